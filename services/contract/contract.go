@@ -1,0 +1,218 @@
+// Package contract is the environment contract of the services: one struct per service, whose fields name the
+// variables the service reads. infra renders the struct into the container's environment with Render and the
+// service parses the same struct with Parse, so a variable can neither be set in vain nor be missing.
+//
+// Every variable is explicit: a field without a default is required, and an empty value is as bad as a missing one
+// unless the field is tagged `optional:"true"`.
+package contract
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Common holds what every service of the project reads.
+type Common struct {
+	// Environment is the stack's name as shown to people and in logs: dev, prod, healthcare, ...
+	Environment string `env:"ENVIRONMENT,required,notEmpty"`
+	// LogLevel is one of debug, info, warn, error.
+	LogLevel string `env:"LOG_LEVEL,required,notEmpty"`
+	// Debug turns on debug logs with source positions, whatever LogLevel says, and the /debug/pprof endpoints.
+	Debug bool `env:"DEBUG,required"`
+	// ListenAddr is the TCP address the service listens on, such as ":8000".
+	ListenAddr string `env:"LISTEN_ADDR,required,notEmpty"`
+	// DrainTimeout bounds how long a stopping service waits for requests and streams in flight. The container's stop
+	// grace period must be longer.
+	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT,required"`
+}
+
+// Backend is the environment of the REST API (services/backend).
+type Backend struct {
+	Common
+	// RedisURL is redis://host:port/db, without credentials: these come from RedisPasswordFile.
+	RedisURL string `env:"REDIS_URL,required,notEmpty"`
+	// RedisPasswordFile is the path of a file that holds the Redis password; empty when Redis asks for none.
+	RedisPasswordFile string `env:"REDIS_PASSWORD_FILE" optional:"true"`
+	// MLServiceURL is the base URL of the ml service.
+	MLServiceURL string `env:"ML_SERVICE_URL,required,notEmpty"`
+	// DefaultModel answers when a request names no model.
+	DefaultModel string `env:"DEFAULT_MODEL,required,notEmpty"`
+	// ConversationTTL is how long an untouched conversation is kept; 0 keeps it for ever.
+	ConversationTTL time.Duration `env:"CONVERSATION_TTL,required"`
+	// GenerationTimeout bounds one answer, from the request to the last token.
+	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
+}
+
+// Frontend is the environment of the web UI (services/frontend).
+type Frontend struct {
+	Common
+	// BackendURL is the base URL of the backend.
+	BackendURL string `env:"BACKEND_URL,required,notEmpty"`
+	// Domain is the stack's domain, such as general or healthcare.
+	Domain string `env:"DOMAIN,required,notEmpty"`
+	// DomainTitle is the title a person sees, such as "CodexContinue".
+	DomainTitle string `env:"DOMAIN_TITLE,required,notEmpty"`
+}
+
+// ML is the environment of the model service (services/ml).
+type ML struct {
+	Common
+	// OllamaURL is the base URL of Ollama, with its port.
+	OllamaURL string `env:"OLLAMA_API_URL,required,notEmpty"`
+	// DefaultModel is the name of the custom model that the Modelfile makes.
+	DefaultModel string `env:"DEFAULT_MODEL,required,notEmpty"`
+	// ModelfilePath is the absolute path of the Modelfile inside the container.
+	ModelfilePath string `env:"MODELFILE_PATH,required,notEmpty"`
+	// ModelfileDigest is the sha256 (hex) of the model's inputs as the plan saw them: a change of the Modelfile shows in
+	// the plan and replaces the container. ml refuses a Modelfile whose digest is another.
+	ModelfileDigest string `env:"MODELFILE_DIGEST,required,notEmpty"`
+	// BaseModel replaces the Modelfile's FROM; empty keeps it.
+	BaseModel string `env:"BASE_MODEL" optional:"true"`
+	// MaxParallel is how many requests may be with Ollama at once.
+	MaxParallel int `env:"MAX_PARALLEL,required"`
+	// MaxQueue is how many requests may wait for their turn; the next one is refused with 429 and Retry-After.
+	MaxQueue int `env:"MAX_QUEUE,required"`
+	// GenerationTimeout bounds one answer, from its turn to the last token.
+	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
+	// KeepAlive is how long Ollama keeps an idle model loaded; negative means for ever.
+	KeepAlive time.Duration `env:"KEEP_ALIVE,required"`
+}
+
+// Environment is what a service can be configured with: one of the contract structs.
+type Environment interface {
+	Backend | Frontend | ML
+	// Validate reports every field whose value cannot work, by its variable's name.
+	Validate() error
+}
+
+// Parse reads the environment (as os.Environ gives it: KEY=VALUE) into the contract struct and validates it.
+// All problems are reported at once, each with the name of its variable.
+func Parse[T Environment](environ []string) (T, error) {
+	vars := make(map[string]string, len(environ))
+	for _, kv := range environ {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			vars[k] = v
+		}
+	}
+	var zero T
+	cfg, err := env.ParseAsWithOptions[T](env.Options{Environment: vars})
+	if err != nil {
+		var agg env.AggregateError
+		if errors.As(err, &agg) {
+			return zero, fmt.Errorf("environment: %w", errors.Join(agg.Errors...))
+		}
+		return zero, fmt.Errorf("environment: %w", err)
+	}
+	if err := cfg.Validate(); err != nil {
+		return zero, err
+	}
+	return cfg, nil
+}
+
+// Secret reads a secret from the file that a *_FILE variable names. A trailing line break is not part of it.
+// An empty path gives the empty secret; an unreadable or empty file is an error.
+func Secret(variable, file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", variable, err)
+	}
+	s := strings.TrimRight(string(b), "\r\n")
+	if s == "" {
+		return "", fmt.Errorf("%s: %s is empty", variable, file)
+	}
+	return s, nil
+}
+
+// Validate checks the fields all services share.
+func (c Common) Validate() error {
+	var errs []error
+	switch strings.ToLower(c.LogLevel) {
+	case "debug", "info", "warn", "error":
+	default:
+		errs = append(errs, fmt.Errorf("LOG_LEVEL: %q is none of debug, info, warn, error", c.LogLevel))
+	}
+	if i := strings.LastIndex(c.ListenAddr, ":"); i < 0 {
+		errs = append(errs, fmt.Errorf("LISTEN_ADDR: %q has no port: write it like \":8000\"", c.ListenAddr))
+	}
+	if c.DrainTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("DRAIN_TIMEOUT: must be positive, got %s", c.DrainTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate implements Environment.
+func (b Backend) Validate() error {
+	errs := []error{b.Common.Validate()}
+	u, err := baseURL("REDIS_URL", b.RedisURL, "redis", "rediss")
+	if err != nil {
+		errs = append(errs, err)
+	} else if u.User != nil {
+		errs = append(errs, errors.New("REDIS_URL: must not hold credentials: put the password in the file that REDIS_PASSWORD_FILE names"))
+	}
+	_, err = baseURL("ML_SERVICE_URL", b.MLServiceURL, "http", "https")
+	errs = append(errs, err, absolute("REDIS_PASSWORD_FILE", b.RedisPasswordFile))
+	if b.ConversationTTL < 0 {
+		errs = append(errs, fmt.Errorf("CONVERSATION_TTL: must not be negative, got %s", b.ConversationTTL))
+	}
+	if b.GenerationTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("GENERATION_TIMEOUT: must be positive, got %s", b.GenerationTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate implements Environment.
+func (f Frontend) Validate() error {
+	_, err := baseURL("BACKEND_URL", f.BackendURL, "http", "https")
+	return errors.Join(f.Common.Validate(), err)
+}
+
+// Validate implements Environment.
+func (m ML) Validate() error {
+	errs := []error{m.Common.Validate()}
+	_, err := baseURL("OLLAMA_API_URL", m.OllamaURL, "http", "https")
+	errs = append(errs, err, absolute("MODELFILE_PATH", m.ModelfilePath))
+	if m.MaxParallel < 1 {
+		errs = append(errs, fmt.Errorf("MAX_PARALLEL: must be 1 or more, got %d", m.MaxParallel))
+	}
+	if m.MaxQueue < 0 {
+		errs = append(errs, fmt.Errorf("MAX_QUEUE: must not be negative, got %d", m.MaxQueue))
+	}
+	if m.GenerationTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("GENERATION_TIMEOUT: must be positive, got %s", m.GenerationTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+// baseURL accepts scheme://host:port with an explicit port: clients disagree on the default of a missing one.
+func baseURL(variable, raw string, schemes ...string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: not a URL (write it like %s://host:port)", variable, schemes[0])
+	}
+	for _, s := range schemes {
+		if u.Scheme == s {
+			if u.Hostname() == "" || u.Port() == "" {
+				return nil, fmt.Errorf("%s: %q needs a host and a port: %s://host:port", variable, u.Redacted(), s)
+			}
+			return u, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: scheme %q is none of %s", variable, u.Scheme, strings.Join(schemes, ", "))
+}
+
+func absolute(variable, p string) error {
+	if p != "" && !path.IsAbs(p) {
+		return fmt.Errorf("%s: %q is not an absolute path", variable, p)
+	}
+	return nil
+}

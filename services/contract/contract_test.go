@@ -1,0 +1,99 @@
+package contract_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/google/go-cmp/cmp"
+)
+
+var common = contract.Common{Environment: "dev", LogLevel: "info", ListenAddr: ":8000", DrainTimeout: time.Minute}
+
+func backend() contract.Backend {
+	return contract.Backend{Common: common, RedisURL: "redis://redis:6379/0", RedisPasswordFile: "/run/secrets/redis-password",
+		MLServiceURL: "http://ml:5000", DefaultModel: "codexcontinue", ConversationTTL: time.Hour, GenerationTimeout: 10 * time.Minute}
+}
+
+func roundTrip[T contract.Environment](t *testing.T, want T) {
+	t.Helper()
+	vars, err := contract.Render(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var environ []string
+	for k, v := range vars {
+		environ = append(environ, k+"="+v)
+	}
+	got, err := contract.Parse[T](environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("Parse(Render(x)) != x (-want +got):\n%s", d)
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	roundTrip(t, backend())
+	b := backend()
+	b.RedisPasswordFile, b.Debug, b.ConversationTTL = "", true, 0
+	roundTrip(t, b)
+	roundTrip(t, contract.Frontend{Common: common, BackendURL: "http://backend:8000", Domain: "general", DomainTitle: "CodexContinue = \"chat\""})
+	roundTrip(t, contract.ML{Common: common, OllamaURL: "http://ollama:11434", DefaultModel: "codexcontinue",
+		ModelfilePath: "/models/ollama/codexcontinue/Modelfile", ModelfileDigest: strings.Repeat("0", 64), BaseModel: "tiny",
+		MaxParallel: 2, MaxQueue: 8, GenerationTimeout: time.Minute, KeepAlive: -1})
+}
+
+func TestRenderLeavesOutEmptyOptional(t *testing.T) {
+	b := backend()
+	b.RedisPasswordFile = ""
+	vars, err := contract.Render(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, ok := vars["REDIS_PASSWORD_FILE"]; ok {
+		t.Errorf("REDIS_PASSWORD_FILE is set to %q, want it unset", v)
+	}
+}
+
+func TestParseReportsEveryProblem(t *testing.T) {
+	_, err := contract.Parse[contract.Backend]([]string{"LOG_LEVEL=info", "DEBUG=maybe", "REDIS_URL="})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"ENVIRONMENT", "LISTEN_ADDR", "REDIS_URL", "ML_SERVICE_URL", "Debug"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not name %s:\n%v", want, err)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*contract.Backend)
+		want   string
+	}{
+		"redis scheme":      {func(b *contract.Backend) { b.RedisURL = "http://redis:6379" }, `REDIS_URL: scheme "http" is none of redis, rediss`},
+		"redis port":        {func(b *contract.Backend) { b.RedisURL = "redis://redis" }, "REDIS_URL: "},
+		"redis credentials": {func(b *contract.Backend) { b.RedisURL = "redis://:hunter2@redis:6379" }, "REDIS_URL: must not hold credentials"},
+		"log level":         {func(b *contract.Backend) { b.LogLevel = "loud" }, "LOG_LEVEL: "},
+		"listen":            {func(b *contract.Backend) { b.ListenAddr = "8000" }, "LISTEN_ADDR: "},
+		"relative secret":   {func(b *contract.Backend) { b.RedisPasswordFile = "secret" }, "REDIS_PASSWORD_FILE: "},
+		"negative ttl":      {func(b *contract.Backend) { b.ConversationTTL = -1 }, "CONVERSATION_TTL: "},
+		"drain":             {func(b *contract.Backend) { b.DrainTimeout = 0 }, "DRAIN_TIMEOUT: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := backend()
+			tc.change(&b)
+			err := b.Validate()
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("got %v, want it to hold %q", err, tc.want)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Error("the error shows the password")
+			}
+		})
+	}
+}

@@ -1,0 +1,56 @@
+package contract
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// Render gives the variables that make Parse return cfg: the inverse of Parse. An optional field that is empty is
+// left out, so that the container's environment shows only what is in force.
+func Render[T Environment](cfg T) (map[string]string, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	if err := render(reflect.ValueOf(cfg), out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func render(v reflect.Value, out map[string]string) error {
+	for i := range v.NumField() {
+		f, fv := v.Type().Field(i), v.Field(i)
+		if f.Anonymous && fv.Kind() == reflect.Struct {
+			if err := render(fv, out); err != nil {
+				return err
+			}
+			continue
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+		if name == "" {
+			return fmt.Errorf("contract: field %s.%s has no env tag", v.Type().Name(), f.Name)
+		}
+		if _, dup := out[name]; dup {
+			return fmt.Errorf("contract: %s is named twice", name)
+		}
+		if f.Tag.Get("optional") == "true" && fv.IsZero() {
+			continue
+		}
+		switch x := fv.Interface().(type) {
+		case fmt.Stringer: // time.Duration
+			out[name] = x.String()
+		case encoding.TextMarshaler:
+			b, err := x.MarshalText()
+			if err != nil {
+				return fmt.Errorf("contract: %s: %w", name, err)
+			}
+			out[name] = string(b)
+		default:
+			out[name] = fmt.Sprint(x)
+		}
+	}
+	return nil
+}

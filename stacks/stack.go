@@ -1,0 +1,236 @@
+// Package stacks says what runs: one typed, neutral description of the stack that every target provisions. It knows
+// nothing of Pulumi, Docker or Kubernetes.
+//
+// Load builds a Stack in three steps: the base, the typed overlay of the stack's name, and the settings of its
+// Pulumi.<stack>.yaml. Validate reports every problem of the result at once.
+package stacks
+
+import "time"
+
+// Bytes is an amount of memory or disk in bytes.
+type Bytes int64
+
+// Binary multiples of a byte.
+const (
+	KiB Bytes = 1 << 10
+	MiB Bytes = 1 << 20
+	GiB Bytes = 1 << 30
+)
+
+// MilliCPU is processor time in thousandths of a core: 1500 is one and a half cores.
+type MilliCPU int64
+
+// Project is the name that every resource carries in its labels and its physical name.
+const Project = "codexcontinue"
+
+// Labels by which tools select what belongs to a stack, on every target.
+const (
+	LabelProject = "dev.codexcontinue.project"
+	LabelStack   = "dev.codexcontinue.stack"
+	LabelService = "dev.codexcontinue.service"
+)
+
+// Names of the base's services, networks, volumes and secrets.
+const (
+	Edge, Frontend, Backend, ML, Redis, Ollama = "edge", "frontend", "backend", "ml", "redis", "ollama"
+
+	MainNetwork = "codexcontinue-network"
+
+	RedisData, OllamaData = "redis-data", "ollama-data"
+
+	RedisPassword = "redis-password"
+)
+
+// Stack is everything one `pulumi up` provisions.
+type Stack struct {
+	// Name is the Pulumi stack's name: dev, prod, healthcare, ...
+	Name string
+	// Networks, Volumes and Secrets are referred to by name from Services.
+	Networks []Network
+	Volumes  []Volume
+	Secrets  []Secret
+	// Services in the order of the base; start order follows DependsOn alone.
+	Services []Service
+	Model    Model
+}
+
+// Network is a private network of the stack.
+type Network struct {
+	Name string
+	// Internal networks have no way out to other hosts or the internet.
+	Internal bool
+}
+
+// Volume is storage that outlives the containers, and the stack: destroying a stack keeps it.
+type Volume struct {
+	Name string
+	// Size is the storage to ask for where the target reserves it; Docker's local driver does not.
+	Size Bytes
+	// Disposable volumes hold caches: destroying the stack removes them.
+	Disposable bool
+}
+
+// Secret is a value that reaches containers as a file only. Its value never stands in the Stack: the targets take it
+// from the Pulumi config.
+type Secret struct {
+	// Name is the file's name under /run/secrets.
+	Name string
+	// ConfigKey is the key of the Pulumi config that holds the value, such as redisPassword.
+	ConfigKey string
+}
+
+// Service is one container image in one or more replicas.
+type Service struct {
+	Name  string
+	Image Image
+	// Entrypoint and Command replace the image's own when not empty.
+	Entrypoint []string
+	Command    []string
+	// Contract is the service's environment: one of the structs of services/contract, or nil.
+	Contract any
+	// Env holds variables beside the contract: those of upstream images. Never secrets.
+	Env      map[string]string
+	Ports    []Port
+	Networks []string
+	Mounts   []Mount
+	Files    []File
+	// DependsOn names services that must be healthy before this one is started.
+	DependsOn []string
+	Health    Health
+	// Replicas is the number of identical containers, 1 or more.
+	Replicas  int
+	Resources Resources
+	GPU       *GPU
+	Security  Security
+	// StopGrace is how long a stopping container may take before it is killed: longer than its longest stream.
+	StopGrace time.Duration
+	Log       Log
+	// StartTimeout bounds the wait for the container to become healthy on `up`.
+	StartTimeout time.Duration
+}
+
+// Image is where a service's container image comes from: a reference that is pulled when absent, or a build.
+type Image struct {
+	// Ref is an image reference with a pinned tag or digest; empty when Build is set.
+	Ref   string
+	Build *Build
+}
+
+// Build makes an image from the repository.
+type Build struct {
+	// Repository is the image's name without tag; the tag is the digest of the build's inputs.
+	Repository string
+	// Context and Dockerfile are paths relative to the project's root.
+	Context, Dockerfile string
+	// Target is the stage of the Dockerfile: development or production.
+	Target string
+	Args   map[string]string
+}
+
+// Port is a TCP port that the container listens on.
+type Port struct {
+	// Name says what speaks there: http, redis, debugger, ...
+	Name string
+	// Container is the port number inside the container.
+	Container int
+	// Host is the port number published on the machine; 0 publishes nothing.
+	Host int
+	// Address is the address of the machine the port is published on; 127.0.0.1 unless the stack says otherwise.
+	Address string
+}
+
+// MountKind says what a mount's source is.
+type MountKind string
+
+// The kinds of mounts.
+const (
+	MountVolume MountKind = "volume" // Source names a Volume
+	MountBind   MountKind = "bind"   // Source is a path relative to the project's root
+	MountTmpfs  MountKind = "tmpfs"  // Source is empty
+)
+
+// Mount is a directory of the container that is not its image's.
+type Mount struct {
+	Kind     MountKind
+	Source   string
+	Target   string
+	ReadOnly bool
+	// Size bounds a tmpfs; it counts against the container's memory.
+	Size Bytes
+	// Exec lets programs be run from a tmpfs.
+	Exec bool
+}
+
+// File is a small read-only file put into the container at start: configuration (Content) or a Secret.
+type File struct {
+	// Path is absolute; no other mount may lie at or below its directory.
+	Path string
+	// Content is the file's text; empty when Secret is set.
+	Content string
+	// Secret names a Secret of the stack.
+	Secret string
+}
+
+// Health is how a container says that it works: Docker's health check and, on Kubernetes, its liveness.
+type Health struct {
+	// Command is run inside the container; exit code 0 is healthy.
+	Command []string
+	// ReadyPath is the HTTP path (on the first port) that answers 200 when the service may get traffic; empty when
+	// health is all there is.
+	ReadyPath string
+	Interval  time.Duration
+	Timeout   time.Duration
+	// StartPeriod is how long failures do not count after the start.
+	StartPeriod time.Duration
+	// Retries is how many failures in a row make the container unhealthy.
+	Retries int
+}
+
+// Resources are limits; each is required.
+type Resources struct {
+	CPU    MilliCPU
+	Memory Bytes
+	// PIDs is the greatest number of processes and threads.
+	PIDs int
+}
+
+// GPU asks for accelerators of the machine.
+type GPU struct {
+	// Count is the number of GPUs; AllGPUs asks for every one.
+	Count int
+	// Devices names GPUs by index or UUID instead of a count.
+	Devices []string
+}
+
+// AllGPUs as GPU.Count asks for every GPU of the machine.
+const AllGPUs = -1
+
+// Security is what a container may do. The zero value is not valid: a service says who it runs as.
+// Capabilities are always dropped and no-new-privileges is always set.
+type Security struct {
+	// UID and GID the container runs as; 0 is refused.
+	UID, GID int
+	// WritableRoot makes the root file system writable; only for images that cannot do without, with the reason.
+	WritableRoot string
+	// KeepCapabilities lists the few capabilities not dropped, each with its reason.
+	KeepCapabilities map[string]string
+}
+
+// Log bounds the container's log on the machine.
+type Log struct {
+	// MaxSize is the size of one log file, MaxFiles their number.
+	MaxSize  Bytes
+	MaxFiles int
+}
+
+// Model is the custom model that the stack serves.
+type Model struct {
+	// Name is the model's name in Ollama, without tag.
+	Name string
+	// Modelfile is the Modelfile's path relative to the project's root.
+	Modelfile string
+	// Base replaces the Modelfile's FROM; empty keeps it.
+	Base string
+	// Digest is the sha256 (hex) of the model's inputs: Modelfile, base and the files they name.
+	Digest string
+}
