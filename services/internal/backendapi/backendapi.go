@@ -1,0 +1,154 @@
+// Package backendapi is what the backend's REST API says in JSON and in its event streams; the frontend is a client
+// of it.
+//
+//	POST   /api/chat                        start an answer; with Accept: text/event-stream its events, else 202 Generation
+//	GET    /api/generations/{id}/events     the events of an answer; Last-Event-ID resumes
+//	DELETE /api/generations/{id}            stop it (204; also when it has ended)
+//	POST   /api/conversations               create               201 Conversation
+//	GET    /api/conversations?limit&cursor  list, newest first   200 ConversationPage
+//	GET    /api/conversations/{id}          read with messages   200 ConversationDetail
+//	PATCH  /api/conversations/{id}          rename               200 Conversation
+//	DELETE /api/conversations/{id}          delete               204
+//	GET    /api/models                      200 mlapi.Models
+//	GET    /api/status                      200 Status
+//
+// Every request may carry OwnerHeader: conversations and generations belong to an owner and no other can see them.
+// Without the header the owner is "public". The frontend sets it from the browser's session cookie and never passes on
+// one that the browser sent.
+//
+// An answer is a job of the backend: a reader that goes away does not cancel it; DELETE does. Its events have the ids
+// of a Redis stream, so a reader resumes with Last-Event-ID where it was. The event's name is the type below, its data
+// the JSON of the struct of that name.
+package backendapi
+
+import (
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+)
+
+// OwnerHeader names whose conversations a request is about.
+const OwnerHeader = "X-Codexcontinue-Owner"
+
+// MaxMessage is the greatest length of one message in bytes.
+const MaxMessage = 64 << 10
+
+// MaxTitle is the greatest length of a conversation's title in characters.
+const MaxTitle = 200
+
+// The names of an answer's events. Exactly one of EventDone, EventError and EventStopped comes last.
+const (
+	EventStart   = "start"   // Start
+	EventQueue   = "queue"   // Queue
+	EventDelta   = "delta"   // Delta
+	EventDone    = "done"    // mlapi.Done
+	EventError   = "error"   // problem.Problem
+	EventStopped = "stopped" // {}
+)
+
+// ChatRequest sends a message. Without a conversation one is created, titled by the message's beginning.
+type ChatRequest struct {
+	ConversationID string `json:"conversation_id,omitempty"`
+	Model          string `json:"model,omitempty"`
+	Message        string `json:"message"`
+}
+
+// Generation names an answer that was started.
+type Generation struct {
+	ID             string `json:"id"`
+	ConversationID string `json:"conversation_id"`
+}
+
+// Start is the first event of an answer.
+type Start struct {
+	GenerationID   string `json:"generation_id"`
+	ConversationID string `json:"conversation_id"`
+	Title          string `json:"title"`
+	Model          string `json:"model"`
+}
+
+// Queue says how many requests are before this one.
+type Queue struct {
+	Position int `json:"position"`
+}
+
+// Delta is text that the model added.
+type Delta struct {
+	Text string `json:"text"`
+}
+
+// Conversation is a conversation without its messages.
+type Conversation struct {
+	ID        string    `json:"id"`
+	Title     string    `json:"title"`
+	Model     string    `json:"model"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// The states of a message. Only an assistant's message is ever anything but complete.
+const (
+	MessageComplete  = "complete"
+	MessageStreaming = "streaming"
+	MessageStopped   = "stopped"
+	MessageFailed    = "failed"
+)
+
+// Message is one turn.
+type Message struct {
+	ID string `json:"id"`
+	// Role is user or assistant.
+	Role    string `json:"role"`
+	Content string `json:"content"`
+	Model   string `json:"model,omitempty"`
+	State   string `json:"state"`
+	// GenerationID is the answer's job, set on assistant messages: a page that finds a streaming message follows its
+	// events.
+	GenerationID string `json:"generation_id,omitempty"`
+	// Error says why the state is failed.
+	Error     *problem.Problem `json:"error,omitempty"`
+	CreatedAt time.Time        `json:"created_at"`
+}
+
+// ConversationDetail is a conversation with its messages, oldest first.
+type ConversationDetail struct {
+	Conversation
+	Messages []Message `json:"messages"`
+}
+
+// ConversationPage is a page of the list. An empty Next means that there is no more.
+type ConversationPage struct {
+	Conversations []Conversation `json:"conversations"`
+	Next          string         `json:"next,omitempty"`
+}
+
+// Rename is the body of PATCH.
+type Rename struct {
+	Title string `json:"title"`
+}
+
+// The states of a stack and of a service.
+const (
+	StatusReady    = "ready"
+	StatusDegraded = "degraded"
+	StatusDown     = "down"
+)
+
+// Status is the answer of GET /api/status.
+type Status struct {
+	// Status is ready when every service is ready and the model can be used, else degraded.
+	Status   string          `json:"status"`
+	Services []ServiceStatus `json:"services"`
+	Model    mlapi.Build     `json:"model"`
+}
+
+// ServiceStatus is the state of one service as the backend sees it: backend, redis, ml, ollama.
+type ServiceStatus struct {
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	// Detail says what is wrong, for a person.
+	Detail string `json:"detail,omitempty"`
+	// LatencyMS is how long the check took, in milliseconds.
+	LatencyMS float64 `json:"latency_ms"`
+}

@@ -1,0 +1,125 @@
+// Package mlapi is what the ml service and its clients say to each other over HTTP.
+//
+// POST /chat and POST /generate answer with application/x-ndjson: one Chunk a line, the last one with Done or Error.
+// A stream that ends without either was cut and is an error. Before the first line a refusal is an RFC 9457 problem:
+// 400 invalid, 404 no such model, 429 queue full (Retry-After, queue_position), 503 model not ready or draining.
+package mlapi
+
+import "github.com/codexcontinue/codexcontinue/services/internal/problem"
+
+// NDJSON is the media type of a stream of chunks.
+const NDJSON = "application/x-ndjson"
+
+// Message is one turn of a conversation. Role is system, user or assistant.
+type Message struct {
+	Role    string `json:"role"`
+	Content string `json:"content"`
+}
+
+// ChatRequest asks for the next assistant message. An empty Model means the default model.
+type ChatRequest struct {
+	Model    string         `json:"model,omitempty"`
+	Messages []Message      `json:"messages"`
+	Options  map[string]any `json:"options,omitempty"`
+}
+
+// GenerateRequest asks for the continuation of one prompt.
+type GenerateRequest struct {
+	Model   string         `json:"model,omitempty"`
+	Prompt  string         `json:"prompt"`
+	System  string         `json:"system,omitempty"`
+	Options map[string]any `json:"options,omitempty"`
+}
+
+// Chunk is one line of an answer.
+type Chunk struct {
+	// Queue is the request's place in the queue, 1 is next; sent while it waits for its turn, when it changes.
+	Queue int `json:"queue,omitempty"`
+	// Text is what the model added.
+	Text string `json:"text,omitempty"`
+	// Done ends a complete answer.
+	Done *Done `json:"done,omitempty"`
+	// Error ends an answer that could not be completed.
+	Error *problem.Problem `json:"error,omitempty"`
+}
+
+// Done says how a complete answer ended.
+type Done struct {
+	// Model is the model that answered.
+	Model string `json:"model"`
+	// Reason is stop or length.
+	Reason string `json:"reason"`
+	// PromptTokens and Tokens count the tokens read and written.
+	PromptTokens int `json:"prompt_tokens"`
+	Tokens       int `json:"tokens"`
+	// QueueMS, LoadMS, PromptMS and EvalMS are durations in milliseconds: waiting for a turn, loading the model, reading
+	// the prompt, writing the answer.
+	QueueMS  float64 `json:"queue_ms"`
+	LoadMS   float64 `json:"load_ms"`
+	PromptMS float64 `json:"prompt_ms"`
+	EvalMS   float64 `json:"eval_ms"`
+}
+
+// EmbedRequest asks for one vector per input.
+type EmbedRequest struct {
+	Model string   `json:"model,omitempty"`
+	Input []string `json:"input"`
+}
+
+// EmbedResponse holds the vectors in the order of the inputs.
+type EmbedResponse struct {
+	Model        string      `json:"model"`
+	Embeddings   [][]float32 `json:"embeddings"`
+	PromptTokens int         `json:"prompt_tokens"`
+}
+
+// ModelInfo is a model that can be chosen.
+type ModelInfo struct {
+	Name          string `json:"name"`
+	Digest        string `json:"digest"`
+	SizeBytes     int64  `json:"size_bytes"`
+	Family        string `json:"family,omitempty"`
+	ParameterSize string `json:"parameter_size,omitempty"`
+	Quantization  string `json:"quantization,omitempty"`
+	// Default is the stack's custom model; Loaded says that it is in memory now.
+	Default bool `json:"default"`
+	Loaded  bool `json:"loaded"`
+}
+
+// The states of a model build, in their order; failed may follow any.
+const (
+	BuildPending  = "pending"
+	BuildPulling  = "pulling"
+	BuildCreating = "creating"
+	BuildTesting  = "testing"
+	BuildReady    = "ready"
+	BuildFailed   = "failed"
+)
+
+// Build is how far the custom model is.
+type Build struct {
+	Name  string `json:"name"`
+	State string `json:"state"`
+	// Detail is Ollama's own word on the step, such as "pulling manifest".
+	Detail string `json:"detail,omitempty"`
+	// Completed and Total count bytes of the pull.
+	Completed int64 `json:"completed,omitempty"`
+	Total     int64 `json:"total,omitempty"`
+	// Error says why the state is failed, and what to do.
+	Error string `json:"error,omitempty"`
+	// Digest is the digest of the Modelfile and what it names that this build is of.
+	Digest string `json:"digest,omitempty"`
+}
+
+// Models is the answer of GET /models.
+type Models struct {
+	Models []ModelInfo `json:"models"`
+	Build  Build       `json:"build"`
+}
+
+// Readiness is the answer of GET /ready of every service: 200 when Status is ready, else 503.
+type Readiness struct {
+	Status string `json:"status"`
+	// Checks maps what was checked to "ok" or what is wrong.
+	Checks map[string]string `json:"checks"`
+}

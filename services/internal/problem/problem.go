@@ -1,0 +1,61 @@
+// Package problem is the one JSON shape of the services' errors: problem details of RFC 9457
+// (application/problem+json).
+package problem
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+)
+
+// ContentType is the media type of a Problem.
+const ContentType = "application/problem+json"
+
+// Problem is a problem details object. It is an error, so that a client can return what the peer said.
+type Problem struct {
+	// Type is a stable URI reference that names the kind of problem, such as "/problems/queue-full".
+	Type string `json:"type,omitempty"`
+	// Title is a short summary of the kind; it does not change from one occurrence to the next.
+	Title string `json:"title"`
+	// Status is the HTTP status code.
+	Status int `json:"status"`
+	// Detail says what happened this time and what to do, for a person.
+	Detail string `json:"detail,omitempty"`
+	// Errors lists the single faults of an invalid request.
+	Errors []FieldError `json:"errors,omitempty"`
+	// RequestID is the id to look for in the logs.
+	RequestID string `json:"request_id,omitempty"`
+	// QueuePosition is the place the request would have had in the queue, with status 429.
+	QueuePosition int `json:"queue_position,omitempty"`
+}
+
+// FieldError is one fault of an invalid request.
+type FieldError struct {
+	Location string `json:"location,omitempty"`
+	Message  string `json:"message"`
+}
+
+// New makes a problem with the status text as its title.
+func New(status int, format string, args ...any) *Problem {
+	return &Problem{Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Error implements error.
+func (p *Problem) Error() string {
+	if p.Detail == "" {
+		return p.Title
+	}
+	return p.Detail
+}
+
+// Write sends the problem as the response, with the request's id.
+func Write(w http.ResponseWriter, r *http.Request, p *Problem) {
+	out := *p
+	out.RequestID = logging.RequestID(r.Context())
+	w.Header().Set("Content-Type", ContentType)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(out.Status)
+	_ = json.NewEncoder(w).Encode(out) // the client is gone: nothing left to tell
+}

@@ -1,0 +1,124 @@
+// Package sse reads and writes server-sent events, the text/event-stream format of the HTML standard
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+package sse
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// ContentType is the media type of a stream of events.
+const ContentType = "text/event-stream"
+
+// MaxLine bounds one line of a stream that is read, in bytes.
+const MaxLine = 1 << 20
+
+// Event is one event. Data may hold line breaks.
+type Event struct {
+	ID, Name, Data string
+}
+
+// Writer sends events over one response.
+type Writer struct {
+	w            http.ResponseWriter
+	rc           *http.ResponseController
+	writeTimeout time.Duration
+}
+
+// NewWriter starts an event stream as the response: headers are sent at once. writeTimeout bounds each single write,
+// so that a reader that stopped reading cannot hold the stream open.
+func NewWriter(w http.ResponseWriter, writeTimeout time.Duration) (*Writer, error) {
+	h := w.Header()
+	h.Set("Content-Type", ContentType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	w.WriteHeader(http.StatusOK)
+	sw := &Writer{w: w, rc: http.NewResponseController(w), writeTimeout: writeTimeout}
+	return sw, sw.flush()
+}
+
+// Send writes one event and flushes it.
+func (w *Writer) Send(e Event) error {
+	var b strings.Builder
+	if e.ID != "" {
+		fmt.Fprintf(&b, "id: %s\n", oneLine(e.ID))
+	}
+	if e.Name != "" {
+		fmt.Fprintf(&b, "event: %s\n", oneLine(e.Name))
+	}
+	for line := range strings.SplitSeq(strings.ReplaceAll(e.Data, "\r", ""), "\n") {
+		b.WriteString("data: ")
+		b.WriteString(line)
+		b.WriteByte('\n')
+	}
+	b.WriteByte('\n')
+	return w.write(b.String())
+}
+
+// Comment writes a line that readers ignore: it keeps the connection alive through proxies.
+func (w *Writer) Comment(text string) error { return w.write(": " + oneLine(text) + "\n\n") }
+
+func (w *Writer) write(s string) error {
+	if err := w.rc.SetWriteDeadline(time.Now().Add(w.writeTimeout)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w.w, s); err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+func (w *Writer) flush() error { return w.rc.Flush() }
+
+func oneLine(s string) string { return strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(s) }
+
+// Reader reads events from a stream.
+type Reader struct {
+	s      *bufio.Scanner
+	lastID string
+}
+
+// NewReader reads events from r. Lines above MaxLine bytes are an error.
+func NewReader(r io.Reader) *Reader {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 0, 4096), MaxLine)
+	return &Reader{s: s}
+}
+
+// Next returns the next event, io.EOF at the end of the stream. As the standard says, an event without data is
+// skipped, an event that the end cuts off is dropped, and an event without an id has the id of the one before.
+func (r *Reader) Next() (Event, error) {
+	var e Event
+	var data []string
+	for r.s.Scan() {
+		line := r.s.Text()
+		if line == "" {
+			if data == nil {
+				e = Event{}
+				continue
+			}
+			e.Data, e.ID = strings.Join(data, "\n"), r.lastID
+			return e, nil
+		}
+		field, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch field {
+		case "id":
+			if !strings.Contains(value, "\x00") {
+				r.lastID = value
+			}
+		case "event":
+			e.Name = value
+		case "data":
+			data = append(data, value)
+		}
+	}
+	if err := r.s.Err(); err != nil {
+		return Event{}, fmt.Errorf("event stream: %w", err)
+	}
+	return Event{}, io.EOF
+}
