@@ -1,0 +1,141 @@
+package server
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// RequestIDHeader carries the id of a request through all hops and back to the browser.
+const RequestIDHeader = "X-Request-Id"
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	inFlight prometheus.Gauge
+}
+
+func newMetrics(reg *prometheus.Registry, service string) *metrics {
+	labels := prometheus.Labels{"service": service}
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "http_requests_total", ConstLabels: labels,
+			Help: "Requests answered, by route pattern, method and status code."}, []string{"route", "method", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "http_request_duration_seconds", ConstLabels: labels,
+			Help:    "Time from the request's header to the end of its response; of a stream, to its last event.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}}, []string{"route"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "http_requests_in_flight", ConstLabels: labels,
+			Help: "Requests being answered now."}),
+	}
+	reg.MustRegister(m.requests, m.duration, m.inFlight)
+	return m
+}
+
+// middleware gives a request its id, logs it, counts it and turns a panic into a problem.
+func (s *Server) middleware(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		id := r.Header.Get(RequestIDHeader)
+		if !validRequestID(id) {
+			id = rand.Text()
+		}
+		ctx := logging.WithRequestID(r.Context(), id)
+		r = r.WithContext(ctx)
+		w.Header().Set(RequestIDHeader, id)
+		if s.draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		rec := &recorder{ResponseWriter: w}
+		s.metrics.inFlight.Inc()
+		_, route := mux.Handler(r)
+		if route == "" {
+			route = "none"
+		}
+		defer func() {
+			s.metrics.inFlight.Dec()
+			if p := recover(); p != nil && p != http.ErrAbortHandler {
+				s.log.ErrorContext(ctx, "panic", "panic", p, "stack", string(debug.Stack()))
+				if rec.status == 0 {
+					problem.Write(rec, r, problem.New(http.StatusInternalServerError, "Something went wrong here. The logs have more under the request's id."))
+				}
+			} else if p != nil {
+				defer panic(p)
+			}
+			code := rec.status
+			if code == 0 {
+				code = http.StatusOK
+			}
+			elapsed := time.Since(start)
+			s.metrics.requests.WithLabelValues(route, r.Method, strconv.Itoa(code)).Inc()
+			s.metrics.duration.WithLabelValues(route).Observe(elapsed.Seconds())
+			log := s.log.InfoContext
+			if probe(r.URL.Path) && code < 400 {
+				log = s.log.DebugContext // every few seconds, from everywhere: noise
+			}
+			log(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", code, "bytes", rec.bytes,
+				"ms", float64(elapsed.Microseconds())/1000)
+		}()
+		mux.ServeHTTP(rec, r)
+	})
+}
+
+func probe(path string) bool {
+	switch path {
+	case "/health", "/healthz", "/ready", "/metrics":
+		return true
+	}
+	return false
+}
+
+// validRequestID accepts what proxies and tracing tools make, and nothing that could forge a log line.
+func validRequestID(id string) bool {
+	if id == "" || len(id) > 128 {
+		return false
+	}
+	for _, c := range []byte(id) {
+		switch {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '-', c == '_', c == '.':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// recorder remembers the status and size of a response. Unwrap lets http.ResponseController reach the connection.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (r *recorder) WriteHeader(code int) {
+	if r.status == 0 && code >= 200 {
+		r.status = code
+	}
+	r.ResponseWriter.WriteHeader(code)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	n, err := r.ResponseWriter.Write(b)
+	r.bytes += int64(n)
+	return n, err
+}
+
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client is gone: nothing left to tell
+}
