@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Builds the programs that tests run against, from pinned Go modules, into the cache's bin folder:
+#
+#   test/peers/build.sh [pulumi|ollama|caddy|docker-compose|staticcheck|govulncheck ...]
+#
+# Each is built again only when its module or the Go toolchain changed. Ollama is one static program with the processor
+# backend; building it needs a C++ compiler, nlohmann-json3-dev and libstb-dev.
+#
+# CODEXCONTINUE_TEST_CACHE names the cache (default: ${XDG_CACHE_HOME:-~/.cache}/codexcontinue-test).
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cache=${CODEXCONTINUE_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/codexcontinue-test}
+bin=$cache/bin
+mkdir -p "$bin"
+
+say() { printf '%s\n' "peers: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+command -v go >/dev/null || fail "no go on PATH: install Go 1.26"
+
+# up_to_date NAME STAMP: the program was built from these inputs.
+up_to_date() { [[ -x $bin/$1 && -f $bin/.$1.stamp && $(<"$bin/.$1.stamp") == "$2" ]]; }
+
+# stamp MODULE FLAGS...: a digest of everything that the program is made of.
+stamp() {
+	local module=$1
+	shift
+	{ cat "$root/$module/go.mod" "$root/$module/go.sum"; go version; printf '%s\n' "$@"; } | sha256sum | cut -d' ' -f1
+}
+
+# build NAME MODULE PACKAGE [FLAGS...]: one program from the module in that folder.
+build() {
+	local name=$1 module=$2 package=$3 id start=$SECONDS
+	shift 3
+	id=$(stamp "$module" "$package" "$@" "${CGO_CFLAGS:-}")
+	if up_to_date "$name" "$id"; then
+		say "$name is up to date"
+		return
+	fi
+	say "$name: building (log: $cache/$name.log)"
+	# Built beside its final place and renamed, so that a reader never sees half a program.
+	if ! (cd "$root/$module" && go build -mod=readonly -buildvcs=false -trimpath -o "$bin/.$name.part" "$@" "$package") >"$cache/$name.log" 2>&1; then
+		tail -n 20 "$cache/$name.log" >&2
+		fail "$name: the build failed; the whole log is $cache/$name.log"
+	fi
+	mv "$bin/.$name.part" "$bin/$name"
+	printf '%s\n' "$id" >"$bin/.$name.stamp"
+	say "$name: built in $((SECONDS - start)) s"
+}
+
+version() { (cd "$root/$1" && go list -mod=readonly -m -f '{{.Version}}' "$2"); }
+
+build_ollama() {
+	local v header include=$cache/include
+	command -v c++ >/dev/null || fail "ollama: no C++ compiler: apt-get install g++ libc6-dev"
+	for header in /usr/include/nlohmann/json.hpp /usr/include/stb/stb_image.h; do
+		[[ -f $header ]] || fail "ollama: $header is missing: apt-get install nlohmann-json3-dev libstb-dev"
+	done
+	mkdir -p "$include/miniaudio"
+	(cd "$root/test/peers/ollama" && go mod download github.com/gen2brain/malgo)
+	install -m 644 "$(cd "$root/test/peers/ollama" && go list -mod=readonly -m -f '{{.Dir}}' github.com/gen2brain/malgo)/miniaudio.h" "$include/miniaudio/"
+	v=$(version test/peers/ollama github.com/ollama/ollama)
+	CGO_ENABLED=1 CGO_CFLAGS="-O3 -I/usr/include/stb -I$include" CGO_CXXFLAGS="-O3 -I/usr/include/stb -I$include" \
+		build ollama test/peers/ollama github.com/ollama/ollama \
+		-ldflags "-s -w -X github.com/ollama/ollama/version.Version=${v#v} -linkmode external -extldflags -static"
+}
+
+build_one() {
+	export CGO_ENABLED=0
+	case $1 in
+	pulumi)
+		# The Automation API refuses a CLI that does not know its version.
+		build pulumi tools/pulumi github.com/pulumi/pulumi/pkg/v3/cmd/pulumi \
+			-ldflags "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$(version tools/pulumi github.com/pulumi/pulumi/pkg/v3)"
+		;;
+	ollama) build_ollama ;;
+	caddy) build caddy test/peers/caddy github.com/caddyserver/caddy/v2/cmd/caddy -ldflags "-s -w" ;;
+	docker-compose)
+		build docker-compose tools/compose github.com/docker/compose/v2/cmd \
+			-ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$(version tools/compose github.com/docker/compose/v2)"
+		;;
+	staticcheck) build staticcheck tools/lint honnef.co/go/tools/cmd/staticcheck ;;
+	govulncheck) build govulncheck tools/lint golang.org/x/vuln/cmd/govulncheck ;;
+	*) fail "$1: unknown; known are pulumi ollama caddy docker-compose staticcheck govulncheck" ;;
+	esac
+}
+
+[[ $# -gt 0 ]] || set -- pulumi ollama caddy docker-compose staticcheck govulncheck
+for name; do build_one "$name"; done
+printf '%s\n' "$bin"
