@@ -1,0 +1,240 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// checkout is a copy of the working tree with its own Pulumi state, in which codexctl and pulumi are run as a person
+// would run them. Its stacks have names of their own and shifted ports, so that a developer's dev stack on the same
+// engine is left alone.
+type checkout struct {
+	dir string
+	env []string
+}
+
+// peer skips the test when the program is absent, or fails it when CODEXCONTINUE_REQUIRE_PEERS demands it.
+func peer(t *testing.T, name, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err == nil {
+		return path
+	}
+	missing(t, name, err)
+	return ""
+}
+
+func missing(t *testing.T, name string, err error) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("CODEXCONTINUE_REQUIRE_PEERS"), ","), name) {
+		t.Fatalf("peer %s is required but absent: %v", name, err)
+	}
+	t.Skipf("peer %s is absent, so this was not tested: %v", name, err)
+}
+
+// dockerPlugin skips the test when Pulumi's docker provider is neither installed nor on PATH.
+func dockerPlugin(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("pulumi-resource-docker"); err == nil {
+		return
+	}
+	home, err := os.UserHomeDir()
+	if err == nil {
+		if dir := os.Getenv("PULUMI_HOME"); dir != "" {
+			home = dir
+		} else {
+			home = filepath.Join(home, ".pulumi")
+		}
+		_, err = os.Stat(filepath.Join(home, "plugins", "resource-docker-v4.10.0", "pulumi-resource-docker"))
+	}
+	if err != nil {
+		missing(t, "docker-plugin", err)
+	}
+}
+
+// newCheckout copies what git knows of the working tree, uncommitted changes too.
+func newCheckout(t *testing.T) *checkout {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	// Services in containers read the mounted tree as another user than the one that made it.
+	for d := dir; strings.HasPrefix(d, os.TempDir()) && d != os.TempDir(); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	list.Dir = root
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("git ls-files: %v", err)
+	}
+	for name := range strings.SplitSeq(strings.TrimRight(string(out), "\x00"), "\x00") {
+		src := filepath.Join(root, name)
+		info, err := os.Stat(src)
+		if os.IsNotExist(err) {
+			continue // deleted in the working tree
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dst := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dst, data, info.Mode().Perm()|0o444); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := append(os.Environ(), "PULUMI_CONFIG_PASSPHRASE=end-to-end", "PULUMI_BACKEND_URL=", "NO_COLOR=1",
+		"PULUMI_SKIP_UPDATE_CHECK=true")
+	c := &checkout{dir: dir, env: env}
+	c.must(t, 5*time.Minute, "go", "build", "-o", "bin/codexctl", "./cmd/codexctl")
+	return c
+}
+
+// settings writes Pulumi.<stack>.yaml for a throwaway stack.
+func (c *checkout) settings(t *testing.T, stack, values string) {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("config:\n")
+	for line := range strings.SplitSeq(strings.TrimSpace(values), "\n") {
+		fmt.Fprintf(&b, "  codexcontinue:%s\n", strings.TrimSpace(line))
+	}
+	if err := os.WriteFile(c.path("Pulumi."+stack+".yaml"), []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *checkout) path(name string) string { return filepath.Join(c.dir, name) }
+
+// run runs a program in the checkout and returns what it said.
+func (c *checkout) run(t *testing.T, timeout time.Duration, name string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	if strings.Contains(name, "/") {
+		name = c.path(name)
+	}
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = c.dir, c.env
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 30 * time.Second
+	var out, errOut bytes.Buffer
+	cmd.Stdout = &out
+	cmd.Stderr = io.MultiWriter(&errOut)
+	start := time.Now()
+	err = cmd.Run()
+	t.Logf("%s %s: %.1f s", filepath.Base(name), strings.Join(args, " "), time.Since(start).Seconds())
+	return out.String(), errOut.String(), err
+}
+
+// must is run that fails the test when the program fails.
+func (c *checkout) must(t *testing.T, timeout time.Duration, name string, args ...string) string {
+	t.Helper()
+	out, errOut, err := c.run(t, timeout, name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s\n%s", name, strings.Join(args, " "), err, tail(out, 60), tail(errOut, 60))
+	}
+	return out
+}
+
+func tail(s string, lines int) string {
+	all := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	if len(all) > lines {
+		all = all[len(all)-lines:]
+	}
+	return strings.Join(all, "\n")
+}
+
+// container is what `docker inspect` says of one container, as far as the tests look at it.
+type container struct {
+	ID     string `json:"Id"`
+	Name   string
+	Image  string
+	Config struct {
+		User   string
+		Env    []string
+		Image  string
+		Labels map[string]string
+	}
+	HostConfig struct {
+		ReadonlyRootfs  bool
+		CapDrop, CapAdd []string
+		SecurityOpt     []string
+		Memory          int64
+		NanoCPUs        int64 `json:"NanoCpus"`
+		CPUQuota        int64 `json:"CpuQuota"`
+		PidsLimit       *int64
+		Privileged      bool
+		Ulimits         []struct {
+			Name string
+			Hard int64
+		}
+		PortBindings  map[string][]struct{ HostIP, HostPort string } `json:"PortBindings"`
+		RestartPolicy struct{ Name string }
+	}
+	State struct {
+		Status string
+		Health *struct{ Status string }
+	}
+}
+
+func (c container) service() string { return c.Config.Labels[stacks.LabelService] }
+
+// containers lists the stack's containers, all states, by service.
+func (c *checkout) containers(t *testing.T, stack string) map[string][]container {
+	t.Helper()
+	ids := strings.Fields(c.must(t, time.Minute, "docker", "ps", "-aq", "--filter", "label="+stacks.LabelStack+"="+stack))
+	out := map[string][]container{}
+	if len(ids) == 0 {
+		return out
+	}
+	var list []container
+	if err := json.Unmarshal([]byte(c.must(t, time.Minute, "docker", append([]string{"inspect"}, ids...)...)), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range list {
+		out[x.service()] = append(out[x.service()], x)
+	}
+	return out
+}
+
+// remove takes everything of the stack off the engine, whatever state a failed test left it in.
+func (c *checkout) remove(t *testing.T, stack string) {
+	t.Cleanup(func() {
+		filter := "label=" + stacks.LabelStack + "=" + stack
+		for _, kind := range []struct{ list, rm []string }{
+			{[]string{"ps", "-aq"}, []string{"rm", "-fv"}},
+			{[]string{"network", "ls", "-q"}, []string{"network", "rm"}},
+			{[]string{"volume", "ls", "-q"}, []string{"volume", "rm", "-f"}},
+		} {
+			out, err := exec.Command("docker", append(kind.list, "--filter", filter)...).Output()
+			if err != nil || len(bytes.TrimSpace(out)) == 0 {
+				continue
+			}
+			if b, err := exec.Command("docker", append(kind.rm, strings.Fields(string(out))...)...).CombinedOutput(); err != nil {
+				t.Logf("clean-up of stack %s: %v: %s", stack, err, b)
+			}
+		}
+	})
+}

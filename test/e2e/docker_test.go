@@ -1,0 +1,310 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// answer is what the tiny model always says.
+const answer = "every answer from me is always these same twenty fixed words"
+
+// sixServices are the services of every shipped stack.
+var sixServices = []string{stacks.Backend, stacks.Edge, stacks.Frontend, stacks.ML, stacks.Ollama, stacks.Redis}
+
+// enabled skips unless `make e2e` asked for this and the peers are there.
+func enabled(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CODEXCONTINUE_E2E") == "" {
+		t.Skip("the end-to-end run takes minutes and a Docker engine: `make e2e` runs it")
+	}
+	peer(t, "docker", "docker")
+	peer(t, "pulumi", "pulumi")
+	dockerPlugin(t)
+}
+
+// TestDev is the life of a dev stack: what a platform engineer, a service developer and a person who chats see.
+func TestDev(t *testing.T) {
+	enabled(t)
+	const stack, port = "e2e-dev", "18080"
+	c := newCheckout(t)
+	c.remove(t, stack)
+	c.settings(t, stack, `
+		overlay: dev
+		portOffset: 10000
+		model: {base: tiny}`)
+
+	c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
+	checkHardening(t, c.containers(t, stack), true)
+
+	b := newBrowser(t)
+	chat(t, b, "http://127.0.0.1:"+port+"/")
+	b.run(t, 30*time.Second, chromedp.Reload())
+	b.waitFor(t, 30*time.Second, "the conversation after a reload", "document.body.innerText.includes("+js(answer)+")")
+	b.screenshot(t, "dev")
+
+	t.Run("preview is clean after up", func(t *testing.T) { noChanges(t, c, stack) })
+	t.Run("preview is clean after refresh", func(t *testing.T) {
+		c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
+		noChanges(t, c, stack)
+	})
+	t.Run("second up changes nothing", func(t *testing.T) {
+		before := c.containers(t, stack)
+		start := time.Now()
+		c.must(t, time.Minute, "bin/codexctl", "up", stack)
+		if took := time.Since(start); took > 20*time.Second { // the issue's 5 s is measured by make bench, on a quiet machine
+			t.Errorf("a second up took %s", took)
+		}
+		sameContainers(t, before, c.containers(t, stack))
+	})
+	t.Run("live reload", func(t *testing.T) { liveReload(t, c, stack) })
+	t.Run("logs and status", func(t *testing.T) {
+		if out := c.must(t, time.Minute, "bin/codexctl", "logs", "--stack", stack, "backend"); !strings.Contains(out, "listening") {
+			t.Errorf("logs of backend show no start:\n%s", tail(out, 10))
+		}
+		out := c.must(t, time.Minute, "bin/codexctl", "status", stack)
+		for _, s := range sixServices {
+			if !strings.Contains(out, s) {
+				t.Errorf("status does not show %s:\n%s", s, out)
+			}
+		}
+	})
+	t.Run("down keeps the volumes, up finds the conversation", func(t *testing.T) {
+		c.must(t, 5*time.Minute, "bin/codexctl", "down", stack)
+		if left := c.containers(t, stack); len(left) != 0 {
+			t.Errorf("containers left after down: %v", left)
+		}
+		if n := c.must(t, time.Minute, "docker", "network", "ls", "-q", "--filter", "label="+stacks.LabelStack+"="+stack); n != "" {
+			t.Errorf("networks left after down: %s", n)
+		}
+		vols := c.must(t, time.Minute, "docker", "volume", "ls", "-q", "--filter", "label="+stacks.LabelStack+"="+stack)
+		for _, want := range []string{stacks.RedisData, stacks.OllamaData} {
+			if !strings.Contains(vols, want) {
+				t.Errorf("volume %s is gone after down: %s", want, vols)
+			}
+		}
+		c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
+		b.run(t, 30*time.Second, chromedp.Reload())
+		b.waitFor(t, 30*time.Second, "the conversation after down and up", "document.body.innerText.includes("+js(answer)+")")
+		c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+	})
+}
+
+// TestProd checks what production promises: small images, one published port, a secret that shows nowhere, and that a
+// changed source replaces one service only.
+func TestProd(t *testing.T) {
+	enabled(t)
+	const stack, port, password = "e2e-prod", "28080", "correct-horse-battery-staple"
+	c := newCheckout(t)
+	c.remove(t, stack)
+	c.settings(t, stack, `
+		overlay: prod
+		portOffset: 20000
+		model: {base: tiny}`)
+
+	out, errOut, err := c.run(t, 5*time.Minute, "bin/codexctl", "up", stack)
+	if err == nil || !strings.Contains(out+errOut, "redisPassword") {
+		t.Errorf("without its secret prod must not come up, and must name redisPassword: %v\n%s\n%s", err, out, errOut)
+	}
+	if left := c.containers(t, stack); len(left) != 0 {
+		t.Errorf("a refused up left containers: %v", left)
+	}
+	c.secret(t, stack, "codexcontinue:redisPassword", password)
+	said := c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
+	running := c.containers(t, stack)
+	checkHardening(t, running, false)
+	for _, s := range []string{stacks.Backend, stacks.Frontend, stacks.ML} {
+		ref := running[s][0].Config.Image
+		var size int64
+		if _, err := fmt.Sscan(c.must(t, time.Minute, "docker", "image", "inspect", "-f", "{{.Size}}", ref), &size); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("image of %s: %.1f MB", s, float64(size)/1e6)
+		if size >= 15e6 {
+			t.Errorf("image of %s is %.1f MB, want below 15 MB", s, float64(size)/1e6)
+		}
+	}
+	b := newBrowser(t)
+	chat(t, b, "http://127.0.0.1:"+port+"/")
+	b.screenshot(t, "prod")
+
+	t.Run("preview is clean", func(t *testing.T) {
+		noChanges(t, c, stack)
+		c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
+		noChanges(t, c, stack)
+	})
+	t.Run("the secret shows nowhere", func(t *testing.T) {
+		for name, text := range map[string]string{
+			"up":      said,
+			"preview": c.must(t, 5*time.Minute, "pulumi", "preview", "-s", stack, "--diff", "--json", "--non-interactive"),
+			"inspect": c.must(t, time.Minute, "sh", "-c", "docker inspect $(docker ps -aq --filter label="+stacks.LabelStack+"="+stack+")"),
+			"logs": c.must(t, time.Minute, "sh", "-c",
+				"for i in $(docker ps -aq --filter label="+stacks.LabelStack+"="+stack+"); do docker logs $i 2>&1; done"),
+			"processes": c.must(t, time.Minute, "ps", "axeww"),
+		} {
+			if strings.Contains(text, password) {
+				t.Errorf("%s shows the password", name)
+			}
+		}
+	})
+	t.Run("a changed source replaces its service only", func(t *testing.T) {
+		before := c.containers(t, stack)
+		edit(t, c, "services/backend/main.go", "package main\n", "package main\n\nvar _ = \"changed\" // by the end-to-end run\n")
+		c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
+		after := c.containers(t, stack)
+		for _, s := range sixServices {
+			same := ids(before[s]) == ids(after[s])
+			if s == stacks.Backend && (same || before[s][0].Image == after[s][0].Image) {
+				t.Errorf("backend was not replaced: image %s", after[s][0].Image)
+			}
+			if s != stacks.Backend && !same {
+				t.Errorf("%s was replaced: %s, then %s", s, ids(before[s]), ids(after[s]))
+			}
+		}
+	})
+	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// chat asks a question as a person does and waits for the whole answer.
+func chat(t *testing.T, b *browser, url string) {
+	t.Helper()
+	b.run(t, time.Minute, chromedp.Navigate(url), chromedp.WaitVisible("textarea[name=message]"),
+		chromedp.SendKeys("textarea[name=message]", "What is a bounded queue?\n"))
+	b.waitFor(t, time.Minute, "the streamed answer", "document.body.innerText.includes("+js(answer)+")")
+	b.waitFor(t, 10*time.Second, "the conversation's address", "location.pathname.startsWith('/c/')")
+}
+
+// noChanges runs a plain `pulumi preview`, as a reviewer's pipeline does, when the Go language host is there, and
+// codexctl's own otherwise.
+func noChanges(t *testing.T, c *checkout, stack string) {
+	t.Helper()
+	c.must(t, 5*time.Minute, "pulumi", "preview", "-s", stack, "--expect-no-changes", "--diff", "--non-interactive")
+}
+
+func (c *checkout) secret(t *testing.T, stack, key, value string) {
+	t.Helper()
+	f := t.TempDir() + "/secret"
+	if err := os.WriteFile(f, []byte(value), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.must(t, time.Minute, "sh", "-c", "pulumi config set --secret -s "+stack+" "+key+" < "+f)
+}
+
+func liveReload(t *testing.T, c *checkout, stack string) {
+	before := c.containers(t, stack)
+	edit(t, c, "services/internal/server/server.go", `Status: "ok"`, `Status: "reloaded"`)
+	start := time.Now()
+	for {
+		var body struct{ Status string }
+		resp, err := http.Get("http://127.0.0.1:18000/health")
+		if err == nil {
+			err = json.NewDecoder(resp.Body).Decode(&body)
+			resp.Body.Close()
+		}
+		if err == nil && body.Status == "reloaded" {
+			break
+		}
+		if time.Since(start) > 2*time.Minute {
+			t.Fatalf("two minutes after the edit backend still says %q (%v)", body.Status, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Logf("edit to running: %.1f s", time.Since(start).Seconds())
+	sameContainers(t, before, c.containers(t, stack))
+	noChanges(t, c, stack)
+}
+
+func edit(t *testing.T, c *checkout, name, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(c.path(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := strings.Replace(string(b), from, to, 1)
+	if s == string(b) {
+		t.Fatalf("%s does not hold %q", name, from)
+	}
+	if err := os.WriteFile(c.path(name), []byte(s), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func ids(list []container) string {
+	var out []string
+	for _, x := range list {
+		out = append(out, x.ID)
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+func sameContainers(t *testing.T, before, after map[string][]container) {
+	t.Helper()
+	for s := range before {
+		if ids(before[s]) != ids(after[s]) {
+			t.Errorf("containers of %s changed: %s, then %s", s, ids(before[s]), ids(after[s]))
+		}
+	}
+}
+
+// checkHardening holds every container to what the issue of the dev stack and CIS Docker sections 4 and 5 ask for.
+func checkHardening(t *testing.T, all map[string][]container, dev bool) {
+	t.Helper()
+	for _, s := range sixServices {
+		if len(all[s]) == 0 {
+			t.Errorf("service %s has no container", s)
+		}
+	}
+	for s, list := range all {
+		for _, x := range list {
+			bad := func(format string, args ...any) { t.Errorf("%s (%s): %s", s, x.Name, fmt.Sprintf(format, args...)) }
+			if uid, _, _ := strings.Cut(x.Config.User, ":"); uid == "" || uid == "0" || uid == "root" {
+				bad("runs as %q", x.Config.User)
+			}
+			h := x.HostConfig
+			if !h.ReadonlyRootfs {
+				bad("root file system is writable")
+			}
+			if !slices.Contains(h.CapDrop, "ALL") {
+				bad("capabilities dropped: %v", h.CapDrop)
+			}
+			for _, k := range h.CapAdd {
+				if s != stacks.Edge || strings.TrimPrefix(k, "CAP_") != "NET_BIND_SERVICE" {
+					bad("capability %s is added", k)
+				}
+			}
+			if !slices.ContainsFunc(h.SecurityOpt, func(o string) bool { return strings.HasPrefix(o, "no-new-privileges") }) || h.Privileged {
+				bad("privileges: %v, privileged %v", h.SecurityOpt, h.Privileged)
+			}
+			if h.Memory == 0 || h.NanoCPUs == 0 && h.CPUQuota == 0 || h.PidsLimit == nil || *h.PidsLimit <= 0 {
+				bad("limits: memory %d, cpus %d/%d, pids %v", h.Memory, h.NanoCPUs, h.CPUQuota, h.PidsLimit)
+			}
+			for port, bindings := range h.PortBindings {
+				for _, bind := range bindings {
+					if bind.HostIP != "127.0.0.1" {
+						bad("port %s is published on %q", port, bind.HostIP)
+					}
+				}
+				if !dev && s != stacks.Edge && len(bindings) > 0 {
+					bad("port %s is published in prod", port)
+				}
+			}
+			if s != "" && (x.State.Health == nil || x.State.Health.Status != "healthy") {
+				bad("health: %s %+v", x.State.Status, x.State.Health)
+			}
+			for _, kv := range x.Config.Env {
+				if strings.Contains(strings.ToUpper(kv), "PASSWORD=") {
+					bad("a password in the environment")
+				}
+			}
+		}
+	}
+}
