@@ -140,17 +140,19 @@ make_ollama() {
 	program=$(binary ollama)
 	id=$(inputs "$program" "$root"/test/tinymodel/*.go)
 	settled "$ollama_ref" "$id" && return
-	mkdir -p "$context/root/usr/bin" "$context/root/etc/ssl/certs" "$context/root/tmp" "$context/ollama"
+	mkdir -p "$context/root/usr/bin" "$context/root/etc/ssl/certs" "$context/root/tmp" "$context/root/ollama" "$context/models"
 	cp "$program" "$context/root/usr/bin/ollama"
 	ln -s usr/bin "$context/root/bin"
 	cp /etc/ssl/certs/ca-certificates.crt "$context/root/etc/ssl/certs/"
 	printf 'root:x:0:0:root:/root:/bin/false\n' >"$context/root/etc/passwd"
 	chmod 1777 "$context/root/tmp"
 	(cd "$root" && go run ./test/tinymodel/cmd/tinymodel "$context/root/tiny")
+	# /ollama itself belongs to root, like a mount point that the upstream image does not have: what makes it writable
+	# is services/ollama/Dockerfile, here as there.
 	cat >"$context/Dockerfile" <<-'DOCKERFILE'
 		FROM scratch
 		COPY root /
-		COPY --chown=10001:10001 ollama /ollama
+		COPY --chown=10001:10001 models /ollama/models
 		ENV PATH=/usr/bin OLLAMA_HOST=0.0.0.0:11434
 		EXPOSE 11434
 		ENTRYPOINT ["/bin/ollama"]
@@ -165,8 +167,8 @@ make_ollama() {
 		sleep 0.1
 	done
 	docker exec -w /tiny "$helper" ollama create tiny -f /tiny/Modelfile >"$work/create.log" 2>&1 || { cat "$work/create.log" >&2; fail "ollama: creating the model failed"; }
-	rm -r "$context/ollama" "$context/root/tiny"
-	docker cp -q "$helper:/ollama" "$context/ollama" 2>/dev/null || docker cp "$helper:/ollama" "$context/ollama" >/dev/null
+	rm -r "$context/models" "$context/root/tiny"
+	docker cp "$helper:/ollama/models" "$context/models" >/dev/null
 	docker rm -f "$helper" >/dev/null
 	helper=
 	assemble "$ollama_ref" "$id" "$context"

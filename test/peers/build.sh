@@ -75,7 +75,10 @@ build_one() {
 			-ldflags "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$(version tools/pulumi github.com/pulumi/pulumi/pkg/v3)"
 		;;
 	ollama) build_ollama ;;
-	caddy) build caddy test/peers/caddy github.com/caddyserver/caddy/v2/cmd/caddy -ldflags "-s -w" ;;
+	caddy)
+		build caddy test/peers/caddy github.com/caddyserver/caddy/v2/cmd/caddy \
+			-ldflags "-s -w -X github.com/caddyserver/caddy/v2.CustomVersion=$(version test/peers/caddy github.com/caddyserver/caddy/v2)"
+		;;
 	docker-compose)
 		build docker-compose tools/compose github.com/docker/compose/v2/cmd \
 			-ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$(version tools/compose github.com/docker/compose/v2)"
