@@ -1,0 +1,101 @@
+// Command frontend is the web UI: server-rendered chat pages, answers streamed as sanitised HTML, and a proxy to the
+// backend's API.
+//
+//	frontend                    serve, as the environment says (see services/contract)
+//	frontend healthcheck [URL]  exit 0 when /healthz answers 200
+//	frontend version            print the version
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/internal/web"
+	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/server"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "frontend:", err)
+		os.Exit(1)
+	}
+}
+
+// errUsage is what a wrong command line gets.
+var errUsage = errors.New("usage: frontend [healthcheck [URL] | version]")
+
+// run is the whole command: it returns nil after a clean stop.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
+	switch {
+	case len(args) == 0:
+		return serve(ctx, environ, stderr)
+	case args[0] == "healthcheck" && len(args) <= 2:
+		addr, url := "", ""
+		if len(args) == 2 {
+			url = args[1]
+		} else if addr = lookup(environ, "LISTEN_ADDR"); addr == "" {
+			return errors.New("healthcheck: LISTEN_ADDR is not set: set it or give a URL")
+		}
+		return server.Healthcheck(ctx, addr, "/healthz", url)
+	case args[0] == "version" && len(args) == 1:
+		_, err := fmt.Fprintln(stdout, version())
+		return err
+	}
+	return errUsage
+}
+
+func serve(ctx context.Context, environ []string, stderr io.Writer) error {
+	cfg, err := contract.Parse[contract.Frontend](environ)
+	if err != nil {
+		return err
+	}
+	log := logging.New(stderr, "frontend", cfg.LogLevel, cfg.Debug)
+	srv := server.New("frontend", log, cfg.DrainTimeout)
+	app, err := web.New(cfg, log)
+	if err != nil {
+		return err
+	}
+	app.Register(srv)
+	return srv.Run(ctx, cfg.ListenAddr, app.Drain)
+}
+
+func lookup(environ []string, name string) string {
+	for _, kv := range environ {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// version is the version control revision that the binary was built from, when Go recorded one.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	rev, modified := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			rev = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = "+modified"
+		}
+	}
+	if rev == "" {
+		return info.Main.Version
+	}
+	return rev + modified
+}
