@@ -1,0 +1,143 @@
+package docker
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
+)
+
+// inputsDigest is the sha256 (hex) of all a build depends on: Dockerfile, stage, arguments, platform, and the name,
+// executable bit and content of each file of the context that the Dockerfile's .dockerignore lets in. It does not
+// depend on time stamps, owners or the umask, so every clone of one commit gets the same.
+//
+// The base image counts by the reference that the Dockerfile names.
+func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
+	h := sha256.New()
+	// Each part is framed by its length: no two different inputs look alike.
+	part := func(s string) { fmt.Fprintf(h, "%d:%s", len(s), s) }
+
+	dockerfile, err := fs.ReadFile(root, path.Clean(b.Dockerfile))
+	if err != nil {
+		return "", fmt.Errorf("build.dockerfile: %w", err)
+	}
+	part(string(dockerfile))
+	part(b.Target)
+	part(platform)
+	for _, k := range slices.Sorted(maps.Keys(b.Args)) {
+		part(k)
+		part(b.Args[k])
+	}
+
+	context, err := fs.Sub(root, path.Clean(b.Context))
+	if err != nil {
+		return "", fmt.Errorf("build.context: %w", err)
+	}
+	ignored, err := ignorePatterns(root, b)
+	if err != nil {
+		return "", err
+	}
+	err = walkContext(context, ignored, func(name string, mode fs.FileMode) error {
+		part(name)
+		if mode&fs.ModeSymlink != 0 {
+			target, err := fs.ReadLink(context, name)
+			if err != nil {
+				return err
+			}
+			part("link")
+			part(target)
+			return nil
+		}
+		f, err := context.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		content := sha256.New()
+		if _, err := io.Copy(content, f); err != nil {
+			return err
+		}
+		part(fmt.Sprint(mode&0o100 != 0))
+		part(string(content.Sum(nil)))
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("build.context: %w", err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// ignorePatterns reads what the builder would: <Dockerfile>.dockerignore, else .dockerignore at the context's root.
+func ignorePatterns(root fs.FS, b stacks.Build) ([]string, error) {
+	for _, name := range []string{path.Clean(b.Dockerfile) + ".dockerignore", path.Join(path.Clean(b.Context), ".dockerignore")} {
+		text, err := fs.ReadFile(root, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		patterns, err := ignorefile.ReadAll(bytes.NewReader(text))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		return patterns, nil
+	}
+	return nil, nil
+}
+
+// walkContext calls visit for each file of the context that the patterns let in, in lexical order.
+func walkContext(context fs.FS, patterns []string, visit func(name string, mode fs.FileMode) error) error {
+	matcher, err := patternmatcher.New(patterns)
+	if err != nil {
+		return fmt.Errorf(".dockerignore: %w", err)
+	}
+	return fs.WalkDir(context, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || name == "." {
+			return err
+		}
+		ignored, err := matcher.MatchesOrParentMatches(name)
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if ignored && !letsInBelow(matcher, name) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if ignored || entry.Type()&^fs.ModeSymlink != 0 { // sockets, pipes and devices have no place in a context
+			return nil
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		return visit(name, info.Mode())
+	})
+}
+
+// letsInBelow says whether an exception (!pattern) may match below the ignored directory.
+func letsInBelow(matcher *patternmatcher.PatternMatcher, dir string) bool {
+	for _, p := range matcher.Patterns() {
+		if !p.Exclusion() {
+			continue
+		}
+		pattern := strings.TrimPrefix(p.String(), "!")
+		if strings.ContainsAny(pattern, `*?[\`) || strings.HasPrefix(pattern+"/", dir+"/") || strings.HasPrefix(dir+"/", pattern+"/") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,146 @@
+// Package docker provisions a stacks.Stack on a Docker engine with pulumi-docker. One file holds one idea: network,
+// volume, image, service (the component), container (its arguments), file, gpu, engine (what the provider cannot do).
+//
+// Three rules run through it. Every argument that Docker would fill in is set explicitly, so that a preview right
+// after `up` is clean and drift still shows; ignoreChanges stands only where a comment says why. Whatever Docker
+// cannot express is an error. Secrets are Pulumi secrets from the config to the engine.
+package docker
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/config"
+)
+
+// Outputs are what a stack on Docker tells about itself.
+type Outputs struct {
+	// URLs of the published ports, by service; a service without one is absent. The edge's is where people go.
+	URLs map[string][]string
+	// Images are the image references, by service.
+	Images map[string]string
+	// ImageIDs are the engine's image IDs (sha256:...), by service.
+	ImageIDs pulumi.StringMap
+	// Containers are the containers' physical names, by service.
+	Containers pulumi.StringArrayMap
+}
+
+// Deploy provisions the stack. root is the absolute path of the project's root: what build contexts and binds are
+// relative to. It reports every part of the stack that Docker cannot express before it registers anything.
+func Deploy(ctx *pulumi.Context, stack stacks.Stack, root string) (Outputs, error) {
+	d := &deployment{
+		ctx: ctx, stack: stack, root: root,
+		networks: map[string]pulumi.StringOutput{}, volumes: map[string]pulumi.StringOutput{},
+		services: map[string]*service{},
+	}
+	plans, err := d.plan()
+	if err != nil {
+		return Outputs{}, err
+	}
+	for _, step := range []func() error{d.addSecrets, d.addHook, d.addNetworks, d.addVolumes} {
+		if err := step(); err != nil {
+			return Outputs{}, err
+		}
+	}
+	out := Outputs{URLs: map[string][]string{}, Images: map[string]string{}, ImageIDs: pulumi.StringMap{}, Containers: pulumi.StringArrayMap{}}
+	for _, p := range plans {
+		s, err := d.addService(p)
+		if err != nil {
+			return Outputs{}, fmt.Errorf("services.%s: %w", p.Name, err)
+		}
+		d.services[p.Name] = s
+		out.Images[p.Name], out.ImageIDs[p.Name], out.Containers[p.Name] = p.image.ref, s.imageID, s.containerNames
+		if len(p.urls) > 0 {
+			out.URLs[p.Name] = p.urls
+		}
+	}
+	return out, nil
+}
+
+// deployment is one run of Deploy.
+type deployment struct {
+	ctx   *pulumi.Context
+	stack stacks.Stack
+	root  string
+
+	secrets           map[string]pulumi.StringOutput // by Secret.Name
+	hook              *pulumi.ResourceHook
+	networks, volumes map[string]pulumi.StringOutput // physical names by name
+	services          map[string]*service
+}
+
+// plan renders every service's arguments, in start order. All problems are reported at once.
+func (d *deployment) plan() ([]plan, error) {
+	ordered, err := startOrder(d.stack.Services)
+	if err != nil {
+		return nil, err
+	}
+	var plans []plan
+	var errs []error
+	for _, svc := range ordered {
+		p, err := planService(d.stack, svc, d.root)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		plans = append(plans, p)
+	}
+	return plans, errors.Join(errs...)
+}
+
+// addSecrets takes the values of the stack's secrets from the Pulumi config.
+func (d *deployment) addSecrets() error {
+	cfg := config.New(d.ctx, stacks.Project)
+	d.secrets = map[string]pulumi.StringOutput{}
+	var errs []error
+	for _, s := range d.stack.Secrets {
+		v, err := cfg.TrySecret(s.ConfigKey)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("secrets.%s: the config has no %s:%s: set it with `pulumi config set --secret --stack %s %s:%s`",
+				s.Name, stacks.Project, s.ConfigKey, d.stack.Name, stacks.Project, s.ConfigKey))
+			continue
+		}
+		d.secrets[s.Name] = v
+	}
+	return errors.Join(errs...)
+}
+
+// startOrder sorts the services so that each comes after those it depends on.
+func startOrder(services []stacks.Service) ([]stacks.Service, error) {
+	byName := map[string]stacks.Service{}
+	for _, s := range services {
+		byName[s.Name] = s
+	}
+	var out []stacks.Service
+	state := map[string]int{} // 1: on the path, 2: done
+	var visit func(s stacks.Service) error
+	visit = func(s stacks.Service) error {
+		switch state[s.Name] {
+		case 1:
+			return fmt.Errorf("services.%s.dependsOn: the services wait for each other in a circle", s.Name)
+		case 2:
+			return nil
+		}
+		state[s.Name] = 1
+		for _, dep := range s.DependsOn {
+			d, ok := byName[dep]
+			if !ok {
+				return fmt.Errorf("services.%s.dependsOn: there is no service %q", s.Name, dep)
+			}
+			if err := visit(d); err != nil {
+				return err
+			}
+		}
+		state[s.Name] = 2
+		out = append(out, s)
+		return nil
+	}
+	for _, s := range services {
+		if err := visit(s); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}

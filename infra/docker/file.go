@@ -1,0 +1,88 @@
+package docker
+
+import (
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// addFiles makes the container that carries a service's files, or nothing for a service without.
+//
+// Docker refuses to copy files into a container with a read-only root, even to a volume of it. So a second container
+// of the same image, which is never started, takes the files into an anonymous volume at each file's directory, and
+// the service mounts these volumes read-only (VolumesFrom). New files make a new carrier, whose ID replaces the
+// service's containers; the volumes go with their carrier. See docs/adr/0002-docker-target.md.
+func (d *deployment) addFiles(p plan, img image, parent pulumi.Resource) (*docker.Container, error) {
+	if len(p.Files) == 0 {
+		return nil, nil
+	}
+	var uploads docker.ContainerUploadArray
+	var dirs []string
+	secret := false
+	for _, f := range p.Files {
+		var content pulumi.StringInput = pulumi.String(f.Content)
+		if f.Secret != "" {
+			value, ok := d.secrets[f.Secret]
+			if !ok {
+				return nil, fmt.Errorf("files.%s: there is no secret %q", f.Path, f.Secret)
+			}
+			content, secret = value, true
+		}
+		uploads = append(uploads, docker.ContainerUploadArgs{
+			File:       pulumi.String(f.Path),
+			Content:    content.ToStringOutput().ToStringPtrOutput(),
+			Executable: pulumi.Bool(false),
+			// Anyone inside may read: only this service mounts the volume.
+			Permissions: pulumi.String("0444"),
+		})
+		dirs = append(dirs, path.Dir(f.Path))
+	}
+	slices.Sort(dirs)
+	var volumes docker.ContainerVolumeArray
+	for _, dir := range slices.Compact(dirs) {
+		volumes = append(volumes, docker.ContainerVolumeArgs{ContainerPath: pulumi.String(dir)})
+	}
+	labels := d.stackLabels()
+	labels[LabelFilesOf] = p.Name
+	var uploadsInput docker.ContainerUploadArrayInput = uploads
+	opts := []pulumi.ResourceOption{pulumi.Parent(parent), pulumi.DeleteBeforeReplace(false)}
+	if secret {
+		// The whole list is secret: the provider keeps it as a set, whose order need not be the inputs'.
+		uploadsInput = pulumi.ToSecret(uploads).(docker.ContainerUploadArrayOutput)
+		opts = append(opts, pulumi.AdditionalSecretOutputs([]string{"uploads"}))
+	}
+	return docker.NewContainer(d.ctx, d.containerName(p.Name)+"-files", &docker.ContainerArgs{
+		Image:   img.use,
+		Start:   pulumi.Bool(false),
+		MustRun: pulumi.Bool(false),
+		// An image without a command is fine too: nothing is ever run.
+		Command:     pulumi.ToStringArray([]string{"files"}),
+		User:        pulumi.String(p.user()),
+		Volumes:     volumes,
+		Uploads:     uploadsInput,
+		Labels:      containerLabels(labels),
+		NetworkMode: pulumi.String("none"),
+		Restart:     pulumi.String("no"),
+		LogDriver:   pulumi.String("none"),
+		Capabilities: &docker.ContainerCapabilitiesArgs{
+			Drops: pulumi.ToStringArray([]string{"ALL"}),
+		},
+		SecurityOpts: pulumi.ToStringArray([]string{noNewPrivileges}),
+	}, opts...)
+}
+
+// sortedFiles are the service's files in the order of their paths.
+func sortedFiles(files []stacks.File) []stacks.File {
+	out := slices.Clone(files)
+	slices.SortFunc(out, func(a, b stacks.File) int {
+		if a.Path < b.Path {
+			return -1
+		}
+		return 1
+	})
+	return out
+}

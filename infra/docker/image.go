@@ -1,0 +1,83 @@
+package docker
+
+import (
+	"os"
+	"path"
+	"runtime"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// programDir is the folder of the Pulumi program (main: in Pulumi.yaml), relative to the project's root. The engine
+// starts the provider there, and the provider resolves build contexts against it. Relative paths keep the state the
+// same for every clone.
+const programDir = "infra"
+
+// imagePlan is an image before it is made.
+type imagePlan struct {
+	// ref is the reference to pull, or the repository and the digest of the build's inputs as its tag.
+	ref   string
+	build *stacks.Build
+	// platform the build is for.
+	platform string
+}
+
+func planImage(img stacks.Image, root string) (imagePlan, error) {
+	if img.Build == nil {
+		return imagePlan{ref: img.Ref}, nil
+	}
+	platform := "linux/" + runtime.GOARCH
+	digest, err := inputsDigest(os.DirFS(root), *img.Build, platform)
+	if err != nil {
+		return imagePlan{}, err
+	}
+	return imagePlan{ref: img.Build.Repository + ":" + digest[:12], build: img.Build, platform: platform}, nil
+}
+
+// image is an image that a container can be made of.
+type image struct {
+	// use is what the container's image argument takes.
+	use pulumi.StringOutput
+	id  pulumi.StringOutput
+}
+
+// addImage pulls or builds the image of a service.
+func (d *deployment) addImage(name string, p imagePlan, parent pulumi.Resource) (image, error) {
+	if p.build == nil {
+		img, err := docker.NewRemoteImage(d.ctx, name, &docker.RemoteImageArgs{
+			Name: pulumi.String(p.ref),
+			// Other stacks and people may use the image too.
+			KeepLocally: pulumi.Bool(true),
+		}, pulumi.Parent(parent))
+		if err != nil {
+			return image{}, err
+		}
+		// The container is made of the ID: a reference that moved to another image shows after a refresh.
+		return image{use: img.ImageId, id: img.ImageId}, nil
+	}
+	b := p.build
+	up := path.Join("..", path.Clean(b.Context))
+	img, err := docker.NewImage(d.ctx, name, &docker.ImageArgs{
+		ImageName: pulumi.String(p.ref),
+		Build: &docker.DockerBuildArgs{
+			Context:        pulumi.String(up),
+			Dockerfile:     pulumi.String(path.Join("..", path.Clean(b.Dockerfile))),
+			Target:         pulumi.String(b.Target),
+			Args:           pulumi.ToStringMap(b.Args),
+			BuilderVersion: docker.BuilderVersionBuilderBuildKit,
+			Platform:       pulumi.String(p.platform),
+		},
+		SkipPush:       pulumi.Bool(true),
+		BuildOnPreview: pulumi.Bool(false),
+	}, pulumi.Parent(parent),
+		// A new tag is a new image: the resource's ID follows. Deleting the old one deletes nothing on the engine.
+		pulumi.ReplaceOnChanges([]string{"imageName"}))
+	if err != nil {
+		return image{}, err
+	}
+	// The container is made of the reference, not the ID: its tag is the digest of the inputs, so the preview shows the
+	// replacement of the container, which an ID that is not known yet would hide (pulumi-docker#293).
+	return image{use: img.ImageName, id: img.RepoDigest}, nil
+}

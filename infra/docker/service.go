@@ -1,0 +1,179 @@
+package docker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// plan is a service with everything about it that is known before anything is provisioned.
+type plan struct {
+	stacks.Service
+	image        imagePlan
+	env          []string
+	gpu          gpuPlan
+	memoryMiB    int
+	cpus         string
+	mounts       []stacks.Mount
+	tmpfs        map[string]string
+	capabilities []string
+	published    []stacks.Port
+	urls         []string
+}
+
+// planService reports every part of the service that Docker cannot express.
+func planService(stack stacks.Stack, svc stacks.Service, root string) (plan, error) {
+	p := plan{Service: svc, capabilities: capabilities(svc.Security.KeepCapabilities), published: publishedPorts(svc.Ports)}
+	p.Files = sortedFiles(svc.Files)
+	var errs []error
+	collect := func(err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("services.%s.%w", svc.Name, err))
+		}
+	}
+	var err error
+	p.image, err = planImage(svc.Image, root)
+	collect(err)
+	p.gpu, err = planGPU(svc.GPU)
+	collect(err)
+	p.env, err = environment(svc, p.gpu)
+	collect(err)
+	p.memoryMiB, err = memoryMiB(svc.Resources.Memory)
+	collect(err)
+	p.cpus, err = cpus(svc.Resources.CPU)
+	collect(err)
+	p.mounts, p.tmpfs, err = planMounts(svc.Mounts, root)
+	collect(err)
+	if len(svc.Health.Command) == 0 {
+		collect(errors.New("health.command: is empty: what depends on the service waits for its health check"))
+	}
+	if len(p.published) > 0 && svc.Replicas > 1 {
+		collect(fmt.Errorf("replicas: %d containers cannot share the host port %d: publish none, or run one", svc.Replicas, p.published[0].Host))
+	}
+	for _, n := range svc.Networks {
+		if !hasNetwork(stack, n) {
+			collect(fmt.Errorf("networks: there is no network %q", n))
+		}
+	}
+	for _, m := range svc.Mounts {
+		if m.Kind == stacks.MountVolume && !hasVolume(stack, m.Source) {
+			collect(fmt.Errorf("mounts.%s: there is no volume %q", m.Target, m.Source))
+		}
+	}
+	for _, port := range p.published {
+		p.urls = append(p.urls, portURL(port))
+	}
+	return p, errors.Join(errs...)
+}
+
+func hasNetwork(stack stacks.Stack, name string) bool {
+	for _, n := range stack.Networks {
+		if n.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func hasVolume(stack stacks.Stack, name string) bool {
+	for _, v := range stack.Volumes {
+		if v.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (p plan) user() string { return fmt.Sprintf("%d:%d", p.Security.UID, p.Security.GID) }
+
+// portURL is where a person on this machine reaches a published port.
+func portURL(p stacks.Port) string {
+	scheme := "tcp"
+	if p.Name == "http" || p.Name == "redis" {
+		scheme = p.Name
+	}
+	host := p.Address
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(p.Host))
+}
+
+// service is the component of one service: its image, its files and its containers.
+type service struct {
+	pulumi.ResourceState
+
+	imageID        pulumi.StringOutput
+	containerNames pulumi.StringArray
+	containers     []pulumi.Resource
+}
+
+// serviceType is the component's type token.
+const serviceType = "codexcontinue:docker:Service"
+
+func (d *deployment) addService(p plan) (*service, error) {
+	s := &service{}
+	if err := d.ctx.RegisterComponentResource(serviceType, p.Name, s); err != nil {
+		return nil, err
+	}
+	img, err := d.addImage(p.Name, p.image, s)
+	if err != nil {
+		return nil, fmt.Errorf("image: %w", err)
+	}
+	s.imageID = img.id
+	files, err := d.addFiles(p, img, s)
+	if err != nil {
+		return nil, err
+	}
+	args := d.containerArgs(p, img, files)
+	opts := []pulumi.ResourceOption{
+		pulumi.Parent(s),
+		pulumi.ReplaceOnChanges(replacedBy),
+		// The new container is healthy before the old one goes; the provider's own default is the other way round. Two
+		// containers cannot hold one host port, though.
+		pulumi.DeleteBeforeReplace(len(p.published) > 0),
+		pulumi.DependsOn(d.healthGate(p.DependsOn)),
+		pulumi.ResourceHooks(&pulumi.ResourceHookBinding{
+			AfterCreate: []*pulumi.ResourceHook{d.hook},
+			AfterUpdate: []*pulumi.ResourceHook{d.hook},
+		}),
+	}
+	for i := range p.Replicas {
+		name := d.containerName(p.Name)
+		if i > 0 {
+			name += "-" + strconv.Itoa(i+1)
+		}
+		c, err := docker.NewContainer(d.ctx, name, args, opts...)
+		if err != nil {
+			return nil, err
+		}
+		s.containers = append(s.containers, c)
+		s.containerNames = append(s.containerNames, c.Name)
+	}
+	return s, d.ctx.RegisterResourceOutputs(s, pulumi.Map{
+		"urls":       pulumi.ToStringArray(p.urls),
+		"image":      pulumi.String(p.image.ref),
+		"imageId":    s.imageID,
+		"containers": s.containerNames,
+	})
+}
+
+// healthGate is what must be healthy first: a container resource is ready when its health check passed.
+func (d *deployment) healthGate(services []string) []pulumi.Resource {
+	var out []pulumi.Resource
+	for _, name := range services {
+		out = append(out, d.services[name].containers...)
+	}
+	return out
+}
+
+// containerName is a container's resource name; the engine adds a random suffix for the physical one, so that a
+// replacement can stand beside its predecessor.
+func (d *deployment) containerName(service string) string {
+	return stacks.Project + "-" + d.stack.Name + "-" + service
+}
