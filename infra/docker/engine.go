@@ -111,4 +111,3 @@ func waitHealthy(ctx context.Context, api *client.Client, id string, timeout tim
 		}
 	}
 }
-
