@@ -30,7 +30,7 @@ func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
 
 	dockerfile, err := fs.ReadFile(root, path.Clean(b.Dockerfile))
 	if err != nil {
-		return "", fmt.Errorf("build.dockerfile: %w", err)
+		return "", fmt.Errorf("image.build.dockerfile: %w", err)
 	}
 	part(string(dockerfile))
 	part(b.Target)
@@ -42,7 +42,7 @@ func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
 
 	context, err := fs.Sub(root, path.Clean(b.Context))
 	if err != nil {
-		return "", fmt.Errorf("build.context: %w", err)
+		return "", fmt.Errorf("image.build.context: %w", err)
 	}
 	ignored, err := ignorePatterns(root, b)
 	if err != nil {
@@ -73,7 +73,7 @@ func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
 		return nil
 	})
 	if err != nil {
-		return "", fmt.Errorf("build.context: %w", err)
+		return "", fmt.Errorf("image.build.context: %w", err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
@@ -86,11 +86,11 @@ func ignorePatterns(root fs.FS, b stacks.Build) ([]string, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("image.build: %w", err)
 		}
 		patterns, err := ignorefile.ReadAll(bytes.NewReader(text))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("image.build: %s: %w", name, err)
 		}
 		return patterns, nil
 	}

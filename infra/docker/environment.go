@@ -14,7 +14,7 @@ import (
 func environment(svc stacks.Service, gpu gpuPlan) ([]string, error) {
 	vars, err := renderContract(svc.Contract)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("contract: %w", err)
 	}
 	for _, more := range []map[string]string{svc.Env, gpu.env} {
 		for k, v := range more {
@@ -42,5 +42,5 @@ func renderContract(c any) (map[string]string, error) {
 	case contract.ML:
 		return contract.Render(c)
 	}
-	return nil, fmt.Errorf("contract: %T is none of the contracts of services/contract", c)
+	return nil, fmt.Errorf("%T is none of the contracts of services/contract", c)
 }

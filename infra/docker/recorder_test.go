@@ -1,0 +1,78 @@
+package docker_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// The password of the recorded stacks: it must not appear anywhere.
+const recordedPassword = "hunter2-hunter2"
+
+// record deploys the stack on the recording monitor.
+func record(stack stacks.Stack, root string) ([]plan.Resource, docker.Outputs, error) {
+	var outputs docker.Outputs
+	resources, err := plan.Record(context.Background(), plan.Stack{
+		Project: stacks.Project, Name: stack.Name,
+		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
+		Secrets: []string{"codexcontinue:redisPassword"},
+	}, func(ctx *pulumi.Context) error {
+		var err error
+		outputs, err = docker.Deploy(ctx, stack, root)
+		return err
+	})
+	return resources, outputs, err
+}
+
+func mustRecord(t *testing.T, stack stacks.Stack, root string) []plan.Resource {
+	t.Helper()
+	resources, _, err := record(stack, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resources
+}
+
+// toJSON writes the plan with the project's root named.
+func toJSON(t *testing.T, v any, root string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	return []byte(strings.ReplaceAll(out.String(), root, "[root]"))
+}
+
+// containersOf are the recorded containers that run, by service.
+func containersOf(resources []plan.Resource) map[string][]plan.Resource {
+	out := map[string][]plan.Resource{}
+	for _, r := range resources {
+		if r.Type != "docker:index/container:Container" {
+			continue
+		}
+		if service := label(r, stacks.LabelService); service != "" {
+			out[service] = append(out[service], r)
+		}
+	}
+	return out
+}
+
+func label(r plan.Resource, name string) string {
+	labels, _ := r.Inputs["labels"].([]any)
+	for _, l := range labels {
+		if pair := l.(map[string]any); pair["label"] == name {
+			return pair["value"].(string)
+		}
+	}
+	return ""
+}
