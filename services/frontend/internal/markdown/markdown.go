@@ -33,7 +33,6 @@ type Renderer struct {
 // codeCacheBytes bounds the coloured code that is kept, with its source.
 const codeCacheBytes = 4 << 20
 
-
 // New makes a renderer.
 func New() *Renderer {
 	gfm := goldmark.WithExtensions(

@@ -142,8 +142,11 @@ func (s *Stream) open(part []byte, n ast.Node) string {
 	if !ok || n.NextSibling() != nil {
 		return s.r.block(s.r.answer, part, n)
 	}
-	lang := language(code, part)
-	return frame(lang, s.code.html(lang, lines(code, part)))
+	lang, written := language(code, part), lines(code, part)
+	if part[len(part)-1] != '\n' {
+		written = strings.TrimSuffix(written, "\n") // the parser ends the last line, the model has not yet
+	}
+	return frame(lang, s.code.html(lang, written))
 }
 
 // diff makes blocks the ones that the reader has from first on.
@@ -186,6 +189,7 @@ func commonPrefix(a, b string) (n, units int) {
 // highlighted keeps the colours of the beginning of an open code block. Colouring starts at the code's beginning each
 // time, so doing it for each token would take time that grows with the square of its length: it is done when the code
 // has grown by a quarter, and up to a size at which it costs little; what came since then is shown without colours.
+// Lines are coloured when they are complete: half a token's colour would flicker.
 type highlighted struct {
 	lang, code, inner string
 }
@@ -193,10 +197,13 @@ type highlighted struct {
 const highlightAlways = 512 // bytes
 
 func (h *highlighted) html(lang, code string) string {
-	grown := len(code) - len(h.code)
-	if lang != h.lang || !strings.HasPrefix(code, h.code) || len(code) <= highlightAlways || grown*4 >= len(h.code) {
-		*h = highlighted{lang: lang, code: code, inner: highlight(lang, code)}
-		return h.inner
+	if lang != h.lang || !strings.HasPrefix(code, h.code) {
+		*h = highlighted{lang: lang}
+	}
+	complete := code[:strings.LastIndexByte(code, '\n')+1]
+	grown := len(complete) - len(h.code)
+	if grown > 0 && (len(complete) <= highlightAlways || grown*4 >= len(h.code)) {
+		h.code, h.inner = complete, highlight(lang, complete)
 	}
 	return h.inner + html.EscapeString(code[len(h.code):])
 }

@@ -3,6 +3,7 @@ package markdown
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -94,6 +95,14 @@ func play(t testing.TB, r *Renderer, rng *rand.Rand, doc string, most int) (befo
 	return before, rd.blocks
 }
 
+var tokenSpan = regexp.MustCompile(`<span class="[a-z0-9]{1,4}">([^<]*)</span>`)
+
+// uncoloured is the HTML without its tokens' colours, and without the line break that ends a document's open code.
+func uncoloured(blocks []string) string {
+	s := tokenSpan.ReplaceAllString(strings.Join(blocks, ""), "$1")
+	return strings.ReplaceAll(s, "\n</code>", "</code>")
+}
+
 func TestStreamEqualsFullRender(t *testing.T) {
 	r := New()
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -111,7 +120,8 @@ func TestStreamEqualsFullRender(t *testing.T) {
 		want := r.Blocks(doc)
 		for _, most := range []int{1, 3, 8, 40} {
 			before, after := play(t, r, rng, doc, most)
-			if d := cmp.Diff(strings.Join(want, ""), strings.Join(before, "")); d != "" {
+			// Colours of open code lag behind, its text does not.
+			if d := cmp.Diff(uncoloured(want), uncoloured(before)); d != "" {
 				t.Errorf("document %d in chunks of <= %d, before Finish (-full +stream):\n%s\n%q", i, most, d, doc)
 			}
 			if d := cmp.Diff(strings.Join(want, ""), strings.Join(after, "")); d != "" {
