@@ -13,6 +13,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -108,16 +109,20 @@ func (c *Client) once(ctx context.Context, method, path string, payload []byte, 
 	return nil, c.problem(resp)
 }
 
-// problem reads the peer's problem, or makes one of an answer that is none.
+// problem reads the peer's problem, or makes one of an answer that is none. A Retry-After header in seconds is kept.
 func (c *Client) problem(resp *http.Response) *problem.Problem {
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	p := &problem.Problem{}
 	if media == problem.ContentType && json.Unmarshal(b, p) == nil && p.Title != "" {
 		p.Status = resp.StatusCode
-		return p
+	} else {
+		p = problem.New(resp.StatusCode, "%s answered %s", c.peer, resp.Status)
 	}
-	return problem.New(resp.StatusCode, "%s answered %s", c.peer, resp.Status)
+	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
+		p.RetryAfter = s
+	}
+	return p
 }
 
 // JSON is Do for a response that is read whole into out, which may be nil.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 )
@@ -29,6 +30,8 @@ type Problem struct {
 	RequestID string `json:"request_id,omitempty"`
 	// QueuePosition is the place the request would have had in the queue, with status 429.
 	QueuePosition int `json:"queue_position,omitempty"`
+	// RetryAfter is after how many seconds it is worth asking again; Write sends it as the Retry-After header as well.
+	RetryAfter int `json:"retry_after,omitempty"`
 }
 
 // FieldError is one fault of an invalid request.
@@ -56,6 +59,9 @@ func Write(w http.ResponseWriter, r *http.Request, p *Problem) {
 	out.RequestID = logging.RequestID(r.Context())
 	w.Header().Set("Content-Type", ContentType)
 	w.Header().Set("Cache-Control", "no-store")
+	if out.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(out.RetryAfter))
+	}
 	w.WriteHeader(out.Status)
 	_ = json.NewEncoder(w).Encode(out) // the client is gone: nothing left to tell
 }

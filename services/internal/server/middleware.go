@@ -53,7 +53,7 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 		}
 		rec := &recorder{ResponseWriter: w}
 		s.metrics.inFlight.Inc()
-		_, route := mux.Handler(r)
+		unmatched, route := mux.Handler(r)
 		if route == "" {
 			route = "none"
 		}
@@ -81,9 +81,37 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 			log(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", code, "bytes", rec.bytes,
 				"ms", float64(elapsed.Microseconds())/1000)
 		}()
+		if route == "none" {
+			notRouted(rec, r, unmatched)
+			return
+		}
 		mux.ServeHTTP(rec, r)
 	})
 }
+
+// notRouted answers a request that matches no route as a problem. unmatched is the mux's own handler for it: it knows
+// whether the path exists with other methods, but answers in plain text.
+func notRouted(w http.ResponseWriter, r *http.Request, unmatched http.Handler) {
+	said := &verdict{header: http.Header{}}
+	unmatched.ServeHTTP(said, r)
+	if said.status != http.StatusMethodNotAllowed {
+		problem.Write(w, r, problem.New(http.StatusNotFound, "There is nothing at this path."))
+		return
+	}
+	allow := said.header.Get("Allow")
+	w.Header().Set("Allow", allow)
+	problem.Write(w, r, problem.New(http.StatusMethodNotAllowed, "This path takes %s.", allow))
+}
+
+// verdict is a response of which only the header counts.
+type verdict struct {
+	header http.Header
+	status int
+}
+
+func (v *verdict) Header() http.Header         { return v.header }
+func (v *verdict) WriteHeader(code int)        { v.status = code }
+func (v *verdict) Write(b []byte) (int, error) { return len(b), nil }
 
 func probe(path string) bool {
 	switch path {
