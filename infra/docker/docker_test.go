@@ -52,6 +52,7 @@ func TestWhatDockerCannotExpress(t *testing.T) {
 		"memory of zero":      {change("store", func(s *stacks.Service) { s.Resources.Memory = 0 }), "services.store.resources.memory: "},
 		"CPU read back wrong": {change("store", func(s *stacks.Service) { s.Resources.CPU = 50 }), "services.store.resources.cpu: the docker provider reads 50m back as another number and would replace the container on every run: use 100m"},
 		"shared host port":    {change("web", func(s *stacks.Service) { s.Replicas = 2 }), "services.web.replicas: 2 containers cannot share the host port 8080"},
+		"internal port":       {func(s *stacks.Stack) { s.Networks[0].Internal = true }, "services.web.ports: the host port 8080 cannot be published: the service is on internal networks only"},
 		"no health check":     {change("web", func(s *stacks.Service) { s.Health.Command = nil }), "services.web.health.command: is empty"},
 		"unknown network":     {change("web", func(s *stacks.Service) { s.Networks = []string{"dmz"} }), `services.web.networks: there is no network "dmz"`},
 		"unknown volume":      {change("store", func(s *stacks.Service) { s.Mounts[0].Source = "gone" }), `services.store.mounts./data: there is no volume "gone"`},

@@ -66,8 +66,7 @@ func newLab(t *testing.T) *lab {
 	ctx := context.Background()
 	_, err := exec.LookPath("pulumi")
 	need(t, "pulumi", err)
-	_, err = exec.LookPath("pulumi-resource-docker")
-	need(t, "docker-plugin", err)
+	need(t, "docker-plugin", findPlugin())
 	api, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err == nil {
 		_, err = api.Ping(ctx)
@@ -105,6 +104,23 @@ func newLab(t *testing.T) *lab {
 	l.password(firstPassword)
 	t.Cleanup(l.clean)
 	return l
+}
+
+// findPlugin looks for the provider where the CLI does.
+func findPlugin() error {
+	if _, err := exec.LookPath("pulumi-resource-docker"); err == nil {
+		return nil
+	}
+	home := os.Getenv("PULUMI_HOME")
+	if home == "" {
+		user, err := os.UserHomeDir()
+		if err != nil {
+			return err
+		}
+		home = filepath.Join(user, ".pulumi")
+	}
+	_, err := os.Stat(filepath.Join(home, "plugins", "resource-docker-v4.10.0"))
+	return err
 }
 
 func (l *lab) clean() {
@@ -564,6 +580,17 @@ func TestRealEngine(t *testing.T) {
 		}
 	})
 
+	step("a network edit moves every container", func(t *testing.T) {
+		l.service("web").Ports, l.stack.Networks[0].Internal = nil, true
+		l.up()
+		for _, name := range []string{"store", "built", "web"} {
+			for _, c := range l.containers(name) {
+				l.wantNetwork(c)
+			}
+		}
+		l.wantClean("after the edit")
+	})
+
 	step("an unhealthy container fails every up", func(t *testing.T) {
 		s := l.service("store")
 		good := s.Health
@@ -656,6 +683,12 @@ func (l *lab) wantHardened(c container.InspectResponse) {
 	check("log", h.LogConfig.Type == "json-file" && h.LogConfig.Config["max-size"] == "10485760" && h.LogConfig.Config["max-file"] == "3", h.LogConfig)
 	check("health", c.State.Health != nil && c.State.Health.Status == container.Healthy, c.State.Health)
 	check("stop timeout", c.Config.StopTimeout != nil && *c.Config.StopTimeout == 10, c.Config.StopTimeout)
-	network := "main-" + l.stack.Name
-	check("network", len(c.NetworkSettings.Networks) == 1 && c.NetworkSettings.Networks[network] != nil, c.NetworkSettings.Networks)
+	l.wantNetwork(c)
+}
+
+func (l *lab) wantNetwork(c container.InspectResponse) {
+	l.t.Helper()
+	if n := c.NetworkSettings.Networks; len(n) != 1 || n["main-"+l.stack.Name] == nil {
+		l.t.Errorf("%s is on the networks %v", c.Name, n)
+	}
 }

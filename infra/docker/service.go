@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -55,6 +56,11 @@ func planService(stack stacks.Stack, svc stacks.Service, root string) (plan, err
 	if len(p.published) > 0 && svc.Replicas > 1 {
 		collect(fmt.Errorf("replicas: %d containers cannot share the host port %d: publish none, or run one", svc.Replicas, p.published[0].Host))
 	}
+	if len(p.published) > 0 && !slices.ContainsFunc(stack.Networks, func(n stacks.Network) bool {
+		return !n.Internal && slices.Contains(svc.Networks, n.Name)
+	}) {
+		collect(fmt.Errorf("ports: the host port %d cannot be published: the service is on internal networks only, which nothing outside reaches", p.published[0].Host))
+	}
 	for _, n := range svc.Networks {
 		if !hasNetwork(stack, n) {
 			collect(fmt.Errorf("networks: there is no network %q", n))
@@ -72,21 +78,11 @@ func planService(stack stacks.Stack, svc stacks.Service, root string) (plan, err
 }
 
 func hasNetwork(stack stacks.Stack, name string) bool {
-	for _, n := range stack.Networks {
-		if n.Name == name {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(stack.Networks, func(n stacks.Network) bool { return n.Name == name })
 }
 
 func hasVolume(stack stacks.Stack, name string) bool {
-	for _, v := range stack.Volumes {
-		if v.Name == name {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(stack.Volumes, func(v stacks.Volume) bool { return v.Name == name })
 }
 
 func (p plan) user() string { return fmt.Sprintf("%d:%d", p.Security.UID, p.Security.GID) }
