@@ -1,4 +1,5 @@
-// Package web is the web UI's HTTP side: pages, fragments, the answer's event stream and the proxy to the backend.
+// Package web is the web UI's HTTP side: pages, fragments of pages, the answer's event stream and the proxy to the
+// backend's API. Every page works without JavaScript; the scripts in static/ only spare reloads.
 package web
 
 import (
@@ -6,39 +7,82 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"sync"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
-	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/frontend/internal/markdown"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
 // App is the web UI.
 type App struct {
-	cfg     contract.Frontend
-	log     *slog.Logger
-	backend *hop.Client
+	cfg      contract.Frontend
+	log      *slog.Logger
+	backend  *client
+	md       *markdown.Renderer
+	assets   *assets
+	pages    *pages
+	domain   domain
+	csrf     *http.CrossOriginProtection
+	backbase *url.URL
+
+	// draining is closed when the service stops: event streams end, and their browsers go on elsewhere.
+	draining  chan struct{}
+	drainOnce sync.Once
 }
 
-// New makes the web UI.
+// New makes the web UI. An error is a fault of this build or of BACKEND_URL.
 func New(cfg contract.Frontend, log *slog.Logger) (*App, error) {
-	return &App{cfg: cfg, log: log, backend: hop.New("backend", cfg.BackendURL)}, nil
+	base, err := url.Parse(cfg.BackendURL)
+	if err != nil {
+		return nil, fmt.Errorf("BACKEND_URL: %w", err)
+	}
+	a := &App{cfg: cfg, log: log, backend: newClient(cfg.BackendURL), md: markdown.New(), domain: domainOf(cfg.Domain),
+		backbase: base, csrf: http.NewCrossOriginProtection(), draining: make(chan struct{})}
+	if a.assets, err = loadAssets(); err != nil {
+		return nil, err
+	}
+	if a.pages, err = loadPages(a.assets); err != nil {
+		return nil, err
+	}
+	a.csrf.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.fail(w, r, http.StatusForbidden, "This request came from another site and was refused.")
+	}))
+	return a, nil
 }
 
 // Register adds the routes to the server.
 func (a *App) Register(s *server.Server) {
 	s.Liveness("/healthz")
-	s.Readiness("/ready", map[string]server.Check{"backend": a.ready})
+	s.Readiness("/ready", map[string]server.Check{"backend": a.backend.health})
 	if a.cfg.Debug {
 		s.Profiling()
 	}
+	for pattern, h := range map[string]http.HandlerFunc{
+		"GET /{$}":                     a.home,
+		"GET /c/{id}":                  a.conversation,
+		"GET /c/{id}/edit":             a.edit,
+		"POST /c/{id}/rename":          a.rename,
+		"POST /c/{id}/delete":          a.remove,
+		"POST /chat":                   a.chat,
+		"GET /generations/{id}/events": a.events,
+		"POST /generations/{id}/stop":  a.stop,
+		"POST /theme":                  a.theme,
+		"GET /status":                  a.status,
+		"GET /fragments/sidebar":       a.sidebarFragment,
+		"GET /fragments/model":         a.modelFragment,
+		"GET /fragments/status":        a.statusFragment,
+		"/":                            a.notFound,
+	} {
+		s.Handle(pattern, a.protect(h))
+	}
+	s.Handle("GET /static/{hash}/{name}", a.protect(a.assets))
+	s.Handle("/api/", a.protect(a.proxy()))
 }
 
-func (a *App) ready(ctx context.Context) error {
-	if err := a.backend.JSON(ctx, http.MethodGet, "/health", nil, nil, nil); err != nil {
-		return fmt.Errorf("the backend does not answer: %w", err)
-	}
+// Drain ends the event streams; their browsers reconnect and find another replica.
+func (a *App) Drain(context.Context) error {
+	a.drainOnce.Do(func() { close(a.draining) })
 	return nil
 }
-
-// Drain ends the event streams, whose browsers resume them elsewhere.
-func (a *App) Drain(context.Context) error { return nil }

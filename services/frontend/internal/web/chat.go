@@ -1,0 +1,278 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+)
+
+// pageTimeout bounds what a page waits for the backend: then it is shown without.
+const pageTimeout = 5 * time.Second
+
+// chatPage is a conversation, or the start of one.
+type chatPage struct {
+	ID, Title, Draft string
+	Messages         []message
+	Model            modelState
+	Domain           domain
+	// Alert says what went wrong with the message in Draft.
+	Alert string
+	// Degraded says that something is missing because the backend could not be asked.
+	Degraded bool
+	// Running is the generation that is being answered now.
+	Running string
+}
+
+func (a *App) home(w http.ResponseWriter, r *http.Request) {
+	a.chatPage(w, r, http.StatusOK, chatPage{})
+}
+
+func (a *App) conversation(w http.ResponseWriter, r *http.Request) {
+	a.chatPage(w, r, http.StatusOK, chatPage{ID: r.PathValue("id")})
+}
+
+// chatPage asks the backend for all that the page needs at once and renders what came.
+func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p chatPage) {
+	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
+	defer cancel()
+	me, now, cursor := owner(w, r), time.Now().In(zoneOf(r)), r.URL.Query().Get("cursor")
+	var (
+		wg                           sync.WaitGroup
+		list                         backendapi.ConversationPage
+		models                       mlapi.Models
+		detail                       backendapi.ConversationDetail
+		listErr, modelsErr, detailErr error
+	)
+	wg.Go(func() { list, listErr = a.backend.conversations(ctx, me, cursor) })
+	wg.Go(func() { models, modelsErr = a.backend.models(ctx, me) })
+	if p.ID != "" {
+		wg.Go(func() { detail, detailErr = a.backend.conversation(ctx, me, p.ID) })
+	}
+	wg.Wait()
+	for _, err := range []error{listErr, modelsErr, detailErr} {
+		if err != nil && !isNotFound(err) {
+			a.log.WarnContext(r.Context(), "page", "error", err)
+		}
+	}
+	if isNotFound(detailErr) {
+		a.notFound(w, r)
+		return
+	}
+	path := "/"
+	if p.ID != "" {
+		path = "/c/" + p.ID
+	}
+	s := newSidebar(list, p.ID, path, cursor, now)
+	s.Failed = listErr != nil
+	p.Degraded = listErr != nil || modelsErr != nil || detailErr != nil
+	p.Domain, p.Title = a.domain, detail.Title
+	p.Messages = a.messages(detail, now.Location())
+	p.Model = newModelState(models, modelsErr, detail.Model)
+	if detailErr != nil {
+		p.Title = "Conversation"
+		p.Alert = "The conversation cannot be shown right now: " + asProblem(detailErr).Error()
+		status = http.StatusBadGateway
+	}
+	for _, m := range p.Messages {
+		if m.Streaming() {
+			p.Running = m.GenerationID
+		}
+	}
+	page := a.page(r, p.Title, s, p)
+	if p.Running != "" || p.Model.Poll() > 0 {
+		page.Refresh = 3
+	}
+	if p.Degraded && status == http.StatusOK {
+		w.Header().Set("Retry-After", "3")
+	}
+	a.render(w, r, status, "chat", page)
+}
+
+// started is what the page's script gets for a message that was sent.
+type started struct {
+	ConversationID string `json:"conversation_id"`
+	GenerationID   string `json:"generation_id"`
+	URL            string `json:"url"`
+	// HTML is the question and the empty answer.
+	HTML string `json:"html"`
+}
+
+// chat sends a message. A browser without JavaScript is sent to the conversation, which shows the answer as it grows.
+func (a *App) chat(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil {
+		a.fail(w, r, http.StatusRequestEntityTooLarge, "The message is too long, or the form is damaged.")
+		return
+	}
+	req := backendapi.ChatRequest{
+		ConversationID: r.PostForm.Get("conversation_id"), Model: r.PostForm.Get("model"),
+		// Forms send line breaks as CRLF.
+		Message: strings.TrimSpace(strings.ReplaceAll(r.PostForm.Get("message"), "\r\n", "\n")),
+	}
+	me := owner(w, r)
+	switch {
+	case req.Message == "":
+		a.refuse(w, r, req, http.StatusUnprocessableEntity, "Write a message first.")
+		return
+	case len(req.Message) > backendapi.MaxMessage || !utf8.ValidString(req.Message):
+		a.refuse(w, r, req, http.StatusUnprocessableEntity, fmt.Sprintf("The message is too long: %d of at most %d bytes. Shorten it, or send it in parts.", len(req.Message), backendapi.MaxMessage))
+		return
+	}
+	g, err := a.backend.start(r.Context(), me, req)
+	if err != nil {
+		p := asProblem(err)
+		a.log.WarnContext(r.Context(), "chat", "error", err)
+		a.refuse(w, r, req, p.Status, sendWords(p.Status, p.QueuePosition, p.Error()))
+		return
+	}
+	to := "/c/" + g.ConversationID
+	if !wantsJSON(r) {
+		http.Redirect(w, r, to+"#latest", http.StatusSeeOther)
+		return
+	}
+	now := time.Now().In(zoneOf(r))
+	question := message{Message: backendapi.Message{Role: "user", Content: req.Message, State: backendapi.MessageComplete}, HTML: a.md.Question(req.Message), Time: now}
+	answer := message{Message: backendapi.Message{Role: "assistant", State: backendapi.MessageStreaming, GenerationID: g.ID, Model: req.Model},
+		ConversationID: g.ConversationID, Asked: req.Message, Time: now}
+	html, err := a.execute("parts", "messages", []message{question, answer})
+	if err != nil {
+		a.log.ErrorContext(r.Context(), "template", "error", err)
+		a.fail(w, r, http.StatusInternalServerError, "The message was sent, but cannot be shown. Reload the page.")
+		return
+	}
+	writeJSON(w, http.StatusOK, started{ConversationID: g.ConversationID, GenerationID: g.ID, URL: to, HTML: string(html)})
+}
+
+// sendWords says why a message was not accepted, in the words of someone who wrote it.
+func sendWords(status, position int, detail string) string {
+	switch status {
+	case http.StatusTooManyRequests:
+		if position > 0 {
+			return fmt.Sprintf("Too many people are waiting for an answer right now (%d before you). Try again in a moment.", position-1)
+		}
+		return "Too many people are waiting for an answer right now. Try again in a moment."
+	case http.StatusConflict:
+		return "This conversation is still being answered. Wait for the answer, or stop it, and send again."
+	case http.StatusNotFound:
+		return "This conversation no longer exists. Start a new chat."
+	}
+	return detail
+}
+
+// refuse answers a message that was not accepted: the page as it was, with the text kept and the reason.
+func (a *App) refuse(w http.ResponseWriter, r *http.Request, req backendapi.ChatRequest, status int, why string) {
+	if status < 400 || status > 599 {
+		status = http.StatusBadGateway
+	}
+	if wantsJSON(r) {
+		writeError(w, r, status, why)
+		return
+	}
+	if status == http.StatusNotFound {
+		req.ConversationID = ""
+	}
+	a.chatPage(w, r, status, chatPage{ID: req.ConversationID, Draft: req.Message, Alert: why})
+}
+
+// stop ends an answer.
+func (a *App) stop(w http.ResponseWriter, r *http.Request) {
+	a.act(w, r, a.backend.stop(r.Context(), owner(w, r), r.PathValue("id")), localPath(r.PostFormValue("back")))
+}
+
+func (a *App) edit(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
+	defer cancel()
+	d, err := a.backend.conversation(ctx, owner(w, r), r.PathValue("id"))
+	if err != nil {
+		a.failed(w, r, err)
+		return
+	}
+	a.render(w, r, http.StatusOK, "edit", a.page(r, "Edit conversation", sidebar{Hidden: true}, d.Conversation))
+}
+
+func (a *App) rename(w http.ResponseWriter, r *http.Request) {
+	title := strings.Join(strings.Fields(r.PostFormValue("title")), " ")
+	if n := utf8.RuneCountInString(title); n == 0 || n > backendapi.MaxTitle {
+		a.fail(w, r, http.StatusUnprocessableEntity, fmt.Sprintf("A title has 1 to %d characters.", backendapi.MaxTitle))
+		return
+	}
+	id := r.PathValue("id")
+	a.act(w, r, a.backend.rename(r.Context(), owner(w, r), id, title), "/c/"+id)
+}
+
+func (a *App) remove(w http.ResponseWriter, r *http.Request) {
+	err := a.backend.remove(r.Context(), owner(w, r), r.PathValue("id"))
+	if isNotFound(err) {
+		err = nil // deleted already, in another tab
+	}
+	a.act(w, r, err, "/")
+}
+
+// act answers a form whose work is done or failed.
+func (a *App) act(w http.ResponseWriter, r *http.Request, err error, to string) {
+	switch {
+	case err != nil:
+		a.failed(w, r, err)
+	case wantsJSON(r):
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		http.Redirect(w, r, to, http.StatusSeeOther)
+	}
+}
+
+// failed answers with what the backend said.
+func (a *App) failed(w http.ResponseWriter, r *http.Request, err error) {
+	if isNotFound(err) {
+		a.notFound(w, r)
+		return
+	}
+	a.log.WarnContext(r.Context(), "backend", "error", err)
+	p := asProblem(err)
+	a.fail(w, r, max(p.Status, 400), p.Error())
+}
+
+func (a *App) sidebarFragment(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
+	defer cancel()
+	current := r.URL.Query().Get("current")
+	list, err := a.backend.conversations(ctx, owner(w, r), "")
+	path := "/"
+	if current != "" {
+		path = "/c/" + current
+	}
+	s := newSidebar(list, current, path, "", time.Now().In(zoneOf(r)))
+	s.Failed = err != nil
+	a.fragment(w, r, "conversations", s)
+}
+
+func (a *App) modelFragment(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
+	defer cancel()
+	models, err := a.backend.models(ctx, owner(w, r))
+	a.fragment(w, r, "model", newModelState(models, err, r.URL.Query().Get("selected")))
+}
+
+// scriptError is an error as the page's script shows it.
+type scriptError struct {
+	Error     string `json:"error"`
+	RequestID string `json:"request_id"`
+}
+
+func writeError(w http.ResponseWriter, r *http.Request, status int, detail string) {
+	writeJSON(w, status, scriptError{detail, logging.RequestID(r.Context())})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the browser is gone: nothing left to tell
+}

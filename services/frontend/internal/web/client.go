@@ -1,0 +1,97 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+)
+
+// client is the backend's API in Go. Its errors are *problem.Problem when the backend answered.
+type client struct{ hop *hop.Client }
+
+func newClient(base string) *client { return &client{hop.New("backend", base)} }
+
+func (c *client) health(ctx context.Context) error {
+	if err := c.hop.JSON(ctx, http.MethodGet, "/health", nil, nil, nil); err != nil {
+		return fmt.Errorf("the backend does not answer: %w", err)
+	}
+	return nil
+}
+
+func ownedBy(owner string) http.Header {
+	return http.Header{http.CanonicalHeaderKey(backendapi.OwnerHeader): {owner}}
+}
+
+func (c *client) start(ctx context.Context, owner string, req backendapi.ChatRequest) (g backendapi.Generation, err error) {
+	err = c.hop.JSON(ctx, http.MethodPost, "/api/chat", req, &g, ownedBy(owner))
+	return g, err
+}
+
+// follow opens an answer's events behind the event of the id after, from the first one when it is empty.
+func (c *client) follow(ctx context.Context, owner, generation, after string) (*http.Response, error) {
+	h := ownedBy(owner)
+	h.Set("Accept", sse.ContentType)
+	if after != "" {
+		h.Set("Last-Event-ID", after)
+	}
+	return c.hop.Do(ctx, http.MethodGet, "/api/generations/"+url.PathEscape(generation)+"/events", nil, h)
+}
+
+func (c *client) stop(ctx context.Context, owner, generation string) error {
+	return c.hop.JSON(ctx, http.MethodDelete, "/api/generations/"+url.PathEscape(generation), nil, nil, ownedBy(owner))
+}
+
+func (c *client) conversations(ctx context.Context, owner, cursor string) (p backendapi.ConversationPage, err error) {
+	q := url.Values{"limit": {"50"}}
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	err = c.hop.JSON(ctx, http.MethodGet, "/api/conversations?"+q.Encode(), nil, &p, ownedBy(owner))
+	return p, err
+}
+
+func (c *client) conversation(ctx context.Context, owner, id string) (d backendapi.ConversationDetail, err error) {
+	err = c.hop.JSON(ctx, http.MethodGet, "/api/conversations/"+url.PathEscape(id), nil, &d, ownedBy(owner))
+	return d, err
+}
+
+func (c *client) rename(ctx context.Context, owner, id, title string) error {
+	return c.hop.JSON(ctx, http.MethodPatch, "/api/conversations/"+url.PathEscape(id), backendapi.Rename{Title: title}, nil, ownedBy(owner))
+}
+
+func (c *client) remove(ctx context.Context, owner, id string) error {
+	return c.hop.JSON(ctx, http.MethodDelete, "/api/conversations/"+url.PathEscape(id), nil, nil, ownedBy(owner))
+}
+
+func (c *client) models(ctx context.Context, owner string) (m mlapi.Models, err error) {
+	err = c.hop.JSON(ctx, http.MethodGet, "/api/models", nil, &m, ownedBy(owner))
+	return m, err
+}
+
+func (c *client) status(ctx context.Context, owner string) (s backendapi.Status, err error) {
+	err = c.hop.JSON(ctx, http.MethodGet, "/api/status", nil, &s, ownedBy(owner))
+	return s, err
+}
+
+// asProblem is the backend's word on what went wrong, or a plain one when it said nothing.
+func asProblem(err error) *problem.Problem {
+	var p *problem.Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	return &problem.Problem{Title: "Not reachable", Status: http.StatusBadGateway,
+		Detail: "The chat service cannot be reached right now. It may be restarting: try again in a moment."}
+}
+
+func isNotFound(err error) bool {
+	var p *problem.Problem
+	return errors.As(err, &p) && p.Status == http.StatusNotFound
+}

@@ -1,0 +1,35 @@
+package web
+
+// domain is what the UI says differently in one domain of use.
+type domain struct {
+	// Greeting stands above the empty page, Prompts below it: examples that fit the domain.
+	Greeting string
+	Prompts  []string
+	// Notice stands below the composer, always.
+	Notice string
+}
+
+func domainOf(name string) domain {
+	if name == "healthcare" {
+		return domain{
+			Greeting: "What would you like to understand?",
+			Prompts: []string{
+				"Explain in plain words what an HbA1c value says.",
+				"Summarise this discharge letter for the patient: ",
+				"Which questions should I ask at a first anamnesis for chest pain?",
+				"Draft a leaflet on how to measure blood pressure at home.",
+			},
+			Notice: "Not a medical device. For information and drafts only, not for diagnosis or treatment; a qualified person must check every answer.",
+		}
+	}
+	return domain{
+		Greeting: "What are you working on?",
+		Prompts: []string{
+			"Explain what this error means and how to fix it: ",
+			"Write a Go function that retries with exponential backoff.",
+			"Review this SQL query for mistakes and slow parts: ",
+			"Compare a mutex and a channel for guarding a map in Go.",
+		},
+		Notice: "Answers can be wrong. Check what matters.",
+	}
+}

@@ -1,0 +1,334 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/frontend/internal/markdown"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+)
+
+// How the answer's events reach the browser.
+const (
+	// renderEvery is the shortest time between two renderings: 25 a second look continuous.
+	renderEvery = 40 * time.Millisecond
+	// renderRate bounds how much of an open block is rendered anew, in bytes of HTML a second: a block that grows large
+	// is shown less often, so that the work per second has a bound whatever the model writes.
+	renderRate = 512 << 10
+	// keepAlive is the time without an event after which proxies are told that the stream lives.
+	keepAlive = 15 * time.Second
+	// writeTimeout bounds one write to a browser that has stopped reading.
+	writeTimeout = 15 * time.Second
+	// reconnects is how often a stream that the backend cut is taken up again without the browser noticing.
+	reconnects = 5
+)
+
+// The names of the events that the page's script gets. "blocks" carries a markdown.Update, "again" asks it to connect
+// anew, and "end" comes last.
+const (
+	pageStart  = "start"
+	pageQueue  = "queue"
+	pageBlocks = "blocks"
+	pageAgain  = "again"
+	pageEnd    = "end"
+)
+
+type pageStartData struct {
+	Title string `json:"title"`
+	Model string `json:"model"`
+}
+
+type pageQueueData struct {
+	Text string `json:"text"`
+}
+
+type pageEndData struct {
+	State string `json:"state"`
+	// Footer is the HTML below the answer: what can be done with it, or what went wrong.
+	Footer string `json:"footer"`
+}
+
+// events follows an answer and sends its rendered blocks. The events' ids are the backend's, so the browser resumes by
+// itself; whatever it has seen, it gets what was written so far in one piece and then what comes. With ?whole=1 it does
+// so from the start, for a page that shows a part of the answer already.
+func (a *App) events(w http.ResponseWriter, r *http.Request) {
+	me, id := owner(w, r), r.PathValue("id")
+	resp, err := a.backend.follow(r.Context(), me, id, "")
+	if err != nil {
+		p := asProblem(err)
+		a.log.WarnContext(r.Context(), "events", "error", err)
+		problem.Write(w, r, p)
+		return
+	}
+	out, err := sse.NewWriter(w, writeTimeout)
+	if err != nil {
+		_ = resp.Body.Close()
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	last := r.Header.Get("Last-Event-ID")
+	if last == "" {
+		last = r.URL.Query().Get("after")
+	}
+	s := &answerStream{app: a, out: out, md: a.md.NewStream(), seen: last, hold: r.URL.Query().Get("whole") != ""}
+	in := make(chan sse.Event, 64)
+	failed := make(chan error, 1)
+	go func() { failed <- a.read(ctx, me, id, resp, in) }()
+	if err := s.run(ctx, in, failed); err != nil && ctx.Err() == nil {
+		a.log.WarnContext(ctx, "events", "error", err)
+	}
+}
+
+// errCut says that the backend's stream ended before the answer did.
+var errCut = errors.New("the backend's stream ended before the answer")
+
+// read passes on the backend's events until the last one. A cut stream is taken up again behind the last event.
+func (a *App) read(ctx context.Context, me, id string, resp *http.Response, in chan<- sse.Event) error {
+	defer close(in)
+	last := ""
+	for attempt := 0; ; {
+		reader := sse.NewReader(resp.Body)
+		for {
+			e, err := reader.Next()
+			if err != nil {
+				break // the end, or a broken connection: the same to us
+			}
+			select {
+			case in <- e:
+			case <-ctx.Done():
+				_ = resp.Body.Close()
+				return ctx.Err()
+			}
+			last, attempt = e.ID, 0
+			if final(e.Name) {
+				_ = resp.Body.Close()
+				return nil
+			}
+		}
+		_ = resp.Body.Close()
+		for {
+			if attempt++; attempt > reconnects {
+				return errCut
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Duration(attempt) * 100 * time.Millisecond):
+			}
+			var err error
+			if resp, err = a.backend.follow(ctx, me, id, last); err == nil {
+				break
+			}
+			if isNotFound(err) {
+				return fmt.Errorf("the answer is gone: %w", err)
+			}
+		}
+	}
+}
+
+func final(name string) bool {
+	return name == backendapi.EventDone || name == backendapi.EventError || name == backendapi.EventStopped
+}
+
+// answerStream renders one answer for one browser.
+type answerStream struct {
+	app *App
+	out *sse.Writer
+	md  *markdown.Stream
+
+	id      string // of the last event taken in
+	seen    string // the browser has had the events up to this one: nothing is sent before it
+	hold    bool   // the first rendering waits for what comes at once
+	pending bool   // text that is not rendered yet
+	conv    string
+}
+
+// run sends until the answer ends, the browser goes or the service drains.
+func (s *answerStream) run(ctx context.Context, in <-chan sse.Event, failed <-chan error) error {
+	timer := time.NewTimer(renderEvery)
+	timer.Stop()
+	alive := time.NewTicker(keepAlive)
+	defer alive.Stop()
+	waiting := s.hold || s.seen != "" // a rendering is due when the timer fires
+	if waiting {
+		timer.Reset(renderEvery)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.app.draining:
+			return s.send(pageAgain, struct{}{})
+		case <-alive.C:
+			if err := s.out.Comment("alive"); err != nil {
+				return err
+			}
+		case <-timer.C:
+			waiting = false
+			if s.pending && s.caughtUp() {
+				if err := s.render(); err != nil {
+					return err
+				}
+				waiting = true
+				timer.Reset(s.pause())
+			}
+		case e, ok := <-in:
+			if !ok {
+				err := <-failed
+				_ = s.send(pageAgain, struct{}{}) // the browser tries on its own
+				return err
+			}
+			s.id = e.ID
+			end, err := s.take(e)
+			if err != nil || end {
+				return err
+			}
+			if s.pending && !waiting && s.caughtUp() {
+				if err := s.render(); err != nil {
+					return err
+				}
+				waiting = true
+				timer.Reset(s.pause())
+			}
+		}
+	}
+}
+
+// pause is the time until the next rendering.
+func (s *answerStream) pause() time.Duration {
+	return max(renderEvery, time.Duration(s.md.OpenSize())*time.Second/renderRate)
+}
+
+// take takes in one event; end says that it was the last.
+func (s *answerStream) take(e sse.Event) (end bool, err error) {
+	switch e.Name {
+	case backendapi.EventStart:
+		var d backendapi.Start
+		if err := decode(e, &d); err != nil {
+			return false, err
+		}
+		s.conv = d.ConversationID
+		return false, s.send(pageStart, pageStartData{Title: d.Title, Model: d.Model})
+	case backendapi.EventQueue:
+		var d backendapi.Queue
+		if err := decode(e, &d); err != nil {
+			return false, err
+		}
+		if !s.caughtUp() {
+			return false, nil
+		}
+		return false, s.send(pageQueue, pageQueueData{queueWords(d.Position)})
+	case backendapi.EventDelta:
+		var d backendapi.Delta
+		if err := decode(e, &d); err != nil {
+			return false, err
+		}
+		s.md.Write(d.Text)
+		s.pending = true
+		return false, nil
+	case backendapi.EventDone, backendapi.EventStopped:
+		state := backendapi.MessageComplete
+		if e.Name == backendapi.EventStopped {
+			state = backendapi.MessageStopped
+		}
+		return true, s.end(state, nil)
+	case backendapi.EventError:
+		p := &problem.Problem{}
+		if err := decode(e, p); err != nil {
+			return false, err
+		}
+		return true, s.end(backendapi.MessageFailed, p)
+	}
+	return false, nil // a kind that a newer backend sends: nothing that we could show
+}
+
+func queueWords(before int) string {
+	if before <= 0 {
+		return "You are next"
+	}
+	return strconv.Itoa(before) + " before you"
+}
+
+func (s *answerStream) render() error {
+	s.pending = false
+	u, ok := s.md.Update()
+	if !ok {
+		return nil
+	}
+	return s.send(pageBlocks, u)
+}
+
+func (s *answerStream) end(state string, p *problem.Problem) error {
+	u, ok := s.md.Finish()
+	if !ok {
+		// Nothing new: but a browser that resumes here has nothing at all.
+		u = markdown.Update{}
+	}
+	if ok {
+		if err := s.send(pageBlocks, u); err != nil {
+			return err
+		}
+	}
+	m := message{Message: backendapi.Message{Role: "assistant", State: state, Content: s.md.Text(), Error: p}, ConversationID: s.conv}
+	footer, err := s.app.execute("parts", "footer", m)
+	if err != nil {
+		return err
+	}
+	return s.send(pageEnd, pageEndData{State: state, Footer: string(footer)})
+}
+
+// caughtUp says that all that the browser had before has been read again.
+func (s *answerStream) caughtUp() bool {
+	if s.seen != "" && !before(s.id, s.seen) {
+		s.seen = ""
+	}
+	return s.seen == ""
+}
+
+// before orders ids of a Redis stream, milliseconds-sequence. Ids of another form are taken as not before: then text
+// is shown early, never withheld.
+func before(a, b string) bool {
+	am, as, ok1 := streamID(a)
+	bm, bs, ok2 := streamID(b)
+	return ok1 && ok2 && (am < bm || am == bm && as < bs)
+}
+
+func streamID(id string) (ms, seq uint64, ok bool) {
+	m, n, _ := strings.Cut(id, "-")
+	ms, err1 := strconv.ParseUint(m, 10, 64)
+	seq, err2 := strconv.ParseUint(n, 10, 64)
+	return ms, seq, err1 == nil && err2 == nil
+}
+
+func decode(e sse.Event, into any) error {
+	if err := json.Unmarshal([]byte(e.Data), into); err != nil {
+		return fmt.Errorf("event %s %s: %w", e.ID, e.Name, err)
+	}
+	return nil
+}
+
+// send sends one event under the id of the last one taken in.
+func (s *answerStream) send(name string, data any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // the stream is no HTML, and escapes make it a third longer
+	if err := enc.Encode(data); err != nil {
+		return fmt.Errorf("event %s: %w", name, err)
+	}
+	err := s.out.Send(sse.Event{ID: s.id, Name: name, Data: strings.TrimSuffix(b.String(), "\n")})
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("browser: %w", err)
+	}
+	return err
+}

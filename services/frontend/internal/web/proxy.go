@@ -1,0 +1,48 @@
+package web
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/server"
+)
+
+// proxy passes /api/ on to the backend in the name of the browser's owner. What the client says about the owner is
+// dropped, and so are its cookies, which are this service's business.
+func (a *App) proxy() http.Handler {
+	rp := &httputil.ReverseProxy{
+		Transport:     hop.Transport(),
+		FlushInterval: -1, // events go out as they come
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			pr.SetURL(&url.URL{Scheme: a.backbase.Scheme, Host: a.backbase.Host})
+			pr.SetXForwarded()
+			pr.Out.Header.Del("Cookie")
+			// Set by the handler below, on a request whose own header was dropped.
+			pr.Out.Header.Set(backendapi.OwnerHeader, pr.In.Header.Get(backendapi.OwnerHeader))
+			pr.Out.Header.Set(server.RequestIDHeader, logging.RequestID(pr.In.Context()))
+		},
+		ModifyResponse: func(resp *http.Response) error {
+			// This service has set them: two of each would be two policies.
+			resp.Header.Del(server.RequestIDHeader)
+			for _, h := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "Set-Cookie"} {
+				resp.Header.Del(h)
+			}
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			a.log.WarnContext(r.Context(), "proxy", "error", err)
+			problem.Write(w, r, problem.New(http.StatusBadGateway, "The backend cannot be reached. Try again in a moment."))
+		},
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := owner(w, r)
+		r = r.Clone(r.Context())
+		r.Header.Set(backendapi.OwnerHeader, id)
+		rp.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,170 @@
+// The composer: sends a message without leaving the page, and stops the answer.
+import { refresh } from "./live.js";
+import { toEnd } from "./scroll.js";
+import { refreshList } from "./sidebar.js";
+import { follow } from "./stream.js";
+
+export function startComposer() {
+  const main = document.querySelector("main.chat");
+  if (!main) return;
+  const form = document.getElementById("composer");
+  const box = document.getElementById("message");
+  const send = document.getElementById("send");
+  const stop = document.getElementById("stop");
+  const stopForm = document.getElementById("stop-form");
+  const messages = document.getElementById("messages");
+  const alert = document.getElementById("alert");
+  const again = document.getElementById("alert-retry");
+  let running = null, sending = false, retried = null, leave = () => {};
+
+  const draftKey = () => `draft:${form.conversation_id.value}`;
+  if (!box.value) box.value = sessionStorage.getItem(draftKey()) ?? "";
+
+  box.addEventListener("input", () => {
+    sessionStorage.setItem(draftKey(), box.value);
+    update();
+  });
+  box.addEventListener("keydown", (event) => {
+    // An input method uses Enter to choose a word; on a touch keyboard it is the only way to a new line.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    if (matchMedia("(pointer: coarse) and (hover: none)").matches) return;
+    event.preventDefault();
+    if (!send.disabled && !send.hidden) form.requestSubmit(send);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && running && !document.querySelector("dialog[open], .drawer-open")) stopForm.requestSubmit();
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    post(new FormData(form), () => {
+      sessionStorage.removeItem(draftKey());
+      box.value = "";
+    });
+  });
+  messages.addEventListener("submit", (event) => {
+    if (!event.target.matches(".retry")) return;
+    event.preventDefault();
+    const data = new FormData(event.target);
+    const article = event.target.closest("article");
+    if (!data.get("message")) data.set("message", question(article));
+    if (form.model?.value) data.set("model", form.model.value);
+    data.set("conversation_id", form.conversation_id.value);
+    post(data, () => event.target.remove());
+  });
+  again.addEventListener("click", () => retried?.());
+  document.addEventListener("click", (event) => {
+    const prompt = event.target.closest?.(".prompt");
+    if (!prompt) return;
+    box.value = prompt.dataset.prompt;
+    box.focus();
+    box.setSelectionRange(box.value.length, box.value.length);
+    update();
+  });
+  stopForm.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (!running) return;
+    stop.disabled = true;
+    const ok = await ask(`/generations/${encodeURIComponent(running)}/stop`, new FormData()).catch((e) => warn(e.message));
+    if (!ok) stop.disabled = false;
+  });
+  document.addEventListener("refreshed", update);
+  addEventListener("pagehide", () => leave());
+  addEventListener("pageshow", (event) => event.persisted && location.reload()); // its stream was closed
+
+  const unfinished = messages.querySelector("article[data-generation]");
+  if (unfinished) attend(unfinished);
+  update();
+
+  // update sets what can be pressed, and the height of the box to its text.
+  function update() {
+    const usable = document.getElementById("model-state")?.dataset.usable === "true";
+    send.hidden = running !== null;
+    stop.hidden = running === null;
+    send.disabled = !usable || sending || box.value.trim() === "";
+    if (!CSS.supports("field-sizing", "content")) {
+      box.style.height = "auto"; // set by script, which the policy allows: markup may not
+      box.style.height = `${box.scrollHeight}px`;
+    }
+  }
+
+  // post sends a message; accepted is called when it was.
+  async function post(data, accepted) {
+    if (sending || running) return;
+    sending = true;
+    warn("");
+    update();
+    try {
+      const reply = await ask("/chat", data).then((r) => r.json());
+      accepted();
+      show(reply);
+    } catch (error) {
+      retried = () => post(data, accepted);
+      warn(error.message, error.status !== 422 && error.status !== 409);
+      if (error.status === 503 || error.status === 502) refresh("/fragments/model").catch(() => {});
+    } finally {
+      sending = false;
+      update();
+    }
+  }
+
+  function show({ conversation_id: id, url, html }) {
+    document.getElementById("empty")?.remove();
+    main.classList.remove("fresh");
+    messages.insertAdjacentHTML("beforeend", html);
+    if (form.conversation_id.value !== id) {
+      form.conversation_id.value = id;
+      main.dataset.conversation = id;
+      stopForm.back.value = url;
+      history.pushState(null, "", url);
+    }
+    toEnd(true);
+    attend(messages.lastElementChild);
+    refreshList(id);
+  }
+
+  // attend follows the answer that an article is to show.
+  function attend(article) {
+    running = article.dataset.generation;
+    stop.disabled = false;
+    leave = follow(article, {
+      start({ title }) {
+        if (!title) return;
+        document.getElementById("heading").textContent = title;
+        document.title = `${title} · ${document.body.dataset.site}`;
+      },
+      end(state) {
+        running = null;
+        update();
+        refreshList(form.conversation_id.value);
+        if (state === "failed") refresh("/fragments/model").catch(() => {});
+      },
+    });
+    update();
+  }
+
+  function question(article) {
+    const before = article.previousElementSibling?.querySelector("template.source");
+    return before?.content.textContent ?? "";
+  }
+
+  function warn(text, retry = false) {
+    alert.hidden = !text;
+    document.getElementById("alert-text").textContent = text;
+    again.hidden = !retry;
+  }
+}
+
+addEventListener("popstate", () => location.reload());
+
+// ask posts a form; an error says what the server said.
+export async function ask(url, data) {
+  let response;
+  try {
+    response = await fetch(url, { method: "POST", body: new URLSearchParams(data), headers: { Accept: "application/json" } });
+  } catch {
+    throw new Error("The server cannot be reached. Check the connection and try again.");
+  }
+  if (response.ok) return response;
+  const reply = await response.json().catch(() => ({}));
+  throw Object.assign(new Error(reply.error || `The server answered ${response.status}.`), { status: response.status });
+}

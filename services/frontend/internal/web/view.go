@@ -1,0 +1,161 @@
+package web
+
+import (
+	"html/template"
+	"net/url"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+)
+
+// sidebar is the list of conversations.
+type sidebar struct {
+	// Hidden leaves the list out, on pages that must not need the backend.
+	Hidden  bool
+	Failed  bool
+	Current string
+	Groups  []group
+	// More and Newest are the addresses of the next and the first page of the list; empty where there is none.
+	More, Newest string
+}
+
+type group struct {
+	Label string
+	Items []backendapi.Conversation
+}
+
+// newSidebar groups the conversations, newest first, by the day of their last message as the browser's clock has it.
+func newSidebar(p backendapi.ConversationPage, current, path, cursor string, now time.Time) sidebar {
+	s := sidebar{Current: current}
+	for _, c := range p.Conversations {
+		label := dayLabel(c.UpdatedAt.In(now.Location()), now)
+		if n := len(s.Groups); n == 0 || s.Groups[n-1].Label != label {
+			s.Groups = append(s.Groups, group{Label: label})
+		}
+		g := &s.Groups[len(s.Groups)-1]
+		g.Items = append(g.Items, c)
+	}
+	if p.Next != "" {
+		s.More = path + "?cursor=" + url.QueryEscape(p.Next)
+	}
+	if cursor != "" {
+		s.Newest = path
+	}
+	return s
+}
+
+// dayLabel names the day of t as seen at now; both have the same location.
+func dayLabel(t, now time.Time) string {
+	midnight := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, now.Location())
+	switch {
+	case !t.Before(midnight):
+		return "Today"
+	case !t.Before(midnight.AddDate(0, 0, -1)):
+		return "Yesterday"
+	case !t.Before(midnight.AddDate(0, 0, -7)):
+		return "Previous 7 days"
+	case t.Year() == now.Year():
+		return t.Format("January")
+	default:
+		return t.Format("January 2006")
+	}
+}
+
+// message is one turn as the page shows it.
+type message struct {
+	backendapi.Message
+	HTML template.HTML
+	// Asked is the question that a failed answer would be asked again.
+	Asked, ConversationID string
+	Time                  time.Time
+}
+
+// Streaming, Stopped and Failed say what state an answer is in.
+func (m message) Streaming() bool { return m.State == backendapi.MessageStreaming }
+func (m message) Stopped() bool   { return m.State == backendapi.MessageStopped }
+func (m message) Failed() bool    { return m.State == backendapi.MessageFailed }
+
+// Reason is why an answer failed, in one sentence for a person.
+func (m message) Reason() string { return reason(m.Error) }
+
+func reason(p *problem.Problem) string {
+	if p == nil || p.Error() == "" {
+		return "The answer could not be completed."
+	}
+	return p.Error()
+}
+
+func (a *App) messages(d backendapi.ConversationDetail, loc *time.Location) []message {
+	out := make([]message, len(d.Messages))
+	asked := ""
+	for i, m := range d.Messages {
+		v := message{Message: m, ConversationID: d.ID, Time: m.CreatedAt.In(loc)}
+		if m.Role == "user" {
+			asked, v.HTML = m.Content, a.md.Question(m.Content)
+		} else {
+			v.Asked, v.HTML = asked, a.md.Answer(m.Content)
+		}
+		out[i] = v
+	}
+	return out
+}
+
+// modelState is what the composer knows about the models.
+type modelState struct {
+	Models   []mlapi.ModelInfo
+	Selected string
+	Build    mlapi.Build
+	// Problem says why the models are not known.
+	Problem string
+}
+
+// Usable says that a message can be sent.
+func (m modelState) Usable() bool { return m.Problem == "" && (m.Ready() || len(m.Models) > 0) }
+
+// Ready says that the stack's own model is there.
+func (m modelState) Ready() bool { return m.Build.State == mlapi.BuildReady }
+
+// Poll is after how many milliseconds the page asks again; 0 is never.
+func (m modelState) Poll() int {
+	switch {
+	case m.Problem != "":
+		return 3000
+	case !m.Ready():
+		return 2000
+	}
+	return 0
+}
+
+// Words says in plain words what is being done to the model.
+func (m modelState) Words() string { return buildWords(m.Build) }
+
+func buildWords(b mlapi.Build) string {
+	switch b.State {
+	case mlapi.BuildPulling:
+		return "The base model is being downloaded"
+	case mlapi.BuildCreating:
+		return "The model is being built"
+	case mlapi.BuildTesting:
+		return "The model is being tried out"
+	case mlapi.BuildReady:
+		return "The model is ready"
+	case mlapi.BuildFailed:
+		return "The model could not be built"
+	}
+	return "The model is being prepared"
+}
+
+func newModelState(m mlapi.Models, err error, selected string) modelState {
+	if err != nil {
+		return modelState{Problem: asProblem(err).Error()}
+	}
+	s := modelState{Models: m.Models, Build: m.Build}
+	for _, model := range m.Models {
+		if model.Name == selected || s.Selected == "" && model.Default {
+			s.Selected = model.Name
+		}
+	}
+	return s
+}
