@@ -165,11 +165,15 @@ type Mount struct {
 type File struct {
 	// Path is absolute; no other mount may lie at or below its directory.
 	Path string
-	// Content is the file's text; empty when Secret is set.
+	// Content is the file's text. With Secret set, each SecretToken in it stands for the secret's value; an empty
+	// Content is then the value itself.
 	Content string
 	// Secret names a Secret of the stack.
 	Secret string
 }
+
+// SecretToken in the Content of a File stands for the value of its Secret.
+const SecretToken = "${secret}"
 
 // Health is how a container says that it works: Docker's health check and, on Kubernetes, its liveness.
 type Health struct {

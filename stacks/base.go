@@ -1,0 +1,179 @@
+package stacks
+
+import (
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+)
+
+// References of the upstream images, pinned. test/images makes equivalents under the same references.
+const (
+	RedisImage  = "redis:8.2.1-bookworm"
+	OllamaImage = "ollama/ollama:0.17.4"
+	CaddyImage  = "caddy:2.11.9"
+	GoImage     = "golang:1.26-bookworm"
+)
+
+// Ports inside the containers; the services' are those of the compose stack that this replaces.
+const (
+	edgePort, frontendPort, backendPort, mlPort, redisPort, ollamaPort = 8080, 8501, 8000, 5000, 6379, 11434
+)
+
+// Time bounds that depend on each other: a stream ends before the drain does, and the drain before the kill.
+const (
+	generationTimeout = 10 * time.Minute
+	// A draining service waits for the streams in flight; ten minutes of a cut-over is more than people accept, so a
+	// longer answer is ended with an error that keeps the text so far.
+	drainTimeout = 2 * time.Minute
+	stopGrace    = drainTimeout + 15*time.Second
+)
+
+// loopback is the address that ports are published on unless the stack says otherwise.
+const loopback = "127.0.0.1"
+
+// serviceUser is the user of the project's own containers: "nobody" of distroless images, unknown to every host.
+const serviceUser = 65532
+
+// modelfilesDir is where ml finds the Modelfiles.
+const modelfilesDir = "/models/ollama"
+
+// secretsDir is where containers find secrets as files.
+const secretsDir = "/run/secrets"
+
+//go:embed edge/Caddyfile
+var caddyfile string
+
+//go:embed redis/redis.conf
+var redisConf string
+
+// base is the single source of truth: what every stack is before its overlay.
+func base(name string) Stack {
+	return Stack{
+		Name:     name,
+		Networks: []Network{{Name: MainNetwork}},
+		Volumes:  []Volume{{Name: RedisData, Size: 5 * GiB}, {Name: OllamaData, Size: 50 * GiB}},
+		Model:    Model{Name: "codexcontinue", Modelfile: "modelfiles/codexcontinue/Modelfile"},
+		Services: []Service{edge(), frontend(name), backend(name), ml(name), redis(), ollama()},
+	}
+}
+
+func edge() Service {
+	return Service{
+		Name:      Edge,
+		Image:     Image{Ref: CaddyImage},
+		Command:   []string{"caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"},
+		Ports:     []Port{{Name: "http", Container: edgePort, Host: edgePort, Address: loopback}},
+		Networks:  []string{MainNetwork},
+		Mounts:    []Mount{{Kind: MountTmpfs, Target: "/config", Size: 8 * MiB}, {Kind: MountTmpfs, Target: "/data", Size: 8 * MiB}},
+		Files:     []File{{Path: "/etc/caddy/Caddyfile", Content: caddyfile}},
+		DependsOn: []string{Frontend},
+		// The upstream image and its test equivalent have wget.
+		Health:    health("/edge/health", "wget", "-q", "-O", "/dev/null", fmt.Sprintf("http://127.0.0.1:%d/edge/health", edgePort)),
+		Replicas:  1,
+		Resources: Resources{CPU: 1000, Memory: 128 * MiB, PIDs: 128},
+		Security: Security{UID: serviceUser, GID: serviceUser, KeepCapabilities: map[string]string{
+			"NET_BIND_SERVICE": "the upstream binary carries it as a file capability, and the kernel refuses to run such a file when the capability is not in the bounding set; no-new-privileges keeps the process itself from having it",
+		}},
+		StopGrace: stopGrace, Log: logs(), StartTimeout: 2 * time.Minute,
+	}
+}
+
+// common is what the services share; the overlay may change it by setCommon.
+func common(environment string, port int) contract.Common {
+	return contract.Common{Environment: environment, LogLevel: "info", ListenAddr: fmt.Sprintf(":%d", port), DrainTimeout: drainTimeout}
+}
+
+// own is a service of this repository in its production image.
+func own(name string, port int, readyPath string) Service {
+	return Service{
+		Name: name,
+		Image: Image{Build: &Build{
+			Repository: Project + "/" + name, Context: ".", Dockerfile: "services/" + name + "/Dockerfile", Target: "production",
+			Args: map[string]string{"GO_IMAGE": GoImage},
+		}},
+		Ports:     []Port{{Name: "http", Container: port, Address: loopback}},
+		Networks:  []string{MainNetwork},
+		Health:    health(readyPath, "/"+name, "healthcheck"),
+		Replicas:  1,
+		Resources: Resources{CPU: 1000, Memory: 256 * MiB, PIDs: 256},
+		Security:  Security{UID: serviceUser, GID: serviceUser},
+		StopGrace: stopGrace, Log: logs(), StartTimeout: 2 * time.Minute,
+	}
+}
+
+func frontend(environment string) Service {
+	s := own(Frontend, frontendPort, "/ready")
+	s.Contract = contract.Frontend{Common: common(environment, frontendPort), BackendURL: url("http", Backend, backendPort),
+		Domain: "general", DomainTitle: "CodexContinue"}
+	s.DependsOn = []string{Backend}
+	return s
+}
+
+func backend(environment string) Service {
+	s := own(Backend, backendPort, "/ready")
+	s.Contract = contract.Backend{Common: common(environment, backendPort), RedisURL: url("redis", Redis, redisPort) + "/0",
+		MLServiceURL: url("http", ML, mlPort), DefaultModel: "codexcontinue", ConversationTTL: 0, GenerationTimeout: generationTimeout}
+	s.DependsOn = []string{Redis, ML}
+	return s
+}
+
+func ml(environment string) Service {
+	s := own(ML, mlPort, "/ready")
+	s.Contract = contract.ML{Common: common(environment, mlPort), OllamaURL: url("http", Ollama, ollamaPort),
+		DefaultModel: "codexcontinue", MaxParallel: 2, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute}
+	s.Mounts = []Mount{{Kind: MountBind, Source: "modelfiles", Target: modelfilesDir, ReadOnly: true}}
+	s.DependsOn = []string{Ollama, Redis}
+	return s
+}
+
+func redis() Service {
+	return Service{
+		Name:     Redis,
+		Image:    Image{Ref: RedisImage},
+		Command:  []string{"redis-server", "/etc/redis/redis.conf"},
+		Ports:    []Port{{Name: "redis", Container: redisPort, Address: loopback}},
+		Networks: []string{MainNetwork},
+		Mounts:   []Mount{{Kind: MountVolume, Source: RedisData, Target: "/data"}},
+		Files:    []File{{Path: "/etc/redis/redis.conf", Content: redisConf}},
+		// With a password the answer is NOAUTH, and the exit code 0 all the same: it is alive, and that is the question.
+		Health:    health("", "redis-cli", "ping"),
+		Replicas:  1,
+		Resources: Resources{CPU: 1000, Memory: 512 * MiB, PIDs: 64},
+		Security:  Security{UID: 999, GID: 999},
+		StopGrace: 30 * time.Second, Log: logs(), StartTimeout: 2 * time.Minute,
+	}
+}
+
+func ollama() Service {
+	return Service{
+		Name: Ollama,
+		// The upstream image with a home for a user other than root; nothing else is changed.
+		Image: Image{Build: &Build{Repository: Project + "/" + Ollama, Context: ".", Dockerfile: "services/ollama/Dockerfile",
+			Target: "production", Args: map[string]string{"OLLAMA_IMAGE": OllamaImage}}},
+		Env: map[string]string{
+			"HOME": "/ollama", "OLLAMA_HOST": fmt.Sprintf("0.0.0.0:%d", ollamaPort), "OLLAMA_MODELS": "/ollama/models",
+			// ml keeps the previous version of the model for a rollback.
+			"OLLAMA_NOPRUNE": "1", "OLLAMA_NUM_PARALLEL": "2",
+		},
+		Ports:    []Port{{Name: "ollama", Container: ollamaPort, Address: loopback}},
+		Networks: []string{MainNetwork},
+		Mounts: []Mount{{Kind: MountVolume, Source: OllamaData, Target: "/ollama"},
+			{Kind: MountTmpfs, Target: "/tmp", Size: 256 * MiB, Exec: true}},
+		Health:    health("", "ollama", "list"),
+		Replicas:  1,
+		Resources: Resources{CPU: 4000, Memory: 8 * GiB, PIDs: 1024},
+		Security:  Security{UID: 10001, GID: 10001},
+		StopGrace: stopGrace, Log: logs(), StartTimeout: 5 * time.Minute,
+	}
+}
+
+func health(readyPath string, command ...string) Health {
+	return Health{Command: command, ReadyPath: readyPath, Interval: 5 * time.Second, Timeout: 4 * time.Second,
+		StartPeriod: 30 * time.Second, Retries: 3}
+}
+
+func logs() Log { return Log{MaxSize: 10 * MiB, MaxFiles: 3} }
+
+func url(scheme, host string, port int) string { return fmt.Sprintf("%s://%s:%d", scheme, host, port) }

@@ -1,0 +1,267 @@
+package stacks
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// Secret settings: the key in the Pulumi config, without the namespace.
+const RedisPasswordKey = "redisPassword"
+
+var secretKeys = []string{RedisPasswordKey}
+
+// fields maps a key to what reads its value: the text of a string or number, or the JSON of an object or list.
+type fields map[string]func(text string) error
+
+// DecodeSettings reads the config strictly. plain holds each set key's text (JSON where it is an object or a list),
+// without the project's namespace; secret names the keys whose values are secret. All problems are reported at once,
+// each as "codexcontinue:<key>: ...".
+func DecodeSettings(plain map[string]string, secret []string) (Settings, error) {
+	s := Settings{Target: Docker, Services: map[string]ServiceSettings{}, Secrets: map[string]bool{}}
+	known := fields{
+		"overlay":         text(&s.Overlay),
+		"target":          s.decodeTarget,
+		"debug":           boolean(&s.Debug),
+		"logLevel":        oneOf(&s.LogLevel, "debug", "info", "warn", "error"),
+		"domain":          text(&s.Domain),
+		"domainTitle":     text(&s.DomainTitle),
+		"portOffset":      integer(&s.PortOffset, 0, 60000),
+		"conversationTTL": s.decodeTTL,
+		"model": object(fields{
+			"name": text(&s.Model.Name), "modelfile": text(&s.Model.Modelfile), "base": text(&s.Model.Base)}),
+		"edge":     object(fields{"port": integer(&s.Edge.Port, 1, 65535), "address": s.decodeAddress}),
+		"gpu":      s.decodeGPU,
+		"services": s.decodeServices,
+	}
+	for _, k := range secretKeys {
+		known[k] = func(string) error {
+			return fmt.Errorf("must be a secret: set it with `pulumi config set --secret %s:%s`", Project, k)
+		}
+	}
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(plain)) {
+		if err := known.decode(key, plain[key]); err != nil {
+			errs = append(errs, prefixed(Project+":"+key, err))
+		}
+	}
+	for _, key := range slices.Sorted(slices.Values(secret)) {
+		switch {
+		case slices.Contains(secretKeys, key):
+			s.Secrets[key] = true
+		case known[key] == nil:
+			errs = append(errs, prefixed(Project+":"+key, known.unknown(key)))
+		default:
+			errs = append(errs, fmt.Errorf("%s:%s: is no secret: set it again without --secret", Project, key))
+		}
+	}
+	return s, errors.Join(errs...)
+}
+
+func (f fields) decode(key, value string) error {
+	read, ok := f[key]
+	if !ok {
+		return f.unknown(key)
+	}
+	return read(value)
+}
+
+// unknown names the valid keys, and the one that was probably meant.
+func (f fields) unknown(key string) error {
+	names := slices.Sorted(maps.Keys(f))
+	best, distance := "", 3
+	for _, n := range names {
+		if d := levenshtein.ComputeDistance(strings.ToLower(key), strings.ToLower(n)); d < distance {
+			best, distance = n, d
+		}
+	}
+	if best != "" {
+		return fmt.Errorf("unknown key: did you mean %s? (valid: %s)", best, strings.Join(names, ", "))
+	}
+	return fmt.Errorf("unknown key (valid: %s)", strings.Join(names, ", "))
+}
+
+// prefixed puts a path before each of the joined errors.
+func prefixed(path string, err error) error {
+	if list, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []error
+		for _, e := range list.Unwrap() {
+			out = append(out, prefixed(path, e))
+		}
+		return errors.Join(out...)
+	}
+	var nested *pathError
+	if errors.As(err, &nested) {
+		return &pathError{path + "." + nested.path, nested.err}
+	}
+	return &pathError{path, err}
+}
+
+type pathError struct {
+	path string
+	err  error
+}
+
+func (e *pathError) Error() string { return e.path + ": " + e.err.Error() }
+func (e *pathError) Unwrap() error { return e.err }
+
+// object reads a JSON object whose keys are the fields.
+func object(known fields) func(string) error {
+	return func(value string) error {
+		return eachKey(value, func(key, text string) error { return known.decode(key, text) })
+	}
+}
+
+// eachKey calls read for each key of a JSON object, with a scalar's text or a structure's JSON.
+func eachKey(value string, read func(key, text string) error) error {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(value), &raw); err != nil || raw == nil {
+		return fmt.Errorf("must be an object of keys and values, got %q", value)
+	}
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(raw)) {
+		text := string(bytes.TrimSpace(raw[key]))
+		if strings.HasPrefix(text, `"`) {
+			if err := json.Unmarshal(raw[key], &text); err != nil {
+				errs = append(errs, prefixed(key, err))
+				continue
+			}
+		}
+		if err := read(key, text); err != nil {
+			errs = append(errs, prefixed(key, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func text(into *string) func(string) error {
+	return func(v string) error {
+		if strings.TrimSpace(v) == "" || v == "null" {
+			return errors.New("is empty: remove the key to keep the default")
+		}
+		*into = v
+		return nil
+	}
+}
+
+func boolean(into **bool) func(string) error {
+	return func(v string) error {
+		if v != "true" && v != "false" {
+			return fmt.Errorf("must be true or false, got %q", v)
+		}
+		b := v == "true"
+		*into = &b
+		return nil
+	}
+}
+
+func oneOf(into *string, values ...string) func(string) error {
+	return func(v string) error {
+		if !slices.Contains(values, v) {
+			return fmt.Errorf("%q is none of %s", v, strings.Join(values, ", "))
+		}
+		*into = v
+		return nil
+	}
+}
+
+func integer(into *int, low, high int) func(string) error {
+	return func(v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			return fmt.Errorf("must be a whole number, got %q", v)
+		}
+		if n < low || n > high {
+			return fmt.Errorf("must be from %d to %d, got %d", low, high, n)
+		}
+		*into = n
+		return nil
+	}
+}
+
+func (s *Settings) decodeTarget(v string) error {
+	var t string
+	if err := oneOf(&t, string(Docker), string(Kubernetes))(v); err != nil {
+		return err
+	}
+	s.Target = Target(t)
+	return nil
+}
+
+func (s *Settings) decodeTTL(v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is no duration: write it like 720h, or 0s to keep conversations for ever", v)
+	}
+	s.ConversationTTL = &d
+	return nil
+}
+
+func (s *Settings) decodeAddress(v string) error {
+	a, err := netip.ParseAddr(v)
+	if err != nil {
+		return fmt.Errorf("%q is no IP address: write it like 127.0.0.1, or 0.0.0.0 for every address of the machine", v)
+	}
+	s.Edge.Address = a.String()
+	return nil
+}
+
+func (s *Settings) decodeGPU(v string) error {
+	g := GPU{}
+	err := object(fields{
+		"count": func(v string) error {
+			if v == "all" {
+				g.Count = AllGPUs
+				return nil
+			}
+			return integer(&g.Count, 1, 64)(v)
+		},
+		"devices": func(v string) error {
+			if err := json.Unmarshal([]byte(v), &g.Devices); err != nil || len(g.Devices) == 0 {
+				return fmt.Errorf("must be a list of indexes or UUIDs as strings, like [\"0\", \"1\"], got %q", v)
+			}
+			return nil
+		},
+	})(v)
+	if err != nil {
+		return err
+	}
+	if (g.Count == 0) == (len(g.Devices) == 0) {
+		return errors.New("set either count (a number, or all) or devices")
+	}
+	s.GPU = &g
+	return nil
+}
+
+func (s *Settings) decodeServices(v string) error {
+	return eachKey(v, func(name, value string) error {
+		var out ServiceSettings
+		err := object(fields{
+			"replicas": func(v string) error {
+				n := 0
+				if err := integer(&n, 1, 100)(v); err != nil {
+					return err
+				}
+				out.Replicas = &n
+				return nil
+			},
+			"cpu":    func(v string) (err error) { out.CPU, err = ParseMilliCPU(v); return err },
+			"memory": func(v string) (err error) { out.Memory, err = ParseBytes(v); return err },
+			"pids":   integer(&out.PIDs, 1, 1<<20),
+		})(value)
+		if err != nil {
+			return err
+		}
+		s.Services[name] = out
+		return nil
+	})
+}

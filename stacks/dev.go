@@ -1,0 +1,49 @@
+package stacks
+
+import (
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+)
+
+// goCache is dev's volume of Go modules and builds, shared by the services.
+const goCache = "go-cache"
+
+// dev mounts the sources into the development images: an edit is compiled and running within seconds. Every port is
+// published on the machine's loopback address, and each service has a debugger.
+func dev(s *Stack, c Checkout) {
+	s.Volumes = append(s.Volumes, Volume{Name: goCache, Size: 5 * GiB, Disposable: true})
+	debugger := map[string]int{Backend: 2345, Frontend: 2346, ML: 2347}
+	for i := range s.Services {
+		svc := &s.Services[i]
+		svc.Ports[0].Host = svc.Ports[0].Container
+		port, ok := debugger[svc.Name]
+		if !ok {
+			continue
+		}
+		svc.Image.Build.Target = "development"
+		// The development stage copies nothing: of this context the Dockerfile.dockerignore lets nothing in, so that an edit
+		// of a source changes no plan.
+		svc.Image.Build.Repository += "-dev"
+		svc.Image.Build.Context = "services/" + svc.Name
+		svc.Ports = append(svc.Ports, Port{Name: "debugger", Container: port, Host: port, Address: loopback})
+		svc.Mounts = append(svc.Mounts,
+			Mount{Kind: MountBind, Source: ".", Target: "/src", ReadOnly: true},
+			Mount{Kind: MountVolume, Source: goCache, Target: "/cache"},
+			Mount{Kind: MountTmpfs, Target: "/tmp", Size: 256 * MiB})
+		svc.Health.Command = []string{"/cache/bin/" + svc.Name, "healthcheck"}
+		// The first start downloads modules and compiles: minutes on a small machine.
+		svc.Health.StartPeriod, svc.StartTimeout = 10*time.Minute, 15*time.Minute
+		// The compiler needs more than the service.
+		svc.Resources = Resources{CPU: 2000, Memory: 2 * GiB, PIDs: 1024}
+		// A developer does not wait two minutes for a stream to end.
+		svc.StopGrace = 20 * time.Second
+		if c.UID != 0 {
+			svc.Security.UID, svc.Security.GID = c.UID, c.GID
+		}
+	}
+	s.contracts(func(c *contract.Common) { c.Debug, c.LogLevel, c.DrainTimeout = true, "debug", 5*time.Second },
+		func(*contract.Frontend) {},
+		func(b *contract.Backend) { b.GenerationTimeout = generationTimeout },
+		func(*contract.ML) {})
+}
