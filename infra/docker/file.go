@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
@@ -30,7 +31,7 @@ func (d *deployment) addFiles(p plan, img image, parent pulumi.Resource) (*docke
 			if !ok {
 				return nil, fmt.Errorf("files.%s: there is no secret %q", f.Path, f.Secret)
 			}
-			content, secret = value, true
+			content, secret = withSecret(f.Content, value), true
 		}
 		uploads = append(uploads, docker.ContainerUploadArgs{
 			File:       pulumi.String(f.Path),
@@ -73,6 +74,14 @@ func (d *deployment) addFiles(p plan, img image, parent pulumi.Resource) (*docke
 		},
 		SecurityOpts: pulumi.ToStringArray([]string{noNewPrivileges}),
 	}, opts...)
+}
+
+// withSecret puts the secret into the file's text; a file without text is the secret itself.
+func withSecret(text string, value pulumi.StringOutput) pulumi.StringOutput {
+	if text == "" {
+		return value
+	}
+	return value.ApplyT(func(v string) string { return strings.ReplaceAll(text, stacks.SecretToken, v) }).(pulumi.StringOutput)
 }
 
 // sortedFiles are the service's files in the order of their paths.

@@ -25,15 +25,28 @@ type planned struct {
 	resources []plan.Resource
 }
 
-// eachStack runs f on the plan of every stack.
+// eachStack runs f on the plan of the lab's stack and of every shipped one, as it is on a machine with the settings of
+// a first run.
 func eachStack(t *testing.T, f func(t *testing.T, p planned)) {
 	t.Helper()
-	for _, name := range []string{"lab"} {
-		t.Run(name, func(t *testing.T) {
-			p := planned{stack: labStack("lab", "probe:1", 8080), root: labRoot(t)}
-			p.resources = mustRecord(t, p.stack, p.root)
-			f(t, p)
-		})
+	run := func(name string, stack stacks.Stack, root string) {
+		t.Run(name, func(t *testing.T) { f(t, planned{stack: stack, root: root, resources: mustRecord(t, stack, root)}) })
+	}
+	run("lab", labStack("lab", "probe:1", 8080), labRoot(t))
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range stacks.Overlays() {
+		settings := stacks.Settings{Target: stacks.Docker}
+		if name != "dev" {
+			settings.Secrets = map[string]bool{stacks.RedisPasswordKey: true}
+		}
+		stack, err := stacks.Load(name, settings, stacks.Checkout{FS: os.DirFS(root), UID: 1000, GID: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(name, stack, root)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -40,7 +42,10 @@ func mustRecord(t *testing.T, stack stacks.Stack, root string) []plan.Resource {
 	return resources
 }
 
-// toJSON writes the plan with the project's root named.
+// buildTag is the reference of an image that is built: its tag moves with every edit of the sources.
+var buildTag = regexp.MustCompile(`"(codexcontinue[a-z/-]*):[0-9a-f]{12}"`)
+
+// toJSON writes the plan with what depends on the machine and the commit named: root, platform and digests of sources.
 func toJSON(t *testing.T, v any, root string) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -50,7 +55,9 @@ func toJSON(t *testing.T, v any, root string) []byte {
 	if err := enc.Encode(v); err != nil {
 		t.Fatal(err)
 	}
-	return []byte(strings.ReplaceAll(out.String(), root, "[root]"))
+	text := strings.ReplaceAll(out.String(), root, "[root]")
+	text = strings.ReplaceAll(text, `"linux/`+runtime.GOARCH+`"`, `"[platform]"`)
+	return buildTag.ReplaceAll([]byte(text), []byte(`"$1:[digest of the inputs]"`))
 }
 
 // containersOf are the recorded containers that run, by service.

@@ -1,0 +1,90 @@
+// Package program is the Pulumi program: config, stack, target, outputs. `pulumi up` runs it through infra/main.go,
+// codexctl runs it inline through the Automation API; project, config and state are the same.
+package program
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// Deploy is the program for the project at root. With an empty root the project is the one that the engine says, else
+// the one around the working directory, which is infra when the CLI runs the program.
+func Deploy(root string) pulumi.RunFunc {
+	return func(ctx *pulumi.Context) error {
+		dir := root
+		if dir == "" {
+			dir = ctx.RootDirectory()
+		}
+		if dir == "" {
+			dir = "."
+		}
+		dir, err := Root(dir)
+		if err != nil {
+			return err
+		}
+		plain, secret, err := values(ctx, dir)
+		if err != nil {
+			return err
+		}
+		settings, err := stacks.DecodeSettings(plain, secret)
+		if err != nil {
+			return err
+		}
+		stack, err := stacks.Load(ctx.Stack(), settings, checkout(dir))
+		if err != nil {
+			return err
+		}
+		switch settings.Target {
+		case stacks.Docker:
+			out, err := docker.Deploy(ctx, stack, dir)
+			if err != nil {
+				return err
+			}
+			export(ctx, stack, out)
+			return nil
+		case stacks.Kubernetes:
+			return fmt.Errorf("%s:target: target kubernetes is not available in this version: set it to docker, or remove the key", stacks.Project)
+		}
+		return fmt.Errorf("%s:target: there is no target %q", stacks.Project, settings.Target)
+	}
+}
+
+// checkout is the copy of the repository at root, with its owner where the system has one.
+func checkout(root string) stacks.Checkout {
+	c := stacks.Checkout{FS: os.DirFS(root)}
+	if info, err := os.Stat(root); err == nil {
+		if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+			c.UID, c.GID = int(owner.Uid), int(owner.Gid)
+		}
+	}
+	return c
+}
+
+// export gives the program's outputs, which `pulumi stack output` and `codexctl outputs` show.
+func export(ctx *pulumi.Context, stack stacks.Stack, out docker.Outputs) {
+	if urls := out.URLs[stacks.Edge]; len(urls) > 0 {
+		ctx.Export("url", pulumi.String(urls[0]))
+	}
+	urls, images := pulumi.StringArrayMap{}, pulumi.StringMap{}
+	for name, list := range out.URLs {
+		urls[name] = pulumi.ToStringArray(list)
+	}
+	for name, ref := range out.Images {
+		images[name] = pulumi.String(ref)
+	}
+	ctx.Export("urls", urls)
+	ctx.Export("images", images)
+	ctx.Export("imageIds", out.ImageIDs)
+	ctx.Export("containers", out.Containers)
+	ctx.Export("model", pulumi.StringMap{
+		"name":      pulumi.String(stack.Model.Name),
+		"modelfile": pulumi.String(stack.Model.Modelfile),
+		"base":      pulumi.String(stack.Model.Base),
+		"digest":    pulumi.String(stack.Model.Digest),
+	})
+}

@@ -1,0 +1,131 @@
+package program_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/program"
+)
+
+// project is a copy of what a plan reads of the repository, with the stack's config file.
+func project(t *testing.T, config string) string {
+	t.Helper()
+	root := t.TempDir()
+	for _, dir := range []string{"modelfiles", "services"} {
+		if err := os.CopyFS(filepath.Join(root, dir), os.DirFS(filepath.Join("../..", dir))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{
+		"Pulumi.yaml":     "name: codexcontinue\nruntime: go\nmain: infra\nconfig:\n  domain: {default: general}\n",
+		"Pulumi.dev.yaml": "encryptionsalt: none\nconfig:\n" + config,
+		"go.mod":          "module example\n",
+		"infra/main.go":   "package main\n",
+	} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// record runs the program of the dev stack as the engine would: with the config's values, secrets among them.
+func record(root string, config map[string]string, secrets ...string) ([]plan.Resource, error) {
+	full := map[string]string{}
+	for k, v := range config {
+		full["codexcontinue:"+k] = v
+	}
+	for i := range secrets {
+		secrets[i] = "codexcontinue:" + secrets[i]
+	}
+	return plan.Record(context.Background(), plan.Stack{Project: "codexcontinue", Name: "dev", Config: full, Secrets: secrets}, program.Deploy(root))
+}
+
+func TestErrors(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file   string
+		config map[string]string
+		want   []string
+	}{
+		"unknown key":       {"  codexcontinue:debugg: true\n", map[string]string{"debugg": "true"}, []string{"codexcontinue:debugg: unknown key: did you mean debug?"}},
+		"wrong unit":        {"  codexcontinue:services: {}\n", map[string]string{"services": `{"backend":{"memory":"1 gig"}}`}, []string{"codexcontinue:services.backend.memory: "}},
+		"negative replicas": {"  codexcontinue:services: {}\n", map[string]string{"services": `{"backend":{"replicas":-1}}`}, []string{"codexcontinue:services.backend.replicas: "}},
+		"all at once": {"  codexcontinue:debugg: true\n  codexcontinue:services: {}\n", map[string]string{"debugg": "true", "services": `{"backend":{"replicas":-1}}`},
+			[]string{"codexcontinue:debugg: ", "codexcontinue:services.backend.replicas: "}},
+		"missing Modelfile": {"  codexcontinue:model: {}\n", map[string]string{"model": `{"modelfile":"modelfiles/gone/Modelfile"}`}, []string{"modelfiles/gone/Modelfile"}},
+		"kubernetes":        {"  codexcontinue:target: kubernetes\n", map[string]string{"target": "kubernetes"}, []string{"target kubernetes is not available in this version"}},
+		"broken file":       {"\tcodexcontinue: x\n", nil, []string{"Pulumi.dev.yaml: "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := record(project(t, tc.file), tc.config)
+			for _, want := range tc.want {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v, want it to hold %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestOutputs(t *testing.T) {
+	resources, err := record(project(t, "  codexcontinue:redisPassword: {secure: x}\n"), map[string]string{"redisPassword": "hunter2-hunter2"}, "redisPassword")
+	if err != nil {
+		t.Fatal(err)
+	}
+	outputs := resources[0].Outputs
+	if outputs["url"] != "http://127.0.0.1:8080" {
+		t.Errorf("url is %v", outputs["url"])
+	}
+	for _, key := range []string{"urls", "images", "imageIds", "containers", "model"} {
+		m, _ := outputs[key].(map[string]any)
+		if len(m) == 0 {
+			t.Errorf("output %s is %v", key, outputs[key])
+		}
+	}
+}
+
+func TestRoot(t *testing.T) {
+	root := project(t, "")
+	want, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, start := range []string{root, filepath.Join(root, "infra"), filepath.Join(root, "services", "backend")} {
+		got, err := program.Root(start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ = filepath.EvalSymlinks(got); got != want {
+			t.Errorf("the root of %s is %s, want %s", start, got, want)
+		}
+	}
+	if _, err := program.Root(t.TempDir()); err == nil || !strings.Contains(err.Error(), "there is no Pulumi.yaml at or above") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestStackConfigDir checks that the keys are read where Pulumi keeps the stack's file.
+func TestStackConfigDir(t *testing.T) {
+	root := project(t, "")
+	for name, text := range map[string]string{"Pulumi.yaml": "name: codexcontinue\nruntime: go\nstackConfigDir: config\n", "config/Pulumi.dev.yaml": "config:\n  codexcontinue:nonsense: 1\n  docker:host: x\n"} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := record(root, map[string]string{"nonsense": "1"})
+	if err == nil || !strings.Contains(err.Error(), "codexcontinue:nonsense: unknown key") {
+		t.Errorf("got %v", err)
+	}
+}
