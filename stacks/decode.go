@@ -15,7 +15,7 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// Secret settings: the key in the Pulumi config, without the namespace.
+// RedisPasswordKey is the key of the Redis password in the Pulumi config, without the namespace.
 const RedisPasswordKey = "redisPassword"
 
 var secretKeys = []string{RedisPasswordKey}
@@ -29,14 +29,14 @@ type fields map[string]func(text string) error
 func DecodeSettings(plain map[string]string, secret []string) (Settings, error) {
 	s := Settings{Target: Docker, Services: map[string]ServiceSettings{}, Secrets: map[string]bool{}}
 	known := fields{
-		"overlay":         text(&s.Overlay),
+		"overlay":         orEmpty(text(&s.Overlay)),
 		"target":          s.decodeTarget,
 		"debug":           boolean(&s.Debug),
 		"logLevel":        oneOf(&s.LogLevel, "debug", "info", "warn", "error"),
-		"domain":          text(&s.Domain),
-		"domainTitle":     text(&s.DomainTitle),
+		"domain":          orEmpty(text(&s.Domain)),
+		"domainTitle":     orEmpty(text(&s.DomainTitle)),
 		"portOffset":      integer(&s.PortOffset, 0, 60000),
-		"conversationTTL": s.decodeTTL,
+		"conversationTTL": orEmpty(s.decodeTTL),
 		"model": object(fields{
 			"name": text(&s.Model.Name), "modelfile": text(&s.Model.Modelfile), "base": text(&s.Model.Base)}),
 		"edge":     object(fields{"port": integer(&s.Edge.Port, 1, 65535), "address": s.decodeAddress}),
@@ -153,6 +153,16 @@ func text(into *string) func(string) error {
 	}
 }
 
+// orEmpty takes the empty value as "not set": it is the default that Pulumi.yaml gives to keys a stack may leave out.
+func orEmpty(read func(string) error) func(string) error {
+	return func(v string) error {
+		if v == "" {
+			return nil
+		}
+		return read(v)
+	}
+}
+
 func boolean(into **bool) func(string) error {
 	return func(v string) error {
 		if v != "true" && v != "false" {
@@ -216,6 +226,9 @@ func (s *Settings) decodeAddress(v string) error {
 }
 
 func (s *Settings) decodeGPU(v string) error {
+	if strings.TrimSpace(v) == "{}" {
+		return nil
+	}
 	g := GPU{}
 	err := object(fields{
 		"count": func(v string) error {

@@ -42,8 +42,6 @@ func dev(s *Stack, c Checkout) {
 			svc.Security.UID, svc.Security.GID = c.UID, c.GID
 		}
 	}
-	s.contracts(func(c *contract.Common) { c.Debug, c.LogLevel, c.DrainTimeout = true, "debug", 5*time.Second },
-		func(*contract.Frontend) {},
-		func(b *contract.Backend) { b.GenerationTimeout = generationTimeout },
-		func(*contract.ML) {})
+	s.contracts(func(c *contract.Common) { c.DrainTimeout = 5 * time.Second },
+		func(*contract.Frontend) {}, func(*contract.Backend) {}, func(*contract.ML) {})
 }

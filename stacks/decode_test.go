@@ -1,0 +1,141 @@
+package stacks_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDecodeSettings(t *testing.T) {
+	got, err := stacks.DecodeSettings(map[string]string{
+		"target": "docker", "overlay": "dev", "debug": "true", "logLevel": "warn", "domain": "legal", "domainTitle": "Legal",
+		"portOffset": "100", "conversationTTL": "720h", "model": `{"name": "m", "modelfile": "modelfiles/m/Modelfile", "base": "tiny"}`,
+		"edge": `{"port": 80, "address": "0.0.0.0"}`, "gpu": `{"count": "all"}`,
+		"services": `{"backend": {"replicas": 3, "cpu": 1.5, "memory": "2Gi", "pids": 64}, "ml": {"cpu": "250m"}}`,
+	}, []string{"redisPassword"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	yes, ttl, three := true, 720*time.Hour, 3
+	want := stacks.Settings{Target: stacks.Docker, Overlay: "dev", Debug: &yes, LogLevel: "warn", Domain: "legal", DomainTitle: "Legal",
+		PortOffset: 100, ConversationTTL: &ttl, Model: stacks.ModelSettings{Name: "m", Modelfile: "modelfiles/m/Modelfile", Base: "tiny"},
+		Edge: stacks.EdgeSettings{Port: 80, Address: "0.0.0.0"}, GPU: &stacks.GPU{Count: stacks.AllGPUs},
+		Services: map[string]stacks.ServiceSettings{"backend": {Replicas: &three, CPU: 1500, Memory: 2 * stacks.GiB, PIDs: 64}, "ml": {CPU: 250}},
+		Secrets:  map[string]bool{"redisPassword": true}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// TestEmptyDefaults takes what Pulumi.yaml's schema sets when a stack sets nothing.
+func TestEmptyDefaults(t *testing.T) {
+	got, err := stacks.DecodeSettings(map[string]string{"target": "docker", "overlay": "", "logLevel": "info", "debug": "false",
+		"domain": "", "domainTitle": "", "model": "{}", "edge": "{}", "portOffset": "0", "conversationTTL": "", "gpu": "{}", "services": "{}"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	no := false
+	want := stacks.Settings{Target: stacks.Docker, LogLevel: "info", Debug: &no, Services: map[string]stacks.ServiceSettings{}, Secrets: map[string]bool{}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	for name, tc := range map[string]struct{ key, value, want string }{
+		"unknown key":         {"replcas", "1", `codexcontinue:replcas: unknown key (valid: conversationTTL, debug, `},
+		"misspelt key":        {"loglevl", "info", "codexcontinue:loglevl: unknown key: did you mean logLevel?"},
+		"wrong target":        {"target", "swarm", `codexcontinue:target: "swarm" is none of docker, kubernetes`},
+		"wrong level":         {"logLevel", "loud", `codexcontinue:logLevel: "loud" is none of debug, info, warn, error`},
+		"not a bool":          {"debug", "yes", `codexcontinue:debug: must be true or false, got "yes"`},
+		"wrong unit":          {"services", `{"ml": {"memory": "1 gig"}}`, `codexcontinue:services.ml.memory: "1 gig" is no amount of memory: write a whole number of Ki, Mi, Gi or Ti, like 512Mi or 2Gi`},
+		"unit of Docker":      {"services", `{"ml": {"memory": "1g"}}`, `codexcontinue:services.ml.memory: "1g" is no amount of memory`},
+		"no unit":             {"services", `{"ml": {"memory": 512}}`, `codexcontinue:services.ml.memory: "512" is no amount of memory`},
+		"memory of overflow":  {"services", `{"ml": {"memory": "9999999999999Gi"}}`, `codexcontinue:services.ml.memory: `},
+		"wrong cpu":           {"services", `{"ml": {"cpu": "half"}}`, `codexcontinue:services.ml.cpu: "half" is no amount of processor time`},
+		"cpu too fine":        {"services", `{"ml": {"cpu": "0.0001"}}`, `codexcontinue:services.ml.cpu: "0.0001" is no amount of processor time`},
+		"negative replicas":   {"services", `{"backend": {"replicas": -1}}`, "codexcontinue:services.backend.replicas: must be from 1 to 100, got -1"},
+		"zero replicas":       {"services", `{"backend": {"replicas": 0}}`, "codexcontinue:services.backend.replicas: must be from 1 to 100, got 0"},
+		"fraction of replica": {"services", `{"backend": {"replicas": 1.5}}`, `codexcontinue:services.backend.replicas: must be a whole number, got "1.5"`},
+		"unknown nested key":  {"services", `{"backend": {"memroy": "1Gi"}}`, "codexcontinue:services.backend.memroy: unknown key: did you mean memory?"},
+		"not an object":       {"services", `["backend"]`, "codexcontinue:services: must be an object of keys and values"},
+		"null":                {"services", `null`, "codexcontinue:services: must be an object of keys and values"},
+		"port too high":       {"edge", `{"port": 70000}`, "codexcontinue:edge.port: must be from 1 to 65535, got 70000"},
+		"address of a name":   {"edge", `{"address": "localhost"}`, `codexcontinue:edge.address: "localhost" is no IP address`},
+		"duration":            {"conversationTTL", "30 days", `codexcontinue:conversationTTL: "30 days" is no duration`},
+		"negative duration":   {"conversationTTL", "-1h", `codexcontinue:conversationTTL: "-1h" is no duration`},
+		"gpu count":           {"gpu", `{"count": "some"}`, `codexcontinue:gpu.count: must be a whole number, got "some"`},
+		"gpu both":            {"gpu", `{"count": 1, "devices": ["0"]}`, "codexcontinue:gpu: set either count"},
+		"gpu devices":         {"gpu", `{"devices": "0"}`, "codexcontinue:gpu.devices: must be a list"},
+		"empty model":         {"model", `{"name": ""}`, "codexcontinue:model.name: is empty"},
+		"plain secret":        {"redisPassword", "hunter2", "codexcontinue:redisPassword: must be a secret: set it with `pulumi config set --secret codexcontinue:redisPassword`"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := stacks.DecodeSettings(map[string]string{tc.key: tc.value}, nil)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("got  %v\nwant %s", err, tc.want)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Error("the error shows the secret")
+			}
+		})
+	}
+}
+
+func TestDecodeReportsEveryProblem(t *testing.T) {
+	_, err := stacks.DecodeSettings(map[string]string{"target": "swarm", "debug": "1",
+		"services": `{"ml": {"memory": "1 gig", "cpu": "x"}, "backend": {"replicas": -1}}`}, []string{"debgu", "domain"})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	want := []string{"codexcontinue:debug: ", "codexcontinue:services.backend.replicas: ", "codexcontinue:services.ml.cpu: ",
+		"codexcontinue:services.ml.memory: ", "codexcontinue:target: ", "codexcontinue:debgu: unknown key: did you mean debug?", "codexcontinue:domain: is no secret"}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != len(want) {
+		t.Fatalf("got %d lines, want %d:\n%v", len(lines), len(want), err)
+	}
+	for i := range want {
+		if !strings.HasPrefix(lines[i], want[i]) {
+			t.Errorf("line %d is %q, want it to begin with %q", i, lines[i], want[i])
+		}
+	}
+}
+
+func FuzzParseBytes(f *testing.F) {
+	for _, s := range []string{"512Mi", "1Gi", "0Ki", "1g", "", "Mi", "-1Gi", "99999999999999Ti", "1.5Gi"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		b, err := stacks.ParseBytes(s)
+		if err != nil {
+			return
+		}
+		if b < 0 {
+			t.Fatalf("%q is %d", s, b)
+		}
+		if b == 0 {
+			return
+		}
+		if again, err := stacks.ParseBytes(b.String()); err != nil || again != b {
+			t.Errorf("%q -> %d -> %q -> %d, %v", s, b, b.String(), again, err)
+		}
+	})
+}
+
+func FuzzParseMilliCPU(f *testing.F) {
+	for _, s := range []string{"500m", "1.5", "2", "", ".5", "1.", "0.001", "-1", "1e3", "1.0000"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		c, err := stacks.ParseMilliCPU(s)
+		if err != nil {
+			return
+		}
+		if again, err := stacks.ParseMilliCPU(c.String()); err != nil || again != c {
+			t.Errorf("%q -> %d -> %q -> %d, %v", s, c, c.String(), again, err)
+		}
+	})
+}

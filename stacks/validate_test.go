@@ -1,0 +1,165 @@
+package stacks_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+func TestValidate(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*stacks.Stack)
+		want   string
+	}{
+		"stack name":         {func(s *stacks.Stack) { s.Name = "Prod_1" }, `name: "Prod_1" is no DNS label`},
+		"replicas":           {func(s *stacks.Stack) { s.Service("backend").Replicas = -1 }, "services.backend.replicas: must be 1 or more, got -1"},
+		"shared port":        {func(s *stacks.Stack) { s.Service("edge").Replicas = 2 }, "services.edge.replicas: 2 containers cannot share the published port 8080"},
+		"no image":           {func(s *stacks.Stack) { s.Service("redis").Image = stacks.Image{} }, "services.redis.image: set a reference or a build"},
+		"latest":             {func(s *stacks.Stack) { s.Service("redis").Image.Ref = "redis:latest" }, `services.redis.image.ref: "redis:latest" is not pinned`},
+		"no tag":             {func(s *stacks.Stack) { s.Service("redis").Image.Ref = "redis" }, `services.redis.image.ref: "redis" is not pinned`},
+		"root":               {func(s *stacks.Stack) { s.Service("ml").Security.UID = 0 }, "services.ml.security: must run as a user and a group other than root, got 0:65532"},
+		"capability":         {func(s *stacks.Stack) { s.Service("ml").Security.KeepCapabilities = map[string]string{"SYS_ADMIN": ""} }, "services.ml.security.keepCapabilities.SYS_ADMIN: needs its reason"},
+		"no memory":          {func(s *stacks.Stack) { s.Service("ml").Resources.Memory = 0 }, "services.ml.resources.memory: must be 6Mi or more"},
+		"no cpu":             {func(s *stacks.Stack) { s.Service("ml").Resources.CPU = 0 }, "services.ml.resources.cpu: must be 10m or more"},
+		"no pids":            {func(s *stacks.Stack) { s.Service("ml").Resources.PIDs = 0 }, "services.ml.resources.pids: must be 1 or more"},
+		"no health":          {func(s *stacks.Stack) { s.Service("ml").Health.Command = nil }, "services.ml.health: needs a command"},
+		"unknown network":    {func(s *stacks.Stack) { s.Service("ml").Networks = []string{"dmz"} }, `services.ml.networks: there is no network "dmz"`},
+		"no network":         {func(s *stacks.Stack) { s.Service("ml").Networks = nil }, "services.ml.networks: is empty"},
+		"unknown dependency": {func(s *stacks.Stack) { s.Service("ml").DependsOn = []string{"gone"} }, `services.ml.dependsOn: there is no service "gone"`},
+		"circle":             {func(s *stacks.Stack) { s.Service("ollama").DependsOn = []string{"backend"} }, "in a circle: "},
+		"unknown volume":     {func(s *stacks.Stack) { s.Volumes = s.Volumes[1:] }, `services.redis.mounts./data: there is no volume "redis-data"`},
+		"bind outside":       {func(s *stacks.Stack) { s.Service("ml").Mounts[0].Source = "../etc" }, `services.ml.mounts./models/ollama: "../etc" must be a path inside the repository`},
+		"big tmpfs":          {func(s *stacks.Stack) { s.Service("edge").Mounts[0].Size = stacks.GiB }, "services.edge.mounts./config: a tmpfs counts against the memory"},
+		"mount twice":        {func(s *stacks.Stack) { m := s.Service("edge").Mounts; m[1].Target = m[0].Target }, "services.edge.mounts./config: is there twice"},
+		"file in mount":      {func(s *stacks.Stack) { s.Service("redis").Files[0].Path = "/data/redis.conf" }, "services.redis.files./data/redis.conf: its directory holds the mount /data"},
+		"unknown secret":     {func(s *stacks.Stack) { s.Secrets = nil }, `services.backend.files./run/secrets/redis-password: there is no secret "redis-password"`},
+		"token only":         {func(s *stacks.Stack) { s.Service("redis").Files[1].Secret = "" }, "names no secret"},
+		"port twice":         {func(s *stacks.Stack) { s.Service("ml").Ports[0].Host = 8080 }, "services.ml.ports.http.host: 8080 is edge's already"},
+		"port range":         {func(s *stacks.Stack) { s.Service("edge").Ports[0].Host = 70000 }, "services.edge.ports.http.host: must be from 1 to 65535, got 70000"},
+		"address":            {func(s *stacks.Stack) { s.Service("edge").Ports[0].Address = "everywhere" }, `services.edge.ports.http.address: "everywhere" is no IP address`},
+		"grace":              {func(s *stacks.Stack) { s.Service("ml").StopGrace = 1 }, "services.ml.stopGrace: 1ns must be longer than the drain timeout"},
+		"gpu":                {func(s *stacks.Stack) { s.Service("ollama").GPU = &stacks.GPU{} }, "services.ollama.gpu: set either count or devices"},
+		"log":                {func(s *stacks.Stack) { s.Service("ml").Log = stacks.Log{} }, "services.ml.log: must be bounded"},
+		"redis url": {func(s *stacks.Stack) {
+			c := s.Service("backend").Contract.(contract.Backend)
+			c.RedisURL = "http://redis"
+			s.Service("backend").Contract = c
+		}, `services.backend.contract: REDIS_URL: scheme "http" is none of redis, rediss`},
+		"service twice": {func(s *stacks.Stack) { s.Services = append(s.Services, s.Services[0]) }, "services.edge: is there twice"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := load(t, "prod", withPassword())
+			tc.change(&s)
+			err := s.Validate()
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got  %v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestValidateReportsEveryProblem(t *testing.T) {
+	s := load(t, "prod", withPassword())
+	s.Service("backend").Replicas, s.Service("ml").Resources.PIDs, s.Service("redis").Image.Ref = 0, 0, "redis"
+	err := s.Validate()
+	for _, want := range []string{"services.backend.replicas: ", "services.ml.resources.pids: ", "services.redis.image.ref: "} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want it to name %s", err, want)
+		}
+	}
+}
+
+func TestOverlays(t *testing.T) {
+	published := func(s stacks.Stack) (out []string) {
+		for _, svc := range s.Services {
+			for _, p := range svc.Ports {
+				if p.Host != 0 {
+					out = append(out, svc.Name)
+				}
+				if p.Host != 0 && p.Address != "127.0.0.1" {
+					t.Errorf("%s: %s is published on %s", s.Name, svc.Name, p.Address)
+				}
+			}
+		}
+		return slices.Compact(out)
+	}
+	for _, name := range []string{"prod", "healthcare"} {
+		if got := published(load(t, name, withPassword())); !slices.Equal(got, []string{"edge"}) {
+			t.Errorf("%s publishes %v, want the edge only", name, got)
+		}
+	}
+	dev := load(t, "dev", stacks.Settings{})
+	if got := published(dev); len(got) != 6 {
+		t.Errorf("dev publishes %v, want all six", got)
+	}
+	if len(dev.Secrets) != 0 {
+		t.Error("dev asks for a secret")
+	}
+	if u := dev.Service("backend").Security.UID; u != 1000 {
+		t.Errorf("dev's backend runs as %d, want the owner of the checkout", u)
+	}
+	for _, svc := range load(t, "healthcare", withPassword()).Services {
+		if svc.Name != "edge" && !slices.Equal(svc.Networks, []string{"codexcontinue-private"}) {
+			t.Errorf("healthcare's %s is on %v", svc.Name, svc.Networks)
+		}
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	for name, tc := range map[string]struct {
+		stack    string
+		settings stacks.Settings
+		checkout stacks.Checkout
+		want     string
+	}{
+		"unknown stack":   {"staging", stacks.Settings{}, checkout(), `stack "staging" has no overlay: set one with`},
+		"unknown overlay": {"x", stacks.Settings{Overlay: "test"}, checkout(), `codexcontinue:overlay: "test" is none of dev, healthcare, prod`},
+		"missing secret":  {"prod", stacks.Settings{}, checkout(), "codexcontinue:redisPassword: is not set, and this stack needs it: pulumi config set --secret"},
+		"unknown service": {"dev", stacks.Settings{Services: map[string]stacks.ServiceSettings{"bakend": {}}}, checkout(), "codexcontinue:services.bakend: this stack has no such service (it has edge, "},
+		"no Modelfile":    {"dev", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}}, checkout(), "modelfiles/gone/Modelfile: there is no such Modelfile"},
+		"Modelfile outside": {"dev", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "other/Modelfile"}},
+			stacks.Checkout{FS: fstest.MapFS{"other/Modelfile": {Data: []byte("FROM x\n")}}}, "does not lie in modelfiles/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := stacks.Load(tc.stack, tc.settings, tc.checkout)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got  %v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestSettingsChangeTheStack(t *testing.T) {
+	three := 3
+	s := load(t, "mine", stacks.Settings{Overlay: "dev", PortOffset: 1000, Domain: "legal", Secrets: map[string]bool{"redisPassword": true},
+		Edge: stacks.EdgeSettings{Port: 80, Address: "0.0.0.0"}, GPU: &stacks.GPU{Count: 1}, Model: stacks.ModelSettings{Base: "tiny"},
+		Services: map[string]stacks.ServiceSettings{"redis": {Memory: stacks.GiB}, "frontend": {Replicas: &three}}})
+	if p := s.Service("edge").Ports[0]; p.Host != 1080 || p.Address != "0.0.0.0" {
+		t.Errorf("the edge's port is %+v", p)
+	}
+	if c := s.Service("redis").Files[0].Content; !strings.Contains(c, "maxmemory 805306368\n") || !strings.Contains(c, "include /run/secrets/redis-auth.conf") {
+		t.Errorf("redis.conf:\n%s", c)
+	}
+	ml := s.Service("ml").Contract.(contract.ML)
+	if ml.BaseModel != "tiny" || ml.ModelfileDigest != s.Model.Digest || ml.ModelfilePath != "/models/ollama/codexcontinue/Modelfile" {
+		t.Errorf("ml gets %+v", ml)
+	}
+	if s.Service("ollama").GPU == nil || s.Service("frontend").Replicas != 3 || s.Service("frontend").Contract.(contract.Frontend).Domain != "legal" {
+		t.Error("a setting was dropped")
+	}
+	if other := load(t, "dev", stacks.Settings{}); other.Model.Digest == s.Model.Digest {
+		t.Error("another base model has the same digest")
+	}
+}
+
+func TestRemove(t *testing.T) {
+	s := load(t, "dev", stacks.Settings{})
+	s.Remove("redis")
+	if s.Service("redis") != nil || slices.Contains(s.Service("backend").DependsOn, "redis") {
+		t.Error("redis is still there")
+	}
+}
