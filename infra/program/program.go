@@ -31,11 +31,7 @@ func Deploy(root string) pulumi.RunFunc {
 		if err != nil {
 			return err
 		}
-		settings, err := stacks.DecodeSettings(plain, secret)
-		if err != nil {
-			return err
-		}
-		stack, err := stacks.Load(ctx.Stack(), settings, checkout(dir))
+		settings, stack, err := Load(dir, ctx.Stack(), plain, secret)
 		if err != nil {
 			return err
 		}
@@ -52,6 +48,20 @@ func Deploy(root string) pulumi.RunFunc {
 		}
 		return fmt.Errorf("%s:target: there is no target %q", stacks.Project, settings.Target)
 	}
+}
+
+// Load makes the stack of the project at root out of its config, strictly, before anything is provisioned: what a
+// command checks first is what the program checks. plain and secret are as DecodeSettings takes them.
+func Load(root, stack string, plain map[string]string, secret []string) (stacks.Settings, stacks.Stack, error) {
+	settings, err := stacks.DecodeSettings(plain, secret)
+	if err != nil {
+		return stacks.Settings{}, stacks.Stack{}, err
+	}
+	s, err := stacks.Load(stack, settings, checkout(root))
+	if err != nil {
+		return settings, stacks.Stack{}, err
+	}
+	return settings, s, s.Validate()
 }
 
 // checkout is the copy of the repository at root, with its owner where the system has one.
