@@ -10,15 +10,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/api"
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/prometheus/client_golang/prometheus"
+	redislog "github.com/redis/go-redis/v9/logging"
 )
 
 func main() {
@@ -53,18 +62,67 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return errUsage
 }
 
+const (
+	// lease is how long an answer whose backend is silent counts as being written: so late do readers learn that a
+	// backend was killed.
+	lease = 10 * time.Second
+	// keep is how long an answer's events can be read after its end.
+	keep = time.Hour
+	// watchEvery is how often Redis is asked whether it is there, for the log.
+	watchEvery = 5 * time.Second
+)
+
 func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	cfg, err := contract.Parse[contract.Backend](environ)
 	if err != nil {
 		return err
 	}
+	password, err := contract.Secret("REDIS_PASSWORD_FILE", cfg.RedisPasswordFile)
+	if err != nil {
+		return err
+	}
+	redislog.Disable() // what fails is returned, and told here once; the library would repeat it on stderr in its own format
 	log := logging.New(stderr, "backend", cfg.LogLevel, cfg.Debug)
 	srv := server.New("backend", log, cfg.DrainTimeout)
+	redisErrors := prometheus.NewCounter(prometheus.CounterOpts{Name: "backend_redis_errors_total", Help: "Commands that Redis did not do."})
+	srv.Registry().MustRegister(redisErrors)
+	st, err := store.New(store.Options{URL: cfg.RedisURL, Password: password, TTL: cfg.ConversationTTL, Keep: keep, Lease: lease,
+		OnError: func(error) { redisErrors.Inc() }})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	ml := hop.New("ml", cfg.MLServiceURL)
+	jobs := generation.New(st, ml, cfg.DefaultModel, generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
+	if err := api.Register(srv, api.Options{Store: st, Jobs: jobs, ML: ml, DefaultModel: cfg.DefaultModel, Log: log, Draining: srv.Draining}); err != nil {
+		return err
+	}
 	srv.Liveness("/health")
+	srv.Readiness("/ready", map[string]server.Check{"redis": st.Check, "ml": mlReady(ml)})
 	if cfg.Debug {
 		srv.Profiling()
 	}
-	return srv.Run(ctx, cfg.ListenAddr)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	go st.Watch(watching, log, watchEvery)
+	return srv.Run(ctx, cfg.ListenAddr, jobs.Drain)
+}
+
+// mlReady checks that ml would take a request, or says which of its own checks fails.
+func mlReady(ml *hop.Client) server.Check {
+	return func(ctx context.Context) error {
+		r, err := ml.Readiness(ctx)
+		if err != nil || r.Status == "ready" {
+			return err
+		}
+		said := r.Status
+		for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
+			if r.Checks[name] != "ok" {
+				said += "; " + name + ": " + r.Checks[name]
+			}
+		}
+		return errors.New(said)
+	}
 }
 
 // lookup finds a variable in the environment; the last setting of it counts, as for os.Getenv.

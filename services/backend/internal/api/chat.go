@@ -1,0 +1,155 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// maxChatBody is the greatest size of a chat request in bytes: a message of which every byte is escaped, and the rest.
+const maxChatBody = 6*backendapi.MaxMessage + 16<<10
+
+type chatInput struct {
+	owned
+	Accept string `header:"Accept" hidden:"true"`
+	Body   backendapi.ChatRequest
+}
+
+// Resolve implements huma.Resolver: it checks what a schema cannot say. Lengths are of bytes.
+func (in *chatInput) Resolve(huma.Context) []error {
+	var errs []error
+	switch {
+	case strings.TrimSpace(in.Body.Message) == "":
+		errs = append(errs, &huma.ErrorDetail{Location: "body.message", Message: "must say something"})
+	case len(in.Body.Message) > backendapi.MaxMessage:
+		errs = append(errs, &huma.ErrorDetail{Location: "body.message",
+			Message: "has " + strconv.Itoa(len(in.Body.Message)) + " bytes; at most " + strconv.Itoa(backendapi.MaxMessage) + " are allowed"})
+	}
+	return append(errs, checkModel(in.Body.Model)...)
+}
+
+// modelName is a model as Ollama names it: host/namespace/model:tag.
+var modelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,255}$`)
+
+func checkModel(name string) []error {
+	if name == "" || modelName.MatchString(name) {
+		return nil
+	}
+	return []error{&huma.ErrorDetail{Location: "body.model", Message: "is not a model's name"}}
+}
+
+type eventsInput struct {
+	owned
+	ID          string `path:"id" doc:"The answer"`
+	LastEventID string `header:"Last-Event-ID" doc:"The last event that was read: those after it are sent"`
+}
+
+type generationInput struct {
+	owned
+	ID string `path:"id" doc:"The answer"`
+}
+
+const eventsDoc = "Events: start (Start), queue (Queue), delta (Delta), and as the last one done (Done), error (Problem) or stopped. " +
+	"A stream that ends without one of these was cut: resume it with Last-Event-ID."
+
+func (a *API) chatRoutes() {
+	stream := func() *huma.Response {
+		return &huma.Response{Description: eventsDoc, Content: map[string]*huma.MediaType{sse.ContentType: {Schema: &huma.Schema{Type: huma.TypeString}}}}
+	}
+	started := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[backendapi.Generation](), true, "")
+	register(a, huma.Operation{OperationID: "chat", Method: http.MethodPost, Path: "/api/chat", Tags: []string{"chat"},
+		Summary:       "Send a message and start its answer",
+		Description:   "With Accept: text/event-stream the response is the answer's events, else it names the answer. A message is at most 65536 bytes. A request that the model service refuses at once, such as for its full queue (429), leaves no trace.",
+		DefaultStatus: http.StatusAccepted, MaxBodyBytes: maxChatBody,
+		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusBadGateway},
+		Responses: map[string]*huma.Response{
+			"200": stream(),
+			"202": {Description: "The answer was started", Content: map[string]*huma.MediaType{"application/json": {Schema: started}},
+				Headers: map[string]*huma.Param{"Location": {Description: "The answer's events", Schema: &huma.Schema{Type: huma.TypeString}}}},
+		}}, a.chat)
+	register(a, huma.Operation{OperationID: "followGeneration", Method: http.MethodGet, Path: "/api/generations/{id}/events", Tags: []string{"chat"},
+		Summary: "Read the events of an answer", Description: "From its beginning, or after Last-Event-ID. An answer can be read for an hour after its end.",
+		Errors: []int{http.StatusBadRequest, http.StatusNotFound},
+		Responses: map[string]*huma.Response{
+			"200": stream(),
+			"204": {Description: "The answer has ended and Last-Event-ID is its last event"},
+		}}, a.events)
+	register(a, huma.Operation{OperationID: "stopGeneration", Method: http.MethodDelete, Path: "/api/generations/{id}", Tags: []string{"chat"},
+		Summary: "Stop an answer", Description: "What came so far is kept. An answer that has ended stays as it is.",
+		DefaultStatus: http.StatusNoContent, Errors: []int{http.StatusNotFound}}, a.stop)
+}
+
+func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, error) {
+	g, err := a.jobs.Start(ctx, in.Owner, in.Body)
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		hc.SetHeader("Location", "/api/generations/"+g.ID+"/events")
+		if accepts(in.Accept, sse.ContentType) {
+			a.stream(hc, g, "")
+			return
+		}
+		hc.SetHeader("Content-Type", "application/json")
+		hc.SetStatus(http.StatusAccepted)
+		_ = json.NewEncoder(hc.BodyWriter()).Encode(backendapi.Generation{ID: g.ID, ConversationID: g.ConversationID}) // the client is gone
+	}}, nil
+}
+
+func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse, error) {
+	g, err := a.store.Generation(ctx, in.Owner, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if in.LastEventID != "" {
+		if err := g.CheckEventID(in.LastEventID); err != nil {
+			return nil, err
+		}
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		if g.Ended && in.LastEventID == g.LastEvent {
+			hc.SetStatus(http.StatusNoContent) // tells an EventSource not to connect again
+			return
+		}
+		a.stream(hc, g, in.LastEventID)
+	}}, nil
+}
+
+func (a *API) stream(hc huma.Context, g store.Generation, after string) {
+	r, w := humago.Unwrap(hc)
+	events, err := sse.NewWriter(w, a.jobs.WriteTimeout())
+	if err != nil {
+		return // the client is gone
+	}
+	if err := a.jobs.Follow(r.Context(), g, after, events); err != nil && r.Context().Err() == nil {
+		a.log.WarnContext(r.Context(), "a stream of events was cut", "generation", g.ID, "error", err)
+	}
+}
+
+func (a *API) stop(ctx context.Context, in *generationInput) (*struct{}, error) {
+	return nil, a.jobs.Stop(ctx, in.Owner, in.ID)
+}
+
+// accepts says whether an Accept header names the media type, and not with a quality of 0.
+func accepts(header, mediaType string) bool {
+	for part := range strings.SplitSeq(header, ",") {
+		media, params, err := mime.ParseMediaType(part)
+		if err != nil || media != mediaType {
+			continue
+		}
+		q, err := strconv.ParseFloat(params["q"], 64)
+		return err != nil || q > 0
+	}
+	return false
+}

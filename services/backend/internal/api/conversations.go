@@ -1,0 +1,149 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// maxBody is the greatest size of a request that is not a chat message, in bytes.
+const maxBody = 16 << 10
+
+// NewConversation is the body of POST /api/conversations.
+type NewConversation struct {
+	Title string `json:"title,omitempty" doc:"Without one the first message gives it"`
+	Model string `json:"model,omitempty" doc:"The model that answers; the stack's own without one"`
+}
+
+type createInput struct {
+	owned
+	Body *NewConversation
+}
+
+// Resolve implements huma.Resolver.
+func (in *createInput) Resolve(huma.Context) []error {
+	if in.Body == nil {
+		return nil
+	}
+	var errs []error
+	if in.Body.Title != "" {
+		errs = checkTitle(in.Body.Title)
+	}
+	return append(errs, checkModel(in.Body.Model)...)
+}
+
+type conversationInput struct {
+	owned
+	ID string `path:"id" doc:"The conversation"`
+}
+
+type renameInput struct {
+	conversationInput
+	Body backendapi.Rename
+}
+
+// Resolve implements huma.Resolver.
+func (in *renameInput) Resolve(huma.Context) []error { return checkTitle(in.Body.Title) }
+
+func checkTitle(title string) []error {
+	fault := ""
+	switch {
+	case strings.TrimSpace(title) == "":
+		fault = "must say something"
+	case utf8.RuneCountInString(title) > backendapi.MaxTitle:
+		fault = "has more than " + strconv.Itoa(backendapi.MaxTitle) + " characters"
+	case strings.ContainsFunc(title, unicode.IsControl):
+		fault = "must be one line without control characters"
+	default:
+		return nil
+	}
+	return []error{&huma.ErrorDetail{Location: "body.title", Message: fault}}
+}
+
+type listInput struct {
+	owned
+	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"The greatest number of conversations"`
+	Cursor string `query:"cursor" maxLength:"128" doc:"next of the page before"`
+}
+
+type body[T any] struct{ Body T }
+
+type createdOutput struct {
+	Location string `header:"Location"`
+	Body     backendapi.Conversation
+}
+
+func (a *API) conversationRoutes() {
+	tags := []string{"conversations"}
+	missing := []int{http.StatusNotFound}
+	register(a, huma.Operation{OperationID: "createConversation", Method: http.MethodPost, Path: "/api/conversations", Tags: tags,
+		Summary: "Create a conversation", DefaultStatus: http.StatusCreated, MaxBodyBytes: maxBody}, a.create)
+	register(a, huma.Operation{OperationID: "listConversations", Method: http.MethodGet, Path: "/api/conversations", Tags: tags,
+		Summary: "List conversations, the last changed first", Errors: []int{http.StatusBadRequest}}, a.list)
+	register(a, huma.Operation{OperationID: "getConversation", Method: http.MethodGet, Path: "/api/conversations/{id}", Tags: tags,
+		Summary: "Read a conversation with its messages", Errors: missing,
+		Description: "A message in state streaming has no content yet: its generation's events have it all."}, a.get)
+	register(a, huma.Operation{OperationID: "renameConversation", Method: http.MethodPatch, Path: "/api/conversations/{id}", Tags: tags,
+		Summary: "Rename a conversation", Errors: missing, MaxBodyBytes: maxBody}, a.rename)
+	register(a, huma.Operation{OperationID: "deleteConversation", Method: http.MethodDelete, Path: "/api/conversations/{id}", Tags: tags,
+		Summary: "Delete a conversation", Description: "An answer that is being written in it is stopped.",
+		DefaultStatus: http.StatusNoContent, Errors: missing}, a.remove)
+}
+
+func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, error) {
+	title, model := "", a.model
+	if in.Body != nil {
+		title = strings.TrimSpace(in.Body.Title)
+		if in.Body.Model != "" {
+			model = in.Body.Model
+		}
+	}
+	c, err := a.store.Create(ctx, in.Owner, title, model)
+	if err != nil {
+		return nil, err
+	}
+	return &createdOutput{Location: "/api/conversations/" + c.ID, Body: c.Public()}, nil
+}
+
+func (a *API) list(ctx context.Context, in *listInput) (*body[backendapi.ConversationPage], error) {
+	page, err := a.store.List(ctx, in.Owner, in.Limit, in.Cursor)
+	return &body[backendapi.ConversationPage]{page}, err
+}
+
+func (a *API) get(ctx context.Context, in *conversationInput) (*body[backendapi.ConversationDetail], error) {
+	c, messages, err := a.store.Detail(ctx, in.Owner, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if c.Generation != "" {
+		leased, err := a.jobs.Settle(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		if !leased { // its answer has just ended: tell how
+			if c, messages, err = a.store.Detail(ctx, in.Owner, in.ID); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return &body[backendapi.ConversationDetail]{backendapi.ConversationDetail{Conversation: c.Public(), Messages: messages}}, nil
+}
+
+func (a *API) rename(ctx context.Context, in *renameInput) (*body[backendapi.Conversation], error) {
+	c, err := a.store.Rename(ctx, in.Owner, in.ID, strings.TrimSpace(in.Body.Title))
+	return &body[backendapi.Conversation]{c.Public()}, err
+}
+
+func (a *API) remove(ctx context.Context, in *conversationInput) (*struct{}, error) {
+	generation, err := a.store.Delete(ctx, in.Owner, in.ID)
+	if err == nil && generation != "" {
+		a.jobs.Cancel(generation)
+	}
+	return nil, err
+}

@@ -1,0 +1,88 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// failure is a problem as huma sends it.
+type failure struct{ *problem.Problem }
+
+// GetStatus implements huma.StatusError.
+func (f failure) GetStatus() int { return f.Status }
+
+// ContentType implements huma.ContentTypeFilter.
+func (f failure) ContentType(string) string { return problem.ContentType }
+
+// GetHeaders implements huma.HeadersError.
+func (f failure) GetHeaders() http.Header {
+	h := http.Header{}
+	if f.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(f.RetryAfter))
+	}
+	return h
+}
+
+// errorModelToProblem turns what huma itself refuses into a problem.
+func errorModelToProblem(ctx huma.Context, _ string, v any) (any, error) {
+	m, ok := v.(*huma.ErrorModel)
+	if !ok {
+		return v, nil
+	}
+	p := problem.Problem{Title: m.Title, Status: m.Status, Detail: m.Detail, RequestID: logging.RequestID(ctx.Context())}
+	for _, e := range m.Errors {
+		if e != nil {
+			p.Errors = append(p.Errors, problem.FieldError{Location: e.Location, Message: e.Message})
+		}
+	}
+	return &p, nil
+}
+
+// register adds an operation whose errors are answered as problems.
+func register[I, O any](a *API, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
+	op.Errors = append(op.Errors, http.StatusUnprocessableEntity, http.StatusServiceUnavailable)
+	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handle(ctx, in)
+		if err != nil {
+			return nil, a.failure(ctx, err)
+		}
+		return out, nil
+	})
+}
+
+// failure is what a request is told of an error. What is not the client's business is logged and not told.
+func (a *API) failure(ctx context.Context, err error) error {
+	var p *problem.Problem
+	switch {
+	case errors.As(err, &p):
+		copied := *p
+		p = &copied
+	case errors.Is(err, store.ErrNotFound):
+		p = problem.New(http.StatusNotFound, "There is no such conversation or answer.")
+	case errors.Is(err, store.ErrBusy):
+		p = problem.New(http.StatusConflict, "An answer is being written in this conversation: wait for its end or stop it.")
+		p.Type = "/problems/answer-running"
+	case errors.Is(err, store.ErrFull):
+		p = problem.New(http.StatusConflict, "The conversation has its %d messages: begin another one.", store.MaxMessages)
+		p.Type = "/problems/conversation-full"
+	case errors.Is(err, store.ErrCursor):
+		p = problem.New(http.StatusBadRequest, "The cursor is none that this list gave: begin without one.")
+	case errors.Is(err, store.ErrEventID):
+		p = problem.New(http.StatusBadRequest, "Last-Event-ID is not the id of an event of this answer: begin without one.")
+	case ctx.Err() != nil: // nobody is there to read it
+		p = problem.New(http.StatusServiceUnavailable, "The request was given up.")
+	default:
+		a.log.ErrorContext(ctx, "request failed", "error", err)
+		p = problem.New(http.StatusServiceUnavailable, "The conversations cannot be reached now: Redis does not work as it should. Try again; /ready says more.")
+		p.RetryAfter = 5
+	}
+	p.RequestID = logging.RequestID(ctx)
+	return failure{p}
+}

@@ -1,0 +1,105 @@
+package generation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+)
+
+// Follow sends the answer's events after the one with the id ("" for all of them) to the reader, up to the last event
+// of the answer or the end of ctx. Deltas that are there at once are sent as one, with the id of the last: a reader
+// that comes late or is slow gets few big events. An error means that the stream was cut; the reader can resume it.
+func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, w *sse.Writer) error {
+	m.metrics.readers.Inc()
+	defer m.metrics.readers.Dec()
+	if after == "" {
+		after = "0-0"
+	}
+	sent := time.Now()
+	for ctx.Err() == nil {
+		events, err := m.store.Read(ctx, g, after, m.timing.Poll)
+		if err != nil {
+			return err
+		}
+		if len(events) == 0 {
+			switch _, err := m.store.Reap(ctx, g); {
+			case errors.Is(err, store.ErrNotFound):
+				return m.gone(ctx, w)
+			case err != nil && !errors.Is(err, store.ErrEnded):
+				return err
+			}
+			if time.Since(sent) >= m.timing.KeepAlive {
+				if err := w.Comment("keep-alive"); err != nil {
+					return err
+				}
+				sent = time.Now()
+			}
+			continue
+		}
+		for len(events) > 0 {
+			var e sse.Event
+			if e, events, err = next(events); err != nil {
+				return err
+			}
+			if err := w.Send(e); err != nil {
+				return err
+			}
+			after = e.ID
+			if last(e.Name) {
+				return nil
+			}
+		}
+		sent = time.Now()
+	}
+	return context.Cause(ctx)
+}
+
+// next is the first event, with the deltas that follow it when it is one, and the rest.
+func next(events []store.Event) (sse.Event, []store.Event, error) {
+	first := events[0]
+	if first.Name != backendapi.EventDelta {
+		return sse.Event{ID: first.ID, Name: first.Name, Data: first.Data}, events[1:], nil
+	}
+	text, n := first.Data, 1
+	if n < len(events) && events[n].Name == backendapi.EventDelta {
+		all := []byte(text)
+		for ; n < len(events) && events[n].Name == backendapi.EventDelta; n++ {
+			all = append(all, events[n].Data...)
+		}
+		text = string(all)
+	}
+	data, err := json.Marshal(backendapi.Delta{Text: text})
+	if err != nil {
+		return sse.Event{}, nil, fmt.Errorf("follow an answer: %w", err)
+	}
+	return sse.Event{ID: events[n-1].ID, Name: backendapi.EventDelta, Data: string(data)}, events[n:], nil
+}
+
+// gone ends the stream of an answer of which nothing is left in Redis.
+func (m *Manager) gone(ctx context.Context, w *sse.Writer) error {
+	p := problem.New(http.StatusGone, "The answer is not stored any more: read the conversation again.")
+	data, err := json.Marshal(withRequestID(ctx, *p))
+	if err != nil {
+		return fmt.Errorf("follow an answer: %w", err)
+	}
+	return w.Send(sse.Event{Name: backendapi.EventError, Data: string(data)})
+}
+
+func last(event string) bool {
+	switch event {
+	case backendapi.EventDone, backendapi.EventError, backendapi.EventStopped:
+		return true
+	}
+	return false
+}
+
+// WriteTimeout bounds a single write to a reader.
+func (m *Manager) WriteTimeout() time.Duration { return m.timing.Write }

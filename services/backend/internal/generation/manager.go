@@ -1,0 +1,241 @@
+package generation
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Timing are the times of the protocol between jobs and readers.
+type Timing struct {
+	// Answer bounds one answer, from the request to the last token.
+	Answer time.Duration
+	// Admission is how long a request waits to hear whether ml takes it. After that it counts as taken, and a refusal
+	// is an event of the answer.
+	Admission time.Duration
+	// Poll is how long a reader without news waits before it looks whether its writer is still there.
+	Poll time.Duration
+	// KeepAlive is the time between comments on a stream without events.
+	KeepAlive time.Duration
+	// Write bounds a single write to a reader.
+	Write time.Duration
+}
+
+// DefaultTiming is the timing of a service whose answers take up to the time given.
+func DefaultTiming(answer time.Duration) Timing {
+	return Timing{Answer: answer, Admission: 2 * time.Second, Poll: time.Second, KeepAlive: 15 * time.Second, Write: 20 * time.Second}
+}
+
+// Manager runs the jobs of one instance.
+type Manager struct {
+	store   *store.Store
+	ml      *hop.Client
+	model   string
+	log     *slog.Logger
+	timing  Timing
+	metrics *metrics
+
+	running sync.WaitGroup
+	mu      sync.Mutex
+	jobs    map[string]*job // by the answer's id
+	drain   bool
+}
+
+// New makes a manager whose answers are written by ml, with the default model unless a conversation has another.
+func New(s *store.Store, ml *hop.Client, model string, timing Timing, log *slog.Logger, reg prometheus.Registerer) *Manager {
+	return &Manager{store: s, ml: ml, model: model, log: log, timing: timing, metrics: newMetrics(reg), jobs: map[string]*job{}}
+}
+
+// The causes of a job's cancelled context.
+var (
+	errStopped  = errors.New("the answer was ended by someone else")
+	errDraining = errors.New("the backend is being stopped")
+	errFinished = errors.New("the answer is complete")
+)
+
+// errClosing is what a chat request gets while the instance stops. Another instance takes it, or this one's successor.
+func errClosing() error {
+	return &problem.Problem{Type: "/problems/draining", Title: http.StatusText(http.StatusServiceUnavailable), Status: http.StatusServiceUnavailable,
+		Detail: "This backend is being stopped. Send the message again.", RetryAfter: 1}
+}
+
+// Start stores the message and starts its answer, in the conversation named or in a new one. It returns when ml has
+// taken the request or Timing.Admission is over. A request that ml refuses in this time leaves no trace, and the
+// refusal is the error, a *problem.Problem. Other errors are store.ErrNotFound, ErrBusy and ErrFull.
+func (m *Manager) Start(ctx context.Context, owner string, req backendapi.ChatRequest) (store.Generation, error) {
+	g, err := m.start(ctx, owner, req)
+	result := "accepted"
+	var p *problem.Problem
+	switch {
+	case errors.As(err, &p) && p.Type == "/problems/draining":
+		result = "draining"
+	case errors.As(err, &p):
+		result = "refused"
+	case errors.Is(err, store.ErrBusy):
+		result = "conflict"
+	case err != nil:
+		result = "error"
+	}
+	m.metrics.requests.WithLabelValues(result).Inc()
+	return g, err
+}
+
+func (m *Manager) start(ctx context.Context, owner string, req backendapi.ChatRequest) (store.Generation, error) {
+	if !m.enter() {
+		return store.Generation{}, errClosing()
+	}
+	started := false
+	defer func() {
+		if !started {
+			m.running.Done()
+		}
+	}()
+	title := Title(req.Message)
+	turn := store.Turn{Owner: owner, ConversationID: req.ConversationID, Title: title, Model: req.Model, Message: req.Message}
+	if turn.ConversationID != "" {
+		c, err := m.store.Get(ctx, owner, turn.ConversationID)
+		if err != nil {
+			return store.Generation{}, err
+		}
+		if c.Title != "" {
+			title = c.Title
+		}
+		if turn.Model == "" {
+			turn.Model = c.Model
+		}
+		if leased, err := m.Settle(ctx, c); err != nil {
+			return store.Generation{}, err
+		} else if leased {
+			return store.Generation{}, store.ErrBusy
+		}
+	}
+	if turn.Model == "" {
+		turn.Model = m.model
+	}
+	begun, err := m.store.Begin(ctx, turn, title)
+	if err != nil {
+		return store.Generation{}, err
+	}
+	j := newJob(ctx, m, begun, turn)
+	m.mu.Lock()
+	m.jobs[begun.ID] = j
+	m.mu.Unlock()
+	started = true
+	go func() {
+		defer m.running.Done()
+		j.run()
+		m.mu.Lock()
+		delete(m.jobs, begun.ID)
+		m.mu.Unlock()
+	}()
+	return begun.Generation, j.admitted(ctx)
+}
+
+// enter counts a job, unless the instance is draining.
+func (m *Manager) enter() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.drain {
+		return false
+	}
+	m.running.Add(1)
+	return true
+}
+
+// Settle ends the answer of a conversation whose writer is gone. leased says that the conversation has an answer that
+// is being written.
+func (m *Manager) Settle(ctx context.Context, c store.Conversation) (leased bool, err error) {
+	if c.Generation == "" {
+		return false, nil
+	}
+	leased, err = m.store.Reap(ctx, store.Generation{ID: c.Generation, Owner: c.Owner, ConversationID: c.ID})
+	if errors.Is(err, store.ErrEnded) || errors.Is(err, store.ErrNotFound) {
+		return false, nil // between the read of the conversation and now
+	}
+	if err == nil && !leased {
+		m.log.WarnContext(ctx, "ended an answer whose backend is gone", "generation", c.Generation, "conversation", c.ID)
+	}
+	return leased, err
+}
+
+// Stop ends an answer of the owner as stopped, whichever instance writes it. An answer that has ended stays as it is.
+func (m *Manager) Stop(ctx context.Context, owner, id string) error {
+	g, err := m.store.Generation(ctx, owner, id)
+	if err != nil || g.Ended {
+		return err
+	}
+	if err := m.store.End(ctx, g, store.Stopped()); err != nil && !errors.Is(err, store.ErrEnded) {
+		return err
+	}
+	m.Cancel(id)
+	return nil
+}
+
+// Cancel stops the work on an answer that has been ended in the store. A job of another instance learns of it from the
+// store: with its next token, or when it renews its lease.
+func (m *Manager) Cancel(id string) {
+	m.mu.Lock()
+	j := m.jobs[id]
+	m.mu.Unlock()
+	if j != nil {
+		j.cancel(errStopped)
+	}
+}
+
+// Drain starts no further jobs and waits for those that run. Shortly before the end of ctx it ends what still runs
+// with an error event and the text so far, early enough for readers to get it.
+func (m *Manager) Drain(ctx context.Context) error {
+	m.mu.Lock()
+	m.drain = true
+	active := len(m.jobs)
+	m.mu.Unlock()
+	if active > 0 {
+		m.log.InfoContext(ctx, "waiting for answers", "active", active)
+	}
+	idle := make(chan struct{})
+	go func() {
+		m.running.Wait()
+		close(idle)
+	}()
+	patience := time.Duration(1<<63 - 1)
+	if deadline, ok := ctx.Deadline(); ok {
+		left := time.Until(deadline)
+		patience = left - min(2*time.Second, left/5)
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-idle:
+		return nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	m.mu.Lock()
+	m.log.WarnContext(ctx, "ending answers that are not complete", "active", len(m.jobs))
+	for _, j := range m.jobs {
+		j.cancel(errDraining)
+	}
+	m.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return errors.New("drain: answers could not be ended in Redis in time: their readers will end them when the lease is over")
+	}
+}
+
+// withRequestID gives the problem the request's id.
+func withRequestID(ctx context.Context, p problem.Problem) *problem.Problem {
+	p.RequestID = logging.RequestID(ctx)
+	return &p
+}

@@ -1,0 +1,252 @@
+package store
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/redis/go-redis/v9"
+)
+
+// MaxMessages is the greatest number of messages of a conversation: reading one stays one answer of bounded size.
+const MaxMessages = 1000
+
+// Untitled is the title of a conversation that has neither been given one nor a message to take it from.
+const Untitled = "New conversation"
+
+// Conversation is a conversation as it is stored. Its Title is empty until it has one.
+type Conversation struct {
+	backendapi.Conversation
+	Owner string
+	// Generation is the answer being written, or "".
+	Generation string
+}
+
+// Public is what the API says of it.
+func (c Conversation) Public() backendapi.Conversation {
+	out := c.Conversation
+	if out.Title == "" {
+		out.Title = Untitled
+	}
+	return out
+}
+
+// Create makes an empty conversation.
+func (s *Store) Create(ctx context.Context, owner, title, model string) (Conversation, error) {
+	id, err := newID()
+	if err != nil {
+		return Conversation{}, err
+	}
+	now := time.UnixMilli(time.Now().UnixMilli()).UTC() // as precise as it is stored
+	c := Conversation{Owner: owner, Conversation: backendapi.Conversation{ID: id, Title: title, Model: model, CreatedAt: now, UpdatedAt: now}}
+	err = s.scripts.create.Run(ctx, s.rdb, conversationKeys(c), id, owner, title, model, now.UnixMilli(), millis(s.opts.TTL)).Err()
+	if err != nil {
+		return Conversation{}, fmt.Errorf("create a conversation: %w", err)
+	}
+	return c, nil
+}
+
+var fields = []string{"owner", "title", "model", "created_at", "updated_at", "generation"}
+
+// parse reads what HMGET of fields returned; false when there is no such conversation.
+func parse(id string, values []any) (Conversation, bool) {
+	text := make([]string, len(fields))
+	for i, v := range values {
+		text[i], _ = v.(string)
+	}
+	if text[0] == "" {
+		return Conversation{}, false
+	}
+	return Conversation{Owner: text[0], Generation: text[5], Conversation: backendapi.Conversation{
+		ID: id, Title: text[1], Model: text[2], CreatedAt: instant(text[3]), UpdatedAt: instant(text[4])}}, true
+}
+
+func instant(ms string) time.Time {
+	n, _ := strconv.ParseInt(ms, 10, 64) // our own scripts wrote it
+	return time.UnixMilli(n).UTC()
+}
+
+// Get reads a conversation of the owner.
+func (s *Store) Get(ctx context.Context, owner, id string) (Conversation, error) {
+	if !validID(id) {
+		return Conversation{}, ErrNotFound
+	}
+	values, err := s.rdb.HMGet(ctx, conversationKey(id), fields...).Result()
+	if err != nil {
+		return Conversation{}, fmt.Errorf("read a conversation: %w", err)
+	}
+	c, ok := parse(id, values)
+	if !ok || c.Owner != owner {
+		return Conversation{}, ErrNotFound
+	}
+	return c, nil
+}
+
+// Detail reads a conversation of the owner with its messages, both as of one moment.
+func (s *Store) Detail(ctx context.Context, owner, id string) (Conversation, []backendapi.Message, error) {
+	if !validID(id) {
+		return Conversation{}, nil, ErrNotFound
+	}
+	tx := s.rdb.TxPipeline()
+	values, list := tx.HMGet(ctx, conversationKey(id), fields...), tx.LRange(ctx, messagesKey(id), 0, -1)
+	if _, err := tx.Exec(ctx); err != nil {
+		return Conversation{}, nil, fmt.Errorf("read a conversation: %w", err)
+	}
+	c, ok := parse(id, values.Val())
+	if !ok || c.Owner != owner {
+		return Conversation{}, nil, ErrNotFound
+	}
+	messages, err := decodeMessages(list.Val())
+	return c, messages, err
+}
+
+func decodeMessages(list []string) ([]backendapi.Message, error) {
+	out := make([]backendapi.Message, len(list))
+	for i, s := range list {
+		if err := json.Unmarshal([]byte(s), &out[i]); err != nil {
+			return nil, fmt.Errorf("read a message: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// Rename gives a conversation of the owner another title.
+func (s *Store) Rename(ctx context.Context, owner, id, title string) (Conversation, error) {
+	if !validID(id) {
+		return Conversation{}, ErrNotFound
+	}
+	keys := conversationKeys(Conversation{Owner: owner, Conversation: backendapi.Conversation{ID: id}})
+	n, err := s.scripts.rename.Run(ctx, s.rdb, keys, id, owner, title, time.Now().UnixMilli(), millis(s.opts.TTL)).Int()
+	if err != nil {
+		return Conversation{}, fmt.Errorf("rename a conversation: %w", err)
+	}
+	if n == 0 {
+		return Conversation{}, ErrNotFound
+	}
+	return s.Get(ctx, owner, id)
+}
+
+// Delete deletes a conversation of the owner, and stops the answer being written in it, whose id it returns.
+func (s *Store) Delete(ctx context.Context, owner, id string) (generation string, err error) {
+	if !validID(id) {
+		return "", ErrNotFound
+	}
+	keys := conversationKeys(Conversation{Owner: owner, Conversation: backendapi.Conversation{ID: id}})
+	v, err := s.scripts.del.Run(ctx, s.rdb, keys, id, owner, millis(s.opts.Keep)).Result()
+	if err != nil {
+		return "", fmt.Errorf("delete a conversation: %w", err)
+	}
+	generation, ok := v.(string)
+	if !ok {
+		return "", ErrNotFound
+	}
+	return generation, nil
+}
+
+// position is a place in an owner's list, which is sorted by score and then by id, both descending.
+type position struct {
+	score int64
+	id    string
+}
+
+func (p position) cursor() string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(p.score, 10) + ":" + p.id))
+}
+
+func parseCursor(cursor string) (position, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	if err != nil {
+		return position{}, ErrCursor
+	}
+	score, id, _ := strings.Cut(string(b), ":")
+	n, err := strconv.ParseInt(score, 10, 64)
+	if err != nil || n < 0 || !validID(id) {
+		return position{}, ErrCursor
+	}
+	return position{n, id}, nil
+}
+
+// listBatch is how many entries are read at once beyond those asked for.
+const listBatch = 16
+
+// List reads up to limit conversations of the owner, the last changed first, after the cursor that the page before
+// ended with ("" for the first page). A conversation that changes meanwhile moves to the first page and shows on no
+// later one; no other is left out or shown twice.
+func (s *Store) List(ctx context.Context, owner string, limit int, cursor string) (backendapi.ConversationPage, error) {
+	page := backendapi.ConversationPage{Conversations: []backendapi.Conversation{}}
+	from := "+inf"
+	var after position
+	if cursor != "" {
+		var err error
+		if after, err = parseCursor(cursor); err != nil {
+			return page, err
+		}
+		from = strconv.FormatInt(after.score, 10)
+	}
+	if s.opts.TTL > 0 { // their hashes have expired
+		dead := strconv.FormatInt(time.Now().Add(-s.opts.TTL).UnixMilli(), 10)
+		if err := s.rdb.ZRemRangeByScore(ctx, listKey(owner), "-inf", "("+dead).Err(); err != nil {
+			return page, fmt.Errorf("list conversations: %w", err)
+		}
+	}
+	var last position
+	for offset := int64(0); ; {
+		entries, err := s.rdb.ZRevRangeByScoreWithScores(ctx, listKey(owner), &redis.ZRangeBy{Min: "-inf", Max: from,
+			Offset: offset, Count: int64(limit + listBatch)}).Result()
+		if err != nil {
+			return page, fmt.Errorf("list conversations: %w", err)
+		}
+		if len(entries) == 0 {
+			return page, nil
+		}
+		offset += int64(len(entries))
+		var places []position
+		for _, e := range entries {
+			p := position{int64(e.Score), e.Member.(string)}
+			if cursor != "" && p.score == after.score && p.id >= after.id {
+				continue // of the page before, changed in the same millisecond as its last one
+			}
+			places = append(places, p)
+		}
+		found, err := s.read(ctx, owner, places)
+		if err != nil {
+			return page, err
+		}
+		for _, c := range found {
+			if len(page.Conversations) == limit {
+				page.Next = last.cursor()
+				return page, nil
+			}
+			page.Conversations = append(page.Conversations, c.Public())
+			last = position{c.UpdatedAt.UnixMilli(), c.ID}
+		}
+	}
+}
+
+// read reads the conversations at the places, without those that are gone or have moved since the list was read.
+func (s *Store) read(ctx context.Context, owner string, places []position) ([]Conversation, error) {
+	pipe := s.rdb.Pipeline()
+	values := make([]*redis.SliceCmd, len(places))
+	for i, p := range places {
+		values[i] = pipe.HMGet(ctx, conversationKey(p.id), fields...)
+	}
+	if len(places) == 0 {
+		return nil, nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("list conversations: %w", err)
+	}
+	var out []Conversation
+	for i, p := range places {
+		c, ok := parse(p.id, values[i].Val())
+		if ok && c.Owner == owner && c.UpdatedAt.UnixMilli() == p.score {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,30 @@
+-- Ends an answer, once: writes its last event, and its message with the text so far.
+-- KEYS conversation, messages, list, generation, events, text
+-- ARGV id, generation id, event, data, message state, problem or '', now, ttl, keep,
+--      '1' to end it only if nobody holds its lease
+-- Returns 'ended' (by this call), 'already', 'leased', or 'missing'.
+local conversation, messages, list, generation, events, text = unpack(KEYS)
+local state = redis.call('HGET', generation, 'state')
+local current = redis.call('HGET', conversation, 'generation') == ARGV[2]
+if state == 'ended' then return 'already' end
+if not state and not current then return 'missing' end
+if ARGV[10] == '1' and state and tonumber(redis.call('HGET', generation, 'lease')) > now_ms() then return 'leased' end
+if state then
+  redis.call('HSET', generation, 'state', 'ended')
+  redis.call('XADD', events, '*', 'e', ARGV[3], 'd', ARGV[4])
+end
+if current then
+  redis.call('HDEL', conversation, 'generation')
+  local last = redis.call('LINDEX', messages, -1)
+  local message = last and cjson.decode(last)
+  if message and message.generation_id == ARGV[2] then
+    message.content = redis.call('GET', text) or ''
+    message.state = ARGV[5]
+    if ARGV[6] ~= '' then message.error = cjson.decode(ARGV[6]) end
+    redis.call('LSET', messages, -1, cjson.encode(message))
+  end
+  touch(conversation, messages, list, ARGV[1], ARGV[7], tonumber(ARGV[8]))
+end
+redis.call('DEL', text)
+keep(tonumber(ARGV[9]), generation, events)
+return 'ended'

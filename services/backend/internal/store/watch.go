@@ -1,0 +1,39 @@
+package store
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// Watch asks Redis again and again whether it answers, until ctx ends, and logs what changes: once that Redis fails and
+// why, once each other reason, once that it is back.
+func (s *Store) Watch(ctx context.Context, log *slog.Logger, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for before := "unknown"; ; {
+		check, cancel := context.WithTimeout(ctx, ioTimeout)
+		err := s.Check(check)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		now := ""
+		if err != nil {
+			now = err.Error()
+		}
+		switch {
+		case now == before:
+		case err != nil:
+			log.ErrorContext(ctx, "Redis does not work: conversations and answers are unavailable until it does", "error", err)
+		default:
+			log.InfoContext(ctx, "Redis answers")
+		}
+		before = now
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
