@@ -1,0 +1,187 @@
+// Package cli is codexctl's commands: what they take, in what order they do it, what they print. Data goes to stdout,
+// everything else to stderr.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/project"
+)
+
+// Exit codes.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+// errReported is that the command failed and has said why.
+var errReported = errors.New("reported")
+
+// usageError is that the command line is wrong.
+type usageError struct{ error }
+
+// App is what the commands share.
+type App struct {
+	environ  []string
+	lookup   project.LookupEnv
+	in       io.Reader
+	out, err *console.Console
+	now      func() time.Time
+	// dir is where the project is looked for.
+	dir string
+}
+
+// Run runs the command line and returns the exit code.
+func Run(ctx context.Context, args, environ []string, in io.Reader, stdout, stderr io.Writer) int {
+	a := &App{environ: environ, lookup: lookupIn(environ), in: in, now: time.Now}
+	a.out, a.err = console.New(stdout, a.getenv), console.New(stderr, a.getenv)
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		if !errors.Is(err, errReported) {
+			a.err.Printf("%s", a.err.Paint(console.Red, "interrupted"))
+		}
+		return exitInterrupted
+	case errors.Is(err, errReported):
+		return exitFailed
+	case errors.As(err, &usage):
+		a.fail(err)
+		return exitUsage
+	}
+	a.fail(err)
+	return exitFailed
+}
+
+// fail prints an error; each line of a joined one is an error of its own.
+func (a *App) fail(err error) {
+	for line := range strings.Lines(err.Error()) {
+		line = strings.TrimRight(line, "\n")
+		if strings.HasPrefix(line, " ") {
+			a.err.Printf("%s", line)
+			continue
+		}
+		a.err.Printf("%s%s", a.err.Paint(console.Red, "error: "), line)
+	}
+}
+
+// say prints a line about what is going on.
+func (a *App) say(format string, args ...any) { a.err.Printf(format, args...) }
+
+func (a *App) getenv(name string) string { v, _ := a.lookup(name); return v }
+
+func lookupIn(environ []string) project.LookupEnv {
+	values := map[string]string{}
+	for _, e := range environ {
+		if name, value, ok := strings.Cut(e, "="); ok {
+			values[name] = value
+		}
+	}
+	return func(name string) (string, bool) { v, ok := values[name]; return v, ok }
+}
+
+// The groups of `codexctl help`.
+const (
+	groupStack   = "stack"
+	groupRunning = "running"
+	groupHelp    = "help"
+)
+
+func (a *App) root() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "codexctl",
+		Short: "Provision, watch and repair a CodexContinue stack",
+		Long: `codexctl provisions a stack with the Pulumi program of this repository and shows
+what runs. It works on the same project, config and state as a plain pulumi; see
+"codexctl env".`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.PersistentFlags().StringVarP(&a.dir, "cwd", "C", ".", "look for the project in this folder and above it")
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w: see `%s --help`", err, c.CommandPath())}
+	})
+	c.AddGroup(&cobra.Group{ID: groupStack, Title: "A stack:"}, &cobra.Group{ID: groupRunning, Title: "What runs:"},
+		&cobra.Group{ID: groupHelp, Title: "Help:"})
+	c.SetHelpCommandGroupID(groupHelp)
+	c.CompletionOptions.HiddenDefaultCmd = true
+	add := func(group string, commands ...*cobra.Command) {
+		for _, x := range commands {
+			x.GroupID = group
+			x.DisableFlagsInUseLine = true
+			c.AddCommand(x)
+		}
+	}
+	add(groupStack, a.upCommand(), a.previewCommand(), a.downCommand(), a.outputsCommand())
+	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand())
+	add(groupHelp, a.doctorCommand(), a.envCommand(), a.versionCommand())
+	return c
+}
+
+// defaultStack is the one a person who tries the project means.
+const defaultStack = "dev"
+
+// stackArg takes at most one argument, the stack.
+func stackArg(c *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usageError{fmt.Errorf("one stack at a time, not %s: see `%s --help`", strings.Join(args, " and "), c.CommandPath())}
+	}
+	return nil
+}
+
+func stackOf(args []string) string {
+	if len(args) == 0 {
+		return defaultStack
+	}
+	return args[0]
+}
+
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q", args[0])
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		text += ": did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageError{fmt.Errorf("%s: see `%s --help`", text, c.CommandPath())}
+}
+
+// serviceArg takes exactly one argument, the service.
+func serviceArg(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usageError{fmt.Errorf("name one service, such as backend: see `%s --help`", c.CommandPath())}
+	}
+	return nil
+}
+
+// cacheDir is the user's folder for what can be made again, as os.UserCacheDir.
+func (a *App) cacheDir() (string, error) {
+	if d := a.getenv("XDG_CACHE_HOME"); d != "" {
+		return d, nil
+	}
+	d, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("cache: %w: set XDG_CACHE_HOME", err)
+	}
+	return d, nil
+}

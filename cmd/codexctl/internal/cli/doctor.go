@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/doctor"
+)
+
+func (a *App) doctorCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "doctor [STACK]",
+		Short: "Find out why a stack does not, or would not, work here",
+		Args:  stackArg,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.doctor(c.Context(), stackOf(args), asJSON)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func (a *App) doctor(ctx context.Context, name string, asJSON bool) error {
+	t, err := a.target(name)
+	if err != nil {
+		return err
+	}
+	p := &doctor.Patient{Root: t.project.Root, Name: t.file.Name, Path: filepath.SplitList(a.getenv("PATH")), PluginDirs: a.pluginDirs()}
+	_, p.Stack, p.StackErr = t.load()
+	p.Engine, p.EngineErr = a.connect(ctx, t)
+	if p.Engine != nil {
+		defer p.Engine.Close()
+		if p.StackErr == nil {
+			p.Taken, p.TakenErr = takenPorts(ctx, p.Engine, p.Stack)
+		}
+	}
+	if p.Finder, err = a.finder(t); err != nil {
+		return err
+	}
+	p.State, p.SecretsErr = a.stateOf(t)
+
+	failed := 0
+	all := []doctor.Finding{}
+	doctor.Examine(ctx, p, func(f doctor.Finding) {
+		if f.Status == doctor.Fail {
+			failed++
+		}
+		all = append(all, f)
+		if !asJSON {
+			a.printFinding(f)
+		}
+	})
+	if asJSON {
+		if err := writeJSON(a.out, all); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return errReported
+	}
+	return ctx.Err()
+}
+
+// stateOf says where the state is, or what is missing to open it.
+func (a *App) stateOf(t target) (string, error) {
+	host, err := a.engineHost(t)
+	if err != nil {
+		return "", err
+	}
+	backend, _, err := a.pulumiEnv(t, host)
+	if err != nil {
+		return "", err
+	}
+	if backend.Default {
+		return backend.URL + ", as there is no Pulumi login", nil
+	}
+	if backend.URL == "" {
+		return "Pulumi Cloud, by " + backend.Source, nil
+	}
+	return backend.URL + ", by " + backend.Source, nil
+}
+
+func (a *App) pluginDirs() []string {
+	home := a.getenv("PULUMI_HOME")
+	if home == "" {
+		home = filepath.Join(a.getenv("HOME"), ".pulumi")
+	}
+	return []string{filepath.Join(home, "plugins")}
+}
+
+func (a *App) printFinding(f doctor.Finding) {
+	paint := map[doctor.Status]console.Paint{
+		doctor.OK: console.Green, doctor.Warn: console.Yellow, doctor.Fail: console.Red, doctor.Skip: console.Dim,
+	}[f.Status]
+	const indent = 23 // "fail  docker provider  "
+	head := string(f.Status) + "      "[len(f.Status):]
+	name := f.Check + "                 "[len(f.Check):]
+	for i, l := range console.Wrap(console.Plain(f.Detail), a.out.Width()-indent) {
+		if i == 0 {
+			a.out.Printf("%s%s%s", a.out.Paint(paint, head), name, l)
+			continue
+		}
+		a.out.Printf("%*s%s", indent, "", l)
+	}
+	if f.Fix != "" {
+		for i, l := range console.Wrap("fix: "+console.Plain(f.Fix), a.out.Width()-indent) {
+			pad := ""
+			if i > 0 {
+				pad = "     "
+			}
+			a.out.Printf("%*s%s%s", indent, "", pad, l)
+		}
+	}
+}

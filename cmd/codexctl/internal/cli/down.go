@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+)
+
+func (a *App) downCommand() *cobra.Command {
+	var volumes, yes bool
+	c := &cobra.Command{
+		Use:   "down [STACK]",
+		Short: "Remove a stack, but keep its volumes",
+		Long: `Removes the stack's containers and networks (default: dev). The volumes with the
+conversations and the models stay, and the next up finds them, unless --volumes
+says otherwise.`,
+		Args: stackArg,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.down(c.Context(), stackOf(args), volumes, yes)
+		},
+	}
+	c.Flags().BoolVar(&volumes, "volumes", false, "remove the volumes as well: conversations and models are lost")
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask before removing volumes")
+	return c
+}
+
+func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
+	start := a.now()
+	t, err := a.target(name)
+	if err != nil {
+		return err
+	}
+	eng, err := a.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	stack := t.file.Name
+	if volumes && !yes {
+		if err := a.confirmVolumes(ctx, eng, stack); err != nil {
+			return err
+		}
+	}
+	removed := 0
+	s, err := a.session(ctx, t, false)
+	switch {
+	case errors.Is(err, deploy.ErrNoStack):
+		if err := a.leftover(ctx, eng, stack); err != nil {
+			return err
+		}
+	case err != nil:
+		return a.explainError(err, t.name)
+	default:
+		result, err := s.Destroy(ctx, progress.New(a.err, a.now))
+		if err != nil {
+			return a.explainDown(ctx, t.name, result, err)
+		}
+		removed = len(merge(result.Steps))
+	}
+	list, err := eng.Volumes(ctx, stack)
+	if err != nil {
+		return err
+	}
+	if volumes {
+		for _, v := range list {
+			if err := eng.RemoveVolume(ctx, v.Name); err != nil {
+				return err
+			}
+			a.say("removed volume %s", v.Name)
+		}
+	} else if len(list) > 0 {
+		var names []string
+		for _, v := range list {
+			names = append(names, v.Name)
+		}
+		a.say("kept: %s", strings.Join(names, ", "))
+		a.say("`codexctl up %s` finds them again, `codexctl down --volumes %s` removes them", name, name)
+	}
+	if removed == 0 {
+		a.say("stack %s was not up", stack)
+		return nil
+	}
+	a.say("%s down in %s", stack, console.Elapsed(a.now().Sub(start)))
+	return nil
+}
+
+// leftover complains about containers of a stack that is not in the state: its state is in another backend.
+func (a *App) leftover(ctx context.Context, eng *engine.Engine, stack string) error {
+	list, err := eng.Containers(ctx, stack, "")
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	var names []string
+	for _, c := range list {
+		names = append(names, c.Name)
+	}
+	return fmt.Errorf("state: stack %q is not in it, but its containers run (%s): name the backend that it was made with in PULUMI_BACKEND_URL, or remove them with `docker rm -f`",
+		stack, strings.Join(names, ", "))
+}
+
+func (a *App) explainDown(ctx context.Context, name string, result progress.Result, err error) error {
+	var e *deploy.Error
+	if errors.As(err, &e) && e.Interrupted {
+		a.say("interrupted: `codexctl down %s` goes on from here", name)
+		return errReported
+	}
+	problems := failure.Explain(ctx, result.Errors, nil, name, nil)
+	if len(problems) == 0 || errors.As(err, &e) && e.Locked {
+		return a.explainError(err, name)
+	}
+	failure.Print(a.err, problems)
+	a.say("What was removed is gone: `codexctl down %s` goes on from here.", name)
+	return errReported
+}
+
+// confirmVolumes asks whether the data may go. Where nobody can be asked it refuses.
+func (a *App) confirmVolumes(ctx context.Context, eng *engine.Engine, stack string) error {
+	f, ok := a.in.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return usageError{errors.New("--volumes deletes conversations and models and there is no terminal to ask on: add --yes")}
+	}
+	list, err := eng.Volumes(ctx, stack)
+	if err != nil {
+		return err
+	}
+	for _, v := range list {
+		a.say("  %s", v.Name)
+	}
+	fmt.Fprintf(a.err, "Delete these volumes of stack %s with all conversations and models? Type the stack's name: ", stack)
+	line, _ := bufio.NewReader(a.in).ReadString('\n')
+	if strings.TrimSpace(line) != stack {
+		return errors.New("nothing was removed")
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+)
+
+func (a *App) logsCommand() *cobra.Command {
+	var stack, since string
+	var follow, bare bool
+	var tail int
+	c := &cobra.Command{
+		Use:   "logs [-f] SERVICE",
+		Short: "Print what the containers of a service log",
+		Long: `Prints the logs of every replica of the service, each line with its container
+before it. With -f it goes on with what comes, also from the containers that
+replace those there now.`,
+		Args: serviceArg,
+		RunE: func(c *cobra.Command, args []string) error {
+			from, err := parseSince(since, a.now())
+			if err != nil {
+				return err
+			}
+			return a.logs(c.Context(), stack, args[0], engine.LogOptions{Tail: tail, Since: from, Follow: follow}, bare)
+		},
+	}
+	f := c.Flags()
+	f.StringVarP(&stack, "stack", "s", defaultStack, "the stack")
+	f.BoolVarP(&follow, "follow", "f", false, "go on with what comes")
+	f.IntVarP(&tail, "tail", "n", -1, "only the last lines of each container; -1 for all")
+	f.StringVar(&since, "since", "", "only what is newer: a duration such as 10m, or an RFC 3339 time")
+	f.BoolVar(&bare, "no-prefix", false, "print the lines alone, for other programs")
+	return c
+}
+
+func parseSince(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	return time.Time{}, usageError{fmt.Errorf("--since: %q is neither a duration such as 10m nor a time such as 2026-01-31T15:04:05Z", text)}
+}
+
+func (a *App) logs(ctx context.Context, name, service string, o engine.LogOptions, bare bool) error {
+	t, err := a.target(name)
+	if err != nil {
+		return err
+	}
+	eng, err := a.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	list, err := eng.Containers(ctx, t.file.Name, service)
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		if _, stack, err := t.load(); err == nil {
+			if err := checkService(stack, service); err != nil {
+				return err
+			}
+		}
+		if !o.Follow {
+			return fmt.Errorf("logs: %s of stack %s has no container: `codexctl up %s`", service, t.file.Name, name)
+		}
+	}
+	return eng.Logs(ctx, t.file.Name, service, o, func(c engine.Container, text string) {
+		a.printLog(c, text, bare)
+	})
+}
+
+// printLog writes one line of a log. A log may hold whatever its program was sent: what would move the terminal's
+// cursor is taken out there.
+func (a *App) printLog(c engine.Container, text string, bare bool) {
+	if a.out.Terminal {
+		text = console.Plain(text)
+	}
+	if bare {
+		a.out.Printf("%s", text)
+		return
+	}
+	a.out.Printf("%s %s", a.out.Paint(prefixPaint(c.Name), prefix(c)+" |"), text)
+}
+
+// prefix tells replicas apart: the service and the random end of the container's name.
+func prefix(c engine.Container) string {
+	i := strings.LastIndex(c.Name, "-")
+	if i < 0 || !strings.Contains(c.Name, c.Service) {
+		return c.Name
+	}
+	return c.Service + "-" + c.Name[i+1:]
+}
+
+func prefixPaint(name string) console.Paint {
+	colours := []console.Paint{console.Cyan, "35", "34", console.Yellow, console.Green}
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return colours[h.Sum32()%uint32(len(colours))]
+}

@@ -1,0 +1,208 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/modelwait"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// report is what `status` tells, and `up` at its end. Its JSON form is for programs: fields are added, never changed.
+type report struct {
+	Stack string `json:"stack"`
+	// URL is where people go; empty when nothing is published.
+	URL      string          `json:"url,omitempty"`
+	Services []serviceReport `json:"services"`
+	// Model is how far the model is; absent when the stack does not answer.
+	Model *modelwait.Model `json:"model,omitempty"`
+	// Unready says which services the backend cannot use.
+	Unready []modelwait.Service `json:"unready,omitempty"`
+}
+
+type serviceReport struct {
+	Name string `json:"name"`
+	// Healthy of Replicas containers are healthy; Replicas is what the stack wants.
+	Healthy  int `json:"healthy"`
+	Replicas int `json:"replicas"`
+	// Health is healthy, starting, unhealthy, restarting, exited, ... of the container that is worst off, or missing.
+	Health     string            `json:"health"`
+	Image      string            `json:"image"`
+	Containers []containerReport `json:"containers"`
+}
+
+type containerReport struct {
+	Name      string    `json:"name"`
+	ID        string    `json:"id"`
+	Condition string    `json:"condition"`
+	StartedAt time.Time `json:"startedAt"`
+	// CPU is in thousandths of a core, Memory in bytes.
+	CPU    int64    `json:"cpuMilli"`
+	Memory int64    `json:"memoryBytes"`
+	URLs   []string `json:"urls,omitempty"`
+
+	healthy bool
+	ports   []engine.Port
+	uptime  time.Duration
+}
+
+// collect asks the engine about every service of the stack, and about those that run without being in it any more.
+func collect(ctx context.Context, eng *engine.Engine, stack stacks.Stack, now time.Time) (*report, error) {
+	list, err := eng.Containers(ctx, stack.Name, "")
+	if err != nil {
+		return nil, err
+	}
+	r := &report{Stack: stack.Name, Services: []serviceReport{}}
+	index := map[string]int{}
+	row := func(name string) *serviceReport {
+		i, ok := index[name]
+		if !ok {
+			i = len(r.Services)
+			index[name] = i
+			r.Services = append(r.Services, serviceReport{Name: name, Health: "missing", Containers: []containerReport{}})
+		}
+		return &r.Services[i]
+	}
+	for _, svc := range stack.Services {
+		row(svc.Name).Replicas = svc.Replicas
+	}
+	for _, c := range list {
+		s := row(c.Service)
+		image, err := eng.ImageName(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		x := containerReport{Name: c.Name, ID: c.ID, Condition: failure.Condition(c), StartedAt: c.StartedAt, healthy: c.Healthy(),
+			CPU: int64(c.CPU), Memory: int64(c.Memory), ports: c.Ports, uptime: now.Sub(c.StartedAt)}
+		for _, p := range c.Ports {
+			x.URLs = append(x.URLs, p.URL())
+		}
+		if c.Healthy() {
+			s.Healthy++
+		}
+		if s.Health == "missing" || !c.Healthy() {
+			s.Health = short(c)
+		}
+		s.Image, s.Containers = image, append(s.Containers, x)
+		if c.Service == stacks.Edge && len(c.Ports) > 0 {
+			r.URL = c.Ports[0].URL()
+		}
+	}
+	for i := range r.Services {
+		if s := &r.Services[i]; s.Health == "healthy" && len(s.Containers) < s.Replicas {
+			s.Health = "missing"
+		}
+	}
+	return r, nil
+}
+
+// short is a container's condition in a word.
+func short(c engine.Container) string {
+	if c.State == "running" && c.Health != "" {
+		return c.Health
+	}
+	return c.State
+}
+
+func (r *report) setModel(s *modelwait.Status) {
+	if s == nil {
+		return
+	}
+	r.Model = &s.Model
+	for _, svc := range s.Services {
+		if svc.Status != "ready" {
+			r.Unready = append(r.Unready, svc)
+		}
+	}
+}
+
+// well says whether all that should run is healthy.
+func (r *report) well() bool {
+	for _, s := range r.Services {
+		if s.Healthy < s.Replicas || s.Health != "healthy" && s.Health != "running" {
+			return false
+		}
+	}
+	return len(r.Services) > 0
+}
+
+// print writes the report as a table of at most 80 columns.
+func (r *report) print(out *console.Console) {
+	rows := [][]string{{"SERVICE", "UP", "HEALTH", "TAG", "FOR", "CPU", "MEMORY", "ADDRESS"}}
+	for _, s := range r.Services {
+		row := []string{s.Name, fmt.Sprintf("%d/%d", s.Healthy, s.Replicas), s.Health, console.Cut(tag(s.Image), 14), "", "", "", ""}
+		var ports []engine.Port
+		if len(s.Containers) > 0 {
+			c := s.Containers[0]
+			if c.healthy || !c.StartedAt.IsZero() && c.StartedAt.Year() > 1 {
+				row[4] = console.Age(c.uptime)
+			}
+			row[5] = cores(c.CPU)
+			row[6] = console.Size(c.Memory)
+			ports = c.ports
+		}
+		if len(ports) > 0 {
+			row[7] = address(ports[0])
+		}
+		rows = append(rows, row)
+		for _, p := range ports[min(1, len(ports)):] {
+			rows = append(rows, []string{"", "", "", "", "", "", "", address(p)})
+		}
+	}
+	out.Table(rows, func(y, x int) console.Paint {
+		switch {
+		case y == 0:
+			return console.Dim
+		case x != 2:
+			return ""
+		}
+		switch rows[y][x] {
+		case "healthy", "running":
+			return console.Green
+		case "starting", "created":
+			return console.Yellow
+		}
+		return console.Red
+	})
+	for _, s := range r.Unready {
+		out.Printf("not ready: %s", console.Cut(strings.TrimSpace(s.Name+": "+s.Status+" "+console.Plain(s.Detail)), out.Width()-11))
+	}
+	if m := r.Model; m != nil {
+		text := m.Name + " is " + m.State
+		if m.Total > 0 && m.State == "pulling" {
+			text += fmt.Sprintf(" (%s of %s)", console.Size(m.Completed), console.Size(m.Total))
+		}
+		if m.Error != "" {
+			text += ": " + console.Plain(m.Error)
+		}
+		out.Printf("model      %s", text)
+	}
+	if r.URL != "" {
+		out.Printf("address    %s", out.Paint(console.Bold, r.URL))
+	}
+}
+
+// tag is what follows an image's name.
+func tag(image string) string {
+	if i := strings.LastIndex(image, ":"); i > strings.LastIndex(image, "/") {
+		return image[i+1:]
+	}
+	return image
+}
+
+func address(p engine.Port) string {
+	return strings.TrimPrefix(p.URL(), "http://")
+}
+
+// cores writes a CPU limit in cores.
+func cores(milli int64) string {
+	if milli == 0 {
+		return ""
+	}
+	return strings.TrimRight(strings.TrimRight(fmt.Sprintf("%d.%03d", milli/1000, milli%1000), "0"), ".")
+}

@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/modelwait"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// askModel bounds how long status waits for the stack's own word.
+const askModel = 3 * time.Second
+
+func (a *App) statusCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status [STACK]",
+		Short: "Show what runs: health, image, limits, address, model",
+		Args:  stackArg,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.status(c.Context(), stackOf(args), asJSON)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func (a *App) status(ctx context.Context, name string, asJSON bool) error {
+	t, err := a.target(name)
+	if err != nil {
+		return err
+	}
+	_, stack, err := t.load()
+	if err != nil {
+		// What runs can be shown whatever the settings say.
+		a.say("%s: the settings are not valid, showing what runs: %s", a.err.Paint(console.Yellow, "warning"), err)
+		stack = stacks.Stack{Name: t.file.Name}
+	}
+	eng, err := a.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	r, err := collect(ctx, eng, stack, a.now())
+	if err != nil {
+		return err
+	}
+	if r.URL != "" {
+		ask, cancel := context.WithTimeout(ctx, askModel)
+		defer cancel()
+		if s, err := modelwait.Get(ask, &http.Client{}, r.URL); err == nil {
+			r.setModel(&s)
+		} else if !asJSON {
+			defer a.say("the address does not answer: %s", err)
+		}
+	}
+	if asJSON {
+		return writeJSON(a.out, r)
+	}
+	if running(r) == 0 {
+		a.say("stack %s is not up: `codexctl up %s`", stack.Name, name)
+		return nil
+	}
+	r.print(a.out)
+	for _, s := range r.Services {
+		for _, c := range s.Containers {
+			if !c.healthy {
+				a.say("%s: %s", c.Name, c.Condition)
+			}
+		}
+	}
+	return nil
+}
+
+func running(r *report) int {
+	n := 0
+	for _, s := range r.Services {
+		n += len(s.Containers)
+	}
+	return n
+}
+
+func writeJSON(out *console.Console, v any) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}

@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/project"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
+	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// target is the stack that a command is about.
+type target struct {
+	name    string // as Pulumi's, possibly with organisation and project
+	project project.Project
+	file    project.StackFile
+}
+
+// target finds the project and the stack's settings file.
+func (a *App) target(name string) (target, error) {
+	p, err := project.Find(a.dir)
+	if err != nil {
+		return target{}, err
+	}
+	f, err := p.Stack(name)
+	if err != nil {
+		return target{}, err
+	}
+	return target{name: name, project: p, file: f}, nil
+}
+
+// load reads and checks what the stack should be, as the program does, without Pulumi and an engine.
+func (t target) load() (stacks.Settings, stacks.Stack, error) {
+	plain, secret, err := t.project.Values(t.file)
+	if err != nil {
+		return stacks.Settings{}, stacks.Stack{}, err
+	}
+	return program.Load(t.project.Root, t.file.Name, plain, secret)
+}
+
+// engineHost is the engine that the stack is, or will be, on.
+func (a *App) engineHost(t target) (engine.Host, error) {
+	return engine.ResolveHost(t.project.Value(t.file, "docker:host"), a.getenv)
+}
+
+func (a *App) connect(ctx context.Context, t target) (*engine.Engine, error) {
+	host, err := a.engineHost(t)
+	if err != nil {
+		return nil, err
+	}
+	return engine.Connect(ctx, host)
+}
+
+// takenPorts finds the host ports that the stack publishes and something else holds, each as an error.
+func takenPorts(ctx context.Context, eng *engine.Engine, s stacks.Stack) ([]*engine.Taken, error) {
+	publishers, err := eng.Publishers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []*engine.Taken
+	for _, svc := range s.Services {
+		for _, p := range svc.Ports {
+			if p.Host == 0 {
+				continue
+			}
+			address := p.Address
+			if address == "" {
+				address = netip.AddrFrom4([4]byte{127, 0, 0, 1}).String()
+			}
+			if t := engine.TakenPort(publishers, s.Name, address, p.Host, eng.Host.Local()); t != nil {
+				t.Service = svc.Name
+				out = append(out, t)
+			}
+		}
+	}
+	return out, nil
+}
+
+// finder looks for the Pulumi CLI.
+func (a *App) finder(t target) (pulumicli.Finder, error) {
+	cache, err := a.cacheDir()
+	return pulumicli.Finder{
+		Root: t.project.Root, CacheDir: cache, Environ: a.environ, Path: a.getenv("PATH"), Say: a.say,
+	}, err
+}
+
+// pulumiEnv says where the state is and how it is opened. The variables are those that Pulumi needs beside the
+// environment it has.
+func (a *App) pulumiEnv(t target, host engine.Host) (project.Backend, map[string]string, error) {
+	backend, err := t.project.Backend(a.lookup)
+	if err != nil {
+		return backend, nil, err
+	}
+	env, err := project.PassphraseEnv(t.file, backend, a.lookup)
+	if err != nil {
+		return backend, nil, err
+	}
+	if env == nil {
+		env = map[string]string{}
+	}
+	if backend.Default {
+		env[project.BackendVar] = backend.URL
+	}
+	if host.Export {
+		// The docker provider does not read the docker command's configured context.
+		env["DOCKER_HOST"], env["DOCKER_CONTEXT"] = host.URL, ""
+	}
+	return backend, env, nil
+}
+
+// session opens the stack in the state. It tells where that is when nobody chose it.
+func (a *App) session(ctx context.Context, t target, create bool) (*deploy.Session, error) {
+	host, err := a.engineHost(t)
+	if err != nil {
+		return nil, err
+	}
+	backend, env, err := a.pulumiEnv(t, host)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.project.Prepare(backend); err != nil {
+		return nil, err
+	}
+	if backend.Default {
+		a.say("state: no Pulumi login: using %s (see `codexctl env`)", backend.URL)
+	}
+	find, err := a.finder(t)
+	if err != nil {
+		return nil, err
+	}
+	command, err := find.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if host.Export {
+		// The program runs in this process and connects to the engine by the environment, like the provider.
+		if err := os.Setenv("DOCKER_HOST", host.URL); err != nil {
+			return nil, fmt.Errorf("engine: %w", err)
+		}
+	}
+	return deploy.Open(ctx, deploy.Options{
+		Root: t.project.Root, Stack: t.name, Command: command, Env: env, Program: program.Deploy(t.project.Root), Create: create,
+	})
+}
+
+// serviceNames are the stack's services, in start order of the base.
+func serviceNames(s stacks.Stack) []string {
+	var out []string
+	for _, svc := range s.Services {
+		out = append(out, svc.Name)
+	}
+	return out
+}
+
+// checkService makes sure that the stack has the service.
+func checkService(s stacks.Stack, name string) error {
+	names := serviceNames(s)
+	if !slices.Contains(names, name) {
+		return usageError{fmt.Errorf("stack %q has no service %q: it has %s", s.Name, name, strings.Join(names, ", "))}
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+// Package console writes for a person: within the terminal's width, coloured only where colours are shown and wanted.
+package console
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// DefaultWidth is used where there is no terminal: what a mail, a log viewer or a ticket shows without wrapping.
+const DefaultWidth = 80
+
+// Console is one output stream.
+type Console struct {
+	io.Writer
+	// Terminal says that a person watches: lines may be redrawn.
+	Terminal bool
+	// Color says that colours are shown and not refused by NO_COLOR (https://no-color.org) or TERM=dumb.
+	Color bool
+	file  *os.File
+}
+
+// New looks at what w is.
+func New(w io.Writer, getenv func(string) string) *Console {
+	c := &Console{Writer: w}
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return c
+	}
+	c.file = f
+	c.Terminal = getenv("TERM") != "dumb" && getenv("CI") == ""
+	c.Color = c.Terminal && getenv("NO_COLOR") == ""
+	return c
+}
+
+// Width is the number of columns, 80 where there is no terminal or it does not tell.
+func (c *Console) Width() int {
+	if c.file == nil {
+		return DefaultWidth
+	}
+	if w, _, err := term.GetSize(int(c.file.Fd())); err == nil && w >= 20 {
+		return w
+	}
+	return DefaultWidth
+}
+
+// Printf writes one line; the end of line is added.
+func (c *Console) Printf(format string, args ...any) {
+	fmt.Fprintf(c, format+"\n", args...)
+}
+
+// Paint is an SGR colour.
+type Paint string
+
+// The colours in use.
+const (
+	Green  Paint = "32"
+	Yellow Paint = "33"
+	Red    Paint = "31"
+	Cyan   Paint = "36"
+	Dim    Paint = "2"
+	Bold   Paint = "1"
+)
+
+// Paint colours the text where colours are shown.
+func (c *Console) Paint(p Paint, text string) string {
+	if !c.Color || text == "" {
+		return text
+	}
+	return "\x1b[" + string(p) + "m" + text + "\x1b[0m"
+}
+
+// Cut shortens the text to at most n columns, counting a character as one.
+func Cut(text string, n int) string {
+	if n <= 0 {
+		return ""
+	}
+	if utf8.RuneCountInString(text) <= n {
+		return text
+	}
+	r := []rune(text)
+	if n == 1 {
+		return "…"
+	}
+	return string(r[:n-1]) + "…"
+}
+
+// Plain takes out what would move the cursor or change colours: text from containers and builds is not ours.
+func Plain(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case r == 0x1b:
+			i += escape(text[i:])
+			continue
+		case r == '\t':
+			b.WriteByte(' ')
+		case r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0:
+		default:
+			b.WriteString(text[i : i+size])
+		}
+		i += size
+	}
+	return b.String()
+}
+
+// escape is the length in bytes of the escape sequence that s begins with.
+func escape(s string) int {
+	if len(s) < 2 || s[1] != '[' {
+		return min(2, len(s))
+	}
+	for i := 2; i < len(s); i++ {
+		if s[i] >= 0x40 && s[i] <= 0x7e {
+			return i + 1
+		}
+	}
+	return len(s)
+}
+
+// Elapsed writes a duration as minutes and seconds, 1:02; with hours from one hour on.
+func Elapsed(d time.Duration) string {
+	s := int(d.Seconds())
+	if s >= 3600 {
+		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
+}
+
+// Age writes a duration in its greatest unit, as in 4d, 3h, 12m, 9s.
+func Age(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%dd", int(d.Hours())/24)
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	case d >= 2*time.Minute:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	}
+	return fmt.Sprintf("%ds", int(max(d, 0).Seconds()))
+}
+
+// Size writes a number of bytes with a binary unit of at most four digits: 512Mi, 4.7Gi.
+func Size(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%dB", n)
+	}
+	v, i := float64(n)/1024, 0
+	for v >= 1023.95 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	s := fmt.Sprintf("%.1f", v)
+	if v >= 99.95 || strings.HasSuffix(s, ".0") {
+		s = fmt.Sprintf("%.0f", v)
+	}
+	return s + units[i:i+1] + "i"
+}
+
+// Table writes rows in columns, each as wide as its widest cell, two spaces apart. The last column is not padded.
+// colour may be nil; it gets the row's and the column's index and the padded cell.
+func (c *Console) Table(rows [][]string, colour func(row, col int) Paint) {
+	var widths []int
+	for _, r := range rows {
+		for i, cell := range r {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for y, r := range rows {
+		var b strings.Builder
+		for x, cell := range r {
+			padded := cell
+			if x < len(r)-1 {
+				padded += strings.Repeat(" ", widths[x]-utf8.RuneCountInString(cell)+2)
+			}
+			if colour != nil {
+				if p := colour(y, x); p != "" {
+					padded = c.Paint(p, cell) + padded[len(cell):]
+				}
+			}
+			b.WriteString(padded)
+		}
+		c.Printf("%s", strings.TrimRight(b.String(), " "))
+	}
+}
+
+// Wrap breaks the text at spaces into lines of at most n columns; a longer word has a line of its own.
+func Wrap(text string, n int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > n {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}

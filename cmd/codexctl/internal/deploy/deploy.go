@@ -1,0 +1,170 @@
+// Package deploy runs the project's Pulumi program through the Automation API, on the same project, config and state as
+// a plain `pulumi up`.
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/auto"
+	"github.com/pulumi/pulumi/sdk/v3/go/auto/events"
+	"github.com/pulumi/pulumi/sdk/v3/go/auto/optdestroy"
+	"github.com/pulumi/pulumi/sdk/v3/go/auto/optpreview"
+	"github.com/pulumi/pulumi/sdk/v3/go/auto/optup"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// ErrNoStack is that the stack has never been up, or is not in this backend.
+var ErrNoStack = errors.New("it is not in the state")
+
+// Options say what to open.
+type Options struct {
+	// Root is the project's folder, Stack the stack's name as Pulumi's.
+	Root, Stack string
+	Command     auto.PulumiCommand
+	// Env are variables for the CLI beside the environment it has.
+	Env map[string]string
+	// Program provisions the stack.
+	Program pulumi.RunFunc
+	// Create makes the stack in the state when it is not there.
+	Create bool
+}
+
+// Session is an open stack.
+type Session struct{ stack auto.Stack }
+
+// Open selects the stack in the state. Without Create it fails with ErrNoStack when it is not there.
+func Open(ctx context.Context, o Options) (*Session, error) {
+	open := auto.SelectStackInlineSource
+	if o.Create {
+		open = auto.UpsertStackInlineSource
+	}
+	s, err := open(ctx, o.Stack, stacks.Project, o.Program,
+		auto.WorkDir(o.Root), auto.Pulumi(o.Command), auto.EnvVars(o.Env))
+	switch {
+	case auto.IsSelectStack404Error(errors.Unwrap(err)) || auto.IsSelectStack404Error(err) || err != nil && noStack.MatchString(err.Error()):
+		return nil, fmt.Errorf("stack %q: %w", o.Stack, ErrNoStack)
+	case err != nil:
+		return nil, explain(ctx, err)
+	}
+	return &Session{stack: s}, nil
+}
+
+var noStack = regexp.MustCompile(`no stack named '[^']*' found`)
+
+// show runs the operation while the display shows its events. The Automation API closes the channel after the last
+// event, but not when the CLI never got as far as sending one.
+func show(d *progress.Display, run func(ch chan<- events.EngineEvent) error) (progress.Result, error) {
+	ch, stop := make(chan events.EngineEvent), make(chan struct{})
+	done := make(chan progress.Result)
+	go func() { done <- d.Run(ch, stop) }()
+	err := run(ch)
+	close(stop)
+	return <-done, err
+}
+
+// Up makes what runs equal to what the program says. With refresh it first compares the state with what really runs.
+func (s *Session) Up(ctx context.Context, d *progress.Display, refresh bool) (progress.Result, error) {
+	r, err := show(d, func(ch chan<- events.EngineEvent) error {
+		opts := []optup.Option{optup.EventStreams(ch), optup.SuppressOutputs(), optup.SuppressProgress(), optup.UserAgent("codexctl")}
+		if refresh {
+			opts = append(opts, optup.Refresh())
+		}
+		_, err := s.stack.Up(ctx, opts...)
+		return err
+	})
+	return r, explain(ctx, err)
+}
+
+// Preview says what Up would do.
+func (s *Session) Preview(ctx context.Context, d *progress.Display) (progress.Result, error) {
+	r, err := show(d, func(ch chan<- events.EngineEvent) error {
+		_, err := s.stack.Preview(ctx, optpreview.EventStreams(ch), optpreview.SuppressOutputs(), optpreview.SuppressProgress(), optpreview.UserAgent("codexctl"))
+		return err
+	})
+	return r, explain(ctx, err)
+}
+
+// Destroy removes everything but what the program retains: the volumes.
+func (s *Session) Destroy(ctx context.Context, d *progress.Display) (progress.Result, error) {
+	r, err := show(d, func(ch chan<- events.EngineEvent) error {
+		_, err := s.stack.Destroy(ctx, optdestroy.EventStreams(ch), optdestroy.SuppressOutputs(), optdestroy.SuppressProgress(), optdestroy.UserAgent("codexctl"))
+		return err
+	})
+	return r, explain(ctx, err)
+}
+
+// Output is one of the stack's outputs.
+type Output struct {
+	Value  any
+	Secret bool
+}
+
+// Outputs reads what the last Up told.
+func (s *Session) Outputs(ctx context.Context) (map[string]Output, error) {
+	m, err := s.stack.Outputs(ctx)
+	if err != nil {
+		return nil, explain(ctx, err)
+	}
+	out := map[string]Output{}
+	for k, v := range m {
+		out[k] = Output{Value: v.Value, Secret: v.Secret}
+	}
+	return out, nil
+}
+
+// Error is that a Pulumi operation failed.
+type Error struct {
+	// Message is what a person should know, without the CLI's whole output.
+	Message string
+	// Locked says that another update holds the state, or one that was killed left its lock.
+	Locked bool
+	// Interrupted says that the person stopped it.
+	Interrupted bool
+	cause       error
+}
+
+func (e *Error) Error() string { return e.Message }
+func (e *Error) Unwrap() error { return e.cause }
+
+// explain takes the few lines that matter out of the Automation API's error, which holds all of stdout and stderr.
+func explain(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return &Error{Message: "interrupted", Interrupted: true, cause: ctx.Err()}
+	}
+	text := err.Error()
+	if locked := lockLine.FindString(text); locked != "" || auto.IsConcurrentUpdateError(err) {
+		return &Error{Locked: true, cause: err, Message: strings.TrimSpace(
+			"state: another update of this stack is going on, or one was killed and left its lock\n  " + lockOwner.FindString(text))}
+	}
+	if strings.Contains(text, "incorrect passphrase") {
+		return &Error{cause: err, Message: "secrets: the passphrase is not the one that the stack's config was encrypted with: " +
+			"set PULUMI_CONFIG_PASSPHRASE_FILE to the file that holds the right one"}
+	}
+	var kept []string
+	for line := range strings.Lines(text) {
+		if m := errorLine.FindStringSubmatch(line); m != nil {
+			kept = append(kept, m[1])
+		}
+	}
+	if len(kept) == 0 {
+		first, _, _ := strings.Cut(text, "\ncode: ")
+		kept = []string{first}
+	}
+	return &Error{Message: strings.Join(kept, "\n"), cause: err}
+}
+
+var (
+	lockLine  = regexp.MustCompile(`the stack is currently locked by`)
+	lockOwner = regexp.MustCompile(`(?m)^\s*\S*: created by .*$`)
+	errorLine = regexp.MustCompile(`^\s*error: (.*)$`)
+)

@@ -1,0 +1,144 @@
+// Package doctor finds out why a stack does not, or would not, work on this machine: each check says what is, and what
+// to do where something is wrong.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// Status is what came of a check.
+type Status string
+
+// The states of a check: Warn is what works but will hurt, Skip what cannot be known now.
+const (
+	OK   Status = "ok"
+	Warn Status = "warn"
+	Fail Status = "fail"
+	Skip Status = "skip"
+)
+
+// Finding is what one check found.
+type Finding struct {
+	Check  string `json:"check"`
+	Status Status `json:"status"`
+	Detail string `json:"detail"`
+	// Fix says what to do; empty when nothing needs doing.
+	Fix string `json:"fix,omitempty"`
+}
+
+// Patient is what is examined. Whatever could not be had is nil or has its error.
+type Patient struct {
+	Root string
+	// Name is the stack's; Stack is what it should be, unless StackErr says why that is not known.
+	Name     string
+	Stack    stacks.Stack
+	StackErr error
+
+	Engine    *engine.Engine
+	EngineErr error
+	// Taken are the ports that something else holds.
+	Taken    []*engine.Taken
+	TakenErr error
+
+	// SecretsErr says what is missing to open the stack's state; State where that is.
+	SecretsErr error
+	State      string
+
+	Finder pulumicli.Finder
+	// PluginDirs are the folders that Pulumi installs plugins in; Path the folders of PATH.
+	PluginDirs []string
+	Path       []string
+}
+
+// checkTimeout bounds one check.
+const checkTimeout = 15 * time.Second
+
+// check is one examination. It may find several things, such as one for each service.
+type check struct {
+	name string
+	run  func(ctx context.Context, p *Patient) []Finding
+	// engine says that the check needs an engine that answers; stack that it needs to know what the stack should be.
+	engine, stack bool
+}
+
+var checks = []check{
+	{name: "engine", run: engineVersion},
+	{name: "settings", run: settings},
+	{name: "state", run: state},
+	{name: "pulumi", run: pulumi},
+	{name: "docker provider", run: provider},
+	{name: "go", run: goVersion},
+	{name: "language host", run: languageHost},
+	{name: "ports", run: ports, engine: true, stack: true},
+	{name: "memory", run: memory, engine: true, stack: true},
+	{name: "disk", run: disk, engine: true},
+	{name: "GPU", run: gpu, engine: true, stack: true},
+	{name: "sources", run: sources, stack: true},
+	{name: "containers", run: containers, engine: true},
+	{name: "DNS", run: dns, engine: true, stack: true},
+	{name: "volumes", run: volumes, engine: true, stack: true},
+}
+
+// Examine runs every check in order and hands each finding to tell as it comes.
+func Examine(ctx context.Context, p *Patient, tell func(Finding)) {
+	for _, c := range checks {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case c.engine && p.Engine == nil:
+			tell(Finding{Check: c.name, Status: Skip, Detail: "needs an engine that answers"})
+		case c.stack && p.StackErr != nil:
+			tell(Finding{Check: c.name, Status: Skip, Detail: "needs valid settings"})
+		default:
+			one, cancel := context.WithTimeout(ctx, checkTimeout)
+			for _, f := range c.run(one, p) {
+				f.Check = c.name
+				tell(f)
+			}
+			cancel()
+		}
+	}
+}
+
+func found(status Status, fix, format string, args ...any) []Finding {
+	return []Finding{{Status: status, Fix: fix, Detail: fmt.Sprintf(format, args...)}}
+}
+
+// cannot is that a check itself did not work.
+func cannot(err error) []Finding { return found(Warn, "", "cannot be checked: %v", err) }
+
+// older compares versions such as 20.10.24+dfsg1 number by number.
+func older(version, minimum string) bool {
+	a, b := numbers(version), numbers(minimum)
+	for i, m := range b {
+		if i >= len(a) || a[i] != m {
+			return i >= len(a) || a[i] < m
+		}
+	}
+	return false
+}
+
+func numbers(version string) []int {
+	var out []int
+	for part := range strings.SplitSeq(strings.TrimPrefix(strings.TrimPrefix(version, "go"), "v"), ".") {
+		n, digits := 0, 0
+		for _, r := range part {
+			if r < '0' || r > '9' {
+				break
+			}
+			n, digits = n*10+int(r-'0'), digits+1
+		}
+		if digits == 0 {
+			break
+		}
+		out = append(out, n)
+	}
+	return out
+}

@@ -1,0 +1,244 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// Container is one replica of a service.
+type Container struct {
+	ID, Name string
+	Service  string
+	// Image is the reference that the container was made from; ImageID the engine's ID of it.
+	Image, ImageID string
+	// State is created, running, restarting, paused, exited or dead; Health is healthy, unhealthy, starting or empty
+	// when the container has no health check.
+	State, Health string
+	// HealthOutput is what the last health check printed.
+	HealthOutput string
+	// Error is the engine's own reason why it could not start the container.
+	Error     string
+	ExitCode  int
+	OOMKilled bool
+	Restarts  int
+	CreatedAt time.Time
+	StartedAt time.Time
+	// CPU and Memory are the limits; 0 is none.
+	CPU    stacks.MilliCPU
+	Memory stacks.Bytes
+	// Ports are the published ones.
+	Ports []Port
+	// HealthCommand is what the container's health check runs, without its CMD.
+	HealthCommand []string
+	StopTimeout   time.Duration
+}
+
+// Healthy says that the container runs and its health check, if it has one, passes.
+func (c Container) Healthy() bool {
+	return c.State == string(container.StateRunning) && (c.Health == "" || c.Health == string(container.Healthy))
+}
+
+// Port is a published port.
+type Port struct {
+	Address   string
+	Host      int
+	Container int
+}
+
+// URL is how a person on this machine reaches the port.
+func (p Port) URL() string {
+	host := p.Address
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "localhost"
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return "http://" + host + ":" + strconv.Itoa(p.Host)
+}
+
+// Containers lists the replicas of the stack's services, sorted by service, then age. Service may be empty for all.
+// The never-started containers that only carry files are not among them.
+func (e *Engine) Containers(ctx context.Context, stack, service string) ([]Container, error) {
+	want := stacks.LabelService
+	if service != "" {
+		want += "=" + service
+	}
+	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).
+		Add("label", stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+stack, want)})
+	if err != nil {
+		return nil, fmt.Errorf("engine: list containers: %w", err)
+	}
+	var out []Container
+	for _, s := range list.Items {
+		c, err := e.Inspect(ctx, s.ID)
+		if cerrdefs.IsNotFound(err) {
+			continue // removed since it was listed
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b Container) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Name, b.Name))
+	})
+	return out, nil
+}
+
+// Inspect reads one container.
+func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
+	r, err := e.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	if err != nil {
+		return Container{}, fmt.Errorf("engine: inspect %.12s: %w", id, err)
+	}
+	x := r.Container
+	c := Container{ID: x.ID, Name: strings.TrimPrefix(x.Name, "/"), ImageID: x.Image, Restarts: x.RestartCount}
+	// The engine writes RFC 3339 times; the zero time of a container that never started parses as well.
+	c.CreatedAt, _ = time.Parse(time.RFC3339Nano, x.Created)
+	if x.Config != nil {
+		c.Service, c.Image = x.Config.Labels[stacks.LabelService], x.Config.Image
+		if h := x.Config.Healthcheck; h != nil && len(h.Test) > 1 && h.Test[0] == "CMD" {
+			c.HealthCommand = h.Test[1:]
+		}
+		if t := x.Config.StopTimeout; t != nil {
+			c.StopTimeout = time.Duration(*t) * time.Second
+		}
+	}
+	if s := x.State; s != nil {
+		c.State, c.ExitCode, c.Error, c.OOMKilled = string(s.Status), s.ExitCode, s.Error, s.OOMKilled
+		c.StartedAt, _ = time.Parse(time.RFC3339Nano, s.StartedAt)
+		if s.Health != nil && s.Health.Status != container.NoHealthcheck {
+			c.Health = string(s.Health.Status)
+			if n := len(s.Health.Log); n > 0 && s.Health.Log[n-1] != nil {
+				c.HealthOutput = strings.TrimSpace(s.Health.Log[n-1].Output)
+			}
+		}
+	}
+	if h := x.HostConfig; h != nil {
+		c.Memory = stacks.Bytes(h.Memory)
+		c.CPU = stacks.MilliCPU(h.NanoCPUs / 1e6)
+		for port, binds := range h.PortBindings {
+			for _, b := range binds {
+				n, err := strconv.Atoi(b.HostPort)
+				if err != nil {
+					continue // a port of the engine's choice
+				}
+				p := Port{Host: n, Container: int(port.Num())}
+				if b.HostIP.IsValid() {
+					p.Address = b.HostIP.String()
+				}
+				c.Ports = append(c.Ports, p)
+			}
+		}
+		slices.SortFunc(c.Ports, func(a, b Port) int { return cmp.Compare(a.Host, b.Host) })
+	}
+	return c, nil
+}
+
+// Volume is storage of a stack.
+type Volume struct{ Name string }
+
+// Volumes lists the stack's volumes, sorted by name.
+func (e *Engine) Volumes(ctx context.Context, stack string) ([]Volume, error) {
+	r, err := e.api.VolumeList(ctx, client.VolumeListOptions{Filters: make(client.Filters).
+		Add("label", stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+stack)})
+	if err != nil {
+		return nil, fmt.Errorf("engine: list volumes: %w", err)
+	}
+	var out []Volume
+	for _, v := range r.Items {
+		out = append(out, Volume{Name: v.Name})
+	}
+	slices.SortFunc(out, func(a, b Volume) int { return cmp.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// RemoveVolume deletes a volume and what is in it.
+func (e *Engine) RemoveVolume(ctx context.Context, name string) error {
+	if _, err := e.api.VolumeRemove(ctx, name, client.VolumeRemoveOptions{}); err != nil && !cerrdefs.IsNotFound(err) {
+		return fmt.Errorf("engine: remove volume %s: %w", name, err)
+	}
+	return nil
+}
+
+// HasImage says whether the engine has the image, so that it needs no pull.
+func (e *Engine) HasImage(ctx context.Context, ref string) (bool, error) {
+	_, err := e.api.ImageInspect(ctx, ref)
+	if cerrdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// ErrUnhealthy is that a container did not become healthy.
+var ErrUnhealthy = errors.New("did not become healthy")
+
+// Restart stops and starts a container, giving it its own time to drain, and waits until it is healthy.
+func (e *Engine) Restart(ctx context.Context, c Container, timeout time.Duration) error {
+	if _, err := e.api.ContainerRestart(ctx, c.ID, client.ContainerRestartOptions{}); err != nil {
+		return fmt.Errorf("engine: restart %s: %w", c.Name, err)
+	}
+	wait, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	tick := time.NewTicker(250 * time.Millisecond) // the engine has no call that waits for health
+	defer tick.Stop()
+	for {
+		now, err := e.Inspect(wait, c.ID)
+		if err != nil {
+			return err
+		}
+		if now.Healthy() {
+			return nil
+		}
+		if now.Health == string(container.Unhealthy) || now.State == string(container.StateExited) || now.State == string(container.StateDead) {
+			return fmt.Errorf("%s is %s: %w", c.Name, describe(now), ErrUnhealthy)
+		}
+		select {
+		case <-wait.Done():
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("%s is %s after %s: %w", c.Name, describe(now), timeout, ErrUnhealthy)
+		case <-tick.C:
+		}
+	}
+}
+
+func describe(c Container) string {
+	if c.State == string(container.StateRunning) && c.Health != "" {
+		return c.Health
+	}
+	return c.State
+}
+
+// ImageName is the reference by which people know the container's image. A container made from an image's ID has none of
+// its own, so the image's is taken.
+func (e *Engine) ImageName(ctx context.Context, c Container) (string, error) {
+	if !strings.HasPrefix(c.Image, "sha256:") {
+		return c.Image, nil
+	}
+	img, err := e.api.ImageInspect(ctx, c.ImageID)
+	if cerrdefs.IsNotFound(err) {
+		return c.Image, nil // untagged and removed since
+	}
+	if err != nil {
+		return "", fmt.Errorf("engine: image of %s: %w", c.Name, err)
+	}
+	if len(img.RepoTags) > 0 {
+		return img.RepoTags[0], nil
+	}
+	return c.Image, nil
+}

@@ -1,0 +1,245 @@
+// Package failure turns what went wrong in an update into what a person can act on: which service, its last log lines,
+// what to do.
+package failure
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+)
+
+// LogLines is how many of a failing container's last log lines are shown.
+const LogLines = 20
+
+// Problem is one thing that is wrong.
+type Problem struct {
+	// Service is empty when the problem is not one of a single service.
+	Service string
+	What    string
+	// Todo says how to go on.
+	Todo string
+	// Container names whose log Log is: its last lines.
+	Container string
+	Log       []string
+}
+
+// rule recognises a kind of failure by the words of whoever reported it: the engine, the docker provider, BuildKit or
+// Pulumi. They have no codes.
+type rule struct {
+	match *regexp.Regexp
+	// what and todo may refer to the match's groups ($1) and to the service ($service).
+	what, todo string
+}
+
+var rules = []rule{
+	{
+		regexp.MustCompile(`(?i)Bind for (?:[0-9.]+|\[?::\]?):(\d+) failed: port is already allocated|listen tcp\S* \S*?:(\d+): bind: address already in use`),
+		"the host port $1$2 is taken", "stop what holds it (`ss -ltnp 'sport = :$1$2'` or `docker ps` name it), or choose another port in the stack's settings",
+	},
+	{
+		regexp.MustCompile(`(?i)Cannot connect to the Docker daemon at (\S+?)[.;]? |failed to connect to any docker daemon|Error pinging Docker server`),
+		"the Docker engine went away", "start Docker and run the command again",
+	},
+	{
+		regexp.MustCompile(`(?is)unable to (?:find or )?pull image ([^\s:]+(?:[:@][^\s:]+)?)|pull access denied for ([^\s,]+)|([^\s"]+): not found.*failed to resolve|failed to resolve (?:reference|source metadata for) "?([^\s":]+(?::[^\s":]+)?)`),
+		"the image $1$2$3$4 cannot be pulled", "check the way to its registry with `docker pull $1$2$3$4`; without one, load it with `docker load`, or make an equivalent with `make images`",
+	},
+	{
+		regexp.MustCompile(`(?i)no space left on device`),
+		"the engine's disk is full", "make room: `docker system df` shows what takes it, `docker builder prune` and `docker image prune` free it",
+	},
+	{
+		regexp.MustCompile(`(?i)could not select device driver|nvidia-container-cli|unknown or invalid runtime name: nvidia`),
+		"the engine has no GPU to give", "install the NVIDIA container toolkit (`nvidia-ctk runtime configure`), or take gpu out of the stack's settings",
+	},
+	{
+		regexp.MustCompile(`(?i)(failed to solve|executor failed running|did not complete successfully|returned a non-zero code|unable to build image|failed to build)`),
+		"the image does not build", "the lines above name the failing step of services/$service/Dockerfile; correct it and run the command again",
+	},
+	{
+		regexp.MustCompile(`(?i)(failed to be in healthy state|container \S+ is (?:unhealthy|starting) after|is unhealthy)`),
+		"the container did not become healthy", "",
+	},
+	{
+		regexp.MustCompile(`(?i)container exited immediately|OCI runtime|exited with code`),
+		"the container does not start", "",
+	},
+	{
+		regexp.MustCompile(`(?i)(?:could not|failed to) (?:find|load|download|install).*plugin|no resource plugin`),
+		"Pulumi's docker provider can neither be found nor downloaded", "install it where there is a network with `pulumi plugin install resource docker 4.10.0`, or put pulumi-resource-docker on PATH",
+	},
+}
+
+// Explain makes the problems out of an update's errors and the state that its containers are in. services are the
+// stack's; eng may be nil when no engine answers.
+func Explain(ctx context.Context, errs []progress.Diagnostic, eng *engine.Engine, stack string, services []string) []Problem {
+	var out []Problem
+	seen := map[string]bool{}
+	known := map[string]bool{}
+	for _, s := range services {
+		known[s] = true
+	}
+	for _, e := range errs {
+		p := recognise(e, known)
+		if key := p.Service + "\x00" + p.What; p.What != "" && !seen[key] {
+			seen[key] = true
+			out = append(out, p)
+		}
+	}
+	if eng != nil {
+		out = withContainers(ctx, eng, stack, out)
+	}
+	return out
+}
+
+func recognise(e progress.Diagnostic, known map[string]bool) Problem {
+	p := Problem{}
+	if s := e.Service(); known[s] {
+		p.Service = s
+	}
+	message := tidy(e.Message)
+	for _, r := range rules {
+		m := r.match.FindStringSubmatchIndex(message)
+		if m == nil {
+			continue
+		}
+		expand := func(tmpl string) string {
+			tmpl = strings.ReplaceAll(tmpl, "$service", p.Service)
+			// ${1}${2}: a group that did not match is empty.
+			return string(r.match.ExpandString(nil, groups.ReplaceAllString(tmpl, "$${$1}"), message, m))
+		}
+		p.What, p.Todo = expand(r.what), expand(r.todo)
+		if r.todo == "" || strings.Contains(r.what, "build") {
+			p.What += ":\n" + indent(lastLines(message, 12))
+		}
+		return p
+	}
+	// The engine's summary of what has been told already.
+	if strings.HasPrefix(message, "update failed") || strings.HasPrefix(message, "preview failed") || strings.HasPrefix(message, "destroy failed") ||
+		strings.HasPrefix(message, "resource monitor shut down") {
+		return Problem{}
+	}
+	p.What = message
+	return p
+}
+
+var groups = regexp.MustCompile(`\$(\d)`)
+
+// noise is what layers of plumbing put before the message: nothing that a person could use.
+var noise = regexp.MustCompile(`(?m)^(?:\s*error: )?(?:an unhandled error occurred: |program failed: |waiting for RPCs: |rpc error: code = \w+ desc = |sdk-v2/provider2\.go:\d+: |sdk\.helper_schema: |\d+ errors? occurred:\s*|go inline source runtime error, an unhandled error occurred: |\* |[*\s]+)+`)
+
+func tidy(message string) string {
+	var kept []string
+	for line := range strings.Lines(message) {
+		line = strings.TrimRight(console.Plain(strings.TrimRight(noise.ReplaceAllString(line, ""), "\n")), " ")
+		if line != "" {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "\n")
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(text, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+func indent(text string) string { return "    " + strings.ReplaceAll(text, "\n", "\n    ") }
+
+// withContainers adds to the problems the logs of the containers behind them, and the containers that are not well and
+// that no error named.
+func withContainers(ctx context.Context, eng *engine.Engine, stack string, problems []Problem) []Problem {
+	list, err := eng.Containers(ctx, stack, "")
+	if err != nil {
+		return problems
+	}
+	for _, c := range list {
+		if c.Healthy() || c.State == "created" && c.Error == "" {
+			continue
+		}
+		i := -1
+		for j := range problems {
+			if problems[j].Service == c.Service && problems[j].Container == "" {
+				i = j
+			}
+		}
+		if i < 0 {
+			if c.Health == "starting" {
+				continue // interrupted while it starts: nothing is known to be wrong
+			}
+			problems = append(problems, Problem{Service: c.Service, What: "the container is not well"})
+			i = len(problems) - 1
+		}
+		p := &problems[i]
+		p.Container = c.Name
+		p.What += "\n" + indent(Condition(c))
+		if todo := todo(c); todo != "" && p.Todo == "" {
+			p.Todo = todo
+		}
+		if p.Log, err = eng.LastLines(ctx, c.ID, LogLines); err != nil {
+			p.Log = []string{err.Error()}
+		}
+	}
+	return problems
+}
+
+// Condition says what a container's state is, for a person.
+func Condition(c engine.Container) string {
+	text := c.State
+	switch {
+	case c.OOMKilled:
+		text = fmt.Sprintf("killed: it used more than its %s of memory", console.Size(int64(c.Memory)))
+	case c.State == "exited" || c.State == "dead":
+		text = fmt.Sprintf("%s with code %d", c.State, c.ExitCode)
+	case c.State == "restarting":
+		text = fmt.Sprintf("restarting again and again, last exit code %d", c.ExitCode)
+	case c.Health != "":
+		text += ", " + c.Health
+	}
+	if c.Restarts > 0 && c.State != "restarting" {
+		text += fmt.Sprintf(", restarted %d times", c.Restarts)
+	}
+	if c.Error != "" {
+		text += ": " + console.Plain(c.Error)
+	}
+	if c.HealthOutput != "" && !c.Healthy() {
+		text += "; its health check says: " + console.Plain(lastLines(c.HealthOutput, 1))
+	}
+	return text
+}
+
+func todo(c engine.Container) string {
+	if c.OOMKilled {
+		return fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in the stack's settings", c.Service)
+	}
+	return ""
+}
+
+// Print writes the problems. command is what continues, such as "codexctl up dev".
+func Print(out *console.Console, problems []Problem) {
+	for _, p := range problems {
+		head := "error: "
+		if p.Service != "" {
+			head += p.Service + ": "
+		}
+		out.Printf("%s%s", out.Paint(console.Red, head), p.What)
+		if p.Container != "" {
+			if len(p.Log) == 0 {
+				out.Printf("  %s logged nothing", p.Container)
+			} else {
+				out.Printf("  the last lines of %s:", p.Container)
+			}
+			for _, l := range p.Log {
+				out.Printf("    %s", console.Plain(l))
+			}
+		}
+		if p.Todo != "" {
+			out.Printf("  what to do: %s", p.Todo)
+		}
+	}
+}

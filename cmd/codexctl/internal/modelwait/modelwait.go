@@ -1,0 +1,237 @@
+// Package modelwait waits until the stack's model can be used, which is after its containers are healthy: the first time,
+// gigabytes are downloaded. It reads what the page's status shows too: GET /api/status at the edge.
+package modelwait
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+)
+
+// Status is the answer of GET /api/status: services/internal/backendapi, which only the services may import.
+type Status struct {
+	Status   string    `json:"status"`
+	Services []Service `json:"services"`
+	Model    Model     `json:"model"`
+}
+
+// Service is the state of one service as the backend sees it.
+type Service struct {
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// Model is how far the custom model is.
+type Model struct {
+	Name string `json:"name"`
+	// State is pending, pulling, creating, testing, ready or failed.
+	State  string `json:"state"`
+	Detail string `json:"detail,omitempty"`
+	// Completed and Total count the bytes of the pull.
+	Completed int64  `json:"completed,omitempty"`
+	Total     int64  `json:"total,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
+
+const (
+	ready  = "ready"
+	failed = "failed"
+	// requestTimeout bounds one question: the backend asks the services in turn.
+	requestTimeout = 10 * time.Second
+	// maxBody bounds the answer, in bytes.
+	maxBody = 1 << 20
+)
+
+// Get asks once.
+func Get(ctx context.Context, client *http.Client, edge string) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	url := strings.TrimSuffix(edge, "/") + "/api/status"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return Status{}, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return Status{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if err != nil {
+		return Status{}, fmt.Errorf("%s: %w", url, err)
+	}
+	var s Status
+	if err := json.Unmarshal(body, &s); err != nil || s.Status == "" {
+		return Status{}, fmt.Errorf("%s: answered %s without a status", url, resp.Status)
+	}
+	return s, nil
+}
+
+// FailedError is that the model could not be made.
+type FailedError struct{ Model Model }
+
+func (e *FailedError) Error() string {
+	return fmt.Sprintf("model %s: failed: %s", e.Model.Name, console.Plain(e.Model.Error))
+}
+
+// TimeoutError is that the model was not ready in time.
+type TimeoutError struct {
+	After time.Duration
+	// Last is what was known last; Err why nothing is.
+	Last Status
+	Err  error
+}
+
+func (e *TimeoutError) Error() string {
+	what := e.Last.describe()
+	if e.Err != nil {
+		what = "the stack's address does not answer: " + e.Err.Error()
+	}
+	return fmt.Sprintf("model: not ready after %s: %s", e.After, what)
+}
+
+// describe is one line for a person.
+func (s Status) describe() string {
+	m := s.Model
+	text := "model " + m.Name + ": " + m.State
+	if m.State == ready {
+		var bad []string
+		for _, svc := range s.Services {
+			if svc.Status != ready {
+				bad = append(bad, strings.TrimSpace(svc.Name+" is "+svc.Status+" "+svc.Detail))
+			}
+		}
+		if len(bad) > 0 {
+			return "waiting for services: " + strings.Join(bad, "; ")
+		}
+	}
+	if m.Detail != "" && m.Detail != m.State {
+		text += ", " + m.Detail
+	}
+	return console.Plain(text)
+}
+
+// Waiter waits for the model and shows how far it is.
+type Waiter struct {
+	Client  *http.Client
+	Out     *console.Console
+	Timeout time.Duration
+	// Every is the time between two questions.
+	Every time.Duration
+	Now   func() time.Time
+}
+
+// Wait asks until the stack and its model are ready. It fails with a *FailedError when the model cannot be made and with
+// a *TimeoutError when it takes too long.
+func (w Waiter) Wait(ctx context.Context, edge string) (Status, error) {
+	start := w.Now()
+	ctx, cancel := context.WithTimeout(ctx, w.Timeout)
+	defer cancel()
+	tick := time.NewTicker(w.Every)
+	defer tick.Stop()
+	v := view{out: w.Out, start: start, now: w.Now}
+	defer v.clear()
+	var last Status
+	for {
+		s, err := Get(ctx, w.Client, edge)
+		switch {
+		case err == nil && s.Model.State == failed:
+			return s, &FailedError{Model: s.Model}
+		case err == nil && s.Status == ready && s.Model.State == ready:
+			return s, nil
+		case err == nil:
+			last = s
+			v.show(s)
+		case ctx.Err() == nil:
+			v.unreachable(err)
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				e := &TimeoutError{After: w.Timeout, Last: last}
+				if last.Status == "" {
+					e.Err = err
+				}
+				return last, e
+			}
+			return last, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// sayEvery is how often an unchanged state is told again off a terminal.
+const sayEvery = 15 * time.Second
+
+type view struct {
+	out   *console.Console
+	now   func() time.Time
+	start time.Time
+	drawn bool
+	said  string
+	at    time.Time
+}
+
+func (v *view) clear() {
+	if v.drawn {
+		fmt.Fprint(v.out, "\r\x1b[K")
+		v.drawn = false
+	}
+}
+
+func (v *view) show(s Status) {
+	text := s.describe()
+	if s.Model.State != ready && s.Model.Total > 0 {
+		text += "  " + amount(s.Model)
+	}
+	v.line(s.Model.State+s.Model.Name, text, s.Model)
+}
+
+func (v *view) unreachable(err error) {
+	v.line("unreachable", "waiting for the stack's address to answer: "+err.Error(), Model{})
+}
+
+// line redraws on a terminal; elsewhere it prints when key changed, or after a while.
+func (v *view) line(key, text string, m Model) {
+	head := fmt.Sprintf("%5s  ", console.Elapsed(v.now().Sub(v.start)))
+	if v.out.Terminal {
+		bar := ""
+		if m.State != ready && m.Total > 0 {
+			bar = Bar(m.Completed, m.Total, 20) + " "
+		}
+		v.clear()
+		fmt.Fprint(v.out, head+console.Cut(bar+text, v.out.Width()-len(head)-1))
+		v.drawn = true
+		return
+	}
+	if key == v.said && v.now().Sub(v.at) < sayEvery {
+		return
+	}
+	v.said, v.at = key, v.now()
+	v.out.Printf("%s%s", head, console.Cut(text, v.out.Width()-len(head)))
+}
+
+func amount(m Model) string {
+	return fmt.Sprintf("%s of %s (%d%%)", console.Size(m.Completed), console.Size(m.Total), percent(m.Completed, m.Total))
+}
+
+func percent(done, total int64) int64 {
+	if total <= 0 {
+		return 0
+	}
+	return max(0, min(100, done*100/total))
+}
+
+// Bar is a progress bar of the given number of columns.
+func Bar(done, total int64, width int) string {
+	n := int(percent(done, total)) * width / 100
+	return "[" + strings.Repeat("#", n) + strings.Repeat(".", width-n) + "]"
+}

@@ -1,0 +1,272 @@
+package progress
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/auto/events"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/apitype"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/diag/colors"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+)
+
+const (
+	redrawEvery = 100 * time.Millisecond
+	// remindEvery is how often a step that lasts is mentioned again off a terminal.
+	remindEvery = 15 * time.Second
+	// maxActive is how many lines the live display takes at most.
+	maxActive = 8
+)
+
+// Diagnostic is what the engine or a provider said.
+type Diagnostic struct {
+	URN, Message string
+}
+
+// Service is the service that the diagnostic is about; empty when it is about none.
+func (d Diagnostic) Service() string { return serviceOf(d.URN) }
+
+// Result is what came of an update or a preview.
+type Result struct {
+	// Steps that were done, or would be, in their order.
+	Steps  []Step
+	Errors []Diagnostic
+	// Unchanged counts the resources with nothing to do.
+	Unchanged int
+}
+
+// Display shows an update while it goes.
+type Display struct {
+	out   *console.Console
+	now   func() time.Time
+	start time.Time
+	// quiet shows nothing while it goes: a preview tells at its end.
+	quiet bool
+
+	active []*Step
+	result Result
+	drawn  int // lines on the screen that will be drawn again
+}
+
+// New makes a display that shows every step. now is the clock.
+func New(out *console.Console, now func() time.Time) *Display {
+	return &Display{out: out, now: now, start: now()}
+}
+
+// Quiet makes a display that only collects the result.
+func Quiet(out *console.Console, now func() time.Time) *Display {
+	d := New(out, now)
+	d.quiet = true
+	return d
+}
+
+// Run shows the events until the channel or stop is closed, and returns what came of it.
+func (d *Display) Run(ch <-chan events.EngineEvent, stop <-chan struct{}) Result {
+	every := remindEvery
+	if d.out.Terminal {
+		every = redrawEvery
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case e, ok := <-ch:
+			if !ok {
+				d.clear()
+				return d.result
+			}
+			d.Handle(e.EngineEvent)
+		case <-stop:
+			d.clear()
+			return d.result
+		case <-tick.C:
+			d.Tick()
+		}
+	}
+}
+
+// Handle takes in one event.
+func (d *Display) Handle(e apitype.EngineEvent) {
+	switch {
+	case e.ResourcePreEvent != nil:
+		d.begin(e.ResourcePreEvent.Metadata)
+	case e.ResOutputsEvent != nil:
+		d.end(e.ResOutputsEvent.Metadata, false)
+	case e.ResOpFailedEvent != nil:
+		d.end(e.ResOpFailedEvent.Metadata, true)
+	case e.DiagnosticEvent != nil:
+		d.diagnose(*e.DiagnosticEvent)
+	case e.ErrorEvent != nil:
+		d.result.Errors = append(d.result.Errors, Diagnostic{Message: e.ErrorEvent.Error})
+	case e.ProgressEvent != nil:
+		p := e.ProgressEvent
+		if p.Done {
+			d.print(d.line(d.now(), "plugin", p.ID, "installed", ""))
+		}
+	}
+	d.draw()
+}
+
+func (d *Display) begin(m apitype.StepEventMetadata) {
+	if m.Op == apitype.OpSame && !strings.HasPrefix(m.Type, "pulumi:") && strings.Contains(m.Type, "/") {
+		d.result.Unchanged++
+	}
+	s, ok := newStep(m, d.now())
+	if !ok {
+		return
+	}
+	d.active = append(d.active, &s)
+	// Off a terminal only what may take long is announced.
+	if !d.out.Terminal && s.Kind == "image" && s.Op != apitype.OpDelete && s.Op != apitype.OpDeleteReplaced {
+		s.told = d.now()
+		d.print(d.line(d.now(), s.Kind, s.Name, s.going, ""))
+	}
+}
+
+func (d *Display) end(m apitype.StepEventMetadata, failed bool) {
+	for i, s := range d.active {
+		if s.URN != m.URN || s.Op != m.Op {
+			continue
+		}
+		d.active = append(d.active[:i], d.active[i+1:]...)
+		s.Failed = failed
+		d.result.Steps = append(d.result.Steps, *s)
+		took, text, paint := d.now().Sub(s.started), s.done, console.Green
+		if failed {
+			text, paint = "failed "+s.going, console.Red
+		}
+		if took >= time.Second {
+			text += fmt.Sprintf(" (%.1fs)", took.Seconds())
+		}
+		d.print(d.line(d.now(), s.Kind, s.Name, text, paint))
+		return
+	}
+}
+
+func (d *Display) diagnose(e apitype.DiagnosticEvent) {
+	message := strings.TrimSpace(uncoloured(e.Message))
+	switch {
+	case message == "":
+	case e.Severity == "error":
+		d.result.Errors = append(d.result.Errors, Diagnostic{URN: e.URN, Message: message})
+	case e.Severity == "warning":
+		for line := range strings.Lines(message) {
+			d.print(console.Cut("warning: "+console.Plain(line), d.out.Width()))
+		}
+	default:
+		for _, s := range d.active {
+			if s.URN == e.URN {
+				d.note(s, message)
+			}
+		}
+	}
+}
+
+// note keeps what a resource said while it is at work, such as a build's output; off a terminal the steps of a build
+// are told as they come, the rest is left to the reminder.
+func (d *Display) note(s *Step, message string) {
+	lines := strings.Split(message, "\n")
+	s.note = strings.TrimSpace(console.Plain(lines[len(lines)-1]))
+	if d.out.Terminal {
+		return
+	}
+	for _, l := range lines {
+		if l = strings.TrimSpace(console.Plain(l)); buildStep(l) {
+			s.told = d.now()
+			d.print(d.line(d.now(), s.Kind, s.Name, l, console.Dim))
+		}
+	}
+}
+
+// buildStep says whether a line of BuildKit's or the classic builder's output begins a step of a Dockerfile.
+func buildStep(line string) bool {
+	rest, ok := strings.CutPrefix(line, "#")
+	if ok {
+		_, rest, _ = strings.Cut(rest, " ")
+		return strings.HasPrefix(rest, "[") && strings.Contains(rest, "/") && !strings.Contains(rest, "[internal]")
+	}
+	return strings.HasPrefix(line, "[") && strings.Contains(line, "/") && strings.Contains(line, "] ") && !strings.HasPrefix(line, "[internal]") ||
+		strings.HasPrefix(line, "Step ") && strings.Contains(line, " : ")
+}
+
+// Tick redraws, or off a terminal mentions what lasts.
+func (d *Display) Tick() {
+	if d.out.Terminal {
+		d.draw()
+		return
+	}
+	for _, s := range d.active {
+		last := s.started
+		if s.told.After(last) {
+			last = s.told
+		}
+		if d.now().Sub(last) < remindEvery {
+			continue
+		}
+		s.told = d.now()
+		text := "still " + s.going + " (" + console.Elapsed(d.now().Sub(s.started)) + ")"
+		if s.note != "" {
+			text += ": " + s.note
+		}
+		d.print(d.line(d.now(), s.Kind, s.Name, text, console.Dim))
+	}
+}
+
+// line is "0:12  container  backend       healthy (3.1s)", cut to the width.
+func (d *Display) line(at time.Time, kind, name, text string, paint console.Paint) string {
+	head := fmt.Sprintf("%5s  %-9s  %-14s  ", console.Elapsed(at.Sub(d.start)), kind, name)
+	text = console.Cut(text, d.out.Width()-len([]rune(head)))
+	return head + d.out.Paint(paint, text)
+}
+
+// print writes a line that stays, above those that are redrawn.
+func (d *Display) print(line string) {
+	if d.quiet {
+		return
+	}
+	d.clear()
+	d.out.Printf("%s", line)
+}
+
+// clear takes the redrawn lines off the screen.
+func (d *Display) clear() {
+	if d.drawn > 0 {
+		fmt.Fprintf(d.out, "\x1b[%dA\r\x1b[J", d.drawn)
+		d.drawn = 0
+	}
+}
+
+// draw shows what is going on now.
+func (d *Display) draw() {
+	if !d.out.Terminal {
+		return
+	}
+	d.clear()
+	var b strings.Builder
+	now := d.now()
+	if d.quiet || len(d.active) == 0 {
+		fmt.Fprintf(&b, "%s\n", d.out.Paint(console.Dim, fmt.Sprintf("%5s  thinking", console.Elapsed(now.Sub(d.start)))))
+		d.drawn = 1
+		fmt.Fprint(d.out, b.String())
+		return
+	}
+	for i, s := range d.active {
+		if i == maxActive {
+			fmt.Fprintf(&b, "%5s  and %d more\n", "", len(d.active)-i)
+			d.drawn++
+			break
+		}
+		text := fmt.Sprintf("%s %.0fs", s.going, now.Sub(s.started).Seconds())
+		if s.note != "" {
+			text += "  " + s.note
+		}
+		fmt.Fprintf(&b, "%s\n", d.line(now, s.Kind, s.Name, text, console.Yellow))
+		d.drawn++
+	}
+	fmt.Fprint(d.out, b.String())
+}
+
+// uncoloured takes out the engine's colour marks.
+func uncoloured(text string) string { return colors.Never.Colorize(text) }

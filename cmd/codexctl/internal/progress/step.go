@@ -1,0 +1,123 @@
+// Package progress shows what a Pulumi update does, from the events of its engine: on a terminal a few lines that are
+// redrawn, elsewhere one line for each thing that happened.
+package progress
+
+import (
+	"strings"
+	"time"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/apitype"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/urn"
+)
+
+// Step is one operation on one resource.
+type Step struct {
+	URN string
+	// Kind is what the resource is, in a word: image, container, volume, network, ...
+	Kind string
+	// Name is the resource's, without the stack's prefix.
+	Name string
+	Op   apitype.OpType
+	// Changed names the properties that differ.
+	Changed []string
+	Failed  bool
+
+	started time.Time
+	note    string // what the resource said last, such as a line of a build
+	told    time.Time
+	going   string // the verb while it lasts, and after
+	done    string
+}
+
+// Service guesses which service a resource belongs to: its component's name, else its own.
+func (s Step) Service() string { return serviceOf(s.URN) }
+
+// serviceOf reads the service's name from a URN: a component's resources carry its type in theirs, and the resource's
+// own name is that of the service with the project and the stack before it, and a number behind it for replicas.
+func serviceOf(u string) string {
+	parsed, err := urn.Parse(u)
+	if err != nil {
+		return ""
+	}
+	name := shortName(parsed)
+	if base, tail, ok := cutLast(name, "-"); ok && (isNumber(tail) || tail == "files") {
+		return base
+	}
+	return name
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+func shortName(u urn.URN) string {
+	return strings.TrimPrefix(u.Name(), string(u.Project())+"-"+string(u.Stack())+"-")
+}
+
+// newStep reads what a step's event says. ok is false for what no person asked about: the stack, components, providers
+// and steps without an effect.
+func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
+	u, err := urn.Parse(m.URN)
+	if err != nil {
+		return s, false
+	}
+	typ := string(u.Type())
+	if strings.HasPrefix(typ, "pulumi:") || !strings.Contains(typ, "/") {
+		return s, false
+	}
+	s = Step{URN: m.URN, Name: shortName(u), Op: m.Op, Changed: m.Diffs, started: now}
+	if s.Changed == nil {
+		s.Changed = m.Keys
+	}
+	kind := typ[strings.LastIndex(typ, ":")+1:]
+	s.Kind = strings.ToLower(kind)
+	switch kind {
+	case "RemoteImage":
+		s.Kind, s.going, s.done = "image", "pulling", "there"
+	case "Image":
+		s.going, s.done = "building", "built"
+	case "Container":
+		s.going, s.done = "starting, until it is healthy", "healthy"
+		if runs := inputs(m)["mustRun"]; runs == false {
+			s.going, s.done = "creating", "created"
+		}
+	default:
+		s.going, s.done = "creating", "created"
+	}
+	switch m.Op {
+	case apitype.OpCreate:
+	case apitype.OpCreateReplacement:
+		if kind == "Container" {
+			s.going, s.done = "starting the new one", "new one healthy"
+		}
+	case apitype.OpDeleteReplaced:
+		s.going, s.done = "removing the old one", "old one removed"
+	case apitype.OpUpdate:
+		s.going, s.done = "changing", "changed"
+	case apitype.OpDelete:
+		s.going, s.done = "removing", "removed"
+		if m.Old != nil && m.Old.RetainOnDelete {
+			s.going, s.done = "keeping", "kept"
+		}
+	case apitype.OpReplace: // the pair of creating and deleting says it
+		return s, false
+	case apitype.OpSame, apitype.OpRead, apitype.OpReadDiscard, apitype.OpRefresh, apitype.OpDiscardReplaced, apitype.OpRemovePendingReplace:
+		return s, false
+	default:
+		s.going, s.done = string(m.Op), string(m.Op)
+	}
+	return s, true
+}
+
+func inputs(m apitype.StepEventMetadata) map[string]any {
+	if m.New != nil {
+		return m.New.Inputs
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package pulumicli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/blang/semver"
+	"github.com/pulumi/pulumi/sdk/v3/go/auto"
+)
+
+// grace is how long an interrupted update may take to finish the step it is at and write its state. Killing it earlier
+// would leave a locked state and a container that no state knows. A second interrupt ends it at once.
+const grace = 3 * time.Minute
+
+// Command runs one Pulumi CLI for the Automation API. It differs from the Automation API's own in that an interrupted
+// update is given time, and in that the environment is the caller's.
+type Command struct {
+	// Path is the program's.
+	Path    string
+	version semver.Version
+	environ []string
+}
+
+var _ auto.PulumiCommand = (*Command)(nil)
+
+// Version is the CLI's.
+func (c *Command) Version() semver.Version { return c.version }
+
+// Run implements auto.PulumiCommand: it runs the CLI non-interactively in dir and returns what it printed and its exit
+// code.
+func (c *Command) Run(ctx context.Context, dir string, stdin io.Reader, outs, errs []io.Writer, extra []string, args ...string) (string, string, int, error) {
+	if !slices.Contains(args, "--non-interactive") {
+		args = append([]string{"--non-interactive"}, args...)
+	}
+	cmd := exec.CommandContext(ctx, c.Path, args...)
+	cmd.Dir, cmd.Stdin = dir, stdin
+	cmd.Env = append(slices.Clone(c.environ), extra...)
+	// The CLI looks for its own plugins beside itself.
+	cmd.Env = append(cmd.Env, "PULUMI_AUTOMATION_API=true", "PULUMI_SKIP_UPDATE_CHECK=true", "PATH="+c.searchPath(cmd.Env))
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout = io.MultiWriter(append(slices.Clone(outs), &stdout)...)
+	cmd.Stderr = io.MultiWriter(append(slices.Clone(errs), &stderr)...)
+	ownProcessGroup(cmd)
+	ended := make(chan struct{})
+	cmd.Cancel = func() error {
+		go again(cmd, ended)
+		return interrupt(cmd)
+	}
+	cmd.WaitDelay = grace
+	err := cmd.Run()
+	close(ended)
+	code := 0
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		code = exit.ExitCode()
+	case err != nil:
+		code = -2 // as the Automation API's own, for "did not run"
+	}
+	return stdout.String(), stderr.String(), code, err
+}
+
+// again passes on a second interrupt, by which the CLI ends at once.
+func again(cmd *exec.Cmd, ended <-chan struct{}) {
+	second := make(chan os.Signal, 1)
+	signal.Notify(second, os.Interrupt)
+	defer signal.Stop(second)
+	select {
+	case <-second:
+		_ = interrupt(cmd) // it may have ended meanwhile
+	case <-ended:
+	}
+}
+
+func (c *Command) searchPath(environ []string) string {
+	path := filepath.Dir(c.Path)
+	for _, e := range slices.Backward(environ) {
+		if rest, ok := strings.CutPrefix(e, "PATH="); ok {
+			return path + string(filepath.ListSeparator) + rest
+		}
+	}
+	return path
+}
+
+// askVersion runs `pulumi version`.
+func askVersion(ctx context.Context, path string, environ []string) (semver.Version, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "version")
+	cmd.Env = append(slices.Clone(environ), "PULUMI_SKIP_UPDATE_CHECK=true")
+	out, err := cmd.Output()
+	if err != nil {
+		return semver.Version{}, fmt.Errorf("%s version: %w", path, err)
+	}
+	v, err := semver.ParseTolerant(strings.TrimSpace(string(out)))
+	if err != nil {
+		return semver.Version{}, fmt.Errorf("%s says its version is %q", path, strings.TrimSpace(string(out)))
+	}
+	return v, nil
+}
