@@ -106,7 +106,7 @@ An answer is a job: a reader that goes away does not cancel it, and one that com
 Errors are problem details (RFC 9457). Conversations and answers belong to the owner that the header
 X-Codexcontinue-Owner names, "public" without it; those of other owners do not exist for a request.`
 
-// owned is a request on behalf of an owner.
-type owned struct {
+// Owned is a request on behalf of an owner. It is exported because huma leaves out embedded structs that are not.
+type Owned struct {
 	Owner string `header:"X-Codexcontinue-Owner" default:"public" maxLength:"128" pattern:"^[A-Za-z0-9._~@=+/-]+$" doc:"Whose conversations the request is about"`
 }

@@ -21,7 +21,7 @@ import (
 const maxChatBody = 6*backendapi.MaxMessage + 16<<10
 
 type chatInput struct {
-	owned
+	Owned
 	Accept string `header:"Accept" hidden:"true"`
 	Body   backendapi.ChatRequest
 }
@@ -50,13 +50,13 @@ func checkModel(name string) []error {
 }
 
 type eventsInput struct {
-	owned
+	Owned
 	ID          string `path:"id" doc:"The answer"`
 	LastEventID string `header:"Last-Event-ID" doc:"The last event that was read: those after it are sent"`
 }
 
 type generationInput struct {
-	owned
+	Owned
 	ID string `path:"id" doc:"The answer"`
 }
 

@@ -22,7 +22,7 @@ type NewConversation struct {
 }
 
 type createInput struct {
-	owned
+	Owned
 	Body *NewConversation
 }
 
@@ -39,12 +39,13 @@ func (in *createInput) Resolve(huma.Context) []error {
 }
 
 type conversationInput struct {
-	owned
+	Owned
 	ID string `path:"id" doc:"The conversation"`
 }
 
 type renameInput struct {
-	conversationInput
+	Owned
+	ID   string `path:"id" doc:"The conversation"`
 	Body backendapi.Rename
 }
 
@@ -67,7 +68,7 @@ func checkTitle(title string) []error {
 }
 
 type listInput struct {
-	owned
+	Owned
 	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"The greatest number of conversations"`
 	Cursor string `query:"cursor" maxLength:"128" doc:"next of the page before"`
 }

@@ -1,0 +1,267 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/api"
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+)
+
+// patience bounds every wait of a test for something that should happen at once.
+const patience = 20 * time.Second
+
+// lease is short, so that tests of dead backends are.
+const lease = 800 * time.Millisecond
+
+// instance is one running backend.
+type instance struct {
+	t    testing.TB
+	url  string
+	jobs *generation.Manager
+	srv  *server.Server
+	// stop begins the shutdown, as SIGTERM does; stopped tells that it is over.
+	stop    context.CancelFunc
+	stopped chan error
+}
+
+type options struct {
+	drain  time.Duration
+	timing func(*generation.Timing)
+}
+
+func newInstance(t testing.TB, redisURL, mlURL string, o options) *instance {
+	t.Helper()
+	if o.drain == 0 {
+		o.drain = patience
+	}
+	timing := generation.DefaultTiming(time.Minute)
+	timing.Poll = 50 * time.Millisecond
+	if o.timing != nil {
+		o.timing(&timing)
+	}
+	var log *slog.Logger
+	if testing.Verbose() {
+		log = logging.New(t.Output(), "backend", "debug", false)
+	} else {
+		log = slog.New(slog.DiscardHandler)
+	}
+	st, err := store.New(store.Options{URL: redisURL, TTL: time.Hour, Keep: time.Hour, Lease: lease})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := server.New("backend", log, o.drain)
+	ml := hop.New("ml", mlURL)
+	jobs := generation.New(st, ml, "codexcontinue", timing, log, srv.Registry())
+	if err := api.Register(srv, api.Options{Store: st, Jobs: jobs, ML: ml, DefaultModel: "codexcontinue", Log: log, Draining: srv.Draining}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	i := &instance{t: t, url: "http://" + l.Addr().String(), jobs: jobs, srv: srv, stop: stop, stopped: make(chan error, 1)}
+	go func() { i.stopped <- srv.Serve(ctx, l, jobs.Drain) }()
+	t.Cleanup(func() {
+		stop()
+		select {
+		case <-i.stopped:
+		case <-time.After(patience):
+			t.Error("the instance does not stop")
+		}
+		st.Close()
+	})
+	return i
+}
+
+// stack is one backend with its peers.
+func stack(t testing.TB) (*instance, *mltest.Server, *redistest.Server) {
+	t.Helper()
+	redis, ml := redistest.Start(t), mltest.Start(t)
+	// The instance is cleaned up first: its requests to ml end before ml does.
+	return newInstance(t, redis.URL, ml.URL, options{drain: time.Second}), ml, redis
+}
+
+// in is the instance in a subtest.
+func (i *instance) in(t testing.TB) *instance {
+	return &instance{t: t, url: i.url}
+}
+
+type header map[string]string
+
+var alice = header{backendapi.OwnerHeader: "alice"}
+
+func (h header) with(name, value string) header {
+	out := header{name: value}
+	for k, v := range h {
+		out[k] = v
+	}
+	return out
+}
+
+func (i *instance) do(method, path string, body any, h header) *http.Response {
+	i.t.Helper()
+	var r io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		r = strings.NewReader(b)
+	default:
+		j, err := json.Marshal(b)
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		r = bytes.NewReader(j)
+	}
+	req, err := http.NewRequest(method, i.url+path, r)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for k, v := range h {
+		req.Header.Set(k, v)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+// want does a request, checks the status and decodes the answer into out, which may be nil.
+func (i *instance) want(status int, out any, method, path string, body any, h header) *http.Response {
+	i.t.Helper()
+	resp := i.do(method, path, body, h)
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	if resp.StatusCode != status {
+		i.t.Fatalf("%s %s: status %d, want %d: %s", method, path, resp.StatusCode, status, b)
+	}
+	if out != nil {
+		if err := json.Unmarshal(b, out); err != nil {
+			i.t.Fatalf("%s %s: %v: %s", method, path, err, b)
+		}
+	}
+	return resp
+}
+
+// refused does a request that must be answered with a problem of the status.
+func (i *instance) refused(status int, method, path string, body any, h header) problem.Problem {
+	i.t.Helper()
+	var p problem.Problem
+	resp := i.want(status, &p, method, path, body, h)
+	if ct := resp.Header.Get("Content-Type"); ct != problem.ContentType {
+		i.t.Errorf("%s %s: content type %q, want %q", method, path, ct, problem.ContentType)
+	}
+	if p.Status != status || p.Title == "" || p.RequestID == "" || p.RequestID != resp.Header.Get(server.RequestIDHeader) {
+		i.t.Errorf("%s %s: incomplete problem %+v", method, path, p)
+	}
+	return p
+}
+
+func (i *instance) send(h header, conversation, message string) backendapi.Generation {
+	i.t.Helper()
+	var g backendapi.Generation
+	i.want(http.StatusAccepted, &g, http.MethodPost, "/api/chat", backendapi.ChatRequest{ConversationID: conversation, Message: message}, h)
+	return g
+}
+
+func (i *instance) detail(h header, conversation string) backendapi.ConversationDetail {
+	i.t.Helper()
+	var d backendapi.ConversationDetail
+	i.want(http.StatusOK, &d, http.MethodGet, "/api/conversations/"+conversation, nil, h)
+	return d
+}
+
+// reader follows an answer.
+type reader struct {
+	t      testing.TB
+	resp   *http.Response
+	events *sse.Reader
+}
+
+func (i *instance) follow(h header, generation, after string) *reader {
+	i.t.Helper()
+	if after != "" {
+		h = h.with("Last-Event-ID", after)
+	}
+	resp := i.do(http.MethodGet, "/api/generations/"+generation+"/events", nil, h)
+	if resp.StatusCode != http.StatusOK {
+		b, _ := io.ReadAll(resp.Body)
+		i.t.Fatalf("follow: %s: %s", resp.Status, b)
+	}
+	return &reader{t: i.t, resp: resp, events: sse.NewReader(resp.Body)}
+}
+
+func (r *reader) next() sse.Event {
+	r.t.Helper()
+	e, err := r.events.Next()
+	if err != nil {
+		r.t.Fatalf("the stream of events ended early: %v", err)
+	}
+	return e
+}
+
+// rest reads to the end: all the text, the last event, and all ids.
+func (r *reader) rest() (text string, last sse.Event, ids []string) {
+	r.t.Helper()
+	for {
+		e, err := r.events.Next()
+		if errors.Is(err, io.EOF) {
+			return text, last, ids
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		ids = append(ids, e.ID)
+		last = e
+		if e.Name == backendapi.EventDelta {
+			text += delta(r.t, e)
+		}
+	}
+}
+
+func delta(t testing.TB, e sse.Event) string {
+	t.Helper()
+	var d backendapi.Delta
+	if err := json.Unmarshal([]byte(e.Data), &d); err != nil {
+		t.Fatal(err)
+	}
+	return d.Text
+}
+
+// soon waits for a value that the test's other side sends.
+func soon[T any](t testing.TB, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("waited in vain for %s", what)
+		panic("unreachable")
+	}
+}
