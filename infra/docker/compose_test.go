@@ -3,7 +3,7 @@ package docker_test
 import (
 	"context"
 	"fmt"
-	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -37,6 +37,7 @@ type view struct {
 	Networks, Ports, Mounts, Depends []string
 	Tmpfs                            map[string]string
 	Files                            map[string]string // path to content or "[secret]"
+	BuildArgs                        map[string]string
 	Replicas                         int
 	GPUs                             string
 }
@@ -45,12 +46,8 @@ type view struct {
 // is what the plan says, field by field.
 func TestComposeParity(t *testing.T) {
 	eachStack(t, func(t *testing.T, p planned) {
-		dir := "testdata/compose"
-		files := []string{filepath.Join(dir, "base.yaml"), filepath.Join(dir, p.stack.Name+".yaml")}
-		if p.stack.Name == "lab" { // not built on the base
-			files = files[1:]
-		}
-		project := loadCompose(t, p.root, files)
+		files := map[string][]string{"lab": {"lab"}, "dev": {"base", "dev"}, "prod": {"base", "prod"}, "healthcare": {"base", "prod", "healthcare"}}[p.stack.Name]
+		project := loadCompose(t, p, files)
 		got, want := planViews(t, p), composeViews(t, project, p.root)
 		for _, svc := range p.stack.Services {
 			if d := cmp.Diff(want[svc.Name], got[svc.Name]); d != "" {
@@ -93,17 +90,18 @@ func TestComposeParity(t *testing.T) {
 	})
 }
 
-func loadCompose(t *testing.T, root string, files []string) *types.Project {
+func loadCompose(t *testing.T, p planned, names []string) *types.Project {
 	t.Helper()
-	for i, f := range files {
-		abs, err := filepath.Abs(f)
+	var files []string
+	for _, name := range names {
+		file, err := filepath.Abs(filepath.Join("testdata/compose", name+".yaml"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[i] = abs
+		files = append(files, file)
 	}
-	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory(root), cli.WithName(stacks.Project),
-		cli.WithEnv([]string{"REDIS_PASSWORD=" + recordedPassword}), cli.WithInterpolation(true))
+	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory(p.root), cli.WithName(stacks.Project), cli.WithEnv([]string{
+		"STACK=" + p.stack.Name, "MODELFILE_DIGEST=" + p.stack.Model.Digest, "REDIS_PASSWORD=" + recordedPassword, "REDIS_AUTH=requirepass " + recordedPassword}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,12 +121,15 @@ func composeViews(t *testing.T, project *types.Project, root string) map[string]
 			User: s.User, Restart: s.Restart, ReadOnly: s.ReadOnly, Init: s.Init != nil && *s.Init, Privileged: s.Privileged,
 			CapDrop: s.CapDrop, CapAdd: s.CapAdd, SecurityOpt: s.SecurityOpt,
 			Memory: int64(s.MemLimit), MemorySwap: int64(s.MemSwapLimit), PIDs: s.PidsLimit,
-			MilliCPU: int64(math.Round(float64(s.CPUS) * 1000)), StopGrace: duration(s.StopGracePeriod),
-			Tmpfs: map[string]string{}, Files: map[string]string{}, Replicas: 1,
+			MilliCPU: 1000 * s.CPUQuota / max(s.CPUPeriod, 1), StopGrace: duration(s.StopGracePeriod),
+			Tmpfs: map[string]string{}, Files: map[string]string{}, BuildArgs: map[string]string{}, Replicas: 1,
 		}
 		if s.Build != nil {
 			dockerfile, context := s.Build.Dockerfile, relative(t, root, s.Build.Context)
 			v.Image = fmt.Sprintf("build %s %s %s", filepath.Join(context, dockerfile), s.Build.Target, context)
+			for k, value := range s.Build.Args {
+				v.BuildArgs[k] = *value
+			}
 		}
 		for k, value := range s.Environment {
 			if value != nil {
@@ -168,7 +169,15 @@ func composeViews(t *testing.T, project *types.Project, root string) map[string]
 			v.Depends = append(v.Depends, dep+" "+how.Condition)
 		}
 		for _, c := range s.Configs {
-			v.Files[c.Target] = project.Configs[c.Source].Content
+			config := project.Configs[c.Source]
+			v.Files[c.Target] = config.Content
+			if config.File != "" {
+				text, err := os.ReadFile(config.File)
+				if err != nil {
+					t.Fatal(err)
+				}
+				v.Files[c.Target] = string(text)
+			}
 		}
 		for _, c := range s.Secrets {
 			target := c.Target
@@ -234,20 +243,19 @@ func planViews(t *testing.T, p planned) map[string]view {
 			CapDrop: texts(in["capabilities"].(map[string]any)["drops"]), SecurityOpt: texts(in["securityOpts"]),
 			Memory: int64(in["memory"].(float64)) << 20, MemorySwap: int64(in["memorySwap"].(float64)) << 20,
 			StopGrace:  time.Duration(in["stopTimeout"].(float64)) * time.Second,
-			LogOptions: map[string]string{}, Tmpfs: map[string]string{}, Files: files[name], Replicas: len(all),
+			LogOptions: map[string]string{}, Tmpfs: map[string]string{}, Files: files[name], BuildArgs: map[string]string{}, Replicas: len(all),
 		}
 		for _, c := range texts(in["capabilities"].(map[string]any)["adds"]) {
 			v.CapAdd = append(v.CapAdd, strings.TrimPrefix(c, "CAP_"))
 		}
 		v.PIDs, _ = strconv.ParseInt(label(all[0], "dev.codexcontinue.pids"), 10, 64)
-		cores, err := strconv.ParseFloat(in["cpus"].(string), 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v.MilliCPU = int64(math.Round(cores * 1000))
+		v.MilliCPU = int64(1000 * in["cpuQuota"].(float64) / in["cpuPeriod"].(float64))
 		v.Image, _ = images[name].Inputs["name"].(string)
 		if build, ok := images[name].Inputs["build"].(map[string]any); ok {
 			v.Image = fmt.Sprintf("build %s %s %s", fromProgram(build["dockerfile"]), build["target"], fromProgram(build["context"]))
+			for k, value := range build["args"].(map[string]any) {
+				v.BuildArgs[k] = value.(string)
+			}
 		}
 		for _, kv := range texts(in["envs"]) {
 			k, value, _ := strings.Cut(kv, "=")
@@ -259,9 +267,11 @@ func planViews(t *testing.T, p planned) map[string]view {
 		h := in["healthcheck"].(map[string]any)
 		v.HealthTest, v.Retries = texts(h["tests"]), int(h["retries"].(float64))
 		for field, text := range map[*time.Duration]any{&v.Interval: h["interval"], &v.Timeout: h["timeout"], &v.StartPeriod: h["startPeriod"]} {
-			if *field, err = time.ParseDuration(text.(string)); err != nil {
+			d, err := time.ParseDuration(text.(string))
+			if err != nil {
 				t.Fatal(err)
 			}
+			*field = d
 		}
 		for _, n := range in["networksAdvanced"].([]any) {
 			network := n.(map[string]any)

@@ -19,7 +19,13 @@ const noNewPrivileges = "no-new-privileges:true"
 
 // replacedBy lists the arguments whose change the provider reports as an update in place but never applies
 // (terraform-provider-docker#988 for the health check; init, tmpfs and the CPU quota alike): they replace the container.
-var replacedBy = []string{"healthcheck", "init", "tmpfs"}
+var replacedBy = []string{"healthcheck", "init", "tmpfs", "cpuQuota", "cpuPeriod"}
+
+// cpuPeriod is the kernel's period of CPU accounting in microseconds; a quota of one period is one core.
+const cpuPeriod = 100_000
+
+// minCPU is the kernel's least quota, a millisecond in each period.
+const minCPU stacks.MilliCPU = 10
 
 // containerArgs are the arguments of one container of the service.
 func (d *deployment) containerArgs(p plan, img image, files *docker.Container) *docker.ContainerArgs {
@@ -44,7 +50,9 @@ func (d *deployment) containerArgs(p plan, img image, files *docker.Container) *
 		Memory: pulumi.Int(p.memoryMiB),
 		// Equal to memory means no swap. Unset, Docker computes twice the memory, which would show as a change.
 		MemorySwap: pulumi.Int(p.memoryMiB),
-		Cpus:       pulumi.String(p.cpus),
+		// Not cpus: Docker refuses a number above the machine's cores, and a limit that a small machine cannot reach is none.
+		CpuPeriod: pulumi.Int(cpuPeriod),
+		CpuQuota:  pulumi.Int(int(p.Resources.CPU) * cpuPeriod / 1000),
 
 		Restart: pulumi.String("unless-stopped"),
 		// Without a grace the provider kills; with it, `docker stop` first lets streams drain.
@@ -136,20 +144,6 @@ func memoryMiB(b stacks.Bytes) (int, error) {
 		return 0, fmt.Errorf("resources.memory: %d bytes is not a whole number of MiB, the unit of the docker provider", b)
 	}
 	return int(b / stacks.MiB), nil
-}
-
-// cpus writes the number of cores just as the provider reads it back, because it compares the texts. Some it cannot
-// read back at all: it cuts a number with exactly nine zeros (such as 0.050000000) to one decimal.
-func cpus(m stacks.MilliCPU) (string, error) {
-	nine := fmt.Sprintf("%d.%03d000000", m/1000, m%1000)
-	if strings.Count(nine, "0") != 9 {
-		return strings.TrimRight(nine, "0"), nil
-	}
-	if m%100 != 0 {
-		return "", fmt.Errorf("resources.cpu: the docker provider reads %dm back as another number and would replace the container on every run: use %dm",
-			m, (m/100+1)*100)
-	}
-	return fmt.Sprintf("%d.%d", m/1000, m%1000/100), nil
 }
 
 // planMounts splits the mounts: binds and volumes with absolute sources, and tmpfs with its options.

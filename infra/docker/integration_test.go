@@ -234,6 +234,7 @@ func labStack(name, ref string, port int) stacks.Stack {
 	web.Mounts = []stacks.Mount{{Kind: stacks.MountBind, Source: "services", Target: "/services", ReadOnly: true}}
 	web.Security.KeepCapabilities = map[string]string{"NET_BIND_SERVICE": "test"}
 	web.DependsOn = []string{"built"}
+	web.Resources.CPU = 512_000 // more than the machine has
 	return stacks.Stack{
 		Name:     name,
 		Networks: []stacks.Network{{Name: "main"}},
@@ -525,8 +526,8 @@ func TestRealEngine(t *testing.T) {
 			t.Errorf("planned %v, want 1 replacement\n%s", changes, text)
 		}
 		l.up()
-		if c := l.one("store"); *c.HostConfig.PidsLimit != 32 || c.HostConfig.NanoCPUs != 1e9 {
-			t.Errorf("pids limit is %d, CPU %d", *c.HostConfig.PidsLimit, c.HostConfig.NanoCPUs)
+		if c := l.one("store"); *c.HostConfig.PidsLimit != 32 || c.HostConfig.CPUQuota != 100_000 {
+			t.Errorf("pids limit is %d, CPU %d", *c.HostConfig.PidsLimit, c.HostConfig.CPUQuota)
 		}
 		l.wantClean("after the limits")
 	})
@@ -676,7 +677,8 @@ func (l *lab) wantHardened(c container.InspectResponse) {
 	check("dropped capabilities", slices.Equal(h.CapDrop, []string{"ALL"}), h.CapDrop)
 	check("no-new-privileges", slices.Equal(h.SecurityOpt, []string{"no-new-privileges:true"}), h.SecurityOpt)
 	check("memory", h.Memory == int64(64*stacks.MiB) && h.MemorySwap == h.Memory, []int64{h.Memory, h.MemorySwap})
-	check("CPU", h.NanoCPUs == 5e8, h.NanoCPUs)
+	cpu := int64(l.service(c.Config.Labels[stacks.LabelService]).Resources.CPU)
+	check("CPU", h.CPUQuota == cpu*100 && h.CPUPeriod == 100_000, h.CPUQuota)
 	check("pids", h.PidsLimit != nil && *h.PidsLimit == 64, h.PidsLimit)
 	check("init", h.Init != nil && *h.Init, h.Init)
 	check("restart", h.RestartPolicy.Name == container.RestartPolicyUnlessStopped, h.RestartPolicy)

@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"net"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"gopkg.in/yaml.v3"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden plans")
@@ -38,16 +40,49 @@ func eachStack(t *testing.T, f func(t *testing.T, p planned)) {
 		t.Fatal(err)
 	}
 	for _, name := range stacks.Overlays() {
-		settings := stacks.Settings{Target: stacks.Docker}
-		if name != "dev" {
-			settings.Secrets = map[string]bool{stacks.RedisPasswordKey: true}
-		}
-		stack, err := stacks.Load(name, settings, stacks.Checkout{FS: os.DirFS(root), UID: 1000, GID: 1000})
+		stack, err := stacks.Load(name, shippedSettings(t, root, name), stacks.Checkout{FS: os.DirFS(root), UID: 1000, GID: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}
 		run(name, stack, root)
 	}
+}
+
+// shippedSettings are those of the stack's file in the repository, with the secrets that a person adds.
+func shippedSettings(t *testing.T, root, name string) stacks.Settings {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "Pulumi."+name+".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Config map[string]any }
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	plain := map[string]string{}
+	for key, value := range file.Config {
+		name, ok := strings.CutPrefix(key, stacks.Project+":")
+		if !ok {
+			continue
+		}
+		plain[name] = fmt.Sprint(value)
+		if _, structured := value.(map[string]any); structured {
+			object, err := json.Marshal(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain[name] = string(object)
+		}
+	}
+	var secrets []string
+	if name != "dev" {
+		secrets = []string{stacks.RedisPasswordKey}
+	}
+	settings, err := stacks.DecodeSettings(plain, secrets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return settings
 }
 
 // TestGolden compares every stack's plan with testdata/<stack>.json; -update rewrites these.
@@ -139,8 +174,8 @@ var benchmark = []struct {
 		memory, _ := in["memory"].(float64)
 		return memory > 0 && in["memorySwap"] == memory
 	}},
-	{"5.12 a CPU limit", func(_ planned, _ stacks.Service, in map[string]any) bool {
-		return in["cpus"] != nil && in["cpus"] != ""
+	{"5.12 a CPU limit", func(_ planned, svc stacks.Service, in map[string]any) bool {
+		return in["cpuPeriod"] == 100000.0 && in["cpuQuota"] == float64(svc.Resources.CPU)*100
 	}},
 	{"5.13 a read-only root, or the reason why not", func(_ planned, svc stacks.Service, in map[string]any) bool {
 		return in["readOnly"] == true || svc.Security.WritableRoot != ""

@@ -19,7 +19,6 @@ type plan struct {
 	env          []string
 	gpu          gpuPlan
 	memoryMiB    int
-	cpus         string
 	mounts       []stacks.Mount
 	tmpfs        map[string]string
 	capabilities []string
@@ -46,8 +45,9 @@ func planService(stack stacks.Stack, svc stacks.Service, root string) (plan, err
 	collect(err)
 	p.memoryMiB, err = memoryMiB(svc.Resources.Memory)
 	collect(err)
-	p.cpus, err = cpus(svc.Resources.CPU)
-	collect(err)
+	if svc.Resources.CPU < minCPU {
+		collect(fmt.Errorf("resources.cpu: %dm is less than the kernel can limit to: use %dm or more", svc.Resources.CPU, minCPU))
+	}
 	p.mounts, p.tmpfs, err = planMounts(svc.Mounts, root)
 	collect(err)
 	if len(svc.Health.Command) == 0 {
