@@ -46,10 +46,10 @@ func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p cha
 	defer cancel()
 	me, now, cursor := owner(w, r), time.Now().In(zoneOf(r)), r.URL.Query().Get("cursor")
 	var (
-		wg                           sync.WaitGroup
-		list                         backendapi.ConversationPage
-		models                       mlapi.Models
-		detail                       backendapi.ConversationDetail
+		wg                            sync.WaitGroup
+		list                          backendapi.ConversationPage
+		models                        mlapi.Models
+		detail                        backendapi.ConversationDetail
 		listErr, modelsErr, detailErr error
 	)
 	wg.Go(func() { list, listErr = a.backend.conversations(ctx, me, cursor) })

@@ -15,7 +15,7 @@ import (
 type pages struct{ sets map[string]*template.Template }
 
 func loadPages(a *assets) (*pages, error) {
-	shared, err := template.New("").Funcs(template.FuncMap{"asset": a.url, "icon": icon, "clock": clock, "percent": percent, "bytes": byteSize}).
+	shared, err := template.New("").Funcs(template.FuncMap{"asset": a.url, "icon": icon, "clock": clock, "percent": percent, "bytes": byteSize, "latency": latency}).
 		ParseFS(embedded, "templates/layout.html", "templates/parts.html")
 	if err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
@@ -152,6 +152,14 @@ func percent(part, whole int64) int64 {
 		return 0
 	}
 	return min(part*100/whole, 99)
+}
+
+// latency is a duration in milliseconds as a person reads it.
+func latency(ms float64) string {
+	if ms >= 1000 {
+		return fmt.Sprintf("%.1f s", ms/1000)
+	}
+	return fmt.Sprintf("%.1f ms", ms)
 }
 
 func byteSize(n int64) string {

@@ -1,0 +1,406 @@
+// Package fakebackend is a backend for the tests of the web UI: it speaks services/internal/backendapi, keeps
+// conversations in memory and plays answers that the test writes and paces.
+package fakebackend
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+)
+
+// Backend is the fake. Its zero value is not usable: see New.
+type Backend struct {
+	mu            sync.Mutex
+	conversations map[string]*conversation
+	generations   map[string]*Answer
+	next          int
+	now           time.Time
+	models        mlapi.Models
+	status        backendapi.Status
+	fail          map[string]*problem.Problem
+	headers       []http.Header
+	cut           int
+
+	// Play writes the answer of a message; it runs in a goroutine of its own.
+	Play func(message string, a *Answer)
+}
+
+type conversation struct {
+	owner string
+	backendapi.ConversationDetail
+}
+
+// New makes a backend whose model is ready and whose clock starts at now and moves a second with each message.
+func New(now time.Time, play func(message string, a *Answer)) *Backend {
+	build := mlapi.Build{Name: "codexcontinue", State: mlapi.BuildReady}
+	return &Backend{conversations: map[string]*conversation{}, generations: map[string]*Answer{}, fail: map[string]*problem.Problem{}, now: now, Play: play,
+		models: mlapi.Models{Build: build, Models: []mlapi.ModelInfo{
+			{Name: "codexcontinue", ParameterSize: "8B", Default: true}, {Name: "llama3", ParameterSize: "8B"}}},
+		status: backendapi.Status{Status: backendapi.StatusReady, Model: build, Services: []backendapi.ServiceStatus{
+			{Name: "backend", Status: backendapi.StatusReady, LatencyMS: 0.1}, {Name: "redis", Status: backendapi.StatusReady, LatencyMS: 0.4},
+			{Name: "ml", Status: backendapi.StatusReady, LatencyMS: 1.2}, {Name: "ollama", Status: backendapi.StatusReady, LatencyMS: 2.5}}}}
+}
+
+// Fail makes the requests of a pattern, such as "POST /api/chat", fail until it is called with nil.
+func (b *Backend) Fail(pattern string, p *problem.Problem) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fail[pattern] = p
+}
+
+// Build sets the state of the model; models are listed when it is ready.
+func (b *Backend) Build(build mlapi.Build, models ...mlapi.ModelInfo) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.models = mlapi.Models{Build: build, Models: models}
+	b.status.Model = build
+}
+
+// SetStatus sets the answer of GET /api/status.
+func (b *Backend) SetStatus(s backendapi.Status) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.status = s
+}
+
+// CutStreams ends the next n event streams in the middle: after their second event.
+func (b *Backend) CutStreams(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cut = n
+}
+
+// Headers are the headers of all requests so far.
+func (b *Backend) Headers() []http.Header {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.headers)
+}
+
+// Add stores a conversation that exists already.
+func (b *Backend) Add(owner string, d backendapi.ConversationDetail) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.conversations[d.ID] = &conversation{owner, d}
+}
+
+// Answer is an answer being written. Its methods may be called from the Play function only, except Stopped.
+type Answer struct {
+	b      *Backend
+	id     string
+	c      *conversation
+	events []sse.Event
+	more   chan struct{} // closed and replaced when events grow
+	over   bool
+	stop   chan struct{}
+}
+
+// Stopped is closed when someone stops the answer.
+func (a *Answer) Stopped() <-chan struct{} { return a.stop }
+
+// Text adds text.
+func (a *Answer) Text(s string) {
+	a.b.mu.Lock()
+	a.message().Content += s
+	a.b.mu.Unlock()
+	a.emit(backendapi.EventDelta, backendapi.Delta{Text: s})
+}
+
+// Queue says how many are before.
+func (a *Answer) Queue(n int) { a.emit(backendapi.EventQueue, backendapi.Queue{Position: n}) }
+
+// Done ends the answer.
+func (a *Answer) Done() {
+	a.finish(backendapi.MessageComplete, nil, backendapi.EventDone, mlapi.Done{Model: "codexcontinue", Reason: "stop"})
+}
+
+// Error ends the answer with a problem.
+func (a *Answer) Error(p *problem.Problem) {
+	a.finish(backendapi.MessageFailed, p, backendapi.EventError, p)
+}
+
+func (a *Answer) finish(state string, p *problem.Problem, event string, data any) {
+	a.b.mu.Lock()
+	if a.over {
+		a.b.mu.Unlock()
+		return
+	}
+	a.over = true
+	m := a.message()
+	m.State, m.Error = state, p
+	a.b.mu.Unlock()
+	a.emit(event, data)
+}
+
+func (a *Answer) message() *backendapi.Message {
+	for i := range a.c.Messages {
+		if a.c.Messages[i].GenerationID == a.id {
+			return &a.c.Messages[i]
+		}
+	}
+	panic("fakebackend: an answer without a message")
+}
+
+func (a *Answer) emit(name string, data any) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		panic(err)
+	}
+	a.b.mu.Lock()
+	defer a.b.mu.Unlock()
+	a.events = append(a.events, sse.Event{ID: fmt.Sprintf("1700000000000-%d", len(a.events)+1), Name: name, Data: string(raw)})
+	close(a.more)
+	a.more = make(chan struct{})
+}
+
+// ServeHTTP implements http.Handler.
+func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]http.HandlerFunc{
+		"GET /health":                      func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, mlapi.Readiness{Status: "ok"}) },
+		"POST /api/chat":                   b.chat,
+		"GET /api/generations/{id}/events": b.events,
+		"DELETE /api/generations/{id}":     b.stop,
+		"GET /api/conversations":           b.list,
+		"GET /api/conversations/{id}":      b.read,
+		"PATCH /api/conversations/{id}":    b.rename,
+		"DELETE /api/conversations/{id}":   b.remove,
+		"GET /api/models":                  func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, b.locked(b.models)) },
+		"GET /api/status":                  func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, b.locked(b.status)) },
+	} {
+		mux.HandleFunc(pattern, h)
+	}
+	_, pattern := mux.Handler(r)
+	b.mu.Lock()
+	b.headers = append(b.headers, r.Header.Clone())
+	p := b.fail[pattern]
+	b.mu.Unlock()
+	if p != nil {
+		problem.Write(w, r, p)
+		return
+	}
+	mux.ServeHTTP(w, r)
+}
+
+func (b *Backend) locked(v any) json.RawMessage {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch v.(type) {
+	case mlapi.Models:
+		v = b.models
+	case backendapi.Status:
+		v = b.status
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+func ownerOf(r *http.Request) string {
+	if o := r.Header.Get(backendapi.OwnerHeader); o != "" {
+		return o
+	}
+	return "public"
+}
+
+// own finds a conversation of the request's owner; the caller holds the lock.
+func (b *Backend) own(r *http.Request, id string) *conversation {
+	if c := b.conversations[id]; c != nil && c.owner == ownerOf(r) {
+		return c
+	}
+	return nil
+}
+
+func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
+	var req backendapi.ChatRequest
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		problem.Write(w, r, problem.New(http.StatusBadRequest, "%v", err))
+		return
+	}
+	b.mu.Lock()
+	b.next++
+	n := strconv.Itoa(b.next)
+	b.now = b.now.Add(time.Second)
+	c := b.own(r, req.ConversationID)
+	switch {
+	case c == nil && req.ConversationID != "":
+		b.mu.Unlock()
+		problem.Write(w, r, problem.New(http.StatusNotFound, "no such conversation"))
+		return
+	case c == nil:
+		c = &conversation{owner: ownerOf(r)}
+		c.ID, c.Title, c.CreatedAt = "c"+n, title(req.Message), b.now
+		b.conversations[c.ID] = c
+	}
+	for _, m := range c.Messages {
+		if m.State == backendapi.MessageStreaming {
+			b.mu.Unlock()
+			problem.Write(w, r, problem.New(http.StatusConflict, "an answer is being written"))
+			return
+		}
+	}
+	c.UpdatedAt, c.Model = b.now, req.Model
+	a := &Answer{b: b, id: "g" + n, c: c, more: make(chan struct{}), stop: make(chan struct{})}
+	b.generations[a.id] = a
+	c.Messages = append(c.Messages,
+		backendapi.Message{ID: "q" + n, Role: "user", Content: req.Message, State: backendapi.MessageComplete, CreatedAt: b.now},
+		backendapi.Message{ID: "a" + n, Role: "assistant", State: backendapi.MessageStreaming, GenerationID: a.id, Model: req.Model, CreatedAt: b.now})
+	b.mu.Unlock()
+	a.emit(backendapi.EventStart, backendapi.Start{GenerationID: a.id, ConversationID: c.ID, Title: c.Title, Model: req.Model})
+	go b.Play(req.Message, a)
+	write(w, http.StatusAccepted, backendapi.Generation{ID: a.id, ConversationID: c.ID})
+}
+
+func title(message string) string {
+	if r := []rune(message); len(r) > 48 {
+		return string(r[:48]) + "…"
+	}
+	return message
+}
+
+func (b *Backend) events(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	a := b.generations[r.PathValue("id")]
+	if a == nil || a.c.owner != ownerOf(r) {
+		b.mu.Unlock()
+		problem.Write(w, r, problem.New(http.StatusNotFound, "no such answer"))
+		return
+	}
+	cut := b.cut > 0
+	if cut {
+		b.cut--
+	}
+	b.mu.Unlock()
+	out, err := sse.NewWriter(w, time.Second)
+	if err != nil {
+		return
+	}
+	i := 0
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		b.mu.Lock()
+		i = 1 + slices.IndexFunc(a.events, func(e sse.Event) bool { return e.ID == last })
+		b.mu.Unlock()
+	}
+	for sent := 0; ; {
+		b.mu.Lock()
+		events, more, over := slices.Clone(a.events[min(i, len(a.events)):]), a.more, a.over
+		b.mu.Unlock()
+		for _, e := range events {
+			if out.Send(e) != nil {
+				return
+			}
+			if sent++; cut && sent == 2 {
+				return
+			}
+		}
+		i += len(events)
+		if over && len(events) > 0 && last(events).Name != backendapi.EventDelta {
+			return
+		}
+		select {
+		case <-more:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func last(e []sse.Event) sse.Event { return e[len(e)-1] }
+
+func (b *Backend) stop(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	a := b.generations[r.PathValue("id")]
+	b.mu.Unlock()
+	if a == nil || a.c.owner != ownerOf(r) {
+		problem.Write(w, r, problem.New(http.StatusNotFound, "no such answer"))
+		return
+	}
+	b.mu.Lock()
+	over := a.over
+	if !over {
+		select {
+		case <-a.stop:
+		default:
+			close(a.stop)
+		}
+	}
+	b.mu.Unlock()
+	if !over {
+		a.finish(backendapi.MessageStopped, nil, backendapi.EventStopped, struct{}{})
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (b *Backend) list(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := backendapi.ConversationPage{Conversations: []backendapi.Conversation{}}
+	for _, c := range b.conversations {
+		if c.owner == ownerOf(r) {
+			p.Conversations = append(p.Conversations, c.Conversation)
+		}
+	}
+	slices.SortFunc(p.Conversations, func(x, y backendapi.Conversation) int { return y.UpdatedAt.Compare(x.UpdatedAt) })
+	from, _ := strconv.Atoi(r.URL.Query().Get("cursor"))
+	limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
+	if err != nil {
+		limit = 20
+	}
+	p.Conversations = p.Conversations[min(from, len(p.Conversations)):]
+	if len(p.Conversations) > limit {
+		p.Conversations, p.Next = p.Conversations[:limit], strconv.Itoa(from+limit)
+	}
+	write(w, http.StatusOK, p)
+}
+
+// one runs f on the conversation of the path, or answers 404.
+func (b *Backend) one(w http.ResponseWriter, r *http.Request, f func(c *conversation)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.own(r, r.PathValue("id"))
+	if c == nil {
+		problem.Write(w, r, problem.New(http.StatusNotFound, "no such conversation"))
+		return
+	}
+	f(c)
+}
+
+func (b *Backend) read(w http.ResponseWriter, r *http.Request) {
+	b.one(w, r, func(c *conversation) { write(w, http.StatusOK, c.ConversationDetail) })
+}
+
+func (b *Backend) rename(w http.ResponseWriter, r *http.Request) {
+	var req backendapi.Rename
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		problem.Write(w, r, problem.New(http.StatusBadRequest, "%v", err))
+		return
+	}
+	b.one(w, r, func(c *conversation) {
+		c.Title = req.Title
+		write(w, http.StatusOK, c.Conversation)
+	})
+}
+
+func (b *Backend) remove(w http.ResponseWriter, r *http.Request) {
+	b.one(w, r, func(c *conversation) {
+		delete(b.conversations, c.ID)
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
+
+func write(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the reader is gone
+}

@@ -1,0 +1,207 @@
+package web_test
+
+import (
+	"context"
+
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+)
+
+// browser is one headless Chromium with a profile of its own, that collects what its console says.
+type browser struct {
+	t   *testing.T
+	ctx context.Context
+
+	mu       sync.Mutex
+	console  []string
+	expected []string
+}
+
+// newBrowser starts Chromium with a window of the size. It skips where there is none, unless
+// CODEXCONTINUE_REQUIRE_PEERS names chromium.
+func newBrowser(t *testing.T, width, height int) *browser {
+	t.Helper()
+	path := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			path = p
+			break
+		}
+	}
+	if path == "" {
+		if slices.Contains(strings.Split(os.Getenv("CODEXCONTINUE_REQUIRE_PEERS"), ","), "chromium") {
+			t.Fatal("CODEXCONTINUE_REQUIRE_PEERS names chromium, but there is none on PATH")
+		}
+		t.Skip("no chromium on PATH: the page is not tested in a browser")
+	}
+	opts := append([]chromedp.ExecAllocatorOption{}, chromedp.DefaultExecAllocatorOptions[:]...)
+	opts = append(opts, chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(width, height),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true),
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("hide-scrollbars", true), chromedp.UserDataDir(t.TempDir()))
+	alloc, cancelAlloc := chromedp.NewExecAllocator(context.Background(), opts...)
+	ctx, cancel := chromedp.NewContext(alloc)
+	b := &browser{t: t, ctx: ctx}
+	t.Cleanup(func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, line := range b.console {
+			if !slices.ContainsFunc(b.expected, func(want string) bool { return strings.Contains(line, want) }) {
+				t.Errorf("console: %s", line)
+			}
+		}
+		cancel()
+		cancelAlloc()
+	})
+	// The browser lives as long as the context of its first action.
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank"), chromedp.EmulateViewport(int64(width), int64(height))); err != nil {
+		t.Fatalf("browser: %v", err)
+	}
+	go b.listen()
+	return b
+}
+
+func (b *browser) listen() {
+	for m, err := range chromedp.Console(b.ctx) {
+		if err != nil {
+			return // the browser is gone
+		}
+		if m.Type == chromedp.ConsoleError || m.Type == chromedp.ConsoleWarning || m.IsException() {
+			b.mu.Lock()
+			b.console = append(b.console, fmt.Sprintf("%s: %s (%s:%d)", m.Type, m.Text, m.URL, m.Line))
+			b.mu.Unlock()
+		}
+	}
+}
+
+// expect says that the console may have a line with the text: the browser logs every failed request.
+func (b *browser) expect(text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.expected = append(b.expected, text)
+}
+
+const patience = 20 * time.Second
+
+func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		b.t.Fatalf("browser: %v", err)
+	}
+}
+
+// value is the value of a JavaScript expression.
+func value[T any](b *browser, expr string) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expr, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatalf("browser: %s: %v", expr, err)
+	}
+	return v
+}
+
+// wait waits until a JavaScript expression is true.
+func (b *browser) wait(expr string) {
+	b.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		ctx, cancel := context.WithTimeout(b.ctx, patience)
+		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("!!("+expr+")"))
+		cancel()
+		if err == nil && ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.screenshot("failed-" + strings.ReplaceAll(b.t.Name(), "/", "-"))
+			text := value[string](b, "document.body.innerText")
+			b.t.Fatalf("browser: not within %s: %s (%v); the page says:\n%s", patience, expr, err, text)
+		}
+		time.Sleep(20 * time.Millisecond) // between two looks at another process
+	}
+}
+
+// screenshot keeps a picture where CODEXCONTINUE_SCREENSHOTS says.
+func (b *browser) screenshot(name string) {
+	b.t.Helper()
+	dir := os.Getenv("CODEXCONTINUE_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		b.t.Fatalf("screenshot: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// media emulates a preference of the system, such as prefers-color-scheme: dark.
+func media(feature, value string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: feature, Value: value}}})
+		return err
+	})
+}
+
+// noOverflow fails when the page is wider than the window.
+func (b *browser) noOverflow() {
+	b.t.Helper()
+	if w := value[[]float64](b, "[document.scrollingElement.scrollWidth, innerWidth, document.getElementById('scroll')?.scrollWidth ?? 0, document.getElementById('scroll')?.clientWidth ?? 0]"); w[0] > w[1] || w[2] > w[3] {
+		b.t.Errorf("the page is wider than the window: %v", w)
+	}
+}
+
+func (b *browser) ask(message string) {
+	b.t.Helper()
+	b.do(chromedp.WaitEnabled("#message"), chromedp.SendKeys("#message", message), chromedp.WaitEnabled("#send"), chromedp.SendKeys("#message", "\r"))
+}
+
+// script runs JavaScript for its effect.
+func script(code string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := chromedp.Run(ctx, chromedp.Evaluate[any](code+"; null"))
+		return err
+	})
+}
+
+// ownerOf is the browser's id, which its scripts cannot see.
+func ownerOf(t *testing.T, b *browser) string {
+	t.Helper()
+	owner := ""
+	b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		res, err := cdp.Call(ctx, target, network.GetCookies, network.GetCookiesParams{})
+		if err != nil {
+			return err
+		}
+		for _, c := range res.Cookies {
+			if c.Name == "codexcontinue_owner" {
+				owner = c.Value
+			}
+		}
+		return nil
+	}))
+	if owner == "" {
+		t.Fatal("the browser has no owner cookie")
+	}
+	return owner
+}
