@@ -1,0 +1,271 @@
+// Package api is the ml service's HTTP API, as services/internal/mlapi describes it.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
+	"github.com/ollama/ollama/api"
+)
+
+// Options are what the API works with.
+type Options struct {
+	Client       *ollama.Client
+	Queue        *queue.Queue
+	Builder      *build.Builder
+	DefaultModel string
+	// Timeout bounds one answer from its turn on; Silence the time between two tokens.
+	Timeout, Silence time.Duration
+	// KeepAlive is how long Ollama keeps the model in memory; negative for ever.
+	KeepAlive time.Duration
+	Log       *slog.Logger
+}
+
+// maxBody bounds a request in bytes: a long conversation, or a batch of texts to embed.
+const maxBody = 8 << 20
+
+// service is the API at work.
+type service struct {
+	Options
+	metrics *metrics
+
+	mu    sync.Mutex
+	names map[string]bool // the models that Ollama was last seen to have
+}
+
+// Register adds the routes to the server.
+func Register(srv *server.Server, o Options) {
+	s := &service{Options: o, metrics: newMetrics(srv.Registry(), o.Queue)}
+	srv.HandleFunc("GET /models", s.models)
+	srv.HandleFunc("POST /chat", s.chat)
+	srv.HandleFunc("POST /generate", s.generate)
+	srv.HandleFunc("POST /embed", s.embed)
+	srv.Liveness("/health")
+	srv.Readiness("/ready", map[string]server.Check{"ollama": s.checkOllama, "model": s.checkModel})
+}
+
+func (s *service) checkOllama(ctx context.Context) error {
+	_, err := s.Client.Version(ctx)
+	return err
+}
+
+// checkModel wants some version of the default model: while a new one is made, the one before answers.
+func (s *service) checkModel(ctx context.Context) error {
+	list, err := s.Client.List(ctx)
+	if err != nil {
+		return err
+	}
+	latest := build.Latest(s.DefaultModel)
+	if slices.ContainsFunc(list, func(m api.ListModelResponse) bool { return m.Name == latest }) {
+		return nil
+	}
+	st := s.Builder.State()
+	if st.State == mlapi.BuildFailed {
+		return fmt.Errorf("the model %s could not be made: %s", s.DefaultModel, st.Error)
+	}
+	return fmt.Errorf("the model %s is being made: %s", s.DefaultModel, st.State)
+}
+
+// models answers with what can be chosen. While Ollama is away there is nothing to choose, and the build says why.
+func (s *service) models(w http.ResponseWriter, r *http.Request) {
+	out := mlapi.Models{Models: []mlapi.ModelInfo{}, Build: s.Builder.State()}
+	list, err := s.Client.List(r.Context())
+	if err != nil {
+		s.Log.WarnContext(r.Context(), "list models", "error", err)
+	}
+	loaded := map[string]bool{}
+	if running, err := s.Client.Running(r.Context()); err == nil {
+		for _, m := range running {
+			loaded[m.Digest] = true
+		}
+	}
+	for _, m := range list {
+		if build.IsVersion(m.Name, s.DefaultModel) {
+			continue
+		}
+		out.Models = append(out.Models, mlapi.ModelInfo{Name: strings.TrimSuffix(m.Name, ":latest"), Digest: m.Digest, SizeBytes: m.Size,
+			Family: m.Details.Family, ParameterSize: m.Details.ParameterSize, Quantization: m.Details.QuantizationLevel,
+			Default: m.Name == build.Latest(s.DefaultModel), Loaded: loaded[m.Digest]})
+	}
+	slices.SortFunc(out.Models, func(a, b mlapi.ModelInfo) int {
+		if a.Default != b.Default {
+			if a.Default {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	writeJSON(w, out)
+}
+
+// resolve is the model's full name: the default when none is named. A name that Ollama does not have is a problem that
+// says which it has.
+func (s *service) resolve(ctx context.Context, name string) (string, error) {
+	if name == "" {
+		name = s.DefaultModel
+	}
+	if !strings.Contains(name[strings.LastIndexByte(name, '/')+1:], ":") {
+		name += ":latest"
+	}
+	s.mu.Lock()
+	known := s.names[name]
+	s.mu.Unlock()
+	if known {
+		return name, nil
+	}
+	list, err := s.Client.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	names, shown := make(map[string]bool, len(list)), []string{}
+	for _, m := range list {
+		names[m.Name] = true
+		if !build.IsVersion(m.Name, s.DefaultModel) {
+			shown = append(shown, strings.TrimSuffix(m.Name, ":latest"))
+		}
+	}
+	s.mu.Lock()
+	s.names = names
+	s.mu.Unlock()
+	if names[name] {
+		return name, nil
+	}
+	if name == build.Latest(s.DefaultModel) {
+		p := problem.New(http.StatusServiceUnavailable, "%s", s.checkModel(ctx))
+		p.Type = "/problems/model-not-ready"
+		return "", p
+	}
+	slices.Sort(shown)
+	p := problem.New(http.StatusNotFound, "There is no model %q. There are: %s.", strings.TrimSuffix(name, ":latest"), strings.Join(shown, ", "))
+	p.Type = "/problems/no-such-model"
+	return "", p
+}
+
+// forget makes the next request look again: Ollama said that it has no such model.
+func (s *service) forget() { s.mu.Lock(); s.names = nil; s.mu.Unlock() }
+
+func (s *service) embed(w http.ResponseWriter, r *http.Request) {
+	var req mlapi.EmbedRequest
+	if p := decode(w, r, &req); p != nil {
+		problem.Write(w, r, p)
+		return
+	}
+	if len(req.Input) == 0 || slices.Contains(req.Input, "") {
+		problem.Write(w, r, invalid("body.input", "must be a list of texts, none of them empty"))
+		return
+	}
+	model, err := s.resolve(r.Context(), req.Model)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(backendapi.OwnerHeader), func(int) error { return nil })
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	defer release()
+	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
+	defer cancel()
+	e, err := s.Client.Embed(ctx, &api.EmbedRequest{Model: model, Input: req.Input, KeepAlive: &api.Duration{Duration: s.KeepAlive}})
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	writeJSON(w, mlapi.EmbedResponse{Model: strings.TrimSuffix(model, ":latest"), Embeddings: e.Embeddings, PromptTokens: e.PromptEvalCount})
+}
+
+// asProblem says in the shape of the API what went wrong.
+func (s *service) asProblem(err error) *problem.Problem {
+	var p *problem.Problem
+	var full *queue.FullError
+	var status *ollama.StatusError
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &full):
+		p = problem.New(http.StatusTooManyRequests, "%d requests are waiting already. Try again in about %s.", full.Position-1, full.RetryAfter)
+		p.Type, p.QueuePosition = "/problems/queue-full", full.Position
+		return p
+	case errors.Is(err, queue.ErrDraining):
+		return problem.New(http.StatusServiceUnavailable, "This instance is shutting down. Try again.")
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errSilence):
+		return problem.New(http.StatusGatewayTimeout, "The model took too long: %v.", err)
+	case errors.As(err, &status) && status.Status == http.StatusNotFound:
+		s.forget()
+		p = problem.New(http.StatusNotFound, "Ollama no longer has that model: %s.", status.Message)
+		p.Type = "/problems/no-such-model"
+		return p
+	case errors.As(err, &status) && status.Status == http.StatusBadRequest:
+		return problem.New(http.StatusBadRequest, "Ollama refused the request: %s", status.Message)
+	}
+	return problem.New(http.StatusBadGateway, "The model cannot answer at the moment: %v", err)
+}
+
+// refuse answers with the problem that an error is, before anything else was written.
+func (s *service) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return // nobody is there to read it
+	}
+	p := s.asProblem(err)
+	var full *queue.FullError
+	if errors.As(err, &full) {
+		w.Header().Set("Retry-After", fmt.Sprint(int(full.RetryAfter/time.Second)))
+	}
+	if errors.Is(err, queue.ErrDraining) {
+		w.Header().Set("Retry-After", "1")
+	}
+	if p.Status >= 500 {
+		s.metrics.failures.Inc()
+		s.Log.WarnContext(r.Context(), "request failed", "error", err)
+	}
+	problem.Write(w, r, p)
+}
+
+func decode(w http.ResponseWriter, r *http.Request, into any) *problem.Problem {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	if err == nil {
+		if _, more := d.Token(); more != io.EOF {
+			err = errors.New("there is more than one JSON value")
+		}
+	}
+	var tooBig *http.MaxBytesError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &tooBig):
+		return problem.New(http.StatusRequestEntityTooLarge, "The request is larger than %d bytes.", maxBody)
+	}
+	return problem.New(http.StatusBadRequest, "The body is not the JSON expected: %v.", err)
+}
+
+func invalid(location, format string, args ...any) *problem.Problem {
+	p := problem.New(http.StatusBadRequest, "The request is not valid.")
+	p.Errors = []problem.FieldError{{Location: location, Message: fmt.Sprintf(format, args...)}}
+	return p
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(v) // the client is gone: nothing left to tell
+}

@@ -1,0 +1,184 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
+	"github.com/ollama/ollama/api"
+)
+
+// errSilence ends an answer whose model says nothing any more.
+var errSilence = errors.New("it fell silent")
+
+// writeTimeout bounds one write, so that a reader who stopped reading does not keep a turn.
+const writeTimeout = 30 * time.Second
+
+func (s *service) chat(w http.ResponseWriter, r *http.Request) {
+	var req mlapi.ChatRequest
+	if p := decode(w, r, &req); p != nil {
+		problem.Write(w, r, p)
+		return
+	}
+	messages := make([]api.Message, 0, len(req.Messages))
+	for i, m := range req.Messages {
+		switch m.Role {
+		case "system", "assistant":
+		case "user":
+			m.Content = neutralise(m.Content)
+		default:
+			problem.Write(w, r, invalid(fmt.Sprintf("body.messages[%d].role", i), "%q is none of system, user, assistant", m.Role))
+			return
+		}
+		messages = append(messages, api.Message{Role: m.Role, Content: m.Content})
+	}
+	if len(messages) == 0 || messages[len(messages)-1].Role != "user" {
+		problem.Write(w, r, invalid("body.messages", "the last message must be the user's"))
+		return
+	}
+	s.answer(w, r, req.Model, req.Options, func(ctx context.Context, model string, token func(ollama.Token) error) error {
+		return s.Client.Chat(ctx, &api.ChatRequest{Model: model, Messages: messages, Options: req.Options,
+			KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
+	})
+}
+
+func (s *service) generate(w http.ResponseWriter, r *http.Request) {
+	var req mlapi.GenerateRequest
+	if p := decode(w, r, &req); p != nil {
+		problem.Write(w, r, p)
+		return
+	}
+	if req.Prompt == "" {
+		problem.Write(w, r, invalid("body.prompt", "must not be empty"))
+		return
+	}
+	s.answer(w, r, req.Model, req.Options, func(ctx context.Context, model string, token func(ollama.Token) error) error {
+		return s.Client.Generate(ctx, &api.GenerateRequest{Model: model, Prompt: neutralise(req.Prompt), System: req.System,
+			Options: req.Options, KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
+	})
+}
+
+// control matches what models take as control tokens when it stands in plain text: Ollama parses them wherever they
+// are, so a user could end the system's turn and begin one of their own.
+var control = regexp.MustCompile(`<\|(\w{1,40}\|>)|<((?:start|end)_of_turn>)`)
+
+// neutralise breaks control tokens in a user's text with a zero-width space after the bracket: people read the same,
+// the tokenizer does not see a control token.
+func neutralise(text string) string {
+	if !strings.Contains(text, "<") {
+		return text
+	}
+	return control.ReplaceAllStringFunc(text, func(m string) string { return "<\u200b" + m[1:] })
+}
+
+// answer admits a request, runs it and streams its chunks.
+func (s *service) answer(w http.ResponseWriter, r *http.Request, name string, options map[string]any,
+	run func(ctx context.Context, model string, token func(ollama.Token) error) error) {
+	if err := checkOptions(options); err != nil {
+		problem.Write(w, r, err)
+		return
+	}
+	model, err := s.resolve(r.Context(), name)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	out := &stream{w: w, rc: http.NewResponseController(w)}
+	came := time.Now()
+	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(backendapi.OwnerHeader),
+		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
+	if err != nil {
+		s.end(w, r, out, err)
+		return
+	}
+	defer release()
+	waited := time.Since(came)
+	s.metrics.waited.Observe(waited.Seconds())
+
+	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, fmt.Errorf("%w after %s", context.DeadlineExceeded, s.Timeout))
+	defer cancel()
+	ctx, silent := context.WithCancelCause(ctx)
+	defer silent(nil)
+	// The first token may take as long as loading the model does; from then on silence is a fault.
+	watch := time.AfterFunc(s.Timeout, func() { silent(fmt.Errorf("%w for %s", errSilence, s.Silence)) })
+	defer watch.Stop()
+
+	started, first := time.Now(), true
+	err = run(ctx, model, func(t ollama.Token) error {
+		watch.Reset(s.Silence)
+		if first && t.Text != "" {
+			first = false
+			s.metrics.firstToken.Observe(time.Since(started).Seconds())
+		}
+		if !t.Done {
+			if t.Text == "" {
+				return nil
+			}
+			return out.send(&mlapi.Chunk{Text: t.Text})
+		}
+		s.metrics.tokens.Add(float64(t.EvalCount))
+		if t.EvalDuration > 0 {
+			s.metrics.speed.Observe(float64(t.EvalCount) / t.EvalDuration.Seconds())
+		}
+		return out.send(&mlapi.Chunk{Text: t.Text, Done: &mlapi.Done{Model: strings.TrimSuffix(model, ":latest"), Reason: t.Reason,
+			PromptTokens: t.PromptEvalCount, Tokens: t.EvalCount, QueueMS: ms(waited), LoadMS: ms(t.LoadDuration),
+			PromptMS: ms(t.PromptEvalDuration), EvalMS: ms(t.EvalDuration)}})
+	})
+	if err != nil {
+		s.end(w, r, out, err)
+	}
+}
+
+// end says why an answer ended early: as a problem when nothing was written yet, else as the last chunk.
+func (s *service) end(w http.ResponseWriter, r *http.Request, out *stream, err error) {
+	if !out.begun {
+		s.refuse(w, r, err)
+		return
+	}
+	if r.Context().Err() != nil {
+		return // nobody is there to read it
+	}
+	s.metrics.failures.Inc()
+	s.Log.WarnContext(r.Context(), "answer failed", "error", err)
+	_ = out.send(&mlapi.Chunk{Error: s.asProblem(err)}) // if this fails too, the cut stream says it
+}
+
+// stream writes chunks, a line each, and every line at once.
+type stream struct {
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	buf   bytes.Buffer
+	begun bool
+}
+
+func (s *stream) send(c *mlapi.Chunk) error {
+	if !s.begun {
+		s.begun = true
+		s.w.Header().Set("Content-Type", mlapi.NDJSON)
+		s.w.Header().Set("Cache-Control", "no-store")
+		s.w.WriteHeader(http.StatusOK)
+	}
+	s.buf.Reset()
+	if err := json.NewEncoder(&s.buf).Encode(c); err != nil {
+		return err
+	}
+	if err := s.rc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	if _, err := s.w.Write(s.buf.Bytes()); err != nil {
+		return err
+	}
+	return s.rc.Flush()
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

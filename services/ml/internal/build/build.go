@@ -1,0 +1,323 @@
+// Package build makes the stack's custom model of its Modelfile, so that nothing ever serves a half-made one:
+// `name:<digest>` is created and tried first, and only then does `name:latest`, which requests use, become a copy of it.
+// The version that latest pointed to before is kept for a rollback, older ones are deleted.
+//
+// A version's tag is the beginning of the digest that the plan saw, so several ml instances that start at once do the
+// same work on the same names, and an instance that finds its version made and unaltered has nothing to do.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/modelfiles"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
+	"github.com/ollama/ollama/api"
+	"github.com/ollama/ollama/types/model"
+)
+
+// Options say what to build.
+type Options struct {
+	// Name is the model's name without tag.
+	Name string
+	// Modelfile is its absolute path, Digest what it must digest to, Base what replaces its FROM when not empty.
+	Modelfile, Digest, Base string
+}
+
+// tagLength is how much of the digest the tag of a version holds.
+const tagLength = 12
+
+var versionTag = regexp.MustCompile(`^[0-9a-f]{12}$`)
+
+// Latest is the name that requests use.
+func Latest(name string) string { return name + ":latest" }
+
+// IsVersion says that a model of Ollama is one of the builder's own versions, which people need not see.
+func IsVersion(listed, name string) bool {
+	tag, ok := strings.CutPrefix(listed, name+":")
+	return ok && versionTag.MatchString(tag)
+}
+
+// Time bounds of one build.
+const (
+	// smokeTimeout bounds the first answer of a new model, which loads it: minutes for a large one from a slow disk.
+	smokeTimeout = 10 * time.Minute
+	smokeTokens  = 8
+	// Retries of a download that broke off; it continues where it was.
+	pullAttempts = 5
+	pullPause    = 2 * time.Second
+	// Pauses between builds that failed.
+	retryFirst, retryMost = 5 * time.Second, time.Minute
+)
+
+// Builder makes the model and knows how far it is. It is safe for concurrent use.
+type Builder struct {
+	opts   Options
+	client *ollama.Client
+	log    *slog.Logger
+
+	mu    sync.Mutex
+	state mlapi.Build
+	// changed is called with each new state.
+	changed func(mlapi.Build)
+}
+
+// New makes a builder; changed, which may be nil, is called with each new state and must not block.
+func New(opts Options, client *ollama.Client, log *slog.Logger, changed func(mlapi.Build)) *Builder {
+	if changed == nil {
+		changed = func(mlapi.Build) {}
+	}
+	return &Builder{opts: opts, client: client, log: log, changed: changed,
+		state: mlapi.Build{Name: opts.Name, State: mlapi.BuildPending, Digest: opts.Digest}}
+}
+
+// State is how far the build is.
+func (b *Builder) State() mlapi.Build { b.mu.Lock(); defer b.mu.Unlock(); return b.state }
+
+func (b *Builder) set(state, detail string, change func(*mlapi.Build)) {
+	b.mu.Lock()
+	before := b.state.State
+	b.state = mlapi.Build{Name: b.opts.Name, Digest: b.opts.Digest, State: state, Detail: detail}
+	if change != nil {
+		change(&b.state)
+	}
+	now := b.state
+	b.mu.Unlock()
+	if before != state {
+		b.log.Info("model", "name", now.Name, "state", now.State, "detail", now.Detail, "error", now.Error)
+	}
+	b.changed(now)
+}
+
+// Run builds until the model is ready or ctx is done. A failed build is tried again: what it lacked may come.
+func (b *Builder) Run(ctx context.Context) {
+	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+		err := b.Apply(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Apply builds once: it waits for Ollama, and returns when the model can be used or why it cannot.
+func (b *Builder) Apply(ctx context.Context) error {
+	err := b.apply(ctx)
+	switch {
+	case err == nil:
+		b.set(mlapi.BuildReady, "", nil)
+	case ctx.Err() == nil:
+		b.set(mlapi.BuildFailed, "", func(s *mlapi.Build) { s.Error = err.Error() })
+	}
+	return err
+}
+
+func (b *Builder) apply(ctx context.Context) error {
+	dir, name := filepath.Split(b.opts.Modelfile)
+	root, err := os.OpenRoot(dir) // nothing outside the Modelfile's folder can be opened through it, by no link either
+	if err != nil {
+		return fmt.Errorf("MODELFILE_PATH: %w", err)
+	}
+	defer root.Close()
+	m, err := modelfiles.Load(root.FS(), name, b.opts.Base)
+	if err != nil {
+		return fmt.Errorf("MODELFILE_PATH: %w", err)
+	}
+	if m.Digest != b.opts.Digest {
+		return fmt.Errorf("MODELFILE_DIGEST: %s has the digest %s, but the plan was made for %s: run `codexctl up` again",
+			b.opts.Modelfile, short(m.Digest), short(b.opts.Digest))
+	}
+	req, err := m.Parsed.CreateRequest(dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if err := b.awaitOllama(ctx); err != nil {
+		return err
+	}
+	version := b.opts.Name + ":" + short(b.opts.Digest)
+	before, err := b.digests(ctx)
+	if err != nil {
+		return err
+	}
+	if made, err := b.unaltered(ctx, version, before, req); err != nil {
+		return err
+	} else if made && before[Latest(b.opts.Name)] == before[version] {
+		return nil
+	} else if !made {
+		if err := b.create(ctx, root, m, req, version); err != nil {
+			return err
+		}
+	}
+	if err := b.smokeTest(ctx, version); err != nil {
+		return err
+	}
+	if err := b.client.Copy(ctx, version, Latest(b.opts.Name)); err != nil {
+		return fmt.Errorf("name the new model: %w", err)
+	}
+	b.prune(ctx, version, before)
+	return nil
+}
+
+// awaitOllama waits until Ollama answers: it is started beside ml, and is restarted without asking.
+func (b *Builder) awaitOllama(ctx context.Context) error {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		_, err := b.client.Version(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		b.set(mlapi.BuildPending, "waiting for Ollama: "+err.Error(), nil)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// digests maps the name of each model that Ollama has to its digest.
+func (b *Builder) digests(ctx context.Context) (map[string]string, error) {
+	list, err := b.client.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]string, len(list))
+	for _, m := range list {
+		out[m.Name] = m.Digest
+	}
+	return out, nil
+}
+
+// create makes the version, downloading its base model first when it is not there.
+func (b *Builder) create(ctx context.Context, root *os.Root, m modelfiles.Model, req *api.CreateRequest, version string) error {
+	if err := b.upload(ctx, root, req); err != nil {
+		return err
+	}
+	if req.From != "" {
+		if err := b.pull(ctx, req.From); err != nil {
+			return err
+		}
+	}
+	b.set(mlapi.BuildCreating, "", nil)
+	req.Model = version
+	err := b.client.Create(ctx, req, func(p api.ProgressResponse) { b.set(mlapi.BuildCreating, p.Status, nil) })
+	if err != nil {
+		return fmt.Errorf("create %s from %s: %w", version, m.Base, err)
+	}
+	return nil
+}
+
+// pull downloads the base model when Ollama does not have it.
+func (b *Builder) pull(ctx context.Context, base string) error {
+	have, err := b.digests(ctx)
+	if err != nil {
+		return err
+	}
+	if _, ok := have[base]; ok {
+		return nil
+	}
+	if _, ok := have[fullName(base)]; ok {
+		return nil
+	}
+	b.set(mlapi.BuildPulling, "asking the registry for "+base, nil)
+	for attempt := 1; ; attempt++ {
+		layers := map[string]api.ProgressResponse{}
+		err := b.client.Pull(ctx, &api.PullRequest{Model: base, Insecure: strings.HasPrefix(base, "http://")}, func(p api.ProgressResponse) {
+			if p.Digest != "" {
+				layers[p.Digest] = p
+			}
+			b.set(mlapi.BuildPulling, p.Status, func(s *mlapi.Build) {
+				for _, l := range layers {
+					s.Completed += l.Completed
+					s.Total += l.Total
+				}
+			})
+		})
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case final(err):
+			return fmt.Errorf("the base model %s cannot be downloaded: %w. Set another with `pulumi config set --path %s`", base, err, "codexcontinue:model.base NAME")
+		case attempt == pullAttempts:
+			return fmt.Errorf("the base model %s could not be downloaded in %d attempts: %w. Check that Ollama reaches its registry; the download continues where it was", base, attempt, err)
+		}
+		b.set(mlapi.BuildPulling, fmt.Sprintf("attempt %d broke off: %v", attempt, err), nil)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Duration(attempt) * pullPause):
+		}
+	}
+}
+
+// final says that a download will not come right by trying again: the registry does not know the model.
+func final(err error) bool {
+	var s *ollama.StatusError
+	if !errors.As(err, &s) {
+		return false
+	}
+	for _, text := range []string{"file does not exist", "manifest unknown", "not found", "invalid model name", "unauthorized"} {
+		if strings.Contains(strings.ToLower(s.Message), text) {
+			return true
+		}
+	}
+	return s.Status >= 400 && s.Status < 500
+}
+
+// fullName is a model's name as Ollama lists it: with its tag.
+func fullName(name string) string {
+	n := model.ParseName(name)
+	if !n.IsValid() {
+		return name
+	}
+	return n.DisplayShortest()
+}
+
+// smokeTest has the new model answer before anyone else asks it.
+func (b *Builder) smokeTest(ctx context.Context, version string) error {
+	b.set(mlapi.BuildTesting, "", nil)
+	ctx, cancel := context.WithTimeoutCause(ctx, smokeTimeout, fmt.Errorf("no answer within %s", smokeTimeout))
+	defer cancel()
+	var said strings.Builder
+	err := b.client.Generate(ctx, &api.GenerateRequest{Model: version, Prompt: "Say hello.", Options: map[string]any{"num_predict": smokeTokens}},
+		func(t ollama.Token) error { said.WriteString(t.Text); return nil })
+	if err != nil {
+		return fmt.Errorf("the new model %s does not answer, so the one before stays in use: %w", version, err)
+	}
+	if strings.TrimSpace(said.String()) == "" {
+		return fmt.Errorf("the new model %s answers with nothing, so the one before stays in use: check TEMPLATE and PARAMETER stop", version)
+	}
+	return nil
+}
+
+// prune deletes all versions but this one and the one that latest was. A failure is worth a line in the log only.
+func (b *Builder) prune(ctx context.Context, version string, before map[string]string) {
+	previous := before[Latest(b.opts.Name)]
+	for name, digest := range before {
+		if name == version || !IsVersion(name, b.opts.Name) || digest == previous {
+			continue
+		}
+		if err := b.client.Delete(ctx, name); err != nil && !ollama.NotFound(err) {
+			b.log.Warn("an old version of the model was not deleted", "name", name, "error", err)
+		}
+	}
+}
+
+func short(digest string) string { return digest[:min(tagLength, len(digest))] }

@@ -1,0 +1,278 @@
+// Package ollama is a client of Ollama's HTTP API that takes a cut stream for what it is. It uses the types of Ollama's
+// own client, but reads the streams itself: that client never checks the scanner's error, so a stream that was cut
+// ends like a complete one, and it sets eight megabytes aside for each.
+package ollama
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/ollama/ollama/api"
+)
+
+// maxLine bounds one line of a stream in bytes: a token is a hundred bytes, the context array of a last line some 100 kB.
+const maxLine = 1 << 20
+
+// Client talks to one Ollama. It is safe for concurrent use.
+type Client struct {
+	base string
+	http *http.Client
+}
+
+// New makes a client for the base URL, such as http://ollama:11434.
+func New(base string) *Client {
+	t := hop.Transport()
+	t.ResponseHeaderTimeout = 0 // loading a model takes as long as it takes; the context bounds it
+	return &Client{base: strings.TrimRight(base, "/"), http: &http.Client{Transport: t}}
+}
+
+// StatusError is an answer of Ollama that says no.
+type StatusError struct {
+	// Status is the HTTP status; 200 for an error inside a stream.
+	Status  int
+	Message string
+}
+
+func (e *StatusError) Error() string { return "ollama: " + e.Message }
+
+// NotFound says that Ollama has no such model.
+func NotFound(err error) bool {
+	var s *StatusError
+	return errors.As(err, &s) && s.Status == http.StatusNotFound
+}
+
+// ErrCut is a stream that ended before its last line.
+var ErrCut = errors.New("ollama: the answer was cut off")
+
+func (c *Client) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var r io.Reader
+	contentType := "application/json"
+	switch b := body.(type) {
+	case nil:
+	case io.Reader:
+		r, contentType = b, "application/octet-stream"
+	default:
+		payload, err := json.Marshal(b)
+		if err != nil {
+			return nil, fmt.Errorf("ollama: %w", err)
+		}
+		r = bytes.NewReader(payload)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
+	if err != nil {
+		return nil, fmt.Errorf("ollama: %w", err)
+	}
+	req.Header.Set("Content-Type", contentType)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // the URL says nothing that the name does not
+		}
+		return nil, fmt.Errorf("ollama: %w", err)
+	}
+	if resp.StatusCode < 400 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	var e struct{ Error string }
+	if json.Unmarshal(b, &e) != nil || e.Error == "" {
+		e.Error = resp.Status
+	}
+	return nil, &StatusError{resp.StatusCode, e.Error}
+}
+
+// call reads a whole JSON answer into out, which may be nil.
+func (c *Client) call(ctx context.Context, method, path string, body, out any) error {
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("ollama: %s: %w", path, err)
+	}
+	return nil
+}
+
+// stream calls line for each line of an NDJSON answer until the end or an error.
+func (c *Client) stream(ctx context.Context, path string, body any, line func([]byte) error) error {
+	resp, err := c.do(ctx, http.MethodPost, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	s := bufio.NewScanner(resp.Body)
+	s.Buffer(make([]byte, 0, 4096), maxLine)
+	for s.Scan() {
+		if len(bytes.TrimSpace(s.Bytes())) == 0 {
+			continue
+		}
+		if err := line(s.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := s.Err(); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("%w: %v", ErrCut, err)
+	}
+	return nil
+}
+
+// Token is one line of an answer.
+type Token struct {
+	Text   string
+	Done   bool
+	Reason string
+	api.Metrics
+}
+
+// tokenLine is the part of Ollama's two kinds of answers that is used.
+type tokenLine struct {
+	Message    struct{ Content string }
+	Response   string
+	Done       bool
+	DoneReason string `json:"done_reason"`
+	Error      string
+	api.Metrics
+}
+
+// Chat streams the answer to a conversation. It returns nil only after the token with Done.
+func (c *Client) Chat(ctx context.Context, req *api.ChatRequest, token func(Token) error) error {
+	return c.generate(ctx, "/api/chat", req, token)
+}
+
+// Generate streams the continuation of a prompt. It returns nil only after the token with Done.
+func (c *Client) Generate(ctx context.Context, req *api.GenerateRequest, token func(Token) error) error {
+	return c.generate(ctx, "/api/generate", req, token)
+}
+
+func (c *Client) generate(ctx context.Context, path string, req any, token func(Token) error) error {
+	done := false
+	err := c.stream(ctx, path, req, func(b []byte) error {
+		var l tokenLine
+		if err := json.Unmarshal(b, &l); err != nil {
+			return fmt.Errorf("ollama: %s: %w", path, err)
+		}
+		if l.Error != "" {
+			return &StatusError{http.StatusOK, l.Error}
+		}
+		done = done || l.Done
+		return token(Token{l.Message.Content + l.Response, l.Done, l.DoneReason, l.Metrics})
+	})
+	if err == nil && !done {
+		return ErrCut
+	}
+	return err
+}
+
+// Version is Ollama's version; the cheapest question there is.
+func (c *Client) Version(ctx context.Context) (string, error) {
+	var v struct{ Version string }
+	err := c.call(ctx, http.MethodGet, "/api/version", nil, &v)
+	return v.Version, err
+}
+
+// List is every model that Ollama has.
+func (c *Client) List(ctx context.Context) ([]api.ListModelResponse, error) {
+	var l api.ListResponse
+	err := c.call(ctx, http.MethodGet, "/api/tags", nil, &l)
+	return l.Models, err
+}
+
+// Running is every model in memory.
+func (c *Client) Running(ctx context.Context) ([]api.ProcessModelResponse, error) {
+	var l api.ProcessResponse
+	err := c.call(ctx, http.MethodGet, "/api/ps", nil, &l)
+	return l.Models, err
+}
+
+// Show describes a model.
+func (c *Client) Show(ctx context.Context, name string) (*api.ShowResponse, error) {
+	var s api.ShowResponse
+	err := c.call(ctx, http.MethodPost, "/api/show", &api.ShowRequest{Model: name}, &s)
+	return &s, err
+}
+
+// Embed makes vectors of texts.
+func (c *Client) Embed(ctx context.Context, req *api.EmbedRequest) (*api.EmbedResponse, error) {
+	var e api.EmbedResponse
+	err := c.call(ctx, http.MethodPost, "/api/embed", req, &e)
+	return &e, err
+}
+
+// Pull downloads a model from its registry. What is there already is not downloaded again.
+func (c *Client) Pull(ctx context.Context, req *api.PullRequest, progress func(api.ProgressResponse)) error {
+	return c.progress(ctx, "/api/pull", req, progress)
+}
+
+// Create makes a model; the name's former content is replaced.
+func (c *Client) Create(ctx context.Context, req *api.CreateRequest, progress func(api.ProgressResponse)) error {
+	return c.progress(ctx, "/api/create", req, progress)
+}
+
+// progress reads a stream whose last line says success.
+func (c *Client) progress(ctx context.Context, path string, req any, progress func(api.ProgressResponse)) error {
+	success := false
+	err := c.stream(ctx, path, req, func(b []byte) error {
+		var l struct {
+			api.ProgressResponse
+			Error string
+		}
+		if err := json.Unmarshal(b, &l); err != nil {
+			return fmt.Errorf("ollama: %s: %w", path, err)
+		}
+		if l.Error != "" {
+			return &StatusError{http.StatusOK, l.Error}
+		}
+		success = success || l.Status == "success"
+		progress(l.ProgressResponse)
+		return nil
+	})
+	if err == nil && !success {
+		return ErrCut
+	}
+	return err
+}
+
+// HasBlob says whether Ollama has the content of that digest (sha256:...).
+func (c *Client) HasBlob(ctx context.Context, digest string) (bool, error) {
+	resp, err := c.do(ctx, http.MethodHead, "/api/blobs/"+digest, nil)
+	if NotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, resp.Body.Close()
+}
+
+// CreateBlob uploads content; Ollama checks it against the digest.
+func (c *Client) CreateBlob(ctx context.Context, digest string, content io.Reader) error {
+	return c.call(ctx, http.MethodPost, "/api/blobs/"+digest, content, nil)
+}
+
+// Copy gives a model a second name; a former model of that name is replaced.
+func (c *Client) Copy(ctx context.Context, from, to string) error {
+	return c.call(ctx, http.MethodPost, "/api/copy", &api.CopyRequest{Source: from, Destination: to}, nil)
+}
+
+// Delete takes a name away.
+func (c *Client) Delete(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodDelete, "/api/delete", &api.DeleteRequest{Model: name}, nil)
+}

@@ -1,0 +1,130 @@
+// Command ml is the model service: it makes the stack's custom model and stands between the backend and Ollama.
+//
+//	ml                    serve, as the environment says (see services/contract)
+//	ml model apply        make the custom model and exit; progress goes to stderr
+//	ml model status       print how far the custom model is, asking the service that runs here
+//	ml healthcheck [URL]  exit 0 when /health answers 200
+//	ml version            print the version
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/api"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "ml:", err)
+		os.Exit(1)
+	}
+}
+
+// errUsage is what a wrong command line gets.
+var errUsage = errors.New("usage: ml [model apply | model status | healthcheck [URL] | version]")
+
+// silence is how long a model may pause between two tokens.
+const silence = time.Minute
+
+// run is the whole command: it returns nil after a clean stop.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
+	switch command := strings.Join(args, " "); {
+	case command == "":
+		return serve(ctx, environ, stderr)
+	case command == "model apply":
+		return apply(ctx, environ, stderr)
+	case command == "model status":
+		return status(ctx, environ, stdout)
+	case command == "healthcheck", len(args) == 2 && args[0] == "healthcheck":
+		cfg, err := contract.Parse[contract.ML](environ)
+		if err != nil && len(args) == 1 {
+			return err
+		}
+		return server.Healthcheck(ctx, cfg.ListenAddr, "/health", strings.TrimSpace(strings.TrimPrefix(command, "healthcheck")))
+	case command == "version":
+		_, err := fmt.Fprintln(stdout, server.Version())
+		return err
+	}
+	return errUsage
+}
+
+func options(cfg contract.ML) build.Options {
+	return build.Options{Name: cfg.DefaultModel, Modelfile: cfg.ModelfilePath, Digest: cfg.ModelfileDigest, Base: cfg.BaseModel}
+}
+
+func serve(ctx context.Context, environ []string, stderr io.Writer) error {
+	cfg, err := contract.Parse[contract.ML](environ)
+	if err != nil {
+		return err
+	}
+	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
+	client, turns := ollama.New(cfg.OllamaURL), queue.New(cfg.MaxParallel, cfg.MaxQueue)
+	builder := build.New(options(cfg), client, log, nil)
+	srv := server.New("ml", log, cfg.DrainTimeout)
+	api.Register(srv, api.Options{Client: client, Queue: turns, Builder: builder, DefaultModel: cfg.DefaultModel,
+		Timeout: cfg.GenerationTimeout, Silence: silence, KeepAlive: cfg.KeepAlive, Log: log})
+	if cfg.Debug {
+		srv.Profiling()
+	}
+	building := make(chan struct{})
+	go func() { defer close(building); builder.Run(ctx) }()
+	err = srv.Run(ctx, cfg.ListenAddr, func(context.Context) error {
+		turns.Close()
+		<-building
+		return nil
+	})
+	return err
+}
+
+// apply makes the model once, for a job beside the service or a person.
+func apply(ctx context.Context, environ []string, stderr io.Writer) error {
+	cfg, err := contract.Parse[contract.ML](environ)
+	if err != nil {
+		return err
+	}
+	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
+	last := ""
+	return build.New(options(cfg), ollama.New(cfg.OllamaURL), log, func(s mlapi.Build) {
+		line := s.State + " " + s.Detail
+		if s.Total > 0 {
+			line = fmt.Sprintf("%s %d%% of %d MB", s.State, 100*s.Completed/s.Total, s.Total/1e6)
+		}
+		if line != last {
+			last = line
+			fmt.Fprintln(stderr, line)
+		}
+	}).Apply(ctx)
+}
+
+func status(ctx context.Context, environ []string, stdout io.Writer) error {
+	cfg, err := contract.Parse[contract.ML](environ)
+	if err != nil {
+		return err
+	}
+	port := cfg.ListenAddr[strings.LastIndexByte(cfg.ListenAddr, ':'):]
+	var m mlapi.Models
+	if err := hop.New("ml", "http://127.0.0.1"+port).JSON(ctx, "GET", "/models", nil, &m, nil); err != nil {
+		return err
+	}
+	b := m.Build
+	_, err = fmt.Fprintln(stdout, strings.TrimSpace(fmt.Sprintf("%s %s %s%s", b.Name, b.State, b.Detail, b.Error)))
+	return err
+}
