@@ -19,8 +19,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browser is one headless Chromium with a profile of its own, that collects what its console says.
-type browser struct {
+// chromium is one headless Chromium with a profile of its own, that collects what its console says.
+type chromium struct {
 	t   *testing.T
 	ctx context.Context
 
@@ -31,7 +31,7 @@ type browser struct {
 
 // newBrowser starts Chromium with a window of the size. It skips where there is none, unless
 // CODEXCONTINUE_REQUIRE_PEERS names chromium.
-func newBrowser(t *testing.T, width, height int) *browser {
+func newBrowser(t *testing.T, width, height int) *chromium {
 	t.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -53,7 +53,7 @@ func newBrowser(t *testing.T, width, height int) *browser {
 		chromedp.Flag("disable-sync", true), chromedp.Flag("hide-scrollbars", true), chromedp.UserDataDir(t.TempDir()))
 	alloc, cancelAlloc := chromedp.NewExecAllocator(context.Background(), opts...)
 	ctx, cancel := chromedp.NewContext(alloc)
-	b := &browser{t: t, ctx: ctx}
+	b := &chromium{t: t, ctx: ctx}
 	t.Cleanup(func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -73,7 +73,7 @@ func newBrowser(t *testing.T, width, height int) *browser {
 	return b
 }
 
-func (b *browser) listen() {
+func (b *chromium) listen() {
 	for m, err := range chromedp.Console(b.ctx) {
 		if err != nil {
 			return // the browser is gone
@@ -87,7 +87,7 @@ func (b *browser) listen() {
 }
 
 // expect says that the console may have a line with the text: the browser logs every failed request.
-func (b *browser) expect(text string) {
+func (b *chromium) expect(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.expected = append(b.expected, text)
@@ -95,7 +95,7 @@ func (b *browser) expect(text string) {
 
 const patience = 20 * time.Second
 
-func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
+func (b *chromium) do(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
@@ -105,7 +105,7 @@ func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
 }
 
 // value is the value of a JavaScript expression.
-func value[T any](b *browser, expr string) T {
+func value[T any](b *chromium, expr string) T {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
@@ -117,7 +117,7 @@ func value[T any](b *browser, expr string) T {
 }
 
 // wait waits until a JavaScript expression is true.
-func (b *browser) wait(expr string) {
+func (b *chromium) wait(expr string) {
 	b.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
@@ -137,7 +137,7 @@ func (b *browser) wait(expr string) {
 }
 
 // screenshot keeps a picture where CODEXCONTINUE_SCREENSHOTS says.
-func (b *browser) screenshot(name string) {
+func (b *chromium) screenshot(name string) {
 	b.t.Helper()
 	dir := os.Getenv("CODEXCONTINUE_SCREENSHOTS")
 	if dir == "" {
@@ -164,14 +164,14 @@ func media(feature, value string) chromedp.Action[chromedp.Void] {
 }
 
 // noOverflow fails when the page is wider than the window.
-func (b *browser) noOverflow() {
+func (b *chromium) noOverflow() {
 	b.t.Helper()
 	if w := value[[]float64](b, "[document.scrollingElement.scrollWidth, innerWidth, document.getElementById('scroll')?.scrollWidth ?? 0, document.getElementById('scroll')?.clientWidth ?? 0]"); w[0] > w[1] || w[2] > w[3] {
 		b.t.Errorf("the page is wider than the window: %v", w)
 	}
 }
 
-func (b *browser) ask(message string) {
+func (b *chromium) ask(message string) {
 	b.t.Helper()
 	b.do(chromedp.WaitEnabled("#message"), chromedp.SendKeys("#message", message), chromedp.WaitEnabled("#send"), chromedp.SendKeys("#message", "\r"))
 }
@@ -185,7 +185,7 @@ func script(code string) chromedp.Action[chromedp.Void] {
 }
 
 // ownerOf is the browser's id, which its scripts cannot see.
-func ownerOf(t *testing.T, b *browser) string {
+func ownerOf(t *testing.T, b *chromium) string {
 	t.Helper()
 	owner := ""
 	b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {

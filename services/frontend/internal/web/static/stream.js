@@ -21,13 +21,13 @@ export function follow(article, on) {
     source = new EventSource(url);
     const listen = (name, handle) =>
       source.addEventListener(name, (event) => {
-        failures = 0;
         last = event.lastEventId || last;
         handle(JSON.parse(event.data));
       });
     listen("start", on.start);
     listen("queue", ({ text }) => say(text));
     listen("blocks", (update) => {
+      failures = 0;
       say("");
       apply(update);
     });
@@ -81,9 +81,15 @@ export function follow(article, on) {
     delete article.dataset.generation;
     waiting?.remove();
     article.querySelector(".footer").innerHTML = footer;
-    announce(state === "failed" ? "The answer failed" : `Answer: ${body.innerText.slice(0, 2000)}`);
+    announce(state === "failed" ? "The answer failed" : `Answer: ${spoken(body)}`);
     on.end(state);
   }
+}
+
+// spoken is what a screen reader reads of an answer at its end: a code block is better read where it stands.
+function spoken(body) {
+  const parts = [...body.children].map((block) => (block.matches(".code") ? "Code block." : block.innerText));
+  return parts.join(" ").slice(0, 2000);
 }
 
 function lost() {
