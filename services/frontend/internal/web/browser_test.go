@@ -154,11 +154,11 @@ func (b *chromium) screenshot(name string) {
 	}
 }
 
-// media emulates a preference of the system, such as prefers-color-scheme: dark.
+// media emulates a preference of the system, such as prefers-color-scheme: dark, on a system that wants little motion.
 func media(feature, value string) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: feature, Value: value}}})
+			Features: []*emulation.MediaFeature{{Name: feature, Value: value}, {Name: "prefers-reduced-motion", Value: "reduce"}}})
 		return err
 	})
 }

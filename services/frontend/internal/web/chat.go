@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -133,7 +134,7 @@ func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, r, req, p.Status, sendWords(p.Status, p.QueuePosition, p.Error()))
 		return
 	}
-	to := "/c/" + g.ConversationID
+	to := "/c/" + url.PathEscape(g.ConversationID)
 	if !wantsJSON(r) {
 		http.Redirect(w, r, to+"#latest", http.StatusSeeOther)
 		return
@@ -205,7 +206,7 @@ func (a *App) rename(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := r.PathValue("id")
-	a.act(w, r, a.backend.rename(r.Context(), owner(w, r), id, title), "/c/"+id)
+	a.act(w, r, a.backend.rename(r.Context(), owner(w, r), id, title), "/c/"+url.PathEscape(id))
 }
 
 func (a *App) remove(w http.ResponseWriter, r *http.Request) {

@@ -3,6 +3,7 @@ package web_test
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +102,24 @@ func TestScreenshots(t *testing.T) {
 			})
 		}
 	}
+	t.Run("readme", func(t *testing.T) {
+		s := newSite(t, func(_ string, a *fakebackend.Answer) {
+			a.Text(sample[:strings.Index(sample, "| | Mutex")] + "1. Keep the lock next to what it guards.\n2. Hold it for as short as you can.\n")
+			a.Done()
+		})
+		b := newBrowser(t, 1280, 800)
+		b.do(media("prefers-color-scheme", "light"), chromedp.Navigate(s.url+"/"), chromedp.WaitVisible("#message"))
+		owner, now := ownerOf(t, b), time.Now()
+		for i, title := range titles[:5] {
+			at := now.Add(-time.Duration(i*i+i) * 15 * time.Hour)
+			s.backend.Add(owner, backendapi.ConversationDetail{Conversation: backendapi.Conversation{ID: fmt.Sprint("old", i), Title: title, CreatedAt: at, UpdatedAt: at}})
+		}
+		b.do(chromedp.Navigate(s.url + "/"))
+		b.ask("Mutex or channel for a counter?")
+		b.wait("document.querySelector('article.answer')?.dataset.state === 'complete' && document.querySelectorAll('.item').length === 6")
+		b.do(script("document.activeElement.blur()"))
+		b.screenshot("readme")
+	})
 	t.Run("down", func(t *testing.T) {
 		s := newSiteAt(t, nil, "http://127.0.0.1:1", func(c *contract.Frontend) { c.Domain, c.DomainTitle = "healthcare", "CareAssist" })
 		b := newBrowser(t, 1280, 800)

@@ -116,6 +116,7 @@ export function startComposer() {
       main.dataset.conversation = id;
       stopForm.back.value = url;
       history.pushState(null, "", url);
+      path = location.pathname;
     }
     toEnd(true);
     attend(messages.lastElementChild);
@@ -128,8 +129,9 @@ export function startComposer() {
     stop.disabled = false;
     leave = follow(article, {
       start({ title }) {
-        if (!title) return;
-        document.getElementById("heading").textContent = title;
+        const heading = document.getElementById("heading");
+        if (!title || heading.textContent !== "New chat") return; // it may have been renamed since
+        heading.textContent = title;
         document.title = `${title} · ${document.body.dataset.site}`;
       },
       end(state) {
@@ -154,7 +156,9 @@ export function startComposer() {
   }
 }
 
-addEventListener("popstate", () => location.reload());
+// Back and forward go to other conversations, except where only the fragment differs.
+let path = location.pathname;
+addEventListener("popstate", () => location.pathname !== path && location.reload());
 
 // ask posts a form; an error says what the server said.
 export async function ask(url, data) {
