@@ -107,12 +107,10 @@ func (a *App) printFinding(f doctor.Finding) {
 		a.out.Printf("%*s%s", indent, "", l)
 	}
 	if f.Fix != "" {
-		for i, l := range console.Wrap("fix: "+console.Plain(f.Fix), a.out.Width()-indent) {
-			pad := ""
-			if i > 0 {
-				pad = "     "
-			}
-			a.out.Printf("%*s%s%s", indent, "", pad, l)
+		lead := "fix: "
+		for _, l := range console.Wrap(console.Plain(f.Fix), a.out.Width()-indent-len(lead)) {
+			a.out.Printf("%*s%s%s", indent, "", lead, l)
+			lead = "     "
 		}
 	}
 }

@@ -74,7 +74,9 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	if err != nil {
 		return a.explainError(err, t.name)
 	}
-	result, err := s.Up(ctx, progress.New(a.err, a.now), refresh)
+	watch, stop := context.WithCancel(ctx)
+	result, err := s.Up(ctx, progress.New(a.err, a.now).WithNotes(starting(watch, eng, stack.Name)), refresh)
+	stop()
 	if err != nil {
 		return a.explainUp(ctx, eng, stack, t.name, result, err)
 	}
@@ -99,6 +101,48 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	report.print(a.out)
 	a.say("%s up in %s, %s", stack.Name, console.Elapsed(a.now().Sub(start)), changes(result))
 	return nil
+}
+
+// lookEvery is the time between two looks at what starting containers log.
+const lookEvery = 2 * time.Second
+
+// starting tells what the containers that are not healthy yet logged last: the reason why a start takes long, such as
+// modules that are downloaded, or will fail.
+func starting(ctx context.Context, eng *engine.Engine, stack string) <-chan progress.Note {
+	notes := make(chan progress.Note)
+	go func() {
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			list, err := eng.Containers(ctx, stack, "")
+			if err != nil {
+				continue // the update itself will fail if the engine is gone
+			}
+			for _, c := range list {
+				if c.Healthy() || c.State == "created" {
+					continue
+				}
+				n := progress.Note{Service: c.Service}
+				if lines, err := eng.LastLines(ctx, c.ID, 1); err == nil && len(lines) > 0 {
+					n.Text = lines[0]
+				}
+				if c.State == "restarting" || c.Restarts > 0 {
+					n.Text = failure.Condition(c) + ": " + n.Text
+				}
+				select {
+				case notes <- n:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+	}()
+	return notes
 }
 
 // preflight finds in a second what would fail after minutes.

@@ -45,6 +45,8 @@ type Display struct {
 	// quiet shows nothing while it goes: a preview tells at its end.
 	quiet bool
 
+	// notes are what a service's container says while it starts.
+	notes  <-chan Note
 	active []*Step
 	result Result
 	drawn  int // lines on the screen that will be drawn again
@@ -53,6 +55,15 @@ type Display struct {
 // New makes a display that shows every step. now is the clock.
 func New(out *console.Console, now func() time.Time) *Display {
 	return &Display{out: out, now: now, start: now()}
+}
+
+// Note is what a service's container logged last.
+type Note struct{ Service, Text string }
+
+// WithNotes makes the display show the notes beside the containers that are starting.
+func (d *Display) WithNotes(notes <-chan Note) *Display {
+	d.notes = notes
+	return d
 }
 
 // Quiet makes a display that only collects the result.
@@ -81,6 +92,12 @@ func (d *Display) Run(ch <-chan events.EngineEvent, stop <-chan struct{}) Result
 		case <-stop:
 			d.clear()
 			return d.result
+		case n := <-d.notes:
+			for _, s := range d.active {
+				if s.Kind == "container" && s.Service() == n.Service {
+					s.note = console.Plain(n.Text)
+				}
+			}
 		case <-tick.C:
 			d.Tick()
 		}

@@ -29,6 +29,7 @@ type Command struct {
 	Path    string
 	version semver.Version
 	environ []string
+	say     func(format string, args ...any)
 }
 
 var _ auto.PulumiCommand = (*Command)(nil)
@@ -53,6 +54,7 @@ func (c *Command) Run(ctx context.Context, dir string, stdin io.Reader, outs, er
 	ownProcessGroup(cmd)
 	ended := make(chan struct{})
 	cmd.Cancel = func() error {
+		c.say("interrupted: pulumi finishes the step it is at; again ends it at once and leaves the state locked")
 		go again(cmd, ended)
 		return interrupt(cmd)
 	}

@@ -94,7 +94,7 @@ func (f Finder) Get(ctx context.Context) (*Command, error) {
 		}
 		found.Path, found.Version = found.Built, v
 	}
-	return &Command{Path: found.Path, version: found.Version, environ: f.Environ}, nil
+	return &Command{Path: found.Path, version: found.Version, environ: f.Environ, say: f.Say}, nil
 }
 
 // fits says whether the program can be run by a CLI of that version.

@@ -1,0 +1,71 @@
+# Everything here is one command of codexctl, go, or a script under test/; `make help` lists it.
+# STACK chooses the stack (default dev), ARGS adds arguments: make logs SERVICE=backend ARGS=-f
+
+STACK   ?= dev
+SERVICE ?= backend
+ARGS    ?=
+GO      ?= go
+# A checkout may belong to another user than the one who builds: git then refuses to tell its revision.
+GOFLAGS += $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
+export GOFLAGS
+
+CODEXCTL := bin/codexctl
+GOFILES   = $$(git ls-files --cached --others --exclude-standard '*.go')
+LINT      = cd tools/lint && $(GO) build -o ../../bin/$(1) $(2)
+
+.DEFAULT_GOAL := help
+
+##@ A stack
+
+.PHONY: up preview down status logs restart outputs doctor
+up: build ## Bring the stack up and print its address
+	@$(CODEXCTL) up $(STACK) $(ARGS)
+preview: build ## Show what up would change
+	@$(CODEXCTL) preview $(STACK) $(ARGS)
+down: build ## Remove the stack, keep its volumes
+	@$(CODEXCTL) down $(STACK) $(ARGS)
+status: build ## Show what runs
+	@$(CODEXCTL) status $(STACK) $(ARGS)
+logs: build ## Print the logs of SERVICE
+	@$(CODEXCTL) logs --stack $(STACK) $(ARGS) $(SERVICE)
+restart: build ## Restart SERVICE, one container after the other
+	@$(CODEXCTL) restart --stack $(STACK) $(ARGS) $(SERVICE)
+outputs: build ## Print addresses, images, model
+	@$(CODEXCTL) outputs $(STACK) $(ARGS)
+doctor: build ## Find out why a stack does not work here
+	@$(CODEXCTL) doctor $(STACK) $(ARGS)
+
+##@ Development
+
+.PHONY: build test e2e bench lint images update-goldens clean
+build: ## Build bin/codexctl
+	@$(GO) build -o $(CODEXCTL) ./cmd/codexctl
+test: ## Unit tests, goldens, races; a test without its peer skips
+	$(GO) vet ./...
+	$(GO) test -race -timeout 20m $(ARGS) ./...
+e2e: build ## Provision real stacks here and chat in a browser
+	CODEXCONTINUE_E2E=1 $(GO) test -count=1 -v -timeout 60m $(ARGS) ./test/e2e/...
+bench: build ## Compare with docker compose; latency and memory
+	$(GO) run ./test/bench $(ARGS)
+lint: ## gofmt, vet, staticcheck, govulncheck
+	@unformatted=$$(gofmt -l $(GOFILES)); test -z "$$unformatted" || { echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	@$(call LINT,staticcheck,honnef.co/go/tools/cmd/staticcheck)
+	bin/staticcheck ./...
+	@$(call LINT,govulncheck,golang.org/x/vuln/cmd/govulncheck)
+	bin/govulncheck ./...
+images: ## Make the upstream images, where no registry can be reached
+	test/images/build.sh all
+update-goldens: ## Rewrite the golden files
+	$(GO) test -count=1 ./stacks ./infra/docker ./cmd/codexctl ./cmd/codexctl/internal/progress -update
+clean: ## Remove what was built; stacks and their state stay
+	rm -rf bin dist out
+
+##@ Help
+
+.PHONY: help
+help: ## Print this
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@printf '\nMore commands and options: bin/codexctl help\n'
