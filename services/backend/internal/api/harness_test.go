@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	redislog "github.com/redis/go-redis/v9/logging"
 )
+
+func TestMain(m *testing.M) {
+	redislog.Disable() // as main does
+	os.Exit(m.Run())
+}
 
 // patience bounds every wait of a test for something that should happen at once.
 const patience = 20 * time.Second

@@ -192,6 +192,10 @@ func (m *Manager) Cancel(id string) {
 	}
 }
 
+// drainMargin is the part of the drain in which answers are ended and their readers get the last event: well above the
+// half second between two looks of http.Server.Shutdown at the connections that are left.
+const drainMargin = 2 * time.Second
+
 // Drain starts no further jobs and waits for those that run. Shortly before the end of ctx it ends what still runs
 // with an error event and the text so far, early enough for readers to get it.
 func (m *Manager) Drain(ctx context.Context) error {
@@ -210,7 +214,7 @@ func (m *Manager) Drain(ctx context.Context) error {
 	patience := time.Duration(1<<63 - 1)
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
-		patience = left - min(2*time.Second, left/5)
+		patience = left - min(drainMargin, left/2)
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()

@@ -4,8 +4,8 @@ package mltest
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"testing"
 
@@ -55,12 +55,18 @@ func Start(t testing.TB) *Server {
 		defer s.mu.Unlock()
 		_ = json.NewEncoder(w).Encode(s.models)
 	})
-	hs := httptest.NewServer(mux)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hs := &http.Server{Handler: mux} // and not httptest's, which waits for streams that a failed test left open
+	served := make(chan error, 1)
+	go func() { served <- hs.Serve(l) }()
 	t.Cleanup(func() {
-		hs.CloseClientConnections() // a test that failed may leave a stream open
 		hs.Close()
+		<-served
 	})
-	s.URL = hs.URL
+	s.URL = "http://" + l.Addr().String()
 	return s
 }
 
