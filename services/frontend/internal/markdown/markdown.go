@@ -27,11 +27,7 @@ import (
 type Renderer struct {
 	answer, question goldmark.Markdown
 	policy           *bluemonday.Policy
-	code             *codeCache
 }
-
-// codeCacheBytes bounds the coloured code that is kept, with its source.
-const codeCacheBytes = 4 << 20
 
 // New makes a renderer.
 func New() *Renderer {
@@ -40,14 +36,12 @@ func New() *Renderer {
 		extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)),
 		extension.Strikethrough, extension.Linkify, extension.TaskList,
 	)
-	code := newCodeCache(codeCacheBytes)
-	nodes := renderer.WithNodeRenderers(util.Prioritized(nodeRenderer{code}, 100))
+	nodes := renderer.WithNodeRenderers(util.Prioritized(nodeRenderer{}, 100))
 	return &Renderer{
 		answer: goldmark.New(gfm, goldmark.WithRendererOptions(nodes)),
 		// A person who breaks a line means it.
 		question: goldmark.New(gfm, goldmark.WithRendererOptions(nodes, html.WithHardWraps())),
 		policy:   policy(),
-		code:     code,
 	}
 }
 
@@ -82,8 +76,7 @@ func (r *Renderer) Blocks(src string) []string {
 func (r *Renderer) block(md goldmark.Markdown, source []byte, n ast.Node) string {
 	if code, ok := n.(*ast.FencedCodeBlock); ok {
 		// Made of escaped text and fixed markup only, and large: it needs no second pass.
-		lang := language(code, source)
-		return frame(lang, r.code.highlight(lang, lines(code, source)))
+		return codeHTML(language(code, source), lines(code, source))
 	}
 	var b bytes.Buffer
 	if err := md.Renderer().Render(&b, source, n); err != nil {
@@ -107,7 +100,7 @@ func policy() *bluemonday.Policy {
 	p.AllowElements("ol", "th", "td", "div", "span", "button", "input")
 	p.AllowAttrs("align").Matching(regexp.MustCompile(`^(left|center|right)$`)).OnElements("th", "td")
 	p.AllowAttrs("class").Matching(regexp.MustCompile(`^(code|code-head|code-lang|copy|scroll-x)$`)).OnElements("div", "span", "button")
-	p.AllowAttrs("class").Matching(regexp.MustCompile(`^[a-z0-9]{1,4}$`)).OnElements("span") // chroma's token classes
+	p.AllowAttrs("class").Matching(regexp.MustCompile(`^[a-z0-9]{1,4}$`)).OnElements("span") // the tokens' classes
 	p.AllowAttrs("class").Matching(regexp.MustCompile(`^(raw|image)$`)).OnElements("p", "code", "a")
 	p.AllowAttrs("type").Matching(regexp.MustCompile(`^(button|checkbox)$`)).OnElements("button", "input")
 	p.AllowAttrs("tabindex").Matching(regexp.MustCompile(`^0$`)).OnElements("pre", "div")
@@ -123,15 +116,15 @@ func policy() *bluemonday.Policy {
 }
 
 // nodeRenderer replaces goldmark's rendering of what a message must not decide.
-type nodeRenderer struct{ code *codeCache }
+type nodeRenderer struct{}
 
 // RegisterFuncs implements renderer.NodeRenderer.
-func (r nodeRenderer) RegisterFuncs(reg renderer.NodeRendererFuncRegisterer) {
+func (nodeRenderer) RegisterFuncs(reg renderer.NodeRendererFuncRegisterer) {
 	reg.Register(ast.KindHeading, heading)
 	reg.Register(ast.KindHTMLBlock, htmlBlock)
 	reg.Register(ast.KindRawHTML, rawHTML)
 	reg.Register(ast.KindImage, image)
-	reg.Register(ast.KindFencedCodeBlock, r.fencedCode)
+	reg.Register(ast.KindFencedCodeBlock, fencedCode)
 	reg.Register(ast.KindCodeBlock, indentedCode)
 }
 
@@ -194,18 +187,17 @@ func image(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.Walk
 	return ast.WalkContinue, nil
 }
 
-func (r nodeRenderer) fencedCode(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+func fencedCode(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
 	if entering {
 		code := n.(*ast.FencedCodeBlock)
-		lang := language(code, source)
-		_, _ = w.WriteString(frame(lang, r.code.highlight(lang, lines(code, source))))
+		_, _ = w.WriteString(codeHTML(language(code, source), lines(code, source)))
 	}
 	return ast.WalkSkipChildren, nil
 }
 
 func indentedCode(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
 	if entering {
-		_, _ = w.WriteString(frame("", highlight("", lines(n, source))))
+		_, _ = w.WriteString(codeHTML("", lines(n, source)))
 	}
 	return ast.WalkSkipChildren, nil
 }

@@ -144,7 +144,7 @@ func TestAnswer(t *testing.T) {
 		{"task list", "- [x] a\n- [ ] b", "<ul>\n<li><input checked=\"\" disabled=\"\" type=\"checkbox\"> a</li>\n<li><input disabled=\"\" type=\"checkbox\"> b</li>\n</ul>\n"},
 		{"ordered from", "3. a", "<ol start=\"3\">\n<li>a</li>\n</ol>\n"},
 		{"table", "|a|\n|:-:|\n|b|", "<table>\n<thead>\n<tr>\n<th align=\"center\">a</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n<td align=\"center\">b</td>\n</tr>\n</tbody>\n</table>\n"},
-		{"code", "```go\nx := \"<\"\n```", `<div class="code"><div class="code-head"><span class="code-lang">go</span><button type="button" class="copy">Copy</button></div><pre tabindex="0"><code><span class="nx">x</span> <span class="o">:=</span> <span class="s">&#34;&lt;&#34;</span>` + "\n</code></pre></div>\n"},
+		{"code", "```go\nx := \"<\"\n```", `<div class="code"><div class="code-head"><span class="code-lang">go</span><button type="button" class="copy">Copy</button></div><pre tabindex="0"><code>x := <span class="s">&#34;&lt;&#34;</span>` + "\n</code></pre></div>\n"},
 		{"code of no known language", "```nosuch\n<x>\n```", `<div class="code"><div class="code-head"><span class="code-lang">nosuch</span><button type="button" class="copy">Copy</button></div><pre tabindex="0"><code>&lt;x&gt;` + "\n</code></pre></div>\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

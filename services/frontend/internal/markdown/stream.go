@@ -2,7 +2,6 @@ package markdown
 
 import (
 	"bytes"
-	"html"
 	"strings"
 	"unicode/utf8"
 
@@ -25,7 +24,6 @@ type Stream struct {
 	sent   []string // the blocks as the reader has them
 	closed int      // sent[:closed] are final
 	refs   []parser.Reference
-	code   highlighted
 	held   string // a carriage return that may be half of a line break
 }
 
@@ -69,7 +67,7 @@ func (s *Stream) Update() (u Update, ok bool) {
 	next := s.closed + len(blocks)
 	tail := s.src[s.base:]
 	for n := s.parse(tail, s.context()).FirstChild(); n != nil; n = n.NextSibling() {
-		blocks = append(blocks, s.open(tail, n))
+		blocks = append(blocks, s.r.block(s.r.answer, tail, n))
 	}
 	u, ok = s.diff(first, blocks)
 	s.closed = next
@@ -119,7 +117,6 @@ func (s *Stream) close() []string {
 		s.refs = ctx.References()
 	}
 	s.base += n
-	s.code = highlighted{}
 	return out
 }
 
@@ -134,19 +131,6 @@ func (s *Stream) context() parser.Context {
 
 func (s *Stream) parse(part []byte, ctx parser.Context) ast.Node {
 	return s.r.answer.Parser().Parse(text.NewReader(part), parser.WithContext(ctx))
-}
-
-// open renders a block that may still change.
-func (s *Stream) open(part []byte, n ast.Node) string {
-	code, ok := n.(*ast.FencedCodeBlock)
-	if !ok || n.NextSibling() != nil {
-		return s.r.block(s.r.answer, part, n)
-	}
-	lang, written := language(code, part), lines(code, part)
-	if part[len(part)-1] != '\n' {
-		written = strings.TrimSuffix(written, "\n") // the parser ends the last line, the model has not yet
-	}
-	return frame(lang, s.code.html(lang, written))
 }
 
 // diff makes blocks the ones that the reader has from first on.
@@ -184,26 +168,4 @@ func commonPrefix(a, b string) (n, units int) {
 		}
 	}
 	return n, units
-}
-
-// highlighted keeps the colours of the beginning of an open code block. Colouring starts at the code's beginning each
-// time, so doing it for each token would take time that grows with the square of its length: it is done when the code
-// has grown by a quarter, and up to a size at which it costs little; what came since then is shown without colours.
-// Lines are coloured when they are complete: half a token's colour would flicker.
-type highlighted struct {
-	lang, code, inner string
-}
-
-const highlightAlways = 512 // bytes
-
-func (h *highlighted) html(lang, code string) string {
-	if lang != h.lang || !strings.HasPrefix(code, h.code) {
-		*h = highlighted{lang: lang}
-	}
-	complete := code[:strings.LastIndexByte(code, '\n')+1]
-	grown := len(complete) - len(h.code)
-	if grown > 0 && (len(complete) <= highlightAlways || grown*4 >= len(h.code)) {
-		h.code, h.inner = complete, highlight(lang, complete)
-	}
-	return h.inner + html.EscapeString(code[len(h.code):])
 }
