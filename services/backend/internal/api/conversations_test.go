@@ -64,7 +64,7 @@ func TestConversations(t *testing.T) {
 	long := strings.Repeat("word ", 30)
 	i.follow(alice, i.send(alice, c.ID, "\n  \n"+long+"\nmore").ID, "").rest()
 	i.follow(alice, i.send(alice, named.ID, "Hi").ID, "").rest()
-	if got, want := i.detail(alice, c.ID).Title, strings.TrimSpace(strings.Repeat("word ", 11))+"…"; got != want {
+	if got, want := i.detail(alice, c.ID).Title, strings.TrimSpace(strings.Repeat("word ", 12))+"…"; got != want {
 		t.Errorf("title of the first message: %q, want %q", got, want)
 	}
 	if got := i.detail(alice, named.ID).Title; got != "Trip" {

@@ -1,0 +1,326 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+)
+
+const patience = 30 * time.Second
+
+// asBackend makes this test binary the backend itself: a process that a test can kill.
+const asBackend = "CODEXCONTINUE_TEST_AS_BACKEND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asBackend) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func environ(t testing.TB, change func(*contract.Backend)) []string {
+	t.Helper()
+	cfg := contract.Backend{Common: contract.Common{Environment: "test", LogLevel: "info", ListenAddr: "127.0.0.1:0", DrainTimeout: 2 * time.Second},
+		RedisURL: "redis://127.0.0.1:1/0", MLServiceURL: "http://127.0.0.1:1", DefaultModel: "codexcontinue",
+		ConversationTTL: time.Hour, GenerationTimeout: time.Minute}
+	if change != nil {
+		change(&cfg)
+	}
+	vars, err := contract.Render(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var env []string
+	for k, v := range vars {
+		env = append(env, k+"="+v)
+	}
+	return env
+}
+
+func TestRunRefusesAWrongEnvironment(t *testing.T) {
+	good := environ(t, nil)
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		set  []string
+		want string
+	}{
+		"redis scheme":       {[]string{"REDIS_URL=http://redis:6379"}, "REDIS_URL"},
+		"redis port":         {[]string{"REDIS_URL=redis://redis"}, "REDIS_URL"},
+		"redis database":     {[]string{"REDIS_URL=redis://redis:6379/x"}, "REDIS_URL"},
+		"redis credentials":  {[]string{"REDIS_URL=redis://:hunter2@redis:6379/0"}, "REDIS_PASSWORD_FILE"},
+		"password file":      {[]string{"REDIS_PASSWORD_FILE=/does/not/exist"}, "REDIS_PASSWORD_FILE"},
+		"empty password":     {[]string{"REDIS_PASSWORD_FILE=" + empty}, "is empty"},
+		"ml":                 {[]string{"ML_SERVICE_URL=ml:5000"}, "ML_SERVICE_URL"},
+		"model":              {[]string{"DEFAULT_MODEL="}, "DEFAULT_MODEL"},
+		"ttl":                {[]string{"CONVERSATION_TTL=7 days"}, "ConversationTTL"},
+		"generation timeout": {[]string{"GENERATION_TIMEOUT=0s"}, "GENERATION_TIMEOUT"},
+		"log level":          {[]string{"LOG_LEVEL=verbose"}, "LOG_LEVEL"},
+		"two at once":        {[]string{"LOG_LEVEL=verbose", "DRAIN_TIMEOUT=-1s"}, "DRAIN_TIMEOUT"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := run(t.Context(), nil, append(append([]string{}, good...), tc.set...), io.Discard, io.Discard)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("got %v, want it to name %s", err, tc.want)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Error("the error shows the password")
+			}
+		})
+	}
+}
+
+func TestRunCommands(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"version"}, nil, &out, io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
+		t.Errorf("version: %q, %v", out.String(), err)
+	}
+	for _, args := range [][]string{{"serve"}, {"version", "x"}, {"healthcheck", "a", "b"}, {"--help"}} {
+		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "usage") {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	if err := run(t.Context(), []string{"healthcheck"}, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR") {
+		t.Errorf("healthcheck without an address: %v", err)
+	}
+}
+
+// logs collects what a service logs, and tells where it listens.
+type logs struct {
+	mu   sync.Mutex
+	all  strings.Builder
+	rest []byte
+	addr chan string
+}
+
+func newLogs() *logs { return &logs{addr: make(chan string, 1)} }
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all.Write(b)
+	l.rest = append(l.rest, b...)
+	for {
+		line, rest, ok := bytes.Cut(l.rest, []byte("\n"))
+		if !ok {
+			return len(b), nil
+		}
+		l.rest = rest
+		var rec struct{ Msg, Addr string }
+		if json.Unmarshal(line, &rec) == nil && rec.Msg == "listening" {
+			l.addr <- rec.Addr
+		}
+	}
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
+func (l *logs) url(t testing.TB) string {
+	t.Helper()
+	select {
+	case addr := <-l.addr:
+		return "http://" + addr
+	case <-time.After(patience):
+		t.Fatalf("the service does not listen:\n%s", l)
+		panic("unreachable")
+	}
+}
+
+// serveHere runs the backend in this process until the test ends.
+func serveHere(t testing.TB, env []string) (url string, out *logs) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	out, done := newLogs(), make(chan error, 1)
+	go func() { done <- run(ctx, nil, env, io.Discard, out) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	return out.url(t), out
+}
+
+func get(t testing.TB, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// The service starts without its peers, says what is wrong with each, and recovers by itself.
+func TestPeersAreMissing(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	url, out := serveHere(t, environ(t, func(b *contract.Backend) { b.RedisURL = "redis://" + addr + "/0"; b.Debug = true }))
+	if code, _ := get(t, url+"/health"); code != 200 {
+		t.Errorf("/health: %d", code)
+	}
+	for range 3 {
+		code, body := get(t, url+"/ready")
+		if code != 503 || !strings.Contains(body, "REDIS_URL: "+addr+" cannot be reached") || !strings.Contains(body, `"ml":"ml: `) {
+			t.Errorf("/ready: %d %s", code, body)
+		}
+	}
+	if err := run(t.Context(), []string{"healthcheck", url + "/health"}, nil, io.Discard, io.Discard); err != nil {
+		t.Error(err)
+	}
+	if err := run(t.Context(), []string{"healthcheck", url + "/ready"}, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "REDIS_URL") {
+		t.Errorf("healthcheck of /ready: %v", err)
+	}
+	if code, body := get(t, url+"/metrics"); code != 200 || !strings.Contains(body, "backend_generations_active 0") || strings.Contains(body, "backend_redis_errors_total 0") {
+		t.Errorf("/metrics: %d", code)
+	}
+	if code, _ := get(t, url+"/debug/pprof/cmdline"); code != 200 {
+		t.Errorf("pprof with DEBUG: %d", code)
+	}
+	if n := strings.Count(out.String(), "Redis does not work"); n != 1 {
+		t.Errorf("logged %d times that Redis does not work:\n%s", n, out)
+	}
+}
+
+func TestRedisPassword(t *testing.T) {
+	redis, ml := redistest.Start(t, "--requirepass", "correct-horse"), mltest.Start(t)
+	file := filepath.Join(t.TempDir(), "password")
+	for name, tc := range map[string]struct {
+		password string
+		code     int
+		want     string
+	}{
+		"right": {"correct-horse\n", 200, `"redis":"ok"`},
+		"wrong": {"battery-staple\n", 503, "refuses the password"},
+		"none":  {"", 503, "asks for a password: set REDIS_PASSWORD_FILE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := environ(t, func(b *contract.Backend) {
+				b.RedisURL, b.MLServiceURL = redis.URL, ml.URL
+				if tc.password != "" {
+					b.RedisPasswordFile = file
+				}
+			})
+			if err := os.WriteFile(file, []byte(tc.password), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			url, out := serveHere(t, env)
+			code, body := get(t, url+"/ready")
+			if code != tc.code || !strings.Contains(body, tc.want) {
+				t.Errorf("/ready: %d %s", code, body)
+			}
+			if code, _ := get(t, url+"/debug/pprof/cmdline"); code != 404 {
+				t.Errorf("pprof without DEBUG: %d", code)
+			}
+			for _, s := range []string{"correct-horse", "battery-staple"} {
+				if strings.Contains(body+out.String(), s) {
+					t.Errorf("a password is shown: %s", body)
+				}
+			}
+		})
+	}
+}
+
+// A backend is killed while it writes an answer: the reader on another instance gets the text so far and the reason.
+func TestKilledBackend(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a lease to expire")
+	}
+	redis, ml := redistest.Start(t), mltest.Start(t)
+	env := environ(t, func(b *contract.Backend) { b.RedisURL, b.MLServiceURL = redis.URL, ml.URL })
+	out := newLogs()
+	victim := exec.Command(os.Args[0])
+	victim.Env, victim.Stderr = append(env, asBackend+"=1"), out
+	if err := victim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- victim.Wait() }()
+	t.Cleanup(func() { _ = victim.Process.Kill() }) // it has ended already when all is well
+	victimURL := out.url(t)
+	survivor, _ := serveHere(t, env)
+
+	ml.Chat(func(s *mltest.Stream) { s.Text("so "); s.Text("far"); s.Hold() })
+	resp, err := http.Post(victimURL+"/api/chat", "application/json", strings.NewReader(`{"message":"Hi"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var g backendapi.Generation
+	if err := json.NewDecoder(resp.Body).Decode(&g); err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	stream, err := http.Get(survivor + "/api/generations/" + g.ID + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	text, killed, start := "", false, time.Now()
+	for events := sse.NewReader(bufio.NewReader(stream.Body)); ; {
+		e, err := events.Next()
+		if err != nil {
+			t.Fatalf("the stream ended after %q: %v", text, err)
+		}
+		if e.Name == backendapi.EventError {
+			if !strings.Contains(e.Data, "backend was restarted") {
+				t.Errorf("last event: %s", e.Data)
+			}
+			break
+		}
+		if e.Name == backendapi.EventDelta {
+			var d backendapi.Delta
+			if err := json.Unmarshal([]byte(e.Data), &d); err != nil {
+				t.Fatal(err)
+			}
+			text += d.Text
+		}
+		if text == "so far" && !killed {
+			if err := victim.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			killed, start = true, time.Now()
+			<-ended
+		}
+	}
+	t.Logf("the reader was told %s after the kill", time.Since(start).Round(time.Millisecond))
+	_, body := get(t, survivor+"/api/conversations/"+g.ConversationID)
+	var d backendapi.ConversationDetail
+	if err := json.Unmarshal([]byte(body), &d); err != nil {
+		t.Fatal(err)
+	}
+	if m := d.Messages[1]; m.State != backendapi.MessageFailed || m.Content != "so far" || m.Error == nil {
+		t.Errorf("message %+v", m)
+	}
+}
