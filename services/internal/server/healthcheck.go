@@ -13,14 +13,18 @@ import (
 const healthTimeout = 3 * time.Second
 
 // Healthcheck asks url whether it answers 200: the SERVICE healthcheck subcommand, which lets an image without a shell
-// check itself. An empty url means path on the port of listenAddr on this machine.
+// check itself. An empty url means path at listenAddr, on this machine when it
+// names no host.
 func Healthcheck(ctx context.Context, listenAddr, path, url string) error {
 	if url == "" {
-		_, port, err := net.SplitHostPort(listenAddr)
+		host, port, err := net.SplitHostPort(listenAddr)
 		if err != nil {
 			return fmt.Errorf("LISTEN_ADDR: %w", err)
 		}
-		url = "http://" + net.JoinHostPort("127.0.0.1", port) + path
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			host = "127.0.0.1"
+		}
+		url = "http://" + net.JoinHostPort(host, port) + path
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()

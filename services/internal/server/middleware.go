@@ -63,6 +63,8 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 				s.log.ErrorContext(ctx, "panic", "panic", p, "stack", string(debug.Stack()))
 				if rec.status == 0 {
 					problem.Write(rec, r, problem.New(http.StatusInternalServerError, "Something went wrong here. The logs have more under the request's id."))
+				} else {
+					defer panic(http.ErrAbortHandler) // half a response must not look like a whole one
 				}
 			} else if p != nil {
 				defer panic(p)
@@ -72,7 +74,7 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 				code = http.StatusOK
 			}
 			elapsed := time.Since(start)
-			s.metrics.requests.WithLabelValues(route, r.Method, strconv.Itoa(code)).Inc()
+			s.metrics.requests.WithLabelValues(route, method(r.Method), strconv.Itoa(code)).Inc()
 			s.metrics.duration.WithLabelValues(route).Observe(elapsed.Seconds())
 			log := s.log.InfoContext
 			if probe(r.URL.Path) && code < 400 {
@@ -112,6 +114,15 @@ type verdict struct {
 func (v *verdict) Header() http.Header         { return v.header }
 func (v *verdict) WriteHeader(code int)        { v.status = code }
 func (v *verdict) Write(b []byte) (int, error) { return len(b), nil }
+
+// method keeps the number of label values bounded: a client may send any word as its method.
+func method(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "other"
+}
 
 func probe(path string) bool {
 	switch path {

@@ -78,8 +78,9 @@ func oneLine(s string) string { return strings.NewReplacer("\r", "", "\n", "", "
 
 // Reader reads events from a stream.
 type Reader struct {
-	s      *bufio.Scanner
-	lastID string
+	s       *bufio.Scanner
+	started bool
+	lastID  string
 }
 
 // NewReader reads events from r. Lines above MaxLine bytes are an error.
@@ -96,6 +97,9 @@ func (r *Reader) Next() (Event, error) {
 	var data []string
 	for r.s.Scan() {
 		line := r.s.Text()
+		if !r.started {
+			line, r.started = strings.TrimPrefix(line, "\ufeff"), true // the standard allows one byte order mark
+		}
 		if line == "" {
 			if data == nil {
 				e = Event{}

@@ -71,7 +71,7 @@ func next(events []store.Event) (sse.Event, []store.Event, error) {
 	text, n := first.Data, 1
 	if n < len(events) && events[n].Name == backendapi.EventDelta {
 		all := []byte(text)
-		for ; n < len(events) && events[n].Name == backendapi.EventDelta; n++ {
+		for ; n < len(events) && events[n].Name == backendapi.EventDelta && len(all)+len(events[n].Data) <= maxDelta; n++ {
 			all = append(all, events[n].Data...)
 		}
 		text = string(all)

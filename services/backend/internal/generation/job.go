@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
@@ -23,6 +24,10 @@ const MaxAnswer = 512 << 10
 
 // maxLine is the greatest length of a line of ml's stream in bytes.
 const maxLine = 1 << 20
+
+// maxDelta is the greatest length of the text of one event in bytes: in JSON, where a byte may take six, it stays well
+// below the longest line that readers take (sse.MaxLine).
+const maxDelta = 64 << 10
 
 // leaseRenewals is how often a lease is renewed in its time: several renewals may fail before it expires.
 const leaseRenewals = 8
@@ -207,32 +212,53 @@ func (j *job) write() {
 			}
 			cancel()
 		}
-		if text != "" {
-			err := j.persistently(func(ctx context.Context) error {
-				return j.m.store.Append(ctx, j.begun.Generation, j.written, text)
-			})
-			if errors.Is(err, store.ErrEnded) {
-				j.cancel(errStopped)
-				j.ended(backendapi.MessageStopped)
+		for text != "" {
+			var piece string
+			piece, text = cut(text, maxDelta)
+			if !j.append(piece) {
 				return
 			}
-			if err != nil {
-				j.cancel(errFinished)
-				j.m.log.ErrorContext(j.detached, "an answer is lost: its text cannot be stored", "generation", j.begun.ID, "error", err)
-				j.ended(backendapi.MessageFailed)
-				return
-			}
-			if j.written == 0 {
-				j.firstToken = time.Since(j.started)
-				j.m.metrics.firstToken.Observe(j.firstToken.Seconds())
-			}
-			j.written += len(text)
 		}
 		if ending != nil {
 			j.finish(*ending)
 			return
 		}
 	}
+}
+
+// append stores text. False means that the job is over: somebody else has ended the answer, or Redis is gone.
+func (j *job) append(text string) bool {
+	err := j.persistently(func(ctx context.Context) error {
+		return j.m.store.Append(ctx, j.begun.Generation, j.written, text)
+	})
+	if errors.Is(err, store.ErrEnded) {
+		j.cancel(errStopped)
+		j.ended(backendapi.MessageStopped)
+		return false
+	}
+	if err != nil {
+		j.cancel(errFinished)
+		j.m.log.ErrorContext(j.detached, "an answer is lost: its text cannot be stored", "generation", j.begun.ID, "error", err)
+		j.ended(backendapi.MessageFailed)
+		return false
+	}
+	if j.written == 0 {
+		j.firstToken = time.Since(j.started)
+		j.m.metrics.firstToken.Observe(j.firstToken.Seconds())
+	}
+	j.written += len(text)
+	return true
+}
+
+// cut splits off up to limit bytes, between two characters.
+func cut(text string, limit int) (piece, rest string) {
+	if len(text) <= limit {
+		return text, ""
+	}
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit], text[limit:]
 }
 
 // finish stores the ending.
