@@ -84,7 +84,7 @@ func TestServeAndDrain(t *testing.T) {
 	}
 	resp.Body.Close()
 	// The redirect was followed without the cookie: ask again with it.
-	req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+addr+"/generations/g1/events", nil)
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://"+addr+"/generations/g1/events", nil)
 	for _, c := range resp.Request.Response.Cookies() {
 		req.AddCookie(c)
 	}

@@ -161,6 +161,9 @@ func (p *painter) quoted() int {
 			continue
 		}
 		body := p.rest()[len(q.mark):]
+		if _, n := utf8.DecodeRuneInString(body); q.short && !strings.HasPrefix(body, `\`) && !strings.HasPrefix(body[n:], q.mark) {
+			continue // a lifetime
+		}
 		for i := 0; i < len(body); i++ {
 			switch {
 			case body[i] == '\\' && !q.raw:
@@ -169,7 +172,7 @@ func (p *painter) quoted() int {
 				return len(q.mark) + i + len(q.mark)
 			case body[i] == '\n' && !q.lines:
 				if q.maybe {
-					return 0 // an apostrophe, a lifetime, a transposed matrix
+					return 0 // an apostrophe
 				}
 				return len(q.mark) + i
 			}

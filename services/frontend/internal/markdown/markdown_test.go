@@ -170,3 +170,36 @@ func TestHighlightKeepsTheText(t *testing.T) {
 		}
 	}
 }
+
+func TestHighlight(t *testing.T) {
+	for _, tt := range []struct{ lang, code, want string }{
+		{"go", "// c\nfunc f(s string) { g(`a\nb`, 'x', 1.5e3) }", `<span class="c">// c</span>` + "\n" + `<span class="k">func</span> <span class="nf">f</span>(s <span class="kt">string</span>) { <span class="nf">g</span>(<span class="s">` + "`a\nb`" + `</span>, <span class="s">&#39;x&#39;</span>, <span class="m">1.5e3</span>) }`},
+		{"Python", "x = '''a\nb''' # c#", `x = <span class="s">&#39;&#39;&#39;a` + "\n" + `b&#39;&#39;&#39;</span> <span class="c"># c#</span>`},
+		{"rust", "fn f<'a>(x: &'a str)", `<span class="k">fn</span> f&lt;&#39;a&gt;(x: &amp;&#39;a <span class="kt">str</span>)`},
+		{"json", `{"a": [1, "b", true]}`, `{<span class="nt">&#34;a&#34;</span>: [<span class="m">1</span>, <span class="s">&#34;b&#34;</span>, <span class="kc">true</span>]}`},
+		{"yaml", "a-b: http://x # c", `<span class="nt">a-b</span>: http://x <span class="c"># c</span>`},
+		{"sql", "SELECT 'it''s' FROM t -- c", `<span class="k">SELECT</span> <span class="s">&#39;it&#39;</span><span class="s">&#39;s&#39;</span> <span class="k">FROM</span> t <span class="c">-- c</span>`},
+		{"bash", `echo "$X" ${#y} # c`, `<span class="k">echo</span> <span class="s">&#34;$X&#34;</span> <span class="na">$</span>{#y} <span class="c"># c</span>`},
+		{"html", `<a href="x">y</a><!-- z -->`, `<span class="nt">&lt;a</span> <span class="na">href</span>=<span class="s">&#34;x&#34;</span><span class="nt">&gt;</span>y<span class="nt">&lt;/a</span><span class="nt">&gt;</span><span class="c">&lt;!-- z --&gt;</span>`},
+		{"diff", "@@ -1 +1 @@\n-a\n+b\n c\n\n", `<span class="gh">@@ -1 +1 @@</span>` + "\n" + `<span class="gd">-a</span>` + "\n" + `<span class="gi">+b</span>` + "\n c\n\n"},
+	} {
+		if got := highlight(tt.lang, tt.code); got != tt.want {
+			t.Errorf("%s %q\n got %s\nwant %s", tt.lang, tt.code, got, tt.want)
+		}
+	}
+}
+
+// FuzzHighlight: in every language the text stays what it was, and nothing but spans is added.
+func FuzzHighlight(f *testing.F) {
+	f.Add("a \"b\\\" 'c' `d` # e\n// f\n/* g */ -- <h i=\"j\">&amp;</h> @k $l ${m} 1.2e3 \"\"\"n")
+	f.Add("\\\"'\"\\")
+	f.Fuzz(func(t *testing.T, code string) {
+		for lang := range syntaxes {
+			out := highlight(lang, code)
+			plain := regexp.MustCompile(`<span class="[a-z]{1,2}">|</span>`).ReplaceAllString(out, "")
+			if strings.ContainsAny(plain, "<>") || html.UnescapeString(plain) != html.UnescapeString(html.EscapeString(code)) {
+				t.Fatalf("%s: %q became %q", lang, code, out)
+			}
+		}
+	})
+}

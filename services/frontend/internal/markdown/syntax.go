@@ -23,10 +23,10 @@ const (
 )
 
 // quote is a kind of string. raw knows no backslash, lines goes on over line breaks, maybe is no string at all unless
-// it is closed on its line.
+// it is closed on its line; short holds one character or escape.
 type quote struct {
-	mark              string
-	raw, lines, maybe bool
+	mark                     string
+	raw, lines, maybe, short bool
 }
 
 // words maps keywords, types and constants to their classes.
@@ -43,7 +43,8 @@ func words(keywords, types, constants string) map[string]string {
 var (
 	double   = quote{mark: `"`}
 	single   = quote{mark: `'`}
-	char     = quote{mark: `'`, maybe: true}
+	loose    = quote{mark: `'`, maybe: true}
+	char     = quote{mark: `'`, maybe: true, short: true}
 	backtick = quote{mark: "`", lines: true}
 	slash    = []string{"//"}
 	hash     = []string{"#"}
@@ -67,7 +68,7 @@ var syntaxes = func() map[string]*syntax {
 		"bool char double float int long short signed unsigned void size_t ssize_t int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t wchar_t string vector", "true false nullptr NULL"))
 	java := cLike(words("abstract actual as async await base break by case catch checked class companion const constructor continue data def default delegate do dynamic else enum event extends extension extern final finally fixed for foreach fun func get given goto guard if implements implicit import in inline inner instanceof interface internal is late lateinit let lock match mixin mut namespace native new object open operator out override package params partial permits private protected public readonly record ref required return sealed select set static struct super suspend switch synchronized this throw throws trait transient try type typealias unchecked unsafe using val var virtual volatile when where while with yield",
 		"bool boolean byte char decimal double float int long nint object sbyte short string uint ulong ushort void Any Array Boolean Double Exception Int Integer List Long Map Object Set String Unit", "true false null nil self"))
-	java.quotes, java.sigils = []quote{{mark: `"""`, lines: true}, double, char}, "@"
+	java.quotes, java.sigils = []quote{{mark: `"""`, lines: true}, double, loose}, "@"
 	rust := cLike(words("as async await break const continue crate dyn else enum extern fn for if impl in let loop macro_rules match mod move mut pub ref return static struct super trait type union unsafe use where while",
 		"bool char f32 f64 i8 i16 i32 i64 i128 isize str u8 u16 u32 u64 u128 usize Box HashMap Option Rc Result Self String Vec Arc", "true false None Some Ok Err self"))
 	rust.quotes = []quote{{mark: `"`, lines: true}, char}
@@ -91,7 +92,7 @@ var syntaxes = func() map[string]*syntax {
 	sql := &syntax{line: []string{"--"}, block: star, quotes: []quote{{mark: `'`, raw: true, lines: true}, {mark: `"`, raw: true}, {mark: "`", raw: true}}, fold: true, calls: true,
 		words: words("add all alter analyze and any as asc begin between by cascade case check collate column commit concurrently conflict constraint create cross current database default delete desc distinct do drop else end except exists explain fetch for foreign from full function grant group having if ilike in index inner insert intersect into is join key lateral left like limit lock materialized natural not nothing null of offset on or order outer over partition primary procedure recursive references replace returning revoke right rollback row rows schema select set show table temporary then to transaction trigger truncate union unique update using values view when where window with",
 			"bigint bigserial boolean bytea char date decimal double float int integer interval json jsonb numeric real serial smallint text time timestamp timestamptz uuid varchar", "true false")}
-	lua := &syntax{line: []string{"--"}, block: [][2]string{{"--[[", "]]"}, {"{-", "-}"}}, quotes: []quote{double, char}, calls: true,
+	lua := &syntax{line: []string{"--"}, block: [][2]string{{"--[[", "]]"}, {"{-", "-}"}}, quotes: []quote{double, loose}, calls: true,
 		words: words("and break case class data deriving do else elseif end for function goto if import in infix instance let local module newtype not of or qualified repeat return then type until where while", "Bool Char Double Int Integer Maybe String", "true false nil True False Nothing Just")}
 	yaml := &syntax{line: hash, quotes: []quote{double, {mark: `'`, raw: true, maybe: true}}, inWords: "-./", keys: ':', words: words("", "", "true false null yes no on off")}
 	json := &syntax{line: slash, block: star, quotes: []quote{double}, keys: ':', words: words("", "", "true false null")}
@@ -102,7 +103,7 @@ var syntaxes = func() map[string]*syntax {
 		words: words("directive enum extend fragment implements input interface mutation on query scalar schema subscription type union", "Boolean Float ID Int String", "true false null")}
 	perl := &syntax{line: hash, quotes: []quote{double, single}, sigils: "$@%", calls: true,
 		words: words("break else elsif for foreach function if in last local my next our package print repeat require return sub unless until use while", "", "TRUE FALSE NULL NA undef")}
-	makefile := &syntax{line: hash, quotes: []quote{{mark: `"`}, char}, sigils: "$", inWords: "-", words: words("define else endef endif export ifdef ifeq ifndef ifneq include override", "", "")}
+	makefile := &syntax{line: hash, quotes: []quote{double, loose}, sigils: "$", inWords: "-", words: words("define else endef endif export ifdef ifeq ifndef ifneq include override", "", "")}
 	markup, diff := &syntax{kind: kindMarkup}, &syntax{kind: kindDiff}
 
 	m := map[string]*syntax{}

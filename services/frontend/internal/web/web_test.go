@@ -74,12 +74,12 @@ func TestChatWithoutJavaScript(t *testing.T) {
 func TestOwner(t *testing.T) {
 	s := newSite(t, echo)
 	v, other := s.visitor(), s.visitor()
-	r := v.get("/")
+	v.get("/")
 	c := v.jar.m["codexcontinue_owner"]
 	if c == nil || !regexp.MustCompile(`^[A-Z2-7]{26}$`).MatchString(c.Value) || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Secure || c.Path != "/" {
 		t.Fatalf("cookie %+v", c)
 	}
-	if r = v.get("/"); len(r.Cookies()) != 0 {
+	if r := v.get("/"); len(r.Cookies()) != 0 {
 		t.Error("a browser that has an id got another")
 	}
 	if r := s.visitor().get("/", "X-Forwarded-Proto", "https"); !r.Cookies()[0].Secure {
