@@ -111,10 +111,11 @@ func (a *App) root() *cobra.Command {
 		Long: `codexctl provisions a stack with the Pulumi program of this repository and shows
 what runs. It works on the same project, config and state as a plain pulumi; see
 "codexctl env".`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          noArgs,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		SuggestionsMinimumDistance: 2,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		Args:                       noArgs,
+		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.PersistentFlags().StringVarP(&a.dir, "cwd", "C", ".", "look for the project in this folder and above it")
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

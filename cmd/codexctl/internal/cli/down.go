@@ -102,12 +102,7 @@ func (a *App) leftover(ctx context.Context, eng *engine.Engine, stack string) er
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	var names []string
-	for _, c := range list {
-		names = append(names, c.Name)
-	}
-	return fmt.Errorf("state: stack %q is not in it, but its containers run (%s): name the backend that it was made with in PULUMI_BACKEND_URL, or remove them with `docker rm -f`",
-		stack, strings.Join(names, ", "))
+	return foreign(list)
 }
 
 func (a *App) explainDown(ctx context.Context, name string, result progress.Result, err error) error {

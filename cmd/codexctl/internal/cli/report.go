@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,11 +69,18 @@ func collect(ctx context.Context, eng *engine.Engine, stack stacks.Stack, now ti
 		}
 		return &r.Services[i]
 	}
+	main := map[string]int{} // the port of the service itself, not of its debugger
 	for _, svc := range stack.Services {
 		row(svc.Name).Replicas = svc.Replicas
+		if len(svc.Ports) > 0 {
+			main[svc.Name] = svc.Ports[0].Container
+		}
 	}
 	for _, c := range list {
 		s := row(c.Service)
+		slices.SortStableFunc(c.Ports, func(a, b engine.Port) int {
+			return boolOrder(a.Container != main[c.Service], b.Container != main[c.Service])
+		})
 		image, err := eng.ImageName(ctx, c)
 		if err != nil {
 			return nil, err
@@ -99,6 +107,16 @@ func collect(ctx context.Context, eng *engine.Engine, stack stacks.Stack, now ti
 		}
 	}
 	return r, nil
+}
+
+func boolOrder(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // short is a container's condition in a word.

@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,15 +67,23 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	if err := preflight(ctx, eng, stack); err != nil {
 		return err
 	}
-	refresh := o.refresh
-	if !refresh {
-		if refresh, err = a.changedOutside(ctx, eng, stack); err != nil {
-			return err
-		}
+	list, err := eng.Containers(ctx, stack.Name, "")
+	if err != nil {
+		return err
 	}
 	s, err := a.session(ctx, t, true)
 	if err != nil {
 		return a.explainError(err, t.name)
+	}
+	refresh := o.refresh
+	if why := unexpected(list, stack); why != "" {
+		if len(list) > 0 {
+			a.say("%s: comparing the state with what runs first", why)
+			if err := a.removeHalfMade(ctx, s, eng, list); err != nil {
+				return a.explainError(err, t.name)
+			}
+		}
+		refresh = true
 	}
 	watch, stop := context.WithCancel(ctx)
 	result, err := s.Up(ctx, progress.New(a.err, a.now).WithNotes(starting(watch, eng, stack.Name)), refresh)
@@ -129,7 +140,7 @@ func starting(ctx context.Context, eng *engine.Engine, stack string) <-chan prog
 				}
 				n := progress.Note{Service: c.Service}
 				if lines, err := eng.LastLines(ctx, c.ID, 1); err == nil && len(lines) > 0 {
-					n.Text = lines[0]
+					n.Text = message(lines[0])
 				}
 				if c.State == "restarting" || c.Restarts > 0 {
 					n.Text = failure.Condition(c) + ": " + n.Text
@@ -145,6 +156,21 @@ func starting(ctx context.Context, eng *engine.Engine, stack string) <-chan prog
 	return notes
 }
 
+// message is what a line of a log says: of the services' JSON lines only what is for a person.
+func message(line string) string {
+	var record struct {
+		Msg   string `json:"msg"`
+		Error string `json:"error"`
+	}
+	if json.Unmarshal([]byte(line), &record) != nil || record.Msg == "" {
+		return line
+	}
+	if record.Error != "" {
+		return record.Msg + ": " + record.Error
+	}
+	return record.Msg
+}
+
 // preflight finds in a second what would fail after minutes.
 func preflight(ctx context.Context, eng *engine.Engine, stack stacks.Stack) error {
 	taken, err := takenPorts(ctx, eng, stack)
@@ -158,25 +184,60 @@ func preflight(ctx context.Context, eng *engine.Engine, stack stacks.Stack) erro
 	return errors.Join(errs...)
 }
 
-// changedOutside says whether containers were stopped or removed by something else, which the state cannot know.
-func (a *App) changedOutside(ctx context.Context, eng *engine.Engine, stack stacks.Stack) (bool, error) {
-	list, err := eng.Containers(ctx, stack.Name, "")
-	if err != nil || len(list) == 0 {
-		return err == nil, err // nothing runs: either nothing is in the state, or all of it was removed
-	}
-	running := map[string]int{}
+// unexpected says what about the running containers the state cannot know: that some were stopped or removed by something
+// else, or that an update was killed while it made one. Empty when all is as it should be.
+func unexpected(list []engine.Container, stack stacks.Stack) string {
+	well, all := map[string]int{}, map[string]int{}
 	for _, c := range list {
-		if c.State == "running" {
-			running[c.Service]++
+		all[c.Service]++
+		if c.State == "running" && c.Health != "unhealthy" {
+			well[c.Service]++
 		}
 	}
 	for _, svc := range stack.Services {
-		if n := running[svc.Name]; n < svc.Replicas {
-			a.say("%s: %d of %d containers run: comparing the state with what runs first", svc.Name, n, svc.Replicas)
-			return true, nil
+		if n := well[svc.Name]; n != svc.Replicas || all[svc.Name] != n {
+			return fmt.Sprintf("%s: %d of %d containers run well", svc.Name, n, max(all[svc.Name], svc.Replicas))
 		}
 	}
-	return false, nil
+	return ""
+}
+
+// removeHalfMade removes the containers of the stack that are not in its state: a killed update made them, and they hold
+// names and ports. It removes nothing when none of the containers is in the state: then they are another state's.
+func (a *App) removeHalfMade(ctx context.Context, s *deploy.Session, eng *engine.Engine, list []engine.Container) error {
+	known, err := s.IDs(ctx)
+	if err != nil {
+		return err
+	}
+	var orphans []engine.Container
+	for _, c := range list {
+		if !known[c.ID] {
+			orphans = append(orphans, c)
+		}
+	}
+	if len(orphans) == 0 {
+		return nil
+	}
+	if len(orphans) == len(list) && !slices.ContainsFunc(list[0].Networks, func(id string) bool { return known[id] }) {
+		return foreign(list)
+	}
+	for _, c := range orphans {
+		a.say("removing %s: an update that was killed left it half-made", c.Name)
+		if err := eng.RemoveContainer(ctx, c.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// foreign is that containers of the stack run which its state does not know.
+func foreign(list []engine.Container) error {
+	var names []string
+	for _, c := range list {
+		names = append(names, c.Name)
+	}
+	return fmt.Errorf("state: containers of this stack run that are not in it (%s): name the backend that they were made with in PULUMI_BACKEND_URL, or remove them with `docker rm -f`",
+		strings.Join(names, ", "))
 }
 
 // changes is what an update did, in a few words.

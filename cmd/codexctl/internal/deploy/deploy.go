@@ -4,6 +4,7 @@ package deploy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -98,6 +99,29 @@ func (s *Session) Destroy(ctx context.Context, d *progress.Display) (progress.Re
 		return err
 	})
 	return r, explain(ctx, err)
+}
+
+// IDs are the engine's IDs of everything that is in the state.
+func (s *Session) IDs(ctx context.Context) (map[string]bool, error) {
+	d, err := s.stack.Export(ctx)
+	if err != nil {
+		return nil, explain(ctx, err)
+	}
+	var content struct {
+		Resources []struct {
+			ID string `json:"id"`
+		} `json:"resources"`
+	}
+	if err := json.Unmarshal(d.Deployment, &content); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	out := map[string]bool{}
+	for _, r := range content.Resources {
+		if r.ID != "" {
+			out[r.ID] = true
+		}
+	}
+	return out, nil
 }
 
 // Output is one of the stack's outputs.

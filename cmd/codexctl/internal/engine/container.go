@@ -43,6 +43,8 @@ type Container struct {
 	// HealthCommand is what the container's health check runs, without its CMD.
 	HealthCommand []string
 	StopTimeout   time.Duration
+	// Networks are the engine's IDs of the networks it is on.
+	Networks []string
 }
 
 // Healthy says that the container runs and its health check, if it has one, passes.
@@ -117,6 +119,13 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 			c.StopTimeout = time.Duration(*t) * time.Second
 		}
 	}
+	if n := x.NetworkSettings; n != nil {
+		for _, endpoint := range n.Networks {
+			if endpoint != nil && endpoint.NetworkID != "" {
+				c.Networks = append(c.Networks, endpoint.NetworkID)
+			}
+		}
+	}
 	if s := x.State; s != nil {
 		c.State, c.ExitCode, c.Error, c.OOMKilled = string(s.Status), s.ExitCode, s.Error, s.OOMKilled
 		c.StartedAt, _ = time.Parse(time.RFC3339Nano, s.StartedAt)
@@ -130,6 +139,13 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 	if h := x.HostConfig; h != nil {
 		c.Memory = stacks.Bytes(h.Memory)
 		c.CPU = stacks.MilliCPU(h.NanoCPUs / 1e6)
+		if h.CPUQuota > 0 {
+			period := h.CPUPeriod
+			if period == 0 {
+				period = 100_000 // the kernel's own, in microseconds
+			}
+			c.CPU = stacks.MilliCPU(h.CPUQuota * 1000 / period)
+		}
 		for port, binds := range h.PortBindings {
 			for _, b := range binds {
 				n, err := strconv.Atoi(b.HostPort)
@@ -181,6 +197,15 @@ func (e *Engine) HasImage(ctx context.Context, ref string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// RemoveContainer stops a container and removes it, with the volumes that are its alone.
+func (e *Engine) RemoveContainer(ctx context.Context, id string) error {
+	_, err := e.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	if err != nil && !cerrdefs.IsNotFound(err) {
+		return fmt.Errorf("engine: remove %.12s: %w", id, err)
+	}
+	return nil
 }
 
 // ErrUnhealthy is that a container did not become healthy.

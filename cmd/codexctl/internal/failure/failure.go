@@ -26,6 +26,8 @@ type Problem struct {
 	// Container names whose log Log is: its last lines.
 	Container string
 	Log       []string
+	// complete says that what is known is enough: no log would tell more.
+	complete bool
 }
 
 // rule recognises a kind of failure by the words of whoever reported it: the engine, the docker provider, BuildKit or
@@ -114,6 +116,7 @@ func recognise(e progress.Diagnostic, known map[string]bool) Problem {
 			return string(r.match.ExpandString(nil, groups.ReplaceAllString(tmpl, "$${$1}"), message, m))
 		}
 		p.What, p.Todo = expand(r.what), expand(r.todo)
+		p.complete = r.todo != ""
 		if r.todo == "" || strings.Contains(r.what, "build") {
 			p.What += ":\n" + indent(lastLines(message, 12))
 		}
@@ -164,9 +167,12 @@ func withContainers(ctx context.Context, eng *engine.Engine, stack string, probl
 		}
 		i := -1
 		for j := range problems {
-			if problems[j].Service == c.Service && problems[j].Container == "" {
+			if problems[j].Service == c.Service && (problems[j].Container == "" || problems[j].complete) {
 				i = j
 			}
+		}
+		if i >= 0 && problems[i].complete {
+			continue
 		}
 		if i < 0 {
 			if c.Health == "starting" {

@@ -49,6 +49,7 @@ type Display struct {
 	notes  <-chan Note
 	active []*Step
 	result Result
+	warned map[string]bool
 	drawn  int // lines on the screen that will be drawn again
 }
 
@@ -75,7 +76,7 @@ func Quiet(out *console.Console, now func() time.Time) *Display {
 
 // Run shows the events until the channel or stop is closed, and returns what came of it.
 func (d *Display) Run(ch <-chan events.EngineEvent, stop <-chan struct{}) Result {
-	every := remindEvery
+	every := time.Second
 	if d.out.Terminal {
 		every = redrawEvery
 	}
@@ -169,15 +170,31 @@ func (d *Display) diagnose(e apitype.DiagnosticEvent) {
 	case e.Severity == "error":
 		d.result.Errors = append(d.result.Errors, Diagnostic{URN: e.URN, Message: message})
 	case e.Severity == "warning":
-		for line := range strings.Lines(message) {
-			d.print(console.Cut("warning: "+console.Plain(line), d.out.Width()))
-		}
+		d.warn(message)
 	default:
 		for _, s := range d.active {
 			if s.URN == e.URN {
 				d.note(s, message)
 			}
 		}
+	}
+}
+
+// warn shows a warning once. That a plugin is on PATH is its owner's choice, and told with every use.
+func (d *Display) warn(message string) {
+	if d.warned[message] || strings.HasPrefix(message, "using pulumi-") && strings.Contains(message, " from $PATH") {
+		return
+	}
+	if d.warned == nil {
+		d.warned = map[string]bool{}
+	}
+	d.warned[message] = true
+	for i, line := range console.Wrap(console.Plain(message), d.out.Width()-9) {
+		if i == 0 {
+			d.print(d.out.Paint(console.Yellow, "warning: ") + line)
+			continue
+		}
+		d.print("         " + line)
 	}
 }
 

@@ -57,7 +57,8 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 func shortName(u urn.URN) string {
-	return strings.TrimPrefix(u.Name(), string(u.Project())+"-"+string(u.Stack())+"-")
+	name, project := u.Name(), string(u.Project())+"-"
+	return strings.TrimPrefix(strings.TrimPrefix(name, project+string(u.Stack())+"-"), project)
 }
 
 // newStep reads what a step's event says. ok is false for what no person asked about: the stack, components, providers
@@ -83,7 +84,7 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 	case "Image":
 		s.going, s.done = "building", "built"
 	case "Container":
-		s.going, s.done = "starting, until it is healthy", "healthy"
+		s.going, s.done = "starting", "healthy"
 		if runs := inputs(m)["mustRun"]; runs == false {
 			s.going, s.done = "creating", "created"
 		}
@@ -93,7 +94,7 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 	switch m.Op {
 	case apitype.OpCreate:
 	case apitype.OpCreateReplacement:
-		if kind == "Container" {
+		if s.done == "healthy" {
 			s.going, s.done = "starting the new one", "new one healthy"
 		}
 	case apitype.OpDeleteReplaced:

@@ -1,0 +1,73 @@
+package failure
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+)
+
+func urn(typ, name string) string {
+	return "urn:pulumi:dev::codexcontinue::codexcontinue:docker:Service$docker:index/" + typ + "::" + name
+}
+
+// TestRecognise holds the rules against messages as the engine, the provider and Pulumi write them.
+func TestRecognise(t *testing.T) {
+	services := map[string]bool{"edge": true, "redis": true, "backend": true, "ml": true}
+	for name, c := range map[string]struct {
+		in                  progress.Diagnostic
+		service, what, todo string
+	}{
+		"port": {progress.Diagnostic{URN: urn("container:Container", "codexcontinue-dev-edge"),
+			Message: "  sdk-v2/provider2.go:572: sdk.helper_schema: Unable to start container: Error response from daemon: driver failed programming external connectivity on endpoint x (1): Bind for 127.0.0.1:8080 failed: port is already allocated: provider=docker@4.10.0"},
+			"edge", "the host port 8080 is taken", "sport = :8080"},
+		"port of a process": {progress.Diagnostic{URN: urn("container:Container", "codexcontinue-dev-edge"),
+			Message: "Error starting userland proxy: listen tcp4 127.0.0.1:8080: bind: address already in use"},
+			"edge", "the host port 8080 is taken", ""},
+		"pull": {progress.Diagnostic{URN: urn("remoteImage:RemoteImage", "redis"),
+			Message: "Unable to read Docker image into resource: unable to pull image redis:8.2.1-bookworm: error pulling image redis:8.2.1-bookworm: Error response from daemon: Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host"},
+			"redis", "the image redis:8.2.1-bookworm cannot be pulled", "docker pull redis:8.2.1-bookworm"},
+		"build": {progress.Diagnostic{URN: urn("image:Image", "backend"),
+			Message: "error: process \"/bin/sh -c go build\" did not complete successfully: exit code: 1"},
+			"backend", "the image does not build", "services/backend/Dockerfile"},
+		"unhealthy replica": {progress.Diagnostic{URN: urn("container:Container", "codexcontinue-dev-backend-2"),
+			Message: "container failed to be in healthy state"},
+			"backend", "the container did not become healthy", ""},
+		"unhealthy by the hook": {progress.Diagnostic{URN: urn("container:Container", "codexcontinue-dev-ml"),
+			Message: "container codexcontinue-dev-ml-1a2b3c4 is unhealthy after 1m0s: read `docker logs codexcontinue-dev-ml-1a2b3c4`"},
+			"ml", "the container did not become healthy", ""},
+		"plugin": {progress.Diagnostic{Message: "error: could not load plugin for docker provider: no resource plugin 'pulumi-resource-docker' found"},
+			"", "docker provider can neither be found nor downloaded", "pulumi plugin install resource docker"},
+		"disk": {progress.Diagnostic{URN: urn("image:Image", "ml"), Message: "write /x: no space left on device"},
+			"ml", "the engine's disk is full", "docker system df"},
+		"program": {progress.Diagnostic{URN: "urn:pulumi:dev::codexcontinue::pulumi:pulumi:Stack::codexcontinue-dev",
+			Message: "codexcontinue:debgu: unknown key"}, "", "codexcontinue:debgu: unknown key", ""},
+		"summary": {progress.Diagnostic{Message: "update failed"}, "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := recognise(c.in, services)
+			if p.Service != c.service || !strings.Contains(p.What, c.what) || (c.what == "") != (p.What == "") || !strings.Contains(p.Todo, c.todo) {
+				t.Errorf("got %q: %q, to do %q; want %q: %q, to do %q", p.Service, p.What, p.Todo, c.service, c.what, c.todo)
+			}
+			if strings.Contains(p.What+p.Todo, "$") {
+				t.Errorf("a reference was not replaced: %q, %q", p.What, p.Todo)
+			}
+		})
+	}
+}
+
+func TestCondition(t *testing.T) {
+	for want, c := range map[string]engine.Container{
+		"running, healthy": {State: "running", Health: "healthy"},
+		"killed: it used more than its 512Mi of memory":       {State: "exited", ExitCode: 137, OOMKilled: true, Memory: 512 << 20},
+		"exited with code 2":                                  {State: "exited", ExitCode: 2},
+		"restarting again and again, last exit code 1":        {State: "restarting", ExitCode: 1, Restarts: 5},
+		"running, unhealthy; its health check says: HTTP 503": {State: "running", Health: "unhealthy", HealthOutput: "x\nHTTP 503"},
+		"created: no such runtime":                            {State: "created", Error: "no such runtime"},
+	} {
+		if got := Condition(c); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

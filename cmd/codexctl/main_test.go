@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"gopkg.in/yaml.v3"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cli"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden output in the scripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"codexctl": func() {
+			os.Exit(cli.Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+		},
+	})
+}
+
+// TestScripts runs the real command in a project that holds what the command reads: the settings files and the
+// Modelfile are the repository's own.
+func TestScripts(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			for _, name := range []string{"Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml", "modelfiles/codexcontinue/Modelfile"} {
+				b, err := os.ReadFile(filepath.Join(root, name))
+				if err != nil {
+					return err
+				}
+				to := filepath.Join(e.WorkDir, "project", name)
+				if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+					return err
+				}
+				if err := os.WriteFile(to, b, 0o644); err != nil {
+					return err
+				}
+			}
+			home := filepath.Join(e.WorkDir, "home")
+			e.Setenv("HOME", home)
+			e.Setenv("XDG_CACHE_HOME", filepath.Join(home, ".cache"))
+			// Where codexctl is, without anything else of this machine.
+			e.Setenv("ONLY", filepath.SplitList(e.Getenv("PATH"))[0])
+			e.Setenv("PROJECT", filepath.Join(e.WorkDir, "project"))
+			return os.MkdirAll(home, 0o755)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"fake-engine": fakeEngine,
+			"take-port":   takePort,
+			"config":      setConfig,
+		},
+	})
+}
+
+// fakeEngine starts an engine without containers on a socket and points DOCKER_HOST at it:
+//
+//	fake-engine [VERSION API]
+func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
+	version, api := "27.0.0", "1.46"
+	if len(args) == 2 {
+		version, api = args[0], args[1]
+	}
+	// Not in the script's folder: a socket's path has at most about a hundred bytes.
+	dir, err := os.MkdirTemp("", "engine")
+	ts.Check(err)
+	sock := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", sock)
+	ts.Check(err)
+	answer := func(w http.ResponseWriter, v any) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(v) // the client that went away needs no answer
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", api)
+		switch path := r.URL.Path; {
+		case path == "/_ping":
+		case strings.HasSuffix(path, "/containers/json"):
+			answer(w, []any{})
+		case strings.HasSuffix(path, "/volumes"):
+			answer(w, map[string]any{"Volumes": []any{}})
+		case strings.HasSuffix(path, "/version"):
+			answer(w, map[string]any{"Version": version, "ApiVersion": api, "Os": "linux", "Arch": "amd64"})
+		case strings.HasSuffix(path, "/info"):
+			answer(w, map[string]any{"NCPU": 4, "MemTotal": 64 << 30, "DockerRootDir": "/nonexistent"})
+		default:
+			http.Error(w, `{"message":"the fake engine does not do `+path+`"}`, http.StatusNotImplemented)
+		}
+	})}
+	go server.Serve(l)
+	ts.Defer(func() {
+		server.Close()
+		os.RemoveAll(dir)
+	})
+	ts.Setenv("DOCKER_HOST", "unix://"+sock)
+}
+
+// takePort listens on a free port of this machine and stores its number in $TAKEN.
+func takePort(ts *testscript.TestScript, _ bool, _ []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	ts.Setenv("TAKEN", fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+}
+
+// setConfig sets values of a stack's config:
+//
+//	config STACK 'codexcontinue:edge: {port: 1}' ...
+func setConfig(ts *testscript.TestScript, _ bool, args []string) {
+	path := filepath.Join(ts.Getenv("PROJECT"), "Pulumi."+args[0]+".yaml")
+	file := map[string]any{}
+	b, err := os.ReadFile(path)
+	ts.Check(err)
+	ts.Check(yaml.Unmarshal(b, &file))
+	values, ok := file["config"].(map[string]any)
+	if !ok {
+		values = map[string]any{}
+		file["config"] = values
+	}
+	for _, line := range args[1:] {
+		ts.Check(yaml.Unmarshal([]byte(line), values))
+	}
+	b, err = yaml.Marshal(file)
+	ts.Check(err)
+	ts.Check(os.WriteFile(path, b, 0o644))
+}
