@@ -1,0 +1,222 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/server"
+)
+
+const patience = 20 * time.Second
+
+func do(t *testing.T, s *server.Server, method, path string, h map[string]string) (*httptest.ResponseRecorder, problem.Problem) {
+	t.Helper()
+	r := httptest.NewRequest(method, path, nil)
+	for k, v := range h {
+		r.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, r)
+	var p problem.Problem
+	if w.Header().Get("Content-Type") == problem.ContentType {
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w, p
+}
+
+func TestNotRouted(t *testing.T) {
+	s := server.New("x", slog.New(slog.DiscardHandler), time.Second)
+	s.HandleFunc("POST /a", func(http.ResponseWriter, *http.Request) {})
+	if w, p := do(t, s, "GET", "/b", nil); w.Code != 404 || p.Status != 404 || p.RequestID == "" {
+		t.Errorf("%d %+v", w.Code, p)
+	}
+	if w, p := do(t, s, "GET", "/a", nil); w.Code != 405 || p.Status != 405 || w.Header().Get("Allow") != "POST" {
+		t.Errorf("%d %+v %v", w.Code, p, w.Header())
+	}
+	do(t, s, "BREW", "/a", nil)
+	if w, _ := do(t, s, "GET", "/metrics", nil); !strings.Contains(w.Body.String(), `method="other"`) || strings.Contains(w.Body.String(), "BREW") {
+		t.Error("a made-up method is a label of its own")
+	}
+}
+
+func TestRequestID(t *testing.T) {
+	var logs bytes.Buffer
+	s := server.New("x", logging.New(&logs, "x", "info", false), time.Second)
+	got := ""
+	s.HandleFunc("GET /a", func(_ http.ResponseWriter, r *http.Request) { got = logging.RequestID(r.Context()) })
+	for id, keep := range map[string]bool{"abc-1_2.3": true, "": false, "a b": false, "a\"b": false, "ä": false, strings.Repeat("a", 129): false} {
+		logs.Reset()
+		w, _ := do(t, s, "GET", "/a", map[string]string{server.RequestIDHeader: id})
+		if echoed := w.Header().Get(server.RequestIDHeader); echoed != got || got == "" || (got == id) != keep || !strings.Contains(logs.String(), got) {
+			t.Errorf("%q: handler has %q, response %q", id, got, echoed)
+		}
+	}
+}
+
+func TestPanic(t *testing.T) {
+	s := server.New("x", slog.New(slog.DiscardHandler), time.Second)
+	s.HandleFunc("GET /before", func(http.ResponseWriter, *http.Request) { panic("secret") })
+	s.HandleFunc("GET /after", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "half"); panic("secret") })
+	if w, p := do(t, s, "GET", "/before", nil); w.Code != 500 || p.Status != 500 || strings.Contains(w.Body.String(), "secret") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	hs := httptest.NewServer(s.Handler())
+	defer hs.Close()
+	resp, err := http.Get(hs.URL + "/after")
+	if err == nil {
+		defer resp.Body.Close()
+		_, err = io.ReadAll(resp.Body)
+	}
+	if err == nil {
+		t.Error("half a response looks like a whole one")
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	s := server.New("x", slog.New(slog.DiscardHandler), time.Second)
+	var fault error
+	s.Liveness("/health")
+	s.Readiness("/ready", map[string]server.Check{"a": func(context.Context) error { return nil }, "b": func(context.Context) error { return fault }})
+	check := func(code int, status, b string) {
+		t.Helper()
+		w, _ := do(t, s, "GET", "/ready", nil)
+		var r mlapi.Readiness
+		if err := json.Unmarshal(w.Body.Bytes(), &r); err != nil || w.Code != code || r.Status != status || r.Checks["a"] != "ok" || r.Checks["b"] != b {
+			t.Errorf("%d %s: %v", w.Code, w.Body, err)
+		}
+	}
+	check(200, "ready", "ok")
+	fault = errors.New("down")
+	check(503, "not ready", "down")
+	if w, _ := do(t, s, "GET", "/health", nil); w.Code != 200 {
+		t.Errorf("liveness depends on a check: %d", w.Code)
+	}
+}
+
+// serve runs the server until stop is called.
+func serve(t *testing.T, s *server.Server, drained ...func(context.Context) error) (url string, stop context.CancelFunc, ended chan error) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	t.Cleanup(stop)
+	ended = make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, l, drained...) }()
+	return "http://" + l.Addr().String(), stop, ended
+}
+
+func within[T any](t *testing.T, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("waited in vain for %s", what)
+		panic("unreachable")
+	}
+}
+
+// Requests in flight are completed, and work that outlives requests is waited for.
+func TestDrain(t *testing.T) {
+	s := server.New("x", slog.New(slog.DiscardHandler), patience)
+	entered, release := make(chan struct{}), make(chan struct{})
+	s.HandleFunc("GET /slow", func(w http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-release
+		if err := r.Context().Err(); err != nil {
+			t.Errorf("the request in flight was cancelled: %v", err)
+		}
+		io.WriteString(w, "complete")
+	})
+	draining := make(chan bool, 1)
+	url, stop, ended := serve(t, s, func(context.Context) error { draining <- s.Draining(); return nil })
+	got := make(chan string, 1)
+	go func() {
+		resp, err := http.Get(url + "/slow")
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		got <- string(b)
+	}()
+	within(t, "the request", entered)
+	stop()
+	if !within(t, "the drained function", draining) {
+		t.Error("called while it is not draining")
+	}
+	close(release)
+	if b := within(t, "the response", got); b != "complete" {
+		t.Errorf("got %q", b)
+	}
+	if err := within(t, "the end", ended); err != nil {
+		t.Error(err)
+	}
+}
+
+// After the drain time what is left is cancelled, and said.
+func TestDrainTimeout(t *testing.T) {
+	s := server.New("x", slog.New(slog.DiscardHandler), 50*time.Millisecond)
+	entered, cancelled := make(chan struct{}), make(chan struct{})
+	s.HandleFunc("GET /stuck", func(_ http.ResponseWriter, r *http.Request) { close(entered); <-r.Context().Done(); close(cancelled) })
+	failed := errors.New("job left")
+	url, stop, ended := serve(t, s, func(context.Context) error { return failed })
+	go func() {
+		if resp, err := http.Get(url + "/stuck"); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	within(t, "the request", entered)
+	stop()
+	err := within(t, "the end", ended)
+	if !errors.Is(err, failed) || !strings.Contains(err.Error(), "requests were still in flight") {
+		t.Errorf("%v", err)
+	}
+	within(t, "the cancelled context", cancelled)
+}
+
+func TestHealthcheck(t *testing.T) {
+	code := 200
+	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/health" {
+			code = 404
+		}
+		w.WriteHeader(code)
+		io.WriteString(w, "why")
+	}))
+	defer hs.Close()
+	host, port, err := net.SplitHostPort(strings.TrimPrefix(hs.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{":" + port, "0.0.0.0:" + port, "[::]:" + port, host + ":" + port, "localhost:" + port} {
+		if err := server.Healthcheck(t.Context(), addr, "/health", ""); err != nil {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	code = 503
+	if err := server.Healthcheck(t.Context(), "", "", hs.URL+"/health"); err == nil || !strings.Contains(err.Error(), "why") {
+		t.Errorf("%v", err)
+	}
+	if err := server.Healthcheck(t.Context(), "nonsense", "/health", ""); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR") {
+		t.Errorf("%v", err)
+	}
+}
