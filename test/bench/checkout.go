@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// portOffset keeps the stacks of a run away from a developer's own.
+const portOffset = 30000
+
+// checkout is a copy of the working tree with its own Pulumi state: what is provisioned is what an engineer would
+// provision now, and nothing is written into the tree.
+type checkout struct {
+	tools
+	dir string
+	// codexctl and pulumi are paths of programs; languageHost says that pulumi can run the Go program by itself.
+	codexctl, pulumi string
+	languageHost     bool
+}
+
+func (b *bench) newCheckout(ctx context.Context) (*checkout, error) {
+	git, err := b.find("git", "install git")
+	if err != nil {
+		return nil, err
+	}
+	golang, err := b.find("go", "install Go")
+	if err != nil {
+		return nil, err
+	}
+	c := &checkout{tools: b.tools, dir: filepath.Join(b.dir, "checkout")}
+	if c.pulumi, err = b.find("pulumi", "run test/peers/build.sh pulumi, or install the Pulumi CLI"); err != nil {
+		return nil, err
+	}
+	_, noHost := b.find("pulumi-language-go", "")
+	c.languageHost = noHost == nil
+	// All of git's variables but the tree's are the user's own.
+	names, err := b.output(ctx, b.root, git, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	if err != nil {
+		return nil, err
+	}
+	for name := range strings.SplitSeq(strings.TrimRight(names, "\x00"), "\x00") {
+		if err := copyFile(filepath.Join(b.root, name), filepath.Join(c.dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	state := filepath.Join(c.dir, ".state")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return nil, err
+	}
+	c.environ = with(b.environ, "PULUMI_CONFIG_PASSPHRASE=bench", "PULUMI_BACKEND_URL=file://"+filepath.ToSlash(state),
+		"PULUMI_SKIP_UPDATE_CHECK=true", "NO_COLOR=1")
+	c.codexctl = filepath.Join(c.dir, "bin", "codexctl")
+	_, err = c.output(ctx, c.dir, golang, "build", "-o", c.codexctl, "./cmd/codexctl")
+	return c, err
+}
+
+// copyFile copies a file that may have been deleted from the working tree since git knew of it.
+func copyFile(from, to string) error {
+	info, err := os.Stat(from)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, info.Mode().Perm()|0o444)
+}
+
+// stack makes a throwaway stack of an overlay and returns what it is.
+func (c *checkout) stack(ctx context.Context, name, overlay string) (stacks.Stack, error) {
+	debug := overlay == "dev"
+	settings := fmt.Sprintf("config:\n  codexcontinue:overlay: %s\n  codexcontinue:portOffset: %d\n  codexcontinue:debug: %v\n  codexcontinue:model: {base: tiny}\n",
+		overlay, portOffset, debug)
+	if err := os.WriteFile(filepath.Join(c.dir, "Pulumi."+name+".yaml"), []byte(settings), 0o644); err != nil {
+		return stacks.Stack{}, err
+	}
+	if _, err := c.output(ctx, c.dir, c.pulumi, "stack", "init", name, "--non-interactive"); err != nil {
+		return stacks.Stack{}, err
+	}
+	s := stacks.Settings{Overlay: overlay, Debug: &debug, PortOffset: portOffset, Secrets: map[string]bool{}}
+	s.Model.Base = "tiny"
+	if overlay == "prod" {
+		cmd := c.command(ctx, c.dir, c.pulumi, "config", "set", "--secret", "-s", name, stacks.Project+":"+stacks.RedisPasswordKey, "--non-interactive")
+		cmd.Stdin = strings.NewReader(redisPassword)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return stacks.Stack{}, fmt.Errorf("pulumi config set: %w\n%s", err, out)
+		}
+		s.Secrets[stacks.RedisPasswordKey] = true
+	}
+	info, err := os.Stat(c.dir)
+	if err != nil {
+		return stacks.Stack{}, err
+	}
+	uid, gid := owner(info)
+	return stacks.Load(name, s, stacks.Checkout{FS: os.DirFS(c.dir), UID: uid, GID: gid})
+}
+
+// redisPassword of the throwaway prod stacks, which nothing but their own containers can reach.
+const redisPassword = "bench-password"

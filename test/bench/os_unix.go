@@ -1,0 +1,23 @@
+//go:build unix
+
+package main
+
+import (
+	"io/fs"
+	"os/exec"
+	"syscall"
+)
+
+// ownProcessGroup keeps the terminal's Ctrl-C from the program: it would get two interrupts, and to Pulumi and compose
+// the second one means "at once".
+func ownProcessGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+func interrupt(cmd *exec.Cmd) error { return cmd.Process.Signal(syscall.SIGINT) }
+
+// owner of a file; 0 stands for root and for unknown.
+func owner(info fs.FileInfo) (uid, gid int) {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(s.Uid), int(s.Gid)
+	}
+	return 0, 0
+}
