@@ -6,13 +6,14 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 )
 
-// goCache is dev's volume of Go modules and builds, shared by the services.
-const goCache = "go-cache"
+// GoCache is dev's volume of Go modules and builds, shared by the services. It outlives the stack like every volume,
+// so that the next `up` starts in seconds.
+const GoCache = "go-cache"
 
 // dev mounts the sources into the development images: an edit is compiled and running within seconds. Every port is
 // published on the machine's loopback address, and each service has a debugger.
 func dev(s *Stack, c Checkout) {
-	s.Volumes = append(s.Volumes, Volume{Name: goCache, Size: 5 * GiB, Disposable: true})
+	s.Volumes = append(s.Volumes, Volume{Name: GoCache, Size: 5 * GiB})
 	debugger := map[string]int{Backend: 2345, Frontend: 2346, ML: 2347}
 	for i := range s.Services {
 		svc := &s.Services[i]
@@ -29,7 +30,7 @@ func dev(s *Stack, c Checkout) {
 		svc.Ports = append(svc.Ports, Port{Name: "debugger", Container: port, Host: port, Address: loopback})
 		svc.Mounts = append(svc.Mounts,
 			Mount{Kind: MountBind, Source: ".", Target: "/src", ReadOnly: true},
-			Mount{Kind: MountVolume, Source: goCache, Target: "/cache"},
+			Mount{Kind: MountVolume, Source: GoCache, Target: "/cache"},
 			Mount{Kind: MountTmpfs, Target: "/tmp", Size: 256 * MiB})
 		svc.Health.Command = []string{"/cache/bin/" + svc.Name, "healthcheck"}
 		// The first start downloads modules and compiles: minutes on a small machine.

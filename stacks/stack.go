@@ -66,8 +66,6 @@ type Volume struct {
 	Name string
 	// Size is the storage to ask for where the target reserves it; Docker's local driver does not.
 	Size Bytes
-	// Disposable volumes hold caches: destroying the stack removes them.
-	Disposable bool
 }
 
 // Secret is a value that reaches containers as a file only. Its value never stands in the Stack: the targets take it

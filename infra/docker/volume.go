@@ -12,17 +12,14 @@ import (
 // so what `destroy` kept is adopted again by the next `up`.
 func (d *deployment) addVolumes() error {
 	for _, v := range d.stack.Volumes {
-		opts := []pulumi.ResourceOption{pulumi.RetainOnDelete(!v.Disposable)}
-		if !v.Disposable {
-			// A volume cannot be changed, only replaced by an empty one, and the data is worth more than its label or
-			// driver: an adopted volume keeps those it was made with.
-			opts = append(opts, pulumi.IgnoreChanges([]string{"labels", "driver", "driverOpts"}))
-		}
 		volume, err := docker.NewVolume(d.ctx, v.Name, &docker.VolumeArgs{
 			Name:   pulumi.String(volumeName(d.stack, v)),
 			Driver: pulumi.String("local"),
 			Labels: volumeLabels(d.stackLabels()),
-		}, opts...)
+		}, pulumi.RetainOnDelete(true),
+			// A volume cannot be changed, only replaced by an empty one, and the data is worth more than its label or
+			// driver: an adopted volume keeps those it was made with.
+			pulumi.IgnoreChanges([]string{"labels", "driver", "driverOpts"}))
 		if err != nil {
 			return fmt.Errorf("volumes.%s: %w", v.Name, err)
 		}
