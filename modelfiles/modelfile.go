@@ -45,6 +45,9 @@ func Load(fsys fs.FS, name, base string) (Model, error) {
 		return Model{}, fmt.Errorf("%s: %w", name, err)
 	}
 	m := Model{Parsed: parsed}
+	if n := froms(parsed); base != "" && n > 1 {
+		return Model{}, fmt.Errorf("%s: it has %d FROM, and a base model replaces one: leave one FROM, or do not set a base", name, n)
+	}
 	dir := path.Dir(name)
 	h := sha256.New()
 	for i, c := range parsed.Commands {
@@ -97,18 +100,49 @@ func localFile(fsys fs.FS, dir, arg string) (string, error) {
 		}
 		return "", nil
 	}
-	info, err := fs.Stat(fsys, path.Join(dir, clean))
+	err := refuseLinks(fsys, dir, clean)
+	var info fs.FileInfo
+	if err == nil {
+		info, err = fs.Stat(fsys, path.Join(dir, clean))
+	}
 	switch {
 	case err == nil && info.Mode().IsRegular():
 		return clean, nil
-	case err == nil && looksLocal:
-		return "", errors.New("this is not a file")
-	case err != nil && looksLocal && errors.Is(err, fs.ErrNotExist):
-		return "", errors.New("there is no such file in the Modelfile's folder")
-	case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid):
+	case err == nil:
+		// Ollama would read a folder as a model in safetensors, even one that only happens to have a model's name.
+		return "", errors.New("this is not a file: the digest covers single files only")
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid):
 		return "", err
+	case looksLocal:
+		return "", errors.New("there is no such file in the Modelfile's folder")
 	}
 	return "", nil
+}
+
+// refuseLinks wants every element of the path within dir to be itself: a symbolic link could lead anywhere.
+func refuseLinks(fsys fs.FS, dir, clean string) error {
+	at := dir
+	for element := range strings.SplitSeq(clean, "/") {
+		at = path.Join(at, element)
+		info, err := fs.Lstat(fsys, at)
+		if err != nil {
+			return err
+		}
+		if info.Mode()&fs.ModeSymlink != 0 {
+			return errors.New("a symbolic link could lead out of the Modelfile's folder: put the file itself there")
+		}
+	}
+	return nil
+}
+
+func froms(f *parser.Modelfile) int {
+	n := 0
+	for _, c := range f.Commands {
+		if c.Name == "model" {
+			n++
+		}
+	}
+	return n
 }
 
 func digestFile(h io.Writer, fsys fs.FS, name string) error {
