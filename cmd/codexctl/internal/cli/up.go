@@ -227,7 +227,7 @@ func (a *App) removeHalfMade(ctx context.Context, s *deploy.Session, eng *engine
 			return err
 		}
 	}
-	return nil
+	return s.ForgetPending(ctx)
 }
 
 // foreign is that containers of the stack run which its state does not know.

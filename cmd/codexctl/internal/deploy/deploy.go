@@ -101,6 +101,35 @@ func (s *Session) Destroy(ctx context.Context, d *progress.Display) (progress.Re
 	return r, explain(ctx, err)
 }
 
+// ForgetPending takes out of the state what a killed update was about to create: its caller has removed what came of it.
+// Otherwise every later update would warn of it.
+func (s *Session) ForgetPending(ctx context.Context) error {
+	d, err := s.stack.Export(ctx)
+	if err != nil {
+		return explain(ctx, err)
+	}
+	var content map[string]json.RawMessage
+	if err := json.Unmarshal(d.Deployment, &content); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	var pending []struct {
+		Type string `json:"type"`
+	}
+	if raw, ok := content["pending_operations"]; !ok || json.Unmarshal(raw, &pending) != nil || len(pending) == 0 {
+		return nil
+	}
+	for _, p := range pending {
+		if p.Type != "creating" {
+			return nil // the engine has to be asked about others: refreshing does
+		}
+	}
+	delete(content, "pending_operations")
+	if d.Deployment, err = json.Marshal(content); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	return explain(ctx, s.stack.Import(ctx, d))
+}
+
 // IDs are the engine's IDs of everything that is in the state.
 func (s *Session) IDs(ctx context.Context) (map[string]bool, error) {
 	d, err := s.stack.Export(ctx)

@@ -189,6 +189,9 @@ func (d *Display) warn(message string) {
 		d.warned = map[string]bool{}
 	}
 	d.warned[message] = true
+	if strings.Contains(message, "pending operations from previous deployment") {
+		message = "an earlier update was killed at its work; `codexctl up --refresh` compares the state with what runs"
+	}
 	for i, line := range console.Wrap(console.Plain(message), d.out.Width()-9) {
 		if i == 0 {
 			d.print(d.out.Paint(console.Yellow, "warning: ") + line)
