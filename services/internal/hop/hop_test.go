@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,16 +100,16 @@ func TestPeerComesBack(t *testing.T) {
 
 // What may have had an effect is not sent twice, and a caller who leaves is not kept.
 func TestNoRetry(t *testing.T) {
-	requests := 0
+	var requests atomic.Int32
 	c := serve(t, func(http.ResponseWriter, *http.Request) {
-		requests++
+		requests.Add(1)
 		panic(http.ErrAbortHandler)
 	})
 	if err := c.JSON(context.Background(), http.MethodPost, "/", map[string]int{}, nil, nil); err == nil || !strings.HasPrefix(err.Error(), "peer: ") {
 		t.Errorf("%v", err)
 	}
-	if requests != 1 {
-		t.Errorf("sent %d times", requests)
+	if requests.Load() != 1 {
+		t.Errorf("sent %d times", requests.Load())
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()

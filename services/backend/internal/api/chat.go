@@ -91,13 +91,25 @@ func (a *API) chatRoutes() {
 }
 
 func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, error) {
+	var release func()
+	follow := accepts(in.Accept, sse.ContentType)
+	if follow {
+		var err error
+		if release, err = a.jobs.Admit(); err != nil {
+			return nil, err
+		}
+	}
 	g, err := a.jobs.Start(ctx, in.Owner, in.Body)
 	if err != nil {
+		if follow {
+			release()
+		}
 		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		hc.SetHeader("Location", "/api/generations/"+g.ID+"/events")
-		if accepts(in.Accept, sse.ContentType) {
+		if follow {
+			defer release()
 			a.stream(hc, g, "")
 			return
 		}
@@ -117,11 +129,17 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 			return nil, err
 		}
 	}
-	return &huma.StreamResponse{Body: func(hc huma.Context) {
-		if g.Ended && in.LastEventID == g.LastEvent {
+	if g.Ended && in.LastEventID == g.LastEvent {
+		return &huma.StreamResponse{Body: func(hc huma.Context) {
 			hc.SetStatus(http.StatusNoContent) // tells an EventSource not to connect again
-			return
-		}
+		}}, nil
+	}
+	release, err := a.jobs.Admit()
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		defer release()
 		a.stream(hc, g, in.LastEventID)
 	}}, nil
 }

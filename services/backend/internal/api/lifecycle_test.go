@@ -12,6 +12,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
@@ -182,6 +183,48 @@ func TestSlowReader(t *testing.T) {
 	if m := i.detail(alice, g.ConversationID).Messages[1]; len(m.Content) != pieces*len(piece) {
 		t.Errorf("stored %d bytes", len(m.Content))
 	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		b, err := io.ReadAll(i.do(http.MethodGet, "/metrics", nil, nil).Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), "\nbackend_event_readers 0\n") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the slow reader is kept for ever")
+		}
+	}
+}
+
+// The number of readers is bounded, and a place is given back.
+func TestTooManyReaders(t *testing.T) {
+	i, ml, redis := stack(t)
+	g := i.send(alice, "", "Hi")
+	i.follow(alice, g.ID, "").rest()
+	var places []func()
+	for {
+		release, err := i.jobs.Admit()
+		if err != nil {
+			break
+		}
+		places = append(places, release)
+	}
+	if len(places) != store.MaxReaders {
+		t.Errorf("%d places, want %d", len(places), store.MaxReaders)
+	}
+	before := redis.Client(t).DBSize(t.Context()).Val()
+	i.refused(http.StatusServiceUnavailable, http.MethodGet, "/api/generations/"+g.ID+"/events", nil, alice)
+	i.refused(http.StatusServiceUnavailable, http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice.with("Accept", sse.ContentType))
+	if after := redis.Client(t).DBSize(t.Context()).Val(); after != before {
+		t.Error("a refused message left something")
+	}
+	places[0]()
+	ml.Chat(func(s *mltest.Stream) { s.Refuse(problem.New(http.StatusNotFound, "no such model")) })
+	for range 3 { // a refused request gives its place back
+		i.refused(http.StatusNotFound, http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice.with("Accept", sse.ContentType))
+	}
+	i.follow(alice, g.ID, "").rest()
 }
 
 func TestKeepAlive(t *testing.T) {

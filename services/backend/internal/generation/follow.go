@@ -14,12 +14,26 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
+// Admit takes a place for a reader, which release gives back. Each reader holds a connection to Redis while it waits, so
+// their number is bounded; the error of one too many is a *problem.Problem.
+func (m *Manager) Admit() (release func(), err error) {
+	select {
+	case m.readers <- struct{}{}:
+	default:
+		return nil, &problem.Problem{Type: "/problems/too-many-readers", Title: http.StatusText(http.StatusServiceUnavailable),
+			Status: http.StatusServiceUnavailable, Detail: "Too many answers are being followed here. Try again shortly.", RetryAfter: 5}
+	}
+	m.metrics.readers.Inc()
+	return func() {
+		m.metrics.readers.Dec()
+		<-m.readers
+	}, nil
+}
+
 // Follow sends the answer's events after the one with the id ("" for all of them) to the reader, up to the last event
 // of the answer or the end of ctx. Deltas that are there at once are sent as one, with the id of the last: a reader
 // that comes late or is slow gets few big events. An error means that the stream was cut; the reader can resume it.
 func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, w *sse.Writer) error {
-	m.metrics.readers.Inc()
-	defer m.metrics.readers.Dec()
 	if after == "" {
 		after = "0-0"
 	}

@@ -45,6 +45,7 @@ type Manager struct {
 	timing  Timing
 	metrics *metrics
 
+	readers chan struct{} // a place for each reader
 	running sync.WaitGroup
 	mu      sync.Mutex
 	jobs    map[string]*job // by the answer's id
@@ -53,7 +54,8 @@ type Manager struct {
 
 // New makes a manager whose answers are written by ml, with the default model unless a conversation has another.
 func New(s *store.Store, ml *hop.Client, model string, timing Timing, log *slog.Logger, reg prometheus.Registerer) *Manager {
-	return &Manager{store: s, ml: ml, model: model, log: log, timing: timing, metrics: newMetrics(reg), jobs: map[string]*job{}}
+	return &Manager{store: s, ml: ml, model: model, log: log, timing: timing, metrics: newMetrics(reg),
+		jobs: map[string]*job{}, readers: make(chan struct{}, store.MaxReaders)}
 }
 
 // The causes of a job's cancelled context.

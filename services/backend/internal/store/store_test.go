@@ -1,0 +1,256 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/google/go-cmp/cmp"
+)
+
+func open(t testing.TB, change func(*store.Options)) (*store.Store, *redistest.Server) {
+	t.Helper()
+	redis := redistest.Start(t)
+	o := store.Options{URL: redis.URL, TTL: time.Hour, Keep: time.Hour, Lease: time.Hour}
+	if change != nil {
+		change(&o)
+	}
+	s, err := store.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s, redis
+}
+
+func begin(t testing.TB, s *store.Store) store.Begun {
+	t.Helper()
+	b, err := s.Begin(t.Context(), store.Turn{Owner: "alice", Title: "T", Model: "m", Message: "Hi"}, "T")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func events(t testing.TB, s *store.Store, g store.Generation) (names []string, text string) {
+	t.Helper()
+	all, err := s.Read(t.Context(), g, "0-0", time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		names = append(names, e.Name)
+		if e.Name == backendapi.EventDelta {
+			text += e.Data
+		}
+	}
+	return names, text
+}
+
+// A write whose reply was lost is sent again: it must not count twice, and one that leaves a gap is refused.
+func TestAppendTwice(t *testing.T) {
+	s, _ := open(t, nil)
+	b := begin(t, s)
+	for _, w := range []struct {
+		from int
+		text string
+	}{{0, "ab"}, {0, "ab"}, {2, "cd"}, {2, "cd"}} {
+		if err := s.Append(t.Context(), b.Generation, w.from, w.text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, from := range []int{1, 3, 9} {
+		if err := s.Append(t.Context(), b.Generation, from, "xyz"); err == nil || errors.Is(err, store.ErrEnded) {
+			t.Errorf("appended at %d: %v", from, err)
+		}
+	}
+	if names, text := events(t, s, b.Generation); text != "abcd" || len(names) != 3 {
+		t.Errorf("%v %q", names, text)
+	}
+}
+
+// However many end an answer at once, it ends once, and nothing is written after that.
+func TestEndsOnce(t *testing.T) {
+	s, redis := open(t, nil)
+	b := begin(t, s)
+	if err := s.Append(t.Context(), b.Generation, 0, "text / \"quoted\" \x7f 🎉\n"); err != nil {
+		t.Fatal(err)
+	}
+	var wins atomic.Int32
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			switch err := s.End(context.Background(), b.Generation, store.Stopped()); {
+			case err == nil:
+				wins.Add(1)
+			case !errors.Is(err, store.ErrEnded):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if wins.Load() != 1 {
+		t.Errorf("ended %d times", wins.Load())
+	}
+	for name, err := range map[string]error{"append": s.Append(t.Context(), b.Generation, 0, "x"), "queue": s.Queue(t.Context(), b.Generation, 1),
+		"renew": s.Renew(t.Context(), b.Generation), "withdraw": s.Withdraw(t.Context(), b)} {
+		if !errors.Is(err, store.ErrEnded) {
+			t.Errorf("%s after the end: %v", name, err)
+		}
+	}
+	if names, _ := events(t, s, b.Generation); !cmp.Equal(names, []string{"start", "delta", "stopped"}) {
+		t.Errorf("%v", names)
+	}
+	_, messages, err := s.Detail(t.Context(), "alice", b.ConversationID)
+	if err != nil || messages[1].Content != "text / \"quoted\" \x7f 🎉\n" || messages[1].State != backendapi.MessageStopped || messages[1].CreatedAt.IsZero() {
+		t.Errorf("%+v, %v", messages, err)
+	}
+	r := redis.Client(t)
+	for _, key := range []string{"generation:" + b.ID, "generation:" + b.ID + ":events"} {
+		if ttl := r.TTL(t.Context(), key).Val(); ttl <= 0 || ttl > time.Hour {
+			t.Errorf("%s lives for %s", key, ttl)
+		}
+	}
+	if r.Exists(t.Context(), "generation:"+b.ID+":text").Val() != 0 {
+		t.Error("the text is kept twice")
+	}
+}
+
+func TestReap(t *testing.T) {
+	s, redis := open(t, func(o *store.Options) { o.Lease = 50 * time.Millisecond })
+	b := begin(t, s)
+	if err := s.Append(t.Context(), b.Generation, 0, "so far"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		leased, err := s.Reap(t.Context(), b.Generation)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !leased {
+			break
+		}
+		if err := s.Append(t.Context(), b.Generation, 0, "so far"); err != nil {
+			t.Fatalf("the lease is held and the writer is refused: %v", err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the lease does not expire")
+		}
+	}
+	if err := s.Renew(t.Context(), b.Generation); !errors.Is(err, store.ErrEnded) {
+		t.Errorf("the dead writer renews: %v", err)
+	}
+	c, messages, err := s.Detail(t.Context(), "alice", b.ConversationID)
+	if err != nil || c.Generation != "" || messages[1].State != backendapi.MessageFailed || messages[1].Content != "so far" || messages[1].Error.Status != 503 {
+		t.Errorf("%+v %+v, %v", c, messages, err)
+	}
+
+	// Of an answer whose keys are gone the message is left: it is settled as well.
+	again, err := s.Begin(t.Context(), store.Turn{Owner: "alice", ConversationID: b.ConversationID, Model: "m", Message: "Hi"}, "T")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := redis.Client(t)
+	if err := r.Del(t.Context(), "generation:"+again.ID, "generation:"+again.ID+":events").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if leased, err := s.Reap(t.Context(), again.Generation); leased || err != nil {
+		t.Errorf("%v, %v", leased, err)
+	}
+	if _, messages, err = s.Detail(t.Context(), "alice", b.ConversationID); err != nil || messages[3].State != backendapi.MessageFailed {
+		t.Errorf("%+v, %v", messages, err)
+	}
+	if _, err := s.Reap(t.Context(), again.Generation); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("reaped twice: %v", err)
+	}
+}
+
+func TestConversationIsFull(t *testing.T) {
+	s, redis := open(t, nil)
+	b := begin(t, s)
+	if err := s.End(t.Context(), b.Generation, store.Stopped()); err != nil {
+		t.Fatal(err)
+	}
+	m, err := json.Marshal(backendapi.Message{Role: "user", Content: "x", State: backendapi.MessageComplete})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := redis.Client(t)
+	turn := store.Turn{Owner: "alice", ConversationID: b.ConversationID, Model: "m", Message: "Hi"}
+	for n := 2; n < store.MaxMessages-2; n++ {
+		if err := r.RPush(t.Context(), "conversation:"+b.ConversationID+":messages", m).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last, err := s.Begin(t.Context(), turn, "T")
+	if err != nil || len(last.History) != store.HistoryMessages {
+		t.Fatalf("%d messages of history, %v", len(last.History), err)
+	}
+	if _, err := s.Begin(t.Context(), turn, "T"); !errors.Is(err, store.ErrBusy) && !errors.Is(err, store.ErrFull) {
+		t.Errorf("%v", err)
+	}
+	if err := s.End(t.Context(), last.Generation, store.Stopped()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Begin(t.Context(), turn, "T"); !errors.Is(err, store.ErrFull) {
+		t.Errorf("%v", err)
+	}
+}
+
+// With a TTL everything goes by itself, also from the list; without one all is kept.
+func TestTTL(t *testing.T) {
+	s, redis := open(t, func(o *store.Options) { o.TTL, o.Keep = 150*time.Millisecond, 10*time.Millisecond })
+	begin(t, s)
+	r := redis.Client(t)
+	for deadline := time.Now().Add(20 * time.Second); r.DBSize(t.Context()).Val() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("left: %v", r.Keys(t.Context(), "*").Val())
+		}
+	}
+	if page, err := s.List(t.Context(), "alice", 10, ""); err != nil || len(page.Conversations) != 0 {
+		t.Errorf("%+v, %v", page, err)
+	}
+	forever, redis := open(t, func(o *store.Options) { o.TTL = 0 })
+	b := begin(t, forever)
+	if ttl := redis.Client(t).TTL(t.Context(), "conversation:"+b.ConversationID).Val(); ttl >= 0 {
+		t.Errorf("lives for %s", ttl)
+	}
+	if page, err := forever.List(t.Context(), "alice", 10, ""); err != nil || len(page.Conversations) != 1 {
+		t.Errorf("%+v, %v", page, err)
+	}
+}
+
+func TestKeysAreOurs(t *testing.T) {
+	s, _ := open(t, nil)
+	b := begin(t, s)
+	for _, id := range []string{"", "*", b.ConversationID + ":messages", strings.ToUpper(b.ConversationID), "{" + b.ConversationID + "}", "urn:uuid:" + b.ConversationID} {
+		if _, err := s.Get(t.Context(), "alice", id); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("Get(%q): %v", id, err)
+		}
+		if _, err := s.Generation(t.Context(), "alice", id); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("Generation(%q): %v", id, err)
+		}
+	}
+}
+
+// BenchmarkAppend is what one token costs the writer: one script in Redis.
+func BenchmarkAppend(b *testing.B) {
+	s, _ := open(b, nil)
+	g := begin(b, s).Generation
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		if err := s.Append(b.Context(), g, n, "token "); err != nil {
+			b.Fatal(err)
+		}
+		n += len("token ")
+	}
+}
