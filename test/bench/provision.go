@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +16,6 @@ import (
 type contender struct {
 	name                    string
 	preview, up, noop, down []string
-	// prepare gives both sides the same start before an up; it is not timed.
-	prepare func(ctx context.Context) error
 }
 
 // provisioning measures the life of a stack with codexctl, docker compose and, where its Go language host is installed,
@@ -95,11 +94,6 @@ func (p *provision) cycle(ctx context.Context, t *table, c contender) error {
 		name string
 		argv []string
 	}{{"preview", c.preview}, {"up", c.up}, {"up, no change", c.noop}, {"down", c.down}} {
-		if step.name == "up" && c.prepare != nil {
-			if err := c.prepare(ctx); err != nil {
-				return err
-			}
-		}
 		took, err := p.run(ctx, step.argv)
 		if err != nil {
 			return fmt.Errorf("%s: %s: %w", c.name, step.name, err)
@@ -131,10 +125,6 @@ func (p *provision) warm(ctx context.Context, program []string) error {
 	if p.compose, err = p.checkout.newCompose(program, stack, p.overlay, images); err != nil {
 		return err
 	}
-	ours.prepare = func(ctx context.Context) error { return p.fill(ctx, stack, images, p.name+"-seed", p.name) }
-	if err := p.fill(ctx, stack, images, p.name, p.name+"-seed"); err != nil {
-		return err
-	}
 	if _, err := p.run(ctx, ours.down); err != nil {
 		return err
 	}
@@ -144,7 +134,7 @@ func (p *provision) warm(ctx context.Context, program []string) error {
 	if _, err := p.run(ctx, p.compose.command("create")); err != nil {
 		return err
 	}
-	if err := p.fill(ctx, stack, images, p.name+"-seed", p.compose.name); err != nil {
+	if err := p.fillCache(ctx, stack, images[stacks.Backend]); err != nil {
 		return err
 	}
 	if _, err := p.run(ctx, theirs.up); err != nil {
@@ -160,7 +150,7 @@ func (p *provision) warm(ctx context.Context, program []string) error {
 	if p.checkout.languageHost {
 		args := []string{"-s", p.name, "--non-interactive"}
 		pulumi := func(first ...string) []string { return append(append([]string{cli}, first...), args...) }
-		p.contenders = append(p.contenders, contender{name: "pulumi", prepare: ours.prepare, preview: pulumi("preview"),
+		p.contenders = append(p.contenders, contender{name: "pulumi", preview: pulumi("preview"),
 			up: pulumi("up", "--yes", "--skip-preview"), noop: pulumi("up", "--yes", "--skip-preview"), down: pulumi("destroy", "--yes", "--skip-preview")})
 		// Compiles the program once.
 		if _, err := p.run(ctx, pulumi("preview")); err != nil {
@@ -200,25 +190,16 @@ func (p *provision) images(ctx context.Context, stack stacks.Stack) (map[string]
 	return out, nil
 }
 
-// fill copies the volume that holds what dev has compiled from one stack's name to another's, so that both start with
-// the same.
-func (p *provision) fill(ctx context.Context, stack stacks.Stack, images map[string]string, from, to string) error {
-	for _, v := range stack.Volumes {
-		if v.Name != stacks.GoCache {
-			continue
-		}
-		volume := func(name string) string { return stacks.Project + "-" + v.Name + "-" + name }
-		// The labels are those of the stack's own volumes: to Pulumi another label is another volume.
-		if _, err := p.output(ctx, p.dir, p.docker, "volume", "create", "--label", stacks.LabelProject+"="+stacks.Project,
-			"--label", stacks.LabelStack+"="+p.name, volume(to)); err != nil {
-			return err
-		}
-		if _, err := p.output(ctx, p.dir, p.docker, "run", "--rm", "--network", "none", "--user", "0:0", "--entrypoint", "sh",
-			"-v", volume(from)+":/from:ro", "-v", volume(to)+":/to", images[stacks.Backend], "-c", "cp -a /from/. /to/"); err != nil {
-			return err
-		}
+// fillCache copies what dev has compiled from codexctl's volume to that of compose, which then need not compile the same
+// again.
+func (p *provision) fillCache(ctx context.Context, stack stacks.Stack, image string) error {
+	if !slices.ContainsFunc(stack.Volumes, func(v stacks.Volume) bool { return v.Name == stacks.GoCache }) {
+		return nil
 	}
-	return nil
+	volume := stacks.Project + "-" + stacks.GoCache + "-"
+	_, err := p.output(ctx, p.dir, p.docker, "run", "--rm", "--network", "none", "--user", "0:0", "--entrypoint", "sh",
+		"-v", volume+p.name+":/from:ro", "-v", volume+p.compose.name+":/to", image, "-c", "cp -a /from/. /to/")
+	return err
 }
 
 // clean takes everything of this run off the engine, whatever state a failure or an interrupt left it in.
