@@ -17,6 +17,8 @@ import (
 // report is what `status` tells, and `up` at its end. Its JSON form is for programs: fields are added, never changed.
 type report struct {
 	Stack string `json:"stack"`
+	// Healthy says that every container that should run does, and is healthy.
+	Healthy bool `json:"healthy"`
 	// URL is where people go; empty when nothing is published.
 	URL      string          `json:"url,omitempty"`
 	Services []serviceReport `json:"services"`
@@ -106,6 +108,7 @@ func collect(ctx context.Context, eng *engine.Engine, stack stacks.Stack, now ti
 			s.Health = "missing"
 		}
 	}
+	r.Healthy = r.well()
 	return r, nil
 }
 

@@ -30,7 +30,7 @@ func (p Project) Values(s StackFile) (plain map[string]string, secret []string, 
 			continue
 		}
 		if plain[name], err = text(v); err != nil {
-			return nil, nil, fmt.Errorf("Pulumi.yaml: config.%s: %w", key, err)
+			return nil, nil, fmt.Errorf("project: Pulumi.yaml: config.%s: %w", key, err)
 		}
 	}
 	for key, v := range s.Config {

@@ -1,0 +1,306 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// fake is an engine with containers whose logs the test writes.
+type fake struct {
+	mu         sync.Mutex
+	containers map[string]*fakeContainer
+	events     chan string // IDs of containers that start
+	listening  chan struct{}
+}
+
+type fakeContainer struct {
+	service string
+	log     chan string // each is a line; closed when the container ends
+	lines   []string    // what is logged without following
+	opened  chan struct{}
+}
+
+func (f *fake) add(id, service string) *fakeContainer {
+	c := &fakeContainer{service: service, log: make(chan string), opened: make(chan struct{})}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.containers[id] = c
+	return c
+}
+
+func (f *fake) get(id string) *fakeContainer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.containers[id]
+}
+
+func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Api-Version", "1.41")
+	w.Header().Set("Content-Type", "application/json")
+	_, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/") // without the API's version
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/_ping"):
+	case path == "containers/json":
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		list := []map[string]any{}
+		for id, c := range f.containers {
+			if strings.Contains(r.URL.Query().Get("filters"), stacks.LabelService+"="+c.service) {
+				list = append(list, map[string]any{"Id": id})
+			}
+		}
+		json.NewEncoder(w).Encode(list)
+	case path == "events":
+		w.(http.Flusher).Flush()
+		close(f.listening)
+		for {
+			select {
+			case id := <-f.events:
+				fmt.Fprintf(w, `{"Type":"container","Action":"start","Actor":{"ID":%q},"timeNano":1}`+"\n", id)
+				w.(http.Flusher).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	case strings.HasSuffix(path, "/logs"):
+		f.logs(w, r, f.get(strings.Split(path, "/")[1]))
+	case strings.HasPrefix(path, "containers/"):
+		id := strings.Split(path, "/")[1]
+		c := f.get(id)
+		if c == nil {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"message":"no such container"}`)
+			return
+		}
+		json.NewEncoder(w).Encode(map[string]any{"Id": id, "Name": "/codexcontinue-dev-" + c.service + "-" + id,
+			"Created": "2026-01-01T00:00:0" + id[len(id)-1:] + "Z",
+			"State":   map[string]any{"Status": "running"}, "Config": map[string]any{"Labels": map[string]string{stacks.LabelService: c.service}},
+			"HostConfig": map[string]any{"CpuPeriod": 100000, "CpuQuota": 150000, "Memory": 1 << 29,
+				"PortBindings": map[string]any{"8080/tcp": []any{map[string]string{"HostIp": "127.0.0.1", "HostPort": "18080"}}}}})
+	default:
+		w.WriteHeader(http.StatusNotImplemented)
+	}
+}
+
+func (f *fake) logs(w http.ResponseWriter, r *http.Request, c *fakeContainer) {
+	frame := func(text string) {
+		head := make([]byte, 8)
+		head[0] = 1
+		binary.BigEndian.PutUint32(head[4:], uint32(len(text)))
+		w.Write(append(head, text...))
+		w.(http.Flusher).Flush()
+	}
+	for _, l := range c.lines {
+		frame(l + "\n")
+	}
+	if r.URL.Query().Get("follow") == "" {
+		return
+	}
+	close(c.opened)
+	for {
+		select {
+		case l, ok := <-c.log:
+			if !ok {
+				return
+			}
+			// A line that comes in two pieces is still one line.
+			frame(l[:len(l)/2])
+			frame(l[len(l)/2:] + "\n")
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func start(t *testing.T) (*fake, *Engine) {
+	t.Helper()
+	f := &fake{containers: map[string]*fakeContainer{}, events: make(chan string), listening: make(chan struct{})}
+	dir, err := os.MkdirTemp("", "engine") // a socket's path has at most about a hundred bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: f}
+	go server.Serve(l)
+	t.Cleanup(func() {
+		server.Close()
+		os.RemoveAll(dir)
+	})
+	e, err := Connect(t.Context(), Host{URL: "unix://" + filepath.Join(dir, "s"), Source: "the test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return f, e
+}
+
+func TestInspect(t *testing.T) {
+	f, e := start(t)
+	f.add("a1", "edge")
+	f.add("b2", "ml")
+	list, err := e.Containers(t.Context(), "dev", "edge")
+	if err != nil || len(list) != 1 {
+		t.Fatalf("got %v, %v", list, err)
+	}
+	c := list[0]
+	if c.Name != "codexcontinue-dev-edge-a1" || c.CPU != 1500 || c.Memory != 512*stacks.MiB || !c.Healthy() {
+		t.Errorf("got %+v", c)
+	}
+	if len(c.Ports) != 1 || c.Ports[0].URL() != "http://127.0.0.1:18080" {
+		t.Errorf("ports %+v", c.Ports)
+	}
+}
+
+func TestLogsOfReplicas(t *testing.T) {
+	f, e := start(t)
+	f.add("a1", "backend").lines = []string{"one", "two"}
+	f.add("b2", "backend").lines = []string{"three"}
+	f.add("c3", "ml").lines = []string{"of another service"}
+	var got []string
+	err := e.Logs(t.Context(), "dev", "backend", LogOptions{Tail: -1}, func(c Container, text string) { got = append(got, c.ID+" "+text) })
+	if err != nil || !slices.Equal(got, []string{"a1 one", "a1 two", "b2 three"}) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	last, err := e.LastLines(t.Context(), "a1", 20)
+	if err != nil || !slices.Equal(last, []string{"one", "two"}) {
+		t.Errorf("last lines %q, %v", last, err)
+	}
+}
+
+// TestFollowOverReplacement follows a service while its container is replaced, as a rolling update does.
+func TestFollowOverReplacement(t *testing.T) {
+	f, e := start(t)
+	old := f.add("a1", "backend")
+	ctx, cancel := context.WithCancel(t.Context())
+	lines, done := make(chan string), make(chan error, 1)
+	go func() {
+		done <- e.Logs(ctx, "dev", "backend", LogOptions{Tail: -1, Follow: true}, func(c Container, text string) { lines <- c.ID + " " + text })
+	}()
+	expect := func(want string) {
+		t.Helper()
+		select {
+		case got := <-lines:
+			if got != want {
+				t.Fatalf("got %q, want %q", got, want)
+			}
+		case err := <-done:
+			t.Fatalf("ended with %v instead of %q", err, want)
+		}
+	}
+	<-f.listening
+	<-old.opened
+	old.log <- "before"
+	expect("a1 before")
+	fresh := f.add("b2", "backend")
+	f.events <- "b2"
+	<-fresh.opened
+	fresh.log <- "the new one"
+	expect("b2 the new one")
+	close(old.log)
+	fresh.log <- "goes on"
+	expect("b2 goes on")
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+func TestTakenPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	local := netip.MustParseAddr("127.0.0.1")
+	at := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, uint16(port)) }
+	for name, c := range map[string]struct {
+		publishers map[netip.AddrPort]Holder
+		local      bool
+		by         string // empty: free
+	}{
+		"process of this machine": {nil, true, "process"},
+		"engine elsewhere":        {nil, false, ""},
+		"own container":           {map[netip.AddrPort]Holder{at(local): {Name: "x", Stack: "dev"}}, true, ""},
+		"another stack":           {map[netip.AddrPort]Holder{at(local): {Name: "x", Stack: "prod"}}, true, "stack prod"},
+		"another container":       {map[netip.AddrPort]Holder{at(netip.IPv4Unspecified()): {Name: "nginx"}}, false, "container nginx"},
+		"another address":         {map[netip.AddrPort]Holder{at(netip.MustParseAddr("10.0.0.1")): {Name: "nginx"}}, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := TakenPort(c.publishers, "dev", "127.0.0.1", port, c.local)
+			if (got == nil) != (c.by == "") || got != nil && !strings.Contains(got.By+"process", c.by) {
+				t.Errorf("got %+v, want %q", got, c.by)
+			}
+		})
+	}
+}
+
+func TestResolveHost(t *testing.T) {
+	home := t.TempDir()
+	write := func(path, text string) {
+		t.Helper()
+		path = filepath.Join(home, ".docker", path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("config.json", `{"currentContext":"colima"}`)
+	// sha256 of "colima", as the docker command names the folder.
+	write("contexts/meta/f24fd3749c1368328e2b149bec149cb6795619f244c5b584e844961215dadd16/meta.json", `{"Name":"colima","Endpoints":{"docker":{"Host":"unix:///colima.sock"}}}`)
+	for name, c := range map[string]struct {
+		configured string
+		env        map[string]string
+		url, err   string
+		export     bool
+	}{
+		"config wins":       {"tcp://a:1", map[string]string{"DOCKER_HOST": "tcp://b:1", "HOME": home}, "tcp://a:1", "", false},
+		"DOCKER_HOST":       {"", map[string]string{"DOCKER_HOST": "tcp://b:1", "HOME": home}, "tcp://b:1", "", false},
+		"chosen context":    {"", map[string]string{"HOME": home}, "unix:///colima.sock", "", true},
+		"default context":   {"", map[string]string{"HOME": home, "DOCKER_CONTEXT": "default"}, defaultHost, "", false},
+		"missing context":   {"", map[string]string{"HOME": home, "DOCKER_CONTEXT": "x"}, "", `there is no docker context "x"`, false},
+		"nothing is chosen": {"", map[string]string{}, defaultHost, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, err := ResolveHost(c.configured, func(k string) string { return c.env[k] })
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("got %v, want %q", err, c.err)
+				}
+				return
+			}
+			if err != nil || h.URL != c.url || h.Export != c.export {
+				t.Errorf("got %+v, %v, want %s, export %v", h, err, c.url, c.export)
+			}
+		})
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	_, err := Connect(t.Context(), Host{URL: "unix:///nonexistent.sock", Source: "DOCKER_HOST"})
+	if err == nil || !strings.Contains(err.Error(), "is not running: start it, or correct DOCKER_HOST") {
+		t.Errorf("got %v", err)
+	}
+	_, err = Connect(t.Context(), Host{URL: "ssh://host", Source: "DOCKER_HOST"})
+	if err == nil || !strings.Contains(err.Error(), "forward its socket") {
+		t.Errorf("got %v", err)
+	}
+}
