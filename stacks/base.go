@@ -21,13 +21,12 @@ const (
 	edgePort, frontendPort, backendPort, mlPort, redisPort, ollamaPort = 8080, 8501, 8000, 5000, 6379, 11434
 )
 
-// Time bounds that depend on each other: a stream ends before the drain does, and the drain before the kill.
+// Time bounds that depend on each other: an answer ends before the drain does, and the drain before the kill. A container
+// that is replaced stays only as long as the answers it is writing, mostly seconds; new ones are its successor's.
 const (
 	generationTimeout = 10 * time.Minute
-	// A draining service waits for the streams in flight; ten minutes of a cut-over is more than people accept, so a
-	// longer answer is ended with an error that keeps the text so far.
-	drainTimeout = 2 * time.Minute
-	stopGrace    = drainTimeout + 15*time.Second
+	drainTimeout      = generationTimeout + 10*time.Second
+	stopGrace         = drainTimeout + 20*time.Second
 )
 
 // loopback is the address that ports are published on unless the stack says otherwise.
@@ -76,11 +75,13 @@ func edge() Service {
 		Security: Security{UID: serviceUser, GID: serviceUser, KeepCapabilities: map[string]string{
 			"NET_BIND_SERVICE": "the upstream binary carries it as a file capability, and the kernel refuses to run such a file when the capability is not in the bounding set; no-new-privileges keeps the process itself from having it",
 		}},
-		StopGrace: stopGrace, Log: logs(), StartTimeout: 2 * time.Minute,
+		// A replaced edge has to give its published port away before the next one can start. So it does not wait for event
+		// streams: browsers connect again and go on where they were. Longer than grace_period of the Caddyfile.
+		StopGrace: 15 * time.Second, Log: logs(), StartTimeout: 2 * time.Minute,
 	}
 }
 
-// common is what the services share; the overlay may change it by setCommon.
+// common is what the services share; overlays change it by Stack.contracts.
 func common(environment string, port int) contract.Common {
 	return contract.Common{Environment: environment, LogLevel: "info", ListenAddr: fmt.Sprintf(":%d", port), DrainTimeout: drainTimeout}
 }
@@ -137,8 +138,9 @@ func redis() Service {
 		Networks: []string{MainNetwork},
 		Mounts:   []Mount{{Kind: MountVolume, Source: RedisData, Target: "/data"}},
 		Files:    []File{{Path: "/etc/redis/redis.conf", Content: redisConf}},
-		// With a password the answer is NOAUTH, and the exit code 0 all the same: it is alive, and that is the question.
-		Health:    health("", "redis-cli", "ping"),
+		// As a user of redis.conf that can do nothing else, whom any password lets in: the check needs no secret. -e makes
+		// an error the exit code: while Redis still loads its data, and when it cannot write them.
+		Health:    health("", "redis-cli", "-e", "--no-auth-warning", "--user", "health", "--pass", "any", "ping"),
 		Replicas:  1,
 		Resources: Resources{CPU: 1000, Memory: 512 * MiB, PIDs: 64},
 		Security:  Security{UID: 999, GID: 999},
@@ -165,13 +167,16 @@ func ollama() Service {
 		Replicas:  1,
 		Resources: Resources{CPU: 4000, Memory: 8 * GiB, PIDs: 1024},
 		Security:  Security{UID: 10001, GID: 10001},
-		StopGrace: stopGrace, Log: logs(), StartTimeout: 5 * time.Minute,
+		// Ollama does not drain: on a stop it ends its streams at once. What writes answers, ml, is stopped before it.
+		StopGrace: 30 * time.Second, Log: logs(), StartTimeout: 5 * time.Minute,
 	}
 }
 
+// health asks every three seconds: the first check comes after one interval, and five services start one after the
+// other, so the interval is most of what a warm `up` takes. Each check costs the machine some 30 ms of one core.
 func health(readyPath string, command ...string) Health {
-	return Health{Command: command, ReadyPath: readyPath, Interval: 5 * time.Second, Timeout: 4 * time.Second,
-		StartPeriod: 30 * time.Second, Retries: 3}
+	return Health{Command: command, ReadyPath: readyPath, Interval: 3 * time.Second, Timeout: 4 * time.Second,
+		StartPeriod: 30 * time.Second, Retries: 5}
 }
 
 func logs() Log { return Log{MaxSize: 10 * MiB, MaxFiles: 3} }

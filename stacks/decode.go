@@ -31,8 +31,8 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 	known := fields{
 		"overlay":         orEmpty(text(&s.Overlay)),
 		"target":          s.decodeTarget,
-		"debug":           boolean(&s.Debug),
-		"logLevel":        oneOf(&s.LogLevel, "debug", "info", "warn", "error"),
+		"debug":           orEmpty(boolean(&s.Debug)),
+		"logLevel":        orEmpty(oneOf(&s.LogLevel, "debug", "info", "warn", "error")),
 		"domain":          orEmpty(text(&s.Domain)),
 		"domainTitle":     orEmpty(text(&s.DomainTitle)),
 		"portOffset":      integer(&s.PortOffset, 0, 60000),
@@ -147,6 +147,9 @@ func text(into *string) func(string) error {
 	return func(v string) error {
 		if strings.TrimSpace(v) == "" || v == "null" {
 			return errors.New("is empty: remove the key to keep the default")
+		}
+		if strings.HasPrefix(v, "{") || strings.HasPrefix(v, "[") {
+			return fmt.Errorf("must be text, got %q", v)
 		}
 		*into = v
 		return nil

@@ -13,6 +13,7 @@ const GoCache = "go-cache"
 // dev mounts the sources into the development images: an edit is compiled and running within seconds. Every port is
 // published on the machine's loopback address, and each service has a debugger.
 func dev(s *Stack, c Checkout) {
+	s.Development = true
 	s.Volumes = append(s.Volumes, Volume{Name: GoCache, Size: 5 * GiB})
 	debugger := map[string]int{Backend: 2345, Frontend: 2346, ML: 2347}
 	for i := range s.Services {
@@ -37,12 +38,16 @@ func dev(s *Stack, c Checkout) {
 		svc.Health.StartPeriod, svc.StartTimeout = 10*time.Minute, 15*time.Minute
 		// The compiler needs more than the service.
 		svc.Resources = Resources{CPU: 2000, Memory: 2 * GiB, PIDs: 1024}
-		// A developer does not wait two minutes for a stream to end.
+		// A developer does not wait for an answer to end.
 		svc.StopGrace = 20 * time.Second
-		if c.UID != 0 {
-			svc.Security.UID, svc.Security.GID = c.UID, c.GID
+		// What the containers write is the developer's. Root's checkout keeps the services' own user.
+		if c.UID > 0 {
+			svc.Security.UID = c.UID
+		}
+		if c.GID > 0 {
+			svc.Security.GID = c.GID
 		}
 	}
-	s.contracts(func(c *contract.Common) { c.DrainTimeout = 5 * time.Second },
+	s.contracts(func(c *contract.Common) { c.Debug, c.DrainTimeout = true, 5*time.Second },
 		func(*contract.Frontend) {}, func(*contract.Backend) {}, func(*contract.ML) {})
 }

@@ -48,13 +48,11 @@ func Load(name string, s Settings, c Checkout) (Stack, error) {
 	}
 	stack := base(name)
 	apply(&stack, c)
-	if err := stack.applySettings(s); err != nil {
+	err := errors.Join(stack.applySettings(s), stack.applyModel(c.FS, s.Model.Base))
+	if err != nil {
 		return Stack{}, err
 	}
 	stack.boundRedis()
-	if err := stack.applyModel(c.FS, s.Model.Base); err != nil {
-		return Stack{}, err
-	}
 	return stack, nil
 }
 
@@ -100,13 +98,14 @@ func (s *Stack) contracts(common func(*contract.Common), frontend func(*contract
 // rename gives the stack's model another name and Modelfile.
 func (s *Stack) rename(model, modelfile string) { s.Model.Name, s.Model.Modelfile = model, modelfile }
 
-// requirePassword makes Redis ask for the password that the config holds, and backend give it.
+// requirePassword makes Redis ask for the password that the config holds, and backend give it. Redis gets the hash
+// only: a password of any characters fits, and none can be read from the container of Redis.
 func (s *Stack) requirePassword() {
 	s.Secrets = append(s.Secrets, Secret{Name: RedisPassword, ConfigKey: RedisPasswordKey})
 	file := path.Join(secretsDir, RedisPassword)
 	if r := s.Service(Redis); r != nil {
 		include := path.Join(secretsDir, "redis-auth.conf")
-		r.Files = append(r.Files, File{Path: include, Content: "requirepass \"" + SecretToken + "\"\n", Secret: RedisPassword})
+		r.Files = append(r.Files, File{Path: include, Content: "user default reset on #" + SecretHashToken + " ~* &* +@all\n", Secret: RedisPassword})
 		for i := range r.Files {
 			if r.Files[i].Path == "/etc/redis/redis.conf" {
 				r.Files[i].Content += "include " + include + "\n"

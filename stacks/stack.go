@@ -5,7 +5,12 @@
 // Pulumi.<stack>.yaml. Validate reports every problem of the result at once.
 package stacks
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"time"
+)
 
 // Bytes is an amount of memory or disk in bytes.
 type Bytes int64
@@ -45,6 +50,9 @@ const (
 type Stack struct {
 	// Name is the Pulumi stack's name: dev, prod, healthcare, ...
 	Name string
+	// Development stacks mount the sources and may publish every service on the machine's loopback address; they stop
+	// at once, where others let every answer end.
+	Development bool
 	// Networks, Volumes and Secrets are referred to by name from Services.
 	Networks []Network
 	Volumes  []Volume
@@ -163,15 +171,34 @@ type Mount struct {
 type File struct {
 	// Path is absolute; no other mount may lie at or below its directory.
 	Path string
-	// Content is the file's text. With Secret set, each SecretToken in it stands for the secret's value; an empty
-	// Content is then the value itself.
+	// Content is the file's text; Text says what becomes of it when Secret is set.
 	Content string
 	// Secret names a Secret of the stack.
 	Secret string
 }
 
-// SecretToken in the Content of a File stands for the value of its Secret.
-const SecretToken = "${secret}"
+// Tokens in the Content of a File with a Secret.
+const (
+	// SecretToken stands for the secret's value as it is. The format around it has to take any value.
+	SecretToken = "${secret}"
+	// SecretHashToken stands for the SHA-256 of the value in hex, for programs that need no more than that: it can be
+	// put into any format without quoting, and the value stays out of the container.
+	SecretHashToken = "${secret.sha256}"
+)
+
+// Text is what the file holds, given the value of its Secret: Content with the tokens replaced, or the value itself when
+// Content is empty. Line breaks at the value's end are not part of it: pipes and editors add them.
+func (f File) Text(value string) string {
+	if f.Secret == "" {
+		return f.Content
+	}
+	value = strings.TrimRight(value, "\r\n")
+	if f.Content == "" {
+		return value
+	}
+	hash := sha256.Sum256([]byte(value))
+	return strings.NewReplacer(SecretToken, value, SecretHashToken, hex.EncodeToString(hash[:])).Replace(f.Content)
+}
 
 // Health is how a container says that it works: Docker's health check and, on Kubernetes, its liveness.
 type Health struct {

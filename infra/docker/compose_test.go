@@ -101,7 +101,7 @@ func loadCompose(t *testing.T, p planned, names []string) *types.Project {
 		files = append(files, file)
 	}
 	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory(p.root), cli.WithName(stacks.Project), cli.WithEnv([]string{
-		"STACK=" + p.stack.Name, "MODELFILE_DIGEST=" + p.stack.Model.Digest, "REDIS_PASSWORD=" + recordedPassword, "REDIS_AUTH=requirepass " + recordedPassword}))
+		"STACK=" + p.stack.Name, "MODELFILE_DIGEST=" + p.stack.Model.Digest, "REDIS_PASSWORD=" + recordedPassword, "REDIS_AUTH=user default reset on #" + recordedPassword}))
 	if err != nil {
 		t.Fatal(err)
 	}

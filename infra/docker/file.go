@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
@@ -31,7 +30,7 @@ func (d *deployment) addFiles(p plan, img image, parent pulumi.Resource) (*docke
 			if !ok {
 				return nil, fmt.Errorf("files.%s: there is no secret %q", f.Path, f.Secret)
 			}
-			content, secret = withSecret(f.Content, value), true
+			content, secret = value.ApplyT(f.Text).(pulumi.StringOutput), true
 		}
 		uploads = append(uploads, docker.ContainerUploadArgs{
 			File:       pulumi.String(f.Path),
@@ -74,14 +73,6 @@ func (d *deployment) addFiles(p plan, img image, parent pulumi.Resource) (*docke
 		},
 		SecurityOpts: pulumi.ToStringArray([]string{noNewPrivileges}),
 	}, opts...)
-}
-
-// withSecret puts the secret into the file's text; a file without text is the secret itself.
-func withSecret(text string, value pulumi.StringOutput) pulumi.StringOutput {
-	if text == "" {
-		return value
-	}
-	return value.ApplyT(func(v string) string { return strings.ReplaceAll(text, stacks.SecretToken, v) }).(pulumi.StringOutput)
 }
 
 // sortedFiles are the service's files in the order of their paths.

@@ -51,11 +51,7 @@ func (c *checkout) newCompose(program []string, stack stacks.Stack, overlay stri
 	}
 	for _, svc := range stack.Services {
 		for _, f := range svc.Files {
-			text := strings.ReplaceAll(f.Content, stacks.SecretToken, redisPassword)
-			if text == "" {
-				text = redisPassword
-			}
-			files[filepath.Base(f.Path)] = text
+			files[filepath.Base(f.Path)] = f.Text(redisPassword)
 		}
 	}
 	for file, text := range files {
