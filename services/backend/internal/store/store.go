@@ -111,11 +111,11 @@ func (s *Store) Check(ctx context.Context) error {
 	}
 	switch {
 	case strings.HasPrefix(err.Error(), "NOAUTH"):
-		return errors.New("Redis asks for a password: set REDIS_PASSWORD_FILE")
+		return errors.New("the server asks for a password: set REDIS_PASSWORD_FILE")
 	case strings.HasPrefix(err.Error(), "WRONGPASS"), strings.Contains(err.Error(), "without any password configured"):
-		return errors.New("Redis refuses the password: compare the file of REDIS_PASSWORD_FILE with Redis's requirepass")
+		return errors.New("the server refuses the password: compare the file of REDIS_PASSWORD_FILE with Redis's requirepass")
 	case strings.HasPrefix(err.Error(), "LOADING"):
-		return errors.New("Redis is still loading its data")
+		return errors.New("the server is still loading its data")
 	}
 	var dns *net.DNSError
 	var op *net.OpError
