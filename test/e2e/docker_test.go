@@ -119,6 +119,7 @@ func TestProd(t *testing.T) {
 		t.Errorf("a refused up left containers: %v", left)
 	}
 	c.usePulumi(t, stack)
+	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", password)
 	said := c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
 	running := c.containers(t, stack)
