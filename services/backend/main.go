@@ -93,7 +93,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	defer st.Close()
 	ml := hop.New("ml", cfg.MLServiceURL)
-	jobs := generation.New(st, ml, cfg.DefaultModel, generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
+	jobs := generation.New(st, hop.NewStreaming("ml", cfg.MLServiceURL), cfg.DefaultModel, generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
 	if err := api.Register(srv, api.Options{Store: st, Jobs: jobs, ML: ml, DefaultModel: cfg.DefaultModel, Log: log, Draining: srv.Draining}); err != nil {
 		return err
 	}

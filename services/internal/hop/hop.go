@@ -40,6 +40,15 @@ func New(peer, base string) *Client {
 	return &Client{peer: peer, base: strings.TrimRight(base, "/"), http: &http.Client{Transport: Transport()}}
 }
 
+// NewStreaming makes a client for calls whose answer may begin late, such as with a model's first token: only the
+// request's context bounds the wait.
+func NewStreaming(peer, base string) *Client {
+	c, t := New(peer, base), Transport()
+	t.ResponseHeaderTimeout = 0
+	c.http.Transport = t
+	return c
+}
+
 // Transport is the transport of calls inside the stack: no proxy from the environment, connections kept, no
 // compression (streams must not be buffered), and no bound on the time between the parts of a stream, which the
 // request's context bounds.

@@ -25,6 +25,9 @@ func TestAnswerIsStreamedAndKept(t *testing.T) {
 	ml.Chat(func(s *mltest.Stream) {
 		requests <- s.Request
 		ids <- s.HTTP.Header.Get(server.RequestIDHeader)
+		if owner := s.HTTP.Header.Get(backendapi.OwnerHeader); owner != "alice" {
+			t.Errorf("ml, which is fair between owners, got the owner %q", owner)
+		}
 		s.Send(mlapi.Chunk{Queue: 2})
 		s.Text("Hel")
 		s.Text("lo, \"wörld\" 🎉\n</script>")

@@ -62,6 +62,7 @@ func newInstance(t testing.TB, redisURL, mlURL string, o options) *instance {
 	}
 	timing := generation.DefaultTiming(time.Minute)
 	timing.Poll = 50 * time.Millisecond
+	timing.Admission = patience // a busy machine does not make a refusal late
 	if o.timing != nil {
 		o.timing(&timing)
 	}
@@ -77,7 +78,7 @@ func newInstance(t testing.TB, redisURL, mlURL string, o options) *instance {
 	}
 	srv := server.New("backend", log, o.drain)
 	ml := hop.New("ml", mlURL)
-	jobs := generation.New(st, ml, "codexcontinue", timing, log, srv.Registry())
+	jobs := generation.New(st, hop.NewStreaming("ml", mlURL), "codexcontinue", timing, log, srv.Registry())
 	if err := api.Register(srv, api.Options{Store: st, Jobs: jobs, ML: ml, DefaultModel: "codexcontinue", Log: log, Draining: srv.Draining}); err != nil {
 		t.Fatal(err)
 	}

@@ -157,6 +157,7 @@ func TestSlowReader(t *testing.T) {
 	const pieces = 60 // 480 KiB, and twice as much once more in the later reader's one event
 	goOn := make(chan struct{})
 	ml.Chat(func(s *mltest.Stream) {
+		s.Open()
 		<-goOn
 		for range pieces {
 			s.Text(piece)

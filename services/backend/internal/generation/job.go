@@ -85,7 +85,8 @@ func (j *job) run() {
 	go j.holdLease()
 
 	resp, err := j.m.ml.Do(ctx, http.MethodPost, "/chat", mlapi.ChatRequest{Model: j.turn.Model,
-		Messages: history(j.begun.History, j.turn.Message, MaxHistory)}, http.Header{"Accept": {mlapi.NDJSON}})
+		Messages: history(j.begun.History, j.turn.Message, MaxHistory)}, http.Header{
+		"Accept": {mlapi.NDJSON}, backendapi.OwnerHeader: {j.turn.Owner}}) // ml is fair between owners
 	if err != nil {
 		ending := j.interrupted(ctx, err)
 		if ending.Problem == nil || !j.refuse(ending.Problem) {

@@ -21,7 +21,8 @@ type Timing struct {
 	// Answer bounds one answer, from the request to the last token.
 	Answer time.Duration
 	// Admission is how long a request waits to hear whether ml takes it. After that it counts as taken, and a refusal
-	// is an event of the answer.
+	// is an event of the answer. ml refuses within milliseconds, but begins its response with the first token: this is
+	// what a request to a slow model waits in vain.
 	Admission time.Duration
 	// Poll is how long a reader without news waits before it looks whether its writer is still there.
 	Poll time.Duration
@@ -33,7 +34,7 @@ type Timing struct {
 
 // DefaultTiming is the timing of a service whose answers take up to the time given.
 func DefaultTiming(answer time.Duration) Timing {
-	return Timing{Answer: answer, Admission: 2 * time.Second, Poll: time.Second, KeepAlive: 15 * time.Second, Write: 20 * time.Second}
+	return Timing{Answer: answer, Admission: 300 * time.Millisecond, Poll: time.Second, KeepAlive: 15 * time.Second, Write: 20 * time.Second}
 }
 
 // Manager runs the jobs of one instance.
