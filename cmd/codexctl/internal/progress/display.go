@@ -124,7 +124,9 @@ func (d *Display) Handle(e apitype.EngineEvent) {
 			d.print(d.line(d.now(), "plugin", p.ID, "installed", ""))
 		}
 	}
-	d.draw()
+	if d.drawn == 0 { // a line was printed; else the next tick is soon enough
+		d.draw()
+	}
 }
 
 func (d *Display) begin(m apitype.StepEventMetadata) {
