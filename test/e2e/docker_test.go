@@ -160,7 +160,7 @@ func TestProd(t *testing.T) {
 	})
 	t.Run("a changed source replaces its service only", func(t *testing.T) {
 		before := c.containers(t, stack)
-		edit(t, c, "services/backend/main.go", "package main\n", "package main\n\nvar _ = \"changed\" // by the end-to-end run\n")
+		edit(t, c, "services/backend/main.go", "func main() {", "var _ = \"changed\"\n\nfunc main() {")
 		c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
 		after := c.containers(t, stack)
 		for _, s := range sixServices {
