@@ -194,12 +194,12 @@ func (r *report) print(out *console.Console) {
 		out.Printf("not ready: %s", console.Cut(strings.TrimSpace(s.Name+": "+s.Status+" "+console.Plain(s.Detail)), out.Width()-11))
 	}
 	if m := r.Model; m != nil {
-		text := m.Name + " is " + m.State
+		text := m.Name + ": " + m.State
 		if m.Total > 0 && m.State == "pulling" {
 			text += fmt.Sprintf(" (%s of %s)", console.Size(m.Completed), console.Size(m.Total))
 		}
 		if m.Error != "" {
-			text += ": " + console.Plain(m.Error)
+			text += ", " + console.Plain(m.Error)
 		}
 		out.Printf("model      %s", text)
 	}

@@ -213,7 +213,7 @@ func Condition(c engine.Container) string {
 	if c.Error != "" {
 		text += ": " + console.Plain(c.Error)
 	}
-	if c.HealthOutput != "" && !c.Healthy() {
+	if c.HealthOutput != "" && c.State == "running" && !c.Healthy() {
 		text += "; its health check says: " + console.Plain(lastLines(c.HealthOutput, 1))
 	}
 	return text

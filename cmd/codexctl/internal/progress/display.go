@@ -16,6 +16,8 @@ const (
 	redrawEvery = 100 * time.Millisecond
 	// remindEvery is how often a step that lasts is mentioned again off a terminal.
 	remindEvery = 15 * time.Second
+	// quick is how long a build may take without a word about its steps: those that are cached need none.
+	quick = 2 * time.Second
 	// maxActive is how many lines the live display takes at most.
 	maxActive = 8
 )
@@ -212,7 +214,11 @@ func (d *Display) note(s *Step, message string) {
 		return
 	}
 	for _, l := range lines {
-		if l = strings.TrimSpace(console.Plain(l)); buildStep(l) {
+		if l = strings.TrimSpace(console.Plain(l)); buildStep(l) && !s.steps[l] && d.now().Sub(s.started) >= quick {
+			if s.steps == nil {
+				s.steps = map[string]bool{}
+			}
+			s.steps[l] = true
 			s.told = d.now()
 			d.print(d.line(d.now(), s.Kind, s.Name, l, console.Dim))
 		}

@@ -25,7 +25,8 @@ type Step struct {
 	started time.Time
 	note    string // what the resource said last, such as a line of a build
 	told    time.Time
-	going   string // the verb while it lasts, and after
+	steps   map[string]bool // the steps of a build that were told: builders repeat them
+	going   string          // the verb while it lasts, and after
 	done    string
 }
 
