@@ -150,7 +150,7 @@ func TestProd(t *testing.T) {
 			"preview": c.must(t, 5*time.Minute, "pulumi", "preview", "-s", stack, "--diff", "--json", "--non-interactive"),
 			"inspect": c.must(t, time.Minute, "sh", "-c", "docker inspect $(docker ps -aq --filter label="+stacks.LabelStack+"="+stack+")"),
 			"logs": c.must(t, time.Minute, "sh", "-c",
-				"for i in $(docker ps -aq --filter label="+stacks.LabelStack+"="+stack+"); do docker logs $i 2>&1; done"),
+				"for i in $(docker ps -q --filter label="+stacks.LabelStack+"="+stack+"); do docker logs $i 2>&1; done"),
 			"processes": c.must(t, time.Minute, "ps", "axeww"),
 		} {
 			if strings.Contains(text, password) {
