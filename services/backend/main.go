@@ -13,9 +13,7 @@ import (
 	"maps"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -48,15 +46,13 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case len(args) == 0:
 		return serve(ctx, environ, stderr)
 	case args[0] == "healthcheck" && len(args) <= 2:
-		addr, url := "", ""
+		url := ""
 		if len(args) == 2 {
 			url = args[1]
-		} else if addr = lookup(environ, "LISTEN_ADDR"); addr == "" {
-			return errors.New("healthcheck: LISTEN_ADDR is not set: set it or give a URL")
 		}
-		return server.Healthcheck(ctx, addr, "/health", url)
+		return server.Healthcheck(ctx, environ, "/health", url)
 	case args[0] == "version" && len(args) == 1:
-		_, err := fmt.Fprintln(stdout, version())
+		_, err := fmt.Fprintln(stdout, server.Version())
 		return err
 	}
 	return errUsage
@@ -123,36 +119,4 @@ func mlReady(ml *hop.Client) server.Check {
 		}
 		return errors.New(said)
 	}
-}
-
-// lookup finds a variable in the environment; the last setting of it counts, as for os.Getenv.
-func lookup(environ []string, name string) string {
-	value := ""
-	for _, kv := range environ {
-		if v, ok := strings.CutPrefix(kv, name+"="); ok {
-			value = v
-		}
-	}
-	return value
-}
-
-// version is the version control revision that the binary was built from, when Go recorded one.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	rev, modified := "", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			rev = s.Value
-		case s.Key == "vcs.modified" && s.Value == "true":
-			modified = "+modified"
-		}
-	}
-	if rev == "" {
-		return info.Main.Version
-	}
-	return rev + modified
 }

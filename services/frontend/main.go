@@ -13,8 +13,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -41,15 +39,13 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case len(args) == 0:
 		return serve(ctx, environ, stderr)
 	case args[0] == "healthcheck" && len(args) <= 2:
-		addr, url := "", ""
+		url := ""
 		if len(args) == 2 {
 			url = args[1]
-		} else if addr = lookup(environ, "LISTEN_ADDR"); addr == "" {
-			return errors.New("healthcheck: LISTEN_ADDR is not set: set it or give a URL")
 		}
-		return server.Healthcheck(ctx, addr, "/healthz", url)
+		return server.Healthcheck(ctx, environ, "/healthz", url)
 	case args[0] == "version" && len(args) == 1:
-		_, err := fmt.Fprintln(stdout, version())
+		_, err := fmt.Fprintln(stdout, server.Version())
 		return err
 	}
 	return errUsage
@@ -68,34 +64,4 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	app.Register(srv)
 	return srv.Run(ctx, cfg.ListenAddr, app.Drain)
-}
-
-func lookup(environ []string, name string) string {
-	for _, kv := range environ {
-		if v, ok := strings.CutPrefix(kv, name+"="); ok {
-			return v
-		}
-	}
-	return ""
-}
-
-// version is the version control revision that the binary was built from, when Go recorded one.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	rev, modified := "", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			rev = s.Value
-		case s.Key == "vcs.modified" && s.Value == "true":
-			modified = "+modified"
-		}
-	}
-	if rev == "" {
-		return info.Main.Version
-	}
-	return rev + modified
 }

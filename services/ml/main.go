@@ -53,12 +53,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return apply(ctx, environ, stderr)
 	case command == "model status":
 		return status(ctx, environ, stdout)
-	case command == "healthcheck", len(args) == 2 && args[0] == "healthcheck":
-		cfg, err := contract.Parse[contract.ML](environ)
-		if err != nil && len(args) == 1 {
-			return err
-		}
-		return server.Healthcheck(ctx, cfg.ListenAddr, "/health", strings.TrimSpace(strings.TrimPrefix(command, "healthcheck")))
+	case command == "healthcheck":
+		return server.Healthcheck(ctx, environ, "/health", "")
+	case len(args) == 2 && args[0] == "healthcheck":
+		return server.Healthcheck(ctx, environ, "/health", args[1])
 	case command == "version":
 		_, err := fmt.Fprintln(stdout, server.Version())
 		return err
@@ -84,14 +82,14 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if cfg.Debug {
 		srv.Profiling()
 	}
+	bctx, stop := context.WithCancel(ctx)
 	building := make(chan struct{})
-	go func() { defer close(building); builder.Run(ctx) }()
-	err = srv.Run(ctx, cfg.ListenAddr, func(context.Context) error {
+	go func() { defer close(building); builder.Run(bctx) }()
+	defer func() { stop(); <-building }()
+	return srv.Run(ctx, cfg.ListenAddr, func(context.Context) error {
 		turns.Close()
-		<-building
 		return nil
 	})
-	return err
 }
 
 // apply makes the model once, for a job beside the service or a person.
@@ -114,14 +112,14 @@ func apply(ctx context.Context, environ []string, stderr io.Writer) error {
 	}).Apply(ctx)
 }
 
+// status prints what the service that runs here says of its build. Like the health check it needs LISTEN_ADDR only.
 func status(ctx context.Context, environ []string, stdout io.Writer) error {
-	cfg, err := contract.Parse[contract.ML](environ)
+	url, err := server.LocalURL(environ)
 	if err != nil {
 		return err
 	}
-	port := cfg.ListenAddr[strings.LastIndexByte(cfg.ListenAddr, ':'):]
 	var m mlapi.Models
-	if err := hop.New("ml", "http://127.0.0.1"+port).JSON(ctx, "GET", "/models", nil, &m, nil); err != nil {
+	if err := hop.New("the service", url).JSON(ctx, "GET", "/models", nil, &m, nil); err != nil {
 		return err
 	}
 	b := m.Build

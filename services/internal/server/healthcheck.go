@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -13,18 +15,14 @@ import (
 const healthTimeout = 3 * time.Second
 
 // Healthcheck asks url whether it answers 200: the SERVICE healthcheck subcommand, which lets an image without a shell
-// check itself. An empty url means path at listenAddr, on this machine when it
-// names no host.
-func Healthcheck(ctx context.Context, listenAddr, path, url string) error {
+// check itself. An empty url means path at the environment's LISTEN_ADDR, the one variable this needs.
+func Healthcheck(ctx context.Context, environ []string, path, url string) error {
 	if url == "" {
-		host, port, err := net.SplitHostPort(listenAddr)
+		local, err := LocalURL(environ)
 		if err != nil {
-			return fmt.Errorf("LISTEN_ADDR: %w", err)
+			return fmt.Errorf("healthcheck: %w", err)
 		}
-		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			host = "127.0.0.1"
-		}
-		url = "http://" + net.JoinHostPort(host, port) + path
+		url = local + path
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
@@ -42,4 +40,26 @@ func Healthcheck(ctx context.Context, listenAddr, path, url string) error {
 		return fmt.Errorf("healthcheck: %s answered %s: %s", url, resp.Status, body)
 	}
 	return nil
+}
+
+// LocalURL is the base URL at which the service of this environment can be reached from the same machine. It reads
+// LISTEN_ADDR; an address without a host, or of all interfaces, is asked for at 127.0.0.1.
+func LocalURL(environ []string) (string, error) {
+	addr := ""
+	for _, kv := range environ {
+		if v, ok := strings.CutPrefix(kv, "LISTEN_ADDR="); ok {
+			addr = v // the last setting counts, as for os.Getenv
+		}
+	}
+	if addr == "" {
+		return "", errors.New("LISTEN_ADDR is not set: set it or give a URL")
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("LISTEN_ADDR: %w", err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port), nil
 }

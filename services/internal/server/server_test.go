@@ -208,15 +208,15 @@ func TestHealthcheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, addr := range []string{":" + port, "0.0.0.0:" + port, "[::]:" + port, host + ":" + port, "localhost:" + port} {
-		if err := server.Healthcheck(t.Context(), addr, "/health", ""); err != nil {
+		if err := server.Healthcheck(t.Context(), []string{"LISTEN_ADDR=wrong", "LISTEN_ADDR=" + addr}, "/health", ""); err != nil {
 			t.Errorf("%s: %v", addr, err)
 		}
 	}
 	code = 503
-	if err := server.Healthcheck(t.Context(), "", "", hs.URL+"/health"); err == nil || !strings.Contains(err.Error(), "why") {
+	if err := server.Healthcheck(t.Context(), nil, "", hs.URL+"/health"); err == nil || !strings.Contains(err.Error(), "why") {
 		t.Errorf("%v", err)
 	}
-	if err := server.Healthcheck(t.Context(), "nonsense", "/health", ""); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR") {
+	if err := server.Healthcheck(t.Context(), []string{"LISTEN_ADDR=nonsense"}, "/health", ""); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR") {
 		t.Errorf("%v", err)
 	}
 }

@@ -8,7 +8,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -21,19 +20,24 @@ var ErrDraining = errors.New("this instance is shutting down")
 type FullError struct {
 	// Position is the place it would have had, 1 is next.
 	Position int
-	// RetryAfter is when to try again: the time that the requests before it take, judging by the recent ones.
+	// RetryAfter is when to try again: the time that the requests before it take, judging by the recent ones. It is
+	// whole seconds, one at least.
 	RetryAfter time.Duration
 }
 
 func (e *FullError) Error() string { return "too many requests are waiting" }
 
+// firstEstimate is how long a request is taken to last before one was seen to end.
+const firstEstimate = 5 * time.Second
+
 // Queue admits requests. The zero value is not usable.
 type Queue struct {
 	parallel, bound int
+	now             func() time.Time
 
 	mu      sync.Mutex
 	running int
-	waiting []*waiter // in the order in which they will be admitted
+	waiting []*waiter // in the order in which they will be admitted: by round, then by arrival in the round
 	closed  bool
 	// took is how long a request takes, as a moving average.
 	took time.Duration
@@ -42,53 +46,40 @@ type Queue struct {
 // waiter is a request in the queue.
 type waiter struct {
 	owner string
-	// round counts the owner's requests that were waiting before this one when it came.
-	round    int
-	admitted chan struct{}
-	moved    chan struct{}
+	// round counts the requests of the same owner that wait before this one.
+	round int
+	// outcome gets the one word on how the wait ended: nil for a turn, else why there is none.
+	outcome chan error
+	// moved gets the place whenever it changes; only the newest one is kept.
+	moved    chan int
 	position int
 }
 
 // New makes a queue for so many requests at once and so many waiting.
 func New(parallel, bound int) *Queue {
-	return &Queue{parallel: parallel, bound: bound, took: 5 * time.Second}
+	return &Queue{parallel: parallel, bound: bound, took: firstEstimate, now: time.Now}
 }
 
 // Acquire waits for a turn. position is called with each new place while it waits, 1 is next; not at all when the turn
-// comes at once. The caller calls release once when the work is done. The error is a *FullError, ErrDraining or the
-// context's.
+// comes at once. The caller calls release once when the work is done. The error is a *FullError, ErrDraining, the
+// cause of the context's end, or what position returned.
 func (q *Queue) Acquire(ctx context.Context, owner string, position func(int) error) (release func(), err error) {
-	q.mu.Lock()
-	if q.closed {
-		q.mu.Unlock()
-		return nil, ErrDraining
+	w, err := q.enter(owner)
+	if err != nil {
+		return nil, err
 	}
-	if q.running < q.parallel && len(q.waiting) == 0 {
-		q.running++
-		q.mu.Unlock()
+	if w == nil {
 		return q.releaser(), nil
 	}
-	if len(q.waiting) >= q.bound {
-		defer q.mu.Unlock()
-		return nil, &FullError{Position: len(q.waiting) + 1, RetryAfter: q.estimate(len(q.waiting) + 1)}
-	}
-	w := q.enqueue(owner)
-	q.mu.Unlock()
 	for {
 		select {
-		case <-w.admitted:
-			if q.drained(w) {
-				return nil, ErrDraining
+		case err := <-w.outcome:
+			if err != nil {
+				return nil, err
 			}
 			return q.releaser(), nil
-		case <-w.moved:
-			q.mu.Lock()
-			p := w.position
-			q.mu.Unlock()
-			if p == 0 {
-				continue // its turn has come
-			}
-			if err := position(p); err != nil {
+		case place := <-w.moved:
+			if err := position(place); err != nil {
 				q.leave(w)
 				return nil, err
 			}
@@ -99,7 +90,32 @@ func (q *Queue) Acquire(ctx context.Context, owner string, position func(int) er
 	}
 }
 
-// Waiting and Running count requests now.
+// enter takes a turn that is free, without a waiter, or joins those that wait.
+func (q *Queue) enter(owner string) (*waiter, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil, ErrDraining
+	}
+	if q.running < q.parallel { // then nobody waits: a turn that ends goes to the first who does
+		q.running++
+		return nil, nil
+	}
+	if place := len(q.waiting) + 1; place > q.bound {
+		return nil, &FullError{Position: place, RetryAfter: q.estimate(place)}
+	}
+	w := &waiter{owner: owner, outcome: make(chan error, 1), moved: make(chan int, 1)}
+	for _, x := range q.waiting {
+		if x.owner == owner {
+			w.round++
+		}
+	}
+	q.waiting = append(q.waiting, w)
+	q.order()
+	return w, nil
+}
+
+// Waiting counts the requests that wait for their turn.
 func (q *Queue) Waiting() int { q.mu.Lock(); defer q.mu.Unlock(); return len(q.waiting) }
 
 // Running counts the requests that have their turn.
@@ -111,95 +127,82 @@ func (q *Queue) Close() {
 	defer q.mu.Unlock()
 	q.closed = true
 	for _, w := range q.waiting {
-		w.position = -1
-		close(w.admitted)
+		w.outcome <- ErrDraining
 	}
 	q.waiting = nil
 }
 
-func (q *Queue) drained(w *waiter) bool { q.mu.Lock(); defer q.mu.Unlock(); return w.position < 0 }
-
-// enqueue puts a request where its owner's turn is: after every waiting request of the same or an earlier round.
-func (q *Queue) enqueue(owner string) *waiter {
-	w := &waiter{owner: owner, admitted: make(chan struct{}), moved: make(chan struct{}, 1)}
-	for _, x := range q.waiting {
-		if x.owner == owner {
-			w.round = x.round + 1
-		}
-	}
-	at := len(q.waiting)
-	for at > 0 && q.waiting[at-1].round > w.round {
-		at--
-	}
-	q.waiting = slices.Insert(q.waiting, at, w)
-	q.tell()
-	return w
-}
-
-// tell gives every waiting request its new place.
-func (q *Queue) tell() {
+// order sorts those that wait and tells each its new place.
+func (q *Queue) order() {
+	slices.SortStableFunc(q.waiting, func(a, b *waiter) int { return a.round - b.round })
 	for i, w := range q.waiting {
 		if w.position == i+1 {
 			continue
 		}
 		w.position = i + 1
 		select {
-		case w.moved <- struct{}{}:
-		default: // it has not read the last one yet, and will read this one
+		case <-w.moved: // it has not read the last one yet, and need not any more
+		default:
 		}
+		w.moved <- w.position
 	}
 }
 
-// leave takes a request that gave up out of the queue, or gives its turn back when that came at the same time.
+// leave takes a request that gave up out of the queue, or gives its turn back when that came at the same time. Those of
+// its owner that wait behind it inherit its place: nobody else moves but forward.
 func (q *Queue) leave(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if i := slices.Index(q.waiting, w); i >= 0 {
-		q.waiting = slices.Delete(q.waiting, i, i+1)
-		q.tell()
+	free := slices.Index(q.waiting, w)
+	if free < 0 {
+		if <-w.outcome == nil {
+			q.next()
+		}
 		return
 	}
-	if w.position == 0 {
-		q.next()
+	for i := free + 1; i < len(q.waiting); i++ {
+		if x := q.waiting[i]; x.owner == w.owner {
+			x.round--
+			q.waiting[free], free = x, i
+		}
 	}
+	q.waiting = slices.Delete(q.waiting, free, free+1)
+	q.order()
 }
 
-// next hands a free turn to the first in the queue.
+// next hands a turn that ended to the first in the queue. Those of the same owner that wait behind it move up a round,
+// to that round's end: all other owners come first.
 func (q *Queue) next() {
-	q.running--
-	if len(q.waiting) == 0 || q.closed {
+	if len(q.waiting) == 0 {
+		q.running--
 		return
 	}
 	w := q.waiting[0]
 	q.waiting = slices.Delete(q.waiting, 0, 1)
-	// Those of the same owner that wait behind it move up a round, so that an owner who comes back is not behind itself.
 	for _, x := range q.waiting {
 		if x.owner == w.owner {
 			x.round--
 		}
 	}
-	slices.SortStableFunc(q.waiting, func(a, b *waiter) int { return a.round - b.round })
-	w.position = 0
-	q.running++
-	close(w.admitted)
-	q.tell()
+	q.order()
+	w.outcome <- nil
 }
 
 func (q *Queue) releaser() func() {
-	start := time.Now()
+	start := q.now()
 	var once sync.Once
 	return func() {
 		once.Do(func() {
 			q.mu.Lock()
 			defer q.mu.Unlock()
-			q.took = (q.took*4 + time.Since(start)) / 5
+			q.took = (q.took*4 + q.now().Sub(start)) / 5
 			q.next()
 		})
 	}
 }
 
-// estimate is how long the request at that place would wait, in whole seconds, one at least.
-func (q *Queue) estimate(position int) time.Duration {
-	rounds := math.Ceil(float64(position) / float64(q.parallel))
-	return max(time.Second, time.Duration(rounds*float64(q.took)).Round(time.Second))
+// estimate is how long the request at that place would wait.
+func (q *Queue) estimate(place int) time.Duration {
+	rounds := (place + q.parallel - 1) / q.parallel
+	return max(time.Second, (time.Duration(rounds) * q.took).Round(time.Second))
 }
