@@ -201,6 +201,18 @@ func integer(into *int, low, high int) func(string) error {
 	}
 }
 
+// quantity reads an amount of a resource. Nothing at all is refused: it is what no limit looks like.
+func quantity[T ~int64](into *T, parse func(string) (T, error)) func(string) error {
+	return func(v string) error {
+		q, err := parse(v)
+		if err == nil && q == 0 {
+			err = errors.New("must be more than nothing: remove the key to keep the default")
+		}
+		*into = q
+		return err
+	}
+}
+
 func (s *Settings) decodeTarget(v string) error {
 	var t string
 	if err := oneOf(&t, string(Docker), string(Kubernetes))(v); err != nil {
@@ -270,8 +282,8 @@ func (s *Settings) decodeServices(v string) error {
 				out.Replicas = &n
 				return nil
 			},
-			"cpu":    func(v string) (err error) { out.CPU, err = ParseMilliCPU(v); return err },
-			"memory": func(v string) (err error) { out.Memory, err = ParseBytes(v); return err },
+			"cpu":    quantity(&out.CPU, ParseMilliCPU),
+			"memory": quantity(&out.Memory, ParseBytes),
 			"pids":   integer(&out.PIDs, 1, 1<<20),
 		})(value)
 		if err != nil {

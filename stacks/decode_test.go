@@ -32,13 +32,12 @@ func TestDecodeSettings(t *testing.T) {
 
 // TestEmptyDefaults takes what Pulumi.yaml's schema sets when a stack sets nothing.
 func TestEmptyDefaults(t *testing.T) {
-	got, err := stacks.DecodeSettings(map[string]string{"target": "docker", "overlay": "", "logLevel": "info", "debug": "false",
+	got, err := stacks.DecodeSettings(map[string]string{"target": "docker", "overlay": "", "logLevel": "", "debug": "",
 		"domain": "", "domainTitle": "", "model": "{}", "edge": "{}", "portOffset": "0", "conversationTTL": "", "gpu": "{}", "services": "{}"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	no := false
-	want := stacks.Settings{Target: stacks.Docker, LogLevel: "info", Debug: &no, Services: map[string]stacks.ServiceSettings{}, Secrets: map[string]bool{}}
+	want := stacks.Settings{Target: stacks.Docker, Services: map[string]stacks.ServiceSettings{}, Secrets: map[string]bool{}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -71,6 +70,14 @@ func TestDecodeRefuses(t *testing.T) {
 		"gpu both":            {"gpu", `{"count": 1, "devices": ["0"]}`, "codexcontinue:gpu: set either count"},
 		"gpu devices":         {"gpu", `{"devices": "0"}`, "codexcontinue:gpu.devices: must be a list"},
 		"empty model":         {"model", `{"name": ""}`, "codexcontinue:model.name: is empty"},
+		"structured model":    {"model", `{"name": {"a": 1}}`, `codexcontinue:model.name: must be text, got`},
+		"structured domain":   {"domain", `["legal"]`, `codexcontinue:domain: must be text, got`},
+		"null in model":       {"model", `{"base": null}`, `codexcontinue:model.base: is empty`},
+		"half an object":      {"model", `{"base": "x"`, `codexcontinue:model: must be an object`},
+		"port as a fraction":  {"edge", `{"port": 80.5}`, `codexcontinue:edge.port: must be a whole number, got "80.5"`},
+		"pids":                {"services", `{"ml": {"pids": 0}}`, `codexcontinue:services.ml.pids: must be from 1 to`},
+		"cpu of zero":         {"services", `{"ml": {"cpu": 0}}`, `codexcontinue:services.ml.cpu: must be more than nothing`},
+		"memory of zero":      {"services", `{"ml": {"memory": "0Gi"}}`, `codexcontinue:services.ml.memory: must be more than nothing`},
 		"plain secret":        {"redisPassword", "hunter2", "codexcontinue:redisPassword: must be a secret: set it with `pulumi config set --secret codexcontinue:redisPassword`"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,10 +1,12 @@
 package stacks_test
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -37,7 +39,7 @@ func TestValidate(t *testing.T) {
 		"mount twice":        {func(s *stacks.Stack) { m := s.Service("edge").Mounts; m[1].Target = m[0].Target }, "services.edge.mounts./config: is there twice"},
 		"file in mount":      {func(s *stacks.Stack) { s.Service("redis").Files[0].Path = "/data/redis.conf" }, "services.redis.files./data/redis.conf: its directory holds the mount /data"},
 		"unknown secret":     {func(s *stacks.Stack) { s.Secrets = nil }, `services.backend.files./run/secrets/redis-password: there is no secret "redis-password"`},
-		"token only":         {func(s *stacks.Stack) { s.Service("redis").Files[1].Secret = "" }, "names no secret"},
+		"token only":         {func(s *stacks.Stack) { s.Service("redis").Files[1].Secret = "" }, "holds a token of a secret and names no secret"},
 		"port twice":         {func(s *stacks.Stack) { s.Service("ml").Ports[0].Host = 8080 }, "services.ml.ports.http.host: 8080 is edge's already"},
 		"port range":         {func(s *stacks.Stack) { s.Service("edge").Ports[0].Host = 70000 }, "services.edge.ports.http.host: must be from 1 to 65535, got 70000"},
 		"address":            {func(s *stacks.Stack) { s.Service("edge").Ports[0].Address = "everywhere" }, `services.edge.ports.http.address: "everywhere" is no IP address`},
@@ -49,6 +51,48 @@ func TestValidate(t *testing.T) {
 			c.RedisURL = "http://redis"
 			s.Service("backend").Contract = c
 		}, `services.backend.contract: REDIS_URL: scheme "http" is none of redis, rediss`},
+		"tokenless secret":    {func(s *stacks.Stack) { s.Service("redis").Files[1].Content = "x" }, `services.redis.files./run/secrets/redis-auth.conf: names the secret "redis-password" and has no place for it`},
+		"empty file":          {func(s *stacks.Stack) { s.Service("edge").Files[0].Content = "" }, "services.edge.files./etc/caddy/Caddyfile: is empty"},
+		"file twice":          {func(s *stacks.Stack) { r := s.Service("redis"); r.Files = append(r.Files, r.Files[0]) }, "services.redis.files./etc/redis/redis.conf: is there twice"},
+		"file in the root":    {func(s *stacks.Stack) { s.Service("edge").Files[0].Path = "/Caddyfile" }, "services.edge.files./Caddyfile: must be a clean absolute path in a directory of its own"},
+		"relative mount":      {func(s *stacks.Stack) { s.Service("redis").Mounts[0].Target = "data/" }, "services.redis.mounts.data/: the target must be a clean absolute path"},
+		"mount kind":          {func(s *stacks.Stack) { s.Service("redis").Mounts[0].Kind = "nfs" }, `services.redis.mounts./data: unknown kind "nfs"`},
+		"writable repository": {func(s *stacks.Stack) { s.Service("ml").Mounts[0].ReadOnly = false }, "services.ml.mounts./models/ollama: must be read-only"},
+		"tmpfs source":        {func(s *stacks.Stack) { s.Service("edge").Mounts[0].Source = "x" }, "services.edge.mounts./config: a tmpfs has no source"},
+		"two writers":         {func(s *stacks.Stack) { s.Service("redis").Replicas = 2 }, "services.redis.replicas: 2 containers cannot write to the volume redis-data"},
+		"published backend":   {func(s *stacks.Stack) { s.Service("redis").Ports[0].Host = 6379 }, "services.redis.ports.redis.host: only the edge publishes a port outside development"},
+		"beyond the machine": {func(s *stacks.Stack) {
+			s.Development, s.Service("redis").Ports[0].Host, s.Service("redis").Ports[0].Address = true, 6379, "0.0.0.0"
+		}, "services.redis.ports.redis.address: only the edge is published beyond the machine, got 0.0.0.0"},
+		"same container port": {func(s *stacks.Stack) {
+			e := s.Service("edge")
+			e.Ports = append(e.Ports, stacks.Port{Name: "more", Container: 8080})
+		}, "services.edge.ports.more.container: 8080 is there twice"},
+		"port name":           {func(s *stacks.Stack) { s.Service("edge").Ports[0].Name = "" }, `services.edge.ports: "" is no name`},
+		"every capability":    {func(s *stacks.Stack) { s.Service("ml").Security.KeepCapabilities = map[string]string{"ALL": "easy"} }, "services.ml.security.keepCapabilities.ALL: is no single capability"},
+		"ready path":          {func(s *stacks.Stack) { s.Service("ml").Health.ReadyPath = "ready" }, `services.ml.health.readyPath: "ready" must be a path`},
+		"build outside":       {func(s *stacks.Stack) { s.Service("ml").Image.Build.Context = "/" }, `services.ml.image.build.context: "/" must be a path inside the repository`},
+		"build and reference": {func(s *stacks.Stack) { s.Service("ml").Image.Ref = "x:1" }, "services.ml.image: set a reference or a build, not both"},
+		"build target":        {func(s *stacks.Stack) { s.Service("ml").Image.Build.Target = "" }, "services.ml.image.build: repository and target are both needed"},
+		"depends twice":       {func(s *stacks.Stack) { s.Service("ml").DependsOn = []string{"redis", "redis"} }, `services.ml.dependsOn: "redis" is there twice`},
+		"network twice": {func(s *stacks.Stack) {
+			s.Service("ml").Networks = []string{"codexcontinue-network", "codexcontinue-network"}
+		}, `services.ml.networks: "codexcontinue-network" is there twice`},
+		"variable":         {func(s *stacks.Stack) { s.Service("ollama").Env["ollama debug"] = "1" }, "services.ollama.env.ollama debug: is no name of a variable"},
+		"two of a name":    {func(s *stacks.Stack) { s.Service("backend").Env = map[string]string{"REDIS_URL": "x"} }, "services.backend.env.REDIS_URL: is the contract's"},
+		"no environment":   {func(s *stacks.Stack) { s.Service("backend").Contract = 7 }, "services.backend.contract: int is no environment contract"},
+		"start timeout":    {func(s *stacks.Stack) { s.Service("edge").StartTimeout = 0 }, "services.edge.startTimeout: must be positive"},
+		"no grace":         {func(s *stacks.Stack) { s.Service("edge").StopGrace = 0 }, "services.edge.stopGrace: must be positive"},
+		"secret key":       {func(s *stacks.Stack) { s.Secrets[0].ConfigKey = "password" }, `secrets.redis-password.configKey: "password" is no secret key of the config (valid: redisPassword)`},
+		"volume size":      {func(s *stacks.Stack) { s.Volumes[0].Size = 0 }, "volumes.redis-data.size: must be positive"},
+		"model name":       {func(s *stacks.Stack) { s.Model.Name = "m:latest" }, `model.name: "m:latest" is no name`},
+		"model undigested": {func(s *stacks.Stack) { s.Model.Digest = "" }, "model.digest: is empty"},
+		"no services":      {func(s *stacks.Stack) { s.Services = nil }, "services: the stack has none"},
+		"short drain": {func(s *stacks.Stack) {
+			c := s.Service("ml").Contract.(contract.ML)
+			c.DrainTimeout = time.Minute
+			s.Service("ml").Contract = c
+		}, "services.ml.contract: DRAIN_TIMEOUT: 1m0s must not be shorter than the generation timeout of 10m0s"},
 		"service twice": {func(s *stacks.Stack) { s.Services = append(s.Services, s.Services[0]) }, "services.edge: is there twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,14 +106,20 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestValidateReportsEveryProblem: all of them, in the order of their paths, each time.
 func TestValidateReportsEveryProblem(t *testing.T) {
 	s := load(t, "prod", withPassword())
+	s.Service("edge").Security.KeepCapabilities = map[string]string{"B": "", "A": "", "D": "", "C": ""}
 	s.Service("backend").Replicas, s.Service("ml").Resources.PIDs, s.Service("redis").Image.Ref = 0, 0, "redis"
 	err := s.Validate()
 	for _, want := range []string{"services.backend.replicas: ", "services.ml.resources.pids: ", "services.redis.image.ref: "} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want it to name %s", err, want)
 		}
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != 7 || !slices.IsSorted(lines) {
+		t.Errorf("want seven lines in order, got:\n%v", err)
 	}
 }
 
@@ -102,6 +152,16 @@ func TestOverlays(t *testing.T) {
 	if u := dev.Service("backend").Security.UID; u != 1000 {
 		t.Errorf("dev's backend runs as %d, want the owner of the checkout", u)
 	}
+	if !dev.Service("ml").Contract.(contract.ML).Debug {
+		t.Error("dev does not debug")
+	}
+	rooted, err := stacks.Load("dev", stacks.Settings{}, stacks.Checkout{FS: os.DirFS("..")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rooted.Validate(); err != nil {
+		t.Errorf("a checkout of root: %v", err)
+	}
 	for _, svc := range load(t, "healthcare", withPassword()).Services {
 		if svc.Name != "edge" && !slices.Equal(svc.Networks, []string{"codexcontinue-private"}) {
 			t.Errorf("healthcare's %s is on %v", svc.Name, svc.Networks)
@@ -121,6 +181,7 @@ func TestLoadRefuses(t *testing.T) {
 		"missing secret":  {"prod", stacks.Settings{}, checkout(), "codexcontinue:redisPassword: is not set, and this stack needs it: pulumi config set --secret"},
 		"unknown service": {"dev", stacks.Settings{Services: map[string]stacks.ServiceSettings{"bakend": {}}}, checkout(), "codexcontinue:services.bakend: this stack has no such service (it has edge, "},
 		"no Modelfile":    {"dev", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}}, checkout(), "modelfiles/gone/Modelfile: there is no such Modelfile"},
+		"both at once":    {"prod", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}}, checkout(), "redisPassword\ncodexcontinue:model.modelfile: "},
 		"Modelfile outside": {"dev", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "other/Modelfile"}},
 			stacks.Checkout{FS: fstest.MapFS{"other/Modelfile": {Data: []byte("FROM x\n")}}}, "does not lie in modelfiles/"},
 	} {
@@ -161,5 +222,23 @@ func TestRemove(t *testing.T) {
 	s.Remove("redis")
 	if s.Service("redis") != nil || slices.Contains(s.Service("backend").DependsOn, "redis") {
 		t.Error("redis is still there")
+	}
+}
+
+func TestFileText(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file stacks.File
+		want string
+	}{
+		"plain":      {stacks.File{Content: "port 1 ${secret}"}, "port 1 ${secret}"},
+		"raw":        {stacks.File{Secret: "s"}, "pass"},
+		"in a text":  {stacks.File{Secret: "s", Content: "a ${secret} b ${secret}\n"}, "a pass b pass\n"},
+		"as a hash":  {stacks.File{Secret: "s", Content: "#${secret.sha256}"}, "#d74ff0ee8da3b9806b18c877dbf29bbde50b5bd8e4dad7a3a725000feb82e8f1"},
+		"both":       {stacks.File{Secret: "s", Content: "${secret}${secret.sha256}"}, "passd74ff0ee8da3b9806b18c877dbf29bbde50b5bd8e4dad7a3a725000feb82e8f1"},
+		"like shell": {stacks.File{Secret: "s", Content: "$secret ${other}"}, "$secret ${other}"},
+	} {
+		if got := tc.file.Text("pass\r\n"); got != tc.want {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
 	}
 }
