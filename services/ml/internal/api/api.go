@@ -75,11 +75,14 @@ func (s *service) checkModel(ctx context.Context) error {
 	if slices.ContainsFunc(list, func(m api.ListModelResponse) bool { return m.Name == latest }) {
 		return nil
 	}
-	st := s.Builder.State()
-	if st.State == mlapi.BuildFailed {
+	switch st := s.Builder.State(); st.State {
+	case mlapi.BuildFailed:
 		return fmt.Errorf("the model %s could not be made: %s", s.DefaultModel, st.Error)
+	case mlapi.BuildReady:
+		return fmt.Errorf("the model %s is gone from Ollama and will be made again", s.DefaultModel)
+	default:
+		return fmt.Errorf("the model %s is being made: %s", s.DefaultModel, st.State)
 	}
-	return fmt.Errorf("the model %s is being made: %s", s.DefaultModel, st.State)
 }
 
 // models answers with what can be chosen. While Ollama is away there is nothing to choose, and the build says why.
@@ -148,8 +151,12 @@ func (s *service) resolve(ctx context.Context, name string) (string, error) {
 		return name, nil
 	}
 	if name == build.Latest(s.DefaultModel) {
-		p := problem.New(http.StatusServiceUnavailable, "%s", s.checkModel(ctx))
-		p.Type = "/problems/model-not-ready"
+		err := s.checkModel(ctx)
+		if err == nil {
+			return name, nil // it has come in this moment
+		}
+		p := problem.New(http.StatusServiceUnavailable, "%v", err)
+		p.Type, p.RetryAfter = "/problems/model-not-ready", 5
 		return "", p
 	}
 	slices.Sort(shown)
@@ -182,7 +189,7 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer release()
-	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, fmt.Errorf("%w within %s", errTimeout, s.Timeout))
 	defer cancel()
 	e, err := s.Client.Embed(ctx, &api.EmbedRequest{Model: model, Input: req.Input, KeepAlive: &api.Duration{Duration: s.KeepAlive}})
 	if err != nil {
@@ -202,11 +209,13 @@ func (s *service) asProblem(err error) *problem.Problem {
 		return p
 	case errors.As(err, &full):
 		p = problem.New(http.StatusTooManyRequests, "%d requests are waiting already. Try again in about %s.", full.Position-1, full.RetryAfter)
-		p.Type, p.QueuePosition = "/problems/queue-full", full.Position
+		p.Type, p.QueuePosition, p.RetryAfter = "/problems/queue-full", full.Position, int(full.RetryAfter/time.Second)
 		return p
 	case errors.Is(err, queue.ErrDraining):
-		return problem.New(http.StatusServiceUnavailable, "This instance is shutting down. Try again.")
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errSilence):
+		p = problem.New(http.StatusServiceUnavailable, "This instance is shutting down. Try again.")
+		p.RetryAfter = 1
+		return p
+	case errors.Is(err, errTimeout), errors.Is(err, errSilence):
 		return problem.New(http.StatusGatewayTimeout, "The model took too long: %v.", err)
 	case errors.As(err, &status) && status.Status == http.StatusNotFound:
 		s.forget()
@@ -225,18 +234,16 @@ func (s *service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		return // nobody is there to read it
 	}
 	p := s.asProblem(err)
-	var full *queue.FullError
-	if errors.As(err, &full) {
-		w.Header().Set("Retry-After", fmt.Sprint(int(full.RetryAfter/time.Second)))
-	}
-	if errors.Is(err, queue.ErrDraining) {
-		w.Header().Set("Retry-After", "1")
-	}
+	s.count(r, p, err)
+	problem.Write(w, r, p)
+}
+
+// count tells the log and the metrics of what failed through no fault of the client.
+func (s *service) count(r *http.Request, p *problem.Problem, err error) {
 	if p.Status >= 500 {
 		s.metrics.failures.Inc()
 		s.Log.WarnContext(r.Context(), "request failed", "error", err)
 	}
-	problem.Write(w, r, p)
 }
 
 func decode(w http.ResponseWriter, r *http.Request, into any) *problem.Problem {

@@ -18,8 +18,11 @@ import (
 	"github.com/ollama/ollama/api"
 )
 
-// errSilence ends an answer whose model says nothing any more.
-var errSilence = errors.New("it fell silent")
+// What ends an answer that does not come to its own end.
+var (
+	errSilence = errors.New("it fell silent")
+	errTimeout = errors.New("it was not done")
+)
 
 // writeTimeout bounds one write, so that a reader who stopped reading does not keep a turn.
 const writeTimeout = 30 * time.Second
@@ -33,8 +36,8 @@ func (s *service) chat(w http.ResponseWriter, r *http.Request) {
 	messages := make([]api.Message, 0, len(req.Messages))
 	for i, m := range req.Messages {
 		switch m.Role {
-		case "system", "assistant":
-		case "user":
+		case "system":
+		case "user", "assistant": // the assistant's words may be the user's: "repeat after me"
 			m.Content = neutralise(m.Content)
 		default:
 			problem.Write(w, r, invalid(fmt.Sprintf("body.messages[%d].role", i), "%q is none of system, user, assistant", m.Role))
@@ -69,16 +72,18 @@ func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 }
 
 // control matches what models take as control tokens when it stands in plain text: Ollama parses them wherever they
-// are, so a user could end the system's turn and begin one of their own.
-var control = regexp.MustCompile(`<\|(\w{1,40}\|>)|<((?:start|end)_of_turn>)`)
+// are, so a user could end the system's turn and begin one of their own. In the order of the alternatives: ChatML, Llama
+// 3, Phi, Qwen and most others; DeepSeek's with full-width bars; Gemma; Llama 2 and other SentencePiece models; Mistral.
+var control = regexp.MustCompile(`<\|[^<>|\s]{1,64}\|>|<｜[^<>｜\s]{1,64}｜>|</?(?:start|end)_of_\w{1,32}>|</?s>|<</?SYS>>|<(?:bos|eos|pad|unk)>|` +
+	`\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS|THINK)\]`)
 
 // neutralise breaks control tokens in a user's text with a zero-width space after the bracket: people read the same,
 // the tokenizer does not see a control token.
 func neutralise(text string) string {
-	if !strings.Contains(text, "<") {
+	if !strings.ContainsAny(text, "<[") {
 		return text
 	}
-	return control.ReplaceAllStringFunc(text, func(m string) string { return "<\u200b" + m[1:] })
+	return control.ReplaceAllStringFunc(text, func(m string) string { return m[:1] + "\u200b" + m[1:] })
 }
 
 // answer admits a request, runs it and streams its chunks.
@@ -93,7 +98,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, name string, op
 		s.refuse(w, r, err)
 		return
 	}
-	out := &stream{w: w, rc: http.NewResponseController(w)}
+	out := newStream(w)
 	came := time.Now()
 	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(backendapi.OwnerHeader),
 		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
@@ -105,17 +110,25 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, name string, op
 	waited := time.Since(came)
 	s.metrics.waited.Observe(waited.Seconds())
 
-	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, fmt.Errorf("%w after %s", context.DeadlineExceeded, s.Timeout))
+	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, fmt.Errorf("%w within %s", errTimeout, s.Timeout))
 	defer cancel()
 	ctx, silent := context.WithCancelCause(ctx)
 	defer silent(nil)
-	// The first token may take as long as loading the model does; from then on silence is a fault.
-	watch := time.AfterFunc(s.Timeout, func() { silent(fmt.Errorf("%w for %s", errSilence, s.Silence)) })
-	defer watch.Stop()
+	var watch *time.Timer
+	defer func() {
+		if watch != nil {
+			watch.Stop()
+		}
+	}()
 
 	started, first := time.Now(), true
 	err = run(ctx, model, func(t ollama.Token) error {
-		watch.Reset(s.Silence)
+		// The first token may take as long as loading the model does; from then on silence is a fault.
+		if watch == nil {
+			watch = time.AfterFunc(s.Silence, func() { silent(fmt.Errorf("%w for %s", errSilence, s.Silence)) })
+		} else {
+			watch.Reset(s.Silence)
+		}
 		if first && t.Text != "" {
 			first = false
 			s.metrics.firstToken.Observe(time.Since(started).Seconds())
@@ -145,20 +158,29 @@ func (s *service) end(w http.ResponseWriter, r *http.Request, out *stream, err e
 		s.refuse(w, r, err)
 		return
 	}
-	if r.Context().Err() != nil {
+	if out.broken || r.Context().Err() != nil {
 		return // nobody is there to read it
 	}
-	s.metrics.failures.Inc()
-	s.Log.WarnContext(r.Context(), "answer failed", "error", err)
-	_ = out.send(&mlapi.Chunk{Error: s.asProblem(err)}) // if this fails too, the cut stream says it
+	p := s.asProblem(err)
+	s.count(r, p, err)
+	_ = out.send(&mlapi.Chunk{Error: p}) // if this fails, the cut stream says it
 }
 
 // stream writes chunks, a line each, and every line at once.
 type stream struct {
-	w     http.ResponseWriter
-	rc    *http.ResponseController
-	buf   bytes.Buffer
-	begun bool
+	w   http.ResponseWriter
+	rc  *http.ResponseController
+	buf bytes.Buffer
+	enc *json.Encoder
+	// begun says that the response's header was written, broken that a write failed.
+	begun, broken bool
+}
+
+func newStream(w http.ResponseWriter) *stream {
+	s := &stream{w: w, rc: http.NewResponseController(w)}
+	s.enc = json.NewEncoder(&s.buf)
+	s.enc.SetEscapeHTML(false) // every < of the code in an answer would take six bytes; nobody reads this as HTML
+	return s
 }
 
 func (s *stream) send(c *mlapi.Chunk) error {
@@ -166,12 +188,21 @@ func (s *stream) send(c *mlapi.Chunk) error {
 		s.begun = true
 		s.w.Header().Set("Content-Type", mlapi.NDJSON)
 		s.w.Header().Set("Cache-Control", "no-store")
+		s.w.Header().Set("X-Content-Type-Options", "nosniff")
 		s.w.WriteHeader(http.StatusOK)
 	}
 	s.buf.Reset()
-	if err := json.NewEncoder(&s.buf).Encode(c); err != nil {
+	if err := s.enc.Encode(c); err != nil {
 		return err
 	}
+	if err := s.write(); err != nil {
+		s.broken = true
+		return fmt.Errorf("write to the client: %w", err)
+	}
+	return nil
+}
+
+func (s *stream) write() error {
 	if err := s.rc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}

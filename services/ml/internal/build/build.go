@@ -54,9 +54,11 @@ const (
 	smokeTokens  = 8
 	// Retries of a download that broke off; it continues where it was.
 	pullAttempts = 5
-	pullPause    = 2 * time.Second
+	pullPause    = 2 * time.Second // after the first one, longer after each
 	// Pauses between builds that failed.
 	retryFirst, retryMost = 5 * time.Second, time.Minute
+	// watchEvery is how often Run looks whether the model is still there.
+	watchEvery = 15 * time.Second
 )
 
 // Builder makes the model and knows how far it is. It is safe for concurrent use.
@@ -64,6 +66,8 @@ type Builder struct {
 	opts   Options
 	client *ollama.Client
 	log    *slog.Logger
+	// Set by New, shorter in tests.
+	watch, pullPause time.Duration
 
 	mu    sync.Mutex
 	state mlapi.Build
@@ -76,7 +80,7 @@ func New(opts Options, client *ollama.Client, log *slog.Logger, changed func(mla
 	if changed == nil {
 		changed = func(mlapi.Build) {}
 	}
-	return &Builder{opts: opts, client: client, log: log, changed: changed,
+	return &Builder{opts: opts, client: client, log: log, changed: changed, watch: watchEvery, pullPause: pullPause,
 		state: mlapi.Build{Name: opts.Name, State: mlapi.BuildPending, Digest: opts.Digest}}
 }
 
@@ -98,18 +102,42 @@ func (b *Builder) set(state, detail string, change func(*mlapi.Build)) {
 	b.changed(now)
 }
 
-// Run builds until the model is ready or ctx is done. A failed build is tried again: what it lacked may come.
+// Run builds the model and keeps it until ctx is done. A failed build is tried again: what it lacked may come. A model
+// that is gone, because somebody deleted it or Ollama lost its volume, is made again; one that somebody rolled back
+// stays as it is until the next start.
 func (b *Builder) Run(ctx context.Context) {
-	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+	for pause := retryFirst; ; {
 		err := b.Apply(ctx)
-		if err == nil || ctx.Err() != nil {
+		for err == nil && ctx.Err() == nil {
+			if !sleep(ctx, b.watch) {
+				return
+			}
+			have, listed := b.digests(ctx)
+			if listed == nil && have[Latest(b.opts.Name)] == "" {
+				b.log.Warn("the model is gone from Ollama: it is made again", "name", b.opts.Name)
+				pause = retryFirst
+				break
+			}
+		}
+		if err == nil {
+			continue
+		}
+		if !sleep(ctx, pause) {
 			return
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
+		pause = min(2*pause, retryMost)
+	}
+}
+
+// sleep waits; it returns false when ctx is done.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 
@@ -150,7 +178,7 @@ func (b *Builder) apply(ctx context.Context) error {
 	version := b.opts.Name + ":" + short(b.opts.Digest)
 	before, err := b.digests(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("list the models: %w", err)
 	}
 	if made, err := b.unaltered(ctx, version, before, req); err != nil {
 		return err
@@ -182,10 +210,8 @@ func (b *Builder) awaitOllama(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		b.set(mlapi.BuildPending, "waiting for Ollama: "+err.Error(), nil)
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, pause) {
 			return context.Cause(ctx)
-		case <-time.After(pause):
 		}
 	}
 }
@@ -217,7 +243,7 @@ func (b *Builder) create(ctx context.Context, root *os.Root, m modelfiles.Model,
 	req.Model = version
 	err := b.client.Create(ctx, req, func(p api.ProgressResponse) { b.set(mlapi.BuildCreating, p.Status, nil) })
 	if err != nil {
-		return fmt.Errorf("create %s from %s: %w", version, m.Base, err)
+		return fmt.Errorf("create the model %s from %s: %w", version, m.Base, err)
 	}
 	return nil
 }
@@ -259,10 +285,8 @@ func (b *Builder) pull(ctx context.Context, base string) error {
 			return fmt.Errorf("the base model %s could not be downloaded in %d attempts: %w. Check that Ollama reaches its registry; the download continues where it was", base, attempt, err)
 		}
 		b.set(mlapi.BuildPulling, fmt.Sprintf("attempt %d broke off: %v", attempt, err), nil)
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, time.Duration(attempt)*b.pullPause) {
 			return context.Cause(ctx)
-		case <-time.After(time.Duration(attempt) * pullPause):
 		}
 	}
 }
@@ -307,10 +331,19 @@ func (b *Builder) smokeTest(ctx context.Context, version string) error {
 	return nil
 }
 
-// prune deletes all versions but this one and the one that latest was. A failure is worth a line in the log only.
+// prune deletes all versions but this one and the one that latest was. It deletes none when latest stays what it was,
+// for then the one to roll back to is not known. A failure is worth a line in the log only.
 func (b *Builder) prune(ctx context.Context, version string, before map[string]string) {
+	after, err := b.digests(ctx)
+	if err != nil {
+		b.log.Warn("old versions of the model were not deleted", "error", err)
+		return
+	}
 	previous := before[Latest(b.opts.Name)]
-	for name, digest := range before {
+	if previous == after[version] {
+		return
+	}
+	for name, digest := range after {
 		if name == version || !IsVersion(name, b.opts.Name) || digest == previous {
 			continue
 		}

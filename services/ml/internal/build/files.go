@@ -1,16 +1,23 @@
 package build
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/ollama/ollama/api"
 	"github.com/ollama/ollama/fs/ggml"
+	"github.com/ollama/ollama/parser"
 )
 
 // upload sends the local files that the Modelfile names, and names them in the request as the server wants it: by
@@ -47,9 +54,10 @@ func (b *Builder) uploadFile(ctx context.Context, root *os.Root, name, digest st
 	if has, err := b.client.HasBlob(ctx, digest); err != nil || has {
 		return err
 	}
-	if _, err := f.Seek(0, 0); err != nil {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
+	b.set(mlapi.BuildCreating, "uploading "+name, nil)
 	return b.client.CreateBlob(ctx, digest, f)
 }
 
@@ -69,7 +77,7 @@ func checkGGUF(f *os.File) error {
 		return nil
 	}
 	if arch := kv.Architecture(); arch == "" || arch == "unknown" {
-		return fmt.Errorf("this GGUF file names no general.architecture")
+		return errors.New("this GGUF file names no general.architecture")
 	}
 	if kv.BlockCount() == 0 {
 		return fmt.Errorf("this GGUF file has no %s.block_count: Ollama would crash when it loads it", kv.Architecture())
@@ -78,32 +86,89 @@ func checkGGUF(f *os.File) error {
 }
 
 // unaltered says that the version is there and is what the request would make. Digests of two stores differ for the
-// same model, so what is compared is what the Modelfile says.
+// same model, so what is compared is what models are made of. A base that is not there any more is not asked about:
+// the version then only has to hold what the Modelfile says.
 func (b *Builder) unaltered(ctx context.Context, version string, have map[string]string, req *api.CreateRequest) (bool, error) {
 	if have[version] == "" {
 		return false, nil
 	}
 	show, err := b.client.Show(ctx, version)
+	if ollama.NotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at the model %s: %w", version, err)
+	}
+	base := &api.ShowResponse{}
+	if req.From != "" {
+		if base, err = b.client.Show(ctx, req.From); err != nil && !ollama.NotFound(err) {
+			return false, fmt.Errorf("look at the base model %s: %w", req.From, err)
+		}
+	}
+	want := parameters(base.Parameters)
+	for name, value := range req.Parameters {
+		if list, ok := value.([]string); ok {
+			want[name] = list
+		} else {
+			want[name] = []string{fmt.Sprint(value)}
+		}
+	}
+	// Of a file, Ollama may guess a template and parameters that go with it; of a lost base, nothing is known.
+	inherits := req.From == "" || base.Modelfile == ""
+	same := sameParameters(want, parameters(show.Parameters), inherits) &&
+		(req.Template == "" && inherits || show.Template == cmp.Or(req.Template, base.Template)) &&
+		(req.System == "" && req.From != "" && inherits || show.System == cmp.Or(req.System, base.System))
+	if !same {
+		return false, nil
+	}
+	if req.From != "" && inherits {
+		return true, nil
+	}
+	made, err := weights(show.Modelfile)
 	if err != nil {
 		return false, err
 	}
-	if req.System != "" && show.System != req.System || req.Template != "" && show.Template != req.Template {
-		return false, nil
+	from, err := weights(base.Modelfile)
+	if err != nil {
+		return false, err
 	}
-	shown := parameters(show.Parameters)
-	for name, value := range req.Parameters {
-		var want []string
-		switch v := value.(type) {
-		case []string:
-			want = v
-		default:
-			want = []string{fmt.Sprint(v)}
-		}
-		if !slices.EqualFunc(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(shown[name])), sameValue) {
-			return false, nil
+	for _, files := range []map[string]string{req.Files, req.Adapters} {
+		for _, digest := range files {
+			from = append(from, strings.Replace(digest, ":", "-", 1))
 		}
 	}
-	return true, nil
+	slices.Sort(from)
+	return slices.Equal(slices.Compact(from), made), nil
+}
+
+// weights are the names of the blobs that a shown Modelfile names in FROM and ADAPTER (sha256-...), sorted.
+func weights(shown string) ([]string, error) {
+	if shown == "" {
+		return nil, nil
+	}
+	m, err := parser.ParseFile(strings.NewReader(shown))
+	if err != nil {
+		return nil, fmt.Errorf("Ollama shows a Modelfile that cannot be read: %w", err)
+	}
+	var out []string
+	for _, c := range m.Commands {
+		if c.Name == "model" || c.Name == "adapter" {
+			out = append(out, path.Base(filepath.ToSlash(c.Args)))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// sameParameters wants each parameter to have the same values, in whatever order; when more are allowed, only those
+// that are wanted.
+func sameParameters(want, got map[string][]string, more bool) bool {
+	for name, values := range want {
+		if !slices.EqualFunc(slices.Sorted(slices.Values(values)), slices.Sorted(slices.Values(got[name])), sameValue) {
+			return false
+		}
+	}
+	return more || len(got) == len(want)
 }
 
 // sameValue compares two parameters as numbers where both are: 0.7 comes back as a float32 of other digits.

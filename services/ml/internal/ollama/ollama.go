@@ -19,8 +19,9 @@ import (
 	"github.com/ollama/ollama/api"
 )
 
-// maxLine bounds one line of a stream in bytes: a token is a hundred bytes, the context array of a last line some 100 kB.
-const maxLine = 1 << 20
+// maxLine bounds one line of a stream in bytes. A token is a hundred bytes; the last line of /api/generate holds the
+// number of every token of the context, a megabyte for 131072 of them.
+const maxLine = 4 << 20
 
 // Client talks to one Ollama. It is safe for concurrent use.
 type Client struct {
@@ -74,6 +75,9 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 	req.Header.Set("Content-Type", contentType)
 	resp, err := c.http.Do(req)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		var u *url.Error
 		if errors.As(err, &u) {
 			err = u.Err // the URL says nothing that the name does not
@@ -103,6 +107,9 @@ func (c *Client) call(ctx context.Context, method, path string, body, out any) e
 		return nil
 	}
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return fmt.Errorf("ollama: %s: %w", path, err)
 	}
 	return nil
@@ -118,17 +125,20 @@ func (c *Client) stream(ctx context.Context, path string, body any, line func([]
 	s := bufio.NewScanner(resp.Body)
 	s.Buffer(make([]byte, 0, 4096), maxLine)
 	for s.Scan() {
-		if len(bytes.TrimSpace(s.Bytes())) == 0 {
+		if len(s.Bytes()) == 0 {
 			continue
 		}
 		if err := line(s.Bytes()); err != nil {
 			return err
 		}
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if errors.Is(s.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("ollama: %s: a line of more than %d bytes", path, maxLine)
+	}
 	if err := s.Err(); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		return fmt.Errorf("%w: %v", ErrCut, err)
 	}
 	return nil
@@ -164,8 +174,9 @@ func (c *Client) Generate(ctx context.Context, req *api.GenerateRequest, token f
 
 func (c *Client) generate(ctx context.Context, path string, req any, token func(Token) error) error {
 	done := false
+	var l tokenLine // one for all lines: a token then costs its text only
 	err := c.stream(ctx, path, req, func(b []byte) error {
-		var l tokenLine
+		l = tokenLine{}
 		if err := json.Unmarshal(b, &l); err != nil {
 			return fmt.Errorf("ollama: %s: %w", path, err)
 		}
