@@ -60,12 +60,14 @@ func base(name string) Stack {
 
 func edge() Service {
 	return Service{
-		Name:      Edge,
-		Image:     Image{Ref: CaddyImage},
-		Command:   []string{"caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"},
-		Ports:     []Port{{Name: "http", Container: edgePort, Host: edgePort, Address: loopback}},
-		Networks:  []string{MainNetwork},
-		Mounts:    []Mount{{Kind: MountTmpfs, Target: "/config", Size: 8 * MiB}, {Kind: MountTmpfs, Target: "/data", Size: 8 * MiB}},
+		Name:     Edge,
+		Image:    Image{Ref: CaddyImage},
+		Command:  []string{"caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"},
+		Ports:    []Port{{Name: "http", Container: edgePort, Host: edgePort, Address: loopback}},
+		Networks: []string{MainNetwork},
+		// Below /tmp, because a tmpfs takes the mode of the image's directory under it, and only /tmp's lets everyone write.
+		Env:       map[string]string{"XDG_CONFIG_HOME": "/tmp/config", "XDG_DATA_HOME": "/tmp/data"},
+		Mounts:    []Mount{{Kind: MountTmpfs, Target: "/tmp", Size: 16 * MiB}},
 		Files:     []File{{Path: "/etc/caddy/Caddyfile", Content: caddyfile}},
 		DependsOn: []string{Frontend},
 		// The upstream image and its test equivalent have wget.
