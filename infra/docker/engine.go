@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/client"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/config"
@@ -41,13 +41,13 @@ func (d *deployment) addHook() error {
 }
 
 // newClient connects to the engine that the provider uses: docker:host of the config, else DOCKER_HOST and its
-// companions, else the default socket.
+// companions, else the default socket. The first call agrees with it on the API's version.
 func newClient(host string) (*client.Client, error) {
-	opts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
+	opts := []client.Opt{client.FromEnv}
 	if host != "" {
 		opts = append(opts, client.WithHost(host))
 	}
-	api, err := client.NewClientWithOpts(opts...)
+	api, err := client.New(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
@@ -63,7 +63,7 @@ func finishContainer(ctx context.Context, api *client.Client, id string, inputs 
 	if err != nil {
 		return err
 	}
-	_, err = api.ContainerUpdate(ctx, id, container.UpdateConfig{Resources: container.Resources{PidsLimit: &limit}})
+	_, err = api.ContainerUpdate(ctx, id, client.ContainerUpdateOptions{Resources: &container.Resources{PidsLimit: &limit}})
 	if err != nil {
 		return fmt.Errorf("set the pids limit: %w", err)
 	}
@@ -93,10 +93,11 @@ func waitHealthy(ctx context.Context, api *client.Client, id string, timeout tim
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		c, err := api.ContainerInspect(ctx, id)
+		res, err := api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
 		if err != nil {
 			return fmt.Errorf("wait for health: %w", err)
 		}
+		c := res.Container
 		if c.State == nil || c.State.Health == nil {
 			return errors.New("wait for health: the container has no health check")
 		}

@@ -20,14 +20,10 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/stacks"
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/api/types/filters"
-	dockerimage "github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/api/types/volume"
-	"github.com/docker/docker/client"
-	"github.com/docker/docker/pkg/stdcopy"
+	"github.com/moby/moby/api/pkg/stdcopy"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/client"
 	"github.com/pulumi/pulumi/sdk/v3/go/auto"
 	"github.com/pulumi/pulumi/sdk/v3/go/auto/optdestroy"
 	"github.com/pulumi/pulumi/sdk/v3/go/auto/optpreview"
@@ -67,9 +63,9 @@ func newLab(t *testing.T) *lab {
 	_, err := exec.LookPath("pulumi")
 	need(t, "pulumi", err)
 	need(t, "docker-plugin", findPlugin())
-	api, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	api, err := client.New(client.FromEnv)
 	if err == nil {
-		_, err = api.Ping(ctx)
+		_, err = api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
 	}
 	need(t, "docker", err)
 	t.Cleanup(func() { api.Close() })
@@ -128,16 +124,16 @@ func (l *lab) clean() {
 	if _, err := l.pul.Destroy(ctx, optdestroy.ContinueOnError()); err != nil {
 		l.t.Error(err)
 	}
-	if err := l.api.VolumeRemove(ctx, "codexcontinue-data-"+l.stack.Name, false); err != nil {
+	if _, err := l.api.VolumeRemove(ctx, "codexcontinue-data-"+l.stack.Name, client.VolumeRemoveOptions{}); err != nil {
 		l.t.Error(err)
 	}
-	images, err := l.api.ImageList(ctx, dockerimage.ListOptions{Filters: filters.NewArgs(filters.Arg("reference", "codexcontinue-"+l.stack.Name+"*"))})
+	images, err := l.api.ImageList(ctx, client.ImageListOptions{Filters: make(client.Filters).Add("reference", "codexcontinue-"+l.stack.Name+"*")})
 	if err != nil {
 		l.t.Error(err)
 	}
-	for _, img := range images {
+	for _, img := range images.Items {
 		for _, tag := range img.RepoTags {
-			if _, err := l.api.ImageRemove(ctx, tag, dockerimage.RemoveOptions{}); err != nil {
+			if _, err := l.api.ImageRemove(ctx, tag, client.ImageRemoveOptions{}); err != nil {
 				l.t.Error(err)
 			}
 		}
@@ -186,8 +182,8 @@ func (l *lab) importProbe() {
 	if err := w.Close(); err != nil {
 		l.t.Fatal(err)
 	}
-	body, err := l.api.ImageImport(context.Background(), dockerimage.ImportSource{Source: &layer, SourceName: "-"}, l.ref,
-		dockerimage.ImportOptions{Changes: []string{`ENTRYPOINT ["/probe"]`}})
+	body, err := l.api.ImageImport(context.Background(), client.ImageImportSource{Source: &layer, SourceName: "-"}, l.ref,
+		client.ImageImportOptions{Changes: []string{`ENTRYPOINT ["/probe"]`}})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -293,18 +289,18 @@ func (l *lab) refresh() {
 // containers are the running containers of a service.
 func (l *lab) containers(service string) []container.InspectResponse {
 	l.t.Helper()
-	list, err := l.api.ContainerList(context.Background(), container.ListOptions{Filters: filters.NewArgs(
-		filters.Arg("label", stacks.LabelStack+"="+l.stack.Name), filters.Arg("label", stacks.LabelService+"="+service))})
+	list, err := l.api.ContainerList(context.Background(), client.ContainerListOptions{Filters: make(client.Filters).
+		Add("label", stacks.LabelStack+"="+l.stack.Name, stacks.LabelService+"="+service)})
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	var out []container.InspectResponse
-	for _, c := range list {
-		full, err := l.api.ContainerInspect(context.Background(), c.ID)
+	for _, c := range list.Items {
+		full, err := l.api.ContainerInspect(context.Background(), c.ID, client.ContainerInspectOptions{})
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		out = append(out, full)
+		out = append(out, full.Container)
 	}
 	return out
 }
@@ -322,11 +318,11 @@ func (l *lab) one(service string) container.InspectResponse {
 func (l *lab) exec(service string, args ...string) (string, int) {
 	l.t.Helper()
 	ctx := context.Background()
-	run, err := l.api.ContainerExecCreate(ctx, l.one(service).ID, container.ExecOptions{Cmd: append([]string{"/probe"}, args...), AttachStdout: true, AttachStderr: true})
+	run, err := l.api.ExecCreate(ctx, l.one(service).ID, client.ExecCreateOptions{Cmd: append([]string{"/probe"}, args...), AttachStdout: true, AttachStderr: true})
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	conn, err := l.api.ContainerExecAttach(ctx, run.ID, container.ExecAttachOptions{})
+	conn, err := l.api.ExecAttach(ctx, run.ID, client.ExecAttachOptions{})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -335,7 +331,7 @@ func (l *lab) exec(service string, args ...string) (string, int) {
 	if _, err := stdcopy.StdCopy(&out, &out, conn.Reader); err != nil {
 		l.t.Fatal(err)
 	}
-	res, err := l.api.ContainerExecInspect(ctx, run.ID)
+	res, err := l.api.ExecInspect(ctx, run.ID, client.ExecInspectOptions{})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -356,15 +352,15 @@ func (l *lab) events(service, newID string, since time.Time) []string {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	messages, errs := l.api.Events(ctx, events.ListOptions{
+	stream := l.api.Events(ctx, client.EventsListOptions{
 		Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()), Until: fmt.Sprint(time.Now().Unix() + 1),
-		Filters: filters.NewArgs(filters.Arg("type", "container"), filters.Arg("label", stacks.LabelStack+"="+l.stack.Name),
-			filters.Arg("label", stacks.LabelService+"="+service)),
+		Filters: make(client.Filters).Add("type", "container").
+			Add("label", stacks.LabelStack+"="+l.stack.Name, stacks.LabelService+"="+service),
 	})
 	var out []string
 	for {
 		select {
-		case m := <-messages:
+		case m := <-stream.Messages:
 			which := "old"
 			if m.Actor.ID == newID {
 				which = "new"
@@ -376,7 +372,7 @@ func (l *lab) events(service, newID string, since time.Time) []string {
 			if !strings.HasPrefix(action, "exec_") {
 				out = append(out, which+" "+action)
 			}
-		case err := <-errs:
+		case err := <-stream.Err:
 			if !errors.Is(err, io.EOF) {
 				l.t.Fatal(err)
 			}
@@ -534,7 +530,7 @@ func TestRealEngine(t *testing.T) {
 
 	step("drift", func(t *testing.T) {
 		limit := int64(128 * stacks.MiB)
-		_, err := l.api.ContainerUpdate(context.Background(), l.one("store").ID, container.UpdateConfig{Resources: container.Resources{Memory: limit, MemorySwap: limit}})
+		_, err := l.api.ContainerUpdate(context.Background(), l.one("store").ID, client.ContainerUpdateOptions{Resources: &container.Resources{Memory: limit, MemorySwap: limit}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -614,18 +610,18 @@ func TestRealEngine(t *testing.T) {
 		if _, err := l.pul.Destroy(ctx); err != nil {
 			t.Fatal(err)
 		}
-		labelled := filters.NewArgs(filters.Arg("label", stacks.LabelStack+"="+l.stack.Name))
-		left, err := l.api.ContainerList(ctx, container.ListOptions{All: true, Filters: labelled})
-		if err != nil || len(left) > 0 {
-			t.Errorf("containers are left: %v, %v", left, err)
+		labelled := make(client.Filters).Add("label", stacks.LabelStack+"="+l.stack.Name)
+		left, err := l.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: labelled})
+		if err != nil || len(left.Items) > 0 {
+			t.Errorf("containers are left: %v, %v", left.Items, err)
 		}
-		networks, err := l.api.NetworkList(ctx, network.ListOptions{Filters: labelled})
-		if err != nil || len(networks) > 0 {
-			t.Errorf("networks are left: %v, %v", networks, err)
+		networks, err := l.api.NetworkList(ctx, client.NetworkListOptions{Filters: labelled})
+		if err != nil || len(networks.Items) > 0 {
+			t.Errorf("networks are left: %v, %v", networks.Items, err)
 		}
-		volumes, err := l.api.VolumeList(ctx, volume.ListOptions{Filters: labelled})
-		if err != nil || len(volumes.Volumes) != 1 {
-			t.Errorf("volumes left are %v, %v, want one", volumes.Volumes, err)
+		volumes, err := l.api.VolumeList(ctx, client.VolumeListOptions{Filters: labelled})
+		if err != nil || len(volumes.Items) != 1 {
+			t.Errorf("volumes left are %v, %v, want one", volumes.Items, err)
 		}
 		l.up()
 		l.wantClean("after the second life")
@@ -635,18 +631,18 @@ func TestRealEngine(t *testing.T) {
 // inspectAll is the engine's view of every container of the stack, files carriers too.
 func (l *lab) inspectAll() string {
 	l.t.Helper()
-	list, err := l.api.ContainerList(context.Background(), container.ListOptions{All: true, Filters: filters.NewArgs(
-		filters.Arg("label", stacks.LabelStack+"="+l.stack.Name))})
+	list, err := l.api.ContainerList(context.Background(), client.ContainerListOptions{All: true,
+		Filters: make(client.Filters).Add("label", stacks.LabelStack+"="+l.stack.Name)})
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	var out strings.Builder
-	for _, c := range list {
-		_, raw, err := l.api.ContainerInspectWithRaw(context.Background(), c.ID, true)
+	for _, c := range list.Items {
+		res, err := l.api.ContainerInspect(context.Background(), c.ID, client.ContainerInspectOptions{Size: true})
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		out.Write(raw)
+		out.Write(res.Raw)
 	}
 	return out.String()
 }
