@@ -64,8 +64,16 @@ func dockerPlugin(t *testing.T) {
 	}
 }
 
-// newCheckout copies what git knows of the working tree, uncommitted changes too.
+// newCheckout is a copy of the working tree with codexctl built.
 func newCheckout(t *testing.T) *checkout {
+	t.Helper()
+	c := copyTree(t)
+	c.must(t, 5*time.Minute, "go", "build", "-o", "bin/codexctl", "./cmd/codexctl")
+	return c
+}
+
+// copyTree copies what git knows of the working tree, uncommitted changes too.
+func copyTree(t *testing.T) *checkout {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -107,9 +115,7 @@ func newCheckout(t *testing.T) *checkout {
 	}
 	env := append(os.Environ(), "PULUMI_CONFIG_PASSPHRASE=end-to-end", "PULUMI_BACKEND_URL=", "NO_COLOR=1",
 		"PULUMI_SKIP_UPDATE_CHECK=true")
-	c := &checkout{dir: dir, env: env}
-	c.must(t, 5*time.Minute, "go", "build", "-o", "bin/codexctl", "./cmd/codexctl")
-	return c
+	return &checkout{dir: dir, env: env}
 }
 
 // settings writes Pulumi.<stack>.yaml for a throwaway stack.
@@ -127,12 +133,12 @@ func (c *checkout) settings(t *testing.T, stack, values string) {
 
 func (c *checkout) path(name string) string { return filepath.Join(c.dir, name) }
 
-// run runs a program in the checkout and returns what it said.
+// run runs a program in the checkout, or of it when its name is a relative path, and returns what it said.
 func (c *checkout) run(t *testing.T, timeout time.Duration, name string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	if strings.Contains(name, "/") {
+	if strings.Contains(name, "/") && !filepath.IsAbs(name) {
 		name = c.path(name)
 	}
 	cmd := exec.CommandContext(ctx, name, args...)

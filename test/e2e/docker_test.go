@@ -20,13 +20,19 @@ const answer = "every answer from me is always these same twenty fixed words"
 // sixServices are the services of every shipped stack.
 var sixServices = []string{stacks.Backend, stacks.Edge, stacks.Frontend, stacks.ML, stacks.Ollama, stacks.Redis}
 
-// enabled skips unless `make e2e` asked for this and the peers are there.
-func enabled(t *testing.T) {
+// engineWanted skips unless `make e2e` asked for this and Docker is there.
+func engineWanted(t *testing.T) {
 	t.Helper()
 	if os.Getenv("CODEXCONTINUE_E2E") == "" {
 		t.Skip("the end-to-end run takes minutes and a Docker engine: `make e2e` runs it")
 	}
 	peer(t, "docker", "docker")
+}
+
+// enabled skips unless Docker and what Pulumi needs are there as well.
+func enabled(t *testing.T) {
+	t.Helper()
+	engineWanted(t)
 	peer(t, "pulumi", "pulumi")
 	dockerPlugin(t)
 }
@@ -124,17 +130,7 @@ func TestProd(t *testing.T) {
 	said := c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
 	running := c.containers(t, stack)
 	checkHardening(t, running, false)
-	for _, s := range []string{stacks.Backend, stacks.Frontend, stacks.ML} {
-		ref := running[s][0].Config.Image
-		var size int64
-		if _, err := fmt.Sscan(c.must(t, time.Minute, "docker", "image", "inspect", "-f", "{{.Size}}", ref), &size); err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("image of %s: %.1f MB", s, float64(size)/1e6)
-		if size >= 15e6 {
-			t.Errorf("image of %s is %.1f MB, want below 15 MB", s, float64(size)/1e6)
-		}
-	}
+	smallImages(t, c, running)
 	b := newBrowser(t)
 	chat(t, b, "http://127.0.0.1:"+port+"/")
 	b.screenshot(t, "prod")
@@ -145,18 +141,10 @@ func TestProd(t *testing.T) {
 		noChanges(t, c, stack)
 	})
 	t.Run("the secret shows nowhere", func(t *testing.T) {
-		for name, text := range map[string]string{
+		showsNowhere(t, c, stack, password, map[string]string{
 			"up":      said,
 			"preview": c.must(t, 5*time.Minute, "pulumi", "preview", "-s", stack, "--diff", "--json", "--non-interactive"),
-			"inspect": c.must(t, time.Minute, "sh", "-c", "docker inspect $(docker ps -aq --filter label="+stacks.LabelStack+"="+stack+")"),
-			"logs": c.must(t, time.Minute, "sh", "-c",
-				"for i in $(docker ps -q --filter label="+stacks.LabelStack+"="+stack+"); do docker logs $i 2>&1; done"),
-			"processes": c.must(t, time.Minute, "ps", "axeww"),
-		} {
-			if strings.Contains(text, password) {
-				t.Errorf("%s shows the password", name)
-			}
-		}
+		})
 	})
 	t.Run("a changed source replaces its service only", func(t *testing.T) {
 		before := c.containers(t, stack)
@@ -174,6 +162,39 @@ func TestProd(t *testing.T) {
 		}
 	})
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// smallImages holds the images of the repository's own services to the 15 MB that production promises.
+func smallImages(t *testing.T, c *checkout, running map[string][]container) {
+	t.Helper()
+	for _, s := range []string{stacks.Backend, stacks.Frontend, stacks.ML} {
+		if len(running[s]) == 0 {
+			t.Errorf("service %s has no container", s)
+			continue
+		}
+		var size int64
+		if _, err := fmt.Sscan(c.must(t, time.Minute, "docker", "image", "inspect", "-f", "{{.Size}}", running[s][0].Image), &size); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("image of %s: %.1f MB", s, float64(size)/1e6)
+		if size >= 15e6 {
+			t.Errorf("image of %s is %.1f MB, want below 15 MB", s, float64(size)/1e6)
+		}
+	}
+}
+
+// showsNowhere looks for a secret's value where everyone on the machine can look, and in what else was said.
+func showsNowhere(t *testing.T, c *checkout, stack, value string, said map[string]string) {
+	t.Helper()
+	filter := "--filter label=" + stacks.LabelStack + "=" + stack
+	said["inspect"] = c.must(t, time.Minute, "sh", "-c", "docker inspect $(docker ps -aq "+filter+")")
+	said["logs"] = c.must(t, time.Minute, "sh", "-c", "for i in $(docker ps -q "+filter+"); do docker logs $i 2>&1; done")
+	said["processes"] = c.must(t, time.Minute, "ps", "axeww")
+	for where, text := range said {
+		if strings.Contains(text, value) {
+			t.Errorf("%s shows the secret", where)
+		}
+	}
 }
 
 // chat asks a question as a person does and waits for the whole answer.
