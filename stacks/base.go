@@ -3,6 +3,7 @@ package stacks
 import (
 	_ "embed"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -28,6 +29,9 @@ const (
 	drainTimeout      = generationTimeout + 10*time.Second
 	stopGrace         = drainTimeout + 20*time.Second
 )
+
+// parallel is how many answers are written at once: ml admits as many as Ollama has slots for.
+const parallel = 2
 
 // loopback is the address that ports are published on unless the stack says otherwise.
 const loopback = "127.0.0.1"
@@ -125,7 +129,7 @@ func backend(environment string) Service {
 func ml(environment string) Service {
 	s := own(ML, mlPort, "/ready")
 	s.Contract = contract.ML{Common: common(environment, mlPort), OllamaURL: url("http", Ollama, ollamaPort),
-		DefaultModel: "codexcontinue", MaxParallel: 2, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute}
+		DefaultModel: "codexcontinue", MaxParallel: parallel, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute}
 	s.Mounts = []Mount{{Kind: MountBind, Source: "modelfiles", Target: modelfilesDir, ReadOnly: true}}
 	s.DependsOn = []string{Ollama, Redis}
 	return s
@@ -159,7 +163,7 @@ func ollama() Service {
 		Env: map[string]string{
 			"HOME": "/ollama", "OLLAMA_HOST": fmt.Sprintf("0.0.0.0:%d", ollamaPort), "OLLAMA_MODELS": "/ollama/models",
 			// ml keeps the previous version of the model for a rollback.
-			"OLLAMA_NOPRUNE": "1", "OLLAMA_NUM_PARALLEL": "2",
+			"OLLAMA_NOPRUNE": "1", "OLLAMA_NUM_PARALLEL": strconv.Itoa(parallel),
 		},
 		Ports:    []Port{{Name: "ollama", Container: ollamaPort, Address: loopback}},
 		Networks: []string{MainNetwork},
