@@ -1,0 +1,182 @@
+// Package ollamatest starts a real Ollama for tests, and puts the tiny test model into folders and stores.
+package ollamatest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
+	"github.com/codexcontinue/codexcontinue/test/tinymodel"
+	"github.com/ollama/ollama/api"
+)
+
+// Server is an Ollama of one test's own, with an empty store.
+type Server struct {
+	// URL is http://127.0.0.1:port. It stays the same over Kill and Restart.
+	URL string
+	// Store is the folder of its models.
+	Store string
+
+	home, port string
+	cmd        *exec.Cmd
+	exited     chan struct{}
+	log        *log
+}
+
+// Start starts the ollama on PATH. Without one the test is skipped, unless CODEXCONTINUE_REQUIRE_PEERS names ollama.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	if _, err := exec.LookPath("ollama"); err != nil {
+		if slices.Contains(strings.Split(os.Getenv("CODEXCONTINUE_REQUIRE_PEERS"), ","), "ollama") {
+			t.Fatal("ollama is required and not on PATH: build it with test/peers/build.sh")
+		}
+		t.Skip("ollama is not on PATH: build it with test/peers/build.sh")
+	}
+	home := t.TempDir()
+	s := &Server{home: home, Store: filepath.Join(home, "models"), log: &log{}}
+	t.Cleanup(func() {
+		s.Kill(t)
+		if t.Failed() {
+			t.Logf("the end of Ollama's log:\n%s", s.log.tail())
+		}
+	})
+	for attempt := 1; ; attempt++ {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, s.port, _ = net.SplitHostPort(l.Addr().String())
+		l.Close()
+		s.URL = "http://127.0.0.1:" + s.port
+		err = s.start()
+		if err == nil {
+			return s
+		}
+		if attempt == 3 { // somebody took the port between our look and Ollama's bind
+			t.Fatalf("%v\n%s", err, s.log.tail())
+		}
+	}
+}
+
+func (s *Server) start() error {
+	s.cmd = exec.Command("ollama", "serve")
+	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "OLLAMA_MODELS=" + s.Store, "OLLAMA_HOST=127.0.0.1:" + s.port,
+		"OLLAMA_NO_CLOUD=1", "OLLAMA_NUM_PARALLEL=2", "TMPDIR=" + s.home}
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	ownGroup(s.cmd)
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	s.exited = exited
+	cmd := s.cmd
+	go func() { _ = cmd.Wait(); close(exited) }()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		if resp, err := http.Get(s.URL + "/api/version"); err == nil {
+			resp.Body.Close()
+			return nil
+		}
+		select {
+		case <-exited:
+			return fmt.Errorf("ollama ended at once: %s", cmd.ProcessState)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("ollama did not answer at %s", s.URL)
+}
+
+// Kill ends Ollama and its runners at once, as a crash of their container does.
+func (s *Server) Kill(t testing.TB) {
+	t.Helper()
+	select {
+	case <-s.exited:
+		return
+	default:
+	}
+	if err := killGroup(s.cmd); err != nil {
+		t.Error(err)
+	}
+	<-s.exited
+}
+
+// Restart starts Ollama again after Kill, on the same port and store.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Running says that the process has not ended.
+func (s *Server) Running() bool {
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// Client is a client of the server.
+func (s *Server) Client() *ollama.Client { return ollama.New(s.URL) }
+
+// Tiny makes a model of the tiny weights whose prompt ends in end (see tinymodel.Modelfile).
+func (s *Server) Tiny(t testing.TB, name, end string) {
+	t.Helper()
+	digest := fmt.Sprintf("sha256:%x", sha256.Sum256(GGUF(t)))
+	c := s.Client()
+	if err := c.CreateBlob(t.Context(), digest, bytes.NewReader(GGUF(t))); err != nil {
+		t.Fatal(err)
+	}
+	_, template, _ := strings.Cut(tinymodel.Modelfile("x", end), `"""`)
+	err := c.Create(t.Context(), &api.CreateRequest{Model: name, Files: map[string]string{"tiny.gguf": digest},
+		Template: strings.TrimSuffix(template, "\"\"\"\n")}, func(api.ProgressResponse) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// GGUF is the file of the tiny weights.
+func GGUF(t testing.TB) []byte {
+	t.Helper()
+	b, err := gguf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+var gguf = sync.OnceValues(func() ([]byte, error) {
+	var b bytes.Buffer
+	err := tinymodel.Write(&b)
+	return b.Bytes(), err
+})
+
+// log keeps what Ollama says.
+type log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *log) tail() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.b.Bytes()[max(0, l.b.Len()-4000):])
+}
