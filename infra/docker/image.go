@@ -10,11 +10,6 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
-// programDir is the folder of the Pulumi program (main: in Pulumi.yaml), relative to the project's root. The engine
-// starts the provider there, and the provider resolves build contexts against it. Relative paths keep the state the
-// same for every clone.
-const programDir = "infra"
-
 // imagePlan is an image before it is made.
 type imagePlan struct {
 	// ref is the reference to pull, or the repository and the digest of the build's inputs as its tag.
@@ -58,6 +53,8 @@ func (d *deployment) addImage(name string, p imagePlan, parent pulumi.Resource) 
 		return image{use: img.ImageId, id: img.ImageId}, nil
 	}
 	b := p.build
+	// The engine starts the provider in the folder of the Pulumi program (main: infra in Pulumi.yaml), one below the
+	// project's root, and the provider resolves paths there. Relative ones keep the state the same for every clone.
 	up := path.Join("..", path.Clean(b.Context))
 	img, err := docker.NewImage(d.ctx, name, &docker.ImageArgs{
 		ImageName: pulumi.String(p.ref),

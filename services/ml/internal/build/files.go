@@ -148,7 +148,7 @@ func weights(shown string) ([]string, error) {
 	}
 	m, err := parser.ParseFile(strings.NewReader(shown))
 	if err != nil {
-		return nil, fmt.Errorf("Ollama shows a Modelfile that cannot be read: %w", err)
+		return nil, fmt.Errorf("read the Modelfile that Ollama shows: %w", err)
 	}
 	var out []string
 	for _, c := range m.Commands {
