@@ -37,25 +37,10 @@ func main() {
 	}
 }
 
-// errUsage is what a wrong command line gets.
-var errUsage = errors.New("usage: backend [healthcheck [URL] | version]")
-
 // run is the whole command: it returns nil after a clean stop.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	switch {
-	case len(args) == 0:
-		return serve(ctx, environ, stderr)
-	case args[0] == "healthcheck" && len(args) <= 2:
-		url := ""
-		if len(args) == 2 {
-			url = args[1]
-		}
-		return server.Healthcheck(ctx, environ, "/health", url)
-	case args[0] == "version" && len(args) == 1:
-		_, err := fmt.Fprintln(stdout, server.Version())
-		return err
-	}
-	return errUsage
+	c := server.Command{Health: "/health", Usage: "usage: backend [healthcheck [URL] | version]", Serve: serve}
+	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
 const (

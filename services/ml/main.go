@@ -9,7 +9,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -38,30 +37,19 @@ func main() {
 	}
 }
 
-// errUsage is what a wrong command line gets.
-var errUsage = errors.New("usage: ml [model apply | model status | healthcheck [URL] | version]")
-
 // silence is how long a model may pause between two tokens.
 const silence = time.Minute
 
 // run is the whole command: it returns nil after a clean stop.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	switch command := strings.Join(args, " "); {
-	case command == "":
-		return serve(ctx, environ, stderr)
-	case command == "model apply":
+	switch strings.Join(args, " ") {
+	case "model apply":
 		return apply(ctx, environ, stderr)
-	case command == "model status":
+	case "model status":
 		return status(ctx, environ, stdout)
-	case command == "healthcheck":
-		return server.Healthcheck(ctx, environ, "/health", "")
-	case len(args) == 2 && args[0] == "healthcheck":
-		return server.Healthcheck(ctx, environ, "/health", args[1])
-	case command == "version":
-		_, err := fmt.Fprintln(stdout, server.Version())
-		return err
 	}
-	return errUsage
+	c := server.Command{Health: "/health", Usage: "usage: ml [model apply | model status | healthcheck [URL] | version]", Serve: serve}
+	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
 func options(cfg contract.ML) build.Options {
