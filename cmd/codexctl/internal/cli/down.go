@@ -38,11 +38,7 @@ says otherwise.`,
 
 func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 	start := a.now()
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-	eng, err := a.connect(ctx, t)
+	t, eng, err := a.attach(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"strings"
@@ -55,28 +56,14 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 }
 
 func (a *App) logs(ctx context.Context, name, service string, o engine.LogOptions, bare bool) error {
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-	eng, err := a.connect(ctx, t)
+	t, eng, err := a.attach(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer eng.Close()
-	list, err := eng.Containers(ctx, t.file.Name, service)
-	if err != nil {
+	// A service that does not run yet can be followed.
+	if _, err := t.replicas(ctx, eng, service); err != nil && !(o.Follow && errors.Is(err, errNoContainer)) {
 		return err
-	}
-	if len(list) == 0 {
-		if _, stack, err := t.load(); err == nil {
-			if err := checkService(stack, service); err != nil {
-				return err
-			}
-		}
-		if !o.Follow {
-			return fmt.Errorf("logs: %s of stack %s has no container: `codexctl up %s`", service, t.file.Name, name)
-		}
 	}
 	return eng.Logs(ctx, t.file.Name, service, o, func(c engine.Container, text string) {
 		a.printLog(c, text, bare)

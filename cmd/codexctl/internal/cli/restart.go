@@ -31,26 +31,14 @@ finish what it is at, and must be healthy before the next one goes.`,
 }
 
 func (a *App) restart(ctx context.Context, name, service string, timeout time.Duration) error {
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-	eng, err := a.connect(ctx, t)
+	t, eng, err := a.attach(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer eng.Close()
-	list, err := eng.Containers(ctx, t.file.Name, service)
+	list, err := t.replicas(ctx, eng, service)
 	if err != nil {
 		return err
-	}
-	if len(list) == 0 {
-		if _, stack, err := t.load(); err == nil {
-			if err := checkService(stack, service); err != nil {
-				return err
-			}
-		}
-		return fmt.Errorf("restart: %s of stack %s has no container: `codexctl up %s`", service, t.file.Name, name)
 	}
 	for i, c := range list {
 		start := a.now()

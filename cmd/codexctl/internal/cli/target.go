@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -56,6 +57,34 @@ func (a *App) connect(ctx context.Context, t target) (*engine.Engine, error) {
 		return nil, err
 	}
 	return engine.Connect(ctx, host)
+}
+
+// attach finds the stack and connects to its engine, which the caller closes.
+func (a *App) attach(ctx context.Context, name string) (target, *engine.Engine, error) {
+	t, err := a.target(name)
+	if err != nil {
+		return target{}, nil, err
+	}
+	eng, err := a.connect(ctx, t)
+	return t, eng, err
+}
+
+// errNoContainer says that a service of the stack does not run.
+var errNoContainer = errors.New("has no container")
+
+// replicas lists the containers of a service. Where there are none it returns errNoContainer, or that the stack has no
+// such service, if its settings can be read.
+func (t target) replicas(ctx context.Context, eng *engine.Engine, service string) ([]engine.Container, error) {
+	list, err := eng.Containers(ctx, t.file.Name, service)
+	if err != nil || len(list) > 0 {
+		return list, err
+	}
+	if _, stack, err := t.load(); err == nil {
+		if err := checkService(stack, service); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%s of stack %s %w: `codexctl up %s`", service, t.file.Name, errNoContainer, t.name)
 }
 
 // takenPorts finds the host ports that the stack publishes and something else holds, each as an error.
