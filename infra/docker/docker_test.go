@@ -2,9 +2,9 @@ package docker_test
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -15,19 +15,14 @@ import (
 func labRoot(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
-	for name, text := range map[string]string{
-		"services/built/Dockerfile":              "FROM scratch AS production\nCOPY probe /probe\n",
-		"services/built/Dockerfile.dockerignore": "**\n!probe\n!src/**\n**/*_test.go\n",
-		"probe":                                  "binary",
-		"src/deep/a.go":                          "package a",
-	} {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	files := fstest.MapFS{
+		"services/built/Dockerfile":              {Data: []byte("FROM scratch AS production\nCOPY probe /probe\n")},
+		"services/built/Dockerfile.dockerignore": {Data: []byte("**\n!probe\n!src/**\n**/*_test.go\n")},
+		"probe":                                  {Data: []byte("binary")},
+		"src/deep/a.go":                          {Data: []byte("package a")},
+	}
+	if err := os.CopyFS(root, files); err != nil {
+		t.Fatal(err)
 	}
 	return root
 }

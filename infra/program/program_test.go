@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
@@ -20,19 +21,14 @@ func project(t *testing.T, config string) string {
 			t.Fatal(err)
 		}
 	}
-	for name, text := range map[string]string{
-		"Pulumi.yaml":     "name: codexcontinue\nruntime: go\nmain: infra\nconfig:\n  domain: {default: general}\n",
-		"Pulumi.dev.yaml": "encryptionsalt: none\nconfig:\n" + config,
-		"go.mod":          "module example\n",
-		"infra/main.go":   "package main\n",
-	} {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	files := fstest.MapFS{
+		"Pulumi.yaml":     {Data: []byte("name: codexcontinue\nruntime: go\nmain: infra\nconfig:\n  domain: {default: general}\n")},
+		"Pulumi.dev.yaml": {Data: []byte("encryptionsalt: none\nconfig:\n" + config)},
+		"go.mod":          {Data: []byte("module example\n")},
+		"infra/main.go":   {Data: []byte("package main\n")},
+	}
+	if err := os.CopyFS(root, files); err != nil {
+		t.Fatal(err)
 	}
 	return root
 }
