@@ -72,7 +72,7 @@ func Start(t testing.TB) *Server {
 func (s *Server) start() error {
 	s.cmd = exec.Command("ollama", "serve")
 	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "OLLAMA_MODELS=" + s.Store, "OLLAMA_HOST=127.0.0.1:" + s.port,
-		"OLLAMA_NO_CLOUD=1", "OLLAMA_NUM_PARALLEL=2", "TMPDIR=" + s.home}
+		"OLLAMA_NO_CLOUD=1", "OLLAMA_MAX_LOADED_MODELS=16", "OLLAMA_NUM_PARALLEL=2", "TMPDIR=" + s.home}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	ownGroup(s.cmd)
 	if err := s.cmd.Start(); err != nil {
