@@ -26,7 +26,7 @@ type hop struct {
 type sample struct{ first, perToken time.Duration }
 
 // asksPerRound is how often each hop is asked in a round of the bench: an answer takes a fraction of a second.
-const asksPerRound = 10
+const asksPerRound = 5
 
 // hops measures the same answer at each hop, in turns, so that what else the machine does meets all of them.
 func (b *bench) hops(ctx context.Context) error {
