@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -246,9 +247,19 @@ func (l *lab) service(name string) *stacks.Service {
 	return &l.stack.Services[i]
 }
 
+// said collects both streams of a command, each of which is copied by a goroutine of its own.
+type said struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.buf.Write(p) }
+
+func (s *said) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.buf.String() }
+
 func (l *lab) up() string {
 	l.t.Helper()
-	var out bytes.Buffer
+	var out said
 	if _, err := l.pul.Up(context.Background(), optup.ProgressStreams(&out), optup.ErrorProgressStreams(&out), optup.Diff()); err != nil {
 		l.t.Fatalf("%v\n%s", err, out.String())
 	}
@@ -257,7 +268,7 @@ func (l *lab) up() string {
 
 func (l *lab) preview() (string, map[string]int) {
 	l.t.Helper()
-	var out bytes.Buffer
+	var out said
 	res, err := l.pul.Preview(context.Background(), optpreview.ProgressStreams(&out), optpreview.ErrorProgressStreams(&out), optpreview.Diff())
 	if err != nil {
 		l.t.Fatalf("%v\n%s", err, out.String())
