@@ -45,6 +45,11 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
+// modelfile is tinymodel's with one thread: the others only wait for each other on a busy machine.
+func modelfile(from, end string) string {
+	return tinymodel.Modelfile(from, end) + "PARAMETER num_thread 1\n"
+}
+
 // options are those of a plan that saw the folder as it is.
 func options(t *testing.T, name, dir, base string) Options {
 	t.Helper()
@@ -158,7 +163,7 @@ func TestBuilds(t *testing.T) {
 }
 
 func testFromFile(t *testing.T, s *ollamatest.Server, name string) {
-	o := options(t, name, folder(t, map[string]string{"Modelfile": tinymodel.Modelfile("./w/tiny.gguf", "") + "SYSTEM Hello.\nPARAMETER temperature 0.7\nPARAMETER stop zzz\nPARAMETER stop yyy\n", "w/tiny.gguf": ""}), "")
+	o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("./w/tiny.gguf", "") + "SYSTEM Hello.\nPARAMETER temperature 0.7\nPARAMETER stop zzz\nPARAMETER stop yyy\n", "w/tiny.gguf": ""}), "")
 	g := newGate(t, s.URL)
 	b, seen := builder(g.URL, o)
 	if st := b.State(); st.State != mlapi.BuildPending || st.Name != name || st.Digest != o.Digest {
@@ -224,7 +229,7 @@ func testVersions(t *testing.T, s *ollamatest.Server, name string) {
 	var tags, digests []string
 	var opts []Options
 	for _, system := range []string{"One.", "Two.", "Three."} {
-		o := options(t, name, folder(t, map[string]string{"Modelfile": tinymodel.Modelfile("tiny.gguf", "") + "SYSTEM " + system + "\n", "tiny.gguf": ""}), "")
+		o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", "") + "SYSTEM " + system + "\n", "tiny.gguf": ""}), "")
 		apply(t, s, o)
 		have := models(t, s, name)
 		opts, tags, digests = append(opts, o), append(tags, o.Digest[:12]), append(digests, have["latest"])
@@ -253,9 +258,9 @@ func testVersions(t *testing.T, s *ollamatest.Server, name string) {
 // testAltered: a version that somebody made anew with another content is not trusted for its name.
 func testAltered(t *testing.T, s *ollamatest.Server, name string) {
 	const plain = "SYSTEM Right.\nPARAMETER temperature 0.5\n"
-	older := options(t, name, folder(t, map[string]string{"Modelfile": tinymodel.Modelfile("tiny.gguf", "") + "SYSTEM Older.\n", "tiny.gguf": ""}), "")
+	older := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", "") + "SYSTEM Older.\n", "tiny.gguf": ""}), "")
 	apply(t, s, older)
-	o := options(t, name, folder(t, map[string]string{"Modelfile": tinymodel.Modelfile("tiny.gguf", "") + plain, "tiny.gguf": ""}), "")
+	o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", "") + plain, "tiny.gguf": ""}), "")
 	apply(t, s, o)
 	version, want := name+":"+o.Digest[:12], models(t, s, name)["latest"]
 	for what, req := range map[string]*api.CreateRequest{
@@ -284,7 +289,7 @@ func testAltered(t *testing.T, s *ollamatest.Server, name string) {
 	}
 	// Other weights under the same prompt and parameters.
 	other := bytes.Replace(ollamatest.GGUF(t), []byte("tiny-bigram"), []byte("evil-bigram"), 1)
-	dir := folder(t, map[string]string{"Modelfile": tinymodel.Modelfile("tiny.gguf", "") + plain, "tiny.gguf": string(other)})
+	dir := folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", "") + plain, "tiny.gguf": string(other)})
 	evil := options(t, "evil", dir, "")
 	apply(t, s, evil)
 	if err := s.Client().Copy(t.Context(), "evil:latest", version); err != nil {
@@ -297,13 +302,13 @@ func testAltered(t *testing.T, s *ollamatest.Server, name string) {
 }
 
 func testSmokeTest(t *testing.T, s *ollamatest.Server, name string) {
-	good := options(t, name, folder(t, map[string]string{"Modelfile": tinymodel.Modelfile("tiny.gguf", ""), "tiny.gguf": ""}), "")
+	good := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", ""), "tiny.gguf": ""}), "")
 	apply(t, s, good)
 	before := models(t, s, name)["latest"]
 	for what, tc := range map[string]struct{ modelfile, want string }{
-		"says nothing": {tinymodel.Modelfile("tiny.gguf", "") + "PARAMETER stop Hello\n", "answers with nothing, so the one before stays in use: check TEMPLATE and PARAMETER stop"},
+		"says nothing": {modelfile("tiny.gguf", "") + "PARAMETER stop Hello\n", "answers with nothing, so the one before stays in use: check TEMPLATE and PARAMETER stop"},
 		"bad template": {"FROM tiny.gguf\nTEMPLATE {{ .Nope\n", "create the model " + name + ":"},
-		"cannot load":  {tinymodel.Modelfile("tiny.gguf", "") + "ADAPTER ./lora.gguf\n", "lora.gguf"},
+		"cannot load":  {modelfile("tiny.gguf", "") + "ADAPTER ./lora.gguf\n", "lora.gguf"},
 	} {
 		o := options(t, name, folder(t, map[string]string{"Modelfile": tc.modelfile, "tiny.gguf": "", "lora.gguf": "GGUFnonsense"}), "")
 		b, seen := builder(s.URL, o)
@@ -324,9 +329,9 @@ func testSmokeTest(t *testing.T, s *ollamatest.Server, name string) {
 }
 
 func testMismatch(t *testing.T, s *ollamatest.Server, name string) {
-	dir := folder(t, map[string]string{"Modelfile": tinymodel.Modelfile("tiny.gguf", ""), "tiny.gguf": ""})
+	dir := folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", ""), "tiny.gguf": ""})
 	o := options(t, name, dir, "")
-	if err := os.WriteFile(o.Modelfile, []byte(tinymodel.Modelfile("tiny.gguf", "")+"SYSTEM New.\n"), 0o644); err != nil {
+	if err := os.WriteFile(o.Modelfile, []byte(modelfile("tiny.gguf", "")+"SYSTEM New.\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	b, _ := builder(s.URL, o)
@@ -362,7 +367,7 @@ func testBrokenWeights(t *testing.T, s *ollamatest.Server, name string) {
 		"no weights":       {[]byte("not a model"), ""},
 	} {
 		g := newGate(t, s.URL)
-		o := options(t, name, folder(t, map[string]string{"Modelfile": tinymodel.Modelfile("tiny.gguf", ""), "tiny.gguf": string(tc.gguf)}), "")
+		o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", ""), "tiny.gguf": string(tc.gguf)}), "")
 		b, _ := builder(g.URL, o)
 		err := b.Apply(t.Context())
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -396,8 +401,9 @@ func newRegistry(t *testing.T, store string) *registry {
 			_, _ = w.Write(b)
 			return
 		}
-		if parts[1] == "blobs" && !req.URL.Query().Has("direct") { // registries send downloads elsewhere, and Ollama insists
-			http.Redirect(w, req, req.URL.Path+"?direct", http.StatusTemporaryRedirect)
+		if here, ok := strings.CutPrefix(req.Host, "127.0.0.1:"); ok && req.Method == http.MethodGet {
+			// Registries send downloads to another host, and Ollama insists on it.
+			http.Redirect(w, req, "http://localhost:"+here+req.URL.Path, http.StatusTemporaryRedirect)
 			return
 		}
 		http.ServeFile(w, req, filepath.Join(store, "blobs", strings.Replace(parts[len(parts)-1], ":", "-", 1)))
@@ -462,7 +468,7 @@ func testPull(t *testing.T, s *ollamatest.Server, name string) {
 
 func testTwoAtOnce(t *testing.T, s *ollamatest.Server, name string) {
 	for _, system := range []string{"One.", "Two."} {
-		o := options(t, name, folder(t, map[string]string{"Modelfile": tinymodel.Modelfile("tiny.gguf", "") + "SYSTEM " + system + "\n", "tiny.gguf": ""}), "")
+		o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", "") + "SYSTEM " + system + "\n", "tiny.gguf": ""}), "")
 		var both sync.WaitGroup
 		for range 2 {
 			both.Go(func() {
@@ -487,7 +493,7 @@ func testTwoAtOnce(t *testing.T, s *ollamatest.Server, name string) {
 
 // testGone: Run makes a model again that somebody deleted, and leaves one alone that somebody rolled back.
 func testGone(t *testing.T, s *ollamatest.Server, name string) {
-	o := options(t, name, folder(t, map[string]string{"Modelfile": tinymodel.Modelfile("tiny.gguf", ""), "tiny.gguf": ""}), "")
+	o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", ""), "tiny.gguf": ""}), "")
 	g := newGate(t, s.URL)
 	b, _ := builder(g.URL, o)
 	b.watch = 5 * time.Millisecond

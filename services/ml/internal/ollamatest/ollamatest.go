@@ -37,12 +37,7 @@ type Server struct {
 // Start starts the ollama on PATH. Without one the test is skipped, unless CODEXCONTINUE_REQUIRE_PEERS names ollama.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	if _, err := exec.LookPath("ollama"); err != nil {
-		if slices.Contains(strings.Split(os.Getenv("CODEXCONTINUE_REQUIRE_PEERS"), ","), "ollama") {
-			t.Fatal("ollama is required and not on PATH: build it with test/peers/build.sh")
-		}
-		t.Skip("ollama is not on PATH: build it with test/peers/build.sh")
-	}
+	peers.Find(t, "ollama", "ollama")
 	home := t.TempDir()
 	s := &Server{home: home, Store: filepath.Join(home, "models"), log: &log{}}
 	t.Cleanup(func() {
@@ -141,7 +136,8 @@ func (s *Server) Tiny(t testing.TB, name, end string) {
 	}
 	_, template, _ := strings.Cut(tinymodel.Modelfile("x", end), `"""`)
 	err := c.Create(t.Context(), &api.CreateRequest{Model: name, Files: map[string]string{"tiny.gguf": digest},
-		Template: strings.TrimSuffix(template, "\"\"\"\n")}, func(api.ProgressResponse) {})
+		Parameters: map[string]any{"num_thread": 1}, // more would only wait for each other on a busy machine
+		Template:   strings.TrimSuffix(template, "\"\"\"\n")}, func(api.ProgressResponse) {})
 	if err != nil {
 		t.Fatal(err)
 	}

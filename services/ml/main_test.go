@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/modelfiles"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollamatest"
+	"github.com/codexcontinue/codexcontinue/test/tinymodel"
+)
+
+// project is a folder with the tiny model, and the environment that serves it on a free port.
+func project(t *testing.T, ollamaURL string) (environ []string, url string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range map[string]string{"Modelfile": tinymodel.Modelfile("tiny.gguf", "") + "PARAMETER num_thread 1\n", "tiny.gguf": string(ollamatest.GGUF(t))} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := modelfiles.Load(os.DirFS(dir), "Modelfile", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	return []string{"ENVIRONMENT=test", "LOG_LEVEL=info", "DEBUG=false", "LISTEN_ADDR=" + addr, "DRAIN_TIMEOUT=5s", "OLLAMA_API_URL=" + ollamaURL,
+		"DEFAULT_MODEL=m", "MODELFILE_PATH=" + filepath.Join(dir, "Modelfile"), "MODELFILE_DIGEST=" + m.Digest, "MAX_PARALLEL=1", "MAX_QUEUE=2",
+		"GENERATION_TIMEOUT=1m", "KEEP_ALIVE=1m"}, "http://" + addr
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, args := range [][]string{{"serve"}, {"model"}, {"model", "apply", "x"}, {"healthcheck", "a", "b"}, {"version", "x"}, {"--help"}} {
+		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "usage: ml ") {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"version"}, nil, &out, io.Discard); err != nil || len(strings.TrimSpace(out.String())) == 0 {
+		t.Errorf("version: %q, %v", out.String(), err)
+	}
+	for _, args := range [][]string{{"healthcheck"}, {"model", "status"}} {
+		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR is not set") {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
+
+// TestWrongEnvironment: every variable that is missing or wrong is named at once.
+func TestWrongEnvironment(t *testing.T) {
+	for _, args := range [][]string{nil, {"model", "apply"}} {
+		err := run(t.Context(), args, nil, io.Discard, io.Discard)
+		if err == nil {
+			t.Fatal("no error")
+		}
+		for _, name := range []string{"ENVIRONMENT", "LOG_LEVEL", "DEBUG", "LISTEN_ADDR", "DRAIN_TIMEOUT", "OLLAMA_API_URL", "DEFAULT_MODEL", "MODELFILE_PATH",
+			"MODELFILE_DIGEST", "MAX_PARALLEL", "MAX_QUEUE", "GENERATION_TIMEOUT", "KEEP_ALIVE"} {
+			if !strings.Contains(err.Error(), name) {
+				t.Errorf("%v: %s is not named:\n%v", args, name, err)
+			}
+		}
+	}
+	environ, _ := project(t, "http://127.0.0.1:1")
+	err := run(t.Context(), nil, append(environ, "LOG_LEVEL=loud", "MAX_PARALLEL=0", "OLLAMA_API_URL=http://ollama", "GENERATION_TIMEOUT=0s", "MODELFILE_PATH=x"), io.Discard, io.Discard)
+	for _, name := range []string{"LOG_LEVEL", "MAX_PARALLEL", "OLLAMA_API_URL", "GENERATION_TIMEOUT", "MODELFILE_PATH"} {
+		if err == nil || !strings.Contains(err.Error(), name+": ") {
+			t.Errorf("%s is not named:\n%v", name, err)
+		}
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	environ, _ := project(t, "http://127.0.0.1:1")
+	err = run(t.Context(), nil, append(environ, "LISTEN_ADDR="+l.Addr().String()), io.Discard, io.Discard)
+	if err == nil || !strings.HasPrefix(err.Error(), "LISTEN_ADDR: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// output is a buffer that can be read while it is written.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) { o.mu.Lock(); defer o.mu.Unlock(); return o.b.Write(p) }
+func (o *output) String() string              { o.mu.Lock(); defer o.mu.Unlock(); return o.b.String() }
+
+// TestService: the whole process on a real Ollama, from its start to its stop.
+func TestService(t *testing.T) {
+	s := ollamatest.Start(t)
+	environ, url := project(t, s.URL)
+	if err := run(t.Context(), []string{"model", "status"}, environ, io.Discard, io.Discard); err == nil || strings.Contains(err.Error(), "ml:") || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("status without a service: %v", err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var logs output
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, nil, environ, io.Discard, &logs) }()
+	await(t, func() bool { return run(t.Context(), []string{"healthcheck"}, environ, io.Discard, io.Discard) == nil })
+	await(t, func() bool {
+		return run(t.Context(), []string{"healthcheck", url + "/ready"}, nil, io.Discard, io.Discard) == nil
+	})
+	var out bytes.Buffer
+	await(t, func() bool {
+		out.Reset()
+		return run(t.Context(), []string{"model", "status"}, environ, &out, io.Discard) == nil && out.String() == "m ready\n"
+	})
+	var progress output
+	if err := run(t.Context(), []string{"model", "apply"}, environ, io.Discard, &progress); err != nil || !strings.Contains(progress.String(), "ready") {
+		t.Errorf("apply: %v\n%s", err, progress.String())
+	}
+	resp, err := http.Post(url+"/chat", "application/json", strings.NewReader(`{"messages":[{"role":"user","content":"my secret question"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if !strings.Contains(string(answer), `"text":"Hello!"`) || !strings.Contains(string(answer), `"done":{"model":"m"`) {
+		t.Errorf("answer: %s", answer)
+	}
+	stop()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it did not stop")
+	}
+	if l := logs.String(); !strings.Contains(l, "draining") || strings.Contains(l, "secret question") {
+		t.Errorf("log:\n%s", l)
+	}
+}
+
+func await(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not become true")
+		}
+	}
+}
