@@ -15,12 +15,13 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
 // edge starts the real Caddy on the stack's Caddyfile, in front of the port upstream of this machine.
 func edge(t *testing.T, upstream string, oldNew ...string) (*process, string) {
 	t.Helper()
-	program := peer(t, "caddy", "caddy")
+	program := peers.Find(t, "caddy", "caddy")
 	stack := load(t, "prod", withPassword())
 	service := stack.Service(stacks.Edge)
 	port := freePort(t)

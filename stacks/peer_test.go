@@ -3,9 +3,7 @@ package stacks_test
 import (
 	"bytes"
 	"net"
-	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,21 +11,6 @@ import (
 	"testing"
 	"time"
 )
-
-// peer returns the real program of that name, or skips the test where there is none; where
-// CODEXCONTINUE_REQUIRE_PEERS names the peer the test fails instead.
-func peer(t *testing.T, name, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err == nil {
-		return path
-	}
-	if slices.Contains(strings.Split(os.Getenv("CODEXCONTINUE_REQUIRE_PEERS"), ","), name) {
-		t.Fatalf("CODEXCONTINUE_REQUIRE_PEERS names %s, but %s is not on PATH", name, program)
-	}
-	t.Skipf("%s is not on PATH: this test asks the real one", program)
-	return ""
-}
 
 // process is a running peer.
 type process struct {

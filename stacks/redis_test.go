@@ -10,14 +10,15 @@ import (
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 	goredis "github.com/redis/go-redis/v9"
 )
 
 // TestRedisConfig starts the real Redis on prod's files: it asks for the password, keeps the data over a restart, and
 // the health check tells working, loading and gone apart without knowing the password.
 func TestRedisConfig(t *testing.T) {
-	program := peer(t, "redis", "redis-server")
-	cli := peer(t, "redis", "redis-cli")
+	program := peers.Find(t, "redis", "redis-server")
+	cli := peers.Find(t, "redis", "redis-cli")
 	const password = `p"a\ss 'w' #ö${secret}` // what quoting would break on
 	stack := load(t, "prod", withPassword())
 	service := stack.Service(stacks.Redis)

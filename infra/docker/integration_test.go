@@ -21,6 +21,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -32,18 +33,6 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/auto/optup"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
-
-// need skips the test where a peer is absent, and fails it where CODEXCONTINUE_REQUIRE_PEERS names the peer.
-func need(t *testing.T, peer string, err error) {
-	t.Helper()
-	if err == nil {
-		return
-	}
-	if slices.Contains(strings.Split(os.Getenv("CODEXCONTINUE_REQUIRE_PEERS"), ","), peer) {
-		t.Fatalf("peer %s is required: %v", peer, err)
-	}
-	t.Skipf("peer %s is absent: %v", peer, err)
-}
 
 // lab is a small stack on the real engine, through the real CLI and the real provider plugin.
 type lab struct {
@@ -61,14 +50,15 @@ const firstPassword, secondPassword = "correct-horse-battery", "staple-tr0ub4dor
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	ctx := context.Background()
-	_, err := exec.LookPath("pulumi")
-	need(t, "pulumi", err)
-	need(t, "docker-plugin", findPlugin())
+	peers.Find(t, "pulumi", "pulumi")
+	peers.DockerPlugin(t)
 	api, err := client.New(client.FromEnv)
 	if err == nil {
 		_, err = api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
 	}
-	need(t, "docker", err)
+	if err != nil {
+		peers.Missing(t, "docker", err)
+	}
 	t.Cleanup(func() { api.Close() })
 
 	var random [4]byte
@@ -101,23 +91,6 @@ func newLab(t *testing.T) *lab {
 	l.password(firstPassword)
 	t.Cleanup(l.clean)
 	return l
-}
-
-// findPlugin looks for the provider where the CLI does.
-func findPlugin() error {
-	if _, err := exec.LookPath("pulumi-resource-docker"); err == nil {
-		return nil
-	}
-	home := os.Getenv("PULUMI_HOME")
-	if home == "" {
-		user, err := os.UserHomeDir()
-		if err != nil {
-			return err
-		}
-		home = filepath.Join(user, ".pulumi")
-	}
-	_, err := os.Stat(filepath.Join(home, "plugins", "resource-docker-v4.10.0"))
-	return err
 }
 
 func (l *lab) clean() {

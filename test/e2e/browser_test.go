@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
 // browser is one person's headless Chromium: one profile, so cookies stay.
@@ -17,7 +18,7 @@ type browser struct{ ctx context.Context }
 
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	path := peer(t, "chromium", "chromium")
+	path := peers.Find(t, "chromium", "chromium")
 	opts := append([]chromedp.ExecAllocatorOption{}, chromedp.DefaultExecAllocatorOptions[:]...)
 	opts = append(opts, chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(1280, 800),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true),

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,45 +22,6 @@ import (
 type checkout struct {
 	dir string
 	env []string
-}
-
-// peer skips the test when the program is absent, or fails it when CODEXCONTINUE_REQUIRE_PEERS demands it.
-func peer(t *testing.T, name, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err == nil {
-		return path
-	}
-	missing(t, name, err)
-	return ""
-}
-
-func missing(t *testing.T, name string, err error) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("CODEXCONTINUE_REQUIRE_PEERS"), ","), name) {
-		t.Fatalf("peer %s is required but absent: %v", name, err)
-	}
-	t.Skipf("peer %s is absent, so this was not tested: %v", name, err)
-}
-
-// dockerPlugin skips the test when Pulumi's docker provider is neither installed nor on PATH.
-func dockerPlugin(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("pulumi-resource-docker"); err == nil {
-		return
-	}
-	home, err := os.UserHomeDir()
-	if err == nil {
-		if dir := os.Getenv("PULUMI_HOME"); dir != "" {
-			home = dir
-		} else {
-			home = filepath.Join(home, ".pulumi")
-		}
-		_, err = os.Stat(filepath.Join(home, "plugins", "resource-docker-v4.10.0", "pulumi-resource-docker"))
-	}
-	if err != nil {
-		missing(t, "docker-plugin", err)
-	}
 }
 
 // newCheckout is a copy of the working tree with codexctl built.

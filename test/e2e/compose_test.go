@@ -14,6 +14,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/composefiles"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
 // TestWithoutProvider runs the prod stack where Pulumi's docker provider cannot be had: the same stack, the same
@@ -21,10 +22,10 @@ import (
 // equal to what the Pulumi program plans.
 func TestWithoutProvider(t *testing.T) {
 	engineWanted(t)
-	peer(t, "chromium", "chromium")
+	peers.Find(t, "chromium", "chromium")
 	program, version, err := composefiles.Find(t.Context(), exec.LookPath)
 	if err != nil {
-		missing(t, "compose", err)
+		peers.Missing(t, "compose", err)
 	}
 	t.Logf("docker compose %s", version)
 

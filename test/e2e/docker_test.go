@@ -12,6 +12,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
 // answer is what the tiny model always says.
@@ -26,15 +27,15 @@ func engineWanted(t *testing.T) {
 	if os.Getenv("CODEXCONTINUE_E2E") == "" {
 		t.Skip("the end-to-end run takes minutes and a Docker engine: `make e2e` runs it")
 	}
-	peer(t, "docker", "docker")
+	peers.Find(t, "docker", "docker")
 }
 
 // enabled skips unless Docker and what Pulumi needs are there as well.
 func enabled(t *testing.T) {
 	t.Helper()
 	engineWanted(t)
-	peer(t, "pulumi", "pulumi")
-	dockerPlugin(t)
+	peers.Find(t, "pulumi", "pulumi")
+	peers.DockerPlugin(t)
 }
 
 // TestDev is the life of a dev stack: what a platform engineer, a service developer and a person who chats see.

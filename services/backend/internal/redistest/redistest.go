@@ -7,11 +7,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -29,13 +28,7 @@ func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	binary := os.Getenv("REDIS_SERVER")
 	if binary == "" {
-		var err error
-		if binary, err = exec.LookPath("redis-server"); err != nil {
-			if slices.Contains(strings.Split(os.Getenv("CODEXCONTINUE_REQUIRE_PEERS"), ","), "redis") {
-				t.Fatal("redis-server is required and not on PATH: install it or set REDIS_SERVER")
-			}
-			t.Skip("redis-server is not on PATH: install it or set REDIS_SERVER")
-		}
+		binary = peers.Find(t, "redis", "redis-server")
 	}
 	for attempt := 1; ; attempt++ {
 		s, err := start(t, binary, args)

@@ -2,10 +2,8 @@ package web_test
 
 import (
 	"context"
-
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
 // chromium is one headless Chromium with a profile of its own, that collects what its console says.
@@ -29,23 +28,10 @@ type chromium struct {
 	expected []string
 }
 
-// newBrowser starts Chromium with a window of the size. It skips where there is none, unless
-// CODEXCONTINUE_REQUIRE_PEERS names chromium.
+// newBrowser starts Chromium with a window of the size.
 func newBrowser(t *testing.T, width, height int) *chromium {
 	t.Helper()
-	path := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if p, err := exec.LookPath(name); err == nil {
-			path = p
-			break
-		}
-	}
-	if path == "" {
-		if slices.Contains(strings.Split(os.Getenv("CODEXCONTINUE_REQUIRE_PEERS"), ","), "chromium") {
-			t.Fatal("CODEXCONTINUE_REQUIRE_PEERS names chromium, but there is none on PATH")
-		}
-		t.Skip("no chromium on PATH: the page is not tested in a browser")
-	}
+	path := peers.Find(t, "chromium", "chromium", "chromium-browser", "google-chrome")
 	opts := append([]chromedp.ExecAllocatorOption{}, chromedp.DefaultExecAllocatorOptions[:]...)
 	opts = append(opts, chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(width, height),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true),
