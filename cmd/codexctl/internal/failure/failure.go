@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
@@ -118,7 +119,7 @@ func recognise(e progress.Diagnostic, known map[string]bool) Problem {
 		p.What, p.Todo = expand(r.what), expand(r.todo)
 		p.complete = r.todo != ""
 		if r.todo == "" || strings.Contains(r.what, "build") {
-			p.What += ":\n" + indent(lastLines(message, 12))
+			p.What += ":\n" + indent(strings.Join(append(slices.Clone(e.Output), lastLines(message, 12)), "\n"))
 		}
 		return p
 	}

@@ -20,11 +20,15 @@ const (
 	quick = 2 * time.Second
 	// maxActive is how many lines the live display takes at most.
 	maxActive = 8
+	// outputLines is how much of what a resource prints is kept for its failure.
+	outputLines = 15
 )
 
 // Diagnostic is what the engine or a provider said.
 type Diagnostic struct {
 	URN, Message string
+	// Output is what the resource printed last before it failed, such as the compiler's words in a build.
+	Output []string
 }
 
 // Service is the service that the diagnostic is about; empty when it is about none.
@@ -172,7 +176,7 @@ func (d *Display) diagnose(e apitype.DiagnosticEvent) {
 	switch {
 	case message == "":
 	case e.Severity == "error":
-		d.result.Errors = append(d.result.Errors, Diagnostic{URN: e.URN, Message: message})
+		d.result.Errors = append(d.result.Errors, Diagnostic{URN: e.URN, Message: message, Output: d.output(e.URN)})
 	case e.Severity == "warning":
 		d.warn(message)
 	default:
@@ -182,6 +186,16 @@ func (d *Display) diagnose(e apitype.DiagnosticEvent) {
 			}
 		}
 	}
+}
+
+// output is what the resource at work printed last.
+func (d *Display) output(urn string) []string {
+	for _, s := range d.active {
+		if s.URN == urn {
+			return s.output
+		}
+	}
+	return nil
 }
 
 // warn shows a warning once. That a plugin is on PATH is its owner's choice, and told with every use.
@@ -209,6 +223,13 @@ func (d *Display) warn(message string) {
 // are told as they come, the rest is left to the reminder.
 func (d *Display) note(s *Step, message string) {
 	lines := strings.Split(message, "\n")
+	// BuildKit's own records begin with the digest of a step; everything else is what the step's program prints.
+	if !strings.HasPrefix(message, "digest: ") {
+		for _, l := range lines {
+			s.output = append(s.output, console.Plain(l))
+		}
+		s.output = s.output[max(0, len(s.output)-outputLines):]
+	}
 	s.note = strings.TrimSpace(console.Plain(lines[len(lines)-1]))
 	if d.out.Terminal {
 		return

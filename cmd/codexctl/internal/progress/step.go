@@ -23,7 +23,8 @@ type Step struct {
 	Failed  bool
 
 	started time.Time
-	note    string // what the resource said last, such as a line of a build
+	note    string   // what the resource said last, such as a line of a build
+	output  []string // the last lines that it printed
 	told    time.Time
 	steps   map[string]bool // the steps of a build that were told: builders repeat them
 	going   string          // the verb while it lasts, and after
