@@ -529,3 +529,22 @@ func TestModelThatWasDeleted(t *testing.T) {
 		t.Errorf("Ollama was asked %d times", len(f.bodies))
 	}
 }
+
+// TestNameGivenToAnotherVersion: Ollama cannot read a model while its name is written; the reader sees nothing of it.
+func TestNameGivenToAnotherVersion(t *testing.T) {
+	for _, answer := range []string{`{"error":"EOF"}`, `{"error":"model 'm' not found"}`} {
+		asked := 0
+		f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+			if asked++; asked > 1 {
+				answers(w, r)
+				return
+			}
+			w.WriteHeader(http.StatusNotFound)
+			tell(w, answer)
+		})
+		i := start(t, f.URL, nil)
+		if text, last := i.chat(t.Context(), ask).rest(); text != "Hello <you>" || last.Done == nil {
+			t.Errorf("%s: %q, %+v", answer, text, last)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/ollama/ollama/api"
 )
@@ -26,6 +27,9 @@ var (
 
 // writeTimeout bounds one write, so that a reader who stopped reading does not keep a turn.
 const writeTimeout = 30 * time.Second
+
+// rewritePause is how long the builder takes at most to give the default model's name to a new version.
+const rewritePause = 100 * time.Millisecond
 
 func (s *service) chat(w http.ResponseWriter, r *http.Request) {
 	var req mlapi.ChatRequest
@@ -122,7 +126,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, name string, op
 	}()
 
 	started, first := time.Now(), true
-	err = run(ctx, model, func(t ollama.Token) error {
+	token := func(t ollama.Token) error {
 		// The first token may take as long as loading the model does; from then on silence is a fault.
 		if watch == nil {
 			watch = time.AfterFunc(s.Silence, func() { silent(fmt.Errorf("%w for %s", errSilence, s.Silence)) })
@@ -146,7 +150,12 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, name string, op
 		return out.send(&mlapi.Chunk{Text: t.Text, Done: &mlapi.Done{Model: strings.TrimSuffix(model, ":latest"), Reason: t.Reason,
 			PromptTokens: t.PromptEvalCount, Tokens: t.EvalCount, QueueMS: ms(waited), LoadMS: ms(t.LoadDuration),
 			PromptMS: ms(t.PromptEvalDuration), EvalMS: ms(t.EvalDuration)}})
-	})
+	}
+	err = run(ctx, model, token)
+	if watch == nil && model == build.Latest(s.DefaultModel) && ollama.Rewritten(err) {
+		time.Sleep(rewritePause) // the builder is just giving the name to a new version
+		err = run(ctx, model, token)
+	}
 	if err != nil {
 		s.end(w, r, out, err)
 	}

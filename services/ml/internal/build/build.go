@@ -52,6 +52,9 @@ const (
 	// smokeTimeout bounds the first answer of a new model, which loads it: minutes for a large one from a slow disk.
 	smokeTimeout = 10 * time.Minute
 	smokeTokens  = 8
+	// Attempts and pauses while another instance writes the same model.
+	smokeAttempts = 3
+	rewritePause  = 200 * time.Millisecond
 	// Retries of a download that broke off; it continues where it was.
 	pullAttempts = 5
 	pullPause    = 2 * time.Second // after the first one, longer after each
@@ -108,12 +111,14 @@ func (b *Builder) set(state, detail string, change func(*mlapi.Build)) {
 func (b *Builder) Run(ctx context.Context) {
 	for pause := retryFirst; ; {
 		err := b.Apply(ctx)
-		for err == nil && ctx.Err() == nil {
+		for missed := 0; err == nil && ctx.Err() == nil; {
 			if !sleep(ctx, b.watch) {
 				return
 			}
 			have, listed := b.digests(ctx)
-			if listed == nil && have[Latest(b.opts.Name)] == "" {
+			if listed != nil || have[Latest(b.opts.Name)] != "" {
+				missed = 0
+			} else if missed++; missed > 1 { // once may be the moment in which the name is given to another model
 				b.log.Warn("the model is gone from Ollama: it is made again", "name", b.opts.Name)
 				pause = retryFirst
 				break
@@ -320,8 +325,15 @@ func (b *Builder) smokeTest(ctx context.Context, version string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, smokeTimeout, fmt.Errorf("no answer within %s", smokeTimeout))
 	defer cancel()
 	var said strings.Builder
-	err := b.client.Generate(ctx, &api.GenerateRequest{Model: version, Prompt: "Say hello.", Options: map[string]any{"num_predict": smokeTokens}},
-		func(t ollama.Token) error { said.WriteString(t.Text); return nil })
+	var err error
+	for range smokeAttempts {
+		said.Reset()
+		err = b.client.Generate(ctx, &api.GenerateRequest{Model: version, Prompt: "Say hello.", Options: map[string]any{"num_predict": smokeTokens}},
+			func(t ollama.Token) error { said.WriteString(t.Text); return nil })
+		if !ollama.Rewritten(err) || !sleep(ctx, rewritePause) { // another instance makes the same version
+			break
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("the new model %s does not answer, so the one before stays in use: %w", version, err)
 	}

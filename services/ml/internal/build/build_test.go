@@ -441,19 +441,23 @@ func testPull(t *testing.T, s *ollamatest.Server, name string) {
 	if got := say(t, s, name); got != tinymodel.AltAnswer {
 		t.Errorf("it says %q", got)
 	}
+	pulls := g.count("pull") // Ollama's own download may break off and be continued
+	if pulls > 1 {
+		t.Logf("it took %d pulls: %+v", pulls, seen.all)
+	}
 	b, _ = builder(g.URL, o)
-	if err := b.Apply(t.Context()); err != nil || g.count("pull") != 1 || g.count("create") != 1 {
+	if err := b.Apply(t.Context()); err != nil || g.count("pull") != pulls || g.count("create") != 1 {
 		t.Errorf("the second start: %v, calls %v", err, g.calls)
 	}
 
 	o = options(t, name, folder(t, map[string]string{"Modelfile": "FROM llama3\n"}), reg.URL+"/library/nobody:latest")
-	b, _ = builder(g.URL, o)
+	b, seen = builder(g.URL, o)
 	err := b.Apply(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "/library/nobody:latest cannot be downloaded: ") || !strings.Contains(err.Error(), "`pulumi config set --path codexcontinue:model.base NAME`") {
 		t.Errorf("got %v", err)
 	}
-	if g.count("pull") != 2 {
-		t.Errorf("an unknown model was asked for %d times", g.count("pull")-1)
+	if n := g.count("pull") - pulls; n != 1 {
+		t.Errorf("an unknown model was asked for %d times: %+v", n, seen.all)
 	}
 
 	// A registry that is away may come back.

@@ -51,6 +51,14 @@ func NotFound(err error) bool {
 	return errors.As(err, &s) && s.Status == http.StatusNotFound
 }
 
+// Rewritten says that Ollama may have looked at a model in the moment in which its name was given to another: it writes
+// the name's file in place, and a reader may find it empty or half written. The same question a moment later is
+// answered.
+func Rewritten(err error) bool {
+	var s *StatusError
+	return errors.As(err, &s) && (s.Status == http.StatusNotFound || s.Message == "EOF" || s.Message == "unexpected EOF")
+}
+
 // ErrCut is a stream that ended before its last line.
 var ErrCut = errors.New("ollama: the answer was cut off")
 
