@@ -204,6 +204,7 @@ func chat(t *testing.T, b *browser, url string) {
 	b.run(t, time.Minute, chromedp.Navigate(url), chromedp.WaitVisible("textarea[name=message]"),
 		chromedp.SendKeys("textarea[name=message]", "What is a bounded queue?\n"))
 	b.waitFor(t, time.Minute, "the streamed answer", "document.body.innerText.includes("+js(answer)+")")
+	b.waitFor(t, time.Minute, "the answer's end", "document.querySelector('article.answer[data-state=complete]')")
 	b.waitFor(t, 10*time.Second, "the conversation's address", "location.pathname.startsWith('/c/')")
 }
 
