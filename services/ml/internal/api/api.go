@@ -40,6 +40,9 @@ type Options struct {
 // maxBody bounds a request in bytes: a long conversation, or a batch of texts to embed.
 const maxBody = 8 << 20
 
+// listTimeout bounds the question which models there are: Ollama reads a few files for it.
+const listTimeout = 10 * time.Second
+
 // service is the API at work.
 type service struct {
 	Options
@@ -133,6 +136,8 @@ func (s *service) resolve(ctx context.Context, name string) (string, error) {
 	if known {
 		return name, nil
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, listTimeout, fmt.Errorf("%w within %s", errTimeout, listTimeout))
+	defer cancel()
 	list, err := s.Client.List(ctx)
 	if err != nil {
 		return "", err
