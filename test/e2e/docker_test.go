@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -144,7 +145,7 @@ func TestProd(t *testing.T) {
 	t.Run("the secret shows nowhere", func(t *testing.T) {
 		showsNowhere(t, c, stack, password, map[string]string{
 			"up":      said,
-			"preview": c.must(t, 5*time.Minute, "pulumi", "preview", "-s", stack, "--diff", "--json", "--non-interactive"),
+			"preview": c.preview(t, stack, "--diff"),
 		})
 	})
 	t.Run("a changed source replaces its service only", func(t *testing.T) {
@@ -208,11 +209,23 @@ func chat(t *testing.T, b *browser, url string) {
 	b.waitFor(t, 10*time.Second, "the conversation's address", "location.pathname.startsWith('/c/')")
 }
 
-// noChanges runs a plain `pulumi preview`, as a reviewer's pipeline does, when the Go language host is there, and
-// codexctl's own otherwise.
+// noChanges wants a preview with nothing in it.
 func noChanges(t *testing.T, c *checkout, stack string) {
 	t.Helper()
-	c.must(t, 5*time.Minute, "pulumi", "preview", "-s", stack, "--expect-no-changes", "--diff", "--non-interactive")
+	c.preview(t, stack, "--expect-no-changes")
+}
+
+// preview runs a plain `pulumi preview`, as a reviewer's pipeline does, where the Go language host is there, and
+// codexctl's, which needs none, elsewhere.
+func (c *checkout) preview(t *testing.T, stack, flag string) string {
+	t.Helper()
+	if _, err := exec.LookPath("pulumi-language-go"); err == nil {
+		return c.must(t, 5*time.Minute, "pulumi", "preview", "-s", stack, flag, "--non-interactive")
+	}
+	if flag == "--diff" {
+		return c.must(t, 5*time.Minute, "bin/codexctl", "preview", stack)
+	}
+	return c.must(t, 5*time.Minute, "bin/codexctl", "preview", flag, stack)
 }
 
 // usePulumi gives the plain pulumi CLI what `codexctl env` says that it needs.
