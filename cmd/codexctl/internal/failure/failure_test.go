@@ -26,7 +26,7 @@ func TestRecognise(t *testing.T) {
 			Message: "Error starting userland proxy: listen tcp4 127.0.0.1:8080: bind: address already in use"},
 			"edge", "the host port 8080 is taken", ""},
 		"pull": {progress.Diagnostic{URN: urn("remoteImage:RemoteImage", "redis"),
-			Message: "Unable to read Docker image into resource: unable to pull image redis:8.2.1-bookworm: error pulling image redis:8.2.1-bookworm: Error response from daemon: Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host"},
+			Message: "Unable to read Docker image into resource: unable to pull image redis:8.2.1-bookworm: error pulling image redis:8.2.1-bookworm: Error response from daemon: Get \"https://registry.example/v2/\": dial tcp: lookup registry.example: no such host"},
 			"redis", "the image redis:8.2.1-bookworm cannot be pulled", "docker pull redis:8.2.1-bookworm"},
 		"build": {progress.Diagnostic{URN: urn("image:Image", "backend"),
 			Message: "error: process \"/bin/sh -c go build\" did not complete successfully: exit code: 1"},
