@@ -28,6 +28,9 @@ type chromium struct {
 	expected []string
 }
 
+// lifetime bounds one browser, so that a page that hangs fails its test instead of the whole run.
+const lifetime = 3 * time.Minute
+
 // newBrowser starts Chromium with a window of the size.
 func newBrowser(t *testing.T, width, height int) *chromium {
 	t.Helper()
@@ -37,10 +40,14 @@ func newBrowser(t *testing.T, width, height int) *chromium {
 		chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.Flag("hide-scrollbars", true), chromedp.UserDataDir(t.TempDir()))
-	alloc, cancelAlloc := chromedp.NewExecAllocator(context.Background(), opts...)
+	bounded, cancelAll := context.WithTimeout(context.Background(), lifetime)
+	alloc, cancelAlloc := chromedp.NewExecAllocator(bounded, opts...)
 	ctx, cancel := chromedp.NewContext(alloc)
 	b := &chromium{t: t, ctx: ctx}
 	t.Cleanup(func() {
+		cancel() // not under the lock: the listener may want it for a last line
+		cancelAlloc()
+		cancelAll()
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, line := range b.console {
@@ -48,8 +55,6 @@ func newBrowser(t *testing.T, width, height int) *chromium {
 				t.Errorf("console: %s", line)
 			}
 		}
-		cancel()
-		cancelAlloc()
 	})
 	// The browser lives as long as the context of its first action.
 	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank"), chromedp.EmulateViewport(int64(width), int64(height))); err != nil {
