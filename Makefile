@@ -4,6 +4,8 @@
 STACK   ?= dev
 SERVICE ?= backend
 ARGS    ?=
+# The tests that provision on this machine, one after the other.
+TESTS   ?= ^(TestRealEngine|TestDev|TestProd|TestWithoutProvider)$$
 GO      ?= go
 # A checkout may belong to another user than the one who builds: git then refuses to tell its revision.
 GOFLAGS += $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
@@ -44,7 +46,7 @@ test: ## Unit tests, goldens, races; a test without its peer skips
 	$(GO) vet ./...
 	$(GO) test -race -timeout 20m $(ARGS) ./...
 e2e: build ## Provision real stacks here and chat in a browser
-	CODEXCONTINUE_E2E=1 $(GO) test -count=1 -v -timeout 60m $(ARGS) ./test/e2e/...
+	CODEXCONTINUE_E2E=1 $(GO) test -count=1 -p 1 -v -timeout 60m -run '$(TESTS)' $(ARGS) ./infra/docker ./test/e2e
 bench: build ## Compare with docker compose; latency and memory
 	$(GO) run ./test/bench $(ARGS)
 lint: ## gofmt, vet, staticcheck, govulncheck

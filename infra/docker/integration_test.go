@@ -384,9 +384,7 @@ func (l *lab) wantNoSecretInState() {
 }
 
 func TestRealEngine(t *testing.T) {
-	if testing.Short() {
-		t.Skip("needs the real engine: not in -short")
-	}
+	peers.EndToEnd(t)
 	l := newLab(t)
 	step := func(name string, f func(t *testing.T)) {
 		t.Helper()

@@ -25,9 +25,7 @@ var sixServices = []string{stacks.Backend, stacks.Edge, stacks.Frontend, stacks.
 // engineWanted skips unless `make e2e` asked for this and Docker is there.
 func engineWanted(t *testing.T) {
 	t.Helper()
-	if os.Getenv("CODEXCONTINUE_E2E") == "" {
-		t.Skip("the end-to-end run takes minutes and a Docker engine: `make e2e` runs it")
-	}
+	peers.EndToEnd(t)
 	peers.Find(t, "docker", "docker")
 }
 

@@ -24,6 +24,16 @@ func Missing(t testing.TB, peer string, why error) {
 	t.Skipf("peer %s is absent, so this was not tested: %v", peer, why)
 }
 
+// EndToEnd skips the test unless CODEXCONTINUE_E2E is set, as `make e2e` does. Tests that provision on this machine ask
+// for it, so that they run one after the other and beside nothing else: an engine that adds a network changes the
+// machine's addresses, and a browser drops every connection then (net::ERR_NETWORK_CHANGED).
+func EndToEnd(t testing.TB) {
+	t.Helper()
+	if os.Getenv("CODEXCONTINUE_E2E") == "" {
+		t.Skip("an end-to-end test takes minutes and changes this machine's networks: `make e2e` runs it")
+	}
+}
+
 // Find returns the path of the first of the programs that is on PATH. Without any the peer is missing.
 func Find(t testing.TB, peer string, programs ...string) string {
 	t.Helper()
