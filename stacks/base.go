@@ -129,7 +129,7 @@ func backend(environment string) Service {
 func ml(environment string) Service {
 	s := own(ML, mlPort, "/ready")
 	s.Contract = contract.ML{Common: common(environment, mlPort), OllamaURL: url("http", Ollama, ollamaPort),
-		DefaultModel: "codexcontinue", MaxParallel: parallel, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute}
+		DefaultModel: "codexcontinue", ApplyModel: true, MaxParallel: parallel, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute}
 	s.Mounts = []Mount{{Kind: MountBind, Source: "modelfiles", Target: modelfilesDir, ReadOnly: true}}
 	s.DependsOn = []string{Ollama, Redis}
 	return s

@@ -9,9 +9,11 @@ package contract
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,8 +38,16 @@ type Common struct {
 // Backend is the environment of the REST API (services/backend).
 type Backend struct {
 	Common
-	// RedisURL is redis://host:port/db, without credentials: these come from RedisPasswordFile.
+	// RedisURL is redis://host:port/db, or rediss:// for TLS, with a user's name where Redis has one (redis://user@host...).
+	// Never with a password: that comes from RedisPasswordFile.
 	RedisURL string `env:"REDIS_URL,required,notEmpty"`
+	// RedisSentinels are the host:port of the Sentinels that know the master named RedisMaster. The host and port of
+	// RedisURL are not used then; its scheme, user and database are.
+	RedisSentinels []string `env:"REDIS_SENTINELS" optional:"true"`
+	RedisMaster    string   `env:"REDIS_MASTER" optional:"true"`
+	// RedisCluster are the host:port of nodes of a Redis Cluster, the first to be asked for all others. The host and port
+	// of RedisURL are not used then.
+	RedisCluster []string `env:"REDIS_CLUSTER" optional:"true"`
 	// RedisPasswordFile is the path of a file that holds the Redis password; empty when Redis asks for none.
 	RedisPasswordFile string `env:"REDIS_PASSWORD_FILE" optional:"true"`
 	// MLServiceURL is the base URL of the ml service.
@@ -64,7 +74,8 @@ type Frontend struct {
 // ML is the environment of the model service (services/ml).
 type ML struct {
 	Common
-	// OllamaURL is the base URL of Ollama, with its port.
+	// OllamaURL is the base URL of Ollama, with its port. A name with several addresses is several replicas of Ollama:
+	// ml spreads its requests over all of them.
 	OllamaURL string `env:"OLLAMA_API_URL,required,notEmpty"`
 	// DefaultModel is the name of the custom model that the Modelfile makes.
 	DefaultModel string `env:"DEFAULT_MODEL,required,notEmpty"`
@@ -73,9 +84,12 @@ type ML struct {
 	// ModelfileDigest is the sha256 (hex) of the model's inputs as the plan saw them: a change of the Modelfile shows in
 	// the plan and replaces the container. ml refuses a Modelfile whose digest is another.
 	ModelfileDigest string `env:"MODELFILE_DIGEST,required,notEmpty"`
+	// ApplyModel makes the model when the service starts. Where it is false, `ml model apply` is run beside the service (a
+	// Job on Kubernetes), and the service waits for the model before it is ready.
+	ApplyModel bool `env:"APPLY_MODEL,required"`
 	// BaseModel replaces the Modelfile's FROM; empty keeps it.
 	BaseModel string `env:"BASE_MODEL" optional:"true"`
-	// MaxParallel is how many requests may be with Ollama at once.
+	// MaxParallel is how many requests may be with each replica of Ollama at once.
 	MaxParallel int `env:"MAX_PARALLEL,required"`
 	// MaxQueue is how many requests may wait for their turn; the next one is refused with 429 and Retry-After.
 	MaxQueue int `env:"MAX_QUEUE,required"`
@@ -156,8 +170,17 @@ func (b Backend) Validate() error {
 	u, err := baseURL("REDIS_URL", b.RedisURL, "redis", "rediss")
 	if err != nil {
 		errs = append(errs, err)
-	} else if u.User != nil {
-		errs = append(errs, errors.New("REDIS_URL: must not hold credentials: put the password in the file that REDIS_PASSWORD_FILE names"))
+	} else if _, has := u.User.Password(); has {
+		errs = append(errs, errors.New("REDIS_URL: must not hold a password: put it in the file that REDIS_PASSWORD_FILE names"))
+	}
+	errs = append(errs, addresses("REDIS_SENTINELS", b.RedisSentinels), addresses("REDIS_CLUSTER", b.RedisCluster))
+	switch {
+	case len(b.RedisSentinels) > 0 && len(b.RedisCluster) > 0:
+		errs = append(errs, errors.New("REDIS_CLUSTER: is set beside REDIS_SENTINELS: Redis is one of the two"))
+	case (len(b.RedisSentinels) > 0) != (b.RedisMaster != ""):
+		errs = append(errs, errors.New("REDIS_MASTER: REDIS_SENTINELS and the name of the master that they know belong together"))
+	case len(b.RedisCluster) > 0 && u != nil && u.Path != "" && u.Path != "/" && u.Path != "/0":
+		errs = append(errs, fmt.Errorf("REDIS_URL: a Redis Cluster has the database 0 alone, got %q", u.Path))
 	}
 	_, err = baseURL("ML_SERVICE_URL", b.MLServiceURL, "http", "https")
 	errs = append(errs, err, absolute("REDIS_PASSWORD_FILE", b.RedisPasswordFile))
@@ -208,6 +231,18 @@ func baseURL(variable, raw string, schemes ...string) (*url.URL, error) {
 		}
 	}
 	return nil, fmt.Errorf("%s: scheme %q is none of %s", variable, u.Scheme, strings.Join(schemes, ", "))
+}
+
+// addresses wants host:port of each.
+func addresses(variable string, list []string) error {
+	var errs []error
+	for _, a := range list {
+		host, port, err := net.SplitHostPort(a)
+		if n, numErr := strconv.Atoi(port); err != nil || host == "" || numErr != nil || n < 1 || n > 65535 {
+			errs = append(errs, fmt.Errorf("%s: %q is not host:port", variable, a))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func absolute(variable, p string) error {

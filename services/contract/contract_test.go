@@ -40,9 +40,13 @@ func TestRoundTrip(t *testing.T) {
 	b := backend()
 	b.RedisPasswordFile, b.Debug, b.ConversationTTL = "", true, 0
 	roundTrip(t, b)
+	b.RedisURL, b.RedisSentinels, b.RedisMaster = "rediss://chat@redis:6379/2", []string{"a:26379", "[::1]:26379"}, "main"
+	roundTrip(t, b)
+	b.RedisURL, b.RedisSentinels, b.RedisMaster, b.RedisCluster = "redis://redis:6379", nil, "", []string{"a:6379", "b:6379"}
+	roundTrip(t, b)
 	roundTrip(t, contract.Frontend{Common: common, BackendURL: "http://backend:8000", Domain: "general", DomainTitle: "CodexContinue = \"chat\""})
 	roundTrip(t, contract.ML{Common: common, OllamaURL: "http://ollama:11434", DefaultModel: "codexcontinue",
-		ModelfilePath: "/models/ollama/codexcontinue/Modelfile", ModelfileDigest: strings.Repeat("0", 64), BaseModel: "tiny",
+		ModelfilePath: "/models/ollama/codexcontinue/Modelfile", ModelfileDigest: strings.Repeat("0", 64), BaseModel: "tiny", ApplyModel: true,
 		MaxParallel: 2, MaxQueue: 8, GenerationTimeout: time.Minute, KeepAlive: -1})
 }
 
@@ -77,12 +81,19 @@ func TestValidate(t *testing.T) {
 	}{
 		"redis scheme":      {func(b *contract.Backend) { b.RedisURL = "http://redis:6379" }, `REDIS_URL: scheme "http" is none of redis, rediss`},
 		"redis port":        {func(b *contract.Backend) { b.RedisURL = "redis://redis" }, "REDIS_URL: "},
-		"redis credentials": {func(b *contract.Backend) { b.RedisURL = "redis://:hunter2@redis:6379" }, "REDIS_URL: must not hold credentials"},
-		"log level":         {func(b *contract.Backend) { b.LogLevel = "loud" }, "LOG_LEVEL: "},
-		"listen":            {func(b *contract.Backend) { b.ListenAddr = "8000" }, "LISTEN_ADDR: "},
-		"relative secret":   {func(b *contract.Backend) { b.RedisPasswordFile = "secret" }, "REDIS_PASSWORD_FILE: "},
-		"negative ttl":      {func(b *contract.Backend) { b.ConversationTTL = -1 }, "CONVERSATION_TTL: "},
-		"drain":             {func(b *contract.Backend) { b.DrainTimeout = 0 }, "DRAIN_TIMEOUT: "},
+		"redis credentials": {func(b *contract.Backend) { b.RedisURL = "redis://:hunter2@redis:6379" }, "REDIS_URL: must not hold a password"},
+		"sentinel alone":    {func(b *contract.Backend) { b.RedisSentinels = []string{"a:26379"} }, "REDIS_MASTER: "},
+		"master alone":      {func(b *contract.Backend) { b.RedisMaster = "main" }, "REDIS_MASTER: "},
+		"cluster address":   {func(b *contract.Backend) { b.RedisCluster = []string{"a"} }, `REDIS_CLUSTER: "a" is not host:port`},
+		"cluster database":  {func(b *contract.Backend) { b.RedisURL, b.RedisCluster = "redis://redis:6379/1", []string{"a:1"} }, "REDIS_URL: a Redis Cluster"},
+		"cluster, sentinel": {func(b *contract.Backend) {
+			b.RedisMaster, b.RedisSentinels, b.RedisCluster = "m", []string{"a:1"}, []string{"a:1"}
+		}, "REDIS_CLUSTER: is set beside"},
+		"log level":       {func(b *contract.Backend) { b.LogLevel = "loud" }, "LOG_LEVEL: "},
+		"listen":          {func(b *contract.Backend) { b.ListenAddr = "8000" }, "LISTEN_ADDR: "},
+		"relative secret": {func(b *contract.Backend) { b.RedisPasswordFile = "secret" }, "REDIS_PASSWORD_FILE: "},
+		"negative ttl":    {func(b *contract.Backend) { b.ConversationTTL = -1 }, "CONVERSATION_TTL: "},
+		"drain":           {func(b *contract.Backend) { b.DrainTimeout = 0 }, "DRAIN_TIMEOUT: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := backend()

@@ -40,6 +40,8 @@ func render(v reflect.Value, out map[string]string) error {
 			continue
 		}
 		switch x := fv.Interface().(type) {
+		case []string:
+			out[name] = strings.Join(x, ",")
 		case fmt.Stringer: // time.Duration
 			out[name] = x.String()
 		case encoding.TextMarshaler:

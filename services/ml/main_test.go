@@ -38,7 +38,7 @@ func project(t *testing.T, ollamaURL string) (environ []string, url string) {
 	addr := l.Addr().String()
 	l.Close()
 	return []string{"ENVIRONMENT=test", "LOG_LEVEL=info", "DEBUG=false", "LISTEN_ADDR=" + addr, "DRAIN_TIMEOUT=5s", "OLLAMA_API_URL=" + ollamaURL,
-		"DEFAULT_MODEL=m", "MODELFILE_PATH=" + filepath.Join(dir, "Modelfile"), "MODELFILE_DIGEST=" + m.Digest, "MAX_PARALLEL=1", "MAX_QUEUE=2",
+		"DEFAULT_MODEL=m", "MODELFILE_PATH=" + filepath.Join(dir, "Modelfile"), "MODELFILE_DIGEST=" + m.Digest, "APPLY_MODEL=true", "MAX_PARALLEL=1", "MAX_QUEUE=2",
 		"GENERATION_TIMEOUT=1m", "KEEP_ALIVE=1m"}, "http://" + addr
 }
 
@@ -67,7 +67,7 @@ func TestWrongEnvironment(t *testing.T) {
 			t.Fatal("no error")
 		}
 		for _, name := range []string{"ENVIRONMENT", "LOG_LEVEL", "DEBUG", "LISTEN_ADDR", "DRAIN_TIMEOUT", "OLLAMA_API_URL", "DEFAULT_MODEL", "MODELFILE_PATH",
-			"MODELFILE_DIGEST", "MAX_PARALLEL", "MAX_QUEUE", "GENERATION_TIMEOUT", "KEEP_ALIVE"} {
+			"MODELFILE_DIGEST", "APPLY_MODEL", "MAX_PARALLEL", "MAX_QUEUE", "GENERATION_TIMEOUT", "KEEP_ALIVE"} {
 			if !strings.Contains(err.Error(), name) {
 				t.Errorf("%v: %s is not named:\n%v", args, name, err)
 			}
