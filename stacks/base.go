@@ -56,7 +56,9 @@ func base(name string) Stack {
 	return Stack{
 		Name:     name,
 		Networks: []Network{{Name: MainNetwork}},
-		Volumes:  []Volume{{Name: RedisData, Size: 5 * GiB}, {Name: OllamaData, Size: 50 * GiB}},
+		Volumes: []Volume{{Name: RedisData, Size: 5 * GiB},
+			// A model can be downloaded and made again.
+			{Name: OllamaData, Size: 50 * GiB, PerReplica: true}},
 		Model:    Model{Name: "codexcontinue", Modelfile: "modelfiles/codexcontinue/Modelfile"},
 		Services: []Service{edge(), frontend(name), backend(name), ml(name), redis(), ollama()},
 	}
@@ -74,8 +76,9 @@ func edge() Service {
 		Mounts:    []Mount{{Kind: MountTmpfs, Target: "/tmp", Size: 16 * MiB}},
 		Files:     []File{{Path: "/etc/caddy/Caddyfile", Content: caddyfile}},
 		DependsOn: []string{Frontend},
+		Calls:     []string{Frontend},
 		// The upstream image and its test equivalent have wget.
-		Health:    health("/edge/health", "wget", "-q", "-O", "/dev/null", fmt.Sprintf("http://127.0.0.1:%d/edge/health", edgePort)),
+		Health:    health("/edge/health", "/edge/health", "wget", "-q", "-O", "/dev/null", fmt.Sprintf("http://127.0.0.1:%d/edge/health", edgePort)),
 		Replicas:  1,
 		Resources: Resources{CPU: 1000, Memory: 128 * MiB, PIDs: 128},
 		Security: Security{UID: serviceUser, GID: serviceUser, KeepCapabilities: map[string]string{
@@ -93,7 +96,7 @@ func common(environment string, port int) contract.Common {
 }
 
 // own is a service of this repository in its production image.
-func own(name string, port int, readyPath string) Service {
+func own(name string, port int, livePath string) Service {
 	return Service{
 		Name: name,
 		Image: Image{Build: &Build{
@@ -102,7 +105,7 @@ func own(name string, port int, readyPath string) Service {
 		}},
 		Ports:     []Port{{Name: "http", Container: port, Address: loopback}},
 		Networks:  []string{MainNetwork},
-		Health:    health(readyPath, "/"+name, "healthcheck"),
+		Health:    health(livePath, "/ready", "/"+name, "healthcheck"),
 		Replicas:  1,
 		Resources: Resources{CPU: 1000, Memory: 256 * MiB, PIDs: 256},
 		Security:  Security{UID: serviceUser, GID: serviceUser},
@@ -111,27 +114,27 @@ func own(name string, port int, readyPath string) Service {
 }
 
 func frontend(environment string) Service {
-	s := own(Frontend, frontendPort, "/ready")
+	s := own(Frontend, frontendPort, "/healthz")
 	s.Contract = contract.Frontend{Common: common(environment, frontendPort), BackendURL: url("http", Backend, backendPort),
 		Domain: "general", DomainTitle: "CodexContinue"}
-	s.DependsOn = []string{Backend}
+	s.DependsOn, s.Calls = []string{Backend}, []string{Backend}
 	return s
 }
 
 func backend(environment string) Service {
-	s := own(Backend, backendPort, "/ready")
+	s := own(Backend, backendPort, "/health")
 	s.Contract = contract.Backend{Common: common(environment, backendPort), RedisURL: url("redis", Redis, redisPort) + "/0",
 		MLServiceURL: url("http", ML, mlPort), DefaultModel: "codexcontinue", ConversationTTL: 0, GenerationTimeout: generationTimeout}
-	s.DependsOn = []string{Redis, ML}
+	s.DependsOn, s.Calls = []string{Redis, ML}, []string{Redis, ML}
 	return s
 }
 
 func ml(environment string) Service {
-	s := own(ML, mlPort, "/ready")
+	s := own(ML, mlPort, "/health")
 	s.Contract = contract.ML{Common: common(environment, mlPort), OllamaURL: url("http", Ollama, ollamaPort),
 		DefaultModel: "codexcontinue", ApplyModel: true, MaxParallel: parallel, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute}
 	s.Mounts = []Mount{{Kind: MountBind, Source: "modelfiles", Target: modelfilesDir, ReadOnly: true}}
-	s.DependsOn = []string{Ollama, Redis}
+	s.DependsOn, s.Calls = []string{Ollama, Redis}, []string{Ollama}
 	return s
 }
 
@@ -146,7 +149,7 @@ func redis() Service {
 		Files:    []File{{Path: "/etc/redis/redis.conf", Content: redisConf}},
 		// As a user of redis.conf that can do nothing else, whom any password lets in: the check needs no secret. -e makes
 		// an error the exit code: while Redis still loads its data, and when it cannot write them.
-		Health:    health("", "redis-cli", "-e", "--no-auth-warning", "--user", "health", "--pass", "any", "ping"),
+		Health:    health("", "", "redis-cli", "-e", "--no-auth-warning", "--user", "health", "--pass", "any", "ping"),
 		Replicas:  1,
 		Resources: Resources{CPU: 1000, Memory: 512 * MiB, PIDs: 64},
 		Security:  Security{UID: 999, GID: 999},
@@ -169,7 +172,8 @@ func ollama() Service {
 		Networks: []string{MainNetwork},
 		Mounts: []Mount{{Kind: MountVolume, Source: OllamaData, Target: "/ollama"},
 			{Kind: MountTmpfs, Target: "/tmp", Size: 256 * MiB, Exec: true}},
-		Health:    health("", "ollama", "list"),
+		Outside:   []Outside{{Port: 443, Reason: "downloads base models from their registry, whose addresses change"}},
+		Health:    health("/", "/api/version", "ollama", "list"),
 		Replicas:  1,
 		Resources: Resources{CPU: 4000, Memory: 8 * GiB, PIDs: 1024},
 		Security:  Security{UID: 10001, GID: 10001},
@@ -180,8 +184,8 @@ func ollama() Service {
 
 // health asks every three seconds: the first check comes after one interval, and five services start one after the
 // other, so the interval is most of what a warm `up` takes. Each check costs the machine some 30 ms of one core.
-func health(readyPath string, command ...string) Health {
-	return Health{Command: command, ReadyPath: readyPath, Interval: 3 * time.Second, Timeout: 4 * time.Second,
+func health(livePath, readyPath string, command ...string) Health {
+	return Health{Command: command, LivePath: livePath, ReadyPath: readyPath, Interval: 3 * time.Second, Timeout: 4 * time.Second,
 		StartPeriod: 30 * time.Second, Retries: 5}
 }
 

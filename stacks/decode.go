@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +26,7 @@ type fields map[string]func(text string) error
 // without the project's namespace; secret names the keys whose values are secret. All problems are reported at once,
 // each as "codexcontinue:<key>: ...".
 func DecodeSettings(plain map[string]string, secret []string) (Settings, error) {
-	s := Settings{Target: Docker, Services: map[string]ServiceSettings{}, Secrets: map[string]bool{}}
+	s := Settings{Target: Docker, Services: map[string]ServiceSettings{}, Volumes: map[string]VolumeSettings{}, Secrets: map[string]bool{}}
 	known := fields{
 		"overlay":         orEmpty(text(&s.Overlay)),
 		"target":          s.decodeTarget,
@@ -39,9 +38,13 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"conversationTTL": orEmpty(s.decodeTTL),
 		"model": object(fields{
 			"name": text(&s.Model.Name), "modelfile": text(&s.Model.Modelfile), "base": text(&s.Model.Base)}),
-		"edge":     object(fields{"port": integer(&s.Edge.Port, 1, 65535), "address": s.decodeAddress}),
-		"gpu":      s.decodeGPU,
-		"services": s.decodeServices,
+		"edge":       s.decodeEdge,
+		"gpu":        s.decodeGPU,
+		"registry":   orEmpty(text(&s.Registry)),
+		"services":   s.decodeServices,
+		"volumes":    s.decodeVolumes,
+		"redis":      s.decodeRedis,
+		"kubernetes": object(fields{"context": text(&s.Kubernetes.Context), "namespace": text(&s.Kubernetes.Namespace)}),
 	}
 	for _, k := range secretKeys {
 		known[k] = func(string) error {
@@ -143,6 +146,46 @@ func eachKey(value string, read func(key, text string) error) error {
 	return errors.Join(errs...)
 }
 
+// list reads a JSON list, calling read with each scalar's text or structure's JSON.
+func list(read func(string) error) func(string) error {
+	return func(value string) error {
+		var raw []json.RawMessage
+		if err := json.Unmarshal([]byte(value), &raw); err != nil || len(raw) == 0 {
+			return fmt.Errorf("must be a list, got %q", value)
+		}
+		var errs []error
+		for i, item := range raw {
+			text := string(bytes.TrimSpace(item))
+			if strings.HasPrefix(text, `"`) {
+				if err := json.Unmarshal(item, &text); err != nil {
+					errs = append(errs, prefixed(strconv.Itoa(i), err))
+					continue
+				}
+			}
+			if err := read(text); err != nil {
+				errs = append(errs, prefixed(strconv.Itoa(i), err))
+			}
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// labels reads an object of text.
+func labels(into *map[string]string) func(string) error {
+	return func(value string) error {
+		out := map[string]string{}
+		err := eachKey(value, func(key, v string) error {
+			out[key] = v
+			return nil
+		})
+		if err == nil && len(out) == 0 {
+			err = errors.New("is empty: remove the key")
+		}
+		*into = out
+		return err
+	}
+}
+
 func text(into *string) func(string) error {
 	return func(v string) error {
 		if strings.TrimSpace(v) == "" || v == "null" {
@@ -229,67 +272,4 @@ func (s *Settings) decodeTTL(v string) error {
 	}
 	s.ConversationTTL = &d
 	return nil
-}
-
-func (s *Settings) decodeAddress(v string) error {
-	a, err := netip.ParseAddr(v)
-	if err != nil {
-		return fmt.Errorf("%q is no IP address: write it like 127.0.0.1, or 0.0.0.0 for every address of the machine", v)
-	}
-	s.Edge.Address = a.String()
-	return nil
-}
-
-func (s *Settings) decodeGPU(v string) error {
-	if strings.TrimSpace(v) == "{}" {
-		return nil
-	}
-	g := GPU{}
-	err := object(fields{
-		"count": func(v string) error {
-			if v == "all" {
-				g.Count = AllGPUs
-				return nil
-			}
-			return integer(&g.Count, 1, 64)(v)
-		},
-		"devices": func(v string) error {
-			if err := json.Unmarshal([]byte(v), &g.Devices); err != nil || len(g.Devices) == 0 {
-				return fmt.Errorf("must be a list of indexes or UUIDs as strings, like [\"0\", \"1\"], got %q", v)
-			}
-			return nil
-		},
-	})(v)
-	if err != nil {
-		return err
-	}
-	if (g.Count == 0) == (len(g.Devices) == 0) {
-		return errors.New("set either count (a number, or all) or devices")
-	}
-	s.GPU = &g
-	return nil
-}
-
-func (s *Settings) decodeServices(v string) error {
-	return eachKey(v, func(name, value string) error {
-		var out ServiceSettings
-		err := object(fields{
-			"replicas": func(v string) error {
-				n := 0
-				if err := integer(&n, 1, 100)(v); err != nil {
-					return err
-				}
-				out.Replicas = &n
-				return nil
-			},
-			"cpu":    quantity(&out.CPU, ParseMilliCPU),
-			"memory": quantity(&out.Memory, ParseBytes),
-			"pids":   integer(&out.PIDs, 1, 1<<20),
-		})(value)
-		if err != nil {
-			return err
-		}
-		s.Services[name] = out
-		return nil
-	})
 }

@@ -11,9 +11,19 @@ import (
 const GoCache = "go-cache"
 
 // dev mounts the sources into the development images: an edit is compiled and running within seconds. Every port is
-// published on the machine's loopback address, and each service has a debugger.
+// published on the machine's loopback address, and each service has a debugger. Where containers cannot see the
+// checkout, on a cluster, it is the production images with debug logs.
 func dev(s *Stack, c Checkout) {
 	s.Development = true
+	s.contracts(func(c *contract.Common) { c.Debug, c.DrainTimeout = true, 5*time.Second },
+		func(*contract.Frontend) {}, func(*contract.Backend) {}, func(*contract.ML) {})
+	// A developer does not wait for an answer to end.
+	for _, name := range []string{Frontend, Backend, ML} {
+		s.Service(name).StopGrace = 20 * time.Second
+	}
+	if !c.Mountable {
+		return
+	}
 	s.Volumes = append(s.Volumes, Volume{Name: GoCache, Size: 5 * GiB})
 	debugger := map[string]int{Backend: 2345, Frontend: 2346, ML: 2347}
 	for i := range s.Services {
@@ -38,8 +48,6 @@ func dev(s *Stack, c Checkout) {
 		svc.Health.StartPeriod, svc.StartTimeout = 10*time.Minute, 15*time.Minute
 		// The compiler needs more than the service.
 		svc.Resources = Resources{CPU: 2000, Memory: 2 * GiB, PIDs: 1024}
-		// A developer does not wait for an answer to end.
-		svc.StopGrace = 20 * time.Second
 		// What the containers write is the developer's. Root's checkout keeps the services' own user.
 		if c.UID > 0 {
 			svc.Security.UID = c.UID
@@ -48,6 +56,4 @@ func dev(s *Stack, c Checkout) {
 			svc.Security.GID = c.GID
 		}
 	}
-	s.contracts(func(c *contract.Common) { c.Debug, c.DrainTimeout = true, 5*time.Second },
-		func(*contract.Frontend) {}, func(*contract.Backend) {}, func(*contract.ML) {})
 }

@@ -21,7 +21,9 @@ func healthcare(s *Stack, c Checkout) {
 	}
 	edge := s.Service(Edge)
 	edge.Networks = []string{MainNetwork, privateNetwork}
-	s.Service(Ollama).Env["OLLAMA_NO_CLOUD"] = "1"
+	ollama := s.Service(Ollama)
+	ollama.Env["OLLAMA_NO_CLOUD"] = "1"
+	ollama.Outside = nil
 	s.contracts(func(*contract.Common) {},
 		func(f *contract.Frontend) { f.Domain, f.DomainTitle = "healthcare", "CodexContinue Healthcare" },
 		func(b *contract.Backend) { b.ConversationTTL = 30 * 24 * time.Hour },

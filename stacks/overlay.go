@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 )
 
@@ -18,6 +17,8 @@ type Checkout struct {
 	FS fs.FS
 	// UID and GID own it; what dev's containers write belongs to them. 0 stands for root or unknown.
 	UID, GID int
+	// Mountable says that containers can mount it: those of this machine's engine, not those of a cluster.
+	Mountable bool
 }
 
 // overlays are the shipped stacks: a function that changes the base. A new domain is a file with such a function and
@@ -33,22 +34,23 @@ func Overlays() []string { return slices.Sorted(maps.Keys(overlays)) }
 
 // Load makes the stack of that name: the base, its overlay, then the settings. It reports what the settings name that
 // the stack has not; Validate checks the rest.
-func Load(name string, s Settings, c Checkout) (Stack, error) {
-	overlay := s.Overlay
+func Load(name string, v Settings, c Checkout) (Stack, error) {
+	overlay := v.Overlay
 	if overlay == "" {
 		overlay = name
 	}
 	apply, ok := overlays[overlay]
 	if !ok {
-		if s.Overlay != "" {
+		if v.Overlay != "" {
 			return Stack{}, fmt.Errorf("%s:overlay: %q is none of %s", Project, overlay, strings.Join(Overlays(), ", "))
 		}
 		return Stack{}, fmt.Errorf("stack %q has no overlay: set one with `pulumi config set -s %s %s:overlay dev` (valid: %s)",
 			name, name, Project, strings.Join(Overlays(), ", "))
 	}
 	stack := base(name)
+	c.Mountable = v.Target != Kubernetes
 	apply(&stack, c)
-	err := errors.Join(stack.applySettings(s), stack.applyModel(c.FS, s.Model.Base))
+	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model.Base))
 	if err != nil {
 		return Stack{}, err
 	}
@@ -66,13 +68,20 @@ func (s *Stack) Service(name string) *Service {
 	return nil
 }
 
-// Remove takes services out of the stack, and out of what others wait for.
+// Remove takes services out of the stack, with the volumes that nobody else mounts, and out of what others wait for and
+// call.
 func (s *Stack) Remove(names ...string) {
 	gone := func(n string) bool { return slices.Contains(names, n) }
 	s.Services = slices.DeleteFunc(s.Services, func(x Service) bool { return gone(x.Name) })
 	for i := range s.Services {
 		s.Services[i].DependsOn = slices.DeleteFunc(s.Services[i].DependsOn, gone)
+		s.Services[i].Calls = slices.DeleteFunc(s.Services[i].Calls, gone)
 	}
+	s.Volumes = slices.DeleteFunc(s.Volumes, func(v Volume) bool {
+		return !slices.ContainsFunc(s.Services, func(x Service) bool {
+			return slices.ContainsFunc(x.Mounts, func(m Mount) bool { return m.Kind == MountVolume && m.Source == v.Name })
+		})
+	})
 }
 
 // contracts calls the functions on the typed environment of each service that has it.
@@ -130,113 +139,4 @@ func (s *Stack) boundRedis() {
 	for i := range r.Files {
 		r.Files[i].Content = strings.ReplaceAll(r.Files[i].Content, "${maxmemory}", fmt.Sprint(int64(r.Resources.Memory)/4*3))
 	}
-}
-
-func (s *Stack) applySettings(v Settings) error {
-	var errs []error
-	if v.Secrets[RedisPasswordKey] && len(s.Secrets) == 0 {
-		s.requirePassword()
-	}
-	for _, secret := range s.Secrets {
-		if !v.Secrets[secret.ConfigKey] {
-			errs = append(errs, fmt.Errorf("%s:%s: is not set, and this stack needs it: pulumi config set --secret -s %s %s:%s",
-				Project, secret.ConfigKey, s.Name, Project, secret.ConfigKey))
-		}
-	}
-	if v.Model.Name != "" {
-		s.Model.Name = v.Model.Name
-	}
-	if v.Model.Modelfile != "" {
-		s.Model.Modelfile = v.Model.Modelfile
-	}
-	s.contracts(
-		func(c *contract.Common) {
-			if v.Debug != nil {
-				c.Debug = *v.Debug
-			}
-			if v.LogLevel != "" {
-				c.LogLevel = v.LogLevel
-			}
-		},
-		func(c *contract.Frontend) {
-			if v.Domain != "" {
-				c.Domain = v.Domain
-			}
-			if v.DomainTitle != "" {
-				c.DomainTitle = v.DomainTitle
-			}
-		},
-		func(c *contract.Backend) {
-			if v.ConversationTTL != nil {
-				c.ConversationTTL = *v.ConversationTTL
-			}
-		},
-		func(*contract.ML) {})
-	if o := s.Service(Ollama); o != nil && v.GPU != nil {
-		o.GPU = v.GPU
-	}
-	if e := s.Service(Edge); e != nil {
-		if v.Edge.Port != 0 {
-			e.Ports[0].Host = v.Edge.Port
-		}
-		if v.Edge.Address != "" {
-			e.Ports[0].Address = v.Edge.Address
-		}
-	}
-	for i := range s.Services {
-		for j := range s.Services[i].Ports {
-			if p := &s.Services[i].Ports[j]; p.Host != 0 {
-				p.Host += v.PortOffset
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(v.Services)) {
-		svc := s.Service(name)
-		if svc == nil {
-			var names []string
-			for _, x := range s.Services {
-				names = append(names, x.Name)
-			}
-			errs = append(errs, fmt.Errorf("%s:services.%s: this stack has no such service (it has %s)", Project, name, strings.Join(names, ", ")))
-			continue
-		}
-		svc.apply(v.Services[name])
-	}
-	return errors.Join(errs...)
-}
-
-func (s *Service) apply(v ServiceSettings) {
-	if v.Replicas != nil {
-		s.Replicas = *v.Replicas
-	}
-	if v.CPU != 0 {
-		s.Resources.CPU = v.CPU
-	}
-	if v.Memory != 0 {
-		s.Resources.Memory = v.Memory
-	}
-	if v.PIDs != 0 {
-		s.Resources.PIDs = v.PIDs
-	}
-}
-
-// applyModel digests the model's inputs and tells the services its name: a changed prompt is a changed plan.
-func (s *Stack) applyModel(fsys fs.FS, base string) error {
-	s.Model.Base = base
-	m, err := modelfiles.Load(fsys, s.Model.Modelfile, base)
-	if err != nil {
-		return fmt.Errorf("%s:model.modelfile: %w", Project, err)
-	}
-	s.Model.Digest = m.Digest
-	inside, ok := strings.CutPrefix(s.Model.Modelfile, "modelfiles/")
-	if !ok {
-		return fmt.Errorf("%s:model.modelfile: %q does not lie in modelfiles/, which is what ml can read", Project, s.Model.Modelfile)
-	}
-	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
-		func(c *contract.Backend) { c.DefaultModel = s.Model.Name },
-		func(c *contract.ML) {
-			c.DefaultModel, c.BaseModel = s.Model.Name, base
-			c.ModelfilePath, c.ModelfileDigest = path.Join(modelfilesDir, inside), m.Digest
-		})
-	return nil
 }

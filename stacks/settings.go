@@ -32,6 +32,14 @@ type Settings struct {
 	ConversationTTL *time.Duration
 	// GPU asks for accelerators for Ollama.
 	GPU *GPU
+	// Registry is where built images are pushed to.
+	Registry string
+	// Volumes holds values of single volumes by name.
+	Volumes map[string]VolumeSettings
+	// Redis is a Redis that somebody else runs, in the place of the stack's own; nil keeps the latter.
+	Redis *RedisSettings
+	// Kubernetes says where in a cluster the stack goes; other targets do not look at it.
+	Kubernetes KubernetesSettings
 	// Services holds values of single services by name.
 	Services map[string]ServiceSettings
 	// Secrets holds the names of the secret settings that are set. Their values are not known here.
@@ -46,9 +54,40 @@ type ModelSettings struct {
 
 // EdgeSettings say where the stack is reached.
 type EdgeSettings struct {
-	// Address of the machine; 0.0.0.0 opens the stack to the network.
+	// Address of the machine; 0.0.0.0 opens the stack to the network: on a cluster, through a load balancer.
 	Address string
 	Port    int
+	// Host is the DNS name of the edge, with Gateway or Ingress and TLS as in Route.
+	Host    string
+	Gateway *Gateway
+	Ingress *Ingress
+	TLS     *TLS
+}
+
+// VolumeSettings are values of one volume; see Volume.
+type VolumeSettings struct {
+	Size   Bytes
+	Class  string
+	Shared *bool
+}
+
+// RedisSettings are the address of an external Redis; its password is the secret redisPassword.
+type RedisSettings struct {
+	// URL is redis://[user@]host:port/db, or rediss:// for TLS.
+	URL string
+	// Sentinels (host:port) and the name of their Master, or nodes of a Cluster (host:port), take the place of the URL's
+	// host.
+	Sentinels []string
+	Master    string
+	Cluster   []string
+}
+
+// KubernetesSettings choose the cluster and the place in it.
+type KubernetesSettings struct {
+	// Context is the kubeconfig's context; empty is its current one.
+	Context string
+	// Namespace is made by the stack; empty is codexcontinue-<stack>.
+	Namespace string
 }
 
 // ServiceSettings are values of one service.
@@ -57,4 +96,6 @@ type ServiceSettings struct {
 	CPU      MilliCPU
 	Memory   Bytes
 	PIDs     int
+	// Autoscale lets the number of replicas follow the load.
+	Autoscale *Autoscale
 }

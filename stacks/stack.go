@@ -60,6 +60,57 @@ type Stack struct {
 	// Services in the order of the base; start order follows DependsOn alone.
 	Services []Service
 	Model    Model
+	// Route is how people reach the edge by a name, through the cluster's gateway or ingress; nil leaves it to the edge's
+	// published port.
+	Route *Route
+	// Registry is where the images that are built are pushed to, such as registry.example.com/team, so that other machines
+	// can pull them; empty keeps them where they are built.
+	Registry string
+	// Waivers let single violations of the policy pass.
+	Waivers []Waiver
+}
+
+// Route is a host name under which the edge is reached over HTTP.
+type Route struct {
+	// Host is the DNS name people type.
+	Host string
+	// Gateway routes through the Gateway API; Ingress through an Ingress instead. Exactly one is set.
+	Gateway *Gateway
+	Ingress *Ingress
+	// TLS encrypts; nil leaves encryption to whatever stands before the route.
+	TLS *TLS
+}
+
+// Gateway is a Gateway of the Gateway API.
+type Gateway struct {
+	// Name and Namespace are those of a Gateway that is there already and lets the stack's namespace attach routes. TLS is
+	// its owner's business then.
+	Name, Namespace string
+	// Class makes the stack bring its own Gateway of this GatewayClass instead.
+	Class string
+}
+
+// Ingress is an Ingress of an IngressClass.
+type Ingress struct {
+	Class string
+}
+
+// TLS says where the certificate comes from. Exactly one field is set.
+type TLS struct {
+	// Secret names a TLS secret that somebody else keeps in the stack's namespace.
+	Secret string
+	// Issuer and ClusterIssuer name what cert-manager asks for a certificate.
+	Issuer, ClusterIssuer string
+}
+
+// Waiver lets one violation of one policy rule pass until a date.
+type Waiver struct {
+	// Rule is the rule's id; Subject the resource or service it is waived for.
+	Rule, Subject string
+	// Reason is what a reviewer accepted.
+	Reason string
+	// Expires is the first day (UTC) on which the waiver is void.
+	Expires time.Time
 }
 
 // Network is a private network of the stack.
@@ -74,6 +125,13 @@ type Volume struct {
 	Name string
 	// Size is the storage to ask for where the target reserves it; Docker's local driver does not.
 	Size Bytes
+	// Class is the storage class to take it from; empty is the cluster's default.
+	Class string
+	// PerReplica volumes hold what each replica can make again: every replica of the service that mounts one has its own.
+	PerReplica bool
+	// Shared volumes are one copy that every replica reads and none writes: whoever applies the model fills it. It takes
+	// storage that many machines can mount (ReadWriteMany).
+	Shared bool
 }
 
 // Secret is a value that reaches containers as a file only. Its value never stands in the Stack: the targets take it
@@ -102,9 +160,15 @@ type Service struct {
 	Files    []File
 	// DependsOn names services that must be healthy before this one is started.
 	DependsOn []string
-	Health    Health
-	// Replicas is the number of identical containers, 1 or more.
-	Replicas  int
+	// Calls names the services whose first port this one connects to. Where the target can, nothing else is let through.
+	Calls []string
+	// Outside lists what the service connects to beyond the stack. Where the target can, nothing else is let out.
+	Outside []Outside
+	Health  Health
+	// Replicas is the number of identical containers, 1 or more: with Autoscale, the number to begin with.
+	Replicas int
+	// Autoscale lets the number of replicas follow the load; nil keeps it fixed.
+	Autoscale *Autoscale
 	Resources Resources
 	GPU       *GPU
 	Security  Security
@@ -113,6 +177,23 @@ type Service struct {
 	Log       Log
 	// StartTimeout bounds the wait for the container to become healthy on `up`.
 	StartTimeout time.Duration
+}
+
+// Outside is a TCP destination beyond the stack.
+type Outside struct {
+	// Host is a DNS name or an IP address; empty is any.
+	Host string
+	Port int
+	// Reason is what for.
+	Reason string
+}
+
+// Autoscale bounds the number of replicas that follows the load.
+type Autoscale struct {
+	// Min and Max bound the number of replicas.
+	Min, Max int
+	// CPU is the mean use of processor time to keep, in percent of the limit.
+	CPU int
 }
 
 // Image is where a service's container image comes from: a reference that is pulled when absent, or a build.
@@ -204,6 +285,9 @@ func (f File) Text(value string) string {
 type Health struct {
 	// Command is run inside the container; exit code 0 is healthy.
 	Command []string
+	// LivePath is the HTTP path (on the first port) that answers 200 as long as the process works, whatever it depends on;
+	// empty when Command is all there is.
+	LivePath string
 	// ReadyPath is the HTTP path (on the first port) that answers 200 when the service may get traffic; empty when
 	// health is all there is.
 	ReadyPath string
@@ -229,6 +313,21 @@ type GPU struct {
 	Count int
 	// Devices names GPUs by index or UUID instead of a count.
 	Devices []string
+	// Resource is the name under which a cluster's device plugin offers the devices, such as nvidia.com/mig-1g.10gb for a
+	// slice (MIG); empty is nvidia.com/gpu.
+	Resource string
+	// RuntimeClass is the cluster's runtime class that gives containers the devices; empty is the node's default.
+	RuntimeClass string
+	// NodeSelector are labels of the nodes that have the devices.
+	NodeSelector map[string]string
+	// Tolerations are the taints such nodes keep others away with.
+	Tolerations []Toleration
+}
+
+// Toleration lets a container onto nodes with a taint.
+type Toleration struct {
+	// Key is the taint's; an empty Value tolerates every value, an empty Effect every effect.
+	Key, Value, Effect string
 }
 
 // AllGPUs as GPU.Count asks for every GPU of the machine.

@@ -12,6 +12,13 @@ import (
 // what the targets put around it.
 var nameRule = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$`)
 
+var (
+	// registryRule is the domain, port and path of an image reference (distribution/reference).
+	registryRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
+	// hostRule is a DNS name of two or more labels (RFC 1123).
+	hostRule = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+)
+
 // problems collects what is wrong, each with its path.
 type problems struct{ errs []error }
 
@@ -46,6 +53,11 @@ func (s Stack) Validate() error {
 			p.add("volumes."+v.Name+".size", "must be positive, got %d", v.Size)
 		}
 	}
+	s.validateRoute(p)
+	s.validateWaivers(p)
+	if s.Registry != "" && !registryRule.MatchString(s.Registry) {
+		p.add("registry", "%q is no registry: write it like registry.example.com/team, without a scheme or a tag", s.Registry)
+	}
 	if len(s.Services) == 0 {
 		p.add("services", "the stack has none")
 	}
@@ -61,6 +73,31 @@ func (s Stack) Validate() error {
 		p.add("model.digest", "is empty: the stack was not made by Load")
 	}
 	return p.sorted()
+}
+
+// validateRoute wants a route that leads somewhere. Which of its parts belong together, DecodeSettings checks.
+func (s Stack) validateRoute(p *problems) {
+	r := s.Route
+	if r == nil {
+		return
+	}
+	if !hostRule.MatchString(r.Host) {
+		p.add("route.host", "%q is no DNS name: write it like chat.example.com, without a scheme or a port", r.Host)
+	}
+	if (r.Gateway == nil) == (r.Ingress == nil) {
+		p.add("route", "needs a gateway or an ingress")
+	}
+	if s.Service(Edge) == nil {
+		p.add("route", "leads to the edge, which the stack has not")
+	}
+}
+
+func (s Stack) validateWaivers(p *problems) {
+	for _, w := range s.Waivers {
+		if w.Rule == "" || w.Subject == "" || w.Reason == "" || w.Expires.IsZero() {
+			p.add("waivers."+w.Rule, "needs a rule, a subject, a reason and the day it expires on")
+		}
+	}
 }
 
 func names[T any](p *problems, kind string, list []T, name func(T) string) {

@@ -35,6 +35,9 @@ func (s Stack) validateService(p *problems, svc Service) {
 	if svc.Resources.PIDs < 1 {
 		p.add(at+".resources.pids", "must be 1 or more, got %d", svc.Resources.PIDs)
 	}
+	if a := svc.Autoscale; a != nil && (a.Min < 1 || a.Max < a.Min || a.CPU < 1 || a.CPU > 100) {
+		p.add(at+".autoscale", "needs 1 <= min <= max and cpu from 1 to 100 percent, got min %d, max %d, cpu %d", a.Min, a.Max, a.CPU)
+	}
 	if g := svc.GPU; g != nil && ((g.Count == 0) == (len(g.Devices) == 0) || g.Count < AllGPUs) {
 		p.add(at+".gpu", "set either count or devices")
 	}
@@ -95,8 +98,10 @@ func validateHealth(p *problems, at string, svc Service) {
 	if len(h.Command) == 0 || h.Interval <= 0 || h.Timeout <= 0 || h.Retries < 1 || h.StartPeriod < 0 {
 		p.add(at, "needs a command, an interval, a timeout and retries")
 	}
-	if h.ReadyPath != "" && (!path.IsAbs(h.ReadyPath) || len(svc.Ports) == 0) {
-		p.add(at+".readyPath", "%q must be a path like /ready on the first port", h.ReadyPath)
+	for name, v := range map[string]string{"livePath": h.LivePath, "readyPath": h.ReadyPath} {
+		if v != "" && (!path.IsAbs(v) || len(svc.Ports) == 0) {
+			p.add(at+"."+name, "%q must be a path like /ready on the first port", v)
+		}
 	}
 }
 
@@ -110,6 +115,25 @@ func (s Stack) validateReferences(p *problems, at string, svc Service) {
 		}
 		if slices.Contains(svc.Networks[:i], n) {
 			p.add(at+".networks", "%q is there twice", n)
+		}
+	}
+	for i, c := range svc.Calls {
+		callee := s.Service(c)
+		switch {
+		case callee == nil:
+			p.add(at+".calls", "there is no service %q", c)
+		case len(callee.Ports) == 0:
+			p.add(at+".calls", "%s listens on no port", c)
+		case !slices.ContainsFunc(svc.Networks, func(n string) bool { return slices.Contains(callee.Networks, n) }):
+			p.add(at+".calls", "no network has both %s and %s", svc.Name, c)
+		}
+		if slices.Contains(svc.Calls[:i], c) {
+			p.add(at+".calls", "%q is there twice", c)
+		}
+	}
+	for _, o := range svc.Outside {
+		if o.Port < 1 || o.Port > 65535 || o.Reason == "" {
+			p.add(at+".outside", "needs a port from 1 to 65535 and a reason, got %q %d %q", o.Host, o.Port, o.Reason)
 		}
 	}
 	for i, d := range svc.DependsOn {
@@ -153,9 +177,6 @@ func (s Stack) validatePorts(p *problems, at string, svc Service) {
 		case svc.Name != Edge && !address.IsLoopback():
 			p.add(here+".address", "only the edge is published beyond the machine, got %s", port.Address)
 		}
-		if svc.Replicas > 1 {
-			p.add(at+".replicas", "%d containers cannot share the published port %d", svc.Replicas, port.Host)
-		}
 	}
 }
 
@@ -172,10 +193,20 @@ func (s Stack) validateMounts(p *problems, at string, svc Service) {
 		seen[m.Target] = true
 		switch m.Kind {
 		case MountVolume:
-			if !slices.ContainsFunc(s.Volumes, func(v Volume) bool { return v.Name == m.Source }) {
+			i := slices.IndexFunc(s.Volumes, func(v Volume) bool { return v.Name == m.Source })
+			if i < 0 {
 				p.add(here, "there is no volume %q", m.Source)
-			} else if svc.Replicas > 1 && !m.ReadOnly {
-				p.add(at+".replicas", "%d containers cannot write to the volume %s, whose data belong to one", svc.Replicas, m.Source)
+				continue
+			}
+			v := s.Volumes[i]
+			switch {
+			case svc.Autoscale != nil && v.PerReplica:
+				p.add(at+".autoscale", "a new replica would come up with an empty volume %s: share it (%s:volumes.%s.shared) or set replicas", m.Source, Project, m.Source)
+			case svc.Autoscale != nil && !m.ReadOnly, svc.Replicas > 1 && !m.ReadOnly && !v.PerReplica:
+				p.add(at+".replicas", "%d containers cannot write to the volume %s, whose data belong to one", svc.most(), m.Source)
+			}
+			if v.Shared && !m.ReadOnly {
+				p.add(here, "must be read-only: the volume %s is shared", m.Source)
 			}
 		case MountBind:
 			if !inside(m.Source) {
@@ -226,6 +257,14 @@ func (s Stack) validateFiles(p *problems, at string, svc Service) {
 			p.add(here, "there is no secret %q", f.Secret)
 		}
 	}
+}
+
+// most is the greatest number of replicas.
+func (s Service) most() int {
+	if s.Autoscale != nil {
+		return s.Autoscale.Max
+	}
+	return s.Replicas
 }
 
 // validateContract checks the environment as the service itself will, and that the container outlives its work.

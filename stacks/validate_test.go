@@ -19,7 +19,6 @@ func TestValidate(t *testing.T) {
 	}{
 		"stack name":         {func(s *stacks.Stack) { s.Name = "Prod_1" }, `name: "Prod_1" is no DNS label`},
 		"replicas":           {func(s *stacks.Stack) { s.Service("backend").Replicas = -1 }, "services.backend.replicas: must be 1 or more, got -1"},
-		"shared port":        {func(s *stacks.Stack) { s.Service("edge").Replicas = 2 }, "services.edge.replicas: 2 containers cannot share the published port 8080"},
 		"no image":           {func(s *stacks.Stack) { s.Service("redis").Image = stacks.Image{} }, "services.redis.image: set a reference or a build"},
 		"latest":             {func(s *stacks.Stack) { s.Service("redis").Image.Ref = "redis:latest" }, `services.redis.image.ref: "redis:latest" is not pinned`},
 		"no tag":             {func(s *stacks.Stack) { s.Service("redis").Image.Ref = "redis" }, `services.redis.image.ref: "redis" is not pinned`},
@@ -93,7 +92,21 @@ func TestValidate(t *testing.T) {
 			c.DrainTimeout = time.Minute
 			s.Service("ml").Contract = c
 		}, "services.ml.contract: DRAIN_TIMEOUT: 1m0s must not be shorter than the generation timeout of 10m0s"},
-		"service twice": {func(s *stacks.Stack) { s.Services = append(s.Services, s.Services[0]) }, "services.edge: is there twice"},
+		"service twice":  {func(s *stacks.Stack) { s.Services = append(s.Services, s.Services[0]) }, "services.edge: is there twice"},
+		"call of nobody": {func(s *stacks.Stack) { s.Service("ml").Calls = []string{"llm"} }, `services.ml.calls: there is no service "llm"`},
+		"call across networks": {func(s *stacks.Stack) {
+			s.Networks = append(s.Networks, stacks.Network{Name: "other"})
+			s.Service("redis").Networks = []string{"other"}
+		}, "services.backend.calls: no network has both backend and redis"},
+		"outside without reason": {func(s *stacks.Stack) { s.Service("ml").Outside = []stacks.Outside{{Port: 443}} }, "services.ml.outside: needs a port from 1 to 65535 and a reason"},
+		"autoscale upside down":  {func(s *stacks.Stack) { s.Service("backend").Autoscale = &stacks.Autoscale{Min: 3, Max: 2, CPU: 70} }, "services.backend.autoscale: needs 1 <= min <= max"},
+		"autoscale of Redis":     {func(s *stacks.Stack) { s.Service("redis").Autoscale = &stacks.Autoscale{Min: 1, Max: 2, CPU: 70} }, "services.redis.replicas: 2 containers cannot write to the volume redis-data"},
+		"autoscale of models":    {func(s *stacks.Stack) { s.Service("ollama").Autoscale = &stacks.Autoscale{Min: 1, Max: 2, CPU: 70} }, "services.ollama.autoscale: a new replica would come up with an empty volume ollama-data"},
+		"registry with scheme":   {func(s *stacks.Stack) { s.Registry = "https://example.com" }, `registry: "https://example.com" is no registry`},
+		"route of a port": {func(s *stacks.Stack) {
+			s.Route = &stacks.Route{Host: "a.example:80", Ingress: &stacks.Ingress{Class: "x"}}
+		}, `route.host: "a.example:80" is no DNS name`},
+		"waiver without reason": {func(s *stacks.Stack) { s.Waivers = []stacks.Waiver{{Rule: "r", Subject: "edge"}} }, "waivers.r: needs a rule, a subject, a reason"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := load(t, "prod", withPassword())

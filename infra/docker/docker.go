@@ -78,7 +78,7 @@ func (d *deployment) plan() ([]plan, error) {
 		return nil, err
 	}
 	var plans []plan
-	var errs []error
+	errs := []error{refuseStack(d.stack)}
 	for _, svc := range ordered {
 		p, err := planService(d.stack, svc, d.root)
 		if err != nil {

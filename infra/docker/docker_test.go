@@ -61,6 +61,26 @@ func TestWhatDockerCannotExpress(t *testing.T) {
 			s.Env, s.GPU = map[string]string{"NVIDIA_VISIBLE_DEVICES": "all"}, &stacks.GPU{Count: 1}
 		}), "services.web.env.NVIDIA_VISIBLE_DEVICES: is set twice"},
 		"missing Dockerfile": {change("built", func(s *stacks.Service) { s.Image.Build.Dockerfile = "services/gone/Dockerfile" }), "services.built.image.build.dockerfile: open services/gone/Dockerfile"},
+		"registry":           {func(s *stacks.Stack) { s.Registry = "registry.example.com" }, "registry: the docker target cannot express it"},
+		"route":              {func(s *stacks.Stack) { s.Route = &stacks.Route{Host: "a.example"} }, "route.host: the docker target cannot express it"},
+		"storage class":      {func(s *stacks.Stack) { s.Volumes[0].Class = "fast" }, ".class: the docker target cannot express it"},
+		"shared volume":      {func(s *stacks.Stack) { s.Volumes[0].Shared = true }, ".shared: the docker target cannot express it"},
+		"volume per replica": {func(s *stacks.Stack) {
+			s.Volumes[0].PerReplica = true
+			s.Services[0].Replicas = 2
+			s.Service("store").Replicas = 2
+		}, "services.store.replicas: the docker target cannot express it"},
+		"autoscale": {change("web", func(s *stacks.Service) { s.Autoscale = &stacks.Autoscale{Min: 1, Max: 2} }), "services.web.autoscale: the docker target cannot express it"},
+		"GPU slice": {change("web", func(s *stacks.Service) { s.GPU = &stacks.GPU{Count: 1, Resource: "nvidia.com/mig-1g.10gb"} }), "services.web.gpu.resource: the docker target cannot express it"},
+		"GPU node": {change("web", func(s *stacks.Service) {
+			s.GPU = &stacks.GPU{Count: 1, NodeSelector: map[string]string{"a": "b"}, Tolerations: []stacks.Toleration{{Key: "a"}}, RuntimeClass: "nvidia"}
+		}), "services.web.gpu.nodeSelector: the docker target cannot express it"},
+		"no way out": {func(s *stacks.Stack) {
+			for i := range s.Networks {
+				s.Networks[i].Internal = true
+			}
+			s.Service("store").Outside = []stacks.Outside{{Port: 443, Reason: "updates"}}
+		}, "services.store.outside: the docker target cannot express it"},
 		"circle":             {change("store", func(s *stacks.Service) { s.DependsOn = []string{"web"} }), "dependsOn: the services wait for each other in a circle"},
 		"unknown dependency": {change("store", func(s *stacks.Service) { s.DependsOn = []string{"gone"} }), `services.store.dependsOn: there is no service "gone"`},
 		"secret not set":     {func(s *stacks.Stack) { s.Secrets[0].ConfigKey = "otherPassword" }, "secrets.redis-password: the config has no codexcontinue:otherPassword: set it with `pulumi config set --secret"},

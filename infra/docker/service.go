@@ -36,6 +36,9 @@ func planService(stack stacks.Stack, svc stacks.Service, root string) (plan, err
 			errs = append(errs, fmt.Errorf("services.%s.%w", svc.Name, err))
 		}
 	}
+	for _, err := range refuseService(stack, svc) {
+		collect(err)
+	}
 	var err error
 	p.image, err = planImage(svc.Image, root)
 	collect(err)

@@ -1,0 +1,213 @@
+package stacks
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	neturl "net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/modelfiles"
+	"github.com/codexcontinue/codexcontinue/services/contract"
+)
+
+func (s *Stack) applySettings(v Settings) error {
+	var errs []error
+	if v.Secrets[RedisPasswordKey] && len(s.Secrets) == 0 {
+		s.requirePassword()
+	}
+	for _, secret := range s.Secrets {
+		if !v.Secrets[secret.ConfigKey] {
+			errs = append(errs, fmt.Errorf("%s:%s: is not set, and this stack needs it: pulumi config set --secret -s %s %s:%s",
+				Project, secret.ConfigKey, s.Name, Project, secret.ConfigKey))
+		}
+	}
+	if v.Model.Name != "" {
+		s.Model.Name = v.Model.Name
+	}
+	if v.Model.Modelfile != "" {
+		s.Model.Modelfile = v.Model.Modelfile
+	}
+	s.contracts(
+		func(c *contract.Common) {
+			if v.Debug != nil {
+				c.Debug = *v.Debug
+			}
+			if v.LogLevel != "" {
+				c.LogLevel = v.LogLevel
+			}
+		},
+		func(c *contract.Frontend) {
+			if v.Domain != "" {
+				c.Domain = v.Domain
+			}
+			if v.DomainTitle != "" {
+				c.DomainTitle = v.DomainTitle
+			}
+		},
+		func(c *contract.Backend) {
+			if v.ConversationTTL != nil {
+				c.ConversationTTL = *v.ConversationTTL
+			}
+		},
+		func(*contract.ML) {})
+	if o := s.Service(Ollama); o != nil && v.GPU != nil {
+		o.GPU = v.GPU
+	}
+	errs = append(errs, s.applyRedis(v.Redis), s.applyVolumes(v.Volumes))
+	s.Registry = v.Registry
+	if v.Edge.Host != "" {
+		s.Route = &Route{Host: v.Edge.Host, Gateway: v.Edge.Gateway, Ingress: v.Edge.Ingress, TLS: v.Edge.TLS}
+	}
+	if e := s.Service(Edge); e != nil {
+		if v.Edge.Port != 0 {
+			e.Ports[0].Host = v.Edge.Port
+		}
+		if v.Edge.Address != "" {
+			e.Ports[0].Address = v.Edge.Address
+		}
+	}
+	for i := range s.Services {
+		for j := range s.Services[i].Ports {
+			if p := &s.Services[i].Ports[j]; p.Host != 0 {
+				p.Host += v.PortOffset
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Services)) {
+		svc := s.Service(name)
+		if svc == nil {
+			var names []string
+			for _, x := range s.Services {
+				names = append(names, x.Name)
+			}
+			errs = append(errs, fmt.Errorf("%s:services.%s: this stack has no such service (it has %s)", Project, name, strings.Join(names, ", ")))
+			continue
+		}
+		svc.apply(v.Services[name])
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Service) apply(v ServiceSettings) {
+	if v.Replicas != nil {
+		s.Replicas = *v.Replicas
+	}
+	if v.CPU != 0 {
+		s.Resources.CPU = v.CPU
+	}
+	if v.Memory != 0 {
+		s.Resources.Memory = v.Memory
+	}
+	if v.PIDs != 0 {
+		s.Resources.PIDs = v.PIDs
+	}
+	if v.Autoscale != nil {
+		s.Autoscale, s.Replicas = v.Autoscale, v.Autoscale.Min
+	}
+}
+
+// applyRedis puts a Redis that somebody else runs in the place of the stack's own.
+func (s *Stack) applyRedis(v *RedisSettings) error {
+	if v == nil {
+		return nil
+	}
+	at := Project + ":redis"
+	u, err := neturl.Parse(v.URL)
+	if err != nil || u.Port() == "" {
+		return fmt.Errorf("%s.url: is no URL with a host and a port: write it like redis://redis.example.com:6379/0, or rediss:// for TLS", at)
+	}
+	addresses := slices.Concat(v.Sentinels, v.Cluster)
+	if len(addresses) == 0 {
+		addresses = []string{u.Host}
+	}
+	s.Remove(Redis)
+	b := s.Service(Backend)
+	if b == nil {
+		return fmt.Errorf("%s: the stack has no backend that would use it", at)
+	}
+	var errs []error
+	for _, a := range addresses {
+		host, port, err := net.SplitHostPort(a)
+		n, numErr := strconv.Atoi(port)
+		if err != nil || numErr != nil {
+			errs = append(errs, fmt.Errorf("%s: %q is not host:port", at, a))
+			continue
+		}
+		b.Outside = append(b.Outside, Outside{Host: host, Port: n, Reason: "the Redis that keeps the conversations"})
+	}
+	if len(v.Sentinels) > 0 {
+		// The Sentinels name the master, whose address the stack cannot know; its port is the URL's.
+		port, _ := strconv.Atoi(u.Port())
+		b.Outside = append(b.Outside, Outside{Port: port, Reason: "the Redis master that the Sentinels name"})
+	}
+	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
+		func(b *contract.Backend) {
+			b.RedisURL, b.RedisSentinels, b.RedisMaster, b.RedisCluster = v.URL, v.Sentinels, v.Master, v.Cluster
+		}, func(*contract.ML) {})
+	return errors.Join(errs...)
+}
+
+func (s *Stack) applyVolumes(v map[string]VolumeSettings) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		i := slices.IndexFunc(s.Volumes, func(x Volume) bool { return x.Name == name })
+		if i < 0 {
+			var names []string
+			for _, x := range s.Volumes {
+				names = append(names, x.Name)
+			}
+			errs = append(errs, fmt.Errorf("%s:volumes.%s: this stack has no such volume (it has %s)", Project, name, strings.Join(names, ", ")))
+			continue
+		}
+		volume, set := &s.Volumes[i], v[name]
+		if set.Size != 0 {
+			volume.Size = set.Size
+		}
+		if set.Class != "" {
+			volume.Class = set.Class
+		}
+		if set.Shared == nil || !*set.Shared {
+			continue
+		}
+		if !volume.PerReplica {
+			errs = append(errs, fmt.Errorf("%s:volumes.%s.shared: the volume's data belong to one container alone; only %s can be shared", Project, name, OllamaData))
+			continue
+		}
+		volume.Shared, volume.PerReplica = true, false
+		for j := range s.Services {
+			for k := range s.Services[j].Mounts {
+				if m := &s.Services[j].Mounts[k]; m.Kind == MountVolume && m.Source == name {
+					m.ReadOnly = true
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// applyModel digests the model's inputs and tells the services its name: a changed prompt is a changed plan.
+func (s *Stack) applyModel(fsys fs.FS, base string) error {
+	s.Model.Base = base
+	m, err := modelfiles.Load(fsys, s.Model.Modelfile, base)
+	if err != nil {
+		return fmt.Errorf("%s:model.modelfile: %w", Project, err)
+	}
+	s.Model.Digest = m.Digest
+	inside, ok := strings.CutPrefix(s.Model.Modelfile, "modelfiles/")
+	if !ok {
+		return fmt.Errorf("%s:model.modelfile: %q does not lie in modelfiles/, which is what ml can read", Project, s.Model.Modelfile)
+	}
+	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
+		func(c *contract.Backend) { c.DefaultModel = s.Model.Name },
+		func(c *contract.ML) {
+			c.DefaultModel, c.BaseModel = s.Model.Name, base
+			c.ModelfilePath, c.ModelfileDigest = path.Join(modelfilesDir, inside), m.Digest
+		})
+	return nil
+}

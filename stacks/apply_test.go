@@ -1,0 +1,81 @@
+package stacks_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestExternalRedis(t *testing.T) {
+	v := withPassword()
+	v.Redis = &stacks.RedisSettings{URL: "rediss://redis.example.com:6380/2", Sentinels: []string{"10.0.0.1:26379"}, Master: "main"}
+	s := load(t, "prod", v)
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if s.Service(stacks.Redis) != nil {
+		t.Error("the stack's own Redis is still there")
+	}
+	for _, volume := range s.Volumes {
+		if volume.Name == stacks.RedisData {
+			t.Error("the volume of the stack's own Redis is still there")
+		}
+	}
+	b := s.Service(stacks.Backend)
+	want := []stacks.Outside{{Host: "10.0.0.1", Port: 26379, Reason: "the Redis that keeps the conversations"},
+		{Port: 6380, Reason: "the Redis master that the Sentinels name"}}
+	if d := cmp.Diff(want, b.Outside); d != "" {
+		t.Errorf("outside (-want +got):\n%s", d)
+	}
+	c := b.Contract.(contract.Backend)
+	if c.RedisURL != v.Redis.URL || c.RedisMaster != "main" || len(c.RedisSentinels) != 1 || c.RedisPasswordFile == "" {
+		t.Errorf("backend gets %+v", c)
+	}
+}
+
+func TestSharedVolume(t *testing.T) {
+	v, yes, four := withPassword(), true, 4
+	v.Target = stacks.Kubernetes
+	v.Volumes = map[string]stacks.VolumeSettings{stacks.OllamaData: {Size: stacks.GiB, Class: "nfs", Shared: &yes}}
+	v.Services = map[string]stacks.ServiceSettings{stacks.Ollama: {Replicas: &four}}
+	s := load(t, "prod", v)
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range s.Service(stacks.Ollama).Mounts {
+		if m.Source == stacks.OllamaData && !m.ReadOnly {
+			t.Error("a replica can write to the shared volume")
+		}
+	}
+	v.Volumes = map[string]stacks.VolumeSettings{stacks.RedisData: {Shared: &yes}, "models": {}}
+	_, err := stacks.Load("prod", v, checkout())
+	for _, want := range []string{"codexcontinue:volumes.redis-data.shared: the volume's data belong to one container", "codexcontinue:volumes.models: this stack has no such volume (it has redis-data, ollama-data)"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want it to hold %q", err, want)
+		}
+	}
+}
+
+// TestDevOnACluster has what containers that cannot see the checkout can do: production images with debug logs.
+func TestDevOnACluster(t *testing.T) {
+	s := load(t, "dev", stacks.Settings{Target: stacks.Kubernetes})
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for _, svc := range s.Services {
+		if svc.Image.Build != nil && svc.Image.Build.Target != "production" {
+			t.Errorf("%s runs the stage %s", svc.Name, svc.Image.Build.Target)
+		}
+		for _, m := range svc.Mounts {
+			if m.Source == "." {
+				t.Errorf("%s mounts the checkout", svc.Name)
+			}
+		}
+	}
+	if !s.Service(stacks.Backend).Contract.(contract.Backend).Debug {
+		t.Error("no debug logs")
+	}
+}
