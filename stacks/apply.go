@@ -89,6 +89,9 @@ func (s *Stack) applySettings(v Settings) error {
 			errs = append(errs, fmt.Errorf("%s:services.%s: this stack has no such service (it has %s)", Project, name, strings.Join(names, ", ")))
 			continue
 		}
+		if v.Target == Kubernetes && v.Services[name].PIDs != 0 {
+			errs = append(errs, fmt.Errorf("%s:services.%s.pids: the kubernetes target cannot express it: the kubelet of each node has one limit for all pods (podPidsLimit); remove the key", Project, name))
+		}
 		svc.apply(v.Services[name])
 	}
 	return errors.Join(errs...)

@@ -79,3 +79,11 @@ func TestDevOnACluster(t *testing.T) {
 		t.Error("no debug logs")
 	}
 }
+
+func TestPIDsOnACluster(t *testing.T) {
+	v := stacks.Settings{Target: stacks.Kubernetes, Services: map[string]stacks.ServiceSettings{stacks.ML: {PIDs: 100}}}
+	_, err := stacks.Load("dev", v, checkout())
+	if err == nil || !strings.Contains(err.Error(), "codexcontinue:services.ml.pids: the kubernetes target cannot express it") {
+		t.Errorf("got %v", err)
+	}
+}
