@@ -31,12 +31,12 @@ func (a *App) doctor(ctx context.Context, name string, asJSON bool) error {
 	}
 	p := &doctor.Patient{Root: t.project.Root, Name: t.file.Name, Path: filepath.SplitList(a.getenv("PATH")), PluginDirs: a.pluginDirs()}
 	_, p.Stack, p.StackErr = t.load()
-	p.Engine, p.EngineErr = a.connect(ctx, t)
-	if p.Engine != nil {
-		defer p.Engine.Close()
-		if p.StackErr == nil {
-			p.Taken, p.TakenErr = takenPorts(ctx, p.Engine, p.Stack)
-		}
+	where, err := a.connect(ctx, t)
+	if err != nil {
+		p.EngineErr = err
+	} else {
+		defer where.Close()
+		where.Patient(ctx, p)
 	}
 	if p.Finder, err = a.finder(t); err != nil {
 		return err

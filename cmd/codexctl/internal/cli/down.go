@@ -13,7 +13,6 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
 )
@@ -38,14 +37,14 @@ says otherwise.`,
 
 func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 	start := a.now()
-	t, eng, err := a.attach(ctx, name)
+	t, p, err := a.attach(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
+	defer p.Close()
 	stack := t.file.Name
 	if volumes && !yes {
-		if err := a.confirmVolumes(ctx, eng, stack); err != nil {
+		if err := a.confirmVolumes(ctx, p, stack); err != nil {
 			return err
 		}
 	}
@@ -53,7 +52,7 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 	s, err := a.session(ctx, t, false)
 	switch {
 	case errors.Is(err, deploy.ErrNoStack):
-		if err := a.leftover(ctx, eng, stack); err != nil {
+		if err := a.leftover(ctx, p); err != nil {
 			return err
 		}
 	case err != nil:
@@ -65,22 +64,18 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 		}
 		removed = len(merge(result.Steps))
 	}
-	list, err := eng.Volumes(ctx, stack)
+	names, err := p.Volumes(ctx)
 	if err != nil {
 		return err
 	}
 	if volumes {
-		for _, v := range list {
-			if err := eng.RemoveVolume(ctx, v.Name); err != nil {
+		for _, v := range names {
+			if err := p.RemoveVolume(ctx, v); err != nil {
 				return err
 			}
-			a.say("removed volume %s", v.Name)
+			a.say("removed volume %s", v)
 		}
-	} else if len(list) > 0 {
-		var names []string
-		for _, v := range list {
-			names = append(names, v.Name)
-		}
+	} else if len(names) > 0 {
 		a.say("kept: %s", strings.Join(names, ", "))
 		a.say("`codexctl up %s` finds them again, `codexctl down --volumes %s` removes them", name, name)
 	}
@@ -92,13 +87,13 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 	return nil
 }
 
-// leftover complains about containers of a stack that is not in the state: its state is in another backend.
-func (a *App) leftover(ctx context.Context, eng *engine.Engine, stack string) error {
-	list, err := eng.Containers(ctx, stack, "")
+// leftover complains about replicas of a stack that is not in the state: its state is in another backend.
+func (a *App) leftover(ctx context.Context, p platform) error {
+	list, err := p.Replicas(ctx, "")
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	return foreign(list)
+	return p.Foreign(list)
 }
 
 func (a *App) explainDown(ctx context.Context, name string, result progress.Result, err error) error {
@@ -107,7 +102,7 @@ func (a *App) explainDown(ctx context.Context, name string, result progress.Resu
 		a.say("interrupted: `codexctl down %s` goes on from here", name)
 		return errReported
 	}
-	problems := failure.Explain(ctx, result.Errors, nil, name, nil)
+	problems := failure.Explain(ctx, result.Errors, nil, nil)
 	if len(problems) == 0 || errors.As(err, &e) && e.Locked {
 		return a.explainError(err, name)
 	}
@@ -117,17 +112,17 @@ func (a *App) explainDown(ctx context.Context, name string, result progress.Resu
 }
 
 // confirmVolumes asks whether the data may go. Where nobody can be asked it refuses.
-func (a *App) confirmVolumes(ctx context.Context, eng *engine.Engine, stack string) error {
+func (a *App) confirmVolumes(ctx context.Context, p platform, stack string) error {
 	f, ok := a.in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return usageError{errors.New("--volumes deletes conversations and models and there is no terminal to ask on: add --yes")}
 	}
-	list, err := eng.Volumes(ctx, stack)
+	list, err := p.Volumes(ctx)
 	if err != nil {
 		return err
 	}
 	for _, v := range list {
-		a.say("  %s", v.Name)
+		a.say("  %s", v)
 	}
 	fmt.Fprintf(a.err, "Delete these volumes of stack %s with all conversations and models? Type the stack's name: ", stack)
 	line, _ := bufio.NewReader(a.in).ReadString('\n')

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
 func (a *App) logsCommand() *cobra.Command {
@@ -30,7 +30,7 @@ replace those there now.`,
 			if err != nil {
 				return err
 			}
-			return a.logs(c.Context(), stack, args[0], engine.LogOptions{Tail: tail, Since: from, Follow: follow}, bare)
+			return a.logs(c.Context(), stack, args[0], running.LogOptions{Tail: tail, Since: from, Follow: follow}, bare)
 		},
 	}
 	f := c.Flags()
@@ -55,24 +55,24 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	return time.Time{}, usageError{fmt.Errorf("--since: %q is neither a duration such as 10m nor a time such as 2026-01-31T15:04:05Z", text)}
 }
 
-func (a *App) logs(ctx context.Context, name, service string, o engine.LogOptions, bare bool) error {
-	t, eng, err := a.attach(ctx, name)
+func (a *App) logs(ctx context.Context, name, service string, o running.LogOptions, bare bool) error {
+	t, p, err := a.attach(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
+	defer p.Close()
 	// A service that does not run yet can be followed.
-	if _, err := t.replicas(ctx, eng, service); err != nil && !(o.Follow && errors.Is(err, errNoContainer)) {
+	if _, err := t.replicas(ctx, p, service); err != nil && !(o.Follow && errors.Is(err, errNoContainer)) {
 		return err
 	}
-	return eng.Logs(ctx, t.file.Name, service, o, func(c engine.Container, text string) {
+	return p.Logs(ctx, service, o, func(c running.Replica, text string) {
 		a.printLog(c, text, bare)
 	})
 }
 
 // printLog writes one line of a log. A log may hold whatever its program was sent: what would move the terminal's
 // cursor is taken out there.
-func (a *App) printLog(c engine.Container, text string, bare bool) {
+func (a *App) printLog(c running.Replica, text string, bare bool) {
 	if a.out.Terminal {
 		text = console.Plain(text)
 	}
@@ -84,7 +84,7 @@ func (a *App) printLog(c engine.Container, text string, bare bool) {
 }
 
 // prefix tells replicas apart: the service and the random end of the container's name.
-func prefix(c engine.Container) string {
+func prefix(c running.Replica) string {
 	i := strings.LastIndex(c.Name, "-")
 	if i < 0 || !strings.Contains(c.Name, c.Service) {
 		return c.Name

@@ -37,11 +37,11 @@ func (a *App) preview(ctx context.Context, name string, expectNone bool) error {
 	if err != nil {
 		return err
 	}
-	eng, err := a.connect(ctx, t)
+	p, err := a.connect(ctx, t)
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
+	defer p.Close()
 	s, err := a.session(ctx, t, true)
 	if err != nil {
 		return a.explainError(err, t.name)
@@ -51,7 +51,7 @@ func (a *App) preview(ctx context.Context, name string, expectNone bool) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		problems := failure.Explain(ctx, result.Errors, nil, stack.Name, serviceNames(stack))
+		problems := failure.Explain(ctx, result.Errors, nil, serviceNames(stack))
 		if len(problems) == 0 {
 			return a.explainError(err, t.name)
 		}

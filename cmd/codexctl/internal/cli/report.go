@@ -8,9 +8,8 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/modelwait"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -26,6 +25,9 @@ type report struct {
 	Model *modelwait.Model `json:"model,omitempty"`
 	// Unready says which services the backend cannot use.
 	Unready []modelwait.Service `json:"unready,omitempty"`
+
+	// hint says how to get an address where there is no URL.
+	hint string
 }
 
 type serviceReport struct {
@@ -48,19 +50,22 @@ type containerReport struct {
 	CPU    int64    `json:"cpuMilli"`
 	Memory int64    `json:"memoryBytes"`
 	URLs   []string `json:"urls,omitempty"`
+	// Restarts counts those of the container; Node is the machine of the cluster that it is on.
+	Restarts int    `json:"restarts"`
+	Node     string `json:"node,omitempty"`
 
 	healthy bool
-	ports   []engine.Port
+	ports   []running.Port
 	uptime  time.Duration
 }
 
-// collect asks the engine about every service of the stack, and about those that run without being in it any more.
-func collect(ctx context.Context, eng *engine.Engine, stack stacks.Stack, now time.Time) (*report, error) {
-	list, err := eng.Containers(ctx, stack.Name, "")
+// collect asks the platform about every service of the stack, and about those that run without being in it any more.
+func collect(ctx context.Context, p platform, stack stacks.Stack, way edge, now time.Time) (*report, error) {
+	list, err := p.Replicas(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	r := &report{Stack: stack.Name, Services: []serviceReport{}}
+	r := &report{Stack: stack.Name, Services: []serviceReport{}, URL: way.address, hint: way.hint}
 	index := map[string]int{}
 	row := func(name string) *serviceReport {
 		i, ok := index[name]
@@ -80,28 +85,21 @@ func collect(ctx context.Context, eng *engine.Engine, stack stacks.Stack, now ti
 	}
 	for _, c := range list {
 		s := row(c.Service)
-		slices.SortStableFunc(c.Ports, func(a, b engine.Port) int {
+		slices.SortStableFunc(c.Ports, func(a, b running.Port) int {
 			return boolOrder(a.Container != main[c.Service], b.Container != main[c.Service])
 		})
-		image, err := eng.ImageName(ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		x := containerReport{Name: c.Name, ID: c.ID, Condition: failure.Condition(c), StartedAt: c.StartedAt, healthy: c.Healthy(),
-			CPU: int64(c.CPU), Memory: int64(c.Memory), ports: c.Ports, uptime: now.Sub(c.StartedAt)}
+		x := containerReport{Name: c.Name, ID: c.ID, Condition: c.Condition, StartedAt: c.StartedAt, healthy: c.Healthy,
+			CPU: int64(c.CPU), Memory: int64(c.Memory), Restarts: c.Restarts, Node: c.Node, ports: c.Ports, uptime: now.Sub(c.StartedAt)}
 		for _, p := range c.Ports {
 			x.URLs = append(x.URLs, p.URL())
 		}
-		if c.Healthy() {
+		if c.Healthy {
 			s.Healthy++
 		}
-		if s.Health == "missing" || !c.Healthy() {
-			s.Health = short(c)
+		if s.Health == "missing" || !c.Healthy {
+			s.Health = c.State
 		}
-		s.Image, s.Containers = image, append(s.Containers, x)
-		if c.Service == stacks.Edge && len(c.Ports) > 0 {
-			r.URL = c.Ports[0].URL()
-		}
+		s.Image, s.Containers = c.Image, append(s.Containers, x)
 	}
 	for i := range r.Services {
 		if s := &r.Services[i]; s.Health == "healthy" && len(s.Containers) < s.Replicas {
@@ -120,14 +118,6 @@ func boolOrder(a, b bool) int {
 		return -1
 	}
 	return 1
-}
-
-// short is a container's condition in a word.
-func short(c engine.Container) string {
-	if c.State == "running" && c.Health != "" {
-		return c.Health
-	}
-	return c.State
 }
 
 func (r *report) setModel(s *modelwait.Status) {
@@ -157,7 +147,7 @@ func (r *report) print(out *console.Console) {
 	rows := [][]string{{"SERVICE", "UP", "HEALTH", "TAG", "FOR", "CPU", "MEMORY", "ADDRESS"}}
 	for _, s := range r.Services {
 		row := []string{s.Name, fmt.Sprintf("%d/%d", s.Healthy, s.Replicas), s.Health, console.Cut(tag(s.Image), 14), "", "", "", ""}
-		var ports []engine.Port
+		var ports []running.Port
 		if len(s.Containers) > 0 {
 			c := s.Containers[0]
 			if c.healthy || !c.StartedAt.IsZero() && c.StartedAt.Year() > 1 {
@@ -203,8 +193,11 @@ func (r *report) print(out *console.Console) {
 		}
 		out.Printf("model      %s", text)
 	}
-	if r.URL != "" {
+	switch {
+	case r.URL != "":
 		out.Printf("address    %s", out.Paint(console.Bold, r.URL))
+	case r.hint != "":
+		out.Printf("address    %s", r.hint)
 	}
 }
 
@@ -216,7 +209,7 @@ func tag(image string) string {
 	return image
 }
 
-func address(p engine.Port) string {
+func address(p running.Port) string {
 	return strings.TrimPrefix(p.URL(), "http://")
 }
 

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
 func (a *App) restartCommand() *cobra.Command {
@@ -31,33 +31,26 @@ finish what it is at, and must be healthy before the next one goes.`,
 }
 
 func (a *App) restart(ctx context.Context, name, service string, timeout time.Duration) error {
-	t, eng, err := a.attach(ctx, name)
+	t, p, err := a.attach(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
-	list, err := t.replicas(ctx, eng, service)
-	if err != nil {
+	defer p.Close()
+	if _, err := t.replicas(ctx, p, service); err != nil {
 		return err
 	}
-	for i, c := range list {
-		start := a.now()
-		err := eng.Restart(ctx, c, timeout)
-		if errors.Is(err, engine.ErrUnhealthy) {
-			p := failure.Problem{Service: service, What: err.Error(), Container: c.Name}
-			if rest := len(list) - i - 1; rest > 0 {
-				p.Todo = fmt.Sprintf("the other %d were left as they are", rest)
-			}
-			if p.Log, err = eng.LastLines(ctx, c.ID, failure.LogLines); err != nil {
-				p.Log = []string{err.Error()}
-			}
-			failure.Print(a.err, []failure.Problem{p})
-			return errReported
-		}
-		if err != nil {
-			return err
-		}
-		a.say("%s is healthy again after %.1fs", c.Name, a.now().Sub(start).Seconds())
+	err = p.Restart(ctx, service, timeout)
+	var sick *running.UnhealthyError
+	if !errors.As(err, &sick) {
+		return err
 	}
-	return nil
+	problem := failure.Problem{Service: service, What: err.Error(), Container: sick.Replica.Name}
+	if sick.Left > 0 {
+		problem.Todo = fmt.Sprintf("the other %d were left as they are", sick.Left)
+	}
+	if problem.Log, err = p.LastLines(ctx, sick.Replica, failure.LogLines); err != nil {
+		problem.Log = []string{err.Error()}
+	}
+	failure.Print(a.err, []failure.Problem{problem})
+	return errReported
 }

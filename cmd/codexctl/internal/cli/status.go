@@ -41,19 +41,24 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 		a.say("%s: the settings are not valid, showing what runs: %s", a.err.Paint(console.Yellow, "warning"), err)
 		stack = stacks.Stack{Name: t.file.Name}
 	}
-	eng, err := a.connect(ctx, t)
+	p, err := a.connect(ctx, t)
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
-	r, err := collect(ctx, eng, stack, a.now())
+	defer p.Close()
+	way, err := p.Edge(ctx, stack)
 	if err != nil {
 		return err
 	}
-	if r.URL != "" {
+	defer way.Close()
+	r, err := collect(ctx, p, stack, way, a.now())
+	if err != nil {
+		return err
+	}
+	if way.ask != "" {
 		ask, cancel := context.WithTimeout(ctx, askModel)
 		defer cancel()
-		if s, err := modelwait.Get(ask, &http.Client{}, r.URL); err == nil {
+		if s, err := modelwait.Get(ask, &http.Client{}, way.ask); err == nil {
 			r.setModel(&s)
 		} else if !asJSON {
 			defer a.say("the address does not answer: %s", err)
@@ -62,7 +67,7 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 	if asJSON {
 		return writeJSON(a.out, r)
 	}
-	if running(r) == 0 {
+	if replicasIn(r) == 0 {
 		a.say("stack %s is not up: `codexctl up %s`", stack.Name, name)
 		return nil
 	}
@@ -77,7 +82,7 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 	return nil
 }
 
-func running(r *report) int {
+func replicasIn(r *report) int {
 	n := 0
 	for _, s := range r.Services {
 		n += len(s.Containers)

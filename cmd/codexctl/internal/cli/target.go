@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/project"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -51,31 +51,36 @@ func (a *App) engineHost(t target) (engine.Host, error) {
 	return engine.ResolveHost(t.project.Value(t.file, "docker:host"), a.getenv)
 }
 
-func (a *App) connect(ctx context.Context, t target) (*engine.Engine, error) {
+// connect connects to what the stack is, or will be, on; the caller closes it.
+func (a *App) connect(ctx context.Context, t target) (platform, error) {
 	host, err := a.engineHost(t)
 	if err != nil {
 		return nil, err
 	}
-	return engine.Connect(ctx, host)
+	eng, err := engine.Connect(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	return &onEngine{eng: eng, stack: t.file.Name, say: a.say, now: a.now}, nil
 }
 
-// attach finds the stack and connects to its engine, which the caller closes.
-func (a *App) attach(ctx context.Context, name string) (target, *engine.Engine, error) {
+// attach finds the stack and connects to what it is on, which the caller closes.
+func (a *App) attach(ctx context.Context, name string) (target, platform, error) {
 	t, err := a.target(name)
 	if err != nil {
 		return target{}, nil, err
 	}
-	eng, err := a.connect(ctx, t)
-	return t, eng, err
+	p, err := a.connect(ctx, t)
+	return t, p, err
 }
 
 // errNoContainer says that a service of the stack does not run.
 var errNoContainer = errors.New("has no container")
 
-// replicas lists the containers of a service. Where there are none it returns errNoContainer, or that the stack has no
-// such service, if its settings can be read.
-func (t target) replicas(ctx context.Context, eng *engine.Engine, service string) ([]engine.Container, error) {
-	list, err := eng.Containers(ctx, t.file.Name, service)
+// replicas lists those of a service. Where there are none it returns errNoContainer, or that the stack has no such
+// service, if its settings can be read.
+func (t target) replicas(ctx context.Context, p platform, service string) ([]running.Replica, error) {
+	list, err := p.Replicas(ctx, service)
 	if err != nil || len(list) > 0 {
 		return list, err
 	}
@@ -87,29 +92,12 @@ func (t target) replicas(ctx context.Context, eng *engine.Engine, service string
 	return nil, fmt.Errorf("%s of stack %s %w: `codexctl up %s`", service, t.file.Name, errNoContainer, t.name)
 }
 
-// takenPorts finds the host ports that the stack publishes and something else holds, each as an error.
-func takenPorts(ctx context.Context, eng *engine.Engine, s stacks.Stack) ([]*engine.Taken, error) {
-	publishers, err := eng.Publishers(ctx)
-	if err != nil {
-		return nil, err
+func namesOf(list []running.Replica) []string {
+	var names []string
+	for _, r := range list {
+		names = append(names, r.Name)
 	}
-	var out []*engine.Taken
-	for _, svc := range s.Services {
-		for _, p := range svc.Ports {
-			if p.Host == 0 {
-				continue
-			}
-			address := p.Address
-			if address == "" {
-				address = netip.AddrFrom4([4]byte{127, 0, 0, 1}).String()
-			}
-			if t := engine.TakenPort(publishers, s.Name, address, p.Host, eng.Host.Local()); t != nil {
-				t.Service = svc.Name
-				out = append(out, t)
-			}
-		}
-	}
-	return out, nil
+	return names
 }
 
 // finder looks for the Pulumi CLI.

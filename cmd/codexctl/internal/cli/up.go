@@ -2,22 +2,19 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/modelwait"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -59,52 +56,44 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	if settings.Target != stacks.Docker {
 		return fmt.Errorf("%s:target: this codexctl provisions docker only, not %s: set it to docker, or remove the key", stacks.Project, settings.Target)
 	}
-	eng, err := a.connect(ctx, t)
+	p, err := a.connect(ctx, t)
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
-	if err := preflight(ctx, eng, stack); err != nil {
-		return err
-	}
-	list, err := eng.Containers(ctx, stack.Name, "")
-	if err != nil {
+	defer p.Close()
+	if err := p.Preflight(ctx, stack); err != nil {
 		return err
 	}
 	s, err := a.session(ctx, t, true)
 	if err != nil {
 		return a.explainError(err, t.name)
 	}
-	refresh := o.refresh
-	if why := unexpected(list, stack); why != "" {
-		if len(list) > 0 {
-			a.say("%s: comparing the state with what runs first", why)
-			if err := a.removeHalfMade(ctx, s, eng, list); err != nil {
-				return a.explainError(err, t.name)
-			}
-		}
-		refresh = true
-	}
-	watch, stop := context.WithCancel(ctx)
-	result, err := s.Up(ctx, progress.New(a.err, a.now).WithNotes(starting(watch, eng, stack.Name)), refresh)
-	stop()
+	refresh, err := p.Settle(ctx, s, stack)
 	if err != nil {
-		return a.explainUp(ctx, eng, stack, t.name, result, err)
+		return a.explainError(err, t.name)
 	}
-	if err := a.verify(ctx, eng, stack, t.name); err != nil {
+	result, problems, err := a.update(ctx, s, p, stack, refresh || o.refresh)
+	if err != nil {
+		return a.explainUp(ctx, p, stack, t.name, result, problems, err)
+	}
+	if err := a.verify(ctx, p, stack, t.name); err != nil {
 		return err
 	}
-	edge := edgeURL(ctx, eng, stack)
+	way, err := p.Edge(ctx, stack)
+	if err != nil {
+		return err
+	}
+	defer way.Close()
 	var model *modelwait.Status
-	if !o.noWait && edge != "" {
+	if !o.noWait && way.ask != "" {
 		w := modelwait.Waiter{Client: &http.Client{}, Out: a.err, Timeout: o.waitTimeout, Every: pollModel, Now: a.now}
-		m, err := w.Wait(ctx, edge)
+		m, err := w.Wait(ctx, way.ask)
 		if err != nil {
-			return a.explainModel(ctx, eng, stack, t.name, err)
+			return a.explainModel(ctx, p, stack, t.name, err)
 		}
 		model = &m
 	}
-	report, err := collect(ctx, eng, stack, a.now())
+	report, err := collect(ctx, p, stack, way, a.now())
 	if err != nil {
 		return err
 	}
@@ -114,130 +103,25 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	return nil
 }
 
-// lookEvery is the time between two looks at what starting containers log.
-const lookEvery = 2 * time.Second
-
-// starting tells what the containers that are not healthy yet logged last: the reason why a start takes long, such as
-// modules that are downloaded, or will fail.
-func starting(ctx context.Context, eng *engine.Engine, stack string) <-chan progress.Note {
-	notes := make(chan progress.Note)
+// update runs Pulumi's update and stops it when the platform sees that it cannot succeed; problems say why then.
+func (a *App) update(ctx context.Context, s *deploy.Session, p platform, stack stacks.Stack, refresh bool) (progress.Result, []failure.Problem, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	seen := p.Watch(ctx, stack)
+	var problems []failure.Problem
+	judged := make(chan struct{})
 	go func() {
-		tick := time.NewTicker(lookEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			list, err := eng.Containers(ctx, stack, "")
-			if err != nil {
-				continue // the update itself will fail if the engine is gone
-			}
-			for _, c := range list {
-				if c.Healthy() || c.State == "created" {
-					continue
-				}
-				n := progress.Note{Service: c.Service}
-				if lines, err := eng.LastLines(ctx, c.ID, 1); err == nil && len(lines) > 0 {
-					n.Text = message(lines[0])
-				}
-				if c.State == "restarting" || c.Restarts > 0 {
-					n.Text = failure.Condition(c) + ": " + n.Text
-				}
-				select {
-				case notes <- n:
-				case <-ctx.Done():
-					return
-				}
-			}
+		defer close(judged)
+		select {
+		case problems = <-seen.fatal:
+			stop(pulumicli.ErrHopeless)
+		case <-ctx.Done():
 		}
 	}()
-	return notes
-}
-
-// message is what a line of a log says: of the services' JSON lines only what is for a person.
-func message(line string) string {
-	var record struct {
-		Msg   string `json:"msg"`
-		Error string `json:"error"`
-	}
-	if json.Unmarshal([]byte(line), &record) != nil || record.Msg == "" {
-		return line
-	}
-	if record.Error != "" {
-		return record.Msg + ": " + record.Error
-	}
-	return record.Msg
-}
-
-// preflight finds in a second what would fail after minutes.
-func preflight(ctx context.Context, eng *engine.Engine, stack stacks.Stack) error {
-	taken, err := takenPorts(ctx, eng, stack)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, t := range taken {
-		errs = append(errs, t)
-	}
-	return errors.Join(errs...)
-}
-
-// unexpected says what about the running containers the state cannot know: that some were stopped or removed by something
-// else, or that an update was killed while it made one. Empty when all is as it should be.
-func unexpected(list []engine.Container, stack stacks.Stack) string {
-	well, all := map[string]int{}, map[string]int{}
-	for _, c := range list {
-		all[c.Service]++
-		if c.State == "running" && c.Health != "unhealthy" {
-			well[c.Service]++
-		}
-	}
-	for _, svc := range stack.Services {
-		if n := well[svc.Name]; n != svc.Replicas || all[svc.Name] != n {
-			return fmt.Sprintf("%s: %d of %d containers run well", svc.Name, n, max(all[svc.Name], svc.Replicas))
-		}
-	}
-	return ""
-}
-
-// removeHalfMade removes the containers of the stack that are not in its state: a killed update made them, and they hold
-// names and ports. It removes nothing when none of the containers is in the state: then they are another state's.
-func (a *App) removeHalfMade(ctx context.Context, s *deploy.Session, eng *engine.Engine, list []engine.Container) error {
-	known, err := s.IDs(ctx)
-	if err != nil {
-		return err
-	}
-	var orphans []engine.Container
-	for _, c := range list {
-		if !known[c.ID] {
-			orphans = append(orphans, c)
-		}
-	}
-	if len(orphans) == 0 {
-		return nil
-	}
-	if len(orphans) == len(list) && !slices.ContainsFunc(list[0].Networks, func(id string) bool { return known[id] }) {
-		return foreign(list)
-	}
-	for _, c := range orphans {
-		a.say("removing %s: an update that was killed left it half-made", c.Name)
-		if err := eng.RemoveContainer(ctx, c.ID); err != nil {
-			return err
-		}
-	}
-	return s.ForgetPending(ctx)
-}
-
-// foreign is that containers of the stack run which its state does not know.
-func foreign(list []engine.Container) error {
-	var names []string
-	for _, c := range list {
-		names = append(names, c.Name)
-	}
-	return fmt.Errorf("state: containers of this stack run that are not in it (%s): name the backend that they were made with in PULUMI_BACKEND_URL, or remove them with `docker rm -f`",
-		strings.Join(names, ", "))
+	result, err := s.Up(ctx, progress.New(a.err, a.now).WithNotes(seen.notes).OnStep(seen.step), refresh)
+	stop(nil)
+	<-judged
+	return result, problems, err
 }
 
 // changes is what an update did, in a few words.
@@ -248,31 +132,34 @@ func changes(r progress.Result) string {
 	return fmt.Sprintf("%d changed, %d as before", len(merge(r.Steps)), r.Unchanged)
 }
 
-// explainUp tells what is wrong, what state things are in, and how to go on.
-func (a *App) explainUp(ctx context.Context, eng *engine.Engine, stack stacks.Stack, name string, result progress.Result, err error) error {
+// explainUp tells what is wrong, what state things are in, and how to go on. seen is why the update was stopped, if it was.
+func (a *App) explainUp(ctx context.Context, p platform, stack stacks.Stack, name string, result progress.Result, seen []failure.Problem, err error) error {
 	var e *deploy.Error
 	if errors.As(err, &e) && (e.Locked || e.Interrupted) {
 		return a.explainError(err, name)
 	}
-	problems := failure.Explain(ctx, result.Errors, eng, stack.Name, serviceNames(stack))
+	problems := seen
+	if len(seen) == 0 {
+		problems = failure.Explain(ctx, result.Errors, p, serviceNames(stack))
+	}
 	if len(problems) == 0 {
 		problems = []failure.Problem{{What: err.Error()}}
 	}
 	failure.Print(a.err, problems)
-	a.whereItStands(ctx, eng, stack, name)
+	a.whereItStands(ctx, p, stack, name)
 	return errReported
 }
 
 // whereItStands says what was made and that a second run goes on from there.
-func (a *App) whereItStands(ctx context.Context, eng *engine.Engine, stack stacks.Stack, name string) {
-	list, err := eng.Containers(ctx, stack.Name, "")
+func (a *App) whereItStands(ctx context.Context, p platform, stack stacks.Stack, name string) {
+	list, err := p.Replicas(ctx, "")
 	if err != nil {
 		return
 	}
 	healthy := map[string]bool{}
-	for _, c := range list {
-		if c.Healthy() {
-			healthy[c.Service] = true
+	for _, r := range list {
+		if r.Healthy {
+			healthy[r.Service] = true
 		}
 	}
 	if len(list) == 0 {
@@ -298,20 +185,20 @@ func (a *App) explainError(err error, name string) error {
 }
 
 // verify makes sure that what the state calls done is really healthy.
-func (a *App) verify(ctx context.Context, eng *engine.Engine, stack stacks.Stack, name string) error {
-	problems := failure.Explain(ctx, nil, eng, stack.Name, serviceNames(stack))
-	list, err := eng.Containers(ctx, stack.Name, "")
+func (a *App) verify(ctx context.Context, p platform, stack stacks.Stack, name string) error {
+	problems := failure.Explain(ctx, nil, p, serviceNames(stack))
+	list, err := p.Replicas(ctx, "")
 	if err != nil {
 		return err
 	}
 	count := map[string]int{}
-	for _, c := range list {
-		count[c.Service]++
+	for _, r := range list {
+		count[r.Service]++
 	}
 	for _, svc := range stack.Services {
 		if count[svc.Name] < svc.Replicas {
 			problems = append(problems, failure.Problem{Service: svc.Name,
-				What: fmt.Sprintf("the state says %d containers, the engine has %d", svc.Replicas, count[svc.Name]),
+				What: fmt.Sprintf("the state says %d containers, %s has %d", svc.Replicas, p.Name(), count[svc.Name]),
 				Todo: "run `codexctl up --refresh " + name + "`"})
 		}
 	}
@@ -319,38 +206,24 @@ func (a *App) verify(ctx context.Context, eng *engine.Engine, stack stacks.Stack
 		return nil
 	}
 	failure.Print(a.err, problems)
-	a.whereItStands(ctx, eng, stack, name)
+	a.whereItStands(ctx, p, stack, name)
 	return errReported
 }
 
 // explainModel tells why the model cannot be used, with the logs of who makes it.
-func (a *App) explainModel(ctx context.Context, eng *engine.Engine, stack stacks.Stack, name string, err error) error {
+func (a *App) explainModel(ctx context.Context, src failure.Source, stack stacks.Stack, name string, err error) error {
 	if ctx.Err() != nil {
 		a.say("interrupted while waiting for the model: the stack is up and goes on with it (`codexctl status %s`)", name)
 		return errReported
 	}
 	p := failure.Problem{What: err.Error(), Todo: "run `codexctl up " + name + "` again when it is corrected; `codexctl logs --stack " + name + " ml` tells more"}
-	if list, e := eng.Containers(ctx, stack.Name, stacks.ML); e == nil && len(list) > 0 {
+	if list, e := src.Replicas(ctx, stacks.ML); e == nil && len(list) > 0 {
 		p.Service, p.Container = stacks.ML, list[0].Name
-		if p.Log, e = eng.LastLines(ctx, list[0].ID, failure.LogLines); e != nil {
+		if p.Log, e = src.LastLines(ctx, list[0], failure.LogLines); e != nil {
 			p.Log = []string{e.Error()}
 		}
 	}
 	failure.Print(a.err, []failure.Problem{p})
 	a.say("The containers are up; only the model is missing.")
 	return errReported
-}
-
-// edgeURL is the stack's address as the engine publishes it; empty when it publishes none.
-func edgeURL(ctx context.Context, eng *engine.Engine, stack stacks.Stack) string {
-	list, err := eng.Containers(ctx, stack.Name, stacks.Edge)
-	if err != nil {
-		return ""
-	}
-	for _, c := range list {
-		if len(c.Ports) > 0 {
-			return c.Ports[0].URL()
-		}
-	}
-	return ""
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -190,6 +191,9 @@ func (e *Error) Unwrap() error { return e.cause }
 func explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(context.Cause(ctx), pulumicli.ErrHopeless) {
+		return &Error{Message: pulumicli.ErrHopeless.Error(), cause: pulumicli.ErrHopeless}
 	}
 	if ctx.Err() != nil {
 		return &Error{Message: "interrupted", Interrupted: true, cause: ctx.Err()}

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -24,7 +23,7 @@ func containers(ctx context.Context, p *Patient) []Finding {
 	var out []Finding
 	for _, c := range list {
 		if !c.Healthy() {
-			out = append(out, found(Fail, "codexctl logs --stack "+p.Name+" "+c.Service, "%s is %s", c.Name, failure.Condition(c))...)
+			out = append(out, found(Fail, "codexctl logs --stack "+p.Name+" "+c.Service, "%s is %s", c.Name, c.Condition())...)
 		}
 	}
 	if len(out) == 0 {

@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -39,7 +39,7 @@ type Container struct {
 	CPU    stacks.MilliCPU
 	Memory stacks.Bytes
 	// Ports are the published ones.
-	Ports []Port
+	Ports []running.Port
 	// HealthCommand is what the container's health check runs, without its CMD.
 	HealthCommand []string
 	StopTimeout   time.Duration
@@ -50,25 +50,6 @@ type Container struct {
 // Healthy says that the container runs and its health check, if it has one, passes.
 func (c Container) Healthy() bool {
 	return c.State == string(container.StateRunning) && (c.Health == "" || c.Health == string(container.Healthy))
-}
-
-// Port is a published port.
-type Port struct {
-	Address   string
-	Host      int
-	Container int
-}
-
-// URL is how a person on this machine reaches the port.
-func (p Port) URL() string {
-	host := p.Address
-	if host == "" || host == "0.0.0.0" || host == "::" {
-		host = "localhost"
-	}
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	return "http://" + host + ":" + strconv.Itoa(p.Host)
 }
 
 // Containers lists the replicas of the stack's services, sorted by service, then age. Service may be empty for all.
@@ -152,14 +133,14 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 				if err != nil {
 					continue // a port of the engine's choice
 				}
-				p := Port{Host: n, Container: int(port.Num())}
+				p := running.Port{Host: n, Container: int(port.Num())}
 				if b.HostIP.IsValid() {
 					p.Address = b.HostIP.String()
 				}
 				c.Ports = append(c.Ports, p)
 			}
 		}
-		slices.SortFunc(c.Ports, func(a, b Port) int { return cmp.Compare(a.Host, b.Host) })
+		slices.SortFunc(c.Ports, func(a, b running.Port) int { return cmp.Compare(a.Host, b.Host) })
 	}
 	return c, nil
 }
@@ -208,10 +189,8 @@ func (e *Engine) RemoveContainer(ctx context.Context, id string) error {
 	return nil
 }
 
-// ErrUnhealthy is that a container did not become healthy.
-var ErrUnhealthy = errors.New("did not become healthy")
-
-// Restart stops and starts a container, giving it its own time to drain, and waits until it is healthy.
+// Restart stops and starts a container, giving it its own time to drain, and waits until it is healthy. It fails with a
+// *running.UnhealthyError when it does not become so.
 func (e *Engine) Restart(ctx context.Context, c Container, timeout time.Duration) error {
 	if _, err := e.api.ContainerRestart(ctx, c.ID, client.ContainerRestartOptions{}); err != nil {
 		return fmt.Errorf("engine: restart %s: %w", c.Name, err)
@@ -229,24 +208,17 @@ func (e *Engine) Restart(ctx context.Context, c Container, timeout time.Duration
 			return nil
 		}
 		if now.Health == string(container.Unhealthy) || now.State == string(container.StateExited) || now.State == string(container.StateDead) {
-			return fmt.Errorf("%s is %s: %w", c.Name, describe(now), ErrUnhealthy)
+			return &running.UnhealthyError{Replica: now.replica(now.Image)}
 		}
 		select {
 		case <-wait.Done():
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return fmt.Errorf("%s is %s after %s: %w", c.Name, describe(now), timeout, ErrUnhealthy)
+			return &running.UnhealthyError{Replica: now.replica(now.Image), After: timeout}
 		case <-tick.C:
 		}
 	}
-}
-
-func describe(c Container) string {
-	if c.State == string(container.StateRunning) && c.Health != "" {
-		return c.Health
-	}
-	return c.State
 }
 
 // ImageName is the reference by which people know the container's image. A container made from an image's ID has none of

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -173,7 +174,7 @@ func TestLogsOfReplicas(t *testing.T) {
 	f.add("b2", "backend").lines = []string{"three"}
 	f.add("c3", "ml").lines = []string{"of another service"}
 	var got []string
-	err := e.Logs(t.Context(), "dev", "backend", LogOptions{Tail: -1}, func(c Container, text string) { got = append(got, c.ID+" "+text) })
+	err := e.Logs(t.Context(), "dev", "backend", running.LogOptions{Tail: -1}, func(c Container, text string) { got = append(got, c.ID+" "+text) })
 	if err != nil || !slices.Equal(got, []string{"a1 one", "a1 two", "b2 three"}) {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -190,7 +191,7 @@ func TestFollowOverReplacement(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	lines, done := make(chan string), make(chan error, 1)
 	go func() {
-		done <- e.Logs(ctx, "dev", "backend", LogOptions{Tail: -1, Follow: true}, func(c Container, text string) { lines <- c.ID + " " + text })
+		done <- e.Logs(ctx, "dev", "backend", running.LogOptions{Tail: -1, Follow: true}, func(c Container, text string) { lines <- c.ID + " " + text })
 	}()
 	expect := func(want string) {
 		t.Helper()
@@ -302,5 +303,20 @@ func TestUnreachable(t *testing.T) {
 	_, err = Connect(t.Context(), Host{URL: "ssh://host", Source: "DOCKER_HOST"})
 	if err == nil || !strings.Contains(err.Error(), "forward its socket") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestCondition(t *testing.T) {
+	for want, c := range map[string]Container{
+		"running, healthy": {State: "running", Health: "healthy"},
+		"killed: it used more than its 512Mi of memory":       {State: "exited", ExitCode: 137, OOMKilled: true, Memory: 512 << 20},
+		"exited with code 2":                                  {State: "exited", ExitCode: 2},
+		"restarting again and again, last exit code 1":        {State: "restarting", ExitCode: 1, Restarts: 5},
+		"running, unhealthy; its health check says: HTTP 503": {State: "running", Health: "unhealthy", HealthOutput: "x\nHTTP 503"},
+		"created: no such runtime":                            {State: "created", Error: "no such runtime"},
+	} {
+		if got := c.Condition(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -15,20 +15,11 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// LogOptions say what part of the logs is wanted.
-type LogOptions struct {
-	// Tail is how many of the last lines of each container are shown first; negative is all.
-	Tail int
-	// Since leaves out what is older; the zero time leaves out nothing.
-	Since time.Time
-	// Follow goes on with what comes, also from containers that replace those there now, until the context ends.
-	Follow bool
-}
-
-func (o LogOptions) api() client.ContainerLogsOptions {
+func logsOf(o running.LogOptions) client.ContainerLogsOptions {
 	out := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Follow: o.Follow, Tail: "all"}
 	if o.Tail >= 0 {
 		out.Tail = strconv.Itoa(o.Tail)
@@ -41,7 +32,7 @@ func (o LogOptions) api() client.ContainerLogsOptions {
 
 // LastLines returns the last lines that a container logged, without their line ends.
 func (e *Engine) LastLines(ctx context.Context, id string, n int) ([]string, error) {
-	r, err := e.api.ContainerLogs(ctx, id, LogOptions{Tail: n}.api())
+	r, err := e.api.ContainerLogs(ctx, id, logsOf(running.LogOptions{Tail: n}))
 	if err != nil {
 		return nil, fmt.Errorf("engine: logs of %.12s: %w", id, err)
 	}
@@ -59,7 +50,7 @@ func (e *Engine) LastLines(ctx context.Context, id string, n int) ([]string, err
 
 // Logs hands each line that the service's containers log to line, one at a time. The lines of one container keep their
 // order; without Follow those of different containers follow one another.
-func (e *Engine) Logs(ctx context.Context, stack, service string, opts LogOptions, line func(c Container, text string)) error {
+func (e *Engine) Logs(ctx context.Context, stack, service string, opts running.LogOptions, line func(c Container, text string)) error {
 	// Listening before listing: a container that starts in between is in one of them, or both.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -93,7 +84,7 @@ func (e *Engine) Logs(ctx context.Context, stack, service string, opts LogOption
 	return e.follow(ctx, list, started, opts, emit)
 }
 
-func (e *Engine) follow(ctx context.Context, list []Container, started client.EventsResult, opts LogOptions, emit func(Container, string)) error {
+func (e *Engine) follow(ctx context.Context, list []Container, started client.EventsResult, opts running.LogOptions, emit func(Container, string)) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -102,7 +93,7 @@ func (e *Engine) follow(ctx context.Context, list []Container, started client.Ev
 	streams := map[string]bool{} // by container ID; streams that have ended are taken out
 	ended := make(chan string)
 	failed := make(chan error, 1)
-	open := func(c Container, o LogOptions) {
+	open := func(c Container, o running.LogOptions) {
 		if streams[c.ID] {
 			return
 		}
@@ -135,7 +126,7 @@ func (e *Engine) follow(ctx context.Context, list []Container, started client.Ev
 			if at, ok := restarted[id]; ok {
 				delete(restarted, id)
 				if c, err := e.Inspect(ctx, id); err == nil {
-					open(c, LogOptions{Tail: -1, Follow: true, Since: at})
+					open(c, running.LogOptions{Tail: -1, Follow: true, Since: at})
 				}
 			}
 		case m := <-started.Messages:
@@ -145,7 +136,7 @@ func (e *Engine) follow(ctx context.Context, list []Container, started client.Ev
 				continue
 			}
 			if c, err := e.Inspect(ctx, m.Actor.ID); err == nil {
-				open(c, LogOptions{Tail: -1, Follow: true, Since: at})
+				open(c, running.LogOptions{Tail: -1, Follow: true, Since: at})
 			}
 		case err := <-started.Err:
 			if ctx.Err() != nil {
@@ -157,8 +148,8 @@ func (e *Engine) follow(ctx context.Context, list []Container, started client.Ev
 }
 
 // stream copies one container's log until it ends.
-func (e *Engine) stream(ctx context.Context, c Container, opts LogOptions, emit func(Container, string)) error {
-	r, err := e.api.ContainerLogs(ctx, c.ID, opts.api())
+func (e *Engine) stream(ctx context.Context, c Container, opts running.LogOptions, emit func(Container, string)) error {
+	r, err := e.api.ContainerLogs(ctx, c.ID, logsOf(opts))
 	if err != nil {
 		return fmt.Errorf("engine: logs of %s: %w", c.Name, err)
 	}

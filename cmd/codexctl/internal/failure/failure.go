@@ -4,14 +4,13 @@ package failure
 
 import (
 	"context"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
 // LogLines is how many of a failing container's last log lines are shown.
@@ -29,6 +28,13 @@ type Problem struct {
 	Log       []string
 	// complete says that what is known is enough: no log would tell more.
 	complete bool
+}
+
+// Source tells what runs of the stack, and what it logged.
+type Source interface {
+	// Replicas lists those of a service, or of all with an empty one.
+	Replicas(ctx context.Context, service string) ([]running.Replica, error)
+	LastLines(ctx context.Context, r running.Replica, n int) ([]string, error)
 }
 
 // rule recognises a kind of failure by the words of whoever reported it: the engine, the docker provider, BuildKit or
@@ -78,9 +84,9 @@ var rules = []rule{
 	},
 }
 
-// Explain makes the problems out of an update's errors and the state that its containers are in. services are the
-// stack's; eng may be nil when no engine answers.
-func Explain(ctx context.Context, errs []progress.Diagnostic, eng *engine.Engine, stack string, services []string) []Problem {
+// Explain makes the problems out of an update's errors and the state that its replicas are in. services are the stack's;
+// src may be nil when nothing answers.
+func Explain(ctx context.Context, errs []progress.Diagnostic, src Source, services []string) []Problem {
 	var out []Problem
 	seen := map[string]bool{}
 	known := map[string]bool{}
@@ -94,8 +100,8 @@ func Explain(ctx context.Context, errs []progress.Diagnostic, eng *engine.Engine
 			out = append(out, p)
 		}
 	}
-	if eng != nil {
-		out = withContainers(ctx, eng, stack, out)
+	if src != nil {
+		out = withReplicas(ctx, src, out)
 	}
 	return out
 }
@@ -155,20 +161,20 @@ func lastLines(text string, n int) string {
 
 func indent(text string) string { return "    " + strings.ReplaceAll(text, "\n", "\n    ") }
 
-// withContainers adds to the problems the logs of the containers behind them, and the containers that are not well and
-// that no error named.
-func withContainers(ctx context.Context, eng *engine.Engine, stack string, problems []Problem) []Problem {
-	list, err := eng.Containers(ctx, stack, "")
+// withReplicas adds to the problems the logs of the replicas behind them, and the replicas that are not well and that no
+// error named.
+func withReplicas(ctx context.Context, src Source, problems []Problem) []Problem {
+	list, err := src.Replicas(ctx, "")
 	if err != nil {
 		return problems
 	}
-	for _, c := range list {
-		if c.Healthy() || c.State == "created" && c.Error == "" {
+	for _, r := range list {
+		if r.Healthy || r.Created {
 			continue
 		}
 		i := -1
 		for j := range problems {
-			if problems[j].Service == c.Service && (problems[j].Container == "" || problems[j].complete) {
+			if problems[j].Service == r.Service && (problems[j].Container == "" || problems[j].complete) {
 				i = j
 			}
 		}
@@ -176,55 +182,23 @@ func withContainers(ctx context.Context, eng *engine.Engine, stack string, probl
 			continue
 		}
 		if i < 0 {
-			if c.Health == "starting" {
+			if r.Starting {
 				continue // interrupted while it starts: nothing is known to be wrong
 			}
-			problems = append(problems, Problem{Service: c.Service, What: "the container is not well"})
+			problems = append(problems, Problem{Service: r.Service, What: "the container is not well"})
 			i = len(problems) - 1
 		}
 		p := &problems[i]
-		p.Container = c.Name
-		p.What += "\n" + indent(Condition(c))
-		if todo := todo(c); todo != "" && p.Todo == "" {
-			p.Todo = todo
+		p.Container = r.Name
+		p.What += "\n" + indent(r.Condition)
+		if p.Todo == "" {
+			p.Todo = r.Todo
 		}
-		if p.Log, err = eng.LastLines(ctx, c.ID, LogLines); err != nil {
+		if p.Log, err = src.LastLines(ctx, r, LogLines); err != nil {
 			p.Log = []string{err.Error()}
 		}
 	}
 	return problems
-}
-
-// Condition says what a container's state is, for a person.
-func Condition(c engine.Container) string {
-	text := c.State
-	switch {
-	case c.OOMKilled:
-		text = fmt.Sprintf("killed: it used more than its %s of memory", console.Size(int64(c.Memory)))
-	case c.State == "exited" || c.State == "dead":
-		text = fmt.Sprintf("%s with code %d", c.State, c.ExitCode)
-	case c.State == "restarting":
-		text = fmt.Sprintf("restarting again and again, last exit code %d", c.ExitCode)
-	case c.Health != "":
-		text += ", " + c.Health
-	}
-	if c.Restarts > 0 && c.State != "restarting" {
-		text += fmt.Sprintf(", restarted %d times", c.Restarts)
-	}
-	if c.Error != "" {
-		text += ": " + console.Plain(c.Error)
-	}
-	if c.HealthOutput != "" && c.State == "running" && !c.Healthy() {
-		text += "; its health check says: " + console.Plain(lastLines(c.HealthOutput, 1))
-	}
-	return text
-}
-
-func todo(c engine.Container) string {
-	if c.OOMKilled {
-		return fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in the stack's settings", c.Service)
-	}
-	return ""
 }
 
 // Print writes the problems. command is what continues, such as "codexctl up dev".

@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
 )
 
@@ -57,20 +56,5 @@ func TestRecognise(t *testing.T) {
 				t.Errorf("a reference was not replaced: %q, %q", p.What, p.Todo)
 			}
 		})
-	}
-}
-
-func TestCondition(t *testing.T) {
-	for want, c := range map[string]engine.Container{
-		"running, healthy": {State: "running", Health: "healthy"},
-		"killed: it used more than its 512Mi of memory":       {State: "exited", ExitCode: 137, OOMKilled: true, Memory: 512 << 20},
-		"exited with code 2":                                  {State: "exited", ExitCode: 2},
-		"restarting again and again, last exit code 1":        {State: "restarting", ExitCode: 1, Restarts: 5},
-		"running, unhealthy; its health check says: HTTP 503": {State: "running", Health: "unhealthy", HealthOutput: "x\nHTTP 503"},
-		"created: no such runtime":                            {State: "created", Error: "no such runtime"},
-	} {
-		if got := Condition(c); got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
 	}
 }

@@ -52,7 +52,9 @@ type Display struct {
 	quiet bool
 
 	// notes are what a service's container says while it starts.
-	notes  <-chan Note
+	notes <-chan Note
+	// onStep is told of every step that begins and ends.
+	onStep func(s Step, begins bool)
 	active []*Step
 	result Result
 	warned map[string]bool
@@ -70,6 +72,12 @@ type Note struct{ Service, Text string }
 // WithNotes makes the display show the notes beside the containers that are starting.
 func (d *Display) WithNotes(notes <-chan Note) *Display {
 	d.notes = notes
+	return d
+}
+
+// OnStep makes the display tell of every step that begins and ends.
+func (d *Display) OnStep(f func(s Step, begins bool)) *Display {
+	d.onStep = f
 	return d
 }
 
@@ -144,6 +152,9 @@ func (d *Display) begin(m apitype.StepEventMetadata) {
 		return
 	}
 	d.active = append(d.active, &s)
+	if d.onStep != nil {
+		d.onStep(s, true)
+	}
 	// Off a terminal only what may take long is announced.
 	if !d.out.Terminal && s.Kind == "image" && s.Op != apitype.OpDelete && s.Op != apitype.OpDeleteReplaced {
 		s.told = d.now()
@@ -158,6 +169,9 @@ func (d *Display) end(m apitype.StepEventMetadata, failed bool) {
 		}
 		d.active = append(d.active[:i], d.active[i+1:]...)
 		s.Failed = failed
+		if d.onStep != nil {
+			d.onStep(*s, false)
+		}
 		d.result.Steps = append(d.result.Steps, *s)
 		took, text, paint := d.now().Sub(s.started), s.done, console.Green
 		if failed {

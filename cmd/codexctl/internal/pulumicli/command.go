@@ -22,6 +22,10 @@ import (
 // would leave a locked state and a container that no state knows. A second interrupt ends it at once.
 const grace = 3 * time.Minute
 
+// ErrHopeless is the cause to end the context of an update with that cannot succeed. The CLI finishes the step it is at and
+// writes its state, as after an interrupt, but nobody is told of an interrupt.
+var ErrHopeless = errors.New("the update cannot succeed")
+
 // Command runs one Pulumi CLI for the Automation API. It differs from the Automation API's own in that an interrupted
 // update is given time, and in that the environment is the caller's.
 type Command struct {
@@ -54,7 +58,9 @@ func (c *Command) Run(ctx context.Context, dir string, stdin io.Reader, outs, er
 	ownProcessGroup(cmd)
 	ended := make(chan struct{})
 	cmd.Cancel = func() error {
-		c.say("interrupted: pulumi finishes the step it is at; again ends it at once and leaves the state locked")
+		if !errors.Is(context.Cause(ctx), ErrHopeless) { // its caller says why
+			c.say("interrupted: pulumi finishes the step it is at; again ends it at once and leaves the state locked")
+		}
 		go again(cmd, ended)
 		return interrupt(cmd)
 	}
