@@ -68,12 +68,12 @@ func (v *View) readDocker(resources []plan.Resource) error {
 			}
 		}
 		mode := in.text("networkMode")
-		if len(w.Networks) == 0 && mode != "none" {
-			w.WaysOut = append(w.WaysOut, "the engine's default network")
-		}
 		w.HostNamespaces = hostNamespaces(in, mode)
-		if slices.Contains(w.HostNamespaces, "network") {
-			w.WaysOut, w.Fenced = []string{"the machine's network"}, false
+		switch {
+		case mode == "host":
+			w.WaysOut = []string{"the machine's network"}
+		case len(w.Networks) == 0 && mode != "none":
+			w.WaysOut, w.Fenced = []string{"the engine's default network"}, false
 		}
 		c := dockerContainerOf(in, images[r.Parent])
 		c.Mounts = dockerMounts(in, volumes, carried[service])

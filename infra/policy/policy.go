@@ -1,0 +1,181 @@
+// Package policy holds what no stack may do, as rules over the recorded plan: over what would be provisioned, not over
+// what a stack claims. A rule is one small function; a stack may waive a single violation, with a reason and until a date.
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/infra/workload"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// Rule is one thing that no stack may do.
+type Rule struct {
+	// ID names the rule in reports and waivers; it never changes.
+	ID string
+	// Reason is why, Fix what to do about a violation.
+	Reason, Fix string
+	check       func(Plan) []Finding
+}
+
+// Plan is what the rules look at.
+type Plan struct {
+	workload.View
+	// Stack is what was planned; rules ask it only for reasons that a plan does not carry.
+	Stack stacks.Stack
+	// Root is the absolute path of the project's root.
+	Root string
+}
+
+// Finding is one place where a rule is broken.
+type Finding struct {
+	// Subject is the service, volume or network that breaks it.
+	Subject string `json:"subject"`
+	// What it does.
+	What string `json:"what"`
+}
+
+// Violation is a finding of a rule.
+type Violation struct {
+	Rule string `json:"rule"`
+	Finding
+	Reason string `json:"reason"`
+	Fix    string `json:"fix"`
+}
+
+// Waived is a violation that a waiver of the stack lets pass.
+type Waived struct {
+	Violation
+	Waiver Waiver `json:"waiver"`
+}
+
+// Waiver is why and how long: Expires is the first day on which it is void, as 2006-01-02.
+type Waiver struct {
+	Reason  string `json:"reason"`
+	Expires string `json:"expires"`
+}
+
+// Report is what the rules say about one plan. Its JSON form is for programs: fields are added, never changed.
+type Report struct {
+	Stack  string        `json:"stack"`
+	Target stacks.Target `json:"target"`
+	// Rules is how many were asked.
+	Rules      int         `json:"rules"`
+	Violations []Violation `json:"violations"`
+	Waived     []Waived    `json:"waived"`
+}
+
+// WaiverRule is the rule that waivers themselves have to keep; it cannot be waived.
+const WaiverRule = "waiver"
+
+// longestWaiver is how far ahead a waiver may expire: a longer one would never be looked at again.
+const longestWaiver = 366 * 24 * time.Hour
+
+// Rules are all rules, sorted by ID. WaiverRule is among them.
+func Rules() []Rule {
+	all := slices.Concat(exposureRules, containerRules, secretRules, isolationRules, storageRules, clusterRules,
+		[]Rule{{ID: WaiverRule,
+			Reason: "a waiver that nobody needs or renews hides the next violation",
+			Fix:    "remove the waiver, or renew its date and reason in the stack's overlay; at most a year ahead",
+			check:  func(Plan) []Finding { return nil },
+		}})
+	slices.SortFunc(all, func(a, b Rule) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// Check asks every rule. A waiver of the stack lets the violations of its rule by its subject pass until the day it
+// expires; one that is expired, unused or of an unknown rule is a violation itself. A waiver without a reason is an error.
+func Check(p Plan, now time.Time) (Report, error) {
+	rules := Rules()
+	r := Report{Stack: p.View.Stack, Target: p.Target, Rules: len(rules), Violations: []Violation{}, Waived: []Waived{}}
+	waivers := p.Stack.Waivers
+	known := map[string]bool{}
+	for _, rule := range rules {
+		known[rule.ID] = true
+	}
+	used := make([]bool, len(waivers))
+	for _, w := range waivers {
+		if strings.TrimSpace(w.Reason) == "" || w.Subject == "" || w.Expires.IsZero() {
+			return Report{}, fmt.Errorf("waivers.%s: needs a subject, a reason and the day it expires on", w.Rule)
+		}
+	}
+	for _, rule := range rules {
+		for _, f := range distinct(rule.check(p)) {
+			v := Violation{Rule: rule.ID, Finding: f, Reason: rule.Reason, Fix: rule.Fix}
+			i := slices.IndexFunc(waivers, func(w stacks.Waiver) bool {
+				return w.Rule == rule.ID && w.Subject == f.Subject && now.Before(w.Expires)
+			})
+			if i >= 0 {
+				used[i] = true
+				r.Waived = append(r.Waived, Waived{v, Waiver{waivers[i].Reason, waivers[i].Expires.Format(time.DateOnly)}})
+				continue
+			}
+			r.Violations = append(r.Violations, v)
+		}
+	}
+	for i, w := range waivers {
+		what := ""
+		switch date := w.Expires.Format(time.DateOnly); {
+		case !known[w.Rule] || w.Rule == WaiverRule:
+			what = fmt.Sprintf("waives %s, which is no rule that can be waived", w.Rule)
+		case !now.Before(w.Expires):
+			what = fmt.Sprintf("waives %s, but has expired on %s", w.Rule, date)
+		case !used[i]:
+			what = fmt.Sprintf("waives %s, which it does not break", w.Rule)
+		case w.Expires.Sub(now) > longestWaiver:
+			what = fmt.Sprintf("waives %s until %s, more than a year ahead", w.Rule, date)
+		default:
+			continue
+		}
+		rule := rules[slices.IndexFunc(rules, func(r Rule) bool { return r.ID == WaiverRule })]
+		r.Violations = append(r.Violations, Violation{rule.ID, Finding{w.Subject, what}, rule.Reason, rule.Fix})
+	}
+	return r, nil
+}
+
+// distinct sorts the findings: replicas that are resources of their own say the same.
+func distinct(all []Finding) []Finding {
+	slices.SortFunc(all, func(a, b Finding) int { return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.What, b.What)) })
+	return slices.Compact(all)
+}
+
+// workloads makes a check of one that says what is wrong with a workload; nothing is fine.
+func workloads(check func(Plan, workload.Workload) []string) func(Plan) []Finding {
+	return func(p Plan) []Finding {
+		var out []Finding
+		for _, w := range p.Workloads {
+			for _, what := range check(p, w) {
+				out = append(out, Finding{w.Service, what})
+			}
+		}
+		return out
+	}
+}
+
+// containers makes a check of one that says what is wrong with a container.
+func containers(check func(Plan, workload.Workload, workload.Container) []string) func(Plan) []Finding {
+	return workloads(func(p Plan, w workload.Workload) []string {
+		var out []string
+		for _, c := range w.Containers {
+			for _, what := range check(p, w, c) {
+				if c.Name != "" && len(w.Containers) > 1 {
+					what = "container " + c.Name + " " + what
+				}
+				out = append(out, what)
+			}
+		}
+		return out
+	})
+}
+
+// when is a finding if it is so.
+func when(broken bool, format string, args ...any) []string {
+	if !broken {
+		return nil
+	}
+	return []string{fmt.Sprintf(format, args...)}
+}
