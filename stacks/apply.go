@@ -22,7 +22,7 @@ func (s *Stack) applySettings(v Settings) error {
 		s.requirePassword()
 	}
 	for _, secret := range s.Secrets {
-		if !v.Secrets[secret.ConfigKey] {
+		if !v.Secrets[secret.ConfigKey] && !v.AssumeSecrets {
 			errs = append(errs, fmt.Errorf("%s:%s: is not set, and this stack needs it: pulumi config set --secret -s %s %s:%s",
 				Project, secret.ConfigKey, s.Name, Project, secret.ConfigKey))
 		}

@@ -44,6 +44,9 @@ type Settings struct {
 	Services map[string]ServiceSettings
 	// Secrets holds the names of the secret settings that are set. Their values are not known here.
 	Secrets map[string]bool
+	// AssumeSecrets says that the secrets which the stack needs count as set: a plan that provisions nothing needs no
+	// values. No key of the config sets it.
+	AssumeSecrets bool
 }
 
 // ModelSettings choose the custom model.

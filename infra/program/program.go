@@ -35,19 +35,24 @@ func Deploy(root string) pulumi.RunFunc {
 		if err != nil {
 			return err
 		}
-		switch settings.Target {
-		case stacks.Docker:
-			out, err := docker.Deploy(ctx, stack, dir)
-			if err != nil {
-				return err
-			}
-			export(ctx, stack, out)
-			return nil
-		case stacks.Kubernetes:
-			return fmt.Errorf("%s:target: target kubernetes is not available in this version: set it to docker, or remove the key", stacks.Project)
-		}
-		return fmt.Errorf("%s:target: there is no target %q", stacks.Project, settings.Target)
+		return Provision(ctx, settings, stack, dir)
 	}
+}
+
+// Provision is the program from where config and files are read: the target provisions the stack of the project at root.
+func Provision(ctx *pulumi.Context, settings stacks.Settings, stack stacks.Stack, root string) error {
+	switch settings.Target {
+	case stacks.Docker:
+		out, err := docker.Deploy(ctx, stack, root)
+		if err != nil {
+			return err
+		}
+		export(ctx, stack, out)
+		return nil
+	case stacks.Kubernetes:
+		return fmt.Errorf("%s:target: target kubernetes is not available in this version: set it to docker, or remove the key", stacks.Project)
+	}
+	return fmt.Errorf("%s:target: there is no target %q", stacks.Project, settings.Target)
 }
 
 // Load makes the stack of the project at root out of its config, strictly, before anything is provisioned: what a
@@ -57,7 +62,22 @@ func Load(root, stack string, plain map[string]string, secret []string) (stacks.
 	if err != nil {
 		return stacks.Settings{}, stacks.Stack{}, err
 	}
-	s, err := stacks.Load(stack, settings, checkout(root))
+	return load(stack, settings, checkout(root))
+}
+
+// LoadOffline is Load where nobody's secrets are at hand and it must not matter whose machine it is: secrets that the
+// stack needs count as set, and nobody owns the checkout.
+func LoadOffline(root, stack string, plain map[string]string, secret []string) (stacks.Settings, stacks.Stack, error) {
+	settings, err := stacks.DecodeSettings(plain, secret)
+	if err != nil {
+		return stacks.Settings{}, stacks.Stack{}, err
+	}
+	settings.AssumeSecrets = true
+	return load(stack, settings, stacks.Checkout{FS: os.DirFS(root)})
+}
+
+func load(stack string, settings stacks.Settings, c stacks.Checkout) (stacks.Settings, stacks.Stack, error) {
+	s, err := stacks.Load(stack, settings, c)
 	if err != nil {
 		return settings, stacks.Stack{}, err
 	}
