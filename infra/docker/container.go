@@ -28,7 +28,7 @@ const cpuPeriod = 100_000
 const minCPU stacks.MilliCPU = 10
 
 // containerArgs are the arguments of one container of the service.
-func (d *deployment) containerArgs(p plan, img image, files *docker.Container) *docker.ContainerArgs {
+func (d *deployment) containerArgs(p plan, img madeImage, files *docker.Container) *docker.ContainerArgs {
 	labels := d.stackLabels()
 	labels[stacks.LabelService] = p.Name
 	labels[LabelPIDs] = strconv.Itoa(p.Resources.PIDs)

@@ -16,7 +16,7 @@ import (
 // of the same image, which is never started, takes the files into an anonymous volume at each file's directory, and
 // the service mounts these volumes read-only (VolumesFrom). New files make a new carrier, whose ID replaces the
 // service's containers; the volumes go with their carrier. See docs/adr/0002-docker-target.md.
-func (d *deployment) addFiles(p plan, img image, parent pulumi.Resource) (*docker.Container, error) {
+func (d *deployment) addFiles(p plan, img madeImage, parent pulumi.Resource) (*docker.Container, error) {
 	if len(p.Files) == 0 {
 		return nil, nil
 	}

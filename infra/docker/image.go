@@ -3,8 +3,8 @@ package docker
 import (
 	"os"
 	"path"
-	"runtime"
 
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -23,23 +23,22 @@ func planImage(img stacks.Image, root string) (imagePlan, error) {
 	if img.Build == nil {
 		return imagePlan{ref: img.Ref}, nil
 	}
-	platform := "linux/" + runtime.GOARCH
-	digest, err := inputsDigest(os.DirFS(root), *img.Build, platform)
+	ref, err := image.Ref(os.DirFS(root), *img.Build)
 	if err != nil {
 		return imagePlan{}, err
 	}
-	return imagePlan{ref: img.Build.Repository + ":" + digest[:12], build: img.Build, platform: platform}, nil
+	return imagePlan{ref: ref, build: img.Build, platform: image.Platform()}, nil
 }
 
-// image is an image that a container can be made of.
-type image struct {
+// madeImage is an image that a container can be made of.
+type madeImage struct {
 	// use is what the container's image argument takes.
 	use pulumi.StringOutput
 	id  pulumi.StringOutput
 }
 
 // addImage pulls or builds the image of a service.
-func (d *deployment) addImage(name string, p imagePlan, parent pulumi.Resource) (image, error) {
+func (d *deployment) addImage(name string, p imagePlan, parent pulumi.Resource) (madeImage, error) {
 	if p.build == nil {
 		img, err := docker.NewRemoteImage(d.ctx, name, &docker.RemoteImageArgs{
 			Name: pulumi.String(p.ref),
@@ -47,10 +46,10 @@ func (d *deployment) addImage(name string, p imagePlan, parent pulumi.Resource) 
 			KeepLocally: pulumi.Bool(true),
 		}, pulumi.Parent(parent))
 		if err != nil {
-			return image{}, err
+			return madeImage{}, err
 		}
 		// The container is made of the ID: a reference that moved to another image shows after a refresh.
-		return image{use: img.ImageId, id: img.ImageId}, nil
+		return madeImage{use: img.ImageId, id: img.ImageId}, nil
 	}
 	b := p.build
 	// The engine starts the provider in the folder of the Pulumi program (main: infra in Pulumi.yaml), one below the
@@ -72,9 +71,9 @@ func (d *deployment) addImage(name string, p imagePlan, parent pulumi.Resource) 
 		// A new tag is a new image: the resource's ID follows. Deleting the old one deletes nothing on the engine.
 		pulumi.ReplaceOnChanges([]string{"imageName"}))
 	if err != nil {
-		return image{}, err
+		return madeImage{}, err
 	}
 	// The container is made of the reference, not the ID: its tag is the digest of the inputs, so the preview shows the
 	// replacement of the container, which an ID that is not known yet would hide (pulumi-docker#293).
-	return image{use: img.ImageName, id: img.RepoDigest}, nil
+	return madeImage{use: img.ImageName, id: img.RepoDigest}, nil
 }

@@ -1,4 +1,5 @@
-package docker
+// Package image names the images that a stack builds: both targets use the same names, and codexctl builds under them.
+package image
 
 import (
 	"bytes"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -17,6 +19,33 @@ import (
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
 )
+
+// Platform is the one that images are built for.
+func Platform() string { return "linux/" + runtime.GOARCH }
+
+// Ref is the reference of the image that the build makes: its repository, and the digest of its inputs as the tag. root is
+// the project's.
+func Ref(root fs.FS, b stacks.Build) (string, error) {
+	digest, err := inputsDigest(root, b, Platform())
+	if err != nil {
+		return "", err
+	}
+	return b.Repository + ":" + digest[:12], nil
+}
+
+// WalkContext calls visit for each file of the build's context that its .dockerignore lets in, in lexical order. Names are
+// relative to the context.
+func WalkContext(root fs.FS, b stacks.Build, visit func(name string, mode fs.FileMode) error) error {
+	context, err := fs.Sub(root, path.Clean(b.Context))
+	if err != nil {
+		return err
+	}
+	ignored, err := ignorePatterns(root, b)
+	if err != nil {
+		return err
+	}
+	return walkContext(context, ignored, visit)
+}
 
 // inputsDigest is the sha256 (hex) of all a build depends on: Dockerfile, stage, arguments, platform, and the name,
 // executable bit and content of each file of the context that the Dockerfile's .dockerignore lets in. It does not
@@ -44,11 +73,7 @@ func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("image.build.context: %w", err)
 	}
-	ignored, err := ignorePatterns(root, b)
-	if err != nil {
-		return "", err
-	}
-	err = walkContext(context, ignored, func(name string, mode fs.FileMode) error {
+	err = WalkContext(root, b, func(name string, mode fs.FileMode) error {
 		part(name)
 		if mode&fs.ModeSymlink != 0 {
 			target, err := fs.ReadLink(context, name)
