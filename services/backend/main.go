@@ -44,9 +44,12 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 }
 
 const (
-	// lease is how long an answer whose backend is silent counts as being written: so late do readers learn that a
-	// backend was killed.
-	lease = 10 * time.Second
+	// lease is how long an answer whose backend is silent counts as being written: so late, and half of it more, do readers
+	// learn that a backend was killed.
+	lease = 8 * time.Second
+	// outage is how long an answer bears a Redis that does not answer: Sentinels wait 30 s by default before they let
+	// another server take over, which takes them a few more.
+	outage = 40 * time.Second
 	// keep is how long an answer's events can be read after its end.
 	keep = time.Hour
 	// watchEvery is how often Redis is asked whether it is there, for the log.
@@ -67,7 +70,9 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	srv := server.New("backend", log, cfg.DrainTimeout)
 	redisErrors := prometheus.NewCounter(prometheus.CounterOpts{Name: "backend_redis_errors_total", Help: "Commands that Redis did not do."})
 	srv.Registry().MustRegister(redisErrors)
-	st, err := store.New(store.Options{URL: cfg.RedisURL, Password: password, TTL: cfg.ConversationTTL, Keep: keep, Lease: lease,
+	address := store.Address{URL: cfg.RedisURL, Password: password, CAFile: cfg.RedisCAFile,
+		Sentinels: cfg.RedisSentinels, Master: cfg.RedisMaster, Cluster: cfg.RedisCluster}
+	st, err := store.New(store.Options{Address: address, TTL: cfg.ConversationTTL, Keep: keep, Lease: lease, Outage: outage,
 		OnError: func(error) { redisErrors.Inc() }})
 	if err != nil {
 		return err

@@ -39,15 +39,21 @@ type Common struct {
 type Backend struct {
 	Common
 	// RedisURL is redis://host:port/db, or rediss:// for TLS, with a user's name where Redis has one (redis://user@host...).
-	// Never with a password: that comes from RedisPasswordFile.
+	// Never with a password: that comes from RedisPasswordFile. It takes no parameters.
 	RedisURL string `env:"REDIS_URL,required,notEmpty"`
 	// RedisSentinels are the host:port of the Sentinels that know the master named RedisMaster. The host and port of
-	// RedisURL are not used then; its scheme, user and database are.
+	// RedisURL are not used then; its scheme, user and database are. The scheme is for the Sentinels as well, and they are
+	// offered the password of RedisPasswordFile, without RedisURL's user: a Sentinel has the password of the Redis it
+	// watches (the charts' usual way) or none, and one without takes any.
 	RedisSentinels []string `env:"REDIS_SENTINELS" optional:"true"`
 	RedisMaster    string   `env:"REDIS_MASTER" optional:"true"`
 	// RedisCluster are the host:port of nodes of a Redis Cluster, the first to be asked for all others. The host and port
 	// of RedisURL are not used then.
 	RedisCluster []string `env:"REDIS_CLUSTER" optional:"true"`
+	// RedisCAFile is the path of a file with the certificates (PEM) of the authorities that sign those of Redis and of the
+	// Sentinels, for a RedisURL with rediss://; empty trusts the authorities of the system. Certificates must name the
+	// host or the IP address that the server is reached by: of Sentinels and of a Cluster that which they announce.
+	RedisCAFile string `env:"REDIS_CA_FILE" optional:"true"`
 	// RedisPasswordFile is the path of a file that holds the Redis password; empty when Redis asks for none.
 	RedisPasswordFile string `env:"REDIS_PASSWORD_FILE" optional:"true"`
 	// MLServiceURL is the base URL of the ml service.
@@ -172,6 +178,11 @@ func (b Backend) Validate() error {
 		errs = append(errs, err)
 	} else if _, has := u.User.Password(); has {
 		errs = append(errs, errors.New("REDIS_URL: must not hold a password: put it in the file that REDIS_PASSWORD_FILE names"))
+	} else if u.RawQuery != "" || u.Fragment != "" {
+		errs = append(errs, errors.New("REDIS_URL: takes no parameters: nothing may follow the database"))
+	}
+	if b.RedisCAFile != "" && u != nil && u.Scheme != "rediss" {
+		errs = append(errs, errors.New("REDIS_CA_FILE: is for TLS: write REDIS_URL with rediss://"))
 	}
 	errs = append(errs, addresses("REDIS_SENTINELS", b.RedisSentinels), addresses("REDIS_CLUSTER", b.RedisCluster))
 	switch {
@@ -183,7 +194,7 @@ func (b Backend) Validate() error {
 		errs = append(errs, fmt.Errorf("REDIS_URL: a Redis Cluster has the database 0 alone, got %q", u.Path))
 	}
 	_, err = baseURL("ML_SERVICE_URL", b.MLServiceURL, "http", "https")
-	errs = append(errs, err, absolute("REDIS_PASSWORD_FILE", b.RedisPasswordFile))
+	errs = append(errs, err, absolute("REDIS_PASSWORD_FILE", b.RedisPasswordFile), absolute("REDIS_CA_FILE", b.RedisCAFile))
 	if b.ConversationTTL < 0 {
 		errs = append(errs, fmt.Errorf("CONVERSATION_TTL: must not be negative, got %s", b.ConversationTTL))
 	}

@@ -41,7 +41,9 @@ func TestRoundTrip(t *testing.T) {
 	b.RedisPasswordFile, b.Debug, b.ConversationTTL = "", true, 0
 	roundTrip(t, b)
 	b.RedisURL, b.RedisSentinels, b.RedisMaster = "rediss://chat@redis:6379/2", []string{"a:26379", "[::1]:26379"}, "main"
+	b.RedisCAFile = "/run/secrets/redis-ca.pem"
 	roundTrip(t, b)
+	b.RedisCAFile = ""
 	b.RedisURL, b.RedisSentinels, b.RedisMaster, b.RedisCluster = "redis://redis:6379", nil, "", []string{"a:6379", "b:6379"}
 	roundTrip(t, b)
 	roundTrip(t, contract.Frontend{Common: common, BackendURL: "http://backend:8000", Domain: "general", DomainTitle: "CodexContinue = \"chat\""})
@@ -82,6 +84,9 @@ func TestValidate(t *testing.T) {
 		"redis scheme":      {func(b *contract.Backend) { b.RedisURL = "http://redis:6379" }, `REDIS_URL: scheme "http" is none of redis, rediss`},
 		"redis port":        {func(b *contract.Backend) { b.RedisURL = "redis://redis" }, "REDIS_URL: "},
 		"redis credentials": {func(b *contract.Backend) { b.RedisURL = "redis://:hunter2@redis:6379" }, "REDIS_URL: must not hold a password"},
+		"redis parameters":  {func(b *contract.Backend) { b.RedisURL += "?protocol=2" }, "REDIS_URL: takes no parameters"},
+		"redis CA, no TLS":  {func(b *contract.Backend) { b.RedisCAFile = "/ca.pem" }, "REDIS_CA_FILE: is for TLS"},
+		"relative redis CA": {func(b *contract.Backend) { b.RedisURL, b.RedisCAFile = "rediss://redis:6379", "ca.pem" }, "REDIS_CA_FILE: \"ca.pem\""},
 		"sentinel alone":    {func(b *contract.Backend) { b.RedisSentinels = []string{"a:26379"} }, "REDIS_MASTER: "},
 		"master alone":      {func(b *contract.Backend) { b.RedisMaster = "main" }, "REDIS_MASTER: "},
 		"cluster address":   {func(b *contract.Backend) { b.RedisCluster = []string{"a"} }, `REDIS_CLUSTER: "a" is not host:port`},

@@ -51,12 +51,21 @@ type instance struct {
 }
 
 type options struct {
+	outage time.Duration
 	drain  time.Duration
 	timing func(*generation.Timing)
 }
 
 func newInstance(t testing.TB, redisURL, mlURL string, o options) *instance {
 	t.Helper()
+	return newInstanceAt(t, store.Address{URL: redisURL}, mlURL, o)
+}
+
+func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *instance {
+	t.Helper()
+	if o.outage == 0 {
+		o.outage = 2 * time.Second
+	}
 	if o.drain == 0 {
 		o.drain = patience
 	}
@@ -72,7 +81,7 @@ func newInstance(t testing.TB, redisURL, mlURL string, o options) *instance {
 	} else {
 		log = slog.New(slog.DiscardHandler)
 	}
-	st, err := store.New(store.Options{URL: redisURL, TTL: time.Hour, Keep: time.Hour, Lease: lease})
+	st, err := store.New(store.Options{Address: redis, TTL: time.Hour, Keep: time.Hour, Lease: lease, Outage: o.outage})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,33 +30,56 @@ func (m *Manager) Admit() (release func(), err error) {
 	}, nil
 }
 
+// outagePause is how long a reader waits before it asks a Redis again that failed.
+const outagePause = 250 * time.Millisecond
+
 // Follow sends the answer's events after the one with the id ("" for all of them) to the reader, up to the last event
-// of the answer or the end of ctx. Deltas that are there at once are sent as one, with the id of the last: a reader
+// of the answer or the end of ctx. It bears an outage of Redis and goes on where it was. Deltas that are there at once are sent as one, with the id of the last: a reader
 // that comes late or is slow gets few big events. An error means that the stream was cut; the reader can resume it.
 func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, w *sse.Writer) error {
 	if after == "" {
 		after = "0-0"
 	}
 	sent := time.Now()
+	var ended bool        // the answer has, so there must be an event yet to come
+	var failing time.Time // since when Redis does not answer
 	for ctx.Err() == nil {
 		events, err := m.store.Read(ctx, g, after, m.timing.Poll)
-		if err != nil {
+		if err == nil && len(events) == 0 {
+			if ended { // the reader is beyond the end: another server took over that had not got what it has seen
+				return m.gone(ctx, w)
+			}
+			_, err = m.store.Reap(ctx, g)
+			if errors.Is(err, store.ErrNotFound) {
+				return m.gone(ctx, w)
+			}
+			if ended = errors.Is(err, store.ErrEnded); ended {
+				err = nil
+			}
+		}
+		switch {
+		case err == nil:
+			failing = time.Time{}
+		case failing.IsZero():
+			failing = time.Now()
+		case time.Since(failing) > m.store.Outage():
 			return err
 		}
-		if len(events) == 0 {
-			switch _, err := m.store.Reap(ctx, g); {
-			case errors.Is(err, store.ErrNotFound):
-				return m.gone(ctx, w)
-			case err != nil && !errors.Is(err, store.ErrEnded):
+		if len(events) == 0 && time.Since(sent) >= m.timing.KeepAlive {
+			if err := w.Comment("keep-alive"); err != nil {
 				return err
 			}
-			if time.Since(sent) >= m.timing.KeepAlive {
-				if err := w.Comment("keep-alive"); err != nil {
-					return err
-				}
-				sent = time.Now()
+			sent = time.Now()
+		}
+		if err != nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(min(m.timing.Poll, outagePause)):
 			}
 			continue
+		}
+		if len(events) > 0 {
+			sent = time.Now()
 		}
 		for len(events) > 0 {
 			var e sse.Event
@@ -71,7 +94,6 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 				return nil
 			}
 		}
-		sent = time.Now()
 	}
 	return context.Cause(ctx)
 }

@@ -237,6 +237,12 @@ func (j *job) append(text string) bool {
 		j.ended(backendapi.MessageStopped)
 		return false
 	}
+	if errors.Is(err, store.ErrLost) { // its readers have seen text that is gone: it cannot go on as if nothing had been
+		j.cancel(errFinished)
+		j.finish(j.failed(&problem.Problem{Type: "/problems/redis-lost-data", Title: "Answer interrupted", Status: http.StatusServiceUnavailable,
+			Detail: "Another Redis server took over that had not got all of this answer. What is left is kept: send the message again."}))
+		return false
+	}
 	if err != nil {
 		j.cancel(errFinished)
 		j.m.log.ErrorContext(j.detached, "an answer is lost: its text cannot be stored", "generation", j.begun.ID, "error", err)
@@ -316,14 +322,14 @@ func (j *job) holdLease() {
 	}
 }
 
-// persistently repeats a write that is safe to repeat while Redis is in trouble, for as long as the lease may last.
+// persistently repeats a write that is safe to repeat while Redis is in trouble, for as long as an outage may last.
 func (j *job) persistently(write func(context.Context) error) error {
-	deadline := time.Now().Add(j.m.store.Lease())
+	deadline := time.Now().Add(j.m.store.Outage())
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		ctx, cancel := context.WithDeadline(j.detached, deadline)
 		err := write(ctx)
 		cancel()
-		if err == nil || errors.Is(err, store.ErrEnded) || errors.Is(err, store.ErrNotFound) || time.Now().Add(pause).After(deadline) {
+		if err == nil || errors.Is(err, store.ErrEnded) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrLost) || time.Now().Add(pause).After(deadline) {
 			return err
 		}
 		time.Sleep(pause)

@@ -44,7 +44,7 @@ func (s *Store) Create(ctx context.Context, owner, title, model string) (Convers
 	}
 	now := time.UnixMilli(time.Now().UnixMilli()).UTC() // as precise as it is stored
 	c := Conversation{Owner: owner, Conversation: backendapi.Conversation{ID: id, Title: title, Model: model, CreatedAt: now, UpdatedAt: now}}
-	err = s.scripts.create.Run(ctx, s.rdb, conversationKeys(c), id, owner, title, model, now.UnixMilli(), millis(s.opts.TTL)).Err()
+	err = s.run(ctx, s.scripts.create, s.key.ofConversation(owner, id), id, owner, title, model, now.UnixMilli(), millis(s.opts.TTL)).Err()
 	if err != nil {
 		return Conversation{}, fmt.Errorf("create a conversation: %w", err)
 	}
@@ -76,7 +76,7 @@ func (s *Store) Get(ctx context.Context, owner, id string) (Conversation, error)
 	if !validID(id) {
 		return Conversation{}, ErrNotFound
 	}
-	values, err := s.rdb.HMGet(ctx, conversationKey(id), fields...).Result()
+	values, err := s.rdb.HMGet(ctx, s.key.conversation(owner, id), fields...).Result()
 	if err != nil {
 		return Conversation{}, fmt.Errorf("read a conversation: %w", err)
 	}
@@ -93,7 +93,7 @@ func (s *Store) Detail(ctx context.Context, owner, id string) (Conversation, []b
 		return Conversation{}, nil, ErrNotFound
 	}
 	tx := s.rdb.TxPipeline()
-	values, list := tx.HMGet(ctx, conversationKey(id), fields...), tx.LRange(ctx, messagesKey(id), 0, -1)
+	values, list := tx.HMGet(ctx, s.key.conversation(owner, id), fields...), tx.LRange(ctx, s.key.messages(owner, id), 0, -1)
 	if _, err := tx.Exec(ctx); err != nil {
 		return Conversation{}, nil, fmt.Errorf("read a conversation: %w", err)
 	}
@@ -120,8 +120,7 @@ func (s *Store) Rename(ctx context.Context, owner, id, title string) (Conversati
 	if !validID(id) {
 		return Conversation{}, ErrNotFound
 	}
-	keys := conversationKeys(Conversation{Owner: owner, Conversation: backendapi.Conversation{ID: id}})
-	n, err := s.scripts.rename.Run(ctx, s.rdb, keys, id, owner, title, time.Now().UnixMilli(), millis(s.opts.TTL)).Int()
+	n, err := s.run(ctx, s.scripts.rename, s.key.ofConversation(owner, id), id, owner, title, time.Now().UnixMilli(), millis(s.opts.TTL)).Int()
 	if err != nil {
 		return Conversation{}, fmt.Errorf("rename a conversation: %w", err)
 	}
@@ -136,16 +135,24 @@ func (s *Store) Delete(ctx context.Context, owner, id string) (generation string
 	if !validID(id) {
 		return "", ErrNotFound
 	}
-	keys := conversationKeys(Conversation{Owner: owner, Conversation: backendapi.Conversation{ID: id}})
-	v, err := s.scripts.del.Run(ctx, s.rdb, keys, id, owner, millis(s.opts.Keep)).Result()
-	if err != nil {
-		return "", fmt.Errorf("delete a conversation: %w", err)
+	for {
+		// The answer's keys must be named before the script runs: a Cluster wants to know them.
+		c, err := s.Get(ctx, owner, id)
+		if err != nil {
+			return "", err
+		}
+		reply, err := s.run(ctx, s.scripts.del, s.key.ofGeneration(owner, id, c.Generation), id, owner, millis(s.opts.Keep), c.Generation).Text()
+		if err != nil {
+			return "", fmt.Errorf("delete a conversation: %w", err)
+		}
+		switch reply {
+		case "missing":
+			return "", ErrNotFound
+		case "deleted":
+			return c.Generation, nil
+		}
+		// An answer began or ended in between: look again.
 	}
-	generation, ok := v.(string)
-	if !ok {
-		return "", ErrNotFound
-	}
-	return generation, nil
 }
 
 // position is a place in an owner's list, which is sorted by score and then by id, both descending.
@@ -190,13 +197,13 @@ func (s *Store) List(ctx context.Context, owner string, limit int, cursor string
 	}
 	if s.opts.TTL > 0 { // their hashes have expired
 		dead := strconv.FormatInt(time.Now().Add(-s.opts.TTL).UnixMilli(), 10)
-		if err := s.rdb.ZRemRangeByScore(ctx, listKey(owner), "-inf", "("+dead).Err(); err != nil {
+		if err := s.rdb.ZRemRangeByScore(ctx, s.key.list(owner), "-inf", "("+dead).Err(); err != nil {
 			return page, fmt.Errorf("list conversations: %w", err)
 		}
 	}
 	var last position
 	for offset := int64(0); ; {
-		entries, err := s.rdb.ZRevRangeByScoreWithScores(ctx, listKey(owner), &redis.ZRangeBy{Min: "-inf", Max: from,
+		entries, err := s.rdb.ZRevRangeByScoreWithScores(ctx, s.key.list(owner), &redis.ZRangeBy{Min: "-inf", Max: from,
 			Offset: offset, Count: int64(limit + listBatch)}).Result()
 		if err != nil {
 			return page, fmt.Errorf("list conversations: %w", err)
@@ -233,7 +240,7 @@ func (s *Store) read(ctx context.Context, owner string, places []position) ([]Co
 	pipe := s.rdb.Pipeline()
 	values := make([]*redis.SliceCmd, len(places))
 	for i, p := range places {
-		values[i] = pipe.HMGet(ctx, conversationKey(p.id), fields...)
+		values[i] = pipe.HMGet(ctx, s.key.conversation(owner, p.id), fields...)
 	}
 	if len(places) == 0 {
 		return nil, nil

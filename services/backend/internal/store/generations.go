@@ -26,9 +26,8 @@ type Generation struct {
 	LastEvent string
 }
 
-func (g Generation) keys() []string {
-	return []string{conversationKey(g.ConversationID), messagesKey(g.ConversationID), listKey(g.Owner),
-		generationKey(g.ID), eventsKey(g.ID), textKey(g.ID)}
+func (s *Store) keys(g Generation) []string {
+	return s.key.ofGeneration(g.Owner, g.ConversationID, g.ID)
 }
 
 // Turn is a message and the answer to it that begins.
@@ -84,7 +83,7 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 	if err != nil {
 		return Begun{}, fmt.Errorf("begin an answer: %w", err)
 	}
-	reply, err := s.scripts.begin.Run(ctx, s.rdb, b.keys()[:5], b.ConversationID, b.Owner, t.Title, t.Model, now.UnixMilli(),
+	reply, err := s.run(ctx, s.scripts.begin, s.keys(b.Generation)[:5], b.ConversationID, b.Owner, t.Title, t.Model, now.UnixMilli(),
 		millis(s.opts.TTL), b.ID, user, answer, start, millis(s.opts.Lease), MaxMessages, HistoryMessages, created).StringSlice()
 	if err != nil {
 		return Begun{}, fmt.Errorf("begin an answer: %w", err)
@@ -107,15 +106,17 @@ func (s *Store) Withdraw(ctx context.Context, b Begun) error {
 	if b.Created {
 		created = "1"
 	}
-	n, err := s.scripts.withdraw.Run(ctx, s.rdb, b.keys(), b.ConversationID, b.ID, created).Int()
+	n, err := s.run(ctx, s.scripts.withdraw, s.keys(b.Generation), b.ConversationID, b.ID, created).Int()
 	return written("withdraw an answer", n, err)
 }
 
 // Append adds text to an answer that is from bytes long. Sending the same again is safe. ErrEnded says that the answer
-// has ended meanwhile.
+// has ended meanwhile, ErrLost that it is not that long.
 func (s *Store) Append(ctx context.Context, g Generation, from int, text string) error {
-	keys := []string{generationKey(g.ID), eventsKey(g.ID), textKey(g.ID)}
-	n, err := s.scripts.append.Run(ctx, s.rdb, keys, text, from, millis(s.opts.TTL)).Int()
+	n, err := s.run(ctx, s.scripts.append, s.keys(g)[3:], text, from, millis(s.opts.TTL)).Int()
+	if redis.HasErrorPrefix(err, "LOST") {
+		return fmt.Errorf("append to an answer: %w: %w", ErrLost, err)
+	}
 	return written("append to an answer", n, err)
 }
 
@@ -125,13 +126,13 @@ func (s *Store) Queue(ctx context.Context, g Generation, position int) error {
 	if err != nil {
 		return fmt.Errorf("append to an answer: %w", err)
 	}
-	n, err := s.scripts.queue.Run(ctx, s.rdb, []string{generationKey(g.ID), eventsKey(g.ID)}, data).Int()
+	n, err := s.run(ctx, s.scripts.queue, s.keys(g)[3:5], data).Int()
 	return written("append to an answer", n, err)
 }
 
 // Renew takes the answer's lease anew.
 func (s *Store) Renew(ctx context.Context, g Generation) error {
-	n, err := s.scripts.renew.Run(ctx, s.rdb, []string{generationKey(g.ID)}, millis(s.opts.Lease)).Int()
+	n, err := s.run(ctx, s.scripts.renew, s.keys(g)[3:4], millis(s.opts.Lease)).Int()
 	return written("renew the lease of an answer", n, err)
 }
 
@@ -177,7 +178,12 @@ func (s *Store) End(ctx context.Context, g Generation, e Ending) error {
 	return err
 }
 
-// Reap ends an answer whose writer is gone: its lease has expired. leased says that the writer is there.
+// graceParts is the part of a lease that a writer has to renew one that was found expired: it may have been Redis that
+// was away, and the writer comes back with it. A writer tries several times in that time.
+const graceParts = 2
+
+// Reap ends an answer whose writer is gone: its lease has expired, and it did not renew it when that was found out.
+// leased says that the writer is there, or may be.
 func (s *Store) Reap(ctx context.Context, g Generation) (leased bool, err error) {
 	e, err := Failed(&problem.Problem{Type: "/problems/restarted", Title: "Answer interrupted", Status: 503,
 		Detail: "The backend was restarted while it wrote this answer. What came so far is kept: send the message again."})
@@ -194,12 +200,12 @@ func (s *Store) end(ctx context.Context, g Generation, e Ending, onlyExpired boo
 			return false, fmt.Errorf("end an answer: %w", err)
 		}
 	}
-	expired := "0"
+	grace := int64(0)
 	if onlyExpired {
-		expired = "1"
+		grace = max(1, millis(s.opts.Lease/graceParts))
 	}
-	reply, err := s.scripts.end.Run(ctx, s.rdb, g.keys(), g.ConversationID, g.ID, e.Event, e.Data, e.State, why,
-		time.Now().UnixMilli(), millis(s.opts.TTL), millis(s.opts.Keep), expired).Text()
+	reply, err := s.run(ctx, s.scripts.end, s.keys(g), g.ConversationID, g.ID, e.Event, e.Data, e.State, why,
+		time.Now().UnixMilli(), millis(s.opts.TTL), millis(s.opts.Keep), grace, millis(s.opts.Outage)).Text()
 	if err != nil {
 		return false, fmt.Errorf("end an answer: %w", err)
 	}
@@ -220,8 +226,8 @@ func (s *Store) Generation(ctx context.Context, owner, id string) (Generation, e
 		return Generation{}, ErrNotFound
 	}
 	tx := s.rdb.TxPipeline()
-	values := tx.HMGet(ctx, generationKey(id), "owner", "conversation", "state")
-	last := tx.XRevRangeN(ctx, eventsKey(id), "+", "-", 1)
+	values := tx.HMGet(ctx, s.key.generation(owner, id), "owner", "conversation", "state")
+	last := tx.XRevRangeN(ctx, s.key.events(owner, id), "+", "-", 1)
 	if _, err := tx.Exec(ctx); err != nil {
 		return Generation{}, fmt.Errorf("read an answer: %w", err)
 	}
@@ -272,7 +278,7 @@ const readEvents = 256
 // Read returns the events after the one with the id ("0-0" for all), oldest first. When there is none it waits for
 // one for up to wait, and returns none when none came. It does not notice the end of ctx while it waits.
 func (s *Store) Read(ctx context.Context, g Generation, after string, wait time.Duration) ([]Event, error) {
-	streams, err := s.wait.XRead(ctx, &redis.XReadArgs{Streams: []string{eventsKey(g.ID), after}, Count: readEvents, Block: wait}).Result()
+	streams, err := s.wait.XRead(ctx, &redis.XReadArgs{Streams: []string{s.key.events(g.Owner, g.ID), after}, Count: readEvents, Block: wait}).Result()
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
 	}

@@ -1,7 +1,10 @@
 package store
 
 import (
+	"context"
 	"embed"
+	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -9,9 +12,12 @@ import (
 //go:embed lua/*.lua
 var lua embed.FS
 
-// scripts are the changes, each atomic in Redis. What they take and return stands in their files.
+// script is a change that is atomic in Redis. What it takes and returns stands in its file.
+type script struct{ source, sha1 string }
+
+// scripts are the changes.
 type scripts struct {
-	create, rename, del, begin, withdraw, append, queue, renew, end *redis.Script
+	create, rename, del, begin, withdraw, append, queue, renew, end script
 }
 
 func newScripts() (*scripts, error) {
@@ -20,7 +26,7 @@ func newScripts() (*scripts, error) {
 		return nil, err
 	}
 	s := &scripts{}
-	for name, p := range map[string]**redis.Script{
+	for name, p := range map[string]*script{
 		"create": &s.create, "rename": &s.rename, "delete": &s.del, "begin": &s.begin, "withdraw": &s.withdraw,
 		"append": &s.append, "queue": &s.queue, "renew": &s.renew, "end": &s.end,
 	} {
@@ -28,7 +34,70 @@ func newScripts() (*scripts, error) {
 		if err != nil {
 			return nil, err
 		}
-		*p = redis.NewScript(string(prelude) + string(src))
+		source := string(prelude) + string(src)
+		*p = script{source, redis.NewScript(source).Hash()}
 	}
 	return s, nil
+}
+
+// once is a command that is sent once. The client of a Cluster sends others again when a connection breaks (and that of
+// a single Redis would, but for MaxRetries), although the first may have been done.
+type once struct{ *redis.Cmd }
+
+// NoRetry implements redis.Cmder.
+func (once) NoRetry() bool { return true }
+
+// How long a script that Redis did not begin is tried again.
+const (
+	undoneFor   = 2 * time.Second
+	undonePause = 20 * time.Millisecond
+)
+
+// run runs a script. It is sent again only when Redis said that it did nothing, which a failover and the move of a slot
+// make it say; not when the reply was lost: callers for whom a second time is safe repeat knowingly.
+func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) *redis.Cmd {
+	deadline := time.Now().Add(undoneFor)
+	for pause := undonePause; ; pause = min(2*pause, 10*undonePause) {
+		cmd := s.send(ctx, "evalsha", sc.sha1, keys, args)
+		if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
+			cmd = s.send(ctx, "eval", sc.source, keys, args)
+		}
+		if !undone(cmd.Err()) || time.Now().Add(pause).After(deadline) || !sleep(ctx, pause) {
+			return cmd
+		}
+	}
+}
+
+func (s *Store) send(ctx context.Context, name, what string, keys []string, args []any) *redis.Cmd {
+	all := make([]any, 0, 3+len(keys)+len(args))
+	all = append(all, name, what, len(keys))
+	for _, k := range keys {
+		all = append(all, k)
+	}
+	cmd := redis.NewCmd(ctx, append(all, args...)...)
+	cmd.SetFirstKeyPos(3)
+	_ = s.rdb.Process(ctx, once{cmd}) // cmd has it
+	return cmd
+}
+
+// undone says that Redis refused to begin: it is a replica now, the slot is being moved, or nobody serves it.
+func undone(err error) bool {
+	for _, prefix := range []string{"READONLY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	return err != nil && strings.Contains(err.Error(), "-READONLY ") // Redis 6, of a script
+}
+
+// sleep returns false when ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
 }

@@ -19,7 +19,7 @@ import (
 func open(t testing.TB, change func(*store.Options)) (*store.Store, *redistest.Server) {
 	t.Helper()
 	redis := redistest.Start(t)
-	o := store.Options{URL: redis.URL, TTL: time.Hour, Keep: time.Hour, Lease: time.Hour}
+	o := store.Options{Address: store.Address{URL: redis.URL}, TTL: time.Hour, Keep: time.Hour, Lease: time.Hour, Outage: time.Minute}
 	if change != nil {
 		change(&o)
 	}

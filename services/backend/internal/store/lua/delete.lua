@@ -1,16 +1,14 @@
--- KEYS conversation, messages, list
--- ARGV id, owner, keep
--- Returns 0 when the owner has no such conversation, else the id of the answer that was stopped with it, or ''.
-if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then return 0 end
-local id = redis.call('HGET', KEYS[1], 'generation')
+-- KEYS conversation, messages, list, generation, events, text: of the answer that is being written, if there is one
+-- ARGV id, owner, keep, generation id or ''
+-- Returns 'deleted', 'missing' when the owner has no such conversation, or 'changed' when its answer is another one.
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then return 'missing' end
+if (redis.call('HGET', KEYS[1], 'generation') or '') ~= ARGV[4] then return 'changed' end
 redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('ZREM', KEYS[3], ARGV[1])
-if not id then return '' end
-local generation = 'generation:' .. id
-if redis.call('HGET', generation, 'state') == 'running' then
-  redis.call('HSET', generation, 'state', 'ended')
-  redis.call('XADD', generation .. ':events', '*', 'e', 'stopped', 'd', '{}')
-  redis.call('DEL', generation .. ':text')
-  keep(tonumber(ARGV[3]), generation, generation .. ':events')
+if ARGV[4] ~= '' and redis.call('HGET', KEYS[4], 'state') == 'running' then
+  redis.call('HSET', KEYS[4], 'state', 'ended')
+  redis.call('XADD', KEYS[5], '*', 'e', 'stopped', 'd', '{}')
+  redis.call('DEL', KEYS[6])
+  keep(tonumber(ARGV[3]), KEYS[4], KEYS[5])
 end
-return id
+return 'deleted'

@@ -1,14 +1,22 @@
 -- Ends an answer, once: writes its last event, and its message with the text so far.
 -- KEYS conversation, messages, list, generation, events, text
 -- ARGV id, generation id, event, data, message state, problem or '', now, ttl, keep,
---      '1' to end it only if nobody holds its lease
+--      grace: 0, or to end it only if nobody holds its lease, the time in ms to renew an expired one, and outage: the time
+--      in ms after which nobody can be there who would
 -- Returns 'ended' (by this call), 'already', 'leased', or 'missing'.
 local conversation, messages, list, generation, events, text = unpack(KEYS)
 local state = redis.call('HGET', generation, 'state')
 local current = redis.call('HGET', conversation, 'generation') == ARGV[2]
 if state == 'ended' then return 'already' end
 if not state and not current then return 'missing' end
-if ARGV[10] == '1' and state and tonumber(redis.call('HGET', generation, 'lease')) > now_ms() then return 'leased' end
+if ARGV[10] ~= '0' and state then
+  local lease, now = tonumber(redis.call('HGET', generation, 'lease')), now_ms()
+  if lease > now then return 'leased' end
+  if now - lease < tonumber(ARGV[11]) and redis.call('HSETNX', generation, 'suspect', '1') == 1 then
+    redis.call('HSET', generation, 'lease', now + tonumber(ARGV[10]))
+    return 'leased'
+  end
+end
 if state then
   redis.call('HSET', generation, 'state', 'ended')
   redis.call('XADD', events, '*', 'e', ARGV[3], 'd', ARGV[4])

@@ -1,0 +1,34 @@
+package store
+
+// keyspace names the keys. In a Redis Cluster all keys of an owner carry the owner as hash tag, and so lie in one hash
+// slot: scripts and transactions see them together there as well. Everything is asked for on behalf of an owner, so the
+// owner is always known. Elsewhere there are no tags, as there never were: what earlier versions wrote is found.
+type keyspace struct{ tagged bool }
+
+// of is the owner's key of that name. An owner has no braces (see the API's pattern), so the tag is the whole of it.
+func (k keyspace) of(owner, name string) string {
+	if k.tagged {
+		return "{" + owner + "}:" + name
+	}
+	return name
+}
+
+func (k keyspace) list(owner string) string { return k.of(owner, "owner:"+owner+":conversations") }
+
+func (k keyspace) conversation(owner, id string) string { return k.of(owner, "conversation:"+id) }
+func (k keyspace) messages(owner, id string) string {
+	return k.of(owner, "conversation:"+id+":messages")
+}
+func (k keyspace) generation(owner, id string) string { return k.of(owner, "generation:"+id) }
+func (k keyspace) events(owner, id string) string     { return k.of(owner, "generation:"+id+":events") }
+func (k keyspace) text(owner, id string) string       { return k.of(owner, "generation:"+id+":text") }
+
+// ofConversation are the keys of a conversation and the list it is in, as the scripts take them.
+func (k keyspace) ofConversation(owner, id string) []string {
+	return []string{k.conversation(owner, id), k.messages(owner, id), k.list(owner)}
+}
+
+// ofGeneration are those of its conversation and the answer's own, as the scripts take them.
+func (k keyspace) ofGeneration(owner, conversation, id string) []string {
+	return append(k.ofConversation(owner, conversation), k.generation(owner, id), k.events(owner, id), k.text(owner, id))
+}

@@ -1,0 +1,144 @@
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Limits of one instance. In a Redis Cluster those of connections are for each node.
+const (
+	// commandConns is how many commands may be with Redis at once; further ones wait for poolTimeout.
+	commandConns = 64
+	// MaxReaders is how many readers may wait for events at once: each holds a connection while it waits.
+	MaxReaders  = 1024
+	poolTimeout = 2 * time.Second
+	dialTimeout = 2 * time.Second
+	// ioTimeout bounds one command. Redis answers in microseconds or is in trouble.
+	ioTimeout = 3 * time.Second
+)
+
+// Address says where Redis is: one server, the master that Sentinels name, or a Cluster. See contract.Backend, whose
+// fields these are.
+type Address struct {
+	// URL is redis://[user@]host:port/db, or rediss:// for TLS.
+	URL string
+	// Password is empty when Redis asks for none. Sentinels are offered the same, for their default user: one that asks for
+	// none takes any.
+	Password string
+	// CAFile holds the authorities that sign the servers' certificates, as PEM; empty trusts those of the system.
+	CAFile string
+	// Sentinels are asked for the master of the name.
+	Sentinels []string
+	Master    string
+	// Cluster are nodes of a Redis Cluster, which know the others.
+	Cluster []string
+}
+
+// String is what errors call it: it holds neither user nor password.
+func (a Address) String() string {
+	switch {
+	case len(a.Cluster) > 0:
+		return "REDIS_CLUSTER: " + strings.Join(a.Cluster, ", ")
+	case len(a.Sentinels) > 0:
+		return fmt.Sprintf("REDIS_SENTINELS: the master %q of %s", a.Master, strings.Join(a.Sentinels, ", "))
+	}
+	opt, err := redis.ParseURL(a.URL)
+	if err != nil {
+		return "REDIS_URL"
+	}
+	return "REDIS_URL: " + opt.Addr
+}
+
+// options are those of both of the store's clients.
+func (a Address) options() (*redis.UniversalOptions, error) {
+	opt, err := redis.ParseURL(a.URL)
+	if err != nil {
+		return nil, fmt.Errorf("REDIS_URL: %w", err)
+	}
+	u := &redis.UniversalOptions{
+		Addrs: []string{opt.Addr}, DB: opt.DB, Username: opt.Username, Password: a.Password, TLSConfig: opt.TLSConfig,
+		MaxRetries:  -1, // see once
+		DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout, ContextTimeoutEnabled: true,
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	switch {
+	case len(a.Cluster) > 0:
+		u.Addrs, u.IsClusterMode = slices.Clone(a.Cluster), true
+	case len(a.Sentinels) > 0:
+		u.Addrs, u.MasterName, u.SentinelPassword = slices.Clone(a.Sentinels), a.Master, a.Password
+	}
+	if u.TLSConfig == nil {
+		if a.CAFile != "" {
+			return nil, errors.New("REDIS_CA_FILE: is for TLS: write REDIS_URL with rediss://")
+		}
+		return u, nil
+	}
+	u.TLSConfig = u.TLSConfig.Clone()
+	u.TLSConfig.MinVersion = tls.VersionTLS12
+	if len(a.Cluster) > 0 || len(a.Sentinels) > 0 {
+		u.TLSConfig.ServerName = "" // each server's certificate names the server
+	}
+	if a.CAFile == "" {
+		return u, nil
+	}
+	pem, err := os.ReadFile(a.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("REDIS_CA_FILE: %w", err)
+	}
+	u.TLSConfig.RootCAs = x509.NewCertPool()
+	if !u.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("REDIS_CA_FILE: %s holds no certificate in PEM form", a.CAFile)
+	}
+	return u, nil
+}
+
+// clients connects nothing yet: Redis may come later. rdb runs commands; wait runs those that block until something
+// happens, so that waiting readers never take the connections of writers.
+func (a Address) clients() (rdb, wait redis.UniversalClient, err error) {
+	u, err := a.options()
+	if err != nil {
+		return nil, nil, err
+	}
+	waiting := *u
+	u.PoolSize, u.MaxActiveConns, u.PoolTimeout = commandConns, commandConns, poolTimeout
+	u.ConnMaxIdleTime = 5 * time.Minute
+	u.ReadBufferSize, u.WriteBufferSize = 8<<10, 8<<10
+	waiting.PoolSize, waiting.MaxActiveConns, waiting.PoolTimeout = MaxReaders, MaxReaders, poolTimeout
+	waiting.ReadBufferSize, waiting.WriteBufferSize = 4<<10, 1<<10
+	waiting.ConnMaxIdleTime = 30 * time.Second
+	return redis.NewUniversalClient(u), redis.NewUniversalClient(&waiting), nil
+}
+
+// errorHook reports failed commands.
+type errorHook func(error)
+
+func (h errorHook) report(err error) error {
+	if err != nil && !errors.Is(err, redis.Nil) && !errors.Is(err, context.Canceled) && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+		h(err)
+	}
+	return err
+}
+
+// DialHook implements redis.Hook.
+func (h errorHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements redis.Hook.
+func (h errorHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { return h.report(next(ctx, cmd)) }
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (h errorHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error { return h.report(next(ctx, cmds)) }
+}
