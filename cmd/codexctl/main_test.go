@@ -40,7 +40,11 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
-			for _, name := range []string{"Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml", "modelfiles/codexcontinue/Modelfile"} {
+			names := []string{"Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml", "modelfiles/codexcontinue/Modelfile"}
+			for _, service := range []string{"frontend", "backend", "ml", "ollama"} {
+				names = append(names, "services/"+service+"/Dockerfile", "services/"+service+"/Dockerfile.dockerignore")
+			}
+			for _, name := range names {
 				b, err := os.ReadFile(filepath.Join(root, name))
 				if err != nil {
 					return err
@@ -62,9 +66,10 @@ func TestScripts(t *testing.T) {
 			return os.MkdirAll(home, 0o755)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"fake-engine": fakeEngine,
-			"take-port":   takePort,
-			"config":      setConfig,
+			"fake-engine":  fakeEngine,
+			"fake-cluster": fakeCluster,
+			"take-port":    takePort,
+			"config":       setConfig,
 		},
 	})
 }

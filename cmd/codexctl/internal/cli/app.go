@@ -37,6 +37,8 @@ type App struct {
 	in       io.Reader
 	out, err *console.Console
 	now      func() time.Time
+	// saidState says that the person knows where the state is.
+	saidState bool
 	// dir is where the project is looked for.
 	dir string
 }
@@ -132,8 +134,8 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 			c.AddCommand(x)
 		}
 	}
-	add(groupStack, a.upCommand(), a.previewCommand(), a.downCommand(), a.outputsCommand())
-	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand())
+	add(groupStack, a.upCommand(), a.previewCommand(), a.downCommand(), a.outputsCommand(), a.imagesCommand())
+	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(), a.forwardCommand())
 	add(groupHelp, a.doctorCommand(), a.envCommand(), a.versionCommand())
 	return c
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/doctor"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 func (a *App) doctorCommand() *cobra.Command {
@@ -31,12 +33,24 @@ func (a *App) doctor(ctx context.Context, name string, asJSON bool) error {
 	}
 	p := &doctor.Patient{Root: t.project.Root, Name: t.file.Name, Path: filepath.SplitList(a.getenv("PATH")), PluginDirs: a.pluginDirs()}
 	_, p.Stack, p.StackErr = t.load()
+	if place, err := t.place(); err == nil {
+		p.OnCluster = place.Target == stacks.Kubernetes
+	}
 	where, err := a.connect(ctx, t)
 	if err != nil {
-		p.EngineErr = err
+		p.PlatformErr = err
 	} else {
 		defer where.Close()
 		where.Patient(ctx, p)
+	}
+	if p.OnCluster && p.StackErr == nil {
+		list, err := images.Of(p.Stack, t.project.Root)
+		p.ImagesErr = err
+		for _, x := range list {
+			if x.Build != nil {
+				p.Images = append(p.Images, x.Ref)
+			}
+		}
 	}
 	if p.Finder, err = a.finder(t); err != nil {
 		return err

@@ -66,7 +66,7 @@ func (e *onEngine) Restart(ctx context.Context, service string, timeout time.Dur
 }
 
 // Preflight looks for ports that something else holds.
-func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack) error {
+func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack, _ upOptions) error {
 	taken, err := takenPorts(ctx, e.eng, stack)
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ type platform interface {
 	// It fails with a *running.UnhealthyError when one does not become healthy.
 	Restart(ctx context.Context, service string, timeout time.Duration) error
 	// Preflight finds in a second what would fail after minutes.
-	Preflight(ctx context.Context, stack stacks.Stack) error
+	Preflight(ctx context.Context, stack stacks.Stack, o upOptions) error
 	// Settle looks, before an update, for what runs without the state's knowledge or the other way round; refresh says that
 	// the update has to compare the two.
 	Settle(ctx context.Context, s *deploy.Session, stack stacks.Stack) (refresh bool, err error)
@@ -51,6 +51,8 @@ type watch struct {
 	fatal <-chan []failure.Problem
 	// step is told of every step that begins and ends; nil where nobody listens.
 	step func(s progress.Step, begins bool)
+	// all makes every service be judged from now on, whatever steps go on; nil where nobody judges.
+	all func()
 }
 
 // edge is the way to the stack's edge.

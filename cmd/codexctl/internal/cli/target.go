@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/project"
@@ -46,13 +47,44 @@ func (t target) load() (stacks.Settings, stacks.Stack, error) {
 	return program.Load(t.project.Root, t.file.Name, plain, secret)
 }
 
-// engineHost is the engine that the stack is, or will be, on.
+// place says what the stack is on, whatever else its settings say: what runs can be looked at with settings that are not
+// valid.
+func (t target) place() (stacks.Settings, error) {
+	plain, _, err := t.project.Values(t.file)
+	if err != nil {
+		return stacks.Settings{}, err
+	}
+	only := map[string]string{}
+	for _, key := range []string{"target", "kubernetes", "registry"} {
+		if v, ok := plain[key]; ok {
+			only[key] = v
+		}
+	}
+	return stacks.DecodeSettings(only, nil)
+}
+
+// engineHost is the engine that the stack is, or will be, on; a cluster's stack uses one only to build images that it
+// pushes to a registry.
 func (a *App) engineHost(t target) (engine.Host, error) {
+	if s, err := t.place(); err == nil && s.Target == stacks.Kubernetes && s.Registry == "" {
+		return engine.Host{}, nil
+	}
 	return engine.ResolveHost(t.project.Value(t.file, "docker:host"), a.getenv)
 }
 
 // connect connects to what the stack is, or will be, on; the caller closes it.
 func (a *App) connect(ctx context.Context, t target) (platform, error) {
+	place, err := t.place()
+	if err != nil {
+		return nil, err
+	}
+	if place.Target == stacks.Kubernetes {
+		c, err := a.connectCluster(ctx, t, place)
+		if err != nil {
+			return nil, err
+		}
+		return &onCluster{c: c, t: t, say: a.say}, nil
+	}
 	host, err := a.engineHost(t)
 	if err != nil {
 		return nil, err
@@ -62,6 +94,14 @@ func (a *App) connect(ctx context.Context, t target) (platform, error) {
 		return nil, err
 	}
 	return &onEngine{eng: eng, stack: t.file.Name, say: a.say, now: a.now}, nil
+}
+
+func (a *App) connectCluster(ctx context.Context, t target, place stacks.Settings) (*cluster.Cluster, error) {
+	namespace := place.Kubernetes.Namespace
+	if namespace == "" {
+		namespace = stacks.Project + "-" + t.file.Name
+	}
+	return cluster.Connect(ctx, cluster.Options{Context: place.Kubernetes.Context, Namespace: namespace, Stack: t.file.Name, Getenv: a.getenv})
 }
 
 // attach finds the stack and connects to what it is on, which the caller closes.
@@ -145,7 +185,8 @@ func (a *App) session(ctx context.Context, t target, create bool) (*deploy.Sessi
 	if err := t.project.Prepare(backend); err != nil {
 		return nil, err
 	}
-	if backend.Default {
+	if backend.Default && !a.saidState {
+		a.saidState = true
 		a.say("state: no Pulumi login: using %s (see `codexctl env`)", backend.URL)
 	}
 	find, err := a.finder(t)

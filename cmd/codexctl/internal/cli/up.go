@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
@@ -24,6 +25,9 @@ const pollModel = 500 * time.Millisecond
 type upOptions struct {
 	noWait, refresh bool
 	waitTimeout     time.Duration
+	// load puts images into a cluster first; into says how, as of images load.
+	load bool
+	into string
 }
 
 func (a *App) upCommand() *cobra.Command {
@@ -37,10 +41,16 @@ is. A second run continues where an interrupted one stopped.`,
 		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error { return a.up(c.Context(), stackOf(args), o) },
 	}
-	c.Flags().BoolVar(&o.noWait, "no-wait", false, "do not wait for the model")
-	c.Flags().BoolVar(&o.refresh, "refresh", false, "compare the state with what really runs first")
-	c.Flags().DurationVar(&o.waitTimeout, "wait-timeout", time.Hour, "how long the model may take; the first run downloads gigabytes")
+	o.flags(c.Flags())
 	return c
+}
+
+func (o *upOptions) flags(f *pflag.FlagSet) {
+	f.BoolVar(&o.noWait, "no-wait", false, "do not wait for the model")
+	f.BoolVar(&o.refresh, "refresh", false, "compare the state with what really runs first")
+	f.BoolVar(&o.load, "load", false, "on a cluster without a registry: put the images into it first (see codexctl images load)")
+	f.StringVar(&o.into, "into", "", "how --load puts them there: kind, k3d, minikube or containerd[=SOCKET]")
+	f.DurationVar(&o.waitTimeout, "wait-timeout", time.Hour, "how long the model may take; the first run downloads gigabytes")
 }
 
 func (a *App) up(ctx context.Context, name string, o upOptions) error {
@@ -49,20 +59,22 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	settings, stack, err := t.load()
+	_, stack, err := t.load()
 	if err != nil {
 		return err
-	}
-	if settings.Target != stacks.Docker {
-		return fmt.Errorf("%s:target: this codexctl provisions docker only, not %s: set it to docker, or remove the key", stacks.Project, settings.Target)
 	}
 	p, err := a.connect(ctx, t)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	if err := p.Preflight(ctx, stack); err != nil {
+	if err := p.Preflight(ctx, stack, o); err != nil {
 		return err
+	}
+	if o.load {
+		if err := a.loadImages(ctx, name, o.into); err != nil {
+			return err
+		}
 	}
 	s, err := a.session(ctx, t, true)
 	if err != nil {
@@ -86,8 +98,12 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	defer way.Close()
 	var model *modelwait.Status
 	if !o.noWait && way.ask != "" {
-		w := modelwait.Waiter{Client: &http.Client{}, Out: a.err, Timeout: o.waitTimeout, Every: pollModel, Now: a.now}
-		m, err := w.Wait(ctx, way.ask)
+		m, problems, err := a.awaitModel(ctx, p, stack, way.ask, o.waitTimeout)
+		if len(problems) > 0 {
+			failure.Print(a.err, problems)
+			a.whereItStands(ctx, p, stack, t.name)
+			return errReported
+		}
 		if err != nil {
 			return a.explainModel(ctx, p, stack, t.name, err)
 		}
@@ -103,25 +119,59 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	return nil
 }
 
-// update runs Pulumi's update and stops it when the platform sees that it cannot succeed; problems say why then.
-func (a *App) update(ctx context.Context, s *deploy.Session, p platform, stack stacks.Stack, refresh bool) (progress.Result, []failure.Problem, error) {
+// judged runs something that waits, and stops it when the platform sees that the wait is in vain; problems say why then.
+func judged(ctx context.Context, p platform, stack stacks.Stack, wait func(ctx context.Context, seen watch) error) ([]failure.Problem, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	seen := p.Watch(ctx, stack)
 	var problems []failure.Problem
-	judged := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		defer close(judged)
+		defer close(done)
 		select {
 		case problems = <-seen.fatal:
 			stop(pulumicli.ErrHopeless)
 		case <-ctx.Done():
 		}
 	}()
-	result, err := s.Up(ctx, progress.New(a.err, a.now).WithNotes(seen.notes).OnStep(seen.step), refresh)
+	err := wait(ctx, seen)
 	stop(nil)
-	<-judged
+	<-done
+	return problems, err
+}
+
+// update runs Pulumi's update; problems say why it was stopped, if it was.
+func (a *App) update(ctx context.Context, s *deploy.Session, p platform, stack stacks.Stack, refresh bool) (result progress.Result, problems []failure.Problem, err error) {
+	problems, err = judged(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
+		result, err = s.Up(ctx, progress.New(a.err, a.now).WithNotes(seen.notes).OnStep(seen.step), refresh)
+		return err
+	})
 	return result, problems, err
+}
+
+// awaitModel waits until the model can be used, as long as what makes it can still come up.
+func (a *App) awaitModel(ctx context.Context, p platform, stack stacks.Stack, ask string, timeout time.Duration) (status modelwait.Status, problems []failure.Problem, err error) {
+	problems, err = judged(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
+		if seen.all != nil {
+			seen.all()
+			go drain(ctx, seen.notes)
+		}
+		w := modelwait.Waiter{Client: &http.Client{}, Out: a.err, Timeout: timeout, Every: pollModel, Now: a.now}
+		status, err = w.Wait(ctx, ask)
+		return err
+	})
+	return status, problems, err
+}
+
+// drain takes notes that nobody shows.
+func drain(ctx context.Context, notes <-chan progress.Note) {
+	for {
+		select {
+		case <-notes:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // changes is what an update did, in a few words.

@@ -154,6 +154,11 @@ func (s *Session) IDs(ctx context.Context) (map[string]bool, error) {
 	return out, nil
 }
 
+// Set writes a plain value into the stack's settings file, at a path such as codexcontinue:services.backend.replicas.
+func (s *Session) Set(ctx context.Context, path, value string) error {
+	return explain(ctx, s.stack.SetConfigWithOptions(ctx, path, auto.ConfigValue{Value: value}, &auto.ConfigOptions{Path: true}))
+}
+
 // Output is one of the stack's outputs.
 type Output struct {
 	Value  any

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -41,11 +42,19 @@ type Patient struct {
 	Stack    stacks.Stack
 	StackErr error
 
-	Engine    *engine.Engine
-	EngineErr error
+	// Engine or Cluster is what the stack is on, unless PlatformErr says why neither is there.
+	Engine      *engine.Engine
+	Cluster     *cluster.Cluster
+	PlatformErr error
+	// OnCluster says that the stack belongs on a cluster.
+	OnCluster bool
 	// Taken are the ports that something else holds.
 	Taken    []*engine.Taken
 	TakenErr error
+
+	// Images are the references of the images that the stack builds.
+	Images    []string
+	ImagesErr error
 
 	// SecretsErr says what is missing to open the stack's state; State where that is.
 	SecretsErr error
@@ -64,11 +73,12 @@ const checkTimeout = 15 * time.Second
 type check struct {
 	name string
 	run  func(ctx context.Context, p *Patient) []Finding
-	// engine says that the check needs an engine that answers; stack that it needs to know what the stack should be.
-	engine, stack bool
+	// engine and cluster say that the check needs one that answers; stack that it needs to know what the stack should be.
+	engine, cluster, stack bool
 }
 
-var checks = []check{
+// onEngine are the examinations of a stack on a Docker engine.
+var onEngine = []check{
 	{name: "engine", run: engineVersion},
 	{name: "settings", run: settings},
 	{name: "state", run: state},
@@ -88,12 +98,18 @@ var checks = []check{
 
 // Examine runs every check in order and hands each finding to tell as it comes.
 func Examine(ctx context.Context, p *Patient, tell func(Finding)) {
+	checks := onEngine
+	if p.OnCluster {
+		checks = onCluster
+	}
 	for _, c := range checks {
 		switch {
 		case ctx.Err() != nil:
 			return
 		case c.engine && p.Engine == nil:
 			tell(Finding{Check: c.name, Status: Skip, Detail: "needs an engine that answers"})
+		case c.cluster && p.Cluster == nil:
+			tell(Finding{Check: c.name, Status: Skip, Detail: "needs a cluster that answers"})
 		case c.stack && p.StackErr != nil:
 			tell(Finding{Check: c.name, Status: Skip, Detail: "needs valid settings"})
 		default:

@@ -19,7 +19,7 @@ const minimumAPI = "1.41"
 
 func engineVersion(ctx context.Context, p *Patient) []Finding {
 	if p.Engine == nil {
-		text := p.EngineErr.Error()
+		text := p.PlatformErr.Error()
 		fix := "start Docker"
 		if i := strings.LastIndex(text, ": "); i > 0 {
 			text, fix = text[:i], text[i+2:]

@@ -109,7 +109,7 @@ func (d *Display) Run(ch <-chan events.EngineEvent, stop <-chan struct{}) Result
 			return d.result
 		case n := <-d.notes:
 			for _, s := range d.active {
-				if s.Kind == "container" && s.Service() == n.Service {
+				if s.Workload() && s.Service() == n.Service {
 					s.note = console.Plain(n.Text)
 				}
 			}
@@ -180,7 +180,9 @@ func (d *Display) end(m apitype.StepEventMetadata, failed bool) {
 		if took >= time.Second {
 			text += fmt.Sprintf(" (%.1fs)", took.Seconds())
 		}
-		d.print(d.line(d.now(), s.Kind, s.Name, text, paint))
+		if !s.minor || failed || took >= time.Second {
+			d.print(d.line(d.now(), s.Kind, s.Name, text, paint))
+		}
 		return
 	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/apitype"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/urn"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // Step is one operation on one resource.
@@ -22,6 +24,10 @@ type Step struct {
 	Changed []string
 	Failed  bool
 
+	// service is the one that the resource's labels name; empty when they name none.
+	service string
+	// minor steps are told only when they last or fail: a cluster's stack has many that take no time.
+	minor   bool
 	started time.Time
 	note    string   // what the resource said last, such as a line of a build
 	output  []string // the last lines that it printed
@@ -32,7 +38,28 @@ type Step struct {
 }
 
 // Service guesses which service a resource belongs to: its component's name, else its own.
-func (s Step) Service() string { return serviceOf(s.URN) }
+func (s Step) Service() string {
+	if s.service != "" {
+		return s.service
+	}
+	return serviceOf(s.URN)
+}
+
+// Workload says that the step is about what runs containers: it lasts until they are ready.
+func (s Step) Workload() bool {
+	switch s.Kind {
+	case "container", "deploy", "sts", "job":
+		return true
+	}
+	return false
+}
+
+// shortNames are those by which kubectl calls the kinds of objects.
+var shortNames = map[string]string{
+	"Deployment": "deploy", "StatefulSet": "sts", "Job": "job", "Service": "svc", "ConfigMap": "cm", "ServiceAccount": "sa",
+	"NetworkPolicy": "netpol", "PodDisruptionBudget": "pdb", "HorizontalPodAutoscaler": "hpa", "Namespace": "ns",
+	"PersistentVolumeClaim": "pvc", "ResourceQuota": "quota", "LimitRange": "limits", "Ingress": "ing",
+}
 
 // serviceOf reads the service's name from a URN: a component's resources carry its type in theirs, and the resource's
 // own name is that of the service with the project and the stack before it, and a number behind it for replicas.
@@ -80,6 +107,13 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 	}
 	kind := typ[strings.LastIndex(typ, ":")+1:]
 	s.Kind = strings.ToLower(kind)
+	if strings.HasPrefix(typ, "kubernetes:") {
+		s.service = labelled(m)
+		if short := shortNames[kind]; short != "" {
+			s.Kind = short
+		}
+		s.minor = !s.Workload() && kind != "Namespace"
+	}
 	switch kind {
 	case "RemoteImage":
 		s.Kind, s.going, s.done = "image", "pulling", "there"
@@ -90,6 +124,10 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 		if runs := inputs(m)["mustRun"]; runs == false {
 			s.going, s.done = "creating", "created"
 		}
+	case "Deployment", "StatefulSet":
+		s.going, s.done = "starting", "ready"
+	case "Job":
+		s.going, s.done = "running", "done"
 	default:
 		s.going, s.done = "creating", "created"
 	}
@@ -103,6 +141,9 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 		s.going, s.done = "removing the old one", "old one removed"
 	case apitype.OpUpdate:
 		s.going, s.done = "changing", "changed"
+		if s.Kind == "deploy" || s.Kind == "sts" {
+			s.going, s.done = "rolling out", "rolled out"
+		}
 	case apitype.OpDelete:
 		s.going, s.done = "removing", "removed"
 		if m.Old != nil && m.Old.RetainOnDelete {
@@ -116,6 +157,21 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 		s.going, s.done = string(m.Op), string(m.Op)
 	}
 	return s, true
+}
+
+// labelled is the service that a Kubernetes object's labels name.
+func labelled(m apitype.StepEventMetadata) string {
+	state := m.New
+	if state == nil {
+		state = m.Old
+	}
+	if state == nil {
+		return ""
+	}
+	metadata, _ := state.Inputs["metadata"].(map[string]any)
+	labels, _ := metadata["labels"].(map[string]any)
+	service, _ := labels[stacks.LabelService].(string)
+	return service
 }
 
 func inputs(m apitype.StepEventMetadata) map[string]any {

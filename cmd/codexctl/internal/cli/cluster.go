@@ -1,0 +1,216 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/doctor"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// onCluster is a stack in a Kubernetes cluster.
+type onCluster struct {
+	c   *cluster.Cluster
+	t   target
+	say func(format string, args ...any)
+}
+
+var _ platform = (*onCluster)(nil)
+
+func (k *onCluster) Name() string { return "the cluster" }
+func (k *onCluster) Close() error { return k.c.Close() }
+
+func (k *onCluster) Replicas(ctx context.Context, service string) ([]running.Replica, error) {
+	return k.c.Replicas(ctx, service)
+}
+
+func (k *onCluster) LastLines(ctx context.Context, r running.Replica, n int) ([]string, error) {
+	return k.c.LastLines(ctx, r.Name, n)
+}
+
+func (k *onCluster) Logs(ctx context.Context, service string, o running.LogOptions, line func(running.Replica, string)) error {
+	return k.c.Logs(ctx, service, o, line)
+}
+
+func (k *onCluster) Restart(ctx context.Context, service string, timeout time.Duration) error {
+	return k.c.Restart(ctx, service, timeout, func(pod string, took time.Duration) {
+		k.say("%s is healthy after %.1fs", pod, took.Seconds())
+	})
+}
+
+// Preflight also warns of images that the nodes say they lack: they tell late, so that it may not be so any more.
+func (k *onCluster) Preflight(ctx context.Context, stack stacks.Stack, o upOptions) error {
+	if err := k.c.Preflight(ctx, stack); err != nil || stack.Registry != "" || o.load {
+		return err
+	}
+	nodes, err := k.c.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := images.Of(stack, k.t.project.Root)
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, x := range list {
+		if has, sure := cluster.HasImage(nodes, x.Ref); x.Build != nil && sure && !has {
+			missing = append(missing, x.Ref)
+		}
+	}
+	if len(missing) > 0 {
+		k.say("the nodes do not list %s: `codexctl images load %s`, or `codexctl up --load %s`, puts them into the cluster", strings.Join(missing, ", "), k.t.name, k.t.name)
+	}
+	return nil
+}
+
+// Settle looks for workloads that somebody removed, and for a stack that another state made.
+func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, stack stacks.Stack) (bool, error) {
+	known, err := s.IDs(ctx)
+	if err != nil {
+		return false, err
+	}
+	if len(known) == 0 {
+		list, err := k.c.Replicas(ctx, "")
+		if err == nil && len(list) > 0 {
+			err = k.Foreign(list)
+		}
+		return false, err
+	}
+	there, err := k.c.Workloads(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, svc := range stack.Services {
+		if !there[svc.Name] {
+			k.say("%s: has no workload in the cluster: comparing the state with what runs first", svc.Name)
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (k *onCluster) Foreign(list []running.Replica) error {
+	return fmt.Errorf("state: pods of this stack run that are not in it (%s): name the backend that they were made with in PULUMI_BACKEND_URL, or remove them with `kubectl delete namespace %s`, with all data",
+		strings.Join(namesOf(list), ", "), k.c.Namespace)
+}
+
+// Watch judges the services while Pulumi works on them: it would wait for ten minutes.
+func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
+	o := k.c.Observe(ctx)
+	notes, fatal := make(chan progress.Note), make(chan []failure.Problem)
+	go func() {
+		found := o.Watch(ctx, func(n cluster.Note) {
+			select {
+			case notes <- progress.Note{Service: n.Service, Text: message(n.Text)}:
+			case <-ctx.Done():
+			}
+		})
+		if len(found) == 0 {
+			return
+		}
+		problems := k.problems(ctx, found)
+		select {
+		case fatal <- problems:
+		case <-ctx.Done():
+		}
+	}()
+	return watch{
+		notes: notes, fatal: fatal,
+		step: func(s progress.Step, begins bool) {
+			switch {
+			case !s.Workload() || s.Service() == "":
+			case begins:
+				o.Begin(s.Service())
+			default:
+				o.End(s.Service())
+			}
+		},
+		all: func() {
+			for _, svc := range stack.Services {
+				o.Begin(svc.Name)
+			}
+		},
+	}
+}
+
+// problems adds to what was found the logs that say more.
+func (k *onCluster) problems(ctx context.Context, found []cluster.Finding) []failure.Problem {
+	var out []failure.Problem
+	for _, f := range found {
+		p := failure.Problem{Service: f.Service, What: f.What, Todo: f.Todo, Container: f.Pod}
+		if f.Why != "" {
+			p.What += "\n    " + f.Why
+		}
+		if f.Pod != "" {
+			var err error
+			if p.Log, err = k.c.LastLines(ctx, f.Pod, failure.LogLines); err != nil {
+				p.Log = []string{err.Error()}
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// Edge is the route's host or the load balancer's address; without one people forward a port. This process always does.
+func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) {
+	list, err := k.c.Replicas(ctx, stacks.Edge)
+	if err != nil {
+		return edge{}, err
+	}
+	e := edge{}
+	switch r := stack.Route; {
+	case r != nil && r.TLS != nil:
+		e.address = "https://" + r.Host
+	case r != nil:
+		e.address = "http://" + r.Host
+	default:
+		host, port, err := k.c.EdgeService(ctx, stacks.Edge)
+		if err != nil {
+			return edge{}, err
+		}
+		if host != "" {
+			e.address = "http://" + net.JoinHostPort(host, strconv.Itoa(port))
+		} else if len(list) > 0 {
+			e.hint = "`codexctl forward " + k.t.name + "` opens it on this machine"
+		}
+	}
+	ready := false
+	for _, r := range list {
+		ready = ready || r.Healthy
+	}
+	if !ready {
+		return e, nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return edge{}, fmt.Errorf("forward: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	f := k.c.Forward(stacks.Edge, 0)
+	go f.Serve(ctx, l, func(error) {}) // who asks gets an error of its own
+	e.ask = "http://" + l.Addr().String()
+	e.close = func() {
+		cancel()
+		f.Close()
+	}
+	return e, nil
+}
+
+func (k *onCluster) Volumes(ctx context.Context) ([]string, error) { return k.c.Claims(ctx) }
+
+func (k *onCluster) RemoveVolume(ctx context.Context, name string) error {
+	return k.c.RemoveClaim(ctx, name)
+}
+
+func (k *onCluster) Patient(_ context.Context, p *doctor.Patient) { p.Cluster = k.c }

@@ -1,0 +1,180 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// Nodes lists the cluster's machines; nil without an error when the caller may not see them.
+func (c *Cluster) Nodes(ctx context.Context) ([]corev1.Node, error) {
+	list, err := c.api.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if apierrors.IsForbidden(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, c.failed("list nodes", err)
+	}
+	return append([]corev1.Node{}, list.Items...), nil
+}
+
+// DefaultGPU is the name under which NVIDIA's device plugin offers whole GPUs.
+const DefaultGPU = "nvidia.com/gpu"
+
+// GPUs says how many of what the request asks for the nodes that it may be on can give, all together, and how many nodes
+// those are.
+func GPUs(nodes []corev1.Node, want stacks.GPU) (devices int64, on int, resourceName string) {
+	if resourceName = want.Resource; resourceName == "" {
+		resourceName = DefaultGPU
+	}
+	for _, n := range nodes {
+		q, ok := n.Status.Allocatable[corev1.ResourceName(resourceName)]
+		if !ok || q.Cmp(resource.MustParse("1")) < 0 || !selected(n, want.NodeSelector) || !tolerated(n, want.Tolerations) {
+			continue
+		}
+		devices, on = devices+q.Value(), on+1
+	}
+	return devices, on, resourceName
+}
+
+func selected(n corev1.Node, selector map[string]string) bool {
+	for k, v := range selector {
+		if n.Labels[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+func tolerated(n corev1.Node, tolerations []stacks.Toleration) bool {
+	for _, t := range n.Spec.Taints {
+		if t.Effect == corev1.TaintEffectPreferNoSchedule {
+			continue
+		}
+		// The device plugins' own taint is tolerated by whoever asks for the resource, where the admission plugin
+		// ExtendedResourceToleration is on.
+		if !slices.ContainsFunc(tolerations, func(x stacks.Toleration) bool {
+			return (x.Key == "" || x.Key == t.Key) && (x.Value == "" || x.Value == t.Value) && (x.Effect == "" || x.Effect == string(t.Effect))
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// manyImages is how many images a node lists at most, unless its kubelet is told otherwise: an image that is missing from a
+// list this long may be there.
+const manyImages = 50
+
+// HasImage says whether every node that can run pods says that it has the image. sure is false where that cannot be known:
+// nodes say so with a delay, list only their largest images, and not to everyone.
+func HasImage(nodes []corev1.Node, ref string) (has, sure bool) {
+	has, sure = len(nodes) > 0, len(nodes) > 0
+	for _, n := range nodes {
+		if n.Spec.Unschedulable {
+			continue
+		}
+		if !slices.ContainsFunc(n.Status.Images, func(i corev1.ContainerImage) bool {
+			return slices.ContainsFunc(i.Names, func(name string) bool { return FullRef(name) == FullRef(ref) })
+		}) {
+			has = false
+			sure = sure && len(n.Status.Images) < manyImages
+		}
+	}
+	return has, sure || has
+}
+
+// FullRef is an image reference with the registry and the folder that container runtimes add to short ones.
+func FullRef(ref string) string {
+	first, _, nested := strings.Cut(ref, "/")
+	switch {
+	case !nested:
+		return "docker.io/library/" + ref
+	case strings.ContainsAny(first, ".:") || first == "localhost":
+		return ref
+	}
+	return "docker.io/" + ref
+}
+
+// Quotas say how much of the namespace's quotas is used.
+func (c *Cluster) Quotas(ctx context.Context) ([]corev1.ResourceQuota, error) {
+	list, err := c.api.CoreV1().ResourceQuotas(c.Namespace).List(ctx, metav1.ListOptions{})
+	if apierrors.IsForbidden(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, c.failed("list quotas", err)
+	}
+	return list.Items, nil
+}
+
+// NetworkPlugins are the DaemonSets of known network plugins; nil when the caller may not see them.
+func (c *Cluster) NetworkPlugins(ctx context.Context) ([]string, error) {
+	list, err := c.api.AppsV1().DaemonSets(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if apierrors.IsForbidden(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, c.failed("list daemon sets", err)
+	}
+	var out []string
+	for _, d := range list.Items {
+		if _, ok := networkPlugins[d.Name]; ok {
+			out = append(out, d.Name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// networkPlugins says of DaemonSets of network plugins whether they enforce NetworkPolicies.
+var networkPlugins = map[string]bool{
+	"calico-node": true, "cilium": true, "antrea-agent": true, "kube-router": true, "weave-net": true, "canal": true,
+	"kindnet":   true, // since kind 0.24
+	"azure-npm": true, "anetd": true, "ovnkube-node": true,
+	"kube-flannel-ds": false, "kube-flannel": false,
+}
+
+// Enforces says whether the plugin is known to enforce NetworkPolicies.
+func Enforces(plugin string) bool { return networkPlugins[plugin] }
+
+// NamespaceState is Active, Terminating or absent.
+func (c *Cluster) NamespaceState(ctx context.Context) (string, error) {
+	ns, err := c.api.CoreV1().Namespaces().Get(ctx, c.Namespace, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return "absent", nil
+	}
+	if err != nil {
+		return "", c.failed("namespace "+c.Namespace, err)
+	}
+	return string(ns.Status.Phase), nil
+}
+
+// MetricsAPI says whether the cluster has what autoscaling measures with.
+func (c *Cluster) MetricsAPI() (bool, error) { return c.HasAPI(metricsAPI) }
+
+// quantityOf writes used of hard.
+func quantityOf(q corev1.ResourceQuota, name corev1.ResourceName) string {
+	used, hard := q.Status.Used[name], q.Status.Hard[name]
+	return fmt.Sprintf("%s %s of %s", name, used.String(), hard.String())
+}
+
+// UsedUp lists what of the quota has nothing left.
+func UsedUp(q corev1.ResourceQuota) []string {
+	var out []string
+	for name, hard := range q.Status.Hard {
+		if used := q.Status.Used[name]; used.Cmp(hard) >= 0 && !hard.IsZero() {
+			out = append(out, quantityOf(q, name))
+		}
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,164 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/informers"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// lookEvery is the time between two looks at what the watches have brought.
+const lookEvery = 500 * time.Millisecond
+
+// Observer watches the stack's namespace while something is waited for.
+type Observer struct {
+	c       *Cluster
+	observe func() observation
+
+	mu sync.Mutex
+	// busy counts the steps that are going on for a service, since the first of them began.
+	busy  map[string]int
+	since map[string]time.Time
+}
+
+// Observe begins to watch the namespace, which may not be there yet, until the context ends.
+func (c *Cluster) Observe(ctx context.Context) *Observer {
+	f := informers.NewSharedInformerFactoryWithOptions(c.api, 0, informers.WithNamespace(c.Namespace))
+	pods, events := f.Core().V1().Pods().Lister(), f.Core().V1().Events().Lister()
+	deployments, sets, stateful := f.Apps().V1().Deployments().Lister(), f.Apps().V1().ReplicaSets().Lister(), f.Apps().V1().StatefulSets().Lister()
+	jobs, claims := f.Batch().V1().Jobs().Lister(), f.Core().V1().PersistentVolumeClaims().Lister()
+	mine := labels.SelectorFromSet(labels.Set{stacks.LabelProject: stacks.Project, stacks.LabelStack: c.Stack})
+	o := &Observer{c: c, busy: map[string]int{}, since: map[string]time.Time{}}
+	o.observe = func() observation {
+		// Listing from memory does not fail.
+		x := observation{stack: c.Stack}
+		x.pods, _ = pods.List(mine)
+		x.events, _ = events.List(labels.Everything())
+		x.deployments, _ = deployments.List(mine)
+		x.replicaSets, _ = sets.List(labels.Everything())
+		x.statefulSets, _ = stateful.List(mine)
+		x.jobs, _ = jobs.List(mine)
+		x.claims, _ = claims.List(labels.Everything())
+		return x
+	}
+	f.Start(ctx.Done())
+	return o
+}
+
+// Begin says that an update works on the service from now on; End that it does not any more. They may be nested.
+func (o *Observer) Begin(service string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.busy[service]++; o.busy[service] == 1 {
+		o.since[service] = time.Now()
+	}
+}
+
+// End is the other half of Begin.
+func (o *Observer) End(service string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.busy[service]--; o.busy[service] <= 0 {
+		delete(o.busy, service)
+		delete(o.since, service)
+	}
+}
+
+func (o *Observer) working() map[string]time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := map[string]time.Time{}
+	for s, at := range o.since {
+		out[s] = at
+	}
+	return out
+}
+
+// Note is what a pod of a service that is worked on waits for, or said last.
+type Note struct{ Service, Text string }
+
+// Watch looks again and again, until the context ends or it is decided that a service that is worked on cannot come up:
+// then it returns why. It tells notes of what is waited for.
+func (o *Observer) Watch(ctx context.Context, note func(Note)) []Finding {
+	j := judge{}
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	told := map[string]time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		seen := o.observe()
+		var findings []Finding
+		for service, since := range o.working() {
+			findings = append(findings, seen.findings(service, since)...)
+			if note != nil && time.Since(told[service]) >= noteEvery {
+				told[service] = time.Now()
+				if n, ok := o.note(ctx, seen, service); ok {
+					note(n)
+				}
+			}
+			o.unblock(ctx, seen, service)
+		}
+		if sure := j.decide(findings, time.Now()); len(sure) > 0 {
+			slices.SortFunc(sure, func(a, b Finding) int { return cmp.Compare(a.Service, b.Service) })
+			return sure
+		}
+	}
+}
+
+// noteEvery is the time between two notes about a service.
+const noteEvery = 2 * time.Second
+
+// note is about the first pod of the service that is not ready: what it waits for, or what it logged last.
+func (o *Observer) note(ctx context.Context, seen observation, service string) (Note, bool) {
+	for _, p := range seen.current(service) {
+		if ready(p) || ended(p) {
+			continue
+		}
+		word, text := condition(p)
+		if word == "starting" {
+			if lines, err := o.c.LastLines(ctx, p.Name, 1); err == nil && len(lines) > 0 {
+				text = lines[0]
+			}
+		}
+		if word == "creating" {
+			for _, e := range seen.about("Pod", p.Name, time.Time{}) {
+				text = e.Message // pulling an image, mounting a volume
+			}
+		}
+		return Note{Service: service, Text: text}, true
+	}
+	return Note{}, false
+}
+
+// unblock deletes the pods of a StatefulSet that are broken and of an older revision: its controller waits for them to
+// become ready before it goes on, and they never will (kubernetes#67250).
+func (o *Observer) unblock(ctx context.Context, seen observation, service string) {
+	for _, s := range seen.statefulSets {
+		if serviceOf(s) != service || s.Status.ObservedGeneration < s.Generation || s.Status.UpdateRevision == s.Status.CurrentRevision {
+			continue
+		}
+		for _, p := range seen.pods {
+			word, _ := condition(p)
+			broken := word == "restarting" || word == "no image" || word == "failing" || word == "pending"
+			if !metav1.IsControlledBy(p, s) || p.Labels["controller-revision-hash"] == s.Status.UpdateRevision || p.DeletionTimestamp != nil || !broken {
+				continue
+			}
+			err := o.c.api.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))})
+			if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+				continue // the update will say that it waits
+			}
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package images
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/infra/image"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// Image is one that a stack runs.
+type Image struct {
+	// Service is the first one that runs it.
+	Service string
+	// Ref is the reference under which it is built or pulled.
+	Ref string
+	// Build is nil when it is pulled.
+	Build *stacks.Build
+}
+
+// Of lists the stack's images, in the order of its services. root is the project's folder.
+func Of(s stacks.Stack, root string) ([]Image, error) {
+	var out []Image
+	seen := map[string]bool{}
+	for _, svc := range s.Services {
+		x := Image{Service: svc.Name, Ref: svc.Image.Ref, Build: svc.Image.Build}
+		if x.Build != nil {
+			ref, err := image.Ref(os.DirFS(root), *x.Build)
+			if err != nil {
+				return nil, fmt.Errorf("services.%s.%w", svc.Name, err)
+			}
+			x.Ref = ref
+		}
+		if !seen[x.Ref] {
+			seen[x.Ref] = true
+			out = append(out, x)
+		}
+	}
+	return out, nil
+}
+
+// Builder makes images on a Docker engine.
+type Builder struct {
+	Engine *engine.Engine
+	// Root is the project's folder.
+	Root string
+	// Tell is told what is done, Said what a build's steps print.
+	Tell func(format string, args ...any)
+	Said func(ref, line string)
+}
+
+// Ensure builds or pulls the images that the engine lacks.
+func (b Builder) Ensure(ctx context.Context, list []Image) error {
+	for _, x := range list {
+		has, err := b.Engine.HasImage(ctx, x.Ref)
+		if err != nil {
+			return fmt.Errorf("image %s: %w", x.Ref, err)
+		}
+		switch {
+		case has:
+		case x.Build == nil:
+			b.Tell("pulling %s", x.Ref)
+			if err := b.Engine.PullImage(ctx, x.Ref); err != nil {
+				return err
+			}
+		default:
+			b.Tell("building %s", x.Ref)
+			if err := b.build(ctx, x); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b Builder) build(ctx context.Context, x Image) error {
+	tar, err := tarContext(os.DirFS(b.Root), *x.Build)
+	if err != nil {
+		return fmt.Errorf("services.%s.%w", x.Service, err)
+	}
+	return b.Engine.BuildImage(ctx, engine.Build{
+		Ref: x.Ref, Context: tar, Dockerfile: dockerfileName, Target: x.Build.Target, Args: x.Build.Args,
+	}, func(line string) { b.Said(x.Ref, line) })
+}
