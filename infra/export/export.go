@@ -1,0 +1,65 @@
+// Package export writes a recorded plan in the form of other tools, for people who cannot run Pulumi where the stack is
+// to run: a compose file, or the manifests that kubectl applies. It is made of the plan that `up` would carry out, never
+// of a second description.
+//
+// The value of a secret is never written: an export carries the command that makes it where it is used.
+package export
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// File is one file of an export.
+type File struct {
+	// Path is relative to the export's folder, with slashes.
+	Path string
+	Mode fs.FileMode
+	Text string
+}
+
+// Source is what is exported.
+type Source struct {
+	Resources []plan.Resource
+	// Stack is what was planned: a plan hides the files of a service as soon as one of them is secret.
+	Stack stacks.Stack
+	// Root is the absolute path of the project's root, Dir that of the folder that the files will be in: paths of the
+	// checkout are relative to it.
+	Root, Dir string
+}
+
+// fromRoot turns a path relative to the project's root into one that is relative to the export's folder.
+func (s Source) fromRoot(path string) (string, error) {
+	rel, err := filepath.Rel(s.Dir, filepath.Join(s.Root, path))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: write the export to a folder of the same disk", path, err)
+	}
+	rel = filepath.ToSlash(rel)
+	if rel != ".." && !strings.HasPrefix(rel, "../") && rel != "." {
+		rel = "./" + rel // compose takes a bare name for that of a volume
+	}
+	return rel, nil
+}
+
+// decode reads a resource's inputs into a struct.
+func decode(r plan.Resource, into any) error {
+	text, err := json.Marshal(r.Inputs)
+	if err == nil {
+		err = json.Unmarshal(text, into)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", r.Type, r.Name, err)
+	}
+	return nil
+}
+
+// quote writes a word of a POSIX shell.
+func quote(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
