@@ -25,8 +25,11 @@ func Platform() string { return "linux/" + runtime.GOARCH }
 
 // Ref is the reference of the image that the build makes: its repository, and the digest of its inputs as the tag. root is
 // the project's.
-func Ref(root fs.FS, b stacks.Build) (string, error) {
-	digest, err := inputsDigest(root, b, Platform())
+func Ref(root fs.FS, b stacks.Build) (string, error) { return RefFor(root, b, Platform()) }
+
+// RefFor is Ref for another platform than this machine's.
+func RefFor(root fs.FS, b stacks.Build, platform string) (string, error) {
+	digest, err := inputsDigest(root, b, platform)
 	if err != nil {
 		return "", err
 	}

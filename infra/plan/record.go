@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,15 +38,22 @@ type Stack struct {
 
 // Resource is one that the program registered.
 type Resource struct {
+	// URN is what the engine calls it.
+	URN  string `json:"urn"`
 	Type string `json:"type"`
 	Name string `json:"name"`
 	// Parent is "type name" of the component it belongs to; empty below the stack itself.
 	Parent string `json:"parent,omitempty"`
+	// Provider is the name of the provider resource that makes it; empty for the package's default provider.
+	Provider string `json:"provider,omitempty"`
 	// Inputs as JSON values. Secrets and what is known only later are shown as Secret and Computed.
 	Inputs map[string]any `json:"inputs,omitempty"`
 	// Outputs are those that a component registers.
 	Outputs map[string]any `json:"outputs,omitempty"`
 	Options *Options       `json:"options,omitempty"`
+	// Fingerprints tell secrets apart without showing them: by the path of each Secret in Inputs (Path), when a key was
+	// given.
+	Fingerprints map[string]string `json:"fingerprints,omitempty"`
 }
 
 // Options are the resource options that change what the engine does.
@@ -56,6 +64,7 @@ type Options struct {
 	ReplaceOnChanges    []string `json:"replaceOnChanges,omitempty"`
 	IgnoreChanges       []string `json:"ignoreChanges,omitempty"`
 	RetainOnDelete      bool     `json:"retainOnDelete,omitempty"`
+	Protect             bool     `json:"protect,omitempty"`
 	SecretOutputs       []string `json:"secretOutputs,omitempty"`
 	AfterCreate         []string `json:"afterCreate,omitempty"`
 	AfterUpdate         []string `json:"afterUpdate,omitempty"`
@@ -64,11 +73,20 @@ type Options struct {
 // Record runs the program as a preview does and returns its resources sorted by name and type; the stack itself comes
 // first, with the program's outputs.
 func Record(ctx context.Context, stack Stack, program pulumi.RunFunc) ([]Resource, error) {
+	m, err := record(ctx, stack, nil, program)
+	if err != nil {
+		return nil, err
+	}
+	return m.sorted(), nil
+}
+
+// record runs the program against a monitor, which fingerprints secrets with the key unless that is nil.
+func record(ctx context.Context, stack Stack, key []byte, program pulumi.RunFunc) (*monitor, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
-	m := &monitor{stack: stack, byURN: map[string]*Resource{}}
+	m := &monitor{stack: stack, key: key, byURN: map[string]*Resource{}, plugins: map[string]string{}}
 	server := grpc.NewServer()
 	pulumirpc.RegisterResourceMonitorServer(server, m)
 	pulumirpc.RegisterEngineServer(server, &engine{})
@@ -95,16 +113,19 @@ func Record(ctx context.Context, stack Stack, program pulumi.RunFunc) ([]Resourc
 		}
 		return nil, err
 	}
-	return m.sorted(), nil
+	return m, nil
 }
 
 // monitor answers each registration with its inputs; what else a provider would know stays unknown, as in a preview.
 type monitor struct {
 	pulumirpc.UnimplementedResourceMonitorServer
 	stack Stack
+	key   []byte
 
 	mu    sync.Mutex
 	byURN map[string]*Resource
+	// plugins are the versions of the provider plugins that the resources ask for, by package.
+	plugins map[string]string
 }
 
 func (m *monitor) GetDeploymentInfo(context.Context, *emptypb.Empty) (*pulumirpc.DeploymentInfo, error) {
@@ -129,14 +150,20 @@ func (m *monitor) RegisterResource(_ context.Context, req *pulumirpc.RegisterRes
 	if err != nil {
 		return nil, err
 	}
-	parentType := tokens.Type("")
+	var parentType tokens.Type
 	if parent := resource.URN(req.GetParent()); parent != "" && parent.QualifiedType() != resource.RootStackType {
 		parentType = parent.QualifiedType()
 	}
 	urn := string(resource.NewURN(tokens.QName(m.stack.Name), tokens.PackageName(m.stack.Project), parentType, tokens.Type(req.GetType()), req.GetName()))
-	rec := &Resource{Type: req.GetType(), Name: req.GetName(), Inputs: plainMap(inputs), Options: options(req)}
+	shown := reader{key: m.key}
+	rec := &Resource{URN: urn, Type: req.GetType(), Name: req.GetName(), Inputs: shown.object("", inputs), Options: options(req)}
+	rec.Fingerprints = shown.fingerprints
 	if parentType != "" {
 		rec.Parent = shortURN(req.GetParent())
+	}
+	if ref := req.GetProvider(); ref != "" {
+		provider, _ := cutLast(ref, "::") // the ID after it is known later
+		rec.Provider = resource.URN(provider).Name()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -144,6 +171,9 @@ func (m *monitor) RegisterResource(_ context.Context, req *pulumirpc.RegisterRes
 		return nil, fmt.Errorf("two resources are named %s", shortURN(urn))
 	}
 	m.byURN[urn] = rec
+	if pkg := tokens.Type(req.GetType()).Package(); req.GetCustom() && req.GetVersion() != "" {
+		m.plugins[string(pkg)] = req.GetVersion()
+	}
 	return &pulumirpc.RegisterResourceResponse{Urn: urn, Object: req.GetObject()}, nil
 }
 
@@ -155,7 +185,7 @@ func (m *monitor) RegisterResourceOutputs(_ context.Context, req *pulumirpc.Regi
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if rec := m.byURN[req.GetUrn()]; rec != nil {
-		rec.Outputs = plainMap(outputs)
+		rec.Outputs = (&reader{}).object("", outputs)
 	}
 	return &emptypb.Empty{}, nil
 }
@@ -174,14 +204,14 @@ func (m *monitor) sorted() []Resource {
 			}
 			return 1
 		}
-		return strings.Compare(a.Name+" "+a.Type, b.Name+" "+b.Type)
+		return cmp.Or(strings.Compare(a.Name+" "+a.Type, b.Name+" "+b.Type), strings.Compare(a.URN, b.URN))
 	})
 	return out
 }
 
 func options(req *pulumirpc.RegisterResourceRequest) *Options {
 	o := &Options{
-		ReplaceOnChanges: req.GetReplaceOnChanges(), IgnoreChanges: req.GetIgnoreChanges(), RetainOnDelete: req.GetRetainOnDelete(),
+		ReplaceOnChanges: req.GetReplaceOnChanges(), IgnoreChanges: req.GetIgnoreChanges(), RetainOnDelete: req.GetRetainOnDelete(), Protect: req.GetProtect(),
 		SecretOutputs: req.GetAdditionalSecretOutputs(), AfterCreate: req.GetHooks().GetAfterCreate(), AfterUpdate: req.GetHooks().GetAfterUpdate(),
 	}
 	for _, urn := range req.GetDependencies() {
@@ -195,40 +225,18 @@ func options(req *pulumirpc.RegisterResourceRequest) *Options {
 	return o
 }
 
-func plainMap(m resource.PropertyMap) map[string]any {
-	out := map[string]any{}
-	for k, v := range m {
-		if !v.IsNull() {
-			out[string(k)] = plain(v)
-		}
-	}
-	return out
-}
-
-func plain(v resource.PropertyValue) any {
-	switch {
-	case v.IsSecret():
-		return Secret
-	case v.IsComputed(), v.IsOutput():
-		return Computed
-	case v.IsResourceReference():
-		return shortURN(string(v.ResourceReferenceValue().URN))
-	case v.IsArray():
-		out := []any{}
-		for _, e := range v.ArrayValue() {
-			out = append(out, plain(e))
-		}
-		return out
-	case v.IsObject():
-		return plainMap(v.ObjectValue())
-	}
-	return v.V
-}
-
 // shortURN is "type name" of a URN.
 func shortURN(urn string) string {
 	u := resource.URN(urn)
 	return string(u.Type()) + " " + u.Name()
+}
+
+// cutLast splits at the last sep.
+func cutLast(s, sep string) (before, after string) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):]
+	}
+	return s, ""
 }
 
 // engine takes the program's log lines and drops them: errors come back from the program too.

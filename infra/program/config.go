@@ -1,11 +1,15 @@
 package program
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -38,20 +42,114 @@ func values(ctx *pulumi.Context, root string) (plain map[string]string, secret [
 	return plain, secret, nil
 }
 
+// Config is the config of a stack as its files hold it, by full key (codexcontinue:domain): the project's defaults under
+// the stack's own values.
+type Config struct {
+	// Plain holds text as it is and structures as JSON, as the engine hands them to the program.
+	Plain map[string]string
+	// Secret holds what stands in the file in the place of each secret: its ciphertext.
+	Secret map[string]string
+}
+
+// ReadConfig reads the config of the stack of the project at root from Pulumi.yaml and Pulumi.<stack>.yaml, without
+// opening secrets. A stack without a file has the project's defaults only.
+func ReadConfig(root, stack string) (Config, error) {
+	project, own, err := configFiles(root, stack)
+	if err != nil {
+		return Config{}, err
+	}
+	c := Config{Plain: map[string]string{}, Secret: map[string]string{}}
+	for key, node := range project {
+		var schema struct {
+			Value   yaml.Node `yaml:"value"`
+			Default yaml.Node `yaml:"default"`
+		}
+		if node.Kind == yaml.MappingNode {
+			if err := node.Decode(&schema); err != nil {
+				return Config{}, fmt.Errorf("Pulumi.yaml: config.%s: %w", key, err)
+			}
+			node = schema.Value
+			if node.IsZero() {
+				node = schema.Default
+			}
+		}
+		if !strings.Contains(key, ":") { // bare keys are the project's
+			key = stacks.Project + ":" + key
+		}
+		if err := c.set(key, node); err != nil {
+			return Config{}, fmt.Errorf("Pulumi.yaml: config.%s: %w", key, err)
+		}
+	}
+	for key, node := range own {
+		if err := c.set(key, node); err != nil {
+			return Config{}, fmt.Errorf("Pulumi.%s.yaml: config.%s: %w", stack, key, err)
+		}
+	}
+	return c, nil
+}
+
+// set takes a value over whatever the key had.
+func (c Config) set(key string, node yaml.Node) error {
+	if node.IsZero() || node.Tag == "!!null" {
+		return nil
+	}
+	delete(c.Plain, key)
+	delete(c.Secret, key)
+	if node.Kind == yaml.ScalarNode {
+		c.Plain[key] = node.Value
+		return nil
+	}
+	var v any
+	if err := node.Decode(&v); err != nil {
+		return err
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if hasSecret(v) { // one secret makes the whole value secret
+		c.Secret[key] = string(text)
+		return nil
+	}
+	c.Plain[key] = string(text)
+	return nil
+}
+
+// hasSecret says that the value is, or holds, the ciphertext of a secret.
+func hasSecret(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		if text, ok := v["secure"].(string); ok && len(v) == 1 && text != "" {
+			return true
+		}
+		return slices.ContainsFunc(slices.Collect(maps.Values(v)), hasSecret)
+	case []any:
+		return slices.ContainsFunc(v, hasSecret)
+	}
+	return false
+}
+
+// Own are the keys of the project's namespace without it: plain values and the names of secrets, as Load takes them.
+func (c Config) Own() (plain map[string]string, secret []string) {
+	plain = map[string]string{}
+	for key, value := range c.Plain {
+		if name, ok := strings.CutPrefix(key, stacks.Project+":"); ok {
+			plain[name] = value
+		}
+	}
+	for key := range c.Secret {
+		if name, ok := strings.CutPrefix(key, stacks.Project+":"); ok {
+			secret = append(secret, name)
+		}
+	}
+	slices.Sort(secret)
+	return plain, secret
+}
+
 // configKeys are the keys that Pulumi.yaml declares and Pulumi.<stack>.yaml sets.
 func configKeys(root, stack string) ([]string, error) {
-	var project struct {
-		StackConfigDir string               `yaml:"stackConfigDir"`
-		Config         map[string]yaml.Node `yaml:"config"`
-	}
-	if err := readYAML(filepath.Join(root, "Pulumi.yaml"), &project); err != nil {
-		return nil, err
-	}
-	var own struct {
-		Config map[string]yaml.Node `yaml:"config"`
-	}
-	path := filepath.Join(root, project.StackConfigDir, "Pulumi."+stack+".yaml")
-	if err := readYAML(path, &own); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	project, own, err := configFiles(root, stack)
+	if err != nil {
 		return nil, err
 	}
 	seen := map[string]bool{}
@@ -62,18 +160,61 @@ func configKeys(root, stack string) ([]string, error) {
 			out = append(out, key)
 		}
 	}
-	for key := range project.Config { // bare keys are the project's
+	for key := range project { // bare keys are the project's
 		if name, ok := strings.CutPrefix(key, stacks.Project+":"); ok {
 			add(name)
 		} else if !strings.Contains(key, ":") {
 			add(key)
 		}
 	}
-	for key := range own.Config {
+	for key := range own {
 		if name, ok := strings.CutPrefix(key, stacks.Project+":"); ok {
 			add(name)
 		}
 	}
+	return out, nil
+}
+
+// projectFile is what is read of Pulumi.yaml.
+type projectFile struct {
+	StackConfigDir string               `yaml:"stackConfigDir"`
+	Config         map[string]yaml.Node `yaml:"config"`
+}
+
+// configFiles are the config sections of Pulumi.yaml and Pulumi.<stack>.yaml; the latter need not be there.
+func configFiles(root, stack string) (project, own map[string]yaml.Node, err error) {
+	var p projectFile
+	if err := readYAML(filepath.Join(root, "Pulumi.yaml"), &p); err != nil {
+		return nil, nil, err
+	}
+	var s struct {
+		Config map[string]yaml.Node `yaml:"config"`
+	}
+	file := filepath.Join(root, p.StackConfigDir, "Pulumi."+stack+".yaml")
+	if err := readYAML(file, &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	return p.Config, s.Config, nil
+}
+
+// Stacks lists the stacks that have a file, sorted.
+func Stacks(root string) ([]string, error) {
+	var p projectFile
+	if err := readYAML(filepath.Join(root, "Pulumi.yaml"), &p); err != nil {
+		return nil, err
+	}
+	entries, err := fs.ReadDir(os.DirFS(root), path.Join(".", filepath.ToSlash(p.StackConfigDir)))
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		name, ok := strings.CutPrefix(e.Name(), "Pulumi.")
+		if name, isFile := strings.CutSuffix(name, ".yaml"); ok && isFile && name != "" {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
 	return out, nil
 }
 

@@ -1,0 +1,83 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// Version of the Document. It changes when a reader of the old one would misread the new one.
+const Version = 1
+
+// Document is the plan of one stack on one target: the same text for the same sources and settings on every machine.
+type Document struct {
+	Version int           `json:"version"`
+	Project string        `json:"project"`
+	Stack   string        `json:"stack"`
+	Target  stacks.Target `json:"target"`
+	// Chosen says that this is the target that the stack's settings name; the plan of another one is what if.
+	Chosen bool `json:"chosen"`
+	// Refused says why there is no such plan: the settings are wrong, or the target cannot express the stack. The rest is
+	// empty then.
+	Refused string `json:"refused,omitempty"`
+	// Plugins are the versions of the provider plugins, by package.
+	Plugins map[string]string `json:"plugins,omitempty"`
+	Model   *Model            `json:"model,omitempty"`
+	// Resources are sorted by name and type; the stack itself comes first.
+	Resources []Resource `json:"resources"`
+}
+
+// Model is the custom model that the stack serves.
+type Model struct {
+	Name      string `json:"name"`
+	Modelfile string `json:"modelfile"`
+	Base      string `json:"base,omitempty"`
+	Digest    string `json:"digest"`
+	// Text is the Modelfile's.
+	Text string `json:"text"`
+}
+
+// Encode writes the documents as JSON. The same documents are the same bytes.
+func Encode(w io.Writer, documents ...Document) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	for _, d := range documents {
+		if err := enc.Encode(d); err != nil {
+			return fmt.Errorf("plan: %w", err)
+		}
+	}
+	return nil
+}
+
+// Decode reads what Encode wrote.
+func Decode(text []byte) ([]Document, error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	var out []Document
+	for {
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err == io.EOF {
+			return out, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("plan: %w", err)
+		}
+		var head struct{ Version int }
+		if err := json.Unmarshal(raw, &head); err != nil {
+			return nil, fmt.Errorf("plan: %w", err)
+		}
+		if head.Version != Version {
+			return nil, fmt.Errorf("plan: a document of version %d, and this program reads version %d: build both from the same sources", head.Version, Version)
+		}
+		strict := json.NewDecoder(bytes.NewReader(raw))
+		strict.DisallowUnknownFields()
+		var d Document
+		if err := strict.Decode(&d); err != nil {
+			return nil, fmt.Errorf("plan: %w", err)
+		}
+		out = append(out, d)
+	}
+}

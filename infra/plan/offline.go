@@ -1,0 +1,139 @@
+package plan
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// Targets are those that every stack is planned for.
+var Targets = []stacks.Target{stacks.Docker, stacks.Kubernetes}
+
+// OfOptions say how a stack is planned.
+type OfOptions struct {
+	// Target replaces the one that the settings name; empty keeps it.
+	Target stacks.Target
+	// Key fingerprints secrets; nil leaves them without.
+	Key []byte
+}
+
+// Plan is a stack with its recorded plan.
+type Plan struct {
+	Document Document
+	Settings stacks.Settings
+	Stack    stacks.Stack
+}
+
+// Placeholder begins the text that stands in the place of each secret's value. A plan that shows it shows a secret.
+const Placeholder = "placeholder-of-secret-"
+
+// Of plans a stack of the project at root from its files alone: no engine, login, passphrase, plugin or network. A stack
+// that its target refuses is an error.
+func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
+	config, err := program.ReadConfig(root, stack)
+	if err != nil {
+		return Plan{}, err
+	}
+	if o.Target != "" {
+		config.Plain[stacks.Project+":target"] = string(o.Target)
+	}
+	plain, secret := config.Own()
+	p := Plan{}
+	p.Settings, p.Stack, err = program.LoadOffline(root, stack, plain, secret)
+	if err != nil {
+		return Plan{}, err
+	}
+	run := Stack{Project: stacks.Project, Name: stack, Config: config.Plain}
+	values := map[string]string{}
+	for _, s := range p.Stack.Secrets { // those that are not set count as set
+		values[stacks.Project+":"+s.ConfigKey] = Placeholder + s.ConfigKey
+	}
+	for key, ciphertext := range config.Secret {
+		_, name, _ := strings.Cut(key, ":")
+		hash := sha256.Sum256([]byte(ciphertext))
+		values[key] = Placeholder + name + "-" + hex.EncodeToString(hash[:8])
+	}
+	for key, value := range values {
+		run.Config[key] = value
+		run.Secrets = append(run.Secrets, key)
+	}
+	m, err := record(ctx, run, o.Key, func(ctx *pulumi.Context) error {
+		return program.Provision(ctx, p.Settings, p.Stack, root)
+	})
+	if err != nil {
+		return Plan{}, err
+	}
+	text, err := fs.ReadFile(os.DirFS(root), p.Stack.Model.Modelfile)
+	if err != nil {
+		return Plan{}, fmt.Errorf("plan: %w", err)
+	}
+	model := p.Stack.Model
+	p.Document = Document{
+		Version: Version, Project: stacks.Project, Stack: stack, Target: p.Settings.Target, Plugins: m.plugins,
+		Model:     &Model{Name: model.Name, Modelfile: model.Modelfile, Base: model.Base, Digest: model.Digest, Text: string(text)},
+		Resources: m.sorted(),
+	}
+	chosen, err := chosenTarget(root, stack)
+	p.Document.Chosen = err == nil && chosen == p.Settings.Target
+	if err := neutral(&p, root); err != nil {
+		return Plan{}, err
+	}
+	return p, nil
+}
+
+// Documents plans the named stacks of the project at root for every target, in the order of their names; without names,
+// every stack that has a file. A plan that is refused is a document that says so.
+func Documents(ctx context.Context, root string, names []string, key []byte) ([]Document, error) {
+	if len(names) == 0 {
+		var err error
+		if names, err = program.Stacks(root); err != nil {
+			return nil, err
+		}
+	}
+	var out []Document
+	for _, name := range names {
+		chosen, err := chosenTarget(root, name)
+		if err != nil {
+			return nil, err
+		}
+		for _, target := range Targets {
+			p, err := Of(ctx, root, name, OfOptions{Target: target, Key: key})
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if err != nil {
+				p.Document = Document{Version: Version, Project: stacks.Project, Stack: name, Target: target,
+					Refused: strings.ReplaceAll(err.Error(), root+string(filepath.Separator), "")}
+			}
+			p.Document.Chosen = target == chosen
+			out = append(out, p.Document)
+		}
+	}
+	return out, nil
+}
+
+// chosenTarget is the target that the stack's settings name, whatever else is wrong with them.
+func chosenTarget(root, stack string) (stacks.Target, error) {
+	config, err := program.ReadConfig(root, stack)
+	if err != nil {
+		return "", err
+	}
+	plain := map[string]string{}
+	if v, ok := config.Plain[stacks.Project+":target"]; ok {
+		plain["target"] = v
+	}
+	settings, err := stacks.DecodeSettings(plain, nil)
+	if err != nil {
+		return "", fmt.Errorf("stack %q: %w", stack, err)
+	}
+	return settings.Target, nil
+}
