@@ -253,6 +253,124 @@ func TestRedisPassword(t *testing.T) {
 	}
 }
 
+// Redis has users: the one of REDIS_URL needs no more than the documented rights.
+func TestRedisUser(t *testing.T) {
+	redis, ml := redistest.Start(t, "--user", "default", "off",
+		"--user", "chat", "on", ">correct-horse", "~*", "&*", "+@all", "-@admin", "-@dangerous"), mltest.Start(t)
+	file := filepath.Join(t.TempDir(), "password")
+	for name, tc := range map[string]struct {
+		user, password string
+		code           int
+		want           string
+	}{
+		"right":          {"chat@", "correct-horse", 200, `"redis":"ok"`},
+		"wrong password": {"chat@", "battery-staple", 503, `refuses the user \"chat\" or the password`},
+		"no user":        {"", "correct-horse", 503, "refuses the password"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(file, []byte(tc.password), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			url, out := serveHere(t, environ(t, func(b *contract.Backend) {
+				b.RedisURL, b.MLServiceURL, b.RedisPasswordFile = strings.Replace(redis.URL, "//", "//"+tc.user, 1), ml.URL, file
+			}))
+			code, body := get(t, url+"/ready")
+			if code != tc.code || !strings.Contains(body, tc.want) {
+				t.Errorf("/ready: %d %s", code, body)
+			}
+			if strings.Contains(body+out.String(), tc.password) {
+				t.Errorf("a password is shown: %s", body)
+			}
+			if code == 200 {
+				chat(t, url)
+			}
+		})
+	}
+}
+
+// chat asks for an answer and reads it to its end.
+func chat(t testing.TB, url string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, url+"/api/chat", strings.NewReader(`{"message":"Hi"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", sse.ContentType)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 || !strings.Contains(string(b), "event: done") {
+		t.Errorf("chat: %s %s, %v", resp.Status, b, err)
+	}
+}
+
+// Redis speaks TLS: whom the backend trusts, and what it says when the two do not fit.
+func TestRedisTLS(t *testing.T) {
+	authority, ml := redistest.NewAuthority(t), mltest.Start(t)
+	open := []string{"--tls-auth-clients", "no"}
+	server := authority.StartTLS(t, "127.0.0.1", open...)
+	other := authority.StartTLS(t, "redis.example.com", open...)
+	strict := authority.StartTLS(t, "127.0.0.1")
+	plain := redistest.Start(t)
+	for name, tc := range map[string]struct {
+		url, ca string
+		code    int
+		want    string
+	}{
+		"trusted":             {server.URL, authority.File, 200, `"redis":"ok"`},
+		"unknown authority":   {server.URL, "", 503, "set REDIS_CA_FILE"},
+		"another authority":   {server.URL, redistest.NewAuthority(t).File, 503, "set REDIS_CA_FILE"},
+		"another host":        {other.URL, authority.File, 503, "certificate does not fit"},
+		"wants a certificate": {strict.URL, authority.File, 503, "set tls-auth-clients no"},
+		"the server is plain": {"rediss://" + plain.Addr + "/0", authority.File, 503, "does not answer in time: if it does not speak TLS, write REDIS_URL with redis://"},
+		"the server is not":   {"redis://" + server.Addr + "/0", "", 503, "write REDIS_URL with rediss://"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, _ := serveHere(t, environ(t, func(b *contract.Backend) { b.RedisURL, b.RedisCAFile, b.MLServiceURL = tc.url, tc.ca, ml.URL }))
+			code, body := get(t, url+"/ready")
+			if code != tc.code || !strings.Contains(body, tc.want) {
+				t.Errorf("/ready: %d %s", code, body)
+			}
+			if code == 200 {
+				chat(t, url)
+			}
+		})
+	}
+	t.Run("the system's authorities", func(t *testing.T) {
+		out := newLogs()
+		backend := exec.Command(os.Args[0]) // a process reads them once
+		backend.Env = append(environ(t, func(b *contract.Backend) { b.RedisURL, b.MLServiceURL = server.URL, ml.URL }),
+			asBackend+"=1", "SSL_CERT_FILE="+authority.File)
+		backend.Stderr = out
+		if err := backend.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = backend.Process.Kill() // it may have ended already
+			_ = backend.Wait()
+		})
+		if code, body := get(t, out.url(t)+"/ready"); code != 200 {
+			t.Errorf("/ready: %d %s", code, body)
+		}
+	})
+	for name, content := range map[string]string{"missing": "", "no certificate": "hello\n"} {
+		file := filepath.Join(t.TempDir(), "ca.pem")
+		if content != "" {
+			if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		env := environ(t, func(b *contract.Backend) { b.RedisURL, b.RedisCAFile = server.URL, file })
+		if err := run(t.Context(), nil, env, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "REDIS_CA_FILE: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // A backend is killed while it writes an answer: the reader on another instance gets the text so far and the reason.
 func TestKilledBackend(t *testing.T) {
 	if testing.Short() {

@@ -1,4 +1,5 @@
-// Package redistest starts a real Redis for a test.
+// Package redistest starts real Redis servers for a test: one, with TLS, a master with its replica and Sentinel, a
+// Cluster.
 package redistest
 
 import (
@@ -7,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,45 +16,72 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// patience bounds every wait for something that should happen at once.
+const patience = 20 * time.Second
+
 // Server is a Redis of one test's own, without persistence.
 type Server struct {
-	// URL is redis://127.0.0.1:port/0.
-	URL  string
-	port string
-	cmd  *exec.Cmd
+	// Addr is 127.0.0.1:port, and URL redis://127.0.0.1:port/0.
+	Addr, URL string
+	port      string
+	cmd       *exec.Cmd
+	exited    chan error
 }
 
 // Start starts the redis-server on PATH, or the one that REDIS_SERVER names, with further arguments of its command line.
 // Without one the test is skipped, unless CODEXCONTINUE_REQUIRE_PEERS names redis.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	binary := os.Getenv("REDIS_SERVER")
-	if binary == "" {
-		binary = peers.Find(t, "redis", "redis-server")
-	}
+	return retried(t, func() (*Server, error) {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		return launch(t, port, append([]string{"--port", port}, args...)...)
+	})
+}
+
+// retried starts a server: somebody may take a port between our look and Redis's bind.
+func retried(t testing.TB, start func() (*Server, error)) *Server {
+	t.Helper()
 	for attempt := 1; ; attempt++ {
-		s, err := start(t, binary, args)
+		s, err := start()
 		if err == nil {
 			return s
 		}
-		if attempt == 5 { // somebody took the port between our look and Redis's bind
+		if attempt == 5 {
 			t.Fatal(err)
 		}
 	}
 }
 
-func start(t testing.TB, binary string, args []string) (*Server, error) {
+func binary(t testing.TB) string {
+	t.Helper()
+	if b := os.Getenv("REDIS_SERVER"); b != "" {
+		return b
+	}
+	return peers.Find(t, "redis", "redis-server")
+}
+
+func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
+	defer l.Close()
 	_, port, err := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(binary, append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-		"--dir", t.TempDir(), "--daemonize", "no"}, args...)...)
+	return port, err
+}
+
+// launch starts a server that the arguments make listen on the port.
+func launch(t testing.TB, port string, args ...string) (*Server, error) {
+	t.Helper()
+	cmd := exec.Command(binary(t), append(args, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+		"--dir", t.TempDir(), "--daemonize", "no", "--repl-diskless-sync-delay", "0")...)
+	return run(t, port, cmd)
+}
+
+func run(t testing.TB, port string, cmd *exec.Cmd) (*Server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -62,12 +91,13 @@ func start(t testing.TB, binary string, args []string) (*Server, error) {
 		_ = cmd.Process.Kill() // it may have ended already
 		<-exited
 	})
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			conn.Close()
-			return &Server{URL: "redis://127.0.0.1:" + port + "/0", port: port, cmd: cmd}, nil
+			addr := "127.0.0.1:" + port
+			return &Server{Addr: addr, URL: "redis://" + addr + "/0", port: port, cmd: cmd, exited: exited}, nil
 		}
 		select {
 		case err := <-exited:
@@ -85,6 +115,19 @@ func (s *Server) Kill(t testing.TB) {
 	if err := s.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	s.exited <- <-s.exited
+}
+
+// Pause stops the server until resume is called: it answers nothing, and its connections stay.
+func (s *Server) Pause(t testing.TB) (resume func()) {
+	t.Helper()
+	signal := func(sig syscall.Signal) {
+		if err := s.cmd.Process.Signal(sig); err != nil {
+			t.Error(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	return func() { signal(syscall.SIGCONT) }
 }
 
 // Client is a client of the server, to look at what is stored.
@@ -100,4 +143,18 @@ func (s *Server) Client(t testing.TB) *redis.Client {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// until waits for something that a server says.
+func until(t testing.TB, what string, reached func() (bool, error)) {
+	t.Helper()
+	var last error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		ok, err := reached()
+		if ok && err == nil {
+			return
+		}
+		last = err
+	}
+	t.Fatalf("waited in vain until %s: %v", what, last)
 }

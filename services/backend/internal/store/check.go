@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -16,16 +15,19 @@ import (
 
 // Check asks Redis whether it answers: of a Cluster each master. Its error says what to do; it never holds the password.
 func (s *Store) Check(ctx context.Context) error {
-	err := s.rdb.Ping(ctx).Err()
-	if err != nil {
-		return s.addr.explain(err)
-	}
-	if len(s.addr.Cluster) > 0 {
-		info, err := s.rdb.ClusterInfo(ctx).Result()
+	ping := func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() }
+	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
+		if err := cluster.ForEachMaster(ctx, ping); err != nil {
+			return s.addr.explain(err)
+		}
+		info, err := cluster.ClusterInfo(ctx).Result()
 		if err == nil && strings.Contains(info, "cluster_state:fail") {
 			return fmt.Errorf("%s: the Cluster is down: not every slot is served (CLUSTER INFO says more)", s.addr)
 		}
 		return nil // a user that may not ask is as good
+	}
+	if err := s.rdb.Ping(ctx).Err(); err != nil {
+		return s.addr.explain(err)
 	}
 	// A wrong server answers PING as well, and everything else in vain.
 	pipe := s.rdb.Pipeline()
@@ -70,7 +72,6 @@ func (a Address) explainTransport(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
-	var record tls.RecordHeaderError
 	var dns *net.DNSError
 	var op *net.OpError
 	sentinels := len(a.Sentinels) > 0 && strings.Contains(said, "all sentinels specified in configuration are unreachable")
@@ -81,13 +82,14 @@ func (a Address) explainTransport(err error) error {
 		return fmt.Errorf("%s: the server's certificate does not fit: %w", a, err)
 	case strings.Contains(said, "tls: certificate required"):
 		return fmt.Errorf("%s: the server wants a certificate of its clients, which this backend has not: set tls-auth-clients no there", a)
-	case errors.As(err, &record):
-		return fmt.Errorf("%s: the server does not speak TLS: write REDIS_URL with redis://", a)
 	case sentinels && errors.Is(err, redis.Nil):
 		return fmt.Errorf("REDIS_MASTER: the Sentinels know no master %q", a.Master)
 	case errors.As(err, &dns):
 		return fmt.Errorf("%s: the host %s does not resolve", a, dns.Name)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &op) && op.Timeout():
+		if strings.HasPrefix(a.URL, "rediss:") { // a Redis without TLS waits for the rest of a command
+			return fmt.Errorf("%s does not answer in time: if it does not speak TLS, write REDIS_URL with redis://", a)
+		}
 		return fmt.Errorf("%s does not answer in time", a)
 	case sentinels:
 		return fmt.Errorf("%s: no Sentinel answers: %w", a, err)

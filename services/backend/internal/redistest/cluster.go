@@ -1,0 +1,135 @@
+package redistest
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/test/peers"
+	"github.com/redis/go-redis/v9"
+)
+
+// Cluster is a Redis Cluster of masters.
+type Cluster struct {
+	Nodes []*Server
+}
+
+// StartCluster starts one of three nodes.
+func StartCluster(t testing.TB) *Cluster {
+	t.Helper()
+	cli := peers.Find(t, "redis", "redis-cli")
+	c := &Cluster{}
+	for range 3 {
+		c.Nodes = append(c.Nodes, StartNode(t))
+	}
+	out, err := exec.Command(cli, append([]string{"--cluster-yes", "--cluster", "create"}, c.Addrs()...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("redis-cli --cluster create: %v\n%s", err, out)
+	}
+	for _, n := range c.Nodes {
+		r := n.Client(t)
+		until(t, "the node sees the whole Cluster", func() (bool, error) {
+			info, err := r.ClusterInfo(t.Context()).Result()
+			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3"), err
+		})
+	}
+	return c
+}
+
+// StartNode starts a server that can be a node of a Cluster, with further arguments.
+func StartNode(t testing.TB, args ...string) *Server {
+	t.Helper()
+	return retried(t, func() (*Server, error) {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		bus, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		return launch(t, port, append([]string{"--port", port, "--cluster-enabled", "yes", "--cluster-port", bus}, args...)...)
+	})
+}
+
+// Addrs are the nodes' host:port.
+func (c *Cluster) Addrs() []string {
+	var out []string
+	for _, n := range c.Nodes {
+		out = append(out, n.Addr)
+	}
+	return out
+}
+
+// Owner is the index of the node that serves the key.
+func (c *Cluster) Owner(t testing.TB, key string) int {
+	t.Helper()
+	r := c.Nodes[0].Client(t)
+	slot := int(r.ClusterKeySlot(t.Context(), key).Val())
+	for _, s := range r.ClusterSlots(t.Context()).Val() {
+		if slot < s.Start || slot > s.End {
+			continue
+		}
+		for i, n := range c.Nodes {
+			if s.Nodes[0].Addr == n.Addr {
+				return i
+			}
+		}
+	}
+	t.Fatalf("no node serves %s", key)
+	return 0
+}
+
+// Move is the move of a key's slot from the node that serves it to another one, in the steps that redis-cli takes.
+type Move struct {
+	t        testing.TB
+	slot     int
+	from, to *redis.Client
+	c        *Cluster
+	target   *Server
+	targetID string
+}
+
+// MoveSlot begins a move.
+func (c *Cluster) MoveSlot(t testing.TB, key string) *Move {
+	t.Helper()
+	owner := c.Owner(t, key)
+	source, target := c.Nodes[owner], c.Nodes[(owner+1)%len(c.Nodes)]
+	m := &Move{t: t, c: c, from: source.Client(t), to: target.Client(t), target: target}
+	m.slot = int(m.from.ClusterKeySlot(t.Context(), key).Val())
+	m.targetID = m.to.ClusterMyID(t.Context()).Val()
+	m.do(m.to, "cluster", "setslot", m.slot, "importing", m.from.ClusterMyID(t.Context()).Val())
+	m.do(m.from, "cluster", "setslot", m.slot, "migrating", m.targetID)
+	return m
+}
+
+func (m *Move) do(r *redis.Client, args ...any) {
+	m.t.Helper()
+	if err := r.Do(m.t.Context(), args...).Err(); err != nil {
+		m.t.Fatalf("%v: %v", args, err)
+	}
+}
+
+// Keys are those of the slot that have not been moved.
+func (m *Move) Keys() []string {
+	return m.from.ClusterGetKeysInSlot(m.t.Context(), m.slot, 1000).Val()
+}
+
+// Key moves one.
+func (m *Move) Key(key string) {
+	m.t.Helper()
+	_, port, _ := strings.Cut(m.target.Addr, ":")
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.do(m.from, "migrate", "127.0.0.1", n, key, 0, 5000)
+}
+
+// End gives the slot to the target.
+func (m *Move) End() {
+	m.t.Helper()
+	m.do(m.to, "cluster", "setslot", m.slot, "node", m.targetID)
+	m.do(m.from, "cluster", "setslot", m.slot, "node", m.targetID)
+}
