@@ -182,18 +182,18 @@ func isSocket(m workload.Mount) bool {
 	return m.Kind == workload.HostPath && (slices.Contains(engineSockets, filepath.Base(m.Source)) || m.Source == "/run" || m.Source == "/var/run")
 }
 
-// inside says whether the path is the root or below it; a relative path is.
-func inside(root, path string) bool { return filepath.IsLocal(relative(root, path)) }
+// inside says whether the path is the root or below it.
+func inside(root, path string) bool { return relative(root, path) != path }
 
+// relative is the path from the root, or the path itself when it is not below.
 func relative(root, path string) string {
-	if !filepath.IsAbs(path) {
-		return filepath.Clean(path)
-	}
-	rel, err := filepath.Rel(root, path)
-	if err != nil {
+	rest, ok := strings.CutPrefix(path, root)
+	switch rest := strings.TrimPrefix(rest, "/"); {
+	case !ok || len(path) > len(root) && path[len(root)] != '/' || rest != "" && !filepath.IsLocal(rest):
 		return path
+	default:
+		return filepath.Clean(rest)
 	}
-	return rel
 }
 
 func orImage(user string) string {

@@ -27,7 +27,7 @@ type Plan struct {
 	workload.View
 	// Stack is what was planned; rules ask it only for reasons that a plan does not carry.
 	Stack stacks.Stack
-	// Root is the absolute path of the project's root.
+	// Root is how the plan names the project's root: an absolute path, or plan.Root.
 	Root string
 }
 

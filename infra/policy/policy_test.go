@@ -65,7 +65,7 @@ func deploy(ctx *pulumi.Context, stack stacks.Stack, root string, _ stacks.Targe
 
 func check(t *testing.T, stack stacks.Stack, resources []plan.Resource, target stacks.Target) policy.Report {
 	t.Helper()
-	view, err := workload.Of(resources, stack, target)
+	view, err := workload.Of(stack.Name, target, resources)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +131,8 @@ var badOnDocker = map[string]bad{
 	"the engine's socket":         {service: "backend", tamper: bind("/var/run/docker.sock", true), want: "engine-socket"},
 	"the folder of the sockets":   {service: "backend", tamper: bind("/var/run", true), want: "engine-socket"},
 	"a folder of the machine":     {service: "backend", tamper: bind("/etc", true), want: "host-path"},
+	"the checkout's neighbour":    {service: "backend", tamper: func(in map[string]any) { root, _ := filepath.Abs("../.."); bind(root+"-secret", true)(in) }, want: "host-path"},
+	"above the checkout":          {service: "backend", tamper: func(in map[string]any) { root, _ := filepath.Abs("../.."); bind(root+"/../x", true)(in) }, want: "host-path"},
 	"another writable checkout":   {change: service("ml", func(s *stacks.Service) { s.Mounts[0].ReadOnly = false }), subject: "ml", want: "source-mount"},
 	"the sources in production":   {change: service("ml", func(s *stacks.Service) { s.Mounts[0].Source = "." }), subject: "ml", want: "source-mount"},
 	"no memory limit":             {service: "ml", tamper: both(unset("memory"), unset("memorySwap")), want: "limits"},
@@ -282,7 +284,7 @@ func TestWaivers(t *testing.T) {
 			stack := shipped(t, "prod", stacks.Docker)
 			stack.Service("ollama").Security.WritableRoot = "it was easier"
 			stack.Waivers = tc.waivers
-			view, err := workload.Of(record(t, stack, stacks.Docker), stack, stacks.Docker)
+			view, err := workload.Of(stack.Name, stacks.Docker, record(t, stack, stacks.Docker))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,6 +51,12 @@ func (v *View) readDocker(resources []plan.Resource) error {
 			}
 		}
 	}
+	serviceOf := map[string]string{} // by "type name" of the container
+	for _, r := range resources {
+		if service := label(fields(r.Inputs), stacks.LabelService); r.Type == dockerContainer {
+			serviceOf[r.Type+" "+r.Name] = service
+		}
+	}
 	for _, r := range resources {
 		if r.Type != dockerContainer {
 			continue
@@ -78,6 +85,7 @@ func (v *View) readDocker(resources []plan.Resource) error {
 		c := dockerContainerOf(in, images[r.Parent])
 		c.Mounts = dockerMounts(in, volumes, carried[service])
 		w.Containers = []Container{c}
+		w.Calls = calls(r, c, serviceOf)
 		v.Workloads = append(v.Workloads, w)
 		for _, port := range in.list("ports") {
 			ip := net.ParseIP(port.text("ip"))
@@ -141,6 +149,30 @@ func dockerContainerOf(in fields, img reference) Container {
 	}
 	c.LogBounded = in.text("logDriver") == "none" || in.text("logDriver") == "local" || in.object("logOpts").text("max-size") != ""
 	return c
+}
+
+// calls are the services that the container connects to. It waits for what it cannot start without; of those, it calls the
+// ones whose names are hosts in its environment. Where none is, its addresses stand in a file, and it calls all of them.
+func calls(r plan.Resource, c Container, serviceOf map[string]string) []string {
+	var waits, named []string
+	if r.Options != nil {
+		for _, dep := range r.Options.DependsOn {
+			if of := serviceOf[dep]; of != "" && !slices.Contains(waits, of) {
+				waits = append(waits, of)
+			}
+		}
+	}
+	for _, v := range c.Env {
+		u, err := url.Parse(v.Value)
+		if err == nil && slices.Contains(waits, u.Hostname()) && !slices.Contains(named, u.Hostname()) {
+			named = append(named, u.Hostname())
+		}
+	}
+	if len(named) == 0 {
+		named = waits
+	}
+	slices.Sort(named)
+	return named
 }
 
 func dockerMounts(in fields, volumes map[string]string, carried []Mount) []Mount {

@@ -1,8 +1,8 @@
 // Package workload reads a recorded plan as what would run: containers with what they may do, the networks between them,
 // the volumes, and what is exposed. It is the same for every target, so that policy, graph and plan are written once.
 //
-// It reads the recorded resources, not the stack: what it says is what would be provisioned. Only what no resource of a
-// target shows (who calls whom) comes from the stack.
+// It reads the recorded resources alone: what it says is what would be provisioned, whatever the stack claims, and a plan
+// that another revision recorded reads the same.
 package workload
 
 import (
@@ -35,7 +35,8 @@ type Workload struct {
 	Replicas   int
 	// Networks are the names of those that the containers are on; a cluster has none.
 	Networks []string
-	// Calls are the services that it connects to, sorted.
+	// Calls are the services that it connects to, sorted: on a cluster those that network policies let it; on an engine,
+	// which has no such rules, those that its environment names, or that it waits for.
 	Calls []string
 	// WaysOut are what lets it reach hosts beyond the stack: networks that are not internal, or what a network policy
 	// lets through. Empty is isolated.
@@ -161,8 +162,8 @@ func (e Exposure) String() string {
 }
 
 // Of reads the plan of the stack that was recorded for the target.
-func Of(resources []plan.Resource, stack stacks.Stack, target stacks.Target) (View, error) {
-	v := View{Stack: stack.Name, Target: target}
+func Of(stack string, target stacks.Target, resources []plan.Resource) (View, error) {
+	v := View{Stack: stack, Target: target}
 	var err error
 	switch target {
 	case stacks.Docker:
@@ -174,11 +175,6 @@ func Of(resources []plan.Resource, stack stacks.Stack, target stacks.Target) (Vi
 	}
 	if err != nil {
 		return View{}, fmt.Errorf("workload: %w", err)
-	}
-	for i := range v.Workloads {
-		if svc := stack.Service(v.Workloads[i].Service); svc != nil {
-			v.Workloads[i].Calls = slices.Sorted(slices.Values(svc.Calls))
-		}
 	}
 	slices.SortFunc(v.Workloads, func(a, b Workload) int { return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Name, b.Name)) })
 	slices.SortFunc(v.Networks, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })
