@@ -103,22 +103,32 @@ func Documents(ctx context.Context, root string, names []string, key []byte) ([]
 	for _, name := range names {
 		chosen, err := chosenTarget(root, name)
 		if err != nil {
-			return nil, err
+			// Settings that cannot even be read say nothing about a target.
+			chosen = Targets[0]
 		}
 		for _, target := range Targets {
-			p, err := Of(ctx, root, name, OfOptions{Target: target, Key: key})
+			var p Plan
+			failed := err
+			if failed == nil {
+				p, failed = Of(ctx, root, name, OfOptions{Target: target, Key: key})
+			}
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			if err != nil {
-				p.Document = Document{Version: Version, Project: stacks.Project, Stack: name, Target: target,
-					Refused: strings.ReplaceAll(err.Error(), root+string(filepath.Separator), "")}
+			if failed != nil {
+				p.Document = Document{Version: Version, Project: stacks.Project, Stack: name, Target: target, Refused: refusal(failed, root)}
 			}
 			p.Document.Chosen = target == chosen
 			out = append(out, p.Document)
 		}
 	}
 	return out, nil
+}
+
+// refusal is the error as every machine says it.
+func refusal(err error, root string) string {
+	text := strings.ReplaceAll(err.Error(), root+string(filepath.Separator), "")
+	return strings.ReplaceAll(text, root, Root)
 }
 
 // chosenTarget is the target that the stack's settings name, whatever else is wrong with them.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -48,6 +49,8 @@ type Resource struct {
 	Provider string `json:"provider,omitempty"`
 	// Inputs as JSON values. Secrets and what is known only later are shown as Secret and Computed.
 	Inputs map[string]any `json:"inputs,omitempty"`
+	// ComputedFrom says, for each input that holds something Computed, which resources ("type name") it comes from.
+	ComputedFrom map[string][]string `json:"computedFrom,omitempty"`
 	// Outputs are those that a component registers.
 	Outputs map[string]any `json:"outputs,omitempty"`
 	Options *Options       `json:"options,omitempty"`
@@ -157,7 +160,7 @@ func (m *monitor) RegisterResource(_ context.Context, req *pulumirpc.RegisterRes
 	urn := string(resource.NewURN(tokens.QName(m.stack.Name), tokens.PackageName(m.stack.Project), parentType, tokens.Type(req.GetType()), req.GetName()))
 	shown := reader{key: m.key}
 	rec := &Resource{URN: urn, Type: req.GetType(), Name: req.GetName(), Inputs: shown.object("", inputs), Options: options(req)}
-	rec.Fingerprints = shown.fingerprints
+	rec.Fingerprints, rec.ComputedFrom = shown.fingerprints, computedFrom(rec.Inputs, req.GetPropertyDependencies())
 	if parentType != "" {
 		rec.Parent = shortURN(req.GetParent())
 	}
@@ -207,6 +210,34 @@ func (m *monitor) sorted() []Resource {
 		return cmp.Or(strings.Compare(a.Name+" "+a.Type, b.Name+" "+b.Type), strings.Compare(a.URN, b.URN))
 	})
 	return out
+}
+
+func computedFrom(inputs map[string]any, dependencies map[string]*pulumirpc.RegisterResourceRequest_PropertyDependencies) map[string][]string {
+	var out map[string][]string
+	for key, from := range dependencies {
+		if !holdsComputed(inputs[key]) || len(from.GetUrns()) == 0 {
+			continue
+		}
+		if out == nil {
+			out = map[string][]string{}
+		}
+		for _, urn := range from.GetUrns() {
+			out[key] = append(out[key], shortURN(urn))
+		}
+		slices.Sort(out[key])
+		out[key] = slices.Compact(out[key])
+	}
+	return out
+}
+
+func holdsComputed(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		return slices.ContainsFunc(slices.Collect(maps.Values(v)), holdsComputed)
+	case []any:
+		return slices.ContainsFunc(v, holdsComputed)
+	}
+	return v == Computed
 }
 
 func options(req *pulumirpc.RegisterResourceRequest) *Options {
