@@ -292,6 +292,7 @@ func (c *composer) service(name string, r plan.Resource, replicas int) (service,
 	if err := decode(r, &in); err != nil {
 		return service{}, err
 	}
+	var err error
 	svc := service{
 		Entrypoint: in.Entrypoints, Command: in.Command, User: in.User, Environment: map[string]string{},
 		Memory: strconv.FormatInt(in.Memory, 10) + "m", MemorySwap: strconv.FormatInt(in.MemorySwap, 10) + "m",
@@ -301,7 +302,6 @@ func (c *composer) service(name string, r plan.Resource, replicas int) (service,
 		Healthcheck: healthcheck{Test: in.Healthcheck.Tests, Interval: in.Healthcheck.Interval, Timeout: in.Healthcheck.Timeout,
 			StartPeriod: in.Healthcheck.StartPeriod, Retries: in.Healthcheck.Retries},
 	}
-	var err error
 	if svc.Image, svc.Build, err = c.image(r.Parent); err != nil {
 		return service{}, err
 	}
@@ -333,11 +333,14 @@ func (c *composer) service(name string, r plan.Resource, replicas int) (service,
 	for _, m := range in.Mounts {
 		source := c.volumes[m.Source]
 		if m.Type == string(stacks.MountBind) {
-			rel, err := filepath.Rel(c.Root, m.Source)
-			if err != nil {
-				return service{}, err
+			// A document names the root, a plan of this machine has its path.
+			path, ok := strings.CutPrefix(m.Source, plan.Root)
+			if !ok {
+				if path, err = filepath.Rel(c.Root, m.Source); err != nil {
+					return service{}, err
+				}
 			}
-			if source, err = c.fromRoot(rel); err != nil {
+			if source, err = c.fromRoot(path); err != nil {
 				return service{}, err
 			}
 		}

@@ -20,9 +20,15 @@ import (
 // Exit codes.
 const (
 	exitFailed      = 1
-	exitUsage       = 2
+	exitDiffers     = 2 // a check found something: violations, changes
+	exitUsage       = 64
 	exitInterrupted = 130
 )
+
+// exitError is the answer of a command that has printed what it found.
+type exitError struct{ code int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
 // errReported is that the command failed and has said why.
 var errReported = errors.New("reported")
@@ -54,9 +60,12 @@ func Run(ctx context.Context, args, environ []string, in io.Reader, stdout, stde
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	var usage usageError
+	var answer exitError
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &answer):
+		return answer.code
 	case ctx.Err() != nil:
 		if !errors.Is(err, errReported) {
 			a.err.Printf("%s", a.err.Paint(console.Red, "interrupted"))
@@ -102,6 +111,7 @@ func lookupIn(environ []string) project.LookupEnv {
 // The groups of `codexctl help`.
 const (
 	groupStack   = "stack"
+	groupPlan    = "plan"
 	groupRunning = "running"
 	groupHelp    = "help"
 )
@@ -123,7 +133,8 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w: see `%s --help`", err, c.CommandPath())}
 	})
-	c.AddGroup(&cobra.Group{ID: groupStack, Title: "A stack:"}, &cobra.Group{ID: groupRunning, Title: "What runs:"},
+	c.AddGroup(&cobra.Group{ID: groupStack, Title: "A stack:"}, &cobra.Group{ID: groupPlan, Title: "A plan, from the files alone:"},
+		&cobra.Group{ID: groupRunning, Title: "What runs:"},
 		&cobra.Group{ID: groupHelp, Title: "Help:"})
 	c.SetHelpCommandGroupID(groupHelp)
 	c.CompletionOptions.HiddenDefaultCmd = true
@@ -135,6 +146,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 		}
 	}
 	add(groupStack, a.upCommand(), a.previewCommand(), a.downCommand(), a.outputsCommand(), a.imagesCommand())
+	add(groupPlan, a.policyCommand(), a.exportCommand())
 	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(), a.forwardCommand())
 	add(groupHelp, a.doctorCommand(), a.envCommand(), a.versionCommand())
 	return c
