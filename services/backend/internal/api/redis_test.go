@@ -210,6 +210,7 @@ func TestReaderBeyondTheEnd(t *testing.T) {
 
 // Everything of the API works in a Cluster, for owners whose keys lie on any of its nodes.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	redis, ml := redistest.StartCluster(t), mltest.Start(t)
 	i := newInstanceAt(t, store.Address{URL: "redis://unused:1", Cluster: redis.Addrs()[:1]}, ml.URL, options{drain: time.Second, outage: patience})
 	t.Run("every node", func(t *testing.T) {

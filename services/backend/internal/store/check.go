@@ -21,10 +21,14 @@ func (s *Store) Check(ctx context.Context) error {
 			return s.addr.explain(err)
 		}
 		info, err := cluster.ClusterInfo(ctx).Result()
-		if err == nil && strings.Contains(info, "cluster_state:fail") {
+		switch {
+		case redis.HasErrorPrefix(err, "NOPERM"): // a user that may not ask is as good
+		case err != nil:
+			return s.addr.explain(err)
+		case strings.Contains(info, "cluster_state:fail"):
 			return fmt.Errorf("%s: the Cluster is down: not every slot is served (CLUSTER INFO says more)", s.addr)
 		}
-		return nil // a user that may not ask is as good
+		return nil
 	}
 	if err := s.rdb.Ping(ctx).Err(); err != nil {
 		return s.addr.explain(err)

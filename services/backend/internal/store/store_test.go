@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,7 +15,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/google/go-cmp/cmp"
+	redislog "github.com/redis/go-redis/v9/logging"
 )
+
+func TestMain(m *testing.M) {
+	redislog.Disable() // as main does
+	os.Exit(m.Run())
+}
 
 func open(t testing.TB, change func(*store.Options)) (*store.Store, *redistest.Server) {
 	t.Helper()
@@ -170,6 +177,48 @@ func TestReap(t *testing.T) {
 	}
 	if _, err := s.Reap(t.Context(), again.Generation); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("reaped twice: %v", err)
+	}
+}
+
+// An expired lease may mean that Redis was away and its writer waits for it: the writer gets the time to renew it.
+func TestReapGivesGrace(t *testing.T) {
+	s, redis := open(t, func(o *store.Options) { o.Lease = time.Minute })
+	r := redis.Client(t)
+	expire := func(g store.Generation, ago time.Duration) {
+		t.Helper()
+		if err := r.HSet(t.Context(), "generation:"+g.ID, "lease", time.Now().Add(-ago).UnixMilli()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reap := func(g store.Generation) bool {
+		t.Helper()
+		leased, err := s.Reap(t.Context(), g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return leased
+	}
+	g := begin(t, s).Generation
+	for range 2 { // each outage anew
+		expire(g, time.Second)
+		if !reap(g) || !reap(g) {
+			t.Fatal("the writer got no time to renew the lease")
+		}
+		if err := s.Renew(t.Context(), g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expire(g, time.Second)
+	reap(g)
+	expire(g, time.Second)
+	if reap(g) {
+		t.Error("the grace is given again and again")
+	}
+	// A writer does not bear an outage of that length: nobody is there.
+	long := begin(t, s).Generation
+	expire(long, 2*time.Minute)
+	if reap(long) {
+		t.Error("waited for a writer that cannot be there")
 	}
 }
 
