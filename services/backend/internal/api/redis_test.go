@@ -58,6 +58,24 @@ func words(n int) string {
 	return all.String()
 }
 
+// kill kills the master while nothing is on its way to the replica: what the master took and did not pass on would be
+// lost. text is the key of the answer's text.
+func (n *numbers) kill(t testing.TB, master *redistest.Server, replica *goredis.Client, text string) {
+	t.Helper()
+	t.Cleanup(func() { replica.Close() })
+	if err := replica.Do(t.Context(), "readonly").Err(); err != nil && !strings.Contains(err.Error(), "cluster support disabled") {
+		t.Fatal(err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for deadline := time.Now().Add(patience); replica.StrLen(t.Context(), text).Val() != int64(len(words(n.sent))); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the replica does not follow")
+		}
+	}
+	master.Kill(t)
+}
+
 // end ends the answer and returns what it must be.
 func (n *numbers) end(t testing.TB) string {
 	t.Helper()
@@ -115,16 +133,7 @@ func TestSentinelFailover(t *testing.T) {
 			g := writer.send(alice, "", "Hi")
 			near, far := writer.follow(alice, g.ID, ""), other.follow(alice, g.ID, "")
 			nearText, farText := some(t, near, 100), some(t, far, 100)
-			n.mu.Lock() // what the master took and did not pass on would be lost: here nothing is
-			replica := goredis.NewClient(&goredis.Options{Addr: redis.Replica.Addr, Password: "correct-horse"})
-			defer replica.Close()
-			for deadline := time.Now().Add(patience); replica.StrLen(t.Context(), "generation:"+g.ID+":text").Val() != int64(len(words(n.sent))); time.Sleep(time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatal("the replica does not follow")
-				}
-			}
-			redis.Master.Kill(t)
-			n.mu.Unlock()
+			n.kill(t, redis.Master, goredis.NewClient(&goredis.Options{Addr: redis.Replica.Addr, Password: "correct-horse"}), "generation:"+g.ID+":text")
 			killed := time.Now()
 			nearText += some(t, near, 1000)
 			farText += some(t, far, 1000)
@@ -285,10 +294,25 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%+v", d.Messages[1])
 		}
 	})
+	node := redis.Owner(t, "{alice}")
+	replica := redis.AddReplica(t, node)
+	t.Run("a replica takes over", func(t *testing.T) {
+		i := i.in(t)
+		n := count(ml)
+		g := i.send(alice, "", "Hi")
+		r := i.follow(alice, g.ID, "")
+		text := some(t, r, 100)
+		n.kill(t, redis.Nodes[node], goredis.NewClient(&goredis.Options{Addr: replica.Addr}), "{alice}:generation:"+g.ID+":text")
+		killed := time.Now()
+		text += some(t, r, 1000)
+		t.Logf("text comes again %s after the kill", time.Since(killed).Round(time.Millisecond))
+		complete(t, r, text, n.end(t))
+		redis.Nodes[node] = replica
+	})
 	t.Run("a node is gone", func(t *testing.T) {
 		i := i.in(t)
 		ml.Chat(func(s *mltest.Stream) { s.Text("x"); s.Done() })
-		redis.Nodes[redis.Owner(t, "{alice}")].Kill(t)
+		redis.Nodes[node].Kill(t)
 		p := i.refused(http.StatusServiceUnavailable, http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice)
 		if p.RetryAfter == 0 {
 			t.Errorf("%+v", p)

@@ -37,6 +37,34 @@ func StartCluster(t testing.TB) *Cluster {
 	return c
 }
 
+// AddReplica gives the node a replica, which takes over when the node is gone.
+func (c *Cluster) AddReplica(t testing.TB, node int) *Server {
+	t.Helper()
+	replica := StartNode(t)
+	r, master := replica.Client(t), c.Nodes[node].Client(t)
+	id := master.ClusterMyID(t.Context()).Val()
+	_, port, _ := strings.Cut(c.Nodes[node].Addr, ":")
+	meet := r.Do(t.Context(), "cluster", "meet", "127.0.0.1", port, master.ConfigGet(t.Context(), "cluster-port").Val()["cluster-port"])
+	if meet.Err() != nil {
+		t.Fatal(meet.Err())
+	}
+	until(t, "the replica knows its master", func() (bool, error) {
+		return r.ClusterReplicate(t.Context(), id).Err() == nil, nil
+	})
+	until(t, "the replica has its copy", func() (bool, error) {
+		info, err := master.Info(t.Context(), "replication").Result()
+		return strings.Contains(info, "state=online"), err
+	})
+	for _, n := range c.Nodes {
+		other := n.Client(t)
+		until(t, "all know the replica", func() (bool, error) {
+			nodes, err := other.ClusterNodes(t.Context()).Result()
+			return strings.Contains(nodes, "slave "+id), err
+		})
+	}
+	return replica
+}
+
 // StartNode starts a server that can be a node of a Cluster, with further arguments.
 func StartNode(t testing.TB, args ...string) *Server {
 	t.Helper()
@@ -49,7 +77,7 @@ func StartNode(t testing.TB, args ...string) *Server {
 		if err != nil {
 			return nil, err
 		}
-		return launch(t, port, append([]string{"--port", port, "--cluster-enabled", "yes", "--cluster-port", bus}, args...)...)
+		return launch(t, port, append([]string{"--port", port, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "1000"}, args...)...)
 	})
 }
 

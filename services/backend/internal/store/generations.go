@@ -283,6 +283,7 @@ func (s *Store) Read(ctx context.Context, g Generation, after string, wait time.
 		return nil, nil
 	}
 	if err != nil {
+		look(ctx, s.wait, err)
 		return nil, fmt.Errorf("read an answer: %w", err)
 	}
 	var out []Event

@@ -120,6 +120,15 @@ func (a Address) clients() (rdb, wait redis.UniversalClient, err error) {
 	return redis.NewUniversalClient(u), redis.NewUniversalClient(&waiting), nil
 }
 
+// look makes a Cluster's client look who serves what after an error that is not Redis's reply: where nobody answers,
+// nobody says that another node took over.
+func look(ctx context.Context, c redis.UniversalClient, err error) {
+	var reply redis.Error
+	if cluster, ok := c.(*redis.ClusterClient); ok && err != nil && !errors.As(err, &reply) {
+		cluster.ReloadState(ctx)
+	}
+}
+
 // errorHook reports failed commands.
 type errorHook func(error)
 

@@ -76,7 +76,7 @@ func (s *Store) send(ctx context.Context, name, what string, keys []string, args
 	}
 	cmd := redis.NewCmd(ctx, append(all, args...)...)
 	cmd.SetFirstKeyPos(3)
-	_ = s.rdb.Process(ctx, once{cmd}) // cmd has it
+	look(ctx, s.rdb, s.rdb.Process(ctx, once{cmd}))
 	return cmd
 }
 
