@@ -45,6 +45,10 @@ type Resource struct {
 	Name string `json:"name"`
 	// Parent is "type name" of the component it belongs to; empty below the stack itself.
 	Parent string `json:"parent,omitempty"`
+	// Component says that the program makes it, to group others: no provider does.
+	Component bool `json:"component,omitempty"`
+	// Aliases are URNs that it had before.
+	Aliases []string `json:"aliases,omitempty"`
 	// Provider is the name of the provider resource that makes it; empty for the package's default provider.
 	Provider string `json:"provider,omitempty"`
 	// Inputs as JSON values. Secrets and what is known only later are shown as Secret and Computed.
@@ -159,7 +163,8 @@ func (m *monitor) RegisterResource(_ context.Context, req *pulumirpc.RegisterRes
 	}
 	urn := string(resource.NewURN(tokens.QName(m.stack.Name), tokens.PackageName(m.stack.Project), parentType, tokens.Type(req.GetType()), req.GetName()))
 	shown := reader{key: m.key}
-	rec := &Resource{URN: urn, Type: req.GetType(), Name: req.GetName(), Inputs: shown.object("", inputs), Options: options(req)}
+	rec := &Resource{URN: urn, Type: req.GetType(), Name: req.GetName(), Inputs: shown.object("", inputs), Options: options(req),
+		Component: !req.GetCustom(), Aliases: aliases(m.stack, req)}
 	rec.Fingerprints, rec.ComputedFrom = shown.fingerprints, computedFrom(rec.Inputs, req.GetPropertyDependencies())
 	if parentType != "" {
 		rec.Parent = shortURN(req.GetParent())
@@ -210,6 +215,32 @@ func (m *monitor) sorted() []Resource {
 		return cmp.Or(strings.Compare(a.Name+" "+a.Type, b.Name+" "+b.Type), strings.Compare(a.URN, b.URN))
 	})
 	return out
+}
+
+// aliases are the URNs that the resource says it had.
+func aliases(stack Stack, req *pulumirpc.RegisterResourceRequest) []string {
+	out := slices.Clone(req.GetAliasURNs())
+	for _, a := range req.GetAliases() {
+		spec := a.GetSpec()
+		if spec == nil {
+			out = append(out, a.GetUrn())
+			continue
+		}
+		parent := req.GetParent()
+		if spec.GetNoParent() {
+			parent = ""
+		} else if p := spec.GetParentUrn(); p != "" {
+			parent = p
+		}
+		var parentType tokens.Type
+		if u := resource.URN(parent); parent != "" && u.QualifiedType() != resource.RootStackType {
+			parentType = u.QualifiedType()
+		}
+		out = append(out, string(resource.NewURN(tokens.QName(cmp.Or(spec.GetStack(), stack.Name)), tokens.PackageName(cmp.Or(spec.GetProject(), stack.Project)),
+			parentType, tokens.Type(cmp.Or(spec.GetType(), req.GetType())), cmp.Or(spec.GetName(), req.GetName()))))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func computedFrom(inputs map[string]any, dependencies map[string]*pulumirpc.RegisterResourceRequest_PropertyDependencies) map[string][]string {

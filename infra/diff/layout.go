@@ -1,0 +1,403 @@
+package diff
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// section is a part of a report as people read it. The same change of several plans is one entry.
+type section struct {
+	title   string
+	entries []entry
+	// fold says that only who wants the details reads it.
+	fold bool
+}
+
+// entry is one change.
+type entry struct {
+	// sign is +, -, ~, ± or !.
+	sign string
+	// kind is what is counted where entries are summed up.
+	kind string
+	// names are what changes; the same change of several is one entry.
+	names []string
+	text  string
+	props []Property
+	lines []Line
+	where []place
+}
+
+// place is a plan that an entry is true for.
+type place struct {
+	stack  string
+	target stacks.Target
+}
+
+// layout sorts what changes into sections, the most important first.
+func layout(r Report) []section {
+	sections := []section{
+		{title: "Cannot be planned"}, {title: "Stacks and services that come or go"}, {title: "Replaced or removed"}, {title: "Exposure"},
+		{title: "Limits"}, {title: "Images"}, {title: "Model"}, {title: "Storage"}, {title: "Every change, property by property", fold: true},
+	}
+	at := func(i int) *section { return &sections[i] }
+	for _, p := range r.Plans {
+		here := place{p.Stack, p.Target}
+		layoutRefusal(at(0), p, here)
+		come, gone := comings(p)
+		if p.Added {
+			at(1).add(entry{sign: "+", kind: "stack", text: "stack " + p.Stack}, here)
+		}
+		if p.Removed {
+			at(1).add(entry{sign: "-", kind: "stack", text: "stack " + p.Stack}, here)
+		}
+		if !p.Added && !p.Removed {
+			for _, s := range come {
+				at(1).add(entry{sign: "+", kind: "service", text: "service " + s + ": " + describe(p.Facts, s, true)}, here)
+			}
+			for _, s := range gone {
+				at(1).add(entry{sign: "-", kind: "service", text: "service " + s + ": " + describe(p.Facts, s, false)}, here)
+			}
+		}
+		for _, f := range p.Facts {
+			if told(f, p.Added || slices.Contains(come, f.Service), p.Removed || slices.Contains(gone, f.Service)) {
+				continue
+			}
+			at(3+slices.Index([]Section{Exposure, Limits, Images, "", Storage}, f.Section)).add(factEntry(f), here)
+		}
+		if p.Model != nil {
+			at(6).add(entry{sign: "~", kind: "model", text: "the model that the stack serves", props: p.Model.Properties, lines: p.Model.Lines}, here)
+		}
+		for _, res := range grouped(p) {
+			if !res.component && (res.action == Delete || res.action == Replace) {
+				at(2).add(res.headline(), here)
+			}
+			at(8).add(res.detail(), here)
+		}
+		if len(p.Outputs) > 0 {
+			at(8).add(entry{sign: "~", kind: "outputs", text: "outputs of the stack", props: p.Outputs}, here)
+		}
+		if len(p.Plugins) > 0 {
+			at(8).add(entry{sign: "~", kind: "provider plugin", text: "provider plugins", props: p.Plugins}, here)
+		}
+	}
+	return slices.DeleteFunc(sections, func(s section) bool { return len(s.entries) == 0 })
+}
+
+func layoutRefusal(s *section, p Plan, here place) {
+	switch {
+	case p.Refused == nil:
+	case p.Refused.After == "":
+		if !p.Added && !p.Removed {
+			s.add(entry{sign: "+", kind: "plan", text: "can be planned now; it was refused before: " + p.Refused.Before}, here)
+		}
+	default:
+		s.add(entry{sign: "!", kind: "plan", text: p.Refused.After}, here)
+	}
+}
+
+// add puts the entry in, or the place to the entry that says the same.
+func (s *section) add(e entry, where place) {
+	for i := range s.entries {
+		if s.entries[i].same(e) {
+			if !slices.Contains(s.entries[i].where, where) {
+				s.entries[i].where = append(s.entries[i].where, where)
+			}
+			return
+		}
+	}
+	e.where = []place{where}
+	s.entries = append(s.entries, e)
+}
+
+func (e entry) same(o entry) bool {
+	return e.sign == o.sign && e.text == o.text && slices.Equal(e.names, o.names) && slices.Equal(e.lines, o.lines) && sameProperties(e.props, o.props)
+}
+
+func sameProperties(a, b []Property) bool {
+	return slices.EqualFunc(a, b, func(x, y Property) bool {
+		return x.Path == y.Path && x.Replaces == y.Replaces && slices.Equal(x.From, y.From) && text(x.Before) == text(y.Before) && text(x.After) == text(y.After)
+	})
+}
+
+// comings are the services that are new, and those that are gone.
+func comings(p Plan) (come, gone []string) {
+	for _, f := range p.Facts {
+		if f.Section != Limits || f.What != "replicas" {
+			continue
+		}
+		if f.Before == "" {
+			come = append(come, f.Service)
+		} else if f.After == "" {
+			gone = append(gone, f.Service)
+		}
+	}
+	return come, gone
+}
+
+// told says that a fact about a service that comes or goes is said with it: what is gone exposes nothing, and of what is
+// new only ports and privileges are worth a line of their own.
+func told(f Fact, come, gone bool) bool {
+	switch f.Section {
+	case Limits, Images:
+		return come || gone
+	case Exposure:
+		return gone || come && (strings.HasPrefix(f.What, onNetwork) || strings.HasPrefix(f.What, wayOut))
+	}
+	return gone && f.Section == Storage && f.After == ""
+}
+
+// describe says what a service that is new, or gone, has.
+func describe(facts []Fact, service string, after bool) string {
+	var parts []string
+	for _, f := range facts {
+		if name, ok := strings.CutPrefix(f.What, onNetwork); ok && f.Service == service {
+			parts = append(parts, "network "+name)
+			continue
+		}
+		if f.Service != service || f.Section != Limits && f.Section != Images {
+			continue
+		}
+		value := f.Before
+		if after {
+			value = f.After
+		}
+		if f.What == "gpu" && value == "none" {
+			continue
+		}
+		parts = append(parts, f.What+" "+value)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func factEntry(f Fact) entry {
+	switch {
+	case f.Opens():
+		return entry{sign: "!", kind: "opened way", text: f.Service + ": " + f.What}
+	case f.Section == Exposure:
+		return entry{sign: "-", kind: "closed way", text: f.Service + ": no more " + f.What}
+	}
+	return entry{sign: "~", kind: string(f.Section), text: fmt.Sprintf("%s %s: %s → %s", f.Service, f.What, orAbsent(f.Before), orAbsent(f.After))}
+}
+
+func orAbsent(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return s
+}
+
+// resourceGroup is the same change of several resources of a plan, as of the replicas of a service.
+type resourceGroup struct {
+	action                                Action
+	kind                                  string
+	names                                 []string
+	props                                 []Property
+	component, retained, downtime, unsure bool
+}
+
+func grouped(p Plan) []resourceGroup {
+	var out []resourceGroup
+	for _, r := range p.Resources {
+		g := resourceGroup{r.Action, r.Kind(), []string{shortName(r.Name, p.Stack)}, r.Properties, r.Component, r.Retained, r.Downtime, r.Unsure}
+		if r.Action == Create || r.Action == Delete {
+			g.props = nil // `codexctl plan` and the JSON show what it has
+		}
+		i := slices.IndexFunc(out, func(o resourceGroup) bool {
+			return o.action == g.action && o.kind == g.kind && o.component == g.component && o.retained == g.retained && o.downtime == g.downtime &&
+				o.unsure == g.unsure && sameProperties(neutralNames(o.props, p.Stack), neutralNames(g.props, p.Stack))
+		})
+		g.props = neutralNames(g.props, p.Stack)
+		if i < 0 {
+			out = append(out, g)
+			continue
+		}
+		out[i].names = append(out[i].names, g.names...)
+	}
+	return out
+}
+
+// shortName is the resource's name without what every one of the stack has.
+func shortName(name, stack string) string {
+	return strings.TrimPrefix(name, stacks.Project+"-"+stack+"-")
+}
+
+// neutralNames names the resources that a property comes from as shortName does.
+func neutralNames(props []Property, stack string) []Property {
+	out := slices.Clone(props)
+	for i := range out {
+		from := slices.Clone(out[i].From)
+		for j, ref := range from {
+			typ, name, _ := strings.Cut(ref, " ")
+			from[j] = typ[strings.LastIndex(typ, ":")+1:] + " " + shortName(name, stack)
+		}
+		out[i].From = from
+	}
+	return out
+}
+
+var signs = map[Action]string{Delete: "-", Replace: "±", Update: "~", Create: "+", Options: "~"}
+
+var words = map[Action]string{Delete: "removed", Replace: "replaced", Update: "updated in place", Create: "added", Options: "options"}
+
+func (g resourceGroup) word() string {
+	word := words[g.action]
+	switch {
+	case g.retained:
+		word = "taken out of the stack, but kept"
+	case g.downtime:
+		word += ", the old one first"
+	case g.unsure:
+		word = "updated, or replaced"
+	}
+	return word
+}
+
+// headline says why.
+func (g resourceGroup) headline() entry {
+	var why []string
+	for _, p := range g.props {
+		if p.Replaces {
+			reason := p.Path
+			if len(p.From) > 0 {
+				reason += " (known after " + strings.Join(p.From, ", ") + ")"
+			}
+			why = append(why, reason)
+		}
+	}
+	text := g.word()
+	if len(why) > 0 {
+		text += ": " + strings.Join(why, ", ")
+	}
+	return entry{sign: signs[g.action], kind: g.kind, names: g.names, text: text}
+}
+
+func (g resourceGroup) detail() entry {
+	return entry{sign: signs[g.action], kind: g.kind, names: g.names, text: g.word(), props: g.props}
+}
+
+// head is the entry's first line without its places.
+func (e entry) head() string {
+	if len(e.names) == 0 {
+		return e.text
+	}
+	return e.kind + " " + strings.Join(e.names, ", ") + ": " + e.text
+}
+
+// places names the plans: "dev, prod on docker".
+func places(where []place, all int) string {
+	if len(where) == all && all > 1 {
+		return "every plan"
+	}
+	byTarget := map[string][]stacks.Target{}
+	var lists []string // of stacks, in order
+	for _, target := range plan.Targets {
+		var names []string
+		for _, p := range where {
+			if p.target == target {
+				names = append(names, p.stack)
+			}
+		}
+		if len(names) == 0 {
+			continue
+		}
+		list := strings.Join(names, ", ")
+		if byTarget[list] == nil {
+			lists = append(lists, list)
+		}
+		byTarget[list] = append(byTarget[list], target)
+	}
+	var out []string
+	for _, list := range lists {
+		var targets []string
+		for _, t := range byTarget[list] {
+			targets = append(targets, string(t))
+		}
+		out = append(out, list+" on "+strings.Join(targets, " and "))
+	}
+	return strings.Join(out, "; ")
+}
+
+// text is a value as a person reads it, on one line.
+func text(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		if v == "" || v != strings.TrimSpace(v) || strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return strconv.Quote(v)
+		}
+		return v
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Sprint(v)
+	}
+	return strings.TrimSpace(out.String())
+}
+
+// linesOf are the changed lines of a text of several lines, nil for other values.
+func (p Property) linesOf() []Line {
+	before, isText := p.Before.(string)
+	after, alsoText := p.After.(string)
+	if !isText || !alsoText || !strings.Contains(before+after, "\n") {
+		return nil
+	}
+	return Lines(before, after)
+}
+
+// notes say what else is known about the change.
+func (p Property) notes() string {
+	var out []string
+	if len(p.From) > 0 {
+		out = append(out, "known after "+strings.Join(p.From, ", "))
+	}
+	if p.Replaces {
+		out = append(out, "replaces")
+	}
+	return strings.Join(out, "; ")
+}
+
+// sentence sums the report up.
+func sentence(r Report) string {
+	changed := 0
+	for _, p := range r.Plans {
+		if p.Changed() {
+			changed++
+		}
+	}
+	if changed == 0 {
+		return fmt.Sprintf("No plan changes from %s to %s (%d plans).", r.Base, r.Head, len(r.Plans))
+	}
+	opened := map[string]bool{}
+	for _, p := range r.Plans {
+		for _, f := range p.Facts {
+			if f.Opens() {
+				opened[p.Stack+" "+f.Service+" "+f.What] = true
+			}
+		}
+	}
+	c := r.Counts()
+	out := fmt.Sprintf("%d of %d plans change from %s to %s: %d to create, %d to update, %d to replace, %d to delete.",
+		changed, len(r.Plans), r.Base, r.Head, c.Create, c.Update, c.Replace, c.Delete)
+	if len(opened) > 0 {
+		out += fmt.Sprintf(" %s.", plural(len(opened), "thing becomes exposed", "things become exposed"))
+	}
+	return out
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
