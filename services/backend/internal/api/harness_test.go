@@ -200,6 +200,26 @@ func (i *instance) refused(status int, method, path string, body any, h header) 
 	return p
 }
 
+// metric waits until a line of /metrics says so.
+func (i *instance) metric(line string) {
+	i.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		b, err := io.ReadAll(i.do(http.MethodGet, "/metrics", nil, nil).Body)
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		if strings.Contains(string(b), "\n"+line+"\n") {
+			return
+		}
+		if time.Now().After(deadline) {
+			i.t.Fatalf("/metrics never says %s", line)
+		}
+	}
+}
+
+// idle waits until no answer is being written here.
+func (i *instance) idle() { i.metric("backend_generations_active 0") }
+
 func (i *instance) send(h header, conversation, message string) backendapi.Generation {
 	i.t.Helper()
 	var g backendapi.Generation
