@@ -105,7 +105,7 @@ func (k *onCluster) Foreign(list []running.Replica) error {
 }
 
 // Watch judges the services while Pulumi works on them: it would wait for ten minutes.
-func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
+func (k *onCluster) Watch(ctx context.Context, _ stacks.Stack) watch {
 	o := k.c.Observe(ctx)
 	notes, fatal := make(chan progress.Note), make(chan []failure.Problem)
 	go func() {
@@ -128,18 +128,15 @@ func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
 		notes: notes, fatal: fatal,
 		step: func(s progress.Step, begins bool) {
 			switch {
-			case !s.Workload() || s.Service() == "":
+			case !s.Workload() || s.Service() == "" || s.Removes():
 			case begins:
-				o.Begin(s.Service())
+				o.Begin(cluster.Work{Service: s.Service(), Kind: s.Kind})
 			default:
-				o.End(s.Service())
+				o.End(cluster.Work{Service: s.Service(), Kind: s.Kind}, s.Failed)
 			}
 		},
-		all: func() {
-			for _, svc := range stack.Services {
-				o.Begin(svc.Name)
-			}
-		},
+		failed: func(ctx context.Context) []failure.Problem { return k.problems(ctx, o.Failed(ctx)) },
+		all:    o.BeginAll,
 	}
 }
 
@@ -212,5 +209,8 @@ func (k *onCluster) Volumes(ctx context.Context) ([]string, error) { return k.c.
 func (k *onCluster) RemoveVolume(ctx context.Context, name string) error {
 	return k.c.RemoveClaim(ctx, name)
 }
+
+// Clear removes the namespace, which outlives the stack as long as it holds volumes.
+func (k *onCluster) Clear(ctx context.Context) error { return k.c.RemoveNamespace(ctx) }
 
 func (k *onCluster) Patient(_ context.Context, p *doctor.Patient) { p.Cluster = k.c }

@@ -75,6 +75,9 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 			}
 			a.say("removed volume %s", v)
 		}
+		if err := p.Clear(ctx); err != nil {
+			return err
+		}
 	} else if len(names) > 0 {
 		a.say("kept: %s", strings.Join(names, ", "))
 		a.say("`codexctl up %s` finds them again, `codexctl down --volumes %s` removes them", name, name)

@@ -260,6 +260,9 @@ func (e *onEngine) RemoveVolume(ctx context.Context, name string) error {
 	return e.eng.RemoveVolume(ctx, name)
 }
 
+// Clear has nothing to do: an engine's volumes lie in nothing.
+func (e *onEngine) Clear(context.Context) error { return nil }
+
 func (e *onEngine) Patient(ctx context.Context, p *doctor.Patient) {
 	p.Engine = e.eng
 	if p.StackErr == nil {

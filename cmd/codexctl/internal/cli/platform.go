@@ -39,6 +39,8 @@ type platform interface {
 	// Volumes lists what outlives the stack, sorted.
 	Volumes(ctx context.Context) ([]string, error)
 	RemoveVolume(ctx context.Context, name string) error
+	// Clear removes what was left to hold the volumes, after those were removed.
+	Clear(ctx context.Context) error
 	// Patient says what doctor has to know of the platform.
 	Patient(ctx context.Context, p *doctor.Patient)
 }
@@ -51,6 +53,8 @@ type watch struct {
 	fatal <-chan []failure.Problem
 	// step is told of every step that begins and ends; nil where nobody listens.
 	step func(s progress.Step, begins bool)
+	// failed says what is wrong with what Pulumi gave up by itself; nil where its own errors have to do.
+	failed func(ctx context.Context) []failure.Problem
 	// all makes every service be judged from now on, whatever steps go on; nil where nobody judges.
 	all func()
 }

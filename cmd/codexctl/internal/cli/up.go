@@ -135,8 +135,15 @@ func judged(ctx context.Context, p platform, stack stacks.Stack, wait func(ctx c
 		}
 	}()
 	err := wait(ctx, seen)
+	var given []failure.Problem
+	if err != nil && ctx.Err() == nil && seen.failed != nil {
+		given = seen.failed(ctx)
+	}
 	stop(nil)
 	<-done
+	if len(problems) == 0 {
+		problems = given
+	}
 	return problems, err
 }
 

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -24,9 +25,13 @@ type Observer struct {
 	observe func() observation
 
 	mu sync.Mutex
-	// busy counts the steps that are going on for a service, since the first of them began.
-	busy  map[string]int
-	since map[string]time.Time
+	// busy counts the steps that are going on for a workload, since the first of them began.
+	busy  map[Work]int
+	since map[Work]time.Time
+	// failed are the workloads whose steps failed, since they began.
+	failed map[Work]time.Time
+	// all is since when every workload is judged; the zero time is not.
+	all time.Time
 }
 
 // Observe begins to watch the namespace, which may not be there yet, until the context ends.
@@ -36,7 +41,7 @@ func (c *Cluster) Observe(ctx context.Context) *Observer {
 	deployments, sets, stateful := f.Apps().V1().Deployments().Lister(), f.Apps().V1().ReplicaSets().Lister(), f.Apps().V1().StatefulSets().Lister()
 	jobs, claims := f.Batch().V1().Jobs().Lister(), f.Core().V1().PersistentVolumeClaims().Lister()
 	mine := labels.SelectorFromSet(labels.Set{stacks.LabelProject: stacks.Project, stacks.LabelStack: c.Stack})
-	o := &Observer{c: c, busy: map[string]int{}, since: map[string]time.Time{}}
+	o := &Observer{c: c, busy: map[Work]int{}, since: map[Work]time.Time{}, failed: map[Work]time.Time{}}
 	o.observe = func() observation {
 		// Listing from memory does not fail.
 		x := observation{stack: c.Stack}
@@ -53,31 +58,50 @@ func (c *Cluster) Observe(ctx context.Context) *Observer {
 	return o
 }
 
-// Begin says that an update works on the service from now on; End that it does not any more. They may be nested.
-func (o *Observer) Begin(service string) {
+// Begin says that an update works on the workload from now on; End that it does not any more. They may be nested.
+func (o *Observer) Begin(w Work) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.busy[service]++; o.busy[service] == 1 {
-		o.since[service] = time.Now()
+	if o.busy[w]++; o.busy[w] == 1 {
+		o.since[w] = time.Now()
 	}
 }
 
 // End is the other half of Begin.
-func (o *Observer) End(service string) {
+func (o *Observer) End(w Work, failed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.busy[service]--; o.busy[service] <= 0 {
-		delete(o.busy, service)
-		delete(o.since, service)
+	if failed {
+		o.failed[w] = o.since[w]
+	}
+	if o.busy[w]--; o.busy[w] <= 0 {
+		delete(o.busy, w)
+		delete(o.since, w)
 	}
 }
 
-func (o *Observer) working() map[string]time.Time {
+// BeginAll says that every workload should come up from now on.
+func (o *Observer) BeginAll() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out := map[string]time.Time{}
-	for s, at := range o.since {
-		out[s] = at
+	o.all = time.Now()
+}
+
+func (o *Observer) working(seen observation) map[Work]time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.all.IsZero() {
+		return maps.Clone(o.since)
+	}
+	out := map[Work]time.Time{}
+	for _, d := range seen.deployments {
+		out[Work{Service: serviceOf(d)}] = o.all
+	}
+	for _, s := range seen.statefulSets {
+		out[Work{Service: serviceOf(s)}] = o.all
+	}
+	for _, j := range seen.jobs {
+		out[Work{Service: serviceOf(j)}] = o.all
 	}
 	return out
 }
@@ -100,11 +124,12 @@ func (o *Observer) Watch(ctx context.Context, note func(Note)) []Finding {
 		}
 		seen := o.observe()
 		var findings []Finding
-		for service, since := range o.working() {
-			findings = append(findings, seen.findings(service, since)...)
+		for work, since := range o.working(seen) {
+			service := work.Service
+			findings = append(findings, seen.findings(work, since)...)
 			if note != nil && time.Since(told[service]) >= noteEvery {
 				told[service] = time.Now()
-				if n, ok := o.note(ctx, seen, service); ok {
+				if n, ok := o.note(ctx, seen.only(work), service); ok {
 					note(n)
 				}
 			}
@@ -115,6 +140,38 @@ func (o *Observer) Watch(ctx context.Context, note func(Note)) []Finding {
 			return sure
 		}
 	}
+}
+
+// afterwards bounds how long is waited until the watches show what the update has seen already.
+const afterwards = 2 * time.Second
+
+// Failed says what is wrong with the workloads whose steps failed, without waiting whether it lasts.
+func (o *Observer) Failed(ctx context.Context) []Finding {
+	o.mu.Lock()
+	works := maps.Clone(o.failed)
+	o.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, afterwards)
+	defer cancel()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for len(works) > 0 {
+		seen := o.observe()
+		all := map[string]Finding{}
+		for work, since := range works {
+			for _, f := range seen.findings(work, since) {
+				all[f.Service+"\x00"+f.kind] = f
+			}
+		}
+		if len(all) > 0 {
+			return slices.SortedFunc(maps.Values(all), func(a, b Finding) int { return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.kind, b.kind)) })
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+	return nil
 }
 
 // noteEvery is the time between two notes about a service.

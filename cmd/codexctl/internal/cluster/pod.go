@@ -18,18 +18,24 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Replicas lists the pods of the stack's services, sorted by service, then age. Service may be empty for all. Pods of Jobs,
-// pods that have ended and pods that are being stopped are not among them.
+// Replicas lists the pods of the stack's services, sorted by service, then age. Service may be empty for all. Pods that
+// have ended, that are being stopped or that belong to Jobs are not among them; a Job's are when its own name is asked for.
 func (c *Cluster) Replicas(ctx context.Context, service string) ([]running.Replica, error) {
 	pods, err := c.pods(ctx, service)
 	if err != nil {
 		return nil, err
 	}
-	var out []running.Replica
+	var out, jobs []running.Replica
 	for i := range pods {
-		if p := &pods[i]; !ended(p) && p.DeletionTimestamp == nil && !ofJob(p) {
+		switch p := &pods[i]; {
+		case ofJob(p):
+			jobs = append(jobs, replica(p))
+		case !ended(p) && p.DeletionTimestamp == nil:
 			out = append(out, replica(p))
 		}
+	}
+	if service != "" && len(out) == 0 {
+		return jobs, nil
 	}
 	return out, nil
 }

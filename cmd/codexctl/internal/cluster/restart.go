@@ -62,7 +62,7 @@ func (c *Cluster) Restart(ctx context.Context, service string, timeout time.Dura
 		if err != nil || done {
 			return err
 		}
-		sure := j.decide(o.observe().findings(service, now), time.Now())
+		sure := j.decide(withoutJobs(o.observe()).findings(Work{Service: service}, now), time.Now())
 		if len(sure) == 0 && time.Since(last) < timeout {
 			select {
 			case <-ctx.Done():
@@ -140,4 +140,10 @@ func wanted(replicas *int32) int {
 		return 1
 	}
 	return int(*replicas)
+}
+
+// withoutJobs leaves out the Jobs: a restart does not run them.
+func withoutJobs(o observation) observation {
+	o.jobs = nil
+	return o
 }

@@ -35,7 +35,7 @@ type Finding struct {
 const (
 	atOnce  = 0
 	shortly = 3 * time.Second
-	patient = 20 * time.Second
+	patient = 12 * time.Second
 )
 
 // observation is what the stack's namespace looks like at one time.
@@ -51,9 +51,20 @@ type observation struct {
 	stack string
 }
 
-// findings are what is wrong with a service since the time at which an update began to work on it: with its newest
+// Work is what an update works on: a workload of a service.
+type Work struct {
+	Service string
+	// Kind is deploy, sts or job; empty is all of them.
+	Kind string
+}
+
+func (w Work) on(kind string) bool { return w.Kind == "" || w.Kind == kind }
+
+// findings are what is wrong with a workload since the time at which an update began to work on it: with its newest
 // revision, as an older one may be what the update mends.
-func (o observation) findings(service string, since time.Time) []Finding {
+func (o observation) findings(work Work, since time.Time) []Finding {
+	service := work.Service
+	o = o.only(work)
 	var out []Finding
 	add := func(f Finding) {
 		f.Service, f.Why = service, strings.TrimSpace(console.Plain(f.Why))
@@ -84,6 +95,20 @@ func (o observation) findings(service string, since time.Time) []Finding {
 		}
 	}
 	return out
+}
+
+// only leaves out the other workloads.
+func (o observation) only(work Work) observation {
+	if !work.on("deploy") {
+		o.deployments = nil
+	}
+	if !work.on("sts") {
+		o.statefulSets = nil
+	}
+	if !work.on("job") {
+		o.jobs = nil
+	}
+	return o
 }
 
 // current are the pods of the service's newest revision that are not leaving, and those of its Jobs.
@@ -181,8 +206,9 @@ func (o observation) containerFindings(p *corev1.Pod, s corev1.ContainerStatus, 
 	case probe != "" && !ready(p):
 		f.kind, f.What, f.Why = "probe", "its probe fails, so that it is restarted", probe
 		f.Todo = "its log says why it does not answer; a slow start needs more time"
-	case w != nil && w.Reason == "CrashLoopBackOff", s.RestartCount >= 2 && s.State.Running == nil, s.State.Terminated != nil && s.State.Terminated.ExitCode != 0 && s.RestartCount >= 2:
-		f.kind, f.What, f.Why, f.confirm = "crash", "it crashes", crashed(p, s), shortly
+	case w != nil && w.Reason == "CrashLoopBackOff", s.State.Terminated != nil && s.State.Terminated.ExitCode != 0 && s.RestartCount >= 1:
+		f.kind, f.What, f.Why, f.confirm = "crash", "it crashes", "CrashLoopBackOff: "+crashed(p, s), shortly
+		f.Todo = "its log says why; correct it and run `codexctl up " + o.stack + "`"
 		if strings.Contains(f.Why, "of memory") {
 			f.Todo = fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in the stack's settings", serviceOf(p))
 		}
@@ -289,7 +315,7 @@ var gpuMissing = regexp.MustCompile(`Insufficient [a-z0-9.-]+/`)
 // claimFindings looks at the claims of the service that get no volume.
 func (o observation) claimFindings(service string, since time.Time, add func(Finding)) {
 	for _, c := range o.claims {
-		if serviceOf(c) != service || c.Status.Phase != corev1.ClaimPending || c.DeletionTimestamp != nil {
+		if c.Status.Phase != corev1.ClaimPending || c.DeletionTimestamp != nil || serviceOf(c) != service && !(serviceOf(c) == "" && o.mounts(service, c.Name)) {
 			continue
 		}
 		for _, e := range o.about("PersistentVolumeClaim", c.Name, since) {
@@ -315,6 +341,15 @@ func (o observation) claimFindings(service string, since time.Time, add func(Fin
 			break
 		}
 	}
+}
+
+// mounts says whether a pod of the service mounts the claim: one that replicas share is no service's own.
+func (o observation) mounts(service, claim string) bool {
+	return slices.ContainsFunc(o.current(service), func(p *corev1.Pod) bool {
+		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
+			return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim
+		})
+	})
 }
 
 // creationFindings looks at what keeps the controllers from making pods and claims.

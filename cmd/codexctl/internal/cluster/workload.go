@@ -2,8 +2,12 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -34,7 +38,7 @@ func (c *Cluster) Workloads(ctx context.Context) (map[string]bool, error) {
 // Claims lists the stack's volume claims, sorted by name.
 func (c *Cluster) Claims(ctx context.Context) ([]string, error) {
 	list, err := c.api.CoreV1().PersistentVolumeClaims(c.Namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: stacks.LabelProject + "=" + stacks.Project + "," + stacks.LabelStack + "=" + c.Stack})
+		LabelSelector: stacks.LabelStack + "=" + c.Stack})
 	if err != nil {
 		return nil, c.failed("list volume claims", err)
 	}
@@ -56,3 +60,46 @@ func (c *Cluster) RemoveClaim(ctx context.Context, name string) error {
 	}
 	return nil
 }
+
+// RemoveNamespace deletes the stack's namespace with all that is left in it, and waits until it is gone. One that is not
+// the stack's stays.
+func (c *Cluster) RemoveNamespace(ctx context.Context) error {
+	namespaces := c.api.CoreV1().Namespaces()
+	ns, err := namespaces.Get(ctx, c.Namespace, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && ns.Labels[stacks.LabelStack] != c.Stack {
+		return nil
+	}
+	if err == nil {
+		err = namespaces.Delete(ctx, c.Namespace, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(ns.UID))})
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return c.failed("remove the namespace "+c.Namespace, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
+	defer cancel()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		ns, err := namespaces.Get(ctx, c.Namespace, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if err != nil && ctx.Err() == nil {
+			return c.failed("namespace "+c.Namespace, err)
+		}
+		select {
+		case <-ctx.Done():
+			var why []string
+			for _, x := range ns.Status.Conditions {
+				if x.Status == corev1.ConditionTrue {
+					why = append(why, x.Message)
+				}
+			}
+			return fmt.Errorf("cluster: the namespace %s is still being deleted (%s): it goes by itself when what holds it is gone", c.Namespace, strings.Join(why, "; "))
+		case <-tick.C:
+		}
+	}
+}
+
+// removeTimeout bounds the wait for a namespace to go.
+const removeTimeout = 2 * time.Minute

@@ -193,6 +193,8 @@ func (d *Display) diagnose(e apitype.DiagnosticEvent) {
 	case message == "":
 	case e.Severity == "error":
 		d.result.Errors = append(d.result.Errors, Diagnostic{URN: e.URN, Message: message, Output: d.output(e.URN)})
+	case e.Severity == "warning" && d.waitsFor(e.URN) != nil:
+		d.note(d.waitsFor(e.URN), message)
 	case e.Severity == "warning":
 		d.warn(message)
 	default:
@@ -202,6 +204,17 @@ func (d *Display) diagnose(e apitype.DiagnosticEvent) {
 			}
 		}
 	}
+}
+
+// waitsFor is the workload of a cluster that is waited for: what its provider warns of meanwhile is what it waits for, and
+// may be over in a moment.
+func (d *Display) waitsFor(urn string) *Step {
+	for _, s := range d.active {
+		if s.URN == urn && s.Workload() && s.Kind != "container" {
+			return s
+		}
+	}
+	return nil
 }
 
 // output is what the resource at work printed last.

@@ -54,6 +54,11 @@ func (s Step) Workload() bool {
 	return false
 }
 
+// Removes says that the step takes the resource away.
+func (s Step) Removes() bool {
+	return s.Op == apitype.OpDelete || s.Op == apitype.OpDeleteReplaced
+}
+
 // shortNames are those by which kubectl calls the kinds of objects.
 var shortNames = map[string]string{
 	"Deployment": "deploy", "StatefulSet": "sts", "Job": "job", "Service": "svc", "ConfigMap": "cm", "ServiceAccount": "sa",
