@@ -1,0 +1,277 @@
+package graph_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/infra/graph"
+	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/workload"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden drawings")
+
+// view is what a shipped stack would run, from its files.
+func view(t *testing.T, name string, target stacks.Target) workload.View {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.Of(context.Background(), root, name, plan.OfOptions{Target: target})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := workload.Of(name, target, p.Document.Resources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// TestGolden compares the drawings of every stack with those of the repository; -update rewrites them. README and docs
+// show the SVGs.
+func TestGolden(t *testing.T) {
+	for _, name := range stacks.Overlays() {
+		g := graph.New(view(t, name, stacks.Docker))
+		golden(t, filepath.Join("testdata", name+"-docker.mmd"), g.Mermaid())
+		golden(t, filepath.Join("../../docs", "graph-"+name+".svg"), g.SVG())
+	}
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(want, []byte(got)) {
+		t.Errorf("%s is not what is drawn: look at `go test ./infra/graph -update && git diff`", path)
+	}
+}
+
+// odd are plans that no shipped stack has.
+var odd = map[string]workload.View{
+	"nothing": {Stack: "empty", Target: stacks.Docker},
+	"a circle": {Stack: "circle", Target: stacks.Docker, Networks: []workload.Network{{Name: "n"}}, Workloads: []workload.Workload{
+		{Service: "a", Kind: "Container", Replicas: 1, Networks: []string{"n"}, Calls: []string{"b", "a"}, Containers: []workload.Container{{}}},
+		{Service: "b", Kind: "Container", Replicas: 1, Networks: []string{"n"}, Calls: []string{"a"}, Containers: []workload.Container{{}}},
+	}},
+	"many networks": {Stack: "many", Target: stacks.Docker,
+		Networks: []workload.Network{{Name: "a"}, {Name: "b", Internal: true}, {Name: "c"}},
+		Volumes:  []workload.Volume{{Name: "disk", Size: 5 * stacks.GiB}},
+		Exposed:  []workload.Exposure{{Service: "web", How: "port", Address: "0.0.0.0", Port: 80}, {Service: "api", How: "port", Address: "127.0.0.1", Port: 81, Loopback: true}},
+		Workloads: []workload.Workload{
+			{Service: "web", Kind: "Container", Replicas: 1, Networks: []string{"a", "b"}, Calls: []string{"api", "store"}, Containers: []workload.Container{{Image: "x/web:1"}}},
+			{Service: "api", Kind: "Container", Replicas: 3, Networks: []string{"b"}, Calls: []string{"store"}, Containers: []workload.Container{{Image: "x/<api>&\"`#:1"}}},
+			{Service: "store", Kind: "Container", Replicas: 1, Networks: []string{"c"}, Containers: []workload.Container{{GPU: "all", Mounts: []workload.Mount{{Kind: workload.Storage, Source: "disk"}}}}},
+			{Service: "lonely", Kind: "Container", Replicas: 1, Containers: []workload.Container{{}}},
+		}},
+}
+
+// drawings are all graphs: those of the shipped stacks and odd ones.
+func drawings(t *testing.T) map[string]graph.Graph {
+	out := map[string]graph.Graph{}
+	for _, name := range stacks.Overlays() {
+		out[name] = graph.New(view(t, name, stacks.Docker))
+	}
+	for name, v := range odd {
+		out[name] = graph.New(v)
+	}
+	return out
+}
+
+type rect struct{ x, y, w, h float64 }
+
+func (r rect) apart(o rect) bool {
+	return r.x+r.w <= o.x || o.x+o.w <= r.x || r.y+r.h <= o.y || o.y+o.h <= r.y
+}
+
+func (r rect) holds(o rect) bool {
+	return o.x >= r.x && o.y >= r.y && o.x+o.w <= r.x+r.w && o.y+o.h <= r.y+r.h
+}
+
+// TestSVG reads each drawing as XML: every service has one box, no two boxes or frames overlap, each box is in one frame,
+// and all is on the canvas.
+func TestSVG(t *testing.T) {
+	for name, g := range drawings(t) {
+		t.Run(name, func(t *testing.T) {
+			var canvas rect
+			var frames, cards []rect
+			var texts []string
+			paths := map[string]int{}
+			dec := xml.NewDecoder(strings.NewReader(g.SVG()))
+			for {
+				token, err := dec.Token()
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch e := token.(type) {
+				case xml.CharData:
+					texts = append(texts, string(e))
+				case xml.StartElement:
+					at := map[string]string{}
+					for _, a := range e.Attr {
+						at[a.Name.Local] = a.Value
+					}
+					r := rect{number(t, at["x"]), number(t, at["y"]), number(t, at["width"]), number(t, at["height"])}
+					switch class := at["class"]; {
+					case e.Name.Local == "svg":
+						canvas = r
+					case e.Name.Local == "rect" && strings.HasPrefix(class, "frame"):
+						frames = append(frames, r)
+					case e.Name.Local == "rect" && class == "card" && number(t, at["rx"]) == 6:
+						cards = append(cards, r)
+					case e.Name.Local == "path" && strings.HasPrefix(class, "edge "):
+						paths[class]++
+					}
+				}
+			}
+			services := 0
+			for _, n := range g.Nodes {
+				if n.Kind == graph.Service {
+					services++
+				}
+				if !strings.Contains(strings.Join(texts, "\n"), n.Title) {
+					t.Errorf("the drawing does not say %q", n.Title)
+				}
+			}
+			if len(cards) != services || len(frames) != len(g.Groups) {
+				t.Errorf("%d boxes for %d services, %d frames for %d groups", len(cards), services, len(frames), len(g.Groups))
+			}
+			for i, a := range cards {
+				in := 0
+				for _, f := range frames {
+					if f.holds(a) {
+						in++
+					} else if !f.apart(a) {
+						t.Errorf("a frame cuts a box: %v %v", f, a)
+					}
+				}
+				if in != 1 {
+					t.Errorf("a box is in %d frames", in)
+				}
+				for _, b := range cards[:i] {
+					if !a.apart(b) {
+						t.Errorf("boxes overlap: %v %v", a, b)
+					}
+				}
+			}
+			for i, a := range frames {
+				if !canvas.holds(a) {
+					t.Errorf("the frame %v is not on the canvas %v", a, canvas)
+				}
+				for _, b := range frames[:i] {
+					if !a.apart(b) {
+						t.Errorf("frames overlap: %v %v", a, b)
+					}
+				}
+			}
+			drawn := 0
+			for _, n := range paths {
+				drawn += n
+			}
+			if drawn != len(g.Edges) {
+				t.Errorf("%d edges are drawn, want %d", drawn, len(g.Edges))
+			}
+		})
+	}
+}
+
+func number(t *testing.T, s string) float64 {
+	t.Helper()
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestMermaid holds that each node and edge stands in the text once, and that no name is read as syntax.
+func TestMermaid(t *testing.T) {
+	for name, g := range drawings(t) {
+		text := g.Mermaid()
+		lines := strings.Split(text, "\n")
+		for _, n := range g.Nodes {
+			defined := 0
+			for _, line := range lines {
+				if rest, ok := strings.CutPrefix(strings.TrimSpace(line), n.ID); ok && strings.ContainsAny(rest[:1], "[(") {
+					defined++
+				}
+			}
+			if defined != 1 {
+				t.Errorf("%s: node %s is defined %d times", name, n.ID, defined)
+			}
+		}
+		for _, e := range g.Edges {
+			if n := strings.Count(text, fmt.Sprintf("  %s ", e.From)) * strings.Count(text, " "+e.To+"\n"); n == 0 {
+				t.Errorf("%s: the edge from %s to %s is missing", name, e.From, e.To)
+			}
+		}
+		if strings.Count(text, `"`)%2 != 0 || strings.Contains(text, "<api>") {
+			t.Errorf("%s: a label is not escaped:\n%s", name, text)
+		}
+	}
+}
+
+// TestTopologyOnly holds that an edit of a source changes no drawing, and that a change of what is exposed does.
+func TestTopologyOnly(t *testing.T) {
+	draw := func(change func(*workload.View)) string {
+		v := view(t, "prod", stacks.Docker)
+		change(&v)
+		g := graph.New(v)
+		return g.Mermaid() + g.SVG()
+	}
+	before := draw(func(*workload.View) {})
+	if again := draw(func(*workload.View) {}); again != before {
+		t.Error("two drawings of one plan differ")
+	}
+	if edited := draw(func(v *workload.View) {
+		for i := range v.Workloads {
+			if c := &v.Workloads[i].Containers[0]; c.Built {
+				c.Image = c.Image[:strings.LastIndex(c.Image, ":")] + ":000000000000"
+			}
+		}
+	}); edited != before {
+		t.Error("the tag of a built image shows")
+	}
+	for what, change := range map[string]func(*workload.View){
+		"a published port": func(v *workload.View) {
+			v.Exposed = append(v.Exposed, workload.Exposure{Service: "redis", How: "port", Port: 6379})
+		},
+		"an open edge":     func(v *workload.View) { v.Exposed[0].Loopback, v.Exposed[0].Address = false, "0.0.0.0" },
+		"a replica":        func(v *workload.View) { v.Workloads[0].Replicas++ },
+		"an inner network": func(v *workload.View) { v.Networks[0].Internal = true },
+		"no call": func(v *workload.View) {
+			for i := range v.Workloads {
+				v.Workloads[i].Calls = nil
+			}
+		},
+	} {
+		if draw(change) == before {
+			t.Errorf("%s does not show", what)
+		}
+	}
+}
