@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 	goredis "github.com/redis/go-redis/v9"
 )
 
@@ -152,6 +153,46 @@ func TestSentinelFailover(t *testing.T) {
 				t.Errorf("%d messages", len(d.Messages))
 			}
 		})
+	}
+}
+
+// An operator lets the replica take over while the master is well: what the master takes until it hears of it is lost. The
+// answer goes on or ends with the reason, and its readers never get a wrong text.
+func TestSentinelSwitch(t *testing.T) {
+	redis, ml := redistest.StartWatched(t, "correct-horse", false), mltest.Start(t)
+	address := store.Address{URL: "redis://unused:1/0", Password: "correct-horse", Sentinels: []string{redis.Sentinel.Addr}, Master: redistest.MasterName}
+	i := newInstanceAt(t, address, ml.URL, options{outage: patience})
+	n := count(ml)
+	g := i.send(alice, "", "Hi")
+	r := i.follow(alice, g.ID, "")
+	text := some(t, r, 100)
+	sentinel := goredis.NewSentinelClient(&goredis.Options{Addr: redis.Sentinel.Addr, Password: "correct-horse"})
+	defer sentinel.Close()
+	if err := sentinel.Failover(t.Context(), redistest.MasterName).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var last sse.Event
+	for last.Name = backendapi.EventDelta; last.Name == backendapi.EventDelta && len(text) < 10_000; {
+		if last = r.next(); last.Name == backendapi.EventDelta {
+			text += delta(t, last)
+		}
+	}
+	close(n.stop)
+	rest, end, _ := r.rest()
+	if end.Name == "" {
+		end = last
+	}
+	want := words(n.sent)
+	switch text += rest; {
+	case end.Name == backendapi.EventDone && text == want:
+	case end.Name == backendapi.EventError && strings.Contains(end.Data, "/problems/redis-lost-data") && strings.HasPrefix(want, text):
+	default:
+		t.Errorf("%d bytes of %d, then %+v", len(text), len(want), end)
+	}
+	t.Logf("the answer ended as %s", end.Name)
+	i.idle()
+	if m := i.detail(alice, g.ConversationID).Messages[1]; !strings.HasPrefix(want, m.Content) || m.State == backendapi.MessageStreaming {
+		t.Errorf("stored are %d bytes, %s", len(m.Content), m.State)
 	}
 }
 

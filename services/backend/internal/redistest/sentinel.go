@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -27,10 +26,18 @@ func StartWatched(t testing.TB, password string, open bool) *Watched {
 	w.Replica = Start(t, append(auth, "--replicaof", "127.0.0.1 "+w.Master.port)...)
 	master := redis.NewClient(&redis.Options{Addr: w.Master.Addr, Password: password})
 	t.Cleanup(func() { master.Close() })
-	until(t, "the replica has its copy", func() (bool, error) {
-		info, err := master.Info(t.Context(), "replication").Result()
-		return strings.Contains(info, "state=online"), err
+	replica := redis.NewClient(&redis.Options{Addr: w.Replica.Addr, Password: password})
+	t.Cleanup(func() { replica.Close() })
+	until(t, "the replica follows", func() (bool, error) { // which may be a second after it is called online
+		if err := master.Set(t.Context(), "probe", "1", 0).Err(); err != nil {
+			return false, err
+		}
+		n, err := replica.Exists(t.Context(), "probe").Result()
+		return n == 1, err
 	})
+	if err := master.Del(t.Context(), "probe").Err(); err != nil {
+		t.Fatal(err)
+	}
 	w.Sentinel = retried(t, func() (*Server, error) { return w.sentinel(t, password, open) })
 	o := &redis.Options{Addr: w.Sentinel.Addr}
 	if !open {
