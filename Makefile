@@ -59,7 +59,7 @@ lint: ## gofmt, vet, staticcheck, govulncheck
 images: ## Make the upstream images, where no registry can be reached
 	test/images/build.sh all
 update-goldens: ## Rewrite the golden files
-	$(GO) test -count=1 ./stacks ./infra/docker ./cmd/codexctl ./cmd/codexctl/internal/progress -update
+	$(GO) test -count=1 ./stacks ./infra/docker ./infra/kubernetes ./cmd/codexctl ./cmd/codexctl/internal/progress -update
 clean: ## Remove what was built; stacks and their state stay
 	rm -rf bin dist out
 

@@ -44,6 +44,9 @@ const (
 	RedisData, OllamaData = "redis-data", "ollama-data"
 
 	RedisPassword = "redis-password"
+
+	// ModelJob is the LabelService of what makes the model where ml does not do so itself; no service has this name.
+	ModelJob = "model"
 )
 
 // Stack is everything one `pulumi up` provisions.

@@ -73,7 +73,7 @@ type deployment struct {
 
 // plan renders every service's arguments, in start order. All problems are reported at once.
 func (d *deployment) plan() ([]plan, error) {
-	ordered, err := startOrder(d.stack.Services)
+	ordered, err := d.stack.StartOrder()
 	if err != nil {
 		return nil, err
 	}
@@ -105,42 +105,4 @@ func (d *deployment) addSecrets() error {
 		d.secrets[s.Name] = v
 	}
 	return errors.Join(errs...)
-}
-
-// startOrder sorts the services so that each comes after those it depends on.
-func startOrder(services []stacks.Service) ([]stacks.Service, error) {
-	byName := map[string]stacks.Service{}
-	for _, s := range services {
-		byName[s.Name] = s
-	}
-	var out []stacks.Service
-	state := map[string]int{} // 1: on the path, 2: done
-	var visit func(s stacks.Service) error
-	visit = func(s stacks.Service) error {
-		switch state[s.Name] {
-		case 1:
-			return fmt.Errorf("services.%s.dependsOn: the services wait for each other in a circle", s.Name)
-		case 2:
-			return nil
-		}
-		state[s.Name] = 1
-		for _, dep := range s.DependsOn {
-			d, ok := byName[dep]
-			if !ok {
-				return fmt.Errorf("services.%s.dependsOn: there is no service %q", s.Name, dep)
-			}
-			if err := visit(d); err != nil {
-				return err
-			}
-		}
-		state[s.Name] = 2
-		out = append(out, s)
-		return nil
-	}
-	for _, s := range services {
-		if err := visit(s); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -47,10 +48,17 @@ func Provision(ctx *pulumi.Context, settings stacks.Settings, stack stacks.Stack
 		if err != nil {
 			return err
 		}
-		export(ctx, stack, out)
+		exportEngine(ctx, stack, out)
 		return nil
 	case stacks.Kubernetes:
-		return fmt.Errorf("%s:target: target kubernetes is not available in this version: set it to docker, or remove the key", stacks.Project)
+		out, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{
+			Root: root, Context: settings.Kubernetes.Context, Namespace: settings.Kubernetes.Namespace,
+		})
+		if err != nil {
+			return err
+		}
+		exportCluster(ctx, stack, out)
+		return nil
 	}
 	return fmt.Errorf("%s:target: there is no target %q", stacks.Project, settings.Target)
 }
@@ -95,8 +103,10 @@ func checkout(root string) stacks.Checkout {
 	return c
 }
 
-// export gives the program's outputs, which `pulumi stack output` and `codexctl outputs` show.
-func export(ctx *pulumi.Context, stack stacks.Stack, out docker.Outputs) {
+// The program's outputs are what `pulumi stack output` and `codexctl outputs` show: on every target url, urls, images and
+// model, and what only the target knows.
+
+func exportEngine(ctx *pulumi.Context, stack stacks.Stack, out docker.Outputs) {
 	if urls := out.URLs[stacks.Edge]; len(urls) > 0 {
 		ctx.Export("url", pulumi.String(urls[0]))
 	}
@@ -111,6 +121,26 @@ func export(ctx *pulumi.Context, stack stacks.Stack, out docker.Outputs) {
 	ctx.Export("images", images)
 	ctx.Export("imageIds", out.ImageIDs)
 	ctx.Export("containers", out.Containers)
+	exportModel(ctx, stack)
+}
+
+func exportCluster(ctx *pulumi.Context, stack stacks.Stack, out kubernetes.Outputs) {
+	urls := pulumi.StringArrayMap{}
+	if out.URL != nil {
+		ctx.Export("url", out.URL)
+		urls[stacks.Edge] = pulumi.StringArray{out.URL}
+	}
+	if out.Forward != "" {
+		ctx.Export("forward", pulumi.String(out.Forward))
+	}
+	ctx.Export("urls", urls)
+	ctx.Export("images", out.Images)
+	ctx.Export("namespace", out.Namespace)
+	ctx.Export("context", pulumi.String(out.Context))
+	exportModel(ctx, stack)
+}
+
+func exportModel(ctx *pulumi.Context, stack stacks.Stack) {
 	ctx.Export("model", pulumi.StringMap{
 		"name":      pulumi.String(stack.Model.Name),
 		"modelfile": pulumi.String(stack.Model.Modelfile),

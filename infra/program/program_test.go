@@ -57,7 +57,7 @@ func TestErrors(t *testing.T) {
 		"all at once": {"  codexcontinue:debugg: true\n  codexcontinue:services: {}\n", map[string]string{"debugg": "true", "services": `{"backend":{"replicas":-1}}`},
 			[]string{"codexcontinue:debugg: ", "codexcontinue:services.backend.replicas: "}},
 		"missing Modelfile": {"  codexcontinue:model: {}\n", map[string]string{"model": `{"modelfile":"modelfiles/gone/Modelfile"}`}, []string{"modelfiles/gone/Modelfile"}},
-		"kubernetes":        {"  codexcontinue:target: kubernetes\n", map[string]string{"target": "kubernetes"}, []string{"target kubernetes is not available in this version"}},
+		"foreign namespace": {"  codexcontinue:target: kubernetes\n  codexcontinue:kubernetes: {}\n", map[string]string{"target": "kubernetes", "kubernetes": `{"namespace":"kube-system"}`}, []string{`kubernetes.namespace: "kube-system" is the cluster's own`}},
 		"broken file":       {"\tcodexcontinue: x\n", nil, []string{"Pulumi.dev.yaml: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,6 +85,34 @@ func TestOutputs(t *testing.T) {
 		if len(m) == 0 {
 			t.Errorf("output %s is %v", key, outputs[key])
 		}
+	}
+}
+
+func TestOutputsOfACluster(t *testing.T) {
+	for name, tc := range map[string]struct {
+		edge         string
+		url, forward any
+	}{
+		"forwarded": {`{}`, nil, "kubectl --namespace team port-forward service/edge 8080:8080"},
+		"routed":    {`{"host":"chat.example.com","ingress":{"class":"nginx"},"tls":{"issuer":"ca"}}`, "https://chat.example.com", nil},
+		"balanced":  {`{"address":"0.0.0.0","port":80}`, plan.Computed, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resources, err := record(project(t, "  codexcontinue:target: kubernetes\n  codexcontinue:kubernetes: {}\n  codexcontinue:edge: {}\n"),
+				map[string]string{"target": "kubernetes", "kubernetes": `{"context":"lab","namespace":"team"}`, "edge": tc.edge})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := resources[0].Outputs
+			if out["url"] != tc.url || out["forward"] != tc.forward || out["namespace"] != "team" || out["context"] != "lab" {
+				t.Errorf("got %v", out)
+			}
+			for _, key := range []string{"images", "model"} {
+				if m, _ := out[key].(map[string]any); len(m) == 0 {
+					t.Errorf("output %s is %v", key, out[key])
+				}
+			}
+		})
 	}
 }
 

@@ -1,0 +1,192 @@
+package kubernetes
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/stacks"
+	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// plan is a service with everything about it that is known before anything is provisioned.
+type plan struct {
+	stacks.Service
+	image imagePlan
+	env   map[string]string
+	// kind is that of the workload.
+	kind string
+	// most is the greatest number of replicas.
+	most int
+}
+
+// planService reports every part of the service that a cluster cannot express.
+func planService(stack stacks.Stack, svc stacks.Service, root string) (plan, error) {
+	if c, ok := svc.Contract.(contract.ML); ok {
+		c.ApplyModel = false // the Job does (model.go)
+		svc.Contract = c
+	}
+	p := plan{Service: svc, kind: kindDeployment, most: most(svc)}
+	p.Files = sortedFiles(svc.Files)
+	var errs []error
+	collect := func(err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("services.%s.%w", svc.Name, err))
+		}
+	}
+	for _, err := range refuseService(stack, svc) {
+		collect(err)
+	}
+	for _, m := range svc.Mounts {
+		if m.Kind == stacks.MountVolume {
+			p.kind = kindStatefulSet
+		}
+	}
+	var err error
+	p.image, err = planImage(stack, svc.Image, root)
+	collect(err)
+	p.env, err = svc.Environment(nil)
+	collect(err)
+	return p, errors.Join(errs...)
+}
+
+// most is the greatest number of the service's replicas.
+func most(svc stacks.Service) int {
+	if svc.Autoscale != nil {
+		return svc.Autoscale.Max
+	}
+	return svc.Replicas
+}
+
+// service is the component of one service: everything that runs it.
+type service struct {
+	pulumi.ResourceState
+
+	image pulumi.StringOutput
+	// object is the Service, nil for a service without ports.
+	object *corev1.Service
+	// ready are what those that depend on the service wait for.
+	ready []pulumi.Resource
+}
+
+// serviceType is the component's type token.
+const serviceType = "codexcontinue:kubernetes:Service"
+
+func (d *deployment) addService(p plan) (*service, error) {
+	s := &service{}
+	if err := d.ctx.RegisterComponentResource(serviceType, p.Name, s); err != nil {
+		return nil, err
+	}
+	labels := workloadLabels(d.stack, p.Name)
+	account, err := d.addAccount(p.Name, labels, s)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := d.addServicePolicy(p.Service, s)
+	if err != nil {
+		return nil, err
+	}
+	mounted := volumes{}
+	d.mountVolumes(p, &mounted, false)
+	if err := d.addFiles(p, &mounted, s); err != nil {
+		return nil, err
+	}
+	if s.image, err = d.addImage(p.Name, p.image, s); err != nil {
+		return nil, fmt.Errorf("image: %w", err)
+	}
+	after := append(slices.Clone(d.fences), account, policy)
+	// A name is there before the pods that ask for it: name servers remember for a while that one was not. A load balancer
+	// is waited for, and gets its address when there are pods behind it.
+	balanced := loadBalanced(p.Service)
+	if !balanced && len(p.Ports) > 0 {
+		if s.object, err = d.addServiceObject(p, s, nil); err != nil {
+			return nil, err
+		}
+		after = append(after, s.object)
+	}
+	workload, err := d.addWorkload(p, d.podTemplate(p, s.image, mounted), mounted.templates, s, append(after, d.healthGate(p)...))
+	if err != nil {
+		return nil, err
+	}
+	s.ready = append(s.ready, workload)
+	if balanced {
+		if s.object, err = d.addServiceObject(p, s, []pulumi.Resource{workload}); err != nil {
+			return nil, err
+		}
+	}
+	if s.object != nil {
+		s.ready = append(s.ready, s.object)
+	}
+	if err := d.addAutoscaler(p, s, workload); err != nil {
+		return nil, err
+	}
+	if err := d.addDisruptionBudget(p, s); err != nil {
+		return nil, err
+	}
+	if p.Name == stacks.Edge {
+		if err := d.addRoute(p, s); err != nil {
+			return nil, fmt.Errorf("route: %w", err)
+		}
+	}
+	return s, d.ctx.RegisterResourceOutputs(s, pulumi.Map{
+		"image": s.image, "workload": pulumi.String(p.kind + "/" + p.Name), "namespace": d.namespace,
+	})
+}
+
+// healthGate is what must be ready first: the services it depends on and, where its contract needs the model, the Job
+// that makes it.
+func (d *deployment) healthGate(p plan) []pulumi.Resource {
+	var out []pulumi.Resource
+	for _, name := range p.DependsOn {
+		out = append(out, d.services[name].ready...)
+	}
+	if d.job != nil && p.Name == d.model.client.Name {
+		out = append(out, d.job)
+	}
+	return out
+}
+
+// loadBalanced says that the service is published to the network: on a cluster, by a load balancer.
+func loadBalanced(svc stacks.Service) bool {
+	if len(svc.Ports) == 0 || svc.Ports[0].Host == 0 {
+		return false
+	}
+	a, err := netip.ParseAddr(svc.Ports[0].Address)
+	return err == nil && a.IsUnspecified()
+}
+
+// addServiceObject makes the Service: a stable address in front of a Deployment's pods. For a StatefulSet it is headless,
+// so that its name resolves to every replica that is ready: ml spreads its requests over Ollama's by itself.
+func (d *deployment) addServiceObject(p plan, parent pulumi.Resource, after []pulumi.Resource) (*corev1.Service, error) {
+	spec := corev1.ServiceSpecArgs{Type: pulumi.String("ClusterIP"), Selector: pulumi.ToStringMap(selector(d.stack, p.Name))}
+	annotations := map[string]string{}
+	switch {
+	case loadBalanced(p.Service):
+		spec.Type = pulumi.String("LoadBalancer")
+	case p.kind == kindStatefulSet:
+		spec.ClusterIP = pulumi.String("None")
+		spec.PublishNotReadyAddresses = pulumi.Bool(false)
+		fallthrough
+	default:
+		annotations[annotationSkipAwait] = "true" // the workload is what is waited for
+	}
+	var list corev1.ServicePortArray
+	for _, port := range p.Ports {
+		number := port.Container
+		if port.Host != 0 && p.kind == kindDeployment { // a headless Service has the pods' own ports
+			number = port.Host
+		}
+		arg := corev1.ServicePortArgs{Name: pulumi.String(port.Name), Port: pulumi.Int(number), TargetPort: pulumi.String(port.Name), Protocol: pulumi.String("TCP")}
+		if port.Name == "http" {
+			arg.AppProtocol = pulumi.String("http")
+		}
+		list = append(list, arg)
+	}
+	spec.Ports = list
+	return corev1.NewService(d.ctx, p.Name, &corev1.ServiceArgs{
+		Metadata: d.meta(p.Name, workloadLabels(d.stack, p.Name), annotations), Spec: spec,
+	}, pulumi.Parent(parent), pulumi.Provider(d.cluster), pulumi.DependsOn(after), pulumi.Timeouts(p.timeouts()))
+}

@@ -1,0 +1,87 @@
+package kubernetes
+
+import (
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+	appsv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apps/v1"
+	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// Kinds of workloads: a service with storage has pods with names of their own and a claim each.
+const (
+	kindDeployment  = "Deployment"
+	kindStatefulSet = "StatefulSet"
+)
+
+// revisions is how many old revisions are kept for `kubectl rollout undo`.
+const revisions = 3
+
+// schedulingTime is what a pod may need before its container starts: to find a node, a volume and the image.
+const schedulingTime = 3 * time.Minute
+
+// timeouts bound how long `up` waits for the workload: until each replica, one after the other, has started.
+func (p plan) timeouts() *pulumi.CustomTimeouts {
+	start := p.StartTimeout + schedulingTime
+	stop := p.drain() + p.StopGrace
+	rollout := time.Duration(p.most) * start
+	if p.kind == kindStatefulSet { // each pod goes before its successor comes
+		rollout += time.Duration(p.most) * stop
+	}
+	return &pulumi.CustomTimeouts{Create: start.String(), Update: rollout.String(), Delete: (stop + time.Minute).String()}
+}
+
+// addWorkload makes the service's pods, and waits until they are ready.
+func (d *deployment) addWorkload(p plan, template corev1.PodTemplateSpecArgs, claims corev1.PersistentVolumeClaimTypeArray, parent pulumi.Resource, after []pulumi.Resource) (pulumi.Resource, error) {
+	sel := labelSelector(selector(d.stack, p.Name))
+	meta := d.meta(p.Name, workloadLabels(d.stack, p.Name), nil)
+	opts := []pulumi.ResourceOption{
+		pulumi.Parent(parent), pulumi.Provider(d.cluster), pulumi.DependsOn(after), pulumi.Timeouts(p.timeouts()),
+	}
+	// With an autoscaler the number of replicas is its own: the field is not the stack's to set.
+	var replicas pulumi.IntPtrInput
+	if p.Autoscale == nil {
+		replicas = pulumi.Int(p.Replicas)
+	}
+	if p.kind == kindStatefulSet {
+		args := &appsv1.StatefulSetArgs{Metadata: meta, Spec: appsv1.StatefulSetSpecArgs{
+			Replicas: replicas, Selector: sel, ServiceName: pulumi.String(p.Name), Template: template,
+			RevisionHistoryLimit: pulumi.Int(revisions),
+			// Replicas do not need each other to start, and a pod that cannot start must not block its own repair.
+			PodManagementPolicy: pulumi.String("Parallel"),
+			UpdateStrategy:      appsv1.StatefulSetUpdateStrategyArgs{Type: pulumi.String("RollingUpdate")},
+		}}
+		if len(claims) > 0 {
+			spec := args.Spec.(appsv1.StatefulSetSpecArgs)
+			spec.VolumeClaimTemplates = claims
+			spec.PersistentVolumeClaimRetentionPolicy = d.retention(p)
+			args.Spec = spec
+		}
+		return appsv1.NewStatefulSet(d.ctx, p.Name, args, opts...)
+	}
+	return appsv1.NewDeployment(d.ctx, p.Name, &appsv1.DeploymentArgs{Metadata: meta, Spec: appsv1.DeploymentSpecArgs{
+		Replicas: replicas, Selector: sel, Template: template,
+		RevisionHistoryLimit: pulumi.Int(revisions),
+		// What Pulumi waits for as well: a rollout that cannot end says so.
+		ProgressDeadlineSeconds: pulumi.Int(seconds(p.StartTimeout + schedulingTime)),
+		Strategy: appsv1.DeploymentStrategyArgs{
+			Type:          pulumi.String("RollingUpdate"),
+			RollingUpdate: rolling(p),
+		},
+	}}, opts...)
+}
+
+// surge is how many pods more than its replicas a rolling update of the service may run.
+func surge(svc stacks.Service) int {
+	if svc.GPU != nil {
+		return 0 // there may be no device for one more
+	}
+	return 1
+}
+
+// rolling has a new pod ready before an old one goes, or, where there is no room for one more, one missing.
+func rolling(p plan) appsv1.RollingUpdateDeploymentArgs {
+	n := surge(p.Service)
+	return appsv1.RollingUpdateDeploymentArgs{MaxSurge: pulumi.Int(n), MaxUnavailable: pulumi.Int(1 - n)}
+}
