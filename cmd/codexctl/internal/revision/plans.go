@@ -1,0 +1,288 @@
+package revision
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/infra/plan"
+)
+
+// planner is the package of the program that prints a checkout's plans.
+const planner = "infra/plan/planner"
+
+// keptPlans is how many revisions' plans are kept.
+const keptPlans = 32
+
+// Plans makes the plans of base and of head, which is the working tree, for every stack and target.
+//
+// What the sources of head are is read from the disk: what git ignores counts as it does for `up`. base's are those of its
+// commit, and its plans are kept by its tree.
+func (c *Checkout) Plans(ctx context.Context, base, head Revision) (before, after []plan.Document, err error) {
+	program, err := c.headProgram(ctx, head)
+	if err != nil {
+		return nil, nil, err
+	}
+	after, _, err = c.run(ctx, program, c.root, head)
+	if err != nil {
+		return nil, nil, err
+	}
+	if before, ok := c.kept(base); ok {
+		return before, after, nil
+	}
+	if !c.has(ctx, base, planner+"/main.go") {
+		return nil, nil, fmt.Errorf("%s is older than this command: it has no %s, by which its stacks are planned; compare with a later one", base.Name, planner)
+	}
+	dir := filepath.Join(c.scratch, "base")
+	if err := c.export(ctx, base, dir); err != nil {
+		return nil, nil, fmt.Errorf("read %s: %w", base.Name, err)
+	}
+	if program, err = c.baseProgram(ctx, base, head, dir, program); err != nil {
+		return nil, nil, err
+	}
+	before, text, err := c.run(ctx, program, dir, base)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.keep(base, text)
+	return before, after, nil
+}
+
+// headProgram is the planner of the working tree. It is built in the place where the sources lie: what a developer's
+// builds have compiled already is not compiled again.
+func (c *Checkout) headProgram(ctx context.Context, head Revision) (string, error) {
+	slot := filepath.Join(c.scratch, "slot")
+	if c.cache != "" {
+		hash := sha256.Sum256([]byte(c.root))
+		slot = filepath.Join(c.cache, "planner-"+hex.EncodeToString(hash[:6]))
+	}
+	program := filepath.Join(slot, "planner")
+	if tree, err := os.ReadFile(filepath.Join(slot, "tree")); err == nil && string(tree) == head.Tree {
+		return program, nil
+	}
+	if err := os.MkdirAll(slot, 0o700); err != nil {
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	// On a copy: somebody else may be running the program. Go leaves it as it is when nothing changed.
+	work := filepath.Join(c.scratch, "head-planner")
+	if err := copyFile(program, work); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	if err := c.build(ctx, head, work, ""); err != nil {
+		return "", err
+	}
+	// The tree goes first: a program without one is built again.
+	if err := os.Remove(filepath.Join(slot, "tree")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	err := errors.Join(replace(work, program), writeFile(filepath.Join(slot, "tree"), []byte(head.Tree)))
+	if err != nil {
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	return program, nil
+}
+
+// baseProgram is the planner of base. It is built where the working tree lies, with base's files in the place of those that
+// differ: so only what depends on these is compiled.
+func (c *Checkout) baseProgram(ctx context.Context, base, head Revision, dir, headProgram string) (string, error) {
+	changed, err := c.changes(ctx, base, head)
+	if err != nil {
+		return "", err
+	}
+	var overlay struct{ Replace map[string]string }
+	overlay.Replace = map[string]string{}
+	for name, has := range changed {
+		from := ""
+		if has {
+			from = filepath.Join(dir, filepath.FromSlash(name))
+		}
+		overlay.Replace[filepath.Join(c.root, filepath.FromSlash(name))] = from
+	}
+	text, err := json.Marshal(overlay)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(c.scratch, "overlay.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return "", err
+	}
+	program := filepath.Join(c.scratch, "base-planner")
+	// Where both are the same program, Go finds it there already.
+	if err := copyFile(headProgram, program); err != nil {
+		return "", err
+	}
+	return program, c.build(ctx, base, program, file)
+}
+
+// build builds the planner.
+func (c *Checkout) build(ctx context.Context, r Revision, to, overlay string) error {
+	c.say("compiling the plans of %s", r.Name)
+	// Without debug information: linking is most of the time.
+	args := []string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", to}
+	if overlay != "" {
+		args = append(args, "-overlay="+overlay)
+	}
+	environ := slices.DeleteFunc(slices.Clone(c.environ), func(e string) bool {
+		// The program runs here, whatever the caller builds for.
+		return strings.HasPrefix(e, "GOOS=") || strings.HasPrefix(e, "GOARCH=")
+	})
+	environ = append(environ, "GOWORK=off")
+	if getenv(environ, "HOME") == "" { // where Go's caches are, unless it is told
+		if u, err := user.Current(); err == nil && u.HomeDir != "" {
+			environ = append(environ, "HOME="+u.HomeDir)
+		}
+	}
+	cmd, err := command(ctx, c.root, environ, "go", append(args, "./"+planner)...)
+	if err != nil {
+		return err
+	}
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%s does not build: %w\n%s", r.Name, err, indent(string(out), 40))
+}
+
+// run runs a planner on the files at root.
+func (c *Checkout) run(ctx context.Context, program, root string, r Revision) ([]plan.Document, []byte, error) {
+	cmd := exec.CommandContext(ctx, program, root)
+	// An environment without anything of its caller: neither its secrets nor what it has set can be in a plan.
+	cmd.Dir, cmd.Env, cmd.Stdin = root, []string{"HOME=" + c.scratch, "TMPDIR=" + c.scratch}, bytes.NewReader(c.key)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	text, err := cmd.Output()
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s cannot be planned: %w\n%s", r.Name, err, indent(stderr.String(), 40))
+	}
+	documents, err := plan.Decode(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", r.Name, err)
+	}
+	return documents, text, nil
+}
+
+// loadKey is the key of the secrets' fingerprints: that of the kept plans, which have to be compared with new ones, or a
+// new one where nothing is kept.
+func (c *Checkout) loadKey() ([]byte, error) {
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return nil, err
+	}
+	if c.cache == "" {
+		return key, nil
+	}
+	if err := os.MkdirAll(filepath.Join(c.cache, "plans"), 0o700); err != nil {
+		c.cache = "" // a home that cannot be written to
+		return key, nil
+	}
+	path := filepath.Join(c.cache, "key")
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = f.Write(key)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("cache: %w", err)
+		}
+		return key, nil
+	}
+	kept, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	if len(kept) != len(key) { // written by halves; the plans that were kept with another key are of no use then
+		return nil, fmt.Errorf("cache: %s is broken: remove %s", path, c.cache)
+	}
+	return kept, nil
+}
+
+func (c *Checkout) planFile(r Revision) string {
+	return filepath.Join(c.cache, "plans", r.Tree+".json")
+}
+
+// kept are the plans of the revision from another time.
+func (c *Checkout) kept(r Revision) ([]plan.Document, bool) {
+	if c.cache == "" {
+		return nil, false
+	}
+	text, err := os.ReadFile(c.planFile(r))
+	if err != nil {
+		return nil, false
+	}
+	documents, err := plan.Decode(text)
+	if err != nil || len(documents) == 0 {
+		return nil, false
+	}
+	now := time.Now()
+	_ = os.Chtimes(c.planFile(r), now, now) // which plans are thrown away first is all that depends on it
+	return documents, true
+}
+
+// keep keeps the plans for another time. Not being able to is no error: they are made again.
+func (c *Checkout) keep(r Revision, text []byte) {
+	if c.cache == "" || writeFile(c.planFile(r), text) != nil {
+		return
+	}
+	files, err := os.ReadDir(filepath.Dir(c.planFile(r)))
+	if err != nil || len(files) <= keptPlans {
+		return
+	}
+	age := func(e os.DirEntry) time.Time {
+		info, err := e.Info()
+		if err != nil {
+			return time.Time{}
+		}
+		return info.ModTime()
+	}
+	slices.SortFunc(files, func(a, b os.DirEntry) int { return age(b).Compare(age(a)) })
+	for _, old := range files[keptPlans:] {
+		_ = os.Remove(filepath.Join(c.cache, "plans", old.Name()))
+	}
+}
+
+// writeFile writes the file as a whole or not at all.
+func writeFile(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+// replace puts a copy of a program in the place of another, which may be running.
+func replace(from, to string) error {
+	next := fmt.Sprintf("%s.%d", to, os.Getpid())
+	if err := copyFile(from, next); err != nil {
+		return err
+	}
+	return os.Rename(next, to)
+}
+
+// indent is the text's last n lines, indented.
+func indent(text string, n int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return "  " + strings.Join(lines[max(0, len(lines)-n):], "\n  ")
+}
