@@ -105,7 +105,7 @@ func (a *App) explainDown(ctx context.Context, name string, result progress.Resu
 		a.say("interrupted: `codexctl down %s` goes on from here", name)
 		return errReported
 	}
-	problems := failure.Explain(ctx, result.Errors, nil, nil)
+	problems := failure.Explain(ctx, result.Errors, nil, name, nil)
 	if len(problems) == 0 || errors.As(err, &e) && e.Locked {
 		return a.explainError(err, name)
 	}

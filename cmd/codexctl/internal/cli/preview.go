@@ -51,7 +51,7 @@ func (a *App) preview(ctx context.Context, name string, expectNone bool) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		problems := failure.Explain(ctx, result.Errors, nil, serviceNames(stack))
+		problems := failure.Explain(ctx, result.Errors, nil, name, serviceNames(stack))
 		if len(problems) == 0 {
 			return a.explainError(err, t.name)
 		}

@@ -197,7 +197,7 @@ func (a *App) explainUp(ctx context.Context, p platform, stack stacks.Stack, nam
 	}
 	problems := seen
 	if len(seen) == 0 {
-		problems = failure.Explain(ctx, result.Errors, p, serviceNames(stack))
+		problems = failure.Explain(ctx, result.Errors, p, name, serviceNames(stack))
 	}
 	if len(problems) == 0 {
 		problems = []failure.Problem{{What: err.Error()}}
@@ -243,7 +243,7 @@ func (a *App) explainError(err error, name string) error {
 
 // verify makes sure that what the state calls done is really healthy.
 func (a *App) verify(ctx context.Context, p platform, stack stacks.Stack, name string) error {
-	problems := failure.Explain(ctx, nil, p, serviceNames(stack))
+	problems := failure.Explain(ctx, nil, p, name, serviceNames(stack))
 	list, err := p.Replicas(ctx, "")
 	if err != nil {
 		return err

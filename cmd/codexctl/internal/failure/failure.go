@@ -41,7 +41,7 @@ type Source interface {
 // Pulumi. They have no codes.
 type rule struct {
 	match *regexp.Regexp
-	// what and todo may refer to the match's groups ($1) and to the service ($service).
+	// what and todo may refer to the match's groups ($1), to the service ($service) and to the stack ($stack).
 	what, todo string
 }
 
@@ -78,15 +78,48 @@ var rules = []rule{
 		regexp.MustCompile(`(?i)container exited immediately|OCI runtime|exited with code`),
 		"the container does not start", "",
 	},
+	// What the Kubernetes provider reports of the API server, which wraps each in several sentences.
+	{
+		regexp.MustCompile(`(?s)forbidden: User "([^"]+)" cannot (\S+) resource "([^"]+)" in API group "[^"]*"(?: in the namespace "([^"]+)")?`),
+		"forbidden by RBAC: $1 may not $2 $3", "ask the cluster's administrator for a role that allows it; `codexctl doctor $stack` lists all that is missing",
+	},
+	{
+		regexp.MustCompile(`(?s)exceeded quota: (\S+), requested: (\S+), used: (\S+), limited: ([^\s"]+)`),
+		"the namespace's quota $1 is exceeded: it asks for $2, $3 is used of $4", "raise the quota, or ask for less in the stack's settings",
+	},
+	{
+		regexp.MustCompile(`admission webhook "([^"]+)" denied the request: ([^\n]+)`),
+		"the cluster's policy $1 refuses it: $2", "ask the cluster's administrator, or correct what it refuses",
+	},
+	{
+		regexp.MustCompile(`violates PodSecurity "([^"]+)": ([^\n]+)`),
+		"the namespace's Pod Security level $1 refuses it: $2", "correct the service's security, or the namespace's level",
+	},
+	{
+		regexp.MustCompile(`(?s)[Aa]pply failed with \d+ conflicts?: conflicts? with "([^"]+)".*?(\.[\w.\[\]="{}:-]+)`),
+		"$1 has changed $2 of it by other means", "undo that change, or let what the stack says win: add the annotation pulumi.com/patchForce=\"true\" by `kubectl annotate`, and run the command again",
+	},
+	{
+		regexp.MustCompile(`(?s)([a-z.]+ "[^"]+") already exists`),
+		"$1 is there already, and not of this stack's state", "remove it, or name the backend that it was made with in PULUMI_BACKEND_URL",
+	},
+	{
+		regexp.MustCompile(`(?s)configured Kubernetes cluster is unreachable|unable to load Kubernetes client configuration|unable to load schema information from the API server`),
+		"the cluster went away", "check the way to it (`codexctl doctor $stack`) and run the command again",
+	},
+	{
+		regexp.MustCompile(`(?i)(?:could not|failed to) (?:find|load|download|install).*plugin.*kubernetes|no resource plugin 'pulumi-resource-kubernetes'`),
+		"Pulumi's kubernetes provider can neither be found nor downloaded", "install it where there is a network with `pulumi plugin install resource kubernetes`, or put pulumi-resource-kubernetes on PATH",
+	},
 	{
 		regexp.MustCompile(`(?i)(?:could not|failed to) (?:find|load|download|install).*plugin|no resource plugin`),
 		"Pulumi's docker provider can neither be found nor downloaded", "install it where there is a network with `pulumi plugin install resource docker 4.10.0`, or put pulumi-resource-docker on PATH",
 	},
 }
 
-// Explain makes the problems out of an update's errors and the state that its replicas are in. services are the stack's;
-// src may be nil when nothing answers.
-func Explain(ctx context.Context, errs []progress.Diagnostic, src Source, services []string) []Problem {
+// Explain makes the problems out of an update's errors and the state that its replicas are in. stack is what commands call
+// the stack, services are its own; src may be nil when nothing answers.
+func Explain(ctx context.Context, errs []progress.Diagnostic, src Source, stack string, services []string) []Problem {
 	var out []Problem
 	seen := map[string]bool{}
 	known := map[string]bool{}
@@ -94,7 +127,7 @@ func Explain(ctx context.Context, errs []progress.Diagnostic, src Source, servic
 		known[s] = true
 	}
 	for _, e := range errs {
-		p := recognise(e, known)
+		p := recognise(e, stack, known)
 		if key := p.Service + "\x00" + p.What; p.What != "" && !seen[key] {
 			seen[key] = true
 			out = append(out, p)
@@ -106,7 +139,7 @@ func Explain(ctx context.Context, errs []progress.Diagnostic, src Source, servic
 	return out
 }
 
-func recognise(e progress.Diagnostic, known map[string]bool) Problem {
+func recognise(e progress.Diagnostic, stack string, known map[string]bool) Problem {
 	p := Problem{}
 	if s := e.Service(); known[s] {
 		p.Service = s
@@ -118,7 +151,7 @@ func recognise(e progress.Diagnostic, known map[string]bool) Problem {
 			continue
 		}
 		expand := func(tmpl string) string {
-			tmpl = strings.ReplaceAll(tmpl, "$service", p.Service)
+			tmpl = strings.NewReplacer("$service", p.Service, "$stack", stack).Replace(tmpl)
 			// ${1}${2}: a group that did not match is empty.
 			return string(r.match.ExpandString(nil, groups.ReplaceAllString(tmpl, "$${$1}"), message, m))
 		}

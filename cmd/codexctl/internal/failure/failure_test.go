@@ -11,6 +11,10 @@ func urn(typ, name string) string {
 	return "urn:pulumi:dev::codexcontinue::codexcontinue:docker:Service$docker:index/" + typ + "::" + name
 }
 
+func kubeURN(typ, name string) string {
+	return "urn:pulumi:lab::codexcontinue::codexcontinue:kubernetes:Service$kubernetes:" + typ + "::" + name
+}
+
 // TestRecognise holds the rules against messages as the engine, the provider and Pulumi write them.
 func TestRecognise(t *testing.T) {
 	services := map[string]bool{"edge": true, "redis": true, "backend": true, "ml": true}
@@ -43,12 +47,29 @@ func TestRecognise(t *testing.T) {
 			"", "docker provider can neither be found nor downloaded", "pulumi plugin install resource docker"},
 		"disk": {progress.Diagnostic{URN: urn("image:Image", "ml"), Message: "write /x: no space left on device"},
 			"ml", "the engine's disk is full", "docker system df"},
+		"rbac": {progress.Diagnostic{URN: kubeURN("apps/v1:Deployment", "backend"),
+			Message: `resource codexcontinue-lab/backend was not successfully created by the Kubernetes API server: deployments.apps is forbidden: User "ada" cannot create resource "deployments" in API group "apps" in the namespace "codexcontinue-lab"`},
+			"backend", "forbidden by RBAC: ada may not create deployments", "codexctl doctor lab"},
+		"quota": {progress.Diagnostic{URN: kubeURN("core/v1:Service", "backend"),
+			Message: `resource codexcontinue-lab/backend was not successfully created by the Kubernetes API server: services "backend" is forbidden: exceeded quota: few, requested: services=1, used: services=2, limited: services=2`},
+			"backend", "quota few is exceeded: it asks for services=1, services=2 is used of services=2", "raise the quota"},
+		"webhook": {progress.Diagnostic{URN: kubeURN("apps/v1:Deployment", "ml"),
+			Message: `resource x was not successfully created by the Kubernetes API server: admission webhook "policy.example.com" denied the request: no owner label`},
+			"ml", "policy policy.example.com refuses it: no owner label", "administrator"},
+		"conflict": {progress.Diagnostic{URN: kubeURN("apps/v1:Deployment", "ml"),
+			Message: "Server-Side Apply field conflict detected. See https://www.pulumi.com for troubleshooting help\n: the resource \"backend\" was not successfully updated: Apply failed with 1 conflict: conflict with \"kubectl-edit\" using apps/v1: .spec.replicas"},
+			"ml", "kubectl-edit has changed .spec.replicas of it", "patchForce"},
+		"cluster away": {progress.Diagnostic{URN: kubeURN("core/v1:Namespace", "namespace"),
+			Message: "configured Kubernetes cluster is unreachable: unable to load schema information from the API server: Get \"https://10.0.0.1:6443/openapi/v2\": dial tcp: connect: connection refused"},
+			"", "the cluster went away", "codexctl doctor lab"},
+		"kubernetes plugin": {progress.Diagnostic{Message: "error: could not load plugin for kubernetes provider: no resource plugin 'pulumi-resource-kubernetes' found"},
+			"", "kubernetes provider can neither be found nor downloaded", "pulumi plugin install resource kubernetes"},
 		"program": {progress.Diagnostic{URN: "urn:pulumi:dev::codexcontinue::pulumi:pulumi:Stack::codexcontinue-dev",
 			Message: "codexcontinue:debgu: unknown key"}, "", "codexcontinue:debgu: unknown key", ""},
 		"summary": {progress.Diagnostic{Message: "update failed"}, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := recognise(c.in, services)
+			p := recognise(c.in, "lab", services)
 			if p.Service != c.service || !strings.Contains(p.What, c.what) || (c.what == "") != (p.What == "") || !strings.Contains(p.Todo, c.todo) {
 				t.Errorf("got %q: %q, to do %q; want %q: %q, to do %q", p.Service, p.What, p.Todo, c.service, c.what, c.todo)
 			}

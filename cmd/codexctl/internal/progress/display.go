@@ -29,10 +29,17 @@ type Diagnostic struct {
 	URN, Message string
 	// Output is what the resource printed last before it failed, such as the compiler's words in a build.
 	Output []string
+	// service is the one that the resource's labels name; empty when they name none.
+	service string
 }
 
 // Service is the service that the diagnostic is about; empty when it is about none.
-func (d Diagnostic) Service() string { return serviceOf(d.URN) }
+func (d Diagnostic) Service() string {
+	if d.service != "" {
+		return d.service
+	}
+	return serviceOf(d.URN)
+}
 
 // Result is what came of an update or a preview.
 type Result struct {
@@ -192,7 +199,7 @@ func (d *Display) diagnose(e apitype.DiagnosticEvent) {
 	switch {
 	case message == "":
 	case e.Severity == "error":
-		d.result.Errors = append(d.result.Errors, Diagnostic{URN: e.URN, Message: message, Output: d.output(e.URN)})
+		d.result.Errors = append(d.result.Errors, d.diagnostic(e.URN, message))
 	case e.Severity == "warning" && d.waitsFor(e.URN) != nil:
 		d.note(d.waitsFor(e.URN), message)
 	case e.Severity == "warning":
@@ -217,14 +224,20 @@ func (d *Display) waitsFor(urn string) *Step {
 	return nil
 }
 
-// output is what the resource at work printed last.
-func (d *Display) output(urn string) []string {
-	for _, s := range d.active {
+// diagnostic adds what is known of the resource: it is at work still, or was until now.
+func (d *Display) diagnostic(urn, message string) Diagnostic {
+	out := Diagnostic{URN: urn, Message: message}
+	for _, s := range d.result.Steps {
 		if s.URN == urn {
-			return s.output
+			out.service = s.service
 		}
 	}
-	return nil
+	for _, s := range d.active {
+		if s.URN == urn {
+			out.service, out.Output = s.service, s.output
+		}
+	}
+	return out
 }
 
 // warn shows a warning once. That a plugin is on PATH is its owner's choice, and told with every use.
