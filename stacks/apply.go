@@ -144,13 +144,25 @@ func (s *Stack) applyRedis(v *RedisSettings) error {
 		}
 		b.Outside = append(b.Outside, Outside{Host: host, Port: n, Reason: "the Redis that keeps the conversations"})
 	}
+	for _, o := range slices.Clone(b.Outside) {
+		// The nodes of a Cluster name each other by addresses that need not be those of the settings.
+		if any := (Outside{Port: o.Port, Reason: "the nodes that a Redis Cluster names"}); len(v.Cluster) > 0 && !slices.Contains(b.Outside, any) {
+			b.Outside = append(b.Outside, any)
+		}
+	}
 	if len(v.Sentinels) > 0 {
 		// The Sentinels name the master, whose address the stack cannot know; its port is the URL's.
 		port, _ := strconv.Atoi(u.Port())
 		b.Outside = append(b.Outside, Outside{Port: port, Reason: "the Redis master that the Sentinels name"})
 	}
+	ca := ""
+	if v.CA != "" {
+		ca = redisCA
+		b.Files = append(b.Files, File{Path: ca, Content: v.CA})
+	}
 	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
 		func(b *contract.Backend) {
+			b.RedisCAFile = ca
 			b.RedisURL, b.RedisSentinels, b.RedisMaster, b.RedisCluster = v.URL, v.Sentinels, v.Master, v.Cluster
 		}, func(*contract.ML) {})
 	return errors.Join(errs...)

@@ -36,6 +36,27 @@ func TestExternalRedis(t *testing.T) {
 	}
 }
 
+func TestExternalRedisCluster(t *testing.T) {
+	v := withPassword()
+	v.Redis = &stacks.RedisSettings{URL: "rediss://redis.example.com:6379", Cluster: []string{"10.0.0.1:6379", "10.0.0.2:6379"}, CA: "the PEM"}
+	s := load(t, "prod", v)
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	b := s.Service(stacks.Backend)
+	any := stacks.Outside{Port: 6379, Reason: "the nodes that a Redis Cluster names"}
+	if len(b.Outside) != 3 || b.Outside[2] != any {
+		t.Errorf("outside: %+v", b.Outside)
+	}
+	c := b.Contract.(contract.Backend)
+	for _, f := range b.Files {
+		if f.Path == c.RedisCAFile && f.Content == "the PEM" {
+			return
+		}
+	}
+	t.Errorf("no file for %q", c.RedisCAFile)
+}
+
 func TestSharedVolume(t *testing.T) {
 	v, yes, four := withPassword(), true, 4
 	v.Target = stacks.Kubernetes

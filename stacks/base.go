@@ -45,6 +45,9 @@ const modelfilesDir = "/models/ollama"
 // secretsDir is where containers find secrets as files.
 const secretsDir = "/run/secrets"
 
+// redisCA is where backend finds the authority of an external Redis' certificate.
+const redisCA = "/etc/redis-ca/ca.pem"
+
 //go:embed edge/Caddyfile
 var caddyfile string
 

@@ -1,6 +1,7 @@
 package stacks
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -166,11 +167,14 @@ func (s *Settings) decodeRedis(v string) error {
 		return nil
 	}
 	r := RedisSettings{}
-	err := object(fields{"url": text(&r.URL), "master": text(&r.Master),
+	err := object(fields{"url": text(&r.URL), "master": text(&r.Master), "ca": text(&r.CA),
 		"sentinels": list(func(v string) error { r.Sentinels = append(r.Sentinels, v); return nil }),
 		"cluster":   list(func(v string) error { r.Cluster = append(r.Cluster, v); return nil })})(v)
 	if err == nil && r.URL == "" {
 		err = prefixed("url", errors.New("is not set: write it like redis://redis.example.com:6379/0, or rediss:// for TLS"))
+	}
+	if err == nil && r.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(r.CA)) {
+		err = prefixed("ca", errors.New("holds no certificate in PEM: paste the file that begins with -----BEGIN CERTIFICATE-----"))
 	}
 	s.Redis = &r
 	return err

@@ -73,6 +73,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"TLS of another":         {"edge", `{"host": "a.example", "gateway": {"name": "x"}, "tls": {"secret": "y"}}`, "codexcontinue:edge.tls: belongs to the Gateway that is there"},
 		"two certificates":       {"edge", `{"host": "a.example", "ingress": {"class": "x"}, "tls": {"secret": "y", "issuer": "z"}}`, "codexcontinue:edge.tls: set exactly one of"},
 		"redis without URL":      {"redis", `{"cluster": ["a:6379"]}`, "codexcontinue:redis.url: is not set"},
+		"redis of no authority":  {"redis", `{"url": "rediss://a:6379", "ca": "secret"}`, "codexcontinue:redis.ca: holds no certificate in PEM"},
 		"volume of no size":      {"volumes", `{"redis-data": {"size": "big"}}`, `codexcontinue:volumes.redis-data.size: "big" is no amount`},
 		"toleration":             {"gpu", `{"count": 1, "tolerations": [{"effect": "Never"}]}`, `codexcontinue:gpu.tolerations.0.effect: "Never" is none of`},
 		"negative replicas":      {"services", `{"backend": {"replicas": -1}}`, "codexcontinue:services.backend.replicas: must be from 1 to 100, got -1"},

@@ -83,6 +83,8 @@ type RedisSettings struct {
 	Sentinels []string
 	Master    string
 	Cluster   []string
+	// CA is the PEM of the certificate authority that signed what Redis shows; empty trusts the usual ones.
+	CA string
 }
 
 // KubernetesSettings choose the cluster and the place in it.
