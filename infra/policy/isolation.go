@@ -20,7 +20,7 @@ var isolationRules = []Rule{{
 	}),
 }, {
 	ID:     "cloud-models",
-	Reason: "Ollama can hand a question to a model of somebody else's cloud, which no network rule of a later change may be all that stops",
+	Reason: "Ollama can hand a question to a model in somebody else's cloud; a network rule must not be all that stops it",
 	Fix:    "set OLLAMA_NO_CLOUD=1 in the environment of ollama",
 	check: containers(func(p Plan, w workload.Workload, c workload.Container) []string {
 		server := c.Value("OLLAMA_HOST") != "" // whatever else runs in the same image is no server

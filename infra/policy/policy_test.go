@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/policy"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
@@ -58,7 +60,11 @@ func record(t *testing.T, stack stacks.Stack, target stacks.Target) []plan.Resou
 	return resources
 }
 
-func deploy(ctx *pulumi.Context, stack stacks.Stack, root string, _ stacks.Target) error {
+func deploy(ctx *pulumi.Context, stack stacks.Stack, root string, target stacks.Target) error {
+	if target == stacks.Kubernetes {
+		_, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{Root: root})
+		return err
+	}
 	_, err := docker.Deploy(ctx, stack, root)
 	return err
 }
@@ -79,16 +85,18 @@ func check(t *testing.T, stack stacks.Stack, resources []plan.Resource, target s
 // TestShippedStacks holds that the stacks of this repository keep every rule, without a waiver.
 func TestShippedStacks(t *testing.T) {
 	for _, name := range stacks.Overlays() {
-		t.Run(name, func(t *testing.T) {
-			stack := shipped(t, name, stacks.Docker)
-			report := check(t, stack, record(t, stack, stacks.Docker), stacks.Docker)
-			for _, v := range report.Violations {
-				t.Errorf("%s: %s %s", v.Rule, v.Subject, v.What)
-			}
-			if len(report.Waived) > 0 {
-				t.Errorf("waived: %v", report.Waived)
-			}
-		})
+		for _, target := range plan.Targets {
+			t.Run(name+" on "+string(target), func(t *testing.T) {
+				stack := shipped(t, name, target)
+				report := check(t, stack, record(t, stack, target), target)
+				for _, v := range report.Violations {
+					t.Errorf("%s: %s %s", v.Rule, v.Subject, v.What)
+				}
+				if len(report.Waived) > 0 {
+					t.Errorf("waived: %v", report.Waived)
+				}
+			})
+		}
 	}
 }
 
@@ -174,8 +182,12 @@ var badOnDocker = map[string]bad{
 		s.Service("frontend").Contract = c
 	}, subject: "*", want: "isolation"},
 	"healthcare with the cloud": {from: "healthcare", change: service("ollama", func(s *stacks.Service) { delete(s.Env, "OLLAMA_NO_CLOUD") }), subject: "ollama", want: "cloud-models"},
-	"a volume that goes":        {tamperAll: func(r *plan.Resource) { r.Options.RetainOnDelete = r.Name != "redis-data" }, subject: "redis-data", want: "retained-volume"},
-	"the default network":       {service: "ml", tamper: unset("networksAdvanced"), want: "fenced"},
+	"a volume that goes": {tamperAll: func(r *plan.Resource) {
+		if r.Type == "docker:index/volume:Volume" {
+			r.Options.RetainOnDelete = r.Name != "redis-data"
+		}
+	}, subject: "redis-data", want: "retained-volume"},
+	"the default network": {service: "ml", tamper: unset("networksAdvanced"), want: "fenced"},
 }
 
 func set(key string, value any) func(map[string]any) {
@@ -197,42 +209,51 @@ func dropLabel(name string) func(map[string]any) {
 // TestBadStacks holds that each bad stack is caught by the rule that should, and by no other.
 func TestBadStacks(t *testing.T) {
 	caught := map[string]bool{policy.WaiverRule: true} // TestWaivers
-	for name, b := range badOnDocker {
-		caught[b.want] = true
-		t.Run(name, func(t *testing.T) {
-			from := b.from
-			if from == "" {
-				from = "prod"
-			}
-			stack := shipped(t, from, stacks.Docker)
-			if b.change != nil {
-				b.change(&stack)
-			}
-			resources := tampered(t, record(t, stack, stacks.Docker), b)
-			report := check(t, stack, resources, stacks.Docker)
-			subject := b.subject
-			if subject == "" {
-				subject = b.service
-			}
-			if len(report.Violations) == 0 {
-				t.Fatal("no rule catches it")
-			}
-			for _, v := range report.Violations {
-				if v.Rule != b.want || subject != "*" && v.Subject != subject || v.What == "" || v.Reason == "" || v.Fix == "" {
-					t.Errorf("caught by %s (%s: %s), want %s for %s", v.Rule, v.Subject, v.What, b.want, subject)
-				}
-			}
-		})
+	recorded := map[string][]plan.Resource{}           // of unchanged stacks
+	for target, table := range map[stacks.Target]map[string]bad{stacks.Docker: badOnDocker, stacks.Kubernetes: badOnKubernetes} {
+		for name, b := range table {
+			caught[b.want] = true
+			t.Run(name+" on "+string(target), func(t *testing.T) { b.test(t, target, recorded) })
+		}
 	}
 	for _, rule := range policy.Rules() {
-		if !caught[rule.ID] && rule.ID != "cluster-token" {
+		if !caught[rule.ID] {
 			t.Errorf("no bad stack shows what %s is for", rule.ID)
 		}
 	}
 }
 
-// tampered changes the recorded containers of the service.
-func tampered(t *testing.T, resources []plan.Resource, b bad) []plan.Resource {
+func (b bad) test(t *testing.T, target stacks.Target, recorded map[string][]plan.Resource) {
+	stack := shipped(t, cmp.Or(b.from, "prod"), target)
+	if b.change != nil {
+		b.change(&stack)
+	}
+	key := stack.Name + " on " + string(target)
+	resources := recorded[key]
+	if b.change != nil || resources == nil {
+		resources = record(t, stack, target)
+	}
+	if b.change == nil {
+		recorded[key] = resources
+	}
+	resources = b.tampered(t, resources)
+	report := check(t, stack, resources, target)
+	subject := cmp.Or(b.subject, b.service)
+	if len(report.Violations) == 0 {
+		t.Fatal("no rule catches it")
+	}
+	for _, v := range report.Violations {
+		if v.Rule != b.want || subject != "*" && v.Subject != subject || v.What == "" || v.Reason == "" || v.Fix == "" {
+			t.Errorf("caught by %s (%s: %s), want %s for %s", v.Rule, v.Subject, v.What, b.want, subject)
+		}
+	}
+}
+
+// running are the types of resources that run containers.
+var running = []string{"docker:index/container:Container", "kubernetes:apps/v1:Deployment", "kubernetes:apps/v1:StatefulSet", "kubernetes:batch/v1:Job"}
+
+// tampered changes the plan.
+func (b bad) tampered(t *testing.T, resources []plan.Resource) []plan.Resource {
 	t.Helper()
 	text, err := json.Marshal(resources) // a copy without shared lists
 	if err != nil {
@@ -243,11 +264,10 @@ func tampered(t *testing.T, resources []plan.Resource, b bad) []plan.Resource {
 		t.Fatal(err)
 	}
 	for i := range out {
-		if b.tamperAll != nil && strings.HasSuffix(out[i].Type, ":Volume") {
+		if b.tamperAll != nil {
 			b.tamperAll(&out[i])
 		}
-		if b.tamper != nil && out[i].Type == "docker:index/container:Container" && strings.HasPrefix(out[i].Parent, "codexcontinue:docker:Service "+b.service) &&
-			!strings.HasSuffix(out[i].Name, "-files") {
+		if b.tamper != nil && slices.Contains(running, out[i].Type) && strings.HasSuffix(out[i].Parent, ":Service "+b.service) && !strings.HasSuffix(out[i].Name, "-files") {
 			b.tamper(out[i].Inputs)
 		}
 	}

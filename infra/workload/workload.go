@@ -145,8 +145,6 @@ type Exposure struct {
 	Port    int
 	// Loopback says that only this machine reaches it.
 	Loopback bool
-	// TLS says that it is encrypted.
-	TLS bool
 }
 
 // String is what a person reads: 127.0.0.1:8080.

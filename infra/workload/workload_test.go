@@ -2,12 +2,15 @@ package workload_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -17,11 +20,18 @@ import (
 // shipped is a shipped stack and its plan for the target.
 func shipped(t *testing.T, name string, target stacks.Target) (stacks.Stack, workload.View) {
 	t.Helper()
+	return changed(t, name, target, func(*stacks.Settings) {})
+}
+
+// changed is the same with other settings.
+func changed(t *testing.T, name string, target stacks.Target, change func(*stacks.Settings)) (stacks.Stack, workload.View) {
+	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	settings := stacks.Settings{Target: target, AssumeSecrets: true}
+	change(&settings)
 	stack, err := stacks.Load(name, settings, stacks.Checkout{FS: os.DirFS(root), UID: 1000, GID: 1000})
 	if err != nil {
 		t.Fatal(err)
@@ -31,6 +41,10 @@ func shipped(t *testing.T, name string, target stacks.Target) (stacks.Stack, wor
 		Config:  map[string]string{"codexcontinue:redisPassword": "hunter2"},
 		Secrets: []string{"codexcontinue:redisPassword"},
 	}, func(ctx *pulumi.Context) error {
+		if target == stacks.Kubernetes {
+			_, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{Root: root})
+			return err
+		}
 		_, err := docker.Deploy(ctx, stack, root)
 		return err
 	})
@@ -83,6 +97,112 @@ func TestDocker(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestKubernetes compares what is read from the plan with what the stack says.
+func TestKubernetes(t *testing.T) {
+	for _, name := range stacks.Overlays() {
+		t.Run(name, func(t *testing.T) {
+			stack, view := shipped(t, name, stacks.Kubernetes)
+			seen := map[string]bool{}
+			for _, w := range view.Workloads {
+				seen[w.Service] = true
+				if w.Service == stacks.ModelJob {
+					if w.Kind != "Job" || !slices.Equal(w.Calls, []string{stacks.Ollama}) || len(w.WaysOut) > 0 {
+						t.Errorf("the model's job: %+v", w)
+					}
+					continue
+				}
+				svc := stack.Service(w.Service)
+				if svc == nil {
+					t.Fatalf("%s is no service", w.Service)
+				}
+				c := w.Containers[0]
+				if w.Replicas != svc.Replicas || !w.Fenced || w.Token || len(w.HostNamespaces) > 0 {
+					t.Errorf("%s: %+v", svc.Name, w)
+				}
+				if c.CPU != svc.Resources.CPU || c.Memory != svc.Resources.Memory {
+					t.Errorf("%s: limits %d %d", svc.Name, c.CPU, c.Memory)
+				}
+				if want := slices.Sorted(slices.Values(svc.Calls)); !slices.Equal(w.Calls, want) {
+					t.Errorf("%s: calls %v, want %v", svc.Name, w.Calls, want)
+				}
+				if (len(svc.Outside) > 0) != (len(w.WaysOut) > 0) {
+					t.Errorf("%s: ways out %v, want %v", svc.Name, w.WaysOut, svc.Outside)
+				}
+				if want := svc.Image.Ref; c.Image != want && !c.Built || c.Built != (svc.Image.Build != nil) {
+					t.Errorf("%s: image %s, built %v", svc.Name, c.Image, c.Built)
+				}
+				if user := fmt.Sprintf("%d:%d", svc.Security.UID, svc.Security.GID); c.User != user || !c.ReadOnlyRoot || c.NewPrivileges || c.Privileged ||
+					len(c.Unconfined) > 0 || !slices.Equal(c.DroppedCapabilities, []string{"ALL"}) {
+					t.Errorf("%s: %+v", svc.Name, c)
+				}
+				for _, m := range svc.Mounts {
+					kind := map[stacks.MountKind]workload.MountKind{stacks.MountVolume: workload.Storage, stacks.MountBind: workload.Files, stacks.MountTmpfs: workload.Memory}[m.Kind]
+					if !slices.ContainsFunc(c.Mounts, func(x workload.Mount) bool {
+						return x.Kind == kind && x.Target == m.Target && (m.Kind != stacks.MountVolume || x.Source == m.Source)
+					}) {
+						t.Errorf("%s: the mount %+v is missing in %v", svc.Name, m, c.Mounts)
+					}
+				}
+			}
+			for _, svc := range stack.Services {
+				if !seen[svc.Name] {
+					t.Errorf("%s is missing", svc.Name)
+				}
+			}
+			if len(view.Exposed) > 0 {
+				t.Errorf("exposed: %v", view.Exposed)
+			}
+			for _, v := range stack.Volumes {
+				if !slices.ContainsFunc(view.Volumes, func(x workload.Volume) bool { return x.Name == v.Name && x.Size == v.Size && x.Retained }) {
+					t.Errorf("volume %s: %v", v.Name, view.Volumes)
+				}
+			}
+		})
+	}
+}
+
+// TestWaysIn reads each way into a stack on a cluster.
+func TestWaysIn(t *testing.T) {
+	for name, tc := range map[string]struct {
+		edge stacks.EdgeSettings
+		want []workload.Exposure
+	}{
+		"load balancer": {stacks.EdgeSettings{Address: "0.0.0.0"}, []workload.Exposure{{Service: "edge", How: "load balancer", Port: 8080}}},
+		"gateway":       {stacks.EdgeSettings{Host: "chat.example.com", Gateway: &stacks.Gateway{Class: "c"}}, []workload.Exposure{{Service: "edge", How: "route", Address: "chat.example.com"}}},
+		"ingress": {stacks.EdgeSettings{Host: "chat.example.com", Ingress: &stacks.Ingress{Class: "c"}, TLS: &stacks.TLS{Issuer: "i"}},
+			[]workload.Exposure{{Service: "edge", How: "ingress", Address: "chat.example.com"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, view := changed(t, "prod", stacks.Kubernetes, func(s *stacks.Settings) { s.Edge = tc.edge })
+			if !slices.Equal(view.Exposed, tc.want) {
+				t.Errorf("%+v, want %+v", view.Exposed, tc.want)
+			}
+		})
+	}
+}
+
+// TestAutoscaled reads the replicas that an autoscaler keeps.
+func TestAutoscaled(t *testing.T) {
+	_, view := changed(t, "prod", stacks.Kubernetes, func(s *stacks.Settings) {
+		s.Services = map[string]stacks.ServiceSettings{stacks.Backend: {Autoscale: &stacks.Autoscale{Min: 3, Max: 9, CPU: 60}}}
+	})
+	for _, w := range view.Workloads {
+		if w.Service == stacks.Backend && w.Replicas != 3 {
+			t.Errorf("%d replicas, want 3", w.Replicas)
+		}
+	}
+}
+
+// TestPushed reads the names of images whose digests are not known yet.
+func TestPushed(t *testing.T) {
+	_, view := changed(t, "prod", stacks.Kubernetes, func(s *stacks.Settings) { s.Registry = "registry.example.com/team" })
+	for _, w := range view.Workloads {
+		if c := w.Containers[0]; c.Built != strings.HasPrefix(c.Image, "registry.example.com/team/codexcontinue/") {
+			t.Errorf("%s runs %s, built %v", w.Service, c.Image, c.Built)
+		}
 	}
 }
 
