@@ -64,6 +64,7 @@ type cluster struct {
 	images    map[string]string // of the image that is built below a component
 	tokens    map[string]bool   // by the name of the account
 	least     map[string]int    // replicas that an autoscaler keeps, by "Kind/name"
+	tls       map[string]bool   // listeners of gateways that encrypt, as name/listener
 	policies  []networkingv1.NetworkPolicy
 	namespace string
 	// kept says that the namespace, and with it every claim in it, outlives the stack.
@@ -88,7 +89,7 @@ func (v *View) readKubernetes(resources []plan.Resource) error {
 }
 
 func clusterOf(resources []plan.Resource, objects []object) (*cluster, error) {
-	c := &cluster{images: map[string]string{}, tokens: map[string]bool{}, least: map[string]int{}}
+	c := &cluster{images: map[string]string{}, tokens: map[string]bool{}, least: map[string]int{}, tls: map[string]bool{}}
 	for _, r := range resources {
 		if r.Type == dockerImage {
 			c.images[r.Parent] = fields(r.Inputs).text("imageName")
@@ -98,6 +99,10 @@ func clusterOf(resources []plan.Resource, objects []object) (*cluster, error) {
 		switch o.kind {
 		case "Namespace":
 			c.namespace, c.kept = "namespace "+o.name, o.retained()
+		case "Gateway":
+			for _, l := range fields(o.Inputs).object("spec").list("listeners") {
+				c.tls[o.name+"/"+l.text("name")] = len(l.object("tls")) > 0
+			}
 		case "ServiceAccount":
 			var a corev1.ServiceAccount
 			if err := o.decode(&a); err != nil {
@@ -166,7 +171,7 @@ func (v *View) readObject(o object, c *cluster) error {
 		}
 		v.addIngress(i)
 	case "HTTPRoute":
-		v.addHTTPRoute(fields(o.Inputs))
+		v.addHTTPRoute(fields(o.Inputs), c.tls)
 	}
 	return nil
 }
@@ -203,23 +208,27 @@ func (v *View) addIngress(i networkingv1.Ingress) {
 		}
 		for _, p := range rule.HTTP.Paths {
 			if p.Backend.Service != nil {
-				v.Exposed = append(v.Exposed, Exposure{Service: p.Backend.Service.Name, How: "ingress", Address: rule.Host})
+				v.Exposed = append(v.Exposed, Exposure{Service: p.Backend.Service.Name, How: "ingress", Address: rule.Host, TLS: len(i.Spec.TLS) > 0})
 			}
 		}
 	}
 }
 
 // addHTTPRoute adds what a route of the Gateway API leads to; one that only redirects leads nowhere.
-func (v *View) addHTTPRoute(in fields) {
+func (v *View) addHTTPRoute(in fields, tls map[string]bool) {
 	spec := in.object("spec")
 	hosts, _ := spec["hostnames"].([]any)
 	host := ""
 	if len(hosts) > 0 {
 		host, _ = hosts[0].(string)
 	}
+	encrypted := false // by a listener of the stack's own gateway
+	for _, parent := range spec.list("parentRefs") {
+		encrypted = encrypted || tls[parent.text("name")+"/"+parent.text("sectionName")]
+	}
 	for _, rule := range spec.list("rules") {
 		for _, to := range rule.list("backendRefs") {
-			v.Exposed = append(v.Exposed, Exposure{Service: to.text("name"), How: "route", Address: host})
+			v.Exposed = append(v.Exposed, Exposure{Service: to.text("name"), How: "route", Address: host, TLS: encrypted})
 		}
 	}
 }

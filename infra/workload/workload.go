@@ -145,6 +145,8 @@ type Exposure struct {
 	Port    int
 	// Loopback says that only this machine reaches it.
 	Loopback bool
+	// TLS says that the stack has it encrypted; what stands before it may do so as well.
+	TLS bool
 }
 
 // String is what a person reads: 127.0.0.1:8080.

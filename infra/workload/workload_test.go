@@ -173,7 +173,9 @@ func TestWaysIn(t *testing.T) {
 		"load balancer": {stacks.EdgeSettings{Address: "0.0.0.0"}, []workload.Exposure{{Service: "edge", How: "load balancer", Port: 8080}}},
 		"gateway":       {stacks.EdgeSettings{Host: "chat.example.com", Gateway: &stacks.Gateway{Class: "c"}}, []workload.Exposure{{Service: "edge", How: "route", Address: "chat.example.com"}}},
 		"ingress": {stacks.EdgeSettings{Host: "chat.example.com", Ingress: &stacks.Ingress{Class: "c"}, TLS: &stacks.TLS{Issuer: "i"}},
-			[]workload.Exposure{{Service: "edge", How: "ingress", Address: "chat.example.com"}}},
+			[]workload.Exposure{{Service: "edge", How: "ingress", Address: "chat.example.com", TLS: true}}},
+		"encrypted gateway": {stacks.EdgeSettings{Host: "chat.example.com", Gateway: &stacks.Gateway{Class: "c"}, TLS: &stacks.TLS{Issuer: "i"}},
+			[]workload.Exposure{{Service: "edge", How: "route", Address: "chat.example.com", TLS: true}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, view := changed(t, "prod", stacks.Kubernetes, func(s *stacks.Settings) { s.Edge = tc.edge })
