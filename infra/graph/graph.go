@@ -139,6 +139,9 @@ func (g *Graph) addService(v workload.View, all []workload.Workload) {
 			replicas += x.Replicas
 		}
 	}
+	if w.Kind == "Job" {
+		n.Title += " (job)"
+	}
 	if replicas > 1 {
 		n.Title += " ×" + strconv.Itoa(replicas)
 	}

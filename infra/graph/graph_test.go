@@ -47,6 +47,7 @@ func TestGolden(t *testing.T) {
 		g := graph.New(view(t, name, stacks.Docker))
 		golden(t, filepath.Join("testdata", name+"-docker.mmd"), g.Mermaid())
 		golden(t, filepath.Join("../../docs", "graph-"+name+".svg"), g.SVG())
+		golden(t, filepath.Join("testdata", name+"-kubernetes.mmd"), graph.New(view(t, name, stacks.Kubernetes)).Mermaid())
 	}
 }
 
@@ -62,7 +63,7 @@ func golden(t *testing.T, path, got string) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(want, []byte(got)) {
-		t.Errorf("%s is not what is drawn: look at `go test ./infra/graph -update && git diff`", path)
+		t.Errorf("%s is not what is drawn: look at `go test ./infra/graph -update && git diff`", filepath.Base(path))
 	}
 }
 
@@ -89,7 +90,9 @@ var odd = map[string]workload.View{
 func drawings(t *testing.T) map[string]graph.Graph {
 	out := map[string]graph.Graph{}
 	for _, name := range stacks.Overlays() {
-		out[name] = graph.New(view(t, name, stacks.Docker))
+		for _, target := range plan.Targets {
+			out[name+" on "+string(target)] = graph.New(view(t, name, target))
+		}
 	}
 	for name, v := range odd {
 		out[name] = graph.New(v)
