@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
@@ -16,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 )
@@ -31,72 +34,93 @@ const keptPlans = 32
 // What the sources of head are is read from the disk: what git ignores counts as it does for `up`. base's are those of its
 // commit, and its plans are kept by its tree.
 func (c *Checkout) Plans(ctx context.Context, base, head Revision) (before, after []plan.Document, err error) {
+	// Both at once: compiling and linking seldom keep every processor busy.
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error {
+		var err error
+		after, err = c.headPlans(ctx, head)
+		return err
+	})
+	both.Go(func() error {
+		var err error
+		before, err = c.basePlans(ctx, base, head)
+		return err
+	})
+	if err := both.Wait(); err != nil {
+		return nil, nil, err
+	}
+	return before, after, nil
+}
+
+func (c *Checkout) headPlans(ctx context.Context, head Revision) ([]plan.Document, error) {
 	program, err := c.headProgram(ctx, head)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	after, _, err = c.run(ctx, program, c.root, head)
-	if err != nil {
-		return nil, nil, err
-	}
-	if before, ok := c.kept(base); ok {
-		return before, after, nil
+	documents, _, err := c.run(ctx, program, c.root, head)
+	return documents, err
+}
+
+func (c *Checkout) basePlans(ctx context.Context, base, head Revision) ([]plan.Document, error) {
+	if documents, ok := c.kept(base); ok {
+		return documents, nil
 	}
 	if !c.has(ctx, base, planner+"/main.go") {
-		return nil, nil, fmt.Errorf("%s is older than this command: it has no %s, by which its stacks are planned; compare with a later one", base.Name, planner)
+		return nil, fmt.Errorf("%s is older than this command: it has no %s, by which its stacks are planned; compare with a later one", base.Name, planner)
 	}
 	dir := filepath.Join(c.scratch, "base")
 	if err := c.export(ctx, base, dir); err != nil {
-		return nil, nil, fmt.Errorf("read %s: %w", base.Name, err)
+		return nil, fmt.Errorf("read %s: %w", base.Name, err)
 	}
-	if program, err = c.baseProgram(ctx, base, head, dir, program); err != nil {
-		return nil, nil, err
-	}
-	before, text, err := c.run(ctx, program, dir, base)
+	program, err := c.baseProgram(ctx, base, head, dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	documents, text, err := c.run(ctx, program, dir, base)
+	if err != nil {
+		return nil, err
 	}
 	c.keep(base, text)
-	return before, after, nil
+	return documents, nil
+}
+
+// slot is where the working tree's planner is kept, with the tree that it was built from beside it.
+func (c *Checkout) slot() string {
+	if c.cache == "" {
+		return filepath.Join(c.scratch, "slot")
+	}
+	hash := sha256.Sum256([]byte(c.root))
+	return filepath.Join(c.cache, "planner-"+hex.EncodeToString(hash[:6]))
 }
 
 // headProgram is the planner of the working tree. It is built in the place where the sources lie: what a developer's
 // builds have compiled already is not compiled again.
 func (c *Checkout) headProgram(ctx context.Context, head Revision) (string, error) {
-	slot := filepath.Join(c.scratch, "slot")
-	if c.cache != "" {
-		hash := sha256.Sum256([]byte(c.root))
-		slot = filepath.Join(c.cache, "planner-"+hex.EncodeToString(hash[:6]))
-	}
-	program := filepath.Join(slot, "planner")
-	if tree, err := os.ReadFile(filepath.Join(slot, "tree")); err == nil && string(tree) == head.Tree {
+	slot := c.slot()
+	program, tree := filepath.Join(slot, "planner"), filepath.Join(slot, "tree")
+	if text, err := os.ReadFile(tree); err == nil && string(text) == head.Tree {
 		return program, nil
 	}
 	if err := os.MkdirAll(slot, 0o700); err != nil {
 		return "", fmt.Errorf("cache: %w", err)
 	}
-	// On a copy: somebody else may be running the program. Go leaves it as it is when nothing changed.
 	work := filepath.Join(c.scratch, "head-planner")
-	if err := copyFile(program, work); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("cache: %w", err)
-	}
-	if err := c.build(ctx, head, work, ""); err != nil {
+	if err := c.buildOn(ctx, program, work, head, ""); err != nil {
 		return "", err
 	}
 	// The tree goes first: a program without one is built again.
-	if err := os.Remove(filepath.Join(slot, "tree")); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(tree); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("cache: %w", err)
 	}
-	err := errors.Join(replace(work, program), writeFile(filepath.Join(slot, "tree"), []byte(head.Tree)))
-	if err != nil {
+	if err := errors.Join(replace(work, program), writeFile(tree, []byte(head.Tree))); err != nil {
 		return "", fmt.Errorf("cache: %w", err)
 	}
-	return program, nil
+	return work, nil
 }
 
 // baseProgram is the planner of base. It is built where the working tree lies, with base's files in the place of those that
 // differ: so only what depends on these is compiled.
-func (c *Checkout) baseProgram(ctx context.Context, base, head Revision, dir, headProgram string) (string, error) {
+func (c *Checkout) baseProgram(ctx context.Context, base, head Revision, dir string) (string, error) {
 	changed, err := c.changes(ctx, base, head)
 	if err != nil {
 		return "", err
@@ -119,11 +143,16 @@ func (c *Checkout) baseProgram(ctx context.Context, base, head Revision, dir, he
 		return "", err
 	}
 	program := filepath.Join(c.scratch, "base-planner")
-	// Where both are the same program, Go finds it there already.
-	if err := copyFile(headProgram, program); err != nil {
-		return "", err
+	return program, c.buildOn(ctx, filepath.Join(c.slot(), "planner"), program, base, file)
+}
+
+// buildOn builds the planner on a copy of the one that was kept, if there is one: Go leaves a program as it is when it would
+// be the same. The kept one itself may be running.
+func (c *Checkout) buildOn(ctx context.Context, kept, to string, r Revision, overlay string) error {
+	if err := copyFile(kept, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cache: %w", err)
 	}
-	return program, c.build(ctx, base, program, file)
+	return c.build(ctx, r, to, overlay)
 }
 
 // build builds the planner.
