@@ -96,6 +96,18 @@ func (l *layout) assignLayers(g Graph, index map[string]int) {
 	for i := range l.slots {
 		visit(i)
 	}
+	// What nothing leads to stands before what it leads to, not at the far left.
+	for i := range l.slots {
+		first := -1
+		for _, e := range g.Edges {
+			if to := l.slots[index[e.To]].layer; index[e.From] == i && (first < 0 || to < first) {
+				first = to
+			}
+		}
+		if len(from[i]) == 0 && first > 0 {
+			l.slots[i].layer = first - 1
+		}
+	}
 }
 
 // route makes the way of an edge, with a slot in each column that it passes.
