@@ -74,8 +74,8 @@ func (k *onCluster) Preflight(ctx context.Context, stack stacks.Stack, o upOptio
 }
 
 // Settle looks for workloads that somebody removed, and for a stack that another state made.
-func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, stack stacks.Stack) (bool, error) {
-	known, err := s.IDs(ctx)
+func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, _ stacks.Stack) (bool, error) {
+	known, err := s.Resources(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -90,9 +90,12 @@ func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, stack stacks.
 	if err != nil {
 		return false, err
 	}
-	for _, svc := range stack.Services {
-		if !there[svc.Name] {
-			k.say("%s: has no workload in the cluster: comparing the state with what runs first", svc.Name)
+	for _, r := range known {
+		if r.Type != "kubernetes:apps/v1:Deployment" && r.Type != "kubernetes:apps/v1:StatefulSet" {
+			continue
+		}
+		if name := strings.TrimPrefix(r.ID, k.c.Namespace+"/"); name != r.ID && !there[name] {
+			k.say("%s: the state has it, the cluster does not: comparing the two first", name)
 			return true, nil
 		}
 	}

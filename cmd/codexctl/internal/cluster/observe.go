@@ -129,7 +129,7 @@ func (o *Observer) Watch(ctx context.Context, note func(Note)) []Finding {
 			findings = append(findings, seen.findings(work, since)...)
 			if note != nil && time.Since(told[service]) >= noteEvery {
 				told[service] = time.Now()
-				if n, ok := o.note(ctx, seen.only(work), service); ok {
+				if n, ok := o.note(ctx, seen.only(work, since), service); ok {
 					note(n)
 				}
 			}

@@ -64,7 +64,7 @@ func (w Work) on(kind string) bool { return w.Kind == "" || w.Kind == kind }
 // revision, as an older one may be what the update mends.
 func (o observation) findings(work Work, since time.Time) []Finding {
 	service := work.Service
-	o = o.only(work)
+	o = o.only(work, since)
 	var out []Finding
 	add := func(f Finding) {
 		f.Service, f.Why = service, strings.TrimSpace(console.Plain(f.Why))
@@ -97,16 +97,24 @@ func (o observation) findings(work Work, since time.Time) []Finding {
 	return out
 }
 
-// only leaves out the other workloads.
-func (o observation) only(work Work) observation {
+// only leaves out the other workloads, and Jobs that the newest one takes the place of.
+func (o observation) only(work Work, since time.Time) observation {
 	if !work.on("deploy") {
 		o.deployments = nil
 	}
 	if !work.on("sts") {
 		o.statefulSets = nil
 	}
-	if !work.on("job") {
-		o.jobs = nil
+	var newest *batchv1.Job
+	for _, j := range o.jobs {
+		if work.on("job") && serviceOf(j) == work.Service && (newest == nil || newest.CreationTimestamp.Before(&j.CreationTimestamp)) {
+			newest = j
+		}
+	}
+	o.jobs = nil
+	// A step about a Job makes a new one: it cannot be changed.
+	if newest != nil && (work.Kind == "" || !newest.CreationTimestamp.Time.Before(since.Truncate(time.Second))) {
+		o.jobs = []*batchv1.Job{newest}
 	}
 	return o
 }

@@ -190,6 +190,33 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestNewestJob checks that a Job that failed before is not held against the one that takes its place.
+func TestNewestJob(t *testing.T) {
+	failed := func(name string, at time.Time) *batchv1.Job {
+		j := &batchv1.Job{ObjectMeta: object(name, "", ""), Status: batchv1.JobStatus{Conditions: []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue}}}}
+		j.CreationTimestamp = metav1.NewTime(at)
+		return j
+	}
+	old, fresh := failed("model-1", began.Add(-time.Hour)), failed("model-2", began)
+	for name, c := range map[string]struct {
+		jobs []*batchv1.Job
+		work Work
+		want string
+	}{
+		"the step's own":         {[]*batchv1.Job{fresh, old}, Work{"backend", "job"}, "model-2"},
+		"before it is made":      {[]*batchv1.Job{old}, Work{"backend", "job"}, ""},
+		"while all are judged":   {[]*batchv1.Job{old, fresh}, Work{"backend", ""}, "model-2"},
+		"nothing but an old one": {[]*batchv1.Job{old}, Work{"backend", ""}, "model-1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := observation{jobs: c.jobs}.findings(c.work, began)
+			if (len(got) == 0) != (c.want == "") || len(got) == 1 && !strings.Contains(got[0].What, c.want) || len(got) > 1 {
+				t.Errorf("got %+v, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 func ptr[T any](v T) *T { return &v }
 
 // TestJudge checks that what comes and goes is not believed, and what lasts is.

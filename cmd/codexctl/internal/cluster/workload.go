@@ -14,7 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Workloads are the services that have a Deployment or a StatefulSet.
+// Workloads are the names of the stack's Deployments and StatefulSets.
 func (c *Cluster) Workloads(ctx context.Context) (map[string]bool, error) {
 	o := metav1.ListOptions{LabelSelector: c.selector("")}
 	out := map[string]bool{}
@@ -23,14 +23,14 @@ func (c *Cluster) Workloads(ctx context.Context) (map[string]bool, error) {
 		return nil, c.failed("list deployments", err)
 	}
 	for i := range deployments.Items {
-		out[serviceOf(&deployments.Items[i])] = true
+		out[deployments.Items[i].Name] = true
 	}
 	sets, err := c.api.AppsV1().StatefulSets(c.Namespace).List(ctx, o)
 	if err != nil {
 		return nil, c.failed("list stateful sets", err)
 	}
 	for i := range sets.Items {
-		out[serviceOf(&sets.Items[i])] = true
+		out[sets.Items[i].Name] = true
 	}
 	return out, nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/auto"
@@ -131,27 +132,35 @@ func (s *Session) ForgetPending(ctx context.Context) error {
 	return explain(ctx, s.stack.Import(ctx, d))
 }
 
-// IDs are the engine's IDs of everything that is in the state.
-func (s *Session) IDs(ctx context.Context) (map[string]bool, error) {
+// Resource is one that is in the state.
+type Resource struct {
+	// Type is Pulumi's, such as kubernetes:apps/v1:Deployment; ID the provider's.
+	Type, ID string
+}
+
+// Resources are those that are in the state and really there, as far as the state knows.
+func (s *Session) Resources(ctx context.Context) ([]Resource, error) {
 	d, err := s.stack.Export(ctx)
 	if err != nil {
 		return nil, explain(ctx, err)
 	}
 	var content struct {
-		Resources []struct {
-			ID string `json:"id"`
-		} `json:"resources"`
+		Resources []Resource `json:"resources"`
 	}
 	if err := json.Unmarshal(d.Deployment, &content); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
+	return slices.DeleteFunc(content.Resources, func(r Resource) bool { return r.ID == "" }), nil
+}
+
+// IDs are the providers' IDs of everything that is in the state.
+func (s *Session) IDs(ctx context.Context) (map[string]bool, error) {
+	list, err := s.Resources(ctx)
 	out := map[string]bool{}
-	for _, r := range content.Resources {
-		if r.ID != "" {
-			out[r.ID] = true
-		}
+	for _, r := range list {
+		out[r.ID] = true
 	}
-	return out, nil
+	return out, err
 }
 
 // Set writes a plain value into the stack's settings file, at a path such as codexcontinue:services.backend.replicas.

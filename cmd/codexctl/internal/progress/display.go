@@ -200,8 +200,11 @@ func (d *Display) diagnose(e apitype.DiagnosticEvent) {
 	case message == "":
 	case e.Severity == "error":
 		d.result.Errors = append(d.result.Errors, d.diagnostic(e.URN, message))
-	case e.Severity == "warning" && d.waitsFor(e.URN) != nil:
-		d.note(d.waitsFor(e.URN), message)
+	case d.waitsFor(e.URN) != nil && e.Severity != "error":
+		// The notes say it better: of the pod that is waited for, in its own words.
+		if s := d.waitsFor(e.URN); s.note == "" {
+			s.note = console.Plain(strings.ReplaceAll(message, "\n", " "))
+		}
 	case e.Severity == "warning":
 		d.warn(message)
 	default:
