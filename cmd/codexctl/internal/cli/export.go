@@ -31,6 +31,7 @@ where the stack runs. It plans from the files alone.`,
 		make        func(export.Source) ([]export.File, error)
 	}{
 		{"compose", "Write a project of docker compose", stacks.Docker, export.Compose},
+		{"kubernetes", "Write manifests for kubectl apply", stacks.Kubernetes, export.Kubernetes},
 	} {
 		var dir string
 		sub := &cobra.Command{

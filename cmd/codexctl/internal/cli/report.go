@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -144,10 +145,12 @@ func (r *report) well() bool {
 
 // print writes the report as a table of at most 80 columns.
 func (r *report) print(out *console.Console) {
-	rows := [][]string{{"SERVICE", "UP", "HEALTH", "TAG", "FOR", "CPU", "MEMORY", "ADDRESS"}}
+	rows := [][]string{append(slices.Clone(common), "ADDRESS")}
+	if r.onCluster() {
+		rows[0] = append(slices.Clone(common), "RESTARTS", "NODE")
+	}
 	for _, s := range r.Services {
-		row := []string{s.Name, fmt.Sprintf("%d/%d", s.Healthy, s.Replicas), s.Health, console.Cut(tag(s.Image), 14), "", "", "", ""}
-		var ports []running.Port
+		row := []string{s.Name, fmt.Sprintf("%d/%d", s.Healthy, s.Replicas), s.Health, console.Cut(tag(s.Image), 14), "", "", ""}
 		if len(s.Containers) > 0 {
 			c := s.Containers[0]
 			if c.healthy || !c.StartedAt.IsZero() && c.StartedAt.Year() > 1 {
@@ -155,12 +158,20 @@ func (r *report) print(out *console.Console) {
 			}
 			row[5] = cores(c.CPU)
 			row[6] = console.Size(c.Memory)
-			ports = c.ports
+		}
+		if r.onCluster() {
+			rows = append(rows, append(row, s.restarts(), s.nodes()))
+			continue
+		}
+		var ports []running.Port
+		if len(s.Containers) > 0 {
+			ports = s.Containers[0].ports
 		}
 		if len(ports) > 0 {
-			row[7] = address(ports[0])
+			rows = append(rows, append(row, address(ports[0])))
+		} else {
+			rows = append(rows, append(row, ""))
 		}
-		rows = append(rows, row)
 		for _, p := range ports[min(1, len(ports)):] {
 			rows = append(rows, []string{"", "", "", "", "", "", "", address(p)})
 		}
@@ -199,6 +210,48 @@ func (r *report) print(out *console.Console) {
 	case r.hint != "":
 		out.Printf("address    %s", r.hint)
 	}
+}
+
+// common are the columns of every platform; on an engine the last is where a service is reached, on a cluster, where
+// none is by itself, how it does.
+var common = []string{"SERVICE", "UP", "HEALTH", "TAG", "FOR", "CPU", "MEMORY"}
+
+func (r *report) onCluster() bool {
+	for _, s := range r.Services {
+		for _, c := range s.Containers {
+			if c.Node != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// restarts are those of all replicas.
+func (s serviceReport) restarts() string {
+	n := 0
+	for _, c := range s.Containers {
+		n += c.Restarts
+	}
+	if len(s.Containers) == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+// nodes names the replicas' node, or says how many there are.
+func (s serviceReport) nodes() string {
+	seen := map[string]bool{}
+	name := ""
+	for _, c := range s.Containers {
+		if c.Node != "" {
+			seen[c.Node], name = true, c.Node
+		}
+	}
+	if len(seen) > 1 {
+		return fmt.Sprintf("%d nodes", len(seen))
+	}
+	return console.Cut(name, 16)
 }
 
 // tag is what follows an image's name.
