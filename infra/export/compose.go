@@ -33,7 +33,7 @@ func Compose(s Source) ([]File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
-	script := secretsScript(s.Stack)
+	script := composeSecrets(s.Stack)
 	header := composeHeader(s.Stack, script != "")
 	out := []File{{Path: ComposeFile, Mode: 0o644, Text: header + text}}
 	if script != "" {

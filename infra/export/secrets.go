@@ -2,7 +2,9 @@ package export
 
 import (
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -10,25 +12,45 @@ import (
 
 const secretsScriptName = "secrets.sh"
 
-func composeHeader(stack stacks.Stack, secrets bool) string {
-	var b strings.Builder
-	line := func(format string, args ...any) {
-		b.WriteString(strings.TrimRight("# "+fmt.Sprintf(format, args...), " ") + "\n")
-	}
-	line("Stack %s of %s, exported by `codexctl export compose %s`. Do not edit: change the stack and export again.", stack.Name, stacks.Project, stack.Name)
-	line("")
-	if secrets {
-		line("  ./%s                            # once: asks for the secrets, whose values no export holds", secretsScriptName)
-	}
-	line("  docker compose up -d --build --wait     # docker compose 2.24 or later")
-	line("")
-	line("Unlike `codexctl up`, compose stops a container before its replacement is healthy.")
-	return b.String()
+// comment is the head of a file.
+type comment struct{ strings.Builder }
+
+func (c *comment) line(format string, args ...any) {
+	c.WriteString(strings.TrimRight("# "+fmt.Sprintf(format, args...), " ") + "\n")
 }
 
-// secretsScript makes the files that hold secrets; empty when there are none. Values are asked for, or taken from the
-// environment: never from arguments, which every user of the machine sees.
-func secretsScript(stack stacks.Stack) string {
+func composeHeader(stack stacks.Stack, secrets bool) string {
+	var h comment
+	h.line("Stack %s of %s, exported by `codexctl export compose %s`. Do not edit: change the stack and export again.", stack.Name, stacks.Project, stack.Name)
+	h.line("")
+	if secrets {
+		h.line("  ./%s                            # once: asks for the secrets, whose values no export holds", secretsScriptName)
+	}
+	h.line("  docker compose up -d --build --wait     # docker compose 2.24 or later")
+	h.line("")
+	h.line("Unlike `codexctl up`, compose stops a container before its replacement is healthy.")
+	return h.String()
+}
+
+// askForSecrets are the functions of a script that takes values from the environment, or asks for them: never from
+// arguments, which every user of the machine sees.
+const askForSecrets = `
+ask() { # ask VARIABLE CONFIG-KEY
+	eval "value=\${$1-}"
+	if [ -z "$value" ]; then
+		printf '%s: ' "$2" >&2
+		[ ! -t 0 ] || stty -echo
+		IFS= read -r value || true
+		[ ! -t 0 ] || { stty echo; echo >&2; }
+	fi
+	[ -n "$value" ] || { echo "error: $2 is empty: set $1, or type a value" >&2; exit 1; }
+}
+
+sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi | cut -d' ' -f1; }
+`
+
+// composeSecrets is the script that makes the files that hold secrets; empty when there are none.
+func composeSecrets(stack stacks.Stack) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `#!/bin/sh
 # Makes the files of stack %s that hold secrets, beside this script. Each value is asked for, unless the variable of its
@@ -38,28 +60,9 @@ set -eu
 cd "$(dirname "$0")"
 umask 077
 mkdir -p secrets
-
-ask() { # ask VARIABLE CONFIG-KEY
-	eval "value=\${$1-}"
-	if [ -z "$value" ]; then
-		printf '%%s: ' "$2" >&2
-		if [ -t 0 ]; then
-			trap 'stty echo' EXIT
-			stty -echo
-			IFS= read -r value
-			stty echo
-			trap - EXIT
-			echo >&2
-		else
-			IFS= read -r value || true
-		fi
-	fi
-	[ -n "$value" ] || { echo "error: $2 is empty: set $1, or type a value" >&2; exit 1; }
-}
-
-sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi | cut -d' ' -f1; }
-`, stack.Name)
-	any := false
+trap '[ ! -t 0 ] || stty echo' EXIT
+%s`, stack.Name, askForSecrets)
+	found := false
 	for _, secret := range stack.Secrets {
 		asked := false
 		for _, svc := range stack.Services {
@@ -69,44 +72,101 @@ sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 25
 				}
 				if !asked {
 					fmt.Fprintf(&b, "\nask %s %s\n", variable(secret.Name), quote(secret.ConfigKey))
-					asked, any = true, true
+					asked, found = true, true
 				}
 				file := secretFile(svc.Name, f)
 				fmt.Fprintf(&b, "mkdir -p %s\nrm -f %s\n%s >%s\nchmod 444 %s\n", quote(path.Dir(file)), quote(file), printf(f), quote(file), quote(file))
 			}
 		}
 	}
-	if !any {
+	if !found {
 		return ""
 	}
 	return b.String()
 }
 
+// script makes the Secrets in the cluster.
+func (m *manifests) script() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `#!/bin/sh
+# Makes the Secrets of stack %s in the cluster of kubectl's current context. Each value is asked for, unless the variable of
+# its name is set. After a change of a value, run it again and restart the pods that mount it:
+#   kubectl --namespace %s rollout restart deployment,statefulset
+set -eu
+umask 077
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"; [ ! -t 0 ] || stty echo' EXIT
+%s`, m.Stack.Name, m.namespace, askForSecrets)
+	for _, secret := range m.Stack.Secrets {
+		asked := false
+		for _, o := range m.secrets {
+			for _, key := range slices.Sorted(maps.Keys(o.keys)) {
+				f := o.keys[key]
+				if f.Secret != secret.Name {
+					continue
+				}
+				if !asked {
+					fmt.Fprintf(&b, "\nask %s %s\n", variable(secret.Name), quote(secret.ConfigKey))
+					asked = true
+				}
+				fmt.Fprintf(&b, "mkdir -p \"$dir\"/%s\n%s >\"$dir\"/%s\n", quote(o.name), printf(f), quote(o.name+"/"+key))
+			}
+		}
+	}
+	b.WriteString("\n")
+	for _, o := range m.secrets {
+		fmt.Fprintf(&b, "kubectl --namespace %s create secret generic %s --from-file=\"$dir\"/%s --dry-run=client --output=yaml | kubectl apply -f -\n",
+			quote(m.namespace), quote(o.name), quote(o.name))
+	}
+	return b.String()
+}
+
+// template is a comment in the place of the Secret: what it is, and a command that makes it.
+func (o secretObject) template(namespace string) string {
+	var c comment
+	c.line("Secret %s is yours to make, as no export holds its values: with secrets.sh, or, in bash, with the value in $value:", o.name)
+	c.line("")
+	line := fmt.Sprintf("kubectl --namespace %s create secret generic %s", namespace, o.name)
+	for _, key := range slices.Sorted(maps.Keys(o.keys)) {
+		line += fmt.Sprintf(" --from-file=%s=<(%s)", key, strings.ReplaceAll(printf(o.keys[key]), "| sha256)", "| sha256sum | cut -d' ' -f1)"))
+	}
+	c.line("  %s", line)
+	c.line("")
+	c.line("apiVersion: v1")
+	c.line("kind: Secret")
+	c.line("metadata: {name: %s, namespace: %s}", o.name, namespace)
+	c.line("stringData:")
+	for _, key := range slices.Sorted(maps.Keys(o.keys)) {
+		c.line("  %s: %q", key, strings.NewReplacer(stacks.SecretToken, "<the secret "+o.keys[key].Secret+">",
+			stacks.SecretHashToken, "<its SHA-256 in hex>").Replace(textOf(o.keys[key])))
+	}
+	return c.String()
+}
+
 // variable is the name of an environment variable for the secret: REDIS_PASSWORD.
 func variable(secret string) string { return strings.ToUpper(strings.ReplaceAll(secret, "-", "_")) }
 
-// printf is the command that writes the file's text, with the secret in $value.
+func textOf(f stacks.File) string {
+	if f.Content == "" {
+		return stacks.SecretToken
+	}
+	return f.Content
+}
+
+// printf is the command that writes the file's text in one line, with the secret in $value.
 func printf(f stacks.File) string {
-	content := f.Content
-	if content == "" {
-		content = stacks.SecretToken
-	}
 	const hash = `"$(printf '%s' "$value" | sha256)"`
-	args := ""
+	content, format, args := textOf(f), "", ""
 	for content != "" {
-		at, token, word := len(content), "", ""
-		for t, w := range map[string]string{stacks.SecretToken: `"$value"`, stacks.SecretHashToken: hash} {
-			if i := strings.Index(content, t); i >= 0 && i < at {
-				at, token, word = i, t, w
-			}
+		switch {
+		case strings.HasPrefix(content, stacks.SecretToken):
+			content, format, args = content[len(stacks.SecretToken):], format+"%s", args+` "$value"`
+		case strings.HasPrefix(content, stacks.SecretHashToken):
+			content, format, args = content[len(stacks.SecretHashToken):], format+"%s", args+" "+hash
+		default:
+			format += strings.NewReplacer("%", "%%", `\`, `\\`, "\n", `\n`).Replace(content[:1])
+			content = content[1:]
 		}
-		if at > 0 {
-			args += " " + quote(content[:at])
-		}
-		if word != "" {
-			args += " " + word
-		}
-		content = content[at+len(token):]
 	}
-	return "printf '%s'" + args
+	return "printf " + quote(format) + args
 }

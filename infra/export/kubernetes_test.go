@@ -1,0 +1,312 @@
+package export_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/infra/export"
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
+	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/workload"
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/google/go-cmp/cmp"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+)
+
+// manifests exports the stack to the folder and writes it there; it returns the plan, too.
+func manifests(t *testing.T, stack stacks.Stack, dir string) ([]export.File, []plan.Resource) {
+	t.Helper()
+	resources, err := plan.Record(context.Background(), plan.Stack{
+		Project: stacks.Project, Name: stack.Name,
+		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
+		Secrets: []string{"codexcontinue:redisPassword"},
+	}, func(ctx *pulumi.Context) error {
+		_, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{Root: projectRoot(t)})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := export.Kubernetes(export.Source{Resources: resources, Stack: stack, Root: projectRoot(t), Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if err := os.WriteFile(filepath.Join(dir, f.Path), []byte(f.Text), f.Mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files, resources
+}
+
+// clustered are the stacks as a cluster may run them.
+var clustered = map[string]struct {
+	stack  string
+	change func(*stacks.Settings)
+}{
+	"dev":        {"dev", nil},
+	"prod":       {"prod", nil},
+	"healthcare": {"healthcare", nil},
+	"pushed":     {"prod", func(s *stacks.Settings) { s.Registry = "registry.example.com/team" }},
+	"gateway": {"prod", func(s *stacks.Settings) {
+		s.Edge.Host, s.Edge.Gateway, s.Edge.TLS = "chat.example.com", &stacks.Gateway{Class: "c"}, &stacks.TLS{Issuer: "i"}
+	}},
+	"ingress": {"prod", func(s *stacks.Settings) {
+		s.Edge.Host, s.Edge.Ingress = "chat.example.com", &stacks.Ingress{Class: "c"}
+		s.Services = map[string]stacks.ServiceSettings{stacks.Backend: {Autoscale: &stacks.Autoscale{Min: 2, Max: 4, CPU: 60}}}
+	}},
+	"shared models": {"prod", func(s *stacks.Settings) {
+		shared, replicas := true, 2
+		s.Volumes = map[string]stacks.VolumeSettings{stacks.OllamaData: {Shared: &shared}}
+		s.Services = map[string]stacks.ServiceSettings{stacks.Ollama: {Replicas: &replicas}}
+	}},
+}
+
+func eachClustered(t *testing.T, f func(t *testing.T, stack stacks.Stack)) {
+	t.Helper()
+	for name, c := range clustered {
+		t.Run(name, func(t *testing.T) {
+			f(t, shipped(t, c.stack, func(s *stacks.Settings) {
+				s.Target = stacks.Kubernetes
+				if c.change != nil {
+					c.change(s)
+				}
+			}))
+		})
+	}
+}
+
+// documents are the objects of a stream, as JSON.
+func documents(t *testing.T, text string) [][]byte {
+	t.Helper()
+	var out [][]byte
+	dec := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
+	for {
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); errors.Is(err, io.EOF) {
+			return out
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if len(raw) > 0 && !bytes.Equal(raw, []byte("null")) { // a document of comments is none
+			out = append(out, raw)
+		}
+	}
+}
+
+// TestManifests decodes every manifest strictly, as the API server does, and reads the same from them as from the plan.
+func TestManifests(t *testing.T) {
+	strict := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	eachClustered(t, func(t *testing.T, stack stacks.Stack) {
+		files, resources := manifests(t, stack, t.TempDir())
+		var exported []plan.Resource
+		names := map[string]bool{}
+		for _, doc := range documents(t, files[0].Text) {
+			var in map[string]any
+			if err := json.Unmarshal(doc, &in); err != nil {
+				t.Fatal(err)
+			}
+			kind, meta := in["kind"].(string), in["metadata"].(map[string]any)
+			if kind != "Gateway" && kind != "HTTPRoute" { // no types of client-go
+				if _, _, err := strict.Decode(doc, nil, nil); err != nil {
+					t.Errorf("%s %v: %v", kind, meta["name"], err)
+				}
+			}
+			name, _ := meta["name"].(string)
+			if name == "" || names[kind+"/"+name] {
+				t.Errorf("%s %q has no name of its own", kind, name)
+			}
+			if kind != "Namespace" && meta["namespace"] != kubernetes.Namespace(stack.Name) {
+				t.Errorf("%s %s is in the namespace %v", kind, name, meta["namespace"])
+			}
+			names[kind+"/"+name] = true
+			exported = append(exported, plan.Resource{Type: "kubernetes:" + kind, Name: name, Inputs: in})
+		}
+		planned := 0
+		for _, r := range resources {
+			if kind := r.Inputs["kind"]; strings.HasPrefix(r.Type, "kubernetes:") && kind != nil && kind != "Secret" {
+				planned++
+			}
+		}
+		if len(exported) != planned {
+			t.Errorf("%d objects, the plan has %d", len(exported), planned)
+		}
+		if d := cmp.Diff(read(t, stack, resources), read(t, stack, exported)); d != "" {
+			t.Errorf("-plan +export:\n%s", d)
+		}
+		for _, f := range files {
+			for _, bad := range []string{recordedPassword, plan.Secret, plan.Computed, "pulumi"} {
+				if strings.Contains(strings.ReplaceAll(f.Text, "`codexctl", ""), bad) {
+					t.Errorf("%s holds %q", f.Path, bad)
+				}
+			}
+		}
+		if (len(files) > 1) != (len(stack.Secrets) > 0) {
+			t.Errorf("%d files for %d secrets", len(files), len(stack.Secrets))
+		}
+		again, _ := manifests(t, stack, t.TempDir())
+		if d := cmp.Diff(files, again); d != "" {
+			t.Errorf("two exports differ:\n%s", d)
+		}
+	})
+}
+
+// read is what the resources would run, but what only a plan tells.
+func read(t *testing.T, stack stacks.Stack, resources []plan.Resource) workload.View {
+	t.Helper()
+	v, err := workload.Of(stack.Name, stacks.Kubernetes, resources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range v.Volumes {
+		v.Volumes[i].Retained, v.Volumes[i].Resource = false, ""
+	}
+	for i := range v.Workloads {
+		for j := range v.Workloads[i].Containers {
+			v.Workloads[i].Containers[j].Built = false
+		}
+	}
+	return v
+}
+
+// TestManifestOrder holds that each object comes after those it names, so that one `kubectl apply` is enough.
+func TestManifestOrder(t *testing.T) {
+	eachClustered(t, func(t *testing.T, stack stacks.Stack) {
+		files, _ := manifests(t, stack, t.TempDir())
+		var kinds []string
+		for _, doc := range documents(t, files[0].Text) {
+			var o struct{ Kind string }
+			if err := json.Unmarshal(doc, &o); err != nil {
+				t.Fatal(err)
+			}
+			kinds = append(kinds, o.Kind)
+		}
+		last := func(kind string) int {
+			i := slices.Index(kinds, kind)
+			for ; i >= 0 && i < len(kinds) && kinds[i] == kind; i++ {
+			}
+			return i
+		}
+		if kinds[0] != "Namespace" {
+			t.Errorf("the first is a %s", kinds[0])
+		}
+		for _, pods := range []string{"Deployment", "StatefulSet", "Job"} {
+			for _, first := range []string{"ServiceAccount", "ConfigMap", "NetworkPolicy", "PersistentVolumeClaim", "Service"} {
+				if at := slices.Index(kinds, pods); at >= 0 && last(first) > at {
+					t.Errorf("a %s comes before a %s", pods, first)
+				}
+			}
+		}
+	})
+}
+
+// fakeKubectl is a kubectl that keeps what it is given: Secrets' files under their names.
+const fakeKubectl = `#!/bin/sh
+for a in "$@"; do case $a in
+--from-file=*=*) f=${a#--from-file=}; cat "${f#*=}" >"$MADE/${f%%=*}";;
+--from-file=*) cp "${a#--from-file=}"/* "$MADE";;
+esac; done
+echo "$@" >>"$MADE.args"
+cat >/dev/null <&0 || true
+`
+
+// TestSecretScripts runs the script, and the command of each comment, against a kubectl that keeps what it is given.
+func TestSecretScripts(t *testing.T) {
+	stack := shipped(t, "prod", func(s *stacks.Settings) { s.Target = stacks.Kubernetes })
+	dir, bin := t.TempDir(), t.TempDir()
+	files, _ := manifests(t, stack, dir)
+	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(fakeKubectl), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var commands []string
+	for line := range strings.Lines(files[0].Text) {
+		if command, ok := strings.CutPrefix(line, "#   kubectl --namespace codexcontinue-prod create secret"); ok {
+			commands = append(commands, "kubectl --namespace codexcontinue-prod create secret"+command)
+		}
+	}
+	if len(commands) != 2 {
+		t.Fatalf("%d commands, want those of backend and redis: %q", len(commands), commands)
+	}
+	for _, value := range []string{"sesame", "it's \"$HOME\" `id` %s \\n ü"} {
+		for name, run := range map[string][]string{
+			"script":   {"sh", filepath.Join(dir, "secrets.sh")},
+			"comments": {"bash", "-c", strings.Join(commands, "\n")},
+		} {
+			made := filepath.Join(t.TempDir(), "made")
+			if err := os.Mkdir(made, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command(run[0], run[1:]...)
+			cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "MADE=" + made, "REDIS_PASSWORD=" + value, "value=" + value}
+			if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), value) {
+				t.Fatalf("%s: %v: %s", name, err, out)
+			}
+			args, err := os.ReadFile(made + ".args")
+			if err != nil || strings.Contains(string(args), value) {
+				t.Errorf("%s: kubectl was called with %s (%v)", name, args, err)
+			}
+			for _, svc := range stack.Services {
+				for _, f := range svc.Files {
+					if f.Secret == "" {
+						continue
+					}
+					key := strings.ReplaceAll(f.Path[1:], "/", ".")
+					text, err := os.ReadFile(filepath.Join(made, key))
+					if err != nil || string(text) != f.Text(value) {
+						t.Errorf("%s: %s holds %q (%v), want %q", name, key, text, err, f.Text(value))
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestManifestsRefuse holds that nothing is written which would not work.
+func TestManifestsRefuse(t *testing.T) {
+	stack := shipped(t, "prod", func(s *stacks.Settings) { s.Target = stacks.Kubernetes })
+	_, resources := manifests(t, stack, t.TempDir())
+	for want, change := range map[string]func(r *plan.Resource){
+		"DaemonSet": func(r *plan.Resource) {
+			if r.Inputs["kind"] == "Deployment" {
+				r.Inputs["kind"] = "DaemonSet"
+			}
+		},
+		"spec.type is not known": func(r *plan.Resource) {
+			if r.Inputs["kind"] == "Service" {
+				r.Inputs["spec"].(map[string]any)["type"] = plan.Computed
+			}
+		},
+		"has two Secrets": func(r *plan.Resource) {
+			if r.Inputs["kind"] == "ConfigMap" {
+				r.Inputs["kind"] = "Secret"
+			}
+		},
+	} {
+		text, err := json.Marshal(resources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var changed []plan.Resource
+		if err := json.Unmarshal(text, &changed); err != nil {
+			t.Fatal(err)
+		}
+		for i := range changed {
+			change(&changed[i])
+		}
+		if _, err := export.Kubernetes(export.Source{Resources: changed, Stack: stack}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error with %q", err, want)
+		}
+	}
+}
