@@ -106,8 +106,13 @@ func (m *modelPlan) resources() []resources {
 	return out
 }
 
+// args are the command's: with several replicas it waits until the name resolves to all of them.
 func (m *modelPlan) args() []string {
-	return []string{"model", "apply", "--replicas", strconv.Itoa(m.replicas)}
+	args := []string{"model", "apply"}
+	if m.replicas > 1 {
+		args = append(args, "--replicas", strconv.Itoa(m.replicas))
+	}
+	return args
 }
 
 // name is the Job's: its hash is over everything in it, as a Job cannot be changed. So a changed Modelfile, base or number
