@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
@@ -198,7 +199,14 @@ func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	f := k.c.Forward(stacks.Edge, 0)
-	go f.Serve(ctx, l, func(error) {}) // who asks gets an error of its own
+	var last atomic.Pointer[error]
+	go f.Serve(ctx, l, func(err error) { last.Store(&err) })
+	e.why = func() error {
+		if err := last.Load(); err != nil {
+			return *err
+		}
+		return nil
+	}
 	e.ask = "http://" + l.Addr().String()
 	e.close = func() {
 		cancel()

@@ -67,8 +67,20 @@ type edge struct {
 	address string
 	// hint says how to get an address where there is none.
 	hint string
+	// why says what was wrong last with the way itself; nil when nothing was, or nobody knows.
+	why func() error
 	// close gives back what the way takes.
 	close func()
+}
+
+// explain says why the edge did not answer: what is wrong with the way to it is nearer the truth than what came of it.
+func (e edge) explain(err error) error {
+	if e.why != nil {
+		if why := e.why(); why != nil {
+			return why
+		}
+	}
+	return err
 }
 
 // Close is safe on an edge that is not there.

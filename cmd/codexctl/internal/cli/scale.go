@@ -144,5 +144,5 @@ func (a *App) onlyThis(ctx context.Context, s *deploy.Session, name string) erro
 	for _, c := range plan[:min(3, len(plan))] {
 		names = append(names, c.Kind+" "+c.Name)
 	}
-	return fmt.Errorf("scale: up would change %d things besides (%s): run `codexctl up %s` first, or add --with-other-changes", len(plan), strings.Join(names, ", "), name)
+	return fmt.Errorf("scale: up would change more than that (%[2]s; %[1]d in all): run `codexctl up %[3]s` first, or add --with-other-changes", len(plan), strings.Join(names, ", "), name)
 }

@@ -61,7 +61,7 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 		if s, err := modelwait.Get(ask, &http.Client{}, way.ask); err == nil {
 			r.setModel(&s)
 		} else if !asJSON {
-			defer a.say("the address does not answer: %s", err)
+			defer a.say("the address does not answer: %s", way.explain(err))
 		}
 	}
 	if asJSON {

@@ -121,23 +121,26 @@ func (c *Cluster) follow(ctx context.Context, service string, o running.LogOptio
 	defer cancel()
 	f := informers.NewSharedInformerFactoryWithOptions(c.api, 0, informers.WithNamespace(c.Namespace),
 		informers.WithTweakListOptions(func(l *metav1.ListOptions) { l.LabelSelector = c.selector(service) }))
-	changed := make(chan *corev1.Pod)
-	send := func(x any) {
+	type change struct {
+		pod *corev1.Pod
+		// first says that it was there when the watch began.
+		first bool
+	}
+	changed := make(chan change)
+	send := func(x any, first bool) {
 		if p, ok := x.(*corev1.Pod); ok {
 			select {
-			case changed <- p:
+			case changed <- change{p, first}:
 			case <-ctx.Done():
 			}
 		}
 	}
-	var synced func() bool
-	handler, err := f.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: send, UpdateFunc: func(_, x any) { send(x) },
+	_, err := f.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: send, UpdateFunc: func(_, x any) { send(x, false) },
 	})
 	if err != nil {
 		return c.failed("watch pods", err)
 	}
-	synced = handler.HasSynced
 	f.Start(ctx.Done())
 
 	open := map[string]bool{} // by container ID: each is copied once
@@ -148,15 +151,15 @@ func (c *Cluster) follow(ctx context.Context, service string, o running.LogOptio
 			return nil
 		case err := <-failed:
 			return err
-		case p := <-changed:
-			first := !synced()
+		case x := <-changed:
+			p := x.pod
 			for _, s := range p.Status.ContainerStatuses {
 				if s.ContainerID == "" || s.State.Waiting != nil && s.LastTerminationState.Terminated == nil || open[s.ContainerID] {
 					continue
 				}
 				open[s.ContainerID] = true
 				streams.Go(func() {
-					err := c.copyLog(ctx, p, s, first, o, emit)
+					err := c.copyLog(ctx, p, s, x.first, o, emit)
 					if err != nil && ctx.Err() == nil {
 						select {
 						case failed <- err:
