@@ -4,6 +4,8 @@
 STACK   ?= dev
 SERVICE ?= backend
 ARGS    ?=
+# The revision that ci-preview compares with; where the branch left the default one unless set.
+BASE    ?=
 # The tests that provision on this machine, one after the other.
 TESTS   ?= ^(TestRealEngine|TestDev|TestProd|TestWithoutProvider)$$
 GO      ?= go
@@ -39,7 +41,7 @@ doctor: build ## Find out why a stack does not work here
 
 ##@ Development
 
-.PHONY: build test e2e bench lint images update-goldens clean
+.PHONY: build test e2e bench lint ci-preview images update-goldens clean
 build: ## Build bin/codexctl
 	@$(GO) build -o $(CODEXCTL) ./cmd/codexctl
 test: ## Unit tests, goldens, races; a test without its peer skips
@@ -49,13 +51,17 @@ e2e: build ## Provision real stacks here and chat in a browser
 	CODEXCONTINUE_E2E=1 $(GO) test -count=1 -p 1 -v -timeout 60m -run '$(TESTS)' $(ARGS) ./infra/docker ./test/e2e
 bench: build ## Compare with docker compose; latency and memory
 	$(GO) run ./test/bench $(ARGS)
-lint: ## gofmt, vet, staticcheck, govulncheck
+lint: ## gofmt, vet, staticcheck, actionlint, govulncheck
 	@unformatted=$$(gofmt -l $(GOFILES)); test -z "$$unformatted" || { echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
 	@$(call LINT,staticcheck,honnef.co/go/tools/cmd/staticcheck)
 	bin/staticcheck ./...
+	@$(call LINT,actionlint,github.com/rhysd/actionlint/cmd/actionlint)
+	bin/actionlint
 	@$(call LINT,govulncheck,golang.org/x/vuln/cmd/govulncheck)
 	@test/govulncheck.sh bin/govulncheck ./...
+ci-preview: ## What a pull request changes: the steps of its workflow
+	@.github/scripts/plan.sh $(BASE)
 images: ## Make the upstream images, where no registry can be reached
 	test/images/build.sh all
 update-goldens: ## Rewrite the golden files

@@ -177,10 +177,13 @@ func describe(facts []Fact, service string, after bool) string {
 	return strings.Join(parts, ", ")
 }
 
+// openedWay is the kind of entry that says that more is exposed than before.
+const openedWay = "opened way"
+
 func factEntry(f Fact) entry {
 	switch {
 	case f.Opens():
-		return entry{sign: "!", kind: "opened way", text: f.Service + ": " + f.What}
+		return entry{sign: "!", kind: openedWay, text: f.Service + ": " + f.What}
 	case f.Section == Exposure:
 		return entry{sign: "-", kind: "closed way", text: f.Service + ": no more " + f.What}
 	}
@@ -378,19 +381,19 @@ func sentence(r Report) string {
 	if changed == 0 {
 		return fmt.Sprintf("No plan changes from %s to %s (%d plans).", r.Base, r.Head, len(r.Plans))
 	}
-	opened := map[string]bool{}
-	for _, p := range r.Plans {
-		for _, f := range p.Facts {
-			if f.Opens() {
-				opened[p.Stack+" "+f.Service+" "+f.What] = true
+	opened := 0 // as people read them: the same way in several plans is one
+	for _, part := range layout(r) {
+		for _, e := range part.entries {
+			if e.kind == openedWay {
+				opened++
 			}
 		}
 	}
 	c := r.Counts()
 	out := fmt.Sprintf("%d of %d plans change from %s to %s: %d to create, %d to update, %d to replace, %d to delete.",
 		changed, len(r.Plans), r.Base, r.Head, c.Create, c.Update, c.Replace, c.Delete)
-	if len(opened) > 0 {
-		out += fmt.Sprintf(" %s.", plural(len(opened), "thing becomes exposed", "things become exposed"))
+	if opened > 0 {
+		out += fmt.Sprintf(" %s.", plural(opened, "thing becomes exposed", "things become exposed"))
 	}
 	return out
 }
