@@ -168,7 +168,7 @@ func (m *manifests) resolve(component string, pod map[string]any, secret string)
 			if !ok {
 				continue
 			}
-			if ref["name"] == plan.Computed {
+			if named, _ := ref["name"].(string); named == "" || named == plan.Computed { // Pulumi's to choose
 				ref["name"] = secret
 			}
 			name, _ := v["name"].(string)

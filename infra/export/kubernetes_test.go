@@ -153,6 +153,14 @@ func TestManifests(t *testing.T) {
 				}
 			}
 		}
+		for _, name := range secretNames(exported) {
+			if !strings.Contains(files[1].Text, "create secret generic '"+name+"' ") {
+				t.Errorf("pods mount the Secret %q, which nothing makes", name)
+			}
+		}
+		if got := len(secretNames(exported)); (got > 0) != (len(stack.Secrets) > 0) {
+			t.Errorf("pods mount %d Secrets", got)
+		}
 		if (len(files) > 1) != (len(stack.Secrets) > 0) {
 			t.Errorf("%d files for %d secrets", len(files), len(stack.Secrets))
 		}
@@ -161,6 +169,32 @@ func TestManifests(t *testing.T) {
 			t.Errorf("two exports differ:\n%s", d)
 		}
 	})
+}
+
+// secretNames are the names of the Secrets that pods mount.
+func secretNames(objects []plan.Resource) []string {
+	var out []string
+	var find func(v any)
+	find = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			if ref, ok := v["secret"].(map[string]any); ok {
+				name, _ := ref["name"].(string)
+				out = append(out, name)
+			}
+			for _, x := range v {
+				find(x)
+			}
+		case []any:
+			for _, x := range v {
+				find(x)
+			}
+		}
+	}
+	for _, o := range objects {
+		find(o.Inputs)
+	}
+	return out
 }
 
 // read is what the resources would run, but what only a plan tells.
