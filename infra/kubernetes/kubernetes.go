@@ -95,7 +95,7 @@ type deployment struct {
 	secrets map[string]pulumi.StringOutput // by Secret.Name
 	// cluster makes everything but what destroying the stack keeps, which is kept's.
 	cluster, kept *kubernetes.Provider
-	home          *corev1.Namespace
+	home          *home
 	namespace     pulumi.StringPtrOutput
 	// fences are what has to be in force before the first pod.
 	fences []pulumi.Resource

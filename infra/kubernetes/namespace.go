@@ -11,20 +11,29 @@ import (
 // podSecurity is the Pod Security Standard that the namespace holds every pod to.
 const podSecurity = "restricted"
 
+// home is the component of what belongs to the namespace and to no service.
+type home struct{ pulumi.ResourceState }
+
+// homeType is its type token.
+const homeType = "codexcontinue:kubernetes:Namespace"
+
 // addNamespace makes the stack's namespace. Destroying the stack keeps it, as it holds the claims of the volumes, which
 // outlive a stack; the next `up` takes both over.
 func (d *deployment) addNamespace() error {
+	d.home = &home{}
+	if err := d.ctx.RegisterComponentResource(homeType, "namespace", d.home); err != nil {
+		return fmt.Errorf("kubernetes.namespace: %w", err)
+	}
 	labels := stackLabels(d.stack)
 	for _, mode := range []string{"enforce", "audit", "warn"} {
 		labels["pod-security.kubernetes.io/"+mode] = podSecurity
 	}
-	opts := []pulumi.ResourceOption{pulumi.Provider(d.kept), pulumi.RetainOnDelete(keepsData(d.stack))}
 	ns, err := corev1.NewNamespace(d.ctx, "namespace", &corev1.NamespaceArgs{
 		Metadata: &metav1.ObjectMetaArgs{Name: pulumi.String(d.opts.Namespace), Labels: pulumi.ToStringMap(labels)},
-	}, opts...)
+	}, pulumi.Parent(d.home), pulumi.Provider(d.kept), pulumi.RetainOnDelete(keepsData(d.stack)))
 	if err != nil {
 		return fmt.Errorf("kubernetes.namespace: %w", err)
 	}
-	d.home, d.namespace = ns, ns.Metadata.Name()
-	return nil
+	d.namespace = ns.Metadata.Name()
+	return d.ctx.RegisterResourceOutputs(d.home, pulumi.Map{"name": d.namespace})
 }
