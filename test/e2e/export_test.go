@@ -87,7 +87,6 @@ func (c *checkout) buildExported(t *testing.T, stack stacks.Stack, file string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := engine(t)
 	for _, svc := range stack.Services {
 		exported := project.Services[svc.Name]
 		if svc.Image.Build == nil {
@@ -96,6 +95,6 @@ func (c *checkout) buildExported(t *testing.T, stack stacks.Stack, file string) 
 		if exported.Build == nil || exported.Build.Context != c.dir || exported.Build.Dockerfile != svc.Image.Build.Dockerfile {
 			t.Fatalf("services.%s.build: %+v", svc.Name, exported.Build)
 		}
-		c.buildImage(t, api, *svc.Image.Build, exported.Image)
+		c.buildImage(t, *svc.Image.Build, exported.Image)
 	}
 }
