@@ -17,6 +17,8 @@ import (
 type section struct {
 	title   string
 	entries []entry
+	// byKey finds an entry by what it says.
+	byKey map[string]int
 	// fold says that only who wants the details reads it.
 	fold bool
 }
@@ -105,26 +107,38 @@ func layoutRefusal(s *section, p Plan, here place) {
 
 // add puts the entry in, or the place to the entry that says the same.
 func (s *section) add(e entry, where place) {
-	for i := range s.entries {
-		if s.entries[i].same(e) {
-			if !slices.Contains(s.entries[i].where, where) {
-				s.entries[i].where = append(s.entries[i].where, where)
-			}
-			return
+	key := e.key()
+	if i, ok := s.byKey[key]; ok {
+		if have := s.entries[i].where; have[len(have)-1] != where { // plans come one after the other
+			s.entries[i].where = append(have, where)
 		}
+		return
 	}
+	if s.byKey == nil {
+		s.byKey = map[string]int{}
+	}
+	s.byKey[key] = len(s.entries)
 	e.where = []place{where}
 	s.entries = append(s.entries, e)
 }
 
-func (e entry) same(o entry) bool {
-	return e.sign == o.sign && e.text == o.text && slices.Equal(e.names, o.names) && slices.Equal(e.lines, o.lines) && sameProperties(e.props, o.props)
+// key is all that the entry says.
+func (e entry) key() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q %q %q %q", e.sign, e.text, e.kind, e.names)
+	for _, l := range e.lines {
+		fmt.Fprintf(&b, "\n%s%q", l.Sign, l.Text)
+	}
+	b.WriteString(propertiesKey(e.props))
+	return b.String()
 }
 
-func sameProperties(a, b []Property) bool {
-	return slices.EqualFunc(a, b, func(x, y Property) bool {
-		return x.Path == y.Path && x.Replaces == y.Replaces && slices.Equal(x.From, y.From) && text(x.Before) == text(y.Before) && text(x.After) == text(y.After)
-	})
+func propertiesKey(props []Property) string {
+	var b strings.Builder
+	for _, p := range props {
+		fmt.Fprintf(&b, "\n%q %v %q %q %q", p.Path, p.Replaces, p.From, text(p.Before), text(p.After))
+	}
+	return b.String()
 }
 
 // comings are the services that are new, and those that are gone.
@@ -208,21 +222,19 @@ type resourceGroup struct {
 
 func grouped(p Plan) []resourceGroup {
 	var out []resourceGroup
+	byKey := map[string]int{}
 	for _, r := range p.Resources {
-		g := resourceGroup{r.Action, r.Kind(), []string{shortName(r.Name, p.Stack)}, r.Properties, r.Component, r.Retained, r.Downtime, r.Unsure}
+		g := resourceGroup{r.Action, r.Kind(), []string{shortName(r.Name, p.Stack)}, neutralNames(r.Properties, p.Stack), r.Component, r.Retained, r.Downtime, r.Unsure}
 		if r.Action == Create || r.Action == Delete {
 			g.props = nil // `codexctl plan` and the JSON show what it has
 		}
-		i := slices.IndexFunc(out, func(o resourceGroup) bool {
-			return o.action == g.action && o.kind == g.kind && o.component == g.component && o.retained == g.retained && o.downtime == g.downtime &&
-				o.unsure == g.unsure && sameProperties(neutralNames(o.props, p.Stack), neutralNames(g.props, p.Stack))
-		})
-		g.props = neutralNames(g.props, p.Stack)
-		if i < 0 {
-			out = append(out, g)
+		key := fmt.Sprint(g.action, g.kind, g.component, g.retained, g.downtime, g.unsure, propertiesKey(g.props))
+		if i, ok := byKey[key]; ok {
+			out[i].names = append(out[i].names, g.names...)
 			continue
 		}
-		out[i].names = append(out[i].names, g.names...)
+		byKey[key] = len(out)
+		out = append(out, g)
 	}
 	return out
 }
@@ -370,8 +382,8 @@ func (p Property) notes() string {
 	return strings.Join(out, "; ")
 }
 
-// sentence sums the report up.
-func sentence(r Report) string {
+// sentence sums the report up, which the sections lay out.
+func sentence(r Report, sections []section) string {
 	changed := 0
 	for _, p := range r.Plans {
 		if p.Changed() {
@@ -382,7 +394,7 @@ func sentence(r Report) string {
 		return fmt.Sprintf("No plan changes from %s to %s (%d plans).", r.Base, r.Head, len(r.Plans))
 	}
 	opened := 0 // as people read them: the same way in several plans is one
-	for _, part := range layout(r) {
+	for _, part := range sections {
 		for _, e := range part.entries {
 			if e.kind == openedWay {
 				opened++

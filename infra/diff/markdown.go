@@ -40,24 +40,25 @@ var details = []detail{
 // can neither mention people nor draw anything.
 func Markdown(r Report) string {
 	var out string
+	sections := layout(r)
 	for _, d := range details {
-		if out = markdown(r, d); len(out) <= MaxMarkdown {
+		if out = markdown(r, sections, d); len(out) <= MaxMarkdown {
 			return out
 		}
 	}
 	return out
 }
 
-func markdown(r Report, d detail) string {
+func markdown(r Report, sections []section, d detail) string {
 	m := &marker{detail: d, plans: len(r.Plans)}
 	m.line("%s", Marker)
 	m.line("### Plan")
 	m.line("")
-	m.line("%s", markdownSentence(r, d))
+	m.line("%s", markdownSentence(r, sections, d))
 	if r.Changed() {
 		m.table(r)
 	}
-	for _, s := range layout(r) {
+	for _, s := range sections {
 		m.section(s)
 	}
 	m.line("")
@@ -72,9 +73,9 @@ func markdown(r Report, d detail) string {
 }
 
 // markdownSentence is the sentence with the names of the revisions as code.
-func markdownSentence(r Report, d detail) string {
+func markdownSentence(r Report, sections []section, d detail) string {
 	r.Base, r.Head = code(d.short(r.Base)), code(d.short(r.Head))
-	return sentence(r)
+	return sentence(r, sections)
 }
 
 type marker struct {
@@ -129,6 +130,9 @@ func (m *marker) section(s section) {
 		m.line("")
 	}
 	for i, e := range s.entries {
+		if m.out.Len() > MaxMarkdown {
+			return // too long already: the next level of detail is tried
+		}
 		if i >= m.entries {
 			m.line("- %s", rest(s.entries[i:]))
 			break

@@ -26,11 +26,12 @@ func Text(w io.Writer, r Report, width int, paint func(Style, string) string) er
 		paint = func(_ Style, s string) string { return s }
 	}
 	t := &texter{width: max(width, 40), paint: paint, plans: len(r.Plans)}
-	t.wrapped("", "", sentence(r))
+	sections := layout(r)
+	t.wrapped("", "", sentence(r, sections))
 	if r.Changed() {
 		t.table(r)
 	}
-	for _, s := range layout(r) {
+	for _, s := range sections {
 		t.line("")
 		t.line(paint(Heading, s.title))
 		for _, e := range s.entries {
