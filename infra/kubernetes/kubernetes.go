@@ -157,9 +157,9 @@ func (d *deployment) addProviders() error {
 	if d.cluster, err = kubernetes.NewProvider(d.ctx, "cluster", &args); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
-	// What destroying a stack keeps is there already when the stack comes back: it is taken over. Nothing else is, so that
-	// an object of somebody else's with the same name is an error.
-	args.UpsertExistingObjects = pulumi.Bool(true)
+	// What destroying a stack keeps is there already when the stack comes back: it is taken over, with the fields that the
+	// stack wrote when it was last there. Nothing else is, so that an object of somebody else's is an error.
+	args.UpsertExistingObjects, args.EnablePatchForce = pulumi.Bool(true), pulumi.Bool(true)
 	if d.kept, err = kubernetes.NewProvider(d.ctx, "cluster-kept", &args); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
