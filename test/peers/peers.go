@@ -2,6 +2,7 @@
 package peers
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,13 @@ import (
 
 // dockerPlugin is the version of the docker provider that the program's SDK is made for.
 const dockerPlugin = "4.10.0"
+
+// Where test/cluster/cluster.sh says that its cluster is. A kubeconfig that is merely there must not be enough: it may
+// lead to a cluster that people depend on.
+const (
+	kubeconfigVariable = "CODEXCONTINUE_KUBECONFIG"
+	containerdVariable = "CODEXCONTINUE_CONTAINERD"
+)
 
 // Missing skips the test, as the peer is absent: why says what was looked for. The test fails where
 // CODEXCONTINUE_REQUIRE_PEERS, a list with commas, names the peer.
@@ -49,7 +57,20 @@ func Find(t testing.TB, peer string, programs ...string) string {
 // DockerPlugin looks for Pulumi's docker provider where the Pulumi CLI does: on PATH, and in the folder of its plugins.
 func DockerPlugin(t testing.TB) {
 	t.Helper()
-	if _, err := exec.LookPath("pulumi-resource-docker"); err == nil {
+	plugin(t, "docker-plugin", "docker", "v"+dockerPlugin)
+}
+
+// KubernetesPlugin looks for Pulumi's Kubernetes provider in the same places, in any version: the CLI takes the one on
+// PATH, and build.sh can make only some versions.
+func KubernetesPlugin(t testing.TB) {
+	t.Helper()
+	plugin(t, "kubernetes-plugin", "kubernetes", "v*")
+}
+
+func plugin(t testing.TB, peer, name, version string) {
+	t.Helper()
+	program := "pulumi-resource-" + name
+	if _, err := exec.LookPath(program); err == nil {
 		return
 	}
 	home := os.Getenv("PULUMI_HOME")
@@ -60,7 +81,25 @@ func DockerPlugin(t testing.TB) {
 		}
 		home = filepath.Join(user, ".pulumi")
 	}
-	if _, err := os.Stat(filepath.Join(home, "plugins", "resource-docker-v"+dockerPlugin, "pulumi-resource-docker")); err != nil {
-		Missing(t, "docker-plugin", err)
+	pattern := filepath.Join(home, "plugins", "resource-"+name+"-"+version, program)
+	if found, err := filepath.Glob(pattern); err != nil || len(found) == 0 {
+		Missing(t, peer, fmt.Errorf("%s is not on PATH, and there is no %s", program, pattern))
 	}
+}
+
+// Cluster returns the kubeconfig of the cluster that test/cluster/cluster.sh started, which is also the test's KUBECONFIG
+// then, and the socket of its containerd.
+func Cluster(t testing.TB) (kubeconfig, containerd string) {
+	t.Helper()
+	kubeconfig, containerd = os.Getenv(kubeconfigVariable), os.Getenv(containerdVariable)
+	if kubeconfig == "" {
+		Missing(t, "kubernetes", errors.New(kubeconfigVariable+" is not set: test/cluster/cluster.sh up prints it"))
+	}
+	for variable, file := range map[string]string{kubeconfigVariable: kubeconfig, containerdVariable: containerd} {
+		if _, err := os.Stat(file); err != nil {
+			t.Fatalf("%s: %v: start the cluster again with test/cluster/cluster.sh up", variable, err)
+		}
+	}
+	t.Setenv("KUBECONFIG", kubeconfig)
+	return kubeconfig, containerd
 }

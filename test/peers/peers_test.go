@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/test/peers"
@@ -76,6 +77,59 @@ func TestFind(t *testing.T) {
 		}
 	}
 	if got := verdict(t, find) + verdict(t, peers.DockerPlugin); got != "" {
+		t.Errorf("not found: %s", got)
+	}
+}
+
+func TestCluster(t *testing.T) {
+	dir := t.TempDir()
+	config, socket := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "socket")
+	t.Setenv("KUBECONFIG", "/somebody/depends/on/it")
+	find := func(t testing.TB) {
+		if c, s := peers.Cluster(t); c != config || s != socket {
+			t.Errorf("found %s and %s", c, s)
+		}
+	}
+	t.Setenv("CODEXCONTINUE_REQUIRE_PEERS", "")
+	t.Setenv("CODEXCONTINUE_KUBECONFIG", "")
+	t.Setenv("CODEXCONTINUE_CONTAINERD", socket)
+	if got := verdict(t, find); !strings.HasPrefix(got, "skip: peer kubernetes is absent") {
+		t.Errorf("without a cluster: %q", got)
+	}
+	t.Setenv("CODEXCONTINUE_REQUIRE_PEERS", "kubernetes")
+	if got := verdict(t, find); !strings.HasPrefix(got, "fail: peer kubernetes is required") {
+		t.Errorf("without the cluster that is required: %q", got)
+	}
+	t.Setenv("CODEXCONTINUE_KUBECONFIG", config)
+	if got := verdict(t, find); !strings.Contains(got, "start the cluster again") {
+		t.Errorf("with a cluster that was stopped: %q", got)
+	}
+	for _, file := range []string{config, socket} {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := verdict(t, find); got != "" || os.Getenv("KUBECONFIG") != config {
+		t.Errorf("with a cluster: %q, KUBECONFIG %s", got, os.Getenv("KUBECONFIG"))
+	}
+}
+
+func TestKubernetesPlugin(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	t.Setenv("PULUMI_HOME", dir)
+	t.Setenv("CODEXCONTINUE_REQUIRE_PEERS", "kubernetes-plugin")
+	if got := verdict(t, peers.KubernetesPlugin); !strings.HasPrefix(got, "fail: peer kubernetes-plugin is required") {
+		t.Errorf("in an empty folder: %q", got)
+	}
+	plugin := filepath.Join(dir, "plugins", "resource-kubernetes-v4.30.0")
+	if err := os.MkdirAll(plugin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(plugin, "pulumi-resource-kubernetes"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := verdict(t, peers.KubernetesPlugin); got != "" {
 		t.Errorf("not found: %s", got)
 	}
 }
