@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,10 +45,8 @@ const labService = stacks.Backend
 func newLab(t *testing.T) *lab {
 	peers.EndToEnd(t)
 	peers.Find(t, "pulumi", "pulumi")
-	peers.Find(t, "kubernetes-plugin", "pulumi-resource-kubernetes")
-	if os.Getenv("KUBECONFIG") == "" {
-		peers.Missing(t, "kubernetes", errors.New("KUBECONFIG is not set"))
-	}
+	peers.KubernetesPlugin(t)
+	peers.Cluster(t)
 	root, home := t.TempDir(), t.TempDir()
 	for name, text := range map[string]string{"Pulumi.yaml": "name: codexcontinue\nruntime: go\n", "Pulumi.lab.yaml": "config: {}\n"} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
