@@ -159,8 +159,9 @@ func (d *deployment) addProviders() error {
 	}
 	// What destroying a stack keeps is there already when the stack comes back: it is taken over, with the fields that the
 	// stack wrote when it was last there. Nothing else is, so that an object of somebody else's is an error.
-	args.UpsertExistingObjects, args.EnablePatchForce = pulumi.Bool(true), pulumi.Bool(true)
-	if d.kept, err = kubernetes.NewProvider(d.ctx, "cluster-kept", &args); err != nil {
+	kept := args // the arguments of the first are read later
+	kept.UpsertExistingObjects, kept.EnablePatchForce = pulumi.Bool(true), pulumi.Bool(true)
+	if d.kept, err = kubernetes.NewProvider(d.ctx, "cluster-kept", &kept); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
 	return nil
