@@ -1,7 +1,8 @@
 // Command ml is the model service: it makes the stack's custom model and stands between the backend and Ollama.
 //
 //	ml                    serve, as the environment says (see services/contract)
-//	ml model apply        make the custom model and exit; progress goes to stderr
+//	ml model apply [--replicas N]
+//	                      make the custom model in every replica of Ollama, N at least, and exit; progress goes to stderr
 //	ml model status       print how far the custom model is, asking the service that runs here
 //	ml healthcheck [URL]  exit 0 when /health answers 200
 //	ml version            print the version
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,6 +28,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 )
 
 func main() {
@@ -42,13 +45,13 @@ const silence = time.Minute
 
 // run is the whole command: it returns nil after a clean stop.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	switch strings.Join(args, " ") {
-	case "model apply":
-		return apply(ctx, environ, stderr)
-	case "model status":
+	switch {
+	case len(args) >= 2 && args[0] == "model" && args[1] == "apply":
+		return apply(ctx, args[2:], environ, stderr)
+	case strings.Join(args, " ") == "model status":
 		return status(ctx, environ, stdout)
 	}
-	c := server.Command{Health: "/health", Usage: "usage: ml [model apply | model status | healthcheck [URL] | version]", Serve: serve}
+	c := server.Command{Health: "/health", Usage: "usage: ml [model apply [--replicas N] | model status | healthcheck [URL] | version]", Serve: serve}
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
@@ -62,42 +65,34 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
-	client, turns := ollama.New(cfg.OllamaURL), queue.New(cfg.MaxParallel, cfg.MaxQueue)
-	builder := build.New(options(cfg), client, log, nil)
+	turns := queue.New(cfg.MaxParallel, cfg.MaxQueue)
+	pool, err := replicas.New(replicas.Options{URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Everywhere: build.Latest(cfg.DefaultModel),
+		Turns: turns.Resize, Log: log})
+	if err != nil {
+		return err
+	}
+	builder := build.New(options(cfg), ollama.New(cfg.OllamaURL), log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
-	api.Register(srv, api.Options{Client: client, Queue: turns, Builder: builder, DefaultModel: cfg.DefaultModel,
+	api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder, Await: !cfg.ApplyModel, DefaultModel: cfg.DefaultModel,
 		Timeout: cfg.GenerationTimeout, Silence: silence, KeepAlive: cfg.KeepAlive, Log: log})
 	if cfg.Debug {
 		srv.Profiling()
 	}
 	bctx, stop := context.WithCancel(ctx)
-	building := make(chan struct{})
-	go func() { defer close(building); builder.Run(bctx) }()
-	defer func() { stop(); <-building }()
+	var working sync.WaitGroup
+	working.Go(func() { pool.Run(bctx) })
+	working.Go(func() {
+		if cfg.ApplyModel {
+			builder.Run(bctx)
+		} else {
+			builder.Await(bctx, pool.List)
+		}
+	})
+	defer func() { stop(); working.Wait() }()
 	return srv.Run(ctx, cfg.ListenAddr, func(context.Context) error {
 		turns.Close()
 		return nil
 	})
-}
-
-// apply makes the model once, for a job beside the service or a person.
-func apply(ctx context.Context, environ []string, stderr io.Writer) error {
-	cfg, err := contract.Parse[contract.ML](environ)
-	if err != nil {
-		return err
-	}
-	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
-	last := ""
-	return build.New(options(cfg), ollama.New(cfg.OllamaURL), log, func(s mlapi.Build) {
-		line := s.State + " " + s.Detail
-		if s.Total > 0 {
-			line = fmt.Sprintf("%s %d%% of %d MB", s.State, 100*s.Completed/s.Total, s.Total/1e6)
-		}
-		if line != last {
-			last = line
-			fmt.Fprintln(stderr, line)
-		}
-	}).Apply(ctx)
 }
 
 // status prints what the service that runs here says of its build. Like the health check it needs LISTEN_ADDR only.

@@ -21,14 +21,17 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 	"github.com/ollama/ollama/api"
 )
 
 // Options are what the API works with.
 type Options struct {
-	Client       *ollama.Client
-	Queue        *queue.Queue
-	Builder      *build.Builder
+	Ollama  *replicas.Pool
+	Queue   *queue.Queue
+	Builder *build.Builder
+	// Await says that somebody else makes the model: nothing is ready before exactly the wanted version is there.
+	Await        bool
 	DefaultModel string
 	// Timeout bounds one answer from its turn on; Silence the time between two tokens.
 	Timeout, Silence time.Duration
@@ -54,7 +57,7 @@ type service struct {
 
 // Register adds the routes to the server.
 func Register(srv *server.Server, o Options) {
-	s := &service{Options: o, metrics: newMetrics(srv.Registry(), o.Queue)}
+	s := &service{Options: o, metrics: newMetrics(srv.Registry(), o.Queue, o.Ollama)}
 	srv.HandleFunc("GET /models", s.models)
 	srv.HandleFunc("POST /chat", s.chat)
 	srv.HandleFunc("POST /generate", s.generate)
@@ -64,15 +67,18 @@ func Register(srv *server.Server, o Options) {
 }
 
 func (s *service) checkOllama(ctx context.Context) error {
-	_, err := s.Client.Version(ctx)
+	_, err := s.Ollama.Version(ctx)
 	return err
 }
 
 // checkModel wants some version of the default model: while a new one is made, the one before answers.
 func (s *service) checkModel(ctx context.Context) error {
-	list, err := s.Client.List(ctx)
+	list, err := s.Ollama.List(ctx)
 	if err != nil {
 		return err
+	}
+	if st := s.Builder.State(); s.Await && st.State != mlapi.BuildReady {
+		return fmt.Errorf("the model %s is not there yet: %s", s.DefaultModel, st.Detail)
 	}
 	latest := build.Latest(s.DefaultModel)
 	if slices.ContainsFunc(list, func(m api.ListModelResponse) bool { return m.Name == latest }) {
@@ -91,12 +97,12 @@ func (s *service) checkModel(ctx context.Context) error {
 // models answers with what can be chosen. While Ollama is away there is nothing to choose, and the build says why.
 func (s *service) models(w http.ResponseWriter, r *http.Request) {
 	out := mlapi.Models{Models: []mlapi.ModelInfo{}, Build: s.Builder.State()}
-	list, err := s.Client.List(r.Context())
+	list, err := s.Ollama.List(r.Context())
 	if err != nil {
 		s.Log.WarnContext(r.Context(), "list models", "error", err)
 	}
 	loaded := map[string]bool{}
-	if running, err := s.Client.Running(r.Context()); err == nil {
+	if running, err := s.Ollama.Running(r.Context()); err == nil {
 		for _, m := range running {
 			loaded[m.Digest] = true
 		}
@@ -138,7 +144,7 @@ func (s *service) resolve(ctx context.Context, name string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, listTimeout, fmt.Errorf("%w within %s", errTimeout, listTimeout))
 	defer cancel()
-	list, err := s.Client.List(ctx)
+	list, err := s.Ollama.List(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -196,7 +202,14 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 	defer release()
 	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, fmt.Errorf("%w within %s", errTimeout, s.Timeout))
 	defer cancel()
-	e, err := s.Client.Embed(ctx, &api.EmbedRequest{Model: model, Input: req.Input, KeepAlive: &api.Duration{Duration: s.KeepAlive}})
+	turn := s.Ollama.Acquire(model, "")
+	defer func() { turn.Release() }()
+	embed := &api.EmbedRequest{Model: model, Input: req.Input, KeepAlive: &api.Duration{Duration: s.KeepAlive}}
+	e, err := turn.Client.Embed(ctx, embed)
+	if other := turn.Elsewhere(ctx, err); other != nil {
+		turn = other
+		e, err = turn.Client.Embed(ctx, embed)
+	}
 	if err != nil {
 		s.refuse(w, r, err)
 		return

@@ -21,6 +21,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -36,7 +37,11 @@ func start(t testing.TB, ollamaURL string, change func(*Options)) *instance {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	client := ollama.New(ollamaURL)
-	o := Options{Client: client, Queue: queue.New(1, 1), Builder: build.New(build.Options{Name: "m"}, client, log, nil),
+	pool, err := replicas.New(replicas.Options{URL: ollamaURL, Parallel: 1, Everywhere: "m:latest", Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Ollama: pool, Queue: queue.New(1, 1), Builder: build.New(build.Options{Name: "m"}, client, log, nil),
 		DefaultModel: "m", Timeout: time.Minute, Silence: time.Minute, KeepAlive: time.Minute, Log: log}
 	if change != nil {
 		change(&o)

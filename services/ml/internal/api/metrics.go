@@ -2,6 +2,7 @@ package api
 
 import (
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -10,7 +11,7 @@ type metrics struct {
 	tokens, failures          prometheus.Counter
 }
 
-func newMetrics(reg *prometheus.Registry, q *queue.Queue) *metrics {
+func newMetrics(reg *prometheus.Registry, q *queue.Queue, pool *replicas.Pool) *metrics {
 	seconds := []float64{.001, .005, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}
 	m := &metrics{
 		waited: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ml_queue_wait_seconds", Buckets: seconds,
@@ -22,10 +23,36 @@ func newMetrics(reg *prometheus.Registry, q *queue.Queue) *metrics {
 		tokens:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ml_tokens_total", Help: "Tokens written by models."}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "ml_failures_total", Help: "Requests that failed through no fault of the client."}),
 	}
-	reg.MustRegister(m.waited, m.firstToken, m.speed, m.tokens, m.failures,
+	reg.MustRegister(replicaCollector{pool}, m.waited, m.firstToken, m.speed, m.tokens, m.failures,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_queue_waiting", Help: "Requests that wait for their turn."},
 			func() float64 { return float64(q.Waiting()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_queue_running", Help: "Requests that are with Ollama."},
 			func() float64 { return float64(q.Running()) }))
 	return m
+}
+
+// replicaCollector tells about the replicas of Ollama that are there at the moment: those that went leave no series.
+type replicaCollector struct{ pool *replicas.Pool }
+
+var (
+	replicaRunning = prometheus.NewDesc("ml_ollama_replica_running", "Requests that are with a replica of Ollama.", []string{"replica"}, nil)
+	replicaUp      = prometheus.NewDesc("ml_ollama_replica_up", "1 when a replica of Ollama can be reached.", []string{"replica"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c replicaCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- replicaRunning
+	out <- replicaUp
+}
+
+// Collect implements prometheus.Collector.
+func (c replicaCollector) Collect(out chan<- prometheus.Metric) {
+	for _, r := range c.pool.Status() {
+		up := 1.0
+		if r.Away {
+			up = 0
+		}
+		out <- prometheus.MustNewConstMetric(replicaRunning, prometheus.GaugeValue, float64(r.Running), r.Address)
+		out <- prometheus.MustNewConstMetric(replicaUp, prometheus.GaugeValue, up, r.Address)
+	}
 }

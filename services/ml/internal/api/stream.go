@@ -53,8 +53,8 @@ func (s *service) chat(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, invalid("body.messages", "the last message must be the user's"))
 		return
 	}
-	s.answer(w, r, req.Model, req.Options, func(ctx context.Context, model string, token func(ollama.Token) error) error {
-		return s.Client.Chat(ctx, &api.ChatRequest{Model: model, Messages: messages, Options: req.Options,
+	s.answer(w, r, req.Model, beginning(messages), req.Options, func(ctx context.Context, c *ollama.Client, model string, token func(ollama.Token) error) error {
+		return c.Chat(ctx, &api.ChatRequest{Model: model, Messages: messages, Options: req.Options,
 			KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
 	})
 }
@@ -69,10 +69,25 @@ func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, invalid("body.prompt", "must not be empty"))
 		return
 	}
-	s.answer(w, r, req.Model, req.Options, func(ctx context.Context, model string, token func(ollama.Token) error) error {
-		return s.Client.Generate(ctx, &api.GenerateRequest{Model: model, Prompt: neutralise(req.Prompt), System: req.System,
+	s.answer(w, r, req.Model, req.System+"\x00"+req.Prompt, req.Options, func(ctx context.Context, c *ollama.Client, model string, token func(ollama.Token) error) error {
+		return c.Generate(ctx, &api.GenerateRequest{Model: model, Prompt: neutralise(req.Prompt), System: req.System,
 			Options: req.Options, KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
 	})
+}
+
+// beginning is what the turns of a conversation have in common: all up to the user's first message.
+func beginning(messages []api.Message) string {
+	var b strings.Builder
+	for _, m := range messages {
+		b.WriteString(m.Role)
+		b.WriteByte(0)
+		b.WriteString(m.Content)
+		b.WriteByte(0)
+		if m.Role == "user" {
+			break
+		}
+	}
+	return b.String()
 }
 
 // control matches what models take as control tokens when it stands in plain text: Ollama parses them wherever they
@@ -90,9 +105,9 @@ func neutralise(text string) string {
 	return control.ReplaceAllStringFunc(text, func(m string) string { return m[:1] + "\u200b" + m[1:] })
 }
 
-// answer admits a request, runs it and streams its chunks.
-func (s *service) answer(w http.ResponseWriter, r *http.Request, name string, options map[string]any,
-	run func(ctx context.Context, model string, token func(ollama.Token) error) error) {
+// answer admits a request, runs it at the replica for its key, and streams its chunks.
+func (s *service) answer(w http.ResponseWriter, r *http.Request, name, key string, options map[string]any,
+	run func(ctx context.Context, c *ollama.Client, model string, token func(ollama.Token) error) error) {
 	if err := checkOptions(options); err != nil {
 		problem.Write(w, r, err)
 		return
@@ -151,10 +166,18 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, name string, op
 			PromptTokens: t.PromptEvalCount, Tokens: t.EvalCount, QueueMS: ms(waited), LoadMS: ms(t.LoadDuration),
 			PromptMS: ms(t.PromptEvalDuration), EvalMS: ms(t.EvalDuration)}})
 	}
-	err = run(ctx, model, token)
+	turn := s.Ollama.Acquire(model, key)
+	defer func() { turn.Release() }()
+	err = run(ctx, turn.Client, model, token)
 	if watch == nil && model == build.Latest(s.DefaultModel) && ollama.Rewritten(err) {
 		time.Sleep(rewritePause) // the builder is just giving the name to a new version
-		err = run(ctx, model, token)
+		err = run(ctx, turn.Client, model, token)
+	}
+	if watch == nil { // not a token yet: nothing was said twice when another says it
+		if other := turn.Elsewhere(ctx, err); other != nil {
+			turn = other
+			err = run(ctx, turn.Client, model, token)
+		}
 	}
 	if err != nil {
 		s.end(w, r, out, err)

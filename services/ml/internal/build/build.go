@@ -70,7 +70,7 @@ type Builder struct {
 	client *ollama.Client
 	log    *slog.Logger
 	// Set by New, shorter in tests.
-	watch, pullPause time.Duration
+	watch, pullPause, await time.Duration
 
 	mu    sync.Mutex
 	state mlapi.Build
@@ -83,7 +83,7 @@ func New(opts Options, client *ollama.Client, log *slog.Logger, changed func(mla
 	if changed == nil {
 		changed = func(mlapi.Build) {}
 	}
-	return &Builder{opts: opts, client: client, log: log, changed: changed, watch: watchEvery, pullPause: pullPause,
+	return &Builder{opts: opts, client: client, log: log, changed: changed, watch: watchEvery, pullPause: pullPause, await: awaitEvery,
 		state: mlapi.Build{Name: opts.Name, State: mlapi.BuildPending, Digest: opts.Digest}}
 }
 
@@ -131,6 +131,34 @@ func (b *Builder) Run(ctx context.Context) {
 			return
 		}
 		pause = min(2*pause, retryMost)
+	}
+}
+
+// awaitEvery is how often Await looks for the model.
+const awaitEvery = 2 * time.Second
+
+// Await watches for the model that somebody else makes, until ctx is done. list is every model that Ollama has. Once the
+// version was there, a newer one that takes its name does no harm: an update makes the model before it replaces ml.
+func (b *Builder) Await(ctx context.Context, list func(context.Context) ([]api.ListModelResponse, error)) {
+	version, latest := b.opts.Name+":"+short(b.opts.Digest), Latest(b.opts.Name)
+	for seen := false; ; {
+		models, err := list(ctx)
+		digest := map[string]string{}
+		for _, m := range models {
+			digest[m.Name] = m.Digest
+		}
+		seen = seen || (digest[latest] != "" && digest[latest] == digest[version])
+		switch {
+		case err != nil:
+			b.set(mlapi.BuildPending, "waiting for Ollama: "+err.Error(), nil)
+		case seen && digest[latest] != "":
+			b.set(mlapi.BuildReady, "", nil)
+		default:
+			b.set(mlapi.BuildPending, "waiting for the job that makes "+version, nil)
+		}
+		if !sleep(ctx, b.await) {
+			return
+		}
 	}
 }
 

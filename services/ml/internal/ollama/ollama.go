@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -34,6 +35,16 @@ func New(base string) *Client {
 	t := hop.Transport()
 	t.ResponseHeaderTimeout = 0 // loading a model takes as long as it takes; the context bounds it
 	return &Client{base: strings.TrimRight(base, "/"), http: &http.Client{Transport: t}}
+}
+
+// NewAt makes a client for the base URL that connects to one address (host:port) of its host, whatever the name resolves
+// to. The Host header and the server's name of TLS stay the URL's.
+func NewAt(base, address string) *Client {
+	c := New(base)
+	t := c.http.Transport.(*http.Transport)
+	dial := t.DialContext
+	t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { return dial(ctx, network, address) }
+	return c
 }
 
 // StatusError is an answer of Ollama that says no.

@@ -121,6 +121,17 @@ func (q *Queue) Waiting() int { q.mu.Lock(); defer q.mu.Unlock(); return len(q.w
 // Running counts the requests that have their turn.
 func (q *Queue) Running() int { q.mu.Lock(); defer q.mu.Unlock(); return q.running }
 
+// Resize changes how many requests may run at once. Those that run go on; with more turns, those that wait get theirs.
+func (q *Queue) Resize(parallel int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.parallel = max(parallel, 1)
+	for q.running < q.parallel && len(q.waiting) > 0 {
+		q.running++
+		q.next()
+	}
+}
+
 // Close refuses new requests and those that wait; running ones go on.
 func (q *Queue) Close() {
 	q.mu.Lock()
@@ -173,7 +184,7 @@ func (q *Queue) leave(w *waiter) {
 // next hands a turn that ended to the first in the queue. Those of the same owner that wait behind it move up a round,
 // to that round's end: all other owners come first.
 func (q *Queue) next() {
-	if len(q.waiting) == 0 {
+	if len(q.waiting) == 0 || q.running > q.parallel {
 		q.running--
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -325,5 +326,43 @@ func TestFairness(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestResize lets those that wait have the turns that came, and takes turns away as they end.
+func TestResize(t *testing.T) {
+	q := New(1, 5)
+	first, err := q.Acquire(t.Context(), "a", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan func(), 2)
+	for range 2 {
+		go func() {
+			release, err := q.Acquire(t.Context(), "b", func(int) error { return nil })
+			if err != nil {
+				t.Error(err)
+			}
+			got <- release
+		}()
+	}
+	for q.Waiting() < 2 {
+		runtime.Gosched()
+	}
+	q.Resize(3)
+	second, third := <-got, <-got
+	if q.Running() != 3 || q.Waiting() != 0 {
+		t.Errorf("%d run and %d wait, want 3 and 0", q.Running(), q.Waiting())
+	}
+	q.Resize(1)
+	first()
+	second()
+	w, err := q.enter("c")
+	if w == nil || err != nil {
+		t.Errorf("a second request got the only turn: %v", err)
+	}
+	third()
+	if q.Running() != 1 || q.Waiting() != 0 {
+		t.Errorf("%d run and %d wait, want 1 and 0", q.Running(), q.Waiting())
 	}
 }
