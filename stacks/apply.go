@@ -197,8 +197,13 @@ func (s *Stack) applyVolumes(v map[string]VolumeSettings) error {
 		volume.Shared, volume.PerReplica = true, false
 		for j := range s.Services {
 			for k := range s.Services[j].Mounts {
-				if m := &s.Services[j].Mounts[k]; m.Kind == MountVolume && m.Source == name {
-					m.ReadOnly = true
+				m, env := &s.Services[j].Mounts[k], s.Services[j].Env
+				if m.Kind != MountVolume || m.Source != name {
+					continue
+				}
+				m.ReadOnly = true
+				if home := env["HOME"]; home == m.Target || strings.HasPrefix(home, m.Target+"/") {
+					env["HOME"] = "/tmp" // Ollama keeps a key of its own there
 				}
 			}
 		}

@@ -71,6 +71,9 @@ func TestSharedVolume(t *testing.T) {
 			t.Error("a replica can write to the shared volume")
 		}
 	}
+	if home := s.Service(stacks.Ollama).Env["HOME"]; home != "/tmp" {
+		t.Errorf("the home of Ollama is %s, which it cannot write to", home)
+	}
 	v.Volumes = map[string]stacks.VolumeSettings{stacks.RedisData: {Shared: &yes}, "models": {}}
 	_, err := stacks.Load("prod", v, checkout())
 	for _, want := range []string{"codexcontinue:volumes.redis-data.shared: the volume's data belong to one container", "codexcontinue:volumes.models: this stack has no such volume (it has redis-data, ollama-data)"} {
