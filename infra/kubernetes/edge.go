@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
@@ -152,6 +153,12 @@ func issuerAnnotations(t *stacks.TLS) map[string]string {
 // servicePort is the port of the edge's Service.
 func servicePort(p plan) int { return cmp.Or(p.Ports[0].Host, p.Ports[0].Container) }
 
+// httpURL leaves out HTTP's own port.
+func httpURL(host string, port int) string {
+	at := net.JoinHostPort(host, strconv.Itoa(port))
+	return "http://" + strings.TrimSuffix(at, ":80")
+}
+
 // edgeURL is where people go, or how to get there.
 func (d *deployment) edgeURL(p plan, s *service) (url pulumi.StringInput, forward string) {
 	if r := d.stack.Route; r != nil {
@@ -167,7 +174,7 @@ func (d *deployment) edgeURL(p plan, s *service) (url pulumi.StringInput, forwar
 			for _, at := range list {
 				for _, host := range []*string{at.Hostname, at.Ip} {
 					if host != nil && *host != "" {
-						return "http://" + net.JoinHostPort(*host, strconv.Itoa(port))
+						return httpURL(*host, port)
 					}
 				}
 			}

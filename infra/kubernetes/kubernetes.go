@@ -149,19 +149,22 @@ func (d *deployment) addSecrets() error {
 
 // addProviders makes the connections to the cluster of the kubeconfig that kubectl would use.
 func (d *deployment) addProviders() error {
-	args := kubernetes.ProviderArgs{EnableServerSideApply: pulumi.Bool(true)}
-	if d.opts.Context != "" {
-		args.Context = pulumi.String(d.opts.Context)
+	connection := func() *kubernetes.ProviderArgs {
+		args := &kubernetes.ProviderArgs{EnableServerSideApply: pulumi.Bool(true)}
+		if d.opts.Context != "" {
+			args.Context = pulumi.String(d.opts.Context)
+		}
+		return args
 	}
 	var err error
-	if d.cluster, err = kubernetes.NewProvider(d.ctx, "cluster", &args); err != nil {
+	if d.cluster, err = kubernetes.NewProvider(d.ctx, "cluster", connection()); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
 	// What destroying a stack keeps is there already when the stack comes back: it is taken over, with the fields that the
 	// stack wrote when it was last there. Nothing else is, so that an object of somebody else's is an error.
-	kept := args // the arguments of the first are read later
+	kept := connection()
 	kept.UpsertExistingObjects, kept.EnablePatchForce = pulumi.Bool(true), pulumi.Bool(true)
-	if d.kept, err = kubernetes.NewProvider(d.ctx, "cluster-kept", &kept); err != nil {
+	if d.kept, err = kubernetes.NewProvider(d.ctx, "cluster-kept", kept); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
 	return nil
