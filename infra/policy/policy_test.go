@@ -276,6 +276,12 @@ func (b bad) tampered(t *testing.T, resources []plan.Resource) []plan.Resource {
 
 // TestWaivers holds what a waiver does, and what is said about a bad one.
 func TestWaivers(t *testing.T) {
+	stack := shipped(t, "prod", stacks.Docker)
+	stack.Service("ollama").Security.WritableRoot = "it was easier"
+	view, err := workload.Of(stack.Name, stacks.Docker, record(t, stack, stacks.Docker))
+	if err != nil {
+		t.Fatal(err)
+	}
 	day := func(days int) time.Time { return today.Truncate(24*time.Hour).AddDate(0, 0, days) }
 	for name, tc := range map[string]struct {
 		waivers    []stacks.Waiver
@@ -301,13 +307,8 @@ func TestWaivers(t *testing.T) {
 			[]string{"waiver ollama"}, 1, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stack := shipped(t, "prod", stacks.Docker)
-			stack.Service("ollama").Security.WritableRoot = "it was easier"
+			stack := stack
 			stack.Waivers = tc.waivers
-			view, err := workload.Of(stack.Name, stacks.Docker, record(t, stack, stacks.Docker))
-			if err != nil {
-				t.Fatal(err)
-			}
 			report, err := policy.Check(policy.Plan{View: view, Stack: stack, Root: projectRoot(t)}, today)
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
