@@ -19,6 +19,9 @@ import (
 const (
 	// resolveEvery is how often apply looks whether all replicas are there.
 	resolveEvery = time.Second
+	// reach is how long it waits for them unless the command says otherwise: a node that has to be started, with drivers,
+	// takes minutes. When one is replaced meanwhile its address never answers again, and the next try finds the new one.
+	reach = 15 * time.Minute
 	// atOnce is how many replicas download and make the model at once.
 	atOnce = 4
 )
@@ -28,13 +31,13 @@ const (
 func apply(ctx context.Context, args, environ []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("ml model apply", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	want := flags.Int("replicas", 1, "")
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *want < 1 {
-		return errors.New("usage: ml model apply [--replicas N], with N of 1 or more")
+	want, timeout := flags.Int("replicas", 1, ""), flags.Duration("timeout", reach, "")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *want < 1 || *timeout <= 0 {
+		return &build.FinalError{Err: errors.New("usage: ml model apply [--replicas N] [--timeout 15m], with N of 1 or more")}
 	}
 	cfg, err := contract.Parse[contract.ML](environ)
 	if err != nil {
-		return err
+		return &build.FinalError{Err: err}
 	}
 	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
 	pool, err := replicas.New(replicas.Options{URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Log: log})
@@ -42,10 +45,12 @@ func apply(ctx context.Context, args, environ []string, stderr io.Writer) error 
 		return err
 	}
 	out := &lines{w: stderr}
-	addresses, err := awaitReplicas(ctx, pool, *want, out)
+	addresses, err := awaitReplicas(ctx, pool, *want, *timeout, out)
 	if err != nil {
 		return err
 	}
+	opts := options(cfg)
+	opts.Reach = *timeout
 	errs, slots := make([]error, len(addresses)), make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	for i, address := range addresses {
@@ -56,7 +61,7 @@ func apply(ctx context.Context, args, environ []string, stderr io.Writer) error 
 			if len(addresses) > 1 {
 				name = address + ": "
 			}
-			err := build.New(options(cfg), pool.Client(address), log, progress(name, out)).Apply(ctx)
+			err := build.New(opts, pool.Client(address), log, progress(name, out)).Apply(ctx)
 			if err != nil {
 				errs[i] = fmt.Errorf("ollama at %s: %w", address, err)
 			}
@@ -67,7 +72,9 @@ func apply(ctx context.Context, args, environ []string, stderr io.Writer) error 
 }
 
 // awaitReplicas waits until the name stands for so many replicas: a headless Service names those alone that are ready.
-func awaitReplicas(ctx context.Context, pool *replicas.Pool, want int, out *lines) ([]string, error) {
+func awaitReplicas(ctx context.Context, pool *replicas.Pool, want int, timeout time.Duration, out *lines) ([]string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not within %s: look at those that are missing", timeout))
+	defer cancel()
 	for said := ""; ; {
 		addresses, err := pool.Addresses(ctx)
 		if err == nil && len(addresses) >= want {

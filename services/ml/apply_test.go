@@ -13,7 +13,7 @@ import (
 
 func TestApplyArguments(t *testing.T) {
 	for _, args := range [][]string{{"model", "apply", "--replicas"}, {"model", "apply", "--replicas", "0"}, {"model", "apply", "now"}, {"model", "apply", "--force"}} {
-		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "usage: ml model apply [--replicas N]") {
+		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "usage: ml model apply [--replicas N] [--timeout 15m]") {
 			t.Errorf("%v: got %v", args, err)
 		}
 	}
@@ -50,9 +50,11 @@ func TestAwaitsTheJob(t *testing.T) {
 	var status bytes.Buffer
 	await(t, func() bool {
 		status.Reset()
-		return run(t.Context(), []string{"model", "status"}, environ, &status, io.Discard) == nil && strings.Contains(status.String(), "waiting for the job that makes m:")
+		return run(t.Context(), []string{"model", "status"}, environ, &status, io.Discard) == nil && strings.Contains(status.String(), "waiting for the model job, which makes m:")
 	})
-	ready := func() error { return run(t.Context(), []string{"healthcheck", url + "/ready"}, nil, io.Discard, io.Discard) }
+	ready := func() error {
+		return run(t.Context(), []string{"healthcheck", url + "/ready"}, nil, io.Discard, io.Discard)
+	}
 	if err := ready(); err == nil {
 		t.Error("ready without its model")
 	}

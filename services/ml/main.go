@@ -1,8 +1,9 @@
 // Command ml is the model service: it makes the stack's custom model and stands between the backend and Ollama.
 //
 //	ml                    serve, as the environment says (see services/contract)
-//	ml model apply [--replicas N]
-//	                      make the custom model in every replica of Ollama, N at least, and exit; progress goes to stderr
+//	ml model apply [--replicas N] [--timeout 15m]
+//	                      make the custom model in every replica of Ollama, N at least, and exit; progress goes to stderr.
+//	                      The timeout is for the replicas to be there and to answer. Exits 2 when trying again is in vain
 //	ml model status       print how far the custom model is, asking the service that runs here
 //	ml healthcheck [URL]  exit 0 when /health answers 200
 //	ml version            print the version
@@ -10,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,9 +38,15 @@ func main() {
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "ml:", err)
+		if _, ok := errors.AsType[*build.FinalError](err); ok {
+			os.Exit(exitFinal)
+		}
 		os.Exit(1)
 	}
 }
+
+// exitFinal is the exit status of `ml model apply` when trying again would end the same way: a job need not.
+const exitFinal = 2
 
 // silence is how long a model may pause between two tokens.
 const silence = time.Minute
@@ -51,7 +59,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case strings.Join(args, " ") == "model status":
 		return status(ctx, environ, stdout)
 	}
-	c := server.Command{Health: "/health", Usage: "usage: ml [model apply [--replicas N] | model status | healthcheck [URL] | version]", Serve: serve}
+	c := server.Command{Health: "/health", Usage: "usage: ml [model apply [--replicas N] [--timeout 15m] | model status | healthcheck [URL] | version]", Serve: serve}
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
@@ -67,7 +75,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
 	turns := queue.New(cfg.MaxParallel, cfg.MaxQueue)
 	pool, err := replicas.New(replicas.Options{URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Everywhere: build.Latest(cfg.DefaultModel),
-		Turns: turns.Resize, Log: log})
+		Version: build.Version(cfg.DefaultModel, cfg.ModelfileDigest), Turns: turns.Resize, Log: log})
 	if err != nil {
 		return err
 	}
@@ -85,7 +93,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		if cfg.ApplyModel {
 			builder.Run(bctx)
 		} else {
-			builder.Await(bctx, pool.List)
+			builder.Await(bctx, pool.Lists)
 		}
 	})
 	defer func() { stop(); working.Wait() }()

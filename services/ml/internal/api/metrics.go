@@ -23,7 +23,9 @@ func newMetrics(reg *prometheus.Registry, q *queue.Queue, pool *replicas.Pool) *
 		tokens:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ml_tokens_total", Help: "Tokens written by models."}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "ml_failures_total", Help: "Requests that failed through no fault of the client."}),
 	}
-	reg.MustRegister(replicaCollector{pool}, m.waited, m.firstToken, m.speed, m.tokens, m.failures,
+	reg.MustRegister(replicaCollector{pool}, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "ml_ollama_affinity_moved_total",
+		Help: "Requests that did not go to the replica that holds their conversation's prefix, because it was full or is another version."},
+		func() float64 { return float64(pool.Moved()) }), m.waited, m.firstToken, m.speed, m.tokens, m.failures,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_queue_waiting", Help: "Requests that wait for their turn."},
 			func() float64 { return float64(q.Waiting()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_queue_running", Help: "Requests that are with Ollama."},
@@ -35,14 +37,18 @@ func newMetrics(reg *prometheus.Registry, q *queue.Queue, pool *replicas.Pool) *
 type replicaCollector struct{ pool *replicas.Pool }
 
 var (
-	replicaRunning = prometheus.NewDesc("ml_ollama_replica_running", "Requests that are with a replica of Ollama.", []string{"replica"}, nil)
-	replicaUp      = prometheus.NewDesc("ml_ollama_replica_up", "1 when a replica of Ollama can be reached.", []string{"replica"}, nil)
+	replicaRunning  = prometheus.NewDesc("ml_ollama_replica_running", "Requests that are with a replica of Ollama.", []string{"replica"}, nil)
+	replicaUp       = prometheus.NewDesc("ml_ollama_replica_up", "1 when a replica of Ollama can be reached and does not fail.", []string{"replica"}, nil)
+	replicaRequests = prometheus.NewDesc("ml_ollama_replica_requests_total", "Requests that a replica of Ollama got.", []string{"replica"}, nil)
+	replicaFailures = prometheus.NewDesc("ml_ollama_replica_failures_total", "Requests that a replica of Ollama failed before their first token.", []string{"replica"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c replicaCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- replicaRunning
 	out <- replicaUp
+	out <- replicaRequests
+	out <- replicaFailures
 }
 
 // Collect implements prometheus.Collector.
@@ -54,5 +60,7 @@ func (c replicaCollector) Collect(out chan<- prometheus.Metric) {
 		}
 		out <- prometheus.MustNewConstMetric(replicaRunning, prometheus.GaugeValue, float64(r.Running), r.Address)
 		out <- prometheus.MustNewConstMetric(replicaUp, prometheus.GaugeValue, up, r.Address)
+		out <- prometheus.MustNewConstMetric(replicaRequests, prometheus.CounterValue, float64(r.Requests), r.Address)
+		out <- prometheus.MustNewConstMetric(replicaFailures, prometheus.CounterValue, float64(r.Failed), r.Address)
 	}
 }

@@ -7,6 +7,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,12 +32,25 @@ type Options struct {
 	Name string
 	// Modelfile is its absolute path, Digest what it must digest to, Base what replaces its FROM when not empty.
 	Modelfile, Digest, Base string
+	// Reach bounds how long Apply waits for an Ollama that does not answer; 0 waits for ever.
+	Reach time.Duration
 }
+
+// FinalError is an error that trying again does not mend: what is wrong is in the Modelfile or in the plan.
+type FinalError struct{ Err error }
+
+func (e *FinalError) Error() string { return e.Err.Error() }
+func (e *FinalError) Unwrap() error { return e.Err }
+
+func finalf(format string, args ...any) error { return &FinalError{fmt.Errorf(format, args...)} }
 
 // tagLength is how much of the digest the tag of a version holds.
 const tagLength = 12
 
 var versionTag = regexp.MustCompile(`^[0-9a-f]{12}$`)
+
+// Version is the name of the model that is made of what has the digest.
+func Version(name, digest string) string { return name + ":" + short(digest) }
 
 // Latest is the name that requests use.
 func Latest(name string) string { return name + ":latest" }
@@ -134,27 +148,41 @@ func (b *Builder) Run(ctx context.Context) {
 	}
 }
 
-// awaitEvery is how often Await looks for the model.
-const awaitEvery = 2 * time.Second
+// awaitEvery is how often Await looks for the model, awaitTimeout bounds each look.
+const awaitEvery, awaitTimeout = 2 * time.Second, 10 * time.Second
 
-// Await watches for the model that somebody else makes, until ctx is done. list is every model that Ollama has. Once the
-// version was there, a newer one that takes its name does no harm: an update makes the model before it replaces ml.
-func (b *Builder) Await(ctx context.Context, list func(context.Context) ([]api.ListModelResponse, error)) {
-	version, latest := b.opts.Name+":"+short(b.opts.Digest), Latest(b.opts.Name)
+// Await watches for the model that somebody else makes, until ctx is done. lists is what each replica of Ollama has: one
+// that has the version is enough. Once the version was there, a newer one that takes its name does no harm: an update
+// makes the model before it replaces ml.
+func (b *Builder) Await(ctx context.Context, lists func(context.Context) ([][]api.ListModelResponse, error)) {
+	version, latest := Version(b.opts.Name, b.opts.Digest), Latest(b.opts.Name)
 	for seen := false; ; {
-		models, err := list(ctx)
-		digest := map[string]string{}
-		for _, m := range models {
-			digest[m.Name] = m.Digest
+		asked, cancel := context.WithTimeout(ctx, awaitTimeout)
+		replicas, err := lists(asked)
+		cancel()
+		some, wanted := 0, 0
+		for _, models := range replicas {
+			digest := map[string]string{}
+			for _, m := range models {
+				digest[m.Name] = m.Digest
+			}
+			if digest[latest] != "" {
+				some++
+				if digest[latest] == digest[version] {
+					wanted++
+				}
+			}
 		}
-		seen = seen || (digest[latest] != "" && digest[latest] == digest[version])
+		seen = seen || wanted > 0
 		switch {
+		case ctx.Err() != nil:
+			return
 		case err != nil:
 			b.set(mlapi.BuildPending, "waiting for Ollama: "+err.Error(), nil)
-		case seen && digest[latest] != "":
+		case seen && some > 0:
 			b.set(mlapi.BuildReady, "", nil)
 		default:
-			b.set(mlapi.BuildPending, "waiting for the job that makes "+version, nil)
+			b.set(mlapi.BuildPending, "waiting for the model job, which makes "+version, nil)
 		}
 		if !sleep(ctx, b.await) {
 			return
@@ -190,25 +218,25 @@ func (b *Builder) apply(ctx context.Context) error {
 	dir, name := filepath.Split(b.opts.Modelfile)
 	root, err := os.OpenRoot(dir) // nothing outside the Modelfile's folder can be opened through it, by no link either
 	if err != nil {
-		return fmt.Errorf("MODELFILE_PATH: %w", err)
+		return finalf("MODELFILE_PATH: %w", err)
 	}
 	defer root.Close()
 	m, err := modelfiles.Load(root.FS(), name, b.opts.Base)
 	if err != nil {
-		return fmt.Errorf("MODELFILE_PATH: %w", err)
+		return finalf("MODELFILE_PATH: %w", err)
 	}
 	if m.Digest != b.opts.Digest {
-		return fmt.Errorf("MODELFILE_DIGEST: %s has the digest %s, but the plan was made for %s: run `codexctl up` again",
+		return finalf("MODELFILE_DIGEST: %s has the digest %s, but the plan was made for %s: run `codexctl up` again",
 			b.opts.Modelfile, short(m.Digest), short(b.opts.Digest))
 	}
 	req, err := m.Parsed.CreateRequest(dir)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return finalf("%s: %w", name, err)
 	}
 	if err := b.awaitOllama(ctx); err != nil {
 		return err
 	}
-	version := b.opts.Name + ":" + short(b.opts.Digest)
+	version := Version(b.opts.Name, b.opts.Digest)
 	before, err := b.digests(ctx)
 	if err != nil {
 		return fmt.Errorf("list the models: %w", err)
@@ -234,17 +262,30 @@ func (b *Builder) apply(ctx context.Context) error {
 
 // awaitOllama waits until Ollama answers: it is started beside ml, and is restarted without asking.
 func (b *Builder) awaitOllama(ctx context.Context) error {
+	var last error
+	if b.opts.Reach > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, b.opts.Reach)
+		defer cancel()
+	}
+	stopped := func() error {
+		if b.opts.Reach > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("no answer within %s: %w", b.opts.Reach, cmp.Or(last, ctx.Err()))
+		}
+		return context.Cause(ctx)
+	}
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		_, err := b.client.Version(ctx)
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return stopped()
 		}
+		last = err
 		b.set(mlapi.BuildPending, "waiting for Ollama: "+err.Error(), nil)
 		if !sleep(ctx, pause) {
-			return context.Cause(ctx)
+			return stopped()
 		}
 	}
 }
@@ -313,7 +354,7 @@ func (b *Builder) pull(ctx context.Context, base string) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case final(err):
-			return fmt.Errorf("the base model %s cannot be downloaded: %w. Set another with `pulumi config set --path %s`", base, err, "codexcontinue:model.base NAME")
+			return finalf("the base model %s cannot be downloaded: %w. Set another with `pulumi config set --path %s`", base, err, "codexcontinue:model.base NAME")
 		case attempt == pullAttempts:
 			return fmt.Errorf("the base model %s could not be downloaded in %d attempts: %w. Check that Ollama reaches its registry; the download continues where it was", base, attempt, err)
 		}

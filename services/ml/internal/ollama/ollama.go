@@ -47,6 +47,9 @@ func NewAt(base, address string) *Client {
 	return c
 }
 
+// CloseIdle closes the connections that no request uses.
+func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
+
 // StatusError is an answer of Ollama that says no.
 type StatusError struct {
 	// Status is the HTTP status; 200 for an error inside a stream.

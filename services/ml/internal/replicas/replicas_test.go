@@ -29,6 +29,7 @@ type fleet struct {
 	servers   []*http.Server
 	models    []string // names, JSON-quoted, by server
 	hosts     atomic.Value
+	versions  atomic.Value // map[int]string: the digest of m:1 by server
 }
 
 func newFleet(t *testing.T, models ...string) *fleet {
@@ -57,7 +58,11 @@ func (f *fleet) handler(i int) http.Handler {
 	mux := http.NewServeMux()
 	list := func(w http.ResponseWriter, r *http.Request) {
 		f.hosts.Store(r.Host)
-		fmt.Fprintf(w, `{"models":[{"name":%q,"digest":"d%d"}]}`, f.models[i], i)
+		version := ""
+		if all, ok := f.versions.Load().(map[int]string); ok && all[i] != "" {
+			version = fmt.Sprintf(`,{"name":"m:1","digest":%q}`, all[i])
+		}
+		fmt.Fprintf(w, `{"models":[{"name":%q,"digest":"d%d"}%s]}`, f.models[i], i, version)
 	}
 	mux.HandleFunc("GET /api/tags", list)
 	mux.HandleFunc("GET /api/ps", list)
@@ -68,7 +73,7 @@ func (f *fleet) handler(i int) http.Handler {
 // pool knows the fleet by a name.
 func (f *fleet) pool(parallel int, turns func(int)) *replicas.Pool {
 	f.t.Helper()
-	p, err := replicas.New(replicas.Options{URL: "http://ollama.test:" + f.port, Parallel: parallel, Everywhere: "m:latest", Turns: turns, Log: quiet,
+	p, err := replicas.New(replicas.Options{URL: "http://ollama.test:" + f.port, Parallel: parallel, Everywhere: "m:latest", Version: "m:1", Turns: turns, Log: quiet,
 		Lookup: func(context.Context, string) ([]string, error) { return append([]string{"::1"}, f.addresses...), nil }})
 	if err != nil {
 		f.t.Fatal(err)
@@ -176,8 +181,8 @@ func TestElsewhere(t *testing.T) {
 	<-turns
 	turn := p.Acquire("m:latest", "x")
 	lost := turn.Address
-	if other := turn.Elsewhere(t.Context(), &ollama.StatusError{Status: 500, Message: "the model's own"}); other != nil {
-		t.Error("an answer of Ollama was taken elsewhere")
+	if other := turn.Elsewhere(t.Context(), &ollama.StatusError{Status: 400, Message: "the request's own"}); other != nil {
+		t.Error("a wrong request was taken elsewhere")
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -208,6 +213,108 @@ func TestElsewhere(t *testing.T) {
 	}
 	if v, err := p.Version(t.Context()); v != "1" || err != nil {
 		t.Errorf("the version is %q, %v", v, err)
+	}
+}
+
+// TestLostModel: a replica that came back with an empty volume gets no further request for the model before it was asked.
+func TestLostModel(t *testing.T) {
+	f := newFleet(t, "m:latest", "m:latest")
+	p := f.pool(1, nil)
+	turn := p.Acquire("m:latest", "x")
+	other := turn.Elsewhere(t.Context(), &ollama.StatusError{Status: http.StatusNotFound, Message: "model 'm' not found"})
+	if other == nil || other.Address == turn.Address {
+		t.Fatalf("the request stayed at %s", turn.Address)
+	}
+	other.Release()
+	again := p.Acquire("m:latest", "x")
+	if again.Address == turn.Address {
+		t.Error("a replica without the model got a request for it")
+	}
+	again.Release()
+	p.Refresh(t.Context())
+	if again = p.Acquire("m:latest", "x"); again.Address != turn.Address {
+		t.Error("the conversation did not come home")
+	}
+}
+
+// TestFailing leaves a replica alone that answers errors, such as one whose GPU is gone, and never more than half of all:
+// the requests may be why.
+func TestFailing(t *testing.T) {
+	f := newFleet(t, "m:latest", "m:latest", "m:latest", "m:latest")
+	p := f.pool(4, nil)
+	broken := &ollama.StatusError{Status: http.StatusInternalServerError, Message: "llama runner process has terminated"}
+	fail := func(key string) {
+		turn := p.Acquire("m:latest", key)
+		other := turn.Elsewhere(t.Context(), broken)
+		if other == nil || other.Address == turn.Address {
+			t.Fatalf("the request stayed at %s", turn.Address)
+		}
+		other.Release()
+	}
+	away := func() (n int) {
+		for _, s := range p.Status() {
+			if s.Away {
+				n++
+			}
+		}
+		return n
+	}
+	fail("x")
+	fail("x")
+	answered := p.Acquire("m:latest", "x")
+	answered.Release()
+	if fail("x"); away() != 0 {
+		t.Error("a replica is left alone for errors with an answer between them")
+	}
+	fail("x")
+	if fail("x"); away() != 1 {
+		t.Errorf("after three errors in a row %d replicas are left alone, want 1", away())
+	}
+	for i := range 200 { // a request that no replica can take
+		fail(fmt.Sprint(i))
+	}
+	if away() != 2 {
+		t.Errorf("%d replicas of 4 are left alone, want 2", away())
+	}
+	var failed uint64
+	for _, s := range p.Status() {
+		failed += s.Failed
+	}
+	if failed != 205 {
+		t.Errorf("%d failures are counted, want 205", failed)
+	}
+}
+
+// TestWantedVersion: while an update goes round, requests go where the new version is, as long as there are free turns.
+func TestWantedVersion(t *testing.T) {
+	f := newFleet(t, "m:latest", "m:latest", "m:latest")
+	f.versions.Store(map[int]string{1: "d1"}) // the second has it, the third another
+	p := f.pool(1, nil)
+	turn := p.Acquire("m:latest", "")
+	if turn.Address != f.addresses[1] {
+		t.Errorf("a request went to %s, which has another version", turn.Address)
+	}
+	for i := range 20 {
+		second := p.Acquire("m:latest", fmt.Sprint(i))
+		if second.Address == f.addresses[1] {
+			t.Error("a full replica got a request that others could have taken")
+		}
+		second.Release()
+	}
+	turn.Release()
+	f.versions.Store(map[int]string{0: "d0", 1: "d1", 2: "d2"})
+	p.Refresh(t.Context())
+	got := map[string]bool{}
+	for i := range 50 {
+		turn := p.Acquire("m:latest", fmt.Sprint(i))
+		got[turn.Address] = true
+		turn.Release()
+	}
+	if len(got) != 3 {
+		t.Errorf("after the update requests go to %v", got)
+	}
+	if p.Moved() == 0 {
+		t.Error("no request is counted that found its home full")
 	}
 }
 
