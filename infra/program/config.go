@@ -66,7 +66,7 @@ func ReadConfig(root, stack string) (Config, error) {
 		}
 		if node.Kind == yaml.MappingNode {
 			if err := node.Decode(&schema); err != nil {
-				return Config{}, fmt.Errorf("Pulumi.yaml: config.%s: %w", key, err)
+				return Config{}, fmt.Errorf("%s: config.%s: %w", projectYAML, key, err)
 			}
 			node = schema.Value
 			if node.IsZero() {
@@ -77,12 +77,12 @@ func ReadConfig(root, stack string) (Config, error) {
 			key = stacks.Project + ":" + key
 		}
 		if err := c.set(key, node); err != nil {
-			return Config{}, fmt.Errorf("Pulumi.yaml: config.%s: %w", key, err)
+			return Config{}, fmt.Errorf("%s: config.%s: %w", projectYAML, key, err)
 		}
 	}
 	for key, node := range own {
 		if err := c.set(key, node); err != nil {
-			return Config{}, fmt.Errorf("Pulumi.%s.yaml: config.%s: %w", stack, key, err)
+			return Config{}, fmt.Errorf("%s: config.%s: %w", stackYAML(stack), key, err)
 		}
 	}
 	return c, nil
@@ -228,3 +228,9 @@ func readYAML(path string, into any) error {
 	}
 	return nil
 }
+
+// projectYAML declares the project's config.
+const projectYAML = "Pulumi.yaml"
+
+// stackYAML sets that of one stack.
+func stackYAML(stack string) string { return "Pulumi." + stack + ".yaml" }

@@ -116,7 +116,6 @@ type pod struct {
 	limits         pulumi.StringMap
 	readiness      corev1.ProbePtrInput
 	liveness       corev1.ProbePtrInput
-	claim          string
 }
 
 // labImage is one that the cluster has: its shell is what the tests need.

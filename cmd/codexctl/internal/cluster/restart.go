@@ -95,7 +95,8 @@ func (c *Cluster) patchWorkload(ctx context.Context, service string, patch []byt
 	if err != nil {
 		return nil, c.failed("list deployments", err)
 	}
-	for _, d := range deployments.Items {
+	if len(deployments.Items) > 0 {
+		d := deployments.Items[0]
 		changed, err := apps.Deployments(c.Namespace).Patch(ctx, d.Name, types.StrategicMergePatchType, patch, o)
 		if err != nil {
 			return nil, c.failed("restart "+d.Name, err)
@@ -114,7 +115,8 @@ func (c *Cluster) patchWorkload(ctx context.Context, service string, patch []byt
 	if err != nil {
 		return nil, c.failed("list stateful sets", err)
 	}
-	for _, s := range sets.Items {
+	if len(sets.Items) > 0 {
+		s := sets.Items[0]
 		if s.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType {
 			return nil, fmt.Errorf("cluster: restart %s: its pods are replaced only when they are deleted: `kubectl -n %s delete pod -l %s`", service, c.Namespace, c.selector(service))
 		}

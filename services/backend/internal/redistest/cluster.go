@@ -1,7 +1,9 @@
 package redistest
 
 import (
+	"net"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -95,13 +97,15 @@ func (c *Cluster) Owner(t testing.TB, key string) int {
 	t.Helper()
 	r := c.Nodes[0].Client(t)
 	slot := int(r.ClusterKeySlot(t.Context(), key).Val())
-	for _, s := range r.ClusterSlots(t.Context()).Val() {
-		if slot < s.Start || slot > s.End {
+	for _, shard := range r.ClusterShards(t.Context()).Val() {
+		if !slices.ContainsFunc(shard.Slots, func(s redis.SlotRange) bool { return int64(slot) >= s.Start && int64(slot) <= s.End }) {
 			continue
 		}
-		for i, n := range c.Nodes {
-			if s.Nodes[0].Addr == n.Addr {
-				return i
+		for _, node := range shard.Nodes {
+			for i, n := range c.Nodes {
+				if _, port, _ := net.SplitHostPort(n.Addr); node.Role == "master" && port == strconv.FormatInt(node.Port, 10) {
+					return i
+				}
 			}
 		}
 	}
