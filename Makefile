@@ -7,7 +7,7 @@ ARGS    ?=
 # The revision that ci-preview compares with; where the branch left the default one unless set.
 BASE    ?=
 # The tests that provision on this machine, one after the other.
-TESTS   ?= ^(TestRealEngine|TestDev|TestProd|TestWithoutProvider)$$
+TESTS   ?= ^(TestRealEngine|TestDev|TestProd|TestWithoutProvider|TestExportedCompose|TestManifestsApply|TestRealCluster|TestKubernetes.*)$$
 GO      ?= go
 # A checkout may belong to another user than the one who builds: git then refuses to tell its revision.
 GOFLAGS += $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
@@ -48,7 +48,7 @@ test: ## Unit tests, goldens, races; a test without its peer skips
 	$(GO) vet ./...
 	$(GO) test -race -timeout 20m $(ARGS) ./...
 e2e: build ## Provision real stacks here and chat in a browser
-	CODEXCONTINUE_E2E=1 $(GO) test -count=1 -p 1 -v -timeout 60m -run '$(TESTS)' $(ARGS) ./infra/docker ./test/e2e
+	CODEXCONTINUE_E2E=1 $(GO) test -count=1 -p 1 -v -timeout 60m -run '$(TESTS)' $(ARGS) ./infra/docker ./infra/export ./cmd/codexctl/internal/cli ./test/e2e
 bench: build ## Compare with docker compose; latency and memory
 	$(GO) run ./test/bench $(ARGS)
 lint: ## gofmt, vet, staticcheck, actionlint, govulncheck
@@ -65,7 +65,7 @@ ci-preview: ## What a pull request changes: the steps of its workflow
 images: ## Make the upstream images, where no registry can be reached
 	test/images/build.sh all
 update-goldens: ## Rewrite the golden files
-	$(GO) test -count=1 ./stacks ./infra/docker ./infra/kubernetes ./cmd/codexctl ./cmd/codexctl/internal/progress -update
+	$(GO) test -count=1 ./stacks ./infra/docker ./infra/kubernetes ./infra/graph ./infra/policy ./cmd/codexctl ./cmd/codexctl/internal/progress -update
 clean: ## Remove what was built; stacks and their state stay
 	rm -rf bin dist out
 
