@@ -67,7 +67,7 @@ func Deploy(ctx *pulumi.Context, stack stacks.Stack, opts Options) (Outputs, err
 	}
 	out := Outputs{Images: pulumi.StringMap{}, Namespace: d.namespace.Elem(), Context: opts.Context}
 	for _, p := range plans {
-		if d.model != nil && d.model.client.Name == p.Name {
+		if d.model != nil && d.job == nil && d.model.before(p.Name) {
 			if err := d.addJob(); err != nil {
 				return Outputs{}, fmt.Errorf("model: %w", err)
 			}
@@ -150,7 +150,15 @@ func (d *deployment) addSecrets() error {
 // addProviders makes the connections to the cluster of the kubeconfig that kubectl would use.
 func (d *deployment) addProviders() error {
 	connection := func() *kubernetes.ProviderArgs {
-		args := &kubernetes.ProviderArgs{EnableServerSideApply: pulumi.Bool(true)}
+		args := &kubernetes.ProviderArgs{
+			EnableServerSideApply: pulumi.Bool(true),
+			// Never a new cluster because the kubeconfig or the context's name changed: everything would be replaced, also in
+			// the same cluster. A stack moves by `down` and `up`.
+			ClusterIdentifier: pulumi.String(stacks.Project + "-" + d.stack.Name),
+			// Nothing, which the plugin takes from KUBECONFIG or the home directory as kubectl does. Left out, this machine's
+			// KUBECONFIG would be part of the plan and of the state.
+			Kubeconfig: pulumi.String("").ToStringOutput().ApplyT(func(string) *string { return nil }).(pulumi.StringPtrOutput),
+		}
 		if d.opts.Context != "" {
 			args.Context = pulumi.String(d.opts.Context)
 		}

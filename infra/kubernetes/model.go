@@ -97,6 +97,12 @@ func (m *modelPlan) calls(service string) bool {
 	return m.server != nil && !m.shared && m.server.Name == service
 }
 
+// before says that the service starts after the Job: the client of the model, and replicas that share a volume, which do not
+// start on an empty one that they cannot write to.
+func (m *modelPlan) before(service string) bool {
+	return m.client.Name == service || m.shared && m.server.Name == service
+}
+
 // resources are those of the Job's containers.
 func (m *modelPlan) resources() []resources {
 	out := []resources{resourcesOf(modelResources, nil)}

@@ -136,14 +136,13 @@ func (d *deployment) addService(p plan) (*service, error) {
 	})
 }
 
-// healthGate is what must be ready first: the services it depends on and, where its contract needs the model, the Job
-// that makes it.
+// healthGate is what must be ready first: the services it depends on and, where it needs the model, the Job that makes it.
 func (d *deployment) healthGate(p plan) []pulumi.Resource {
 	var out []pulumi.Resource
 	for _, name := range p.DependsOn {
 		out = append(out, d.services[name].ready...)
 	}
-	if d.job != nil && p.Name == d.model.client.Name {
+	if d.job != nil && d.model.before(p.Name) {
 		out = append(out, d.job)
 	}
 	return out
