@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
@@ -237,25 +238,36 @@ func conform(t *testing.T, objects []*unstructured.Unstructured) []finding {
 	return out
 }
 
+// judges are the programs of tools/manifests, by name. A program that is not in the build cache is built.
+var judges = sync.OnceValues(func() (map[string]string, error) {
+	out := map[string]string{}
+	for _, program := range []string{"kube-score", "kubeconform"} {
+		cmd := exec.Command("go", "tool", "-n", program)
+		cmd.Dir = "../../tools/manifests"
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		where, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("go tool %s: %w: %s", program, err, &stderr)
+		}
+		out[program] = strings.TrimSpace(string(where))
+	}
+	return out, nil
+})
+
 // judge pipes the objects through one of the programs of tools/manifests and returns what it writes. Both exit with 1 when they
 // find something.
 func judge(t *testing.T, program string, objects []*unstructured.Unstructured, args ...string) []byte {
 	t.Helper()
-	find := exec.Command("go", "tool", "-n", program) // builds it when it is not in the build cache
-	find.Dir = filepath.Join(repository(t), "tools/manifests")
-	where, err := find.Output()
+	where, err := judges()
 	if err != nil {
-		var failed *exec.ExitError
-		if errors.As(err, &failed) {
-			err = fmt.Errorf("%w: %s", err, failed.Stderr)
-		}
 		peers.Missing(t, program, err)
 	}
 	var in, stderr bytes.Buffer
 	if err := manifest.YAML(&in, objects); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(strings.TrimSpace(string(where)), args...)
+	cmd := exec.Command(where[program], args...)
 	cmd.Stdin, cmd.Stderr = &in, &stderr
 	out, err := cmd.Output()
 	if failed := (*exec.ExitError)(nil); err != nil && !(errors.As(err, &failed) && failed.ExitCode() == 1 && len(out) > 0) {
@@ -339,7 +351,7 @@ func TestJudges(t *testing.T) {
 		"a privileged container": {"Deployment backend", first(func(c map[string]any) { c["securityContext"].(map[string]any)["privileged"] = true }), security, "privileged", "backend"},
 		"a capability": {"Deployment backend", first(func(c map[string]any) {
 			c["securityContext"].(map[string]any)["capabilities"] = map[string]any{"drop": []any{"ALL"}, "add": []any{"NET_ADMIN"}}
-		}), security, "non-default capabilities", "NET_ADMIN"},
+		}), security, "unrestricted capabilities", "NET_ADMIN"},
 		"a user that may be root": {"StatefulSet ollama", first(func(c map[string]any) { c["securityContext"].(map[string]any)["runAsUser"] = int64(0) }), security, "runAsUser=0", "ollama"},
 		"the node's network":      {"Deployment edge", set(true, "spec", "template", "spec", "hostNetwork"), security, "host namespaces", "hostNetwork"},
 		"a missing limit": {"Deployment frontend", first(func(c map[string]any) {
