@@ -225,6 +225,20 @@ func TestSharedModel(t *testing.T) {
 	if claim, mount := writable(ollama); claim || mount {
 		t.Error("the replicas can write to the volume")
 	}
+	home := func(r plan.Resource, list string) (home any) {
+		for _, v := range podOf(t, r, list, 0, "env").([]any) {
+			if v := v.(map[string]any); v["name"] == "HOME" {
+				home = v["value"]
+			}
+		}
+		return home
+	}
+	if got := home(ollama, "containers"); got != "/tmp" {
+		t.Errorf("the replicas' home is %v, which they cannot write to", got)
+	}
+	if after := ollama.Options.DependsOn; !slices.Contains(after, "kubernetes:batch/v1:Job model") {
+		t.Errorf("the replicas start on an empty volume: they wait for %v", after)
+	}
 	if dig(t, ollama, "spec", "volumeClaimTemplates") != nil || len(of(resources, "PersistentVolumeClaim")) != 1 {
 		t.Error("there is not one claim of all")
 	}

@@ -103,6 +103,15 @@ func (m *modelPlan) before(service string) bool {
 	return m.client.Name == service || m.shared && m.server.Name == service
 }
 
+// first is the service that waits for the model: ml, or already the one that serves models, where it reads a shared
+// volume. Ollama does not start on an empty one that it cannot write to.
+func (m *modelPlan) first() string {
+	if m.shared {
+		return m.server.Name
+	}
+	return m.client.Name
+}
+
 // resources are those of the Job's containers.
 func (m *modelPlan) resources() []resources {
 	out := []resources{resourcesOf(modelResources, nil)}
@@ -237,8 +246,8 @@ func (d *deployment) addModel() error {
 // maker is the component that makes the model.
 type maker struct{ pulumi.ResourceState }
 
-// addJob makes the model once what it is made in is ready, and waits until it is done. It is called when the services that
-// the client depends on are there.
+// addJob makes the model once what it is made in is ready, and waits until it is done. It is called before the first
+// service that waits for the model.
 func (d *deployment) addJob() error {
 	m, labels := d.model, workloadLabels(d.stack, stacks.ModelJob)
 	account, err := d.addAccount(stacks.ModelJob, labels, d.maker)

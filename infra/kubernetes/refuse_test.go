@@ -53,6 +53,7 @@ func TestWhatAClusterCannotExpress(t *testing.T) {
 		}), "services.store.outside" + cannot + "the service is on internal networks only, and a.example port 443 (updates) is no single address"},
 		"way out anywhere": {on("store", func(s *stacks.Service) { s.Outside = []stacks.Outside{{Port: 443, Reason: "updates"}} }),
 			"services.store.outside" + cannot + "the service is on internal networks only, and any host, port 443"},
+		"no home":           {on("ollama", func(s *stacks.Service) { s.Mounts = s.Mounts[:1] }), "services.ollama.env.HOME" + cannot + "it lies on the volume models"},
 		"unknown callee":    {on("web", func(s *stacks.Service) { s.Calls = []string{"gone"} }), "services.web.calls" + cannot},
 		"no health check":   {on("store", func(s *stacks.Service) { s.Health.Command = nil }), "services.store.health.command: is empty"},
 		"path of a file":    {on("store", func(s *stacks.Service) { s.Files[0].Path = "/etc/store/a b" }), "services.store.files./etc/store/a b" + cannot},

@@ -3,8 +3,10 @@ package kubernetes
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -50,7 +52,28 @@ func planService(stack stacks.Stack, svc stacks.Service, root string) (plan, err
 	collect(err)
 	p.env, err = svc.Environment(nil)
 	collect(err)
+	collect(p.moveHome(stack))
 	return p, errors.Join(errs...)
+}
+
+// moveHome gives a service that cannot write to its home, as that lies on a shared volume, a home on its first tmpfs.
+// Ollama keeps a key of its own there.
+func (p *plan) moveHome(stack stacks.Stack) error {
+	v, shared := sharedVolume(stack, p.Service)
+	if !shared {
+		return nil
+	}
+	i := slices.IndexFunc(p.Mounts, func(m stacks.Mount) bool { return m.Kind == stacks.MountVolume && m.Source == v.Name })
+	if home := p.env["HOME"]; home != p.Mounts[i].Target && !strings.HasPrefix(home, p.Mounts[i].Target+"/") {
+		return nil
+	}
+	i = slices.IndexFunc(p.Mounts, func(m stacks.Mount) bool { return m.Kind == stacks.MountTmpfs && !m.ReadOnly })
+	if i < 0 {
+		return cannot("env.HOME", fmt.Sprintf("it lies on the volume %s, which is shared and read-only: give the service a tmpfs", v.Name))
+	}
+	p.env = maps.Clone(p.env)
+	p.env["HOME"] = p.Mounts[i].Target
+	return nil
 }
 
 // most is the greatest number of the service's replicas.
