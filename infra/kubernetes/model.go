@@ -103,15 +103,6 @@ func (m *modelPlan) before(service string) bool {
 	return m.client.Name == service || m.shared && m.server.Name == service
 }
 
-// first is the service that waits for the model: ml, or already the one that serves models, where it reads a shared
-// volume. Ollama does not start on an empty one that it cannot write to.
-func (m *modelPlan) first() string {
-	if m.shared {
-		return m.server.Name
-	}
-	return m.client.Name
-}
-
 // resources are those of the Job's containers.
 func (m *modelPlan) resources() []resources {
 	out := []resources{resourcesOf(modelResources, nil)}
