@@ -160,11 +160,14 @@ func planMounts(mounts []stacks.Mount, root string) (disk []stacks.Mount, tmpfs 
 			m.Source = filepath.Join(root, m.Source)
 			disk = append(disk, m)
 		case stacks.MountTmpfs:
-			exec := "noexec"
+			access, exec := "rw", "noexec"
+			if m.ReadOnly {
+				access = "ro"
+			}
 			if m.Exec {
 				exec = "exec"
 			}
-			tmpfs[m.Target] = fmt.Sprintf("rw,%s,nosuid,nodev,size=%d,mode=1777", exec, m.Size)
+			tmpfs[m.Target] = fmt.Sprintf("%s,%s,nosuid,nodev,size=%d,mode=1777", access, exec, m.Size)
 		default:
 			return nil, nil, fmt.Errorf("mounts.%s: docker knows no mount of kind %q", m.Target, m.Kind)
 		}
