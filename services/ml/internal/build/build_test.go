@@ -456,7 +456,13 @@ func testPull(t *testing.T, s *ollamatest.Server, name string) {
 	if err == nil || !strings.Contains(err.Error(), "/library/nobody:latest cannot be downloaded: ") || !strings.Contains(err.Error(), "`pulumi config set --path codexcontinue:model.base NAME`") {
 		t.Errorf("got %v", err)
 	}
-	if n := g.count("pull") - pulls; n != 1 {
+	broke := 0 // Ollama now and then drops the connection on which it should say no
+	for _, s := range seen.all {
+		if strings.HasPrefix(s.Detail, "attempt ") {
+			broke++
+		}
+	}
+	if n := g.count("pull") - pulls - broke; n != 1 {
 		t.Errorf("an unknown model was asked for %d times: %+v", n, seen.all)
 	}
 

@@ -23,12 +23,13 @@ import (
 
 // Server is an Ollama of one test's own, with an empty store.
 type Server struct {
-	// URL is http://127.0.0.1:port. It stays the same over Kill and Restart.
+	// URL is http://127.0.0.1:port, with the address of a fleet's own. It stays the same over Kill and Restart.
 	URL string
 	// Store is the folder of its models.
 	Store string
 
-	home, port string
+	home, host string // host:port
+	readOnly   bool   // the store
 	cmd        *exec.Cmd
 	exited     chan struct{}
 	log        *log
@@ -38,23 +39,9 @@ type Server struct {
 func Start(t testing.TB) *Server {
 	t.Helper()
 	peers.Find(t, "ollama", "ollama")
-	home := t.TempDir()
-	s := &Server{home: home, Store: filepath.Join(home, "models"), log: &log{}}
-	t.Cleanup(func() {
-		s.Kill(t)
-		if t.Failed() {
-			t.Logf("the end of Ollama's log:\n%s", s.log.tail())
-		}
-	})
 	for attempt := 1; ; attempt++ {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, s.port, _ = net.SplitHostPort(l.Addr().String())
-		l.Close()
-		s.URL = "http://127.0.0.1:" + s.port
-		err = s.start()
+		s := newServer(t, "127.0.0.1:"+freePort(t, "127.0.0.1"))
+		err := s.start()
 		if err == nil {
 			return s
 		}
@@ -64,9 +51,39 @@ func Start(t testing.TB) *Server {
 	}
 }
 
+func newServer(t testing.TB, host string) *Server {
+	t.Helper()
+	home := t.TempDir()
+	s := &Server{URL: "http://" + host, home: home, host: host, Store: filepath.Join(home, "models"), log: &log{}}
+	t.Cleanup(func() {
+		s.Kill(t)
+		if t.Failed() {
+			t.Logf("the end of the log of Ollama at %s:\n%s", host, s.log.tail())
+		}
+	})
+	return s
+}
+
+func freePort(t testing.TB, address string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 func (s *Server) start() error {
 	s.cmd = exec.Command("ollama", "serve")
-	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "OLLAMA_MODELS=" + s.Store, "OLLAMA_HOST=127.0.0.1:" + s.port,
+	if s.readOnly { // in a mount namespace of its own
+		s.cmd = exec.Command("unshare", "-rm", "sh", "-c", `mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec ollama serve`, s.Store)
+	}
+	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "OLLAMA_MODELS=" + s.Store, "OLLAMA_HOST=" + s.host, "OLLAMA_NOPRUNE=1",
 		"OLLAMA_NO_CLOUD=1", "OLLAMA_MAX_LOADED_MODELS=16", "OLLAMA_NUM_PARALLEL=2", "TMPDIR=" + s.home}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	ownGroup(s.cmd)
@@ -94,10 +111,8 @@ func (s *Server) start() error {
 // Kill ends Ollama and its runners at once, as a crash of their container does.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
-	select {
-	case <-s.exited:
+	if !s.Running() {
 		return
-	default:
 	}
 	if err := killGroup(s.cmd); err != nil {
 		t.Error(err)
@@ -115,6 +130,9 @@ func (s *Server) Restart(t testing.TB) {
 
 // Running says that the process has not ended.
 func (s *Server) Running() bool {
+	if s.exited == nil {
+		return false
+	}
 	select {
 	case <-s.exited:
 		return false
