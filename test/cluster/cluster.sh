@@ -38,6 +38,13 @@ say() { printf '%s\n' "cluster: $*" >&2; }
 fail() { say "$*"; exit 1; }
 root_only() { [[ $(id -u) == 0 ]] || fail "$1 needs root: it changes this machine's networks"; }
 
+# alone makes a second run of this script wait: there is one cluster per machine.
+alone() {
+	mkdir -p "$home"
+	exec 9>"$home/lock"
+	flock -w 300 9 || fail "another run of this script has held $home/lock for five minutes"
+}
+
 source "$here/packages.sh"
 source "$here/process.sh"
 source "$here/certificate.sh"
@@ -122,7 +129,8 @@ down() {
 
 { # bash has read all of this before it runs: the file may change meanwhile
 	case ${1:-} in
-	build | up | load | status | down) "$@" ;;
+	up | down) alone; "$@" ;;
+	build | load | status) "$@" ;;
 	*) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 2 ;;
 	esac
 	exit

@@ -72,12 +72,14 @@ stop_node() {
 	for name in control coredns kube-scheduler kube-controller-manager kubelet; do stop "$name"; done
 	if alive containerd; then "$bin/control" purge "$socket" || say "some pods did not stop cleanly"; fi
 	for name in kube-proxy kube-apiserver etcd containerd; do stop "$name"; done
-	# After a crash: the shims that outlived it, whose command line names our socket, then what is left of our pods.
+	# After a crash: processes of ours that $pids forgot, known by their program or by what their command line names.
 	for folder in /proc/[0-9]*; do
-		if { tr '\0' ' ' <"$folder/cmdline"; } 2>/dev/null | grep -q "^[^ ]*containerd-shim.* -address $socket"; then
+		if [[ $(readlink "$folder/exe") == "$bin"/* ]] ||
+			{ tr '\0' ' ' <"$folder/cmdline"; } 2>/dev/null | grep -qF -e " --config $etc/containerd.toml " -e " -address $socket "; then
 			kill -9 "${folder#/proc/}" 2>/dev/null || true
 		fi
 	done
+	# What is left of our pods.
 	while IFS= read -r folder; do
 		while IFS= read -r pid; do kill -9 "$pid" 2>/dev/null || true; done < <(find "$folder" -name cgroup.procs -exec cat {} + 2>/dev/null)
 	done < <(find /sys/fs/cgroup -maxdepth 2 -type d -name kubepods)

@@ -15,7 +15,7 @@ alive() {
 start() {
 	local name=$1 pid
 	shift
-	setsid "$@" </dev/null >>"$log/$name.log" 2>&1 &
+	setsid "$@" </dev/null >>"$log/$name.log" 2>&1 9>&- & # 9 is the lock of the script, which must not outlive it
 	pid=$!
 	disown
 	sleep 0.05 # after setsid has become the program, which is when the start time is the final one

@@ -99,18 +99,17 @@ build_cluster() {
 	say "kubernetes-cluster: built in $((SECONDS - start)) s"
 }
 
-# build_provider builds Pulumi's provider for Kubernetes. What its program embeds is made of two files beside it, which
-# upstream's own build copies: a program in the module cache cannot be added to, so the compiler is told of them.
+# build_provider builds Pulumi's provider for Kubernetes, with the two files that it embeds from their places in its module.
 build_provider() {
 	local module=test/peers/kubernetes path=github.com/pulumi/pulumi-kubernetes/provider/v4 folder overlay=$cache/kubernetes-provider.json name files=()
 	(cd "$root/$module" && go mod download "$path")
 	folder=$(cd "$root/$module" && go list -mod=readonly -m -f '{{.Dir}}' "$path")/cmd/pulumi-resource-kubernetes
 	for name in schema terraform-mapping; do
 		[[ -f $folder/$name.json ]] || fail "kubernetes-provider: $folder/$name.json is missing"
-		files+=("\"$folder/$name-embed.json\": \"$folder/$name.json\"")
+		files+=("\"$root/$module/$name.json\": \"$folder/$name.json\"")
 	done
 	printf '{"Replace": {%s, %s}}\n' "${files[@]}" >"$overlay"
-	build pulumi-resource-kubernetes "$module" "$path/cmd/pulumi-resource-kubernetes" -overlay "$overlay" "$quick" \
+	build pulumi-resource-kubernetes "$module" . -overlay "$overlay" "$quick" \
 		-ldflags "-s -w -X $path/pkg/version.Version=$kubernetes_provider"
 }
 
