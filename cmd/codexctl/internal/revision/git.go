@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -142,10 +143,8 @@ func (c *Checkout) WorkingTree(ctx context.Context) (Revision, error) {
 	// An index and a place for objects of our own: nothing in the repository changes. The copy knows which files have not
 	// changed since git saw them.
 	own := filepath.Join(c.scratch, "index")
-	if text, err := os.ReadFile(c.fromRoot(index)); err == nil {
-		if err := os.WriteFile(own, text, 0o600); err != nil {
-			return Revision{}, err
-		}
+	if err := copyIndex(c.fromRoot(index), own); err != nil {
+		return Revision{}, err
 	}
 	written := filepath.Join(c.scratch, "objects")
 	if err := os.MkdirAll(written, 0o700); err != nil {
@@ -165,6 +164,22 @@ func (c *Checkout) WorkingTree(ctx context.Context) (Revision, error) {
 		return Revision{}, fmt.Errorf("read the working tree: %w", err)
 	}
 	return Revision{Name: "the working tree", Tree: tree, objects: env}, nil
+}
+
+// copyIndex copies an index with its time: by that git knows which files may have changed right after it was written.
+func copyIndex(from, to string) error {
+	text, err := os.ReadFile(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(to, text, 0o600), os.Chtimes(to, info.ModTime(), info.ModTime()))
 }
 
 // has says whether the revision has the file.
