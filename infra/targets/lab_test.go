@@ -2,6 +2,7 @@ package targets_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 	"testing/fstest"
@@ -61,6 +62,9 @@ func labStack(t *testing.T, root string) stacks.Stack {
 		s.Resources = stacks.Resources{CPU: 500, Memory: 512 * stacks.MiB, PIDs: 64}
 		s.Security.UID, s.Security.GID = 65532, 65533
 		s.Health.Command = []string{"/probe", "healthcheck"}
+		if s.Health.LivePath != "" {
+			s.Health.Command = []string{"/probe", fmt.Sprintf("http://127.0.0.1:%d%s", s.Ports[0].Container, s.Health.LivePath)}
+		}
 		s.Health.Interval, s.Health.Timeout, s.Health.StartPeriod, s.Health.Retries = 2*time.Second, 3*time.Second, 40*time.Second, 4
 		s.StopGrace, s.StartTimeout = 20*time.Second, time.Minute
 		s.Log = stacks.Log{MaxSize: 10 * stacks.MiB, MaxFiles: 3}

@@ -1,0 +1,134 @@
+package targets_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
+	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// facts are what a plan says about the services, as "service/aspect" in words that are the same for both targets.
+type facts map[string]string
+
+// set refuses to say two things at once: replicas of one service must be alike.
+func (f facts) set(key, value string) {
+	if old, ok := f[key]; ok && old != value {
+		value = "both " + old + " and " + value
+	}
+	f[key] = value
+}
+
+// recording is a stack's plan on a target.
+type recording struct {
+	resources []plan.Resource
+	// files holds the content of the files that the recorded program gives a service, by path: of a container all, of pods the
+	// secret ones by their keys. The plan hides them.
+	files map[string]map[string]string
+	root  string
+}
+
+func recordFacts(t *testing.T, stack stacks.Stack, target stacks.Target, root string) recording {
+	t.Helper()
+	files := opened{files: map[string]map[string]string{}}
+	values, secrets := config()
+	resources, err := plan.Record(context.Background(), plan.Stack{Project: stacks.Project, Name: stack.Name, Config: values, Secrets: secrets},
+		func(ctx *pulumi.Context) error {
+			if err := ctx.RegisterStackTransformation(files.look); err != nil {
+				return err
+			}
+			return program(stack, target, root)(ctx)
+		})
+	if err != nil {
+		t.Fatalf("%s on %s: %v", stack.Name, target, err)
+	}
+	return recording{resources: resources, files: files.files, root: root}
+}
+
+// digest tells contents apart.
+func digest(content string) string {
+	sum := sha256.Sum256([]byte(content))
+	return hex.EncodeToString(sum[:6])
+}
+
+// words joins a list so that no two lists read the same.
+func words(list []string) string { return fmt.Sprintf("%q", list) }
+
+func (f facts) addEnvironment(service string, variables map[string]string) {
+	for name, value := range variables {
+		f.set(service+"/env/"+name, value)
+	}
+}
+
+// named are the services, as "name:port", that a text names with a port.
+func named(text string, services []string) []string {
+	var out []string
+	for _, s := range services {
+		for _, m := range regexp.MustCompile(`(?:^|[^\w.-])`+regexp.QuoteMeta(s)+`[: ](\d{2,5})\b`).FindAllStringSubmatch(text, -1) {
+			out = append(out, s+":"+m[1])
+		}
+	}
+	return out
+}
+
+func unique(list []string) []string {
+	list = slices.Clone(list)
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// opened keeps the files that a program gives to its services.
+type opened struct {
+	mu    sync.Mutex
+	files map[string]map[string]string
+}
+
+// look sees what is registered before it is recorded. It changes nothing.
+func (o *opened) look(args *pulumi.ResourceTransformationArgs) *pulumi.ResourceTransformationResult {
+	service := strings.TrimSuffix(args.Name, "-files")
+	switch props := args.Props.(type) {
+	case *docker.ContainerArgs:
+		if props.Uploads == nil {
+			break
+		}
+		service = service[strings.LastIndex(service, "-")+1:] // codexcontinue-<stack>-<service>
+		props.Uploads.ToContainerUploadArrayOutput().ApplyT(func(list []docker.ContainerUpload) int {
+			for _, u := range list {
+				o.add(service, u.File, *u.Content)
+			}
+			return len(list)
+		})
+	case *corev1.SecretArgs:
+		props.Data.ToStringMapOutput().ApplyT(func(data map[string]string) (int, error) {
+			for key, value := range data {
+				content, err := base64.StdEncoding.DecodeString(value)
+				if err != nil {
+					return 0, err
+				}
+				o.add(service, key, string(content))
+			}
+			return len(data), nil
+		})
+	}
+	return nil
+}
+
+func (o *opened) add(service, path, content string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.files[service] == nil {
+		o.files[service] = map[string]string{}
+	}
+	o.files[service][path] = content
+}
