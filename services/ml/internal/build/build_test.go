@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -553,6 +554,51 @@ func TestWaitsForOllama(t *testing.T) {
 	cancel()
 	if err := <-ended; err == nil || b.State().State != mlapi.BuildPending {
 		t.Errorf("%v, %+v", err, b.State())
+	}
+}
+
+// TestAwaitJudgesEachReplica: the version counts where latest is it; names of two stores say nothing together.
+func TestAwaitJudgesEachReplica(t *testing.T) {
+	b := New(Options{Name: "m", Digest: strings.Repeat("a", 64)}, nil, slog.New(slog.DiscardHandler), nil)
+	model := func(name, digest string) api.ListModelResponse {
+		return api.ListModelResponse{Name: name, Digest: digest}
+	}
+	version := Version("m", strings.Repeat("a", 64))
+	steps := []struct {
+		lists [][]api.ListModelResponse
+		err   error
+		state string // after the step
+		word  string
+	}{
+		{nil, errors.New("connection refused"), mlapi.BuildPending, "waiting for Ollama: connection refused"},
+		{[][]api.ListModelResponse{{}}, nil, mlapi.BuildPending, "waiting for the model job, which makes " + version},
+		// One replica names the old one latest, another has the new one but not yet its name.
+		{[][]api.ListModelResponse{{model("m:latest", "1")}, {model(version, "1")}}, nil, mlapi.BuildPending, "waiting for the model job"},
+		{[][]api.ListModelResponse{{model("m:latest", "old")}, {model("m:latest", "2"), model(version, "2")}}, nil, mlapi.BuildReady, ""},
+		// The next version takes the name: an update makes the model before it replaces this instance.
+		{[][]api.ListModelResponse{{model("m:latest", "3"), model("m:bbbbbbbbbbbb", "3")}}, nil, mlapi.BuildReady, ""},
+		{[][]api.ListModelResponse{{}, {}}, nil, mlapi.BuildPending, "waiting for the model job"},
+	}
+	b.await = 0
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	asked := 0
+	b.Await(ctx, func(context.Context) ([][]api.ListModelResponse, error) {
+		if asked > 0 {
+			last := steps[asked-1]
+			if st := b.State(); st.State != last.state || !strings.HasPrefix(st.Detail, last.word) {
+				t.Errorf("after step %d: %+v", asked-1, st)
+			}
+		}
+		if asked == len(steps) {
+			cancel()
+			return nil, nil
+		}
+		asked++
+		return steps[asked-1].lists, steps[asked-1].err
+	})
+	if asked != len(steps) {
+		t.Errorf("%d of %d steps were asked for", asked, len(steps))
 	}
 }
 
