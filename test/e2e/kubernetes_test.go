@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
+	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 	authv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -44,11 +46,13 @@ func TestKubernetes(t *testing.T) {
 	kubeconfig, containerd := clusterWanted(t)
 	const stack, password = "e2e-cluster", "open-sesame-in-the-cluster"
 	c := newCheckout(t)
+	c.ownState(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	settings := func(more string) {
-		values := "overlay: prod\ntarget: kubernetes\nmodel: {base: tiny}\nedge: {address: 0.0.0.0, port: 80}\nvolumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n" + more
+		values := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\nedge: {address: 0.0.0.0, port: 80}\nvolumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n" + more
 		c.change(t, stack, values)
 	}
+	c.ownWeights(t)
 	settings("")
 	c.usePulumi(t, stack)
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
@@ -143,6 +147,24 @@ func TestKubernetes(t *testing.T) {
 	})
 }
 
+// ownState keeps the state beside the checkout, whatever somebody is logged in to on this machine.
+func (c *checkout) ownState(t *testing.T) {
+	c.env = append(c.env, "PULUMI_BACKEND_URL=file://"+t.TempDir())
+}
+
+// ownWeights puts the tiny model's weights beside the Modelfile. On Docker the volume begins as a copy of what is in the
+// test image, the model "tiny" with it; a claim is empty, and from the cluster no registry can be reached.
+func (c *checkout) ownWeights(t *testing.T) {
+	t.Helper()
+	f, err := os.Create(c.path("modelfiles/codexcontinue/tiny.gguf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(tinymodel.Write(f), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // badUpdates breaks a stack that is up, one way after the other, and leaves it as it was.
 func badUpdates(t *testing.T, c *checkout, n *namespace, stack string, settings func(string)) {
 	const fewer = "services: {backend: {memory: 512Mi}}"
@@ -174,6 +196,7 @@ func TestKubernetesRefused(t *testing.T) {
 	kubeconfig, _ := clusterWanted(t)
 	const stack = "e2e-refused"
 	c := newCheckout(t)
+	c.ownState(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	const values = "overlay: dev\ntarget: kubernetes\nmodel: {base: tiny}\n"
 	for _, x := range []struct {
@@ -183,7 +206,7 @@ func TestKubernetesRefused(t *testing.T) {
 	}{
 		{"no kubeconfig", values, "/nowhere/kubeconfig", []string{"KUBECONFIG"}},
 		{"no such context", values + "kubernetes: {context: elsewhere}", kubeconfig, []string{"elsewhere"}},
-		{"no such storage class", values + "volumes: {redis-data: {class: fast}}", kubeconfig, []string{"storage class fast", "standard"}},
+		{"no such storage class", values + "volumes: {redis-data: {class: fast}}", kubeconfig, []string{`no storage class "fast"`, "standard"}},
 		{"forbidden", values, reader(t, n), []string{"forbidden by RBAC", "e2e-reader", "namespaces"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -297,12 +320,12 @@ func (c *checkout) url(t *testing.T, stack string) string {
 
 func conversationIsThere(t *testing.T, b *browser, url string) {
 	t.Helper()
-	var path string
+	modelReady(t, url) // whose connections go to the pod's former address for a moment
 	path, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.pathname"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.run(t, 30*time.Second, chromedp.Navigate(url+path))
+	b.run(t, 30*time.Second, chromedp.Navigate(url+path), chromedp.Reload())
 	b.waitFor(t, 30*time.Second, "the conversation of before", "document.body.innerText.includes("+js(answer)+")")
 }
 
