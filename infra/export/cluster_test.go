@@ -3,8 +3,6 @@ package export_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"os"
 	"testing"
 	"time"
 
@@ -25,10 +23,7 @@ import (
 // Whether what it made works is for the tests of the target to show.
 func TestManifestsApply(t *testing.T) {
 	peers.EndToEnd(t)
-	kubeconfig := os.Getenv("KUBECONFIG")
-	if kubeconfig == "" {
-		peers.Missing(t, "kubernetes", errors.New("KUBECONFIG is not set"))
-	}
+	kubeconfig, _ := peers.Cluster(t)
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		t.Fatal(err)

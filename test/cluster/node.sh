@@ -64,7 +64,7 @@ start_node() {
 	wait_for 120 kubelet "the node" control ready "$node"
 	settings_restore '^(vm|kernel)\.' # the kubelet has set panic_on_oops and the like when it started
 	wait_for 60 kube-proxy "the rules of kube-proxy" rules
-	wait_for 60 coredns "CoreDNS" curl -sf --max-time 2 http://127.0.0.1:18181/ready
+	wait_for 60 coredns "CoreDNS" curl -sf --max-time 2 "http://$node_ip:18181/ready"
 }
 
 stop_node() {

@@ -73,8 +73,9 @@ func copyTree(t *testing.T) *checkout {
 			t.Fatal(err)
 		}
 	}
-	env := append(os.Environ(), "PULUMI_CONFIG_PASSPHRASE=end-to-end", "PULUMI_BACKEND_URL=", "NO_COLOR=1",
-		"PULUMI_SKIP_UPDATE_CHECK=true")
+	// Whatever somebody is logged in to on this machine, the state is the checkout's own.
+	env := append(os.Environ(), "PULUMI_CONFIG_PASSPHRASE=end-to-end", "PULUMI_BACKEND_URL=", "PULUMI_CREDENTIALS_PATH="+t.TempDir(),
+		"NO_COLOR=1", "PULUMI_SKIP_UPDATE_CHECK=true")
 	return &checkout{dir: dir, env: env}
 }
 
@@ -185,22 +186,26 @@ func (c *checkout) containers(t *testing.T, stack string) map[string][]container
 	return out
 }
 
-// remove takes everything of the stack off the engine, whatever state a failed test left it in.
+// remove takes everything of the stack off the engine: what an earlier run left that was killed, and when the test ends,
+// whatever state it is in.
 func (c *checkout) remove(t *testing.T, stack string) {
-	t.Cleanup(func() {
-		filter := "label=" + stacks.LabelStack + "=" + stack
-		for _, kind := range []struct{ list, rm []string }{
-			{[]string{"ps", "-aq"}, []string{"rm", "-fv"}},
-			{[]string{"network", "ls", "-q"}, []string{"network", "rm"}},
-			{[]string{"volume", "ls", "-q"}, []string{"volume", "rm", "-f"}},
-		} {
-			out, err := exec.Command("docker", append(kind.list, "--filter", filter)...).Output()
-			if err != nil || len(bytes.TrimSpace(out)) == 0 {
-				continue
-			}
-			if b, err := exec.Command("docker", append(kind.rm, strings.Fields(string(out))...)...).CombinedOutput(); err != nil {
-				t.Logf("clean-up of stack %s: %v: %s", stack, err, b)
-			}
+	sweep(t, stack)
+	t.Cleanup(func() { sweep(t, stack) })
+}
+
+func sweep(t *testing.T, stack string) {
+	filter := "label=" + stacks.LabelStack + "=" + stack
+	for _, kind := range []struct{ list, rm []string }{
+		{[]string{"ps", "-aq"}, []string{"rm", "-fv"}},
+		{[]string{"network", "ls", "-q"}, []string{"network", "rm"}},
+		{[]string{"volume", "ls", "-q"}, []string{"volume", "rm", "-f"}},
+	} {
+		out, err := exec.Command("docker", append(kind.list, "--filter", filter)...).Output()
+		if err != nil || len(bytes.TrimSpace(out)) == 0 {
+			continue
 		}
-	})
+		if b, err := exec.Command("docker", append(kind.rm, strings.Fields(string(out))...)...).CombinedOutput(); err != nil {
+			t.Logf("clean-up of stack %s: %v: %s", stack, err, b)
+		}
+	}
 }

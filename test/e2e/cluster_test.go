@@ -31,7 +31,7 @@ type namespace struct {
 	name   string
 }
 
-// inCluster removes the namespace when the test ends, whatever state it is in.
+// inCluster removes the namespace that an earlier run left, and the test's own when it ends, whatever state it is in.
 func inCluster(t *testing.T, kubeconfig, name string) *namespace {
 	t.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
@@ -44,16 +44,28 @@ func inCluster(t *testing.T, kubeconfig, name string) *namespace {
 		t.Fatal(err)
 	}
 	n := &namespace{Interface: client, config: config, name: name}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-		defer cancel()
-		now := int64(0)
-		_ = client.CoreV1().Pods(name).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{})
-		if err := client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			t.Logf("clean-up: %v", err)
-		}
-	})
+	n.remove(t)
+	t.Cleanup(func() { n.remove(t) })
 	return n
+}
+
+// remove takes the namespace off the cluster and waits until it is gone: the API server answers before it is.
+func (n *namespace) remove(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	now := int64(0)
+	_ = n.CoreV1().Pods(n.name).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{})
+	for {
+		err := n.CoreV1().Namespaces().Delete(ctx, n.name, metav1.DeleteOptions{})
+		if apierrors.IsNotFound(err) {
+			return
+		}
+		if ctx.Err() != nil || (err != nil && !apierrors.IsConflict(err)) {
+			t.Errorf("clean-up: %v", err)
+			return
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
 }
 
 // pods are those of a service that are not on their way out, or of all services.

@@ -46,7 +46,6 @@ func TestKubernetes(t *testing.T) {
 	kubeconfig, containerd := clusterWanted(t)
 	const stack, password = "e2e-cluster", "open-sesame-in-the-cluster"
 	c := newCheckout(t)
-	c.ownState(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	settings := func(more string) {
 		values := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\nedge: {address: 0.0.0.0, port: 80}\nvolumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n" + more
@@ -147,11 +146,6 @@ func TestKubernetes(t *testing.T) {
 	})
 }
 
-// ownState keeps the state beside the checkout, whatever somebody is logged in to on this machine.
-func (c *checkout) ownState(t *testing.T) {
-	c.env = append(c.env, "PULUMI_BACKEND_URL=file://"+t.TempDir())
-}
-
 // ownWeights puts the tiny model's weights beside the Modelfile. On Docker the volume begins as a copy of what is in the
 // test image, the model "tiny" with it; a claim is empty, and from the cluster no registry can be reached.
 func (c *checkout) ownWeights(t *testing.T) {
@@ -196,7 +190,6 @@ func TestKubernetesRefused(t *testing.T) {
 	kubeconfig, _ := clusterWanted(t)
 	const stack = "e2e-refused"
 	c := newCheckout(t)
-	c.ownState(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	const values = "overlay: dev\ntarget: kubernetes\nmodel: {base: tiny}\n"
 	for _, x := range []struct {
