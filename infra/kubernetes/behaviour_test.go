@@ -16,6 +16,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -173,6 +174,28 @@ func TestJob(t *testing.T) {
 			t.Errorf("%s: another Job: %v, want %v", what, moved, tc.moves)
 		}
 	}
+}
+
+// TestJobFails: a try that ml calls final is the last one, another failure is tried again, and a pod that was taken away is no
+// try. The rules name a container that is there, and say all that the API server would fill in.
+func TestJobFails(t *testing.T) {
+	eachStack(t, func(t *testing.T, p planned) {
+		job := of(p.resources, "Job")["model"]
+		if got := podOf(t, job, "restartPolicy"); got != "Never" {
+			t.Errorf("pods restart %v: the Job's rules are about pods that end", got)
+		}
+		want := []any{
+			map[string]any{"action": "Ignore", "onPodConditions": []any{map[string]any{"type": "DisruptionTarget", "status": "True"}}},
+			map[string]any{"action": "FailJob", "onExitCodes": map[string]any{
+				"containerName": podOf(t, job, "containers", 0, "name"), "operator": "In", "values": []any{float64(contract.ExitFinal)}}},
+		}
+		if d := cmp.Diff(want, dig(t, job, "spec", "podFailurePolicy", "rules")); d != "" {
+			t.Error(d)
+		}
+		if got, _ := dig(t, job, "spec", "backoffLimit").(float64); got < 1 {
+			t.Errorf("a try that failed is repeated %v times", got)
+		}
+	})
 }
 
 // TestWhoWaitsForTheModel: the Job waits for Ollama, and ml for the Job.

@@ -34,7 +34,8 @@ const modelfilesSource = "modelfiles"
 const maxConfigMap = 1 << 20
 
 // What the Job that makes the model may take. The time is that of a download of tens of gigabytes; a try that fails is
-// repeated after 10, 20 and 40 seconds, which is longer than a registry takes to fail over.
+// repeated after 10, 20 and 40 seconds, which is longer than a registry takes to fail over. One that would fail again is not
+// (see failurePolicy).
 const (
 	modelDeadline = 2 * time.Hour
 	modelRetries  = 3
@@ -124,7 +125,8 @@ func (m *modelPlan) args() []string {
 // name is the Job's: its hash is over everything in it, as a Job cannot be changed. So a changed Modelfile, base or number
 // of replicas is a new Job, which shows in the preview and runs before the old one is removed.
 func (m *modelPlan) name(files *modelFiles) (string, error) {
-	all := []any{m.digest, m.args(), m.env, m.client.image.ref, m.client.Security, files.data(), modelResources}
+	all := []any{m.digest, m.args(), m.env, m.client.image.ref, m.client.Security, files.data(), modelResources,
+		modelDeadline, modelRetries, contract.ExitFinal}
 	if m.shared {
 		all = append(all, m.server.image.ref, m.server.env, m.server.Command, m.server.Resources, m.server.Mounts)
 	}
@@ -269,7 +271,7 @@ func (d *deployment) addJob() error {
 		Spec: batchv1.JobSpecArgs{
 			Template: template, BackoffLimit: pulumi.Int(modelRetries), ActiveDeadlineSeconds: pulumi.Int(seconds(modelDeadline)),
 			// One maker at a time: the next try waits until the last one is gone.
-			PodReplacementPolicy: pulumi.String("Failed"),
+			PodReplacementPolicy: pulumi.String("Failed"), PodFailurePolicy: failurePolicy(),
 		},
 	}, pulumi.Parent(d.maker), pulumi.Provider(d.cluster), pulumi.DependsOn(after),
 		pulumi.Timeouts(&pulumi.CustomTimeouts{Create: modelDeadline.String(), Update: modelDeadline.String()}))
@@ -278,6 +280,20 @@ func (d *deployment) addJob() error {
 	}
 	d.job = job
 	return d.ctx.RegisterResourceOutputs(d.maker, pulumi.Map{"job": pulumi.String(name), "digest": pulumi.String(m.digest)})
+}
+
+// failurePolicy ends the Job at once when ml says that another try is in vain: a Modelfile that is wrong, a base model that
+// nobody has. A pod that a drain or a preemption took away is not a try, whatever its container said on the way out, so that
+// rule is the first. What the API server would fill in is said.
+func failurePolicy() batchv1.PodFailurePolicyArgs {
+	return batchv1.PodFailurePolicyArgs{Rules: batchv1.PodFailurePolicyRuleArray{
+		batchv1.PodFailurePolicyRuleArgs{Action: pulumi.String("Ignore"), OnPodConditions: batchv1.PodFailurePolicyOnPodConditionsPatternArray{
+			batchv1.PodFailurePolicyOnPodConditionsPatternArgs{Type: pulumi.String("DisruptionTarget"), Status: pulumi.String("True")},
+		}},
+		batchv1.PodFailurePolicyRuleArgs{Action: pulumi.String("FailJob"), OnExitCodes: batchv1.PodFailurePolicyOnExitCodesRequirementArgs{
+			ContainerName: pulumi.String(stacks.ModelJob), Operator: pulumi.String("In"), Values: pulumi.IntArray{pulumi.Int(contract.ExitFinal)},
+		}},
+	}}
 }
 
 // jobTemplate is ml's container with another command and, where the volume is shared, an Ollama that writes to it.
@@ -308,7 +324,7 @@ func (d *deployment) jobTemplate(labels map[string]string) (corev1.PodTemplateSp
 		security = server.Security
 	}
 	spec := d.podSpec(stacks.ModelJob, security, mounted)
-	spec.RestartPolicy = pulumi.String("Never") // a new pod for each try keeps the log of the last one
+	spec.RestartPolicy = pulumi.String("Never") // a new pod for each try keeps the log of the last one; failurePolicy needs it
 	if len(sidecars) > 0 {
 		spec.InitContainers = sidecars
 	}

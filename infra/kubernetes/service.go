@@ -180,15 +180,26 @@ func loadBalanced(svc stacks.Service) bool {
 	return err == nil && a.IsUnspecified()
 }
 
-// addServiceObject makes the Service: a stable address in front of a Deployment's pods. For a StatefulSet it is headless,
-// so that its name resolves to every replica that is ready: ml spreads its requests over Ollama's by itself.
+// spreads says that the service's clients choose among its replicas by themselves, as ml does among those of Ollama: its
+// volumes allow for more than one.
+func (d *deployment) spreads(p plan) bool {
+	return slices.ContainsFunc(p.Mounts, func(m stacks.Mount) bool {
+		v, ok := volumeOf(d.stack, m.Source)
+		return ok && m.Kind == stacks.MountVolume && (v.PerReplica || v.Shared)
+	})
+}
+
+// addServiceObject makes the Service: a stable address in front of the pods. Where clients spread over the replicas it is
+// headless, so that its name resolves to each that is ready. Where they do not it never is, not even for the one pod of a
+// StatefulSet: its name would resolve to nothing while that pod is replaced, which the cluster's DNS then remembers for up
+// to 30 seconds.
 func (d *deployment) addServiceObject(p plan, parent pulumi.Resource, after []pulumi.Resource) (*corev1.Service, error) {
 	spec := corev1.ServiceSpecArgs{Type: pulumi.String("ClusterIP"), Selector: pulumi.ToStringMap(selector(d.stack, p.Name))}
 	annotations := map[string]string{}
 	switch {
 	case loadBalanced(p.Service):
 		spec.Type = pulumi.String("LoadBalancer")
-	case p.kind == kindStatefulSet:
+	case d.spreads(p):
 		spec.ClusterIP = pulumi.String("None")
 		spec.PublishNotReadyAddresses = pulumi.Bool(false)
 		fallthrough
@@ -198,7 +209,7 @@ func (d *deployment) addServiceObject(p plan, parent pulumi.Resource, after []pu
 	var list corev1.ServicePortArray
 	for _, port := range p.Ports {
 		number := port.Container
-		if port.Host != 0 && p.kind == kindDeployment { // a headless Service has the pods' own ports
+		if port.Host != 0 && !d.spreads(p) { // a headless Service has the pods' own ports
 			number = port.Host
 		}
 		arg := corev1.ServicePortArgs{Name: pulumi.String(port.Name), Port: pulumi.Int(number), TargetPort: pulumi.String(port.Name), Protocol: pulumi.String("TCP")}

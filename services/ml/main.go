@@ -39,14 +39,11 @@ func main() {
 	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "ml:", err)
 		if _, ok := errors.AsType[*build.FinalError](err); ok {
-			os.Exit(exitFinal)
+			os.Exit(contract.ExitFinal)
 		}
 		os.Exit(1)
 	}
 }
-
-// exitFinal is the exit status of `ml model apply` when trying again would end the same way: a job need not.
-const exitFinal = 2
 
 // silence is how long a model may pause between two tokens.
 const silence = time.Minute
