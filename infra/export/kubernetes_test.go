@@ -72,6 +72,14 @@ var clustered = map[string]struct {
 		s.Volumes = map[string]stacks.VolumeSettings{stacks.OllamaData: {Shared: &shared}}
 		s.Services = map[string]stacks.ServiceSettings{stacks.Ollama: {Replicas: &replicas}}
 	}},
+	"pushed shared models": {"prod", pushedShared},
+}
+
+// pushedShared has a Job whose two containers, ml's and an Ollama beside it, are of two images that are pushed.
+func pushedShared(s *stacks.Settings) {
+	shared := true
+	s.Registry = "registry.example.com/team"
+	s.Volumes = map[string]stacks.VolumeSettings{stacks.OllamaData: {Shared: &shared}}
 }
 
 func eachClustered(t *testing.T, f func(t *testing.T, stack stacks.Stack)) {
@@ -169,6 +177,56 @@ func TestManifests(t *testing.T) {
 			t.Errorf("two exports differ:\n%s", d)
 		}
 	})
+}
+
+// TestManifestImages holds that each container runs the image of its service, also where two of them are in one pod.
+func TestManifestImages(t *testing.T) {
+	stack := shipped(t, "prod", func(s *stacks.Settings) {
+		s.Target = stacks.Kubernetes
+		pushedShared(s)
+	})
+	files, resources := manifests(t, stack, t.TempDir())
+	want := map[string]string{"model": stacks.ML}
+	for _, svc := range stack.Services {
+		want[svc.Name] = svc.Name
+	}
+	seen := 0
+	check := func(where, container, image string) {
+		service := want[container]
+		repository := "registry.example.com/team/" + stacks.Project + "/" + service + ":"
+		if b := stack.Service(service).Image.Build; b == nil {
+			repository = stack.Service(service).Image.Ref
+		}
+		if seen++; !strings.HasPrefix(image, repository) {
+			t.Errorf("%s: the container %s runs %s, want %s", where, container, image, repository)
+		}
+	}
+	for _, doc := range documents(t, files[0].Text) {
+		var o struct {
+			Kind string
+			Spec struct {
+				Template struct {
+					Spec struct {
+						InitContainers, Containers []struct{ Name, Image string }
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal(doc, &o); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range slices.Concat(o.Spec.Template.Spec.InitContainers, o.Spec.Template.Spec.Containers) {
+			check("export: "+o.Kind, c.Name, c.Image)
+		}
+	}
+	for _, w := range read(t, stack, resources).Workloads {
+		for _, c := range w.Containers {
+			check("view: "+w.Kind+" "+w.Name, c.Name, c.Image)
+		}
+	}
+	if seen != 2*(len(stack.Services)+2) {
+		t.Errorf("%d containers", seen)
+	}
 }
 
 // secretNames are the names of the Secrets that pods mount.
@@ -322,9 +380,9 @@ func TestManifestsRefuse(t *testing.T) {
 				r.Inputs["spec"].(map[string]any)["type"] = plan.Computed
 			}
 		},
-		"has two Secrets": func(r *plan.Resource) {
-			if r.Inputs["kind"] == "ConfigMap" {
-				r.Inputs["kind"] = "Secret"
+		"depends on 0 Secrets": func(r *plan.Resource) {
+			if r.Inputs["kind"] == "StatefulSet" {
+				r.Options.DependsOn = nil
 			}
 		},
 	} {

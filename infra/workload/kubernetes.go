@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes/manifest"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	appsv1 "k8s.io/api/apps/v1"
@@ -61,10 +62,10 @@ func (o object) retained() bool { return o.Options != nil && o.Options.RetainOnD
 
 // cluster is what has to be known of all objects before one can be read.
 type cluster struct {
-	images    map[string]string // of the image that is built below a component
-	tokens    map[string]bool   // by the name of the account
-	least     map[string]int    // replicas that an autoscaler keeps, by "Kind/name"
-	tls       map[string]bool   // listeners of gateways that encrypt, as name/listener
+	images    manifest.Images // of what is built
+	tokens    map[string]bool // by the name of the account
+	least     map[string]int  // replicas that an autoscaler keeps, by "Kind/name"
+	tls       map[string]bool // listeners of gateways that encrypt, as name/listener
 	policies  []networkingv1.NetworkPolicy
 	namespace string
 	// kept says that the namespace, and with it every claim in it, outlives the stack.
@@ -89,12 +90,7 @@ func (v *View) readKubernetes(resources []plan.Resource) error {
 }
 
 func clusterOf(resources []plan.Resource, objects []object) (*cluster, error) {
-	c := &cluster{images: map[string]string{}, tokens: map[string]bool{}, least: map[string]int{}, tls: map[string]bool{}}
-	for _, r := range resources {
-		if r.Type == dockerImage {
-			c.images[r.Parent] = fields(r.Inputs).text("imageName")
-		}
-	}
+	c := &cluster{images: manifest.ImagesOf(resources), tokens: map[string]bool{}, least: map[string]int{}, tls: map[string]bool{}}
 	for _, o := range objects {
 		switch o.kind {
 		case "Namespace":
@@ -264,8 +260,10 @@ func (v *View) addPods(o object, c *cluster, replicas *int32, template corev1.Po
 		for _, container := range list {
 			read := podContainer(container, pod, sources)
 			read.Init = i == 0 && (container.RestartPolicy == nil || *container.RestartPolicy != corev1.ContainerRestartPolicyAlways)
-			if built, ok := c.images[o.Parent]; ok && container.Image == plan.Computed {
-				read.Image, read.Built = built, true
+			if container.Image == plan.Computed {
+				if built, err := c.images.Of(o.Resource, container.Name); err == nil {
+					read.Image, read.Built = built, true
+				}
 			}
 			read.Built = read.Built || strings.HasPrefix(read.Image, stacks.Project+"/")
 			for name, value := range template.Annotations {

@@ -37,10 +37,7 @@ const imageType = "docker:index/image:Image"
 // what pods that mount it then say; an image that is built and pushed is its tag, which is the digest of what it is made of.
 // A Secret holds SecretValue under each key that a pod asks for. Any other value that is not known is an error.
 func Objects(resources []plan.Resource) ([]*unstructured.Unstructured, error) {
-	r := reader{byRef: map[string]plan.Resource{}, keys: map[string]map[string]bool{}}
-	for _, res := range resources {
-		r.byRef[res.Type+" "+res.Name] = res
-	}
+	r := reader{index: indexOf(resources), keys: map[string]map[string]bool{}}
 	var objects, secrets []*unstructured.Unstructured
 	taken := map[string]bool{}
 	for _, res := range resources {
@@ -99,8 +96,7 @@ func place(o *unstructured.Unstructured) int { return slices.Index(Order, o.GetK
 
 // reader is one reading of a plan.
 type reader struct {
-	// byRef holds the resources by "type name", which is how a plan refers to them.
-	byRef map[string]plan.Resource
+	index
 	// keys are those that pods ask for, by the Secret's name.
 	keys map[string]map[string]bool
 }
@@ -197,9 +193,32 @@ func (r reader) resolve(res plan.Resource, pod map[string]any) error {
 	return nil
 }
 
+// index holds the resources of a plan by "type name", which is how a plan refers to them.
+type index map[string]plan.Resource
+
+func indexOf(resources []plan.Resource) index {
+	i := index{}
+	for _, res := range resources {
+		i[res.Type+" "+res.Name] = res
+	}
+	return i
+}
+
+// Images tells what is built for the containers of a plan.
+type Images struct{ index index }
+
+// ImagesOf reads the images of the plan.
+func ImagesOf(resources []plan.Resource) Images { return Images{indexOf(resources)} }
+
+// Of is the reference of what is built for a container of the resource's pods, whose image the plan does not know: the tag
+// under which it is pushed. An image that is none of those that the resource depends on is an error.
+func (i Images) Of(res plan.Resource, container string) (string, error) {
+	return i.index.image(res, container)
+}
+
 // image is the reference of what is built for the container: the one image that the resource depends on, or of several the
 // one that is named after the container.
-func (r reader) image(res plan.Resource, container string) (string, error) {
+func (r index) image(res plan.Resource, container string) (string, error) {
 	images := r.dependencies(res, imageType)
 	if len(images) > 1 {
 		images = slices.DeleteFunc(images, func(i plan.Resource) bool { return i.Name != container && i.Name != res.Name+"-"+container })
@@ -212,7 +231,7 @@ func (r reader) image(res plan.Resource, container string) (string, error) {
 }
 
 // secret is the one that the resource's pods mount.
-func (r reader) secret(res plan.Resource) (plan.Resource, error) {
+func (r index) secret(res plan.Resource) (plan.Resource, error) {
 	secrets := r.dependencies(res, "kubernetes:core/v1:Secret")
 	if len(secrets) != 1 {
 		return plan.Resource{}, fmt.Errorf("it depends on %d Secrets, of which its pods may mount each: it must be one", len(secrets))
@@ -221,13 +240,13 @@ func (r reader) secret(res plan.Resource) (plan.Resource, error) {
 }
 
 // dependencies are those of the type.
-func (r reader) dependencies(res plan.Resource, of string) []plan.Resource {
+func (r index) dependencies(res plan.Resource, of string) []plan.Resource {
 	if res.Options == nil {
 		return nil
 	}
 	var out []plan.Resource
 	for _, ref := range res.Options.DependsOn {
-		if d, ok := r.byRef[ref]; ok && d.Type == of {
+		if d, ok := r[ref]; ok && d.Type == of {
 			out = append(out, d)
 		}
 	}
