@@ -33,6 +33,9 @@ func (s *Stack) applySettings(v Settings) error {
 	if v.Model.Modelfile != "" {
 		s.Model.Modelfile = v.Model.Modelfile
 	}
+	if v.Model.Parallel != 0 {
+		s.parallel(v.Model.Parallel)
+	}
 	s.contracts(
 		func(c *contract.Common) {
 			if v.Debug != nil {

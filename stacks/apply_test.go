@@ -1,6 +1,7 @@
 package stacks_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -55,6 +56,23 @@ func TestExternalRedisCluster(t *testing.T) {
 		}
 	}
 	t.Errorf("no file for %q", c.RedisCAFile)
+}
+
+// TestParallel: Ollama has as many slots as ml sends it answers to write, two unless the settings say otherwise.
+func TestParallel(t *testing.T) {
+	for _, name := range stacks.Overlays() {
+		for _, target := range []stacks.Target{stacks.Docker, stacks.Kubernetes} {
+			for set, want := range map[int]int{0: 2, 8: 8} {
+				v := withPassword()
+				v.Target, v.Model.Parallel = target, set
+				s := load(t, name, v)
+				slots, sent := s.Service(stacks.Ollama).Env["OLLAMA_NUM_PARALLEL"], s.Service(stacks.ML).Contract.(contract.ML).MaxParallel
+				if slots != strconv.Itoa(want) || sent != want {
+					t.Errorf("%s on %s with %d: Ollama has %s slots, ml sends %d", name, target, set, slots, sent)
+				}
+			}
+		}
+	}
 }
 
 func TestSharedVolume(t *testing.T) {

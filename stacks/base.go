@@ -30,8 +30,11 @@ const (
 	stopGrace         = drainTimeout + 20*time.Second
 )
 
-// parallel is how many answers are written at once: ml admits as many as Ollama has slots for.
-const parallel = 2
+// defaultParallel is how many answers a replica of Ollama writes at once unless the stack says otherwise (Stack.parallel).
+const defaultParallel = 2
+
+// parallelVariable tells Ollama how many answers to write at once.
+const parallelVariable = "OLLAMA_NUM_PARALLEL"
 
 // loopback is the address that ports are published on unless the stack says otherwise.
 const loopback = "127.0.0.1"
@@ -135,7 +138,7 @@ func backend(environment string) Service {
 func ml(environment string) Service {
 	s := own(ML, mlPort, "/health")
 	s.Contract = contract.ML{Common: common(environment, mlPort), OllamaURL: url("http", Ollama, ollamaPort),
-		DefaultModel: "codexcontinue", ApplyModel: true, MaxParallel: parallel, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute}
+		DefaultModel: "codexcontinue", ApplyModel: true, MaxParallel: defaultParallel, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute}
 	s.Mounts = []Mount{{Kind: MountBind, Source: "modelfiles", Target: modelfilesDir, ReadOnly: true}}
 	s.DependsOn, s.Calls = []string{Ollama, Redis}, []string{Ollama}
 	return s
@@ -169,7 +172,7 @@ func ollama() Service {
 		Env: map[string]string{
 			"HOME": "/ollama", "OLLAMA_HOST": fmt.Sprintf("0.0.0.0:%d", ollamaPort), "OLLAMA_MODELS": "/ollama/models",
 			// ml keeps the previous version of the model for a rollback.
-			"OLLAMA_NOPRUNE": "1", "OLLAMA_NUM_PARALLEL": strconv.Itoa(parallel),
+			"OLLAMA_NOPRUNE": "1", parallelVariable: strconv.Itoa(defaultParallel),
 		},
 		Ports:    []Port{{Name: "ollama", Container: ollamaPort, Address: loopback}},
 		Networks: []string{MainNetwork},

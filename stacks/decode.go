@@ -19,6 +19,9 @@ const RedisPasswordKey = "redisPassword"
 
 var secretKeys = []string{RedisPasswordKey}
 
+// maxParallel is more answers at once than any accelerator serves: a greater number is a slip.
+const maxParallel = 512
+
 // fields maps a key to what reads its value: the text of a string or number, or the JSON of an object or list.
 type fields map[string]func(text string) error
 
@@ -37,7 +40,8 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"portOffset":      integer(&s.PortOffset, 0, 60000),
 		"conversationTTL": orEmpty(s.decodeTTL),
 		"model": object(fields{
-			"name": text(&s.Model.Name), "modelfile": text(&s.Model.Modelfile), "base": text(&s.Model.Base)}),
+			"name": text(&s.Model.Name), "modelfile": text(&s.Model.Modelfile), "base": text(&s.Model.Base),
+			"parallel": integer(&s.Model.Parallel, 1, maxParallel)}),
 		"edge":       s.decodeEdge,
 		"gpu":        s.decodeGPU,
 		"registry":   orEmpty(text(&s.Registry)),

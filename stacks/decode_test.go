@@ -12,7 +12,7 @@ import (
 func TestDecodeSettings(t *testing.T) {
 	got, err := stacks.DecodeSettings(map[string]string{
 		"target": "docker", "overlay": "dev", "debug": "true", "logLevel": "warn", "domain": "legal", "domainTitle": "Legal",
-		"portOffset": "100", "conversationTTL": "720h", "model": `{"name": "m", "modelfile": "modelfiles/m/Modelfile", "base": "tiny"}`,
+		"portOffset": "100", "conversationTTL": "720h", "model": `{"name": "m", "modelfile": "modelfiles/m/Modelfile", "base": "tiny", "parallel": 8}`,
 		"edge":     `{"port": 80, "address": "0.0.0.0", "host": "chat.example.com", "gateway": {"class": "envoy"}, "tls": {"clusterIssuer": "acme"}}`,
 		"gpu":      `{"count": 2, "resource": "nvidia.com/mig-1g.10gb", "runtimeClass": "nvidia", "nodeSelector": {"gpu": "true"}, "tolerations": [{"key": "gpu", "effect": "NoSchedule"}]}`,
 		"registry": "registry.example.com/team", "volumes": `{"ollama-data": {"size": "80Gi", "class": "fast", "shared": true}}`,
@@ -25,7 +25,7 @@ func TestDecodeSettings(t *testing.T) {
 	}
 	yes, ttl, three := true, 720*time.Hour, 3
 	want := stacks.Settings{Target: stacks.Docker, Overlay: "dev", Debug: &yes, LogLevel: "warn", Domain: "legal", DomainTitle: "Legal",
-		PortOffset: 100, ConversationTTL: &ttl, Model: stacks.ModelSettings{Name: "m", Modelfile: "modelfiles/m/Modelfile", Base: "tiny"},
+		PortOffset: 100, ConversationTTL: &ttl, Model: stacks.ModelSettings{Name: "m", Modelfile: "modelfiles/m/Modelfile", Base: "tiny", Parallel: 8},
 		Edge: stacks.EdgeSettings{Port: 80, Address: "0.0.0.0", Host: "chat.example.com", Gateway: &stacks.Gateway{Class: "envoy"}, TLS: &stacks.TLS{ClusterIssuer: "acme"}},
 		GPU: &stacks.GPU{Count: 2, Resource: "nvidia.com/mig-1g.10gb", RuntimeClass: "nvidia", NodeSelector: map[string]string{"gpu": "true"},
 			Tolerations: []stacks.Toleration{{Key: "gpu", Effect: "NoSchedule"}}},
@@ -90,6 +90,9 @@ func TestDecodeRefuses(t *testing.T) {
 		"gpu both":               {"gpu", `{"count": 1, "devices": ["0"]}`, "codexcontinue:gpu: set either count"},
 		"gpu devices":            {"gpu", `{"devices": "0"}`, "codexcontinue:gpu.devices: must be a list"},
 		"empty model":            {"model", `{"name": ""}`, "codexcontinue:model.name: is empty"},
+		"no parallel":            {"model", `{"parallel": 0}`, "codexcontinue:model.parallel: must be from 1 to 512, got 0"},
+		"too parallel":           {"model", `{"parallel": 513}`, "codexcontinue:model.parallel: must be from 1 to 512, got 513"},
+		"parallel in words":      {"model", `{"parallel": "all"}`, `codexcontinue:model.parallel: must be a whole number, got "all"`},
 		"structured model":       {"model", `{"name": {"a": 1}}`, `codexcontinue:model.name: must be text, got`},
 		"structured domain":      {"domain", `["legal"]`, `codexcontinue:domain: must be text, got`},
 		"null in model":          {"model", `{"base": null}`, `codexcontinue:model.base: is empty`},

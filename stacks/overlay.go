@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -106,6 +107,16 @@ func (s *Stack) contracts(common func(*contract.Common), frontend func(*contract
 
 // rename gives the stack's model another name and Modelfile.
 func (s *Stack) rename(model, modelfile string) { s.Model.Name, s.Model.Modelfile = model, modelfile }
+
+// parallel sets how many answers each replica of Ollama writes at once: ml sends it as many as it has slots for. Each is a KV
+// cache in memory (docs/scaling.md has the arithmetic).
+func (s *Stack) parallel(n int) {
+	if o := s.Service(Ollama); o != nil {
+		o.Env[parallelVariable] = strconv.Itoa(n)
+	}
+	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {}, func(*contract.Backend) {},
+		func(c *contract.ML) { c.MaxParallel = n })
+}
 
 // requirePassword makes Redis ask for the password that the config holds, and backend give it. Redis gets the hash
 // only: a password of any characters fits, and none can be read from the container of Redis.

@@ -49,10 +49,12 @@ type Settings struct {
 	AssumeSecrets bool
 }
 
-// ModelSettings choose the custom model.
+// ModelSettings choose the custom model and how it is served.
 type ModelSettings struct {
 	// Name is the model's name in Ollama; Modelfile its path in the repository; Base replaces its FROM.
 	Name, Modelfile, Base string
+	// Parallel is how many answers each replica of Ollama writes at once; 0 keeps the stack's.
+	Parallel int
 }
 
 // EdgeSettings say where the stack is reached.
