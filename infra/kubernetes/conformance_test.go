@@ -56,6 +56,8 @@ var acceptedScores = []accepted{
 	{"pod-probes-identical", "StatefulSet store", "as for redis"},
 	{"pod-probes-identical", "Deployment web", "the lab's web has no path for readiness, to test what becomes of that"},
 	{"container-security-context-readonlyrootfilesystem", "Deployment web", "the lab's web says why it writes to its root, to test what becomes of that"},
+	{"statefulset-has-servicename", "StatefulSet redis", "nobody asks for its one pod by a name of its own, and a headless Service's name resolves to nothing while that pod is replaced"},
+	{"statefulset-has-servicename", "StatefulSet store", "as for redis"},
 	{"networkpolicy-targets-pod", "NetworkPolicy certificate", "the pods are cert-manager's, which come and go with a challenge"},
 }
 

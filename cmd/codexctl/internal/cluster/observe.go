@@ -25,9 +25,10 @@ type Observer struct {
 	observe func() observation
 
 	mu sync.Mutex
-	// busy counts the steps that are going on for a workload, since the first of them began.
-	busy  map[Work]int
-	since map[Work]time.Time
+	// busy counts the steps that are going on for a workload, since the first of them began, when it was of a generation.
+	busy   map[Work]int
+	since  map[Work]time.Time
+	before map[Work]int64
 	// failed are the workloads whose steps failed, since they began.
 	failed map[Work]time.Time
 	// all is since when every workload is judged; the zero time is not.
@@ -41,7 +42,7 @@ func (c *Cluster) Observe(ctx context.Context) *Observer {
 	deployments, sets, stateful := f.Apps().V1().Deployments().Lister(), f.Apps().V1().ReplicaSets().Lister(), f.Apps().V1().StatefulSets().Lister()
 	jobs, claims := f.Batch().V1().Jobs().Lister(), f.Core().V1().PersistentVolumeClaims().Lister()
 	mine := labels.SelectorFromSet(labels.Set{stacks.LabelProject: stacks.Project, stacks.LabelStack: c.Stack})
-	o := &Observer{c: c, busy: map[Work]int{}, since: map[Work]time.Time{}, failed: map[Work]time.Time{}}
+	o := &Observer{c: c, busy: map[Work]int{}, since: map[Work]time.Time{}, before: map[Work]int64{}, failed: map[Work]time.Time{}}
 	o.observe = func() observation {
 		// Listing from memory does not fail.
 		x := observation{stack: c.Stack}
@@ -60,10 +61,11 @@ func (c *Cluster) Observe(ctx context.Context) *Observer {
 
 // Begin says that an update works on the workload from now on; End that it does not any more. They may be nested.
 func (o *Observer) Begin(w Work) {
+	seen := o.observe()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.busy[w]++; o.busy[w] == 1 {
-		o.since[w] = time.Now()
+		o.since[w], o.before[w] = time.Now(), seen.generation(w)
 	}
 }
 
@@ -90,10 +92,15 @@ func (o *Observer) BeginAll() {
 func (o *Observer) working(seen observation) map[Work]time.Time {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.all.IsZero() {
-		return maps.Clone(o.since)
-	}
 	out := map[Work]time.Time{}
+	if o.all.IsZero() {
+		for w, since := range o.since {
+			if !o.awaited(w, seen, since) {
+				out[w] = since
+			}
+		}
+		return out
+	}
 	for _, d := range seen.deployments {
 		out[Work{Service: serviceOf(d)}] = o.all
 	}
@@ -104,6 +111,16 @@ func (o *Observer) working(seen observation) map[Work]time.Time {
 		out[Work{Service: serviceOf(j)}] = o.all
 	}
 	return out
+}
+
+// changedWithin is how long a step may take until the cluster has what it changes. A step that changes nothing is one that
+// waits again for what did not come up the last time.
+const changedWithin = 10 * time.Second
+
+// awaited says that the step's change is not in the cluster yet: what is wrong there now is what it may mend.
+func (o *Observer) awaited(w Work, seen observation, since time.Time) bool {
+	before := o.before[w]
+	return before != 0 && seen.generation(w) == before && time.Since(since) < changedWithin
 }
 
 // Note is what a pod of a service that is worked on waits for, or said last.
@@ -147,8 +164,10 @@ const afterwards = 2 * time.Second
 
 // Failed says what is wrong with the workloads whose steps failed, without waiting whether it lasts.
 func (o *Observer) Failed(ctx context.Context) []Finding {
+	seen := o.observe()
 	o.mu.Lock()
 	works := maps.Clone(o.failed)
+	maps.DeleteFunc(works, func(w Work, since time.Time) bool { return o.awaited(w, seen, since) })
 	o.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, afterwards)
 	defer cancel()

@@ -97,6 +97,25 @@ func (o observation) findings(work Work, since time.Time) []Finding {
 	return out
 }
 
+// generation counts the changes of the workload's specification; 0 is one that is not there.
+func (o observation) generation(w Work) int64 {
+	if w.Kind == "deploy" {
+		for _, d := range o.deployments {
+			if serviceOf(d) == w.Service {
+				return d.Generation
+			}
+		}
+	}
+	if w.Kind == "sts" {
+		for _, s := range o.statefulSets {
+			if serviceOf(s) == w.Service {
+				return s.Generation
+			}
+		}
+	}
+	return 0
+}
+
 // only leaves out the other workloads, and Jobs that the newest one takes the place of.
 func (o observation) only(work Work, since time.Time) observation {
 	if !work.on("deploy") {

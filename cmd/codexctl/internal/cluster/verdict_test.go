@@ -238,3 +238,33 @@ func TestJudge(t *testing.T) {
 	step(time.Second, f, 1)
 	step(0, []Finding{{Service: "ml", kind: "job", confirm: atOnce}}, 1)
 }
+
+// TestAwaited checks that what an earlier update left broken is not held against the one that mends it.
+func TestAwaited(t *testing.T) {
+	seen := rollout(waiting("ImagePullBackOff", "not found", 0, nil))
+	work := Work{Service: "backend", Kind: "deploy"}
+	o := &Observer{busy: map[Work]int{}, since: map[Work]time.Time{}, before: map[Work]int64{}, failed: map[Work]time.Time{},
+		observe: func() observation { return seen }}
+	judged := func() bool { return len(o.working(seen)) > 0 }
+	seen.deployments[0].Generation, seen.deployments[0].Status.ObservedGeneration = 2, 2
+
+	o.Begin(work)
+	if judged() {
+		t.Error("the revision that was there before is judged")
+	}
+	seen.deployments[0].Generation = 3
+	if !judged() {
+		t.Error("the revision that the step made is not judged")
+	}
+	seen.deployments[0].Generation = 2
+	o.since[work] = o.since[work].Add(-changedWithin)
+	if !judged() {
+		t.Error("a step that changes nothing is never judged")
+	}
+	o.End(work, false)
+	o.Begin(work)
+	o.End(work, true)
+	if got := o.Failed(t.Context()); len(got) != 0 {
+		t.Errorf("a step that failed before it changed anything is held to have broken: %v", got)
+	}
+}
