@@ -168,7 +168,7 @@ func badUpdates(t *testing.T, c *checkout, n *namespace, stack string, settings 
 		t.Fatal(err)
 	}
 	settings("services: {backend: {memory: 600Mi}}")
-	c.refused(t, stack, time.Minute, "quota few is exceeded", "services.backend")
+	c.refused(t, stack, time.Minute, "backend: the namespace's quota few is exceeded", "services: {backend: {")
 	if err := n.CoreV1().ResourceQuotas(n.name).Delete(t.Context(), "few", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}

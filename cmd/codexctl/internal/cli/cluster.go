@@ -74,7 +74,8 @@ func (k *onCluster) Preflight(ctx context.Context, stack stacks.Stack, o upOptio
 	return nil
 }
 
-// Settle looks for workloads that somebody removed, and for a stack that another state made.
+// Settle looks for workloads that the state knows otherwise, and for a stack that another state made. Somebody may have
+// removed or changed one; and the provider, interrupted while a workload comes up, forgets what it has changed.
 func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, _ stacks.Stack) (bool, error) {
 	known, err := s.Resources(ctx)
 	if err != nil {
@@ -95,8 +96,16 @@ func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, _ stacks.Stac
 		if r.Type != "kubernetes:apps/v1:Deployment" && r.Type != "kubernetes:apps/v1:StatefulSet" {
 			continue
 		}
-		if name := strings.TrimPrefix(r.ID, k.c.Namespace+"/"); name != r.ID && !there[name] {
+		name, mine := strings.CutPrefix(r.ID, k.c.Namespace+"/")
+		if !mine {
+			continue
+		}
+		switch generation, ok := there[name]; {
+		case !ok:
 			k.say("%s: the state has it, the cluster does not: comparing the two first", name)
+			return true, nil
+		case generation != r.Generation:
+			k.say("%s: the cluster has it otherwise than the state: comparing the two first", name)
 			return true, nil
 		}
 	}

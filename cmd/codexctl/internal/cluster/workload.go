@@ -14,23 +14,23 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Workloads are the names of the stack's Deployments and StatefulSets.
-func (c *Cluster) Workloads(ctx context.Context) (map[string]bool, error) {
+// Workloads are the generations of the stack's Deployments and StatefulSets, by name.
+func (c *Cluster) Workloads(ctx context.Context) (map[string]int64, error) {
 	o := metav1.ListOptions{LabelSelector: c.selector("")}
-	out := map[string]bool{}
+	out := map[string]int64{}
 	deployments, err := c.api.AppsV1().Deployments(c.Namespace).List(ctx, o)
 	if err != nil {
 		return nil, c.failed("list deployments", err)
 	}
 	for i := range deployments.Items {
-		out[deployments.Items[i].Name] = true
+		out[deployments.Items[i].Name] = deployments.Items[i].Generation
 	}
 	sets, err := c.api.AppsV1().StatefulSets(c.Namespace).List(ctx, o)
 	if err != nil {
 		return nil, c.failed("list stateful sets", err)
 	}
 	for i := range sets.Items {
-		out[sets.Items[i].Name] = true
+		out[sets.Items[i].Name] = sets.Items[i].Generation
 	}
 	return out, nil
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/auto"
@@ -136,6 +135,8 @@ func (s *Session) ForgetPending(ctx context.Context) error {
 type Resource struct {
 	// Type is Pulumi's, such as kubernetes:apps/v1:Deployment; ID the provider's.
 	Type, ID string
+	// Generation is what a cluster numbers the versions of its specification with; 0 is something that has none.
+	Generation int64
 }
 
 // Resources are those that are in the state and really there, as far as the state knows.
@@ -145,12 +146,25 @@ func (s *Session) Resources(ctx context.Context) ([]Resource, error) {
 		return nil, explain(ctx, err)
 	}
 	var content struct {
-		Resources []Resource `json:"resources"`
+		Resources []struct {
+			Type, ID string
+			Outputs  struct{ Metadata json.RawMessage }
+		}
 	}
 	if err := json.Unmarshal(d.Deployment, &content); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	return slices.DeleteFunc(content.Resources, func(r Resource) bool { return r.ID == "" }), nil
+	var out []Resource
+	for _, r := range content.Resources {
+		if r.ID == "" {
+			continue
+		}
+		var metadata struct{ Generation int64 }
+		// Others call something else metadata, or have one that is secret.
+		_ = json.Unmarshal(r.Outputs.Metadata, &metadata)
+		out = append(out, Resource{Type: r.Type, ID: r.ID, Generation: metadata.Generation})
+	}
+	return out, nil
 }
 
 // IDs are the providers' IDs of everything that is in the state.
