@@ -16,7 +16,6 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
-	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -176,24 +175,25 @@ func TestJob(t *testing.T) {
 	}
 }
 
-// TestJobFails: a try that ml calls final is the last one, another failure is tried again, and a pod that was taken away is no
-// try. The rules name a container that is there, and say all that the API server would fill in.
+// TestJobFails: a pod that fails is the end of the Job, in the words by which Pulumi knows it (not PodFailurePolicy): the command
+// has tried again where that helps. A pod that was taken away has not failed. The rule says all that the API server would
+// fill in.
 func TestJobFails(t *testing.T) {
 	eachStack(t, func(t *testing.T, p planned) {
 		job := of(p.resources, "Job")["model"]
 		if got := podOf(t, job, "restartPolicy"); got != "Never" {
 			t.Errorf("pods restart %v: the Job's rules are about pods that end", got)
 		}
-		want := []any{
-			map[string]any{"action": "Ignore", "onPodConditions": []any{map[string]any{"type": "DisruptionTarget", "status": "True"}}},
-			map[string]any{"action": "FailJob", "onExitCodes": map[string]any{
-				"containerName": podOf(t, job, "containers", 0, "name"), "operator": "In", "values": []any{float64(contract.ExitFinal)}}},
-		}
+		want := []any{map[string]any{"action": "Ignore", "onPodConditions": []any{map[string]any{"type": "DisruptionTarget", "status": "True"}}}}
 		if d := cmp.Diff(want, dig(t, job, "spec", "podFailurePolicy", "rules")); d != "" {
 			t.Error(d)
 		}
-		if got, _ := dig(t, job, "spec", "backoffLimit").(float64); got < 1 {
-			t.Errorf("a try that failed is repeated %v times", got)
+		if got := dig(t, job, "spec", "backoffLimit"); got != float64(0) {
+			t.Errorf("a pod that failed is made again %v times", got)
+		}
+		args, _ := podOf(t, job, "containers", 0, "args").([]any)
+		if i := slices.Index(args, any("--tries")); i < 0 || args[i+1] == "1" {
+			t.Errorf("nobody tries again: %v", args)
 		}
 	})
 }
@@ -213,7 +213,7 @@ func TestWhoWaitsForTheModel(t *testing.T) {
 		}
 	}
 	args := podOf(t, of(resources, "Job")["model"], "containers", 0, "args")
-	if d := cmp.Diff([]any{"model", "apply", "--replicas", "3"}, args); d != "" {
+	if d := cmp.Diff([]any{"model", "apply", "--tries", "4", "--replicas", "3"}, args); d != "" {
 		t.Error(d)
 	}
 }

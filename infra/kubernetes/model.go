@@ -33,12 +33,11 @@ const modelfilesSource = "modelfiles"
 // maxConfigMap is what a ConfigMap holds at most, in bytes.
 const maxConfigMap = 1 << 20
 
-// What the Job that makes the model may take. The time is that of a download of tens of gigabytes; a try that fails is
-// repeated after 10, 20 and 40 seconds, which is longer than a registry takes to fail over. One that would fail again is not
-// (see failurePolicy).
+// What the Job that makes the model may take. The time is that of a download of tens of gigabytes. The tries are the command's
+// own (see addJob).
 const (
 	modelDeadline = 2 * time.Hour
-	modelRetries  = 3
+	modelTries    = 4
 )
 
 // modelResources are those of `ml model apply`: it talks to Ollama, which does the work.
@@ -115,7 +114,7 @@ func (m *modelPlan) resources() []resources {
 
 // args are the command's: with several replicas it waits until the name resolves to all of them.
 func (m *modelPlan) args() []string {
-	args := []string{"model", "apply"}
+	args := []string{"model", "apply", "--tries", strconv.Itoa(modelTries)}
 	if m.replicas > 1 {
 		args = append(args, "--replicas", strconv.Itoa(m.replicas))
 	}
@@ -126,7 +125,7 @@ func (m *modelPlan) args() []string {
 // of replicas is a new Job, which shows in the preview and runs before the old one is removed.
 func (m *modelPlan) name(files *modelFiles) (string, error) {
 	all := []any{m.digest, m.args(), m.env, m.client.image.ref, m.client.Security, files.data(), modelResources,
-		modelDeadline, modelRetries, contract.ExitFinal}
+		modelDeadline}
 	if m.shared {
 		all = append(all, m.server.image.ref, m.server.env, m.server.Command, m.server.Resources, m.server.Mounts)
 	}
@@ -269,8 +268,12 @@ func (d *deployment) addJob() error {
 	job, err := batchv1.NewJob(d.ctx, stacks.ModelJob, &batchv1.JobArgs{
 		Metadata: d.meta(name, labels, annotations),
 		Spec: batchv1.JobSpecArgs{
-			Template: template, BackoffLimit: pulumi.Int(modelRetries), ActiveDeadlineSeconds: pulumi.Int(seconds(modelDeadline)),
-			// One maker at a time: the next try waits until the last one is gone.
+			Template: template, ActiveDeadlineSeconds: pulumi.Int(seconds(modelDeadline)),
+			// The command tries again by itself, and knows when that is in vain: then the Job fails at once. A failure policy by
+			// exit status would be the same for Kubernetes, but not for Pulumi 4.25, which knows a failed Job by the backoff's
+			// reason or the deadline's, and would wait on.
+			BackoffLimit: pulumi.Int(0),
+			// One maker at a time: the next one waits until the last one is gone.
 			PodReplacementPolicy: pulumi.String("Failed"), PodFailurePolicy: failurePolicy(),
 		},
 	}, pulumi.Parent(d.maker), pulumi.Provider(d.cluster), pulumi.DependsOn(after),
@@ -282,16 +285,12 @@ func (d *deployment) addJob() error {
 	return d.ctx.RegisterResourceOutputs(d.maker, pulumi.Map{"job": pulumi.String(name), "digest": pulumi.String(m.digest)})
 }
 
-// failurePolicy ends the Job at once when ml says that another try is in vain: a Modelfile that is wrong, a base model that
-// nobody has. A pod that a drain or a preemption took away is not a try, whatever its container said on the way out, so that
-// rule is the first. What the API server would fill in is said.
+// failurePolicy lets a drain or a preemption take the pod away without failing the Job: another one goes on, with what is
+// downloaded. What the API server would fill in is said.
 func failurePolicy() batchv1.PodFailurePolicyArgs {
 	return batchv1.PodFailurePolicyArgs{Rules: batchv1.PodFailurePolicyRuleArray{
 		batchv1.PodFailurePolicyRuleArgs{Action: pulumi.String("Ignore"), OnPodConditions: batchv1.PodFailurePolicyOnPodConditionsPatternArray{
 			batchv1.PodFailurePolicyOnPodConditionsPatternArgs{Type: pulumi.String("DisruptionTarget"), Status: pulumi.String("True")},
-		}},
-		batchv1.PodFailurePolicyRuleArgs{Action: pulumi.String("FailJob"), OnExitCodes: batchv1.PodFailurePolicyOnExitCodesRequirementArgs{
-			ContainerName: pulumi.String(stacks.ModelJob), Operator: pulumi.String("In"), Values: pulumi.IntArray{pulumi.Int(contract.ExitFinal)},
 		}},
 	}}
 }
@@ -324,7 +323,7 @@ func (d *deployment) jobTemplate(labels map[string]string) (corev1.PodTemplateSp
 		security = server.Security
 	}
 	spec := d.podSpec(stacks.ModelJob, security, mounted)
-	spec.RestartPolicy = pulumi.String("Never") // a new pod for each try keeps the log of the last one; failurePolicy needs it
+	spec.RestartPolicy = pulumi.String("Never") // the pod that failed keeps its log; failurePolicy needs it
 	if len(sidecars) > 0 {
 		spec.InitContainers = sidecars
 	}

@@ -20,10 +20,6 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// ExitFinal is the exit status of a command that is run as a job (`ml model apply`) when trying again would end the same way:
-// who runs the job need not.
-const ExitFinal = 2
-
 // Common holds what every service of the project reads.
 type Common struct {
 	// Environment is the stack's name as shown to people and in logs: dev, prod, healthcare, ...

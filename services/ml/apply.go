@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +24,9 @@ const (
 	// reach is how long it waits for them unless the command says otherwise: a node that has to be started, with drivers,
 	// takes minutes. When one is replaced meanwhile its address never answers again, and the next try finds the new one.
 	reach = 15 * time.Minute
+	// pause lies between the first try and the second, twice as long between those after: three tries more wait longer than a
+	// registry takes to fail over.
+	pause = 10 * time.Second
 	// atOnce is how many replicas download and make the model at once.
 	atOnce = 4
 )
@@ -31,26 +36,49 @@ const (
 func apply(ctx context.Context, args, environ []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("ml model apply", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	want, timeout := flags.Int("replicas", 1, ""), flags.Duration("timeout", reach, "")
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *want < 1 || *timeout <= 0 {
-		return &build.FinalError{Err: errors.New("usage: ml model apply [--replicas N] [--timeout 15m], with N of 1 or more")}
+	want, timeout, tries := flags.Int("replicas", 1, ""), flags.Duration("timeout", reach, ""), flags.Int("tries", 1, "")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *want < 1 || *timeout <= 0 || *tries < 1 {
+		return &build.FinalError{Err: errors.New("usage: ml model apply " + applyFlags + ", with N of 1 or more")}
 	}
 	cfg, err := contract.Parse[contract.ML](environ)
 	if err != nil {
 		return &build.FinalError{Err: err}
 	}
 	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
+	out := &lines{w: stderr}
+	return retry(ctx, *tries, pause, out, func() error { return applyOnce(ctx, cfg, *want, *timeout, log, out) })
+}
+
+// retry calls try until it succeeds, or fails in a way that another try does not mend, so many times at most.
+func retry(ctx context.Context, tries int, pause time.Duration, out *lines, try func() error) error {
+	for n := 1; ; n++ {
+		err := try()
+		if _, final := errors.AsType[*build.FinalError](err); err == nil || final || n == tries || ctx.Err() != nil {
+			return err
+		}
+		out.print(fmt.Sprintf("try %d of %d failed: %v. The next one is in %s", n, tries, strings.ReplaceAll(err.Error(), "\n", "; "), pause))
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+		pause *= 2
+	}
+}
+
+// applyOnce makes the model in the replicas that there are now: one whose address is gone makes the try fail, and the next
+// one finds its successor.
+func applyOnce(ctx context.Context, cfg contract.ML, want int, timeout time.Duration, log *slog.Logger, out *lines) error {
 	pool, err := replicas.New(replicas.Options{URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Log: log})
 	if err != nil {
 		return err
 	}
-	out := &lines{w: stderr}
-	addresses, err := awaitReplicas(ctx, pool, *want, *timeout, out)
+	addresses, err := awaitReplicas(ctx, pool, want, timeout, out)
 	if err != nil {
 		return err
 	}
 	opts := options(cfg)
-	opts.Reach = *timeout
+	opts.Reach = timeout
 	errs, slots := make([]error, len(addresses)), make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	for i, address := range addresses {

@@ -3,19 +3,62 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollamatest"
 )
 
 func TestApplyArguments(t *testing.T) {
-	for _, args := range [][]string{{"model", "apply", "--replicas"}, {"model", "apply", "--replicas", "0"}, {"model", "apply", "now"}, {"model", "apply", "--force"}} {
-		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "usage: ml model apply [--replicas N] [--timeout 15m]") {
+	for _, args := range [][]string{{"model", "apply", "--replicas"}, {"model", "apply", "--replicas", "0"}, {"model", "apply", "now"}, {"model", "apply", "--tries", "0"}, {"model", "apply", "--force"}} {
+		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "usage: ml model apply [--replicas N] [--timeout 15m] [--tries N]") {
 			t.Errorf("%v: got %v", args, err)
 		}
+	}
+}
+
+// TestRetry: what may come right is tried again, until the tries are used up; what may not, or a job that is stopped, is not.
+func TestRetry(t *testing.T) {
+	again, final := errors.New("registry is away"), error(&build.FinalError{Err: errors.New("no such model")})
+	for name, tc := range map[string]struct {
+		errs  []error // of each try
+		tries int
+		stop  bool
+		calls int
+		want  error
+	}{
+		"at once":              {errs: []error{nil}, tries: 4, calls: 1},
+		"at the third":         {errs: []error{again, again, nil}, tries: 4, calls: 3},
+		"never":                {errs: []error{again, again, again, again}, tries: 4, calls: 4, want: again},
+		"one try":              {errs: []error{again}, tries: 1, calls: 1, want: again},
+		"in vain":              {errs: []error{final}, tries: 4, calls: 1, want: final},
+		"in vain at a replica": {errs: []error{again, errors.Join(again, fmt.Errorf("ollama at b: %w", final))}, tries: 4, calls: 2, want: final},
+		"stopped":              {errs: []error{again}, tries: 4, stop: true, calls: 1, want: again},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			calls := 0
+			var out bytes.Buffer
+			err := retry(ctx, tc.tries, time.Microsecond, &lines{w: &out}, func() error {
+				if tc.stop {
+					cancel()
+				}
+				calls++
+				return tc.errs[calls-1]
+			})
+			if calls != tc.calls || !errors.Is(err, tc.want) {
+				t.Errorf("%d tries ended with %v, want %d and %v", calls, err, tc.calls, tc.want)
+			}
+			if said := strings.Count(out.String(), " failed: "); said != calls-1 {
+				t.Errorf("%d tries and %d lines: %s", calls, said, out.String())
+			}
+		})
 	}
 }
 

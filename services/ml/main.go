@@ -1,9 +1,10 @@
 // Command ml is the model service: it makes the stack's custom model and stands between the backend and Ollama.
 //
 //	ml                    serve, as the environment says (see services/contract)
-//	ml model apply [--replicas N] [--timeout 15m]
+//	ml model apply [--replicas N] [--timeout 15m] [--tries N]
 //	                      make the custom model in every replica of Ollama, N at least, and exit; progress goes to stderr.
-//	                      The timeout is for the replicas to be there and to answer. Exits 2 when trying again is in vain
+//	                      The timeout is for the replicas to be there and to answer. A try that failed is repeated while
+//	                      there are some left and another one may help. Exits 2 when trying again is in vain
 //	ml model status       print how far the custom model is, asking the service that runs here
 //	ml healthcheck [URL]  exit 0 when /health answers 200
 //	ml version            print the version
@@ -39,11 +40,17 @@ func main() {
 	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "ml:", err)
 		if _, ok := errors.AsType[*build.FinalError](err); ok {
-			os.Exit(contract.ExitFinal)
+			os.Exit(exitFinal)
 		}
 		os.Exit(1)
 	}
 }
+
+// exitFinal is the exit status of `ml model apply` when trying again would end the same way: a job need not.
+const exitFinal = 2
+
+// applyFlags are those of `ml model apply`.
+const applyFlags = "[--replicas N] [--timeout 15m] [--tries N]"
 
 // silence is how long a model may pause between two tokens.
 const silence = time.Minute
@@ -56,7 +63,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case strings.Join(args, " ") == "model status":
 		return status(ctx, environ, stdout)
 	}
-	c := server.Command{Health: "/health", Usage: "usage: ml [model apply [--replicas N] [--timeout 15m] | model status | healthcheck [URL] | version]", Serve: serve}
+	c := server.Command{Health: "/health", Usage: "usage: ml [model apply " + applyFlags + " | model status | healthcheck [URL] | version]", Serve: serve}
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
