@@ -30,7 +30,8 @@ func (d *deployment) podTemplate(p plan, image pulumi.StringInput, mounted volum
 	spec.Containers = corev1.ContainerArray{c}
 	// The kubelet counts the preStop sleep in.
 	spec.TerminationGracePeriodSeconds = pulumi.Int(seconds(p.drain() + p.StopGrace))
-	if p.most > 1 {
+	// With one replica, too: scaling must not change the pods that are there.
+	if p.kind == kindDeployment || d.spreads(p) {
 		spec.TopologySpreadConstraints = d.spread(p)
 	}
 	applyGPU(&spec, p.GPU)

@@ -36,6 +36,8 @@ const (
 	atOnce  = 0
 	shortly = 3 * time.Second
 	patient = 12 * time.Second
+	// A disk is attached, and let go by the node of the pod before, within minutes.
+	veryPatient = 2 * time.Minute
 )
 
 // observation is what the stack's namespace looks like at one time.
@@ -202,6 +204,9 @@ func (o observation) podFindings(p *corev1.Pod, since time.Time, add func(Findin
 		f := Finding{Why: e.Reason + ": " + e.Message, confirm: patient}
 		switch {
 		case e.Reason == "FailedMount":
+			if !strings.Contains(e.Message, "not found") { // a disk that another node still holds, say
+				f.confirm = veryPatient
+			}
 			f.kind, f.What, f.Todo = "mount", "a volume or file cannot be mounted", "the event names it; the next `codexctl up "+o.stack+"` goes on when it is there"
 		case e.Reason == "FailedCreatePodSandBox" && strings.Contains(e.Message, "RuntimeHandler"), e.Reason == "FailedCreatePodSandBox" && strings.Contains(e.Message, "no runtime for"):
 			f.kind, f.What, f.confirm = "runtime", "the node does not know the runtime class", shortly
