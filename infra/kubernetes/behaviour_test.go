@@ -175,6 +175,26 @@ func TestJob(t *testing.T) {
 	}
 }
 
+// TestRolling: a quarter of the pods is replaced at once, each new one ready before an old one goes; where there may be no
+// device for one more, one is missing meanwhile.
+func TestRolling(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change         func(*stacks.Service)
+		surge, missing float64
+	}{
+		"one":        {func(s *stacks.Service) { s.Autoscale, s.Replicas = nil, 1 }, 1, 0},
+		"four":       {func(s *stacks.Service) { s.Autoscale, s.Replicas = nil, 4 }, 1, 0},
+		"up to nine": {func(s *stacks.Service) { s.Autoscale.Max = 9 }, 3, 0},
+		"with a GPU": {func(s *stacks.Service) { s.Autoscale, s.Replicas, s.GPU = nil, 8, &stacks.GPU{Count: 1} }, 0, 1},
+	} {
+		web := of(lab(t, func(s *stacks.Stack) { tc.change(s.Service("web")) }), "Deployment")["web"]
+		at := []any{"spec", "strategy", "rollingUpdate"}
+		if surge, missing := dig(t, web, append(at, "maxSurge")...), dig(t, web, append(at, "maxUnavailable")...); surge != tc.surge || missing != tc.missing {
+			t.Errorf("%s: %v more and %v fewer, want %v and %v", name, surge, missing, tc.surge, tc.missing)
+		}
+	}
+}
+
 // TestJobFails: a pod that fails is the end of the Job, in the words by which Pulumi knows it (not PodFailurePolicy): the command
 // has tried again where that helps. A pod that was taken away has not failed. The rule says all that the API server would
 // fill in.

@@ -277,7 +277,8 @@ func (d *deployment) addJob() error {
 			PodReplacementPolicy: pulumi.String("Failed"), PodFailurePolicy: failurePolicy(),
 		},
 	}, pulumi.Parent(d.maker), pulumi.Provider(d.cluster), pulumi.DependsOn(after),
-		pulumi.Timeouts(&pulumi.CustomTimeouts{Create: modelDeadline.String(), Update: modelDeadline.String()}))
+		// The Job's own bound is first, and says so.
+		pulumi.Timeouts(&pulumi.CustomTimeouts{Create: (modelDeadline + time.Minute).String(), Update: (modelDeadline + time.Minute).String()}))
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (d *deployment) addQuota(plans []plan) error {
 	for _, p := range plans {
 		pods := p.most
 		if p.kind == kindDeployment {
-			pods = 2*p.most + surge(p.Service)
+			pods = 2*p.most + p.surge()
 		}
 		count(pods, resourcesOf(p.Resources, p.GPU))
 	}

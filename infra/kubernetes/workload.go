@@ -3,7 +3,6 @@ package kubernetes
 import (
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/stacks"
 	appsv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apps/v1"
 	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -21,15 +20,19 @@ const revisions = 3
 // schedulingTime is what a pod may need before its container starts: to find a node, a volume and the image.
 const schedulingTime = 3 * time.Minute
 
-// timeouts bound how long `up` waits for the workload: until each replica, one after the other, has started.
+// timeouts bound how long `up` waits for the workload: until its pods have started, in the steps of its rolling update. The
+// first step may need all the time that a pod has; a later one starts on a cluster where that went well. A pod that cannot
+// start is never waited for longer, since the next step begins when it has.
 func (p plan) timeouts() *pulumi.CustomTimeouts {
 	start := p.StartTimeout + schedulingTime
 	stop := p.drain() + p.StopGrace
-	rollout := time.Duration(p.most) * start
-	if p.kind == kindStatefulSet { // each pod goes before its successor comes
-		rollout += time.Duration(p.most) * stop
+	update, later := start, schedulingTime
+	steps := (p.most + p.step() - 1) / p.step()
+	if p.surge() == 0 { // each pod goes before its successor comes
+		update, later = update+stop, later+stop
 	}
-	return &pulumi.CustomTimeouts{Create: start.String(), Update: rollout.String(), Delete: (stop + time.Minute).String()}
+	update += time.Duration(steps-1) * later
+	return &pulumi.CustomTimeouts{Create: start.String(), Update: update.String(), Delete: (stop + time.Minute).String()}
 }
 
 // addWorkload makes the service's pods, and waits until they are ready.
@@ -72,16 +75,28 @@ func (d *deployment) addWorkload(p plan, template corev1.PodTemplateSpecArgs, cl
 	}}, opts...)
 }
 
-// surge is how many pods more than its replicas a rolling update of the service may run.
-func surge(svc stacks.Service) int {
-	if svc.GPU != nil {
-		return 0 // there may be no device for one more
+// step is how many pods a rolling update replaces at once: a quarter of a Deployment's, one of a StatefulSet's, or where
+// there may be no device for one more.
+func (p plan) step() int {
+	if p.kind == kindStatefulSet || p.GPU != nil {
+		return 1
 	}
-	return 1
+	return (p.most + 3) / 4
 }
 
-// rolling has a new pod ready before an old one goes, or, where there is no room for one more, one missing.
+// surge is how many pods more than its replicas a rolling update of the service may run.
+func (p plan) surge() int {
+	if p.kind == kindStatefulSet || p.GPU != nil {
+		return 0
+	}
+	return p.step()
+}
+
+// rolling has new pods ready before old ones go, or, where there is no room for one more, one missing.
 func rolling(p plan) appsv1.RollingUpdateDeploymentArgs {
-	n := surge(p.Service)
-	return appsv1.RollingUpdateDeploymentArgs{MaxSurge: pulumi.Int(n), MaxUnavailable: pulumi.Int(1 - n)}
+	missing := 0
+	if p.surge() == 0 {
+		missing = p.step()
+	}
+	return appsv1.RollingUpdateDeploymentArgs{MaxSurge: pulumi.Int(p.surge()), MaxUnavailable: pulumi.Int(missing)}
 }
