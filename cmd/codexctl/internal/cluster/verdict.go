@@ -242,7 +242,7 @@ func (o observation) containerFindings(p *corev1.Pod, s corev1.ContainerStatus, 
 		f.kind, f.What, f.Why, f.confirm = "crash", "it crashes", "CrashLoopBackOff: "+crashed(p, s), shortly
 		f.Todo = "its log says why; correct it and run `codexctl up " + o.stack + "`"
 		if strings.Contains(f.Why, "of memory") {
-			f.Todo = fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in the stack's settings", serviceOf(p))
+			f.Todo = fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in the stack's settings", setting(p))
 		}
 		if ofJob(p) {
 			return false // a Job tries again by itself, and says itself when it gives up
@@ -325,7 +325,6 @@ func (o observation) unschedulable(p *corev1.Pod, message string, add func(Findi
 		return
 	}
 	f := Finding{kind: "schedule", What: "no node has room for it", Why: "Unschedulable: " + message, confirm: 2 * shortly}
-	service := serviceOf(p)
 	switch {
 	case gpuMissing.MatchString(message):
 		f.What = "no node has the GPU that it asks for"
@@ -334,12 +333,25 @@ func (o observation) unschedulable(p *corev1.Pod, message string, add func(Findi
 		f.What, f.confirm = "its volume is not there", patient
 		f.Todo = "see `kubectl -n " + p.Namespace + " describe pvc`"
 	case strings.Contains(message, "Insufficient"):
-		f.Todo = fmt.Sprintf("add a node, free one, or ask for less: codexcontinue:services: {%s: {cpu: ..., memory: ...}}", service)
+		f.Todo = fmt.Sprintf("add a node, free one, or ask for less: codexcontinue:services: {%s: {cpu: ..., memory: ...}}", setting(p))
 	default:
 		f.What = "no node may run it"
 		f.Todo = "the message says why: taints, selectors or volumes that are elsewhere"
 	}
 	add(f)
+}
+
+// setting names the service whose settings are what the pod asks for: the model's Job is of ml, with an Ollama beside it
+// where the model is shared.
+func setting(p *corev1.Pod) string {
+	service := serviceOf(p)
+	if service != stacks.ModelJob {
+		return service
+	}
+	if len(p.Spec.InitContainers) > 0 {
+		return stacks.Ollama
+	}
+	return stacks.ML
 }
 
 var gpuMissing = regexp.MustCompile(`Insufficient [a-z0-9.-]+/`)
