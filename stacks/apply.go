@@ -62,7 +62,7 @@ func (s *Stack) applySettings(v Settings) error {
 	if o := s.Service(Ollama); o != nil && v.GPU != nil {
 		o.GPU = v.GPU
 	}
-	errs = append(errs, s.applyRedis(v.Redis), s.applyVolumes(v.Volumes))
+	errs = append(errs, s.applyRedis(v.Redis), s.applyVolumes(v.Volumes, v.Target))
 	s.Registry = v.Registry
 	if v.Edge.Host != "" {
 		s.Route = &Route{Host: v.Edge.Host, Gateway: v.Edge.Gateway, Ingress: v.Edge.Ingress, TLS: v.Edge.TLS}
@@ -171,7 +171,7 @@ func (s *Stack) applyRedis(v *RedisSettings) error {
 	return errors.Join(errs...)
 }
 
-func (s *Stack) applyVolumes(v map[string]VolumeSettings) error {
+func (s *Stack) applyVolumes(v map[string]VolumeSettings, on Target) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		i := slices.IndexFunc(s.Volumes, func(x Volume) bool { return x.Name == name })
@@ -185,6 +185,9 @@ func (s *Stack) applyVolumes(v map[string]VolumeSettings) error {
 		}
 		volume, set := &s.Volumes[i], v[name]
 		if set.Size != 0 {
+			if on != Kubernetes {
+				errs = append(errs, fmt.Errorf("%s:volumes.%s.size: the docker target cannot express it: an engine's local driver reserves nothing, and a volume may fill the disk that it is on; remove the key", Project, name))
+			}
 			volume.Size = set.Size
 		}
 		if set.Class != "" {

@@ -129,3 +129,20 @@ func TestPIDsOnACluster(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestVolumeSize: storage is reserved where the target does that; where it does not, asking for it is an error.
+func TestVolumeSize(t *testing.T) {
+	v := withPassword()
+	v.Volumes = map[string]stacks.VolumeSettings{stacks.OllamaData: {Size: 80 * stacks.GiB}}
+	v.Target = stacks.Kubernetes
+	for _, volume := range load(t, "prod", v).Volumes {
+		if volume.Name == stacks.OllamaData && volume.Size != 80*stacks.GiB {
+			t.Errorf("the volume is of %d bytes", volume.Size)
+		}
+	}
+	v.Target = stacks.Docker
+	_, err := stacks.Load("prod", v, checkout())
+	if err == nil || !strings.Contains(err.Error(), "codexcontinue:volumes.ollama-data.size: the docker target cannot express it: ") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,10 +1,10 @@
 package targets
 
-func rendered(text string) Outcome { return Outcome{Rendered, text} }
-func refused(text string) Outcome  { return Outcome{Refused, text} }
-func weaker(text string) Outcome   { return Outcome{Weaker, text} }
-func machine(text string) Outcome  { return Outcome{Machine, text} }
-func other(text string) Outcome    { return Outcome{Other, text} }
+func rendered(text string) Outcome   { return Outcome{Rendered, text} }
+func refused(text string) Outcome    { return Outcome{Refused, text} }
+func unenforced(text string) Outcome { return Outcome{Unenforced, text} }
+func machine(text string) Outcome    { return Outcome{Machine, text} }
+func other(text string) Outcome      { return Outcome{Other, text} }
 
 // What is said of several fields.
 var (
@@ -26,7 +26,7 @@ var Capabilities = []Capability{
 	{"Network.Internal", rendered("network without a way out"), other("nobody gets out but by `Service.Outside`, which must name single addresses for a service on internal networks only")},
 
 	{"Volume.Name", rendered("volume `codexcontinue-<name>-<stack>`"), rendered("PersistentVolumeClaim, of the StatefulSet's template or shared")},
-	{"Volume.Size", machine("the disk under the engine's data root: the local driver reserves nothing"), rendered("storage request of the claim")},
+	{"Volume.Size", machine("the disk under the engine's data root, as the local driver reserves nothing; `volumes.<name>.size` in the settings is refused"), rendered("storage request of the claim")},
 	{"Volume.Class", refused("an engine has no storage classes"), rendered("`storageClassName` of the claim")},
 	{"Volume.PerReplica", other("there is one replica; more are refused as `replicas`"), rendered("claims that go when the StatefulSet shrinks, where others are kept; lets it have several replicas")},
 	{"Volume.Shared", refused("one engine runs one Ollama"), rendered("one claim (ReadWriteMany), read-only in the replicas, written to by the Job that makes the model")},
@@ -41,7 +41,7 @@ var Capabilities = []Capability{
 	{"Service.Env", rendered("environment"), rendered("environment")},
 	{"Service.Networks", rendered("networks of the container"), other("see `Network.Name`")},
 	{"Service.DependsOn", rendered("order: a container waits until those are healthy"), rendered("order: a workload waits until those are ready")},
-	{"Service.Calls", weaker("all services of a network reach each other"), rendered("NetworkPolicies of both ends, for the first port")},
+	{"Service.Calls", unenforced("all services of a network reach each other. What is: nobody reaches a service without a network in common (`Service.Networks`)"), rendered("NetworkPolicies of both ends, for the first port")},
 	{"Service.Replicas", rendered("containers behind one alias"), rendered("`replicas`; with several, a PodDisruptionBudget and topology spread")},
 	{"Service.Autoscale", refused("an engine does not watch the load"), rendered("HorizontalPodAutoscaler, and no `replicas`")},
 	{"Service.GPU", rendered("`gpus`, or the NVIDIA runtime with the devices"), rendered("limit of the extended resource, and a toleration of its taint")},
@@ -67,14 +67,14 @@ var Capabilities = []Capability{
 	{"Mount.Target", rendered("`target`"), rendered("`mountPath`")},
 	{"Mount.ReadOnly", rendered("`readOnly`"), rendered("`readOnly`")},
 	{"Mount.Size", rendered("`size` of the tmpfs"), rendered("`sizeLimit` of the `emptyDir`")},
-	{"Mount.Exec", rendered("`exec` or `noexec` of the tmpfs"), weaker("pods have no `noexec`: programs can always be run from an `emptyDir`")},
+	{"Mount.Exec", rendered("`exec` or `noexec` of the tmpfs"), unenforced("pods have no `noexec`: a program can write others to an `emptyDir` and run them. What is: a root file system that cannot be written to, no capabilities, no new privileges (`Service.Security`)")},
 
 	{"File.Path", rendered("upload into the container that carries the files"), rendered("key of a ConfigMap or Secret, mounted at the path")},
 	{"File.Content", rendered("upload"), rendered("immutable ConfigMap with the content's hash in its name, or Secret")},
 	{"File.Secret", rendered("upload that Pulumi keeps encrypted"), rendered("immutable Secret")},
 
-	{"Outside.Host", weaker("a network that is not internal lets everything out; on internal ones it is refused"), rendered("egress to the address; a name is any address but link-local ones")},
-	{"Outside.Port", weaker("see `Outside.Host`"), rendered("egress to that port")},
+	{"Outside.Host", unenforced("a network that is not internal lets everything out. What is: `Network.Internal`, on which an `Outside` is refused"), rendered("egress to the address. *Not enforced* for a name, as policies know none: any address but link-local ones")},
+	{"Outside.Port", unenforced("see `Outside.Host`"), rendered("egress to that port")},
 	{"Outside.Reason", other("for people"), other("for people")},
 
 	{"Health.Command", rendered("health check"), rendered("the probes, where there is no `LivePath`")},

@@ -22,8 +22,8 @@ const (
 	Rendered Fate = "rendered"
 	// Refused fields are errors that name the field and the target.
 	Refused Fate = "refused"
-	// Weaker fields ask for a limit that the target does not have: it lets more through.
-	Weaker Fate = "weaker"
+	// Unenforced fields ask for a limit that the target does not have: it lets more through, which Gaps names.
+	Unenforced Fate = "not enforced"
 	// Machine fields are for who runs the machine, or the cluster's nodes, to set.
 	Machine Fate = "the machine's"
 	// Other fields are not the target's to render: another field says the same to it, or something else reads them.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/targets"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -97,6 +98,14 @@ func planTree(p plan.Plan, view workload.View) branch {
 	for _, group := range services {
 		name := group[0].Service
 		b := branch{title: name, facts: serviceFacts(p.Stack.Service(name), group, view)}
+		// What is said of the service and holds nobody back is for whoever reviews it.
+		said := "not enforced"
+		for _, g := range targets.Gaps(p.Stack, d.Target) {
+			if g.Service == name {
+				b.facts = append(b.facts, [2]string{said, strings.TrimPrefix(g.Path, "services."+name+".") + ": " + g.Lets})
+				said = ""
+			}
+		}
 		if c := components[name]; c != "" {
 			b.branches = below[c]
 			delete(below, c)
