@@ -59,13 +59,13 @@ lint: ## gofmt, vet, staticcheck, actionlint, govulncheck
 	@$(call LINT,actionlint,github.com/rhysd/actionlint/cmd/actionlint)
 	bin/actionlint
 	@$(call LINT,govulncheck,golang.org/x/vuln/cmd/govulncheck)
-	@test/govulncheck.sh bin/govulncheck ./...
+	@$(GO) run ./test/vulncheck bin/govulncheck ./...
 ci-preview: ## What a pull request changes: the steps of its workflow
 	@.github/scripts/plan.sh $(BASE)
 images: ## Make the upstream images, where no registry can be reached
 	test/images/build.sh all
 update-goldens: ## Rewrite the golden files
-	$(GO) test -count=1 ./stacks ./infra/docker ./infra/kubernetes ./infra/graph ./infra/policy ./cmd/codexctl ./cmd/codexctl/internal/progress -update
+	$(GO) test -count=1 $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | sed 's,^,./,; s,/[^/]*$$,,' | sort -u) -update
 clean: ## Remove what was built; stacks and their state stay
 	rm -rf bin dist out
 
