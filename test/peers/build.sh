@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs that tests run against, from pinned Go modules, into the cache's bin folder:
 #
-#   test/peers/build.sh [pulumi|ollama|caddy|docker-compose|kubernetes-cluster|kubernetes-provider|staticcheck|govulncheck ...]
+#   test/peers/build.sh [pulumi|ollama|caddy|docker-compose|kubernetes-cluster|kubernetes-provider ...]
 #
 # Each is built again only when its module or the Go toolchain changed. Ollama is one static program with the processor
 # backend; building it needs a C++ compiler, nlohmann-json3-dev and libstb-dev. The programs of the cluster, which
@@ -135,13 +135,11 @@ build_one() {
 		;;
 	kubernetes-cluster) build_cluster ;;
 	kubernetes-provider) build_provider ;;
-	staticcheck) build staticcheck tools/lint honnef.co/go/tools/cmd/staticcheck ;;
-	govulncheck) build govulncheck tools/lint golang.org/x/vuln/cmd/govulncheck ;;
 	*) fail "$1: unknown; known are ${all[*]}" ;;
 	esac
 }
 
-all=(pulumi ollama caddy docker-compose kubernetes-cluster kubernetes-provider staticcheck govulncheck)
+all=(pulumi ollama caddy docker-compose kubernetes-cluster kubernetes-provider)
 [[ $# -gt 0 ]] || set -- "${all[@]}"
 for name; do build_one "$name"; done
 printf '%s\n' "$bin"
