@@ -175,6 +175,43 @@ func TestJob(t *testing.T) {
 	}
 }
 
+// TestOwnGateway: what a gateway's controller puts beside a Gateway of the stack's own has a place in the quota, limits that it
+// can live with, and a policy; beside somebody else's Gateway, or an Ingress, nothing is.
+func TestOwnGateway(t *testing.T) {
+	hard := func(list []plan.Resource, what string) float64 {
+		t.Helper()
+		text, _ := dig(t, of(list, "ResourceQuota")["quota"], "spec", "hard", what).(string)
+		q, err := resource.ParseQuantity(text)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		return q.AsApproximateFloat64()
+	}
+	inside := func(s *stacks.Stack) { s.Service(stacks.Edge).Ports[0].Address = "127.0.0.1" }
+	own := lab(t, inside)
+	theirs := lab(t, func(s *stacks.Stack) { inside(s); s.Route.Gateway, s.Route.TLS = &stacks.Gateway{Name: "main"}, nil })
+	for what, want := range map[string]float64{"services.loadbalancers": 1, "services.nodeports": 3, "pods": 2} {
+		if got := hard(own, what) - hard(theirs, what); got != want {
+			t.Errorf("there is room for %v %s more, want %v", got, what, want)
+		}
+	}
+	if got := hard(own, "limits.memory") - hard(theirs, "limits.memory"); got < float64(2*stacks.GiB) {
+		t.Errorf("two proxies have %v bytes", got)
+	}
+	if got := dig(t, of(own, "LimitRange")["limits"], "spec", "limits", 0, "default", "memory"); got != "1Gi" {
+		t.Errorf("a proxy without limits gets %v", got)
+	}
+	policy := of(own, "NetworkPolicy")["gateway"]
+	i := slices.IndexFunc(own, func(r plan.Resource) bool { return r.Inputs["kind"] == "Gateway" })
+	want := map[string]any{"gateway.networking.k8s.io/gateway-name": name(t, own[i])}
+	if d := cmp.Diff(want, dig(t, policy, "spec", "podSelector", "matchLabels")); d != "" {
+		t.Error(d)
+	}
+	if _, ok := of(theirs, "NetworkPolicy")["gateway"]; ok {
+		t.Error("a policy for the pods of somebody else's Gateway")
+	}
+}
+
 // TestRolling: a quarter of the pods is replaced at once, each new one ready before an old one goes; where there may be no
 // device for one more, one is missing meanwhile.
 func TestRolling(t *testing.T) {

@@ -58,6 +58,7 @@ var acceptedScores = []accepted{
 	{"container-security-context-readonlyrootfilesystem", "Deployment web", "the lab's web says why it writes to its root, to test what becomes of that"},
 	{"statefulset-has-servicename", "StatefulSet redis", "nobody asks for its one pod by a name of its own, and a headless Service's name resolves to nothing while that pod is replaced"},
 	{"statefulset-has-servicename", "StatefulSet store", "as for redis"},
+	{"networkpolicy-targets-pod", "NetworkPolicy gateway", "the pods are those of the gateway's controller, if it puts any into the namespace"},
 	{"networkpolicy-targets-pod", "NetworkPolicy certificate", "the pods are cert-manager's, which come and go with a challenge"},
 }
 

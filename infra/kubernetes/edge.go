@@ -30,6 +30,11 @@ const (
 	listenHTTPS = "https"
 )
 
+// ownGateway says that the stack brings a Gateway of its own, for which a controller may put a proxy beside it.
+func ownGateway(s stacks.Stack) bool {
+	return s.Route != nil && s.Route.Gateway != nil && s.Route.Gateway.Class != ""
+}
+
 // addRoute makes the edge reachable by the stack's host name.
 func (d *deployment) addRoute(p plan, s *service) error {
 	r := d.stack.Route

@@ -29,6 +29,18 @@ func (d *deployment) addDefaultDeny() error {
 		return fmt.Errorf("networks: %w", err)
 	}
 	d.fences = append(d.fences, deny)
+	if ownGateway(d.stack) {
+		// Pods that a gateway's controller runs in this namespace, labelled as the Gateway API says (GEP-1762). Where they are
+		// configured from is the controller's, so nothing is known of whom they talk to; the edge is all that takes their
+		// connections here.
+		proxy, err := d.addPolicy("gateway", stackLabels(d.stack), labelSelector(map[string]string{gatewayGroup + "/gateway-name": stacks.Edge}),
+			networkingv1.NetworkPolicyIngressRuleArray{networkingv1.NetworkPolicyIngressRuleArgs{}},
+			networkingv1.NetworkPolicyEgressRuleArray{networkingv1.NetworkPolicyEgressRuleArgs{}}, d.home)
+		if err != nil {
+			return fmt.Errorf("route.gateway: %w", err)
+		}
+		d.fences = append(d.fences, proxy)
+	}
 	if r := d.stack.Route; r != nil && r.TLS != nil && r.TLS.Secret == "" {
 		// cert-manager proves the host's name with a pod of its own in this namespace.
 		solver, err := d.addPolicy("certificate", stackLabels(d.stack), labelSelector(map[string]string{"acme.cert-manager.io/http01-solver": "true"}),

@@ -15,6 +15,16 @@ import (
 // debugging pod.
 var stray = stacks.Resources{CPU: 100, Memory: 64 * stacks.MiB}
 
+// What a controller of the Gateway API may put beside a Gateway of the stack's own, as Istio, NGINX and Cilium do: a proxy, twice
+// while it is replaced, behind a load balancer with a port each for HTTP, HTTPS and its health. The amounts are Istio's limits;
+// a proxy without any (NGINX, Envoy) gets them from the LimitRange.
+var gatewayProxy = stacks.Resources{CPU: 2000, Memory: stacks.GiB}
+
+const (
+	gatewayProxies = 2
+	gatewayPorts   = 3
+)
+
 // addQuota bounds the namespace to what the stack can ever need, and every container to the largest of the stack's.
 //
 // A Deployment's quota counts its replicas twice and the surge once: while the last revision's pods drain, which may take
@@ -48,10 +58,15 @@ func (d *deployment) addQuota(plans []plan) error {
 	if d.model != nil {
 		count(2, d.model.resources()...) // a replaced Job's pod may still be ending
 	}
-	count(1, resourcesOf(stray, nil))
-	balancers, nodePorts := 0, 0
+	few, balancers, nodePorts := resourcesOf(stray, nil), 0, 0
+	if ownGateway(d.stack) {
+		few = resourcesOf(gatewayProxy, nil)
+		count(gatewayProxies, few)
+		balancers, nodePorts = 1, gatewayPorts
+	}
+	count(1, few)
 	if e := d.stack.Service(stacks.Edge); e != nil && loadBalanced(*e) {
-		balancers, nodePorts = 1, 1
+		balancers, nodePorts = balancers+1, nodePorts+1
 	}
 	if r := d.stack.Route; r != nil && r.Ingress != nil && r.TLS != nil && r.TLS.Secret == "" {
 		nodePorts++ // cert-manager's solver is reached by one
@@ -65,7 +80,6 @@ func (d *deployment) addQuota(plans []plan) error {
 	if err != nil {
 		return fmt.Errorf("quota: %w", err)
 	}
-	few := resourcesOf(stray, nil)
 	limits, err := corev1.NewLimitRange(d.ctx, "limits", &corev1.LimitRangeArgs{
 		Metadata: d.meta(stacks.Project, labels, nil),
 		Spec: corev1.LimitRangeSpecArgs{Limits: corev1.LimitRangeItemArray{corev1.LimitRangeItemArgs{

@@ -123,7 +123,7 @@ var Capabilities = []Capability{
 
 	{"Gateway.Name", withRoute, rendered("`parentRefs` of the HTTPRoute")},
 	{"Gateway.Namespace", withRoute, rendered("`parentRefs` of the HTTPRoute")},
-	{"Gateway.Class", withRoute, rendered("Gateway of the stack's own")},
+	{"Gateway.Class", withRoute, rendered("Gateway of the stack's own; a NetworkPolicy and a share of the quota for what its controller puts beside it")},
 
 	{"Ingress.Class", withRoute, rendered("`ingressClassName`")},
 
