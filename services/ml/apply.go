@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +24,7 @@ const (
 	// resolveEvery is how often apply looks whether all replicas are there.
 	resolveEvery = time.Second
 	// reach is how long it waits for them unless the command says otherwise: a node that has to be started, with drivers,
-	// takes minutes. When one is replaced meanwhile its address never answers again, and the next try finds the new one.
+	// takes minutes.
 	reach = 15 * time.Minute
 	// pause lies between the first try and the second, twice as long between those after: three tries more wait longer than a
 	// registry takes to fail over.
@@ -66,62 +68,134 @@ func retry(ctx context.Context, tries int, pause time.Duration, out *lines, try 
 	}
 }
 
-// applyOnce makes the model in the replicas that there are now: one whose address is gone makes the try fail, and the next
-// one finds its successor.
+// applyOnce makes the model in every replica.
 func applyOnce(ctx context.Context, cfg contract.ML, want int, timeout time.Duration, log *slog.Logger, out *lines) error {
 	pool, err := replicas.New(replicas.Options{URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Log: log})
 	if err != nil {
 		return err
 	}
-	addresses, err := awaitReplicas(ctx, pool, want, timeout, out)
-	if err != nil {
-		return err
-	}
 	opts := options(cfg)
 	opts.Reach = timeout
-	errs, slots := make([]error, len(addresses)), make(chan struct{}, atOnce)
-	var wg sync.WaitGroup
-	for i, address := range addresses {
-		wg.Go(func() {
-			slots <- struct{}{}
+	slots := make(chan struct{}, atOnce)
+	return everywhere{want: want, timeout: timeout, find: pool.Addresses, out: out, make: func(ctx context.Context, address string) error {
+		select {
+		case slots <- struct{}{}:
 			defer func() { <-slots }()
-			name := ""
-			if len(addresses) > 1 {
-				name = address + ": "
-			}
-			err := build.New(opts, pool.Client(address), log, progress(name, out)).Apply(ctx)
-			if err != nil {
-				errs[i] = fmt.Errorf("ollama at %s: %w", address, err)
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		prefix := ""
+		if want > 1 {
+			prefix = address + ": "
+		}
+		return build.New(opts, pool.Client(address), log, progress(prefix, out)).Apply(ctx)
+	}}.run(ctx)
 }
 
-// awaitReplicas waits until the name stands for so many replicas: a headless Service names those alone that are ready.
-func awaitReplicas(ctx context.Context, pool *replicas.Pool, want int, timeout time.Duration, out *lines) ([]string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not within %s: look at those that are missing", timeout))
-	defer cancel()
-	for said := ""; ; {
-		addresses, err := pool.Addresses(ctx)
-		if err == nil && len(addresses) >= want {
-			return addresses, nil
+// everywhere does something once at each replica that a name stands for: a headless Service names those that are ready.
+type everywhere struct {
+	// want is how many there have to be, timeout for how long is waited for them.
+	want    int
+	timeout time.Duration
+	find    func(ctx context.Context) ([]string, error)
+	make    func(ctx context.Context, address string) error
+	out     *lines
+}
+
+// attempt is what goes on at one address.
+type attempt struct {
+	stop context.CancelFunc
+	done chan struct{}
+	err  error // when done
+}
+
+func (a *attempt) ended() bool {
+	select {
+	case <-a.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// run ends when all are done that there are at this moment. A replica that comes meanwhile is seen to as well; one that goes
+// is left, as its address never answers again.
+func (e everywhere) run(ctx context.Context) error {
+	late := time.Now().Add(e.timeout)
+	at := map[string]*attempt{}
+	defer func() {
+		for _, a := range at {
+			a.stop()
+			<-a.done
 		}
-		line := fmt.Sprintf("waiting for %d replicas of Ollama: %d are there", want, len(addresses))
+	}()
+	for said := ""; ; {
+		addresses, err := e.find(ctx)
+		if err == nil {
+			e.follow(ctx, at, addresses)
+		}
+		line := fmt.Sprintf("waiting for %d replicas of Ollama: %d are there", e.want, len(addresses))
 		if err != nil {
 			line = "waiting for Ollama: " + err.Error()
 		}
-		if line != said {
+		all := err == nil && len(addresses) >= e.want
+		if !all && line != said {
 			said = line
-			out.print(line)
+			e.out.print(line)
+		}
+		if ended, failed := outcome(at); ended && (all || failed != nil && ctx.Err() == nil) {
+			return failed
+		}
+		if !all && time.Now().After(late) {
+			return fmt.Errorf("%s: not within %s: look at those that are missing", line, e.timeout)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%s: %w", line, context.Cause(ctx))
+			if all {
+				return context.Cause(ctx)
+			}
+			return fmt.Errorf("%s: %w", line, context.Cause(ctx))
 		case <-time.After(resolveEvery):
 		}
 	}
+}
+
+// follow begins at the addresses that are new, and ends what goes on at those that are gone.
+func (e everywhere) follow(ctx context.Context, at map[string]*attempt, addresses []string) {
+	for address, a := range at {
+		if !slices.Contains(addresses, address) {
+			a.stop()
+			<-a.done
+			delete(at, address)
+			e.out.print(address + ": is gone")
+		}
+	}
+	for _, address := range addresses {
+		if at[address] != nil {
+			continue
+		}
+		ctx, stop := context.WithCancel(ctx)
+		a := &attempt{stop: stop, done: make(chan struct{})}
+		at[address] = a
+		go func() {
+			defer close(a.done)
+			if err := e.make(ctx, address); err != nil {
+				a.err = fmt.Errorf("ollama at %s: %w", address, err)
+			}
+		}()
+	}
+}
+
+// outcome says whether every attempt has ended, and how those that failed did.
+func outcome(at map[string]*attempt) (ended bool, failed error) {
+	var errs []error
+	for _, address := range slices.Sorted(maps.Keys(at)) {
+		if !at[address].ended() {
+			return false, nil
+		}
+		errs = append(errs, at[address].err)
+	}
+	return len(at) > 0, errors.Join(errs...)
 }
 
 // progress prints each new state as a line.

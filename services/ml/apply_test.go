@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
@@ -71,6 +74,70 @@ func TestApplyAwaitsReplicas(t *testing.T) {
 	err := run(ctx, []string{"model", "apply", "--replicas", "3"}, environ, io.Discard, &out)
 	if err == nil || !strings.Contains(err.Error(), "waiting for 3 replicas of Ollama: 1 are there") || !strings.Contains(out.String(), "waiting for 3 replicas") {
 		t.Errorf("got %v after:\n%s", err, out.String())
+	}
+}
+
+// TestEverywhere follows replicas that come and go while the model is made: with the clock of the bubble, nothing waits.
+func TestEverywhere(t *testing.T) {
+	broken := errors.New("no space left")
+	for name, tc := range map[string]struct {
+		found   [][]string // of each look; the last one stays
+		takes   map[string]time.Duration
+		fails   map[string]error
+		want    int
+		made    []string // that were made to the end
+		after   time.Duration
+		err     string
+		printed string
+	}{
+		"all at once":        {found: [][]string{{"a", "b"}}, want: 2, made: []string{"a", "b"}, after: time.Second},
+		"one comes late":     {found: [][]string{{"a"}, {"a"}, {"a", "b"}}, want: 2, made: []string{"a", "b"}, after: 3 * time.Second, printed: "waiting for 2 replicas of Ollama: 1 are there"},
+		"one is not wanted":  {found: [][]string{{"a"}, {"a", "b"}}, want: 1, takes: map[string]time.Duration{"a": 2500 * time.Millisecond, "b": 5500 * time.Millisecond}, made: []string{"a", "b"}, after: 7 * time.Second},
+		"one goes":           {found: [][]string{{"a", "b"}, {"a", "b"}, {"a"}}, want: 1, takes: map[string]time.Duration{"b": time.Hour}, made: []string{"a"}, after: 2 * time.Second, printed: "b: is gone"},
+		"one is replaced":    {found: [][]string{{"a", "b"}, {"a"}, {"a", "c"}}, want: 2, takes: map[string]time.Duration{"b": time.Hour}, made: []string{"a", "c"}, after: 3 * time.Second, printed: "b: is gone"},
+		"one fails":          {found: [][]string{{"a", "b"}}, want: 2, fails: map[string]error{"b": broken}, made: []string{"a"}, after: time.Second, err: "ollama at b: no space left"},
+		"one fails and goes": {found: [][]string{{"a", "b"}, {"a"}}, want: 1, takes: map[string]time.Duration{"a": 3500 * time.Millisecond}, fails: map[string]error{"b": broken}, made: []string{"a"}, after: 4 * time.Second},
+		"too few, too long":  {found: [][]string{{"a"}}, want: 2, made: []string{"a"}, after: 61 * time.Second, err: "waiting for 2 replicas of Ollama: 1 are there: not within 1m0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				var made []string
+				var out bytes.Buffer
+				looks, start := 0, time.Now()
+				err := everywhere{want: tc.want, timeout: time.Minute, out: &lines{w: &out},
+					find: func(context.Context) ([]string, error) {
+						looks++
+						return tc.found[min(looks, len(tc.found))-1], nil
+					},
+					make: func(ctx context.Context, address string) error {
+						select {
+						case <-ctx.Done():
+							return ctx.Err()
+						case <-time.After(tc.takes[address]):
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						if tc.fails[address] == nil {
+							made = append(made, address)
+						}
+						return tc.fails[address]
+					}}.run(t.Context())
+				slices.Sort(made)
+				if !slices.Equal(made, tc.made) {
+					t.Errorf("made at %v, want %v", made, tc.made)
+				}
+				if got := time.Since(start); got != tc.after {
+					t.Errorf("it took %s, want %s", got, tc.after)
+				}
+				if got := fmt.Sprint(err); tc.err == "" && err != nil || !strings.Contains(got, tc.err) {
+					t.Errorf("error: %v, want %q", err, tc.err)
+				}
+				if !strings.Contains(out.String(), tc.printed) {
+					t.Errorf("it printed %q, want %q", out.String(), tc.printed)
+				}
+			})
+		})
 	}
 }
 
