@@ -54,24 +54,24 @@ func Find(t testing.TB, peer string, programs ...string) string {
 	return ""
 }
 
-// DockerPlugin looks for Pulumi's docker provider where the Pulumi CLI does: on PATH, and in the folder of its plugins.
-func DockerPlugin(t testing.TB) {
+// DockerPlugin finds Pulumi's docker provider where the Pulumi CLI does: on PATH, and in the folder of its plugins.
+func DockerPlugin(t testing.TB) string {
 	t.Helper()
-	plugin(t, "docker-plugin", "docker", "v"+dockerPlugin)
+	return plugin(t, "docker-plugin", "docker", "v"+dockerPlugin)
 }
 
-// KubernetesPlugin looks for Pulumi's Kubernetes provider in the same places, in any version: the CLI takes the one on
+// KubernetesPlugin finds Pulumi's Kubernetes provider in the same places, in any version: the CLI takes the one on
 // PATH, and build.sh can make only some versions.
-func KubernetesPlugin(t testing.TB) {
+func KubernetesPlugin(t testing.TB) string {
 	t.Helper()
-	plugin(t, "kubernetes-plugin", "kubernetes", "v*")
+	return plugin(t, "kubernetes-plugin", "kubernetes", "v*")
 }
 
-func plugin(t testing.TB, peer, name, version string) {
+func plugin(t testing.TB, peer, name, version string) string {
 	t.Helper()
 	program := "pulumi-resource-" + name
-	if _, err := exec.LookPath(program); err == nil {
-		return
+	if path, err := exec.LookPath(program); err == nil {
+		return path
 	}
 	home := os.Getenv("PULUMI_HOME")
 	if home == "" {
@@ -82,9 +82,11 @@ func plugin(t testing.TB, peer, name, version string) {
 		home = filepath.Join(user, ".pulumi")
 	}
 	pattern := filepath.Join(home, "plugins", "resource-"+name+"-"+version, program)
-	if found, err := filepath.Glob(pattern); err != nil || len(found) == 0 {
+	found, err := filepath.Glob(pattern)
+	if err != nil || len(found) == 0 {
 		Missing(t, peer, fmt.Errorf("%s is not on PATH, and there is no %s", program, pattern))
 	}
+	return found[len(found)-1]
 }
 
 // Cluster returns the kubeconfig of the cluster that test/cluster/cluster.sh started, which is also the test's KUBECONFIG

@@ -64,7 +64,7 @@ func TestFind(t *testing.T) {
 	if got, want := verdict(t, find), "skip: peer peer is absent, so this was not tested: gone or there is not on PATH"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if got := verdict(t, peers.DockerPlugin); got == "" {
+	if got := verdict(t, func(t testing.TB) { peers.DockerPlugin(t) }); got == "" {
 		t.Error("a plugin was found in an empty folder")
 	}
 	plugin := filepath.Join(dir, "plugins", "resource-docker-v4.10.0")
@@ -76,7 +76,7 @@ func TestFind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := verdict(t, find) + verdict(t, peers.DockerPlugin); got != "" {
+	if got := verdict(t, find) + verdict(t, func(t testing.TB) { peers.DockerPlugin(t) }); got != "" {
 		t.Errorf("not found: %s", got)
 	}
 }
@@ -119,7 +119,7 @@ func TestKubernetesPlugin(t *testing.T) {
 	t.Setenv("PATH", dir)
 	t.Setenv("PULUMI_HOME", dir)
 	t.Setenv("CODEXCONTINUE_REQUIRE_PEERS", "kubernetes-plugin")
-	if got := verdict(t, peers.KubernetesPlugin); !strings.HasPrefix(got, "fail: peer kubernetes-plugin is required") {
+	if got := verdict(t, func(t testing.TB) { peers.KubernetesPlugin(t) }); !strings.HasPrefix(got, "fail: peer kubernetes-plugin is required") {
 		t.Errorf("in an empty folder: %q", got)
 	}
 	plugin := filepath.Join(dir, "plugins", "resource-kubernetes-v4.30.0")
@@ -129,7 +129,7 @@ func TestKubernetesPlugin(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(plugin, "pulumi-resource-kubernetes"), nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if got := verdict(t, peers.KubernetesPlugin); got != "" {
+	if got := verdict(t, func(t testing.TB) { peers.KubernetesPlugin(t) }); got != "" {
 		t.Errorf("not found: %s", got)
 	}
 }
