@@ -131,6 +131,8 @@ func TestKubernetes(t *testing.T) {
 		}
 		replacedOnly(t, before, n.uids(t), stacks.ML)
 	})
+	t.Run("a changed secret reaches who needs it", func(t *testing.T) { changedSecret(t, c, n, stack, url) })
+	t.Run("more replicas of Ollama share the work", func(t *testing.T) { moreReplicas(t, c, n, stack, url) })
 	t.Run("what cannot be says so at once", func(t *testing.T) { badUpdates(t, c, n, stack, settings) })
 	t.Run("down keeps the claims, up finds the conversation", func(t *testing.T) {
 		c.must(t, 5*time.Minute, "bin/codexctl", "down", stack)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs that tests run against, from pinned Go modules, into the cache's bin folder:
 #
-#   test/peers/build.sh [pulumi|ollama|caddy|docker-compose|kubernetes-cluster|kubernetes-provider ...]
+#   test/peers/build.sh [pulumi|ollama|caddy|docker-compose|kubernetes-cluster|kubernetes-provider|registry ...]
 #
 # Each is built again only when its module or the Go toolchain changed. Ollama is one static program with the processor
 # backend; building it needs a C++ compiler, nlohmann-json3-dev and libstb-dev. The programs of the cluster, which
@@ -135,11 +135,15 @@ build_one() {
 		;;
 	kubernetes-cluster) build_cluster ;;
 	kubernetes-provider) build_provider ;;
+	registry)
+		build registry test/peers/registry github.com/distribution/distribution/v3/cmd/registry \
+			-ldflags "-s -w -X github.com/distribution/distribution/v3/version.version=$(version test/peers/registry github.com/distribution/distribution/v3)"
+		;;
 	*) fail "$1: unknown; known are ${all[*]}" ;;
 	esac
 }
 
-all=(pulumi ollama caddy docker-compose kubernetes-cluster kubernetes-provider)
+all=(pulumi ollama caddy docker-compose kubernetes-cluster kubernetes-provider registry)
 [[ $# -gt 0 ]] || set -- "${all[@]}"
 for name; do build_one "$name"; done
 printf '%s\n' "$bin"
