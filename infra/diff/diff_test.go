@@ -119,12 +119,38 @@ func TestSpread(t *testing.T) {
 		main.ComputedFrom = map[string][]string{"volumes": {container + " files"}}
 		return document(files, img, main) // main before and after what it depends on
 	}
-	want := []string{"replace files: image", "replace main: volumes", "replace img: name"}
+	want := []string{"replace files: image", "replace main: volumes[0].fromContainer", "replace img: name"}
 	if got := changes(t, chain("a"), chain("b")); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if got := changes(t, chain("a"), chain("a")); got != nil {
 		t.Errorf("got %q for the same plan", got)
+	}
+}
+
+// TestSpreadInPod checks that of a pod exactly those values change that come from what is replaced.
+func TestSpreadInPod(t *testing.T) {
+	pod := func(data string, replicas float64) plan.Document {
+		img := resource("docker:index/image:Image", "web", object{"imageName": "web:1"})
+		sec := resource("kubernetes:core/v1:Secret", "web-files", object{"data": object{"a": data}})
+		web := resource("kubernetes:apps/v1:Deployment", "web", object{"spec": object{"replicas": replicas, "template": object{"spec": object{
+			"containers": list(object{"name": "web", "image": plan.Computed}),
+			"volumes":    list(object{"name": "files", "secret": object{"secretName": plan.Computed}}, object{"name": "tmp"})}}}})
+		web.ComputedFrom = map[string][]string{"spec": {img.Type + " web", sec.Type + " web-files"}}
+		return document(img, sec, web)
+	}
+	secret := "spec.template.spec.volumes[files].secret.secretName"
+	for _, c := range []struct {
+		after plan.Document
+		want  []string
+	}{
+		{pod("1", 1), nil},
+		{pod("2", 1), []string{"replace web-files: data.a", "update web: " + secret}},
+		{pod("2", 2), []string{"replace web-files: data.a", "update web: spec.replicas, " + secret}},
+	} {
+		if got := changes(t, pod("1", 1), c.after); !slices.Equal(got, c.want) {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
 	}
 }
 

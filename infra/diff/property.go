@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -31,16 +32,18 @@ func (n *numbers) label(fingerprint string) string {
 
 // compareInputs are the changed inputs of a resource, sorted by path.
 func compareInputs(before, after plan.Resource, secrets *numbers) []Property {
-	pkg, _, _ := strings.Cut(after.Type, ":")
-	if after.Type == "" {
-		pkg, _, _ = strings.Cut(before.Type, ":")
-	}
-	c := comparison{names: names[pkg], before: before.Fingerprints, after: after.Fingerprints, secrets: secrets}
+	c := comparison{names: elementNames(cmp.Or(after.Type, before.Type)), before: before.Fingerprints, after: after.Fingerprints, secrets: secrets}
 	c.object("", "", "", before.Inputs, after.Inputs)
 	if before.Provider != after.Provider && before.Inputs != nil && after.Inputs != nil {
 		c.out = append(c.out, Property{Path: "provider", Before: before.Provider, After: after.Provider})
 	}
 	return c.out
+}
+
+// elementNames are the keys that name an element of a list in the inputs of the type.
+func elementNames(typ string) []string {
+	pkg, _, _ := strings.Cut(typ, ":")
+	return names[pkg]
 }
 
 // comparison collects the changed properties of one resource.
@@ -95,8 +98,8 @@ func (c *comparison) value(path, was, now string, before, after any, had, has bo
 // list compares two lists: by the names of their elements where they have some, else element by element when there are as
 // many, else as a whole.
 func (c *comparison) list(path, was, now string, before, after []any) {
-	b, named := c.named(before)
-	a, alsoNamed := c.named(after)
+	b, named := elements(c.names, before)
+	a, alsoNamed := elements(c.names, after)
 	switch {
 	case named && alsoNamed && len(before)+len(after) > 0:
 		for _, name := range keysOf(b, a) {
@@ -145,9 +148,9 @@ func assigned(v any) any {
 	return v
 }
 
-// named maps the name of each element to its index, when all have one and all differ: objects with one of the keys that
+// elements maps the name of each element to its index, when all have one and all differ: objects with one of the keys that
 // name elements, or texts of the form NAME=VALUE.
-func (c *comparison) named(list []any) (map[string]int, bool) {
+func elements(names []string, list []any) (map[string]int, bool) {
 	out := map[string]int{}
 	for i, e := range list {
 		name := ""
@@ -159,7 +162,7 @@ func (c *comparison) named(list []any) (map[string]int, bool) {
 			}
 			name = key
 		case map[string]any:
-			for _, key := range c.names {
+			for _, key := range names {
 				if v, ok := e[key]; ok && scalar(v) && v != plan.Computed && v != plan.Secret {
 					name = fmt.Sprint(v)
 					break

@@ -55,12 +55,10 @@ type Property struct {
 	From []string `json:"from,omitempty"`
 }
 
-// Root is the input that the property belongs to.
-func (p Property) Root() string {
-	if i := strings.IndexAny(p.Path, ".["); i > 0 {
-		return p.Path[:i]
-	}
-	return p.Path
+// holds says that the path is the property's, or lies in it.
+func (p Property) holds(path string) bool {
+	rest, ok := strings.CutPrefix(path, p.Path)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // Kind is the last part of the type: Container, Deployment.
@@ -175,18 +173,56 @@ func spread(resources []Resource, after []plan.Resource) {
 			}
 			for _, input := range keysOf(now.ComputedFrom, nil) {
 				from := slices.DeleteFunc(slices.Clone(now.ComputedFrom[input]), func(ref string) bool { return !replaced[ref] })
-				if len(from) == 0 || ignored(now, input) || slices.ContainsFunc(r.Properties, func(p Property) bool { return p.Root() == input && r.Action != Options }) {
-					continue
+				for _, path := range computedPaths(elementNames(now.Type), input, now.Inputs[input]) {
+					why := slices.DeleteFunc(slices.Clone(from), func(ref string) bool { return isImage(path) != isImage(ref) })
+					if len(why) == 0 || ignored(now, path) || r.Action != Options && slices.ContainsFunc(r.Properties, func(p Property) bool { return p.holds(path) }) {
+						continue
+					}
+					if r.Action == Options {
+						r.Properties = nil
+					}
+					r.Properties = append(r.Properties, Property{Path: path, Before: plan.Computed, After: plan.Computed, From: why})
+					r.decide(now)
+					again = true
 				}
-				if r.Action == Options {
-					r.Properties = nil
-				}
-				r.Properties = append(r.Properties, Property{Path: input, Before: plan.Computed, After: plan.Computed, From: from})
-				r.decide(now)
-				again = true
 			}
 		}
 	}
+}
+
+// computedPaths are the places in an input whose values are known later.
+func computedPaths(names []string, path string, v any) []string {
+	var out []string
+	switch v := v.(type) {
+	case string:
+		if v == plan.Computed {
+			out = append(out, path)
+		}
+	case map[string]any:
+		for _, key := range keysOf(v, nil) {
+			out = append(out, computedPaths(names, plan.Path(path, key), v[key])...)
+		}
+	case []any:
+		byName, named := elements(names, v)
+		for i, e := range v {
+			at := plan.Path(path, i)
+			for name, j := range byName {
+				if named && i == j {
+					at = path + "[" + name + "]"
+				}
+			}
+			out = append(out, computedPaths(names, at, e)...)
+		}
+	}
+	return out
+}
+
+// isImage says that the property, or the resource, is an image. The SDK tells from which resources an input comes and not
+// which part of it: in a pod, images come from images and everything else from something else.
+func isImage(pathOrRef string) bool {
+	word, _, _ := strings.Cut(pathOrRef, " ")
+	word = strings.ToLower(word)
+	return strings.HasSuffix(word, "image")
 }
 
 // ignored says that the engine does not look at changes of the property.

@@ -21,6 +21,7 @@ import (
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // Stand-ins for values that a plan does not show.
@@ -182,7 +183,20 @@ func (m *monitor) RegisterResource(_ context.Context, req *pulumirpc.RegisterRes
 	if pkg := tokens.Type(req.GetType()).Package(); req.GetCustom() && req.GetVersion() != "" {
 		m.plugins[string(pkg)] = req.GetVersion()
 	}
-	return &pulumirpc.RegisterResourceResponse{Urn: urn, Object: req.GetObject()}, nil
+	return &pulumirpc.RegisterResourceResponse{Urn: urn, Object: answer(req)}, nil
+}
+
+// answer is the registration's object as the program sees it: its inputs. The SDK takes what is absent for known later, but
+// only as a whole: metadata goes where the Kubernetes provider would put a name of its own into it.
+func answer(req *pulumirpc.RegisterResourceRequest) *structpb.Struct {
+	object := req.GetObject()
+	metadata := object.GetFields()["metadata"].GetStructValue()
+	if tokens.Type(req.GetType()).Package() != "kubernetes" || metadata == nil || metadata.GetFields()["name"] != nil {
+		return object
+	}
+	fields := maps.Clone(object.GetFields())
+	delete(fields, "metadata")
+	return &structpb.Struct{Fields: fields}
 }
 
 func (m *monitor) RegisterResourceOutputs(_ context.Context, req *pulumirpc.RegisterResourceOutputsRequest) (*emptypb.Empty, error) {
