@@ -50,6 +50,8 @@ type Plan struct {
 	Outputs []Property `json:"outputs,omitempty"`
 	// Plugins are the provider plugins whose version changes.
 	Plugins []Property `json:"plugins,omitempty"`
+	// Picture is the Mermaid flowchart of the chosen plan after the change, where its topology is another one.
+	Picture string `json:"picture,omitempty"`
 }
 
 // Refusal is why a target cannot have the stack; empty where it can.
@@ -167,6 +169,9 @@ func comparePlan(before, after *plan.Document, secrets *numbers) (Plan, error) {
 		}
 	}
 	p.Facts = compareFacts(views[0], views[1])
+	if p.Chosen && p.Refused == nil {
+		p.Picture = picture(views[0], views[1])
+	}
 	return p, nil
 }
 

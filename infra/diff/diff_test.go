@@ -3,6 +3,7 @@ package diff_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -250,6 +251,41 @@ func TestMarkdownBound(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPicture checks that a plan is drawn where its topology changes, and only there.
+func TestPicture(t *testing.T) {
+	documents := shipped(t)
+	edited := func(edit func(inputs object)) []plan.Document {
+		out := slices.Clone(documents)
+		for i, d := range out {
+			out[i].Resources = slices.Clone(d.Resources)
+			for j, r := range d.Resources {
+				if d.Stack == "dev" && d.Chosen && r.Name == "codexcontinue-dev-redis" {
+					out[i].Resources[j].Inputs = maps.Clone(r.Inputs)
+					edit(out[i].Resources[j].Inputs)
+				}
+			}
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name string
+		edit func(inputs object)
+		drew int
+	}{
+		{"limit", func(inputs object) { inputs["memory"] = 64.0 }, 0},
+		{"port", func(inputs object) { delete(inputs, "ports") }, 1},
+	} {
+		r := compare(t, documents, edited(c.edit))
+		text := diff.Markdown(r)
+		if got := strings.Count(text, "```mermaid\n%% dev on docker\nflowchart"); !r.Changed() || got != c.drew || strings.Count(text, "mermaid") != c.drew {
+			t.Errorf("%s: changed: %v, drawn %d times, want %d", c.name, r.Changed(), got, c.drew)
+		}
+	}
+	if text := diff.Markdown(compare(t, documents, nil)); strings.Contains(text, "mermaid") {
+		t.Error("stacks that are gone are drawn")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,7 +78,7 @@ func layout(r Report) []section {
 		if p.Model != nil {
 			at(6).add(entry{sign: "~", kind: "model", text: "the model that the stack serves", props: p.Model.Properties, lines: p.Model.Lines}, here)
 		}
-		for _, res := range grouped(p) {
+		for _, res := range grouped(asModel(p)) {
 			if !res.component && (res.action == Delete || res.action == Replace) {
 				at(2).add(res.headline(), here)
 			}
@@ -136,9 +137,26 @@ func (e entry) key() string {
 func propertiesKey(props []Property) string {
 	var b strings.Builder
 	for _, p := range props {
-		fmt.Fprintf(&b, "\n%q %v %q %q %q", p.Path, p.Replaces, p.From, text(p.Before), text(p.After))
+		fmt.Fprintf(&b, "\n%q %v %q %q %q %q", p.Path, p.Replaces, p.From, p.same, text(p.Before), text(p.After))
 	}
 	return b.String()
+}
+
+// asModel is the plan with the Modelfile's text shown once: where a resource holds it too, it says so.
+func asModel(p Plan) Plan {
+	if p.Model == nil || len(p.Model.Lines) == 0 {
+		return p
+	}
+	p.Resources = slices.Clone(p.Resources)
+	for i, r := range p.Resources {
+		p.Resources[i].Properties = slices.Clone(r.Properties)
+		for j, prop := range r.Properties {
+			if slices.Equal(prop.linesOf(), p.Model.Lines) {
+				p.Resources[i].Properties[j].same = "as under Model"
+			}
+		}
+	}
+	return p
 }
 
 // comings are the services that are new, and those that are gone.
@@ -280,7 +298,7 @@ func (g resourceGroup) headline() entry {
 	var why []string
 	for _, p := range g.props {
 		if p.Replaces {
-			reason := p.Path
+			reason := strings.TrimPrefix(p.Path, "spec.template.spec.") // of a pod
 			if len(p.From) > 0 {
 				reason += " (known after " + strings.Join(p.From, ", ") + ")"
 			}
@@ -360,6 +378,24 @@ func text(v any) string {
 	return strings.TrimSpace(out.String())
 }
 
+// digest is what is too long to be read and tells nothing as a whole.
+var digest = regexp.MustCompile(`\b[0-9a-f]{40,}\b`)
+
+// texts are the two values as a person reads them: of digests the beginning, unless both begin alike.
+func (p Property) texts() (before, after string) {
+	before, after = text(p.Before), text(p.After)
+	short := func(s string) string {
+		return digest.ReplaceAllStringFunc(s, func(d string) string { return d[:12] + "…" })
+	}
+	if b, a := short(before), short(after); b != a {
+		return b, a
+	}
+	return before, after
+}
+
+// told says that the notes are all there is to say.
+func (p Property) told() bool { return p.same != "" || len(p.From) > 0 }
+
 // linesOf are the changed lines of a text of several lines, nil for other values.
 func (p Property) linesOf() []Line {
 	before, isText := p.Before.(string)
@@ -373,6 +409,9 @@ func (p Property) linesOf() []Line {
 // notes say what else is known about the change.
 func (p Property) notes() string {
 	var out []string
+	if p.same != "" {
+		out = append(out, p.same)
+	}
 	if len(p.From) > 0 {
 		out = append(out, "known after "+strings.Join(p.From, ", "))
 	}

@@ -2,6 +2,7 @@ package diff
 
 import (
 	"fmt"
+	"html"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -22,22 +23,24 @@ type detail struct {
 	value int
 	// lines is the greatest number of changed lines of a text.
 	lines int
+	// pictures is how many plans are drawn; of the others it is said that their topology changes.
+	pictures int
 }
 
 // details are tried in order until the Markdown is short enough. The last fits whatever the report is.
 var details = []detail{
-	{1 << 30, 1 << 30, 1 << 30, 1 << 30},
-	{1 << 30, 1 << 30, 400, 60},
-	{400, 40, 200, 40},
-	{150, 15, 120, 20},
-	{80, 5, 80, 5},
-	{40, 0, 80, 0},
-	{10, 0, 80, 0},
+	{1 << 30, 1 << 30, 1 << 30, 1 << 30, 6},
+	{1 << 30, 1 << 30, 400, 60, 3},
+	{400, 40, 200, 40, 1},
+	{150, 15, 120, 20, 0},
+	{80, 5, 80, 5, 0},
+	{40, 0, 80, 0, 0},
+	{10, 0, 80, 0, 0},
 }
 
 // Markdown writes the report for a comment on a pull request, of at most MaxMarkdown bytes. A report that is too long is
 // summed up: what is left out is counted, and nothing ends in the middle. Whatever the plans hold stands in code, where it
-// can neither mention people nor draw anything.
+// can neither mention people nor draw anything but the pictures of the topology, whose labels are escaped.
 func Markdown(r Report) string {
 	var out string
 	sections := layout(r)
@@ -58,6 +61,7 @@ func markdown(r Report, sections []section, d detail) string {
 	if r.Changed() {
 		m.table(r)
 	}
+	m.drawn(r)
 	for _, s := range sections {
 		m.section(s)
 	}
@@ -111,6 +115,37 @@ func (m *marker) table(r Report) {
 		m.line("…and %s. ", plural(rest, "more plan", "more plans"))
 	}
 	m.line("In bold: the target that the stack's settings name. The others are what if.")
+}
+
+// drawn draws the plans whose topology changes.
+func (m *marker) drawn(r Report) {
+	drawn, rest := 0, 0
+	for _, p := range r.Plans {
+		if p.Picture == "" {
+			continue
+		}
+		if drawn >= m.pictures || len(p.Picture) > MaxMarkdown/10 {
+			rest++
+			continue
+		}
+		drawn++
+		lines := strings.Split(strings.TrimSuffix(p.Picture, "\n"), "\n")
+		fence := fenceFor(lines)
+		m.line("")
+		m.line("<details><summary>Picture of <code>%s</code> on %s after the change</summary>", html.EscapeString(plainText(p.Stack)), p.Target)
+		m.line("")
+		m.line("%smermaid", fence)
+		for _, l := range lines {
+			m.line("%s", l)
+		}
+		m.line("%s", fence)
+		m.line("")
+		m.line("</details>")
+	}
+	if rest > 0 {
+		m.line("")
+		m.line("The topology of %s changes; `codexctl graph STACK` draws it.", plural(rest, "more plan", "more plans"))
+	}
 }
 
 // cell is code in a table, which a | would end.
@@ -205,18 +240,19 @@ func (m *marker) property(p Property) []string {
 	if n := p.notes(); n != "" {
 		title += " (" + m.short(n) + ")"
 	}
-	if lines := p.linesOf(); lines != nil {
+	if lines := p.linesOf(); lines != nil && !p.told() {
 		return append([]string{title}, m.changedLines(lines)...)
 	}
 	out := []string{title}
-	if len(p.From) > 0 {
+	if p.told() {
 		return out
 	}
-	if s := text(p.Before); s != "" {
-		out = append(out, "- "+m.short(s))
+	before, after := p.texts()
+	if before != "" {
+		out = append(out, "- "+m.short(before))
 	}
-	if s := text(p.After); s != "" {
-		out = append(out, "+ "+m.short(s))
+	if after != "" {
+		out = append(out, "+ "+m.short(after))
 	}
 	return out
 }

@@ -53,6 +53,8 @@ type Property struct {
 	Replaces bool `json:"replaces,omitempty"`
 	// From names the replaced resources whose values, known later, make the change.
 	From []string `json:"from,omitempty"`
+	// same says for people where the same change is told.
+	same string
 }
 
 // holds says that the path is the property's, or lies in it.

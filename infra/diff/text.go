@@ -141,15 +141,16 @@ func (t *texter) property(p Property) {
 	if notes != "" {
 		notes = "  (" + notes + ")"
 	}
-	if lines := p.linesOf(); lines != nil {
+	if lines := p.linesOf(); lines != nil && !p.told() {
 		t.line("      " + plainText(p.Path) + notes)
 		t.lines(lines)
 		return
 	}
-	before, after := text(p.Before), text(p.After)
+	before, after := p.texts()
 	one := ""
 	switch {
-	case len(p.From) > 0:
+	case p.told():
+		before, after = "", ""
 		one = plainText(p.Path)
 	case before == "":
 		one = plainText(p.Path) + ": + " + after
@@ -181,6 +182,9 @@ func (t *texter) value(style Style, sign, s string) {
 
 func (t *texter) lines(lines []Line) {
 	for _, l := range lines {
+		if l.Sign == " " && strings.TrimSpace(l.Text) == "" {
+			continue
+		}
 		style := Quiet
 		switch l.Sign {
 		case "-":
@@ -211,18 +215,18 @@ func plainText(s string) string {
 	}, s)
 }
 
-// wrap breaks the text into lines of at most n characters, at spaces where there are some.
+// wrap breaks the text into lines of at most n characters: at spaces where there are some, else before a part of a path.
 func wrap(s string, n int) []string {
 	n = max(n, 8)
 	var out []string
 	rest := []rune(plainText(s))
 	for len(rest) > n {
-		at := n
-		for i := n; i > n/2; i-- {
-			if rest[i] == ' ' {
-				at = i
-				break
-			}
+		at := lastOf(rest[:n+1], " ")
+		if at <= n/2 {
+			at = lastOf(rest[:n+1], ".[/")
+		}
+		if at <= n/2 {
+			at = n
 		}
 		out = append(out, strings.TrimRight(string(rest[:at]), " "))
 		rest = rest[at:]
@@ -231,4 +235,14 @@ func wrap(s string, n int) []string {
 		}
 	}
 	return append(out, string(rest))
+}
+
+// lastOf is where the last of the characters is; -1 where none is.
+func lastOf(text []rune, chars string) int {
+	for i := len(text) - 1; i >= 0; i-- {
+		if strings.ContainsRune(chars, text[i]) {
+			return i
+		}
+	}
+	return -1
 }

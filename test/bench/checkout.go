@@ -38,15 +38,8 @@ func (b *bench) newCheckout(ctx context.Context) (*checkout, error) {
 	}
 	_, noHost := b.find("pulumi-language-go", "")
 	c.languageHost = noHost == nil
-	// All of git's variables but the tree's are the user's own.
-	names, err := b.output(ctx, b.root, git, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-	if err != nil {
+	if err := b.copyTree(ctx, git, c.dir); err != nil {
 		return nil, err
-	}
-	for name := range strings.SplitSeq(strings.TrimRight(names, "\x00"), "\x00") {
-		if err := copyFile(filepath.Join(b.root, name), filepath.Join(c.dir, name)); err != nil {
-			return nil, err
-		}
 	}
 	state := filepath.Join(c.dir, ".state")
 	if err := os.MkdirAll(state, 0o700); err != nil {
@@ -57,6 +50,20 @@ func (b *bench) newCheckout(ctx context.Context) (*checkout, error) {
 	c.codexctl = filepath.Join(c.dir, "bin", "codexctl")
 	_, err = c.output(ctx, c.dir, golang, "build", "-o", c.codexctl, "./cmd/codexctl")
 	return c, err
+}
+
+// copyTree copies the working tree, as far as git does not ignore it.
+func (b *bench) copyTree(ctx context.Context, git, to string) error {
+	names, err := b.output(ctx, b.root, git, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	if err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(strings.TrimRight(names, "\x00"), "\x00") {
+		if err := copyFile(filepath.Join(b.root, name), filepath.Join(to, name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyFile copies a file that may have been deleted from the working tree since git knew of it.

@@ -1,6 +1,6 @@
 // Command bench measures what this project costs next to what people would use without it, in the same run and on the
-// same machine: provisioning against docker compose and the plain Pulumi CLI, the services on their own, and the time
-// that each hop adds to an answer of Ollama. It prints tables to stdout, its progress to stderr; docs/benchmarks.md says
+// same machine: provisioning against docker compose and the plain Pulumi CLI, the services on their own, the time that each
+// hop adds to an answer of Ollama, and how long `codexctl diff` takes. It prints tables to stdout, its progress to stderr; docs/benchmarks.md says
 // how to read them. `make bench` runs it.
 package main
 
@@ -42,7 +42,7 @@ type absentError struct{ peer, todo string }
 func (e absentError) Error() string { return e.peer + " is absent: " + e.todo }
 
 // sections in the order in which they run.
-var sections = []string{"provisioning", "services", "hops"}
+var sections = []string{"provisioning", "services", "hops", "diff"}
 
 // bench is one run.
 type bench struct {
@@ -109,6 +109,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			err = b.services(ctx)
 		case "hops":
 			err = b.hops(ctx)
+		case "diff":
+			err = b.diff(ctx)
 		}
 		var absent absentError
 		switch {

@@ -34,16 +34,26 @@ const keptPlans = 32
 // What the sources of head are is read from the disk: what git ignores counts as it does for `up`. base's are those of its
 // commit, and its plans are kept by its tree.
 func (c *Checkout) Plans(ctx context.Context, base, head Revision) (before, after []plan.Document, err error) {
-	// Both at once: compiling and linking seldom keep every processor busy.
+	kept, ok := c.kept(base)
+	if !ok && !c.has(ctx, base, planner+"/main.go") {
+		return nil, nil, fmt.Errorf("%s is older than this command: it has no %s, by which its stacks are planned; compare with a later one", base.Name, planner)
+	}
+	program, err := c.headProgram(ctx, head)
+	if err != nil {
+		return nil, nil, err
+	}
 	both, ctx := errgroup.WithContext(ctx)
 	both.Go(func() error {
 		var err error
-		after, err = c.headPlans(ctx, head)
+		after, _, err = c.run(ctx, program, c.root, head)
 		return err
 	})
 	both.Go(func() error {
+		if before = kept; ok {
+			return nil
+		}
 		var err error
-		before, err = c.basePlans(ctx, base, head)
+		before, err = c.basePlans(ctx, base, head, program)
 		return err
 	})
 	if err := both.Wait(); err != nil {
@@ -52,27 +62,14 @@ func (c *Checkout) Plans(ctx context.Context, base, head Revision) (before, afte
 	return before, after, nil
 }
 
-func (c *Checkout) headPlans(ctx context.Context, head Revision) ([]plan.Document, error) {
-	program, err := c.headProgram(ctx, head)
-	if err != nil {
-		return nil, err
-	}
-	documents, _, err := c.run(ctx, program, c.root, head)
-	return documents, err
-}
-
-func (c *Checkout) basePlans(ctx context.Context, base, head Revision) ([]plan.Document, error) {
-	if documents, ok := c.kept(base); ok {
-		return documents, nil
-	}
-	if !c.has(ctx, base, planner+"/main.go") {
-		return nil, fmt.Errorf("%s is older than this command: it has no %s, by which its stacks are planned; compare with a later one", base.Name, planner)
-	}
+// basePlans makes the plans of base, whose program is built after head's: what both have in common is compiled once, and
+// where the programs are the same, as in most changes, nothing is linked again.
+func (c *Checkout) basePlans(ctx context.Context, base, head Revision, headProgram string) ([]plan.Document, error) {
 	dir := filepath.Join(c.scratch, "base")
 	if err := c.export(ctx, base, dir); err != nil {
 		return nil, fmt.Errorf("read %s: %w", base.Name, err)
 	}
-	program, err := c.baseProgram(ctx, base, head, dir)
+	program, err := c.baseProgram(ctx, base, head, dir, headProgram)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +117,7 @@ func (c *Checkout) headProgram(ctx context.Context, head Revision) (string, erro
 
 // baseProgram is the planner of base. It is built where the working tree lies, with base's files in the place of those that
 // differ: so only what depends on these is compiled.
-func (c *Checkout) baseProgram(ctx context.Context, base, head Revision, dir string) (string, error) {
+func (c *Checkout) baseProgram(ctx context.Context, base, head Revision, dir, headProgram string) (string, error) {
 	changed, err := c.changes(ctx, base, head)
 	if err != nil {
 		return "", err
@@ -143,13 +140,13 @@ func (c *Checkout) baseProgram(ctx context.Context, base, head Revision, dir str
 		return "", err
 	}
 	program := filepath.Join(c.scratch, "base-planner")
-	return program, c.buildOn(ctx, filepath.Join(c.slot(), "planner"), program, base, file)
+	return program, c.buildOn(ctx, headProgram, program, base, file)
 }
 
-// buildOn builds the planner on a copy of the one that was kept, if there is one: Go leaves a program as it is when it would
-// be the same. The kept one itself may be running.
-func (c *Checkout) buildOn(ctx context.Context, kept, to string, r Revision, overlay string) error {
-	if err := copyFile(kept, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// buildOn builds the planner on a copy of another one, if that is there: Go leaves a program as it is when it would be the
+// same. The other one itself may be running.
+func (c *Checkout) buildOn(ctx context.Context, other, to string, r Revision, overlay string) error {
+	if err := copyFile(other, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cache: %w", err)
 	}
 	return c.build(ctx, r, to, overlay)

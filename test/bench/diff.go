@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// diffCheckout is a git repository of the working tree, in which `codexctl diff` is timed.
+type diffCheckout struct {
+	tools
+	dir, codexctl, cache string
+	// edits numbers the edits, so that each is a new one.
+	edits int
+}
+
+// A text of a file that an edit puts something behind.
+const (
+	settingsFile, settingsText = "Pulumi.prod.yaml", "config:\n"
+	overlayFile, overlayText   = "stacks/prod.go", "\t\tsvc.Replicas = 2\n"
+)
+
+// diff times `codexctl diff` of every stack on both targets, from where everything was planned before to where not even
+// Go's standard library is compiled.
+func (b *bench) diff(ctx context.Context) error {
+	c, err := b.newDiffCheckout(ctx)
+	if err != nil {
+		return err
+	}
+	t := b.report.table("codexctl diff, all stacks on both targets",
+		"Kept are, in the user's cache, the plans of revisions and the program that planned the working tree last. The last row is one run: "+
+			"Go compiles its standard library, Pulumi's SDKs and this project.", "time")
+	type scenario struct {
+		name    string
+		rounds  int
+		prepare func() error
+	}
+	fresh := func() error { return os.RemoveAll(c.cache) }
+	scenarios := []scenario{
+		{"warm: nothing edited since", b.rounds, func() error { return nil }},
+		{"warm: a setting edited", b.rounds, func() error { return c.edit(settingsFile, settingsText, "  codexcontinue:conversationTTL: %dh\n") }},
+		{"warm: an overlay edited", b.rounds, func() error { return c.edit(overlayFile, overlayText, "\t\tsvc.Resources.PIDs += %d\n") }},
+		{"cold: nothing kept, sources as base's", b.rounds, func() error { return errors.Join(fresh(), c.restore(overlayFile)) }},
+		{"cold: nothing kept, an overlay edited", b.rounds, func() error {
+			return errors.Join(fresh(), c.edit(overlayFile, overlayText, "\t\tsvc.Resources.PIDs += %d\n"))
+		}},
+		{"cold: Go's cache empty as well", 1, func() error {
+			c.environ = with(c.environ, "GOCACHE="+filepath.Join(c.dir, ".git", "gocache"))
+			return fresh()
+		}},
+	}
+	if err := errors.Join(c.edit(settingsFile, settingsText, "  codexcontinue:conversationTTL: %dh\n"), c.run(ctx)); err != nil { // what is warm then
+		return err
+	}
+	for _, s := range scenarios {
+		b.say("  %s", s.name)
+		for range s.rounds {
+			if err := s.prepare(); err != nil {
+				return err
+			}
+			start := time.Now()
+			if err := c.run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			t.row(s.name).addTime("time", seconds, time.Since(start))
+		}
+	}
+	return nil
+}
+
+func (b *bench) newDiffCheckout(ctx context.Context) (*diffCheckout, error) {
+	git, err := b.find("git", "install git")
+	if err != nil {
+		return nil, err
+	}
+	golang, err := b.find("go", "install Go")
+	if err != nil {
+		return nil, err
+	}
+	c := &diffCheckout{tools: b.tools, dir: filepath.Join(b.dir, "diff"), cache: filepath.Join(b.dir, "diff-cache")}
+	// The user's cache is left alone; Go's is the user's own.
+	goCache, err := b.output(ctx, b.root, golang, "env", "GOCACHE")
+	if err != nil {
+		return nil, err
+	}
+	c.environ = with(b.environ, "XDG_CACHE_HOME="+c.cache, "GOCACHE="+goCache, "NO_COLOR=1")
+	if err := b.copyTree(ctx, git, c.dir); err != nil {
+		return nil, err
+	}
+	for _, args := range [][]string{{"init", "--quiet", "--initial-branch=main"}, {"add", "--all"},
+		{"-c", "user.name=bench", "-c", "user.email=bench@example.com", "-c", "commit.gpgsign=false", "commit", "--quiet", "--message=base"}} {
+		if _, err := c.output(ctx, c.dir, git, args...); err != nil {
+			return nil, err
+		}
+	}
+	c.codexctl = filepath.Join(c.dir, "bin", "codexctl")
+	_, err = c.output(ctx, c.dir, golang, "build", "-buildvcs=false", "-o", c.codexctl, "./cmd/codexctl")
+	return c, err
+}
+
+// run compares the working tree with the commit. Something is different there.
+func (c *diffCheckout) run(ctx context.Context) error {
+	var exit *exec.ExitError
+	cmd := c.command(ctx, c.dir, c.codexctl, "diff", "--base", "main")
+	out, err := cmd.CombinedOutput()
+	if errors.As(err, &exit) && exit.ExitCode() == 2 {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("no changes, where something was edited")
+	}
+	return fmt.Errorf("codexctl diff: %w\n%s", err, tail(string(out), 25))
+}
+
+// edit writes another text behind the one that the commit has.
+func (c *diffCheckout) edit(file, after, text string) error {
+	c.edits++
+	if err := c.restore(file); err != nil {
+		return err
+	}
+	path := filepath.Join(c.dir, file)
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if !bytes.Contains(old, []byte(after)) {
+		return fmt.Errorf("%s has no longer %q", file, after)
+	}
+	return os.WriteFile(path, bytes.Replace(old, []byte(after), fmt.Appendf([]byte(after), text, c.edits), 1), 0o644)
+}
+
+// restore takes back the edits of the file.
+func (c *diffCheckout) restore(file string) error {
+	cmd := exec.Command("git", "checkout", "--quiet", "--", file)
+	cmd.Dir, cmd.Env = c.dir, c.environ
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("git checkout: %w\n%s", err, out)
+	}
+	return nil
+}
