@@ -166,9 +166,9 @@ func redis() Service {
 func ollama() Service {
 	return Service{
 		Name: Ollama,
-		// The upstream image with a home for a user other than root; nothing else is changed.
+		// The upstream image with a home for a user other than root, and a first process that drains.
 		Image: Image{Build: &Build{Repository: Project + "/" + Ollama, Context: ".", Dockerfile: "services/ollama/Dockerfile",
-			Target: "production", Args: map[string]string{"OLLAMA_IMAGE": OllamaImage}}},
+			Target: "production", Args: map[string]string{"OLLAMA_IMAGE": OllamaImage, "GO_IMAGE": GoImage}}},
 		Env: map[string]string{
 			"HOME": "/ollama", "OLLAMA_HOST": fmt.Sprintf("0.0.0.0:%d", ollamaPort), "OLLAMA_MODELS": "/ollama/models",
 			// ml keeps the previous version of the model for a rollback.
@@ -183,8 +183,7 @@ func ollama() Service {
 		Replicas:  1,
 		Resources: Resources{CPU: 4000, Memory: 8 * GiB, PIDs: 1024},
 		Security:  Security{UID: 10001, GID: 10001},
-		// Ollama does not drain: on a stop it ends its streams at once. What writes answers, ml, is stopped before it.
-		StopGrace: 30 * time.Second, Log: logs(), StartTimeout: 5 * time.Minute,
+		StopGrace: stopGrace, Log: logs(), StartTimeout: 5 * time.Minute,
 	}
 }
 

@@ -53,6 +53,7 @@ func recordFacts(t *testing.T, stack stacks.Stack, target stacks.Target, root st
 	if err != nil {
 		t.Fatalf("%s on %s: %v", stack.Name, target, err)
 	}
+	files.looking.Wait()
 	return recording{resources: resources, files: files.files, root: root}
 }
 
@@ -90,8 +91,10 @@ func unique(list []string) []string {
 
 // opened keeps the files that a program gives to its services.
 type opened struct {
-	mu    sync.Mutex
-	files map[string]map[string]string
+	// looking counts what is looked at: the program does not wait for it.
+	looking sync.WaitGroup
+	mu      sync.Mutex
+	files   map[string]map[string]string
 }
 
 // look sees what is registered before it is recorded. It changes nothing.
@@ -103,14 +106,18 @@ func (o *opened) look(args *pulumi.ResourceTransformationArgs) *pulumi.ResourceT
 			break
 		}
 		service = service[strings.LastIndex(service, "-")+1:] // codexcontinue-<stack>-<service>
+		o.looking.Add(1)
 		props.Uploads.ToContainerUploadArrayOutput().ApplyT(func(list []docker.ContainerUpload) int {
+			defer o.looking.Done()
 			for _, u := range list {
 				o.add(service, u.File, *u.Content)
 			}
 			return len(list)
 		})
 	case *corev1.SecretArgs:
+		o.looking.Add(1)
 		props.Data.ToStringMapOutput().ApplyT(func(data map[string]string) (int, error) {
+			defer o.looking.Done()
 			for key, value := range data {
 				content, err := base64.StdEncoding.DecodeString(value)
 				if err != nil {

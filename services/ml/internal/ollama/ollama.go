@@ -34,6 +34,9 @@ type Client struct {
 func New(base string) *Client {
 	t := hop.Transport()
 	t.ResponseHeaderTimeout = 0 // loading a model takes as long as it takes; the context bounds it
+	// A connection is a request: so drain, which runs Ollama in its container, sees which answers are not done. To connect
+	// takes a thousandth of the time to the first token.
+	t.DisableKeepAlives = true
 	return &Client{base: strings.TrimRight(base, "/"), http: &http.Client{Transport: t}}
 }
 
@@ -46,9 +49,6 @@ func NewAt(base, address string) *Client {
 	t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { return dial(ctx, network, address) }
 	return c
 }
-
-// CloseIdle closes the connections that no request uses.
-func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
 
 // StatusError is an answer of Ollama that says no.
 type StatusError struct {

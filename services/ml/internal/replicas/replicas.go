@@ -223,11 +223,6 @@ func (p *Pool) keep(addresses []string) {
 			list = append(list, &Replica{Address: a, Client: p.Client(a), hash: hash(a)})
 		}
 	}
-	for _, r := range p.list {
-		if !slices.Contains(list, r) {
-			r.Client.CloseIdle()
-		}
-	}
 	p.list = list
 }
 
