@@ -23,7 +23,8 @@ type edit struct {
 	says []string
 }
 
-// edits are one of each kind; those that need no compiler first.
+// edits are one of a setting, one of a file, one of the code. TestGolden in infra/diff has more of the last kind, which a
+// compiler makes slow here.
 var edits = []edit{
 	{"limit", "Pulumi.prod.yaml", "    backend:\n      replicas: 2\n", "    backend:\n      replicas: 2\n      memory: 2Gi\n",
 		[]string{"backend memory: 1Gi → 2Gi", "memory: 1024 → 2048"}},
@@ -31,14 +32,6 @@ var edits = []edit{
 		[]string{"+ SYSTEM \"\"\"You are a pirate", "envs[MODELFILE_DIGEST]"}},
 	{"image", "stacks/base.go", `RedisImage  = "redis:8.2.1-bookworm"`, `RedisImage  = "redis:8.4.0-bookworm"`,
 		[]string{"redis image: redis:8.2.1-bookworm → redis:8.4.0-bookworm", "RemoteImage redis: replaced: name"}},
-	{"port", "stacks/dev.go", "		svc.Ports[0].Host = svc.Ports[0].Container\n", "		if svc.Name != Redis {\n			svc.Ports[0].Host = svc.Ports[0].Container\n		}\n",
-		[]string{"- redis: no more port 127.0.0.1:6379"}},
-	{"service", "stacks/prod.go", "	s.Service(ML).Resources.Memory = GiB\n", `	s.Service(ML).Resources.Memory = GiB
-	sessions := redis()
-	sessions.Name = "sessions"
-	sessions.Mounts = []Mount{{Kind: MountTmpfs, Target: "/data", Size: 16 * MiB}}
-	s.Services = append(s.Services, sessions)
-`, []string{"+ service sessions: network", "+ Container sessions, sessions-files: added"}},
 }
 
 // What is another one in each run, or with each edit of a service's sources: the hash of a commit behind its name, and the

@@ -1,14 +1,9 @@
 package diff
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -142,23 +137,6 @@ func propertiesKey(props []Property) string {
 	return b.String()
 }
 
-// asModel is the plan with the Modelfile's text shown once: where a resource holds it too, it says so.
-func asModel(p Plan) Plan {
-	if p.Model == nil || len(p.Model.Lines) == 0 {
-		return p
-	}
-	p.Resources = slices.Clone(p.Resources)
-	for i, r := range p.Resources {
-		p.Resources[i].Properties = slices.Clone(r.Properties)
-		for j, prop := range r.Properties {
-			if slices.Equal(prop.linesOf(), p.Model.Lines) {
-				p.Resources[i].Properties[j].same = "as under Model"
-			}
-		}
-	}
-	return p
-}
-
 // comings are the services that are new, and those that are gone.
 func comings(p Plan) (come, gone []string) {
 	for _, f := range p.Facts {
@@ -229,93 +207,6 @@ func orAbsent(s string) string {
 	return s
 }
 
-// resourceGroup is the same change of several resources of a plan, as of the replicas of a service.
-type resourceGroup struct {
-	action                                Action
-	kind                                  string
-	names                                 []string
-	props                                 []Property
-	component, retained, downtime, unsure bool
-}
-
-func grouped(p Plan) []resourceGroup {
-	var out []resourceGroup
-	byKey := map[string]int{}
-	for _, r := range p.Resources {
-		g := resourceGroup{r.Action, r.Kind(), []string{shortName(r.Name, p.Stack)}, neutralNames(r.Properties, p.Stack), r.Component, r.Retained, r.Downtime, r.Unsure}
-		if r.Action == Create || r.Action == Delete {
-			g.props = nil // `codexctl plan` and the JSON show what it has
-		}
-		key := fmt.Sprint(g.action, g.kind, g.component, g.retained, g.downtime, g.unsure, propertiesKey(g.props))
-		if i, ok := byKey[key]; ok {
-			out[i].names = append(out[i].names, g.names...)
-			continue
-		}
-		byKey[key] = len(out)
-		out = append(out, g)
-	}
-	return out
-}
-
-// shortName is the resource's name without what every one of the stack has.
-func shortName(name, stack string) string {
-	return strings.TrimPrefix(name, stacks.Project+"-"+stack+"-")
-}
-
-// neutralNames names the resources that a property comes from as shortName does.
-func neutralNames(props []Property, stack string) []Property {
-	out := slices.Clone(props)
-	for i := range out {
-		from := slices.Clone(out[i].From)
-		for j, ref := range from {
-			typ, name, _ := strings.Cut(ref, " ")
-			from[j] = typ[strings.LastIndex(typ, ":")+1:] + " " + shortName(name, stack)
-		}
-		out[i].From = from
-	}
-	return out
-}
-
-var signs = map[Action]string{Delete: "-", Replace: "±", Update: "~", Create: "+", Options: "~"}
-
-var words = map[Action]string{Delete: "removed", Replace: "replaced", Update: "updated in place", Create: "added", Options: "options"}
-
-func (g resourceGroup) word() string {
-	word := words[g.action]
-	switch {
-	case g.retained:
-		word = "taken out of the stack, but kept"
-	case g.downtime:
-		word += ", the old one first"
-	case g.unsure:
-		word = "updated, or replaced"
-	}
-	return word
-}
-
-// headline says why.
-func (g resourceGroup) headline() entry {
-	var why []string
-	for _, p := range g.props {
-		if p.Replaces {
-			reason := strings.TrimPrefix(p.Path, "spec.template.spec.") // of a pod
-			if len(p.From) > 0 {
-				reason += " (known after " + strings.Join(p.From, ", ") + ")"
-			}
-			why = append(why, reason)
-		}
-	}
-	text := g.word()
-	if len(why) > 0 {
-		text += ": " + strings.Join(why, ", ")
-	}
-	return entry{sign: signs[g.action], kind: g.kind, names: g.names, text: text}
-}
-
-func (g resourceGroup) detail() entry {
-	return entry{sign: signs[g.action], kind: g.kind, names: g.names, text: g.word(), props: g.props}
-}
-
 // head is the entry's first line without its places.
 func (e entry) head() string {
 	if len(e.names) == 0 {
@@ -354,69 +245,6 @@ func places(where []place, all int) string {
 			targets = append(targets, string(t))
 		}
 		out = append(out, list+" on "+strings.Join(targets, " and "))
-	}
-	return strings.Join(out, "; ")
-}
-
-// text is a value as a person reads it, on one line.
-func text(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return ""
-	case string:
-		if v == "" || v != strings.TrimSpace(v) || strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) }) {
-			return strconv.Quote(v)
-		}
-		return v
-	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return fmt.Sprint(v)
-	}
-	return strings.TrimSpace(out.String())
-}
-
-// digest is what is too long to be read and tells nothing as a whole.
-var digest = regexp.MustCompile(`\b[0-9a-f]{40,}\b`)
-
-// texts are the two values as a person reads them: of digests the beginning, unless both begin alike.
-func (p Property) texts() (before, after string) {
-	before, after = text(p.Before), text(p.After)
-	short := func(s string) string {
-		return digest.ReplaceAllStringFunc(s, func(d string) string { return d[:12] + "…" })
-	}
-	if b, a := short(before), short(after); b != a {
-		return b, a
-	}
-	return before, after
-}
-
-// told says that the notes are all there is to say.
-func (p Property) told() bool { return p.same != "" || len(p.From) > 0 }
-
-// linesOf are the changed lines of a text of several lines, nil for other values.
-func (p Property) linesOf() []Line {
-	before, isText := p.Before.(string)
-	after, alsoText := p.After.(string)
-	if !isText || !alsoText || !strings.Contains(before+after, "\n") {
-		return nil
-	}
-	return Lines(before, after)
-}
-
-// notes say what else is known about the change.
-func (p Property) notes() string {
-	var out []string
-	if p.same != "" {
-		out = append(out, p.same)
-	}
-	if len(p.From) > 0 {
-		out = append(out, "known after "+strings.Join(p.From, ", "))
-	}
-	if p.Replaces {
-		out = append(out, "replaces")
 	}
 	return strings.Join(out, "; ")
 }

@@ -240,11 +240,11 @@ func (m *marker) property(p Property) []string {
 	if n := p.notes(); n != "" {
 		title += " (" + m.short(n) + ")"
 	}
-	if lines := p.linesOf(); lines != nil && !p.told() {
+	if lines := p.linesOf(); lines != nil && !p.noted() {
 		return append([]string{title}, m.changedLines(lines)...)
 	}
 	out := []string{title}
-	if p.told() {
+	if p.noted() {
 		return out
 	}
 	before, after := p.texts()

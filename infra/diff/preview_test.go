@@ -215,20 +215,7 @@ func (l *previewLab) document(t *testing.T, edit func(*stacks.Stack)) plan.Docum
 		}
 		return p.Document
 	}
-	config, err := program.ReadConfig(l.root, l.stack)
-	if err != nil {
-		t.Fatal(err)
-	}
-	run := plan.Stack{Project: stacks.Project, Name: l.stack, Config: config.Plain}
-	for key := range config.Secret {
-		run.Config[key] = "placeholder"
-		run.Secrets = append(run.Secrets, key)
-	}
-	resources, err := plan.Record(ctx, run, l.program(edit))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return plan.Document{Version: plan.Version, Project: stacks.Project, Stack: l.stack, Target: l.target, Resources: resources}
+	return recorded(t, l.root, l.stack, l.target, edit)
 }
 
 // apply makes the change of a file and returns what undoes it.

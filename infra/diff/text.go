@@ -141,7 +141,7 @@ func (t *texter) property(p Property) {
 	if notes != "" {
 		notes = "  (" + notes + ")"
 	}
-	if lines := p.linesOf(); lines != nil && !p.told() {
+	if lines := p.linesOf(); lines != nil && !p.noted() {
 		t.line("      " + plainText(p.Path) + notes)
 		t.lines(lines)
 		return
@@ -149,7 +149,7 @@ func (t *texter) property(p Property) {
 	before, after := p.texts()
 	one := ""
 	switch {
-	case p.told():
+	case p.noted():
 		before, after = "", ""
 		one = plainText(p.Path)
 	case before == "":
@@ -164,6 +164,10 @@ func (t *texter) property(p Property) {
 		return
 	}
 	t.wrapped("      ", "      ", plainText(p.Path)+notes)
+	if both := before + " → " + after; before != "" && after != "" && utf8.RuneCountInString(both)+8 <= t.width {
+		t.line("        " + both)
+		return
+	}
 	t.value(Removed, "- ", before)
 	t.value(Added, "+ ", after)
 }
