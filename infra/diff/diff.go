@@ -35,6 +35,8 @@ type Plan struct {
 	Target stacks.Target `json:"target"`
 	// Chosen says that the stack's settings name this target; the other plans are what if.
 	Chosen bool `json:"chosen"`
+	// Moved says that the settings named another target before, or name another one now.
+	Moved bool `json:"moved,omitempty"`
 	// Refused holds why there is no plan before or after, where that changes or the plan is chosen.
 	Refused *Refusal `json:"refused,omitempty"`
 	// Added and Removed say that the stack itself is new or gone.
@@ -75,7 +77,7 @@ func (c Counts) Add(o Counts) Counts {
 
 // Changed says whether anything of the plan differs.
 func (p Plan) Changed() bool {
-	return p.Refused != nil && p.Refused.Before != p.Refused.After || p.Added || p.Removed ||
+	return p.Refused != nil && p.Refused.Before != p.Refused.After || p.Added || p.Removed || p.Moved ||
 		len(p.Facts)+len(p.Resources)+len(p.Outputs)+len(p.Plugins) > 0 || p.Model != nil
 }
 
@@ -145,6 +147,7 @@ func comparePlan(before, after *plan.Document, secrets *numbers) (Plan, error) {
 	}
 	p := Plan{Stack: some.Stack, Target: some.Target, Chosen: some.Chosen, Added: before == nil, Removed: after == nil}
 	old, now := orEmpty(before), orEmpty(after)
+	p.Moved = before != nil && after != nil && old.Chosen != now.Chosen
 	if old.Refused != now.Refused || now.Refused != "" && now.Chosen {
 		p.Refused = &Refusal{Before: old.Refused, After: now.Refused}
 	}

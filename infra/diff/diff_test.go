@@ -205,6 +205,19 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestMoved checks that a stack whose settings name another target is said to move, although neither plan changes.
+func TestMoved(t *testing.T) {
+	on := func(target stacks.Target, chosen bool) plan.Document {
+		d := document(resource(container, "c", object{"memory": 1.0}))
+		d.Target, d.Chosen = target, chosen
+		return d
+	}
+	r := compare(t, []plan.Document{on(stacks.Docker, true), on(stacks.Kubernetes, false)}, []plan.Document{on(stacks.Docker, false), on(stacks.Kubernetes, true)})
+	if text := diff.Markdown(r); !r.Changed() || strings.Count(text, "stack x moves to kubernetes") != 1 || strings.Contains(text, "moves to docker") {
+		t.Errorf("changed: %v\n%s", r.Changed(), text)
+	}
+}
+
 // TestMarkdownBound checks that Markdown of any report fits a comment, ends as it should, and counts what it leaves out.
 func TestMarkdownBound(t *testing.T) {
 	huge := func(plans, resources int, value string) (before, after []plan.Document) {

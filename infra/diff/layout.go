@@ -42,7 +42,7 @@ type place struct {
 // layout sorts what changes into sections, the most important first.
 func layout(r Report) []section {
 	sections := []section{
-		{title: "Cannot be planned"}, {title: "Stacks and services that come or go"}, {title: "Replaced or removed"}, {title: "Exposure"},
+		{title: "Cannot be planned"}, {title: "Stacks and services that come, go or move"}, {title: "Replaced or removed"}, {title: "Exposure"},
 		{title: "Limits"}, {title: "Images"}, {title: "Model"}, {title: "Storage"}, {title: "Every change, property by property", fold: true},
 	}
 	at := func(i int) *section { return &sections[i] }
@@ -55,6 +55,10 @@ func layout(r Report) []section {
 		}
 		if p.Removed {
 			at(1).add(entry{sign: "-", kind: "stack", text: "stack " + p.Stack}, here)
+		}
+		if p.Moved && p.Chosen {
+			at(1).add(entry{sign: "!", kind: "stack", text: fmt.Sprintf("stack %s moves to %s: what it has elsewhere is removed, but for its volumes, and all of it is made here",
+				p.Stack, p.Target)}, here)
 		}
 		if !p.Added && !p.Removed {
 			for _, s := range come {

@@ -252,9 +252,21 @@ func compareOptions(before, after plan.Resource) []Property {
 	add("parent", before.Parent, after.Parent)
 	add("provider", before.Provider, after.Provider)
 	add("deleteBeforeReplace", flag(b.DeleteBeforeReplace), flag(a.DeleteBeforeReplace))
-	add("dependsOn", anyList(b.DependsOn), anyList(a.DependsOn))
-	add("ignoreChanges", anyList(b.IgnoreChanges), anyList(a.IgnoreChanges))
-	add("replaceOnChanges", anyList(b.ReplaceOnChanges), anyList(a.ReplaceOnChanges))
+	each := func(name string, before, after []string) {
+		for _, s := range before {
+			if !slices.Contains(after, s) {
+				add(name, s, nil)
+			}
+		}
+		for _, s := range after {
+			if !slices.Contains(before, s) {
+				add(name, nil, s)
+			}
+		}
+	}
+	each("dependsOn", b.DependsOn, a.DependsOn)
+	each("ignoreChanges", b.IgnoreChanges, a.IgnoreChanges)
+	each("replaceOnChanges", b.ReplaceOnChanges, a.ReplaceOnChanges)
 	return out
 }
 
@@ -263,14 +275,6 @@ func flag(b *bool) any {
 		return nil
 	}
 	return *b
-}
-
-func anyList(list []string) any {
-	out := make([]any, len(list))
-	for i, s := range list {
-		out[i] = s
-	}
-	return out
 }
 
 // compareOutputs are the changed outputs of the stack itself.
