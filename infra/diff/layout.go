@@ -57,7 +57,7 @@ func layout(r Report) []section {
 			at(1).add(entry{sign: "-", kind: "stack", text: "stack " + p.Stack}, here)
 		}
 		if p.Moved && p.Chosen {
-			at(1).add(entry{sign: "!", kind: "stack", text: fmt.Sprintf("stack %s moves to %s: what it has elsewhere is removed, but for its volumes, and all of it is made here",
+			at(1).add(entry{sign: "!", kind: "stack", text: fmt.Sprintf("stack %s moves to %s: what it has elsewhere is removed, but for volumes that outlive it, and all of it is made here",
 				p.Stack, p.Target)}, here)
 		}
 		if !p.Added && !p.Removed {
