@@ -6,8 +6,10 @@ SERVICE ?= backend
 ARGS    ?=
 # The revision that ci-preview compares with; where the branch left the default one unless set.
 BASE    ?=
-# The tests that provision on this machine, one after the other.
-TESTS   ?= ^(TestRealEngine|TestDev|TestProd|TestWithoutProvider|TestExportedCompose|TestManifestsApply|TestRealCluster|TestKubernetes.*)$$
+# The tests that provision, one after the other, on this machine's engine and on a cluster.
+DOCKER_TESTS  ?= ^(TestRealEngine|TestDev|TestProd|TestWithoutProvider|TestExportedCompose)$$
+CLUSTER_TESTS ?= ^(TestManifestsApply|TestRealCluster|TestKubernetes.*)$$
+END_TO_END     = CODEXCONTINUE_E2E=1 $(GO) test -count=1 -p 1 -v -timeout 60m $(ARGS)
 GO      ?= go
 # A checkout may belong to another user than the one who builds: git then refuses to tell its revision.
 GOFLAGS += $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
@@ -41,14 +43,17 @@ doctor: build ## Find out why a stack does not work here
 
 ##@ Development
 
-.PHONY: build test e2e bench lint ci-preview images update-goldens clean
+.PHONY: build test e2e e2e-docker e2e-cluster bench lint ci-preview images update-goldens clean
 build: ## Build bin/codexctl
 	@$(GO) build -o $(CODEXCTL) ./cmd/codexctl
 test: ## Unit tests, goldens, races; a test without its peer skips
 	$(GO) vet ./...
 	$(GO) test -race -timeout 20m $(ARGS) ./...
-e2e: build ## Provision real stacks here and chat in a browser
-	CODEXCONTINUE_E2E=1 $(GO) test -count=1 -p 1 -v -timeout 60m -run '$(TESTS)' $(ARGS) ./infra/docker ./infra/export ./cmd/codexctl/internal/cli ./test/e2e
+e2e: e2e-docker e2e-cluster ## Provision real stacks here and chat in a browser
+e2e-docker: build ## Those of e2e on this machine's engine
+	$(END_TO_END) -run '$(DOCKER_TESTS)' ./infra/docker ./test/e2e
+e2e-cluster: build ## Those of e2e on the cluster of test/cluster
+	$(END_TO_END) -run '$(CLUSTER_TESTS)' ./infra/export ./cmd/codexctl/internal/cli ./test/e2e
 bench: build ## Compare with docker compose; latency and memory
 	$(GO) run ./test/bench $(ARGS)
 lint: ## gofmt, vet, staticcheck, actionlint, govulncheck

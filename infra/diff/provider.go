@@ -22,8 +22,8 @@ type rule struct {
 	allBut []string
 }
 
-// rules are what the providers do, by type: pulumi-docker 4.10.0 and pulumi-kubernetes 4.x. A test compares what is
-// derived from them with previews by the real docker provider. Replacement that a resource asks for itself
+// rules are what the providers do, by type: pulumi-docker 4.10.0 and pulumi-kubernetes 4.x. TestPreview holds what is
+// derived from them against previews by the real providers. Replacement that a resource asks for itself
 // (replaceOnChanges) is in its options.
 var rules = map[string]rule{
 	"docker:index/container:Container": {allBut: []string{
