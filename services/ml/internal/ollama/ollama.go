@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/ollama/ollama/api"
@@ -33,10 +34,8 @@ type Client struct {
 // New makes a client for the base URL, such as http://ollama:11434.
 func New(base string) *Client {
 	t := hop.Transport()
-	t.ResponseHeaderTimeout = 0 // loading a model takes as long as it takes; the context bounds it
-	// A connection is a request: so drain, which runs Ollama in its container, sees which answers are not done. To connect
-	// takes a thousandth of the time to the first token.
-	t.DisableKeepAlives = true
+	t.ResponseHeaderTimeout = 0     // loading a model takes as long as it takes; the context bounds it
+	t.IdleConnTimeout = time.Second // see do
 	return &Client{base: strings.TrimRight(base, "/"), http: &http.Client{Transport: t}}
 }
 
@@ -95,6 +94,11 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 		return nil, fmt.Errorf("ollama: %w", err)
 	}
 	req.Header.Set("Content-Type", contentType)
+	// A connection of its own: so drain, which runs Ollama in its container, sees which answers are not done. To connect
+	// takes a fraction of a millisecond. Not for an upload, which Ollama answers without reading what it has already: it
+	// takes the rest only of a connection that stays.
+	_, upload := body.(io.Reader)
+	req.Close = body != nil && !upload
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
