@@ -200,7 +200,8 @@ func TestDiff(t *testing.T) {
 			}
 			golden(t, "testdata/diff/limit.md", diff(t, 2, environ, "--format", "markdown"))
 			for _, format := range []string{"text", "markdown", "json"} {
-				if diff(t, 2, environ, "--format", format) != diff(t, 2, environ, "--format", format) {
+				first := diff(t, 2, environ, "--format", format)
+				if again := diff(t, 2, environ, "--format", format); again != first {
 					t.Errorf("a second report as %s differs", format)
 				}
 			}

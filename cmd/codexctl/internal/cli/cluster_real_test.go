@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -47,6 +48,11 @@ func newLab(t *testing.T) *lab {
 	peers.Find(t, "pulumi", "pulumi")
 	peers.KubernetesPlugin(t)
 	peers.Cluster(t)
+	peers.Find(t, "docker", "docker")
+	// The image of the lab's pods, which the cluster cannot pull.
+	if out, err := exec.Command("../../../../test/cluster/cluster.sh", "load", stacks.RedisImage).CombinedOutput(); err != nil {
+		t.Fatalf("load %s: %v: %s", stacks.RedisImage, err, out)
+	}
 	root, home := t.TempDir(), t.TempDir()
 	for name, text := range map[string]string{"Pulumi.yaml": "name: codexcontinue\nruntime: go\n", "Pulumi.lab.yaml": "config: {}\n"} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
