@@ -25,14 +25,19 @@ type Observer struct {
 	observe func() observation
 
 	mu sync.Mutex
-	// busy counts the steps that are going on for a workload, since the first of them began, when it was of a generation.
-	busy   map[Work]int
-	since  map[Work]time.Time
-	before map[Work]int64
-	// failed are the workloads whose steps failed, since they began.
-	failed map[Work]time.Time
+	// busy are the steps that are going on; failed are those that did.
+	busy, failed map[Work]step
 	// all is since when every workload is judged; the zero time is not.
 	all time.Time
+}
+
+// step is what an update does to a workload.
+type step struct {
+	// open counts how many of them are going on, one within the other.
+	open int
+	// began is when the first of them did, and before the generation that the workload was of then.
+	began  time.Time
+	before int64
 }
 
 // Observe begins to watch the namespace, which may not be there yet, until the context ends.
@@ -42,7 +47,7 @@ func (c *Cluster) Observe(ctx context.Context) *Observer {
 	deployments, sets, stateful := f.Apps().V1().Deployments().Lister(), f.Apps().V1().ReplicaSets().Lister(), f.Apps().V1().StatefulSets().Lister()
 	jobs, claims := f.Batch().V1().Jobs().Lister(), f.Core().V1().PersistentVolumeClaims().Lister()
 	mine := labels.SelectorFromSet(labels.Set{stacks.LabelProject: stacks.Project, stacks.LabelStack: c.Stack})
-	o := &Observer{c: c, busy: map[Work]int{}, since: map[Work]time.Time{}, before: map[Work]int64{}, failed: map[Work]time.Time{}}
+	o := &Observer{c: c, busy: map[Work]step{}, failed: map[Work]step{}}
 	o.observe = func() observation {
 		// Listing from memory does not fail.
 		x := observation{stack: c.Stack}
@@ -61,24 +66,28 @@ func (c *Cluster) Observe(ctx context.Context) *Observer {
 
 // Begin says that an update works on the workload from now on; End that it does not any more. They may be nested.
 func (o *Observer) Begin(w Work) {
-	seen := o.observe()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.busy[w]++; o.busy[w] == 1 {
-		o.since[w], o.before[w] = time.Now(), seen.generation(w)
+	s, ok := o.busy[w]
+	if !ok {
+		s = step{began: time.Now(), before: o.observe().generation(w)}
 	}
+	s.open++
+	o.busy[w] = s
 }
 
 // End is the other half of Begin.
 func (o *Observer) End(w Work, failed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	s := o.busy[w]
 	if failed {
-		o.failed[w] = o.since[w]
+		o.failed[w] = s
 	}
-	if o.busy[w]--; o.busy[w] <= 0 {
+	if s.open--; s.open <= 0 {
 		delete(o.busy, w)
-		delete(o.since, w)
+	} else {
+		o.busy[w] = s
 	}
 }
 
@@ -94,9 +103,9 @@ func (o *Observer) working(seen observation) map[Work]time.Time {
 	defer o.mu.Unlock()
 	out := map[Work]time.Time{}
 	if o.all.IsZero() {
-		for w, since := range o.since {
-			if !o.awaited(w, seen, since) {
-				out[w] = since
+		for w, s := range o.busy {
+			if !s.awaited(w, seen) {
+				out[w] = s.began
 			}
 		}
 		return out
@@ -118,9 +127,8 @@ func (o *Observer) working(seen observation) map[Work]time.Time {
 const changedWithin = 10 * time.Second
 
 // awaited says that the step's change is not in the cluster yet: what is wrong there now is what it may mend.
-func (o *Observer) awaited(w Work, seen observation, since time.Time) bool {
-	before := o.before[w]
-	return before != 0 && seen.generation(w) == before && time.Since(since) < changedWithin
+func (s step) awaited(w Work, seen observation) bool {
+	return s.before != 0 && seen.generation(w) == s.before && time.Since(s.began) < changedWithin
 }
 
 // Note is what a pod of a service that is worked on waits for, or said last.
@@ -167,7 +175,7 @@ func (o *Observer) Failed(ctx context.Context) []Finding {
 	seen := o.observe()
 	o.mu.Lock()
 	works := maps.Clone(o.failed)
-	maps.DeleteFunc(works, func(w Work, since time.Time) bool { return o.awaited(w, seen, since) })
+	maps.DeleteFunc(works, func(w Work, s step) bool { return s.awaited(w, seen) })
 	o.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, afterwards)
 	defer cancel()
@@ -176,8 +184,8 @@ func (o *Observer) Failed(ctx context.Context) []Finding {
 	for len(works) > 0 {
 		seen := o.observe()
 		all := map[string]Finding{}
-		for work, since := range works {
-			for _, f := range seen.findings(work, since) {
+		for work, s := range works {
+			for _, f := range seen.findings(work, s.began) {
 				all[f.Service+"\x00"+f.kind] = f
 			}
 		}

@@ -356,10 +356,15 @@ func setting(p *corev1.Pod) string {
 
 var gpuMissing = regexp.MustCompile(`Insufficient [a-z0-9.-]+/`)
 
-// claimFindings looks at the claims of the service that get no volume.
+// claimFindings looks at the claims of the service that get no volume: those that its pods mount, and those that are made from
+// a StatefulSet's templates and outlive it, as long as it is there.
 func (o observation) claimFindings(service string, since time.Time, add func(Finding)) {
+	templates := slices.ContainsFunc(o.statefulSets, func(s *appsv1.StatefulSet) bool {
+		return serviceOf(s) == service && len(s.Spec.VolumeClaimTemplates) > 0
+	})
 	for _, c := range o.claims {
-		if c.Status.Phase != corev1.ClaimPending || c.DeletionTimestamp != nil || serviceOf(c) != service && !(serviceOf(c) == "" && o.mounts(service, c.Name)) {
+		mine := serviceOf(c) == service && templates || o.mounts(service, c.Name)
+		if c.Status.Phase != corev1.ClaimPending || c.DeletionTimestamp != nil || !mine {
 			continue
 		}
 		for _, e := range o.about("PersistentVolumeClaim", c.Name, since) {
@@ -467,6 +472,9 @@ func (o observation) uncreated(service, reason, message string) (Finding, bool) 
 		f.Todo = "ask the cluster's administrator, or correct what it refuses" + again
 	case strings.Contains(message, "error looking up service account"):
 		f.What, f.confirm, f.Todo = "its service account is not there", patient, "run `codexctl up --refresh "+o.stack+"`"
+	case strings.Contains(message, "status unknown for quota"):
+		// The cluster takes nothing until it has counted what is there, and counts a new quota within a second.
+		f.What, f.confirm, f.Todo = "the cluster does not count what is used of the namespace's quota", patient, "look after its controller manager"+again
 	case strings.Contains(message, " is forbidden: "):
 		_, why, _ := strings.Cut(message, " is forbidden: ")
 		f.What, f.Todo = "the cluster refuses it: "+why, "ask the cluster's administrator, or correct what it refuses"+again

@@ -75,6 +75,7 @@ func refused(message string) observation {
 // TestFindings holds what is said against conditions and events as Kubernetes 1.35 writes them.
 func TestFindings(t *testing.T) {
 	later := began.Add(time.Second)
+	claiming := &appsv1.StatefulSet{ObjectMeta: object("backend", "", ""), Spec: appsv1.StatefulSetSpec{VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{}}}}
 	with := func(o observation, events ...*corev1.Event) observation { o.events = events; return o }
 	for name, c := range map[string]struct {
 		seen observation
@@ -121,6 +122,8 @@ func TestFindings(t *testing.T) {
 		}(), nil, ""},
 		"quota": {refused(`pods "backend-1" is forbidden: exceeded quota: stack, requested: limits.memory=1Gi, used: limits.memory=8Gi, limited: limits.memory=8Gi`),
 			[]string{"quota stack is exceeded: it asks for limits.memory=1Gi, limits.memory=8Gi is used of limits.memory=8Gi", "FailedCreate: "}, "raise the quota"},
+		"quota that is not counted": {refused(`pods "backend-1" is forbidden: status unknown for quota: stack, resources: pods`),
+			[]string{"does not count what is used", "FailedCreate: "}, "controller manager"},
 		"pod security": {refused(`pods "backend-1" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true`),
 			[]string{"Pod Security level restricted:latest refuses it: runAsNonRoot != true"}, "correct the service's security"},
 		"webhook": {refused(`admission webhook "policy.example.com" denied the request: no owner label`), []string{"policy policy.example.com refuses it: no owner label"}, "administrator"},
@@ -146,11 +149,16 @@ func TestFindings(t *testing.T) {
 			o.deployments[0].Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse, Reason: "ProgressDeadlineExceeded", Message: "has timed out progressing"}}
 			return o
 		}(), []string{"did not become ready in time", "has timed out"}, "codexctl logs"},
-		"claim": {observation{stack: "lab",
+		"claim": {observation{stack: "lab", statefulSets: []*appsv1.StatefulSet{claiming},
 			claims: []*corev1.PersistentVolumeClaim{{ObjectMeta: object("data-backend-0", "", ""), Spec: corev1.PersistentVolumeClaimSpec{StorageClassName: ptr("fast")}, Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}}},
 			events: []*corev1.Event{event("PersistentVolumeClaim", "data-backend-0", "ProvisioningFailed", `storageclass.storage.k8s.io "fast" not found`, later)}},
 			[]string{"no storage class fast for the volume claim data-backend-0", "ProvisioningFailed"}, "codexcontinue:volumes"},
-		"a claim that waits for its pod": {observation{stack: "lab",
+		"a claim that outlives its StatefulSet": {func() observation {
+			o := rollout(func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning })
+			o.claims = []*corev1.PersistentVolumeClaim{{ObjectMeta: object("data-backend-0", "", ""), Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}}}
+			return with(o, event("PersistentVolumeClaim", "data-backend-0", "ProvisioningFailed", `storageclass.storage.k8s.io "fast" not found`, later))
+		}(), nil, ""},
+		"a claim that waits for its pod": {observation{stack: "lab", statefulSets: []*appsv1.StatefulSet{claiming},
 			claims: []*corev1.PersistentVolumeClaim{{ObjectMeta: object("data-backend-0", "", ""), Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}}},
 			events: []*corev1.Event{event("PersistentVolumeClaim", "data-backend-0", "WaitForFirstConsumer", "waiting for first consumer", later)}}, nil, ""},
 		"job": {observation{stack: "lab", jobs: []*batchv1.Job{{ObjectMeta: object("model-1", "", ""), Status: batchv1.JobStatus{Conditions: []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Reason: "BackoffLimitExceeded", Message: "Job has reached the specified backoff limit"}}}}},
@@ -243,8 +251,7 @@ func TestJudge(t *testing.T) {
 func TestAwaited(t *testing.T) {
 	seen := rollout(waiting("ImagePullBackOff", "not found", 0, nil))
 	work := Work{Service: "backend", Kind: "deploy"}
-	o := &Observer{busy: map[Work]int{}, since: map[Work]time.Time{}, before: map[Work]int64{}, failed: map[Work]time.Time{},
-		observe: func() observation { return seen }}
+	o := &Observer{busy: map[Work]step{}, failed: map[Work]step{}, observe: func() observation { return seen }}
 	judged := func() bool { return len(o.working(seen)) > 0 }
 	seen.deployments[0].Generation, seen.deployments[0].Status.ObservedGeneration = 2, 2
 
@@ -257,7 +264,9 @@ func TestAwaited(t *testing.T) {
 		t.Error("the revision that the step made is not judged")
 	}
 	seen.deployments[0].Generation = 2
-	o.since[work] = o.since[work].Add(-changedWithin)
+	late := o.busy[work]
+	late.began = late.began.Add(-changedWithin)
+	o.busy[work] = late
 	if !judged() {
 		t.Error("a step that changes nothing is never judged")
 	}
