@@ -1,0 +1,140 @@
+package cluster
+
+import (
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// observation is what the stack's namespace looks like at one time.
+type observation struct {
+	pods         []*corev1.Pod
+	events       []*corev1.Event
+	deployments  []*appsv1.Deployment
+	replicaSets  []*appsv1.ReplicaSet
+	statefulSets []*appsv1.StatefulSet
+	jobs         []*batchv1.Job
+	claims       []*corev1.PersistentVolumeClaim
+	// stack is the name by which commands call the stack.
+	stack string
+}
+
+// Work is what an update works on: a workload of a service.
+type Work struct {
+	Service string
+	// Kind is deploy, sts or job; empty is all of them.
+	Kind string
+}
+
+func (w Work) on(kind string) bool { return w.Kind == "" || w.Kind == kind }
+
+// generation counts the changes of the workload's specification; 0 is one that is not there.
+func (o observation) generation(w Work) int64 {
+	if w.Kind == "deploy" {
+		for _, d := range o.deployments {
+			if serviceOf(d) == w.Service {
+				return d.Generation
+			}
+		}
+	}
+	if w.Kind == "sts" {
+		for _, s := range o.statefulSets {
+			if serviceOf(s) == w.Service {
+				return s.Generation
+			}
+		}
+	}
+	return 0
+}
+
+// only leaves out the other workloads, and Jobs that the newest one takes the place of.
+func (o observation) only(work Work, since time.Time) observation {
+	if !work.on("deploy") {
+		o.deployments = nil
+	}
+	if !work.on("sts") {
+		o.statefulSets = nil
+	}
+	var newest *batchv1.Job
+	for _, j := range o.jobs {
+		if work.on("job") && serviceOf(j) == work.Service && (newest == nil || newest.CreationTimestamp.Before(&j.CreationTimestamp)) {
+			newest = j
+		}
+	}
+	o.jobs = nil
+	// A step about a Job makes a new one: it cannot be changed.
+	if newest != nil && (work.Kind == "" || !newest.CreationTimestamp.Time.Before(since.Truncate(time.Second))) {
+		o.jobs = []*batchv1.Job{newest}
+	}
+	return o
+}
+
+// current are the pods of the service's newest revision that are not leaving, and those of its Jobs.
+func (o observation) current(service string) []*corev1.Pod {
+	newest := map[string]bool{} // names of ReplicaSets, StatefulSets' revisions and Jobs
+	for _, d := range o.deployments {
+		if serviceOf(d) != service || d.Status.ObservedGeneration < d.Generation {
+			continue
+		}
+		for _, r := range o.replicaSets {
+			if metav1.IsControlledBy(r, d) && r.Annotations[revisionKey] == d.Annotations[revisionKey] {
+				newest[r.Name] = true
+			}
+		}
+	}
+	for _, s := range o.statefulSets {
+		if serviceOf(s) == service && s.Status.ObservedGeneration >= s.Generation {
+			newest[s.Status.UpdateRevision] = true
+		}
+	}
+	for _, j := range o.jobs {
+		if serviceOf(j) == service && !finished(j) {
+			newest[j.Name] = true
+		}
+	}
+	var out []*corev1.Pod
+	for _, p := range o.pods {
+		if serviceOf(p) != service || p.DeletionTimestamp != nil {
+			continue
+		}
+		owner := metav1.GetControllerOf(p)
+		if owner != nil && newest[owner.Name] || newest[p.Labels[appsv1.ControllerRevisionHashLabelKey]] {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// revisionKey is where the Deployment controller numbers a Deployment's revisions.
+const revisionKey = "deployment.kubernetes.io/revision"
+
+// about are the events of an object since a time, the oldest first.
+func (o observation) about(kind, name string, since time.Time) []*corev1.Event {
+	var out []*corev1.Event
+	for _, e := range o.events {
+		// Events have whole seconds.
+		if e.InvolvedObject.Kind == kind && e.InvolvedObject.Name == name && !when(e).Before(since.Truncate(time.Second)) {
+			out = append(out, e)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *corev1.Event) int { return when(a).Compare(when(b)) })
+	return out
+}
+
+// when is the last time that the event happened: components fill in different fields.
+func when(e *corev1.Event) time.Time {
+	at := e.LastTimestamp.Time
+	for _, t := range []time.Time{e.EventTime.Time, e.FirstTimestamp.Time, e.CreationTimestamp.Time} {
+		if t.After(at) {
+			at = t
+		}
+	}
+	if e.Series != nil && e.Series.LastObservedTime.After(at) {
+		at = e.Series.LastObservedTime.Time
+	}
+	return at
+}
