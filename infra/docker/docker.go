@@ -10,9 +10,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/codexcontinue/codexcontinue/infra/secret"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/config"
 )
 
 // Outputs are what a stack on Docker tells about itself.
@@ -39,7 +39,10 @@ func Deploy(ctx *pulumi.Context, stack stacks.Stack, root string) (Outputs, erro
 	if err != nil {
 		return Outputs{}, err
 	}
-	for _, step := range []func() error{d.addSecrets, d.addHook, d.addNetworks, d.addVolumes} {
+	if d.secrets, err = secret.Values(ctx, stack); err != nil {
+		return Outputs{}, err
+	}
+	for _, step := range []func() error{d.addHook, d.addNetworks, d.addVolumes} {
 		if err := step(); err != nil {
 			return Outputs{}, err
 		}
@@ -88,21 +91,4 @@ func (d *deployment) plan() ([]plan, error) {
 		plans = append(plans, p)
 	}
 	return plans, errors.Join(errs...)
-}
-
-// addSecrets takes the values of the stack's secrets from the Pulumi config.
-func (d *deployment) addSecrets() error {
-	cfg := config.New(d.ctx, stacks.Project)
-	d.secrets = map[string]pulumi.StringOutput{}
-	var errs []error
-	for _, s := range d.stack.Secrets {
-		v, err := cfg.TrySecret(s.ConfigKey)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("secrets.%s: the config has no %s:%s: set it with `pulumi config set --secret --stack %s %s:%s`",
-				s.Name, stacks.Project, s.ConfigKey, d.stack.Name, stacks.Project, s.ConfigKey))
-			continue
-		}
-		d.secrets[s.Name] = v
-	}
-	return errors.Join(errs...)
 }

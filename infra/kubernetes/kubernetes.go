@@ -12,11 +12,11 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/codexcontinue/codexcontinue/infra/secret"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/config"
 )
 
 // Options say where the stack goes.
@@ -56,8 +56,11 @@ func Deploy(ctx *pulumi.Context, stack stacks.Stack, opts Options) (Outputs, err
 	if err != nil {
 		return Outputs{}, err
 	}
+	if d.secrets, err = secret.Values(ctx, stack); err != nil {
+		return Outputs{}, err
+	}
 	for _, step := range []func() error{
-		d.addSecrets, d.addProviders, d.addNamespace,
+		d.addProviders, d.addNamespace,
 		func() error { return d.addQuota(plans) },
 		d.addDefaultDeny, d.addSharedVolumes, d.addModel,
 	} {
@@ -128,23 +131,6 @@ func (d *deployment) plan() ([]plan, error) {
 		errs = append(errs, err)
 	}
 	return plans, errors.Join(errs...)
-}
-
-// addSecrets takes the values of the stack's secrets from the Pulumi config.
-func (d *deployment) addSecrets() error {
-	cfg := config.New(d.ctx, stacks.Project)
-	d.secrets = map[string]pulumi.StringOutput{}
-	var errs []error
-	for _, s := range d.stack.Secrets {
-		v, err := cfg.TrySecret(s.ConfigKey)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("secrets.%s: the config has no %s:%s: set it with `pulumi config set --secret --stack %s %s:%s`",
-				s.Name, stacks.Project, s.ConfigKey, d.stack.Name, stacks.Project, s.ConfigKey))
-			continue
-		}
-		d.secrets[s.Name] = v
-	}
-	return errors.Join(errs...)
 }
 
 // addProviders makes the connections to the cluster of the kubeconfig that kubectl would use.

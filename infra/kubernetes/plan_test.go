@@ -2,7 +2,6 @@ package kubernetes_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -12,8 +11,8 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
-	"gopkg.in/yaml.v3"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden plans")
@@ -49,32 +48,14 @@ func eachStack(t *testing.T, f func(t *testing.T, p planned)) {
 // shipped is a stack of the repository with the settings of its file, on a cluster.
 func shipped(t *testing.T, root, name string) stacks.Stack {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "Pulumi."+name+".yaml"))
+	config, err := program.ReadConfig(root, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var file struct{ Config map[string]any }
-	if err := yaml.Unmarshal(text, &file); err != nil {
-		t.Fatal(err)
-	}
-	plain := map[string]string{"target": string(stacks.Kubernetes)}
-	for key, value := range file.Config {
-		name, ok := strings.CutPrefix(key, stacks.Project+":")
-		if !ok {
-			continue
-		}
-		plain[name] = fmt.Sprint(value)
-		if _, structured := value.(map[string]any); structured {
-			object, err := json.Marshal(value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			plain[name] = string(object)
-		}
-	}
-	var secrets []string
+	plain, secrets := config.Own()
+	plain["target"] = string(stacks.Kubernetes)
 	if name != "dev" {
-		secrets = []string{stacks.RedisPasswordKey}
+		secrets = append(secrets, stacks.RedisPasswordKey)
 	}
 	settings, err := stacks.DecodeSettings(plain, secrets)
 	if err != nil {
