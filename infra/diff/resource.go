@@ -205,15 +205,16 @@ func computedPaths(names []string, path string, v any) []string {
 			out = append(out, computedPaths(names, plan.Path(path, key), v[key])...)
 		}
 	case []any:
-		byName, named := elements(names, v)
+		at := make([]string, len(v))
+		for i := range v {
+			at[i] = plan.Path(path, i)
+		}
+		byName, _ := elements(names, v)
+		for name, i := range byName {
+			at[i] = path + "[" + name + "]"
+		}
 		for i, e := range v {
-			at := plan.Path(path, i)
-			for name, j := range byName {
-				if named && i == j {
-					at = path + "[" + name + "]"
-				}
-			}
-			out = append(out, computedPaths(names, at, e)...)
+			out = append(out, computedPaths(names, at[i], e)...)
 		}
 	}
 	return out

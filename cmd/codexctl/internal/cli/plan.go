@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,16 +96,18 @@ func planTree(p plan.Plan, view workload.View) branch {
 			components[r.Name] = r.Type + " " + r.Name
 		}
 	}
+	gaps := map[string][]targets.Gap{} // by service
+	for _, g := range targets.Gaps(p.Stack, d.Target) {
+		gaps[g.Service] = append(gaps[g.Service], g)
+	}
 	for _, group := range services {
 		name := group[0].Service
 		b := branch{title: name, facts: serviceFacts(p.Stack.Service(name), group, view)}
 		// What is said of the service and holds nobody back is for whoever reviews it.
 		said := "not enforced"
-		for _, g := range targets.Gaps(p.Stack, d.Target) {
-			if g.Service == name {
-				b.facts = append(b.facts, [2]string{said, strings.TrimPrefix(g.Path, "services."+name+".") + ": " + g.Lets})
-				said = ""
-			}
+		for _, g := range gaps[name] {
+			b.facts = append(b.facts, [2]string{said, strings.TrimPrefix(g.Path, "services."+name+".") + ": " + g.Lets})
+			said = ""
 		}
 		if c := components[name]; c != "" {
 			b.branches = below[c]
@@ -118,13 +121,7 @@ func planTree(p plan.Plan, view workload.View) branch {
 			{"modelfile", m.Modelfile}, {"base", base}, {"digest", m.Digest[:min(12, len(m.Digest))]}}})
 	}
 	rest := branch{title: "for all services"}
-	for _, key := range slices.Sorted(func(yield func(string) bool) {
-		for k := range below {
-			if !yield(k) {
-				return
-			}
-		}
-	}) {
+	for _, key := range slices.Sorted(maps.Keys(below)) {
 		rest.branches = append(rest.branches, below[key]...)
 	}
 	if len(rest.branches) > 0 {
