@@ -24,23 +24,16 @@ type checkout struct {
 }
 
 func (b *bench) newCheckout(ctx context.Context) (*checkout, error) {
-	git, err := b.find("git", "install git")
-	if err != nil {
-		return nil, err
-	}
-	golang, err := b.find("go", "install Go")
-	if err != nil {
-		return nil, err
-	}
 	c := &checkout{tools: b.tools, dir: filepath.Join(b.dir, "checkout")}
+	_, golang, err := b.copyTree(ctx, c.dir)
+	if err != nil {
+		return nil, err
+	}
 	if c.pulumi, err = b.find("pulumi", "run test/peers/build.sh pulumi, or install the Pulumi CLI"); err != nil {
 		return nil, err
 	}
 	_, noHost := b.find("pulumi-language-go", "")
 	c.languageHost = noHost == nil
-	if err := b.copyTree(ctx, git, c.dir); err != nil {
-		return nil, err
-	}
 	state := filepath.Join(c.dir, ".state")
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, err
@@ -52,18 +45,24 @@ func (b *bench) newCheckout(ctx context.Context) (*checkout, error) {
 	return c, err
 }
 
-// copyTree copies the working tree, as far as git does not ignore it.
-func (b *bench) copyTree(ctx context.Context, git, to string) error {
+// copyTree copies the working tree, as far as git does not ignore it, and returns where git and go are.
+func (b *bench) copyTree(ctx context.Context, to string) (git, golang string, err error) {
+	if git, err = b.find("git", "install git"); err != nil {
+		return "", "", err
+	}
+	if golang, err = b.find("go", "install Go"); err != nil {
+		return "", "", err
+	}
 	names, err := b.output(ctx, b.root, git, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
-		return err
+		return "", "", err
 	}
 	for name := range strings.SplitSeq(strings.TrimRight(names, "\x00"), "\x00") {
 		if err := copyFile(filepath.Join(b.root, name), filepath.Join(to, name)); err != nil {
-			return err
+			return "", "", err
 		}
 	}
-	return nil
+	return git, golang, nil
 }
 
 // copyFile copies a file that may have been deleted from the working tree since git knew of it.

@@ -14,7 +14,9 @@ import (
 // diffCheckout is a git repository of the working tree, in which `codexctl diff` is timed.
 type diffCheckout struct {
 	tools
-	dir, codexctl, cache string
+	dir, cache string
+	// codexctl and git are paths of programs.
+	codexctl, git string
 	// edits numbers the edits, so that each is a new one.
 	edits int
 }
@@ -43,18 +45,18 @@ func (b *bench) diff(ctx context.Context) error {
 	fresh := func() error { return os.RemoveAll(c.cache) }
 	scenarios := []scenario{
 		{"warm: nothing edited since", b.rounds, func() error { return nil }},
-		{"warm: a setting edited", b.rounds, func() error { return c.edit(settingsFile, settingsText, "  codexcontinue:conversationTTL: %dh\n") }},
-		{"warm: an overlay edited", b.rounds, func() error { return c.edit(overlayFile, overlayText, "\t\tsvc.Resources.PIDs += %d\n") }},
-		{"cold: nothing kept, sources as base's", b.rounds, func() error { return errors.Join(fresh(), c.restore(overlayFile)) }},
+		{"warm: a setting edited", b.rounds, func() error { return c.edit(ctx, settingsFile, settingsText, "  codexcontinue:conversationTTL: %dh\n") }},
+		{"warm: an overlay edited", b.rounds, func() error { return c.edit(ctx, overlayFile, overlayText, "\t\tsvc.Resources.PIDs += %d\n") }},
+		{"cold: nothing kept, sources as base's", b.rounds, func() error { return errors.Join(fresh(), c.restore(ctx, overlayFile)) }},
 		{"cold: nothing kept, an overlay edited", b.rounds, func() error {
-			return errors.Join(fresh(), c.edit(overlayFile, overlayText, "\t\tsvc.Resources.PIDs += %d\n"))
+			return errors.Join(fresh(), c.edit(ctx, overlayFile, overlayText, "\t\tsvc.Resources.PIDs += %d\n"))
 		}},
 		{"cold: Go's cache empty as well", 1, func() error {
 			c.environ = with(c.environ, "GOCACHE="+filepath.Join(c.dir, ".git", "gocache"))
 			return fresh()
 		}},
 	}
-	if err := errors.Join(c.edit(settingsFile, settingsText, "  codexcontinue:conversationTTL: %dh\n"), c.run(ctx)); err != nil { // what is warm then
+	if err := errors.Join(c.edit(ctx, settingsFile, settingsText, "  codexcontinue:conversationTTL: %dh\n"), c.run(ctx)); err != nil { // what is warm then
 		return err
 	}
 	for _, s := range scenarios {
@@ -74,24 +76,18 @@ func (b *bench) diff(ctx context.Context) error {
 }
 
 func (b *bench) newDiffCheckout(ctx context.Context) (*diffCheckout, error) {
-	git, err := b.find("git", "install git")
-	if err != nil {
-		return nil, err
-	}
-	golang, err := b.find("go", "install Go")
-	if err != nil {
-		return nil, err
-	}
 	c := &diffCheckout{tools: b.tools, dir: filepath.Join(b.dir, "diff"), cache: filepath.Join(b.dir, "diff-cache")}
+	git, golang, err := b.copyTree(ctx, c.dir)
+	if err != nil {
+		return nil, err
+	}
+	c.git = git
 	// The user's cache is left alone; Go's is the user's own.
 	goCache, err := b.output(ctx, b.root, golang, "env", "GOCACHE")
 	if err != nil {
 		return nil, err
 	}
 	c.environ = with(b.environ, "XDG_CACHE_HOME="+c.cache, "GOCACHE="+goCache, "NO_COLOR=1")
-	if err := b.copyTree(ctx, git, c.dir); err != nil {
-		return nil, err
-	}
 	for _, args := range [][]string{{"init", "--quiet", "--initial-branch=main"}, {"add", "--all"},
 		{"-c", "user.name=bench", "-c", "user.email=bench@example.com", "-c", "commit.gpgsign=false", "commit", "--quiet", "--message=base"}} {
 		if _, err := c.output(ctx, c.dir, git, args...); err != nil {
@@ -118,9 +114,9 @@ func (c *diffCheckout) run(ctx context.Context) error {
 }
 
 // edit writes another text behind the one that the commit has.
-func (c *diffCheckout) edit(file, after, text string) error {
+func (c *diffCheckout) edit(ctx context.Context, file, after, text string) error {
 	c.edits++
-	if err := c.restore(file); err != nil {
+	if err := c.restore(ctx, file); err != nil {
 		return err
 	}
 	path := filepath.Join(c.dir, file)
@@ -135,11 +131,7 @@ func (c *diffCheckout) edit(file, after, text string) error {
 }
 
 // restore takes back the edits of the file.
-func (c *diffCheckout) restore(file string) error {
-	cmd := exec.Command("git", "checkout", "--quiet", "--", file)
-	cmd.Dir, cmd.Env = c.dir, c.environ
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("git checkout: %w\n%s", err, out)
-	}
-	return nil
+func (c *diffCheckout) restore(ctx context.Context, file string) error {
+	_, err := c.output(ctx, c.dir, c.git, "checkout", "--quiet", "--", file)
+	return err
 }

@@ -1,7 +1,7 @@
 // Command bench measures what this project costs next to what people would use without it, in the same run and on the
 // same machine: provisioning against docker compose and the plain Pulumi CLI, the services on their own, the time that each
-// hop adds to an answer of Ollama, and how long `codexctl diff` takes. It prints tables to stdout, its progress to stderr; docs/benchmarks.md says
-// how to read them. `make bench` runs it.
+// hop adds to an answer of Ollama, and how long `codexctl diff` takes. It prints tables to stdout, its progress to stderr;
+// docs/benchmarks.md says how to read them. `make bench` runs it.
 package main
 
 import (

@@ -28,7 +28,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
+	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
@@ -43,7 +43,7 @@ type vulnerability struct {
 	call string
 }
 
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	if len(args) == 0 {
 		return errors.New("usage: vulncheck GOVULNCHECK [PACKAGES...]")
 	}
@@ -80,8 +80,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 // it uses something else does not matter. See golang.org/x/vuln/internal/govulncheck for the messages.
 func read(r io.Reader) ([]vulnerability, error) {
 	type frame struct {
-		Module, Version, Package, Function, Receiver string
-		Position                                     *struct {
+		Module, Version, Function string
+		Position                  *struct {
 			Filename string
 			Line     int
 		}

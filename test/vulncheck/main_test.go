@@ -82,7 +82,7 @@ func TestRun(t *testing.T) {
 			}
 			env := map[string]string{"GOVULNDB": "https://db", "CODEXCONTINUE_REQUIRE_PEERS": x.require}
 			var out bytes.Buffer
-			err := run(t.Context(), []string{program, "./cmd/..."}, func(k string) string { return env[k] }, &out, &out)
+			err := run(t.Context(), []string{program, "./cmd/..."}, func(k string) string { return env[k] }, &out)
 			if (err == nil) != (x.err == "") || err != nil && !strings.Contains(err.Error(), x.err) {
 				t.Errorf("error: %v, want %q", err, x.err)
 			}
