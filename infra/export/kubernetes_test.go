@@ -186,19 +186,14 @@ func TestManifestImages(t *testing.T) {
 		pushedShared(s)
 	})
 	files, resources := manifests(t, stack, t.TempDir())
-	want := map[string]string{"model": stacks.ML}
-	for _, svc := range stack.Services {
-		want[svc.Name] = svc.Name
-	}
 	seen := 0
-	check := func(where, container, image string) {
-		service := want[container]
+	check := func(where, service, image string) {
 		repository := "registry.example.com/team/" + stacks.Project + "/" + service + ":"
 		if b := stack.Service(service).Image.Build; b == nil {
 			repository = stack.Service(service).Image.Ref
 		}
 		if seen++; !strings.HasPrefix(image, repository) {
-			t.Errorf("%s: the container %s runs %s, want %s", where, container, image, repository)
+			t.Errorf("%s: the container %s runs %s, want %s", where, service, image, repository)
 		}
 	}
 	for _, doc := range documents(t, files[0].Text) {

@@ -68,6 +68,12 @@ func Deploy(ctx *pulumi.Context, stack stacks.Stack, opts Options) (Outputs, err
 			return Outputs{}, err
 		}
 	}
+	// The model's Job runs the images of services that start after it.
+	for _, p := range plans {
+		if err := d.addService(p); err != nil {
+			return Outputs{}, fmt.Errorf("services.%s: %w", p.Name, err)
+		}
+	}
 	out := Outputs{Images: pulumi.StringMap{}, Namespace: d.namespace.Elem(), Context: opts.Context}
 	for _, p := range plans {
 		if d.model != nil && d.job == nil && d.model.before(p.Name) {
@@ -75,11 +81,10 @@ func Deploy(ctx *pulumi.Context, stack stacks.Stack, opts Options) (Outputs, err
 				return Outputs{}, fmt.Errorf("model: %w", err)
 			}
 		}
-		s, err := d.addService(p)
-		if err != nil {
+		s := d.services[p.Name]
+		if err := d.startService(p, s); err != nil {
 			return Outputs{}, fmt.Errorf("services.%s: %w", p.Name, err)
 		}
-		d.services[p.Name] = s
 		out.Images[p.Name] = s.image
 		if p.Name == stacks.Edge && s.object != nil {
 			out.URL, out.Forward = d.edgeURL(p, s)

@@ -254,12 +254,8 @@ func (d *deployment) addJob() error {
 	if err != nil {
 		return err
 	}
-	template, err := d.jobTemplate(labels)
-	if err != nil {
-		return err
-	}
 	after := append([]pulumi.Resource{account, policy}, d.fences...)
-	if m.server != nil && !m.shared && d.services[m.server.Name] != nil {
+	if m.server != nil && !m.shared {
 		after = append(after, d.services[m.server.Name].ready...)
 	}
 	// Replaced when it failed: the next `up` tries again. No time to live: a Job that removes itself would come back with
@@ -268,7 +264,7 @@ func (d *deployment) addJob() error {
 	job, err := batchv1.NewJob(d.ctx, stacks.ModelJob, &batchv1.JobArgs{
 		Metadata: d.meta(name, labels, annotations),
 		Spec: batchv1.JobSpecArgs{
-			Template: template, ActiveDeadlineSeconds: pulumi.Int(seconds(modelDeadline)),
+			Template: d.jobTemplate(labels), ActiveDeadlineSeconds: pulumi.Int(seconds(modelDeadline)),
 			// The command tries again by itself, and knows when that is in vain: then the Job fails at once. A failure policy by
 			// exit status would be the same for Kubernetes, but not for Pulumi 4.25, which knows a failed Job by the backoff's
 			// reason or the deadline's, and would wait on.
@@ -297,12 +293,8 @@ func failurePolicy() batchv1.PodFailurePolicyArgs {
 }
 
 // jobTemplate is ml's container with another command and, where the volume is shared, an Ollama that writes to it.
-func (d *deployment) jobTemplate(labels map[string]string) (corev1.PodTemplateSpecArgs, error) {
+func (d *deployment) jobTemplate(labels map[string]string) corev1.PodTemplateSpecArgs {
 	m := d.model
-	image, err := d.addImage(stacks.ModelJob, m.client.image, d.maker)
-	if err != nil {
-		return corev1.PodTemplateSpecArgs{}, err
-	}
 	mounted := volumes{}
 	d.mountVolumes(m.client, &mounted, false)
 	own := mounted.mounts
@@ -311,13 +303,9 @@ func (d *deployment) jobTemplate(labels map[string]string) (corev1.PodTemplateSp
 	if m.shared {
 		server := *m.server
 		server.GPU = nil // a model is made without being run fast
-		image, err := d.addImage(stacks.ModelJob+"-"+server.Name, server.image, d.maker)
-		if err != nil {
-			return corev1.PodTemplateSpecArgs{}, err
-		}
 		mounted.mounts = nil
 		d.mountVolumes(server, &mounted, true)
-		c := containerArgs(server, image)
+		c := containerArgs(server, d.services[server.Name].image)
 		c.VolumeMounts = mounted.mounts
 		c.RestartPolicy = pulumi.String("Always") // a sidecar: up before the Job's container, gone after it
 		sidecars = append(sidecars, c)
@@ -329,12 +317,12 @@ func (d *deployment) jobTemplate(labels map[string]string) (corev1.PodTemplateSp
 		spec.InitContainers = sidecars
 	}
 	spec.Containers = corev1.ContainerArray{corev1.ContainerArgs{
-		Name: pulumi.String(stacks.ModelJob), Image: image.ToStringPtrOutput(), ImagePullPolicy: pulumi.String("IfNotPresent"),
+		Name: pulumi.String(m.client.Name), Image: d.services[m.client.Name].image.ToStringPtrOutput(), ImagePullPolicy: pulumi.String("IfNotPresent"),
 		Args: pulumi.ToStringArray(m.args()), Env: variables(m.env), VolumeMounts: own,
 		Resources: resourcesOf(modelResources, nil).args(), SecurityContext: containerSecurity(m.client.Security),
 		TerminationMessagePolicy: pulumi.String("FallbackToLogsOnError"),
 	}}
-	return corev1.PodTemplateSpecArgs{Metadata: &metav1.ObjectMetaArgs{Labels: pulumi.ToStringMap(labels)}, Spec: spec}, nil
+	return corev1.PodTemplateSpecArgs{Metadata: &metav1.ObjectMetaArgs{Labels: pulumi.ToStringMap(labels)}, Spec: spec}
 }
 
 // addJobPolicy lets the Job reach what it makes the model in; a sidecar reaches what that service does, to download.

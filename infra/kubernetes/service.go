@@ -98,27 +98,35 @@ type service struct {
 // serviceType is the component's type token.
 const serviceType = "codexcontinue:kubernetes:Service"
 
-func (d *deployment) addService(p plan) (*service, error) {
+// addService adds the service's component and its image.
+func (d *deployment) addService(p plan) error {
 	s := &service{}
 	if err := d.ctx.RegisterComponentResource(serviceType, p.Name, s); err != nil {
-		return nil, err
+		return err
 	}
+	var err error
+	if s.image, err = d.addImage(p.Name, p.image, s); err != nil {
+		return fmt.Errorf("image: %w", err)
+	}
+	d.services[p.Name] = s
+	return nil
+}
+
+// startService adds what runs the service, after what it depends on.
+func (d *deployment) startService(p plan, s *service) error {
 	labels := workloadLabels(d.stack, p.Name)
 	account, err := d.addAccount(p.Name, labels, s)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	policy, err := d.addServicePolicy(p.Service, s)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	mounted := volumes{}
 	d.mountVolumes(p, &mounted, false)
 	if err := d.addFiles(p, &mounted, s); err != nil {
-		return nil, err
-	}
-	if s.image, err = d.addImage(p.Name, p.image, s); err != nil {
-		return nil, fmt.Errorf("image: %w", err)
+		return err
 	}
 	after := append(slices.Clone(d.fences), account, policy)
 	// A name is there before the pods that ask for it: name servers remember for a while that one was not. A load balancer
@@ -126,35 +134,35 @@ func (d *deployment) addService(p plan) (*service, error) {
 	balanced := loadBalanced(p.Service)
 	if !balanced && len(p.Ports) > 0 {
 		if s.object, err = d.addServiceObject(p, s, nil); err != nil {
-			return nil, err
+			return err
 		}
 		after = append(after, s.object)
 	}
 	workload, err := d.addWorkload(p, d.podTemplate(p, s.image, mounted), mounted.templates, s, append(after, d.healthGate(p)...))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.ready = append(s.ready, workload)
 	if balanced {
 		if s.object, err = d.addServiceObject(p, s, []pulumi.Resource{workload}); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if s.object != nil {
 		s.ready = append(s.ready, s.object)
 	}
 	if err := d.addAutoscaler(p, s, workload); err != nil {
-		return nil, err
+		return err
 	}
 	if err := d.addDisruptionBudget(p, s); err != nil {
-		return nil, err
+		return err
 	}
 	if p.Name == stacks.Edge {
 		if err := d.addRoute(p, s); err != nil {
-			return nil, fmt.Errorf("route: %w", err)
+			return fmt.Errorf("route: %w", err)
 		}
 	}
-	return s, d.ctx.RegisterResourceOutputs(s, pulumi.Map{
+	return d.ctx.RegisterResourceOutputs(s, pulumi.Map{
 		"image": s.image, "workload": pulumi.String(p.kind + "/" + p.Name), "namespace": d.namespace,
 	})
 }

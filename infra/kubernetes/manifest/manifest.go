@@ -217,11 +217,11 @@ func (i Images) Of(res plan.Resource, container string) (string, error) {
 }
 
 // image is the reference of what is built for the container: the one image that the resource depends on, or of several the
-// one that is named after the container.
+// one that has the container's name: a container is named after the service whose image it runs.
 func (r index) image(res plan.Resource, container string) (string, error) {
 	images := r.dependencies(res, imageType)
 	if len(images) > 1 {
-		images = slices.DeleteFunc(images, func(i plan.Resource) bool { return i.Name != container && i.Name != res.Name+"-"+container })
+		images = slices.DeleteFunc(images, func(i plan.Resource) bool { return i.Name != container })
 	}
 	if len(images) != 1 {
 		return "", fmt.Errorf("the image of the container %s is none of those that it depends on", container)
