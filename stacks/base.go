@@ -62,7 +62,9 @@ func base(name string) Stack {
 	return Stack{
 		Name:     name,
 		Networks: []Network{{Name: MainNetwork}},
-		Volumes: []Volume{{Name: RedisData, Size: 5 * GiB},
+		Volumes: []Volume{
+			// Two servers that append to one file lose what either has acknowledged.
+			{Name: RedisData, Size: 5 * GiB, SingleWriter: true},
 			// A model can be downloaded and made again.
 			{Name: OllamaData, Size: 50 * GiB, PerReplica: true}},
 		Model:    Model{Name: "codexcontinue", Modelfile: "modelfiles/codexcontinue/Modelfile"},

@@ -132,6 +132,9 @@ type Volume struct {
 	Class string
 	// PerReplica volumes hold what each replica can make again: every replica of the service that mounts one has its own.
 	PerReplica bool
+	// SingleWriter volumes take one writer at a time: a container that mounts one is gone before its successor starts, and
+	// whoever calls it bears the gap. A service that mounts one has one replica.
+	SingleWriter bool
 	// Shared volumes are one copy that every replica reads and none writes: whoever applies the model fills it. It takes
 	// storage that many machines can mount (ReadWriteMany).
 	Shared bool

@@ -29,6 +29,7 @@ var Capabilities = []Capability{
 	{"Volume.Size", machine("the disk under the engine's data root, as the local driver reserves nothing; `volumes.<name>.size` in the settings is refused"), rendered("storage request of the claim")},
 	{"Volume.Class", refused("an engine has no storage classes"), rendered("`storageClassName` of the claim")},
 	{"Volume.PerReplica", other("there is one replica; more are refused as `replicas`"), rendered("claims that go when the StatefulSet shrinks, where others are kept; lets it have several replicas")},
+	{"Volume.SingleWriter", rendered("the container is stopped before its successor starts (`deleteBeforeReplace`)"), rendered("one replica of a StatefulSet, whose pod is gone before its successor starts; more are refused")},
 	{"Volume.Shared", refused("one engine runs one Ollama"), rendered("one claim (ReadWriteMany), read-only in the replicas, written to by the Job that makes the model")},
 
 	{"Secret.Name", other("the name by which files refer to it"), other("the name by which files refer to it")},

@@ -6,7 +6,7 @@
 //	DELETE /api/generations/{id}            stop it (204; also when it has ended)
 //	POST   /api/conversations               create               201 Conversation
 //	GET    /api/conversations?limit&cursor  list, newest first   200 ConversationPage
-//	GET    /api/conversations/{id}          read with messages   200 ConversationDetail
+//	GET    /api/conversations/{id}?limit&before  read with its last messages  200 ConversationDetail
 //	PATCH  /api/conversations/{id}          rename               200 Conversation
 //	DELETE /api/conversations/{id}          delete               204
 //	GET    /api/models                      200 mlapi.Models
@@ -15,6 +15,9 @@
 // Every request may carry OwnerHeader: conversations and generations belong to an owner and no other can see them.
 // Without the header the owner is "public". The frontend sets it from the browser's session cookie and never passes on
 // one that the browser sent.
+//
+// A message may carry KeyHeader: sent again with the same key, because the reply was lost, it is still one message, and the
+// reply is that of the first time.
 //
 // An answer is a job of the backend: a reader that goes away does not cancel it; DELETE does. Its events have the ids
 // of a Redis stream, so a reader resumes with Last-Event-ID where it was. The event's name is the type below, its data
@@ -31,6 +34,10 @@ import (
 // OwnerHeader names whose conversations a request is about.
 const OwnerHeader = "X-Codexcontinue-Owner"
 
+// KeyHeader is a message's idempotency key: 1 to 64 letters, digits, dashes and underscores, made by the client. It is known
+// for an hour at least. The header is that of draft-ietf-httpapi-idempotency-key-header.
+const KeyHeader = "Idempotency-Key"
+
 // MaxMessage is the greatest length of one message in bytes.
 const MaxMessage = 64 << 10
 
@@ -39,12 +46,14 @@ const MaxTitle = 200
 
 // The names of an answer's events. Exactly one of EventDone, EventError and EventStopped comes last.
 const (
-	EventStart   = "start"   // Start
-	EventQueue   = "queue"   // Queue
-	EventDelta   = "delta"   // Delta
-	EventDone    = "done"    // mlapi.Done
-	EventError   = "error"   // problem.Problem
-	EventStopped = "stopped" // {}
+	EventStart    = "start"    // Start
+	EventQueue    = "queue"    // Queue
+	EventHistory  = "history"  // History
+	EventThinking = "thinking" // Delta: of the model's reasoning, which is not part of the answer
+	EventDelta    = "delta"    // Delta
+	EventDone     = "done"     // mlapi.Done
+	EventError    = "error"    // problem.Problem
+	EventStopped  = "stopped"  // {}
 )
 
 // ChatRequest sends a message. Without a conversation one is created, titled by the message's beginning.
@@ -68,9 +77,15 @@ type Start struct {
 	Model          string `json:"model"`
 }
 
-// Queue says how many requests are before this one.
+// Queue tells the answer's place among those that wait for the model: 1 is next.
 type Queue struct {
 	Position int `json:"position"`
+}
+
+// History says that the model did not get all of the conversation.
+type History struct {
+	// LeftOut is how many of the oldest messages its context does not hold.
+	LeftOut int `json:"left_out"`
 }
 
 // Delta is text that the model added.
@@ -103,6 +118,10 @@ type Message struct {
 	Content string `json:"content"`
 	Model   string `json:"model,omitempty"`
 	State   string `json:"state"`
+	// Thinking is the model's reasoning, which is not part of the answer.
+	Thinking string `json:"thinking,omitempty"`
+	// LeftOut is how many of the conversation's oldest messages the model did not get for this answer.
+	LeftOut int `json:"left_out,omitempty"`
 	// GenerationID is the answer's job, set on assistant messages: a page that finds a streaming message follows its
 	// events.
 	GenerationID string `json:"generation_id,omitempty"`
@@ -111,10 +130,12 @@ type Message struct {
 	CreatedAt time.Time        `json:"created_at"`
 }
 
-// ConversationDetail is a conversation with its messages, oldest first.
+// ConversationDetail is a conversation with a page of its messages, oldest first: the last ones, or those before a cursor.
 type ConversationDetail struct {
 	Conversation
 	Messages []Message `json:"messages"`
+	// Earlier is the cursor (before) of the page of the messages before these; empty when there are none.
+	Earlier string `json:"earlier,omitempty"`
 }
 
 // ConversationPage is a page of the list. An empty Next means that there is no more.

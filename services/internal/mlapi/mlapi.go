@@ -2,7 +2,9 @@
 //
 // POST /chat and POST /generate answer with application/x-ndjson: one Chunk a line, the last one with Done or Error.
 // A stream that ends without either was cut and is an error. Before the first line a refusal is an RFC 9457 problem:
-// 400 invalid, 404 no such model, 429 queue full (Retry-After, queue_position), 503 model not ready or draining.
+// 400 invalid, 404 no such model, 413 a message that alone does not fit the model's context (problem.TypeTooLong),
+// 429 queue full (Retry-After, queue_position), 503 model not ready or draining (problem.TypeDraining). A stream may end
+// with the error draining as well, while it waits for its turn: nothing was produced, so the request may be sent again.
 package mlapi
 
 import "github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -17,6 +19,9 @@ type Message struct {
 }
 
 // ChatRequest asks for the next assistant message. An empty Model means the default model.
+//
+// The last message is the user's, or the assistant's: the text so far of an answer that was cut, not empty. The answer goes
+// on from there where the model's template can do that; where it cannot, the first chunk says Again.
 type ChatRequest struct {
 	Model    string         `json:"model,omitempty"`
 	Messages []Message      `json:"messages"`
@@ -35,6 +40,14 @@ type GenerateRequest struct {
 type Chunk struct {
 	// Queue is the request's place in the queue, 1 is next; sent while it waits for its turn, when it changes.
 	Queue int `json:"queue,omitempty"`
+	// LeftOut is how many of the request's messages were left out, the oldest ones, because the model's context does not
+	// hold them; sent at most once, before any text.
+	LeftOut int `json:"left_out,omitempty"`
+	// Again says that the text so far could not be continued: what follows is the answer from its beginning. It is sent at
+	// most once, before any text.
+	Again bool `json:"again,omitempty"`
+	// Thinking is what the model added to its reasoning, which is not part of the answer.
+	Thinking string `json:"thinking,omitempty"`
 	// Text is what the model added.
 	Text string `json:"text,omitempty"`
 	// Done ends a complete answer.

@@ -14,6 +14,17 @@ import (
 // ContentType is the media type of a Problem.
 const ContentType = "application/problem+json"
 
+// Types that callers act on.
+const (
+	// TypeDraining is the type of a refusal (503) by an instance that is being stopped. It has done nothing: the same request
+	// may be sent again, over a new connection, and another instance takes it.
+	TypeDraining = "/problems/draining"
+	// TypeStarting is the type of a refusal (503) by an instance that is not ready yet. It has done nothing either.
+	TypeStarting = "/problems/starting"
+	// TypeTooLong is the type of a refusal (413) of a message that alone does not fit the model's context.
+	TypeTooLong = "/problems/message-too-long"
+)
+
 // Problem is a problem details object. It is an error, so that a client can return what the peer said.
 type Problem struct {
 	// Type is a stable URI reference that names the kind of problem, such as "/problems/queue-full".
