@@ -180,6 +180,18 @@ func (s Stack) validatePorts(p *problems, at string, svc Service) {
 	}
 }
 
+// otherWriter returns the first service beside svc that writes to the volume, or "".
+func (s Stack) otherWriter(svc Service, v Volume) string {
+	for _, other := range s.Services {
+		if other.Name != svc.Name && slices.ContainsFunc(other.Mounts, func(m Mount) bool {
+			return m.Kind == MountVolume && m.Source == v.Name && !m.ReadOnly
+		}) {
+			return other.Name
+		}
+	}
+	return ""
+}
+
 func (s Stack) validateMounts(p *problems, at string, svc Service) {
 	seen := map[string]bool{}
 	for _, m := range svc.Mounts {
@@ -204,6 +216,9 @@ func (s Stack) validateMounts(p *problems, at string, svc Service) {
 				p.add(at+".autoscale", "a new replica would come up with an empty volume %s: share it (%s:volumes.%s.shared) or set replicas", m.Source, Project, m.Source)
 			case svc.Autoscale != nil && !m.ReadOnly, svc.Replicas > 1 && !m.ReadOnly && !v.PerReplica:
 				p.add(at+".replicas", "%d containers cannot write to the volume %s, whose data belong to one", svc.most(), m.Source)
+			}
+			if other := s.otherWriter(svc, v); v.SingleWriter && !m.ReadOnly && other != "" {
+				p.add(here, "the volume %s takes one writer, and %s writes to it", m.Source, other)
 			}
 			if v.Shared && !m.ReadOnly {
 				p.add(here, "must be read-only: the volume %s is shared", m.Source)

@@ -72,9 +72,9 @@ func (d *deployment) containerArgs(p plan, img madeImage, files *docker.Containe
 			StartInterval: pulumi.String("0s"),
 			Retries:       pulumi.Int(p.Health.Retries),
 		},
-		Wait:        pulumi.Bool(true),
-		WaitTimeout: pulumi.Int(seconds(p.StartTimeout)),
-		MustRun:     pulumi.Bool(true),
+		// The gate waits for health, once for all containers.
+		Wait:    pulumi.Bool(false),
+		MustRun: pulumi.Bool(true),
 
 		// The provider makes the container on the default bridge and moves it to its networks before it starts.
 		NetworkMode: pulumi.String("bridge"),

@@ -23,7 +23,8 @@ type Outputs struct {
 	Images map[string]string
 	// ImageIDs are the engine's image IDs (sha256:...), by service.
 	ImageIDs pulumi.StringMap
-	// Containers are the containers' physical names, by service.
+	// Containers are the containers' physical names, by service. The program exports them: they are known
+	// when all are healthy, and fail the program when one is not.
 	Containers pulumi.StringArrayMap
 }
 
@@ -35,6 +36,7 @@ func Deploy(ctx *pulumi.Context, stack stacks.Stack, root string) (Outputs, erro
 		networks: map[string]pulumi.StringOutput{}, volumes: map[string]pulumi.StringOutput{},
 		services: map[string]*service{},
 	}
+	d.gate = newGate(d.ctx, stack)
 	plans, err := d.plan()
 	if err != nil {
 		return Outputs{}, err
@@ -47,18 +49,20 @@ func Deploy(ctx *pulumi.Context, stack stacks.Stack, root string) (Outputs, erro
 			return Outputs{}, err
 		}
 	}
-	out := Outputs{URLs: map[string][]string{}, Images: map[string]string{}, ImageIDs: pulumi.StringMap{}, Containers: pulumi.StringArrayMap{}}
+	out := Outputs{URLs: map[string][]string{}, Images: map[string]string{}, ImageIDs: pulumi.StringMap{}}
+	containers := pulumi.StringArrayMap{}
 	for _, p := range plans {
 		s, err := d.addService(p)
 		if err != nil {
 			return Outputs{}, fmt.Errorf("services.%s: %w", p.Name, err)
 		}
 		d.services[p.Name] = s
-		out.Images[p.Name], out.ImageIDs[p.Name], out.Containers[p.Name] = p.image.ref, s.imageID, s.containerNames
+		out.Images[p.Name], out.ImageIDs[p.Name], containers[p.Name] = p.image.ref, s.imageID, s.containerNames
 		if len(p.urls) > 0 {
 			out.URLs[p.Name] = p.urls
 		}
 	}
+	out.Containers = d.gate.pass(containers)
 	return out, nil
 }
 
@@ -70,6 +74,7 @@ type deployment struct {
 
 	secrets           map[string]pulumi.StringOutput // by Secret.Name
 	hook              *pulumi.ResourceHook
+	gate              *gate
 	networks, volumes map[string]pulumi.StringOutput // physical names by name
 	services          map[string]*service
 }

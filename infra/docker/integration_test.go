@@ -77,7 +77,8 @@ func newLab(t *testing.T) *lab {
 
 	l.state = t.TempDir()
 	l.pul, err = auto.UpsertStackInlineSource(ctx, name, "codexcontinue", func(ctx *pulumi.Context) error {
-		_, err := docker.Deploy(ctx, l.stack, l.root)
+		out, err := docker.Deploy(ctx, l.stack, l.root)
+		ctx.Export("containers", out.Containers)
 		return err
 	}, auto.WorkDir(l.root), auto.EnvVars(map[string]string{
 		"PULUMI_BACKEND_URL":                          "file://" + l.state,
@@ -551,6 +552,36 @@ func TestRealEngine(t *testing.T) {
 		l.wantClean("after the edit")
 	})
 
+	step("a volume with one writer never has two", func(t *testing.T) {
+		l.stack.Volumes[0].SingleWriter = true
+		s := l.service("store")
+		s.Env = map[string]string{"EDITED": "once"}
+		l.up() // the option takes effect with the next replacement
+		l.wantClean("after the volume has one writer")
+
+		s.Env = map[string]string{"EDITED": "twice"}
+		since := time.Now()
+		l.up()
+		happened := l.events("store", l.one("store").ID, since)
+		died, started := slices.Index(happened, "old die 0"), slices.Index(happened, "new start")
+		if died < 0 || started < died {
+			t.Errorf("the volume went over %q, want the old container to end before the new one starts", happened)
+		}
+		l.wantClean("after the edit")
+
+		// A successor that does not come up leaves the service down, says so, and the next `up` repairs it.
+		good, patience := s.Health, s.StartTimeout
+		s.Health.Command, s.StartTimeout = []string{"/probe", "cat", "/nope"}, 3*time.Second
+		_, err := l.pul.Up(context.Background())
+		if err == nil || !strings.Contains(err.Error(), "store is down") {
+			t.Errorf("up with a container that does not get healthy ended with %v", err)
+		}
+		s.Health, s.StartTimeout = good, patience
+		l.up()
+		l.one("store")
+		l.wantClean("after the repair")
+	})
+
 	step("published port is handed over", func(t *testing.T) {
 		l.service("web").Env = map[string]string{"EDITED": "yes"}
 		l.up()
@@ -579,6 +610,9 @@ func TestRealEngine(t *testing.T) {
 				t.Fatalf("up %d passed with an unhealthy container", i+1)
 			} else {
 				l.wantNoSecret("the error", err.Error())
+				if said := err.Error(); !strings.Contains(said, "services.store: container ") || strings.Contains(said, "services.web: container ") {
+					t.Errorf("up %d does not name the cause alone: %s", i+1, said)
+				}
 			}
 		}
 		s.Health, s.StartTimeout = good, time.Minute

@@ -88,6 +88,19 @@ func hasVolume(stack stacks.Stack, name string) bool {
 	return slices.ContainsFunc(stack.Volumes, func(v stacks.Volume) bool { return v.Name == name })
 }
 
+// stopsFirst reports whether a container of the service is stopped before its successor starts: it holds what two cannot
+// have at once, a published port or a volume that takes one writer.
+func (p plan) stopsFirst(stack stacks.Stack) bool {
+	if len(p.published) > 0 {
+		return true
+	}
+
+	return slices.ContainsFunc(p.mounts, func(m stacks.Mount) bool {
+		v := slices.IndexFunc(stack.Volumes, func(v stacks.Volume) bool { return v.Name == m.Source })
+		return m.Kind == stacks.MountVolume && v >= 0 && stack.Volumes[v].SingleWriter
+	})
+}
+
 func (p plan) user() string { return fmt.Sprintf("%d:%d", p.Security.UID, p.Security.GID) }
 
 // portURL is where a person on this machine reaches a published port.
@@ -133,10 +146,10 @@ func (d *deployment) addService(p plan) (*service, error) {
 	opts := []pulumi.ResourceOption{
 		pulumi.Parent(s),
 		pulumi.ReplaceOnChanges(replacedBy),
-		// The new container is healthy before the old one goes; the provider's own default is the other way round. Two
-		// containers cannot hold one host port, though.
-		pulumi.DeleteBeforeReplace(len(p.published) > 0),
-		pulumi.DependsOn(d.healthGate(p.DependsOn)),
+		// The new container is healthy before the old one goes (see gate.go); the provider's own default is the other way
+		// round. Two containers cannot hold one host port, though, nor write to a volume that takes one writer.
+		pulumi.DeleteBeforeReplace(p.stopsFirst(d.stack)),
+		pulumi.DependsOn(d.containersOf(p.DependsOn)),
 		pulumi.ResourceHooks(&pulumi.ResourceHookBinding{
 			AfterCreate: []*pulumi.ResourceHook{d.hook},
 			AfterUpdate: []*pulumi.ResourceHook{d.hook},
@@ -153,6 +166,7 @@ func (d *deployment) addService(p plan) (*service, error) {
 		}
 		s.containers = append(s.containers, c)
 		s.containerNames = append(s.containerNames, c.Name)
+		d.gate.add(p.Service, c, p.stopsFirst(d.stack))
 	}
 	return s, d.ctx.RegisterResourceOutputs(s, pulumi.Map{
 		"urls":       pulumi.ToStringArray(p.urls),
@@ -162,8 +176,9 @@ func (d *deployment) addService(p plan) (*service, error) {
 	})
 }
 
-// healthGate is what must be healthy first: a container resource is ready when its health check passed.
-func (d *deployment) healthGate(services []string) []pulumi.Resource {
+// containersOf are the containers of the services: what depends on them is made after them and removed before them. It
+// does not wait for their health, as the services bear each other's absence: the gate waits once, for all.
+func (d *deployment) containersOf(services []string) []pulumi.Resource {
 	var out []pulumi.Resource
 	for _, name := range services {
 		out = append(out, d.services[name].containers...)

@@ -61,6 +61,9 @@ var badOnKubernetes = map[string]bad{
 	"claims that go with their set": {tamperAll: object("StatefulSet", "redis", func(in map[string]any) {
 		at(in, "spec", "persistentVolumeClaimRetentionPolicy")["whenDeleted"] = "Delete"
 	}), subject: "redis-data", want: "retained-volume"},
+	"two at one volume": {tamperAll: object("StatefulSet", "redis", func(in map[string]any) {
+		at(in, "spec")["replicas"] = 2.0
+	}), subject: "redis", want: "single-writer"},
 	"a namespace that goes": {tamperAll: object("Namespace", "", func(map[string]any) {}), subject: "*", want: "retained-volume"},
 	"a token":               {service: "ml", tamper: pod("automountServiceAccountToken", true), want: "cluster-token"},
 	"no policy for what comes in": {tamperAll: func(r *plan.Resource) {

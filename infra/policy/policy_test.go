@@ -187,6 +187,13 @@ var badOnDocker = map[string]bad{
 			r.Options.RetainOnDelete = r.Name != "redis-data"
 		}
 	}, subject: "redis-data", want: "retained-volume"},
+	"two at one volume": {service: "redis", tamperAll: func(r *plan.Resource) {
+		if r.Type == "docker:index/container:Container" && r.Name == "codexcontinue-prod-redis" {
+			r.Options.DeleteBeforeReplace = new(false)
+		}
+	}, subject: "redis", want: "single-writer"},
+	"a second writer": {service: "backend", tamper: set("mounts", []any{map[string]any{
+		"type": "volume", "source": "codexcontinue-redis-data-prod", "target": "/data"}}), subject: "*", want: "single-writer"},
 	"the default network": {service: "ml", tamper: unset("networksAdvanced"), want: "fenced"},
 }
 

@@ -1,5 +1,12 @@
 package policy
 
+import (
+	"fmt"
+	"slices"
+
+	"github.com/codexcontinue/codexcontinue/infra/workload"
+)
+
 var storageRules = []Rule{{
 	ID:     "retained-volume",
 	Reason: "conversations and models outlive the stack: a mistaken destroy must not delete them",
@@ -13,4 +20,47 @@ var storageRules = []Rule{{
 		}
 		return out
 	},
+}, {
+	ID:     "single-writer",
+	Reason: "two servers that append to one file lose what either has acknowledged",
+	Fix:    "run one container, which is stopped before its successor starts: DeleteBeforeReplace, or a StatefulSet with one replica",
+	check: func(p Plan) []Finding {
+		var out []Finding
+		for _, volume := range p.Stack.Volumes {
+			if volume.SingleWriter {
+				out = append(out, writers(p, volume.Name)...)
+			}
+		}
+		return out
+	},
 }}
+
+// writers returns what is wrong with those that write to a volume that takes one writer.
+func writers(p Plan, volume string) []Finding {
+	var out []Finding
+	first := ""
+	for _, w := range p.Workloads {
+		if !writes(w, volume) {
+			continue
+		}
+
+		switch {
+		case w.Replicas > 1:
+			out = append(out, Finding{w.Service, fmt.Sprintf("has %d replicas on the volume %s", w.Replicas, volume)})
+		case first != "":
+			out = append(out, Finding{w.Service, fmt.Sprintf("shares the volume %s with %s", volume, first)})
+		case !w.StopsFirst:
+			out = append(out, Finding{w.Service, "is replaced while it writes to the volume " + volume})
+		}
+		first = w.Name
+	}
+	return out
+}
+
+func writes(w workload.Workload, volume string) bool {
+	return slices.ContainsFunc(w.Containers, func(c workload.Container) bool {
+		return slices.ContainsFunc(c.Mounts, func(m workload.Mount) bool {
+			return m.Kind == workload.Storage && m.Source == volume && !m.ReadOnly
+		})
+	})
+}

@@ -120,6 +120,7 @@ var edits = []edit{
 	{field: "Volume.PerReplica", change: service("ollama", func(s *stacks.Service) { s.Replicas = 2 }), docker: "services.ollama.replicas", dockerFate: targets.Refused, kubernetes: ollamaPods},
 	{field: "Volume.PerReplica", before: volume("models", func(v *stacks.Volume) { v.PerReplica = false }), change: service("ollama", func(s *stacks.Service) { s.Replicas = 2 }),
 		only: stacks.Kubernetes, kubernetes: "services.ollama.replicas", kubernetesFate: targets.Refused},
+	{field: "Volume.SingleWriter", change: volume("data", func(v *stacks.Volume) { v.SingleWriter = true }), docker: storeContainer},
 	{field: "Volume.Shared", change: func(s *stacks.Stack) {
 		volume("models", func(v *stacks.Volume) { v.PerReplica, v.Shared = false, true })(s)
 		s.Service("ollama").Mounts[0].ReadOnly = true
@@ -148,7 +149,7 @@ var edits = []edit{
 	{field: "Service.Autoscale", change: autoscaled(2, 5, 60), docker: "services.web.autoscale", kubernetes: autoscaler},
 	{field: "Service.GPU", change: gpu(nothing[stacks.GPU]), docker: ollamaContainer, kubernetes: ollamaPods},
 	{field: "Service.StopGrace", change: service("web", func(s *stacks.Service) { s.StopGrace += time.Second }), docker: webContainer, kubernetes: webPods},
-	{field: "Service.StartTimeout", change: service("web", func(s *stacks.Service) { s.StartTimeout += time.Second }), docker: webContainer, kubernetes: webPods},
+	{field: "Service.StartTimeout", change: service("web", func(s *stacks.Service) { s.StartTimeout += time.Second }), kubernetes: webPods},
 
 	{field: "Image.Ref", change: service("web", func(s *stacks.Service) { s.Image.Ref = "probe:2" }), docker: "remoteImage:RemoteImage web", kubernetes: webPods},
 	{field: "Image.Build", change: service("web", func(s *stacks.Service) {

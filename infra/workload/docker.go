@@ -67,6 +67,7 @@ func (v *View) readDocker(resources []plan.Resource) error {
 			continue // never started
 		}
 		w := Workload{Service: service, Kind: "Container", Name: r.Name, Replicas: 1, Fenced: true}
+		w.StopsFirst = r.Options != nil && r.Options.DeleteBeforeReplace != nil && *r.Options.DeleteBeforeReplace
 		for _, n := range in.list("networksAdvanced") {
 			name := n.text("name")
 			w.Networks = append(w.Networks, name)

@@ -233,6 +233,7 @@ func (v *View) addHTTPRoute(in fields, tls map[string]bool) {
 func (v *View) addPods(o object, c *cluster, replicas *int32, template corev1.PodTemplateSpec) {
 	pod := template.Spec
 	w := Workload{Service: cmp.Or(template.Labels[stacks.LabelService], o.name), Kind: o.kind, Name: o.name, Replicas: 1}
+	w.StopsFirst = o.kind == "StatefulSet" // its pods keep their names, so the old one has to be gone
 	if replicas != nil {
 		w.Replicas = int(*replicas)
 	} else if least, ok := c.least[o.kind+"/"+o.name]; ok {

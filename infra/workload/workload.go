@@ -33,6 +33,8 @@ type Workload struct {
 	// Kind is Container, Deployment, StatefulSet or Job; Name the resource's.
 	Kind, Name string
 	Replicas   int
+	// StopsFirst reports that a container is gone before its successor starts.
+	StopsFirst bool
 	// Networks are the names of those that the containers are on; a cluster has none.
 	Networks []string
 	// Calls are the services that it connects to, sorted: on a cluster those that network policies let it; on an engine,

@@ -71,7 +71,7 @@ var rules = []rule{
 		"the image does not build", "the lines above name the failing step of services/$service/Dockerfile; correct it and run the command again",
 	},
 	{
-		regexp.MustCompile(`(?i)(failed to be in healthy state|container \S+ is (?:unhealthy|starting) after|is unhealthy)`),
+		regexp.MustCompile(`(?i)(failed to be in healthy state|container \S+ is (?:unhealthy|starting|exited with code \d+) after|is unhealthy)`),
 		"the container did not become healthy", "",
 	},
 	{
