@@ -126,15 +126,41 @@ func Explain(ctx context.Context, errs []progress.Diagnostic, src Source, stack 
 	for _, s := range services {
 		known[s] = true
 	}
+	settled := false
 	for _, e := range errs {
-		p := recognise(e, stack, known)
-		if key := p.Service + "\x00" + p.What; p.What != "" && !seen[key] {
-			seen[key] = true
-			out = append(out, p)
+		for _, part := range gateErrors(e.Message) {
+			e.Message = part.message
+			p := recognise(e, stack, known)
+			if known[part.service] {
+				p.Service, settled = part.service, true
+			}
+			if key := p.Service + "\x00" + p.What; p.What != "" && !seen[key] {
+				seen[key] = true
+				out = append(out, p)
+			}
 		}
 	}
+
 	if src != nil {
-		out = withReplicas(ctx, src, out)
+		out = withReplicas(ctx, src, out, settled)
+	}
+	return out
+}
+
+// gateError is what the program's own wait for health says of one service (see infra/docker/gate.go).
+type gateError struct{ service, message string }
+
+// gateLine matches it: the service, and what follows to the end of the line.
+var gateLine = regexp.MustCompile(`(?m)services\.([a-z][a-z0-9-]*): (container \S+ is .*)$`)
+
+// gateErrors splits an error of that wait into those of the services it names. Any other message is one without a service.
+func gateErrors(message string) []gateError {
+	var out []gateError
+	for _, m := range gateLine.FindAllStringSubmatch(message, -1) {
+		out = append(out, gateError{service: m[1], message: m[2]})
+	}
+	if out == nil {
+		out = []gateError{{message: message}}
 	}
 	return out
 }
@@ -195,8 +221,8 @@ func lastLines(text string, n int) string {
 func indent(text string) string { return "    " + strings.ReplaceAll(text, "\n", "\n    ") }
 
 // withReplicas adds to the problems the logs of the replicas behind them, and the replicas that are not well and that no
-// error named.
-func withReplicas(ctx context.Context, src Source, problems []Problem) []Problem {
+// error named. Where the causes are settled already, those only suffer from them and are left out.
+func withReplicas(ctx context.Context, src Source, problems []Problem, settled bool) []Problem {
 	list, err := src.Replicas(ctx, "")
 	if err != nil {
 		return problems
@@ -215,7 +241,7 @@ func withReplicas(ctx context.Context, src Source, problems []Problem) []Problem
 			continue
 		}
 		if i < 0 {
-			if r.Starting {
+			if r.Starting || settled {
 				continue // interrupted while it starts: nothing is known to be wrong
 			}
 			problems = append(problems, Problem{Service: r.Service, What: "the container is not well"})
