@@ -57,6 +57,12 @@ var caddyfile string
 //go:embed redis/redis.conf
 var redisConf string
 
+//go:embed redis/start.sh
+var redisStartScript string
+
+// Where Redis finds its configuration and, where it asks for a password, what starts it.
+const redisConfig, redisStart = "/etc/redis/redis.conf", "/etc/redis/start.sh"
+
 // base is the single source of truth: what every stack is before its overlay.
 func base(name string) Stack {
 	return Stack{
@@ -150,11 +156,11 @@ func redis() Service {
 	return Service{
 		Name:     Redis,
 		Image:    Image{Ref: RedisImage},
-		Command:  []string{"redis-server", "/etc/redis/redis.conf"},
+		Command:  []string{"redis-server", redisConfig},
 		Ports:    []Port{{Name: "redis", Container: redisPort, Address: loopback}},
 		Networks: []string{MainNetwork},
 		Mounts:   []Mount{{Kind: MountVolume, Source: RedisData, Target: "/data"}},
-		Files:    []File{{Path: "/etc/redis/redis.conf", Content: redisConf}},
+		Files:    []File{{Path: redisConfig, Content: redisConf}},
 		// As a user of redis.conf that can do nothing else, whom any password lets in: the check needs no secret. -e makes
 		// an error the exit code: while Redis still loads its data, and when it cannot write them.
 		Health:    health("", "", "redis-cli", "-e", "--no-auth-warning", "--user", "health", "--pass", "any", "ping"),

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 )
@@ -119,18 +120,17 @@ func (s *Stack) parallel(n int) {
 }
 
 // requirePassword makes Redis ask for the password that the config holds, and backend give it. Redis gets the hash
-// only: a password of any characters fits, and none can be read from the container of Redis.
+// only: a password of any characters fits, and none can be read from the container of Redis. A password that was replaced
+// is taken for as long as a container that was given it may take to stop.
 func (s *Stack) requirePassword() {
 	s.Secrets = append(s.Secrets, Secret{Name: RedisPassword, ConfigKey: RedisPasswordKey})
 	file := path.Join(secretsDir, RedisPassword)
 	if r := s.Service(Redis); r != nil {
-		include := path.Join(secretsDir, "redis-auth.conf")
-		r.Files = append(r.Files, File{Path: include, Content: "user default reset on #" + SecretHashToken + " ~* &* +@all\n", Secret: RedisPassword})
-		for i := range r.Files {
-			if r.Files[i].Path == "/etc/redis/redis.conf" {
-				r.Files[i].Content += "include " + include + "\n"
-			}
-		}
+		auth := path.Join(secretsDir, "redis-auth.conf")
+		r.Files = append(r.Files,
+			File{Path: auth, Content: "user default reset on #" + SecretHashToken + " ~* &* +@all\n", Secret: RedisPassword},
+			File{Path: redisStart, Content: redisStartScript})
+		r.Command = []string{"sh", redisStart, auth, "/data/passwords", strconv.Itoa(int(stopGrace / time.Second)), redisConfig}
 	}
 	if b := s.Service(Backend); b != nil {
 		b.Files = append(b.Files, File{Path: file, Secret: RedisPassword})

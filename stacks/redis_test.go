@@ -1,95 +1,137 @@
 package stacks_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9"
 )
 
-// TestRedisConfig starts the real Redis on prod's files: it asks for the password, keeps the data over a restart, and
-// the health check tells working, loading and gone apart without knowing the password.
-func TestRedisConfig(t *testing.T) {
-	program := peers.Find(t, "redis", "redis-server")
-	cli := peers.Find(t, "redis", "redis-cli")
-	const password = `p"a\ss 'w' #ö${secret}` // what quoting would break on
-	stack := load(t, "prod", withPassword())
-	service := stack.Service(stacks.Redis)
-	dir, port := t.TempDir(), freePort(t)
-	config := filepath.Join(dir, "redis.conf")
-	for _, f := range service.Files {
-		text := f.Text(password + "\n")
-		if strings.Contains(text, password) {
-			t.Errorf("%s holds the password", f.Path)
-		}
-		if f.Path == "/etc/redis/redis.conf" {
-			text = replaced(t, text, "dir /data", "dir "+dir, "/run/secrets/", dir+"/", "port 6379", "port "+port, "bind * -::*", "bind 127.0.0.1")
-		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(f.Path)), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	health := func() (string, error) {
-		command := service.Health.Command
-		if command[0] != "redis-cli" {
-			t.Fatalf("health is %q", command)
-		}
-		out, err := exec.Command(cli, append([]string{"-p", port}, command[1:]...)...).CombinedOutput()
-		return string(out), err
-	}
-	healthy := func() bool { _, err := health(); return err == nil }
+// passwordServer is a Redis that start.sh starts, again and again on the same data.
+type passwordServer struct {
+	t    *testing.T
+	dir  string
+	port int
+	out  bytes.Buffer
+	cmd  *exec.Cmd
+}
 
-	server := start(t, program, config)
-	server.await("health", healthy)
-	client := goredis.NewClient(&goredis.Options{Addr: "127.0.0.1:" + port, Password: password})
-	defer client.Close()
-	ctx := context.Background()
-	pipe := client.Pipeline()
-	for i := range 8192 {
-		pipe.Set(ctx, fmt.Sprint("key", i), i, 0)
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
+func newPasswordServer(t *testing.T) *passwordServer {
+	t.Helper()
+	peers.Find(t, "redis", "redis-server")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := client.ConfigGet(ctx, "maxmemory*").Result(); err != nil || got["maxmemory"] != "402653184" || got["maxmemory-policy"] != "noeviction" {
-		t.Errorf("memory is bounded by %v, %v", got, err)
+	defer l.Close()
+	s := &passwordServer{t: t, dir: t.TempDir(), port: l.Addr().(*net.TCPAddr).Port}
+	s.write("redis.conf", fmt.Sprintf("bind 127.0.0.1\nport %d\ndir %s\nsave \"\"\nuser health on nopass -@all +ping\n", s.port, s.dir))
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *passwordServer) write(name, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
 	}
-	for name, wrong := range map[string]*goredis.Options{
-		"no password":      {},
-		"wrong password":   {Password: "guess"},
-		"the health check": {Username: "health", Password: "any"},
-	} {
-		wrong.Addr, wrong.MaxRetries = client.Options().Addr, -1
-		c := goredis.NewClient(wrong)
-		if err := c.Get(ctx, "key1").Err(); err == nil || err == goredis.Nil {
-			t.Errorf("%s reads the data: %v", name, err)
+}
+
+// start starts Redis with the password; the one before it is taken for so many seconds.
+func (s *passwordServer) start(password string, seconds int) {
+	s.t.Helper()
+	hash := sha256.Sum256([]byte(password))
+	s.write("auth.conf", "user default reset on #"+hex.EncodeToString(hash[:])+" ~* &* +@all\n")
+
+	file := func(name string) string { return filepath.Join(s.dir, name) }
+	s.cmd = exec.Command("sh", "redis/start.sh", file("auth.conf"), file("passwords"), fmt.Sprint(seconds), file("redis.conf"))
+	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	// The redis-cli beside the data is first: it knows the test's port.
+	s.cmd.Env = append(os.Environ(), "PATH="+s.dir+":"+os.Getenv("PATH"))
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); !s.takes("health", "any"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("Redis does not answer:\n%s", s.out.String())
 		}
-		c.Close()
 	}
-	server.stop(service.StopGrace)
-	if out, err := health(); err == nil {
-		t.Errorf("healthy without a server: %s", out)
+}
+
+func (s *passwordServer) stop() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(os.Interrupt)
+	_ = s.cmd.Wait()
+	s.cmd = nil
+}
+
+// takes reports whether the user may come in with the password.
+func (s *passwordServer) takes(user, password string) bool {
+	c := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", s.port), Username: user, Password: password, MaxRetries: -1, DisableIdentity: true})
+	defer c.Close()
+	return c.Ping(context.Background()).Err() == nil
+}
+
+// TestPasswordRotation holds that Redis takes the password before for a while, over its own restarts, and not after.
+func TestPasswordRotation(t *testing.T) {
+	s := newPasswordServer(t)
+	// The script's redis-cli talks to the stack's port; here it has to take the test's.
+	cli, err := exec.LookPath("redis-cli")
+	if err != nil {
+		t.Skip("redis-cli is not on PATH")
+	}
+	s.write("redis-cli", fmt.Sprintf("#!/bin/sh\nexec %s -p %d \"$@\"\n", cli, s.port))
+	if err := os.Chmod(filepath.Join(s.dir, "redis-cli"), 0o700); err != nil {
+		t.Fatal(err)
 	}
 
-	// Slow enough to be seen while it loads: 200 µs a key, and it answers after every 1024 of them.
-	server = start(t, program, config, "--key-load-delay", "200")
-	loading := false
-	server.await("health after the restart", func() bool {
-		out, err := health()
-		loading = loading || err != nil && strings.Contains(out, "LOADING")
-		return err == nil
-	})
-	if !loading {
-		t.Error("the health check never said that Redis is loading")
+	s.start("first", 3)
+	if !s.takes("", "first") || s.takes("", "second") || s.takes("rotation", "") {
+		t.Fatal("a Redis with its first password takes another, or not its own")
 	}
-	if n, err := client.DBSize(ctx).Result(); n != 8192 {
-		t.Errorf("%d keys after the restart, %v", n, err)
+	s.stop()
+
+	s.start("second", 3)
+	if !s.takes("", "second") || !s.takes("", "first") || s.takes("", "third") {
+		t.Fatalf("after a rotation Redis does not take both:\n%s", s.out.String())
+	}
+	s.stop()
+
+	s.start("second", 3) // it crashed: the former password is still taken
+	if !s.takes("", "second") || !s.takes("", "first") {
+		t.Fatalf("after a restart Redis does not take both:\n%s", s.out.String())
+	}
+	for deadline := time.Now().Add(10 * time.Second); s.takes("", "first"); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("Redis still takes the former password:\n%s", s.out.String())
+		}
+	}
+	if !s.takes("", "second") {
+		t.Error("Redis forgot its own password with the former one")
+	}
+	s.stop()
+
+	s.start("second", 3)
+	if s.takes("", "first") {
+		t.Error("a restart brings the former password back")
+	}
+	s.stop()
+
+	state, err := os.ReadFile(filepath.Join(s.dir, "passwords"))
+	if err != nil || strings.Contains(string(state), "first") || strings.Contains(s.out.String(), "second") {
+		t.Errorf("the state holds %q (%v), Redis said %q", state, err, s.out.String())
 	}
 }

@@ -215,7 +215,7 @@ func TestSettingsChangeTheStack(t *testing.T) {
 	if p := s.Service("edge").Ports[0]; p.Host != 1080 || p.Address != "0.0.0.0" {
 		t.Errorf("the edge's port is %+v", p)
 	}
-	if c := s.Service("redis").Files[0].Content; !strings.Contains(c, "maxmemory 805306368\n") || !strings.Contains(c, "include /run/secrets/redis-auth.conf") {
+	if c := s.Service("redis").Files[0].Content; !strings.Contains(c, "maxmemory 805306368\n") || !strings.Contains(strings.Join(s.Service("redis").Command, " "), "/run/secrets/redis-auth.conf") {
 		t.Errorf("redis.conf:\n%s", c)
 	}
 	ml := s.Service("ml").Contract.(contract.ML)

@@ -1,0 +1,44 @@
+#!/bin/sh
+# Starts a Redis that asks for a password, and lets the password before it in for a while: clients that were given the
+# old one stay until they have finished what they are doing.
+#
+#   start.sh AUTH STATE SECONDS CONFIG
+#
+# AUTH is a file with the line `user default ... #SHA256 ...`, STATE a file of this script's own that outlives the
+# container: "CURRENT PREVIOUS UNTIL", two hashes and a Unix time. SECONDS is how long the previous password is taken.
+# Passwords appear here as hashes only, and never in a list of processes.
+set -eu
+auth=$1 state=$2 seconds=$3 config=$4
+
+now=$(date +%s)
+hash=$(sed -n 's/.* #\([0-9a-f]\{64\}\) .*/\1/p' "$auth")
+current='' previous='' until=0
+if [ -f "$state" ]; then
+	read -r current previous until <"$state" || true
+fi
+
+if [ "$current" != "$hash" ]; then
+	previous=${current:-none} until=$((now + seconds)) current=$hash
+	# A Redis that cannot note it, on a full disk, starts all the same: the next start takes the change for a new one.
+	{ (umask 077 && echo "$current $previous $until" >"$state.new") && mv "$state.new" "$state"; } || true
+fi
+
+left=$((until - now))
+if [ "$left" -gt "$seconds" ]; then
+	left=$seconds # the clock went back
+fi
+if [ "${previous:-none}" = none ] || [ "$left" -le 0 ]; then
+	exec redis-server "$config" - <"$auth"
+fi
+
+# A user of its own takes the old password away: its own one lives in this process alone.
+key=$(head -c 32 /dev/urandom | sha256sum | cut -d' ' -f1)
+(
+	sleep "$left"
+	printf 'acl setuser default !%s\nacl deluser rotation\n' "$previous" |
+		REDISCLI_AUTH=$key redis-cli --no-auth-warning --user rotation
+) >/dev/null 2>&1 &
+exec redis-server "$config" - <<CONF
+$(sed "s/ #/ #$previous #/" "$auth")
+user rotation reset on #$(printf %s "$key" | sha256sum | cut -d' ' -f1) -@all +acl|setuser +acl|deluser
+CONF
