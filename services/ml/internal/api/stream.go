@@ -205,7 +205,7 @@ func (s *service) ask(ctx context.Context, j *job, begun func() bool, run func(*
 	}
 	moved, cuts, until := false, 0, time.Now().Add(s.Patience)
 	for err != nil && !begun() && ctx.Err() == nil {
-		if errors.Is(err, ollama.ErrCut) {
+		if replicas.Unreachable(err) && !ollama.NotReached(err) {
 			cuts++
 		}
 		if ollama.TooLong(err) {

@@ -2,6 +2,7 @@ package prompt
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 
@@ -60,7 +61,7 @@ func (m *Model) Fit(messages []api.Message, room int) (kept []api.Message, err e
 		first--
 		for _, x := range messages[borders[first]:end] {
 			if x.Role != "system" {
-				sum += m.Count(x.Content)
+				sum += m.countTo(x.Content, room)
 			}
 		}
 		end, texts[first] = borders[first], sum
@@ -73,7 +74,7 @@ func (m *Model) Fit(messages []api.Message, room int) (kept []api.Message, err e
 		return without(messages, borders[i]), nil
 	}
 	last := len(borders) - 1
-	tokens := m.Count(messages[lastUser(messages)].Content)
+	tokens := m.countTo(messages[lastUser(messages)].Content, room)
 	return nil, &TooLongError{Tokens: tokens, Room: max(0, room-size(last)+tokens)}
 }
 
@@ -143,9 +144,11 @@ func (m *Model) frame(messages []api.Message) int {
 }
 
 // Count returns how many tokens a text is.
-func (m *Model) Count(text string) int {
+func (m *Model) Count(text string) int { return m.countTo(text, math.MaxInt) }
+
+func (m *Model) countTo(text string, limit int) int {
 	if m == nil {
 		return vocabulary.Estimate(text)
 	}
-	return m.Vocabulary.Count(text)
+	return m.Vocabulary.CountTo(text, limit)
 }

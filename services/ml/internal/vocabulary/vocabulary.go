@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -112,7 +113,11 @@ func replacer(texts []string, by func(string) string) *strings.Replacer {
 func (v *Vocabulary) Exact() bool { return v != nil && v.encode != nil }
 
 // Count returns how many tokens a text is. Texts that are joined may be a few more or fewer than they are apart.
-func (v *Vocabulary) Count(text string) int {
+func (v *Vocabulary) Count(text string) int { return v.CountTo(text, math.MaxInt) }
+
+// CountTo is Count for a text of which only matters how long it is up to a limit: beyond that it counts no further, and
+// returns what the whole has if it goes on like its beginning.
+func (v *Vocabulary) CountTo(text string, limit int) int {
 	if !v.Exact() {
 		return Estimate(text)
 	}
@@ -123,9 +128,12 @@ func (v *Vocabulary) Count(text string) int {
 	if known {
 		return n
 	}
-	n, err := v.count(text)
+	n, seen, err := v.count(text, limit)
 	if err != nil {
 		return Estimate(text)
+	}
+	if seen < len(text) {
+		return max(limit+1, int(float64(n)*float64(len(text))/float64(seen)))
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -136,28 +144,33 @@ func (v *Vocabulary) Count(text string) int {
 	return n
 }
 
-func (v *Vocabulary) count(text string) (n int, err error) {
+// count counts the tokens until they are more than the limit, and returns in how many bytes of the text they are.
+func (v *Vocabulary) count(text string, limit int) (n, seen int, err error) {
 	defer func() {
 		if p := recover(); p != nil { // a vocabulary with holes in it
 			err = errors.New("the tokenizer failed")
 		}
 	}()
-	text = v.marks.Replace(strings.ReplaceAll(text, mark, " "))
-	for i, part := range strings.Split(text, mark) {
+	marked := v.marks.Replace(strings.ReplaceAll(text, mark, " "))
+	left := len(marked)
+	for i, part := range strings.Split(marked, mark) {
 		if i > 0 {
-			n++
+			n, left = n+1, left-len(mark)
 		}
 		for part != "" {
+			if n > limit {
+				return n, len(text) * (len(marked) - left) / len(marked), nil
+			}
 			piece := part[:border(part)]
 			part = part[len(piece):]
 			more, err := v.encode(piece)
 			if err != nil {
-				return 0, err
+				return 0, 0, err
 			}
-			n += more
+			n, left = n+more, left-len(piece)
 		}
 	}
-	return n, nil
+	return n, len(text), nil
 }
 
 // border is where the first piece of a text ends: before a space or a line break where there is one, as tokens begin there.

@@ -97,6 +97,24 @@ func TestCount(t *testing.T) {
 	}
 }
 
+// TestCountTo: beyond the limit it does not count, and what it says is like the beginning.
+func TestCountTo(t *testing.T) {
+	m := metadata(3, "<|eot_id|>")
+	v := made(t, m)
+	encode, counted := v.encode, 0
+	v.encode = func(s string) (int, error) { counted += len(s); return encode(s) }
+	text := strings.Repeat("ab <|eot_id|>", 5000)
+	if got := v.CountTo(text, 4000); got < 19000 || got > 21000 || counted > 4000 {
+		t.Errorf("%d tokens after %d bytes", got, counted)
+	}
+	if got := v.CountTo(text, 20000); got != 20000 {
+		t.Errorf("%d tokens", got)
+	}
+	if got := v.Count(text); got != 20000 { // the other one is not kept
+		t.Errorf("%d tokens", got)
+	}
+}
+
 // TestMetadata: what is no vocabulary is an error, a tokenizer that is not supported is estimated.
 func TestMetadata(t *testing.T) {
 	short := metadata(3)
