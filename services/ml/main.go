@@ -88,7 +88,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	builder := build.New(options(cfg), ollama.New(cfg.OllamaURL), log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
-	api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder, Await: !cfg.ApplyModel, DefaultModel: cfg.DefaultModel,
+	watch := api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder, Await: !cfg.ApplyModel, DefaultModel: cfg.DefaultModel,
 		Timeout: cfg.GenerationTimeout, Silence: silence, Patience: patience, KeepAlive: cfg.KeepAlive, Log: log})
 	if cfg.Debug {
 		srv.Profiling()
@@ -96,6 +96,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	bctx, stop := context.WithCancel(ctx)
 	var working sync.WaitGroup
 	working.Go(func() { pool.Run(bctx) })
+	working.Go(func() { watch(bctx) })
 	working.Go(func() {
 		if cfg.ApplyModel {
 			builder.Run(bctx)

@@ -287,3 +287,30 @@ func TestAnotherModelOfTheSameName(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestKnownBeforeTheFirstRequest: the default model's vocabulary is there when somebody asks for the first time.
+func TestKnownBeforeTheFirstRequest(t *testing.T) {
+	f := newFake(t, answers)
+	f.show = vocabularyOf("{{ range .Messages }}{{ .Content }}{{ end }}", "<|a|>")
+	var shown atomic.Int32
+	counting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.Config.Handler.ServeHTTP(w, r)
+		if r.URL.Path == "/api/show" {
+			shown.Add(1)
+		}
+	}))
+	defer counting.Close()
+	i := start(t, counting.URL, nil)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { i.watch(ctx); close(ended) }()
+	await(t, func() bool { return shown.Load() == 2 }) // the model, and its vocabulary
+	if p := i.refused(http.StatusRequestEntityTooLarge, i.post(t.Context(), "/chat", chatBody(t, "", nil, user(strings.Repeat("a", 64<<10))))); p.Type != problem.TypeTooLong {
+		t.Errorf("%+v", p)
+	}
+	if shown.Load() != 2 {
+		t.Errorf("Ollama was asked %d times", shown.Load())
+	}
+	stop()
+	<-ended
+}

@@ -46,8 +46,9 @@ type Options struct {
 // maxBody bounds a request in bytes: a long conversation, or a batch of texts to embed.
 const maxBody = 8 << 20
 
-// listFor is how long a list of Ollama's models is taken for true. After that a request has it looked up for the next one.
-const listFor = 5 * time.Second
+// listEvery is how often Ollama is asked which models it has: a name may stand for another model, and what is known of the
+// default one is to be there before its first request.
+const listEvery = 5 * time.Second
 
 // listTimeout bounds the question which models there are: Ollama reads a few files for it.
 const listTimeout = 10 * time.Second
@@ -58,13 +59,13 @@ type service struct {
 	metrics *metrics
 	catalog *prompt.Catalog
 
-	mu     sync.Mutex
-	names  map[string]string // the digests of the models that Ollama was last seen to have
-	listed time.Time
+	mu    sync.Mutex
+	names map[string]string // the digests of the models that Ollama was last seen to have
 }
 
-// Register adds the routes to the server.
-func Register(srv *server.Server, o Options) {
+// Register adds the routes to the server. The function that it returns keeps up with what Ollama has until its context is
+// done.
+func Register(srv *server.Server, o Options) (watch func(context.Context)) {
 	s := &service{Options: o, metrics: newMetrics(srv.Registry(), o.Queue, o.Ollama), catalog: prompt.NewCatalog(o.Ollama, o.Log)}
 	srv.HandleFunc("GET /models", s.models)
 	srv.HandleFunc("POST /chat", s.chat)
@@ -72,6 +73,7 @@ func Register(srv *server.Server, o Options) {
 	srv.HandleFunc("POST /embed", s.embed)
 	srv.Liveness("/health")
 	srv.Readiness("/ready", map[string]server.Check{"ollama": s.checkOllama, "model": s.checkModel})
+	return s.watch
 }
 
 func (s *service) checkOllama(ctx context.Context) error {
@@ -147,7 +149,7 @@ func (s *service) list(ctx context.Context) ([]api.ListModelResponse, error) {
 		names[m.Name] = m.Digest
 	}
 	s.mu.Lock()
-	s.names, s.listed = names, time.Now()
+	s.names = names
 	s.mu.Unlock()
 	latest := build.Latest(s.DefaultModel)
 	if digest, ok := names[latest]; ok {
@@ -156,12 +158,19 @@ func (s *service) list(ctx context.Context) ([]api.ListModelResponse, error) {
 	return list, nil
 }
 
-// listLater looks the models up for the next request: a name may stand for another model by then.
-func (s *service) listLater() {
-	ctx, cancel := context.WithTimeout(context.Background(), listTimeout)
-	defer cancel()
-	if _, err := s.list(ctx); err != nil {
-		s.Log.Warn("list models", "error", err)
+// watch asks which models there are until ctx is done.
+func (s *service) watch(ctx context.Context) {
+	tick := time.NewTicker(listEvery)
+	defer tick.Stop()
+	for {
+		asked, cancel := context.WithTimeout(ctx, listTimeout)
+		_, _ = s.list(asked) // an Ollama that is away is told by the requests and by the readiness
+		cancel()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
@@ -176,14 +185,7 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 	}
 	s.mu.Lock()
 	digest, known := s.names[name]
-	old := known && time.Since(s.listed) > listFor
-	if old {
-		s.listed = time.Now() // one looks for all
-	}
 	s.mu.Unlock()
-	if old {
-		go s.listLater()
-	}
 	if known {
 		return name, digest, nil
 	}

@@ -30,6 +30,7 @@ type instance struct {
 	t     testing.TB
 	url   string
 	queue *queue.Queue
+	watch func(context.Context)
 }
 
 // start serves the API with the default model m, one request at once and one waiting unless change says otherwise.
@@ -47,10 +48,10 @@ func start(t testing.TB, ollamaURL string, change func(*Options)) *instance {
 		change(&o)
 	}
 	srv := server.New("ml", log, time.Second)
-	Register(srv, o)
+	watch := Register(srv, o)
 	h := httptest.NewServer(srv.Handler())
 	t.Cleanup(func() { h.CloseClientConnections(); h.Close() })
-	return &instance{t, h.URL, o.Queue}
+	return &instance{t, h.URL, o.Queue, watch}
 }
 
 func (i *instance) post(ctx context.Context, path, body string) *http.Response {
@@ -240,7 +241,7 @@ func TestRefusals(t *testing.T) {
 		"embed without model": {"/embed", `{"model":"x","input":["a"]}`, 404, "no-such-model"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			i := &instance{t, i.url, i.queue}
+			i := &instance{t, i.url, i.queue, nil}
 			p := i.refused(tc.status, i.post(t.Context(), tc.path, tc.body))
 			b, _ := json.Marshal(p)
 			if !strings.Contains(string(b), tc.want) {
