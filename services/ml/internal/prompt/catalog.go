@@ -9,7 +9,7 @@ import (
 
 const (
 	// most is how many models are kept; a vocabulary takes up to some fifty megabytes.
-	most = 3
+	most = 2
 	// loadTimeout bounds asking for a model: Ollama reads the vocabulary from the disk, and writes some megabytes of JSON.
 	loadTimeout = 30 * time.Second
 	// again is how long a model that could not be asked for is taken as unknown.
