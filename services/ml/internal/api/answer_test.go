@@ -175,6 +175,26 @@ func TestOllamaIsReplaced(t *testing.T) {
 	}
 }
 
+// TestDrainsWithoutOllama: a request that waits for Ollama while this instance is told to stop has not begun.
+func TestDrainsWithoutOllama(t *testing.T) {
+	f := newFake(t, answers)
+	i := start(t, f.URL, func(o *Options) { o.Patience = time.Minute })
+	i.chat(t.Context(), ask).rest()
+	f.CloseClientConnections()
+	f.Close()
+	refused := make(chan *problem.Problem)
+	go func() {
+		var p problem.Problem
+		_ = json.Unmarshal([]byte(readAll(i.post(t.Context(), "/chat", ask))), &p)
+		refused <- &p
+	}()
+	await(t, func() bool { return i.queue.Running() == 1 })
+	i.queue.Close()
+	if p := <-refused; p.Status != http.StatusServiceUnavailable || p.Type != problem.TypeDraining {
+		t.Errorf("%+v", p)
+	}
+}
+
 // TestCutBeforeTheFirstWord: one that ends before it said anything is asked once more, and not for ever.
 func TestCutBeforeTheFirstWord(t *testing.T) {
 	var asked atomic.Int32

@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 	"github.com/ollama/ollama/api"
 )
@@ -217,6 +218,9 @@ func (s *service) ask(ctx context.Context, j *job, begun func() bool, run func(*
 		} else if replicas.Unreachable(err) && cuts <= cutsMost && time.Now().Before(until) {
 			if !sleep(ctx, awayPause) {
 				return context.Cause(ctx)
+			}
+			if s.Queue.Closed() {
+				return queue.ErrDraining // nothing has begun: another instance may do better
 			}
 			turn.Release()
 			turn = s.Ollama.Acquire(j.model, j.key)

@@ -172,6 +172,9 @@ func (q *Queue) Close() {
 	q.waiting = nil
 }
 
+// Closed reports whether Close was called.
+func (q *Queue) Closed() bool { q.mu.Lock(); defer q.mu.Unlock(); return q.closed }
+
 // order sorts those that wait and tells each its new place.
 func (q *Queue) order() {
 	slices.SortStableFunc(q.waiting, func(a, b *waiter) int { return a.round - b.round })
