@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -240,5 +241,31 @@ func TestCountsAsOllamaDoes(t *testing.T) {
 		if got := m.Count(text); got < want || got > want+1 {
 			t.Errorf("%.20q: %d tokens, Ollama has %d", text, got, want)
 		}
+	}
+}
+
+// TestGoesOnAfterACrash: Ollama is killed in the middle of an answer. Asked to go on while it is away, ml waits, and the rest
+// comes when it is back.
+func TestGoesOnAfterACrash(t *testing.T) {
+	s := ollamatest.Start(t)
+	s.Continuing(t, "m")
+	i := start(t, s.URL, func(o *Options) { o.Patience = time.Minute })
+	c := i.chat(t.Context(), chatBody(t, "", nil, user("Hi")))
+	soFar := ""
+	for range 5 {
+		soFar += c.next().Text
+	}
+	s.Kill(t)
+	rest := make(chan string)
+	go func() {
+		text, _, again, last := i.chat(t.Context(), chatBody(t, "", nil, user("Hi"), assistant(soFar))).all()
+		if again || last.Done == nil {
+			t.Errorf("again %v, %+v", again, last)
+		}
+		rest <- text
+	}()
+	s.Restart(t)
+	if text := <-rest; soFar+text != tinymodel.Answer {
+		t.Errorf("%q was continued with %q", soFar, text)
 	}
 }
