@@ -55,7 +55,8 @@ const applyFlags = "[--replicas N] [--timeout 15m] [--tries N]"
 // silence is how long a model may pause between two tokens.
 const silence = time.Minute
 
-// patience is how long a request waits for an Ollama that cannot be reached: one that was killed is back sooner.
+// patience is how long a request waits for an Ollama that cannot be reached: one that was killed is
+// back sooner.
 const patience = 20 * time.Second
 
 // run is the whole command: it returns nil after a clean stop.
@@ -88,8 +89,9 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	builder := build.New(options(cfg), ollama.New(cfg.OllamaURL), log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
-	watch := api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder, Await: !cfg.ApplyModel, DefaultModel: cfg.DefaultModel,
-		Timeout: cfg.GenerationTimeout, Silence: silence, Patience: patience, KeepAlive: cfg.KeepAlive, Log: log})
+	watch := api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder,
+		Await: !cfg.ApplyModel, DefaultModel: cfg.DefaultModel, Timeout: cfg.GenerationTimeout,
+		Silence: silence, Patience: patience, KeepAlive: cfg.KeepAlive, Log: log})
 	if cfg.Debug {
 		srv.Profiling()
 	}

@@ -6,8 +6,8 @@
 // an answer whenever a replica goes. A request is a connection to PORT, as ml opens one for each. What is not done when
 // the container's grace ends is killed with it. A second signal stops the server at once.
 //
-// While it waits it accepts connections to PORT+1, and closes them: so ml knows that this replica goes, and sends new
-// requests to another one where there is one.
+// While it waits it accepts connections to PORT+1, and closes them: so ml knows that this replica
+// goes, and sends new requests to another one where there is one.
 //
 // It uses the standard library only and is built without the repository's go.mod: an update of some dependency must not
 // make a new image, for which every Ollama would load its model again.
@@ -107,8 +107,8 @@ func drain(port int, again <-chan os.Signal, ended chan error) {
 	}
 }
 
-// tell accepts connections to a port until the function that it returns is called. Where it cannot, nobody is told, and new
-// requests come as long as the server answers.
+// tell accepts connections to a port until the function that it returns is called. Where it cannot,
+// nobody is told, and new requests come as long as the server answers.
 func tell(port int) (stop func()) {
 	l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 	if err != nil {

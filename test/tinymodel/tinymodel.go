@@ -65,8 +65,9 @@ const (
 // Write writes the model in GGUF format. It fails only where w does.
 func Write(w io.Writer) error { return write(w, newVocabulary()) }
 
-// WriteContinuing writes a model that says the same, and goes on from a part of it that ends the prompt: its tokenizer finds
-// the words in a text, as it has a token for each word's every beginning, where the other one finds letters.
+// WriteContinuing writes a model that says the same, and goes on from a part of it that ends the
+// prompt: its tokenizer finds the words in a text, as it has a token for each word's every
+// beginning, where the other one finds letters.
 func WriteContinuing(w io.Writer) error { return write(w, newContinuingVocabulary()) }
 
 func write(w io.Writer, v *vocabulary) error {
@@ -155,8 +156,8 @@ func (v *vocabulary) addSentence(start int, text string, again bool) {
 	}
 }
 
-// addBeginnings adds a token for each beginning of the text's words that is longer than a letter and shorter than the word:
-// the tokenizer joins two pieces only to what is a token.
+// addBeginnings adds a token for each beginning of the text's words that is longer than a letter
+// and shorter than the word: the tokenizer joins two pieces only to what is a token.
 func (v *vocabulary) addBeginnings(class int, text string) {
 	words, seen := map[string]bool{}, map[string]bool{}
 	split := strings.Fields(answerTokens.Replace(text))

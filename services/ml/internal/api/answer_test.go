@@ -52,7 +52,8 @@ func TestThinking(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(resp.Body)
-	if !strings.Contains(string(b), "ml_first_token_seconds_count 1\n") || strings.Contains(string(b), `ml_first_token_seconds_bucket{le="0.1"} 1`) {
+	if !strings.Contains(string(b), "ml_first_token_seconds_count 1\n") ||
+		strings.Contains(string(b), `ml_first_token_seconds_bucket{le="0.1"} 1`) {
 		t.Error("its reasoning is the answer's first token")
 	}
 }
@@ -60,7 +61,11 @@ func TestThinking(t *testing.T) {
 // TestThinkingOfRealOllama: a model whose template has reasoning is asked for it by Ollama itself.
 func TestThinkingOfRealOllama(t *testing.T) {
 	s := ollamatest.Start(t)
-	s.Make(t, &api.CreateRequest{Model: "m", Template: ollamatest.ThinkingTemplate}, ollamatest.GGUF(t))
+	s.Make(
+		t,
+		&api.CreateRequest{Model: "m", Template: ollamatest.ThinkingTemplate},
+		ollamatest.GGUF(t),
+	)
 	i := start(t, s.URL, nil)
 	for path, body := range map[string]string{"/chat": ask, "/generate": `{"prompt":"Hi"}`} {
 		resp := i.post(t.Context(), path, body)
@@ -83,7 +88,8 @@ func readAll(resp *http.Response) string {
 	return string(b)
 }
 
-// vocabularyOf is what Ollama shows of a model with a token for each printable character and these control tokens.
+// vocabularyOf is what Ollama shows of a model with a token for each printable character and these
+// control tokens.
 func vocabularyOf(template string, control ...string) string {
 	tokens, types := []string{"<unk>", "▁", "<0x0A>"}, []int{2, 1, 6}
 	for c := '!'; c <= '~'; c++ {
@@ -92,19 +98,30 @@ func vocabularyOf(template string, control ...string) string {
 	for _, c := range control {
 		tokens, types = append(tokens, c), append(types, 3)
 	}
-	b, _ := json.Marshal(map[string]any{"template": template, "modelfile": "FROM /x\nPARAMETER num_ctx 1000\n", "model_info": map[string]any{
-		"general.architecture": "llama", "llama.context_length": 4096, "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": tokens,
-		"tokenizer.ggml.token_type": types, "tokenizer.ggml.scores": make([]float32, len(tokens))}})
+	b, _ := json.Marshal(
+		map[string]any{
+			"template":  template,
+			"modelfile": "FROM /x\nPARAMETER num_ctx 1000\n",
+			"model_info": map[string]any{
+				"general.architecture": "llama", "llama.context_length": 4096, "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": tokens,
+				"tokenizer.ggml.token_type": types, "tokenizer.ggml.scores": make([]float32, len(tokens))},
+		},
+	)
 	return string(b)
 }
 
-// TestPastedCode: code reaches a model as it was pasted, byte by byte, but for that model's own control tokens.
+// TestPastedCode: code reaches a model as it was pasted, byte by byte, but for that model's own
+// control tokens.
 func TestPastedCode(t *testing.T) {
 	const code = "s := `<s> [INST] <|im_start|> </s> <start_of_turn>` // 漢字\n"
 	f := newFake(t, answers)
 	f.show = vocabularyOf("{{ range .Messages }}{{ .Content }}{{ end }}", "<|eot_id|>")
 	i := start(t, f.URL, nil)
-	b, _ := json.Marshal(mlapi.ChatRequest{Messages: []mlapi.Message{user(code), assistant(code), user(code + "<|eot_id|>")}})
+	b, _ := json.Marshal(
+		mlapi.ChatRequest{
+			Messages: []mlapi.Message{user(code), assistant(code), user(code + "<|eot_id|>")},
+		},
+	)
 	i.chat(t.Context(), string(b)).rest()
 	var sent api.ChatRequest
 	if err := json.Unmarshal([]byte(f.lastBody()), &sent); err != nil {
@@ -118,7 +135,8 @@ func TestPastedCode(t *testing.T) {
 	b, _ = json.Marshal(mlapi.GenerateRequest{Prompt: code})
 	readAll(i.post(t.Context(), "/generate", string(b)))
 	var generate api.GenerateRequest
-	if err := json.Unmarshal([]byte(f.lastBody()), &generate); err != nil || generate.Prompt != code {
+	if err := json.Unmarshal([]byte(f.lastBody()), &generate); err != nil ||
+		generate.Prompt != code {
 		t.Errorf("%v: %q", err, generate.Prompt)
 	}
 }
@@ -128,7 +146,8 @@ func TestOllamaRefusesThePrompt(t *testing.T) {
 	f := newFake(t, nil)
 	f.answer = func(w http.ResponseWriter, _ *http.Request) {
 		var req struct{ Messages []api.Message }
-		if err := json.Unmarshal([]byte(f.lastBody()), &req); err != nil || len(req.Messages) > 3 || strings.Contains(f.lastBody(), "never") {
+		if err := json.Unmarshal([]byte(f.lastBody()), &req); err != nil || len(req.Messages) > 3 ||
+			strings.Contains(f.lastBody(), "never") {
 			w.WriteHeader(http.StatusBadRequest)
 			tell(w, `{"error":"the input length exceeds the context length"}`)
 			return
@@ -136,7 +155,8 @@ func TestOllamaRefusesThePrompt(t *testing.T) {
 		answers(w, nil)
 	}
 	i := start(t, f.URL, nil)
-	text, leftOut, again, last := i.chat(t.Context(), chatBody(t, "", nil, user("1"), assistant("2"), user("3"), assistant("4"), user("5"), assistant("6"), user("7"))).all()
+	text, leftOut, again, last := i.chat(t.Context(), chatBody(t, "", nil, user("1"), assistant("2"), user("3"), assistant("4"), user("5"), assistant("6"), user("7"))).
+		all()
 	if text != "Hello <you>" || leftOut != 4 || again || last.Done == nil {
 		t.Errorf("%q, %d left out, %+v", text, leftOut, last)
 	}
@@ -147,8 +167,8 @@ func TestOllamaRefusesThePrompt(t *testing.T) {
 	}
 }
 
-// TestOllamaIsReplaced: a request that has its turn waits for an Ollama that is started again, and for no longer than it
-// says.
+// TestOllamaIsReplaced: a request that has its turn waits for an Ollama that is started again, and
+// for no longer than it says.
 func TestOllamaIsReplaced(t *testing.T) {
 	f := newFake(t, answers)
 	address := f.Listener.Addr().String()
@@ -175,7 +195,8 @@ func TestOllamaIsReplaced(t *testing.T) {
 	}
 }
 
-// TestDrainsWithoutOllama: a request that waits for Ollama while this instance is told to stop has not begun.
+// TestDrainsWithoutOllama: a request that waits for Ollama while this instance is told to stop has
+// not begun.
 func TestDrainsWithoutOllama(t *testing.T) {
 	f := newFake(t, answers)
 	i := start(t, f.URL, func(o *Options) { o.Patience = time.Minute })
@@ -195,7 +216,8 @@ func TestDrainsWithoutOllama(t *testing.T) {
 	}
 }
 
-// TestCutBeforeTheFirstWord: one that ends before it said anything is asked once more, and not for ever.
+// TestCutBeforeTheFirstWord: one that ends before it said anything is asked once more, and not for
+// ever.
 func TestCutBeforeTheFirstWord(t *testing.T) {
 	var asked atomic.Int32
 	cuts := int32(1)
@@ -237,16 +259,21 @@ func TestWaitingIsNotTheAnswersTime(t *testing.T) {
 	waiting.next()
 	time.Sleep(2 * timeout)
 	close(open)
-	if text, last := waiting.rest(); text != "Hello" || last.Done == nil || last.Done.QueueMS < float64(timeout.Milliseconds()) {
+	if text, last := waiting.rest(); text != "Hello" || last.Done == nil ||
+		last.Done.QueueMS < float64(timeout.Milliseconds()) {
 		t.Errorf("%q, %+v", text, last)
 	}
 	running.rest()
 }
 
-// TestPlaceIsTaken: one owner who takes every place does not keep the others out; the one who has to give it up hears why.
+// TestPlaceIsTaken: one owner who takes every place does not keep the others out; the one who has
+// to give it up hears why.
 func TestPlaceIsTaken(t *testing.T) {
 	open := make(chan struct{})
-	f := newFake(t, func(w http.ResponseWriter, r *http.Request) { tell(w, hello); <-open; tell(w, done) })
+	f := newFake(
+		t,
+		func(w http.ResponseWriter, r *http.Request) { tell(w, hello); <-open; tell(w, done) },
+	)
 	i := start(t, f.URL, func(o *Options) { o.Queue = queue.New(1, 2) })
 	var mine []*chunks
 	for range 3 {
@@ -255,7 +282,12 @@ func TestPlaceIsTaken(t *testing.T) {
 		mine = append(mine, c)
 	}
 	i.refused(http.StatusTooManyRequests, i.post(t.Context(), "/chat", ask))
-	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodPost, i.url+"/chat", strings.NewReader(ask))
+	req, err := http.NewRequestWithContext(
+		context.WithoutCancel(t.Context()),
+		http.MethodPost,
+		i.url+"/chat",
+		strings.NewReader(ask),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,19 +298,27 @@ func TestPlaceIsTaken(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	_, last := mine[2].rest()
-	if p := last.Error; p == nil || p.Status != http.StatusTooManyRequests || p.Type != "/problems/queue-full" || p.RetryAfter == 0 || p.QueuePosition != 3 {
+	if p := last.Error; p == nil || p.Status != http.StatusTooManyRequests ||
+		p.Type != "/problems/queue-full" ||
+		p.RetryAfter == 0 ||
+		p.QueuePosition != 3 {
 		t.Errorf("the one who gave its place up got %+v", last)
 	}
 	close(open)
 	lines := strings.Split(strings.TrimSpace(readAll(resp)), "\n")
-	if first := lines[0]; first != `{"queue":2}` || !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, `{"done":`) }) {
+	if first := lines[0]; first != `{"queue":2}` ||
+		!slices.ContainsFunc(
+			lines,
+			func(l string) bool { return strings.HasPrefix(l, `{"done":`) },
+		) {
 		t.Errorf("bob got %q", lines)
 	}
 	mine[0].rest()
 	mine[1].rest()
 }
 
-// TestAnotherModelOfTheSameName: what is known of a model is that of the one which has the name now.
+// TestAnotherModelOfTheSameName: what is known of a model is that of the one which has the name
+// now.
 func TestAnotherModelOfTheSameName(t *testing.T) {
 	f := newFake(t, answers)
 	f.show = vocabularyOf("{{ range .Messages }}{{ .Content }}{{ end }}", "<|a|>")
@@ -308,7 +348,8 @@ func TestAnotherModelOfTheSameName(t *testing.T) {
 	}
 }
 
-// TestKnownBeforeTheFirstRequest: the default model's vocabulary is there when somebody asks for the first time.
+// TestKnownBeforeTheFirstRequest: the default model's vocabulary is there when somebody asks for
+// the first time.
 func TestKnownBeforeTheFirstRequest(t *testing.T) {
 	f := newFake(t, answers)
 	f.show = vocabularyOf("{{ range .Messages }}{{ .Content }}{{ end }}", "<|a|>")

@@ -46,8 +46,8 @@ type Options struct {
 // maxBody bounds a request in bytes: a long conversation, or a batch of texts to embed.
 const maxBody = 8 << 20
 
-// listEvery is how often Ollama is asked which models it has: a name may stand for another model, and what is known of the
-// default one is to be there before its first request.
+// listEvery is how often Ollama is asked which models it has: a name may stand for another model,
+// and what is known of the default one is to be there before its first request.
 const listEvery = 5 * time.Second
 
 // listTimeout bounds the question which models there are: Ollama reads a few files for it.
@@ -63,10 +63,11 @@ type service struct {
 	names map[string]string // the digests of the models that Ollama was last seen to have
 }
 
-// Register adds the routes to the server. The function that it returns keeps up with what Ollama has until its context is
-// done.
+// Register adds the routes to the server. The function that it returns keeps up with what Ollama
+// has until its context is done.
 func Register(srv *server.Server, o Options) (watch func(context.Context)) {
-	s := &service{Options: o, metrics: newMetrics(srv.Registry(), o.Queue, o.Ollama), catalog: prompt.NewCatalog(o.Ollama, o.Log)}
+	s := &service{Options: o, metrics: newMetrics(srv.Registry(), o.Queue, o.Ollama),
+		catalog: prompt.NewCatalog(o.Ollama, o.Log)}
 	srv.HandleFunc("GET /models", s.models)
 	srv.HandleFunc("POST /chat", s.chat)
 	srv.HandleFunc("POST /generate", s.generate)
@@ -137,8 +138,8 @@ func (s *service) models(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, out)
 }
 
-// list is every model that Ollama has. It keeps their names for the requests, and has the default model known before the
-// first of them.
+// list is every model that Ollama has. It keeps their names for the requests, and has the default
+// model known before the first of them.
 func (s *service) list(ctx context.Context) ([]api.ListModelResponse, error) {
 	list, err := s.Ollama.List(ctx)
 	if err != nil {
@@ -174,8 +175,8 @@ func (s *service) watch(ctx context.Context) {
 	}
 }
 
-// resolve is the model's full name and its digest: the default when none is named. A name that Ollama does not have is a
-// problem that says which it has.
+// resolve is the model's full name and its digest: the default when none is named. A name that
+// Ollama does not have is a problem that says which it has.
 func (s *service) resolve(ctx context.Context, name string) (full, digest string, err error) {
 	if name == "" {
 		name = s.DefaultModel
@@ -278,13 +279,15 @@ func (s *service) asProblem(err error) *problem.Problem {
 		p.Type, p.RetryAfter = problem.TypeDraining, 1
 		return p
 	case errors.As(err, &long):
-		p = problem.New(http.StatusRequestEntityTooLarge, "The message has about %d tokens, and %d fit into the model's context beside "+
-			"the system prompt and the answer. Shorten it, or send it in parts.", long.Tokens, long.Room)
+		p = problem.New(http.StatusRequestEntityTooLarge,
+			"The message has about %d tokens, and %d fit into the model's context beside the system "+
+				"prompt and the answer. Shorten it, or send it in parts.", long.Tokens, long.Room)
 		p.Type = problem.TypeTooLong
 		return p
 	case errors.Is(err, errTooLong):
-		p = problem.New(http.StatusRequestEntityTooLarge, "The message does not fit into the model's context beside the system prompt "+
-			"and the answer. Shorten it, or send it in parts.")
+		p = problem.New(http.StatusRequestEntityTooLarge,
+			"The message does not fit into the model's context beside the system prompt and the "+
+				"answer. Shorten it, or send it in parts.")
 		p.Type = problem.TypeTooLong
 		return p
 	case errors.Is(err, errTimeout), errors.Is(err, errSilence):

@@ -24,7 +24,12 @@ import (
 	"github.com/ollama/ollama/api"
 )
 
-func chatBody(t *testing.T, model string, options map[string]any, messages ...mlapi.Message) string {
+func chatBody(
+	t *testing.T,
+	model string,
+	options map[string]any,
+	messages ...mlapi.Message,
+) string {
 	t.Helper()
 	b, err := json.Marshal(mlapi.ChatRequest{Model: model, Messages: messages, Options: options})
 	if err != nil {
@@ -51,7 +56,8 @@ func (c *chunks) all() (text string, leftOut int, again bool, last *mlapi.Chunk)
 	return b.String(), leftOut, again, last
 }
 
-// TestContinues: a real model goes on from each place at which an answer may be cut, without a gap and with nothing twice.
+// TestContinues: a real model goes on from each place at which an answer may be cut, without a gap
+// and with nothing twice.
 func TestContinues(t *testing.T) {
 	s := ollamatest.Start(t)
 	s.Continuing(t, "m")
@@ -63,20 +69,26 @@ func TestContinues(t *testing.T) {
 		t.Fatalf("%q, %+v", whole, last)
 	}
 	for at, r := range tinymodel.Answer + " " {
-		// Between two tokens: the deltas of an answer are tokens. A space is in the text so far, or it comes with the rest.
-		if r != ' ' || strings.HasSuffix(tinymodel.Answer[:at], " I") || strings.HasSuffix(tinymodel.Answer[:at], " from") || strings.HasSuffix(tinymodel.Answer[:at], " is") {
+		// Between two tokens: the deltas of an answer are tokens. A space is in the text so far, or
+		// it comes with the rest.
+		if r != ' ' || strings.HasSuffix(tinymodel.Answer[:at], " I") ||
+			strings.HasSuffix(tinymodel.Answer[:at], " from") ||
+			strings.HasSuffix(tinymodel.Answer[:at], " is") {
 			continue
 		}
 		for _, soFar := range []string{tinymodel.Answer[:at], tinymodel.Answer[:at] + " "} {
-			rest, leftOut, again, last := i.chat(t.Context(), chatBody(t, "", nil, user("One"), assistant("Two."), user("Hi"), assistant(soFar))).all()
-			if again || leftOut > 0 || last.Done == nil || strings.TrimRight(soFar+rest, " ") != tinymodel.Answer {
+			rest, leftOut, again, last := i.chat(t.Context(), chatBody(t, "", nil, user("One"), assistant("Two."), user("Hi"), assistant(soFar))).
+				all()
+			if again || leftOut > 0 || last.Done == nil ||
+				strings.TrimRight(soFar+rest, " ") != tinymodel.Answer {
 				t.Errorf("%q was continued with %q (again %v): %+v", soFar, rest, again, last)
 			}
 		}
 	}
 
 	// The other one's template ends the assistant's turn, so its answer begins again.
-	text, _, again, last := i.chat(t.Context(), chatBody(t, "other", nil, user("Hi"), assistant("Hello! I am"))).all()
+	text, _, again, last := i.chat(t.Context(), chatBody(t, "other", nil, user("Hi"), assistant("Hello! I am"))).
+		all()
 	if !again || text != tinymodel.Answer || last.Done == nil {
 		t.Errorf("again %v, %q, %+v", again, text, last)
 	}
@@ -92,8 +104,10 @@ func TestNumPredictCountsTheTextSoFar(t *testing.T) {
 	if last.Done == nil || last.Done.Reason != "length" || last.Done.Tokens != 9 {
 		t.Fatalf("%q, %+v", whole, last)
 	}
-	rest, _, again, last := i.chat(t.Context(), chatBody(t, "", few, user("Hi"), assistant("Hello! I am tiny test"))).all()
-	if again || "Hello! I am tiny test"+rest != whole || last.Done == nil || last.Done.Reason != "length" {
+	rest, _, again, last := i.chat(t.Context(), chatBody(t, "", few, user("Hi"), assistant("Hello! I am tiny test"))).
+		all()
+	if again || "Hello! I am tiny test"+rest != whole || last.Done == nil ||
+		last.Done.Reason != "length" {
 		t.Errorf("%q, %+v; the whole one is %q", rest, last, whole)
 	}
 }
@@ -155,23 +169,45 @@ func rendered(t *testing.T, s *ollamatest.Server, model string, body string) str
 
 const safety = "Never give a dose without the advice to check it."
 
-// TestSystemStays: neither a long message nor a long history pushes the SYSTEM prompt out of a real Ollama's context.
+// TestSystemStays: neither a long message nor a long history pushes the SYSTEM prompt out of a real
+// Ollama's context.
 func TestSystemStays(t *testing.T) {
 	s := ollamatest.Start(t)
-	s.Make(t, &api.CreateRequest{Model: "m", Template: ollamatest.ContinuingTemplate, System: safety, Parameters: map[string]any{"num_ctx": 2048}}, ollamatest.GGUF(t))
+	s.Make(
+		t,
+		&api.CreateRequest{
+			Model:      "m",
+			Template:   ollamatest.ContinuingTemplate,
+			System:     safety,
+			Parameters: map[string]any{"num_ctx": 2048},
+		},
+		ollamatest.GGUF(t),
+	)
 	seen := newSpy(t, s.URL)
 	i := start(t, seen.URL, nil)
 
-	resp := i.post(t.Context(), "/chat", chatBody(t, "", nil, user(strings.Repeat("dose? ", 10<<10))))
+	resp := i.post(
+		t.Context(),
+		"/chat",
+		chatBody(t, "", nil, user(strings.Repeat("dose? ", 10<<10))),
+	)
 	p := i.refused(http.StatusRequestEntityTooLarge, resp)
 	var tokens, room int
-	if _, err := fmt.Sscanf(p.Detail, "The message has about %d tokens, and %d fit", &tokens, &room); err != nil || p.Type != problem.TypeTooLong || tokens < 60<<10 || tokens > 62<<10 || room > 1536 || room < 1300 {
+	if _, err := fmt.Sscanf(p.Detail, "The message has about %d tokens, and %d fit", &tokens, &room); err != nil ||
+		p.Type != problem.TypeTooLong ||
+		tokens < 60<<10 ||
+		tokens > 62<<10 ||
+		room > 1536 ||
+		room < 1300 {
 		t.Errorf("%+v: %d tokens, room for %d, %v", p, tokens, room, err)
 	}
 	if got := seen.chats(); len(got) > 0 {
 		t.Fatalf("Ollama was asked: %.200s", got[0])
 	}
-	p = i.refused(http.StatusRequestEntityTooLarge, i.post(t.Context(), "/generate", `{"prompt":"`+strings.Repeat("dose? ", 10<<10)+`"}`))
+	p = i.refused(
+		http.StatusRequestEntityTooLarge,
+		i.post(t.Context(), "/generate", `{"prompt":"`+strings.Repeat("dose? ", 10<<10)+`"}`),
+	)
 	if p.Type != problem.TypeTooLong {
 		t.Errorf("generate: %+v", p)
 	}
@@ -182,23 +218,35 @@ func TestSystemStays(t *testing.T) {
 	// Twenty turns of about 200 tokens each: some seven fit.
 	var history []mlapi.Message
 	for n := range 20 {
-		history = append(history, user(fmt.Sprintf("question %d %s", n, strings.Repeat("q", 90))), assistant(fmt.Sprintf("answer %d %s", n, strings.Repeat("a", 80))))
+		history = append(
+			history,
+			user(fmt.Sprintf("question %d %s", n, strings.Repeat("q", 90))),
+			assistant(fmt.Sprintf("answer %d %s", n, strings.Repeat("a", 80))),
+		)
 	}
 	history = append(history, user("and now?"))
 	text, leftOut, _, last := i.chat(t.Context(), chatBody(t, "", nil, history...)).all()
-	if text != tinymodel.Answer || last.Done == nil || leftOut == 0 || leftOut%2 != 0 || leftOut > len(history)-9 {
+	if text != tinymodel.Answer || last.Done == nil || leftOut == 0 || leftOut%2 != 0 ||
+		leftOut > len(history)-9 {
 		t.Fatalf("%d of %d were left out; %q, %+v", leftOut, len(history), text, last)
 	}
 	var sent api.ChatRequest
 	if err := json.Unmarshal([]byte(seen.chats()[0]), &sent); err != nil {
 		t.Fatal(err)
 	}
-	if len(sent.Messages) != len(history)-leftOut || sent.Messages[0].Role != "user" || sent.Messages[0].Content != history[leftOut].Content ||
-		sent.Truncate == nil || *sent.Truncate || sent.Shift == nil || *sent.Shift {
+	if len(sent.Messages) != len(history)-leftOut || sent.Messages[0].Role != "user" ||
+		sent.Messages[0].Content != history[leftOut].Content ||
+		sent.Truncate == nil ||
+		*sent.Truncate ||
+		sent.Shift == nil ||
+		*sent.Shift {
 		t.Errorf("Ollama got %+v", sent)
 	}
 	// What Ollama makes of it has the SYSTEM prompt, and is no longer than what was kept for it.
-	if text := rendered(t, s, "m:latest", seen.chats()[0]); !strings.HasPrefix(text, "[SYS]"+safety+"[/SYS]") {
+	if text := rendered(t, s, "m:latest", seen.chats()[0]); !strings.HasPrefix(
+		text,
+		"[SYS]"+safety+"[/SYS]",
+	) {
 		t.Errorf("the prompt begins with %.100q", text)
 	}
 	if n := last.Done.PromptTokens; n > 1536 || n < 1536-300 {
@@ -207,12 +255,14 @@ func TestSystemStays(t *testing.T) {
 
 	// An answer that goes on fits as well.
 	soFar := strings.Repeat("so it is. ", 100)
-	_, leftOut, again, last := i.chat(t.Context(), chatBody(t, "", nil, append(history, assistant(soFar))...)).all()
+	_, leftOut, again, last := i.chat(t.Context(), chatBody(t, "", nil, append(history, assistant(soFar))...)).
+		all()
 	if again || last.Done == nil || leftOut == 0 || last.Done.PromptTokens > 2048-32 {
 		t.Errorf("again %v, %d left out, %+v", again, leftOut, last)
 	}
 	// One that has come to the context's end has no more to say.
-	text, _, again, last = i.chat(t.Context(), chatBody(t, "", nil, user("Hi"), assistant(strings.Repeat("so it is. ", 300)))).all()
+	text, _, again, last = i.chat(t.Context(), chatBody(t, "", nil, user("Hi"), assistant(strings.Repeat("so it is. ", 300)))).
+		all()
 	if text != "" || again || last.Done == nil || last.Done.Reason != "length" {
 		t.Errorf("again %v, %q, %+v", again, text, last)
 	}
@@ -235,7 +285,8 @@ func TestCountsAsOllamaDoes(t *testing.T) {
 			t.Errorf("%.20q: %+v", text, last)
 			continue
 		}
-		// Beside the text: [user] and [assistant], as letters, spaces and line breaks, and the token that begins it all.
+		// Beside the text: [user] and [assistant], as letters, spaces and line breaks, and the
+		// token that begins it all.
 		want := last.Done.PromptTokens - len("[user] ") - len("\n[assistant]") - 1
 		// A first letter may grow together with the space before it.
 		if got := m.Count(text); got < want || got > want+1 {
@@ -244,8 +295,8 @@ func TestCountsAsOllamaDoes(t *testing.T) {
 	}
 }
 
-// TestGoesOnAfterACrash: Ollama is killed in the middle of an answer. Asked to go on while it is away, ml waits, and the rest
-// comes when it is back.
+// TestGoesOnAfterACrash: Ollama is killed in the middle of an answer. Asked to go on while it is
+// away, ml waits, and the rest comes when it is back.
 func TestGoesOnAfterACrash(t *testing.T) {
 	s := ollamatest.Start(t)
 	s.Continuing(t, "m")
@@ -258,7 +309,8 @@ func TestGoesOnAfterACrash(t *testing.T) {
 	s.Kill(t)
 	rest := make(chan string)
 	go func() {
-		text, _, again, last := i.chat(t.Context(), chatBody(t, "", nil, user("Hi"), assistant(soFar))).all()
+		text, _, again, last := i.chat(t.Context(), chatBody(t, "", nil, user("Hi"), assistant(soFar))).
+			all()
 		if again || last.Done == nil {
 			t.Errorf("again %v, %+v", again, last)
 		}

@@ -19,21 +19,25 @@ type job struct {
 	model, key string
 	messages   []api.Message
 	options    map[string]any
-	// leftOut is how many of the oldest messages were left out; again says that the text so far was.
+	// leftOut is how many of the oldest messages were left out; again says that the text so far
+	// was.
 	leftOut int
 	again   bool
 	// full says that the text so far leaves no room for more.
 	full bool
-	// seam is the space in which the text so far ends. The model gets the text without it and writes it anew: the token
-	// that comes next begins with the space in most vocabularies.
+	// seam is the space in which the text so far ends. The model gets the text without it and
+	// writes it anew: the token that comes next begins with the space in most vocabularies.
 	seam string
 }
 
-// knowWait bounds how long a request waits for what is known of its model. After that its prompt is estimated.
+// knowWait bounds how long a request waits for what is known of its model. After that its prompt is
+// estimated.
 const knowWait = 3 * time.Second
 
-// prepare makes the prompt of a request fit. It refuses one that cannot, before it waits for its turn.
-func (s *service) prepare(ctx context.Context, name string, given []mlapi.Message, options map[string]any) (*job, error) {
+// prepare makes the prompt of a request fit. It refuses one that cannot, before it waits for its
+// turn.
+func (s *service) prepare(ctx context.Context, name string, given []mlapi.Message,
+	options map[string]any) (*job, error) {
 	name, digest, err := s.resolve(ctx, name)
 	if err != nil {
 		return nil, err
@@ -116,7 +120,8 @@ func (j *job) less() bool {
 	return ok
 }
 
-// join returns what of the text is new after the text so far, whose space at the end the model may write once more.
+// join returns what of the text is new after the text so far, whose space at the end the model may
+// write once more.
 func (j *job) join(text string) string {
 	n := 0
 	for n < len(text) && n < len(j.seam) && text[n] == j.seam[n] {

@@ -52,12 +52,16 @@ func (s *service) chat(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.answer(w, r, j, func(ctx context.Context, c *ollama.Client, token func(ollama.Token) error) error {
+	s.answer(w, r, j, func(ctx context.Context, c *ollama.Client, token onToken) error {
 		no := false
-		return c.Chat(ctx, &api.ChatRequest{Model: j.model, Messages: j.messages, Options: j.options, Truncate: &no, Shift: &no,
+		return c.Chat(ctx, &api.ChatRequest{Model: j.model, Messages: j.messages,
+			Options: j.options, Truncate: &no, Shift: &no,
 			KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
 	})
 }
+
+// onToken gets an answer's tokens.
+type onToken = func(ollama.Token) error
 
 // checkMessages says what is wrong with a conversation.
 func checkMessages(messages []mlapi.Message) *problem.Problem {
@@ -68,16 +72,15 @@ func checkMessages(messages []mlapi.Message) *problem.Problem {
 		case "user":
 			asked = true
 		default:
-			return invalid(fmt.Sprintf("body.messages[%d].role", i), "%q is none of system, user, assistant", m.Role)
+			return invalid(fmt.Sprintf("body.messages[%d].role", i),
+				"%q is none of system, user, assistant", m.Role)
 		}
 	}
-	if !asked {
-		return invalid("body.messages", "the last message must be the user's, or the assistant's after it")
-	}
-	switch last := messages[len(messages)-1]; {
-	case last.Role == "system":
-		return invalid("body.messages", "the last message must be the user's, or the assistant's after it")
-	case last.Role == "assistant" && last.Content == "":
+	switch last := len(messages) - 1; {
+	case !asked || messages[last].Role == "system":
+		return invalid("body.messages",
+			"the last message must be the user's, or the assistant's after it")
+	case messages[last].Role == "assistant" && messages[last].Content == "":
 		return invalid("body.messages", "the text so far must not be empty")
 	}
 	return nil
@@ -106,19 +109,21 @@ func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.answer(w, r, j, func(ctx context.Context, c *ollama.Client, token func(ollama.Token) error) error {
-		no := false
-		return c.Generate(ctx, &api.GenerateRequest{Model: j.model, Prompt: j.messages[len(j.messages)-1].Content, System: req.System,
-			Options: j.options, Truncate: &no, Shift: &no, KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
+	s.answer(w, r, j, func(ctx context.Context, c *ollama.Client, token onToken) error {
+		no, last := false, j.messages[len(j.messages)-1]
+		return c.Generate(ctx, &api.GenerateRequest{Model: j.model, Prompt: last.Content,
+			System: req.System, Options: j.options, Truncate: &no, Shift: &no,
+			KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
 	})
 }
 
 // answer admits a request, runs it at the replica for its key, and streams its chunks.
 func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
-	run func(ctx context.Context, c *ollama.Client, token func(ollama.Token) error) error) {
+	run func(ctx context.Context, c *ollama.Client, token onToken) error) {
 	out := newStream(w)
+	name := strings.TrimSuffix(j.model, ":latest")
 	if j.full {
-		_ = out.send(&mlapi.Chunk{Done: &mlapi.Done{Model: strings.TrimSuffix(j.model, ":latest"), Reason: "length"}})
+		_ = out.send(&mlapi.Chunk{Done: &mlapi.Done{Model: name, Reason: "length"}})
 		return
 	}
 	came := time.Now()
@@ -172,18 +177,20 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 		if err := s.preface(out, j); err != nil {
 			return err
 		}
-		return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text, Done: &mlapi.Done{Model: strings.TrimSuffix(j.model, ":latest"), Reason: t.Reason,
-			PromptTokens: t.PromptEvalCount, Tokens: t.EvalCount, QueueMS: ms(waited), LoadMS: ms(t.LoadDuration),
-			PromptMS: ms(t.PromptEvalDuration), EvalMS: ms(t.EvalDuration)}})
+		return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text, Done: &mlapi.Done{
+			Model: name, Reason: t.Reason, PromptTokens: t.PromptEvalCount, Tokens: t.EvalCount,
+			QueueMS: ms(waited), LoadMS: ms(t.LoadDuration), PromptMS: ms(t.PromptEvalDuration),
+			EvalMS: ms(t.EvalDuration)}})
 	}
-	err = s.ask(ctx, j, func() bool { return watch != nil }, func(c *ollama.Client) error { return run(ctx, c, token) })
+	begun := func() bool { return watch != nil }
+	err = s.ask(ctx, j, begun, func(c *ollama.Client) error { return run(ctx, c, token) })
 	if err != nil {
 		s.end(w, r, out, err)
 	}
 }
 
-// preface says once, before the first word, what the answer is one to. Not earlier, as only then it is sure: Ollama may
-// still refuse the prompt.
+// preface says once, before the first word, what the answer is one to. Not earlier, as only then it
+// is sure: Ollama may still refuse the prompt.
 func (s *service) preface(out *stream, j *job) error {
 	leftOut, again := j.leftOut, j.again
 	if leftOut == 0 && !again {
@@ -193,10 +200,11 @@ func (s *service) preface(out *stream, j *job) error {
 	return out.send(&mlapi.Chunk{LeftOut: leftOut, Again: again})
 }
 
-// ask runs a request at a replica. As long as nothing was answered it may be run again: at another replica, where the fault
-// is that one's; without its oldest turn, where the prompt is too long after all; or later, when no Ollama can be reached,
-// which is being replaced or started again.
-func (s *service) ask(ctx context.Context, j *job, begun func() bool, run func(*ollama.Client) error) error {
+// ask runs a request at a replica. As long as nothing was answered it may be run again: at another
+// replica, where the fault is that one's; without its oldest turn, where the prompt is too long
+// after all; or later, when no Ollama can be reached, which is being replaced or started again.
+func (s *service) ask(ctx context.Context, j *job, begun func() bool,
+	run func(*ollama.Client) error) error {
 	turn := s.Ollama.Acquire(j.model, j.key)
 	defer func() { turn.Release() }()
 	err := run(turn.Client)
@@ -243,7 +251,8 @@ func elsewhere(ctx context.Context, turn *replicas.Turn, err error, moved bool) 
 const (
 	// awayPause lies between two tries to reach an Ollama.
 	awayPause = 250 * time.Millisecond
-	// cutsMost is how often a request is run again that was cut before its first word: it may be what ends Ollama.
+	// cutsMost is how often a request is run again that was cut before its first word: it may be
+	// what ends Ollama.
 	cutsMost = 1
 )
 

@@ -65,7 +65,8 @@ func IsVersion(listed, name string) bool {
 const (
 	// smokeTimeout bounds the first answer of a new model, which loads it: minutes for a large one from a slow disk.
 	smokeTimeout = 10 * time.Minute
-	// smokeTokens is how many tokens the first answer may have: a model that thinks opens its reasoning first.
+	// smokeTokens is how many tokens the first answer may have: a model that thinks opens its
+	// reasoning first.
 	smokeTokens = 64
 	// Attempts and pauses while another instance writes the same model.
 	smokeAttempts = 3

@@ -73,7 +73,8 @@ func Rewritten(err error) bool {
 	return errors.As(err, &s) && (s.Status == http.StatusNotFound || s.Message == "EOF" || s.Message == "unexpected EOF")
 }
 
-// NotReached reports whether there was no connection to Ollama, so that it has not seen the request.
+// NotReached reports whether there was no connection to Ollama, so that it has not seen the
+// request.
 func NotReached(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
@@ -226,8 +227,8 @@ func (c *Client) generate(ctx context.Context, path string, req any, token func(
 			return &StatusError{http.StatusOK, l.Error}
 		}
 		done = done || l.Done
-		return token(Token{Text: l.Message.Content + l.Response, Thinking: l.Message.Thinking + l.Thinking, Done: l.Done, Reason: l.DoneReason,
-			Metrics: l.Metrics})
+		return token(Token{Text: l.Message.Content + l.Response,
+			Thinking: l.Message.Thinking + l.Thinking, Done: l.Done, Reason: l.DoneReason, Metrics: l.Metrics})
 	})
 	if err == nil && !done {
 		return ErrCut
@@ -268,7 +269,8 @@ func (c *Client) Vocabulary(ctx context.Context, name string) (vocabulary.Metada
 	var s struct {
 		ModelInfo vocabulary.Metadata `json:"model_info"`
 	}
-	err := c.call(ctx, http.MethodPost, "/api/show", &api.ShowRequest{Model: name, Verbose: true}, &s)
+	req := &api.ShowRequest{Model: name, Verbose: true}
+	err := c.call(ctx, http.MethodPost, "/api/show", req, &s)
 	return s.ModelInfo, err
 }
 

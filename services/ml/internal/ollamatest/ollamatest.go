@@ -148,7 +148,8 @@ func (s *Server) Client() *ollama.Client { return ollama.New(s.URL) }
 func (s *Server) Tiny(t testing.TB, name, end string) {
 	t.Helper()
 	_, template, _ := strings.Cut(tinymodel.Modelfile("x", end), `"""`)
-	s.Make(t, &api.CreateRequest{Model: name, Template: strings.TrimSuffix(template, "\"\"\"\n")}, GGUF(t))
+	template = strings.TrimSuffix(template, "\"\"\"\n")
+	s.Make(t, &api.CreateRequest{Model: name, Template: template}, GGUF(t))
 }
 
 // Continuing makes a model of the tiny weights that goes on from an assistant's last message.
@@ -161,13 +162,15 @@ func (s *Server) Continuing(t testing.TB, name string) {
 	s.Make(t, &api.CreateRequest{Model: name, Template: ContinuingTemplate}, b.Bytes())
 }
 
-// ContinuingTemplate ends in the text so far when the last message is the assistant's, as those of most models do.
+// ContinuingTemplate ends in the text so far when the last message is the assistant's, as those of
+// most models do.
 const ContinuingTemplate = `{{ if .System }}[SYS]{{ .System }}[/SYS]
 {{ end }}{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}{{ if eq .Role "assistant" }}[assistant]{{ .Content }}{{ if not $last }}</s>
 {{ end }}{{ else if eq .Role "user" }}[user] {{ .Content }}
 {{ if $last }}[assistant]{{ end }}{{ end }}{{ end }}`
 
-// ThinkingTemplate is that of a model that thinks: the prompt opens its reasoning, which the tiny weights never close.
+// ThinkingTemplate is that of a model that thinks: the prompt opens its reasoning, which the tiny
+// weights never close.
 const ThinkingTemplate = `{{ range .Messages }}[{{ .Role }}] {{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}
 {{ end }}[assistant]<think>`
 

@@ -10,7 +10,8 @@ import (
 const (
 	// most is how many models are kept; a vocabulary takes up to some fifty megabytes.
 	most = 2
-	// loadTimeout bounds asking for a model: Ollama reads the vocabulary from the disk, and writes some megabytes of JSON.
+	// loadTimeout bounds asking for a model: Ollama reads the vocabulary from the disk, and writes
+	// some megabytes of JSON.
 	loadTimeout = 30 * time.Second
 	// again is how long a model that could not be asked for is taken as unknown.
 	again = 2 * time.Second
@@ -41,8 +42,8 @@ func NewCatalog(source Source, log *slog.Logger) *Catalog {
 	return &Catalog{source: source, log: log, entries: map[key]*entry{}}
 }
 
-// Get returns what is known of a model, asking for it when that is the first time. It returns nil when nothing can be
-// known now, or not before the context is done.
+// Get returns what is known of a model, asking for it when that is the first time. It returns nil
+// when nothing can be known now, or not before the context is done.
 func (c *Catalog) Get(ctx context.Context, name, digest string) *Model {
 	e := c.enter(name, digest)
 	select {
@@ -103,7 +104,8 @@ func (c *Catalog) load(name string, e *entry) {
 	m, err := load(ctx, c.source, name)
 	switch {
 	case err != nil:
-		c.log.Warn("nothing is known of a model: its prompts are estimated", "model", name, "error", err)
+		c.log.Warn("nothing is known of a model: its prompts are estimated",
+			"model", name, "error", err)
 	case !m.Vocabulary.Exact():
 		c.log.Info("the model's tokenizer is not known: its prompts are estimated", "model", name)
 	}

@@ -15,15 +15,16 @@ const (
 	leastReserve = 256
 	// leastRest is how many are kept for the rest of an answer that goes on.
 	leastRest = 32
-	// seams is how many tokens a prompt may be off what is counted, as tokens may grow together at the seams of its parts;
-	// the one that begins every text is among them.
+	// seams is how many tokens a prompt may be off what is counted, as tokens may grow together at
+	// the seams of its parts; the one that begins every text is among them.
 	seams = 8
 	// turnEstimate is how many tokens a message has beside its text, where that is not known.
 	turnEstimate = 16
 )
 
-// Reserve returns how many tokens of a context are kept for the answer: as many as it may have (predict, 0 where nothing
-// says), else a quarter of the context and 256 at least; never more than half the context.
+// Reserve returns how many tokens of a context are kept for the answer: as many as it may have
+// (predict, 0 where nothing says), else a quarter of the context and 256 at least; never more than
+// half the context.
 func Reserve(context, predict int) int {
 	if predict == 0 {
 		predict = max(context/4, leastReserve)
@@ -36,17 +37,19 @@ func Rest(reserve, written int) int { return max(reserve-written, leastRest) }
 
 // TooLongError refuses a message that does not fit, though everything that may be left out is.
 type TooLongError struct {
-	// Tokens is about how many the message has, Room how many fit beside the SYSTEM prompt and the answer.
+	// Tokens is about how many the message has, Room how many fit beside the SYSTEM prompt and the
+	// answer.
 	Tokens, Room int
 }
 
 func (e *TooLongError) Error() string {
-	return fmt.Sprintf("the message has about %d tokens, and the model's context has room for %d", e.Tokens, e.Room)
+	return fmt.Sprintf("the message has about %d tokens, and the model's context has room for %d",
+		e.Tokens, e.Room)
 }
 
-// Fit returns the messages without as many of the oldest turns as it takes for the prompt to have room tokens at most. The
-// system's messages stay, and so does the user's last one with what follows; the first one left is a user's. The error is
-// a *TooLongError.
+// Fit returns the messages without as many of the oldest turns as it takes for the prompt to have
+// room tokens at most. The system's messages stay, and so does the user's last one with what
+// follows; the first one left is a user's. The error is a *TooLongError.
 func (m *Model) Fit(messages []api.Message, room int) (kept []api.Message, err error) {
 	// Every token is a byte at least, so most prompts need no counting.
 	if prompt, err := m.render(messages); err == nil && len(prompt)+seams <= room {
@@ -86,7 +89,8 @@ func Less(messages []api.Message) ([]api.Message, bool) {
 	return nil, false
 }
 
-// turns returns where the messages may begin: at the first that is no system's, and at each user's after it.
+// turns returns where the messages may begin: at the first that is no system's, and at each user's
+// after it.
 func turns(messages []api.Message) []int {
 	var out []int
 	for i, x := range messages {
@@ -120,7 +124,8 @@ func lastUser(messages []api.Message) int {
 	return len(messages) - 1
 }
 
-// frame returns how many tokens the prompt has beside the messages' texts: the system's words, and what the template adds.
+// frame returns how many tokens the prompt has beside the messages' texts: the system's words, and
+// what the template adds.
 func (m *Model) frame(messages []api.Message) int {
 	n := seams
 	bare := slices.Clone(messages)

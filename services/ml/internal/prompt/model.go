@@ -1,5 +1,5 @@
-// Package prompt knows what Ollama makes of a conversation for a model: the prompt's text as the model's template writes
-// it, how many tokens that is, and how many the model's context holds.
+// Package prompt knows what Ollama makes of a conversation for a model: the prompt's text as the
+// model's template writes it, how many tokens that is, and how many the model's context holds.
 package prompt
 
 import (
@@ -27,7 +27,8 @@ type Source interface {
 	Vocabulary(ctx context.Context, name string) (vocabulary.Metadata, error)
 }
 
-// Model is what is known of a model. A nil Model is one of which nothing is known: its prompts are estimated.
+// Model is what is known of a model. A nil Model is one of which nothing is known: its prompts are
+// estimated.
 type Model struct {
 	// NumCtx and NumPredict are the model's own parameters; 0 where it sets none.
 	NumCtx, NumPredict int
@@ -40,7 +41,8 @@ type Model struct {
 	messages []api.Message
 	thinks   bool
 	template *template.Template
-	// renderer and parser are the names of what Ollama has built in for the model instead of a template.
+	// renderer and parser are the names of what Ollama has built in for the model instead of a
+	// template.
 	renderer, parser string
 }
 
@@ -50,7 +52,11 @@ func load(ctx context.Context, s Source, name string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{system: shown.System, messages: shown.Messages, thinks: slices.Contains(shown.Capabilities, model.CapabilityThinking)}
+	m := &Model{
+		system:   shown.System,
+		messages: shown.Messages,
+		thinks:   slices.Contains(shown.Capabilities, model.CapabilityThinking),
+	}
 	file, err := parser.ParseFile(strings.NewReader(shown.Modelfile))
 	if err != nil {
 		return nil, fmt.Errorf("the Modelfile that Ollama shows: %w", err)
@@ -71,7 +77,8 @@ func load(ctx context.Context, s Source, name string) (*Model, error) {
 		return nil, fmt.Errorf("the template: %w", err)
 	}
 	gptoss := shown.Details.Family == "gptoss" || shown.Details.Family == "gpt-oss"
-	if m.parser == "" && gptoss && m.template.Contains("<|start|>") && m.template.Contains("<|end|>") {
+	marked := m.template.Contains("<|start|>") && m.template.Contains("<|end|>")
+	if m.parser == "" && gptoss && marked {
 		m.parser = "harmony" // as Ollama decides
 	}
 	arch, _ := shown.ModelInfo["general.architecture"].(string)
@@ -104,7 +111,7 @@ func (m *Model) render(messages []api.Message) (prompt string, err error) {
 		return "", errUnknown
 	}
 	defer func() {
-		if p := recover(); p != nil { // a template that makes the text/template package panic does so in Ollama as well
+		if p := recover(); p != nil { // of text/template; it does so in Ollama as well
 			err = fmt.Errorf("render the prompt: %v", p)
 		}
 	}()
@@ -121,7 +128,8 @@ func (m *Model) render(messages []api.Message) (prompt string, err error) {
 		return renderers.RenderWithRenderer(m.renderer, all, nil, think)
 	}
 	var b bytes.Buffer
-	err = m.template.Execute(&b, template.Values{Messages: all, Think: think != nil && think.Bool(), IsThinkSet: think != nil})
+	values := template.Values{Messages: all, Think: m.thinks, IsThinkSet: m.thinks}
+	err = m.template.Execute(&b, values)
 	return b.String(), err
 }
 
@@ -133,8 +141,9 @@ func (m *Model) Neutralise(text string) string {
 	return m.Vocabulary.Neutralise(text)
 }
 
-// Context returns how many tokens the model's context holds, prompt and answer together. loaded is that of the model in
-// memory, 0 when it is in none: it counts where the model sets no num_ctx, and Ollama chooses by the memory of the GPU.
+// Context returns how many tokens the model's context holds, prompt and answer together. loaded is
+// that of the model in memory, 0 when it is in none: it counts where the model sets no num_ctx, and
+// Ollama chooses by the memory of the GPU.
 func (m *Model) Context(loaded int) int {
 	if m == nil {
 		return cmp.Or(loaded, leastContext)
@@ -149,17 +158,30 @@ func (m *Model) Context(loaded int) int {
 // leastContext is what Ollama chooses on a machine without a large GPU.
 const leastContext = 4096
 
-// parsers are those of Ollama's parsers that take the text after an assistant's last message for the answer, whole. Others
-// begin with the model's reasoning, whatever was said already.
-var parsers = map[string]bool{"": true, "passthrough": true, "harmony": true, "cogito": true, "deepseek3": true, "ministral": true,
-	"nemotron-3-nano": true, "olmo3": true, "olmo3-think": true, "qwen3-coder": true, "qwen3-vl-instruct": true, "qwen3-vl-thinking": true,
-	"lfm2": true, "lfm2-thinking": true}
+// parsers are those of Ollama's parsers that take the text after an assistant's last message for
+// the answer, whole. Others begin with the model's reasoning, whatever was said already.
+var parsers = map[string]bool{
+	"":                  true,
+	"passthrough":       true,
+	"harmony":           true,
+	"cogito":            true,
+	"deepseek3":         true,
+	"ministral":         true,
+	"nemotron-3-nano":   true,
+	"olmo3":             true,
+	"olmo3-think":       true,
+	"qwen3-coder":       true,
+	"qwen3-vl-instruct": true,
+	"qwen3-vl-thinking": true,
+	"lfm2":              true,
+	"lfm2-thinking":     true,
+}
 
 // Parsers returns their names.
 func Parsers() []string { return slices.Sorted(maps.Keys(parsers)) }
 
-// Continues reports whether the model goes on from the last message, an assistant's: whether the prompt ends with exactly
-// its text, with no end of the turn after it.
+// Continues reports whether the model goes on from the last message, an assistant's: whether the
+// prompt ends with exactly its text, with no end of the turn after it.
 func (m *Model) Continues(messages []api.Message) bool {
 	text := messages[len(messages)-1].Content
 	if m == nil || !parsers[m.parser] || text == "" {
@@ -169,8 +191,8 @@ func (m *Model) Continues(messages []api.Message) bool {
 	if err != nil || !strings.HasSuffix(prompt, text) {
 		return false
 	}
-	// The text must be there as the end of the assistant's turn: without it the prompt ends otherwise, and nothing else
-	// in it changes the end.
+	// The text must be there as the end of the assistant's turn: without it the prompt ends
+	// otherwise, and nothing else in it changes the end.
 	other := slices.Clone(messages)
 	other[len(other)-1].Content = probe
 	prompt, err = m.render(other)

@@ -40,8 +40,12 @@ func (s *source) Show(ctx context.Context, name string) (*api.ShowResponse, erro
 	if err != nil {
 		return nil, err
 	}
-	r := &api.ShowResponse{Template: s.template, System: s.system, ModelInfo: map[string]any{"general.architecture": "llama", "llama.context_length": 1000.0},
-		Modelfile: "FROM /a\n" + s.modelfile}
+	r := &api.ShowResponse{
+		Template:  s.template,
+		System:    s.system,
+		ModelInfo: map[string]any{"general.architecture": "llama", "llama.context_length": 1000.0},
+		Modelfile: "FROM /a\n" + s.modelfile,
+	}
 	return r, nil
 }
 
@@ -49,9 +53,14 @@ func (s *source) Vocabulary(context.Context, string) (vocabulary.Metadata, error
 	return letters(), nil
 }
 
-// letters is a vocabulary with a token for each printable character and nothing longer, but for the control tokens.
+// letters is a vocabulary with a token for each printable character and nothing longer, but for the
+// control tokens.
 func letters(control ...string) vocabulary.Metadata {
-	m := vocabulary.Metadata{Model: "llama", Tokens: []string{"<unk>", "▁", "<0x0A>"}, Types: []int32{2, 1, 6}}
+	m := vocabulary.Metadata{
+		Model:  "llama",
+		Tokens: []string{"<unk>", "▁", "<0x0A>"},
+		Types:  []int32{2, 1, 6},
+	}
 	for c := '!'; c <= '~'; c++ {
 		m.Tokens, m.Types = append(m.Tokens, string(c)), append(m.Types, 1)
 	}
@@ -116,8 +125,19 @@ func TestFit(t *testing.T) {
 	m := known(t, &source{template: chat, system: strings.Repeat("s", 100)})
 	ten := func(s string) string { return strings.Repeat(s, 10) }
 	turns := conversation(ten("a"), ten("b"), ten("c"), ten("d"), ten("e"))
-	unanswered := []api.Message{{Role: "user", Content: ten("a")}, {Role: "user", Content: ten("b")}, {Role: "assistant", Content: ten("c")}, {Role: "user", Content: ten("d")}}
-	inside := []api.Message{{Role: "system", Content: ten("y")}, {Role: "user", Content: ten("a")}, {Role: "system", Content: ten("z")}, {Role: "assistant", Content: ten("b")}, {Role: "user", Content: ten("c")}}
+	unanswered := []api.Message{
+		{Role: "user", Content: ten("a")},
+		{Role: "user", Content: ten("b")},
+		{Role: "assistant", Content: ten("c")},
+		{Role: "user", Content: ten("d")},
+	}
+	inside := []api.Message{
+		{Role: "system", Content: ten("y")},
+		{Role: "user", Content: ten("a")},
+		{Role: "system", Content: ten("z")},
+		{Role: "assistant", Content: ten("b")},
+		{Role: "user", Content: ten("c")},
+	}
 	for name, tc := range map[string]struct {
 		messages []api.Message
 		room     int
@@ -155,7 +175,8 @@ func TestFit(t *testing.T) {
 	}
 }
 
-// TestFitOfUnknown: nothing is known of the model, and still the history is cut and a long message refused.
+// TestFitOfUnknown: nothing is known of the model, and still the history is cut and a long message
+// refused.
 func TestFitOfUnknown(t *testing.T) {
 	var m *Model
 	kept, err := m.Fit(conversation(strings.Repeat("a", 1000), "b", "c"), 300)
@@ -163,13 +184,14 @@ func TestFitOfUnknown(t *testing.T) {
 		t.Errorf("%v, %v", kept, err)
 	}
 	var long *TooLongError
-	if _, err := m.Fit(conversation(strings.Repeat("a", 1000)), 300); !errors.As(err, &long) || long.Tokens != 500 {
+	if _, err := m.Fit(conversation(strings.Repeat("a", 1000)), 300); !errors.As(err, &long) ||
+		long.Tokens != 500 {
 		t.Errorf("%v", err)
 	}
 }
 
-// TestFitIsQuick: the refusal of the longest message comes while the backend can still take it back (0.3 s), a long
-// history takes hardly longer.
+// TestFitIsQuick: the refusal of the longest message comes while the backend can still take it back
+// (0.3 s), a long history takes hardly longer.
 func TestFitIsQuick(t *testing.T) {
 	m := known(t, &source{template: chat})
 	var history []string
@@ -186,7 +208,9 @@ func TestFitIsQuick(t *testing.T) {
 }
 
 func TestLess(t *testing.T) {
-	messages := append([]api.Message{{Role: "system", Content: "s"}}, conversation("a", "b", "c")...)
+	messages := append(
+		[]api.Message{{Role: "system", Content: "s"}},
+		conversation("a", "b", "c")...)
 	less, ok := Less(messages)
 	if !ok || len(less) != 2 || less[0].Role != "system" || less[1].Content != "c" {
 		t.Errorf("%v, %v", less, ok)
@@ -228,7 +252,8 @@ func TestContinues(t *testing.T) {
 	}
 }
 
-// TestParsers: those of Ollama's parsers that are said to go on from a text pass on what follows, as it is.
+// TestParsers: those of Ollama's parsers that are said to go on from a text pass on what follows,
+// as it is.
 func TestParsers(t *testing.T) {
 	for _, name := range Parsers() {
 		if name == "" {
@@ -239,7 +264,11 @@ func TestParsers(t *testing.T) {
 			t.Errorf("Ollama has no parser %s", name)
 			continue
 		}
-		p.Init(nil, &api.Message{Role: "assistant", Content: "Hello, I"}, &api.ThinkValue{Value: true})
+		p.Init(
+			nil,
+			&api.Message{Role: "assistant", Content: "Hello, I"},
+			&api.ThinkValue{Value: true},
+		)
 		var content, thinking string
 		for _, text := range []string{" am", "\n\n", "  you"} {
 			c, th, _, err := p.Add(text, false)
@@ -287,7 +316,10 @@ func TestCatalog(t *testing.T) {
 }
 
 func TestRenders(t *testing.T) {
-	m := known(t, &source{template: chat, system: "Be safe.", modelfile: "PARAMETER num_predict 77\n"})
+	m := known(
+		t,
+		&source{template: chat, system: "Be safe.", modelfile: "PARAMETER num_predict 77\n"},
+	)
 	for _, tc := range []struct {
 		messages []api.Message
 		want     string

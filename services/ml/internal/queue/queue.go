@@ -2,8 +2,9 @@
 // only models that are being loaded; requests to a warm one would wait without end and without a word.
 //
 // Waiting is fair between owners: each in turn gets one request admitted, so nobody's hundred requests delay another's
-// one by more than one. The places are shared fairly as well: when all are taken, a request of an owner who has fewer
-// takes that of the last request of the owner who has most, so nobody can keep the others out.
+// one by more than one. The places are shared fairly as well: when all are taken, a request of an
+// owner who has fewer takes that of the last request of the owner who has most, so nobody can keep
+// the others out.
 package queue
 
 import (
@@ -122,8 +123,9 @@ func (q *Queue) full() *FullError {
 	return &FullError{Position: place, RetryAfter: q.estimate(place)}
 }
 
-// displace refuses the last request of the owner who has most of them waiting, to make room for one of another owner. It
-// returns false when that one would have as many then: nobody gains a place by asking more often.
+// displace refuses the last request of the owner who has most of them waiting, to make room for one
+// of another owner. It returns false when that one would have as many then: nobody gains a place by
+// asking more often.
 func (q *Queue) displace(owner string) bool {
 	count := map[string]int{}
 	for _, w := range q.waiting {

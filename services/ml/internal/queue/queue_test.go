@@ -162,7 +162,8 @@ func TestFull(t *testing.T) {
 	})
 }
 
-// TestFullOfOneOwner: who takes every place keeps nobody out, and is not better off than the others for asking more.
+// TestFullOfOneOwner: who takes every place keeps nobody out, and is not better off than the others
+// for asking more.
 func TestFullOfOneOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{q: New(2, 4)}
@@ -215,7 +216,8 @@ func TestFullOfOneOwner(t *testing.T) {
 	})
 }
 
-// TestDisplacedWhileItLeaves: one that is refused in the moment in which it gives up takes no turn with it.
+// TestDisplacedWhileItLeaves: one that is refused in the moment in which it gives up takes no turn
+// with it.
 func TestDisplacedWhileItLeaves(t *testing.T) {
 	for range 200 {
 		q := New(1, 2)

@@ -35,12 +35,16 @@ func (p *Pool) Version(ctx context.Context) (string, error) {
 
 // Show describes a model, as the first replica that has it says.
 func (p *Pool) Show(ctx context.Context, name string) (*api.ShowResponse, error) {
-	return first(p.clients(), func(c *ollama.Client) (*api.ShowResponse, error) { return c.Show(ctx, name) })
+	return first(p.clients(), func(c *ollama.Client) (*api.ShowResponse, error) {
+		return c.Show(ctx, name)
+	})
 }
 
 // Vocabulary returns the tokens of a model, as the first replica that has it says.
 func (p *Pool) Vocabulary(ctx context.Context, name string) (vocabulary.Metadata, error) {
-	return first(p.clients(), func(c *ollama.Client) (vocabulary.Metadata, error) { return c.Vocabulary(ctx, name) })
+	return first(p.clients(), func(c *ollama.Client) (vocabulary.Metadata, error) {
+		return c.Vocabulary(ctx, name)
+	})
 }
 
 // first asks one after the other until one answers.

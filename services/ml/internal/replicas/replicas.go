@@ -32,7 +32,8 @@ const (
 	lookupTimeout, lookTimeout = 2 * time.Second, 5 * time.Second
 	// A replica that cannot be reached is left alone for awayFirst, and twice as long after each further failure.
 	awayFirst, awayMost = time.Second, 30 * time.Second
-	// drainTimeout bounds asking whether a replica is being stopped: where a policy drops the question, it is not.
+	// drainTimeout bounds asking whether a replica is being stopped: where a policy drops the
+	// question, it is not.
 	drainTimeout = 300 * time.Millisecond
 	// errorsAway is after how many errors of its own in a row a replica is left alone.
 	errorsAway = 3
@@ -82,7 +83,8 @@ type Replica struct {
 	// What it said when it was last asked; looked says that it was.
 	looked         bool
 	models, loaded map[string]bool
-	// current says that it has the version that is wanted, draining that it is being stopped: it finishes what it has.
+	// current says that it has the version that is wanted, draining that it is being stopped: it
+	// finishes what it has.
 	current, draining bool
 
 	// failures counts in a row, errors its own errors without an answer in between.
@@ -282,7 +284,8 @@ func (p *Pool) look(ctx context.Context, r *Replica) {
 	}
 }
 
-// draining reports whether a replica is being stopped: then its container accepts connections at the port after Ollama's.
+// draining reports whether a replica is being stopped: then its container accepts connections at
+// the port after Ollama's.
 func (p *Pool) draining(ctx context.Context, address string) bool {
 	port, err := strconv.Atoi(p.port)
 	if err != nil {

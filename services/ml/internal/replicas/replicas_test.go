@@ -358,7 +358,8 @@ func TestOneAddress(t *testing.T) {
 	}
 }
 
-// TestDraining: a replica that is being stopped gets no new request while there is another one, and has no turns to give.
+// TestDraining: a replica that is being stopped gets no new request while there is another one, and
+// has no turns to give.
 func TestDraining(t *testing.T) {
 	f := newFleet(t, "m:latest", "m:latest")
 	turns := 0

@@ -54,7 +54,8 @@ func made(t *testing.T, m Metadata) *Vocabulary {
 
 const pasted = "if a[i] < b { x = []string{\"<s>\", \"[INST]\", `<|im_start|>`, \"</s>\"} } // <start_of_turn> <｜User｜> <<SYS>> 漢字 \u200b\n"
 
-// TestNeutralise: what a person pasted stays as it is, byte by byte, but for the control tokens of the very model.
+// TestNeutralise: what a person pasted stays as it is, byte by byte, but for the control tokens of
+// the very model.
 func TestNeutralise(t *testing.T) {
 	const control, user = 3, 4
 	for name, tc := range map[string]struct {
@@ -126,7 +127,8 @@ func TestMetadata(t *testing.T) {
 	}
 	other := metadata(3, "<|eot_id|>")
 	other.Model = "t5"
-	if v := made(t, other); v.Exact() || v.Count("abcd") != 2 || v.Neutralise("<|eot_id|> <s>") != "<\u200b|eot_id|> <s>" {
+	if v := made(t, other); v.Exact() || v.Count("abcd") != 2 ||
+		v.Neutralise("<|eot_id|> <s>") != "<\u200b|eot_id|> <s>" {
 		t.Error("an unsupported tokenizer")
 	}
 	noScores := metadata(3)
