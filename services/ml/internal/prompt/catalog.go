@@ -1,6 +1,7 @@
 package prompt
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -23,11 +24,9 @@ type Catalog struct {
 	log    *slog.Logger
 
 	mu      sync.Mutex
-	entries map[key]*entry
+	entries map[string]*entry // by the digest; by the name where none is known
 	uses    int
 }
-
-type key struct{ name, digest string }
 
 type entry struct {
 	done chan struct{}
@@ -39,7 +38,7 @@ type entry struct {
 
 // NewCatalog makes a catalog that asks the source.
 func NewCatalog(source Source, log *slog.Logger) *Catalog {
-	return &Catalog{source: source, log: log, entries: map[key]*entry{}}
+	return &Catalog{source: source, log: log, entries: map[string]*entry{}}
 }
 
 // Get returns what is known of a model, asking for it when that is the first time. It returns nil
@@ -60,7 +59,7 @@ func (c *Catalog) Warm(name, digest string) { c.enter(name, digest) }
 func (c *Catalog) enter(name, digest string) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	k := key{name, digest}
+	k := cmp.Or(digest, name) // one digest is one model, whatever its names
 	c.uses++
 	if e := c.entries[k]; e != nil && !e.failed() {
 		e.used = c.uses
@@ -86,7 +85,7 @@ func (e *entry) failed() bool {
 // bound forgets the models that were not used for longest.
 func (c *Catalog) bound() {
 	for len(c.entries) > most {
-		var oldest key
+		oldest := ""
 		least := c.uses + 1
 		for k, e := range c.entries {
 			if e.used < least {
