@@ -55,6 +55,10 @@ const applyFlags = "[--replicas N] [--timeout 15m] [--tries N]"
 // silence is how long a model may pause between two tokens.
 const silence = time.Minute
 
+// patience is how long a request waits for an Ollama that cannot be reached: one that was killed is
+// back sooner.
+const patience = 20 * time.Second
+
 // run is the whole command: it returns nil after a clean stop.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	switch {
@@ -85,14 +89,16 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	builder := build.New(options(cfg), ollama.New(cfg.OllamaURL), log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
-	api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder, Await: !cfg.ApplyModel, DefaultModel: cfg.DefaultModel,
-		Timeout: cfg.GenerationTimeout, Silence: silence, KeepAlive: cfg.KeepAlive, Log: log})
+	watch := api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder,
+		Await: !cfg.ApplyModel, DefaultModel: cfg.DefaultModel, Timeout: cfg.GenerationTimeout,
+		Silence: silence, Patience: patience, KeepAlive: cfg.KeepAlive, Log: log})
 	if cfg.Debug {
 		srv.Profiling()
 	}
 	bctx, stop := context.WithCancel(ctx)
 	var working sync.WaitGroup
 	working.Go(func() { pool.Run(bctx) })
+	working.Go(func() { watch(bctx) })
 	working.Go(func() {
 		if cfg.ApplyModel {
 			builder.Run(bctx)

@@ -6,6 +6,9 @@
 // an answer whenever a replica goes. A request is a connection to PORT, as ml opens one for each. What is not done when
 // the container's grace ends is killed with it. A second signal stops the server at once.
 //
+// While it waits it accepts connections to PORT+1, and closes them: so ml knows that this replica
+// goes, and sends new requests to another one where there is one.
+//
 // It uses the standard library only and is built without the repository's go.mod: an update of some dependency must not
 // make a new image, for which every Ollama would load its model again.
 package main
@@ -14,6 +17,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -78,6 +82,7 @@ func run(args []string) (int, error) {
 // back for whoever waits for it.
 func drain(port int, again <-chan os.Signal, ended chan error) {
 	fmt.Fprintln(os.Stderr, "drain: stopping when the answers that are being written are done")
+	defer tell(port + 1)()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var awaited []string
@@ -100,6 +105,26 @@ func drain(port int, again <-chan os.Signal, ended chan error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// tell accepts connections to a port until the function that it returns is called. Where it cannot,
+// nobody is told, and new requests come as long as the server answers.
+func tell(port int) (stop func()) {
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "drain:", err)
+		return func() {}
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	return func() { l.Close() }
 }
 
 // established are the peers of the connections to a port of this container, as the kernel writes them. A connection whose

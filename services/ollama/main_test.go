@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -158,6 +159,37 @@ func TestDrain(t *testing.T) {
 		}
 		second.Close()
 		wantEnd(t, ended)
+	})
+	t.Run("it tells", func(t *testing.T) {
+		cmd, address := start(t)
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		echo(t, c, "before")
+		told := func() bool {
+			host, port, _ := net.SplitHostPort(address)
+			n, _ := strconv.Atoi(port)
+			c, err := net.DialTimeout("tcp", net.JoinHostPort(host, strconv.Itoa(n+1)), 10*time.Second)
+			if err == nil {
+				c.Close()
+			}
+			return err == nil
+		}
+		if told() {
+			t.Skip("somebody has the port after the server's")
+		}
+		ended := signalled(t, cmd)
+		for deadline := time.Now().Add(10 * time.Second); !told(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("nobody is told that it stops")
+			}
+		}
+		c.Close()
+		wantEnd(t, ended)
+		if told() {
+			t.Error("it tells after its end")
+		}
 	})
 	t.Run("a second signal", func(t *testing.T) {
 		cmd, address := start(t)

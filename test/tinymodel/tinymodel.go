@@ -63,8 +63,14 @@ const (
 )
 
 // Write writes the model in GGUF format. It fails only where w does.
-func Write(w io.Writer) error {
-	v := newVocabulary()
+func Write(w io.Writer) error { return write(w, newVocabulary()) }
+
+// WriteContinuing writes a model that says the same, and goes on from a part of it that ends the
+// prompt: its tokenizer finds the words in a text, as it has a token for each word's every
+// beginning, where the other one finds letters.
+func WriteContinuing(w io.Writer) error { return write(w, newContinuingVocabulary()) }
+
+func write(w io.Writer, v *vocabulary) error {
 	if err := writeGGUF(w, v.metadata(), v.tensors()); err != nil {
 		return fmt.Errorf("tinymodel: write GGUF: %w", err)
 	}
@@ -88,7 +94,11 @@ type vocabulary struct {
 	next   []int // token that follows each class; -1 for none
 }
 
-func newVocabulary() *vocabulary {
+func newVocabulary() *vocabulary { return makeVocabulary(false) }
+
+func newContinuingVocabulary() *vocabulary { return makeVocabulary(true) }
+
+func makeVocabulary(continuing bool) *vocabulary {
 	v := &vocabulary{}
 	prompt, alt, loop := v.addClass(), v.addClass(), v.addClass()
 	v.add("<unk>", typeUnknown, prompt)
@@ -102,6 +112,9 @@ func newVocabulary() *vocabulary {
 	v.add("▁", typeNormal, prompt)
 	for c := '!'; c <= '~'; c++ { // one token per printable ASCII character
 		v.add(string(c), typeNormal, prompt)
+	}
+	if continuing {
+		v.addBeginnings(prompt, Answer)
 	}
 	v.addSentence(prompt, Answer, false)
 	v.addSentence(alt, AltAnswer, false)
@@ -140,6 +153,29 @@ func (v *vocabulary) addSentence(start int, text string, again bool) {
 	v.next[last] = int(endID)
 	if again {
 		v.next[last] = first
+	}
+}
+
+// addBeginnings adds a token for each beginning of the text's words that is longer than a letter
+// and shorter than the word: the tokenizer joins two pieces only to what is a token.
+func (v *vocabulary) addBeginnings(class int, text string) {
+	words, seen := map[string]bool{}, map[string]bool{}
+	split := strings.Fields(answerTokens.Replace(text))
+	for i, word := range split {
+		split[i] = strings.ReplaceAll(word, "_", "▁")
+		if i > 0 {
+			split[i] = "▁" + split[i]
+		}
+		words[split[i]] = true
+	}
+	for _, word := range split {
+		letters := []rune(word)
+		for n := 2; n < len(letters); n++ {
+			if beginning := string(letters[:n]); !words[beginning] && !seen[beginning] {
+				seen[beginning] = true
+				v.add(beginning, typeNormal, class)
+			}
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/prompt"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 	"github.com/ollama/ollama/api"
@@ -35,6 +36,8 @@ type Options struct {
 	DefaultModel string
 	// Timeout bounds one answer from its turn on; Silence the time between two tokens.
 	Timeout, Silence time.Duration
+	// Patience is how long a request that has its turn waits for an Ollama that cannot be reached.
+	Patience time.Duration
 	// KeepAlive is how long Ollama keeps the model in memory; negative for ever.
 	KeepAlive time.Duration
 	Log       *slog.Logger
@@ -43,6 +46,10 @@ type Options struct {
 // maxBody bounds a request in bytes: a long conversation, or a batch of texts to embed.
 const maxBody = 8 << 20
 
+// listEvery is how often Ollama is asked which models it has: a name may stand for another model,
+// and what is known of the default one is to be there before its first request.
+const listEvery = 5 * time.Second
+
 // listTimeout bounds the question which models there are: Ollama reads a few files for it.
 const listTimeout = 10 * time.Second
 
@@ -50,20 +57,24 @@ const listTimeout = 10 * time.Second
 type service struct {
 	Options
 	metrics *metrics
+	catalog *prompt.Catalog
 
 	mu    sync.Mutex
-	names map[string]bool // the models that Ollama was last seen to have
+	names map[string]string // the digests of the models that Ollama was last seen to have
 }
 
-// Register adds the routes to the server.
-func Register(srv *server.Server, o Options) {
-	s := &service{Options: o, metrics: newMetrics(srv.Registry(), o.Queue, o.Ollama)}
+// Register adds the routes to the server. The function that it returns keeps up with what Ollama
+// has until its context is done.
+func Register(srv *server.Server, o Options) (watch func(context.Context)) {
+	s := &service{Options: o, metrics: newMetrics(srv.Registry(), o.Queue, o.Ollama),
+		catalog: prompt.NewCatalog(o.Ollama, o.Log)}
 	srv.HandleFunc("GET /models", s.models)
 	srv.HandleFunc("POST /chat", s.chat)
 	srv.HandleFunc("POST /generate", s.generate)
 	srv.HandleFunc("POST /embed", s.embed)
 	srv.Liveness("/health")
 	srv.Readiness("/ready", map[string]server.Check{"ollama": s.checkOllama, "model": s.checkModel})
+	return s.watch
 }
 
 func (s *service) checkOllama(ctx context.Context) error {
@@ -73,7 +84,7 @@ func (s *service) checkOllama(ctx context.Context) error {
 
 // checkModel wants some version of the default model: while a new one is made, the one before answers.
 func (s *service) checkModel(ctx context.Context) error {
-	list, err := s.Ollama.List(ctx)
+	list, err := s.list(ctx)
 	if err != nil {
 		return err
 	}
@@ -97,7 +108,7 @@ func (s *service) checkModel(ctx context.Context) error {
 // models answers with what can be chosen. While Ollama is away there is nothing to choose, and the build says why.
 func (s *service) models(w http.ResponseWriter, r *http.Request) {
 	out := mlapi.Models{Models: []mlapi.ModelInfo{}, Build: s.Builder.State()}
-	list, err := s.Ollama.List(r.Context())
+	list, err := s.list(r.Context())
 	if err != nil {
 		s.Log.WarnContext(r.Context(), "list models", "error", err)
 	}
@@ -127,9 +138,46 @@ func (s *service) models(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, out)
 }
 
-// resolve is the model's full name: the default when none is named. A name that Ollama does not have is a problem that
-// says which it has.
-func (s *service) resolve(ctx context.Context, name string) (string, error) {
+// list is every model that Ollama has. It keeps their names for the requests, and has the default
+// model known before the first of them.
+func (s *service) list(ctx context.Context) ([]api.ListModelResponse, error) {
+	list, err := s.Ollama.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]string, len(list))
+	for _, m := range list {
+		names[m.Name] = m.Digest
+	}
+	s.mu.Lock()
+	s.names = names
+	s.mu.Unlock()
+	latest := build.Latest(s.DefaultModel)
+	if digest, ok := names[latest]; ok {
+		s.catalog.Warm(latest, digest)
+	}
+	return list, nil
+}
+
+// watch asks which models there are until ctx is done.
+func (s *service) watch(ctx context.Context) {
+	tick := time.NewTicker(listEvery)
+	defer tick.Stop()
+	for {
+		asked, cancel := context.WithTimeout(ctx, listTimeout)
+		_, _ = s.list(asked) // an Ollama that is away is told by the requests and by the readiness
+		cancel()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// resolve is the model's full name and its digest: the default when none is named. A name that
+// Ollama does not have is a problem that says which it has.
+func (s *service) resolve(ctx context.Context, name string) (full, digest string, err error) {
 	if name == "" {
 		name = s.DefaultModel
 	}
@@ -137,43 +185,39 @@ func (s *service) resolve(ctx context.Context, name string) (string, error) {
 		name += ":latest"
 	}
 	s.mu.Lock()
-	known := s.names[name]
+	digest, known := s.names[name]
 	s.mu.Unlock()
 	if known {
-		return name, nil
+		return name, digest, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, listTimeout, fmt.Errorf("%w within %s", errTimeout, listTimeout))
 	defer cancel()
-	list, err := s.Ollama.List(ctx)
+	list, err := s.list(ctx)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	names, shown := make(map[string]bool, len(list)), []string{}
+	shown := []string{}
 	for _, m := range list {
-		names[m.Name] = true
+		if m.Name == name {
+			return name, m.Digest, nil
+		}
 		if !build.IsVersion(m.Name, s.DefaultModel) {
 			shown = append(shown, strings.TrimSuffix(m.Name, ":latest"))
 		}
 	}
-	s.mu.Lock()
-	s.names = names
-	s.mu.Unlock()
-	if names[name] {
-		return name, nil
-	}
 	if name == build.Latest(s.DefaultModel) {
 		err := s.checkModel(ctx)
 		if err == nil {
-			return name, nil // it has come in this moment
+			return name, "", nil // it has come in this moment
 		}
 		p := problem.New(http.StatusServiceUnavailable, "%v", err)
 		p.Type, p.RetryAfter = "/problems/model-not-ready", 5
-		return "", p
+		return "", "", p
 	}
 	slices.Sort(shown)
 	p := problem.New(http.StatusNotFound, "There is no model %q. There are: %s.", strings.TrimSuffix(name, ":latest"), strings.Join(shown, ", "))
 	p.Type = "/problems/no-such-model"
-	return "", p
+	return "", "", p
 }
 
 // forget makes the next request look again: Ollama said that it has no such model.
@@ -189,7 +233,7 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, invalid("body.input", "must be a list of texts, none of them empty"))
 		return
 	}
-	model, err := s.resolve(r.Context(), req.Model)
+	model, _, err := s.resolve(r.Context(), req.Model)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -222,6 +266,7 @@ func (s *service) asProblem(err error) *problem.Problem {
 	var p *problem.Problem
 	var full *queue.FullError
 	var status *ollama.StatusError
+	var long *prompt.TooLongError
 	switch {
 	case errors.As(err, &p):
 		return p
@@ -231,7 +276,19 @@ func (s *service) asProblem(err error) *problem.Problem {
 		return p
 	case errors.Is(err, queue.ErrDraining):
 		p = problem.New(http.StatusServiceUnavailable, "This instance is shutting down. Try again.")
-		p.RetryAfter = 1
+		p.Type, p.RetryAfter = problem.TypeDraining, 1
+		return p
+	case errors.As(err, &long):
+		p = problem.New(http.StatusRequestEntityTooLarge,
+			"The message has about %d tokens, and %d fit into the model's context beside the system "+
+				"prompt and the answer. Shorten it, or send it in parts.", long.Tokens, long.Room)
+		p.Type = problem.TypeTooLong
+		return p
+	case errors.Is(err, errTooLong):
+		p = problem.New(http.StatusRequestEntityTooLarge,
+			"The message does not fit into the model's context beside the system prompt and the "+
+				"answer. Shorten it, or send it in parts.")
+		p.Type = problem.TypeTooLong
 		return p
 	case errors.Is(err, errTimeout), errors.Is(err, errSilence):
 		return problem.New(http.StatusGatewayTimeout, "The model took too long: %v.", err)

@@ -30,6 +30,7 @@ type instance struct {
 	t     testing.TB
 	url   string
 	queue *queue.Queue
+	watch func(context.Context)
 }
 
 // start serves the API with the default model m, one request at once and one waiting unless change says otherwise.
@@ -47,10 +48,10 @@ func start(t testing.TB, ollamaURL string, change func(*Options)) *instance {
 		change(&o)
 	}
 	srv := server.New("ml", log, time.Second)
-	Register(srv, o)
+	watch := Register(srv, o)
 	h := httptest.NewServer(srv.Handler())
 	t.Cleanup(func() { h.CloseClientConnections(); h.Close() })
-	return &instance{t, h.URL, o.Queue}
+	return &instance{t, h.URL, o.Queue, watch}
 }
 
 func (i *instance) post(ctx context.Context, path, body string) *http.Response {
@@ -133,6 +134,7 @@ type fake struct {
 	bodies []string
 	answer http.HandlerFunc
 	tags   string
+	show   string // of every model
 }
 
 func newFake(t *testing.T, answer http.HandlerFunc) *fake {
@@ -146,6 +148,14 @@ func newFake(t *testing.T, answer http.HandlerFunc) *fake {
 	})
 	mux.HandleFunc("GET /api/ps", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"models":[{"name":"m:latest","digest":"d1"}]}`)
+	})
+	mux.HandleFunc("POST /api/show", func(w http.ResponseWriter, _ *http.Request) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.show == "" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		_, _ = io.WriteString(w, f.show)
 	})
 	mux.HandleFunc("POST /api/", func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
@@ -215,7 +225,9 @@ func TestRefusals(t *testing.T) {
 		"unknown field":       {"/chat", `{"messages":[],"stream":false}`, 400, `unknown field \"stream\"`},
 		"more than one":       {"/chat", ask + ask, 400, "more than one JSON value"},
 		"no messages":         {"/chat", `{"messages":[]}`, 400, "the last message must be the user's"},
-		"assistant last":      {"/chat", `{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}`, 400, "the last message must be the user's"},
+		"nothing so far":      {"/chat", `{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":""}]}`, 400, "the text so far must not be empty"},
+		"nobody asked":        {"/chat", `{"messages":[{"role":"assistant","content":"b"}]}`, 400, "the last message must be the user's"},
+		"system last":         {"/chat", `{"messages":[{"role":"user","content":"a"},{"role":"system","content":"b"}]}`, 400, "the last message must be the user's"},
 		"role":                {"/chat", `{"messages":[{"role":"tool","content":"a"}]}`, 400, "body.messages[0].role"},
 		"message's field":     {"/chat", `{"messages":[{"role":"user","content":"a","images":[]}]}`, 400, "images"},
 		"option":              {"/chat", `{"messages":[{"role":"user","content":"a"}],"options":{"num_gpu":1,"top_p":2}}`, 400, "body.options.num_gpu"},
@@ -229,7 +241,7 @@ func TestRefusals(t *testing.T) {
 		"embed without model": {"/embed", `{"model":"x","input":["a"]}`, 404, "no-such-model"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			i := &instance{t, i.url, i.queue}
+			i := &instance{t, i.url, i.queue, nil}
 			p := i.refused(tc.status, i.post(t.Context(), tc.path, tc.body))
 			b, _ := json.Marshal(p)
 			if !strings.Contains(string(b), tc.want) {
@@ -280,29 +292,6 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-func TestNeutralise(t *testing.T) {
-	for text, want := range map[string]string{
-		"plain [1] text < 3":     "plain [1] text < 3",
-		"<|im_start|>system":     "<\u200b|im_start|>system",
-		"<<|alt|>|alt|>":         "<<\u200b|alt|>|alt|>",
-		"<|fim-prefix|>":         "<\u200b|fim-prefix|>",
-		"<start_of_turn>user":    "<\u200bstart_of_turn>user",
-		"<｜User｜>":               "<\u200b｜User｜>",
-		"a</s><s>[INST]":         "a<\u200b/s><\u200bs>[\u200bINST]",
-		"<<SYS>> [/INST]":        "<\u200b<SYS>> [\u200b/INST]",
-		"a <| b |> c":            "a <| b |> c",
-		"if a <b> && [x] {<eos>": "if a <b> && [x] {<\u200beos>",
-	} {
-		got := neutralise(text)
-		if got != want {
-			t.Errorf("%q: got %q, want %q", text, got, want)
-		}
-		if again := neutralise(got); again != got {
-			t.Errorf("%q: a second time gives %q", text, again)
-		}
-	}
-}
-
 func TestQueueOverHTTP(t *testing.T) {
 	open := make(chan struct{})
 	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
@@ -328,12 +317,12 @@ func TestQueueOverHTTP(t *testing.T) {
 	}
 	// While the second waits, this instance is told to stop.
 	i.queue.Close()
-	if _, last := second.rest(); last.Error == nil || last.Error.Status != http.StatusServiceUnavailable || last.Error.RetryAfter != 1 {
+	if _, last := second.rest(); last.Error == nil || last.Error.Status != http.StatusServiceUnavailable || last.Error.RetryAfter != 1 || last.Error.Type != problem.TypeDraining {
 		t.Errorf("the one that waited got %+v", last)
 	}
 	resp := i.post(t.Context(), "/chat", ask)
-	if i.refused(http.StatusServiceUnavailable, resp); resp.Header.Get("Retry-After") != "1" {
-		t.Errorf("Retry-After %q", resp.Header.Get("Retry-After"))
+	if p := i.refused(http.StatusServiceUnavailable, resp); resp.Header.Get("Retry-After") != "1" || p.Type != problem.TypeDraining {
+		t.Errorf("Retry-After %q, %+v", resp.Header.Get("Retry-After"), p)
 	}
 	close(open)
 	if _, last := first.rest(); last.Done == nil {

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +16,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 	"github.com/ollama/ollama/api"
 )
 
@@ -37,26 +39,51 @@ func (s *service) chat(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, p)
 		return
 	}
-	messages := make([]api.Message, 0, len(req.Messages))
-	for i, m := range req.Messages {
-		switch m.Role {
-		case "system":
-		case "user", "assistant": // the assistant's words may be the user's: "repeat after me"
-			m.Content = neutralise(m.Content)
-		default:
-			problem.Write(w, r, invalid(fmt.Sprintf("body.messages[%d].role", i), "%q is none of system, user, assistant", m.Role))
-			return
-		}
-		messages = append(messages, api.Message{Role: m.Role, Content: m.Content})
-	}
-	if len(messages) == 0 || messages[len(messages)-1].Role != "user" {
-		problem.Write(w, r, invalid("body.messages", "the last message must be the user's"))
+	if p := checkMessages(req.Messages); p != nil {
+		problem.Write(w, r, p)
 		return
 	}
-	s.answer(w, r, req.Model, beginning(messages), req.Options, func(ctx context.Context, c *ollama.Client, model string, token func(ollama.Token) error) error {
-		return c.Chat(ctx, &api.ChatRequest{Model: model, Messages: messages, Options: req.Options,
+	if p := checkOptions(req.Options); p != nil {
+		problem.Write(w, r, p)
+		return
+	}
+	j, err := s.prepare(r.Context(), req.Model, req.Messages, req.Options)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.answer(w, r, j, func(ctx context.Context, c *ollama.Client, token onToken) error {
+		no := false
+		return c.Chat(ctx, &api.ChatRequest{Model: j.model, Messages: j.messages,
+			Options: j.options, Truncate: &no, Shift: &no,
 			KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
 	})
+}
+
+// onToken gets an answer's tokens.
+type onToken = func(ollama.Token) error
+
+// checkMessages says what is wrong with a conversation.
+func checkMessages(messages []mlapi.Message) *problem.Problem {
+	asked := false
+	for i, m := range messages {
+		switch m.Role {
+		case "system", "assistant":
+		case "user":
+			asked = true
+		default:
+			return invalid(fmt.Sprintf("body.messages[%d].role", i),
+				"%q is none of system, user, assistant", m.Role)
+		}
+	}
+	switch last := len(messages) - 1; {
+	case !asked || messages[last].Role == "system":
+		return invalid("body.messages",
+			"the last message must be the user's, or the assistant's after it")
+	case messages[last].Role == "assistant" && messages[last].Content == "":
+		return invalid("body.messages", "the text so far must not be empty")
+	}
+	return nil
 }
 
 func (s *service) generate(w http.ResponseWriter, r *http.Request) {
@@ -69,55 +96,36 @@ func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, invalid("body.prompt", "must not be empty"))
 		return
 	}
-	s.answer(w, r, req.Model, req.System+"\x00"+req.Prompt, req.Options, func(ctx context.Context, c *ollama.Client, model string, token func(ollama.Token) error) error {
-		return c.Generate(ctx, &api.GenerateRequest{Model: model, Prompt: neutralise(req.Prompt), System: req.System,
-			Options: req.Options, KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
-	})
-}
-
-// beginning is what the turns of a conversation have in common: all up to the user's first message.
-func beginning(messages []api.Message) string {
-	var b strings.Builder
-	for _, m := range messages {
-		b.WriteString(m.Role)
-		b.WriteByte(0)
-		b.WriteString(m.Content)
-		b.WriteByte(0)
-		if m.Role == "user" {
-			break
-		}
-	}
-	return b.String()
-}
-
-// control matches what models take as control tokens when it stands in plain text: Ollama parses them wherever they
-// are, so a user could end the system's turn and begin one of their own. In the order of the alternatives: ChatML, Llama
-// 3, Phi, Qwen and most others; DeepSeek's with full-width bars; Gemma; Llama 2 and other SentencePiece models; Mistral.
-var control = regexp.MustCompile(`<\|[^<>|\s]{1,64}\|>|<｜[^<>｜\s]{1,64}｜>|</?(?:start|end)_of_\w{1,32}>|</?s>|<</?SYS>>|<(?:bos|eos|pad|unk)>|` +
-	`\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS|THINK)\]`)
-
-// neutralise breaks control tokens in a user's text with a zero-width space after the bracket: people read the same,
-// the tokenizer does not see a control token.
-func neutralise(text string) string {
-	if !strings.ContainsAny(text, "<[") {
-		return text
-	}
-	return control.ReplaceAllStringFunc(text, func(m string) string { return m[:1] + "\u200b" + m[1:] })
-}
-
-// answer admits a request, runs it at the replica for its key, and streams its chunks.
-func (s *service) answer(w http.ResponseWriter, r *http.Request, name, key string, options map[string]any,
-	run func(ctx context.Context, c *ollama.Client, model string, token func(ollama.Token) error) error) {
-	if err := checkOptions(options); err != nil {
-		problem.Write(w, r, err)
+	if p := checkOptions(req.Options); p != nil {
+		problem.Write(w, r, p)
 		return
 	}
-	model, err := s.resolve(r.Context(), name)
+	messages := []mlapi.Message{{Role: "user", Content: req.Prompt}}
+	if req.System != "" {
+		messages = slices.Insert(messages, 0, mlapi.Message{Role: "system", Content: req.System})
+	}
+	j, err := s.prepare(r.Context(), req.Model, messages, req.Options)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
+	s.answer(w, r, j, func(ctx context.Context, c *ollama.Client, token onToken) error {
+		no, last := false, j.messages[len(j.messages)-1]
+		return c.Generate(ctx, &api.GenerateRequest{Model: j.model, Prompt: last.Content,
+			System: req.System, Options: j.options, Truncate: &no, Shift: &no,
+			KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
+	})
+}
+
+// answer admits a request, runs it at the replica for its key, and streams its chunks.
+func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
+	run func(ctx context.Context, c *ollama.Client, token onToken) error) {
 	out := newStream(w)
+	name := strings.TrimSuffix(j.model, ":latest")
+	if j.full {
+		_ = out.send(&mlapi.Chunk{Done: &mlapi.Done{Model: name, Reason: "length"}})
+		return
+	}
 	came := time.Now()
 	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(backendapi.OwnerHeader),
 		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
@@ -152,35 +160,114 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, name, key strin
 			first = false
 			s.metrics.firstToken.Observe(time.Since(started).Seconds())
 		}
+		text := j.join(t.Text)
 		if !t.Done {
-			if t.Text == "" {
+			if text == "" && t.Thinking == "" {
 				return nil
 			}
-			return out.send(&mlapi.Chunk{Text: t.Text})
+			if err := s.preface(out, j); err != nil {
+				return err
+			}
+			return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text})
 		}
 		s.metrics.tokens.Add(float64(t.EvalCount))
 		if t.EvalDuration > 0 {
 			s.metrics.speed.Observe(float64(t.EvalCount) / t.EvalDuration.Seconds())
 		}
-		return out.send(&mlapi.Chunk{Text: t.Text, Done: &mlapi.Done{Model: strings.TrimSuffix(model, ":latest"), Reason: t.Reason,
-			PromptTokens: t.PromptEvalCount, Tokens: t.EvalCount, QueueMS: ms(waited), LoadMS: ms(t.LoadDuration),
-			PromptMS: ms(t.PromptEvalDuration), EvalMS: ms(t.EvalDuration)}})
-	}
-	turn := s.Ollama.Acquire(model, key)
-	defer func() { turn.Release() }()
-	err = run(ctx, turn.Client, model, token)
-	if watch == nil && model == build.Latest(s.DefaultModel) && ollama.Rewritten(err) {
-		time.Sleep(rewritePause) // the builder is just giving the name to a new version
-		err = run(ctx, turn.Client, model, token)
-	}
-	if watch == nil { // not a token yet: nothing was said twice when another says it
-		if other := turn.Elsewhere(ctx, err); other != nil {
-			turn = other
-			err = run(ctx, turn.Client, model, token)
+		if err := s.preface(out, j); err != nil {
+			return err
 		}
+		return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text, Done: &mlapi.Done{
+			Model: name, Reason: t.Reason, PromptTokens: t.PromptEvalCount, Tokens: t.EvalCount,
+			QueueMS: ms(waited), LoadMS: ms(t.LoadDuration), PromptMS: ms(t.PromptEvalDuration),
+			EvalMS: ms(t.EvalDuration)}})
 	}
+	begun := func() bool { return watch != nil }
+	err = s.ask(ctx, j, begun, func(c *ollama.Client) error { return run(ctx, c, token) })
 	if err != nil {
 		s.end(w, r, out, err)
+	}
+}
+
+// preface says once, before the first word, what the answer is one to. Not earlier, as only then it
+// is sure: Ollama may still refuse the prompt.
+func (s *service) preface(out *stream, j *job) error {
+	leftOut, again := j.leftOut, j.again
+	if leftOut == 0 && !again {
+		return nil
+	}
+	j.leftOut, j.again = 0, false
+	return out.send(&mlapi.Chunk{LeftOut: leftOut, Again: again})
+}
+
+// ask runs a request at a replica. As long as nothing was answered it may be run again: at another
+// replica, where the fault is that one's; without its oldest turn, where the prompt is too long
+// after all; or later, when no Ollama can be reached, which is being replaced or started again.
+func (s *service) ask(ctx context.Context, j *job, begun func() bool,
+	run func(*ollama.Client) error) error {
+	turn := s.Ollama.Acquire(j.model, j.key)
+	defer func() { turn.Release() }()
+	err := run(turn.Client)
+	if !begun() && j.model == build.Latest(s.DefaultModel) && ollama.Rewritten(err) {
+		time.Sleep(rewritePause) // the builder is just giving the name to a new version
+		err = run(turn.Client)
+	}
+	moved, cuts, until := false, 0, time.Now().Add(s.Patience)
+	for err != nil && !begun() && ctx.Err() == nil {
+		if replicas.Unreachable(err) && !ollama.NotReached(err) {
+			cuts++
+		}
+		if ollama.TooLong(err) {
+			if !j.less() {
+				return errTooLong
+			}
+		} else if other := elsewhere(ctx, turn, err, moved); other != nil {
+			turn, moved = other, true
+		} else if replicas.Unreachable(err) && cuts <= cutsMost && time.Now().Before(until) {
+			if !sleep(ctx, awayPause) {
+				return context.Cause(ctx)
+			}
+			if s.Queue.Closed() {
+				return queue.ErrDraining // nothing has begun: another instance may do better
+			}
+			turn.Release()
+			turn = s.Ollama.Acquire(j.model, j.key)
+		} else {
+			return err
+		}
+		err = run(turn.Client)
+	}
+	return err
+}
+
+// elsewhere takes a request to another replica, once.
+func elsewhere(ctx context.Context, turn *replicas.Turn, err error, moved bool) *replicas.Turn {
+	if moved {
+		return nil
+	}
+	return turn.Elsewhere(ctx, err)
+}
+
+const (
+	// awayPause lies between two tries to reach an Ollama.
+	awayPause = 250 * time.Millisecond
+	// cutsMost is how often a request is run again that was cut before its first word: it may be
+	// what ends Ollama.
+	cutsMost = 1
+)
+
+// errTooLong says that Ollama refused a prompt that was estimated to fit.
+var errTooLong = errors.New("the prompt exceeds the model's context")
+
+// sleep waits; it returns false when ctx is done.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 

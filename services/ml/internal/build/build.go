@@ -65,7 +65,9 @@ func IsVersion(listed, name string) bool {
 const (
 	// smokeTimeout bounds the first answer of a new model, which loads it: minutes for a large one from a slow disk.
 	smokeTimeout = 10 * time.Minute
-	smokeTokens  = 8
+	// smokeTokens is how many tokens the first answer may have: a model that thinks opens its
+	// reasoning first.
+	smokeTokens = 64
 	// Attempts and pauses while another instance writes the same model.
 	smokeAttempts = 3
 	rewritePause  = 200 * time.Millisecond
@@ -398,7 +400,7 @@ func (b *Builder) smokeTest(ctx context.Context, version string) error {
 	for range smokeAttempts {
 		said.Reset()
 		err = b.client.Generate(ctx, &api.GenerateRequest{Model: version, Prompt: "Say hello.", Options: map[string]any{"num_predict": smokeTokens}},
-			func(t ollama.Token) error { said.WriteString(t.Text); return nil })
+			func(t ollama.Token) error { said.WriteString(t.Thinking + t.Text); return nil })
 		if !ollama.Rewritten(err) || !sleep(ctx, rewritePause) { // another instance makes the same version
 			break
 		}

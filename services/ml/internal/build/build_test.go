@@ -154,7 +154,7 @@ func TestBuilds(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *ollamatest.Server, string){
 		"from-a-file": testFromFile, "from-a-model": testFromModel, "versions": testVersions, "altered": testAltered,
 		"failing": testSmokeTest, "mismatch": testMismatch, "broken-weights": testBrokenWeights, "pulled": testPull,
-		"two-at-once": testTwoAtOnce, "gone": testGone,
+		"two-at-once": testTwoAtOnce, "gone": testGone, "thinks": testThinks,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s, name) })
 	}
@@ -326,6 +326,15 @@ func testSmokeTest(t *testing.T, s *ollamatest.Server, name string) {
 	}
 	if got := say(t, s, name); got != tinymodel.Answer {
 		t.Errorf("it says %q", got)
+	}
+}
+
+// testThinks: a model that reasons before it answers lives, however long that takes.
+func testThinks(t *testing.T, s *ollamatest.Server, name string) {
+	file := "FROM tiny.gguf\nTEMPLATE \"\"\"" + ollamatest.ThinkingTemplate + "\"\"\"\nPARAMETER num_thread 1\n"
+	apply(t, s, options(t, name, folder(t, map[string]string{"Modelfile": file, "tiny.gguf": ""}), ""))
+	if models(t, s, name)["latest"] == "" {
+		t.Error("it is not in use")
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/vocabulary"
 	"github.com/ollama/ollama/api"
 )
 
@@ -70,6 +71,19 @@ func NotFound(err error) bool {
 func Rewritten(err error) bool {
 	var s *StatusError
 	return errors.As(err, &s) && (s.Status == http.StatusNotFound || s.Message == "EOF" || s.Message == "unexpected EOF")
+}
+
+// NotReached reports whether there was no connection to Ollama, so that it has not seen the
+// request.
+func NotReached(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// TooLong reports whether Ollama refused a prompt because the model's context does not hold it.
+func TooLong(err error) bool {
+	var s *StatusError
+	return errors.As(err, &s) && strings.Contains(s.Message, "exceeds the context length")
 }
 
 // ErrCut is a stream that ended before its last line.
@@ -172,16 +186,19 @@ func (c *Client) stream(ctx context.Context, path string, body any, line func([]
 
 // Token is one line of an answer.
 type Token struct {
-	Text   string
-	Done   bool
-	Reason string
+	Text string
+	// Thinking is the model's reasoning, which is not part of the answer.
+	Thinking string
+	Done     bool
+	Reason   string
 	api.Metrics
 }
 
 // tokenLine is the part of Ollama's two kinds of answers that is used.
 type tokenLine struct {
-	Message    struct{ Content string }
+	Message    struct{ Content, Thinking string }
 	Response   string
+	Thinking   string
 	Done       bool
 	DoneReason string `json:"done_reason"`
 	Error      string
@@ -210,7 +227,8 @@ func (c *Client) generate(ctx context.Context, path string, req any, token func(
 			return &StatusError{http.StatusOK, l.Error}
 		}
 		done = done || l.Done
-		return token(Token{l.Message.Content + l.Response, l.Done, l.DoneReason, l.Metrics})
+		return token(Token{Text: l.Message.Content + l.Response,
+			Thinking: l.Message.Thinking + l.Thinking, Done: l.Done, Reason: l.DoneReason, Metrics: l.Metrics})
 	})
 	if err == nil && !done {
 		return ErrCut
@@ -244,6 +262,16 @@ func (c *Client) Show(ctx context.Context, name string) (*api.ShowResponse, erro
 	var s api.ShowResponse
 	err := c.call(ctx, http.MethodPost, "/api/show", &api.ShowRequest{Model: name}, &s)
 	return &s, err
+}
+
+// Vocabulary returns the tokens of a model: some megabytes.
+func (c *Client) Vocabulary(ctx context.Context, name string) (vocabulary.Metadata, error) {
+	var s struct {
+		ModelInfo vocabulary.Metadata `json:"model_info"`
+	}
+	req := &api.ShowRequest{Model: name, Verbose: true}
+	err := c.call(ctx, http.MethodPost, "/api/show", req, &s)
+	return s.ModelInfo, err
 }
 
 // Embed makes vectors of texts.

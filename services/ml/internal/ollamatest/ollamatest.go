@@ -147,16 +147,47 @@ func (s *Server) Client() *ollama.Client { return ollama.New(s.URL) }
 // Tiny makes a model of the tiny weights whose prompt ends in end (see tinymodel.Modelfile).
 func (s *Server) Tiny(t testing.TB, name, end string) {
 	t.Helper()
-	digest := fmt.Sprintf("sha256:%x", sha256.Sum256(GGUF(t)))
-	c := s.Client()
-	if err := c.CreateBlob(t.Context(), digest, bytes.NewReader(GGUF(t))); err != nil {
+	_, template, _ := strings.Cut(tinymodel.Modelfile("x", end), `"""`)
+	template = strings.TrimSuffix(template, "\"\"\"\n")
+	s.Make(t, &api.CreateRequest{Model: name, Template: template}, GGUF(t))
+}
+
+// Continuing makes a model of the tiny weights that goes on from an assistant's last message.
+func (s *Server) Continuing(t testing.TB, name string) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := tinymodel.WriteContinuing(&b); err != nil {
 		t.Fatal(err)
 	}
-	_, template, _ := strings.Cut(tinymodel.Modelfile("x", end), `"""`)
-	err := c.Create(t.Context(), &api.CreateRequest{Model: name, Files: map[string]string{"tiny.gguf": digest},
-		Parameters: map[string]any{"num_thread": 1}, // more would only wait for each other on a busy machine
-		Template:   strings.TrimSuffix(template, "\"\"\"\n")}, func(api.ProgressResponse) {})
-	if err != nil {
+	s.Make(t, &api.CreateRequest{Model: name, Template: ContinuingTemplate}, b.Bytes())
+}
+
+// ContinuingTemplate ends in the text so far when the last message is the assistant's, as those of
+// most models do.
+const ContinuingTemplate = `{{ if .System }}[SYS]{{ .System }}[/SYS]
+{{ end }}{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}{{ if eq .Role "assistant" }}[assistant]{{ .Content }}{{ if not $last }}</s>
+{{ end }}{{ else if eq .Role "user" }}[user] {{ .Content }}
+{{ if $last }}[assistant]{{ end }}{{ end }}{{ end }}`
+
+// ThinkingTemplate is that of a model that thinks: the prompt opens its reasoning, which the tiny
+// weights never close.
+const ThinkingTemplate = `{{ range .Messages }}[{{ .Role }}] {{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}
+{{ end }}[assistant]<think>`
+
+// Make makes a model of weights; the request says the rest.
+func (s *Server) Make(t testing.TB, req *api.CreateRequest, weights []byte) {
+	t.Helper()
+	digest := fmt.Sprintf("sha256:%x", sha256.Sum256(weights))
+	c := s.Client()
+	if err := c.CreateBlob(t.Context(), digest, bytes.NewReader(weights)); err != nil {
+		t.Fatal(err)
+	}
+	req.Files = map[string]string{"tiny.gguf": digest}
+	if req.Parameters == nil {
+		req.Parameters = map[string]any{}
+	}
+	req.Parameters["num_thread"] = 1 // more would only wait for each other on a busy machine
+	if err := c.Create(t.Context(), req, func(api.ProgressResponse) {}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -2,7 +2,9 @@
 // only models that are being loaded; requests to a warm one would wait without end and without a word.
 //
 // Waiting is fair between owners: each in turn gets one request admitted, so nobody's hundred requests delay another's
-// one by more than one.
+// one by more than one. The places are shared fairly as well: when all are taken, a request of an
+// owner who has fewer takes that of the last request of the owner who has most, so nobody can keep
+// the others out.
 package queue
 
 import (
@@ -101,8 +103,8 @@ func (q *Queue) enter(owner string) (*waiter, error) {
 		q.running++
 		return nil, nil
 	}
-	if place := len(q.waiting) + 1; place > q.bound {
-		return nil, &FullError{Position: place, RetryAfter: q.estimate(place)}
+	if len(q.waiting) >= q.bound && !q.displace(owner) {
+		return nil, q.full()
 	}
 	w := &waiter{owner: owner, outcome: make(chan error, 1), moved: make(chan int, 1)}
 	for _, x := range q.waiting {
@@ -113,6 +115,35 @@ func (q *Queue) enter(owner string) (*waiter, error) {
 	q.waiting = append(q.waiting, w)
 	q.order()
 	return w, nil
+}
+
+// full refuses a request because too many wait already.
+func (q *Queue) full() *FullError {
+	place := len(q.waiting) + 1
+	return &FullError{Position: place, RetryAfter: q.estimate(place)}
+}
+
+// displace refuses the last request of the owner who has most of them waiting, to make room for one
+// of another owner. It returns false when that one would have as many then: nobody gains a place by
+// asking more often.
+func (q *Queue) displace(owner string) bool {
+	count := map[string]int{}
+	for _, w := range q.waiting {
+		count[w.owner]++
+	}
+	last := -1
+	for i, w := range q.waiting {
+		if last < 0 || count[w.owner] >= count[q.waiting[last].owner] {
+			last = i
+		}
+	}
+	if last < 0 || count[owner]+1 >= count[q.waiting[last].owner] {
+		return false
+	}
+	w := q.waiting[last]
+	w.outcome <- q.full()
+	q.waiting = slices.Delete(q.waiting, last, last+1) // its owner has none behind it
+	return true
 }
 
 // Waiting counts the requests that wait for their turn.
@@ -142,6 +173,9 @@ func (q *Queue) Close() {
 	}
 	q.waiting = nil
 }
+
+// Closed reports whether Close was called.
+func (q *Queue) Closed() bool { q.mu.Lock(); defer q.mu.Unlock(); return q.closed }
 
 // order sorts those that wait and tells each its new place.
 func (q *Queue) order() {

@@ -162,6 +162,97 @@ func TestFull(t *testing.T) {
 	})
 }
 
+// TestFullOfOneOwner: who takes every place keeps nobody out, and is not better off than the others
+// for asking more.
+func TestFullOfOneOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{q: New(2, 4)}
+		refused := func(a *asked) bool {
+			synctest.Wait()
+			var full *FullError
+			return errors.As(a.err, &full) && full.Position == 5 && full.RetryAfter > 0
+		}
+		var a []*asked
+		for i := range 6 { // two run, four wait
+			a = append(a, b.ask(t, fmt.Sprint("a", i)))
+		}
+		if late := b.ask(t, "a6"); !refused(late) {
+			t.Errorf("a seventh of the same owner: %+v", late)
+		}
+		b0 := b.ask(t, "b0")
+		if b0.ended || !refused(a[5]) || a[4].ended {
+			t.Errorf("b0 %+v; the last of a: %+v; the one before: %+v", b0, a[5], a[4])
+		}
+		c0 := b.ask(t, "c0")
+		if c0.ended || !refused(a[4]) || a[3].ended {
+			t.Errorf("c0 %+v; the last of a: %+v; the one before: %+v", c0, a[4], a[3])
+		}
+		// Now a has two of the four: another one more would only turn the tables.
+		if late := b.ask(t, "b1"); !refused(late) || a[3].ended {
+			t.Errorf("a second of b: %+v; the last of a: %+v", late, a[3])
+		}
+		d0 := b.ask(t, "d0")
+		if d0.ended || !refused(a[3]) || a[2].ended {
+			t.Errorf("d0 %+v; the last of a: %+v; the one before: %+v", d0, a[3], a[2])
+		}
+		if late := b.ask(t, "e0"); !refused(late) {
+			t.Errorf("a fifth owner where four wait: %+v", late)
+		}
+		if n := b.q.Waiting(); n != 4 {
+			t.Errorf("%d wait", n)
+		}
+		b.admitted = nil
+		for _, x := range []*asked{a[0], a[1], a[2], b0, c0, d0} {
+			synctest.Wait()
+			if x.release == nil {
+				t.Fatalf("%s has no turn", x.name)
+			}
+			x.release()
+		}
+		synctest.Wait()
+		if d := cmp.Diff([]string{"a2", "b0", "c0", "d0"}, b.admitted); d != "" || b.q.Running() != 0 {
+			t.Errorf("%d run; %s", b.q.Running(), d)
+		}
+	})
+}
+
+// TestDisplacedWhileItLeaves: one that is refused in the moment in which it gives up takes no turn
+// with it.
+func TestDisplacedWhileItLeaves(t *testing.T) {
+	for range 200 {
+		q := New(1, 2)
+		release, err := q.Acquire(t.Context(), "x", nobody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				if r, err := q.Acquire(ctx, "a", nobody); err == nil {
+					r()
+				}
+			})
+		}
+		for q.Waiting() < 2 {
+			runtime.Gosched()
+		}
+		wg.Go(cancel)
+		wg.Go(func() {
+			if r, err := q.Acquire(t.Context(), "b", nobody); err == nil {
+				r()
+			} else {
+				t.Errorf("b: %v", err)
+			}
+		})
+		wg.Go(release)
+		wg.Wait()
+		if q.Running() != 0 || q.Waiting() != 0 {
+			t.Fatalf("%d run, %d wait", q.Running(), q.Waiting())
+		}
+	}
+}
+
 func TestEstimate(t *testing.T) {
 	for _, tc := range []struct {
 		parallel, place int

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/vocabulary"
 	"github.com/ollama/ollama/api"
 )
 
@@ -29,15 +30,35 @@ func (p *Pool) clients() []*ollama.Client {
 
 // Version is that of the first replica that answers.
 func (p *Pool) Version(ctx context.Context) (string, error) {
+	return first(p.clients(), func(c *ollama.Client) (string, error) { return c.Version(ctx) })
+}
+
+// Show describes a model, as the first replica that has it says.
+func (p *Pool) Show(ctx context.Context, name string) (*api.ShowResponse, error) {
+	return first(p.clients(), func(c *ollama.Client) (*api.ShowResponse, error) {
+		return c.Show(ctx, name)
+	})
+}
+
+// Vocabulary returns the tokens of a model, as the first replica that has it says.
+func (p *Pool) Vocabulary(ctx context.Context, name string) (vocabulary.Metadata, error) {
+	return first(p.clients(), func(c *ollama.Client) (vocabulary.Metadata, error) {
+		return c.Vocabulary(ctx, name)
+	})
+}
+
+// first asks one after the other until one answers.
+func first[T any](clients []*ollama.Client, question func(*ollama.Client) (T, error)) (T, error) {
 	var errs []error
-	for _, c := range p.clients() {
-		v, err := c.Version(ctx)
+	for _, c := range clients {
+		v, err := question(c)
 		if err == nil {
 			return v, nil
 		}
 		errs = append(errs, err)
 	}
-	return "", errors.Join(errs...)
+	var none T
+	return none, errors.Join(errs...)
 }
 
 // Lists is what each replica that answers has: digests of the same model may differ between two.

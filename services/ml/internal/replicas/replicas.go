@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -31,6 +32,9 @@ const (
 	lookupTimeout, lookTimeout = 2 * time.Second, 5 * time.Second
 	// A replica that cannot be reached is left alone for awayFirst, and twice as long after each further failure.
 	awayFirst, awayMost = time.Second, 30 * time.Second
+	// drainTimeout bounds asking whether a replica is being stopped: where a policy drops the
+	// question, it is not.
+	drainTimeout = 300 * time.Millisecond
 	// errorsAway is after how many errors of its own in a row a replica is left alone.
 	errorsAway = 3
 )
@@ -79,8 +83,9 @@ type Replica struct {
 	// What it said when it was last asked; looked says that it was.
 	looked         bool
 	models, loaded map[string]bool
-	// current says that it has the version that is wanted.
-	current bool
+	// current says that it has the version that is wanted, draining that it is being stopped: it
+	// finishes what it has.
+	current, draining bool
 
 	// failures counts in a row, errors its own errors without an answer in between.
 	failures, errors int
@@ -150,7 +155,7 @@ func (p *Pool) Refresh(ctx context.Context) {
 		wg.Wait()
 	}
 	p.mu.Lock()
-	turns := p.opts.Parallel * max(p.here(), 1)
+	turns := p.opts.Parallel * max(p.staying(), 1)
 	changed := turns != p.turns
 	p.turns = turns
 	p.mu.Unlock()
@@ -160,10 +165,17 @@ func (p *Pool) Refresh(ctx context.Context) {
 }
 
 // here counts the replicas that are not away.
-func (p *Pool) here() int {
+func (p *Pool) here() int { return p.count(func(r *Replica) bool { return r.away.IsZero() }) }
+
+// staying counts those of them that are not being stopped.
+func (p *Pool) staying() int {
+	return p.count(func(r *Replica) bool { return r.away.IsZero() && !r.draining })
+}
+
+func (p *Pool) count(is func(*Replica) bool) int {
 	n := 0
 	for _, r := range p.list {
-		if r.away.IsZero() {
+		if is(r) {
 			n++
 		}
 	}
@@ -241,6 +253,7 @@ func (p *Pool) look(ctx context.Context, r *Replica) {
 	if err == nil {
 		loaded, err = r.Client.Running(asked)
 	}
+	draining := err == nil && p.draining(ctx, r.Address)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
@@ -249,6 +262,10 @@ func (p *Pool) look(ctx context.Context, r *Replica) {
 		}
 		return
 	}
+	if draining && !r.draining {
+		p.opts.Log.Info("a replica of Ollama is being stopped", "address", r.Address)
+	}
+	r.draining = draining
 	r.looked, r.models, r.loaded = true, map[string]bool{}, map[string]bool{}
 	digests := map[string]string{}
 	for _, m := range models {
@@ -265,6 +282,21 @@ func (p *Pool) look(ctx context.Context, r *Replica) {
 	if r.errors == 0 { // one that lists its models and fails to answer is left alone for longer each time
 		r.failures = 0
 	}
+}
+
+// draining reports whether a replica is being stopped: then its container accepts connections at
+// the port after Ollama's.
+func (p *Pool) draining(ctx context.Context, address string) bool {
+	port, err := strconv.Atoi(p.port)
+	if err != nil {
+		return false
+	}
+	d := net.Dialer{Timeout: drainTimeout}
+	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(port+1)))
+	if err != nil {
+		return false
+	}
+	return c.Close() == nil
 }
 
 // setAway leaves a replica alone for a while.

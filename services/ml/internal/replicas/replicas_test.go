@@ -357,3 +357,43 @@ func TestOneAddress(t *testing.T) {
 		t.Errorf("the only one is %v", s)
 	}
 }
+
+// TestDraining: a replica that is being stopped gets no new request while there is another one, and
+// has no turns to give.
+func TestDraining(t *testing.T) {
+	f := newFleet(t, "m:latest", "m:latest")
+	turns := 0
+	p := f.pool(2, func(n int) { turns = n })
+	port, _ := strconv.Atoi(f.port)
+	telling := func(address string) net.Listener {
+		l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port+1)))
+		if err != nil {
+			t.Skip("somebody has the port: ", err)
+		}
+		return l
+	}
+	gets := func() map[string]int {
+		p.Refresh(t.Context())
+		got := map[string]int{}
+		for i := range 40 {
+			a := p.Acquire("m:latest", fmt.Sprint("conversation ", i))
+			got[a.Address]++
+			a.Release()
+		}
+		return got
+	}
+	old := telling(f.addresses[0])
+	if got := gets(); got[f.addresses[0]] > 0 || turns != 2 {
+		t.Errorf("requests by replica %v, %d turns", got, turns)
+	}
+	// When all are, any may still do.
+	other := telling(f.addresses[1])
+	if got := gets(); len(got) != 2 || turns != 2 {
+		t.Errorf("requests by replica %v, %d turns", got, turns)
+	}
+	old.Close()
+	other.Close()
+	if got := gets(); len(got) != 2 || turns != 4 {
+		t.Errorf("requests by replica %v, %d turns", got, turns)
+	}
+}

@@ -63,6 +63,7 @@ func (p *Pool) choose(model, key string, not *Replica) *Replica {
 	}
 	list := prefer(p.list, func(r *Replica) bool { return r != not })
 	list = prefer(list, func(r *Replica) bool { return r.away.IsZero() && r.looked })
+	list = prefer(list, func(r *Replica) bool { return !r.draining })
 	list = prefer(list, func(r *Replica) bool { return r.models[model] })
 	free := prefer(list, func(r *Replica) bool { return r.running < p.opts.Parallel })
 	if model == p.opts.Everywhere {
