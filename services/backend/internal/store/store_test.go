@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
@@ -38,13 +39,37 @@ func open(t testing.TB, change func(*store.Options)) (*store.Store, *redistest.S
 	return s, redis
 }
 
+// turn begins a conversation.
+var turn = store.Turn{Owner: "alice", Title: "T", Model: "m", Message: "Hi"}
+
 func begin(t testing.TB, s *store.Store) store.Begun {
 	t.Helper()
-	b, err := s.Begin(t.Context(), store.Turn{Owner: "alice", Title: "T", Model: "m", Message: "Hi"}, "T")
+	b, err := s.Begin(t.Context(), turn, "T")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// messages reads the last messages of a conversation.
+func messages(t testing.TB, s *store.Store, id string) (store.Conversation, []backendapi.Message) {
+	t.Helper()
+	c, page, err := s.Detail(t.Context(), "alice", id, 100, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, page.Messages
+}
+
+// former makes the answer one that an instance of the former version writes.
+func former(t testing.TB, r *redis.Client, g store.Generation, lease time.Time) {
+	t.Helper()
+	if err := r.HDel(t.Context(), "generation:"+g.ID, "fence", "expires").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.HSet(t.Context(), "generation:"+g.ID, "lease", lease.UnixMilli()).Err(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func events(t testing.TB, s *store.Store, g store.Generation) (names []string, text string) {
@@ -108,7 +133,7 @@ func TestEndsOnce(t *testing.T) {
 		t.Errorf("ended %d times", wins.Load())
 	}
 	for name, err := range map[string]error{"append": s.Append(t.Context(), b.Generation, 0, "x"), "queue": s.Queue(t.Context(), b.Generation, 1),
-		"renew": s.Renew(t.Context(), b.Generation), "withdraw": s.Withdraw(t.Context(), b)} {
+		"renew": s.Renew(t.Context(), b.Generation), "withdraw": s.Withdraw(t.Context(), b, turn)} {
 		if !errors.Is(err, store.ErrEnded) {
 			t.Errorf("%s after the end: %v", name, err)
 		}
@@ -116,9 +141,9 @@ func TestEndsOnce(t *testing.T) {
 	if names, _ := events(t, s, b.Generation); !cmp.Equal(names, []string{"start", "delta", "stopped"}) {
 		t.Errorf("%v", names)
 	}
-	_, messages, err := s.Detail(t.Context(), "alice", b.ConversationID)
-	if err != nil || messages[1].Content != "text / \"quoted\" \x7f 🎉\n" || messages[1].State != backendapi.MessageStopped || messages[1].CreatedAt.IsZero() {
-		t.Errorf("%+v, %v", messages, err)
+	_, said := messages(t, s, b.ConversationID)
+	if messages := said; messages[1].Content != "text / \"quoted\" \x7f 🎉\n" || messages[1].State != backendapi.MessageStopped || messages[1].CreatedAt.IsZero() {
+		t.Errorf("%+v", messages)
 	}
 	r := redis.Client(t)
 	for _, key := range []string{"generation:" + b.ID, "generation:" + b.ID + ":events"} {
@@ -131,9 +156,12 @@ func TestEndsOnce(t *testing.T) {
 	}
 }
 
+// What an instance of the former version writes is ended when its lease is over, as that version does.
 func TestReap(t *testing.T) {
 	s, redis := open(t, func(o *store.Options) { o.Lease = 50 * time.Millisecond })
 	b := begin(t, s)
+	r := redis.Client(t)
+	former(t, r, b.Generation, time.Now().Add(50*time.Millisecond))
 	if err := s.Append(t.Context(), b.Generation, 0, "so far"); err != nil {
 		t.Fatal(err)
 	}
@@ -155,9 +183,9 @@ func TestReap(t *testing.T) {
 	if err := s.Renew(t.Context(), b.Generation); !errors.Is(err, store.ErrEnded) {
 		t.Errorf("the dead writer renews: %v", err)
 	}
-	c, messages, err := s.Detail(t.Context(), "alice", b.ConversationID)
-	if err != nil || c.Generation != "" || messages[1].State != backendapi.MessageFailed || messages[1].Content != "so far" || messages[1].Error.Status != 503 {
-		t.Errorf("%+v %+v, %v", c, messages, err)
+	c, said := messages(t, s, b.ConversationID)
+	if c.Generation != "" || said[1].State != backendapi.MessageFailed || said[1].Content != "so far" || said[1].Error.Status != 503 {
+		t.Errorf("%+v %+v", c, said)
 	}
 
 	// Of an answer whose keys are gone the message is left: it is settled as well.
@@ -165,15 +193,14 @@ func TestReap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := redis.Client(t)
 	if err := r.Del(t.Context(), "generation:"+again.ID, "generation:"+again.ID+":events").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if leased, err := s.Reap(t.Context(), again.Generation); leased || err != nil {
 		t.Errorf("%v, %v", leased, err)
 	}
-	if _, messages, err = s.Detail(t.Context(), "alice", b.ConversationID); err != nil || messages[3].State != backendapi.MessageFailed {
-		t.Errorf("%+v, %v", messages, err)
+	if _, said = messages(t, s, b.ConversationID); said[3].State != backendapi.MessageFailed {
+		t.Errorf("%+v", said)
 	}
 	if _, err := s.Reap(t.Context(), again.Generation); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("reaped twice: %v", err)
@@ -186,9 +213,7 @@ func TestReapGivesGrace(t *testing.T) {
 	r := redis.Client(t)
 	expire := func(g store.Generation, ago time.Duration) {
 		t.Helper()
-		if err := r.HSet(t.Context(), "generation:"+g.ID, "lease", time.Now().Add(-ago).UnixMilli()).Err(); err != nil {
-			t.Fatal(err)
-		}
+		former(t, r, g, time.Now().Add(-ago))
 	}
 	reap := func(g store.Generation) bool {
 		t.Helper()
