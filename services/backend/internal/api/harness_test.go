@@ -57,6 +57,7 @@ type options struct {
 	outage time.Duration
 	drain  time.Duration
 	timing func(*generation.Timing)
+	store  func(*store.Options)
 }
 
 func newInstance(t testing.TB, redisURL, mlURL string, o options) *instance {
@@ -84,7 +85,11 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	} else {
 		log = slog.New(slog.DiscardHandler)
 	}
-	st, err := store.New(store.Options{Address: redis, TTL: time.Hour, Keep: time.Hour, Lease: lease, Outage: o.outage})
+	stored := store.Options{Address: redis, TTL: time.Hour, Keep: time.Hour, Lease: lease, Outage: o.outage}
+	if o.store != nil {
+		o.store(&stored)
+	}
+	st, err := store.New(stored)
 	if err != nil {
 		t.Fatal(err)
 	}

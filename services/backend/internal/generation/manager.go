@@ -211,7 +211,7 @@ func (m *Manager) Cancel(id string) {
 
 // drainMargin is the part of the drain in which answers are released and their readers sent elsewhere: well above the half
 // second between two looks of http.Server.Shutdown at the connections that are left, and Timing.Poll.
-const drainMargin = 2 * time.Second
+const drainMargin = 3 * time.Second
 
 // Drain starts no further jobs and waits for those that run. Shortly before the end of ctx it releases what still runs, so
 // that another instance, or this one's successor, goes on with it, and cuts the streams of all readers, who take them up there.
