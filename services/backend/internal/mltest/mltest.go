@@ -73,7 +73,8 @@ func (s *Server) listen(t testing.TB, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hs, served := &http.Server{Handler: s.handler}, make(chan error, 1) // and not httptest's, which waits for streams that a failed test left open
+	// And not httptest's, which waits for streams that a failed test left open.
+	hs, served := &http.Server{Handler: s.handler}, make(chan error, 1)
 	go func() { served <- hs.Serve(l) }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,12 +84,12 @@ func (s *Server) listen(t testing.TB, addr string) {
 // Kill cuts all streams, and nobody answers until Restart.
 func (s *Server) Kill() {
 	s.mu.Lock()
-	hs := s.http
+	hs, served := s.http, s.served
 	s.http = nil
 	s.mu.Unlock()
 	if hs != nil {
 		hs.Close()
-		<-s.served
+		<-served
 	}
 }
 

@@ -94,9 +94,17 @@ func parseEntry(entry string) (Generation, bool) {
 	return Generation{Owner: parts[0], ConversationID: parts[1], ID: parts[2]}, true
 }
 
+// rememberTimeout bounds Remember in a Cluster, where the node of the set may be gone and that of the answer is not.
+const rememberTimeout = 500 * time.Millisecond
+
 // Remember puts an answer among those that are being written, for sweepers: a hint, which may be there too early, too long,
 // or be lost with a server.
 func (s *Store) Remember(ctx context.Context, g Generation) error {
+	if s.key.tagged {
+		bounded, cancel := context.WithTimeout(ctx, rememberTimeout)
+		defer cancel()
+		ctx = bounded
+	}
 	pipe := s.rdb.Pipeline()
 	pipe.ZAdd(ctx, running, redis.Z{Score: float64(time.Now().UnixMilli()), Member: g.entry()})
 	if s.opts.TTL > 0 { // as long as an answer that nobody ends
@@ -138,7 +146,7 @@ func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
 			continue
 		}
 		all = append(all, g)
-		states = append(states, pipe.HMGet(ctx, s.key.generation(g.Owner, g.ID), "state", "fence", "expires", "lease"))
+		states = append(states, pipe.HMGet(ctx, s.key.generation(g.Owner, g.ID), "state", "expires"))
 	}
 	// Of a Cluster some nodes may not answer: those that do are enough for their own.
 	if _, err := pipe.Exec(ctx); err != nil && clock.Err() != nil {
@@ -156,15 +164,10 @@ func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
 			continue
 		}
 		state, _ := v[0].(string)
-		_, fenced := v[1].(string)
-		at := v[2]
-		if !fenced {
-			at = v[3]
-		}
-		expires, _ := at.(string)
-		until, _ := strconv.ParseInt(expires, 10, 64)
+		expires, _ := v[1].(string)
+		until, _ := strconv.ParseInt(expires, 10, 64) // our own scripts wrote it
 		switch {
-		case state == "running" && (until <= now || until > now+10*millis(s.opts.Lease) && fenced):
+		case state == "running" && (until <= now || until > now+10*millis(s.opts.Lease)): // see claim
 			orphans = append(orphans, g)
 		case state == "running":
 		case state != "" || now-added[g.entry()] > millis(early):

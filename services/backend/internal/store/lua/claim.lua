@@ -12,7 +12,8 @@ local state, fence, expires, retries, left_out =
 local current = redis.call('HGET', conversation, 'generation') == ARGV[1]
 if state and state ~= 'running' then return {'already'} end
 if not state and not current then return {'missing'} end
-if not fence or not current then return {'former'} end
+local length, own = redis.call('LLEN', messages), redis.call('LINDEX', messages, -1)
+if not fence or not current or length < 2 then return {'former'} end
 local now, lease = now_ms(), tonumber(ARGV[2])
 expires = tonumber(expires)
 local released = expires == 0
@@ -28,8 +29,6 @@ fence = redis.call('HINCRBY', generation, 'fence', 1)
 retries = tonumber(retries or 0)
 if not released then retries = redis.call('HINCRBY', generation, 'retries', 1) end
 hold(generation, lease, tonumber(ARGV[3]))
-local length = redis.call('LLEN', messages)
-local own = redis.call('LINDEX', messages, -1)
 local _, history = before(messages, length - 1, tonumber(ARGV[7]), tonumber(ARGV[8]), 1)
 local result = 'taken'
 if retries > tonumber(ARGV[6]) then result = 'exhausted' end
