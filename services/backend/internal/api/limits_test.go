@@ -277,9 +277,14 @@ func TestPagesOfMessages(t *testing.T) {
 	}
 	// Neither is all of it read for a prompt.
 	ml.Chat(func(s *mltest.Stream) { requests <- s.Request; s.Done() })
-	i.send(alice, id, "Short")
+	g := i.send(alice, id, "Short")
 	if n := len(soon(t, "the request", requests).Messages); n != 2 {
 		t.Errorf("ml was sent %d messages", n)
+	}
+	i.follow(alice, g.ID, "").rest()
+	i.want(http.StatusOK, &d, http.MethodGet, "/api/conversations/"+id+"?limit=1", nil, alice)
+	if m := d.Messages[0]; m.LeftOut != 2*turns+2-1 { // all but the one that it was sent
+		t.Errorf("the answer says that %d messages were left out", m.LeftOut)
 	}
 }
 

@@ -210,9 +210,9 @@ func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 		if c.LeftOut > 0 || c.Again || c.Thinking != "" || c.Text != "" || c.Done != nil {
 			admit()
 		}
-		if c.LeftOut > 0 && c.LeftOut != j.leftOut {
-			j.leftOut = c.LeftOut
-			j.inbox.setLeftOut(c.LeftOut)
+		if n := j.dropped + c.LeftOut; c.LeftOut > 0 && n != j.leftOut {
+			j.leftOut = n
+			j.inbox.setLeftOut(n)
 		}
 		if c.Thinking != "" {
 			if thought {

@@ -17,6 +17,18 @@ const MaxHistory = 128 << 10
 // stopped is sent as far as it came: the person stopped it because that was enough, and may refer to it. One that failed is
 // not: the person is asked to send the message again, and half an answer to it would be taken for a whole one.
 func history(earlier []backendapi.Message, message string, budget int) []mlapi.Message {
+	first := dropped(earlier, message, budget)
+	out := make([]mlapi.Message, 0, len(earlier)-first+1)
+	for _, m := range earlier[first:] {
+		if sent(m) {
+			out = append(out, mlapi.Message{Role: m.Role, Content: m.Content})
+		}
+	}
+	return append(out, mlapi.Message{Role: "user", Content: message})
+}
+
+// dropped is how many of the messages history drops.
+func dropped(earlier []backendapi.Message, message string, budget int) int {
 	left := budget - len(message)
 	first := len(earlier)
 	for first > 0 {
@@ -28,13 +40,7 @@ func history(earlier []backendapi.Message, message string, budget int) []mlapi.M
 		}
 		first--
 	}
-	out := make([]mlapi.Message, 0, len(earlier)-first+1)
-	for _, m := range earlier[first:] {
-		if sent(m) {
-			out = append(out, mlapi.Message{Role: m.Role, Content: m.Content})
-		}
-	}
-	return append(out, mlapi.Message{Role: "user", Content: message})
+	return first
 }
 
 func sent(m backendapi.Message) bool {

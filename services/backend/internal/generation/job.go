@@ -48,6 +48,7 @@ type job struct {
 	text           []byte
 	thinking       int
 	leftOut        int
+	dropped        int // messages that ml is not sent
 	retries        int
 	left           time.Duration
 	admittedAt     time.Time
@@ -72,6 +73,10 @@ func newJob(ctx context.Context, m *Manager, g store.Generation, model string, p
 func begins(ctx context.Context, m *Manager, b store.Begun, t store.Turn) *job {
 	j := newJob(ctx, m, b.Generation, t.Model, history(b.History, t.Message, MaxHistory))
 	j.begun, j.turn = b, t
+	if j.dropped = b.Earlier + dropped(b.History, t.Message, MaxHistory); j.dropped > 0 {
+		j.leftOut = j.dropped
+		j.inbox.setLeftOut(j.dropped)
+	}
 	return j
 }
 
@@ -80,6 +85,7 @@ func resumes(ctx context.Context, m *Manager, c store.Claim) *job {
 	last := len(c.History) - 1
 	j := newJob(ctx, m, c.Generation, c.Model, history(c.History[:last], c.History[last].Content, MaxHistory))
 	j.text, j.written, j.thinking, j.thought = []byte(c.Text), len(c.Text), c.Thinking, c.Thinking
+	j.dropped = c.Earlier + dropped(c.History[:last], c.History[last].Content, MaxHistory)
 	j.leftOut, j.retries, j.resumed = c.LeftOut, c.Retries, true
 	j.answered.Store(true)
 	return j

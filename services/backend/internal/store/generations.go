@@ -82,8 +82,9 @@ type Begun struct {
 	Created bool
 	// Again says that the message was stored before, with the same key: nothing else is set than the answer's ids.
 	Again bool
-	// History holds the last messages before the turn's own, oldest first.
+	// History holds the last messages before the turn's own, oldest first. Earlier is how many there are before them.
 	History []backendapi.Message
+	Earlier int
 
 	now    int64    // the time of the change
 	before []string // title, model and time of the change before
@@ -158,7 +159,10 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 	}
 	if reply[0] == "ok" {
 		b.before = reply[1:4]
-		b.History, err = decodeMessages(reply[4:])
+		if b.Earlier, err = strconv.Atoi(reply[4]); err != nil {
+			return Begun{}, fmt.Errorf("begin an answer: %w", err)
+		}
+		b.History, err = decodeMessages(reply[5:])
 		return b, err
 	}
 	s.Forget(ctx, b.Generation)

@@ -33,7 +33,9 @@ type Claim struct {
 	// Retries is how often the answer has been begun anew, this time included.
 	Retries int
 	// History holds the last messages before the answer, oldest first; the last one is the user's that it answers.
+	// Earlier is how many there are before them.
 	History []backendapi.Message
+	Earlier int
 }
 
 // Claim takes over an answer whose writer is gone: its lease has expired, and it did not renew it when that was found out.
@@ -67,12 +69,12 @@ func (s *Store) Claim(ctx context.Context, g Generation) (Claim, error) {
 	if err != nil {
 		return Claim{}, fmt.Errorf("take over an answer: %w", err)
 	}
-	for at, n := range map[int]*int{2: &c.Retries, 3: &c.LeftOut, 4: &c.Thinking} {
+	for at, n := range map[int]*int{2: &c.Retries, 3: &c.LeftOut, 4: &c.Thinking, 6: &c.Earlier} {
 		if *n, err = strconv.Atoi(reply[at]); err != nil {
 			return Claim{}, fmt.Errorf("take over an answer: %w", err)
 		}
 	}
-	messages, err := decodeMessages(reply[6:])
+	messages, err := decodeMessages(reply[7:])
 	if err != nil {
 		return Claim{}, err
 	}

@@ -5,7 +5,7 @@
 --      greatest number of messages, '1' to create the conversation, greatest number of messages and bytes of the history,
 --      greatest number of bytes and of conversations of the owner, digest of the message, time its key is known
 -- Returns 'missing', 'busy', 'full', 'bytes', 'conversations', what known returns, or 'ok', the title, the model and the time
--- of the last change before this, and the last messages before these.
+-- of the last change before this, the last messages before these, and how many there are before those.
 local conversation, messages, list, usage, generation, events, key = unpack(KEYS)
 local id, now, ttl, created = ARGV[1], ARGV[5], tonumber(ARGV[6]), ARGV[14] == '1'
 if key then
@@ -26,7 +26,7 @@ if created then
 elseif before_title == '' then
   redis.call('HSET', conversation, 'title', ARGV[3])
 end
-local _, history = before(messages, redis.call('LLEN', messages), tonumber(ARGV[15]), tonumber(ARGV[16]), 0)
+local earlier, history = before(messages, redis.call('LLEN', messages), tonumber(ARGV[15]), tonumber(ARGV[16]), 0)
 redis.call('RPUSH', messages, ARGV[8], ARGV[9])
 account(usage, id, bytes)
 redis.call('HSET', conversation, 'model', ARGV[4], 'generation', ARGV[7])
@@ -39,7 +39,7 @@ if key then
   redis.call('HSET', key, 'digest', ARGV[19], 'generation', ARGV[7], 'conversation', id)
   redis.call('PEXPIRE', key, ARGV[20])
 end
-for k, v in ipairs({'ok', before_title or '', before_model or '', before_change or ''}) do
+for k, v in ipairs({'ok', before_title or '', before_model or '', before_change or '', tostring(earlier)}) do
   table.insert(history, k, v)
 end
 return history

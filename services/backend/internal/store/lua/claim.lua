@@ -5,7 +5,8 @@
 --      which nobody can be there who would, greatest number of retries, and of messages and bytes of the history
 -- Returns 'already' when the answer has ended, 'missing', 'leased' when its writer is there or may be, 'former' when an
 -- instance of the former version writes it, or 'exhausted' or 'taken', the fencing token, the number of retries, the number
--- of messages left out, the bytes of reasoning, the text, and the last messages, of which the last one is the answer's own.
+-- of messages left out, the bytes of reasoning, the text, how many messages there are before the last ones, and these, of which
+-- the last one is the answer's own.
 local conversation, messages, _, _, generation, _, text, thinking = unpack(KEYS)
 local state, fence, expires, retries, left_out =
   unpack(redis.call('HMGET', generation, 'state', 'fence', 'expires', 'retries', 'left_out'))
@@ -29,12 +30,12 @@ fence = redis.call('HINCRBY', generation, 'fence', 1)
 retries = tonumber(retries or 0)
 if not released then retries = redis.call('HINCRBY', generation, 'retries', 1) end
 hold(generation, lease, tonumber(ARGV[3]))
-local _, history = before(messages, length - 1, tonumber(ARGV[7]), tonumber(ARGV[8]), 1)
+local earlier, history = before(messages, length - 1, tonumber(ARGV[7]), tonumber(ARGV[8]), 1)
 local result = 'taken'
 if retries > tonumber(ARGV[6]) then result = 'exhausted' end
 table.insert(history, own)
 for k, v in ipairs({result, tostring(fence), tostring(retries), left_out or '0', tostring(redis.call('STRLEN', thinking)),
-  redis.call('GET', text) or ''}) do
+  redis.call('GET', text) or '', tostring(earlier)}) do
   table.insert(history, k, v)
 end
 return history
