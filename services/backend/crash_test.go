@@ -24,14 +24,16 @@ import (
 )
 
 // send sends a message until somebody acknowledges it; it goes to another backend each time.
-func send(ctx context.Context, urls func() string, key string, req backendapi.ChatRequest) (g backendapi.Generation, err error) {
+func send(ctx context.Context, urls func() string, key string,
+	req backendapi.ChatRequest) (g backendapi.Generation, err error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return g, err
 	}
 	for ctx.Err() == nil {
 		err = func() error {
-			r, err := http.NewRequestWithContext(ctx, http.MethodPost, urls()+"/api/chat", bytes.NewReader(body))
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, urls()+"/api/chat",
+				bytes.NewReader(body))
 			if err != nil {
 				return err
 			}
@@ -63,11 +65,13 @@ func send(ctx context.Context, urls func() string, key string, req backendapi.Ch
 }
 
 // read reads an answer to its end. A stream that is cut is taken up at another backend.
-func read(ctx context.Context, urls func() string, id string, piece func(string)) (last sse.Event, err error) {
+func read(ctx context.Context, urls func() string, id string, piece func(string)) (last sse.Event,
+	err error) {
 	after := ""
 	for ctx.Err() == nil {
 		err = func() error {
-			r, err := http.NewRequestWithContext(ctx, http.MethodGet, urls()+"/api/generations/"+id+"/events", nil)
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet,
+				urls()+"/api/generations/"+id+"/events", nil)
 			if err != nil {
 				return err
 			}
@@ -120,8 +124,8 @@ func conversation(t testing.TB, url, id string) (d backendapi.ConversationDetail
 	return d
 }
 
-// A backend is killed while it writes an answer: for the reader on another instance text goes on within five seconds, and
-// nothing of it is missing or twice there.
+// A backend is killed while it writes an answer: for the reader on another instance text goes on
+// within five seconds, and nothing of it is missing or twice there.
 func TestKilledBackend(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
 	env := environ(t, func(b *contract.Backend) { b.RedisURL, b.MLServiceURL = redis.URL, ml.URL })
@@ -131,7 +135,8 @@ func TestKilledBackend(t *testing.T) {
 	ml.Chat(mltest.Count(words, 10*time.Millisecond))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	g, err := send(ctx, func() string { return victim.url }, "key", backendapi.ChatRequest{Message: "Count"})
+	g, err := send(ctx, func() string { return victim.url }, "key",
+		backendapi.ChatRequest{Message: "Count"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +144,8 @@ func TestKilledBackend(t *testing.T) {
 	var killed time.Time
 	var gap time.Duration
 	last, err := read(ctx, func() string { return survivor }, g.ID, func(piece string) {
-		if !killed.IsZero() && gap == 0 && time.Since(killed) > 200*time.Millisecond { // what was under way has come
+		// what was under way has come
+		if !killed.IsZero() && gap == 0 && time.Since(killed) > 200*time.Millisecond {
 			gap = time.Since(killed)
 		}
 		if text += piece; len(text) > 100 && killed.IsZero() {
@@ -183,8 +189,9 @@ func (f *fleet) replace(at int, p *process) (old *process) {
 	return old
 }
 
-// Backends and ml are killed at random, by a schedule that -seed repeats: every acknowledged message is in its conversation
-// exactly once, with its answer, of which no word is missing or twice there.
+// Backends and ml are killed at random, by a schedule that -seed repeats: every acknowledged
+// message is in its conversation exactly once, with its answer, of which no word is missing or
+// twice there.
 func TestRandomKills(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
@@ -209,8 +216,10 @@ func TestRandomKills(t *testing.T) {
 			id := ""
 			var said []string
 			for turn := range turns {
-				key, message := fmt.Sprintf("p%d-t%d", person, turn), fmt.Sprintf("message %d of %d", turn, person)
-				g, err := send(ctx, f.url, key, backendapi.ChatRequest{ConversationID: id, Message: message})
+				key, message := fmt.Sprintf("p%d-t%d", person, turn),
+					fmt.Sprintf("message %d of %d", turn, person)
+				g, err := send(ctx, f.url, key, backendapi.ChatRequest{ConversationID: id,
+					Message: message})
 				if err != nil {
 					t.Errorf("%s: %v", message, err)
 					return
@@ -243,8 +252,10 @@ func TestRandomKills(t *testing.T) {
 			}
 			for k, message := range said {
 				user, answer := d.Messages[2*k], d.Messages[2*k+1]
-				if user.Content != message || answer.Content != mltest.Words(words) || answer.State != backendapi.MessageComplete {
-					t.Errorf("%q and %d bytes, %s; want %q", user.Content, len(answer.Content), answer.State, message)
+				if user.Content != message || answer.Content != mltest.Words(words) ||
+					answer.State != backendapi.MessageComplete {
+					t.Errorf("%q and %d bytes, %s; want %q", user.Content, len(answer.Content),
+						answer.State, message)
 				}
 			}
 		})
@@ -272,7 +283,8 @@ func TestRandomKills(t *testing.T) {
 	}
 	taken := 0
 	for _, key := range client.Keys(t.Context(), "generation:*").Val() {
-		if !strings.HasSuffix(key, ":events") && client.HGet(t.Context(), key, "fence").Val() != "1" {
+		if !strings.HasSuffix(key, ":events") && client.HGet(t.Context(), key,
+			"fence").Val() != "1" {
 			taken++
 		}
 	}

@@ -41,9 +41,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 }
 
 const (
-	// lease is how long an answer whose backend is silent counts as being written, and grace how long the backend has then to
-	// renew it: so late does another one go on with the answer of one that was killed. One that was only slow is refused from
-	// then on, so short times cost no more than an answer that is asked for twice.
+	// lease is how long an answer whose backend is silent counts as being written, and grace how
+	// long the backend has then to renew it: so late does another one go on with the answer of one
+	// that was killed. One that was only slow is refused from then on, so short times cost no more
+	// than an answer that is asked for twice.
 	lease = 2 * time.Second
 	grace = time.Second
 	// sweepEvery is how often a backend looks for answers whose backend was killed.
@@ -73,7 +74,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	srv.Registry().MustRegister(redisErrors)
 	address := store.Address{URL: cfg.RedisURL, Password: password, CAFile: cfg.RedisCAFile,
 		Sentinels: cfg.RedisSentinels, Master: cfg.RedisMaster, Cluster: cfg.RedisCluster}
-	st, err := store.New(store.Options{Address: address, TTL: cfg.ConversationTTL, Keep: keep, Lease: lease, Grace: grace, Outage: outage,
+	st, err := store.New(store.Options{Address: address, TTL: cfg.ConversationTTL, Keep: keep,
+		Lease: lease, Grace: grace, Outage: outage,
 		OnError: func(error) { redisErrors.Inc() }})
 	if err != nil {
 		return err
@@ -85,7 +87,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 	srv.Liveness("/health")
-	srv.Readiness("/ready", map[string]server.Check{"redis": st.Check}) // pages, reading and the status live without ml
+	// pages, reading and the status live without ml
+	srv.Readiness("/ready", map[string]server.Check{"redis": st.Check})
 	if cfg.Debug {
 		srv.Profiling()
 	}

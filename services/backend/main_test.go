@@ -227,7 +227,8 @@ func TestPeersAreMissing(t *testing.T) {
 	}
 	for range 3 {
 		code, body := get(t, url+"/ready")
-		if code != 503 || !strings.Contains(body, "REDIS_URL: "+addr+" cannot be reached") || strings.Contains(body, `"ml"`) {
+		if code != 503 || !strings.Contains(body, "REDIS_URL: "+addr+" cannot be reached") ||
+			strings.Contains(body, `"ml"`) {
 			t.Errorf("/ready: %d %s", code, body)
 		}
 	}

@@ -73,7 +73,8 @@ func (a *API) chatRoutes() {
 		Summary:       "Send a message and start its answer",
 		Description:   "With Accept: text/event-stream the response is the answer's events, else it names the answer. A message is at most 65536 bytes. A request that the model service refuses at once, such as for its full queue (429), leaves no trace.",
 		DefaultStatus: http.StatusAccepted, MaxBodyBytes: maxChatBody,
-		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusInsufficientStorage},
+		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,
+			http.StatusTooManyRequests, http.StatusBadGateway, http.StatusInsufficientStorage},
 		Responses: map[string]*huma.Response{
 			"200": stream(),
 			"202": {Description: "The answer was started", Content: map[string]*huma.MediaType{"application/json": {Schema: started}},

@@ -96,10 +96,12 @@ func (a *API) conversationRoutes() {
 	register(a, huma.Operation{OperationID: "listConversations", Method: http.MethodGet, Path: "/api/conversations", Tags: tags,
 		Summary: "List conversations, the last changed first", Errors: []int{http.StatusBadRequest}}, a.list)
 	register(a, huma.Operation{OperationID: "getConversation", Method: http.MethodGet, Path: "/api/conversations/{id}", Tags: tags,
-		Summary: "Read a conversation with its last messages, or those before a cursor", Errors: []int{http.StatusBadRequest, http.StatusNotFound},
+		Summary:     "Read a conversation with its last messages, or those before a cursor",
+		Errors:      []int{http.StatusBadRequest, http.StatusNotFound},
 		Description: "A page has at most limit messages and 1 MiB. A message in state streaming has no content yet: its generation's events have it all."}, a.get)
 	register(a, huma.Operation{OperationID: "renameConversation", Method: http.MethodPatch, Path: "/api/conversations/{id}", Tags: tags,
-		Summary: "Rename a conversation", Errors: append(missing, http.StatusInsufficientStorage), MaxBodyBytes: maxBody}, a.rename)
+		Summary: "Rename a conversation", Errors: append(missing, http.StatusInsufficientStorage),
+		MaxBodyBytes: maxBody}, a.rename)
 	register(a, huma.Operation{OperationID: "deleteConversation", Method: http.MethodDelete, Path: "/api/conversations/{id}", Tags: tags,
 		Summary: "Delete a conversation", Description: "An answer that is being written in it is stopped.",
 		DefaultStatus: http.StatusNoContent, Errors: missing}, a.remove)
@@ -125,7 +127,8 @@ func (a *API) list(ctx context.Context, in *listInput) (*body[backendapi.Convers
 	return &body[backendapi.ConversationPage]{page}, err
 }
 
-func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.ConversationDetail], error) {
+func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.ConversationDetail],
+	error) {
 	c, page, err := a.store.Detail(ctx, in.Owner, in.ID, in.Limit, in.Before)
 	if err != nil {
 		return nil, err
@@ -136,7 +139,8 @@ func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.Conver
 			return nil, err
 		}
 		if !running { // its answer has just ended: tell how
-			if c, page, err = a.store.Detail(ctx, in.Owner, in.ID, in.Limit, in.Before); err != nil {
+			if c, page, err = a.store.Detail(ctx, in.Owner, in.ID, in.Limit,
+				in.Before); err != nil {
 				return nil, err
 			}
 		}

@@ -85,7 +85,8 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	} else {
 		log = slog.New(slog.DiscardHandler)
 	}
-	stored := store.Options{Address: redis, TTL: time.Hour, Keep: time.Hour, Lease: lease, Outage: o.outage}
+	stored := store.Options{Address: redis, TTL: time.Hour, Keep: time.Hour, Lease: lease,
+		Outage: o.outage}
 	if o.store != nil {
 		o.store(&stored)
 	}

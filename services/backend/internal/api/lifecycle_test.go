@@ -125,8 +125,8 @@ func TestDrainCompletesAnswers(t *testing.T) {
 	i.stopped <- nil // for the cleanup
 }
 
-// What is not complete at the end of the drain is released: another instance goes on with it, and the readers of the one that
-// stops, whose streams are cut, go on there.
+// What is not complete at the end of the drain is released: another instance goes on with it, and
+// the readers of the one that stops, whose streams are cut, go on there.
 func TestDrainReleasesWhatIsLeft(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{drain: 2 * time.Second})
@@ -152,7 +152,8 @@ func TestDrainReleasesWhatIsLeft(t *testing.T) {
 	if m := next.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete || m.Content != text {
 		t.Errorf("message %+v", m)
 	}
-	if retries := redis.Client(t).HGet(t.Context(), "generation:"+g.ID, "retries").Val(); retries != "" {
+	if retries := redis.Client(t).HGet(t.Context(), "generation:"+g.ID,
+		"retries").Val(); retries != "" {
 		t.Errorf("a release counts as %s interruptions", retries)
 	}
 }

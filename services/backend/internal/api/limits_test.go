@@ -19,7 +19,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Redis has reached its maxmemory: what is there can be read, stopped and deleted, answers go on, and nothing new is stored.
+// Redis has reached its maxmemory: what is there can be read, stopped and deleted, answers go on,
+// and nothing new is stored.
 func TestRedisIsFull(t *testing.T) {
 	redis, ml := redistest.Start(t, "--maxmemory-policy", "noeviction"), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{})
@@ -39,7 +40,8 @@ func TestRedisIsFull(t *testing.T) {
 	some(t, i.follow(alice, endless.ID, ""), 6)
 	c := redis.Client(t)
 	var status backendapi.Status
-	if i.want(http.StatusOK, &status, http.MethodGet, "/api/status", nil, nil); status.Services[1].Status != backendapi.StatusReady {
+	if i.want(http.StatusOK, &status, http.MethodGet, "/api/status", nil,
+		nil); status.Services[1].Status != backendapi.StatusReady {
 		t.Errorf("%+v", status.Services[1])
 	}
 	if err := c.ConfigSet(t.Context(), "maxmemory", "1mb").Err(); err != nil {
@@ -47,8 +49,10 @@ func TestRedisIsFull(t *testing.T) {
 	}
 	before := c.Keys(t.Context(), "*").Val()
 	for range 2 {
-		for _, body := range []backendapi.ChatRequest{{Message: "Hi"}, {Message: "Hi", ConversationID: running.ConversationID}} {
-			if p := i.refused(http.StatusInsufficientStorage, http.MethodPost, "/api/chat", body, alice.with(backendapi.KeyHeader, "k")); p.Type != "/problems/storage-full" {
+		for _, body := range []backendapi.ChatRequest{{Message: "Hi"}, {Message: "Hi",
+			ConversationID: running.ConversationID}} {
+			if p := i.refused(http.StatusInsufficientStorage, http.MethodPost, "/api/chat", body,
+				alice.with(backendapi.KeyHeader, "k")); p.Type != "/problems/storage-full" {
 				t.Errorf("%+v", p)
 			}
 		}
@@ -58,7 +62,8 @@ func TestRedisIsFull(t *testing.T) {
 		t.Errorf("something is stored: %v, before %v", after, before)
 	}
 	i.want(http.StatusOK, &status, http.MethodGet, "/api/status", nil, nil)
-	if s := status.Services[1]; s.Name != "redis" || s.Status != backendapi.StatusDegraded || !strings.Contains(s.Detail, "maxmemory") || status.Status != backendapi.StatusDegraded {
+	if s := status.Services[1]; s.Name != "redis" || s.Status != backendapi.StatusDegraded ||
+		!strings.Contains(s.Detail, "maxmemory") || status.Status != backendapi.StatusDegraded {
 		t.Errorf("%+v", status)
 	}
 	if d := i.detail(alice, endless.ConversationID); len(d.Messages) != 2 {
@@ -79,7 +84,8 @@ func TestRedisIsFull(t *testing.T) {
 	}
 	i.follow(alice, endless.ID, "").rest()
 	for _, conversation := range page.Conversations {
-		i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+conversation.ID, nil, alice)
+		i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+conversation.ID,
+			nil, alice)
 	}
 	if err := c.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
 		t.Fatal(err)
@@ -98,7 +104,8 @@ func TestTakeoverWhenRedisIsFull(t *testing.T) {
 	}
 	ml.Chat(mltest.Count(5, 0))
 	newInstance(t, redis.URL, ml.URL, options{})
-	if m := stored(t, s, b.ConversationID); m.State != backendapi.MessageComplete || m.Content != mltest.Words(5) {
+	if m := stored(t, s, b.ConversationID); m.State != backendapi.MessageComplete ||
+		m.Content != mltest.Words(5) {
 		t.Errorf("%+v", m)
 	}
 }
@@ -106,7 +113,10 @@ func TestTakeoverWhenRedisIsFull(t *testing.T) {
 // What one person stores is bounded; deleting makes room, and so does time.
 func TestOwnersBounds(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
-	i := newInstance(t, redis.URL, ml.URL, options{store: func(o *store.Options) { o.MaxBytes, o.MaxConversations = 100<<10, 4 }})
+	i := newInstance(t, redis.URL, ml.URL, options{store: func(o *store.Options) {
+		o.MaxBytes,
+			o.MaxConversations = 100<<10, 4
+	}})
 	ml.Chat(func(s *mltest.Stream) { s.Text(strings.Repeat("x", 10<<10)); s.Done() })
 	long := backendapi.ChatRequest{Message: strings.Repeat("y", 30<<10)}
 	var all []string
@@ -117,21 +127,25 @@ func TestOwnersBounds(t *testing.T) {
 	}
 	// 80 KiB of 100 are used: 30 more do not fit, neither here nor there.
 	for _, id := range []string{"", all[0]} {
-		p := i.refused(http.StatusRequestEntityTooLarge, http.MethodPost, "/api/chat", backendapi.ChatRequest{ConversationID: id, Message: long.Message}, alice)
+		p := i.refused(http.StatusRequestEntityTooLarge, http.MethodPost, "/api/chat",
+			backendapi.ChatRequest{ConversationID: id, Message: long.Message}, alice)
 		if p.Type != "/problems/too-much-stored" || !strings.Contains(p.Detail, "delete") {
 			t.Errorf("%+v", p)
 		}
 	}
-	i.follow(header{backendapi.OwnerHeader: "bob"}, i.send(header{backendapi.OwnerHeader: "bob"}, "", long.Message).ID, "").rest()
+	i.follow(header{backendapi.OwnerHeader: "bob"}, i.send(header{backendapi.OwnerHeader: "bob"},
+		"", long.Message).ID, "").rest()
 	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+all[0], nil, alice)
 	g := i.send(alice, "", long.Message)
 	i.follow(alice, g.ID, "").rest()
 	// One that has expired does not count.
 	c := redis.Client(t)
-	if err := c.ZAdd(t.Context(), "owner:alice:conversations", goredis.Z{Score: 1, Member: all[1]}).Err(); err != nil {
+	if err := c.ZAdd(t.Context(), "owner:alice:conversations", goredis.Z{Score: 1,
+		Member: all[1]}).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Del(t.Context(), "conversation:"+all[1], "conversation:"+all[1]+":messages").Err(); err != nil {
+	if err := c.Del(t.Context(), "conversation:"+all[1],
+		"conversation:"+all[1]+":messages").Err(); err != nil {
 		t.Fatal(err)
 	}
 	i.follow(alice, i.send(alice, g.ConversationID, long.Message).ID, "").rest()
@@ -143,17 +157,22 @@ func TestOwnersBounds(t *testing.T) {
 		i.want(http.StatusCreated, &made, http.MethodPost, "/api/conversations", nil, alice)
 		conversations = append(conversations, made)
 	}
-	for path, body := range map[string]any{"/api/conversations": nil, "/api/chat": backendapi.ChatRequest{Message: "Hi"}} {
-		if p := i.refused(http.StatusTooManyRequests, http.MethodPost, path, body, alice); p.Type != "/problems/too-many-conversations" || !strings.Contains(p.Detail, "delete") {
+	for path, body := range map[string]any{"/api/conversations": nil,
+		"/api/chat": backendapi.ChatRequest{Message: "Hi"}} {
+		if p := i.refused(http.StatusTooManyRequests, http.MethodPost, path, body,
+			alice); p.Type != "/problems/too-many-conversations" || !strings.Contains(p.Detail,
+			"delete") {
 			t.Errorf("%+v", p)
 		}
 	}
-	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+conversations[0].ID, nil, alice)
+	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+conversations[0].ID,
+		nil, alice)
 	i.want(http.StatusCreated, nil, http.MethodPost, "/api/conversations", nil, alice)
 	// A refused message counts nothing.
 	ml.Chat(func(s *mltest.Stream) { s.Refuse(problem.New(http.StatusNotFound, "no such model")) })
 	usage := c.HGetAll(t.Context(), "owner:alice:usage").Val()
-	i.refused(http.StatusNotFound, http.MethodPost, "/api/chat", backendapi.ChatRequest{ConversationID: g.ConversationID, Message: "Hi"}, alice)
+	i.refused(http.StatusNotFound, http.MethodPost, "/api/chat",
+		backendapi.ChatRequest{ConversationID: g.ConversationID, Message: "Hi"}, alice)
 	if d := cmp.Diff(usage, c.HGetAll(t.Context(), "owner:alice:usage").Val()); d != "" {
 		t.Errorf("the account changed (-before +after):\n%s", d)
 	}
@@ -169,7 +188,8 @@ func TestDeleteLeavesNoText(t *testing.T) {
 	running := i.send(alice, old.ConversationID, "Hi")
 	r := i.follow(alice, running.ID, "")
 	some(t, r, 8)
-	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+old.ConversationID, nil, alice)
+	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+old.ConversationID,
+		nil, alice)
 	if _, last, _ := r.rest(); last.Name != backendapi.EventStopped {
 		t.Errorf("%+v", last)
 	}
@@ -199,7 +219,8 @@ func TestStoppedAnswerIsHistory(t *testing.T) {
 	requests := make(chan mlapi.ChatRequest, 1)
 	ml.Chat(func(s *mltest.Stream) { requests <- s.Request; s.Done() })
 	i.send(alice, g.ConversationID, "And?")
-	want := []mlapi.Message{{Role: "user", Content: "Tell me"}, {Role: "assistant", Content: "half of it"}, {Role: "user", Content: "And?"}}
+	want := []mlapi.Message{{Role: "user", Content: "Tell me"}, {Role: "assistant",
+		Content: "half of it"}, {Role: "user", Content: "And?"}}
 	if d := cmp.Diff(want, soon(t, "the request", requests).Messages); d != "" {
 		t.Errorf("ml was sent (-want +got):\n%s", d)
 	}
@@ -209,9 +230,11 @@ func TestStoppedAnswerIsHistory(t *testing.T) {
 func TestRefusedMessageChangesNothing(t *testing.T) {
 	i, ml, _ := stack(t)
 	var empty backendapi.Conversation
-	i.want(http.StatusCreated, &empty, http.MethodPost, "/api/conversations", map[string]string{"model": "m:1"}, alice)
+	i.want(http.StatusCreated, &empty, http.MethodPost, "/api/conversations",
+		map[string]string{"model": "m:1"}, alice)
 	<-time.After(2 * time.Millisecond) // the list is in the order of milliseconds
-	i.want(http.StatusCreated, nil, http.MethodPost, "/api/conversations", map[string]string{"title": "Newer"}, alice)
+	i.want(http.StatusCreated, nil, http.MethodPost, "/api/conversations",
+		map[string]string{"title": "Newer"}, alice)
 	list := func() (page backendapi.ConversationPage) {
 		t.Helper()
 		i.want(http.StatusOK, &page, http.MethodGet, "/api/conversations", nil, alice)
@@ -220,7 +243,8 @@ func TestRefusedMessageChangesNothing(t *testing.T) {
 	before := list()
 	ml.Chat(func(s *mltest.Stream) { s.Refuse(problem.New(http.StatusNotFound, "no such model")) })
 	<-time.After(2 * time.Millisecond)
-	i.refused(http.StatusNotFound, http.MethodPost, "/api/chat", backendapi.ChatRequest{ConversationID: empty.ID, Model: "m:2", Message: "Hi"}, alice)
+	i.refused(http.StatusNotFound, http.MethodPost, "/api/chat",
+		backendapi.ChatRequest{ConversationID: empty.ID, Model: "m:2", Message: "Hi"}, alice)
 	if d := cmp.Diff(before, list()); d != "" {
 		t.Errorf("the list changed (-before +after):\n%s", d)
 	}
@@ -237,7 +261,8 @@ func TestPagesOfMessages(t *testing.T) {
 	const turns = 260
 	for n := range 2 * turns {
 		role := []string{"user", "assistant"}[n%2]
-		m, err := json.Marshal(backendapi.Message{ID: strconv.Itoa(n), Role: role, Content: strings.Repeat("x", 64<<10), State: backendapi.MessageComplete})
+		m, err := json.Marshal(backendapi.Message{ID: strconv.Itoa(n), Role: role,
+			Content: strings.Repeat("x", 64<<10), State: backendapi.MessageComplete})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,7 +274,8 @@ func TestPagesOfMessages(t *testing.T) {
 	for before := ""; ; pages++ {
 		resp := i.do(http.MethodGet, "/api/conversations/"+id+"?before="+before, nil, alice)
 		var d backendapi.ConversationDetail
-		if err := json.NewDecoder(resp.Body).Decode(&d); err != nil || resp.StatusCode != http.StatusOK || len(d.Messages) == 0 {
+		if err := json.NewDecoder(resp.Body).Decode(&d); err != nil ||
+			resp.StatusCode != http.StatusOK || len(d.Messages) == 0 {
 			t.Fatalf("%s, %v", resp.Status, err)
 		}
 		for k := len(d.Messages) - 1; k >= 0 && next > 0; k-- {
@@ -268,12 +294,15 @@ func TestPagesOfMessages(t *testing.T) {
 		t.Errorf("%d pages, %d messages are missing", pages, next)
 	}
 	var d backendapi.ConversationDetail
-	i.want(http.StatusOK, &d, http.MethodGet, "/api/conversations/"+id+"?limit=2&before=10", nil, alice)
+	i.want(http.StatusOK, &d, http.MethodGet, "/api/conversations/"+id+"?limit=2&before=10", nil,
+		alice)
 	if len(d.Messages) != 2 || d.Messages[1].ID != "7" || d.Earlier != "8" {
 		t.Errorf("%d messages, earlier %q", len(d.Messages), d.Earlier)
 	}
 	for _, cursor := range []string{"0", "-1", "x", "1.5", "01", "1 "} {
-		i.refused(http.StatusBadRequest, http.MethodGet, fmt.Sprintf("/api/conversations/%s?before=%s", id, strings.ReplaceAll(cursor, " ", "%20")), nil, alice)
+		i.refused(http.StatusBadRequest, http.MethodGet,
+			fmt.Sprintf("/api/conversations/%s?before=%s", id, strings.ReplaceAll(cursor, " ",
+				"%20")), nil, alice)
 	}
 	// Neither is all of it read for a prompt.
 	ml.Chat(func(s *mltest.Stream) { requests <- s.Request; s.Done() })
@@ -295,7 +324,8 @@ func TestWithoutModelService(t *testing.T) {
 	i.want(http.StatusOK, nil, http.MethodGet, "/api/conversations", nil, alice)
 	var s backendapi.Status
 	i.want(http.StatusOK, &s, http.MethodGet, "/api/status", nil, nil)
-	if s.Services[0].Status != backendapi.StatusReady || s.Services[2].Status != backendapi.StatusDown {
+	if s.Services[0].Status != backendapi.StatusReady ||
+		s.Services[2].Status != backendapi.StatusDown {
 		t.Errorf("%+v", s)
 	}
 }

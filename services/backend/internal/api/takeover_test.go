@@ -19,10 +19,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// dead is a backend that does nothing more than the test makes it do: one that was killed does nothing.
+// dead is a backend that does nothing more than the test makes it do: one that was killed does
+// nothing.
 func dead(t testing.TB, redis store.Address, lease time.Duration) *store.Store {
 	t.Helper()
-	s, err := store.New(store.Options{Address: redis, TTL: time.Hour, Keep: time.Hour, Lease: lease, Outage: patience})
+	s, err := store.New(store.Options{Address: redis, TTL: time.Hour, Keep: time.Hour, Lease: lease,
+		Outage: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +35,8 @@ func dead(t testing.TB, redis store.Address, lease time.Duration) *store.Store {
 // orphan is an answer whose writer was killed after it had written the text.
 func orphan(t testing.TB, s *store.Store, text string) store.Begun {
 	t.Helper()
-	b, err := s.Begin(t.Context(), store.Turn{Owner: "alice", Title: "T", Model: "m:1", Message: "Count"}, "T")
+	b, err := s.Begin(t.Context(), store.Turn{Owner: "alice", Title: "T", Model: "m:1",
+		Message: "Count"}, "T")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +48,8 @@ func orphan(t testing.TB, s *store.Store, text string) store.Begun {
 	return b
 }
 
-// stored waits until the answer is stored as it ended, without a look at it that would make somebody take it over.
+// stored waits until the answer is stored as it ended, without a look at it that would make
+// somebody take it over.
 func stored(t testing.TB, s *store.Store, conversation string) backendapi.Message {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -69,7 +73,8 @@ func TestOrphanNobodyVisits(t *testing.T) {
 			return store.Address{URL: redistest.Start(t).URL}, ""
 		},
 		"a Cluster": func(t testing.TB) (store.Address, string) {
-			return store.Address{URL: "redis://unused:1", Cluster: redistest.StartCluster(t).Addrs()[:1]}, "{alice}:"
+			return store.Address{URL: "redis://unused:1",
+				Cluster: redistest.StartCluster(t).Addrs()[:1]}, "{alice}:"
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,10 +88,12 @@ func TestOrphanNobodyVisits(t *testing.T) {
 			silent := orphan(t, s, "")
 			i := newInstanceAt(t, address, ml.URL, options{})
 			for _, o := range []store.Begun{b, silent} {
-				if m := stored(t, s, o.ConversationID); m.State != backendapi.MessageComplete || m.Content != "0 1 2 3 4 5 " {
+				if m := stored(t, s, o.ConversationID); m.State != backendapi.MessageComplete ||
+					m.Content != "0 1 2 3 4 5 " {
 					t.Errorf("%+v", m)
 				}
-				if text, last, _ := i.follow(alice, o.ID, "").rest(); text != "0 1 2 3 4 5 " || last.Name != backendapi.EventDone {
+				if text, last, _ := i.follow(alice, o.ID, "").rest(); text != "0 1 2 3 4 5 " ||
+					last.Name != backendapi.EventDone {
 					t.Errorf("%q, %+v", text, last)
 				}
 			}
@@ -102,7 +109,8 @@ func TestOrphanNobodyVisits(t *testing.T) {
 				t.Errorf("ml was asked (-want +got):\n%s", d)
 			}
 			for name, err := range map[string]error{
-				"append": s.Append(t.Context(), b.Generation, 6, "x"), "renew": s.Renew(t.Context(), b.Generation), "end": s.End(t.Context(), b.Generation, store.Stopped()),
+				"append": s.Append(t.Context(), b.Generation, 6, "x"), "renew": s.Renew(t.Context(),
+					b.Generation), "end": s.End(t.Context(), b.Generation, store.Stopped()),
 			} {
 				if !errors.Is(err, store.ErrEnded) && !errors.Is(err, store.ErrSuperseded) {
 					t.Errorf("%s of the old writer: %v", name, err)
@@ -127,12 +135,14 @@ func TestReaderSeesTheAnswerGoOn(t *testing.T) {
 	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("text goes on after %s", d)
 	}
-	if rest, last, _ := r.rest(); text+rest != mltest.Words(50) || last.Name != backendapi.EventDone {
+	if rest, last, _ := r.rest(); text+rest != mltest.Words(50) ||
+		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text+rest, last)
 	}
 }
 
-// A backend that was only slow wakes up when another one writes its answer: it stops without a word.
+// A backend that was only slow wakes up when another one writes its answer: it stops without a
+// word.
 func TestOldWriterWakesUp(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
 	release := make(chan struct{})
@@ -153,14 +163,17 @@ func TestOldWriterWakesUp(t *testing.T) {
 	text := some(t, r, 4)
 	other := newInstance(t, redis.URL, ml.URL, options{})
 	// Somebody else held its lease for expired.
-	if err := redis.Client(t).HSet(t.Context(), "generation:"+g.ID, "expires", 0).Err(); err != nil {
+	if err := redis.Client(t).HSet(t.Context(), "generation:"+g.ID, "expires",
+		0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := other.jobs.Revive(t.Context(), store.Generation{ID: g.ID, Owner: "alice", ConversationID: g.ConversationID}); err != nil {
+	if err := other.jobs.Revive(t.Context(), store.Generation{ID: g.ID, Owner: "alice",
+		ConversationID: g.ConversationID}); err != nil {
 		t.Fatal(err)
 	}
 	close(release)
-	if rest, last, _ := r.rest(); text+rest != mltest.Words(5) || last.Name != backendapi.EventDone {
+	if rest, last, _ := r.rest(); text+rest != mltest.Words(5) ||
+		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text+rest, last)
 	}
 	old.metric(`backend_generations_total{state="superseded"} 1`)
@@ -189,12 +202,14 @@ func TestTakenOverTooOften(t *testing.T) {
 	ml.Chat(func(s *mltest.Stream) { t.Error("ml is asked once more"); s.Done() })
 	newInstance(t, redis.URL, ml.URL, options{})
 	m := stored(t, s, b.ConversationID)
-	if m.State != backendapi.MessageFailed || m.Content != "so far" || m.Error == nil || !strings.Contains(m.Error.Detail, `press "Try again"`) {
+	if m.State != backendapi.MessageFailed || m.Content != "so far" || m.Error == nil ||
+		!strings.Contains(m.Error.Detail, `press "Try again"`) {
 		t.Errorf("%+v", m)
 	}
 }
 
-// Redis answers nothing for five seconds, longer than any lease: the answer is complete, whoever writes it in the end.
+// Redis answers nothing for five seconds, longer than any lease: the answer is complete, whoever
+// writes it in the end.
 func TestRedisAwayForFiveSeconds(t *testing.T) {
 	t.Parallel()
 	redis, ml := redistest.Start(t), mltest.Start(t)
@@ -209,12 +224,14 @@ func TestRedisAwayForFiveSeconds(t *testing.T) {
 	<-time.After(5 * time.Second)
 	resume()
 	complete(t, r, text, mltest.Words(words))
-	if m := a.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete || m.Content != mltest.Words(words) {
+	if m := a.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete ||
+		m.Content != mltest.Words(words) {
 		t.Errorf("%s with %d bytes", m.State, len(m.Content))
 	}
 }
 
-// ml or Ollama dies in the middle of an answer: it is asked again with the text so far, and the answer goes on.
+// ml or Ollama dies in the middle of an answer: it is asked again with the text so far, and the
+// answer goes on.
 func TestModelServiceDies(t *testing.T) {
 	i, ml, redis := stack(t)
 	for name, die := range map[string]func(*mltest.Stream){
@@ -223,7 +240,8 @@ func TestModelServiceDies(t *testing.T) {
 		"a line is cut":            func(s *mltest.Stream) { s.Raw(`{"te`) },
 		"Ollama cannot be reached": func(s *mltest.Stream) { s.Send(mlapi.Chunk{Error: problem.New(502, "gone")}) },
 		"ml is being stopped": func(s *mltest.Stream) {
-			s.Send(mlapi.Chunk{Error: &problem.Problem{Type: problem.TypeDraining, Title: "x", Status: 503}})
+			s.Send(mlapi.Chunk{Error: &problem.Problem{Type: problem.TypeDraining, Title: "x",
+				Status: 503}})
 		},
 		"ml is killed and restarts": (*mltest.Stream).Hold,
 	} {
@@ -252,14 +270,16 @@ func TestModelServiceDies(t *testing.T) {
 			if text += rest; text != mltest.Words(6) || last.Name != backendapi.EventDone {
 				t.Errorf("%q, %+v", text, last)
 			}
-			want := []mlapi.Message{{Role: "user", Content: "Count"}, {Role: "assistant", Content: "0 1 2 "}}
+			want := []mlapi.Message{{Role: "user", Content: "Count"}, {Role: "assistant",
+				Content: "0 1 2 "}}
 			if d := cmp.Diff(want, soon(t, "the second request", second).Messages); d != "" {
 				t.Errorf("ml was asked (-want +got):\n%s", d)
 			}
 			if m := i.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete || m.Content != text {
 				t.Errorf("%+v", m)
 			}
-			counted, want2 := redis.Client(t).HGet(t.Context(), "generation:"+g.ID, "retries").Val(), "1"
+			counted, want2 := redis.Client(t).HGet(t.Context(), "generation:"+g.ID,
+				"retries").Val(), "1"
 			if strings.Contains(name, "stopped") {
 				want2 = ""
 			}
@@ -277,7 +297,8 @@ func TestModelServiceDiesEachTime(t *testing.T) {
 	ml.Chat(func(s *mltest.Stream) { requests.Add(1); s.Text("x"); s.Cut() })
 	g := i.send(alice, "", "Hi")
 	text, last, _ := i.follow(alice, g.ID, "").rest()
-	if requests.Load() != 1+store.MaxRetries || text != strings.Repeat("x", 1+store.MaxRetries) || last.Name != backendapi.EventError || !strings.Contains(last.Data, "Try again") {
+	if requests.Load() != 1+store.MaxRetries || text != strings.Repeat("x", 1+store.MaxRetries) ||
+		last.Name != backendapi.EventError || !strings.Contains(last.Data, "Try again") {
 		t.Errorf("%d requests, %q, %+v", requests.Load(), text, last)
 	}
 	requests.Store(0)
@@ -287,12 +308,14 @@ func TestModelServiceDiesEachTime(t *testing.T) {
 		s.Send(mlapi.Chunk{Error: problem.New(http.StatusBadRequest, "no")})
 	})
 	g = i.send(alice, "", "Hi")
-	if _, last, _ := i.follow(alice, g.ID, "").rest(); requests.Load() != 1 || last.Name != backendapi.EventError {
+	if _, last, _ := i.follow(alice, g.ID, "").rest(); requests.Load() != 1 ||
+		last.Name != backendapi.EventError {
 		t.Errorf("%d requests, %+v", requests.Load(), last)
 	}
 }
 
-// The model's template cannot continue a text: the answer begins again behind a mark, and what was seen stays.
+// The model's template cannot continue a text: the answer begins again behind a mark, and what was
+// seen stays.
 func TestAnswerBeginsAgain(t *testing.T) {
 	i, ml, _ := stack(t)
 	soFar := []string{}
@@ -313,7 +336,8 @@ func TestAnswerBeginsAgain(t *testing.T) {
 	})
 	g := i.send(alice, "", "Hi")
 	const want = "```go\nfunc\n```\n\n---\n\n*The answer was interrupted here and begins again:*\n\nOnce more"
-	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != want || last.Name != backendapi.EventDone {
+	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != want ||
+		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
 	if d := cmp.Diff([]string{"", "```go\nfunc", "Once "}, soFar); d != "" {
@@ -341,12 +365,14 @@ func TestModelServiceOfTheFormerVersion(t *testing.T) {
 		}
 	})
 	text, last, _ := i.follow(alice, i.send(alice, "", "Hi").ID, "").rest()
-	if !strings.HasPrefix(text, "Half\n\n---\n") || !strings.HasSuffix(text, ":*\n\nWhole") || last.Name != backendapi.EventDone {
+	if !strings.HasPrefix(text, "Half\n\n---\n") || !strings.HasSuffix(text, ":*\n\nWhole") ||
+		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
 }
 
-// ml cannot be reached when the message comes: the answer waits for it, up to the outage that it bears.
+// ml cannot be reached when the message comes: the answer waits for it, up to the outage that it
+// bears.
 func TestModelServiceComesLate(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) { g.Admission = 20 * time.Millisecond }, outage: patience})
@@ -357,8 +383,12 @@ func TestModelServiceComesLate(t *testing.T) {
 	if text, last, _ := r.rest(); text != "hello" || last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
-	down := newInstance(t, redis.URL, "http://127.0.0.1:1", options{timing: func(g *generation.Timing) { g.Admission = 20 * time.Millisecond }, outage: 100 * time.Millisecond})
-	if _, last, _ := down.follow(alice, down.send(alice, "", "Hi").ID, "").rest(); last.Name != backendapi.EventError || !strings.Contains(last.Data, `"status":502`) {
+	down := newInstance(t, redis.URL, "http://127.0.0.1:1",
+		options{timing: func(g *generation.Timing) { g.Admission = 20 * time.Millisecond },
+			outage: 100 * time.Millisecond})
+	if _, last, _ := down.follow(alice, down.send(alice, "", "Hi").ID,
+		"").rest(); last.Name != backendapi.EventError || !strings.Contains(last.Data,
+		`"status":502`) {
 		t.Errorf("%+v", last)
 	}
 }
@@ -366,23 +396,30 @@ func TestModelServiceComesLate(t *testing.T) {
 // What an answer waits for its turn is not part of its time.
 func TestWaitingDoesNotCount(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
-	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) { g.Answer, g.Wait = 400*time.Millisecond, time.Second }})
+	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) {
+		g.Answer,
+			g.Wait = 400*time.Millisecond, time.Second
+	}})
 	ml.Chat(func(s *mltest.Stream) {
 		s.Send(mlapi.Chunk{Queue: 1})
 		<-time.After(600 * time.Millisecond)
 		s.Text("at last")
 		s.Done()
 	})
-	if text, last, _ := i.follow(alice, i.send(alice, "", "Hi").ID, "").rest(); text != "at last" || last.Name != backendapi.EventDone {
+	if text, last, _ := i.follow(alice, i.send(alice, "", "Hi").ID, "").rest(); text != "at last" ||
+		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
 	ml.Chat(func(s *mltest.Stream) { s.Send(mlapi.Chunk{Queue: 1}); s.Hold() })
-	if _, last, _ := i.follow(alice, i.send(alice, "", "Hi").ID, "").rest(); last.Name != backendapi.EventError || !strings.Contains(last.Data, "waited for the model") {
+	if _, last, _ := i.follow(alice, i.send(alice, "", "Hi").ID,
+		"").rest(); last.Name != backendapi.EventError || !strings.Contains(last.Data,
+		"waited for the model") {
 		t.Errorf("%+v", last)
 	}
 }
 
-// Reasoning is streamed and kept beside the answer, and so is what the model's context does not hold.
+// Reasoning is streamed and kept beside the answer, and so is what the model's context does not
+// hold.
 func TestThinkingAndHistory(t *testing.T) {
 	i, ml, _ := stack(t)
 	var requests atomic.Int32

@@ -17,8 +17,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// MaxAnswer is the greatest length of an answer in bytes, and MaxThinking that of its reasoning that is kept. They bound what
-// an answer costs in Redis and in memory; the models' own limits are far below.
+// MaxAnswer is the greatest length of an answer in bytes, and MaxThinking that of its reasoning
+// that is kept. They bound what an answer costs in Redis and in memory; the models' own limits are
+// far below.
 const (
 	MaxAnswer   = 512 << 10
 	MaxThinking = 256 << 10
@@ -39,7 +40,8 @@ type fault struct {
 	problem *problem.Problem
 	// again says that the same request may be sent again.
 	again bool
-	// taken says that ml had taken the request, which it may have died of: that is borne a few times only.
+	// taken says that ml had taken the request, which it may have died of: that is borne a few
+	// times only.
 	taken bool
 }
 
@@ -50,7 +52,8 @@ func (j *job) ask() outcome {
 	for {
 		admitted, f := j.request()
 		if f == nil {
-			return outcome{ending: &store.Ending{Event: backendapi.EventDone, Data: j.doneData, State: backendapi.MessageComplete}}
+			return outcome{ending: &store.Ending{Event: backendapi.EventDone, Data: j.doneData,
+				State: backendapi.MessageComplete}}
 		}
 		switch cause := context.Cause(j.ctx); {
 		case errors.Is(cause, errDraining):
@@ -71,9 +74,12 @@ func (j *job) ask() outcome {
 			if j.retries++; j.retries > store.MaxRetries {
 				return j.fail(f.problem)
 			}
-			err := j.persistently(func(ctx context.Context) error { return j.m.store.Retry(ctx, j.g, j.retries) })
-			if err != nil { // somebody ended the answer or took it over, or it cannot be stored: the next write will tell
-				j.m.log.WarnContext(j.detached, "the number of an answer's interruptions could not be stored", "generation", j.g.ID, "error", err)
+			err := j.persistently(func(ctx context.Context) error {
+				return j.m.store.Retry(ctx, j.g, j.retries)
+			})
+			if err != nil { // the next write tells whether the answer is this job's
+				j.m.log.WarnContext(j.detached, "an interruption of an answer could not be counted",
+					"generation", j.g.ID, "error", err)
 			}
 		case failing.IsZero():
 			failing = time.Now()
@@ -81,7 +87,8 @@ func (j *job) ask() outcome {
 			return j.fail(f.problem)
 		}
 		j.m.metrics.askedAgain.Inc()
-		j.m.log.WarnContext(j.detached, "asking ml again", "generation", j.g.ID, "bytes", len(j.text), "retries", j.retries, "error", f.problem.Error())
+		j.m.log.WarnContext(j.detached, "asking ml again", "generation", j.g.ID, "bytes",
+			len(j.text), "retries", j.retries, "error", f.problem.Error())
 		j.resumed = true
 		timer := time.NewTimer(pause)
 		select {
@@ -102,7 +109,8 @@ func (j *job) fail(p *problem.Problem) outcome {
 	return outcome{ending: &e}
 }
 
-// request asks ml once, with the text so far when there is some. admitted says that ml has begun with the answer.
+// request asks ml once, with the text so far when there is some. admitted says that ml has begun
+// with the answer.
 func (j *job) request() (admitted bool, f *fault) {
 	ctx, cancel := context.WithCancelCause(j.ctx)
 	defer cancel(nil)
@@ -129,10 +137,12 @@ func (j *job) request() (admitted bool, f *fault) {
 	messages, begun := j.prompt, sinceBegun(string(j.text))
 	continued := begun != "" && !j.plain
 	if continued {
-		messages = append(messages[:len(messages):len(messages)], mlapi.Message{Role: "assistant", Content: begun})
+		messages = append(messages[:len(messages):len(messages)],
+			mlapi.Message{Role: "assistant", Content: begun})
 	}
-	resp, err := j.m.ml.Do(ctx, http.MethodPost, "/chat", mlapi.ChatRequest{Model: j.model, Messages: messages},
-		http.Header{"Accept": {mlapi.NDJSON}, backendapi.OwnerHeader: {j.g.Owner}}) // ml is fair between owners
+	ask := mlapi.ChatRequest{Model: j.model, Messages: messages}
+	resp, err := j.m.ml.Do(ctx, http.MethodPost, "/chat", ask, http.Header{
+		"Accept": {mlapi.NDJSON}, backendapi.OwnerHeader: {j.g.Owner}}) // ml is fair between owners
 	if err != nil {
 		if p := j.expired(ctx); p != nil {
 			return false, &fault{problem: p}
@@ -146,7 +156,8 @@ func (j *job) request() (admitted bool, f *fault) {
 		return admitted, &fault{problem: p}
 	}
 	if f == nil {
-		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // to its end, so that the connection can be used again
+		// To its end, so that the connection can be used again.
+		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
 	}
 	return admitted, f
 }
@@ -155,9 +166,12 @@ func (j *job) request() (admitted bool, f *fault) {
 func (j *job) expired(ctx context.Context) *problem.Problem {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimeout):
-		return problem.New(http.StatusGatewayTimeout, "The answer took longer than %s. What came so far is kept.", j.m.timing.Answer)
+		return problem.New(http.StatusGatewayTimeout,
+			"The answer took longer than %s. What came so far is kept.", j.m.timing.Answer)
 	case errors.Is(cause, errWaited):
-		return problem.New(http.StatusGatewayTimeout, "The answer waited for the model for %s. Try again when fewer people ask.", j.m.timing.Wait)
+		return problem.New(http.StatusGatewayTimeout,
+			"The answer waited for the model for %s. Try again when fewer people ask.",
+			j.m.timing.Wait)
 	}
 	return nil
 }
@@ -174,12 +188,14 @@ func (j *job) refusal(err error, continued bool) *fault {
 	}
 	status := p.Status
 	if status >= 500 && status != http.StatusServiceUnavailable {
-		p = &problem.Problem{Type: p.Type, Title: p.Title, Status: http.StatusBadGateway, Detail: p.Error()}
+		p = &problem.Problem{Type: p.Type, Title: p.Title, Status: http.StatusBadGateway,
+			Detail: p.Error()}
 	}
 	switch {
-	case p.Type == problem.TypeDraining, p.Type == problem.TypeStarting, status == http.StatusBadGateway:
+	case p.Type == problem.TypeDraining, p.Type == problem.TypeStarting,
+		status == http.StatusBadGateway:
 		return &fault{problem: p, again: true}
-	case continued && status == http.StatusBadRequest: // an ml of the former version cannot continue
+	case continued && status == http.StatusBadRequest: // an ml of the former version
 		j.plain = true
 		return &fault{problem: p, again: true}
 	case status == http.StatusServiceUnavailable, status == http.StatusTooManyRequests:
@@ -190,10 +206,12 @@ func (j *job) refusal(err error, continued bool) *fault {
 }
 
 func unreachableProblem() *problem.Problem {
-	return problem.New(http.StatusBadGateway, "The model service cannot be reached or cut the answer. Try again; the status page shows whether it is up.")
+	return problem.New(http.StatusBadGateway, "The model service cannot be reached or cut the "+
+		"answer. Try again; the status page shows whether it is up.")
 }
 
-// read passes on ml's answer; nil says that it is complete. again says that ml was not told the text so far.
+// read passes on ml's answer; nil says that it is complete. again says that ml was not told the
+// text so far.
 func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(make([]byte, 0, 4<<10), maxLine)
@@ -202,7 +220,8 @@ func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 		var c mlapi.Chunk
 		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
 			return &fault{again: true, taken: true,
-				problem: problem.New(http.StatusBadGateway, "The model service sent something that is not an answer: %v", err)}
+				problem: problem.New(http.StatusBadGateway,
+					"The model service sent something that is not an answer: %v", err)}
 		}
 		if c.Queue > 0 {
 			j.inbox.setQueue(c.Queue)
@@ -221,7 +240,7 @@ func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 			thought = false
 			if j.thinking+len(c.Thinking) <= MaxThinking {
 				j.thinking += len(c.Thinking)
-				j.inbox.addThinking(c.Thinking)
+				j.inbox.addThought(c.Thinking)
 			}
 		}
 		again = again || c.Again
@@ -231,18 +250,22 @@ func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 			}
 			again = false
 			if len(j.text)+len(c.Text) > MaxAnswer {
-				return &fault{problem: problem.New(http.StatusBadGateway, "The answer grew beyond %d KiB and was ended there.", MaxAnswer>>10)}
+				return &fault{problem: problem.New(http.StatusBadGateway,
+					"The answer grew beyond %d KiB and was ended there.", MaxAnswer>>10)}
 			}
 			j.add(c.Text)
 		}
 		switch {
 		case c.Error != nil:
-			cut := c.Error.Status == http.StatusBadGateway || c.Error.Status == http.StatusServiceUnavailable
-			return &fault{problem: c.Error, again: cut || c.Error.Type == problem.TypeDraining, taken: c.Error.Type != problem.TypeDraining}
+			cut := c.Error.Status == http.StatusBadGateway ||
+				c.Error.Status == http.StatusServiceUnavailable
+			return &fault{problem: c.Error, again: cut || c.Error.Type == problem.TypeDraining,
+				taken: c.Error.Type != problem.TypeDraining}
 		case c.Done != nil:
 			data, err := json.Marshal(c.Done)
 			if err != nil {
-				return &fault{problem: problem.New(http.StatusBadGateway, "The model service ended the answer in an unknown way: %v", err)}
+				return &fault{problem: problem.New(http.StatusBadGateway,
+					"The model service ended the answer in an unknown way: %v", err)}
 			}
 			j.done, j.doneData = c.Done, data
 			return nil
@@ -253,7 +276,8 @@ func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 		err = errors.New("it ended without the last line")
 	}
 	if j.ctx.Err() == nil {
-		j.m.log.WarnContext(j.detached, "ml", "error", fmt.Errorf("the model service cut the answer: %w", err))
+		j.m.log.WarnContext(j.detached, "ml", "error",
+			fmt.Errorf("the model service cut the answer: %w", err))
 	}
 	return &fault{problem: unreachableProblem(), again: true, taken: true}
 }

@@ -101,7 +101,8 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 	return context.Cause(ctx)
 }
 
-// next is the first event, with those of the same kind that follow it when it is text, and the rest.
+// next is the first event, with those of the same kind that follow it when it is text, and the
+// rest.
 func next(events []store.Event) (sse.Event, []store.Event, error) {
 	first := events[0]
 	text, ok := added(first)
@@ -128,7 +129,8 @@ func added(e store.Event) (text string, ok bool) {
 	switch e.Name {
 	case backendapi.EventDelta:
 		return e.Data, true
-	case backendapi.EventThinking: // JSON in the store as well: instances of the former version pass it on as it is
+	case backendapi.EventThinking:
+		// JSON in the store as well: instances of the former version pass it on as it is.
 		var d backendapi.Delta
 		err := json.Unmarshal([]byte(e.Data), &d)
 		return d.Text, err == nil

@@ -42,10 +42,12 @@ func TestHistory(t *testing.T) {
 	earlier := []backendapi.Message{
 		said("user", "11111", backendapi.MessageComplete), said("assistant", "22222", backendapi.MessageComplete),
 		said("user", "333", backendapi.MessageComplete), said("assistant", "half", backendapi.MessageStopped),
-		said("user", "4", backendapi.MessageComplete), said("assistant", "failed", backendapi.MessageFailed),
+		said("user", "4", backendapi.MessageComplete),
+		said("assistant", "failed", backendapi.MessageFailed),
 	}
 	for budget, want := range map[int]string{
-		0: "new", 3: "new", 4: "4 new", 7: "4 new", 8: "half 4 new", 10: "half 4 new", 11: "333 half 4 new", 15: "333 half 4 new", 16: "22222 333 half 4 new",
+		0: "new", 3: "new", 4: "4 new", 7: "4 new", 8: "half 4 new", 10: "half 4 new",
+		11: "333 half 4 new", 15: "333 half 4 new", 16: "22222 333 half 4 new",
 		21: "11111 22222 333 half 4 new", 1000: "11111 22222 333 half 4 new",
 	} {
 		var got []string

@@ -7,15 +7,16 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 )
 
-// MaxHistory bounds what ml is sent of a conversation, in bytes of its messages. It bounds requests, not the model's memory:
-// it is several times what the context of the models here holds (8192 tokens are some 32 KiB of English), and ml leaves out
-// what the context does not hold.
+// MaxHistory bounds what ml is sent of a conversation, in bytes of its messages. It bounds
+// requests, not the model's memory: it is several times what the context of the models here holds
+// (8192 tokens are some 32 KiB of English), and ml leaves out what the context does not hold.
 const MaxHistory = 128 << 10
 
-// history is what ml is sent: the conversation's messages and the new one, which is always there. The oldest are dropped
-// first; none is split, and nothing is left out between two that are sent, except answers that failed. An answer that was
-// stopped is sent as far as it came: the person stopped it because that was enough, and may refer to it. One that failed is
-// not: the person is asked to send the message again, and half an answer to it would be taken for a whole one.
+// history is what ml is sent: the conversation's messages and the new one, which is always there.
+// The oldest are dropped first; none is split, and nothing is left out between two that are sent,
+// except answers that failed. An answer that was stopped is sent as far as it came: the person
+// stopped it because that was enough, and may refer to it. One that failed is not: the person is
+// asked to send the message again, and half an answer to it would be taken for a whole one.
 func history(earlier []backendapi.Message, message string, budget int) []mlapi.Message {
 	first := dropped(earlier, message, budget)
 	out := make([]mlapi.Message, 0, len(earlier)-first+1)
@@ -44,11 +45,12 @@ func dropped(earlier []backendapi.Message, message string, budget int) int {
 }
 
 func sent(m backendapi.Message) bool {
-	return (m.State == backendapi.MessageComplete || m.State == backendapi.MessageStopped) && m.Content != ""
+	return (m.State == backendapi.MessageComplete || m.State == backendapi.MessageStopped) &&
+		m.Content != ""
 }
 
-// beginsAgain is what a person sees where an answer that was interrupted could not be continued and begins again. It stays in
-// the text: what was seen is never rewritten.
+// beginsAgain is what a person sees where an answer that was interrupted could not be continued and
+// begins again. It stays in the text: what was seen is never rewritten.
 const beginsAgain = "\n\n---\n\n*The answer was interrupted here and begins again:*\n\n"
 
 // sinceBegun is the text of an answer since it last began.
@@ -59,8 +61,8 @@ func sinceBegun(text string) string {
 	return text
 }
 
-// beginAgain is what is added to the text so far, so that the answer begins again behind it: the end of a code block that is
-// open, which would show the mark as code, and the mark.
+// beginAgain is what is added to the text so far, so that the answer begins again behind it: the
+// end of a code block that is open, which would show the mark as code, and the mark.
 func beginAgain(text string) string {
 	fence := ""
 	for line := range strings.Lines(text) {
@@ -77,7 +79,8 @@ func beginAgain(text string) string {
 		case len(marks) < 3:
 		case fence == "" && (marks[0] == '~' || !strings.Contains(bare[len(marks):], "`")):
 			fence = marks
-		case fence != "" && marks[0] == fence[0] && len(marks) >= len(fence) && strings.TrimSpace(bare[len(marks):]) == "":
+		case fence != "" && marks[0] == fence[0] && len(marks) >= len(fence) &&
+			strings.TrimSpace(bare[len(marks):]) == "":
 			fence = ""
 		}
 	}

@@ -6,7 +6,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 )
 
-// news is what the model sent since it was last looked at. At the end outcome says what becomes of the answer.
+// news is what the model sent since it was last looked at. At the end outcome says what becomes of
+// the answer.
 type news struct {
 	thinking, text string
 	queue, leftOut int
@@ -47,7 +48,7 @@ func (i *inbox) change(f func()) {
 }
 
 func (i *inbox) addText(s string)      { i.change(func() { i.text = append(i.text, s...) }) }
-func (i *inbox) addThinking(s string)  { i.change(func() { i.thinking = append(i.thinking, s...) }) }
+func (i *inbox) addThought(s string)   { i.change(func() { i.thinking = append(i.thinking, s...) }) }
 func (i *inbox) setQueue(position int) { i.change(func() { i.queue = position }) }
 func (i *inbox) setLeftOut(n int)      { i.change(func() { i.leftOut = n }) }
 func (i *inbox) end(o outcome)         { i.change(func() { i.outcome = &o }) }
@@ -56,7 +57,8 @@ func (i *inbox) end(o outcome)         { i.change(func() { i.outcome = &o }) }
 func (i *inbox) take() news {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	n := news{thinking: string(i.thinking), text: string(i.text), queue: i.queue, leftOut: i.leftOut, outcome: i.outcome}
+	n := news{thinking: string(i.thinking), text: string(i.text), queue: i.queue,
+		leftOut: i.leftOut, outcome: i.outcome}
 	i.text, i.thinking, i.queue, i.leftOut = i.text[:0], i.thinking[:0], 0, 0
 	return n
 }

@@ -36,15 +36,16 @@ type job struct {
 	cancel        context.CancelCauseFunc
 	inbox         *inbox
 
-	// answered says that it is decided what the request is answered, and verdict carries it: nil, or the refusal, with which
-	// begun is taken back.
+	// answered says that it is decided what the request is answered, and verdict carries it: nil,
+	// or the refusal, with which begun is taken back.
 	answered atomic.Bool
 	verdict  chan error
 	begun    store.Begun
 	turn     store.Turn
 
-	// What the one that asks ml keeps: the text and the length of the reasoning so far, written or not, how often the answer
-	// was begun anew, what is left of its time, that it was asked for before, and that ml cannot continue a text.
+	// What the one that asks ml keeps: the text and the length of the reasoning so far, written or
+	// not, how often the answer was begun anew, what is left of its time, that it was asked for
+	// before, and that ml cannot continue a text.
 	text           []byte
 	thinking       int
 	leftOut        int
@@ -62,7 +63,8 @@ type job struct {
 }
 
 // newJob keeps the values of the context, such as the request's id, and not its end.
-func newJob(ctx context.Context, m *Manager, g store.Generation, model string, prompt []mlapi.Message) *job {
+func newJob(ctx context.Context, m *Manager, g store.Generation, model string,
+	prompt []mlapi.Message) *job {
 	j := &job{m: m, g: g, model: model, prompt: prompt, started: time.Now(), left: m.timing.Answer,
 		detached: context.WithoutCancel(ctx), inbox: newInbox(), verdict: make(chan error, 1)}
 	j.ctx, j.cancel = context.WithCancelCause(j.detached)
@@ -83,9 +85,11 @@ func begins(ctx context.Context, m *Manager, b store.Begun, t store.Turn) *job {
 // resumes makes the job of an answer that was taken over: its request has had its reply.
 func resumes(ctx context.Context, m *Manager, c store.Claim) *job {
 	last := len(c.History) - 1
-	j := newJob(ctx, m, c.Generation, c.Model, history(c.History[:last], c.History[last].Content, MaxHistory))
-	j.text, j.written, j.thinking, j.thought = []byte(c.Text), len(c.Text), c.Thinking, c.Thinking
-	j.dropped = c.Earlier + dropped(c.History[:last], c.History[last].Content, MaxHistory)
+	earlier, message := c.History[:last], c.History[last].Content
+	j := newJob(ctx, m, c.Generation, c.Model, history(earlier, message, MaxHistory))
+	j.text, j.written = []byte(c.Text), len(c.Text)
+	j.thinking, j.thought = c.Thinking, c.Thinking
+	j.dropped = c.Earlier + dropped(earlier, message, MaxHistory)
 	j.leftOut, j.retries, j.resumed = c.LeftOut, c.Retries, true
 	j.answered.Store(true)
 	return j
@@ -134,13 +138,15 @@ func (j *job) run() {
 	<-asked
 }
 
-// refuse answers the request with the refusal, when it still waits, and takes back what was stored. False says that the
-// answer is still there.
+// refuse answers the request with the refusal, when it still waits, and takes back what was stored.
+// False says that the answer is still there.
 func (j *job) refuse(p *problem.Problem) bool {
 	if !j.answered.CompareAndSwap(false, true) {
 		return false
 	}
-	err := j.persistently(func(ctx context.Context) error { return j.m.store.Withdraw(ctx, j.begun, j.turn) })
+	err := j.persistently(func(ctx context.Context) error {
+		return j.m.store.Withdraw(ctx, j.begun, j.turn)
+	})
 	switch {
 	case errors.Is(err, store.ErrAcknowledged): // the refusal is an event of the answer
 		j.verdict <- nil
@@ -154,7 +160,8 @@ func (j *job) refuse(p *problem.Problem) bool {
 		j.ended(superseded)
 		return true
 	case err != nil:
-		j.m.log.ErrorContext(j.detached, "could not take back a refused message: another backend will ask again", "generation", j.g.ID, "error", err)
+		j.m.log.ErrorContext(j.detached, "could not take back a refused message: another backend will ask again",
+			"generation", j.g.ID, "error", err)
 	}
 	j.verdict <- withRequestID(j.detached, *p)
 	j.ended("refused")
@@ -174,20 +181,21 @@ func (j *job) failed(p *problem.Problem) store.Ending {
 func (j *job) write() {
 	for range j.inbox.wake {
 		n := j.inbox.take()
-		if n.queue > 0 && j.written == 0 && !j.note("a queue position", func(ctx context.Context) error {
-			return j.m.store.Queue(ctx, j.g, n.queue)
-		}) {
+		queue := func(ctx context.Context) error { return j.m.store.Queue(ctx, j.g, n.queue) }
+		if n.queue > 0 && j.written == 0 && !j.note("a queue position", queue) {
 			return
 		}
-		if n.leftOut > 0 && !j.note("what was left out", func(ctx context.Context) error {
-			return j.m.store.LeftOut(ctx, j.g, n.leftOut)
-		}) {
+		leftOut := func(ctx context.Context) error { return j.m.store.LeftOut(ctx, j.g, n.leftOut) }
+		if n.leftOut > 0 && !j.note("what was left out", leftOut) {
 			return
 		}
 		for n.thinking != "" {
 			var piece string
 			piece, n.thinking = cut(n.thinking, maxDelta)
-			if !j.stored(j.persistently(func(ctx context.Context) error { return j.m.store.Think(ctx, j.g, j.thought, piece) })) {
+			err := j.persistently(func(ctx context.Context) error {
+				return j.m.store.Think(ctx, j.g, j.thought, piece)
+			})
+			if !j.stored(err) {
 				return
 			}
 			j.thought += len(piece)
@@ -195,7 +203,10 @@ func (j *job) write() {
 		for n.text != "" {
 			var piece string
 			piece, n.text = cut(n.text, maxDelta)
-			if !j.stored(j.persistently(func(ctx context.Context) error { return j.m.store.Append(ctx, j.g, j.written, piece) })) {
+			err := j.persistently(func(ctx context.Context) error {
+				return j.m.store.Append(ctx, j.g, j.written, piece)
+			})
+			if !j.stored(err) {
 				return
 			}
 			if j.written == 0 {
@@ -233,8 +244,8 @@ func (j *job) note(what string, write func(context.Context) error) bool {
 // superseded is the state of an answer that another job writes now.
 const superseded = "superseded"
 
-// stored says whether a write was done. False means that the job is over: somebody else has ended the answer or taken it
-// over, or Redis is gone.
+// stored says whether a write was done. False means that the job is over: somebody else has ended
+// the answer or taken it over, or Redis is gone.
 func (j *job) stored(err error) bool {
 	switch {
 	case err == nil:
@@ -245,13 +256,15 @@ func (j *job) stored(err error) bool {
 	case errors.Is(err, store.ErrSuperseded):
 		j.cancel(errSuperseded)
 		j.ended(superseded)
-	case errors.Is(err, store.ErrLost): // its readers have seen text that is gone: it cannot go on as if nothing had been
+	case errors.Is(err, store.ErrLost):
+		// Its readers have seen text that is gone: it cannot go on as if nothing had been.
 		j.cancel(errFinished)
 		j.finish(j.failed(&problem.Problem{Type: "/problems/redis-lost-data", Title: "Answer interrupted", Status: http.StatusServiceUnavailable,
 			Detail: "Another Redis server took over that had not got all of this answer. What is left is kept: send the message again."}))
 	default:
 		j.cancel(errFinished)
-		j.m.log.ErrorContext(j.detached, "the text of an answer cannot be stored: another backend will go on with it", "generation", j.g.ID, "error", err)
+		j.m.log.ErrorContext(j.detached, "the text of an answer cannot be stored: another backend will go on with it",
+			"generation", j.g.ID, "error", err)
 		j.ended(backendapi.MessageFailed)
 	}
 	return false
@@ -261,7 +274,8 @@ func (j *job) stored(err error) bool {
 func (j *job) release() {
 	err := j.persistently(func(ctx context.Context) error { return j.m.store.Release(ctx, j.g) })
 	if err != nil && !errors.Is(err, store.ErrEnded) && !errors.Is(err, store.ErrSuperseded) {
-		j.m.log.WarnContext(j.detached, "an answer could not be released: it is taken over when the lease is over", "generation", j.g.ID, "error", err)
+		j.m.log.WarnContext(j.detached, "an answer could not be released: it is taken over when the lease is over",
+			"generation", j.g.ID, "error", err)
 	}
 	j.ended("released")
 }
@@ -289,12 +303,14 @@ func (j *job) finish(e store.Ending) {
 		j.ended(backendapi.MessageStopped)
 		return
 	case err != nil:
-		j.m.log.ErrorContext(j.detached, "the end of an answer cannot be stored: another backend will go on with it", "generation", j.g.ID, "error", err)
+		j.m.log.ErrorContext(j.detached, "the end of an answer cannot be stored: another backend will go on with it",
+			"generation", j.g.ID, "error", err)
 		j.ended(backendapi.MessageFailed)
 		return
 	}
 	if e.Problem != nil {
-		j.m.log.WarnContext(j.detached, "an answer failed", "generation", j.g.ID, "status", e.Problem.Status, "error", e.Problem.Error())
+		j.m.log.WarnContext(j.detached, "an answer failed", "generation", j.g.ID, "status",
+			e.Problem.Status, "error", e.Problem.Error())
 	}
 	j.ended(e.State)
 }
@@ -302,8 +318,8 @@ func (j *job) finish(e store.Ending) {
 // ended counts and logs the end.
 func (j *job) ended(state string) {
 	j.m.metrics.ended.WithLabelValues(state).Inc()
-	args := []any{"state", state, "generation", j.g.ID, "conversation", j.g.ConversationID, "model", j.model,
-		"bytes", j.written, "first_ms", float64(j.firstToken.Microseconds()) / 1000, "ms", float64(time.Since(j.started).Microseconds()) / 1000}
+	args := []any{"state", state, "generation", j.g.ID, "conversation", j.g.ConversationID,
+		"model", j.model, "bytes", j.written, "first_ms", float64(j.firstToken.Microseconds()) / 1000, "ms", float64(time.Since(j.started).Microseconds()) / 1000}
 	if state == backendapi.MessageComplete && j.done != nil {
 		j.m.metrics.tokens.WithLabelValues("prompt").Add(float64(j.done.PromptTokens))
 		j.m.metrics.tokens.WithLabelValues("answer").Add(float64(j.done.Tokens))
@@ -312,8 +328,9 @@ func (j *job) ended(state string) {
 	j.m.log.InfoContext(j.detached, "answer", args...)
 }
 
-// holdLease renews the lease until the job is over, and ends the job when somebody else has ended the answer or taken it
-// over. Now and then it puts the answer among those that are being written again: a server that took over may not know it.
+// holdLease renews the lease until the job is over, and ends the job when somebody else has ended
+// the answer or taken it over. Now and then it puts the answer among those that are being written
+// again: a server that took over may not know it.
 func (j *job) holdLease() {
 	tick := time.NewTicker(j.m.store.Lease() / leaseRenewals)
 	defer tick.Stop()
@@ -347,8 +364,10 @@ func (j *job) persistently(write func(context.Context) error) error {
 		ctx, cancel := context.WithDeadline(j.detached, deadline)
 		err := write(ctx)
 		cancel()
-		if err == nil || errors.Is(err, store.ErrEnded) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrLost) ||
-			errors.Is(err, store.ErrSuperseded) || errors.Is(err, store.ErrAcknowledged) || time.Now().Add(pause).After(deadline) {
+		if err == nil || errors.Is(err, store.ErrEnded) || errors.Is(err, store.ErrNotFound) ||
+			errors.Is(err, store.ErrLost) ||
+			errors.Is(err, store.ErrSuperseded) || errors.Is(err, store.ErrAcknowledged) ||
+			time.Now().Add(pause).After(deadline) {
 			return err
 		}
 		time.Sleep(pause)

@@ -18,7 +18,8 @@ import (
 
 // Timing are the times of the protocol between jobs and readers.
 type Timing struct {
-	// Answer bounds one answer, from ml's beginning with it to the last token; what it waits for its turn is not counted.
+	// Answer bounds one answer, from ml's beginning with it to the last token; what it waits for
+	// its turn is not counted.
 	Answer time.Duration
 	// Wait bounds the wait for ml's beginning.
 	Wait time.Duration
@@ -36,7 +37,8 @@ type Timing struct {
 
 // DefaultTiming is the timing of a service whose answers take up to the time given.
 func DefaultTiming(answer time.Duration) Timing {
-	return Timing{Answer: answer, Wait: 30 * time.Minute, Admission: 300 * time.Millisecond, Poll: time.Second, KeepAlive: 15 * time.Second, Write: 20 * time.Second}
+	return Timing{Answer: answer, Wait: 30 * time.Minute, Admission: 300 * time.Millisecond,
+		Poll: time.Second, KeepAlive: 15 * time.Second, Write: 20 * time.Second}
 }
 
 // Manager runs the jobs of one instance.
@@ -61,8 +63,9 @@ type Manager struct {
 
 // New makes a manager whose answers are written by ml, with the default model unless a conversation has another.
 func New(s *store.Store, ml *hop.Client, model string, timing Timing, log *slog.Logger, reg prometheus.Registerer) *Manager {
-	m := &Manager{store: s, ml: ml, model: model, log: log, timing: timing, metrics: newMetrics(reg),
-		jobs: map[string]*job{}, readers: make(chan struct{}, store.MaxReaders)}
+	m := &Manager{store: s, ml: ml, model: model, log: log, timing: timing,
+		metrics: newMetrics(reg),
+		jobs:    map[string]*job{}, readers: make(chan struct{}, store.MaxReaders)}
 	m.closing, m.cut = context.WithCancel(context.Background())
 	return m
 }
@@ -79,15 +82,18 @@ var (
 
 // errClosing is what a chat request gets while the instance stops. Another instance takes it, or this one's successor.
 func errClosing() error {
-	return &problem.Problem{Type: problem.TypeDraining, Title: http.StatusText(http.StatusServiceUnavailable), Status: http.StatusServiceUnavailable,
+	return &problem.Problem{Type: problem.TypeDraining,
+		Title:  http.StatusText(http.StatusServiceUnavailable),
+		Status: http.StatusServiceUnavailable,
 		Detail: "This backend is being stopped. Send the message again.", RetryAfter: 1}
 }
 
 // Start stores the message and starts its answer, in the conversation named or in a new one. It returns when ml has
 // taken the request or Timing.Admission is over. A request that ml refuses in this time leaves no trace, and the
-// refusal is the error, a *problem.Problem. Other errors are those of store.Store.Begin. A message with the key of one that
-// is stored is that one: its answer is returned.
-func (m *Manager) Start(ctx context.Context, owner, key string, req backendapi.ChatRequest) (store.Generation, error) {
+// refusal is the error, a *problem.Problem. Other errors are those of store.Store.Begin. A message
+// with the key of one that is stored is that one: its answer is returned.
+func (m *Manager) Start(ctx context.Context, owner, key string,
+	req backendapi.ChatRequest) (store.Generation, error) {
 	g, again, err := m.start(ctx, owner, key, req)
 	result := "accepted"
 	var p *problem.Problem
@@ -107,7 +113,8 @@ func (m *Manager) Start(ctx context.Context, owner, key string, req backendapi.C
 	return g, err
 }
 
-func (m *Manager) start(ctx context.Context, owner, key string, req backendapi.ChatRequest) (g store.Generation, again bool, err error) {
+func (m *Manager) start(ctx context.Context, owner, key string,
+	req backendapi.ChatRequest) (g store.Generation, again bool, err error) {
 	if !m.enter() {
 		return store.Generation{}, false, errClosing()
 	}
@@ -118,7 +125,8 @@ func (m *Manager) start(ctx context.Context, owner, key string, req backendapi.C
 		}
 	}()
 	title := Title(req.Message)
-	turn := store.Turn{Owner: owner, Key: key, ConversationID: req.ConversationID, Title: title, Asked: req.Model, Model: req.Model, Message: req.Message}
+	turn := store.Turn{Owner: owner, Key: key, ConversationID: req.ConversationID, Title: title,
+		Asked: req.Model, Model: req.Model, Message: req.Message}
 	if key != "" {
 		if g, err = m.store.Known(ctx, turn); !errors.Is(err, store.ErrNotFound) {
 			return g, err == nil, err
@@ -209,12 +217,14 @@ func (m *Manager) Cancel(id string) {
 	}
 }
 
-// drainMargin is the part of the drain in which answers are released and their readers sent elsewhere: well above the half
-// second between two looks of http.Server.Shutdown at the connections that are left, and Timing.Poll.
+// drainMargin is the part of the drain in which answers are released and their readers sent
+// elsewhere: well above the half second between two looks of http.Server.Shutdown at the
+// connections that are left, and Timing.Poll.
 const drainMargin = 3 * time.Second
 
-// Drain starts no further jobs and waits for those that run. Shortly before the end of ctx it releases what still runs, so
-// that another instance, or this one's successor, goes on with it, and cuts the streams of all readers, who take them up there.
+// Drain starts no further jobs and waits for those that run. Shortly before the end of ctx it
+// releases what still runs, so that another instance, or this one's successor, goes on with it, and
+// cuts the streams of all readers, who take them up there.
 func (m *Manager) Drain(ctx context.Context) error {
 	m.mu.Lock()
 	m.drain = true
@@ -234,7 +244,8 @@ func (m *Manager) Drain(ctx context.Context) error {
 		patience = left - min(drainMargin, left/2)
 	}
 	over := make(chan struct{})
-	time.AfterFunc(patience, func() { // also when the jobs are done: readers follow those of other instances
+	// Also when the jobs are done: readers follow those of other instances.
+	time.AfterFunc(patience, func() {
 		m.release(ctx)
 		close(over)
 	})
@@ -249,7 +260,8 @@ func (m *Manager) Drain(ctx context.Context) error {
 	case <-idle:
 		return nil
 	case <-ctx.Done():
-		return errors.New("drain: answers could not be released in Redis in time: they are taken over when the lease is over")
+		return errors.New("drain: answers could not be released in Redis in time: " +
+			"they are taken over when the lease is over")
 	}
 }
 

@@ -35,6 +35,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "Time from a chat message to the first text of its answer, written where readers see it.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}}),
 	}
-	reg.MustRegister(m.requests, m.ended, m.tokens, m.askedAgain, m.takenOver, m.active, m.readers, m.firstToken)
+	reg.MustRegister(m.requests, m.ended, m.tokens, m.askedAgain, m.takenOver, m.active, m.readers,
+		m.firstToken)
 	return m
 }

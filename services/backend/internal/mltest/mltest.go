@@ -167,7 +167,8 @@ func Words(n int) string {
 	return all.String()
 }
 
-// Count answers with n numbered words, one after each pause. It goes on behind the text so far when it gets one.
+// Count answers with n numbered words, one after each pause. It goes on behind the text so far when
+// it gets one.
 func Count(n int, pause time.Duration) func(*Stream) {
 	return func(s *Stream) {
 		first, said := 0, s.SoFar()

@@ -92,7 +92,8 @@ func TestFormerKeys(t *testing.T) {
 		t.Fatalf("%+v, %v", page, err)
 	}
 	c, detail, err := s.Detail(t.Context(), "alice", old, 10, "")
-	if err != nil || c.Title != "Trip" || len(detail.Messages) != 1 || detail.Messages[0].Content != "Hi" {
+	if err != nil || c.Title != "Trip" || len(detail.Messages) != 1 ||
+		detail.Messages[0].Content != "Hi" {
 		t.Errorf("%+v %+v, %v", c, detail, err)
 	}
 	g, err := s.Generation(t.Context(), "alice", answer)
@@ -108,7 +109,8 @@ func TestFormerKeys(t *testing.T) {
 	if err := s.End(t.Context(), g, store.Stopped()); err != nil {
 		t.Error(err)
 	}
-	if _, said := messages(t, s, running); said[1].Content != "text" || said[1].State != backendapi.MessageStopped {
+	if _, said := messages(t, s, running); said[1].Content != "text" ||
+		said[1].State != backendapi.MessageStopped {
 		t.Errorf("%+v", said)
 	}
 	for _, id := range []string{old, running} {

@@ -36,7 +36,8 @@ func (s *Store) Check(ctx context.Context) error {
 	}
 	// A wrong server answers PING as well, and everything else in vain.
 	pipe := s.rdb.Pipeline()
-	cluster, replication, server := pipe.Info(ctx, "cluster"), pipe.Info(ctx, "replication"), pipe.Info(ctx, "server")
+	cluster, replication, server := pipe.Info(ctx, "cluster"), pipe.Info(ctx, "replication"),
+		pipe.Info(ctx, "server")
 	_, _ = pipe.Exec(ctx) // a user that may not ask is as good
 	switch {
 	case strings.Contains(cluster.Val(), "cluster_enabled:1"):
@@ -50,7 +51,8 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-// minMajor is the first version of Redis whose scripts say what they may do when it has no memory left.
+// minMajor is the first version of Redis whose scripts say what they may do when it has no memory
+// left.
 const minMajor = 7
 
 // tooOld returns the server's version when INFO server tells one that is below minMajor.

@@ -44,8 +44,8 @@ func (s *Store) Create(ctx context.Context, owner, title, model string) (Convers
 	}
 	now := time.UnixMilli(time.Now().UnixMilli()).UTC() // as precise as it is stored
 	c := Conversation{Owner: owner, Conversation: backendapi.Conversation{ID: id, Title: title, Model: model, CreatedAt: now, UpdatedAt: now}}
-	reply, err := s.run(ctx, s.scripts.create, s.key.ofConversation(owner, id), id, owner, title, model, now.UnixMilli(),
-		millis(s.opts.TTL), s.opts.MaxConversations).Text()
+	reply, err := s.run(ctx, s.scripts.create, s.key.ofConversation(owner, id), id, owner, title,
+		model, now.UnixMilli(), millis(s.opts.TTL), s.opts.MaxConversations).Text()
 	switch {
 	case err != nil:
 		return Conversation{}, fmt.Errorf("create a conversation: %w", err)
@@ -101,16 +101,18 @@ type Page struct {
 	Earlier string
 }
 
-// Detail reads a conversation of the owner with up to limit of its messages, both as of one moment: the last ones, or
-// those before the cursor.
-func (s *Store) Detail(ctx context.Context, owner, id string, limit int, before string) (Conversation, Page, error) {
+// Detail reads a conversation of the owner with up to limit of its messages, both as of one moment:
+// the last ones, or those before the cursor.
+func (s *Store) Detail(ctx context.Context, owner, id string, limit int,
+	before string) (Conversation, Page, error) {
 	if !validID(id) {
 		return Conversation{}, Page{}, ErrNotFound
 	}
 	place := -1
 	if before != "" {
 		var err error
-		if place, err = strconv.Atoi(before); err != nil || place < 1 || strconv.Itoa(place) != before {
+		if place, err = strconv.Atoi(before); err != nil || place < 1 ||
+			strconv.Itoa(place) != before {
 			return Conversation{}, Page{}, ErrCursor
 		}
 	}
@@ -166,8 +168,8 @@ func (s *Store) Rename(ctx context.Context, owner, id, title string) (Conversati
 	return s.Get(ctx, owner, id)
 }
 
-// Delete deletes a conversation of the owner with the events of its answers, and stops the answer being written in it,
-// whose id it returns.
+// Delete deletes a conversation of the owner with the events of its answers, and stops the answer
+// being written in it, whose id it returns.
 func (s *Store) Delete(ctx context.Context, owner, id string) (generation string, err error) {
 	if !validID(id) {
 		return "", ErrNotFound
@@ -184,7 +186,8 @@ func (s *Store) Delete(ctx context.Context, owner, id string) (generation string
 				keys = append(keys, s.key.own(owner, g)...)
 			}
 		}
-		reply, err := s.run(ctx, s.scripts.del, keys, id, owner, millis(s.opts.Keep), c.Generation).Text()
+		reply, err := s.run(ctx, s.scripts.del, keys, id, owner, millis(s.opts.Keep),
+			c.Generation).Text()
 		if err != nil {
 			return "", fmt.Errorf("delete a conversation: %w", err)
 		}
@@ -201,11 +204,13 @@ func (s *Store) Delete(ctx context.Context, owner, id string) (generation string
 	}
 }
 
-// longestAnswer bounds the time from an answer's begin to its end, its waiting and its takeovers included.
+// longestAnswer bounds the time from an answer's begin to its end, its waiting and its takeovers
+// included.
 const longestAnswer = 3 * time.Hour
 
 // readable returns a conversation with its answers whose events may be there yet.
-func (s *Store) readable(ctx context.Context, owner, id string) (c Conversation, generations []string, err error) {
+func (s *Store) readable(ctx context.Context, owner, id string) (
+	c Conversation, generations []string, err error) {
 	oldest := time.Now().Add(-s.opts.Keep - longestAnswer)
 	for before := ""; ; {
 		var page Page

@@ -16,7 +16,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// What Begin and Claim return of a conversation's last messages at most: so many, and so many bytes as they are stored.
+// What Begin and Claim return of a conversation's last messages at most: so many, and so many bytes
+// as they are stored.
 const (
 	HistoryMessages = 256
 	HistoryBytes    = 512 << 10
@@ -28,8 +29,8 @@ const MaxRetries = 3
 // KeyKept is how long the key of a message is known.
 const KeyKept = 2 * time.Hour
 
-// What instances of the former version know, which write no fencing tokens: they end an answer whose lease is over, so they
-// see one that is long; and they renew their own each second.
+// What instances of the former version know, which write no fencing tokens: they end an answer
+// whose lease is over, so they see one that is long; and they renew their own each second.
 const (
 	formerLease = 30 * time.Second
 	formerGrace = 4 * time.Second
@@ -38,7 +39,8 @@ const (
 // Generation is an answer.
 type Generation struct {
 	ID, Owner, ConversationID string
-	// Fence is the fencing token of the answer's writer, which each takeover raises; 0 of one who does not write.
+	// Fence is the fencing token of the answer's writer, which each takeover raises; 0 of one who
+	// does not write.
 	Fence int64
 	// Ended says that no further event will come after those that are stored.
 	Ended bool
@@ -62,7 +64,8 @@ type Turn struct {
 	// Model answers, and is the conversation's model from now on.
 	Model   string
 	Message string
-	// Asked is the model that the request names, or empty. It tells a message that is sent again from another one.
+	// Asked is the model that the request names, or empty. It tells a message that is sent again
+	// from another one.
 	Asked string
 }
 
@@ -80,9 +83,11 @@ type Begun struct {
 	Generation
 	// Created says that the conversation is new.
 	Created bool
-	// Again says that the message was stored before, with the same key: nothing else is set than the answer's ids.
+	// Again says that the message was stored before, with the same key: nothing else is set than
+	// the answer's ids.
 	Again bool
-	// History holds the last messages before the turn's own, oldest first. Earlier is how many there are before them.
+	// History holds the last messages before the turn's own, oldest first. Earlier is how many
+	// there are before them.
 	History []backendapi.Message
 	Earlier int
 
@@ -90,10 +95,11 @@ type Begun struct {
 	before []string // title, model and time of the change before
 }
 
-// Known returns the answer to a message that was sent before with the same key. A message that is asked for so is not taken
-// back any more. It fails with ErrNotFound or ErrKeyReused.
+// Known returns the answer to a message that was sent before with the same key. A message that is
+// asked for so is not taken back any more. It fails with ErrNotFound or ErrKeyReused.
 func (s *Store) Known(ctx context.Context, t Turn) (Generation, error) {
-	reply, err := s.run(ctx, s.scripts.known, []string{s.key.message(t.Owner, t.Key)}, t.digest()).StringSlice()
+	reply, err := s.run(ctx, s.scripts.known, []string{s.key.message(t.Owner, t.Key)},
+		t.digest()).StringSlice()
 	if err != nil {
 		return Generation{}, fmt.Errorf("look for a message: %w", err)
 	}
@@ -111,10 +117,11 @@ func known(owner string, reply []string) (Generation, error) {
 }
 
 // Begin stores the user's message and an empty message of the answer, and takes the answer's lease. title is the
-// conversation's title for the start event. It fails with ErrNotFound, ErrBusy, ErrFull, ErrTooMuch, ErrTooMany, ErrKeyReused
-// or ErrStorageFull.
+// conversation's title for the start event. It fails with ErrNotFound, ErrBusy, ErrFull,
+// ErrTooMuch, ErrTooMany, ErrKeyReused or ErrStorageFull.
 func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) {
-	b := Begun{Created: t.ConversationID == "", Generation: Generation{Owner: t.Owner, ConversationID: t.ConversationID, Fence: 1}}
+	b := Begun{Created: t.ConversationID == "", Generation: Generation{Owner: t.Owner,
+		ConversationID: t.ConversationID, Fence: 1}}
 	ids := make([]string, 4)
 	for i := range ids {
 		var err error
@@ -148,14 +155,18 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 	if t.Key != "" {
 		keys = append(keys, s.key.message(t.Owner, t.Key))
 	}
-	if err := s.Remember(ctx, b.Generation); err != nil && (errors.Is(err, ErrStorageFull) || !s.key.tagged) {
+	if err := s.Remember(ctx, b.Generation); err != nil && (errors.Is(err, ErrStorageFull) ||
+		!s.key.tagged) {
 		return Begun{}, err
 	}
-	reply, err := s.run(ctx, s.scripts.begin, keys, b.ConversationID, b.Owner, t.Title, t.Model, b.now, millis(s.opts.TTL),
-		b.ID, user, answer, start, millis(s.opts.Lease), millis(formerLease), MaxMessages, created, HistoryMessages, HistoryBytes,
+	reply, err := s.run(ctx, s.scripts.begin, keys, b.ConversationID, b.Owner, t.Title, t.Model,
+		b.now, millis(s.opts.TTL),
+		b.ID, user, answer, start, millis(s.opts.Lease), millis(formerLease), MaxMessages, created,
+		HistoryMessages, HistoryBytes,
 		s.opts.MaxBytes, s.opts.MaxConversations, t.digest(), millis(KeyKept)).StringSlice()
 	if err != nil {
-		return Begun{}, fmt.Errorf("begin an answer: %w", err) // it may have begun: the sweeper will see
+		// it may have begun: the sweeper will see
+		return Begun{}, fmt.Errorf("begin an answer: %w", err)
 	}
 	if reply[0] == "ok" {
 		b.before = reply[1:4]
@@ -182,8 +193,8 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 	return Begun{Generation: g, Again: true}, err
 }
 
-// Withdraw undoes Begin: nothing of the turn is left. ErrEnded says that the answer was stopped before, ErrAcknowledged that
-// the message was sent again.
+// Withdraw undoes Begin: nothing of the turn is left. ErrEnded says that the answer was stopped
+// before, ErrAcknowledged that the message was sent again.
 func (s *Store) Withdraw(ctx context.Context, b Begun, t Turn) error {
 	created := "0"
 	if b.Created {
@@ -205,7 +216,8 @@ func (s *Store) Withdraw(ctx context.Context, b Begun, t Turn) error {
 }
 
 // Append adds text to an answer that is from bytes long. Sending the same again is safe. ErrEnded says that the answer
-// has ended meanwhile, ErrSuperseded that another writer has taken it over, ErrLost that it is not that long.
+// has ended meanwhile, ErrSuperseded that another writer has taken it over, ErrLost that it is not
+// that long.
 func (s *Store) Append(ctx context.Context, g Generation, from int, text string) error {
 	return s.append(ctx, g, s.key.text(g.Owner, g.ID), from, text, backendapi.EventDelta, text)
 }
@@ -216,12 +228,15 @@ func (s *Store) Think(ctx context.Context, g Generation, from int, text string) 
 	if err != nil {
 		return fmt.Errorf("append to an answer: %w", err)
 	}
-	return s.append(ctx, g, s.key.thinking(g.Owner, g.ID), from, text, backendapi.EventThinking, string(data))
+	return s.append(ctx, g, s.key.thinking(g.Owner, g.ID), from, text, backendapi.EventThinking,
+		string(data))
 }
 
-func (s *Store) append(ctx context.Context, g Generation, key string, from int, text, event, data string) error {
+func (s *Store) append(ctx context.Context, g Generation, key string, from int, text, event,
+	data string) error {
 	keys := []string{s.key.generation(g.Owner, g.ID), s.key.events(g.Owner, g.ID), key}
-	n, err := s.run(ctx, s.scripts.append, keys, g.Fence, from, text, event, data, millis(s.opts.TTL)).Int()
+	n, err := s.run(ctx, s.scripts.append, keys, g.Fence, from, text, event, data,
+		millis(s.opts.TTL)).Int()
 	if redis.HasErrorPrefix(err, "LOST") {
 		return fmt.Errorf("append to an answer: %w: %w", ErrLost, err)
 	}
@@ -233,23 +248,28 @@ func (s *Store) Queue(ctx context.Context, g Generation, position int) error {
 	return s.event(ctx, g, backendapi.EventQueue, backendapi.Queue{Position: position}, "")
 }
 
-// LeftOut adds an event that tells how many messages the model did not get, which the answer's message will tell as well.
+// LeftOut adds an event that tells how many messages the model did not get, which the answer's
+// message will tell as well.
 func (s *Store) LeftOut(ctx context.Context, g Generation, messages int) error {
-	return s.event(ctx, g, backendapi.EventHistory, backendapi.History{LeftOut: messages}, strconv.Itoa(messages))
+	return s.event(ctx, g, backendapi.EventHistory, backendapi.History{LeftOut: messages},
+		strconv.Itoa(messages))
 }
 
-func (s *Store) event(ctx context.Context, g Generation, name string, content any, leftOut string) error {
+func (s *Store) event(ctx context.Context, g Generation, name string, content any,
+	leftOut string) error {
 	data, err := json.Marshal(content)
 	if err != nil {
 		return fmt.Errorf("append to an answer: %w", err)
 	}
-	n, err := s.run(ctx, s.scripts.event, s.key.own(g.Owner, g.ID)[:2], g.Fence, name, data, leftOut).Int()
+	n, err := s.run(ctx, s.scripts.event, s.key.own(g.Owner, g.ID)[:2], g.Fence, name, data,
+		leftOut).Int()
 	return written("append to an answer", n, err)
 }
 
 // Renew takes the answer's lease anew.
 func (s *Store) Renew(ctx context.Context, g Generation) error {
-	n, err := s.run(ctx, s.scripts.renew, s.key.own(g.Owner, g.ID)[:1], g.Fence, millis(s.opts.Lease), millis(formerLease)).Int()
+	n, err := s.run(ctx, s.scripts.renew, s.key.own(g.Owner, g.ID)[:1], g.Fence,
+		millis(s.opts.Lease), millis(formerLease)).Int()
 	return written("renew the lease of an answer", n, err)
 }
 
@@ -313,8 +333,9 @@ func (s *Store) End(ctx context.Context, g Generation, e Ending) error {
 	return err
 }
 
-// Reap ends an answer that an instance of the former version began and whose writer is gone: its lease has expired, and it
-// did not renew it when that was found out. leased says that the writer is there, or may be.
+// Reap ends an answer that an instance of the former version began and whose writer is gone: its
+// lease has expired, and it did not renew it when that was found out. leased says that the writer
+// is there, or may be.
 func (s *Store) Reap(ctx context.Context, g Generation) (leased bool, err error) {
 	e, err := Failed(&problem.Problem{Type: "/problems/restarted", Title: "Answer interrupted", Status: 503,
 		Detail: "The backend was restarted while it wrote this answer. What came so far is kept: send the message again."})
@@ -325,7 +346,8 @@ func (s *Store) Reap(ctx context.Context, g Generation) (leased bool, err error)
 	return s.end(ctx, g, e, formerGrace)
 }
 
-func (s *Store) end(ctx context.Context, g Generation, e Ending, grace time.Duration) (leased bool, err error) {
+func (s *Store) end(ctx context.Context, g Generation, e Ending, grace time.Duration) (leased bool,
+	err error) {
 	var why []byte
 	if e.Problem != nil {
 		if why, err = json.Marshal(e.Problem); err != nil {
@@ -337,7 +359,8 @@ func (s *Store) end(ctx context.Context, g Generation, e Ending, grace time.Dura
 		fence = strconv.FormatInt(g.Fence, 10)
 	}
 	reply, err := s.run(ctx, s.scripts.end, s.keys(g), g.ConversationID, g.ID, e.Event, e.Data, e.State, why,
-		time.Now().UnixMilli(), millis(s.opts.TTL), millis(s.opts.Keep), fence, millis(grace), millis(s.opts.Outage)).Text()
+		time.Now().UnixMilli(), millis(s.opts.TTL), millis(s.opts.Keep), fence, millis(grace),
+		millis(s.opts.Outage)).Text()
 	if err != nil {
 		return false, fmt.Errorf("end an answer: %w", err)
 	}
@@ -368,7 +391,8 @@ func (s *Store) Generation(ctx context.Context, owner, id string) (Generation, e
 	if values[0] != owner {
 		return Generation{}, ErrNotFound
 	}
-	keys := append([]string{s.key.conversation(owner, g.ConversationID)}, s.key.own(owner, id)[:2]...)
+	keys := append([]string{s.key.conversation(owner, g.ConversationID)}, s.key.own(owner,
+		id)[:2]...)
 	reply, err := s.run(ctx, s.scripts.generation, keys).StringSlice()
 	if err != nil {
 		return Generation{}, fmt.Errorf("read an answer: %w", err)

@@ -27,7 +27,10 @@ func (k keyspace) messages(owner, id string) string {
 func (k keyspace) generation(owner, id string) string { return k.of(owner, "generation:"+id) }
 func (k keyspace) events(owner, id string) string     { return k.of(owner, "generation:"+id+":events") }
 func (k keyspace) text(owner, id string) string       { return k.of(owner, "generation:"+id+":text") }
-func (k keyspace) thinking(owner, id string) string   { return k.of(owner, "generation:"+id+":thinking") }
+func (k keyspace) thinking(owner, id string) string {
+	return k.of(owner,
+		"generation:"+id+":thinking")
+}
 
 // running is the one key that is not an owner's.
 const running = "running"
@@ -39,7 +42,8 @@ func (k keyspace) ofConversation(owner, id string) []string {
 
 // own are an answer's own keys, as the scripts take them.
 func (k keyspace) own(owner, id string) []string {
-	return []string{k.generation(owner, id), k.events(owner, id), k.text(owner, id), k.thinking(owner, id)}
+	return []string{k.generation(owner, id), k.events(owner, id), k.text(owner, id),
+		k.thinking(owner, id)}
 }
 
 // ofGeneration are those of its conversation and the answer's own, as the scripts take them.

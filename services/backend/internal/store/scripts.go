@@ -13,10 +13,12 @@ import (
 //go:embed lua/*.lua
 var lua embed.FS
 
-// script is a change or a reading that is atomic in Redis. What it takes and returns stands in its file.
+// script is a change or a reading that is atomic in Redis. What it takes and returns stands in its
+// file.
 type script struct{ source, sha1 string }
 
-// scripts are the changes, and what is read as of one moment: a transaction (MULTI) is refused when Redis has no memory left.
+// scripts are the changes, and what is read as of one moment: a transaction (MULTI) is refused when
+// Redis has no memory left.
 type scripts struct {
 	create, rename, del, begin, known, withdraw      script
 	append, event, renew, retry, release, claim, end script
@@ -30,8 +32,10 @@ func newScripts() (*scripts, error) {
 	}
 	s := &scripts{}
 	for name, p := range map[string]*script{
-		"create": &s.create, "rename": &s.rename, "delete": &s.del, "begin": &s.begin, "known": &s.known,
-		"withdraw": &s.withdraw, "append": &s.append, "event": &s.event, "renew": &s.renew, "retry": &s.retry,
+		"create": &s.create, "rename": &s.rename, "delete": &s.del, "begin": &s.begin,
+		"known":    &s.known,
+		"withdraw": &s.withdraw, "append": &s.append, "event": &s.event, "renew": &s.renew,
+		"retry":   &s.retry,
 		"release": &s.release, "claim": &s.claim, "end": &s.end,
 		"detail": &s.detail, "generation": &s.generation, "full": &s.full,
 	} {
@@ -39,8 +43,9 @@ func newScripts() (*scripts, error) {
 		if err != nil {
 			return nil, err
 		}
-		// The first line says what the script may do: allow-oom adds little or frees memory, and runs when Redis has none left;
-		// no-writes reads; one with neither is refused then before it has done anything.
+		// The first line says what the script may do: allow-oom adds little or frees memory, and
+		// runs when Redis has none left; no-writes reads; one with neither is refused then before
+		// it has done anything.
 		flags, rest, ok := strings.Cut(string(src), "\n")
 		if !ok || !strings.HasPrefix(flags, "#!lua") {
 			return nil, fmt.Errorf("%s.lua does not begin with #!lua", name)

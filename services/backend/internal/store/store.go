@@ -20,7 +20,8 @@ var (
 	ErrEnded = errors.New("the answer has ended")
 	// ErrSuperseded says that another writer has taken the answer over.
 	ErrSuperseded = errors.New("another writer has taken the answer over")
-	// ErrAcknowledged says that a message cannot be taken back: it was sent again with its key, and is known to be stored.
+	// ErrAcknowledged says that a message cannot be taken back: it was sent again with its key, and
+	// is known to be stored.
 	ErrAcknowledged = errors.New("the message is known to be stored")
 	// ErrKeyReused says that a message has the key of another one.
 	ErrKeyReused = errors.New("the key is that of another message")
@@ -47,13 +48,14 @@ type Options struct {
 	Keep time.Duration
 	// Lease is how long an answer whose writer is silent counts as being written.
 	Lease time.Duration
-	// Grace is how long a writer has to renew a lease that was found expired: it may have been Redis that was away, and the
-	// writer comes back with it. Half a lease when it is 0.
+	// Grace is how long a writer has to renew a lease that was found expired: it may have been
+	// Redis that was away, and the writer comes back with it. Half a lease when it is 0.
 	Grace time.Duration
 	// Outage is how long writers and readers of an answer bear a Redis that does not answer, such as while another server
 	// takes over.
 	Outage time.Duration
-	// MaxBytes and MaxConversations bound what one owner stores: DefaultMaxBytes and DefaultMaxConversations when they are 0.
+	// MaxBytes and MaxConversations bound what one owner stores: DefaultMaxBytes and
+	// DefaultMaxConversations when they are 0.
 	MaxBytes         int64
 	MaxConversations int
 	// OnError is told of every command that failed, except those whose caller gave up; it may be nil.

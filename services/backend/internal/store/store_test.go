@@ -68,7 +68,8 @@ func former(t testing.TB, r *goredis.Client, g store.Generation, lease time.Time
 	if err := r.HDel(t.Context(), "generation:"+g.ID, "fence", "expires").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.HSet(t.Context(), "generation:"+g.ID, "lease", lease.UnixMilli()).Err(); err != nil {
+	if err := r.HSet(t.Context(), "generation:"+g.ID, "lease",
+		lease.UnixMilli()).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -143,7 +144,8 @@ func TestEndsOnce(t *testing.T) {
 		t.Errorf("%v", names)
 	}
 	_, said := messages(t, s, b.ConversationID)
-	if messages := said; messages[1].Content != "text / \"quoted\" \x7f 🎉\n" || messages[1].State != backendapi.MessageStopped || messages[1].CreatedAt.IsZero() {
+	if messages := said; messages[1].Content != "text / \"quoted\" \x7f 🎉\n" ||
+		messages[1].State != backendapi.MessageStopped || messages[1].CreatedAt.IsZero() {
 		t.Errorf("%+v", messages)
 	}
 	r := redis.Client(t)
@@ -157,7 +159,8 @@ func TestEndsOnce(t *testing.T) {
 	}
 }
 
-// What an instance of the former version writes is ended when its lease is over, as that version does.
+// What an instance of the former version writes is ended when its lease is over, as that version
+// does.
 func TestReap(t *testing.T) {
 	s, redis := open(t, func(o *store.Options) { o.Lease = 50 * time.Millisecond })
 	b := begin(t, s)
@@ -185,7 +188,8 @@ func TestReap(t *testing.T) {
 		t.Errorf("the dead writer renews: %v", err)
 	}
 	c, said := messages(t, s, b.ConversationID)
-	if c.Generation != "" || said[1].State != backendapi.MessageFailed || said[1].Content != "so far" || said[1].Error.Status != 503 {
+	if c.Generation != "" || said[1].State != backendapi.MessageFailed ||
+		said[1].Content != "so far" || said[1].Error.Status != 503 {
 		t.Errorf("%+v %+v", c, said)
 	}
 
@@ -264,7 +268,8 @@ func claim(t testing.TB, s *store.Store, g store.Generation) store.Claim {
 	}
 }
 
-// A takeover refuses the writer before it whatever it tries, and what it had written is the new one's.
+// A takeover refuses the writer before it whatever it tries, and what it had written is the new
+// one's.
 func TestClaim(t *testing.T) {
 	s, redis := open(t, func(o *store.Options) { o.Lease = 50 * time.Millisecond })
 	old := begin(t, s)
@@ -277,37 +282,47 @@ func TestClaim(t *testing.T) {
 	if err := s.LeftOut(t.Context(), old.Generation, 4); err != nil {
 		t.Fatal(err)
 	}
-	c := claim(t, s, store.Generation{ID: old.ID, Owner: "alice", ConversationID: old.ConversationID})
-	if c.Text != "so far" || c.Thinking != 2 || c.LeftOut != 4 || c.Model != "m" || c.Retries != 1 || c.Fence != 2 || len(c.History) != 1 || c.History[0].Content != "Hi" {
+	c := claim(t, s, store.Generation{ID: old.ID, Owner: "alice",
+		ConversationID: old.ConversationID})
+	if c.Text != "so far" || c.Thinking != 2 || c.LeftOut != 4 || c.Model != "m" ||
+		c.Retries != 1 || c.Fence != 2 || len(c.History) != 1 || c.History[0].Content != "Hi" {
 		t.Errorf("%+v", c)
 	}
 	for range 2 { // also when the new one is gone as well
 		for name, err := range map[string]error{
-			"append": s.Append(t.Context(), old.Generation, 6, "x"), "think": s.Think(t.Context(), old.Generation, 2, "x"),
-			"queue": s.Queue(t.Context(), old.Generation, 1), "left out": s.LeftOut(t.Context(), old.Generation, 1),
-			"renew": s.Renew(t.Context(), old.Generation), "retry": s.Retry(t.Context(), old.Generation, 1),
-			"release": s.Release(t.Context(), old.Generation), "withdraw": s.Withdraw(t.Context(), old, turn),
+			"append": s.Append(t.Context(), old.Generation, 6, "x"), "think": s.Think(t.Context(),
+				old.Generation, 2, "x"),
+			"queue": s.Queue(t.Context(), old.Generation, 1), "left out": s.LeftOut(t.Context(),
+				old.Generation, 1),
+			"renew": s.Renew(t.Context(), old.Generation), "retry": s.Retry(t.Context(),
+				old.Generation, 1),
+			"release": s.Release(t.Context(), old.Generation), "withdraw": s.Withdraw(t.Context(),
+				old, turn),
 			"end": s.End(t.Context(), old.Generation, store.Stopped()),
 		} {
 			if !errors.Is(err, store.ErrSuperseded) {
 				t.Errorf("%s of the old writer: %v", name, err)
 			}
 		}
-		if err := redis.Client(t).HSet(t.Context(), "generation:"+old.ID, "expires", 1).Err(); err != nil {
+		if err := redis.Client(t).HSet(t.Context(), "generation:"+old.ID, "expires",
+			1).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := s.Append(t.Context(), c.Generation, 6, ", on"); err != nil {
 		t.Error(err)
 	}
-	if err := s.End(t.Context(), c.Generation, store.Ending{Event: backendapi.EventDone, Data: []byte("{}"), State: backendapi.MessageComplete}); err != nil {
+	if err := s.End(t.Context(), c.Generation, store.Ending{Event: backendapi.EventDone,
+		Data: []byte("{}"), State: backendapi.MessageComplete}); err != nil {
 		t.Error(err)
 	}
-	if names, text := events(t, s, old.Generation); text != "so far, on" || names[len(names)-1] != backendapi.EventDone {
+	if names, text := events(t, s, old.Generation); text != "so far, on" ||
+		names[len(names)-1] != backendapi.EventDone {
 		t.Errorf("%v %q", names, text)
 	}
 	_, said := messages(t, s, old.ConversationID)
-	if m := said[1]; m.Content != "so far, on" || m.Thinking != "hm" || m.LeftOut != 4 || m.State != backendapi.MessageComplete {
+	if m := said[1]; m.Content != "so far, on" || m.Thinking != "hm" || m.LeftOut != 4 ||
+		m.State != backendapi.MessageComplete {
 		t.Errorf("%+v", m)
 	}
 	if _, err := s.Claim(t.Context(), old.Generation); !errors.Is(err, store.ErrEnded) {
@@ -317,13 +332,18 @@ func TestClaim(t *testing.T) {
 
 // Redis's clock is set back or forth: an answer is neither held for ever nor lost to its writer.
 func TestClaimWhenTheClockJumps(t *testing.T) {
-	s, redis := open(t, func(o *store.Options) { o.Lease, o.Grace = time.Second, 10*time.Millisecond })
+	s, redis := open(t, func(o *store.Options) {
+		o.Lease, o.Grace = time.Second,
+			10*time.Millisecond
+	})
 	for name, by := range map[string]time.Duration{"back": time.Hour, "forth": -time.Hour} {
 		b := begin(t, s)
-		if err := redis.Client(t).HSet(t.Context(), "generation:"+b.ID, "expires", time.Now().Add(by).UnixMilli()).Err(); err != nil {
+		if err := redis.Client(t).HSet(t.Context(), "generation:"+b.ID, "expires",
+			time.Now().Add(by).UnixMilli()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if orphans, err := s.Orphans(t.Context()); err != nil || len(orphans) != 1 || orphans[0].ID != b.ID {
+		if orphans, err := s.Orphans(t.Context()); err != nil || len(orphans) != 1 ||
+			orphans[0].ID != b.ID {
 			t.Errorf("%s: %v, %v", name, orphans, err)
 		}
 		c := claim(t, s, b.Generation)
@@ -345,7 +365,8 @@ func TestStaleEntries(t *testing.T) {
 	if err := s.End(t.Context(), ended.Generation, store.Stopped()); err != nil {
 		t.Fatal(err)
 	}
-	for _, z := range []goredis.Z{{Score: ago(0), Member: id(1)}, {Score: ago(time.Hour), Member: id(2)}, {Score: ago(0), Member: "what"},
+	for _, z := range []goredis.Z{{Score: ago(0), Member: id(1)}, {Score: ago(time.Hour),
+		Member: id(2)}, {Score: ago(0), Member: "what"},
 		{Score: ago(0), Member: "alice:" + ended.ConversationID + ":" + ended.ID}} {
 		if err := r.ZAdd(t.Context(), "running", z).Err(); err != nil {
 			t.Fatal(err)

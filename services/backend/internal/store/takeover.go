@@ -32,18 +32,21 @@ type Claim struct {
 	LeftOut int
 	// Retries is how often the answer has been begun anew, this time included.
 	Retries int
-	// History holds the last messages before the answer, oldest first; the last one is the user's that it answers.
-	// Earlier is how many there are before them.
+	// History holds the last messages before the answer, oldest first; the last one is the user's
+	// that it answers. Earlier is how many there are before them.
 	History []backendapi.Message
 	Earlier int
 }
 
-// Claim takes over an answer whose writer is gone: its lease has expired, and it did not renew it when that was found out.
-// It fails with ErrLeased, ErrEnded, ErrNotFound, or with ErrExhausted: then the caller holds the answer to end it. An answer
-// that an instance of the former version writes is not taken over but ended (see Reap).
+// Claim takes over an answer whose writer is gone: its lease has expired, and it did not renew it
+// when that was found out. It fails with ErrLeased, ErrEnded, ErrNotFound, or with ErrExhausted:
+// then the caller holds the answer to end it. An answer that an instance of the former version
+// writes is not taken over but ended (see Reap).
 func (s *Store) Claim(ctx context.Context, g Generation) (Claim, error) {
-	reply, err := s.run(ctx, s.scripts.claim, s.keys(g), g.ID, millis(s.opts.Lease), millis(formerLease),
-		max(1, millis(s.opts.Grace)), millis(s.opts.Outage), MaxRetries, HistoryMessages, HistoryBytes).StringSlice()
+	reply, err := s.run(ctx, s.scripts.claim, s.keys(g), g.ID, millis(s.opts.Lease),
+		millis(formerLease),
+		max(1, millis(s.opts.Grace)), millis(s.opts.Outage), MaxRetries, HistoryMessages,
+		HistoryBytes).StringSlice()
 	if err != nil {
 		return Claim{}, fmt.Errorf("take over an answer: %w", err)
 	}
@@ -96,11 +99,12 @@ func parseEntry(entry string) (Generation, bool) {
 	return Generation{Owner: parts[0], ConversationID: parts[1], ID: parts[2]}, true
 }
 
-// rememberTimeout bounds Remember in a Cluster, where the node of the set may be gone and that of the answer is not.
+// rememberTimeout bounds Remember in a Cluster, where the node of the set may be gone and that of
+// the answer is not.
 const rememberTimeout = 500 * time.Millisecond
 
-// Remember puts an answer among those that are being written, for sweepers: a hint, which may be there too early, too long,
-// or be lost with a server.
+// Remember puts an answer among those that are being written, for sweepers: a hint, which may be
+// there too early, too long, or be lost with a server.
 func (s *Store) Remember(ctx context.Context, g Generation) error {
 	if s.key.tagged {
 		bounded, cancel := context.WithTimeout(ctx, rememberTimeout)
@@ -121,13 +125,15 @@ func (s *Store) Remember(ctx context.Context, g Generation) error {
 // Forget takes an answer that has ended out again. When that fails a sweeper does.
 func (s *Store) Forget(ctx context.Context, g Generation) { s.rdb.ZRem(ctx, running, g.entry()) }
 
-// How many answers are looked at in one reading, and how long an entry may be there before its answer.
+// How many answers are looked at in one reading, and how long an entry may be there before its
+// answer.
 const (
 	sweepBatch = 10_000
 	early      = time.Minute
 )
 
-// Orphans returns the answers being written whose lease has expired, by one reading, and forgets those that have ended.
+// Orphans returns the answers being written whose lease has expired, by one reading, and forgets
+// those that have ended.
 func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
 	entries, err := s.rdb.ZRangeWithScores(ctx, running, 0, sweepBatch-1).Result()
 	if err != nil || len(entries) == 0 {
@@ -148,7 +154,8 @@ func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
 			continue
 		}
 		all = append(all, g)
-		states = append(states, pipe.HMGet(ctx, s.key.generation(g.Owner, g.ID), "state", "expires"))
+		states = append(states, pipe.HMGet(ctx, s.key.generation(g.Owner, g.ID), "state",
+			"expires"))
 	}
 	// Of a Cluster some nodes may not answer: those that do are enough for their own.
 	if _, err := pipe.Exec(ctx); err != nil && clock.Err() != nil {
@@ -169,7 +176,8 @@ func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
 		expires, _ := v[1].(string)
 		until, _ := strconv.ParseInt(expires, 10, 64) // our own scripts wrote it
 		switch {
-		case state == "running" && (until <= now || until > now+10*millis(s.opts.Lease)): // see claim
+		// see claim
+		case state == "running" && (until <= now || until > now+10*millis(s.opts.Lease)):
 			orphans = append(orphans, g)
 		case state == "running":
 		case state != "" || now-added[g.entry()] > millis(early):
@@ -182,7 +190,8 @@ func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
 	return orphans, nil
 }
 
-// Full returns ErrStorageFull when Redis, of a Cluster one of its masters, takes nothing new for want of memory.
+// Full returns ErrStorageFull when Redis, of a Cluster one of its masters, takes nothing new for
+// want of memory.
 func (s *Store) Full(ctx context.Context) error {
 	probe := func(ctx context.Context, c redis.UniversalClient) error {
 		err := c.Eval(ctx, s.scripts.full.source, nil).Err()
@@ -192,7 +201,10 @@ func (s *Store) Full(ctx context.Context) error {
 		return nil // whatever else is wrong, Check says
 	}
 	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return probe(ctx, c) })
+		return cluster.ForEachMaster(ctx, func(ctx context.Context,
+			c *redis.Client) error {
+			return probe(ctx, c)
+		})
 	}
 	return probe(ctx, s.rdb)
 }

@@ -8,7 +8,8 @@ func TestTooOld(t *testing.T) {
 		"redis_version:7.0.15\r\n":                                      "",
 		"redis_version:10.0.0\r\n":                                      "",
 		"redis_version:unstable\r\n":                                    "",
-		"":                                                              "", // a user that may not ask
+		// a user that may not ask
+		"": "",
 	} {
 		if got := tooOld(info); got != want {
 			t.Errorf("tooOld(%q) = %q, want %q", info, got, want)

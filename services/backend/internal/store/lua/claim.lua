@@ -1,12 +1,15 @@
 #!lua flags=allow-oom
--- Takes over an answer whose writer is gone: raises the fencing token, so that the old writer is refused.
+-- Takes over an answer whose writer is gone: raises the fencing token, so that the old writer is
+-- refused.
 -- KEYS conversation, messages, list, usage, generation, events, text, thinking
--- ARGV generation id, lease, former lease, grace: the time in ms to renew an expired lease, outage: the time in ms after
+-- ARGV generation id, lease, former lease, grace: the time in ms to renew an expired lease, outage:
+-- the time in ms after
 --      which nobody can be there who would, greatest number of retries, and of messages and bytes of the history
--- Returns 'already' when the answer has ended, 'missing', 'leased' when its writer is there or may be, 'former' when an
--- instance of the former version writes it, or 'exhausted' or 'taken', the fencing token, the number of retries, the number
--- of messages left out, the bytes of reasoning, the text, how many messages there are before the last ones, and these, of which
--- the last one is the answer's own.
+-- Returns 'already' when the answer has ended, 'missing', 'leased' when its writer is there or may
+-- be, 'former' when an instance of the former version writes it, or 'exhausted' or 'taken', the
+-- fencing token, the number of retries, the number of messages left out, the bytes of reasoning,
+-- the text, how many messages there are before the last ones, and these, of which the last one is
+-- the answer's own.
 local conversation, messages, _, _, generation, _, text, thinking = unpack(KEYS)
 local state, fence, expires, retries, left_out =
   unpack(redis.call('HMGET', generation, 'state', 'fence', 'expires', 'retries', 'left_out'))
@@ -21,7 +24,8 @@ local released = expires == 0
 if not released then
   -- A lease that ends far ahead was taken before the clock was set back.
   if expires > now and expires <= now + 10 * lease then return {'leased'} end
-  if now - expires < tonumber(ARGV[5]) and redis.call('HSETNX', generation, 'suspect', '1') == 1 then
+  if now - expires < tonumber(ARGV[5]) and redis.call('HSETNX', generation, 'suspect',
+    '1') == 1 then
     redis.call('HSET', generation, 'expires', now + tonumber(ARGV[4]))
     return {'leased'}
   end
@@ -34,7 +38,8 @@ local earlier, history = before(messages, length - 1, tonumber(ARGV[7]), tonumbe
 local result = 'taken'
 if retries > tonumber(ARGV[6]) then result = 'exhausted' end
 table.insert(history, own)
-for k, v in ipairs({result, tostring(fence), tostring(retries), left_out or '0', tostring(redis.call('STRLEN', thinking)),
+for k, v in ipairs({result, tostring(fence), tostring(retries), left_out or '0',
+  tostring(redis.call('STRLEN', thinking)),
   redis.call('GET', text) or '', tostring(earlier)}) do
   table.insert(history, k, v)
 end

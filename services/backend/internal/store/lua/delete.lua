@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- KEYS conversation, messages, list, usage, generation, events, text, thinking: of the answer that is being written, if there
+-- KEYS conversation, messages, list, usage, generation, events, text, thinking: of the answer that
+-- is being written, if there
 --      is one, and all keys of answers that have ended
 -- ARGV id, owner, keep, generation id or ''
 -- Returns 'deleted', 'missing' when the owner has no such conversation, or 'changed' when its answer is another one.
@@ -14,7 +15,8 @@ if ARGV[4] == '' then return 'deleted' end
 if redis.call('HGET', generation, 'state') == 'running' then
   redis.call('HSET', generation, 'state', 'ended')
   redis.call('XADD', events, '*', 'e', 'stopped', 'd', '{}')
-  redis.call('XTRIM', events, 'MAXLEN', 1) -- readers that wait get the end; of the text nothing is left
+  -- readers that wait get the end; of the text nothing is left
+  redis.call('XTRIM', events, 'MAXLEN', 1)
   keep(tonumber(ARGV[3]), generation, events)
 end
 redis.call('UNLINK', text, thinking)

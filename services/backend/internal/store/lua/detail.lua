@@ -1,7 +1,8 @@
 #!lua flags=no-writes
 -- Reads a conversation and a page of its messages, as of one moment.
 -- KEYS conversation, messages
--- ARGV place before which the page ends, or -1 for the end, greatest number of messages, and of their bytes, fields...
+-- ARGV place before which the page ends, or -1 for the end, greatest number of messages, and of
+-- their bytes, fields...
 -- Returns the fields' values, the place of the page's first message, and the messages.
 local place = tonumber(ARGV[1])
 local length = redis.call('LLEN', KEYS[2])

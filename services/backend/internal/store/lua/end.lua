@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Ends an answer, once: writes its last event, and its message with the text so far.
 -- KEYS conversation, messages, list, usage, generation, events, text, thinking
--- ARGV id, generation id, event, data, message state, problem or '', now, ttl, keep, fencing token or '' for whoever may end
+-- ARGV id, generation id, event, data, message state, problem or '', now, ttl, keep, fencing token
+-- or '' for whoever may end
 --      it besides its writer,
 --      grace: 0, or to end the answer of a former version only if nobody holds its lease, the time in ms to renew an expired
 --      one, and outage: the time in ms after which nobody can be there who would

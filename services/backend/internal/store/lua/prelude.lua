@@ -20,8 +20,8 @@ local function touch(conversation, messages, list, usage, id, now, ttl)
   keep(ttl, conversation, messages, list, usage)
 end
 
--- writer returns 1 when the writer with the fencing token may write the answer, 0 when the answer has ended, and -1 when
--- another writer has taken it over.
+-- writer returns 1 when the writer with the fencing token may write the answer, 0 when the answer
+-- has ended, and -1 when another writer has taken it over.
 local function writer(generation, fence)
   local state, current = unpack(redis.call('HMGET', generation, 'state', 'fence'))
   if state ~= 'running' then return 0 end
@@ -29,8 +29,8 @@ local function writer(generation, fence)
   return 1
 end
 
--- hold takes the lease of an answer. former is the lease that instances of the former version see: they end an answer
--- whose lease has expired, and shall leave this one to those that take it over.
+-- hold takes the lease of an answer. former is the lease that instances of the former version see:
+-- they end an answer whose lease has expired, and shall leave this one to those that take it over.
 local function hold(generation, lease, former)
   local now = now_ms()
   redis.call('HSET', generation, 'expires', now + lease, 'lease', now + former)
@@ -50,15 +50,17 @@ local function forget(usage, id)
   if bytes then account(usage, id, -tonumber(bytes)) end
 end
 
--- room says which bound of an owner further bytes, or one more conversation, would exceed: 'bytes', 'conversations' or nil.
--- Conversations that have expired since, or were deleted by an instance that keeps no account, are taken out of it first.
+-- room says which bound of an owner further bytes, or one more conversation, would exceed: 'bytes',
+-- 'conversations' or nil. Conversations that have expired since, or were deleted by an instance
+-- that keeps no account, are taken out of it first.
 local function room(list, usage, now, ttl, bytes, max_bytes, conversations, max_conversations)
   local dead = ttl > 0 and tonumber(now) - ttl or 0
   if conversations > 0 then
     redis.call('ZREMRANGEBYSCORE', list, '-inf', '(' .. dead)
     if redis.call('ZCARD', list) + conversations > max_conversations then return 'conversations' end
   end
-  local function fits() return tonumber(redis.call('HGET', usage, 'total') or 0) + bytes <= max_bytes end
+  local function fits() return tonumber(redis.call('HGET', usage,
+    'total') or 0) + bytes <= max_bytes end
   if fits() then return nil end
   for _, id in ipairs(redis.call('HKEYS', usage)) do
     if id ~= 'total' then
@@ -69,18 +71,20 @@ local function room(list, usage, now, ttl, bytes, max_bytes, conversations, max_
   if not fits() then return 'bytes' end
 end
 
--- known tells of a message that was sent before with the same key: nil, 'mismatch' when it was another one, or 'known', the
--- answer and the conversation. Whoever sent it hears that it is stored, so from now on it may not be taken back.
+-- known tells of a message that was sent before with the same key: nil, 'mismatch' when it was
+-- another one, or 'known', the answer and the conversation. Whoever sent it hears that it is
+-- stored, so from now on it may not be taken back.
 local function known(key, digest)
-  local was, generation, conversation = unpack(redis.call('HMGET', key, 'digest', 'generation', 'conversation'))
+  local was, generation, conversation = unpack(redis.call('HMGET', key, 'digest', 'generation',
+    'conversation'))
   if not was then return nil end
   if was ~= digest then return {'mismatch'} end
   redis.call('HSET', key, 'acknowledged', '1')
   return {'known', generation, conversation}
 end
 
--- before returns the place of the first and the list of up to count messages before a place, oldest first, of together
--- up to so many bytes; the last of them is there in any case when least is 1.
+-- before returns the place of the first and the list of up to count messages before a place, oldest
+-- first, of together up to so many bytes; the last of them is there in any case when least is 1.
 local function before(messages, place, count, bytes, least)
   local out, size, first = {}, 0, place
   while first > 0 and #out < count do

@@ -1,9 +1,12 @@
 #!lua flags=allow-oom
 -- Undoes begin: the answer was refused before it began.
--- KEYS conversation, messages, list, usage, generation, events, text, thinking, the message's key if it has one
--- ARGV fencing token, id, generation id, '1' when begin created the conversation, title, model and time that begin set, title,
+-- KEYS conversation, messages, list, usage, generation, events, text, thinking, the message's key
+-- if it has one
+-- ARGV fencing token, id, generation id, '1' when begin created the conversation, title, model and
+-- time that begin set, title,
 --      model and time of the last change before
--- Returns 1, 0 or -1 (see writer), or 2 when the message was sent again meanwhile and is known to be stored.
+-- Returns 1, 0 or -1 (see writer), or 2 when the message was sent again meanwhile and is known to
+-- be stored.
 local conversation, messages, list, usage, generation, events, text, thinking, key = unpack(KEYS)
 if redis.call('EXISTS', generation) == 0 then return 1 end -- withdrawn before: the reply was lost
 local held = writer(generation, ARGV[1])
@@ -26,7 +29,8 @@ if ARGV[4] == '1' then
   return 1
 end
 -- What somebody else has changed since stays.
-local title, model, changed = unpack(redis.call('HMGET', conversation, 'title', 'model', 'updated_at'))
+local title, model, changed = unpack(redis.call('HMGET', conversation, 'title', 'model',
+  'updated_at'))
 if title == ARGV[5] then redis.call('HSET', conversation, 'title', ARGV[8]) end
 if model == ARGV[6] then redis.call('HSET', conversation, 'model', ARGV[9]) end
 if changed == ARGV[7] then
