@@ -189,7 +189,7 @@ func (f *fleet) replace(at int, p *process) (old *process) {
 	return old
 }
 
-// Backends and ml are killed at random, by a schedule that -seed repeats: every acknowledged
+// Backends and ml are killed, and backends stopped, at random, by a schedule that -seed repeats: every acknowledged
 // message is in its conversation exactly once, with its answer, of which no word is missing or
 // twice there.
 func TestRandomKills(t *testing.T) {
@@ -203,8 +203,8 @@ func TestRandomKills(t *testing.T) {
 		f.members = append(f.members, startProcess(t, env))
 	}
 	const (
-		people, turns, words = 6, 5, 120
-		kills                = 8
+		people, turns, words = 6, 6, 150
+		kills                = 10
 	)
 	ml.Chat(mltest.Count(words, 15*time.Millisecond))
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
@@ -270,7 +270,11 @@ func TestRandomKills(t *testing.T) {
 			continue
 		}
 		at := random.IntN(len(f.members))
-		f.members[at].kill()
+		if kill%4 == 1 {
+			f.members[at].stop()
+		} else {
+			f.members[at].kill()
+		}
 		time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
 		f.replace(at, startProcess(t, env))
 	}

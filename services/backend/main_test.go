@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -182,6 +183,17 @@ func (p *process) kill() {
 		p.t.Error(err)
 	}
 	<-p.ended
+}
+
+// stop is SIGTERM: what is not complete when the drain is over is left to others.
+func (p *process) stop() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Error(err)
+	}
+	if err := <-p.ended; err != nil {
+		p.t.Errorf("a backend that was stopped: %v", err)
+	}
 }
 
 // serveHere runs the backend in this process until the test ends.

@@ -26,7 +26,7 @@ var (
 	// ErrKeyReused says that a message has the key of another one.
 	ErrKeyReused = errors.New("the key is that of another message")
 	// ErrStorageFull says that Redis has no memory left for what is new.
-	ErrStorageFull = errors.New("Redis has no memory left")
+	ErrStorageFull = errors.New("no memory is left in Redis")
 	// ErrTooMuch says that the owner's conversations have together Options.MaxBytes.
 	ErrTooMuch = errors.New("the owner's conversations are too large together")
 	// ErrTooMany says that the owner has Options.MaxConversations.
