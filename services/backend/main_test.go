@@ -261,6 +261,17 @@ func TestPeersAreMissing(t *testing.T) {
 	}
 }
 
+// Without ml there are no new answers, and everything else works: the backend is ready.
+func TestReadyWithoutModelService(t *testing.T) {
+	redis := redistest.Start(t)
+	url, _ := serveHere(t, environ(t, func(b *contract.Backend) { b.RedisURL = redis.URL }))
+	for _, path := range []string{"/ready", "/api/conversations", "/api/status"} {
+		if code, body := get(t, url+path); code != 200 {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+}
+
 func TestRedisPassword(t *testing.T) {
 	redis, ml := redistest.Start(t, "--requirepass", "correct-horse"), mltest.Start(t)
 	file := filepath.Join(t.TempDir(), "password")

@@ -158,6 +158,31 @@ func TestDrainReleasesWhatIsLeft(t *testing.T) {
 	}
 }
 
+// The answers of other instances do not keep one that stops: its readers go on elsewhere.
+func TestDrainCutsReadersOfOtherInstances(t *testing.T) {
+	redis, ml := redistest.Start(t), mltest.Start(t)
+	i := newInstance(t, redis.URL, ml.URL, options{drain: 2 * time.Second})
+	other := newInstance(t, redis.URL, ml.URL, options{drain: time.Second})
+	release := make(chan struct{})
+	ml.Chat(func(s *mltest.Stream) { s.Text("one "); <-release; s.Text("two"); s.Done() })
+	g := other.send(alice, "", "Hi")
+	r := i.follow(alice, g.ID, "")
+	text := some(t, r, 4)
+	i.stop()
+	if rest, last, _ := r.rest(); rest != "" || last.Name != "" {
+		t.Errorf("%q, %+v", rest, last)
+	}
+	if err := soon(t, "the end of the drain", i.stopped); err != nil {
+		t.Errorf("drain: %v", err)
+	}
+	i.stopped <- nil
+	close(release)
+	rest, last, _ := other.follow(alice, g.ID, "").rest()
+	if rest != text+"two" || last.Name != backendapi.EventDone {
+		t.Errorf("%q, %+v", rest, last)
+	}
+}
+
 // A reader that does not read holds up neither the answer nor other readers, and is let go of.
 func TestSlowReader(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
