@@ -203,8 +203,8 @@ func TestRandomKills(t *testing.T) {
 		f.members = append(f.members, startProcess(t, env))
 	}
 	const (
-		people, turns, words = 6, 6, 150
-		kills                = 10
+		people, turns, words = 6, 8, 150
+		kills                = 8
 	)
 	ml.Chat(mltest.Count(words, 15*time.Millisecond))
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
@@ -262,7 +262,8 @@ func TestRandomKills(t *testing.T) {
 	}
 	random := rand.New(rand.NewPCG(*seed, 1000))
 	for kill := range kills {
-		time.Sleep(time.Second + time.Duration(random.IntN(2000))*time.Millisecond)
+		// An answer of two seconds bears three of them: they are that far apart.
+		time.Sleep(3*time.Second + time.Duration(random.IntN(2000))*time.Millisecond)
 		if kill%4 == 3 {
 			ml.Kill()
 			time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
