@@ -239,6 +239,9 @@ func TestModelServiceDies(t *testing.T) {
 		"the stream ends":          func(*mltest.Stream) {},
 		"a line is cut":            func(s *mltest.Stream) { s.Raw(`{"te`) },
 		"Ollama cannot be reached": func(s *mltest.Stream) { s.Send(mlapi.Chunk{Error: problem.New(502, "gone")}) },
+		"Ollama falls silent": func(s *mltest.Stream) {
+			s.Send(mlapi.Chunk{Error: problem.New(504, "it took too long")})
+		},
 		"ml is being stopped": func(s *mltest.Stream) {
 			s.Send(mlapi.Chunk{Error: &problem.Problem{Type: problem.TypeDraining, Title: "x",
 				Status: 503}})

@@ -195,6 +195,8 @@ func (j *job) refusal(err error, continued bool) *fault {
 	case p.Type == problem.TypeDraining, p.Type == problem.TypeStarting,
 		status == http.StatusBadGateway:
 		return &fault{problem: p, again: true}
+	case status == http.StatusGatewayTimeout:
+		return &fault{problem: p, again: true, taken: true}
 	case continued && status == http.StatusBadRequest: // an ml of the former version
 		j.plain = true
 		return &fault{problem: p, again: true}
@@ -257,10 +259,13 @@ func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 		}
 		switch {
 		case c.Error != nil:
-			cut := c.Error.Status == http.StatusBadGateway ||
-				c.Error.Status == http.StatusServiceUnavailable
-			return &fault{problem: c.Error, again: cut || c.Error.Type == problem.TypeDraining,
-				taken: c.Error.Type != problem.TypeDraining}
+			switch c.Error.Status {
+			case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+				// Ollama is gone or has fallen silent, or ml stops before it has begun.
+				return &fault{problem: c.Error, again: true,
+					taken: c.Error.Type != problem.TypeDraining}
+			}
+			return &fault{problem: c.Error}
 		case c.Done != nil:
 			data, err := json.Marshal(c.Done)
 			if err != nil {
