@@ -98,7 +98,8 @@ func (a *API) conversationRoutes() {
 	register(a, huma.Operation{OperationID: "getConversation", Method: http.MethodGet, Path: "/api/conversations/{id}", Tags: tags,
 		Summary:     "Read a conversation with its last messages, or those before a cursor",
 		Errors:      []int{http.StatusBadRequest, http.StatusNotFound},
-		Description: "A page has at most limit messages and 1 MiB. A message in state streaming has no content yet: its generation's events have it all."}, a.get)
+		Description: "A page has at most limit messages and 1 MiB. A message in state streaming " +
+			"has no content yet: its generation's events have it all."}, a.get)
 	register(a, huma.Operation{OperationID: "renameConversation", Method: http.MethodPatch, Path: "/api/conversations/{id}", Tags: tags,
 		Summary: "Rename a conversation", Errors: append(missing, http.StatusInsufficientStorage),
 		MaxBodyBytes: maxBody}, a.rename)
@@ -145,7 +146,8 @@ func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.Conver
 			}
 		}
 	}
-	return &body[backendapi.ConversationDetail]{backendapi.ConversationDetail{Conversation: c.Public(), Messages: page.Messages, Earlier: page.Earlier}}, nil
+	return &body[backendapi.ConversationDetail]{backendapi.ConversationDetail{
+		Conversation: c.Public(), Messages: page.Messages, Earlier: page.Earlier}}, nil
 }
 
 func (a *API) rename(ctx context.Context, in *renameInput) (*body[backendapi.Conversation], error) {

@@ -87,7 +87,9 @@ func (a *API) failure(ctx context.Context, err error) error {
 		p.Type = "/problems/too-many-conversations"
 	case errors.Is(err, store.ErrStorageFull):
 		a.log.ErrorContext(ctx, "a request was refused: Redis has no memory left", "error", err)
-		p = problem.New(http.StatusInsufficientStorage, "There is no room for anything new: Redis has reached its maxmemory. Delete conversations, or give it more memory; what is there can be read.")
+		p = problem.New(http.StatusInsufficientStorage, "There is no room for anything new: "+
+			"Redis has reached its maxmemory. Delete conversations, or give it more memory; what "+
+			"is there can be read.")
 		p.Type = "/problems/storage-full"
 	case errors.Is(err, store.ErrCursor):
 		p = problem.New(http.StatusBadRequest,

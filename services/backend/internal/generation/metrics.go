@@ -16,10 +16,12 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "backend_chat_requests_total",
-			Help: "Chat messages received, by what became of them: accepted, repeated (known by its key), conflict (an answer is being written), refused (by ml), draining, error."},
+			Help: "Chat messages received, by what became of them: accepted, repeated (known by its key), " +
+				"conflict (an answer is being written), refused (by ml), draining, error."},
 			[]string{"result"}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "backend_generations_total",
-			Help: "Answers that this instance wrote, by how they ended: complete, stopped (also by a deleted conversation), failed, refused, superseded (another instance took it over), released (left to another instance)."},
+			Help: "Answers that this instance wrote, by how they ended: complete, stopped (also by a deleted conversation), failed, refused, " +
+				"superseded (another instance took it over), released (left to another instance)."},
 			[]string{"state"}),
 		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "backend_tokens_total",
 			Help: "Tokens of complete answers, as the model counted them: read (prompt) and written (answer)."}, []string{"kind"}),

@@ -4,8 +4,9 @@
 -- KEYS conversation, messages, list, usage, generation, events, the message's key if it has one
 -- ARGV id, owner, title, model, now, ttl, generation id, user message, assistant message, start
 -- event, lease, former lease,
---      greatest number of messages, '1' to create the conversation, greatest number of messages and bytes of the history,
---      greatest number of bytes and of conversations of the owner, digest of the message, time its key is known
+--      greatest number of messages, '1' to create the conversation, greatest number of messages and
+--      bytes of the history, greatest number of bytes and of conversations of the owner, digest of
+--      the message, time its key is known
 -- Returns 'missing', 'busy', 'full', 'bytes', 'conversations', what known returns, or 'ok', the
 -- title, the model and the time of the last change before this, the last messages before these, and
 -- how many there are before those.
