@@ -96,8 +96,8 @@ func (a *API) conversationRoutes() {
 	register(a, huma.Operation{OperationID: "listConversations", Method: http.MethodGet, Path: "/api/conversations", Tags: tags,
 		Summary: "List conversations, the last changed first", Errors: []int{http.StatusBadRequest}}, a.list)
 	register(a, huma.Operation{OperationID: "getConversation", Method: http.MethodGet, Path: "/api/conversations/{id}", Tags: tags,
-		Summary:     "Read a conversation with its last messages, or those before a cursor",
-		Errors:      []int{http.StatusBadRequest, http.StatusNotFound},
+		Summary: "Read a conversation with its last messages, or those before a cursor",
+		Errors:  []int{http.StatusBadRequest, http.StatusNotFound},
 		Description: "A page has at most limit messages and 1 MiB. A message in state streaming " +
 			"has no content yet: its generation's events have it all."}, a.get)
 	register(a, huma.Operation{OperationID: "renameConversation", Method: http.MethodPatch, Path: "/api/conversations/{id}", Tags: tags,
