@@ -7,13 +7,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 
@@ -44,9 +41,14 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 }
 
 const (
-	// lease is how long an answer whose backend is silent counts as being written: so late, and half of it more, do readers
-	// learn that a backend was killed.
-	lease = 8 * time.Second
+	// lease is how long an answer whose backend is silent counts as being written, and grace how
+	// long the backend has then to renew it: so late does another one go on with the answer of one
+	// that was killed. One that was only slow is refused from then on, so short times cost no more
+	// than an answer that is asked for twice.
+	lease = 2 * time.Second
+	grace = time.Second
+	// sweepEvery is how often a backend looks for answers whose backend was killed.
+	sweepEvery = 250 * time.Millisecond
 	// outage is how long an answer bears a Redis that does not answer: Sentinels wait 30 s by default before they let
 	// another server take over, which takes them a few more.
 	outage = 40 * time.Second
@@ -72,7 +74,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	srv.Registry().MustRegister(redisErrors)
 	address := store.Address{URL: cfg.RedisURL, Password: password, CAFile: cfg.RedisCAFile,
 		Sentinels: cfg.RedisSentinels, Master: cfg.RedisMaster, Cluster: cfg.RedisCluster}
-	st, err := store.New(store.Options{Address: address, TTL: cfg.ConversationTTL, Keep: keep, Lease: lease, Outage: outage,
+	st, err := store.New(store.Options{Address: address, TTL: cfg.ConversationTTL, Keep: keep,
+		Lease: lease, Grace: grace, Outage: outage,
 		OnError: func(error) { redisErrors.Inc() }})
 	if err != nil {
 		return err
@@ -84,29 +87,14 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 	srv.Liveness("/health")
-	srv.Readiness("/ready", map[string]server.Check{"redis": st.Check, "ml": mlReady(ml)})
+	// pages, reading and the status live without ml
+	srv.Readiness("/ready", map[string]server.Check{"redis": st.Check})
 	if cfg.Debug {
 		srv.Profiling()
 	}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	go st.Watch(watching, log, watchEvery)
+	go jobs.Sweep(watching, sweepEvery)
 	return srv.Run(ctx, cfg.ListenAddr, jobs.Drain)
-}
-
-// mlReady checks that ml would take a request, or says which of its own checks fails.
-func mlReady(ml *hop.Client) server.Check {
-	return func(ctx context.Context) error {
-		r, err := ml.Readiness(ctx)
-		if err != nil || r.Status == "ready" {
-			return err
-		}
-		said := r.Status
-		for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
-			if r.Checks[name] != "ok" {
-				said += "; " + name + ": " + r.Checks[name]
-			}
-		}
-		return errors.New(said)
-	}
 }

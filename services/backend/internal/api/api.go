@@ -86,7 +86,8 @@ func Register(mux Mux, o Options) error {
 	a.conversationRoutes()
 	a.statusRoutes()
 	for _, t := range []reflect.Type{reflect.TypeFor[backendapi.Start](), reflect.TypeFor[backendapi.Queue](),
-		reflect.TypeFor[backendapi.Delta](), reflect.TypeFor[mlapi.Done]()} {
+		reflect.TypeFor[backendapi.History](), reflect.TypeFor[backendapi.Delta](),
+		reflect.TypeFor[mlapi.Done]()} {
 		registry.Schema(t, true, "") // the data of events: no response has them as its body
 	}
 	spec, err := json.MarshalIndent(a.huma.OpenAPI(), "", "  ")

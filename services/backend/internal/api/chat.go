@@ -23,6 +23,7 @@ const maxChatBody = 6*backendapi.MaxMessage + 16<<10
 type chatInput struct {
 	Owned
 	Accept string `header:"Accept" hidden:"true"`
+	Key    string `header:"Idempotency-Key" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_-]+$" doc:"Names the message: sent again with the same key, it is still one message, and the response is that of the first time"`
 	Body   backendapi.ChatRequest
 }
 
@@ -60,7 +61,8 @@ type generationInput struct {
 	ID string `path:"id" doc:"The answer"`
 }
 
-const eventsDoc = "Events: start (Start), queue (Queue), delta (Delta), and as the last one done (Done), error (Problem) or stopped. " +
+const eventsDoc = "Events: start (Start), queue (Queue), history (History), thinking and " +
+	"delta (Delta), and as the last one done (Done), error (Problem) or stopped. " +
 	"A stream that ends without one of these was cut: resume it with Last-Event-ID."
 
 func (a *API) chatRoutes() {
@@ -72,7 +74,8 @@ func (a *API) chatRoutes() {
 		Summary:       "Send a message and start its answer",
 		Description:   "With Accept: text/event-stream the response is the answer's events, else it names the answer. A message is at most 65536 bytes. A request that the model service refuses at once, such as for its full queue (429), leaves no trace.",
 		DefaultStatus: http.StatusAccepted, MaxBodyBytes: maxChatBody,
-		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusBadGateway},
+		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,
+			http.StatusTooManyRequests, http.StatusBadGateway, http.StatusInsufficientStorage},
 		Responses: map[string]*huma.Response{
 			"200": stream(),
 			"202": {Description: "The answer was started", Content: map[string]*huma.MediaType{"application/json": {Schema: started}},
@@ -99,7 +102,7 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 			return nil, err
 		}
 	}
-	g, err := a.jobs.Start(ctx, in.Owner, in.Body)
+	g, err := a.jobs.Start(ctx, in.Owner, in.Key, in.Body)
 	if err != nil {
 		if follow {
 			release()

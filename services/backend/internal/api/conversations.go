@@ -43,6 +43,13 @@ type conversationInput struct {
 	ID string `path:"id" doc:"The conversation"`
 }
 
+type detailInput struct {
+	Owned
+	ID     string `path:"id" doc:"The conversation"`
+	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"The greatest number of messages"`
+	Before string `query:"before" maxLength:"16" doc:"earlier of the page that comes after; without it the page is the last one"`
+}
+
 type renameInput struct {
 	Owned
 	ID   string `path:"id" doc:"The conversation"`
@@ -84,14 +91,18 @@ func (a *API) conversationRoutes() {
 	tags := []string{"conversations"}
 	missing := []int{http.StatusNotFound}
 	register(a, huma.Operation{OperationID: "createConversation", Method: http.MethodPost, Path: "/api/conversations", Tags: tags,
-		Summary: "Create a conversation", DefaultStatus: http.StatusCreated, MaxBodyBytes: maxBody}, a.create)
+		Summary: "Create a conversation", DefaultStatus: http.StatusCreated, MaxBodyBytes: maxBody,
+		Errors: []int{http.StatusTooManyRequests, http.StatusInsufficientStorage}}, a.create)
 	register(a, huma.Operation{OperationID: "listConversations", Method: http.MethodGet, Path: "/api/conversations", Tags: tags,
 		Summary: "List conversations, the last changed first", Errors: []int{http.StatusBadRequest}}, a.list)
 	register(a, huma.Operation{OperationID: "getConversation", Method: http.MethodGet, Path: "/api/conversations/{id}", Tags: tags,
-		Summary: "Read a conversation with its messages", Errors: missing,
-		Description: "A message in state streaming has no content yet: its generation's events have it all."}, a.get)
+		Summary: "Read a conversation with its last messages, or those before a cursor",
+		Errors:  []int{http.StatusBadRequest, http.StatusNotFound},
+		Description: "A page has at most limit messages and 1 MiB. A message in state streaming " +
+			"has no content yet: its generation's events have it all."}, a.get)
 	register(a, huma.Operation{OperationID: "renameConversation", Method: http.MethodPatch, Path: "/api/conversations/{id}", Tags: tags,
-		Summary: "Rename a conversation", Errors: missing, MaxBodyBytes: maxBody}, a.rename)
+		Summary: "Rename a conversation", Errors: append(missing, http.StatusInsufficientStorage),
+		MaxBodyBytes: maxBody}, a.rename)
 	register(a, huma.Operation{OperationID: "deleteConversation", Method: http.MethodDelete, Path: "/api/conversations/{id}", Tags: tags,
 		Summary: "Delete a conversation", Description: "An answer that is being written in it is stopped.",
 		DefaultStatus: http.StatusNoContent, Errors: missing}, a.remove)
@@ -117,23 +128,26 @@ func (a *API) list(ctx context.Context, in *listInput) (*body[backendapi.Convers
 	return &body[backendapi.ConversationPage]{page}, err
 }
 
-func (a *API) get(ctx context.Context, in *conversationInput) (*body[backendapi.ConversationDetail], error) {
-	c, messages, err := a.store.Detail(ctx, in.Owner, in.ID)
+func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.ConversationDetail],
+	error) {
+	c, page, err := a.store.Detail(ctx, in.Owner, in.ID, in.Limit, in.Before)
 	if err != nil {
 		return nil, err
 	}
 	if c.Generation != "" {
-		leased, err := a.jobs.Settle(ctx, c)
+		running, err := a.jobs.Settle(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		if !leased { // its answer has just ended: tell how
-			if c, messages, err = a.store.Detail(ctx, in.Owner, in.ID); err != nil {
+		if !running { // its answer has just ended: tell how
+			if c, page, err = a.store.Detail(ctx, in.Owner, in.ID, in.Limit,
+				in.Before); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return &body[backendapi.ConversationDetail]{backendapi.ConversationDetail{Conversation: c.Public(), Messages: messages}}, nil
+	return &body[backendapi.ConversationDetail]{backendapi.ConversationDetail{
+		Conversation: c.Public(), Messages: page.Messages, Earlier: page.Earlier}}, nil
 }
 
 func (a *API) rename(ctx context.Context, in *renameInput) (*body[backendapi.Conversation], error) {

@@ -72,8 +72,28 @@ func (a *API) failure(ctx context.Context, err error) error {
 	case errors.Is(err, store.ErrFull):
 		p = problem.New(http.StatusConflict, "The conversation has its %d messages: begin another one.", store.MaxMessages)
 		p.Type = "/problems/conversation-full"
+	case errors.Is(err, store.ErrKeyReused):
+		p = problem.New(http.StatusUnprocessableEntity,
+			"The Idempotency-Key is that of another message: make a new one for each message.")
+		p.Type = "/problems/key-reused"
+	case errors.Is(err, store.ErrTooMuch):
+		p = problem.New(http.StatusRequestEntityTooLarge,
+			"Your conversations have together the %d MiB that are kept: delete some.",
+			a.store.MaxBytes()>>20)
+		p.Type = "/problems/too-much-stored"
+	case errors.Is(err, store.ErrTooMany):
+		p = problem.New(http.StatusTooManyRequests,
+			"You have the %d conversations that are kept: delete some.", a.store.MaxConversations())
+		p.Type = "/problems/too-many-conversations"
+	case errors.Is(err, store.ErrStorageFull):
+		a.log.ErrorContext(ctx, "a request was refused: Redis has no memory left", "error", err)
+		p = problem.New(http.StatusInsufficientStorage, "There is no room for anything new: "+
+			"Redis has reached its maxmemory. Delete conversations, or give it more memory; what "+
+			"is there can be read.")
+		p.Type = "/problems/storage-full"
 	case errors.Is(err, store.ErrCursor):
-		p = problem.New(http.StatusBadRequest, "The cursor is none that this list gave: begin without one.")
+		p = problem.New(http.StatusBadRequest,
+			"The cursor is none that was given here: begin without one.")
 	case errors.Is(err, store.ErrEventID):
 		p = problem.New(http.StatusBadRequest, "Last-Event-ID is not the id of an event of this answer: begin without one.")
 	case ctx.Err() != nil: // nobody is there to read it

@@ -39,6 +39,9 @@ const patience = 20 * time.Second
 // lease is short, so that tests of dead backends are.
 const lease = 800 * time.Millisecond
 
+// sweepEvery is how often an instance looks for orphaned answers.
+const sweepEvery = 50 * time.Millisecond
+
 // instance is one running backend.
 type instance struct {
 	t    testing.TB
@@ -54,6 +57,7 @@ type options struct {
 	outage time.Duration
 	drain  time.Duration
 	timing func(*generation.Timing)
+	store  func(*store.Options)
 }
 
 func newInstance(t testing.TB, redisURL, mlURL string, o options) *instance {
@@ -81,7 +85,12 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	} else {
 		log = slog.New(slog.DiscardHandler)
 	}
-	st, err := store.New(store.Options{Address: redis, TTL: time.Hour, Keep: time.Hour, Lease: lease, Outage: o.outage})
+	stored := store.Options{Address: redis, TTL: time.Hour, Keep: time.Hour, Lease: lease,
+		Outage: o.outage}
+	if o.store != nil {
+		o.store(&stored)
+	}
+	st, err := store.New(stored)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +107,7 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	ctx, stop := context.WithCancel(context.Background())
 	i := &instance{t: t, url: "http://" + l.Addr().String(), jobs: jobs, srv: srv, stop: stop, stopped: make(chan error, 1)}
 	go func() { i.stopped <- srv.Serve(ctx, l, jobs.Drain) }()
+	go jobs.Sweep(ctx, sweepEvery)
 	t.Cleanup(func() {
 		stop()
 		select {

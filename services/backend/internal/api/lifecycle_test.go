@@ -125,27 +125,61 @@ func TestDrainCompletesAnswers(t *testing.T) {
 	i.stopped <- nil // for the cleanup
 }
 
-// What is not complete at the end of the drain ends as an error that its readers get, with the text so far.
-func TestDrainEndsWhatIsLeft(t *testing.T) {
+// What is not complete at the end of the drain is released: another instance goes on with it, and
+// the readers of the one that stops, whose streams are cut, go on there.
+func TestDrainReleasesWhatIsLeft(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{drain: 2 * time.Second})
-	ml.Chat(func(s *mltest.Stream) { s.Text("so far"); s.Hold() })
+	const words = 300
+	ml.Chat(mltest.Count(words, 10*time.Millisecond))
 	g := i.send(alice, "", "Hi")
 	r := i.follow(alice, g.ID, "")
 	r.next()
 	i.stop()
-	text, last, _ := r.rest()
-	var p problem.Problem
-	if err := json.Unmarshal([]byte(last.Data), &p); err != nil || last.Name != backendapi.EventError || p.Status != 503 || text != "so far" {
-		t.Errorf("%q, %+v: %v", text, last, err)
+	next := newInstance(t, redis.URL, ml.URL, options{})
+	text, last, ids := r.rest()
+	if last.Name != backendapi.EventDelta {
+		t.Errorf("%q, %+v", text, last)
 	}
 	if err := soon(t, "the end of the drain", i.stopped); err != nil {
 		t.Errorf("drain: %v", err)
 	}
 	i.stopped <- nil
-	next := newInstance(t, redis.URL, ml.URL, options{})
-	if m := next.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageFailed || m.Content != "so far" || m.Error == nil {
+	rest, last, _ := next.follow(alice, g.ID, ids[len(ids)-1]).rest()
+	if text += rest; text != mltest.Words(words) || last.Name != backendapi.EventDone {
+		t.Errorf("%q, %+v", text, last)
+	}
+	if m := next.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete || m.Content != text {
 		t.Errorf("message %+v", m)
+	}
+	if retries := redis.Client(t).HGet(t.Context(), "generation:"+g.ID,
+		"retries").Val(); retries != "" {
+		t.Errorf("a release counts as %s interruptions", retries)
+	}
+}
+
+// The answers of other instances do not keep one that stops: its readers go on elsewhere.
+func TestDrainCutsReadersOfOtherInstances(t *testing.T) {
+	redis, ml := redistest.Start(t), mltest.Start(t)
+	i := newInstance(t, redis.URL, ml.URL, options{drain: 2 * time.Second})
+	other := newInstance(t, redis.URL, ml.URL, options{drain: time.Second})
+	release := make(chan struct{})
+	ml.Chat(func(s *mltest.Stream) { s.Text("one "); <-release; s.Text("two"); s.Done() })
+	g := other.send(alice, "", "Hi")
+	r := i.follow(alice, g.ID, "")
+	text := some(t, r, 4)
+	i.stop()
+	if rest, last, _ := r.rest(); rest != "" || last.Name != "" {
+		t.Errorf("%q, %+v", rest, last)
+	}
+	if err := soon(t, "the end of the drain", i.stopped); err != nil {
+		t.Errorf("drain: %v", err)
+	}
+	i.stopped <- nil
+	close(release)
+	rest, last, _ := other.follow(alice, g.ID, "").rest()
+	if rest != text+"two" || last.Name != backendapi.EventDone {
+		t.Errorf("%q, %+v", rest, last)
 	}
 }
 

@@ -82,6 +82,10 @@ func (a *API) checkRedis(ctx context.Context) backendapi.ServiceStatus {
 	s, start := backendapi.ServiceStatus{Name: "redis", Status: backendapi.StatusReady}, time.Now()
 	if err := a.store.Check(ctx); err != nil {
 		s.Status, s.Detail = backendapi.StatusDown, err.Error()
+	} else if a.store.Full(ctx) != nil {
+		s.Status = backendapi.StatusDegraded
+		s.Detail = "Redis has reached its maxmemory: nothing new is stored. Delete conversations, " +
+			"or give it more memory; what is there can be read."
 	}
 	s.LatencyMS = since(start)
 	return s

@@ -44,12 +44,15 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 	var ended bool        // the answer has, so there must be an event yet to come
 	var failing time.Time // since when Redis does not answer
 	for ctx.Err() == nil {
+		if m.closing.Err() != nil {
+			return nil // cut: the reader goes on at another instance
+		}
 		events, err := m.store.Read(ctx, g, after, m.timing.Poll)
 		if err == nil && len(events) == 0 {
 			if ended { // the reader is beyond the end: another server took over that had not got what it has seen
 				return m.gone(ctx, w)
 			}
-			_, err = m.store.Reap(ctx, g)
+			err = m.Revive(ctx, g)
 			if errors.Is(err, store.ErrNotFound) {
 				return m.gone(ctx, w)
 			}
@@ -98,25 +101,41 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 	return context.Cause(ctx)
 }
 
-// next is the first event, with the deltas that follow it when it is one, and the rest.
+// next is the first event, with those of the same kind that follow it when it is text, and the
+// rest.
 func next(events []store.Event) (sse.Event, []store.Event, error) {
 	first := events[0]
-	if first.Name != backendapi.EventDelta {
+	text, ok := added(first)
+	if !ok {
 		return sse.Event{ID: first.ID, Name: first.Name, Data: first.Data}, events[1:], nil
 	}
-	text, n := first.Data, 1
-	if n < len(events) && events[n].Name == backendapi.EventDelta {
-		all := []byte(text)
-		for ; n < len(events) && events[n].Name == backendapi.EventDelta && len(all)+len(events[n].Data) <= maxDelta; n++ {
-			all = append(all, events[n].Data...)
+	n, all := 1, []byte(text)
+	for ; n < len(events) && events[n].Name == first.Name; n++ {
+		more, ok := added(events[n])
+		if !ok || len(all)+len(more) > maxDelta {
+			break
 		}
-		text = string(all)
+		all = append(all, more...)
 	}
-	data, err := json.Marshal(backendapi.Delta{Text: text})
+	data, err := json.Marshal(backendapi.Delta{Text: string(all)})
 	if err != nil {
 		return sse.Event{}, nil, fmt.Errorf("follow an answer: %w", err)
 	}
-	return sse.Event{ID: events[n-1].ID, Name: backendapi.EventDelta, Data: string(data)}, events[n:], nil
+	return sse.Event{ID: events[n-1].ID, Name: first.Name, Data: string(data)}, events[n:], nil
+}
+
+// added is the text that an event adds to the answer or to its reasoning.
+func added(e store.Event) (text string, ok bool) {
+	switch e.Name {
+	case backendapi.EventDelta:
+		return e.Data, true
+	case backendapi.EventThinking:
+		// JSON in the store as well: instances of the former version pass it on as it is.
+		var d backendapi.Delta
+		err := json.Unmarshal([]byte(e.Data), &d)
+		return d.Text, err == nil
+	}
+	return "", false
 }
 
 // gone ends the stream of an answer of which nothing is left in Redis.

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/google/go-cmp/cmp"
@@ -43,10 +42,13 @@ func TestHistory(t *testing.T) {
 	earlier := []backendapi.Message{
 		said("user", "11111", backendapi.MessageComplete), said("assistant", "22222", backendapi.MessageComplete),
 		said("user", "333", backendapi.MessageComplete), said("assistant", "half", backendapi.MessageStopped),
-		said("user", "4", backendapi.MessageComplete), said("assistant", "half", backendapi.MessageFailed),
+		said("user", "4", backendapi.MessageComplete),
+		said("assistant", "failed", backendapi.MessageFailed),
 	}
 	for budget, want := range map[int]string{
-		0: "new", 3: "new", 4: "4 new", 6: "4 new", 7: "333 4 new", 11: "333 4 new", 12: "22222 333 4 new", 17: "11111 22222 333 4 new", 1000: "11111 22222 333 4 new",
+		0: "new", 3: "new", 4: "4 new", 7: "4 new", 8: "half 4 new", 10: "half 4 new",
+		11: "333 half 4 new", 15: "333 half 4 new", 16: "22222 333 half 4 new",
+		21: "11111 22222 333 half 4 new", 1000: "11111 22222 333 half 4 new",
 	} {
 		var got []string
 		for _, m := range history(earlier, "new", budget) {
@@ -87,8 +89,8 @@ func TestInbox(t *testing.T) {
 	in.setQueue(2)
 	in.addText("b")
 	<-in.wake
-	if text, queue, ending := in.take(); text != "ab" || queue != 2 || ending != nil {
-		t.Errorf("%q %d %v", text, queue, ending)
+	if n := in.take(); n.text != "ab" || n.queue != 2 || n.outcome != nil {
+		t.Errorf("%+v", n)
 	}
 	select {
 	case <-in.wake:
@@ -96,9 +98,9 @@ func TestInbox(t *testing.T) {
 	default:
 	}
 	in.addText("c")
-	in.end(store.Stopped())
+	in.end(outcome{release: true})
 	<-in.wake
-	if text, queue, ending := in.take(); text != "c" || queue != 0 || ending == nil {
-		t.Errorf("%q %d %v", text, queue, ending)
+	if n := in.take(); n.text != "c" || n.queue != 0 || n.outcome == nil {
+		t.Errorf("%+v", n)
 	}
 }

@@ -6,53 +6,59 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 )
 
+// news is what the model sent since it was last looked at. At the end outcome says what becomes of
+// the answer.
+type news struct {
+	thinking, text string
+	queue, leftOut int
+	outcome        *outcome
+}
+
+// outcome is what becomes of an answer when its job is over.
+type outcome struct {
+	// ending ends it.
+	ending *store.Ending
+	// release leaves it to another instance. With neither it is no longer this job's.
+	release bool
+}
+
 // inbox is between the one that reads the model's answer and the one that writes it to Redis. While a write is under
 // way the text that arrives is collected, and is one write then: a fast model costs few writes, a slow one has each
 // token written at once, and nothing ever waits for a timer.
 type inbox struct {
 	wake chan struct{}
 
-	mu     sync.Mutex
-	text   []byte
-	queue  int
-	ending *store.Ending
+	mu             sync.Mutex
+	text, thinking []byte
+	queue, leftOut int
+	outcome        *outcome
 }
 
 func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
 
-func (i *inbox) signal() {
+// change changes the inbox and wakes its reader.
+func (i *inbox) change(f func()) {
+	i.mu.Lock()
+	f()
+	i.mu.Unlock()
 	select {
 	case i.wake <- struct{}{}:
 	default: // it is awake already and will see what came
 	}
 }
 
-func (i *inbox) addText(s string) {
-	i.mu.Lock()
-	i.text = append(i.text, s...)
-	i.mu.Unlock()
-	i.signal()
-}
+func (i *inbox) addText(s string)      { i.change(func() { i.text = append(i.text, s...) }) }
+func (i *inbox) addThought(s string)   { i.change(func() { i.thinking = append(i.thinking, s...) }) }
+func (i *inbox) setQueue(position int) { i.change(func() { i.queue = position }) }
+func (i *inbox) setLeftOut(n int)      { i.change(func() { i.leftOut = n }) }
+func (i *inbox) end(o outcome)         { i.change(func() { i.outcome = &o }) }
 
-func (i *inbox) setQueue(position int) {
-	i.mu.Lock()
-	i.queue = position
-	i.mu.Unlock()
-	i.signal()
-}
-
-func (i *inbox) end(e store.Ending) {
-	i.mu.Lock()
-	i.ending = &e
-	i.mu.Unlock()
-	i.signal()
-}
-
-// take empties the inbox. The ending comes with the last text.
-func (i *inbox) take() (text string, queue int, ending *store.Ending) {
+// take empties the inbox. The outcome comes with the last text.
+func (i *inbox) take() news {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	text, queue, ending = string(i.text), i.queue, i.ending
-	i.text, i.queue = i.text[:0], 0
-	return text, queue, ending
+	n := news{thinking: string(i.thinking), text: string(i.text), queue: i.queue,
+		leftOut: i.leftOut, outcome: i.outcome}
+	i.text, i.thinking, i.queue, i.leftOut = i.text[:0], i.thinking[:0], 0, 0
+	return n
 }

@@ -18,8 +18,11 @@ import (
 
 // Timing are the times of the protocol between jobs and readers.
 type Timing struct {
-	// Answer bounds one answer, from the request to the last token.
+	// Answer bounds one answer, from ml's beginning with it to the last token; what it waits for
+	// its turn is not counted.
 	Answer time.Duration
+	// Wait bounds the wait for ml's beginning.
+	Wait time.Duration
 	// Admission is how long a request waits to hear whether ml takes it. After that it counts as taken, and a refusal
 	// is an event of the answer. ml refuses within milliseconds, but begins its response with the first token: this is
 	// what a request to a slow model waits in vain.
@@ -34,7 +37,8 @@ type Timing struct {
 
 // DefaultTiming is the timing of a service whose answers take up to the time given.
 func DefaultTiming(answer time.Duration) Timing {
-	return Timing{Answer: answer, Admission: 300 * time.Millisecond, Poll: time.Second, KeepAlive: 15 * time.Second, Write: 20 * time.Second}
+	return Timing{Answer: answer, Wait: 30 * time.Minute, Admission: 300 * time.Millisecond,
+		Poll: time.Second, KeepAlive: 15 * time.Second, Write: 20 * time.Second}
 }
 
 // Manager runs the jobs of one instance.
@@ -51,36 +55,52 @@ type Manager struct {
 	mu      sync.Mutex
 	jobs    map[string]*job // by the answer's id
 	drain   bool
+
+	// closing ends when the streams of readers are cut because the instance stops.
+	closing context.Context
+	cut     context.CancelFunc
 }
 
 // New makes a manager whose answers are written by ml, with the default model unless a conversation has another.
 func New(s *store.Store, ml *hop.Client, model string, timing Timing, log *slog.Logger, reg prometheus.Registerer) *Manager {
-	return &Manager{store: s, ml: ml, model: model, log: log, timing: timing, metrics: newMetrics(reg),
-		jobs: map[string]*job{}, readers: make(chan struct{}, store.MaxReaders)}
+	m := &Manager{store: s, ml: ml, model: model, log: log, timing: timing,
+		metrics: newMetrics(reg),
+		jobs:    map[string]*job{}, readers: make(chan struct{}, store.MaxReaders)}
+	m.closing, m.cut = context.WithCancel(context.Background())
+	return m
 }
 
 // The causes of a job's cancelled context.
 var (
-	errStopped  = errors.New("the answer was ended by someone else")
-	errDraining = errors.New("the backend is being stopped")
-	errFinished = errors.New("the answer is complete")
+	errStopped    = errors.New("the answer was ended by someone else")
+	errSuperseded = errors.New("the answer was taken over by another writer")
+	errDraining   = errors.New("the backend is being stopped")
+	errFinished   = errors.New("the answer is complete")
+	errTimeout    = errors.New("the answer's time is over")
+	errWaited     = errors.New("the answer has waited too long")
 )
 
 // errClosing is what a chat request gets while the instance stops. Another instance takes it, or this one's successor.
 func errClosing() error {
-	return &problem.Problem{Type: "/problems/draining", Title: http.StatusText(http.StatusServiceUnavailable), Status: http.StatusServiceUnavailable,
+	return &problem.Problem{Type: problem.TypeDraining,
+		Title:  http.StatusText(http.StatusServiceUnavailable),
+		Status: http.StatusServiceUnavailable,
 		Detail: "This backend is being stopped. Send the message again.", RetryAfter: 1}
 }
 
 // Start stores the message and starts its answer, in the conversation named or in a new one. It returns when ml has
 // taken the request or Timing.Admission is over. A request that ml refuses in this time leaves no trace, and the
-// refusal is the error, a *problem.Problem. Other errors are store.ErrNotFound, ErrBusy and ErrFull.
-func (m *Manager) Start(ctx context.Context, owner string, req backendapi.ChatRequest) (store.Generation, error) {
-	g, err := m.start(ctx, owner, req)
+// refusal is the error, a *problem.Problem. Other errors are those of store.Store.Begin. A message
+// with the key of one that is stored is that one: its answer is returned.
+func (m *Manager) Start(ctx context.Context, owner, key string,
+	req backendapi.ChatRequest) (store.Generation, error) {
+	g, again, err := m.start(ctx, owner, key, req)
 	result := "accepted"
 	var p *problem.Problem
 	switch {
-	case errors.As(err, &p) && p.Type == "/problems/draining":
+	case again:
+		result = "repeated"
+	case errors.As(err, &p) && p.Type == problem.TypeDraining:
 		result = "draining"
 	case errors.As(err, &p):
 		result = "refused"
@@ -93,9 +113,10 @@ func (m *Manager) Start(ctx context.Context, owner string, req backendapi.ChatRe
 	return g, err
 }
 
-func (m *Manager) start(ctx context.Context, owner string, req backendapi.ChatRequest) (store.Generation, error) {
+func (m *Manager) start(ctx context.Context, owner, key string,
+	req backendapi.ChatRequest) (g store.Generation, again bool, err error) {
 	if !m.enter() {
-		return store.Generation{}, errClosing()
+		return store.Generation{}, false, errClosing()
 	}
 	started := false
 	defer func() {
@@ -104,11 +125,17 @@ func (m *Manager) start(ctx context.Context, owner string, req backendapi.ChatRe
 		}
 	}()
 	title := Title(req.Message)
-	turn := store.Turn{Owner: owner, ConversationID: req.ConversationID, Title: title, Model: req.Model, Message: req.Message}
+	turn := store.Turn{Owner: owner, Key: key, ConversationID: req.ConversationID, Title: title,
+		Asked: req.Model, Model: req.Model, Message: req.Message}
+	if key != "" {
+		if g, err = m.store.Known(ctx, turn); !errors.Is(err, store.ErrNotFound) {
+			return g, err == nil, err
+		}
+	}
 	if turn.ConversationID != "" {
 		c, err := m.store.Get(ctx, owner, turn.ConversationID)
 		if err != nil {
-			return store.Generation{}, err
+			return store.Generation{}, false, err
 		}
 		if c.Title != "" {
 			title = c.Title
@@ -116,32 +143,43 @@ func (m *Manager) start(ctx context.Context, owner string, req backendapi.ChatRe
 		if turn.Model == "" {
 			turn.Model = c.Model
 		}
-		if leased, err := m.Settle(ctx, c); err != nil {
-			return store.Generation{}, err
-		} else if leased {
-			return store.Generation{}, store.ErrBusy
+		// The same message may have been stored a moment ago: of one with a key Begin tells.
+		if running, err := m.Settle(ctx, c); err != nil {
+			return store.Generation{}, false, err
+		} else if running && key == "" {
+			return store.Generation{}, false, store.ErrBusy
 		}
 	}
 	if turn.Model == "" {
 		turn.Model = m.model
 	}
 	begun, err := m.store.Begin(ctx, turn, title)
-	if err != nil {
-		return store.Generation{}, err
+	if err != nil || begun.Again {
+		return begun.Generation, begun.Again && err == nil, err
 	}
-	j := newJob(ctx, m, begun, turn)
-	m.mu.Lock()
-	m.jobs[begun.ID] = j
-	m.mu.Unlock()
+	j := begins(ctx, m, begun, turn)
 	started = true
+	m.work(j)
+	return begun.Generation, false, j.admitted(ctx)
+}
+
+// work runs a job that enter has counted.
+func (m *Manager) work(j *job) {
+	m.mu.Lock()
+	m.jobs[j.g.ID] = j
+	if m.closing.Err() != nil { // since it was counted
+		j.cancel(errDraining)
+	}
+	m.mu.Unlock()
 	go func() {
 		defer m.running.Done()
 		j.run()
 		m.mu.Lock()
-		delete(m.jobs, begun.ID)
+		if m.jobs[j.g.ID] == j { // and not one that took it over from this one
+			delete(m.jobs, j.g.ID)
+		}
 		m.mu.Unlock()
 	}()
-	return begun.Generation, j.admitted(ctx)
 }
 
 // enter counts a job, unless the instance is draining.
@@ -153,22 +191,6 @@ func (m *Manager) enter() bool {
 	}
 	m.running.Add(1)
 	return true
-}
-
-// Settle ends the answer of a conversation whose writer is gone. leased says that the conversation has an answer that
-// is being written.
-func (m *Manager) Settle(ctx context.Context, c store.Conversation) (leased bool, err error) {
-	if c.Generation == "" {
-		return false, nil
-	}
-	leased, err = m.store.Reap(ctx, store.Generation{ID: c.Generation, Owner: c.Owner, ConversationID: c.ID})
-	if errors.Is(err, store.ErrEnded) || errors.Is(err, store.ErrNotFound) {
-		return false, nil // between the read of the conversation and now
-	}
-	if err == nil && !leased {
-		m.log.WarnContext(ctx, "ended an answer whose backend is gone", "generation", c.Generation, "conversation", c.ID)
-	}
-	return leased, err
 }
 
 // Stop ends an answer of the owner as stopped, whichever instance writes it. An answer that has ended stays as it is.
@@ -195,12 +217,14 @@ func (m *Manager) Cancel(id string) {
 	}
 }
 
-// drainMargin is the part of the drain in which answers are ended and their readers get the last event: well above the
-// half second between two looks of http.Server.Shutdown at the connections that are left.
-const drainMargin = 2 * time.Second
+// drainMargin is the part of the drain in which answers are released and their readers sent
+// elsewhere: well above the half second between two looks of http.Server.Shutdown at the
+// connections that are left, and Timing.Poll.
+const drainMargin = 3 * time.Second
 
-// Drain starts no further jobs and waits for those that run. Shortly before the end of ctx it ends what still runs
-// with an error event and the text so far, early enough for readers to get it.
+// Drain starts no further jobs and waits for those that run. Shortly before the end of ctx it
+// releases what still runs, so that another instance, or this one's successor, goes on with it, and
+// cuts the streams of all readers, who take them up there.
 func (m *Manager) Drain(ctx context.Context) error {
 	m.mu.Lock()
 	m.drain = true
@@ -219,26 +243,39 @@ func (m *Manager) Drain(ctx context.Context) error {
 		left := time.Until(deadline)
 		patience = left - min(drainMargin, left/2)
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
+	over := make(chan struct{})
+	// Also when the jobs are done: readers follow those of other instances.
+	time.AfterFunc(patience, func() {
+		m.release(ctx)
+		close(over)
+	})
 	select {
 	case <-idle:
 		return nil
-	case <-timer.C:
+	case <-over:
 	case <-ctx.Done():
+		m.release(ctx)
 	}
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return errors.New("drain: answers could not be released in Redis in time: " +
+			"they are taken over when the lease is over")
+	}
+}
+
+// release ends the jobs that still run, and cuts the streams of readers.
+func (m *Manager) release(ctx context.Context) {
 	m.mu.Lock()
-	m.log.WarnContext(ctx, "ending answers that are not complete", "active", len(m.jobs))
+	if len(m.jobs) > 0 {
+		m.log.WarnContext(ctx, "releasing answers that are not complete", "active", len(m.jobs))
+	}
 	for _, j := range m.jobs {
 		j.cancel(errDraining)
 	}
 	m.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return errors.New("drain: answers could not be ended in Redis in time: their readers will end them when the lease is over")
-	}
+	m.cut()
 }
 
 // withRequestID gives the problem the request's id.

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -17,7 +19,11 @@ import (
 type Server struct {
 	URL string
 
+	handler http.Handler
+	served  chan error
+
 	mu     sync.Mutex
+	http   *http.Server
 	chat   func(*Stream)
 	ready  mlapi.Readiness
 	models mlapi.Models
@@ -55,19 +61,42 @@ func Start(t testing.TB) *Server {
 		defer s.mu.Unlock()
 		_ = json.NewEncoder(w).Encode(s.models)
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	s.handler = mux
+	s.listen(t, "127.0.0.1:0")
+	t.Cleanup(func() { s.Kill() })
+	return s
+}
+
+func (s *Server) listen(t testing.TB, addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	hs := &http.Server{Handler: mux} // and not httptest's, which waits for streams that a failed test left open
-	served := make(chan error, 1)
+	// And not httptest's, which waits for streams that a failed test left open.
+	hs, served := &http.Server{Handler: s.handler}, make(chan error, 1)
 	go func() { served <- hs.Serve(l) }()
-	t.Cleanup(func() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.URL, s.http, s.served = "http://"+l.Addr().String(), hs, served
+}
+
+// Kill cuts all streams, and nobody answers until Restart.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	hs, served := s.http, s.served
+	s.http = nil
+	s.mu.Unlock()
+	if hs != nil {
 		hs.Close()
 		<-served
-	})
-	s.URL = "http://" + l.Addr().String()
-	return s
+	}
+}
+
+// Restart is a new server at the old address.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	s.listen(t, strings.TrimPrefix(s.URL, "http://"))
 }
 
 // Chat sets how further chat requests are answered.
@@ -127,6 +156,44 @@ func (s *Stream) Text(text string) { s.Send(mlapi.Chunk{Text: text}) }
 // Done ends the answer.
 func (s *Stream) Done() {
 	s.Send(mlapi.Chunk{Done: &mlapi.Done{Model: "codexcontinue", Reason: "stop", PromptTokens: 3, Tokens: 5}})
+}
+
+// Words are the first n words of the answers of Count.
+func Words(n int) string {
+	var all strings.Builder
+	for k := range n {
+		fmt.Fprintf(&all, "%d ", k)
+	}
+	return all.String()
+}
+
+// Count answers with n numbered words, one after each pause. It goes on behind the text so far when
+// it gets one.
+func Count(n int, pause time.Duration) func(*Stream) {
+	return func(s *Stream) {
+		first, said := 0, s.SoFar()
+		if first = strings.Count(said, " "); said != Words(first) {
+			s.t.Errorf("ml got a text so far that it did not write: %q", said)
+		}
+		s.Open()
+		for k := first; k < n; k++ {
+			select {
+			case <-s.HTTP.Context().Done():
+				return
+			case <-time.After(pause):
+				s.Text(fmt.Sprintf("%d ", k))
+			}
+		}
+		s.Done()
+	}
+}
+
+// SoFar is the text that the answer is to go on from, or empty.
+func (s *Stream) SoFar() string {
+	if last := s.Request.Messages[len(s.Request.Messages)-1]; last.Role == "assistant" {
+		return last.Content
+	}
+	return ""
 }
 
 // Refuse answers with a problem.

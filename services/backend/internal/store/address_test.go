@@ -91,9 +91,10 @@ func TestFormerKeys(t *testing.T) {
 	if err != nil || len(page.Conversations) != 2 {
 		t.Fatalf("%+v, %v", page, err)
 	}
-	c, messages, err := s.Detail(t.Context(), "alice", old)
-	if err != nil || c.Title != "Trip" || len(messages) != 1 || messages[0].Content != "Hi" {
-		t.Errorf("%+v %+v, %v", c, messages, err)
+	c, detail, err := s.Detail(t.Context(), "alice", old, 10, "")
+	if err != nil || c.Title != "Trip" || len(detail.Messages) != 1 ||
+		detail.Messages[0].Content != "Hi" {
+		t.Errorf("%+v %+v, %v", c, detail, err)
 	}
 	g, err := s.Generation(t.Context(), "alice", answer)
 	if err != nil || g.Ended {
@@ -108,8 +109,9 @@ func TestFormerKeys(t *testing.T) {
 	if err := s.End(t.Context(), g, store.Stopped()); err != nil {
 		t.Error(err)
 	}
-	if _, messages, err = s.Detail(t.Context(), "alice", running); err != nil || messages[1].Content != "text" || messages[1].State != backendapi.MessageStopped {
-		t.Errorf("%+v, %v", messages, err)
+	if _, said := messages(t, s, running); said[1].Content != "text" ||
+		said[1].State != backendapi.MessageStopped {
+		t.Errorf("%+v", said)
 	}
 	for _, id := range []string{old, running} {
 		if _, err := s.Delete(t.Context(), "alice", id); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -35,7 +36,8 @@ func (s *Store) Check(ctx context.Context) error {
 	}
 	// A wrong server answers PING as well, and everything else in vain.
 	pipe := s.rdb.Pipeline()
-	cluster, replication := pipe.Info(ctx, "cluster"), pipe.Info(ctx, "replication")
+	cluster, replication, server := pipe.Info(ctx, "cluster"), pipe.Info(ctx, "replication"),
+		pipe.Info(ctx, "server")
 	_, _ = pipe.Exec(ctx) // a user that may not ask is as good
 	switch {
 	case strings.Contains(cluster.Val(), "cluster_enabled:1"):
@@ -43,7 +45,27 @@ func (s *Store) Check(ctx context.Context) error {
 	case strings.Contains(replication.Val(), "role:slave"):
 		return fmt.Errorf("%s is a replica, which takes no writes: name the master, or set REDIS_SENTINELS and REDIS_MASTER", s.addr)
 	}
+	if v := tooOld(server.Val()); v != "" {
+		return fmt.Errorf("%s is Redis %s: version %d.0 or later is needed", s.addr, v, minMajor)
+	}
 	return nil
+}
+
+// minMajor is the first version of Redis whose scripts say what they may do when it has no memory
+// left.
+const minMajor = 7
+
+// tooOld returns the server's version when INFO server tells one that is below minMajor.
+func tooOld(info string) string {
+	for line := range strings.Lines(info) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "redis_version:"); ok {
+			major, _, _ := strings.Cut(v, ".")
+			if n, err := strconv.Atoi(major); err == nil && n < minMajor {
+				return v
+			}
+		}
+	}
+	return ""
 }
 
 // explain says what to do about an error of a connection or a command.

@@ -44,9 +44,13 @@ func (s *Store) Create(ctx context.Context, owner, title, model string) (Convers
 	}
 	now := time.UnixMilli(time.Now().UnixMilli()).UTC() // as precise as it is stored
 	c := Conversation{Owner: owner, Conversation: backendapi.Conversation{ID: id, Title: title, Model: model, CreatedAt: now, UpdatedAt: now}}
-	err = s.run(ctx, s.scripts.create, s.key.ofConversation(owner, id), id, owner, title, model, now.UnixMilli(), millis(s.opts.TTL)).Err()
-	if err != nil {
+	reply, err := s.run(ctx, s.scripts.create, s.key.ofConversation(owner, id), id, owner, title,
+		model, now.UnixMilli(), millis(s.opts.TTL), s.opts.MaxConversations).Text()
+	switch {
+	case err != nil:
 		return Conversation{}, fmt.Errorf("create a conversation: %w", err)
+	case reply == "conversations":
+		return Conversation{}, ErrTooMany
 	}
 	return c, nil
 }
@@ -87,22 +91,56 @@ func (s *Store) Get(ctx context.Context, owner, id string) (Conversation, error)
 	return c, nil
 }
 
-// Detail reads a conversation of the owner with its messages, both as of one moment.
-func (s *Store) Detail(ctx context.Context, owner, id string) (Conversation, []backendapi.Message, error) {
+// MaxPage bounds a page of a conversation's messages in bytes; one message is always there.
+const MaxPage = 1 << 20
+
+// Page is a page of a conversation's messages, oldest first.
+type Page struct {
+	Messages []backendapi.Message
+	// Earlier is the cursor of the messages before these; empty when there are none.
+	Earlier string
+}
+
+// Detail reads a conversation of the owner with up to limit of its messages, both as of one moment:
+// the last ones, or those before the cursor.
+func (s *Store) Detail(ctx context.Context, owner, id string, limit int,
+	before string) (Conversation, Page, error) {
 	if !validID(id) {
-		return Conversation{}, nil, ErrNotFound
+		return Conversation{}, Page{}, ErrNotFound
 	}
-	tx := s.rdb.TxPipeline()
-	values, list := tx.HMGet(ctx, s.key.conversation(owner, id), fields...), tx.LRange(ctx, s.key.messages(owner, id), 0, -1)
-	if _, err := tx.Exec(ctx); err != nil {
-		return Conversation{}, nil, fmt.Errorf("read a conversation: %w", err)
+	place := -1
+	if before != "" {
+		var err error
+		if place, err = strconv.Atoi(before); err != nil || place < 1 ||
+			strconv.Itoa(place) != before {
+			return Conversation{}, Page{}, ErrCursor
+		}
 	}
-	c, ok := parse(id, values.Val())
+	args := []any{place, limit, MaxPage}
+	for _, f := range fields {
+		args = append(args, f)
+	}
+	reply, err := s.run(ctx, s.scripts.detail, s.key.ofConversation(owner, id)[:2], args...).Slice()
+	if err != nil {
+		return Conversation{}, Page{}, fmt.Errorf("read a conversation: %w", err)
+	}
+	values, _ := reply[0].([]any) // our own script wrote them
+	first, _ := reply[1].(int64)
+	list, _ := reply[2].([]any)
+	c, ok := parse(id, values)
 	if !ok || c.Owner != owner {
-		return Conversation{}, nil, ErrNotFound
+		return Conversation{}, Page{}, ErrNotFound
 	}
-	messages, err := decodeMessages(list.Val())
-	return c, messages, err
+	texts := make([]string, len(list))
+	for i, m := range list {
+		texts[i], _ = m.(string)
+	}
+	var p Page
+	if first > 0 {
+		p.Earlier = strconv.FormatInt(first, 10)
+	}
+	p.Messages, err = decodeMessages(texts)
+	return c, p, err
 }
 
 func decodeMessages(list []string) ([]backendapi.Message, error) {
@@ -130,18 +168,26 @@ func (s *Store) Rename(ctx context.Context, owner, id, title string) (Conversati
 	return s.Get(ctx, owner, id)
 }
 
-// Delete deletes a conversation of the owner, and stops the answer being written in it, whose id it returns.
+// Delete deletes a conversation of the owner with the events of its answers, and stops the answer
+// being written in it, whose id it returns.
 func (s *Store) Delete(ctx context.Context, owner, id string) (generation string, err error) {
 	if !validID(id) {
 		return "", ErrNotFound
 	}
 	for {
-		// The answer's keys must be named before the script runs: a Cluster wants to know them.
-		c, err := s.Get(ctx, owner, id)
+		// The answers' keys must be named before the script runs: a Cluster wants to know them.
+		c, ended, err := s.readable(ctx, owner, id)
 		if err != nil {
 			return "", err
 		}
-		reply, err := s.run(ctx, s.scripts.del, s.key.ofGeneration(owner, id, c.Generation), id, owner, millis(s.opts.Keep), c.Generation).Text()
+		keys := s.key.ofGeneration(owner, id, c.Generation)
+		for _, g := range ended {
+			if g != c.Generation {
+				keys = append(keys, s.key.own(owner, g)...)
+			}
+		}
+		reply, err := s.run(ctx, s.scripts.del, keys, id, owner, millis(s.opts.Keep),
+			c.Generation).Text()
 		if err != nil {
 			return "", fmt.Errorf("delete a conversation: %w", err)
 		}
@@ -149,9 +195,36 @@ func (s *Store) Delete(ctx context.Context, owner, id string) (generation string
 		case "missing":
 			return "", ErrNotFound
 		case "deleted":
+			if c.Generation != "" {
+				s.Forget(ctx, Generation{ID: c.Generation, Owner: owner, ConversationID: id})
+			}
 			return c.Generation, nil
 		}
 		// An answer began or ended in between: look again.
+	}
+}
+
+// longestAnswer bounds the time from an answer's begin to its end, its waiting and its takeovers
+// included.
+const longestAnswer = 3 * time.Hour
+
+// readable returns a conversation with its answers whose events may be there yet.
+func (s *Store) readable(ctx context.Context, owner, id string) (
+	c Conversation, generations []string, err error) {
+	oldest := time.Now().Add(-s.opts.Keep - longestAnswer)
+	for before := ""; ; {
+		var page Page
+		if c, page, err = s.Detail(ctx, owner, id, MaxMessages, before); err != nil {
+			return c, nil, err
+		}
+		for _, m := range page.Messages {
+			if m.GenerationID != "" && m.CreatedAt.After(oldest) {
+				generations = append(generations, m.GenerationID)
+			}
+		}
+		if before = page.Earlier; before == "" || page.Messages[0].CreatedAt.Before(oldest) {
+			return c, generations, nil
+		}
 	}
 }
 

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,12 +16,32 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// HistoryMessages is how many of a conversation's last messages Begin returns.
-const HistoryMessages = 256
+// What Begin and Claim return of a conversation's last messages at most: so many, and so many bytes
+// as they are stored.
+const (
+	HistoryMessages = 256
+	HistoryBytes    = 512 << 10
+)
+
+// MaxRetries is how often an answer is begun anew at most: by another instance, or by its own job.
+const MaxRetries = 3
+
+// KeyKept is how long the key of a message is known.
+const KeyKept = 2 * time.Hour
+
+// What instances of the former version know, which write no fencing tokens: they end an answer
+// whose lease is over, so they see one that is long; and they renew their own each second.
+const (
+	formerLease = 30 * time.Second
+	formerGrace = 4 * time.Second
+)
 
 // Generation is an answer.
 type Generation struct {
 	ID, Owner, ConversationID string
+	// Fence is the fencing token of the answer's writer, which each takeover raises; 0 of one who
+	// does not write.
+	Fence int64
 	// Ended says that no further event will come after those that are stored.
 	Ended bool
 	// LastEvent is the id of the newest event.
@@ -33,6 +55,8 @@ func (s *Store) keys(g Generation) []string {
 // Turn is a message and the answer to it that begins.
 type Turn struct {
 	Owner string
+	// Key is the message's idempotency key, or empty.
+	Key string
 	// ConversationID is empty for a new conversation.
 	ConversationID string
 	// Title is the conversation's title if it has none yet.
@@ -40,6 +64,18 @@ type Turn struct {
 	// Model answers, and is the conversation's model from now on.
 	Model   string
 	Message string
+	// Asked is the model that the request names, or empty. It tells a message that is sent again
+	// from another one.
+	Asked string
+}
+
+// digest is of what the client sent.
+func (t Turn) digest() string {
+	h := sha256.New()
+	for _, part := range []string{t.ConversationID, t.Asked, t.Message} {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Begun is a turn that was stored.
@@ -47,14 +83,45 @@ type Begun struct {
 	Generation
 	// Created says that the conversation is new.
 	Created bool
-	// History holds the last messages before the turn's own, oldest first.
+	// Again says that the message was stored before, with the same key: nothing else is set than
+	// the answer's ids.
+	Again bool
+	// History holds the last messages before the turn's own, oldest first. Earlier is how many
+	// there are before them.
 	History []backendapi.Message
+	Earlier int
+
+	now    int64    // the time of the change
+	before []string // title, model and time of the change before
+}
+
+// Known returns the answer to a message that was sent before with the same key. A message that is
+// asked for so is not taken back any more. It fails with ErrNotFound or ErrKeyReused.
+func (s *Store) Known(ctx context.Context, t Turn) (Generation, error) {
+	reply, err := s.run(ctx, s.scripts.known, []string{s.key.message(t.Owner, t.Key)},
+		t.digest()).StringSlice()
+	if err != nil {
+		return Generation{}, fmt.Errorf("look for a message: %w", err)
+	}
+	return known(t.Owner, reply)
+}
+
+func known(owner string, reply []string) (Generation, error) {
+	switch reply[0] {
+	case "known":
+		return Generation{Owner: owner, ID: reply[1], ConversationID: reply[2]}, nil
+	case "mismatch":
+		return Generation{}, ErrKeyReused
+	}
+	return Generation{}, ErrNotFound
 }
 
 // Begin stores the user's message and an empty message of the answer, and takes the answer's lease. title is the
-// conversation's title for the start event. It fails with ErrNotFound, ErrBusy or ErrFull.
+// conversation's title for the start event. It fails with ErrNotFound, ErrBusy, ErrFull,
+// ErrTooMuch, ErrTooMany, ErrKeyReused or ErrStorageFull.
 func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) {
-	b := Begun{Created: t.ConversationID == "", Generation: Generation{Owner: t.Owner, ConversationID: t.ConversationID}}
+	b := Begun{Created: t.ConversationID == "", Generation: Generation{Owner: t.Owner,
+		ConversationID: t.ConversationID, Fence: 1}}
 	ids := make([]string, 4)
 	for i := range ids {
 		var err error
@@ -70,6 +137,7 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 		return Begun{}, ErrNotFound
 	}
 	now := time.UnixMilli(time.Now().UnixMilli()).UTC()
+	b.now = now.UnixMilli()
 	user, err := json.Marshal(backendapi.Message{ID: ids[2], Role: "user", Content: t.Message, State: backendapi.MessageComplete, CreatedAt: now})
 	if err != nil {
 		return Begun{}, fmt.Errorf("begin an answer: %w", err)
@@ -83,11 +151,32 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 	if err != nil {
 		return Begun{}, fmt.Errorf("begin an answer: %w", err)
 	}
-	reply, err := s.run(ctx, s.scripts.begin, s.keys(b.Generation)[:5], b.ConversationID, b.Owner, t.Title, t.Model, now.UnixMilli(),
-		millis(s.opts.TTL), b.ID, user, answer, start, millis(s.opts.Lease), MaxMessages, HistoryMessages, created).StringSlice()
+	keys := s.keys(b.Generation)[:6]
+	if t.Key != "" {
+		keys = append(keys, s.key.message(t.Owner, t.Key))
+	}
+	if err := s.Remember(ctx, b.Generation); err != nil && (errors.Is(err, ErrStorageFull) ||
+		!s.key.tagged) {
+		return Begun{}, err
+	}
+	reply, err := s.run(ctx, s.scripts.begin, keys, b.ConversationID, b.Owner, t.Title, t.Model,
+		b.now, millis(s.opts.TTL),
+		b.ID, user, answer, start, millis(s.opts.Lease), millis(formerLease), MaxMessages, created,
+		HistoryMessages, HistoryBytes,
+		s.opts.MaxBytes, s.opts.MaxConversations, t.digest(), millis(KeyKept)).StringSlice()
 	if err != nil {
+		// it may have begun: the sweeper will see
 		return Begun{}, fmt.Errorf("begin an answer: %w", err)
 	}
+	if reply[0] == "ok" {
+		b.before = reply[1:4]
+		if b.Earlier, err = strconv.Atoi(reply[4]); err != nil {
+			return Begun{}, fmt.Errorf("begin an answer: %w", err)
+		}
+		b.History, err = decodeMessages(reply[5:])
+		return b, err
+	}
+	s.Forget(ctx, b.Generation)
 	switch reply[0] {
 	case "missing":
 		return Begun{}, ErrNotFound
@@ -95,25 +184,59 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 		return Begun{}, ErrBusy
 	case "full":
 		return Begun{}, ErrFull
+	case "bytes":
+		return Begun{}, ErrTooMuch
+	case "conversations":
+		return Begun{}, ErrTooMany
 	}
-	b.History, err = decodeMessages(reply[1:])
-	return b, err
+	g, err := known(t.Owner, reply)
+	return Begun{Generation: g, Again: true}, err
 }
 
-// Withdraw undoes Begin: nothing of the turn is left. ErrEnded says that the answer was stopped before.
-func (s *Store) Withdraw(ctx context.Context, b Begun) error {
+// Withdraw undoes Begin: nothing of the turn is left. ErrEnded says that the answer was stopped
+// before, ErrAcknowledged that the message was sent again.
+func (s *Store) Withdraw(ctx context.Context, b Begun, t Turn) error {
 	created := "0"
 	if b.Created {
 		created = "1"
 	}
-	n, err := s.run(ctx, s.scripts.withdraw, s.keys(b.Generation), b.ConversationID, b.ID, created).Int()
-	return written("withdraw an answer", n, err)
+	keys := s.keys(b.Generation)
+	if t.Key != "" {
+		keys = append(keys, s.key.message(t.Owner, t.Key))
+	}
+	n, err := s.run(ctx, s.scripts.withdraw, keys, b.Fence, b.ConversationID, b.ID, created,
+		t.Title, t.Model, b.now, b.before[0], b.before[1], b.before[2]).Int()
+	if err == nil && n == 2 {
+		return ErrAcknowledged
+	}
+	if err = written("withdraw an answer", n, err); err == nil {
+		s.Forget(ctx, b.Generation)
+	}
+	return err
 }
 
 // Append adds text to an answer that is from bytes long. Sending the same again is safe. ErrEnded says that the answer
-// has ended meanwhile, ErrLost that it is not that long.
+// has ended meanwhile, ErrSuperseded that another writer has taken it over, ErrLost that it is not
+// that long.
 func (s *Store) Append(ctx context.Context, g Generation, from int, text string) error {
-	n, err := s.run(ctx, s.scripts.append, s.keys(g)[3:], text, from, millis(s.opts.TTL)).Int()
+	return s.append(ctx, g, s.key.text(g.Owner, g.ID), from, text, backendapi.EventDelta, text)
+}
+
+// Think is Append for the model's reasoning.
+func (s *Store) Think(ctx context.Context, g Generation, from int, text string) error {
+	data, err := json.Marshal(backendapi.Delta{Text: text})
+	if err != nil {
+		return fmt.Errorf("append to an answer: %w", err)
+	}
+	return s.append(ctx, g, s.key.thinking(g.Owner, g.ID), from, text, backendapi.EventThinking,
+		string(data))
+}
+
+func (s *Store) append(ctx context.Context, g Generation, key string, from int, text, event,
+	data string) error {
+	keys := []string{s.key.generation(g.Owner, g.ID), s.key.events(g.Owner, g.ID), key}
+	n, err := s.run(ctx, s.scripts.append, keys, g.Fence, from, text, event, data,
+		millis(s.opts.TTL)).Int()
 	if redis.HasErrorPrefix(err, "LOST") {
 		return fmt.Errorf("append to an answer: %w: %w", ErrLost, err)
 	}
@@ -122,26 +245,55 @@ func (s *Store) Append(ctx context.Context, g Generation, from int, text string)
 
 // Queue adds an event that tells the answer's place in the model's queue.
 func (s *Store) Queue(ctx context.Context, g Generation, position int) error {
-	data, err := json.Marshal(backendapi.Queue{Position: position})
+	return s.event(ctx, g, backendapi.EventQueue, backendapi.Queue{Position: position}, "")
+}
+
+// LeftOut adds an event that tells how many messages the model did not get, which the answer's
+// message will tell as well.
+func (s *Store) LeftOut(ctx context.Context, g Generation, messages int) error {
+	return s.event(ctx, g, backendapi.EventHistory, backendapi.History{LeftOut: messages},
+		strconv.Itoa(messages))
+}
+
+func (s *Store) event(ctx context.Context, g Generation, name string, content any,
+	leftOut string) error {
+	data, err := json.Marshal(content)
 	if err != nil {
 		return fmt.Errorf("append to an answer: %w", err)
 	}
-	n, err := s.run(ctx, s.scripts.queue, s.keys(g)[3:5], data).Int()
+	n, err := s.run(ctx, s.scripts.event, s.key.own(g.Owner, g.ID)[:2], g.Fence, name, data,
+		leftOut).Int()
 	return written("append to an answer", n, err)
 }
 
 // Renew takes the answer's lease anew.
 func (s *Store) Renew(ctx context.Context, g Generation) error {
-	n, err := s.run(ctx, s.scripts.renew, s.keys(g)[3:4], millis(s.opts.Lease)).Int()
+	n, err := s.run(ctx, s.scripts.renew, s.key.own(g.Owner, g.ID)[:1], g.Fence,
+		millis(s.opts.Lease), millis(formerLease)).Int()
 	return written("renew the lease of an answer", n, err)
+}
+
+// Release gives the answer's lease up, so that another writer takes it over at once.
+func (s *Store) Release(ctx context.Context, g Generation) error {
+	n, err := s.run(ctx, s.scripts.release, s.key.own(g.Owner, g.ID)[:1], g.Fence).Int()
+	return written("release an answer", n, err)
+}
+
+// Retry notes how often the answer has been begun anew, takeovers included.
+func (s *Store) Retry(ctx context.Context, g Generation, retries int) error {
+	n, err := s.run(ctx, s.scripts.retry, s.key.own(g.Owner, g.ID)[:1], g.Fence, retries).Int()
+	return written("begin an answer anew", n, err)
 }
 
 func written(what string, n int, err error) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if n == 0 {
+	switch n {
+	case 0:
 		return ErrEnded
+	case -1:
+		return ErrSuperseded
 	}
 	return nil
 }
@@ -172,40 +324,43 @@ func Stopped() Ending {
 }
 
 // End ends an answer, with the text so far. Only the first call has an effect: the others get ErrEnded, or ErrNotFound
-// when nothing is left of the answer.
+// when nothing is left of the answer. A writer that is none any more gets ErrSuperseded.
 func (s *Store) End(ctx context.Context, g Generation, e Ending) error {
-	_, err := s.end(ctx, g, e, false)
+	_, err := s.end(ctx, g, e, 0)
+	if err == nil {
+		s.Forget(ctx, g)
+	}
 	return err
 }
 
-// graceParts is the part of a lease that a writer has to renew one that was found expired: it may have been Redis that
-// was away, and the writer comes back with it. A writer tries several times in that time.
-const graceParts = 2
-
-// Reap ends an answer whose writer is gone: its lease has expired, and it did not renew it when that was found out.
-// leased says that the writer is there, or may be.
+// Reap ends an answer that an instance of the former version began and whose writer is gone: its
+// lease has expired, and it did not renew it when that was found out. leased says that the writer
+// is there, or may be.
 func (s *Store) Reap(ctx context.Context, g Generation) (leased bool, err error) {
 	e, err := Failed(&problem.Problem{Type: "/problems/restarted", Title: "Answer interrupted", Status: 503,
 		Detail: "The backend was restarted while it wrote this answer. What came so far is kept: send the message again."})
 	if err != nil {
 		return false, err
 	}
-	return s.end(ctx, g, e, true)
+	g.Fence = 0
+	return s.end(ctx, g, e, formerGrace)
 }
 
-func (s *Store) end(ctx context.Context, g Generation, e Ending, onlyExpired bool) (leased bool, err error) {
+func (s *Store) end(ctx context.Context, g Generation, e Ending, grace time.Duration) (leased bool,
+	err error) {
 	var why []byte
 	if e.Problem != nil {
 		if why, err = json.Marshal(e.Problem); err != nil {
 			return false, fmt.Errorf("end an answer: %w", err)
 		}
 	}
-	grace := int64(0)
-	if onlyExpired {
-		grace = max(1, millis(s.opts.Lease/graceParts))
+	fence := ""
+	if g.Fence != 0 {
+		fence = strconv.FormatInt(g.Fence, 10)
 	}
 	reply, err := s.run(ctx, s.scripts.end, s.keys(g), g.ConversationID, g.ID, e.Event, e.Data, e.State, why,
-		time.Now().UnixMilli(), millis(s.opts.TTL), millis(s.opts.Keep), grace, millis(s.opts.Outage)).Text()
+		time.Now().UnixMilli(), millis(s.opts.TTL), millis(s.opts.Keep), fence, millis(grace),
+		millis(s.opts.Outage)).Text()
 	if err != nil {
 		return false, fmt.Errorf("end an answer: %w", err)
 	}
@@ -214,29 +369,38 @@ func (s *Store) end(ctx context.Context, g Generation, e Ending, onlyExpired boo
 		return true, nil
 	case "already":
 		return false, ErrEnded
+	case "superseded":
+		return false, ErrSuperseded
 	case "missing":
 		return false, ErrNotFound
 	}
 	return false, nil
 }
 
-// Generation reads an answer of the owner.
+// Generation reads an answer of the owner. Of one whose conversation is gone nothing can be read.
 func (s *Store) Generation(ctx context.Context, owner, id string) (Generation, error) {
 	if !validID(id) {
 		return Generation{}, ErrNotFound
 	}
-	tx := s.rdb.TxPipeline()
-	values := tx.HMGet(ctx, s.key.generation(owner, id), "owner", "conversation", "state")
-	last := tx.XRevRangeN(ctx, s.key.events(owner, id), "+", "-", 1)
-	if _, err := tx.Exec(ctx); err != nil {
+	values, err := s.rdb.HMGet(ctx, s.key.generation(owner, id), "owner", "conversation").Result()
+	if err != nil {
 		return Generation{}, fmt.Errorf("read an answer: %w", err)
 	}
-	v := values.Val()
-	if v[0] != owner || len(last.Val()) == 0 {
+	g := Generation{ID: id, Owner: owner}
+	g.ConversationID, _ = values[1].(string)
+	if values[0] != owner {
 		return Generation{}, ErrNotFound
 	}
-	g := Generation{ID: id, Owner: owner, Ended: v[2] != "running", LastEvent: last.Val()[0].ID}
-	g.ConversationID, _ = v[1].(string)
+	keys := append([]string{s.key.conversation(owner, g.ConversationID)}, s.key.own(owner,
+		id)[:2]...)
+	reply, err := s.run(ctx, s.scripts.generation, keys).StringSlice()
+	if err != nil {
+		return Generation{}, fmt.Errorf("read an answer: %w", err)
+	}
+	if reply[0] != owner || reply[2] == "" {
+		return Generation{}, ErrNotFound
+	}
+	g.Ended, g.LastEvent = reply[1] != "running", reply[2]
 	return g, nil
 }
 

@@ -15,6 +15,11 @@ func (k keyspace) of(owner, name string) string {
 
 func (k keyspace) list(owner string) string { return k.of(owner, "owner:"+owner+":conversations") }
 
+func (k keyspace) usage(owner string) string { return k.of(owner, "owner:"+owner+":usage") }
+func (k keyspace) message(owner, key string) string {
+	return k.of(owner, "owner:"+owner+":message:"+key)
+}
+
 func (k keyspace) conversation(owner, id string) string { return k.of(owner, "conversation:"+id) }
 func (k keyspace) messages(owner, id string) string {
 	return k.of(owner, "conversation:"+id+":messages")
@@ -22,13 +27,26 @@ func (k keyspace) messages(owner, id string) string {
 func (k keyspace) generation(owner, id string) string { return k.of(owner, "generation:"+id) }
 func (k keyspace) events(owner, id string) string     { return k.of(owner, "generation:"+id+":events") }
 func (k keyspace) text(owner, id string) string       { return k.of(owner, "generation:"+id+":text") }
+func (k keyspace) thinking(owner, id string) string {
+	return k.of(owner,
+		"generation:"+id+":thinking")
+}
 
-// ofConversation are the keys of a conversation and the list it is in, as the scripts take them.
+// running is the one key that is not an owner's.
+const running = "running"
+
+// ofConversation are the keys of a conversation and of its owner, as the scripts take them.
 func (k keyspace) ofConversation(owner, id string) []string {
-	return []string{k.conversation(owner, id), k.messages(owner, id), k.list(owner)}
+	return []string{k.conversation(owner, id), k.messages(owner, id), k.list(owner), k.usage(owner)}
+}
+
+// own are an answer's own keys, as the scripts take them.
+func (k keyspace) own(owner, id string) []string {
+	return []string{k.generation(owner, id), k.events(owner, id), k.text(owner, id),
+		k.thinking(owner, id)}
 }
 
 // ofGeneration are those of its conversation and the answer's own, as the scripts take them.
 func (k keyspace) ofGeneration(owner, conversation, id string) []string {
-	return append(k.ofConversation(owner, conversation), k.generation(owner, id), k.events(owner, id), k.text(owner, id))
+	return append(k.ofConversation(owner, conversation), k.own(owner, id)...)
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"embed"
+	"fmt"
 	"strings"
 	"time"
 
@@ -12,12 +13,16 @@ import (
 //go:embed lua/*.lua
 var lua embed.FS
 
-// script is a change that is atomic in Redis. What it takes and returns stands in its file.
+// script is a change or a reading that is atomic in Redis. What it takes and returns stands in its
+// file.
 type script struct{ source, sha1 string }
 
-// scripts are the changes.
+// scripts are the changes, and what is read as of one moment: a transaction (MULTI) is refused when
+// Redis has no memory left.
 type scripts struct {
-	create, rename, del, begin, withdraw, append, queue, renew, end script
+	create, rename, del, begin, known, withdraw      script
+	append, event, renew, retry, release, claim, end script
+	detail, generation, full                         script
 }
 
 func newScripts() (*scripts, error) {
@@ -27,14 +32,25 @@ func newScripts() (*scripts, error) {
 	}
 	s := &scripts{}
 	for name, p := range map[string]*script{
-		"create": &s.create, "rename": &s.rename, "delete": &s.del, "begin": &s.begin, "withdraw": &s.withdraw,
-		"append": &s.append, "queue": &s.queue, "renew": &s.renew, "end": &s.end,
+		"create": &s.create, "rename": &s.rename, "delete": &s.del, "begin": &s.begin,
+		"known":    &s.known,
+		"withdraw": &s.withdraw, "append": &s.append, "event": &s.event, "renew": &s.renew,
+		"retry":   &s.retry,
+		"release": &s.release, "claim": &s.claim, "end": &s.end,
+		"detail": &s.detail, "generation": &s.generation, "full": &s.full,
 	} {
 		src, err := lua.ReadFile("lua/" + name + ".lua")
 		if err != nil {
 			return nil, err
 		}
-		source := string(prelude) + string(src)
+		// The first line says what the script may do: allow-oom adds little or frees memory, and
+		// runs when Redis has none left; no-writes reads; one with neither is refused then before
+		// it has done anything.
+		flags, rest, ok := strings.Cut(string(src), "\n")
+		if !ok || !strings.HasPrefix(flags, "#!lua") {
+			return nil, fmt.Errorf("%s.lua does not begin with #!lua", name)
+		}
+		source := flags + "\n" + string(prelude) + rest
 		*p = script{source, redis.NewScript(source).Hash()}
 	}
 	return s, nil
@@ -61,6 +77,10 @@ func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) 
 		cmd := s.send(ctx, "evalsha", sc.sha1, keys, args)
 		if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
 			cmd = s.send(ctx, "eval", sc.source, keys, args)
+		}
+		if redis.HasErrorPrefix(cmd.Err(), "OOM") {
+			cmd.SetErr(full(cmd.Err()))
+			return cmd
 		}
 		if !undone(cmd.Err()) || time.Now().Add(pause).After(deadline) || !sleep(ctx, pause) {
 			return cmd

@@ -18,6 +18,19 @@ var (
 	ErrFull = fmt.Errorf("the conversation has %d messages", MaxMessages)
 	// ErrEnded says that the answer has ended, by whoever it was.
 	ErrEnded = errors.New("the answer has ended")
+	// ErrSuperseded says that another writer has taken the answer over.
+	ErrSuperseded = errors.New("another writer has taken the answer over")
+	// ErrAcknowledged says that a message cannot be taken back: it was sent again with its key, and
+	// is known to be stored.
+	ErrAcknowledged = errors.New("the message is known to be stored")
+	// ErrKeyReused says that a message has the key of another one.
+	ErrKeyReused = errors.New("the key is that of another message")
+	// ErrStorageFull says that Redis has no memory left for what is new.
+	ErrStorageFull = errors.New("no memory is left in Redis")
+	// ErrTooMuch says that the owner's conversations have together Options.MaxBytes.
+	ErrTooMuch = errors.New("the owner's conversations are too large together")
+	// ErrTooMany says that the owner has Options.MaxConversations.
+	ErrTooMany = errors.New("the owner has too many conversations")
 	// ErrLost says that Redis no longer holds all of the answer's text that it took: a server took over that had not got it.
 	ErrLost = errors.New("a part of the answer is lost")
 	// ErrCursor says that a page's cursor is not one that List made.
@@ -35,12 +48,25 @@ type Options struct {
 	Keep time.Duration
 	// Lease is how long an answer whose writer is silent counts as being written.
 	Lease time.Duration
+	// Grace is how long a writer has to renew a lease that was found expired: it may have been
+	// Redis that was away, and the writer comes back with it. Half a lease when it is 0.
+	Grace time.Duration
 	// Outage is how long writers and readers of an answer bear a Redis that does not answer, such as while another server
 	// takes over.
 	Outage time.Duration
+	// MaxBytes and MaxConversations bound what one owner stores: DefaultMaxBytes and
+	// DefaultMaxConversations when they are 0.
+	MaxBytes         int64
+	MaxConversations int
 	// OnError is told of every command that failed, except those whose caller gave up; it may be nil.
 	OnError func(error)
 }
+
+// What one owner stores at most, unless the options say otherwise.
+const (
+	DefaultMaxBytes         = 64 << 20
+	DefaultMaxConversations = 1000
+)
 
 // Store is Redis as the backend uses it.
 type Store struct {
@@ -53,6 +79,15 @@ type Store struct {
 
 // New makes a store. It does not connect: Redis may come later.
 func New(o Options) (*Store, error) {
+	if o.Grace == 0 {
+		o.Grace = o.Lease / 2
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
+	if o.MaxConversations == 0 {
+		o.MaxConversations = DefaultMaxConversations
+	}
 	sc, err := newScripts()
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
@@ -74,6 +109,10 @@ func (s *Store) Close() error { return errors.Join(s.rdb.Close(), s.wait.Close()
 
 // Lease is how long a writer may be silent.
 func (s *Store) Lease() time.Duration { return s.opts.Lease }
+
+// MaxBytes and MaxConversations are the bounds of one owner.
+func (s *Store) MaxBytes() int64       { return s.opts.MaxBytes }
+func (s *Store) MaxConversations() int { return s.opts.MaxConversations }
 
 // Outage is how long Redis may be silent.
 func (s *Store) Outage() time.Duration { return s.opts.Outage }

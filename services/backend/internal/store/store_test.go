@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/google/go-cmp/cmp"
+	goredis "github.com/redis/go-redis/v9"
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
@@ -38,13 +40,38 @@ func open(t testing.TB, change func(*store.Options)) (*store.Store, *redistest.S
 	return s, redis
 }
 
+// turn begins a conversation.
+var turn = store.Turn{Owner: "alice", Title: "T", Model: "m", Message: "Hi"}
+
 func begin(t testing.TB, s *store.Store) store.Begun {
 	t.Helper()
-	b, err := s.Begin(t.Context(), store.Turn{Owner: "alice", Title: "T", Model: "m", Message: "Hi"}, "T")
+	b, err := s.Begin(t.Context(), turn, "T")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// messages reads the last messages of a conversation.
+func messages(t testing.TB, s *store.Store, id string) (store.Conversation, []backendapi.Message) {
+	t.Helper()
+	c, page, err := s.Detail(t.Context(), "alice", id, 100, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, page.Messages
+}
+
+// former makes the answer one that an instance of the former version writes.
+func former(t testing.TB, r *goredis.Client, g store.Generation, lease time.Time) {
+	t.Helper()
+	if err := r.HDel(t.Context(), "generation:"+g.ID, "fence", "expires").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.HSet(t.Context(), "generation:"+g.ID, "lease",
+		lease.UnixMilli()).Err(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func events(t testing.TB, s *store.Store, g store.Generation) (names []string, text string) {
@@ -108,7 +135,7 @@ func TestEndsOnce(t *testing.T) {
 		t.Errorf("ended %d times", wins.Load())
 	}
 	for name, err := range map[string]error{"append": s.Append(t.Context(), b.Generation, 0, "x"), "queue": s.Queue(t.Context(), b.Generation, 1),
-		"renew": s.Renew(t.Context(), b.Generation), "withdraw": s.Withdraw(t.Context(), b)} {
+		"renew": s.Renew(t.Context(), b.Generation), "withdraw": s.Withdraw(t.Context(), b, turn)} {
 		if !errors.Is(err, store.ErrEnded) {
 			t.Errorf("%s after the end: %v", name, err)
 		}
@@ -116,9 +143,10 @@ func TestEndsOnce(t *testing.T) {
 	if names, _ := events(t, s, b.Generation); !cmp.Equal(names, []string{"start", "delta", "stopped"}) {
 		t.Errorf("%v", names)
 	}
-	_, messages, err := s.Detail(t.Context(), "alice", b.ConversationID)
-	if err != nil || messages[1].Content != "text / \"quoted\" \x7f 🎉\n" || messages[1].State != backendapi.MessageStopped || messages[1].CreatedAt.IsZero() {
-		t.Errorf("%+v, %v", messages, err)
+	_, said := messages(t, s, b.ConversationID)
+	if messages := said; messages[1].Content != "text / \"quoted\" \x7f 🎉\n" ||
+		messages[1].State != backendapi.MessageStopped || messages[1].CreatedAt.IsZero() {
+		t.Errorf("%+v", messages)
 	}
 	r := redis.Client(t)
 	for _, key := range []string{"generation:" + b.ID, "generation:" + b.ID + ":events"} {
@@ -131,9 +159,13 @@ func TestEndsOnce(t *testing.T) {
 	}
 }
 
+// What an instance of the former version writes is ended when its lease is over, as that version
+// does.
 func TestReap(t *testing.T) {
 	s, redis := open(t, func(o *store.Options) { o.Lease = 50 * time.Millisecond })
 	b := begin(t, s)
+	r := redis.Client(t)
+	former(t, r, b.Generation, time.Now().Add(50*time.Millisecond))
 	if err := s.Append(t.Context(), b.Generation, 0, "so far"); err != nil {
 		t.Fatal(err)
 	}
@@ -155,9 +187,10 @@ func TestReap(t *testing.T) {
 	if err := s.Renew(t.Context(), b.Generation); !errors.Is(err, store.ErrEnded) {
 		t.Errorf("the dead writer renews: %v", err)
 	}
-	c, messages, err := s.Detail(t.Context(), "alice", b.ConversationID)
-	if err != nil || c.Generation != "" || messages[1].State != backendapi.MessageFailed || messages[1].Content != "so far" || messages[1].Error.Status != 503 {
-		t.Errorf("%+v %+v, %v", c, messages, err)
+	c, said := messages(t, s, b.ConversationID)
+	if c.Generation != "" || said[1].State != backendapi.MessageFailed ||
+		said[1].Content != "so far" || said[1].Error.Status != 503 {
+		t.Errorf("%+v %+v", c, said)
 	}
 
 	// Of an answer whose keys are gone the message is left: it is settled as well.
@@ -165,15 +198,14 @@ func TestReap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := redis.Client(t)
 	if err := r.Del(t.Context(), "generation:"+again.ID, "generation:"+again.ID+":events").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if leased, err := s.Reap(t.Context(), again.Generation); leased || err != nil {
 		t.Errorf("%v, %v", leased, err)
 	}
-	if _, messages, err = s.Detail(t.Context(), "alice", b.ConversationID); err != nil || messages[3].State != backendapi.MessageFailed {
-		t.Errorf("%+v, %v", messages, err)
+	if _, said = messages(t, s, b.ConversationID); said[3].State != backendapi.MessageFailed {
+		t.Errorf("%+v", said)
 	}
 	if _, err := s.Reap(t.Context(), again.Generation); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("reaped twice: %v", err)
@@ -186,9 +218,7 @@ func TestReapGivesGrace(t *testing.T) {
 	r := redis.Client(t)
 	expire := func(g store.Generation, ago time.Duration) {
 		t.Helper()
-		if err := r.HSet(t.Context(), "generation:"+g.ID, "lease", time.Now().Add(-ago).UnixMilli()).Err(); err != nil {
-			t.Fatal(err)
-		}
+		former(t, r, g, time.Now().Add(-ago))
 	}
 	reap := func(g store.Generation) bool {
 		t.Helper()
@@ -221,6 +251,137 @@ func TestReapGivesGrace(t *testing.T) {
 	expire(long, 2*time.Minute)
 	if reap(long) {
 		t.Error("waited for a writer that cannot be there")
+	}
+}
+
+// claim takes the answer over, as soon as its writer has had its time.
+func claim(t testing.TB, s *store.Store, g store.Generation) store.Claim {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		c, err := s.Claim(t.Context(), g)
+		if err == nil {
+			return c
+		}
+		if !errors.Is(err, store.ErrLeased) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A takeover refuses the writer before it whatever it tries, and what it had written is the new
+// one's.
+func TestClaim(t *testing.T) {
+	s, redis := open(t, func(o *store.Options) { o.Lease = 50 * time.Millisecond })
+	old := begin(t, s)
+	if err := s.Append(t.Context(), old.Generation, 0, "so far"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Think(t.Context(), old.Generation, 0, "hm"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.LeftOut(t.Context(), old.Generation, 4); err != nil {
+		t.Fatal(err)
+	}
+	c := claim(t, s, store.Generation{ID: old.ID, Owner: "alice",
+		ConversationID: old.ConversationID})
+	if c.Text != "so far" || c.Thinking != 2 || c.LeftOut != 4 || c.Model != "m" ||
+		c.Retries != 1 || c.Fence != 2 || len(c.History) != 1 || c.History[0].Content != "Hi" {
+		t.Errorf("%+v", c)
+	}
+	for range 2 { // also when the new one is gone as well
+		for name, err := range map[string]error{
+			"append": s.Append(t.Context(), old.Generation, 6, "x"), "think": s.Think(t.Context(),
+				old.Generation, 2, "x"),
+			"queue": s.Queue(t.Context(), old.Generation, 1), "left out": s.LeftOut(t.Context(),
+				old.Generation, 1),
+			"renew": s.Renew(t.Context(), old.Generation), "retry": s.Retry(t.Context(),
+				old.Generation, 1),
+			"release": s.Release(t.Context(), old.Generation), "withdraw": s.Withdraw(t.Context(),
+				old, turn),
+			"end": s.End(t.Context(), old.Generation, store.Stopped()),
+		} {
+			if !errors.Is(err, store.ErrSuperseded) {
+				t.Errorf("%s of the old writer: %v", name, err)
+			}
+		}
+		if err := redis.Client(t).HSet(t.Context(), "generation:"+old.ID, "expires",
+			1).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Append(t.Context(), c.Generation, 6, ", on"); err != nil {
+		t.Error(err)
+	}
+	if err := s.End(t.Context(), c.Generation, store.Ending{Event: backendapi.EventDone,
+		Data: []byte("{}"), State: backendapi.MessageComplete}); err != nil {
+		t.Error(err)
+	}
+	if names, text := events(t, s, old.Generation); text != "so far, on" ||
+		names[len(names)-1] != backendapi.EventDone {
+		t.Errorf("%v %q", names, text)
+	}
+	_, said := messages(t, s, old.ConversationID)
+	if m := said[1]; m.Content != "so far, on" || m.Thinking != "hm" || m.LeftOut != 4 ||
+		m.State != backendapi.MessageComplete {
+		t.Errorf("%+v", m)
+	}
+	if _, err := s.Claim(t.Context(), old.Generation); !errors.Is(err, store.ErrEnded) {
+		t.Errorf("an answer that has ended is taken over: %v", err)
+	}
+}
+
+// Redis's clock is set back or forth: an answer is neither held for ever nor lost to its writer.
+func TestClaimWhenTheClockJumps(t *testing.T) {
+	s, redis := open(t, func(o *store.Options) {
+		o.Lease, o.Grace = time.Second,
+			10*time.Millisecond
+	})
+	for name, by := range map[string]time.Duration{"back": time.Hour, "forth": -time.Hour} {
+		b := begin(t, s)
+		if err := redis.Client(t).HSet(t.Context(), "generation:"+b.ID, "expires",
+			time.Now().Add(by).UnixMilli()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if orphans, err := s.Orphans(t.Context()); err != nil || len(orphans) != 1 ||
+			orphans[0].ID != b.ID {
+			t.Errorf("%s: %v, %v", name, orphans, err)
+		}
+		c := claim(t, s, b.Generation)
+		if err := s.End(t.Context(), c.Generation, store.Stopped()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What is among the running answers and is none is put up with, and goes in time.
+func TestStaleEntries(t *testing.T) {
+	s, redis := open(t, func(o *store.Options) { o.Lease = time.Minute })
+	r, b := redis.Client(t), begin(t, s)
+	ago := func(d time.Duration) float64 { return float64(time.Now().Add(-d).UnixMilli()) }
+	id := func(n int) string {
+		return "alice:" + b.ConversationID + ":01890000-0000-7000-8000-00000000000" + string(rune('0'+n))
+	}
+	ended := begin(t, s)
+	if err := s.End(t.Context(), ended.Generation, store.Stopped()); err != nil {
+		t.Fatal(err)
+	}
+	for _, z := range []goredis.Z{{Score: ago(0), Member: id(1)}, {Score: ago(time.Hour),
+		Member: id(2)}, {Score: ago(0), Member: "what"},
+		{Score: ago(0), Member: "alice:" + ended.ConversationID + ":" + ended.ID}} {
+		if err := r.ZAdd(t.Context(), "running", z).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if orphans, err := s.Orphans(t.Context()); err != nil || len(orphans) != 0 {
+		t.Errorf("%v, %v", orphans, err)
+	}
+	// One that is about to begin is left, and the one that runs.
+	want := []string{id(1), "alice:" + b.ConversationID + ":" + b.ID}
+	got := r.ZRange(t.Context(), "running", 0, -1).Val()
+	slices.Sort(want)
+	slices.Sort(got)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
 	}
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -14,6 +15,9 @@ func (s *Store) Watch(ctx context.Context, log *slog.Logger, every time.Duration
 	for before := "unknown"; ; {
 		check, cancel := context.WithTimeout(ctx, ioTimeout)
 		err := s.Check(check)
+		if err == nil {
+			err = s.Full(check)
+		}
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -24,6 +28,8 @@ func (s *Store) Watch(ctx context.Context, log *slog.Logger, every time.Duration
 		}
 		switch {
 		case now == before:
+		case errors.Is(err, ErrStorageFull):
+			log.ErrorContext(ctx, "Redis has reached its maxmemory: nothing new is stored until there is room", "error", err)
 		case err != nil:
 			log.ErrorContext(ctx, "Redis does not work: conversations and answers are unavailable until it does", "error", err)
 		default:

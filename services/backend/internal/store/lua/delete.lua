@@ -1,14 +1,23 @@
--- KEYS conversation, messages, list, generation, events, text: of the answer that is being written, if there is one
+#!lua flags=allow-oom
+-- KEYS conversation, messages, list, usage, generation, events, text, thinking: of the answer that
+-- is being written, if there
+--      is one, and all keys of answers that have ended
 -- ARGV id, owner, keep, generation id or ''
 -- Returns 'deleted', 'missing' when the owner has no such conversation, or 'changed' when its answer is another one.
-if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then return 'missing' end
-if (redis.call('HGET', KEYS[1], 'generation') or '') ~= ARGV[4] then return 'changed' end
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('ZREM', KEYS[3], ARGV[1])
-if ARGV[4] ~= '' and redis.call('HGET', KEYS[4], 'state') == 'running' then
-  redis.call('HSET', KEYS[4], 'state', 'ended')
-  redis.call('XADD', KEYS[5], '*', 'e', 'stopped', 'd', '{}')
-  redis.call('DEL', KEYS[6])
-  keep(tonumber(ARGV[3]), KEYS[4], KEYS[5])
+local conversation, messages, list, usage, generation, events, text, thinking = unpack(KEYS, 1, 8)
+if redis.call('HGET', conversation, 'owner') ~= ARGV[2] then return 'missing' end
+if (redis.call('HGET', conversation, 'generation') or '') ~= ARGV[4] then return 'changed' end
+redis.call('UNLINK', conversation, messages)
+redis.call('ZREM', list, ARGV[1])
+forget(usage, ARGV[1])
+for k = 9, #KEYS do redis.call('UNLINK', KEYS[k]) end
+if ARGV[4] == '' then return 'deleted' end
+if redis.call('HGET', generation, 'state') == 'running' then
+  redis.call('HSET', generation, 'state', 'ended')
+  redis.call('XADD', events, '*', 'e', 'stopped', 'd', '{}')
+  -- readers that wait get the end; of the text nothing is left
+  redis.call('XTRIM', events, 'MAXLEN', 1)
+  keep(tonumber(ARGV[3]), generation, events)
 end
+redis.call('UNLINK', text, thinking)
 return 'deleted'

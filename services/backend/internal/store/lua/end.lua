@@ -1,19 +1,23 @@
+#!lua flags=allow-oom
 -- Ends an answer, once: writes its last event, and its message with the text so far.
--- KEYS conversation, messages, list, generation, events, text
--- ARGV id, generation id, event, data, message state, problem or '', now, ttl, keep,
---      grace: 0, or to end it only if nobody holds its lease, the time in ms to renew an expired one, and outage: the time
---      in ms after which nobody can be there who would
--- Returns 'ended' (by this call), 'already', 'leased', or 'missing'.
-local conversation, messages, list, generation, events, text = unpack(KEYS)
+-- KEYS conversation, messages, list, usage, generation, events, text, thinking
+-- ARGV id, generation id, event, data, message state, problem or '', now, ttl, keep, fencing token
+-- or '' for whoever may end
+--      it besides its writer,
+--      grace: 0, or to end the answer of a former version only if nobody holds its lease, the time in ms to renew an expired
+--      one, and outage: the time in ms after which nobody can be there who would
+-- Returns 'ended' (by this call), 'already', 'superseded', 'leased', or 'missing'.
+local conversation, messages, list, usage, generation, events, text, thinking = unpack(KEYS)
 local state = redis.call('HGET', generation, 'state')
 local current = redis.call('HGET', conversation, 'generation') == ARGV[2]
 if state == 'ended' then return 'already' end
 if not state and not current then return 'missing' end
-if ARGV[10] ~= '0' and state then
+if ARGV[10] ~= '' and writer(generation, ARGV[10]) == -1 then return 'superseded' end
+if ARGV[11] ~= '0' and state then
   local lease, now = tonumber(redis.call('HGET', generation, 'lease')), now_ms()
   if lease > now then return 'leased' end
-  if now - lease < tonumber(ARGV[11]) and redis.call('HSETNX', generation, 'suspect', '1') == 1 then
-    redis.call('HSET', generation, 'lease', now + tonumber(ARGV[10]))
+  if now - lease < tonumber(ARGV[12]) and redis.call('HSETNX', generation, 'suspect', '1') == 1 then
+    redis.call('HSET', generation, 'lease', now + tonumber(ARGV[11]))
     return 'leased'
   end
 end
@@ -27,12 +31,16 @@ if current then
   local message = last and cjson.decode(last)
   if message and message.generation_id == ARGV[2] then
     message.content = redis.call('GET', text) or ''
+    message.thinking = redis.call('GET', thinking) or nil
+    message.left_out = tonumber(redis.call('HGET', generation, 'left_out') or nil)
     message.state = ARGV[5]
     if ARGV[6] ~= '' then message.error = cjson.decode(ARGV[6]) end
-    redis.call('LSET', messages, -1, cjson.encode(message))
+    message = cjson.encode(message)
+    redis.call('LSET', messages, -1, message)
+    account(usage, ARGV[1], #message - #last)
   end
-  touch(conversation, messages, list, ARGV[1], ARGV[7], tonumber(ARGV[8]))
+  touch(conversation, messages, list, usage, ARGV[1], ARGV[7], tonumber(ARGV[8]))
 end
-redis.call('DEL', text)
+redis.call('DEL', text, thinking)
 keep(tonumber(ARGV[9]), generation, events)
 return 'ended'

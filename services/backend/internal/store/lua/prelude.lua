@@ -14,8 +14,86 @@ local function keep(ttl, ...)
 end
 
 -- touch marks a conversation as changed.
-local function touch(conversation, messages, list, id, now, ttl)
+local function touch(conversation, messages, list, usage, id, now, ttl)
   redis.call('HSET', conversation, 'updated_at', now)
   redis.call('ZADD', list, now, id)
-  keep(ttl, conversation, messages, list)
+  keep(ttl, conversation, messages, list, usage)
+end
+
+-- writer returns 1 when the writer with the fencing token may write the answer, 0 when the answer
+-- has ended, and -1 when another writer has taken it over.
+local function writer(generation, fence)
+  local state, current = unpack(redis.call('HMGET', generation, 'state', 'fence'))
+  if state ~= 'running' then return 0 end
+  if current and current ~= fence then return -1 end
+  return 1
+end
+
+-- hold takes the lease of an answer. former is the lease that instances of the former version see:
+-- they end an answer whose lease has expired, and shall leave this one to those that take it over.
+local function hold(generation, lease, former)
+  local now = now_ms()
+  redis.call('HSET', generation, 'expires', now + lease, 'lease', now + former)
+  redis.call('HDEL', generation, 'suspect')
+end
+
+-- account adds bytes to what the owner stores in a conversation.
+local function account(usage, id, bytes)
+  for _, field in ipairs({id, 'total'}) do
+    if redis.call('HINCRBY', usage, field, bytes) <= 0 then redis.call('HDEL', usage, field) end
+  end
+end
+
+-- forget takes a conversation that is gone out of the account.
+local function forget(usage, id)
+  local bytes = redis.call('HGET', usage, id)
+  if bytes then account(usage, id, -tonumber(bytes)) end
+end
+
+-- room says which bound of an owner further bytes, or one more conversation, would exceed: 'bytes',
+-- 'conversations' or nil. Conversations that have expired since, or were deleted by an instance
+-- that keeps no account, are taken out of it first.
+local function room(list, usage, now, ttl, bytes, max_bytes, conversations, max_conversations)
+  local dead = ttl > 0 and tonumber(now) - ttl or 0
+  if conversations > 0 then
+    redis.call('ZREMRANGEBYSCORE', list, '-inf', '(' .. dead)
+    if redis.call('ZCARD', list) + conversations > max_conversations then return 'conversations' end
+  end
+  local function fits() return tonumber(redis.call('HGET', usage,
+    'total') or 0) + bytes <= max_bytes end
+  if fits() then return nil end
+  for _, id in ipairs(redis.call('HKEYS', usage)) do
+    if id ~= 'total' then
+      local changed = redis.call('ZSCORE', list, id)
+      if not changed or tonumber(changed) < dead then forget(usage, id) end
+    end
+  end
+  if not fits() then return 'bytes' end
+end
+
+-- known tells of a message that was sent before with the same key: nil, 'mismatch' when it was
+-- another one, or 'known', the answer and the conversation. Whoever sent it hears that it is
+-- stored, so from now on it may not be taken back.
+local function known(key, digest)
+  local was, generation, conversation = unpack(redis.call('HMGET', key, 'digest', 'generation',
+    'conversation'))
+  if not was then return nil end
+  if was ~= digest then return {'mismatch'} end
+  redis.call('HSET', key, 'acknowledged', '1')
+  return {'known', generation, conversation}
+end
+
+-- before returns the place of the first and the list of up to count messages before a place, oldest
+-- first, of together up to so many bytes; the last of them is there in any case when least is 1.
+local function before(messages, place, count, bytes, least)
+  local out, size, first = {}, 0, place
+  while first > 0 and #out < count do
+    local message = redis.call('LINDEX', messages, first - 1)
+    if not message then break end
+    size = size + #message
+    if size > bytes and #out >= least then break end
+    table.insert(out, 1, message)
+    first = first - 1
+  end
+  return first, out
 end

@@ -1,7 +1,7 @@
+#!lua flags=allow-oom
 -- KEYS generation
--- ARGV lease
--- Returns 0 when the answer has ended.
-if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return 0 end
-redis.call('HSET', KEYS[1], 'lease', now_ms() + tonumber(ARGV[1]))
-redis.call('HDEL', KEYS[1], 'suspect')
-return 1
+-- ARGV fencing token, lease, former lease
+-- Returns 1, 0 or -1 (see writer).
+local held = writer(KEYS[1], ARGV[1])
+if held == 1 then hold(KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])) end
+return held

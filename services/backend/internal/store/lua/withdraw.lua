@@ -1,16 +1,40 @@
+#!lua flags=allow-oom
 -- Undoes begin: the answer was refused before it began.
--- KEYS conversation, messages, list, generation, events, text
--- ARGV id, generation id, '1' when begin created the conversation
--- Returns 0 when the answer has ended already.
-local state = redis.call('HGET', KEYS[4], 'state')
-if not state then return 1 end -- withdrawn before: the reply was lost
-if state ~= 'running' then return 0 end
-redis.call('DEL', KEYS[4], KEYS[5], KEYS[6])
-if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[2] then return 1 end
-redis.call('HDEL', KEYS[1], 'generation')
-redis.call('RPOP', KEYS[2], 2) -- nobody can have pushed after begin
-if ARGV[3] == '1' then
-  redis.call('DEL', KEYS[1], KEYS[2])
-  redis.call('ZREM', KEYS[3], ARGV[1])
+-- KEYS conversation, messages, list, usage, generation, events, text, thinking, the message's key
+-- if it has one
+-- ARGV fencing token, id, generation id, '1' when begin created the conversation, title, model and
+-- time that begin set, title,
+--      model and time of the last change before
+-- Returns 1, 0 or -1 (see writer), or 2 when the message was sent again meanwhile and is known to
+-- be stored.
+local conversation, messages, list, usage, generation, events, text, thinking, key = unpack(KEYS)
+if redis.call('EXISTS', generation) == 0 then return 1 end -- withdrawn before: the reply was lost
+local held = writer(generation, ARGV[1])
+if held ~= 1 then return held end
+if key and redis.call('HGET', key, 'generation') == ARGV[3] then
+  if redis.call('HEXISTS', key, 'acknowledged') == 1 then return 2 end
+  redis.call('DEL', key)
+end
+redis.call('DEL', generation, events, text, thinking)
+if redis.call('HGET', conversation, 'generation') ~= ARGV[3] then return 1 end
+redis.call('HDEL', conversation, 'generation')
+local bytes = 0
+for _, message in ipairs(redis.call('RPOP', messages, 2)) do -- nobody can have pushed after begin
+  bytes = bytes + #message
+end
+account(usage, ARGV[2], -bytes)
+if ARGV[4] == '1' then
+  redis.call('DEL', conversation, messages)
+  redis.call('ZREM', list, ARGV[2])
+  return 1
+end
+-- What somebody else has changed since stays.
+local title, model, changed = unpack(redis.call('HMGET', conversation, 'title', 'model',
+  'updated_at'))
+if title == ARGV[5] then redis.call('HSET', conversation, 'title', ARGV[8]) end
+if model == ARGV[6] then redis.call('HSET', conversation, 'model', ARGV[9]) end
+if changed == ARGV[7] then
+  redis.call('HSET', conversation, 'updated_at', ARGV[10])
+  redis.call('ZADD', list, ARGV[10], ARGV[2])
 end
 return 1

@@ -1,0 +1,218 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/redis/go-redis/v9"
+)
+
+var (
+	// ErrLeased says that an answer's writer is there, or may be.
+	ErrLeased = errors.New("the answer is being written")
+	// ErrExhausted says that an answer has been begun anew MaxRetries times.
+	ErrExhausted = errors.New("the answer was interrupted too often")
+)
+
+// Claim is an answer that was taken over.
+type Claim struct {
+	// Generation carries the new writer's fencing token.
+	Generation
+	// Model is the one that was asked.
+	Model string
+	// Text is what there is of the answer. Thinking is how many bytes of reasoning there are.
+	Text     string
+	Thinking int
+	// LeftOut is how many messages the model did not get.
+	LeftOut int
+	// Retries is how often the answer has been begun anew, this time included.
+	Retries int
+	// History holds the last messages before the answer, oldest first; the last one is the user's
+	// that it answers. Earlier is how many there are before them.
+	History []backendapi.Message
+	Earlier int
+}
+
+// Claim takes over an answer whose writer is gone: its lease has expired, and it did not renew it
+// when that was found out. It fails with ErrLeased, ErrEnded, ErrNotFound, or with ErrExhausted:
+// then the caller holds the answer to end it. An answer that an instance of the former version
+// writes is not taken over but ended (see Reap).
+func (s *Store) Claim(ctx context.Context, g Generation) (Claim, error) {
+	reply, err := s.run(ctx, s.scripts.claim, s.keys(g), g.ID, millis(s.opts.Lease),
+		millis(formerLease),
+		max(1, millis(s.opts.Grace)), millis(s.opts.Outage), MaxRetries, HistoryMessages,
+		HistoryBytes).StringSlice()
+	if err != nil {
+		return Claim{}, fmt.Errorf("take over an answer: %w", err)
+	}
+	switch reply[0] {
+	case "already":
+		return Claim{}, ErrEnded
+	case "missing":
+		return Claim{}, ErrNotFound
+	case "leased":
+		return Claim{}, ErrLeased
+	case "former":
+		leased, err := s.Reap(ctx, g)
+		if err == nil && leased {
+			err = ErrLeased
+		} else if err == nil {
+			s.Forget(ctx, g)
+			err = ErrEnded
+		}
+		return Claim{}, err
+	}
+	c := Claim{Generation: g, Text: reply[5]}
+	c.Fence, err = strconv.ParseInt(reply[1], 10, 64)
+	if err != nil {
+		return Claim{}, fmt.Errorf("take over an answer: %w", err)
+	}
+	for at, n := range map[int]*int{2: &c.Retries, 3: &c.LeftOut, 4: &c.Thinking, 6: &c.Earlier} {
+		if *n, err = strconv.Atoi(reply[at]); err != nil {
+			return Claim{}, fmt.Errorf("take over an answer: %w", err)
+		}
+	}
+	messages, err := decodeMessages(reply[7:])
+	if err != nil {
+		return Claim{}, err
+	}
+	c.Model, c.History = messages[len(messages)-1].Model, messages[:len(messages)-1]
+	if reply[0] == "exhausted" {
+		return c, ErrExhausted
+	}
+	return c, nil
+}
+
+// entry is the answer in the set of those that are being written.
+func (g Generation) entry() string { return g.Owner + ":" + g.ConversationID + ":" + g.ID }
+
+func parseEntry(entry string) (Generation, bool) {
+	parts := strings.Split(entry, ":") // an owner has no colons
+	if len(parts) != 3 {
+		return Generation{}, false
+	}
+	return Generation{Owner: parts[0], ConversationID: parts[1], ID: parts[2]}, true
+}
+
+// rememberTimeout bounds Remember in a Cluster, where the node of the set may be gone and that of
+// the answer is not.
+const rememberTimeout = 500 * time.Millisecond
+
+// Remember puts an answer among those that are being written, for sweepers: a hint, which may be
+// there too early, too long, or be lost with a server.
+func (s *Store) Remember(ctx context.Context, g Generation) error {
+	if s.key.tagged {
+		bounded, cancel := context.WithTimeout(ctx, rememberTimeout)
+		defer cancel()
+		ctx = bounded
+	}
+	pipe := s.rdb.Pipeline()
+	pipe.ZAdd(ctx, running, redis.Z{Score: float64(time.Now().UnixMilli()), Member: g.entry()})
+	if s.opts.TTL > 0 { // as long as an answer that nobody ends
+		pipe.PExpire(ctx, running, s.opts.TTL)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("remember an answer: %w", full(err))
+	}
+	return nil
+}
+
+// Forget takes an answer that has ended out again. When that fails a sweeper does.
+func (s *Store) Forget(ctx context.Context, g Generation) { s.rdb.ZRem(ctx, running, g.entry()) }
+
+// How many answers are looked at in one reading, and how long an entry may be there before its
+// answer.
+const (
+	sweepBatch = 10_000
+	early      = time.Minute
+)
+
+// Orphans returns the answers being written whose lease has expired, by one reading, and forgets
+// those that have ended.
+func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
+	entries, err := s.rdb.ZRangeWithScores(ctx, running, 0, sweepBatch-1).Result()
+	if err != nil || len(entries) == 0 {
+		if err != nil {
+			err = fmt.Errorf("look for orphaned answers: %w", err)
+		}
+		return nil, err
+	}
+	pipe := s.rdb.Pipeline()
+	clock := pipe.Time(ctx)
+	var all []Generation
+	var states []*redis.SliceCmd
+	var gone []any
+	for _, e := range entries {
+		g, ok := parseEntry(e.Member.(string))
+		if !ok {
+			gone = append(gone, e.Member)
+			continue
+		}
+		all = append(all, g)
+		states = append(states, pipe.HMGet(ctx, s.key.generation(g.Owner, g.ID), "state",
+			"expires"))
+	}
+	// Of a Cluster some nodes may not answer: those that do are enough for their own.
+	if _, err := pipe.Exec(ctx); err != nil && clock.Err() != nil {
+		return nil, fmt.Errorf("look for orphaned answers: %w", err)
+	}
+	now := clock.Val().UnixMilli()
+	added := map[string]int64{}
+	for _, e := range entries {
+		added[e.Member.(string)] = int64(e.Score)
+	}
+	var orphans []Generation
+	for i, g := range all {
+		v, err := states[i].Result()
+		if err != nil {
+			continue
+		}
+		state, _ := v[0].(string)
+		expires, _ := v[1].(string)
+		until, _ := strconv.ParseInt(expires, 10, 64) // our own scripts wrote it
+		switch {
+		// see claim
+		case state == "running" && (until <= now || until > now+10*millis(s.opts.Lease)):
+			orphans = append(orphans, g)
+		case state == "running":
+		case state != "" || now-added[g.entry()] > millis(early):
+			gone = append(gone, g.entry())
+		}
+	}
+	if len(gone) > 0 {
+		s.rdb.ZRem(ctx, running, gone...) // the next sweep tries again
+	}
+	return orphans, nil
+}
+
+// Full returns ErrStorageFull when Redis, of a Cluster one of its masters, takes nothing new for
+// want of memory.
+func (s *Store) Full(ctx context.Context) error {
+	probe := func(ctx context.Context, c redis.UniversalClient) error {
+		err := c.Eval(ctx, s.scripts.full.source, nil).Err()
+		if err = full(err); errors.Is(err, ErrStorageFull) {
+			return err
+		}
+		return nil // whatever else is wrong, Check says
+	}
+	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context,
+			c *redis.Client) error {
+			return probe(ctx, c)
+		})
+	}
+	return probe(ctx, s.rdb)
+}
+
+// full makes Redis's refusal for want of memory ErrStorageFull.
+func full(err error) error {
+	if redis.HasErrorPrefix(err, "OOM") {
+		return fmt.Errorf("%w: %w", ErrStorageFull, err)
+	}
+	return err
+}
