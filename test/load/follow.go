@@ -134,6 +134,14 @@ func (b *browser) followAPI(ctx context.Context, generation string) watched {
 	return r.run(ctx, "/api/generations/"+url.PathEscape(generation)+"/events")
 }
 
+// ended is what was seen, after the answer's end: what came after the last text was a gap as well.
+func (r *reader) ended() watched {
+	if now := time.Now(); !r.lastText.IsZero() && now.Sub(r.lastText) > r.seen.gap {
+		r.seen.gap, r.seen.gapAt = now.Sub(r.lastText), r.lastText
+	}
+	return r.seen
+}
+
 // run connects until the answer has ended or the script would give up. A stream that breaks is taken up again by the
 // browser, with the header; one that was refused, or asks for it, by the script, with a new address.
 func (r *reader) run(ctx context.Context, path string) watched {
@@ -153,14 +161,14 @@ func (r *reader) run(ctx context.Context, path string) watched {
 		var status *statusError
 		switch {
 		case err == nil:
-			return r.seen
+			return r.ended()
 		case ctx.Err() != nil:
 			r.seen.end, r.seen.why = endLost, "it did not end in time"
-			return r.seen
+			return r.ended()
 		case errors.Is(err, errAgain), errors.As(err, &status):
 			if r.failures >= len(patience) {
 				r.seen.end, r.seen.why = endLost, brief(err.Error())
-				return r.seen
+				return r.ended()
 			}
 			pause = patience[r.failures]
 			r.failures++
@@ -168,7 +176,7 @@ func (r *reader) run(ctx context.Context, path string) watched {
 		}
 		if !sleep(ctx, pause) {
 			r.seen.end, r.seen.why = endLost, "it did not end in time"
-			return r.seen
+			return r.ended()
 		}
 	}
 }
