@@ -23,6 +23,8 @@ const (
 	requestTimeout = 60 * time.Second
 	// refusedPause is the time after which a person tries again who was refused a connection.
 	refusedPause = 250 * time.Millisecond
+	// refusedFor is how long a person tries: then the stack is away, which is a failure.
+	refusedFor = time.Minute
 	// maxRead bounds what is read of one response in bytes.
 	maxRead = 16 << 20
 )
@@ -65,6 +67,7 @@ const (
 	failTimeout  = "timeout"
 	failDegraded = "page lacks what it should show"
 	failContent  = "wrong content"
+	failAway     = "no connection for a minute"
 )
 
 // kindOf names a failure.
@@ -153,10 +156,14 @@ func (b *browser) read(req *http.Request) ([]byte, error) {
 
 // send is once that tries again, like a person, while connections are refused.
 func (b *browser) send(ctx context.Context, kind, method, path, accept string, form url.Values) ([]byte, error) {
-	for {
+	for began := time.Now(); ; {
 		text, err := b.once(ctx, kind, method, path, accept, form)
 		if err == nil || !refused(err) || !sleep(ctx, refusedPause) {
 			return text, err
+		}
+		if time.Since(began) > refusedFor {
+			b.run.fail(kind, failAway, fmt.Sprintf("%s %s %s: %v", b.name, method, path, err))
+			return nil, err
 		}
 	}
 }

@@ -2,7 +2,10 @@ package load
 
 import (
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/codexcontinue/codexcontinue/test/slowmodel"
 )
 
 // The verdicts on an answer's text.
@@ -29,20 +32,24 @@ func judge(text, want string) string {
 	if strings.HasPrefix(want, text) {
 		return textCut
 	}
+	if strings.HasPrefix(text, want) {
+		return textDoubled
+	}
 	words, wanted := strings.Fields(text), strings.Fields(want)
 	times := map[string]int{}
 	for _, w := range words {
 		times[w]++
 	}
-	more, fewer := false, false
+	more, fewer, strange := false, false, false
 	for _, w := range wanted {
 		times[w]--
 	}
-	for _, n := range times {
+	for w, n := range times {
 		more, fewer = more || n > 0, fewer || n < 0
+		strange = strange || n > 0 && !slices.Contains(wanted, w)
 	}
 	switch {
-	case more && len(words) > len(wanted):
+	case more && !strange:
 		return textDoubled
 	case fewer && !more:
 		return textGap
@@ -51,11 +58,12 @@ func judge(text, want string) string {
 }
 
 // marked reports whether a text is the beginning of an answer and a mark that an answer which begins again has before it,
-// once or several times.
+// once or several times. What the slow model says when it cannot go on is no mark.
 func marked(text, want string) bool {
 	words, wanted := strings.Fields(text), strings.Fields(want)
 	counts := len(wanted) > 0 && counted.MatchString(wanted[0])
 	for i := 0; i < len(words); {
+		begun := i
 		for k := 0; i < len(words) && k < len(wanted); k++ {
 			if words[i] == wanted[k] {
 				i++
@@ -68,10 +76,13 @@ func marked(text, want string) bool {
 		}
 		mark := 0
 		for i < len(words) && !(counts && counted.MatchString(words[i])) {
+			if strings.Contains(words[i], slowmodel.Lost) {
+				return false
+			}
 			i++
 			mark++
 		}
-		if mark == 0 {
+		if mark == 0 || begun == 0 && i == mark {
 			return false
 		}
 	}

@@ -40,8 +40,8 @@ func tokens(words int) []string {
 	return append(out, End)
 }
 
-// lost is what an answer begins with that cannot go on from the text it was given: no test takes it for right.
-const lost = "lost "
+// Lost is the word with which an answer begins that cannot go on from the text it was given: no test takes it for right.
+const Lost = "lost"
 
 // rest are the tokens of an answer behind the text so far. A token that was cut is completed first.
 func rest(words int, soFar string) []string {
@@ -62,7 +62,7 @@ func rest(words int, soFar string) []string {
 	if soFar == "" {
 		return nil // all of it was there
 	}
-	return append([]string{lost}, all...)
+	return append([]string{Lost + " "}, all...)
 }
 
 // task is what a question asks for.

@@ -40,7 +40,7 @@ func TestRest(t *testing.T) {
 		}
 	}
 	for _, wrong := range []string{"w2", "w1  w2", "w1 w3 ", whole + " ", "Hello"} {
-		if got := strings.Join(rest(11, wrong), ""); !strings.HasPrefix(got, lost) {
+		if got := strings.Join(rest(11, wrong), ""); !strings.HasPrefix(got, Lost) {
 			t.Errorf("%q goes on with %q", wrong, got)
 		}
 	}
