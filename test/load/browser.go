@@ -35,7 +35,6 @@ type browser struct {
 	name   string
 	rng    *rand.Rand
 	client *http.Client
-	jar    http.CookieJar
 
 	conversations []*conversation
 }
@@ -49,8 +48,13 @@ func (r *Run) newBrowser(name string, number int) *browser {
 		IdleConnTimeout:     time.Minute,
 		DisableCompression:  true,
 	}
-	return &browser{run: r, name: name, jar: jar, rng: rand.New(rand.NewPCG(r.opts.Seed, uint64(number))),
-		client: &http.Client{Transport: t, Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &browser{
+		run:    r,
+		name:   name,
+		rng:    rand.New(rand.NewPCG(r.opts.Seed, uint64(number))),
+		client: &http.Client{Transport: t, Jar: jar, CheckRedirect: stay},
+	}
 }
 
 // statusError is an answer of the stack that says no.
@@ -90,7 +94,11 @@ func refused(err error) bool {
 }
 
 // request makes a request of this site's own page.
-func (b *browser) request(ctx context.Context, method, path string, form url.Values) (*http.Request, error) {
+func (b *browser) request(
+	ctx context.Context,
+	method, path string,
+	form url.Values,
+) (*http.Request, error) {
 	var body io.Reader
 	if form != nil {
 		body = strings.NewReader(form.Encode())
@@ -104,18 +112,25 @@ func (b *browser) request(ctx context.Context, method, path string, form url.Val
 		req.Header.Set("Origin", b.run.origin)
 	}
 	req.Header.Set("Sec-Fetch-Site", "same-origin")
-	// A transport that sends again by itself would hide a failure: it is seen taking another connection.
+	// A transport that sends again by itself would hide a failure: it is seen taking another
+	// connection.
 	connections := 0
-	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+	got := func(httptrace.GotConnInfo) {
 		if connections++; connections > 1 {
 			b.run.count(func(r *Report) { r.TransportRetries++ })
 		}
-	}})), nil
+	}
+	trace := &httptrace.ClientTrace{GotConn: got}
+	return req.WithContext(httptrace.WithClientTrace(req.Context(), trace)), nil
 }
 
-// once sends one request and reads its answer whole. It counts the request and its time under kind, and its failure.
-// A refused connection is counted apart, and is no request.
-func (b *browser) once(ctx context.Context, kind, method, path, accept string, form url.Values) ([]byte, error) {
+// once sends one request and reads its answer whole. It counts the request and its time under kind,
+// and its failure. A refused connection is counted apart, and is no request.
+func (b *browser) once(
+	ctx context.Context,
+	kind, method, path, accept string,
+	form url.Values,
+) ([]byte, error) {
 	if err := b.run.pace.wait(ctx); err != nil {
 		return nil, err
 	}
@@ -155,7 +170,11 @@ func (b *browser) read(req *http.Request) ([]byte, error) {
 }
 
 // send is once that tries again, like a person, while connections are refused.
-func (b *browser) send(ctx context.Context, kind, method, path, accept string, form url.Values) ([]byte, error) {
+func (b *browser) send(
+	ctx context.Context,
+	kind, method, path, accept string,
+	form url.Values,
+) ([]byte, error) {
 	for began := time.Now(); ; {
 		text, err := b.once(ctx, kind, method, path, accept, form)
 		if err == nil || !refused(err) || !sleep(ctx, refusedPause) {
@@ -189,7 +208,8 @@ func (b *browser) page(ctx context.Context, kind, path string) (page, error) {
 
 // page is what is looked at of a page.
 type page struct {
-	// key is the hidden field with the message's idempotency key, model the model that is chosen; empty where there is none.
+	// key is the hidden field with the message's idempotency key, model the model that is chosen;
+	// empty where there is none.
 	key, model string
 	// sources are the texts of the messages, as they were written.
 	sources []string

@@ -16,11 +16,19 @@ import (
 	"unicode/utf16"
 )
 
-// reconnect is the time after which browsers connect again to a stream that broke, unless the server names another.
+// reconnect is the time after which browsers connect again to a stream that broke, unless the
+// server names another.
 const reconnect = 3 * time.Second
 
-// patience are the pauses of the page's script when the stack refuses a stream or asks to connect again; text resets them.
-var patience = []time.Duration{300 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}
+// patience are the pauses of the page's script when the stack refuses a stream or asks to connect
+// again; text resets them.
+var patience = []time.Duration{
+	300 * time.Millisecond,
+	time.Second,
+	2 * time.Second,
+	4 * time.Second,
+	8 * time.Second,
+}
 
 // The names of the ends of an answer, as a reader sees them.
 const (
@@ -142,8 +150,9 @@ func (r *reader) ended() watched {
 	return r.seen
 }
 
-// run connects until the answer has ended or the script would give up. A stream that breaks is taken up again by the
-// browser, with the header; one that was refused, or asks for it, by the script, with a new address.
+// run connects until the answer has ended or the script would give up. A stream that breaks is
+// taken up again by the browser, with the header; one that was refused, or asks for it, by the
+// script, with a new address.
 func (r *reader) run(ctx context.Context, path string) watched {
 	last, after := "", ""
 	for connections := 0; ; connections++ {
@@ -181,9 +190,12 @@ func (r *reader) run(ctx context.Context, path string) watched {
 	}
 }
 
-// connection reads one connection's events to the answer's end, and returns the id of its last event and after what time
-// the browser connects again.
-func (r *reader) connection(ctx context.Context, path, last string) (id string, retry time.Duration, err error) {
+// connection reads one connection's events to the answer's end, and returns the id of its last
+// event and after what time the browser connects again.
+func (r *reader) connection(
+	ctx context.Context,
+	path, last string,
+) (id string, retry time.Duration, err error) {
 	b := r.b
 	req, err := b.request(ctx, http.MethodGet, path, nil)
 	if err != nil {
@@ -221,7 +233,11 @@ func (r *reader) connection(ctx context.Context, path, last string) (id string, 
 		}
 		end, err := r.take(e)
 		if err != nil && !errors.Is(err, errAgain) {
-			b.run.fail("event stream", failContent, fmt.Sprintf("%s %s: event %s: %v", b.name, path, e.name, err))
+			b.run.fail(
+				"event stream",
+				failContent,
+				fmt.Sprintf("%s %s: event %s: %v", b.name, path, e.name, err),
+			)
 		}
 		if end {
 			return s.last, 0, nil
@@ -232,8 +248,8 @@ func (r *reader) connection(ctx context.Context, path, last string) (id string, 
 	}
 }
 
-// update says how to change the blocks that a page has: keep the first From, of block From the first Keep UTF-16 code
-// units, and put HTML behind them.
+// update says how to change the blocks that a page has: keep the first From, of block From the
+// first Keep UTF-16 code units, and put HTML behind them.
 type update struct {
 	From, Keep int
 	HTML       []string
@@ -241,8 +257,14 @@ type update struct {
 
 func (u update) apply(blocks []string) ([]string, error) {
 	fresh := append([]string(nil), u.HTML...)
-	if u.From < 0 || u.From > len(blocks) || u.Keep > 0 && (u.From == len(blocks) || len(fresh) == 0) {
-		return blocks, fmt.Errorf("an update from block %d, of which %d units stay, where there are %d", u.From, u.Keep, len(blocks))
+	if u.From < 0 || u.From > len(blocks) ||
+		u.Keep > 0 && (u.From == len(blocks) || len(fresh) == 0) {
+		return blocks, fmt.Errorf(
+			"an update from block %d, of which %d units stay, where there are %d",
+			u.From,
+			u.Keep,
+			len(blocks),
+		)
 	}
 	if u.Keep > 0 {
 		old := utf16.Encode([]rune(blocks[u.From]))

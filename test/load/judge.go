@@ -57,8 +57,9 @@ func judge(text, want string) string {
 	return textOther
 }
 
-// marked reports whether a text is the beginning of an answer and a mark that an answer which begins again has before it,
-// once or several times. What the slow model says when it cannot go on is no mark.
+// marked reports whether a text is the beginning of an answer and a mark that an answer which
+// begins again has before it, once or several times. What the slow model says when it cannot go on
+// is no mark.
 func marked(text, want string) bool {
 	words, wanted := strings.Fields(text), strings.Fields(want)
 	counts := len(wanted) > 0 && counted.MatchString(wanted[0])
@@ -89,8 +90,8 @@ func marked(text, want string) bool {
 	return len(words) > 0
 }
 
-// sameText reports whether what a reader saw is what is stored. A page shows Markdown's marks as what they mean, so of an
-// answer that began again the words of the answer are compared.
+// sameText reports whether what a reader saw is what is stored. A page shows Markdown's marks as
+// what they mean, so of an answer that began again the words of the answer are compared.
 func sameText(w watched, stored, want string) bool {
 	if !w.shown {
 		return w.text == stored
@@ -98,7 +99,8 @@ func sameText(w watched, stored, want string) bool {
 	if w.text == strings.Join(strings.Fields(stored), " ") {
 		return true
 	}
-	return judge(stored, want) == textRestarted && strings.Join(answerWords(w.text), " ") == strings.Join(answerWords(stored), " ")
+	return judge(stored, want) == textRestarted &&
+		strings.Join(answerWords(w.text), " ") == strings.Join(answerWords(stored), " ")
 }
 
 func answerWords(text string) []string {

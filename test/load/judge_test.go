@@ -64,7 +64,13 @@ func TestUpdate(t *testing.T) {
 	if got := plain(blocks); got != "w1 ü w2 😀 w3 w4 <w5" {
 		t.Errorf("it shows %q", got)
 	}
-	for _, u := range []update{{From: 3}, {From: -1}, {From: 2, Keep: 1, HTML: []string{"x"}}, {Keep: 100, HTML: []string{"x"}}, {Keep: 1}} {
+	for _, u := range []update{
+		{From: 3},
+		{From: -1},
+		{From: 2, Keep: 1, HTML: []string{"x"}},
+		{Keep: 100, HTML: []string{"x"}},
+		{Keep: 1},
+	} {
 		if _, err := u.apply(blocks); err == nil {
 			t.Errorf("%+v is taken", u)
 		}
@@ -72,7 +78,9 @@ func TestUpdate(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	s := &events{r: bufio.NewReader(strings.NewReader(": alive\n\nretry: 250\nid: 1-0\nevent: start\ndata: {}\n\ndata: a\ndata: b\n\nid: 2-0\nevent: delta\ndata: cut"))}
+	const stream = ": alive\n\nretry: 250\nid: 1-0\nevent: start\ndata: {}\n\n" +
+		"data: a\ndata: b\n\nid: 2-0\nevent: delta\ndata: cut"
+	s := &events{r: bufio.NewReader(strings.NewReader(stream))}
 	for _, want := range []event{{"1-0", "start", "{}"}, {"1-0", "", "a\nb"}} {
 		if got, err := s.next(); err != nil || got != want {
 			t.Errorf("got %+v (%v), want %+v", got, err, want)
@@ -106,7 +114,8 @@ func TestOptions(t *testing.T) {
 		"negative":       {Options{URL: "http://127.0.0.1:1", People: 1, Duration: -1}, "negative"},
 	} {
 		_, err := tc.o.check()
-		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+		if (err == nil) != (tc.want == "") ||
+			err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
 		}
 	}
@@ -114,9 +123,19 @@ func TestOptions(t *testing.T) {
 
 // TestPrint: no line of the table is wider than a terminal's, whatever stands in it.
 func TestPrint(t *testing.T) {
-	r := Report{URL: "http://127.0.0.1:8080", WrongAnswers: map[string]int{textGap: 3}, LostMessages: 2, Examples: []string{strings.Repeat("a word ", 30), strings.Repeat("x", 300)}}
+	r := Report{
+		URL:          "http://127.0.0.1:8080",
+		WrongAnswers: map[string]int{textGap: 3},
+		LostMessages: 2,
+		Examples:     []string{strings.Repeat("a word ", 30), strings.Repeat("x", 300)},
+	}
 	r.failed("question", "HTTP 502", "p1 POST /chat: "+strings.Repeat("y", 100))
-	whole := r.with(map[string][]time.Duration{"page": {time.Millisecond, 2 * time.Second, 100 * time.Second}, "longest gap": {time.Second}})
+	whole := r.with(
+		map[string][]time.Duration{
+			"page":        {time.Millisecond, 2 * time.Second, 100 * time.Second},
+			"longest gap": {time.Second},
+		},
+	)
 	var b strings.Builder
 	if err := whole.Print(&b); err != nil {
 		t.Fatal(err)
@@ -126,10 +145,13 @@ func TestPrint(t *testing.T) {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
-	if err := whole.Err(); err == nil || !strings.Contains(err.Error(), "messages lost: 2") || !strings.Contains(err.Error(), "wrong text: 3") || !strings.Contains(err.Error(), "requests failed: 1") {
+	if err := whole.Err(); err == nil || !strings.Contains(err.Error(), "messages lost: 2") ||
+		!strings.Contains(err.Error(), "wrong text: 3") ||
+		!strings.Contains(err.Error(), "requests failed: 1") {
 		t.Errorf("the error is %v", err)
 	}
-	if p := whole.Requests["page"]; p.Count != 3 || p.Median != 2*time.Second || p.Max != 100*time.Second {
+	if p := whole.Requests["page"]; p.Count != 3 || p.Median != 2*time.Second ||
+		p.Max != 100*time.Second {
 		t.Errorf("the times of pages are %+v", p)
 	}
 }

@@ -16,8 +16,8 @@ import (
 // variable asks for the tests that keep this machine busy for minutes: `make load` sets it.
 const variable = "CODEXCONTINUE_LOAD"
 
-// TestKills has people ask and read while each service in turn is killed: nothing that was acknowledged is lost, and no
-// answer is cut.
+// TestKills has people ask and read while each service in turn is killed: nothing that was
+// acknowledged is lost, and no answer is cut.
 func TestKills(t *testing.T) {
 	if os.Getenv(variable) == "" {
 		t.Skip("it keeps the machine busy for minutes: `make load` runs it")
@@ -27,14 +27,34 @@ func TestKills(t *testing.T) {
 	if s.edge {
 		services = append(services, "edge")
 	}
-	r, err := load.Start(t.Context(), load.Options{URL: s.url, People: 8, Answers: 6, Streams: 15, Long: 12 * time.Second, Rate: 60, Seed: 1, Resend: true})
+	r, err := load.Start(
+		t.Context(),
+		load.Options{
+			URL:     s.url,
+			People:  8,
+			Answers: 6,
+			Streams: 15,
+			Long:    12 * time.Second,
+			Rate:    60,
+			Seed:    1,
+			Resend:  true,
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	schedule := chaos.Schedule{Seed: 1, Services: services, Rounds: 2, Between: time.Second, Spread: 2 * time.Second, Timeout: 30 * time.Second}
-	if _, err := schedule.Run(ctx, s.kill, s.healthy, func(e chaos.Event) { t.Log(e) }); err != nil {
+	schedule := chaos.Schedule{
+		Seed:     1,
+		Services: services,
+		Rounds:   2,
+		Between:  time.Second,
+		Spread:   2 * time.Second,
+		Timeout:  30 * time.Second,
+	}
+	tell := func(e chaos.Event) { t.Log(e) }
+	if _, err := schedule.Run(ctx, s.kill, s.healthy, tell); err != nil {
 		t.Error(err)
 	}
 	report := r.Stop()
@@ -43,9 +63,14 @@ func TestKills(t *testing.T) {
 		t.Error(err)
 	}
 	if report.Acknowledged < 30 || report.LongAsked < 6 {
-		t.Errorf("%d questions, %d of them long, are too few to tell anything", report.Acknowledged, report.LongAsked)
+		t.Errorf(
+			"%d questions, %d of them long, are too few to tell anything",
+			report.Acknowledged,
+			report.LongAsked,
+		)
 	}
-	// An open connection of the edge is cut when it is killed, and nobody can send what was on it again but its sender.
+	// An open connection of the edge is cut when it is killed, and nobody can send what was on it
+	// again but its sender.
 	if report.Refused.Longest > 5*time.Second {
 		t.Errorf("connections were refused for %s", report.Refused.Longest)
 	}
@@ -57,7 +82,19 @@ func TestQuiet(t *testing.T) {
 		t.Skip("it keeps the machine busy: `make load` runs it")
 	}
 	s := startProcesses(t)
-	r, err := load.Start(t.Context(), load.Options{URL: s.url, People: 8, Answers: 4, Streams: 10, Long: 5 * time.Second, Duration: 12 * time.Second, Rate: 60, Seed: 1})
+	r, err := load.Start(
+		t.Context(),
+		load.Options{
+			URL:      s.url,
+			People:   8,
+			Answers:  4,
+			Streams:  10,
+			Long:     5 * time.Second,
+			Duration: 12 * time.Second,
+			Rate:     60,
+			Seed:     1,
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,8 +104,16 @@ func TestQuiet(t *testing.T) {
 	if err := report.Err(); err != nil {
 		t.Error(err)
 	}
-	if report.ExactAnswers != report.Acknowledged || report.Acknowledged < 20 || report.Reconnects > 0 || report.LongGaps > 0 {
-		t.Errorf("%d of %d answers are right, %d streams broke, %d had gaps", report.ExactAnswers, report.Acknowledged, report.Reconnects, report.LongGaps)
+	if report.ExactAnswers != report.Acknowledged || report.Acknowledged < 20 ||
+		report.Reconnects > 0 ||
+		report.LongGaps > 0 {
+		t.Errorf(
+			"%d of %d answers are right, %d streams broke, %d had gaps",
+			report.ExactAnswers,
+			report.Acknowledged,
+			report.Reconnects,
+			report.LongGaps,
+		)
 	}
 }
 

@@ -1,12 +1,14 @@
-// Package load puts people in front of a stack, as browsers: each with a cookie and connections of its own, who load pages,
-// ask questions and follow the answers, while somebody else updates or kills what runs. At the end it looks whether every
-// message that was acknowledged, and its answer, are there exactly once and to the letter.
+// Package load puts people in front of a stack, as browsers: each with a cookie and connections of
+// its own, who load pages, ask questions and follow the answers, while somebody else updates or
+// kills what runs. At the end it looks whether every message that was acknowledged, and its answer,
+// are there exactly once and to the letter.
 //
-// It counts what it sees and hides nothing by trying again: a failed request stays one. What it does again is what a
-// browser does, and counted: a refused connection, an event stream that broke, and, if asked for, a message whose reply was
-// lost, under the same key.
+// It counts what it sees and hides nothing by trying again: a failed request stays one. What it
+// does again is what a browser does, and counted: a refused connection, an event stream that broke,
+// and, if asked for, a message whose reply was lost, under the same key.
 //
-// The text of an answer is known because the model is that of test/slowmodel, or the tiny one with its one sentence.
+// The text of an answer is known because the model is that of test/slowmodel, or the tiny one with
+// its one sentence.
 package load
 
 import (
@@ -25,11 +27,12 @@ type Options struct {
 	Remote bool
 	// People is how many ask short questions and look around.
 	People int
-	// Answers is how many long answers are written at any time, Streams how many event streams are open on them together,
-	// and Long is how long each answer takes.
+	// Answers is how many long answers are written at any time, Streams how many event streams are
+	// open on them together, and Long is how long each answer takes.
 	Answers, Streams int
 	Long             time.Duration
-	// Duration ends the load after that time, Requests after so many requests. 0 is no bound: Stop ends it.
+	// Duration ends the load after that time, Requests after so many requests. 0 is no bound: Stop
+	// ends it.
 	Duration time.Duration
 	Requests int
 	// Rate bounds the requests of all people together to so many a second. 0 is 40.
@@ -59,7 +62,10 @@ func (o *Options) check() (*url.URL, error) {
 		return nil, fmt.Errorf("url: %q is not http://host:port", o.URL)
 	}
 	if !o.Remote && !loopback(u.Hostname()) {
-		return nil, fmt.Errorf("url: %s is not this machine: a load on other people's machines has to be asked for (remote)", u.Hostname())
+		return nil, fmt.Errorf(
+			"url: %s is not this machine: another's has to be asked for (remote)",
+			u.Hostname(),
+		)
 	}
 	if o.Rate == 0 {
 		o.Rate = 40
@@ -72,13 +78,31 @@ func (o *Options) check() (*url.URL, error) {
 	}
 	var errs []error
 	if o.People < 0 || o.Answers < 0 || o.People+o.Answers == 0 || o.People+o.Answers > maxPeople {
-		errs = append(errs, fmt.Errorf("people and answers: want 1 to %d together, got %d and %d", maxPeople, o.People, o.Answers))
+		errs = append(
+			errs,
+			fmt.Errorf(
+				"people and answers: want 1 to %d together, got %d and %d",
+				maxPeople,
+				o.People,
+				o.Answers,
+			),
+		)
 	}
 	if o.Streams < o.Answers || o.Answers == 0 && o.Streams > 0 || o.Streams > 10*maxPeople {
-		errs = append(errs, fmt.Errorf("streams: want at least one for each of %d answers, got %d", o.Answers, o.Streams))
+		errs = append(
+			errs,
+			fmt.Errorf(
+				"streams: want at least one for each of %d answers, got %d",
+				o.Answers,
+				o.Streams,
+			),
+		)
 	}
 	if o.Rate < 0 || o.Rate > maxRate {
-		errs = append(errs, fmt.Errorf("rate: want up to %d requests a second, got %g", maxRate, o.Rate))
+		errs = append(
+			errs,
+			fmt.Errorf("rate: want up to %d requests a second, got %g", maxRate, o.Rate),
+		)
 	}
 	if o.Sentence != "" && o.Answers > 0 {
 		errs = append(errs, errors.New("answers: a model with one sentence writes no long ones"))

@@ -59,7 +59,8 @@ func (b *browser) live() {
 	}
 }
 
-// watch has one long answer written after the other, and reads each over several streams, as in several tabs.
+// watch has one long answer written after the other, and reads each over several streams, as in
+// several tabs.
 func (b *browser) watch(streams int) {
 	var c *conversation
 	for n := 0; b.run.soft.Err() == nil; n++ {
@@ -107,7 +108,10 @@ func (b *browser) question(n, words int, pause time.Duration) *question {
 	if s := b.run.opts.Sentence; s != "" {
 		return &question{text: fmt.Sprintf("What is a bounded queue? (%s-%d)", b.name, n), want: s}
 	}
-	return &question{text: fmt.Sprintf("%s (%s-%d)", slowmodel.Question(words, pause), b.name, n), want: slowmodel.Text(words)}
+	return &question{
+		text: fmt.Sprintf("%s (%s-%d)", slowmodel.Question(words, pause), b.name, n),
+		want: slowmodel.Text(words),
+	}
 }
 
 // look loads one thing.
@@ -174,7 +178,11 @@ func (b *browser) ask(c *conversation, q *question) bool {
 		Generation   string `json:"generation_id"`
 	}
 	text, err := b.send(ctx, "question", http.MethodPost, "/chat", acceptJSON, form)
-	for began := time.Now(); err != nil && b.run.opts.Resend && p.key != "" && kindOf(err) == failCut && time.Since(began) < resendFor; {
+	resend := b.run.opts.Resend && p.key != ""
+	for began := time.Now(); err != nil && resend; {
+		if kindOf(err) != failCut || time.Since(began) > resendFor {
+			break
+		}
 		if !sleep(ctx, time.Second) {
 			break
 		}
@@ -188,7 +196,11 @@ func (b *browser) ask(c *conversation, q *question) bool {
 			err = errors.New("the reply names no answer of this conversation")
 		}
 		if err != nil {
-			b.run.fail("question", failContent, fmt.Sprintf("%s: %v: %s", b.name, err, brief(string(text))))
+			b.run.fail(
+				"question",
+				failContent,
+				fmt.Sprintf("%s: %v: %s", b.name, err, brief(string(text))),
+			)
 		}
 	}
 	b.run.count(func(r *Report) {

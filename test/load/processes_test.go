@@ -71,7 +71,10 @@ func (p *process) kill() error {
 
 // await returns when it works.
 func (p *process) await(ctx context.Context) error {
-	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{
+		Timeout:   time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true},
+	}
 	for {
 		err := func() error {
 			if p.healthy == "" {
@@ -103,8 +106,9 @@ func (p *process) await(ctx context.Context) error {
 	}
 }
 
-// processes are a stack on this machine without containers: Redis, the slow model, ml, two backends behind a balancer that
-// does what a cluster's Service does, a frontend, and the edge where there is a Caddy.
+// processes are a stack on this machine without containers: Redis, the slow model, ml, two backends
+// behind a balancer that does what a cluster's Service does, a frontend, and the edge where there
+// is a Caddy.
 type processes struct {
 	url string
 	all map[string][]*process
@@ -121,7 +125,12 @@ func startProcesses(t *testing.T) *processes {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, pkg := range map[string]string{"ml": "./services/ml", "backend": "./services/backend", "frontend": "./services/frontend", "slowmodel": "./test/slowmodel/cmd/slowmodel"} {
+	for name, pkg := range map[string]string{
+		"ml":        "./services/ml",
+		"backend":   "./services/backend",
+		"frontend":  "./services/frontend",
+		"slowmodel": "./test/slowmodel/cmd/slowmodel",
+	} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg)
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -147,7 +156,10 @@ func startProcesses(t *testing.T) *processes {
 			p.log.Close()
 			if keep := os.Getenv("CODEXCONTINUE_LOAD_LOGS"); keep != "" {
 				text, err := os.ReadFile(log)
-				if err = errors.Join(err, os.WriteFile(filepath.Join(keep, p.name+".log"), text, 0o644)); err != nil {
+				if err == nil {
+					err = os.WriteFile(filepath.Join(keep, p.name+".log"), text, 0o644)
+				}
+				if err != nil {
 					t.Error(err)
 				}
 			}
@@ -166,7 +178,12 @@ func startProcesses(t *testing.T) *processes {
 		return env
 	}
 	common := func(address string) contract.Common {
-		return contract.Common{Environment: "load", LogLevel: "warn", DrainTimeout: time.Minute, ListenAddr: address}
+		return contract.Common{
+			Environment:  "load",
+			LogLevel:     "warn",
+			DrainTimeout: time.Minute,
+			ListenAddr:   address,
+		}
 	}
 
 	data := filepath.Join(dir, "redis")
@@ -175,38 +192,110 @@ func startProcesses(t *testing.T) *processes {
 	}
 	redisAt := freeAddress(t)
 	_, redisPort, _ := net.SplitHostPort(redisAt)
-	add("redis", &process{address: redisAt, argv: []string{redis, "--port", redisPort, "--bind", "127.0.0.1", "--dir", data,
-		"--appendonly", "yes", "--appendfsync", "everysec", "--save", ""}})
+	add(
+		"redis",
+		&process{
+			address: redisAt,
+			argv: []string{redis, "--port", redisPort, "--bind", "127.0.0.1", "--dir", data,
+				"--appendonly", "yes", "--appendfsync", "everysec", "--save", ""},
+		},
+	)
 
 	ollamaAt := freeAddress(t)
-	add("ollama", &process{address: ollamaAt, healthy: "/api/version", argv: []string{filepath.Join(dir, "slowmodel"), "serve"},
-		env: []string{"OLLAMA_REAL=" + ollama, "OLLAMA_HOST=" + ollamaAt, "HOME=" + dir, "OLLAMA_MODELS=" + filepath.Join(dir, "models"),
-			"OLLAMA_NO_CLOUD=1", "OLLAMA_NOPRUNE=1", "OLLAMA_KEEP_ALIVE=-1", "PATH=" + os.Getenv("PATH")}})
+	add(
+		"ollama",
+		&process{
+			address: ollamaAt,
+			healthy: "/api/version",
+			argv:    []string{filepath.Join(dir, "slowmodel"), "serve"},
+			env: []string{
+				"OLLAMA_REAL=" + ollama,
+				"OLLAMA_HOST=" + ollamaAt,
+				"HOME=" + dir,
+				"OLLAMA_MODELS=" + filepath.Join(dir, "models"),
+				"OLLAMA_NO_CLOUD=1",
+				"OLLAMA_NOPRUNE=1",
+				"OLLAMA_KEEP_ALIVE=-1",
+				"PATH=" + os.Getenv("PATH"),
+			},
+		},
+	)
 
 	const parallel = 64
 	mlAt := freeAddress(t)
 	add("ml", &process{address: mlAt, healthy: "/ready", argv: []string{filepath.Join(dir, "ml")},
-		env: render(contract.Render(contract.ML{Common: common(mlAt), OllamaURL: "http://" + ollamaAt, DefaultModel: "load", ApplyModel: true,
-			ModelfilePath: filepath.Join(dir, "modelfile", "Modelfile"), ModelfileDigest: m.Digest, MaxParallel: parallel, MaxQueue: 64,
-			GenerationTimeout: 5 * time.Minute, KeepAlive: -1}))})
+		env: render(
+			contract.Render(
+				contract.ML{
+					Common:       common(mlAt),
+					OllamaURL:    "http://" + ollamaAt,
+					DefaultModel: "load",
+					ApplyModel:   true,
+					ModelfilePath: filepath.Join(
+						dir,
+						"modelfile",
+						"Modelfile",
+					),
+					ModelfileDigest:   m.Digest,
+					MaxParallel:       parallel,
+					MaxQueue:          64,
+					GenerationTimeout: 5 * time.Minute,
+					KeepAlive:         -1,
+				},
+			),
+		)})
 
 	var backends []string
 	for range 2 {
 		at := freeAddress(t)
 		backends = append(backends, at)
-		add("backend", &process{address: at, healthy: "/health", argv: []string{filepath.Join(dir, "backend")},
-			env: render(contract.Render(contract.Backend{Common: common(at), RedisURL: "redis://" + redisAt + "/0", MLServiceURL: "http://" + mlAt,
-				DefaultModel: "load", GenerationTimeout: 5 * time.Minute}))})
+		add(
+			"backend",
+			&process{address: at, healthy: "/health", argv: []string{filepath.Join(dir, "backend")},
+				env: render(
+					contract.Render(
+						contract.Backend{
+							Common:            common(at),
+							RedisURL:          "redis://" + redisAt + "/0",
+							MLServiceURL:      "http://" + mlAt,
+							DefaultModel:      "load",
+							GenerationTimeout: 5 * time.Minute,
+						},
+					),
+				)},
+		)
 	}
 	frontendAt := freeAddress(t)
-	add("frontend", &process{address: frontendAt, healthy: "/healthz", argv: []string{filepath.Join(dir, "frontend")},
-		env: render(contract.Render(contract.Frontend{Common: common(frontendAt), BackendURL: "http://" + balance(t, backends),
-			Domain: "general", DomainTitle: "Load"}))})
+	add(
+		"frontend",
+		&process{
+			address: frontendAt,
+			healthy: "/healthz",
+			argv:    []string{filepath.Join(dir, "frontend")},
+			env: render(
+				contract.Render(
+					contract.Frontend{
+						Common:      common(frontendAt),
+						BackendURL:  "http://" + balance(t, backends),
+						Domain:      "general",
+						DomainTitle: "Load",
+					},
+				),
+			),
+		},
+	)
 	s.url = "http://" + frontendAt
 	if caddy, err := exec.LookPath("caddy"); err == nil {
 		edgeAt := freeAddress(t)
 		add("edge", &process{address: edgeAt, healthy: "/edge/health", env: []string{"HOME=" + dir},
-			argv: []string{caddy, "run", "--adapter", "caddyfile", "--config", writeCaddyfile(t, dir, root, edgeAt, frontendAt)}})
+			argv: []string{
+				caddy,
+				"run",
+				"--adapter",
+				"caddyfile",
+				"--config",
+				writeCaddyfile(t, dir, root, edgeAt, frontendAt),
+			}})
 		s.url, s.edge = "http://"+edgeAt, true
 	}
 
@@ -299,7 +388,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// balance passes connections on to one address after the other, and to the next where one is refused, until the test ends.
+// balance passes connections on to one address after the other, and to the next where one is
+// refused, until the test ends.
 func balance(t *testing.T, addresses []string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

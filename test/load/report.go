@@ -27,8 +27,8 @@ type Report struct {
 	LongAnswers int           `json:"long_answers"`
 	StreamsHeld int           `json:"streams_held"`
 
-	// Requests are those of each kind, with their times; First and Gaps the times to an answer's first text and its longest
-	// pause, of each reader.
+	// Requests are those of each kind, with their times; First and Gaps the times to an answer's
+	// first text and its longest pause, of each reader.
 	Requests map[string]Times `json:"requests"`
 	First    Times            `json:"first_text"`
 	Gaps     Times            `json:"longest_gap"`
@@ -39,19 +39,22 @@ type Report struct {
 		Count   int           `json:"count"`
 		Longest time.Duration `json:"longest"`
 	} `json:"refused"`
-	// Resends are messages that were sent again under their key, TransportRetries requests that the HTTP client sent again
-	// by itself over another connection, Reconnects event streams that were taken up again.
+	// Resends are messages that were sent again under their key, TransportRetries requests that the
+	// HTTP client sent again by itself over another connection, Reconnects event streams that were
+	// taken up again.
 	Resends          int `json:"resends"`
 	TransportRetries int `json:"transport_retries"`
 	Reconnects       int `json:"reconnects"`
 
 	Conversations int `json:"conversations"`
-	// Asked are the messages that were sent, Acknowledged those that the stack took. Of the others some are stored.
+	// Asked are the messages that were sent, Acknowledged those that the stack took. Of the others
+	// some are stored.
 	Asked                int `json:"asked"`
 	Acknowledged         int `json:"acknowledged"`
 	StoredUnacknowledged int `json:"stored_unacknowledged"`
 	LongAsked            int `json:"long_asked"`
-	// Followed are the answers that were read to their end, Watched the streams over which they were.
+	// Followed are the answers that were read to their end, Watched the streams over which they
+	// were.
 	Followed int `json:"followed"`
 	Watched  int `json:"watched"`
 
@@ -104,7 +107,10 @@ func timesOf(all []time.Duration) Times {
 
 // failed counts a failure and keeps the first examples.
 func (r *Report) failed(kind, what, example string) {
-	i := slices.IndexFunc(r.Failures, func(f Failure) bool { return f.Kind == kind && f.What == what })
+	i := slices.IndexFunc(
+		r.Failures,
+		func(f Failure) bool { return f.Kind == kind && f.What == what },
+	)
 	if i < 0 {
 		r.Failures, i = append(r.Failures, Failure{Kind: kind, What: what}), len(r.Failures)
 	}
@@ -171,9 +177,18 @@ type finding struct {
 // findings are what must not be: of messages and answers first.
 func (r *Report) findings() []finding {
 	return []finding{
-		{"messages lost", r.LostMessages}, {"messages doubled", r.DoubledMessages}, {"messages never sent", r.Unknown},
-		{"answers failed", r.FailedAnswers}, {"answers lost", r.LostAnswers}, {"answers doubled", r.DoubledAnswers},
-		{"answers with wrong text", r.WrongCount()}, {"conversations not listed", r.Unlisted}, {"not readable at the end", r.Unreadable},
+		{
+			"messages lost",
+			r.LostMessages,
+		}, {"messages doubled", r.DoubledMessages}, {"messages never sent", r.Unknown},
+		{
+			"answers failed",
+			r.FailedAnswers,
+		}, {"answers lost", r.LostAnswers}, {"answers doubled", r.DoubledAnswers},
+		{
+			"answers with wrong text",
+			r.WrongCount(),
+		}, {"conversations not listed", r.Unlisted}, {"not readable at the end", r.Unreadable},
 		{"readers that gave up", r.LostReaders}, {"readers that saw another answer", r.ShownOther},
 	}
 }
@@ -202,8 +217,24 @@ func (r *Report) Err() error {
 func (r *Report) Print(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Load on %s: %.0f s, seed %d\n", r.URL, r.Took.Seconds(), r.Seed)
-	fmt.Fprintf(&b, "  %d people, %d long answers at a time with %d event streams\n\n", r.People, r.LongAnswers, r.StreamsHeld)
-	fmt.Fprintf(&b, "%-14s %7s %7s %9s %9s %9s %9s\n", "Requests", "number", "failed", "median", "p95", "p99", "max")
+	fmt.Fprintf(
+		&b,
+		"  %d people, %d long answers at a time with %d event streams\n\n",
+		r.People,
+		r.LongAnswers,
+		r.StreamsHeld,
+	)
+	fmt.Fprintf(
+		&b,
+		"%-14s %7s %7s %9s %9s %9s %9s\n",
+		"Requests",
+		"number",
+		"failed",
+		"median",
+		"p95",
+		"p99",
+		"max",
+	)
 	failed := map[string]int{}
 	for _, f := range r.Failures {
 		failed[f.Kind] += f.Count
@@ -212,13 +243,29 @@ func (r *Report) Print(w io.Writer) error {
 		row(&b, kind, fmt.Sprint(failed[kind]), r.Requests[kind])
 	}
 	fmt.Fprintf(&b, "  %-12s %7d %7d\n", "all", r.RequestCount(), r.FailureCount())
-	fmt.Fprintf(&b, "\n%-14s %7s %7s %9s %9s %9s %9s\n", "Readers", "number", "", "median", "p95", "p99", "max")
+	fmt.Fprintf(
+		&b,
+		"\n%-14s %7s %7s %9s %9s %9s %9s\n",
+		"Readers",
+		"number",
+		"",
+		"median",
+		"p95",
+		"p99",
+		"max",
+	)
 	row(&b, "first text", "", r.First)
 	row(&b, "longest gap", "", r.Gaps)
 	b.WriteString("\nMessages and answers\n")
-	for _, f := range []finding{{"conversations", r.Conversations}, {"messages sent", r.Asked}, {"  acknowledged", r.Acknowledged},
-		{"  of long answers", r.LongAsked}, {"  not acknowledged, but stored", r.StoredUnacknowledged}, {"answers complete, to the letter", r.ExactAnswers},
-		{"answers begun again, with a mark", r.RestartedAnswers}} {
+	for _, f := range []finding{
+		{"conversations", r.Conversations},
+		{"messages sent", r.Asked},
+		{"  acknowledged", r.Acknowledged},
+		{"  of long answers", r.LongAsked},
+		{"  not acknowledged, but stored", r.StoredUnacknowledged},
+		{"answers complete, to the letter", r.ExactAnswers},
+		{"answers begun again, with a mark", r.RestartedAnswers},
+	} {
 		fmt.Fprintf(&b, "  %-36s %7d\n", f.what, f.n)
 	}
 	b.WriteString("\nMust be 0\n")
@@ -229,9 +276,19 @@ func (r *Report) Print(w io.Writer) error {
 		fmt.Fprintf(&b, "    %-34s %7d\n", verdict, r.WrongAnswers[verdict])
 	}
 	b.WriteString("\nCounted apart\n")
-	fmt.Fprintf(&b, "  %-36s %7d, for %.1f s at the longest\n", "connections refused", r.Refused.Count, r.Refused.Longest.Seconds())
-	for _, f := range []finding{{"messages sent again", r.Resends}, {"requests sent again by the transport", r.TransportRetries},
-		{"event streams taken up again", r.Reconnects}, {"readers with 5 s without text", r.LongGaps}} {
+	fmt.Fprintf(
+		&b,
+		"  %-36s %7d, for %.1f s at the longest\n",
+		"connections refused",
+		r.Refused.Count,
+		r.Refused.Longest.Seconds(),
+	)
+	for _, f := range []finding{
+		{"messages sent again", r.Resends},
+		{"requests sent again by the transport", r.TransportRetries},
+		{"event streams taken up again", r.Reconnects},
+		{"readers with 5 s without text", r.LongGaps},
+	} {
 		fmt.Fprintf(&b, "  %-36s %7d\n", f.what, f.n)
 	}
 	for _, f := range r.Failures {
@@ -251,7 +308,17 @@ func (r *Report) Print(w io.Writer) error {
 }
 
 func row(b *strings.Builder, name, failed string, t Times) {
-	fmt.Fprintf(b, "  %-12s %7d %7s %9s %9s %9s %9s\n", name, t.Count, failed, short(t.Median), short(t.P95), short(t.P99), short(t.Max))
+	fmt.Fprintf(
+		b,
+		"  %-12s %7d %7s %9s %9s %9s %9s\n",
+		name,
+		t.Count,
+		failed,
+		short(t.Median),
+		short(t.P95),
+		short(t.P99),
+		short(t.Max),
+	)
 }
 
 // short writes a duration in at most nine columns.
@@ -268,7 +335,8 @@ func list(b *strings.Builder, texts []string) {
 		line := "  -"
 		for word := range strings.FieldsSeq(text) {
 			for len(line)+1+len(word) > width {
-				if room := width - 1 - len(line); len(line) <= 4 && room > 0 { // one word that is wider than a line
+				if room := width - 1 - len(line); len(line) <= 4 &&
+					room > 0 { // one word that is wider than a line
 					line, word = line+" "+word[:room], word[room:]
 				}
 				fmt.Fprintln(b, line)

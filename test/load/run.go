@@ -36,8 +36,17 @@ func Start(ctx context.Context, o Options) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
-	r := &Run{opts: o, base: u.String(), origin: (&url.URL{Scheme: u.Scheme, Host: u.Host}).String(), hard: ctx,
-		pace: &pace{every: time.Duration(float64(time.Second) / o.Rate)}, times: map[string][]time.Duration{}, began: time.Now()}
+	r := &Run{
+		opts:   o,
+		base:   u.String(),
+		origin: (&url.URL{Scheme: u.Scheme, Host: u.Host}).String(),
+		hard:   ctx,
+		pace: &pace{
+			every: time.Duration(float64(time.Second) / o.Rate),
+		},
+		times: map[string][]time.Duration{},
+		began: time.Now(),
+	}
 	r.soft, r.stop = context.WithCancel(ctx)
 	if o.Duration > 0 {
 		var cancel context.CancelFunc
@@ -45,7 +54,15 @@ func Start(ctx context.Context, o Options) (*Run, error) {
 		stop := r.stop
 		r.stop = func() { cancel(); stop() }
 	}
-	r.report = Report{WrongAnswers: map[string]int{}, URL: r.base, Seed: o.Seed, People: o.People, LongAnswers: o.Answers, StreamsHeld: o.Streams, Started: r.began.UTC().Truncate(time.Second)}
+	r.report = Report{
+		WrongAnswers: map[string]int{},
+		URL:          r.base,
+		Seed:         o.Seed,
+		People:       o.People,
+		LongAnswers:  o.Answers,
+		StreamsHeld:  o.Streams,
+		Started:      r.began.UTC().Truncate(time.Second),
+	}
 	for i := range o.People {
 		b := r.newBrowser(fmt.Sprintf("p%d", i+1), i)
 		r.browsers = append(r.browsers, b)
@@ -66,10 +83,12 @@ func Start(ctx context.Context, o Options) (*Run, error) {
 	return r, nil
 }
 
-// Done is closed when the load takes no more requests: its time or their number is reached, or it was stopped.
+// Done is closed when the load takes no more requests: its time or their number is reached, or it
+// was stopped.
 func (r *Run) Done() <-chan struct{} { return r.soft.Done() }
 
-// Stop ends the load: what was begun is waited for, then every message and answer is looked for. It returns the report.
+// Stop ends the load: what was begun is waited for, then every message and answer is looked for. It
+// returns the report.
 func (r *Run) Stop() *Report {
 	r.stop()
 	r.people.Wait()
@@ -98,8 +117,8 @@ func (r *Run) count(change func(*Report)) {
 	change(&r.report)
 }
 
-// answered counts a request and its time. Refused connections are none; how long they went on is known by the first request
-// that comes through again.
+// answered counts a request and its time. Refused connections are none; how long they went on is
+// known by the first request that comes through again.
 func (r *Run) answered(kind string, began time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -140,8 +159,16 @@ func (r *Run) tell() {
 			return
 		case <-t.C:
 			rep := r.Report()
-			r.opts.Progress(fmt.Sprintf("%4.0f s: %d requests, %d questions, %d answers, %d failures", time.Since(r.began).Seconds(),
-				rep.RequestCount(), rep.Acknowledged, rep.Followed, rep.FailureCount()))
+			r.opts.Progress(
+				fmt.Sprintf(
+					"%4.0f s: %d requests, %d questions, %d answers, %d failures",
+					time.Since(r.began).Seconds(),
+					rep.RequestCount(),
+					rep.Acknowledged,
+					rep.Followed,
+					rep.FailureCount(),
+				),
+			)
 		}
 	}
 }

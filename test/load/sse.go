@@ -15,7 +15,8 @@ type event struct{ id, name, data string }
 type events struct {
 	r    *bufio.Reader
 	last string
-	// retry is the time after which the server wants to be connected to again; 0 where it said nothing.
+	// retry is the time after which the server wants to be connected to again; 0 where it said
+	// nothing.
 	retry time.Duration
 }
 

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// verifyTimeout bounds the look at one browser's conversations; what cannot be read until then is lost.
+	// verifyTimeout bounds the look at one browser's conversations; what cannot be read until then
+	// is lost.
 	verifyTimeout = 5 * time.Minute
 	verifyPause   = 500 * time.Millisecond
 	// longGap is the longest pause in an answer whose writer died.
@@ -38,12 +39,18 @@ func (b *browser) verify() {
 	defer cancel()
 	ids, err := b.list(ctx)
 	if err != nil {
-		b.run.wrong(func(r *Report) { r.Unreadable++ }, fmt.Sprintf("%s: the list: %v", b.name, err))
+		b.run.wrong(
+			func(r *Report) { r.Unreadable++ },
+			fmt.Sprintf("%s: the list: %v", b.name, err),
+		)
 	}
 	for _, c := range b.conversations {
 		if c.id != "" && !slices.Contains(ids, c.id) {
 			if err == nil {
-				b.run.wrong(func(r *Report) { r.Unlisted++ }, fmt.Sprintf("%s: conversation %s is not in the list", b.name, c.id))
+				b.run.wrong(
+					func(r *Report) { r.Unlisted++ },
+					fmt.Sprintf("%s: conversation %s is not in the list", b.name, c.id),
+				)
 			}
 			ids = append(ids, c.id)
 		}
@@ -52,7 +59,10 @@ func (b *browser) verify() {
 	for _, id := range ids {
 		messages, err := b.messages(ctx, id)
 		if err != nil {
-			b.run.wrong(func(r *Report) { r.Unreadable++ }, fmt.Sprintf("%s: conversation %s: %v", b.name, id, err))
+			b.run.wrong(
+				func(r *Report) { r.Unreadable++ },
+				fmt.Sprintf("%s: conversation %s: %v", b.name, id, err),
+			)
 			continue
 		}
 		asked := ""
@@ -75,7 +85,10 @@ func (b *browser) verify() {
 		}
 	}
 	for text := range found {
-		b.run.wrong(func(r *Report) { r.Unknown++ }, fmt.Sprintf("%s: a message that was never sent: %s", b.name, brief(text)))
+		b.run.wrong(
+			func(r *Report) { r.Unknown++ },
+			fmt.Sprintf("%s: a message that was never sent: %s", b.name, brief(text)),
+		)
 	}
 }
 
@@ -83,7 +96,10 @@ func (b *browser) verify() {
 func (b *browser) judge(c *conversation, q *question, places []place) {
 	where := fmt.Sprintf("%s %s %q", b.name, c.id, q.text)
 	if len(places) > 1 {
-		b.run.wrong(func(r *Report) { r.DoubledMessages++ }, fmt.Sprintf("%s is there %d times", where, len(places)))
+		b.run.wrong(
+			func(r *Report) { r.DoubledMessages++ },
+			fmt.Sprintf("%s is there %d times", where, len(places)),
+		)
 	}
 	if !q.acknowledged {
 		if len(places) > 0 {
@@ -101,7 +117,10 @@ func (b *browser) judge(c *conversation, q *question, places []place) {
 		b.run.wrong(func(r *Report) { r.LostAnswers++ }, where+": the answer is lost")
 		return
 	case len(answers) > 1:
-		b.run.wrong(func(r *Report) { r.DoubledAnswers++ }, fmt.Sprintf("%s has %d answers", where, len(answers)))
+		b.run.wrong(
+			func(r *Report) { r.DoubledAnswers++ },
+			fmt.Sprintf("%s has %d answers", where, len(answers)),
+		)
 	}
 	a := answers[0]
 	verdict := judge(a.Content, q.want)
@@ -111,22 +130,50 @@ func (b *browser) judge(c *conversation, q *question, places []place) {
 		if a.Error != nil {
 			why += ": " + a.Error.Title + ": " + a.Error.Detail
 		}
-		b.run.wrong(func(r *Report) { r.FailedAnswers++ }, fmt.Sprintf("%s: the answer is %s", where, brief(why)))
+		b.run.wrong(
+			func(r *Report) { r.FailedAnswers++ },
+			fmt.Sprintf("%s: the answer is %s", where, brief(why)),
+		)
 	case verdict == textExact:
 		b.run.count(func(r *Report) { r.ExactAnswers++ })
 	case verdict == textRestarted:
 		b.run.count(func(r *Report) { r.RestartedAnswers++ })
 	default:
-		b.run.wrong(func(r *Report) { r.WrongAnswers[verdict]++ }, fmt.Sprintf("%s: the answer is %s: ...%s", where, verdict, brief(tailOf(a.Content))))
+		b.run.wrong(
+			func(r *Report) { r.WrongAnswers[verdict]++ },
+			fmt.Sprintf("%s: the answer is %s: ...%s", where, verdict, brief(tailOf(a.Content))),
+		)
 	}
 	for i, w := range q.seen {
 		switch {
 		case w.end == endLost:
-			b.run.wrong(func(r *Report) { r.LostReaders++ }, fmt.Sprintf("%s: reader %d of the answer gave up: %s", where, i+1, w.why))
+			b.run.wrong(
+				func(r *Report) { r.LostReaders++ },
+				fmt.Sprintf("%s: reader %d of the answer gave up: %s", where, i+1, w.why),
+			)
 		case w.end != a.State:
-			b.run.wrong(func(r *Report) { r.ShownOther++ }, fmt.Sprintf("%s: reader %d saw the end %s (%s), stored is %s", where, i+1, w.end, w.why, a.State))
+			b.run.wrong(
+				func(r *Report) { r.ShownOther++ },
+				fmt.Sprintf(
+					"%s: reader %d saw the end %s (%s), stored is %s",
+					where,
+					i+1,
+					w.end,
+					w.why,
+					a.State,
+				),
+			)
 		case !sameText(w, a.Content, q.want):
-			b.run.wrong(func(r *Report) { r.ShownOther++ }, fmt.Sprintf("%s: reader %d saw ...%s, stored is ...%s", where, i+1, brief(tailOf(w.text)), brief(tailOf(a.Content))))
+			b.run.wrong(
+				func(r *Report) { r.ShownOther++ },
+				fmt.Sprintf(
+					"%s: reader %d saw ...%s, stored is ...%s",
+					where,
+					i+1,
+					brief(tailOf(w.text)),
+					brief(tailOf(a.Content)),
+				),
+			)
 		}
 	}
 }
@@ -141,7 +188,10 @@ func (b *browser) verifyPage(ctx context.Context, id string, messages []stored) 
 		return err
 	})
 	if err != nil {
-		b.run.wrong(func(r *Report) { r.Unreadable++ }, fmt.Sprintf("%s: page /c/%s: %v", b.name, id, err))
+		b.run.wrong(
+			func(r *Report) { r.Unreadable++ },
+			fmt.Sprintf("%s: page /c/%s: %v", b.name, id, err),
+		)
 		return
 	}
 	var want []string
@@ -151,7 +201,16 @@ func (b *browser) verifyPage(ctx context.Context, id string, messages []stored) 
 		}
 	}
 	if !slices.Equal(p.sources, want) {
-		b.run.wrong(func(r *Report) { r.ShownOther++ }, fmt.Sprintf("%s: page /c/%s shows %d messages that are not the %d stored", b.name, id, len(p.sources), len(want)))
+		b.run.wrong(
+			func(r *Report) { r.ShownOther++ },
+			fmt.Sprintf(
+				"%s: page /c/%s shows %d messages that are not the %d stored",
+				b.name,
+				id,
+				len(p.sources),
+				len(want),
+			),
+		)
 	}
 }
 
@@ -163,7 +222,8 @@ func (b *browser) list(ctx context.Context) ([]string, error) {
 			Conversations []struct{ ID string }
 			Next          string
 		}
-		if err := b.get(ctx, "/api/conversations?limit=50&cursor="+url.QueryEscape(cursor), &page); err != nil {
+		query := "?limit=50&cursor=" + url.QueryEscape(cursor)
+		if err := b.get(ctx, "/api/conversations"+query, &page); err != nil {
 			return ids, err
 		}
 		for _, c := range page.Conversations {
@@ -182,7 +242,9 @@ func (b *browser) list(ctx context.Context) ([]string, error) {
 func (b *browser) messages(ctx context.Context, id string) ([]stored, error) {
 	for {
 		all, err := b.detail(ctx, id)
-		if err != nil || !slices.ContainsFunc(all, func(m stored) bool { return m.State == "streaming" }) || !sleep(ctx, verifyPause) {
+		if err != nil ||
+			!slices.ContainsFunc(all, func(m stored) bool { return m.State == "streaming" }) ||
+			!sleep(ctx, verifyPause) {
 			return all, err
 		}
 	}
@@ -222,7 +284,8 @@ func (b *browser) patient(ctx context.Context, try func() error) error {
 	for {
 		err := try()
 		var s *statusError
-		if err == nil || errors.As(err, &s) && s.status == http.StatusNotFound || !sleep(ctx, verifyPause) {
+		if err == nil || errors.As(err, &s) && s.status == http.StatusNotFound ||
+			!sleep(ctx, verifyPause) {
 			return err
 		}
 	}
@@ -251,7 +314,15 @@ func (r *Run) followed(b *browser, q *question) {
 			if w.gap > longGap {
 				rep.LongGaps++
 				if len(rep.GapExamples) < maxExamples {
-					rep.GapExamples = append(rep.GapExamples, fmt.Sprintf("%s %s: %.1f s without text", stamp(w.gapAt), b.name, w.gap.Seconds()))
+					rep.GapExamples = append(
+						rep.GapExamples,
+						fmt.Sprintf(
+							"%s %s: %.1f s without text",
+							stamp(w.gapAt),
+							b.name,
+							w.gap.Seconds(),
+						),
+					)
 				}
 			}
 		}

@@ -25,7 +25,8 @@ func TestReal(t *testing.T) {
 	real := peers.Find(t, "ollama", "ollama")
 	dir := t.TempDir()
 	program := filepath.Join(dir, "ollama")
-	if out, err := exec.Command("go", "build", "-o", program, "./cmd/slowmodel").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", program, "./cmd/slowmodel")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -34,7 +35,14 @@ func TestReal(t *testing.T) {
 	}
 	address := l.Addr().String()
 	l.Close()
-	env := append(os.Environ(), "OLLAMA_REAL="+real, "OLLAMA_HOST="+address, "HOME="+dir, "OLLAMA_MODELS="+filepath.Join(dir, "models"), "OLLAMA_NO_CLOUD=1")
+	env := append(
+		os.Environ(),
+		"OLLAMA_REAL="+real,
+		"OLLAMA_HOST="+address,
+		"HOME="+dir,
+		"OLLAMA_MODELS="+filepath.Join(dir, "models"),
+		"OLLAMA_NO_CLOUD=1",
+	)
 	server := exec.Command(program, "serve")
 	server.Env = env
 	server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -65,7 +73,10 @@ func TestReal(t *testing.T) {
 	if err := tinymodel.Write(&weights); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"tiny.gguf": weights.String(), "Modelfile": ollama("modelfile", "./tiny.gguf")} {
+	files := map[string]string{
+		"tiny.gguf": weights.String(), "Modelfile": ollama("modelfile", "./tiny.gguf"),
+	}
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +93,11 @@ func TestReal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := http.Post("http://"+address+"/api/chat", "application/json", bytes.NewReader(body))
+		resp, err := http.Post(
+			"http://"+address+"/api/chat",
+			"application/json",
+			bytes.NewReader(body),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,27 +109,40 @@ func TestReal(t *testing.T) {
 		return out
 	}
 	type message map[string]string
-	cut := []message{{"role": "system", "content": "Be brief."}, {"role": "user", "content": slowmodel.Question(4, time.Millisecond)},
-		{"role": "assistant", "content": "w1 w2 w"}}
+	cut := []message{
+		{"role": "system", "content": "Be brief."},
+		{"role": "user", "content": slowmodel.Question(4, time.Millisecond)},
+		{"role": "assistant", "content": "w1 w2 w"},
+	}
 	whole := chat(map[string]any{"messages": cut[:2]})
-	if got := whole["message"].(map[string]any)["content"]; got != slowmodel.Text(4) || whole["prompt_eval_count"].(float64) < 10 {
+	if got := whole["message"].(map[string]any)["content"]; got != slowmodel.Text(4) ||
+		whole["prompt_eval_count"].(float64) < 10 {
 		t.Errorf("the answer is %v", whole)
 	}
-	if got := chat(map[string]any{"messages": cut})["message"].(map[string]any)["content"]; got != "3 w4 end." {
-		t.Errorf("the rest of the answer is %v", got)
+	left := chat(map[string]any{"messages": cut})["message"].(map[string]any)["content"]
+	if left != "3 w4 end." {
+		t.Errorf("the rest of the answer is %v", left)
 	}
-	// The prompts that the model's template makes: a new answer is begun, and a cut one is left open.
+	// The prompts that the model's template makes: a new answer is begun, and a cut one is left
+	// open.
 	for count, want := range map[int]string{2: "\n[assistant] ", 3: "\n[assistant] w1 w2 w"} {
-		info := chat(map[string]any{"messages": cut[:count], "_debug_render_only": true})["_debug_info"]
+		shown := chat(map[string]any{"messages": cut[:count], "_debug_render_only": true})
+		info := shown["_debug_info"]
 		prompt, _ := info.(map[string]any)["rendered_template"].(string)
-		if !strings.HasPrefix(prompt, "[SYS]Be brief.[/SYS]\n") || !strings.HasSuffix(prompt, want) {
+		if !strings.HasPrefix(prompt, "[SYS]Be brief.[/SYS]\n") ||
+			!strings.HasSuffix(prompt, want) {
 			t.Errorf("the prompt of %d messages is %q", count, prompt)
 		}
 	}
 
 	// It ends at once when it is told to, whoever reads.
-	resp, err := http.Post("http://"+address+"/api/chat", "application/json",
-		strings.NewReader(`{"model":"tiny","messages":[{"role":"user","content":"count 1000 every 100ms"}]}`))
+	resp, err := http.Post(
+		"http://"+address+"/api/chat",
+		"application/json",
+		strings.NewReader(
+			`{"model":"tiny","messages":[{"role":"user","content":"count 1000 every 100ms"}]}`,
+		),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

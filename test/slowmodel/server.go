@@ -106,8 +106,8 @@ func hasFormat(f json.RawMessage) bool {
 	return len(f) > 0 && string(f) != "null" && string(f) != `""`
 }
 
-// first has the real Ollama write one token of the answer. So the model is known and loaded, the prompt is counted, and
-// what the real one refuses is refused in its words.
+// first has the real Ollama write one token of the answer. So the model is known and loaded, the
+// prompt is counted, and what the real one refuses is refused in its words.
 func (s *server) first(w http.ResponseWriter, r *http.Request, body []byte) (line, bool) {
 	var l line
 	fields := map[string]json.RawMessage{}
@@ -129,7 +129,12 @@ func (s *server) first(w http.ResponseWriter, r *http.Request, body []byte) (lin
 		fail(w, http.StatusInternalServerError, err)
 		return l, false
 	}
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, s.real+"/api/chat", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(
+		r.Context(),
+		http.MethodPost,
+		s.real+"/api/chat",
+		bytes.NewReader(body),
+	)
 	if err != nil {
 		fail(w, http.StatusInternalServerError, err)
 		return l, false
@@ -175,7 +180,12 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, q question, real
 		t.think = 0
 	}
 
-	out := writer{w: w, rc: http.NewResponseController(w), whole: q.Stream != nil && !*q.Stream, model: real.Model}
+	out := writer{
+		w:     w,
+		rc:    http.NewResponseController(w),
+		whole: q.Stream != nil && !*q.Stream,
+		model: real.Model,
+	}
 	began := time.Now()
 	for i := range t.think + len(words) {
 		if !sleep(r.Context(), time.Until(began.Add(time.Duration(i+1)*t.pause))) {
@@ -194,7 +204,14 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, q question, real
 	took := time.Since(began)
 	real.metrics.EvalCount, real.metrics.EvalDuration = t.think+len(words), took
 	real.metrics.TotalDuration += took
-	_ = out.send(line{Message: message{Role: "assistant"}, Done: true, DoneReason: reason, metrics: real.metrics})
+	_ = out.send(
+		line{
+			Message:    message{Role: "assistant"},
+			Done:       true,
+			DoneReason: reason,
+			metrics:    real.metrics,
+		},
+	)
 }
 
 // writer writes the lines of an answer, each at once, or all of them as one.
@@ -254,5 +271,6 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func fail(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": fmt.Sprint(err)}) // the client is gone: nothing left to tell
+	// The client may be gone: nothing left to tell.
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": fmt.Sprint(err)})
 }

@@ -1,9 +1,10 @@
-// Package slowmodel is a language model for tests, whose answers take as long as their question says and whose text is
-// known to the letter. It stands in front of a real Ollama: everything but the answers to conversations is that one's.
+// Package slowmodel is a language model for tests, whose answers take as long as their question
+// says and whose text is known to the letter. It stands in front of a real Ollama: everything but
+// the answers to conversations is that one's.
 //
-// A question holds "count N every PAUSE", and its answer is Text(N): the words w1 to wN, one each PAUSE, and "end.". With
-// "think M" before, M words of reasoning come first. A conversation whose last message is the assistant's is a cut answer:
-// it goes on behind the last letter that it has.
+// A question holds "count N every PAUSE", and its answer is Text(N): the words w1 to wN, one each
+// PAUSE, and "end.". With "think M" before, M words of reasoning come first. A conversation whose
+// last message is the assistant's is a cut answer: it goes on behind the last letter that it has.
 package slowmodel
 
 import (
@@ -40,7 +41,8 @@ func tokens(words int) []string {
 	return append(out, End)
 }
 
-// Lost is the word with which an answer begins that cannot go on from the text it was given: no test takes it for right.
+// Lost is the word with which an answer begins that cannot go on from the text it was given: no
+// test takes it for right.
 const Lost = "lost"
 
 // rest are the tokens of an answer behind the text so far. A token that was cut is completed first.
@@ -91,11 +93,14 @@ func taskOf(question string) task {
 	return t
 }
 
-// Modelfile returns a Modelfile that makes a model from the GGUF file, or the model, named from. Its template leaves a cut
-// answer open at its end, as a model's must that is to go on with one; that of tinymodel begins a new one.
+// Modelfile returns a Modelfile that makes a model from the GGUF file, or the model, named from.
+// Its template leaves a cut answer open at its end, as a model's must that is to go on with one;
+// that of tinymodel begins a new one.
 func Modelfile(from string) string {
 	return "FROM " + from + "\n" + `TEMPLATE """{{ if .System }}[SYS]{{ .System }}[/SYS]
-{{ end }}{{ range $i, $m := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}[{{ $m.Role }}] {{ $m.Content }}{{ if not $last }}
+{{ end }}{{ range $i, $m := .Messages }}` +
+		`{{ $last := eq (len (slice $.Messages $i)) 1 }}[{{ $m.Role }}] {{ $m.Content }}` +
+		`{{ if not $last }}
 {{ else if ne $m.Role "assistant" }}
 [assistant] {{ end }}{{ end }}"""
 `

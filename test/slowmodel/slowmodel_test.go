@@ -71,7 +71,11 @@ func start(t *testing.T) (*behind, string) {
 			fmt.Fprint(w, `{"error":"model 'none' not found"}`)
 			return
 		}
-		fmt.Fprint(w, `{"model":"tiny","message":{"role":"assistant","content":"Hello!"},"done":true,"prompt_eval_count":7}`)
+		fmt.Fprint(
+			w,
+			`{"model":"tiny","message":{"role":"assistant","content":"Hello!"},"done":true,`+
+				`"prompt_eval_count":7}`,
+		)
 	}))
 	t.Cleanup(real.Close)
 	u, err := url.Parse(real.URL)
@@ -110,32 +114,63 @@ func said(lines []line) (content, thinking string) {
 	return content, thinking
 }
 
+func user(content string) string { return `{"role": "user", "content": "` + content + `"}` }
+
+func assistant(content string) string {
+	return `{"role": "assistant", "content": "` + content + `"}`
+}
+
 func TestChat(t *testing.T) {
 	b, url := start(t)
 	for name, tc := range map[string]struct {
-		body, content, thinking, reason string
-		lines                           int
+		// messages and more are of the request.
+		messages, more            string
+		content, thinking, reason string
+		lines                     int
 	}{
-		"counted":    {`{"model":"tiny","messages":[{"role":"user","content":"count 3 every 1ms"}],"options":{"temperature":0.5}}`, "w1 w2 w3 end.", "", "stop", 5},
-		"continued":  {`{"model":"tiny","messages":[{"role":"user","content":"count 3 every 1ms"},{"role":"assistant","content":"w1 w"}]}`, "2 w3 end.", "", "stop", 4},
-		"complete":   {`{"model":"tiny","messages":[{"role":"user","content":"count 1 every 1ms"},{"role":"assistant","content":"w1 end."}]}`, "", "", "stop", 1},
-		"thinking":   {`{"model":"tiny","messages":[{"role":"user","content":"think 2, count 1 every 1ms"}]}`, "w1 end.", "t1 t2 ", "stop", 5},
-		"limited":    {`{"model":"tiny","messages":[{"role":"user","content":"count 9 every 1ms"}],"options":{"num_predict":2}}`, "w1 w2 ", "", "length", 3},
-		"in one":     {`{"model":"tiny","stream":false,"messages":[{"role":"user","content":"count 2 every 1ms"}]}`, "w1 w2 end.", "", "stop", 1},
-		"last asked": {`{"model":"tiny","messages":[{"role":"user","content":"count 9"},{"role":"assistant","content":"w1 end."},{"role":"user","content":"count 1 every 1ms"}]}`, "w1 end.", "", "stop", 3},
+		"counted": {
+			messages: user("count 3 every 1ms"), more: `, "options": {"temperature": 0.5}`,
+			content: "w1 w2 w3 end.", reason: "stop", lines: 5,
+		},
+		"continued": {
+			messages: user("count 3 every 1ms") + "," + assistant("w1 w"),
+			content:  "2 w3 end.", reason: "stop", lines: 4,
+		},
+		"complete": {
+			messages: user("count 1 every 1ms") + "," + assistant("w1 end."),
+			reason:   "stop", lines: 1,
+		},
+		"thinking": {
+			messages: user("think 2, count 1 every 1ms"),
+			content:  "w1 end.", thinking: "t1 t2 ", reason: "stop", lines: 5,
+		},
+		"limited": {
+			messages: user("count 9 every 1ms"), more: `, "options": {"num_predict": 2}`,
+			content: "w1 w2 ", reason: "length", lines: 3,
+		},
+		"in one": {
+			messages: user("count 2 every 1ms"), more: `, "stream": false`,
+			content: "w1 w2 end.", reason: "stop", lines: 1,
+		},
+		"last asked": {
+			messages: user("count 9") + "," + assistant("w1 end.") + "," + user("count 1 every 1ms"),
+			content:  "w1 end.", reason: "stop", lines: 3,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.chats = nil
-			status, lines := ask(t, url, tc.body)
+			status, lines := ask(t, url, `{"model": "tiny", "messages": [`+tc.messages+`]`+tc.more+`}`)
 			content, thinking := said(lines)
 			last := lines[len(lines)-1]
-			if status != http.StatusOK || content != tc.content || thinking != tc.thinking || len(lines) != tc.lines {
+			if status != http.StatusOK || content != tc.content || thinking != tc.thinking ||
+				len(lines) != tc.lines {
 				t.Errorf("%d, %d lines: %q, thinking %q", status, len(lines), content, thinking)
 			}
 			if !last.Done || last.DoneReason != tc.reason || last.PromptEvalCount != 7 {
 				t.Errorf("the last line is %+v", last)
 			}
-			if len(b.chats) != 1 || b.chats[0]["stream"] != false || b.chats[0]["options"].(map[string]any)["num_predict"] != 1.0 {
+			if len(b.chats) != 1 || b.chats[0]["stream"] != false ||
+				b.chats[0]["options"].(map[string]any)["num_predict"] != 1.0 {
 				t.Errorf("the real one was asked %v", b.chats)
 			}
 		})
@@ -149,7 +184,10 @@ func TestPassedOn(t *testing.T) {
 		t.Errorf("a model that is not there: %d", status)
 	}
 	b.paths, b.chats = nil, nil
-	for _, body := range []string{`{"model":"tiny","_debug_render_only":true,"messages":[{"role":"user","content":"x"}]}`, `{"model":"tiny","messages":[]}`} {
+	for _, body := range []string{
+		`{"model": "tiny", "_debug_render_only": true, "messages": [` + user("x") + `]}`,
+		`{"model": "tiny", "messages": []}`,
+	} {
 		if _, lines := ask(t, url, body); len(lines) != 1 || lines[0].Message.Content != "Hello!" {
 			t.Errorf("%s: %+v", body, lines)
 		}
@@ -175,8 +213,13 @@ func TestPassedOn(t *testing.T) {
 func TestPace(t *testing.T) {
 	_, url := start(t)
 	began := time.Now()
-	resp, err := http.Post(url+"/api/chat", "application/json",
-		strings.NewReader(`{"model":"tiny","messages":[{"role":"user","content":"count 1000 every 20ms"}]}`))
+	resp, err := http.Post(
+		url+"/api/chat",
+		"application/json",
+		strings.NewReader(
+			`{"model":"tiny","messages":[{"role":"user","content":"count 1000 every 20ms"}]}`,
+		),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
-// Package chaos kills the services of a stack one after the other, in an order that a seed repeats, and waits between two
-// until the first is whole again.
+// Package chaos kills the services of a stack one after the other, in an order that a seed repeats,
+// and waits between two until the first is whole again.
 package chaos
 
 import (
@@ -22,7 +22,8 @@ type Schedule struct {
 	// Services are killed once in each of Rounds, each round in an order of its own.
 	Services []string
 	Rounds   int
-	// Between is the shortest time from a service's recovery to the next kill, and Spread what a part of is added.
+	// Between is the shortest time from a service's recovery to the next kill, and Spread what a
+	// part of is added.
 	Between, Spread time.Duration
 	// Timeout bounds the wait for a service. 0 is two minutes.
 	Timeout time.Duration
@@ -70,9 +71,15 @@ func (s Schedule) Steps() []Step {
 	return out
 }
 
-// Run does all kills, and tells each, if tell is not nil. It goes on after a service that does not come back, and returns an
-// error that names each problem. The end of ctx ends it early, which is no problem.
-func (s Schedule) Run(ctx context.Context, kill Kill, healthy Healthy, tell func(Event)) ([]Event, error) {
+// Run does all kills, and tells each, if tell is not nil. It goes on after a service that does not
+// come back, and returns an error that names each problem. The end of ctx ends it early, which is
+// no problem.
+func (s Schedule) Run(
+	ctx context.Context,
+	kill Kill,
+	healthy Healthy,
+	tell func(Event),
+) ([]Event, error) {
 	timeout := s.Timeout
 	if timeout == 0 {
 		timeout = 2 * time.Minute

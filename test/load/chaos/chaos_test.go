@@ -18,7 +18,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// TestSteps: a seed repeats a schedule, another one makes another, and each round has every service once.
+// TestSteps: a seed repeats a schedule, another one makes another, and each round has every service
+// once.
 func TestSteps(t *testing.T) {
 	services := []string{"edge", "frontend", "backend", "ml", "ollama", "redis"}
 	s := Schedule{Seed: 7, Services: services, Rounds: 4, Between: time.Second, Spread: time.Second}
@@ -67,17 +68,26 @@ func TestRun(t *testing.T) {
 	}
 	s := Schedule{Services: []string{"a", "b", "c"}, Rounds: 1, Timeout: 20 * time.Millisecond}
 	var told []string
-	events, err := s.Run(t.Context(), kill, healthy, func(e Event) { told = append(told, e.String()) })
-	if len(events) != 3 || len(told) != 3 || err == nil || !strings.Contains(err.Error(), "b: context deadline exceeded") || !strings.Contains(err.Error(), "c: not there") {
+	events, err := s.Run(
+		t.Context(),
+		kill,
+		healthy,
+		func(e Event) { told = append(told, e.String()) },
+	)
+	if len(events) != 3 || len(told) != 3 || err == nil ||
+		!strings.Contains(err.Error(), "b: context deadline exceeded") ||
+		!strings.Contains(err.Error(), "c: not there") {
 		t.Errorf("%v, %v", events, err)
 	}
 	for _, e := range events {
-		if e.Service == "a" && (e.What != "a-1" || e.Problem != "") || e.Service != "a" && e.Problem == "" {
+		if e.Service == "a" && (e.What != "a-1" || e.Problem != "") ||
+			e.Service != "a" && e.Problem == "" {
 			t.Errorf("%s", e)
 		}
 	}
 	slices.Sort(did)
-	if want := []string{"await a", "await b", "kill a", "kill b", "kill c"}; !slices.Equal(did, want) {
+	want := []string{"await a", "await b", "kill a", "kill b", "kill c"}
+	if !slices.Equal(did, want) {
 		t.Errorf("it did %v", did)
 	}
 	ended, cancel := context.WithCancel(t.Context())
@@ -87,16 +97,18 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestDocker kills the process of the first healthy container, and is content when as many are healthy with others.
+// TestDocker kills the process of the first healthy container, and is content when as many are
+// healthy with others.
 func TestDocker(t *testing.T) {
 	var asked []string
 	var killed []int
+	unhealthy, other := container("b", 200, "unhealthy"), container("c", 300, "healthy")
 	looks := []string{
-		container("a", 100, "healthy") + "," + container("b", 200, "unhealthy") + "," + container("c", 300, "healthy"),
-		container("a", 100, "healthy") + "," + container("b", 200, "unhealthy") + "," + container("c", 300, "healthy"),
-		container("a", 0, "starting") + "," + container("b", 200, "unhealthy") + "," + container("c", 300, "healthy"),
-		container("a", 101, "starting") + "," + container("c", 300, "healthy"),
-		container("a", 101, "healthy") + "," + container("c", 300, "healthy"),
+		join(container("a", 100, "healthy"), unhealthy, other),
+		join(container("a", 100, "healthy"), unhealthy, other),
+		join(container("a", 0, "starting"), unhealthy, other),
+		join(container("a", 101, "starting"), other),
+		join(container("a", 101, "healthy"), other),
 	}
 	d := NewDocker("prod")
 	d.signal = func(pid int) error { killed = append(killed, pid); return nil }
@@ -107,13 +119,15 @@ func TestDocker(t *testing.T) {
 		}
 		look := looks[0]
 		looks = looks[1:]
-		return []byte("[" + look + "]"), nil
+		return []byte(look), nil
 	}
 	what, err := d.Kill(t.Context(), "backend")
 	if err != nil || what != "a" || !slices.Equal(killed, []int{100}) {
 		t.Errorf("killed %q %v (%v)", what, killed, err)
 	}
-	if want := "--filter label=" + stacks.LabelStack + "=prod --filter label=" + stacks.LabelService + "=backend"; !strings.HasSuffix(asked[0], want) {
+	want := "--filter label=" + stacks.LabelStack + "=prod" +
+		" --filter label=" + stacks.LabelService + "=backend"
+	if !strings.HasSuffix(asked[0], want) {
 		t.Errorf("asked %q", asked[0])
 	}
 	if err := d.Healthy(t.Context(), "backend"); err != nil || len(looks) != 0 {
@@ -125,29 +139,46 @@ func TestDocker(t *testing.T) {
 	}
 }
 
+// container is one as `docker inspect` tells it.
 func container(name string, pid int, health string) string {
-	return fmt.Sprintf(`{"Id": %q, "Name": "/%s", "State": {"Running": %v, "Pid": %d, "Health": {"Status": %q}}}`, name, name, pid > 0, pid, health)
+	const format = `{"Id": %q, "Name": "/%s",
+		"State": {"Running": %v, "Pid": %d, "Health": {"Status": %q}}}`
+	return fmt.Sprintf(format, name, name, pid > 0, pid, health)
 }
+
+func join(containers ...string) string { return "[" + strings.Join(containers, ",") + "]" }
 
 // TestPods kills the process of the first ready pod's container, and leaves the model's Job alone.
 func TestPods(t *testing.T) {
 	pod := func(name, owner, id string, ready corev1.ConditionStatus) *corev1.Pod {
 		return &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "load", Name: name, Labels: map[string]string{stacks.LabelService: "ml"},
-				OwnerReferences: []metav1.OwnerReference{{Kind: owner}}},
-			Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}},
-				ContainerStatuses: []corev1.ContainerStatus{{ContainerID: "containerd://" + id}}},
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace:       "load",
+				Name:            name,
+				Labels:          map[string]string{stacks.LabelService: "ml"},
+				OwnerReferences: []metav1.OwnerReference{{Kind: owner}},
+			},
+			Status: corev1.PodStatus{
+				Conditions:        []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}},
+				ContainerStatuses: []corev1.ContainerStatus{{ContainerID: "containerd://" + id}},
+			},
 		}
 	}
-	client := fake.NewClientset(pod("ml-0", "Job", "job", corev1.ConditionTrue), pod("ml-1", "ReplicaSet", "one", corev1.ConditionFalse),
-		pod("ml-2", "ReplicaSet", "two", corev1.ConditionTrue))
+	client := fake.NewClientset(
+		pod("ml-0", "Job", "job", corev1.ConditionTrue),
+		pod("ml-1", "ReplicaSet", "one", corev1.ConditionFalse),
+		pod("ml-2", "ReplicaSet", "two", corev1.ConditionTrue),
+	)
 	var killed []int
 	p := NewPods(client, "load", "/nowhere")
 	p.signal = func(pid int) error { killed = append(killed, pid); return nil }
 	p.tasks = func(context.Context) ([]byte, error) {
-		return []byte("TASK    PID     STATUS\none     41      RUNNING\ntwo     42      RUNNING\n"), nil
+		return []byte(
+			"TASK    PID     STATUS\none     41      RUNNING\ntwo     42      RUNNING\n",
+		), nil
 	}
-	if what, err := p.Kill(t.Context(), "ml"); err != nil || what != "ml-2" || !slices.Equal(killed, []int{42}) {
+	if what, err := p.Kill(t.Context(), "ml"); err != nil || what != "ml-2" ||
+		!slices.Equal(killed, []int{42}) {
 		t.Errorf("killed %q %v (%v)", what, killed, err)
 	}
 	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -156,20 +187,23 @@ func TestPods(t *testing.T) {
 		t.Error("it is whole with the container that was killed")
 	}
 	back := pod("ml-2", "ReplicaSet", "three", corev1.ConditionTrue)
-	if _, err := client.CoreV1().Pods("load").UpdateStatus(t.Context(), back, metav1.UpdateOptions{}); err != nil {
+	pods := client.CoreV1().Pods("load")
+	if _, err := pods.UpdateStatus(t.Context(), back, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Healthy(t.Context(), "ml"); err != nil {
 		t.Error(err)
 	}
-	if _, err := p.Kill(t.Context(), "ml"); err == nil || !strings.Contains(err.Error(), "no container three") {
+	if _, err := p.Kill(t.Context(), "ml"); err == nil ||
+		!strings.Contains(err.Error(), "no container three") {
 		t.Errorf("%v", err)
 	}
 	p.Delete = true
 	if what, err := p.Kill(t.Context(), "ml"); err != nil || what != "ml-2" {
 		t.Errorf("%q, %v", what, err)
 	}
-	if left, err := client.CoreV1().Pods("load").List(t.Context(), metav1.ListOptions{}); err != nil || len(left.Items) != 2 {
+	left, err := pods.List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(left.Items) != 2 {
 		t.Errorf("%d pods are left (%v)", len(left.Items), err)
 	}
 }

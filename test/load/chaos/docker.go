@@ -16,8 +16,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Docker kills containers of this machine's engine by their process, as a crash does: what `docker kill` ends counts as
-// stopped by hand and is not started again. It takes the right to signal their processes.
+// Docker kills containers of this machine's engine by their process, as a crash does: what `docker
+// kill` ends counts as stopped by hand and is not started again. It takes the right to signal their
+// processes.
 type Docker struct {
 	// labels are the filters by which a service's containers are found.
 	labels func(service string) []string
@@ -26,7 +27,8 @@ type Docker struct {
 	signal func(pid int) error
 
 	mu sync.Mutex
-	// killed is the process that was killed last, and wanted how many healthy containers the service had.
+	// killed is the process that was killed last, and wanted how many healthy containers the
+	// service had.
 	killed, wanted map[string]int
 }
 
@@ -40,7 +42,10 @@ func NewDocker(stack string) *Docker {
 // NewCompose finds the containers of a compose project.
 func NewCompose(project string) *Docker {
 	return newDocker(func(service string) []string {
-		return []string{"com.docker.compose.project=" + project, "com.docker.compose.service=" + service}
+		return []string{
+			"com.docker.compose.project=" + project,
+			"com.docker.compose.service=" + service,
+		}
 	})
 }
 
@@ -51,7 +56,8 @@ func newDocker(labels func(string) []string) *Docker {
 			out, err := exec.CommandContext(ctx, "docker", args...).Output()
 			var exit *exec.ExitError
 			if errors.As(err, &exit) {
-				err = fmt.Errorf("docker %s: %w: %s", args[0], err, strings.TrimSpace(string(exit.Stderr)))
+				said := strings.TrimSpace(string(exit.Stderr))
+				err = fmt.Errorf("docker %s: %w: %s", args[0], err, said)
 			}
 			return out, err
 		},
@@ -76,7 +82,10 @@ func (i instance) healthy() bool {
 
 // instances are a service's containers that are not on their way in or out.
 func (d *Docker) instances(ctx context.Context, service string) ([]instance, error) {
-	args := []string{"ps", "-aq", "--filter", "status=running", "--filter", "status=restarting", "--filter", "status=exited"}
+	args := []string{"ps", "-aq"}
+	for _, status := range []string{"running", "restarting", "exited"} {
+		args = append(args, "--filter", "status="+status)
+	}
 	for _, l := range d.labels(service) {
 		args = append(args, "--filter", "label="+l)
 	}
@@ -98,7 +107,10 @@ func (d *Docker) Kill(ctx context.Context, service string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	well := slices.DeleteFunc(list, func(c instance) bool { return !c.healthy() || c.State.Pid <= 1 })
+	well := slices.DeleteFunc(
+		list,
+		func(c instance) bool { return !c.healthy() || c.State.Pid <= 1 },
+	)
 	if len(well) == 0 {
 		return "", errors.New("none of its containers is healthy")
 	}
@@ -109,7 +121,8 @@ func (d *Docker) Kill(ctx context.Context, service string) (string, error) {
 	return strings.TrimPrefix(well[0].Name, "/"), d.signal(pid)
 }
 
-// Healthy is a Healthy: as many containers as before are healthy, none of them with the process that was killed.
+// Healthy is a Healthy: as many containers as before are healthy, none of them with the process
+// that was killed.
 func (d *Docker) Healthy(ctx context.Context, service string) error {
 	d.mu.Lock()
 	killed, wanted := d.killed[service], d.wanted[service]

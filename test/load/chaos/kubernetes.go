@@ -21,7 +21,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// Pods kills the pods of a stack on a cluster whose one node is this machine, such as that of test/cluster.
+// Pods kills the pods of a stack on a cluster whose one node is this machine, such as that of
+// test/cluster.
 type Pods struct {
 	client    kubernetes.Interface
 	namespace string
@@ -36,12 +37,14 @@ type Pods struct {
 	wanted map[string]int    // how many ready pods the service had
 }
 
-// NewPods finds the pods of a stack by its namespace. containerd is the socket of the node's containerd.
+// NewPods finds the pods of a stack by its namespace. containerd is the socket of the node's
+// containerd.
 func NewPods(client kubernetes.Interface, namespace, containerd string) *Pods {
 	return &Pods{
 		client: client, namespace: namespace, killed: map[string]string{}, wanted: map[string]int{},
 		tasks: func(ctx context.Context) ([]byte, error) {
-			return exec.CommandContext(ctx, "ctr", "-a", containerd, "-n", "k8s.io", "tasks", "list").Output()
+			args := []string{"-a", containerd, "-n", "k8s.io", "tasks", "list"}
+			return exec.CommandContext(ctx, "ctr", args...).Output()
 		},
 		signal: func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) },
 	}
@@ -49,12 +52,16 @@ func NewPods(client kubernetes.Interface, namespace, containerd string) *Pods {
 
 // pods are a service's that are not on their way out, without those of the model's Job.
 func (p *Pods) pods(ctx context.Context, service string) ([]corev1.Pod, error) {
-	list, err := p.client.CoreV1().Pods(p.namespace).List(ctx, metav1.ListOptions{LabelSelector: stacks.LabelService + "=" + service})
+	selector := metav1.ListOptions{LabelSelector: stacks.LabelService + "=" + service}
+	list, err := p.client.CoreV1().Pods(p.namespace).List(ctx, selector)
 	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool {
-		job := slices.ContainsFunc(p.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == "Job" })
+		job := slices.ContainsFunc(
+			p.OwnerReferences,
+			func(o metav1.OwnerReference) bool { return o.Kind == "Job" },
+		)
 		return job || p.DeletionTimestamp != nil
 	}), nil
 }
@@ -79,7 +86,10 @@ func (p *Pods) Kill(ctx context.Context, service string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	well := slices.DeleteFunc(list, func(p corev1.Pod) bool { return !isReady(p) || containerOf(p) == "" })
+	well := slices.DeleteFunc(
+		list,
+		func(p corev1.Pod) bool { return !isReady(p) || containerOf(p) == "" },
+	)
 	if len(well) == 0 {
 		return "", errors.New("none of its pods is ready")
 	}
@@ -89,7 +99,8 @@ func (p *Pods) Kill(ctx context.Context, service string) (string, error) {
 	p.mu.Unlock()
 	if p.Delete {
 		now := int64(0)
-		return pod, p.client.CoreV1().Pods(p.namespace).Delete(ctx, pod, metav1.DeleteOptions{GracePeriodSeconds: &now})
+		options := metav1.DeleteOptions{GracePeriodSeconds: &now}
+		return pod, p.client.CoreV1().Pods(p.namespace).Delete(ctx, pod, options)
 	}
 	pid, err := p.process(ctx, id)
 	if err != nil {
@@ -115,7 +126,8 @@ func (p *Pods) process(ctx context.Context, container string) (int, error) {
 	return 0, fmt.Errorf("containerd has no container %s", container)
 }
 
-// Healthy is a Healthy: as many pods as before are ready, none of them with the container that was killed.
+// Healthy is a Healthy: as many pods as before are ready, none of them with the container that was
+// killed.
 func (p *Pods) Healthy(ctx context.Context, service string) error {
 	p.mu.Lock()
 	killed, wanted := p.killed[service], p.wanted[service]

@@ -1,5 +1,6 @@
-// Command load puts people in front of a stack and says what they lost; see the package load. The table goes to stdout, its
-// progress to stderr. The exit code is 1 when anything was lost, doubled or failed, 2 when it could not be run.
+// Command load puts people in front of a stack and says what they lost; see the package load. The
+// table goes to stdout, its progress to stderr. The exit code is 1 when anything was lost, doubled
+// or failed, 2 when it could not be run.
 package main
 
 import (
@@ -28,7 +29,8 @@ func main() {
 	os.Exit(code)
 }
 
-// run returns the exit code. The first interrupt ends the load early, and what was sent is looked for.
+// run returns the exit code. The first interrupt ends the load early, and what was sent is looked
+// for.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -37,15 +39,29 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	flags.BoolVar(&o.Remote, "remote", false, "take an address that is not of this machine")
 	flags.IntVar(&o.People, "people", 8, "people who ask short questions and look around")
 	flags.IntVar(&o.Answers, "answers", 0, "long answers that are written at any time")
-	flags.IntVar(&o.Streams, "streams", 0, "event streams that are open on the long answers (default: one on each)")
+	flags.IntVar(
+		&o.Streams,
+		"streams",
+		0,
+		"event streams that are open on the long answers (default: one on each)",
+	)
 	flags.DurationVar(&o.Long, "long", 30*time.Second, "time that a long answer takes")
 	flags.DurationVar(&o.Duration, "duration", time.Minute, "end after this time; 0 is no bound")
 	flags.IntVar(&o.Requests, "requests", 0, "end after so many requests; 0 is no bound")
 	flags.Float64Var(&o.Rate, "rate", 40, "requests a second at most, of all people together")
 	flags.IntVar(&o.Turns, "turns", 5, "questions in one conversation")
 	flags.Uint64Var(&o.Seed, "seed", 1, "makes what people do repeatable")
-	flags.BoolVar(&o.Resend, "resend", false, "send a message again, under its key, when its reply was lost; counted")
-	expect := flags.String("expect", "count", "what the model answers: count (test/slowmodel), or sentence (test/tinymodel)")
+	flags.BoolVar(
+		&o.Resend,
+		"resend",
+		false,
+		"send a message again, under its key, when its reply was lost; counted",
+	)
+	expect := flags.String(
+		"expect",
+		"count",
+		"what the model answers: count (test/slowmodel), or sentence (test/tinymodel)",
+	)
 	asJSON := flags.Bool("json", false, "write the report as JSON")
 	if err := flags.Parse(args); err != nil {
 		return 2, err

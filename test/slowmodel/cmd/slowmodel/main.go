@@ -1,9 +1,9 @@
 //go:build unix
 
-// Command slowmodel takes the place of the ollama program: `slowmodel serve` runs the real one behind it and answers
-// conversations itself (see the package slowmodel), every other command is the real one's. The real program is the one that
-// OLLAMA_REAL names, or ollama-real beside this one. `slowmodel modelfile GGUF` prints a Modelfile whose model can go on
-// with a cut answer.
+// Command slowmodel takes the place of the ollama program: `slowmodel serve` runs the real one
+// behind it and answers conversations itself (see the package slowmodel), every other command is
+// the real one's. The real program is the one that OLLAMA_REAL names, or ollama-real beside this
+// one. `slowmodel modelfile GGUF` prints a Modelfile whose model can go on with a cut answer.
 package main
 
 import (
@@ -65,8 +65,8 @@ func realOllama() (string, error) {
 	return path, err
 }
 
-// serve runs the real server on a port of its own, and listens where it would have when it answers. As Ollama does, it ends
-// at once when it is told to: what is being written is cut.
+// serve runs the real server on a port of its own, and listens where it would have when it answers.
+// As Ollama does, it ends at once when it is told to: what is being written is cut.
 func serve(real string) (int, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
