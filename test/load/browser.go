@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
@@ -37,6 +38,8 @@ type browser struct {
 	client *http.Client
 
 	conversations []*conversation
+	// keyed says that pages have keys for messages, as they do since messages can be sent again.
+	keyed bool
 }
 
 // newBrowser makes the browser of the person with that number.
@@ -61,9 +64,25 @@ func (r *Run) newBrowser(name string, number int) *browser {
 type statusError struct {
 	status int
 	text   string
+	// resend is what the stack says about sending a message again; where it says nothing, a gateway
+	// that got no answer is meant.
+	resend bool
 }
 
 func (e *statusError) Error() string { return fmt.Sprintf("HTTP %d: %s", e.status, e.text) }
+
+// resendable reports whether the page's script would send a message again after this answer.
+func resendable(status int, text []byte) bool {
+	var reply struct {
+		Error  string
+		Resend *bool
+	}
+	_ = json.Unmarshal(text, &reply) // what is no JSON says nothing
+	if reply.Resend != nil {
+		return *reply.Resend
+	}
+	return status >= 502 && status <= 504 && reply.Error == ""
+}
 
 // The kinds of failures that are not an HTTP status.
 const (
@@ -110,6 +129,11 @@ func (b *browser) request(
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		req.Header.Set("Origin", b.run.origin)
+		if key := form.Get("key"); key != "" {
+			req.Header.Set("Idempotency-Key", key)
+		}
+		// The transport takes a request with a key for one that it may send again by itself.
+		req.GetBody = nil
 	}
 	req.Header.Set("Sec-Fetch-Site", "same-origin")
 	// A transport that sends again by itself would hide a failure: it is seen taking another
@@ -147,7 +171,7 @@ func (b *browser) once(
 		return nil, b.run.hard.Err()
 	}
 	b.run.answered(kind, began, err)
-	if err != nil && !refused(err) {
+	if err != nil && !refused(err) && kind != kindQuestion { // see ask
 		b.run.fail(kind, kindOf(err), fmt.Sprintf("%s %s %s: %v", b.name, method, path, err))
 	}
 	return text, err
@@ -164,7 +188,11 @@ func (b *browser) read(req *http.Request) ([]byte, error) {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, &statusError{resp.StatusCode, brief(string(text))}
+		return nil, &statusError{
+			resp.StatusCode,
+			brief(string(text)),
+			resendable(resp.StatusCode, text),
+		}
 	}
 	return text, nil
 }
@@ -199,6 +227,7 @@ func (b *browser) page(ctx context.Context, kind, path string) (page, error) {
 		return page{}, err
 	}
 	p := readPage(text)
+	b.keyed = b.keyed || p.key != ""
 	if p.degraded != "" {
 		b.run.fail(kind, failDegraded, fmt.Sprintf("%s GET %s: %s", b.name, path, p.degraded))
 		return p, errors.New(p.degraded)

@@ -289,7 +289,6 @@ func TestFinds(t *testing.T) {
 		"a lost reply, and a key": {
 			s:      &stack{cut: true, keys: true},
 			resend: true,
-			want:   "requests failed: ",
 			also: func(r *Report) bool {
 				return r.Lost() == nil && r.Resends > 0 && r.Acknowledged == r.Asked
 			},

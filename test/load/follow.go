@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -20,8 +21,8 @@ import (
 // server names another.
 const reconnect = 3 * time.Second
 
-// patience are the pauses of the page's script when the stack refuses a stream or asks to connect
-// again; text resets them.
+// patience are the pauses of the page's script of the first version, when the stack refuses a
+// stream or asks to connect again; text resets them. A stream that breaks it leaves to the browser.
 var patience = []time.Duration{
 	300 * time.Millisecond,
 	time.Second,
@@ -29,6 +30,20 @@ var patience = []time.Duration{
 	4 * time.Second,
 	8 * time.Second,
 }
+
+// pauses are those of the script of pages whose messages have keys: it connects again by itself,
+// whatever happened, and gives up after goneFor without any connection. Clients of the API are
+// taken to do the same.
+var pauses = []time.Duration{
+	200 * time.Millisecond,
+	500 * time.Millisecond,
+	time.Second,
+	2 * time.Second,
+	4 * time.Second,
+	5 * time.Second,
+}
+
+const goneFor = 5 * time.Minute
 
 // The names of the ends of an answer, as a reader sees them.
 const (
@@ -58,6 +73,8 @@ type reader struct {
 	began      time.Time
 	lastText   time.Time
 	failures   int
+	// itself says that the script connects again when a stream breaks, and not the browser.
+	itself bool
 	// take takes an event in, and reports whether it was the last.
 	take func(event) (bool, error)
 }
@@ -79,7 +96,7 @@ func (r *reader) texted() {
 // followPage follows an answer as the page's script does.
 func (b *browser) followPage(ctx context.Context, generation string) watched {
 	r := &reader{b: b, generation: generation, began: time.Now()}
-	r.seen.shown = true
+	r.seen.shown, r.itself = true, b.keyed
 	var blocks []string
 	r.take = func(e event) (bool, error) {
 		switch e.name {
@@ -113,7 +130,7 @@ func (b *browser) followPage(ctx context.Context, generation string) watched {
 
 // followAPI follows an answer as a client of the API does.
 func (b *browser) followAPI(ctx context.Context, generation string) watched {
-	r := &reader{b: b, generation: generation, began: time.Now()}
+	r := &reader{b: b, generation: generation, began: time.Now(), itself: true}
 	r.take = func(e event) (bool, error) {
 		switch e.name {
 		case "delta":
@@ -154,40 +171,59 @@ func (r *reader) ended() watched {
 // taken up again by the browser, with the header; one that was refused, or asks for it, by the
 // script, with a new address.
 func (r *reader) run(ctx context.Context, path string) watched {
-	last, after := "", ""
+	last := ""
+	address, header := path, ""
+	connected := time.Now()
 	for connections := 0; ; connections++ {
 		if connections > 0 {
 			r.b.run.count(func(rep *Report) { rep.Reconnects++ })
 		}
-		address := path
-		if after != "" {
-			address += "?after=" + url.QueryEscape(after)
-		}
-		seen, pause, err := r.connection(ctx, address, last)
+		seen, pause, err := r.connection(ctx, address, header)
 		if seen != "" {
 			last = seen
 		}
 		var status *statusError
+		answered := errors.As(err, &status)
+		if err == nil {
+			return r.ended()
+		}
+		if !answered && !refused(err) {
+			connected = time.Now()
+		}
+		gone := answered && (status.status == http.StatusNotFound || status.status == http.StatusGone)
 		switch {
-		case err == nil:
-			return r.ended()
 		case ctx.Err() != nil:
-			r.seen.end, r.seen.why = endLost, "it did not end in time"
-			return r.ended()
-		case errors.Is(err, errAgain), errors.As(err, &status):
+			return r.gaveUp("it did not end in time")
+		case r.itself && (gone || time.Since(connected) > goneFor):
+			return r.gaveUp(err.Error())
+		case r.itself:
+			pause = pauses[min(r.failures, len(pauses)-1)]
+			pause = time.Duration(float64(pause) * (0.8 + 0.4*rand.Float64()))
+			r.failures++
+		case errors.Is(err, errAgain), answered:
 			if r.failures >= len(patience) {
-				r.seen.end, r.seen.why = endLost, brief(err.Error())
-				return r.ended()
+				return r.gaveUp(err.Error())
 			}
 			pause = patience[r.failures]
 			r.failures++
-			after = last
+		}
+		switch {
+		case last == "":
+		case r.itself && r.seen.shown, errors.Is(err, errAgain), answered:
+			address, header = path+"?after="+url.QueryEscape(last), ""
+		default:
+			header = last
 		}
 		if !sleep(ctx, pause) {
-			r.seen.end, r.seen.why = endLost, "it did not end in time"
-			return r.ended()
+			return r.gaveUp("it did not end in time")
 		}
 	}
+}
+
+// gaveUp is what was seen by a reader that got no end.
+func (r *reader) gaveUp(why string) watched {
+	r.seen.end, r.seen.why = endLost, brief(why)
+	return r.ended()
 }
 
 // connection reads one connection's events to the answer's end, and returns the id of its last
@@ -210,7 +246,7 @@ func (r *reader) connection(
 	if err == nil && resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // only to say more
 		resp.Body.Close()
-		err = &statusError{resp.StatusCode, brief(string(text))}
+		err = &statusError{status: resp.StatusCode, text: brief(string(text))}
 	}
 	if ctx.Err() == nil {
 		b.run.answered("event stream", began, err)

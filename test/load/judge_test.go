@@ -89,6 +89,9 @@ func TestEvents(t *testing.T) {
 	if e, err := s.next(); err == nil {
 		t.Errorf("an event that was cut off is one: %+v", e)
 	}
+	if s.last != "1-0" {
+		t.Errorf("the last id is that of the event that was cut off: %s", s.last)
+	}
 	if s.retry != 250*time.Millisecond {
 		t.Errorf("retry is %s", s.retry)
 	}

@@ -16,8 +16,22 @@ import (
 // endTimeout is how long after its own time an answer may end at the latest.
 const endTimeout = 2 * time.Minute
 
-// resendFor is how long a message whose reply was lost is sent again.
-const resendFor = 30 * time.Second
+// kindQuestion is the kind of requests that send a message, kindResent that of its tries that failed
+// and were followed by another.
+const (
+	kindQuestion = "question"
+	kindResent   = "question, sent again"
+)
+
+// resends are the pauses before the page's script sends a message again.
+var resends = []time.Duration{
+	300 * time.Millisecond,
+	700 * time.Millisecond,
+	1500 * time.Millisecond,
+	2500 * time.Millisecond,
+	4 * time.Second,
+	6 * time.Second,
+}
 
 // conversation is one that a person has.
 type conversation struct {
@@ -177,18 +191,7 @@ func (b *browser) ask(c *conversation, q *question) bool {
 		Conversation string `json:"conversation_id"`
 		Generation   string `json:"generation_id"`
 	}
-	text, err := b.send(ctx, "question", http.MethodPost, "/chat", acceptJSON, form)
-	resend := b.run.opts.Resend && p.key != ""
-	for began := time.Now(); err != nil && resend; {
-		if kindOf(err) != failCut || time.Since(began) > resendFor {
-			break
-		}
-		if !sleep(ctx, time.Second) {
-			break
-		}
-		b.run.count(func(r *Report) { r.Resends++ })
-		text, err = b.send(ctx, "question", http.MethodPost, "/chat", acceptJSON, form)
-	}
+	text, err := b.post(ctx, form)
 	if err == nil {
 		err = json.Unmarshal(text, &reply)
 		other := c.id != "" && c.id != reply.Conversation
@@ -197,7 +200,7 @@ func (b *browser) ask(c *conversation, q *question) bool {
 		}
 		if err != nil {
 			b.run.fail(
-				"question",
+				kindQuestion,
 				failContent,
 				fmt.Sprintf("%s: %v: %s", b.name, err, brief(string(text))),
 			)
@@ -214,6 +217,29 @@ func (b *browser) ask(c *conversation, q *question) bool {
 	}
 	q.acknowledged, q.generation, c.id = true, reply.Generation, reply.Conversation
 	return true
+}
+
+// post sends a message. If that is asked for it is sent again, under its key, where the page's
+// script would: when nobody may have got it. Each try that failed is counted.
+func (b *browser) post(ctx context.Context, form url.Values) ([]byte, error) {
+	for tries := 0; ; tries++ {
+		text, err := b.send(ctx, kindQuestion, http.MethodPost, "/chat", acceptJSON, form)
+		if err == nil || b.run.hard.Err() != nil || refused(err) {
+			return text, err
+		}
+		var status *statusError
+		again := b.run.opts.Resend && form.Get("key") != "" && tries < len(resends) &&
+			(!errors.As(err, &status) || status.resend)
+		kind := kindQuestion
+		if again {
+			kind = kindResent
+		}
+		b.run.fail(kind, kindOf(err), fmt.Sprintf("%s POST /chat: %v", b.name, err))
+		if !again || !sleep(ctx, resends[tries]) {
+			return nil, err
+		}
+		b.run.count(func(r *Report) { r.Resends++ })
+	}
 }
 
 // read1 reads an answer over one stream.

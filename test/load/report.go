@@ -150,11 +150,13 @@ func (r *Report) RequestCount() int {
 	return n
 }
 
-// FailureCount is the number of all failed requests.
+// FailureCount is the number of all failed requests, but for messages that were sent again.
 func (r *Report) FailureCount() int {
 	n := 0
 	for _, f := range r.Failures {
-		n += f.Count
+		if f.Kind != kindResent {
+			n += f.Count
+		}
 	}
 	return n
 }

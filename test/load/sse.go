@@ -13,8 +13,9 @@ type event struct{ id, name, data string }
 
 // events reads an event stream as the HTML standard says.
 type events struct {
-	r    *bufio.Reader
-	last string
+	r *bufio.Reader
+	// last is the id of the last event that came whole; buffer may be of one that does not.
+	last, buffer string
 	// retry is the time after which the server wants to be connected to again; 0 where it said
 	// nothing.
 	retry time.Duration
@@ -34,6 +35,7 @@ func (s *events) next() (event, error) {
 		}
 		line = strings.TrimRight(line, "\r\n")
 		if line == "" {
+			s.last = s.buffer
 			if data != nil {
 				e.id, e.data = s.last, strings.Join(data, "\n")
 				return e, nil
@@ -45,7 +47,7 @@ func (s *events) next() (event, error) {
 		value = strings.TrimPrefix(value, " ")
 		switch field {
 		case "id":
-			s.last = value
+			s.buffer = value
 		case "event":
 			e.name = value
 		case "data":
