@@ -4,6 +4,7 @@ package load_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/slowmodel"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
+
+// sources names another checkout whose services and Caddyfile are run, to compare two versions.
+const sources = "CODEXCONTINUE_LOAD_SOURCES"
 
 // process is one program of a stack that runs without containers.
 type process struct {
@@ -132,7 +136,9 @@ func startProcesses(t *testing.T) *processes {
 		"slowmodel": "./test/slowmodel/cmd/slowmodel",
 	} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg)
-		cmd.Dir = root
+		if cmd.Dir = root; name != "slowmodel" {
+			cmd.Dir = cmp.Or(os.Getenv(sources), root)
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -294,7 +300,7 @@ func startProcesses(t *testing.T) *processes {
 				"--adapter",
 				"caddyfile",
 				"--config",
-				writeCaddyfile(t, dir, root, edgeAt, frontendAt),
+				writeCaddyfile(t, dir, cmp.Or(os.Getenv(sources), root), edgeAt, frontendAt),
 			}})
 		s.url, s.edge = "http://"+edgeAt, true
 	}
