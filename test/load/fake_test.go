@@ -277,7 +277,9 @@ func TestFinds(t *testing.T) {
 		"an error": {
 			s:    &stack{unavailable: true},
 			want: "requests failed: ",
-			also: func(r *Report) bool { return r.Lost() == nil && r.Failures[0].What == "HTTP 503" },
+			also: func(r *Report) bool {
+				return r.Lost() == nil && r.Failures[0].What == "HTTP 503"
+			},
 		},
 		"a lost reply": {
 			s:    &stack{cut: true},

@@ -190,7 +190,8 @@ func (r *reader) run(ctx context.Context, path string) watched {
 		if !answered && !refused(err) {
 			connected = time.Now()
 		}
-		gone := answered && (status.status == http.StatusNotFound || status.status == http.StatusGone)
+		gone := answered &&
+			(status.status == http.StatusNotFound || status.status == http.StatusGone)
 		switch {
 		case ctx.Err() != nil:
 			return r.gaveUp("it did not end in time")

@@ -31,17 +31,22 @@ func TestReconnect(t *testing.T) {
 			parts: []string{
 				"id: 1-0\nevent: blocks\ndata: " + first + "\n\n", "503",
 				"id: 1-0\nevent: again\ndata: {}\n\n",
-				"id: 2-0\nevent: blocks\ndata: " + rest + "\n\nevent: end\ndata: {\"state\": \"complete\"}\n\n",
+				"id: 2-0\nevent: blocks\ndata: " + rest + "\n\n" +
+					"event: end\ndata: {\"state\": \"complete\"}\n\n",
 			},
-			want: []string{"/generations/g/events?after= Last-Event-ID=",
-				"/generations/g/events?after=1-0 Last-Event-ID=", "/generations/g/events?after=1-0 Last-Event-ID=",
-				"/generations/g/events?after=1-0 Last-Event-ID="},
+			want: []string{
+				"/generations/g/events?after= Last-Event-ID=",
+				"/generations/g/events?after=1-0 Last-Event-ID=",
+				"/generations/g/events?after=1-0 Last-Event-ID=",
+				"/generations/g/events?after=1-0 Last-Event-ID=",
+			},
 			text: "w1 w2 end.",
 		},
 		"API": {
 			follow: func(b *browser, ctx context.Context) watched { return b.followAPI(ctx, "g") },
 			parts: []string{
-				"id: 1-0\nevent: delta\ndata: {\"text\": \"w1 \"}\n\nid: 2-0\nevent: delta\ndata: {\"te",
+				"id: 1-0\nevent: delta\ndata: {\"text\": \"w1 \"}\n\n" +
+					"id: 2-0\nevent: delta\ndata: {\"te",
 				"id: 2-0\nevent: delta\ndata: {\"text\": \"end.\"}\n\nevent: done\ndata: {}\n\n",
 			},
 			want: []string{"/api/generations/g/events?after= Last-Event-ID=",
@@ -52,7 +57,7 @@ func TestReconnect(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var asked []string
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			serve := func(w http.ResponseWriter, r *http.Request) {
 				part := tc.parts[len(asked)]
 				asked = append(asked, fmt.Sprintf("%s?after=%s Last-Event-ID=%s", r.URL.Path,
 					r.URL.Query().Get("after"), r.Header.Get("Last-Event-ID")))
@@ -61,7 +66,8 @@ func TestReconnect(t *testing.T) {
 					return
 				}
 				fmt.Fprint(w, part)
-			}))
+			}
+			server := httptest.NewServer(http.HandlerFunc(serve))
 			defer server.Close()
 			b := follower(t.Context(), server.URL)
 			b.keyed = true
@@ -73,7 +79,7 @@ func TestReconnect(t *testing.T) {
 				t.Errorf("it asked %q", asked)
 			}
 			if n := b.run.report.Reconnects; n != len(tc.parts)-1 {
-				t.Errorf("%d connections, of which %d are counted as further ones", len(tc.parts), n)
+				t.Errorf("of %d connections %d are counted as further ones", len(tc.parts), n)
 			}
 			if w.gap < 100*time.Millisecond {
 				t.Errorf("the longest gap was %s", w.gap)
@@ -96,7 +102,8 @@ func TestGivesUp(t *testing.T) {
 	defer server.Close()
 	b := follower(t.Context(), server.URL)
 	b.keyed = true
-	if w := b.followPage(t.Context(), "g"); w.end != endLost || b.run.report.Failures[0].What != "HTTP 404" {
+	w := b.followPage(t.Context(), "g")
+	if w.end != endLost || b.run.report.Failures[0].What != "HTTP 404" {
 		t.Errorf("of an answer that is gone it saw %+v", w)
 	}
 	status = http.StatusOK

@@ -102,19 +102,26 @@ func TestOptions(t *testing.T) {
 		o    Options
 		want string
 	}{
-		"this machine":   {Options{URL: "http://127.0.0.1:8080", People: 1}, ""},
-		"its name":       {Options{URL: "http://localhost:8080/", People: 1, Answers: 2, Streams: 5}, ""},
-		"IPv6":           {Options{URL: "http://[::1]:8080", People: 1}, ""},
-		"another":        {Options{URL: "http://10.0.0.1:8080", People: 1}, "not this machine"},
-		"another's name": {Options{URL: "http://localhost.example.org", People: 1}, "not this machine"},
+		"this machine": {Options{URL: "http://127.0.0.1:8080", People: 1}, ""},
+		"its name": {
+			Options{URL: "http://localhost:8080/", People: 1, Answers: 2, Streams: 5}, "",
+		},
+		"IPv6":    {Options{URL: "http://[::1]:8080", People: 1}, ""},
+		"another": {Options{URL: "http://10.0.0.1:8080", People: 1}, "not this machine"},
+		"another's name": {
+			Options{URL: "http://localhost.example.org", People: 1}, "not this machine",
+		},
 		"asked for":      {Options{URL: "https://chat.example.org", Remote: true, People: 1}, ""},
 		"no address":     {Options{URL: "127.0.0.1:8080", People: 1}, "http://host:port"},
 		"nobody":         {Options{URL: "http://127.0.0.1:1"}, "people and answers"},
 		"too many":       {Options{URL: "http://127.0.0.1:1", People: 501}, "people and answers"},
 		"too fast":       {Options{URL: "http://127.0.0.1:1", People: 1, Rate: 1001}, "rate"},
 		"unread answers": {Options{URL: "http://127.0.0.1:1", Answers: 2, Streams: 1}, "streams"},
-		"one sentence":   {Options{URL: "http://127.0.0.1:1", Answers: 1, Streams: 1, Sentence: "x"}, "one sentence"},
-		"negative":       {Options{URL: "http://127.0.0.1:1", People: 1, Duration: -1}, "negative"},
+		"one sentence": {
+			Options{URL: "http://127.0.0.1:1", Answers: 1, Streams: 1, Sentence: "x"},
+			"one sentence",
+		},
+		"negative": {Options{URL: "http://127.0.0.1:1", People: 1, Duration: -1}, "negative"},
 	} {
 		_, err := tc.o.check()
 		if (err == nil) != (tc.want == "") ||
@@ -126,6 +133,7 @@ func TestOptions(t *testing.T) {
 
 // TestPrint: no line of the table is wider than a terminal's, whatever stands in it.
 func TestPrint(t *testing.T) {
+	t0 := time.Now()
 	r := Report{
 		URL:          "http://127.0.0.1:8080",
 		WrongAnswers: map[string]int{textGap: 3},
@@ -152,6 +160,9 @@ func TestPrint(t *testing.T) {
 		!strings.Contains(err.Error(), "wrong text: 3") ||
 		!strings.Contains(err.Error(), "requests failed: 1") {
 		t.Errorf("the error is %v", err)
+	}
+	if gap := whole.GapAfter(t0); gap != 6*time.Second {
+		t.Errorf("the gap is %s", gap)
 	}
 	if p := whole.Requests["page"]; p.Count != 3 || p.Median != 2*time.Second ||
 		p.Max != 100*time.Second {

@@ -16,8 +16,8 @@ import (
 // endTimeout is how long after its own time an answer may end at the latest.
 const endTimeout = 2 * time.Minute
 
-// kindQuestion is the kind of requests that send a message, kindResent that of its tries that failed
-// and were followed by another.
+// kindQuestion is the kind of requests that send a message, kindResent that of its tries that
+// failed and were followed by another.
 const (
 	kindQuestion = "question"
 	kindResent   = "question, sent again"

@@ -74,8 +74,9 @@ type Report struct {
 	ShownOther  int `json:"shown_other"`
 	LongGaps    int `json:"long_gaps"`
 
-	Examples    []string `json:"examples,omitempty"`
-	GapExamples []string `json:"gap_examples,omitempty"`
+	Examples []string `json:"examples,omitempty"`
+	// GapsAt are the longest gaps of readers, of a second or more.
+	GapsAt []Gap `json:"gaps_at,omitempty"`
 }
 
 // Failure is one kind of failure of one kind of request.
@@ -84,6 +85,26 @@ type Failure struct {
 	What     string   `json:"what"`
 	Count    int      `json:"count"`
 	Examples []string `json:"examples"`
+}
+
+// Gap is a pause in an answer, as a reader saw it: the time of the text before it, and how long no
+// more came.
+type Gap struct {
+	At     time.Time     `json:"at"`
+	For    time.Duration `json:"for"`
+	Reader string        `json:"reader"`
+}
+
+// GapAfter is the longest of the pauses that something was the cause of which happened then: those
+// that begin within half a second of it.
+func (r *Report) GapAfter(t time.Time) time.Duration {
+	longest := time.Duration(0)
+	for _, g := range r.GapsAt {
+		if d := g.At.Sub(t); d > -500*time.Millisecond && d < 500*time.Millisecond {
+			longest = max(longest, g.For)
+		}
+	}
+	return longest
 }
 
 // Times are the percentiles of some durations.
@@ -135,8 +156,7 @@ func (r *Report) with(times map[string][]time.Duration) *Report {
 		}
 	}
 	out.WrongAnswers = maps.Clone(r.WrongAnswers)
-	out.Examples, out.GapExamples = slices.Clone(r.Examples), slices.Clone(r.GapExamples)
-	out.Failures = slices.Clone(r.Failures)
+	out.Examples, out.GapsAt = slices.Clone(r.Examples), slices.Clone(r.GapsAt)
 	slices.SortStableFunc(out.Failures, func(a, b Failure) int { return b.Count - a.Count })
 	return &out
 }
@@ -301,9 +321,23 @@ func (r *Report) Print(w io.Writer) error {
 		b.WriteString("\nWrong\n")
 		list(&b, r.Examples)
 	}
-	if len(r.GapExamples) > 0 {
+	if r.LongGaps > 0 {
 		b.WriteString("\nLong gaps\n")
-		list(&b, r.GapExamples)
+		var texts []string
+		for _, g := range r.GapsAt {
+			if g.For > longGap && len(texts) < maxExamples {
+				texts = append(
+					texts,
+					fmt.Sprintf(
+						"%s %s: %.1f s without text",
+						stamp(g.At),
+						g.Reader,
+						g.For.Seconds(),
+					),
+				)
+			}
+		}
+		list(&b, texts)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

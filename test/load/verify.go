@@ -17,8 +17,10 @@ const (
 	// is lost.
 	verifyTimeout = 5 * time.Minute
 	verifyPause   = 500 * time.Millisecond
-	// longGap is the longest pause in an answer whose writer died.
+	// longGap is the longest pause in an answer whose writer died, noticed one that people see.
 	longGap = 5 * time.Second
+	noticed = time.Second
+	maxGaps = 1000
 )
 
 // stored is a message as the stack has it.
@@ -313,17 +315,9 @@ func (r *Run) followed(b *browser, q *question) {
 			r.times["longest gap"] = append(r.times["longest gap"], w.gap)
 			if w.gap > longGap {
 				rep.LongGaps++
-				if len(rep.GapExamples) < maxExamples {
-					rep.GapExamples = append(
-						rep.GapExamples,
-						fmt.Sprintf(
-							"%s %s: %.1f s without text",
-							stamp(w.gapAt),
-							b.name,
-							w.gap.Seconds(),
-						),
-					)
-				}
+			}
+			if w.gap >= noticed && len(rep.GapsAt) < maxGaps {
+				rep.GapsAt = append(rep.GapsAt, Gap{w.gapAt, w.gap, b.name})
 			}
 		}
 	})

@@ -153,13 +153,15 @@ func TestChat(t *testing.T) {
 			content: "w1 w2 end.", reason: "stop", lines: 1,
 		},
 		"last asked": {
-			messages: user("count 9") + "," + assistant("w1 end.") + "," + user("count 1 every 1ms"),
-			content:  "w1 end.", reason: "stop", lines: 3,
+			messages: user("count 9") + "," + assistant("w1 end.") + "," +
+				user("count 1 every 1ms"),
+			content: "w1 end.", reason: "stop", lines: 3,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.chats = nil
-			status, lines := ask(t, url, `{"model": "tiny", "messages": [`+tc.messages+`]`+tc.more+`}`)
+			request := `{"model": "tiny", "messages": [` + tc.messages + `]` + tc.more + `}`
+			status, lines := ask(t, url, request)
 			content, thinking := said(lines)
 			last := lines[len(lines)-1]
 			if status != http.StatusOK || content != tc.content || thinking != tc.thinking ||
