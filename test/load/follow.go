@@ -62,7 +62,8 @@ type watched struct {
 	shown bool
 	// first is the time to the first text, gap the longest time between two texts behind it.
 	first, gap time.Duration
-	gapAt      time.Time
+	// gaps are all of a second or more.
+	gaps []Gap
 }
 
 // reader follows one answer over one event stream, over as many connections as it takes.
@@ -87,10 +88,19 @@ func (r *reader) texted() {
 	now := time.Now()
 	if r.lastText.IsZero() {
 		r.seen.first = now.Sub(r.began)
-	} else if gap := now.Sub(r.lastText); gap > r.seen.gap {
-		r.seen.gap, r.seen.gapAt = gap, r.lastText
+	} else {
+		r.pause(now)
 	}
 	r.lastText, r.failures = now, 0
+}
+
+// pause notes a pause that began with the last text and ends now.
+func (r *reader) pause(now time.Time) {
+	d := now.Sub(r.lastText)
+	r.seen.gap = max(r.seen.gap, d)
+	if d >= noticed {
+		r.seen.gaps = append(r.seen.gaps, Gap{r.lastText, d, r.b.name})
+	}
 }
 
 // followPage follows an answer as the page's script does.
@@ -161,8 +171,8 @@ func (b *browser) followAPI(ctx context.Context, generation string) watched {
 
 // ended is what was seen, after the answer's end: what came after the last text was a gap as well.
 func (r *reader) ended() watched {
-	if now := time.Now(); !r.lastText.IsZero() && now.Sub(r.lastText) > r.seen.gap {
-		r.seen.gap, r.seen.gapAt = now.Sub(r.lastText), r.lastText
+	if !r.lastText.IsZero() {
+		r.pause(time.Now())
 	}
 	return r.seen
 }

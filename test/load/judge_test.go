@@ -141,6 +141,12 @@ func TestPrint(t *testing.T) {
 		Examples:     []string{strings.Repeat("a word ", 30), strings.Repeat("x", 300)},
 	}
 	r.failed("question", "HTTP 502", "p1 POST /chat: "+strings.Repeat("y", 100))
+	r.LongGaps = 1
+	r.GapsAt = []Gap{
+		{t0.Add(-time.Second), 9 * time.Second, "p1"},
+		{t0.Add(-100 * time.Millisecond), 3 * time.Second, "p2"},
+		{t0, 6 * time.Second, "p3"},
+	}
 	whole := r.with(
 		map[string][]time.Duration{
 			"page":        {time.Millisecond, 2 * time.Second, 100 * time.Second},

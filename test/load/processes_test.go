@@ -350,7 +350,8 @@ func writeModel(t *testing.T, dir string) {
 	if err := errors.Join(os.MkdirAll(dir, 0o755), tinymodel.Write(&gguf)); err != nil {
 		t.Fatal(err)
 	}
-	text := slowmodel.Modelfile("./tiny.gguf") + "\nPARAMETER num_ctx 8192\n"
+	text := slowmodel.Modelfile("./tiny.gguf") +
+		"\nPARAMETER num_ctx 8192\nPARAMETER num_thread 1\n"
 	err := errors.Join(os.WriteFile(filepath.Join(dir, "tiny.gguf"), gguf.Bytes(), 0o644),
 		os.WriteFile(filepath.Join(dir, "Modelfile"), []byte(text), 0o644))
 	if err != nil {

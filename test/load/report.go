@@ -75,7 +75,7 @@ type Report struct {
 	LongGaps    int `json:"long_gaps"`
 
 	Examples []string `json:"examples,omitempty"`
-	// GapsAt are the longest gaps of readers, of a second or more.
+	// GapsAt are the gaps of readers of a second or more.
 	GapsAt []Gap `json:"gaps_at,omitempty"`
 }
 

@@ -316,8 +316,8 @@ func (r *Run) followed(b *browser, q *question) {
 			if w.gap > longGap {
 				rep.LongGaps++
 			}
-			if w.gap >= noticed && len(rep.GapsAt) < maxGaps {
-				rep.GapsAt = append(rep.GapsAt, Gap{w.gapAt, w.gap, b.name})
+			if len(rep.GapsAt) < maxGaps {
+				rep.GapsAt = append(rep.GapsAt, w.gaps...)
 			}
 		}
 	})

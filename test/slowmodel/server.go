@@ -10,6 +10,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -39,12 +40,10 @@ type question struct {
 
 // metrics are Ollama's figures of an answer.
 type metrics struct {
-	TotalDuration      time.Duration `json:"total_duration,omitempty"`
-	LoadDuration       time.Duration `json:"load_duration,omitempty"`
-	PromptEvalCount    int           `json:"prompt_eval_count,omitempty"`
-	PromptEvalDuration time.Duration `json:"prompt_eval_duration,omitempty"`
-	EvalCount          int           `json:"eval_count,omitempty"`
-	EvalDuration       time.Duration `json:"eval_duration,omitempty"`
+	TotalDuration   time.Duration `json:"total_duration,omitempty"`
+	PromptEvalCount int           `json:"prompt_eval_count,omitempty"`
+	EvalCount       int           `json:"eval_count,omitempty"`
+	EvalDuration    time.Duration `json:"eval_duration,omitempty"`
 }
 
 // line is one line of an answer.
@@ -95,72 +94,62 @@ func (s *server) chat(w http.ResponseWriter, r *http.Request) {
 		s.proxy.ServeHTTP(w, r)
 		return
 	}
-	real, ok := s.first(w, r, body)
-	if !ok {
-		return
+	if prompt, ok := s.render(w, r, body); ok {
+		s.answer(w, r, q, prompt)
 	}
-	s.answer(w, r, q, real)
 }
 
 func hasFormat(f json.RawMessage) bool {
 	return len(f) > 0 && string(f) != "null" && string(f) != `""`
 }
 
-// first has the real Ollama write one token of the answer. So the model is known and loaded, the
-// prompt is counted, and what the real one refuses is refused in its words.
-func (s *server) first(w http.ResponseWriter, r *http.Request, body []byte) (line, bool) {
-	var l line
+// render has the real Ollama make the prompt, as it would for an answer of its own. So the model is
+// known and loaded, and what the real one refuses is refused in its words; but it writes nothing,
+// for which many answers at once would wait in its queue.
+func (s *server) render(w http.ResponseWriter, r *http.Request, body []byte) (string, bool) {
 	fields := map[string]json.RawMessage{}
-	options := map[string]json.RawMessage{}
 	err := json.Unmarshal(body, &fields)
-	if o := fields["options"]; err == nil && len(o) > 0 && string(o) != "null" {
-		err = json.Unmarshal(o, &options)
-	}
-	if err != nil {
-		fail(w, http.StatusBadRequest, err)
-		return l, false
-	}
-	options["num_predict"] = json.RawMessage("1")
-	fields["stream"] = json.RawMessage("false")
-	if fields["options"], err = json.Marshal(options); err == nil {
+	fields["stream"], fields["_debug_render_only"] = json.RawMessage("false"), json.RawMessage("true")
+	if err == nil {
 		body, err = json.Marshal(fields)
 	}
 	if err != nil {
-		fail(w, http.StatusInternalServerError, err)
-		return l, false
+		fail(w, http.StatusBadRequest, err)
+		return "", false
 	}
-	req, err := http.NewRequestWithContext(
-		r.Context(),
-		http.MethodPost,
-		s.real+"/api/chat",
-		bytes.NewReader(body),
-	)
+	chat := s.real + "/api/chat"
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, chat, bytes.NewReader(body))
 	if err != nil {
 		fail(w, http.StatusInternalServerError, err)
-		return l, false
+		return "", false
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := s.http.Do(req)
 	if err != nil {
 		fail(w, http.StatusBadGateway, err)
-		return l, false
+		return "", false
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		w.Header().Set("Content-Type", resp.Header.Get("Content-Type"))
 		w.WriteHeader(resp.StatusCode)
 		_, _ = io.Copy(w, resp.Body) // the client is gone: nothing left to tell
-		return l, false
+		return "", false
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&l); err != nil {
+	var made struct {
+		Info struct {
+			Prompt string `json:"rendered_template"`
+		} `json:"_debug_info"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil {
 		fail(w, http.StatusBadGateway, err)
-		return l, false
+		return "", false
 	}
-	return l, true
+	return made.Info.Prompt, true
 }
 
 // answer writes the answer to the last question, or the rest of it.
-func (s *server) answer(w http.ResponseWriter, r *http.Request, q question, real line) {
+func (s *server) answer(w http.ResponseWriter, r *http.Request, q question, prompt string) {
 	asked, soFar := "", ""
 	for _, m := range q.Messages {
 		if m.Role == "user" {
@@ -184,7 +173,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, q question, real
 		w:     w,
 		rc:    http.NewResponseController(w),
 		whole: q.Stream != nil && !*q.Stream,
-		model: real.Model,
+		model: q.Model,
 	}
 	began := time.Now()
 	for i := range t.think + len(words) {
@@ -202,16 +191,12 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, q question, real
 		}
 	}
 	took := time.Since(began)
-	real.metrics.EvalCount, real.metrics.EvalDuration = t.think+len(words), took
-	real.metrics.TotalDuration += took
-	_ = out.send(
-		line{
-			Message:    message{Role: "assistant"},
-			Done:       true,
-			DoneReason: reason,
-			metrics:    real.metrics,
-		},
-	)
+	last := line{Message: message{Role: "assistant"}, Done: true, DoneReason: reason}
+	last.metrics = metrics{
+		TotalDuration: took, EvalDuration: took, EvalCount: t.think + len(words),
+		PromptEvalCount: len(strings.Fields(prompt)), // its tokens are words
+	}
+	_ = out.send(last)
 }
 
 // writer writes the lines of an answer, each at once, or all of them as one.

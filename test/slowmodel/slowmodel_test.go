@@ -71,11 +71,8 @@ func start(t *testing.T) (*behind, string) {
 			fmt.Fprint(w, `{"error":"model 'none' not found"}`)
 			return
 		}
-		fmt.Fprint(
-			w,
-			`{"model":"tiny","message":{"role":"assistant","content":"Hello!"},"done":true,`+
-				`"prompt_eval_count":7}`,
-		)
+		fmt.Fprint(w, `{"model": "tiny", "message": {"role": "assistant", "content": "Hello!"}, `+
+			`"done": true, "_debug_info": {"rendered_template": "a prompt of five words"}}`)
 	}))
 	t.Cleanup(real.Close)
 	u, err := url.Parse(real.URL)
@@ -168,11 +165,11 @@ func TestChat(t *testing.T) {
 				len(lines) != tc.lines {
 				t.Errorf("%d, %d lines: %q, thinking %q", status, len(lines), content, thinking)
 			}
-			if !last.Done || last.DoneReason != tc.reason || last.PromptEvalCount != 7 {
+			if !last.Done || last.DoneReason != tc.reason || last.PromptEvalCount != 5 {
 				t.Errorf("the last line is %+v", last)
 			}
 			if len(b.chats) != 1 || b.chats[0]["stream"] != false ||
-				b.chats[0]["options"].(map[string]any)["num_predict"] != 1.0 {
+				b.chats[0]["_debug_render_only"] != true {
 				t.Errorf("the real one was asked %v", b.chats)
 			}
 		})
