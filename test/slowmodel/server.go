@@ -109,7 +109,8 @@ func hasFormat(f json.RawMessage) bool {
 func (s *server) render(w http.ResponseWriter, r *http.Request, body []byte) (string, bool) {
 	fields := map[string]json.RawMessage{}
 	err := json.Unmarshal(body, &fields)
-	fields["stream"], fields["_debug_render_only"] = json.RawMessage("false"), json.RawMessage("true")
+	fields["stream"] = json.RawMessage("false")
+	fields["_debug_render_only"] = json.RawMessage("true")
 	if err == nil {
 		body, err = json.Marshal(fields)
 	}
@@ -117,8 +118,8 @@ func (s *server) render(w http.ResponseWriter, r *http.Request, body []byte) (st
 		fail(w, http.StatusBadRequest, err)
 		return "", false
 	}
-	chat := s.real + "/api/chat"
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, chat, bytes.NewReader(body))
+	ctx, chat := r.Context(), s.real+"/api/chat"
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, chat, bytes.NewReader(body))
 	if err != nil {
 		fail(w, http.StatusInternalServerError, err)
 		return "", false
