@@ -2,12 +2,14 @@
 # Makes local equivalents of the upstream images that the stack pins, under the same references, from OS packages and
 # Go modules, for machines that reach no image registry:
 #
-#   test/images/build.sh [redis|caddy|ollama|golang|all]
+#   test/images/build.sh [redis|caddy|ollama|golang|all|slow]
 #
 #   redis    Debian's redis-server, uid and paths as upstream
 #   caddy    built from its Go module, with the file capability and the wget that upstream has
 #   ollama   built from its Go module, processor backend only, with the model `tiny` of test/tinymodel in /ollama/models
 #   golang   this machine's Go toolchain on Debian
+#   slow     no upstream image and not among all: that of ollama with test/slowmodel in front of it, whose answers take as
+#            long as a test wants, under the reference of ollama with -slow behind it
 #
 # An image is made again only when its inputs changed. A reference that holds an image which this script did not make
 # is left alone: pulled images win. Needs docker, and root or sudo for debootstrap.
@@ -136,17 +138,36 @@ make_caddy() {
 }
 
 make_ollama() {
-	local id program context=$work/ollama
+	local program
 	program=$(binary ollama)
-	id=$(inputs "$program" "$root"/test/tinymodel/*.go)
-	settled "$ollama_ref" "$id" && return
+	ollama_image "$ollama_ref" "$program"
+}
+
+make_slow() {
+	local program
+	program=$(binary ollama)
+	(cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o "$work/slowmodel" ./test/slowmodel/cmd/slowmodel)
+	ollama_image "$ollama_ref-slow" "$program" "$work/slowmodel"
+}
+
+# ollama_image REF PROGRAM [FRONT]: Ollama with the tiny model. FRONT takes the program's name, and makes the Modelfile.
+ollama_image() {
+	local ref=$1 program=$2 front=${3-} id context=$work/ollama bare=codexcontinue-test/ollama:bare
+	id=$(inputs "$program" ${front:+"$front"} "$root"/test/tinymodel/*.go)
+	settled "$ref" "$id" && return
+	rm -rf "$context"
 	mkdir -p "$context/root/usr/bin" "$context/root/etc/ssl/certs" "$context/root/tmp" "$context/root/ollama" "$context/models"
 	cp "$program" "$context/root/usr/bin/ollama"
+	if [[ -n $front ]]; then
+		mv "$context/root/usr/bin/ollama" "$context/root/usr/bin/ollama-real"
+		cp "$front" "$context/root/usr/bin/ollama"
+	fi
 	ln -s usr/bin "$context/root/bin"
 	cp /etc/ssl/certs/ca-certificates.crt "$context/root/etc/ssl/certs/"
 	printf 'root:x:0:0:root:/root:/bin/false\n' >"$context/root/etc/passwd"
 	chmod 1777 "$context/root/tmp"
 	(cd "$root" && go run ./test/tinymodel/cmd/tinymodel "$context/root/tiny")
+	[[ -z $front ]] || "$front" modelfile ./tiny.gguf >"$context/root/tiny/Modelfile"
 	# /ollama itself belongs to root, like a mount point that the upstream image does not have: what makes it writable
 	# is services/ollama/Dockerfile, here as there.
 	cat >"$context/Dockerfile" <<-'DOCKERFILE'
@@ -159,8 +180,8 @@ make_ollama() {
 		CMD ["serve"]
 	DOCKERFILE
 	# The model is created by this very Ollama, in a container of the image to be, and copied out.
-	assemble "codexcontinue-test/ollama:bare" "$id" "$context"
-	helper=$(docker run -d --network none --tmpfs /tmp -e HOME=/tmp -e OLLAMA_MODELS=/ollama/models codexcontinue-test/ollama:bare)
+	assemble "$bare" "$id" "$context"
+	helper=$(docker run -d --network none --tmpfs /tmp -e HOME=/tmp -e OLLAMA_MODELS=/ollama/models "$bare")
 	local tries=0
 	until docker exec "$helper" ollama list >/dev/null 2>&1; do
 		((++tries < 300)) || { docker logs --tail 20 "$helper" >&2; fail "ollama: the server did not answer"; }
@@ -171,8 +192,8 @@ make_ollama() {
 	docker cp "$helper:/ollama/models" "$context/models" >/dev/null
 	docker rm -f "$helper" >/dev/null
 	helper=
-	assemble "$ollama_ref" "$id" "$context"
-	docker rmi codexcontinue-test/ollama:bare >/dev/null
+	assemble "$ref" "$id" "$context"
+	docker rmi "$bare" >/dev/null
 }
 
 make_golang() {
@@ -208,7 +229,7 @@ make_golang() {
 for name; do
 	started=$SECONDS
 	case $name in
-	redis | caddy | ollama | golang) "make_$name" ;;
-	*) fail "$name: unknown; known are redis caddy ollama golang all" ;;
+	redis | caddy | ollama | golang | slow) "make_$name" ;;
+	*) fail "$name: unknown; known are redis caddy ollama golang slow all" ;;
 	esac
 done
