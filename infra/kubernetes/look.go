@@ -9,8 +9,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -21,8 +21,8 @@ import (
 // place is where a stack's workloads are: a namespace, and a selector of their labels.
 type place struct{ namespace, labels string }
 
-// looker reads the stack's workloads from the API server. It is a client without types: the typed one would make the program
-// twice as large.
+// looker reads the stack's workloads from the API server. It is a client without types: the typed
+// one would make the program twice as large.
 type looker struct {
 	api dynamic.Interface
 	place
@@ -30,7 +30,8 @@ type looker struct {
 
 // connect finds the cluster as the provider does: by KUBECONFIG, else in the home directory.
 func connect(contextName string, at place) (*looker, error) {
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(clientcmd.NewDefaultClientConfigLoadingRules(),
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		clientcmd.NewDefaultClientConfigLoadingRules(),
 		&clientcmd.ConfigOverrides{CurrentContext: contextName}).ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
@@ -45,16 +46,15 @@ func connect(contextName string, at place) (*looker, error) {
 
 // rollouts are those of the stack's services, by name.
 func (l *looker) rollouts(ctx context.Context) (map[string]rollout, error) {
-	deployments, err := listOf[appsv1.Deployment](ctx, l, appsv1.SchemeGroupVersion.WithResource("deployments").Resource)
+	deployments, err := listOf[appsv1.Deployment](ctx, l, apps("deployments"))
 	if err != nil {
 		return nil, err
 	}
-	sets, err := listOf[appsv1.StatefulSet](ctx, l, appsv1.SchemeGroupVersion.WithResource("statefulsets").Resource)
+	sets, err := listOf[appsv1.StatefulSet](ctx, l, apps("statefulsets"))
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]rollout{}
-	left := false
+	out, left := map[string]rollout{}, false
 	for _, x := range deployments {
 		out[x.Labels[stacks.LabelService]] = ofDeployment(x)
 	}
@@ -67,7 +67,7 @@ func (l *looker) rollouts(ctx context.Context) (map[string]rollout, error) {
 	if !left {
 		return out, nil
 	}
-	pods, err := listOf[corev1.Pod](ctx, l, "pods")
+	pods, err := listOf[corev1.Pod](ctx, l, corev1.SchemeGroupVersion.WithResource("pods"))
 	if err != nil {
 		return nil, err
 	}
@@ -84,30 +84,28 @@ func (l *looker) rollouts(ctx context.Context) (map[string]rollout, error) {
 	return out, nil
 }
 
-// listOf lists the objects of the stack of a kind of apps/v1, or of the core.
-func listOf[T any](ctx context.Context, l *looker, resource string) ([]T, error) {
-	group := appsv1.SchemeGroupVersion
-	if resource == "pods" {
-		group = corev1.SchemeGroupVersion
-	}
-	list, err := l.api.Resource(group.WithResource(resource)).Namespace(l.namespace).List(ctx, metav1.ListOptions{LabelSelector: l.labels})
+func apps(resource string) schema.GroupVersionResource {
+	return appsv1.SchemeGroupVersion.WithResource(resource)
+}
+
+// listOf lists the stack's objects of a kind.
+func listOf[T any](ctx context.Context, l *looker, kind schema.GroupVersionResource) ([]T, error) {
+	in := l.api.Resource(kind).Namespace(l.namespace)
+	list, err := in.List(ctx, metav1.ListOptions{LabelSelector: l.labels})
 	if err != nil {
 		return nil, err
 	}
 	out := make([]T, len(list.Items))
 	for i, item := range list.Items {
-		if err := fromAny(item, &out[i]); err != nil {
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &out[i]); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func fromAny(item unstructured.Unstructured, into any) error {
-	return runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, into)
-}
-
-// ofDeployment counts no pod twice: status.replicas are those of all revisions that are not being deleted.
+// ofDeployment counts no pod twice: status.replicas are those of all revisions that are not being
+// deleted.
 func ofDeployment(x appsv1.Deployment) rollout {
 	s, want := x.Status, wanted(x.Spec.Replicas)
 	switch {
@@ -117,7 +115,8 @@ func ofDeployment(x appsv1.Deployment) rollout {
 		return rollout{text: fmt.Sprintf("%d of %d pods are of the new revision", s.UpdatedReplicas, want)}
 	case s.AvailableReplicas < want || s.Replicas > s.UpdatedReplicas:
 		old := s.Replicas - s.UpdatedReplicas
-		return rollout{text: fmt.Sprintf("%d of %d new pods are ready, %d old ones are left", max(0, min(s.AvailableReplicas-old, want)), want, old)}
+		return rollout{text: fmt.Sprintf("%d of %d new pods are ready, %d old ones are left",
+			max(0, min(s.AvailableReplicas-old, want)), want, old)}
 	case s.UpdatedReplicas > want:
 		return rollout{text: fmt.Sprintf("%d pods are left of more than %d", s.UpdatedReplicas, want)}
 	}

@@ -14,9 +14,10 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// What Pulumi waits for at a workload: that its controller has seen the change, not that its pods are ready. All workloads
-// start together that way, and the program waits once at its end (await). pulumi.com/skipAwait would do so too, but it also
-// skips the wait for pods that are being deleted, and with it the order in which a stack goes down.
+// What Pulumi waits for at a workload: that its controller has seen the change, not that its pods
+// are ready. All workloads start together that way, and the program waits once at its end (await).
+// pulumi.com/skipAwait would do so too, but it also skips the wait for pods that are being deleted,
+// and with it the order in which a stack goes down.
 const (
 	annotationWaitFor = "pulumi.com/waitFor"
 	waitForController = "jsonpath={.metadata.generation}"
@@ -38,20 +39,23 @@ type rollout struct {
 	text string
 }
 
-// waiting is the wait for services that were started together. A service's time begins when everything that it needs is
-// ready, so that the one that fails is named, and not those that suffer from it.
+// waiting is the wait for services that were started together. A service's time begins when
+// everything that it needs is ready, so that the one that fails is named, and not those that suffer
+// from it.
 type waiting struct {
 	plans []plan
 	// needs are what has to be ready before a service can be, by its name; model is the Job.
 	needs map[string][]string
-	// made is what the cluster has been told of, in its new version: services, and the Job when it is done.
+	// made is what the cluster has been told of, in its new version: services, and the Job when it
+	// is done.
 	made map[string]bool
 	// since is when a service's time began.
 	since map[string]time.Time
 }
 
 func newWaiting(plans []plan, model *modelPlan) *waiting {
-	w := &waiting{plans: plans, needs: map[string][]string{}, made: map[string]bool{}, since: map[string]time.Time{}}
+	w := &waiting{plans: plans,
+		needs: map[string][]string{}, made: map[string]bool{}, since: map[string]time.Time{}}
 	for _, p := range plans {
 		needs := slices.Clone(p.DependsOn)
 		if model != nil && model.client.Name == p.Name {
@@ -62,8 +66,8 @@ func newWaiting(plans []plan, model *modelPlan) *waiting {
 	return w
 }
 
-// look takes in what is seen now. It returns the services that are not ready, in start order, and an error when the time of
-// one has run out.
+// look takes in what is seen now. It returns the services that are not ready, in start order, and
+// an error when the time of one has run out.
 func (w *waiting) look(now time.Time, seen map[string]rollout) (left []string, err error) {
 	done := map[string]bool{stacks.ModelJob: w.made[stacks.ModelJob]}
 	for _, p := range w.plans {
@@ -76,7 +80,8 @@ func (w *waiting) look(now time.Time, seen map[string]rollout) (left []string, e
 			continue
 		}
 		left = append(left, p.Name)
-		if !w.made[p.Name] || slices.ContainsFunc(w.needs[p.Name], func(name string) bool { return !done[name] }) {
+		suffers := slices.ContainsFunc(w.needs[p.Name], func(name string) bool { return !done[name] })
+		if suffers || !w.made[p.Name] {
 			delete(w.since, p.Name)
 			continue
 		}
@@ -84,17 +89,19 @@ func (w *waiting) look(now time.Time, seen map[string]rollout) (left []string, e
 			w.since[p.Name] = now
 		}
 		if took := now.Sub(w.since[p.Name]); took >= p.rolloutTime() {
-			errs = append(errs, fmt.Errorf("services.%s: it is not ready after %s: %s", p.Name, took.Round(time.Second), seen[p.Name].text))
+			errs = append(errs, fmt.Errorf("services.%s: it is not ready after %s: %s",
+				p.Name, took.Round(time.Second), seen[p.Name].text))
 		}
 	}
 	return left, errors.Join(errs...)
 }
 
-// await returns when the services are ready: all pods of their newest revision, and none of an older one. It is given up when
-// the time of any service has run out, or when one could not be made. A preview waits for nothing.
+// await returns when the services are ready: all pods of their newest revision, and none of an
+// older one. It is given up when the time of any service has run out, or when one could not be
+// made. A preview waits for nothing.
 //
-// The engine removes what was replaced after the program's end, so an old Secret or ConfigMap is there as long as a pod that
-// may be started again with it.
+// The engine removes what was replaced after the program's end, so an old Secret or ConfigMap is
+// there as long as a pod that may be started again with it.
 func (d *deployment) await(names ...string) error {
 	if d.ctx.DryRun() || len(names) == 0 {
 		return nil

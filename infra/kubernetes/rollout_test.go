@@ -13,8 +13,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestRollout: a rollout is complete when all pods of the new revision are ready and no older one is left. In the middle of
-// it the new ReplicaSet is complete at each step, which the provider (4.25) takes for the end.
+// TestRollout: a rollout is complete when all pods of the new revision are ready and no older one
+// is left. In the middle of it the new ReplicaSet is complete at each step, which the provider
+// (4.25) takes for the end.
 func TestRollout(t *testing.T) {
 	two := int32(2)
 	deployment := func(change func(*appsv1.Deployment)) rollout {
@@ -96,8 +97,8 @@ func labWaiting() *waiting {
 	return newWaiting(plans, &modelPlan{client: plans[1]})
 }
 
-// TestWaitNamesTheCause: a service's time begins when all that it needs is ready, so one that is not ready since another one
-// is not is never what the update fails for.
+// TestWaitNamesTheCause: a service's time begins when all that it needs is ready, so one that is
+// not ready since another one is not is never what the update fails for.
 func TestWaitNamesTheCause(t *testing.T) {
 	const limit = time.Minute + schedulingTime
 	ready, starting := rollout{done: true}, rollout{text: "0 of 1 pods are ready"}
@@ -127,7 +128,8 @@ func TestWaitNamesTheCause(t *testing.T) {
 	all := []string{"store", "ml", "web"}
 	look(time.Hour, map[string]rollout{"store": starting, "ml": starting, "web": starting}, all) // nothing is made yet
 	w.made["store"], w.made["ml"], w.made["web"] = true, true, true
-	// What was ready before the update does not count until the cluster has been told of it, nor does a done Job end a wait.
+	// What was ready before the update does not count until the cluster has been told of it, nor
+	// does a done Job end a wait.
 	look(time.Second, map[string]rollout{"store": starting, "ml": starting, "web": starting}, all)
 	look(limit-time.Second, map[string]rollout{"store": starting, "ml": starting, "web": starting}, all)
 	look(2*time.Second, map[string]rollout{"store": starting, "ml": starting, "web": starting}, all,
@@ -143,7 +145,8 @@ func TestWaitNamesTheCause(t *testing.T) {
 	look(0, map[string]rollout{"store": ready, "ml": ready, "web": ready}, nil)
 }
 
-// TestWaitForWhatIsMade: pods that are ready are those of before, until the API server has been told of the change.
+// TestWaitForWhatIsMade: pods that are ready are those of before, until the API server has been
+// told of the change.
 func TestWaitForWhatIsMade(t *testing.T) {
 	w, ready := labWaiting(), rollout{done: true}
 	seen := map[string]rollout{"store": ready, "ml": ready, "web": ready}

@@ -8,9 +8,10 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestOneWriter: a service that mounts a volume with a single writer is one pod with a fixed name, of which a cluster never
-// has two: not in an update, and not when its StatefulSet is replaced, since that has a fixed name too and Pulumi waits until
-// the old one is gone. The claim stays whatever goes.
+// TestOneWriter: a service that mounts a volume with a single writer is one pod with a fixed name,
+// of which a cluster never has two: not in an update, and not when its StatefulSet is replaced,
+// since that has a fixed name too and Pulumi waits until the old one is gone. The claim stays
+// whatever goes.
 func TestOneWriter(t *testing.T) {
 	eachStack(t, func(t *testing.T, p planned) {
 		for _, svc := range p.stack.Services {

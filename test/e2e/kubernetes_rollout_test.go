@@ -17,7 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// upServes runs `codexctl up`, and wants every pod of the newest revisions to be ready when it returns.
+// upServes runs `codexctl up`, and wants every pod of the newest revisions to be ready when it
+// returns.
 func upServes(t *testing.T, c *checkout, n *namespace, stack string, flags ...string) string {
 	t.Helper()
 	said := c.must(t, 10*time.Minute, "bin/codexctl", slices.Concat([]string{"up"}, flags, []string{stack})...)
@@ -25,7 +26,8 @@ func upServes(t *testing.T, c *checkout, n *namespace, stack string, flags ...st
 	return said
 }
 
-// allServe wants all workloads to be complete right now, with no pod of an older revision but those that are leaving.
+// allServe wants all workloads to be complete right now, with no pod of an older revision but those
+// that are leaving.
 func (n *namespace) allServe(t *testing.T) {
 	t.Helper()
 	of := metav1.ListOptions{LabelSelector: stacks.LabelStack}
@@ -78,8 +80,8 @@ func plainUp(t *testing.T, c *checkout, n *namespace, stack string, settings fun
 	upServes(t, c, n, stack)
 }
 
-// oneWriter changes what Redis may use, and then the size of its claim, for which its StatefulSet is replaced. There are never
-// two of it, and what was acknowledged meanwhile is there afterwards.
+// oneWriter changes what Redis may use, and then the size of its claim, for which its StatefulSet
+// is replaced. There are never two of it, and what was acknowledged meanwhile is there afterwards.
 func oneWriter(t *testing.T, c *checkout, n *namespace, stack, url string, settings func(string)) {
 	const fewer = "services: {backend: {memory: 512Mi}"
 	seen, stop := n.watchPods(t, stacks.Redis)
@@ -121,7 +123,8 @@ type seenPods struct {
 	twice []string
 }
 
-// watchPods looks at every change of a service's pods, until stop: only then may what was seen be read.
+// watchPods looks at every change of a service's pods, until stop: only then may what was seen be
+// read.
 func (n *namespace) watchPods(t *testing.T, service string) (seen *seenPods, stop func()) {
 	t.Helper()
 	seen = &seenPods{uids: map[string]bool{}}
@@ -131,7 +134,8 @@ func (n *namespace) watchPods(t *testing.T, service string) (seen *seenPods, sto
 	}
 	var following sync.WaitGroup
 	following.Go(func() {
-		// A pod that is there has, or may have, a process that writes, until its last container has ended.
+		// A pod that is there has, or may have, a process that writes, until its last container has
+		// ended.
 		there := map[string]string{}
 		for e := range w.ResultChan() {
 			p, ok := e.Object.(*corev1.Pod)

@@ -10,8 +10,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestJudgedUntilReady: Pulumi's step ends as soon as the cluster knows of the change, while the pods are still to come. The
-// workload is judged until they are ready, and it is told then.
+// TestJudgedUntilReady: Pulumi's step ends as soon as the cluster knows of the change, while the
+// pods are still to come. The workload is judged until they are ready, and it is told then.
 func TestJudgedUntilReady(t *testing.T) {
 	seen := rollout(func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning })
 	d := seen.deployments[0]
@@ -83,7 +83,8 @@ func TestRolledOut(t *testing.T) {
 	}
 }
 
-// TestSufferers: a service that is late is not blamed as long as one that it needs is not ready; what is wrong with itself is.
+// TestSufferers: a service that is late is not blamed as long as one that it needs is not ready;
+// what is wrong with itself is.
 func TestSufferers(t *testing.T) {
 	needs := map[string][]string{"backend": {stacks.Redis}}
 	set := &appsv1.StatefulSet{ObjectMeta: object("redis", "", "")}

@@ -12,8 +12,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestReady: a cluster's workload is shown as ready when its pods are, however long ago Pulumi was done with it; one that is
-// left as it is, is told of.
+// TestReady: a cluster's workload is shown as ready when its pods are, however long ago Pulumi was
+// done with it; one that is left as it is, is told of.
 func TestReady(t *testing.T) {
 	const deployment = "kubernetes:apps/v1:Deployment"
 	var buf bytes.Buffer
