@@ -107,6 +107,58 @@ func oneWriter(t *testing.T, c *checkout, n *namespace, stack, url string, setti
 	upServes(t, c, n, stack)
 }
 
+// leaving deletes a pod of frontend: it is out of rotation at once, and for some seconds serves those who have not heard.
+func leaving(t *testing.T, n *namespace) {
+	p := n.pods(t, stacks.Frontend)[0]
+	port, path := p.Spec.Containers[0].Ports[0].ContainerPort, p.Spec.Containers[0].LivenessProbe.HTTPGet.Path
+	if err := n.CoreV1().Pods(n.name).Delete(t.Context(), p.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * time.Second}
+	out, served := time.Duration(0), 0
+	for start := time.Now(); time.Since(start) < 4*time.Second; time.Sleep(100 * time.Millisecond) {
+		resp, err := client.Get(fmt.Sprintf("http://%s:%d%s", p.Status.PodIP, port, path))
+		if err != nil {
+			t.Fatalf("a new connection after %s: %v", time.Since(start), err)
+		}
+		resp.Body.Close()
+		served++
+		if out == 0 && !n.inRotation(t, stacks.Frontend, p.Status.PodIP) {
+			out = time.Since(start)
+		}
+	}
+	t.Logf("%d new connections served, out of rotation after %s", served, out.Round(time.Millisecond))
+	if out == 0 || out > 2*time.Second {
+		t.Errorf("the pod was out of rotation after %s", out)
+	}
+	for start := time.Now(); len(n.pods(t, stacks.Frontend)) < 2 || !allReady(n.pods(t, stacks.Frontend)); time.Sleep(200 * time.Millisecond) {
+		if time.Since(start) > time.Minute {
+			t.Fatal("no pod took its place")
+		}
+	}
+}
+
+// inRotation reports whether the Service sends new connections to the address.
+func (n *namespace) inRotation(t *testing.T, service, address string) bool {
+	t.Helper()
+	list, err := n.DiscoveryV1().EndpointSlices(n.name).List(t.Context(), metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + service})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range list.Items {
+		for _, e := range s.Endpoints {
+			if slices.Contains(e.Addresses, address) && e.Conditions.Ready != nil && *e.Conditions.Ready {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func allReady(pods []corev1.Pod) bool {
+	return !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return !isReady(p) })
+}
+
 // uid is that of the service's StatefulSet.
 func (n *namespace) uid(t *testing.T, service string) string {
 	t.Helper()

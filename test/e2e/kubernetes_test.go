@@ -134,6 +134,7 @@ func TestKubernetes(t *testing.T) {
 		replacedOnly(t, before, n.uids(t), stacks.ML)
 	})
 	t.Run("a changed secret reaches who needs it", func(t *testing.T) { changedSecret(t, c, n, stack, url) })
+	t.Run("a pod that leaves serves who has not heard", func(t *testing.T) { leaving(t, n) })
 	t.Run("one writer, whatever changes", func(t *testing.T) { oneWriter(t, c, n, stack, url, settings) })
 	t.Run("plain pulumi up waits too", func(t *testing.T) { plainUp(t, c, n, stack, settings) })
 	t.Run("more replicas of Ollama share the work", func(t *testing.T) { moreReplicas(t, c, n, stack, url) })
