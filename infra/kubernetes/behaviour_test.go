@@ -255,7 +255,8 @@ func TestJobFails(t *testing.T) {
 	})
 }
 
-// TestWhoWaitsForTheModel: the Job waits for Ollama, and ml for the Job.
+// TestWhoWaitsForTheModel: the Job is made after Ollama. No service is, but replicas that share the model (TestSharedModel):
+// ml is not ready without it, and what calls ml bears that.
 func TestWhoWaitsForTheModel(t *testing.T) {
 	resources := lab(t, func(s *stacks.Stack) { s.Volumes[1].Shared, s.Volumes[1].PerReplica = false, true })
 	const job = "kubernetes:batch/v1:Job model"
@@ -264,7 +265,7 @@ func TestWhoWaitsForTheModel(t *testing.T) {
 	}
 	for kind, names := range map[string][]string{"Deployment": {"edge", "web", "ml"}, "StatefulSet": {"ollama", "store"}} {
 		for _, n := range names {
-			if waits := slices.Contains(of(resources, kind)[n].Options.DependsOn, job); waits != (n == "ml") {
+			if waits := slices.Contains(of(resources, kind)[n].Options.DependsOn, job); waits {
 				t.Errorf("%s waits for the Job: %v", n, waits)
 			}
 		}

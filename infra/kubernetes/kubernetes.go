@@ -68,15 +68,18 @@ func Deploy(ctx *pulumi.Context, stack stacks.Stack, opts Options) (Outputs, err
 			return Outputs{}, err
 		}
 	}
+	d.waiting = newWaiting(plans, d.model)
 	// The model's Job runs the images of services that start after it.
+	var names []string
 	for _, p := range plans {
+		names = append(names, p.Name)
 		if err := d.addService(p); err != nil {
 			return Outputs{}, fmt.Errorf("services.%s: %w", p.Name, err)
 		}
 	}
 	out := Outputs{Images: pulumi.StringMap{}, Namespace: d.namespace.Elem(), Context: opts.Context}
 	for _, p := range plans {
-		if d.model != nil && d.job == nil && d.model.before(p.Name) {
+		if d.model != nil && d.model.before(p.Name) {
 			if err := d.addJob(); err != nil {
 				return Outputs{}, fmt.Errorf("model: %w", err)
 			}
@@ -90,7 +93,18 @@ func Deploy(ctx *pulumi.Context, stack stacks.Stack, opts Options) (Outputs, err
 			out.URL, out.Forward = d.edgeURL(p, s)
 		}
 	}
-	return out, nil
+	if d.model != nil && d.job == nil {
+		// Pulumi waits for the Job, for hours where it downloads: an Ollama that does not come up is said before.
+		if d.model.server != nil {
+			if err := d.await(d.model.server.Name); err != nil {
+				return Outputs{}, err
+			}
+		}
+		if err := d.addJob(); err != nil {
+			return Outputs{}, fmt.Errorf("model: %w", err)
+		}
+	}
+	return out, d.await(names...)
 }
 
 // deployment is one run of Deploy.
@@ -113,6 +127,7 @@ type deployment struct {
 	maker    *maker
 	job      pulumi.Resource
 	services map[string]*service
+	waiting  *waiting
 }
 
 // plan renders every service's arguments, in start order. All problems are reported at once.

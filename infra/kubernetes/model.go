@@ -97,10 +97,10 @@ func (m *modelPlan) calls(service string) bool {
 	return m.server != nil && !m.shared && m.server.Name == service
 }
 
-// before says that the service starts after the Job: the client of the model, and replicas that share a volume, which do not
-// start on an empty one that they cannot write to.
+// before says that the service starts after the Job: replicas that share a volume do not start on an empty one that they
+// cannot write to. The client of the model starts before: it is not ready until exactly the wanted version is there.
 func (m *modelPlan) before(service string) bool {
-	return m.client.Name == service || m.shared && m.server.Name == service
+	return m.shared && m.server.Name == service
 }
 
 // resources are those of the Job's containers.
@@ -238,8 +238,7 @@ func (d *deployment) addModel() error {
 // maker is the component that makes the model.
 type maker struct{ pulumi.ResourceState }
 
-// addJob makes the model once what it is made in is ready, and waits until it is done. It is called before the first
-// service that waits for the model.
+// addJob makes the model, and Pulumi waits until it is done. It is called when what the model is made in is ready.
 func (d *deployment) addJob() error {
 	m, labels := d.model, workloadLabels(d.stack, stacks.ModelJob)
 	account, err := d.addAccount(stacks.ModelJob, labels, d.maker)
@@ -256,7 +255,7 @@ func (d *deployment) addJob() error {
 	}
 	after := append([]pulumi.Resource{account, policy}, d.fences...)
 	if m.server != nil && !m.shared {
-		after = append(after, d.services[m.server.Name].ready...)
+		after = append(after, d.services[m.server.Name].parts...)
 	}
 	// Replaced when it failed: the next `up` tries again. No time to live: a Job that removes itself would come back with
 	// every `up` after a refresh.

@@ -48,6 +48,9 @@ func refuseStack(s stacks.Stack, opts Options) error {
 		if len(users) > 1 {
 			errs = append(errs, cannot("volumes."+v.Name, fmt.Sprintf("%s mount it, and a claim belongs to one of them: give each a volume of its own", strings.Join(users, " and "))))
 		}
+		if v.SingleWriter && v.Shared {
+			errs = append(errs, fmt.Errorf("volumes.%s: it has a single writer, and is shared by replicas that only read: set one of the two", v.Name))
+		}
 		if v.Size <= 0 && len(users) > 0 {
 			errs = append(errs, cannot("volumes."+v.Name+".size", "a claim asks for an amount of storage: set it"))
 		}
@@ -138,6 +141,10 @@ func refuseMounts(s stacks.Stack, svc stacks.Service) []error {
 			switch {
 			case !ok:
 				errs = append(errs, fmt.Errorf("%s: there is no volume %q", at, m.Source))
+			case v.SingleWriter && svc.Autoscale != nil:
+				errs = append(errs, cannot("autoscale", fmt.Sprintf("the volume %s takes one writer at a time, so the service has one replica: leave it out", m.Source)))
+			case v.SingleWriter && svc.Replicas > 1:
+				errs = append(errs, cannot("replicas", fmt.Sprintf("the volume %s takes one writer at a time: set 1", m.Source)))
 			case svc.Autoscale != nil && !v.Shared, most(svc) > 1 && !v.Shared && !v.PerReplica:
 				errs = append(errs, cannot("replicas", fmt.Sprintf("each of %d pods would have a claim %s of its own, and the data belong to one: set 1", most(svc), m.Source)))
 			}

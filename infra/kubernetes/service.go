@@ -91,8 +91,10 @@ type service struct {
 	image pulumi.StringOutput
 	// object is the Service, nil for a service without ports.
 	object *corev1.Service
-	// ready are what those that depend on the service wait for.
-	ready []pulumi.Resource
+	// workload makes the pods.
+	workload pulumi.Resource
+	// parts are what those that depend on the service are made after, and removed before.
+	parts []pulumi.Resource
 }
 
 // serviceType is the component's type token.
@@ -129,8 +131,8 @@ func (d *deployment) startService(p plan, s *service) error {
 		return err
 	}
 	after := append(slices.Clone(d.fences), account, policy)
-	// A name is there before the pods that ask for it: name servers remember for a while that one was not. A load balancer
-	// is waited for, and gets its address when there are pods behind it.
+	// A name is there before the pods that ask for it: name servers remember for a while that one was not. A load balancer's
+	// address is waited for, which not every cluster gives before there are pods behind it.
 	balanced := loadBalanced(p.Service)
 	if !balanced && len(p.Ports) > 0 {
 		if s.object, err = d.addServiceObject(p, s, nil); err != nil {
@@ -138,20 +140,20 @@ func (d *deployment) startService(p plan, s *service) error {
 		}
 		after = append(after, s.object)
 	}
-	workload, err := d.addWorkload(p, d.podTemplate(p, s.image, mounted), mounted.templates, s, append(after, d.healthGate(p)...))
+	s.workload, err = d.addWorkload(p, d.podTemplate(p, s.image, mounted), mounted.templates, s, append(after, d.earlier(p)...))
 	if err != nil {
 		return err
 	}
-	s.ready = append(s.ready, workload)
+	s.parts = append(s.parts, s.workload)
 	if balanced {
-		if s.object, err = d.addServiceObject(p, s, []pulumi.Resource{workload}); err != nil {
+		if s.object, err = d.addServiceObject(p, s, []pulumi.Resource{s.workload}); err != nil {
 			return err
 		}
 	}
 	if s.object != nil {
-		s.ready = append(s.ready, s.object)
+		s.parts = append(s.parts, s.object)
 	}
-	if err := d.addAutoscaler(p, s, workload); err != nil {
+	if err := d.addAutoscaler(p, s, s.workload); err != nil {
 		return err
 	}
 	if err := d.addDisruptionBudget(p, s); err != nil {
@@ -167,11 +169,12 @@ func (d *deployment) startService(p plan, s *service) error {
 	})
 }
 
-// healthGate is what must be ready first: the services it depends on and, where it needs the model, the Job that makes it.
-func (d *deployment) healthGate(p plan) []pulumi.Resource {
+// earlier is what is made before the service, and removed after it: the services it depends on. Their pods need not be ready,
+// since services bear each other's absence. Replicas that share the model start when the Job has filled their volume.
+func (d *deployment) earlier(p plan) []pulumi.Resource {
 	var out []pulumi.Resource
 	for _, name := range p.DependsOn {
-		out = append(out, d.services[name].ready...)
+		out = append(out, d.services[name].parts...)
 	}
 	if d.job != nil && d.model.before(p.Name) {
 		out = append(out, d.job)
@@ -207,6 +210,8 @@ func (d *deployment) addServiceObject(p plan, parent pulumi.Resource, after []pu
 	switch {
 	case loadBalanced(p.Service):
 		spec.Type = pulumi.String("LoadBalancer")
+		// Its address is an output. Left to itself, Pulumi also watches the pods behind it, for ten seconds at least.
+		annotations[annotationWaitFor] = waitForAddress
 	case d.spreads(p):
 		spec.ClusterIP = pulumi.String("None")
 		spec.PublishNotReadyAddresses = pulumi.Bool(false)

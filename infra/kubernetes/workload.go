@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"slices"
 	"time"
 
 	appsv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apps/v1"
@@ -26,19 +27,39 @@ const schedulingTime = 3 * time.Minute
 func (p plan) timeouts() *pulumi.CustomTimeouts {
 	start := p.StartTimeout + schedulingTime
 	stop := p.drain() + p.StopGrace
-	update, later := start, schedulingTime
+	return &pulumi.CustomTimeouts{Create: start.String(), Update: p.rolloutTime().String(), Delete: (stop + time.Minute).String()}
+}
+
+// rolloutTime is how long a rolling update of the service may take, once what it depends on is ready.
+func (p plan) rolloutTime() time.Duration {
+	stop := p.drain() + p.StopGrace
+	update, later := p.StartTimeout+schedulingTime, schedulingTime
 	steps := (p.most + p.step() - 1) / p.step()
 	if p.surge() == 0 { // each pod goes before its successor comes
 		update, later = update+stop, later+stop
 	}
-	update += time.Duration(steps-1) * later
-	return &pulumi.CustomTimeouts{Create: start.String(), Update: update.String(), Delete: (stop + time.Minute).String()}
+	return update + time.Duration(steps-1)*later
 }
 
-// addWorkload makes the service's pods, and waits until they are ready.
+// progressTime is after how long without progress Kubernetes calls the service's rollout stuck. Pods start together, so those
+// that are not ready without the model are given the time that it may take.
+func (d *deployment) progressTime(name string) time.Duration {
+	took := d.stack.Service(name).StartTimeout + schedulingTime
+	if d.waitsForModel(name) {
+		took += modelDeadline
+	}
+	return took
+}
+
+// waitsForModel reports whether the service is the client of the model, or depends on it.
+func (d *deployment) waitsForModel(name string) bool {
+	return d.model != nil && (d.model.client.Name == name || slices.ContainsFunc(d.stack.Service(name).DependsOn, d.waitsForModel))
+}
+
+// addWorkload makes the service's pods. That they are ready is waited for once, at the end (await).
 func (d *deployment) addWorkload(p plan, template corev1.PodTemplateSpecArgs, claims corev1.PersistentVolumeClaimTypeArray, parent pulumi.Resource, after []pulumi.Resource) (pulumi.Resource, error) {
 	sel := labelSelector(selector(d.stack, p.Name))
-	meta := d.meta(p.Name, workloadLabels(d.stack, p.Name), nil)
+	meta := d.meta(p.Name, workloadLabels(d.stack, p.Name), map[string]string{annotationWaitFor: waitForController})
 	opts := []pulumi.ResourceOption{
 		pulumi.Parent(parent), pulumi.Provider(d.cluster), pulumi.DependsOn(after), pulumi.Timeouts(p.timeouts()),
 	}
@@ -65,9 +86,8 @@ func (d *deployment) addWorkload(p plan, template corev1.PodTemplateSpecArgs, cl
 	}
 	return appsv1.NewDeployment(d.ctx, p.Name, &appsv1.DeploymentArgs{Metadata: meta, Spec: appsv1.DeploymentSpecArgs{
 		Replicas: replicas, Selector: sel, Template: template,
-		RevisionHistoryLimit: pulumi.Int(revisions),
-		// What Pulumi waits for as well: a rollout that cannot end says so.
-		ProgressDeadlineSeconds: pulumi.Int(seconds(p.StartTimeout + schedulingTime)),
+		RevisionHistoryLimit:    pulumi.Int(revisions),
+		ProgressDeadlineSeconds: pulumi.Int(seconds(d.progressTime(p.Name))),
 		Strategy: appsv1.DeploymentStrategyArgs{
 			Type:          pulumi.String("RollingUpdate"),
 			RollingUpdate: rolling(p),

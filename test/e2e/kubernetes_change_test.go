@@ -15,7 +15,7 @@ func changedSecret(t *testing.T, c *checkout, n *namespace, stack, url string) {
 	const password = "close-sesame-in-the-cluster"
 	before := n.uids(t)
 	c.secret(t, stack, "codexcontinue:redisPassword", password)
-	said := c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
+	said := upServes(t, c, n, stack)
 	if strings.Contains(said, password) {
 		t.Error("up shows the secret")
 	}

@@ -56,7 +56,7 @@ func TestKubernetes(t *testing.T) {
 	c.usePulumi(t, stack)
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", password)
-	said := c.must(t, 10*time.Minute, "bin/codexctl", "up", "--load", "--into", "containerd="+containerd, stack)
+	said := upServes(t, c, n, stack, "--load", "--into", "containerd="+containerd)
 	url := c.url(t, stack)
 
 	b := newBrowser(t)
@@ -97,7 +97,7 @@ func TestKubernetes(t *testing.T) {
 		before := n.uids(t)
 		people := startLoad(t, url, 4)
 		settings("services: {backend: {memory: 512Mi}}")
-		c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
+		upServes(t, c, n, stack)
 		people.noneFailed(t)
 		replacedOnly(t, before, n.uids(t), stacks.Backend)
 		for _, p := range n.pods(t, stacks.Backend) {
@@ -124,7 +124,7 @@ func TestKubernetes(t *testing.T) {
 		if !strings.Contains(out, "kubernetes:batch/v1:Job") && !strings.Contains(strings.Join(strings.Fields(out), " "), "replace job model") {
 			t.Errorf("the preview shows no Job:\n%s", tail(out, 30))
 		}
-		c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
+		upServes(t, c, n, stack)
 		if got := n.system(t, "ollama-0", "codexcontinue"); !strings.HasPrefix(got, to) {
 			t.Errorf("the model's prompt is still %q", got)
 		}
@@ -134,6 +134,9 @@ func TestKubernetes(t *testing.T) {
 		replacedOnly(t, before, n.uids(t), stacks.ML)
 	})
 	t.Run("a changed secret reaches who needs it", func(t *testing.T) { changedSecret(t, c, n, stack, url) })
+	t.Run("a pod that leaves serves who has not heard", func(t *testing.T) { leaving(t, n) })
+	t.Run("one writer, whatever changes", func(t *testing.T) { oneWriter(t, c, n, stack, url, settings) })
+	t.Run("plain pulumi up waits too", func(t *testing.T) { plainUp(t, c, n, stack, settings) })
 	t.Run("more replicas of Ollama share the work", func(t *testing.T) { moreReplicas(t, c, n, stack, url) })
 	t.Run("what cannot be says so at once", func(t *testing.T) { badUpdates(t, c, n, stack, settings) })
 	t.Run("down keeps the claims, up finds the conversation", func(t *testing.T) {
@@ -143,7 +146,7 @@ func TestKubernetes(t *testing.T) {
 		if !slices.Equal(left, want) {
 			t.Errorf("left after down: %v, want %v", left, want)
 		}
-		c.must(t, 10*time.Minute, "bin/codexctl", "up", stack)
+		upServes(t, c, n, stack)
 		conversationIsThere(t, b, c.url(t, stack))
 		c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 		n.gone(t)
@@ -186,7 +189,7 @@ func badUpdates(t *testing.T, c *checkout, n *namespace, stack string, settings 
 	if err := os.WriteFile(c.path("services/backend/main.go"), source, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
+	upServes(t, c, n, stack)
 }
 
 // TestKubernetesRefused asks for stacks that a cluster cannot have: each is one clear error, before anything is made.

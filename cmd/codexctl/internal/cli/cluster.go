@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/common/apitype"
+
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/doctor"
@@ -118,13 +120,17 @@ func (k *onCluster) Foreign(list []running.Replica) error {
 }
 
 // Watch judges the services while Pulumi works on them: it would wait for ten minutes.
-func (k *onCluster) Watch(ctx context.Context, _ stacks.Stack) watch {
-	o := k.c.Observe(ctx)
+func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
+	needs := map[string][]string{}
+	for _, svc := range stack.Services {
+		needs[svc.Name] = svc.DependsOn
+	}
+	o := k.c.Observe(ctx, needs)
 	notes, fatal := make(chan progress.Note), make(chan []failure.Problem)
 	go func() {
 		found := o.Watch(ctx, func(n cluster.Note) {
 			select {
-			case notes <- progress.Note{Service: n.Service, Text: message(n.Text)}:
+			case notes <- progress.Note{Service: n.Service, Text: message(n.Text), Ready: n.Ready}:
 			case <-ctx.Done():
 			}
 		})
@@ -142,6 +148,8 @@ func (k *onCluster) Watch(ctx context.Context, _ stacks.Stack) watch {
 		step: func(s progress.Step, begins bool) {
 			switch {
 			case !s.Workload() || s.Service() == "" || s.Removes():
+			case s.Op == apitype.OpSame:
+				o.Keep(cluster.Work{Service: s.Service(), Kind: s.Kind})
 			case begins:
 				o.Begin(cluster.Work{Service: s.Service(), Kind: s.Kind})
 			default:

@@ -292,7 +292,7 @@ func TestObserve(t *testing.T) {
 	c, _ := lab(seen.deployments[0], seen.replicaSets[0], seen.replicaSets[1], seen.pods[0], seen.pods[1])
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	o := c.Observe(ctx)
+	o := c.Observe(ctx, nil)
 	o.Begin(Work{Service: "backend", Kind: "deploy"})
 	found := o.Watch(ctx, nil)
 	if len(found) != 1 || found[0].Service != "backend" || !strings.Contains(found[0].What, "UPPER/case cannot be pulled") {

@@ -24,8 +24,11 @@ type Observer struct {
 	c       *Cluster
 	observe func() observation
 
+	// needs are the services that each service needs to be ready, by its name.
+	needs map[string][]string
+
 	mu sync.Mutex
-	// busy are the steps that are going on; failed are those that did.
+	// busy are the steps that are going on, and those whose pods are not ready yet; failed are those that failed.
 	busy, failed map[Work]step
 	// all is since when every workload is judged; the zero time is not.
 	all time.Time
@@ -33,21 +36,22 @@ type Observer struct {
 
 // step is what an update does to a workload.
 type step struct {
-	// open counts how many of them are going on, one within the other.
+	// open counts how many of them are going on, one within the other; 0 when Pulumi is done with it.
 	open int
 	// began is when the first of them did, and before the generation that the workload was of then.
 	began  time.Time
 	before int64
 }
 
-// Observe begins to watch the namespace, which may not be there yet, until the context ends.
-func (c *Cluster) Observe(ctx context.Context) *Observer {
+// Observe begins to watch the namespace, which may not be there yet, until the context ends. needs are the services that each
+// service needs to be ready, by its name: those that suffer from another one are not blamed.
+func (c *Cluster) Observe(ctx context.Context, needs map[string][]string) *Observer {
 	f := informers.NewSharedInformerFactoryWithOptions(c.api, 0, informers.WithNamespace(c.Namespace))
 	pods, events := f.Core().V1().Pods().Lister(), f.Core().V1().Events().Lister()
 	deployments, sets, stateful := f.Apps().V1().Deployments().Lister(), f.Apps().V1().ReplicaSets().Lister(), f.Apps().V1().StatefulSets().Lister()
 	jobs, claims := f.Batch().V1().Jobs().Lister(), f.Core().V1().PersistentVolumeClaims().Lister()
 	mine := labels.SelectorFromSet(labels.Set{stacks.LabelProject: stacks.Project, stacks.LabelStack: c.Stack})
-	o := &Observer{c: c, busy: map[Work]step{}, failed: map[Work]step{}}
+	o := &Observer{c: c, needs: needs, busy: map[Work]step{}, failed: map[Work]step{}}
 	o.observe = func() observation {
 		// Listing from memory does not fail.
 		x := observation{stack: c.Stack}
@@ -64,16 +68,24 @@ func (c *Cluster) Observe(ctx context.Context) *Observer {
 	return o
 }
 
-// Begin says that an update works on the workload from now on; End that it does not any more. They may be nested.
+// Begin says that an update works on the workload from now on, End that Pulumi does not any more: the workload is judged until
+// its pods are ready. They may be nested.
 func (o *Observer) Begin(w Work) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s, ok := o.busy[w]
-	if !ok {
+	s := o.busy[w]
+	if s.open <= 0 {
 		s = step{began: time.Now(), before: o.observe().generation(w)}
 	}
 	s.open++
 	o.busy[w] = s
+}
+
+// Keep says that the update leaves the workload as it is. It may not be ready, whoever made it.
+func (o *Observer) Keep(w Work) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.busy[w] = step{began: time.Now()}
 }
 
 // End is the other half of Begin.
@@ -81,14 +93,14 @@ func (o *Observer) End(w Work, failed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	s := o.busy[w]
-	if failed {
+	if s.open--; failed {
 		o.failed[w] = s
 	}
-	if s.open--; s.open <= 0 {
+	if failed && s.open <= 0 {
 		delete(o.busy, w)
-	} else {
-		o.busy[w] = s
+		return
 	}
+	o.busy[w] = s
 }
 
 // BeginAll says that every workload should come up from now on.
@@ -98,17 +110,23 @@ func (o *Observer) BeginAll() {
 	o.all = time.Now()
 }
 
-func (o *Observer) working(seen observation) map[Work]time.Time {
+// working returns what is judged, and since when. done are the workloads that have become ready since the last time.
+func (o *Observer) working(seen observation) (out map[Work]time.Time, done []Work) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out := map[Work]time.Time{}
+	out = map[Work]time.Time{}
 	if o.all.IsZero() {
 		for w, s := range o.busy {
-			if !s.awaited(w, seen) {
+			switch {
+			case s.awaited(w, seen):
+			case s.open <= 0 && seen.rolledOut(w):
+				delete(o.busy, w)
+				done = append(done, w)
+			default:
 				out[w] = s.began
 			}
 		}
-		return out
+		return out, done
 	}
 	for _, d := range seen.deployments {
 		out[Work{Service: serviceOf(d)}] = o.all
@@ -119,7 +137,7 @@ func (o *Observer) working(seen observation) map[Work]time.Time {
 	for _, j := range seen.jobs {
 		out[Work{Service: serviceOf(j)}] = o.all
 	}
-	return out
+	return out, nil
 }
 
 // changedWithin is how long a step may take until the cluster has what it changes. A step that changes nothing is one that
@@ -131,8 +149,11 @@ func (s step) awaited(w Work, seen observation) bool {
 	return s.before != 0 && seen.generation(w) == s.before && time.Since(s.began) < changedWithin
 }
 
-// Note is what a pod of a service that is worked on waits for, or said last.
-type Note struct{ Service, Text string }
+// Note is what a pod of a service that is worked on waits for, or said last, or that all of its pods are ready.
+type Note struct {
+	Service, Text string
+	Ready         bool
+}
 
 // Watch looks again and again, until the context ends or it is decided that a service that is worked on cannot come up:
 // then it returns why. It tells notes of what is waited for.
@@ -149,9 +170,15 @@ func (o *Observer) Watch(ctx context.Context, note func(Note)) []Finding {
 		}
 		seen := o.observe()
 		var findings []Finding
-		for work, since := range o.working(seen) {
+		working, done := o.working(seen)
+		for _, work := range done {
+			if note != nil {
+				note(Note{Service: work.Service, Ready: true})
+			}
+		}
+		for work, since := range working {
 			service := work.Service
-			findings = append(findings, seen.findings(work, since)...)
+			findings = append(findings, withoutSufferers(seen.findings(work, since), seen, o.needs)...)
 			if note != nil && time.Since(told[service]) >= noteEvery {
 				told[service] = time.Now()
 				if n, ok := o.note(ctx, seen.only(work, since), service); ok {

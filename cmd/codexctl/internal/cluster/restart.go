@@ -42,7 +42,7 @@ func (c *Cluster) Restart(ctx context.Context, service string, timeout time.Dura
 	}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	o := c.Observe(watching)
+	o := c.Observe(watching, nil)
 	j, last := judge{}, time.Now()
 	told := map[types.UID]bool{}
 	tick := time.NewTicker(lookEvery)

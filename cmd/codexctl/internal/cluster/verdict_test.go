@@ -252,7 +252,10 @@ func TestAwaited(t *testing.T) {
 	seen := rollout(waiting("ImagePullBackOff", "not found", 0, nil))
 	work := Work{Service: "backend", Kind: "deploy"}
 	o := &Observer{busy: map[Work]step{}, failed: map[Work]step{}, observe: func() observation { return seen }}
-	judged := func() bool { return len(o.working(seen)) > 0 }
+	judged := func() bool {
+		works, _ := o.working(seen)
+		return len(works) > 0
+	}
 	seen.deployments[0].Generation, seen.deployments[0].Status.ObservedGeneration = 2, 2
 
 	o.Begin(work)

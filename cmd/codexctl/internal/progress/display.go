@@ -2,6 +2,7 @@ package progress
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,8 +74,11 @@ func New(out *console.Console, now func() time.Time) *Display {
 	return &Display{out: out, now: now, start: now()}
 }
 
-// Note is what a service's container logged last.
-type Note struct{ Service, Text string }
+// Note is what a service's container logged last, or that the service is ready.
+type Note struct {
+	Service, Text string
+	Ready         bool
+}
 
 // WithNotes makes the display show the notes beside the containers that are starting.
 func (d *Display) WithNotes(notes <-chan Note) *Display {
@@ -107,23 +111,44 @@ func (d *Display) Run(ch <-chan events.EngineEvent, stop <-chan struct{}) Result
 		select {
 		case e, ok := <-ch:
 			if !ok {
-				d.clear()
-				return d.result
+				return d.finish()
 			}
 			d.Handle(e.EngineEvent)
 		case <-stop:
-			d.clear()
-			return d.result
+			return d.finish()
 		case n := <-d.notes:
-			for _, s := range d.active {
-				if s.Workload() && s.Service() == n.Service {
-					s.note = console.Plain(n.Text)
-				}
-			}
+			d.take(n)
 		case <-tick.C:
 			d.Tick()
 		}
 	}
+}
+
+// take shows what a service says, or ends the step that waits until it is ready.
+func (d *Display) take(n Note) {
+	for _, s := range slices.Clone(d.active) {
+		switch {
+		case !s.Workload() || s.Service() != n.Service:
+		case !n.Ready:
+			s.note = console.Plain(n.Text)
+		case s.applied:
+			d.done(s, false)
+			if d.drawn == 0 {
+				d.draw()
+			}
+		}
+	}
+}
+
+// finish counts what is still waited for: the update has ended, and says itself whether it went well.
+func (d *Display) finish() Result {
+	d.clear()
+	for _, s := range d.active {
+		if s.applied {
+			d.result.Steps = append(d.result.Steps, *s)
+		}
+	}
+	return d.result
 }
 
 // Handle takes in one event.
@@ -156,6 +181,9 @@ func (d *Display) begin(m apitype.StepEventMetadata) {
 	}
 	s, ok := newStep(m, d.now())
 	if !ok {
+		if s.Op == apitype.OpSame && s.pods() && d.onStep != nil {
+			d.onStep(s, false) // it may not be ready, whoever made it
+		}
 		return
 	}
 	d.active = append(d.active, &s)
@@ -170,27 +198,37 @@ func (d *Display) begin(m apitype.StepEventMetadata) {
 }
 
 func (d *Display) end(m apitype.StepEventMetadata, failed bool) {
-	for i, s := range d.active {
-		if s.URN != m.URN || s.Op != m.Op {
+	for _, s := range d.active {
+		if s.URN != m.URN || s.Op != m.Op || s.applied {
 			continue
 		}
-		d.active = append(d.active[:i], d.active[i+1:]...)
 		s.Failed = failed
 		if d.onStep != nil {
 			d.onStep(*s, false)
 		}
-		d.result.Steps = append(d.result.Steps, *s)
-		took, text, paint := d.now().Sub(s.started), s.done, console.Green
-		if failed {
-			text, paint = "failed "+s.going, console.Red
+		// Pulumi starts a cluster's workloads together, and the notes say when each is ready.
+		if s.pods() && !s.Removes() && !failed && d.notes != nil {
+			s.applied = true
+			return
 		}
-		if took >= time.Second {
-			text += fmt.Sprintf(" (%.1fs)", took.Seconds())
-		}
-		if !s.minor || failed || took >= time.Second {
-			d.print(d.line(d.now(), s.Kind, s.Name, text, paint))
-		}
+		d.done(s, failed)
 		return
+	}
+}
+
+// done tells that a step has ended.
+func (d *Display) done(s *Step, failed bool) {
+	d.active = slices.DeleteFunc(d.active, func(x *Step) bool { return x == s })
+	d.result.Steps = append(d.result.Steps, *s)
+	took, text, paint := d.now().Sub(s.started), s.done, console.Green
+	if failed {
+		text, paint = "failed "+s.going, console.Red
+	}
+	if took >= time.Second {
+		text += fmt.Sprintf(" (%.1fs)", took.Seconds())
+	}
+	if !s.minor || failed || took >= time.Second {
+		d.print(d.line(d.now(), s.Kind, s.Name, text, paint))
 	}
 }
 

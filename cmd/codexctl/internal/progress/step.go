@@ -27,7 +27,9 @@ type Step struct {
 	// service is the one that the resource's labels name; empty when they name none.
 	service string
 	// minor steps are told only when they last or fail: a cluster's stack has many that take no time.
-	minor   bool
+	minor bool
+	// applied is set when the engine is done with the step, and the pods are not ready yet.
+	applied bool
 	started time.Time
 	note    string   // what the resource said last, such as a line of a build
 	output  []string // the last lines that it printed
@@ -53,6 +55,9 @@ func (s Step) Workload() bool {
 	}
 	return false
 }
+
+// pods says that the step is about what keeps a cluster's pods running.
+func (s Step) pods() bool { return s.Kind == "deploy" || s.Kind == "sts" }
 
 // Removes says that the step takes the resource away.
 func (s Step) Removes() bool {
@@ -146,7 +151,7 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 		s.going, s.done = "removing the old one", "old one removed"
 	case apitype.OpUpdate:
 		s.going, s.done = "changing", "changed"
-		if s.Kind == "deploy" || s.Kind == "sts" {
+		if s.pods() {
 			s.going, s.done = "rolling out", "rolled out"
 		}
 	case apitype.OpDelete:
