@@ -29,7 +29,7 @@ func TestScreenshots(t *testing.T) {
 	play := func(message string, a *fakebackend.Answer) {
 		switch message {
 		case "queue":
-			a.Queue(2)
+			a.Queue(3)
 			<-a.Stopped()
 		case "fail":
 			a.Text("This answer begins well, but the")
