@@ -3,6 +3,7 @@ package web_test
 import (
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -115,4 +116,18 @@ func echo(message string, a *fakebackend.Answer) {
 	a.Text("You said: ")
 	a.Text(message)
 	a.Done()
+}
+
+// listenAt listens at the address as soon as it is free.
+func listenAt(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	for begin := time.Now(); ; {
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			return l
+		}
+		if time.Since(begin) > patience {
+			t.Fatal(err)
+		}
+	}
 }
