@@ -22,6 +22,8 @@ type site struct {
 	url     string
 	backend *fakebackend.Backend
 	app     *web.App
+	// kill ends the site's connections in the middle of what they do.
+	kill func()
 }
 
 func newSite(t *testing.T, play func(string, *fakebackend.Answer), change ...func(*contract.Frontend)) *site {
@@ -48,7 +50,7 @@ func newSiteAt(t *testing.T, b *fakebackend.Backend, backendURL string, change .
 	app.Register(srv)
 	s := httptest.NewServer(srv.Handler())
 	t.Cleanup(func() { _ = app.Drain(t.Context()); s.CloseClientConnections(); s.Close() })
-	return &site{t: t, url: s.URL, backend: b, app: app}
+	return &site{t: t, url: s.URL, backend: b, app: app, kill: func() { s.Listener.Close(); s.CloseClientConnections() }}
 }
 
 // visitor is a client that keeps its cookies and follows no redirects.
