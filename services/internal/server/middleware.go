@@ -52,7 +52,7 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 		if s.draining.Load() {
 			w.Header().Set("Connection", "close")
 		}
-		refused, reason := s.refusal(r.URL.Path)
+		refused, reason := s.refusal(r)
 		rec := &recorder{ResponseWriter: w}
 		s.metrics.inFlight.Inc()
 		unmatched, route := mux.Handler(r)

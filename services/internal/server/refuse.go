@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -34,39 +35,58 @@ const (
 // StartWhen makes the server refuse everything but probes until every check has passed once: an instance that cannot work
 // yet takes no traffic. What happens to the dependencies later is the handlers' business. Call it before Run.
 func (s *Server) StartWhen(checks map[string]Check) {
-	s.starts = checks
+	s.starts, s.asked = checks, make(chan struct{})
 	s.starting.Store(len(checks) > 0)
 }
 
-// awaitStart lets requests in when all checks of StartWhen pass.
+// awaitStart asks the checks of StartWhen until requests are let in.
 func (s *Server) awaitStart(ctx context.Context) {
 	if !s.starting.Load() {
 		return
 	}
 	tick := time.NewTicker(startEvery)
 	defer tick.Stop()
-	for {
-		cctx, cancel := context.WithTimeout(ctx, readyTimeout)
-		_, ok := ask(cctx, s.starts)
-		cancel()
-		if ok {
-			s.starting.Store(false)
-			s.log.Info("started")
-			return
-		}
+	started := s.start(ctx)
+	close(s.asked)
+	for !started {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			started = s.start(ctx)
 		}
 	}
 }
 
-// refusal is why a request for the path is refused before its handler; nil when it is not.
-func (s *Server) refusal(path string) (*problem.Problem, string) {
-	switch {
-	case probe(path):
+// start lets requests in if all checks of StartWhen pass, and reports whether they are.
+func (s *Server) start(ctx context.Context) bool {
+	if !s.starting.Load() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if _, ok := ask(ctx, s.starts); !ok {
+		return false
+	}
+	if s.starting.CompareAndSwap(true, false) {
+		s.log.Info("started")
+	}
+	return true
+}
+
+// refusal is why a request is refused before its handler; nil when it is not. One that comes while the checks of StartWhen
+// are asked for the first time waits for them.
+func (s *Server) refusal(r *http.Request) (*problem.Problem, string) {
+	if probe(r.URL.Path) || strings.HasPrefix(r.URL.Path, "/debug/") {
 		return nil, ""
+	}
+	if s.starting.Load() {
+		select {
+		case <-s.asked:
+		case <-r.Context().Done():
+		}
+	}
+	switch {
 	case s.draining.Load():
 		p := problem.New(http.StatusServiceUnavailable, "This instance is being stopped. Try again.")
 		p.Type, p.RetryAfter = problem.TypeDraining, 1

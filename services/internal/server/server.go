@@ -28,9 +28,10 @@ type Server struct {
 	metrics  *metrics
 	registry *prometheus.Registry
 	draining atomic.Bool
-	// starting is true until all of starts have passed once.
+	// starting is true until all of starts have passed once; asked is closed when they were asked for the first time.
 	starting atomic.Bool
 	starts   map[string]Check
+	asked    chan struct{}
 	// base is the parent of every request's context; it is cancelled when the drain is over.
 	base       context.Context
 	cancelBase context.CancelFunc
@@ -82,7 +83,7 @@ func (s *Server) Readiness(path string, checks map[string]Check) {
 			out.Status, status = "draining", http.StatusServiceUnavailable
 		case !ok:
 			out.Status, status = "not ready", http.StatusServiceUnavailable
-		case s.starting.Load():
+		case !s.start(ctx):
 			out.Status, status = "starting", http.StatusServiceUnavailable
 		}
 		writeJSON(w, status, out)

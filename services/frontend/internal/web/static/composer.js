@@ -40,9 +40,11 @@ export function startComposer() {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const conversation = form.conversation_id.value;
+    const sent = box.value;
     post(new FormData(form), keyOf(conversation), () => {
-      sessionStorage.removeItem(draftKey());
       forgetKey(conversation);
+      if (box.value !== sent) return; // what was written since is the next message
+      sessionStorage.removeItem(draftKey());
       box.value = "";
     });
   });
