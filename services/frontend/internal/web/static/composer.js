@@ -43,7 +43,7 @@ export function startComposer() {
     const sent = box.value;
     post(new FormData(form), keyOf(conversation), () => {
       forgetKey(conversation);
-      if (box.value !== sent) return; // what was written since is the next message
+      if (box.value.trim() !== sent.trim()) return; // what was written since is the next message
       sessionStorage.removeItem(draftKey());
       box.value = "";
     });
