@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,11 +23,17 @@ import (
 // edge starts the real Caddy on the stack's Caddyfile, in front of the port upstream of this machine.
 func edge(t *testing.T, upstream string, oldNew ...string) (*process, string) {
 	t.Helper()
+	return edgeOf(t, append(oldNew, "dynamic a frontend 8501", "dynamic a localhost "+upstream)...)
+}
+
+// edgeOf starts the real Caddy on the stack's Caddyfile, in which each old text is replaced by the new one after it.
+func edgeOf(t *testing.T, oldNew ...string) (*process, string) {
+	t.Helper()
 	program := peers.Find(t, "caddy", "caddy")
 	stack := load(t, "prod", withPassword())
 	service := stack.Service(stacks.Edge)
 	port := freePort(t)
-	text := replaced(t, service.Files[0].Text(""), append(oldNew, ":8080 {", "http://127.0.0.1:"+port+" {", "dynamic a frontend 8501", "dynamic a localhost "+upstream)...)
+	text := replaced(t, service.Files[0].Text(""), append(oldNew, ":8080 {", "http://127.0.0.1:"+port+" {")...)
 	config := filepath.Join(t.TempDir(), "Caddyfile")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -208,4 +216,188 @@ func TestEdgeWaitsForTheApplication(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	p.stop(20 * time.Second)
+}
+
+// tried is a request as the application got it.
+type tried struct{ method, path, key, body string }
+
+// TestEdgeResends: a request whose reply was lost is sent again where doing it twice is doing it once, and one that was
+// refused because the container stops or starts in any case.
+func TestEdgeResends(t *testing.T) {
+	var mu sync.Mutex
+	var got []tried
+	fail := func(http.ResponseWriter) {}
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		got = append(got, tried{r.Method, r.URL.Path, r.Header.Get("Idempotency-Key"), string(b)})
+		first, f := len(got) == 1, fail
+		mu.Unlock()
+		if first {
+			f(w)
+			return
+		}
+		fmt.Fprint(w, "done")
+	}))
+	defer app.Close()
+	_, url := edge(t, port(t, app))
+	lost := func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
+	refused := func(reason string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			if reason != "" {
+				w.Header().Set("X-Codexcontinue-Refused", reason)
+			}
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}
+	for _, tt := range []struct {
+		name, method, path, key string
+		fail                    func(http.ResponseWriter)
+		tries, status           int
+	}{
+		{"page", "GET", "/c/x", "", lost, 2, 200},
+		{"deletion", "DELETE", "/api/conversations/x", "", lost, 2, 200},
+		{"form without a key", "POST", "/chat", "", lost, 2, 200},
+		{"message without a key", "POST", "/api/chat", "", lost, 2, 200},
+		{"message with a key", "POST", "/api/chat", "mine", lost, 2, 200},
+		{"rename", "POST", "/c/x/rename", "", lost, 2, 200},
+		{"stop", "POST", "/generations/x/stop", "", lost, 2, 200},
+		{"new conversation", "POST", "/api/conversations", "", lost, 1, 502},
+		{"new conversation of a client with a key", "POST", "/api/conversations", "mine", lost, 2, 200},
+		{"refused by a draining container", "POST", "/api/conversations", "", refused("draining"), 2, 200},
+		{"refused by a starting container", "POST", "/api/conversations", "", refused("starting"), 2, 200},
+		{"an answer that says no", "POST", "/chat", "", refused(""), 1, 503},
+		{"a page that says no", "GET", "/", "", refused(""), 1, 503},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			mu.Lock()
+			got, fail = nil, tt.fail
+			mu.Unlock()
+			body := ""
+			if tt.method == "POST" {
+				body = strings.Repeat("text ", 20000)
+			}
+			req := request(t, tt.method, url+tt.path, strings.NewReader(body))
+			if tt.key != "" {
+				req.Header.Set("Idempotency-Key", tt.key)
+			}
+			resp, _ := get(t, req)
+			if resp.StatusCode != tt.status || len(got) != tt.tries {
+				t.Fatalf("%s after %d tries, want %d after %d", resp.Status, len(got), tt.status, tt.tries)
+			}
+			for _, g := range got {
+				if g.method != tt.method || g.path != tt.path || g.body != body || g.key != got[0].key {
+					t.Errorf("got %s %s with the key %q and %d bytes", g.method, g.path, g.key, len(g.body))
+				}
+			}
+			message := tt.path == "/chat" || tt.path == "/api/chat"
+			if tt.key != "" && got[0].key != tt.key || message != (got[0].key != "") && tt.key == "" {
+				t.Errorf("the key is %q", got[0].key)
+			}
+		})
+	}
+}
+
+// TestEdgeKilledContainer: one of two containers is killed and comes back, again and again, though the name resolves to both
+// all the time. No page and no message fails, and each message is there.
+func TestEdgeKilledContainer(t *testing.T) {
+	stay, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, upstream, err := net.SplitHostPort(stay.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := net.JoinHostPort("127.0.0.2", upstream)
+	if l, err := net.Listen("tcp", killed); err != nil {
+		t.Skipf("this machine has one loopback address: %v", err)
+	} else {
+		l.Close()
+	}
+	var messages sync.Map
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		if r.Method == http.MethodPost {
+			messages.Store(r.Header.Get("Idempotency-Key"), string(b))
+		}
+		select { // as long as a request of the application takes: some are in flight when it is killed
+		case <-time.After(2 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+		fmt.Fprint(w, "ok")
+	})
+	app := &httptest.Server{Listener: stay, Config: &http.Server{Handler: handler}}
+	app.Start()
+	defer app.Close()
+	run := func() *httptest.Server {
+		var l net.Listener
+		for begin := time.Now(); ; {
+			if l, err = net.Listen("tcp", killed); err == nil {
+				break
+			}
+			if time.Since(begin) > 20*time.Second {
+				t.Fatal(err)
+			}
+		}
+		s := &httptest.Server{Listener: l, Config: &http.Server{Handler: handler}}
+		s.Start()
+		return s
+	}
+	victim := run()
+	source := func(host string) string { return "a " + host + " " + upstream + " {\n refresh 1s\n }\n" }
+	_, url := edgeOf(t, "dynamic a frontend 8501 {\n\t\t\t\trefresh 1s\n\t\t\t}\n", "dynamic multi {\n"+source("127.0.0.1")+source("127.0.0.2")+"}\n")
+	const requests, kills = 1200, 4
+	var sent atomic.Int64
+	var wg sync.WaitGroup
+	progress := make(chan struct{}, requests)
+	for range 6 {
+		wg.Go(func() {
+			for n := sent.Add(1); n <= requests; n = sent.Add(1) {
+				method, path, body := http.MethodGet, "/", ""
+				if n%3 == 0 {
+					method, path, body = http.MethodPost, "/chat", fmt.Sprint("message ", n)
+				}
+				req, err := http.NewRequestWithContext(t.Context(), method, url+path, strings.NewReader(body))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if resp, err := http.DefaultClient.Do(req); err != nil {
+					t.Error(err)
+				} else {
+					if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+						t.Errorf("%s %s: %s %s %v", method, path, resp.Status, b, err)
+					}
+					resp.Body.Close()
+				}
+				progress <- struct{}{}
+			}
+		})
+	}
+	for range kills {
+		for range requests / (2*kills + 1) {
+			<-progress
+		}
+		victim.Listener.Close()
+		victim.CloseClientConnections()
+		for range requests / (2*kills + 1) {
+			<-progress
+		}
+		victim = run()
+	}
+	wg.Wait()
+	victim.Close()
+	there := map[string]bool{}
+	messages.Range(func(_, m any) bool { there[m.(string)] = true; return true })
+	if len(there) != requests/3 {
+		t.Errorf("%d of %d messages are there", len(there), requests/3)
+	}
 }

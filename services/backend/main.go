@@ -81,6 +81,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 	defer st.Close()
+	srv.StartWhen(map[string]server.Check{"redis": st.Check}) // without storage there is nothing to answer with
 	ml := hop.New("ml", cfg.MLServiceURL)
 	jobs := generation.New(st, hop.NewStreaming("ml", cfg.MLServiceURL), cfg.DefaultModel, generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
 	if err := api.Register(srv, api.Options{Store: st, Jobs: jobs, ML: ml, DefaultModel: cfg.DefaultModel, Log: log, Draining: srv.Draining}); err != nil {

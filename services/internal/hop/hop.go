@@ -1,17 +1,19 @@
-// Package hop is the HTTP client for calls from one service of the stack to the next: it passes the request's id on,
-// retries a connection that could not be made (the peer is being replaced, and its name may resolve to another
-// container already), and turns an error response into the problem the peer sent.
+// Package hop is the HTTP client for calls from one service of the stack to the next: it passes the request's id on, sends a
+// request again that has produced nothing (the peer is being replaced, and its name resolves to another container), and
+// turns an error response into the problem the peer sent.
+//
+// A request has produced nothing when no connection could be made, and when the peer refused it as draining or starting. It
+// is also sent again when the connection broke before the response, if doing it twice is doing it once: GET, HEAD, PUT,
+// DELETE, a request with a key (backendapi.KeyHeader), and those that Repeatable or NewStreaming declare to be so.
 package hop
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -20,46 +22,53 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Client calls one peer.
 type Client struct {
 	peer, base string
+	resender   *resender
 	http       *http.Client
 }
 
-// Attempts and pauses of a connection that cannot be made: together about two seconds, the time in which a replaced
-// container's name resolves anew.
-const (
-	attempts = 6
-	pause    = 100 * time.Millisecond
-)
-
 // New makes a client for the peer at the base URL; the name stands in errors.
 func New(peer, base string) *Client {
-	return &Client{peer: peer, base: strings.TrimRight(base, "/"), http: &http.Client{Transport: Transport()}}
+	r := newResender(peer)
+	return &Client{peer: peer, base: strings.TrimRight(base, "/"), resender: r, http: &http.Client{Transport: r}}
 }
 
 // NewStreaming makes a client for calls whose answer may begin late, such as with a model's first token: only the
-// request's context bounds the wait.
+// request's context bounds the wait. The calls ask for text and change nothing, so all of them may be repeated.
 func NewStreaming(peer, base string) *Client {
-	c, t := New(peer, base), Transport()
-	t.ResponseHeaderTimeout = 0
-	c.http.Transport = t
+	c := New(peer, base)
+	c.resender.transport.ResponseHeaderTimeout, c.resender.repeatable = 0, true
 	return c
 }
+
+// Transport is that of the client: it sends requests again as Do does.
+func (c *Client) Transport() http.RoundTripper { return c.resender }
+
+// Register adds the counter of what was sent again, hop_resends_total, of which there is one for each peer.
+func (c *Client) Register(reg prometheus.Registerer) { reg.MustRegister(c.resender.resends) }
 
 // Transport is the transport of calls inside the stack: no proxy from the environment, connections kept, no
 // compression (streams must not be buffered), and no bound on the time between the parts of a stream, which the
 // request's context bounds.
 func Transport() *http.Transport {
+	t, _ := transport()
+	return t
+}
+
+func transport() (*http.Transport, *dialer) {
+	d := newDialer()
 	return &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:           d.dial,
 		MaxIdleConnsPerHost:   64,
 		IdleConnTimeout:       30 * time.Second,
 		ResponseHeaderTimeout: 30 * time.Second,
 		DisableCompression:    true,
-	}
+	}, d
 }
 
 // Do sends the request, body as JSON when it is not nil, and returns the response with a status below 400; the caller
@@ -72,24 +81,6 @@ func (c *Client) Do(ctx context.Context, method, path string, body any, header h
 			return nil, fmt.Errorf("%s: %w", c.peer, err)
 		}
 	}
-	for attempt := 1; ; attempt++ {
-		resp, err := c.once(ctx, method, path, payload, header)
-		if err == nil {
-			return resp, nil
-		}
-		var p *problem.Problem
-		if errors.As(err, &p) || !neverSent(err) || attempt == attempts {
-			return nil, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%s: %w", c.peer, ctx.Err())
-		case <-time.After(time.Duration(attempt) * pause):
-		}
-	}
-}
-
-func (c *Client) once(ctx context.Context, method, path string, payload []byte, header http.Header) (*http.Response, error) {
 	var r io.Reader
 	if payload != nil {
 		r = bytes.NewReader(payload)
@@ -148,11 +139,4 @@ func (c *Client) JSON(ctx context.Context, method, path string, body, out any, h
 		return fmt.Errorf("%s: the answer is not the JSON expected: %w", c.peer, err)
 	}
 	return nil
-}
-
-// neverSent says that no connection was made, so the request cannot have had an effect.
-func neverSent(err error) bool {
-	var op *net.OpError
-	var dns *net.DNSError
-	return errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
 }

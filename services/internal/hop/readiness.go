@@ -22,7 +22,7 @@ func (c *Client) Readiness(ctx context.Context) (mlapi.Readiness, error) {
 	if id := logging.RequestID(ctx); id != "" {
 		req.Header.Set(server.RequestIDHeader, id)
 	}
-	resp, err := c.http.Do(req)
+	resp, err := (&http.Client{Transport: c.resender.transport}).Do(req)
 	if err != nil {
 		return mlapi.Readiness{}, fmt.Errorf("%s: %w", c.peer, err)
 	}

@@ -37,7 +37,8 @@ func newMetrics(reg *prometheus.Registry, service string) *metrics {
 	return m
 }
 
-// middleware gives a request its id, logs it, counts it and turns a panic into a problem.
+// middleware gives a request its id, refuses it while the server starts or drains, logs it, counts it and turns a panic into
+// a problem.
 func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -51,6 +52,7 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 		if s.draining.Load() {
 			w.Header().Set("Connection", "close")
 		}
+		refused, reason := s.refusal(r)
 		rec := &recorder{ResponseWriter: w}
 		s.metrics.inFlight.Inc()
 		unmatched, route := mux.Handler(r)
@@ -83,6 +85,10 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 			log(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", code, "bytes", rec.bytes,
 				"ms", float64(elapsed.Microseconds())/1000)
 		}()
+		if refused != nil {
+			refuse(rec, r, refused, reason)
+			return
+		}
 		if route == "none" {
 			notRouted(rec, r, unmatched)
 			return

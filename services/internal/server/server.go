@@ -28,6 +28,10 @@ type Server struct {
 	metrics  *metrics
 	registry *prometheus.Registry
 	draining atomic.Bool
+	// starting is true until all of starts have passed once; asked is closed when they were asked for the first time.
+	starting atomic.Bool
+	starts   map[string]Check
+	asked    chan struct{}
 	// base is the parent of every request's context; it is cancelled when the drain is over.
 	base       context.Context
 	cancelBase context.CancelFunc
@@ -72,28 +76,39 @@ func (s *Server) Readiness(path string, checks map[string]Check) {
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
-		type result struct {
-			name string
-			err  error
-		}
-		results := make(chan result, len(checks))
-		for name, check := range checks {
-			go func() { results <- result{name, check(ctx)} }()
-		}
-		out, status := mlapi.Readiness{Status: "ready", Checks: map[string]string{}}, http.StatusOK
-		for range checks {
-			res := <-results
-			out.Checks[res.name] = "ok"
-			if res.err != nil {
-				out.Checks[res.name] = res.err.Error()
-				out.Status, status = "not ready", http.StatusServiceUnavailable
-			}
-		}
-		if s.draining.Load() {
+		said, ok := ask(ctx, checks)
+		out, status := mlapi.Readiness{Status: "ready", Checks: said}, http.StatusOK
+		switch {
+		case s.draining.Load():
 			out.Status, status = "draining", http.StatusServiceUnavailable
+		case !ok:
+			out.Status, status = "not ready", http.StatusServiceUnavailable
+		case !s.start(ctx):
+			out.Status, status = "starting", http.StatusServiceUnavailable
 		}
 		writeJSON(w, status, out)
 	})
+}
+
+// ask runs all checks at once and returns what each said, and whether all passed.
+func ask(ctx context.Context, checks map[string]Check) (said map[string]string, ok bool) {
+	type result struct {
+		name string
+		err  error
+	}
+	results := make(chan result, len(checks))
+	for name, check := range checks {
+		go func() { results <- result{name, check(ctx)} }()
+	}
+	said, ok = map[string]string{}, true
+	for range checks {
+		res := <-results
+		said[res.name] = "ok"
+		if res.err != nil {
+			said[res.name], ok = res.err.Error(), false
+		}
+	}
+	return said, ok
 }
 
 // Profiling adds /debug/pprof.
@@ -111,9 +126,14 @@ func (s *Server) Draining() bool { return s.draining.Load() }
 // Handler is the whole service with its middleware, for tests and for Run.
 func (s *Server) Handler() http.Handler { return s.middleware(s.mux) }
 
-// Run serves on addr until ctx is cancelled, then drains: readiness turns 503, the listener closes, requests in
-// flight get up to the drain time, after which their contexts are cancelled. Work that outlives requests is waited
-// for by the drained functions, called in order with what is left of the drain time while requests still finish.
+// Run serves on addr until ctx is cancelled, then drains: readiness turns 503, the listener and idle connections close,
+// and what arrives over the other connections is refused, so that callers go elsewhere. Requests in flight get up to the
+// drain time, after which their contexts are cancelled. Work that outlives requests is waited for by the drained functions,
+// called in order with what is left of the drain time while requests still finish.
+//
+// The listener closes at once because nothing else takes a stopping container out of rotation on Docker: its name keeps
+// resolving to it, and a connection that is refused sends the caller to the next address. On Kubernetes the pod has been
+// out of rotation for some seconds when it is told to stop (preStop).
 func (s *Server) Run(ctx context.Context, addr string, drained ...func(context.Context) error) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -134,9 +154,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drained ...func(cont
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return s.base },
 	}
+	open := countConnections(srv)
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }()
 	s.log.Info("listening", "addr", l.Addr().String())
+	go s.awaitStart(ctx)
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
@@ -147,8 +169,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drained ...func(cont
 	start := time.Now()
 	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
 	defer cancel()
+	_ = l.Close()
+	srv.SetKeepAlivesEnabled(false) // closes the idle connections, and each other one after its response
 	shut := make(chan error, 1)
-	go func() { shut <- srv.Shutdown(dctx) }()
+	go func() {
+		// From here on the server drops what it reads, without an answer: that is only for connections that stay silent.
+		open.awaitNone(dctx, politeness)
+		shut <- srv.Shutdown(dctx)
+	}()
 	var errs []error
 	for _, f := range drained {
 		errs = append(errs, f(dctx))

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,11 +117,27 @@ func serve(t *testing.T, s *server.Server, drained ...func(context.Context) erro
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, s, l, drained...)
+}
+
+func serveOn(t *testing.T, s *server.Server, l net.Listener, drained ...func(context.Context) error) (url string, stop context.CancelFunc, ended chan error) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
 	ended = make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, l, drained...) }()
 	return "http://" + l.Addr().String(), stop, ended
+}
+
+// counted is a listener that tells when it is asked for a connection: the ones before are the server's then.
+type counted struct {
+	net.Listener
+	asked chan struct{}
+}
+
+func (c *counted) Accept() (net.Conn, error) {
+	c.asked <- struct{}{}
+	return c.Listener.Accept()
 }
 
 func within[T any](t *testing.T, what string, c <-chan T) T {
@@ -218,5 +236,165 @@ func TestHealthcheck(t *testing.T) {
 	}
 	if err := server.Healthcheck(t.Context(), []string{"LISTEN_ADDR=nonsense"}, "/health", ""); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR") {
 		t.Errorf("%v", err)
+	}
+}
+
+// kept opens a connection that is kept alive, and returns how to send one request over it.
+func kept(t *testing.T, url string) func(method, path, body string) (*http.Response, string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	lines := bufio.NewReader(conn)
+	return func(method, path, body string) (*http.Response, string) {
+		t.Helper()
+		r, err := http.NewRequest(method, url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Write(conn); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(lines, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(b)
+	}
+}
+
+// While requests in flight finish, what arrives is refused before its handler, and says that it may be sent elsewhere.
+func TestDrainRefuses(t *testing.T) {
+	s := server.New("x", slog.New(slog.DiscardHandler), patience)
+	entered, release := make(chan struct{}), make(chan struct{})
+	s.HandleFunc("GET /slow", func(w http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-release
+		io.WriteString(w, "complete")
+	})
+	handled := 0
+	s.HandleFunc("POST /a", func(http.ResponseWriter, *http.Request) { handled++ })
+	s.Liveness("/health")
+	s.Readiness("/ready", nil)
+	draining, finish := make(chan struct{}), make(chan struct{})
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &counted{inner, make(chan struct{}, 100)}
+	url, stop, ended := serveOn(t, s, l, func(context.Context) error { close(draining); <-finish; return nil })
+
+	idle, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	io.WriteString(idle, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil {
+		t.Fatal(err)
+	}
+	// A connection that was made and has asked for nothing yet is not idle.
+	send, probe, ready := kept(t, url), kept(t, url), kept(t, url)
+	slow := make(chan *http.Response, 1)
+	go func() {
+		resp, err := http.Get(url + "/slow")
+		if err != nil {
+			t.Error(err)
+		}
+		slow <- resp
+	}()
+	within(t, "the request", entered)
+	for range 6 { // five connections and the question for a sixth
+		within(t, "the connections", l.asked)
+	}
+	stop()
+	within(t, "the drain", draining)
+
+	resp, body := send("POST", "/a", strings.Repeat("x", 512<<10))
+	var p problem.Problem
+	if err := json.Unmarshal([]byte(body), &p); err != nil || resp.StatusCode != 503 || p.Type != problem.TypeDraining || !resp.Close ||
+		resp.Header.Get("Retry-After") != "1" || resp.Header.Get(server.RefusedHeader) != server.RefusedDraining {
+		t.Errorf("%s %v %q: %v", resp.Status, resp.Header, body, err)
+	}
+	if resp, _ := probe("GET", "/health", ""); resp.StatusCode != 200 {
+		t.Errorf("/health: %s", resp.Status)
+	}
+	if resp, body := ready("GET", "/ready", ""); resp.StatusCode != 503 || !strings.Contains(body, `"draining"`) {
+		t.Errorf("/ready: %s %s", resp.Status, body)
+	}
+	if err := idle.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the idle connection: %v", err)
+	}
+	if conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://")); err == nil {
+		conn.Close()
+		t.Error("the listener is open")
+	}
+	close(release)
+	if resp := within(t, "the response in flight", slow); resp != nil {
+		if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "complete" || !resp.Close {
+			t.Errorf("in flight: %q, %v, Connection: close %v", b, err, resp.Close)
+		}
+		resp.Body.Close()
+	}
+	close(finish)
+	if err := within(t, "the end", ended); err != nil {
+		t.Error(err)
+	}
+	if handled != 0 {
+		t.Errorf("a refused request was handled %d times", handled)
+	}
+}
+
+// A server that cannot work yet takes nothing but probes, until its checks have passed once.
+func TestStartWhen(t *testing.T) {
+	s := server.New("x", slog.New(slog.DiscardHandler), patience)
+	var up atomic.Bool
+	check := func(context.Context) error {
+		if !up.Load() {
+			return errors.New("no storage")
+		}
+		return nil
+	}
+	s.HandleFunc("POST /a", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	s.Liveness("/health")
+	s.Readiness("/ready", nil)
+	s.StartWhen(map[string]server.Check{"storage": check})
+	url, stop, ended := serve(t, s)
+	for path, want := range map[string]int{"/health": 200, "/metrics": 200, "/ready": 503} {
+		if resp, _ := kept(t, url)("GET", path, ""); resp.StatusCode != want {
+			t.Errorf("%s: %s", path, resp.Status)
+		}
+	}
+	resp, body := kept(t, url)("POST", "/a", "x")
+	if resp.StatusCode != 503 || !resp.Close || !strings.Contains(body, problem.TypeStarting) || resp.Header.Get(server.RefusedHeader) != server.RefusedStarting {
+		t.Errorf("%s %v %q", resp.Status, resp.Header, body)
+	}
+	up.Store(true)
+	deadline := time.Now().Add(patience)
+	for {
+		if resp, _ := kept(t, url)("POST", "/a", "x"); resp.StatusCode == http.StatusNoContent {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("never let in")
+		}
+	}
+	up.Store(false) // a later outage is the handlers' business
+	if resp, _ := kept(t, url)("POST", "/a", "x"); resp.StatusCode != http.StatusNoContent {
+		t.Errorf("after an outage: %s", resp.Status)
+	}
+	stop()
+	if err := within(t, "the end", ended); err != nil {
+		t.Error(err)
 	}
 }

@@ -29,6 +29,9 @@ type Backend struct {
 	fail          map[string]*problem.Problem
 	headers       []http.Header
 	cut           int
+	lose          int
+	pageSize      int
+	keys          map[string]backendapi.Generation // by owner and key
 
 	// Play writes the answer of a message; it runs in a goroutine of its own.
 	Play func(message string, a *Answer)
@@ -42,7 +45,7 @@ type conversation struct {
 // New makes a backend whose model is ready and whose clock starts at now and moves a second with each message.
 func New(now time.Time, play func(message string, a *Answer)) *Backend {
 	build := mlapi.Build{Name: "codexcontinue", State: mlapi.BuildReady}
-	return &Backend{conversations: map[string]*conversation{}, generations: map[string]*Answer{}, fail: map[string]*problem.Problem{}, now: now, Play: play,
+	return &Backend{conversations: map[string]*conversation{}, generations: map[string]*Answer{}, keys: map[string]backendapi.Generation{}, fail: map[string]*problem.Problem{}, now: now, Play: play,
 		models: mlapi.Models{Build: build, Models: []mlapi.ModelInfo{
 			{Name: "codexcontinue", ParameterSize: "8B", Default: true}, {Name: "llama3", ParameterSize: "8B"}}},
 		status: backendapi.Status{Status: backendapi.StatusReady, Model: build, Services: []backendapi.ServiceStatus{
@@ -77,6 +80,35 @@ func (b *Backend) CutStreams(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.cut = n
+}
+
+// LoseReplies stores the next n messages and drops the connection instead of the reply.
+func (b *Backend) LoseReplies(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lose = n
+}
+
+// PageSize makes a conversation be read in pages of n messages.
+func (b *Backend) PageSize(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pageSize = n
+}
+
+// Questions are the messages that people sent, of all conversations.
+func (b *Backend) Questions() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []string
+	for _, c := range b.conversations {
+		for _, m := range c.Messages {
+			if m.Role == "user" {
+				all = append(all, m.Content)
+			}
+		}
+	}
+	return all
 }
 
 // Headers are the headers of all requests so far.
@@ -115,7 +147,23 @@ func (a *Answer) Text(s string) {
 	a.emit(backendapi.EventDelta, backendapi.Delta{Text: s})
 }
 
-// Queue says how many are before.
+// Think adds to the reasoning.
+func (a *Answer) Think(s string) {
+	a.b.mu.Lock()
+	a.message().Thinking += s
+	a.b.mu.Unlock()
+	a.emit(backendapi.EventThinking, backendapi.Delta{Text: s})
+}
+
+// LeftOut says how many of the oldest messages the model did not get.
+func (a *Answer) LeftOut(n int) {
+	a.b.mu.Lock()
+	a.message().LeftOut = n
+	a.b.mu.Unlock()
+	a.emit(backendapi.EventHistory, backendapi.History{LeftOut: n})
+}
+
+// Queue says the place among those that wait: 1 is next.
 func (a *Answer) Queue(n int) { a.emit(backendapi.EventQueue, backendapi.Queue{Position: n}) }
 
 // Done ends the answer.
@@ -229,6 +277,15 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b.mu.Lock()
+	key := r.Header.Get(backendapi.KeyHeader)
+	if key != "" {
+		key = ownerOf(r) + " " + key
+	}
+	if g, ok := b.keys[key]; ok {
+		b.mu.Unlock()
+		write(w, http.StatusAccepted, g)
+		return
+	}
 	b.next++
 	n := strconv.Itoa(b.next)
 	b.now = b.now.Add(time.Second)
@@ -256,9 +313,19 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 	c.Messages = append(c.Messages,
 		backendapi.Message{ID: "q" + n, Role: "user", Content: req.Message, State: backendapi.MessageComplete, CreatedAt: b.now},
 		backendapi.Message{ID: "a" + n, Role: "assistant", State: backendapi.MessageStreaming, GenerationID: a.id, Model: req.Model, CreatedAt: b.now})
+	if key != "" {
+		b.keys[key] = backendapi.Generation{ID: a.id, ConversationID: c.ID}
+	}
+	lost := b.lose > 0
+	if lost {
+		b.lose--
+	}
 	b.mu.Unlock()
 	a.emit(backendapi.EventStart, backendapi.Start{GenerationID: a.id, ConversationID: c.ID, Title: c.Title, Model: req.Model})
 	go b.Play(req.Message, a)
+	if lost {
+		panic(http.ErrAbortHandler)
+	}
 	write(w, http.StatusAccepted, backendapi.Generation{ID: a.id, ConversationID: c.ID})
 }
 
@@ -305,7 +372,7 @@ func (b *Backend) events(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		i += len(events)
-		if over && len(events) > 0 && last(events).Name != backendapi.EventDelta {
+		if over && len(events) > 0 && final(last(events).Name) {
 			return
 		}
 		select {
@@ -314,6 +381,10 @@ func (b *Backend) events(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+func final(name string) bool {
+	return name == backendapi.EventDone || name == backendapi.EventError || name == backendapi.EventStopped
 }
 
 func last(e []sse.Event) sse.Event { return e[len(e)-1] }
@@ -377,7 +448,16 @@ func (b *Backend) one(w http.ResponseWriter, r *http.Request, f func(c *conversa
 }
 
 func (b *Backend) read(w http.ResponseWriter, r *http.Request) {
-	b.one(w, r, func(c *conversation) { write(w, http.StatusOK, c.ConversationDetail) })
+	b.one(w, r, func(c *conversation) {
+		d := c.ConversationDetail
+		if before, err := strconv.Atoi(r.URL.Query().Get("before")); err == nil {
+			d.Messages = d.Messages[:min(before, len(d.Messages))]
+		}
+		if n := len(d.Messages) - b.pageSize; b.pageSize > 0 && n > 0 {
+			d.Messages, d.Earlier = d.Messages[n:], strconv.Itoa(n)
+		}
+		write(w, http.StatusOK, d)
+	})
 }
 
 func (b *Backend) rename(w http.ResponseWriter, r *http.Request) {

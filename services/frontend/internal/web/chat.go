@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
 // pageTimeout bounds what a page waits for the backend: then it is shown without.
@@ -22,9 +23,14 @@ const pageTimeout = 5 * time.Second
 // chatPage is a conversation, or the start of one.
 type chatPage struct {
 	ID, Title, Draft string
-	Messages         []message
-	Model            modelState
-	Domain           domain
+	// Key is the idempotency key of the message that the form sends.
+	Key      string
+	Messages []message
+	Model    modelState
+	Domain   domain
+	// Before is the cursor of the page of earlier messages that is shown; empty for the last ones. Earlier is the address of
+	// the page before it, if there is one.
+	Before, Earlier string
 	// Alert says what went wrong with the message in Draft.
 	Alert string
 	// Degraded says that something is missing because the backend could not be asked.
@@ -38,7 +44,7 @@ func (a *App) home(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *App) conversation(w http.ResponseWriter, r *http.Request) {
-	a.chatPage(w, r, http.StatusOK, chatPage{ID: r.PathValue("id")})
+	a.chatPage(w, r, http.StatusOK, chatPage{ID: r.PathValue("id"), Before: r.URL.Query().Get("before")})
 }
 
 // chatPage asks the backend for all that the page needs at once and renders what came.
@@ -56,7 +62,7 @@ func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p cha
 	wg.Go(func() { list, listErr = a.backend.conversations(ctx, me, cursor) })
 	wg.Go(func() { models, modelsErr = a.backend.models(ctx, me) })
 	if p.ID != "" {
-		wg.Go(func() { detail, detailErr = a.backend.conversation(ctx, me, p.ID) })
+		wg.Go(func() { detail, detailErr = a.backend.conversation(ctx, me, p.ID, p.Before) })
 	}
 	wg.Wait()
 	for _, err := range []error{listErr, modelsErr, detailErr} {
@@ -77,6 +83,12 @@ func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p cha
 	p.Degraded = listErr != nil || modelsErr != nil || detailErr != nil
 	p.Domain, p.Title = a.domain, detail.Title
 	p.Messages = a.messages(detail, now.Location())
+	if detail.Earlier != "" {
+		p.Earlier = path + "?" + url.Values{"before": {detail.Earlier}}.Encode()
+	}
+	if p.Key == "" {
+		p.Key = newKey()
+	}
 	p.Model = newModelState(models, modelsErr, detail.Model)
 	if detailErr != nil {
 		p.Title = "Conversation"
@@ -121,17 +133,16 @@ func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 	me := owner(w, r)
 	switch {
 	case req.Message == "":
-		a.refuse(w, r, req, http.StatusUnprocessableEntity, "Write a message first.")
+		a.refuse(w, r, req, problem.New(http.StatusUnprocessableEntity, "Write a message first."))
 		return
 	case len(req.Message) > backendapi.MaxMessage || !utf8.ValidString(req.Message):
-		a.refuse(w, r, req, http.StatusUnprocessableEntity, fmt.Sprintf("The message is too long: %d of at most %d bytes. Shorten it, or send it in parts.", len(req.Message), backendapi.MaxMessage))
+		a.refuse(w, r, req, problem.New(http.StatusUnprocessableEntity, "The message is too long: %d of at most %d bytes. Shorten it, or send it in parts.", len(req.Message), backendapi.MaxMessage))
 		return
 	}
-	g, err := a.backend.start(r.Context(), me, req)
+	g, err := a.backend.start(r.Context(), me, messageKey(r, req), req)
 	if err != nil {
-		p := asProblem(err)
 		a.log.WarnContext(r.Context(), "chat", "error", err)
-		a.refuse(w, r, req, p.Status, sendWords(p.Status, p.QueuePosition, p.Error()))
+		a.refuse(w, r, req, sendWords(asProblem(err)))
 		return
 	}
 	to := "/c/" + url.PathEscape(g.ConversationID)
@@ -152,35 +163,39 @@ func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, started{ConversationID: g.ConversationID, GenerationID: g.ID, URL: to, HTML: string(html)})
 }
 
-// sendWords says why a message was not accepted, in the words of someone who wrote it.
-func sendWords(status, position int, detail string) string {
-	switch status {
+// sendWords is the problem in the words of someone who wrote a message that was not accepted.
+func sendWords(said *problem.Problem) *problem.Problem {
+	p := *said
+	p.Detail = said.Error()
+	switch p.Status {
 	case http.StatusTooManyRequests:
-		if position > 0 {
-			return fmt.Sprintf("Too many people are waiting for an answer right now (%d before you). Try again in a moment.", position-1)
+		p.Detail = "Too many people are waiting for an answer right now. Try again in a moment."
+		if before := p.QueuePosition - 1; before > 0 {
+			p.Detail = fmt.Sprintf("Too many people are waiting for an answer right now (%d before you). Try again in a moment.", before)
 		}
-		return "Too many people are waiting for an answer right now. Try again in a moment."
 	case http.StatusConflict:
-		return "This conversation is still being answered. Wait for the answer, or stop it, and send again."
+		p.Detail = "This conversation is still being answered. Wait for the answer, or stop it, and send again."
 	case http.StatusNotFound:
-		return "This conversation no longer exists. Start a new chat."
+		p.Detail = "This conversation no longer exists. Start a new chat."
 	}
-	return detail
+	return &p
 }
 
 // refuse answers a message that was not accepted: the page as it was, with the text kept and the reason.
-func (a *App) refuse(w http.ResponseWriter, r *http.Request, req backendapi.ChatRequest, status int, why string) {
+func (a *App) refuse(w http.ResponseWriter, r *http.Request, req backendapi.ChatRequest, why *problem.Problem) {
+	status := why.Status
 	if status < 400 || status > 599 {
 		status = http.StatusBadGateway
 	}
 	if wantsJSON(r) {
-		writeError(w, r, status, why)
+		writeJSON(w, status, scriptError{Error: why.Error(), Resend: resendable(why), RequestID: logging.RequestID(r.Context())})
 		return
 	}
 	if status == http.StatusNotFound {
 		req.ConversationID = ""
 	}
-	a.chatPage(w, r, status, chatPage{ID: req.ConversationID, Draft: req.Message, Alert: why})
+	// The key stays: the message may have been stored all the same.
+	a.chatPage(w, r, status, chatPage{ID: req.ConversationID, Draft: req.Message, Alert: why.Error(), Key: r.PostForm.Get("key")})
 }
 
 // stop ends an answer.
@@ -191,7 +206,7 @@ func (a *App) stop(w http.ResponseWriter, r *http.Request) {
 func (a *App) edit(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
-	d, err := a.backend.conversation(ctx, owner(w, r), r.PathValue("id"))
+	d, err := a.backend.conversation(ctx, owner(w, r), r.PathValue("id"), "")
 	if err != nil {
 		a.failed(w, r, err)
 		return
@@ -263,12 +278,14 @@ func (a *App) modelFragment(w http.ResponseWriter, r *http.Request) {
 
 // scriptError is an error as the page's script shows it.
 type scriptError struct {
-	Error     string `json:"error"`
+	Error string `json:"error"`
+	// Resend says that the same message may be sent again by itself: nobody could be asked.
+	Resend    bool   `json:"resend,omitempty"`
 	RequestID string `json:"request_id"`
 }
 
 func writeError(w http.ResponseWriter, r *http.Request, status int, detail string) {
-	writeJSON(w, status, scriptError{detail, logging.RequestID(r.Context())})
+	writeJSON(w, status, scriptError{Error: detail, RequestID: logging.RequestID(r.Context())})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

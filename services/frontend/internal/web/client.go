@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 
@@ -19,19 +18,15 @@ type client struct{ hop *hop.Client }
 
 func newClient(base string) *client { return &client{hop.New("backend", base)} }
 
-func (c *client) health(ctx context.Context) error {
-	if err := c.hop.JSON(ctx, http.MethodGet, "/health", nil, nil, nil); err != nil {
-		return fmt.Errorf("the backend does not answer: %w", err)
-	}
-	return nil
-}
-
 func ownedBy(owner string) http.Header {
 	return http.Header{http.CanonicalHeaderKey(backendapi.OwnerHeader): {owner}}
 }
 
-func (c *client) start(ctx context.Context, owner string, req backendapi.ChatRequest) (g backendapi.Generation, err error) {
-	err = c.hop.JSON(ctx, http.MethodPost, "/api/chat", req, &g, ownedBy(owner))
+// start sends a message under its key: sent again, it is still one message.
+func (c *client) start(ctx context.Context, owner, key string, req backendapi.ChatRequest) (g backendapi.Generation, err error) {
+	h := ownedBy(owner)
+	h.Set(backendapi.KeyHeader, key)
+	err = c.hop.JSON(ctx, http.MethodPost, "/api/chat", req, &g, h)
 	return g, err
 }
 
@@ -58,12 +53,18 @@ func (c *client) conversations(ctx context.Context, owner, cursor string) (p bac
 	return p, err
 }
 
-func (c *client) conversation(ctx context.Context, owner, id string) (d backendapi.ConversationDetail, err error) {
-	err = c.hop.JSON(ctx, http.MethodGet, "/api/conversations/"+url.PathEscape(id), nil, &d, ownedBy(owner))
+// conversation reads a conversation with the messages before the cursor, or its last ones when that is empty.
+func (c *client) conversation(ctx context.Context, owner, id, before string) (d backendapi.ConversationDetail, err error) {
+	path := "/api/conversations/" + url.PathEscape(id)
+	if before != "" {
+		path += "?" + url.Values{"before": {before}}.Encode()
+	}
+	err = c.hop.JSON(ctx, http.MethodGet, path, nil, &d, ownedBy(owner))
 	return d, err
 }
 
 func (c *client) rename(ctx context.Context, owner, id, title string) error {
+	ctx = hop.Repeatable(ctx) // the same title twice is one title
 	return c.hop.JSON(ctx, http.MethodPatch, "/api/conversations/"+url.PathEscape(id), backendapi.Rename{Title: title}, nil, ownedBy(owner))
 }
 
@@ -81,17 +82,26 @@ func (c *client) status(ctx context.Context, owner string) (s backendapi.Status,
 	return s, err
 }
 
+// typeUnreachable is the type of the problem that the backend could not be asked.
+const typeUnreachable = "/problems/unreachable"
+
 // asProblem is the backend's word on what went wrong, or a plain one when it said nothing.
 func asProblem(err error) *problem.Problem {
 	var p *problem.Problem
 	if errors.As(err, &p) {
 		return p
 	}
-	return &problem.Problem{Title: "Not reachable", Status: http.StatusBadGateway,
+	return &problem.Problem{Type: typeUnreachable, Title: "Not reachable", Status: http.StatusBadGateway,
 		Detail: "The chat service cannot be reached right now. It may be restarting: try again in a moment."}
 }
 
 func isNotFound(err error) bool {
 	var p *problem.Problem
 	return errors.As(err, &p) && p.Status == http.StatusNotFound
+}
+
+// isGone reports whether an answer does not exist, or no longer.
+func isGone(err error) bool {
+	var p *problem.Problem
+	return errors.As(err, &p) && (p.Status == http.StatusNotFound || p.Status == http.StatusGone)
 }

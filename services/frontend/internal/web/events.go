@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/markdown"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
@@ -29,18 +30,23 @@ const (
 	keepAlive = 15 * time.Second
 	// writeTimeout bounds one write to a browser that has stopped reading.
 	writeTimeout = 15 * time.Second
-	// reconnects is how often a stream that the backend cut is taken up again without the browser noticing.
-	reconnects = 5
+	// backendAway is how long a backend may be away before the browser notices, which then goes on asking by itself.
+	backendAway = 40 * time.Second
+	// firstPause is the time before a stream that the backend cut is taken up again; it doubles up to longPause.
+	firstPause = 50 * time.Millisecond
+	longPause  = 2 * time.Second
 )
 
 // The names of the events that the page's script gets. "blocks" carries a markdown.Update, "again" asks it to connect
 // anew, and "end" comes last.
 const (
-	pageStart  = "start"
-	pageQueue  = "queue"
-	pageBlocks = "blocks"
-	pageAgain  = "again"
-	pageEnd    = "end"
+	pageStart    = "start"
+	pageQueue    = "queue"
+	pageHistory  = "history"
+	pageThinking = "thinking"
+	pageBlocks   = "blocks"
+	pageAgain    = "again"
+	pageEnd      = "end"
 )
 
 type pageStartData struct {
@@ -48,7 +54,14 @@ type pageStartData struct {
 	Model string `json:"model"`
 }
 
-type pageQueueData struct {
+// pageNote is the data of pageQueue and pageHistory.
+type pageNote struct {
+	Text string `json:"text"`
+}
+
+// pageThinkingData is text of the model's reasoning from an offset on, in the UTF-16 units of scripts.
+type pageThinkingData struct {
+	From int    `json:"from"`
 	Text string `json:"text"`
 }
 
@@ -96,8 +109,9 @@ var errCut = errors.New("the backend's stream ended before the answer")
 // read passes on the backend's events until the last one. A cut stream is taken up again behind the last event.
 func (a *App) read(ctx context.Context, me, id string, resp *http.Response, in chan<- sse.Event) error {
 	defer close(in)
-	last := ""
-	for attempt := 0; ; {
+	last, pause := "", firstPause
+	var lost time.Time // when the backend's stream ended, until the next event
+	for {
 		reader := sse.NewReader(resp.Body)
 		for {
 			e, err := reader.Next()
@@ -110,27 +124,31 @@ func (a *App) read(ctx context.Context, me, id string, resp *http.Response, in c
 				_ = resp.Body.Close()
 				return ctx.Err()
 			}
-			last, attempt = e.ID, 0
+			last, pause, lost = e.ID, firstPause, time.Time{}
 			if final(e.Name) {
 				_ = resp.Body.Close()
 				return nil
 			}
 		}
 		_ = resp.Body.Close()
+		if lost.IsZero() {
+			lost = time.Now()
+		}
 		for {
-			if attempt++; attempt > reconnects {
+			if time.Since(lost) > backendAway {
 				return errCut
 			}
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-time.After(time.Duration(attempt) * 100 * time.Millisecond):
+			case <-time.After(pause):
 			}
+			pause = min(2*pause, longPause)
 			var err error
 			if resp, err = a.backend.follow(ctx, me, id, last); err == nil {
 				break
 			}
-			if isNotFound(err) {
+			if isGone(err) {
 				return fmt.Errorf("the answer is gone: %w", err)
 			}
 		}
@@ -151,7 +169,10 @@ type answerStream struct {
 	seen    string // the browser has had the events up to this one: nothing is sent before it
 	hold    bool   // the first rendering waits for what comes at once
 	pending bool   // text that is not rendered yet
-	conv    string
+	// thoughts is the model's reasoning that was not sent yet, and thought how much was, in UTF-16 units.
+	thoughts strings.Builder
+	thought  int
+	conv     string
 }
 
 // run sends until the answer ends, the browser goes or the service drains.
@@ -228,7 +249,21 @@ func (s *answerStream) take(e sse.Event) (end bool, err error) {
 		if !s.caughtUp() {
 			return false, nil
 		}
-		return false, s.send(pageQueue, pageQueueData{queueWords(d.Position)})
+		return false, s.send(pageQueue, pageNote{queueWords(d.Position)})
+	case backendapi.EventHistory:
+		var d backendapi.History
+		if err := decode(e, &d); err != nil {
+			return false, err
+		}
+		return false, s.send(pageHistory, pageNote{leftOutWords(d.LeftOut)})
+	case backendapi.EventThinking:
+		var d backendapi.Delta
+		if err := decode(e, &d); err != nil {
+			return false, err
+		}
+		s.thoughts.WriteString(d.Text)
+		s.pending = true
+		return false, nil
 	case backendapi.EventDelta:
 		var d backendapi.Delta
 		if err := decode(e, &d); err != nil {
@@ -253,15 +288,33 @@ func (s *answerStream) take(e sse.Event) (end bool, err error) {
 	return false, nil // a kind that a newer backend sends: nothing that we could show
 }
 
-func queueWords(before int) string {
-	if before <= 0 {
+// queueWords says where an answer is among those that wait for the model: position 1 is next.
+func queueWords(position int) string {
+	if position <= 1 {
 		return "You are next"
 	}
-	return strconv.Itoa(before) + " before you"
+	return strconv.Itoa(position-1) + " before you"
+}
+
+// think sends the reasoning that was not sent yet.
+func (s *answerStream) think() error {
+	if s.thoughts.Len() == 0 {
+		return nil
+	}
+	text := s.thoughts.String()
+	s.thoughts.Reset()
+	from := s.thought
+	for _, r := range text {
+		s.thought += utf16.RuneLen(r)
+	}
+	return s.send(pageThinking, pageThinkingData{from, text})
 }
 
 func (s *answerStream) render() error {
 	s.pending = false
+	if err := s.think(); err != nil {
+		return err
+	}
 	u, ok := s.md.Update()
 	if !ok {
 		return nil
@@ -270,6 +323,9 @@ func (s *answerStream) render() error {
 }
 
 func (s *answerStream) end(state string, p *problem.Problem) error {
+	if err := s.think(); err != nil {
+		return err
+	}
 	u, ok := s.md.Finish()
 	if !ok {
 		// Nothing new: but a browser that resumes here has nothing at all.

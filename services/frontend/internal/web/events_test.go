@@ -94,8 +94,8 @@ func start(t *testing.T, v *visitor, message string) {
 
 func TestEventsRenderTheAnswer(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
-		a.Queue(2)
-		a.Queue(0)
+		a.Queue(3)
+		a.Queue(1)
 		for c := range strings.SplitAfterSeq(sample, " ") {
 			a.Text(c)
 		}

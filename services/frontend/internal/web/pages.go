@@ -140,6 +140,7 @@ var icons = map[string]string{
 	"auto":   `<circle cx="12" cy="12" r="8.5"/><path d="M12 3.5v17a8.5 8.5 0 0 0 0-17z" fill="currentColor"/>`,
 	"light":  `<circle cx="12" cy="12" r="4"/><path d="M12 2.5v2M12 19.5v2M2.5 12h2M19.5 12h2M5.3 5.3l1.4 1.4M17.3 17.3l1.4 1.4M5.3 18.7l1.4-1.4M17.3 6.7l1.4-1.4"/>`,
 	"dark":   `<path d="M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z"/>`,
+	"fold":   `<path d="M9 6l6 6-6 6"/>`,
 	"alert":  `<path d="M12 3.5L2.5 20h19z"/><path d="M12 10v4.5M12 17.3h.01"/>`,
 	"retry":  `<path d="M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6"/>`,
 }

@@ -1,12 +1,12 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
-	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
@@ -16,8 +16,8 @@ import (
 // dropped, and so are its cookies, which are this service's business.
 func (a *App) proxy() http.Handler {
 	rp := &httputil.ReverseProxy{
-		Transport:     hop.Transport(),
-		FlushInterval: -1, // events go out as they come
+		Transport:     a.backend.hop.Transport(), // sends again what has produced nothing
+		FlushInterval: -1,                        // events go out as they come
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(&url.URL{Scheme: a.backbase.Scheme, Host: a.backbase.Host})
 			pr.SetXForwarded()
@@ -29,12 +29,19 @@ func (a *App) proxy() http.Handler {
 		ModifyResponse: func(resp *http.Response) error {
 			// This service has set them: two of each would be two policies.
 			resp.Header.Del(server.RequestIDHeader)
+			// A refusal of the backend, which was asked again in vain, is no refusal of this service.
+			resp.Header.Del(server.RefusedHeader)
 			for _, h := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "Set-Cookie"} {
 				resp.Header.Del(h)
 			}
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			var tooLong *http.MaxBytesError
+			if errors.As(err, &tooLong) {
+				problem.Write(w, r, problem.New(http.StatusRequestEntityTooLarge, "The request is larger than %d KB.", maxBody>>10))
+				return
+			}
 			a.log.WarnContext(r.Context(), "proxy", "error", err)
 			problem.Write(w, r, problem.New(http.StatusBadGateway, "The backend cannot be reached. Try again in a moment."))
 		},

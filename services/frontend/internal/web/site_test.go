@@ -3,6 +3,7 @@ package web_test
 import (
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -21,6 +22,8 @@ type site struct {
 	url     string
 	backend *fakebackend.Backend
 	app     *web.App
+	// kill ends the site's connections in the middle of what they do.
+	kill func()
 }
 
 func newSite(t *testing.T, play func(string, *fakebackend.Answer), change ...func(*contract.Frontend)) *site {
@@ -47,7 +50,7 @@ func newSiteAt(t *testing.T, b *fakebackend.Backend, backendURL string, change .
 	app.Register(srv)
 	s := httptest.NewServer(srv.Handler())
 	t.Cleanup(func() { _ = app.Drain(t.Context()); s.CloseClientConnections(); s.Close() })
-	return &site{t: t, url: s.URL, backend: b, app: app}
+	return &site{t: t, url: s.URL, backend: b, app: app, kill: func() { s.Listener.Close(); s.CloseClientConnections() }}
 }
 
 // visitor is a client that keeps its cookies and follows no redirects.
@@ -115,4 +118,18 @@ func echo(message string, a *fakebackend.Answer) {
 	a.Text("You said: ")
 	a.Text(message)
 	a.Done()
+}
+
+// listenAt listens at the address as soon as it is free.
+func listenAt(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	for begin := time.Now(); ; {
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			return l
+		}
+		if time.Since(begin) > patience {
+			t.Fatal(err)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"html/template"
 	"net/url"
 	"time"
@@ -76,6 +77,25 @@ type message struct {
 func (m message) Streaming() bool { return m.State == backendapi.MessageStreaming }
 func (m message) Stopped() bool   { return m.State == backendapi.MessageStopped }
 func (m message) Failed() bool    { return m.State == backendapi.MessageFailed }
+
+// Key is a new idempotency key for the form that asks a failed answer's question again: that is another message.
+func (m message) Key() string { return newKey() }
+
+// Thinks reports that the answer's text has not begun: what there is of it is the model's reasoning.
+func (m message) Thinks() bool { return m.Streaming() && m.Content == "" }
+
+// LeftOutWords says how much of the conversation the model did not get; it is empty when it got everything.
+func (m message) LeftOutWords() string { return leftOutWords(m.LeftOut) }
+
+func leftOutWords(n int) string {
+	switch {
+	case n <= 0:
+		return ""
+	case n == 1:
+		return "The assistant no longer sees the first message of this conversation."
+	}
+	return fmt.Sprintf("The assistant no longer sees the first %d messages of this conversation.", n)
+}
 
 // Reason is why an answer failed, in one sentence for a person.
 func (m message) Reason() string { return reason(m.Error) }

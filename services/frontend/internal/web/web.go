@@ -55,7 +55,9 @@ func New(cfg contract.Frontend, log *slog.Logger) (*App, error) {
 // Register adds the routes to the server.
 func (a *App) Register(s *server.Server) {
 	s.Liveness("/healthz")
-	s.Readiness("/ready", map[string]server.Check{"backend": a.backend.health})
+	// Nothing is asked: pages live without the backend, and say that it is away.
+	s.Readiness("/ready", nil)
+	a.backend.hop.Register(s.Registry())
 	if a.cfg.Debug {
 		s.Profiling()
 	}

@@ -291,7 +291,7 @@ func TestBackendDown(t *testing.T) {
 	if r := v.get("/healthz"); r.StatusCode != 200 {
 		t.Errorf("/healthz: %s", r.Status)
 	}
-	if r := v.get("/ready"); r.StatusCode != 503 || !strings.Contains(r.body, "backend") {
+	if r := v.get("/ready"); r.StatusCode != 200 {
 		t.Errorf("/ready: %s %s", r.Status, r.body)
 	}
 }
@@ -402,10 +402,12 @@ func TestBodyIsBounded(t *testing.T) {
 	defer b.Close()
 	s := newSiteAt(t, nil, b.URL)
 	r := s.visitor().do("POST", "/api/chat", strings.Repeat("x", 1<<20), "Content-Type", "application/json")
-	if r.StatusCode < 400 {
-		t.Errorf("%s", r.Status)
+	if r.StatusCode != http.StatusRequestEntityTooLarge || r.Header.Get("Content-Type") != problem.ContentType {
+		t.Errorf("%s %s", r.Status, r.body)
 	}
-	if n := <-got; n > 256<<10 {
+	select {
+	case n := <-got: // half a message is none
 		t.Errorf("the backend got %d bytes", n)
+	default:
 	}
 }

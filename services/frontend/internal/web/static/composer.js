@@ -1,4 +1,6 @@
 // The composer: sends a message without leaving the page, and stops the answer.
+import { ask, askKeyed } from "./ask.js";
+import { forgetKey, keyOf, newKey } from "./key.js";
 import { refresh } from "./live.js";
 import { toEnd } from "./scroll.js";
 import { refreshList } from "./sidebar.js";
@@ -6,8 +8,8 @@ import { follow } from "./stream.js";
 
 export function startComposer() {
   const main = document.querySelector("main.chat");
-  if (!main) return;
   const form = document.getElementById("composer");
+  if (!main || !form) return; // a page of earlier messages has no composer
   const box = document.getElementById("message");
   const send = document.getElementById("send");
   const stop = document.getElementById("stop");
@@ -15,6 +17,7 @@ export function startComposer() {
   const messages = document.getElementById("messages");
   const alert = document.getElementById("alert");
   const again = document.getElementById("alert-retry");
+  const waiting = document.getElementById("sending");
   let running = null, sending = false, retried = null, leave = () => {};
 
   const draftKey = () => `draft:${form.conversation_id.value}`;
@@ -36,7 +39,11 @@ export function startComposer() {
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    post(new FormData(form), () => {
+    const conversation = form.conversation_id.value;
+    const sent = box.value;
+    post(new FormData(form), keyOf(conversation), () => {
+      forgetKey(conversation);
+      if (box.value.trim() !== sent.trim()) return; // what was written since is the next message
       sessionStorage.removeItem(draftKey());
       box.value = "";
     });
@@ -49,7 +56,7 @@ export function startComposer() {
     if (!data.get("message")) data.set("message", question(article));
     if (form.model?.value) data.set("model", form.model.value);
     data.set("conversation_id", form.conversation_id.value);
-    post(data, () => event.target.remove());
+    post(data, newKey(), () => event.target.remove());
   });
   again.addEventListener("click", () => retried?.());
   document.addEventListener("click", (event) => {
@@ -87,22 +94,24 @@ export function startComposer() {
     }
   }
 
-  // post sends a message; accepted is called when it was.
-  async function post(data, accepted) {
+  // post sends a message under its key; accepted is called when it was.
+  async function post(data, key, accepted) {
     if (sending || running) return;
     sending = true;
+    data.set("key", key);
     warn("");
     update();
     try {
-      const reply = await ask("/chat", data).then((r) => r.json());
+      const { reply } = await askKeyed("/chat", data, key, () => (waiting.hidden = false));
       accepted();
       show(reply);
     } catch (error) {
-      retried = () => post(data, accepted);
-      warn(error.message, error.status !== 422 && error.status !== 409);
+      retried = () => post(data, key, accepted);
+      warn(error.message, ![409, 413, 422].includes(error.status));
       if (error.status === 503 || error.status === 502) refresh("/fragments/model").catch(() => {});
     } finally {
       sending = false;
+      waiting.hidden = true;
       update();
     }
   }
@@ -159,16 +168,3 @@ export function startComposer() {
 // Back and forward go to other conversations, except where only the fragment differs.
 let path = location.pathname;
 addEventListener("popstate", () => location.pathname !== path && location.reload());
-
-// ask posts a form; an error says what the server said.
-export async function ask(url, data) {
-  let response;
-  try {
-    response = await fetch(url, { method: "POST", body: new URLSearchParams(data), headers: { Accept: "application/json" } });
-  } catch {
-    throw new Error("The server cannot be reached. Check the connection and try again.");
-  }
-  if (response.ok) return response;
-  const reply = await response.json().catch(() => ({}));
-  throw Object.assign(new Error(reply.error || `The server answered ${response.status}.`), { status: response.status });
-}

@@ -1,5 +1,5 @@
 // The list of conversations: the drawer on phones, and the dialogs to rename and delete.
-import { ask } from "./composer.js";
+import { ask } from "./ask.js";
 import { announce, fragment } from "./live.js";
 
 const list = () => document.getElementById("list");

@@ -1,52 +1,125 @@
 // One answer while it is written: the server sends rendered blocks, each changed one again from where it changed.
 import { announce } from "./live.js";
 
-const patience = [300, 1000, 2000, 4000, 8000]; // milliseconds between attempts to connect
+const pauses = [200, 500, 1000, 2000, 4000, 5000]; // milliseconds between attempts to connect; the last one repeats
+const patience = 5 * 60 * 1000; // without any connection, before the person is asked
 
 // follow shows an answer in its article until it ends, and calls on.start({title}) and on.end(state).
 export function follow(article, on) {
   const body = article.querySelector(".body");
   const waiting = article.querySelector(".waiting");
   const shown = article.dataset.generation;
-  let blocks = [], source, last = "", failures = 0;
-  const whole = body.children.length > 0;
+  const whole = body.children.length > 0 || article.querySelector(".thoughts")?.textContent;
+  let blocks = [], source, last = "", failures = 0, connected = Date.now(), timer, left = false;
 
   connect();
-  return () => source?.close();
+  return () => {
+    left = true;
+    clearTimeout(timer);
+    source?.close();
+  };
 
-  function connect() {
+  function address() {
     const url = new URL(`/generations/${encodeURIComponent(shown)}/events`, location.href);
     if (last) url.searchParams.set("after", last);
     else if (whole) url.searchParams.set("whole", "1");
-    source = new EventSource(url);
+    return url;
+  }
+
+  function connect() {
+    source = new EventSource(address());
     const listen = (name, handle) =>
       source.addEventListener(name, (event) => {
         last = event.lastEventId || last;
+        connected = Date.now();
         handle(JSON.parse(event.data));
       });
+    const progress = (name, handle) =>
+      listen(name, (data) => {
+        failures = 0;
+        handle(data);
+      });
     listen("start", on.start);
-    listen("queue", ({ text }) => say(text));
-    listen("blocks", (update) => {
-      failures = 0;
+    progress("queue", ({ text }) => say(text));
+    progress("history", ({ text }) => {
+      const note = article.querySelector(".left-out");
+      note.textContent = text;
+      note.hidden = !text;
+    });
+    progress("thinking", think);
+    progress("blocks", (update) => {
       say("");
+      thought();
       apply(update);
     });
     listen("again", retry);
     listen("end", end);
+    source.onopen = () => (connected = Date.now());
     source.onerror = () => {
-      // A connection that broke is taken up again by the browser; one that was refused is not.
-      if (source.readyState === EventSource.CLOSED) retry();
+      const refused = source.readyState === EventSource.CLOSED; // with an answer that is no stream
+      source.close();
+      if (refused) look();
+      else retry();
     };
   }
 
+  // look finds out why a stream was refused: an answer that is gone will not come back.
+  async function look() {
+    const given = new AbortController();
+    const gone = await fetch(address(), { signal: given.signal }).then(({ status }) => status === 404 || status === 410, () => false);
+    given.abort();
+    if (gone) lose("The answer is no longer there. ", () => location.reload());
+    else retry();
+  }
+
+  // retry connects again after a pause: for as long as the answer runs, and for some minutes when nobody can be reached.
   function retry() {
     source.close();
-    if (failures >= patience.length) {
-      end({ state: "failed", footer: "" });
-      article.querySelector(".footer").replaceChildren(lost());
+    if (left) return;
+    if (Date.now() - connected > patience) {
+      lose("The connection to the answer was lost. ", () => {
+        article.querySelector(".footer").replaceChildren();
+        connected = Date.now();
+        connect();
+      });
       return;
     }
-    setTimeout(connect, patience[failures++]);
+    const pause = pauses[Math.min(failures++, pauses.length - 1)];
+    timer = setTimeout(connect, pause * (0.8 + 0.4 * Math.random())); // not all pages at once
+  }
+
+  function lose(words, again) {
+    if (left) return;
+    const p = document.createElement("p");
+    p.className = "failure";
+    const text = document.createElement("span");
+    text.className = "grow";
+    text.textContent = words;
+    const button = document.createElement("button");
+    button.className = "plain";
+    button.textContent = "Show what there is";
+    button.addEventListener("click", again);
+    p.append(text, button);
+    article.querySelector(".footer").replaceChildren(p);
+    announce(words);
+  }
+
+  // think puts the reasoning in place from an offset on.
+  function think({ from, text }) {
+    const box = article.querySelector(".thoughts");
+    if (!box.firstChild) box.append("");
+    const node = box.firstChild;
+    if (from < node.length) node.deleteData(from, node.length - from);
+    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+    node.appendData(text);
+    if (atEnd) box.scrollTop = box.scrollHeight;
+    box.parentElement.hidden = false;
+    say("");
+  }
+
+  function thought() {
+    const label = article.querySelector(".thinking-label");
+    if (label) label.textContent = "Thought for a moment";
   }
 
   function say(text) {
@@ -77,6 +150,7 @@ export function follow(article, on) {
 
   function end({ state, footer }) {
     source.close();
+    thought();
     article.dataset.state = state;
     delete article.dataset.generation;
     waiting?.remove();
@@ -90,17 +164,6 @@ export function follow(article, on) {
 function spoken(body) {
   const parts = [...body.children].map((block) => (block.matches(".code") ? "Code block." : block.innerText));
   return parts.join(" ").slice(0, 2000);
-}
-
-function lost() {
-  const p = document.createElement("p");
-  p.className = "failure";
-  p.append("The connection to the answer was lost. ");
-  const again = document.createElement("a");
-  again.href = location.href;
-  again.textContent = "Show what there is";
-  p.append(again);
-  return p;
 }
 
 // morph makes old equal to fresh and leaves alone what is equal already, so that a selection or a scrolled code block

@@ -1,0 +1,38 @@
+// Requests of the page that change something.
+
+// How long a message is sent again by itself, and the pauses between: together some fifteen seconds.
+const pauses = [300, 700, 1500, 2500, 4000, 6000];
+// timeout bounds one try: a reply that was lost on the way may never be noticed otherwise.
+const timeout = 20000;
+
+// ask posts a form; an error says what the server said. Its resend says that the request may not have been done, and can
+// be sent again where doing it twice is doing it once.
+export async function ask(url, data, { headers = {}, signal } = {}) {
+  let response;
+  try {
+    response = await fetch(url, { method: "POST", body: new URLSearchParams(data), headers: { Accept: "application/json", ...headers }, signal });
+    if (response.ok) return { response, reply: response.status === 204 ? null : await response.json() };
+  } catch {
+    throw Object.assign(new Error("The server cannot be reached. Check the connection and try again."), { status: 0, resend: true });
+  }
+  // What the edge says has a title, what a stopping server says a type, and what the page's own server says an error.
+  const reply = await response.json().catch(() => ({}));
+  const gateway = response.status >= 502 && response.status <= 504;
+  throw Object.assign(new Error(reply.error || reply.detail || `The server answered ${response.status}.`), {
+    status: response.status,
+    resend: reply.resend ?? (gateway && !reply.error),
+  });
+}
+
+// askKeyed posts a message under its key, again and again while nobody may have got it; waiting is called before each wait.
+export async function askKeyed(url, data, key, waiting) {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await ask(url, data, { headers: { "Idempotency-Key": key }, signal: AbortSignal.timeout(timeout) });
+    } catch (error) {
+      if (!error.resend || attempt === pauses.length) throw error;
+      waiting();
+      await new Promise((done) => setTimeout(done, pauses[attempt]));
+    }
+  }
+}

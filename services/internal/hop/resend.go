@@ -1,0 +1,212 @@
+package hop
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// How long a request is resent, from its first failure, with pauses that double.
+const (
+	// patience is longer than a container takes that crashed and is started again.
+	patience = 10 * time.Second
+	// impatience is for a peer that has not answered for longer than patience: callers are told soon.
+	impatience = 1500 * time.Millisecond
+	firstPause = 50 * time.Millisecond
+	longPause  = time.Second
+)
+
+// maxBody bounds the body of a request, which is kept to be sent again.
+const maxBody = 1 << 20
+
+// Why a request was resent: the values of the counter's label.
+const (
+	unreachable = "unreachable" // no connection was made
+	draining    = "draining"    // problem.TypeDraining
+	starting    = "starting"    // problem.TypeStarting
+	broken      = "broken"      // the connection broke before a response, and the request may be repeated
+)
+
+// resender sends a request again, over a new connection, as long as nothing has come of it.
+type resender struct {
+	transport  *http.Transport
+	dialer     *dialer
+	repeatable bool
+	resends    *prometheus.CounterVec
+	// silent is since when the peer has answered nothing, in nanoseconds of Unix time; 0 when it answers.
+	silent atomic.Int64
+}
+
+func newResender(peer string) *resender {
+	t, d := transport()
+	return &resender{transport: t, dialer: d, resends: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hop_resends_total",
+		ConstLabels: prometheus.Labels{"peer": peer}, Help: "Requests to the peer that were sent again, by what came of the try before: " +
+			"unreachable, draining, starting, broken (the connection, before a response)."}, []string{"reason"})}
+}
+
+type repeatableKey struct{}
+
+// Repeatable returns a context whose requests may be sent again when a connection breaks before the response, whatever
+// their method: doing them twice is doing them once.
+func Repeatable(ctx context.Context) context.Context {
+	return context.WithValue(ctx, repeatableKey{}, true)
+}
+
+// mayRepeat reports whether a request may be sent again that may have been done.
+func (r *resender) mayRepeat(req *http.Request) bool {
+	switch req.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return r.repeatable || req.Header.Get(backendapi.KeyHeader) != "" || req.Context().Value(repeatableKey{}) != nil
+}
+
+// RoundTrip implements http.RoundTripper.
+func (r *resender) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, err := bodyOf(req)
+	if err != nil {
+		return nil, err
+	}
+	var until time.Time
+	for pause := firstPause; ; pause = min(2*pause, longPause) {
+		resp, address, err := r.once(req, body)
+		why, err := r.failure(req, resp, err)
+		if why == "" {
+			if err == nil {
+				r.silent.Store(0)
+			}
+			return resp, err
+		}
+		now := time.Now()
+		if until.IsZero() {
+			until = now.Add(r.patience(now))
+		}
+		if now.Add(pause).After(until) || !wait(req.Context(), pause) {
+			if ended := req.Context().Err(); ended != nil && err != nil {
+				err = fmt.Errorf("%w: %w", ended, err)
+			}
+			return resp, err
+		}
+		if resp != nil {
+			_ = resp.Body.Close()
+		}
+		if address != "" {
+			r.dialer.avoid(address)
+		}
+		// Other connections that are kept may be to the same container.
+		r.transport.CloseIdleConnections()
+		r.resends.WithLabelValues(why).Inc()
+	}
+}
+
+// patience is how long a request whose first try failed now is sent again.
+func (r *resender) patience(now time.Time) time.Duration {
+	r.silent.CompareAndSwap(0, now.UnixNano())
+	if since := r.silent.Load(); since != 0 && now.Sub(time.Unix(0, since)) > patience {
+		return impatience
+	}
+	return patience
+}
+
+// once sends the request, and returns the address that answered as well.
+func (r *resender) once(req *http.Request, body []byte) (resp *http.Response, address string, err error) {
+	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		address = info.Conn.RemoteAddr().String()
+	}})
+	try := req.Clone(ctx)
+	if body != nil {
+		try.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		try.Body, _ = try.GetBody()
+		try.ContentLength = int64(len(body))
+	}
+	resp, err = r.transport.RoundTrip(try)
+	return resp, address, err
+}
+
+// failure says why the request is to be sent again, in a word; it is empty when the outcome stands.
+func (r *resender) failure(req *http.Request, resp *http.Response, err error) (why string, _ error) {
+	var timeout net.Error
+	switch {
+	case err == nil:
+		return refusal(resp), nil
+	case req.Context().Err() != nil:
+		return "", err
+	case neverSent(err):
+		return unreachable, err
+	case errors.As(err, &timeout) && timeout.Timeout(): // it may be at work still
+		return "", err
+	case r.mayRepeat(req):
+		return broken, err
+	}
+	return "", err
+}
+
+// refusal says which refusal that has done nothing the response is. The body can be read afterwards.
+func refusal(resp *http.Response) string {
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if resp.StatusCode != http.StatusServiceUnavailable || media != problem.ContentType {
+		return ""
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	_ = resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(b))
+	var p problem.Problem
+	if err != nil || json.Unmarshal(b, &p) != nil {
+		return ""
+	}
+	switch p.Type {
+	case problem.TypeDraining:
+		return draining
+	case problem.TypeStarting:
+		return starting
+	}
+	return ""
+}
+
+// bodyOf reads the request's body and closes it; it is nil when there is none.
+func bodyOf(req *http.Request) ([]byte, error) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return nil, nil
+	}
+	defer req.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(req.Body, maxBody+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxBody {
+		return nil, &http.MaxBytesError{Limit: maxBody}
+	}
+	return b, nil
+}
+
+// wait reports whether the pause is over before the context is.
+func wait(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// neverSent reports that no connection was made, so the request cannot have had an effect.
+func neverSent(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
+}

@@ -1,0 +1,139 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+)
+
+// RefusedHeader is on a refusal that has done nothing, with the reason: RefusedDraining or RefusedStarting. A proxy that
+// does not read bodies knows by it that the request may be sent again, to another instance.
+const RefusedHeader = "X-Codexcontinue-Refused"
+
+// The reasons of RefusedHeader.
+const (
+	RefusedDraining = "draining"
+	RefusedStarting = "starting"
+)
+
+const (
+	// politeness is how long a draining server answers what arrives over connections that are open.
+	politeness = time.Second
+	// startEvery is how often the checks of StartWhen are asked until they pass.
+	startEvery = 200 * time.Millisecond
+	// refusedBody is how much of a refused request's body is read: a client that still writes when the connection closes
+	// may never see the answer.
+	refusedBody = 1 << 20
+)
+
+// StartWhen makes the server refuse everything but probes until every check has passed once: an instance that cannot work
+// yet takes no traffic. What happens to the dependencies later is the handlers' business. Call it before Run.
+func (s *Server) StartWhen(checks map[string]Check) {
+	s.starts, s.asked = checks, make(chan struct{})
+	s.starting.Store(len(checks) > 0)
+}
+
+// awaitStart asks the checks of StartWhen until requests are let in.
+func (s *Server) awaitStart(ctx context.Context) {
+	if !s.starting.Load() {
+		return
+	}
+	tick := time.NewTicker(startEvery)
+	defer tick.Stop()
+	started := s.start(ctx)
+	close(s.asked)
+	for !started {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			started = s.start(ctx)
+		}
+	}
+}
+
+// start lets requests in if all checks of StartWhen pass, and reports whether they are.
+func (s *Server) start(ctx context.Context) bool {
+	if !s.starting.Load() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if _, ok := ask(ctx, s.starts); !ok {
+		return false
+	}
+	if s.starting.CompareAndSwap(true, false) {
+		s.log.Info("started")
+	}
+	return true
+}
+
+// refusal is why a request is refused before its handler; nil when it is not. One that comes while the checks of StartWhen
+// are asked for the first time waits for them.
+func (s *Server) refusal(r *http.Request) (*problem.Problem, string) {
+	if probe(r.URL.Path) || strings.HasPrefix(r.URL.Path, "/debug/") {
+		return nil, ""
+	}
+	if s.starting.Load() {
+		select {
+		case <-s.asked:
+		case <-r.Context().Done():
+		}
+	}
+	switch {
+	case s.draining.Load():
+		p := problem.New(http.StatusServiceUnavailable, "This instance is being stopped. Try again.")
+		p.Type, p.RetryAfter = problem.TypeDraining, 1
+		return p, RefusedDraining
+	case s.starting.Load():
+		p := problem.New(http.StatusServiceUnavailable, "This instance is being started. Try again in a moment.")
+		p.Type, p.RetryAfter = problem.TypeStarting, 1
+		return p, RefusedStarting
+	}
+	return nil, ""
+}
+
+// refuse answers with the refusal, and closes the connection: the next request is to find another instance.
+func refuse(w http.ResponseWriter, r *http.Request, p *problem.Problem, reason string) {
+	_, _ = io.CopyN(io.Discard, r.Body, refusedBody)
+	w.Header().Set(RefusedHeader, reason)
+	w.Header().Set("Connection", "close")
+	problem.Write(w, r, p)
+}
+
+// connections counts the open connections of a server.
+type connections struct{ n atomic.Int64 }
+
+func countConnections(srv *http.Server) *connections {
+	c := &connections{}
+	srv.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			c.n.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			c.n.Add(-1)
+		}
+	}
+	return c
+}
+
+// awaitNone returns when no connection is open, after the time at the latest.
+func (c *connections) awaitNone(ctx context.Context, most time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for c.n.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
