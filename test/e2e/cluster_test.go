@@ -228,8 +228,8 @@ func (n *namespace) system(t *testing.T, pod, model string) string {
 	return show.System
 }
 
-// load asks the stack without a pause, as several people do at once, until stop is called: pages, and whole answers.
-type load struct {
+// crowd asks the stack without a pause, as several people do at once, until stop is called: pages, and whole answers.
+type crowd struct {
 	stopped chan struct{}
 	people  sync.WaitGroup
 
@@ -239,8 +239,8 @@ type load struct {
 	slowest time.Duration
 }
 
-func startLoad(t *testing.T, url string, people int) *load {
-	l := &load{stopped: make(chan struct{}), done: map[string]int{}}
+func startLoad(t *testing.T, url string, people int) *crowd {
+	l := &crowd{stopped: make(chan struct{}), done: map[string]int{}}
 	// Each its own connections, as from different browsers: half of them kept, half of them new each time.
 	for i := range people {
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: i%2 == 0}, Timeout: time.Minute}
@@ -271,7 +271,7 @@ func startLoad(t *testing.T, url string, people int) *load {
 }
 
 // noneFailed ends the load.
-func (l *load) noneFailed(t *testing.T) {
+func (l *crowd) noneFailed(t *testing.T) {
 	t.Helper()
 	close(l.stopped)
 	l.people.Wait()
