@@ -28,7 +28,10 @@ type dialer struct {
 
 func newDialer() *dialer {
 	return &dialer{Dialer: net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second},
-		lookup: net.DefaultResolver.LookupHost, avoided: map[string]time.Time{}}
+		lookup: func(ctx context.Context, host string) ([]string, error) {
+			return net.DefaultResolver.LookupHost(ctx, host)
+		},
+		avoided: map[string]time.Time{}}
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {

@@ -164,6 +164,7 @@ func (b *chromium) noOverflow() {
 
 func (b *chromium) ask(message string) {
 	b.t.Helper()
+	b.wait("document.documentElement.classList.contains('js')") // before, Enter is a new line
 	b.do(chromedp.WaitEnabled("#message"), chromedp.SendKeys("#message", message), chromedp.WaitEnabled("#send"), chromedp.SendKeys("#message", "\r"))
 }
 
