@@ -62,7 +62,7 @@ type Backend struct {
 	DefaultModel string `env:"DEFAULT_MODEL,required,notEmpty"`
 	// ConversationTTL is how long an untouched conversation is kept; 0 keeps it for ever.
 	ConversationTTL time.Duration `env:"CONVERSATION_TTL,required"`
-	// GenerationTimeout bounds one answer, from the request to the last token.
+	// GenerationTimeout bounds one answer, from when ml begins it to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
 }
 

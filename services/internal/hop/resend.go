@@ -29,8 +29,8 @@ const (
 	longPause  = time.Second
 )
 
-// maxBody bounds the body of a request, which is kept to be sent again.
-const maxBody = 1 << 20
+// maxBody bounds the body of a request in bytes, which is kept to be sent again: ml takes no larger one.
+const maxBody = 8 << 20
 
 // Why a request was resent: the values of the counter's label.
 const (

@@ -151,15 +151,15 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 	if err != nil {
 		return Begun{}, fmt.Errorf("begin an answer: %w", err)
 	}
-	keys := s.keys(b.Generation)[:6]
+	keys, script := s.keys(b.Generation)[:6], s.scripts.begin
 	if t.Key != "" {
-		keys = append(keys, s.key.message(t.Owner, t.Key))
+		keys, script = append(keys, s.key.message(t.Owner, t.Key)), script.repeated()
 	}
 	if err := s.Remember(ctx, b.Generation); err != nil && (errors.Is(err, ErrStorageFull) ||
 		!s.key.tagged) {
 		return Begun{}, err
 	}
-	reply, err := s.run(ctx, s.scripts.begin, keys, b.ConversationID, b.Owner, t.Title, t.Model,
+	reply, err := s.run(ctx, script, keys, b.ConversationID, b.Owner, t.Title, t.Model,
 		b.now, millis(s.opts.TTL),
 		b.ID, user, answer, start, millis(s.opts.Lease), millis(formerLease), MaxMessages, created,
 		HistoryMessages, HistoryBytes,

@@ -15,7 +15,17 @@ var lua embed.FS
 
 // script is a change or a reading that is atomic in Redis. What it takes and returns stands in its
 // file.
-type script struct{ source, sha1 string }
+type script struct {
+	source, sha1 string
+	// repeats tells that running it twice is running it once.
+	repeats bool
+}
+
+// repeated returns the script as one that may be run twice.
+func (sc script) repeated() script {
+	sc.repeats = true
+	return sc
+}
 
 // scripts are the changes, and what is read as of one moment: a transaction (MULTI) is refused when
 // Redis has no memory left.
@@ -51,7 +61,10 @@ func newScripts() (*scripts, error) {
 			return nil, fmt.Errorf("%s.lua does not begin with #!lua", name)
 		}
 		source := flags + "\n" + string(prelude) + rest
-		*p = script{source, redis.NewScript(source).Hash()}
+		*p = script{source: source, sha1: redis.NewScript(source).Hash()}
+	}
+	for _, p := range []*script{&s.rename, &s.del, &s.known, &s.detail, &s.generation, &s.full, &s.release, &s.renew} {
+		*p = p.repeated()
 	}
 	return s, nil
 }
@@ -63,29 +76,27 @@ type once struct{ *redis.Cmd }
 // NoRetry implements redis.Cmder.
 func (once) NoRetry() bool { return true }
 
-// How long a script that Redis did not begin is tried again.
-const (
-	undoneFor   = 2 * time.Second
-	undonePause = 20 * time.Millisecond
-)
-
-// run runs a script. It is sent again only when Redis said that it did nothing, which a failover and the move of a slot
-// make it say; not when the reply was lost: callers for whom a second time is safe repeat knowingly.
+// run runs a script. While Redis is away it is sent again: as long as Redis certainly did nothing, and where doing it
+// twice is doing it once (see script.repeats). Any other that may have been done is an error: callers for whom a second
+// time is safe repeat knowingly.
 func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) *redis.Cmd {
-	deadline := time.Now().Add(undoneFor)
-	for pause := undonePause; ; pause = min(2*pause, 10*undonePause) {
-		cmd := s.send(ctx, "evalsha", sc.sha1, keys, args)
+	var cmd *redis.Cmd
+	again := undone
+	if sc.repeats {
+		again = away
+	}
+
+	_ = throughGap(ctx, func() error {
+		cmd = s.send(ctx, "evalsha", sc.sha1, keys, args)
 		if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
 			cmd = s.send(ctx, "eval", sc.source, keys, args)
 		}
-		if redis.HasErrorPrefix(cmd.Err(), "OOM") {
-			cmd.SetErr(full(cmd.Err()))
-			return cmd
-		}
-		if !undone(cmd.Err()) || time.Now().Add(pause).After(deadline) || !sleep(ctx, pause) {
-			return cmd
-		}
+		return cmd.Err()
+	}, again)
+	if redis.HasErrorPrefix(cmd.Err(), "OOM") {
+		cmd.SetErr(full(cmd.Err()))
 	}
+	return cmd
 }
 
 func (s *Store) send(ctx context.Context, name, what string, keys []string, args []any) *redis.Cmd {
@@ -98,16 +109,6 @@ func (s *Store) send(ctx context.Context, name, what string, keys []string, args
 	cmd.SetFirstKeyPos(3)
 	look(ctx, s.rdb, s.rdb.Process(ctx, once{cmd}))
 	return cmd
-}
-
-// undone says that Redis refused to begin: it is a replica now, the slot is being moved, or nobody serves it.
-func undone(err error) bool {
-	for _, prefix := range []string{"READONLY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"} {
-		if redis.HasErrorPrefix(err, prefix) {
-			return true
-		}
-	}
-	return err != nil && strings.Contains(err.Error(), "-READONLY ") // Redis 6, of a script
 }
 
 // sleep returns false when ctx ends first.

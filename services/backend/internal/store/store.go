@@ -97,6 +97,7 @@ func New(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{rdb: rdb, wait: wait, scripts: sc, opts: o, addr: o.Address, key: keyspace{tagged: len(o.Cluster) > 0}}
+	s.rdb.AddHook(waitsOut{}) // outside of what counts the errors
 	if o.OnError != nil {
 		s.rdb.AddHook(errorHook(o.OnError))
 		s.wait.AddHook(errorHook(o.OnError))

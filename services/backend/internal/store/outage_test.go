@@ -1,0 +1,125 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/test/peers"
+	"github.com/redis/go-redis/v9"
+)
+
+// TestReplacedRedis holds that whoever asks while Redis is replaced waits for it: reading, changing and a message with a
+// key. Redis keeps what it acknowledged, as that of the stack does.
+func TestReplacedRedis(t *testing.T) {
+	peers.Find(t, "redis", "redis-server")
+	dir, port := t.TempDir(), freePort(t)
+	serve := func() *exec.Cmd {
+		cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--appendonly", "yes",
+			"--appendfsync", "always", "--save", "")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return cmd
+	}
+	kill := func(cmd *exec.Cmd) {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+
+	server := serve()
+	defer func() { kill(server) }()
+	s, err := store.New(store.Options{Address: store.Address{URL: "redis://127.0.0.1:" + port}, TTL: time.Hour, Keep: time.Hour,
+		Lease: time.Hour, Outage: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c, err := s.Create(t.Context(), "alice", "T", "m") // bears that it has just been started
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	kill(server)
+	back := make(chan *exec.Cmd, 1)
+	time.AfterFunc(2*time.Second, func() { back <- serve() })
+	asked := map[string]func(context.Context) error{
+		"get":    func(ctx context.Context) error { _, err := s.Get(ctx, "alice", c.ID); return err },
+		"list":   func(ctx context.Context) error { _, err := s.List(ctx, "alice", 10, ""); return err },
+		"detail": func(ctx context.Context) error { _, _, err := s.Detail(ctx, "alice", c.ID, 10, ""); return err },
+		"rename": func(ctx context.Context) error { _, err := s.Rename(ctx, "alice", c.ID, "New"); return err },
+		"message": func(ctx context.Context) error {
+			keyed := turn
+			keyed.Key = "key-of-the-message"
+			_, err := s.Begin(ctx, keyed, "T")
+			return err
+		},
+	}
+	outcomes := make(chan error, len(asked))
+	for name, ask := range asked {
+		go func() {
+			err := ask(t.Context())
+			if err != nil {
+				err = errors.Join(errors.New(name), err)
+			}
+			outcomes <- err
+		}()
+	}
+	for range asked {
+		if err := <-outcomes; err != nil {
+			t.Error(err)
+		}
+	}
+	server = <-back
+	if got, err := s.Get(t.Context(), "alice", c.ID); err != nil || got.Title != "New" {
+		t.Errorf("the conversation is %+v, %v", got, err)
+	}
+}
+
+// TestAwayForGood holds that a Redis that stays away is told in time, and at once to who asks how it is.
+func TestAwayForGood(t *testing.T) {
+	s, server := open(t, nil)
+	server.Kill(t)
+	start := time.Now()
+	if err := s.Check(t.Context()); err == nil || time.Since(start) > time.Second {
+		t.Errorf("the check ends with %v after %s, want an error at once", err, time.Since(start))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := s.List(ctx, "alice", 10, ""); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("a list ends with %v, want what is wrong", err)
+	}
+}
+
+// TestRefusedByRedis holds that an error of Redis itself is not waited out.
+func TestRefusedByRedis(t *testing.T) {
+	s, server := open(t, nil)
+	if err := server.Client(t).Set(t.Context(), "owner:alice:conversations", "no sorted set", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	_, err := s.List(t.Context(), "alice", 10, "")
+	var reply redis.Error
+	if !errors.As(err, &reply) || time.Since(start) > time.Second {
+		t.Errorf("a list ends with %v after %s, want Redis' error at once", err, time.Since(start))
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
