@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -286,6 +287,9 @@ func TestEdgeResends(t *testing.T) {
 				req.Header.Set("Idempotency-Key", tt.key)
 			}
 			resp, _ := get(t, req)
+			mu.Lock()
+			got := slices.Clone(got)
+			mu.Unlock()
 			if resp.StatusCode != tt.status || len(got) != tt.tries {
 				t.Fatalf("%s after %d tries, want %d after %d", resp.Status, len(got), tt.status, tt.tries)
 			}

@@ -137,3 +137,11 @@ func (c *connections) awaitNone(ctx context.Context, most time.Duration) {
 		}
 	}
 }
+
+// closedOnce is a listener that may be closed again: the server closes it before Shutdown does.
+type closedOnce struct {
+	net.Listener
+	close func() error
+}
+
+func (c *closedOnce) Close() error { return c.close() }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -155,6 +156,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drained ...func(cont
 		BaseContext:       func(net.Listener) context.Context { return s.base },
 	}
 	open := countConnections(srv)
+	l = &closedOnce{Listener: l, close: sync.OnceValue(l.Close)}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }()
 	s.log.Info("listening", "addr", l.Addr().String())
