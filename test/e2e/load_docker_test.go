@@ -30,6 +30,7 @@ func slowCheckout(t *testing.T) *checkout {
 // on twenty answers of half a minute, open all the time.
 func people(t *testing.T, url string) *load.Run {
 	t.Helper()
+	// It ends when it is told to: also after a test that failed, whose context is done then.
 	run, err := load.Start(context.WithoutCancel(t.Context()), load.Options{
 		URL: url, People: 8, Answers: 20, Streams: 50, Long: 30 * time.Second, Rate: 40, Seed: 1, Resend: true,
 		Progress: func(line string) { t.Log(line) },
@@ -94,12 +95,14 @@ func TestLoad(t *testing.T) {
 	c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
 
 	run := people(t, url)
-	stopped := false
-	t.Cleanup(func() {
-		if !stopped {
-			run.Stop()
+	ended := false
+	end := func() {
+		if !ended {
+			ended = true
+			nothingLost(t, run, 5*time.Second)
 		}
-	})
+	}
+	t.Cleanup(end)
 	time.Sleep(15 * time.Second) // until all long answers are on their way
 
 	up := func(name string, change func()) {
@@ -117,7 +120,9 @@ func TestLoad(t *testing.T) {
 	up("limit of ollama", services("redis: {memory: 640Mi}, ollama: {cpu: 3000m}"))
 	up("model", func() { edit(t, c, "modelfiles/codexcontinue/Modelfile", "You are", "You really are") })
 	up("images of backend, frontend and ml", func() {
-		edit(t, c, "services/internal/server/version.go", "package server", "package server\n\nvar _ = \"changed\"")
+		if err := os.WriteFile(c.path("services/internal/server/changed.go"), []byte("package server\n\nvar _ = 1\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	})
 	up("limit of edge", services("redis: {memory: 640Mi}, ollama: {cpu: 3000m}, edge: {pids: 160}"))
 
@@ -129,8 +134,7 @@ func TestLoad(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	stopped = true
-	nothingLost(t, run, 5*time.Second)
+	end()
 
 	noChanges(t, c, stack)
 	c.must(t, 15*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
