@@ -138,6 +138,8 @@ func newPreviewLab(t *testing.T, stack string, target stacks.Target, base func(*
 	}
 	pretended := maps.Clone(env)
 	pretended["PULUMI_DEBUG_PROVIDERS"] = fmt.Sprintf("%s:%d", target, pretend(t, string(target), binary(t), filepath.Join(l.root, "infra")))
+	// The program waits for the pods; the plugin has its own idea of the cluster, from before.
+	t.Setenv("KUBECONFIG", idleCluster(t, []string{stacks.Edge, stacks.Frontend, stacks.Backend, stacks.ML, stacks.Redis, stacks.Ollama}))
 	up, err := auto.UpsertStackInlineSource(ctx, stack, stacks.Project, l.program(base), auto.WorkDir(l.root), auto.EnvVars(pretended))
 	if err != nil {
 		t.Fatal(err)
@@ -149,6 +151,7 @@ func newPreviewLab(t *testing.T, stack string, target stacks.Target, base func(*
 	if _, err := up.Up(ctx, optup.SuppressProgress()); err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("KUBECONFIG", env["KUBECONFIG"])
 	if l.pul, err = auto.SelectStackInlineSource(ctx, stack, stacks.Project, l.program(base), auto.WorkDir(l.root), auto.EnvVars(env)); err != nil {
 		t.Fatal(err)
 	}
