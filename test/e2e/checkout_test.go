@@ -92,35 +92,6 @@ func (c *checkout) settings(t *testing.T, stack, values string) {
 	}
 }
 
-// settingsBeside is settings that keeps the secrets which the file holds already, with the salt that they need.
-func (c *checkout) settingsBeside(t *testing.T, stack, values string) {
-	t.Helper()
-	before, err := os.ReadFile(c.path("Pulumi." + stack + ".yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	var kept, secrets []string
-	lines := strings.Split(string(before), "\n")
-	for i, line := range lines {
-		switch {
-		case strings.HasPrefix(line, "encryptionsalt:"):
-			kept = append(kept, line)
-		case strings.HasPrefix(strings.TrimSpace(line), "secure:") && i > 0:
-			secrets = append(secrets, lines[i-1], line)
-		}
-	}
-	c.settings(t, stack, values)
-	written, err := os.ReadFile(c.path("Pulumi." + stack + ".yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(written) + strings.Join(append(secrets, kept...), "\n") + "\n"
-	if err := os.WriteFile(c.path("Pulumi."+stack+".yaml"), []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func (c *checkout) path(name string) string { return filepath.Join(c.dir, name) }
 
 // run runs a program in the checkout, or of it when its name is a relative path, and returns what it said.

@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/load"
+	"github.com/codexcontinue/codexcontinue/test/load/chaos"
+	"github.com/codexcontinue/codexcontinue/test/slowmodel"
+)
+
+// slowImage is what test/images/build.sh slow makes: Ollama whose answers take as long as a question says.
+const slowImage = stacks.OllamaImage + "-slow"
+
+// longest are the bounds of what people may notice.
+const (
+	// refusedFor is how long the one edge of an engine may refuse connections while it is replaced or comes back.
+	refusedFor = 5 * time.Second
+	// silentFor is how long an answer may pause when the one that writes it dies.
+	silentFor = 15 * time.Second
+)
+
+// loaded is a stack under load: whoever changes it finds out what people notice.
+type loaded struct {
+	*checkout
+	t        *testing.T
+	stack    string
+	settings string
+	// flags are those of every `up`.
+	flags []string
+	run   *load.Run
+	ended bool
+}
+
+// newLoaded brings up a prod stack with the slow model. prepare may change the checkout before.
+func newLoaded(t *testing.T, stack, settings string, prepare func(*checkout), flags ...string) *loaded {
+	t.Helper()
+	c := copyTree(t)
+	edit(t, c, "stacks/base.go", `"`+stacks.OllamaImage+`"`, `"`+slowImage+`"`)
+	if prepare != nil {
+		prepare(c)
+	}
+	c.must(t, 5*time.Minute, "go", "build", "-o", "bin/codexctl", "./cmd/codexctl")
+
+	l := &loaded{checkout: c, t: t, stack: stack, settings: settings, flags: flags}
+	c.settings(t, stack, settings)
+	c.usePulumi(t, stack)
+	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
+	c.secret(t, stack, "codexcontinue:redisPassword", "correct-horse-battery-staple")
+	l.up()
+	return l
+}
+
+func (l *loaded) up() {
+	l.t.Helper()
+	l.must(l.t, 20*time.Minute, "bin/codexctl", append(append([]string{"up"}, l.flags...), l.stack)...)
+}
+
+// start puts people in front of the stack: eight who look around and ask, and fifty event streams on twenty answers of
+// half a minute, open all the time.
+func (l *loaded) start(url string) {
+	l.t.Helper()
+	// It ends when it is told to: also after a test that failed, whose context is done then.
+	run, err := load.Start(context.WithoutCancel(l.t.Context()), load.Options{
+		URL: url, People: 8, Answers: 20, Streams: 50, Long: 30 * time.Second, Rate: 40, Seed: 1, Resend: true,
+		Progress: func(line string) { l.t.Log(line) },
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.run = run
+	l.t.Cleanup(l.end)
+	time.Sleep(15 * time.Second) // until all long answers are on their way
+}
+
+// end stops the load: every acknowledged message and its answer are there, exactly once and to the letter.
+func (l *loaded) end() {
+	if l.ended {
+		return
+	}
+	l.ended = true
+	l.t.Helper()
+
+	r := l.run.Stop()
+	var out bytes.Buffer
+	if err := r.Print(&out); err != nil {
+		l.t.Error(err)
+	}
+	l.t.Logf("\n%s", out.String())
+	if err := r.Err(); err != nil {
+		l.t.Error(err)
+	}
+	if r.Refused.Longest > refusedFor {
+		l.t.Errorf("connections were refused for %s, at most %s are allowed", r.Refused.Longest, refusedFor)
+	}
+	if r.Gaps.Max > silentFor {
+		l.t.Errorf("an answer paused for %s, at most %s are allowed", r.Gaps.Max, silentFor)
+	}
+	if n := r.RequestCount(); n < 10_000 && r.Asked < 500 {
+		l.t.Errorf("%d requests and %d questions are too few to tell anything", n, r.Asked)
+	}
+}
+
+// updates changes each service in turn: by its environment, its limits, its secret, its model and its image.
+func (l *loaded) updates() {
+	services := func(settings string) func() {
+		return func() { l.change(l.t, l.stack, l.settings+"\nlogLevel: debug\nservices: {"+settings+"}") }
+	}
+	for _, u := range []struct {
+		name   string
+		change func()
+	}{
+		{"environment of backend, frontend and ml", services("")},
+		{"limit of redis", services("redis: {memory: 640Mi}")},
+		{"secret", func() { l.secret(l.t, l.stack, "codexcontinue:redisPassword", "staple-battery-horse-correct") }},
+		{"limit of ollama", services("redis: {memory: 640Mi}, ollama: {cpu: 3000m}")},
+		{"model", func() { edit(l.t, l.checkout, "modelfiles/codexcontinue/Modelfile", "You are", "You really are") }},
+		{"images of backend, frontend and ml", func() {
+			changed := []byte("package server\n\nvar _ = 1\n")
+			if err := os.WriteFile(l.path("services/internal/server/changed.go"), changed, 0o644); err != nil {
+				l.t.Fatal(err)
+			}
+		}},
+		{"limit of edge", services("redis: {memory: 640Mi}, ollama: {cpu: 3000m}, edge: {memory: 192Mi}")},
+	} {
+		l.t.Log("update: " + u.name)
+		u.change()
+		l.up()
+	}
+}
+
+// kills ends the process of each service in turn, at once.
+func (l *loaded) kills(kill chaos.Kill, healthy chaos.Healthy) {
+	_, err := chaos.Schedule{
+		Seed: 1, Rounds: 1, Between: 5 * time.Second, Spread: 5 * time.Second,
+		Services: []string{stacks.Frontend, stacks.Backend, stacks.ML, stacks.Ollama, stacks.Redis, stacks.Edge},
+	}.Run(l.t.Context(), kill, healthy, func(e chaos.Event) { l.t.Log(e) })
+	if err != nil {
+		l.t.Error(err)
+	}
+}
+
+// TestLoad holds the promises of prod on Docker: while people chat, each service is updated in turn, and each container is
+// killed by its process. No message is lost, no answer is cut, nothing is doubled.
+func TestLoad(t *testing.T) {
+	enabled(t)
+	const stack = "e2e-load"
+	sweep(t, stack)
+	l := newLoaded(t, stack, "overlay: prod\nportOffset: 30000\nmodel: {base: tiny, parallel: 32}", func(c *checkout) { c.remove(t, stack) })
+	l.start("http://127.0.0.1:38080")
+	l.updates()
+	engine := chaos.NewDocker(stack)
+	l.kills(engine.Kill, engine.Healthy)
+	l.end()
+
+	noChanges(t, l.checkout, stack)
+	l.must(t, 15*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// TestKubernetesLoad holds the same promises on a cluster, where each service's container is killed on its node.
+func TestKubernetesLoad(t *testing.T) {
+	kubeconfig, containerd := clusterWanted(t)
+	const stack = "e2e-cluster-load"
+	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
+	settings := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf, parallel: 32}\nedge: {address: 0.0.0.0, port: 80}\n" +
+		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}"
+	l := newLoaded(t, stack, settings, func(c *checkout) {
+		c.ownWeights(t)
+		c.continuing(t)
+	}, "--load", "--into", "containerd="+containerd)
+	l.start(l.url(t, stack))
+	l.updates()
+	pods := chaos.NewPods(n, n.name, containerd)
+	l.kills(pods.Kill, pods.Healthy)
+	l.end()
+
+	noChanges(t, l.checkout, stack)
+	l.must(t, 15*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// continuing gives the stack's Modelfile the template of a model that can go on with a cut answer, which a file of weights
+// alone has not.
+func (c *checkout) continuing(t *testing.T) {
+	t.Helper()
+	_, template, ok := strings.Cut(slowmodel.Modelfile("x"), "\n")
+	if !ok {
+		t.Fatal("the slow model's Modelfile has no template")
+	}
+	const name = "modelfiles/codexcontinue/Modelfile"
+	text, err := os.ReadFile(c.path(name))
+	if err == nil {
+		err = os.WriteFile(c.path(name), fmt.Appendf(text, "\n%s", template), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
