@@ -113,6 +113,7 @@ func (l *loaded) updates() {
 	services := func(settings string) func() {
 		return func() { l.change(l.t, l.stack, l.settings+"\nlogLevel: debug\nservices: {"+settings+"}") }
 	}
+	const edgeLimit = "limit of edge"
 	for _, u := range []struct {
 		name   string
 		change func()
@@ -128,20 +129,26 @@ func (l *loaded) updates() {
 				l.t.Fatal(err)
 			}
 		}},
-		{"limit of edge", services("redis: {memory: 640Mi}, ollama: {cpu: 3000m}, edge: {memory: 192Mi}")},
+		{edgeLimit, services("redis: {memory: 640Mi}, ollama: {cpu: 3000m}, edge: {memory: 192Mi}")},
 	} {
 		l.t.Log("update: " + u.name)
 		u.change()
+		l.run.EdgeAway(u.name == edgeLimit)
 		l.up()
 	}
 }
 
 // kills ends the process of each service in turn, at once.
 func (l *loaded) kills(kill chaos.Kill, healthy chaos.Healthy) {
+	l.run.EdgeAway(false)
+	killed := func(ctx context.Context, service string) (string, error) {
+		l.run.EdgeAway(service == stacks.Edge)
+		return kill(ctx, service)
+	}
 	_, err := chaos.Schedule{
 		Seed: 1, Rounds: 1, Between: 5 * time.Second, Spread: 5 * time.Second,
 		Services: []string{stacks.Frontend, stacks.Backend, stacks.ML, stacks.Ollama, stacks.Redis, stacks.Edge},
-	}.Run(l.t.Context(), kill, healthy, func(e chaos.Event) { l.t.Log(e) })
+	}.Run(l.t.Context(), killed, healthy, func(e chaos.Event) { l.t.Log(e) })
 	if err != nil {
 		l.t.Error(err)
 	}

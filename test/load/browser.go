@@ -112,6 +112,15 @@ func refused(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
+// refused reports whether the edge was away. Where an engine holds the published port for it, as Docker's proxy does, a
+// connection is made and cut at once: that counts as refused while the edge is known to be away.
+func (r *Run) refused(err error) bool {
+	return refused(err) || r.edgeAway.Load() && err != nil && kindOf(err) == failCut
+}
+
+// EdgeAway tells that the one edge is being replaced or killed, until it is told otherwise.
+func (r *Run) EdgeAway(away bool) { r.edgeAway.Store(away) }
+
 // request makes a request of this site's own page.
 func (b *browser) request(
 	ctx context.Context,
@@ -171,7 +180,7 @@ func (b *browser) once(
 		return nil, b.run.hard.Err()
 	}
 	b.run.answered(kind, began, err)
-	if err != nil && !refused(err) && kind != kindQuestion { // see ask
+	if err != nil && !b.run.refused(err) && kind != kindQuestion { // see ask
 		b.run.fail(kind, kindOf(err), fmt.Sprintf("%s %s %s: %v", b.name, method, path, err))
 	}
 	return text, err
@@ -205,7 +214,7 @@ func (b *browser) send(
 ) ([]byte, error) {
 	for began := time.Now(); ; {
 		text, err := b.once(ctx, kind, method, path, accept, form)
-		if err == nil || !refused(err) || !sleep(ctx, refusedPause) {
+		if err == nil || !b.run.refused(err) || !sleep(ctx, refusedPause) {
 			return text, err
 		}
 		if time.Since(began) > refusedFor {

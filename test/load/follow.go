@@ -197,7 +197,7 @@ func (r *reader) run(ctx context.Context, path string) watched {
 		if err == nil {
 			return r.ended()
 		}
-		if !answered && !refused(err) {
+		if !answered && !r.b.run.refused(err) {
 			connected = time.Now()
 		}
 		gone := answered &&
@@ -263,7 +263,7 @@ func (r *reader) connection(
 		b.run.answered("event stream", began, err)
 	}
 	if err != nil {
-		if ctx.Err() == nil && !refused(err) {
+		if ctx.Err() == nil && !r.b.run.refused(err) {
 			b.run.fail("event stream", kindOf(err), fmt.Sprintf("%s GET %s: %v", b.name, path, err))
 		}
 		return "", reconnect, err

@@ -224,7 +224,7 @@ func (b *browser) ask(c *conversation, q *question) bool {
 func (b *browser) post(ctx context.Context, form url.Values) ([]byte, error) {
 	for tries := 0; ; tries++ {
 		text, err := b.send(ctx, kindQuestion, http.MethodPost, "/chat", acceptJSON, form)
-		if err == nil || b.run.hard.Err() != nil || refused(err) {
+		if err == nil || b.run.hard.Err() != nil || b.run.refused(err) {
 			return text, err
 		}
 		var status *statusError

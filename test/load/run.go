@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +21,8 @@ type Run struct {
 	people     sync.WaitGroup
 	browsers   []*browser
 	began      time.Time
+
+	edgeAway atomic.Bool
 
 	mu           sync.Mutex
 	report       Report
@@ -123,7 +126,7 @@ func (r *Run) answered(kind string, began time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	if err != nil && refused(err) {
+	if err != nil && r.refused(err) {
 		r.report.Refused.Count++
 		if r.refusedSince.IsZero() {
 			r.refusedSince = began

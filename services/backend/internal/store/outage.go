@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,31 +17,37 @@ import (
 const (
 	gap      = 8 * time.Second
 	gapPause = 50 * time.Millisecond
+	// impatience is for a Redis that has been away for longer than a gap: whoever asks is told soon.
+	impatience = time.Second
 )
 
-// waitsOut is a hook that repeats commands which are safe to repeat while Redis is away. Scripts are sent again by run.
-type waitsOut struct{}
+// waitsOut repeats what is safe to repeat while Redis is away. As a hook of the client it does so with commands; run does
+// it with scripts.
+type waitsOut struct {
+	// since is when Redis went away, in nanoseconds of Unix time; 0 when it answers.
+	since atomic.Int64
+}
 
 // DialHook implements redis.Hook.
-func (waitsOut) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (w *waitsOut) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook implements redis.Hook.
-func (waitsOut) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (w *waitsOut) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if !patient(cmd) {
 			return next(ctx, cmd)
 		}
-		return throughGap(ctx, func() error { return next(ctx, cmd) }, away)
+		return w.through(ctx, func() error { return next(ctx, cmd) }, away)
 	}
 }
 
 // ProcessPipelineHook implements redis.Hook.
-func (waitsOut) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (w *waitsOut) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if !slices.ContainsFunc(cmds, patient) {
 			return next(ctx, cmds)
 		}
-		return throughGap(ctx, func() error { return next(ctx, cmds) }, away)
+		return w.through(ctx, func() error { return next(ctx, cmds) }, away)
 	}
 }
 
@@ -54,21 +61,39 @@ func patient(cmd redis.Cmder) bool {
 	return true
 }
 
-// throughGap repeats what failed because Redis is away, and returns its last outcome.
-func throughGap(ctx context.Context, do func() error, again func(error) bool) error {
-	deadline := time.Now().Add(gap)
+// through repeats what failed because Redis is away, and returns its last outcome.
+func (w *waitsOut) through(ctx context.Context, do func() error, again func(error) bool) error {
+	var deadline time.Time
 	for pause := gapPause; ; pause = min(2*pause, 10*gapPause) {
 		err := do()
-		if err == nil || !again(err) || time.Now().Add(pause).After(deadline) || !sleep(ctx, pause) {
+		if !away(err) {
+			w.since.Store(0)
+			return err
+		}
+
+		now := time.Now()
+		if deadline.IsZero() {
+			deadline = now.Add(w.patience(now))
+		}
+		if !again(err) || now.Add(pause).After(deadline) || !sleep(ctx, pause) {
 			return err
 		}
 	}
 }
 
+// patience is how long something is repeated that failed for the first time now.
+func (w *waitsOut) patience(now time.Time) time.Duration {
+	w.since.CompareAndSwap(0, now.UnixNano())
+	if since := w.since.Load(); since != 0 && now.Sub(time.Unix(0, since)) > gap {
+		return impatience
+	}
+	return gap
+}
+
 // away reports whether a command failed because Redis cannot be reached, or does not answer yet. It may have been done.
 func away(err error) bool {
 	var reply redis.Error
-	if errors.Is(err, redis.Nil) || errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, redis.Nil) || errors.Is(err, context.Canceled) {
 		return false
 	}
 	return undone(err) || !errors.As(err, &reply)

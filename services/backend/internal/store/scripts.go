@@ -86,7 +86,7 @@ func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) 
 		again = away
 	}
 
-	_ = throughGap(ctx, func() error {
+	_ = s.outages.through(ctx, func() error {
 		cmd = s.send(ctx, "evalsha", sc.sha1, keys, args)
 		if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
 			cmd = s.send(ctx, "eval", sc.source, keys, args)

@@ -72,6 +72,7 @@ const (
 type Store struct {
 	rdb, wait redis.UniversalClient // see Address.clients
 	scripts   *scripts
+	outages   waitsOut
 	opts      Options
 	addr      Address
 	key       keyspace
@@ -97,7 +98,7 @@ func New(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{rdb: rdb, wait: wait, scripts: sc, opts: o, addr: o.Address, key: keyspace{tagged: len(o.Cluster) > 0}}
-	s.rdb.AddHook(waitsOut{}) // outside of what counts the errors
+	s.rdb.AddHook(&s.outages) // outside of what counts the errors
 	if o.OnError != nil {
 		s.rdb.AddHook(errorHook(o.OnError))
 		s.wait.AddHook(errorHook(o.OnError))

@@ -18,7 +18,7 @@ import (
 )
 
 // pageTimeout bounds what a page waits for the backend: then it is shown without.
-const pageTimeout = 5 * time.Second
+const pageTimeout = 10 * time.Second
 
 // chatPage is a conversation, or the start of one.
 type chatPage struct {
