@@ -118,10 +118,28 @@ func (s *Service) apply(v ServiceSettings) {
 	}
 }
 
-// applyRedis puts a Redis that somebody else runs in the place of the stack's own.
+// fsync writes into redis.conf when Redis writes to the disk.
+func (s *Stack) fsync(when string) error {
+	r := s.Service(Redis)
+	if r == nil {
+		return fmt.Errorf("%s:redis.fsync: the stack has no Redis of its own", Project)
+	}
+	for i := range r.Files {
+		if r.Files[i].Path == redisConfig {
+			r.Files[i].Content = strings.Replace(r.Files[i].Content, "\nappendfsync everysec\n", "\nappendfsync "+when+"\n", 1)
+		}
+	}
+	return nil
+}
+
+// applyRedis puts a Redis that somebody else runs in the place of the stack's own, or says when its own writes to the
+// disk.
 func (s *Stack) applyRedis(v *RedisSettings) error {
 	if v == nil {
 		return nil
+	}
+	if v.Fsync != "" {
+		return s.fsync(v.Fsync)
 	}
 	at := Project + ":redis"
 	u, err := neturl.Parse(v.URL)

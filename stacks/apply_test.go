@@ -146,3 +146,21 @@ func TestVolumeSize(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestFsync holds that the stack's own Redis acknowledges only what is on the disk, where the settings ask for that.
+func TestFsync(t *testing.T) {
+	for when, want := range map[string]string{"": "everysec", "everysec": "everysec", "always": "always"} {
+		v := withPassword()
+		if when != "" {
+			v.Redis = &stacks.RedisSettings{Fsync: when}
+		}
+		s := load(t, "prod", v)
+		if err := s.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		r := s.Service(stacks.Redis)
+		if r == nil || !strings.Contains(r.Files[0].Content, "\nappendfsync "+want+"\n") {
+			t.Errorf("with %q redis.conf does not say %q:\n%+v", when, want, r)
+		}
+	}
+}

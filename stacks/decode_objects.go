@@ -167,10 +167,14 @@ func (s *Settings) decodeRedis(v string) error {
 		return nil
 	}
 	r := RedisSettings{}
-	err := object(fields{"url": text(&r.URL), "master": text(&r.Master), "ca": text(&r.CA),
+	err := object(fields{"url": text(&r.URL), "fsync": oneOf(&r.Fsync, "everysec", "always"), "master": text(&r.Master), "ca": text(&r.CA),
 		"sentinels": list(func(v string) error { r.Sentinels = append(r.Sentinels, v); return nil }),
 		"cluster":   list(func(v string) error { r.Cluster = append(r.Cluster, v); return nil })})(v)
-	if err == nil && r.URL == "" {
+	external := r.URL != "" || r.Master != "" || r.CA != "" || len(r.Sentinels)+len(r.Cluster) > 0
+	if err == nil && r.Fsync != "" && external {
+		err = prefixed("fsync", errors.New("is for the stack's own Redis: one that somebody else runs has its own setting"))
+	}
+	if err == nil && r.Fsync == "" && r.URL == "" {
 		err = prefixed("url", errors.New("is not set: write it like redis://redis.example.com:6379/0, or rediss:// for TLS"))
 	}
 	if err == nil && r.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(r.CA)) {

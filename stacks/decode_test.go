@@ -72,6 +72,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"gateway and ingress":    {"edge", `{"host": "a.example", "gateway": {"class": "x"}, "ingress": {"class": "y"}}`, "codexcontinue:edge.ingress: is set beside gateway"},
 		"TLS of another":         {"edge", `{"host": "a.example", "gateway": {"name": "x"}, "tls": {"secret": "y"}}`, "codexcontinue:edge.tls: belongs to the Gateway that is there"},
 		"two certificates":       {"edge", `{"host": "a.example", "ingress": {"class": "x"}, "tls": {"secret": "y", "issuer": "z"}}`, "codexcontinue:edge.tls: set exactly one of"},
+		"fsync of another":       {"redis", `{"url": "redis://a:6379", "fsync": "always"}`, "codexcontinue:redis.fsync: is for the stack's own Redis"},
+		"unknown fsync":          {"redis", `{"fsync": "sometimes"}`, "codexcontinue:redis.fsync: "},
 		"redis without URL":      {"redis", `{"cluster": ["a:6379"]}`, "codexcontinue:redis.url: is not set"},
 		"redis of no authority":  {"redis", `{"url": "rediss://a:6379", "ca": "secret"}`, "codexcontinue:redis.ca: holds no certificate in PEM"},
 		"volume of no size":      {"volumes", `{"redis-data": {"size": "big"}}`, `codexcontinue:volumes.redis-data.size: "big" is no amount`},

@@ -76,8 +76,12 @@ type VolumeSettings struct {
 	Shared *bool
 }
 
-// RedisSettings are the address of an external Redis; its password is the secret redisPassword.
+// RedisSettings are the address of an external Redis, whose password is the secret redisPassword, or how the stack's own
+// keeps what it acknowledged.
 type RedisSettings struct {
+	// Fsync is when the stack's own Redis writes to the disk: everysec, of which a power loss takes the last second, or
+	// always, before it acknowledges. Empty is everysec; it is not for an external Redis.
+	Fsync string
 	// URL is redis://[user@]host:port/db, or rediss:// for TLS.
 	URL string
 	// Sentinels (host:port) and the name of their Master, or nodes of a Cluster (host:port), take the place of the URL's
