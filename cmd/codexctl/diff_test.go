@@ -221,16 +221,16 @@ func TestDiff(t *testing.T) {
 		set := func(value string) edit {
 			return edit{file: "Pulumi.prod.yaml", old: "config:\n", text: "config:\n  codexcontinue:redisPassword:\n    secure: " + value + "\n"}
 		}
-		undo := set("v1:AAAA:first").apply(t, root)
+		undo := set("v1:AAAA:seeded-ciphertext").apply(t, root)
 		commitAll(t, root)
 		undo()
-		if out := diff(t, 2, environ); !strings.Contains(out, "[secret 1] → [secret 2]") || strings.Contains(out, "first") {
+		if out := diff(t, 2, environ); !strings.Contains(out, "[secret 1] → [secret 2]") || strings.Contains(out, "seeded-ciphertext") {
 			t.Errorf("a secret that is gone: %s", out)
 		}
 		for _, c := range []struct {
 			value string
 			code  int
-		}{{"v1:AAAA:first", 0}, {"v1:BBBB:other", 2}} {
+		}{{"v1:AAAA:seeded-ciphertext", 0}, {"v1:BBBB:other", 2}} {
 			undo := set(c.value).apply(t, root)
 			for _, format := range []string{"text", "markdown", "json"} {
 				out := diff(t, c.code, environ, "--format", format)
