@@ -140,6 +140,8 @@ func backend(environment string) Service {
 	s.Contract = contract.Backend{Common: common(environment, backendPort), RedisURL: url("redis", Redis, redisPort) + "/0",
 		MLServiceURL: url("http", ML, mlPort), DefaultModel: "codexcontinue", ConversationTTL: 0, GenerationTimeout: generationTimeout}
 	s.DependsOn, s.Calls = []string{Redis, ML}, []string{Redis, ML}
+	// An engine asks one thing: a backend that does not get at Redis takes no request, so its predecessor has to stay.
+	s.Health.Command = []string{"/" + Backend, "healthcheck", url("http", "127.0.0.1", backendPort) + "/ready"}
 	return s
 }
 

@@ -43,7 +43,7 @@ func dev(s *Stack, c Checkout) {
 			Mount{Kind: MountBind, Source: ".", Target: "/src", ReadOnly: true},
 			Mount{Kind: MountVolume, Source: GoCache, Target: "/cache"},
 			Mount{Kind: MountTmpfs, Target: "/tmp", Size: 256 * MiB})
-		svc.Health.Command = []string{"/cache/bin/" + svc.Name, "healthcheck"}
+		svc.Health.Command = append([]string{"/cache/bin/" + svc.Name}, svc.Health.Command[1:]...)
 		// The first start downloads modules and compiles: minutes on a small machine.
 		svc.Health.StartPeriod, svc.StartTimeout = 10*time.Minute, 15*time.Minute
 		// The compiler needs more than the service.

@@ -119,9 +119,14 @@ func (s *Stack) parallel(n int) {
 		func(c *contract.ML) { c.MaxParallel = n })
 }
 
+// formerPassword is how long Redis takes the password before: as long as an `up` may take that replaces the containers
+// which were given it, image builds and the drain of each included, and as long as somebody may need to repair one that
+// failed half-way.
+const formerPassword = time.Hour
+
 // requirePassword makes Redis ask for the password that the config holds, and backend give it. Redis gets the hash
 // only: a password of any characters fits, and none can be read from the container of Redis. A password that was replaced
-// is taken for as long as a container that was given it may take to stop.
+// is taken for a while (formerPassword).
 func (s *Stack) requirePassword() {
 	s.Secrets = append(s.Secrets, Secret{Name: RedisPassword, ConfigKey: RedisPasswordKey})
 	file := path.Join(secretsDir, RedisPassword)
@@ -130,7 +135,7 @@ func (s *Stack) requirePassword() {
 		r.Files = append(r.Files,
 			File{Path: auth, Content: "user default reset on #" + SecretHashToken + " ~* &* +@all\n", Secret: RedisPassword},
 			File{Path: redisStart, Content: redisStartScript})
-		r.Command = []string{"sh", redisStart, auth, "/data/passwords", strconv.Itoa(int(stopGrace / time.Second)), redisConfig}
+		r.Command = []string{"sh", redisStart, auth, "/data/passwords", strconv.Itoa(int(formerPassword / time.Second)), redisConfig}
 	}
 	if b := s.Service(Backend); b != nil {
 		b.Files = append(b.Files, File{Path: file, Secret: RedisPassword})

@@ -31,7 +31,7 @@ type gate struct {
 // door is a container that the gate waits for.
 type door struct {
 	service stacks.Service
-	// stopped tells that the container's predecessor was stopped before it started.
+	// stopped tells that a predecessor of the container is stopped before it starts.
 	stopped bool
 	id      pulumi.IDOutput
 }
@@ -128,10 +128,19 @@ func (g *gate) suffers(svc stacks.Service, failed map[string][]error, seen map[s
 const (
 	// lookEvery is the time between two looks at a container: the engine has no call that waits for health.
 	lookEvery = 250 * time.Millisecond
+	// lookTimeout bounds one look.
+	lookTimeout = 10 * time.Second
 	// crashes is how often a container may end and be started again before the gate gives up on it. The services wait for
 	// what they lack; one that ends again and again lacks something that does not come.
 	crashes = 5
 )
+
+// look inspects the container once, in bounded time.
+func look(ctx context.Context, api *client.Client, id string) (client.ContainerInspectResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	return api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+}
 
 // awaitHealth waits until the container is healthy, at most for the service's StartTimeout.
 func awaitHealth(ctx context.Context, api *client.Client, w wait) error {
@@ -140,8 +149,11 @@ func awaitHealth(ctx context.Context, api *client.Client, w wait) error {
 
 	start, before := time.Now(), -1
 	for {
-		res, err := api.ContainerInspect(ctx, w.id, client.ContainerInspectOptions{})
-		if err != nil {
+		res, err := look(ctx, api, w.id)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded) && time.Since(start) < w.service.StartTimeout:
+			continue // the engine is busy with it
+		case err != nil:
 			return fmt.Errorf("services.%s: wait for health: %w", w.service.Name, err)
 		}
 		c := res.Container
@@ -174,7 +186,7 @@ func (w wait) failed(c container.InspectResponse, state string, after time.Durat
 	name := strings.TrimPrefix(c.Name, "/")
 	down := ""
 	if w.stopped {
-		down = fmt.Sprintf("; %s is down, as its predecessor was stopped first: correct it, the next `up` starts it", w.service.Name)
+		down = fmt.Sprintf("; %s is down until an `up` succeeds: no other container of it runs meanwhile", w.service.Name)
 	}
 	return fmt.Errorf("services.%s: container %s is %s after %s: read `docker logs %s`%s",
 		w.service.Name, name, state, after.Round(time.Second), name, down)

@@ -49,7 +49,8 @@ type waiting struct {
 	// made is what the cluster has been told of, in its new version: services, and the Job when it
 	// is done.
 	made map[string]bool
-	// since is when a service's time began.
+	// since is when a service's time began. It is not begun anew: one that is ready now and then would
+	// keep the wait going for ever.
 	since map[string]time.Time
 }
 
@@ -76,13 +77,11 @@ func (w *waiting) look(now time.Time, seen map[string]rollout) (left []string, e
 	var errs []error
 	for _, p := range w.plans {
 		if done[p.Name] {
-			delete(w.since, p.Name)
 			continue
 		}
 		left = append(left, p.Name)
 		suffers := slices.ContainsFunc(w.needs[p.Name], func(name string) bool { return !done[name] })
 		if suffers || !w.made[p.Name] {
-			delete(w.since, p.Name)
 			continue
 		}
 		if _, ok := w.since[p.Name]; !ok {

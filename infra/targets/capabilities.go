@@ -41,7 +41,7 @@ var Capabilities = []Capability{
 	{"Service.Contract", rendered("environment"), rendered("environment, with APPLY_MODEL=false: the Job makes the model")},
 	{"Service.Env", rendered("environment"), rendered("environment")},
 	{"Service.Networks", rendered("networks of the container"), other("see `Network.Name`")},
-	{"Service.DependsOn", rendered("order: a container is made after those and removed before them"), rendered("order: a workload waits until those are ready")},
+	{"Service.DependsOn", rendered("order: a container is made after those and removed before them"), rendered("order: a workload is made after those and removed before them")},
 	{"Service.Calls", unenforced("all services of a network reach each other. What is: nobody reaches a service without a network in common (`Service.Networks`)"), rendered("NetworkPolicies of both ends, for the first port")},
 	{"Service.Replicas", rendered("containers behind one alias"), rendered("`replicas`; with several, a PodDisruptionBudget and topology spread")},
 	{"Service.Autoscale", refused("an engine does not watch the load"), rendered("HorizontalPodAutoscaler, and no `replicas`")},

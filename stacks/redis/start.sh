@@ -34,9 +34,14 @@ fi
 # A user of its own takes the old password away: its own one lives in this process alone.
 key=$(head -c 32 /dev/urandom | sha256sum | cut -d' ' -f1)
 (
+	rotation() { REDISCLI_AUTH=$key redis-cli -e --no-auth-warning --user rotation; }
 	sleep "$left"
-	printf 'acl setuser default !%s\nacl deluser rotation\n' "$previous" |
-		REDISCLI_AUTH=$key redis-cli --no-auth-warning --user rotation
+	tries=0 # it may still be loading its data
+	until printf 'acl setuser default !%s\n' "$previous" | rotation || [ "$tries" -ge 600 ]; do
+		tries=$((tries + 1))
+		sleep 1
+	done
+	echo 'acl deluser rotation' | rotation
 ) >/dev/null 2>&1 &
 exec redis-server "$config" - <<CONF
 $(sed "s/ #/ #$previous #/" "$auth")

@@ -28,8 +28,8 @@ func (u unwell) LastLines(_ context.Context, r running.Replica, _ int) ([]string
 // log of its container, and that those that only suffer are left out.
 func TestGate(t *testing.T) {
 	e := progress.Diagnostic{Message: "an unhandled error occurred: waiting for RPCs: services.redis: container x-redis-1 is " +
-		"exited with code 1 after 3s: read `docker logs x-redis-1`; redis is down, as its predecessor was stopped first: " +
-		"correct it, the next `up` starts it\nservices.ml: container x-ml-1 is unhealthy after 2m0s: read `docker logs x-ml-1`"}
+		"exited with code 1 after 3s: read `docker logs x-redis-1`; redis is down until an `up` " +
+		"succeeds: no other container of it runs meanwhile\nservices.ml: container x-ml-1 is unhealthy after 2m0s: read `docker logs x-ml-1`"}
 	got := Explain(context.Background(), []progress.Diagnostic{e}, unwell{"redis", "ml", "backend", "edge"}, "lab",
 		[]string{"redis", "ml", "backend", "edge"})
 	if len(got) != 2 || got[0].Service != "redis" || got[1].Service != "ml" {

@@ -50,7 +50,7 @@ func (j *job) ask() outcome {
 	var failing time.Time // since when ml takes no request
 	pause := firstPause
 	for {
-		admitted, f := j.request()
+		took, f := j.request()
 		if f == nil {
 			return outcome{ending: &store.Ending{Event: backendapi.EventDone, Data: j.doneData,
 				State: backendapi.MessageComplete}}
@@ -64,7 +64,7 @@ func (j *job) ask() outcome {
 		case cause != nil: // the answer is another writer's, or cannot be stored
 			return outcome{}
 		}
-		if admitted {
+		if took {
 			failing, pause = time.Time{}, firstPause
 		}
 		switch {
@@ -83,7 +83,7 @@ func (j *job) ask() outcome {
 			}
 		case failing.IsZero():
 			failing = time.Now()
-		case time.Since(failing) > j.m.store.Outage():
+		case time.Since(failing) > j.patience(f):
 			return j.fail(f.problem)
 		}
 		j.m.metrics.askedAgain.Inc()
@@ -100,6 +100,15 @@ func (j *job) ask() outcome {
 	}
 }
 
+// patience is how long ml may take no request: as long as an outage lasts, or, where it only has too many already, as
+// long as an answer may wait for its turn.
+func (j *job) patience(f *fault) time.Duration {
+	if f.problem.Status == http.StatusTooManyRequests {
+		return j.m.timing.Wait
+	}
+	return j.m.store.Outage()
+}
+
 // fail ends the answer with the problem, or takes the message back when its request still waits.
 func (j *job) fail(p *problem.Problem) outcome {
 	if j.refuse(p) {
@@ -109,9 +118,10 @@ func (j *job) fail(p *problem.Problem) outcome {
 	return outcome{ending: &e}
 }
 
-// request asks ml once, with the text so far when there is some. admitted says that ml has begun
-// with the answer.
-func (j *job) request() (admitted bool, f *fault) {
+// request asks ml once, with the text so far when there is some. It reports whether ml took the request: to
+// answer it, or to let it wait for its turn.
+func (j *job) request() (took bool, f *fault) {
+	admitted := false
 	ctx, cancel := context.WithCancelCause(j.ctx)
 	defer cancel(nil)
 	waiting := time.AfterFunc(j.m.timing.Wait, func() { cancel(errWaited) })
@@ -150,16 +160,20 @@ func (j *job) request() (admitted bool, f *fault) {
 		return false, j.refusal(err, continued)
 	}
 	defer resp.Body.Close()
+	acknowledged := j.answered.Load()
 	j.accept()
 	f = j.read(resp.Body, admit, begun != "" && !continued)
 	if p := j.expired(ctx); f != nil && p != nil {
-		return admitted, &fault{problem: p}
+		return true, &fault{problem: p}
+	}
+	if f != nil && f.problem.Status == http.StatusTooManyRequests && acknowledged {
+		f.again = true // its place went to somebody else: a message that was taken before waits anew
 	}
 	if f == nil {
 		// To its end, so that the connection can be used again.
 		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
 	}
-	return admitted, f
+	return true, f
 }
 
 // expired is the problem of an answer whose time is over.
@@ -192,7 +206,7 @@ func (j *job) refusal(err error, continued bool) *fault {
 			Detail: p.Error()}
 	}
 	switch {
-	case p.Type == problem.TypeDraining, p.Type == problem.TypeStarting,
+	case p.Type == problem.TypeDraining, p.Type == problem.TypeStarting, formerlyDraining(p),
 		status == http.StatusBadGateway:
 		return &fault{problem: p, again: true}
 	case status == http.StatusGatewayTimeout:
@@ -205,6 +219,12 @@ func (j *job) refusal(err error, continued bool) *fault {
 		return &fault{problem: p, again: j.resumed && j.answered.Load()}
 	}
 	return &fault{problem: p}
+}
+
+// formerlyDraining reports whether the problem is that of an ml of the former version that is being stopped: it had no
+// type for that. Every other 503 of ml has one.
+func formerlyDraining(p *problem.Problem) bool {
+	return p.Status == http.StatusServiceUnavailable && p.Type == ""
 }
 
 func unreachableProblem() *problem.Problem {
@@ -263,7 +283,7 @@ func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 			case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 				// Ollama is gone or has fallen silent, or ml stops before it has begun.
 				return &fault{problem: c.Error, again: true,
-					taken: c.Error.Type != problem.TypeDraining}
+					taken: c.Error.Type != problem.TypeDraining && !formerlyDraining(c.Error)}
 			}
 			return &fault{problem: c.Error}
 		case c.Done != nil:

@@ -91,6 +91,10 @@ func resumes(ctx context.Context, m *Manager, c store.Claim) *job {
 	j.thinking, j.thought = c.Thinking, c.Thinking
 	j.dropped = c.Earlier + dropped(earlier, message, MaxHistory)
 	j.leftOut, j.retries, j.resumed = c.LeftOut, c.Retries, true
+	if j.dropped > j.leftOut { // the one before had no time to say so
+		j.leftOut = j.dropped
+		j.inbox.setLeftOut(j.dropped)
+	}
 	j.answered.Store(true)
 	return j
 }

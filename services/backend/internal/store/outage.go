@@ -67,7 +67,10 @@ func (w *waitsOut) through(ctx context.Context, do func() error, again func(erro
 	for pause := gapPause; ; pause = min(2*pause, 10*gapPause) {
 		err := do()
 		if !away(err) {
-			w.since.Store(0)
+			var reply redis.Error
+			if err == nil || errors.As(err, &reply) { // it answers; a caller who gave up says nothing of it
+				w.since.Store(0)
+			}
 			return err
 		}
 

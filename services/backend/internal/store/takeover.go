@@ -100,7 +100,7 @@ func parseEntry(entry string) (Generation, bool) {
 }
 
 // rememberTimeout bounds Remember in a Cluster, where the node of the set may be gone and that of
-// the answer is not.
+// the answer is not, and Forget.
 const rememberTimeout = 500 * time.Millisecond
 
 // Remember puts an answer among those that are being written, for sweepers: a hint, which may be
@@ -123,18 +123,26 @@ func (s *Store) Remember(ctx context.Context, g Generation) error {
 }
 
 // Forget takes an answer that has ended out again. When that fails a sweeper does.
-func (s *Store) Forget(ctx context.Context, g Generation) { s.rdb.ZRem(ctx, running, g.entry()) }
+func (s *Store) Forget(ctx context.Context, g Generation) {
+	ctx, cancel := context.WithTimeout(ctx, rememberTimeout)
+	defer cancel()
+	s.rdb.ZRem(ctx, running, g.entry())
+}
 
 // How many answers are looked at in one reading, and how long an entry may be there before its
 // answer.
 const (
-	sweepBatch = 10_000
-	early      = time.Minute
+	sweepTimeout = time.Second
+	sweepBatch   = 10_000
+	early        = time.Minute
 )
 
 // Orphans returns the answers being written whose lease has expired, by one reading, and forgets
 // those that have ended.
 func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
+	// The next look comes soon: this one does not wait for a Redis, or a node of a Cluster, that is away.
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
 	entries, err := s.rdb.ZRangeWithScores(ctx, running, 0, sweepBatch-1).Result()
 	if err != nil || len(entries) == 0 {
 		if err != nil {

@@ -54,8 +54,13 @@ export function follow(article, on) {
     });
     listen("again", retry);
     listen("end", end);
-    source.onopen = () => (connected = Date.now());
+    let open = false;
+    source.onopen = () => {
+      open = true;
+      connected = Date.now();
+    };
     source.onerror = () => {
+      if (open) connected = Date.now(); // lost now, however long nothing was said
       const refused = source.readyState === EventSource.CLOSED; // with an answer that is no stream
       source.close();
       if (refused) look();
