@@ -39,9 +39,9 @@ type rollout struct {
 	text string
 }
 
-// waiting is the wait for services that were started together. A service's time begins when
-// everything that it needs is ready, so that the one that fails is named, and not those that suffer
-// from it.
+// waiting is the wait for services that were started together. Time counts for a service while it
+// is not ready and everything that it needs is, so that the one that fails is named, and not those
+// that suffer from it.
 type waiting struct {
 	plans []plan
 	// needs are what has to be ready before a service can be, by its name; model is the Job.
@@ -49,14 +49,16 @@ type waiting struct {
 	// made is what the cluster has been told of, in its new version: services, and the Job when it
 	// is done.
 	made map[string]bool
-	// since is when a service's time began. It is not begun anew: one that is ready now and then would
-	// keep the wait going for ever.
-	since map[string]time.Time
+	// spent is the time that counted for a service so far, counting whether it counts since looked.
+	// It is added up: one that is ready now and then would keep the wait going for ever.
+	spent    map[string]time.Duration
+	counting map[string]bool
+	looked   time.Time
 }
 
 func newWaiting(plans []plan, model *modelPlan) *waiting {
-	w := &waiting{plans: plans,
-		needs: map[string][]string{}, made: map[string]bool{}, since: map[string]time.Time{}}
+	w := &waiting{plans: plans, needs: map[string][]string{}, made: map[string]bool{},
+		spent: map[string]time.Duration{}, counting: map[string]bool{}}
 	for _, p := range plans {
 		needs := slices.Clone(p.DependsOn)
 		if model != nil && model.client.Name == p.Name {
@@ -74,24 +76,25 @@ func (w *waiting) look(now time.Time, seen map[string]rollout) (left []string, e
 	for _, p := range w.plans {
 		done[p.Name] = w.made[p.Name] && seen[p.Name].done
 	}
+
 	var errs []error
 	for _, p := range w.plans {
-		if done[p.Name] {
-			continue
+		if !done[p.Name] {
+			left = append(left, p.Name)
 		}
-		left = append(left, p.Name)
 		suffers := slices.ContainsFunc(w.needs[p.Name], func(name string) bool { return !done[name] })
-		if suffers || !w.made[p.Name] {
-			continue
+		counts := !done[p.Name] && !suffers && w.made[p.Name]
+		if w.counting[p.Name] {
+			w.spent[p.Name] += now.Sub(w.looked)
 		}
-		if _, ok := w.since[p.Name]; !ok {
-			w.since[p.Name] = now
-		}
-		if took := now.Sub(w.since[p.Name]); took >= p.rolloutTime() {
+		w.counting[p.Name] = counts
+
+		if spent := w.spent[p.Name]; counts && spent >= p.rolloutTime() {
 			errs = append(errs, fmt.Errorf("services.%s: it is not ready after %s: %s",
-				p.Name, took.Round(time.Second), seen[p.Name].text))
+				p.Name, spent.Round(time.Second), seen[p.Name].text))
 		}
 	}
+	w.looked = now
 	return left, errors.Join(errs...)
 }
 

@@ -145,6 +145,28 @@ func TestWaitNamesTheCause(t *testing.T) {
 	look(0, map[string]rollout{"store": ready, "ml": ready, "web": ready}, nil)
 }
 
+// TestWaitEnds: a service that is ready now and then, as one that crashes again and again, does not
+// keep the wait going for ever.
+func TestWaitEnds(t *testing.T) {
+	w, at := labWaiting(), time.Unix(0, 0)
+	ready, starting := rollout{done: true}, rollout{text: "0 of 1 pods are ready"}
+	w.made["store"], w.made["ml"], w.made["web"] = true, true, true
+	for range 1000 {
+		at = at.Add(10 * time.Second)
+		if _, err := w.look(at, map[string]rollout{"store": starting, "ml": starting, "web": starting}); err != nil {
+			if !strings.Contains(err.Error(), "services.store: ") || strings.Contains(err.Error(), "web") {
+				t.Errorf("got %v, want it to name the store alone", err)
+			}
+			return
+		}
+		at = at.Add(10 * time.Second)
+		if _, err := w.look(at, map[string]rollout{"store": ready, "ml": starting, "web": starting}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Error("the wait goes on for ever")
+}
+
 // TestWaitForWhatIsMade: pods that are ready are those of before, until the API server has been
 // told of the change.
 func TestWaitForWhatIsMade(t *testing.T) {

@@ -473,3 +473,67 @@ func TestThinkingAndHistory(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 }
+
+// An answer that waits for its turn bears ml's being replaced as often as that happens: each time it
+// was taken is a new beginning, however long it waited.
+func TestWaitingBearsEveryUpdate(t *testing.T) {
+	const outage = 300 * time.Millisecond
+	redis, ml := redistest.Start(t), mltest.Start(t)
+	i := newInstance(t, redis.URL, ml.URL, options{outage: outage})
+	draining := mlapi.Chunk{Error: &problem.Problem{Type: problem.TypeDraining, Title: "x", Status: 503}}
+	var requests atomic.Int32
+	ml.Chat(func(s *mltest.Stream) {
+		if n := requests.Add(1); n < 4 {
+			s.Send(mlapi.Chunk{Queue: int(4 - n)})
+			time.Sleep(2 * outage) // longer than ml may be away
+			s.Send(draining)
+			return
+		}
+		s.Text("at last")
+		s.Done()
+	})
+	g := i.send(alice, "", "Hi")
+	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != "at last" || last.Name != backendapi.EventDone {
+		t.Errorf("%q, %+v after %d requests", text, last, requests.Load())
+	}
+}
+
+// An answer that was cut and waits anew may lose its place to somebody else: it waits again.
+func TestDisplacedAnswerWaitsAnew(t *testing.T) {
+	i, ml, _ := stack(t)
+	var requests atomic.Int32
+	ml.Chat(func(s *mltest.Stream) {
+		switch requests.Add(1) {
+		case 1:
+			s.Text("0 1 ")
+			s.Cut()
+		case 2:
+			s.Send(mlapi.Chunk{Queue: 3})
+			s.Send(mlapi.Chunk{Error: &problem.Problem{Type: "/problems/queue-full", Title: "x", Status: 429}})
+		default:
+			mltest.Count(4, 0)(s)
+		}
+	})
+	g := i.send(alice, "", "Count")
+	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != mltest.Words(4) || last.Name != backendapi.EventDone {
+		t.Errorf("%q, %+v after %d requests", text, last, requests.Load())
+	}
+}
+
+// A backend may meet an ml of the former version, which has no type for its being stopped.
+func TestFormerModelServiceDrains(t *testing.T) {
+	i, ml, _ := stack(t)
+	var requests atomic.Int32
+	ml.Chat(func(s *mltest.Stream) {
+		if requests.Add(1) == 1 {
+			s.Send(mlapi.Chunk{Error: problem.New(503, "This instance is shutting down. Try again.")})
+			return
+		}
+		s.Text("hello")
+		s.Done()
+	})
+	g := i.send(alice, "", "Hi")
+	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != "hello" || last.Name != backendapi.EventDone {
+		t.Errorf("%q, %+v", text, last)
+	}
+}
