@@ -86,6 +86,12 @@ func (g *gate) await(ctx context.Context, waits []wait) error {
 	}
 	defer api.Close()
 
+	// Most `up`s find them healthy: only a wait that can be felt is worth a word.
+	said := time.AfterFunc(time.Second, func() {
+		_ = g.ctx.Log.Info("waiting until every container is healthy", nil)
+	})
+	defer said.Stop()
+
 	type outcome struct {
 		wait
 		err error

@@ -245,6 +245,8 @@ func (d *Display) diagnose(e apitype.DiagnosticEvent) {
 		}
 	case e.Severity == "warning":
 		d.warn(message)
+	case strings.Contains(e.URN, "::pulumi:pulumi:Stack::"): // what the program itself says
+		d.print(message)
 	default:
 		for _, s := range d.active {
 			if s.URN == e.URN {

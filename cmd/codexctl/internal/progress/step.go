@@ -130,7 +130,7 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 	case "Image":
 		s.going, s.done = "building", "built"
 	case "Container":
-		s.going, s.done = "starting", "healthy"
+		s.going, s.done = "starting", "started"
 		if runs := inputs(m)["mustRun"]; runs == false {
 			s.going, s.done = "creating", "created"
 		}
@@ -144,8 +144,8 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 	switch m.Op {
 	case apitype.OpCreate:
 	case apitype.OpCreateReplacement:
-		if s.done == "healthy" {
-			s.going, s.done = "starting the new one", "new one healthy"
+		if s.done == "started" {
+			s.going, s.done = "starting the new one", "new one started"
 		}
 	case apitype.OpDeleteReplaced:
 		s.going, s.done = "removing the old one", "old one removed"

@@ -522,7 +522,7 @@ func TestDisplacedAnswerWaitsAnew(t *testing.T) {
 
 // A backend may meet an ml of the former version, which has no type for its being stopped.
 func TestFormerModelServiceDrains(t *testing.T) {
-	i, ml, _ := stack(t)
+	i, ml, redis := stack(t)
 	var requests atomic.Int32
 	ml.Chat(func(s *mltest.Stream) {
 		if requests.Add(1) == 1 {
@@ -535,5 +535,9 @@ func TestFormerModelServiceDrains(t *testing.T) {
 	g := i.send(alice, "", "Hi")
 	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != "hello" || last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
+	}
+	// It had done nothing: that is no interruption of the answer, of which only a few are borne.
+	if n := redis.Client(t).HGet(t.Context(), "generation:"+g.ID, "retries").Val(); n != "" {
+		t.Errorf("counted as %q interruptions, want none", n)
 	}
 }
