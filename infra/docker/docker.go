@@ -52,12 +52,16 @@ func Deploy(ctx *pulumi.Context, stack stacks.Stack, root string) (Outputs, erro
 	out := Outputs{URLs: map[string][]string{}, Images: map[string]string{}, ImageIDs: pulumi.StringMap{}}
 	containers := pulumi.StringArrayMap{}
 	for _, p := range plans {
-		s, err := d.addService(p)
-		if err != nil {
+		if err := d.addService(p); err != nil {
 			return Outputs{}, fmt.Errorf("services.%s: %w", p.Name, err)
 		}
-		d.services[p.Name] = s
-		out.Images[p.Name], out.ImageIDs[p.Name], containers[p.Name] = p.image.ref, s.imageID, s.containerNames
+	}
+	for _, p := range plans {
+		s := d.services[p.Name]
+		if err := d.startService(p, s); err != nil {
+			return Outputs{}, fmt.Errorf("services.%s: %w", p.Name, err)
+		}
+		out.Images[p.Name], out.ImageIDs[p.Name], containers[p.Name] = p.image.ref, s.image.id, s.containerNames
 		if len(p.urls) > 0 {
 			out.URLs[p.Name] = p.urls
 		}

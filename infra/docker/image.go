@@ -32,6 +32,7 @@ func planImage(img stacks.Image, root string) (imagePlan, error) {
 
 // madeImage is an image that a container can be made of.
 type madeImage struct {
+	resource pulumi.Resource
 	// use is what the container's image argument takes.
 	use pulumi.StringOutput
 	id  pulumi.StringOutput
@@ -49,7 +50,7 @@ func (d *deployment) addImage(name string, p imagePlan, parent pulumi.Resource) 
 			return madeImage{}, err
 		}
 		// The container is made of the ID: a reference that moved to another image shows after a refresh.
-		return madeImage{use: img.ImageId, id: img.ImageId}, nil
+		return madeImage{resource: img, use: img.ImageId, id: img.ImageId}, nil
 	}
 	b := p.build
 	// The engine starts the provider in the folder of the Pulumi program (main: infra in Pulumi.yaml), one below the
@@ -75,5 +76,5 @@ func (d *deployment) addImage(name string, p imagePlan, parent pulumi.Resource) 
 	}
 	// The container is made of the reference, not the ID: its tag is the digest of the inputs, so the preview shows the
 	// replacement of the container, which an ID that is not known yet would hide (pulumi-docker#293).
-	return madeImage{use: img.ImageName, id: img.RepoDigest}, nil
+	return madeImage{resource: img, use: img.ImageName, id: img.RepoDigest}, nil
 }

@@ -120,7 +120,7 @@ func portURL(p stacks.Port) string {
 type service struct {
 	pulumi.ResourceState
 
-	imageID        pulumi.StringOutput
+	image          madeImage
 	containerNames pulumi.StringArray
 	containers     []pulumi.Resource
 }
@@ -128,28 +128,43 @@ type service struct {
 // serviceType is the component's type token.
 const serviceType = "codexcontinue:docker:Service"
 
-func (d *deployment) addService(p plan) (*service, error) {
+// addService adds the service's component and its image.
+func (d *deployment) addService(p plan) error {
 	s := &service{}
 	if err := d.ctx.RegisterComponentResource(serviceType, p.Name, s); err != nil {
-		return nil, err
+		return err
 	}
-	img, err := d.addImage(p.Name, p.image, s)
+
+	var err error
+	if s.image, err = d.addImage(p.Name, p.image, s); err != nil {
+		return fmt.Errorf("image: %w", err)
+	}
+	d.services[p.Name] = s
+	return nil
+}
+
+// startService adds the service's files and containers.
+func (d *deployment) startService(p plan, s *service) error {
+	files, err := d.addFiles(p, s.image, s)
 	if err != nil {
-		return nil, fmt.Errorf("image: %w", err)
+		return err
 	}
-	s.imageID = img.id
-	files, err := d.addFiles(p, img, s)
-	if err != nil {
-		return nil, err
+
+	args := d.containerArgs(p, s.image, files)
+	after := d.containersOf(p.DependsOn)
+	if p.stopsFirst(d.stack) {
+		// An image that does not build must not leave the service stopped.
+		for _, other := range d.stack.Services {
+			after = append(after, d.services[other.Name].image.resource)
+		}
 	}
-	args := d.containerArgs(p, img, files)
 	opts := []pulumi.ResourceOption{
 		pulumi.Parent(s),
 		pulumi.ReplaceOnChanges(replacedBy),
 		// The new container is healthy before the old one goes (see gate.go); the provider's own default is the other way
 		// round. Two containers cannot hold one host port, though, nor write to a volume that takes one writer.
 		pulumi.DeleteBeforeReplace(p.stopsFirst(d.stack)),
-		pulumi.DependsOn(d.containersOf(p.DependsOn)),
+		pulumi.DependsOn(after),
 		pulumi.ResourceHooks(&pulumi.ResourceHookBinding{
 			AfterCreate: []*pulumi.ResourceHook{d.hook},
 			AfterUpdate: []*pulumi.ResourceHook{d.hook},
@@ -162,16 +177,16 @@ func (d *deployment) addService(p plan) (*service, error) {
 		}
 		c, err := docker.NewContainer(d.ctx, name, args, opts...)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		s.containers = append(s.containers, c)
 		s.containerNames = append(s.containerNames, c.Name)
 		d.gate.add(p.Service, c, p.stopsFirst(d.stack))
 	}
-	return s, d.ctx.RegisterResourceOutputs(s, pulumi.Map{
+	return d.ctx.RegisterResourceOutputs(s, pulumi.Map{
 		"urls":       pulumi.ToStringArray(p.urls),
 		"image":      pulumi.String(p.image.ref),
-		"imageId":    s.imageID,
+		"imageId":    s.image.id,
 		"containers": s.containerNames,
 	})
 }
