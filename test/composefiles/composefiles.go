@@ -147,8 +147,8 @@ func (p Project) override(dir string) string {
 			name := path.Base(f.Path)
 			file := filepath.Join(dir, name)
 			switch {
-			case f.Path == "/etc/redis/redis.conf" && len(p.Stack.Secrets) > 0:
-				configs = append(configs, fmt.Sprintf("redis-with-password: !override {file: %q}", file))
+			case f.Path == "/etc/redis/start.sh":
+				configs = append(configs, fmt.Sprintf("redis-start: !override {file: %q}", file))
 			case f.Path == "/etc/redis/redis.conf":
 				configs = append(configs, fmt.Sprintf("redis: !override {file: %q}", file))
 			case f.Secret != "":
