@@ -33,6 +33,8 @@ var exceptions = []exception{
 	{"*", "model/kind", "", "Job", "the Job that makes the model; on Docker ml does when it starts"},
 	{"*", "*/pids", "*", "", "a limit of processes is the kubelet's to set, for all pods of a node (podPidsLimit)"},
 	{"*", "*/ready/asks", "", "*", "an engine asks for health alone"},
+	{"*", "backend/health/asks", "GET /ready at 8000", "GET /health at 8000",
+		"an engine asks one thing, and a backend that does not get at Redis must not take its predecessor's place; a cluster asks for readiness besides"},
 	{"*", "ollama/health/asks", `["ollama" "list"]`, "GET / at 11434", "the image has no other program that can ask; the kubelet can, and needs no process for it"},
 	{"*", "*/programs in *", "false", "true", "pods have no noexec"},
 	{"dev", "*/may reach *", "yes", "", letsIn},
