@@ -69,7 +69,8 @@ func (l *loaded) start(url string) {
 	l.t.Helper()
 	// It ends when it is told to: also after a test that failed, whose context is done then.
 	run, err := load.Start(context.WithoutCancel(l.t.Context()), load.Options{
-		URL: url, People: 8, Answers: 20, Streams: 50, Long: 30 * time.Second, Rate: 40, Seed: 1, Resend: true,
+		URL: url, Remote: true, // the cluster's address is none of loopback, but this machine's own
+		People: 8, Answers: 20, Streams: 50, Long: 30 * time.Second, Rate: 40, Seed: 1, Resend: true,
 		Progress: func(line string) { l.t.Log(line) },
 	})
 	if err != nil {
