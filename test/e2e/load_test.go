@@ -89,6 +89,11 @@ func (l *loaded) end() {
 	l.ended = true
 	l.t.Helper()
 
+	// What happened was seen by enough people to tell something.
+	const requests, questions = 10_000, 500
+	for until := time.Now().Add(3 * time.Minute); l.run.Report().RequestCount() < requests && time.Now().Before(until); {
+		time.Sleep(time.Second)
+	}
 	r := l.run.Stop()
 	var out bytes.Buffer
 	if err := r.Print(&out); err != nil {
@@ -104,7 +109,7 @@ func (l *loaded) end() {
 	if r.Gaps.Max > silentFor {
 		l.t.Errorf("an answer paused for %s, at most %s are allowed", r.Gaps.Max, silentFor)
 	}
-	if n := r.RequestCount(); n < 10_000 && r.Asked < 500 {
+	if n := r.RequestCount(); n < requests || r.Asked < questions {
 		l.t.Errorf("%d requests and %d questions are too few to tell anything", n, r.Asked)
 	}
 }
