@@ -239,8 +239,8 @@ func TestComponents(t *testing.T) {
 	})
 }
 
-// TestHealthGates checks that each container waits for every container of what its service depends on.
-func TestHealthGates(t *testing.T) {
+// TestOrder checks that each container is made after every container of what its service depends on, and so removed before.
+func TestOrder(t *testing.T) {
 	eachStack(t, func(t *testing.T, p planned) {
 		containers := containersOf(p.resources)
 		for _, svc := range p.stack.Services {
@@ -248,7 +248,7 @@ func TestHealthGates(t *testing.T) {
 				for _, dep := range svc.DependsOn {
 					for _, d := range containers[dep] {
 						if !slices.Contains(c.Options.DependsOn, d.Type+" "+d.Name) {
-							t.Errorf("%s does not wait for %s", c.Name, d.Name)
+							t.Errorf("%s is not made after %s", c.Name, d.Name)
 						}
 					}
 				}
