@@ -80,21 +80,24 @@ func TestEveryWorkflow(t *testing.T) {
 
 // TestForkSafe checks that what runs a fork's code can write nothing and knows nothing, and that what can write runs none.
 func TestForkSafe(t *testing.T) {
-	w, text := read(t, "plan.yml")
-	if len(w.Permissions) != 1 || w.Permissions["contents"] != "read" {
-		t.Errorf("plan.yml may do %v", w.Permissions)
-	}
-	for _, word := range []string{"secrets.", "github.token", "GITHUB_TOKEN"} {
-		if strings.Contains(text, word) {
-			t.Errorf("plan.yml knows %s", word)
+	for _, name := range []string{"plan.yml", "test.yml"} {
+		w, text := read(t, name)
+		if len(w.Permissions) != 1 || w.Permissions["contents"] != "read" {
+			t.Errorf("%s may do %v", name, w.Permissions)
+		}
+		for _, word := range []string{"secrets.", "github.token", "GITHUB_TOKEN"} {
+			if strings.Contains(text, word) {
+				t.Errorf("%s knows %s", name, word)
+			}
+		}
+		for id, job := range w.Jobs {
+			if job.Permissions != nil || job.Environment != "" {
+				t.Errorf("%s: %s has more than the workflow", name, id)
+			}
 		}
 	}
-	for id, job := range w.Jobs {
-		if job.Permissions != nil || job.Environment != "" {
-			t.Errorf("plan.yml: %s has more than the workflow", id)
-		}
-	}
-	w, text = read(t, "plan-comment.yml")
+
+	w, text := read(t, "plan-comment.yml")
 	if len(w.Permissions) != 0 || !strings.Contains(text, "workflow_run:") {
 		t.Errorf("plan-comment.yml may do %v", w.Permissions)
 	}
@@ -107,6 +110,23 @@ func TestForkSafe(t *testing.T) {
 				t.Errorf("plan-comment.yml runs %q", s.Run)
 			}
 		}
+	}
+}
+
+// TestPullRequestsAreTested checks that every pull request is linted and tested as the README says.
+func TestPullRequestsAreTested(t *testing.T) {
+	w, text := read(t, "test.yml")
+	if !strings.Contains(text, "\n  pull_request:\n") {
+		t.Error("test.yml does not run for pull requests")
+	}
+
+	for id, job := range w.Jobs {
+		if last := job.Steps[len(job.Steps)-1].Run; last != "make "+id {
+			t.Errorf("test.yml: %s ends with %q, not with `make %s`", id, last, id)
+		}
+	}
+	if len(w.Jobs) != 2 {
+		t.Errorf("test.yml has %d jobs, want lint and test", len(w.Jobs))
 	}
 }
 
