@@ -1,5 +1,5 @@
-// Package cli is codexctl's commands: what they take, in what order they do it, what they print. Data goes to stdout,
-// everything else to stderr.
+// Package cli is codexctl's commands: what they take, in what order they do it, what they print.
+// Data goes to stdout, everything else to stderr.
 package cli
 
 import (
@@ -43,8 +43,10 @@ type App struct {
 	in       io.Reader
 	out, err *console.Console
 	now      func() time.Time
+
 	// saidState says that the person knows where the state is.
 	saidState bool
+
 	// dir is where the project is looked for.
 	dir string
 }
@@ -77,6 +79,7 @@ func Run(ctx context.Context, args, environ []string, in io.Reader, stdout, stde
 		a.fail(err)
 		return exitUsage
 	}
+
 	a.fail(err)
 	return exitFailed
 }
@@ -129,13 +132,17 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 		Args:                       noArgs,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.PersistentFlags().StringVarP(&a.dir, "cwd", "C", ".", "look for the project in this folder and above it")
+
+	c.PersistentFlags().StringVarP(&a.dir, "cwd", "C", ".",
+		"look for the project in this folder and above it")
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w: see `%s --help`", err, c.CommandPath())}
 	})
-	c.AddGroup(&cobra.Group{ID: groupStack, Title: "A stack:"}, &cobra.Group{ID: groupPlan, Title: "A plan, from the files alone:"},
+	c.AddGroup(&cobra.Group{ID: groupStack, Title: "A stack:"},
+		&cobra.Group{ID: groupPlan, Title: "A plan, from the files alone:"},
 		&cobra.Group{ID: groupRunning, Title: "What runs:"},
 		&cobra.Group{ID: groupHelp, Title: "Help:"})
+
 	c.SetHelpCommandGroupID(groupHelp)
 	c.CompletionOptions.HiddenDefaultCmd = true
 	add := func(group string, commands ...*cobra.Command) {
@@ -145,9 +152,13 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 			c.AddCommand(x)
 		}
 	}
-	add(groupStack, a.upCommand(), a.previewCommand(), a.downCommand(), a.outputsCommand(), a.imagesCommand())
-	add(groupPlan, a.planCommand(), a.diffCommand(), a.policyCommand(), a.graphCommand(), a.exportCommand())
-	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(), a.forwardCommand())
+
+	add(groupStack, a.upCommand(), a.previewCommand(), a.downCommand(), a.outputsCommand(),
+		a.imagesCommand())
+	add(groupPlan, a.planCommand(), a.diffCommand(), a.policyCommand(), a.graphCommand(),
+		a.exportCommand())
+	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(),
+		a.forwardCommand())
 	add(groupHelp, a.doctorCommand(), a.envCommand(), a.versionCommand())
 	return c
 }
@@ -158,7 +169,8 @@ const defaultStack = "dev"
 // stackArg takes at most one argument, the stack.
 func stackArg(c *cobra.Command, args []string) error {
 	if len(args) > 1 {
-		return usageError{fmt.Errorf("one stack at a time, not %s: see `%s --help`", strings.Join(args, " and "), c.CommandPath())}
+		return usageError{fmt.Errorf("one stack at a time, not %s: see `%s --help`",
+			strings.Join(args, " and "), c.CommandPath())}
 	}
 	return nil
 }
@@ -174,17 +186,20 @@ func noArgs(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+
 	text := fmt.Sprintf("unknown command %q", args[0])
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		text += ": did you mean " + strings.Join(near, " or ") + "?"
 	}
+
 	return usageError{fmt.Errorf("%s: see `%s --help`", text, c.CommandPath())}
 }
 
 // serviceArg takes exactly one argument, the service.
 func serviceArg(c *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return usageError{fmt.Errorf("name one service, such as backend: see `%s --help`", c.CommandPath())}
+		return usageError{fmt.Errorf("name one service, such as backend: see `%s --help`",
+			c.CommandPath())}
 	}
 	return nil
 }
@@ -194,9 +209,11 @@ func (a *App) cacheDir() (string, error) {
 	if d := a.getenv("XDG_CACHE_HOME"); d != "" {
 		return d, nil
 	}
+
 	d, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("cache: %w: set XDG_CACHE_HOME", err)
 	}
+
 	return d, nil
 }

@@ -39,7 +39,9 @@ func (e *onEngine) LastLines(ctx context.Context, r running.Replica, n int) ([]s
 	return e.eng.LastLines(ctx, r.ID, n)
 }
 
-func (e *onEngine) Logs(ctx context.Context, service string, o running.LogOptions, line func(running.Replica, string)) error {
+func (e *onEngine) Logs(
+	ctx context.Context, service string, o running.LogOptions, line func(running.Replica, string),
+) error {
 	return e.eng.Logs(ctx, e.stack, service, o, func(c engine.Container, text string) {
 		line(running.Replica{ID: c.ID, Name: c.Name, Service: c.Service}, text)
 	})
@@ -50,6 +52,7 @@ func (e *onEngine) Restart(ctx context.Context, service string, timeout time.Dur
 	if err != nil {
 		return err
 	}
+
 	for i, c := range list {
 		start := e.now()
 		err := e.eng.Restart(ctx, c, timeout)
@@ -60,8 +63,10 @@ func (e *onEngine) Restart(ctx context.Context, service string, timeout time.Dur
 		if err != nil {
 			return err
 		}
+
 		e.say("%s is healthy again after %.1fs", c.Name, e.now().Sub(start).Seconds())
 	}
+
 	return nil
 }
 
@@ -71,58 +76,71 @@ func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack, _ upOption
 	if err != nil {
 		return err
 	}
+
 	var errs []error
 	for _, t := range taken {
 		errs = append(errs, t)
 	}
+
 	return errors.Join(errs...)
 }
 
-// takenPorts finds the host ports that the stack publishes and something else holds, each as an error.
+// takenPorts finds the host ports that the stack publishes and something else
+// holds, each as an error.
 func takenPorts(ctx context.Context, eng *engine.Engine, s stacks.Stack) ([]*engine.Taken, error) {
 	publishers, err := eng.Publishers(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	var out []*engine.Taken
 	for _, svc := range s.Services {
 		for _, p := range svc.Ports {
 			if p.Host == 0 {
 				continue
 			}
+
 			address := p.Address
 			if address == "" {
 				address = netip.AddrFrom4([4]byte{127, 0, 0, 1}).String()
 			}
+
 			if t := engine.TakenPort(publishers, s.Name, address, p.Host, eng.Host.Local()); t != nil {
 				t.Service = svc.Name
 				out = append(out, t)
 			}
 		}
 	}
+
 	return out, nil
 }
 
-func (e *onEngine) Settle(ctx context.Context, s *deploy.Session, stack stacks.Stack) (bool, error) {
+func (e *onEngine) Settle(
+	ctx context.Context, s *deploy.Session, stack stacks.Stack,
+) (bool, error) {
 	list, err := e.eng.Containers(ctx, e.stack, "")
 	if err != nil {
 		return false, err
 	}
+
 	why := unexpected(list, stack)
 	if why == "" {
 		return false, nil
 	}
+
 	if len(list) > 0 {
 		e.say("%s: comparing the state with what runs first", why)
 		if err := e.removeHalfMade(ctx, s, list); err != nil {
 			return false, err
 		}
 	}
+
 	return true, nil
 }
 
-// unexpected says what about the running containers the state cannot know: that some were stopped or removed by something
-// else, or that an update was killed while it made one. Empty when all is as it should be.
+// unexpected says what about the running containers the state cannot know: that some were
+// stopped or removed by something else, or that an update was killed while it made one. Empty
+// when all is as it should be.
 func unexpected(list []engine.Container, stack stacks.Stack) string {
 	well, all := map[string]int{}, map[string]int{}
 	for _, c := range list {
@@ -131,56 +149,70 @@ func unexpected(list []engine.Container, stack stacks.Stack) string {
 			well[c.Service]++
 		}
 	}
+
 	for _, svc := range stack.Services {
 		if n := well[svc.Name]; n != svc.Replicas || all[svc.Name] != n {
-			return fmt.Sprintf("%s: %d of %d containers run well", svc.Name, n, max(all[svc.Name], svc.Replicas))
+			return fmt.Sprintf("%s: %d of %d containers run well", svc.Name, n,
+				max(all[svc.Name], svc.Replicas))
 		}
 	}
+
 	return ""
 }
 
-// removeHalfMade removes the containers of the stack that are not in its state: a killed update made them, and they hold
-// names and ports. It removes nothing when none of the containers is in the state: then they are another state's.
-func (e *onEngine) removeHalfMade(ctx context.Context, s *deploy.Session, list []engine.Container) error {
+// removeHalfMade removes the containers of the stack that are not in its state: a killed update
+// made them, and they hold names and ports. It removes nothing when none of the containers is in
+// the state: then they are another state's.
+func (e *onEngine) removeHalfMade(
+	ctx context.Context, s *deploy.Session, list []engine.Container,
+) error {
 	known, err := s.IDs(ctx)
 	if err != nil {
 		return err
 	}
+
 	var orphans []engine.Container
 	for _, c := range list {
 		if !known[c.ID] {
 			orphans = append(orphans, c)
 		}
 	}
+
 	if len(orphans) == 0 {
 		return nil
 	}
-	if len(orphans) == len(list) && !slices.ContainsFunc(list[0].Networks, func(id string) bool { return known[id] }) {
+
+	if len(orphans) == len(list) && !slices.ContainsFunc(list[0].Networks, func(id string) bool {
+		return known[id]
+	}) {
 		var replicas []running.Replica
 		for _, c := range list {
 			replicas = append(replicas, running.Replica{Name: c.Name})
 		}
 		return e.Foreign(replicas)
 	}
+
 	for _, c := range orphans {
 		e.say("removing %s: an update that was killed left it half-made", c.Name)
 		if err := e.eng.RemoveContainer(ctx, c.ID); err != nil {
 			return err
 		}
 	}
+
 	return s.ForgetPending(ctx)
 }
 
 func (e *onEngine) Foreign(list []running.Replica) error {
-	return fmt.Errorf("state: containers of this stack run that are not in it (%s): name the backend that they were made with in PULUMI_BACKEND_URL, or remove them with `docker rm -f`",
+	return fmt.Errorf("state: containers of this stack run that are not in it (%s): name the "+
+		"backend that they were made with in PULUMI_BACKEND_URL, or remove them with `docker rm -f`",
 		strings.Join(namesOf(list), ", "))
 }
 
 // lookEvery is the time between two looks at what starting containers log.
 const lookEvery = 2 * time.Second
 
-// Watch tells what the containers that are not healthy yet logged last: the reason why a start takes long, such as
-// modules that are downloaded, or will fail.
+// Watch tells what the containers that are not healthy yet logged last: the reason why a start
+// takes long, such as modules that are downloaded, or will fail.
 func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 	notes := make(chan progress.Note)
 	go func() {
@@ -192,14 +224,17 @@ func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 				return
 			case <-tick.C:
 			}
+
 			list, err := e.eng.Containers(ctx, e.stack, "")
 			if err != nil {
 				continue // the update itself will fail if the engine is gone
 			}
+
 			for _, c := range list {
 				if c.Healthy() || c.State == "created" {
 					continue
 				}
+
 				n := progress.Note{Service: c.Service}
 				if lines, err := e.eng.LastLines(ctx, c.ID, 1); err == nil && len(lines) > 0 {
 					n.Text = message(lines[0])
@@ -207,6 +242,7 @@ func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 				if c.State == "restarting" || c.Restarts > 0 {
 					n.Text = c.Condition() + ": " + n.Text
 				}
+
 				select {
 				case notes <- n:
 				case <-ctx.Done():
@@ -215,6 +251,7 @@ func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 			}
 		}
 	}()
+
 	return watch{notes: notes}
 }
 
@@ -224,12 +261,14 @@ func message(line string) string {
 		Msg   string `json:"msg"`
 		Error string `json:"error"`
 	}
+
 	if json.Unmarshal([]byte(line), &record) != nil || record.Msg == "" {
 		return line
 	}
 	if record.Error != "" {
 		return record.Msg + ": " + record.Error
 	}
+
 	return record.Msg
 }
 
@@ -239,11 +278,13 @@ func (e *onEngine) Edge(ctx context.Context, _ stacks.Stack) (edge, error) {
 	if err != nil {
 		return edge{}, err
 	}
+
 	for _, c := range list {
 		if len(c.Ports) > 0 {
 			return edge{ask: c.Ports[0].URL(), address: c.Ports[0].URL()}, nil
 		}
 	}
+
 	return edge{}, nil
 }
 

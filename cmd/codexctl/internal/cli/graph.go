@@ -30,24 +30,32 @@ and others render in Markdown, or as SVG.
 			return a.graph(c.Context(), stackOf(args), target, format)
 		},
 	}
+
 	c.Flags().StringVar(&format, "format", "mermaid", "mermaid or svg")
-	c.Flags().StringVar(&on, "target", "", "draw the plan for docker or kubernetes instead of the stack's own target")
+	c.Flags().StringVar(&on, "target", "",
+		"draw the plan for docker or kubernetes instead of the stack's own target")
 	return c
 }
 
 func (a *App) graph(ctx context.Context, name string, on stacks.Target, format string) error {
-	draw, ok := map[string]func(graph.Graph) string{"mermaid": graph.Graph.Mermaid, "svg": graph.Graph.SVG}[format]
+	draw, ok := map[string]func(graph.Graph) string{
+		"mermaid": graph.Graph.Mermaid,
+		"svg":     graph.Graph.SVG,
+	}[format]
 	if !ok {
 		return usageError{fmt.Errorf("--format %q: the formats are mermaid and svg", format)}
 	}
+
 	t, err := a.target(name)
 	if err != nil {
 		return err
 	}
+
 	p, err := plan.Of(ctx, t.project.Root, t.file.Name, plan.OfOptions{Target: on})
 	if err != nil {
 		return err
 	}
+
 	view, err := workload.Of(p.Document.Stack, p.Document.Target, p.Document.Resources)
 	if err != nil {
 		return err
@@ -55,5 +63,6 @@ func (a *App) graph(ctx context.Context, name string, on stacks.Target, format s
 	if _, err := fmt.Fprint(a.out, draw(graph.New(view))); err != nil {
 		return fmt.Errorf("graph: %w", err)
 	}
+
 	return nil
 }

@@ -23,6 +23,7 @@ func (a *App) outputsCommand() *cobra.Command {
 			return a.outputs(c.Context(), stackOf(args), asJSON)
 		},
 	}
+
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -35,6 +36,7 @@ func (a *App) outputs(ctx context.Context, name string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+
 	s, err := a.session(ctx, t, false)
 	if errors.Is(err, deploy.ErrNoStack) {
 		return fmt.Errorf("stack %q has never been up: `codexctl up %s`", t.file.Name, name)
@@ -42,10 +44,12 @@ func (a *App) outputs(ctx context.Context, name string, asJSON bool) error {
 	if err != nil {
 		return a.explainError(err, t.name)
 	}
+
 	all, err := s.Outputs(ctx)
 	if err != nil {
 		return a.explainError(err, t.name)
 	}
+
 	values := map[string]any{}
 	for k, v := range all {
 		values[k] = v.Value
@@ -53,17 +57,21 @@ func (a *App) outputs(ctx context.Context, name string, asJSON bool) error {
 			values[k] = hidden
 		}
 	}
+
 	if asJSON {
 		return writeJSON(a.out, values)
 	}
+
 	if len(values) == 0 {
 		a.say("stack %s is not up: `codexctl up %s`", t.file.Name, name)
 		return nil
 	}
+
 	var rows [][]string
 	for _, k := range slices.Sorted(maps.Keys(values)) {
 		rows = append(rows, flatten(k, values[k])...)
 	}
+
 	a.out.Table(rows, nil)
 	return nil
 }
@@ -86,13 +94,16 @@ func flatten(path string, v any) [][]string {
 			}
 			rows = append(rows, flatten(p, x)...)
 		}
+
 		return rows
 	case string:
 		return [][]string{{path, v}}
 	}
+
 	b, err := json.Marshal(v)
 	if err != nil {
 		return [][]string{{path, fmt.Sprint(v)}}
 	}
+
 	return [][]string{{path, string(b)}}
 }

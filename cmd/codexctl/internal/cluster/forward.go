@@ -17,8 +17,9 @@ import (
 	"k8s.io/client-go/transport/spdy"
 )
 
-// Forwarder hands TCP connections to one port of a service's pods, through the API server. It takes a ready pod for each
-// connection, so that it outlives the pods. It balances nothing: it is for a person, not for traffic.
+// Forwarder hands TCP connections to one port of a service's pods, through the API server. It takes
+// a ready pod for each connection, so that it outlives the pods. It balances nothing: it is for a
+// person, not for traffic.
 type Forwarder struct {
 	c       *Cluster
 	service string
@@ -26,13 +27,15 @@ type Forwarder struct {
 
 	mu   sync.Mutex
 	conn httpstream.Connection
+
 	// pod is the one that conn goes to, at its port at.
 	pod  string
 	at   int
 	next int
 }
 
-// Forward makes a forwarder to a port of the service's pods, or to their first one with port 0; Close ends it.
+// Forward makes a forwarder to a port of the service's pods, or to their first one with
+// port 0; Close ends it.
 func (c *Cluster) Forward(service string, port int) *Forwarder {
 	return &Forwarder{c: c, service: service, port: port}
 }
@@ -40,8 +43,8 @@ func (c *Cluster) Forward(service string, port int) *Forwarder {
 // ErrNoPod is that no pod of the service is ready.
 var ErrNoPod = errors.New("no pod of it is ready")
 
-// Serve hands on what the listener accepts until the context ends or the listener is closed. failed is told of connections
-// that could not be handed on.
+// Serve hands on what the listener accepts until the context ends or the listener is closed. failed
+// is told of connections that could not be handed on.
 func (f *Forwarder) Serve(ctx context.Context, l net.Listener, failed func(error)) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
@@ -53,6 +56,7 @@ func (f *Forwarder) Serve(ctx context.Context, l net.Listener, failed func(error
 		if err != nil {
 			return fmt.Errorf("forward: %w", err)
 		}
+
 		go func() {
 			defer local.Close()
 			if err := f.hand(ctx, local); err != nil && ctx.Err() == nil {
@@ -85,6 +89,7 @@ func (f *Forwarder) hand(ctx context.Context, local net.Conn) error {
 		return err
 	}
 	defer done()
+
 	stop := context.AfterFunc(ctx, func() { local.Close() })
 	defer stop()
 	remote := make(chan error, 1)
@@ -96,12 +101,14 @@ func (f *Forwarder) hand(ctx context.Context, local net.Conn) error {
 		}
 		remote <- err
 	}()
+
 	fromLocal := make(chan struct{})
 	go func() {
 		defer close(fromLocal)
 		_, _ = io.Copy(data, local) // what breaks shows on the other side
 		data.Close()
 	}()
+
 	_, err = io.Copy(local, data)
 	local.Close()
 	<-fromLocal
@@ -111,9 +118,11 @@ func (f *Forwarder) hand(ctx context.Context, local net.Conn) error {
 		_ = f.drop() // the pod went away: the next connection takes another
 		return fmt.Errorf("forward: %s: %w", f.service, text)
 	}
+
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("forward: %s: %w", f.service, err)
 	}
+
 	return nil
 }
 
@@ -125,6 +134,7 @@ func (f *Forwarder) open(ctx context.Context) (data, trouble httpstream.Stream, 
 	if err != nil {
 		return nil, nil, nil, err
 	}
+
 	f.next++
 	headers := http.Header{}
 	headers.Set(corev1.StreamType, corev1.StreamTypeError)
@@ -135,10 +145,12 @@ func (f *Forwarder) open(ctx context.Context) (data, trouble httpstream.Stream, 
 		headers.Set(corev1.StreamType, corev1.StreamTypeData)
 		data, err = conn.CreateStream(headers)
 	}
+
 	if err != nil {
 		_ = f.drop()
 		return nil, nil, nil, fmt.Errorf("forward: %s: %w", f.service, err)
 	}
+
 	return data, trouble, func() { conn.RemoveStreams(data, trouble) }, nil
 }
 
@@ -148,6 +160,7 @@ func (f *Forwarder) connection(ctx context.Context) (httpstream.Connection, erro
 	if err != nil {
 		return nil, err
 	}
+
 	name, port := "", f.port
 	for i := range pods {
 		p := &pods[i]
@@ -161,9 +174,11 @@ func (f *Forwarder) connection(ctx context.Context) (httpstream.Connection, erro
 			break
 		}
 	}
+
 	if name == "" {
 		return nil, fmt.Errorf("forward: %s: %w", f.service, ErrNoPod)
 	}
+
 	if f.conn != nil && f.pod == name {
 		select {
 		case <-f.conn.CloseChan():
@@ -171,46 +186,58 @@ func (f *Forwarder) connection(ctx context.Context) (httpstream.Connection, erro
 			return f.conn, nil
 		}
 	}
+
 	_ = f.drop()
 	dialer, err := f.c.dialer(name)
 	if err != nil {
 		return nil, fmt.Errorf("forward: %w", err)
 	}
+
 	conn, _, err := dialer.Dial(portforward.PortForwardProtocolV1Name)
 	if err != nil {
 		return nil, f.c.failed("forward to "+name, err)
 	}
+
 	f.conn, f.pod, f.at = conn, name, port
 	return conn, nil
 }
 
-// dialer upgrades by WebSocket, and by SPDY where the API server or a proxy does not know that, as kubectl does.
+// dialer upgrades by WebSocket, and by SPDY where the API server or a proxy does not know
+// that, as kubectl does.
 func (c *Cluster) dialer(pod string) (httpstream.Dialer, error) {
 	at := c.api.CoreV1().RESTClient().Post().Resource("pods").Namespace(c.Namespace).Name(pod).SubResource("portforward").URL()
 	tunnel, err := portforward.NewSPDYOverWebsocketDialer(at, c.config)
 	if err != nil {
 		return nil, err
 	}
+
 	transport, upgrader, err := spdy.RoundTripperFor(c.config)
 	if err != nil {
 		return nil, err
 	}
+
 	plain := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, at)
 	return portforward.NewFallbackDialer(tunnel, plain, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	}), nil
 }
 
-// EdgeService says how the service is reached from outside: the address of its load balancer, if it has one.
-func (c *Cluster) EdgeService(ctx context.Context, service string) (address string, port int, err error) {
-	list, err := c.api.CoreV1().Services(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: c.selector(service)})
+// EdgeService says how the service is reached from outside: the address of its load
+// balancer, if it has one.
+func (c *Cluster) EdgeService(
+	ctx context.Context, service string,
+) (address string, port int, err error) {
+	list, err := c.api.CoreV1().Services(c.Namespace).List(ctx,
+		metav1.ListOptions{LabelSelector: c.selector(service)})
 	if err != nil {
 		return "", 0, c.failed("list services", err)
 	}
+
 	for _, s := range list.Items {
 		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || len(s.Spec.Ports) == 0 {
 			continue
 		}
+
 		for _, i := range s.Status.LoadBalancer.Ingress {
 			if address = i.Hostname; address == "" {
 				address = i.IP
@@ -218,5 +245,6 @@ func (c *Cluster) EdgeService(ctx context.Context, service string) (address stri
 			return address, int(s.Spec.Ports[0].Port), nil
 		}
 	}
+
 	return "", 0, nil
 }

@@ -23,25 +23,29 @@ func (c *Cluster) Nodes(ctx context.Context) ([]corev1.Node, error) {
 	if err != nil {
 		return nil, c.failed("list nodes", err)
 	}
+
 	return append([]corev1.Node{}, list.Items...), nil
 }
 
 // DefaultGPU is the name under which NVIDIA's device plugin offers whole GPUs.
 const DefaultGPU = "nvidia.com/gpu"
 
-// GPUs says how many of what the request asks for the nodes that it may be on can give, all together, and how many nodes
-// those are.
+// GPUs says how many of what the request asks for the nodes that it may be on can give, all
+// together, and how many nodes those are.
 func GPUs(nodes []corev1.Node, want stacks.GPU) (devices int64, on int, resourceName string) {
 	if resourceName = want.Resource; resourceName == "" {
 		resourceName = DefaultGPU
 	}
+
 	for _, n := range nodes {
 		q, ok := n.Status.Allocatable[corev1.ResourceName(resourceName)]
-		if !ok || q.Cmp(resource.MustParse("1")) < 0 || !selected(n, want.NodeSelector) || !tolerated(n, want.Tolerations) {
+		if !ok || q.Cmp(resource.MustParse("1")) < 0 || !selected(n, want.NodeSelector) ||
+			!tolerated(n, want.Tolerations) {
 			continue
 		}
 		devices, on = devices+q.Value(), on+1
 	}
+
 	return devices, on, resourceName
 }
 
@@ -59,40 +63,49 @@ func tolerated(n corev1.Node, tolerations []stacks.Toleration) bool {
 		if t.Effect == corev1.TaintEffectPreferNoSchedule {
 			continue
 		}
-		// The device plugins' own taint is tolerated by whoever asks for the resource, where the admission plugin
-		// ExtendedResourceToleration is on.
+
+		// The device plugins' own taint is tolerated by whoever asks for the resource, where the
+		// admission plugin ExtendedResourceToleration is on.
 		if !slices.ContainsFunc(tolerations, func(x stacks.Toleration) bool {
-			return (x.Key == "" || x.Key == t.Key) && (x.Value == "" || x.Value == t.Value) && (x.Effect == "" || x.Effect == string(t.Effect))
+			return (x.Key == "" || x.Key == t.Key) && (x.Value == "" || x.Value == t.Value) &&
+				(x.Effect == "" || x.Effect == string(t.Effect))
 		}) {
 			return false
 		}
 	}
+
 	return true
 }
 
-// manyImages is how many images a node lists at most, unless its kubelet is told otherwise: an image that is missing from a
-// list this long may be there.
+// manyImages is how many images a node lists at most, unless its kubelet is told otherwise: an
+// image that is missing from a list this long may be there.
 const manyImages = 50
 
-// HasImage says whether every node that can run pods says that it has the image. sure is false where that cannot be known:
-// nodes say so with a delay, list only their largest images, and not to everyone.
+// HasImage says whether every node that can run pods says that it has the image. sure is
+// false where that cannot be known: nodes say so with a delay, list only their largest
+// images, and not to everyone.
 func HasImage(nodes []corev1.Node, ref string) (has, sure bool) {
 	has, sure = len(nodes) > 0, len(nodes) > 0
 	for _, n := range nodes {
 		if n.Spec.Unschedulable {
 			continue
 		}
+
 		if !slices.ContainsFunc(n.Status.Images, func(i corev1.ContainerImage) bool {
-			return slices.ContainsFunc(i.Names, func(name string) bool { return FullRef(name) == FullRef(ref) })
+			return slices.ContainsFunc(i.Names, func(name string) bool {
+				return FullRef(name) == FullRef(ref)
+			})
 		}) {
 			has = false
 			sure = sure && len(n.Status.Images) < manyImages
 		}
 	}
+
 	return has, sure || has
 }
 
-// FullRef is an image reference with the registry and the folder that container runtimes add to short ones.
+// FullRef is an image reference with the registry and the folder that container
+// runtimes add to short ones.
 func FullRef(ref string) string {
 	first, _, nested := strings.Cut(ref, "/")
 	switch {
@@ -101,6 +114,7 @@ func FullRef(ref string) string {
 	case strings.ContainsAny(first, ".:") || first == "localhost":
 		return ref
 	}
+
 	return "docker.io/" + ref
 }
 
@@ -113,6 +127,7 @@ func (c *Cluster) Quotas(ctx context.Context) ([]corev1.ResourceQuota, error) {
 	if err != nil {
 		return nil, c.failed("list quotas", err)
 	}
+
 	return list.Items, nil
 }
 
@@ -125,22 +140,32 @@ func (c *Cluster) NetworkPlugins(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, c.failed("list daemon sets", err)
 	}
+
 	var out []string
 	for _, d := range list.Items {
 		if _, ok := networkPlugins[d.Name]; ok {
 			out = append(out, d.Name)
 		}
 	}
+
 	slices.Sort(out)
 	return slices.Compact(out), nil
 }
 
 // networkPlugins says of DaemonSets of network plugins whether they enforce NetworkPolicies.
 var networkPlugins = map[string]bool{
-	"calico-node": true, "cilium": true, "antrea-agent": true, "kube-router": true, "weave-net": true, "canal": true,
-	"kindnet":   true, // since kind 0.24
-	"azure-npm": true, "anetd": true, "ovnkube-node": true,
-	"kube-flannel-ds": false, "kube-flannel": false,
+	"calico-node":     true,
+	"cilium":          true,
+	"antrea-agent":    true,
+	"kube-router":     true,
+	"weave-net":       true,
+	"canal":           true,
+	"kindnet":         true, // since kind 0.24
+	"azure-npm":       true,
+	"anetd":           true,
+	"ovnkube-node":    true,
+	"kube-flannel-ds": false,
+	"kube-flannel":    false,
 }
 
 // Enforces says whether the plugin is known to enforce NetworkPolicies.
@@ -155,6 +180,7 @@ func (c *Cluster) NamespaceState(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", c.failed("namespace "+c.Namespace, err)
 	}
+
 	return string(ns.Status.Phase), nil
 }
 
@@ -175,6 +201,7 @@ func UsedUp(q corev1.ResourceQuota) []string {
 			out = append(out, quantityOf(q, name))
 		}
 	}
+
 	slices.Sort(out)
 	return out
 }

@@ -19,6 +19,7 @@ type observation struct {
 	statefulSets []*appsv1.StatefulSet
 	jobs         []*batchv1.Job
 	claims       []*corev1.PersistentVolumeClaim
+
 	// stack is the name by which commands call the stack.
 	stack string
 }
@@ -41,6 +42,7 @@ func (o observation) generation(w Work) int64 {
 			}
 		}
 	}
+
 	if w.Kind == "sts" {
 		for _, s := range o.statefulSets {
 			if serviceOf(s) == w.Service {
@@ -48,6 +50,7 @@ func (o observation) generation(w Work) int64 {
 			}
 		}
 	}
+
 	return 0
 }
 
@@ -59,43 +62,52 @@ func (o observation) only(work Work, since time.Time) observation {
 	if !work.on("sts") {
 		o.statefulSets = nil
 	}
+
 	var newest *batchv1.Job
 	for _, j := range o.jobs {
-		if work.on("job") && serviceOf(j) == work.Service && (newest == nil || newest.CreationTimestamp.Before(&j.CreationTimestamp)) {
+		if work.on("job") && serviceOf(j) == work.Service &&
+			(newest == nil || newest.CreationTimestamp.Before(&j.CreationTimestamp)) {
 			newest = j
 		}
 	}
+
 	o.jobs = nil
 	// A step about a Job makes a new one: it cannot be changed.
 	if newest != nil && (work.Kind == "" || !newest.CreationTimestamp.Time.Before(since.Truncate(time.Second))) {
 		o.jobs = []*batchv1.Job{newest}
 	}
+
 	return o
 }
 
-// current are the pods of the service's newest revision that are not leaving, and those of its Jobs.
+// current are the pods of the service's newest revision that are not leaving,
+// and those of its Jobs.
 func (o observation) current(service string) []*corev1.Pod {
 	newest := map[string]bool{} // names of ReplicaSets, StatefulSets' revisions and Jobs
 	for _, d := range o.deployments {
 		if serviceOf(d) != service || d.Status.ObservedGeneration < d.Generation {
 			continue
 		}
+
 		for _, r := range o.replicaSets {
 			if metav1.IsControlledBy(r, d) && r.Annotations[revisionKey] == d.Annotations[revisionKey] {
 				newest[r.Name] = true
 			}
 		}
 	}
+
 	for _, s := range o.statefulSets {
 		if serviceOf(s) == service && s.Status.ObservedGeneration >= s.Generation {
 			newest[s.Status.UpdateRevision] = true
 		}
 	}
+
 	for _, j := range o.jobs {
 		if serviceOf(j) == service && !finished(j) {
 			newest[j.Name] = true
 		}
 	}
+
 	var out []*corev1.Pod
 	for _, p := range o.pods {
 		if serviceOf(p) != service || p.DeletionTimestamp != nil {
@@ -106,6 +118,7 @@ func (o observation) current(service string) []*corev1.Pod {
 			out = append(out, p)
 		}
 	}
+
 	return out
 }
 
@@ -117,10 +130,12 @@ func (o observation) about(kind, name string, since time.Time) []*corev1.Event {
 	var out []*corev1.Event
 	for _, e := range o.events {
 		// Events have whole seconds.
-		if e.InvolvedObject.Kind == kind && e.InvolvedObject.Name == name && !when(e).Before(since.Truncate(time.Second)) {
+		if e.InvolvedObject.Kind == kind && e.InvolvedObject.Name == name &&
+			!when(e).Before(since.Truncate(time.Second)) {
 			out = append(out, e)
 		}
 	}
+
 	slices.SortStableFunc(out, func(a, b *corev1.Event) int { return when(a).Compare(when(b)) })
 	return out
 }
@@ -133,8 +148,10 @@ func when(e *corev1.Event) time.Time {
 			at = t
 		}
 	}
+
 	if e.Series != nil && e.Series.LastObservedTime.After(at) {
 		at = e.Series.LastObservedTime.Time
 	}
+
 	return at
 }

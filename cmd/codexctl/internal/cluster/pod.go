@@ -18,13 +18,15 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Replicas lists the pods of the stack's services, sorted by service, then age. Service may be empty for all. Pods that
-// have ended, that are being stopped or that belong to Jobs are not among them; a Job's are when its own name is asked for.
+// Replicas lists the pods of the stack's services, sorted by service, then age. Service may be
+// empty for all. Pods that have ended, that are being stopped or that belong to Jobs are not among
+// them; a Job's are when its own name is asked for.
 func (c *Cluster) Replicas(ctx context.Context, service string) ([]running.Replica, error) {
 	pods, err := c.pods(ctx, service)
 	if err != nil {
 		return nil, err
 	}
+
 	var out, jobs []running.Replica
 	for i := range pods {
 		switch p := &pods[i]; {
@@ -34,9 +36,11 @@ func (c *Cluster) Replicas(ctx context.Context, service string) ([]running.Repli
 			out = append(out, replica(p))
 		}
 	}
+
 	if service != "" && len(out) == 0 {
 		return jobs, nil
 	}
+
 	return out, nil
 }
 
@@ -44,20 +48,26 @@ func (c *Cluster) Replicas(ctx context.Context, service string) ([]running.Repli
 func (c *Cluster) pods(ctx context.Context, service string) ([]corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	list, err := c.api.CoreV1().Pods(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: c.selector(service)})
+	list, err := c.api.CoreV1().Pods(c.Namespace).List(ctx,
+		metav1.ListOptions{LabelSelector: c.selector(service)})
 	if err != nil {
 		return nil, c.failed("list pods", err)
 	}
+
 	slices.SortFunc(list.Items, func(a, b corev1.Pod) int {
-		return cmp.Or(cmp.Compare(serviceOf(&a), serviceOf(&b)), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(serviceOf(&a), serviceOf(&b)),
+			a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
+
 	return list.Items, nil
 }
 
 // failed says what could not be done; where RBAC forbids it, what is missing.
 func (c *Cluster) failed(what string, err error) error {
 	if apierrors.IsForbidden(err) {
-		return fmt.Errorf("cluster: %s: forbidden: %s: ask the cluster's administrator for the permission (`codexctl doctor %s` lists all that are missing)", what, denial(err.Error()), c.Stack)
+		return fmt.Errorf("cluster: %s: forbidden: %s: ask the cluster's administrator for the "+
+			"permission (`codexctl doctor %s` lists all that are missing)",
+			what, denial(err.Error()), c.Stack)
 	}
 	return fmt.Errorf("cluster: %s: %w", what, err)
 }
@@ -69,7 +79,9 @@ func ended(p *corev1.Pod) bool {
 }
 
 func ofJob(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.OwnerReferences, func(r metav1.OwnerReference) bool { return r.Kind == "Job" })
+	return slices.ContainsFunc(p.OwnerReferences, func(r metav1.OwnerReference) bool {
+		return r.Kind == "Job"
+	})
 }
 
 func ready(p *corev1.Pod) bool {
@@ -85,8 +97,12 @@ func statuses(p *corev1.Pod) []corev1.ContainerStatus {
 
 func replica(p *corev1.Pod) running.Replica {
 	r := running.Replica{
-		ID: string(p.UID), Name: p.Name, Service: serviceOf(p), Healthy: ready(p) && p.DeletionTimestamp == nil,
-		StartedAt: p.CreationTimestamp.Time, Node: p.Spec.NodeName,
+		ID:        string(p.UID),
+		Name:      p.Name,
+		Service:   serviceOf(p),
+		Healthy:   ready(p) && p.DeletionTimestamp == nil,
+		StartedAt: p.CreationTimestamp.Time,
+		Node:      p.Spec.NodeName,
 	}
 	if len(p.Spec.Containers) > 0 {
 		main := p.Spec.Containers[0]
@@ -99,9 +115,11 @@ func replica(p *corev1.Pod) running.Replica {
 			}
 		}
 	}
+
 	for _, s := range statuses(p) {
 		r.Restarts += int(s.RestartCount)
 	}
+
 	r.State, r.Condition = condition(p)
 	switch r.State {
 	case "pending", "creating":
@@ -109,6 +127,7 @@ func replica(p *corev1.Pod) running.Replica {
 	case "starting":
 		r.Starting = true
 	}
+
 	return r
 }
 
@@ -117,42 +136,51 @@ func condition(p *corev1.Pod) (word, text string) {
 	if p.DeletionTimestamp != nil {
 		return "stopping", "stopping"
 	}
+
 	for _, s := range statuses(p) {
 		w := s.State.Waiting
 		if w == nil || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" || w.Reason == "" {
 			continue
 		}
+
 		text := w.Reason
 		if w.Message != "" {
 			text += ": " + console.Plain(w.Message)
 		}
+
 		switch {
 		case w.Reason == "CrashLoopBackOff":
 			return "restarting", crashed(p, s)
 		case pullReasons[w.Reason]:
 			return "no image", text
 		}
+
 		return "failing", text
 	}
+
 	for _, x := range p.Status.Conditions {
 		if x.Type == corev1.PodScheduled && x.Status == corev1.ConditionFalse {
 			return "pending", x.Reason + ": " + console.Plain(x.Message)
 		}
 	}
+
 	restarts := 0
 	for _, s := range statuses(p) {
 		restarts += int(s.RestartCount)
 	}
+
 	again := ""
 	if restarts > 0 {
 		again = fmt.Sprintf(", restarted %d times", restarts)
 	}
+
 	switch {
 	case ready(p):
 		return "healthy", "running, ready" + again
 	case p.Status.Phase == corev1.PodRunning:
 		return "starting", "running, not ready" + again
 	}
+
 	return "creating", "its containers are being created"
 }
 
@@ -163,6 +191,7 @@ func crashed(p *corev1.Pod, s corev1.ContainerStatus) string {
 	if t == nil {
 		t = s.State.Terminated
 	}
+
 	switch {
 	case t == nil:
 	case t.Reason == "OOMKilled":
@@ -179,10 +208,12 @@ func crashed(p *corev1.Pod, s corev1.ContainerStatus) string {
 			text += ": " + console.Plain(t.Message)
 		}
 	}
+
 	return text
 }
 
-// LastLines returns the last lines that a pod logged: where a container of it crashed, those of the one before.
+// LastLines returns the last lines that a pod logged: where a container of it crashed,
+// those of the one before.
 func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -190,19 +221,29 @@ func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, 
 	if err != nil {
 		return nil, c.failed("pod "+name, err)
 	}
+
 	container, previous := p.Spec.Containers[0].Name, false
 	for _, s := range statuses(p) {
-		if s.State.Running != nil && s.RestartCount == 0 || s.State.Terminated != nil && s.State.Terminated.ExitCode == 0 {
+		if s.State.Running != nil && s.RestartCount == 0 ||
+			s.State.Terminated != nil && s.State.Terminated.ExitCode == 0 {
 			continue
 		}
+
 		if s.State.Waiting != nil && s.RestartCount == 0 && s.LastTerminationState.Terminated == nil {
 			continue // it never ran
 		}
-		container, previous = s.Name, s.State.Terminated == nil && s.LastTerminationState.Terminated != nil
+
+		container, previous = s.Name, s.State.Terminated == nil &&
+			s.LastTerminationState.Terminated != nil
 		break
 	}
+
 	lines := int64(n)
-	r, err := c.api.CoreV1().Pods(c.Namespace).GetLogs(name, &corev1.PodLogOptions{Container: container, Previous: previous, TailLines: &lines}).Stream(ctx)
+	r, err := c.api.CoreV1().Pods(c.Namespace).GetLogs(name, &corev1.PodLogOptions{
+		Container: container,
+		Previous:  previous,
+		TailLines: &lines,
+	}).Stream(ctx)
 	if apierrors.IsBadRequest(err) {
 		return nil, nil // the container never ran
 	}
@@ -210,6 +251,7 @@ func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, 
 		return nil, c.failed("logs of "+name, err)
 	}
 	defer r.Close()
+
 	return readLines(r)
 }
 

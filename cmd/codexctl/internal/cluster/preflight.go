@@ -22,17 +22,26 @@ const (
 	metricsAPI   = "metrics.k8s.io/v1beta1"
 )
 
-// Preflight finds in a second what an update would fail with after minutes: permissions, the namespace, storage classes,
-// what routes need. All that is wrong is reported at once.
+// Preflight finds in a second what an update would fail with after minutes: permissions, the
+// namespace, storage classes, what routes need. All that is wrong is reported at once.
 func (c *Cluster) Preflight(ctx context.Context, s stacks.Stack) error {
 	missing, err := c.Missing(ctx, s)
 	if err != nil {
 		return err
 	}
+
 	if len(missing) > 0 {
-		return &ForbiddenError{Context: c.Context, User: c.User, Namespace: c.Namespace, Stack: c.Stack, Missing: missing}
+		return &ForbiddenError{
+			Context:   c.Context,
+			User:      c.User,
+			Namespace: c.Namespace,
+			Stack:     c.Stack,
+			Missing:   missing,
+		}
 	}
-	return errors.Join(c.CheckNamespace(ctx), c.CheckStorage(ctx, s), c.CheckRoute(ctx, s), c.CheckRuntimeClass(ctx, s))
+
+	return errors.Join(c.CheckNamespace(ctx), c.CheckStorage(ctx, s), c.CheckRoute(ctx, s),
+		c.CheckRuntimeClass(ctx, s))
 }
 
 // CheckNamespace makes sure that the namespace is free, or the stack's.
@@ -44,17 +53,22 @@ func (c *Cluster) CheckNamespace(ctx context.Context) error {
 	case err != nil:
 		return c.failed("namespace "+c.Namespace, err)
 	case ns.DeletionTimestamp != nil || ns.Status.Phase == corev1.NamespaceTerminating:
-		return fmt.Errorf("cluster: the namespace %s is being deleted: wait until it is gone (`kubectl get ns %s -w`)", c.Namespace, c.Namespace)
+		return fmt.Errorf("cluster: the namespace %s is being deleted: wait until it is gone (`kubectl get ns %s -w`)",
+			c.Namespace, c.Namespace)
 	case ns.Labels[stacks.LabelStack] != c.Stack:
-		return fmt.Errorf("%s:kubernetes.namespace: %s is there already and is not this stack's: choose another name, which the stack makes itself", stacks.Project, c.Namespace)
+		return fmt.Errorf("%s:kubernetes.namespace: %s is there already and is not this stack's: "+
+			"choose another name, which the stack makes itself",
+			stacks.Project, c.Namespace)
 	}
+
 	return nil
 }
 
 // defaultClass is how the cluster marks the storage class of claims that name none.
 const defaultClass = "storageclass.kubernetes.io/is-default-class"
 
-// StorageClasses are the cluster's by name, and the name of the default one; nil when the caller may not see them.
+// StorageClasses are the cluster's by name, and the name of the default one; nil when the
+// caller may not see them.
 func (c *Cluster) StorageClasses(ctx context.Context) (classes map[string]storagev1.StorageClass, byDefault string, err error) {
 	list, err := c.api.StorageV1().StorageClasses().List(ctx, metav1.ListOptions{})
 	if apierrors.IsForbidden(err) {
@@ -63,6 +77,7 @@ func (c *Cluster) StorageClasses(ctx context.Context) (classes map[string]storag
 	if err != nil {
 		return nil, "", c.failed("storage classes", err)
 	}
+
 	classes = map[string]storagev1.StorageClass{}
 	for _, x := range list.Items {
 		classes[x.Name] = x
@@ -70,6 +85,7 @@ func (c *Cluster) StorageClasses(ctx context.Context) (classes map[string]storag
 			byDefault = x.Name
 		}
 	}
+
 	return classes, byDefault, nil
 }
 
@@ -78,29 +94,40 @@ func (c *Cluster) CheckStorage(ctx context.Context, s stacks.Stack) error {
 	if len(s.Volumes) == 0 {
 		return nil
 	}
+
 	classes, byDefault, err := c.StorageClasses(ctx)
 	if err != nil || classes == nil {
 		return err
 	}
+
 	var names []string
 	for n := range classes {
 		names = append(names, n)
 	}
+
 	slices.Sort(names)
 	has := "the cluster has none"
 	if len(names) > 0 {
 		has = "it has " + strings.Join(names, ", ")
 	}
+
 	var errs []error
 	for _, v := range s.Volumes {
 		_, there := classes[v.Class]
 		switch {
 		case v.Class != "" && !there:
-			errs = append(errs, fmt.Errorf("%s:volumes.%s.class: the cluster has no storage class %q: correct it, or remove the key for the default one (%s)", stacks.Project, v.Name, v.Class, has))
+			errs = append(errs,
+				fmt.Errorf("%s:volumes.%s.class: the cluster has no storage class %q: correct "+
+					"it, or remove the key for the default one (%s)",
+					stacks.Project, v.Name, v.Class, has))
 		case v.Class == "" && byDefault == "":
-			errs = append(errs, fmt.Errorf("%s:volumes.%s.class: is not set, and the cluster has no default storage class: name one (%s)", stacks.Project, v.Name, has))
+			errs = append(errs,
+				fmt.Errorf("%s:volumes.%s.class: is not set, and the cluster has no default "+
+					"storage class: name one (%s)",
+					stacks.Project, v.Name, has))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -110,39 +137,58 @@ func (c *Cluster) CheckRoute(ctx context.Context, s stacks.Stack) error {
 	if r == nil {
 		return nil
 	}
+
 	at := stacks.Project + ":edge"
 	if i := r.Ingress; i != nil && i.Class != "" {
 		_, err := c.api.NetworkingV1().IngressClasses().Get(ctx, i.Class, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			return fmt.Errorf("%s.ingress.class: the cluster has no ingress class %q: install its controller, or name another (`kubectl get ingressclass`)", at, i.Class)
+			return fmt.Errorf("%s.ingress.class: the cluster has no ingress class %q: install "+
+				"its controller, or name another (`kubectl get ingressclass`)",
+				at, i.Class)
 		}
+
 		if err != nil && !apierrors.IsForbidden(err) {
 			return c.failed("ingress class "+i.Class, err)
 		}
 	}
+
 	if t := r.TLS; t != nil && (t.Issuer != "" || t.ClusterIssuer != "") {
 		if ok, err := c.HasAPI(issuerAPI); err != nil || !ok {
-			return errors.Join(err, fmt.Errorf("%s.tls: the cluster has no cert-manager (%s), which would get the certificate: install it, or name a secret", at, issuerAPI))
+			return errors.Join(err,
+				fmt.Errorf("%s.tls: the cluster has no cert-manager (%s), which would get the "+
+					"certificate: install it, or name a secret",
+					at, issuerAPI))
 		}
 	}
+
 	g := r.Gateway
 	if g == nil {
 		return nil
 	}
+
 	if ok, err := c.HasAPI(gatewayAPI); err != nil || !ok {
-		return errors.Join(err, fmt.Errorf("%s.gateway: the cluster does not have the Gateway API (%s): install its CRDs and a controller (https://gateway-api.sigs.k8s.io), or use ingress", at, gatewayAPI))
+		return errors.Join(err,
+			fmt.Errorf("%s.gateway: the cluster does not have the Gateway API (%s): install its "+
+				"CRDs and a controller (https://gateway-api.sigs.k8s.io), or use ingress",
+				at, gatewayAPI))
 	}
+
 	path, what, key := "/apis/"+gatewayAPI+"/gatewayclasses/"+g.Class, "gateway class "+g.Class, at+".gateway.class"
 	if g.Class == "" {
-		path, what, key = "/apis/"+gatewayAPI+"/namespaces/"+g.Namespace+"/gateways/"+g.Name, "gateway "+g.Namespace+"/"+g.Name, at+".gateway.name"
+		path, what, key = "/apis/"+gatewayAPI+"/namespaces/"+g.Namespace+"/gateways/"+
+			g.Name, "gateway "+g.Namespace+"/"+g.Name, at+".gateway.name"
 	}
+
 	err := c.api.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Error()
 	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("%s: the cluster has no %s: correct it (`kubectl get gatewayclass,gateway -A` lists them)", key, what)
+		return fmt.Errorf("%s: the cluster has no %s: correct it (`kubectl get gatewayclass,gateway -A` lists them)",
+			key, what)
 	}
+
 	if err != nil && !apierrors.IsForbidden(err) {
 		return c.failed(what, err)
 	}
+
 	return nil
 }
 
@@ -152,14 +198,20 @@ func (c *Cluster) CheckRuntimeClass(ctx context.Context, s stacks.Stack) error {
 		if svc.GPU == nil || svc.GPU.RuntimeClass == "" {
 			continue
 		}
-		_, err := c.api.NodeV1().RuntimeClasses().Get(ctx, svc.GPU.RuntimeClass, metav1.GetOptions{})
+
+		_, err := c.api.NodeV1().RuntimeClasses().Get(ctx, svc.GPU.RuntimeClass,
+			metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			return fmt.Errorf("%s:gpu.runtimeClass: the cluster has no runtime class %q: install the GPU operator, or remove the key for the node's default", stacks.Project, svc.GPU.RuntimeClass)
+			return fmt.Errorf("%s:gpu.runtimeClass: the cluster has no runtime class %q: install "+
+				"the GPU operator, or remove the key for the node's default",
+				stacks.Project, svc.GPU.RuntimeClass)
 		}
+
 		if err != nil && !apierrors.IsForbidden(err) {
 			return c.failed("runtime class "+svc.GPU.RuntimeClass, err)
 		}
 	}
+
 	return nil
 }
 
@@ -172,5 +224,6 @@ func (c *Cluster) HasAPI(groupVersion string) (bool, error) {
 	if err != nil {
 		return false, c.failed("API "+groupVersion, err)
 	}
+
 	return true, nil
 }

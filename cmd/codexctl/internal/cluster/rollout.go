@@ -15,27 +15,32 @@ func (o observation) rolledOut(w Work) bool {
 			return false
 		}
 	}
+
 	for _, s := range o.statefulSets {
 		if serviceOf(s) == w.Service && w.on("sts") && !setUp(s) {
 			return false
 		}
 	}
+
 	for _, j := range o.jobs {
 		if serviceOf(j) == w.Service && w.on("job") && !finished(j) {
 			return false
 		}
 	}
+
 	return true
 }
 
 func deployed(d *appsv1.Deployment) bool {
 	s, want := d.Status, int32(wanted(d.Spec.Replicas))
-	return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas == want && s.AvailableReplicas == want && s.Replicas == want
+	return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas == want &&
+		s.AvailableReplicas == want && s.Replicas == want
 }
 
 func setUp(x *appsv1.StatefulSet) bool {
 	s, want := x.Status, int32(wanted(x.Spec.Replicas))
-	return s.ObservedGeneration >= x.Generation && (s.UpdateRevision == s.CurrentRevision || s.UpdatedReplicas == want) &&
+	return s.ObservedGeneration >= x.Generation &&
+		(s.UpdateRevision == s.CurrentRevision || s.UpdatedReplicas == want) &&
 		s.AvailableReplicas == want && s.Replicas == want
 }
 
@@ -43,8 +48,9 @@ func setUp(x *appsv1.StatefulSet) bool {
 // not: its time begins when that is.
 func withoutSufferers(findings []Finding, seen observation, needs map[string][]string) []Finding {
 	return slices.DeleteFunc(findings, func(f Finding) bool {
-		return f.kind == "deadline" && slices.ContainsFunc(needs[f.Service], func(name string) bool {
-			return !seen.rolledOut(Work{Service: name})
-		})
+		return f.kind == "deadline" && slices.ContainsFunc(needs[f.Service],
+			func(name string) bool {
+				return !seen.rolledOut(Work{Service: name})
+			})
 	})
 }

@@ -1,4 +1,5 @@
-// Package console writes for a person: within the terminal's width, coloured only where colours are shown and wanted.
+// Package console writes for a person: within the terminal's width, coloured only where colours
+// are shown and wanted.
 package console
 
 import (
@@ -12,15 +13,19 @@ import (
 	"golang.org/x/term"
 )
 
-// DefaultWidth is used where there is no terminal: what a mail, a log viewer or a ticket shows without wrapping.
+// DefaultWidth is used where there is no terminal: what a mail, a log viewer or a ticket
+// shows without wrapping.
 const DefaultWidth = 80
 
 // Console is one output stream.
 type Console struct {
 	io.Writer
+
 	// Terminal says that a person watches: lines may be redrawn.
 	Terminal bool
-	// Color says that colours are shown and not refused by NO_COLOR (https://no-color.org) or TERM=dumb.
+
+	// Color says that colours are shown and not refused by NO_COLOR
+	// (https://no-color.org) or TERM=dumb.
 	Color bool
 	file  *os.File
 }
@@ -32,6 +37,7 @@ func New(w io.Writer, getenv func(string) string) *Console {
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return c
 	}
+
 	c.file = f
 	c.Terminal = getenv("TERM") != "dumb" && getenv("CI") == ""
 	c.Color = c.Terminal && getenv("NO_COLOR") == ""
@@ -83,14 +89,17 @@ func Cut(text string, n int) string {
 	if utf8.RuneCountInString(text) <= n {
 		return text
 	}
+
 	r := []rune(text)
 	if n == 1 {
 		return "…"
 	}
+
 	return string(r[:n-1]) + "…"
 }
 
-// Plain takes out what would move the cursor or change colours: text from containers and builds is not ours.
+// Plain takes out what would move the cursor or change colours: text from containers
+// and builds is not ours.
 func Plain(text string) string {
 	var b strings.Builder
 	for i := 0; i < len(text); {
@@ -105,8 +114,10 @@ func Plain(text string) string {
 		default:
 			b.WriteString(text[i : i+size])
 		}
+
 		i += size
 	}
+
 	return b.String()
 }
 
@@ -115,11 +126,13 @@ func escape(s string) int {
 	if len(s) < 2 || s[1] != '[' {
 		return min(2, len(s))
 	}
+
 	for i := 2; i < len(s); i++ {
 		if s[i] >= 0x40 && s[i] <= 0x7e {
 			return i + 1
 		}
 	}
+
 	return len(s)
 }
 
@@ -142,6 +155,7 @@ func Age(d time.Duration) string {
 	case d >= 2*time.Minute:
 		return fmt.Sprintf("%dm", int(d.Minutes()))
 	}
+
 	return fmt.Sprintf("%ds", int(max(d, 0).Seconds()))
 }
 
@@ -151,19 +165,22 @@ func Size(n int64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%dB", n)
 	}
+
 	v, i := float64(n)/1024, 0
 	for v >= 1023.95 && i < len(units)-1 {
 		v, i = v/1024, i+1
 	}
+
 	s := fmt.Sprintf("%.1f", v)
 	if v >= 99.95 || strings.HasSuffix(s, ".0") {
 		s = fmt.Sprintf("%.0f", v)
 	}
+
 	return s + units[i:i+1] + "i"
 }
 
-// Table writes rows in columns, each as wide as its widest cell, two spaces apart. The last column is not padded.
-// colour may be nil; it gets the row's and the column's index and the padded cell.
+// Table writes rows in columns, each as wide as its widest cell, two spaces apart. The last column
+// is not padded. colour may be nil; it gets the row's and the column's index and the padded cell.
 func (c *Console) Table(rows [][]string, colour func(row, col int) Paint) {
 	var widths []int
 	for _, r := range rows {
@@ -174,6 +191,7 @@ func (c *Console) Table(rows [][]string, colour func(row, col int) Paint) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
+
 	for y, r := range rows {
 		var b strings.Builder
 		for x, cell := range r {
@@ -181,18 +199,22 @@ func (c *Console) Table(rows [][]string, colour func(row, col int) Paint) {
 			if x < len(r)-1 {
 				padded += strings.Repeat(" ", widths[x]-utf8.RuneCountInString(cell)+2)
 			}
+
 			if colour != nil {
 				if p := colour(y, x); p != "" {
 					padded = c.Paint(p, cell) + padded[len(cell):]
 				}
 			}
+
 			b.WriteString(padded)
 		}
+
 		c.Printf("%s", strings.TrimRight(b.String(), " "))
 	}
 }
 
-// Wrap breaks the text at spaces into lines of at most n columns; a longer word has a line of its own.
+// Wrap breaks the text at spaces into lines of at most n columns; a longer word
+// has a line of its own.
 func Wrap(text string, n int) []string {
 	var lines []string
 	line := ""
@@ -201,10 +223,13 @@ func Wrap(text string, n int) []string {
 			lines = append(lines, line)
 			line = ""
 		}
+
 		if line != "" {
 			line += " "
 		}
+
 		line += word
 	}
+
 	return append(lines, line)
 }

@@ -1,5 +1,5 @@
-// Package doctor finds out why a stack does not, or would not, work on this machine: each check says what is, and what
-// to do where something is wrong.
+// Package doctor finds out why a stack does not, or would not, work on this machine: each check
+// says what is, and what to do where something is wrong.
 package doctor
 
 import (
@@ -30,6 +30,7 @@ type Finding struct {
 	Check  string `json:"check"`
 	Status Status `json:"status"`
 	Detail string `json:"detail"`
+
 	// Fix says what to do; empty when nothing needs doing.
 	Fix string `json:"fix,omitempty"`
 }
@@ -37,6 +38,7 @@ type Finding struct {
 // Patient is what is examined. Whatever could not be had is nil or has its error.
 type Patient struct {
 	Root string
+
 	// Name is the stack's; Stack is what it should be, unless StackErr says why that is not known.
 	Name     string
 	Stack    stacks.Stack
@@ -46,8 +48,10 @@ type Patient struct {
 	Engine      *engine.Engine
 	Cluster     *cluster.Cluster
 	PlatformErr error
+
 	// OnCluster says that the stack belongs on a cluster.
 	OnCluster bool
+
 	// Taken are the ports that something else holds.
 	Taken    []*engine.Taken
 	TakenErr error
@@ -61,6 +65,7 @@ type Patient struct {
 	State      string
 
 	Finder pulumicli.Finder
+
 	// PluginDirs are the folders that Pulumi installs plugins in; Path the folders of PATH.
 	PluginDirs []string
 	Path       []string
@@ -73,7 +78,9 @@ const checkTimeout = 15 * time.Second
 type check struct {
 	name string
 	run  func(ctx context.Context, p *Patient) []Finding
-	// engine and cluster say that the check needs one that answers; stack that it needs to know what the stack should be.
+
+	// engine and cluster say that the check needs one that answers; stack that it needs to know
+	// what the stack should be.
 	engine, cluster, stack bool
 }
 
@@ -102,6 +109,7 @@ func Examine(ctx context.Context, p *Patient, tell func(Finding)) {
 	if p.OnCluster {
 		checks = onCluster
 	}
+
 	for _, c := range checks {
 		switch {
 		case ctx.Err() != nil:
@@ -151,10 +159,13 @@ func numbers(version string) []int {
 			}
 			n, digits = n*10+int(r-'0'), digits+1
 		}
+
 		if digits == 0 {
 			break
 		}
+
 		out = append(out, n)
 	}
+
 	return out
 }

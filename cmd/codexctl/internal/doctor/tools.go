@@ -22,9 +22,14 @@ func pulumi(ctx context.Context, p *Patient) []Finding {
 	case f.Path != "":
 		return found(OK, "", "v%s at %s", f.Version, f.Path)
 	case f.Rejected != nil:
-		return found(Warn, "nothing: the first `codexctl up` builds v"+pulumicli.Version+" (some minutes)", "%v", f.Rejected)
+		return found(Warn,
+			"nothing: the first `codexctl up` builds v"+pulumicli.Version+" (some minutes)", "%v",
+			f.Rejected)
 	}
-	return found(Warn, "nothing: the first `codexctl up` builds v"+pulumicli.Version+" (some minutes)", "there is none on PATH")
+
+	return found(Warn,
+		"nothing: the first `codexctl up` builds v"+pulumicli.Version+" (some minutes)",
+		"there is none on PATH")
 }
 
 func provider(_ context.Context, p *Patient) []Finding {
@@ -34,24 +39,33 @@ func provider(_ context.Context, p *Patient) []Finding {
 			return found(OK, "", "%s", filepath.Join(dir, name))
 		}
 	}
+
 	for _, dir := range p.PluginDirs {
 		if file := filepath.Join(dir, "resource-docker-v"+providerVersion, name); executable(file) {
 			return found(OK, "", "v%s installed", providerVersion)
 		}
 	}
-	return found(Warn, "nothing with a network: the first `codexctl up` downloads it; without one, install it with `pulumi plugin install resource docker "+providerVersion+"` elsewhere and copy it",
+
+	return found(Warn,
+		"nothing with a network: the first `codexctl up` downloads it; without one, install it "+
+			"with `pulumi plugin install resource docker "+providerVersion+"` elsewhere and copy it",
 		"v%s is not installed", providerVersion)
 }
 
 func goVersion(ctx context.Context, _ *Patient) []Finding {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOVERSION").Output()
 	if err != nil {
-		return found(Warn, "install Go "+goMinimum+" or newer (https://go.dev/dl) to build codexctl and to run the tests", "it is not on PATH")
+		return found(Warn,
+			"install Go "+goMinimum+" or newer (https://go.dev/dl) to build codexctl and to run the tests",
+			"it is not on PATH")
 	}
+
 	v := strings.TrimSpace(string(out))
 	if older(v, goMinimum) {
-		return found(Warn, "install Go "+goMinimum+" or newer, or let it download one (GOTOOLCHAIN=auto)", "%s", v)
+		return found(Warn,
+			"install Go "+goMinimum+" or newer, or let it download one (GOTOOLCHAIN=auto)", "%s", v)
 	}
+
 	return found(OK, "", "%s", v)
 }
 
@@ -62,12 +76,15 @@ func languageHost(ctx context.Context, p *Patient) []Finding {
 	if f := p.Finder.Look(ctx); f.Path != "" {
 		dirs = append([]string{filepath.Dir(f.Path)}, dirs...)
 	}
+
 	for _, dir := range dirs {
 		if executable(filepath.Join(dir, name)) {
 			return found(OK, "", "%s", filepath.Join(dir, name))
 		}
 	}
-	return found(Warn, "nothing for codexctl; for a plain `pulumi up` install Pulumi as a whole (https://www.pulumi.com/docs/install)",
+
+	return found(Warn,
+		"nothing for codexctl; for a plain `pulumi up` install Pulumi as a whole (https://www.pulumi.com/docs/install)",
 		"%s is not there: a plain `pulumi up` does not work", name)
 }
 

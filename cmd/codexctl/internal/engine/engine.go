@@ -1,4 +1,5 @@
-// Package engine asks a Docker engine what a stack's containers are and do. It selects by labels only, never by name.
+// Package engine asks a Docker engine what a stack's containers are and do. It selects by
+// labels only, never by name.
 package engine
 
 import (
@@ -44,16 +45,20 @@ func (e *Unreachable) Error() string {
 		}
 	case errors.Is(e.Cause, fs.ErrPermission):
 		why = "refuses you its socket"
-		todo = "add yourself to the group that owns it (`sudo usermod -aG docker $USER`, then log in again), or use rootless Docker"
+		todo = "add yourself to the group that owns it (`sudo usermod -aG docker $USER`, then " +
+			"log in again), or use rootless Docker"
 	case errors.Is(e.Cause, context.DeadlineExceeded):
 		why = "does not answer in time"
 	case strings.HasPrefix(e.Host.URL, "ssh://"):
 		why = "cannot be used over ssh"
-		todo = "forward its socket (ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST) and set DOCKER_HOST=unix:///tmp/docker.sock"
+		todo = "forward its socket (ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST) and " +
+			"set DOCKER_HOST=unix:///tmp/docker.sock"
 	default:
 		why = "does not answer (" + e.Cause.Error() + ")"
 	}
-	return fmt.Sprintf("engine: the Docker engine at %s (%s) %s: %s", e.Host.URL, e.Host.Source, why, todo)
+
+	return fmt.Sprintf("engine: the Docker engine at %s (%s) %s: %s", e.Host.URL, e.Host.Source,
+		why, todo)
 }
 
 // Connect makes sure that the engine answers. Its error is an *Unreachable.
@@ -61,10 +66,12 @@ func Connect(ctx context.Context, host Host) (*Engine, error) {
 	if strings.HasPrefix(host.URL, "ssh://") {
 		return nil, &Unreachable{Host: host, Cause: errors.New("ssh")}
 	}
+
 	api, err := client.New(client.FromEnv, client.WithHost(host.URL))
 	if err != nil {
 		return nil, &Unreachable{Host: host, Cause: err}
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	if _, err := api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
@@ -74,6 +81,7 @@ func Connect(ctx context.Context, host Host) (*Engine, error) {
 		}
 		return nil, &Unreachable{Host: host, Cause: err}
 	}
+
 	return &Engine{Host: host, api: api}, nil
 }
 
@@ -85,12 +93,17 @@ type Info struct {
 	Version, APIVersion string
 	OS, Arch            string
 	CPUs                int
+
 	// Memory is that of the engine's machine, in bytes.
 	Memory int64
+
 	// DataRoot is the folder on the engine's machine that holds images and volumes.
 	DataRoot string
-	// GPURuntime says that the NVIDIA runtime is registered; CDI that the engine looks for devices itself.
+
+	// GPURuntime says that the NVIDIA runtime is registered; CDI that the engine
+	// looks for devices itself.
 	GPURuntime, CDI bool
+
 	// Security lists the engine's security options: rootless, seccomp, ...
 	Security []string
 }
@@ -101,10 +114,12 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 	if err != nil {
 		return Info{}, fmt.Errorf("engine: version: %w", err)
 	}
+
 	r, err := e.api.Info(ctx, client.InfoOptions{})
 	if err != nil {
 		return Info{}, fmt.Errorf("engine: info: %w", err)
 	}
+
 	_, nvidia := r.Info.Runtimes["nvidia"]
 	return Info{
 		Version: v.Version, APIVersion: v.APIVersion, OS: v.Os, Arch: v.Arch,

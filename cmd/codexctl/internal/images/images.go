@@ -14,8 +14,10 @@ import (
 type Image struct {
 	// Service is the first one that runs it.
 	Service string
+
 	// Ref is the reference under which it is built or pulled.
 	Ref string
+
 	// Build is nil when it is pulled.
 	Build *stacks.Build
 }
@@ -33,19 +35,23 @@ func Of(s stacks.Stack, root string) ([]Image, error) {
 			}
 			x.Ref = ref
 		}
+
 		if !seen[x.Ref] {
 			seen[x.Ref] = true
 			out = append(out, x)
 		}
 	}
+
 	return out, nil
 }
 
 // Builder makes images on a Docker engine.
 type Builder struct {
 	Engine *engine.Engine
+
 	// Root is the project's folder.
 	Root string
+
 	// Tell is told what is done, Said what a build's steps print.
 	Tell func(format string, args ...any)
 	Said func(ref, line string)
@@ -58,6 +64,7 @@ func (b Builder) Ensure(ctx context.Context, list []Image) error {
 		if err != nil {
 			return fmt.Errorf("image %s: %w", x.Ref, err)
 		}
+
 		switch {
 		case has:
 		case x.Build == nil:
@@ -72,6 +79,7 @@ func (b Builder) Ensure(ctx context.Context, list []Image) error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -80,7 +88,12 @@ func (b Builder) build(ctx context.Context, x Image) error {
 	if err != nil {
 		return fmt.Errorf("services.%s.%w", x.Service, err)
 	}
+
 	return b.Engine.BuildImage(ctx, engine.Build{
-		Ref: x.Ref, Context: tar, Dockerfile: dockerfileName, Target: x.Build.Target, Args: x.Build.Args,
+		Ref:        x.Ref,
+		Context:    tar,
+		Dockerfile: dockerfileName,
+		Target:     x.Build.Target,
+		Args:       x.Build.Args,
 	}, func(line string) { b.Said(x.Ref, line) })
 }

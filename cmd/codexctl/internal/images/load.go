@@ -19,8 +19,10 @@ import (
 
 // Destination is where a cluster's nodes take images from, and how they get there.
 type Destination struct {
-	// Tool is kind, k3d, minikube, containerd or engine: the last is a cluster that runs on the Docker engine's own images.
+	// Tool is kind, k3d, minikube, containerd or engine: the last is a cluster that runs on the
+	// Docker engine's own images.
 	Tool string
+
 	// Name is the cluster's as the tool calls it; for containerd the path of its socket.
 	Name string
 
@@ -41,8 +43,8 @@ func (d Destination) String() string {
 // The sockets on which containerd listens: as packaged, and inside k3s.
 var sockets = []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock"}
 
-// Find says where the images of the cluster with that context and those nodes go. into is what the person said: empty to
-// look for it, a tool, or containerd=SOCKET.
+// Find says where the images of the cluster with that context and those nodes go. into is what the
+// person said: empty to look for it, a tool, or containerd=SOCKET.
 func Find(into, context string, nodes []corev1.Node, environ []string) (Destination, error) {
 	d := Destination{environ: environ, look: lookIn(environ)}
 	tool, name, _ := strings.Cut(into, "=")
@@ -50,16 +52,21 @@ func Find(into, context string, nodes []corev1.Node, environ []string) (Destinat
 	case "":
 		tool = detect(context, nodes)
 		if tool == "" {
-			return d, errors.New("images: what kind of cluster this is cannot be told from its context and nodes: say --into kind, k3d, minikube or containerd=SOCKET, or name a registry that it pulls from (codexcontinue:registry)")
+			return d, errors.New("images: what kind of cluster this is cannot be told from its " +
+				"context and nodes: say --into kind, k3d, minikube or containerd=SOCKET, or name " +
+				"a registry that it pulls from (codexcontinue:registry)")
 		}
 	case "kind", "k3d", "minikube", "containerd":
 	default:
-		return d, fmt.Errorf("images: --into %s: is none of kind, k3d, minikube, containerd[=SOCKET]", into)
+		return d, fmt.Errorf("images: --into %s: is none of kind, k3d, minikube, containerd[=SOCKET]",
+			into)
 	}
+
 	if name != "" && tool != "containerd" {
 		d.Tool, d.Name = tool, name
 		return d, nil
 	}
+
 	d.Tool = tool
 	switch tool {
 	case "kind", "k3d":
@@ -82,16 +89,23 @@ func Find(into, context string, nodes []corev1.Node, environ []string) (Destinat
 		}
 	case "containerd":
 		if d.Name = name; name == "" {
-			i := slices.IndexFunc(sockets, func(path string) bool { _, err := os.Stat(path); return err == nil })
+			i := slices.IndexFunc(sockets, func(path string) bool {
+				_, err := os.Stat(path)
+				return err == nil
+			})
 			if i < 0 {
-				return d, fmt.Errorf("images: containerd listens on none of %s: say --into containerd=SOCKET", strings.Join(sockets, ", "))
+				return d, fmt.Errorf("images: containerd listens on none of %s: say --into containerd=SOCKET",
+					strings.Join(sockets, ", "))
 			}
+
 			d.Name = sockets[i]
 		}
+
 		if _, err := os.Stat(d.Name); err != nil {
 			return d, fmt.Errorf("images: containerd: %w: it has to run on this machine", err)
 		}
 	}
+
 	return d, nil
 }
 
@@ -109,27 +123,34 @@ func detect(context string, nodes []corev1.Node) string {
 			return "engine"
 		}
 	}
+
 	for _, tool := range []string{"kind", "k3d"} {
 		if strings.HasPrefix(context, tool+"-") {
 			return tool
 		}
 	}
+
 	switch context {
 	case "minikube":
 		return "minikube"
 	case "docker-desktop":
 		return "engine"
 	}
+
 	// One node that is this machine.
-	if host, err := os.Hostname(); err == nil && len(nodes) == 1 && nodes[0].Name == host && strings.HasPrefix(nodes[0].Status.NodeInfo.ContainerRuntimeVersion, "containerd://") {
+	if host, err := os.Hostname(); err == nil && len(nodes) == 1 && nodes[0].Name == host &&
+		strings.HasPrefix(nodes[0].Status.NodeInfo.ContainerRuntimeVersion, "containerd://") {
 		return "containerd"
 	}
+
 	return ""
 }
 
-// Has says which of the images are there already. It is asked of containerd itself, else of the nodes, who tell late: what
-// they do not list yet is put there again, which does no harm.
-func (d Destination) Has(ctx context.Context, refs []string, nodes []corev1.Node) (map[string]bool, error) {
+// Has says which of the images are there already. It is asked of containerd itself, else of the
+// nodes, who tell late: what they do not list yet is put there again, which does no harm.
+func (d Destination) Has(
+	ctx context.Context, refs []string, nodes []corev1.Node,
+) (map[string]bool, error) {
 	out := map[string]bool{}
 	switch d.Tool {
 	case "engine":
@@ -138,19 +159,24 @@ func (d Destination) Has(ctx context.Context, refs []string, nodes []corev1.Node
 		}
 		return out, nil
 	case "containerd":
-		list, err := d.run(ctx, nil, "ctr", "--address", d.Name, "--namespace", "k8s.io", "images", "ls", "-q")
+		list, err := d.run(ctx, nil, "ctr", "--address", d.Name, "--namespace", "k8s.io", "images",
+			"ls", "-q")
 		if err != nil {
 			return nil, err
 		}
+
 		there := strings.Fields(list)
 		for _, r := range refs {
 			out[r] = slices.Contains(there, cluster.FullRef(r))
 		}
+
 		return out, nil
 	}
+
 	for _, r := range refs {
 		out[r], _ = cluster.HasImage(nodes, r)
 	}
+
 	return out, nil
 }
 
@@ -162,11 +188,13 @@ func (d Destination) Load(ctx context.Context, save func(to io.Writer) error) er
 	if err := d.Ready(); err != nil {
 		return err
 	}
+
 	dir, err := os.MkdirTemp("", "codexctl-images-")
 	if err != nil {
 		return fmt.Errorf("images: %w", err)
 	}
 	defer os.RemoveAll(dir)
+
 	path := filepath.Join(dir, "images.tar")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -175,12 +203,14 @@ func (d Destination) Load(ctx context.Context, save func(to io.Writer) error) er
 	if err := errors.Join(save(f), f.Close()); err != nil {
 		return err
 	}
+
 	command := map[string][]string{
 		"kind":       {"kind", "load", "image-archive", path, "--name", d.Name},
 		"k3d":        {"k3d", "image", "import", path, "--cluster", d.Name},
 		"minikube":   {"minikube", "image", "load", path, "--profile", d.Name},
 		"containerd": {"ctr", "--address", d.Name, "--namespace", "k8s.io", "images", "import", path},
 	}[d.Tool]
+
 	_, err = d.run(ctx, nil, command...)
 	return err
 }
@@ -194,9 +224,13 @@ func (d Destination) Ready() error {
 	case "containerd":
 		program = "ctr"
 	}
+
 	if _, err := d.look(program); err != nil {
-		return fmt.Errorf("images: %s is not on PATH, and puts images into %s: install it, say another way with --into, or name a registry (codexcontinue:registry)", program, d)
+		return fmt.Errorf("images: %s is not on PATH, and puts images into %s: install it, say "+
+			"another way with --into, or name a registry (codexcontinue:registry)",
+			program, d)
 	}
+
 	return nil
 }
 
@@ -205,6 +239,7 @@ func (d Destination) run(ctx context.Context, stdin io.Reader, command ...string
 	if err != nil {
 		return "", d.Ready()
 	}
+
 	cmd := exec.CommandContext(ctx, path, command[1:]...)
 	cmd.Env, cmd.Stdin = d.environ, stdin
 	var stdout, stderr bytes.Buffer
@@ -213,12 +248,16 @@ func (d Destination) run(ctx context.Context, stdin io.Reader, command ...string
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
+
 		why := strings.TrimSpace(stderr.String())
 		if why == "" {
 			why = err.Error()
 		}
-		return "", fmt.Errorf("images: %s: %s", strings.Join(command[:min(4, len(command))], " "), lastLine(why))
+
+		return "", fmt.Errorf("images: %s: %s", strings.Join(command[:min(4, len(command))], " "),
+			lastLine(why))
 	}
+
 	return stdout.String(), nil
 }
 
@@ -232,6 +271,7 @@ func lookIn(environ []string) func(string) (string, error) {
 			path = v
 		}
 	}
+
 	return func(program string) (string, error) {
 		for _, dir := range filepath.SplitList(path) {
 			file := filepath.Join(dir, program)

@@ -1,5 +1,6 @@
-// Package modelwait waits until the stack's model can be used, which is after its containers are healthy: the first time,
-// gigabytes are downloaded. It reads what the page's status shows too: GET /api/status at the edge.
+// Package modelwait waits until the stack's model can be used, which is after its containers are
+// healthy: the first time, gigabytes are downloaded. It reads what the page's status shows too: GET
+// /api/status at the edge.
 package modelwait
 
 import (
@@ -15,7 +16,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 )
 
-// Status is the answer of GET /api/status: services/internal/backendapi, which only the services may import.
+// Status is the answer of GET /api/status: services/internal/backendapi, which only
+// the services may import.
 type Status struct {
 	Status   string    `json:"status"`
 	Services []Service `json:"services"`
@@ -32,9 +34,11 @@ type Service struct {
 // Model is how far the custom model is.
 type Model struct {
 	Name string `json:"name"`
+
 	// State is pending, pulling, creating, testing, ready or failed.
 	State  string `json:"state"`
 	Detail string `json:"detail,omitempty"`
+
 	// Completed and Total count the bytes of the pull.
 	Completed int64  `json:"completed,omitempty"`
 	Total     int64  `json:"total,omitempty"`
@@ -44,8 +48,10 @@ type Model struct {
 const (
 	ready  = "ready"
 	failed = "failed"
+
 	// requestTimeout bounds one question: the backend asks the services in turn.
 	requestTimeout = 10 * time.Second
+
 	// maxBody bounds the answer, in bytes.
 	maxBody = 1 << 20
 )
@@ -59,19 +65,23 @@ func Get(ctx context.Context, client *http.Client, edge string) (Status, error) 
 	if err != nil {
 		return Status{}, err
 	}
+
 	resp, err := client.Do(req)
 	if err != nil {
 		return Status{}, err
 	}
 	defer resp.Body.Close()
+
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
 		return Status{}, fmt.Errorf("%s: %w", url, err)
 	}
+
 	var s Status
 	if err := json.Unmarshal(body, &s); err != nil || s.Status == "" {
 		return Status{}, fmt.Errorf("%s: answered %s without a status", url, resp.Status)
 	}
+
 	return s, nil
 }
 
@@ -85,6 +95,7 @@ func (e *FailedError) Error() string {
 // TimeoutError is that the model was not ready in time.
 type TimeoutError struct {
 	After time.Duration
+
 	// Last is what was known last; Err why nothing is.
 	Last Status
 	Err  error
@@ -109,13 +120,16 @@ func (s Status) describe() string {
 				bad = append(bad, strings.TrimSpace(svc.Name+" is "+svc.Status+" "+svc.Detail))
 			}
 		}
+
 		if len(bad) > 0 {
 			return "waiting for services: " + strings.Join(bad, "; ")
 		}
 	}
+
 	if m.Detail != "" && m.Detail != m.State {
 		text += ", " + m.Detail
 	}
+
 	return console.Plain(text)
 }
 
@@ -124,13 +138,14 @@ type Waiter struct {
 	Client  *http.Client
 	Out     *console.Console
 	Timeout time.Duration
+
 	// Every is the time between two questions.
 	Every time.Duration
 	Now   func() time.Time
 }
 
-// Wait asks until the stack and its model are ready. It fails with a *FailedError when the model cannot be made and with
-// a *TimeoutError when it takes too long.
+// Wait asks until the stack and its model are ready. It fails with a *FailedError when the model
+// cannot be made and with a *TimeoutError when it takes too long.
 func (w Waiter) Wait(ctx context.Context, edge string) (Status, error) {
 	start := w.Now()
 	ctx, cancel := context.WithTimeout(ctx, w.Timeout)
@@ -153,6 +168,7 @@ func (w Waiter) Wait(ctx context.Context, edge string) (Status, error) {
 		case ctx.Err() == nil:
 			v.unreachable(err)
 		}
+
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -162,6 +178,7 @@ func (w Waiter) Wait(ctx context.Context, edge string) (Status, error) {
 				}
 				return last, e
 			}
+
 			return last, ctx.Err()
 		case <-tick.C:
 		}
@@ -207,20 +224,24 @@ func (v *view) line(key, text string, m Model) {
 		if m.State != ready && m.Total > 0 {
 			bar = Bar(m.Completed, m.Total, 20) + " "
 		}
+
 		v.clear()
 		fmt.Fprint(v.out, head+console.Cut(bar+text, v.out.Width()-len(head)-1))
 		v.drawn = true
 		return
 	}
+
 	if key == v.said && v.now().Sub(v.at) < sayEvery {
 		return
 	}
+
 	v.said, v.at = key, v.now()
 	v.out.Printf("%s%s", head, console.Cut(text, v.out.Width()-len(head)))
 }
 
 func amount(m Model) string {
-	return fmt.Sprintf("%s of %s (%d%%)", console.Size(m.Completed), console.Size(m.Total), percent(m.Completed, m.Total))
+	return fmt.Sprintf("%s of %s (%d%%)", console.Size(m.Completed), console.Size(m.Total),
+		percent(m.Completed, m.Total))
 }
 
 func percent(done, total int64) int64 {

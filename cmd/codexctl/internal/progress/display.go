@@ -15,12 +15,17 @@ import (
 
 const (
 	redrawEvery = 100 * time.Millisecond
+
 	// remindEvery is how often a step that lasts is mentioned again off a terminal.
 	remindEvery = 15 * time.Second
-	// quick is how long a build may take without a word about its steps: those that are cached need none.
+
+	// quick is how long a build may take without a word about its steps: those that
+	// are cached need none.
 	quick = 2 * time.Second
+
 	// maxActive is how many lines the live display takes at most.
 	maxActive = 8
+
 	// outputLines is how much of what a resource prints is kept for its failure.
 	outputLines = 15
 )
@@ -28,8 +33,11 @@ const (
 // Diagnostic is what the engine or a provider said.
 type Diagnostic struct {
 	URN, Message string
-	// Output is what the resource printed last before it failed, such as the compiler's words in a build.
+
+	// Output is what the resource printed last before it failed, such as the
+	// compiler's words in a build.
 	Output []string
+
 	// service is the one that the resource's labels name; empty when they name none.
 	service string
 }
@@ -47,6 +55,7 @@ type Result struct {
 	// Steps that were done, or would be, in their order.
 	Steps  []Step
 	Errors []Diagnostic
+
 	// Unchanged counts the resources with nothing to do.
 	Unchanged int
 }
@@ -56,11 +65,13 @@ type Display struct {
 	out   *console.Console
 	now   func() time.Time
 	start time.Time
+
 	// quiet shows nothing while it goes: a preview tells at its end.
 	quiet bool
 
 	// notes are what a service's container says while it starts.
 	notes <-chan Note
+
 	// onStep is told of every step that begins and ends.
 	onStep func(s Step, begins bool)
 	active []*Step
@@ -105,6 +116,7 @@ func (d *Display) Run(ch <-chan events.EngineEvent, stop <-chan struct{}) Result
 	if d.out.Terminal {
 		every = redrawEvery
 	}
+
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -140,7 +152,8 @@ func (d *Display) take(n Note) {
 	}
 }
 
-// finish counts what is still waited for: the update has ended, and says itself whether it went well.
+// finish counts what is still waited for: the update has ended, and says itself
+// whether it went well.
 func (d *Display) finish() Result {
 	d.clear()
 	for _, s := range d.active {
@@ -170,6 +183,7 @@ func (d *Display) Handle(e apitype.EngineEvent) {
 			d.print(d.line(d.now(), "plugin", p.ID, "installed", ""))
 		}
 	}
+
 	if d.drawn == 0 { // a line was printed; else the next tick is soon enough
 		d.draw()
 	}
@@ -179,6 +193,7 @@ func (d *Display) begin(m apitype.StepEventMetadata) {
 	if m.Op == apitype.OpSame && !strings.HasPrefix(m.Type, "pulumi:") && strings.Contains(m.Type, "/") {
 		d.result.Unchanged++
 	}
+
 	s, ok := newStep(m, d.now())
 	if !ok {
 		if s.Op == apitype.OpSame && s.pods() && d.onStep != nil {
@@ -186,10 +201,12 @@ func (d *Display) begin(m apitype.StepEventMetadata) {
 		}
 		return
 	}
+
 	d.active = append(d.active, &s)
 	if d.onStep != nil {
 		d.onStep(s, true)
 	}
+
 	// Off a terminal only what may take long is announced.
 	if !d.out.Terminal && s.Kind == "image" && s.Op != apitype.OpDelete && s.Op != apitype.OpDeleteReplaced {
 		s.told = d.now()
@@ -202,15 +219,18 @@ func (d *Display) end(m apitype.StepEventMetadata, failed bool) {
 		if s.URN != m.URN || s.Op != m.Op || s.applied {
 			continue
 		}
+
 		s.Failed = failed
 		if d.onStep != nil {
 			d.onStep(*s, false)
 		}
+
 		// Pulumi starts a cluster's workloads together, and the notes say when each is ready.
 		if s.pods() && !s.Removes() && !failed && d.notes != nil {
 			s.applied = true
 			return
 		}
+
 		d.done(s, failed)
 		return
 	}
@@ -256,8 +276,8 @@ func (d *Display) diagnose(e apitype.DiagnosticEvent) {
 	}
 }
 
-// waitsFor is the workload of a cluster that is waited for: what its provider warns of meanwhile is what it waits for, and
-// may be over in a moment.
+// waitsFor is the workload of a cluster that is waited for: what its provider warns of meanwhile is
+// what it waits for, and may be over in a moment.
 func (d *Display) waitsFor(urn string) *Step {
 	for _, s := range d.active {
 		if s.URN == urn && s.Workload() && s.Kind != "container" {
@@ -275,15 +295,18 @@ func (d *Display) diagnostic(urn, message string) Diagnostic {
 			out.service = s.service
 		}
 	}
+
 	for _, s := range d.active {
 		if s.URN == urn {
 			out.service, out.Output = s.service, s.output
 		}
 	}
+
 	return out
 }
 
-// warn shows a warning once. That a plugin is on PATH is its owner's choice, and told with every use.
+// warn shows a warning once. That a plugin is on PATH is its owner's choice,
+// and told with every use.
 func (d *Display) warn(message string) {
 	if d.warned[message] || strings.HasPrefix(message, "using pulumi-") && strings.Contains(message, " from $PATH") {
 		return
@@ -291,10 +314,12 @@ func (d *Display) warn(message string) {
 	if d.warned == nil {
 		d.warned = map[string]bool{}
 	}
+
 	d.warned[message] = true
 	if strings.Contains(message, "pending operations from previous deployment") {
 		message = "an earlier update was killed at its work; `codexctl up --refresh` compares the state with what runs"
 	}
+
 	for i, line := range console.Wrap(console.Plain(message), d.out.Width()-9) {
 		if i == 0 {
 			d.print(d.out.Paint(console.Yellow, "warning: ") + line)
@@ -304,21 +329,24 @@ func (d *Display) warn(message string) {
 	}
 }
 
-// note keeps what a resource said while it is at work, such as a build's output; off a terminal the steps of a build
-// are told as they come, the rest is left to the reminder.
+// note keeps what a resource said while it is at work, such as a build's output; off a terminal the
+// steps of a build are told as they come, the rest is left to the reminder.
 func (d *Display) note(s *Step, message string) {
 	lines := strings.Split(message, "\n")
-	// BuildKit's own records begin with the digest of a step; everything else is what the step's program prints.
+	// BuildKit's own records begin with the digest of a step; everything else is what the
+	// step's program prints.
 	if !strings.HasPrefix(message, "digest: ") {
 		for _, l := range lines {
 			s.output = append(s.output, console.Plain(l))
 		}
 		s.output = s.output[max(0, len(s.output)-outputLines):]
 	}
+
 	s.note = strings.TrimSpace(console.Plain(lines[len(lines)-1]))
 	if d.out.Terminal {
 		return
 	}
+
 	for _, l := range lines {
 		if l = strings.TrimSpace(console.Plain(l)); buildStep(l) && !s.steps[l] && d.now().Sub(s.started) >= quick {
 			if s.steps == nil {
@@ -331,14 +359,18 @@ func (d *Display) note(s *Step, message string) {
 	}
 }
 
-// buildStep says whether a line of BuildKit's or the classic builder's output begins a step of a Dockerfile.
+// buildStep says whether a line of BuildKit's or the classic builder's output begins a
+// step of a Dockerfile.
 func buildStep(line string) bool {
 	rest, ok := strings.CutPrefix(line, "#")
 	if ok {
 		_, rest, _ = strings.Cut(rest, " ")
-		return strings.HasPrefix(rest, "[") && strings.Contains(rest, "/") && !strings.Contains(rest, "[internal]")
+		return strings.HasPrefix(rest, "[") && strings.Contains(rest, "/") &&
+			!strings.Contains(rest, "[internal]")
 	}
-	return strings.HasPrefix(line, "[") && strings.Contains(line, "/") && strings.Contains(line, "] ") && !strings.HasPrefix(line, "[internal]") ||
+
+	return strings.HasPrefix(line, "[") && strings.Contains(line, "/") &&
+		strings.Contains(line, "] ") && !strings.HasPrefix(line, "[internal]") ||
 		strings.HasPrefix(line, "Step ") && strings.Contains(line, " : ")
 }
 
@@ -348,6 +380,7 @@ func (d *Display) Tick() {
 		d.draw()
 		return
 	}
+
 	for _, s := range d.active {
 		last := s.started
 		if s.told.After(last) {
@@ -356,11 +389,13 @@ func (d *Display) Tick() {
 		if d.now().Sub(last) < remindEvery {
 			continue
 		}
+
 		s.told = d.now()
 		text := "still " + s.going + " (" + console.Elapsed(d.now().Sub(s.started)) + ")"
 		if s.note != "" {
 			text += ": " + s.note
 		}
+
 		d.print(d.line(d.now(), s.Kind, s.Name, text, console.Dim))
 	}
 }
@@ -394,28 +429,35 @@ func (d *Display) draw() {
 	if !d.out.Terminal {
 		return
 	}
+
 	d.clear()
 	var b strings.Builder
 	now := d.now()
 	if d.quiet || len(d.active) == 0 {
-		fmt.Fprintf(&b, "%s\n", d.out.Paint(console.Dim, fmt.Sprintf("%5s  thinking", console.Elapsed(now.Sub(d.start)))))
+		fmt.Fprintf(&b, "%s\n",
+			d.out.Paint(console.Dim,
+				fmt.Sprintf("%5s  thinking", console.Elapsed(now.Sub(d.start)))))
 		d.drawn = 1
 		fmt.Fprint(d.out, b.String())
 		return
 	}
+
 	for i, s := range d.active {
 		if i == maxActive {
 			fmt.Fprintf(&b, "%5s  and %d more\n", "", len(d.active)-i)
 			d.drawn++
 			break
 		}
+
 		text := fmt.Sprintf("%s %.0fs", s.going, now.Sub(s.started).Seconds())
 		if s.note != "" {
 			text += "  " + s.note
 		}
+
 		fmt.Fprintf(&b, "%s\n", d.line(now, s.Kind, s.Name, text, console.Yellow))
 		d.drawn++
 	}
+
 	fmt.Fprint(d.out, b.String())
 }
 

@@ -19,8 +19,11 @@ func TestReady(t *testing.T) {
 	var buf bytes.Buffer
 	s := &script{at: time.Unix(1000, 0)}
 	var told []apitype.OpType
-	s.d = New(console.New(&buf, func(string) string { return "" }), func() time.Time { return s.at }).
+	s.d = New(console.New(&buf, func(string) string {
+		return ""
+	}), func() time.Time { return s.at }).
 		WithNotes(make(chan Note)).OnStep(func(x Step, _ bool) { told = append(told, x.Op) })
+
 	labels := func(service string) map[string]any {
 		return map[string]any{"metadata": map[string]any{"labels": map[string]any{stacks.LabelService: service}}}
 	}
@@ -33,11 +36,13 @@ func TestReady(t *testing.T) {
 	if text := buf.String(); strings.Contains(text, "rolled out") || strings.Contains(text, "ready") {
 		t.Errorf("before the pods are ready:\n%s", text)
 	}
+
 	s.d.take(Note{Service: "backend", Text: "starting"})
 	s.d.take(Note{Service: "backend", Ready: true})
 	if text := buf.String(); !strings.Contains(text, "rolled out (3.0s)") || strings.Contains(text, "ready") {
 		t.Errorf("when backend is ready:\n%s", text)
 	}
+
 	r := s.d.finish()
 	if len(r.Steps) != 2 || strings.Contains(buf.String(), "ready") {
 		t.Errorf("%d steps; nobody said that frontend is ready:\n%s", len(r.Steps), buf.String())

@@ -1,5 +1,5 @@
-// Package progress shows what a Pulumi update does, from the events of its engine: on a terminal a few lines that are
-// redrawn, elsewhere one line for each thing that happened.
+// Package progress shows what a Pulumi update does, from the events of its engine: on a terminal a
+// few lines that are redrawn, elsewhere one line for each thing that happened.
 package progress
 
 import (
@@ -15,19 +15,25 @@ import (
 // Step is one operation on one resource.
 type Step struct {
 	URN string
+
 	// Kind is what the resource is, in a word: image, container, volume, network, ...
 	Kind string
+
 	// Name is the resource's, without the stack's prefix.
 	Name string
 	Op   apitype.OpType
+
 	// Changed names the properties that differ.
 	Changed []string
 	Failed  bool
 
 	// service is the one that the resource's labels name; empty when they name none.
 	service string
-	// minor steps are told only when they last or fail: a cluster's stack has many that take no time.
+
+	// minor steps are told only when they last or fail: a cluster's stack has
+	// many that take no time.
 	minor bool
+
 	// applied is set when the engine is done with the step, and the pods are not ready yet.
 	applied bool
 	started time.Time
@@ -66,22 +72,36 @@ func (s Step) Removes() bool {
 
 // shortNames are those by which kubectl calls the kinds of objects.
 var shortNames = map[string]string{
-	"Deployment": "deploy", "StatefulSet": "sts", "Job": "job", "Service": "svc", "ConfigMap": "cm", "ServiceAccount": "sa",
-	"NetworkPolicy": "netpol", "PodDisruptionBudget": "pdb", "HorizontalPodAutoscaler": "hpa", "Namespace": "ns",
-	"PersistentVolumeClaim": "pvc", "ResourceQuota": "quota", "LimitRange": "limits", "Ingress": "ing",
+	"Deployment":              "deploy",
+	"StatefulSet":             "sts",
+	"Job":                     "job",
+	"Service":                 "svc",
+	"ConfigMap":               "cm",
+	"ServiceAccount":          "sa",
+	"NetworkPolicy":           "netpol",
+	"PodDisruptionBudget":     "pdb",
+	"HorizontalPodAutoscaler": "hpa",
+	"Namespace":               "ns",
+	"PersistentVolumeClaim":   "pvc",
+	"ResourceQuota":           "quota",
+	"LimitRange":              "limits",
+	"Ingress":                 "ing",
 }
 
-// serviceOf reads the service's name from a URN: a component's resources carry its type in theirs, and the resource's
-// own name is that of the service with the project and the stack before it, and a number behind it for replicas.
+// serviceOf reads the service's name from a URN: a component's resources carry its type in theirs,
+// and the resource's own name is that of the service with the project and the stack before it, and
+// a number behind it for replicas.
 func serviceOf(u string) string {
 	parsed, err := urn.Parse(u)
 	if err != nil {
 		return ""
 	}
+
 	name := shortName(parsed)
 	if base, tail, ok := cutLast(name, "-"); ok && (isNumber(tail) || tail == "files") {
 		return base
 	}
+
 	return name
 }
 
@@ -100,21 +120,24 @@ func shortName(u urn.URN) string {
 	return strings.TrimPrefix(strings.TrimPrefix(name, project+string(u.Stack())+"-"), project)
 }
 
-// newStep reads what a step's event says. ok is false for what no person asked about: the stack, components, providers
-// and steps without an effect.
+// newStep reads what a step's event says. ok is false for what no person asked about: the stack,
+// components, providers and steps without an effect.
 func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 	u, err := urn.Parse(m.URN)
 	if err != nil {
 		return s, false
 	}
+
 	typ := string(u.Type())
 	if strings.HasPrefix(typ, "pulumi:") || !strings.Contains(typ, "/") {
 		return s, false
 	}
+
 	s = Step{URN: m.URN, Name: shortName(u), Op: m.Op, Changed: m.Diffs, started: now}
 	if s.Changed == nil {
 		s.Changed = m.Keys
 	}
+
 	kind := typ[strings.LastIndex(typ, ":")+1:]
 	s.Kind = strings.ToLower(kind)
 	if strings.HasPrefix(typ, "kubernetes:") {
@@ -124,6 +147,7 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 		}
 		s.minor = !s.Workload() && kind != "Namespace"
 	}
+
 	switch kind {
 	case "RemoteImage":
 		s.Kind, s.going, s.done = "image", "pulling", "there"
@@ -141,6 +165,7 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 	default:
 		s.going, s.done = "creating", "created"
 	}
+
 	switch m.Op {
 	case apitype.OpCreate:
 	case apitype.OpCreateReplacement:
@@ -161,11 +186,13 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 		}
 	case apitype.OpReplace: // the pair of creating and deleting says it
 		return s, false
-	case apitype.OpSame, apitype.OpRead, apitype.OpReadDiscard, apitype.OpRefresh, apitype.OpDiscardReplaced, apitype.OpRemovePendingReplace:
+	case apitype.OpSame, apitype.OpRead, apitype.OpReadDiscard, apitype.OpRefresh,
+		apitype.OpDiscardReplaced, apitype.OpRemovePendingReplace:
 		return s, false
 	default:
 		s.going, s.done = string(m.Op), string(m.Op)
 	}
+
 	return s, true
 }
 
@@ -178,6 +205,7 @@ func labelled(m apitype.StepEventMetadata) string {
 	if state == nil {
 		return ""
 	}
+
 	metadata, _ := state.Inputs["metadata"].(map[string]any)
 	labels, _ := metadata["labels"].(map[string]any)
 	service, _ := labels[stacks.LabelService].(string)

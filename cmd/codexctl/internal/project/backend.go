@@ -14,9 +14,9 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/config"
 )
 
-// DevPassphrase opens the dev stack's config, whose encryption salt is in the repository. It is public on purpose: the
-// dev stack holds no secrets, and nobody should have to invent a passphrase to try the project. No other stack accepts
-// it without being told to.
+// DevPassphrase opens the dev stack's config, whose encryption salt is in the repository. It is
+// public on purpose: the dev stack holds no secrets, and nobody should have to invent a passphrase
+// to try the project. No other stack accepts it without being told to.
 const DevPassphrase = "codexcontinue-dev"
 
 // The environment variables by which Pulumi is told where the state is and how it is opened.
@@ -35,19 +35,22 @@ func (l LookupEnv) get(name string) string { v, _ := l(name); return v }
 type Backend struct {
 	// URL is empty when Pulumi finds its own login.
 	URL string
+
 	// Source says who chose it, for a person.
 	Source string
+
 	// Default is set when nobody chose and the state is kept inside the project.
 	Default bool
 }
 
 // cloud says that the backend keeps secrets by itself and needs no passphrase.
 func (b Backend) cloud() bool {
-	return b.URL == "" || strings.HasPrefix(b.URL, "https://") || strings.HasPrefix(b.URL, "http://")
+	return b.URL == "" || strings.HasPrefix(b.URL, "https://") ||
+		strings.HasPrefix(b.URL, "http://")
 }
 
-// Backend chooses as Pulumi does (PULUMI_BACKEND_URL, the project's backend, an access token, the login), and without
-// any of those a folder inside the project that git ignores.
+// Backend chooses as Pulumi does (PULUMI_BACKEND_URL, the project's backend, an access token, the
+// login), and without any of those a folder inside the project that git ignores.
 func (p Project) Backend(env LookupEnv) (Backend, error) {
 	if url := env.get(BackendVar); url != "" {
 		return Backend{URL: url, Source: BackendVar}, nil
@@ -55,6 +58,7 @@ func (p Project) Backend(env LookupEnv) (Backend, error) {
 	if url := p.file.Backend.URL; url != "" {
 		return Backend{URL: url, Source: "Pulumi.yaml"}, nil
 	}
+
 	current, err := login(env)
 	if err != nil {
 		return Backend{}, err
@@ -65,13 +69,19 @@ func (p Project) Backend(env LookupEnv) (Backend, error) {
 	if env.get("PULUMI_ACCESS_TOKEN") != "" {
 		return Backend{Source: "PULUMI_ACCESS_TOKEN"}, nil
 	}
-	return Backend{URL: "file://" + filepath.ToSlash(p.StateDir()), Source: "default", Default: true}, nil
+
+	return Backend{
+		URL:     "file://" + filepath.ToSlash(p.StateDir()),
+		Source:  "default",
+		Default: true,
+	}, nil
 }
 
 // StateDir is where the state is kept without a login.
 func (p Project) StateDir() string { return filepath.Join(p.Root, ".state") }
 
-// Prepare makes the folder of the default backend, which nobody else may read: the state holds secrets, encrypted.
+// Prepare makes the folder of the default backend, which nobody else may read: the state
+// holds secrets, encrypted.
 func (p Project) Prepare(b Backend) error {
 	if !b.Default {
 		return nil
@@ -91,6 +101,7 @@ func login(env LookupEnv) (string, error) {
 	if dir == "" {
 		dir = filepath.Join(env.get("HOME"), ".pulumi")
 	}
+
 	path := filepath.Join(dir, "credentials.json")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -99,15 +110,17 @@ func login(env LookupEnv) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("backend: %w", err)
 	}
+
 	var c struct{ Current string }
 	if err := json.Unmarshal(b, &c); err != nil {
 		return "", fmt.Errorf("backend: %s: %w: log in again with `pulumi login`", path, err)
 	}
+
 	return c.Current, nil
 }
 
-// PassphraseEnv returns the environment variables that Pulumi needs, beside those set already, to open the stack's
-// secrets. Its error says what to set.
+// PassphraseEnv returns the environment variables that Pulumi needs, beside those set already, to
+// open the stack's secrets. Its error says what to set.
 func PassphraseEnv(s StackFile, b Backend, env LookupEnv) (map[string]string, error) {
 	if _, ok := env(PassphraseVar); ok {
 		return nil, nil
@@ -124,21 +137,29 @@ func PassphraseEnv(s StackFile, b Backend, env LookupEnv) (map[string]string, er
 	if s.Name == "dev" && (s.EncryptionSalt == "" || accepts(s.EncryptionSalt, DevPassphrase)) {
 		return map[string]string{PassphraseVar: DevPassphrase}, nil
 	}
-	return nil, fmt.Errorf("stack %q: its secrets are encrypted with a passphrase: set %s to a file that holds it (or %s to the passphrase itself); any one will do for the first up, keep it",
+
+	return nil, fmt.Errorf("stack %q: its secrets are encrypted with a passphrase: set %s to a "+
+		"file that holds it (or %s to the passphrase itself); any one will do for the first up, keep it",
 		s.Name, PassphraseFileVar, PassphraseVar)
 }
 
-// accepts says whether the salt was made with the passphrase: it carries a known text that only that decrypts.
+// accepts says whether the salt was made with the passphrase: it carries a known text
+// that only that decrypts.
 func accepts(salt, passphrase string) bool {
-	// v1:<salt>:<a value encrypted by the crypter of that salt>, see pulumi's pkg/secrets/passphrase.
+	// v1:<salt>:<a value encrypted by the crypter of that salt>, see pulumi's
+	// pkg/secrets/passphrase.
 	parts := strings.SplitN(salt, ":", 3)
 	if len(parts) != 3 || parts[0] != "v1" {
 		return false
 	}
+
 	raw, err := base64.StdEncoding.DecodeString(parts[1])
 	if err != nil {
 		return false
 	}
-	text, err := config.NewSymmetricCrypterFromPassphrase(passphrase, raw).DecryptValue(context.Background(), parts[2])
+
+	text, err := config.NewSymmetricCrypterFromPassphrase(passphrase,
+		raw).DecryptValue(context.Background(),
+		parts[2])
 	return err == nil && text == "pulumi"
 }

@@ -18,16 +18,18 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/auto"
 )
 
-// grace is how long an interrupted update may take to finish the step it is at and write its state. Killing it earlier
-// would leave a locked state and a container that no state knows. A second interrupt ends it at once.
+// grace is how long an interrupted update may take to finish the step it is at and write its state.
+// Killing it earlier would leave a locked state and a container that no state knows. A second
+// interrupt ends it at once.
 const grace = 3 * time.Minute
 
-// ErrHopeless is the cause to end the context of an update with that cannot succeed. The CLI finishes the step it is at and
-// writes its state, as after an interrupt, but nobody is told of an interrupt.
+// ErrHopeless is the cause to end the context of an update with that cannot succeed. The
+// CLI finishes the step it is at and writes its state, as after an interrupt, but nobody is
+// told of an interrupt.
 var ErrHopeless = errors.New("the update cannot succeed")
 
-// Command runs one Pulumi CLI for the Automation API. It differs from the Automation API's own in that an interrupted
-// update is given time, and in that the environment is the caller's.
+// Command runs one Pulumi CLI for the Automation API. It differs from the Automation API's own in
+// that an interrupted update is given time, and in that the environment is the caller's.
 type Command struct {
 	// Path is the program's.
 	Path    string
@@ -41,17 +43,22 @@ var _ auto.PulumiCommand = (*Command)(nil)
 // Version is the CLI's.
 func (c *Command) Version() semver.Version { return c.version }
 
-// Run implements auto.PulumiCommand: it runs the CLI non-interactively in dir and returns what it printed and its exit
-// code.
-func (c *Command) Run(ctx context.Context, dir string, stdin io.Reader, outs, errs []io.Writer, extra []string, args ...string) (string, string, int, error) {
+// Run implements auto.PulumiCommand: it runs the CLI non-interactively in dir and returns what it
+// printed and its exit code.
+func (c *Command) Run(
+	ctx context.Context, dir string, stdin io.Reader, outs, errs []io.Writer, extra []string,
+	args ...string,
+) (string, string, int, error) {
 	if !slices.Contains(args, "--non-interactive") {
 		args = append([]string{"--non-interactive"}, args...)
 	}
+
 	cmd := exec.CommandContext(ctx, c.Path, args...)
 	cmd.Dir, cmd.Stdin = dir, stdin
 	cmd.Env = append(slices.Clone(c.environ), extra...)
 	// The CLI looks for its own plugins beside itself.
-	cmd.Env = append(cmd.Env, "PULUMI_AUTOMATION_API=true", "PULUMI_SKIP_UPDATE_CHECK=true", "PATH="+c.searchPath(cmd.Env))
+	cmd.Env = append(cmd.Env, "PULUMI_AUTOMATION_API=true", "PULUMI_SKIP_UPDATE_CHECK=true",
+		"PATH="+c.searchPath(cmd.Env))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout = io.MultiWriter(append(slices.Clone(outs), &stdout)...)
 	cmd.Stderr = io.MultiWriter(append(slices.Clone(errs), &stderr)...)
@@ -64,6 +71,7 @@ func (c *Command) Run(ctx context.Context, dir string, stdin io.Reader, outs, er
 		go again(cmd, ended)
 		return interrupt(cmd)
 	}
+
 	cmd.WaitDelay = grace
 	err := cmd.Run()
 	close(ended)
@@ -75,6 +83,7 @@ func (c *Command) Run(ctx context.Context, dir string, stdin io.Reader, outs, er
 	case err != nil:
 		code = -2 // as the Automation API's own, for "did not run"
 	}
+
 	return stdout.String(), stderr.String(), code, err
 }
 
@@ -110,9 +119,12 @@ func askVersion(ctx context.Context, path string, environ []string) (semver.Vers
 	if err != nil {
 		return semver.Version{}, fmt.Errorf("%s version: %w", path, err)
 	}
+
 	v, err := semver.ParseTolerant(strings.TrimSpace(string(out)))
 	if err != nil {
-		return semver.Version{}, fmt.Errorf("%s says its version is %q", path, strings.TrimSpace(string(out)))
+		return semver.Version{}, fmt.Errorf("%s says its version is %q", path,
+			strings.TrimSpace(string(out)))
 	}
+
 	return v, nil
 }

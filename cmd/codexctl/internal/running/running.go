@@ -1,4 +1,5 @@
-// Package running is what runs of a stack, whatever it runs on: the words that the commands and the targets share.
+// Package running is what runs of a stack, whatever it runs on: the words that the commands
+// and the targets share.
 package running
 
 import (
@@ -14,26 +15,35 @@ import (
 type Replica struct {
 	ID, Name string
 	Service  string
+
 	// Image is the reference by which people know the image.
 	Image string
+
 	// State is one word: healthy, starting, unhealthy, restarting, exited, created, pending, ...
 	State string
+
 	// Condition is the state for a person, with the reason where something is wrong.
 	Condition string
+
 	// Healthy says that it runs and passes its checks.
 	Healthy bool
-	// Created says that it was made and not started yet, for no reason that is known to be wrong; Starting that it runs and
-	// has not had its time to become healthy.
+
+	// Created says that it was made and not started yet, for no reason that is known to be wrong;
+	// Starting that it runs and has not had its time to become healthy.
 	Created, Starting bool
+
 	// Todo says what to do about its condition; empty when that is not known.
 	Todo      string
 	Restarts  int
 	StartedAt time.Time
+
 	// Node is the machine of the cluster that it is on; empty on an engine.
 	Node string
+
 	// CPU and Memory are the limits; 0 is none.
 	CPU    stacks.MilliCPU
 	Memory stacks.Bytes
+
 	// Ports are those published on a machine, the service's own first.
 	Ports []Port
 }
@@ -54,6 +64,7 @@ func (p Port) URL() string {
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
+
 	return "http://" + host + ":" + strconv.Itoa(p.Host)
 }
 
@@ -61,17 +72,22 @@ func (p Port) URL() string {
 type LogOptions struct {
 	// Tail is how many of the last lines of each replica are shown first; negative is all.
 	Tail int
+
 	// Since leaves out what is older; the zero time leaves out nothing.
 	Since time.Time
-	// Follow goes on with what comes, also from replicas that take the place of those there now, until the context ends.
+
+	// Follow goes on with what comes, also from replicas that take the place of those there now,
+	// until the context ends.
 	Follow bool
 }
 
 // UnhealthyError is that a replica did not become healthy.
 type UnhealthyError struct {
 	Replica Replica
+
 	// Left is how many others were left as they are.
 	Left int
+
 	// After is how long was waited; 0 when it failed at once.
 	After time.Duration
 }
