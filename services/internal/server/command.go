@@ -7,13 +7,15 @@ import (
 	"io"
 )
 
-// Command is the command line that every service has: no argument serves, `healthcheck [URL]` exits 0 when the service
-// is alive, `version` prints the version.
+// Command is the command line that every service has: no argument serves, `healthcheck [URL]` exits
+// 0 when the service is alive, `version` prints the version.
 type Command struct {
 	// Health is the path that a health check without a URL asks.
 	Health string
+
 	// Usage is the error that any other command line gets.
 	Usage string
+
 	// Serve serves until ctx is done.
 	Serve func(ctx context.Context, environ []string, stderr io.Writer) error
 }
@@ -33,5 +35,6 @@ func (c Command) Run(ctx context.Context, args, environ []string, stdout, stderr
 		_, err := fmt.Fprintln(stdout, Version())
 		return err
 	}
+
 	return errors.New(c.Usage)
 }

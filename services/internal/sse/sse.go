@@ -1,5 +1,5 @@
-// Package sse reads and writes server-sent events, the text/event-stream format of the HTML standard
-// (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+// Package sse reads and writes server-sent events, the text/event-stream format of the HTML
+// standard (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 package sse
 
 import (
@@ -29,8 +29,8 @@ type Writer struct {
 	writeTimeout time.Duration
 }
 
-// NewWriter starts an event stream as the response: headers are sent at once. writeTimeout bounds each single write,
-// so that a reader that stopped reading cannot hold the stream open.
+// NewWriter starts an event stream as the response: headers are sent at once. writeTimeout bounds
+// each single write, so that a reader that stopped reading cannot hold the stream open.
 func NewWriter(w http.ResponseWriter, writeTimeout time.Duration) (*Writer, error) {
 	h := w.Header()
 	h.Set("Content-Type", ContentType)
@@ -50,11 +50,13 @@ func (w *Writer) Send(e Event) error {
 	if e.Name != "" {
 		fmt.Fprintf(&b, "event: %s\n", oneLine(e.Name))
 	}
+
 	for line := range strings.SplitSeq(strings.ReplaceAll(e.Data, "\r", ""), "\n") {
 		b.WriteString("data: ")
 		b.WriteString(line)
 		b.WriteByte('\n')
 	}
+
 	b.WriteByte('\n')
 	return w.write(b.String())
 }
@@ -74,7 +76,9 @@ func (w *Writer) write(s string) error {
 
 func (w *Writer) flush() error { return w.rc.Flush() }
 
-func oneLine(s string) string { return strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(s) }
+func oneLine(s string) string {
+	return strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(s)
+}
 
 // Reader reads events from a stream.
 type Reader struct {
@@ -90,16 +94,19 @@ func NewReader(r io.Reader) *Reader {
 	return &Reader{s: s}
 }
 
-// Next returns the next event, io.EOF at the end of the stream. As the standard says, an event without data is
-// skipped, an event that the end cuts off is dropped, and an event without an id has the id of the one before.
+// Next returns the next event, io.EOF at the end of the stream. As the standard says, an event
+// without data is skipped, an event that the end cuts off is dropped, and an event without an id
+// has the id of the one before.
 func (r *Reader) Next() (Event, error) {
 	var e Event
 	var data []string
 	for r.s.Scan() {
 		line := r.s.Text()
 		if !r.started {
-			line, r.started = strings.TrimPrefix(line, "\ufeff"), true // the standard allows one byte order mark
+			// the standard allows one byte order mark
+			line, r.started = strings.TrimPrefix(line, "\ufeff"), true
 		}
+
 		if line == "" {
 			if data == nil {
 				e = Event{}
@@ -108,6 +115,7 @@ func (r *Reader) Next() (Event, error) {
 			e.Data, e.ID = strings.Join(data, "\n"), r.lastID
 			return e, nil
 		}
+
 		field, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		switch field {
@@ -121,8 +129,10 @@ func (r *Reader) Next() (Event, error) {
 			data = append(data, value)
 		}
 	}
+
 	if err := r.s.Err(); err != nil {
 		return Event{}, fmt.Errorf("event stream: %w", err)
 	}
+
 	return Event{}, io.EOF
 }

@@ -1,5 +1,6 @@
-// Package fakebackend is a backend for the tests of the web UI: it speaks services/internal/backendapi, keeps
-// conversations in memory and plays answers that the test writes and paces.
+// Package fakebackend is a backend for the tests of the web UI: it speaks
+// services/internal/backendapi, keeps conversations in memory and plays answers that the
+// test writes and paces.
 package fakebackend
 
 import (
@@ -42,15 +43,30 @@ type conversation struct {
 	backendapi.ConversationDetail
 }
 
-// New makes a backend whose model is ready and whose clock starts at now and moves a second with each message.
+// New makes a backend whose model is ready and whose clock starts at now and moves a
+// second with each message.
 func New(now time.Time, play func(message string, a *Answer)) *Backend {
 	build := mlapi.Build{Name: "codexcontinue", State: mlapi.BuildReady}
-	return &Backend{conversations: map[string]*conversation{}, generations: map[string]*Answer{}, keys: map[string]backendapi.Generation{}, fail: map[string]*problem.Problem{}, now: now, Play: play,
+	return &Backend{
+		conversations: map[string]*conversation{},
+		generations:   map[string]*Answer{},
+		keys:          map[string]backendapi.Generation{},
+		fail:          map[string]*problem.Problem{},
+		now:           now,
+		Play:          play,
 		models: mlapi.Models{Build: build, Models: []mlapi.ModelInfo{
-			{Name: "codexcontinue", ParameterSize: "8B", Default: true}, {Name: "llama3", ParameterSize: "8B"}}},
-		status: backendapi.Status{Status: backendapi.StatusReady, Model: build, Services: []backendapi.ServiceStatus{
-			{Name: "backend", Status: backendapi.StatusReady, LatencyMS: 0.1}, {Name: "redis", Status: backendapi.StatusReady, LatencyMS: 0.4},
-			{Name: "ml", Status: backendapi.StatusReady, LatencyMS: 1.2}, {Name: "ollama", Status: backendapi.StatusReady, LatencyMS: 2.5}}}}
+			{Name: "codexcontinue", ParameterSize: "8B", Default: true},
+			{Name: "llama3", ParameterSize: "8B"}}},
+		status: backendapi.Status{
+			Status: backendapi.StatusReady,
+			Model:  build,
+			Services: []backendapi.ServiceStatus{
+				{Name: "backend", Status: backendapi.StatusReady, LatencyMS: 0.1},
+				{Name: "redis", Status: backendapi.StatusReady, LatencyMS: 0.4},
+				{Name: "ml", Status: backendapi.StatusReady, LatencyMS: 1.2},
+				{Name: "ollama", Status: backendapi.StatusReady, LatencyMS: 2.5}},
+		},
+	}
 }
 
 // Fail makes the requests of a pattern, such as "POST /api/chat", fail until it is called with nil.
@@ -108,6 +124,7 @@ func (b *Backend) Questions() []string {
 			}
 		}
 	}
+
 	return all
 }
 
@@ -125,7 +142,8 @@ func (b *Backend) Add(owner string, d backendapi.ConversationDetail) {
 	b.conversations[d.ID] = &conversation{owner, d}
 }
 
-// Answer is an answer being written. Its methods may be called from the Play function only, except Stopped.
+// Answer is an answer being written. Its methods may be called from the Play function
+// only, except Stopped.
 type Answer struct {
 	b      *Backend
 	id     string
@@ -168,7 +186,10 @@ func (a *Answer) Queue(n int) { a.emit(backendapi.EventQueue, backendapi.Queue{P
 
 // Done ends the answer.
 func (a *Answer) Done() {
-	a.finish(backendapi.MessageComplete, nil, backendapi.EventDone, mlapi.Done{Model: "codexcontinue", Reason: "stop"})
+	a.finish(backendapi.MessageComplete, nil, backendapi.EventDone, mlapi.Done{
+		Model:  "codexcontinue",
+		Reason: "stop",
+	})
 }
 
 // Error ends the answer with a problem.
@@ -182,6 +203,7 @@ func (a *Answer) finish(state string, p *problem.Problem, event string, data any
 		a.b.mu.Unlock()
 		return
 	}
+
 	a.over = true
 	m := a.message()
 	m.State, m.Error = state, p
@@ -203,9 +225,15 @@ func (a *Answer) emit(name string, data any) {
 	if err != nil {
 		panic(err)
 	}
+
 	a.b.mu.Lock()
 	defer a.b.mu.Unlock()
-	a.events = append(a.events, sse.Event{ID: fmt.Sprintf("1700000000000-%d", len(a.events)+1), Name: name, Data: string(raw)})
+	a.events = append(a.events, sse.Event{
+		ID:   fmt.Sprintf("1700000000000-%d", len(a.events)+1),
+		Name: name,
+		Data: string(raw),
+	})
+
 	close(a.more)
 	a.more = make(chan struct{})
 }
@@ -214,7 +242,9 @@ func (a *Answer) emit(name string, data any) {
 func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]http.HandlerFunc{
-		"GET /health":                      func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, mlapi.Readiness{Status: "ok"}) },
+		"GET /health": func(w http.ResponseWriter, _ *http.Request) {
+			write(w, http.StatusOK, mlapi.Readiness{Status: "ok"})
+		},
 		"POST /api/chat":                   b.chat,
 		"GET /api/generations/{id}/events": b.events,
 		"DELETE /api/generations/{id}":     b.stop,
@@ -222,11 +252,16 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"GET /api/conversations/{id}":      b.read,
 		"PATCH /api/conversations/{id}":    b.rename,
 		"DELETE /api/conversations/{id}":   b.remove,
-		"GET /api/models":                  func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, b.locked(b.models)) },
-		"GET /api/status":                  func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, b.locked(b.status)) },
+		"GET /api/models": func(w http.ResponseWriter, _ *http.Request) {
+			write(w, http.StatusOK, b.locked(b.models))
+		},
+		"GET /api/status": func(w http.ResponseWriter, _ *http.Request) {
+			write(w, http.StatusOK, b.locked(b.status))
+		},
 	} {
 		mux.HandleFunc(pattern, h)
 	}
+
 	_, pattern := mux.Handler(r)
 	b.mu.Lock()
 	b.headers = append(b.headers, r.Header.Clone())
@@ -236,6 +271,7 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, p)
 		return
 	}
+
 	mux.ServeHTTP(w, r)
 }
 
@@ -248,10 +284,12 @@ func (b *Backend) locked(v any) json.RawMessage {
 	case backendapi.Status:
 		v = b.status
 	}
+
 	raw, err := json.Marshal(v)
 	if err != nil {
 		panic(err)
 	}
+
 	return raw
 }
 
@@ -276,16 +314,19 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, problem.New(http.StatusBadRequest, "%v", err))
 		return
 	}
+
 	b.mu.Lock()
 	key := r.Header.Get(backendapi.KeyHeader)
 	if key != "" {
 		key = ownerOf(r) + " " + key
 	}
+
 	if g, ok := b.keys[key]; ok {
 		b.mu.Unlock()
 		write(w, http.StatusAccepted, g)
 		return
 	}
+
 	b.next++
 	n := strconv.Itoa(b.next)
 	b.now = b.now.Add(time.Second)
@@ -300,6 +341,7 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 		c.ID, c.Title, c.CreatedAt = "c"+n, title(req.Message), b.now
 		b.conversations[c.ID] = c
 	}
+
 	for _, m := range c.Messages {
 		if m.State == backendapi.MessageStreaming {
 			b.mu.Unlock()
@@ -307,25 +349,48 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+
 	c.UpdatedAt, c.Model = b.now, req.Model
 	a := &Answer{b: b, id: "g" + n, c: c, more: make(chan struct{}), stop: make(chan struct{})}
 	b.generations[a.id] = a
 	c.Messages = append(c.Messages,
-		backendapi.Message{ID: "q" + n, Role: "user", Content: req.Message, State: backendapi.MessageComplete, CreatedAt: b.now},
-		backendapi.Message{ID: "a" + n, Role: "assistant", State: backendapi.MessageStreaming, GenerationID: a.id, Model: req.Model, CreatedAt: b.now})
+		backendapi.Message{
+			ID:        "q" + n,
+			Role:      "user",
+			Content:   req.Message,
+			State:     backendapi.MessageComplete,
+			CreatedAt: b.now,
+		},
+		backendapi.Message{
+			ID:           "a" + n,
+			Role:         "assistant",
+			State:        backendapi.MessageStreaming,
+			GenerationID: a.id,
+			Model:        req.Model,
+			CreatedAt:    b.now,
+		})
 	if key != "" {
 		b.keys[key] = backendapi.Generation{ID: a.id, ConversationID: c.ID}
 	}
+
 	lost := b.lose > 0
 	if lost {
 		b.lose--
 	}
+
 	b.mu.Unlock()
-	a.emit(backendapi.EventStart, backendapi.Start{GenerationID: a.id, ConversationID: c.ID, Title: c.Title, Model: req.Model})
+	a.emit(backendapi.EventStart, backendapi.Start{
+		GenerationID:   a.id,
+		ConversationID: c.ID,
+		Title:          c.Title,
+		Model:          req.Model,
+	})
+
 	go b.Play(req.Message, a)
 	if lost {
 		panic(http.ErrAbortHandler)
 	}
+
 	write(w, http.StatusAccepted, backendapi.Generation{ID: a.id, ConversationID: c.ID})
 }
 
@@ -344,21 +409,25 @@ func (b *Backend) events(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, problem.New(http.StatusNotFound, "no such answer"))
 		return
 	}
+
 	cut := b.cut > 0
 	if cut {
 		b.cut--
 	}
+
 	b.mu.Unlock()
 	out, err := sse.NewWriter(w, time.Second)
 	if err != nil {
 		return
 	}
+
 	i := 0
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		b.mu.Lock()
 		i = 1 + slices.IndexFunc(a.events, func(e sse.Event) bool { return e.ID == last })
 		b.mu.Unlock()
 	}
+
 	for sent := 0; ; {
 		b.mu.Lock()
 		events, more, over := slices.Clone(a.events[min(i, len(a.events)):]), a.more, a.over
@@ -371,10 +440,12 @@ func (b *Backend) events(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		}
+
 		i += len(events)
 		if over && len(events) > 0 && final(last(events).Name) {
 			return
 		}
+
 		select {
 		case <-more:
 		case <-r.Context().Done():
@@ -384,7 +455,8 @@ func (b *Backend) events(w http.ResponseWriter, r *http.Request) {
 }
 
 func final(name string) bool {
-	return name == backendapi.EventDone || name == backendapi.EventError || name == backendapi.EventStopped
+	return name == backendapi.EventDone || name == backendapi.EventError ||
+		name == backendapi.EventStopped
 }
 
 func last(e []sse.Event) sse.Event { return e[len(e)-1] }
@@ -397,6 +469,7 @@ func (b *Backend) stop(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, problem.New(http.StatusNotFound, "no such answer"))
 		return
 	}
+
 	b.mu.Lock()
 	over := a.over
 	if !over {
@@ -406,10 +479,12 @@ func (b *Backend) stop(w http.ResponseWriter, r *http.Request) {
 			close(a.stop)
 		}
 	}
+
 	b.mu.Unlock()
 	if !over {
 		a.finish(backendapi.MessageStopped, nil, backendapi.EventStopped, struct{}{})
 	}
+
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -422,16 +497,21 @@ func (b *Backend) list(w http.ResponseWriter, r *http.Request) {
 			p.Conversations = append(p.Conversations, c.Conversation)
 		}
 	}
-	slices.SortFunc(p.Conversations, func(x, y backendapi.Conversation) int { return y.UpdatedAt.Compare(x.UpdatedAt) })
+
+	slices.SortFunc(p.Conversations, func(x, y backendapi.Conversation) int {
+		return y.UpdatedAt.Compare(x.UpdatedAt)
+	})
 	from, _ := strconv.Atoi(r.URL.Query().Get("cursor"))
 	limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
 	if err != nil {
 		limit = 20
 	}
+
 	p.Conversations = p.Conversations[min(from, len(p.Conversations)):]
 	if len(p.Conversations) > limit {
 		p.Conversations, p.Next = p.Conversations[:limit], strconv.Itoa(from+limit)
 	}
+
 	write(w, http.StatusOK, p)
 }
 
@@ -444,6 +524,7 @@ func (b *Backend) one(w http.ResponseWriter, r *http.Request, f func(c *conversa
 		problem.Write(w, r, problem.New(http.StatusNotFound, "no such conversation"))
 		return
 	}
+
 	f(c)
 }
 
@@ -456,6 +537,7 @@ func (b *Backend) read(w http.ResponseWriter, r *http.Request) {
 		if n := len(d.Messages) - b.pageSize; b.pageSize > 0 && n > 0 {
 			d.Messages, d.Earlier = d.Messages[n:], strconv.Itoa(n)
 		}
+
 		write(w, http.StatusOK, d)
 	})
 }
@@ -466,6 +548,7 @@ func (b *Backend) rename(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, problem.New(http.StatusBadRequest, "%v", err))
 		return
 	}
+
 	b.one(w, r, func(c *conversation) {
 		c.Title = req.Title
 		write(w, http.StatusOK, c.Conversation)

@@ -23,28 +23,37 @@ func ownedBy(owner string) http.Header {
 }
 
 // start sends a message under its key: sent again, it is still one message.
-func (c *client) start(ctx context.Context, owner, key string, req backendapi.ChatRequest) (g backendapi.Generation, err error) {
+func (c *client) start(
+	ctx context.Context, owner, key string, req backendapi.ChatRequest,
+) (g backendapi.Generation, err error) {
 	h := ownedBy(owner)
 	h.Set(backendapi.KeyHeader, key)
 	err = c.hop.JSON(ctx, http.MethodPost, "/api/chat", req, &g, h)
 	return g, err
 }
 
-// follow opens an answer's events behind the event of the id after, from the first one when it is empty.
-func (c *client) follow(ctx context.Context, owner, generation, after string) (*http.Response, error) {
+// follow opens an answer's events behind the event of the id after, from the first
+// one when it is empty.
+func (c *client) follow(
+	ctx context.Context, owner, generation, after string,
+) (*http.Response, error) {
 	h := ownedBy(owner)
 	h.Set("Accept", sse.ContentType)
 	if after != "" {
 		h.Set("Last-Event-ID", after)
 	}
-	return c.hop.Do(ctx, http.MethodGet, "/api/generations/"+url.PathEscape(generation)+"/events", nil, h)
+	return c.hop.Do(ctx, http.MethodGet, "/api/generations/"+url.PathEscape(generation)+"/events",
+		nil, h)
 }
 
 func (c *client) stop(ctx context.Context, owner, generation string) error {
-	return c.hop.JSON(ctx, http.MethodDelete, "/api/generations/"+url.PathEscape(generation), nil, nil, ownedBy(owner))
+	return c.hop.JSON(ctx, http.MethodDelete, "/api/generations/"+url.PathEscape(generation), nil,
+		nil, ownedBy(owner))
 }
 
-func (c *client) conversations(ctx context.Context, owner, cursor string) (p backendapi.ConversationPage, err error) {
+func (c *client) conversations(
+	ctx context.Context, owner, cursor string,
+) (p backendapi.ConversationPage, err error) {
 	q := url.Values{"limit": {"50"}}
 	if cursor != "" {
 		q.Set("cursor", cursor)
@@ -53,8 +62,11 @@ func (c *client) conversations(ctx context.Context, owner, cursor string) (p bac
 	return p, err
 }
 
-// conversation reads a conversation with the messages before the cursor, or its last ones when that is empty.
-func (c *client) conversation(ctx context.Context, owner, id, before string) (d backendapi.ConversationDetail, err error) {
+// conversation reads a conversation with the messages before the cursor, or its last
+// ones when that is empty.
+func (c *client) conversation(
+	ctx context.Context, owner, id, before string,
+) (d backendapi.ConversationDetail, err error) {
 	path := "/api/conversations/" + url.PathEscape(id)
 	if before != "" {
 		path += "?" + url.Values{"before": {before}}.Encode()
@@ -65,11 +77,13 @@ func (c *client) conversation(ctx context.Context, owner, id, before string) (d 
 
 func (c *client) rename(ctx context.Context, owner, id, title string) error {
 	ctx = hop.Repeatable(ctx) // the same title twice is one title
-	return c.hop.JSON(ctx, http.MethodPatch, "/api/conversations/"+url.PathEscape(id), backendapi.Rename{Title: title}, nil, ownedBy(owner))
+	return c.hop.JSON(ctx, http.MethodPatch, "/api/conversations/"+url.PathEscape(id),
+		backendapi.Rename{Title: title}, nil, ownedBy(owner))
 }
 
 func (c *client) remove(ctx context.Context, owner, id string) error {
-	return c.hop.JSON(ctx, http.MethodDelete, "/api/conversations/"+url.PathEscape(id), nil, nil, ownedBy(owner))
+	return c.hop.JSON(ctx, http.MethodDelete, "/api/conversations/"+url.PathEscape(id), nil, nil,
+		ownedBy(owner))
 }
 
 func (c *client) models(ctx context.Context, owner string) (m mlapi.Models, err error) {
@@ -91,8 +105,13 @@ func asProblem(err error) *problem.Problem {
 	if errors.As(err, &p) {
 		return p
 	}
-	return &problem.Problem{Type: typeUnreachable, Title: "Not reachable", Status: http.StatusBadGateway,
-		Detail: "The chat service cannot be reached right now. It may be restarting: try again in a moment."}
+
+	return &problem.Problem{
+		Type:   typeUnreachable,
+		Title:  "Not reachable",
+		Status: http.StatusBadGateway,
+		Detail: "The chat service cannot be reached right now. It may be restarting: try again in a moment.",
+	}
 }
 
 func isNotFound(err error) bool {

@@ -23,22 +23,30 @@ import (
 const (
 	// renderEvery is the shortest time between two renderings: 25 a second look continuous.
 	renderEvery = 40 * time.Millisecond
-	// renderRate bounds how much of an open block is rendered anew, in bytes of HTML a second: a block that grows large
-	// is shown less often, so that the work per second has a bound whatever the model writes.
+
+	// renderRate bounds how much of an open block is rendered anew, in bytes of HTML a second: a
+	// block that grows large is shown less often, so that the work per second has a bound
+	// whatever the model writes.
 	renderRate = 512 << 10
+
 	// keepAlive is the time without an event after which proxies are told that the stream lives.
 	keepAlive = 15 * time.Second
+
 	// writeTimeout bounds one write to a browser that has stopped reading.
 	writeTimeout = 15 * time.Second
-	// backendAway is how long a backend may be away before the browser notices, which then goes on asking by itself.
+
+	// backendAway is how long a backend may be away before the browser notices, which then
+	// goes on asking by itself.
 	backendAway = 40 * time.Second
-	// firstPause is the time before a stream that the backend cut is taken up again; it doubles up to longPause.
+
+	// firstPause is the time before a stream that the backend cut is taken up again; it
+	// doubles up to longPause.
 	firstPause = 50 * time.Millisecond
 	longPause  = 2 * time.Second
 )
 
-// The names of the events that the page's script gets. "blocks" carries a markdown.Update, "again" asks it to connect
-// anew, and "end" comes last.
+// The names of the events that the page's script gets. "blocks" carries a markdown.Update, "again"
+// asks it to connect anew, and "end" comes last.
 const (
 	pageStart    = "start"
 	pageQueue    = "queue"
@@ -59,7 +67,8 @@ type pageNote struct {
 	Text string `json:"text"`
 }
 
-// pageThinkingData is text of the model's reasoning from an offset on, in the UTF-16 units of scripts.
+// pageThinkingData is text of the model's reasoning from an offset on, in the
+// UTF-16 units of scripts.
 type pageThinkingData struct {
 	From int    `json:"from"`
 	Text string `json:"text"`
@@ -71,9 +80,10 @@ type pageEndData struct {
 	Footer string `json:"footer"`
 }
 
-// events follows an answer and sends its rendered blocks. The events' ids are the backend's, so the browser resumes by
-// itself; whatever it has seen, it gets what was written so far in one piece and then what comes. With ?whole=1 it does
-// so from the start, for a page that shows a part of the answer already.
+// events follows an answer and sends its rendered blocks. The events' ids are the backend's, so
+// the browser resumes by itself; whatever it has seen, it gets what was written so far in one
+// piece and then what comes. With ?whole=1 it does so from the start, for a page that shows a part
+// of the answer already.
 func (a *App) events(w http.ResponseWriter, r *http.Request) {
 	me, id := owner(w, r), r.PathValue("id")
 	resp, err := a.backend.follow(r.Context(), me, id, "")
@@ -83,18 +93,28 @@ func (a *App) events(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, p)
 		return
 	}
+
 	out, err := sse.NewWriter(w, writeTimeout)
 	if err != nil {
 		_ = resp.Body.Close()
 		return
 	}
+
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
 		last = r.URL.Query().Get("after")
 	}
-	s := &answerStream{app: a, out: out, md: a.md.NewStream(), seen: last, hold: r.URL.Query().Get("whole") != ""}
+
+	s := &answerStream{
+		app:  a,
+		out:  out,
+		md:   a.md.NewStream(),
+		seen: last,
+		hold: r.URL.Query().Get("whole") != "",
+	}
+
 	in := make(chan sse.Event, 64)
 	failed := make(chan error, 1)
 	go func() { failed <- a.read(ctx, me, id, resp, in) }()
@@ -106,8 +126,11 @@ func (a *App) events(w http.ResponseWriter, r *http.Request) {
 // errCut says that the backend's stream ended before the answer did.
 var errCut = errors.New("the backend's stream ended before the answer")
 
-// read passes on the backend's events until the last one. A cut stream is taken up again behind the last event.
-func (a *App) read(ctx context.Context, me, id string, resp *http.Response, in chan<- sse.Event) error {
+// read passes on the backend's events until the last one. A cut stream is taken up again
+// behind the last event.
+func (a *App) read(
+	ctx context.Context, me, id string, resp *http.Response, in chan<- sse.Event,
+) error {
 	defer close(in)
 	last, pause := "", firstPause
 	var lost time.Time // when the backend's stream ended, until the next event
@@ -118,31 +141,37 @@ func (a *App) read(ctx context.Context, me, id string, resp *http.Response, in c
 			if err != nil {
 				break // the end, or a broken connection: the same to us
 			}
+
 			select {
 			case in <- e:
 			case <-ctx.Done():
 				_ = resp.Body.Close()
 				return ctx.Err()
 			}
+
 			last, pause, lost = e.ID, firstPause, time.Time{}
 			if final(e.Name) {
 				_ = resp.Body.Close()
 				return nil
 			}
 		}
+
 		_ = resp.Body.Close()
 		if lost.IsZero() {
 			lost = time.Now()
 		}
+
 		for {
 			if time.Since(lost) > backendAway {
 				return errCut
 			}
+
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-time.After(pause):
 			}
+
 			pause = min(2*pause, longPause)
 			var err error
 			if resp, err = a.backend.follow(ctx, me, id, last); err == nil {
@@ -156,7 +185,8 @@ func (a *App) read(ctx context.Context, me, id string, resp *http.Response, in c
 }
 
 func final(name string) bool {
-	return name == backendapi.EventDone || name == backendapi.EventError || name == backendapi.EventStopped
+	return name == backendapi.EventDone || name == backendapi.EventError ||
+		name == backendapi.EventStopped
 }
 
 // answerStream renders one answer for one browser.
@@ -169,7 +199,9 @@ type answerStream struct {
 	seen    string // the browser has had the events up to this one: nothing is sent before it
 	hold    bool   // the first rendering waits for what comes at once
 	pending bool   // text that is not rendered yet
-	// thoughts is the model's reasoning that was not sent yet, and thought how much was, in UTF-16 units.
+
+	// thoughts is the model's reasoning that was not sent yet, and thought how much
+	// was, in UTF-16 units.
 	thoughts strings.Builder
 	thought  int
 	conv     string
@@ -185,6 +217,7 @@ func (s *answerStream) run(ctx context.Context, in <-chan sse.Event, failed <-ch
 	if waiting {
 		timer.Reset(renderEvery)
 	}
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -210,11 +243,13 @@ func (s *answerStream) run(ctx context.Context, in <-chan sse.Event, failed <-ch
 				_ = s.send(pageAgain, struct{}{}) // the browser tries on its own
 				return err
 			}
+
 			s.id = e.ID
 			end, err := s.take(e)
 			if err != nil || end {
 				return err
 			}
+
 			if s.pending && !waiting && s.caughtUp() {
 				if err := s.render(); err != nil {
 					return err
@@ -249,6 +284,7 @@ func (s *answerStream) take(e sse.Event) (end bool, err error) {
 		if !s.caughtUp() {
 			return false, nil
 		}
+
 		return false, s.send(pageQueue, pageNote{queueWords(d.Position)})
 	case backendapi.EventHistory:
 		var d backendapi.History
@@ -285,6 +321,7 @@ func (s *answerStream) take(e sse.Event) (end bool, err error) {
 		}
 		return true, s.end(backendapi.MessageFailed, p)
 	}
+
 	return false, nil // a kind that a newer backend sends: nothing that we could show
 }
 
@@ -301,12 +338,14 @@ func (s *answerStream) think() error {
 	if s.thoughts.Len() == 0 {
 		return nil
 	}
+
 	text := s.thoughts.String()
 	s.thoughts.Reset()
 	from := s.thought
 	for _, r := range text {
 		s.thought += utf16.RuneLen(r)
 	}
+
 	return s.send(pageThinking, pageThinkingData{from, text})
 }
 
@@ -315,10 +354,12 @@ func (s *answerStream) render() error {
 	if err := s.think(); err != nil {
 		return err
 	}
+
 	u, ok := s.md.Update()
 	if !ok {
 		return nil
 	}
+
 	return s.send(pageBlocks, u)
 }
 
@@ -326,21 +367,34 @@ func (s *answerStream) end(state string, p *problem.Problem) error {
 	if err := s.think(); err != nil {
 		return err
 	}
+
 	u, ok := s.md.Finish()
 	if !ok {
 		// Nothing new: but a browser that resumes here has nothing at all.
 		u = markdown.Update{}
 	}
+
 	if ok {
 		if err := s.send(pageBlocks, u); err != nil {
 			return err
 		}
 	}
-	m := message{Message: backendapi.Message{Role: "assistant", State: state, Content: s.md.Text(), Error: p}, ConversationID: s.conv}
+
+	m := message{
+		Message: backendapi.Message{
+			Role:    "assistant",
+			State:   state,
+			Content: s.md.Text(),
+			Error:   p,
+		},
+		ConversationID: s.conv,
+	}
+
 	footer, err := s.app.execute("parts", "footer", m)
 	if err != nil {
 		return err
 	}
+
 	return s.send(pageEnd, pageEndData{State: state, Footer: string(footer)})
 }
 
@@ -352,8 +406,8 @@ func (s *answerStream) caughtUp() bool {
 	return s.seen == ""
 }
 
-// before orders ids of a Redis stream, milliseconds-sequence. Ids of another form are taken as not before: then text
-// is shown early, never withheld.
+// before orders ids of a Redis stream, milliseconds-sequence. Ids of another form are taken as not
+// before: then text is shown early, never withheld.
 func before(a, b string) bool {
 	am, as, ok1 := streamID(a)
 	bm, bs, ok2 := streamID(b)
@@ -382,9 +436,11 @@ func (s *answerStream) send(name string, data any) error {
 	if err := enc.Encode(data); err != nil {
 		return fmt.Errorf("event %s: %w", name, err)
 	}
+
 	err := s.out.Send(sse.Event{ID: s.id, Name: name, Data: strings.TrimSuffix(b.String(), "\n")})
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("browser: %w", err)
 	}
+
 	return err
 }

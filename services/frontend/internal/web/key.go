@@ -13,9 +13,10 @@ import (
 // newKey makes an idempotency key for a form.
 func newKey() string { return rand.Text() }
 
-// messageKey is the key under which the backend knows a message, however often it is sent. It is made from the form's key,
-// else from the header, which the edge sets for a browser without scripts, and from the text: someone who goes back to an
-// old page and writes something else has written another message.
+// messageKey is the key under which the backend knows a message, however often it is sent. It is
+// made from the form's key, else from the header, which the edge sets for a browser without
+// scripts, and from the text: someone who goes back to an old page and writes something else has
+// written another message.
 func messageKey(r *http.Request, req backendapi.ChatRequest) string {
 	key := r.PostForm.Get("key")
 	if key == "" {
@@ -24,6 +25,7 @@ func messageKey(r *http.Request, req backendapi.ChatRequest) string {
 	if key == "" {
 		return newKey()
 	}
+
 	sum := sha256.Sum256([]byte(key + "\x00" + req.ConversationID + "\x00" + req.Message))
 	return hex.EncodeToString(sum[:16])
 }

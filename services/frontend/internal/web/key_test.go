@@ -24,7 +24,8 @@ func formKey(t *testing.T, page string) string {
 	return m[1]
 }
 
-// TestFormSentTwice: the same form is one message, with and without scripts, and the reply is that of the first time.
+// TestFormSentTwice: the same form is one message, with and without scripts, and the reply is
+// that of the first time.
 func TestFormSentTwice(t *testing.T) {
 	s := newSite(t, echo)
 	v := s.visitor()
@@ -32,12 +33,15 @@ func TestFormSentTwice(t *testing.T) {
 	if other := formKey(t, v.get("/").body); other == key {
 		t.Error("two pages have the same key")
 	}
+
 	form := url.Values{"message": {"once"}, "key": {key}}.Encode()
 	for range 2 {
-		if r := v.do("POST", "/chat", form); r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/c/c1#latest" {
+		if r := v.do("POST", "/chat",
+			form); r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/c/c1#latest" {
 			t.Errorf("%s to %q", r.Status, r.Header.Get("Location"))
 		}
 	}
+
 	r := v.do("POST", "/chat", form, "Accept", "application/json")
 	var reply struct {
 		GenerationID string `json:"generation_id"`
@@ -45,6 +49,7 @@ func TestFormSentTwice(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.body), &reply); err != nil || reply.GenerationID != "g1" {
 		t.Errorf("%s %s", r.Status, r.body)
 	}
+
 	// Someone who goes back to the old page and writes something else has written another message.
 	v.do("POST", "/chat", url.Values{"message": {"other"}, "key": {key}}.Encode())
 	// A form without a key is a message each time, unless the edge has given the request one.
@@ -52,11 +57,13 @@ func TestFormSentTwice(t *testing.T) {
 		v.do("POST", "/chat", "message=plain")
 		v.do("POST", "/chat", "message=edge", backendapi.KeyHeader, "of-the-edge")
 	}
+
 	got := s.backend.Questions()
 	slices.Sort(got)
 	if want := []string{"edge", "once", "other", "plain", "plain"}; !slices.Equal(got, want) {
 		t.Errorf("the messages are %q, want %q", got, want)
 	}
+
 	valid := regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	for _, h := range s.backend.Headers() {
 		if k := h.Get(backendapi.KeyHeader); k != "" && !valid.MatchString(k) {
@@ -65,7 +72,8 @@ func TestFormSentTwice(t *testing.T) {
 	}
 }
 
-// TestLostReply: the backend stores a message and the connection breaks: it is sent again, and is one message.
+// TestLostReply: the backend stores a message and the connection breaks: it is sent
+// again, and is one message.
 func TestLostReply(t *testing.T) {
 	for name, send := range map[string]func(v *visitor) int{
 		"form": func(v *visitor) int { return v.do("POST", "/chat", "message=hi").StatusCode },
@@ -121,9 +129,24 @@ func TestRefusedKeepsItsKey(t *testing.T) {
 	v := s.visitor()
 	key := formKey(t, v.get("/").body)
 	for _, p := range []*problem.Problem{
-		{Type: problem.TypeTooLong, Title: "Too long", Status: 413, Detail: "The message has 9000 tokens, the model takes 8192."},
-		{Type: "/problems/storage-full", Title: "Full", Status: 507, Detail: "The storage is full. Delete old conversations."},
-		{Type: "/problems/storage-full", Title: "Full", Status: 503, Detail: "The storage is full. Delete old conversations."},
+		{
+			Type:   problem.TypeTooLong,
+			Title:  "Too long",
+			Status: 413,
+			Detail: "The message has 9000 tokens, the model takes 8192.",
+		},
+		{
+			Type:   "/problems/storage-full",
+			Title:  "Full",
+			Status: 507,
+			Detail: "The storage is full. Delete old conversations.",
+		},
+		{
+			Type:   "/problems/storage-full",
+			Title:  "Full",
+			Status: 503,
+			Detail: "The storage is full. Delete old conversations.",
+		},
 	} {
 		s.backend.Fail("POST /api/chat", p)
 		form := url.Values{"message": {"my text"}, "key": {key}}.Encode()
@@ -131,13 +154,16 @@ func TestRefusedKeepsItsKey(t *testing.T) {
 		if r.StatusCode != p.Status || formKey(t, r.body) != key {
 			t.Errorf("%s", r.Status)
 		}
+
 		mustContain(t, r.body, p.Detail, ">my text</textarea>")
 		r = v.do("POST", "/chat", form, "Accept", "application/json")
 		var e struct {
 			Error  string
 			Resend bool
 		}
-		if err := json.Unmarshal([]byte(r.body), &e); err != nil || r.StatusCode != p.Status || e.Error != p.Detail || e.Resend {
+
+		if err := json.Unmarshal([]byte(r.body),
+			&e); err != nil || r.StatusCode != p.Status || e.Error != p.Detail || e.Resend {
 			t.Errorf("script: %s %s %v", r.Status, r.body, err)
 		}
 	}

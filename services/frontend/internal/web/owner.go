@@ -7,22 +7,31 @@ import (
 	"time"
 )
 
-// ownerCookie holds a browser's random id. Whoever has the id has the conversations: scripts cannot read it, and it
-// is sent only with requests that come from this site's own pages.
+// ownerCookie holds a browser's random id. Whoever has the id has the conversations: scripts cannot
+// read it, and it is sent only with requests that come from this site's own pages.
 const ownerCookie = "codexcontinue_owner"
 
 // cookieAge is the longest time that browsers keep a cookie.
 const cookieAge = 400 * 24 * time.Hour
 
-// owner is the browser's id. A browser that has none, or one that this service cannot have made, gets a new one of 130
-// random bits.
+// owner is the browser's id. A browser that has none, or one that this service cannot have made,
+// gets a new one of 130 random bits.
 func owner(w http.ResponseWriter, r *http.Request) string {
 	if c, err := r.Cookie(ownerCookie); err == nil && validOwner(c.Value) {
 		return c.Value
 	}
+
 	id := rand.Text()
-	http.SetCookie(w, &http.Cookie{Name: ownerCookie, Value: id, Path: "/", MaxAge: int(cookieAge.Seconds()),
-		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: secure(r)})
+	http.SetCookie(w, &http.Cookie{
+		Name:     ownerCookie,
+		Value:    id,
+		Path:     "/",
+		MaxAge:   int(cookieAge.Seconds()),
+		HttpOnly: true,
+		SameSite: http.SameSiteLaxMode,
+		Secure:   secure(r),
+	})
+
 	return id
 }
 
@@ -55,20 +64,30 @@ func zoneOf(r *http.Request) *time.Location {
 	if err != nil || len(c.Value) > 64 || c.Value == "Local" {
 		return time.UTC
 	}
+
 	loc, err := time.LoadLocation(c.Value) // refuses names that leave the database
 	if err != nil {
 		return time.UTC
 	}
+
 	return loc
 }
 
-// theme keeps the choice of colours, for browsers without JavaScript; the page's script sets the same cookie.
+// theme keeps the choice of colours, for browsers without JavaScript; the page's script
+// sets the same cookie.
 func (a *App) theme(w http.ResponseWriter, r *http.Request) {
-	c := &http.Cookie{Name: themeCookie, Value: r.PostFormValue("theme"), Path: "/", MaxAge: int(cookieAge.Seconds()),
-		SameSite: http.SameSiteLaxMode, Secure: secure(r)}
+	c := &http.Cookie{
+		Name:     themeCookie,
+		Value:    r.PostFormValue("theme"),
+		Path:     "/",
+		MaxAge:   int(cookieAge.Seconds()),
+		SameSite: http.SameSiteLaxMode,
+		Secure:   secure(r),
+	}
 	if c.Value != "light" && c.Value != "dark" {
 		c.Value, c.MaxAge = "", -1
 	}
+
 	http.SetCookie(w, c)
 	http.Redirect(w, r, localPath(r.PostFormValue("back")), http.StatusSeeOther)
 }

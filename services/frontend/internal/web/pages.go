@@ -11,15 +11,24 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 )
 
-// pages are the parsed templates: one set per page, each with the layout and the parts that pages share.
+// pages are the parsed templates: one set per page, each with the layout and the
+// parts that pages share.
 type pages struct{ sets map[string]*template.Template }
 
 func loadPages(a *assets) (*pages, error) {
-	shared, err := template.New("").Funcs(template.FuncMap{"asset": a.url, "icon": icon, "clock": clock, "percent": percent, "bytes": byteSize, "latency": latency}).
+	shared, err := template.New("").Funcs(template.FuncMap{
+		"asset":   a.url,
+		"icon":    icon,
+		"clock":   clock,
+		"percent": percent,
+		"bytes":   byteSize,
+		"latency": latency,
+	}).
 		ParseFS(embedded, "templates/layout.html", "templates/parts.html")
 	if err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
 	}
+
 	p := &pages{sets: map[string]*template.Template{"parts": shared}}
 	for _, name := range []string{"chat", "edit", "status", "error"} {
 		set, err := shared.Clone()
@@ -29,16 +38,20 @@ func loadPages(a *assets) (*pages, error) {
 		if err != nil {
 			return nil, fmt.Errorf("templates: %w", err)
 		}
+
 		p.sets[name] = set
 	}
+
 	return p, nil
 }
 
 // page is what the layout needs; Main is what the page itself needs.
 type page struct {
 	Title, Site, Environment, Theme, Path string
+
 	// Modules are the scripts that app.js imports: named here, they load in one go.
 	Modules []string
+
 	// Refresh makes a browser without JavaScript ask again after as many seconds; 0 does not.
 	Refresh int
 	Sidebar sidebar
@@ -51,7 +64,17 @@ func (a *App) page(r *http.Request, title string, s sidebar, main any) page {
 	} else {
 		title += " · " + a.cfg.DomainTitle
 	}
-	return page{Title: title, Site: a.cfg.DomainTitle, Environment: a.cfg.Environment, Theme: themeOf(r), Path: r.URL.Path, Modules: a.assets.modules, Sidebar: s, Main: main}
+
+	return page{
+		Title:       title,
+		Site:        a.cfg.DomainTitle,
+		Environment: a.cfg.Environment,
+		Theme:       themeOf(r),
+		Path:        r.URL.Path,
+		Modules:     a.assets.modules,
+		Sidebar:     s,
+		Main:        main,
+	}
 }
 
 // render writes a whole page.
@@ -64,13 +87,18 @@ func (a *App) fragment(w http.ResponseWriter, r *http.Request, name string, data
 	a.write(w, r, http.StatusOK, "parts", name, data)
 }
 
-func (a *App) write(w http.ResponseWriter, r *http.Request, status int, set, name string, data any) {
+func (a *App) write(
+	w http.ResponseWriter, r *http.Request, status int, set, name string, data any,
+) {
 	html, err := a.execute(set, name, data)
 	if err != nil {
 		a.log.ErrorContext(r.Context(), "template", "error", err)
-		http.Error(w, "Something went wrong here. The logs have more under the request's id "+logging.RequestID(r.Context()), http.StatusInternalServerError)
+		http.Error(w,
+			"Something went wrong here. The logs have more under the request's id "+logging.RequestID(r.Context()),
+			http.StatusInternalServerError)
 		return
 	}
+
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
@@ -99,18 +127,27 @@ func (a *App) fail(w http.ResponseWriter, r *http.Request, status int, detail st
 		writeError(w, r, status, detail)
 		return
 	}
-	f := failure{Title: http.StatusText(status), Detail: detail, Status: status, RequestID: logging.RequestID(r.Context())}
+
+	f := failure{
+		Title:     http.StatusText(status),
+		Detail:    detail,
+		Status:    status,
+		RequestID: logging.RequestID(r.Context()),
+	}
+
 	switch {
 	case status == http.StatusNotFound:
 		f.Title = "There is nothing here"
 	case status >= 500:
 		f.Title = "This did not work"
 	}
+
 	a.render(w, r, status, "error", a.page(r, f.Title, sidebar{Hidden: true}, f))
 }
 
 func (a *App) notFound(w http.ResponseWriter, r *http.Request) {
-	a.fail(w, r, http.StatusNotFound, "The page does not exist, or no longer. Conversations can be seen only in the browser that began them.")
+	a.fail(w, r, http.StatusNotFound,
+		"The page does not exist, or no longer. Conversations can be seen only in the browser that began them.")
 }
 
 // wantsJSON says that the page's script asks, not a person.
@@ -124,7 +161,8 @@ func icon(name string) (template.HTML, error) {
 	if !ok {
 		return "", fmt.Errorf("there is no icon %q", name)
 	}
-	return template.HTML(`<svg class="icon" viewBox="0 0 24 24" width="20" height="20" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false">` + d + `</svg>`), nil //nolint:gosec // constants
+	//nolint:gosec // constants
+	return template.HTML(`<svg class="icon" viewBox="0 0 24 24" width="20" height="20" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false">` + d + `</svg>`), nil
 }
 
 var icons = map[string]string{

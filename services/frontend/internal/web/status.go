@@ -15,9 +15,11 @@ type statusPage struct {
 	Summary, Tone string
 	Services      []serviceRow
 	Build         mlapi.Build
+
 	// BuildWords is empty when nothing is known about the model.
 	BuildWords string
 	Checked    time.Time
+
 	// Poll is after how many milliseconds the page asks again.
 	Poll int
 }
@@ -42,47 +44,76 @@ func (a *App) statusData(r *http.Request, me string) statusPage {
 	defer cancel()
 	begin := time.Now()
 	st, err := a.backend.status(ctx, me)
-	known := map[string]backendapi.ServiceStatus{"frontend": {Name: "frontend", Status: backendapi.StatusReady}}
+	known := map[string]backendapi.ServiceStatus{"frontend": {
+		Name:   "frontend",
+		Status: backendapi.StatusReady,
+	}}
 	if err != nil {
 		a.log.WarnContext(r.Context(), "status", "error", err)
-		known["backend"] = backendapi.ServiceStatus{Name: "backend", Status: backendapi.StatusDown,
-			Detail: asProblem(err).Error(), LatencyMS: float64(time.Since(begin).Microseconds()) / 1000}
+		known["backend"] = backendapi.ServiceStatus{
+			Name:      "backend",
+			Status:    backendapi.StatusDown,
+			Detail:    asProblem(err).Error(),
+			LatencyMS: float64(time.Since(begin).Microseconds()) / 1000,
+		}
 	}
+
 	for _, s := range st.Services {
 		known[s.Name] = s
 	}
+
 	p := statusPage{Build: st.Model, Checked: time.Now().In(zoneOf(r)), Poll: 3000}
 	for _, s := range services {
-		row := serviceRow{Name: s.title, What: s.what, Words: "Not known", Tone: "none", LatencyMS: -1}
+		row := serviceRow{
+			Name:      s.title,
+			What:      s.what,
+			Words:     "Not known",
+			Tone:      "none",
+			LatencyMS: -1,
+		}
+
 		if k, ok := known[s.name]; ok {
 			row.Words, row.Tone = statusWords(k.Status)
 			row.Detail, row.LatencyMS = k.Detail, k.LatencyMS
 			delete(known, s.name)
 		}
+
 		if s.name == "frontend" {
 			row.LatencyMS = -1
 		}
+
 		p.Services = append(p.Services, row)
 	}
+
 	for _, s := range st.Services { // one that this page does not know yet
 		if _, ok := known[s.Name]; ok {
 			words, tone := statusWords(s.Status)
-			p.Services = append(p.Services, serviceRow{Name: s.Name, Words: words, Tone: tone, Detail: s.Detail, LatencyMS: s.LatencyMS})
+			p.Services = append(p.Services, serviceRow{
+				Name:      s.Name,
+				Words:     words,
+				Tone:      tone,
+				Detail:    s.Detail,
+				LatencyMS: s.LatencyMS,
+			})
 		}
 	}
+
 	if err == nil {
 		p.BuildWords = buildWords(st.Model)
 	}
+
 	switch {
 	case err != nil:
 		p.Summary, p.Tone = "The chat service cannot be reached.", "bad"
 	case st.Status == backendapi.StatusReady:
 		p.Summary, p.Tone, p.Poll = "Everything works.", "ok", 10000
-	case st.Model.State != mlapi.BuildReady && st.Model.State != mlapi.BuildFailed && allReady(st.Services):
+	case st.Model.State != mlapi.BuildReady && st.Model.State != mlapi.BuildFailed &&
+		allReady(st.Services):
 		p.Summary, p.Tone = "Almost there: the model is being prepared.", "warn"
 	default:
 		p.Summary, p.Tone = "Something does not work as it should.", "bad"
 	}
+
 	return p
 }
 
@@ -104,6 +135,7 @@ func statusWords(s string) (words, tone string) {
 	case backendapi.StatusDown:
 		return "Does not answer", "bad"
 	}
+
 	return s, "warn"
 }
 

@@ -18,7 +18,9 @@ type sidebar struct {
 	Failed  bool
 	Current string
 	Groups  []group
-	// More and Newest are the addresses of the next and the first page of the list; empty where there is none.
+
+	// More and Newest are the addresses of the next and the first page of the list;
+	// empty where there is none.
 	More, Newest string
 }
 
@@ -27,8 +29,11 @@ type group struct {
 	Items []backendapi.Conversation
 }
 
-// newSidebar groups the conversations, newest first, by the day of their last message as the browser's clock has it.
-func newSidebar(p backendapi.ConversationPage, current, path, cursor string, now time.Time) sidebar {
+// newSidebar groups the conversations, newest first, by the day of their last message as the
+// browser's clock has it.
+func newSidebar(
+	p backendapi.ConversationPage, current, path, cursor string, now time.Time,
+) sidebar {
 	s := sidebar{Current: current}
 	for _, c := range p.Conversations {
 		label := dayLabel(c.UpdatedAt.In(now.Location()), now)
@@ -38,12 +43,14 @@ func newSidebar(p backendapi.ConversationPage, current, path, cursor string, now
 		g := &s.Groups[len(s.Groups)-1]
 		g.Items = append(g.Items, c)
 	}
+
 	if p.Next != "" {
 		s.More = path + "?cursor=" + url.QueryEscape(p.Next)
 	}
 	if cursor != "" {
 		s.Newest = path
 	}
+
 	return s
 }
 
@@ -68,6 +75,7 @@ func dayLabel(t, now time.Time) string {
 type message struct {
 	backendapi.Message
 	HTML template.HTML
+
 	// Asked is the question that a failed answer would be asked again.
 	Asked, ConversationID string
 	Time                  time.Time
@@ -78,13 +86,16 @@ func (m message) Streaming() bool { return m.State == backendapi.MessageStreamin
 func (m message) Stopped() bool   { return m.State == backendapi.MessageStopped }
 func (m message) Failed() bool    { return m.State == backendapi.MessageFailed }
 
-// Key is a new idempotency key for the form that asks a failed answer's question again: that is another message.
+// Key is a new idempotency key for the form that asks a failed answer's question again:
+// that is another message.
 func (m message) Key() string { return newKey() }
 
-// Thinks reports that the answer's text has not begun: what there is of it is the model's reasoning.
+// Thinks reports that the answer's text has not begun: what there is of it is
+// the model's reasoning.
 func (m message) Thinks() bool { return m.Streaming() && m.Content == "" }
 
-// LeftOutWords says how much of the conversation the model did not get; it is empty when it got everything.
+// LeftOutWords says how much of the conversation the model did not get; it is empty
+// when it got everything.
 func (m message) LeftOutWords() string { return leftOutWords(m.LeftOut) }
 
 func leftOutWords(n int) string {
@@ -94,7 +105,9 @@ func leftOutWords(n int) string {
 	case n == 1:
 		return "The assistant no longer sees the first message of this conversation."
 	}
-	return fmt.Sprintf("The assistant no longer sees the first %d messages of this conversation.", n)
+
+	return fmt.Sprintf("The assistant no longer sees the first %d messages of this conversation.",
+		n)
 }
 
 // Reason is why an answer failed, in one sentence for a person.
@@ -119,6 +132,7 @@ func (a *App) messages(d backendapi.ConversationDetail, loc *time.Location) []me
 		}
 		out[i] = v
 	}
+
 	return out
 }
 
@@ -127,6 +141,7 @@ type modelState struct {
 	Models   []mlapi.ModelInfo
 	Selected string
 	Build    mlapi.Build
+
 	// Problem says why the models are not known.
 	Problem string
 }
@@ -164,6 +179,7 @@ func buildWords(b mlapi.Build) string {
 	case mlapi.BuildFailed:
 		return "The model could not be built"
 	}
+
 	return "The model is being prepared"
 }
 
@@ -171,11 +187,13 @@ func newModelState(m mlapi.Models, err error, selected string) modelState {
 	if err != nil {
 		return modelState{Problem: asProblem(err).Error()}
 	}
+
 	s := modelState{Models: m.Models, Build: m.Build}
 	for _, model := range m.Models {
 		if model.Name == selected || s.Selected == "" && model.Default {
 			s.Selected = model.Name
 		}
 	}
+
 	return s
 }
