@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// ownProcessGroup keeps the terminal's Ctrl-C from the program: it would get two interrupts, and to Pulumi and compose
-// the second one means "at once".
+// ownProcessGroup keeps the terminal's Ctrl-C from the program: it would get two interrupts, and to
+// Pulumi and compose the second one means "at once".
 func ownProcessGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 func interrupt(cmd *exec.Cmd) error { return cmd.Process.Signal(syscall.SIGINT) }

@@ -42,6 +42,7 @@ type table struct {
 	Title   string   `json:"title"`
 	Columns []string `json:"columns"`
 	Rows    []*row   `json:"rows"`
+
 	// Note says what a reader has to know to read the figures right.
 	Note string `json:"note,omitempty"`
 }
@@ -80,6 +81,7 @@ func (t *table) row(name string) *row {
 			return r
 		}
 	}
+
 	r := &row{Name: name, Cells: map[string]*cell{}}
 	t.Rows = append(t.Rows, r)
 	return r
@@ -97,10 +99,16 @@ func (r *row) add(column string, u unit, value float64) {
 }
 
 func (r *row) addTime(column string, u unit, d time.Duration) {
-	r.add(column, u, float64(d)/float64(map[unit]time.Duration{seconds: time.Second, milliseconds: time.Millisecond, microseconds: time.Microsecond}[u]))
+	r.add(column, u,
+		float64(d)/float64(map[unit]time.Duration{
+			seconds:      time.Second,
+			milliseconds: time.Millisecond,
+			microseconds: time.Microsecond,
+		}[u]))
 }
 
-// compare fills a column with how many times the median of another column ours is. Rows without both stay empty.
+// compare fills a column with how many times the median of another column ours is. Rows
+// without both stay empty.
 func (t *table) compare(column, ours, theirs string) {
 	for _, r := range t.Rows {
 		a, b := r.Cells[ours], r.Cells[theirs]
@@ -144,17 +152,21 @@ func (r *report) print(w io.Writer) error {
 	if m.LoadBefore != "" {
 		fmt.Fprintf(&b, ", load %s before, %s after", m.LoadBefore, m.LoadAfter)
 	}
+
 	b.WriteByte('\n')
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		fmt.Fprintf(&b, "  %-16s %s\n", name, r.Versions[name])
 	}
+
 	for _, t := range r.Tables {
 		b.WriteByte('\n')
 		t.print(&b)
 	}
+
 	for _, s := range r.Skipped {
 		fmt.Fprintf(&b, "\n%s: skipped: %s\n", s.Section, s.Reason)
 	}
+
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -164,6 +176,7 @@ func (t *table) print(b *strings.Builder) {
 	for _, r := range t.Rows {
 		name = max(name, len(r.Name))
 	}
+
 	fmt.Fprintf(b, "%s\n", t.Title)
 	fmt.Fprintf(b, "  %-*s", name, "")
 	widths := make([]int, len(t.Columns))
@@ -174,6 +187,7 @@ func (t *table) print(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "  %*s", widths[i], c)
 	}
+
 	b.WriteByte('\n')
 	for _, r := range t.Rows {
 		fmt.Fprintf(b, "  %-*s", name, r.Name)
@@ -182,6 +196,7 @@ func (t *table) print(b *strings.Builder) {
 		}
 		b.WriteByte('\n')
 	}
+
 	wrap(b, t.Note)
 }
 
@@ -195,6 +210,7 @@ func wrap(b *strings.Builder, text string) {
 		}
 		line += " " + word
 	}
+
 	if line != " " {
 		fmt.Fprintln(b, line)
 	}

@@ -1,6 +1,7 @@
-// Command generate writes the JSON schemas that kubeconform reads, from the OpenAPI document of the Kubernetes release and
-// the CustomResourceDefinitions of the Gateway API release which the test cluster is built from (test/cluster/go.mod).
-// Descriptions are left out, and an object with properties takes no others: the sources tolerate what they do not know.
+// Command generate writes the JSON schemas that kubeconform reads, from the OpenAPI document of the
+// Kubernetes release and the CustomResourceDefinitions of the Gateway API release which the test
+// cluster is built from (test/cluster/go.mod). Descriptions are left out, and an object with
+// properties takes no others: the sources tolerate what they do not know.
 package main
 
 //go:generate go run . ..
@@ -28,20 +29,26 @@ const (
 
 // kinds are those that the stack's objects have, as group/version Kind of the OpenAPI document.
 var kinds = []string{
-	"v1 Namespace", "v1 ResourceQuota", "v1 LimitRange", "v1 ServiceAccount", "v1 ConfigMap", "v1 Secret",
-	"v1 PersistentVolumeClaim", "v1 Service", "v1 Pod", "apps/v1 StatefulSet", "apps/v1 Deployment", "batch/v1 Job",
-	"autoscaling/v2 HorizontalPodAutoscaler", "policy/v1 PodDisruptionBudget", "networking.k8s.io/v1 NetworkPolicy",
+	"v1 Namespace", "v1 ResourceQuota", "v1 LimitRange", "v1 ServiceAccount", "v1 ConfigMap",
+	"v1 Secret",
+	"v1 PersistentVolumeClaim", "v1 Service", "v1 Pod", "apps/v1 StatefulSet", "apps/v1 Deployment",
+	"batch/v1 Job",
+	"autoscaling/v2 HorizontalPodAutoscaler", "policy/v1 PodDisruptionBudget",
+	"networking.k8s.io/v1 NetworkPolicy",
 	"networking.k8s.io/v1 Ingress",
 }
 
 // definitionsOfGateway are the files of the Gateway API's kinds.
-var definitionsOfGateway = []string{"gateway.networking.k8s.io_gateways.yaml", "gateway.networking.k8s.io_httproutes.yaml"}
+var definitionsOfGateway = []string{
+	"gateway.networking.k8s.io_gateways.yaml", "gateway.networking.k8s.io_httproutes.yaml",
+}
 
 func main() {
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "usage: go run . FOLDER")
 		os.Exit(2)
 	}
+
 	if err := run(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "schemas:", err)
 		os.Exit(1)
@@ -54,11 +61,13 @@ func run(folder string) error {
 	if err != nil {
 		return err
 	}
+
 	for _, name := range old {
 		if err := os.Remove(name); err != nil {
 			return err
 		}
 	}
+
 	dir, err := module(kubernetesModule)
 	if err != nil {
 		return err
@@ -69,11 +78,13 @@ func run(folder string) error {
 	if dir, err = module(gatewayModule); err != nil {
 		return err
 	}
+
 	for _, name := range definitionsOfGateway {
 		if err := gateway(filepath.Join(dir, "config/crd/standard", name), folder); err != nil {
 			return fmt.Errorf("%s: %s: %w", gatewayModule, name, err)
 		}
 	}
+
 	return nil
 }
 
@@ -87,24 +98,30 @@ func module(path string) (string, error) {
 	if json.Unmarshal(text, &m) == nil && m.Error != "" {
 		err = errors.New(m.Error)
 	}
+
 	if err != nil {
-		return "", fmt.Errorf("%s: %w: run `go generate ./test/schemas/...` where the module proxy can be reached", path, err)
+		return "", fmt.Errorf("%s: %w: run `go generate ./test/schemas/...` where the module proxy can be reached",
+			path, err)
 	}
+
 	return m.Dir, nil
 }
 
-// kubernetes writes the definitions that the kinds need into one file, and for each kind a file that refers to it.
+// kubernetes writes the definitions that the kinds need into one file, and for each kind a
+// file that refers to it.
 func kubernetes(source, folder string) error {
 	text, err := os.ReadFile(source)
 	if err != nil {
 		return err
 	}
+
 	var document struct {
 		Definitions map[string]map[string]any
 	}
 	if err := json.Unmarshal(text, &document); err != nil {
 		return err
 	}
+
 	needed := map[string]any{}
 	var need func(v any)
 	need = func(v any) {
@@ -116,6 +133,7 @@ func kubernetes(source, folder string) error {
 					need(document.Definitions[name])
 				}
 			}
+
 			for _, x := range v {
 				need(x)
 			}
@@ -125,17 +143,20 @@ func kubernetes(source, folder string) error {
 			}
 		}
 	}
+
 	for _, kind := range kinds {
 		name := definitionOf(document.Definitions, kind)
 		if name == "" {
 			return fmt.Errorf("the document does not define %s", kind)
 		}
+
 		ref := "#/definitions/" + name
 		need(map[string]any{"$ref": ref})
 		if err := write(folder, fileOf(kind), map[string]any{"$ref": definitionsFile + ref}); err != nil {
 			return err
 		}
 	}
+
 	need(map[string]any{"$ref": "#/definitions/" + objectMeta})
 	return write(folder, definitionsFile, map[string]any{"definitions": needed})
 }
@@ -147,6 +168,7 @@ func definitionOf(definitions map[string]map[string]any, kind string) string {
 		if len(list) != 1 { // of what many groups share
 			continue
 		}
+
 		gvk := list[0].(map[string]any)
 		version := gvk["version"].(string)
 		if group := gvk["group"].(string); group != "" {
@@ -156,6 +178,7 @@ func definitionOf(definitions map[string]map[string]any, kind string) string {
 			return name
 		}
 	}
+
 	return ""
 }
 
@@ -168,16 +191,18 @@ func fileOf(kind string) string {
 	if grouped {
 		name += "-" + version
 	}
+
 	return name + ".json"
 }
 
-// gateway writes the schema of a CustomResourceDefinition's version v1. Its rules in CEL (x-kubernetes-validations) are left
-// to the API server.
+// gateway writes the schema of a CustomResourceDefinition's version v1. Its rules in CEL
+// (x-kubernetes-validations) are left to the API server.
 func gateway(source, folder string) error {
 	text, err := os.ReadFile(source)
 	if err != nil {
 		return err
 	}
+
 	var crd struct {
 		Spec struct {
 			Group    string
@@ -190,9 +215,11 @@ func gateway(source, folder string) error {
 			}
 		}
 	}
+
 	if err := yaml.Unmarshal(text, &crd); err != nil {
 		return err
 	}
+
 	for _, v := range crd.Spec.Versions {
 		if v.Name != "v1" {
 			continue
@@ -201,22 +228,26 @@ func gateway(source, folder string) error {
 		schema["properties"].(map[string]any)["metadata"] = map[string]any{"$ref": definitionsFile + "#/definitions/" + objectMeta}
 		return write(folder, fileOf(crd.Spec.Group+"/v1 "+crd.Spec.Names.Kind), schema)
 	}
+
 	return errors.New("there is no version v1")
 }
 
-// strict is the schema without descriptions and extensions, closed to properties that it does not name.
+// strict is the schema without descriptions and extensions, closed to properties
+// that it does not name.
 func strict(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		if v["format"] == intOrString || v["x-kubernetes-int-or-string"] == true {
 			return map[string]any{"type": []any{"integer", "string"}}
 		}
+
 		out := map[string]any{}
 		for key, x := range v {
 			properties, named := x.(map[string]any)
 			switch {
 			case strings.HasPrefix(key, "x-kubernetes-"), key == "default", key == "description":
-			case key == "properties" && named: // the keys are names of properties, whatever they are
+			// the keys are names of properties, whatever they are
+			case key == "properties" && named:
 				closed := map[string]any{}
 				for name, p := range properties {
 					closed[name] = strict(p)
@@ -226,11 +257,13 @@ func strict(v any) any {
 				out[key] = strict(x)
 			}
 		}
+
 		_, properties := out["properties"].(map[string]any)
 		_, more := out["additionalProperties"]
 		if properties && !more && v["x-kubernetes-preserve-unknown-fields"] != true && v["type"] == "object" {
 			out["additionalProperties"] = false
 		}
+
 		return out
 	case []any:
 		out := slices.Clone(v)
@@ -239,6 +272,7 @@ func strict(v any) any {
 		}
 		return out
 	}
+
 	return v
 }
 
