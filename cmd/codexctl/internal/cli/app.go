@@ -1,5 +1,5 @@
-// Package cli is codexctl's commands: what they take, in what order they do it, what they print.
-// Data goes to stdout, everything else to stderr.
+// Package cli implements the commands of codexctl: their arguments, the order of their steps and
+// their output. Data goes to stdout, everything else to stderr.
 package cli
 
 import (
@@ -25,18 +25,18 @@ const (
 	exitInterrupted = 130
 )
 
-// exitError is the answer of a command that has printed what it found.
+// exitError ends a command that has printed its result with an exit code.
 type exitError struct{ code int }
 
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
-// errReported is that the command failed and has said why.
+// errReported is returned by a command that failed and has printed why.
 var errReported = errors.New("reported")
 
-// usageError is that the command line is wrong.
+// usageError wraps an error in the command line.
 type usageError struct{ error }
 
-// App is what the commands share.
+// App holds what the commands share.
 type App struct {
 	environ  []string
 	lookup   project.LookupEnv
@@ -44,10 +44,10 @@ type App struct {
 	out, err *console.Console
 	now      func() time.Time
 
-	// saidState says that the person knows where the state is.
-	saidState bool
+	// stateAnnounced reports whether the place of the state has been printed.
+	stateAnnounced bool
 
-	// dir is where the project is looked for.
+	// dir is the folder in which, and above which, the project is looked for.
 	dir string
 }
 
@@ -96,7 +96,7 @@ func (a *App) fail(err error) {
 	}
 }
 
-// say prints a line about what is going on.
+// say prints a line about progress to stderr.
 func (a *App) say(format string, args ...any) { a.err.Printf(format, args...) }
 
 func (a *App) getenv(name string) string { v, _ := a.lookup(name); return v }
@@ -163,7 +163,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 	return c
 }
 
-// defaultStack is the one a person who tries the project means.
+// defaultStack is the stack of a command line that names none.
 const defaultStack = "dev"
 
 // stackArg takes at most one argument, the stack.
@@ -204,7 +204,7 @@ func serviceArg(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// cacheDir is the user's folder for what can be made again, as os.UserCacheDir.
+// cacheDir returns the user's cache folder, as os.UserCacheDir does.
 func (a *App) cacheDir() (string, error) {
 	if d := a.getenv("XDG_CACHE_HOME"); d != "" {
 		return d, nil

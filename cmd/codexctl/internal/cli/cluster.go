@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,7 +22,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// onCluster is a stack in a Kubernetes cluster.
+// onCluster is the platform of a stack in a Kubernetes cluster.
 type onCluster struct {
 	c   *cluster.Cluster
 	t   target
@@ -53,8 +54,8 @@ func (k *onCluster) Restart(ctx context.Context, service string, timeout time.Du
 	})
 }
 
-// Preflight also warns of images that the nodes say they lack: they tell late, so that it
-// may not be so any more.
+// Preflight also warns of images that the nodes do not list. It is no error: nodes report
+// their images with a delay.
 func (k *onCluster) Preflight(ctx context.Context, stack stacks.Stack, o upOptions) error {
 	if err := k.c.Preflight(ctx, stack); err != nil || stack.Registry != "" || o.load {
 		return err
@@ -86,8 +87,8 @@ func (k *onCluster) Preflight(ctx context.Context, stack stacks.Stack, o upOptio
 	return nil
 }
 
-// Settle looks for workloads that the state knows otherwise, and for a stack that another state
-// made. Somebody may have removed or changed one; and the provider, interrupted while a workload
+// Settle looks for workloads that differ from the state, and for a stack that another state made.
+// Somebody may have removed or changed a workload; and the provider, interrupted while a workload
 // comes up, forgets what it has changed.
 func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, _ stacks.Stack) (bool, error) {
 	known, err := s.Resources(ctx)
@@ -138,7 +139,8 @@ func (k *onCluster) Foreign(list []running.Replica) error {
 		strings.Join(namesOf(list), ", "), k.c.Namespace)
 }
 
-// Watch judges the services while Pulumi works on them: it would wait for ten minutes.
+// Watch looks for services that cannot come up while Pulumi works on them, which would itself
+// wait for ten minutes.
 func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
 	needs := map[string][]string{}
 	for _, svc := range stack.Services {
@@ -181,11 +183,11 @@ func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
 		failed: func(ctx context.Context) []failure.Problem {
 			return k.problems(ctx, o.Failed(ctx))
 		},
-		all: o.BeginAll,
+		beginAll: o.BeginAll,
 	}
 }
 
-// problems adds to what was found the logs that say more.
+// problems returns the findings as problems, with the logs of the pods they name.
 func (k *onCluster) problems(ctx context.Context, found []cluster.Finding) []failure.Problem {
 	var out []failure.Problem
 	for _, f := range found {
@@ -207,15 +209,15 @@ func (k *onCluster) problems(ctx context.Context, found []cluster.Finding) []fai
 	return out
 }
 
-// Edge is the route's host or the load balancer's address; without one people forward a port.
-// This process always does.
+// Edge returns the route's host or the load balancer's address as the address for people, who
+// forward a port if there is neither. This process always forwards one.
 func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) {
 	list, err := k.c.Replicas(ctx, stacks.Edge)
 	if err != nil {
 		return edge{}, err
 	}
 
-	e := edge{}
+	var e edge
 	switch r := stack.Route; {
 	case r != nil && r.TLS != nil:
 		e.address = "https://" + r.Host
@@ -234,12 +236,7 @@ func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) 
 		}
 	}
 
-	ready := false
-	for _, r := range list {
-		ready = ready || r.Healthy
-	}
-
-	if !ready {
+	if !slices.ContainsFunc(list, func(r running.Replica) bool { return r.Healthy }) {
 		return e, nil
 	}
 
@@ -252,14 +249,14 @@ func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) 
 	f := k.c.Forward(stacks.Edge, 0)
 	var last atomic.Pointer[error]
 	go f.Serve(ctx, l, func(err error) { last.Store(&err) })
-	e.why = func() error {
+	e.lastErr = func() error {
 		if err := last.Load(); err != nil {
 			return *err
 		}
 		return nil
 	}
 
-	e.ask = "http://" + l.Addr().String()
+	e.url = "http://" + l.Addr().String()
 	e.close = func() {
 		cancel()
 		f.Close()

@@ -18,9 +18,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 )
 
-// exitChanges is that diff found some.
-const exitChanges = 2
-
 func (a *App) diffCommand() *cobra.Command {
 	var base, format string
 	var only []string
@@ -92,7 +89,7 @@ func (a *App) diff(ctx context.Context, base, format string, only []string) erro
 	case len(refused) > 0:
 		return errors.Join(refused...)
 	case report.Changed():
-		return exitError{exitChanges}
+		return exitError{exitDiffers}
 	}
 
 	return nil
@@ -122,7 +119,7 @@ func compareRevisions(
 	return diff.Compare(from.Name, to.Name, before, after)
 }
 
-// onlyStacks leaves the plans of the named stacks; all where none is named.
+// onlyStacks returns the plans of the named stacks, or all if none is named.
 func onlyStacks(before, after []plan.Document, only []string) (b, a []plan.Document, err error) {
 	if len(only) == 0 {
 		return before, after, nil
@@ -172,7 +169,7 @@ func (a *App) printDiff(r diff.Report, format string) error {
 	})
 }
 
-// diffCache is where plans of revisions are kept; empty where there is no home.
+// diffCache returns the folder in which plans of revisions are kept, or "" if there is no home.
 func (a *App) diffCache() string {
 	dir := a.getenv("XDG_CACHE_HOME")
 	if dir == "" {

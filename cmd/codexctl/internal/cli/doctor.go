@@ -94,7 +94,7 @@ func (a *App) doctor(ctx context.Context, name string, asJSON bool) error {
 	return ctx.Err()
 }
 
-// stateOf says where the state is, or what is missing to open it.
+// stateOf describes where the state is, or returns what is missing to open it.
 func (a *App) stateOf(t target) (string, error) {
 	host, err := a.engineHost(t)
 	if err != nil {

@@ -100,7 +100,7 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 	return nil
 }
 
-// leftover complains about replicas of a stack that is not in the state: its state
+// leftover returns an error if replicas run of a stack that is not in the state: its state
 // is in another backend.
 func (a *App) leftover(ctx context.Context, p platform) error {
 	list, err := p.Replicas(ctx, "")
@@ -129,7 +129,8 @@ func (a *App) explainDown(
 	return errReported
 }
 
-// confirmVolumes asks whether the data may go. Where nobody can be asked it refuses.
+// confirmVolumes asks whether the volumes may be deleted. It returns an error if there is
+// no terminal to ask on.
 func (a *App) confirmVolumes(ctx context.Context, p platform, stack string) error {
 	f, ok := a.in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {

@@ -18,7 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// onEngine is a stack on a Docker engine.
+// onEngine is the platform of a stack on a Docker engine.
 type onEngine struct {
 	eng   *engine.Engine
 	stack string
@@ -70,7 +70,7 @@ func (e *onEngine) Restart(ctx context.Context, service string, timeout time.Dur
 	return nil
 }
 
-// Preflight looks for ports that something else holds.
+// Preflight looks for host ports that something else holds.
 func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack, _ upOptions) error {
 	taken, err := takenPorts(ctx, e.eng, stack)
 	if err != nil {
@@ -85,8 +85,7 @@ func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack, _ upOption
 	return errors.Join(errs...)
 }
 
-// takenPorts finds the host ports that the stack publishes and something else
-// holds, each as an error.
+// takenPorts returns, as errors, the host ports that the stack publishes and something else holds.
 func takenPorts(ctx context.Context, eng *engine.Engine, s stacks.Stack) ([]*engine.Taken, error) {
 	publishers, err := eng.Publishers(ctx)
 	if err != nil {
@@ -138,20 +137,20 @@ func (e *onEngine) Settle(
 	return true, nil
 }
 
-// unexpected says what about the running containers the state cannot know: that some were
-// stopped or removed by something else, or that an update was killed while it made one. Empty
-// when all is as it should be.
+// unexpected describes how the running containers differ from the stack in a way that the state
+// cannot know: some were stopped or removed by something else, or an update was killed while it
+// made one. It returns "" if they do not.
 func unexpected(list []engine.Container, stack stacks.Stack) string {
-	well, all := map[string]int{}, map[string]int{}
+	healthy, all := map[string]int{}, map[string]int{}
 	for _, c := range list {
 		all[c.Service]++
 		if c.State == "running" && c.Health != "unhealthy" {
-			well[c.Service]++
+			healthy[c.Service]++
 		}
 	}
 
 	for _, svc := range stack.Services {
-		if n := well[svc.Name]; n != svc.Replicas || all[svc.Name] != n {
+		if n := healthy[svc.Name]; n != svc.Replicas || all[svc.Name] != n {
 			return fmt.Sprintf("%s: %d of %d containers run well", svc.Name, n,
 				max(all[svc.Name], svc.Replicas))
 		}
@@ -160,9 +159,9 @@ func unexpected(list []engine.Container, stack stacks.Stack) string {
 	return ""
 }
 
-// removeHalfMade removes the containers of the stack that are not in its state: a killed update
-// made them, and they hold names and ports. It removes nothing when none of the containers is in
-// the state: then they are another state's.
+// removeHalfMade removes the containers of the stack that are not in its state. A killed update
+// made them, and they hold names and ports. If none of the containers is in the state they belong
+// to another state, and removeHalfMade returns an error instead.
 func (e *onEngine) removeHalfMade(
 	ctx context.Context, s *deploy.Session, list []engine.Container,
 ) error {
@@ -208,11 +207,11 @@ func (e *onEngine) Foreign(list []running.Replica) error {
 		strings.Join(namesOf(list), ", "))
 }
 
-// lookEvery is the time between two looks at what starting containers log.
+// lookEvery is the time between two looks at the logs of starting containers.
 const lookEvery = 2 * time.Second
 
-// Watch tells what the containers that are not healthy yet logged last: the reason why a start
-// takes long, such as modules that are downloaded, or will fail.
+// Watch notes what the containers that are not healthy yet logged last: why a start takes long,
+// such as a download of modules, or why it will fail.
 func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 	notes := make(chan progress.Note)
 	go func() {
@@ -255,7 +254,8 @@ func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 	return watch{notes: notes}
 }
 
-// message is what a line of a log says: of the services' JSON lines only what is for a person.
+// message returns what a line of a log says to a person: of the services' JSON lines the message
+// and the error, of others the line.
 func message(line string) string {
 	var record struct {
 		Msg   string `json:"msg"`
@@ -272,7 +272,7 @@ func message(line string) string {
 	return record.Msg
 }
 
-// Edge is the address that the engine publishes.
+// Edge returns the address that the engine publishes.
 func (e *onEngine) Edge(ctx context.Context, _ stacks.Stack) (edge, error) {
 	list, err := e.eng.Containers(ctx, e.stack, stacks.Edge)
 	if err != nil {
@@ -281,7 +281,7 @@ func (e *onEngine) Edge(ctx context.Context, _ stacks.Stack) (edge, error) {
 
 	for _, c := range list {
 		if len(c.Ports) > 0 {
-			return edge{ask: c.Ports[0].URL(), address: c.Ports[0].URL()}, nil
+			return edge{url: c.Ports[0].URL(), address: c.Ports[0].URL()}, nil
 		}
 	}
 
@@ -301,7 +301,7 @@ func (e *onEngine) RemoveVolume(ctx context.Context, name string) error {
 	return e.eng.RemoveVolume(ctx, name)
 }
 
-// Clear has nothing to do: an engine's volumes lie in nothing.
+// Clear does nothing: the volumes of an engine belong to no namespace that could be left.
 func (e *onEngine) Clear(context.Context) error { return nil }
 
 func (e *onEngine) Patient(ctx context.Context, p *doctor.Patient) {

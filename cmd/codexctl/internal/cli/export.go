@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/infra/export"
-	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -53,18 +52,13 @@ where the stack runs. It plans from the files alone.`,
 	return c
 }
 
-// export writes the stack's files into dir, or the first of them to stdout: its paths are then
-// those from the project's root.
+// export writes the stack's files into dir. If dir is empty it prints the first of them, with paths
+// relative to the project's root.
 func (a *App) export(
 	ctx context.Context, name string, on stacks.Target, dir string,
 	make func(export.Source) ([]export.File, error),
 ) error {
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-
-	p, err := plan.Of(ctx, t.project.Root, t.file.Name, plan.OfOptions{Target: on})
+	t, p, err := a.planOf(ctx, name, on)
 	if err != nil {
 		return err
 	}
@@ -114,7 +108,7 @@ func paths(files []export.File) string {
 	return strings.Join(out, ", ")
 }
 
-// writeFile replaces the file, and gives it the mode whatever the umask.
+// writeFile writes the file with the mode, whatever the umask.
 func writeFile(path, text string, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

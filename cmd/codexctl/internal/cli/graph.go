@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/infra/graph"
-	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -46,12 +45,7 @@ func (a *App) graph(ctx context.Context, name string, on stacks.Target, format s
 		return usageError{fmt.Errorf("--format %q: the formats are mermaid and svg", format)}
 	}
 
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-
-	p, err := plan.Of(ctx, t.project.Root, t.file.Name, plan.OfOptions{Target: on})
+	_, p, err := a.planOf(ctx, name, on)
 	if err != nil {
 		return err
 	}

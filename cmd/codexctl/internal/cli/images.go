@@ -98,7 +98,7 @@ func (a *App) buildImages(ctx context.Context, name string) error {
 	return a.ensureImages(ctx, t, eng, list)
 }
 
-// localEngine is the Docker engine that builds images, whatever the stack runs on.
+// localEngine connects to the Docker engine that builds images, whatever the stack runs on.
 func (a *App) localEngine(ctx context.Context, t target) (*engine.Engine, error) {
 	host, err := engine.ResolveHost(t.project.Value(t.file, "docker:host"), a.getenv)
 	if err != nil {

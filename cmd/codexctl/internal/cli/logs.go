@@ -80,8 +80,8 @@ func (a *App) logs(
 	})
 }
 
-// printLog writes one line of a log. A log may hold whatever its program was sent: what would move
-// the terminal's cursor is taken out there.
+// printLog prints one line of a log. On a terminal it leaves out control sequences, as a log may
+// hold whatever its program was sent.
 func (a *App) printLog(c running.Replica, text string, bare bool) {
 	if a.out.Terminal {
 		text = console.Plain(text)
@@ -95,7 +95,8 @@ func (a *App) printLog(c running.Replica, text string, bare bool) {
 	a.out.Printf("%s %s", a.out.Paint(prefixPaint(c.Name), prefix(c)+" |"), text)
 }
 
-// prefix tells replicas apart: the service and the random end of the container's name.
+// prefix returns a short name that tells replicas apart: the service and the random end of
+// the container's name.
 func prefix(c running.Replica) string {
 	i := strings.LastIndex(c.Name, "-")
 	if i < 0 || !strings.Contains(c.Name, c.Service) {

@@ -28,7 +28,7 @@ func (a *App) outputsCommand() *cobra.Command {
 	return c
 }
 
-// hidden stands for the value of a secret output.
+// hidden is printed instead of the value of a secret output.
 const hidden = "[secret]"
 
 func (a *App) outputs(ctx context.Context, name string, asJSON bool) error {
@@ -76,7 +76,7 @@ func (a *App) outputs(ctx context.Context, name string, asJSON bool) error {
 	return nil
 }
 
-// flatten makes a row of each value, with the path to it.
+// flatten returns a row for each value below v, with the path to it.
 func flatten(path string, v any) [][]string {
 	switch v := v.(type) {
 	case map[string]any:

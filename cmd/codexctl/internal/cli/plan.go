@@ -47,12 +47,7 @@ The JSON is the same on every machine. Secrets are marked and never opened.`,
 }
 
 func (a *App) plan(ctx context.Context, name string, on stacks.Target, asJSON bool) error {
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-
-	p, err := plan.Of(ctx, t.project.Root, t.file.Name, plan.OfOptions{Target: on})
+	_, p, err := a.planOf(ctx, name, on)
 	if err != nil {
 		return err
 	}
@@ -71,14 +66,28 @@ func (a *App) plan(ctx context.Context, name string, on stacks.Target, asJSON bo
 	return nil
 }
 
-// branch is a node of a tree for people: a title, what it has by name, and branches of its own.
+// planOf finds the stack and plans it from the files alone, for its own target if on is empty.
+func (a *App) planOf(
+	ctx context.Context, name string, on stacks.Target,
+) (target, plan.Plan, error) {
+	t, err := a.target(name)
+	if err != nil {
+		return target{}, plan.Plan{}, err
+	}
+
+	p, err := plan.Of(ctx, t.project.Root, t.file.Name, plan.OfOptions{Target: on})
+	return t, p, err
+}
+
+// branch is a node of a printed tree: a title, named facts, and branches of its own.
 type branch struct {
 	title    string
 	facts    [][2]string
 	branches []branch
 }
 
-// planTree is the plan with what each service gets.
+// planTree returns the plan as a tree: a branch for each service with what it gets, then the model
+// and the resources that belong to no service.
 func planTree(p plan.Plan, view workload.View) branch {
 	d := p.Document
 	resources := 0
@@ -113,12 +122,12 @@ func planTree(p plan.Plan, view workload.View) branch {
 	for _, group := range services {
 		name := group[0].Service
 		b := branch{title: name, facts: serviceFacts(p.Stack.Service(name), group, view)}
-		// What is said of the service and holds nobody back is for whoever reviews it.
-		said := "not enforced"
+		// Gaps that do not stop an update are shown to whoever reviews the plan.
+		label := "not enforced"
 		for _, g := range gaps[name] {
 			b.facts = append(b.facts,
-				[2]string{said, strings.TrimPrefix(g.Path, "services."+name+".") + ": " + g.Lets})
-			said = ""
+				[2]string{label, strings.TrimPrefix(g.Path, "services."+name+".") + ": " + g.Lets})
+			label = ""
 		}
 
 		if c := components[name]; c != "" {
@@ -148,7 +157,7 @@ func planTree(p plan.Plan, view workload.View) branch {
 	return root
 }
 
-// resourceTitle is the resource's kind and name.
+// resourceTitle returns the kind and name of the resource.
 func resourceTitle(r plan.Resource) string {
 	title := r.Type[strings.LastIndex(r.Type, ":")+1:] + " " + r.Name
 	if r.Options != nil && r.Options.RetainOnDelete {
@@ -157,7 +166,8 @@ func resourceTitle(r plan.Resource) string {
 	return title
 }
 
-// serviceFacts is what a service gets. Replicas that are containers of their own are all the same.
+// serviceFacts returns what a service gets. Replicas that are containers of their own are all
+// alike, so the first one stands for them.
 func serviceFacts(svc *stacks.Service, group []workload.Workload, view workload.View) [][2]string {
 	var out [][2]string
 	add := func(name string, values ...string) {
@@ -304,7 +314,7 @@ func healthText(svc *stacks.Service, c workload.Container) string {
 	return text
 }
 
-// printTree writes the branches below a title, within the width.
+// printTree prints the branches, each line within the width of the console.
 func printTree(out *console.Console, branches []branch, indent string) {
 	for i, b := range branches {
 		fork, trunk := "├─ ", "│  "

@@ -57,7 +57,7 @@ Exit codes: 0 all rules are kept, 2 there are violations, 1 it could not be chec
 	return c
 }
 
-// targetFlag reads --target; empty keeps the stack's own.
+// targetFlag parses the value of --target; "" stands for the stack's own target.
 func targetFlag(name string) (stacks.Target, error) {
 	if t := stacks.Target(name); t == "" || slices.Contains(plan.Targets, t) {
 		return t, nil
@@ -67,12 +67,7 @@ func targetFlag(name string) (stacks.Target, error) {
 }
 
 func (a *App) policy(ctx context.Context, name string, on stacks.Target, asJSON bool) error {
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-
-	p, err := plan.Of(ctx, t.project.Root, t.file.Name, plan.OfOptions{Target: on})
+	_, p, err := a.planOf(ctx, name, on)
 	if err != nil {
 		return err
 	}

@@ -76,13 +76,13 @@ func (a *App) preview(ctx context.Context, name string, expectNone bool) error {
 	return nil
 }
 
-// change is what happens to one resource: replacing is one change of several steps.
+// change is what happens to one resource. Replacing it is one change of several steps.
 type change struct {
 	progress.Step
 	what string
 }
 
-// merge makes one change of the steps of each resource, in the order in which they began.
+// merge returns one change for the steps of each resource, in the order in which they began.
 func merge(steps []progress.Step) []change {
 	var out []change
 	at := map[string]int{}
@@ -134,7 +134,7 @@ func printPlan(out *console.Console, plan []change) {
 	}
 }
 
-// summary counts what would change.
+// summary returns how many resources would change, by kind of change.
 func summary(plan []change, unchanged int) string {
 	if len(plan) == 0 {
 		return fmt.Sprintf("nothing would change: %d resources are as they should be", unchanged)

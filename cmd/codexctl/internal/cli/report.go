@@ -14,37 +14,37 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// report is what `status` tells, and `up` at its end. Its JSON form is for programs: fields are
+// report is what status prints, and up at its end. Its JSON form is for programs: fields are
 // added, never changed.
 type report struct {
 	Stack string `json:"stack"`
 
-	// Healthy says that every container that should run does, and is healthy.
+	// Healthy reports whether every container of the stack runs and is healthy.
 	Healthy bool `json:"healthy"`
 
-	// URL is where people go; empty when nothing is published.
+	// URL is the address for people; empty if nothing is published.
 	URL      string          `json:"url,omitempty"`
 	Services []serviceReport `json:"services"`
 
-	// Model is how far the model is; absent when the stack does not answer.
+	// Model is the progress of the model; nil if the stack does not answer.
 	Model *modelwait.Model `json:"model,omitempty"`
 
-	// Unready says which services the backend cannot use.
+	// Unready lists the services that the backend cannot use.
 	Unready []modelwait.Service `json:"unready,omitempty"`
 
-	// hint says how to get an address where there is no URL.
+	// hint tells how to get an address if there is no URL.
 	hint string
 }
 
 type serviceReport struct {
 	Name string `json:"name"`
 
-	// Healthy of Replicas containers are healthy; Replicas is what the stack wants.
+	// Healthy counts the healthy containers, Replicas those that the stack asks for.
 	Healthy  int `json:"healthy"`
 	Replicas int `json:"replicas"`
 
-	// Health is healthy, starting, unhealthy, restarting, exited, ... of the container that is
-	// worst off, or missing.
+	// Health is the state of the container that is worst off, such as healthy, starting or
+	// exited, or "missing".
 	Health     string            `json:"health"`
 	Image      string            `json:"image"`
 	Containers []containerReport `json:"containers"`
@@ -61,7 +61,7 @@ type containerReport struct {
 	Memory int64    `json:"memoryBytes"`
 	URLs   []string `json:"urls,omitempty"`
 
-	// Restarts counts those of the container; Node is the machine of the cluster that it is on.
+	// Restarts counts the restarts of the container. Node is the cluster's machine that it runs on.
 	Restarts int    `json:"restarts"`
 	Node     string `json:"node,omitempty"`
 
@@ -70,8 +70,8 @@ type containerReport struct {
 	uptime  time.Duration
 }
 
-// collect asks the platform about every service of the stack, and about those that run without
-// being in it any more.
+// collect asks the platform about every service of the stack, and about those that run
+// but are no longer in it.
 func collect(
 	ctx context.Context, p platform, stack stacks.Stack, way edge, now time.Time,
 ) (*report, error) {
@@ -97,18 +97,18 @@ func collect(
 		return &r.Services[i]
 	}
 
-	main := map[string]int{} // the port of the service itself, not of its debugger
+	mainPort := map[string]int{} // the port of the service itself, not of its debugger
 	for _, svc := range stack.Services {
 		row(svc.Name).Replicas = svc.Replicas
 		if len(svc.Ports) > 0 {
-			main[svc.Name] = svc.Ports[0].Container
+			mainPort[svc.Name] = svc.Ports[0].Container
 		}
 	}
 
 	for _, c := range list {
 		s := row(c.Service)
 		slices.SortStableFunc(c.Ports, func(a, b running.Port) int {
-			return boolOrder(a.Container != main[c.Service], b.Container != main[c.Service])
+			return boolOrder(a.Container != mainPort[c.Service], b.Container != mainPort[c.Service])
 		})
 		x := containerReport{
 			Name:      c.Name,
@@ -144,7 +144,7 @@ func collect(
 		}
 	}
 
-	r.Healthy = r.well()
+	r.Healthy = r.allHealthy()
 	return r, nil
 }
 
@@ -171,8 +171,8 @@ func (r *report) setModel(s *modelwait.Status) {
 	}
 }
 
-// well says whether all that should run is healthy.
-func (r *report) well() bool {
+// allHealthy reports whether every service has all its replicas, healthy.
+func (r *report) allHealthy() bool {
 	for _, s := range r.Services {
 		if s.Healthy < s.Replicas || s.Health != "healthy" && s.Health != "running" {
 			return false
@@ -267,8 +267,8 @@ func (r *report) print(out *console.Console) {
 	}
 }
 
-// common are the columns of every platform; on an engine the last is where a service is reached, on
-// a cluster, where none is by itself, how it does.
+// common are the columns on every platform. An engine adds the address of a service, a cluster,
+// where a service has none by itself, its restarts and node.
 var common = []string{"SERVICE", "UP", "HEALTH", "TAG", "FOR", "CPU", "MEMORY"}
 
 func (r *report) onCluster() bool {
@@ -283,7 +283,7 @@ func (r *report) onCluster() bool {
 	return false
 }
 
-// restarts are those of all replicas.
+// restarts returns the sum of the restarts of all replicas, or "" without any.
 func (s serviceReport) restarts() string {
 	n := 0
 	for _, c := range s.Containers {
@@ -297,7 +297,7 @@ func (s serviceReport) restarts() string {
 	return strconv.Itoa(n)
 }
 
-// nodes names the replicas' node, or says how many there are.
+// nodes returns the name of the replicas' node, or how many nodes they are on.
 func (s serviceReport) nodes() string {
 	seen := map[string]bool{}
 	name := ""
@@ -314,7 +314,7 @@ func (s serviceReport) nodes() string {
 	return console.Cut(name, 16)
 }
 
-// tag is what follows an image's name.
+// tag returns the tag of an image, or the image if it has none.
 func tag(image string) string {
 	if i := strings.LastIndex(image, ":"); i > strings.LastIndex(image, "/") {
 		return image[i+1:]
@@ -326,7 +326,7 @@ func address(p running.Port) string {
 	return strings.TrimPrefix(p.URL(), "http://")
 }
 
-// cores writes a CPU limit in cores.
+// cores returns a CPU limit in cores, or "" for none.
 func cores(milli int64) string {
 	if milli == 0 {
 		return ""

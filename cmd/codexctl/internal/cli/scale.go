@@ -39,7 +39,7 @@ that settings, state and what runs agree.`,
 	return c
 }
 
-// scaleArgs takes a service and a number.
+// scaleArgs accepts a service and a number of replicas.
 func scaleArgs(c *cobra.Command, args []string) error {
 	if len(args) != 2 {
 		return usageError{fmt.Errorf("name one service and how many replicas it gets, such as "+
@@ -100,7 +100,7 @@ func (a *App) scale(
 	return a.up(ctx, name, o)
 }
 
-// allows makes sure that the stack with that many replicas is one that can be provisioned,
+// allows returns an error if the stack with that many replicas cannot be provisioned,
 // before anything is written.
 func (t target) allows(settings stacks.Settings, service string, replicas int) error {
 	plain, secret, err := t.project.Values(t.file)
@@ -134,7 +134,7 @@ func (t target) allows(settings stacks.Settings, service string, replicas int) e
 		return nil
 	}
 
-	// What one engine cannot do, which the program would refuse as well.
+	// One engine cannot do these; the program would refuse them as well.
 	svc := after.Service(service)
 	for _, p := range svc.Ports {
 		if p.Host != 0 {
@@ -157,8 +157,8 @@ func (t target) allows(settings stacks.Settings, service string, replicas int) e
 	return nil
 }
 
-// onlyThis refuses to scale where up would do more than that: nobody who scales wants to deploy
-// what happens to lie in the checkout.
+// onlyThis returns an error if up would change something already: who scales a service does not
+// mean to deploy other changes of the checkout.
 func (a *App) onlyThis(ctx context.Context, s *deploy.Session, name string) error {
 	result, err := s.Preview(ctx, progress.Quiet(a.err, a.now))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// askModel bounds how long status waits for the stack's own word.
+// askModel bounds how long status waits for the stack to answer about its model.
 const askModel = 3 * time.Second
 
 func (a *App) statusCommand() *cobra.Command {
@@ -62,10 +62,10 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 		return err
 	}
 
-	if way.ask != "" {
+	if way.url != "" {
 		ask, cancel := context.WithTimeout(ctx, askModel)
 		defer cancel()
-		if s, err := modelwait.Get(ask, &http.Client{}, way.ask); err == nil {
+		if s, err := modelwait.Get(ask, &http.Client{}, way.url); err == nil {
 			r.setModel(&s)
 		} else if !asJSON {
 			defer a.say("the address does not answer: %s", way.explain(err))

@@ -18,7 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// target is the stack that a command is about.
+// target identifies the stack that a command works on.
 type target struct {
 	name    string // as Pulumi's, possibly with organisation and project
 	project project.Project
@@ -40,8 +40,8 @@ func (a *App) target(name string) (target, error) {
 	return target{name: name, project: p, file: f}, nil
 }
 
-// load reads and checks what the stack should be, as the program does, without
-// Pulumi and an engine.
+// load reads and checks the settings and returns the stack they describe, as the program does,
+// without Pulumi or an engine.
 func (t target) load() (stacks.Settings, stacks.Stack, error) {
 	plain, secret, err := t.project.Values(t.file)
 	if err != nil {
@@ -50,8 +50,8 @@ func (t target) load() (stacks.Settings, stacks.Stack, error) {
 	return program.Load(t.project.Root, t.file.Name, plain, secret)
 }
 
-// place says what the stack is on, whatever else its settings say: what runs can be looked at with
-// settings that are not valid.
+// place decodes only the settings that say where the stack runs: what runs can be shown even if the
+// other settings are invalid.
 func (t target) place() (stacks.Settings, error) {
 	plain, _, err := t.project.Values(t.file)
 	if err != nil {
@@ -68,8 +68,8 @@ func (t target) place() (stacks.Settings, error) {
 	return stacks.DecodeSettings(only, nil)
 }
 
-// engineHost is the engine that the stack is, or will be, on; a cluster's stack uses one only to
-// build images that it pushes to a registry.
+// engineHost returns the engine of the stack. A stack on a cluster uses one only to build the
+// images that it pushes to a registry.
 func (a *App) engineHost(t target) (engine.Host, error) {
 	if s, err := t.place(); err == nil && s.Target == stacks.Kubernetes && s.Registry == "" {
 		return engine.Host{}, nil
@@ -77,7 +77,7 @@ func (a *App) engineHost(t target) (engine.Host, error) {
 	return engine.ResolveHost(t.project.Value(t.file, "docker:host"), a.getenv)
 }
 
-// connect connects to what the stack is, or will be, on; the caller closes it.
+// connect connects to the engine or cluster of the stack; the caller closes it.
 func (a *App) connect(ctx context.Context, t target) (platform, error) {
 	place, err := t.place()
 	if err != nil {
@@ -121,7 +121,7 @@ func (a *App) connectCluster(
 	})
 }
 
-// attach finds the stack and connects to what it is on, which the caller closes.
+// attach finds the stack and connects to its engine or cluster, which the caller closes.
 func (a *App) attach(ctx context.Context, name string) (target, platform, error) {
 	t, err := a.target(name)
 	if err != nil {
@@ -131,11 +131,11 @@ func (a *App) attach(ctx context.Context, name string) (target, platform, error)
 	return t, p, err
 }
 
-// errNoContainer says that a service of the stack does not run.
+// errNoContainer is returned for a service of the stack that does not run.
 var errNoContainer = errors.New("has no container")
 
-// replicas lists those of a service. Where there are none it returns errNoContainer, or that the
-// stack has no such service, if its settings can be read.
+// replicas lists the replicas of a service. Without any it returns errNoContainer, or a usage error
+// if the stack's settings have no such service.
 func (t target) replicas(
 	ctx context.Context, p platform, service string,
 ) ([]running.Replica, error) {
@@ -174,8 +174,8 @@ func (a *App) finder(t target) (pulumicli.Finder, error) {
 	}, err
 }
 
-// pulumiEnv says where the state is and how it is opened. The variables are those that Pulumi needs
-// beside the environment it has.
+// pulumiEnv returns the backend of the state, and the variables that Pulumi needs in
+// addition to the environment.
 func (a *App) pulumiEnv(t target, host engine.Host) (project.Backend, map[string]string, error) {
 	backend, err := t.project.Backend(a.lookup)
 	if err != nil {
@@ -201,7 +201,7 @@ func (a *App) pulumiEnv(t target, host engine.Host) (project.Backend, map[string
 	return backend, env, nil
 }
 
-// session opens the stack in the state. It tells where that is when nobody chose it.
+// session opens the stack in the state. It prints where the state is if nobody chose the place.
 func (a *App) session(ctx context.Context, t target, create bool) (*deploy.Session, error) {
 	host, err := a.engineHost(t)
 	if err != nil {
@@ -216,8 +216,8 @@ func (a *App) session(ctx context.Context, t target, create bool) (*deploy.Sessi
 		return nil, err
 	}
 
-	if backend.Default && !a.saidState {
-		a.saidState = true
+	if backend.Default && !a.stateAnnounced {
+		a.stateAnnounced = true
 		a.say("state: no Pulumi login: using %s (see `codexctl env`)", backend.URL)
 	}
 
@@ -249,7 +249,7 @@ func (a *App) session(ctx context.Context, t target, create bool) (*deploy.Sessi
 	})
 }
 
-// serviceNames are the stack's services, in start order of the base.
+// serviceNames returns the names of the stack's services in their order of start.
 func serviceNames(s stacks.Stack) []string {
 	var out []string
 	for _, svc := range s.Services {
@@ -258,7 +258,7 @@ func serviceNames(s stacks.Stack) []string {
 	return out
 }
 
-// checkService makes sure that the stack has the service.
+// checkService returns a usage error if the stack has no such service.
 func checkService(s stacks.Stack, name string) error {
 	names := serviceNames(s)
 	if !slices.Contains(names, name) {

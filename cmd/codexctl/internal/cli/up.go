@@ -19,14 +19,14 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// pollModel is the time between two questions about the model.
+// pollModel is the time between two requests for the state of the model.
 const pollModel = 500 * time.Millisecond
 
 type upOptions struct {
 	noWait, refresh bool
 	waitTimeout     time.Duration
 
-	// load puts images into a cluster first; into says how, as of images load.
+	// load puts the images into the cluster first; into names the tool, as of images load.
 	load bool
 	into string
 }
@@ -113,8 +113,8 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	defer way.Close()
 
 	var model *modelwait.Status
-	if !o.noWait && way.ask != "" {
-		m, problems, err := a.awaitModel(ctx, p, stack, way.ask, o.waitTimeout)
+	if !o.noWait && way.url != "" {
+		m, problems, err := a.awaitModel(ctx, p, stack, way.url, o.waitTimeout)
 		if len(problems) > 0 {
 			failure.Print(a.err, problems)
 			a.whereItStands(ctx, p, stack, t.name)
@@ -139,9 +139,9 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	return nil
 }
 
-// judged runs something that waits, and stops it when the platform sees that the wait is in vain;
-// problems say why then.
-func judged(
+// runWatched calls wait and cancels its context when the platform finds that it cannot succeed; it
+// then returns why as problems.
+func runWatched(
 	ctx context.Context, p platform, stack stacks.Stack,
 	wait func(ctx context.Context, seen watch) error,
 ) ([]failure.Problem, error) {
@@ -160,25 +160,25 @@ func judged(
 	}()
 
 	err := wait(ctx, seen)
-	var given []failure.Problem
+	var late []failure.Problem
 	if err != nil && ctx.Err() == nil && seen.failed != nil {
-		given = seen.failed(ctx)
+		late = seen.failed(ctx)
 	}
 
 	stop(nil)
 	<-done
 	if len(problems) == 0 {
-		problems = given
+		problems = late
 	}
 
 	return problems, err
 }
 
-// update runs Pulumi's update; problems say why it was stopped, if it was.
+// update runs Pulumi's update. If the platform stopped it, problems say why.
 func (a *App) update(
 	ctx context.Context, s *deploy.Session, p platform, stack stacks.Stack, refresh bool,
 ) (result progress.Result, problems []failure.Problem, err error) {
-	problems, err = judged(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
+	problems, err = runWatched(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
 		result, err = s.Up(ctx, progress.New(a.err, a.now).WithNotes(seen.notes).OnStep(seen.step),
 			refresh)
 		return err
@@ -186,13 +186,14 @@ func (a *App) update(
 	return result, problems, err
 }
 
-// awaitModel waits until the model can be used, as long as what makes it can still come up.
+// awaitModel waits until the model can be used. It gives up, with problems, when the service that
+// makes it cannot come up.
 func (a *App) awaitModel(
-	ctx context.Context, p platform, stack stacks.Stack, ask string, timeout time.Duration,
+	ctx context.Context, p platform, stack stacks.Stack, url string, timeout time.Duration,
 ) (status modelwait.Status, problems []failure.Problem, err error) {
-	problems, err = judged(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
-		if seen.all != nil {
-			seen.all()
+	problems, err = runWatched(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
+		if seen.beginAll != nil {
+			seen.beginAll()
 			go drain(ctx, seen.notes)
 		}
 
@@ -204,14 +205,14 @@ func (a *App) awaitModel(
 			Now:     a.now,
 		}
 
-		status, err = w.Wait(ctx, ask)
+		status, err = w.Wait(ctx, url)
 		return err
 	})
 
 	return status, problems, err
 }
 
-// drain takes notes that nobody shows.
+// drain discards the notes.
 func drain(ctx context.Context, notes <-chan progress.Note) {
 	for {
 		select {
@@ -222,7 +223,7 @@ func drain(ctx context.Context, notes <-chan progress.Note) {
 	}
 }
 
-// changes is what an update did, in a few words.
+// changes summarizes an update in a few words.
 func changes(r progress.Result) string {
 	if len(r.Steps) == 0 {
 		return "nothing changed"
@@ -230,8 +231,8 @@ func changes(r progress.Result) string {
 	return fmt.Sprintf("%d changed, %d as before", len(merge(r.Steps)), r.Unchanged)
 }
 
-// explainUp tells what is wrong, what state things are in, and how to go on. seen is why the update
-// was stopped, if it was.
+// explainUp prints what is wrong, what state the stack is in, and how to go on. seen are the
+// problems for which the update was stopped.
 func (a *App) explainUp(
 	ctx context.Context, p platform, stack stacks.Stack, name string, result progress.Result,
 	seen []failure.Problem, err error,
@@ -254,7 +255,7 @@ func (a *App) explainUp(
 	return errReported
 }
 
-// whereItStands says what was made and that a second run goes on from there.
+// whereItStands prints what was made, and that a second run goes on from there.
 func (a *App) whereItStands(ctx context.Context, p platform, stack stacks.Stack, name string) {
 	list, err := p.Replicas(ctx, "")
 	if err != nil {
@@ -278,7 +279,7 @@ func (a *App) whereItStands(ctx context.Context, p platform, stack stacks.Stack,
 		len(healthy), len(stack.Services), name, name)
 }
 
-// explainError tells about what is not about a service: a lock, an interrupt, a passphrase.
+// explainError explains an error that concerns no service: a lock or an interrupt.
 func (a *App) explainError(err error, name string) error {
 	var e *deploy.Error
 	switch {
@@ -298,7 +299,7 @@ func (a *App) explainError(err error, name string) error {
 	return err
 }
 
-// verify makes sure that what the state calls done is really healthy.
+// verify returns an error if something that the state calls done is not healthy.
 func (a *App) verify(ctx context.Context, p platform, stack stacks.Stack, name string) error {
 	problems := failure.Explain(ctx, nil, p, name, serviceNames(stack))
 	list, err := p.Replicas(ctx, "")
@@ -331,7 +332,7 @@ func (a *App) verify(ctx context.Context, p platform, stack stacks.Stack, name s
 	return errReported
 }
 
-// explainModel tells why the model cannot be used, with the logs of who makes it.
+// explainModel prints why the model cannot be used, with the log of the service that makes it.
 func (a *App) explainModel(
 	ctx context.Context, src failure.Source, stack stacks.Stack, name string, err error,
 ) error {
