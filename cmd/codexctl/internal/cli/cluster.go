@@ -32,7 +32,7 @@ type onCluster struct {
 var _ platform = (*onCluster)(nil)
 
 func (k *onCluster) Name() string { return "the cluster" }
-func (k *onCluster) Close() error { return k.c.Close() }
+func (k *onCluster) Close() error { return nil }
 
 func (k *onCluster) Replicas(ctx context.Context, service string) ([]running.Replica, error) {
 	return k.c.Replicas(ctx, service)
@@ -246,7 +246,7 @@ func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) 
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
-	f := k.c.Forward(stacks.Edge, 0)
+	f := k.c.Forward(stacks.Edge)
 	var last atomic.Pointer[error]
 	go f.Serve(ctx, l, func(err error) { last.Store(&err) })
 	e.lastErr = func() error {

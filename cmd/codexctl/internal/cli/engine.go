@@ -289,12 +289,7 @@ func (e *onEngine) Edge(ctx context.Context, _ stacks.Stack) (edge, error) {
 }
 
 func (e *onEngine) Volumes(ctx context.Context) ([]string, error) {
-	list, err := e.eng.Volumes(ctx, e.stack)
-	var names []string
-	for _, v := range list {
-		names = append(names, v.Name)
-	}
-	return names, err
+	return e.eng.Volumes(ctx, e.stack)
 }
 
 func (e *onEngine) RemoveVolume(ctx context.Context, name string) error {

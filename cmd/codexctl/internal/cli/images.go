@@ -110,7 +110,7 @@ func (a *App) localEngine(ctx context.Context, t target) (*engine.Engine, error)
 func (a *App) ensureImages(
 	ctx context.Context, t target, eng *engine.Engine, list []images.Image,
 ) error {
-	b := images.Builder{Engine: eng, Root: t.project.Root, Tell: a.say, Said: func(_, line string) {
+	b := images.Builder{Engine: eng, Root: t.project.Root, Say: a.say, Output: func(line string) {
 		if a.err.Terminal {
 			a.say("%s",
 				a.err.Paint(console.Dim, console.Cut("  "+console.Plain(line), a.err.Width())))
@@ -155,7 +155,6 @@ func (a *App) loadImages(ctx context.Context, name, into string) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
 
 	return a.putImages(ctx, t, c, list, into)
 }

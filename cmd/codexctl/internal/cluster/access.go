@@ -15,14 +15,14 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Access is one thing that provisioning or watching a stack does with the API.
+// Access is one use of the API that provisioning or watching a stack needs.
 type Access struct {
 	Verb, Group, Resource string
 
-	// Subresource as in pods/log.
+	// Subresource is empty, or such as log in pods/log.
 	Subresource string
 
-	// Everywhere is set for what belongs to no namespace.
+	// Everywhere is set for resources that belong to no namespace.
 	Everywhere bool
 }
 
@@ -38,13 +38,13 @@ func (a Access) String() string {
 	return a.Verb + " " + name
 }
 
-// kind is a kind of objects that a stack is made of.
+// kind is a kind of objects.
 type kind struct {
 	group, resource string
 	everywhere      bool
 }
 
-// madeOf are the kinds of objects that the stack is made of.
+// madeOf returns the kinds of objects that the stack is made of.
 func madeOf(s stacks.Stack) []kind {
 	out := []kind{
 		{resource: "namespaces", everywhere: true},
@@ -79,7 +79,7 @@ func madeOf(s stacks.Stack) []kind {
 	return out
 }
 
-// needs is everything that up, status, logs, restart and forward do.
+// needs returns what up, status, logs, restart and forward use of the API.
 func needs(s stacks.Stack) []Access {
 	var out []Access
 	for _, k := range madeOf(s) {
@@ -93,26 +93,28 @@ func needs(s stacks.Stack) []Access {
 		}
 	}
 
-	for _, k := range []kind{{resource: "pods"}, {resource: "events"}, {resource: "persistentvolumeclaims"},
+	watched := []kind{
+		{resource: "pods"}, {resource: "events"}, {resource: "persistentvolumeclaims"},
 		{group: "apps", resource: "deployments"}, {group: "apps", resource: "replicasets"},
-		{group: "apps", resource: "statefulsets"}, {group: "batch", resource: "jobs"}} {
+		{group: "apps", resource: "statefulsets"}, {group: "batch", resource: "jobs"},
+	}
+
+	for _, k := range watched {
 		for _, verb := range []string{"list", "watch"} {
 			out = append(out, Access{Verb: verb, Group: k.group, Resource: k.resource})
 		}
 	}
 
-	return append(out, Access{Verb: "get", Resource: "pods", Subresource: "log"}, Access{
-		Verb:        "create",
-		Resource:    "pods",
-		Subresource: "portforward",
-	})
+	return append(out,
+		Access{Verb: "get", Resource: "pods", Subresource: "log"},
+		Access{Verb: "create", Resource: "pods", Subresource: "portforward"})
 }
 
-// parallel bounds how many questions are asked at once.
+// parallel bounds how many access reviews are requested at once.
 const parallel = 16
 
-// Missing lists what the stack needs and the caller may not do, in the order in which it is needed.
-// It asks the API server for each, as `kubectl auth can-i` does.
+// Missing returns what the stack needs and the caller may not do, in the order in which it is
+// needed. It asks the API server about each, as `kubectl auth can-i` does.
 func (c *Cluster) Missing(ctx context.Context, s stacks.Stack) ([]Access, error) {
 	all := needs(s)
 	denied := make([]bool, len(all))
@@ -132,8 +134,10 @@ func (c *Cluster) Missing(ctx context.Context, s stacks.Stack) ([]Access, error)
 				ask.Name = c.Namespace
 			}
 
-			r, err := c.api.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx,
-				&authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: ask}},
+			review := &authorizationv1.SelfSubjectAccessReview{
+				Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: ask},
+			}
+			r, err := c.api.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review,
 				metav1.CreateOptions{})
 			if err != nil {
 				return c.failed("ask for permissions", err)
@@ -158,7 +162,7 @@ func (c *Cluster) Missing(ctx context.Context, s stacks.Stack) ([]Access, error)
 	return out, nil
 }
 
-// ForbiddenError is that RBAC forbids what the stack needs.
+// ForbiddenError is returned when RBAC forbids what the stack needs.
 type ForbiddenError struct {
 	Context, User, Namespace, Stack string
 	Missing                         []Access
@@ -176,7 +180,7 @@ func (e *ForbiddenError) Error() string {
 		who, brief(e.Missing), e.Namespace, e.Context, e.Stack)
 }
 
-// brief names the first few.
+// brief names the first few of the list, and counts the others.
 func brief(list []Access) string {
 	const most = 4
 	var names []string
@@ -192,9 +196,10 @@ func brief(list []Access) string {
 	return text
 }
 
-var rbac = regexp.MustCompile(`User "([^"]+)" cannot (\S+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
+var rbac = regexp.MustCompile(`User "([^"]+)" cannot (\S+) resource "([^"]+)" ` +
+	`in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
 
-// denial is what the API server's long sentence about RBAC says.
+// denial returns the API server's long sentence about RBAC in short.
 func denial(text string) string {
 	m := rbac.FindStringSubmatch(text)
 	if m == nil {

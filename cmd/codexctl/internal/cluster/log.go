@@ -16,9 +16,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
-// Logs hands each line that the service's pods log to line, one at a time. What a container logged
+// Logs calls line for each line that the service's pods log, one at a time. What a container logged
 // before it crashed comes before what it logs now. The lines of one container keep their order;
-// without Follow those of different pods follow one another.
+// without Follow the pods' logs follow one another.
 func (c *Cluster) Logs(
 	ctx context.Context, service string, o running.LogOptions,
 	line func(r running.Replica, text string),
@@ -67,7 +67,7 @@ func options(container string, o running.LogOptions) *corev1.PodLogOptions {
 	return out
 }
 
-// past tells what the container logged before it was restarted last, as far as that is wanted.
+// past emits what the container logged before its last restart, as far as the options ask for it.
 func (c *Cluster) past(
 	ctx context.Context, p *corev1.Pod, s corev1.ContainerStatus, o running.LogOptions,
 	emit func(running.Replica, string),
@@ -79,11 +79,8 @@ func (c *Cluster) past(
 	before := options(s.Name, running.LogOptions{Tail: o.Tail, Since: o.Since})
 	if o.Tail >= 0 {
 		now := 0
-		if err := c.stream(ctx, p, s.Name,
-			options(s.Name, running.LogOptions{Tail: o.Tail, Since: o.Since}),
-			func(running.Replica, string) {
-				now++
-			}); err != nil {
+		err := c.stream(ctx, p, s.Name, before, func(running.Replica, string) { now++ })
+		if err != nil {
 			return err
 		}
 
@@ -99,8 +96,8 @@ func (c *Cluster) past(
 	return c.stream(ctx, p, s.Name, before, emit)
 }
 
-// stream copies one container's log until it ends. A container that has none yet, or whose log is
-// gone, has an empty one.
+// stream emits one container's log until it ends. A container that has no log yet, or no
+// longer, has an empty one.
 func (c *Cluster) stream(
 	ctx context.Context, p *corev1.Pod, container string, o *corev1.PodLogOptions,
 	emit func(running.Replica, string),
@@ -134,13 +131,13 @@ func (c *Cluster) stream(
 	}
 }
 
-// follow copies the logs of every container that runs, or comes to run, until the context ends: a
-// container that is restarted has a new ID, a pod that is replaced new containers.
+// follow emits the logs of every container that runs, or comes to run, until the context ends. A
+// restarted container has a new ID, a replaced pod new containers.
 func (c *Cluster) follow(
 	ctx context.Context, service string, o running.LogOptions, emit func(running.Replica, string),
 ) error {
 	if _, err := c.pods(ctx, service); err != nil {
-		return err // what a watch would retry for ever
+		return err // a watch would retry it for ever
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -155,7 +152,7 @@ func (c *Cluster) follow(
 
 	type change struct {
 		pod *corev1.Pod
-		// first says that it was there when the watch began.
+		// first reports whether the pod was there when the watch began.
 		first bool
 	}
 
@@ -209,8 +206,8 @@ func (c *Cluster) follow(
 	}
 }
 
-// copyLog follows one container. Those that were there first are shown as the options say, later
-// ones from their start.
+// copyLog follows one container. The options apply to those that were there first; later ones are
+// shown from their start.
 func (c *Cluster) copyLog(
 	ctx context.Context, p *corev1.Pod, s corev1.ContainerStatus, first bool,
 	o running.LogOptions, emit func(running.Replica, string),

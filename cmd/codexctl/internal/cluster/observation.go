@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// observation is what the stack's namespace looks like at one time.
+// observation is the state of the stack's namespace at one time.
 type observation struct {
 	pods         []*corev1.Pod
 	events       []*corev1.Event
@@ -20,20 +20,20 @@ type observation struct {
 	jobs         []*batchv1.Job
 	claims       []*corev1.PersistentVolumeClaim
 
-	// stack is the name by which commands call the stack.
+	// stack is the stack's name on the command line.
 	stack string
 }
 
-// Work is what an update works on: a workload of a service.
+// Work identifies a workload of a service, on which an update works.
 type Work struct {
 	Service string
-	// Kind is deploy, sts or job; empty is all of them.
+	// Kind is deploy, sts or job; empty stands for all of them.
 	Kind string
 }
 
 func (w Work) on(kind string) bool { return w.Kind == "" || w.Kind == kind }
 
-// generation counts the changes of the workload's specification; 0 is one that is not there.
+// generation returns the generation of the workload's specification, or 0 if it is not there.
 func (o observation) generation(w Work) int64 {
 	if w.Kind == "deploy" {
 		for _, d := range o.deployments {
@@ -54,7 +54,8 @@ func (o observation) generation(w Work) int64 {
 	return 0
 }
 
-// only leaves out the other workloads, and Jobs that the newest one takes the place of.
+// only returns the observation without other workloads, and with only the
+// newest Job of the service.
 func (o observation) only(work Work, since time.Time) observation {
 	if !work.on("deploy") {
 		o.deployments = nil
@@ -72,7 +73,7 @@ func (o observation) only(work Work, since time.Time) observation {
 	}
 
 	o.jobs = nil
-	// A step about a Job makes a new one: it cannot be changed.
+	// A step on a Job makes a new one, as a Job cannot be changed.
 	if newest != nil && (work.Kind == "" || !newest.CreationTimestamp.Time.Before(since.Truncate(time.Second))) {
 		o.jobs = []*batchv1.Job{newest}
 	}
@@ -80,7 +81,7 @@ func (o observation) only(work Work, since time.Time) observation {
 	return o
 }
 
-// current are the pods of the service's newest revision that are not leaving,
+// current returns the pods of the service's newest revision that are not being deleted,
 // and those of its Jobs.
 func (o observation) current(service string) []*corev1.Pod {
 	newest := map[string]bool{} // names of ReplicaSets, StatefulSets' revisions and Jobs
@@ -122,14 +123,14 @@ func (o observation) current(service string) []*corev1.Pod {
 	return out
 }
 
-// revisionKey is where the Deployment controller numbers a Deployment's revisions.
+// revisionKey is the annotation in which the Deployment controller numbers revisions.
 const revisionKey = "deployment.kubernetes.io/revision"
 
-// about are the events of an object since a time, the oldest first.
+// about returns the events of an object since a time, the oldest first.
 func (o observation) about(kind, name string, since time.Time) []*corev1.Event {
 	var out []*corev1.Event
 	for _, e := range o.events {
-		// Events have whole seconds.
+		// The times of events are whole seconds.
 		if e.InvolvedObject.Kind == kind && e.InvolvedObject.Name == name &&
 			!when(e).Before(since.Truncate(time.Second)) {
 			out = append(out, e)
@@ -140,7 +141,7 @@ func (o observation) about(kind, name string, since time.Time) []*corev1.Event {
 	return out
 }
 
-// when is the last time that the event happened: components fill in different fields.
+// when returns the last time the event happened, whichever field its component fills in.
 func when(e *corev1.Event) time.Time {
 	at := e.LastTimestamp.Time
 	for _, t := range []time.Time{e.EventTime.Time, e.FirstTimestamp.Time, e.CreationTimestamp.Time} {

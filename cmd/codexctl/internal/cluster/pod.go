@@ -18,9 +18,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Replicas lists the pods of the stack's services, sorted by service, then age. Service may be
-// empty for all. Pods that have ended, that are being stopped or that belong to Jobs are not among
-// them; a Job's are when its own name is asked for.
+// Replicas lists the pods of a service, or of all services if service is empty, sorted by service,
+// then age. It leaves out pods that have ended or are being stopped, and those of Jobs, unless the
+// service has no others.
 func (c *Cluster) Replicas(ctx context.Context, service string) ([]running.Replica, error) {
 	pods, err := c.pods(ctx, service)
 	if err != nil {
@@ -62,7 +62,7 @@ func (c *Cluster) pods(ctx context.Context, service string) ([]corev1.Pod, error
 	return list.Items, nil
 }
 
-// failed says what could not be done; where RBAC forbids it, what is missing.
+// failed returns an error for what could not be done; where RBAC forbids it, with what is missing.
 func (c *Cluster) failed(what string, err error) error {
 	if apierrors.IsForbidden(err) {
 		return fmt.Errorf("cluster: %s: forbidden: %s: ask the cluster's administrator for the "+
@@ -90,7 +90,7 @@ func ready(p *corev1.Pod) bool {
 	})
 }
 
-// statuses are those of the pod's containers, those that run before the others first.
+// statuses returns the statuses of the pod's containers, the init containers first.
 func statuses(p *corev1.Pod) []corev1.ContainerStatus {
 	return slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses)
 }
@@ -131,7 +131,7 @@ func replica(p *corev1.Pod) running.Replica {
 	return r
 }
 
-// condition is the pod's state in a word, and for a person.
+// condition returns the pod's state in a word, and in a text for a person.
 func condition(p *corev1.Pod) (word, text string) {
 	if p.DeletionTimestamp != nil {
 		return "stopping", "stopping"
@@ -184,7 +184,7 @@ func condition(p *corev1.Pod) (word, text string) {
 	return "creating", "its containers are being created"
 }
 
-// crashed says how a container ends again and again.
+// crashed describes how a container ends again and again.
 func crashed(p *corev1.Pod, s corev1.ContainerStatus) string {
 	text := "restarting again and again"
 	t := s.LastTerminationState.Terminated
@@ -212,8 +212,8 @@ func crashed(p *corev1.Pod, s corev1.ContainerStatus) string {
 	return text
 }
 
-// LastLines returns the last lines that a pod logged: where a container of it crashed,
-// those of the one before.
+// LastLines returns the last lines that a pod logged. If a container of it crashed they are those
+// of the container before.
 func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

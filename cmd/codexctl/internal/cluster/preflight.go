@@ -22,8 +22,8 @@ const (
 	metricsAPI   = "metrics.k8s.io/v1beta1"
 )
 
-// Preflight finds in a second what an update would fail with after minutes: permissions, the
-// namespace, storage classes, what routes need. All that is wrong is reported at once.
+// Preflight checks at once what would make an update fail after minutes: permissions, the
+// namespace, storage classes, what routes need. It returns everything that is wrong.
 func (c *Cluster) Preflight(ctx context.Context, s stacks.Stack) error {
 	missing, err := c.Missing(ctx, s)
 	if err != nil {
@@ -44,7 +44,7 @@ func (c *Cluster) Preflight(ctx context.Context, s stacks.Stack) error {
 		c.CheckRuntimeClass(ctx, s))
 }
 
-// CheckNamespace makes sure that the namespace is free, or the stack's.
+// CheckNamespace returns an error if the namespace exists and is not the stack's.
 func (c *Cluster) CheckNamespace(ctx context.Context) error {
 	ns, err := c.api.CoreV1().Namespaces().Get(ctx, c.Namespace, metav1.GetOptions{})
 	switch {
@@ -64,11 +64,11 @@ func (c *Cluster) CheckNamespace(ctx context.Context) error {
 	return nil
 }
 
-// defaultClass is how the cluster marks the storage class of claims that name none.
+// defaultClass is the annotation of the storage class for claims that name none.
 const defaultClass = "storageclass.kubernetes.io/is-default-class"
 
-// StorageClasses are the cluster's by name, and the name of the default one; nil when the
-// caller may not see them.
+// StorageClasses returns the storage classes by name, and the name of the default one. It returns
+// nil without an error if the caller may not see them.
 func (c *Cluster) StorageClasses(ctx context.Context) (classes map[string]storagev1.StorageClass, byDefault string, err error) {
 	list, err := c.api.StorageV1().StorageClasses().List(ctx, metav1.ListOptions{})
 	if apierrors.IsForbidden(err) {
@@ -89,7 +89,7 @@ func (c *Cluster) StorageClasses(ctx context.Context) (classes map[string]storag
 	return classes, byDefault, nil
 }
 
-// CheckStorage makes sure that every volume's storage class is there.
+// CheckStorage returns an error for each volume whose storage class does not exist.
 func (c *Cluster) CheckStorage(ctx context.Context, s stacks.Stack) error {
 	if len(s.Volumes) == 0 {
 		return nil
@@ -131,7 +131,7 @@ func (c *Cluster) CheckStorage(ctx context.Context, s stacks.Stack) error {
 	return errors.Join(errs...)
 }
 
-// CheckRoute makes sure that the APIs and classes that the route is made with are there.
+// CheckRoute returns an error if an API or class that the route needs does not exist.
 func (c *Cluster) CheckRoute(ctx context.Context, s stacks.Stack) error {
 	r := s.Route
 	if r == nil {
@@ -173,10 +173,11 @@ func (c *Cluster) CheckRoute(ctx context.Context, s stacks.Stack) error {
 				at, gatewayAPI))
 	}
 
-	path, what, key := "/apis/"+gatewayAPI+"/gatewayclasses/"+g.Class, "gateway class "+g.Class, at+".gateway.class"
+	path := "/apis/" + gatewayAPI + "/gatewayclasses/" + g.Class
+	what, key := "gateway class "+g.Class, at+".gateway.class"
 	if g.Class == "" {
-		path, what, key = "/apis/"+gatewayAPI+"/namespaces/"+g.Namespace+"/gateways/"+
-			g.Name, "gateway "+g.Namespace+"/"+g.Name, at+".gateway.name"
+		path = "/apis/" + gatewayAPI + "/namespaces/" + g.Namespace + "/gateways/" + g.Name
+		what, key = "gateway "+g.Namespace+"/"+g.Name, at+".gateway.name"
 	}
 
 	err := c.api.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Error()
@@ -192,7 +193,7 @@ func (c *Cluster) CheckRoute(ctx context.Context, s stacks.Stack) error {
 	return nil
 }
 
-// CheckRuntimeClass makes sure that the runtime class of GPUs is there.
+// CheckRuntimeClass returns an error if the runtime class of the GPUs does not exist.
 func (c *Cluster) CheckRuntimeClass(ctx context.Context, s stacks.Stack) error {
 	for _, svc := range s.Services {
 		if svc.GPU == nil || svc.GPU.RuntimeClass == "" {
@@ -215,7 +216,7 @@ func (c *Cluster) CheckRuntimeClass(ctx context.Context, s stacks.Stack) error {
 	return nil
 }
 
-// HasAPI says whether the cluster serves the group and version.
+// HasAPI reports whether the cluster serves the group and version.
 func (c *Cluster) HasAPI(groupVersion string) (bool, error) {
 	_, err := c.api.Discovery().ServerResourcesForGroupVersion(groupVersion)
 	if apierrors.IsNotFound(err) {

@@ -15,16 +15,17 @@ import (
 )
 
 // restartedAt is the annotation of the pod template by which kubectl restarts. It belongs to this
-// field manager alone: Pulumi applies server-side and sees only the fields that it owns, so a
+// field manager alone. Pulumi applies server-side and sees only the fields that it owns, so a
 // restart is no difference in the next preview.
 const restartedAt = "kubectl.kubernetes.io/restartedAt"
 
-// Restart replaces the service's pods one after the other, as an update of its workload does:
-// within its strategy, each ready before the next one goes. timeout bounds the wait for the next
-// one. It fails with a *running.UnhealthyError when one does not become healthy.
+// Restart replaces the service's pods as an update of its workload does: within its strategy,
+// each ready before the next one goes. It calls restarted for each pod that becomes ready.
+// timeout bounds the wait for the next one. It returns a *running.UnhealthyError when one
+// does not become healthy.
 func (c *Cluster) Restart(
 	ctx context.Context, service string, timeout time.Duration,
-	tell func(pod string, took time.Duration),
+	restarted func(pod string, took time.Duration),
 ) error {
 	before, err := c.pods(ctx, service)
 	if err != nil {
@@ -52,7 +53,7 @@ func (c *Cluster) Restart(
 	defer stop()
 	o := c.Observe(watching, nil)
 	j, last := judge{}, time.Now()
-	told := map[types.UID]bool{}
+	reported := map[types.UID]bool{}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -62,9 +63,9 @@ func (c *Cluster) Restart(
 		}
 
 		for i := range pods {
-			if p := &pods[i]; !old[p.UID] && !told[p.UID] && ready(p) {
-				told[p.UID], last = true, time.Now()
-				tell(p.Name, time.Since(p.CreationTimestamp.Time))
+			if p := &pods[i]; !old[p.UID] && !reported[p.UID] && ready(p) {
+				reported[p.UID], last = true, time.Now()
+				restarted(p.Name, time.Since(p.CreationTimestamp.Time))
 			}
 		}
 
@@ -105,8 +106,8 @@ func (c *Cluster) Restart(
 	}
 }
 
-// patchWorkload changes the service's Deployment or StatefulSet. The function it returns says
-// whether all pods are those of the change, and how many are not yet.
+// patchWorkload patches the service's Deployment or StatefulSet. The returned function reports
+// whether all pods are of the new revision, and how many are not yet.
 func (c *Cluster) patchWorkload(
 	ctx context.Context, service string, patch []byte,
 ) (func(context.Context) (done bool, left int, err error), error) {
@@ -183,7 +184,7 @@ func wanted(replicas *int32) int {
 	return int(*replicas)
 }
 
-// withoutJobs leaves out the Jobs: a restart does not run them.
+// withoutJobs returns the observation without Jobs, which a restart does not run.
 func withoutJobs(o observation) observation {
 	o.jobs = nil
 	return o

@@ -7,8 +7,8 @@ import (
 )
 
 // rolledOut reports whether the workload is complete: its controller has seen its newest
-// specification, all pods are of that and ready, and none of an older one is left. A Job is
-// complete when it has ended; what is not there is, too.
+// specification, all its pods are of that revision and ready, and none of an older one is left. A
+// Job is complete when it has ended. A workload that does not exist is complete.
 func (o observation) rolledOut(w Work) bool {
 	for _, d := range o.deployments {
 		if serviceOf(d) == w.Service && w.on("deploy") && !deployed(d) {
@@ -44,9 +44,9 @@ func setUp(x *appsv1.StatefulSet) bool {
 		s.AvailableReplicas == want && s.Replicas == want
 }
 
-// withoutSufferers leaves out that a service is not ready in time as long as one that it needs is
-// not: its time begins when that is.
-func withoutSufferers(findings []Finding, seen observation, needs map[string][]string) []Finding {
+// withoutBlocked returns the findings without those that a service is not ready in time while one
+// that it needs is not ready: its time starts when that is.
+func withoutBlocked(findings []Finding, seen observation, needs map[string][]string) []Finding {
 	return slices.DeleteFunc(findings, func(f Finding) bool {
 		return f.kind == "deadline" && slices.ContainsFunc(needs[f.Service],
 			func(name string) bool {

@@ -128,12 +128,12 @@ func TestSufferers(t *testing.T) {
 		kind:    "deadline",
 	}, Finding{Service: "backend", kind: "crash"}
 
-	if got := withoutSufferers([]Finding{late, crash}, seen, needs); len(got) != 1 || got[0].kind != "crash" {
+	if got := withoutBlocked([]Finding{late, crash}, seen, needs); len(got) != 1 || got[0].kind != "crash" {
 		t.Errorf("while redis is not ready: %+v", got)
 	}
 
 	set.Status = appsv1.StatefulSetStatus{Replicas: 1, AvailableReplicas: 1, UpdatedReplicas: 1}
-	if got := withoutSufferers([]Finding{late, crash}, seen, needs); len(got) != 2 {
+	if got := withoutBlocked([]Finding{late, crash}, seen, needs); len(got) != 2 {
 		t.Errorf("when redis is ready: %+v", got)
 	}
 }

@@ -10,38 +10,39 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 )
 
-// Finding is one thing that keeps a service from coming up.
+// Finding is one cause that keeps a service from coming up.
 type Finding struct {
 	Service string
 
-	// Pod is the one whose log says more; empty when none does.
+	// Pod is the pod whose log says more; empty if none does.
 	Pod string
 
-	// What is wrong, in a sentence; Why is the cluster's own word: the condition or event.
+	// What describes the cause in a sentence. Why is the cluster's own message:
+	// a condition or event.
 	What, Why string
 
-	// Todo says how to go on.
+	// Todo tells how to go on.
 	Todo string
 
-	// kind tells findings of one service apart; confirm is how long one has to last
+	// kind tells the findings of one service apart. confirm is how long a finding has to last
 	// before it is believed.
 	kind    string
 	confirm time.Duration
 }
 
-// How long findings have to last. What heals by itself (a registry that hiccups, a node that is
+// How long a finding has to last. What can heal by itself (a registry that hiccups, a node that is
 // being added, a pod that is leaving) gets longer than what cannot.
 const (
 	atOnce  = 0
 	shortly = 3 * time.Second
 	patient = 12 * time.Second
 
-	// A disk is attached, and let go by the node of the pod before, within minutes.
+	// Attaching a disk, and detaching it from the node of the pod before, takes minutes.
 	veryPatient = 2 * time.Minute
 )
 
-// findings are what is wrong with a workload since the time at which an update began to work on it:
-// with its newest revision, as an older one may be what the update mends.
+// findings returns what is wrong with a workload since an update began to work on it. It looks at
+// the newest revision only: the update may mend an older one.
 func (o observation) findings(work Work, since time.Time) []Finding {
 	service := work.Service
 	o = o.only(work, since)
@@ -88,19 +89,19 @@ func (o observation) findings(work Work, since time.Time) []Finding {
 	return out
 }
 
-// judge believes findings that last.
+// judge decides which findings are lasting.
 type judge struct {
-	// first is when a finding was seen first of the times in a row that it was.
-	first map[string]time.Time
+	// since maps a finding to the start of the current unbroken run of observations with it.
+	since map[string]time.Time
 }
 
-// decide returns the findings that have lasted long enough; none when nothing is decided.
+// decide returns the findings that have lasted long enough.
 func (j *judge) decide(findings []Finding, now time.Time) []Finding {
 	seen := map[string]time.Time{}
 	var sure []Finding
 	for _, f := range findings {
 		key := f.Service + "\x00" + f.kind
-		at, ok := j.first[key]
+		at, ok := j.since[key]
 		if !ok {
 			at = now
 		}
@@ -114,6 +115,6 @@ func (j *judge) decide(findings []Finding, now time.Time) []Finding {
 		}
 	}
 
-	j.first = seen
+	j.since = seen
 	return sure
 }

@@ -13,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// claimFindings looks at the claims of the service that get no volume: those that its pods mount,
-// and those that are made from a StatefulSet's templates and outlive it, as long as it is there.
+// claimFindings adds the claims of the service that get no volume: those that its pods mount, and
+// those that are made from a StatefulSet's templates, as long as it exists.
 func (o observation) claimFindings(service string, since time.Time, add func(Finding)) {
 	templates := slices.ContainsFunc(o.statefulSets, func(s *appsv1.StatefulSet) bool {
 		return serviceOf(s) == service && len(s.Spec.VolumeClaimTemplates) > 0
@@ -55,8 +55,8 @@ func (o observation) claimFindings(service string, since time.Time, add func(Fin
 	}
 }
 
-// mounts says whether a pod of the service mounts the claim: one that replicas
-// share is no service's own.
+// mounts reports whether a pod of the service mounts the claim. A claim that several services share
+// belongs to none of them.
 func (o observation) mounts(service, claim string) bool {
 	return slices.ContainsFunc(o.current(service), func(p *corev1.Pod) bool {
 		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
@@ -65,10 +65,10 @@ func (o observation) mounts(service, claim string) bool {
 	})
 }
 
-// creationFindings looks at what keeps the controllers from making pods and claims.
+// creationFindings adds what keeps the controllers from making pods and claims.
 func (o observation) creationFindings(service string, since time.Time, add func(Finding)) {
 	try := func(reason, message string) {
-		if f, ok := o.uncreated(service, reason, message); ok {
+		if f, ok := o.admissionFinding(service, reason, message); ok {
 			add(f)
 		}
 	}
@@ -121,8 +121,8 @@ var (
 	webhookRule  = regexp.MustCompile(`admission webhook "([^"]+)" denied the request: (.*)`)
 )
 
-// uncreated says why the API server takes no pod of the service.
-func (o observation) uncreated(service, reason, message string) (Finding, bool) {
+// admissionFinding returns why the API server accepts no pod of the service.
+func (o observation) admissionFinding(service, reason, message string) (Finding, bool) {
 	f := Finding{kind: "admission", Why: reason + ": " + message, confirm: shortly}
 	again := "; then run `codexctl up " + o.stack + "`"
 	switch {
@@ -131,7 +131,7 @@ func (o observation) uncreated(service, reason, message string) (Finding, bool) 
 		if slices.ContainsFunc(o.pods, func(p *corev1.Pod) bool {
 			return p.DeletionTimestamp != nil
 		}) {
-			return f, false // what is leaving gives its share back
+			return f, false // a pod that is leaving frees its share
 		}
 
 		f.What = fmt.Sprintf("the namespace's quota %s is exceeded: it asks for %s, %s is used of %s",
@@ -148,16 +148,17 @@ func (o observation) uncreated(service, reason, message string) (Finding, bool) 
 		f.What = fmt.Sprintf("the cluster's policy %s refuses it: %s", m[1], m[2])
 		f.Todo = "ask the cluster's administrator, or correct what it refuses" + again
 	case strings.Contains(message, "error looking up service account"):
-		f.What, f.confirm, f.Todo = "its service account is not there", patient, "run `codexctl up --refresh "+o.stack+"`"
+		f.What, f.confirm = "its service account is not there", patient
+		f.Todo = "run `codexctl up --refresh " + o.stack + "`"
 	case strings.Contains(message, "status unknown for quota"):
-		// The cluster takes nothing until it has counted what is there, and counts a new
+		// The cluster accepts nothing until it has counted what is there. It counts a new
 		// quota within a second.
-		f.What, f.confirm, f.Todo = "the cluster does not count what is used of the namespace's "+
-			"quota", patient, "look after its controller manager"+again
+		f.What = "the cluster does not count what is used of the namespace's quota"
+		f.confirm, f.Todo = patient, "look after its controller manager"+again
 	case strings.Contains(message, " is forbidden: "):
 		_, why, _ := strings.Cut(message, " is forbidden: ")
-		f.What, f.Todo = "the cluster refuses it: "+
-			why, "ask the cluster's administrator, or correct what it refuses"+again
+		f.What = "the cluster refuses it: " + why
+		f.Todo = "ask the cluster's administrator, or correct what it refuses" + again
 	default:
 		f.What, f.confirm, f.Todo = "its pods cannot be made", patient, "the event says why"+again
 	}

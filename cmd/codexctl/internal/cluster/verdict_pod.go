@@ -21,6 +21,7 @@ var pullReasons = map[string]bool{
 	"ImageInspectError":   true,
 }
 
+// podFindings adds what keeps a pod from becoming ready.
 func (o observation) podFindings(p *corev1.Pod, since time.Time, add func(Finding)) {
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse &&
@@ -36,7 +37,7 @@ func (o observation) podFindings(p *corev1.Pod, since time.Time, add func(Findin
 		}
 	}
 
-	// What no status says: mounts and sandboxes that fail are only in the events.
+	// Mounts and sandboxes that fail show only in the events.
 	if p.Status.Phase != corev1.PodPending {
 		return
 	}
@@ -49,16 +50,21 @@ func (o observation) podFindings(p *corev1.Pod, since time.Time, add func(Findin
 		f := Finding{Why: e.Reason + ": " + e.Message, confirm: patient}
 		switch {
 		case e.Reason == "FailedMount":
-			if !strings.Contains(e.Message, "not found") { // a disk that another node still holds, say
+			f.kind, f.What = "mount", "a volume or file cannot be mounted"
+			f.Todo = "the event names it; the next `codexctl up " + o.stack +
+				"` goes on when it is there"
+
+			// Anything but a missing object may be a disk that another node still holds.
+			if !strings.Contains(e.Message, "not found") {
 				f.confirm = veryPatient
 			}
-			f.kind, f.What, f.Todo = "mount", "a volume or file cannot be mounted", "the event names it; the next `codexctl up "+o.stack+"` goes on when it is there"
 		case e.Reason == "FailedCreatePodSandBox" && strings.Contains(e.Message, "RuntimeHandler"),
 			e.Reason == "FailedCreatePodSandBox" && strings.Contains(e.Message, "no runtime for"):
 			f.kind, f.What, f.confirm = "runtime", "the node does not know the runtime class", shortly
 			f.Todo = "install the runtime on the node, or correct codexcontinue:gpu: {runtimeClass: ...}"
 		case e.Reason == "FailedCreatePodSandBox":
-			f.kind, f.What, f.Todo = "sandbox", "the node cannot start the pod", "the event says why; it is the node's network or container runtime"
+			f.kind, f.What = "sandbox", "the node cannot start the pod"
+			f.Todo = "the event says why; it is the node's network or container runtime"
 		default:
 			continue
 		}
@@ -68,7 +74,8 @@ func (o observation) podFindings(p *corev1.Pod, since time.Time, add func(Findin
 	}
 }
 
-// containerFindings says whether it found something.
+// containerFindings adds what is wrong with a container of the pod, and reports
+// whether it found anything.
 func (o observation) containerFindings(
 	p *corev1.Pod, s corev1.ContainerStatus, since time.Time, add func(Finding),
 ) bool {
@@ -81,7 +88,7 @@ func (o observation) containerFindings(
 	probe := o.probeKill(p, s, since)
 	switch {
 	case w != nil && pullReasons[w.Reason]:
-		f = o.unpulled(image(p, s.Name), *w)
+		f = o.pullFinding(image(p, s.Name), *w)
 	case w != nil && (w.Reason == "CreateContainerConfigError" ||
 		w.Reason == "CreateContainerError" || w.Reason == "RunContainerError"):
 		f.kind, f.What, f.confirm, f.Pod = "create", "the container cannot be started", shortly, ""
@@ -92,8 +99,8 @@ func (o observation) containerFindings(
 		f.Todo = "its log says why it does not answer; a slow start needs more time"
 	case w != nil && w.Reason == "CrashLoopBackOff",
 		s.State.Terminated != nil && s.State.Terminated.ExitCode != 0 && s.RestartCount >= 1:
-		f.kind, f.What, f.Why, f.confirm = "crash", "it crashes", "CrashLoopBackOff: "+crashed(p,
-			s), shortly
+		f.kind, f.What, f.confirm = "crash", "it crashes", shortly
+		f.Why = "CrashLoopBackOff: " + crashed(p, s)
 		f.Todo = "its log says why; correct it and run `codexctl up " + o.stack + "`"
 		if strings.Contains(f.Why, "of memory") {
 			f.Todo = fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in the stack's settings",
@@ -101,7 +108,7 @@ func (o observation) containerFindings(
 		}
 
 		if ofJob(p) {
-			return false // a Job tries again by itself, and says itself when it gives up
+			return false // a Job tries again, and fails itself when it gives up
 		}
 	default:
 		return false
@@ -111,8 +118,8 @@ func (o observation) containerFindings(
 	return true
 }
 
-// probeKill is the event that says that the kubelet restarted the container for its failing probe,
-// with what the probe said; empty when there is none.
+// probeKill returns what the probe reported for which the kubelet restarted the
+// container, or "" if it did not.
 func (o observation) probeKill(p *corev1.Pod, s corev1.ContainerStatus, since time.Time) string {
 	if s.RestartCount == 0 {
 		return ""
@@ -151,7 +158,8 @@ var (
 	deniedImage  = regexp.MustCompile(`(?i)unauthorized|denied|no basic auth|forbidden|authentication required`)
 )
 
-func (o observation) unpulled(image string, w corev1.ContainerStateWaiting) Finding {
+// pullFinding returns why the image cannot be pulled.
+func (o observation) pullFinding(image string, w corev1.ContainerStateWaiting) Finding {
 	short := strings.TrimPrefix(image, "docker.io/")
 	f := Finding{
 		kind:    "image",
@@ -179,8 +187,9 @@ func (o observation) unpulled(image string, w corev1.ContainerStateWaiting) Find
 	return f
 }
 
+// unschedulable adds why no node takes the pod, unless room is about to come.
 func (o observation) unschedulable(p *corev1.Pod, message string, add func(Finding)) {
-	// What is about to leave makes room, and an autoscaler that has begun adds a node.
+	// A pod that is leaving makes room, and an autoscaler that has begun adds a node.
 	if slices.ContainsFunc(o.pods, func(x *corev1.Pod) bool { return x.DeletionTimestamp != nil }) {
 		return
 	}
@@ -226,8 +235,8 @@ func (o observation) unschedulable(p *corev1.Pod, message string, add func(Findi
 	add(f)
 }
 
-// setting names the service whose settings are what the pod asks for: the model's Job is of ml,
-// with an Ollama beside it where the model is shared.
+// setting returns the service in whose settings the pod's resources are. The model's Job is of ml,
+// or of Ollama where the model is shared.
 func setting(p *corev1.Pod) string {
 	service := serviceOf(p)
 	if service != stacks.ModelJob {

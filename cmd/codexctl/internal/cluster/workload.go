@@ -14,7 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Workloads are the generations of the stack's Deployments and StatefulSets, by name.
+// Workloads returns the generations of the stack's Deployments and StatefulSets, by name.
 func (c *Cluster) Workloads(ctx context.Context) (map[string]int64, error) {
 	o := metav1.ListOptions{LabelSelector: c.selector("")}
 	out := map[string]int64{}
@@ -58,7 +58,7 @@ func (c *Cluster) Claims(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// RemoveClaim deletes a volume claim and, as far as its storage class says so, what is in it.
+// RemoveClaim deletes a volume claim. Its storage class decides whether the data goes too.
 func (c *Cluster) RemoveClaim(ctx context.Context, name string) error {
 	err := c.api.CoreV1().PersistentVolumeClaims(c.Namespace).Delete(ctx, name,
 		metav1.DeleteOptions{})
@@ -68,8 +68,8 @@ func (c *Cluster) RemoveClaim(ctx context.Context, name string) error {
 	return nil
 }
 
-// RemoveNamespace deletes the stack's namespace with all that is left in it, and waits until it is
-// gone. One that is not the stack's stays.
+// RemoveNamespace deletes the stack's namespace with all that is in it, and waits until it is gone.
+// It leaves a namespace that is not the stack's.
 func (c *Cluster) RemoveNamespace(ctx context.Context) error {
 	namespaces := c.api.CoreV1().Namespaces()
 	ns, err := namespaces.Get(ctx, c.Namespace, metav1.GetOptions{})

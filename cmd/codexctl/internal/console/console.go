@@ -1,5 +1,5 @@
-// Package console writes for a person: within the terminal's width, coloured only where colours
-// are shown and wanted.
+// Package console writes to people: within the width of the terminal, in colour only if the
+// terminal shows it and the person wants it.
 package console
 
 import (
@@ -13,24 +13,24 @@ import (
 	"golang.org/x/term"
 )
 
-// DefaultWidth is used where there is no terminal: what a mail, a log viewer or a ticket
-// shows without wrapping.
+// DefaultWidth is the width without a terminal: what mails, log viewers and tickets
+// show without wrapping.
 const DefaultWidth = 80
 
 // Console is one output stream.
 type Console struct {
 	io.Writer
 
-	// Terminal says that a person watches: lines may be redrawn.
+	// Terminal reports whether a person watches, so that lines may be redrawn.
 	Terminal bool
 
-	// Color says that colours are shown and not refused by NO_COLOR
+	// Color reports whether colours are shown and not refused by NO_COLOR
 	// (https://no-color.org) or TERM=dumb.
 	Color bool
 	file  *os.File
 }
 
-// New looks at what w is.
+// New returns a console that writes to w, with the width and colours of w if it is a terminal.
 func New(w io.Writer, getenv func(string) string) *Console {
 	c := &Console{Writer: w}
 	f, ok := w.(*os.File)
@@ -44,7 +44,7 @@ func New(w io.Writer, getenv func(string) string) *Console {
 	return c
 }
 
-// Width is the number of columns, 80 where there is no terminal or it does not tell.
+// Width returns the number of columns, or DefaultWidth if they are not known.
 func (c *Console) Width() int {
 	if c.file == nil {
 		return DefaultWidth
@@ -55,15 +55,15 @@ func (c *Console) Width() int {
 	return DefaultWidth
 }
 
-// Printf writes one line; the end of line is added.
+// Printf writes one line, adding the end of line.
 func (c *Console) Printf(format string, args ...any) {
 	fmt.Fprintf(c, format+"\n", args...)
 }
 
-// Paint is an SGR colour.
+// Paint is the code of an SGR colour.
 type Paint string
 
-// The colours in use.
+// The colours that codexctl uses.
 const (
 	Green  Paint = "32"
 	Yellow Paint = "33"
@@ -73,7 +73,7 @@ const (
 	Bold   Paint = "1"
 )
 
-// Paint colours the text where colours are shown.
+// Paint returns the text in the colour, if colours are shown.
 func (c *Console) Paint(p Paint, text string) string {
 	if !c.Color || text == "" {
 		return text
@@ -98,8 +98,8 @@ func Cut(text string, n int) string {
 	return string(r[:n-1]) + "…"
 }
 
-// Plain takes out what would move the cursor or change colours: text from containers
-// and builds is not ours.
+// Plain returns the text without control sequences, which would move the cursor or change colours:
+// the text of containers and builds is not trusted.
 func Plain(text string) string {
 	var b strings.Builder
 	for i := 0; i < len(text); {
@@ -121,7 +121,7 @@ func Plain(text string) string {
 	return b.String()
 }
 
-// escape is the length in bytes of the escape sequence that s begins with.
+// escape returns the length in bytes of the escape sequence that s begins with.
 func escape(s string) int {
 	if len(s) < 2 || s[1] != '[' {
 		return min(2, len(s))
@@ -136,7 +136,7 @@ func escape(s string) int {
 	return len(s)
 }
 
-// Elapsed writes a duration as minutes and seconds, 1:02; with hours from one hour on.
+// Elapsed formats a duration as minutes and seconds, 1:02, with hours from one hour on.
 func Elapsed(d time.Duration) string {
 	s := int(d.Seconds())
 	if s >= 3600 {
@@ -145,7 +145,7 @@ func Elapsed(d time.Duration) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-// Age writes a duration in its greatest unit, as in 4d, 3h, 12m, 9s.
+// Age formats a duration in its greatest unit, as in 4d, 3h, 12m, 9s.
 func Age(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
@@ -159,7 +159,7 @@ func Age(d time.Duration) string {
 	return fmt.Sprintf("%ds", int(max(d, 0).Seconds()))
 }
 
-// Size writes a number of bytes with a binary unit of at most four digits: 512Mi, 4.7Gi.
+// Size formats a number of bytes with a binary unit and at most four digits: 512Mi, 4.7Gi.
 func Size(n int64) string {
 	const units = "KMGTPE"
 	if n < 1024 {
@@ -180,7 +180,7 @@ func Size(n int64) string {
 }
 
 // Table writes rows in columns, each as wide as its widest cell, two spaces apart. The last column
-// is not padded. colour may be nil; it gets the row's and the column's index and the padded cell.
+// is not padded. colour returns the colour of a cell; it may be nil.
 func (c *Console) Table(rows [][]string, colour func(row, col int) Paint) {
 	var widths []int
 	for _, r := range rows {
@@ -213,7 +213,7 @@ func (c *Console) Table(rows [][]string, colour func(row, col int) Paint) {
 	}
 }
 
-// Wrap breaks the text at spaces into lines of at most n columns; a longer word
+// Wrap breaks the text at spaces into lines of at most n columns. A longer word
 // has a line of its own.
 func Wrap(text string, n int) []string {
 	var lines []string

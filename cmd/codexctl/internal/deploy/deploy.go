@@ -22,30 +22,30 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// ErrNoStack is that the stack has never been up, or is not in this backend.
+// ErrNoStack is returned when the stack has never been up, or is not in this backend.
 var ErrNoStack = errors.New("it is not in the state")
 
-// Options say what to open.
+// Options are the options of Open.
 type Options struct {
-	// Root is the project's folder, Stack the stack's name as Pulumi's.
+	// Root is the project's folder, Stack the stack's name in Pulumi.
 	Root, Stack string
 	Command     auto.PulumiCommand
 
-	// Env are variables for the CLI beside the environment it has.
+	// Env are variables for the CLI in addition to its environment.
 	Env map[string]string
 
 	// Program provisions the stack.
 	Program pulumi.RunFunc
 
-	// Create makes the stack in the state when it is not there.
+	// Create adds the stack to the state if it is not there.
 	Create bool
 }
 
 // Session is an open stack.
 type Session struct{ stack auto.Stack }
 
-// Open selects the stack in the state. Without Create it fails with ErrNoStack
-// when it is not there.
+// Open selects the stack in the state. Without Create it returns ErrNoStack if
+// the stack is not there.
 func Open(ctx context.Context, o Options) (*Session, error) {
 	open := auto.SelectStackInlineSource
 	if o.Create {
@@ -67,8 +67,8 @@ func Open(ctx context.Context, o Options) (*Session, error) {
 
 var noStack = regexp.MustCompile(`no stack named '[^']*' found`)
 
-// show runs the operation while the display shows its events. The Automation API closes the channel
-// after the last event, but not when the CLI never got as far as sending one.
+// show calls run while the display shows its events. The Automation API closes the channel after
+// the last event, but not if the CLI did not get as far as sending one.
 func show(
 	d *progress.Display, run func(ch chan<- events.EngineEvent) error,
 ) (progress.Result, error) {
@@ -80,7 +80,7 @@ func show(
 	return <-done, err
 }
 
-// Up makes what runs equal to what the program says. With refresh it first compares the state
+// Up provisions what the program describes. With refresh it first compares the state
 // with what really runs.
 func (s *Session) Up(
 	ctx context.Context, d *progress.Display, refresh bool,
@@ -101,7 +101,7 @@ func (s *Session) Up(
 	return r, explain(ctx, err)
 }
 
-// Preview says what Up would do.
+// Preview returns what Up would do.
 func (s *Session) Preview(ctx context.Context, d *progress.Display) (progress.Result, error) {
 	r, err := show(d, func(ch chan<- events.EngineEvent) error {
 		_, err := s.stack.Preview(ctx, optpreview.EventStreams(ch), optpreview.SuppressOutputs(),
@@ -121,8 +121,8 @@ func (s *Session) Destroy(ctx context.Context, d *progress.Display) (progress.Re
 	return r, explain(ctx, err)
 }
 
-// ForgetPending takes out of the state what a killed update was about to create: its caller has
-// removed what came of it. Otherwise every later update would warn of it.
+// ForgetPending removes from the state what a killed update was about to create, so that later
+// updates do not warn of it. The caller has removed what came of it.
 func (s *Session) ForgetPending(ctx context.Context) error {
 	d, err := s.stack.Export(ctx)
 	if err != nil {
@@ -143,7 +143,7 @@ func (s *Session) ForgetPending(ctx context.Context) error {
 
 	for _, p := range pending {
 		if p.Type != "creating" {
-			return nil // the engine has to be asked about others: refreshing does
+			return nil // others need a refresh, which asks the engine
 		}
 	}
 
@@ -155,16 +155,16 @@ func (s *Session) ForgetPending(ctx context.Context) error {
 	return explain(ctx, s.stack.Import(ctx, d))
 }
 
-// Resource is one that is in the state.
+// Resource is a resource in the state.
 type Resource struct {
-	// Type is Pulumi's, such as kubernetes:apps/v1:Deployment; ID the provider's.
+	// Type is its type in Pulumi, such as kubernetes:apps/v1:Deployment; ID the provider's.
 	Type, ID string
-	// Generation is what a cluster numbers the versions of its specification with; 0 is
-	// something that has none.
+	// Generation is the number by which a cluster counts the versions of its specification; 0 for
+	// resources without one.
 	Generation int64
 }
 
-// Resources are those that are in the state and really there, as far as the state knows.
+// Resources returns the resources in the state that exist, as far as the state knows.
 func (s *Session) Resources(ctx context.Context) ([]Resource, error) {
 	d, err := s.stack.Export(ctx)
 	if err != nil {
@@ -188,7 +188,7 @@ func (s *Session) Resources(ctx context.Context) ([]Resource, error) {
 			continue
 		}
 		var metadata struct{ Generation int64 }
-		// Others call something else metadata, or have one that is secret.
+		// Other resources have no such metadata, or a secret one.
 		_ = json.Unmarshal(r.Outputs.Metadata, &metadata)
 		out = append(out, Resource{Type: r.Type, ID: r.ID, Generation: metadata.Generation})
 	}
@@ -196,7 +196,7 @@ func (s *Session) Resources(ctx context.Context) ([]Resource, error) {
 	return out, nil
 }
 
-// IDs are the providers' IDs of everything that is in the state.
+// IDs returns the providers' IDs of everything in the state.
 func (s *Session) IDs(ctx context.Context) (map[string]bool, error) {
 	list, err := s.Resources(ctx)
 	out := map[string]bool{}
@@ -220,7 +220,7 @@ type Output struct {
 	Secret bool
 }
 
-// Outputs reads what the last Up told.
+// Outputs returns the outputs of the last Up.
 func (s *Session) Outputs(ctx context.Context) (map[string]Output, error) {
 	m, err := s.stack.Outputs(ctx)
 	if err != nil {
@@ -235,15 +235,15 @@ func (s *Session) Outputs(ctx context.Context) (map[string]Output, error) {
 	return out, nil
 }
 
-// Error is that a Pulumi operation failed.
+// Error is returned when a Pulumi operation failed.
 type Error struct {
 	// Message is what a person should know, without the CLI's whole output.
 	Message string
 
-	// Locked says that another update holds the state, or one that was killed left its lock.
+	// Locked reports whether another update holds the state, or a killed one left its lock.
 	Locked bool
 
-	// Interrupted says that the person stopped it.
+	// Interrupted reports whether the person stopped it.
 	Interrupted bool
 	cause       error
 }
@@ -251,8 +251,8 @@ type Error struct {
 func (e *Error) Error() string { return e.Message }
 func (e *Error) Unwrap() error { return e.cause }
 
-// explain takes the few lines that matter out of the Automation API's error, which holds all
-// of stdout and stderr.
+// explain returns an *Error with the lines that matter of the Automation API's error, which holds
+// all of stdout and stderr.
 func explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

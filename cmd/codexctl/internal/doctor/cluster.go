@@ -10,7 +10,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// onCluster are the examinations of a stack on a cluster.
+// onCluster are the checks of a stack on a cluster.
 var onCluster = []check{
 	{name: "cluster", run: server},
 	{name: "settings", run: settings},
@@ -32,7 +32,7 @@ var onCluster = []check{
 	{name: "pods", run: pods, cluster: true},
 }
 
-// split parts an error's text, which ends in what to do, into what is and what to do.
+// split splits an error's text, which ends in what to do, into what is wrong and what to do.
 func split(err error) (what, fix string) {
 	what = err.Error()
 	if i := strings.LastIndex(what, ": "); i > 0 {
@@ -62,10 +62,8 @@ func server(_ context.Context, p *Patient) []Finding {
 
 func kubernetesProvider(_ context.Context, p *Patient) []Finding {
 	const name = "pulumi-resource-kubernetes"
-	for _, dir := range p.Path {
-		if executable(filepath.Join(dir, name)) {
-			return found(OK, "", "%s", filepath.Join(dir, name))
-		}
+	if file := lookIn(p.Path, name); file != "" {
+		return found(OK, "", "%s", file)
 	}
 
 	for _, dir := range p.PluginDirs {
@@ -304,7 +302,7 @@ func autoscale(_ context.Context, p *Patient) []Finding {
 		strings.Join(names, ", "))
 }
 
-// networkPolicy tells what is known: no API says whether policies are enforced.
+// networkPolicy reports what is known: no API tells whether policies are enforced.
 func networkPolicy(ctx context.Context, p *Patient) []Finding {
 	const fix = "make sure that the network plugin enforces NetworkPolicies (Calico, Cilium, " +
 		"...): without that every pod of the cluster can reach the stack's"

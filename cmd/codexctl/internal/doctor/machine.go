@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -14,18 +15,14 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// minimumAPI is the engine API of 20.10: the first whose BuildKit and health checks are what
+// minimumAPI is the API of engine 20.10, the first whose BuildKit and health checks do what
 // the program relies on.
 const minimumAPI = "1.41"
 
 func engineVersion(ctx context.Context, p *Patient) []Finding {
 	if p.Engine == nil {
-		text := p.PlatformErr.Error()
-		fix := "start Docker"
-		if i := strings.LastIndex(text, ": "); i > 0 {
-			text, fix = text[:i], text[i+2:]
-		}
-		return found(Fail, fix, "%s", strings.TrimPrefix(text, "engine: "))
+		what, fix := split(p.PlatformErr)
+		return found(Fail, cmp.Or(fix, "start Docker"), "%s", strings.TrimPrefix(what, "engine: "))
 	}
 
 	info, err := p.Engine.Info(ctx)
@@ -100,7 +97,7 @@ func ports(_ context.Context, p *Patient) []Finding {
 	return found(OK, "", "%d published, free or held by this stack", n)
 }
 
-// spare is the memory that the machine's own work needs beside the stack, in bytes.
+// spare is the memory that the machine's own work needs in addition to the stack.
 const spare = stacks.GiB
 
 func memory(ctx context.Context, p *Patient) []Finding {
@@ -118,8 +115,9 @@ func memory(ctx context.Context, p *Patient) []Finding {
 		}
 	}
 
-	have, fix := stacks.Bytes(info.Memory), "lower codexcontinue:services: {SERVICE: {memory: "+
-		"...}}, or give the engine's machine more"
+	const fix = "lower codexcontinue:services: {SERVICE: {memory: ...}}, " +
+		"or give the engine's machine more"
+	have := stacks.Bytes(info.Memory)
 	switch {
 	case greatest > have:
 		return found(Fail, fix, "%s may use %s, the machine has %s", name,
@@ -134,10 +132,11 @@ func memory(ctx context.Context, p *Patient) []Finding {
 		console.Size(info.Memory))
 }
 
-// The disk that images, build caches and a model of several gigabytes need, in bytes.
+// The free disk space, in bytes, below which images, build caches and a model of several gigabytes
+// may not, or do not, find room.
 const (
-	littleDisk = 20 << 30
-	noDisk     = 5 << 30
+	lowDisk     = 20 << 30
+	minimumDisk = 5 << 30
 )
 
 func disk(ctx context.Context, p *Patient) []Finding {
@@ -156,10 +155,10 @@ func disk(ctx context.Context, p *Patient) []Finding {
 
 	fix := "`docker system df` shows what takes it; `docker builder prune` and `docker image prune` free it"
 	switch {
-	case free < noDisk:
+	case free < minimumDisk:
 		return found(Fail, fix, "%s free at %s: not enough for the images", console.Size(free),
 			info.DataRoot)
-	case free < littleDisk:
+	case free < lowDisk:
 		return found(Warn, fix, "%s free at %s: may be too little for a larger model",
 			console.Size(free), info.DataRoot)
 	}
@@ -195,8 +194,8 @@ func gpu(ctx context.Context, p *Patient) []Finding {
 	return found(OK, "", "%s asks for a GPU and the engine has a runtime for it", wanted)
 }
 
-// sources checks that what is mounted into dev's containers can be read there: they run as the
-// owner of the project's root.
+// sources checks that the files mounted into dev's containers can be read there: the containers run
+// as the owner of the project's root.
 func sources(_ context.Context, p *Patient) []Finding {
 	mounted := map[string]bool{}
 	for _, s := range p.Stack.Services {

@@ -37,12 +37,12 @@ func containers(ctx context.Context, p *Patient) []Finding {
 	return out
 }
 
-// lookupFailed is how Go programs say that a name was not found.
+// lookupFailed matches the error of a Go program that did not find a name.
 var lookupFailed = regexp.MustCompile(`lookup \S+.*(no such host|server misbehaving|i/o timeout|Temporary failure)`)
 
-// dns asks every service with a healthcheck command of its own to reach those it depends on, by
-// name, from inside its container: there is no shell in the images. An answer of any kind shows
-// that the name was found.
+// dns makes every service that has a health check command of its own reach the services it depends
+// on, by name, from inside its container. There is no shell in the images. An answer of any kind
+// shows that the name was found.
 func dns(ctx context.Context, p *Patient) []Finding {
 	var out []Finding
 	asked := 0
@@ -105,11 +105,12 @@ func reach(
 	return output, err
 }
 
-// denied is how programs say that they may not write.
-var denied = regexp.MustCompile(`(?i)permission denied|read-only file system|operation not permitted|MISCONF|can't open the append-only file|failed opening .* for saving`)
+// denied matches the message of a program that may not write.
+var denied = regexp.MustCompile(`(?i)permission denied|read-only file system|` +
+	`operation not permitted|MISCONF|can't open the append-only file|failed opening .* for saving`)
 
-// volumes looks whether the services that keep data on volumes complain that they may not write:
-// what a volume made by another version or restored from a backup of another user does.
+// volumes looks for services that may not write to their volumes, as happens with a volume that
+// another version made or that was restored as another user.
 func volumes(ctx context.Context, p *Patient) []Finding {
 	var out []Finding
 	looked := 0

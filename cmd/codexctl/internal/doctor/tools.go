@@ -34,10 +34,8 @@ func pulumi(ctx context.Context, p *Patient) []Finding {
 
 func provider(_ context.Context, p *Patient) []Finding {
 	const name = "pulumi-resource-docker"
-	for _, dir := range p.Path {
-		if executable(filepath.Join(dir, name)) {
-			return found(OK, "", "%s", filepath.Join(dir, name))
-		}
+	if file := lookIn(p.Path, name); file != "" {
+		return found(OK, "", "%s", file)
 	}
 
 	for _, dir := range p.PluginDirs {
@@ -69,7 +67,8 @@ func goVersion(ctx context.Context, _ *Patient) []Finding {
 	return found(OK, "", "%s", v)
 }
 
-// languageHost matters to a plain pulumi only: codexctl runs the program itself.
+// languageHost looks for the language host, which only a plain pulumi needs: codexctl
+// runs the program itself.
 func languageHost(ctx context.Context, p *Patient) []Finding {
 	const name = "pulumi-language-go"
 	dirs := p.Path
@@ -77,15 +76,23 @@ func languageHost(ctx context.Context, p *Patient) []Finding {
 		dirs = append([]string{filepath.Dir(f.Path)}, dirs...)
 	}
 
-	for _, dir := range dirs {
-		if executable(filepath.Join(dir, name)) {
-			return found(OK, "", "%s", filepath.Join(dir, name))
-		}
+	if file := lookIn(dirs, name); file != "" {
+		return found(OK, "", "%s", file)
 	}
 
 	return found(Warn,
 		"nothing for codexctl; for a plain `pulumi up` install Pulumi as a whole (https://www.pulumi.com/docs/install)",
 		"%s is not there: a plain `pulumi up` does not work", name)
+}
+
+// lookIn returns the path of the program in the first of the folders that has it, or "".
+func lookIn(dirs []string, name string) string {
+	for _, dir := range dirs {
+		if file := filepath.Join(dir, name); executable(file) {
+			return file
+		}
+	}
+	return ""
 }
 
 func executable(file string) bool {

@@ -1,4 +1,4 @@
-// Package engine asks a Docker engine what a stack's containers are and do. It selects by
+// Package engine observes and restarts the containers of stacks on a Docker engine. It selects by
 // labels only, never by name.
 package engine
 
@@ -14,7 +14,7 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// MinimumVersion is the oldest engine that this is tested with.
+// MinimumVersion is the oldest engine that the project is tested with.
 const MinimumVersion = "20.10"
 
 // pingTimeout bounds the first contact: an engine on this machine answers in milliseconds.
@@ -27,7 +27,7 @@ type Engine struct {
 	api  *client.Client
 }
 
-// Unreachable says that no engine answered, and what to do.
+// Unreachable is returned when no engine answers.
 type Unreachable struct {
 	Host  Host
 	Cause error
@@ -61,7 +61,8 @@ func (e *Unreachable) Error() string {
 		why, todo)
 }
 
-// Connect makes sure that the engine answers. Its error is an *Unreachable.
+// Connect connects to the engine and makes sure that it answers. It returns an
+// *Unreachable if it does not.
 func Connect(ctx context.Context, host Host) (*Engine, error) {
 	if strings.HasPrefix(host.URL, "ssh://") {
 		return nil, &Unreachable{Host: host, Cause: errors.New("ssh")}
@@ -85,30 +86,26 @@ func Connect(ctx context.Context, host Host) (*Engine, error) {
 	return &Engine{Host: host, api: api}, nil
 }
 
-// Close gives back the connections.
+// Close closes the connections.
 func (e *Engine) Close() error { return e.api.Close() }
 
-// Info is what doctor wants to know about the engine and its machine.
+// Info describes the engine and its machine.
 type Info struct {
 	Version, APIVersion string
-	OS, Arch            string
-	CPUs                int
+	OS                  string
 
-	// Memory is that of the engine's machine, in bytes.
+	// Memory is the memory of the engine's machine, in bytes.
 	Memory int64
 
 	// DataRoot is the folder on the engine's machine that holds images and volumes.
 	DataRoot string
 
-	// GPURuntime says that the NVIDIA runtime is registered; CDI that the engine
+	// GPURuntime reports whether the NVIDIA runtime is registered, CDI whether the engine
 	// looks for devices itself.
 	GPURuntime, CDI bool
-
-	// Security lists the engine's security options: rootless, seccomp, ...
-	Security []string
 }
 
-// Info asks the engine about itself.
+// Info returns what the engine reports of itself.
 func (e *Engine) Info(ctx context.Context) (Info, error) {
 	v, err := e.api.ServerVersion(ctx, client.ServerVersionOptions{})
 	if err != nil {
@@ -122,8 +119,12 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 
 	_, nvidia := r.Info.Runtimes["nvidia"]
 	return Info{
-		Version: v.Version, APIVersion: v.APIVersion, OS: v.Os, Arch: v.Arch,
-		CPUs: r.Info.NCPU, Memory: r.Info.MemTotal, DataRoot: r.Info.DockerRootDir,
-		GPURuntime: nvidia, CDI: len(r.Info.CDISpecDirs) > 0, Security: r.Info.SecurityOptions,
+		Version:    v.Version,
+		APIVersion: v.APIVersion,
+		OS:         v.Os,
+		Memory:     r.Info.MemTotal,
+		DataRoot:   r.Info.DockerRootDir,
+		GPURuntime: nvidia,
+		CDI:        len(r.Info.CDISpecDirs) > 0,
 	}, nil
 }

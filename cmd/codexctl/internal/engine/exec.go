@@ -11,10 +11,10 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// maxOutput bounds what a check may print, in bytes.
+// maxOutput bounds the output of a command, in bytes.
 const maxOutput = 16 << 10
 
-// Exec runs a command inside a container and returns its exit code and what it printed.
+// Exec runs a command inside a container and returns its exit code and output.
 func (e *Engine) Exec(
 	ctx context.Context, id string, command []string,
 ) (code int, output string, err error) {
@@ -36,7 +36,7 @@ func (e *Engine) Exec(
 	}
 	defer conn.Close()
 
-	// The hijacked connection does not know the context.
+	// The hijacked connection does not follow the context.
 	stop := context.AfterFunc(ctx, conn.Close)
 	defer stop()
 	var b bytes.Buffer

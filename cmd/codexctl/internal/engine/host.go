@@ -11,26 +11,25 @@ import (
 	"path/filepath"
 )
 
-// defaultHost is where an engine listens unless told otherwise.
+// defaultHost is the default address of an engine.
 const defaultHost = "unix:///var/run/docker.sock"
 
-// Host is the address of an engine and who said so.
+// Host is the address of an engine.
 type Host struct {
-	// URL is in the form of DOCKER_HOST: unix:///path, tcp://host:port, ssh://user@host.
+	// URL has the form of DOCKER_HOST: unix:///path, tcp://host:port, ssh://user@host.
 	URL string
 
-	// Source says where the address was found, for a person.
+	// Source tells people where the address comes from.
 	Source string
 
-	// Export is set when a plain `pulumi up` would not find this engine by itself
-	// and needs DOCKER_HOST.
+	// Export is set if a plain `pulumi up` would not find this engine without DOCKER_HOST.
 	Export bool
 }
 
-// ResolveHost finds the engine: configured (docker:host of the stack's config), else DOCKER_HOST,
-// else the context of DOCKER_CONTEXT or of the docker command's configuration, else the first
-// socket there is of the system's and Docker Desktop's. The docker provider knows all of these but
-// the configured context, which the docker command would use.
+// ResolveHost returns the address of the engine: the configured one (docker:host of the stack's
+// config), else DOCKER_HOST, else that of the context in DOCKER_CONTEXT or in the docker command's
+// configuration, else the first socket there is of the system's and Docker Desktop's. The docker
+// provider knows all of these but the configured context, which the docker command would use.
 func ResolveHost(configured string, getenv func(string) string) (Host, error) {
 	if configured != "" {
 		return Host{URL: configured, Source: "docker:host of the stack's config"}, nil
@@ -78,7 +77,7 @@ func ResolveHost(configured string, getenv func(string) string) (Host, error) {
 	return Host{URL: defaultHost, Source: "the default socket"}, nil
 }
 
-// currentContext reads which context `docker context use` chose; empty when none.
+// currentContext returns the context that `docker context use` chose, or "".
 func currentContext(dir string) (string, error) {
 	path := filepath.Join(dir, "config.json")
 	b, err := os.ReadFile(path)
@@ -99,8 +98,8 @@ func currentContext(dir string) (string, error) {
 	return conf.CurrentContext, nil
 }
 
-// contextHost reads a context's address from the docker command's store, whose folders are named by
-// the digest of the context's name.
+// contextHost returns a context's address from the docker command's store, whose folders are named
+// by the digest of the context's name.
 func contextHost(dir, name string) (string, error) {
 	sum := sha256.Sum256([]byte(name))
 	id := hex.EncodeToString(sum[:])

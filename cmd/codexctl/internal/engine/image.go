@@ -13,19 +13,18 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Build is an image to build.
+// Build describes an image to build.
 type Build struct {
 	Ref string
 
-	// Context is a tar; Dockerfile the path in it.
+	// Context is a tar archive, Dockerfile the path in it.
 	Context    io.Reader
 	Dockerfile string
 	Target     string
 	Args       map[string]string
-	Platform   string
 }
 
-// BuildError is that an image does not build. Log holds the last lines that its steps printed.
+// BuildError is returned when an image does not build. Log holds the last lines of its steps.
 type BuildError struct {
 	Ref string
 	Err error
@@ -37,13 +36,13 @@ func (e *BuildError) Error() string {
 }
 func (e *BuildError) Unwrap() error { return e.Err }
 
-// keptLines is how many lines of a failing build are kept.
+// keptLines bounds how many lines of a failing build are kept.
 const keptLines = 30
 
-// BuildImage builds an image with the engine's BuildKit, as the docker provider does. It asks
-// the engine itself: the docker command would need its buildx plugin. said gets the lines
+// BuildImage builds an image with the engine's BuildKit, as the docker provider does. It uses the
+// engine's API, as the docker command would need its buildx plugin. It calls output for each line
 // that the steps print.
-func (e *Engine) BuildImage(ctx context.Context, b Build, said func(line string)) error {
+func (e *Engine) BuildImage(ctx context.Context, b Build, output func(line string)) error {
 	args := map[string]*string{}
 	for k, v := range b.Args {
 		args[k] = &v
@@ -66,7 +65,7 @@ func (e *Engine) BuildImage(ctx context.Context, b Build, said func(line string)
 	err = buildLog(result.Body, func(line string) {
 		log = append(log, line)
 		log = log[max(0, len(log)-keptLines):]
-		said(line)
+		output(line)
 	})
 	if err != nil {
 		return &BuildError{Ref: b.Ref, Err: err, Log: log}
@@ -75,9 +74,9 @@ func (e *Engine) BuildImage(ctx context.Context, b Build, said func(line string)
 	return nil
 }
 
-// buildLog reads the engine's answer to its end: what the steps of the build said, and the
-// error that it failed with.
-func buildLog(body io.Reader, said func(line string)) error {
+// buildLog reads the engine's response to its end. It calls output for each line of the build's
+// steps, and returns the error that the build failed with.
+func buildLog(body io.Reader, output func(line string)) error {
 	for messages := json.NewDecoder(body); ; {
 		var m struct {
 			ID    string          `json:"id"`
@@ -104,7 +103,7 @@ func buildLog(body io.Reader, said func(line string)) error {
 			for _, entry := range fields(status, 3) {
 				for _, text := range fields(entry, 4) {
 					for line := range strings.Lines(string(text)) {
-						said(strings.TrimRight(line, "\r\n"))
+						output(strings.TrimRight(line, "\r\n"))
 					}
 				}
 			}
@@ -116,8 +115,8 @@ func buildLog(body io.Reader, said func(line string)) error {
 	}
 }
 
-// fields returns the values of one field, of a type that has a length, of a Protocol Buffers
-// message; what is not such a message has none.
+// fields returns the values of one length-delimited field of a Protocol Buffers message, or nil if
+// it is no such message.
 func fields(message []byte, number protowire.Number) [][]byte {
 	var out [][]byte
 	for len(message) > 0 {

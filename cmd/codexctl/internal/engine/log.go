@@ -57,13 +57,14 @@ func (e *Engine) LastLines(ctx context.Context, id string, n int) ([]string, err
 	return strings.Split(text, "\n"), nil
 }
 
-// Logs hands each line that the service's containers log to line, one at a time. The lines of one
-// container keep their order; without Follow those of different containers follow one another.
+// Logs calls line for each line that the service's containers log, one at a time. The lines of one
+// container keep their order; without Follow the containers' logs follow one another.
 func (e *Engine) Logs(
 	ctx context.Context, stack, service string, opts running.LogOptions,
 	line func(c Container, text string),
 ) error {
-	// Listening before listing: a container that starts in between is in one of them, or both.
+	// Events are subscribed to before the list is made: a container that starts in between is in
+	// one of them, or both.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var started client.EventsResult
@@ -171,7 +172,7 @@ func (e *Engine) follow(
 	}
 }
 
-// stream copies one container's log until it ends.
+// stream emits one container's log until it ends.
 func (e *Engine) stream(
 	ctx context.Context, c Container, opts running.LogOptions, emit func(Container, string),
 ) error {

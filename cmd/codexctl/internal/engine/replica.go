@@ -9,8 +9,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
-// Replicas lists the replicas of the stack's services as the commands know them. Service
-// may be empty for all.
+// Replicas lists the replicas of a service, or of all services if service is empty.
 func (e *Engine) Replicas(ctx context.Context, stack, service string) ([]running.Replica, error) {
 	list, err := e.Containers(ctx, stack, service)
 	if err != nil {
@@ -54,7 +53,7 @@ func (c Container) replica(image string) running.Replica {
 	return r
 }
 
-// short is the container's condition in a word.
+// short returns the container's state in a word.
 func (c Container) short() string {
 	if c.State == "running" && c.Health != "" {
 		return c.Health
@@ -62,7 +61,7 @@ func (c Container) short() string {
 	return c.State
 }
 
-// Condition says what the container's state is, for a person.
+// Condition describes the container's state to a person.
 func (c Container) Condition() string {
 	text := c.State
 	switch {
@@ -85,8 +84,8 @@ func (c Container) Condition() string {
 	}
 
 	if c.HealthOutput != "" && c.State == "running" && !c.Healthy() {
-		text += "; its health check says: " + console.Plain(c.HealthOutput[strings.LastIndex(c.HealthOutput,
-			"\n")+1:])
+		last := c.HealthOutput[strings.LastIndex(c.HealthOutput, "\n")+1:]
+		text += "; its health check says: " + console.Plain(last)
 	}
 
 	return text

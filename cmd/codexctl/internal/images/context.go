@@ -13,12 +13,12 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// dockerfileName is where the Dockerfile lies in the tar: beside what is built from, so that
-// it is part of no layer.
+// dockerfileName is the name of the Dockerfile in the tar archive. It is beside what is built from,
+// so that it is part of no layer.
 const dockerfileName = ".codexctl.Dockerfile"
 
-// tarContext is the build's context: the Dockerfile, and the files that its .dockerignore lets in.
-// Owners, times and the umask are left out, so that every clone of one commit sends the same.
+// tarContext returns the build's context: the Dockerfile, and the files that its .dockerignore lets
+// in. Owners, times and the umask are left out, so that every clone of one commit sends the same.
 func tarContext(root fs.FS, b stacks.Build) (io.Reader, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)

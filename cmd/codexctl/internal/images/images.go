@@ -10,7 +10,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Image is one that a stack runs.
+// Image is an image that a stack runs.
 type Image struct {
 	// Service is the first one that runs it.
 	Service string
@@ -18,11 +18,11 @@ type Image struct {
 	// Ref is the reference under which it is built or pulled.
 	Ref string
 
-	// Build is nil when it is pulled.
+	// Build is nil if the image is pulled.
 	Build *stacks.Build
 }
 
-// Of lists the stack's images, in the order of its services. root is the project's folder.
+// Of returns the stack's images, in the order of its services. root is the project's folder.
 func Of(s stacks.Stack, root string) ([]Image, error) {
 	var out []Image
 	seen := map[string]bool{}
@@ -52,9 +52,10 @@ type Builder struct {
 	// Root is the project's folder.
 	Root string
 
-	// Tell is told what is done, Said what a build's steps print.
-	Tell func(format string, args ...any)
-	Said func(ref, line string)
+	// Say is called with each image that is pulled or built, Output with each line that the
+	// steps of a build print.
+	Say    func(format string, args ...any)
+	Output func(line string)
 }
 
 // Ensure builds or pulls the images that the engine lacks.
@@ -68,12 +69,12 @@ func (b Builder) Ensure(ctx context.Context, list []Image) error {
 		switch {
 		case has:
 		case x.Build == nil:
-			b.Tell("pulling %s", x.Ref)
+			b.Say("pulling %s", x.Ref)
 			if err := b.Engine.PullImage(ctx, x.Ref); err != nil {
 				return err
 			}
 		default:
-			b.Tell("building %s", x.Ref)
+			b.Say("building %s", x.Ref)
 			if err := b.build(ctx, x); err != nil {
 				return err
 			}
@@ -95,5 +96,5 @@ func (b Builder) build(ctx context.Context, x Image) error {
 		Dockerfile: dockerfileName,
 		Target:     x.Build.Target,
 		Args:       x.Build.Args,
-	}, func(line string) { b.Said(x.Ref, line) })
+	}, b.Output)
 }

@@ -17,13 +17,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
 )
 
-// Destination is where a cluster's nodes take images from, and how they get there.
+// Destination is where a cluster's nodes take images from, and the tool that puts them there.
 type Destination struct {
-	// Tool is kind, k3d, minikube, containerd or engine: the last is a cluster that runs on the
+	// Tool is kind, k3d, minikube, containerd or engine, which is a cluster that runs on the
 	// Docker engine's own images.
 	Tool string
 
-	// Name is the cluster's as the tool calls it; for containerd the path of its socket.
+	// Name is the tool's name of the cluster; for containerd the path of its socket.
 	Name string
 
 	environ []string
@@ -40,11 +40,11 @@ func (d Destination) String() string {
 	return d.Tool + " cluster " + d.Name
 }
 
-// The sockets on which containerd listens: as packaged, and inside k3s.
+// The default sockets of containerd: as packaged, and inside k3s.
 var sockets = []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock"}
 
-// Find says where the images of the cluster with that context and those nodes go. into is what the
-// person said: empty to look for it, a tool, or containerd=SOCKET.
+// Find returns the destination for the cluster with that context and those nodes. into is the value
+// of --into: empty to detect it, a tool, tool=NAME, or containerd=SOCKET.
 func Find(into, context string, nodes []corev1.Node, environ []string) (Destination, error) {
 	d := Destination{environ: environ, look: lookIn(environ)}
 	tool, name, _ := strings.Cut(into, "=")
@@ -71,7 +71,7 @@ func Find(into, context string, nodes []corev1.Node, environ []string) (Destinat
 	switch tool {
 	case "kind", "k3d":
 		d.Name = strings.TrimPrefix(context, tool+"-")
-		if d.Name == context { // another context's name: the nodes carry the cluster's
+		if d.Name == context { // the context has another name, but the nodes carry the cluster's
 			for _, n := range nodes {
 				for _, part := range []string{"-control-plane", "-server-0"} {
 					if base, ok := strings.CutSuffix(n.Name, part); ok {
@@ -109,7 +109,7 @@ func Find(into, context string, nodes []corev1.Node, environ []string) (Destinat
 	return d, nil
 }
 
-// detect reads the kind of cluster from its context's name and its nodes; empty when nothing tells.
+// detect returns the kind of cluster from its context's name and its nodes, or "".
 func detect(context string, nodes []corev1.Node) string {
 	for _, n := range nodes {
 		switch {
@@ -146,8 +146,8 @@ func detect(context string, nodes []corev1.Node) string {
 	return ""
 }
 
-// Has says which of the images are there already. It is asked of containerd itself, else of the
-// nodes, who tell late: what they do not list yet is put there again, which does no harm.
+// Has reports which of the images are there already. It asks containerd, or reads what the nodes
+// report, which is late: an image that they do not list yet is loaded again, which does no harm.
 func (d Destination) Has(
 	ctx context.Context, refs []string, nodes []corev1.Node,
 ) (map[string]bool, error) {
@@ -159,7 +159,7 @@ func (d Destination) Has(
 		}
 		return out, nil
 	case "containerd":
-		list, err := d.run(ctx, nil, "ctr", "--address", d.Name, "--namespace", "k8s.io", "images",
+		list, err := d.run(ctx, "ctr", "--address", d.Name, "--namespace", "k8s.io", "images",
 			"ls", "-q")
 		if err != nil {
 			return nil, err
@@ -180,7 +180,7 @@ func (d Destination) Has(
 	return out, nil
 }
 
-// Load puts the images there. save writes them as an archive.
+// Load puts the images there; save writes them as an archive.
 func (d Destination) Load(ctx context.Context, save func(to io.Writer) error) error {
 	if d.Tool == "engine" {
 		return nil
@@ -211,11 +211,11 @@ func (d Destination) Load(ctx context.Context, save func(to io.Writer) error) er
 		"containerd": {"ctr", "--address", d.Name, "--namespace", "k8s.io", "images", "import", path},
 	}[d.Tool]
 
-	_, err = d.run(ctx, nil, command...)
+	_, err = d.run(ctx, command...)
 	return err
 }
 
-// Ready makes sure that the tool is there, before images are built for it.
+// Ready returns an error if the tool is not installed, before images are built for it.
 func (d Destination) Ready() error {
 	program := d.Tool
 	switch d.Tool {
@@ -234,14 +234,14 @@ func (d Destination) Ready() error {
 	return nil
 }
 
-func (d Destination) run(ctx context.Context, stdin io.Reader, command ...string) (string, error) {
+func (d Destination) run(ctx context.Context, command ...string) (string, error) {
 	path, err := d.look(command[0])
 	if err != nil {
 		return "", d.Ready()
 	}
 
 	cmd := exec.CommandContext(ctx, path, command[1:]...)
-	cmd.Env, cmd.Stdin = d.environ, stdin
+	cmd.Env = d.environ
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -263,7 +263,7 @@ func (d Destination) run(ctx context.Context, stdin io.Reader, command ...string
 
 func lastLine(text string) string { return text[strings.LastIndex(text, "\n")+1:] }
 
-// lookIn finds programs on the PATH of environ.
+// lookIn returns a function that finds programs on the PATH of environ.
 func lookIn(environ []string) func(string) (string, error) {
 	path := ""
 	for _, e := range environ {
