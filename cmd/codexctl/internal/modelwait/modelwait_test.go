@@ -108,7 +108,7 @@ func TestWaitIsInterrupted(t *testing.T) {
 
 func TestBar(t *testing.T) {
 	for want, done := range map[string]int64{"[....]": 0, "[##..]": 50, "[####]": 100} {
-		if got := Bar(done, 100, 4); got != want {
+		if got := bar(done, 100, 4); got != want {
 			t.Errorf("%d%%: %s, want %s", done, got, want)
 		}
 	}

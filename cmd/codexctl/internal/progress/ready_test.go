@@ -37,8 +37,8 @@ func TestReady(t *testing.T) {
 		t.Errorf("before the pods are ready:\n%s", text)
 	}
 
-	s.d.take(Note{Service: "backend", Text: "starting"})
-	s.d.take(Note{Service: "backend", Ready: true})
+	s.d.handleNote(Note{Service: "backend", Text: "starting"})
+	s.d.handleNote(Note{Service: "backend", Ready: true})
 	if text := buf.String(); !strings.Contains(text, "rolled out (3.0s)") || strings.Contains(text, "ready") {
 		t.Errorf("when backend is ready:\n%s", text)
 	}

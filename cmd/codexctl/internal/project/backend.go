@@ -16,41 +16,42 @@ import (
 
 // DevPassphrase opens the dev stack's config, whose encryption salt is in the repository. It is
 // public on purpose: the dev stack holds no secrets, and nobody should have to invent a passphrase
-// to try the project. No other stack accepts it without being told to.
+// to try the project. No other stack uses it by default.
 const DevPassphrase = "codexcontinue-dev"
 
-// The environment variables by which Pulumi is told where the state is and how it is opened.
+// The environment variables that tell Pulumi where the state is and how it is opened.
 const (
 	BackendVar        = "PULUMI_BACKEND_URL"
 	PassphraseVar     = "PULUMI_CONFIG_PASSPHRASE"
 	PassphraseFileVar = "PULUMI_CONFIG_PASSPHRASE_FILE"
 )
 
-// LookupEnv reads an environment variable and says whether it is set, as os.LookupEnv.
+// LookupEnv returns the value of an environment variable and reports whether it is set,
+// as os.LookupEnv does.
 type LookupEnv func(name string) (string, bool)
 
 func (l LookupEnv) get(name string) string { v, _ := l(name); return v }
 
-// Backend is where Pulumi keeps the state.
+// Backend is the place of Pulumi's state.
 type Backend struct {
-	// URL is empty when Pulumi finds its own login.
+	// URL is empty if Pulumi finds its own login.
 	URL string
 
-	// Source says who chose it, for a person.
+	// Source tells people what chose the backend.
 	Source string
 
-	// Default is set when nobody chose and the state is kept inside the project.
+	// Default is set if nobody chose one and the state is kept inside the project.
 	Default bool
 }
 
-// cloud says that the backend keeps secrets by itself and needs no passphrase.
+// cloud reports whether the backend keeps secrets itself and needs no passphrase.
 func (b Backend) cloud() bool {
 	return b.URL == "" || strings.HasPrefix(b.URL, "https://") ||
 		strings.HasPrefix(b.URL, "http://")
 }
 
-// Backend chooses as Pulumi does (PULUMI_BACKEND_URL, the project's backend, an access token, the
-// login), and without any of those a folder inside the project that git ignores.
+// Backend returns the backend that Pulumi would use (PULUMI_BACKEND_URL, the project's backend, an
+// access token, the login), or without any of these a folder inside the project that git ignores.
 func (p Project) Backend(env LookupEnv) (Backend, error) {
 	if url := env.get(BackendVar); url != "" {
 		return Backend{URL: url, Source: BackendVar}, nil
@@ -77,10 +78,10 @@ func (p Project) Backend(env LookupEnv) (Backend, error) {
 	}, nil
 }
 
-// StateDir is where the state is kept without a login.
+// StateDir returns the folder of the state without a login.
 func (p Project) StateDir() string { return filepath.Join(p.Root, ".state") }
 
-// Prepare makes the folder of the default backend, which nobody else may read: the state
+// Prepare creates the folder of the default backend, which only its owner can read: the state
 // holds secrets, encrypted.
 func (p Project) Prepare(b Backend) error {
 	if !b.Default {
@@ -92,7 +93,7 @@ func (p Project) Prepare(b Backend) error {
 	return nil
 }
 
-// login reads the URL that `pulumi login` chose last; empty when there was none.
+// login returns the URL that `pulumi login` chose last, or "".
 func login(env LookupEnv) (string, error) {
 	dir := env.get("PULUMI_CREDENTIALS_PATH")
 	if dir == "" {
@@ -119,8 +120,8 @@ func login(env LookupEnv) (string, error) {
 	return c.Current, nil
 }
 
-// PassphraseEnv returns the environment variables that Pulumi needs, beside those set already, to
-// open the stack's secrets. Its error says what to set.
+// PassphraseEnv returns the variables that Pulumi needs to open the stack's secrets, in addition to
+// those that are set. Its error tells what to set.
 func PassphraseEnv(s StackFile, b Backend, env LookupEnv) (map[string]string, error) {
 	if _, ok := env(PassphraseVar); ok {
 		return nil, nil
@@ -143,10 +144,10 @@ func PassphraseEnv(s StackFile, b Backend, env LookupEnv) (map[string]string, er
 		s.Name, PassphraseFileVar, PassphraseVar)
 }
 
-// accepts says whether the salt was made with the passphrase: it carries a known text
-// that only that decrypts.
+// accepts reports whether the salt was made with the passphrase: it carries a known text that only
+// that passphrase decrypts.
 func accepts(salt, passphrase string) bool {
-	// v1:<salt>:<a value encrypted by the crypter of that salt>, see pulumi's
+	// The salt is v1:<salt>:<a value encrypted by the crypter of that salt>, see pulumi's
 	// pkg/secrets/passphrase.
 	parts := strings.SplitN(salt, ":", 3)
 	if len(parts) != 3 || parts[0] != "v1" {
@@ -158,8 +159,7 @@ func accepts(salt, passphrase string) bool {
 		return false
 	}
 
-	text, err := config.NewSymmetricCrypterFromPassphrase(passphrase,
-		raw).DecryptValue(context.Background(),
-		parts[2])
+	crypter := config.NewSymmetricCrypterFromPassphrase(passphrase, raw)
+	text, err := crypter.DecryptValue(context.Background(), parts[2])
 	return err == nil && text == "pulumi"
 }

@@ -1,5 +1,5 @@
-// Package project finds the project's folder and says where its Pulumi state is and how
-// its secrets are opened.
+// Package project finds the project's folder, the place of its Pulumi state and
+// what opens its secrets.
 package project
 
 import (
@@ -54,20 +54,20 @@ func Find(dir string) (Project, error) {
 	}
 }
 
-// StackFile is Pulumi.<stack>.yaml.
+// StackFile is the content of Pulumi.<stack>.yaml.
 type StackFile struct {
 	// Name is the stack's name, without an organisation or project before it.
 	Name string `yaml:"-"`
 
-	// Path is the file's.
+	// Path is the path of the file.
 	Path            string         `yaml:"-"`
 	SecretsProvider string         `yaml:"secretsprovider"`
 	EncryptionSalt  string         `yaml:"encryptionsalt"`
 	Config          map[string]any `yaml:"config"`
 }
 
-// Stack reads the settings file of a stack. A name may have an organisation and the project
-// before it, as Pulumi's do.
+// Stack reads the settings file of a stack. The name may have an organisation and the project
+// before it, as in Pulumi.
 func (p Project) Stack(name string) (StackFile, error) {
 	short := name[strings.LastIndex(name, "/")+1:]
 	s := StackFile{Name: short, Path: filepath.Join(p.Root, "Pulumi."+short+".yaml")}
@@ -98,8 +98,8 @@ func (p Project) Stacks() []string {
 	return out
 }
 
-// Value reads one value of the stack's config as text, falling back to the project's default; empty
-// when there is none or it is a secret.
+// Value returns one value of the stack's config as text, or the project's default. It returns "" if
+// there is none or it is a secret.
 func (p Project) Value(s StackFile, key string) string {
 	for _, v := range []any{s.Config[key], p.file.Config[key]} {
 		switch v := v.(type) {

@@ -8,9 +8,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Values returns the stack's config in the project's namespace as the Pulumi program gets it: by
-// key without the namespace, text as it is and structures as JSON, the project's defaults where
-// the stack sets nothing. Secrets are named, not decrypted: checking a stack before anything
+// Values returns the stack's config in the project's namespace as the Pulumi program gets it, by
+// key without the namespace. Text is as it is, structures are JSON, and the project's defaults
+// stand where the stack sets nothing. Secrets are only named: checking a stack before anything
 // runs needs no passphrase.
 func (p Project) Values(s StackFile) (plain map[string]string, secret []string, err error) {
 	plain = map[string]string{}
@@ -62,7 +62,7 @@ func ownKey(key string) (string, bool) {
 	return strings.TrimPrefix(name, "config:"), ok
 }
 
-// text is the form in which Pulumi hands a value to the program.
+// text returns a value in the form in which Pulumi passes it to the program.
 func text(v any) (string, error) {
 	switch v := v.(type) {
 	case string:

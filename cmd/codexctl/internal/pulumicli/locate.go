@@ -18,49 +18,48 @@ import (
 	"github.com/blang/semver"
 )
 
-// Version is the CLI that is built where there is none; tools/pulumi pins its module.
+// Version is the version that is built if no CLI is found; tools/pulumi pins its module.
 const Version = "3.255.0"
 
-// Minimum is the oldest CLI that can run the program: the first with resource hooks for Go.
+// Minimum is the oldest version that can run the program: the first with resource hooks for Go.
 const Minimum = "3.182.0"
 
-// modulePackage is what tools/pulumi builds.
+// modulePackage is the package that tools/pulumi builds.
 const modulePackage = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
 
-// versionVariable is set at link time: the Automation API refuses a CLI that does
-// not know its version.
+// versionVariable is set at link time: the Automation API refuses a CLI without a version.
 const versionVariable = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
 
-// Finder finds the CLI.
+// Finder finds or builds the CLI.
 type Finder struct {
 	// Root is the project's folder, which holds tools/pulumi.
 	Root string
 
-	// CacheDir is the user's folder for what can be made again.
+	// CacheDir is the user's cache folder.
 	CacheDir string
 	Environ  []string
 
 	// Path lists the folders to search, as PATH does.
 	Path string
 
-	// Say tells the person what is going on, one line each.
+	// Say is called with each line about progress.
 	Say func(format string, args ...any)
 }
 
-// Found is what there is, before anything is built.
+// Found is the CLI that is installed or was built before.
 type Found struct {
-	// Path is empty when there is none that fits.
+	// Path is empty if there is none of a suitable version.
 	Path    string
 	Version semver.Version
 
-	// Rejected says why the one on PATH was not taken; nil when there is none or it fits.
+	// Rejected tells why the CLI on PATH is not suitable; nil if there is none or it is.
 	Rejected error
 
-	// Built is where the pinned one is, or would be built.
+	// Built is the path of the pinned one, whether or not it has been built.
 	Built string
 }
 
-// Look finds a CLI without building one: the one on PATH, else the pinned one built before.
+// Look finds a CLI without building one: that on PATH, else the pinned one if it was built before.
 func (f Finder) Look(ctx context.Context) Found {
 	found := Found{Built: filepath.Join(f.CacheDir, "codexcontinue", "pulumi-v"+Version, "bin",
 		"pulumi"+exe())}
@@ -87,7 +86,7 @@ func (f Finder) Look(ctx context.Context) Found {
 	return found
 }
 
-// Get finds the CLI, or builds the pinned one once.
+// Get finds the CLI, or builds the pinned one.
 func (f Finder) Get(ctx context.Context) (*Command, error) {
 	found := f.Look(ctx)
 	if found.Path == "" {
@@ -112,7 +111,7 @@ func (f Finder) Get(ctx context.Context) (*Command, error) {
 	return &Command{Path: found.Path, version: found.Version, environ: f.Environ, say: f.Say}, nil
 }
 
-// fits says whether the program can be run by a CLI of that version.
+// fits returns an error if a CLI of that version cannot run the program.
 func fits(v semver.Version) error {
 	minimum := semver.MustParse(Minimum)
 	if v.Major != minimum.Major {
@@ -125,7 +124,7 @@ func fits(v semver.Version) error {
 	return nil
 }
 
-// build compiles the pinned CLI. It is written beside its final place and renamed, so that an
+// build compiles the pinned CLI. It writes it beside its final place and renames it, so that an
 // interrupted build leaves nothing that looks complete.
 func (f Finder) build(ctx context.Context, target string) error {
 	goTool, err := exec.LookPath("go")
@@ -171,7 +170,7 @@ func (f Finder) build(ctx context.Context, target string) error {
 	return nil
 }
 
-// watch tells how far the build is, every 15 seconds, and returns its last lines.
+// watch prints the progress of the build every 15 seconds, and returns its last lines.
 func (f Finder) watch(out io.Reader, start time.Time) []string {
 	lines := make(chan string)
 	go func() {
@@ -209,7 +208,7 @@ func exe() string {
 	return ""
 }
 
-// lookPath finds pulumi in a list of folders; empty when it is in none.
+// lookPath returns the path of pulumi in a list of folders, or "".
 func lookPath(path string) string {
 	for _, dir := range filepath.SplitList(path) {
 		file := filepath.Join(dir, "pulumi"+exe())

@@ -26,13 +26,13 @@ import (
 // planner is the package of the program that prints a checkout's plans.
 const planner = "infra/plan/planner"
 
-// keptPlans is how many revisions' plans are kept.
+// keptPlans bounds how many revisions' plans are kept.
 const keptPlans = 32
 
 // Plans makes the plans of base and of head, which is the working tree, for every stack and target.
 //
-// What the sources of head are is read from the disk: what git ignores counts as it does for `up`.
-// base's are those of its commit, and its plans are kept by its tree.
+// The sources of head are read from the disk, so files that git ignores count as they do for `up`.
+// Those of base are the files of its commit, and its plans are kept by its tree.
 func (c *Checkout) Plans(
 	ctx context.Context, base, head Revision,
 ) (before, after []plan.Document, err error) {
@@ -71,9 +71,8 @@ func (c *Checkout) Plans(
 	return before, after, nil
 }
 
-// basePlans makes the plans of base, whose program is built after head's: what both have
-// in common is compiled once, and where the programs are the same, as in most changes,
-// nothing is linked again.
+// basePlans makes the plans of base. Its program is built after head's: what both have in common is
+// compiled once, and if the programs are the same, as in most changes, nothing is linked again.
 func (c *Checkout) basePlans(
 	ctx context.Context, base, head Revision, headProgram string,
 ) ([]plan.Document, error) {
@@ -96,7 +95,8 @@ func (c *Checkout) basePlans(
 	return documents, nil
 }
 
-// slot is where the working tree's planner is kept, with the tree that it was built from beside it.
+// slot returns the folder that keeps the working tree's planner, and beside it the
+// tree it was built from.
 func (c *Checkout) slot() string {
 	if c.cache == "" {
 		return filepath.Join(c.scratch, "slot")
@@ -105,8 +105,8 @@ func (c *Checkout) slot() string {
 	return filepath.Join(c.cache, "planner-"+hex.EncodeToString(hash[:6]))
 }
 
-// headProgram is the planner of the working tree. It is built in the place where the sources lie:
-// what a developer's builds have compiled already is not compiled again.
+// headProgram returns the planner of the working tree. It is built in the folder of the sources, so
+// that what a developer's builds have compiled is not compiled again.
 func (c *Checkout) headProgram(ctx context.Context, head Revision) (string, error) {
 	slot := c.slot()
 	program, tree := filepath.Join(slot, "planner"), filepath.Join(slot, "tree")
@@ -122,7 +122,7 @@ func (c *Checkout) headProgram(ctx context.Context, head Revision) (string, erro
 		return "", err
 	}
 
-	// The tree goes first: a program without one is built again.
+	// The tree is removed first: a program without one is built again.
 	if err := os.Remove(tree); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("cache: %w", err)
 	}
@@ -133,8 +133,8 @@ func (c *Checkout) headProgram(ctx context.Context, head Revision) (string, erro
 	return work, nil
 }
 
-// baseProgram is the planner of base. It is built where the working tree lies, with base's files in
-// the place of those that differ: so only what depends on these is compiled.
+// baseProgram returns the planner of base. It is built in the working tree with base's files in
+// place of those that differ, so that only what depends on these is compiled.
 func (c *Checkout) baseProgram(
 	ctx context.Context, base, head Revision, dir, headProgram string,
 ) (string, error) {
@@ -167,8 +167,8 @@ func (c *Checkout) baseProgram(
 	return program, c.buildOn(ctx, headProgram, program, base, file)
 }
 
-// buildOn builds the planner on a copy of another one, if that is there: Go leaves a program as it
-// is when it would be the same. The other one itself may be running.
+// buildOn builds the planner over a copy of another one, if that exists: Go leaves a program as it
+// is if it would be the same. The other one itself may be running.
 func (c *Checkout) buildOn(
 	ctx context.Context, other, to string, r Revision, overlay string,
 ) error {
@@ -181,7 +181,7 @@ func (c *Checkout) buildOn(
 // build builds the planner.
 func (c *Checkout) build(ctx context.Context, r Revision, to, overlay string) error {
 	c.say("compiling the plans of %s", r.Name)
-	// Without debug information: linking is most of the time.
+	// Without debug information, as linking is most of the time.
 	args := []string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", to}
 	if overlay != "" {
 		args = append(args, "-overlay="+overlay)
@@ -193,7 +193,7 @@ func (c *Checkout) build(ctx context.Context, r Revision, to, overlay string) er
 	})
 
 	environ = append(environ, "GOWORK=off")
-	if getenv(environ, "HOME") == "" { // where Go's caches are, unless it is told
+	if getenv(environ, "HOME") == "" { // Go's caches are in it by default
 		if u, err := user.Current(); err == nil && u.HomeDir != "" {
 			environ = append(environ, "HOME="+u.HomeDir)
 		}
@@ -220,11 +220,10 @@ func (c *Checkout) run(
 	ctx context.Context, program, root string, r Revision,
 ) ([]plan.Document, []byte, error) {
 	cmd := exec.CommandContext(ctx, program, root)
-	// An environment without anything of its caller: neither its secrets nor what it has
-	// set can be in a plan.
-	cmd.Dir, cmd.Env, cmd.Stdin = root, []string{
-		"HOME=" + c.scratch, "TMPDIR=" + c.scratch,
-	}, bytes.NewReader(c.key)
+	// The environment has nothing of the caller's: neither its secrets nor its
+	// settings can be in a plan.
+	cmd.Dir, cmd.Stdin = root, bytes.NewReader(c.key)
+	cmd.Env = []string{"HOME=" + c.scratch, "TMPDIR=" + c.scratch}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	text, err := cmd.Output()
@@ -245,8 +244,8 @@ func (c *Checkout) run(
 	return documents, text, nil
 }
 
-// loadKey is the key of the secrets' fingerprints: that of the kept plans, which have to be
-// compared with new ones, or a new one where nothing is kept.
+// loadKey returns the key of the secrets' fingerprints: the one of the kept plans, which are
+// compared with new ones, or a new one if nothing is kept.
 func (c *Checkout) loadKey() ([]byte, error) {
 	key := make([]byte, 32)
 	if _, err := rand.Read(key); err != nil {
@@ -257,7 +256,7 @@ func (c *Checkout) loadKey() ([]byte, error) {
 	}
 
 	if err := os.MkdirAll(filepath.Join(c.cache, "plans"), 0o700); err != nil {
-		c.cache = "" // a home that cannot be written to
+		c.cache = "" // the home is not writable
 		return key, nil
 	}
 
@@ -275,7 +274,7 @@ func (c *Checkout) loadKey() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	if len(kept) != len(key) { // written by halves; the plans that were kept with another key are of no use then
+	if len(kept) != len(key) { // written in part; plans that were kept with it are of no use
 		return nil, fmt.Errorf("cache: %s is broken: remove %s", path, c.cache)
 	}
 
@@ -286,7 +285,7 @@ func (c *Checkout) planFile(r Revision) string {
 	return filepath.Join(c.cache, "plans", r.Tree+".json")
 }
 
-// kept are the plans of the revision from another time.
+// kept returns the plans of the revision that were kept.
 func (c *Checkout) kept(r Revision) ([]plan.Document, bool) {
 	if c.cache == "" {
 		return nil, false
@@ -303,12 +302,11 @@ func (c *Checkout) kept(r Revision) ([]plan.Document, bool) {
 	}
 
 	now := time.Now()
-	// which plans are thrown away first is all that depends on it
-	_ = os.Chtimes(c.planFile(r), now, now)
+	_ = os.Chtimes(c.planFile(r), now, now) // it only decides which plans are removed first
 	return documents, true
 }
 
-// keep keeps the plans for another time. Not being able to is no error: they are made again.
+// keep keeps the plans for the next time. It is no error if it cannot: they are made again.
 func (c *Checkout) keep(r Revision, text []byte) {
 	if c.cache == "" || writeFile(c.planFile(r), text) != nil {
 		return
@@ -360,7 +358,7 @@ func replace(from, to string) error {
 	return os.Rename(next, to)
 }
 
-// indent is the text's last n lines, indented.
+// indent returns the text's last n lines, indented.
 func indent(text string, n int) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return "  " + strings.Join(lines[max(0, len(lines)-n):], "\n  ")
