@@ -1,6 +1,6 @@
-// Package modelfiles reads the custom models' Modelfiles. The plan and the ml service use the same
-// code, so both see the same digest: a changed prompt, parameter, base model or adapter is a
-// changed model, and nothing else is.
+// Package modelfiles reads the Modelfiles of the custom models. The plan and the ml service use the
+// same code, so both see the same digest. It changes with the prompt, the parameters, the base
+// model and the adapters, and with nothing else.
 package modelfiles
 
 import (
@@ -19,11 +19,11 @@ import (
 
 // Model is a Modelfile as it will be built.
 type Model struct {
-	// Digest is the sha256 (hex) of the parsed commands, with FROM as it will be, and of every
-	// local file they name. Comments and layout of the Modelfile do not count.
+	// Digest is the sha256 (hex) of the parsed commands, with the FROM that will be used, and of
+	// every local file they name. Comments and layout of the Modelfile do not count.
 	Digest string
 
-	// Parsed holds the commands; FROM is replaced when a base was given.
+	// Parsed holds the commands; FROM is replaced if a base was given.
 	Parsed *parser.Modelfile
 
 	// Base is what FROM names: a model, or a local file of Files.
@@ -35,7 +35,7 @@ type Model struct {
 }
 
 // Load reads the Modelfile at name in fsys. A base that is not empty replaces its FROM. A
-// path in FROM or ADAPTER has to lie in the Modelfile's folder: anything else would let a
+// path in FROM or ADAPTER has to be in the Modelfile's folder: anything else would let a
 // Modelfile read the machine.
 func Load(fsys fs.FS, name, base string) (Model, error) {
 	f, err := fsys.Open(name)
@@ -105,9 +105,9 @@ func Load(fsys fs.FS, name, base string) (Model, error) {
 	return m, nil
 }
 
-// localFile returns the path within dir of the file that arg names, "" when arg names a model
-// of a registry. What looks like a path is one, as Ollama itself has it; a bare name is a file
-// only when there is one.
+// localFile returns the path within dir of the file that arg names, or "" if arg names a
+// model of a registry. As in Ollama, what looks like a path is one, and a bare name is a file
+// only if the file exists.
 func localFile(fsys fs.FS, dir, arg string) (string, error) {
 	looksLocal := strings.HasPrefix(arg, ".") || strings.HasPrefix(arg, "/") ||
 		strings.HasPrefix(arg, "~")
@@ -134,8 +134,8 @@ func localFile(fsys fs.FS, dir, arg string) (string, error) {
 	case err == nil && info.Mode().IsRegular():
 		return clean, nil
 	case err == nil:
-		// Ollama would read a folder as a model in safetensors, even one that only happens
-		// to have a model's name.
+		// Ollama would read a folder as a model in safetensors, even one that
+		// merely has a model's name.
 		return "", errors.New("this is not a file: the digest covers single files only")
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid):
 		return "", err
@@ -146,8 +146,8 @@ func localFile(fsys fs.FS, dir, arg string) (string, error) {
 	return "", nil
 }
 
-// refuseLinks wants every element of the path within dir to be itself: a symbolic
-// link could lead anywhere.
+// refuseLinks returns an error if an element of the path within dir is a symbolic link,
+// which could lead anywhere.
 func refuseLinks(fsys fs.FS, dir, clean string) error {
 	at := dir
 	for element := range strings.SplitSeq(clean, "/") {
