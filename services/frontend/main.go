@@ -1,7 +1,7 @@
-// Command frontend is the web UI: server-rendered chat pages, answers streamed as sanitised HTML,
-// and a proxy to the backend's API.
+// Command frontend serves the web UI: server-rendered chat pages, answers streamed as sanitised
+// HTML, and a proxy to the backend's API.
 //
-//	frontend                    serve, as the environment says (see services/contract)
+//	frontend                    serve, configured by the environment (see services/contract)
 //	frontend healthcheck [URL]  exit 0 when /healthz answers 200
 //	frontend version            print the version
 package main
@@ -29,7 +29,7 @@ func main() {
 	}
 }
 
-// run is the whole command: it returns nil after a clean stop.
+// run runs the command. It returns nil after a clean stop.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
 		Health: "/healthz",

@@ -1,4 +1,4 @@
-// Package backendapi is what the backend's REST API says in JSON and in its event streams; the
+// Package backendapi describes the backend's REST API, its JSON and its event streams. The
 // frontend is a client of it.
 //
 //	POST   /api/chat                        start an answer; with Accept: text/event-stream its events, else 202 Generation
@@ -31,11 +31,11 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// OwnerHeader names whose conversations a request is about.
+// OwnerHeader names the owner of the conversations that a request is about.
 const OwnerHeader = "X-Codexcontinue-Owner"
 
 // KeyHeader is a message's idempotency key: 1 to 64 letters, digits, dashes and underscores, made
-// by the client. It is known for an hour at least. The header is that of
+// by the client. It is remembered for an hour at least. The header is that of
 // draft-ietf-httpapi-idempotency-key-header.
 const KeyHeader = "Idempotency-Key"
 
@@ -57,6 +57,11 @@ const (
 	EventError    = "error"    // problem.Problem
 	EventStopped  = "stopped"  // {}
 )
+
+// Final reports whether the event is the last of an answer.
+func Final(name string) bool {
+	return name == EventDone || name == EventError || name == EventStopped
+}
 
 // ChatRequest sends a message. Without a conversation one is created, titled by
 // the message's beginning.
@@ -80,14 +85,14 @@ type Start struct {
 	Model          string `json:"model"`
 }
 
-// Queue tells the answer's place among those that wait for the model: 1 is next.
+// Queue is the answer's place among those that wait for the model: 1 is next.
 type Queue struct {
 	Position int `json:"position"`
 }
 
-// History says that the model did not get all of the conversation.
+// History is sent when the model did not get all of the conversation.
 type History struct {
-	// LeftOut is how many of the oldest messages its context does not hold.
+	// LeftOut is how many of the oldest messages the model's context does not hold.
 	LeftOut int `json:"left_out"`
 }
 
@@ -130,11 +135,11 @@ type Message struct {
 	// not get for this answer.
 	LeftOut int `json:"left_out,omitempty"`
 
-	// GenerationID is the answer's job, set on assistant messages: a page that finds a streaming
+	// GenerationID is the answer's job, set on assistant messages. A page with a streaming
 	// message follows its events.
 	GenerationID string `json:"generation_id,omitempty"`
 
-	// Error says why the state is failed.
+	// Error tells why the state is failed.
 	Error     *problem.Problem `json:"error,omitempty"`
 	CreatedAt time.Time        `json:"created_at"`
 }
@@ -145,12 +150,11 @@ type ConversationDetail struct {
 	Conversation
 	Messages []Message `json:"messages"`
 
-	// Earlier is the cursor (before) of the page of the messages before these;
-	// empty when there are none.
+	// Earlier is the cursor (before) of the page before these messages; empty if there is none.
 	Earlier string `json:"earlier,omitempty"`
 }
 
-// ConversationPage is a page of the list. An empty Next means that there is no more.
+// ConversationPage is a page of the list. Next is empty on the last one.
 type ConversationPage struct {
 	Conversations []Conversation `json:"conversations"`
 	Next          string         `json:"next,omitempty"`
@@ -168,9 +172,9 @@ const (
 	StatusDown     = "down"
 )
 
-// Status is the answer of GET /api/status.
+// Status is the response of GET /api/status.
 type Status struct {
-	// Status is ready when every service is ready and the model can be used, else degraded.
+	// Status is ready if every service is ready and the model can be used, else degraded.
 	Status   string          `json:"status"`
 	Services []ServiceStatus `json:"services"`
 	Model    mlapi.Build     `json:"model"`
@@ -181,7 +185,7 @@ type ServiceStatus struct {
 	Name   string `json:"name"`
 	Status string `json:"status"`
 
-	// Detail says what is wrong, for a person.
+	// Detail tells a person what is wrong.
 	Detail string `json:"detail,omitempty"`
 
 	// LatencyMS is how long the check took, in milliseconds.

@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// RequestIDHeader carries the id of a request through all hops and back to the browser.
+// RequestIDHeader is the header with the id of a request, through all hops and back to the browser.
 const RequestIDHeader = "X-Request-Id"
 
 type metrics struct {
@@ -49,8 +49,8 @@ func newMetrics(reg *prometheus.Registry, service string) *metrics {
 	return m
 }
 
-// middleware gives a request its id, refuses it while the server starts or drains, logs it, counts
-// it and turns a panic into a problem.
+// middleware gives a request its id, refuses it while the server starts or drains, logs and counts
+// it, and turns a panic into a problem.
 func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -100,7 +100,7 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 			s.metrics.duration.WithLabelValues(route).Observe(elapsed.Seconds())
 			log := s.log.InfoContext
 			if probe(r.URL.Path) && code < 400 {
-				log = s.log.DebugContext // every few seconds, from everywhere: noise
+				log = s.log.DebugContext // probes come every few seconds
 			}
 
 			log(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", code, "bytes",
@@ -122,32 +122,33 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 	})
 }
 
-// notRouted answers a request that matches no route as a problem. unmatched is the mux's own
+// notRouted answers a request that matches no route with a problem. unmatched is the mux's own
 // handler for it: it knows whether the path exists with other methods, but answers in plain text.
 func notRouted(w http.ResponseWriter, r *http.Request, unmatched http.Handler) {
-	said := &verdict{header: http.Header{}}
-	unmatched.ServeHTTP(said, r)
-	if said.status != http.StatusMethodNotAllowed {
+	answer := &discarded{header: http.Header{}}
+	unmatched.ServeHTTP(answer, r)
+	if answer.status != http.StatusMethodNotAllowed {
 		problem.Write(w, r, problem.New(http.StatusNotFound, "There is nothing at this path."))
 		return
 	}
 
-	allow := said.header.Get("Allow")
+	allow := answer.header.Get("Allow")
 	w.Header().Set("Allow", allow)
 	problem.Write(w, r, problem.New(http.StatusMethodNotAllowed, "This path takes %s.", allow))
 }
 
-// verdict is a response of which only the header counts.
-type verdict struct {
+// discarded is a response of which only the header and the status are kept.
+type discarded struct {
 	header http.Header
 	status int
 }
 
-func (v *verdict) Header() http.Header         { return v.header }
-func (v *verdict) WriteHeader(code int)        { v.status = code }
-func (v *verdict) Write(b []byte) (int, error) { return len(b), nil }
+func (v *discarded) Header() http.Header         { return v.header }
+func (v *discarded) WriteHeader(code int)        { v.status = code }
+func (v *discarded) Write(b []byte) (int, error) { return len(b), nil }
 
-// method keeps the number of label values bounded: a client may send any word as its method.
+// method returns m if it is a known method, else "other": a client may send any word, and the
+// label's values have to be bounded.
 func method(m string) string {
 	switch m {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
@@ -165,8 +166,8 @@ func probe(path string) bool {
 	return false
 }
 
-// validRequestID accepts what proxies and tracing tools make, and nothing that
-// could forge a log line.
+// validRequestID reports whether id may be used: it accepts what proxies and tracing tools make,
+// and nothing that could forge a log line.
 func validRequestID(id string) bool {
 	if id == "" || len(id) > 128 {
 		return false
@@ -184,7 +185,7 @@ func validRequestID(id string) bool {
 	return true
 }
 
-// recorder remembers the status and size of a response. Unwrap lets http.ResponseController
+// recorder records the status and size of a response. Unwrap lets http.ResponseController
 // reach the connection.
 type recorder struct {
 	http.ResponseWriter
@@ -214,5 +215,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client is gone: nothing left to tell
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
 }

@@ -2,7 +2,7 @@ package server
 
 import "runtime/debug"
 
-// Version is the version control revision that the binary was built from, when Go recorded one,
+// Version returns the version control revision that the binary was built from, if Go recorded one,
 // else the module's version.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()

@@ -1,4 +1,4 @@
-// Package fakebackend is a backend for the tests of the web UI: it speaks
+// Package fakebackend is a backend for the tests of the web UI. It speaks
 // services/internal/backendapi, keeps conversations in memory and plays answers that the
 // test writes and paces.
 package fakebackend
@@ -18,7 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// Backend is the fake. Its zero value is not usable: see New.
+// Backend is the fake; New returns one.
 type Backend struct {
 	mu            sync.Mutex
 	conversations map[string]*conversation
@@ -43,7 +43,7 @@ type conversation struct {
 	backendapi.ConversationDetail
 }
 
-// New makes a backend whose model is ready and whose clock starts at now and moves a
+// New returns a backend whose model is ready. Its clock starts at now and moves a
 // second with each message.
 func New(now time.Time, play func(message string, a *Answer)) *Backend {
 	build := mlapi.Build{Name: "codexcontinue", State: mlapi.BuildReady}
@@ -69,14 +69,15 @@ func New(now time.Time, play func(message string, a *Answer)) *Backend {
 	}
 }
 
-// Fail makes the requests of a pattern, such as "POST /api/chat", fail until it is called with nil.
+// Fail makes the requests of a pattern, such as "POST /api/chat", fail with p, or
+// succeed again if p is nil.
 func (b *Backend) Fail(pattern string, p *problem.Problem) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fail[pattern] = p
 }
 
-// Build sets the state of the model; models are listed when it is ready.
+// Build sets the state of the model and the models that are listed.
 func (b *Backend) Build(build mlapi.Build, models ...mlapi.ModelInfo) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,35 +85,36 @@ func (b *Backend) Build(build mlapi.Build, models ...mlapi.ModelInfo) {
 	b.status.Model = build
 }
 
-// SetStatus sets the answer of GET /api/status.
+// SetStatus sets the response of GET /api/status.
 func (b *Backend) SetStatus(s backendapi.Status) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.status = s
 }
 
-// CutStreams ends the next n event streams in the middle: after their second event.
+// CutStreams ends each of the next n event streams after its second event.
 func (b *Backend) CutStreams(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.cut = n
 }
 
-// LoseReplies stores the next n messages and drops the connection instead of the reply.
+// LoseReplies makes the next n messages be stored and their connections
+// dropped instead of answered.
 func (b *Backend) LoseReplies(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lose = n
 }
 
-// PageSize makes a conversation be read in pages of n messages.
+// PageSize makes conversations be read in pages of n messages.
 func (b *Backend) PageSize(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.pageSize = n
 }
 
-// Questions are the messages that people sent, of all conversations.
+// Questions returns the messages that people sent, of all conversations.
 func (b *Backend) Questions() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -128,22 +130,21 @@ func (b *Backend) Questions() []string {
 	return all
 }
 
-// Headers are the headers of all requests so far.
+// Headers returns the headers of all requests so far.
 func (b *Backend) Headers() []http.Header {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.headers)
 }
 
-// Add stores a conversation that exists already.
+// Add stores a conversation.
 func (b *Backend) Add(owner string, d backendapi.ConversationDetail) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.conversations[d.ID] = &conversation{owner, d}
 }
 
-// Answer is an answer being written. Its methods may be called from the Play function
-// only, except Stopped.
+// Answer is an answer being written. Only the Play function may call its methods, except Stopped.
 type Answer struct {
 	b      *Backend
 	id     string
@@ -154,10 +155,10 @@ type Answer struct {
 	stop   chan struct{}
 }
 
-// Stopped is closed when someone stops the answer.
+// Stopped returns a channel that is closed when someone stops the answer.
 func (a *Answer) Stopped() <-chan struct{} { return a.stop }
 
-// Text adds text.
+// Text adds text to the answer.
 func (a *Answer) Text(s string) {
 	a.b.mu.Lock()
 	a.message().Content += s
@@ -173,7 +174,7 @@ func (a *Answer) Think(s string) {
 	a.emit(backendapi.EventThinking, backendapi.Delta{Text: s})
 }
 
-// LeftOut says how many of the oldest messages the model did not get.
+// LeftOut sends how many of the oldest messages the model did not get.
 func (a *Answer) LeftOut(n int) {
 	a.b.mu.Lock()
 	a.message().LeftOut = n
@@ -181,7 +182,7 @@ func (a *Answer) LeftOut(n int) {
 	a.emit(backendapi.EventHistory, backendapi.History{LeftOut: n})
 }
 
-// Queue says the place among those that wait: 1 is next.
+// Queue sends the answer's place among those that wait: 1 is next.
 func (a *Answer) Queue(n int) { a.emit(backendapi.EventQueue, backendapi.Queue{Position: n}) }
 
 // Done ends the answer.
@@ -253,10 +254,14 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"PATCH /api/conversations/{id}":    b.rename,
 		"DELETE /api/conversations/{id}":   b.remove,
 		"GET /api/models": func(w http.ResponseWriter, _ *http.Request) {
-			write(w, http.StatusOK, b.locked(b.models))
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			write(w, http.StatusOK, b.models)
 		},
 		"GET /api/status": func(w http.ResponseWriter, _ *http.Request) {
-			write(w, http.StatusOK, b.locked(b.status))
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			write(w, http.StatusOK, b.status)
 		},
 	} {
 		mux.HandleFunc(pattern, h)
@@ -275,24 +280,6 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux.ServeHTTP(w, r)
 }
 
-func (b *Backend) locked(v any) json.RawMessage {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch v.(type) {
-	case mlapi.Models:
-		v = b.models
-	case backendapi.Status:
-		v = b.status
-	}
-
-	raw, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-
-	return raw
-}
-
 func ownerOf(r *http.Request) string {
 	if o := r.Header.Get(backendapi.OwnerHeader); o != "" {
 		return o
@@ -300,7 +287,7 @@ func ownerOf(r *http.Request) string {
 	return "public"
 }
 
-// own finds a conversation of the request's owner; the caller holds the lock.
+// own returns a conversation of the request's owner, or nil. The caller holds the lock.
 func (b *Backend) own(r *http.Request, id string) *conversation {
 	if c := b.conversations[id]; c != nil && c.owner == ownerOf(r) {
 		return c
@@ -442,7 +429,7 @@ func (b *Backend) events(w http.ResponseWriter, r *http.Request) {
 		}
 
 		i += len(events)
-		if over && len(events) > 0 && final(last(events).Name) {
+		if over && len(events) > 0 && backendapi.Final(last(events).Name) {
 			return
 		}
 
@@ -452,11 +439,6 @@ func (b *Backend) events(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-}
-
-func final(name string) bool {
-	return name == backendapi.EventDone || name == backendapi.EventError ||
-		name == backendapi.EventStopped
 }
 
 func last(e []sse.Event) sse.Event { return e[len(e)-1] }
@@ -515,7 +497,7 @@ func (b *Backend) list(w http.ResponseWriter, r *http.Request) {
 	write(w, http.StatusOK, p)
 }
 
-// one runs f on the conversation of the path, or answers 404.
+// one calls f with the conversation of the path, or answers 404.
 func (b *Backend) one(w http.ResponseWriter, r *http.Request, f func(c *conversation)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

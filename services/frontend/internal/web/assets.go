@@ -17,9 +17,9 @@ import (
 //go:embed static templates
 var embedded embed.FS
 
-// assets are the scripts, styles and icons. They live under a path that holds the hash of them all,
-// so that a browser keeps them for ever and a new version has new addresses; scripts import each
-// other by relative names within it.
+// assets are the scripts, styles and icons. Their path holds the hash of them all, so that
+// browsers keep them for ever and a new version has new addresses. Scripts import each other by
+// relative names within it.
 type assets struct {
 	hash  string
 	files map[string]asset
@@ -68,7 +68,8 @@ func loadAssets() (*assets, error) {
 	return a, nil
 }
 
-// contentType knows the kinds itself: the system's table, where there is one, may know others.
+// contentType returns the media type of a file. It does not depend on the system's
+// table, which may differ.
 func contentType(name string) string {
 	switch path.Ext(name) {
 	case ".js":
@@ -82,8 +83,7 @@ func contentType(name string) string {
 	return mime.TypeByExtension(path.Ext(name))
 }
 
-// url is the address of a file. A name that does not exist is a fault of a
-// template, found by the tests.
+// url returns the address of a file. A name that does not exist is a mistake in a template.
 func (a *assets) url(name string) (string, error) {
 	if _, ok := a.files[name]; !ok {
 		return "", fmt.Errorf("there is no static/%s", name)
@@ -91,8 +91,8 @@ func (a *assets) url(name string) (string, error) {
 	return "/static/" + a.hash + "/" + name, nil
 }
 
-// ServeHTTP serves a file. While two versions run side by side a page of one may ask the other for
-// its files: it gets the ones there are, which fit better than none, but may not keep them.
+// ServeHTTP serves a file. While two versions run side by side, a page of one may request files of
+// the other. It gets the files there are, which are better than none, but may not keep them.
 func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f, ok := a.files[r.PathValue("name")]
 	if !ok {
@@ -114,5 +114,5 @@ func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = f.gzip
 	}
 
-	_, _ = w.Write(body) // the browser is gone: nothing left to tell
+	_, _ = w.Write(body) // an error means that the browser is gone
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// pageTimeout bounds what a page waits for the backend: then it is shown without.
+// pageTimeout bounds how long a page waits for the backend before it is shown without its data.
 const pageTimeout = 10 * time.Second
 
 // chatPage is a conversation, or the start of one.
@@ -30,17 +30,17 @@ type chatPage struct {
 	Model    modelState
 	Domain   domain
 
-	// Before is the cursor of the page of earlier messages that is shown; empty for the last ones.
-	// Earlier is the address of the page before it, if there is one.
+	// Before is the cursor of the page of messages that is shown; empty for the last ones. Earlier
+	// is the address of the page before it, if there is one.
 	Before, Earlier string
 
-	// Alert says what went wrong with the message in Draft.
+	// Alert tells what went wrong with the message in Draft.
 	Alert string
 
-	// Degraded says that something is missing because the backend could not be asked.
+	// Degraded is set if data is missing because the backend could not be asked.
 	Degraded bool
 
-	// Running is the generation that is being answered now.
+	// Running is the generation that is going on.
 	Running string
 }
 
@@ -55,7 +55,7 @@ func (a *App) conversation(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// chatPage asks the backend for all that the page needs at once and renders what came.
+// chatPage requests all that the page needs from the backend at once and renders what it got.
 func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p chatPage) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
@@ -127,7 +127,7 @@ func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p cha
 	a.render(w, r, status, "chat", page)
 }
 
-// started is what the page's script gets for a message that was sent.
+// started is the response to the page's script for a message that was sent.
 type started struct {
 	ConversationID string `json:"conversation_id"`
 	GenerationID   string `json:"generation_id"`
@@ -137,7 +137,7 @@ type started struct {
 	HTML string `json:"html"`
 }
 
-// chat sends a message. A browser without JavaScript is sent to the conversation, which shows
+// chat sends a message. A browser without JavaScript is redirected to the conversation, which shows
 // the answer as it grows.
 func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
@@ -168,7 +168,7 @@ func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 	g, err := a.backend.start(r.Context(), me, messageKey(r, req), req)
 	if err != nil {
 		a.log.WarnContext(r.Context(), "chat", "error", err)
-		a.refuse(w, r, req, sendWords(asProblem(err)))
+		a.refuse(w, r, req, rephrase(asProblem(err)))
 		return
 	}
 
@@ -217,10 +217,10 @@ func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// sendWords is the problem in the words of someone who wrote a message that was not accepted.
-func sendWords(said *problem.Problem) *problem.Problem {
-	p := *said
-	p.Detail = said.Error()
+// rephrase returns the problem with a detail for someone whose message was not accepted.
+func rephrase(original *problem.Problem) *problem.Problem {
+	p := *original
+	p.Detail = original.Error()
 	switch p.Status {
 	case http.StatusTooManyRequests:
 		p.Detail = "Too many people are waiting for an answer right now. Try again in a moment."
@@ -238,8 +238,8 @@ func sendWords(said *problem.Problem) *problem.Problem {
 	return &p
 }
 
-// refuse answers a message that was not accepted: the page as it was, with the
-// text kept and the reason.
+// refuse answers a message that was not accepted, with the page as it was, the text
+// kept, and the reason.
 func (a *App) refuse(
 	w http.ResponseWriter, r *http.Request, req backendapi.ChatRequest, why *problem.Problem,
 ) {
@@ -261,7 +261,7 @@ func (a *App) refuse(
 		req.ConversationID = ""
 	}
 
-	// The key stays: the message may have been stored all the same.
+	// The key stays the same, as the message may have been stored nevertheless.
 	a.chatPage(w, r, status, chatPage{
 		ID:    req.ConversationID,
 		Draft: req.Message,
@@ -270,7 +270,7 @@ func (a *App) refuse(
 	})
 }
 
-// stop ends an answer.
+// stop stops an answer.
 func (a *App) stop(w http.ResponseWriter, r *http.Request) {
 	a.act(w, r, a.backend.stop(r.Context(), owner(w, r), r.PathValue("id")),
 		localPath(r.PostFormValue("back")))
@@ -309,7 +309,7 @@ func (a *App) remove(w http.ResponseWriter, r *http.Request) {
 	a.act(w, r, err, "/")
 }
 
-// act answers a form whose work is done or failed.
+// act answers a form after its work is done or has failed.
 func (a *App) act(w http.ResponseWriter, r *http.Request, err error, to string) {
 	switch {
 	case err != nil:
@@ -321,7 +321,7 @@ func (a *App) act(w http.ResponseWriter, r *http.Request, err error, to string) 
 	}
 }
 
-// failed answers with what the backend said.
+// failed answers with the backend's error.
 func (a *App) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if isNotFound(err) {
 		a.notFound(w, r)
@@ -354,11 +354,11 @@ func (a *App) modelFragment(w http.ResponseWriter, r *http.Request) {
 	a.fragment(w, r, "model", newModelState(models, err, r.URL.Query().Get("selected")))
 }
 
-// scriptError is an error as the page's script shows it.
+// scriptError is an error for the page's script.
 type scriptError struct {
 	Error string `json:"error"`
 
-	// Resend says that the same message may be sent again by itself: nobody could be asked.
+	// Resend reports whether the script may send the same message again: no backend could be asked.
 	Resend    bool   `json:"resend,omitempty"`
 	RequestID string `json:"request_id"`
 }
@@ -371,5 +371,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the browser is gone: nothing left to tell
+	_ = json.NewEncoder(w).Encode(v) // an error means that the browser is gone
 }

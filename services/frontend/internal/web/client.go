@@ -13,7 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// client is the backend's API in Go. Its errors are *problem.Problem when the backend answered.
+// client calls the backend's API. Its errors are *problem.Problem if the backend answered.
 type client struct{ hop *hop.Client }
 
 func newClient(base string) *client { return &client{hop.New("backend", base)} }
@@ -22,7 +22,7 @@ func ownedBy(owner string) http.Header {
 	return http.Header{http.CanonicalHeaderKey(backendapi.OwnerHeader): {owner}}
 }
 
-// start sends a message under its key: sent again, it is still one message.
+// start sends a message under its key. Sent again with it, it is still one message.
 func (c *client) start(
 	ctx context.Context, owner, key string, req backendapi.ChatRequest,
 ) (g backendapi.Generation, err error) {
@@ -32,8 +32,8 @@ func (c *client) start(
 	return g, err
 }
 
-// follow opens an answer's events behind the event of the id after, from the first
-// one when it is empty.
+// follow opens the events of an answer, from the one after the event with the id after, or from the
+// first if that is empty.
 func (c *client) follow(
 	ctx context.Context, owner, generation, after string,
 ) (*http.Response, error) {
@@ -62,8 +62,8 @@ func (c *client) conversations(
 	return p, err
 }
 
-// conversation reads a conversation with the messages before the cursor, or its last
-// ones when that is empty.
+// conversation returns a conversation with the messages before the cursor, or its last
+// ones if that is empty.
 func (c *client) conversation(
 	ctx context.Context, owner, id, before string,
 ) (d backendapi.ConversationDetail, err error) {
@@ -96,10 +96,10 @@ func (c *client) status(ctx context.Context, owner string) (s backendapi.Status,
 	return s, err
 }
 
-// typeUnreachable is the type of the problem that the backend could not be asked.
+// typeUnreachable is the type of the problem that the backend cannot be reached.
 const typeUnreachable = "/problems/unreachable"
 
-// asProblem is the backend's word on what went wrong, or a plain one when it said nothing.
+// asProblem returns the backend's problem, or that it cannot be reached if it did not answer.
 func asProblem(err error) *problem.Problem {
 	var p *problem.Problem
 	if errors.As(err, &p) {
@@ -119,7 +119,7 @@ func isNotFound(err error) bool {
 	return errors.As(err, &p) && p.Status == http.StatusNotFound
 }
 
-// isGone reports whether an answer does not exist, or no longer.
+// isGone reports whether an answer does not exist, or no longer exists.
 func isGone(err error) bool {
 	var p *problem.Problem
 	return errors.As(err, &p) && (p.Status == http.StatusNotFound || p.Status == http.StatusGone)

@@ -1,12 +1,12 @@
 package web
 
-// domain is what the UI says differently in one domain of use.
+// domain holds the texts that depend on the domain of use.
 type domain struct {
-	// Greeting stands above the empty page, Prompts below it: examples that fit the domain.
+	// Greeting is above an empty conversation; Prompts, below it, are examples that fit the domain.
 	Greeting string
 	Prompts  []string
 
-	// Notice stands below the composer, always.
+	// Notice is always below the composer.
 	Notice string
 }
 

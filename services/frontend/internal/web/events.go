@@ -19,34 +19,35 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// How the answer's events reach the browser.
+// Limits of the event streams to browsers.
 const (
 	// renderEvery is the shortest time between two renderings: 25 a second look continuous.
 	renderEvery = 40 * time.Millisecond
 
-	// renderRate bounds how much of an open block is rendered anew, in bytes of HTML a second: a
-	// block that grows large is shown less often, so that the work per second has a bound
+	// renderRate bounds how many bytes of HTML of an open block are rendered again in a second.
+	// A block that grows large is rendered less often, so the work per second is bounded
 	// whatever the model writes.
 	renderRate = 512 << 10
 
-	// keepAlive is the time without an event after which proxies are told that the stream lives.
+	// keepAlive is the time without an event after which a comment is sent, so that proxies
+	// keep the stream open.
 	keepAlive = 15 * time.Second
 
 	// writeTimeout bounds one write to a browser that has stopped reading.
 	writeTimeout = 15 * time.Second
 
-	// backendAway is how long a backend may be away before the browser notices, which then
-	// goes on asking by itself.
+	// backendAway is how long a backend may be away before the stream ends; the
+	// browser then reconnects.
 	backendAway = 40 * time.Second
 
-	// firstPause is the time before a stream that the backend cut is taken up again; it
+	// firstPause is the time before a stream that the backend cut is opened again. It
 	// doubles up to longPause.
 	firstPause = 50 * time.Millisecond
 	longPause  = 2 * time.Second
 )
 
-// The names of the events that the page's script gets. "blocks" carries a markdown.Update, "again"
-// asks it to connect anew, and "end" comes last.
+// The events for the page's script. "blocks" carries a markdown.Update, "again" makes it connect
+// again, and "end" comes last.
 const (
 	pageStart    = "start"
 	pageQueue    = "queue"
@@ -67,8 +68,8 @@ type pageNote struct {
 	Text string `json:"text"`
 }
 
-// pageThinkingData is text of the model's reasoning from an offset on, in the
-// UTF-16 units of scripts.
+// pageThinkingData is text of the model's reasoning from an offset on, which counts
+// UTF-16 units as scripts do.
 type pageThinkingData struct {
 	From int    `json:"from"`
 	Text string `json:"text"`
@@ -76,13 +77,13 @@ type pageThinkingData struct {
 
 type pageEndData struct {
 	State string `json:"state"`
-	// Footer is the HTML below the answer: what can be done with it, or what went wrong.
+	// Footer is the HTML below the answer: the actions on it, or what went wrong.
 	Footer string `json:"footer"`
 }
 
-// events follows an answer and sends its rendered blocks. The events' ids are the backend's, so
-// the browser resumes by itself; whatever it has seen, it gets what was written so far in one
-// piece and then what comes. With ?whole=1 it does so from the start, for a page that shows a part
+// events follows an answer and sends its rendered blocks. The events have the backend's ids,
+// so the browser can resume: whatever it has seen, it gets the text so far in one piece and
+// then what follows. With ?whole=1 it does so from the start, for a page that shows a part
 // of the answer already.
 func (a *App) events(w http.ResponseWriter, r *http.Request) {
 	me, id := owner(w, r), r.PathValue("id")
@@ -123,11 +124,11 @@ func (a *App) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// errCut says that the backend's stream ended before the answer did.
+// errCut is returned when the backend's stream ended before the answer did.
 var errCut = errors.New("the backend's stream ended before the answer")
 
-// read passes on the backend's events until the last one. A cut stream is taken up again
-// behind the last event.
+// read sends the backend's events to in, until the last one. It opens a cut stream again
+// after the last event.
 func (a *App) read(
 	ctx context.Context, me, id string, resp *http.Response, in chan<- sse.Event,
 ) error {
@@ -139,7 +140,7 @@ func (a *App) read(
 		for {
 			e, err := reader.Next()
 			if err != nil {
-				break // the end, or a broken connection: the same to us
+				break // the end or a broken connection, which are handled alike
 			}
 
 			select {
@@ -150,7 +151,7 @@ func (a *App) read(
 			}
 
 			last, pause, lost = e.ID, firstPause, time.Time{}
-			if final(e.Name) {
+			if backendapi.Final(e.Name) {
 				_ = resp.Body.Close()
 				return nil
 			}
@@ -184,30 +185,25 @@ func (a *App) read(
 	}
 }
 
-func final(name string) bool {
-	return name == backendapi.EventDone || name == backendapi.EventError ||
-		name == backendapi.EventStopped
-}
-
 // answerStream renders one answer for one browser.
 type answerStream struct {
 	app *App
 	out *sse.Writer
 	md  *markdown.Stream
 
-	id      string // of the last event taken in
-	seen    string // the browser has had the events up to this one: nothing is sent before it
+	id      string // of the last event that was handled
+	seen    string // the browser's last event; nothing up to it is sent again
 	hold    bool   // the first rendering waits for what comes at once
-	pending bool   // text that is not rendered yet
+	pending bool   // there is text that is not rendered yet
 
-	// thoughts is the model's reasoning that was not sent yet, and thought how much
+	// thoughts is the model's reasoning that was not sent yet, sentThoughts the length of what
 	// was, in UTF-16 units.
-	thoughts strings.Builder
-	thought  int
-	conv     string
+	thoughts       strings.Builder
+	sentThoughts   int
+	conversationID string
 }
 
-// run sends until the answer ends, the browser goes or the service drains.
+// run sends events until the answer ends, the browser goes or the service drains.
 func (s *answerStream) run(ctx context.Context, in <-chan sse.Event, failed <-chan error) error {
 	timer := time.NewTimer(renderEvery)
 	timer.Stop()
@@ -245,7 +241,7 @@ func (s *answerStream) run(ctx context.Context, in <-chan sse.Event, failed <-ch
 			}
 
 			s.id = e.ID
-			end, err := s.take(e)
+			end, err := s.handle(e)
 			if err != nil || end {
 				return err
 			}
@@ -261,20 +257,20 @@ func (s *answerStream) run(ctx context.Context, in <-chan sse.Event, failed <-ch
 	}
 }
 
-// pause is the time until the next rendering.
+// pause returns the time until the next rendering.
 func (s *answerStream) pause() time.Duration {
 	return max(renderEvery, time.Duration(s.md.OpenSize())*time.Second/renderRate)
 }
 
-// take takes in one event; end says that it was the last.
-func (s *answerStream) take(e sse.Event) (end bool, err error) {
+// handle handles one event, and reports whether it was the last.
+func (s *answerStream) handle(e sse.Event) (end bool, err error) {
 	switch e.Name {
 	case backendapi.EventStart:
 		var d backendapi.Start
 		if err := decode(e, &d); err != nil {
 			return false, err
 		}
-		s.conv = d.ConversationID
+		s.conversationID = d.ConversationID
 		return false, s.send(pageStart, pageStartData{Title: d.Title, Model: d.Model})
 	case backendapi.EventQueue:
 		var d backendapi.Queue
@@ -322,10 +318,10 @@ func (s *answerStream) take(e sse.Event) (end bool, err error) {
 		return true, s.end(backendapi.MessageFailed, p)
 	}
 
-	return false, nil // a kind that a newer backend sends: nothing that we could show
+	return false, nil // an event of a newer backend, which cannot be shown
 }
 
-// queueWords says where an answer is among those that wait for the model: position 1 is next.
+// queueWords returns the answer's place among those that wait for the model; position 1 is next.
 func queueWords(position int) string {
 	if position <= 1 {
 		return "You are next"
@@ -341,9 +337,9 @@ func (s *answerStream) think() error {
 
 	text := s.thoughts.String()
 	s.thoughts.Reset()
-	from := s.thought
+	from := s.sentThoughts
 	for _, r := range text {
-		s.thought += utf16.RuneLen(r)
+		s.sentThoughts += utf16.RuneLen(r)
 	}
 
 	return s.send(pageThinking, pageThinkingData{from, text})
@@ -368,13 +364,7 @@ func (s *answerStream) end(state string, p *problem.Problem) error {
 		return err
 	}
 
-	u, ok := s.md.Finish()
-	if !ok {
-		// Nothing new: but a browser that resumes here has nothing at all.
-		u = markdown.Update{}
-	}
-
-	if ok {
+	if u, ok := s.md.Finish(); ok {
 		if err := s.send(pageBlocks, u); err != nil {
 			return err
 		}
@@ -387,7 +377,7 @@ func (s *answerStream) end(state string, p *problem.Problem) error {
 			Content: s.md.Text(),
 			Error:   p,
 		},
-		ConversationID: s.conv,
+		ConversationID: s.conversationID,
 	}
 
 	footer, err := s.app.execute("parts", "footer", m)
@@ -398,7 +388,7 @@ func (s *answerStream) end(state string, p *problem.Problem) error {
 	return s.send(pageEnd, pageEndData{State: state, Footer: string(footer)})
 }
 
-// caughtUp says that all that the browser had before has been read again.
+// caughtUp reports whether all events that the browser had before have been read again.
 func (s *answerStream) caughtUp() bool {
 	if s.seen != "" && !before(s.id, s.seen) {
 		s.seen = ""
@@ -406,8 +396,8 @@ func (s *answerStream) caughtUp() bool {
 	return s.seen == ""
 }
 
-// before orders ids of a Redis stream, milliseconds-sequence. Ids of another form are taken as not
-// before: then text is shown early, never withheld.
+// before reports whether the id a of a Redis stream, milliseconds-sequence, is before b. Ids of
+// another form are not: then text is shown early, never withheld.
 func before(a, b string) bool {
 	am, as, ok1 := streamID(a)
 	bm, bs, ok2 := streamID(b)
@@ -428,7 +418,7 @@ func decode(e sse.Event, into any) error {
 	return nil
 }
 
-// send sends one event under the id of the last one taken in.
+// send sends one event, with the id of the last one that was handled.
 func (s *answerStream) send(name string, data any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

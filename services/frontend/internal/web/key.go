@@ -10,12 +10,12 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// newKey makes an idempotency key for a form.
+// newKey returns an idempotency key for a form.
 func newKey() string { return rand.Text() }
 
-// messageKey is the key under which the backend knows a message, however often it is sent. It is
-// made from the form's key, else from the header, which the edge sets for a browser without
-// scripts, and from the text: someone who goes back to an old page and writes something else has
+// messageKey returns the key under which the backend knows a message, however often it is sent. It
+// is made from the text and from the form's key, or that of the header, which the edge sets for a
+// browser without scripts. Someone who goes back to an old page and writes something else has
 // written another message.
 func messageKey(r *http.Request, req backendapi.ChatRequest) string {
 	key := r.PostForm.Get("key")
@@ -30,7 +30,7 @@ func messageKey(r *http.Request, req backendapi.ChatRequest) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// resendable reports whether the page may send a refused message again by itself.
+// resendable reports whether the page may send a refused message again.
 func resendable(p *problem.Problem) bool {
 	switch p.Type {
 	case problem.TypeDraining, problem.TypeStarting, typeUnreachable:

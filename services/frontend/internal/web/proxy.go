@@ -12,17 +12,17 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
-// proxy passes /api/ on to the backend in the name of the browser's owner. What the client says
-// about the owner is dropped, and so are its cookies, which are this service's business.
+// proxy forwards /api/ to the backend in the name of the browser's owner. It drops what the client
+// sends as the owner, and its cookies, which concern this service only.
 func (a *App) proxy() http.Handler {
 	rp := &httputil.ReverseProxy{
-		Transport:     a.backend.hop.Transport(), // sends again what has produced nothing
-		FlushInterval: -1,                        // events go out as they come
+		Transport:     a.backend.hop.Transport(), // sends refused requests again
+		FlushInterval: -1,                        // events are forwarded as they come
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(&url.URL{Scheme: a.backbase.Scheme, Host: a.backbase.Host})
 			pr.SetXForwarded()
 			pr.Out.Header.Del("Cookie")
-			// Set by the handler below, on a request whose own header was dropped.
+			// The handler below sets it, on a request whose own header was dropped.
 			pr.Out.Header.Set(backendapi.OwnerHeader, pr.In.Header.Get(backendapi.OwnerHeader))
 			pr.Out.Header.Set(server.RequestIDHeader, logging.RequestID(pr.In.Context()))
 		},

@@ -9,28 +9,29 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 )
 
-// statusPage is the health of the stack in plain words.
+// statusPage is the data of the page on the health of the stack.
 type statusPage struct {
-	// Summary is one sentence, Tone is ok, warn or bad.
+	// Summary is one sentence; Tone is ok, warn or bad.
 	Summary, Tone string
 	Services      []serviceRow
 	Build         mlapi.Build
 
-	// BuildWords is empty when nothing is known about the model.
+	// BuildWords describes the state of the model; empty if it is not known.
 	BuildWords string
 	Checked    time.Time
 
-	// Poll is after how many milliseconds the page asks again.
+	// Poll is the number of milliseconds after which the page asks again.
 	Poll int
 }
 
 type serviceRow struct {
 	Name, What, Words, Tone, Detail string
-	// LatencyMS is how long the check took; negative when there was none.
+	// LatencyMS is how long the check took; negative if there was none.
 	LatencyMS float64
 }
 
-// what the services are for someone who did not build them, in the order of a message's way.
+// services describes the services to someone who did not build them, in the order in which
+// a message passes them.
 var services = []struct{ name, title, what string }{
 	{"frontend", "Web page", "shows this page"},
 	{"backend", "Chat service", "keeps conversations and answers"},
@@ -85,7 +86,7 @@ func (a *App) statusData(r *http.Request, me string) statusPage {
 		p.Services = append(p.Services, row)
 	}
 
-	for _, s := range st.Services { // one that this page does not know yet
+	for _, s := range st.Services { // those that this page does not know
 		if _, ok := known[s.Name]; ok {
 			words, tone := statusWords(s.Status)
 			p.Services = append(p.Services, serviceRow{

@@ -1,5 +1,5 @@
-// Package web is the web UI's HTTP side: pages, fragments of pages, the answer's event stream
-// and the proxy to the backend's API. Every page works without JavaScript; the scripts in
+// Package web is the HTTP side of the web UI: pages, fragments of pages, the event stream of an
+// answer and the proxy to the backend's API. Every page works without JavaScript; the scripts in
 // static/ only spare reloads.
 package web
 
@@ -29,12 +29,12 @@ type App struct {
 	backbase *url.URL
 
 	// draining is closed when the service stops: event streams end, and their
-	// browsers go on elsewhere.
+	// browsers reconnect elsewhere.
 	draining  chan struct{}
 	drainOnce sync.Once
 }
 
-// New makes the web UI. An error is a fault of this build or of BACKEND_URL.
+// New returns the web UI. It fails only on an invalid BACKEND_URL or a faulty build.
 func New(cfg contract.Frontend, log *slog.Logger) (*App, error) {
 	base, err := url.Parse(cfg.BackendURL)
 	if err != nil {
@@ -68,7 +68,7 @@ func New(cfg contract.Frontend, log *slog.Logger) (*App, error) {
 // Register adds the routes to the server.
 func (a *App) Register(s *server.Server) {
 	s.Liveness("/healthz")
-	// Nothing is asked: pages live without the backend, and say that it is away.
+	// Readiness asks nothing: pages work without the backend, and show that it is away.
 	s.Readiness("/ready", nil)
 	a.backend.hop.Register(s.Registry())
 	if a.cfg.Debug {
