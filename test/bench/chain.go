@@ -19,23 +19,23 @@ import (
 // tokens is the length of each measured answer.
 const tokens = 400
 
-// own are this repository's services in the order in which they are started.
+// own are the repository's services in their order of start.
 var own = []string{"ml", "backend", "frontend"}
 
-// health is the path that says that a service lives.
+// health are the paths of the services' liveness probes.
 var health = map[string]string{"ml": "/health", "backend": "/health", "frontend": "/healthz"}
 
-// chain is the services and what they need as processes on loopback: what they cost without
-// the cost of containers.
+// chain is the services and their dependencies, run as processes on loopback to measure them
+// without the cost of containers.
 type chain struct {
 	*bench
 	dir string
 
-	// ports by program; env is what each of own is configured with.
+	// ports are by program. env is the configuration of each of own.
 	ports map[string]int
 	env   map[string][]string
 
-	// running in the order of their start.
+	// running is in the order of start.
 	running []*process
 }
 
@@ -49,7 +49,7 @@ func (c *chain) stop() {
 	}
 }
 
-// newChain builds the services, stripped and static as their production images have them, and
+// newChain builds the services, stripped and static as in their production images, and
 // starts Redis and Ollama.
 func (b *bench) newChain(ctx context.Context, name string) (*chain, error) {
 	golang, err := b.find("go", "install Go")
@@ -142,7 +142,7 @@ func (c *chain) startOthers(ctx context.Context, redis, ollama string) error {
 }
 
 // configure writes the model and renders each service's environment with the
-// contract, as the plan does.
+// contract, as a plan does.
 func (c *chain) configure() error {
 	if err := writeModel(filepath.Join(c.dir, "modelfile")); err != nil {
 		return err
@@ -162,7 +162,7 @@ func (c *chain) configure() error {
 		}
 	}
 
-	// The queue holds the open streams that are measured at once.
+	// The queue has room for the streams that are open at once.
 	ml, errML := contract.Render(contract.ML{
 		Common:            common("ml"),
 		OllamaURL:         c.url("ollama", ""),
@@ -191,7 +191,8 @@ func (c *chain) configure() error {
 		DomainTitle: "Bench",
 	})
 
-	for name, vars := range map[string]map[string]string{"ml": ml, "backend": backend, "frontend": frontend} {
+	rendered := map[string]map[string]string{"ml": ml, "backend": backend, "frontend": frontend}
+	for name, vars := range rendered {
 		for k, v := range vars {
 			c.env[name] = append(c.env[name], k+"="+v)
 		}
@@ -223,8 +224,8 @@ func (c *chain) all(ctx context.Context) (map[string]*process, error) {
 	return out, awaitReady(ctx, c.url("ml", "/ready"))
 }
 
-// edge starts Caddy with the stack's own Caddyfile, its addresses replaced. It says false
-// where there is no Caddy.
+// edge starts Caddy with the stack's own Caddyfile and other addresses. It reports false
+// if there is no Caddy.
 func (c *chain) edge(ctx context.Context) (bool, error) {
 	caddy, err := c.find("caddy", "")
 	if err != nil {
@@ -266,7 +267,7 @@ func (c *chain) edge(ctx context.Context) (bool, error) {
 }
 
 // writeModel writes a model that never stops by itself, so that every answer is as
-// long as the bench says.
+// long as the bench wants.
 func writeModel(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

@@ -13,14 +13,14 @@ import (
 // portOffset keeps the stacks of a run away from a developer's own.
 const portOffset = 30000
 
-// checkout is a copy of the working tree with its own Pulumi state: what is provisioned is what an
-// engineer would provision now, and nothing is written into the tree.
+// checkout is a copy of the working tree with its own Pulumi state. What is provisioned is what
+// `up` would provision now, and nothing is written into the tree.
 type checkout struct {
 	tools
 	dir string
 
-	// codexctl and pulumi are paths of programs; languageHost says that pulumi can run the
-	// Go program by itself.
+	// codexctl and pulumi are paths of programs. languageHost reports whether pulumi can run
+	// the Go program itself.
 	codexctl, pulumi string
 	languageHost     bool
 }
@@ -50,8 +50,8 @@ func (b *bench) newCheckout(ctx context.Context) (*checkout, error) {
 	return c, err
 }
 
-// copyTree copies the working tree, as far as git does not ignore it, and returns
-// where git and go are.
+// copyTree copies the files of the working tree that git does not ignore, and returns
+// the paths of git and go.
 func (b *bench) copyTree(ctx context.Context, to string) (git, golang string, err error) {
 	if git, err = b.find("git", "install git"); err != nil {
 		return "", "", err
@@ -75,7 +75,7 @@ func (b *bench) copyTree(ctx context.Context, to string) (git, golang string, er
 	return git, golang, nil
 }
 
-// copyFile copies a file that may have been deleted from the working tree since git knew of it.
+// copyFile copies a file, unless it was deleted from the working tree.
 func copyFile(from, to string) error {
 	info, err := os.Stat(from)
 	if os.IsNotExist(err) {
@@ -96,7 +96,7 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, data, info.Mode().Perm()|0o444)
 }
 
-// stack makes a throwaway stack of an overlay and returns what it is.
+// stack makes a throwaway stack of an overlay and returns its description.
 func (c *checkout) stack(ctx context.Context, name, overlay string) (stacks.Stack, error) {
 	debug := overlay == "dev"
 	settings := fmt.Sprintf("config:\n  codexcontinue:overlay: %s\n"+
@@ -136,5 +136,6 @@ func (c *checkout) stack(ctx context.Context, name, overlay string) (stacks.Stac
 	return stacks.Load(name, s, stacks.Checkout{FS: os.DirFS(c.dir), UID: uid, GID: gid})
 }
 
-// redisPassword of the throwaway prod stacks, which nothing but their own containers can reach.
+// redisPassword is the password of the throwaway prod stacks, which only their own
+// containers can reach.
 const redisPassword = "bench-password"

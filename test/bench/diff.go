@@ -19,18 +19,18 @@ type diffCheckout struct {
 	// codexctl and git are paths of programs.
 	codexctl, git string
 
-	// edits numbers the edits, so that each is a new one.
+	// edits counts the edits, so that each is a new one.
 	edits int
 }
 
-// A text of a file that an edit puts something behind.
+// Files, and a text in each after which edits insert theirs.
 const (
 	settingsFile, settingsText = "Pulumi.prod.yaml", "config:\n"
 	overlayFile, overlayText   = "stacks/prod.go", "\t\tsvc.Replicas = 2\n"
 )
 
-// diff times `codexctl diff` of every stack on both targets, from where everything was planned
-// before to where not even Go's standard library is compiled.
+// diff times `codexctl diff` of every stack on both targets, from runs in which everything was
+// planned before to one in which not even Go's standard library is compiled.
 func (b *bench) diff(ctx context.Context) error {
 	c, err := b.newDiffCheckout(ctx)
 	if err != nil {
@@ -71,7 +71,7 @@ func (b *bench) diff(ctx context.Context) error {
 	}
 
 	if err := errors.Join(c.edit(ctx, settingsFile, settingsText, "  codexcontinue:conversationTTL: %dh\n"),
-		c.run(ctx)); err != nil { // what is warm then
+		c.run(ctx)); err != nil { // warms the caches
 		return err
 	}
 
@@ -107,7 +107,7 @@ func (b *bench) newDiffCheckout(ctx context.Context) (*diffCheckout, error) {
 	}
 
 	c.git = git
-	// The user's cache is left alone; Go's is the user's own.
+	// The bench has a cache of its own, but uses Go's as it is.
 	goCache, err := b.output(ctx, b.root, golang, "env", "GOCACHE")
 	if err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (b *bench) newDiffCheckout(ctx context.Context) (*diffCheckout, error) {
 	return c, err
 }
 
-// run compares the working tree with the commit. Something is different there.
+// run compares the working tree, which differs, with the commit.
 func (c *diffCheckout) run(ctx context.Context) error {
 	var exit *exec.ExitError
 	cmd := c.command(ctx, c.dir, c.codexctl, "diff", "--base", "main")
@@ -143,7 +143,7 @@ func (c *diffCheckout) run(ctx context.Context) error {
 	return fmt.Errorf("codexctl diff: %w\n%s", err, tail(string(out), 25))
 }
 
-// edit writes another text behind the one that the commit has.
+// edit inserts a text, with the number of the edit, after another one in the committed file.
 func (c *diffCheckout) edit(ctx context.Context, file, after, text string) error {
 	c.edits++
 	if err := c.restore(ctx, file); err != nil {
@@ -163,7 +163,7 @@ func (c *diffCheckout) edit(ctx context.Context, file, after, text string) error
 		bytes.Replace(old, []byte(after), fmt.Appendf([]byte(after), text, c.edits), 1), 0o644)
 }
 
-// restore takes back the edits of the file.
+// restore undoes the edits of the file.
 func (c *diffCheckout) restore(ctx context.Context, file string) error {
 	_, err := c.output(ctx, c.dir, c.git, "checkout", "--quiet", "--", file)
 	return err

@@ -13,25 +13,25 @@ import (
 	"time"
 )
 
-// hop is one place at which the same answer can be asked for.
+// hop is a place at which the same answer can be requested.
 type hop struct {
 	name, url string
 	body      any
 	header    http.Header
 
-	// line says of one line of the stream whether it brings text, and whether it ends the answer.
+	// line reports whether a line of the stream brings text, and whether it ends the answer.
 	line func(line []byte) (text bool, done bool, err error)
 }
 
-// sample is one answer as the asker saw it.
+// sample is the timing of one answer.
 type sample struct{ first, perToken time.Duration }
 
-// asksPerRound is how often each hop is asked in a round of the bench: an answer takes a
+// asksPerRound is how often each hop is measured in a round: an answer takes a
 // fraction of a second.
 const asksPerRound = 5
 
-// hops measures the same answer at each hop, in turns, so that what else the machine
-// does meets all of them.
+// hops measures the same answer at each hop in turns, so that other work of the
+// machine affects all of them.
 func (b *bench) hops(ctx context.Context) error {
 	c, err := b.newChain(ctx, "hops")
 	if err != nil {
@@ -97,7 +97,7 @@ func (b *bench) hops(ctx context.Context) error {
 	return b.openStreams(ctx)
 }
 
-// sort brings the rows into the order of the hops: the rounds began in turns.
+// sort puts the rows in the order of the hops, as the rounds began in turns.
 func (t *table) sort(hops []hop) {
 	rows := make([]*row, len(hops))
 	for i, h := range hops {
@@ -106,7 +106,7 @@ func (t *table) sort(hops []hop) {
 	t.Rows = rows
 }
 
-// hopsOf is the path of an answer, Ollama first, the edge last.
+// hopsOf returns the hops of an answer, Ollama first, the edge last.
 func (c *chain) hopsOf() []hop {
 	chat := map[string]any{
 		"model":    "bench",
@@ -124,7 +124,7 @@ func (c *chain) hopsOf() []hop {
 	}
 }
 
-// open sends the question.
+// open sends the question and returns the response when its header has arrived.
 func (h hop) open(ctx context.Context) (*http.Response, error) {
 	body, err := json.Marshal(h.body)
 	if err != nil {
@@ -148,7 +148,7 @@ func (h hop) open(ctx context.Context) (*http.Response, error) {
 
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		b, _ := io.ReadAll(resp.Body) // only to say more
+		b, _ := io.ReadAll(resp.Body) // only for the message
 		return nil, fmt.Errorf("%s: %s: %s", h.name, resp.Status, b)
 	}
 

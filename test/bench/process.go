@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// process is a program under measurement, on this machine without a container.
+// process is a measured program, run on this machine without a container.
 type process struct {
 	name string
 	cmd  *exec.Cmd
@@ -31,7 +31,7 @@ type process struct {
 // startTimeout bounds the wait for a program's health.
 const startTimeout = 60 * time.Second
 
-// start runs a program with exactly the environment env and waits until url answers 200; without a
+// start runs a program with the environment env and waits until url answers 200. Without a
 // url it does not wait.
 func (t tools) start(
 	ctx context.Context, name, url string, env []string, argv ...string,
@@ -46,7 +46,7 @@ func (t tools) start(
 	}
 
 	go func() {
-		_ = p.cmd.Wait() // its exit code after the interrupt is not what is measured
+		_ = p.cmd.Wait() // the exit code after an interrupt does not matter
 		close(p.done)
 	}()
 
@@ -65,7 +65,7 @@ func (t tools) start(
 	return nil, fmt.Errorf("%s: %s: %w; its log:\n%s", name, url, err, tail(p.log.String(), 20))
 }
 
-// await asks until the answer is 200. It asks often: what is measured is milliseconds.
+// await waits until url answers 200. It asks every millisecond, as milliseconds are measured.
 func (p *process) await(ctx context.Context, url string) error {
 	for {
 		err := get(ctx, url)
@@ -97,7 +97,7 @@ func get(ctx context.Context, url string) error {
 
 	if resp.StatusCode != http.StatusOK {
 		var b bytes.Buffer
-		_, _ = b.ReadFrom(resp.Body) // only to say more
+		_, _ = b.ReadFrom(resp.Body) // only for the message
 		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(b.String()))
 	}
 
@@ -122,7 +122,7 @@ func awaitReady(ctx context.Context, url string) error {
 	}
 }
 
-// stop interrupts the program and waits for its end; one that does not end is killed.
+// stop interrupts the program and waits for its end, or kills it after stopGrace.
 func (p *process) stop() {
 	_ = interrupt(p.cmd)
 	select {
@@ -133,7 +133,7 @@ func (p *process) stop() {
 	}
 }
 
-// rss is the resident memory in bytes, without the children's.
+// rss returns the resident memory of the process in bytes, without its children's.
 func (p *process) rss() (float64, error) {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "status"))
 	if err != nil {
@@ -150,7 +150,7 @@ func (p *process) rss() (float64, error) {
 	return 0, fmt.Errorf("%s: no VmRSS: it has ended", p.name)
 }
 
-// freePort asks the kernel for a port on loopback.
+// freePort returns a free port on loopback.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

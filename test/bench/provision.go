@@ -18,8 +18,8 @@ type contender struct {
 	preview, up, noop, down []string
 }
 
-// provisioning measures the life of a stack with codexctl, docker compose and, where its Go
-// language host is installed, a plain pulumi.
+// provisioning measures the life of a stack with codexctl, docker compose and, if its Go language
+// host is installed, a plain pulumi.
 func (b *bench) provisioning(ctx context.Context) error {
 	docker, err := b.find("docker", "install the docker command")
 	if err != nil {
@@ -95,7 +95,8 @@ func (p *provision) measure(ctx context.Context, program []string) error {
 	t := p.report.table("Provisioning, "+p.overlay+" stack", note, columns...)
 	for round := range p.rounds {
 		for i := range p.contenders {
-			// Who is first changes, so that no one always finds the machine as another left it.
+			// The first changes, so that none always finds the machine as the
+			// same other one left it.
 			if err := p.cycle(ctx, t, p.contenders[(i+round)%len(p.contenders)]); err != nil {
 				return err
 			}
@@ -123,8 +124,8 @@ func (p *provision) cycle(ctx context.Context, t *table, c contender) error {
 	return nil
 }
 
-// warm brings the stack up once with each: images, models and compiled sources are there
-// before anything is timed.
+// warm brings the stack up once with each contender, so that images, models and compiled sources
+// are there before anything is timed.
 func (p *provision) warm(ctx context.Context, program []string) error {
 	stack, err := p.checkout.stack(ctx, p.name, p.overlay)
 	if err != nil {
@@ -141,7 +142,7 @@ func (p *provision) warm(ctx context.Context, program []string) error {
 	}
 
 	p.say("  %s: warming up with codexctl", p.overlay)
-	// This once it waits for the model, so that no timed run has to make it.
+	// Only this run waits for the model, so that no timed run has to make it.
 	if _, err := p.run(ctx, []string{ctl, "up", p.name}); err != nil {
 		return err
 	}
@@ -196,7 +197,7 @@ func (p *provision) warm(ctx context.Context, program []string) error {
 			down:    pulumi("destroy", "--yes", "--skip-preview"),
 		})
 
-		// Compiles the program once.
+		// This compiles the program once.
 		if _, err := p.run(ctx, pulumi("preview")); err != nil {
 			return err
 		}
@@ -205,13 +206,13 @@ func (p *provision) warm(ctx context.Context, program []string) error {
 	return nil
 }
 
-// edgeURL is where the stack is reached.
+// edgeURL returns the address of the stack's edge.
 func edgeURL(stack stacks.Stack) string {
 	port := stack.Service(stacks.Edge).Ports[0]
 	return fmt.Sprintf("http://%s:%d", port.Address, port.Host)
 }
 
-// images are the references that codexctl made containers of, by service.
+// images returns the references of the images in codexctl's containers, by service.
 func (p *provision) images(ctx context.Context, stack stacks.Stack) (map[string]string, error) {
 	out := map[string]string{}
 	for _, svc := range stack.Services {
@@ -240,7 +241,7 @@ func (p *provision) images(ctx context.Context, stack stacks.Stack) (map[string]
 }
 
 // fillCache copies what dev has compiled from codexctl's volume to that of compose, which then need
-// not compile the same again.
+// not compile it again.
 func (p *provision) fillCache(ctx context.Context, stack stacks.Stack, image string) error {
 	if !slices.ContainsFunc(stack.Volumes, func(v stacks.Volume) bool {
 		return v.Name == stacks.GoCache
@@ -257,7 +258,7 @@ func (p *provision) fillCache(ctx context.Context, stack stacks.Stack, image str
 	return err
 }
 
-// clean takes everything of this run off the engine, whatever state a failure or an
+// clean removes everything of this run from the engine, whatever state a failure or an
 // interrupt left it in.
 func (p *provision) clean(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)

@@ -12,7 +12,7 @@ import (
 // width is the greatest width of a printed line.
 const width = 80
 
-// unit is what a cell's number counts.
+// unit is the unit of a cell's number.
 type unit string
 
 const (
@@ -37,13 +37,13 @@ type row struct {
 	Cells map[string]*cell `json:"cells"`
 }
 
-// table is one printed table.
+// table is a printed table.
 type table struct {
 	Title   string   `json:"title"`
 	Columns []string `json:"columns"`
 	Rows    []*row   `json:"rows"`
 
-	// Note says what a reader has to know to read the figures right.
+	// Note tells what a reader has to know to understand the figures.
 	Note string `json:"note,omitempty"`
 }
 
@@ -53,7 +53,7 @@ type skipped struct {
 	Reason  string `json:"reason"`
 }
 
-// report is all of a run.
+// report is the result of a run.
 type report struct {
 	Machine  machine           `json:"machine"`
 	Rounds   int               `json:"rounds"`
@@ -74,7 +74,7 @@ func (r *report) table(title, note string, columns ...string) *table {
 	return t
 }
 
-// row returns the row of that name, after adding it where it is new.
+// row returns the row of that name, which it adds if it is new.
 func (t *table) row(name string) *row {
 	for _, r := range t.Rows {
 		if r.Name == name {
@@ -107,7 +107,7 @@ func (r *row) addTime(column string, u unit, d time.Duration) {
 		}[u]))
 }
 
-// compare fills a column with how many times the median of another column ours is. Rows
+// compare fills a column with the ratio of the medians of two other columns. Rows
 // without both stay empty.
 func (t *table) compare(column, ours, theirs string) {
 	for _, r := range t.Rows {
@@ -118,7 +118,8 @@ func (t *table) compare(column, ours, theirs string) {
 	}
 }
 
-// median is the middle of the values, the mean of the two middle ones where their number is even.
+// median returns the middle of the values, or the mean of the two middle ones if
+// their number is even.
 func median(values []float64) float64 {
 	v := slices.Sorted(slices.Values(values))
 	if len(v) == 0 {
@@ -200,7 +201,7 @@ func (t *table) print(b *strings.Builder) {
 	wrap(b, t.Note)
 }
 
-// wrap writes a text in lines of at most width.
+// wrap writes a text in lines of at most width columns.
 func wrap(b *strings.Builder, text string) {
 	line := " "
 	for word := range strings.FieldsSeq(text) {

@@ -74,7 +74,7 @@ func (b *bench) services(ctx context.Context) error {
 	return b.imageSizes(ctx, t)
 }
 
-// imageSizes adds the newest production image of each service, where the engine has one.
+// imageSizes adds the size of the newest production image of each service, if the engine has one.
 func (b *bench) imageSizes(ctx context.Context, t *table) error {
 	docker, err := b.find("docker", "")
 	if err != nil {

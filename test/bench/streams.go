@@ -5,12 +5,12 @@ import (
 	"net/http"
 )
 
-// streams is how many answers are open at once when their memory is measured.
+// streams is how many answers are open at once when memory is measured.
 const streams = 100
 
-// openStreams measures what an open answer costs in memory: fresh services, as many answers as
-// streams, of which ml writes two at a time while the others wait in its queue, as with a model
-// that is slower than its users.
+// openStreams measures what an open answer costs in memory. It starts the services anew and opens
+// as many answers as streams. ml writes two at a time while the others wait in its queue, as with a
+// model that is slower than its users.
 func (b *bench) openStreams(ctx context.Context) error {
 	t := b.report.table("Memory of open streams",
 		"Resident memory before, with 100 answers open through frontend and backend, and the difference for one.",
@@ -37,7 +37,7 @@ func (b *bench) streamsRound(ctx context.Context, t *table) error {
 	}
 
 	frontend := c.hopsOf()[3]
-	if _, err := frontend.ask(ctx); err != nil { // what the first answer costs is not a stream's
+	if _, err := frontend.ask(ctx); err != nil { // the first answer costs more than a stream
 		return err
 	}
 
@@ -59,7 +59,7 @@ func (b *bench) streamsRound(ctx context.Context, t *table) error {
 	}()
 
 	for range streams {
-		r, err := frontend.open(ctx) // returns with the response's header: the answer is under way
+		r, err := frontend.open(ctx) // the answer has begun when it returns
 		if err != nil {
 			return err
 		}

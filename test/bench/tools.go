@@ -13,7 +13,7 @@ import (
 
 // tools finds and runs other programs.
 type tools struct {
-	// environ of every program that is run; its PATH ends in the folder that
+	// environ is the environment of the programs. Its PATH ends in the folder that
 	// test/peers/build.sh fills.
 	environ []string
 	path    []string
@@ -42,12 +42,12 @@ func newTools(environ []string) tools {
 	}
 }
 
-// with is the environment with variables set; the last of two with the same name counts.
+// with returns the environment with variables added; the last of two with the same name counts.
 func with(environ []string, vars ...string) []string {
 	return append(append([]string(nil), environ...), vars...)
 }
 
-// find returns the path of a program, or an absentError that says what to do.
+// find returns the path of a program, or an absentError.
 func (t tools) find(program, todo string) (string, error) {
 	for _, dir := range t.path {
 		file := filepath.Join(dir, program)
@@ -61,8 +61,8 @@ func (t tools) find(program, todo string) (string, error) {
 // stopGrace is how long an interrupted program may take to end by itself.
 const stopGrace = time.Minute
 
-// command is a program that is interrupted, not killed, when ctx ends, and not
-// before by the terminal.
+// command returns a program that is interrupted, not killed, when ctx ends, and not
+// interrupted by the terminal.
 func (t tools) command(ctx context.Context, dir, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.Env = dir, t.environ
@@ -73,7 +73,7 @@ func (t tools) command(ctx context.Context, dir, program string, args ...string)
 }
 
 // output runs a program and returns its stdout. The error of a program that fails holds
-// the end of what it said.
+// the end of its output.
 func (t tools) output(ctx context.Context, dir, program string, args ...string) (string, error) {
 	cmd := t.command(ctx, dir, program, args...)
 	var out, errs bytes.Buffer

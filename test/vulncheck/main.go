@@ -1,13 +1,14 @@
-// Command vulncheck runs govulncheck and judges what it finds:
+// Command vulncheck runs govulncheck and checks what it finds:
 //
 //	vulncheck GOVULNCHECK [PACKAGES...]
 //
-// It exits with 0 when the code reaches no vulnerability but those of the list accepted, with 1
-// when it reaches another one, when one of the list is found no more, and on any other error. Where
-// the database gives no answer it says SKIPPED in one line and exits with 0; with 1 where
+// It exits with 0 if the code reaches no vulnerability but those of the list accepted. It exits
+// with 1 if it reaches another one, if it does not reach one of the list, and on any other error.
+// If the database does not answer it prints a line with SKIPPED and exits with 0, or with 1 if
 // CODEXCONTINUE_REQUIRE_PEERS names vulndb.
 //
-// GOVULNDB is the URL of the database (default https://vuln.go.dev); file:///path is a copy of it.
+// GOVULNDB is the URL of the database (default https://vuln.go.dev). It may be a
+// copy of it: file:///path.
 package main
 
 import (
@@ -39,11 +40,10 @@ func main() {
 type vulnerability struct {
 	id, summary string
 
-	// module is where it is, in the version that is used; fixed is the version to take,
-	// empty when there is none.
+	// module contains it, in the version that is used. fixed is the version that fixes it, or "".
 	module, version, fixed string
 
-	// call is the function of this repository that leads to it, and where it is.
+	// call is the function of this repository that leads to it, and its position.
 	call string
 }
 
@@ -58,15 +58,16 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	}
 
 	db := cmp.Or(getenv("GOVULNDB"), "https://vuln.go.dev")
-	var out, said bytes.Buffer
+	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, args[0],
 		append([]string{"-db", db, "-format", "json"}, packages...)...)
-	cmd.Stdout, cmd.Stderr = &out, &said
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
-		// Only a request without any answer is a skip: an answer such as 404 is a wrong GOVULNDB.
-		_, reason, unanswered := strings.Cut(said.String(), `fetching vulnerabilities: Get "`)
+		// Only a request without any answer is a skip. An answer such as 404
+		// means a wrong GOVULNDB.
+		_, reason, unanswered := strings.Cut(errs.String(), `fetching vulnerabilities: Get "`)
 		if !unanswered {
-			return fmt.Errorf("%s: %w\n%s", args[0], err, strings.TrimSpace(said.String()))
+			return fmt.Errorf("%s: %w\n%s", args[0], err, strings.TrimSpace(errs.String()))
 		}
 
 		reason, _, _ = strings.Cut(reason, "\n")
@@ -89,8 +90,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	return judge(found, accepted, stdout)
 }
 
-// read takes from govulncheck's messages what the code reaches, sorted by id: what is only in a
-// module or package of which it uses something else does not matter. See
+// read returns the vulnerabilities in govulncheck's messages that the code reaches, sorted by id.
+// Those in a part of a module or package that it does not use are left out. See
 // golang.org/x/vuln/internal/govulncheck for the messages.
 func read(r io.Reader) ([]vulnerability, error) {
 	type frame struct {
@@ -156,7 +157,8 @@ func read(r io.Reader) ([]vulnerability, error) {
 	return out, nil
 }
 
-// judge holds what was found against what is accepted.
+// judge returns an error for each vulnerability that is not accepted, and for each that
+// is but was not found.
 func judge(found []vulnerability, accepted map[string]string, stdout io.Writer) error {
 	var errs []error
 	known := maps.Clone(accepted)

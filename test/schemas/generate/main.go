@@ -1,7 +1,7 @@
-// Command generate writes the JSON schemas that kubeconform reads, from the OpenAPI document of the
-// Kubernetes release and the CustomResourceDefinitions of the Gateway API release which the test
-// cluster is built from (test/cluster/go.mod). Descriptions are left out, and an object with
-// properties takes no others: the sources tolerate what they do not know.
+// Command generate writes the JSON schemas that kubeconform reads. Their sources are the OpenAPI
+// document of Kubernetes and the CustomResourceDefinitions of the Gateway API, in the releases of
+// the test cluster (test/cluster/go.mod). Descriptions are left out, and objects with properties
+// accept no others, although the sources do.
 package main
 
 //go:generate go run . ..
@@ -27,7 +27,7 @@ const (
 	intOrString      = "int-or-string"
 )
 
-// kinds are those that the stack's objects have, as group/version Kind of the OpenAPI document.
+// kinds are the kinds of the stack's objects: group/version Kind of the OpenAPI document.
 var kinds = []string{
 	"v1 Namespace", "v1 ResourceQuota", "v1 LimitRange", "v1 ServiceAccount", "v1 ConfigMap",
 	"v1 Secret",
@@ -38,7 +38,7 @@ var kinds = []string{
 	"networking.k8s.io/v1 Ingress",
 }
 
-// definitionsOfGateway are the files of the Gateway API's kinds.
+// definitionsOfGateway are the files that define the kinds of the Gateway API.
 var definitionsOfGateway = []string{
 	"gateway.networking.k8s.io_gateways.yaml", "gateway.networking.k8s.io_httproutes.yaml",
 }
@@ -55,7 +55,7 @@ func main() {
 	}
 }
 
-// run writes the schemas into the folder and removes those that are there.
+// run writes the schemas into the folder, after removing those that are there.
 func run(folder string) error {
 	old, err := filepath.Glob(filepath.Join(folder, "*.json"))
 	if err != nil {
@@ -88,7 +88,7 @@ func run(folder string) error {
 	return nil
 }
 
-// module is the folder of a module of the test cluster.
+// module returns the folder of a module of the test cluster.
 func module(path string) (string, error) {
 	cmd := exec.Command("go", "mod", "download", "-json", path)
 	cmd.Dir = filepath.Join("..", "..", "cluster")
@@ -161,11 +161,11 @@ func kubernetes(source, folder string) error {
 	return write(folder, definitionsFile, map[string]any{"definitions": needed})
 }
 
-// definitionOf is the name of the kind's definition.
+// definitionOf returns the name of the kind's definition, or "".
 func definitionOf(definitions map[string]map[string]any, kind string) string {
 	for name, d := range definitions {
 		list, _ := d["x-kubernetes-group-version-kind"].([]any)
-		if len(list) != 1 { // of what many groups share
+		if len(list) != 1 { // many groups share it
 			continue
 		}
 
@@ -182,7 +182,8 @@ func definitionOf(definitions map[string]map[string]any, kind string) string {
 	return ""
 }
 
-// fileOf is the name that kubeconform looks for: the kind, the group's first label and the version.
+// fileOf returns the file name that kubeconform looks for: the kind, the group's first
+// label and the version.
 func fileOf(kind string) string {
 	version, kind, _ := strings.Cut(kind, " ")
 	group, version, grouped := strings.Cut(version, "/")
@@ -195,7 +196,7 @@ func fileOf(kind string) string {
 	return name + ".json"
 }
 
-// gateway writes the schema of a CustomResourceDefinition's version v1. Its rules in CEL
+// gateway writes the schema of version v1 of a CustomResourceDefinition. Its rules in CEL
 // (x-kubernetes-validations) are left to the API server.
 func gateway(source, folder string) error {
 	text, err := os.ReadFile(source)
@@ -224,15 +225,19 @@ func gateway(source, folder string) error {
 		if v.Name != "v1" {
 			continue
 		}
+
 		schema := strict(v.Schema.OpenAPIV3Schema).(map[string]any)
-		schema["properties"].(map[string]any)["metadata"] = map[string]any{"$ref": definitionsFile + "#/definitions/" + objectMeta}
+		properties := schema["properties"].(map[string]any)
+		properties["metadata"] = map[string]any{
+			"$ref": definitionsFile + "#/definitions/" + objectMeta,
+		}
 		return write(folder, fileOf(crd.Spec.Group+"/v1 "+crd.Spec.Names.Kind), schema)
 	}
 
 	return errors.New("there is no version v1")
 }
 
-// strict is the schema without descriptions and extensions, closed to properties
+// strict returns the schema without descriptions and extensions, closed to properties
 // that it does not name.
 func strict(v any) any {
 	switch v := v.(type) {
@@ -246,7 +251,7 @@ func strict(v any) any {
 			properties, named := x.(map[string]any)
 			switch {
 			case strings.HasPrefix(key, "x-kubernetes-"), key == "default", key == "description":
-			// the keys are names of properties, whatever they are
+			// The keys are names of properties.
 			case key == "properties" && named:
 				closed := map[string]any{}
 				for name, p := range properties {
