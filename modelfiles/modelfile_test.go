@@ -92,8 +92,8 @@ func TestFiles(t *testing.T) {
 	}
 
 	m = load(t, files, "tiny")
-	if d := cmp.Diff([]string{"a.gguf", "b.gguf"},
-		m.Files); d != "" || m.Base != "tiny" || m.Parsed.Commands[0].Args != "tiny" {
+	if d := cmp.Diff([]string{"a.gguf", "b.gguf"}, m.Files); d != "" || m.Base != "tiny" ||
+		m.Parsed.Commands[0].Args != "tiny" {
 		t.Errorf("with a base: %s\n%+v", d, m)
 	}
 }
@@ -136,7 +136,7 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// TestRefusesLinks: what the path says lies in the folder, the link does not.
+// TestRefusesLinks checks that a link is refused although its path is in the folder.
 func TestRefusesLinks(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range map[string]string{
@@ -159,14 +159,14 @@ func TestRefusesLinks(t *testing.T) {
 	}
 
 	for _, folder := range []string{"m", "n"} {
-		if _, err := modelfiles.Load(os.DirFS(dir), folder+"/Modelfile",
-			""); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+		if _, err := modelfiles.Load(os.DirFS(dir), folder+"/Modelfile", ""); err == nil ||
+			!strings.Contains(err.Error(), "symbolic link") {
 			t.Errorf("%s: got %v", folder, err)
 		}
 	}
 }
 
-// TestShipped: the repository's own Modelfiles keep the base's template, which knows its
+// TestShipped checks that the repository's own Modelfiles keep the base's template, which knows its
 // tools, and fit the stack.
 func TestShipped(t *testing.T) {
 	for _, name := range []string{"codexcontinue", "healthcare"} {

@@ -16,13 +16,12 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// fakeCluster starts an API server of a cluster without pods and writes a
-// kubeconfig that leads to it:
+// fakeCluster starts an API server of a cluster without pods and sets KUBECONFIG for it:
 //
 //	fake-cluster [OPTION...]
 //
-// The options are deny=RESOURCE (RBAC forbids to create it), class=NAME (there is that default
-// storage class) and namespace=STACK (the namespace of that name is there and is another's).
+// The options are deny=RESOURCE (RBAC forbids to create it), class=NAME (the default storage class)
+// and namespace=STACK (the namespace of that name exists and is not the stack's).
 func fakeCluster(ts *testscript.TestScript, _ bool, args []string) {
 	option := func(name string) string {
 		for _, a := range args {
@@ -35,7 +34,7 @@ func fakeCluster(ts *testscript.TestScript, _ bool, args []string) {
 
 	answer := func(w http.ResponseWriter, v any) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(v) // the client that went away needs no answer
+		_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
 	}
 
 	list := func(version, kind string, items ...any) map[string]any {

@@ -15,18 +15,17 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cli"
 )
 
-// edit is a change of the sources, as a pull request makes it: in a file, one text in
-// the place of another.
+// edit is a change of the sources, as a pull request makes it: it replaces a text in a file.
 type edit struct {
 	name            string
 	file, old, text string
 
-	// says are what the report has to say, whatever else it does.
+	// says are texts that the report has to contain.
 	says []string
 }
 
-// edits are one of a setting, one of a file, one of the code. TestGolden in infra/diff has more of
-// the last kind, which a compiler makes slow here.
+// edits are one of a setting, one of a file and one of the code. TestGolden in infra/diff has more
+// of the last kind, which are slow here because they need a compiler.
 var edits = []edit{
 	{"limit", "Pulumi.prod.yaml", "    backend:\n      replicas: 2\n",
 		"    backend:\n      replicas: 2\n      memory: 2Gi\n",
@@ -42,15 +41,15 @@ var edits = []edit{
 		}},
 }
 
-// What is another one in each run, or with each edit of a service's sources: the hash of a commit
-// behind its name, and the hash in the name of a model's Job, which says among other things which
-// image runs it. The stand-in is as long.
+// What differs between runs, or with each edit of a service's sources: the hash of a commit after
+// its name, and the hash in the name of a model's Job, which depends on the image that runs it. The
+// replacement is as long.
 var (
 	commits = regexp.MustCompile(`\([0-9a-f]{12}\)`)
 	jobs    = regexp.MustCompile(`\bmodel-[0-9a-f]{12}\b`)
 )
 
-// sources makes a git repository of what the plans are made of, with one commit.
+// sources returns a git repository, with one commit, of the files that the plans are made from.
 func sources(t *testing.T) (root string, environ []string) {
 	t.Helper()
 	if testing.Short() {
@@ -76,7 +75,7 @@ func sources(t *testing.T) (root string, environ []string) {
 			strings.HasPrefix(e, "XDG_CACHE_HOME=") || strings.HasPrefix(e, "GOCACHE=")
 	})
 
-	// The Go cache stays the developer's; what diff keeps is the test's.
+	// Go's cache is the developer's; that of diff belongs to the test.
 	environ = append(environ, "GOCACHE="+goEnv(t, "GOCACHE"), "XDG_CACHE_HOME="+t.TempDir())
 	gitIn(t, root, "init", "--quiet", "--initial-branch=main")
 	commitAll(t, root)
@@ -91,7 +90,7 @@ func copyTree(t *testing.T, from, to string) {
 		}
 
 		if d.IsDir() {
-			if d.Name() == "testdata" { // what tests read is no source
+			if d.Name() == "testdata" { // it is read by tests only
 				return fs.SkipDir
 			}
 			return nil
@@ -128,8 +127,7 @@ func goEnv(t *testing.T, name string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// onlyGitAndGo is a PATH of a folder that has these two, and the compiler that Go
-// asks for its version.
+// onlyGitAndGo returns a PATH that has only these two, and the compiler whose version Go asks for.
 func onlyGitAndGo(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -153,12 +151,10 @@ func onlyGitAndGo(t *testing.T) string {
 
 func gitIn(t *testing.T, root string, args ...string) {
 	t.Helper()
-	cmd := exec.Command("git",
-		append([]string{
-			"-c", "user.name=test", "-c", "user.email=test@example.com", "-c",
-			"commit.gpgsign=false",
-		},
-			args...)...)
+	config := []string{
+		"-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false",
+	}
+	cmd := exec.Command("git", append(config, args...)...)
 
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -172,7 +168,7 @@ func commitAll(t *testing.T, root string) {
 	gitIn(t, root, "commit", "--quiet", "--message", "all")
 }
 
-// apply makes the edit and returns what undoes it.
+// apply makes the edit and returns a function that undoes it.
 func (e edit) apply(t *testing.T, root string) (undo func()) {
 	t.Helper()
 	path := filepath.Join(root, e.file)
@@ -194,15 +190,15 @@ func (e edit) apply(t *testing.T, root string) (undo func()) {
 	return func() { write(before) }
 }
 
-// codexctl runs the command and returns its exit code and what it printed.
+// codexctl runs the command and returns its exit code and output.
 func codexctl(environ []string, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	code = cli.Run(context.Background(), args, environ, strings.NewReader(""), &out, &errs)
 	return code, out.String(), errs.String()
 }
 
-// TestDiff edits the sources of a real checkout and compares what `codexctl diff` says with
-// testdata/diff; -update rewrites these.
+// TestDiff edits the sources of a real checkout and compares the output of `codexctl diff` with
+// testdata/diff; -update rewrites it.
 func TestDiff(t *testing.T) {
 	root, environ := sources(t)
 	diff := func(t *testing.T, want int, environ []string, args ...string) string {
@@ -235,7 +231,7 @@ func TestDiff(t *testing.T) {
 			}
 
 			golden(t, filepath.Join("testdata/diff", e.name+".txt"), out)
-			if e.name != "limit" { // which needs no compiler
+			if e.name != "limit" { // limit needs no compiler
 				return
 			}
 
@@ -251,12 +247,12 @@ func TestDiff(t *testing.T) {
 
 	t.Run("fork", func(t *testing.T) {
 		defer edits[0].apply(t, root)()
-		// Nothing of a developer's machine: git and go, Go's caches, and nothing else.
+		// Nothing is a developer's but git, go and Go's caches.
 		fork := []string{"PATH=" + onlyGitAndGo(t), "GOCACHE=" + goEnv(t, "GOCACHE"),
 			"GOMODCACHE=" + goEnv(t, "GOMODCACHE"), "GOPROXY=off",
 			"CGO_ENABLED=" + goEnv(t, "CGO_ENABLED"), "DOCKER_HOST=unix:///nonexistent.sock",
 			"KUBECONFIG=/nonexistent"}
-		// As JSON, which has all that the other formats say.
+		// JSON has all that the other formats say.
 		if diff(t, 2, fork, "--format", "json") != diff(t, 2, environ, "--format", "json") {
 			t.Error("the report differs from a developer's")
 		}
@@ -295,12 +291,12 @@ func TestDiff(t *testing.T) {
 		}
 
 		// A password that was written down by mistake is refused without being repeated.
-		defer edit{
+		plain := edit{
 			file: "Pulumi.prod.yaml",
 			old:  "config:\n",
 			text: "config:\n  codexcontinue:redisPassword: seeded-hunter2\n",
-		}.apply(t,
-			root)()
+		}
+		defer plain.apply(t, root)()
 
 		code, stdout, stderr := codexctl(environ, "diff", "-C", root, "--base", "main")
 		if code != 1 || !strings.Contains(stderr, "codexcontinue:redisPassword: must be a secret") {

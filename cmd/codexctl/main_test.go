@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs the real command in a project that holds what the command reads: the settings
-// files and the Modelfile are the repository's own.
+// TestScripts runs the real command in a project with the repository's own
+// settings files and Modelfile.
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -73,7 +73,7 @@ func TestScripts(t *testing.T) {
 			home := filepath.Join(e.WorkDir, "home")
 			e.Setenv("HOME", home)
 			e.Setenv("XDG_CACHE_HOME", filepath.Join(home, ".cache"))
-			// Where codexctl is, without anything else of this machine.
+			// ONLY is the folder of codexctl, without anything else of this machine.
 			e.Setenv("ONLY", filepath.SplitList(e.Getenv("PATH"))[0])
 			e.Setenv("PROJECT", filepath.Join(e.WorkDir, "project"))
 			return os.MkdirAll(home, 0o755)
@@ -97,7 +97,7 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 		version, api = args[0], args[1]
 	}
 
-	// Not in the script's folder: a socket's path has at most about a hundred bytes.
+	// The folder is not the script's, as the path of a socket is limited to about 100 bytes.
 	dir, err := os.MkdirTemp("", "engine")
 	ts.Check(err)
 	sock := filepath.Join(dir, "s")
@@ -105,7 +105,7 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	answer := func(w http.ResponseWriter, v any) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(v) // the client that went away needs no answer
+		_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
 	}
 
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

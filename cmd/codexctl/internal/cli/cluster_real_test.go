@@ -30,13 +30,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// lab is a stack of one service in a real cluster, provisioned by the real provider from a program
+// lab is a stack of one service in a real cluster. The real provider provisions it from a program
 // that the test changes.
 type lab struct {
 	t         *testing.T
 	app       *App
 	k         *onCluster
-	said      *bytes.Buffer
+	output    *bytes.Buffer
 	session   *deploy.Session
 	workload  func(ctx *pulumi.Context, ns string, provider pulumi.ResourceOption) error
 	namespace string
@@ -50,7 +50,7 @@ func newLab(t *testing.T) *lab {
 	peers.KubernetesPlugin(t)
 	peers.Cluster(t)
 	peers.Find(t, "docker", "docker")
-	// The image of the lab's pods, which the cluster cannot pull.
+	// The cluster cannot pull the image of the lab's pods.
 	if out, err := exec.Command("../../../../test/cluster/cluster.sh", "load",
 		stacks.RedisImage).CombinedOutput(); err != nil {
 		t.Fatalf("load %s: %v: %s", stacks.RedisImage, err, out)
@@ -69,8 +69,8 @@ func newLab(t *testing.T) *lab {
 	environ := append(os.Environ(), "PULUMI_HOME="+home, "PULUMI_BACKEND_URL=file://"+home,
 		"PULUMI_CONFIG_PASSPHRASE=test")
 	l := &lab{
-		t:    t,
-		said: &bytes.Buffer{},
+		t:      t,
+		output: &bytes.Buffer{},
 		namespace: "codexctl-test-" + strings.ToLower(strings.Map(func(r rune) rune {
 			if r == '/' || r == '_' {
 				return '-'
@@ -80,7 +80,7 @@ func newLab(t *testing.T) *lab {
 	}
 
 	l.app = &App{environ: environ, lookup: lookupIn(environ), now: time.Now}
-	l.app.out, l.app.err = console.New(l.said, l.app.getenv), console.New(l.said, l.app.getenv)
+	l.app.out, l.app.err = console.New(l.output, l.app.getenv), console.New(l.output, l.app.getenv)
 	c, err := cluster.Connect(t.Context(), cluster.Options{
 		Namespace: l.namespace,
 		Stack:     "lab",
@@ -171,7 +171,7 @@ func (l *lab) up() ([]failure.Problem, time.Duration, error) {
 	return problems, time.Since(start), err
 }
 
-// pod is what a test changes of a container that otherwise works.
+// pod is what a test changes of a container that works.
 type pod struct {
 	image, command string
 	limits         pulumi.StringMap
@@ -179,7 +179,7 @@ type pod struct {
 	liveness       corev1.ProbePtrInput
 }
 
-// labImage is one that the cluster has: its shell is what the tests need.
+// labImage is an image that the cluster has. The tests need its shell.
 const labImage = stacks.RedisImage
 
 func (p pod) template(ns string) corev1.PodTemplateSpecArgs {
@@ -209,24 +209,29 @@ func (p pod) template(ns string) corev1.PodTemplateSpecArgs {
 
 func (l *lab) deployment(p pod) {
 	l.workload = func(ctx *pulumi.Context, ns string, o pulumi.ResourceOption) error {
-		_, err := appsv1.NewDeployment(ctx, labService, &appsv1.DeploymentArgs{
-			Metadata: metav1.ObjectMetaArgs{
-				Name:      pulumi.String(labService),
-				Namespace: pulumi.String(ns),
-				Labels:    labLabels(),
-			},
-			Spec: appsv1.DeploymentSpecArgs{
-				Replicas: pulumi.Int(2),
-				Selector: metav1.LabelSelectorArgs{MatchLabels: labLabels()},
-				Template: p.template(ns),
-			},
-		}, o)
-
-		return err
+		return newDeployment(ctx, ns, p, o)
 	}
 }
 
-// limited is a deployment in a namespace of so many pods.
+// newDeployment makes a Deployment of two pods.
+func newDeployment(ctx *pulumi.Context, ns string, p pod, o ...pulumi.ResourceOption) error {
+	_, err := appsv1.NewDeployment(ctx, labService, &appsv1.DeploymentArgs{
+		Metadata: metav1.ObjectMetaArgs{
+			Name:      pulumi.String(labService),
+			Namespace: pulumi.String(ns),
+			Labels:    labLabels(),
+		},
+		Spec: appsv1.DeploymentSpecArgs{
+			Replicas: pulumi.Int(2),
+			Selector: metav1.LabelSelectorArgs{MatchLabels: labLabels()},
+			Template: p.template(ns),
+		},
+	}, o...)
+
+	return err
+}
+
+// limited makes a Deployment of two pods in a namespace with a quota of pods.
 func limited(ctx *pulumi.Context, ns, pods string, p pod, o pulumi.ResourceOption) error {
 	quota, err := corev1.NewResourceQuota(ctx, "quota",
 		&corev1.ResourceQuotaArgs{
@@ -240,29 +245,16 @@ func limited(ctx *pulumi.Context, ns, pods string, p pod, o pulumi.ResourceOptio
 		return err
 	}
 
-	_, err = appsv1.NewDeployment(ctx, labService, &appsv1.DeploymentArgs{
-		Metadata: metav1.ObjectMetaArgs{
-			Name:      pulumi.String(labService),
-			Namespace: pulumi.String(ns),
-			Labels:    labLabels(),
-		},
-		Spec: appsv1.DeploymentSpecArgs{
-			Replicas: pulumi.Int(2),
-			Selector: metav1.LabelSelectorArgs{MatchLabels: labLabels()},
-			Template: p.template(ns),
-		},
-	}, o, pulumi.DependsOn([]pulumi.Resource{quota}))
-
-	return err
+	return newDeployment(ctx, ns, p, o, pulumi.DependsOn([]pulumi.Resource{quota}))
 }
 
-// TestRealCluster is the life of a service in a real cluster, with the real provider.
+// TestRealCluster follows a service through its life in a real cluster, with the real provider.
 func TestRealCluster(t *testing.T) {
 	l := newLab(t)
 	ctx := t.Context()
 	l.deployment(pod{})
 	if problems, _, err := l.up(); err != nil {
-		t.Fatalf("up: %v: %v\n%s", err, problems, l.said)
+		t.Fatalf("up: %v: %v\n%s", err, problems, l.output)
 	}
 
 	before, err := l.k.Replicas(ctx, labService)
@@ -329,7 +321,7 @@ func TestRealCluster(t *testing.T) {
 		set  func()
 		want []string
 
-		// within bounds the whole update; stop says that only what the cluster said could end it.
+		// within bounds the whole update.
 		within time.Duration
 	}{
 		{"image", func() { l.deployment(pod{image: "registry.invalid/team/app:1"}) },
@@ -382,6 +374,20 @@ func TestRealCluster(t *testing.T) {
 		}, []string{"the job model failed", "BackoffLimitExceeded", "no such model"}, 45 * time.Second},
 		{"storage class", func() {
 			l.workload = func(ctx *pulumi.Context, ns string, o pulumi.ResourceOption) error {
+				claim := corev1.PersistentVolumeClaimTypeArgs{
+					Metadata: metav1.ObjectMetaArgs{
+						Name:   pulumi.String("data"),
+						Labels: labLabels(),
+					},
+					Spec: corev1.PersistentVolumeClaimSpecArgs{
+						AccessModes:      pulumi.ToStringArray([]string{"ReadWriteOnce"}),
+						StorageClassName: pulumi.String("missing"),
+						Resources: corev1.VolumeResourceRequirementsArgs{
+							Requests: pulumi.StringMap{"storage": pulumi.String("1Gi")},
+						},
+					},
+				}
+
 				_, err := appsv1.NewStatefulSet(ctx, labService, &appsv1.StatefulSetArgs{
 					Metadata: metav1.ObjectMetaArgs{
 						Name:      pulumi.String(labService),
@@ -389,16 +395,11 @@ func TestRealCluster(t *testing.T) {
 						Labels:    labLabels(),
 					},
 					Spec: appsv1.StatefulSetSpecArgs{
-						Replicas:    pulumi.Int(1),
-						ServiceName: pulumi.String(labService),
-						Selector:    metav1.LabelSelectorArgs{MatchLabels: labLabels()},
-						Template:    pod{}.template(ns),
-						VolumeClaimTemplates: corev1.PersistentVolumeClaimTypeArray{corev1.PersistentVolumeClaimTypeArgs{Metadata: metav1.ObjectMetaArgs{Name: pulumi.String("data"), Labels: labLabels()},
-							Spec: corev1.PersistentVolumeClaimSpecArgs{
-								AccessModes:      pulumi.ToStringArray([]string{"ReadWriteOnce"}),
-								StorageClassName: pulumi.String("missing"),
-								Resources:        corev1.VolumeResourceRequirementsArgs{Requests: pulumi.StringMap{"storage": pulumi.String("1Gi")}},
-							}}},
+						Replicas:             pulumi.Int(1),
+						ServiceName:          pulumi.String(labService),
+						Selector:             metav1.LabelSelectorArgs{MatchLabels: labLabels()},
+						Template:             pod{}.template(ns),
+						VolumeClaimTemplates: corev1.PersistentVolumeClaimTypeArray{claim},
 					},
 				}, o)
 
@@ -407,29 +408,7 @@ func TestRealCluster(t *testing.T) {
 		}, []string{"no storage class missing", "ProvisioningFailed"}, 45 * time.Second},
 		{"quota", func() {
 			l.workload = func(ctx *pulumi.Context, ns string, o pulumi.ResourceOption) error {
-				quota, err := corev1.NewResourceQuota(ctx, "quota",
-					&corev1.ResourceQuotaArgs{
-						Metadata: metav1.ObjectMetaArgs{Name: pulumi.String("few"), Namespace: pulumi.String(ns)},
-						Spec:     corev1.ResourceQuotaSpecArgs{Hard: pulumi.StringMap{"pods": pulumi.String("1")}},
-					}, o)
-				if err != nil {
-					return err
-				}
-
-				_, err = appsv1.NewDeployment(ctx, labService, &appsv1.DeploymentArgs{
-					Metadata: metav1.ObjectMetaArgs{
-						Name:      pulumi.String(labService),
-						Namespace: pulumi.String(ns),
-						Labels:    labLabels(),
-					},
-					Spec: appsv1.DeploymentSpecArgs{
-						Replicas: pulumi.Int(2),
-						Selector: metav1.LabelSelectorArgs{MatchLabels: labLabels()},
-						Template: pod{command: "echo another; sleep 100000"}.template(ns),
-					},
-				}, o, pulumi.DependsOn([]pulumi.Resource{quota}))
-
-				return err
+				return limited(ctx, ns, "1", pod{command: "echo another; sleep 100000"}, o)
 			}
 		}, []string{"quota few is exceeded", "FailedCreate"}, 45 * time.Second},
 	} {
@@ -465,6 +444,6 @@ func TestRealCluster(t *testing.T) {
 	})
 
 	if t.Failed() {
-		fmt.Println(l.said)
+		fmt.Println(l.output)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestPlanTellsGaps: a reviewer sees beside each service what its target does not hold it to.
+// TestPlanTellsGaps checks that the plan shows with each service what its target does not enforce.
 func TestPlanTellsGaps(t *testing.T) {
 	root, err := filepath.Abs("../../../..")
 	if err != nil {
@@ -24,7 +24,7 @@ func TestPlanTellsGaps(t *testing.T) {
 			stacks.Redis: "calls: reaches edge, frontend, backend, ml, ollama too",
 			stacks.Edge:  "calls: reaches backend, ml, redis, ollama too",
 		},
-		// Its tmpfs is all that the edge has to write to; Redis has none.
+		// The edge can write to its tmpfs only, and Redis has none.
 		stacks.Kubernetes: {stacks.Redis: "", stacks.Edge: "mounts./tmp: can run programs"},
 	} {
 		p, err := plan.Of(context.Background(), root, "healthcare", plan.OfOptions{Target: target})

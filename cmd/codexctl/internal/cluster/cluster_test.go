@@ -147,8 +147,8 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// TestNeedsFollowTheStack checks that what only some stacks are made of is asked
-// for with these alone.
+// TestNeedsFollowTheStack checks that permissions for kinds that only some stacks have are
+// needed by these alone.
 func TestNeedsFollowTheStack(t *testing.T) {
 	asks := func(s stacks.Stack, what string) bool {
 		return slices.ContainsFunc(needs(s), func(a Access) bool { return a.String() == what })
@@ -177,14 +177,15 @@ func TestNamespace(t *testing.T) {
 		want string
 	}{
 		"free": {nil, ""},
-		"own":  {&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "codexcontinue-lab", Labels: labels}}, ""},
+		"own": {&corev1.Namespace{
+			ObjectMeta: metav1.ObjectMeta{Name: "codexcontinue-lab", Labels: labels},
+		}, ""},
 		"another's": {&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "codexcontinue-lab"}},
 			"is not this stack's"},
 		"going": {&corev1.Namespace{
 			ObjectMeta: metav1.ObjectMeta{Name: "codexcontinue-lab", Labels: labels},
 			Status:     corev1.NamespaceStatus{Phase: corev1.NamespaceTerminating},
-		},
-			"is being deleted"},
+		}, "is being deleted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k, _ := lab()
@@ -339,14 +340,15 @@ func TestContexts(t *testing.T) {
 }
 
 func TestDenial(t *testing.T) {
-	got := denial(`pods is forbidden: User "ada" cannot list resource "pods" in API group "" in the namespace "codexcontinue-lab"`)
+	got := denial(`pods is forbidden: User "ada" cannot list resource "pods" ` +
+		`in API group "" in the namespace "codexcontinue-lab"`)
 	if got != "ada may not list pods in the namespace codexcontinue-lab" {
 		t.Errorf("got %q", got)
 	}
 }
 
-// TestUnblock checks that a StatefulSet whose update waits for a broken pod of an older revision
-// gets that pod deleted, and no other.
+// TestUnblock checks that, if the update of a StatefulSet waits for a broken pod of an older
+// revision, that pod is deleted and no other.
 func TestUnblock(t *testing.T) {
 	s := &appsv1.StatefulSet{
 		ObjectMeta: object("redis", "", ""),
@@ -380,7 +382,7 @@ func TestUnblock(t *testing.T) {
 	}
 }
 
-// TestObserve follows what a fake API server has until it is decided.
+// TestObserve watches a fake API server until a finding is certain.
 func TestObserve(t *testing.T) {
 	seen := rollout(waiting("InvalidImageName", "couldn't parse image name", 0, nil))
 	for _, p := range seen.pods {

@@ -200,7 +200,8 @@ func (f *Forwarder) connection(ctx context.Context) (httpstream.Connection, erro
 // dialer returns a dialer by WebSocket, and by SPDY if the API server or a proxy does not know
 // that, as kubectl does.
 func (c *Cluster) dialer(pod string) (httpstream.Dialer, error) {
-	url := c.api.CoreV1().RESTClient().Post().Resource("pods").Namespace(c.Namespace).Name(pod).SubResource("portforward").URL()
+	request := c.api.CoreV1().RESTClient().Post().Resource("pods").Namespace(c.Namespace)
+	url := request.Name(pod).SubResource("portforward").URL()
 	tunnel, err := portforward.NewSPDYOverWebsocketDialer(url, c.config)
 	if err != nil {
 		return nil, err

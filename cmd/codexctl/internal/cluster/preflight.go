@@ -69,7 +69,9 @@ const defaultClass = "storageclass.kubernetes.io/is-default-class"
 
 // StorageClasses returns the storage classes by name, and the name of the default one. It returns
 // nil without an error if the caller may not see them.
-func (c *Cluster) StorageClasses(ctx context.Context) (classes map[string]storagev1.StorageClass, byDefault string, err error) {
+func (c *Cluster) StorageClasses(
+	ctx context.Context,
+) (classes map[string]storagev1.StorageClass, byDefault string, err error) {
 	list, err := c.api.StorageV1().StorageClasses().List(ctx, metav1.ListOptions{})
 	if apierrors.IsForbidden(err) {
 		return nil, "", nil

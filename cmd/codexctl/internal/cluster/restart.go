@@ -38,8 +38,12 @@ func (c *Cluster) Restart(
 	}
 
 	now := time.Now()
-	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{
-		"annotations": map[string]string{restartedAt: now.UTC().Format(time.RFC3339Nano)}}}}})
+	metadata := map[string]any{
+		"annotations": map[string]string{restartedAt: now.UTC().Format(time.RFC3339Nano)},
+	}
+	patch, err := json.Marshal(map[string]any{
+		"spec": map[string]any{"template": map[string]any{"metadata": metadata}},
+	})
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestJudgedUntilReady: Pulumi's step ends as soon as the cluster knows of the change, while the
-// pods are still to come. The workload is judged until they are ready, and it is told then.
+// TestJudgedUntilReady checks that a workload is judged until its pods are ready, and reported
+// then. Pulumi's step ends as soon as the cluster knows of the change, before the pods are made.
 func TestJudgedUntilReady(t *testing.T) {
 	seen := rollout(func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning })
 	d := seen.deployments[0]
@@ -54,7 +54,7 @@ func TestJudgedUntilReady(t *testing.T) {
 	look("after a step that failed", 0, 0)
 }
 
-// TestRolledOut: what is complete, and what only looks so in the middle of a rollout.
+// TestRolledOut tells complete workloads from those in the middle of a rollout.
 func TestRolledOut(t *testing.T) {
 	two := int32(2)
 	deployment := func(updated, available, all int32) observation {
@@ -116,17 +116,15 @@ func TestRolledOut(t *testing.T) {
 	}
 }
 
-// TestSufferers: a service that is late is not blamed as long as one that it needs is not ready;
-// what is wrong with itself is.
-func TestSufferers(t *testing.T) {
+// TestBlocked checks that a late service is not blamed while one that it needs is not ready, but
+// for its own faults it is.
+func TestBlocked(t *testing.T) {
 	needs := map[string][]string{"backend": {stacks.Redis}}
 	set := &appsv1.StatefulSet{ObjectMeta: object("redis", "", "")}
 	set.Labels[stacks.LabelService] = stacks.Redis
-	seen := observation{statefulSets: []*appsv1.StatefulSet{set}} // none of its one pod is ready
-	late, crash := Finding{
-		Service: "backend",
-		kind:    "deadline",
-	}, Finding{Service: "backend", kind: "crash"}
+	seen := observation{statefulSets: []*appsv1.StatefulSet{set}} // its one pod is not ready
+	late := Finding{Service: "backend", kind: "deadline"}
+	crash := Finding{Service: "backend", kind: "crash"}
 
 	if got := withoutBlocked([]Finding{late, crash}, seen, needs); len(got) != 1 || got[0].kind != "crash" {
 		t.Errorf("while redis is not ready: %+v", got)

@@ -41,7 +41,7 @@ func object(name, owner, ownerKind string) metav1.ObjectMeta {
 	return m
 }
 
-// rollout is a Deployment with the pods of its old and its new revision.
+// rollout returns a Deployment with the pods of its old and its new revision.
 func rollout(change func(pod *corev1.Pod)) observation {
 	d := &appsv1.Deployment{ObjectMeta: object("backend", "", "")}
 	d.Annotations = map[string]string{revisionKey: "2"}
@@ -121,7 +121,7 @@ func refused(message string) observation {
 	return o
 }
 
-// TestFindings holds what is said against conditions and events as Kubernetes 1.35 writes them.
+// TestFindings compares findings with the conditions and events that Kubernetes 1.35 writes.
 func TestFindings(t *testing.T) {
 	later := began.Add(time.Second)
 	claiming := &appsv1.StatefulSet{
@@ -186,21 +186,25 @@ func TestFindings(t *testing.T) {
 			o.deployments[0].Generation = 2
 			return o
 		}(), nil, ""},
-		"quota": {refused(`pods "backend-1" is forbidden: exceeded quota: stack, requested: limits.memory=1Gi, used: limits.memory=8Gi, limited: limits.memory=8Gi`),
+		"quota": {refused(`pods "backend-1" is forbidden: exceeded quota: stack, ` +
+			`requested: limits.memory=1Gi, used: limits.memory=8Gi, limited: limits.memory=8Gi`),
 			[]string{
 				"quota stack is exceeded: it asks for limits.memory=1Gi, limits.memory=8Gi is " +
 					"used of limits.memory=8Gi",
 				"FailedCreate: ",
 			},
 			"raise the quota"},
-		"quota that is not counted": {refused(`pods "backend-1" is forbidden: status unknown for quota: stack, resources: pods`),
+		"quota that is not counted": {refused(`pods "backend-1" is forbidden: ` +
+			`status unknown for quota: stack, resources: pods`),
 			[]string{"does not count what is used", "FailedCreate: "}, "controller manager"},
-		"pod security": {refused(`pods "backend-1" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true`),
+		"pod security": {refused(`pods "backend-1" is forbidden: ` +
+			`violates PodSecurity "restricted:latest": runAsNonRoot != true`),
 			[]string{"Pod Security level restricted:latest refuses it: runAsNonRoot != true"},
 			"correct the service's security"},
 		"webhook": {refused(`admission webhook "policy.example.com" denied the request: no owner label`),
 			[]string{"policy policy.example.com refuses it: no owner label"}, "administrator"},
-		"limit range": {refused(`pods "backend-1" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi`),
+		"limit range": {refused(`pods "backend-1" is forbidden: ` +
+			`maximum memory usage per Container is 1Gi, but limit is 2Gi`),
 			[]string{"refuses it: maximum memory usage per Container is 1Gi"}, ""},
 		"mount": {with(rollout(waiting("ContainerCreating", "", 0, nil)),
 			event("Pod", "backend-new-1", "FailedMount", `configmap "files" not found`, later)),
@@ -325,14 +329,13 @@ func TestFindings(t *testing.T) {
 		})
 	}
 
-	if got := rollout(waiting("ErrImagePull", "not found", 0, nil)).findings(Work{Service: "backend", Kind: "job"},
-		began); len(got) != 0 {
+	broken := rollout(waiting("ErrImagePull", "not found", 0, nil))
+	if got := broken.findings(Work{Service: "backend", Kind: "job"}, began); len(got) != 0 {
 		t.Errorf("a job is blamed for a deployment: %+v", got)
 	}
 }
 
-// TestNewestJob checks that a Job that failed before is not held against the one
-// that takes its place.
+// TestNewestJob checks that a Job that failed is not held against the one that replaces it.
 func TestNewestJob(t *testing.T) {
 	failed := func(name string, at time.Time) *batchv1.Job {
 		j := &batchv1.Job{
@@ -370,7 +373,7 @@ func TestNewestJob(t *testing.T) {
 
 func ptr[T any](v T) *T { return &v }
 
-// TestJudge checks that what comes and goes is not believed, and what lasts is.
+// TestJudge checks that a finding is believed when it lasts, not when it comes and goes.
 func TestJudge(t *testing.T) {
 	f := []Finding{
 		{Service: "backend", kind: "image", confirm: 3 * time.Second},
@@ -395,9 +398,9 @@ func TestJudge(t *testing.T) {
 	step(0, []Finding{{Service: "ml", kind: "job", confirm: atOnce}}, 1)
 }
 
-// TestAwaited checks that what an earlier update left broken is not held against
-// the one that mends it.
-func TestAwaited(t *testing.T) {
+// TestPending checks that what an earlier update left broken is not held against the
+// update that mends it.
+func TestPending(t *testing.T) {
 	seen := rollout(waiting("ImagePullBackOff", "not found", 0, nil))
 	work := Work{Service: "backend", Kind: "deploy"}
 	o := &Observer{busy: map[Work]step{}, failed: map[Work]step{}, observe: func() observation {

@@ -67,8 +67,8 @@ func kubernetesProvider(_ context.Context, p *Patient) []Finding {
 	}
 
 	for _, dir := range p.PluginDirs {
-		if files, _ := filepath.Glob(filepath.Join(dir, "resource-kubernetes-v*",
-			name)); len(files) > 0 && executable(files[len(files)-1]) {
+		files, _ := filepath.Glob(filepath.Join(dir, "resource-kubernetes-v*", name))
+		if len(files) > 0 && executable(files[len(files)-1]) {
 			return found(OK, "", "%s", files[len(files)-1])
 		}
 	}

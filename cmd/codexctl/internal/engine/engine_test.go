@@ -29,8 +29,8 @@ type fake struct {
 
 type fakeContainer struct {
 	service string
-	log     chan string // each is a line; closed when the container ends
-	lines   []string    // what is logged without following
+	log     chan string // lines; closed when the container ends
+	lines   []string    // the log of a request that does not follow
 	opened  chan struct{}
 }
 
@@ -134,7 +134,7 @@ func (f *fake) logs(w http.ResponseWriter, r *http.Request, c *fakeContainer) {
 			if !ok {
 				return
 			}
-			// A line that comes in two pieces is still one line.
+			// A line may come in pieces.
 			frame(l[:len(l)/2])
 			frame(l[len(l)/2:] + "\n")
 		case <-r.Context().Done():
@@ -151,7 +151,7 @@ func start(t *testing.T) (*fake, *Engine) {
 		listening:  make(chan struct{}),
 	}
 
-	dir, err := os.MkdirTemp("", "engine") // a socket's path has at most about a hundred bytes
+	dir, err := os.MkdirTemp("", "engine") // the path of a socket is limited to about 100 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,8 +218,8 @@ func TestLogsOfReplicas(t *testing.T) {
 	}
 }
 
-// TestFollowOverReplacement follows a service while its container is replaced, as
-// a rolling update does.
+// TestFollowOverReplacement follows a service while its container is replaced,
+// as in a rolling update.
 func TestFollowOverReplacement(t *testing.T) {
 	f, e := start(t)
 	old := f.add("a1", "backend")

@@ -19,7 +19,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestContext checks that the build gets what its .dockerignore lets in and nothing that
+// TestContext checks that a build gets the files that its .dockerignore lets in, and nothing that
 // depends on the machine.
 func TestContext(t *testing.T) {
 	root := fstest.MapFS{
@@ -140,8 +140,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestLoad runs programs that stand for the tools: what they are called with and what
-// they say is what counts.
+// TestLoad runs programs in place of the tools, and checks how they are called and how they fail.
 func TestLoad(t *testing.T) {
 	for tool, want := range map[string]string{
 		"kind":       "load image-archive PATH --name lab",
@@ -157,8 +156,12 @@ func TestLoad(t *testing.T) {
 			}
 
 			script := `#!/bin/sh
-for a in "$@"; do case "$a" in *.tar) cat "$a" >"` + dir + `/archive"; a=PATH;; esac; printf '%s ' "$a"; done >"` + dir + `/args"
+for a in "$@"; do
+	case "$a" in *.tar) cat "$a" >"` + dir + `/archive"; a=PATH;; esac
+	printf '%s ' "$a"
+done >"` + dir + `/args"
 `
+
 			if err := os.WriteFile(filepath.Join(dir, program), []byte(script), 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -192,7 +195,7 @@ for a in "$@"; do case "$a" in *.tar) cat "$a" >"` + dir + `/archive"; a=PATH;; 
 	}
 }
 
-// TestHas asks a program that stands for ctr.
+// TestHas runs a program in place of ctr.
 func TestHas(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "ctr"),
@@ -203,19 +206,14 @@ func TestHas(t *testing.T) {
 
 	environ := []string{"PATH=" + dir + ":/usr/bin:/bin"}
 	refs := []string{"codexcontinue/ml:1", "codexcontinue/ml:2", "redis:8"}
-	has, err := Destination{
-		Tool:    "containerd",
-		Name:    "x",
-		environ: environ,
-		look:    lookIn(environ),
-	}.Has(context.Background(),
-		refs, nil)
+	d := Destination{Tool: "containerd", Name: "x", environ: environ, look: lookIn(environ)}
+	has, err := d.Has(context.Background(), refs, nil)
 	if err != nil || !has[refs[0]] || has[refs[1]] || !has[refs[2]] {
 		t.Errorf("got %v, %v", has, err)
 	}
 }
 
-// TestOf names each image once, under the reference that the targets use.
+// TestOf checks that each image is listed once, under the reference that the targets use.
 func TestOf(t *testing.T) {
 	root := t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "Dockerfile"), []byte("FROM scratch\n"), 0o600); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 )
 
-// serve answers each question with the next of the bodies, and the last one from then on.
+// serve answers each request with the next of the bodies, and then always with the last one.
 func serve(t *testing.T, bodies ...string) *httptest.Server {
 	t.Helper()
 	var n atomic.Int32
@@ -50,8 +50,10 @@ func wait(t *testing.T, url string, timeout time.Duration) (Status, string, erro
 }
 
 const (
-	pulling = `{"status":"degraded","model":{"name":"codexcontinue","state":"pulling","detail":"pulling 6a0746a1ec1a","completed":1073741824,"total":4294967296}}`
-	isReady = `{"status":"ready","services":[{"name":"ml","status":"ready"}],"model":{"name":"codexcontinue","state":"ready"}}`
+	pulling = `{"status":"degraded","model":{"name":"codexcontinue","state":"pulling",` +
+		`"detail":"pulling 6a0746a1ec1a","completed":1073741824,"total":4294967296}}`
+	isReady = `{"status":"ready","services":[{"name":"ml","status":"ready"}],` +
+		`"model":{"name":"codexcontinue","state":"ready"}}`
 )
 
 func TestWaitUntilReady(t *testing.T) {
@@ -72,7 +74,8 @@ func TestWaitUntilReady(t *testing.T) {
 
 func TestWaitFails(t *testing.T) {
 	url := serve(t, pulling,
-		`{"status":"degraded","model":{"name":"m","state":"failed","error":"pull llama9: no such model: correct FROM"}}`).URL
+		`{"status":"degraded","model":{"name":"m","state":"failed",`+
+			`"error":"pull llama9: no such model: correct FROM"}}`).URL
 	_, _, err := wait(t, url, time.Minute)
 	var failed *FailedError
 	if !errors.As(err, &failed) || !strings.Contains(err.Error(),
@@ -83,9 +86,11 @@ func TestWaitFails(t *testing.T) {
 
 func TestWaitTimesOut(t *testing.T) {
 	for want, body := range map[string]string{
-		"model codexcontinue: pulling":                           pulling,
-		"waiting for services: redis is down connection refused": `{"status":"degraded","services":[{"name":"redis","status":"down","detail":"connection refused"}],"model":{"name":"m","state":"ready"}}`,
-		"the stack's address does not answer":                    `no JSON`,
+		"model codexcontinue: pulling": pulling,
+		"waiting for services: redis is down connection refused": `{"status":"degraded",` +
+			`"services":[{"name":"redis","status":"down","detail":"connection refused"}],` +
+			`"model":{"name":"m","state":"ready"}}`,
+		"the stack's address does not answer": `no JSON`,
 	} {
 		_, _, err := wait(t, serve(t, body).URL, 30*time.Millisecond)
 		var timeout *TimeoutError

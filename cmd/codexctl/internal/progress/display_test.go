@@ -42,18 +42,21 @@ func (s *script) pass(d time.Duration) {
 }
 
 func (s *script) begin(op apitype.OpType, typ, name string, inputs map[string]any) {
-	s.d.Handle(apitype.EngineEvent{ResourcePreEvent: &apitype.ResourcePreEvent{Metadata: meta(op,
-		typ, name, inputs)}})
+	s.d.Handle(apitype.EngineEvent{ResourcePreEvent: &apitype.ResourcePreEvent{
+		Metadata: meta(op, typ, name, inputs),
+	}})
 }
 
 func (s *script) end(op apitype.OpType, typ, name string) {
-	s.d.Handle(apitype.EngineEvent{ResOutputsEvent: &apitype.ResOutputsEvent{Metadata: meta(op, typ,
-		name, nil)}})
+	s.d.Handle(apitype.EngineEvent{ResOutputsEvent: &apitype.ResOutputsEvent{
+		Metadata: meta(op, typ, name, nil),
+	}})
 }
 
 func (s *script) fail(op apitype.OpType, typ, name string) {
-	s.d.Handle(apitype.EngineEvent{ResOpFailedEvent: &apitype.ResOpFailedEvent{Metadata: meta(op,
-		typ, name, nil)}})
+	s.d.Handle(apitype.EngineEvent{ResOpFailedEvent: &apitype.ResOpFailedEvent{
+		Metadata: meta(op, typ, name, nil),
+	}})
 }
 
 func (s *script) says(severity, u, message string) {
@@ -79,7 +82,14 @@ func play(t *testing.T, out *console.Console, buf *bytes.Buffer) (Result, string
 	s := &script{at: time.Unix(1000, 0)}
 	s.d = New(out, func() time.Time { return s.at })
 	stack := "urn:pulumi:dev::codexcontinue::pulumi:pulumi:Stack::codexcontinue-dev"
-	s.d.Handle(apitype.EngineEvent{ResourcePreEvent: &apitype.ResourcePreEvent{Metadata: apitype.StepEventMetadata{Op: apitype.OpCreate, URN: stack, Type: "pulumi:pulumi:Stack"}}})
+	s.d.Handle(apitype.EngineEvent{ResourcePreEvent: &apitype.ResourcePreEvent{
+		Metadata: apitype.StepEventMetadata{
+			Op:   apitype.OpCreate,
+			URN:  stack,
+			Type: "pulumi:pulumi:Stack",
+		},
+	}})
+
 	s.begin(apitype.OpSame, "docker:index/network:Network", "codexcontinue-network", nil)
 	s.begin(apitype.OpCreate, remote, "redis", nil)
 	s.begin(apitype.OpCreate, image, "backend", nil)

@@ -12,17 +12,19 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestReady: a cluster's workload is shown as ready when its pods are, however long ago Pulumi was
-// done with it; one that is left as it is, is told of.
+// TestReady checks that a cluster's workload is shown as ready when its pods are, however long ago
+// Pulumi was done with it, and that unchanged workloads are reported to OnStep.
 func TestReady(t *testing.T) {
 	const deployment = "kubernetes:apps/v1:Deployment"
 	var buf bytes.Buffer
 	s := &script{at: time.Unix(1000, 0)}
-	var told []apitype.OpType
+	var reported []apitype.OpType
 	s.d = New(console.New(&buf, func(string) string {
 		return ""
 	}), func() time.Time { return s.at }).
-		WithNotes(make(chan Note)).OnStep(func(x Step, _ bool) { told = append(told, x.Op) })
+		WithNotes(make(chan Note)).OnStep(func(x Step, _ bool) {
+		reported = append(reported, x.Op)
+	})
 
 	labels := func(service string) map[string]any {
 		return map[string]any{"metadata": map[string]any{"labels": map[string]any{stacks.LabelService: service}}}
@@ -47,7 +49,7 @@ func TestReady(t *testing.T) {
 	if len(r.Steps) != 2 || strings.Contains(buf.String(), "ready") {
 		t.Errorf("%d steps; nobody said that frontend is ready:\n%s", len(r.Steps), buf.String())
 	}
-	if len(told) != 5 || told[4] != apitype.OpSame {
-		t.Errorf("told of %v", told)
+	if len(reported) != 5 || reported[4] != apitype.OpSame {
+		t.Errorf("reported %v", reported)
 	}
 }

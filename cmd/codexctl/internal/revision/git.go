@@ -183,8 +183,9 @@ func (c *Checkout) WorkingTree(ctx context.Context) (Revision, error) {
 	}
 
 	withIndex := append(slices.Clone(env), "GIT_INDEX_FILE="+own)
-	if _, err := c.git(ctx, withIndex, "-c", "core.safecrlf=false", "-c",
-		"advice.addEmbeddedRepo=false", "add", "--all", "--", "."); err != nil {
+	_, err = c.git(ctx, withIndex, "-c", "core.safecrlf=false",
+		"-c", "advice.addEmbeddedRepo=false", "add", "--all", "--", ".")
+	if err != nil {
 		return Revision{}, fmt.Errorf("read the working tree: %w", err)
 	}
 
