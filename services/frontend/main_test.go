@@ -69,8 +69,9 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestServeAndDrain: the service answers its own health check, follows an answer, and on a stop
-// ends the stream at once with the request to connect again, long before the drain time is over.
+// TestServeAndDrain checks that the service passes its own health check and follows an answer,
+// and that on a stop it ends the stream at once with the request to connect again, long before
+// the drain time is over.
 func TestServeAndDrain(t *testing.T) {
 	backend := httptest.NewServer(fakebackend.New(time.Now(),
 		func(_ string, a *fakebackend.Answer) {
@@ -100,7 +101,7 @@ func TestServeAndDrain(t *testing.T) {
 	}
 
 	resp.Body.Close()
-	// The redirect was followed without the cookie: ask again with it.
+	// The redirect was followed without the cookie, so ask again with it.
 	req, _ := http.NewRequestWithContext(t.Context(), "GET",
 		"http://"+addr+"/generations/g1/events", nil)
 	for _, c := range resp.Request.Response.Cookies() {
@@ -140,8 +141,8 @@ func TestServeAndDrain(t *testing.T) {
 
 func TestCommandLine(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"version"}, nil, &out,
-		io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
+	if err := run(t.Context(), []string{"version"}, nil, &out, io.Discard); err != nil ||
+		strings.TrimSpace(out.String()) == "" {
 		t.Errorf("version: %q, %v", out.String(), err)
 	}
 

@@ -1,7 +1,8 @@
 // Package backendapi describes the backend's REST API, its JSON and its event streams. The
 // frontend is a client of it.
 //
-//	POST   /api/chat                        start an answer; with Accept: text/event-stream its events, else 202 Generation
+//	POST   /api/chat                        start an answer      202 Generation, or with
+//	                                        Accept: text/event-stream its events
 //	GET    /api/generations/{id}/events     the events of an answer; Last-Event-ID resumes
 //	DELETE /api/generations/{id}            stop it (204; also when it has ended)
 //	POST   /api/conversations               create               201 Conversation

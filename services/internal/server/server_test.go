@@ -56,8 +56,8 @@ func TestNotRouted(t *testing.T) {
 	}
 
 	do(t, s, "BREW", "/a", nil)
-	if w, _ := do(t, s, "GET", "/metrics", nil); !strings.Contains(w.Body.String(),
-		`method="other"`) || strings.Contains(w.Body.String(), "BREW") {
+	if w, _ := do(t, s, "GET", "/metrics", nil); !strings.Contains(w.Body.String(), `method="other"`) ||
+		strings.Contains(w.Body.String(), "BREW") {
 		t.Error("a made-up method is a label of its own")
 	}
 }
@@ -94,8 +94,8 @@ func TestPanic(t *testing.T) {
 		panic("secret")
 	})
 
-	if w, p := do(t, s, "GET", "/before",
-		nil); w.Code != 500 || p.Status != 500 || strings.Contains(w.Body.String(), "secret") {
+	if w, p := do(t, s, "GET", "/before", nil); w.Code != 500 || p.Status != 500 ||
+		strings.Contains(w.Body.String(), "secret") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 
@@ -123,8 +123,8 @@ func TestReadiness(t *testing.T) {
 		t.Helper()
 		w, _ := do(t, s, "GET", "/ready", nil)
 		var r mlapi.Readiness
-		if err := json.Unmarshal(w.Body.Bytes(),
-			&r); err != nil || w.Code != code || r.Status != status || r.Checks["a"] != "ok" || r.Checks["b"] != b {
+		if err := json.Unmarshal(w.Body.Bytes(), &r); err != nil || w.Code != code ||
+			r.Status != status || r.Checks["a"] != "ok" || r.Checks["b"] != b {
 			t.Errorf("%d %s: %v", w.Code, w.Body, err)
 		}
 	}
@@ -160,8 +160,8 @@ func serveOn(
 	return "http://" + l.Addr().String(), stop, ended
 }
 
-// counted is a listener that tells when it is asked for a connection: the ones before
-// are the server's then.
+// counted is a listener that signals each call of Accept: the server has got
+// the connections before.
 type counted struct {
 	net.Listener
 	asked chan struct{}
@@ -183,7 +183,8 @@ func within[T any](t *testing.T, what string, c <-chan T) T {
 	}
 }
 
-// Requests in flight are completed, and work that outlives requests is waited for.
+// TestDrain checks that requests in flight are completed, and that work that outlives
+// requests is waited for.
 func TestDrain(t *testing.T) {
 	s := server.New("x", slog.New(slog.DiscardHandler), patience)
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -230,7 +231,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// After the drain time what is left is cancelled, and said.
+// TestDrainTimeout checks that what is left after the drain time is cancelled and reported.
 func TestDrainTimeout(t *testing.T) {
 	s := server.New("x", slog.New(slog.DiscardHandler), 50*time.Millisecond)
 	entered, cancelled := make(chan struct{}), make(chan struct{})
@@ -283,8 +284,8 @@ func TestHealthcheck(t *testing.T) {
 	}
 
 	code = 503
-	if err := server.Healthcheck(t.Context(), nil, "",
-		hs.URL+"/health"); err == nil || !strings.Contains(err.Error(), "why") {
+	if err := server.Healthcheck(t.Context(), nil, "", hs.URL+"/health"); err == nil ||
+		!strings.Contains(err.Error(), "why") {
 		t.Errorf("%v", err)
 	}
 
@@ -294,7 +295,8 @@ func TestHealthcheck(t *testing.T) {
 	}
 }
 
-// kept opens a connection that is kept alive, and returns how to send one request over it.
+// kept opens a connection that is kept alive, and returns a function that
+// sends one request over it.
 func kept(t *testing.T, url string) func(method, path, body string) (*http.Response, string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
@@ -329,8 +331,8 @@ func kept(t *testing.T, url string) func(method, path, body string) (*http.Respo
 	}
 }
 
-// While requests in flight finish, what arrives is refused before its handler, and says that it
-// may be sent elsewhere.
+// TestDrainRefuses checks that, while requests in flight finish, new ones are refused before their
+// handler in a way that lets them be sent elsewhere.
 func TestDrainRefuses(t *testing.T) {
 	s := server.New("x", slog.New(slog.DiscardHandler), patience)
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -368,7 +370,7 @@ func TestDrainRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// A connection that was made and has asked for nothing yet is not idle.
+	// A new connection without a request is not idle.
 	send, probe, ready := kept(t, url), kept(t, url), kept(t, url)
 	slow := make(chan *http.Response, 1)
 	go func() {
@@ -380,7 +382,7 @@ func TestDrainRefuses(t *testing.T) {
 	}()
 
 	within(t, "the request", entered)
-	for range 6 { // five connections and the question for a sixth
+	for range 6 { // five connections and the Accept of a sixth
 		within(t, "the connections", l.asked)
 	}
 
@@ -389,9 +391,9 @@ func TestDrainRefuses(t *testing.T) {
 
 	resp, body := send("POST", "/a", strings.Repeat("x", 512<<10))
 	var p problem.Problem
-	if err := json.Unmarshal([]byte(body),
-		&p); err != nil || resp.StatusCode != 503 || p.Type != problem.TypeDraining || !resp.Close ||
-		resp.Header.Get("Retry-After") != "1" || resp.Header.Get(server.RefusedHeader) != server.RefusedDraining {
+	if err := json.Unmarshal([]byte(body), &p); err != nil || resp.StatusCode != 503 ||
+		p.Type != problem.TypeDraining || !resp.Close || resp.Header.Get("Retry-After") != "1" ||
+		resp.Header.Get(server.RefusedHeader) != server.RefusedDraining {
 		t.Errorf("%s %v %q: %v", resp.Status, resp.Header, body, err)
 	}
 
@@ -430,7 +432,8 @@ func TestDrainRefuses(t *testing.T) {
 	}
 }
 
-// A server that cannot work yet takes nothing but probes, until its checks have passed once.
+// TestStartWhen checks that a server refuses everything but probes until its
+// checks have passed once.
 func TestStartWhen(t *testing.T) {
 	s := server.New("x", slog.New(slog.DiscardHandler), patience)
 	var up atomic.Bool
@@ -471,7 +474,7 @@ func TestStartWhen(t *testing.T) {
 		}
 	}
 
-	up.Store(false) // a later outage is the handlers' business
+	up.Store(false) // a later outage is left to the handlers
 	if resp, _ := kept(t, url)("POST", "/a", "x"); resp.StatusCode != http.StatusNoContent {
 		t.Errorf("after an outage: %s", resp.Status)
 	}

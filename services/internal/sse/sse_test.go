@@ -29,7 +29,7 @@ func read(t *testing.T, r *sse.Reader) []sse.Event {
 	}
 }
 
-// The cases are those of the standard's own text.
+// TestReader has the cases of the standard's own text.
 func TestReader(t *testing.T) {
 	for name, tc := range map[string]struct {
 		in   string
@@ -65,7 +65,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// What is written is what is read, whatever it holds; fields cannot be smuggled in.
+// TestRoundTrip checks that what is written is what is read, and that text cannot add fields.
 func TestRoundTrip(t *testing.T) {
 	want := []sse.Event{
 		{ID: "1-0", Name: "delta", Data: `{"text":"a"}`},
@@ -108,7 +108,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// A reader that stopped reading is noticed.
+// TestWriteTimeout checks that a client that stops reading is noticed.
 func TestWriteTimeout(t *testing.T) {
 	failed := make(chan error, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

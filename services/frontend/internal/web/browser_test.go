@@ -18,7 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// chromium is one headless Chromium with a profile of its own, that collects what its console says.
+// chromium is a headless Chromium with a profile of its own. It collects what its console prints.
 type chromium struct {
 	t   *testing.T
 	ctx context.Context
@@ -31,7 +31,7 @@ type chromium struct {
 // lifetime bounds one browser, so that a page that hangs fails its test instead of the whole run.
 const lifetime = 3 * time.Minute
 
-// newBrowser starts Chromium with a window of the size.
+// newBrowser starts Chromium with a window of the given size.
 func newBrowser(t *testing.T, width, height int) *chromium {
 	t.Helper()
 	path := peers.Find(t, "chromium", "chromium", "chromium-browser", "google-chrome")
@@ -49,7 +49,7 @@ func newBrowser(t *testing.T, width, height int) *chromium {
 	ctx, cancel := chromedp.NewContext(alloc)
 	b := &chromium{t: t, ctx: ctx}
 	t.Cleanup(func() {
-		cancel() // not under the lock: the listener may want it for a last line
+		cancel() // without the lock, which the listener may need for a last line
 		cancelAlloc()
 		cancelAll()
 		b.mu.Lock()
@@ -63,7 +63,7 @@ func newBrowser(t *testing.T, width, height int) *chromium {
 		}
 	})
 
-	// The browser lives as long as the context of its first action.
+	// The browser runs as long as the context of its first action.
 	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank"),
 		chromedp.EmulateViewport(int64(width), int64(height))); err != nil {
 		t.Fatalf("browser: %v", err)
@@ -88,8 +88,7 @@ func (b *chromium) listen() {
 	}
 }
 
-// expect says that the console may have a line with the text: the browser logs
-// every failed request.
+// expect allows a line with the text in the console, as the browser logs every failed request.
 func (b *chromium) expect(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -107,7 +106,7 @@ func (b *chromium) do(actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// value is the value of a JavaScript expression.
+// value returns the value of a JavaScript expression.
 func value[T any](b *chromium, expr string) T {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
@@ -139,11 +138,11 @@ func (b *chromium) wait(expr string) {
 				text)
 		}
 
-		time.Sleep(20 * time.Millisecond) // between two looks at another process
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// screenshot keeps a picture where CODEXCONTINUE_SCREENSHOTS says.
+// screenshot saves a picture in the folder of CODEXCONTINUE_SCREENSHOTS, if that is set.
 func (b *chromium) screenshot(name string) {
 	b.t.Helper()
 	dir := os.Getenv("CODEXCONTINUE_SCREENSHOTS")
@@ -162,8 +161,8 @@ func (b *chromium) screenshot(name string) {
 	}
 }
 
-// media emulates a preference of the system, such as prefers-color-scheme: dark, on a system
-// that wants little motion.
+// media emulates a preference of the system, such as prefers-color-scheme: dark, and
+// one for little motion.
 func media(feature, value string) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
@@ -174,7 +173,7 @@ func media(feature, value string) chromedp.Action[chromedp.Void] {
 	})
 }
 
-// noOverflow fails when the page is wider than the window.
+// noOverflow fails the test if the page is wider than the window.
 func (b *chromium) noOverflow() {
 	b.t.Helper()
 	if w := value[[]float64](b,
@@ -187,7 +186,8 @@ func (b *chromium) noOverflow() {
 
 func (b *chromium) ask(message string) {
 	b.t.Helper()
-	b.wait("document.documentElement.classList.contains('js')") // before, Enter is a new line
+	// without scripts, Enter is a new line
+	b.wait("document.documentElement.classList.contains('js')")
 	b.do(chromedp.WaitEnabled("#message"), chromedp.SendKeys("#message", message),
 		chromedp.WaitEnabled("#send"), chromedp.SendKeys("#message", "\r"))
 }
@@ -200,7 +200,7 @@ func script(code string) chromedp.Action[chromedp.Void] {
 	})
 }
 
-// ownerOf is the browser's id, which its scripts cannot see.
+// ownerOf returns the browser's id, which its scripts cannot see.
 func ownerOf(t *testing.T, b *chromium) string {
 	t.Helper()
 	owner := ""

@@ -18,12 +18,12 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// paced is a model whose words the test hands out.
+// paced is a model whose words the test sends.
 type paced struct{ words chan string }
 
 func newPaced() *paced { return &paced{make(chan string)} }
 
-// play writes what it is handed until it is handed nothing more, or is stopped.
+// play writes the words until one is empty or the answer is stopped.
 func (p *paced) play(_ string, a *fakebackend.Answer) {
 	for {
 		select {
@@ -41,7 +41,7 @@ func (p *paced) play(_ string, a *fakebackend.Answer) {
 
 const answerText = "document.querySelector('article.answer:last-of-type .body')?.innerText"
 
-// TestBrowserChat is a person's way through the page: ask, watch, reload, copy, ask again,
+// TestBrowserChat uses the page as a person does: ask, watch, reload, copy, ask again,
 // stop, rename, delete.
 func TestBrowserChat(t *testing.T) {
 	p := newPaced()
@@ -53,9 +53,10 @@ func TestBrowserChat(t *testing.T) {
 		t.Error("an empty message can be sent")
 	}
 
-	// An input method's Enter and Shift+Enter do not send.
+	// An input method's Enter and Shift+Enter do not send the message.
 	b.do(chromedp.SendKeys("#message", "first line"))
-	b.do(script(`document.getElementById('message').dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true, cancelable: true}))`))
+	b.do(script(`document.getElementById('message').dispatchEvent(new KeyboardEvent('keydown',
+		{key: 'Enter', isComposing: true, bubbles: true, cancelable: true}))`))
 	b.do(chromedp.KeyEvent("\r", chromedp.KeyModifiers(8)),
 		chromedp.SendKeys("#message", "second line"))
 	if got := value[string](b, "document.getElementById('message').value"); got != "first line\nsecond line" {
@@ -71,7 +72,7 @@ func TestBrowserChat(t *testing.T) {
 	p.words <- "ld** code:\n\n```go\nfunc main() {\n"
 	b.wait(answerText + "?.includes('func main')")
 
-	// A reload in the middle shows what there is and goes on.
+	// A reload in the middle shows the text so far and goes on.
 	b.do(chromedp.Reload())
 	b.wait(answerText + "?.includes('func main')")
 	p.words <- "\tprintln(1 < 2)\n}\n```\n"
@@ -86,18 +87,23 @@ func TestBrowserChat(t *testing.T) {
 	// Copy buttons, through the real clipboard.
 	b.do(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 		for _, name := range []string{"clipboard-read", "clipboard-write"} {
-			if _, err := chromedp.CallBrowser(ctx, browser.SetPermission, browser.SetPermissionParams{
-				Permission: &browser.PermissionDescriptor{Name: name}, Setting: browser.PermissionSettingGranted}); err != nil {
+			params := browser.SetPermissionParams{
+				Permission: &browser.PermissionDescriptor{Name: name},
+				Setting:    browser.PermissionSettingGranted,
+			}
+			if _, err := chromedp.CallBrowser(ctx, browser.SetPermission, params); err != nil {
 				return err
 			}
 		}
+
 		return nil
 	}))
 
 	b.do(chromedp.Click(".code .copy"))
 	b.wait("document.querySelector('.code .copy').innerText === 'Copied'")
-	if got, want := value[string](b, "navigator.clipboard.readText()"), "func main() {\n\tprintln(1 < 2)\n}\n"; got != want {
-		t.Errorf("copied %q, want %q", got, want)
+	const code = "func main() {\n\tprintln(1 < 2)\n}\n"
+	if got := value[string](b, "navigator.clipboard.readText()"); got != code {
+		t.Errorf("copied %q, want %q", got, code)
 	}
 
 	b.do(chromedp.Click(".copy-message"))
@@ -122,8 +128,8 @@ func TestBrowserChat(t *testing.T) {
 		chromedp.KeyEvent("\r"))
 	b.wait("location.hash === '#main' && window.sameDocument && document.activeElement.id === 'main'")
 
-	// Rename and delete. (The driver's Enter on a link would also press Enter in the
-	// dialog that it opens.)
+	// The test renames and deletes with clicks, as the driver's Enter on a link would also press
+	// Enter in the dialog that it opens.
 	b.do(chromedp.Click(".item .edit"), chromedp.WaitVisible("#edit-dialog"))
 	b.wait("document.activeElement.id === 'edit-title'")
 	b.do(chromedp.KeyEvent("A better name"), chromedp.KeyEvent("\r"))
@@ -137,7 +143,8 @@ func TestBrowserChat(t *testing.T) {
 	b.wait("location.pathname === '/' && !document.querySelector('.item') && document.querySelector('.greeting')")
 }
 
-// TestBrowserSecondTab: two tabs show one answer, and stopping in one stops in both.
+// TestBrowserSecondTab checks that two tabs show one answer, and that stopping it in
+// one stops it in both.
 func TestBrowserSecondTab(t *testing.T) {
 	p := newPaced()
 	s := newSite(t, p.play)
@@ -166,7 +173,7 @@ func TestBrowserSecondTab(t *testing.T) {
 	b.wait("document.querySelector('article.answer').dataset.state === 'stopped'")
 }
 
-// TestBrowserSurvivesADrain: the service behind the page is replaced while an answer is written.
+// TestBrowserSurvivesADrain replaces the service behind the page while an answer is written.
 func TestBrowserSurvivesADrain(t *testing.T) {
 	p := newPaced()
 	backend := fakebackend.New(time.Now(), p.play)
@@ -243,8 +250,8 @@ func TestBrowserErrorsAndRetry(t *testing.T) {
 	b.wait("document.getElementById('message').value.trim() === ''")
 }
 
-// TestBrowserModelBuild: a person may write while the model is built, and can send when it is
-// ready without a reload.
+// TestBrowserModelBuild checks that a person can write while the model is built, and send when it
+// is ready without a reload.
 func TestBrowserModelBuild(t *testing.T) {
 	s := newSite(t, echo)
 	s.backend.Build(mlapi.Build{
@@ -269,7 +276,7 @@ func TestBrowserModelBuild(t *testing.T) {
 	b.wait(answerText + "?.includes('You said: early')")
 }
 
-// TestBrowserBackendReturns: a page that came without its backend completes itself.
+// TestBrowserBackendReturns checks that a page that was shown without its backend completes itself.
 func TestBrowserBackendReturns(t *testing.T) {
 	s := newSite(t, echo)
 	down := problem.New(502, "The storage does not answer.")
@@ -283,13 +290,13 @@ func TestBrowserBackendReturns(t *testing.T) {
 	b.wait("!document.querySelector('main[data-degraded]') && document.getElementById('message')?.value === 'kept'")
 }
 
-// TestBrowserPhone: a narrow window has no horizontal scrolling anywhere, and a drawer.
+// TestBrowserPhone checks that a narrow window never scrolls sideways, and has a drawer.
 func TestBrowserPhone(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
 		a.Text(sample + "\n\n" + strings.Repeat("unbreakable", 40) + "\n\n```\n" +
-			strings.Repeat("long line ", 60) + "\n```\n\n|" + strings.Repeat("column|", 30) +
-			"\n|" + strings.Repeat("---|",
-			30) + "\n\nhttps://example.com/" + strings.Repeat("path/", 50))
+			strings.Repeat("long line ", 60) + "\n```\n\n|" + strings.Repeat("column|",
+			30) + "\n|" +
+			strings.Repeat("---|", 30) + "\n\nhttps://example.com/" + strings.Repeat("path/", 50))
 		a.Done()
 	})
 
@@ -335,7 +342,8 @@ func TestBrowserColours(t *testing.T) {
 	b.wait(background + " === '" + light + "'")
 }
 
-// TestBrowserScroll: a reader who scrolled up is left there, and one at the end is kept at the end.
+// TestBrowserScroll checks that a reader who scrolled up is left there, and one at the
+// end is kept at the end.
 func TestBrowserScroll(t *testing.T) {
 	p := newPaced()
 	s := newSite(t, p.play)
@@ -360,12 +368,16 @@ func TestBrowserScroll(t *testing.T) {
 	b.wait("document.querySelector('article.answer').dataset.state === 'complete'")
 }
 
-// TestBrowserHostileAnswer: what a model writes runs nothing, loads nothing and
-// leaves the policy unbroken.
+// TestBrowserHostileAnswer checks that markup of a model runs nothing, loads nothing and does
+// not break the policy.
 func TestBrowserHostileAnswer(t *testing.T) {
+	const hostile = "<img src=x onerror=\"document.title='owned'\">" +
+		"<script>document.title='owned'</script>\n\n" +
+		"[x](javascript:document.title='owned') ![y](http://127.0.0.1:9/track.png)\n\n" +
+		"<style>body{display:none}</style>\n\n<svg onload=\"document.title='owned'\">"
+
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
-		for _, c := range strings.SplitAfter("<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\n\n[x](javascript:document.title='owned') ![y](http://127.0.0.1:9/track.png)\n\n<style>body{display:none}</style>\n\n<svg onload=\"document.title='owned'\">",
-			"=") {
+		for c := range strings.SplitAfterSeq(hostile, "=") {
 			a.Text(c)
 		}
 		a.Done()

@@ -36,7 +36,7 @@ func (v *visitor) listen(path string, header ...string) *listener {
 	return &listener{t: v.s.t, events: sse.NewReader(resp.Body), resp: resp}
 }
 
-// next takes in one event and returns its name.
+// next reads one event and returns its name.
 func (l *listener) next() string {
 	l.t.Helper()
 	e, err := l.events.Next()
@@ -125,7 +125,7 @@ func TestEventsRenderTheAnswer(t *testing.T) {
 	}
 }
 
-// TestFirstTokenIsSentAtOnce: no timer may stand before the first word.
+// TestFirstTokenIsSentAtOnce checks that no timer delays the first word.
 func TestFirstTokenIsSentAtOnce(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) { a.Text("First"); <-a.Stopped() })
 	v := s.visitor()
@@ -182,8 +182,8 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestBackendStreamIsTakenUpAgain: a backend that is replaced cuts its streams; the
-// browser must not notice.
+// TestBackendStreamIsTakenUpAgain checks that the browser does not notice when a backend that is
+// replaced cuts its streams.
 func TestBackendStreamIsTakenUpAgain(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
 		for _, c := range []string{"a", "b", "c", "d", "e"} {
@@ -212,8 +212,8 @@ func TestStop(t *testing.T) {
 		t.Errorf("a stranger's stop: %s", r.Status)
 	}
 
-	if r := v.do("POST", "/generations/g1/stop",
-		"back=/c/c1"); r.StatusCode != 303 || r.Header.Get("Location") != "/c/c1" {
+	if r := v.do("POST", "/generations/g1/stop", "back=/c/c1"); r.StatusCode != 303 ||
+		r.Header.Get("Location") != "/c/c1" {
 		t.Errorf("stop: %s to %q", r.Status, r.Header.Get("Location"))
 	}
 
@@ -258,7 +258,7 @@ func TestEventsOfSomebodyElse(t *testing.T) {
 	}
 }
 
-// TestDrainSendsBrowsersElsewhere: a service that stops ends its streams with the
+// TestDrainSendsBrowsersElsewhere checks that a service that stops ends its streams with the
 // request to connect again.
 func TestDrainSendsBrowsersElsewhere(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) { a.Text("x"); <-a.Stopped() })
@@ -276,7 +276,7 @@ func TestDrainSendsBrowsersElsewhere(t *testing.T) {
 	}
 }
 
-// TestRenderingIsThrottled: a burst of tokens is a few events, not one each.
+// TestRenderingIsThrottled checks that a burst of tokens is sent as few events.
 func TestRenderingIsThrottled(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
 		for range 2000 {

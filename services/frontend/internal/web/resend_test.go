@@ -17,15 +17,15 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// lossyEdge passes requests on to a site, and drops the connection of messages instead of the
-// reply, or before the site gets them. It stands where a network does.
+// lossyEdge forwards requests to a site. It drops the connection of messages instead of their
+// reply, or before the site gets them, as a network may.
 type lossyEdge struct {
 	url         string
-	replies     atomic.Int64 // how many replies to POST /chat will be lost
-	unreachable atomic.Bool  // POST /chat does not get through
+	losses      atomic.Int64 // how many replies to POST /chat will be lost
+	unreachable atomic.Bool  // POST /chat does not reach the site
 	after       atomic.Bool  // unreachable from the first lost reply on
 	posts       atomic.Int64
-	to          atomic.Pointer[httputil.ReverseProxy] // nil: nobody is there
+	to          atomic.Pointer[httputil.ReverseProxy] // nil while the site is away
 }
 
 func newLossyEdge(t *testing.T, site string) *lossyEdge {
@@ -40,7 +40,7 @@ func newLossyEdge(t *testing.T, site string) *lossyEdge {
 				panic(http.ErrAbortHandler)
 			}
 
-			if e.replies.Add(-1) >= 0 {
+			if e.losses.Add(-1) >= 0 {
 				to.ServeHTTP(httptest.NewRecorder(), r)
 				e.unreachable.Store(e.after.Load())
 				panic(http.ErrAbortHandler)
@@ -61,20 +61,21 @@ func newLossyEdge(t *testing.T, site string) *lossyEdge {
 	return e
 }
 
-// TestBrowserLostReply: the message is stored and the reply is lost: the page sends it again,
-// and it is one message.
+// TestBrowserLostReply checks that the page sends a message again whose reply is lost, and
+// that it is one message.
 func TestBrowserLostReply(t *testing.T) {
 	s := newSite(t, echo)
 	e := newLossyEdge(t, s.url)
 	b := newBrowser(t, 1000, 700)
 	b.expect("ERR_EMPTY_RESPONSE")
 	b.do(chromedp.Navigate(e.url + "/"))
-	// Chromium itself sends again what got no reply over a connection that was used before
-	e.replies.Store(1000)
+	// Chromium itself sends a request again that got no reply over a connection
+	// that was used before.
+	e.losses.Store(1000)
 	b.ask("only once")
 	b.wait("!document.getElementById('sending').hidden && " +
 		"document.getElementById('message').value.trim() === 'only once'")
-	e.replies.Store(0)
+	e.losses.Store(0)
 	b.wait(answerText + "?.includes('You said: only once')")
 	b.wait("document.getElementById('sending').hidden && " +
 		"document.getElementById('message').value.trim() === '' && document.querySelectorAll('.question').length === 1")
@@ -90,17 +91,17 @@ func TestBrowserLostReply(t *testing.T) {
 	}
 }
 
-// TestBrowserGivesUpSending: after some seconds the person is asked; the button, and a reload of
-// the page, send the same message.
+// TestBrowserGivesUpSending checks that the person is asked after some seconds. The button, and a
+// reload of the page, send the same message.
 func TestBrowserGivesUpSending(t *testing.T) {
 	s := newSite(t, echo)
 	e := newLossyEdge(t, s.url)
 	b := newBrowser(t, 1000, 700)
 	b.expect("ERR_EMPTY_RESPONSE")
-	// The pauses are fifteen seconds together.
+	// The pauses are shortened; they add up to fifteen seconds.
 	b.do(chromedp.Navigate(e.url+"/"),
 		script("window.slow = setTimeout; window.setTimeout = (f, ms) => slow(f, ms / 50)"))
-	e.replies.Store(1)
+	e.losses.Store(1)
 	e.after.Store(true) // the message is stored, and then nothing gets through
 	b.ask("stored already")
 	b.wait("!document.getElementById('alert-retry').hidden && " +
@@ -121,8 +122,8 @@ func TestBrowserGivesUpSending(t *testing.T) {
 	}
 }
 
-// TestBrowserFrontendRestarts: the only frontend is killed in the middle of an answer, is away for
-// seconds, and comes back.
+// TestBrowserFrontendRestarts kills the only frontend in the middle of an answer and starts it
+// again after some seconds.
 func TestBrowserFrontendRestarts(t *testing.T) {
 	p := newPaced()
 	backend := fakebackend.New(time.Now(), p.play)
@@ -140,7 +141,7 @@ func TestBrowserFrontendRestarts(t *testing.T) {
 	e.to.Store(nil)
 	old.kill()
 	p.words <- "while "
-	time.Sleep(3 * time.Second) // the time that the start takes
+	time.Sleep(3 * time.Second) // as long as a start takes
 	e.to.Store(edgeTo(t, newSiteAt(t, backend, bs.URL).url))
 	begin := time.Now()
 	p.words <- "after"
@@ -153,7 +154,8 @@ func TestBrowserFrontendRestarts(t *testing.T) {
 	b.wait("document.querySelector('article.answer').dataset.state === 'complete'")
 }
 
-// TestBrowserAnswerIsGone: a page that cannot have its answer says so at once, with a button.
+// TestBrowserAnswerIsGone checks that a page whose answer is gone shows that
+// at once, with a button.
 func TestBrowserAnswerIsGone(t *testing.T) {
 	p := newPaced()
 	s := newSite(t, p.play)
@@ -174,8 +176,8 @@ func TestBrowserAnswerIsGone(t *testing.T) {
 	b.wait("document.querySelector('article.answer').dataset.state === 'complete'")
 }
 
-// TestBrowserThinking: the reasoning is folded above the answer, grows while it is open, and
-// stays after a reload.
+// TestBrowserThinking checks that the reasoning is folded above the answer, grows while it is open,
+// and stays after a reload.
 func TestBrowserThinking(t *testing.T) {
 	steps := make(chan func(*fakebackend.Answer))
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
@@ -215,7 +217,8 @@ func TestBrowserThinking(t *testing.T) {
 		"!document.querySelector('.thoughts b') && document.querySelector('.left-out').innerText.includes('first 12')")
 }
 
-// TestBrowserEarlierMessages: the link leads back in time, and to the latest messages again.
+// TestBrowserEarlierMessages checks that the links lead to the earlier messages, and to
+// the latest ones again.
 func TestBrowserEarlierMessages(t *testing.T) {
 	s := newSite(t, echo)
 	b := newBrowser(t, 390, 800)

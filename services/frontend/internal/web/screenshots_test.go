@@ -26,8 +26,8 @@ const sample = "A `sync.Mutex` guards memory, a channel hands work over. For a c
 	"   - Never call out while you hold it.\n\n" +
 	"> Share memory by communicating, where the data has one owner at a time.\n"
 
-// TestScreenshots takes pictures of every page for a person to look at, where
-// CODEXCONTINUE_SCREENSHOTS says.
+// TestScreenshots saves pictures of every page in the folder of CODEXCONTINUE_SCREENSHOTS,
+// for a person to look at.
 func TestScreenshots(t *testing.T) {
 	if os.Getenv("CODEXCONTINUE_SCREENSHOTS") == "" {
 		t.Skip("CODEXCONTINUE_SCREENSHOTS is not set: no pictures are taken")
@@ -164,23 +164,19 @@ func TestScreenshots(t *testing.T) {
 				b.do(chromedp.SendKeys("#message", "\r"))
 				b.wait("!document.getElementById('alert-retry').hidden")
 				shot("not-sent")
-				s.backend.Build(mlapi.Build{
+				building := mlapi.Build{
 					Name:      "codexcontinue",
 					State:     mlapi.BuildPulling,
 					Detail:    "pulling 6a0746a1ec1a",
 					Completed: 2100e6,
 					Total:     4700e6,
-				})
+				}
+
+				s.backend.Build(building)
 
 				s.backend.SetStatus(backendapi.Status{
 					Status: backendapi.StatusDegraded,
-					Model: mlapi.Build{
-						Name:      "codexcontinue",
-						State:     mlapi.BuildPulling,
-						Detail:    "pulling 6a0746a1ec1a",
-						Completed: 2100e6,
-						Total:     4700e6,
-					},
+					Model:  building,
 					Services: []backendapi.ServiceStatus{
 						{Name: "backend", Status: "ready", LatencyMS: .1},
 						{

@@ -16,14 +16,14 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
-// site is the web UI before a fake backend.
+// site is the web UI in front of a fake backend.
 type site struct {
 	t       *testing.T
 	url     string
 	backend *fakebackend.Backend
 	app     *web.App
 
-	// kill ends the site's connections in the middle of what they do.
+	// kill stops the site and cuts its connections.
 	kill func()
 }
 
@@ -73,7 +73,7 @@ func newSiteAt(
 	}}
 }
 
-// visitor is a client that keeps its cookies and follows no redirects.
+// visitor returns a client that keeps its cookies and follows no redirects.
 func (s *site) visitor() *visitor {
 	jar := &cookies{m: map[string]*http.Cookie{}}
 	return &visitor{
@@ -146,7 +146,7 @@ func (v *visitor) get(path string, header ...string) answer {
 	return v.do(http.MethodGet, path, "", header...)
 }
 
-// echo answers at once with the message.
+// echo answers with the message.
 func echo(message string, a *fakebackend.Answer) {
 	a.Text("You said: ")
 	a.Text(message)

@@ -13,9 +13,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// thoughts puts together what the events say of the reasoning, as the page's script does.
+// thoughts collects the reasoning from the events, as the page's script does.
 type thoughts struct {
-	units []rune // all characters of the tests are one UTF-16 unit each, but for one
+	units []rune // a character of these tests is one UTF-16 unit
 	note  string
 	names []string
 }
@@ -58,7 +58,8 @@ func (th *thoughts) read(t *testing.T, resp *http.Response, until string) {
 	}
 }
 
-// TestThinking is streamed before the answer, is not part of it, and is stored and escaped.
+// TestThinking checks that the reasoning is sent before the answer, is not part of it, and
+// is stored and escaped.
 func TestThinking(t *testing.T) {
 	release := make(chan struct{})
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
@@ -84,7 +85,7 @@ func TestThinking(t *testing.T) {
 		"the first 4 messages")
 	close(release)
 	th.read(t, first, "end")
-	// A browser that resumes gets all of it, in one piece.
+	// A browser that resumes gets all the reasoning in one piece.
 	second := v.open("GET", "/generations/g1/events?after=1700000000000-4", "")
 	defer second.Body.Close()
 	var again thoughts
@@ -103,7 +104,7 @@ func TestThinking(t *testing.T) {
 	}
 }
 
-// TestThinkingAlone: an answer of nothing but reasoning has no text to copy.
+// TestThinkingAlone checks that an answer of nothing but reasoning has no text to copy.
 func TestThinkingAlone(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) { a.Think("Hm."); <-a.Stopped() })
 	v := s.visitor()
@@ -118,7 +119,7 @@ func TestThinkingAlone(t *testing.T) {
 	}
 }
 
-// TestEarlierMessages: a long conversation is read in pages, without scripts.
+// TestEarlierMessages reads a long conversation in pages, without scripts.
 func TestEarlierMessages(t *testing.T) {
 	s := newSite(t, echo)
 	v := s.visitor()
@@ -164,8 +165,8 @@ func TestEarlierMessages(t *testing.T) {
 	}
 }
 
-// TestBackendIsAway: a backend that is replaced is away for some seconds; the
-// browser's stream bears it.
+// TestBackendIsAway checks that the browser's stream goes on when a backend that is replaced is
+// away for some seconds.
 func TestBackendIsAway(t *testing.T) {
 	words := make(chan string)
 	backend := fakebackend.New(time.Now(), func(_ string, a *fakebackend.Answer) {
@@ -186,7 +187,7 @@ func TestBackendIsAway(t *testing.T) {
 	l.untilText("before")
 	bs.Listener.Close()
 	bs.CloseClientConnections()
-	time.Sleep(2500 * time.Millisecond) // the time that the replacement takes
+	time.Sleep(2500 * time.Millisecond) // as long as a replacement takes
 	next := httptest.NewUnstartedServer(backend)
 	next.Listener.Close()
 	next.Listener = listenAt(t, addr)

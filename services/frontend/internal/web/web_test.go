@@ -30,7 +30,7 @@ func mustContain(t *testing.T, body string, parts ...string) {
 	}
 }
 
-// TestChatWithoutJavaScript walks through a conversation as a browser without scripts does.
+// TestChatWithoutJavaScript goes through a conversation as a browser without scripts does.
 func TestChatWithoutJavaScript(t *testing.T) {
 	release := make(chan struct{})
 	s := newSite(t, func(m string, a *fakebackend.Answer) {
@@ -67,14 +67,14 @@ func TestChatWithoutJavaScript(t *testing.T) {
 	}
 
 	mustContain(t, v.get("/c/c1/edit").body, `action="/c/c1/rename"`, `action="/c/c1/delete"`)
-	if r := v.do("POST", "/c/c1/rename",
-		"title=+New++name+"); r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/c/c1" {
+	if r := v.do("POST", "/c/c1/rename", "title=+New++name+"); r.StatusCode != http.StatusSeeOther ||
+		r.Header.Get("Location") != "/c/c1" {
 		t.Errorf("rename: %s to %q", r.Status, r.Header.Get("Location"))
 	}
 
 	mustContain(t, v.get("/c/c1").body, `<h1 id="heading">New name</h1>`)
-	if r := v.do("POST", "/c/c1/delete",
-		"x=1"); r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/" {
+	if r := v.do("POST", "/c/c1/delete", "x=1"); r.StatusCode != http.StatusSeeOther ||
+		r.Header.Get("Location") != "/" {
 		t.Errorf("delete: %s to %q", r.Status, r.Header.Get("Location"))
 	}
 
@@ -217,9 +217,10 @@ func TestSecurityHeaders(t *testing.T) {
 	}
 }
 
-// TestNoInlineCode: what the policy forbids would not work, so nobody may write it.
+// TestNoInlineCode checks that no template or script has what the content security policy forbids.
 func TestNoInlineCode(t *testing.T) {
-	forbidden := regexp.MustCompile(`(?i)\son[a-z]+\s*=\s*["'{]|\sstyle\s*=|<style|<script(?:\s[^>]*)?>[^<\s]|javascript:|https?://[a-z]`)
+	forbidden := regexp.MustCompile(`(?i)\son[a-z]+\s*=\s*["'{]|\sstyle\s*=|<style|` +
+		`<script(?:\s[^>]*)?>[^<\s]|javascript:|https?://[a-z]`)
 	n := 0
 	for _, dir := range []string{"templates", "static"} {
 		err := fs.WalkDir(os.DirFS("."), dir, func(path string, e fs.DirEntry, err error) error {
@@ -283,7 +284,7 @@ func TestAssets(t *testing.T) {
 	}
 }
 
-// TestRefusals: every reason why a message is not accepted is said in words and loses no text,
+// TestRefusals checks that every refusal of a message is explained and loses no text,
 // with and without scripts.
 func TestRefusals(t *testing.T) {
 	for _, tt := range []struct {
@@ -318,8 +319,8 @@ func TestRefusals(t *testing.T) {
 
 			r = s.visitor().do("POST", "/chat", form, "Accept", "application/json")
 			var e struct{ Error, RequestID string }
-			if err := json.Unmarshal([]byte(r.body),
-				&e); err != nil || r.StatusCode != tt.status || !strings.Contains(e.Error, tt.words) {
+			if err := json.Unmarshal([]byte(r.body), &e); err != nil || r.StatusCode != tt.status ||
+				!strings.Contains(e.Error, tt.words) {
 				t.Errorf("script: %s %s %v", r.Status, r.body, err)
 			}
 		})
@@ -492,7 +493,7 @@ func TestTitlesAreEscaped(t *testing.T) {
 	}
 }
 
-// TestBodyIsBounded also through the proxy.
+// TestBodyIsBounded checks the bound of a request's body, also through the proxy.
 func TestBodyIsBounded(t *testing.T) {
 	got := make(chan int64, 1)
 	b := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -508,7 +509,7 @@ func TestBodyIsBounded(t *testing.T) {
 	}
 
 	select {
-	case n := <-got: // half a message is none
+	case n := <-got: // a message that is cut must not arrive
 		t.Errorf("the backend got %d bytes", n)
 	default:
 	}
