@@ -124,7 +124,8 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// Without its peers a section is skipped with a reason; -require makes that an error.
+// TestAbsentPeers checks that a section without its peers is skipped with a reason, and that
+// -require makes that an error.
 func TestAbsentPeers(t *testing.T) {
 	empty := []string{"PATH=" + t.TempDir(), "HOME=" + t.TempDir()}
 	var out bytes.Buffer

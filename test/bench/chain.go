@@ -79,8 +79,9 @@ func (b *bench) newChain(ctx context.Context, name string) (*chain, error) {
 	}
 
 	for _, s := range own {
-		if _, err := b.output(ctx, b.root, "env", "CGO_ENABLED=0", golang, "build", "-trimpath",
-			"-ldflags=-s -w", "-o", c.binary(s), "./services/"+s); err != nil {
+		_, err := b.output(ctx, b.root, "env", "CGO_ENABLED=0", golang, "build", "-trimpath",
+			"-ldflags=-s -w", "-o", c.binary(s), "./services/"+s)
+		if err != nil {
 			return nil, err
 		}
 	}

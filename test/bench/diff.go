@@ -70,8 +70,9 @@ func (b *bench) diff(ctx context.Context) error {
 		}},
 	}
 
-	if err := errors.Join(c.edit(ctx, settingsFile, settingsText, "  codexcontinue:conversationTTL: %dh\n"),
-		c.run(ctx)); err != nil { // warms the caches
+	// The first run warms the caches.
+	err = c.edit(ctx, settingsFile, settingsText, "  codexcontinue:conversationTTL: %dh\n")
+	if err := errors.Join(err, c.run(ctx)); err != nil {
 		return err
 	}
 

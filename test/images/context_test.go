@@ -1,4 +1,4 @@
-// Package images tests what goes into the services' images. The script beside it makes local
+// Package images tests what goes into the services' images. The script in its folder makes local
 // equivalents of the upstream images.
 package images
 
@@ -24,8 +24,9 @@ const root = "../.."
 
 var services = []string{"backend", "frontend", "ml"}
 
-// A source file that the Dockerfile.dockerignore leaves out breaks the build in Docker only; one
-// too many makes a new image for a change that is not in it.
+// TestContextHoldsWhatTheBinaryIsBuiltFrom compares the context with the sources. A file that
+// Dockerfile.dockerignore leaves out breaks the build in Docker only; one too many makes a new
+// image for a change that is not in it.
 func TestContextHoldsWhatTheBinaryIsBuiltFrom(t *testing.T) {
 	for _, service := range services {
 		t.Run(service, func(t *testing.T) {
@@ -48,7 +49,8 @@ func TestContextHoldsWhatTheBinaryIsBuiltFrom(t *testing.T) {
 	}
 }
 
-// An embedded file of a kind that air does not watch would need a restart by hand.
+// TestLiveReloadWatchesWhatTheBinaryIsBuiltFrom checks that air watches every embedded file: others
+// would need a restart by hand.
 func TestLiveReloadWatchesWhatTheBinaryIsBuiltFrom(t *testing.T) {
 	for _, service := range services {
 		config, err := os.ReadFile(filepath.Join(root, "services", service, ".air.toml"))
@@ -88,7 +90,7 @@ func listOf(t *testing.T, config []byte, key string) []string {
 	return list
 }
 
-// sourcesOf lists the files of this module that the service's binary is built from,
+// sourcesOf returns the files of this module that the service's binary is built from,
 // relative to the root.
 func sourcesOf(t *testing.T, service string) []string {
 	t.Helper()
@@ -143,7 +145,7 @@ func sourcesOf(t *testing.T, service string) []string {
 	return files
 }
 
-// contextOf lists the files that the service's ignore file lets into the build,
+// contextOf returns the files that the service's ignore file lets into the build,
 // relative to the root.
 func contextOf(t *testing.T, service string) []string {
 	t.Helper()

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// The equivalents are of use only under the very references that the stack and the Dockerfiles pin.
+// TestReferencesAreThoseOfTheStack checks that the equivalents have the references that the stack
+// and the Dockerfiles pin.
 func TestReferencesAreThoseOfTheStack(t *testing.T) {
 	script, err := os.ReadFile("build.sh")
 	if err != nil {

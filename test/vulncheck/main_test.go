@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// message is one of govulncheck's: the vulnerability id, reached through a function or,
+// message returns a message of govulncheck: the vulnerability id is reached through a function or,
 // without one, only imported.
 func message(t *testing.T, id, function, fixed string) string {
 	t.Helper()
@@ -29,7 +29,7 @@ func message(t *testing.T, id, function, fixed string) string {
 		{"osv": m{"id": id, "summary": "summary of " + id}},
 		{"finding": m{"osv": id, "fixed_version": fixed, "trace": trace}},
 	} {
-		// as govulncheck does: messages of many lines, one after the other
+		// Like govulncheck's, the messages have many lines and follow one another.
 		text, err := json.MarshalIndent(x, "", "  ")
 		if err != nil {
 			t.Fatal(err)
@@ -45,7 +45,7 @@ func TestJudge(t *testing.T) {
 	known := message(t, "GO-1", "run", "")
 	for name, x := range map[string]struct {
 		messages string
-		want     []string // parts of the error; none when all is well
+		want     []string // parts of the error; none if there is none
 	}{
 		"nothing but what is accepted": {known, nil},
 		"twice, by two ways":           {known + known, nil},
@@ -77,9 +77,10 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestRun has a program in govulncheck's place that ends as it does.
+// TestRun runs a program in place of govulncheck that ends as it does.
 func TestRun(t *testing.T) {
-	const unanswered = `echo 'govulncheck: fetching vulnerabilities: Get "https://db/index": dial tcp: lookup db: no such host' >&2; exit 1`
+	const unanswered = `echo 'govulncheck: fetching vulnerabilities: ` +
+		`Get "https://db/index": dial tcp: lookup db: no such host' >&2; exit 1`
 	for name, x := range map[string]struct {
 		script, require string
 		out, err        string

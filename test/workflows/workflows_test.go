@@ -1,5 +1,5 @@
-// Package workflows tests the repository's GitHub workflows as far as that goes without GitHub:
-// what they may do, and the scripts that they run.
+// Package workflows tests the repository's GitHub workflows as far as that is possible without
+// GitHub: their permissions, and the scripts that they run.
 package workflows
 
 import (
@@ -45,8 +45,7 @@ func read(t *testing.T, name string) (workflow, string) {
 	return w, string(text)
 }
 
-// pinned is an action by the full hash of a commit, with its version beside it
-// for whoever updates it.
+// pinned matches an action with the full hash of a commit, and its version for whoever updates it.
 var pinned = regexp.MustCompile(`^\s*(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
 
 func TestEveryWorkflow(t *testing.T) {
@@ -90,8 +89,8 @@ func TestEveryWorkflow(t *testing.T) {
 	}
 }
 
-// TestForkSafe checks that what runs a fork's code can write nothing and knows nothing, and that
-// what can write runs none.
+// TestForkSafe checks that jobs that run a fork's code can write nothing and have no secrets, and
+// that jobs that can write run none of it.
 func TestForkSafe(t *testing.T) {
 	w, text := read(t, "plan.yml")
 	if len(w.Permissions) != 1 || w.Permissions["contents"] != "read" {
@@ -127,8 +126,7 @@ func TestForkSafe(t *testing.T) {
 	}
 }
 
-// TestDeployIsApproved checks that up needs a preview and the environment whose
-// reviewers approve it.
+// TestDeployIsApproved checks that up needs a preview and an environment with reviewers.
 func TestDeployIsApproved(t *testing.T) {
 	w, _ := read(t, "deploy.yml")
 	if w.Jobs["preview"].Environment != "${{ matrix.stack }}-preview" ||
@@ -153,7 +151,7 @@ func TestDeployIsApproved(t *testing.T) {
 
 const marker = "<!-- codexctl diff -->"
 
-// TestComment runs the script against a gh that answers as the API does and keeps what it is told.
+// TestComment runs the script with a gh that answers as the API does and records its calls.
 func TestComment(t *testing.T) {
 	for _, program := range []string{"bash", "jq"} {
 		if _, err := exec.LookPath(program); err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// TestCurrent makes the schemas again from the module cache: those that are kept are of the
-// releases that the test cluster is.
+// TestCurrent generates the schemas from the module cache and compares them
+// with the committed ones.
 func TestCurrent(t *testing.T) {
 	t.Setenv("GOPROXY", "off")
 	for _, name := range []string{kubernetesModule, gatewayModule} {
@@ -50,7 +50,8 @@ func TestCurrent(t *testing.T) {
 	}
 }
 
-// TestStrict closes objects, and keeps properties whose names are words of the schema language.
+// TestStrict checks that objects are closed, and that properties named like words of the
+// schema language are kept.
 func TestStrict(t *testing.T) {
 	got := strict(map[string]any{
 		"type":                     "object",
