@@ -258,7 +258,8 @@ func TestRealCluster(t *testing.T) {
 	}
 
 	before, err := l.k.Replicas(ctx, labService)
-	if err != nil || len(before) != 2 || !before[0].Healthy || before[0].Node == "" || before[0].Image != labImage {
+	if err != nil || len(before) != 2 || !before[0].Healthy || before[0].Node == "" ||
+		before[0].Image != labImage {
 		t.Fatalf("replicas: %+v, %v", before, err)
 	}
 
@@ -418,7 +419,8 @@ func TestRealCluster(t *testing.T) {
 			text := &strings.Builder{}
 			failure.Print(console.New(text, func(string) string { return "" }), problems)
 			t.Logf("%.1f s\n%s", took.Seconds(), text)
-			if err == nil || len(problems) != 1 || problems[0].Service != labService || problems[0].Todo == "" {
+			if err == nil || len(problems) != 1 || problems[0].Service != labService ||
+				problems[0].Todo == "" {
 				t.Errorf("got %+v, %v, want one problem of %s", problems, err, labService)
 			}
 

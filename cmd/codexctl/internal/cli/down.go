@@ -87,8 +87,8 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 		}
 	} else if len(names) > 0 {
 		a.say("kept: %s", strings.Join(names, ", "))
-		a.say("`codexctl up %s` finds them again, `codexctl down --volumes %s` removes them", name,
-			name)
+		a.say("`codexctl up %s` finds them again, `codexctl down --volumes %s` removes them",
+			name, name)
 	}
 
 	if removed == 0 {

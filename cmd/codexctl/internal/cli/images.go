@@ -54,7 +54,8 @@ machine. What is there already is left out.`,
 	}
 
 	load.Flags().StringVar(&into, "into", "",
-		"kind[=CLUSTER], k3d[=CLUSTER], minikube[=PROFILE] or containerd[=SOCKET]; found out when left out")
+		"kind[=CLUSTER], k3d[=CLUSTER], minikube[=PROFILE] or containerd[=SOCKET]; found out "+
+			"when left out")
 	c.AddCommand(list, build, load)
 	return c
 }
@@ -141,7 +142,8 @@ func (a *App) loadImages(ctx context.Context, name, into string) error {
 	}
 
 	if place.Target != stacks.Kubernetes {
-		return fmt.Errorf("stack %s runs on Docker, which builds its images where they run: `codexctl up %s`",
+		return fmt.Errorf("stack %s runs on Docker, which builds its images where they run: "+
+			"`codexctl up %s`",
 			t.file.Name, name)
 	}
 

@@ -71,7 +71,8 @@ func (a *App) logs(
 	defer p.Close()
 
 	// A service that does not run yet can be followed.
-	if _, err := t.replicas(ctx, p, service); err != nil && !(o.Follow && errors.Is(err, errNoContainer)) {
+	if _, err := t.replicas(ctx, p, service); err != nil &&
+		!(o.Follow && errors.Is(err, errNoContainer)) {
 		return err
 	}
 

@@ -255,8 +255,8 @@ func serviceFacts(svc *stacks.Service, group []workload.Workload, view workload.
 
 func replicasText(svc *stacks.Service, n int) string {
 	if svc != nil && svc.Autoscale != nil {
-		return fmt.Sprintf("%d to %d, for %d%% of the CPU", svc.Autoscale.Min, svc.Autoscale.Max,
-			svc.Autoscale.CPU)
+		return fmt.Sprintf("%d to %d, for %d%% of the CPU",
+			svc.Autoscale.Min, svc.Autoscale.Max, svc.Autoscale.CPU)
 	}
 	return strconv.Itoa(n)
 }

@@ -47,8 +47,8 @@ func TestPlanTellsGaps(t *testing.T) {
 			facts := tree.branches[i].facts
 			at := slices.IndexFunc(facts, func(f [2]string) bool { return f[0] == "not enforced" })
 			if (at >= 0) != (text != "") || at >= 0 && !strings.HasPrefix(facts[at][1], text) {
-				t.Errorf("%s of %s on %s: %q, want %q", "not enforced", service, target, facts,
-					text)
+				t.Errorf("%s of %s on %s: %q, want %q",
+					"not enforced", service, target, facts, text)
 			}
 		}
 	}

@@ -62,8 +62,8 @@ func targetFlag(name string) (stacks.Target, error) {
 	if t := stacks.Target(name); t == "" || slices.Contains(plan.Targets, t) {
 		return t, nil
 	}
-	return "", usageError{fmt.Errorf("--target %q: the targets are %s and %s", name, stacks.Docker,
-		stacks.Kubernetes)}
+	return "", usageError{fmt.Errorf("--target %q: the targets are %s and %s",
+		name, stacks.Docker, stacks.Kubernetes)}
 }
 
 func (a *App) policy(ctx context.Context, name string, on stacks.Target, asJSON bool) error {
@@ -152,15 +152,15 @@ func (a *App) printPolicy(reports []policy.Report, asJSON bool) error {
 func (a *App) printReport(r policy.Report) {
 	where := fmt.Sprintf("%s on %s", r.Stack, r.Target)
 	for _, v := range r.Violations {
-		a.out.Printf("%s %s: %s %s", a.out.Paint(console.Red, "✗ "+v.Rule), where, v.Subject,
-			v.What)
+		a.out.Printf("%s %s: %s %s",
+			a.out.Paint(console.Red, "✗ "+v.Rule), where, v.Subject, v.What)
 		a.paragraph("why", v.Reason)
 		a.paragraph("fix", v.Fix)
 	}
 
 	for _, w := range r.Waived {
-		a.say("%s %s: %s %s", a.err.Paint(console.Yellow, "waived "+w.Rule), where, w.Subject,
-			w.What)
+		a.say("%s %s: %s %s",
+			a.err.Paint(console.Yellow, "waived "+w.Rule), where, w.Subject, w.What)
 		for _, line := range console.Wrap(fmt.Sprintf("until %s: %s", w.Waiver.Expires, w.Waiver.Reason),
 			a.err.Width()-2) {
 			a.say("  %s", line)

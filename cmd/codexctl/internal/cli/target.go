@@ -150,8 +150,8 @@ func (t target) replicas(
 		}
 	}
 
-	return nil, fmt.Errorf("%s of stack %s %w: `codexctl up %s`", service, t.file.Name,
-		errNoContainer, t.name)
+	return nil, fmt.Errorf("%s of stack %s %w: `codexctl up %s`",
+		service, t.file.Name, errNoContainer, t.name)
 }
 
 func namesOf(list []running.Replica) []string {

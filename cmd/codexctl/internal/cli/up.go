@@ -291,7 +291,8 @@ func (a *App) explainError(err error, name string) error {
 			"  and run the command again: it goes on from there",
 			err, name, name)
 	case e.Interrupted:
-		a.say("interrupted: what was made stays: `codexctl up %s` goes on from here, `codexctl down %s`\nremoves it",
+		a.say("interrupted: what was made stays: `codexctl up %s` goes on from here, `codexctl "+
+			"down %s`\nremoves it",
 			name, name)
 		return errReported
 	}
@@ -337,7 +338,8 @@ func (a *App) explainModel(
 	ctx context.Context, src failure.Source, stack stacks.Stack, name string, err error,
 ) error {
 	if ctx.Err() != nil {
-		a.say("interrupted while waiting for the model: the stack is up and goes on with it (`codexctl status %s`)",
+		a.say("interrupted while waiting for the model: the stack is up and goes on with it "+
+			"(`codexctl status %s`)",
 			name)
 		return errReported
 	}

@@ -155,7 +155,8 @@ func (e *ContextError) Error() string {
 			e.Where, oneLine(e.Cause))
 	case e.Context == "" && len(e.Known) == 0:
 		return fmt.Sprintf("cluster: there is no Kubernetes context: the kubeconfig (%s) is not "+
-			"there or names none: set KUBECONFIG, or make a cluster (`kind create cluster` writes one)",
+			"there or names none: set KUBECONFIG, or make a cluster (`kind create cluster` "+
+			"writes one)",
 			e.Where)
 	case e.Context == "":
 		return fmt.Sprintf("cluster: the kubeconfig (%s) chooses no context: set %s:kubernetes: "+
@@ -211,8 +212,8 @@ func (e *Unreachable) Error() string {
 		todo = "install the program that the kubeconfig names, or log in with it"
 	}
 
-	return fmt.Sprintf("cluster: the Kubernetes API server at %s (context %s) %s: %s", e.Server,
-		e.Context, why, todo)
+	return fmt.Sprintf("cluster: the Kubernetes API server at %s (context %s) %s: %s",
+		e.Server, e.Context, why, todo)
 }
 
 // oneLine returns the message of err in one line, without the request that a *url.Error repeats.

@@ -106,8 +106,8 @@ func TestReplicas(t *testing.T) {
 
 	for i, w := range want {
 		if got[i].State != w[0] || got[i].Condition != w[1] {
-			t.Errorf("%s: got %s, %q; want %s, %q", got[i].Name, got[i].State, got[i].Condition,
-				w[0], w[1])
+			t.Errorf("%s: got %s, %q; want %s, %q",
+				got[i].Name, got[i].State, got[i].Condition, w[0], w[1])
 		}
 	}
 
@@ -269,7 +269,8 @@ func TestHasImage(t *testing.T) {
 		"no nodes":      {nil, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if has, sure := HasImage(c.nodes, "codexcontinue/ml:1"); has != c.has || sure != c.sure {
+			if has, sure := HasImage(c.nodes, "codexcontinue/ml:1"); has != c.has ||
+				sure != c.sure {
 				t.Errorf("got %v, %v, want %v, %v", has, sure, c.has, c.sure)
 			}
 		})
@@ -302,7 +303,8 @@ func TestUnreachable(t *testing.T) {
 	} {
 		e := &Unreachable{Context: "lab", Server: "https://10.0.0.1:6443", Cause: cause}
 		if !strings.Contains(e.Error(), want) ||
-			!strings.Contains(e.Error(), "https://10.0.0.1:6443 (context lab)") || strings.Contains(e.Error(), "\n") {
+			!strings.Contains(e.Error(), "https://10.0.0.1:6443 (context lab)") ||
+			strings.Contains(e.Error(), "\n") {
 			t.Errorf("%q does not say %q", e.Error(), want)
 		}
 	}
@@ -377,7 +379,8 @@ func TestUnblock(t *testing.T) {
 	o.unblock(t.Context(), observation{statefulSets: []*appsv1.StatefulSet{s}, pods: pods},
 		"backend")
 	list, err := api.CoreV1().Pods(c.Namespace).List(t.Context(), metav1.ListOptions{})
-	if err != nil || len(list.Items) != 2 || list.Items[0].Name != "redis-1" || list.Items[1].Name != "redis-2" {
+	if err != nil || len(list.Items) != 2 || list.Items[0].Name != "redis-1" ||
+		list.Items[1].Name != "redis-2" {
 		t.Errorf("left are %v, %v", list.Items, err)
 	}
 }

@@ -187,7 +187,8 @@ func (c *Cluster) follow(
 			p := x.pod
 			for _, s := range p.Status.ContainerStatuses {
 				if s.ContainerID == "" ||
-					s.State.Waiting != nil && s.LastTerminationState.Terminated == nil || open[s.ContainerID] {
+					s.State.Waiting != nil && s.LastTerminationState.Terminated == nil ||
+					open[s.ContainerID] {
 					continue
 				}
 

@@ -74,7 +74,8 @@ func (o observation) only(work Work, since time.Time) observation {
 
 	o.jobs = nil
 	// A step on a Job makes a new one, as a Job cannot be changed.
-	if newest != nil && (work.Kind == "" || !newest.CreationTimestamp.Time.Before(since.Truncate(time.Second))) {
+	if newest != nil && (work.Kind == "" ||
+		!newest.CreationTimestamp.Time.Before(since.Truncate(time.Second))) {
 		o.jobs = []*batchv1.Job{newest}
 	}
 
@@ -91,7 +92,8 @@ func (o observation) current(service string) []*corev1.Pod {
 		}
 
 		for _, r := range o.replicaSets {
-			if metav1.IsControlledBy(r, d) && r.Annotations[revisionKey] == d.Annotations[revisionKey] {
+			if metav1.IsControlledBy(r, d) &&
+				r.Annotations[revisionKey] == d.Annotations[revisionKey] {
 				newest[r.Name] = true
 			}
 		}
@@ -114,8 +116,10 @@ func (o observation) current(service string) []*corev1.Pod {
 		if serviceOf(p) != service || p.DeletionTimestamp != nil {
 			continue
 		}
+
 		owner := metav1.GetControllerOf(p)
-		if owner != nil && newest[owner.Name] || newest[p.Labels[appsv1.ControllerRevisionHashLabelKey]] {
+		if owner != nil && newest[owner.Name] ||
+			newest[p.Labels[appsv1.ControllerRevisionHashLabelKey]] {
 			out = append(out, p)
 		}
 	}

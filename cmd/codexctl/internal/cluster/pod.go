@@ -139,7 +139,8 @@ func condition(p *corev1.Pod) (word, text string) {
 
 	for _, s := range statuses(p) {
 		w := s.State.Waiting
-		if w == nil || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" || w.Reason == "" {
+		if w == nil || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" ||
+			w.Reason == "" {
 			continue
 		}
 
@@ -229,7 +230,8 @@ func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, 
 			continue
 		}
 
-		if s.State.Waiting != nil && s.RestartCount == 0 && s.LastTerminationState.Terminated == nil {
+		if s.State.Waiting != nil && s.RestartCount == 0 &&
+			s.LastTerminationState.Terminated == nil {
 			continue // it never ran
 		}
 

@@ -53,7 +53,8 @@ func (c *Cluster) CheckNamespace(ctx context.Context) error {
 	case err != nil:
 		return c.failed("namespace "+c.Namespace, err)
 	case ns.DeletionTimestamp != nil || ns.Status.Phase == corev1.NamespaceTerminating:
-		return fmt.Errorf("cluster: the namespace %s is being deleted: wait until it is gone (`kubectl get ns %s -w`)",
+		return fmt.Errorf("cluster: the namespace %s is being deleted: wait until it is gone "+
+			"(`kubectl get ns %s -w`)",
 			c.Namespace, c.Namespace)
 	case ns.Labels[stacks.LabelStack] != c.Stack:
 		return fmt.Errorf("%s:kubernetes.namespace: %s is there already and is not this stack's: "+
@@ -184,7 +185,8 @@ func (c *Cluster) CheckRoute(ctx context.Context, s stacks.Stack) error {
 
 	err := c.api.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Error()
 	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("%s: the cluster has no %s: correct it (`kubectl get gatewayclass,gateway -A` lists them)",
+		return fmt.Errorf("%s: the cluster has no %s: correct it (`kubectl get "+
+			"gatewayclass,gateway -A` lists them)",
 			key, what)
 	}
 

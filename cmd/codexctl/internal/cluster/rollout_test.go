@@ -29,8 +29,8 @@ func TestJudgedUntilReady(t *testing.T) {
 	look := func(when string, judged, ready int) {
 		t.Helper()
 		if works, done := o.working(seen); len(works) != judged || len(done) != ready {
-			t.Errorf("%s: %d are judged and %d ready, want %d and %d", when, len(works), len(done),
-				judged, ready)
+			t.Errorf("%s: %d are judged and %d ready, want %d and %d",
+				when, len(works), len(done), judged, ready)
 		}
 	}
 
@@ -126,7 +126,8 @@ func TestBlocked(t *testing.T) {
 	late := Finding{Service: "backend", kind: "deadline"}
 	crash := Finding{Service: "backend", kind: "crash"}
 
-	if got := withoutBlocked([]Finding{late, crash}, seen, needs); len(got) != 1 || got[0].kind != "crash" {
+	if got := withoutBlocked([]Finding{late, crash}, seen, needs); len(got) != 1 ||
+		got[0].kind != "crash" {
 		t.Errorf("while redis is not ready: %+v", got)
 	}
 

@@ -79,7 +79,8 @@ func (o observation) creationFindings(service string, since time.Time, add func(
 		}
 
 		for _, r := range o.replicaSets {
-			if !metav1.IsControlledBy(r, d) || r.Annotations[revisionKey] != d.Annotations[revisionKey] {
+			if !metav1.IsControlledBy(r, d) ||
+				r.Annotations[revisionKey] != d.Annotations[revisionKey] {
 				continue
 			}
 
@@ -92,7 +93,8 @@ func (o observation) creationFindings(service string, since time.Time, add func(
 	}
 
 	for _, s := range o.statefulSets {
-		if serviceOf(s) == service && s.Spec.Replicas != nil && s.Status.Replicas < *s.Spec.Replicas {
+		if serviceOf(s) == service && s.Spec.Replicas != nil &&
+			s.Status.Replicas < *s.Spec.Replicas {
 			o.lastFailedCreate("StatefulSet", s.Name, since, try)
 		}
 	}

@@ -61,7 +61,8 @@ func (o observation) podFindings(p *corev1.Pod, since time.Time, add func(Findin
 		case e.Reason == "FailedCreatePodSandBox" && strings.Contains(e.Message, "RuntimeHandler"),
 			e.Reason == "FailedCreatePodSandBox" && strings.Contains(e.Message, "no runtime for"):
 			f.kind, f.What, f.confirm = "runtime", "the node does not know the runtime class", shortly
-			f.Todo = "install the runtime on the node, or correct codexcontinue:gpu: {runtimeClass: ...}"
+			f.Todo = "install the runtime on the node, or correct codexcontinue:gpu: " +
+				"{runtimeClass: ...}"
 		case e.Reason == "FailedCreatePodSandBox":
 			f.kind, f.What = "sandbox", "the node cannot start the pod"
 			f.Todo = "the event says why; it is the node's network or container runtime"
@@ -103,7 +104,8 @@ func (o observation) containerFindings(
 		f.Why = "CrashLoopBackOff: " + crashed(p, s)
 		f.Todo = "its log says why; correct it and run `codexctl up " + o.stack + "`"
 		if strings.Contains(f.Why, "of memory") {
-			f.Todo = fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in the stack's settings",
+			f.Todo = fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in "+
+				"the stack's settings",
 				setting(p))
 		}
 

@@ -323,7 +323,8 @@ func TestFindings(t *testing.T) {
 				}
 			}
 
-			if got[0].Service != "backend" || !strings.Contains(got[0].Todo, c.todo) || got[0].Todo == "" {
+			if got[0].Service != "backend" || !strings.Contains(got[0].Todo, c.todo) ||
+				got[0].Todo == "" {
 				t.Errorf("service %q, to do %q, want %q", got[0].Service, got[0].Todo, c.todo)
 			}
 		})

@@ -137,7 +137,8 @@ func (s *Session) ForgetPending(ctx context.Context) error {
 	var pending []struct {
 		Type string `json:"type"`
 	}
-	if raw, ok := content["pending_operations"]; !ok || json.Unmarshal(raw, &pending) != nil || len(pending) == 0 {
+	if raw, ok := content["pending_operations"]; !ok || json.Unmarshal(raw, &pending) != nil ||
+		len(pending) == 0 {
 		return nil
 	}
 
@@ -274,7 +275,8 @@ func explain(ctx context.Context, err error) error {
 	if strings.Contains(text, "incorrect passphrase") {
 		return &Error{
 			cause: err,
-			Message: "secrets: the passphrase is not the one that the stack's config was encrypted with: " +
+			Message: "secrets: the passphrase is not the one that the stack's config was " +
+				"encrypted with: " +
 				"set PULUMI_CONFIG_PASSPHRASE_FILE to the file that holds the right one",
 		}
 	}

@@ -245,8 +245,8 @@ func clusterGPU(ctx context.Context, p *Patient) []Finding {
 		}
 
 		out = append(out,
-			found(OK, "", "%s asks for %d of %s, %d nodes have %d", s.Name, need, name, on,
-				have)...)
+			found(OK, "",
+				"%s asks for %d of %s, %d nodes have %d", s.Name, need, name, on, have)...)
 	}
 
 	if len(out) == 0 {
@@ -355,7 +355,8 @@ func images(ctx context.Context, p *Patient) []Finding {
 	case len(missing) > 0:
 		return found(Warn,
 			"codexctl images load "+p.Name+
-				"; or name a registry: codexcontinue:registry (nodes tell half a minute late what they have)",
+				"; or name a registry: codexcontinue:registry (nodes tell half a minute late "+
+				"what they have)",
 			"not every node has %s", strings.Join(missing, ", "))
 	case len(unknown) > 0:
 		return found(Skip, "", "the nodes have too many images to tell whether %s are there",
@@ -378,8 +379,8 @@ func pods(ctx context.Context, p *Patient) []Finding {
 	for _, r := range list {
 		if !r.Healthy {
 			out = append(out,
-				found(Fail, "codexctl logs --stack "+p.Name+" "+r.Service, "%s: %s", r.Name,
-					r.Condition)...)
+				found(Fail, "codexctl logs --stack "+p.Name+" "+r.Service, "%s: %s",
+					r.Name, r.Condition)...)
 		}
 	}
 

@@ -36,8 +36,8 @@ func engineVersion(ctx context.Context, p *Patient) []Finding {
 	}
 
 	if info.OS != "linux" {
-		return found(Fail, "switch the engine to Linux containers", "it runs %s containers",
-			info.OS)
+		return found(Fail, "switch the engine to Linux containers",
+			"it runs %s containers", info.OS)
 	}
 
 	return found(OK, "", "version %s (API %s) at %s, by %s", info.Version, info.APIVersion,
@@ -46,8 +46,8 @@ func engineVersion(ctx context.Context, p *Patient) []Finding {
 
 func settings(_ context.Context, p *Patient) []Finding {
 	if p.StackErr == nil {
-		return found(OK, "", "stack %s, %d services, model %s", p.Name, len(p.Stack.Services),
-			p.Stack.Model.Name)
+		return found(OK, "",
+			"stack %s, %d services, model %s", p.Name, len(p.Stack.Services), p.Stack.Model.Name)
 	}
 
 	var out []Finding
@@ -153,11 +153,12 @@ func disk(ctx context.Context, p *Patient) []Finding {
 		return cannot(err)
 	}
 
-	fix := "`docker system df` shows what takes it; `docker builder prune` and `docker image prune` free it"
+	fix := "`docker system df` shows what takes it; `docker builder prune` and `docker image " +
+		"prune` free it"
 	switch {
 	case free < minimumDisk:
-		return found(Fail, fix, "%s free at %s: not enough for the images", console.Size(free),
-			info.DataRoot)
+		return found(Fail, fix, "%s free at %s: not enough for the images",
+			console.Size(free), info.DataRoot)
 	case free < lowDisk:
 		return found(Warn, fix, "%s free at %s: may be too little for a larger model",
 			console.Size(free), info.DataRoot)
@@ -217,7 +218,8 @@ func sources(_ context.Context, p *Patient) []Finding {
 
 	if owner == 0 {
 		return found(Warn, "",
-			"%s belongs to root: the services run as another user, who can read it only as long as everybody may",
+			"%s belongs to root: the services run as another user, who can read it only as long "+
+				"as everybody may",
 			p.Root)
 	}
 

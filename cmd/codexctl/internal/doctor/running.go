@@ -25,8 +25,8 @@ func containers(ctx context.Context, p *Patient) []Finding {
 	for _, c := range list {
 		if !c.Healthy() {
 			out = append(out,
-				found(Fail, "codexctl logs --stack "+p.Name+" "+c.Service, "%s is %s", c.Name,
-					c.Condition())...)
+				found(Fail, "codexctl logs --stack "+p.Name+" "+c.Service, "%s is %s",
+					c.Name, c.Condition())...)
 		}
 	}
 

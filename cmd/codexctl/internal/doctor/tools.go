@@ -81,7 +81,8 @@ func languageHost(ctx context.Context, p *Patient) []Finding {
 	}
 
 	return found(Warn,
-		"nothing for codexctl; for a plain `pulumi up` install Pulumi as a whole (https://www.pulumi.com/docs/install)",
+		"nothing for codexctl; for a plain `pulumi up` install Pulumi as a whole "+
+			"(https://www.pulumi.com/docs/install)",
 		"%s is not there: a plain `pulumi up` does not work", name)
 }
 

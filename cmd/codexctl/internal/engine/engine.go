@@ -57,8 +57,8 @@ func (e *Unreachable) Error() string {
 		why = "does not answer (" + e.Cause.Error() + ")"
 	}
 
-	return fmt.Sprintf("engine: the Docker engine at %s (%s) %s: %s", e.Host.URL, e.Host.Source,
-		why, todo)
+	return fmt.Sprintf("engine: the Docker engine at %s (%s) %s: %s",
+		e.Host.URL, e.Host.Source, why, todo)
 }
 
 // Connect connects to the engine and makes sure that it answers. It returns an

@@ -190,9 +190,11 @@ func TestInspect(t *testing.T) {
 	}
 
 	c := list[0]
-	if c.Name != "codexcontinue-dev-edge-a1" || c.CPU != 1500 || c.Memory != 512*stacks.MiB || !c.Healthy() {
+	if c.Name != "codexcontinue-dev-edge-a1" || c.CPU != 1500 || c.Memory != 512*stacks.MiB ||
+		!c.Healthy() {
 		t.Errorf("got %+v", c)
 	}
+
 	if len(c.Ports) != 1 || c.Ports[0].URL() != "http://127.0.0.1:18080" {
 		t.Errorf("ports %+v", c.Ports)
 	}
@@ -288,7 +290,8 @@ func TestTakenPort(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := TakenPort(c.publishers, "dev", "127.0.0.1", port, c.local)
-			if (got == nil) != (c.by == "") || got != nil && !strings.Contains(got.By+"process", c.by) {
+			if (got == nil) != (c.by == "") ||
+				got != nil && !strings.Contains(got.By+"process", c.by) {
 				t.Errorf("got %+v, want %q", got, c.by)
 			}
 		})

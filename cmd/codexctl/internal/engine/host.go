@@ -55,7 +55,8 @@ func ResolveHost(configured string, getenv func(string) string) (Host, error) {
 	if name != "" && name != "default" {
 		url, err := contextHost(dir, name)
 		if err != nil {
-			return Host{}, fmt.Errorf("engine: %s: %w: choose another with `docker context use`, or set DOCKER_HOST",
+			return Host{}, fmt.Errorf("engine: %s: %w: choose another with `docker context use`, "+
+				"or set DOCKER_HOST",
 				source, err)
 		}
 		return Host{URL: url, Source: source, Export: true}, nil

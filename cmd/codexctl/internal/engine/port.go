@@ -155,7 +155,8 @@ func listener(want netip.AddrPort) (pid int, name string) {
 			}
 
 			_, hexPort, _ := strings.Cut(f[1], ":")
-			if n, err := strconv.ParseUint(hexPort, 16, 16); err == nil && uint16(n) == want.Port() {
+			if n, err := strconv.ParseUint(hexPort, 16, 16); err == nil &&
+				uint16(n) == want.Port() {
 				inode = f[9]
 			}
 		}

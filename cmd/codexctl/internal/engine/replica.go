@@ -46,7 +46,8 @@ func (c Container) replica(image string) running.Replica {
 		Ports:     c.Ports,
 	}
 	if c.OOMKilled {
-		r.Todo = fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in the stack's settings",
+		r.Todo = fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in the "+
+			"stack's settings",
 			c.Service)
 	}
 

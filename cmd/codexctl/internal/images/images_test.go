@@ -233,9 +233,11 @@ func TestOf(t *testing.T) {
 		{Name: "c", Image: stacks.Image{Build: build}},
 	}},
 		root)
-	if err != nil || len(list) != 2 || !strings.HasPrefix(list[0].Ref, "codexcontinue/x:") || list[1].Ref != "redis:8" {
+	if err != nil || len(list) != 2 || !strings.HasPrefix(list[0].Ref, "codexcontinue/x:") ||
+		list[1].Ref != "redis:8" {
 		t.Fatalf("got %+v, %v", list, err)
 	}
+
 	if !slices.ContainsFunc(list, func(x Image) bool { return x.Build == nil }) {
 		t.Error("an image that is pulled counts as built")
 	}

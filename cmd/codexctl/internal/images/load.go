@@ -58,7 +58,8 @@ func Find(into, context string, nodes []corev1.Node, environ []string) (Destinat
 		}
 	case "kind", "k3d", "minikube", "containerd":
 	default:
-		return d, fmt.Errorf("images: --into %s: is none of kind, k3d, minikube, containerd[=SOCKET]",
+		return d, fmt.Errorf("images: --into %s: is none of kind, k3d, minikube, "+
+			"containerd[=SOCKET]",
 			into)
 	}
 
@@ -94,7 +95,8 @@ func Find(into, context string, nodes []corev1.Node, environ []string) (Destinat
 				return err == nil
 			})
 			if i < 0 {
-				return d, fmt.Errorf("images: containerd listens on none of %s: say --into containerd=SOCKET",
+				return d, fmt.Errorf("images: containerd listens on none of %s: say --into "+
+					"containerd=SOCKET",
 					strings.Join(sockets, ", "))
 			}
 
@@ -159,8 +161,8 @@ func (d Destination) Has(
 		}
 		return out, nil
 	case "containerd":
-		list, err := d.run(ctx, "ctr", "--address", d.Name, "--namespace", "k8s.io", "images",
-			"ls", "-q")
+		list, err := d.run(ctx, "ctr",
+			"--address", d.Name, "--namespace", "k8s.io", "images", "ls", "-q")
 		if err != nil {
 			return nil, err
 		}
@@ -254,8 +256,8 @@ func (d Destination) run(ctx context.Context, command ...string) (string, error)
 			why = err.Error()
 		}
 
-		return "", fmt.Errorf("images: %s: %s", strings.Join(command[:min(4, len(command))], " "),
-			lastLine(why))
+		return "", fmt.Errorf("images: %s: %s",
+			strings.Join(command[:min(4, len(command))], " "), lastLine(why))
 	}
 
 	return stdout.String(), nil
@@ -275,10 +277,12 @@ func lookIn(environ []string) func(string) (string, error) {
 	return func(program string) (string, error) {
 		for _, dir := range filepath.SplitList(path) {
 			file := filepath.Join(dir, program)
-			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() &&
+				info.Mode()&0o111 != 0 {
 				return file, nil
 			}
 		}
+
 		return "", exec.ErrNotFound
 	}
 }

@@ -189,7 +189,8 @@ func (d *Display) Handle(e apitype.EngineEvent) {
 }
 
 func (d *Display) begin(m apitype.StepEventMetadata) {
-	if m.Op == apitype.OpSame && !strings.HasPrefix(m.Type, "pulumi:") && strings.Contains(m.Type, "/") {
+	if m.Op == apitype.OpSame && !strings.HasPrefix(m.Type, "pulumi:") &&
+		strings.Contains(m.Type, "/") {
 		d.result.Unchanged++
 	}
 
@@ -207,7 +208,8 @@ func (d *Display) begin(m apitype.StepEventMetadata) {
 	}
 
 	// Without a terminal only what may take long is announced.
-	if !d.out.Terminal && s.Kind == "image" && s.Op != apitype.OpDelete && s.Op != apitype.OpDeleteReplaced {
+	if !d.out.Terminal && s.Kind == "image" && s.Op != apitype.OpDelete &&
+		s.Op != apitype.OpDeleteReplaced {
 		s.shown = d.now()
 		d.print(d.line(d.now(), s.Kind, s.Name, s.going, ""))
 	}
@@ -307,16 +309,19 @@ func (d *Display) diagnostic(urn, message string) Diagnostic {
 // warn shows a warning once. Warnings that a plugin is on PATH are left out: that is its owner's
 // choice, and every use repeats them.
 func (d *Display) warn(message string) {
-	if d.warned[message] || strings.HasPrefix(message, "using pulumi-") && strings.Contains(message, " from $PATH") {
+	if d.warned[message] || strings.HasPrefix(message, "using pulumi-") &&
+		strings.Contains(message, " from $PATH") {
 		return
 	}
+
 	if d.warned == nil {
 		d.warned = map[string]bool{}
 	}
 
 	d.warned[message] = true
 	if strings.Contains(message, "pending operations from previous deployment") {
-		message = "an earlier update was killed at its work; `codexctl up --refresh` compares the state with what runs"
+		message = "an earlier update was killed at its work; `codexctl up --refresh` compares " +
+			"the state with what runs"
 	}
 
 	for i, line := range console.Wrap(console.Plain(message), d.out.Width()-9) {
@@ -347,7 +352,8 @@ func (d *Display) note(s *Step, message string) {
 	}
 
 	for _, l := range lines {
-		if l = strings.TrimSpace(console.Plain(l)); buildStep(l) && !s.steps[l] && d.now().Sub(s.started) >= quick {
+		if l = strings.TrimSpace(console.Plain(l)); buildStep(l) && !s.steps[l] &&
+			d.now().Sub(s.started) >= quick {
 			if s.steps == nil {
 				s.steps = map[string]bool{}
 			}

@@ -102,7 +102,8 @@ func play(t *testing.T, out *console.Console, buf *bytes.Buffer) (Result, string
 		map[string]any{"mustRun": false})
 	s.end(apitype.OpCreate, container, "codexcontinue-dev-redis-files")
 	s.says("warning", "",
-		"the engine has only 2 processors, which is little for a stack of six services with a model of its own")
+		"the engine has only 2 processors, which is little for a stack of six services with a "+
+			"model of its own")
 	s.says("warning", "", "using pulumi-resource-docker from $PATH at /x")
 	s.pass(20 * time.Second)
 	s.end(apitype.OpCreate, image, "backend")

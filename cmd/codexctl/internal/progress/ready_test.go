@@ -35,13 +35,15 @@ func TestReady(t *testing.T) {
 	s.end(apitype.OpCreate, deployment, "frontend")
 	s.begin(apitype.OpSame, deployment, "edge", labels("edge"))
 	s.pass(3 * time.Second)
-	if text := buf.String(); strings.Contains(text, "rolled out") || strings.Contains(text, "ready") {
+	if text := buf.String(); strings.Contains(text, "rolled out") ||
+		strings.Contains(text, "ready") {
 		t.Errorf("before the pods are ready:\n%s", text)
 	}
 
 	s.d.handleNote(Note{Service: "backend", Text: "starting"})
 	s.d.handleNote(Note{Service: "backend", Ready: true})
-	if text := buf.String(); !strings.Contains(text, "rolled out (3.0s)") || strings.Contains(text, "ready") {
+	if text := buf.String(); !strings.Contains(text, "rolled out (3.0s)") ||
+		strings.Contains(text, "ready") {
 		t.Errorf("when backend is ready:\n%s", text)
 	}
 

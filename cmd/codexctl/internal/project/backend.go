@@ -129,9 +129,12 @@ func PassphraseEnv(s StackFile, b Backend, env LookupEnv) (map[string]string, er
 	if env.get(PassphraseFileVar) != "" {
 		return nil, nil
 	}
-	if s.SecretsProvider != "" && s.SecretsProvider != "passphrase" && s.SecretsProvider != "default" {
+
+	if s.SecretsProvider != "" && s.SecretsProvider != "passphrase" &&
+		s.SecretsProvider != "default" {
 		return nil, nil
 	}
+
 	if b.cloud() && s.EncryptionSalt == "" {
 		return nil, nil
 	}

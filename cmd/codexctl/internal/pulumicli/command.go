@@ -66,7 +66,8 @@ func (c *Command) Run(
 	ended := make(chan struct{})
 	cmd.Cancel = func() error {
 		if !errors.Is(context.Cause(ctx), ErrHopeless) { // its caller reports why
-			c.say("interrupted: pulumi finishes the step it is at; again ends it at once and leaves the state locked")
+			c.say("interrupted: pulumi finishes the step it is at; again ends it at once and " +
+				"leaves the state locked")
 		}
 		go passSecondInterrupt(cmd, ended)
 		return interrupt(cmd)

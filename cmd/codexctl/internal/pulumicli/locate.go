@@ -61,8 +61,8 @@ type Found struct {
 
 // Look finds a CLI without building one: that on PATH, else the pinned one if it was built before.
 func (f Finder) Look(ctx context.Context) Found {
-	found := Found{Built: filepath.Join(f.CacheDir, "codexcontinue", "pulumi-v"+Version, "bin",
-		"pulumi"+exe())}
+	found := Found{Built: filepath.Join(f.CacheDir, "codexcontinue",
+		"pulumi-v"+Version, "bin", "pulumi"+exe())}
 	if path := lookPath(f.Path); path != "" {
 		v, err := askVersion(ctx, path, f.Environ)
 		if err == nil {

@@ -50,7 +50,8 @@ type Options struct {
 func Open(ctx context.Context, o Options) (*Checkout, error) {
 	for _, program := range []string{"git", "go"} {
 		if _, err := lookPath(program, o.Environ); err != nil {
-			return nil, fmt.Errorf("%s is not on PATH: plans of a revision are made by building its program",
+			return nil, fmt.Errorf("%s is not on PATH: plans of a revision are made by building "+
+				"its program",
 				program)
 		}
 	}
@@ -104,7 +105,8 @@ func (c *Checkout) Commit(ctx context.Context, ref string) (Revision, error) {
 
 	hash, err := c.git(ctx, nil, "rev-parse", "--verify", "--quiet", ref+"^{commit}")
 	if err != nil {
-		return Revision{}, fmt.Errorf("%q is no commit of this repository: fetch it, or name another with --base",
+		return Revision{}, fmt.Errorf("%q is no commit of this repository: fetch it, or name "+
+			"another with --base",
 			ref)
 	}
 
@@ -333,7 +335,8 @@ func command(
 // lookPath is like exec.LookPath with the PATH of environ.
 func lookPath(program string, environ []string) (string, error) {
 	for _, dir := range filepath.SplitList(getenv(environ, "PATH")) {
-		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil && filepath.IsAbs(path) {
+		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil &&
+			filepath.IsAbs(path) {
 			return path, nil
 		}
 	}
