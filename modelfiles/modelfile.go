@@ -82,7 +82,8 @@ func Load(fsys fs.FS, name, base string) (Model, error) {
 
 		if local == "" {
 			if c.Name == "adapter" {
-				return Model{}, fmt.Errorf("%s: ADAPTER %s: there is no such file in the Modelfile's folder",
+				return Model{}, fmt.Errorf("%s: ADAPTER %s: there is no such file in the "+
+					"Modelfile's folder",
 					name, c.Args)
 			}
 			continue
@@ -112,7 +113,8 @@ func localFile(fsys fs.FS, dir, arg string) (string, error) {
 	looksLocal := strings.HasPrefix(arg, ".") || strings.HasPrefix(arg, "/") ||
 		strings.HasPrefix(arg, "~")
 	clean := path.Clean(arg)
-	if path.IsAbs(clean) || strings.HasPrefix(clean, "~") || clean == ".." || strings.HasPrefix(clean, "../") {
+	if path.IsAbs(clean) || strings.HasPrefix(clean, "~") || clean == ".." ||
+		strings.HasPrefix(clean, "../") {
 		return "", errors.New("the path leads out of the Modelfile's folder: put the file there " +
 			"and name it relative to it")
 	}
@@ -156,8 +158,10 @@ func refuseLinks(fsys fs.FS, dir, clean string) error {
 		if err != nil {
 			return err
 		}
+
 		if info.Mode()&fs.ModeSymlink != 0 {
-			return errors.New("a symbolic link could lead out of the Modelfile's folder: put the file itself there")
+			return errors.New("a symbolic link could lead out of the Modelfile's folder: put the " +
+				"file itself there")
 		}
 	}
 

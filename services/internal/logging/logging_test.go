@@ -21,7 +21,9 @@ func TestRequestIDIsOnEveryLine(t *testing.T) {
 		if err := json.Unmarshal(out.Bytes(), &rec); err != nil {
 			t.Fatal(err)
 		}
-		if rec["request_id"] != "id-1" || rec["service"] != "backend" || rec["msg"] != "hello" || rec["b"] != 2.0 {
+
+		if rec["request_id"] != "id-1" || rec["service"] != "backend" || rec["msg"] != "hello" ||
+			rec["b"] != 2.0 {
 			t.Errorf("%v", rec)
 		}
 	}
@@ -44,7 +46,8 @@ func TestLevels(t *testing.T) {
 		{"error", true, slog.LevelDebug},
 	} {
 		log := logging.New(&bytes.Buffer{}, "x", tc.level, tc.debug)
-		if !log.Enabled(context.Background(), tc.want) || log.Enabled(context.Background(), tc.want-1) {
+		if !log.Enabled(context.Background(), tc.want) ||
+			log.Enabled(context.Background(), tc.want-1) {
 			t.Errorf("%s, debug %v: not %s", tc.level, tc.debug, tc.want)
 		}
 	}

@@ -33,7 +33,8 @@ func newMetrics(reg *prometheus.Registry, service string) *metrics {
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:        "http_request_duration_seconds",
 			ConstLabels: labels,
-			Help:        "Time from the request's header to the end of its response; of a stream, to its last event.",
+			Help: "Time from the request's header to the end of its response; of a " +
+				"stream, to its last event.",
 			Buckets: []float64{
 				.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300,
 			},

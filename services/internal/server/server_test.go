@@ -51,7 +51,9 @@ func TestNotRouted(t *testing.T) {
 	if w, p := do(t, s, "GET", "/b", nil); w.Code != 404 || p.Status != 404 || p.RequestID == "" {
 		t.Errorf("%d %+v", w.Code, p)
 	}
-	if w, p := do(t, s, "GET", "/a", nil); w.Code != 405 || p.Status != 405 || w.Header().Get("Allow") != "POST" {
+
+	if w, p := do(t, s, "GET", "/a", nil); w.Code != 405 || p.Status != 405 ||
+		w.Header().Get("Allow") != "POST" {
 		t.Errorf("%d %+v %v", w.Code, p, w.Header())
 	}
 
@@ -400,9 +402,12 @@ func TestDrainRefuses(t *testing.T) {
 	if resp, _ := probe("GET", "/health", ""); resp.StatusCode != 200 {
 		t.Errorf("/health: %s", resp.Status)
 	}
-	if resp, body := ready("GET", "/ready", ""); resp.StatusCode != 503 || !strings.Contains(body, `"draining"`) {
+
+	if resp, body := ready("GET", "/ready", ""); resp.StatusCode != 503 ||
+		!strings.Contains(body, `"draining"`) {
 		t.Errorf("/ready: %s %s", resp.Status, body)
 	}
+
 	if err := idle.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}

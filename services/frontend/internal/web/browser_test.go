@@ -134,8 +134,8 @@ func (b *chromium) wait(expr string) {
 		if time.Now().After(deadline) {
 			b.screenshot("failed-" + strings.ReplaceAll(b.t.Name(), "/", "-"))
 			text := value[string](b, "document.body.innerText")
-			b.t.Fatalf("browser: not within %s: %s (%v); the page says:\n%s", patience, expr, err,
-				text)
+			b.t.Fatalf("browser: not within %s: %s (%v); the page says:\n%s",
+				patience, expr, err, text)
 		}
 
 		time.Sleep(20 * time.Millisecond)

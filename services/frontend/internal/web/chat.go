@@ -230,7 +230,8 @@ func rephrase(original *problem.Problem) *problem.Problem {
 				before)
 		}
 	case http.StatusConflict:
-		p.Detail = "This conversation is still being answered. Wait for the answer, or stop it, and send again."
+		p.Detail = "This conversation is still being answered. Wait for the answer, or stop it, " +
+			"and send again."
 	case http.StatusNotFound:
 		p.Detail = "This conversation no longer exists. Start a new chat."
 	}

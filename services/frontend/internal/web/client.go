@@ -110,7 +110,8 @@ func asProblem(err error) *problem.Problem {
 		Type:   typeUnreachable,
 		Title:  "Not reachable",
 		Status: http.StatusBadGateway,
-		Detail: "The chat service cannot be reached right now. It may be restarting: try again in a moment.",
+		Detail: "The chat service cannot be reached right now. It may be restarting: try again " +
+			"in a moment.",
 	}
 }
 

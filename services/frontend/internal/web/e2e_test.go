@@ -80,7 +80,8 @@ func TestBrowserChat(t *testing.T) {
 	b.wait("document.querySelector('article.answer').dataset.state === 'complete' && " +
 		"document.getElementById('stop').hidden")
 	b.wait("document.querySelector('.body strong')?.innerText === 'bold' && " +
-		"document.querySelector('.code-lang').innerText === 'go' && document.querySelector('.code .k, .code .kd')")
+		"document.querySelector('.code-lang').innerText === 'go' && " +
+		"document.querySelector('.code .k, .code .kd')")
 	b.wait("document.querySelector('.item .title').innerText.startsWith('first line')")
 	b.wait("document.getElementById('live').textContent.startsWith('Answer: Here is bold')")
 
@@ -140,7 +141,8 @@ func TestBrowserChat(t *testing.T) {
 		chromedp.Click("#ask-delete"), chromedp.WaitVisible("#delete-dialog"))
 	b.wait("document.activeElement.innerText === 'Keep'")
 	b.do(chromedp.Click("#delete-form .danger"))
-	b.wait("location.pathname === '/' && !document.querySelector('.item') && document.querySelector('.greeting')")
+	b.wait("location.pathname === '/' && !document.querySelector('.item') && " +
+		"document.querySelector('.greeting')")
 }
 
 // TestBrowserSecondTab checks that two tabs show one answer, and that stopping it in
@@ -284,10 +286,12 @@ func TestBrowserBackendReturns(t *testing.T) {
 	s.backend.Fail("GET /api/conversations", down)
 	b := newBrowser(t, 1000, 700)
 	b.do(chromedp.Navigate(s.url+"/"), chromedp.SendKeys("#message", "kept"))
-	b.wait("document.querySelector('#model-state .banner')?.innerText.includes('The storage does not answer.')")
+	b.wait("document.querySelector('#model-state .banner')?.innerText.includes('The storage does " +
+		"not answer.')")
 	s.backend.Fail("GET /api/models", nil)
 	s.backend.Fail("GET /api/conversations", nil)
-	b.wait("!document.querySelector('main[data-degraded]') && document.getElementById('message')?.value === 'kept'")
+	b.wait("!document.querySelector('main[data-degraded]') && " +
+		"document.getElementById('message')?.value === 'kept'")
 }
 
 // TestBrowserPhone checks that a narrow window never scrolls sideways, and has a drawer.

@@ -94,7 +94,8 @@ func (a *App) theme(w http.ResponseWriter, r *http.Request) {
 
 // localPath returns p if it is a path of this site, else the front page.
 func localPath(p string) string {
-	if !strings.HasPrefix(p, "/") || strings.HasPrefix(p, "//") || strings.ContainsAny(p, "\\\r\n\t") {
+	if !strings.HasPrefix(p, "/") || strings.HasPrefix(p, "//") ||
+		strings.ContainsAny(p, "\\\r\n\t") {
 		return "/"
 	}
 	return p

@@ -5,7 +5,8 @@ import "net/http"
 // csp is the content security policy of the pages: nothing but what comes from this site, and no
 // inline script or style. Answers are written by a model that may have been instructed to attack;
 // markup of theirs that reached a page would do nothing.
-const csp = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+const csp = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
+	"connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // maxBody bounds a request's body. A form encodes a message of backendapi.MaxMessage bytes in up to

@@ -78,7 +78,8 @@ func TestBrowserLostReply(t *testing.T) {
 	e.losses.Store(0)
 	b.wait(answerText + "?.includes('You said: only once')")
 	b.wait("document.getElementById('sending').hidden && " +
-		"document.getElementById('message').value.trim() === '' && document.querySelectorAll('.question').length === 1")
+		"document.getElementById('message').value.trim() === '' && " +
+		"document.querySelectorAll('.question').length === 1")
 	if got := s.backend.Questions(); !slices.Equal(got, []string{"only once"}) {
 		t.Errorf("the messages are %q", got)
 	}
@@ -203,7 +204,8 @@ func TestBrowserThinking(t *testing.T) {
 	steps <- func(a *fakebackend.Answer) {
 		a.Think("then that.\n" + strings.Repeat("unbreakable", 30))
 	}
-	b.wait("document.querySelector('.thoughts').textContent.startsWith('First <b>this</b> 🤔, then that.')")
+	b.wait("document.querySelector('.thoughts').textContent.startsWith('First <b>this</b> 🤔, " +
+		"then that.')")
 	steps <- func(a *fakebackend.Answer) { a.Text("The answer.") }
 	b.wait("document.querySelector('.thinking summary').innerText === 'Thought for a moment' && " +
 		answerText + " === 'The answer.'")
@@ -214,7 +216,8 @@ func TestBrowserThinking(t *testing.T) {
 	b.noOverflow()
 	b.do(chromedp.Reload())
 	b.wait("document.querySelector('.thinking summary')?.innerText === 'Thought for a moment' && " +
-		"!document.querySelector('.thoughts b') && document.querySelector('.left-out').innerText.includes('first 12')")
+		"!document.querySelector('.thoughts b') && " +
+		"document.querySelector('.left-out').innerText.includes('first 12')")
 }
 
 // TestBrowserEarlierMessages checks that the links lead to the earlier messages, and to
@@ -226,7 +229,8 @@ func TestBrowserEarlierMessages(t *testing.T) {
 	s.backend.Add(ownerOf(t, b), longConversation())
 	s.backend.PageSize(4)
 	b.do(chromedp.Navigate(s.url + "/c/long"))
-	b.wait("document.querySelectorAll('.question').length === 2 && document.getElementById('message')")
+	b.wait("document.querySelectorAll('.question').length === 2 && " +
+		"document.getElementById('message')")
 	b.do(chromedp.Click("#earlier"))
 	b.wait("document.querySelector('.question .bubble').innerText === 'Question 2' && " +
 		"!document.getElementById('composer')")

@@ -81,8 +81,8 @@ func TestThinking(t *testing.T) {
 		t.Errorf("the note is %q", th.note)
 	}
 
-	mustContain(t, v.get("/c/c1").body, "Thinking…", "Let me &lt;b&gt;see&lt;/b&gt;.",
-		"the first 4 messages")
+	mustContain(t, v.get("/c/c1").body, "Thinking…",
+		"Let me &lt;b&gt;see&lt;/b&gt;.", "the first 4 messages")
 	close(release)
 	th.read(t, first, "end")
 	// A browser that resumes gets all the reasoning in one piece.
@@ -155,7 +155,8 @@ func TestEarlierMessages(t *testing.T) {
 	mustContain(t, page, "question two", "answer three", `href="/c/long?before=2"`,
 		`href="/c/long#latest"`)
 	if strings.Contains(page, "four") || strings.Contains(page, `id="composer"`) {
-		t.Error("a page of earlier messages holds later ones, or a form whose message would stand after them")
+		t.Error("a page of earlier messages holds later ones, or a form whose message would " +
+			"stand after them")
 	}
 
 	page = v.get("/c/long?before=2").body

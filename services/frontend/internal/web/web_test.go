@@ -102,7 +102,8 @@ func TestOwner(t *testing.T) {
 
 	v.do("POST", "/chat", "message=mine")
 	mustContain(t, v.get("/").body, `href="/c/c1"`)
-	if r := other.get("/c/c1"); r.StatusCode != http.StatusNotFound || strings.Contains(r.body, "mine") {
+	if r := other.get("/c/c1"); r.StatusCode != http.StatusNotFound ||
+		strings.Contains(r.body, "mine") {
 		t.Errorf("another browser sees the conversation: %s", r.Status)
 	}
 
@@ -144,7 +145,9 @@ func TestProxy(t *testing.T) {
 	if got := last.Values(backendapi.OwnerHeader); len(got) != 1 || got[0] != me {
 		t.Errorf("the backend got the owner %q, want %q", got, me)
 	}
-	if last.Get("Cookie") != "" || last.Get("X-Hop") != "" || last.Get("X-Request-Id") != "trace-1" {
+
+	if last.Get("Cookie") != "" || last.Get("X-Hop") != "" ||
+		last.Get("X-Request-Id") != "trace-1" {
 		t.Errorf("the backend got %v", last)
 	}
 
@@ -347,8 +350,8 @@ func TestBackendDown(t *testing.T) {
 
 	mustContain(t, r.body, "The chat service cannot be reached", "data-degraded",
 		"Not a medical device", `data-usable="false"`, `<title>Care</title>`)
-	mustContain(t, v.get("/status").body, "The chat service cannot be reached.", "Not known",
-		"Web page")
+	mustContain(t, v.get("/status").body, "The chat service cannot be reached.",
+		"Not known", "Web page")
 	if r := v.get("/healthz"); r.StatusCode != 200 {
 		t.Errorf("/healthz: %s", r.Status)
 	}
@@ -365,7 +368,8 @@ func TestErrorPages(t *testing.T) {
 	}
 
 	mustContain(t, r.body, "There is nothing here", "req-42")
-	if r := v.get("/metrics"); r.StatusCode != 200 || !strings.Contains(r.body, "http_requests_total") {
+	if r := v.get("/metrics"); r.StatusCode != 200 ||
+		!strings.Contains(r.body, "http_requests_total") {
 		t.Errorf("/metrics: %s", r.Status)
 	}
 }
@@ -394,8 +398,8 @@ func TestModelState(t *testing.T) {
 		Error: "There is no model nosuch: check FROM.",
 	})
 
-	mustContain(t, v.get("/fragments/model").body, "could not be built", "There is no model nosuch",
-		`data-usable="false"`)
+	mustContain(t, v.get("/fragments/model").body, "could not be built",
+		"There is no model nosuch", `data-usable="false"`)
 	mustContain(t, v.get("/status").body, "There is no model nosuch")
 }
 
@@ -502,9 +506,10 @@ func TestBodyIsBounded(t *testing.T) {
 	}))
 	defer b.Close()
 	s := newSiteAt(t, nil, b.URL)
-	r := s.visitor().do("POST", "/api/chat", strings.Repeat("x", 1<<20), "Content-Type",
-		"application/json")
-	if r.StatusCode != http.StatusRequestEntityTooLarge || r.Header.Get("Content-Type") != problem.ContentType {
+	r := s.visitor().do("POST",
+		"/api/chat", strings.Repeat("x", 1<<20), "Content-Type", "application/json")
+	if r.StatusCode != http.StatusRequestEntityTooLarge ||
+		r.Header.Get("Content-Type") != problem.ContentType {
 		t.Errorf("%s %s", r.Status, r.body)
 	}
 
