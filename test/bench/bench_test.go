@@ -100,9 +100,11 @@ func TestStreamLines(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			text, done, err := tc.line([]byte(tc.in))
-			if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
+			if tc.err == "" && err != nil ||
+				tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 				t.Fatalf("error %v, want %q", err, tc.err)
 			}
+
 			if text != tc.text || done != tc.done {
 				t.Errorf("text %v, done %v; want %v, %v", text, done, tc.text, tc.done)
 			}

@@ -244,7 +244,8 @@ func (c *chain) edge(ctx context.Context) (bool, error) {
 		"dynamic a frontend 8501": fmt.Sprintf("dynamic a localhost %d", c.ports["frontend"]),
 	} {
 		if strings.Count(config, from) != 1 {
-			return false, fmt.Errorf("stacks/edge/Caddyfile does not hold %q once: teach the bench its new form",
+			return false, fmt.Errorf("stacks/edge/Caddyfile does not hold %q once: teach the "+
+				"bench its new form",
 				from)
 		}
 		config = strings.Replace(config, from, to, 1)

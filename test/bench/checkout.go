@@ -60,8 +60,8 @@ func (b *bench) copyTree(ctx context.Context, to string) (git, golang string, er
 		return "", "", err
 	}
 
-	names, err := b.output(ctx, b.root, git, "ls-files", "-z", "--cached", "--others",
-		"--exclude-standard")
+	names, err := b.output(ctx, b.root, git, "ls-files",
+		"-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
 		return "", "", err
 	}
@@ -100,8 +100,10 @@ func copyFile(from, to string) error {
 func (c *checkout) stack(ctx context.Context, name, overlay string) (stacks.Stack, error) {
 	debug := overlay == "dev"
 	settings := fmt.Sprintf("config:\n  codexcontinue:overlay: %s\n"+
-		"  codexcontinue:portOffset: %d\n  codexcontinue:debug: %v\n  codexcontinue:model: {base: tiny}\n",
+		"  codexcontinue:portOffset: %d\n  codexcontinue:debug: %v\n"+
+		"  codexcontinue:model: {base: tiny}\n",
 		overlay, portOffset, debug)
+
 	if err := os.WriteFile(filepath.Join(c.dir, "Pulumi."+name+".yaml"), []byte(settings), 0o644); err != nil {
 		return stacks.Stack{}, err
 	}

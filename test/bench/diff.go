@@ -124,8 +124,8 @@ func (b *bench) newDiffCheckout(ctx context.Context) (*diffCheckout, error) {
 	}
 
 	c.codexctl = filepath.Join(c.dir, "bin", "codexctl")
-	_, err = c.output(ctx, c.dir, golang, "build", "-buildvcs=false", "-o", c.codexctl,
-		"./cmd/codexctl")
+	_, err = c.output(ctx, c.dir, golang, "build",
+		"-buildvcs=false", "-o", c.codexctl, "./cmd/codexctl")
 	return c, err
 }
 

@@ -86,7 +86,8 @@ func (p *provision) measure(ctx context.Context, program []string) error {
 
 	columns := []string{"codexctl", "compose", "ratio"}
 	note := "up: until every container is healthy. No image is built anew: codexctl asks " +
-		"BuildKit about each all the same, compose was given the images and does not. preview is compose's --dry-run."
+		"BuildKit about each all the same, compose was given the images and does not. preview is " +
+		"compose's --dry-run."
 	if p.checkout.languageHost {
 		columns = append(columns, "pulumi")
 		note += " pulumi: the plain CLI on the same project, which compiles the Go program itself."

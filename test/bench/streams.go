@@ -13,8 +13,10 @@ const streams = 100
 // model that is slower than its users.
 func (b *bench) openStreams(ctx context.Context) error {
 	t := b.report.table("Memory of open streams",
-		"Resident memory before, with 100 answers open through frontend and backend, and the difference for one.",
+		"Resident memory before, with 100 answers open through frontend and backend, and the "+
+			"difference for one.",
 		"before", "with 100", "per stream")
+
 	for range b.rounds {
 		if err := b.streamsRound(ctx, t); err != nil {
 			return err

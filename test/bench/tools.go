@@ -51,10 +51,12 @@ func with(environ []string, vars ...string) []string {
 func (t tools) find(program, todo string) (string, error) {
 	for _, dir := range t.path {
 		file := filepath.Join(dir, program)
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() &&
+			info.Mode()&0o111 != 0 {
 			return file, nil
 		}
 	}
+
 	return "", absentError{program, todo}
 }
 

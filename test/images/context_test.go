@@ -34,7 +34,8 @@ func TestContextHoldsWhatTheBinaryIsBuiltFrom(t *testing.T) {
 			context := contextOf(t, service)
 			for _, path := range append(sources, "go.mod", "go.sum") {
 				if !slices.Contains(context, path) {
-					t.Errorf("%s: the binary is built from it, services/%s/Dockerfile.dockerignore leaves it out",
+					t.Errorf("%s: the binary is built from it, "+
+						"services/%s/Dockerfile.dockerignore leaves it out",
 						path, service)
 				}
 			}
@@ -61,8 +62,8 @@ func TestLiveReloadWatchesWhatTheBinaryIsBuiltFrom(t *testing.T) {
 		extensions, folders := listOf(t, config, "include_ext"), listOf(t, config, "include_dir")
 		for _, path := range sourcesOf(t, service) {
 			if extension := strings.TrimPrefix(filepath.Ext(path), "."); !slices.Contains(extensions, extension) {
-				t.Errorf("%s: include_ext of services/%s/.air.toml lacks %q", path, service,
-					extension)
+				t.Errorf("%s: include_ext of services/%s/.air.toml lacks %q",
+					path, service, extension)
 			}
 
 			if !slices.ContainsFunc(folders, func(folder string) bool {
@@ -99,8 +100,8 @@ func sourcesOf(t *testing.T, service string) []string {
 		t.Fatal(err)
 	}
 
-	command := exec.Command("go", "list", "-deps", "-json=Dir,GoFiles,EmbedFiles,Module",
-		"./services/"+service)
+	command := exec.Command("go",
+		"list", "-deps", "-json=Dir,GoFiles,EmbedFiles,Module", "./services/"+service)
 	command.Dir = top
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	var stderr strings.Builder

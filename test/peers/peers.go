@@ -110,8 +110,8 @@ func Cluster(t testing.TB) (kubeconfig, containerd string) {
 	files := map[string]string{kubeconfigVariable: kubeconfig, containerdVariable: containerd}
 	for variable, file := range files {
 		if _, err := os.Stat(file); err != nil {
-			t.Fatalf("%s: %v: start the cluster again with test/cluster/cluster.sh up", variable,
-				err)
+			t.Fatalf("%s: %v: start the cluster again with test/cluster/cluster.sh up",
+				variable, err)
 		}
 	}
 

@@ -140,8 +140,8 @@ func read(r io.Reader) ([]vulnerability, error) {
 		}
 
 		if ours := f.Trace[len(f.Trace)-1]; ours.Position != nil {
-			v.call = fmt.Sprintf("%s:%d: %s", ours.Position.Filename, ours.Position.Line,
-				ours.Function)
+			v.call = fmt.Sprintf("%s:%d: %s",
+				ours.Position.Filename, ours.Position.Line, ours.Function)
 		}
 
 		reached[f.OSV] = v

@@ -120,9 +120,11 @@ func TestRun(t *testing.T) {
 			err := run(t.Context(), []string{program, "./cmd/..."}, func(k string) string {
 				return env[k]
 			}, &out)
-			if (err == nil) != (x.err == "") || err != nil && !strings.Contains(err.Error(), x.err) {
+			if (err == nil) != (x.err == "") ||
+				err != nil && !strings.Contains(err.Error(), x.err) {
 				t.Errorf("error: %v, want %q", err, x.err)
 			}
+
 			if !strings.Contains(out.String(), x.out) {
 				t.Errorf("it says %q, want %q", out.String(), x.out)
 			}

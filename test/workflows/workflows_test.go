@@ -58,7 +58,8 @@ func TestEveryWorkflow(t *testing.T) {
 		name := filepath.Base(path)
 		w, text := read(t, name)
 		for line := range strings.Lines(text) {
-			if strings.Contains(line, "uses:") && !pinned.MatchString(strings.TrimRight(line, "\n")) {
+			if strings.Contains(line, "uses:") &&
+				!pinned.MatchString(strings.TrimRight(line, "\n")) {
 				t.Errorf("%s: not pinned by a commit's hash with its version behind it: %s", name,
 					strings.TrimSpace(line))
 			}
@@ -81,7 +82,8 @@ func TestEveryWorkflow(t *testing.T) {
 						name, id)
 				}
 
-				if strings.HasPrefix(s.Uses, "actions/checkout@") && s.With["persist-credentials"] != false {
+				if strings.HasPrefix(s.Uses, "actions/checkout@") &&
+					s.With["persist-credentials"] != false {
 					t.Errorf("%s: %s: the checkout keeps its token for later steps", name, id)
 				}
 			}

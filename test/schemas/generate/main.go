@@ -100,7 +100,8 @@ func module(path string) (string, error) {
 	}
 
 	if err != nil {
-		return "", fmt.Errorf("%s: %w: run `go generate ./test/schemas/...` where the module proxy can be reached",
+		return "", fmt.Errorf("%s: %w: run `go generate ./test/schemas/...` where the module "+
+			"proxy can be reached",
 			path, err)
 	}
 
@@ -265,7 +266,8 @@ func strict(v any) any {
 
 		_, properties := out["properties"].(map[string]any)
 		_, more := out["additionalProperties"]
-		if properties && !more && v["x-kubernetes-preserve-unknown-fields"] != true && v["type"] == "object" {
+		if properties && !more && v["x-kubernetes-preserve-unknown-fields"] != true &&
+			v["type"] == "object" {
 			out["additionalProperties"] = false
 		}
 
