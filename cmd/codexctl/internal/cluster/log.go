@@ -1,10 +1,7 @@
 package cluster
 
 import (
-	"bufio"
 	"context"
-	"io"
-	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -116,19 +113,11 @@ func (c *Cluster) stream(
 		replica.Name += "/" + container
 	}
 
-	lines := bufio.NewReader(r)
-	for {
-		text, err := lines.ReadString('\n')
-		if text != "" {
-			emit(replica, strings.TrimRight(text, "\r\n"))
-		}
-		if err == io.EOF || ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return c.failed("logs of "+p.Name, err)
-		}
+	err = running.ReadLines(ctx, r, func(text string) { emit(replica, text) })
+	if err != nil {
+		return c.failed("logs of "+p.Name, err)
 	}
+	return nil
 }
 
 // follow emits the logs of every container that runs, or comes to run, until the context ends. A

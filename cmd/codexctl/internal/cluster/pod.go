@@ -1,11 +1,10 @@
 package cluster
 
 import (
-	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -254,22 +253,10 @@ func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, 
 	}
 	defer r.Close()
 
-	return readLines(r)
-}
-
-func readLines(r io.Reader) ([]string, error) {
 	var out []string
-	b := bufio.NewReader(r)
-	for {
-		text, err := b.ReadString('\n')
-		if text != "" {
-			out = append(out, strings.TrimRight(text, "\r\n"))
-		}
-		if err == io.EOF {
-			return out, nil
-		}
-		if err != nil {
-			return out, fmt.Errorf("cluster: read a log: %w", err)
-		}
+	err = running.ReadLines(ctx, r, func(text string) { out = append(out, text) })
+	if err = errors.Join(err, ctx.Err()); err != nil {
+		return out, fmt.Errorf("cluster: read a log: %w", err)
 	}
+	return out, nil
 }

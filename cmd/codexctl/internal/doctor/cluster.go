@@ -2,7 +2,7 @@ package doctor
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"path/filepath"
 	"strings"
 
@@ -99,8 +99,7 @@ func permissions(ctx context.Context, p *Patient) []Finding {
 
 func namespace(ctx context.Context, p *Patient) []Finding {
 	if err := p.Cluster.CheckNamespace(ctx); err != nil {
-		what, fix := split(err)
-		return found(Fail, fix, "%s", what)
+		return failed(err)
 	}
 
 	state, err := p.Cluster.NamespaceState(ctx)
@@ -188,8 +187,7 @@ func storage(ctx context.Context, p *Patient) []Finding {
 	if err := p.Cluster.CheckStorage(ctx, p.Stack); err != nil {
 		var out []Finding
 		for line := range strings.Lines(err.Error()) {
-			what, fix := split(fmt.Errorf("%s", strings.TrimRight(line, "\n")))
-			out = append(out, found(Fail, fix, "%s", what)...)
+			out = append(out, failed(errors.New(strings.TrimRight(line, "\n")))...)
 		}
 		return out
 	}
@@ -218,8 +216,7 @@ func clusterGPU(ctx context.Context, p *Patient) []Finding {
 		}
 
 		if err := p.Cluster.CheckRuntimeClass(ctx, p.Stack); err != nil {
-			what, fix := split(err)
-			out = append(out, found(Fail, fix, "%s", what)...)
+			out = append(out, failed(err)...)
 		}
 
 		list, err := p.Cluster.Nodes(ctx)
@@ -263,8 +260,7 @@ func route(ctx context.Context, p *Patient) []Finding {
 	}
 
 	if err := p.Cluster.CheckRoute(ctx, p.Stack); err != nil {
-		what, fix := split(err)
-		return found(Fail, fix, "%s", what)
+		return failed(err)
 	}
 
 	by := "the Gateway API"

@@ -137,6 +137,12 @@ func found(status Status, fix, format string, args ...any) []Finding {
 	return []Finding{{Status: status, Fix: fix, Detail: fmt.Sprintf(format, args...)}}
 }
 
+// failed returns the finding of a check whose error ends in what to do.
+func failed(err error) []Finding {
+	what, fix := split(err)
+	return found(Fail, fix, "%s", what)
+}
+
 // cannot returns the finding of a check that could not be made.
 func cannot(err error) []Finding { return found(Warn, "", "cannot be checked: %v", err) }
 

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -188,17 +187,9 @@ func (e *Engine) stream(
 		pw.CloseWithError(err)
 	}()
 	defer pr.Close()
-	lines := bufio.NewReader(pr)
-	for {
-		text, err := lines.ReadString('\n')
-		if text != "" {
-			emit(c, strings.TrimRight(text, "\r\n"))
-		}
-		if err == io.EOF || ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("engine: logs of %s: %w", c.Name, err)
-		}
+	err = running.ReadLines(ctx, pr, func(text string) { emit(c, text) })
+	if err != nil {
+		return fmt.Errorf("engine: logs of %s: %w", c.Name, err)
 	}
+	return nil
 }

@@ -3,7 +3,10 @@
 package running
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -79,6 +82,24 @@ type LogOptions struct {
 	// Follow continues with new lines, also of replicas that replace the current ones,
 	// until the context ends.
 	Follow bool
+}
+
+// ReadLines calls line for each line of r, without its end, until r or the context ends.
+func ReadLines(ctx context.Context, r io.Reader, line func(text string)) error {
+	b := bufio.NewReader(r)
+	for {
+		text, err := b.ReadString('\n')
+		if text != "" {
+			line(strings.TrimRight(text, "\r\n"))
+		}
+
+		if err == io.EOF || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // UnhealthyError is returned when a replica did not become healthy.
