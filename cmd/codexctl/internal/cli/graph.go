@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/infra/graph"
-	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -28,19 +27,18 @@ GitHub and others render it in Markdown, in a code block named mermaid.`,
 			return a.graph(c.Context(), stackOf(args), target)
 		},
 	}
-	c.Flags().StringVar(&on, "target", "", "draw the plan for docker or kubernetes instead of the stack's own target")
+
+	c.Flags().StringVar(&on, "target", "",
+		"draw the plan for docker or kubernetes instead of the stack's own target")
 	return c
 }
 
 func (a *App) graph(ctx context.Context, name string, on stacks.Target) error {
-	t, err := a.target(name)
+	_, p, err := a.planOf(ctx, name, on)
 	if err != nil {
 		return err
 	}
-	p, err := plan.Of(ctx, t.project.Root, t.file.Name, plan.OfOptions{Target: on})
-	if err != nil {
-		return err
-	}
+
 	view, err := workload.Of(p.Document.Stack, p.Document.Target, p.Document.Resources)
 	if err != nil {
 		return err
@@ -48,5 +46,6 @@ func (a *App) graph(ctx context.Context, name string, on stacks.Target) error {
 	if _, err := fmt.Fprint(a.out, graph.New(view).Mermaid()); err != nil {
 		return fmt.Errorf("graph: %w", err)
 	}
+
 	return nil
 }
