@@ -19,7 +19,7 @@ const (
 	// remindEvery is the time after which a step that lasts is printed again without a terminal.
 	remindEvery = 15 * time.Second
 
-	// quick is how long a build may handleNote before its steps are printed: those that
+	// quick is how long a build may take before its steps are printed: those that
 	// are cached need no line.
 	quick = 2 * time.Second
 
