@@ -22,6 +22,9 @@ const tokens = 400
 // own are this repository's services in the order in which they are started.
 var own = []string{"ml", "backend", "frontend"}
 
+// tags are the build tags that the services' Dockerfiles name.
+var tags = map[string]string{"frontend": "nethttpomithttp2"}
+
 // health is the path that says that a service lives.
 var health = map[string]string{"ml": "/health", "backend": "/health", "frontend": "/healthz"}
 
@@ -65,7 +68,8 @@ func (b *bench) newChain(ctx context.Context, name string) (*chain, error) {
 		return nil, err
 	}
 	for _, s := range own {
-		if _, err := b.output(ctx, b.root, "env", "CGO_ENABLED=0", golang, "build", "-trimpath", "-ldflags=-s -w", "-o", c.binary(s), "./services/"+s); err != nil {
+		if _, err := b.output(ctx, b.root, "env", "CGO_ENABLED=0", golang, "build", "-trimpath",
+			"-tags="+tags[s], "-ldflags=-s -w", "-o", c.binary(s), "./services/"+s); err != nil {
 			return nil, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -94,8 +95,15 @@ func play(t testing.TB, r *Renderer, rng *rand.Rand, doc string, most int) (befo
 	return before, rd.blocks
 }
 
-func TestStreamEqualsFullRender(t *testing.T) {
+// patient is a renderer for machines with much to do.
+func patient() *Renderer {
 	r := New()
+	r.code.limit = time.Minute
+	return r
+}
+
+func TestStreamEqualsFullRender(t *testing.T) {
+	r := patient()
 	rng := rand.New(rand.NewPCG(1, 2))
 	var all []string
 	all = append(all, documents...)
@@ -131,6 +139,61 @@ func TestFinishResolvesLinksDefinedAfterUse(t *testing.T) {
 		if !strings.Contains(strings.Join(after, ""), `href="https://example.com/a"`) {
 			t.Errorf("no link in %q", after)
 		}
+	}
+}
+
+// TestCodeIsColouredWhenItsFenceIsClosed: that is before the next block is there, and in a list that
+// goes on.
+func TestCodeIsColouredWhenItsFenceIsClosed(t *testing.T) {
+	for _, tt := range []struct{ name, before, closing string }{
+		{"fence", "```go\nfunc f() {}\n``", "`\n"},
+		{"tildes", "~~~~go\nfunc f() {}\n~~~\n", "~~~~\n"},
+		{"behind text", "text\n```go\nfunc f() {}\n```", "\n"},
+		{"in a list", "1. a\n   ```go\n   func f() {}\n   ```", "\n2. b\n"},
+		{"in a list in a list", "- a\n  - b\n    ```go\n    func f() {}\n", "    ```\n"},
+		{"in a quote", "> ```go\n> func f() {}\n> ``", "`\n"},
+		{"the end", "```go\nfunc f() {}\n", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, rd := patient().NewStream(), &reader{}
+			show := func(u Update, ok bool) string {
+				if ok {
+					rd.apply(t, u)
+				}
+				return strings.Join(rd.blocks, "")
+			}
+			s.Write(tt.before)
+			got := show(s.Update())
+			if !strings.Contains(got, "func f()") || strings.Contains(got, `class="k"`) {
+				t.Errorf("while it is open: %s", got)
+			}
+			s.Write(tt.closing)
+			if tt.closing != "" {
+				got = show(s.Update())
+			} else {
+				got = show(s.Finish())
+			}
+			if !strings.Contains(got, `<span class="k">func</span>`) {
+				t.Errorf("when it is closed: %s", got)
+			}
+		})
+	}
+}
+
+// TestCodeIsColouredOnce: nothing of a closed block is rendered or sent again.
+func TestCodeIsColouredOnce(t *testing.T) {
+	s := patient().NewStream()
+	s.Write("```go\nfunc f() {}\n```\n")
+	if _, ok := s.Update(); !ok || s.OpenSize() != 0 {
+		t.Errorf("%d bytes are still open", s.OpenSize())
+	}
+	s.Write("\nAnd then")
+	want := Update{From: 1, HTML: []string{"<p>And then</p>\n"}}
+	if u, _ := s.Update(); !cmp.Equal(u, want) {
+		t.Errorf("the next block is %+v", u)
+	}
+	if u, ok := s.Finish(); ok {
+		t.Errorf("Finish gave %+v", u)
 	}
 }
 
