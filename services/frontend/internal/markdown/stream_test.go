@@ -180,6 +180,17 @@ func TestCodeIsColouredWhenItsFenceIsClosed(t *testing.T) {
 	}
 }
 
+// TestBegun: a page that is loaded in the middle of an answer shows what its stream goes on with.
+func TestBegun(t *testing.T) {
+	r, src := patient(), "```go\nfunc f() {}\n```\n\n```go\nfunc g() {"
+	s := r.NewStream()
+	s.Write(src)
+	got, want := string(r.Begun(src)), strings.Join(s.Snapshot().HTML, "")
+	if got != want || strings.Count(got, `<span class="k">func</span>`) != 1 {
+		t.Errorf("it begins with %s, the stream with %s", got, want)
+	}
+}
+
 // TestCodeIsColouredOnce: nothing of a closed block is rendered or sent again.
 func TestCodeIsColouredOnce(t *testing.T) {
 	s := patient().NewStream()
@@ -237,6 +248,7 @@ func BenchmarkStreamLongAnswer(b *testing.B) {
 	doc := strings.Repeat(documents[1]+"\n\n"+documents[6]+"\n\n"+documents[9]+"\n\n", 40)
 	b.SetBytes(int64(len(doc)))
 	for b.Loop() {
+		r.code.done = coloured{}
 		s := r.NewStream()
 		for i := 0; i < len(doc); i += 40 {
 			s.Write(doc[i:min(i+40, len(doc))])
@@ -250,9 +262,10 @@ func BenchmarkStreamOneCodeBlock(b *testing.B) {
 	for _, kb := range []int{8, 16, 32, 64} {
 		b.Run(fmt.Sprintf("%dKiB", kb), func(b *testing.B) {
 			r := New()
-			doc := "```go\n" + strings.Repeat("func add(a, b int) int { return a + b } // sum\n", kb*1024/47)
+			doc := "```go\n" + strings.Repeat("func add(a, b int) int { return a + b } // sum\n", kb*1024/47) + "```\n"
 			b.SetBytes(int64(len(doc)))
 			for b.Loop() {
+				r.code.done = coloured{}
 				s := r.NewStream()
 				for i := 0; i < len(doc); i += 40 {
 					s.Write(doc[i:min(i+40, len(doc))])
