@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -57,6 +58,7 @@ func (s *passwordServer) start(password string, seconds int) {
 	file := func(name string) string { return filepath.Join(s.dir, name) }
 	s.cmd = exec.Command("sh", "redis/start.sh", file("auth.conf"), file("passwords"), fmt.Sprint(seconds), file("redis.conf"))
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// The redis-cli beside the data is first: it knows the test's port.
 	s.cmd.Env = append(os.Environ(), "PATH="+s.dir+":"+os.Getenv("PATH"))
 	if err := s.cmd.Start(); err != nil {
@@ -75,6 +77,8 @@ func (s *passwordServer) stop() {
 	}
 	_ = s.cmd.Process.Signal(os.Interrupt)
 	_ = s.cmd.Wait()
+	// What else runs in a container ends with its first process.
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 	s.cmd = nil
 }
 
@@ -133,5 +137,37 @@ func TestPasswordRotation(t *testing.T) {
 	state, err := os.ReadFile(filepath.Join(s.dir, "passwords"))
 	if err != nil || strings.Contains(string(state), "first") || strings.Contains(s.out.String(), "second") {
 		t.Errorf("the state holds %q (%v), Redis said %q", state, err, s.out.String())
+	}
+}
+
+// TestPasswordOnAFullDisk holds that Redis starts with a password that start.sh cannot note, takes the one before in that
+// run, and does not take it for a new one when there is room again.
+func TestPasswordOnAFullDisk(t *testing.T) {
+	s := newPasswordServer(t)
+	s.start("first", 3600)
+	s.stop()
+
+	full := filepath.Join(s.dir, "passwords.new") // as a directory it takes no text
+	if err := os.Mkdir(full, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.start("second", 3600)
+	if !s.takes("", "second") || !s.takes("", "first") {
+		t.Errorf("on a full disk Redis does not take both:\n%s", s.out.String())
+	}
+	s.stop()
+
+	if err := os.Remove(full); err != nil {
+		t.Fatal(err)
+	}
+	s.start("second", 3600)
+	if !s.takes("", "second") || s.takes("", "first") {
+		t.Error("Redis takes a password that was replaced in a run before")
+	}
+	s.stop()
+
+	s.start("third", 3600)
+	if !s.takes("", "third") || !s.takes("", "second") || s.takes("", "first") {
+		t.Error("the next rotation does not let in the password before it, and that alone")
 	}
 }
