@@ -5,7 +5,6 @@ import (
 	"embed"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -86,7 +85,7 @@ func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) 
 		again = away
 	}
 
-	_ = s.outages.through(ctx, func() error {
+	_ = s.outages.through(ctx, keys[0], func() error {
 		cmd = s.send(ctx, "evalsha", sc.sha1, keys, args)
 		if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
 			cmd = s.send(ctx, "eval", sc.source, keys, args)
@@ -109,16 +108,4 @@ func (s *Store) send(ctx context.Context, name, what string, keys []string, args
 	cmd.SetFirstKeyPos(3)
 	look(ctx, s.rdb, s.rdb.Process(ctx, once{cmd}))
 	return cmd
-}
-
-// sleep returns false when ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

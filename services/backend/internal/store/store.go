@@ -72,7 +72,7 @@ const (
 type Store struct {
 	rdb, wait redis.UniversalClient // see Address.clients
 	scripts   *scripts
-	outages   waitsOut
+	outages   *waitsOut
 	opts      Options
 	addr      Address
 	key       keyspace
@@ -97,8 +97,8 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{rdb: rdb, wait: wait, scripts: sc, opts: o, addr: o.Address, key: keyspace{tagged: len(o.Cluster) > 0}}
-	s.rdb.AddHook(&s.outages) // outside of what counts the errors
+	s := &Store{rdb: rdb, wait: wait, scripts: sc, outages: newWaitsOut(rdb), opts: o, addr: o.Address, key: keyspace{tagged: len(o.Cluster) > 0}}
+	s.rdb.AddHook(s.outages) // outside of what counts the errors
 	if o.OnError != nil {
 		s.rdb.AddHook(errorHook(o.OnError))
 		s.wait.AddHook(errorHook(o.OnError))
