@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
@@ -90,12 +91,7 @@ func (j *job) ask() outcome {
 		j.m.log.WarnContext(j.detached, "asking ml again", "generation", j.g.ID, "bytes",
 			len(j.text), "retries", j.retries, "error", f.problem.Error())
 		j.resumed = true
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-j.ctx.Done():
-			timer.Stop()
-		}
+		outage.Pause(j.ctx, pause) // if it is cut short, the next request tells why
 		pause = min(2*pause, lastPause)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
@@ -224,7 +225,7 @@ func (s *service) ask(ctx context.Context, j *job, begun func() bool,
 		} else if other := elsewhere(ctx, turn, err, moved); other != nil {
 			turn, moved = other, true
 		} else if replicas.Unreachable(err) && cuts <= cutsMost && time.Now().Before(until) {
-			if !sleep(ctx, awayPause) {
+			if !outage.Pause(ctx, awayPause) {
 				return context.Cause(ctx)
 			}
 			if s.Queue.Closed() {
@@ -258,18 +259,6 @@ const (
 
 // errTooLong says that Ollama refused a prompt that was estimated to fit.
 var errTooLong = errors.New("the prompt exceeds the model's context")
-
-// sleep waits; it returns false when ctx is done.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
 
 // end says why an answer ended early: as a problem when nothing was written yet, else as the last chunk.
 func (s *service) end(w http.ResponseWriter, r *http.Request, out *stream, err error) {
