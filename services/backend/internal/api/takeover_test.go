@@ -183,6 +183,18 @@ func TestOldWriterWakesUp(t *testing.T) {
 	}
 }
 
+// A writer that waits for the model learns of the takeover when it renews its lease. It is counted all the same.
+func TestOldWriterWaits(t *testing.T) {
+	i, ml, redis := stack(t)
+	ml.Chat(func(s *mltest.Stream) { s.Open(); s.Hold() })
+	g := i.send(alice, "", "Hi")
+	if err := redis.Client(t).HIncrBy(t.Context(), "generation:"+g.ID, "fence", 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	i.metric(`backend_generations_total{state="superseded"} 1`)
+	i.idle()
+}
+
 // An answer whose writers die again and again is ended, and the person is told what to do.
 func TestTakenOverTooOften(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)

@@ -62,7 +62,9 @@ func (j *job) ask() outcome {
 		case errors.Is(cause, errStopped):
 			e := store.Stopped()
 			return outcome{ending: &e}
-		case cause != nil: // the answer is another writer's, or cannot be stored
+		case errors.Is(cause, errSuperseded):
+			return outcome{superseded: true}
+		case cause != nil: // the answer cannot be stored
 			return outcome{}
 		}
 		if took {
