@@ -329,6 +329,36 @@ func TestModelServiceDiesEachTime(t *testing.T) {
 	}
 }
 
+// An answer whose time is over at ml is not asked for again, whether it has begun or not, and the person is told what to do.
+func TestAnswerTakesTooLong(t *testing.T) {
+	i, ml, _ := stack(t)
+	over := &problem.Problem{Type: problem.TypeTimeout, Title: "Gateway Timeout", Status: http.StatusGatewayTimeout}
+	for name, end := range map[string]func(*mltest.Stream){
+		"before its first word": func(s *mltest.Stream) { s.Send(mlapi.Chunk{Queue: 1}); s.Send(mlapi.Chunk{Error: over}) },
+		"after it":              func(s *mltest.Stream) { s.Text("so far"); s.Send(mlapi.Chunk{Error: over}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := i.in(t)
+			var requests atomic.Int32
+			ml.Chat(func(s *mltest.Stream) { requests.Add(1); end(s) })
+			g := i.send(alice, "", "Hi")
+			_, last, _ := i.follow(alice, g.ID, "").rest()
+			if n := requests.Load(); n != 1 || last.Name != backendapi.EventError ||
+				!strings.Contains(last.Data, problem.TypeTimeout) || !strings.Contains(last.Data, "ask the model to go on") {
+				t.Errorf("%d requests, %+v", n, last)
+			}
+		})
+	}
+
+	// Refused before ml took it, by one that was slow to say so.
+	var requests atomic.Int32
+	ml.Chat(func(s *mltest.Stream) { requests.Add(1); s.Refuse(over) })
+	p := i.refused(http.StatusGatewayTimeout, http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice)
+	if n := requests.Load(); n != 1 || p.Type != problem.TypeTimeout {
+		t.Errorf("%d requests, %+v", n, p)
+	}
+}
+
 // The model's template cannot continue a text: the answer begins again behind a mark, and what was
 // seen stays.
 func TestAnswerBeginsAgain(t *testing.T) {

@@ -178,14 +178,21 @@ func (j *job) request() (took bool, f *fault) {
 func (j *job) expired(ctx context.Context) *problem.Problem {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimeout):
-		return problem.New(http.StatusGatewayTimeout,
-			"The answer took longer than %s. What came so far is kept.", j.m.timing.Answer)
+		return j.overtime()
 	case errors.Is(cause, errWaited):
 		return problem.New(http.StatusGatewayTimeout,
 			"The answer waited for the model for %s. Try again when fewer people ask.",
 			j.m.timing.Wait)
 	}
 	return nil
+}
+
+// overtime is the problem of an answer that took as long as one may.
+func (j *job) overtime() *problem.Problem {
+	p := problem.New(http.StatusGatewayTimeout, "The answer took longer than %s, the longest that one may take. "+
+		"What came so far is kept: ask the model to go on, or for a shorter answer.", j.m.timing.Answer)
+	p.Type = problem.TypeTimeout
+	return p
 }
 
 // refusal is the fault of a request that ml has not begun to answer.
@@ -197,6 +204,9 @@ func (j *job) refusal(err error, continued bool) *fault {
 		var dns *net.DNSError
 		unreachable := errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
 		return &fault{problem: unreachableProblem(), again: true, taken: !unreachable}
+	}
+	if p.Type == problem.TypeTimeout {
+		return &fault{problem: j.overtime()}
 	}
 	status := p.Status
 	if status >= 500 && status != http.StatusServiceUnavailable {
@@ -276,6 +286,8 @@ func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 			j.add(c.Text)
 		}
 		switch {
+		case c.Error != nil && c.Error.Type == problem.TypeTimeout:
+			return &fault{problem: j.overtime()}
 		case c.Error != nil:
 			switch c.Error.Status {
 			case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

@@ -394,17 +394,17 @@ func TestFailures(t *testing.T) {
 		answer          http.HandlerFunc
 		silence, within time.Duration
 		status          int
-		want            string
+		want, kind      string
 	}{
 		"error":   {answer: func(w http.ResponseWriter, _ *http.Request) { tell(w, `{"error":"out of memory"}`) }, status: 502, want: "out of memory"},
 		"refused": {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400); tell(w, `{"error":"no chat"}`) }, status: 400, want: "no chat"},
 		"model gone": {answer: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(404)
 			tell(w, `{"error":"model not found"}`)
-		}, status: 404, want: "model not found"},
+		}, status: 404, want: "model not found", kind: "/problems/no-such-model"},
 		"cut":            {answer: func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }, status: 502, want: "cannot answer at the moment"},
 		"nothing":        {answer: func(http.ResponseWriter, *http.Request) {}, status: 502, want: "cut off"},
-		"takes too long": {answer: hang, within: 50 * time.Millisecond, status: 504, want: "it was not done within 50ms"},
+		"takes too long": {answer: hang, within: 50 * time.Millisecond, status: 504, want: "was not done within 50ms", kind: problem.TypeTimeout},
 		"silence at first": {answer: func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(150 * time.Millisecond)
 			answers(w, r)
@@ -449,7 +449,7 @@ func TestFailures(t *testing.T) {
 				if name == "silence at first" {
 					want.status, want.want = 504, "it fell silent for 100ms"
 				}
-				if p.Status != want.status || !strings.Contains(p.Detail, want.want) {
+				if p.Status != want.status || p.Type != want.kind || !strings.Contains(p.Detail, want.want) {
 					t.Errorf("got %+v", p)
 				}
 				await(t, func() bool { return i.queue.Running() == 0 })

@@ -138,7 +138,9 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 	waited := time.Since(came)
 	s.metrics.waited.Observe(waited.Seconds())
 
-	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, fmt.Errorf("%w within %s", errTimeout, s.Timeout))
+	over := problem.New(http.StatusGatewayTimeout, "The answer was not done within %s, the longest that one may take.", s.Timeout)
+	over.Type = problem.TypeTimeout
+	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, over)
 	defer cancel()
 	ctx, silent := context.WithCancelCause(ctx)
 	defer silent(nil)
