@@ -134,11 +134,12 @@ type fake struct {
 	bodies []string
 	answer http.HandlerFunc
 	tags   string
+	ps     string // empty while Ollama does not say
 	show   string // of every model
 }
 
 func newFake(t *testing.T, answer http.HandlerFunc) *fake {
-	f := &fake{answer: answer, tags: `{"models":[{"name":"n:7b"},{"name":"m:0123456789ab"},{"name":"m:latest","digest":"d1","size":5,"details":{"family":"llama"}},{"name":"a:latest"}]}`}
+	f := &fake{answer: answer, ps: `{"models":[{"name":"m:latest","digest":"d1"}]}`, tags: `{"models":[{"name":"n:7b"},{"name":"m:0123456789ab"},{"name":"m:latest","digest":"d1","size":5,"details":{"family":"llama"}},{"name":"a:latest"}]}`}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/version", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"version":"0.17.4"}`) })
 	mux.HandleFunc("GET /api/tags", func(w http.ResponseWriter, _ *http.Request) {
@@ -147,7 +148,12 @@ func newFake(t *testing.T, answer http.HandlerFunc) *fake {
 		_, _ = io.WriteString(w, f.tags)
 	})
 	mux.HandleFunc("GET /api/ps", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `{"models":[{"name":"m:latest","digest":"d1"}]}`)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.ps == "" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		_, _ = io.WriteString(w, f.ps)
 	})
 	mux.HandleFunc("POST /api/show", func(w http.ResponseWriter, _ *http.Request) {
 		f.mu.Lock()
@@ -168,6 +174,8 @@ func newFake(t *testing.T, answer http.HandlerFunc) *fake {
 	t.Cleanup(func() { f.CloseClientConnections(); f.Close() })
 	return f
 }
+
+func (f *fake) setPS(s string) { f.mu.Lock(); f.ps = s; f.mu.Unlock() }
 
 func (f *fake) setTags(s string) { f.mu.Lock(); f.tags = s; f.mu.Unlock() }
 

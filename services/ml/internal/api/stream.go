@@ -123,8 +123,9 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 	run func(ctx context.Context, c *ollama.Client, token onToken) error) {
 	out := newStream(w)
 	name := strings.TrimSuffix(j.model, ":latest")
+	full := &mlapi.Chunk{Done: &mlapi.Done{Model: name, Reason: "length"}}
 	if j.full {
-		_ = out.send(&mlapi.Chunk{Done: &mlapi.Done{Model: name, Reason: "length"}})
+		_ = out.send(full)
 		return
 	}
 	came := time.Now()
@@ -187,7 +188,10 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 	}
 	begun := func() bool { return watch != nil }
 	err = s.ask(ctx, j, begun, func(c *ollama.Client) error { return run(ctx, c, token) })
-	if err != nil {
+	switch {
+	case j.goesOn && errors.Is(err, errTooLong): // Ollama knows that it has come to the context's end
+		_ = out.send(full)
+	case err != nil:
 		s.end(w, r, out, err)
 	}
 }
