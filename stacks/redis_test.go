@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/redis/go-redis/v9"
 )
@@ -169,5 +170,61 @@ func TestPasswordOnAFullDisk(t *testing.T) {
 	s.start("third", 3600)
 	if !s.takes("", "third") || !s.takes("", "second") || s.takes("", "first") {
 		t.Error("the next rotation does not let in the password before it, and that alone")
+	}
+}
+
+// TestHealthOnAFullDisk holds that a Redis that cannot write to its disk, and can be read, stays healthy: a cluster would
+// end one that is not again and again, and what it has not written yet would be lost.
+func TestHealthOnAFullDisk(t *testing.T) {
+	s := newPasswordServer(t)
+	disk := peers.SmallDisk(t, 8<<20)
+	conf, err := os.ReadFile("redis/redis.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := strings.NewReplacer("bind * -::*", "bind 127.0.0.1", "port 6379", fmt.Sprint("port ", s.port), "dir /data", "dir "+disk,
+		"${maxmemory}", "64mb")
+	s.write("redis.conf", own.Replace(string(conf)))
+	s.cmd = exec.Command("redis-server", filepath.Join(s.dir, "redis.conf"))
+	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // before the disk goes: it does not end by itself while it cannot save
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	})
+
+	stack := load(t, "prod", withPassword())
+	command := stack.Service(stacks.Redis).Health.Command
+	healthy := func() error {
+		out, err := exec.Command(command[0], append([]string{"-p", fmt.Sprint(s.port)}, command[1:]...)...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}
+	for deadline := time.Now().Add(10 * time.Second); healthy() != nil; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("Redis is not healthy: %v\n%s", healthy(), s.out.String())
+		}
+	}
+
+	peers.Fill(t, disk)
+	c := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", s.port), MaxRetries: -1, DisableIdentity: true})
+	defer c.Close()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := c.Append(t.Context(), "key", strings.Repeat("x", 4<<10)).Err()
+		if redis.HasErrorPrefix(err, "MISCONF") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("Redis writes to a full disk: %v", err)
+		}
+	}
+	if err := healthy(); err != nil {
+		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -92,8 +93,8 @@ func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) 
 		}
 		return cmd.Err()
 	}, again)
-	if redis.HasErrorPrefix(cmd.Err(), "OOM") {
-		cmd.SetErr(full(cmd.Err()))
+	if err := full(cmd.Err()); errors.Is(err, ErrStorageFull) {
+		cmd.SetErr(err)
 	}
 	return cmd
 }

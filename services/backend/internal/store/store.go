@@ -25,8 +25,10 @@ var (
 	ErrAcknowledged = errors.New("the message is known to be stored")
 	// ErrKeyReused says that a message has the key of another one.
 	ErrKeyReused = errors.New("the key is that of another message")
-	// ErrStorageFull says that Redis has no memory left for what is new.
-	ErrStorageFull = errors.New("no memory is left in Redis")
+	// ErrStorageFull says that Redis has no room left for what is new: no memory, unless it is ErrDiskFull.
+	ErrStorageFull = errors.New("no room is left in Redis")
+	// ErrDiskFull is the ErrStorageFull of a Redis that cannot write to its disk: it takes no change at all.
+	ErrDiskFull = fmt.Errorf("%w: its disk cannot be written", ErrStorageFull)
 	// ErrTooMuch says that the owner's conversations have together Options.MaxBytes.
 	ErrTooMuch = errors.New("the owner's conversations are too large together")
 	// ErrTooMany says that the owner has Options.MaxConversations.
