@@ -129,7 +129,7 @@ func (c *chain) configure() error {
 	// The queue holds the open streams that are measured at once.
 	ml, errML := contract.Render(contract.ML{Common: common("ml"), OllamaURL: c.url("ollama", ""), DefaultModel: "bench",
 		ModelfilePath: filepath.Join(c.dir, "modelfile", "Modelfile"), ModelfileDigest: m.Digest, ApplyModel: true, MaxParallel: 2, MaxQueue: 2 * streams,
-		GenerationTimeout: 5 * time.Minute, KeepAlive: -1})
+		GenerationTimeout: 5 * time.Minute, KeepAlive: -1, RedisURL: fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"])})
 	backend, errBackend := contract.Render(contract.Backend{Common: common("backend"), RedisURL: fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"]),
 		MLServiceURL: c.url("ml", ""), DefaultModel: "bench", GenerationTimeout: 5 * time.Minute})
 	frontend, errFrontend := contract.Render(contract.Frontend{Common: common("frontend"), BackendURL: c.url("backend", ""), Domain: "general", DomainTitle: "Bench"})
