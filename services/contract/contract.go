@@ -95,9 +95,10 @@ type ML struct {
 	ApplyModel bool `env:"APPLY_MODEL,required"`
 	// BaseModel replaces the Modelfile's FROM; empty keeps it.
 	BaseModel string `env:"BASE_MODEL" optional:"true"`
-	// MaxParallel is how many requests may be with each replica of Ollama at once.
+	// MaxParallel is how many requests may be with each replica of Ollama at once, from all ml together.
 	MaxParallel int `env:"MAX_PARALLEL,required"`
-	// MaxQueue is how many requests may wait for their turn; the next one is refused with 429 and Retry-After.
+	// MaxQueue is how many requests may wait for their turn, at all ml together; the next one is refused with 429 and
+	// Retry-After.
 	MaxQueue int `env:"MAX_QUEUE,required"`
 	// GenerationTimeout bounds one answer, from its turn to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
