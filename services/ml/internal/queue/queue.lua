@@ -3,12 +3,12 @@
 --
 -- KEYS: leases   sorted set  each ml, by the end of its lease (ms)
 --       running  set         the requests that have their turn, each as ml:number
---       waiting  list        "owner ml:number" of those that wait, in the order of their admission
+--       waiting  list        "owner ml:number" of those that wait, the next one first
 --
 -- ARGV: what, ml, lease (ms), capacity, bound, and
 --
---   enter  number, owner           returns the place: 0 is a turn, or -1 and the place that it would
---                                  have had, or -2 when this ml has no lease
+--   enter  number, owner           returns the place: 0 is a turn, or -1 and the place that it
+--                                  would have had, or -2 when this ml has no lease
 --   leave  number                  gives a turn or a place back
 --   sync   how, last, number, state...
 --                                  returns how many ml there are, 0 when this one has no lease; how
@@ -153,8 +153,8 @@ if what == 'leave' then
 end
 
 -- sync: the ml names its requests. The state is + with a turn, ? of one that asks at this moment,
--- else the owner of one that waits. What Redis has of this ml besides, up to the number that was the
--- last when it asked, is given back: a reply was lost. how is
+-- else the owner of one that waits. What Redis has of this ml besides, up to the number that was
+-- the last when it asked, is given back: a reply was lost. how is
 --
 --   ''      for a look at those that wait; it writes nothing where nothing changes
 --   whole   which renews the lease and looks through the turns as well

@@ -182,7 +182,8 @@ func (q *Queue) alone(err error) {
 	s.since = time.Time{}
 	if !s.told {
 		s.told = true
-		s.log.Warn("Redis does not decide who gets a turn: this process admits its share until it does", "error", err)
+		s.log.Warn("Redis does not decide who gets a turn: this process admits its share until then",
+			"error", err)
 	}
 	if !s.on {
 		return

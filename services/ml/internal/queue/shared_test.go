@@ -112,7 +112,8 @@ func TestSharedDecidesAsOne(t *testing.T) {
 				p.one, oneErr = one.enter(owner)
 				var full, oneFull *FullError
 				if errors.As(err, &full) != errors.As(oneErr, &oneFull) || full != nil && *full != *oneFull {
-					t.Fatalf("seed %d: %v %+v, of one process %v %+v: %v", seed, err, full, oneErr, oneFull, trace)
+					t.Fatalf("seed %d: %v %+v, of one process %v %+v: %v",
+						seed, err, full, oneErr, oneFull, trace)
 				}
 				if err == nil {
 					live = append(live, p)
@@ -130,10 +131,13 @@ func TestSharedDecidesAsOne(t *testing.T) {
 			}
 			for _, p := range live {
 				if got, want := state(p.q, p.ours), state(one, p.one); got != want {
-					t.Fatalf("seed %d: one of %s %s, of one process it %s: %v", seed, p.one.owner, got, want, trace)
+					t.Fatalf("seed %d: one of %s %s, of one process it %s: %v",
+						seed, p.one.owner, got, want, trace)
 				}
 			}
-			live = slices.DeleteFunc(live, func(p pair) bool { return state(one, p.one) == "is refused" })
+			live = slices.DeleteFunc(live, func(p pair) bool {
+				return state(one, p.one) == "is refused"
+			})
 		}
 	}
 }
@@ -163,7 +167,9 @@ func TestBoundIsOfAll(t *testing.T) {
 			}
 		})
 	}
-	sum := func(count func(*Queue) int) int { return count(queues[0]) + count(queues[1]) + count(queues[2]) }
+	sum := func(count func(*Queue) int) int {
+		return count(queues[0]) + count(queues[1]) + count(queues[2])
+	}
 	until(t, "60 were admitted, wait or are refused", func() bool {
 		return sum((*Queue).Running) == 2 && sum((*Queue).Waiting) == 32 && refused.Load() == 26
 	})
@@ -171,7 +177,10 @@ func TestBoundIsOfAll(t *testing.T) {
 	for i := range 8 { // one place of a's each
 		placed := make(chan int, 40)
 		all.Go(func() {
-			_, err := queues[i%3].Acquire(ctx, fmt.Sprint("b", i), func(place int) error { placed <- place; return nil })
+			_, err := queues[i%3].Acquire(ctx, fmt.Sprint("b", i), func(place int) error {
+				placed <- place
+				return nil
+			})
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("b%d: %v", i, err)
 			}
@@ -246,11 +255,14 @@ func load(t *testing.T, queues []*Queue) (most func() int64, stop func() int64) 
 			}
 		})
 	}
-	return func() int64 { return peak.Swap(now.Load()) }, func() int64 { cancel(); all.Wait(); return done.Load() }
+	return func() int64 { return peak.Swap(now.Load()) },
+		func() int64 { cancel(); all.Wait(); return done.Load() }
 }
 
 func allShared(queues ...*Queue) func() bool {
-	return func() bool { return !slices.ContainsFunc(queues, func(q *Queue) bool { return !q.Shared() }) }
+	return func() bool {
+		return !slices.ContainsFunc(queues, func(q *Queue) bool { return !q.Shared() })
+	}
 }
 
 // TestRedisRestarts: while Redis is away, and has lost everything when it comes back, nothing
@@ -431,7 +443,9 @@ func TestRedisHangs(t *testing.T) {
 			release()
 		}
 	}
-	until(t, "each decides by itself", func() bool { return !queues[0].Shared() && !queues[1].Shared() })
+	until(t, "each decides by itself", func() bool {
+		return !queues[0].Shared() && !queues[1].Shared()
+	})
 	resume()
 	until(t, "Redis decides again", allShared(queues...))
 }
@@ -439,7 +453,8 @@ func TestRedisHangs(t *testing.T) {
 // TestSlowRedis: one that takes its time decides all the same.
 func TestSlowRedis(t *testing.T) {
 	server := redistest.Start(t)
-	q := join(t, redis.Address{URL: "redis://" + delayed(t, server.Addr, 30*time.Millisecond)}, 1, 1, 8)[0]
+	slow := "redis://" + delayed(t, server.Addr, 30*time.Millisecond)
+	q := join(t, redis.Address{URL: slow}, 1, 1, 8)[0]
 	running(t, q)
 	for range 5 {
 		start := time.Now()
@@ -498,8 +513,8 @@ func TestLostReplies(t *testing.T) {
 	queues := join(t, redis.Address{URL: server.URL}, 2, 1, 8)
 	q := queues[0]
 	q.mu.Lock()
-	for _, command := range [][]string{{"enter", "1", "a"}, {"enter", "2", "a"}} { // a turn and a place
-		if _, err := q.ask(command[0], command[1:]...); err != nil {
+	for _, id := range []string{"1", "2"} { // a turn and a place
+		if _, err := q.ask("enter", id, "a"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -583,7 +598,8 @@ func TestHidesOwners(t *testing.T) {
 		}
 	}
 	r := server.Client(t)
-	all := append(r.SMembers(t.Context(), keys[1]).Val(), r.LRange(t.Context(), keys[2], 0, -1).Val()...)
+	all := r.SMembers(t.Context(), keys[1]).Val()
+	all = append(all, r.LRange(t.Context(), keys[2], 0, -1).Val()...)
 	all = append(all, r.Keys(t.Context(), "*").Val()...)
 	if len(all) != 1+1+3 || strings.Contains(strings.Join(all, " "), owner) {
 		t.Errorf("Redis holds %q", all)

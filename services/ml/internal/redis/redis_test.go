@@ -46,10 +46,20 @@ func TestRun(t *testing.T) {
 	authority := redistest.NewAuthority(t)
 	plain := redistest.Start(t)
 	encrypted := authority.StartTLS(t, "127.0.0.1", "--tls-auth-clients", "no")
-	secret := redistest.Start(t, "--requirepass", password, "--user", "chat", "on", ">"+password, "~*", "+@all")
+	secret := redistest.Start(t, "--requirepass", password,
+		"--user", "chat", "on", ">"+password, "~*", "+@all")
 	watched := redistest.StartWatched(t, password, false)
 	open := redistest.StartWatched(t, password, true)
 	cluster := redistest.StartCluster(t)
+	sentinels := func(master string, addrs ...string) redis.Address {
+		return redis.Address{URL: "redis://unused:1", Password: password, Sentinels: addrs,
+			Master: master}
+	}
+	nodes := func(addrs ...string) redis.Address {
+		return redis.Address{URL: "redis://unused:1", Cluster: addrs}
+	}
+	const nobody, master = "127.0.0.1:1", redistest.MasterName
+	asChat := strings.Replace(secret.URL, "//", "//chat@", 1)
 	for name, tc := range map[string]struct {
 		a    redis.Address
 		want string // the error
@@ -58,15 +68,15 @@ func TestRun(t *testing.T) {
 		"another database":     {redis.Address{URL: "redis://" + plain.Addr + "/3"}, ""},
 		"TLS":                  {redis.Address{URL: encrypted.URL, CAFile: authority.File}, ""},
 		"a password":           {redis.Address{URL: secret.URL, Password: password}, ""},
-		"a user":               {redis.Address{URL: strings.Replace(secret.URL, "//", "//chat@", 1), Password: password}, ""},
-		"Sentinels":            {redis.Address{URL: "redis://unused:1", Password: password, Sentinels: []string{"127.0.0.1:1", watched.Sentinel.Addr}, Master: redistest.MasterName}, ""},
-		"an open Sentinel":     {redis.Address{URL: "redis://unused:1", Password: password, Sentinels: []string{open.Sentinel.Addr}, Master: redistest.MasterName}, ""},
-		"a Cluster":            {redis.Address{URL: "redis://unused:1", Cluster: append([]string{"127.0.0.1:1"}, cluster.Addrs()...)}, ""},
-		"its last node":        {redis.Address{URL: "redis://unused:1", Cluster: cluster.Addrs()[2:]}, ""},
-		"nobody there":         {redis.Address{URL: "redis://127.0.0.1:1"}, "refused"},
+		"a user":               {redis.Address{URL: asChat, Password: password}, ""},
+		"Sentinels":            {sentinels(master, nobody, watched.Sentinel.Addr), ""},
+		"an open Sentinel":     {sentinels(master, open.Sentinel.Addr), ""},
+		"a Cluster":            {nodes(append([]string{nobody}, cluster.Addrs()...)...), ""},
+		"its last node":        {nodes(cluster.Addrs()[2:]...), ""},
+		"nobody there":         {redis.Address{URL: "redis://" + nobody}, "refused"},
 		"the wrong password":   {redis.Address{URL: secret.URL, Password: "battery-staple"}, "WRONGPASS"},
 		"no password":          {redis.Address{URL: secret.URL}, "NOAUTH"},
-		"an unknown master":    {redis.Address{URL: "redis://unused:1", Password: password, Sentinels: []string{watched.Sentinel.Addr}, Master: "other"}, "knows no master"},
+		"an unknown master":    {sentinels("other", watched.Sentinel.Addr), "knows no master"},
 		"no such database":     {redis.Address{URL: "redis://" + plain.Addr + "/99"}, "out of range"},
 		"an unknown authority": {redis.Address{URL: encrypted.URL}, "certificate"},
 	} {
@@ -79,13 +89,15 @@ func TestRun(t *testing.T) {
 					t.Fatalf("%v, %v", got, err)
 				case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
 					t.Fatalf("%v, %v", got, err)
-				case err != nil && (strings.Contains(err.Error(), password) || strings.Contains(err.Error(), "battery")):
+				case err == nil:
+				case strings.Contains(err.Error(), password), strings.Contains(err.Error(), "battery"):
 					t.Errorf("the error shows a password: %v", err)
 				}
 			}
 		})
 	}
-	for _, a := range []redis.Address{{URL: "redis://a:1/x"}, {URL: "redis://a:1/-1"}, {URL: "rediss://a:1", CAFile: "/gone"}, {URL: "rediss://a:1", CAFile: file}} {
+	for _, a := range []redis.Address{{URL: "redis://a:1/x"}, {URL: "redis://a:1/-1"},
+		{URL: "rediss://a:1", CAFile: "/gone"}, {URL: "rediss://a:1", CAFile: file}} {
 		if _, err := redis.New(a); err == nil || !strings.HasPrefix(err.Error(), "REDIS_") {
 			t.Errorf("%+v: %v", a, err)
 		}
@@ -114,7 +126,8 @@ func TestRunsOn(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	if _, err := c.Run(ctx, count, []string{"n"}, "1", ""); err == nil || time.Since(start) > time.Second {
+	_, err := c.Run(ctx, count, []string{"n"}, "1", "")
+	if err == nil || time.Since(start) > time.Second {
 		t.Errorf("%v after %s", err, time.Since(start))
 	}
 	resume()
@@ -124,7 +137,8 @@ func TestRunsOn(t *testing.T) {
 // TestFollowsTheMaster: after Sentinels let the replica take over, scripts run there.
 func TestFollowsTheMaster(t *testing.T) {
 	w := redistest.StartWatched(t, "correct-horse", false)
-	c := client(t, redis.Address{URL: "redis://unused:1", Password: "correct-horse", Sentinels: []string{w.Sentinel.Addr}, Master: redistest.MasterName})
+	c := client(t, redis.Address{URL: "redis://unused:1", Password: "correct-horse",
+		Sentinels: []string{w.Sentinel.Addr}, Master: redistest.MasterName})
 	if _, err := add(t, c, "n", "1"); err != nil {
 		t.Fatal(err)
 	}
@@ -144,8 +158,10 @@ func until(t *testing.T, reached func() bool) {
 // TestNoRedis: what is no reply of Redis is an error, whatever it is, and the next one is read from
 // a connection of its own.
 func TestNoRedis(t *testing.T) {
-	replies := []string{"", "\r\n", "HTTP/1.1 400 Bad Request\r\n", "*1\r\n$3\r\nabc\r\n", ":1\r\n", "$99999999\r\n", "*-1\r\n",
-		"*2\r\n-ERR one\r\n:1\r\n", "*1\r\n*1\r\n:1\r\n", "*1\r\n:x\r\n", "+" + strings.Repeat("x", 5000) + "\r\n"}
+	replies := []string{"", "\r\n", "HTTP/1.1 400 Bad Request\r\n", "*1\r\n$3\r\nabc\r\n",
+		":1\r\n", "$99999999\r\n", "*-1\r\n",
+		"*2\r\n-ERR one\r\n:1\r\n", "*1\r\n*1\r\n:1\r\n", "*1\r\n:x\r\n",
+		"+" + strings.Repeat("x", 5000) + "\r\n"}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
