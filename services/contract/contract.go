@@ -95,7 +95,8 @@ type ML struct {
 	ApplyModel bool `env:"APPLY_MODEL,required"`
 	// BaseModel replaces the Modelfile's FROM; empty keeps it.
 	BaseModel string `env:"BASE_MODEL" optional:"true"`
-	// MaxParallel is how many requests may be with each replica of Ollama at once, from all ml together.
+	// MaxParallel is how many requests a replica of Ollama is to have at once: all ml together send so many times the
+	// number of replicas.
 	MaxParallel int `env:"MAX_PARALLEL,required"`
 	// MaxQueue is how many requests may wait for their turn, at all ml together; the next one is refused with 429 and
 	// Retry-After.
