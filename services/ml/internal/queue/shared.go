@@ -21,7 +21,7 @@ const (
 	lease, beat = 2 * time.Second, 500 * time.Millisecond
 	// poll is the time between two looks at the places of those that wait.
 	poll = 20 * time.Millisecond
-	// patience bounds every question to Redis.
+	// patience is how long Redis has for an answer.
 	patience = 200 * time.Millisecond
 	// settle is how long Redis has to answer before it decides: so long all processes have to say
 	// what runs already, each tries every beat.
@@ -40,7 +40,9 @@ type shared struct {
 	script *redis.Script
 	log    *slog.Logger
 	name   string // of this process
-	now    chan struct{}
+	// patience bounds every question to Redis.
+	patience time.Duration
+	now      chan struct{}
 
 	// The queue's lock guards the rest.
 
@@ -72,7 +74,7 @@ var errGone = errors.New("the lease of this process has ended")
 // processes. When Redis has answered for a while, it hands all of them in again.
 func (q *Queue) Share(r *redis.Client, log *slog.Logger) {
 	q.shared = &shared{redis: r, script: redis.NewScript(source), log: log, name: rand.Text(),
-		now: make(chan struct{}, 1), processes: 1, asking: map[uint64]bool{}}
+		patience: patience, now: make(chan struct{}, 1), processes: 1, asking: map[uint64]bool{}}
 }
 
 // Shared reports whether Redis decides at the moment.
@@ -132,10 +134,10 @@ func (q *Queue) ask(what string, args ...string) ([]int, error) {
 	s := q.shared
 	args = append([]string{what, s.name, strconv.FormatInt(lease.Milliseconds(), 10),
 		strconv.Itoa(q.capacity), strconv.Itoa(q.bound)}, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
+	defer cancel()
 	q.mu.Unlock()
 	defer q.mu.Lock()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	return s.redis.Run(ctx, s.script, keys, args...)
 }
 

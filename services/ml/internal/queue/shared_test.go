@@ -34,12 +34,14 @@ func share(t testing.TB, a redis.Address, parallel, bound int) *Queue {
 	return q
 }
 
-// join makes so many queues of which Redis decides. They do not run: a test looks for them.
+// join makes so many queues of which Redis decides, also on a machine that is busy. They do not run:
+// a test looks for them.
 func join(t testing.TB, a redis.Address, n, parallel, bound int) []*Queue {
 	t.Helper()
 	var out []*Queue
 	for range n {
 		q := share(t, a, parallel, bound)
+		q.shared.patience = await
 		q.look()
 		q.shared.since = q.shared.since.Add(-settle)
 		q.look()
@@ -431,6 +433,11 @@ func TestRedisHangs(t *testing.T) {
 	queues := join(t, redis.Address{URL: server.URL}, 2, 2, 8)
 	for _, q := range queues {
 		running(t, q)
+	}
+	for _, q := range queues {
+		q.mu.Lock()
+		q.shared.patience = patience
+		q.mu.Unlock()
 	}
 	resume := server.Pause(t)
 	for i := range 3 {
