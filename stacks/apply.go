@@ -151,10 +151,39 @@ func (s *Stack) applyRedis(v *RedisSettings) error {
 		addresses = []string{u.Host}
 	}
 	s.Remove(Redis)
-	b := s.Service(Backend)
-	if b == nil {
+	if s.Service(Backend) == nil {
 		return fmt.Errorf("%s: the stack has no backend that would use it", at)
 	}
+	outside, err := outsideRedis(v, u.Port(), addresses)
+	for _, name := range []string{Backend, ML} {
+		svc := s.Service(name)
+		if svc == nil {
+			continue
+		}
+		svc.Outside = append(svc.Outside, outside...)
+		if v.CA != "" {
+			svc.Files = append(svc.Files, File{Path: redisCA, Content: v.CA})
+		}
+	}
+	ca := ""
+	if v.CA != "" {
+		ca = redisCA
+	}
+	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
+		func(b *contract.Backend) {
+			b.RedisCAFile = ca
+			b.RedisURL, b.RedisSentinels, b.RedisMaster, b.RedisCluster = v.URL, v.Sentinels, v.Master, v.Cluster
+		}, func(m *contract.ML) {
+			m.RedisCAFile = ca
+			m.RedisURL, m.RedisSentinels, m.RedisMaster, m.RedisCluster = v.URL, v.Sentinels, v.Master, v.Cluster
+		})
+	return err
+}
+
+// outsideRedis is what those who use an external Redis connect to.
+func outsideRedis(v *RedisSettings, port string, addresses []string) ([]Outside, error) {
+	at := Project + ":redis"
+	var out []Outside
 	var errs []error
 	for _, a := range addresses {
 		host, port, err := net.SplitHostPort(a)
@@ -163,30 +192,20 @@ func (s *Stack) applyRedis(v *RedisSettings) error {
 			errs = append(errs, fmt.Errorf("%s: %q is not host:port", at, a))
 			continue
 		}
-		b.Outside = append(b.Outside, Outside{Host: host, Port: n, Reason: "the Redis that keeps the conversations"})
+		out = append(out, Outside{Host: host, Port: n, Reason: "the Redis that keeps the conversations"})
 	}
-	for _, o := range slices.Clone(b.Outside) {
+	for _, o := range slices.Clone(out) {
 		// The nodes of a Cluster name each other by addresses that need not be those of the settings.
-		if any := (Outside{Port: o.Port, Reason: "the nodes that a Redis Cluster names"}); len(v.Cluster) > 0 && !slices.Contains(b.Outside, any) {
-			b.Outside = append(b.Outside, any)
+		if any := (Outside{Port: o.Port, Reason: "the nodes that a Redis Cluster names"}); len(v.Cluster) > 0 && !slices.Contains(out, any) {
+			out = append(out, any)
 		}
 	}
 	if len(v.Sentinels) > 0 {
 		// The Sentinels name the master, whose address the stack cannot know; its port is the URL's.
-		port, _ := strconv.Atoi(u.Port())
-		b.Outside = append(b.Outside, Outside{Port: port, Reason: "the Redis master that the Sentinels name"})
+		n, _ := strconv.Atoi(port)
+		out = append(out, Outside{Port: n, Reason: "the Redis master that the Sentinels name"})
 	}
-	ca := ""
-	if v.CA != "" {
-		ca = redisCA
-		b.Files = append(b.Files, File{Path: ca, Content: v.CA})
-	}
-	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
-		func(b *contract.Backend) {
-			b.RedisCAFile = ca
-			b.RedisURL, b.RedisSentinels, b.RedisMaster, b.RedisCluster = v.URL, v.Sentinels, v.Master, v.Cluster
-		}, func(*contract.ML) {})
-	return errors.Join(errs...)
+	return out, errors.Join(errs...)
 }
 
 func (s *Stack) applyVolumes(v map[string]VolumeSettings, on Target) error {

@@ -1,6 +1,7 @@
 package stacks_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,6 +36,13 @@ func TestExternalRedis(t *testing.T) {
 	if c.RedisURL != v.Redis.URL || c.RedisMaster != "main" || len(c.RedisSentinels) != 1 || c.RedisPasswordFile == "" {
 		t.Errorf("backend gets %+v", c)
 	}
+	ml := s.Service(stacks.ML)
+	if d := cmp.Diff(want, ml.Outside); d != "" {
+		t.Errorf("ml: outside (-want +got):\n%s", d)
+	}
+	if m := ml.Contract.(contract.ML); m.RedisURL != c.RedisURL || m.RedisMaster != "main" || len(m.RedisSentinels) != 1 || m.RedisPasswordFile != c.RedisPasswordFile {
+		t.Errorf("ml gets %+v", m)
+	}
 }
 
 func TestExternalRedisCluster(t *testing.T) {
@@ -49,13 +57,16 @@ func TestExternalRedisCluster(t *testing.T) {
 	if len(b.Outside) != 3 || b.Outside[2] != any {
 		t.Errorf("outside: %+v", b.Outside)
 	}
-	c := b.Contract.(contract.Backend)
-	for _, f := range b.Files {
-		if f.Path == c.RedisCAFile && f.Content == "the PEM" {
-			return
+	ml := s.Service(stacks.ML)
+	if m := ml.Contract.(contract.ML); m.RedisCAFile != b.Contract.(contract.Backend).RedisCAFile || len(m.RedisCluster) != 2 || len(ml.Outside) != 3 {
+		t.Errorf("ml gets %+v and reaches %+v", m, ml.Outside)
+	}
+	for _, svc := range []*stacks.Service{b, ml} {
+		ca := stacks.File{Path: b.Contract.(contract.Backend).RedisCAFile, Content: "the PEM"}
+		if !slices.Contains(svc.Files, ca) {
+			t.Errorf("%s has no file %q", svc.Name, ca.Path)
 		}
 	}
-	t.Errorf("no file for %q", c.RedisCAFile)
 }
 
 // TestParallel: Ollama has as many slots as ml sends it answers to write, two unless the settings say otherwise.

@@ -48,7 +48,7 @@ const modelfilesDir = "/models/ollama"
 // secretsDir is where containers find secrets as files.
 const secretsDir = "/run/secrets"
 
-// redisCA is where backend finds the authority of an external Redis' certificate.
+// redisCA is where backend and ml find the authority of an external Redis' certificate.
 const redisCA = "/etc/redis-ca/ca.pem"
 
 //go:embed edge/Caddyfile
@@ -148,9 +148,10 @@ func backend(environment string) Service {
 func ml(environment string) Service {
 	s := own(ML, mlPort, "/health")
 	s.Contract = contract.ML{Common: common(environment, mlPort), OllamaURL: url("http", Ollama, ollamaPort),
-		DefaultModel: "codexcontinue", ApplyModel: true, MaxParallel: defaultParallel, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute}
+		DefaultModel: "codexcontinue", ApplyModel: true, MaxParallel: defaultParallel, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute,
+		RedisURL: url("redis", Redis, redisPort) + "/0"}
 	s.Mounts = []Mount{{Kind: MountBind, Source: "modelfiles", Target: modelfilesDir, ReadOnly: true}}
-	s.DependsOn, s.Calls = []string{Ollama, Redis}, []string{Ollama}
+	s.DependsOn, s.Calls = []string{Ollama, Redis}, []string{Ollama, Redis}
 	return s
 }
 

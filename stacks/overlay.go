@@ -124,7 +124,7 @@ func (s *Stack) parallel(n int) {
 // failed half-way.
 const formerPassword = time.Hour
 
-// requirePassword makes Redis ask for the password that the config holds, and backend give it. Redis gets the hash
+// requirePassword makes Redis ask for the password that the config holds, and backend and ml give it. Redis gets the hash
 // only: a password of any characters fits, and none can be read from the container of Redis. A password that was replaced
 // is taken for a while (formerPassword).
 func (s *Stack) requirePassword() {
@@ -137,13 +137,14 @@ func (s *Stack) requirePassword() {
 			File{Path: redisStart, Content: redisStartScript})
 		r.Command = []string{"sh", redisStart, auth, "/data/passwords", strconv.Itoa(int(formerPassword / time.Second)), redisConfig}
 	}
-	if b := s.Service(Backend); b != nil {
-		b.Files = append(b.Files, File{Path: file, Secret: RedisPassword})
-		if c, ok := b.Contract.(contract.Backend); ok {
-			c.RedisPasswordFile = file
-			b.Contract = c
+	for _, name := range []string{Backend, ML} {
+		if c := s.Service(name); c != nil {
+			c.Files = append(c.Files, File{Path: file, Secret: RedisPassword})
 		}
 	}
+	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
+		func(b *contract.Backend) { b.RedisPasswordFile = file },
+		func(m *contract.ML) { m.RedisPasswordFile = file })
 }
 
 // boundRedis writes Redis' own bound of memory from the container's.

@@ -136,9 +136,11 @@ func TestSpreadInPod(t *testing.T) {
 		sec := resource("kubernetes:core/v1:Secret", "web-files", object{"data": object{"a": data}})
 		web := resource("kubernetes:apps/v1:Deployment", "web", object{"spec": object{"replicas": replicas, "template": object{"spec": object{
 			"containers": list(object{"name": "web", "image": plan.Computed}),
-			"volumes":    list(object{"name": "files", "secret": object{"secretName": plan.Computed}}, object{"name": "tmp"})}}}})
-		web.ComputedFrom = map[string][]string{"spec": {img.Type + " web", sec.Type + " web-files"}}
-		return document(img, sec, web)
+			"volumes": list(object{"name": "files", "secret": object{"secretName": plan.Computed}}, object{"name": "tmp"},
+				object{"name": "text", "configMap": object{"name": plan.Computed}})}}}})
+		text := resource("kubernetes:core/v1:ConfigMap", "text", object{"data": object{"a": "1"}})
+		web.ComputedFrom = map[string][]string{"spec": {img.Type + " web", sec.Type + " web-files", text.Type + " text"}}
+		return document(img, sec, text, web)
 	}
 	secret := "spec.template.spec.volumes[files].secret.secretName"
 	for _, c := range []struct {

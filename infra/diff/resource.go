@@ -176,7 +176,7 @@ func spread(resources []Resource, after []plan.Resource) {
 			for _, input := range keysOf(now.ComputedFrom, nil) {
 				from := slices.DeleteFunc(slices.Clone(now.ComputedFrom[input]), func(ref string) bool { return !replaced[ref] })
 				for _, path := range computedPaths(elementNames(now.Type), input, now.Inputs[input]) {
-					why := slices.DeleteFunc(slices.Clone(from), func(ref string) bool { return isImage(path) != isImage(ref) })
+					why := slices.DeleteFunc(slices.Clone(from), func(ref string) bool { return kind(path) != kind(ref) })
 					if len(why) == 0 || ignored(now, path) || r.Action != Options && slices.ContainsFunc(r.Properties, func(p Property) bool { return p.holds(path) }) {
 						continue
 					}
@@ -220,12 +220,19 @@ func computedPaths(names []string, path string, v any) []string {
 	return out
 }
 
-// isImage says that the property, or the resource, is an image. The SDK tells from which resources an input comes and not
-// which part of it: in a pod, images come from images and everything else from something else.
-func isImage(pathOrRef string) bool {
-	word, _, _ := strings.Cut(pathOrRef, " ")
-	word = strings.ToLower(word)
-	return strings.HasSuffix(word, "image")
+// kind is what sort of thing a property's value, or a resource, is: an image, a ConfigMap, a Secret or anything else. The
+// SDK tells from which resources an input comes and not which part of it: in a pod, each comes from its own kind.
+func kind(pathOrRef string) string {
+	word, _, _ := strings.Cut(strings.ToLower(pathOrRef), " ")
+	for _, k := range []string{"configmap", "secret"} {
+		if strings.HasSuffix(word, ":"+k) || strings.Contains(word, "."+k+".") {
+			return k
+		}
+	}
+	if strings.HasSuffix(word, "image") {
+		return "image"
+	}
+	return ""
 }
 
 // ignored says that the engine does not look at changes of the property.

@@ -323,8 +323,8 @@ func TestSecretScripts(t *testing.T) {
 			commands = append(commands, "kubectl --namespace codexcontinue-prod create secret"+command)
 		}
 	}
-	if len(commands) != 2 {
-		t.Fatalf("%d commands, want those of backend and redis: %q", len(commands), commands)
+	if len(commands) != 3 {
+		t.Fatalf("%d commands, want those of backend, ml and redis: %q", len(commands), commands)
 	}
 	for _, value := range []string{"sesame", "it's \"$HOME\" `id` %s \\n ü"} {
 		for name, run := range map[string][]string{

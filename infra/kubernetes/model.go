@@ -84,7 +84,7 @@ func planModel(stack stacks.Stack, plans []plan, root string) (*modelPlan, *mode
 			at.Host, m.replicas = "127.0.0.1:"+at.Port(), 1
 			c.OllamaURL = at.String()
 		}
-		if m.env, err = contract.Render(c); err != nil {
+		if m.env, err = contract.Render(c.WithoutRedis()); err != nil {
 			return nil, nil, fmt.Errorf("services.%s.contract: %w", p.Name, err)
 		}
 		return m, files, nil

@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
-	"github.com/codexcontinue/codexcontinue/services/backend/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
-	"github.com/codexcontinue/codexcontinue/services/backend/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 

@@ -95,14 +95,30 @@ type ML struct {
 	ApplyModel bool `env:"APPLY_MODEL,required"`
 	// BaseModel replaces the Modelfile's FROM; empty keeps it.
 	BaseModel string `env:"BASE_MODEL" optional:"true"`
-	// MaxParallel is how many requests may be with each replica of Ollama at once.
+	// MaxParallel is how many requests a replica of Ollama is to have at once: all ml together send so many times the
+	// number of replicas.
 	MaxParallel int `env:"MAX_PARALLEL,required"`
-	// MaxQueue is how many requests may wait for their turn; the next one is refused with 429 and Retry-After.
+	// MaxQueue is how many requests may wait for their turn, at all ml together; the next one is refused with 429 and
+	// Retry-After.
 	MaxQueue int `env:"MAX_QUEUE,required"`
 	// GenerationTimeout bounds one answer, from its turn to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
 	// KeepAlive is how long Ollama keeps an idle model loaded; negative means for ever.
 	KeepAlive time.Duration `env:"KEEP_ALIVE,required"`
+	// RedisURL and those below it say where the queue lies that all ml share, as Backend's fields of the same names do.
+	// Without a RedisURL this ml has a queue of its own; it has one as well while Redis does not answer.
+	RedisURL          string   `env:"REDIS_URL" optional:"true"`
+	RedisSentinels    []string `env:"REDIS_SENTINELS" optional:"true"`
+	RedisMaster       string   `env:"REDIS_MASTER" optional:"true"`
+	RedisCluster      []string `env:"REDIS_CLUSTER" optional:"true"`
+	RedisCAFile       string   `env:"REDIS_CA_FILE" optional:"true"`
+	RedisPasswordFile string   `env:"REDIS_PASSWORD_FILE" optional:"true"`
+}
+
+// WithoutRedis returns the environment of what makes the model and answers nobody.
+func (m ML) WithoutRedis() ML {
+	m.RedisURL, m.RedisSentinels, m.RedisMaster, m.RedisCluster, m.RedisCAFile, m.RedisPasswordFile = "", nil, "", nil, "", ""
+	return m
 }
 
 // Environment is what a service can be configured with: one of the contract structs.
@@ -172,28 +188,8 @@ func (c Common) Validate() error {
 
 // Validate implements Environment.
 func (b Backend) Validate() error {
-	errs := []error{b.Common.Validate()}
-	u, err := baseURL("REDIS_URL", b.RedisURL, "redis", "rediss")
-	if err != nil {
-		errs = append(errs, err)
-	} else if _, has := u.User.Password(); has {
-		errs = append(errs, errors.New("REDIS_URL: must not hold a password: put it in the file that REDIS_PASSWORD_FILE names"))
-	} else if u.RawQuery != "" || u.Fragment != "" {
-		errs = append(errs, errors.New("REDIS_URL: takes no parameters: nothing may follow the database"))
-	}
-	if b.RedisCAFile != "" && u != nil && u.Scheme != "rediss" {
-		errs = append(errs, errors.New("REDIS_CA_FILE: is for TLS: write REDIS_URL with rediss://"))
-	}
-	errs = append(errs, addresses("REDIS_SENTINELS", b.RedisSentinels), addresses("REDIS_CLUSTER", b.RedisCluster))
-	switch {
-	case len(b.RedisSentinels) > 0 && len(b.RedisCluster) > 0:
-		errs = append(errs, errors.New("REDIS_CLUSTER: is set beside REDIS_SENTINELS: Redis is one of the two"))
-	case (len(b.RedisSentinels) > 0) != (b.RedisMaster != ""):
-		errs = append(errs, errors.New("REDIS_MASTER: REDIS_SENTINELS and the name of the master that they know belong together"))
-	case len(b.RedisCluster) > 0 && u != nil && u.Path != "" && u.Path != "/" && u.Path != "/0":
-		errs = append(errs, fmt.Errorf("REDIS_URL: a Redis Cluster has the database 0 alone, got %q", u.Path))
-	}
-	_, err = baseURL("ML_SERVICE_URL", b.MLServiceURL, "http", "https")
+	errs := []error{b.Common.Validate(), validateRedis(b.RedisURL, b.RedisSentinels, b.RedisMaster, b.RedisCluster, b.RedisCAFile)}
+	_, err := baseURL("ML_SERVICE_URL", b.MLServiceURL, "http", "https")
 	errs = append(errs, err, absolute("REDIS_PASSWORD_FILE", b.RedisPasswordFile), absolute("REDIS_CA_FILE", b.RedisCAFile))
 	if b.ConversationTTL < 0 {
 		errs = append(errs, fmt.Errorf("CONVERSATION_TTL: must not be negative, got %s", b.ConversationTTL))
@@ -223,6 +219,39 @@ func (m ML) Validate() error {
 	}
 	if m.GenerationTimeout <= 0 {
 		errs = append(errs, fmt.Errorf("GENERATION_TIMEOUT: must be positive, got %s", m.GenerationTimeout))
+	}
+	switch {
+	case m.RedisURL != "":
+		errs = append(errs, validateRedis(m.RedisURL, m.RedisSentinels, m.RedisMaster, m.RedisCluster, m.RedisCAFile),
+			absolute("REDIS_PASSWORD_FILE", m.RedisPasswordFile), absolute("REDIS_CA_FILE", m.RedisCAFile))
+	case len(m.RedisSentinels)+len(m.RedisCluster) > 0 || m.RedisMaster+m.RedisCAFile+m.RedisPasswordFile != "":
+		errs = append(errs, errors.New("REDIS_URL: is not set, but other variables of Redis are"))
+	}
+	return errors.Join(errs...)
+}
+
+// validateRedis checks the variables that say where Redis is.
+func validateRedis(address string, sentinels []string, master string, cluster []string, ca string) error {
+	var errs []error
+	u, err := baseURL("REDIS_URL", address, "redis", "rediss")
+	if err != nil {
+		errs = append(errs, err)
+	} else if _, has := u.User.Password(); has {
+		errs = append(errs, errors.New("REDIS_URL: must not hold a password: put it in the file that REDIS_PASSWORD_FILE names"))
+	} else if u.RawQuery != "" || u.Fragment != "" {
+		errs = append(errs, errors.New("REDIS_URL: takes no parameters: nothing may follow the database"))
+	}
+	if ca != "" && u != nil && u.Scheme != "rediss" {
+		errs = append(errs, errors.New("REDIS_CA_FILE: is for TLS: write REDIS_URL with rediss://"))
+	}
+	errs = append(errs, addresses("REDIS_SENTINELS", sentinels), addresses("REDIS_CLUSTER", cluster))
+	switch {
+	case len(sentinels) > 0 && len(cluster) > 0:
+		errs = append(errs, errors.New("REDIS_CLUSTER: is set beside REDIS_SENTINELS: Redis is one of the two"))
+	case (len(sentinels) > 0) != (master != ""):
+		errs = append(errs, errors.New("REDIS_MASTER: REDIS_SENTINELS and the name of the master that they know belong together"))
+	case len(cluster) > 0 && u != nil && u.Path != "" && u.Path != "/" && u.Path != "/0":
+		errs = append(errs, fmt.Errorf("REDIS_URL: a Redis Cluster has the database 0 alone, got %q", u.Path))
 	}
 	return errors.Join(errs...)
 }

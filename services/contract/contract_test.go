@@ -47,9 +47,43 @@ func TestRoundTrip(t *testing.T) {
 	b.RedisURL, b.RedisSentinels, b.RedisMaster, b.RedisCluster = "redis://redis:6379", nil, "", []string{"a:6379", "b:6379"}
 	roundTrip(t, b)
 	roundTrip(t, contract.Frontend{Common: common, BackendURL: "http://backend:8000", Domain: "general", DomainTitle: "CodexContinue = \"chat\""})
-	roundTrip(t, contract.ML{Common: common, OllamaURL: "http://ollama:11434", DefaultModel: "codexcontinue",
+	m := ml()
+	roundTrip(t, m)
+	m.RedisURL, m.RedisSentinels, m.RedisMaster = "rediss://chat@redis:6379/2", []string{"a:26379"}, "main"
+	m.RedisCAFile, m.RedisPasswordFile = "/etc/ca.pem", "/run/secrets/redis-password"
+	roundTrip(t, m)
+	roundTrip(t, m.WithoutRedis())
+	if d := cmp.Diff(ml(), m.WithoutRedis()); d != "" {
+		t.Errorf("WithoutRedis leaves something of it (-want +got):\n%s", d)
+	}
+}
+
+func ml() contract.ML {
+	return contract.ML{Common: common, OllamaURL: "http://ollama:11434", DefaultModel: "codexcontinue",
 		ModelfilePath: "/models/ollama/codexcontinue/Modelfile", ModelfileDigest: strings.Repeat("0", 64), BaseModel: "tiny", ApplyModel: true,
-		MaxParallel: 2, MaxQueue: 8, GenerationTimeout: time.Minute, KeepAlive: -1})
+		MaxParallel: 2, MaxQueue: 8, GenerationTimeout: time.Minute, KeepAlive: -1}
+}
+
+// TestValidateMLRedis: ml may have no Redis; one that it has is right.
+func TestValidateMLRedis(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*contract.ML)
+		want   string
+	}{
+		"password alone":    {func(m *contract.ML) { m.RedisPasswordFile = "/p" }, "REDIS_URL: is not set, but"},
+		"Cluster alone":     {func(m *contract.ML) { m.RedisCluster = []string{"a:1"} }, "REDIS_URL: is not set, but"},
+		"credentials":       {func(m *contract.ML) { m.RedisURL = "redis://:hunter2@redis:6379" }, "REDIS_URL: must not hold a password"},
+		"relative password": {func(m *contract.ML) { m.RedisURL, m.RedisPasswordFile = "redis://redis:6379", "p" }, "REDIS_PASSWORD_FILE: "},
+		"relative CA":       {func(m *contract.ML) { m.RedisURL, m.RedisCAFile = "rediss://redis:6379", "p" }, "REDIS_CA_FILE: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := ml()
+			tc.change(&m)
+			if err := m.Validate(); err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("got %v, want it to hold %q", err, tc.want)
+			}
+		})
+	}
 }
 
 func TestRenderLeavesOutEmptyOptional(t *testing.T) {

@@ -31,6 +31,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 )
 
@@ -82,6 +83,14 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
 	turns := queue.New(cfg.MaxParallel, cfg.MaxQueue)
+	if cfg.RedisURL != "" {
+		r, err := connect(cfg)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		turns.Share(r, log)
+	}
 	pool, err := replicas.New(replicas.Options{URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Everywhere: build.Latest(cfg.DefaultModel),
 		Version: build.Version(cfg.DefaultModel, cfg.ModelfileDigest), Turns: turns.Resize, Log: log})
 	if err != nil {
@@ -96,7 +105,10 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		srv.Profiling()
 	}
 	bctx, stop := context.WithCancel(ctx)
+	// Those that have their turn keep their places while they end.
+	qctx, stopQueue := context.WithCancel(context.WithoutCancel(ctx))
 	var working sync.WaitGroup
+	working.Go(func() { turns.Run(qctx) })
 	working.Go(func() { pool.Run(bctx) })
 	working.Go(func() { watch(bctx) })
 	working.Go(func() {
@@ -106,11 +118,21 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			builder.Await(bctx, pool.Lists)
 		}
 	})
-	defer func() { stop(); working.Wait() }()
+	defer func() { stop(); stopQueue(); working.Wait() }()
 	return srv.Run(ctx, cfg.ListenAddr, func(context.Context) error {
 		turns.Close()
 		return nil
 	})
+}
+
+// connect makes the client of the Redis that holds the queue. It does not connect yet.
+func connect(cfg contract.ML) (*redis.Client, error) {
+	password, err := contract.Secret("REDIS_PASSWORD_FILE", cfg.RedisPasswordFile)
+	if err != nil {
+		return nil, err
+	}
+	return redis.New(redis.Address{URL: cfg.RedisURL, Password: password, CAFile: cfg.RedisCAFile,
+		Sentinels: cfg.RedisSentinels, Master: cfg.RedisMaster, Cluster: cfg.RedisCluster})
 }
 
 // status prints what the service that runs here says of its build. Like the health check it needs LISTEN_ADDR only.

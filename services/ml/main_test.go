@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollamatest"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
@@ -103,6 +104,63 @@ type output struct {
 
 func (o *output) Write(p []byte) (int, error) { o.mu.Lock(); defer o.mu.Unlock(); return o.b.Write(p) }
 func (o *output) String() string              { o.mu.Lock(); defer o.mu.Unlock(); return o.b.String() }
+
+// TestSharesItsQueue: with a Redis ml's queue is that of all; without it ml goes on.
+func TestSharesItsQueue(t *testing.T) {
+	const password = "correct-horse"
+	r := redistest.Start(t, "--requirepass", password)
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	environ, url := project(t, "http://127.0.0.1:1")
+	environ = append(environ, "REDIS_URL="+r.URL, "REDIS_PASSWORD_FILE="+file)
+	ctx, stop := context.WithCancel(t.Context())
+	var logs output
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, nil, environ, io.Discard, &logs) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(logs.String(), password) {
+			t.Error("the log shows the password")
+		}
+	}()
+	says := func(metric string) func() bool {
+		return func() bool {
+			resp, err := http.Get(url + "/metrics")
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			b, _ := io.ReadAll(resp.Body)
+			return strings.Contains(string(b), "\n"+metric+"\n")
+		}
+	}
+	decides := func(times int) func() bool {
+		return func() bool {
+			return strings.Count(logs.String(), "Redis decides who gets a turn") == times
+		}
+	}
+	await(t, says("ml_queue_shared 1"))
+	await(t, decides(1))
+	r.Kill(t)
+	await(t, says("ml_queue_shared 0"))
+	if err := run(t.Context(), []string{"healthcheck"}, environ, io.Discard, io.Discard); err != nil {
+		t.Errorf("without Redis: %v", err)
+	}
+	r.Restart(t)
+	await(t, says("ml_queue_shared 1"))
+	await(t, decides(2))
+
+	for variable, value := range map[string]string{"REDIS_PASSWORD_FILE": "/gone", "REDIS_URL": "redis://a:1/x"} {
+		if err := run(t.Context(), nil, append(environ, variable+"="+value), io.Discard, io.Discard); err == nil || !strings.HasPrefix(err.Error(), variable+": ") {
+			t.Errorf("%s=%s: %v", variable, value, err)
+		}
+	}
+}
 
 // TestService: the whole process on a real Ollama, from its start to its stop.
 func TestService(t *testing.T) {

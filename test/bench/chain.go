@@ -178,6 +178,7 @@ func (c *chain) configure() error {
 		MaxQueue:          2 * streams,
 		GenerationTimeout: 5 * time.Minute,
 		KeepAlive:         -1,
+		RedisURL:          fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"]),
 	})
 
 	backend, errBackend := contract.Render(contract.Backend{

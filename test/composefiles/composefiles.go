@@ -152,7 +152,10 @@ func (p Project) override(dir string) string {
 			case f.Path == "/etc/redis/redis.conf":
 				configs = append(configs, fmt.Sprintf("redis: !override {file: %q}", file))
 			case f.Secret != "":
-				secrets = append(secrets, fmt.Sprintf("%s: !override {file: %q}", strings.TrimSuffix(name, ".conf"), file))
+				entry := fmt.Sprintf("%s: !override {file: %q}", strings.TrimSuffix(name, ".conf"), file)
+				if !slices.Contains(secrets, entry) { // two services may have the same
+					secrets = append(secrets, entry)
+				}
 			}
 		}
 	}

@@ -20,7 +20,7 @@ func changedSecret(t *testing.T, c *checkout, n *namespace, stack, url string) {
 		t.Error("up shows the secret")
 	}
 	modelReady(t, url)
-	replacedOnly(t, before, n.uids(t), stacks.Redis, stacks.Backend)
+	replacedOnly(t, before, n.uids(t), stacks.Redis, stacks.Backend, stacks.ML)
 	noChanges(t, c, stack)
 }
 

@@ -247,6 +247,7 @@ func startProcesses(t *testing.T) *processes {
 					MaxQueue:          64,
 					GenerationTimeout: 5 * time.Minute,
 					KeepAlive:         -1,
+					RedisURL:          "redis://" + redisAt + "/0",
 				},
 			),
 		)})

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
-	"github.com/codexcontinue/codexcontinue/services/backend/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/google/go-cmp/cmp"
 	goredis "github.com/redis/go-redis/v9"
 )

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
-	"github.com/codexcontinue/codexcontinue/services/backend/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 

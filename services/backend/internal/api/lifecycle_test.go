@@ -11,10 +11,10 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
-	"github.com/codexcontinue/codexcontinue/services/backend/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/backend/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/redis/go-redis/v9"
 )
 

@@ -20,6 +20,8 @@
 //	generation:<id>:thinking        string      the model's reasoning, likewise
 //	running                         sorted set  owner:conversation:answer of the answers being written, by the time of the entry
 //
+// ml keeps its queue beside these, in keys that begin with {queue} (services/ml/internal/queue).
+//
 // A conversation's keys live for the TTL after the last change (for ever when it is 0), its owner's list as long as the
 // youngest conversation in it. An answer's keys live as long while it runs, and for Keep after its end: so long can a
 // reader resume. The events are bounded by the greatest length of an answer (generation.MaxAnswer) and not by MAXLEN,

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/backend/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/redis/go-redis/v9"
 )

@@ -26,10 +26,18 @@ func newMetrics(reg *prometheus.Registry, q *queue.Queue, pool *replicas.Pool) *
 	reg.MustRegister(replicaCollector{pool}, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "ml_ollama_affinity_moved_total",
 		Help: "Requests that did not go to the replica that holds their conversation's prefix, because it was full or is another version."},
 		func() float64 { return float64(pool.Moved()) }), m.waited, m.firstToken, m.speed, m.tokens, m.failures,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_queue_waiting", Help: "Requests that wait for their turn."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_queue_waiting", Help: "Requests here that wait for their turn."},
 			func() float64 { return float64(q.Waiting()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_queue_running", Help: "Requests that are with Ollama."},
-			func() float64 { return float64(q.Running()) }))
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_queue_running", Help: "Requests here that are with Ollama."},
+			func() float64 { return float64(q.Running()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_queue_shared",
+			Help: "1 while the queue is one with that of all other ml, 0 while this one admits its share by itself."},
+			func() float64 {
+				if q.Shared() {
+					return 1
+				}
+				return 0
+			}))
 	return m
 }
 

@@ -5,6 +5,9 @@
 // one by more than one. The places are shared fairly as well: when all are taken, a request of an
 // owner who has fewer takes that of the last request of the owner who has most, so nobody can keep
 // the others out.
+//
+// The queue is one for all ml of a stack: its places lie in Redis (see Share), and a script decides
+// there. Without Redis each process admits its share by itself, by the same rules.
 package queue
 
 import (
@@ -34,12 +37,17 @@ const firstEstimate = 5 * time.Second
 
 // Queue admits requests. The zero value is not usable.
 type Queue struct {
-	parallel, bound int
-	now             func() time.Time
+	now    func() time.Time
+	shared *shared // nil of a queue that is this process's alone
 
-	mu      sync.Mutex
-	running int
-	waiting []*waiter // in the order in which they will be admitted: by round, then by arrival in the round
+	mu sync.Mutex
+	// capacity and bound are how many requests may run and wait: of all processes together.
+	capacity, bound int
+	last            uint64 // the number of the request that came last
+	running         map[uint64]bool
+	// waiting are this process's requests, in the order in which they will be admitted: by round, then by arrival in the
+	// round.
+	waiting []*waiter
 	closed  bool
 	// took is how long a request takes, as a moving average.
 	took time.Duration
@@ -47,6 +55,7 @@ type Queue struct {
 
 // waiter is a request in the queue.
 type waiter struct {
+	id    uint64
 	owner string
 	// round counts the requests of the same owner that wait before this one.
 	round int
@@ -59,7 +68,7 @@ type waiter struct {
 
 // New makes a queue for so many requests at once and so many waiting.
 func New(parallel, bound int) *Queue {
-	return &Queue{parallel: parallel, bound: bound, took: firstEstimate, now: time.Now}
+	return &Queue{capacity: parallel, bound: bound, running: map[uint64]bool{}, took: firstEstimate, now: time.Now}
 }
 
 // Acquire waits for a turn. position is called with each new place while it waits, 1 is next; not at all when the turn
@@ -70,16 +79,13 @@ func (q *Queue) Acquire(ctx context.Context, owner string, position func(int) er
 	if err != nil {
 		return nil, err
 	}
-	if w == nil {
-		return q.releaser(), nil
-	}
 	for {
 		select {
 		case err := <-w.outcome:
 			if err != nil {
 				return nil, err
 			}
-			return q.releaser(), nil
+			return q.releaser(w), nil
 		case place := <-w.moved:
 			if err := position(place); err != nil {
 				q.leave(w)
@@ -92,34 +98,44 @@ func (q *Queue) Acquire(ctx context.Context, owner string, position func(int) er
 	}
 }
 
-// enter takes a turn that is free, without a waiter, or joins those that wait.
+// enter takes a turn that is free, which is the request's outcome then, or joins those that wait.
 func (q *Queue) enter(owner string) (*waiter, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return nil, ErrDraining
 	}
-	if q.running < q.parallel { // then nobody waits: a turn that ends goes to the first who does
-		q.running++
-		return nil, nil
+	q.last++
+	w := &waiter{id: q.last, owner: owner, outcome: make(chan error, 1), moved: make(chan int, 1)}
+	if q.sharing() {
+		if decided, err := q.enterShared(w); decided {
+			return w, err
+		}
 	}
-	if len(q.waiting) >= q.bound && !q.displace(owner) {
-		return nil, q.full()
+	return w, q.enterAlone(w)
+}
+
+// enterAlone is enter where this process decides.
+func (q *Queue) enterAlone(w *waiter) error {
+	if len(q.running) < q.parallel() { // then nobody waits: a turn that ends goes to the first who does
+		q.grant(w)
+		return nil
 	}
-	w := &waiter{owner: owner, outcome: make(chan error, 1), moved: make(chan int, 1)}
+	if len(q.waiting) >= q.places() && !q.displace(w.owner) {
+		return q.full(len(q.waiting) + 1)
+	}
 	for _, x := range q.waiting {
-		if x.owner == owner {
+		if x.owner == w.owner {
 			w.round++
 		}
 	}
 	q.waiting = append(q.waiting, w)
 	q.order()
-	return w, nil
+	return nil
 }
 
 // full refuses a request because too many wait already.
-func (q *Queue) full() *FullError {
-	place := len(q.waiting) + 1
+func (q *Queue) full(place int) *FullError {
 	return &FullError{Position: place, RetryAfter: q.estimate(place)}
 }
 
@@ -141,26 +157,23 @@ func (q *Queue) displace(owner string) bool {
 		return false
 	}
 	w := q.waiting[last]
-	w.outcome <- q.full()
+	w.outcome <- q.full(len(q.waiting) + 1)
 	q.waiting = slices.Delete(q.waiting, last, last+1) // its owner has none behind it
 	return true
 }
 
-// Waiting counts the requests that wait for their turn.
+// Waiting counts this process's requests that wait for their turn.
 func (q *Queue) Waiting() int { q.mu.Lock(); defer q.mu.Unlock(); return len(q.waiting) }
 
-// Running counts the requests that have their turn.
-func (q *Queue) Running() int { q.mu.Lock(); defer q.mu.Unlock(); return q.running }
+// Running counts this process's requests that have their turn.
+func (q *Queue) Running() int { q.mu.Lock(); defer q.mu.Unlock(); return len(q.running) }
 
 // Resize changes how many requests may run at once. Those that run go on; with more turns, those that wait get theirs.
 func (q *Queue) Resize(parallel int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.parallel = max(parallel, 1)
-	for q.running < q.parallel && len(q.waiting) > 0 {
-		q.running++
-		q.next()
-	}
+	q.capacity = max(parallel, 1)
+	q.admit()
 }
 
 // Close refuses new requests and those that wait; running ones go on.
@@ -172,6 +185,7 @@ func (q *Queue) Close() {
 		w.outcome <- ErrDraining
 	}
 	q.waiting = nil
+	q.admit()
 }
 
 // Closed reports whether Close was called.
@@ -181,16 +195,21 @@ func (q *Queue) Closed() bool { q.mu.Lock(); defer q.mu.Unlock(); return q.close
 func (q *Queue) order() {
 	slices.SortStableFunc(q.waiting, func(a, b *waiter) int { return a.round - b.round })
 	for i, w := range q.waiting {
-		if w.position == i+1 {
-			continue
-		}
-		w.position = i + 1
-		select {
-		case <-w.moved: // it has not read the last one yet, and need not any more
-		default:
-		}
-		w.moved <- w.position
+		w.move(i + 1)
 	}
+}
+
+// move tells a request its place where that is a new one.
+func (w *waiter) move(place int) {
+	if w.position == place {
+		return
+	}
+	w.position = place
+	select {
+	case <-w.moved: // it has not read the last one yet, and need not any more
+	default:
+	}
+	w.moved <- place
 }
 
 // leave takes a request that gave up out of the queue, or gives its turn back when that came at the same time. Those of
@@ -201,8 +220,13 @@ func (q *Queue) leave(w *waiter) {
 	free := slices.Index(q.waiting, w)
 	if free < 0 {
 		if <-w.outcome == nil {
-			q.next()
+			q.release(w)
 		}
+		return
+	}
+	if q.sharing() {
+		q.waiting = slices.Delete(q.waiting, free, free+1)
+		q.leaveShared(w)
 		return
 	}
 	for i := free + 1; i < len(q.waiting); i++ {
@@ -215,13 +239,31 @@ func (q *Queue) leave(w *waiter) {
 	q.order()
 }
 
-// next hands a turn that ended to the first in the queue. Those of the same owner that wait behind it move up a round,
-// to that round's end: all other owners come first.
-func (q *Queue) next() {
-	if len(q.waiting) == 0 || q.running > q.parallel {
-		q.running--
+// release gives a turn back.
+func (q *Queue) release(w *waiter) {
+	delete(q.running, w.id)
+	if q.sharing() {
+		q.leaveShared(w)
 		return
 	}
+	q.admit()
+}
+
+// admit gives the turns that are free to the first in the queue, where this process decides; else
+// Redis is asked at once.
+func (q *Queue) admit() {
+	if q.sharing() {
+		q.shared.hurry()
+		return
+	}
+	for len(q.running) < q.parallel() && len(q.waiting) > 0 {
+		q.next()
+	}
+}
+
+// next gives the first in the queue its turn. Those of the same owner that wait behind it move up a round,
+// to that round's end: all other owners come first.
+func (q *Queue) next() {
 	w := q.waiting[0]
 	q.waiting = slices.Delete(q.waiting, 0, 1)
 	for _, x := range q.waiting {
@@ -230,10 +272,16 @@ func (q *Queue) next() {
 		}
 	}
 	q.order()
+	q.grant(w)
+}
+
+// grant gives a request that no longer waits its turn.
+func (q *Queue) grant(w *waiter) {
+	q.running[w.id] = true
 	w.outcome <- nil
 }
 
-func (q *Queue) releaser() func() {
+func (q *Queue) releaser(w *waiter) func() {
 	start := q.now()
 	var once sync.Once
 	return func() {
@@ -241,13 +289,14 @@ func (q *Queue) releaser() func() {
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			q.took = (q.took*4 + q.now().Sub(start)) / 5
-			q.next()
+			q.release(w)
 		})
 	}
 }
 
 // estimate is how long the request at that place would wait.
 func (q *Queue) estimate(place int) time.Duration {
-	rounds := (place + q.parallel - 1) / q.parallel
+	parallel := q.parallel()
+	rounds := (place + parallel - 1) / parallel
 	return max(time.Second, (time.Duration(rounds) * q.took).Round(time.Second))
 }

@@ -131,6 +131,19 @@ func (s *Server) Kill(t testing.TB) {
 	s.exited <- <-s.exited
 }
 
+// Restart kills the server, if that was not done, and starts it anew at the same address; it has
+// lost its data.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	_ = s.cmd.Process.Kill()
+	s.exited <- <-s.exited
+	again, err := run(t, s.port, exec.Command(s.cmd.Path, s.cmd.Args[1:]...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cmd, s.exited = again.cmd, again.exited
+}
+
 // Pause stops the server until resume is called: it answers nothing, and its connections stay.
 func (s *Server) Pause(t testing.TB) (resume func()) {
 	t.Helper()

@@ -1,0 +1,295 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
+)
+
+const (
+	// lease is how long the places of a process that is silent stay its own. It is renewed every beat.
+	lease, beat = 2 * time.Second, 500 * time.Millisecond
+	// poll is the time between two looks at the places of those that wait.
+	poll = 20 * time.Millisecond
+	// patience is how long Redis has for an answer.
+	patience = 200 * time.Millisecond
+	// settle is how long Redis has to answer before it decides: so long all processes have to say
+	// what runs already, each tries every beat.
+	settle = time.Second
+)
+
+//go:embed queue.lua
+var source string
+
+// keys share a hash tag, so that they lie in one slot of a Cluster. Each has a time to live.
+var keys = []string{"{queue}:leases", "{queue}:running", "{queue}:waiting"}
+
+// shared is a queue's part in the one that lies in Redis.
+type shared struct {
+	redis  *redis.Client
+	script *redis.Script
+	log    *slog.Logger
+	name   string // of this process
+	// patience bounds every question to Redis.
+	patience time.Duration
+	now      chan struct{}
+
+	// The queue's lock guards the rest.
+
+	// on says that Redis decides.
+	on bool
+	// since is when Redis began to answer; zero while it does not.
+	since time.Time
+	// beat is when the lease was renewed.
+	beat time.Time
+	// processes is how many share the queue, asking the requests whose place is being asked for.
+	processes int
+	asking    map[uint64]bool
+	// told says that the log knows that Redis does not decide.
+	told bool
+}
+
+// errGone says that Redis does not know this process: its lease has ended, or Redis has lost it.
+var errGone = errors.New("the lease of this process has ended")
+
+// Share makes the queue one with those of all processes that share it through this Redis, while Run
+// runs. It is called before the queue is used.
+//
+// A process has a lease in Redis, which it renews, and its places with it: those of one that was
+// killed come free when the lease ends. Owners stand there as a hash. A script decides who gets
+// which place, so taking a free turn is one round trip; those that wait look again and again.
+//
+// When Redis does not answer in time, is full or is another one, nothing fails: this process goes
+// on with its own requests and its share of the places, which is one of as many as there were
+// processes. When Redis has answered for a while, it hands all of them in again.
+func (q *Queue) Share(r *redis.Client, log *slog.Logger) {
+	q.shared = &shared{redis: r, script: redis.NewScript(source), log: log, name: rand.Text(),
+		patience: patience, now: make(chan struct{}, 1), processes: 1, asking: map[uint64]bool{}}
+}
+
+// Shared reports whether Redis decides at the moment.
+func (q *Queue) Shared() bool { q.mu.Lock(); defer q.mu.Unlock(); return q.sharing() }
+
+func (q *Queue) sharing() bool { return q.shared != nil && q.shared.on }
+
+// parallel is how many requests may run, places how many may wait: of those that are counted where
+// it is decided.
+func (q *Queue) parallel() int { return q.share(q.capacity) }
+func (q *Queue) places() int   { return q.share(q.bound) }
+
+func (q *Queue) share(all int) int {
+	if q.shared == nil || q.shared.on {
+		return all
+	}
+	return (all + q.shared.processes - 1) / q.shared.processes
+}
+
+// Run keeps the queue's part in Redis up to date until ctx is done.
+func (q *Queue) Run(ctx context.Context) {
+	if q.shared == nil {
+		return
+	}
+	for {
+		q.look()
+		pause := beat
+		q.mu.Lock()
+		if q.shared.on && len(q.waiting) > 0 {
+			pause = poll
+		}
+		q.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.shared.now:
+		case <-time.After(pause):
+		}
+	}
+}
+
+// hurry makes Run look at once, and at everything.
+func (s *shared) hurry() {
+	s.beat = time.Time{}
+	s.wake()
+}
+
+func (s *shared) wake() {
+	select {
+	case s.now <- struct{}{}:
+	default:
+	}
+}
+
+// ask runs the script. It leaves the queue's lock meanwhile.
+func (q *Queue) ask(what string, args ...string) ([]int, error) {
+	s := q.shared
+	args = append([]string{what, s.name, strconv.FormatInt(lease.Milliseconds(), 10),
+		strconv.Itoa(q.capacity), strconv.Itoa(q.bound)}, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
+	defer cancel()
+	q.mu.Unlock()
+	defer q.mu.Lock()
+	return s.redis.Run(ctx, s.script, keys, args...)
+}
+
+// enterShared is enter where Redis decides; decided is false when it does not.
+func (q *Queue) enterShared(w *waiter) (decided bool, err error) {
+	q.shared.asking[w.id] = true
+	reply, err := q.ask("enter", number(w.id), hash(w.owner))
+	delete(q.shared.asking, w.id)
+	if err == nil && (len(reply) == 0 || reply[0] < -1) {
+		err = errGone
+	}
+	switch {
+	case q.closed:
+		return true, ErrDraining // Redis forgets it at the next beat
+	case err != nil:
+		q.alone(err)
+		return false, nil
+	case reply[0] == 0:
+		q.grant(w)
+		return true, nil
+	case len(reply) == 2:
+		return true, q.full(reply[1])
+	case !q.shared.on:
+		return false, nil
+	}
+	w.move(reply[0])
+	q.waiting = append(q.waiting, w)
+	q.shared.wake()
+	return true, nil
+}
+
+// leaveShared tells Redis that a request has neither a turn nor a place any more.
+func (q *Queue) leaveShared(w *waiter) {
+	if _, err := q.ask("leave", number(w.id)); err != nil {
+		q.alone(err)
+	} else if len(q.waiting) > 0 {
+		q.shared.wake()
+	}
+}
+
+// alone makes this process decide, as Redis does not.
+func (q *Queue) alone(err error) {
+	s := q.shared
+	s.since = time.Time{}
+	if !s.told {
+		s.told = true
+		s.log.Warn("Redis does not decide who gets a turn: this process admits its share until then",
+			"error", err)
+	}
+	if !s.on {
+		return
+	}
+	s.on = false
+	count := map[string]int{}
+	for _, w := range q.waiting {
+		w.round = count[w.owner]
+		count[w.owner]++
+	}
+	q.order()
+	q.admit()
+}
+
+// look tells Redis what this process has, and hears of its places.
+func (q *Queue) look() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s, now := q.shared, q.now()
+	how := "join"
+	switch {
+	case s.on && now.Sub(s.beat) >= beat:
+		how = "whole"
+	case s.on && len(q.waiting) > 0:
+		how = ""
+	case s.on:
+		return
+	}
+	if how == "join" && !s.since.IsZero() && now.Sub(s.since) >= settle {
+		s.on = true
+	}
+
+	args := []string{how, number(q.last)}
+	if how != "" {
+		for id := range q.running {
+			args = append(args, number(id), "+")
+		}
+	}
+	for id := range s.asking {
+		args = append(args, number(id), "?")
+	}
+	var waiting []*waiter
+	if s.on {
+		waiting = slices.Clone(q.waiting)
+	}
+	for _, w := range waiting {
+		args = append(args, number(w.id), hash(w.owner))
+	}
+	reply, err := q.ask("sync", args...)
+	if err == nil && (len(reply) != 2+len(waiting) || reply[0] == 0) {
+		err = errGone
+	}
+	if err != nil {
+		q.alone(err)
+		return
+	}
+	q.heard(how, now, waiting, reply)
+}
+
+// heard takes in what Redis said of the requests that wait.
+func (q *Queue) heard(how string, at time.Time, waiting []*waiter, reply []int) {
+	s := q.shared
+	if s.processes = max(s.processes, reply[0]); s.on {
+		s.processes = reply[0] // before, others have still to come back
+	}
+	switch {
+	case how == "join" && s.since.IsZero():
+		s.since = at
+	case how == "join" && s.on:
+		s.told = false
+		s.log.Info("Redis decides who gets a turn", "processes", s.processes)
+		s.hurry() // a turn that ended meanwhile may have been handed in
+	case how == "whole":
+		s.beat = at
+	}
+	for i, w := range waiting {
+		at := slices.Index(q.waiting, w)
+		place := reply[2+i]
+		switch {
+		case at < 0 && place >= 0 && !q.running[w.id]:
+			s.hurry() // it gave up meanwhile, perhaps before Redis heard of it here
+		case at < 0:
+		case place == 0:
+			q.waiting = slices.Delete(q.waiting, at, at+1)
+			q.grant(w)
+		case !s.on:
+		case place < 0:
+			q.waiting = slices.Delete(q.waiting, at, at+1)
+			w.outcome <- q.full(reply[1] + 1)
+		default:
+			w.move(place)
+		}
+	}
+	if !s.on {
+		q.admit() // the share may have grown
+		return
+	}
+	slices.SortFunc(q.waiting, func(a, b *waiter) int { return cmp.Compare(a.position, b.position) })
+}
+
+func number(id uint64) string { return strconv.FormatUint(id, 10) }
+
+// hash stands for an owner: who reads Redis learns of no person.
+func hash(owner string) string {
+	sum := sha256.Sum256([]byte(owner))
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}

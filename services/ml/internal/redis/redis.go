@@ -1,0 +1,241 @@
+// Package redis is a client of Redis that runs scripts, one at a time, and can do nothing else. The
+// backend's library would take 8 MB of ml: where text/template is linked, which may call any method
+// by its name, the linker keeps each of the library's hundreds of commands.
+//
+// Redis is one server, the master that Sentinels name, or a Cluster, as contract.ML says it. The
+// keys of a script lie in one hash slot, so one connection to one server does.
+package redis
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Address says where Redis is; see contract.ML, whose fields these are.
+type Address struct {
+	// URL is redis://[user@]host:port/db, or rediss:// for TLS.
+	URL string
+	// Password is empty when Redis asks for none.
+	Password string
+	// CAFile holds the authorities that sign the servers' certificates, as PEM; empty trusts those
+	// of the system.
+	CAFile string
+	// Sentinels are asked for the master of the name.
+	Sentinels []string
+	Master    string
+	// Cluster are nodes of a Redis Cluster, which know the others.
+	Cluster []string
+}
+
+// Client runs scripts. It is safe for concurrent use.
+type Client struct {
+	address Address
+	host    string // of the URL, with its port
+	user    string
+	db      string
+	tls     *tls.Config // nil without TLS
+
+	// turn holds the connection while nobody uses it, and nil while there is none.
+	turn chan *conn
+}
+
+// conn is a connection that is ready for commands.
+type conn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+// New makes a client. It does not connect: Redis may come later.
+func New(a Address) (*Client, error) {
+	u, err := url.Parse(a.URL)
+	if err != nil {
+		return nil, errors.New("REDIS_URL: is no URL")
+	}
+	c := &Client{address: a, host: u.Host, user: u.User.Username(), turn: make(chan *conn, 1)}
+	c.turn <- nil
+	if c.db = strings.Trim(u.Path, "/"); c.db == "0" {
+		c.db = ""
+	}
+	if n, err := strconv.Atoi(c.db); c.db != "" && (err != nil || n < 0) {
+		return nil, fmt.Errorf("REDIS_URL: %q is no number of a database", c.db)
+	}
+
+	if u.Scheme != "rediss" {
+		return c, nil
+	}
+	c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	if a.CAFile == "" {
+		return c, nil
+	}
+	pem, err := os.ReadFile(a.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("REDIS_CA_FILE: %w", err)
+	}
+	c.tls.RootCAs = x509.NewCertPool()
+	if !c.tls.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("REDIS_CA_FILE: %s holds no certificate in PEM form", a.CAFile)
+	}
+	return c, nil
+}
+
+// Close ends the connection. A script that runs is waited for.
+func (c *Client) Close() {
+	if cn := <-c.turn; cn != nil {
+		_ = cn.Close()
+	}
+	c.turn <- nil
+}
+
+// Run runs a script and returns the whole numbers that it returned. A script may run twice when the
+// connection breaks: it must do the same then. ctx has to have an end.
+func (c *Client) Run(ctx context.Context, s *Script, keys []string, args ...string) ([]int, error) {
+	var cn *conn
+	select {
+	case cn = <-c.turn:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("redis: %w", context.Cause(ctx))
+	}
+	defer func() { c.turn <- cn }()
+
+	command := append([]string{"EVALSHA", s.sha1, strconv.Itoa(len(keys))}, keys...)
+	command = append(command, args...)
+	to := ""
+	for try := 0; ; try++ {
+		kept := cn != nil
+		var reply []int
+		var err error
+		if !kept {
+			cn, err = c.connect(ctx, to)
+		}
+		if err == nil {
+			reply, err = s.run(ctx, cn, command)
+		}
+		var said Error
+		if err == nil || errors.As(err, &said) && !said.elsewhere() {
+			return reply, err
+		}
+
+		// The connection is of no use, or leads to the wrong server.
+		if cn != nil {
+			_ = cn.Close()
+			cn = nil
+		}
+		to = said.moved()
+		if ctx.Err() != nil || !kept && to == "" || try == maxMoves {
+			return nil, err
+		}
+	}
+}
+
+// maxMoves bounds how often a script is sent on.
+const maxMoves = 3
+
+// connect connects to the server at the address; where that is empty, to the one that the client's
+// own address leads to.
+func (c *Client) connect(ctx context.Context, to string) (*conn, error) {
+	a := &c.address
+	switch {
+	case to != "":
+		return c.dial(ctx, to)
+	case len(a.Sentinels) > 0:
+		return c.master(ctx)
+	case len(a.Cluster) == 0:
+		return c.dial(ctx, c.host)
+	}
+	var errs []error
+	for _, node := range a.Cluster {
+		cn, err := c.dial(ctx, node)
+		if err == nil {
+			return cn, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// master connects to the master that the first Sentinel names that answers.
+func (c *Client) master(ctx context.Context) (*conn, error) {
+	var errs []error
+	for _, sentinel := range c.address.Sentinels {
+		at, err := c.ask(ctx, sentinel)
+		if err == nil {
+			return c.dial(ctx, at)
+		}
+		errs = append(errs, err)
+	}
+	return nil, fmt.Errorf("REDIS_SENTINELS: %w", errors.Join(errs...))
+}
+
+// ask asks a Sentinel for the master's address.
+func (c *Client) ask(ctx context.Context, sentinel string) (string, error) {
+	cn, err := c.open(ctx, sentinel)
+	if err != nil {
+		return "", err
+	}
+	defer cn.Close()
+	if c.address.Password != "" {
+		// One that asks for no password says so of any, and answers all the same.
+		if _, err := cn.do(ctx, "AUTH", c.address.Password); err != nil && !isReply(err) {
+			return "", err
+		}
+	}
+	v, err := cn.do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", c.address.Master)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", sentinel, err)
+	}
+	at, _ := v.([]any)
+	if len(at) != 2 {
+		return "", fmt.Errorf("%s knows no master %q", sentinel, c.address.Master)
+	}
+	host, _ := at[0].(string)
+	port, _ := at[1].(string)
+	return net.JoinHostPort(host, port), nil
+}
+
+// dial connects to a server and says who asks.
+func (c *Client) dial(ctx context.Context, to string) (*conn, error) {
+	cn, err := c.open(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	var hello [][]string
+	switch {
+	case c.address.Password != "" && c.user != "":
+		hello = append(hello, []string{"AUTH", c.user, c.address.Password})
+	case c.address.Password != "":
+		hello = append(hello, []string{"AUTH", c.address.Password})
+	}
+	if c.db != "" {
+		hello = append(hello, []string{"SELECT", c.db})
+	}
+	for _, command := range hello {
+		if _, err := cn.do(ctx, command...); err != nil {
+			_ = cn.Close()
+			return nil, fmt.Errorf("%s: %w", to, err)
+		}
+	}
+	return cn, nil
+}
+
+func (c *Client) open(ctx context.Context, to string) (*conn, error) {
+	var d interface {
+		DialContext(ctx context.Context, network, address string) (net.Conn, error)
+	} = &net.Dialer{}
+	if c.tls != nil {
+		d = &tls.Dialer{Config: c.tls}
+	}
+	n, err := d.DialContext(ctx, "tcp", to)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: n, r: bufio.NewReaderSize(n, 1<<10)}, nil
+}

@@ -1,0 +1,191 @@
+package redis_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
+)
+
+// count adds to a key, and returns it with the length of an argument.
+var count = redis.NewScript(`return {redis.call('INCRBY', KEYS[1], ARGV[1]), #ARGV[2]}`)
+
+func client(t *testing.T, a redis.Address) *redis.Client {
+	t.Helper()
+	c, err := redis.New(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func add(t *testing.T, c *redis.Client, key, n string) ([]int, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	return c.Run(ctx, count, []string{key}, n, "ä\r\n")
+}
+
+// TestRun: wherever Redis is, a script runs and its numbers come back.
+func TestRun(t *testing.T) {
+	const password = "correct-horse"
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	authority := redistest.NewAuthority(t)
+	plain := redistest.Start(t)
+	encrypted := authority.StartTLS(t, "127.0.0.1", "--tls-auth-clients", "no")
+	secret := redistest.Start(t, "--requirepass", password,
+		"--user", "chat", "on", ">"+password, "~*", "+@all")
+	watched := redistest.StartWatched(t, password, false)
+	open := redistest.StartWatched(t, password, true)
+	cluster := redistest.StartCluster(t)
+	sentinels := func(master string, addrs ...string) redis.Address {
+		return redis.Address{URL: "redis://unused:1", Password: password, Sentinels: addrs,
+			Master: master}
+	}
+	nodes := func(addrs ...string) redis.Address {
+		return redis.Address{URL: "redis://unused:1", Cluster: addrs}
+	}
+	const nobody, master = "127.0.0.1:1", redistest.MasterName
+	asChat := strings.Replace(secret.URL, "//", "//chat@", 1)
+	for name, tc := range map[string]struct {
+		a    redis.Address
+		want string // the error
+	}{
+		"one server":           {redis.Address{URL: plain.URL}, ""},
+		"another database":     {redis.Address{URL: "redis://" + plain.Addr + "/3"}, ""},
+		"TLS":                  {redis.Address{URL: encrypted.URL, CAFile: authority.File}, ""},
+		"a password":           {redis.Address{URL: secret.URL, Password: password}, ""},
+		"a user":               {redis.Address{URL: asChat, Password: password}, ""},
+		"Sentinels":            {sentinels(master, nobody, watched.Sentinel.Addr), ""},
+		"an open Sentinel":     {sentinels(master, open.Sentinel.Addr), ""},
+		"a Cluster":            {nodes(append([]string{nobody}, cluster.Addrs()...)...), ""},
+		"its last node":        {nodes(cluster.Addrs()[2:]...), ""},
+		"nobody there":         {redis.Address{URL: "redis://" + nobody}, "refused"},
+		"the wrong password":   {redis.Address{URL: secret.URL, Password: "battery-staple"}, "WRONGPASS"},
+		"no password":          {redis.Address{URL: secret.URL}, "NOAUTH"},
+		"an unknown master":    {sentinels("other", watched.Sentinel.Addr), "knows no master"},
+		"no such database":     {redis.Address{URL: "redis://" + plain.Addr + "/99"}, "out of range"},
+		"an unknown authority": {redis.Address{URL: encrypted.URL}, "certificate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := client(t, tc.a)
+			for n := range 2 {
+				got, err := add(t, c, name, "1")
+				switch {
+				case tc.want == "" && (err != nil || !slices.Equal(got, []int{n + 1, 4})):
+					t.Fatalf("%v, %v", got, err)
+				case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+					t.Fatalf("%v, %v", got, err)
+				case err == nil:
+				case strings.Contains(err.Error(), password), strings.Contains(err.Error(), "battery"):
+					t.Errorf("the error shows a password: %v", err)
+				}
+			}
+		})
+	}
+	for _, a := range []redis.Address{{URL: "redis://a:1/x"}, {URL: "redis://a:1/-1"},
+		{URL: "rediss://a:1", CAFile: "/gone"}, {URL: "rediss://a:1", CAFile: file}} {
+		if _, err := redis.New(a); err == nil || !strings.HasPrefix(err.Error(), "REDIS_") {
+			t.Errorf("%+v: %v", a, err)
+		}
+	}
+}
+
+// TestRunsOn: a server that is another one since the last script does no harm.
+func TestRunsOn(t *testing.T) {
+	server := redistest.Start(t)
+	c := client(t, redis.Address{URL: server.URL})
+	if got, err := add(t, c, "n", "1"); err != nil || got[0] != 1 {
+		t.Fatal(got, err)
+	}
+	server.Restart(t) // it has forgotten the script as well
+	if got, err := add(t, c, "n", "1"); err != nil || got[0] != 1 {
+		t.Fatal(got, err)
+	}
+	if _, err := add(t, c, "n", "x"); err == nil || !strings.Contains(err.Error(), "not an integer") {
+		t.Errorf("%v", err)
+	}
+	if got, err := add(t, c, "n", "1"); err != nil || got[0] != 2 {
+		t.Error(got, err)
+	}
+
+	resume := server.Pause(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	_, err := c.Run(ctx, count, []string{"n"}, "1", "")
+	if err == nil || time.Since(start) > time.Second {
+		t.Errorf("%v after %s", err, time.Since(start))
+	}
+	resume()
+	until(t, func() bool { got, err := add(t, c, "n", "0"); return err == nil && got[0] >= 2 })
+}
+
+// TestFollowsTheMaster: after Sentinels let the replica take over, scripts run there.
+func TestFollowsTheMaster(t *testing.T) {
+	w := redistest.StartWatched(t, "correct-horse", false)
+	c := client(t, redis.Address{URL: "redis://unused:1", Password: "correct-horse",
+		Sentinels: []string{w.Sentinel.Addr}, Master: redistest.MasterName})
+	if _, err := add(t, c, "n", "1"); err != nil {
+		t.Fatal(err)
+	}
+	w.Master.Kill(t)
+	until(t, func() bool { _, err := add(t, c, "n", "1"); return err == nil })
+}
+
+func until(t *testing.T, reached func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !reached(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain")
+		}
+	}
+}
+
+// TestNoRedis: what is no reply of Redis is an error, whatever it is, and the next one is read from
+// a connection of its own.
+func TestNoRedis(t *testing.T) {
+	replies := []string{"", "\r\n", "HTTP/1.1 400 Bad Request\r\n", "*1\r\n$3\r\nabc\r\n",
+		":1\r\n", "$99999999\r\n", "*-1\r\n",
+		"*2\r\n-ERR one\r\n:1\r\n", "*1\r\n*1\r\n:1\r\n", "*1\r\n:x\r\n",
+		"+" + strings.Repeat("x", 5000) + "\r\n"}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	next := make(chan string, 1)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			for _, err := bufio.NewReader(conn).ReadString('\n'); err == nil; err = nil {
+				fmt.Fprint(conn, <-next)
+				break
+			}
+			conn.Close()
+		}
+	}()
+	for _, reply := range replies {
+		c := client(t, redis.Address{URL: "redis://" + l.Addr().String()})
+		next <- reply
+		if got, err := add(t, c, "n", "1"); err == nil {
+			t.Errorf("%q is %v", reply, got)
+		}
+	}
+}
