@@ -3,7 +3,9 @@ package api_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -233,12 +235,54 @@ func TestRedisAwayForFiveSeconds(t *testing.T) {
 	r := b.follow(alice, g.ID, "")
 	text := some(t, r, 50)
 	resume := redis.Pause(t)
+	waits := map[string]func() *http.Response{
+		"a page": func() *http.Response {
+			return b.do(http.MethodGet, "/api/conversations/"+g.ConversationID, nil, alice)
+		},
+		"a message": func() *http.Response {
+			return b.do(http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice.with(backendapi.KeyHeader, "k"))
+		},
+	}
+	statuses := make(chan string, len(waits))
+	for name, ask := range waits {
+		go func() { statuses <- fmt.Sprint(name, " ", ask().StatusCode) }()
+	}
 	<-time.After(5 * time.Second)
 	resume()
+	got := []string{soon(t, "an answer", statuses), soon(t, "an answer", statuses)}
+	slices.Sort(got)
+	if want := []string{"a message 202", "a page 200"}; !slices.Equal(got, want) {
+		t.Errorf("who asks meanwhile gets %q, want %q", got, want)
+	}
 	complete(t, r, text, mltest.Words(words))
 	if m := a.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete ||
 		m.Content != mltest.Words(words) {
 		t.Errorf("%s with %d bytes", m.State, len(m.Content))
+	}
+}
+
+// The clock is set by an hour, forward and back, while an answer is written and another backend looks for orphans: nobody
+// takes it over, and its text is whole.
+func TestClockIsSetMeanwhile(t *testing.T) {
+	t.Parallel()
+	redis, ml := redistest.Start(t), mltest.Start(t)
+	long := options{store: func(o *store.Options) { o.Lease = 4 * time.Second }}
+	a, b := newInstance(t, redis.URL, ml.URL, long), newInstance(t, redis.URL, ml.URL, long)
+	n := count(ml)
+	g := a.send(alice, "", "Hi")
+	r := b.follow(alice, g.ID, "")
+	text := some(t, r, 50)
+
+	c := redis.Client(t)
+	for _, by := range []time.Duration{time.Hour, -time.Hour} { // to Redis it is the same when the times are set
+		if err := c.HIncrBy(t.Context(), "generation:"+g.ID, "expires", -by.Milliseconds()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		text += some(t, r, 1000) // longer than a sweep
+	}
+	complete(t, r, text, n.end(t))
+	if got := c.HGet(t.Context(), "generation:"+g.ID, "retries").Val(); got != "" {
+		t.Errorf("the answer was taken over %s times", got)
 	}
 }
 

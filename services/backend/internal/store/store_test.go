@@ -131,6 +131,35 @@ func TestEndedByTheFormerVersion(t *testing.T) {
 	}
 }
 
+// The clock is set by an hour, so a lease that is held seems to be over for long, or to end in an hour: its writer gets the
+// time to renew it all the same.
+func TestClockIsSet(t *testing.T) {
+	for name, by := range map[string]time.Duration{"forward": time.Hour, "back": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			s, redis := open(t, func(o *store.Options) { o.Lease, o.Outage = 2*time.Second, 40*time.Second })
+			b := begin(t, s)
+			r := redis.Client(t)
+			expires, err := r.HGet(t.Context(), "generation:"+b.ID, "expires").Int64()
+			if err != nil {
+				t.Fatal(err)
+			}
+			// To Redis a clock that is set is the same as times that were set the other way.
+			if err := r.HSet(t.Context(), "generation:"+b.ID, "expires", expires-by.Milliseconds()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Claim(t.Context(), b.Generation); !errors.Is(err, store.ErrLeased) {
+				t.Errorf("the first to look takes the answer over: %v", err)
+			}
+			if err := s.Renew(t.Context(), b.Generation); err != nil {
+				t.Errorf("the writer renews its lease: %v", err)
+			}
+			if _, err := s.Claim(t.Context(), b.Generation); !errors.Is(err, store.ErrLeased) {
+				t.Errorf("the next one takes it over: %v", err)
+			}
+		})
+	}
+}
+
 // However many end an answer at once, it ends once, and nothing is written after that.
 func TestEndsOnce(t *testing.T) {
 	s, redis := open(t, nil)

@@ -45,7 +45,7 @@ type Claim struct {
 func (s *Store) Claim(ctx context.Context, g Generation) (Claim, error) {
 	reply, err := s.run(ctx, s.scripts.claim, s.keys(g), g.ID, millis(s.opts.Lease),
 		millis(formerLease),
-		max(1, millis(s.opts.Grace)), millis(s.opts.Outage), MaxRetries, HistoryMessages,
+		max(1, millis(s.opts.Grace)), MaxRetries, HistoryMessages,
 		HistoryBytes).StringSlice()
 	if err != nil {
 		return Claim{}, fmt.Errorf("take over an answer: %w", err)

@@ -2,9 +2,8 @@
 -- Takes over an answer whose writer is gone: raises the fencing token, so that the old writer is
 -- refused.
 -- KEYS conversation, messages, list, usage, generation, events, text, thinking
--- ARGV generation id, lease, former lease, grace: the time in ms to renew an expired lease, outage:
--- the time in ms after
---      which nobody can be there who would, greatest number of retries, and of messages and bytes of the history
+-- ARGV generation id, lease, former lease, grace: the time in ms to renew an expired lease, greatest
+-- number of retries, and of messages and bytes of the history
 -- Returns 'already' when the answer has ended, 'missing', 'leased' when its writer is there or may
 -- be, 'former' when an instance of the former version writes it, or 'exhausted' or 'taken', the
 -- fencing token, the number of retries, the number of messages left out, the bytes of reasoning,
@@ -24,8 +23,8 @@ local released = expires == 0
 if not released then
   -- A lease that ends far ahead was taken before the clock was set back.
   if expires > now and expires <= now + 10 * lease then return {'leased'} end
-  if now - expires < tonumber(ARGV[5]) and redis.call('HSETNX', generation, 'suspect',
-    '1') == 1 then
+  -- One that ended long ago may have been taken before the clock was set forward.
+  if redis.call('HSETNX', generation, 'suspect', '1') == 1 then
     redis.call('HSET', generation, 'expires', now + tonumber(ARGV[4]))
     return {'leased'}
   end
@@ -34,9 +33,9 @@ fence = redis.call('HINCRBY', generation, 'fence', 1)
 retries = tonumber(retries or 0)
 if not released then retries = redis.call('HINCRBY', generation, 'retries', 1) end
 hold(generation, lease, tonumber(ARGV[3]))
-local earlier, history = before(messages, length - 1, tonumber(ARGV[7]), tonumber(ARGV[8]), 1)
+local earlier, history = before(messages, length - 1, tonumber(ARGV[6]), tonumber(ARGV[7]), 1)
 local result = 'taken'
-if retries > tonumber(ARGV[6]) then result = 'exhausted' end
+if retries > tonumber(ARGV[5]) then result = 'exhausted' end
 table.insert(history, own)
 for k, v in ipairs({result, tostring(fence), tostring(retries), left_out or '0',
   tostring(redis.call('STRLEN', thinking)),
