@@ -11,7 +11,7 @@ DOCKER_TESTS  ?= ^(TestRealEngine|TestDev|TestProd|TestWithoutProvider|TestExpor
 CLUSTER_TESTS ?= ^(TestManifestsApply|TestRealCluster|TestKubernetes.*)$$
 END_TO_END     = CODEXCONTINUE_E2E=1 $(GO) test -count=1 -p 1 -v -timeout 60m $(ARGS)
 GO      ?= go
-# A checkout may belong to another user than the one who builds: git then refuses to tell its revision.
+# A checkout may belong to another user than the one who builds: git then refuses to read it.
 GOFLAGS += $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
 export GOFLAGS
 

@@ -37,7 +37,12 @@ func TestDigestFollowsWhatTheModelIsMadeOf(t *testing.T) {
 	if len(plain.Digest) != 64 || plain.Base != "llama3" || len(plain.Files) != 0 {
 		t.Errorf("got %+v", plain)
 	}
-	withAdapter := map[string]string{"m/Modelfile": text + "ADAPTER ./lora.gguf\n", "m/lora.gguf": "weights"}
+
+	withAdapter := map[string]string{
+		"m/Modelfile": text + "ADAPTER ./lora.gguf\n",
+		"m/lora.gguf": "weights",
+	}
+
 	for name, other := range map[string]modelfiles.Model{
 		"system":          load(t, only(strings.Replace(text, "brief", "kind", 1)), ""),
 		"parameter":       load(t, only(strings.Replace(text, "0.7", "0.8", 1)), ""),
@@ -51,6 +56,7 @@ func TestDigestFollowsWhatTheModelIsMadeOf(t *testing.T) {
 			t.Errorf("another %s has the same digest", name)
 		}
 	}
+
 	for name, same := range map[string]map[string]string{
 		"comment":      only("# a note\n" + text),
 		"blank lines":  only(strings.ReplaceAll(text, "\n", "\n\n")),
@@ -60,9 +66,11 @@ func TestDigestFollowsWhatTheModelIsMadeOf(t *testing.T) {
 			t.Errorf("a %s changes the digest", name)
 		}
 	}
+
 	if load(t, only(text), "tiny").Digest != load(t, only(strings.Replace(text, "llama3", "tiny", 1)), "").Digest {
 		t.Error("a base and the same FROM are two digests: they make one model")
 	}
+
 	before := load(t, withAdapter, "").Digest
 	withAdapter["m/lora.gguf"] = "other weights"
 	if load(t, withAdapter, "").Digest == before {
@@ -71,13 +79,21 @@ func TestDigestFollowsWhatTheModelIsMadeOf(t *testing.T) {
 }
 
 func TestFiles(t *testing.T) {
-	files := map[string]string{"m/Modelfile": "FROM base/model.gguf\nADAPTER ./b.gguf\nADAPTER a.gguf\n", "m/base/model.gguf": "1", "m/a.gguf": "2", "m/b.gguf": "3"}
+	files := map[string]string{
+		"m/Modelfile":       "FROM base/model.gguf\nADAPTER ./b.gguf\nADAPTER a.gguf\n",
+		"m/base/model.gguf": "1",
+		"m/a.gguf":          "2",
+		"m/b.gguf":          "3",
+	}
+
 	m := load(t, files, "")
 	if d := cmp.Diff([]string{"a.gguf", "b.gguf", "base/model.gguf"}, m.Files); d != "" {
 		t.Error(d)
 	}
+
 	m = load(t, files, "tiny")
-	if d := cmp.Diff([]string{"a.gguf", "b.gguf"}, m.Files); d != "" || m.Base != "tiny" || m.Parsed.Commands[0].Args != "tiny" {
+	if d := cmp.Diff([]string{"a.gguf", "b.gguf"}, m.Files); d != "" || m.Base != "tiny" ||
+		m.Parsed.Commands[0].Args != "tiny" {
 		t.Errorf("with a base: %s\n%+v", d, m)
 	}
 }
@@ -87,19 +103,29 @@ func TestRefuses(t *testing.T) {
 		files      map[string]string
 		base, want string
 	}{
-		"missing":          {map[string]string{}, "", "m/Modelfile: there is no such Modelfile"},
-		"no FROM":          {only("SYSTEM hello\n"), "", "m/Modelfile: "},
-		"unknown command":  {only("FROM x\nCOPY a b\n"), "", "m/Modelfile: "},
-		"absolute":         {only("FROM /etc/passwd\n"), "", "m/Modelfile: FROM /etc/passwd: the path leads out of the Modelfile's folder"},
-		"parent":           {map[string]string{"m/Modelfile": "FROM ../secret.gguf\n", "secret.gguf": ""}, "", "leads out of the Modelfile's folder"},
-		"hidden parent":    {map[string]string{"m/Modelfile": "FROM ./a/../../secret.gguf\n", "secret.gguf": ""}, "", "leads out of the Modelfile's folder"},
-		"home":             {only("FROM ~/model.gguf\n"), "", "leads out of the Modelfile's folder"},
-		"missing file":     {only("FROM ./model.gguf\n"), "", "FROM ./model.gguf: there is no such file in the Modelfile's folder"},
-		"missing adapter":  {only("FROM x\nADAPTER lora.gguf\n"), "", "ADAPTER lora.gguf: there is no such file"},
-		"folder":           {map[string]string{"m/Modelfile": "FROM .\n"}, "", "FROM .: this is not a file"},
-		"folder of a name": {map[string]string{"m/Modelfile": "FROM llama3\n", "m/llama3/x": ""}, "", "FROM llama3: this is not a file"},
-		"base outside":     {only(text), "../x.gguf", "leads out of the Modelfile's folder"},
-		"two FROM, a base": {map[string]string{"m/Modelfile": "FROM a.gguf\nFROM b.gguf\n", "m/a.gguf": "", "m/b.gguf": ""}, "tiny", "it has 2 FROM"},
+		"missing":         {map[string]string{}, "", "m/Modelfile: there is no such Modelfile"},
+		"no FROM":         {only("SYSTEM hello\n"), "", "m/Modelfile: "},
+		"unknown command": {only("FROM x\nCOPY a b\n"), "", "m/Modelfile: "},
+		"absolute": {only("FROM /etc/passwd\n"), "",
+			"m/Modelfile: FROM /etc/passwd: the path leads out of the Modelfile's folder"},
+		"parent": {map[string]string{"m/Modelfile": "FROM ../secret.gguf\n", "secret.gguf": ""},
+			"", "leads out of the Modelfile's folder"},
+		"hidden parent": {map[string]string{"m/Modelfile": "FROM ./a/../../secret.gguf\n", "secret.gguf": ""},
+			"", "leads out of the Modelfile's folder"},
+		"home": {only("FROM ~/model.gguf\n"), "", "leads out of the Modelfile's folder"},
+		"missing file": {only("FROM ./model.gguf\n"), "",
+			"FROM ./model.gguf: there is no such file in the Modelfile's folder"},
+		"missing adapter": {only("FROM x\nADAPTER lora.gguf\n"), "", "ADAPTER lora.gguf: there is no such file"},
+		"folder":          {map[string]string{"m/Modelfile": "FROM .\n"}, "", "FROM .: this is not a file"},
+		"folder of a name": {map[string]string{"m/Modelfile": "FROM llama3\n", "m/llama3/x": ""},
+			"", "FROM llama3: this is not a file"},
+		"base outside": {only(text), "../x.gguf", "leads out of the Modelfile's folder"},
+		"two FROM, a base": {map[string]string{
+			"m/Modelfile": "FROM a.gguf\nFROM b.gguf\n",
+			"m/a.gguf":    "",
+			"m/b.gguf":    "",
+		},
+			"tiny", "it has 2 FROM"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := try(tc.files, tc.base)
@@ -110,10 +136,14 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// TestRefusesLinks: what the path says lies in the folder, the link does not.
+// TestRefusesLinks checks that a link is refused although its path is in the folder.
 func TestRefusesLinks(t *testing.T) {
 	dir := t.TempDir()
-	for name, content := range map[string]string{"secret/weights.gguf": "x", "m/Modelfile": "FROM ./weights.gguf\n", "n/Modelfile": "FROM ./secret/weights.gguf\n"} {
+	for name, content := range map[string]string{
+		"secret/weights.gguf": "x",
+		"m/Modelfile":         "FROM ./weights.gguf\n",
+		"n/Modelfile":         "FROM ./secret/weights.gguf\n",
+	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -121,32 +151,40 @@ func TestRefusesLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	for link, target := range map[string]string{"m/weights.gguf": "../secret/weights.gguf", "n/secret": "../secret"} {
 		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
 			t.Skip("no symbolic links here: ", err)
 		}
 	}
+
 	for _, folder := range []string{"m", "n"} {
-		if _, err := modelfiles.Load(os.DirFS(dir), folder+"/Modelfile", ""); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+		if _, err := modelfiles.Load(os.DirFS(dir), folder+"/Modelfile", ""); err == nil ||
+			!strings.Contains(err.Error(), "symbolic link") {
 			t.Errorf("%s: got %v", folder, err)
 		}
 	}
 }
 
-// TestShipped: the repository's own Modelfiles keep the base's template, which knows its tools, and fit the stack.
+// TestShipped checks that the repository's own Modelfiles keep the base's template, which knows its
+// tools, and fit the stack.
 func TestShipped(t *testing.T) {
 	for _, name := range []string{"codexcontinue", "healthcare"} {
 		m, err := modelfiles.Load(os.DirFS("."), name+"/Modelfile", "")
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		args := map[string]string{}
 		for _, c := range m.Parsed.Commands {
 			args[c.Name] = c.Args
 		}
-		if m.Base != "llama3" || args["num_ctx"] != "8192" || args["top_p"] != "0.9" || args["top_k"] != "40" || args["system"] == "" {
+
+		if m.Base != "llama3" || args["num_ctx"] != "8192" || args["top_p"] != "0.9" ||
+			args["top_k"] != "40" || args["system"] == "" {
 			t.Errorf("%s: %+v", name, args)
 		}
+
 		if _, ok := args["template"]; ok {
 			t.Errorf("%s has a TEMPLATE: it can remove tool calling", name)
 		}

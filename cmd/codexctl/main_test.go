@@ -26,32 +26,41 @@ var update = flag.Bool("update", false, "rewrite the golden output in the script
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"codexctl": func() {
-			os.Exit(cli.Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+			os.Exit(cli.Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout,
+				os.Stderr))
 		},
 	})
 }
 
-// TestScripts runs the real command in a project that holds what the command reads: the settings files and the
-// Modelfile are the repository's own.
+// TestScripts runs the real command in a project with the repository's own
+// settings files and Modelfile.
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
-			names := []string{"Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml", "modelfiles/codexcontinue/Modelfile"}
-			for _, service := range []string{"frontend", "backend", "ml", "ollama"} {
-				names = append(names, "services/"+service+"/Dockerfile", "services/"+service+"/Dockerfile.dockerignore")
+			names := []string{
+				"Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml",
+				"modelfiles/codexcontinue/Modelfile",
 			}
+
+			for _, service := range []string{"frontend", "backend", "ml", "ollama"} {
+				names = append(names, "services/"+service+"/Dockerfile",
+					"services/"+service+"/Dockerfile.dockerignore")
+			}
+
 			for _, name := range names {
 				b, err := os.ReadFile(filepath.Join(root, name))
 				if err != nil {
 					return err
 				}
+
 				to := filepath.Join(e.WorkDir, "project", name)
 				if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 					return err
@@ -60,10 +69,11 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 			}
+
 			home := filepath.Join(e.WorkDir, "home")
 			e.Setenv("HOME", home)
 			e.Setenv("XDG_CACHE_HOME", filepath.Join(home, ".cache"))
-			// Where codexctl is, without anything else of this machine.
+			// ONLY is the folder of codexctl, without anything else of this machine.
 			e.Setenv("ONLY", filepath.SplitList(e.Getenv("PATH"))[0])
 			e.Setenv("PROJECT", filepath.Join(e.WorkDir, "project"))
 			return os.MkdirAll(home, 0o755)
@@ -86,7 +96,8 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) == 2 {
 		version, api = args[0], args[1]
 	}
-	// Not in the script's folder: a socket's path has at most about a hundred bytes.
+
+	// The folder is not the script's, as the path of a socket is limited to about 100 bytes.
 	dir, err := os.MkdirTemp("", "engine")
 	ts.Check(err)
 	sock := filepath.Join(dir, "s")
@@ -94,8 +105,9 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	answer := func(w http.ResponseWriter, v any) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(v) // the client that went away needs no answer
+		_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
 	}
+
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Api-Version", api)
 		switch path := r.URL.Path; {
@@ -105,18 +117,30 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 		case strings.HasSuffix(path, "/volumes"):
 			answer(w, map[string]any{"Volumes": []any{}})
 		case strings.HasSuffix(path, "/version"):
-			answer(w, map[string]any{"Version": version, "ApiVersion": api, "Os": "linux", "Arch": "amd64"})
+			answer(w, map[string]any{
+				"Version":    version,
+				"ApiVersion": api,
+				"Os":         "linux",
+				"Arch":       "amd64",
+			})
 		case strings.HasSuffix(path, "/info"):
-			answer(w, map[string]any{"NCPU": 4, "MemTotal": 64 << 30, "DockerRootDir": "/nonexistent"})
+			answer(w, map[string]any{
+				"NCPU":          4,
+				"MemTotal":      64 << 30,
+				"DockerRootDir": "/nonexistent",
+			})
 		default:
-			http.Error(w, `{"message":"the fake engine does not do `+path+`"}`, http.StatusNotImplemented)
+			http.Error(w, `{"message":"the fake engine does not do `+path+`"}`,
+				http.StatusNotImplemented)
 		}
 	})}
+
 	go server.Serve(l)
 	ts.Defer(func() {
 		server.Close()
 		os.RemoveAll(dir)
 	})
+
 	ts.Setenv("DOCKER_HOST", "unix://"+sock)
 }
 
@@ -142,6 +166,7 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	} else {
 		ts.Check(err)
 	}
+
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
@@ -161,9 +186,11 @@ func setConfig(ts *testscript.TestScript, _ bool, args []string) {
 		values = map[string]any{}
 		file["config"] = values
 	}
+
 	for _, line := range args[1:] {
 		ts.Check(yaml.Unmarshal([]byte(line), values))
 	}
+
 	b, err = yaml.Marshal(file)
 	ts.Check(err)
 	ts.Check(os.WriteFile(path, b, 0o644))

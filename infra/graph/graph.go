@@ -1,9 +1,8 @@
-// Package graph draws a recorded plan: services, the networks that they are on, volumes, and what is exposed. It writes
-// Mermaid, which GitHub renders, and SVG.
+// Package graph draws a plan as a Mermaid flowchart, which GitHub renders: services, the networks
+// that they are on, volumes, and what is exposed.
 //
-// The same plan is the same text, and an edit of a source changes nothing: only the topology shows. The SVG's layout is
-// this package's own, because the graphs have ten to twenty nodes: Graphviz compiled for Go adds 6 MB to the program and
-// most of a second to each run.
+// The same plan gives the same text, and an edit of a source changes nothing: only the topology
+// shows.
 package graph
 
 import (

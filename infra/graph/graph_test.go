@@ -3,14 +3,10 @@ package graph_test
 import (
 	"bytes"
 	"context"
-	"encoding/xml"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -40,14 +36,35 @@ func view(t *testing.T, name string, target stacks.Target) workload.View {
 	return v
 }
 
-// TestGolden compares the drawings of every stack with those of the repository; -update rewrites them. README and docs
-// show the SVGs.
+// TestGolden compares the drawings of every stack on Kubernetes with those of the repository; -update
+// rewrites them. Those on Docker stand in docs/architecture.md.
 func TestGolden(t *testing.T) {
 	for _, name := range stacks.Overlays() {
-		g := graph.New(view(t, name, stacks.Docker))
-		golden(t, filepath.Join("testdata", name+"-docker.mmd"), g.Mermaid())
-		golden(t, filepath.Join("../../docs", "graph-"+name+".svg"), g.SVG())
-		golden(t, filepath.Join("testdata", name+"-kubernetes.mmd"), graph.New(view(t, name, stacks.Kubernetes)).Mermaid())
+		drawn := graph.New(view(t, name, stacks.Kubernetes)).Mermaid()
+		golden(t, filepath.Join("testdata", name+"-kubernetes.mmd"), drawn)
+	}
+}
+
+// TestDocumented compares the drawings of docs/architecture.md, where GitHub renders them, with those
+// of the stacks on Docker; -update rewrites them.
+func TestDocumented(t *testing.T) {
+	const path, end = "../../docs/architecture.md", "<!-- end of graph -->"
+
+	for _, name := range stacks.Overlays() {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		begin := "<!-- graph " + name + " -->\n"
+		head, rest, ok := strings.Cut(string(text), begin)
+		_, tail, closed := strings.Cut(rest, end)
+		if !ok || !closed {
+			t.Fatalf("%s has no place for the drawing of %s", path, name)
+		}
+
+		drawn := graph.New(view(t, name, stacks.Docker)).Mermaid()
+		golden(t, path, head+begin+"```mermaid\n"+drawn+"```\n"+end+tail)
 	}
 }
 
@@ -100,118 +117,6 @@ func drawings(t *testing.T) map[string]graph.Graph {
 	return out
 }
 
-type rect struct{ x, y, w, h float64 }
-
-func (r rect) apart(o rect) bool {
-	return r.x+r.w <= o.x || o.x+o.w <= r.x || r.y+r.h <= o.y || o.y+o.h <= r.y
-}
-
-func (r rect) holds(o rect) bool {
-	return o.x >= r.x && o.y >= r.y && o.x+o.w <= r.x+r.w && o.y+o.h <= r.y+r.h
-}
-
-// TestSVG reads each drawing as XML: every service has one box, no two boxes or frames overlap, each box is in one frame,
-// and all is on the canvas.
-func TestSVG(t *testing.T) {
-	for name, g := range drawings(t) {
-		t.Run(name, func(t *testing.T) {
-			var canvas rect
-			var frames, cards []rect
-			var texts []string
-			paths := map[string]int{}
-			dec := xml.NewDecoder(strings.NewReader(g.SVG()))
-			for {
-				token, err := dec.Token()
-				if errors.Is(err, io.EOF) {
-					break
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				switch e := token.(type) {
-				case xml.CharData:
-					texts = append(texts, string(e))
-				case xml.StartElement:
-					at := map[string]string{}
-					for _, a := range e.Attr {
-						at[a.Name.Local] = a.Value
-					}
-					r := rect{number(t, at["x"]), number(t, at["y"]), number(t, at["width"]), number(t, at["height"])}
-					switch class := at["class"]; {
-					case e.Name.Local == "svg":
-						canvas = r
-					case e.Name.Local == "rect" && strings.HasPrefix(class, "frame"):
-						frames = append(frames, r)
-					case e.Name.Local == "rect" && class == "card" && number(t, at["rx"]) == 6:
-						cards = append(cards, r)
-					case e.Name.Local == "path" && strings.HasPrefix(class, "edge "):
-						paths[class]++
-					}
-				}
-			}
-			services := 0
-			for _, n := range g.Nodes {
-				if n.Kind == graph.Service {
-					services++
-				}
-				if !strings.Contains(strings.Join(texts, "\n"), n.Title) {
-					t.Errorf("the drawing does not say %q", n.Title)
-				}
-			}
-			if len(cards) != services || len(frames) != len(g.Groups) {
-				t.Errorf("%d boxes for %d services, %d frames for %d groups", len(cards), services, len(frames), len(g.Groups))
-			}
-			for i, a := range cards {
-				in := 0
-				for _, f := range frames {
-					if f.holds(a) {
-						in++
-					} else if !f.apart(a) {
-						t.Errorf("a frame cuts a box: %v %v", f, a)
-					}
-				}
-				if in != 1 {
-					t.Errorf("a box is in %d frames", in)
-				}
-				for _, b := range cards[:i] {
-					if !a.apart(b) {
-						t.Errorf("boxes overlap: %v %v", a, b)
-					}
-				}
-			}
-			for i, a := range frames {
-				if !canvas.holds(a) {
-					t.Errorf("the frame %v is not on the canvas %v", a, canvas)
-				}
-				for _, b := range frames[:i] {
-					if !a.apart(b) {
-						t.Errorf("frames overlap: %v %v", a, b)
-					}
-				}
-			}
-			drawn := 0
-			for _, n := range paths {
-				drawn += n
-			}
-			if drawn != len(g.Edges) {
-				t.Errorf("%d edges are drawn, want %d", drawn, len(g.Edges))
-			}
-		})
-	}
-}
-
-func number(t *testing.T, s string) float64 {
-	t.Helper()
-	if s == "" {
-		return 0
-	}
-	n, err := strconv.ParseFloat(s, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // TestMermaid holds that each node and edge stands in the text once, and that no name is read as syntax.
 func TestMermaid(t *testing.T) {
 	for name, g := range drawings(t) {
@@ -244,8 +149,7 @@ func TestTopologyOnly(t *testing.T) {
 	draw := func(change func(*workload.View)) string {
 		v := view(t, "prod", stacks.Docker)
 		change(&v)
-		g := graph.New(v)
-		return g.Mermaid() + g.SVG()
+		return graph.New(v).Mermaid()
 	}
 	before := draw(func(*workload.View) {})
 	if again := draw(func(*workload.View) {}); again != before {

@@ -1,7 +1,7 @@
-// Command frontend is the web UI: server-rendered chat pages, answers streamed as sanitised HTML, and a proxy to the
-// backend's API.
+// Command frontend serves the web UI: server-rendered chat pages, answers streamed as sanitised
+// HTML, and a proxy to the backend's API.
 //
-//	frontend                    serve, as the environment says (see services/contract)
+//	frontend                    serve, configured by the environment (see services/contract)
 //	frontend healthcheck [URL]  exit 0 when /healthz answers 200
 //	frontend version            print the version
 package main
@@ -29,9 +29,13 @@ func main() {
 	}
 }
 
-// run is the whole command: it returns nil after a clean stop.
+// run runs the command. It returns nil after a clean stop.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	c := server.Command{Health: "/healthz", Usage: "usage: frontend [healthcheck [URL] | version]", Serve: serve}
+	c := server.Command{
+		Health: "/healthz",
+		Usage:  "usage: frontend [healthcheck [URL] | version]",
+		Serve:  serve,
+	}
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
@@ -40,12 +44,14 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	log := logging.New(stderr, "frontend", cfg.LogLevel, cfg.Debug)
 	srv := server.New("frontend", log, cfg.DrainTimeout)
 	app, err := web.New(cfg, log)
 	if err != nil {
 		return err
 	}
+
 	app.Register(srv)
 	return srv.Run(ctx, cfg.ListenAddr, app.Drain)
 }

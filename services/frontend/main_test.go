@@ -37,15 +37,25 @@ func (l *lines) String() string {
 func environ(t *testing.T, addr, backend string) []string {
 	t.Helper()
 	vars, err := contract.Render(contract.Frontend{
-		Common:     contract.Common{Environment: "dev", LogLevel: "info", ListenAddr: addr, DrainTimeout: 10 * time.Second},
-		BackendURL: backend, Domain: "general", DomainTitle: "CodexContinue"})
+		Common: contract.Common{
+			Environment:  "dev",
+			LogLevel:     "info",
+			ListenAddr:   addr,
+			DrainTimeout: 10 * time.Second,
+		},
+		BackendURL:  backend,
+		Domain:      "general",
+		DomainTitle: "CodexContinue",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var out []string
 	for k, v := range vars {
 		out = append(out, k+"="+v)
 	}
+
 	return out
 }
 
@@ -59,10 +69,15 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestServeAndDrain: the service answers its own health check, follows an answer, and on a stop ends the stream at once
-// with the request to connect again, long before the drain time is over.
+// TestServeAndDrain checks that the service passes its own health check and follows an answer,
+// and that on a stop it ends the stream at once with the request to connect again, long before
+// the drain time is over.
 func TestServeAndDrain(t *testing.T) {
-	backend := httptest.NewServer(fakebackend.New(time.Now(), func(_ string, a *fakebackend.Answer) { a.Text("word"); <-a.Stopped() }))
+	backend := httptest.NewServer(fakebackend.New(time.Now(),
+		func(_ string, a *fakebackend.Answer) {
+			a.Text("word")
+			<-a.Stopped()
+		}))
 	defer func() { backend.CloseClientConnections(); backend.Close() }()
 	addr := freeAddr(t)
 	env := environ(t, addr, backend.URL)
@@ -77,26 +92,33 @@ func TestServeAndDrain(t *testing.T) {
 			t.Fatalf("never healthy:\n%s", log.String())
 		}
 	}
+
 	jar := &http.Client{}
-	resp, err := jar.Post("http://"+addr+"/chat", "application/x-www-form-urlencoded", strings.NewReader("message=x"))
+	resp, err := jar.Post("http://"+addr+"/chat", "application/x-www-form-urlencoded",
+		strings.NewReader("message=x"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	resp.Body.Close()
-	// The redirect was followed without the cookie: ask again with it.
-	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://"+addr+"/generations/g1/events", nil)
+	// The redirect was followed without the cookie, so ask again with it.
+	req, _ := http.NewRequestWithContext(t.Context(), "GET",
+		"http://"+addr+"/generations/g1/events", nil)
 	for _, c := range resp.Request.Response.Cookies() {
 		req.AddCookie(c)
 	}
+
 	stream, err := jar.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stream.Body.Close()
+
 	first := make([]byte, 1)
 	if _, err := io.ReadFull(stream.Body, first); err != nil || stream.StatusCode != 200 {
 		t.Fatalf("%s: %v", stream.Status, err)
 	}
+
 	begin := time.Now()
 	stop()
 	rest, err := io.ReadAll(stream.Body)
@@ -109,6 +131,7 @@ func TestServeAndDrain(t *testing.T) {
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("the stop took %s", took)
 	}
+
 	for _, want := range []string{`"msg":"listening"`, `"msg":"draining"`, `"msg":"stopped"`, `"request_id"`} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log lacks %s:\n%s", want, log.String())
@@ -118,9 +141,11 @@ func TestServeAndDrain(t *testing.T) {
 
 func TestCommandLine(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"version"}, nil, &out, io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
+	if err := run(t.Context(), []string{"version"}, nil, &out, io.Discard); err != nil ||
+		strings.TrimSpace(out.String()) == "" {
 		t.Errorf("version: %q, %v", out.String(), err)
 	}
+
 	down := freeAddr(t)
 	for _, tt := range []struct {
 		args    []string

@@ -19,20 +19,23 @@ import (
 // tokens is the length of each measured answer.
 const tokens = 400
 
-// own are this repository's services in the order in which they are started.
+// own are the repository's services in their order of start.
 var own = []string{"ml", "backend", "frontend"}
 
-// health is the path that says that a service lives.
+// health are the paths of the services' liveness probes.
 var health = map[string]string{"ml": "/health", "backend": "/health", "frontend": "/healthz"}
 
-// chain is the services and what they need as processes on loopback: what they cost without the cost of containers.
+// chain is the services and their dependencies, run as processes on loopback to measure them
+// without the cost of containers.
 type chain struct {
 	*bench
 	dir string
-	// ports by program; env is what each of own is configured with.
+
+	// ports are by program. env is the configuration of each of own.
 	ports map[string]int
 	env   map[string][]string
-	// running in the order of their start.
+
+	// running is in the order of start.
 	running []*process
 }
 
@@ -46,39 +49,55 @@ func (c *chain) stop() {
 	}
 }
 
-// newChain builds the services, stripped and static as their production images have them, and starts Redis and Ollama.
+// newChain builds the services, stripped and static as in their production images, and
+// starts Redis and Ollama.
 func (b *bench) newChain(ctx context.Context, name string) (*chain, error) {
 	golang, err := b.find("go", "install Go")
 	if err != nil {
 		return nil, err
 	}
+
 	redis, err := b.find("redis-server", "install redis-server")
 	if err != nil {
 		return nil, err
 	}
+
 	ollama, err := b.find("ollama", "run test/peers/build.sh ollama, or install Ollama")
 	if err != nil {
 		return nil, err
 	}
-	c := &chain{bench: b, dir: filepath.Join(b.dir, name), ports: map[string]int{}, env: map[string][]string{}}
+
+	c := &chain{
+		bench: b,
+		dir:   filepath.Join(b.dir, name),
+		ports: map[string]int{},
+		env:   map[string][]string{},
+	}
+
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return nil, err
 	}
+
 	for _, s := range own {
-		if _, err := b.output(ctx, b.root, "env", "CGO_ENABLED=0", golang, "build", "-trimpath", "-ldflags=-s -w", "-o", c.binary(s), "./services/"+s); err != nil {
+		_, err := b.output(ctx, b.root, "env", "CGO_ENABLED=0", golang, "build", "-trimpath",
+			"-ldflags=-s -w", "-o", c.binary(s), "./services/"+s)
+		if err != nil {
 			return nil, err
 		}
 	}
+
 	for _, s := range append([]string{"redis", "ollama", "edge"}, own...) {
 		if c.ports[s], err = freePort(); err != nil {
 			return nil, err
 		}
 	}
+
 	if err := c.startOthers(ctx, redis, ollama); err == nil {
 		if err = c.configure(); err == nil {
 			return c, nil
 		}
 	}
+
 	c.stop()
 	return nil, err
 }
@@ -86,58 +105,101 @@ func (b *bench) newChain(ctx context.Context, name string) (*chain, error) {
 func (c *chain) binary(service string) string { return filepath.Join(c.dir, service) }
 
 func (c *chain) startOthers(ctx context.Context, redis, ollama string) error {
-	p, err := c.start(ctx, "redis", "", nil, redis, "--port", fmt.Sprint(c.ports["redis"]), "--bind", "127.0.0.1", "--save", "", "--dir", c.dir)
+	p, err := c.start(ctx, "redis", "", nil, redis, "--port", fmt.Sprint(c.ports["redis"]),
+		"--bind", "127.0.0.1", "--save", "", "--dir", c.dir)
 	if err != nil {
 		return err
 	}
+
 	c.running = append(c.running, p)
-	p, err = c.start(ctx, "ollama", c.url("ollama", "/"), []string{"HOME=" + c.dir, fmt.Sprintf("OLLAMA_HOST=127.0.0.1:%d", c.ports["ollama"]),
-		"OLLAMA_MODELS=" + filepath.Join(c.dir, "models"), "OLLAMA_KEEP_ALIVE=-1", "OLLAMA_NUM_PARALLEL=2", "PATH=" + strings.Join(c.path, string(os.PathListSeparator))},
+	p, err = c.start(ctx, "ollama", c.url("ollama", "/"),
+		[]string{"HOME=" + c.dir, fmt.Sprintf("OLLAMA_HOST=127.0.0.1:%d", c.ports["ollama"]),
+			"OLLAMA_MODELS=" + filepath.Join(c.dir, "models"), "OLLAMA_KEEP_ALIVE=-1",
+			"OLLAMA_NUM_PARALLEL=2",
+			"PATH=" + strings.Join(c.path, string(os.PathListSeparator))},
 		ollama, "serve")
 	if err != nil {
 		return err
 	}
+
 	c.running = append(c.running, p)
 	version, err := c.output(ctx, c.dir, redis, "--version")
 	if err != nil {
 		return err
 	}
+
 	for _, f := range strings.Fields(version) {
 		if v, ok := strings.CutPrefix(f, "v="); ok {
 			c.report.Versions["redis"] = v
 		}
 	}
+
 	version, err = c.output(ctx, c.dir, ollama, "--version")
 	if f := strings.Fields(version); err == nil && len(f) > 0 {
 		c.report.Versions["ollama"] = f[len(f)-1]
 	}
+
 	return err
 }
 
-// configure writes the model and renders each service's environment with the contract, as the plan does.
+// configure writes the model and renders each service's environment with the
+// contract, as a plan does.
 func (c *chain) configure() error {
 	if err := writeModel(filepath.Join(c.dir, "modelfile")); err != nil {
 		return err
 	}
+
 	m, err := modelfiles.Load(os.DirFS(c.dir), "modelfile/Modelfile", "")
 	if err != nil {
 		return err
 	}
+
 	common := func(name string) contract.Common {
-		return contract.Common{Environment: "bench", LogLevel: "warn", DrainTimeout: time.Second, ListenAddr: fmt.Sprintf("127.0.0.1:%d", c.ports[name])}
+		return contract.Common{
+			Environment:  "bench",
+			LogLevel:     "warn",
+			DrainTimeout: time.Second,
+			ListenAddr:   fmt.Sprintf("127.0.0.1:%d", c.ports[name]),
+		}
 	}
-	// The queue holds the open streams that are measured at once.
-	ml, errML := contract.Render(contract.ML{Common: common("ml"), OllamaURL: c.url("ollama", ""), DefaultModel: "bench",
-		ModelfilePath: filepath.Join(c.dir, "modelfile", "Modelfile"), ModelfileDigest: m.Digest, ApplyModel: true, MaxParallel: 2, MaxQueue: 2 * streams,
-		GenerationTimeout: 5 * time.Minute, KeepAlive: -1, RedisURL: fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"])})
-	backend, errBackend := contract.Render(contract.Backend{Common: common("backend"), RedisURL: fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"]),
-		MLServiceURL: c.url("ml", ""), DefaultModel: "bench", GenerationTimeout: 5 * time.Minute})
-	frontend, errFrontend := contract.Render(contract.Frontend{Common: common("frontend"), BackendURL: c.url("backend", ""), Domain: "general", DomainTitle: "Bench"})
-	for name, vars := range map[string]map[string]string{"ml": ml, "backend": backend, "frontend": frontend} {
+
+	// The queue has room for the streams that are open at once.
+	ml, errML := contract.Render(contract.ML{
+		Common:            common("ml"),
+		OllamaURL:         c.url("ollama", ""),
+		DefaultModel:      "bench",
+		ModelfilePath:     filepath.Join(c.dir, "modelfile", "Modelfile"),
+		ModelfileDigest:   m.Digest,
+		ApplyModel:        true,
+		MaxParallel:       2,
+		MaxQueue:          2 * streams,
+		GenerationTimeout: 5 * time.Minute,
+		KeepAlive:         -1,
+		RedisURL:          fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"]),
+	})
+
+	backend, errBackend := contract.Render(contract.Backend{
+		Common:            common("backend"),
+		RedisURL:          fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"]),
+		MLServiceURL:      c.url("ml", ""),
+		DefaultModel:      "bench",
+		GenerationTimeout: 5 * time.Minute,
+	})
+
+	frontend, errFrontend := contract.Render(contract.Frontend{
+		Common:      common("frontend"),
+		BackendURL:  c.url("backend", ""),
+		Domain:      "general",
+		DomainTitle: "Bench",
+	})
+
+	rendered := map[string]map[string]string{"ml": ml, "backend": backend, "frontend": frontend}
+	for name, vars := range rendered {
 		for k, v := range vars {
 			c.env[name] = append(c.env[name], k+"="+v)
 		}
 	}
+
 	return errors.Join(errML, errBackend, errFrontend)
 }
 
@@ -160,53 +222,67 @@ func (c *chain) all(ctx context.Context) (map[string]*process, error) {
 		}
 		out[name] = p
 	}
+
 	return out, awaitReady(ctx, c.url("ml", "/ready"))
 }
 
-// edge starts Caddy with the stack's own Caddyfile, its addresses replaced. It says false where there is no Caddy.
+// edge starts Caddy with the stack's own Caddyfile and other addresses. It reports false
+// if there is no Caddy.
 func (c *chain) edge(ctx context.Context) (bool, error) {
 	caddy, err := c.find("caddy", "")
 	if err != nil {
 		return false, nil
 	}
+
 	text, err := os.ReadFile(filepath.Join(c.root, "stacks", "edge", "Caddyfile"))
 	if err != nil {
 		return false, err
 	}
+
 	config := string(text)
 	for from, to := range map[string]string{
 		"\n:8080 {":               fmt.Sprintf("\n:%d {\n\tbind 127.0.0.1", c.ports["edge"]),
 		"dynamic a frontend 8501": fmt.Sprintf("dynamic a localhost %d", c.ports["frontend"]),
 	} {
 		if strings.Count(config, from) != 1 {
-			return false, fmt.Errorf("stacks/edge/Caddyfile does not hold %q once: teach the bench its new form", from)
+			return false, fmt.Errorf("stacks/edge/Caddyfile does not hold %q once: teach the "+
+				"bench its new form",
+				from)
 		}
 		config = strings.Replace(config, from, to, 1)
 	}
+
 	file := filepath.Join(c.dir, "Caddyfile")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return false, err
 	}
-	p, err := c.start(ctx, "edge", c.url("edge", "/edge/health"), []string{"HOME=" + c.dir}, caddy, "run", "--config", file, "--adapter", "caddyfile")
+
+	p, err := c.start(ctx, "edge", c.url("edge", "/edge/health"), []string{"HOME=" + c.dir}, caddy,
+		"run", "--config", file, "--adapter", "caddyfile")
 	if err != nil {
 		return false, err
 	}
+
 	c.running = append(c.running, p)
 	version, err := c.output(ctx, c.dir, caddy, "version")
 	c.report.Versions["caddy"], _, _ = strings.Cut(version, " ")
 	return true, err
 }
 
-// writeModel writes a model that never stops by itself, so that every answer is as long as the bench says.
+// writeModel writes a model that never stops by itself, so that every answer is as
+// long as the bench wants.
 func writeModel(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+
 	var gguf bytes.Buffer
 	if err := tinymodel.Write(&gguf); err != nil {
 		return err
 	}
-	text := tinymodel.Modelfile("./tiny.gguf", tinymodel.LoopToken) + fmt.Sprintf("\nPARAMETER num_predict %d\n", tokens)
+
+	text := tinymodel.Modelfile("./tiny.gguf", tinymodel.LoopToken) +
+		fmt.Sprintf("\nPARAMETER num_predict %d\n", tokens)
 	return errors.Join(os.WriteFile(filepath.Join(dir, "tiny.gguf"), gguf.Bytes(), 0o644),
 		os.WriteFile(filepath.Join(dir, "Modelfile"), []byte(text), 0o644))
 }

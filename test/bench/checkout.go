@@ -13,12 +13,14 @@ import (
 // portOffset keeps the stacks of a run away from a developer's own.
 const portOffset = 30000
 
-// checkout is a copy of the working tree with its own Pulumi state: what is provisioned is what an engineer would
-// provision now, and nothing is written into the tree.
+// checkout is a copy of the working tree with its own Pulumi state. What is provisioned is what
+// `up` would provision now, and nothing is written into the tree.
 type checkout struct {
 	tools
 	dir string
-	// codexctl and pulumi are paths of programs; languageHost says that pulumi can run the Go program by itself.
+
+	// codexctl and pulumi are paths of programs. languageHost reports whether pulumi can run
+	// the Go program itself.
 	codexctl, pulumi string
 	languageHost     bool
 }
@@ -32,20 +34,24 @@ func (b *bench) newCheckout(ctx context.Context) (*checkout, error) {
 	if c.pulumi, err = b.find("pulumi", "run test/peers/build.sh pulumi, or install the Pulumi CLI"); err != nil {
 		return nil, err
 	}
+
 	_, noHost := b.find("pulumi-language-go", "")
 	c.languageHost = noHost == nil
 	state := filepath.Join(c.dir, ".state")
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, err
 	}
-	c.environ = with(b.environ, "PULUMI_CONFIG_PASSPHRASE=bench", "PULUMI_BACKEND_URL=file://"+filepath.ToSlash(state),
+
+	c.environ = with(b.environ, "PULUMI_CONFIG_PASSPHRASE=bench",
+		"PULUMI_BACKEND_URL=file://"+filepath.ToSlash(state),
 		"PULUMI_SKIP_UPDATE_CHECK=true", "NO_COLOR=1")
 	c.codexctl = filepath.Join(c.dir, "bin", "codexctl")
 	_, err = c.output(ctx, c.dir, golang, "build", "-o", c.codexctl, "./cmd/codexctl")
 	return c, err
 }
 
-// copyTree copies the working tree, as far as git does not ignore it, and returns where git and go are.
+// copyTree copies the files of the working tree that git does not ignore, and returns
+// the paths of git and go.
 func (b *bench) copyTree(ctx context.Context, to string) (git, golang string, err error) {
 	if git, err = b.find("git", "install git"); err != nil {
 		return "", "", err
@@ -53,19 +59,23 @@ func (b *bench) copyTree(ctx context.Context, to string) (git, golang string, er
 	if golang, err = b.find("go", "install Go"); err != nil {
 		return "", "", err
 	}
-	names, err := b.output(ctx, b.root, git, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+
+	names, err := b.output(ctx, b.root, git, "ls-files",
+		"-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
 		return "", "", err
 	}
+
 	for name := range strings.SplitSeq(strings.TrimRight(names, "\x00"), "\x00") {
 		if err := copyFile(filepath.Join(b.root, name), filepath.Join(to, name)); err != nil {
 			return "", "", err
 		}
 	}
+
 	return git, golang, nil
 }
 
-// copyFile copies a file that may have been deleted from the working tree since git knew of it.
+// copyFile copies a file, unless it was deleted from the working tree.
 func copyFile(from, to string) error {
 	info, err := os.Stat(from)
 	if os.IsNotExist(err) {
@@ -74,6 +84,7 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
+
 	data, err := os.ReadFile(from)
 	if err != nil {
 		return err
@@ -81,37 +92,52 @@ func copyFile(from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
+
 	return os.WriteFile(to, data, info.Mode().Perm()|0o444)
 }
 
-// stack makes a throwaway stack of an overlay and returns what it is.
+// stack makes a throwaway stack of an overlay and returns its description.
 func (c *checkout) stack(ctx context.Context, name, overlay string) (stacks.Stack, error) {
 	debug := overlay == "dev"
-	settings := fmt.Sprintf("config:\n  codexcontinue:overlay: %s\n  codexcontinue:portOffset: %d\n  codexcontinue:debug: %v\n  codexcontinue:model: {base: tiny}\n",
+	settings := fmt.Sprintf("config:\n  codexcontinue:overlay: %s\n"+
+		"  codexcontinue:portOffset: %d\n  codexcontinue:debug: %v\n"+
+		"  codexcontinue:model: {base: tiny}\n",
 		overlay, portOffset, debug)
+
 	if err := os.WriteFile(filepath.Join(c.dir, "Pulumi."+name+".yaml"), []byte(settings), 0o644); err != nil {
 		return stacks.Stack{}, err
 	}
 	if _, err := c.output(ctx, c.dir, c.pulumi, "stack", "init", name, "--non-interactive"); err != nil {
 		return stacks.Stack{}, err
 	}
-	s := stacks.Settings{Overlay: overlay, Debug: &debug, PortOffset: portOffset, Secrets: map[string]bool{}}
+
+	s := stacks.Settings{
+		Overlay:    overlay,
+		Debug:      &debug,
+		PortOffset: portOffset,
+		Secrets:    map[string]bool{},
+	}
+
 	s.Model.Base = "tiny"
 	if overlay == "prod" {
-		cmd := c.command(ctx, c.dir, c.pulumi, "config", "set", "--secret", "-s", name, stacks.Project+":"+stacks.RedisPasswordKey, "--non-interactive")
+		cmd := c.command(ctx, c.dir, c.pulumi, "config", "set", "--secret", "-s", name,
+			stacks.Project+":"+stacks.RedisPasswordKey, "--non-interactive")
 		cmd.Stdin = strings.NewReader(redisPassword)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return stacks.Stack{}, fmt.Errorf("pulumi config set: %w\n%s", err, out)
 		}
 		s.Secrets[stacks.RedisPasswordKey] = true
 	}
+
 	info, err := os.Stat(c.dir)
 	if err != nil {
 		return stacks.Stack{}, err
 	}
+
 	uid, gid := owner(info)
 	return stacks.Load(name, s, stacks.Checkout{FS: os.DirFS(c.dir), UID: uid, GID: gid})
 }
 
-// redisPassword of the throwaway prod stacks, which nothing but their own containers can reach.
+// redisPassword is the password of the throwaway prod stacks, which only their own
+// containers can reach.
 const redisPassword = "bench-password"

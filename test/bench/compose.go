@@ -8,32 +8,46 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/composefiles"
 )
 
-// compose is docker compose with the files that TestComposeParity holds against the stack, field by field.
+// compose is docker compose with the files that TestComposeParity compares with the
+// stack, field by field.
 type compose struct {
-	// argv begins every command: the program, the files, the project's name.
+	// argv is the beginning of every command: the program, the files, the project's name.
 	argv []string
-	// name stands in the place of the stack's name: networks and volumes are compose's own.
+	// name stands for the stack's name: networks and volumes are compose's own.
 	name string
 }
 
-// findCompose prefers the pinned program of tools/compose, then what `docker compose` runs.
+// findCompose returns the pinned program of tools/compose if it is built, else the one of `docker
+// compose`, and its version.
 func (b *bench) findCompose(ctx context.Context) ([]string, string, error) {
 	todo := "run test/peers/build.sh docker-compose, or install the compose plugin of docker"
-	argv, version, err := composefiles.Find(ctx, func(program string) (string, error) { return b.find(program, todo) })
+	argv, version, err := composefiles.Find(ctx, func(program string) (string, error) {
+		return b.find(program, todo)
+	})
 	if err != nil {
 		return nil, "", absentError{"docker compose", todo}
 	}
+
 	return argv, version, nil
 }
 
-// newCompose gives compose the very images that codexctl made, so that neither side builds.
-func (c *checkout) newCompose(program []string, stack stacks.Stack, overlay string, images map[string]string) (*compose, error) {
+// newCompose returns compose with the images that codexctl made, so that neither side builds.
+func (c *checkout) newCompose(
+	program []string, stack stacks.Stack, overlay string, images map[string]string,
+) (*compose, error) {
 	name := stack.Name + "-compose"
-	args, err := composefiles.Project{Stack: stack, Name: name, Overlay: overlay, Root: c.dir, Images: images,
-		Secrets: map[string]string{stacks.RedisPassword: redisPassword}}.Write(filepath.Join(c.dir, name))
+	args, err := composefiles.Project{
+		Stack:   stack,
+		Name:    name,
+		Overlay: overlay,
+		Root:    c.dir,
+		Images:  images,
+		Secrets: map[string]string{stacks.RedisPassword: redisPassword},
+	}.Write(filepath.Join(c.dir, name))
 	if err != nil {
 		return nil, err
 	}
+
 	return &compose{name: name, argv: append(append([]string(nil), program...), args...)}, nil
 }
 

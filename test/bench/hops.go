@@ -13,45 +13,57 @@ import (
 	"time"
 )
 
-// hop is one place at which the same answer can be asked for.
+// hop is a place at which the same answer can be requested.
 type hop struct {
 	name, url string
 	body      any
 	header    http.Header
-	// line says of one line of the stream whether it brings text, and whether it ends the answer.
+
+	// line reports whether a line of the stream brings text, and whether it ends the answer.
 	line func(line []byte) (text bool, done bool, err error)
 }
 
-// sample is one answer as the asker saw it.
+// sample is the timing of one answer.
 type sample struct{ first, perToken time.Duration }
 
-// asksPerRound is how often each hop is asked in a round of the bench: an answer takes a fraction of a second.
+// asksPerRound is how often each hop is measured in a round: an answer takes a
+// fraction of a second.
 const asksPerRound = 5
 
-// hops measures the same answer at each hop, in turns, so that what else the machine does meets all of them.
+// hops measures the same answer at each hop in turns, so that other work of the
+// machine affects all of them.
 func (b *bench) hops(ctx context.Context) error {
 	c, err := b.newChain(ctx, "hops")
 	if err != nil {
 		return err
 	}
 	defer c.stop()
+
 	if _, err := c.all(ctx); err != nil {
 		return err
 	}
+
 	hops := c.hopsOf()
 	found, err := c.edge(ctx)
 	if err != nil {
 		return err
 	}
+
 	if !found {
 		if err := b.skip("hops, edge", absentError{"caddy", "run test/peers/build.sh caddy"}); err != nil {
 			return err
 		}
 		hops = hops[:len(hops)-1]
 	}
-	t := b.report.table(fmt.Sprintf("Hops: the same answer of %d tokens, asked at each hop", tokens),
-		fmt.Sprintf("first: from the request to the first text. Each hop includes those above it; added and ratio are against ollama. Medians of %d answers each. The model has 0.2 million weights: a token takes microseconds, so the ratios are the worst case.", b.rounds*asksPerRound),
+
+	t := b.report.table(fmt.Sprintf("Hops: the same answer of %d tokens, asked at each hop",
+		tokens),
+		fmt.Sprintf("first: from the request to the first text. Each hop includes those above "+
+			"it; added and ratio are against ollama. Medians of %d answers each. The model has "+
+			"0.2 million weights: a token takes microseconds, so the ratios are the worst case.",
+			b.rounds*asksPerRound),
 		"first", "added", "ratio", "per token", "added/token", "ratio/token")
+
 	for round := range b.rounds*asksPerRound + 1 {
 		for i := range hops {
 			h := hops[(i+round)%len(hops)]
@@ -62,25 +74,30 @@ func (b *bench) hops(ctx context.Context) error {
 			if round == 0 {
 				continue // connections, pools and the model warm up
 			}
+
 			t.row(h.name).addTime("first", milliseconds, s.first)
 			t.row(h.name).addTime("per token", microseconds, s.perToken)
 		}
 	}
+
 	base := t.row(hops[0].name)
 	for _, h := range hops[1:] {
 		r := t.row(h.name)
-		for _, x := range []struct{ of, added, ratio string }{{"first", "added", "ratio"}, {"per token", "added/token", "ratio/token"}} {
+		for _, x := range []struct{ of, added, ratio string }{
+			{"first", "added", "ratio"}, {"per token", "added/token", "ratio/token"},
+		} {
 			ours, theirs := r.Cells[x.of], base.Cells[x.of]
 			r.Cells[x.added] = &cell{Value: ours.Value - theirs.Value, Unit: ours.Unit}
 			r.Cells[x.ratio] = &cell{Value: ours.Value / theirs.Value, Unit: ratio}
 		}
 	}
+
 	t.sort(hops)
 	c.stop()
 	return b.openStreams(ctx)
 }
 
-// sort brings the rows into the order of the hops: the rounds began in turns.
+// sort puts the rows in the order of the hops, as the rounds began in turns.
 func (t *table) sort(hops []hop) {
 	rows := make([]*row, len(hops))
 	for i, h := range hops {
@@ -89,9 +106,13 @@ func (t *table) sort(hops []hop) {
 	t.Rows = rows
 }
 
-// hopsOf is the path of an answer, Ollama first, the edge last.
+// hopsOf returns the hops of an answer, Ollama first, the edge last.
 func (c *chain) hopsOf() []hop {
-	chat := map[string]any{"model": "bench", "messages": []map[string]string{{"role": "user", "content": "go"}}}
+	chat := map[string]any{
+		"model":    "bench",
+		"messages": []map[string]string{{"role": "user", "content": "go"}},
+	}
+
 	message := map[string]string{"message": "go"}
 	events := http.Header{"Accept": {"text/event-stream"}}
 	return []hop{
@@ -103,29 +124,34 @@ func (c *chain) hopsOf() []hop {
 	}
 }
 
-// open sends the question.
+// open sends the question and returns the response when its header has arrived.
 func (h hop) open(ctx context.Context) (*http.Response, error) {
 	body, err := json.Marshal(h.body)
 	if err != nil {
 		return nil, err
 	}
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
+
 	for k, v := range h.header {
 		req.Header[k] = v
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", h.name, err)
 	}
+
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		b, _ := io.ReadAll(resp.Body) // only to say more
+		b, _ := io.ReadAll(resp.Body) // only for the message
 		return nil, fmt.Errorf("%s: %s: %s", h.name, resp.Status, b)
 	}
+
 	return resp, nil
 }
 
@@ -137,6 +163,7 @@ func (h hop) ask(ctx context.Context) (sample, error) {
 		return sample{}, err
 	}
 	defer resp.Body.Close()
+
 	var first time.Time
 	scanner := bufio.NewScanner(resp.Body)
 	scanner.Buffer(nil, 1<<20)
@@ -148,6 +175,7 @@ func (h hop) ask(ctx context.Context) (sample, error) {
 		if text && first.IsZero() {
 			first = time.Now()
 		}
+
 		if done {
 			if first.IsZero() {
 				return sample{}, fmt.Errorf("%s: the answer holds no text", h.name)
@@ -155,7 +183,9 @@ func (h hop) ask(ctx context.Context) (sample, error) {
 			return sample{first.Sub(begin), time.Since(first) / (tokens - 1)}, nil
 		}
 	}
-	return sample{}, fmt.Errorf("%s: the stream was cut: %w", h.name, errors.Join(scanner.Err(), io.ErrUnexpectedEOF))
+
+	return sample{}, fmt.Errorf("%s: the stream was cut: %w", h.name,
+		errors.Join(scanner.Err(), io.ErrUnexpectedEOF))
 }
 
 func ollamaLine(b []byte) (text, done bool, err error) {
@@ -164,9 +194,11 @@ func ollamaLine(b []byte) (text, done bool, err error) {
 		Done    bool
 		Error   string
 	}
+
 	if err = json.Unmarshal(b, &l); err == nil && l.Error != "" {
 		err = errors.New(l.Error)
 	}
+
 	return l.Message.Content != "", l.Done, err
 }
 
@@ -176,9 +208,11 @@ func mlLine(b []byte) (text, done bool, err error) {
 		Done  *struct{}
 		Error *struct{ Detail string }
 	}
+
 	if err = json.Unmarshal(b, &l); err == nil && l.Error != nil {
 		err = errors.New(l.Error.Detail)
 	}
+
 	return l.Text != "", l.Done != nil, err
 }
 
@@ -190,5 +224,6 @@ func eventLine(b []byte) (text, done bool, err error) {
 	default:
 		text, done = name == "delta", name == "done"
 	}
+
 	return text, done, err
 }

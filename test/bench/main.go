@@ -1,7 +1,8 @@
-// Command bench measures what this project costs next to what people would use without it, in the same run and on the
-// same machine: provisioning against docker compose and the plain Pulumi CLI, the services on their own, the time that each
-// hop adds to an answer of Ollama, and how long `codexctl diff` takes. It prints tables to stdout, its progress to stderr;
-// docs/benchmarks.md says how to read them. `make bench` runs it.
+// Command bench compares this project with what people would use without it, in the same run and on
+// the same machine: provisioning with docker compose and the plain Pulumi CLI, the services on
+// their own, the time that each hop adds to an answer of Ollama, and how long `codexctl diff`
+// takes. It prints tables to stdout and its progress to stderr; docs/benchmarks.md explains how to
+// read them. `make bench` runs it.
 package main
 
 import (
@@ -36,22 +37,24 @@ func main() {
 	}
 }
 
-// absentError is that something of the machine's is missing which a section measures.
+// absentError is returned when something that a section measures is missing on the machine.
 type absentError struct{ peer, todo string }
 
 func (e absentError) Error() string { return e.peer + " is absent: " + e.todo }
 
-// sections in the order in which they run.
+// sections are in the order in which they run.
 var sections = []string{"provisioning", "services", "hops", "diff"}
 
 // bench is one run.
 type bench struct {
 	tools
-	// root is the repository, dir a folder of this run's own.
+
+	// root is the repository, dir a temporary folder.
 	root, dir string
 	rounds    int
 	overlays  []string
-	// require turns what is skipped into an error.
+
+	// require makes a skipped section an error.
 	require  bool
 	progress io.Writer
 	report   *report
@@ -66,22 +69,35 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	only := flags.String("sections", strings.Join(sections, ","), "what to measure")
 	overlays := flags.String("overlays", "dev,prod", "stacks that are provisioned")
 	file := flags.String("json", "", "also write every sample to this file")
-	require := flags.Bool("require", false, "fail where a section is skipped because something is absent")
+	require := flags.Bool("require", false,
+		"fail where a section is skipped because something is absent")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+
 	if flags.NArg() > 0 || *rounds < 1 {
-		return errors.New("usage: bench [-n ROUNDS] [-sections LIST] [-overlays LIST] [-json FILE] [-require]; ROUNDS is 1 or more")
+		return errors.New("usage: bench [-n ROUNDS] [-sections LIST] [-overlays LIST] [-json " +
+			"FILE] [-require]; ROUNDS is 1 or more")
 	}
+
 	chosen, err := list("sections", *only, sections)
 	if err != nil {
 		return err
 	}
+
 	stackKinds, err := list("overlays", *overlays, []string{"dev", "prod"})
 	if err != nil {
 		return err
 	}
-	b := &bench{rounds: *rounds, overlays: stackKinds, require: *require, progress: stderr, tools: newTools(environ)}
+
+	b := &bench{
+		rounds:   *rounds,
+		overlays: stackKinds,
+		require:  *require,
+		progress: stderr,
+		tools:    newTools(environ),
+	}
+
 	if b.root, err = repository(ctx); err != nil {
 		return err
 	}
@@ -89,10 +105,12 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	// The services in containers read the checkout inside as another user than the one who made it.
+
+	// The services in containers read the checkout in it as another user.
 	if err := os.Chmod(b.dir, 0o755); err != nil {
 		return err
 	}
+
 	b.report = newReport(b.rounds)
 
 	var failed []error
@@ -100,6 +118,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		if !slices.Contains(chosen, s) {
 			continue
 		}
+
 		b.say("%s", s)
 		var err error
 		switch s {
@@ -112,6 +131,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		case "diff":
 			err = b.diff(ctx)
 		}
+
 		var absent absentError
 		switch {
 		case ctx.Err() != nil:
@@ -122,10 +142,12 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			failed = append(failed, fmt.Errorf("%s: %w", s, err))
 		}
 	}
+
 	b.report.finish()
 	if err := b.report.print(stdout); err != nil {
 		return err
 	}
+
 	if *file != "" {
 		text, err := json.MarshalIndent(b.report, "", "  ")
 		if err == nil {
@@ -133,10 +155,11 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		}
 		failed = append(failed, err)
 	}
+
 	return errors.Join(failed...)
 }
 
-// skip notes that something was not measured, which is an error where everything is required.
+// skip reports that something was not measured, which is an error if everything is required.
 func (b *bench) skip(what string, absent absentError) error {
 	b.report.Skipped = append(b.report.Skipped, skipped{what, absent.Error()})
 	if b.require {
@@ -145,7 +168,7 @@ func (b *bench) skip(what string, absent absentError) error {
 	return nil
 }
 
-// list splits a comma list and refuses what is not known.
+// list splits a comma-separated list and returns an error for unknown elements.
 func list(name, text string, known []string) ([]string, error) {
 	out := strings.Split(text, ",")
 	for _, x := range out {
@@ -156,12 +179,13 @@ func list(name, text string, known []string) ([]string, error) {
 	return out, nil
 }
 
-// repository finds the root of the checkout around the working directory.
+// repository returns the root of the checkout around the working directory.
 func repository(ctx context.Context) (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
+
 	for d := dir; ; d = filepath.Dir(d) {
 		if err := ctx.Err(); err != nil {
 			return "", err
@@ -169,25 +193,35 @@ func repository(ctx context.Context) (string, error) {
 		if _, err := os.Stat(filepath.Join(d, "Pulumi.yaml")); err == nil {
 			return d, nil
 		}
+
 		if d == filepath.Dir(d) {
-			return "", fmt.Errorf("no Pulumi.yaml in %s or above: run the bench inside the repository", dir)
+			return "", fmt.Errorf("no Pulumi.yaml in %s or above: run the bench inside the repository",
+				dir)
 		}
 	}
 }
 
-// machine is what the figures were taken on.
+// machine describes the machine of the measurements.
 type machine struct {
 	OS   string `json:"os"`
 	Arch string `json:"arch"`
 	CPUs int    `json:"cpus"`
-	// LoadBefore and LoadAfter are the load averages of the last minute; empty where the system does not tell.
+
+	// LoadBefore and LoadAfter are the load averages of the last minute; empty
+	// if the system has none.
 	LoadBefore string    `json:"load_before,omitempty"`
 	LoadAfter  string    `json:"load_after,omitempty"`
 	Start      time.Time `json:"start"`
 }
 
 func thisMachine() machine {
-	return machine{OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(), LoadBefore: load(), Start: time.Now().UTC().Truncate(time.Second)}
+	return machine{
+		OS:         runtime.GOOS,
+		Arch:       runtime.GOARCH,
+		CPUs:       runtime.NumCPU(),
+		LoadBefore: load(),
+		Start:      time.Now().UTC().Truncate(time.Second),
+	}
 }
 
 func load() string {

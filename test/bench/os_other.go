@@ -9,8 +9,8 @@ import (
 
 func ownProcessGroup(*exec.Cmd) {}
 
-// There is no interrupt to send.
+// interrupt kills the program: there is no interrupt to send.
 func interrupt(cmd *exec.Cmd) error { return cmd.Process.Kill() }
 
-// There are no owners as Docker means them.
+// owner returns root: there are no owners as Docker knows them.
 func owner(fs.FileInfo) (uid, gid int) { return 0, 0 }

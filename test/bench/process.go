@@ -15,13 +15,15 @@ import (
 	"time"
 )
 
-// process is a program under measurement, on this machine without a container.
+// process is a measured program, run on this machine without a container.
 type process struct {
 	name string
 	cmd  *exec.Cmd
 	log  bytes.Buffer
+
 	// done is closed when the program has ended.
 	done chan struct{}
+
 	// coldStart is the time from exec to the first 200 of its health path.
 	coldStart time.Duration
 }
@@ -29,8 +31,11 @@ type process struct {
 // startTimeout bounds the wait for a program's health.
 const startTimeout = 60 * time.Second
 
-// start runs a program with exactly the environment env and waits until url answers 200; without a url it does not wait.
-func (t tools) start(ctx context.Context, name, url string, env []string, argv ...string) (*process, error) {
+// start runs a program with the environment env and waits until url answers 200. Without a
+// url it does not wait.
+func (t tools) start(
+	ctx context.Context, name, url string, env []string, argv ...string,
+) (*process, error) {
 	p := &process{name: name, done: make(chan struct{})}
 	p.cmd = t.command(ctx, "", argv[0], argv[1:]...)
 	p.cmd.Env = env
@@ -39,30 +44,35 @@ func (t tools) start(ctx context.Context, name, url string, env []string, argv .
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+
 	go func() {
-		_ = p.cmd.Wait() // its exit code after the interrupt is not what is measured
+		_ = p.cmd.Wait() // the exit code after an interrupt does not matter
 		close(p.done)
 	}()
+
 	if url == "" {
 		return p, nil
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	err := p.await(ctx, url)
 	if p.coldStart = time.Since(begin); err == nil {
 		return p, nil
 	}
+
 	p.stop()
 	return nil, fmt.Errorf("%s: %s: %w; its log:\n%s", name, url, err, tail(p.log.String(), 20))
 }
 
-// await asks until the answer is 200. It asks often: what is measured is milliseconds.
+// await waits until url answers 200. It asks every millisecond, as milliseconds are measured.
 func (p *process) await(ctx context.Context, url string) error {
 	for {
 		err := get(ctx, url)
 		if err == nil {
 			return nil
 		}
+
 		select {
 		case <-p.done:
 			return errors.New("the program has ended")
@@ -78,16 +88,19 @@ func get(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
+
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+
 	if resp.StatusCode != http.StatusOK {
 		var b bytes.Buffer
-		_, _ = b.ReadFrom(resp.Body) // only to say more
+		_, _ = b.ReadFrom(resp.Body) // only for the message
 		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(b.String()))
 	}
+
 	return nil
 }
 
@@ -100,6 +113,7 @@ func awaitReady(ctx context.Context, url string) error {
 		if err == nil {
 			return nil
 		}
+
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s was not ready within %s: %w", url, startTimeout, err)
@@ -108,7 +122,7 @@ func awaitReady(ctx context.Context, url string) error {
 	}
 }
 
-// stop interrupts the program and waits for its end; one that does not end is killed.
+// stop interrupts the program and waits for its end, or kills it after stopGrace.
 func (p *process) stop() {
 	_ = interrupt(p.cmd)
 	select {
@@ -119,22 +133,24 @@ func (p *process) stop() {
 	}
 }
 
-// rss is the resident memory in bytes, without the children's.
+// rss returns the resident memory of the process in bytes, without its children's.
 func (p *process) rss() (float64, error) {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "status"))
 	if err != nil {
 		return 0, absentError{"/proc", "resident memory is read on Linux only"}
 	}
+
 	for line := range strings.SplitSeq(string(b), "\n") {
 		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmRSS:" {
 			kb, err := strconv.ParseFloat(f[1], 64)
 			return kb * 1024, err
 		}
 	}
+
 	return 0, fmt.Errorf("%s: no VmRSS: it has ended", p.name)
 }
 
-// freePort asks the kernel for a port on loopback.
+// freePort returns a free port on loopback.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -18,35 +18,49 @@ type contender struct {
 	preview, up, noop, down []string
 }
 
-// provisioning measures the life of a stack with codexctl, docker compose and, where its Go language host is installed,
-// a plain pulumi.
+// provisioning measures the life of a stack with codexctl, docker compose and, if its Go language
+// host is installed, a plain pulumi.
 func (b *bench) provisioning(ctx context.Context) error {
 	docker, err := b.find("docker", "install the docker command")
 	if err != nil {
 		return err
 	}
+
 	engine, err := b.output(ctx, b.root, docker, "version", "-f", "{{.Server.Version}}")
 	if err != nil {
-		return absentError{"the Docker engine", "start it, or set DOCKER_HOST: " + tail(err.Error(), 1)}
+		return absentError{"the Docker engine",
+			"start it, or set DOCKER_HOST: " + tail(err.Error(), 1)}
 	}
+
 	program, version, err := b.findCompose(ctx)
 	if err != nil {
 		return err
 	}
+
 	c, err := b.newCheckout(ctx)
 	if err != nil {
 		return err
 	}
+
 	b.report.Versions["docker engine"], b.report.Versions["docker compose"] = engine, version
 	if b.report.Versions["pulumi"], err = c.output(ctx, c.dir, c.pulumi, "version"); err != nil {
 		return err
 	}
+
 	for _, overlay := range b.overlays {
-		p := &provision{bench: b, checkout: c, docker: docker, overlay: overlay, name: fmt.Sprintf("bench-%d-%s", os.Getpid(), overlay)}
+		p := &provision{
+			bench:    b,
+			checkout: c,
+			docker:   docker,
+			overlay:  overlay,
+			name:     fmt.Sprintf("bench-%d-%s", os.Getpid(), overlay),
+		}
+
 		if err := errors.Join(p.measure(ctx, program), p.clean(context.WithoutCancel(ctx))); err != nil {
 			return fmt.Errorf("%s: %w", overlay, err)
 		}
 	}
+
 	return nil
 }
 
@@ -69,21 +83,27 @@ func (p *provision) measure(ctx context.Context, program []string) error {
 	if err := p.warm(ctx, program); err != nil {
 		return err
 	}
+
 	columns := []string{"codexctl", "compose", "ratio"}
-	note := "up: until every container is healthy. No image is built anew: codexctl asks BuildKit about each all the same, compose was given the images and does not. preview is compose's --dry-run."
+	note := "up: until every container is healthy. No image is built anew: codexctl asks " +
+		"BuildKit about each all the same, compose was given the images and does not. preview is " +
+		"compose's --dry-run."
 	if p.checkout.languageHost {
 		columns = append(columns, "pulumi")
 		note += " pulumi: the plain CLI on the same project, which compiles the Go program itself."
 	}
+
 	t := p.report.table("Provisioning, "+p.overlay+" stack", note, columns...)
 	for round := range p.rounds {
 		for i := range p.contenders {
-			// Who is first changes, so that no one always finds the machine as another left it.
+			// The first changes, so that none always finds the machine as the
+			// same other one left it.
 			if err := p.cycle(ctx, t, p.contenders[(i+round)%len(p.contenders)]); err != nil {
 				return err
 			}
 		}
 	}
+
 	t.compare("ratio", "codexctl", "compose")
 	return nil
 }
@@ -101,23 +121,33 @@ func (p *provision) cycle(ctx context.Context, t *table, c contender) error {
 		p.say("  %s, %s, %s: %.2f s", p.overlay, c.name, step.name, took.Seconds())
 		t.row(step.name).addTime(c.name, seconds, took)
 	}
+
 	return nil
 }
 
-// warm brings the stack up once with each: images, models and compiled sources are there before anything is timed.
+// warm brings the stack up once with each contender, so that images, models and compiled sources
+// are there before anything is timed.
 func (p *provision) warm(ctx context.Context, program []string) error {
 	stack, err := p.checkout.stack(ctx, p.name, p.overlay)
 	if err != nil {
 		return err
 	}
+
 	ctl, cli := p.checkout.codexctl, p.checkout.pulumi
-	ours := contender{name: "codexctl", preview: []string{ctl, "preview", p.name}, up: []string{ctl, "up", "--no-wait", p.name},
-		noop: []string{ctl, "up", "--no-wait", p.name}, down: []string{ctl, "down", p.name}}
+	ours := contender{
+		name:    "codexctl",
+		preview: []string{ctl, "preview", p.name},
+		up:      []string{ctl, "up", "--no-wait", p.name},
+		noop:    []string{ctl, "up", "--no-wait", p.name},
+		down:    []string{ctl, "down", p.name},
+	}
+
 	p.say("  %s: warming up with codexctl", p.overlay)
-	// This once it waits for the model, so that no timed run has to make it.
+	// Only this run waits for the model, so that no timed run has to make it.
 	if _, err := p.run(ctx, []string{ctl, "up", p.name}); err != nil {
 		return err
 	}
+
 	images, err := p.images(ctx, stack)
 	if err != nil {
 		return err
@@ -128,8 +158,15 @@ func (p *provision) warm(ctx context.Context, program []string) error {
 	if _, err := p.run(ctx, ours.down); err != nil {
 		return err
 	}
-	theirs := contender{name: "compose", preview: p.compose.command("--dry-run", "up", "-d"), up: p.compose.command("up", "-d", "--wait"),
-		noop: p.compose.command("up", "-d", "--wait"), down: p.compose.command("down")}
+
+	theirs := contender{
+		name:    "compose",
+		preview: p.compose.command("--dry-run", "up", "-d"),
+		up:      p.compose.command("up", "-d", "--wait"),
+		noop:    p.compose.command("up", "-d", "--wait"),
+		down:    p.compose.command("down"),
+	}
+
 	p.say("  %s: warming up with docker compose", p.overlay)
 	if _, err := p.run(ctx, p.compose.command("create")); err != nil {
 		return err
@@ -146,27 +183,37 @@ func (p *provision) warm(ctx context.Context, program []string) error {
 	if _, err := p.run(ctx, theirs.down); err != nil {
 		return err
 	}
+
 	p.contenders = []contender{ours, theirs}
 	if p.checkout.languageHost {
 		args := []string{"-s", p.name, "--non-interactive"}
-		pulumi := func(first ...string) []string { return append(append([]string{cli}, first...), args...) }
-		p.contenders = append(p.contenders, contender{name: "pulumi", preview: pulumi("preview"),
-			up: pulumi("up", "--yes", "--skip-preview"), noop: pulumi("up", "--yes", "--skip-preview"), down: pulumi("destroy", "--yes", "--skip-preview")})
-		// Compiles the program once.
+		pulumi := func(first ...string) []string {
+			return append(append([]string{cli}, first...), args...)
+		}
+		p.contenders = append(p.contenders, contender{
+			name:    "pulumi",
+			preview: pulumi("preview"),
+			up:      pulumi("up", "--yes", "--skip-preview"),
+			noop:    pulumi("up", "--yes", "--skip-preview"),
+			down:    pulumi("destroy", "--yes", "--skip-preview"),
+		})
+
+		// This compiles the program once.
 		if _, err := p.run(ctx, pulumi("preview")); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
-// edgeURL is where the stack is reached.
+// edgeURL returns the address of the stack's edge.
 func edgeURL(stack stacks.Stack) string {
 	port := stack.Service(stacks.Edge).Ports[0]
 	return fmt.Sprintf("http://%s:%d", port.Address, port.Host)
 }
 
-// images are the references that codexctl made containers of, by service.
+// images returns the references of the images in codexctl's containers, by service.
 func (p *provision) images(ctx context.Context, stack stacks.Stack) (map[string]string, error) {
 	out := map[string]string{}
 	for _, svc := range stack.Services {
@@ -174,11 +221,14 @@ func (p *provision) images(ctx context.Context, stack stacks.Stack) (map[string]
 			out[svc.Name] = svc.Image.Ref
 			continue
 		}
-		ids, err := p.output(ctx, p.dir, p.docker, "ps", "-q", "--filter", "label="+stacks.LabelStack+"="+stack.Name,
+
+		ids, err := p.output(ctx, p.dir, p.docker, "ps", "-q", "--filter",
+			"label="+stacks.LabelStack+"="+stack.Name,
 			"--filter", "label="+stacks.LabelService+"="+svc.Name)
 		if err != nil {
 			return nil, err
 		}
+
 		id, _, _ := strings.Cut(ids, "\n")
 		if id == "" {
 			return nil, fmt.Errorf("service %s has no container after up", svc.Name)
@@ -187,26 +237,38 @@ func (p *provision) images(ctx context.Context, stack stacks.Stack) (map[string]
 			return nil, err
 		}
 	}
+
 	return out, nil
 }
 
-// fillCache copies what dev has compiled from codexctl's volume to that of compose, which then need not compile the same
-// again.
+// fillCache copies what dev has compiled from codexctl's volume to that of compose, which then need
+// not compile it again.
 func (p *provision) fillCache(ctx context.Context, stack stacks.Stack, image string) error {
-	if !slices.ContainsFunc(stack.Volumes, func(v stacks.Volume) bool { return v.Name == stacks.GoCache }) {
+	if !slices.ContainsFunc(stack.Volumes, func(v stacks.Volume) bool {
+		return v.Name == stacks.GoCache
+	}) {
 		return nil
 	}
+
 	volume := stacks.Project + "-" + stacks.GoCache + "-"
-	_, err := p.output(ctx, p.dir, p.docker, "run", "--rm", "--network", "none", "--user", "0:0", "--entrypoint", "sh",
-		"-v", volume+p.name+":/from:ro", "-v", volume+p.compose.name+":/to", image, "-c", "cp -a /from/. /to/")
+	_, err := p.output(ctx, p.dir, p.docker, "run", "--rm", "--network", "none", "--user", "0:0",
+		"--entrypoint", "sh",
+		"-v", volume+p.name+":/from:ro", "-v", volume+p.compose.name+":/to", image, "-c",
+		"cp -a /from/. /to/")
+
 	return err
 }
 
-// clean takes everything of this run off the engine, whatever state a failure or an interrupt left it in.
+// clean removes everything of this run from the engine, whatever state a failure or an
+// interrupt left it in.
 func (p *provision) clean(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	filters := []string{"label=" + stacks.LabelStack + "=" + p.name, "label=com.docker.compose.project=" + p.name + "-compose"}
+	filters := []string{
+		"label=" + stacks.LabelStack + "=" + p.name,
+		"label=com.docker.compose.project=" + p.name + "-compose",
+	}
+
 	var errs []error
 	for _, kind := range []struct{ list, remove []string }{
 		{[]string{"ps", "-aq"}, []string{"rm", "-fv"}},
@@ -216,10 +278,12 @@ func (p *provision) clean(ctx context.Context) error {
 		for _, filter := range filters {
 			ids, err := p.output(ctx, p.dir, p.docker, append(kind.list, "--filter", filter)...)
 			if err == nil && ids != "" {
-				_, err = p.output(ctx, p.dir, p.docker, append(kind.remove, strings.Fields(ids)...)...)
+				_, err = p.output(ctx, p.dir, p.docker,
+					append(kind.remove, strings.Fields(ids)...)...)
 			}
 			errs = append(errs, err)
 		}
 	}
+
 	return errors.Join(errs...)
 }

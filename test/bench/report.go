@@ -12,7 +12,7 @@ import (
 // width is the greatest width of a printed line.
 const width = 80
 
-// unit is what a cell's number counts.
+// unit is the unit of a cell's number.
 type unit string
 
 const (
@@ -37,12 +37,13 @@ type row struct {
 	Cells map[string]*cell `json:"cells"`
 }
 
-// table is one printed table.
+// table is a printed table.
 type table struct {
 	Title   string   `json:"title"`
 	Columns []string `json:"columns"`
 	Rows    []*row   `json:"rows"`
-	// Note says what a reader has to know to read the figures right.
+
+	// Note tells what a reader has to know to understand the figures.
 	Note string `json:"note,omitempty"`
 }
 
@@ -52,7 +53,7 @@ type skipped struct {
 	Reason  string `json:"reason"`
 }
 
-// report is all of a run.
+// report is the result of a run.
 type report struct {
 	Machine  machine           `json:"machine"`
 	Rounds   int               `json:"rounds"`
@@ -73,13 +74,14 @@ func (r *report) table(title, note string, columns ...string) *table {
 	return t
 }
 
-// row returns the row of that name, after adding it where it is new.
+// row returns the row of that name, which it adds if it is new.
 func (t *table) row(name string) *row {
 	for _, r := range t.Rows {
 		if r.Name == name {
 			return r
 		}
 	}
+
 	r := &row{Name: name, Cells: map[string]*cell{}}
 	t.Rows = append(t.Rows, r)
 	return r
@@ -97,10 +99,16 @@ func (r *row) add(column string, u unit, value float64) {
 }
 
 func (r *row) addTime(column string, u unit, d time.Duration) {
-	r.add(column, u, float64(d)/float64(map[unit]time.Duration{seconds: time.Second, milliseconds: time.Millisecond, microseconds: time.Microsecond}[u]))
+	r.add(column, u,
+		float64(d)/float64(map[unit]time.Duration{
+			seconds:      time.Second,
+			milliseconds: time.Millisecond,
+			microseconds: time.Microsecond,
+		}[u]))
 }
 
-// compare fills a column with how many times the median of another column ours is. Rows without both stay empty.
+// compare fills a column with the ratio of the medians of two other columns. Rows
+// without both stay empty.
 func (t *table) compare(column, ours, theirs string) {
 	for _, r := range t.Rows {
 		a, b := r.Cells[ours], r.Cells[theirs]
@@ -110,7 +118,8 @@ func (t *table) compare(column, ours, theirs string) {
 	}
 }
 
-// median is the middle of the values, the mean of the two middle ones where their number is even.
+// median returns the middle of the values, or the mean of the two middle ones if
+// their number is even.
 func median(values []float64) float64 {
 	v := slices.Sorted(slices.Values(values))
 	if len(v) == 0 {
@@ -144,17 +153,21 @@ func (r *report) print(w io.Writer) error {
 	if m.LoadBefore != "" {
 		fmt.Fprintf(&b, ", load %s before, %s after", m.LoadBefore, m.LoadAfter)
 	}
+
 	b.WriteByte('\n')
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		fmt.Fprintf(&b, "  %-16s %s\n", name, r.Versions[name])
 	}
+
 	for _, t := range r.Tables {
 		b.WriteByte('\n')
 		t.print(&b)
 	}
+
 	for _, s := range r.Skipped {
 		fmt.Fprintf(&b, "\n%s: skipped: %s\n", s.Section, s.Reason)
 	}
+
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -164,6 +177,7 @@ func (t *table) print(b *strings.Builder) {
 	for _, r := range t.Rows {
 		name = max(name, len(r.Name))
 	}
+
 	fmt.Fprintf(b, "%s\n", t.Title)
 	fmt.Fprintf(b, "  %-*s", name, "")
 	widths := make([]int, len(t.Columns))
@@ -174,6 +188,7 @@ func (t *table) print(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "  %*s", widths[i], c)
 	}
+
 	b.WriteByte('\n')
 	for _, r := range t.Rows {
 		fmt.Fprintf(b, "  %-*s", name, r.Name)
@@ -182,10 +197,11 @@ func (t *table) print(b *strings.Builder) {
 		}
 		b.WriteByte('\n')
 	}
+
 	wrap(b, t.Note)
 }
 
-// wrap writes a text in lines of at most width.
+// wrap writes a text in lines of at most width columns.
 func wrap(b *strings.Builder, text string) {
 	line := " "
 	for word := range strings.FieldsSeq(text) {
@@ -195,6 +211,7 @@ func wrap(b *strings.Builder, text string) {
 		}
 		line += " " + word
 	}
+
 	if line != " " {
 		fmt.Fprintln(b, line)
 	}

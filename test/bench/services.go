@@ -24,8 +24,12 @@ func (b *bench) services(ctx context.Context) error {
 		return err
 	}
 	defer c.stop()
-	t := b.report.table("Services", "cold start: from exec to the first 200 of the health path. memory: resident, idle. binary: static, stripped. image: production, as the engine counts it.",
+
+	t := b.report.table("Services",
+		"cold start: from exec to the first 200 of the health path. memory: resident, idle. "+
+			"binary: static, stripped. image: production, as the engine counts it.",
 		"cold start", "memory", "binary", "image")
+
 	all := map[string]*process{}
 	for round := range b.rounds {
 		for _, name := range own {
@@ -36,14 +40,17 @@ func (b *bench) services(ctx context.Context) error {
 			all[name] = p
 			t.row(name).addTime("cold start", milliseconds, p.coldStart)
 		}
+
 		if err := awaitReady(ctx, c.url("ml", "/ready")); err != nil {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(settle):
 		}
+
 		for _, name := range slices.Backward(own) {
 			rss, err := all[name].rss()
 			if err != nil {
@@ -52,8 +59,10 @@ func (b *bench) services(ctx context.Context) error {
 			t.row(name).add("memory", bytesUnit, rss)
 			all[name].stop()
 		}
+
 		b.say("  round %d of %d", round+1, b.rounds)
 	}
+
 	for _, name := range own {
 		info, err := os.Stat(c.binary(name))
 		if err != nil {
@@ -61,34 +70,42 @@ func (b *bench) services(ctx context.Context) error {
 		}
 		t.row(name).add("binary", bytesUnit, float64(info.Size()))
 	}
+
 	return b.imageSizes(ctx, t)
 }
 
-// imageSizes adds the newest production image of each service, where the engine has one.
+// imageSizes adds the size of the newest production image of each service, if the engine has one.
 func (b *bench) imageSizes(ctx context.Context, t *table) error {
 	docker, err := b.find("docker", "")
 	if err != nil {
 		return nil
 	}
+
 	for _, name := range own {
-		refs, err := b.output(ctx, b.dir, docker, "images", "--format", "{{.Repository}}:{{.Tag}}", path.Join(stacks.Project, name))
+		refs, err := b.output(ctx, b.dir, docker, "images", "--format", "{{.Repository}}:{{.Tag}}",
+			path.Join(stacks.Project, name))
 		if errors.Is(err, context.Canceled) {
 			return err
 		}
+
 		ref, _, _ := strings.Cut(refs, "\n") // newest first
 		if err != nil || ref == "" {
 			b.say("  no production image of %s on the engine: its size is not told", name)
 			continue
 		}
+
 		text, err := b.output(ctx, b.dir, docker, "image", "inspect", "-f", "{{.Size}}", ref)
 		if err != nil {
 			return err
 		}
+
 		size, err := strconv.ParseFloat(text, 64)
 		if err != nil {
 			return fmt.Errorf("size of %s: %w", ref, err)
 		}
+
 		t.row(name).add("image", bytesUnit, size)
 	}
+
 	return nil
 }

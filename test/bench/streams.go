@@ -5,19 +5,24 @@ import (
 	"net/http"
 )
 
-// streams is how many answers are open at once when their memory is measured.
+// streams is how many answers are open at once when memory is measured.
 const streams = 100
 
-// openStreams measures what an open answer costs in memory: fresh services, as many answers as streams, of which ml
-// writes two at a time while the others wait in its queue, as with a model that is slower than its users.
+// openStreams measures what an open answer costs in memory. It starts the services anew and opens
+// as many answers as streams. ml writes two at a time while the others wait in its queue, as with a
+// model that is slower than its users.
 func (b *bench) openStreams(ctx context.Context) error {
-	t := b.report.table("Memory of open streams", "Resident memory before, with 100 answers open through frontend and backend, and the difference for one.",
+	t := b.report.table("Memory of open streams",
+		"Resident memory before, with 100 answers open through frontend and backend, and the "+
+			"difference for one.",
 		"before", "with 100", "per stream")
+
 	for range b.rounds {
 		if err := b.streamsRound(ctx, t); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -27,14 +32,17 @@ func (b *bench) streamsRound(ctx context.Context, t *table) error {
 		return err
 	}
 	defer c.stop()
+
 	all, err := c.all(ctx)
 	if err != nil {
 		return err
 	}
+
 	frontend := c.hopsOf()[3]
-	if _, err := frontend.ask(ctx); err != nil { // what the first answer costs is not a stream's
+	if _, err := frontend.ask(ctx); err != nil { // the first answer costs more than a stream
 		return err
 	}
+
 	measured := []string{"frontend", "backend"}
 	before := map[string]float64{}
 	for _, name := range measured {
@@ -42,6 +50,7 @@ func (b *bench) streamsRound(ctx context.Context, t *table) error {
 			return err
 		}
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var open []*http.Response
@@ -50,22 +59,26 @@ func (b *bench) streamsRound(ctx context.Context, t *table) error {
 			r.Body.Close()
 		}
 	}()
+
 	for range streams {
-		r, err := frontend.open(ctx) // returns with the response's header: the answer is under way
+		r, err := frontend.open(ctx) // the answer has begun when it returns
 		if err != nil {
 			return err
 		}
 		open = append(open, r)
 	}
+
 	for _, name := range measured {
 		rss, err := all[name].rss()
 		if err != nil {
 			return err
 		}
+
 		r := t.row(name)
 		r.add("before", bytesUnit, before[name])
 		r.add("with 100", bytesUnit, rss)
 		r.add("per stream", kilobytes, (rss-before[name])/streams/1e3)
 	}
+
 	return nil
 }

@@ -1,5 +1,5 @@
-// Package images tests what goes into the services' images. The script beside it makes local equivalents of the
-// upstream images.
+// Package images tests what goes into the services' images. The script in its folder makes local
+// equivalents of the upstream images.
 package images
 
 import (
@@ -24,7 +24,8 @@ const root = "../.."
 
 var services = []string{"backend", "frontend", "ml"}
 
-// A source file that the Dockerfile.dockerignore leaves out breaks the build in Docker only; one too many makes a new
+// TestContextHoldsWhatTheBinaryIsBuiltFrom compares the context with the sources. A file that
+// Dockerfile.dockerignore leaves out breaks the build in Docker only; one too many makes a new
 // image for a change that is not in it.
 func TestContextHoldsWhatTheBinaryIsBuiltFrom(t *testing.T) {
 	for _, service := range services {
@@ -33,11 +34,15 @@ func TestContextHoldsWhatTheBinaryIsBuiltFrom(t *testing.T) {
 			context := contextOf(t, service)
 			for _, path := range append(sources, "go.mod", "go.sum") {
 				if !slices.Contains(context, path) {
-					t.Errorf("%s: the binary is built from it, services/%s/Dockerfile.dockerignore leaves it out", path, service)
+					t.Errorf("%s: the binary is built from it, "+
+						"services/%s/Dockerfile.dockerignore leaves it out",
+						path, service)
 				}
 			}
+
 			for _, path := range context {
-				if strings.HasSuffix(path, "_test.go") || strings.Contains(path, "/testdata/") || strings.HasSuffix(path, "Dockerfile") {
+				if strings.HasSuffix(path, "_test.go") || strings.Contains(path, "/testdata/") ||
+					strings.HasSuffix(path, "Dockerfile") {
 					t.Errorf("%s: no part of the binary, but of the context", path)
 				}
 			}
@@ -45,19 +50,25 @@ func TestContextHoldsWhatTheBinaryIsBuiltFrom(t *testing.T) {
 	}
 }
 
-// An embedded file of a kind that air does not watch would need a restart by hand.
+// TestLiveReloadWatchesWhatTheBinaryIsBuiltFrom checks that air watches every embedded file: others
+// would need a restart by hand.
 func TestLiveReloadWatchesWhatTheBinaryIsBuiltFrom(t *testing.T) {
 	for _, service := range services {
 		config, err := os.ReadFile(filepath.Join(root, "services", service, ".air.toml"))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		extensions, folders := listOf(t, config, "include_ext"), listOf(t, config, "include_dir")
 		for _, path := range sourcesOf(t, service) {
 			if extension := strings.TrimPrefix(filepath.Ext(path), "."); !slices.Contains(extensions, extension) {
-				t.Errorf("%s: include_ext of services/%s/.air.toml lacks %q", path, service, extension)
+				t.Errorf("%s: include_ext of services/%s/.air.toml lacks %q",
+					path, service, extension)
 			}
-			if !slices.ContainsFunc(folders, func(folder string) bool { return strings.HasPrefix(path, folder+"/") }) {
+
+			if !slices.ContainsFunc(folders, func(folder string) bool {
+				return strings.HasPrefix(path, folder+"/")
+			}) {
 				t.Errorf("%s: in none of include_dir of services/%s/.air.toml", path, service)
 			}
 		}
@@ -71,21 +82,26 @@ func listOf(t *testing.T, config []byte, key string) []string {
 	if m == nil {
 		t.Fatalf("no %s in the configuration", key)
 	}
+
 	var list []string
 	if err := json.Unmarshal(m[1], &list); err != nil {
 		t.Fatalf("%s: %v", key, err)
 	}
+
 	return list
 }
 
-// sourcesOf lists the files of this module that the service's binary is built from, relative to the root.
+// sourcesOf returns the files of this module that the service's binary is built from,
+// relative to the root.
 func sourcesOf(t *testing.T, service string) []string {
 	t.Helper()
 	top, err := filepath.Abs(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.Command("go", "list", "-deps", "-json=Dir,GoFiles,EmbedFiles,Module", "./services/"+service)
+
+	command := exec.Command("go",
+		"list", "-deps", "-json=Dir,GoFiles,EmbedFiles,Module", "./services/"+service)
 	command.Dir = top
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	var stderr strings.Builder
@@ -94,6 +110,7 @@ func sourcesOf(t *testing.T, service string) []string {
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, stderr.String())
 	}
+
 	var files []string
 	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p struct {
@@ -101,29 +118,36 @@ func sourcesOf(t *testing.T, service string) []string {
 			GoFiles, EmbedFiles []string
 			Module              *struct{ Main bool }
 		}
+
 		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatal(err)
 		}
+
 		if p.Module == nil || !p.Module.Main {
 			continue
 		}
+
 		folder, err := filepath.Rel(top, p.Dir)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		for _, file := range append(p.GoFiles, p.EmbedFiles...) {
 			files = append(files, filepath.ToSlash(filepath.Join(folder, file)))
 		}
 	}
+
 	if len(files) == 0 {
 		t.Fatal("go list names no file of this module")
 	}
+
 	return files
 }
 
-// contextOf lists the files that the service's ignore file lets into the build, relative to the root.
+// contextOf returns the files that the service's ignore file lets into the build,
+// relative to the root.
 func contextOf(t *testing.T, service string) []string {
 	t.Helper()
 	f, err := os.Open(filepath.Join(root, "services", service, "Dockerfile.dockerignore"))
@@ -131,33 +155,40 @@ func contextOf(t *testing.T, service string) []string {
 		t.Fatal(err)
 	}
 	defer f.Close()
+
 	patterns, err := ignorefile.ReadAll(f)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	matcher, err := patternmatcher.New(patterns)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var files []string
 	err = fs.WalkDir(os.DirFS(root), ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
+
 		if entry.IsDir() {
 			if path == ".git" || path == ".state" {
 				return fs.SkipDir
 			}
 			return nil
 		}
+
 		ignored, err := matcher.MatchesOrParentMatches(path)
 		if err == nil && !ignored {
 			files = append(files, path)
 		}
+
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return files
 }

@@ -7,22 +7,27 @@ import (
 	"testing"
 )
 
-// The equivalents are of use only under the very references that the stack and the Dockerfiles pin.
+// TestReferencesAreThoseOfTheStack checks that the equivalents have the references that the stack
+// and the Dockerfiles pin.
 func TestReferencesAreThoseOfTheStack(t *testing.T) {
 	script, err := os.ReadFile("build.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	references := regexp.MustCompile(`(?m)^(\w+)_ref=(\S+)$`).FindAllSubmatch(script, -1)
 	if len(references) != 4 {
 		t.Fatalf("build.sh sets %d references, want 4", len(references))
 	}
+
 	pinnedIn := map[string][]string{
 		"redis":  {"stacks/base.go"},
 		"caddy":  {"stacks/base.go"},
 		"ollama": {"stacks/base.go", "services/ollama/Dockerfile"},
-		"golang": {"stacks/base.go", "services/backend/Dockerfile", "services/frontend/Dockerfile", "services/ml/Dockerfile"},
+		"golang": {"stacks/base.go", "services/backend/Dockerfile", "services/frontend/Dockerfile",
+			"services/ml/Dockerfile"},
 	}
+
 	for _, r := range references {
 		name, reference := string(r[1]), string(r[2])
 		for _, path := range pinnedIn[name] {

@@ -3,11 +3,13 @@
 #
 #   test/peers/build.sh [pulumi|ollama|caddy|docker-compose|kubernetes-cluster|kubernetes-provider|registry ...]
 #
-# Each is built again only when its module or the Go toolchain changed. Ollama is one static program with the processor
-# backend; building it needs a C++ compiler, nlohmann-json3-dev and libstb-dev. The programs of the cluster, which
-# test/cluster/cluster.sh runs, lie in a folder of their own, cluster/bin.
+# Each is built again only when its module or the Go toolchain changed. Ollama is one static program
+# with the processor backend; building it needs a C++ compiler, nlohmann-json3-dev and libstb-dev.
+# The programs of the cluster, which test/cluster/cluster.sh runs, lie in a folder of their own,
+# cluster/bin.
 #
-# CODEXCONTINUE_TEST_CACHE names the cache (default: ${XDG_CACHE_HOME:-~/.cache}/codexcontinue-test).
+# CODEXCONTINUE_TEST_CACHE names the cache (default:
+# ${XDG_CACHE_HOME:-~/.cache}/codexcontinue-test).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -20,17 +22,17 @@ fail() { say "$*"; exit 1; }
 
 command -v go >/dev/null || fail "no go on PATH: install Go 1.26"
 
-# up_to_date NAME STAMP: the program was built from these inputs.
+# up_to_date NAME STAMP succeeds if the program was built from these inputs.
 up_to_date() { [[ -x $bin/$1 && -f $bin/.$1.stamp && $(<"$bin/.$1.stamp") == "$2" ]]; }
 
-# stamp MODULE FLAGS...: a digest of everything that the program is made of.
+# stamp MODULE FLAGS... prints a digest of everything that the program is made of.
 stamp() {
 	local module=$1
 	shift
 	{ cat "$root/$module/go.mod" "$root/$module/go.sum"; go version; printf '%s\n' "$@"; } | sha256sum | cut -d' ' -f1
 }
 
-# build NAME MODULE PACKAGE [FLAGS...]: one program from the module in that folder.
+# build NAME MODULE PACKAGE [FLAGS...] builds a program from the module in that folder.
 build() {
 	local name=$1 module=$2 package=$3 id start=$SECONDS
 	shift 3
@@ -40,7 +42,7 @@ build() {
 		return
 	fi
 	say "$name: building (log: $cache/$name.log)"
-	# Built beside its final place and renamed, so that a reader never sees half a program.
+	# It is built beside its final place and renamed, so that nobody sees half a program.
 	if ! (cd "$root/$module" && go build -mod=readonly -buildvcs=false -trimpath -o "$bin/.$name.part" "$@" "$package") >"$cache/$name.log" 2>&1; then
 		tail -n 20 "$cache/$name.log" >&2
 		fail "$name: the build failed; the whole log is $cache/$name.log"
@@ -50,8 +52,8 @@ build() {
 	say "$name: built in $((SECONDS - start)) s"
 }
 
-# quick are the compiler's flags for what no test waits for: they save two fifths of the processor time that the two
-# largest builds take.
+# quick are compiler flags for programs whose speed does not matter to tests. They save two fifths
+# of the processor time of the two largest builds.
 quick='-gcflags=all=-N -l -dwarf=false'
 
 version() { (cd "$root/$1" && go list -mod=readonly -m -f '{{.Version}}' "$2"); }
@@ -79,7 +81,7 @@ build_cluster() {
 		return
 	fi
 	say "kubernetes-cluster: building (log: $cache/kubernetes-cluster.log)"
-	# Without these the servers call themselves v0.0.0-master, which clients that read the version do not take.
+	# Without these the servers have the version v0.0.0-master, which some clients refuse.
 	k8s=$(version test/cluster k8s.io/kubernetes)
 	flags="-s -w"
 	for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
@@ -99,7 +101,8 @@ build_cluster() {
 	say "kubernetes-cluster: built in $((SECONDS - start)) s"
 }
 
-# build_provider builds Pulumi's provider for Kubernetes, with the two files that it embeds from their places in its module.
+# build_provider builds Pulumi's provider for Kubernetes, with the two files that it embeds from
+# their places in its module.
 build_provider() {
 	local module=test/peers/kubernetes path=github.com/pulumi/pulumi-kubernetes/provider/v4 folder overlay=$cache/kubernetes-provider.json name files=()
 	(cd "$root/$module" && go mod download "$path")
@@ -113,14 +116,14 @@ build_provider() {
 		-ldflags "-s -w -X $path/pkg/version.Version=$kubernetes_provider"
 }
 
-# kubernetes_provider is the release that the module's commit became: its version only tells the commit.
+# kubernetes_provider is the release of the module's commit, which its version does not tell.
 kubernetes_provider=4.25.0
 
 build_one() {
 	export CGO_ENABLED=0
 	case $1 in
 	pulumi)
-		# The Automation API refuses a CLI that does not know its version.
+		# The Automation API refuses a CLI without a version.
 		build pulumi tools/pulumi github.com/pulumi/pulumi/pkg/v3/cmd/pulumi \
 			-ldflags "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$(version tools/pulumi github.com/pulumi/pulumi/pkg/v3)"
 		;;

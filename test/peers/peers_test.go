@@ -11,29 +11,30 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// recorder is a test that does not end the one it is in.
+// recorder is a test that records its end without ending the real one.
 type recorder struct {
 	testing.TB
-	said string
+	end string
 }
 
 func (r *recorder) Helper()                   {}
-func (r *recorder) Skipf(f string, a ...any)  { r.end("skip: ", f, a) }
-func (r *recorder) Fatalf(f string, a ...any) { r.end("fail: ", f, a) }
-func (r *recorder) end(how, f string, a []any) {
-	r.said = how + fmt.Sprintf(f, a...)
+func (r *recorder) Skipf(f string, a ...any)  { r.stop("skip: ", f, a) }
+func (r *recorder) Fatalf(f string, a ...any) { r.stop("fail: ", f, a) }
+func (r *recorder) stop(how, f string, a []any) {
+	r.end = how + fmt.Sprintf(f, a...)
 	panic(r)
 }
 
-// verdict is how a test that runs f ends; empty when it goes on.
-func verdict(t *testing.T, f func(testing.TB)) (said string) {
+// outcome returns how a test that runs f ends, or "" if it goes on.
+func outcome(t *testing.T, f func(testing.TB)) (end string) {
 	r := &recorder{TB: t}
 	defer func() {
 		if p := recover(); p != nil && p != r {
 			panic(p)
 		}
-		said = r.said
+		end = r.end
 	}()
+
 	f(r)
 	return
 }
@@ -45,7 +46,9 @@ func TestMissing(t *testing.T) {
 		"caddy,redis": "fail: peer redis is required but absent: why",
 	} {
 		t.Setenv("CODEXCONTINUE_REQUIRE_PEERS", list)
-		if got := verdict(t, func(t testing.TB) { peers.Missing(t, "redis", errors.New("why")) }); got != want {
+		if got := outcome(t, func(t testing.TB) {
+			peers.Missing(t, "redis", errors.New("why"))
+		}); got != want {
 			t.Errorf("%q: %s, want %s", list, got, want)
 		}
 	}
@@ -61,22 +64,30 @@ func TestFind(t *testing.T) {
 			t.Errorf("found %s, want %s", got, want)
 		}
 	}
-	if got, want := verdict(t, find), "skip: peer peer is absent, so this was not tested: gone or there is not on PATH"; got != want {
+
+	if got, want := outcome(t, find), "skip: peer peer is absent, so this was not tested: gone "+
+		"or there is not on PATH"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if got := verdict(t, func(t testing.TB) { peers.DockerPlugin(t) }); got == "" {
+
+	if got := outcome(t, func(t testing.TB) { peers.DockerPlugin(t) }); got == "" {
 		t.Error("a plugin was found in an empty folder")
 	}
+
 	plugin := filepath.Join(dir, "plugins", "resource-docker-v4.10.0")
 	if err := os.MkdirAll(plugin, 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, path := range []string{filepath.Join(dir, "there"), filepath.Join(plugin, "pulumi-resource-docker")} {
 		if err := os.WriteFile(path, nil, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := verdict(t, find) + verdict(t, func(t testing.TB) { peers.DockerPlugin(t) }); got != "" {
+
+	if got := outcome(t, find) + outcome(t, func(t testing.TB) {
+		peers.DockerPlugin(t)
+	}); got != "" {
 		t.Errorf("not found: %s", got)
 	}
 }
@@ -90,26 +101,31 @@ func TestCluster(t *testing.T) {
 			t.Errorf("found %s and %s", c, s)
 		}
 	}
+
 	t.Setenv("CODEXCONTINUE_REQUIRE_PEERS", "")
 	t.Setenv("CODEXCONTINUE_KUBECONFIG", "")
 	t.Setenv("CODEXCONTINUE_CONTAINERD", socket)
-	if got := verdict(t, find); !strings.HasPrefix(got, "skip: peer kubernetes is absent") {
+	if got := outcome(t, find); !strings.HasPrefix(got, "skip: peer kubernetes is absent") {
 		t.Errorf("without a cluster: %q", got)
 	}
+
 	t.Setenv("CODEXCONTINUE_REQUIRE_PEERS", "kubernetes")
-	if got := verdict(t, find); !strings.HasPrefix(got, "fail: peer kubernetes is required") {
+	if got := outcome(t, find); !strings.HasPrefix(got, "fail: peer kubernetes is required") {
 		t.Errorf("without the cluster that is required: %q", got)
 	}
+
 	t.Setenv("CODEXCONTINUE_KUBECONFIG", config)
-	if got := verdict(t, find); !strings.Contains(got, "start the cluster again") {
+	if got := outcome(t, find); !strings.Contains(got, "start the cluster again") {
 		t.Errorf("with a cluster that was stopped: %q", got)
 	}
+
 	for _, file := range []string{config, socket} {
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := verdict(t, find); got != "" || os.Getenv("KUBECONFIG") != config {
+
+	if got := outcome(t, find); got != "" || os.Getenv("KUBECONFIG") != config {
 		t.Errorf("with a cluster: %q, KUBECONFIG %s", got, os.Getenv("KUBECONFIG"))
 	}
 }
@@ -119,9 +135,12 @@ func TestKubernetesPlugin(t *testing.T) {
 	t.Setenv("PATH", dir)
 	t.Setenv("PULUMI_HOME", dir)
 	t.Setenv("CODEXCONTINUE_REQUIRE_PEERS", "kubernetes-plugin")
-	if got := verdict(t, func(t testing.TB) { peers.KubernetesPlugin(t) }); !strings.HasPrefix(got, "fail: peer kubernetes-plugin is required") {
+	if got := outcome(t, func(t testing.TB) {
+		peers.KubernetesPlugin(t)
+	}); !strings.HasPrefix(got, "fail: peer kubernetes-plugin is required") {
 		t.Errorf("in an empty folder: %q", got)
 	}
+
 	plugin := filepath.Join(dir, "plugins", "resource-kubernetes-v4.30.0")
 	if err := os.MkdirAll(plugin, 0o755); err != nil {
 		t.Fatal(err)
@@ -129,7 +148,7 @@ func TestKubernetesPlugin(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(plugin, "pulumi-resource-kubernetes"), nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if got := verdict(t, func(t testing.TB) { peers.KubernetesPlugin(t) }); got != "" {
+	if got := outcome(t, func(t testing.TB) { peers.KubernetesPlugin(t) }); got != "" {
 		t.Errorf("not found: %s", got)
 	}
 }

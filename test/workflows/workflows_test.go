@@ -1,5 +1,5 @@
-// Package workflows tests the repository's GitHub workflows as far as that goes without GitHub: what they may do, and the
-// scripts that they run.
+// Package workflows tests the repository's GitHub workflows as far as that is possible without
+// GitHub: their permissions, and the scripts that they run.
 package workflows
 
 import (
@@ -36,14 +36,16 @@ func read(t *testing.T, name string) (workflow, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var w workflow
 	if err := yaml.Unmarshal(text, &w); err != nil {
 		t.Fatal(err)
 	}
+
 	return w, string(text)
 }
 
-// pinned is an action by the full hash of a commit, with its version beside it for whoever updates it.
+// pinned matches an action with the full hash of a commit, and its version for whoever updates it.
 var pinned = regexp.MustCompile(`^\s*(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
 
 func TestEveryWorkflow(t *testing.T) {
@@ -51,26 +53,37 @@ func TestEveryWorkflow(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%v, %v", files, err)
 	}
+
 	for _, path := range files {
 		name := filepath.Base(path)
 		w, text := read(t, name)
 		for line := range strings.Lines(text) {
-			if strings.Contains(line, "uses:") && !pinned.MatchString(strings.TrimRight(line, "\n")) {
-				t.Errorf("%s: not pinned by a commit's hash with its version behind it: %s", name, strings.TrimSpace(line))
+			if strings.Contains(line, "uses:") &&
+				!pinned.MatchString(strings.TrimRight(line, "\n")) {
+				t.Errorf("%s: not pinned by a commit's hash with its version behind it: %s", name,
+					strings.TrimSpace(line))
 			}
 		}
+
 		if strings.Contains(text, "pull_request_target") {
 			t.Errorf("%s runs a fork's code with the repository's secrets", name)
 		}
+
 		if w.Permissions == nil {
-			t.Errorf("%s does not say its permissions: the repository's default may be to write", name)
+			t.Errorf("%s does not say its permissions: the repository's default may be to write",
+				name)
 		}
+
 		for id, job := range w.Jobs {
 			for _, s := range job.Steps {
 				if strings.Contains(s.Run, "${{") {
-					t.Errorf("%s: %s: an expression in a script is code of whoever chose its value: hand it over in env", name, id)
+					t.Errorf("%s: %s: an expression in a script is code of whoever chose its "+
+						"value: hand it over in env",
+						name, id)
 				}
-				if strings.HasPrefix(s.Uses, "actions/checkout@") && s.With["persist-credentials"] != false {
+
+				if strings.HasPrefix(s.Uses, "actions/checkout@") &&
+					s.With["persist-credentials"] != false {
 					t.Errorf("%s: %s: the checkout keeps its token for later steps", name, id)
 				}
 			}
@@ -78,26 +91,31 @@ func TestEveryWorkflow(t *testing.T) {
 	}
 }
 
-// TestForkSafe checks that what runs a fork's code can write nothing and knows nothing, and that what can write runs none.
+// TestForkSafe checks that jobs that run a fork's code can write nothing and have no secrets, and
+// that jobs that can write run none of it.
 func TestForkSafe(t *testing.T) {
-	w, text := read(t, "plan.yml")
-	if len(w.Permissions) != 1 || w.Permissions["contents"] != "read" {
-		t.Errorf("plan.yml may do %v", w.Permissions)
-	}
-	for _, word := range []string{"secrets.", "github.token", "GITHUB_TOKEN"} {
-		if strings.Contains(text, word) {
-			t.Errorf("plan.yml knows %s", word)
+	for _, name := range []string{"plan.yml", "test.yml"} {
+		w, text := read(t, name)
+		if len(w.Permissions) != 1 || w.Permissions["contents"] != "read" {
+			t.Errorf("%s may do %v", name, w.Permissions)
+		}
+		for _, word := range []string{"secrets.", "github.token", "GITHUB_TOKEN"} {
+			if strings.Contains(text, word) {
+				t.Errorf("%s knows %s", name, word)
+			}
+		}
+		for id, job := range w.Jobs {
+			if job.Permissions != nil || job.Environment != "" {
+				t.Errorf("%s: %s has more than the workflow", name, id)
+			}
 		}
 	}
-	for id, job := range w.Jobs {
-		if job.Permissions != nil || job.Environment != "" {
-			t.Errorf("plan.yml: %s has more than the workflow", id)
-		}
-	}
-	w, text = read(t, "plan-comment.yml")
+
+	w, text := read(t, "plan-comment.yml")
 	if len(w.Permissions) != 0 || !strings.Contains(text, "workflow_run:") {
 		t.Errorf("plan-comment.yml may do %v", w.Permissions)
 	}
+
 	for _, job := range w.Jobs {
 		for _, s := range job.Steps {
 			if strings.HasPrefix(s.Uses, "actions/checkout@") && s.With["ref"] != nil {
@@ -110,12 +128,32 @@ func TestForkSafe(t *testing.T) {
 	}
 }
 
+// TestPullRequestsAreTested checks that every pull request is linted and tested as the README says.
+func TestPullRequestsAreTested(t *testing.T) {
+	w, text := read(t, "test.yml")
+	if !strings.Contains(text, "\n  pull_request:\n") {
+		t.Error("test.yml does not run for pull requests")
+	}
+
+	for id, job := range w.Jobs {
+		if last := job.Steps[len(job.Steps)-1].Run; last != "make "+id {
+			t.Errorf("test.yml: %s ends with %q, not with `make %s`", id, last, id)
+		}
+	}
+	if len(w.Jobs) != 2 {
+		t.Errorf("test.yml has %d jobs, want lint and test", len(w.Jobs))
+	}
+}
+
 // TestDeployIsApproved checks that up needs a preview and the environment whose reviewers approve it.
 func TestDeployIsApproved(t *testing.T) {
 	w, _ := read(t, "deploy.yml")
-	if w.Jobs["preview"].Environment != "${{ matrix.stack }}-preview" || w.Jobs["up"].Environment != "${{ matrix.stack }}" {
-		t.Errorf("the environments are %q and %q", w.Jobs["preview"].Environment, w.Jobs["up"].Environment)
+	if w.Jobs["preview"].Environment != "${{ matrix.stack }}-preview" ||
+		w.Jobs["up"].Environment != "${{ matrix.stack }}" {
+		t.Errorf("the environments are %q and %q", w.Jobs["preview"].Environment,
+			w.Jobs["up"].Environment)
 	}
+
 	for id, job := range w.Jobs {
 		runs := 0
 		for _, s := range job.Steps {
@@ -123,6 +161,7 @@ func TestDeployIsApproved(t *testing.T) {
 				runs++
 			}
 		}
+
 		if runs != 1 {
 			t.Errorf("deploy.yml: %s does not run .github/scripts/deploy.sh %s", id, id)
 		}
@@ -131,13 +170,14 @@ func TestDeployIsApproved(t *testing.T) {
 
 const marker = "<!-- codexctl diff -->"
 
-// TestComment runs the script against a gh that answers as the API does and keeps what it is told.
+// TestComment runs the script with a gh that answers as the API does and records its calls.
 func TestComment(t *testing.T) {
 	for _, program := range []string{"bash", "jq"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("%s is not on PATH", program)
 		}
 	}
+
 	ours := `{"id":7,"user":{"login":"github-actions[bot]"},"body":"` + marker + `\nold"}`
 	copied := `{"id":8,"user":{"login":"mallory"},"body":"` + marker + `\nold"}`
 	pulls := `[{"number":3,"head":{"sha":"other"}},{"number":5,"head":{"sha":"abc"}}]`
@@ -146,14 +186,19 @@ func TestComment(t *testing.T) {
 		fails                 bool
 		says, told            string
 	}{
-		"first":            {marker + "\nplan", pulls, `[]`, false, "commented on #5", "POST repos/o/r/issues/5/comments"},
-		"update":           {marker + "\nplan", pulls, `[` + copied + `,` + ours + `]`, false, "updated the comment on #5", "PATCH repos/o/r/issues/comments/7"},
-		"somebody else's":  {marker + "\nplan", pulls, `[` + copied + `]`, false, "commented on #5", "POST repos/o/r/issues/5/comments"},
-		"pages":            {marker + "\nplan", pulls, `[` + copied + `][` + ours + `]`, false, "updated the comment on #5", "PATCH repos/o/r/issues/comments/7"},
-		"pushed meanwhile": {marker + "\nplan", `[{"number":5,"head":{"sha":"newer"}}]`, `[]`, false, "no open pull request is at abc", ""},
-		"no plan":          {"", pulls, `[]`, false, "there is no plan", ""},
-		"not a plan":       {"approved!", pulls, `[]`, true, "this is no plan", ""},
-		"too long":         {marker + strings.Repeat("\nx", 40000), pulls, `[]`, true, "more than the 64000", ""},
+		"first": {marker + "\nplan", pulls, `[]`, false, "commented on #5",
+			"POST repos/o/r/issues/5/comments"},
+		"update": {marker + "\nplan", pulls, `[` + copied + `,` + ours + `]`, false,
+			"updated the comment on #5", "PATCH repos/o/r/issues/comments/7"},
+		"somebody else's": {marker + "\nplan", pulls, `[` + copied + `]`, false, "commented on #5",
+			"POST repos/o/r/issues/5/comments"},
+		"pages": {marker + "\nplan", pulls, `[` + copied + `][` + ours + `]`, false,
+			"updated the comment on #5", "PATCH repos/o/r/issues/comments/7"},
+		"pushed meanwhile": {marker + "\nplan", `[{"number":5,"head":{"sha":"newer"}}]`, `[]`,
+			false, "no open pull request is at abc", ""},
+		"no plan":    {"", pulls, `[]`, false, "there is no plan", ""},
+		"not a plan": {"approved!", pulls, `[]`, true, "this is no plan", ""},
+		"too long":   {marker + strings.Repeat("\nx", 40000), pulls, `[]`, true, "more than the 64000", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -164,6 +209,7 @@ func TestComment(t *testing.T) {
 				}
 				return path
 			}
+
 			write("gh", fmt.Sprintf(`#!/usr/bin/env bash
 case "$*" in
 *"repos/o/r/pulls "*"head=fork:feature/x"*) cat %[1]s/pulls ;;
@@ -172,18 +218,22 @@ case "$*" in
 *) echo "gh $*: unexpected" >&2; exit 1 ;;
 esac
 `, dir), 0o755)
+
 			write("pulls", c.pulls, 0o644)
 			write("comments", c.comments, 0o644)
 			plan := filepath.Join(dir, "plan.md")
 			if c.plan != "" {
 				write("plan.md", c.plan+"\n", 0o644)
 			}
+
 			cmd := exec.Command("bash", filepath.Join(root, "scripts/comment.sh"), plan)
-			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "REPOSITORY=o/r", "HEAD_OWNER=fork", "HEAD_BRANCH=feature/x", "HEAD_SHA=abc")
+			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "REPOSITORY=o/r",
+				"HEAD_OWNER=fork", "HEAD_BRANCH=feature/x", "HEAD_SHA=abc")
 			out, err := cmd.CombinedOutput()
 			if (err != nil) != c.fails || !bytes.Contains(out, []byte(c.says)) {
 				t.Fatalf("%v: %s", err, out)
 			}
+
 			told, _ := os.ReadFile(filepath.Join(dir, "told"))
 			if got := strings.TrimSpace(string(told)); got != c.told {
 				t.Errorf("told GitHub %q, want %q", got, c.told)
@@ -191,8 +241,10 @@ esac
 			if c.told == "" {
 				return
 			}
+
 			body, err := os.ReadFile(filepath.Join(dir, "body"))
-			if err != nil || !strings.HasPrefix(string(body), marker+"\nplan\n") || !strings.Contains(string(body), "Made by the code of abc itself") {
+			if err != nil || !strings.HasPrefix(string(body), marker+"\nplan\n") ||
+				!strings.Contains(string(body), "Made by the code of abc itself") {
 				t.Errorf("the comment is %q, %v", body, err)
 			}
 		})

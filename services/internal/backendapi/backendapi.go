@@ -1,7 +1,8 @@
-// Package backendapi is what the backend's REST API says in JSON and in its event streams; the frontend is a client
-// of it.
+// Package backendapi describes the backend's REST API, its JSON and its event streams. The
+// frontend is a client of it.
 //
-//	POST   /api/chat                        start an answer; with Accept: text/event-stream its events, else 202 Generation
+//	POST   /api/chat                        start an answer      202 Generation, or with
+//	                                        Accept: text/event-stream its events
 //	GET    /api/generations/{id}/events     the events of an answer; Last-Event-ID resumes
 //	DELETE /api/generations/{id}            stop it (204; also when it has ended)
 //	POST   /api/conversations               create               201 Conversation
@@ -12,16 +13,16 @@
 //	GET    /api/models                      200 mlapi.Models
 //	GET    /api/status                      200 Status
 //
-// Every request may carry OwnerHeader: conversations and generations belong to an owner and no other can see them.
-// Without the header the owner is "public". The frontend sets it from the browser's session cookie and never passes on
-// one that the browser sent.
+// Every request may carry OwnerHeader: conversations and generations belong to an owner and no
+// other can see them. Without the header the owner is "public". The frontend sets it from the
+// browser's session cookie and never passes on one that the browser sent.
 //
-// A message may carry KeyHeader: sent again with the same key, because the reply was lost, it is still one message, and the
-// reply is that of the first time.
+// A message may carry KeyHeader: sent again with the same key, because the reply was lost, it is
+// still one message, and the reply is that of the first time.
 //
-// An answer is a job of the backend: a reader that goes away does not cancel it; DELETE does. Its events have the ids
-// of a Redis stream, so a reader resumes with Last-Event-ID where it was. The event's name is the type below, its data
-// the JSON of the struct of that name.
+// An answer is a job of the backend: a reader that goes away does not cancel it; DELETE does. Its
+// events have the ids of a Redis stream, so a reader resumes with Last-Event-ID where it was. The
+// event's name is the type below, its data the JSON of the struct of that name.
 package backendapi
 
 import (
@@ -31,11 +32,12 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// OwnerHeader names whose conversations a request is about.
+// OwnerHeader names the owner of the conversations that a request is about.
 const OwnerHeader = "X-Codexcontinue-Owner"
 
-// KeyHeader is a message's idempotency key: 1 to 64 letters, digits, dashes and underscores, made by the client. It is known
-// for an hour at least. The header is that of draft-ietf-httpapi-idempotency-key-header.
+// KeyHeader is a message's idempotency key: 1 to 64 letters, digits, dashes and underscores, made
+// by the client. It is remembered for an hour at least. The header is that of
+// draft-ietf-httpapi-idempotency-key-header.
 const KeyHeader = "Idempotency-Key"
 
 // MaxMessage is the greatest length of one message in bytes.
@@ -44,7 +46,8 @@ const MaxMessage = 64 << 10
 // MaxTitle is the greatest length of a conversation's title in characters.
 const MaxTitle = 200
 
-// The names of an answer's events. Exactly one of EventDone, EventError and EventStopped comes last.
+// The names of an answer's events. Exactly one of EventDone, EventError and
+// EventStopped comes last.
 const (
 	EventStart    = "start"    // Start
 	EventQueue    = "queue"    // Queue
@@ -56,7 +59,13 @@ const (
 	EventStopped  = "stopped"  // {}
 )
 
-// ChatRequest sends a message. Without a conversation one is created, titled by the message's beginning.
+// Final reports whether the event is the last of an answer.
+func Final(name string) bool {
+	return name == EventDone || name == EventError || name == EventStopped
+}
+
+// ChatRequest sends a message. Without a conversation one is created, titled by
+// the message's beginning.
 type ChatRequest struct {
 	ConversationID string `json:"conversation_id,omitempty"`
 	Model          string `json:"model,omitempty"`
@@ -77,14 +86,14 @@ type Start struct {
 	Model          string `json:"model"`
 }
 
-// Queue tells the answer's place among those that wait for the model: 1 is next.
+// Queue is the answer's place among those that wait for the model: 1 is next.
 type Queue struct {
 	Position int `json:"position"`
 }
 
-// History says that the model did not get all of the conversation.
+// History is sent when the model did not get all of the conversation.
 type History struct {
-	// LeftOut is how many of the oldest messages its context does not hold.
+	// LeftOut is how many of the oldest messages the model's context does not hold.
 	LeftOut int `json:"left_out"`
 }
 
@@ -113,32 +122,40 @@ const (
 // Message is one turn.
 type Message struct {
 	ID string `json:"id"`
+
 	// Role is user or assistant.
 	Role    string `json:"role"`
 	Content string `json:"content"`
 	Model   string `json:"model,omitempty"`
 	State   string `json:"state"`
+
 	// Thinking is the model's reasoning, which is not part of the answer.
 	Thinking string `json:"thinking,omitempty"`
-	// LeftOut is how many of the conversation's oldest messages the model did not get for this answer.
+
+	// LeftOut is how many of the conversation's oldest messages the model did
+	// not get for this answer.
 	LeftOut int `json:"left_out,omitempty"`
-	// GenerationID is the answer's job, set on assistant messages: a page that finds a streaming message follows its
-	// events.
+
+	// GenerationID is the answer's job, set on assistant messages. A page with a streaming
+	// message follows its events.
 	GenerationID string `json:"generation_id,omitempty"`
-	// Error says why the state is failed.
+
+	// Error tells why the state is failed.
 	Error     *problem.Problem `json:"error,omitempty"`
 	CreatedAt time.Time        `json:"created_at"`
 }
 
-// ConversationDetail is a conversation with a page of its messages, oldest first: the last ones, or those before a cursor.
+// ConversationDetail is a conversation with a page of its messages, oldest first: the last ones, or
+// those before a cursor.
 type ConversationDetail struct {
 	Conversation
 	Messages []Message `json:"messages"`
-	// Earlier is the cursor (before) of the page of the messages before these; empty when there are none.
+
+	// Earlier is the cursor (before) of the page before these messages; empty if there is none.
 	Earlier string `json:"earlier,omitempty"`
 }
 
-// ConversationPage is a page of the list. An empty Next means that there is no more.
+// ConversationPage is a page of the list. Next is empty on the last one.
 type ConversationPage struct {
 	Conversations []Conversation `json:"conversations"`
 	Next          string         `json:"next,omitempty"`
@@ -156,9 +173,9 @@ const (
 	StatusDown     = "down"
 )
 
-// Status is the answer of GET /api/status.
+// Status is the response of GET /api/status.
 type Status struct {
-	// Status is ready when every service is ready and the model can be used, else degraded.
+	// Status is ready if every service is ready and the model can be used, else degraded.
 	Status   string          `json:"status"`
 	Services []ServiceStatus `json:"services"`
 	Model    mlapi.Build     `json:"model"`
@@ -168,8 +185,10 @@ type Status struct {
 type ServiceStatus struct {
 	Name   string `json:"name"`
 	Status string `json:"status"`
-	// Detail says what is wrong, for a person.
+
+	// Detail tells a person what is wrong.
 	Detail string `json:"detail,omitempty"`
+
 	// LatencyMS is how long the check took, in milliseconds.
 	LatencyMS float64 `json:"latency_ms"`
 }

@@ -1,5 +1,5 @@
-// Package logging makes the structured logger that every service writes to stderr: JSON lines of log/slog with the
-// service's name, and the request's id on every line that belongs to one.
+// Package logging provides the structured logger of the services: JSON lines of log/slog on stderr,
+// with the service's name, and on every line that belongs to a request its id.
 package logging
 
 import (
@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// New returns a logger for the service. level is one of debug, info, warn, error (any other reads as info: the
-// environment contract refuses it earlier); debug overrides it and adds source positions.
+// New returns a logger for the service. level is debug, info, warn or error; anything else
+// means info, as the environment contract refuses it earlier. debug overrides level and
+// adds source positions.
 func New(w io.Writer, service, level string, debug bool) *slog.Logger {
 	l := slog.LevelInfo
 	switch strings.ToLower(level) {
@@ -21,9 +22,11 @@ func New(w io.Writer, service, level string, debug bool) *slog.Logger {
 	case "error":
 		l = slog.LevelError
 	}
+
 	if debug {
 		l = slog.LevelDebug
 	}
+
 	h := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l, AddSource: debug})
 	return slog.New(&handler{h}).With("service", service)
 }

@@ -21,10 +21,13 @@ func TestRequestIDIsOnEveryLine(t *testing.T) {
 		if err := json.Unmarshal(out.Bytes(), &rec); err != nil {
 			t.Fatal(err)
 		}
-		if rec["request_id"] != "id-1" || rec["service"] != "backend" || rec["msg"] != "hello" || rec["b"] != 2.0 {
+
+		if rec["request_id"] != "id-1" || rec["service"] != "backend" || rec["msg"] != "hello" ||
+			rec["b"] != 2.0 {
 			t.Errorf("%v", rec)
 		}
 	}
+
 	out.Reset()
 	log.Info("no request")
 	if bytes.Contains(out.Bytes(), []byte("request_id")) {
@@ -37,9 +40,14 @@ func TestLevels(t *testing.T) {
 		level string
 		debug bool
 		want  slog.Level
-	}{{"debug", false, slog.LevelDebug}, {"info", false, slog.LevelInfo}, {"WARN", false, slog.LevelWarn}, {"error", false, slog.LevelError}, {"error", true, slog.LevelDebug}} {
+	}{
+		{"debug", false, slog.LevelDebug}, {"info", false, slog.LevelInfo},
+		{"WARN", false, slog.LevelWarn}, {"error", false, slog.LevelError},
+		{"error", true, slog.LevelDebug},
+	} {
 		log := logging.New(&bytes.Buffer{}, "x", tc.level, tc.debug)
-		if !log.Enabled(context.Background(), tc.want) || log.Enabled(context.Background(), tc.want-1) {
+		if !log.Enabled(context.Background(), tc.want) ||
+			log.Enabled(context.Background(), tc.want-1) {
 			t.Errorf("%s, debug %v: not %s", tc.level, tc.debug, tc.want)
 		}
 	}

@@ -1,10 +1,12 @@
-// Package mlapi is what the ml service and its clients say to each other over HTTP.
+// Package mlapi describes the HTTP API between the ml service and its clients.
 //
-// POST /chat and POST /generate answer with application/x-ndjson: one Chunk a line, the last one with Done or Error.
-// A stream that ends without either was cut and is an error. Before the first line a refusal is an RFC 9457 problem:
-// 400 invalid, 404 no such model, 413 a message that alone does not fit the model's context (problem.TypeTooLong),
-// 429 queue full (Retry-After, queue_position), 503 model not ready or draining (problem.TypeDraining). A stream may end
-// with the error draining as well, while it waits for its turn: nothing was produced, so the request may be sent again.
+// POST /chat and POST /generate answer with application/x-ndjson: one Chunk a line, the last one
+// with Done or Error. A stream that ends without either was cut and is an error. Before the
+// first line a refusal is an RFC 9457 problem: 400 invalid, 404 no such model, 413 a message
+// that alone does not fit the model's context (problem.TypeTooLong), 429 queue full
+// (Retry-After, queue_position), 503 model not ready or draining (problem.TypeDraining). A
+// stream may also end with the error draining while it waits for its turn: nothing was produced,
+// so the request may be sent again.
 package mlapi
 
 import "github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -20,8 +22,9 @@ type Message struct {
 
 // ChatRequest asks for the next assistant message. An empty Model means the default model.
 //
-// The last message is the user's, or the assistant's: the text so far of an answer that was cut, not empty. The answer goes
-// on from there where the model's template can do that; where it cannot, the first chunk says Again.
+// The last message is the user's, or the assistant's: the text so far, not empty, of an answer that
+// was cut. The answer continues from there if the model's template can do that; if it cannot, the
+// first chunk has Again.
 type ChatRequest struct {
 	Model    string         `json:"model,omitempty"`
 	Messages []Message      `json:"messages"`
@@ -38,35 +41,45 @@ type GenerateRequest struct {
 
 // Chunk is one line of an answer.
 type Chunk struct {
-	// Queue is the request's place in the queue, 1 is next; sent while it waits for its turn, when it changes.
+	// Queue is the request's place in the queue, 1 is next. It is sent when it changes while the
+	// request waits for its turn.
 	Queue int `json:"queue,omitempty"`
-	// LeftOut is how many of the request's messages were left out, the oldest ones, because the model's context does not
-	// hold them; sent at most once, before any text.
+
+	// LeftOut is how many of the request's oldest messages were left out because the model's
+	// context does not hold them. It is sent at most once, before any text.
 	LeftOut int `json:"left_out,omitempty"`
-	// Again says that the text so far could not be continued: what follows is the answer from its beginning. It is sent at
-	// most once, before any text.
+
+	// Again is set if the text so far could not be continued: what follows is the answer from its
+	// beginning. It is sent at most once, before any text.
 	Again bool `json:"again,omitempty"`
+
 	// Thinking is what the model added to its reasoning, which is not part of the answer.
 	Thinking string `json:"thinking,omitempty"`
+
 	// Text is what the model added.
 	Text string `json:"text,omitempty"`
+
 	// Done ends a complete answer.
 	Done *Done `json:"done,omitempty"`
+
 	// Error ends an answer that could not be completed.
 	Error *problem.Problem `json:"error,omitempty"`
 }
 
-// Done says how a complete answer ended.
+// Done describes how a complete answer ended.
 type Done struct {
 	// Model is the model that answered.
 	Model string `json:"model"`
+
 	// Reason is stop or length.
 	Reason string `json:"reason"`
+
 	// PromptTokens and Tokens count the tokens read and written.
 	PromptTokens int `json:"prompt_tokens"`
 	Tokens       int `json:"tokens"`
-	// QueueMS, LoadMS, PromptMS and EvalMS are durations in milliseconds: waiting for a turn, loading the model, reading
-	// the prompt, writing the answer.
+
+	// QueueMS, LoadMS, PromptMS and EvalMS are durations in milliseconds: waiting for a turn,
+	// loading the model, reading the prompt, writing the answer.
 	QueueMS  float64 `json:"queue_ms"`
 	LoadMS   float64 `json:"load_ms"`
 	PromptMS float64 `json:"prompt_ms"`
@@ -94,7 +107,8 @@ type ModelInfo struct {
 	Family        string `json:"family,omitempty"`
 	ParameterSize string `json:"parameter_size,omitempty"`
 	Quantization  string `json:"quantization,omitempty"`
-	// Default is the stack's custom model; Loaded says that it is in memory now.
+
+	// Default is set for the stack's custom model, Loaded for a model that is in memory.
 	Default bool `json:"default"`
 	Loaded  bool `json:"loaded"`
 }
@@ -109,30 +123,34 @@ const (
 	BuildFailed   = "failed"
 )
 
-// Build is how far the custom model is.
+// Build is the progress of the custom model.
 type Build struct {
 	Name  string `json:"name"`
 	State string `json:"state"`
-	// Detail is Ollama's own word on the step, such as "pulling manifest".
+
+	// Detail is Ollama's name of the step, such as "pulling manifest".
 	Detail string `json:"detail,omitempty"`
+
 	// Completed and Total count bytes of the pull.
 	Completed int64 `json:"completed,omitempty"`
 	Total     int64 `json:"total,omitempty"`
-	// Error says why the state is failed, and what to do.
+
+	// Error tells why the state is failed, and what to do.
 	Error string `json:"error,omitempty"`
-	// Digest is the digest of the Modelfile and what it names that this build is of.
+
+	// Digest is the digest of the Modelfile, and of what it names, from which the model is built.
 	Digest string `json:"digest,omitempty"`
 }
 
-// Models is the answer of GET /models.
+// Models is the response of GET /models.
 type Models struct {
 	Models []ModelInfo `json:"models"`
 	Build  Build       `json:"build"`
 }
 
-// Readiness is the answer of GET /ready of every service: 200 when Status is ready, else 503.
+// Readiness is the response of GET /ready of every service: 200 if Status is ready, else 503.
 type Readiness struct {
 	Status string `json:"status"`
-	// Checks maps what was checked to "ok" or what is wrong.
+	// Checks maps each check to "ok" or to what is wrong.
 	Checks map[string]string `json:"checks"`
 }

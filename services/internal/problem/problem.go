@@ -1,4 +1,4 @@
-// Package problem is the one JSON shape of the services' errors: problem details of RFC 9457
+// Package problem is the JSON form of the services' errors: problem details of RFC 9457
 // (application/problem+json).
 package problem
 
@@ -16,32 +16,46 @@ const ContentType = "application/problem+json"
 
 // Types that callers act on.
 const (
-	// TypeDraining is the type of a refusal (503) by an instance that is being stopped. It has done nothing: the same request
-	// may be sent again, over a new connection, and another instance takes it.
+	// TypeDraining is the type of a refusal (503) by an instance that is being stopped. It has done
+	// nothing: the same request may be sent again, over a new connection, to another instance.
 	TypeDraining = "/problems/draining"
-	// TypeStarting is the type of a refusal (503) by an instance that is not ready yet. It has done nothing either.
+
+	// TypeStarting is the type of a refusal (503) by an instance that is not ready yet. It
+	// has done nothing either.
 	TypeStarting = "/problems/starting"
-	// TypeTooLong is the type of a refusal (413) of a message that alone does not fit the model's context.
+
+	// TypeTooLong is the type of a refusal (413) of a message that alone does not
+	// fit the model's context.
 	TypeTooLong = "/problems/message-too-long"
 )
 
-// Problem is a problem details object. It is an error, so that a client can return what the peer said.
+// Problem is a problem details object. It is an error, so that a client can
+// return that of its peer.
 type Problem struct {
-	// Type is a stable URI reference that names the kind of problem, such as "/problems/queue-full".
+	// Type is a stable URI reference that names the kind of problem, such as
+	// "/problems/queue-full".
 	Type string `json:"type,omitempty"`
+
 	// Title is a short summary of the kind; it does not change from one occurrence to the next.
 	Title string `json:"title"`
+
 	// Status is the HTTP status code.
 	Status int `json:"status"`
-	// Detail says what happened this time and what to do, for a person.
+
+	// Detail tells a person what happened this time and what to do.
 	Detail string `json:"detail,omitempty"`
+
 	// Errors lists the single faults of an invalid request.
 	Errors []FieldError `json:"errors,omitempty"`
-	// RequestID is the id to look for in the logs.
+
+	// RequestID is the id of the request in the logs.
 	RequestID string `json:"request_id,omitempty"`
+
 	// QueuePosition is the place the request would have had in the queue, with status 429.
 	QueuePosition int `json:"queue_position,omitempty"`
-	// RetryAfter is after how many seconds it is worth asking again; Write sends it as the Retry-After header as well.
+
+	// RetryAfter is the number of seconds after which a new request may succeed. Write also sends
+	// it as the Retry-After header.
 	RetryAfter int `json:"retry_after,omitempty"`
 }
 
@@ -51,9 +65,13 @@ type FieldError struct {
 	Message  string `json:"message"`
 }
 
-// New makes a problem with the status text as its title.
+// New returns a problem with the status text as its title.
 func New(status int, format string, args ...any) *Problem {
-	return &Problem{Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...)}
+	return &Problem{
+		Title:  http.StatusText(status),
+		Status: status,
+		Detail: fmt.Sprintf(format, args...),
+	}
 }
 
 // Error implements error.
@@ -73,6 +91,7 @@ func Write(w http.ResponseWriter, r *http.Request, p *Problem) {
 	if out.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(out.RetryAfter))
 	}
+
 	w.WriteHeader(out.Status)
-	_ = json.NewEncoder(w).Encode(out) // the client is gone: nothing left to tell
+	_ = json.NewEncoder(w).Encode(out) // an error means that the client is gone
 }

@@ -14,15 +14,26 @@ func TestWrite(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	r = r.WithContext(logging.WithRequestID(r.Context(), "id-1"))
 	w := httptest.NewRecorder()
-	p := &problem.Problem{Title: "Queue full", Status: 429, Detail: "ä<b>", QueuePosition: 3, RetryAfter: 7, Errors: []problem.FieldError{{Location: "body.x", Message: "bad"}}}
+	p := &problem.Problem{
+		Title:         "Queue full",
+		Status:        429,
+		Detail:        "ä<b>",
+		QueuePosition: 3,
+		RetryAfter:    7,
+		Errors:        []problem.FieldError{{Location: "body.x", Message: "bad"}},
+	}
+
 	problem.Write(w, r, p)
-	if w.Code != 429 || w.Header().Get("Content-Type") != problem.ContentType || w.Header().Get("Retry-After") != "7" || w.Header().Get("Cache-Control") != "no-store" {
+	if w.Code != 429 || w.Header().Get("Content-Type") != problem.ContentType ||
+		w.Header().Get("Retry-After") != "7" || w.Header().Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
+
 	var got problem.Problem
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
+
 	want := *p
 	want.RequestID = "id-1"
 	if d := cmp.Diff(want, got); d != "" {

@@ -7,18 +7,20 @@ import (
 	"io"
 )
 
-// Command is the command line that every service has: no argument serves, `healthcheck [URL]` exits 0 when the service
-// is alive, `version` prints the version.
+// Command is the command line of every service. Without arguments it serves, `healthcheck [URL]`
+// exits 0 if the service is alive, `version` prints the version.
 type Command struct {
-	// Health is the path that a health check without a URL asks.
+	// Health is the path of a health check without a URL.
 	Health string
-	// Usage is the error that any other command line gets.
+
+	// Usage is the error for any other command line.
 	Usage string
+
 	// Serve serves until ctx is done.
 	Serve func(ctx context.Context, environ []string, stderr io.Writer) error
 }
 
-// Run does what args say. It returns nil after a clean stop.
+// Run runs the command. It returns nil after a clean stop.
 func (c Command) Run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	switch {
 	case len(args) == 0:
@@ -33,5 +35,6 @@ func (c Command) Run(ctx context.Context, args, environ []string, stdout, stderr
 		_, err := fmt.Fprintln(stdout, Version())
 		return err
 	}
+
 	return errors.New(c.Usage)
 }

@@ -11,11 +11,13 @@ import (
 	"time"
 )
 
-// healthTimeout bounds one health check: shorter than the container's own timeout, so that the reason is printed.
+// healthTimeout bounds one health check. It is shorter than the container's own timeout, so that
+// the reason is printed.
 const healthTimeout = 3 * time.Second
 
-// Healthcheck asks url whether it answers 200: the SERVICE healthcheck subcommand, which lets an image without a shell
-// check itself. An empty url means path at the environment's LISTEN_ADDR, the one variable this needs.
+// Healthcheck returns an error unless url answers 200. It is the healthcheck subcommand of a
+// service, by which an image without a shell checks itself. If url is empty it is path at the
+// LISTEN_ADDR of the environment.
 func Healthcheck(ctx context.Context, environ []string, path, url string) error {
 	if url == "" {
 		local, err := LocalURL(environ)
@@ -24,26 +26,30 @@ func Healthcheck(ctx context.Context, environ []string, path, url string) error 
 		}
 		url = local + path
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
+
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
 	defer resp.Body.Close()
+
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1024))
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("healthcheck: %s answered %s: %s", url, resp.Status, body)
 	}
+
 	return nil
 }
 
-// LocalURL is the base URL at which the service of this environment can be reached from the same machine. It reads
-// LISTEN_ADDR; an address without a host, or of all interfaces, is asked for at 127.0.0.1.
+// LocalURL returns the base URL of the service with this environment on this machine. It reads
+// LISTEN_ADDR; an address without a host, or of all interfaces, becomes 127.0.0.1.
 func LocalURL(environ []string) (string, error) {
 	addr := ""
 	for _, kv := range environ {
@@ -51,9 +57,11 @@ func LocalURL(environ []string) (string, error) {
 			addr = v // the last setting counts, as for os.Getenv
 		}
 	}
+
 	if addr == "" {
 		return "", errors.New("LISTEN_ADDR is not set: set it or give a URL")
 	}
+
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", fmt.Errorf("LISTEN_ADDR: %w", err)
@@ -61,5 +69,6 @@ func LocalURL(environ []string) (string, error) {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
+
 	return "http://" + net.JoinHostPort(host, port), nil
 }

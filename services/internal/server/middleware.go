@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// RequestIDHeader carries the id of a request through all hops and back to the browser.
+// RequestIDHeader is the header with the id of a request, through all hops and back to the browser.
 const RequestIDHeader = "X-Request-Id"
 
 type metrics struct {
@@ -25,20 +25,33 @@ type metrics struct {
 func newMetrics(reg *prometheus.Registry, service string) *metrics {
 	labels := prometheus.Labels{"service": service}
 	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "http_requests_total", ConstLabels: labels,
-			Help: "Requests answered, by route pattern, method and status code."}, []string{"route", "method", "code"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "http_request_duration_seconds", ConstLabels: labels,
-			Help:    "Time from the request's header to the end of its response; of a stream, to its last event.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}}, []string{"route"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "http_requests_in_flight", ConstLabels: labels,
-			Help: "Requests being answered now."}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name:        "http_requests_total",
+			ConstLabels: labels,
+			Help:        "Requests answered, by route pattern, method and status code.",
+		}, []string{"route", "method", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:        "http_request_duration_seconds",
+			ConstLabels: labels,
+			Help: "Time from the request's header to the end of its response; of a " +
+				"stream, to its last event.",
+			Buckets: []float64{
+				.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300,
+			},
+		}, []string{"route"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name:        "http_requests_in_flight",
+			ConstLabels: labels,
+			Help:        "Requests being answered now.",
+		}),
 	}
+
 	reg.MustRegister(m.requests, m.duration, m.inFlight)
 	return m
 }
 
-// middleware gives a request its id, refuses it while the server starts or drains, logs it, counts it and turns a panic into
-// a problem.
+// middleware gives a request its id, refuses it while the server starts or drains, logs and counts
+// it, and turns a panic into a problem.
 func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -46,12 +59,14 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 		if !validRequestID(id) {
 			id = rand.Text()
 		}
+
 		ctx := logging.WithRequestID(r.Context(), id)
 		r = r.WithContext(ctx)
 		w.Header().Set(RequestIDHeader, id)
 		if s.draining.Load() {
 			w.Header().Set("Connection", "close")
 		}
+
 		refused, reason := s.refusal(r)
 		rec := &recorder{ResponseWriter: w}
 		s.metrics.inFlight.Inc()
@@ -59,72 +74,86 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 		if route == "" {
 			route = "none"
 		}
+
 		defer func() {
 			s.metrics.inFlight.Dec()
 			if p := recover(); p != nil && p != http.ErrAbortHandler {
 				s.log.ErrorContext(ctx, "panic", "panic", p, "stack", string(debug.Stack()))
 				if rec.status == 0 {
-					problem.Write(rec, r, problem.New(http.StatusInternalServerError, "Something went wrong here. The logs have more under the request's id."))
+					problem.Write(rec, r,
+						problem.New(http.StatusInternalServerError,
+							"Something went wrong here. The logs have more under the request's id."))
 				} else {
-					defer panic(http.ErrAbortHandler) // half a response must not look like a whole one
+					// half a response must not look like a whole one
+					defer panic(http.ErrAbortHandler)
 				}
 			} else if p != nil {
 				defer panic(p)
 			}
+
 			code := rec.status
 			if code == 0 {
 				code = http.StatusOK
 			}
+
 			elapsed := time.Since(start)
 			s.metrics.requests.WithLabelValues(route, method(r.Method), strconv.Itoa(code)).Inc()
 			s.metrics.duration.WithLabelValues(route).Observe(elapsed.Seconds())
 			log := s.log.InfoContext
 			if probe(r.URL.Path) && code < 400 {
-				log = s.log.DebugContext // every few seconds, from everywhere: noise
+				log = s.log.DebugContext // probes come every few seconds
 			}
-			log(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", code, "bytes", rec.bytes,
+
+			log(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", code, "bytes",
+				rec.bytes,
 				"ms", float64(elapsed.Microseconds())/1000)
 		}()
+
 		if refused != nil {
 			refuse(rec, r, refused, reason)
 			return
 		}
+
 		if route == "none" {
 			notRouted(rec, r, unmatched)
 			return
 		}
+
 		mux.ServeHTTP(rec, r)
 	})
 }
 
-// notRouted answers a request that matches no route as a problem. unmatched is the mux's own handler for it: it knows
-// whether the path exists with other methods, but answers in plain text.
+// notRouted answers a request that matches no route with a problem. unmatched is the mux's own
+// handler for it: it knows whether the path exists with other methods, but answers in plain text.
 func notRouted(w http.ResponseWriter, r *http.Request, unmatched http.Handler) {
-	said := &verdict{header: http.Header{}}
-	unmatched.ServeHTTP(said, r)
-	if said.status != http.StatusMethodNotAllowed {
+	answer := &discarded{header: http.Header{}}
+	unmatched.ServeHTTP(answer, r)
+	if answer.status != http.StatusMethodNotAllowed {
 		problem.Write(w, r, problem.New(http.StatusNotFound, "There is nothing at this path."))
 		return
 	}
-	allow := said.header.Get("Allow")
+
+	allow := answer.header.Get("Allow")
 	w.Header().Set("Allow", allow)
 	problem.Write(w, r, problem.New(http.StatusMethodNotAllowed, "This path takes %s.", allow))
 }
 
-// verdict is a response of which only the header counts.
-type verdict struct {
+// discarded is a response of which only the header and the status are kept.
+type discarded struct {
 	header http.Header
 	status int
 }
 
-func (v *verdict) Header() http.Header         { return v.header }
-func (v *verdict) WriteHeader(code int)        { v.status = code }
-func (v *verdict) Write(b []byte) (int, error) { return len(b), nil }
+func (v *discarded) Header() http.Header         { return v.header }
+func (v *discarded) WriteHeader(code int)        { v.status = code }
+func (v *discarded) Write(b []byte) (int, error) { return len(b), nil }
 
-// method keeps the number of label values bounded: a client may send any word as its method.
+// method returns m if it is a known method, else "other": a client may send any word, and the
+// label's values have to be bounded.
 func method(m string) string {
 	switch m {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions:
 		return m
 	}
 	return "other"
@@ -138,22 +167,27 @@ func probe(path string) bool {
 	return false
 }
 
-// validRequestID accepts what proxies and tracing tools make, and nothing that could forge a log line.
+// validRequestID reports whether id may be used: it accepts what proxies and tracing tools make,
+// and nothing that could forge a log line.
 func validRequestID(id string) bool {
 	if id == "" || len(id) > 128 {
 		return false
 	}
+
 	for _, c := range []byte(id) {
 		switch {
-		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '-', c == '_', c == '.':
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '-', c == '_',
+			c == '.':
 		default:
 			return false
 		}
 	}
+
 	return true
 }
 
-// recorder remembers the status and size of a response. Unwrap lets http.ResponseController reach the connection.
+// recorder records the status and size of a response. Unwrap lets http.ResponseController
+// reach the connection.
 type recorder struct {
 	http.ResponseWriter
 	status int
@@ -182,5 +216,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client is gone: nothing left to tell
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
 }

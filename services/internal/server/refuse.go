@@ -12,8 +12,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// RefusedHeader is on a refusal that has done nothing, with the reason: RefusedDraining or RefusedStarting. A proxy that
-// does not read bodies knows by it that the request may be sent again, to another instance.
+// RefusedHeader is the header of a refusal that has done nothing, with its reason: RefusedDraining
+// or RefusedStarting. From it a proxy that does not read bodies knows that the request may be sent
+// again, to another instance.
 const RefusedHeader = "X-Codexcontinue-Refused"
 
 // The reasons of RefusedHeader.
@@ -23,31 +24,35 @@ const (
 )
 
 const (
-	// politeness is how long a draining server answers what arrives over connections that are open.
+	// politeness is how long a draining server answers new requests on open connections.
 	politeness = time.Second
-	// startEvery is how often the checks of StartWhen are asked until they pass.
+
+	// startEvery is the time between two runs of the checks of StartWhen.
 	startEvery = 200 * time.Millisecond
-	// refusedBody is how much of a refused request's body is read: a client that still writes when the connection closes
-	// may never see the answer.
+
+	// refusedBody is how much of a refused request's body is read. A client that still writes when
+	// the connection closes may never see the answer.
 	refusedBody = 1 << 20
 )
 
-// StartWhen makes the server refuse everything but probes until every check has passed once: an instance that cannot work
-// yet takes no traffic. What happens to the dependencies later is the handlers' business. Call it before Run.
+// StartWhen makes the server refuse everything but probes until every check has passed once, so
+// that an instance that cannot work yet gets no traffic. Later outages of the dependencies are left
+// to the handlers. It must be called before Run.
 func (s *Server) StartWhen(checks map[string]Check) {
-	s.starts, s.asked = checks, make(chan struct{})
+	s.starts, s.checked = checks, make(chan struct{})
 	s.starting.Store(len(checks) > 0)
 }
 
-// awaitStart asks the checks of StartWhen until requests are let in.
+// awaitStart runs the checks of StartWhen until requests are accepted.
 func (s *Server) awaitStart(ctx context.Context) {
 	if !s.starting.Load() {
 		return
 	}
+
 	tick := time.NewTicker(startEvery)
 	defer tick.Stop()
 	started := s.start(ctx)
-	close(s.asked)
+	close(s.checked)
 	for !started {
 		select {
 		case <-ctx.Done():
@@ -58,48 +63,56 @@ func (s *Server) awaitStart(ctx context.Context) {
 	}
 }
 
-// start lets requests in if all checks of StartWhen pass, and reports whether they are.
+// start accepts requests if all checks of StartWhen pass, and reports whether they are accepted.
 func (s *Server) start(ctx context.Context) bool {
 	if !s.starting.Load() {
 		return true
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	if _, ok := ask(ctx, s.starts); !ok {
+	if _, ok := runChecks(ctx, s.starts); !ok {
 		return false
 	}
 	if s.starting.CompareAndSwap(true, false) {
 		s.log.Info("started")
 	}
+
 	return true
 }
 
-// refusal is why a request is refused before its handler; nil when it is not. One that comes while the checks of StartWhen
-// are asked for the first time waits for them.
+// refusal returns why a request is refused before its handler, or nil. A request that arrives while
+// the checks of StartWhen run for the first time waits for them.
 func (s *Server) refusal(r *http.Request) (*problem.Problem, string) {
 	if probe(r.URL.Path) || strings.HasPrefix(r.URL.Path, "/debug/") {
 		return nil, ""
 	}
+
 	if s.starting.Load() {
 		select {
-		case <-s.asked:
+		case <-s.checked:
 		case <-r.Context().Done():
 		}
 	}
+
 	switch {
 	case s.draining.Load():
-		p := problem.New(http.StatusServiceUnavailable, "This instance is being stopped. Try again.")
+		p := problem.New(http.StatusServiceUnavailable,
+			"This instance is being stopped. Try again.")
 		p.Type, p.RetryAfter = problem.TypeDraining, 1
 		return p, RefusedDraining
 	case s.starting.Load():
-		p := problem.New(http.StatusServiceUnavailable, "This instance is being started. Try again in a moment.")
+		p := problem.New(http.StatusServiceUnavailable,
+			"This instance is being started. Try again in a moment.")
 		p.Type, p.RetryAfter = problem.TypeStarting, 1
 		return p, RefusedStarting
 	}
+
 	return nil, ""
 }
 
-// refuse answers with the refusal, and closes the connection: the next request is to find another instance.
+// refuse answers with the refusal and closes the connection, so that the next request
+// finds another instance.
 func refuse(w http.ResponseWriter, r *http.Request, p *problem.Problem, reason string) {
 	_, _ = io.CopyN(io.Discard, r.Body, refusedBody)
 	w.Header().Set(RefusedHeader, reason)
@@ -120,10 +133,11 @@ func countConnections(srv *http.Server) *connections {
 			c.n.Add(-1)
 		}
 	}
+
 	return c
 }
 
-// awaitNone returns when no connection is open, after the time at the latest.
+// awaitNone returns when no connection is open, or after the given time.
 func (c *connections) awaitNone(ctx context.Context, most time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
@@ -138,7 +152,8 @@ func (c *connections) awaitNone(ctx context.Context, most time.Duration) {
 	}
 }
 
-// closedOnce is a listener that may be closed again: the server closes it before Shutdown does.
+// closedOnce is a listener that may be closed more than once: the server closes it
+// before Shutdown does.
 type closedOnce struct {
 	net.Listener
 	close func() error

@@ -1,5 +1,5 @@
-// Package server is the life of an HTTP service: it listens, answers the probes and /metrics, gives every request an
-// id, and drains before it stops.
+// Package server runs an HTTP service: it listens, answers the probes and /metrics, gives every
+// request an id, and drains before it stops.
 package server
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Server is one HTTP service. Register routes with Handle before Run.
+// Server is an HTTP service. Routes are registered before Run.
 type Server struct {
 	name     string
 	log      *slog.Logger
@@ -29,22 +29,28 @@ type Server struct {
 	metrics  *metrics
 	registry *prometheus.Registry
 	draining atomic.Bool
-	// starting is true until all of starts have passed once; asked is closed when they were asked for the first time.
+
+	// starting is true until all checks of starts have passed once. checked is closed when they
+	// have run for the first time.
 	starting atomic.Bool
 	starts   map[string]Check
-	asked    chan struct{}
-	// base is the parent of every request's context; it is cancelled when the drain is over.
+	checked  chan struct{}
+
+	// base is the parent of every request's context. It is cancelled when the drain is over.
 	base       context.Context
 	cancelBase context.CancelFunc
 }
 
-// Check finds out whether something the service depends on works. It returns within its context's deadline.
+// Check returns an error if something that the service depends on does not work. It returns within
+// the deadline of its context.
 type Check func(ctx context.Context) error
 
-// New makes a server whose name labels its metrics. drain bounds the wait for requests in flight when it stops.
+// New returns a server whose name labels its metrics. drain bounds the wait for requests in
+// flight when it stops.
 func New(name string, log *slog.Logger, drain time.Duration) *Server {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	base, cancel := context.WithCancel(context.Background())
 	s := &Server{name: name, log: log, drain: drain, mux: http.NewServeMux(), registry: reg,
 		metrics: newMetrics(reg, name), base: base, cancelBase: cancel}
@@ -52,7 +58,7 @@ func New(name string, log *slog.Logger, drain time.Duration) *Server {
 	return s
 }
 
-// Registry is where the service registers metrics of its own.
+// Registry returns the registry for metrics of the service itself.
 func (s *Server) Registry() *prometheus.Registry { return s.registry }
 
 // Handle registers a route: a pattern of http.ServeMux.
@@ -61,8 +67,8 @@ func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, 
 // HandleFunc registers a route: a pattern of http.ServeMux.
 func (s *Server) HandleFunc(pattern string, h http.HandlerFunc) { s.mux.HandleFunc(pattern, h) }
 
-// Liveness answers 200 at the path as long as the process serves: it asks nobody else, so that an outage of a
-// dependency does not restart the service.
+// Liveness answers 200 at the path while the process serves. It depends on nothing else, so that an
+// outage of a dependency does not restart the service.
 func (s *Server) Liveness(path string) {
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, mlapi.Readiness{Status: "ok", Checks: map[string]string{}})
@@ -72,13 +78,14 @@ func (s *Server) Liveness(path string) {
 // readyTimeout bounds all checks of one readiness request together.
 const readyTimeout = 2 * time.Second
 
-// Readiness answers 200 at the path when every check passes and the server is not draining, else 503.
+// Readiness answers 200 at the path if every check passes and the server is neither draining
+// nor starting, else 503.
 func (s *Server) Readiness(path string, checks map[string]Check) {
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
-		said, ok := ask(ctx, checks)
-		out, status := mlapi.Readiness{Status: "ready", Checks: said}, http.StatusOK
+		results, ok := runChecks(ctx, checks)
+		out, status := mlapi.Readiness{Status: "ready", Checks: results}, http.StatusOK
 		switch {
 		case s.draining.Load():
 			out.Status, status = "draining", http.StatusServiceUnavailable
@@ -87,32 +94,36 @@ func (s *Server) Readiness(path string, checks map[string]Check) {
 		case !s.start(ctx):
 			out.Status, status = "starting", http.StatusServiceUnavailable
 		}
+
 		writeJSON(w, status, out)
 	})
 }
 
-// ask runs all checks at once and returns what each said, and whether all passed.
-func ask(ctx context.Context, checks map[string]Check) (said map[string]string, ok bool) {
+// runChecks runs all checks at once. It returns the result of each, and whether all passed.
+func runChecks(ctx context.Context, checks map[string]Check) (results map[string]string, ok bool) {
 	type result struct {
 		name string
 		err  error
 	}
-	results := make(chan result, len(checks))
+
+	done := make(chan result, len(checks))
 	for name, check := range checks {
-		go func() { results <- result{name, check(ctx)} }()
+		go func() { done <- result{name, check(ctx)} }()
 	}
-	said, ok = map[string]string{}, true
+
+	results, ok = map[string]string{}, true
 	for range checks {
-		res := <-results
-		said[res.name] = "ok"
+		res := <-done
+		results[res.name] = "ok"
 		if res.err != nil {
-			said[res.name], ok = res.err.Error(), false
+			results[res.name], ok = res.err.Error(), false
 		}
 	}
-	return said, ok
+
+	return results, ok
 }
 
-// Profiling adds /debug/pprof.
+// Profiling registers the routes of /debug/pprof.
 func (s *Server) Profiling() {
 	s.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	s.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -121,21 +132,24 @@ func (s *Server) Profiling() {
 	s.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
-// Draining says that the server was told to stop and accepts no new long work.
+// Draining reports whether the server is stopping and accepts no new long work.
 func (s *Server) Draining() bool { return s.draining.Load() }
 
-// Handler is the whole service with its middleware, for tests and for Run.
+// Handler returns the whole service with its middleware.
 func (s *Server) Handler() http.Handler { return s.middleware(s.mux) }
 
-// Run serves on addr until ctx is cancelled, then drains: readiness turns 503, the listener and idle connections close,
-// and what arrives over the other connections is refused, so that callers go elsewhere. Requests in flight get up to the
-// drain time, after which their contexts are cancelled. Work that outlives requests is waited for by the drained functions,
-// called in order with what is left of the drain time while requests still finish.
+// Run serves on addr until ctx is cancelled, then drains: readiness turns 503, the listener and
+// idle connections close, and new requests on the other connections are refused, so that callers go
+// elsewhere. Requests in flight get up to the drain time, after which their contexts are cancelled.
+// The drained functions wait for work that outlives requests. They are called in order, with what
+// is left of the drain time, while requests still finish.
 //
-// The listener closes at once because nothing else takes a stopping container out of rotation on Docker: its name keeps
-// resolving to it, and a connection that is refused sends the caller to the next address. On Kubernetes the pod has been
-// out of rotation for some seconds when it is told to stop (preStop).
-func (s *Server) Run(ctx context.Context, addr string, drained ...func(context.Context) error) error {
+// The listener closes at once because nothing else takes a stopping container out of rotation on
+// Docker: its name keeps resolving to it, and a refused connection sends the caller to the next
+// address. On Kubernetes the pod has been out of rotation for some seconds (preStop).
+func (s *Server) Run(
+	ctx context.Context, addr string, drained ...func(context.Context) error,
+) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("LISTEN_ADDR: %w", err)
@@ -143,8 +157,10 @@ func (s *Server) Run(ctx context.Context, addr string, drained ...func(context.C
 	return s.Serve(ctx, l, drained...)
 }
 
-// Serve is Run on a listener that exists.
-func (s *Server) Serve(ctx context.Context, l net.Listener, drained ...func(context.Context) error) error {
+// Serve is like Run on an existing listener.
+func (s *Server) Serve(
+	ctx context.Context, l net.Listener, drained ...func(context.Context) error,
+) error {
 	defer s.cancelBase()
 	srv := &http.Server{
 		Handler:           s.Handler(),
@@ -155,6 +171,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drained ...func(cont
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return s.base },
 	}
+
 	open := countConnections(srv)
 	l = &closedOnce{Listener: l, close: sync.OnceValue(l.Close)}
 	failed := make(chan error, 1)
@@ -166,27 +183,35 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drained ...func(cont
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
+
 	s.draining.Store(true)
 	s.log.Info("draining", "timeout", s.drain.String())
 	start := time.Now()
 	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
 	defer cancel()
 	_ = l.Close()
-	srv.SetKeepAlivesEnabled(false) // closes the idle connections, and each other one after its response
+	// This closes the idle connections, and every other one after its response.
+	srv.SetKeepAlivesEnabled(false)
 	shut := make(chan error, 1)
 	go func() {
-		// From here on the server drops what it reads, without an answer: that is only for connections that stay silent.
+		// From Shutdown on the server drops what it reads without an answer, which suits only
+		// connections that stay silent.
 		open.awaitNone(dctx, politeness)
 		shut <- srv.Shutdown(dctx)
 	}()
+
 	var errs []error
 	for _, f := range drained {
 		errs = append(errs, f(dctx))
 	}
+
 	if err := <-shut; err != nil {
-		s.cancelBase() // the handlers see it and end their streams with an error the reader can resume from
-		errs = append(errs, fmt.Errorf("drain: requests were still in flight after %s", s.drain), srv.Close())
+		// The handlers end their streams with an error from which readers can resume.
+		s.cancelBase()
+		errs = append(errs, fmt.Errorf("drain: requests were still in flight after %s", s.drain),
+			srv.Close())
 	}
+
 	s.log.Info("stopped", "after", time.Since(start).Round(time.Millisecond).String())
 	return errors.Join(errs...)
 }

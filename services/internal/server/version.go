@@ -2,13 +2,14 @@ package server
 
 import "runtime/debug"
 
-// Version is the version control revision that the binary was built from, when Go recorded one, else the module's
-// version.
+// Version returns the version control revision that the binary was built from, if Go recorded one,
+// else the module's version.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
+
 	rev, modified := "", ""
 	for _, s := range info.Settings {
 		switch {
@@ -18,8 +19,10 @@ func Version() string {
 			modified = "+modified"
 		}
 	}
+
 	if rev == "" {
 		return info.Main.Version
 	}
+
 	return rev + modified
 }

@@ -1,5 +1,5 @@
-// Package sse reads and writes server-sent events, the text/event-stream format of the HTML standard
-// (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+// Package sse reads and writes server-sent events, the text/event-stream format of the HTML
+// standard (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 package sse
 
 import (
@@ -14,7 +14,7 @@ import (
 // ContentType is the media type of a stream of events.
 const ContentType = "text/event-stream"
 
-// MaxLine bounds one line of a stream that is read, in bytes.
+// MaxLine bounds one line that a Reader reads, in bytes.
 const MaxLine = 1 << 20
 
 // Event is one event. Data may hold line breaks.
@@ -22,15 +22,15 @@ type Event struct {
 	ID, Name, Data string
 }
 
-// Writer sends events over one response.
+// Writer sends events as one response.
 type Writer struct {
 	w            http.ResponseWriter
 	rc           *http.ResponseController
 	writeTimeout time.Duration
 }
 
-// NewWriter starts an event stream as the response: headers are sent at once. writeTimeout bounds each single write,
-// so that a reader that stopped reading cannot hold the stream open.
+// NewWriter starts an event stream as the response and sends its headers. writeTimeout bounds each
+// write, so that a client that stops reading cannot hold the stream open.
 func NewWriter(w http.ResponseWriter, writeTimeout time.Duration) (*Writer, error) {
 	h := w.Header()
 	h.Set("Content-Type", ContentType)
@@ -50,16 +50,18 @@ func (w *Writer) Send(e Event) error {
 	if e.Name != "" {
 		fmt.Fprintf(&b, "event: %s\n", oneLine(e.Name))
 	}
+
 	for line := range strings.SplitSeq(strings.ReplaceAll(e.Data, "\r", ""), "\n") {
 		b.WriteString("data: ")
 		b.WriteString(line)
 		b.WriteByte('\n')
 	}
+
 	b.WriteByte('\n')
 	return w.write(b.String())
 }
 
-// Comment writes a line that readers ignore: it keeps the connection alive through proxies.
+// Comment writes a line that readers ignore, which keeps the connection open through proxies.
 func (w *Writer) Comment(text string) error { return w.write(": " + oneLine(text) + "\n\n") }
 
 func (w *Writer) write(s string) error {
@@ -74,7 +76,9 @@ func (w *Writer) write(s string) error {
 
 func (w *Writer) flush() error { return w.rc.Flush() }
 
-func oneLine(s string) string { return strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(s) }
+func oneLine(s string) string {
+	return strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(s)
+}
 
 // Reader reads events from a stream.
 type Reader struct {
@@ -83,23 +87,26 @@ type Reader struct {
 	lastID  string
 }
 
-// NewReader reads events from r. Lines above MaxLine bytes are an error.
+// NewReader returns a reader of the events in r. Lines above MaxLine bytes are an error.
 func NewReader(r io.Reader) *Reader {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 0, 4096), MaxLine)
 	return &Reader{s: s}
 }
 
-// Next returns the next event, io.EOF at the end of the stream. As the standard says, an event without data is
-// skipped, an event that the end cuts off is dropped, and an event without an id has the id of the one before.
+// Next returns the next event, or io.EOF at the end of the stream. As in the standard, an event
+// without data is skipped, an event that the end cuts off is dropped, and an event without an id
+// has the id of the one before.
 func (r *Reader) Next() (Event, error) {
 	var e Event
 	var data []string
 	for r.s.Scan() {
 		line := r.s.Text()
 		if !r.started {
-			line, r.started = strings.TrimPrefix(line, "\ufeff"), true // the standard allows one byte order mark
+			// The standard allows one byte order mark.
+			line, r.started = strings.TrimPrefix(line, "\ufeff"), true
 		}
+
 		if line == "" {
 			if data == nil {
 				e = Event{}
@@ -108,6 +115,7 @@ func (r *Reader) Next() (Event, error) {
 			e.Data, e.ID = strings.Join(data, "\n"), r.lastID
 			return e, nil
 		}
+
 		field, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		switch field {
@@ -121,8 +129,10 @@ func (r *Reader) Next() (Event, error) {
 			data = append(data, value)
 		}
 	}
+
 	if err := r.s.Err(); err != nil {
 		return Event{}, fmt.Errorf("event stream: %w", err)
 	}
+
 	return Event{}, io.EOF
 }

@@ -24,22 +24,26 @@ func read(t *testing.T, r *sse.Reader) []sse.Event {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		out = append(out, e)
 	}
 }
 
-// The cases are those of the standard's own text.
+// TestReader has the cases of the standard's own text.
 func TestReader(t *testing.T) {
 	for name, tc := range map[string]struct {
 		in   string
 		want []sse.Event
 	}{
-		"lines":                      {"data: YHOO\ndata: +2\ndata: 10\n\n", []sse.Event{{Data: "YHOO\n+2\n10"}}},
-		"comment, ids":               {": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n", []sse.Event{{ID: "1", Data: "first event"}, {Data: "second event"}, {Data: " third event"}}},
-		"empty data":                 {"data\n\ndata\ndata\n\ndata:", []sse.Event{{}, {Data: "\n"}}},
-		"one space is dropped":       {"data:test\n\ndata: test\n\n", []sse.Event{{Data: "test"}, {Data: "test"}}},
-		"names":                      {"event: add\ndata: 1\n\ndata: 2\n\n", []sse.Event{{Name: "add", Data: "1"}, {Data: "2"}}},
-		"the id stays":               {"id: 7\ndata: 1\n\ndata: 2\n\n", []sse.Event{{ID: "7", Data: "1"}, {ID: "7", Data: "2"}}},
+		"lines": {"data: YHOO\ndata: +2\ndata: 10\n\n", []sse.Event{{Data: "YHOO\n+2\n10"}}},
+		"comment, ids": {": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
+			[]sse.Event{{ID: "1", Data: "first event"}, {Data: "second event"}, {Data: " third event"}}},
+		"empty data":           {"data\n\ndata\ndata\n\ndata:", []sse.Event{{}, {Data: "\n"}}},
+		"one space is dropped": {"data:test\n\ndata: test\n\n", []sse.Event{{Data: "test"}, {Data: "test"}}},
+		"names": {"event: add\ndata: 1\n\ndata: 2\n\n",
+			[]sse.Event{{Name: "add", Data: "1"}, {Data: "2"}}},
+		"the id stays": {"id: 7\ndata: 1\n\ndata: 2\n\n",
+			[]sse.Event{{ID: "7", Data: "1"}, {ID: "7", Data: "2"}}},
 		"an id alone counts":         {"id: 8\n\ndata: 2\n\n", []sse.Event{{ID: "8", Data: "2"}}},
 		"a name without data is not": {"event: x\n\ndata: 2\n\n", []sse.Event{{Data: "2"}}},
 		"CRLF":                       {"data: 1\r\n\r\ndata: 2\r\n\r\n", []sse.Event{{Data: "1"}, {Data: "2"}}},
@@ -54,13 +58,14 @@ func TestReader(t *testing.T) {
 			}
 		})
 	}
+
 	r := sse.NewReader(strings.NewReader("data: " + strings.Repeat("x", sse.MaxLine) + "\n\n"))
 	if _, err := r.Next(); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("a line without bound: %v", err)
 	}
 }
 
-// What is written is what is read, whatever it holds; fields cannot be smuggled in.
+// TestRoundTrip checks that what is written is what is read, and that text cannot add fields.
 func TestRoundTrip(t *testing.T) {
 	want := []sse.Event{
 		{ID: "1-0", Name: "delta", Data: `{"text":"a"}`},
@@ -68,17 +73,20 @@ func TestRoundTrip(t *testing.T) {
 		{ID: "3-0", Data: ""},
 		{ID: "4-0", Data: ": not a comment\nid: 9\n\nevent: x"},
 	}
+
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		sw, err := sse.NewWriter(w, time.Second)
 		if err != nil {
 			t.Error(err)
 			return
 		}
+
 		for _, e := range want {
 			if err := errors.Join(sw.Comment("keep\nevent: x"), sw.Send(e)); err != nil {
 				t.Error(err)
 			}
 		}
+
 		if err := sw.Send(sse.Event{ID: "5\ndata: x", Name: "a\r\nid: 6", Data: "y"}); err != nil {
 			t.Error(err)
 		}
@@ -89,15 +97,18 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	if ct := resp.Header.Get("Content-Type"); ct != sse.ContentType {
 		t.Errorf("content type %q", ct)
 	}
-	if d := cmp.Diff(append(want, sse.Event{ID: "5data: x", Name: "aid: 6", Data: "y"}), read(t, sse.NewReader(resp.Body))); d != "" {
+
+	if d := cmp.Diff(append(want, sse.Event{ID: "5data: x", Name: "aid: 6", Data: "y"}),
+		read(t, sse.NewReader(resp.Body))); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
 
-// A reader that stopped reading is noticed.
+// TestWriteTimeout checks that a client that stops reading is noticed.
 func TestWriteTimeout(t *testing.T) {
 	failed := make(chan error, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -113,6 +124,7 @@ func TestWriteTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	select {
 	case <-failed:
 	case <-time.After(20 * time.Second):
@@ -133,6 +145,7 @@ func FuzzReader(f *testing.F) {
 				t.Errorf("%q gives %+v", in, e)
 			}
 		}
+
 		t.Errorf("%q gives more events than it has bytes", in)
 	})
 }

@@ -1,6 +1,6 @@
-// Pulumi-resource-kubernetes is Pulumi's provider for Kubernetes, built from its Go module. What it embeds lies in a
-// folder of that module which cannot be imported; upstream's own build copies it. test/peers/build.sh tells the compiler
-// where the two files are.
+// Pulumi-resource-kubernetes is Pulumi's provider for Kubernetes, built from its Go module. The
+// files it embeds are in a folder of that module which cannot be imported, so upstream's own build
+// copies them. test/peers/build.sh makes the compiler find the two files.
 package main
 
 import (

@@ -1,6 +1,7 @@
 //go:build tools
 
-// Package tools pins, beside Ollama itself, what building it needs.
+// Package tools pins what building Ollama needs in addition to Ollama itself.
 package tools
 
-import _ "github.com/gen2brain/malgo" // carries miniaudio.h, which Ollama's copy of llama.cpp includes
+// The package carries miniaudio.h, which Ollama's copy of llama.cpp includes.
+import _ "github.com/gen2brain/malgo"

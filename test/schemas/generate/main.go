@@ -1,6 +1,7 @@
-// Command generate writes the JSON schemas that kubeconform reads, from the OpenAPI document of the Kubernetes release and
-// the CustomResourceDefinitions of the Gateway API release which the test cluster is built from (test/cluster/go.mod).
-// Descriptions are left out, and an object with properties takes no others: the sources tolerate what they do not know.
+// Command generate writes the JSON schemas that kubeconform reads. Their sources are the OpenAPI
+// document of Kubernetes and the CustomResourceDefinitions of the Gateway API, in the releases of
+// the test cluster (test/cluster/go.mod). Descriptions are left out, and objects with properties
+// accept no others, although the sources do.
 package main
 
 //go:generate go run . ..
@@ -26,39 +27,47 @@ const (
 	intOrString      = "int-or-string"
 )
 
-// kinds are those that the stack's objects have, as group/version Kind of the OpenAPI document.
+// kinds are the kinds of the stack's objects: group/version Kind of the OpenAPI document.
 var kinds = []string{
-	"v1 Namespace", "v1 ResourceQuota", "v1 LimitRange", "v1 ServiceAccount", "v1 ConfigMap", "v1 Secret",
-	"v1 PersistentVolumeClaim", "v1 Service", "v1 Pod", "apps/v1 StatefulSet", "apps/v1 Deployment", "batch/v1 Job",
-	"autoscaling/v2 HorizontalPodAutoscaler", "policy/v1 PodDisruptionBudget", "networking.k8s.io/v1 NetworkPolicy",
+	"v1 Namespace", "v1 ResourceQuota", "v1 LimitRange", "v1 ServiceAccount", "v1 ConfigMap",
+	"v1 Secret",
+	"v1 PersistentVolumeClaim", "v1 Service", "v1 Pod", "apps/v1 StatefulSet", "apps/v1 Deployment",
+	"batch/v1 Job",
+	"autoscaling/v2 HorizontalPodAutoscaler", "policy/v1 PodDisruptionBudget",
+	"networking.k8s.io/v1 NetworkPolicy",
 	"networking.k8s.io/v1 Ingress",
 }
 
-// definitionsOfGateway are the files of the Gateway API's kinds.
-var definitionsOfGateway = []string{"gateway.networking.k8s.io_gateways.yaml", "gateway.networking.k8s.io_httproutes.yaml"}
+// definitionsOfGateway are the files that define the kinds of the Gateway API.
+var definitionsOfGateway = []string{
+	"gateway.networking.k8s.io_gateways.yaml", "gateway.networking.k8s.io_httproutes.yaml",
+}
 
 func main() {
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "usage: go run . FOLDER")
 		os.Exit(2)
 	}
+
 	if err := run(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "schemas:", err)
 		os.Exit(1)
 	}
 }
 
-// run writes the schemas into the folder and removes those that are there.
+// run writes the schemas into the folder, after removing those that are there.
 func run(folder string) error {
 	old, err := filepath.Glob(filepath.Join(folder, "*.json"))
 	if err != nil {
 		return err
 	}
+
 	for _, name := range old {
 		if err := os.Remove(name); err != nil {
 			return err
 		}
 	}
+
 	dir, err := module(kubernetesModule)
 	if err != nil {
 		return err
@@ -69,15 +78,17 @@ func run(folder string) error {
 	if dir, err = module(gatewayModule); err != nil {
 		return err
 	}
+
 	for _, name := range definitionsOfGateway {
 		if err := gateway(filepath.Join(dir, "config/crd/standard", name), folder); err != nil {
 			return fmt.Errorf("%s: %s: %w", gatewayModule, name, err)
 		}
 	}
+
 	return nil
 }
 
-// module is the folder of a module of the test cluster.
+// module returns the folder of a module of the test cluster.
 func module(path string) (string, error) {
 	cmd := exec.Command("go", "mod", "download", "-json", path)
 	cmd.Dir = filepath.Join("..", "..", "cluster")
@@ -87,24 +98,31 @@ func module(path string) (string, error) {
 	if json.Unmarshal(text, &m) == nil && m.Error != "" {
 		err = errors.New(m.Error)
 	}
+
 	if err != nil {
-		return "", fmt.Errorf("%s: %w: run `go generate ./test/schemas/...` where the module proxy can be reached", path, err)
+		return "", fmt.Errorf("%s: %w: run `go generate ./test/schemas/...` where the module "+
+			"proxy can be reached",
+			path, err)
 	}
+
 	return m.Dir, nil
 }
 
-// kubernetes writes the definitions that the kinds need into one file, and for each kind a file that refers to it.
+// kubernetes writes the definitions that the kinds need into one file, and for each kind a
+// file that refers to it.
 func kubernetes(source, folder string) error {
 	text, err := os.ReadFile(source)
 	if err != nil {
 		return err
 	}
+
 	var document struct {
 		Definitions map[string]map[string]any
 	}
 	if err := json.Unmarshal(text, &document); err != nil {
 		return err
 	}
+
 	needed := map[string]any{}
 	var need func(v any)
 	need = func(v any) {
@@ -116,6 +134,7 @@ func kubernetes(source, folder string) error {
 					need(document.Definitions[name])
 				}
 			}
+
 			for _, x := range v {
 				need(x)
 			}
@@ -125,28 +144,32 @@ func kubernetes(source, folder string) error {
 			}
 		}
 	}
+
 	for _, kind := range kinds {
 		name := definitionOf(document.Definitions, kind)
 		if name == "" {
 			return fmt.Errorf("the document does not define %s", kind)
 		}
+
 		ref := "#/definitions/" + name
 		need(map[string]any{"$ref": ref})
 		if err := write(folder, fileOf(kind), map[string]any{"$ref": definitionsFile + ref}); err != nil {
 			return err
 		}
 	}
+
 	need(map[string]any{"$ref": "#/definitions/" + objectMeta})
 	return write(folder, definitionsFile, map[string]any{"definitions": needed})
 }
 
-// definitionOf is the name of the kind's definition.
+// definitionOf returns the name of the kind's definition, or "".
 func definitionOf(definitions map[string]map[string]any, kind string) string {
 	for name, d := range definitions {
 		list, _ := d["x-kubernetes-group-version-kind"].([]any)
-		if len(list) != 1 { // of what many groups share
+		if len(list) != 1 { // many groups share it
 			continue
 		}
+
 		gvk := list[0].(map[string]any)
 		version := gvk["version"].(string)
 		if group := gvk["group"].(string); group != "" {
@@ -156,10 +179,12 @@ func definitionOf(definitions map[string]map[string]any, kind string) string {
 			return name
 		}
 	}
+
 	return ""
 }
 
-// fileOf is the name that kubeconform looks for: the kind, the group's first label and the version.
+// fileOf returns the file name that kubeconform looks for: the kind, the group's first
+// label and the version.
 func fileOf(kind string) string {
 	version, kind, _ := strings.Cut(kind, " ")
 	group, version, grouped := strings.Cut(version, "/")
@@ -168,16 +193,18 @@ func fileOf(kind string) string {
 	if grouped {
 		name += "-" + version
 	}
+
 	return name + ".json"
 }
 
-// gateway writes the schema of a CustomResourceDefinition's version v1. Its rules in CEL (x-kubernetes-validations) are left
-// to the API server.
+// gateway writes the schema of version v1 of a CustomResourceDefinition. Its rules in CEL
+// (x-kubernetes-validations) are left to the API server.
 func gateway(source, folder string) error {
 	text, err := os.ReadFile(source)
 	if err != nil {
 		return err
 	}
+
 	var crd struct {
 		Spec struct {
 			Group    string
@@ -190,33 +217,43 @@ func gateway(source, folder string) error {
 			}
 		}
 	}
+
 	if err := yaml.Unmarshal(text, &crd); err != nil {
 		return err
 	}
+
 	for _, v := range crd.Spec.Versions {
 		if v.Name != "v1" {
 			continue
 		}
+
 		schema := strict(v.Schema.OpenAPIV3Schema).(map[string]any)
-		schema["properties"].(map[string]any)["metadata"] = map[string]any{"$ref": definitionsFile + "#/definitions/" + objectMeta}
+		properties := schema["properties"].(map[string]any)
+		properties["metadata"] = map[string]any{
+			"$ref": definitionsFile + "#/definitions/" + objectMeta,
+		}
 		return write(folder, fileOf(crd.Spec.Group+"/v1 "+crd.Spec.Names.Kind), schema)
 	}
+
 	return errors.New("there is no version v1")
 }
 
-// strict is the schema without descriptions and extensions, closed to properties that it does not name.
+// strict returns the schema without descriptions and extensions, closed to properties
+// that it does not name.
 func strict(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		if v["format"] == intOrString || v["x-kubernetes-int-or-string"] == true {
 			return map[string]any{"type": []any{"integer", "string"}}
 		}
+
 		out := map[string]any{}
 		for key, x := range v {
 			properties, named := x.(map[string]any)
 			switch {
 			case strings.HasPrefix(key, "x-kubernetes-"), key == "default", key == "description":
-			case key == "properties" && named: // the keys are names of properties, whatever they are
+			// The keys are names of properties.
+			case key == "properties" && named:
 				closed := map[string]any{}
 				for name, p := range properties {
 					closed[name] = strict(p)
@@ -226,11 +263,14 @@ func strict(v any) any {
 				out[key] = strict(x)
 			}
 		}
+
 		_, properties := out["properties"].(map[string]any)
 		_, more := out["additionalProperties"]
-		if properties && !more && v["x-kubernetes-preserve-unknown-fields"] != true && v["type"] == "object" {
+		if properties && !more && v["x-kubernetes-preserve-unknown-fields"] != true &&
+			v["type"] == "object" {
 			out["additionalProperties"] = false
 		}
+
 		return out
 	case []any:
 		out := slices.Clone(v)
@@ -239,6 +279,7 @@ func strict(v any) any {
 		}
 		return out
 	}
+
 	return v
 }
 

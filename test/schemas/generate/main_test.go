@@ -8,7 +8,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// TestCurrent makes the schemas again from the module cache: those that are kept are of the releases that the test cluster is.
+// TestCurrent generates the schemas from the module cache and compares them
+// with the committed ones.
 func TestCurrent(t *testing.T) {
 	t.Setenv("GOPROXY", "off")
 	for _, name := range []string{kubernetesModule, gatewayModule} {
@@ -16,14 +17,17 @@ func TestCurrent(t *testing.T) {
 			peers.Missing(t, "openapi", err)
 		}
 	}
+
 	folder := t.TempDir()
 	if err := run(folder); err != nil {
 		t.Fatal(err)
 	}
+
 	made, err := filepath.Glob(filepath.Join(folder, "*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	kept, err := filepath.Glob(filepath.Join("..", "*.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -31,26 +35,39 @@ func TestCurrent(t *testing.T) {
 	if len(made) != len(kept) || len(made) < len(kinds)+len(definitionsOfGateway) {
 		t.Errorf("%d schemas are kept, %d are made", len(kept), len(made))
 	}
+
 	for _, name := range made {
 		want, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		got, err := os.ReadFile(filepath.Join("..", filepath.Base(name)))
 		if err != nil || string(got) != string(want) {
-			t.Errorf("%s is not what its release says (%v): run `go generate ./test/schemas/...`", filepath.Base(name), err)
+			t.Errorf("%s is not what its release says (%v): run `go generate ./test/schemas/...`",
+				filepath.Base(name), err)
 		}
 	}
 }
 
-// TestStrict closes objects, and keeps properties whose names are words of the schema language.
+// TestStrict checks that objects are closed, and that properties named like words of the
+// schema language are kept.
 func TestStrict(t *testing.T) {
-	got := strict(map[string]any{"type": "object", "description": "text", "x-kubernetes-validations": []any{}, "properties": map[string]any{
-		"default":     map[string]any{"type": "string", "default": "a"},
-		"description": map[string]any{"type": "string", "description": "text"},
-		"port":        map[string]any{"type": "string", "format": "int-or-string"},
-		"labels":      map[string]any{"type": "object", "additionalProperties": map[string]any{"type": "string"}},
-	}}).(map[string]any)
+	got := strict(map[string]any{
+		"type":                     "object",
+		"description":              "text",
+		"x-kubernetes-validations": []any{},
+		"properties": map[string]any{
+			"default":     map[string]any{"type": "string", "default": "a"},
+			"description": map[string]any{"type": "string", "description": "text"},
+			"port":        map[string]any{"type": "string", "format": "int-or-string"},
+			"labels": map[string]any{
+				"type":                 "object",
+				"additionalProperties": map[string]any{"type": "string"},
+			},
+		},
+	}).(map[string]any)
+
 	properties := got["properties"].(map[string]any)
 	if len(properties) != 4 || got["additionalProperties"] != false || len(got) != 3 {
 		t.Errorf("got %v", got)

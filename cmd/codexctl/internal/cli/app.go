@@ -1,5 +1,5 @@
-// Package cli is codexctl's commands: what they take, in what order they do it, what they print. Data goes to stdout,
-// everything else to stderr.
+// Package cli implements the commands of codexctl: their arguments, the order of their steps and
+// their output. Data goes to stdout, everything else to stderr.
 package cli
 
 import (
@@ -25,27 +25,29 @@ const (
 	exitInterrupted = 130
 )
 
-// exitError is the answer of a command that has printed what it found.
+// exitError ends a command that has printed its result with an exit code.
 type exitError struct{ code int }
 
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
-// errReported is that the command failed and has said why.
+// errReported is returned by a command that failed and has printed why.
 var errReported = errors.New("reported")
 
-// usageError is that the command line is wrong.
+// usageError wraps an error in the command line.
 type usageError struct{ error }
 
-// App is what the commands share.
+// App holds what the commands share.
 type App struct {
 	environ  []string
 	lookup   project.LookupEnv
 	in       io.Reader
 	out, err *console.Console
 	now      func() time.Time
-	// saidState says that the person knows where the state is.
-	saidState bool
-	// dir is where the project is looked for.
+
+	// stateAnnounced reports whether the place of the state has been printed.
+	stateAnnounced bool
+
+	// dir is the folder in which, and above which, the project is looked for.
 	dir string
 }
 
@@ -77,6 +79,7 @@ func Run(ctx context.Context, args, environ []string, in io.Reader, stdout, stde
 		a.fail(err)
 		return exitUsage
 	}
+
 	a.fail(err)
 	return exitFailed
 }
@@ -93,7 +96,7 @@ func (a *App) fail(err error) {
 	}
 }
 
-// say prints a line about what is going on.
+// say prints a line about progress to stderr.
 func (a *App) say(format string, args ...any) { a.err.Printf(format, args...) }
 
 func (a *App) getenv(name string) string { v, _ := a.lookup(name); return v }
@@ -129,13 +132,17 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 		Args:                       noArgs,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.PersistentFlags().StringVarP(&a.dir, "cwd", "C", ".", "look for the project in this folder and above it")
+
+	c.PersistentFlags().StringVarP(&a.dir, "cwd", "C", ".",
+		"look for the project in this folder and above it")
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w: see `%s --help`", err, c.CommandPath())}
 	})
-	c.AddGroup(&cobra.Group{ID: groupStack, Title: "A stack:"}, &cobra.Group{ID: groupPlan, Title: "A plan, from the files alone:"},
+	c.AddGroup(&cobra.Group{ID: groupStack, Title: "A stack:"},
+		&cobra.Group{ID: groupPlan, Title: "A plan, from the files alone:"},
 		&cobra.Group{ID: groupRunning, Title: "What runs:"},
 		&cobra.Group{ID: groupHelp, Title: "Help:"})
+
 	c.SetHelpCommandGroupID(groupHelp)
 	c.CompletionOptions.HiddenDefaultCmd = true
 	add := func(group string, commands ...*cobra.Command) {
@@ -145,20 +152,25 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 			c.AddCommand(x)
 		}
 	}
-	add(groupStack, a.upCommand(), a.previewCommand(), a.downCommand(), a.outputsCommand(), a.imagesCommand())
-	add(groupPlan, a.planCommand(), a.diffCommand(), a.policyCommand(), a.graphCommand(), a.exportCommand())
-	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(), a.forwardCommand())
+
+	add(groupStack, a.upCommand(), a.previewCommand(), a.downCommand(), a.outputsCommand(),
+		a.imagesCommand())
+	add(groupPlan, a.planCommand(), a.diffCommand(), a.policyCommand(), a.graphCommand(),
+		a.exportCommand())
+	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(),
+		a.forwardCommand())
 	add(groupHelp, a.doctorCommand(), a.envCommand(), a.versionCommand())
 	return c
 }
 
-// defaultStack is the one a person who tries the project means.
+// defaultStack is the stack of a command line that names none.
 const defaultStack = "dev"
 
 // stackArg takes at most one argument, the stack.
 func stackArg(c *cobra.Command, args []string) error {
 	if len(args) > 1 {
-		return usageError{fmt.Errorf("one stack at a time, not %s: see `%s --help`", strings.Join(args, " and "), c.CommandPath())}
+		return usageError{fmt.Errorf("one stack at a time, not %s: see `%s --help`",
+			strings.Join(args, " and "), c.CommandPath())}
 	}
 	return nil
 }
@@ -174,29 +186,34 @@ func noArgs(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+
 	text := fmt.Sprintf("unknown command %q", args[0])
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		text += ": did you mean " + strings.Join(near, " or ") + "?"
 	}
+
 	return usageError{fmt.Errorf("%s: see `%s --help`", text, c.CommandPath())}
 }
 
 // serviceArg takes exactly one argument, the service.
 func serviceArg(c *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return usageError{fmt.Errorf("name one service, such as backend: see `%s --help`", c.CommandPath())}
+		return usageError{fmt.Errorf("name one service, such as backend: see `%s --help`",
+			c.CommandPath())}
 	}
 	return nil
 }
 
-// cacheDir is the user's folder for what can be made again, as os.UserCacheDir.
+// cacheDir returns the user's cache folder, as os.UserCacheDir does.
 func (a *App) cacheDir() (string, error) {
 	if d := a.getenv("XDG_CACHE_HOME"); d != "" {
 		return d, nil
 	}
+
 	d, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("cache: %w: set XDG_CACHE_HOME", err)
 	}
+
 	return d, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,7 +22,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// onCluster is a stack in a Kubernetes cluster.
+// onCluster is the platform of a stack in a Kubernetes cluster.
 type onCluster struct {
 	c   *cluster.Cluster
 	t   target
@@ -31,7 +32,7 @@ type onCluster struct {
 var _ platform = (*onCluster)(nil)
 
 func (k *onCluster) Name() string { return "the cluster" }
-func (k *onCluster) Close() error { return k.c.Close() }
+func (k *onCluster) Close() error { return nil }
 
 func (k *onCluster) Replicas(ctx context.Context, service string) ([]running.Replica, error) {
 	return k.c.Replicas(ctx, service)
@@ -41,7 +42,9 @@ func (k *onCluster) LastLines(ctx context.Context, r running.Replica, n int) ([]
 	return k.c.LastLines(ctx, r.Name, n)
 }
 
-func (k *onCluster) Logs(ctx context.Context, service string, o running.LogOptions, line func(running.Replica, string)) error {
+func (k *onCluster) Logs(
+	ctx context.Context, service string, o running.LogOptions, line func(running.Replica, string),
+) error {
 	return k.c.Logs(ctx, service, o, line)
 }
 
@@ -51,38 +54,48 @@ func (k *onCluster) Restart(ctx context.Context, service string, timeout time.Du
 	})
 }
 
-// Preflight also warns of images that the nodes say they lack: they tell late, so that it may not be so any more.
+// Preflight also warns of images that the nodes do not list. It is no error: nodes report
+// their images with a delay.
 func (k *onCluster) Preflight(ctx context.Context, stack stacks.Stack, o upOptions) error {
 	if err := k.c.Preflight(ctx, stack); err != nil || stack.Registry != "" || o.load {
 		return err
 	}
+
 	nodes, err := k.c.Nodes(ctx)
 	if err != nil {
 		return err
 	}
+
 	list, err := images.Of(stack, k.t.project.Root)
 	if err != nil {
 		return err
 	}
+
 	var missing []string
 	for _, x := range list {
 		if has, sure := cluster.HasImage(nodes, x.Ref); x.Build != nil && sure && !has {
 			missing = append(missing, x.Ref)
 		}
 	}
+
 	if len(missing) > 0 {
-		k.say("the nodes do not list %s: `codexctl images load %s`, or `codexctl up --load %s`, puts them into the cluster", strings.Join(missing, ", "), k.t.name, k.t.name)
+		k.say("the nodes do not list %s: `codexctl images load %s`, or `codexctl up --load %s`, "+
+			"puts them into the cluster",
+			strings.Join(missing, ", "), k.t.name, k.t.name)
 	}
+
 	return nil
 }
 
-// Settle looks for workloads that the state knows otherwise, and for a stack that another state made. Somebody may have
-// removed or changed one; and the provider, interrupted while a workload comes up, forgets what it has changed.
+// Settle looks for workloads that differ from the state, and for a stack that another state made.
+// Somebody may have removed or changed a workload; and the provider, interrupted while a workload
+// comes up, forgets what it has changed.
 func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, _ stacks.Stack) (bool, error) {
 	known, err := s.Resources(ctx)
 	if err != nil {
 		return false, err
 	}
+
 	if len(known) == 0 {
 		list, err := k.c.Replicas(ctx, "")
 		if err == nil && len(list) > 0 {
@@ -90,18 +103,22 @@ func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, _ stacks.Stac
 		}
 		return false, err
 	}
+
 	there, err := k.c.Workloads(ctx)
 	if err != nil {
 		return false, err
 	}
+
 	for _, r := range known {
 		if r.Type != "kubernetes:apps/v1:Deployment" && r.Type != "kubernetes:apps/v1:StatefulSet" {
 			continue
 		}
+
 		name, mine := strings.CutPrefix(r.ID, k.c.Namespace+"/")
 		if !mine {
 			continue
 		}
+
 		switch generation, ok := there[name]; {
 		case !ok:
 			k.say("%s: the state has it, the cluster does not: comparing the two first", name)
@@ -111,20 +128,25 @@ func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, _ stacks.Stac
 			return true, nil
 		}
 	}
+
 	return false, nil
 }
 
 func (k *onCluster) Foreign(list []running.Replica) error {
-	return fmt.Errorf("state: pods of this stack run that are not in it (%s): name the backend that they were made with in PULUMI_BACKEND_URL, or remove them with `kubectl delete namespace %s`, with all data",
+	return fmt.Errorf("state: pods of this stack run that are not in it (%s): name the backend "+
+		"that they were made with in PULUMI_BACKEND_URL, or remove them with `kubectl delete "+
+		"namespace %s`, with all data",
 		strings.Join(namesOf(list), ", "), k.c.Namespace)
 }
 
-// Watch judges the services while Pulumi works on them: it would wait for ten minutes.
+// Watch looks for services that cannot come up while Pulumi works on them, which would itself
+// wait for ten minutes.
 func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
 	needs := map[string][]string{}
 	for _, svc := range stack.Services {
 		needs[svc.Name] = svc.DependsOn
 	}
+
 	o := k.c.Observe(ctx, needs)
 	notes, fatal := make(chan progress.Note), make(chan []failure.Problem)
 	go func() {
@@ -137,12 +159,14 @@ func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
 		if len(found) == 0 {
 			return
 		}
+
 		problems := k.problems(ctx, found)
 		select {
 		case fatal <- problems:
 		case <-ctx.Done():
 		}
 	}()
+
 	return watch{
 		notes: notes, fatal: fatal,
 		step: func(s progress.Step, begins bool) {
@@ -156,12 +180,14 @@ func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
 				o.End(cluster.Work{Service: s.Service(), Kind: s.Kind}, s.Failed)
 			}
 		},
-		failed: func(ctx context.Context) []failure.Problem { return k.problems(ctx, o.Failed(ctx)) },
-		all:    o.BeginAll,
+		failed: func(ctx context.Context) []failure.Problem {
+			return k.problems(ctx, o.Failed(ctx))
+		},
+		beginAll: o.BeginAll,
 	}
 }
 
-// problems adds to what was found the logs that say more.
+// problems returns the findings as problems, with the logs of the pods they name.
 func (k *onCluster) problems(ctx context.Context, found []cluster.Finding) []failure.Problem {
 	var out []failure.Problem
 	for _, f := range found {
@@ -169,24 +195,29 @@ func (k *onCluster) problems(ctx context.Context, found []cluster.Finding) []fai
 		if f.Why != "" {
 			p.What += "\n    " + f.Why
 		}
+
 		if f.Pod != "" {
 			var err error
 			if p.Log, err = k.c.LastLines(ctx, f.Pod, failure.LogLines); err != nil {
 				p.Log = []string{err.Error()}
 			}
 		}
+
 		out = append(out, p)
 	}
+
 	return out
 }
 
-// Edge is the route's host or the load balancer's address; without one people forward a port. This process always does.
+// Edge returns the route's host or the load balancer's address as the address for people, who
+// forward a port if there is neither. This process always forwards one.
 func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) {
 	list, err := k.c.Replicas(ctx, stacks.Edge)
 	if err != nil {
 		return edge{}, err
 	}
-	e := edge{}
+
+	var e edge
 	switch r := stack.Route; {
 	case r != nil && r.TLS != nil:
 		e.address = "https://" + r.Host
@@ -197,38 +228,40 @@ func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) 
 		if err != nil {
 			return edge{}, err
 		}
+
 		if host != "" {
 			e.address = "http://" + net.JoinHostPort(host, strconv.Itoa(port))
 		} else if len(list) > 0 {
 			e.hint = "`codexctl forward " + k.t.name + "` opens it on this machine"
 		}
 	}
-	ready := false
-	for _, r := range list {
-		ready = ready || r.Healthy
-	}
-	if !ready {
+
+	if !slices.ContainsFunc(list, func(r running.Replica) bool { return r.Healthy }) {
 		return e, nil
 	}
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return edge{}, fmt.Errorf("forward: %w", err)
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
-	f := k.c.Forward(stacks.Edge, 0)
+	f := k.c.Forward(stacks.Edge)
 	var last atomic.Pointer[error]
 	go f.Serve(ctx, l, func(err error) { last.Store(&err) })
-	e.why = func() error {
+	e.lastErr = func() error {
 		if err := last.Load(); err != nil {
 			return *err
 		}
 		return nil
 	}
-	e.ask = "http://" + l.Addr().String()
+
+	e.url = "http://" + l.Addr().String()
 	e.close = func() {
 		cancel()
 		f.Close()
 	}
+
 	return e, nil
 }
 

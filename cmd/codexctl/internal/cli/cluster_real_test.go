@@ -30,12 +30,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// lab is a stack of one service in a real cluster, provisioned by the real provider from a program that the test changes.
+// lab is a stack of one service in a real cluster. The real provider provisions it from a program
+// that the test changes.
 type lab struct {
 	t         *testing.T
 	app       *App
 	k         *onCluster
-	said      *bytes.Buffer
+	output    *bytes.Buffer
 	session   *deploy.Session
 	workload  func(ctx *pulumi.Context, ns string, provider pulumi.ResourceOption) error
 	namespace string
@@ -49,48 +50,97 @@ func newLab(t *testing.T) *lab {
 	peers.KubernetesPlugin(t)
 	peers.Cluster(t)
 	peers.Find(t, "docker", "docker")
-	// The image of the lab's pods, which the cluster cannot pull.
-	if out, err := exec.Command("../../../../test/cluster/cluster.sh", "load", stacks.RedisImage).CombinedOutput(); err != nil {
+	// The cluster cannot pull the image of the lab's pods.
+	if out, err := exec.Command("../../../../test/cluster/cluster.sh", "load",
+		stacks.RedisImage).CombinedOutput(); err != nil {
 		t.Fatalf("load %s: %v: %s", stacks.RedisImage, err, out)
 	}
+
 	root, home := t.TempDir(), t.TempDir()
-	for name, text := range map[string]string{"Pulumi.yaml": "name: codexcontinue\nruntime: go\n", "Pulumi.lab.yaml": "config: {}\n"} {
+	for name, text := range map[string]string{
+		"Pulumi.yaml":     "name: codexcontinue\nruntime: go\n",
+		"Pulumi.lab.yaml": "config: {}\n",
+	} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	environ := append(os.Environ(), "PULUMI_HOME="+home, "PULUMI_BACKEND_URL=file://"+home, "PULUMI_CONFIG_PASSPHRASE=test")
-	l := &lab{t: t, said: &bytes.Buffer{}, namespace: "codexctl-test-" + strings.ToLower(strings.Map(func(r rune) rune {
-		if r == '/' || r == '_' {
-			return '-'
-		}
-		return r
-	}, t.Name()))}
+
+	environ := append(os.Environ(), "PULUMI_HOME="+home, "PULUMI_BACKEND_URL=file://"+home,
+		"PULUMI_CONFIG_PASSPHRASE=test")
+	l := &lab{
+		t:      t,
+		output: &bytes.Buffer{},
+		namespace: "codexctl-test-" + strings.ToLower(strings.Map(func(r rune) rune {
+			if r == '/' || r == '_' {
+				return '-'
+			}
+			return r
+		}, t.Name())),
+	}
+
 	l.app = &App{environ: environ, lookup: lookupIn(environ), now: time.Now}
-	l.app.out, l.app.err = console.New(l.said, l.app.getenv), console.New(l.said, l.app.getenv)
-	c, err := cluster.Connect(t.Context(), cluster.Options{Namespace: l.namespace, Stack: "lab", Getenv: os.Getenv})
+	l.app.out, l.app.err = console.New(l.output, l.app.getenv), console.New(l.output, l.app.getenv)
+	c, err := cluster.Connect(t.Context(), cluster.Options{
+		Namespace: l.namespace,
+		Stack:     "lab",
+		Getenv:    os.Getenv,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.k = &onCluster{c: c, t: target{name: "lab", project: project.Project{Root: root}, file: project.StackFile{Name: "lab"}}, say: l.app.say}
-	command, err := pulumicli.Finder{Root: root, CacheDir: home, Environ: environ, Path: os.Getenv("PATH"), Say: l.app.say}.Get(t.Context())
+
+	l.k = &onCluster{
+		c: c,
+		t: target{
+			name:    "lab",
+			project: project.Project{Root: root},
+			file:    project.StackFile{Name: "lab"},
+		},
+		say: l.app.say,
+	}
+
+	command, err := pulumicli.Finder{
+		Root:     root,
+		CacheDir: home,
+		Environ:  environ,
+		Path:     os.Getenv("PATH"),
+		Say:      l.app.say,
+	}.Get(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.session, err = deploy.Open(t.Context(), deploy.Options{Root: root, Stack: "lab", Command: command, Create: true, Program: func(ctx *pulumi.Context) error {
-		provider, err := kubernetes.NewProvider(ctx, "cluster", &kubernetes.ProviderArgs{})
-		if err != nil {
-			return err
-		}
-		ns, err := corev1.NewNamespace(ctx, "namespace", &corev1.NamespaceArgs{Metadata: metav1.ObjectMetaArgs{Name: pulumi.String(l.namespace), Labels: labLabels()}}, pulumi.Provider(provider))
-		if err != nil {
-			return err
-		}
-		return l.workload(ctx, l.namespace, pulumi.Composite(pulumi.Provider(provider), pulumi.DependsOn([]pulumi.Resource{ns})))
-	}})
+
+	l.session, err = deploy.Open(t.Context(), deploy.Options{
+		Root:    root,
+		Stack:   "lab",
+		Command: command,
+		Create:  true,
+		Program: func(ctx *pulumi.Context) error {
+			provider, err := kubernetes.NewProvider(ctx, "cluster", &kubernetes.ProviderArgs{})
+			if err != nil {
+				return err
+			}
+
+			ns, err := corev1.NewNamespace(ctx, "namespace",
+				&corev1.NamespaceArgs{Metadata: metav1.ObjectMetaArgs{
+					Name:   pulumi.String(l.namespace),
+					Labels: labLabels(),
+				}},
+				pulumi.Provider(provider))
+			if err != nil {
+				return err
+			}
+
+			return l.workload(ctx, l.namespace,
+				pulumi.Composite(pulumi.Provider(provider),
+					pulumi.DependsOn([]pulumi.Resource{ns})))
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
@@ -98,11 +148,16 @@ func newLab(t *testing.T) *lab {
 			t.Errorf("destroy: %v", err)
 		}
 	})
+
 	return l
 }
 
 func labLabels() pulumi.StringMap {
-	return pulumi.StringMap{stacks.LabelProject: pulumi.String(stacks.Project), stacks.LabelStack: pulumi.String("lab"), stacks.LabelService: pulumi.String(labService)}
+	return pulumi.StringMap{
+		stacks.LabelProject: pulumi.String(stacks.Project),
+		stacks.LabelStack:   pulumi.String("lab"),
+		stacks.LabelService: pulumi.String(labService),
+	}
 }
 
 func (l *lab) stack() stacks.Stack {
@@ -116,7 +171,7 @@ func (l *lab) up() ([]failure.Problem, time.Duration, error) {
 	return problems, time.Since(start), err
 }
 
-// pod is what a test changes of a container that otherwise works.
+// pod is what a test changes of a container that works.
 type pod struct {
 	image, command string
 	limits         pulumi.StringMap
@@ -124,7 +179,7 @@ type pod struct {
 	liveness       corev1.ProbePtrInput
 }
 
-// labImage is one that the cluster has: its shell is what the tests need.
+// labImage is an image that the cluster has. The tests need its shell.
 const labImage = stacks.RedisImage
 
 func (p pod) template(ns string) corev1.PodTemplateSpecArgs {
@@ -134,14 +189,19 @@ func (p pod) template(ns string) corev1.PodTemplateSpecArgs {
 	if p.command == "" {
 		p.command = "echo up; trap 'exit 0' TERM; sleep 100000 & wait"
 	}
+
 	return corev1.PodTemplateSpecArgs{
 		Metadata: metav1.ObjectMetaArgs{Labels: labLabels(), Namespace: pulumi.String(ns)},
 		Spec: corev1.PodSpecArgs{
 			RestartPolicy: pulumi.String("Always"), TerminationGracePeriodSeconds: pulumi.Int(5),
 			Containers: corev1.ContainerArray{corev1.ContainerArgs{
-				Name: pulumi.String(labService), Image: pulumi.String(p.image), ImagePullPolicy: pulumi.String("IfNotPresent"),
-				Command: pulumi.ToStringArray([]string{"sh", "-c", p.command}), Resources: corev1.ResourceRequirementsArgs{Limits: p.limits},
-				ReadinessProbe: p.readiness, LivenessProbe: p.liveness,
+				Name:            pulumi.String(labService),
+				Image:           pulumi.String(p.image),
+				ImagePullPolicy: pulumi.String("IfNotPresent"),
+				Command:         pulumi.ToStringArray([]string{"sh", "-c", p.command}),
+				Resources:       corev1.ResourceRequirementsArgs{Limits: p.limits},
+				ReadinessProbe:  p.readiness,
+				LivenessProbe:   p.liveness,
 			}},
 		},
 	}
@@ -149,38 +209,57 @@ func (p pod) template(ns string) corev1.PodTemplateSpecArgs {
 
 func (l *lab) deployment(p pod) {
 	l.workload = func(ctx *pulumi.Context, ns string, o pulumi.ResourceOption) error {
-		_, err := appsv1.NewDeployment(ctx, labService, &appsv1.DeploymentArgs{
-			Metadata: metav1.ObjectMetaArgs{Name: pulumi.String(labService), Namespace: pulumi.String(ns), Labels: labLabels()},
-			Spec:     appsv1.DeploymentSpecArgs{Replicas: pulumi.Int(2), Selector: metav1.LabelSelectorArgs{MatchLabels: labLabels()}, Template: p.template(ns)},
-		}, o)
-		return err
+		return newDeployment(ctx, ns, p, o)
 	}
 }
 
-// limited is a deployment in a namespace of so many pods.
-func limited(ctx *pulumi.Context, ns, pods string, p pod, o pulumi.ResourceOption) error {
-	quota, err := corev1.NewResourceQuota(ctx, "quota", &corev1.ResourceQuotaArgs{Metadata: metav1.ObjectMetaArgs{Name: pulumi.String("few"), Namespace: pulumi.String(ns)},
-		Spec: corev1.ResourceQuotaSpecArgs{Hard: pulumi.StringMap{"pods": pulumi.String(pods)}}}, o)
-	if err != nil {
-		return err
-	}
-	_, err = appsv1.NewDeployment(ctx, labService, &appsv1.DeploymentArgs{
-		Metadata: metav1.ObjectMetaArgs{Name: pulumi.String(labService), Namespace: pulumi.String(ns), Labels: labLabels()},
-		Spec:     appsv1.DeploymentSpecArgs{Replicas: pulumi.Int(2), Selector: metav1.LabelSelectorArgs{MatchLabels: labLabels()}, Template: p.template(ns)},
-	}, o, pulumi.DependsOn([]pulumi.Resource{quota}))
+// newDeployment makes a Deployment of two pods.
+func newDeployment(ctx *pulumi.Context, ns string, p pod, o ...pulumi.ResourceOption) error {
+	_, err := appsv1.NewDeployment(ctx, labService, &appsv1.DeploymentArgs{
+		Metadata: metav1.ObjectMetaArgs{
+			Name:      pulumi.String(labService),
+			Namespace: pulumi.String(ns),
+			Labels:    labLabels(),
+		},
+		Spec: appsv1.DeploymentSpecArgs{
+			Replicas: pulumi.Int(2),
+			Selector: metav1.LabelSelectorArgs{MatchLabels: labLabels()},
+			Template: p.template(ns),
+		},
+	}, o...)
+
 	return err
 }
 
-// TestRealCluster is the life of a service in a real cluster, with the real provider.
+// limited makes a Deployment of two pods in a namespace with a quota of pods.
+func limited(ctx *pulumi.Context, ns, pods string, p pod, o pulumi.ResourceOption) error {
+	quota, err := corev1.NewResourceQuota(ctx, "quota",
+		&corev1.ResourceQuotaArgs{
+			Metadata: metav1.ObjectMetaArgs{
+				Name:      pulumi.String("few"),
+				Namespace: pulumi.String(ns),
+			},
+			Spec: corev1.ResourceQuotaSpecArgs{Hard: pulumi.StringMap{"pods": pulumi.String(pods)}},
+		}, o)
+	if err != nil {
+		return err
+	}
+
+	return newDeployment(ctx, ns, p, o, pulumi.DependsOn([]pulumi.Resource{quota}))
+}
+
+// TestRealCluster follows a service through its life in a real cluster, with the real provider.
 func TestRealCluster(t *testing.T) {
 	l := newLab(t)
 	ctx := t.Context()
 	l.deployment(pod{})
 	if problems, _, err := l.up(); err != nil {
-		t.Fatalf("up: %v: %v\n%s", err, problems, l.said)
+		t.Fatalf("up: %v: %v\n%s", err, problems, l.output)
 	}
+
 	before, err := l.k.Replicas(ctx, labService)
-	if err != nil || len(before) != 2 || !before[0].Healthy || before[0].Node == "" || before[0].Image != labImage {
+	if err != nil || len(before) != 2 || !before[0].Healthy || before[0].Node == "" ||
+		before[0].Image != labImage {
 		t.Fatalf("replicas: %+v, %v", before, err)
 	}
 
@@ -189,8 +268,12 @@ func TestRealCluster(t *testing.T) {
 		following, stop := context.WithCancel(ctx)
 		lines, done := make(chan string, 100), make(chan error, 1)
 		go func() {
-			done <- l.k.Logs(following, labService, running.LogOptions{Tail: -1, Follow: true}, func(r running.Replica, text string) { lines <- r.Name + " " + text })
+			done <- l.k.Logs(following, labService, running.LogOptions{Tail: -1, Follow: true},
+				func(r running.Replica, text string) {
+					lines <- r.Name + " " + text
+				})
 		}()
+
 		seen := map[string]bool{}
 		expect := func(n int) {
 			t.Helper()
@@ -203,19 +286,23 @@ func TestRealCluster(t *testing.T) {
 				}
 			}
 		}
+
 		expect(2)
 		if err := l.k.Restart(ctx, labService, time.Minute); err != nil {
 			t.Fatal(err)
 		}
+
 		expect(4)
 		stop()
 		if err := <-done; err != nil {
 			t.Errorf("follow: %v", err)
 		}
+
 		after, err := l.k.Replicas(ctx, labService)
 		if err != nil || len(after) != 2 || after[0].Name == before[0].Name {
 			t.Errorf("replicas after the restart: %+v, %v", after, err)
 		}
+
 		result, err := l.session.Preview(ctx, progress.Quiet(l.app.err, time.Now))
 		if err != nil || len(result.Steps) != 0 {
 			t.Errorf("preview after the restart: %+v, %v", result.Steps, err)
@@ -223,6 +310,7 @@ func TestRealCluster(t *testing.T) {
 		if _, err := l.session.Up(ctx, progress.Quiet(l.app.err, time.Now), true); err != nil {
 			t.Errorf("up after a refresh: %v", err)
 		}
+
 		again, err := l.k.Replicas(ctx, labService)
 		if err != nil || len(again) != 2 || again[0].Name != after[0].Name {
 			t.Errorf("replicas after up with refresh: %+v, %v: the restart was undone", again, err)
@@ -233,7 +321,8 @@ func TestRealCluster(t *testing.T) {
 		name string
 		set  func()
 		want []string
-		// within bounds the whole update; stop says that only what the cluster said could end it.
+
+		// within bounds the whole update.
 		within time.Duration
 	}{
 		{"image", func() { l.deployment(pod{image: "registry.invalid/team/app:1"}) },
@@ -242,13 +331,28 @@ func TestRealCluster(t *testing.T) {
 			[]string{"is not in the cluster", "codexctl images load lab"}, 30 * time.Second},
 		{"crash", func() { l.deployment(pod{command: "echo I cannot go on >&2; exit 3"}) },
 			[]string{"it crashes", "last exit code 3", "I cannot go on"}, 45 * time.Second},
-		{"no room", func() { l.deployment(pod{limits: pulumi.StringMap{"memory": pulumi.String("4Ti")}}) },
+		{"no room", func() {
+			l.deployment(pod{limits: pulumi.StringMap{"memory": pulumi.String("4Ti")}})
+		},
 			[]string{"no node has room for it", "Insufficient memory"}, 30 * time.Second},
-		{"no GPU", func() { l.deployment(pod{limits: pulumi.StringMap{"nvidia.com/gpu": pulumi.String("1")}}) },
+		{"no GPU", func() {
+			l.deployment(pod{limits: pulumi.StringMap{"nvidia.com/gpu": pulumi.String("1")}})
+		},
 			[]string{"no node has the GPU", "Insufficient nvidia.com/gpu"}, 30 * time.Second},
 		{"liveness", func() {
-			l.deployment(pod{liveness: corev1.ProbeArgs{PeriodSeconds: pulumi.Int(1), FailureThreshold: pulumi.Int(1), Exec: corev1.ExecActionArgs{Command: pulumi.ToStringArray([]string{"sh", "-c", "echo no answer; exit 1"})}},
-				readiness: corev1.ProbeArgs{PeriodSeconds: pulumi.Int(1), Exec: corev1.ExecActionArgs{Command: pulumi.ToStringArray([]string{"false"})}}})
+			l.deployment(pod{
+				liveness: corev1.ProbeArgs{
+					PeriodSeconds:    pulumi.Int(1),
+					FailureThreshold: pulumi.Int(1),
+					Exec: corev1.ExecActionArgs{Command: pulumi.ToStringArray([]string{
+						"sh", "-c", "echo no answer; exit 1",
+					})},
+				},
+				readiness: corev1.ProbeArgs{
+					PeriodSeconds: pulumi.Int(1),
+					Exec:          corev1.ExecActionArgs{Command: pulumi.ToStringArray([]string{"false"})},
+				},
+			})
 		}, []string{"its probe fails", "no answer"}, 60 * time.Second},
 		{"job", func() {
 			l.workload = func(ctx *pulumi.Context, ns string, o pulumi.ResourceOption) error {
@@ -256,35 +360,56 @@ func TestRealCluster(t *testing.T) {
 				spec := template.Spec.(corev1.PodSpecArgs)
 				spec.RestartPolicy = pulumi.String("Never")
 				template.Spec = spec
-				_, err := batchv1.NewJob(ctx, "model", &batchv1.JobArgs{Metadata: metav1.ObjectMetaArgs{Name: pulumi.String("model"), Namespace: pulumi.String(ns), Labels: labLabels()},
-					Spec: batchv1.JobSpecArgs{BackoffLimit: pulumi.Int(0), Template: template}}, o)
+				_, err := batchv1.NewJob(ctx, "model",
+					&batchv1.JobArgs{
+						Metadata: metav1.ObjectMetaArgs{
+							Name:      pulumi.String("model"),
+							Namespace: pulumi.String(ns),
+							Labels:    labLabels(),
+						},
+						Spec: batchv1.JobSpecArgs{BackoffLimit: pulumi.Int(0), Template: template},
+					}, o)
+
 				return err
 			}
 		}, []string{"the job model failed", "BackoffLimitExceeded", "no such model"}, 45 * time.Second},
 		{"storage class", func() {
 			l.workload = func(ctx *pulumi.Context, ns string, o pulumi.ResourceOption) error {
+				claim := corev1.PersistentVolumeClaimTypeArgs{
+					Metadata: metav1.ObjectMetaArgs{
+						Name:   pulumi.String("data"),
+						Labels: labLabels(),
+					},
+					Spec: corev1.PersistentVolumeClaimSpecArgs{
+						AccessModes:      pulumi.ToStringArray([]string{"ReadWriteOnce"}),
+						StorageClassName: pulumi.String("missing"),
+						Resources: corev1.VolumeResourceRequirementsArgs{
+							Requests: pulumi.StringMap{"storage": pulumi.String("1Gi")},
+						},
+					},
+				}
+
 				_, err := appsv1.NewStatefulSet(ctx, labService, &appsv1.StatefulSetArgs{
-					Metadata: metav1.ObjectMetaArgs{Name: pulumi.String(labService), Namespace: pulumi.String(ns), Labels: labLabels()},
-					Spec: appsv1.StatefulSetSpecArgs{Replicas: pulumi.Int(1), ServiceName: pulumi.String(labService), Selector: metav1.LabelSelectorArgs{MatchLabels: labLabels()}, Template: pod{}.template(ns),
-						VolumeClaimTemplates: corev1.PersistentVolumeClaimTypeArray{corev1.PersistentVolumeClaimTypeArgs{Metadata: metav1.ObjectMetaArgs{Name: pulumi.String("data"), Labels: labLabels()},
-							Spec: corev1.PersistentVolumeClaimSpecArgs{AccessModes: pulumi.ToStringArray([]string{"ReadWriteOnce"}), StorageClassName: pulumi.String("missing"),
-								Resources: corev1.VolumeResourceRequirementsArgs{Requests: pulumi.StringMap{"storage": pulumi.String("1Gi")}}}}}},
+					Metadata: metav1.ObjectMetaArgs{
+						Name:      pulumi.String(labService),
+						Namespace: pulumi.String(ns),
+						Labels:    labLabels(),
+					},
+					Spec: appsv1.StatefulSetSpecArgs{
+						Replicas:             pulumi.Int(1),
+						ServiceName:          pulumi.String(labService),
+						Selector:             metav1.LabelSelectorArgs{MatchLabels: labLabels()},
+						Template:             pod{}.template(ns),
+						VolumeClaimTemplates: corev1.PersistentVolumeClaimTypeArray{claim},
+					},
 				}, o)
+
 				return err
 			}
 		}, []string{"no storage class missing", "ProvisioningFailed"}, 45 * time.Second},
 		{"quota", func() {
 			l.workload = func(ctx *pulumi.Context, ns string, o pulumi.ResourceOption) error {
-				quota, err := corev1.NewResourceQuota(ctx, "quota", &corev1.ResourceQuotaArgs{Metadata: metav1.ObjectMetaArgs{Name: pulumi.String("few"), Namespace: pulumi.String(ns)},
-					Spec: corev1.ResourceQuotaSpecArgs{Hard: pulumi.StringMap{"pods": pulumi.String("1")}}}, o)
-				if err != nil {
-					return err
-				}
-				_, err = appsv1.NewDeployment(ctx, labService, &appsv1.DeploymentArgs{
-					Metadata: metav1.ObjectMetaArgs{Name: pulumi.String(labService), Namespace: pulumi.String(ns), Labels: labLabels()},
-					Spec:     appsv1.DeploymentSpecArgs{Replicas: pulumi.Int(2), Selector: metav1.LabelSelectorArgs{MatchLabels: labLabels()}, Template: pod{command: "echo another; sleep 100000"}.template(ns)},
-				}, o, pulumi.DependsOn([]pulumi.Resource{quota}))
-				return err
+				return limited(ctx, ns, "1", pod{command: "echo another; sleep 100000"}, o)
 			}
 		}, []string{"quota few is exceeded", "FailedCreate"}, 45 * time.Second},
 	} {
@@ -294,14 +419,17 @@ func TestRealCluster(t *testing.T) {
 			text := &strings.Builder{}
 			failure.Print(console.New(text, func(string) string { return "" }), problems)
 			t.Logf("%.1f s\n%s", took.Seconds(), text)
-			if err == nil || len(problems) != 1 || problems[0].Service != labService || problems[0].Todo == "" {
+			if err == nil || len(problems) != 1 || problems[0].Service != labService ||
+				problems[0].Todo == "" {
 				t.Errorf("got %+v, %v, want one problem of %s", problems, err, labService)
 			}
+
 			for _, want := range c.want {
 				if !strings.Contains(text.String(), want) {
 					t.Errorf("it does not say %q", want)
 				}
 			}
+
 			if took > c.within {
 				t.Errorf("it took %s, want at most %s", took, c.within)
 			}
@@ -316,7 +444,8 @@ func TestRealCluster(t *testing.T) {
 			t.Errorf("after %s: %v: %+v", took, err, problems)
 		}
 	})
+
 	if t.Failed() {
-		fmt.Println(l.said)
+		fmt.Println(l.output)
 	}
 }

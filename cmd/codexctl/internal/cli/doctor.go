@@ -22,6 +22,7 @@ func (a *App) doctorCommand() *cobra.Command {
 			return a.doctor(c.Context(), stackOf(args), asJSON)
 		},
 	}
+
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -31,11 +32,19 @@ func (a *App) doctor(ctx context.Context, name string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	p := &doctor.Patient{Root: t.project.Root, Name: t.file.Name, Path: filepath.SplitList(a.getenv("PATH")), PluginDirs: a.pluginDirs()}
+
+	p := &doctor.Patient{
+		Root:       t.project.Root,
+		Name:       t.file.Name,
+		Path:       filepath.SplitList(a.getenv("PATH")),
+		PluginDirs: a.pluginDirs(),
+	}
+
 	_, p.Stack, p.StackErr = t.load()
 	if place, err := t.place(); err == nil {
 		p.OnCluster = place.Target == stacks.Kubernetes
 	}
+
 	where, err := a.connect(ctx, t)
 	if err != nil {
 		p.PlatformErr = err
@@ -43,6 +52,7 @@ func (a *App) doctor(ctx context.Context, name string, asJSON bool) error {
 		defer where.Close()
 		where.Patient(ctx, p)
 	}
+
 	if p.OnCluster && p.StackErr == nil {
 		list, err := images.Of(p.Stack, t.project.Root)
 		p.ImagesErr = err
@@ -52,9 +62,11 @@ func (a *App) doctor(ctx context.Context, name string, asJSON bool) error {
 			}
 		}
 	}
+
 	if p.Finder, err = a.finder(t); err != nil {
 		return err
 	}
+
 	p.State, p.SecretsErr = a.stateOf(t)
 
 	failed := 0
@@ -68,23 +80,27 @@ func (a *App) doctor(ctx context.Context, name string, asJSON bool) error {
 			a.printFinding(f)
 		}
 	})
+
 	if asJSON {
 		if err := writeJSON(a.out, all); err != nil {
 			return err
 		}
 	}
+
 	if failed > 0 {
 		return errReported
 	}
+
 	return ctx.Err()
 }
 
-// stateOf says where the state is, or what is missing to open it.
+// stateOf describes where the state is, or returns what is missing to open it.
 func (a *App) stateOf(t target) (string, error) {
 	host, err := a.engineHost(t)
 	if err != nil {
 		return "", err
 	}
+
 	backend, _, err := a.pulumiEnv(t, host)
 	if err != nil {
 		return "", err
@@ -95,6 +111,7 @@ func (a *App) stateOf(t target) (string, error) {
 	if backend.URL == "" {
 		return "Pulumi Cloud, by " + backend.Source, nil
 	}
+
 	return backend.URL + ", by " + backend.Source, nil
 }
 
@@ -108,8 +125,12 @@ func (a *App) pluginDirs() []string {
 
 func (a *App) printFinding(f doctor.Finding) {
 	paint := map[doctor.Status]console.Paint{
-		doctor.OK: console.Green, doctor.Warn: console.Yellow, doctor.Fail: console.Red, doctor.Skip: console.Dim,
+		doctor.OK:   console.Green,
+		doctor.Warn: console.Yellow,
+		doctor.Fail: console.Red,
+		doctor.Skip: console.Dim,
 	}[f.Status]
+
 	const indent = 23 // "fail  docker provider  "
 	head := string(f.Status) + "      "[len(f.Status):]
 	name := f.Check + "                 "[len(f.Check):]
@@ -120,6 +141,7 @@ func (a *App) printFinding(f doctor.Finding) {
 		}
 		a.out.Printf("%*s%s", indent, "", l)
 	}
+
 	if f.Fix != "" {
 		lead := "fix: "
 		for _, l := range console.Wrap(console.Plain(f.Fix), a.out.Width()-indent-len(lead)) {

@@ -30,7 +30,9 @@ says otherwise.`,
 			return a.down(c.Context(), stackOf(args), volumes, yes)
 		},
 	}
-	c.Flags().BoolVar(&volumes, "volumes", false, "remove the volumes as well: conversations and models are lost")
+
+	c.Flags().BoolVar(&volumes, "volumes", false,
+		"remove the volumes as well: conversations and models are lost")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask before removing volumes")
 	return c
 }
@@ -42,12 +44,14 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 		return err
 	}
 	defer p.Close()
+
 	stack := t.file.Name
 	if volumes && !yes {
 		if err := a.confirmVolumes(ctx, p, stack); err != nil {
 			return err
 		}
 	}
+
 	removed := 0
 	s, err := a.session(ctx, t, false)
 	switch {
@@ -64,10 +68,12 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 		}
 		removed = len(merge(result.Steps))
 	}
+
 	names, err := p.Volumes(ctx)
 	if err != nil {
 		return err
 	}
+
 	if volumes {
 		for _, v := range names {
 			if err := p.RemoveVolume(ctx, v); err != nil {
@@ -75,22 +81,27 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 			}
 			a.say("removed volume %s", v)
 		}
+
 		if err := p.Clear(ctx); err != nil {
 			return err
 		}
 	} else if len(names) > 0 {
 		a.say("kept: %s", strings.Join(names, ", "))
-		a.say("`codexctl up %s` finds them again, `codexctl down --volumes %s` removes them", name, name)
+		a.say("`codexctl up %s` finds them again, `codexctl down --volumes %s` removes them",
+			name, name)
 	}
+
 	if removed == 0 {
 		a.say("stack %s was not up", stack)
 		return nil
 	}
+
 	a.say("%s down in %s", stack, console.Elapsed(a.now().Sub(start)))
 	return nil
 }
 
-// leftover complains about replicas of a stack that is not in the state: its state is in another backend.
+// leftover returns an error if replicas run of a stack that is not in the state: its state
+// is in another backend.
 func (a *App) leftover(ctx context.Context, p platform) error {
 	list, err := p.Replicas(ctx, "")
 	if err != nil || len(list) == 0 {
@@ -99,38 +110,50 @@ func (a *App) leftover(ctx context.Context, p platform) error {
 	return p.Foreign(list)
 }
 
-func (a *App) explainDown(ctx context.Context, name string, result progress.Result, err error) error {
+func (a *App) explainDown(
+	ctx context.Context, name string, result progress.Result, err error,
+) error {
 	var e *deploy.Error
 	if errors.As(err, &e) && e.Interrupted {
 		a.say("interrupted: `codexctl down %s` goes on from here", name)
 		return errReported
 	}
+
 	problems := failure.Explain(ctx, result.Errors, nil, name, nil)
 	if len(problems) == 0 || errors.As(err, &e) && e.Locked {
 		return a.explainError(err, name)
 	}
+
 	failure.Print(a.err, problems)
 	a.say("What was removed is gone: `codexctl down %s` goes on from here.", name)
 	return errReported
 }
 
-// confirmVolumes asks whether the data may go. Where nobody can be asked it refuses.
+// confirmVolumes asks whether the volumes may be deleted. It returns an error if there is
+// no terminal to ask on.
 func (a *App) confirmVolumes(ctx context.Context, p platform, stack string) error {
 	f, ok := a.in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return usageError{errors.New("--volumes deletes conversations and models and there is no terminal to ask on: add --yes")}
+		return usageError{errors.New("--volumes deletes conversations and models and there is no " +
+			"terminal to ask on: add --yes")}
 	}
+
 	list, err := p.Volumes(ctx)
 	if err != nil {
 		return err
 	}
+
 	for _, v := range list {
 		a.say("  %s", v)
 	}
-	fmt.Fprintf(a.err, "Delete these volumes of stack %s with all conversations and models? Type the stack's name: ", stack)
+
+	fmt.Fprintf(a.err,
+		"Delete these volumes of stack %s with all conversations and models? Type the stack's name: ",
+		stack)
 	line, _ := bufio.NewReader(a.in).ReadString('\n')
 	if strings.TrimSpace(line) != stack {
 		return errors.New("nothing was removed")
 	}
+
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// onEngine is a stack on a Docker engine.
+// onEngine is the platform of a stack on a Docker engine.
 type onEngine struct {
 	eng   *engine.Engine
 	stack string
@@ -39,7 +39,9 @@ func (e *onEngine) LastLines(ctx context.Context, r running.Replica, n int) ([]s
 	return e.eng.LastLines(ctx, r.ID, n)
 }
 
-func (e *onEngine) Logs(ctx context.Context, service string, o running.LogOptions, line func(running.Replica, string)) error {
+func (e *onEngine) Logs(
+	ctx context.Context, service string, o running.LogOptions, line func(running.Replica, string),
+) error {
 	return e.eng.Logs(ctx, e.stack, service, o, func(c engine.Container, text string) {
 		line(running.Replica{ID: c.ID, Name: c.Name, Service: c.Service}, text)
 	})
@@ -50,6 +52,7 @@ func (e *onEngine) Restart(ctx context.Context, service string, timeout time.Dur
 	if err != nil {
 		return err
 	}
+
 	for i, c := range list {
 		start := e.now()
 		err := e.eng.Restart(ctx, c, timeout)
@@ -60,127 +63,155 @@ func (e *onEngine) Restart(ctx context.Context, service string, timeout time.Dur
 		if err != nil {
 			return err
 		}
+
 		e.say("%s is healthy again after %.1fs", c.Name, e.now().Sub(start).Seconds())
 	}
+
 	return nil
 }
 
-// Preflight looks for ports that something else holds.
+// Preflight looks for host ports that something else holds.
 func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack, _ upOptions) error {
 	taken, err := takenPorts(ctx, e.eng, stack)
 	if err != nil {
 		return err
 	}
+
 	var errs []error
 	for _, t := range taken {
 		errs = append(errs, t)
 	}
+
 	return errors.Join(errs...)
 }
 
-// takenPorts finds the host ports that the stack publishes and something else holds, each as an error.
+// takenPorts returns, as errors, the host ports that the stack publishes and something else holds.
 func takenPorts(ctx context.Context, eng *engine.Engine, s stacks.Stack) ([]*engine.Taken, error) {
 	publishers, err := eng.Publishers(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	var out []*engine.Taken
 	for _, svc := range s.Services {
 		for _, p := range svc.Ports {
 			if p.Host == 0 {
 				continue
 			}
+
 			address := p.Address
 			if address == "" {
 				address = netip.AddrFrom4([4]byte{127, 0, 0, 1}).String()
 			}
+
 			if t := engine.TakenPort(publishers, s.Name, address, p.Host, eng.Host.Local()); t != nil {
 				t.Service = svc.Name
 				out = append(out, t)
 			}
 		}
 	}
+
 	return out, nil
 }
 
-func (e *onEngine) Settle(ctx context.Context, s *deploy.Session, stack stacks.Stack) (bool, error) {
+func (e *onEngine) Settle(
+	ctx context.Context, s *deploy.Session, stack stacks.Stack,
+) (bool, error) {
 	list, err := e.eng.Containers(ctx, e.stack, "")
 	if err != nil {
 		return false, err
 	}
+
 	why := unexpected(list, stack)
 	if why == "" {
 		return false, nil
 	}
+
 	if len(list) > 0 {
 		e.say("%s: comparing the state with what runs first", why)
 		if err := e.removeHalfMade(ctx, s, list); err != nil {
 			return false, err
 		}
 	}
+
 	return true, nil
 }
 
-// unexpected says what about the running containers the state cannot know: that some were stopped or removed by something
-// else, or that an update was killed while it made one. Empty when all is as it should be.
+// unexpected describes how the running containers differ from the stack in a way that the state
+// cannot know: some were stopped or removed by something else, or an update was killed while it
+// made one. It returns "" if they do not.
 func unexpected(list []engine.Container, stack stacks.Stack) string {
-	well, all := map[string]int{}, map[string]int{}
+	healthy, all := map[string]int{}, map[string]int{}
 	for _, c := range list {
 		all[c.Service]++
 		if c.State == "running" && c.Health != "unhealthy" {
-			well[c.Service]++
+			healthy[c.Service]++
 		}
 	}
+
 	for _, svc := range stack.Services {
-		if n := well[svc.Name]; n != svc.Replicas || all[svc.Name] != n {
-			return fmt.Sprintf("%s: %d of %d containers run well", svc.Name, n, max(all[svc.Name], svc.Replicas))
+		if n := healthy[svc.Name]; n != svc.Replicas || all[svc.Name] != n {
+			return fmt.Sprintf("%s: %d of %d containers run well", svc.Name, n,
+				max(all[svc.Name], svc.Replicas))
 		}
 	}
+
 	return ""
 }
 
-// removeHalfMade removes the containers of the stack that are not in its state: a killed update made them, and they hold
-// names and ports. It removes nothing when none of the containers is in the state: then they are another state's.
-func (e *onEngine) removeHalfMade(ctx context.Context, s *deploy.Session, list []engine.Container) error {
+// removeHalfMade removes the containers of the stack that are not in its state. A killed update
+// made them, and they hold names and ports. If none of the containers is in the state they belong
+// to another state, and removeHalfMade returns an error instead.
+func (e *onEngine) removeHalfMade(
+	ctx context.Context, s *deploy.Session, list []engine.Container,
+) error {
 	known, err := s.IDs(ctx)
 	if err != nil {
 		return err
 	}
+
 	var orphans []engine.Container
 	for _, c := range list {
 		if !known[c.ID] {
 			orphans = append(orphans, c)
 		}
 	}
+
 	if len(orphans) == 0 {
 		return nil
 	}
-	if len(orphans) == len(list) && !slices.ContainsFunc(list[0].Networks, func(id string) bool { return known[id] }) {
+
+	if len(orphans) == len(list) && !slices.ContainsFunc(list[0].Networks, func(id string) bool {
+		return known[id]
+	}) {
 		var replicas []running.Replica
 		for _, c := range list {
 			replicas = append(replicas, running.Replica{Name: c.Name})
 		}
 		return e.Foreign(replicas)
 	}
+
 	for _, c := range orphans {
 		e.say("removing %s: an update that was killed left it half-made", c.Name)
 		if err := e.eng.RemoveContainer(ctx, c.ID); err != nil {
 			return err
 		}
 	}
+
 	return s.ForgetPending(ctx)
 }
 
 func (e *onEngine) Foreign(list []running.Replica) error {
-	return fmt.Errorf("state: containers of this stack run that are not in it (%s): name the backend that they were made with in PULUMI_BACKEND_URL, or remove them with `docker rm -f`",
+	return fmt.Errorf("state: containers of this stack run that are not in it (%s): name the "+
+		"backend that they were made with in PULUMI_BACKEND_URL, or remove them with `docker rm -f`",
 		strings.Join(namesOf(list), ", "))
 }
 
-// lookEvery is the time between two looks at what starting containers log.
+// lookEvery is the time between two looks at the logs of starting containers.
 const lookEvery = 2 * time.Second
 
-// Watch tells what the containers that are not healthy yet logged last: the reason why a start takes long, such as
-// modules that are downloaded, or will fail.
+// Watch notes what the containers that are not healthy yet logged last: why a start takes long,
+// such as a download of modules, or why it will fail.
 func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 	notes := make(chan progress.Note)
 	go func() {
@@ -192,14 +223,17 @@ func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 				return
 			case <-tick.C:
 			}
+
 			list, err := e.eng.Containers(ctx, e.stack, "")
 			if err != nil {
 				continue // the update itself will fail if the engine is gone
 			}
+
 			for _, c := range list {
 				if c.Healthy() || c.State == "created" {
 					continue
 				}
+
 				n := progress.Note{Service: c.Service}
 				if lines, err := e.eng.LastLines(ctx, c.ID, 1); err == nil && len(lines) > 0 {
 					n.Text = message(lines[0])
@@ -207,6 +241,7 @@ func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 				if c.State == "restarting" || c.Restarts > 0 {
 					n.Text = c.Condition() + ": " + n.Text
 				}
+
 				select {
 				case notes <- n:
 				case <-ctx.Done():
@@ -215,52 +250,53 @@ func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 			}
 		}
 	}()
+
 	return watch{notes: notes}
 }
 
-// message is what a line of a log says: of the services' JSON lines only what is for a person.
+// message returns what a line of a log says to a person: of the services' JSON lines the message
+// and the error, of others the line.
 func message(line string) string {
 	var record struct {
 		Msg   string `json:"msg"`
 		Error string `json:"error"`
 	}
+
 	if json.Unmarshal([]byte(line), &record) != nil || record.Msg == "" {
 		return line
 	}
 	if record.Error != "" {
 		return record.Msg + ": " + record.Error
 	}
+
 	return record.Msg
 }
 
-// Edge is the address that the engine publishes.
+// Edge returns the address that the engine publishes.
 func (e *onEngine) Edge(ctx context.Context, _ stacks.Stack) (edge, error) {
 	list, err := e.eng.Containers(ctx, e.stack, stacks.Edge)
 	if err != nil {
 		return edge{}, err
 	}
+
 	for _, c := range list {
 		if len(c.Ports) > 0 {
-			return edge{ask: c.Ports[0].URL(), address: c.Ports[0].URL()}, nil
+			return edge{url: c.Ports[0].URL(), address: c.Ports[0].URL()}, nil
 		}
 	}
+
 	return edge{}, nil
 }
 
 func (e *onEngine) Volumes(ctx context.Context) ([]string, error) {
-	list, err := e.eng.Volumes(ctx, e.stack)
-	var names []string
-	for _, v := range list {
-		names = append(names, v.Name)
-	}
-	return names, err
+	return e.eng.Volumes(ctx, e.stack)
 }
 
 func (e *onEngine) RemoveVolume(ctx context.Context, name string) error {
 	return e.eng.RemoveVolume(ctx, name)
 }
 
-// Clear has nothing to do: an engine's volumes lie in nothing.
+// Clear does nothing: the volumes of an engine belong to no namespace that could be left.
 func (e *onEngine) Clear(context.Context) error { return nil }
 
 func (e *onEngine) Patient(ctx context.Context, p *doctor.Patient) {

@@ -24,7 +24,9 @@ engine and the passphrase that codexctl uses, as commands of a POSIX shell:
 
 It prints nothing where pulumi finds everything by itself.`,
 		Args: stackArg,
-		RunE: func(c *cobra.Command, args []string) error { return a.env(c.Context(), stackOf(args)) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.env(c.Context(), stackOf(args))
+		},
 	}
 }
 
@@ -33,10 +35,12 @@ func (a *App) env(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+
 	host, err := a.engineHost(t)
 	if err != nil {
 		return err
 	}
+
 	backend, env, err := a.pulumiEnv(t, host)
 	if err != nil {
 		return err
@@ -44,6 +48,7 @@ func (a *App) env(ctx context.Context, name string) error {
 	if err := t.project.Prepare(backend); err != nil {
 		return err
 	}
+
 	find, err := a.finder(t)
 	if err != nil {
 		return err
@@ -51,17 +56,18 @@ func (a *App) env(ctx context.Context, name string) error {
 	if found := find.Look(ctx); found.Path == found.Built {
 		env["PATH"] = filepath.Dir(found.Built) + string(filepath.ListSeparator) + a.getenv("PATH")
 	}
+
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		a.out.Printf("export %s=%s", k, quote(env[k]))
 	}
+
 	return nil
 }
 
-// quote writes a word of a POSIX shell.
+// quote returns s as a word of a POSIX shell.
 func quote(s string) string {
-	if s != "" && strings.IndexFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+=,", r)
-	}) < 0 {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+=,"
+	if s != "" && strings.Trim(s, plain) == "" {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
@@ -85,11 +91,13 @@ func (a *App) versionCommand() *cobra.Command {
 					}
 				}
 			}
+
 			a.out.Table([][]string{
 				{"codexctl", revision},
 				{"go", toolchain},
 				{"pulumi", "v" + pulumicli.Version + " where none from v" + pulumicli.Minimum + " on is on PATH"},
 			}, nil)
+
 			return nil
 		},
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/infra/export"
-	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -25,6 +24,7 @@ where the stack runs. It plans from the files alone.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+
 	for _, form := range []struct {
 		name, short string
 		target      stacks.Target
@@ -43,33 +43,43 @@ where the stack runs. It plans from the files alone.`,
 			},
 			DisableFlagsInUseLine: true,
 		}
-		sub.Flags().StringVarP(&dir, "out", "o", "", "write the files into this folder, instead of the main one to stdout")
+
+		sub.Flags().StringVarP(&dir, "out", "o", "",
+			"write the files into this folder, instead of the main one to stdout")
 		c.AddCommand(sub)
 	}
+
 	return c
 }
 
-// export writes the stack's files into dir, or the first of them to stdout: its paths are then those from the project's
-// root.
-func (a *App) export(ctx context.Context, name string, on stacks.Target, dir string, make func(export.Source) ([]export.File, error)) error {
-	t, err := a.target(name)
+// export writes the stack's files into dir. If dir is empty it prints the first of them, with paths
+// relative to the project's root.
+func (a *App) export(
+	ctx context.Context, name string, on stacks.Target, dir string,
+	make func(export.Source) ([]export.File, error),
+) error {
+	t, p, err := a.planOf(ctx, name, on)
 	if err != nil {
 		return err
 	}
-	p, err := plan.Of(ctx, t.project.Root, t.file.Name, plan.OfOptions{Target: on})
-	if err != nil {
-		return err
-	}
+
 	to := t.project.Root
 	if dir != "" {
 		if to, err = filepath.Abs(dir); err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
 	}
-	files, err := make(export.Source{Resources: p.Document.Resources, Stack: p.Stack, Root: t.project.Root, Dir: to})
+
+	files, err := make(export.Source{
+		Resources: p.Document.Resources,
+		Stack:     p.Stack,
+		Root:      t.project.Root,
+		Dir:       to,
+	})
 	if err != nil {
 		return err
 	}
+
 	if dir == "" {
 		if _, err := fmt.Fprint(a.out, files[0].Text); err != nil {
 			return fmt.Errorf("export: %w", err)
@@ -79,11 +89,13 @@ func (a *App) export(ctx context.Context, name string, on stacks.Target, dir str
 		}
 		return nil
 	}
+
 	for _, f := range files {
 		if err := writeFile(filepath.Join(to, filepath.FromSlash(f.Path)), f.Text, f.Mode); err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
 	}
+
 	a.say("wrote %s to %s: the head of %s says how to use it", paths(files), dir, files[0].Path)
 	return nil
 }
@@ -96,7 +108,7 @@ func paths(files []export.File) string {
 	return strings.Join(out, ", ")
 }
 
-// writeFile replaces the file, and gives it the mode whatever the umask.
+// writeFile writes the file with the mode, whatever the umask.
 func writeFile(path, text string, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

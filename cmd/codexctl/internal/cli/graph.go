@@ -7,53 +7,45 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/infra/graph"
-	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 func (a *App) graphCommand() *cobra.Command {
-	var on, format string
+	var on string
 	c := &cobra.Command{
 		Use:   "graph [STACK]",
 		Short: "Draw a stack: services, networks, volumes, what is exposed",
-		Long: `Draws what "up" would provision, from the files alone: as Mermaid, which GitHub
-and others render in Markdown, or as SVG.
-
-  codexctl graph prod --format svg >prod.svg`,
+		Long: `Draws what "up" would provision, from the files alone, as a Mermaid flowchart:
+GitHub and others render it in Markdown, in a code block named mermaid.`,
 		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			target, err := targetFlag(on)
 			if err != nil {
 				return err
 			}
-			return a.graph(c.Context(), stackOf(args), target, format)
+			return a.graph(c.Context(), stackOf(args), target)
 		},
 	}
-	c.Flags().StringVar(&format, "format", "mermaid", "mermaid or svg")
-	c.Flags().StringVar(&on, "target", "", "draw the plan for docker or kubernetes instead of the stack's own target")
+
+	c.Flags().StringVar(&on, "target", "",
+		"draw the plan for docker or kubernetes instead of the stack's own target")
 	return c
 }
 
-func (a *App) graph(ctx context.Context, name string, on stacks.Target, format string) error {
-	draw, ok := map[string]func(graph.Graph) string{"mermaid": graph.Graph.Mermaid, "svg": graph.Graph.SVG}[format]
-	if !ok {
-		return usageError{fmt.Errorf("--format %q: the formats are mermaid and svg", format)}
-	}
-	t, err := a.target(name)
+func (a *App) graph(ctx context.Context, name string, on stacks.Target) error {
+	_, p, err := a.planOf(ctx, name, on)
 	if err != nil {
 		return err
 	}
-	p, err := plan.Of(ctx, t.project.Root, t.file.Name, plan.OfOptions{Target: on})
-	if err != nil {
-		return err
-	}
+
 	view, err := workload.Of(p.Document.Stack, p.Document.Target, p.Document.Resources)
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprint(a.out, draw(graph.New(view))); err != nil {
+	if _, err := fmt.Fprint(a.out, graph.New(view).Mermaid()); err != nil {
 		return fmt.Errorf("graph: %w", err)
 	}
+
 	return nil
 }

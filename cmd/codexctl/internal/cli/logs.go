@@ -30,14 +30,17 @@ replace those there now.`,
 			if err != nil {
 				return err
 			}
-			return a.logs(c.Context(), stack, args[0], running.LogOptions{Tail: tail, Since: from, Follow: follow}, bare)
+			return a.logs(c.Context(), stack, args[0],
+				running.LogOptions{Tail: tail, Since: from, Follow: follow}, bare)
 		},
 	}
+
 	f := c.Flags()
 	f.StringVarP(&stack, "stack", "s", defaultStack, "the stack")
 	f.BoolVarP(&follow, "follow", "f", false, "go on with what comes")
 	f.IntVarP(&tail, "tail", "n", -1, "only the last lines of each container; -1 for all")
-	f.StringVar(&since, "since", "", "only what is newer: a duration such as 10m, or an RFC 3339 time")
+	f.StringVar(&since, "since", "",
+		"only what is newer: a duration such as 10m, or an RFC 3339 time")
 	f.BoolVar(&bare, "no-prefix", false, "print the lines alone, for other programs")
 	return c
 }
@@ -52,38 +55,49 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
 		return t, nil
 	}
-	return time.Time{}, usageError{fmt.Errorf("--since: %q is neither a duration such as 10m nor a time such as 2026-01-31T15:04:05Z", text)}
+
+	return time.Time{}, usageError{fmt.Errorf("--since: %q is neither a duration such as 10m nor "+
+		"a time such as 2026-01-31T15:04:05Z",
+		text)}
 }
 
-func (a *App) logs(ctx context.Context, name, service string, o running.LogOptions, bare bool) error {
+func (a *App) logs(
+	ctx context.Context, name, service string, o running.LogOptions, bare bool,
+) error {
 	t, p, err := a.attach(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
+
 	// A service that does not run yet can be followed.
-	if _, err := t.replicas(ctx, p, service); err != nil && !(o.Follow && errors.Is(err, errNoContainer)) {
+	if _, err := t.replicas(ctx, p, service); err != nil &&
+		!(o.Follow && errors.Is(err, errNoContainer)) {
 		return err
 	}
+
 	return p.Logs(ctx, service, o, func(c running.Replica, text string) {
 		a.printLog(c, text, bare)
 	})
 }
 
-// printLog writes one line of a log. A log may hold whatever its program was sent: what would move the terminal's
-// cursor is taken out there.
+// printLog prints one line of a log. On a terminal it leaves out control sequences, as a log may
+// hold whatever its program was sent.
 func (a *App) printLog(c running.Replica, text string, bare bool) {
 	if a.out.Terminal {
 		text = console.Plain(text)
 	}
+
 	if bare {
 		a.out.Printf("%s", text)
 		return
 	}
+
 	a.out.Printf("%s %s", a.out.Paint(prefixPaint(c.Name), prefix(c)+" |"), text)
 }
 
-// prefix tells replicas apart: the service and the random end of the container's name.
+// prefix returns a short name that tells replicas apart: the service and the random end of
+// the container's name.
 func prefix(c running.Replica) string {
 	i := strings.LastIndex(c.Name, "-")
 	if i < 0 || !strings.Contains(c.Name, c.Service) {

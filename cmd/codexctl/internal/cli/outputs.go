@@ -23,11 +23,12 @@ func (a *App) outputsCommand() *cobra.Command {
 			return a.outputs(c.Context(), stackOf(args), asJSON)
 		},
 	}
+
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-// hidden stands for the value of a secret output.
+// hidden is printed instead of the value of a secret output.
 const hidden = "[secret]"
 
 func (a *App) outputs(ctx context.Context, name string, asJSON bool) error {
@@ -35,6 +36,7 @@ func (a *App) outputs(ctx context.Context, name string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+
 	s, err := a.session(ctx, t, false)
 	if errors.Is(err, deploy.ErrNoStack) {
 		return fmt.Errorf("stack %q has never been up: `codexctl up %s`", t.file.Name, name)
@@ -42,10 +44,12 @@ func (a *App) outputs(ctx context.Context, name string, asJSON bool) error {
 	if err != nil {
 		return a.explainError(err, t.name)
 	}
+
 	all, err := s.Outputs(ctx)
 	if err != nil {
 		return a.explainError(err, t.name)
 	}
+
 	values := map[string]any{}
 	for k, v := range all {
 		values[k] = v.Value
@@ -53,22 +57,26 @@ func (a *App) outputs(ctx context.Context, name string, asJSON bool) error {
 			values[k] = hidden
 		}
 	}
+
 	if asJSON {
 		return writeJSON(a.out, values)
 	}
+
 	if len(values) == 0 {
 		a.say("stack %s is not up: `codexctl up %s`", t.file.Name, name)
 		return nil
 	}
+
 	var rows [][]string
 	for _, k := range slices.Sorted(maps.Keys(values)) {
 		rows = append(rows, flatten(k, values[k])...)
 	}
+
 	a.out.Table(rows, nil)
 	return nil
 }
 
-// flatten makes a row of each value, with the path to it.
+// flatten returns a row for each value below v, with the path to it.
 func flatten(path string, v any) [][]string {
 	switch v := v.(type) {
 	case map[string]any:
@@ -86,13 +94,16 @@ func flatten(path string, v any) [][]string {
 			}
 			rows = append(rows, flatten(p, x)...)
 		}
+
 		return rows
 	case string:
 		return [][]string{{path, v}}
 	}
+
 	b, err := json.Marshal(v)
 	if err != nil {
 		return [][]string{{path, fmt.Sprint(v)}}
 	}
+
 	return [][]string{{path, string(b)}}
 }

@@ -13,77 +13,100 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// platform is what one stack runs on: onEngine or onCluster.
+// platform is the engine or cluster that a stack runs on: onEngine or onCluster.
 type platform interface {
-	// Replicas and LastLines tell what runs and what it logged.
+	// Source lists the replicas and returns the last lines of their logs.
 	failure.Source
 	io.Closer
-	// Name is what the platform is called in a sentence: the engine, the cluster.
+
+	// Name returns the platform's name in a sentence, such as "the engine".
 	Name() string
-	// Logs hands each line that the service's replicas log to line, one at a time.
+
+	// Logs calls line for each line that the service's replicas log, one at a time.
 	Logs(ctx context.Context, service string, o running.LogOptions, line func(r running.Replica, text string)) error
-	// Restart restarts the service's replicas one after the other, each healthy before the next one goes, and tells of each.
-	// It fails with a *running.UnhealthyError when one does not become healthy.
+
+	// Restart restarts the service's replicas one after the other, each healthy before the next one
+	// goes, and prints each. It returns a *running.UnhealthyError when one does not become healthy.
 	Restart(ctx context.Context, service string, timeout time.Duration) error
-	// Preflight finds in a second what would fail after minutes.
+
+	// Preflight finds at once what would make an update fail after minutes.
 	Preflight(ctx context.Context, stack stacks.Stack, o upOptions) error
-	// Settle looks, before an update, for what runs without the state's knowledge or the other way round; refresh says that
-	// the update has to compare the two.
+
+	// Settle looks, before an update, for differences between the state and what runs. It reports
+	// whether the update has to refresh the state.
 	Settle(ctx context.Context, s *deploy.Session, stack stacks.Stack) (refresh bool, err error)
-	// Watch follows what an update starts, until the context ends.
+
+	// Watch follows the services that an update starts, until the context ends.
 	Watch(ctx context.Context, stack stacks.Stack) watch
-	// Foreign is the error that replicas run which the state does not know.
+
+	// Foreign returns the error for replicas that run but are not in the state.
 	Foreign(list []running.Replica) error
+
 	// Edge opens a way to the stack's edge.
 	Edge(ctx context.Context, stack stacks.Stack) (edge, error)
-	// Volumes lists what outlives the stack, sorted.
+
+	// Volumes lists the volumes, which outlive the stack, sorted.
 	Volumes(ctx context.Context) ([]string, error)
 	RemoveVolume(ctx context.Context, name string) error
-	// Clear removes what was left to hold the volumes, after those were removed.
+
+	// Clear removes what held the volumes, after they were removed.
 	Clear(ctx context.Context) error
-	// Patient says what doctor has to know of the platform.
+
+	// Patient fills in what doctor examines of the platform.
 	Patient(ctx context.Context, p *doctor.Patient)
 }
 
-// watch is what is seen while an update goes.
+// watch is what a platform observes while an update or a wait goes on.
 type watch struct {
-	// notes are what starting replicas say.
+	// notes are what starting replicas log or wait for.
 	notes <-chan progress.Note
-	// fatal gets, at most once, why the update cannot succeed, however long it waits; nil where that is never known.
+
+	// fatal receives, at most once, why the update cannot succeed however long it waits. It is nil
+	// on a platform that cannot know.
 	fatal <-chan []failure.Problem
-	// step is told of every step that begins and ends; nil where nobody listens.
+
+	// step is called when a step of the update begins and when it ends. It may be nil.
 	step func(s progress.Step, begins bool)
-	// failed says what is wrong with what Pulumi gave up by itself; nil where its own errors have to do.
+
+	// failed returns what is wrong with the workloads whose steps Pulumi reports as failed. It is
+	// nil where Pulumi's own errors say enough.
 	failed func(ctx context.Context) []failure.Problem
-	// all makes every service be judged from now on, whatever steps go on; nil where nobody judges.
-	all func()
+
+	// beginAll makes the platform judge every service from now on, whatever steps
+	// go on. It may be nil.
+	beginAll func()
 }
 
-// edge is the way to the stack's edge.
+// edge is how the stack's edge can be reached.
 type edge struct {
-	// ask is the URL by which this process reaches it; empty when it cannot.
-	ask string
-	// address is the URL that people type; empty when they need hint.
+	// url is the address at which this process reaches the edge; "" if it cannot.
+	url string
+
+	// address is the URL for people; "" if there is none and hint says how to get one.
 	address string
-	// hint says how to get an address where there is none.
+
+	// hint tells people how to get an address.
 	hint string
-	// why says what was wrong last with the way itself; nil when nothing was, or nobody knows.
-	why func() error
-	// close gives back what the way takes.
+
+	// lastErr returns the last error of the way to the edge, or nil. It may be nil itself.
+	lastErr func() error
+
+	// close releases what the way to the edge uses. It may be nil.
 	close func()
 }
 
-// explain says why the edge did not answer: what is wrong with the way to it is nearer the truth than what came of it.
+// explain returns why the edge did not answer: the error of the way to it if there is one, as it
+// is the cause, or err.
 func (e edge) explain(err error) error {
-	if e.why != nil {
-		if why := e.why(); why != nil {
+	if e.lastErr != nil {
+		if why := e.lastErr(); why != nil {
 			return why
 		}
 	}
 	return err
 }
 
-// Close is safe on an edge that is not there.
+// Close releases the way to the edge. It may be called on the zero value.
 func (e edge) Close() {
 	if e.close != nil {
 		e.close()

@@ -39,56 +39,62 @@ Exit codes: 0 all rules are kept, 2 there are violations, 1 it could not be chec
 			case rules:
 				return a.listRules(asJSON)
 			case all && (len(args) > 0 || on != ""):
-				return usageError{fmt.Errorf("--all checks every stack for every target: leave out the stack and --target")}
+				return usageError{fmt.Errorf("--all checks every stack for every target: leave " +
+					"out the stack and --target")}
 			case all:
 				return a.policyAll(c.Context(), asJSON)
 			}
+
 			return a.policy(c.Context(), stackOf(args), target, asJSON)
 		},
 	}
-	c.Flags().StringVar(&on, "target", "", "check the plan for docker or kubernetes instead of the stack's own target")
+
+	c.Flags().StringVar(&on, "target", "",
+		"check the plan for docker or kubernetes instead of the stack's own target")
 	c.Flags().BoolVar(&all, "all", false, "check every stack for every target")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.Flags().BoolVar(&rules, "rules", false, "list the rules")
 	return c
 }
 
-// targetFlag reads --target; empty keeps the stack's own.
+// targetFlag parses the value of --target; "" stands for the stack's own target.
 func targetFlag(name string) (stacks.Target, error) {
 	if t := stacks.Target(name); t == "" || slices.Contains(plan.Targets, t) {
 		return t, nil
 	}
-	return "", usageError{fmt.Errorf("--target %q: the targets are %s and %s", name, stacks.Docker, stacks.Kubernetes)}
+	return "", usageError{fmt.Errorf("--target %q: the targets are %s and %s",
+		name, stacks.Docker, stacks.Kubernetes)}
 }
 
 func (a *App) policy(ctx context.Context, name string, on stacks.Target, asJSON bool) error {
-	t, err := a.target(name)
+	_, p, err := a.planOf(ctx, name, on)
 	if err != nil {
 		return err
 	}
-	p, err := plan.Of(ctx, t.project.Root, t.file.Name, plan.OfOptions{Target: on})
-	if err != nil {
-		return err
-	}
+
 	r, err := a.checkPolicy(p)
 	if err != nil {
 		return err
 	}
+
 	return a.printPolicy([]policy.Report{r}, asJSON)
 }
 
-// policyAll checks every stack for every target. A target that is not the stack's own may refuse it.
+// policyAll checks every stack for every target. A target that is not the
+// stack's own may refuse it.
 func (a *App) policyAll(ctx context.Context, asJSON bool) error {
 	project, err := project.Find(a.dir)
 	if err != nil {
 		return err
 	}
+
 	var reports []policy.Report
 	for _, name := range project.Stacks() {
 		own, err := plan.Of(ctx, project.Root, name, plan.OfOptions{})
 		if err != nil {
 			return err
 		}
+
 		for _, target := range plan.Targets {
 			p := own
 			if target != own.Document.Target {
@@ -97,13 +103,16 @@ func (a *App) policyAll(ctx context.Context, asJSON bool) error {
 					continue
 				}
 			}
+
 			r, err := a.checkPolicy(p)
 			if err != nil {
 				return err
 			}
+
 			reports = append(reports, r)
 		}
 	}
+
 	return a.printPolicy(reports, asJSON)
 }
 
@@ -120,6 +129,7 @@ func (a *App) printPolicy(reports []policy.Report, asJSON bool) error {
 	for _, r := range reports {
 		broken += len(r.Violations)
 	}
+
 	if asJSON {
 		if err := writeJSON(a.out, reports); err != nil {
 			return err
@@ -129,27 +139,36 @@ func (a *App) printPolicy(reports []policy.Report, asJSON bool) error {
 			a.printReport(r)
 		}
 	}
+
 	if broken > 0 {
 		return exitError{exitDiffers}
 	}
+
 	return nil
 }
 
-// printReport prints the violations to stdout, each with its reason and what to do, and the rest to stderr.
+// printReport prints the violations to stdout, each with its reason and what to do,
+// and the rest to stderr.
 func (a *App) printReport(r policy.Report) {
 	where := fmt.Sprintf("%s on %s", r.Stack, r.Target)
 	for _, v := range r.Violations {
-		a.out.Printf("%s %s: %s %s", a.out.Paint(console.Red, "✗ "+v.Rule), where, v.Subject, v.What)
+		a.out.Printf("%s %s: %s %s",
+			a.out.Paint(console.Red, "✗ "+v.Rule), where, v.Subject, v.What)
 		a.paragraph("why", v.Reason)
 		a.paragraph("fix", v.Fix)
 	}
+
 	for _, w := range r.Waived {
-		a.say("%s %s: %s %s", a.err.Paint(console.Yellow, "waived "+w.Rule), where, w.Subject, w.What)
-		for _, line := range console.Wrap(fmt.Sprintf("until %s: %s", w.Waiver.Expires, w.Waiver.Reason), a.err.Width()-2) {
+		a.say("%s %s: %s %s",
+			a.err.Paint(console.Yellow, "waived "+w.Rule), where, w.Subject, w.What)
+		for _, line := range console.Wrap(fmt.Sprintf("until %s: %s", w.Waiver.Expires, w.Waiver.Reason),
+			a.err.Width()-2) {
 			a.say("  %s", line)
 		}
 	}
-	a.say("%s: %s, %s, %d waived", where, count(r.Rules, "rule"), count(len(r.Violations), "violation"), len(r.Waived))
+
+	a.say("%s: %s, %s, %d waived", where, count(r.Rules, "rule"),
+		count(len(r.Violations), "violation"), len(r.Waived))
 }
 
 func (a *App) paragraph(head, text string) {
@@ -177,16 +196,20 @@ func (a *App) listRules(asJSON bool) error {
 			Reason string `json:"reason"`
 			Fix    string `json:"fix"`
 		}
+
 		out := []rule{}
 		for _, r := range all {
 			out = append(out, rule{r.ID, r.Reason, r.Fix})
 		}
+
 		return writeJSON(a.out, out)
 	}
+
 	for _, r := range all {
 		a.out.Printf("%s", a.out.Paint(console.Bold, r.ID))
 		a.paragraph("why", strings.ToUpper(r.Reason[:1])+r.Reason[1:])
 		a.paragraph("fix", r.Fix)
 	}
+
 	return nil
 }

@@ -24,6 +24,7 @@ func (a *App) previewCommand() *cobra.Command {
 			return a.preview(c.Context(), stackOf(args), expectNone)
 		},
 	}
+
 	c.Flags().BoolVar(&expectNone, "expect-no-changes", false, "fail when anything would change")
 	return c
 }
@@ -33,47 +34,55 @@ func (a *App) preview(ctx context.Context, name string, expectNone bool) error {
 	if err != nil {
 		return err
 	}
+
 	_, stack, err := t.load()
 	if err != nil {
 		return err
 	}
+
 	p, err := a.connect(ctx, t)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
+
 	s, err := a.session(ctx, t, true)
 	if err != nil {
 		return a.explainError(err, t.name)
 	}
+
 	result, err := s.Preview(ctx, progress.Quiet(a.err, a.now))
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+
 		problems := failure.Explain(ctx, result.Errors, nil, name, serviceNames(stack))
 		if len(problems) == 0 {
 			return a.explainError(err, t.name)
 		}
+
 		failure.Print(a.err, problems)
 		return errReported
 	}
+
 	plan := merge(result.Steps)
 	printPlan(a.out, plan)
 	a.say("%s", summary(plan, result.Unchanged))
 	if expectNone && len(plan) > 0 {
 		return errors.New("preview: changes were not expected")
 	}
+
 	return nil
 }
 
-// change is what happens to one resource: replacing is one change of several steps.
+// change is what happens to one resource. Replacing it is one change of several steps.
 type change struct {
 	progress.Step
 	what string
 }
 
-// merge makes one change of the steps of each resource, in the order in which they began.
+// merge returns one change for the steps of each resource, in the order in which they began.
 func merge(steps []progress.Step) []change {
 	var out []change
 	at := map[string]int{}
@@ -85,6 +94,7 @@ func merge(steps []progress.Step) []change {
 		if what == "" {
 			what = string(s.Op)
 		}
+
 		if i, ok := at[s.URN]; ok {
 			if what == "replace" {
 				out[i].what = what
@@ -94,9 +104,11 @@ func merge(steps []progress.Step) []change {
 			}
 			continue
 		}
+
 		at[s.URN] = len(out)
 		out = append(out, change{Step: s, what: what})
 	}
+
 	return out
 }
 
@@ -104,7 +116,10 @@ var changeSigns = map[string]struct {
 	sign  string
 	paint console.Paint
 }{
-	"create": {"+", console.Green}, "update": {"~", console.Yellow}, "replace": {"±", console.Yellow}, "delete": {"-", console.Red},
+	"create":  {"+", console.Green},
+	"update":  {"~", console.Yellow},
+	"replace": {"±", console.Yellow},
+	"delete":  {"-", console.Red},
 }
 
 func printPlan(out *console.Console, plan []change) {
@@ -114,24 +129,28 @@ func printPlan(out *console.Console, plan []change) {
 		if len(c.Changed) > 0 && (c.what == "update" || c.what == "replace") {
 			line += "  [" + strings.Join(c.Changed, ", ") + "]"
 		}
-		out.Printf("%s", out.Paint(sign.paint, console.Cut(line, max(out.Width(), console.DefaultWidth))))
+		out.Printf("%s",
+			out.Paint(sign.paint, console.Cut(line, max(out.Width(), console.DefaultWidth))))
 	}
 }
 
-// summary counts what would change.
+// summary returns how many resources would change, by kind of change.
 func summary(plan []change, unchanged int) string {
 	if len(plan) == 0 {
 		return fmt.Sprintf("nothing would change: %d resources are as they should be", unchanged)
 	}
+
 	n := map[string]int{}
 	for _, c := range plan {
 		n[c.what]++
 	}
+
 	var parts []string
 	for _, what := range []string{"create", "update", "replace", "delete"} {
 		if n[what] > 0 {
 			parts = append(parts, fmt.Sprintf("%d to %s", n[what], what))
 		}
 	}
+
 	return strings.Join(append(parts, fmt.Sprintf("%d unchanged", unchanged)), ", ")
 }

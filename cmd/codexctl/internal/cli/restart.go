@@ -25,8 +25,10 @@ finish what it is at, and must be healthy before the next one goes.`,
 			return a.restart(c.Context(), stack, args[0], timeout)
 		},
 	}
+
 	c.Flags().StringVarP(&stack, "stack", "s", defaultStack, "the stack")
-	c.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "how long each container may take to become healthy")
+	c.Flags().DurationVar(&timeout, "timeout", 2*time.Minute,
+		"how long each container may take to become healthy")
 	return c
 }
 
@@ -36,14 +38,17 @@ func (a *App) restart(ctx context.Context, name, service string, timeout time.Du
 		return err
 	}
 	defer p.Close()
+
 	if _, err := t.replicas(ctx, p, service); err != nil {
 		return err
 	}
+
 	err = p.Restart(ctx, service, timeout)
 	var sick *running.UnhealthyError
 	if !errors.As(err, &sick) {
 		return err
 	}
+
 	problem := failure.Problem{Service: service, What: err.Error(), Container: sick.Replica.Name}
 	if sick.Left > 0 {
 		problem.Todo = fmt.Sprintf("the other %d were left as they are", sick.Left)
@@ -51,6 +56,7 @@ func (a *App) restart(ctx context.Context, name, service string, timeout time.Du
 	if problem.Log, err = p.LastLines(ctx, sick.Replica, failure.LogLines); err != nil {
 		problem.Log = []string{err.Error()}
 	}
+
 	failure.Print(a.err, []failure.Problem{problem})
 	return errReported
 }

@@ -31,6 +31,7 @@ that settings, state and what runs agree.`,
 			return a.scale(c.Context(), stack, args[0], n, others, o)
 		},
 	}
+
 	f := c.Flags()
 	f.StringVarP(&stack, "stack", "s", defaultStack, "the stack")
 	f.BoolVar(&others, "with-other-changes", false, "go on when up would change something else too")
@@ -38,22 +39,30 @@ that settings, state and what runs agree.`,
 	return c
 }
 
-// scaleArgs takes a service and a number.
+// scaleArgs accepts a service and a number of replicas.
 func scaleArgs(c *cobra.Command, args []string) error {
 	if len(args) != 2 {
-		return usageError{fmt.Errorf("name one service and how many replicas it gets, such as backend 3: see `%s --help`", c.CommandPath())}
+		return usageError{fmt.Errorf("name one service and how many replicas it gets, such as "+
+			"backend 3: see `%s --help`",
+			c.CommandPath())}
 	}
+
 	if n, err := strconv.Atoi(args[1]); err != nil || n < 1 {
-		return usageError{fmt.Errorf("%q is no number of replicas, which is 1 or more: see `%s --help`", args[1], c.CommandPath())}
+		return usageError{fmt.Errorf("%q is no number of replicas, which is 1 or more: see `%s --help`",
+			args[1], c.CommandPath())}
 	}
+
 	return nil
 }
 
-func (a *App) scale(ctx context.Context, name, service string, replicas int, others bool, o upOptions) error {
+func (a *App) scale(
+	ctx context.Context, name, service string, replicas int, others bool, o upOptions,
+) error {
 	t, err := a.target(name)
 	if err != nil {
 		return err
 	}
+
 	settings, before, err := t.load()
 	if err != nil {
 		return err
@@ -61,48 +70,61 @@ func (a *App) scale(ctx context.Context, name, service string, replicas int, oth
 	if err := checkService(before, service); err != nil {
 		return err
 	}
+
 	if s := before.Service(service).Autoscale; s != nil {
-		return fmt.Errorf("%s:services.%s.autoscale: the number of replicas follows the load (from %d to %d): change its min and max, or remove the key", stacks.Project, service, s.Min, s.Max)
+		return fmt.Errorf("%s:services.%s.autoscale: the number of replicas follows the load "+
+			"(from %d to %d): change its min and max, or remove the key",
+			stacks.Project, service, s.Min, s.Max)
 	}
+
 	if err := t.allows(settings, service, replicas); err != nil {
 		return err
 	}
+
 	s, err := a.session(ctx, t, true)
 	if err != nil {
 		return a.explainError(err, t.name)
 	}
+
 	if !others {
 		if err := a.onlyThis(ctx, s, t.name); err != nil {
 			return err
 		}
 	}
+
 	if err := s.Set(ctx, stacks.Project+":services."+service+".replicas", strconv.Itoa(replicas)); err != nil {
 		return a.explainError(err, t.name)
 	}
+
 	a.say("%s: %s:services.%s.replicas is %d now", t.file.Path, stacks.Project, service, replicas)
 	return a.up(ctx, name, o)
 }
 
-// allows makes sure that the stack with that many replicas is one that can be provisioned, before anything is written.
+// allows returns an error if the stack with that many replicas cannot be provisioned,
+// before anything is written.
 func (t target) allows(settings stacks.Settings, service string, replicas int) error {
 	plain, secret, err := t.project.Values(t.file)
 	if err != nil {
 		return err
 	}
+
 	services := map[string]map[string]any{}
 	if text := plain["services"]; text != "" {
 		if err := json.Unmarshal([]byte(text), &services); err != nil {
 			return fmt.Errorf("%s:services: %w", stacks.Project, err)
 		}
 	}
+
 	if services[service] == nil {
 		services[service] = map[string]any{}
 	}
+
 	services[service]["replicas"] = replicas
 	text, err := json.Marshal(services)
 	if err != nil {
 		return err
 	}
+
 	plain["services"] = string(text)
 	_, after, err := program.Load(t.project.Root, t.file.Name, plain, secret)
 	if err != nil {
@@ -111,38 +133,50 @@ func (t target) allows(settings stacks.Settings, service string, replicas int) e
 	if settings.Target != stacks.Docker || replicas == 1 {
 		return nil
 	}
-	// What one engine cannot do, which the program would refuse as well.
+
+	// One engine cannot do these; the program would refuse them as well.
 	svc := after.Service(service)
 	for _, p := range svc.Ports {
 		if p.Host != 0 {
-			return fmt.Errorf("services.%s.replicas: %d containers cannot share the host port %d: publish none, or run one", service, replicas, p.Host)
+			return fmt.Errorf("services.%s.replicas: %d containers cannot share the host port "+
+				"%d: publish none, or run one",
+				service, replicas, p.Host)
 		}
 	}
+
 	for _, m := range svc.Mounts {
 		for _, v := range after.Volumes {
 			if m.Kind == stacks.MountVolume && v.Name == m.Source && v.PerReplica {
-				return fmt.Errorf("services.%s.replicas: %d containers would share the volume %s, of which each needs its own: run one, or set the target kubernetes", service, replicas, v.Name)
+				return fmt.Errorf("services.%s.replicas: %d containers would share the volume "+
+					"%s, of which each needs its own: run one, or set the target kubernetes",
+					service, replicas, v.Name)
 			}
 		}
 	}
+
 	return nil
 }
 
-// onlyThis refuses to scale where up would do more than that: nobody who scales wants to deploy what happens to lie in the
-// checkout.
+// onlyThis returns an error if up would change something already: who scales a service does not
+// mean to deploy other changes of the checkout.
 func (a *App) onlyThis(ctx context.Context, s *deploy.Session, name string) error {
 	result, err := s.Preview(ctx, progress.Quiet(a.err, a.now))
 	if err != nil {
 		return a.explainError(err, name)
 	}
+
 	plan := merge(result.Steps)
 	if len(plan) == 0 {
 		return nil
 	}
+
 	printPlan(a.err, plan)
 	var names []string
 	for _, c := range plan[:min(3, len(plan))] {
 		names = append(names, c.Kind+" "+c.Name)
 	}
-	return fmt.Errorf("scale: up would change more than that (%[2]s; %[1]d in all): run `codexctl up %[3]s` first, or add --with-other-changes", len(plan), strings.Join(names, ", "), name)
+
+	return fmt.Errorf("scale: up would change more than that (%[2]s; %[1]d in all): run "+
+		"`codexctl up %[3]s` first, or add --with-other-changes",
+		len(plan), strings.Join(names, ", "), name)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// askModel bounds how long status waits for the stack's own word.
+// askModel bounds how long status waits for the stack to answer about its model.
 const askModel = 3 * time.Second
 
 func (a *App) statusCommand() *cobra.Command {
@@ -26,6 +26,7 @@ func (a *App) statusCommand() *cobra.Command {
 			return a.status(c.Context(), stackOf(args), asJSON)
 		},
 	}
+
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -35,42 +36,51 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+
 	_, stack, err := t.load()
 	if err != nil {
 		// What runs can be shown whatever the settings say.
-		a.say("%s: the settings are not valid, showing what runs: %s", a.err.Paint(console.Yellow, "warning"), err)
+		a.say("%s: the settings are not valid, showing what runs: %s",
+			a.err.Paint(console.Yellow, "warning"), err)
 		stack = stacks.Stack{Name: t.file.Name}
 	}
+
 	p, err := a.connect(ctx, t)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
+
 	way, err := p.Edge(ctx, stack)
 	if err != nil {
 		return err
 	}
 	defer way.Close()
+
 	r, err := collect(ctx, p, stack, way, a.now())
 	if err != nil {
 		return err
 	}
-	if way.ask != "" {
+
+	if way.url != "" {
 		ask, cancel := context.WithTimeout(ctx, askModel)
 		defer cancel()
-		if s, err := modelwait.Get(ask, &http.Client{}, way.ask); err == nil {
+		if s, err := modelwait.Get(ask, &http.Client{}, way.url); err == nil {
 			r.setModel(&s)
 		} else if !asJSON {
 			defer a.say("the address does not answer: %s", way.explain(err))
 		}
 	}
+
 	if asJSON {
 		return writeJSON(a.out, r)
 	}
+
 	if replicasIn(r) == 0 {
 		a.say("stack %s is not up: `codexctl up %s`", stack.Name, name)
 		return nil
 	}
+
 	r.print(a.out)
 	for _, s := range r.Services {
 		for _, c := range s.Containers {
@@ -79,6 +89,7 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 			}
 		}
 	}
+
 	return nil
 }
 

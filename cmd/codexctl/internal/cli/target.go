@@ -18,7 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// target is the stack that a command is about.
+// target identifies the stack that a command works on.
 type target struct {
 	name    string // as Pulumi's, possibly with organisation and project
 	project project.Project
@@ -31,14 +31,17 @@ func (a *App) target(name string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
+
 	f, err := p.Stack(name)
 	if err != nil {
 		return target{}, err
 	}
+
 	return target{name: name, project: p, file: f}, nil
 }
 
-// load reads and checks what the stack should be, as the program does, without Pulumi and an engine.
+// load reads and checks the settings and returns the stack they describe, as the program does,
+// without Pulumi or an engine.
 func (t target) load() (stacks.Settings, stacks.Stack, error) {
 	plain, secret, err := t.project.Values(t.file)
 	if err != nil {
@@ -47,24 +50,26 @@ func (t target) load() (stacks.Settings, stacks.Stack, error) {
 	return program.Load(t.project.Root, t.file.Name, plain, secret)
 }
 
-// place says what the stack is on, whatever else its settings say: what runs can be looked at with settings that are not
-// valid.
+// place decodes only the settings that say where the stack runs: what runs can be shown even if the
+// other settings are invalid.
 func (t target) place() (stacks.Settings, error) {
 	plain, _, err := t.project.Values(t.file)
 	if err != nil {
 		return stacks.Settings{}, err
 	}
+
 	only := map[string]string{}
 	for _, key := range []string{"target", "kubernetes", "registry"} {
 		if v, ok := plain[key]; ok {
 			only[key] = v
 		}
 	}
+
 	return stacks.DecodeSettings(only, nil)
 }
 
-// engineHost is the engine that the stack is, or will be, on; a cluster's stack uses one only to build images that it
-// pushes to a registry.
+// engineHost returns the engine of the stack. A stack on a cluster uses one only to build the
+// images that it pushes to a registry.
 func (a *App) engineHost(t target) (engine.Host, error) {
 	if s, err := t.place(); err == nil && s.Target == stacks.Kubernetes && s.Registry == "" {
 		return engine.Host{}, nil
@@ -72,12 +77,13 @@ func (a *App) engineHost(t target) (engine.Host, error) {
 	return engine.ResolveHost(t.project.Value(t.file, "docker:host"), a.getenv)
 }
 
-// connect connects to what the stack is, or will be, on; the caller closes it.
+// connect connects to the engine or cluster of the stack; the caller closes it.
 func (a *App) connect(ctx context.Context, t target) (platform, error) {
 	place, err := t.place()
 	if err != nil {
 		return nil, err
 	}
+
 	if place.Target == stacks.Kubernetes {
 		c, err := a.connectCluster(ctx, t, place)
 		if err != nil {
@@ -85,26 +91,37 @@ func (a *App) connect(ctx context.Context, t target) (platform, error) {
 		}
 		return &onCluster{c: c, t: t, say: a.say}, nil
 	}
+
 	host, err := a.engineHost(t)
 	if err != nil {
 		return nil, err
 	}
+
 	eng, err := engine.Connect(ctx, host)
 	if err != nil {
 		return nil, err
 	}
+
 	return &onEngine{eng: eng, stack: t.file.Name, say: a.say, now: a.now}, nil
 }
 
-func (a *App) connectCluster(ctx context.Context, t target, place stacks.Settings) (*cluster.Cluster, error) {
+func (a *App) connectCluster(
+	ctx context.Context, t target, place stacks.Settings,
+) (*cluster.Cluster, error) {
 	namespace := place.Kubernetes.Namespace
 	if namespace == "" {
 		namespace = stacks.Project + "-" + t.file.Name
 	}
-	return cluster.Connect(ctx, cluster.Options{Context: place.Kubernetes.Context, Namespace: namespace, Stack: t.file.Name, Getenv: a.getenv})
+
+	return cluster.Connect(ctx, cluster.Options{
+		Context:   place.Kubernetes.Context,
+		Namespace: namespace,
+		Stack:     t.file.Name,
+		Getenv:    a.getenv,
+	})
 }
 
-// attach finds the stack and connects to what it is on, which the caller closes.
+// attach finds the stack and connects to its engine or cluster, which the caller closes.
 func (a *App) attach(ctx context.Context, name string) (target, platform, error) {
 	t, err := a.target(name)
 	if err != nil {
@@ -114,22 +131,27 @@ func (a *App) attach(ctx context.Context, name string) (target, platform, error)
 	return t, p, err
 }
 
-// errNoContainer says that a service of the stack does not run.
+// errNoContainer is returned for a service of the stack that does not run.
 var errNoContainer = errors.New("has no container")
 
-// replicas lists those of a service. Where there are none it returns errNoContainer, or that the stack has no such
-// service, if its settings can be read.
-func (t target) replicas(ctx context.Context, p platform, service string) ([]running.Replica, error) {
+// replicas lists the replicas of a service. Without any it returns errNoContainer, or a usage error
+// if the stack's settings have no such service.
+func (t target) replicas(
+	ctx context.Context, p platform, service string,
+) ([]running.Replica, error) {
 	list, err := p.Replicas(ctx, service)
 	if err != nil || len(list) > 0 {
 		return list, err
 	}
+
 	if _, stack, err := t.load(); err == nil {
 		if err := checkService(stack, service); err != nil {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("%s of stack %s %w: `codexctl up %s`", service, t.file.Name, errNoContainer, t.name)
+
+	return nil, fmt.Errorf("%s of stack %s %w: `codexctl up %s`",
+		service, t.file.Name, errNoContainer, t.name)
 }
 
 func namesOf(list []running.Replica) []string {
@@ -144,17 +166,22 @@ func namesOf(list []running.Replica) []string {
 func (a *App) finder(t target) (pulumicli.Finder, error) {
 	cache, err := a.cacheDir()
 	return pulumicli.Finder{
-		Root: t.project.Root, CacheDir: cache, Environ: a.environ, Path: a.getenv("PATH"), Say: a.say,
+		Root:     t.project.Root,
+		CacheDir: cache,
+		Environ:  a.environ,
+		Path:     a.getenv("PATH"),
+		Say:      a.say,
 	}, err
 }
 
-// pulumiEnv says where the state is and how it is opened. The variables are those that Pulumi needs beside the
-// environment it has.
+// pulumiEnv returns the backend of the state, and the variables that Pulumi needs in
+// addition to the environment.
 func (a *App) pulumiEnv(t target, host engine.Host) (project.Backend, map[string]string, error) {
 	backend, err := t.project.Backend(a.lookup)
 	if err != nil {
 		return backend, nil, err
 	}
+
 	env, err := project.PassphraseEnv(t.file, backend, a.lookup)
 	if err != nil {
 		return backend, nil, err
@@ -165,19 +192,22 @@ func (a *App) pulumiEnv(t target, host engine.Host) (project.Backend, map[string
 	if backend.Default {
 		env[project.BackendVar] = backend.URL
 	}
+
 	if host.Export {
 		// The docker provider does not read the docker command's configured context.
 		env["DOCKER_HOST"], env["DOCKER_CONTEXT"] = host.URL, ""
 	}
+
 	return backend, env, nil
 }
 
-// session opens the stack in the state. It tells where that is when nobody chose it.
+// session opens the stack in the state. It prints where the state is if nobody chose the place.
 func (a *App) session(ctx context.Context, t target, create bool) (*deploy.Session, error) {
 	host, err := a.engineHost(t)
 	if err != nil {
 		return nil, err
 	}
+
 	backend, env, err := a.pulumiEnv(t, host)
 	if err != nil {
 		return nil, err
@@ -185,30 +215,41 @@ func (a *App) session(ctx context.Context, t target, create bool) (*deploy.Sessi
 	if err := t.project.Prepare(backend); err != nil {
 		return nil, err
 	}
-	if backend.Default && !a.saidState {
-		a.saidState = true
+
+	if backend.Default && !a.stateAnnounced {
+		a.stateAnnounced = true
 		a.say("state: no Pulumi login: using %s (see `codexctl env`)", backend.URL)
 	}
+
 	find, err := a.finder(t)
 	if err != nil {
 		return nil, err
 	}
+
 	command, err := find.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	if host.Export {
-		// The program runs in this process and connects to the engine by the environment, like the provider.
+		// The program runs in this process and connects to the engine by the
+		// environment, like the provider.
 		if err := os.Setenv("DOCKER_HOST", host.URL); err != nil {
 			return nil, fmt.Errorf("engine: %w", err)
 		}
 	}
+
 	return deploy.Open(ctx, deploy.Options{
-		Root: t.project.Root, Stack: t.name, Command: command, Env: env, Program: program.Deploy(t.project.Root), Create: create,
+		Root:    t.project.Root,
+		Stack:   t.name,
+		Command: command,
+		Env:     env,
+		Program: program.Deploy(t.project.Root),
+		Create:  create,
 	})
 }
 
-// serviceNames are the stack's services, in start order of the base.
+// serviceNames returns the names of the stack's services in their order of start.
 func serviceNames(s stacks.Stack) []string {
 	var out []string
 	for _, svc := range s.Services {
@@ -217,11 +258,12 @@ func serviceNames(s stacks.Stack) []string {
 	return out
 }
 
-// checkService makes sure that the stack has the service.
+// checkService returns a usage error if the stack has no such service.
 func checkService(s stacks.Stack, name string) error {
 	names := serviceNames(s)
 	if !slices.Contains(names, name) {
-		return usageError{fmt.Errorf("stack %q has no service %q: it has %s", s.Name, name, strings.Join(names, ", "))}
+		return usageError{fmt.Errorf("stack %q has no service %q: it has %s", s.Name, name,
+			strings.Join(names, ", "))}
 	}
 	return nil
 }

@@ -19,13 +19,14 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// pollModel is the time between two questions about the model.
+// pollModel is the time between two requests for the state of the model.
 const pollModel = 500 * time.Millisecond
 
 type upOptions struct {
 	noWait, refresh bool
 	waitTimeout     time.Duration
-	// load puts images into a cluster first; into says how, as of images load.
+
+	// load puts the images into the cluster first; into names the tool, as of images load.
 	load bool
 	into string
 }
@@ -39,8 +40,11 @@ func (a *App) upCommand() *cobra.Command {
 the model can be used, and prints the address. What has not changed stays as it
 is. A second run continues where an interrupted one stopped.`,
 		Args: stackArg,
-		RunE: func(c *cobra.Command, args []string) error { return a.up(c.Context(), stackOf(args), o) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.up(c.Context(), stackOf(args), o)
+		},
 	}
+
 	o.flags(c.Flags())
 	return c
 }
@@ -48,9 +52,12 @@ is. A second run continues where an interrupted one stopped.`,
 func (o *upOptions) flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.noWait, "no-wait", false, "do not wait for the model")
 	f.BoolVar(&o.refresh, "refresh", false, "compare the state with what really runs first")
-	f.BoolVar(&o.load, "load", false, "on a cluster without a registry: put the images into it first (see codexctl images load)")
-	f.StringVar(&o.into, "into", "", "how --load puts them there: kind, k3d, minikube or containerd[=SOCKET]")
-	f.DurationVar(&o.waitTimeout, "wait-timeout", time.Hour, "how long the model may take; the first run downloads gigabytes")
+	f.BoolVar(&o.load, "load", false,
+		"on a cluster without a registry: put the images into it first (see codexctl images load)")
+	f.StringVar(&o.into, "into", "",
+		"how --load puts them there: kind, k3d, minikube or containerd[=SOCKET]")
+	f.DurationVar(&o.waitTimeout, "wait-timeout", time.Hour,
+		"how long the model may take; the first run downloads gigabytes")
 }
 
 func (a *App) up(ctx context.Context, name string, o upOptions) error {
@@ -59,31 +66,38 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	if err != nil {
 		return err
 	}
+
 	_, stack, err := t.load()
 	if err != nil {
 		return err
 	}
+
 	p, err := a.connect(ctx, t)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
+
 	if err := p.Preflight(ctx, stack, o); err != nil {
 		return err
 	}
+
 	if o.load {
 		if err := a.loadImages(ctx, name, o.into); err != nil {
 			return err
 		}
 	}
+
 	s, err := a.session(ctx, t, true)
 	if err != nil {
 		return a.explainError(err, t.name)
 	}
+
 	refresh, err := p.Settle(ctx, s, stack)
 	if err != nil {
 		return a.explainError(err, t.name)
 	}
+
 	result, problems, err := a.update(ctx, s, p, stack, refresh || o.refresh)
 	if err != nil {
 		return a.explainUp(ctx, p, stack, t.name, result, problems, err)
@@ -91,36 +105,46 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	if err := a.verify(ctx, p, stack, t.name); err != nil {
 		return err
 	}
+
 	way, err := p.Edge(ctx, stack)
 	if err != nil {
 		return err
 	}
 	defer way.Close()
+
 	var model *modelwait.Status
-	if !o.noWait && way.ask != "" {
-		m, problems, err := a.awaitModel(ctx, p, stack, way.ask, o.waitTimeout)
+	if !o.noWait && way.url != "" {
+		m, problems, err := a.awaitModel(ctx, p, stack, way.url, o.waitTimeout)
 		if len(problems) > 0 {
 			failure.Print(a.err, problems)
 			a.whereItStands(ctx, p, stack, t.name)
 			return errReported
 		}
+
 		if err != nil {
 			return a.explainModel(ctx, p, stack, t.name, err)
 		}
+
 		model = &m
 	}
+
 	report, err := collect(ctx, p, stack, way, a.now())
 	if err != nil {
 		return err
 	}
+
 	report.setModel(model)
 	report.print(a.out)
 	a.say("%s up in %s, %s", stack.Name, console.Elapsed(a.now().Sub(start)), changes(result))
 	return nil
 }
 
-// judged runs something that waits, and stops it when the platform sees that the wait is in vain; problems say why then.
-func judged(ctx context.Context, p platform, stack stacks.Stack, wait func(ctx context.Context, seen watch) error) ([]failure.Problem, error) {
+// runWatched calls wait and cancels its context when the platform finds that it cannot succeed; it
+// then returns why as problems.
+func runWatched(
+	ctx context.Context, p platform, stack stacks.Stack,
+	wait func(ctx context.Context, seen watch) error,
+) ([]failure.Problem, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	seen := p.Watch(ctx, stack)
@@ -134,43 +158,61 @@ func judged(ctx context.Context, p platform, stack stacks.Stack, wait func(ctx c
 		case <-ctx.Done():
 		}
 	}()
+
 	err := wait(ctx, seen)
-	var given []failure.Problem
+	var late []failure.Problem
 	if err != nil && ctx.Err() == nil && seen.failed != nil {
-		given = seen.failed(ctx)
+		late = seen.failed(ctx)
 	}
+
 	stop(nil)
 	<-done
 	if len(problems) == 0 {
-		problems = given
+		problems = late
 	}
+
 	return problems, err
 }
 
-// update runs Pulumi's update; problems say why it was stopped, if it was.
-func (a *App) update(ctx context.Context, s *deploy.Session, p platform, stack stacks.Stack, refresh bool) (result progress.Result, problems []failure.Problem, err error) {
-	problems, err = judged(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
-		result, err = s.Up(ctx, progress.New(a.err, a.now).WithNotes(seen.notes).OnStep(seen.step), refresh)
+// update runs Pulumi's update. If the platform stopped it, problems say why.
+func (a *App) update(
+	ctx context.Context, s *deploy.Session, p platform, stack stacks.Stack, refresh bool,
+) (result progress.Result, problems []failure.Problem, err error) {
+	problems, err = runWatched(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
+		result, err = s.Up(ctx, progress.New(a.err, a.now).WithNotes(seen.notes).OnStep(seen.step),
+			refresh)
 		return err
 	})
 	return result, problems, err
 }
 
-// awaitModel waits until the model can be used, as long as what makes it can still come up.
-func (a *App) awaitModel(ctx context.Context, p platform, stack stacks.Stack, ask string, timeout time.Duration) (status modelwait.Status, problems []failure.Problem, err error) {
-	problems, err = judged(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
-		if seen.all != nil {
-			seen.all()
+// awaitModel waits until the model can be used. It gives up, with problems, when the service that
+// makes it cannot come up.
+func (a *App) awaitModel(
+	ctx context.Context, p platform, stack stacks.Stack, url string, timeout time.Duration,
+) (status modelwait.Status, problems []failure.Problem, err error) {
+	problems, err = runWatched(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
+		if seen.beginAll != nil {
+			seen.beginAll()
 			go drain(ctx, seen.notes)
 		}
-		w := modelwait.Waiter{Client: &http.Client{}, Out: a.err, Timeout: timeout, Every: pollModel, Now: a.now}
-		status, err = w.Wait(ctx, ask)
+
+		w := modelwait.Waiter{
+			Client:  &http.Client{},
+			Out:     a.err,
+			Timeout: timeout,
+			Every:   pollModel,
+			Now:     a.now,
+		}
+
+		status, err = w.Wait(ctx, url)
 		return err
 	})
+
 	return status, problems, err
 }
 
-// drain takes notes that nobody shows.
+// drain discards the notes.
 func drain(ctx context.Context, notes <-chan progress.Note) {
 	for {
 		select {
@@ -181,7 +223,7 @@ func drain(ctx context.Context, notes <-chan progress.Note) {
 	}
 }
 
-// changes is what an update did, in a few words.
+// changes summarizes an update in a few words.
 func changes(r progress.Result) string {
 	if len(r.Steps) == 0 {
 		return "nothing changed"
@@ -189,12 +231,17 @@ func changes(r progress.Result) string {
 	return fmt.Sprintf("%d changed, %d as before", len(merge(r.Steps)), r.Unchanged)
 }
 
-// explainUp tells what is wrong, what state things are in, and how to go on. seen is why the update was stopped, if it was.
-func (a *App) explainUp(ctx context.Context, p platform, stack stacks.Stack, name string, result progress.Result, seen []failure.Problem, err error) error {
+// explainUp prints what is wrong, what state the stack is in, and how to go on. seen are the
+// problems for which the update was stopped.
+func (a *App) explainUp(
+	ctx context.Context, p platform, stack stacks.Stack, name string, result progress.Result,
+	seen []failure.Problem, err error,
+) error {
 	var e *deploy.Error
 	if errors.As(err, &e) && (e.Locked || e.Interrupted) {
 		return a.explainError(err, name)
 	}
+
 	problems := seen
 	if len(seen) == 0 {
 		problems = failure.Explain(ctx, result.Errors, p, name, serviceNames(stack))
@@ -202,84 +249,114 @@ func (a *App) explainUp(ctx context.Context, p platform, stack stacks.Stack, nam
 	if len(problems) == 0 {
 		problems = []failure.Problem{{What: err.Error()}}
 	}
+
 	failure.Print(a.err, problems)
 	a.whereItStands(ctx, p, stack, name)
 	return errReported
 }
 
-// whereItStands says what was made and that a second run goes on from there.
+// whereItStands prints what was made, and that a second run goes on from there.
 func (a *App) whereItStands(ctx context.Context, p platform, stack stacks.Stack, name string) {
 	list, err := p.Replicas(ctx, "")
 	if err != nil {
 		return
 	}
+
 	healthy := map[string]bool{}
 	for _, r := range list {
 		if r.Healthy {
 			healthy[r.Service] = true
 		}
 	}
+
 	if len(list) == 0 {
 		a.say("No container was made. Correct it and run `codexctl up %s` again.", name)
 		return
 	}
-	a.say("%d of %d services are up. What was made stays: `codexctl up %s` goes on from here,\n`codexctl down %s` removes it.", len(healthy), len(stack.Services), name, name)
+
+	a.say("%d of %d services are up. What was made stays: `codexctl up %s` goes on from here,\n"+
+		"`codexctl down %s` removes it.",
+		len(healthy), len(stack.Services), name, name)
 }
 
-// explainError tells about what is not about a service: a lock, an interrupt, a passphrase.
+// explainError explains an error that concerns no service: a lock or an interrupt.
 func (a *App) explainError(err error, name string) error {
 	var e *deploy.Error
 	switch {
 	case !errors.As(err, &e):
 		return err
 	case e.Locked:
-		return fmt.Errorf("%w\n  wait for it; if nothing is running any more, free it:\n    eval \"$(codexctl env %s)\"; pulumi cancel --stack %s\n  and run the command again: it goes on from there", err, name, name)
+		return fmt.Errorf("%w\n  wait for it; if nothing is running any more, free it:\n"+
+			"    eval \"$(codexctl env %s)\"; pulumi cancel --stack %s\n"+
+			"  and run the command again: it goes on from there",
+			err, name, name)
 	case e.Interrupted:
-		a.say("interrupted: what was made stays: `codexctl up %s` goes on from here, `codexctl down %s`\nremoves it", name, name)
+		a.say("interrupted: what was made stays: `codexctl up %s` goes on from here, `codexctl "+
+			"down %s`\nremoves it",
+			name, name)
 		return errReported
 	}
+
 	return err
 }
 
-// verify makes sure that what the state calls done is really healthy.
+// verify returns an error if something that the state calls done is not healthy.
 func (a *App) verify(ctx context.Context, p platform, stack stacks.Stack, name string) error {
 	problems := failure.Explain(ctx, nil, p, name, serviceNames(stack))
 	list, err := p.Replicas(ctx, "")
 	if err != nil {
 		return err
 	}
+
 	count := map[string]int{}
 	for _, r := range list {
 		count[r.Service]++
 	}
+
 	for _, svc := range stack.Services {
 		if count[svc.Name] < svc.Replicas {
-			problems = append(problems, failure.Problem{Service: svc.Name,
-				What: fmt.Sprintf("the state says %d containers, %s has %d", svc.Replicas, p.Name(), count[svc.Name]),
-				Todo: "run `codexctl up --refresh " + name + "`"})
+			problems = append(problems, failure.Problem{
+				Service: svc.Name,
+				What: fmt.Sprintf("the state says %d containers, %s has %d", svc.Replicas,
+					p.Name(), count[svc.Name]),
+				Todo: "run `codexctl up --refresh " + name + "`",
+			})
 		}
 	}
+
 	if len(problems) == 0 {
 		return nil
 	}
+
 	failure.Print(a.err, problems)
 	a.whereItStands(ctx, p, stack, name)
 	return errReported
 }
 
-// explainModel tells why the model cannot be used, with the logs of who makes it.
-func (a *App) explainModel(ctx context.Context, src failure.Source, stack stacks.Stack, name string, err error) error {
+// explainModel prints why the model cannot be used, with the log of the service that makes it.
+func (a *App) explainModel(
+	ctx context.Context, src failure.Source, stack stacks.Stack, name string, err error,
+) error {
 	if ctx.Err() != nil {
-		a.say("interrupted while waiting for the model: the stack is up and goes on with it (`codexctl status %s`)", name)
+		a.say("interrupted while waiting for the model: the stack is up and goes on with it "+
+			"(`codexctl status %s`)",
+			name)
 		return errReported
 	}
-	p := failure.Problem{What: err.Error(), Todo: "run `codexctl up " + name + "` again when it is corrected; `codexctl logs --stack " + name + " ml` tells more"}
+
+	p := failure.Problem{
+		What: err.Error(),
+		Todo: "run `codexctl up " + name +
+			"` again when it is corrected; `codexctl logs --stack " + name + " ml` tells more",
+	}
+
 	if list, e := src.Replicas(ctx, stacks.ML); e == nil && len(list) > 0 {
 		p.Service, p.Container = stacks.ML, list[0].Name
 		if p.Log, e = src.LastLines(ctx, list[0], failure.LogLines); e != nil {
 			p.Log = []string{e.Error()}
 		}
 	}
+
 	failure.Print(a.err, []failure.Problem{p})
 	a.say("The containers are up; only the model is missing.")
 	return errReported

@@ -17,31 +17,29 @@ import (
 	"k8s.io/client-go/transport/spdy"
 )
 
-// Forwarder hands TCP connections to one port of a service's pods, through the API server. It takes a ready pod for each
-// connection, so that it outlives the pods. It balances nothing: it is for a person, not for traffic.
+// Forwarder forwards TCP connections to the first port of a service's pods, through the API server.
+// Each connection gets a pod that is ready, so the forwarder outlives pods. It does not balance: it
+// is for a person, not for traffic.
 type Forwarder struct {
 	c       *Cluster
 	service string
-	port    int
 
 	mu   sync.Mutex
 	conn httpstream.Connection
-	// pod is the one that conn goes to, at its port at.
-	pod  string
-	at   int
-	next int
+
+	// pod is the one that conn leads to, at podPort.
+	pod     string
+	podPort int
+	next    int
 }
 
-// Forward makes a forwarder to a port of the service's pods, or to their first one with port 0; Close ends it.
-func (c *Cluster) Forward(service string, port int) *Forwarder {
-	return &Forwarder{c: c, service: service, port: port}
+// Forward returns a forwarder to the service's pods. The caller closes it.
+func (c *Cluster) Forward(service string) *Forwarder {
+	return &Forwarder{c: c, service: service}
 }
 
-// ErrNoPod is that no pod of the service is ready.
-var ErrNoPod = errors.New("no pod of it is ready")
-
-// Serve hands on what the listener accepts until the context ends or the listener is closed. failed is told of connections
-// that could not be handed on.
+// Serve forwards the connections that l accepts until the context ends or l is closed. It calls
+// failed for each that could not be forwarded.
 func (f *Forwarder) Serve(ctx context.Context, l net.Listener, failed func(error)) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
@@ -53,9 +51,10 @@ func (f *Forwarder) Serve(ctx context.Context, l net.Listener, failed func(error
 		if err != nil {
 			return fmt.Errorf("forward: %w", err)
 		}
+
 		go func() {
 			defer local.Close()
-			if err := f.hand(ctx, local); err != nil && ctx.Err() == nil {
+			if err := f.forward(ctx, local); err != nil && ctx.Err() == nil {
 				failed(err)
 			}
 		}()
@@ -78,13 +77,14 @@ func (f *Forwarder) drop() error {
 	return err
 }
 
-// hand copies between the local connection and a pod until one side is done.
-func (f *Forwarder) hand(ctx context.Context, local net.Conn) error {
+// forward copies between the local connection and a pod until one side is done.
+func (f *Forwarder) forward(ctx context.Context, local net.Conn) error {
 	data, trouble, done, err := f.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
+
 	stop := context.AfterFunc(ctx, func() { local.Close() })
 	defer stop()
 	remote := make(chan error, 1)
@@ -96,12 +96,14 @@ func (f *Forwarder) hand(ctx context.Context, local net.Conn) error {
 		}
 		remote <- err
 	}()
+
 	fromLocal := make(chan struct{})
 	go func() {
 		defer close(fromLocal)
 		_, _ = io.Copy(data, local) // what breaks shows on the other side
 		data.Close()
 	}()
+
 	_, err = io.Copy(local, data)
 	local.Close()
 	<-fromLocal
@@ -111,13 +113,15 @@ func (f *Forwarder) hand(ctx context.Context, local net.Conn) error {
 		_ = f.drop() // the pod went away: the next connection takes another
 		return fmt.Errorf("forward: %s: %w", f.service, text)
 	}
+
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("forward: %s: %w", f.service, err)
 	}
+
 	return nil
 }
 
-// open opens the two streams of one connection: the data and what goes wrong.
+// open opens the two streams of one connection: its data, and the errors of the other side.
 func (f *Forwarder) open(ctx context.Context) (data, trouble httpstream.Stream, done func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -125,45 +129,51 @@ func (f *Forwarder) open(ctx context.Context) (data, trouble httpstream.Stream, 
 	if err != nil {
 		return nil, nil, nil, err
 	}
+
 	f.next++
 	headers := http.Header{}
 	headers.Set(corev1.StreamType, corev1.StreamTypeError)
-	headers.Set(corev1.PortHeader, strconv.Itoa(f.at))
+	headers.Set(corev1.PortHeader, strconv.Itoa(f.podPort))
 	headers.Set(corev1.PortForwardRequestIDHeader, strconv.Itoa(f.next))
 	if trouble, err = conn.CreateStream(headers); err == nil {
 		trouble.Close() // nothing is written to it
 		headers.Set(corev1.StreamType, corev1.StreamTypeData)
 		data, err = conn.CreateStream(headers)
 	}
+
 	if err != nil {
 		_ = f.drop()
 		return nil, nil, nil, fmt.Errorf("forward: %s: %w", f.service, err)
 	}
+
 	return data, trouble, func() { conn.RemoveStreams(data, trouble) }, nil
 }
 
-// connection is one to a pod that is ready now.
+// connection returns a connection to a pod that is ready now, the current one if it can.
 func (f *Forwarder) connection(ctx context.Context) (httpstream.Connection, error) {
 	pods, err := f.c.pods(ctx, f.service)
 	if err != nil {
 		return nil, err
 	}
-	name, port := "", f.port
+
+	name, port := "", 0
 	for i := range pods {
 		p := &pods[i]
 		if ofJob(p) || p.DeletionTimestamp != nil || !ready(p) {
 			continue
 		}
-		if name = p.Name; f.port == 0 && len(p.Spec.Containers[0].Ports) > 0 {
+		if name = p.Name; len(p.Spec.Containers[0].Ports) > 0 {
 			port = int(p.Spec.Containers[0].Ports[0].ContainerPort)
 		}
 		if name == f.pod {
 			break
 		}
 	}
+
 	if name == "" {
-		return nil, fmt.Errorf("forward: %s: %w", f.service, ErrNoPod)
+		return nil, fmt.Errorf("forward: %s: no pod of it is ready", f.service)
 	}
+
 	if f.conn != nil && f.pod == name {
 		select {
 		case <-f.conn.CloseChan():
@@ -171,46 +181,58 @@ func (f *Forwarder) connection(ctx context.Context) (httpstream.Connection, erro
 			return f.conn, nil
 		}
 	}
+
 	_ = f.drop()
 	dialer, err := f.c.dialer(name)
 	if err != nil {
 		return nil, fmt.Errorf("forward: %w", err)
 	}
+
 	conn, _, err := dialer.Dial(portforward.PortForwardProtocolV1Name)
 	if err != nil {
 		return nil, f.c.failed("forward to "+name, err)
 	}
-	f.conn, f.pod, f.at = conn, name, port
+
+	f.conn, f.pod, f.podPort = conn, name, port
 	return conn, nil
 }
 
-// dialer upgrades by WebSocket, and by SPDY where the API server or a proxy does not know that, as kubectl does.
+// dialer returns a dialer by WebSocket, and by SPDY if the API server or a proxy does not know
+// that, as kubectl does.
 func (c *Cluster) dialer(pod string) (httpstream.Dialer, error) {
-	at := c.api.CoreV1().RESTClient().Post().Resource("pods").Namespace(c.Namespace).Name(pod).SubResource("portforward").URL()
-	tunnel, err := portforward.NewSPDYOverWebsocketDialer(at, c.config)
+	request := c.api.CoreV1().RESTClient().Post().Resource("pods").Namespace(c.Namespace)
+	url := request.Name(pod).SubResource("portforward").URL()
+	tunnel, err := portforward.NewSPDYOverWebsocketDialer(url, c.config)
 	if err != nil {
 		return nil, err
 	}
+
 	transport, upgrader, err := spdy.RoundTripperFor(c.config)
 	if err != nil {
 		return nil, err
 	}
-	plain := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, at)
+
+	plain := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
 	return portforward.NewFallbackDialer(tunnel, plain, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	}), nil
 }
 
-// EdgeService says how the service is reached from outside: the address of its load balancer, if it has one.
-func (c *Cluster) EdgeService(ctx context.Context, service string) (address string, port int, err error) {
-	list, err := c.api.CoreV1().Services(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: c.selector(service)})
+// EdgeService returns the address of the service's load balancer, or "" if it has none.
+func (c *Cluster) EdgeService(
+	ctx context.Context, service string,
+) (address string, port int, err error) {
+	list, err := c.api.CoreV1().Services(c.Namespace).List(ctx,
+		metav1.ListOptions{LabelSelector: c.selector(service)})
 	if err != nil {
 		return "", 0, c.failed("list services", err)
 	}
+
 	for _, s := range list.Items {
 		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || len(s.Spec.Ports) == 0 {
 			continue
 		}
+
 		for _, i := range s.Status.LoadBalancer.Ingress {
 			if address = i.Hostname; address == "" {
 				address = i.IP
@@ -218,5 +240,6 @@ func (c *Cluster) EdgeService(ctx context.Context, service string) (address stri
 			return address, int(s.Spec.Ports[0].Port), nil
 		}
 	}
+
 	return "", 0, nil
 }

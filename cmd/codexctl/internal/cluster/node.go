@@ -14,7 +14,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Nodes lists the cluster's machines; nil without an error when the caller may not see them.
+// Nodes lists the cluster's machines. It returns nil without an error if the
+// caller may not see them.
 func (c *Cluster) Nodes(ctx context.Context) ([]corev1.Node, error) {
 	list, err := c.api.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if apierrors.IsForbidden(err) {
@@ -23,25 +24,29 @@ func (c *Cluster) Nodes(ctx context.Context) ([]corev1.Node, error) {
 	if err != nil {
 		return nil, c.failed("list nodes", err)
 	}
+
 	return append([]corev1.Node{}, list.Items...), nil
 }
 
 // DefaultGPU is the name under which NVIDIA's device plugin offers whole GPUs.
 const DefaultGPU = "nvidia.com/gpu"
 
-// GPUs says how many of what the request asks for the nodes that it may be on can give, all together, and how many nodes
-// those are.
+// GPUs returns how many devices the nodes that suit the request have in all, how many nodes those
+// are, and the name of the resource.
 func GPUs(nodes []corev1.Node, want stacks.GPU) (devices int64, on int, resourceName string) {
 	if resourceName = want.Resource; resourceName == "" {
 		resourceName = DefaultGPU
 	}
+
 	for _, n := range nodes {
 		q, ok := n.Status.Allocatable[corev1.ResourceName(resourceName)]
-		if !ok || q.Cmp(resource.MustParse("1")) < 0 || !selected(n, want.NodeSelector) || !tolerated(n, want.Tolerations) {
+		if !ok || q.Cmp(resource.MustParse("1")) < 0 || !selected(n, want.NodeSelector) ||
+			!tolerated(n, want.Tolerations) {
 			continue
 		}
 		devices, on = devices+q.Value(), on+1
 	}
+
 	return devices, on, resourceName
 }
 
@@ -59,40 +64,48 @@ func tolerated(n corev1.Node, tolerations []stacks.Toleration) bool {
 		if t.Effect == corev1.TaintEffectPreferNoSchedule {
 			continue
 		}
-		// The device plugins' own taint is tolerated by whoever asks for the resource, where the admission plugin
-		// ExtendedResourceToleration is on.
+
+		// The taint of the device plugins is tolerated by whoever requests the resource if the
+		// admission plugin ExtendedResourceToleration is on.
 		if !slices.ContainsFunc(tolerations, func(x stacks.Toleration) bool {
-			return (x.Key == "" || x.Key == t.Key) && (x.Value == "" || x.Value == t.Value) && (x.Effect == "" || x.Effect == string(t.Effect))
+			return (x.Key == "" || x.Key == t.Key) && (x.Value == "" || x.Value == t.Value) &&
+				(x.Effect == "" || x.Effect == string(t.Effect))
 		}) {
 			return false
 		}
 	}
+
 	return true
 }
 
-// manyImages is how many images a node lists at most, unless its kubelet is told otherwise: an image that is missing from a
-// list this long may be there.
+// manyImages is how many images a node lists by default. An image that is missing from a list
+// this long may be there.
 const manyImages = 50
 
-// HasImage says whether every node that can run pods says that it has the image. sure is false where that cannot be known:
-// nodes say so with a delay, list only their largest images, and not to everyone.
+// HasImage reports whether every node that can run pods lists the image. sure is false if that
+// cannot be known: nodes list their images with a delay, only the largest, and not to everyone.
 func HasImage(nodes []corev1.Node, ref string) (has, sure bool) {
 	has, sure = len(nodes) > 0, len(nodes) > 0
 	for _, n := range nodes {
 		if n.Spec.Unschedulable {
 			continue
 		}
+
 		if !slices.ContainsFunc(n.Status.Images, func(i corev1.ContainerImage) bool {
-			return slices.ContainsFunc(i.Names, func(name string) bool { return FullRef(name) == FullRef(ref) })
+			return slices.ContainsFunc(i.Names, func(name string) bool {
+				return FullRef(name) == FullRef(ref)
+			})
 		}) {
 			has = false
 			sure = sure && len(n.Status.Images) < manyImages
 		}
 	}
+
 	return has, sure || has
 }
 
-// FullRef is an image reference with the registry and the folder that container runtimes add to short ones.
+// FullRef returns an image reference with the registry and folder that container
+// runtimes add to short ones.
 func FullRef(ref string) string {
 	first, _, nested := strings.Cut(ref, "/")
 	switch {
@@ -101,10 +114,11 @@ func FullRef(ref string) string {
 	case strings.ContainsAny(first, ".:") || first == "localhost":
 		return ref
 	}
+
 	return "docker.io/" + ref
 }
 
-// Quotas say how much of the namespace's quotas is used.
+// Quotas returns the namespace's quotas, or nil if the caller may not see them.
 func (c *Cluster) Quotas(ctx context.Context) ([]corev1.ResourceQuota, error) {
 	list, err := c.api.CoreV1().ResourceQuotas(c.Namespace).List(ctx, metav1.ListOptions{})
 	if apierrors.IsForbidden(err) {
@@ -113,10 +127,12 @@ func (c *Cluster) Quotas(ctx context.Context) ([]corev1.ResourceQuota, error) {
 	if err != nil {
 		return nil, c.failed("list quotas", err)
 	}
+
 	return list.Items, nil
 }
 
-// NetworkPlugins are the DaemonSets of known network plugins; nil when the caller may not see them.
+// NetworkPlugins returns the DaemonSets of known network plugins, or nil if the
+// caller may not see them.
 func (c *Cluster) NetworkPlugins(ctx context.Context) ([]string, error) {
 	list, err := c.api.AppsV1().DaemonSets(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
 	if apierrors.IsForbidden(err) {
@@ -125,28 +141,38 @@ func (c *Cluster) NetworkPlugins(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, c.failed("list daemon sets", err)
 	}
+
 	var out []string
 	for _, d := range list.Items {
 		if _, ok := networkPlugins[d.Name]; ok {
 			out = append(out, d.Name)
 		}
 	}
+
 	slices.Sort(out)
 	return slices.Compact(out), nil
 }
 
-// networkPlugins says of DaemonSets of network plugins whether they enforce NetworkPolicies.
+// networkPlugins maps the DaemonSets of network plugins to whether they enforce NetworkPolicies.
 var networkPlugins = map[string]bool{
-	"calico-node": true, "cilium": true, "antrea-agent": true, "kube-router": true, "weave-net": true, "canal": true,
-	"kindnet":   true, // since kind 0.24
-	"azure-npm": true, "anetd": true, "ovnkube-node": true,
-	"kube-flannel-ds": false, "kube-flannel": false,
+	"calico-node":     true,
+	"cilium":          true,
+	"antrea-agent":    true,
+	"kube-router":     true,
+	"weave-net":       true,
+	"canal":           true,
+	"kindnet":         true, // since kind 0.24
+	"azure-npm":       true,
+	"anetd":           true,
+	"ovnkube-node":    true,
+	"kube-flannel-ds": false,
+	"kube-flannel":    false,
 }
 
-// Enforces says whether the plugin is known to enforce NetworkPolicies.
+// Enforces reports whether the plugin is known to enforce NetworkPolicies.
 func Enforces(plugin string) bool { return networkPlugins[plugin] }
 
-// NamespaceState is Active, Terminating or absent.
+// NamespaceState returns Active, Terminating or absent.
 func (c *Cluster) NamespaceState(ctx context.Context) (string, error) {
 	ns, err := c.api.CoreV1().Namespaces().Get(ctx, c.Namespace, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -155,19 +181,20 @@ func (c *Cluster) NamespaceState(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", c.failed("namespace "+c.Namespace, err)
 	}
+
 	return string(ns.Status.Phase), nil
 }
 
-// MetricsAPI says whether the cluster has what autoscaling measures with.
+// MetricsAPI reports whether the cluster serves the metrics that autoscaling uses.
 func (c *Cluster) MetricsAPI() (bool, error) { return c.HasAPI(metricsAPI) }
 
-// quantityOf writes used of hard.
+// quantityOf returns the use of a resource, such as "pods 3 of 10".
 func quantityOf(q corev1.ResourceQuota, name corev1.ResourceName) string {
 	used, hard := q.Status.Used[name], q.Status.Hard[name]
 	return fmt.Sprintf("%s %s of %s", name, used.String(), hard.String())
 }
 
-// UsedUp lists what of the quota has nothing left.
+// UsedUp returns the resources of the quota that have nothing left.
 func UsedUp(q corev1.ResourceQuota) []string {
 	var out []string
 	for name, hard := range q.Status.Hard {
@@ -175,6 +202,7 @@ func UsedUp(q corev1.ResourceQuota) []string {
 			out = append(out, quantityOf(q, name))
 		}
 	}
+
 	slices.Sort(out)
 	return out
 }

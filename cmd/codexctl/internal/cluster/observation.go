@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// observation is what the stack's namespace looks like at one time.
+// observation is the state of the stack's namespace at one time.
 type observation struct {
 	pods         []*corev1.Pod
 	events       []*corev1.Event
@@ -19,20 +19,21 @@ type observation struct {
 	statefulSets []*appsv1.StatefulSet
 	jobs         []*batchv1.Job
 	claims       []*corev1.PersistentVolumeClaim
-	// stack is the name by which commands call the stack.
+
+	// stack is the stack's name on the command line.
 	stack string
 }
 
-// Work is what an update works on: a workload of a service.
+// Work identifies a workload of a service, on which an update works.
 type Work struct {
 	Service string
-	// Kind is deploy, sts or job; empty is all of them.
+	// Kind is deploy, sts or job; empty stands for all of them.
 	Kind string
 }
 
 func (w Work) on(kind string) bool { return w.Kind == "" || w.Kind == kind }
 
-// generation counts the changes of the workload's specification; 0 is one that is not there.
+// generation returns the generation of the workload's specification, or 0 if it is not there.
 func (o observation) generation(w Work) int64 {
 	if w.Kind == "deploy" {
 		for _, d := range o.deployments {
@@ -41,6 +42,7 @@ func (o observation) generation(w Work) int64 {
 			}
 		}
 	}
+
 	if w.Kind == "sts" {
 		for _, s := range o.statefulSets {
 			if serviceOf(s) == w.Service {
@@ -48,10 +50,12 @@ func (o observation) generation(w Work) int64 {
 			}
 		}
 	}
+
 	return 0
 }
 
-// only leaves out the other workloads, and Jobs that the newest one takes the place of.
+// only returns the observation without other workloads, and with only the
+// newest Job of the service.
 func (o observation) only(work Work, since time.Time) observation {
 	if !work.on("deploy") {
 		o.deployments = nil
@@ -59,73 +63,89 @@ func (o observation) only(work Work, since time.Time) observation {
 	if !work.on("sts") {
 		o.statefulSets = nil
 	}
+
 	var newest *batchv1.Job
 	for _, j := range o.jobs {
-		if work.on("job") && serviceOf(j) == work.Service && (newest == nil || newest.CreationTimestamp.Before(&j.CreationTimestamp)) {
+		if work.on("job") && serviceOf(j) == work.Service &&
+			(newest == nil || newest.CreationTimestamp.Before(&j.CreationTimestamp)) {
 			newest = j
 		}
 	}
+
 	o.jobs = nil
-	// A step about a Job makes a new one: it cannot be changed.
-	if newest != nil && (work.Kind == "" || !newest.CreationTimestamp.Time.Before(since.Truncate(time.Second))) {
+	// A step on a Job makes a new one, as a Job cannot be changed.
+	if newest != nil && (work.Kind == "" ||
+		!newest.CreationTimestamp.Time.Before(since.Truncate(time.Second))) {
 		o.jobs = []*batchv1.Job{newest}
 	}
+
 	return o
 }
 
-// current are the pods of the service's newest revision that are not leaving, and those of its Jobs.
+// current returns the pods of the service's newest revision that are not being deleted,
+// and those of its Jobs.
 func (o observation) current(service string) []*corev1.Pod {
 	newest := map[string]bool{} // names of ReplicaSets, StatefulSets' revisions and Jobs
 	for _, d := range o.deployments {
 		if serviceOf(d) != service || d.Status.ObservedGeneration < d.Generation {
 			continue
 		}
+
 		for _, r := range o.replicaSets {
-			if metav1.IsControlledBy(r, d) && r.Annotations[revisionKey] == d.Annotations[revisionKey] {
+			if metav1.IsControlledBy(r, d) &&
+				r.Annotations[revisionKey] == d.Annotations[revisionKey] {
 				newest[r.Name] = true
 			}
 		}
 	}
+
 	for _, s := range o.statefulSets {
 		if serviceOf(s) == service && s.Status.ObservedGeneration >= s.Generation {
 			newest[s.Status.UpdateRevision] = true
 		}
 	}
+
 	for _, j := range o.jobs {
 		if serviceOf(j) == service && !finished(j) {
 			newest[j.Name] = true
 		}
 	}
+
 	var out []*corev1.Pod
 	for _, p := range o.pods {
 		if serviceOf(p) != service || p.DeletionTimestamp != nil {
 			continue
 		}
+
 		owner := metav1.GetControllerOf(p)
-		if owner != nil && newest[owner.Name] || newest[p.Labels[appsv1.ControllerRevisionHashLabelKey]] {
+		if owner != nil && newest[owner.Name] ||
+			newest[p.Labels[appsv1.ControllerRevisionHashLabelKey]] {
 			out = append(out, p)
 		}
 	}
+
 	return out
 }
 
-// revisionKey is where the Deployment controller numbers a Deployment's revisions.
+// revisionKey is the annotation in which the Deployment controller numbers revisions.
 const revisionKey = "deployment.kubernetes.io/revision"
 
-// about are the events of an object since a time, the oldest first.
+// about returns the events of an object since a time, the oldest first.
 func (o observation) about(kind, name string, since time.Time) []*corev1.Event {
 	var out []*corev1.Event
 	for _, e := range o.events {
-		// Events have whole seconds.
-		if e.InvolvedObject.Kind == kind && e.InvolvedObject.Name == name && !when(e).Before(since.Truncate(time.Second)) {
+		// The times of events are whole seconds.
+		if e.InvolvedObject.Kind == kind && e.InvolvedObject.Name == name &&
+			!when(e).Before(since.Truncate(time.Second)) {
 			out = append(out, e)
 		}
 	}
+
 	slices.SortStableFunc(out, func(a, b *corev1.Event) int { return when(a).Compare(when(b)) })
 	return out
 }
 
-// when is the last time that the event happened: components fill in different fields.
+// when returns the last time the event happened, whichever field its component fills in.
 func when(e *corev1.Event) time.Time {
 	at := e.LastTimestamp.Time
 	for _, t := range []time.Time{e.EventTime.Time, e.FirstTimestamp.Time, e.CreationTimestamp.Time} {
@@ -133,8 +153,10 @@ func when(e *corev1.Event) time.Time {
 			at = t
 		}
 	}
+
 	if e.Series != nil && e.Series.LastObservedTime.After(at) {
 		at = e.Series.LastObservedTime.Time
 	}
+
 	return at
 }

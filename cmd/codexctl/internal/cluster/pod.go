@@ -1,11 +1,10 @@
 package cluster
 
 import (
-	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -18,13 +17,15 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Replicas lists the pods of the stack's services, sorted by service, then age. Service may be empty for all. Pods that
-// have ended, that are being stopped or that belong to Jobs are not among them; a Job's are when its own name is asked for.
+// Replicas lists the pods of a service, or of all services if service is empty, sorted by service,
+// then age. It leaves out pods that have ended or are being stopped, and those of Jobs, unless the
+// service has no others.
 func (c *Cluster) Replicas(ctx context.Context, service string) ([]running.Replica, error) {
 	pods, err := c.pods(ctx, service)
 	if err != nil {
 		return nil, err
 	}
+
 	var out, jobs []running.Replica
 	for i := range pods {
 		switch p := &pods[i]; {
@@ -34,9 +35,11 @@ func (c *Cluster) Replicas(ctx context.Context, service string) ([]running.Repli
 			out = append(out, replica(p))
 		}
 	}
+
 	if service != "" && len(out) == 0 {
 		return jobs, nil
 	}
+
 	return out, nil
 }
 
@@ -44,20 +47,26 @@ func (c *Cluster) Replicas(ctx context.Context, service string) ([]running.Repli
 func (c *Cluster) pods(ctx context.Context, service string) ([]corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	list, err := c.api.CoreV1().Pods(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: c.selector(service)})
+	list, err := c.api.CoreV1().Pods(c.Namespace).List(ctx,
+		metav1.ListOptions{LabelSelector: c.selector(service)})
 	if err != nil {
 		return nil, c.failed("list pods", err)
 	}
+
 	slices.SortFunc(list.Items, func(a, b corev1.Pod) int {
-		return cmp.Or(cmp.Compare(serviceOf(&a), serviceOf(&b)), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(serviceOf(&a), serviceOf(&b)),
+			a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
+
 	return list.Items, nil
 }
 
-// failed says what could not be done; where RBAC forbids it, what is missing.
+// failed returns an error for what could not be done; where RBAC forbids it, with what is missing.
 func (c *Cluster) failed(what string, err error) error {
 	if apierrors.IsForbidden(err) {
-		return fmt.Errorf("cluster: %s: forbidden: %s: ask the cluster's administrator for the permission (`codexctl doctor %s` lists all that are missing)", what, denial(err.Error()), c.Stack)
+		return fmt.Errorf("cluster: %s: forbidden: %s: ask the cluster's administrator for the "+
+			"permission (`codexctl doctor %s` lists all that are missing)",
+			what, denial(err.Error()), c.Stack)
 	}
 	return fmt.Errorf("cluster: %s: %w", what, err)
 }
@@ -69,7 +78,9 @@ func ended(p *corev1.Pod) bool {
 }
 
 func ofJob(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.OwnerReferences, func(r metav1.OwnerReference) bool { return r.Kind == "Job" })
+	return slices.ContainsFunc(p.OwnerReferences, func(r metav1.OwnerReference) bool {
+		return r.Kind == "Job"
+	})
 }
 
 func ready(p *corev1.Pod) bool {
@@ -78,15 +89,19 @@ func ready(p *corev1.Pod) bool {
 	})
 }
 
-// statuses are those of the pod's containers, those that run before the others first.
+// statuses returns the statuses of the pod's containers, the init containers first.
 func statuses(p *corev1.Pod) []corev1.ContainerStatus {
 	return slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses)
 }
 
 func replica(p *corev1.Pod) running.Replica {
 	r := running.Replica{
-		ID: string(p.UID), Name: p.Name, Service: serviceOf(p), Healthy: ready(p) && p.DeletionTimestamp == nil,
-		StartedAt: p.CreationTimestamp.Time, Node: p.Spec.NodeName,
+		ID:        string(p.UID),
+		Name:      p.Name,
+		Service:   serviceOf(p),
+		Healthy:   ready(p) && p.DeletionTimestamp == nil,
+		StartedAt: p.CreationTimestamp.Time,
+		Node:      p.Spec.NodeName,
 	}
 	if len(p.Spec.Containers) > 0 {
 		main := p.Spec.Containers[0]
@@ -99,9 +114,11 @@ func replica(p *corev1.Pod) running.Replica {
 			}
 		}
 	}
+
 	for _, s := range statuses(p) {
 		r.Restarts += int(s.RestartCount)
 	}
+
 	r.State, r.Condition = condition(p)
 	switch r.State {
 	case "pending", "creating":
@@ -109,60 +126,72 @@ func replica(p *corev1.Pod) running.Replica {
 	case "starting":
 		r.Starting = true
 	}
+
 	return r
 }
 
-// condition is the pod's state in a word, and for a person.
+// condition returns the pod's state in a word, and in a text for a person.
 func condition(p *corev1.Pod) (word, text string) {
 	if p.DeletionTimestamp != nil {
 		return "stopping", "stopping"
 	}
+
 	for _, s := range statuses(p) {
 		w := s.State.Waiting
-		if w == nil || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" || w.Reason == "" {
+		if w == nil || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" ||
+			w.Reason == "" {
 			continue
 		}
+
 		text := w.Reason
 		if w.Message != "" {
 			text += ": " + console.Plain(w.Message)
 		}
+
 		switch {
 		case w.Reason == "CrashLoopBackOff":
 			return "restarting", crashed(p, s)
 		case pullReasons[w.Reason]:
 			return "no image", text
 		}
+
 		return "failing", text
 	}
+
 	for _, x := range p.Status.Conditions {
 		if x.Type == corev1.PodScheduled && x.Status == corev1.ConditionFalse {
 			return "pending", x.Reason + ": " + console.Plain(x.Message)
 		}
 	}
+
 	restarts := 0
 	for _, s := range statuses(p) {
 		restarts += int(s.RestartCount)
 	}
+
 	again := ""
 	if restarts > 0 {
 		again = fmt.Sprintf(", restarted %d times", restarts)
 	}
+
 	switch {
 	case ready(p):
 		return "healthy", "running, ready" + again
 	case p.Status.Phase == corev1.PodRunning:
 		return "starting", "running, not ready" + again
 	}
+
 	return "creating", "its containers are being created"
 }
 
-// crashed says how a container ends again and again.
+// crashed describes how a container ends again and again.
 func crashed(p *corev1.Pod, s corev1.ContainerStatus) string {
 	text := "restarting again and again"
 	t := s.LastTerminationState.Terminated
 	if t == nil {
 		t = s.State.Terminated
 	}
+
 	switch {
 	case t == nil:
 	case t.Reason == "OOMKilled":
@@ -179,10 +208,12 @@ func crashed(p *corev1.Pod, s corev1.ContainerStatus) string {
 			text += ": " + console.Plain(t.Message)
 		}
 	}
+
 	return text
 }
 
-// LastLines returns the last lines that a pod logged: where a container of it crashed, those of the one before.
+// LastLines returns the last lines that a pod logged. If a container of it crashed they are those
+// of the container before.
 func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -190,19 +221,30 @@ func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, 
 	if err != nil {
 		return nil, c.failed("pod "+name, err)
 	}
+
 	container, previous := p.Spec.Containers[0].Name, false
 	for _, s := range statuses(p) {
-		if s.State.Running != nil && s.RestartCount == 0 || s.State.Terminated != nil && s.State.Terminated.ExitCode == 0 {
+		if s.State.Running != nil && s.RestartCount == 0 ||
+			s.State.Terminated != nil && s.State.Terminated.ExitCode == 0 {
 			continue
 		}
-		if s.State.Waiting != nil && s.RestartCount == 0 && s.LastTerminationState.Terminated == nil {
+
+		if s.State.Waiting != nil && s.RestartCount == 0 &&
+			s.LastTerminationState.Terminated == nil {
 			continue // it never ran
 		}
-		container, previous = s.Name, s.State.Terminated == nil && s.LastTerminationState.Terminated != nil
+
+		container, previous = s.Name, s.State.Terminated == nil &&
+			s.LastTerminationState.Terminated != nil
 		break
 	}
+
 	lines := int64(n)
-	r, err := c.api.CoreV1().Pods(c.Namespace).GetLogs(name, &corev1.PodLogOptions{Container: container, Previous: previous, TailLines: &lines}).Stream(ctx)
+	r, err := c.api.CoreV1().Pods(c.Namespace).GetLogs(name, &corev1.PodLogOptions{
+		Container: container,
+		Previous:  previous,
+		TailLines: &lines,
+	}).Stream(ctx)
 	if apierrors.IsBadRequest(err) {
 		return nil, nil // the container never ran
 	}
@@ -210,22 +252,11 @@ func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, 
 		return nil, c.failed("logs of "+name, err)
 	}
 	defer r.Close()
-	return readLines(r)
-}
 
-func readLines(r io.Reader) ([]string, error) {
 	var out []string
-	b := bufio.NewReader(r)
-	for {
-		text, err := b.ReadString('\n')
-		if text != "" {
-			out = append(out, strings.TrimRight(text, "\r\n"))
-		}
-		if err == io.EOF {
-			return out, nil
-		}
-		if err != nil {
-			return out, fmt.Errorf("cluster: read a log: %w", err)
-		}
+	err = running.ReadLines(ctx, r, func(text string) { out = append(out, text) })
+	if err = errors.Join(err, ctx.Err()); err != nil {
+		return out, fmt.Errorf("cluster: read a log: %w", err)
 	}
+	return out, nil
 }

@@ -22,20 +22,29 @@ const (
 	metricsAPI   = "metrics.k8s.io/v1beta1"
 )
 
-// Preflight finds in a second what an update would fail with after minutes: permissions, the namespace, storage classes,
-// what routes need. All that is wrong is reported at once.
+// Preflight checks at once what would make an update fail after minutes: permissions, the
+// namespace, storage classes, what routes need. It returns everything that is wrong.
 func (c *Cluster) Preflight(ctx context.Context, s stacks.Stack) error {
 	missing, err := c.Missing(ctx, s)
 	if err != nil {
 		return err
 	}
+
 	if len(missing) > 0 {
-		return &ForbiddenError{Context: c.Context, User: c.User, Namespace: c.Namespace, Stack: c.Stack, Missing: missing}
+		return &ForbiddenError{
+			Context:   c.Context,
+			User:      c.User,
+			Namespace: c.Namespace,
+			Stack:     c.Stack,
+			Missing:   missing,
+		}
 	}
-	return errors.Join(c.CheckNamespace(ctx), c.CheckStorage(ctx, s), c.CheckRoute(ctx, s), c.CheckRuntimeClass(ctx, s))
+
+	return errors.Join(c.CheckNamespace(ctx), c.CheckStorage(ctx, s), c.CheckRoute(ctx, s),
+		c.CheckRuntimeClass(ctx, s))
 }
 
-// CheckNamespace makes sure that the namespace is free, or the stack's.
+// CheckNamespace returns an error if the namespace exists and is not the stack's.
 func (c *Cluster) CheckNamespace(ctx context.Context) error {
 	ns, err := c.api.CoreV1().Namespaces().Get(ctx, c.Namespace, metav1.GetOptions{})
 	switch {
@@ -44,18 +53,26 @@ func (c *Cluster) CheckNamespace(ctx context.Context) error {
 	case err != nil:
 		return c.failed("namespace "+c.Namespace, err)
 	case ns.DeletionTimestamp != nil || ns.Status.Phase == corev1.NamespaceTerminating:
-		return fmt.Errorf("cluster: the namespace %s is being deleted: wait until it is gone (`kubectl get ns %s -w`)", c.Namespace, c.Namespace)
+		return fmt.Errorf("cluster: the namespace %s is being deleted: wait until it is gone "+
+			"(`kubectl get ns %s -w`)",
+			c.Namespace, c.Namespace)
 	case ns.Labels[stacks.LabelStack] != c.Stack:
-		return fmt.Errorf("%s:kubernetes.namespace: %s is there already and is not this stack's: choose another name, which the stack makes itself", stacks.Project, c.Namespace)
+		return fmt.Errorf("%s:kubernetes.namespace: %s is there already and is not this stack's: "+
+			"choose another name, which the stack makes itself",
+			stacks.Project, c.Namespace)
 	}
+
 	return nil
 }
 
-// defaultClass is how the cluster marks the storage class of claims that name none.
+// defaultClass is the annotation of the storage class for claims that name none.
 const defaultClass = "storageclass.kubernetes.io/is-default-class"
 
-// StorageClasses are the cluster's by name, and the name of the default one; nil when the caller may not see them.
-func (c *Cluster) StorageClasses(ctx context.Context) (classes map[string]storagev1.StorageClass, byDefault string, err error) {
+// StorageClasses returns the storage classes by name, and the name of the default one. It returns
+// nil without an error if the caller may not see them.
+func (c *Cluster) StorageClasses(
+	ctx context.Context,
+) (classes map[string]storagev1.StorageClass, byDefault string, err error) {
 	list, err := c.api.StorageV1().StorageClasses().List(ctx, metav1.ListOptions{})
 	if apierrors.IsForbidden(err) {
 		return nil, "", nil
@@ -63,6 +80,7 @@ func (c *Cluster) StorageClasses(ctx context.Context) (classes map[string]storag
 	if err != nil {
 		return nil, "", c.failed("storage classes", err)
 	}
+
 	classes = map[string]storagev1.StorageClass{}
 	for _, x := range list.Items {
 		classes[x.Name] = x
@@ -70,100 +88,139 @@ func (c *Cluster) StorageClasses(ctx context.Context) (classes map[string]storag
 			byDefault = x.Name
 		}
 	}
+
 	return classes, byDefault, nil
 }
 
-// CheckStorage makes sure that every volume's storage class is there.
+// CheckStorage returns an error for each volume whose storage class does not exist.
 func (c *Cluster) CheckStorage(ctx context.Context, s stacks.Stack) error {
 	if len(s.Volumes) == 0 {
 		return nil
 	}
+
 	classes, byDefault, err := c.StorageClasses(ctx)
 	if err != nil || classes == nil {
 		return err
 	}
+
 	var names []string
 	for n := range classes {
 		names = append(names, n)
 	}
+
 	slices.Sort(names)
 	has := "the cluster has none"
 	if len(names) > 0 {
 		has = "it has " + strings.Join(names, ", ")
 	}
+
 	var errs []error
 	for _, v := range s.Volumes {
 		_, there := classes[v.Class]
 		switch {
 		case v.Class != "" && !there:
-			errs = append(errs, fmt.Errorf("%s:volumes.%s.class: the cluster has no storage class %q: correct it, or remove the key for the default one (%s)", stacks.Project, v.Name, v.Class, has))
+			errs = append(errs,
+				fmt.Errorf("%s:volumes.%s.class: the cluster has no storage class %q: correct "+
+					"it, or remove the key for the default one (%s)",
+					stacks.Project, v.Name, v.Class, has))
 		case v.Class == "" && byDefault == "":
-			errs = append(errs, fmt.Errorf("%s:volumes.%s.class: is not set, and the cluster has no default storage class: name one (%s)", stacks.Project, v.Name, has))
+			errs = append(errs,
+				fmt.Errorf("%s:volumes.%s.class: is not set, and the cluster has no default "+
+					"storage class: name one (%s)",
+					stacks.Project, v.Name, has))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
-// CheckRoute makes sure that the APIs and classes that the route is made with are there.
+// CheckRoute returns an error if an API or class that the route needs does not exist.
 func (c *Cluster) CheckRoute(ctx context.Context, s stacks.Stack) error {
 	r := s.Route
 	if r == nil {
 		return nil
 	}
+
 	at := stacks.Project + ":edge"
 	if i := r.Ingress; i != nil && i.Class != "" {
 		_, err := c.api.NetworkingV1().IngressClasses().Get(ctx, i.Class, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			return fmt.Errorf("%s.ingress.class: the cluster has no ingress class %q: install its controller, or name another (`kubectl get ingressclass`)", at, i.Class)
+			return fmt.Errorf("%s.ingress.class: the cluster has no ingress class %q: install "+
+				"its controller, or name another (`kubectl get ingressclass`)",
+				at, i.Class)
 		}
+
 		if err != nil && !apierrors.IsForbidden(err) {
 			return c.failed("ingress class "+i.Class, err)
 		}
 	}
+
 	if t := r.TLS; t != nil && (t.Issuer != "" || t.ClusterIssuer != "") {
 		if ok, err := c.HasAPI(issuerAPI); err != nil || !ok {
-			return errors.Join(err, fmt.Errorf("%s.tls: the cluster has no cert-manager (%s), which would get the certificate: install it, or name a secret", at, issuerAPI))
+			return errors.Join(err,
+				fmt.Errorf("%s.tls: the cluster has no cert-manager (%s), which would get the "+
+					"certificate: install it, or name a secret",
+					at, issuerAPI))
 		}
 	}
+
 	g := r.Gateway
 	if g == nil {
 		return nil
 	}
+
 	if ok, err := c.HasAPI(gatewayAPI); err != nil || !ok {
-		return errors.Join(err, fmt.Errorf("%s.gateway: the cluster does not have the Gateway API (%s): install its CRDs and a controller (https://gateway-api.sigs.k8s.io), or use ingress", at, gatewayAPI))
+		return errors.Join(err,
+			fmt.Errorf("%s.gateway: the cluster does not have the Gateway API (%s): install its "+
+				"CRDs and a controller (https://gateway-api.sigs.k8s.io), or use ingress",
+				at, gatewayAPI))
 	}
-	path, what, key := "/apis/"+gatewayAPI+"/gatewayclasses/"+g.Class, "gateway class "+g.Class, at+".gateway.class"
+
+	path := "/apis/" + gatewayAPI + "/gatewayclasses/" + g.Class
+	what, key := "gateway class "+g.Class, at+".gateway.class"
 	if g.Class == "" {
-		path, what, key = "/apis/"+gatewayAPI+"/namespaces/"+g.Namespace+"/gateways/"+g.Name, "gateway "+g.Namespace+"/"+g.Name, at+".gateway.name"
+		path = "/apis/" + gatewayAPI + "/namespaces/" + g.Namespace + "/gateways/" + g.Name
+		what, key = "gateway "+g.Namespace+"/"+g.Name, at+".gateway.name"
 	}
+
 	err := c.api.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Error()
 	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("%s: the cluster has no %s: correct it (`kubectl get gatewayclass,gateway -A` lists them)", key, what)
+		return fmt.Errorf("%s: the cluster has no %s: correct it (`kubectl get "+
+			"gatewayclass,gateway -A` lists them)",
+			key, what)
 	}
+
 	if err != nil && !apierrors.IsForbidden(err) {
 		return c.failed(what, err)
 	}
+
 	return nil
 }
 
-// CheckRuntimeClass makes sure that the runtime class of GPUs is there.
+// CheckRuntimeClass returns an error if the runtime class of the GPUs does not exist.
 func (c *Cluster) CheckRuntimeClass(ctx context.Context, s stacks.Stack) error {
 	for _, svc := range s.Services {
 		if svc.GPU == nil || svc.GPU.RuntimeClass == "" {
 			continue
 		}
-		_, err := c.api.NodeV1().RuntimeClasses().Get(ctx, svc.GPU.RuntimeClass, metav1.GetOptions{})
+
+		_, err := c.api.NodeV1().RuntimeClasses().Get(ctx, svc.GPU.RuntimeClass,
+			metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			return fmt.Errorf("%s:gpu.runtimeClass: the cluster has no runtime class %q: install the GPU operator, or remove the key for the node's default", stacks.Project, svc.GPU.RuntimeClass)
+			return fmt.Errorf("%s:gpu.runtimeClass: the cluster has no runtime class %q: install "+
+				"the GPU operator, or remove the key for the node's default",
+				stacks.Project, svc.GPU.RuntimeClass)
 		}
+
 		if err != nil && !apierrors.IsForbidden(err) {
 			return c.failed("runtime class "+svc.GPU.RuntimeClass, err)
 		}
 	}
+
 	return nil
 }
 
-// HasAPI says whether the cluster serves the group and version.
+// HasAPI reports whether the cluster serves the group and version.
 func (c *Cluster) HasAPI(groupVersion string) (bool, error) {
 	_, err := c.api.Discovery().ServerResourcesForGroupVersion(groupVersion)
 	if apierrors.IsNotFound(err) {
@@ -172,5 +229,6 @@ func (c *Cluster) HasAPI(groupVersion string) (bool, error) {
 	if err != nil {
 		return false, c.failed("API "+groupVersion, err)
 	}
+
 	return true, nil
 }

@@ -10,20 +10,30 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestJudgedUntilReady: Pulumi's step ends as soon as the cluster knows of the change, while the
-// pods are still to come. The workload is judged until they are ready, and it is told then.
+// TestJudgedUntilReady checks that a workload is judged until its pods are ready, and reported
+// then. Pulumi's step ends as soon as the cluster knows of the change, before the pods are made.
 func TestJudgedUntilReady(t *testing.T) {
 	seen := rollout(func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning })
 	d := seen.deployments[0]
-	d.Generation, d.Status = 2, appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
-	o := &Observer{busy: map[Work]step{}, failed: map[Work]step{}, observe: func() observation { return seen }}
+	d.Generation, d.Status = 2, appsv1.DeploymentStatus{
+		ObservedGeneration: 2,
+		Replicas:           1,
+		UpdatedReplicas:    1,
+		AvailableReplicas:  1,
+	}
+
+	o := &Observer{busy: map[Work]step{}, failed: map[Work]step{}, observe: func() observation {
+		return seen
+	}}
 	work := Work{Service: "backend", Kind: "deploy"}
 	look := func(when string, judged, ready int) {
 		t.Helper()
 		if works, done := o.working(seen); len(works) != judged || len(done) != ready {
-			t.Errorf("%s: %d are judged and %d ready, want %d and %d", when, len(works), len(done), judged, ready)
+			t.Errorf("%s: %d are judged and %d ready, want %d and %d",
+				when, len(works), len(done), judged, ready)
 		}
 	}
+
 	o.Begin(work)
 	d.Generation, d.Status.ObservedGeneration = 3, 3
 	d.Status.Replicas, d.Status.UpdatedReplicas, d.Status.AvailableReplicas = 2, 1, 1
@@ -44,20 +54,43 @@ func TestJudgedUntilReady(t *testing.T) {
 	look("after a step that failed", 0, 0)
 }
 
-// TestRolledOut: what is complete, and what only looks so in the middle of a rollout.
+// TestRolledOut tells complete workloads from those in the middle of a rollout.
 func TestRolledOut(t *testing.T) {
 	two := int32(2)
 	deployment := func(updated, available, all int32) observation {
-		d := &appsv1.Deployment{ObjectMeta: object("backend", "", ""), Spec: appsv1.DeploymentSpec{Replicas: &two}}
+		d := &appsv1.Deployment{
+			ObjectMeta: object("backend", "", ""),
+			Spec:       appsv1.DeploymentSpec{Replicas: &two},
+		}
+
 		d.Generation = 2
-		d.Status = appsv1.DeploymentStatus{ObservedGeneration: 2, UpdatedReplicas: updated, AvailableReplicas: available, Replicas: all}
+		d.Status = appsv1.DeploymentStatus{
+			ObservedGeneration: 2,
+			UpdatedReplicas:    updated,
+			AvailableReplicas:  available,
+			Replicas:           all,
+		}
+
 		return observation{deployments: []*appsv1.Deployment{d}}
 	}
+
 	set := func(current string, updated, available int32) observation {
-		s := &appsv1.StatefulSet{ObjectMeta: object("backend", "", ""), Spec: appsv1.StatefulSetSpec{Replicas: &two}}
-		s.Status = appsv1.StatefulSetStatus{CurrentRevision: current, UpdateRevision: "b", UpdatedReplicas: updated, AvailableReplicas: available, Replicas: 2}
+		s := &appsv1.StatefulSet{
+			ObjectMeta: object("backend", "", ""),
+			Spec:       appsv1.StatefulSetSpec{Replicas: &two},
+		}
+
+		s.Status = appsv1.StatefulSetStatus{
+			CurrentRevision:   current,
+			UpdateRevision:    "b",
+			UpdatedReplicas:   updated,
+			AvailableReplicas: available,
+			Replicas:          2,
+		}
+
 		return observation{statefulSets: []*appsv1.StatefulSet{s}}
 	}
+
 	unseen := deployment(2, 2, 2)
 	unseen.deployments[0].Generation = 3
 	job := &batchv1.Job{ObjectMeta: object("model-1", "", "")}
@@ -83,19 +116,23 @@ func TestRolledOut(t *testing.T) {
 	}
 }
 
-// TestSufferers: a service that is late is not blamed as long as one that it needs is not ready;
-// what is wrong with itself is.
-func TestSufferers(t *testing.T) {
+// TestBlocked checks that a late service is not blamed while one that it needs is not ready, but
+// for its own faults it is.
+func TestBlocked(t *testing.T) {
 	needs := map[string][]string{"backend": {stacks.Redis}}
 	set := &appsv1.StatefulSet{ObjectMeta: object("redis", "", "")}
 	set.Labels[stacks.LabelService] = stacks.Redis
-	seen := observation{statefulSets: []*appsv1.StatefulSet{set}} // none of its one pod is ready
-	late, crash := Finding{Service: "backend", kind: "deadline"}, Finding{Service: "backend", kind: "crash"}
-	if got := withoutSufferers([]Finding{late, crash}, seen, needs); len(got) != 1 || got[0].kind != "crash" {
+	seen := observation{statefulSets: []*appsv1.StatefulSet{set}} // its one pod is not ready
+	late := Finding{Service: "backend", kind: "deadline"}
+	crash := Finding{Service: "backend", kind: "crash"}
+
+	if got := withoutBlocked([]Finding{late, crash}, seen, needs); len(got) != 1 ||
+		got[0].kind != "crash" {
 		t.Errorf("while redis is not ready: %+v", got)
 	}
+
 	set.Status = appsv1.StatefulSetStatus{Replicas: 1, AvailableReplicas: 1, UpdatedReplicas: 1}
-	if got := withoutSufferers([]Finding{late, crash}, seen, needs); len(got) != 2 {
+	if got := withoutBlocked([]Finding{late, crash}, seen, needs); len(got) != 2 {
 		t.Errorf("when redis is ready: %+v", got)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// claimFindings looks at the claims of the service that get no volume: those that its pods mount, and those that are made from
-// a StatefulSet's templates and outlive it, as long as it is there.
+// claimFindings adds the claims of the service that get no volume: those that its pods mount, and
+// those that are made from a StatefulSet's templates, as long as it exists.
 func (o observation) claimFindings(service string, since time.Time, add func(Finding)) {
 	templates := slices.ContainsFunc(o.statefulSets, func(s *appsv1.StatefulSet) bool {
 		return serviceOf(s) == service && len(s.Spec.VolumeClaimTemplates) > 0
@@ -24,32 +24,39 @@ func (o observation) claimFindings(service string, since time.Time, add func(Fin
 		if c.Status.Phase != corev1.ClaimPending || c.DeletionTimestamp != nil || !mine {
 			continue
 		}
+
 		for _, e := range o.about("PersistentVolumeClaim", c.Name, since) {
 			f := Finding{kind: "claim", Why: e.Reason + ": " + e.Message, confirm: shortly}
 			class := "the default one"
 			if c.Spec.StorageClassName != nil {
 				class = *c.Spec.StorageClassName
 			}
+
 			switch {
 			case e.Reason == "ProvisioningFailed" && strings.Contains(e.Message, "not found"):
-				f.What = fmt.Sprintf("the cluster has no storage class %s for the volume claim %s", class, c.Name)
-				f.Todo = "correct codexcontinue:volumes: {VOLUME: {class: ...}}: `kubectl get storageclass` lists those that there are"
+				f.What = fmt.Sprintf("the cluster has no storage class %s for the volume claim %s",
+					class, c.Name)
+				f.Todo = "correct codexcontinue:volumes: {VOLUME: {class: ...}}: `kubectl get " +
+					"storageclass` lists those that there are"
 			case e.Reason == "FailedBinding":
 				f.What = "the cluster has no storage for the volume claim " + c.Name
-				f.Todo = "name a storage class: codexcontinue:volumes: {VOLUME: {class: ...}}; `kubectl get storageclass` lists them"
+				f.Todo = "name a storage class: codexcontinue:volumes: {VOLUME: {class: ...}}; " +
+					"`kubectl get storageclass` lists them"
 			case e.Reason == "ProvisioningFailed":
 				f.What, f.confirm = "no storage can be made for the volume claim "+c.Name, patient
 				f.Todo = "the event says why: the storage class " + class + " or its provisioner"
 			default:
 				continue
 			}
+
 			add(f)
 			break
 		}
 	}
 }
 
-// mounts says whether a pod of the service mounts the claim: one that replicas share is no service's own.
+// mounts reports whether a pod of the service mounts the claim. A claim that several services share
+// belongs to none of them.
 func (o observation) mounts(service, claim string) bool {
 	return slices.ContainsFunc(o.current(service), func(p *corev1.Pod) bool {
 		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
@@ -58,21 +65,25 @@ func (o observation) mounts(service, claim string) bool {
 	})
 }
 
-// creationFindings looks at what keeps the controllers from making pods and claims.
+// creationFindings adds what keeps the controllers from making pods and claims.
 func (o observation) creationFindings(service string, since time.Time, add func(Finding)) {
 	try := func(reason, message string) {
-		if f, ok := o.uncreated(service, reason, message); ok {
+		if f, ok := o.admissionFinding(service, reason, message); ok {
 			add(f)
 		}
 	}
+
 	for _, d := range o.deployments {
 		if serviceOf(d) != service || d.Status.ObservedGeneration < d.Generation {
 			continue
 		}
+
 		for _, r := range o.replicaSets {
-			if !metav1.IsControlledBy(r, d) || r.Annotations[revisionKey] != d.Annotations[revisionKey] {
+			if !metav1.IsControlledBy(r, d) ||
+				r.Annotations[revisionKey] != d.Annotations[revisionKey] {
 				continue
 			}
+
 			for _, c := range r.Status.Conditions {
 				if c.Type == appsv1.ReplicaSetReplicaFailure && c.Status == corev1.ConditionTrue {
 					try(c.Reason, c.Message)
@@ -80,11 +91,14 @@ func (o observation) creationFindings(service string, since time.Time, add func(
 			}
 		}
 	}
+
 	for _, s := range o.statefulSets {
-		if serviceOf(s) == service && s.Spec.Replicas != nil && s.Status.Replicas < *s.Spec.Replicas {
+		if serviceOf(s) == service && s.Spec.Replicas != nil &&
+			s.Status.Replicas < *s.Spec.Replicas {
 			o.lastFailedCreate("StatefulSet", s.Name, since, try)
 		}
 	}
+
 	for _, j := range o.jobs {
 		if serviceOf(j) == service && j.Status.Active == 0 && !finished(j) {
 			o.lastFailedCreate("Job", j.Name, since, try)
@@ -92,7 +106,9 @@ func (o observation) creationFindings(service string, since time.Time, add func(
 	}
 }
 
-func (o observation) lastFailedCreate(kind, name string, since time.Time, try func(reason, message string)) {
+func (o observation) lastFailedCreate(
+	kind, name string, since time.Time, try func(reason, message string),
+) {
 	for _, e := range slices.Backward(o.about(kind, name, since)) {
 		if e.Reason == "FailedCreate" {
 			try(e.Reason, e.Message)
@@ -107,18 +123,24 @@ var (
 	webhookRule  = regexp.MustCompile(`admission webhook "([^"]+)" denied the request: (.*)`)
 )
 
-// uncreated says why the API server takes no pod of the service.
-func (o observation) uncreated(service, reason, message string) (Finding, bool) {
+// admissionFinding returns why the API server accepts no pod of the service.
+func (o observation) admissionFinding(service, reason, message string) (Finding, bool) {
 	f := Finding{kind: "admission", Why: reason + ": " + message, confirm: shortly}
 	again := "; then run `codexctl up " + o.stack + "`"
 	switch {
 	case quotaRule.MatchString(message):
 		m := quotaRule.FindStringSubmatch(message)
-		if slices.ContainsFunc(o.pods, func(p *corev1.Pod) bool { return p.DeletionTimestamp != nil }) {
-			return f, false // what is leaving gives its share back
+		if slices.ContainsFunc(o.pods, func(p *corev1.Pod) bool {
+			return p.DeletionTimestamp != nil
+		}) {
+			return f, false // a pod that is leaving frees its share
 		}
-		f.What = fmt.Sprintf("the namespace's quota %s is exceeded: it asks for %s, %s is used of %s", m[1], m[2], m[3], m[4])
-		f.Todo = fmt.Sprintf("raise the quota, or ask for less: codexcontinue:services: {%s: {cpu: ..., memory: ..., replicas: ...}}", service) + again
+
+		f.What = fmt.Sprintf("the namespace's quota %s is exceeded: it asks for %s, %s is used of %s",
+			m[1], m[2], m[3], m[4])
+		f.Todo = fmt.Sprintf("raise the quota, or ask for less: codexcontinue:services: {%s: "+
+			"{cpu: ..., memory: ..., replicas: ...}}",
+			service) + again
 	case securityRule.MatchString(message):
 		m := securityRule.FindStringSubmatch(message)
 		f.What = fmt.Sprintf("the namespace's Pod Security level %s refuses it: %s", m[1], m[2])
@@ -128,22 +150,28 @@ func (o observation) uncreated(service, reason, message string) (Finding, bool) 
 		f.What = fmt.Sprintf("the cluster's policy %s refuses it: %s", m[1], m[2])
 		f.Todo = "ask the cluster's administrator, or correct what it refuses" + again
 	case strings.Contains(message, "error looking up service account"):
-		f.What, f.confirm, f.Todo = "its service account is not there", patient, "run `codexctl up --refresh "+o.stack+"`"
+		f.What, f.confirm = "its service account is not there", patient
+		f.Todo = "run `codexctl up --refresh " + o.stack + "`"
 	case strings.Contains(message, "status unknown for quota"):
-		// The cluster takes nothing until it has counted what is there, and counts a new quota within a second.
-		f.What, f.confirm, f.Todo = "the cluster does not count what is used of the namespace's quota", patient, "look after its controller manager"+again
+		// The cluster accepts nothing until it has counted what is there. It counts a new
+		// quota within a second.
+		f.What = "the cluster does not count what is used of the namespace's quota"
+		f.confirm, f.Todo = patient, "look after its controller manager"+again
 	case strings.Contains(message, " is forbidden: "):
 		_, why, _ := strings.Cut(message, " is forbidden: ")
-		f.What, f.Todo = "the cluster refuses it: "+why, "ask the cluster's administrator, or correct what it refuses"+again
+		f.What = "the cluster refuses it: " + why
+		f.Todo = "ask the cluster's administrator, or correct what it refuses" + again
 	default:
 		f.What, f.confirm, f.Todo = "its pods cannot be made", patient, "the event says why"+again
 	}
+
 	return f, true
 }
 
 func finished(j *batchv1.Job) bool {
 	return slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool {
-		return c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed)
+		return c.Status == corev1.ConditionTrue &&
+			(c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed)
 	})
 }
 
@@ -152,13 +180,20 @@ func (o observation) jobFindings(j *batchv1.Job, add func(Finding)) {
 		if c.Type != batchv1.JobFailed || c.Status != corev1.ConditionTrue {
 			continue
 		}
-		f := Finding{kind: "job", What: "the job " + j.Name + " failed", Why: c.Reason + ": " + c.Message,
-			Todo: "its log says why; correct it and run `codexctl up " + o.stack + "`, which tries again"}
+
+		f := Finding{
+			kind: "job",
+			What: "the job " + j.Name + " failed",
+			Why:  c.Reason + ": " + c.Message,
+			Todo: "its log says why; correct it and run `codexctl up " + o.stack + "`, which tries again",
+		}
+
 		for _, p := range o.pods {
 			if metav1.IsControlledBy(p, j) {
 				f.Pod = p.Name
 			}
 		}
+
 		add(f)
 	}
 }

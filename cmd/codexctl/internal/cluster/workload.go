@@ -14,7 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Workloads are the generations of the stack's Deployments and StatefulSets, by name.
+// Workloads returns the generations of the stack's Deployments and StatefulSets, by name.
 func (c *Cluster) Workloads(ctx context.Context) (map[string]int64, error) {
 	o := metav1.ListOptions{LabelSelector: c.selector("")}
 	out := map[string]int64{}
@@ -22,16 +22,20 @@ func (c *Cluster) Workloads(ctx context.Context) (map[string]int64, error) {
 	if err != nil {
 		return nil, c.failed("list deployments", err)
 	}
+
 	for i := range deployments.Items {
 		out[deployments.Items[i].Name] = deployments.Items[i].Generation
 	}
+
 	sets, err := c.api.AppsV1().StatefulSets(c.Namespace).List(ctx, o)
 	if err != nil {
 		return nil, c.failed("list stateful sets", err)
 	}
+
 	for i := range sets.Items {
 		out[sets.Items[i].Name] = sets.Items[i].Generation
 	}
+
 	return out, nil
 }
 
@@ -42,39 +46,46 @@ func (c *Cluster) Claims(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, c.failed("list volume claims", err)
 	}
+
 	var names []string
 	for _, x := range list.Items {
 		if x.DeletionTimestamp == nil {
 			names = append(names, x.Name)
 		}
 	}
+
 	slices.Sort(names)
 	return names, nil
 }
 
-// RemoveClaim deletes a volume claim and, as far as its storage class says so, what is in it.
+// RemoveClaim deletes a volume claim. Its storage class decides whether the data goes too.
 func (c *Cluster) RemoveClaim(ctx context.Context, name string) error {
-	err := c.api.CoreV1().PersistentVolumeClaims(c.Namespace).Delete(ctx, name, metav1.DeleteOptions{})
+	err := c.api.CoreV1().PersistentVolumeClaims(c.Namespace).Delete(ctx, name,
+		metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return c.failed("remove volume claim "+name, err)
 	}
 	return nil
 }
 
-// RemoveNamespace deletes the stack's namespace with all that is left in it, and waits until it is gone. One that is not
-// the stack's stays.
+// RemoveNamespace deletes the stack's namespace with all that is in it, and waits until it is gone.
+// It leaves a namespace that is not the stack's.
 func (c *Cluster) RemoveNamespace(ctx context.Context) error {
 	namespaces := c.api.CoreV1().Namespaces()
 	ns, err := namespaces.Get(ctx, c.Namespace, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && ns.Labels[stacks.LabelStack] != c.Stack {
 		return nil
 	}
+
 	if err == nil {
-		err = namespaces.Delete(ctx, c.Namespace, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(ns.UID))})
+		err = namespaces.Delete(ctx, c.Namespace,
+			metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(ns.UID))})
 	}
+
 	if err != nil && !apierrors.IsNotFound(err) {
 		return c.failed("remove the namespace "+c.Namespace, err)
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
 	tick := time.NewTicker(lookEvery)
@@ -87,6 +98,7 @@ func (c *Cluster) RemoveNamespace(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			return c.failed("namespace "+c.Namespace, err)
 		}
+
 		select {
 		case <-ctx.Done():
 			var why []string
@@ -95,7 +107,10 @@ func (c *Cluster) RemoveNamespace(ctx context.Context) error {
 					why = append(why, x.Message)
 				}
 			}
-			return fmt.Errorf("cluster: the namespace %s is still being deleted (%s): it goes by itself when what holds it is gone", c.Namespace, strings.Join(why, "; "))
+
+			return fmt.Errorf("cluster: the namespace %s is still being deleted (%s): it goes by "+
+				"itself when what holds it is gone",
+				c.Namespace, strings.Join(why, "; "))
 		case <-tick.C:
 		}
 	}

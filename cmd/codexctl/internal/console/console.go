@@ -1,4 +1,5 @@
-// Package console writes for a person: within the terminal's width, coloured only where colours are shown and wanted.
+// Package console writes to people: within the width of the terminal, in colour only if the
+// terminal shows it and the person wants it.
 package console
 
 import (
@@ -12,33 +13,38 @@ import (
 	"golang.org/x/term"
 )
 
-// DefaultWidth is used where there is no terminal: what a mail, a log viewer or a ticket shows without wrapping.
+// DefaultWidth is the width without a terminal: what mails, log viewers and tickets
+// show without wrapping.
 const DefaultWidth = 80
 
 // Console is one output stream.
 type Console struct {
 	io.Writer
-	// Terminal says that a person watches: lines may be redrawn.
+
+	// Terminal reports whether a person watches, so that lines may be redrawn.
 	Terminal bool
-	// Color says that colours are shown and not refused by NO_COLOR (https://no-color.org) or TERM=dumb.
+
+	// Color reports whether colours are shown and not refused by NO_COLOR
+	// (https://no-color.org) or TERM=dumb.
 	Color bool
 	file  *os.File
 }
 
-// New looks at what w is.
+// New returns a console that writes to w, with the width and colours of w if it is a terminal.
 func New(w io.Writer, getenv func(string) string) *Console {
 	c := &Console{Writer: w}
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return c
 	}
+
 	c.file = f
 	c.Terminal = getenv("TERM") != "dumb" && getenv("CI") == ""
 	c.Color = c.Terminal && getenv("NO_COLOR") == ""
 	return c
 }
 
-// Width is the number of columns, 80 where there is no terminal or it does not tell.
+// Width returns the number of columns, or DefaultWidth if they are not known.
 func (c *Console) Width() int {
 	if c.file == nil {
 		return DefaultWidth
@@ -49,15 +55,15 @@ func (c *Console) Width() int {
 	return DefaultWidth
 }
 
-// Printf writes one line; the end of line is added.
+// Printf writes one line, adding the end of line.
 func (c *Console) Printf(format string, args ...any) {
 	fmt.Fprintf(c, format+"\n", args...)
 }
 
-// Paint is an SGR colour.
+// Paint is the code of an SGR colour.
 type Paint string
 
-// The colours in use.
+// The colours that codexctl uses.
 const (
 	Green  Paint = "32"
 	Yellow Paint = "33"
@@ -67,7 +73,7 @@ const (
 	Bold   Paint = "1"
 )
 
-// Paint colours the text where colours are shown.
+// Paint returns the text in the colour, if colours are shown.
 func (c *Console) Paint(p Paint, text string) string {
 	if !c.Color || text == "" {
 		return text
@@ -83,14 +89,17 @@ func Cut(text string, n int) string {
 	if utf8.RuneCountInString(text) <= n {
 		return text
 	}
+
 	r := []rune(text)
 	if n == 1 {
 		return "…"
 	}
+
 	return string(r[:n-1]) + "…"
 }
 
-// Plain takes out what would move the cursor or change colours: text from containers and builds is not ours.
+// Plain returns the text without control sequences, which would move the cursor or change colours:
+// the text of containers and builds is not trusted.
 func Plain(text string) string {
 	var b strings.Builder
 	for i := 0; i < len(text); {
@@ -105,25 +114,29 @@ func Plain(text string) string {
 		default:
 			b.WriteString(text[i : i+size])
 		}
+
 		i += size
 	}
+
 	return b.String()
 }
 
-// escape is the length in bytes of the escape sequence that s begins with.
+// escape returns the length in bytes of the escape sequence that s begins with.
 func escape(s string) int {
 	if len(s) < 2 || s[1] != '[' {
 		return min(2, len(s))
 	}
+
 	for i := 2; i < len(s); i++ {
 		if s[i] >= 0x40 && s[i] <= 0x7e {
 			return i + 1
 		}
 	}
+
 	return len(s)
 }
 
-// Elapsed writes a duration as minutes and seconds, 1:02; with hours from one hour on.
+// Elapsed formats a duration as minutes and seconds, 1:02, with hours from one hour on.
 func Elapsed(d time.Duration) string {
 	s := int(d.Seconds())
 	if s >= 3600 {
@@ -132,7 +145,7 @@ func Elapsed(d time.Duration) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-// Age writes a duration in its greatest unit, as in 4d, 3h, 12m, 9s.
+// Age formats a duration in its greatest unit, as in 4d, 3h, 12m, 9s.
 func Age(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
@@ -142,28 +155,32 @@ func Age(d time.Duration) string {
 	case d >= 2*time.Minute:
 		return fmt.Sprintf("%dm", int(d.Minutes()))
 	}
+
 	return fmt.Sprintf("%ds", int(max(d, 0).Seconds()))
 }
 
-// Size writes a number of bytes with a binary unit of at most four digits: 512Mi, 4.7Gi.
+// Size formats a number of bytes with a binary unit and at most four digits: 512Mi, 4.7Gi.
 func Size(n int64) string {
 	const units = "KMGTPE"
 	if n < 1024 {
 		return fmt.Sprintf("%dB", n)
 	}
+
 	v, i := float64(n)/1024, 0
 	for v >= 1023.95 && i < len(units)-1 {
 		v, i = v/1024, i+1
 	}
+
 	s := fmt.Sprintf("%.1f", v)
 	if v >= 99.95 || strings.HasSuffix(s, ".0") {
 		s = fmt.Sprintf("%.0f", v)
 	}
+
 	return s + units[i:i+1] + "i"
 }
 
-// Table writes rows in columns, each as wide as its widest cell, two spaces apart. The last column is not padded.
-// colour may be nil; it gets the row's and the column's index and the padded cell.
+// Table writes rows in columns, each as wide as its widest cell, two spaces apart. The last column
+// is not padded. colour returns the colour of a cell; it may be nil.
 func (c *Console) Table(rows [][]string, colour func(row, col int) Paint) {
 	var widths []int
 	for _, r := range rows {
@@ -174,6 +191,7 @@ func (c *Console) Table(rows [][]string, colour func(row, col int) Paint) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
+
 	for y, r := range rows {
 		var b strings.Builder
 		for x, cell := range r {
@@ -181,18 +199,22 @@ func (c *Console) Table(rows [][]string, colour func(row, col int) Paint) {
 			if x < len(r)-1 {
 				padded += strings.Repeat(" ", widths[x]-utf8.RuneCountInString(cell)+2)
 			}
+
 			if colour != nil {
 				if p := colour(y, x); p != "" {
 					padded = c.Paint(p, cell) + padded[len(cell):]
 				}
 			}
+
 			b.WriteString(padded)
 		}
+
 		c.Printf("%s", strings.TrimRight(b.String(), " "))
 	}
 }
 
-// Wrap breaks the text at spaces into lines of at most n columns; a longer word has a line of its own.
+// Wrap breaks the text at spaces into lines of at most n columns. A longer word
+// has a line of its own.
 func Wrap(text string, n int) []string {
 	var lines []string
 	line := ""
@@ -201,10 +223,13 @@ func Wrap(text string, n int) []string {
 			lines = append(lines, line)
 			line = ""
 		}
+
 		if line != "" {
 			line += " "
 		}
+
 		line += word
 	}
+
 	return append(lines, line)
 }

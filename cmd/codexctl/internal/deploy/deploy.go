@@ -1,5 +1,5 @@
-// Package deploy runs the project's Pulumi program through the Automation API, on the same project, config and state as
-// a plain `pulumi up`.
+// Package deploy runs the project's Pulumi program through the Automation API, on the same project,
+// config and state as a plain `pulumi up`.
 package deploy
 
 import (
@@ -22,47 +22,56 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// ErrNoStack is that the stack has never been up, or is not in this backend.
+// ErrNoStack is returned when the stack has never been up, or is not in this backend.
 var ErrNoStack = errors.New("it is not in the state")
 
-// Options say what to open.
+// Options are the options of Open.
 type Options struct {
-	// Root is the project's folder, Stack the stack's name as Pulumi's.
+	// Root is the project's folder, Stack the stack's name in Pulumi.
 	Root, Stack string
 	Command     auto.PulumiCommand
-	// Env are variables for the CLI beside the environment it has.
+
+	// Env are variables for the CLI in addition to its environment.
 	Env map[string]string
+
 	// Program provisions the stack.
 	Program pulumi.RunFunc
-	// Create makes the stack in the state when it is not there.
+
+	// Create adds the stack to the state if it is not there.
 	Create bool
 }
 
 // Session is an open stack.
 type Session struct{ stack auto.Stack }
 
-// Open selects the stack in the state. Without Create it fails with ErrNoStack when it is not there.
+// Open selects the stack in the state. Without Create it returns ErrNoStack if
+// the stack is not there.
 func Open(ctx context.Context, o Options) (*Session, error) {
 	open := auto.SelectStackInlineSource
 	if o.Create {
 		open = auto.UpsertStackInlineSource
 	}
+
 	s, err := open(ctx, o.Stack, stacks.Project, o.Program,
 		auto.WorkDir(o.Root), auto.Pulumi(o.Command), auto.EnvVars(o.Env))
 	switch {
-	case auto.IsSelectStack404Error(errors.Unwrap(err)) || auto.IsSelectStack404Error(err) || err != nil && noStack.MatchString(err.Error()):
+	case auto.IsSelectStack404Error(errors.Unwrap(err)) || auto.IsSelectStack404Error(err) ||
+		err != nil && noStack.MatchString(err.Error()):
 		return nil, fmt.Errorf("stack %q: %w", o.Stack, ErrNoStack)
 	case err != nil:
 		return nil, explain(ctx, err)
 	}
+
 	return &Session{stack: s}, nil
 }
 
 var noStack = regexp.MustCompile(`no stack named '[^']*' found`)
 
-// show runs the operation while the display shows its events. The Automation API closes the channel after the last
-// event, but not when the CLI never got as far as sending one.
-func show(d *progress.Display, run func(ch chan<- events.EngineEvent) error) (progress.Result, error) {
+// show calls run while the display shows its events. The Automation API closes the channel after
+// the last event, but not if the CLI did not get as far as sending one.
+func show(
+	d *progress.Display, run func(ch chan<- events.EngineEvent) error,
+) (progress.Result, error) {
 	ch, stop := make(chan events.EngineEvent), make(chan struct{})
 	done := make(chan progress.Result)
 	go func() { done <- d.Run(ch, stop) }()
@@ -71,23 +80,32 @@ func show(d *progress.Display, run func(ch chan<- events.EngineEvent) error) (pr
 	return <-done, err
 }
 
-// Up makes what runs equal to what the program says. With refresh it first compares the state with what really runs.
-func (s *Session) Up(ctx context.Context, d *progress.Display, refresh bool) (progress.Result, error) {
+// Up provisions what the program describes. With refresh it first compares the state
+// with what really runs.
+func (s *Session) Up(
+	ctx context.Context, d *progress.Display, refresh bool,
+) (progress.Result, error) {
 	r, err := show(d, func(ch chan<- events.EngineEvent) error {
-		opts := []optup.Option{optup.EventStreams(ch), optup.SuppressOutputs(), optup.SuppressProgress(), optup.UserAgent("codexctl")}
+		opts := []optup.Option{
+			optup.EventStreams(ch), optup.SuppressOutputs(), optup.SuppressProgress(),
+			optup.UserAgent("codexctl"),
+		}
 		if refresh {
 			opts = append(opts, optup.Refresh())
 		}
+
 		_, err := s.stack.Up(ctx, opts...)
 		return err
 	})
+
 	return r, explain(ctx, err)
 }
 
-// Preview says what Up would do.
+// Preview returns what Up would do.
 func (s *Session) Preview(ctx context.Context, d *progress.Display) (progress.Result, error) {
 	r, err := show(d, func(ch chan<- events.EngineEvent) error {
-		_, err := s.stack.Preview(ctx, optpreview.EventStreams(ch), optpreview.SuppressOutputs(), optpreview.SuppressProgress(), optpreview.UserAgent("codexctl"))
+		_, err := s.stack.Preview(ctx, optpreview.EventStreams(ch), optpreview.SuppressOutputs(),
+			optpreview.SuppressProgress(), optpreview.UserAgent("codexctl"))
 		return err
 	})
 	return r, explain(ctx, err)
@@ -96,78 +114,90 @@ func (s *Session) Preview(ctx context.Context, d *progress.Display) (progress.Re
 // Destroy removes everything but what the program retains: the volumes.
 func (s *Session) Destroy(ctx context.Context, d *progress.Display) (progress.Result, error) {
 	r, err := show(d, func(ch chan<- events.EngineEvent) error {
-		_, err := s.stack.Destroy(ctx, optdestroy.EventStreams(ch), optdestroy.SuppressOutputs(), optdestroy.SuppressProgress(), optdestroy.UserAgent("codexctl"))
+		_, err := s.stack.Destroy(ctx, optdestroy.EventStreams(ch), optdestroy.SuppressOutputs(),
+			optdestroy.SuppressProgress(), optdestroy.UserAgent("codexctl"))
 		return err
 	})
 	return r, explain(ctx, err)
 }
 
-// ForgetPending takes out of the state what a killed update was about to create: its caller has removed what came of it.
-// Otherwise every later update would warn of it.
+// ForgetPending removes from the state what a killed update was about to create, so that later
+// updates do not warn of it. The caller has removed what came of it.
 func (s *Session) ForgetPending(ctx context.Context) error {
 	d, err := s.stack.Export(ctx)
 	if err != nil {
 		return explain(ctx, err)
 	}
+
 	var content map[string]json.RawMessage
 	if err := json.Unmarshal(d.Deployment, &content); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
+
 	var pending []struct {
 		Type string `json:"type"`
 	}
-	if raw, ok := content["pending_operations"]; !ok || json.Unmarshal(raw, &pending) != nil || len(pending) == 0 {
+	if raw, ok := content["pending_operations"]; !ok || json.Unmarshal(raw, &pending) != nil ||
+		len(pending) == 0 {
 		return nil
 	}
+
 	for _, p := range pending {
 		if p.Type != "creating" {
-			return nil // the engine has to be asked about others: refreshing does
+			return nil // others need a refresh, which asks the engine
 		}
 	}
+
 	delete(content, "pending_operations")
 	if d.Deployment, err = json.Marshal(content); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
+
 	return explain(ctx, s.stack.Import(ctx, d))
 }
 
-// Resource is one that is in the state.
+// Resource is a resource in the state.
 type Resource struct {
-	// Type is Pulumi's, such as kubernetes:apps/v1:Deployment; ID the provider's.
+	// Type is its type in Pulumi, such as kubernetes:apps/v1:Deployment; ID the provider's.
 	Type, ID string
-	// Generation is what a cluster numbers the versions of its specification with; 0 is something that has none.
+	// Generation is the number by which a cluster counts the versions of its specification; 0 for
+	// resources without one.
 	Generation int64
 }
 
-// Resources are those that are in the state and really there, as far as the state knows.
+// Resources returns the resources in the state that exist, as far as the state knows.
 func (s *Session) Resources(ctx context.Context) ([]Resource, error) {
 	d, err := s.stack.Export(ctx)
 	if err != nil {
 		return nil, explain(ctx, err)
 	}
+
 	var content struct {
 		Resources []struct {
 			Type, ID string
 			Outputs  struct{ Metadata json.RawMessage }
 		}
 	}
+
 	if err := json.Unmarshal(d.Deployment, &content); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
+
 	var out []Resource
 	for _, r := range content.Resources {
 		if r.ID == "" {
 			continue
 		}
 		var metadata struct{ Generation int64 }
-		// Others call something else metadata, or have one that is secret.
+		// Other resources have no such metadata, or a secret one.
 		_ = json.Unmarshal(r.Outputs.Metadata, &metadata)
 		out = append(out, Resource{Type: r.Type, ID: r.ID, Generation: metadata.Generation})
 	}
+
 	return out, nil
 }
 
-// IDs are the providers' IDs of everything that is in the state.
+// IDs returns the providers' IDs of everything in the state.
 func (s *Session) IDs(ctx context.Context) (map[string]bool, error) {
 	list, err := s.Resources(ctx)
 	out := map[string]bool{}
@@ -177,9 +207,12 @@ func (s *Session) IDs(ctx context.Context) (map[string]bool, error) {
 	return out, err
 }
 
-// Set writes a plain value into the stack's settings file, at a path such as codexcontinue:services.backend.replicas.
+// Set writes a plain value into the stack's settings file, at a path such as
+// codexcontinue:services.backend.replicas.
 func (s *Session) Set(ctx context.Context, path, value string) error {
-	return explain(ctx, s.stack.SetConfigWithOptions(ctx, path, auto.ConfigValue{Value: value}, &auto.ConfigOptions{Path: true}))
+	return explain(ctx,
+		s.stack.SetConfigWithOptions(ctx, path, auto.ConfigValue{Value: value},
+			&auto.ConfigOptions{Path: true}))
 }
 
 // Output is one of the stack's outputs.
@@ -188,26 +221,30 @@ type Output struct {
 	Secret bool
 }
 
-// Outputs reads what the last Up told.
+// Outputs returns the outputs of the last Up.
 func (s *Session) Outputs(ctx context.Context) (map[string]Output, error) {
 	m, err := s.stack.Outputs(ctx)
 	if err != nil {
 		return nil, explain(ctx, err)
 	}
+
 	out := map[string]Output{}
 	for k, v := range m {
 		out[k] = Output{Value: v.Value, Secret: v.Secret}
 	}
+
 	return out, nil
 }
 
-// Error is that a Pulumi operation failed.
+// Error is returned when a Pulumi operation failed.
 type Error struct {
 	// Message is what a person should know, without the CLI's whole output.
 	Message string
-	// Locked says that another update holds the state, or one that was killed left its lock.
+
+	// Locked reports whether another update holds the state, or a killed one left its lock.
 	Locked bool
-	// Interrupted says that the person stopped it.
+
+	// Interrupted reports whether the person stopped it.
 	Interrupted bool
 	cause       error
 }
@@ -215,7 +252,8 @@ type Error struct {
 func (e *Error) Error() string { return e.Message }
 func (e *Error) Unwrap() error { return e.cause }
 
-// explain takes the few lines that matter out of the Automation API's error, which holds all of stdout and stderr.
+// explain returns an *Error with the lines that matter of the Automation API's error, which holds
+// all of stdout and stderr.
 func explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -226,25 +264,35 @@ func explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return &Error{Message: "interrupted", Interrupted: true, cause: ctx.Err()}
 	}
+
 	text := err.Error()
 	if locked := lockLine.FindString(text); locked != "" || auto.IsConcurrentUpdateError(err) {
 		return &Error{Locked: true, cause: err, Message: strings.TrimSpace(
-			"state: another update of this stack is going on, or one was killed and left its lock\n  " + lockOwner.FindString(text))}
+			"state: another update of this stack is going on, or one was killed and left its " +
+				"lock\n  " + lockOwner.FindString(text))}
 	}
+
 	if strings.Contains(text, "incorrect passphrase") {
-		return &Error{cause: err, Message: "secrets: the passphrase is not the one that the stack's config was encrypted with: " +
-			"set PULUMI_CONFIG_PASSPHRASE_FILE to the file that holds the right one"}
+		return &Error{
+			cause: err,
+			Message: "secrets: the passphrase is not the one that the stack's config was " +
+				"encrypted with: " +
+				"set PULUMI_CONFIG_PASSPHRASE_FILE to the file that holds the right one",
+		}
 	}
+
 	var kept []string
 	for line := range strings.Lines(text) {
 		if m := errorLine.FindStringSubmatch(line); m != nil {
 			kept = append(kept, m[1])
 		}
 	}
+
 	if len(kept) == 0 {
 		first, _, _ := strings.Cut(text, "\ncode: ")
 		kept = []string{first}
 	}
+
 	return &Error{Message: strings.Join(kept, "\n"), cause: err}
 }
 

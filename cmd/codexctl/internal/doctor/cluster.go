@@ -2,7 +2,7 @@ package doctor
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"path/filepath"
 	"strings"
 
@@ -10,7 +10,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// onCluster are the examinations of a stack on a cluster.
+// onCluster are the checks of a stack on a cluster.
 var onCluster = []check{
 	{name: "cluster", run: server},
 	{name: "settings", run: settings},
@@ -32,7 +32,7 @@ var onCluster = []check{
 	{name: "pods", run: pods, cluster: true},
 }
 
-// split parts an error's text, which ends in what to do, into what is and what to do.
+// split splits an error's text, which ends in what to do, into what is wrong and what to do.
 func split(err error) (what, fix string) {
 	what = err.Error()
 	if i := strings.LastIndex(what, ": "); i > 0 {
@@ -46,30 +46,37 @@ func server(_ context.Context, p *Patient) []Finding {
 		what, fix := split(p.PlatformErr)
 		return found(Fail, fix, "%s", strings.TrimPrefix(what, "cluster: "))
 	}
+
 	v, err := p.Cluster.Version()
 	if err != nil {
 		return cannot(err)
 	}
+
 	who := ""
 	if p.Cluster.User != "" {
 		who = ", as " + p.Cluster.User
 	}
+
 	return found(OK, "", "%s at %s (context %s)%s", v, p.Cluster.Server, p.Cluster.Context, who)
 }
 
 func kubernetesProvider(_ context.Context, p *Patient) []Finding {
 	const name = "pulumi-resource-kubernetes"
-	for _, dir := range p.Path {
-		if executable(filepath.Join(dir, name)) {
-			return found(OK, "", "%s", filepath.Join(dir, name))
-		}
+	if file := lookIn(p.Path, name); file != "" {
+		return found(OK, "", "%s", file)
 	}
+
 	for _, dir := range p.PluginDirs {
-		if files, _ := filepath.Glob(filepath.Join(dir, "resource-kubernetes-v*", name)); len(files) > 0 && executable(files[len(files)-1]) {
+		files, _ := filepath.Glob(filepath.Join(dir, "resource-kubernetes-v*", name))
+		if len(files) > 0 && executable(files[len(files)-1]) {
 			return found(OK, "", "%s", files[len(files)-1])
 		}
 	}
-	return found(Warn, "nothing with a network: the first `codexctl up` downloads it; without one, install it with `pulumi plugin install resource kubernetes` elsewhere and copy it", "it is not installed")
+
+	return found(Warn,
+		"nothing with a network: the first `codexctl up` downloads it; without one, install it "+
+			"with `pulumi plugin install resource kubernetes` elsewhere and copy it",
+		"it is not installed")
 }
 
 func permissions(ctx context.Context, p *Patient) []Finding {
@@ -80,18 +87,21 @@ func permissions(ctx context.Context, p *Patient) []Finding {
 	if len(missing) == 0 {
 		return found(OK, "", "all that this stack needs")
 	}
+
 	var names []string
 	for _, a := range missing {
 		names = append(names, a.String())
 	}
-	return found(Fail, "ask the cluster's administrator for a role that allows it", "missing in %s: %s", p.Cluster.Namespace, strings.Join(names, ", "))
+
+	return found(Fail, "ask the cluster's administrator for a role that allows it",
+		"missing in %s: %s", p.Cluster.Namespace, strings.Join(names, ", "))
 }
 
 func namespace(ctx context.Context, p *Patient) []Finding {
 	if err := p.Cluster.CheckNamespace(ctx); err != nil {
-		what, fix := split(err)
-		return found(Fail, fix, "%s", what)
+		return failed(err)
 	}
+
 	state, err := p.Cluster.NamespaceState(ctx)
 	if err != nil {
 		return cannot(err)
@@ -99,6 +109,7 @@ func namespace(ctx context.Context, p *Patient) []Finding {
 	if state == "absent" {
 		return found(OK, "", "%s is free: the first up makes it", p.Cluster.Namespace)
 	}
+
 	return found(OK, "", "%s, %s", p.Cluster.Namespace, state)
 }
 
@@ -107,15 +118,21 @@ func quota(ctx context.Context, p *Patient) []Finding {
 	if err != nil {
 		return cannot(err)
 	}
+
 	var out []Finding
 	for _, q := range list {
 		if full := cluster.UsedUp(q); len(full) > 0 {
-			out = append(out, found(Warn, "an update starts new pods before it stops old ones: raise the quota, or ask for less", "%s is used up: %s", q.Name, strings.Join(full, ", "))...)
+			out = append(out,
+				found(Warn,
+					"an update starts new pods before it stops old ones: raise the quota, or ask for less",
+					"%s is used up: %s", q.Name, strings.Join(full, ", "))...)
 		}
 	}
+
 	if len(out) == 0 {
 		return found(OK, "", "%d quotas, none used up", len(list))
 	}
+
 	return out
 }
 
@@ -127,6 +144,7 @@ func nodes(ctx context.Context, p *Patient) []Finding {
 	case list == nil:
 		return found(Skip, "", "you may not list them")
 	}
+
 	ready, name := 0, ""
 	var most stacks.Bytes
 	for _, n := range list {
@@ -137,18 +155,23 @@ func nodes(ctx context.Context, p *Patient) []Finding {
 		}
 		most = max(most, stacks.Bytes(n.Status.Allocatable.Memory().Value()))
 	}
+
 	var greatest stacks.Bytes
 	for _, s := range p.Stack.Services {
 		if s.Resources.Memory > greatest {
 			greatest, name = s.Resources.Memory, s.Name
 		}
 	}
+
 	switch {
 	case ready == 0:
 		return found(Fail, "see `kubectl get nodes`", "none of %d is ready", len(list))
 	case greatest > most:
-		return found(Warn, "lower codexcontinue:services: {"+name+": {memory: ...}}, or add a larger node", "%s may use %s, the largest node gives %s", name, greatest, most)
+		return found(Warn,
+			"lower codexcontinue:services: {"+name+": {memory: ...}}, or add a larger node",
+			"%s may use %s, the largest node gives %s", name, greatest, most)
 	}
+
 	return found(OK, "", "%d of %d ready", ready, len(list))
 }
 
@@ -160,25 +183,28 @@ func storage(ctx context.Context, p *Patient) []Finding {
 	case classes == nil:
 		return found(Skip, "", "you may not list storage classes")
 	}
+
 	if err := p.Cluster.CheckStorage(ctx, p.Stack); err != nil {
 		var out []Finding
 		for line := range strings.Lines(err.Error()) {
-			what, fix := split(fmt.Errorf("%s", strings.TrimRight(line, "\n")))
-			out = append(out, found(Fail, fix, "%s", what)...)
+			out = append(out, failed(errors.New(strings.TrimRight(line, "\n")))...)
 		}
 		return out
 	}
+
 	var used []string
 	for _, v := range p.Stack.Volumes {
 		class := v.Class
 		if class == "" {
 			class = byDefault + " (the default)"
 		}
+
 		used = append(used, v.Name+" on "+class)
 		if v.Shared {
 			used[len(used)-1] += ", which has to offer ReadWriteMany: that cannot be asked for"
 		}
 	}
+
 	return found(OK, "", "%s", strings.Join(used, ", "))
 }
 
@@ -188,10 +214,11 @@ func clusterGPU(ctx context.Context, p *Patient) []Finding {
 		if s.GPU == nil {
 			continue
 		}
+
 		if err := p.Cluster.CheckRuntimeClass(ctx, p.Stack); err != nil {
-			what, fix := split(err)
-			out = append(out, found(Fail, fix, "%s", what)...)
+			out = append(out, failed(err)...)
 		}
+
 		list, err := p.Cluster.Nodes(ctx)
 		if err != nil {
 			return append(out, cannot(err)...)
@@ -199,18 +226,30 @@ func clusterGPU(ctx context.Context, p *Patient) []Finding {
 		if list == nil {
 			return append(out, found(Skip, "", "you may not list nodes")...)
 		}
+
 		have, on, name := cluster.GPUs(list, *s.GPU)
 		need := int64(max(s.GPU.Count, 1))
 		if have < need {
-			out = append(out, found(Fail, "install the device plugin (GPU operator), correct codexcontinue:gpu (resource, nodeSelector, tolerations), or take it out; an autoscaler that adds GPU nodes makes this right by itself",
-				"%s asks for %d of %s, the nodes that it may be on have %d", s.Name, need, name, have)...)
+			out = append(out,
+				found(Fail,
+					"install the device plugin (GPU operator), correct codexcontinue:gpu "+
+						"(resource, nodeSelector, tolerations), or take it out; an autoscaler "+
+						"that adds GPU nodes makes this right by itself",
+					"%s asks for %d of %s, the nodes that it may be on have %d", s.Name, need, name,
+					have)...)
+
 			continue
 		}
-		out = append(out, found(OK, "", "%s asks for %d of %s, %d nodes have %d", s.Name, need, name, on, have)...)
+
+		out = append(out,
+			found(OK, "",
+				"%s asks for %d of %s, %d nodes have %d", s.Name, need, name, on, have)...)
 	}
+
 	if len(out) == 0 {
 		return found(OK, "", "the stack asks for none")
 	}
+
 	return out
 }
 
@@ -219,14 +258,16 @@ func route(ctx context.Context, p *Patient) []Finding {
 	if r == nil {
 		return found(OK, "", "none: `codexctl forward %s` reaches the edge", p.Name)
 	}
+
 	if err := p.Cluster.CheckRoute(ctx, p.Stack); err != nil {
-		what, fix := split(err)
-		return found(Fail, fix, "%s", what)
+		return failed(err)
 	}
+
 	by := "the Gateway API"
 	if r.Ingress != nil {
 		by = "an Ingress"
 	}
+
 	return found(OK, "", "%s by %s, which is there", r.Host, by)
 }
 
@@ -237,22 +278,30 @@ func autoscale(_ context.Context, p *Patient) []Finding {
 			names = append(names, s.Name)
 		}
 	}
+
 	if len(names) == 0 {
 		return found(OK, "", "no service follows the load")
 	}
+
 	ok, err := p.Cluster.MetricsAPI()
 	if err != nil {
 		return cannot(err)
 	}
+
 	if !ok {
-		return found(Fail, "install metrics-server", "%s should follow the load, but the cluster does not measure it (metrics.k8s.io)", strings.Join(names, ", "))
+		return found(Fail, "install metrics-server",
+			"%s should follow the load, but the cluster does not measure it (metrics.k8s.io)",
+			strings.Join(names, ", "))
 	}
-	return found(OK, "", "%s follow the load, and the cluster measures it", strings.Join(names, ", "))
+
+	return found(OK, "", "%s follow the load, and the cluster measures it",
+		strings.Join(names, ", "))
 }
 
-// networkPolicy tells what is known: no API says whether policies are enforced.
+// networkPolicy reports what is known: no API tells whether policies are enforced.
 func networkPolicy(ctx context.Context, p *Patient) []Finding {
-	const fix = "make sure that the network plugin enforces NetworkPolicies (Calico, Cilium, ...): without that every pod of the cluster can reach the stack's"
+	const fix = "make sure that the network plugin enforces NetworkPolicies (Calico, Cilium, " +
+		"...): without that every pod of the cluster can reach the stack's"
 	plugins, err := p.Cluster.NetworkPlugins(ctx)
 	switch {
 	case err != nil:
@@ -260,12 +309,15 @@ func networkPolicy(ctx context.Context, p *Patient) []Finding {
 	case plugins == nil:
 		return found(Warn, fix, "no network plugin that is known to enforce them was seen")
 	}
+
 	for _, name := range plugins {
 		if cluster.Enforces(name) {
 			return found(OK, "", "%s is there, which enforces them unless it is told not to", name)
 		}
 	}
-	return found(Warn, fix, "%s is there, which does not enforce them by itself", strings.Join(plugins, ", "))
+
+	return found(Warn, fix, "%s is there, which does not enforce them by itself",
+		strings.Join(plugins, ", "))
 }
 
 func images(ctx context.Context, p *Patient) []Finding {
@@ -275,6 +327,7 @@ func images(ctx context.Context, p *Patient) []Finding {
 	if p.ImagesErr != nil {
 		return cannot(p.ImagesErr)
 	}
+
 	list, err := p.Cluster.Nodes(ctx)
 	switch {
 	case err != nil:
@@ -282,6 +335,7 @@ func images(ctx context.Context, p *Patient) []Finding {
 	case list == nil:
 		return found(Skip, "", "you may not list nodes, which tell")
 	}
+
 	var missing, unknown []string
 	for _, ref := range p.Images {
 		switch has, sure := cluster.HasImage(list, ref); {
@@ -292,13 +346,19 @@ func images(ctx context.Context, p *Patient) []Finding {
 			unknown = append(unknown, ref)
 		}
 	}
+
 	switch {
 	case len(missing) > 0:
-		return found(Warn, "codexctl images load "+p.Name+"; or name a registry: codexcontinue:registry (nodes tell half a minute late what they have)",
+		return found(Warn,
+			"codexctl images load "+p.Name+
+				"; or name a registry: codexcontinue:registry (nodes tell half a minute late "+
+				"what they have)",
 			"not every node has %s", strings.Join(missing, ", "))
 	case len(unknown) > 0:
-		return found(Skip, "", "the nodes have too many images to tell whether %s are there", strings.Join(unknown, ", "))
+		return found(Skip, "", "the nodes have too many images to tell whether %s are there",
+			strings.Join(unknown, ", "))
 	}
+
 	return found(OK, "", "the nodes have all %d that are built", len(p.Images))
 }
 
@@ -310,14 +370,19 @@ func pods(ctx context.Context, p *Patient) []Finding {
 	if len(list) == 0 {
 		return found(Skip, "", "the stack is not up")
 	}
+
 	var out []Finding
 	for _, r := range list {
 		if !r.Healthy {
-			out = append(out, found(Fail, "codexctl logs --stack "+p.Name+" "+r.Service, "%s: %s", r.Name, r.Condition)...)
+			out = append(out,
+				found(Fail, "codexctl logs --stack "+p.Name+" "+r.Service, "%s: %s",
+					r.Name, r.Condition)...)
 		}
 	}
+
 	if len(out) == 0 {
 		return found(OK, "", "all %d ready", len(list))
 	}
+
 	return out
 }

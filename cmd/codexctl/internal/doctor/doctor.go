@@ -1,5 +1,5 @@
-// Package doctor finds out why a stack does not, or would not, work on this machine: each check says what is, and what
-// to do where something is wrong.
+// Package doctor finds out why a stack does not, or would not, work on this machine. Each check
+// reports what it found, and what to do if something is wrong.
 package doctor
 
 import (
@@ -14,10 +14,10 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Status is what came of a check.
+// Status is the result of a check.
 type Status string
 
-// The states of a check: Warn is what works but will hurt, Skip what cannot be known now.
+// The results of a check. Warn is what works but may fail later, Skip what cannot be known now.
 const (
 	OK   Status = "ok"
 	Warn Status = "warn"
@@ -25,30 +25,36 @@ const (
 	Skip Status = "skip"
 )
 
-// Finding is what one check found.
+// Finding is one result of a check.
 type Finding struct {
 	Check  string `json:"check"`
 	Status Status `json:"status"`
 	Detail string `json:"detail"`
-	// Fix says what to do; empty when nothing needs doing.
+
+	// Fix tells what to do; empty if nothing needs doing.
 	Fix string `json:"fix,omitempty"`
 }
 
-// Patient is what is examined. Whatever could not be had is nil or has its error.
+// Patient is what the checks examine. What is not available is nil or has its error.
 type Patient struct {
 	Root string
-	// Name is the stack's; Stack is what it should be, unless StackErr says why that is not known.
+
+	// Name is the name of the stack. Stack is its description, unless StackErr tells
+	// why that is not known.
 	Name     string
 	Stack    stacks.Stack
 	StackErr error
 
-	// Engine or Cluster is what the stack is on, unless PlatformErr says why neither is there.
+	// Engine or Cluster is what the stack runs on, unless PlatformErr tells why
+	// neither is available.
 	Engine      *engine.Engine
 	Cluster     *cluster.Cluster
 	PlatformErr error
-	// OnCluster says that the stack belongs on a cluster.
+
+	// OnCluster reports whether the stack belongs on a cluster.
 	OnCluster bool
-	// Taken are the ports that something else holds.
+
+	// Taken are the ports of the stack that something else holds.
 	Taken    []*engine.Taken
 	TakenErr error
 
@@ -56,12 +62,13 @@ type Patient struct {
 	Images    []string
 	ImagesErr error
 
-	// SecretsErr says what is missing to open the stack's state; State where that is.
+	// SecretsErr tells what is missing to open the stack's state; State where the state is.
 	SecretsErr error
 	State      string
 
 	Finder pulumicli.Finder
-	// PluginDirs are the folders that Pulumi installs plugins in; Path the folders of PATH.
+
+	// PluginDirs are the folders in which Pulumi installs plugins; Path the folders of PATH.
 	PluginDirs []string
 	Path       []string
 }
@@ -69,15 +76,17 @@ type Patient struct {
 // checkTimeout bounds one check.
 const checkTimeout = 15 * time.Second
 
-// check is one examination. It may find several things, such as one for each service.
+// check is one check. It may return several findings, such as one for each service.
 type check struct {
 	name string
 	run  func(ctx context.Context, p *Patient) []Finding
-	// engine and cluster say that the check needs one that answers; stack that it needs to know what the stack should be.
+
+	// engine and cluster are set if the check needs one that answers; stack if it needs
+	// the stack's description.
 	engine, cluster, stack bool
 }
 
-// onEngine are the examinations of a stack on a Docker engine.
+// onEngine are the checks of a stack on a Docker engine.
 var onEngine = []check{
 	{name: "engine", run: engineVersion},
 	{name: "settings", run: settings},
@@ -96,27 +105,28 @@ var onEngine = []check{
 	{name: "volumes", run: volumes, engine: true, stack: true},
 }
 
-// Examine runs every check in order and hands each finding to tell as it comes.
-func Examine(ctx context.Context, p *Patient, tell func(Finding)) {
+// Examine runs every check in order and calls report with each finding.
+func Examine(ctx context.Context, p *Patient, report func(Finding)) {
 	checks := onEngine
 	if p.OnCluster {
 		checks = onCluster
 	}
+
 	for _, c := range checks {
 		switch {
 		case ctx.Err() != nil:
 			return
 		case c.engine && p.Engine == nil:
-			tell(Finding{Check: c.name, Status: Skip, Detail: "needs an engine that answers"})
+			report(Finding{Check: c.name, Status: Skip, Detail: "needs an engine that answers"})
 		case c.cluster && p.Cluster == nil:
-			tell(Finding{Check: c.name, Status: Skip, Detail: "needs a cluster that answers"})
+			report(Finding{Check: c.name, Status: Skip, Detail: "needs a cluster that answers"})
 		case c.stack && p.StackErr != nil:
-			tell(Finding{Check: c.name, Status: Skip, Detail: "needs valid settings"})
+			report(Finding{Check: c.name, Status: Skip, Detail: "needs valid settings"})
 		default:
 			one, cancel := context.WithTimeout(ctx, checkTimeout)
 			for _, f := range c.run(one, p) {
 				f.Check = c.name
-				tell(f)
+				report(f)
 			}
 			cancel()
 		}
@@ -127,10 +137,17 @@ func found(status Status, fix, format string, args ...any) []Finding {
 	return []Finding{{Status: status, Fix: fix, Detail: fmt.Sprintf(format, args...)}}
 }
 
-// cannot is that a check itself did not work.
+// failed returns the finding of a check whose error ends in what to do.
+func failed(err error) []Finding {
+	what, fix := split(err)
+	return found(Fail, fix, "%s", what)
+}
+
+// cannot returns the finding of a check that could not be made.
 func cannot(err error) []Finding { return found(Warn, "", "cannot be checked: %v", err) }
 
-// older compares versions such as 20.10.24+dfsg1 number by number.
+// older reports whether a version such as 20.10.24+dfsg1 is older than the
+// minimum, number by number.
 func older(version, minimum string) bool {
 	a, b := numbers(version), numbers(minimum)
 	for i, m := range b {
@@ -151,10 +168,13 @@ func numbers(version string) []int {
 			}
 			n, digits = n*10+int(r-'0'), digits+1
 		}
+
 		if digits == 0 {
 			break
 		}
+
 		out = append(out, n)
 	}
+
 	return out
 }

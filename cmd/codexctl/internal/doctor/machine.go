@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -14,39 +15,47 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// minimumAPI is the engine API of 20.10: the first whose BuildKit and health checks are what the program relies on.
+// minimumAPI is the API of engine 20.10, the first whose BuildKit and health checks do what
+// the program relies on.
 const minimumAPI = "1.41"
 
 func engineVersion(ctx context.Context, p *Patient) []Finding {
 	if p.Engine == nil {
-		text := p.PlatformErr.Error()
-		fix := "start Docker"
-		if i := strings.LastIndex(text, ": "); i > 0 {
-			text, fix = text[:i], text[i+2:]
-		}
-		return found(Fail, fix, "%s", strings.TrimPrefix(text, "engine: "))
+		what, fix := split(p.PlatformErr)
+		return found(Fail, cmp.Or(fix, "start Docker"), "%s", strings.TrimPrefix(what, "engine: "))
 	}
+
 	info, err := p.Engine.Info(ctx)
 	if err != nil {
 		return cannot(err)
 	}
+
 	if older(info.Version, engine.MinimumVersion) || older(info.APIVersion, minimumAPI) {
-		return found(Fail, "update Docker to "+engine.MinimumVersion+" or newer", "version %s (API %s) at %s", info.Version, info.APIVersion, p.Engine.Host.URL)
+		return found(Fail, "update Docker to "+engine.MinimumVersion+" or newer",
+			"version %s (API %s) at %s", info.Version, info.APIVersion, p.Engine.Host.URL)
 	}
+
 	if info.OS != "linux" {
-		return found(Fail, "switch the engine to Linux containers", "it runs %s containers", info.OS)
+		return found(Fail, "switch the engine to Linux containers",
+			"it runs %s containers", info.OS)
 	}
-	return found(OK, "", "version %s (API %s) at %s, by %s", info.Version, info.APIVersion, p.Engine.Host.URL, p.Engine.Host.Source)
+
+	return found(OK, "", "version %s (API %s) at %s, by %s", info.Version, info.APIVersion,
+		p.Engine.Host.URL, p.Engine.Host.Source)
 }
 
 func settings(_ context.Context, p *Patient) []Finding {
 	if p.StackErr == nil {
-		return found(OK, "", "stack %s, %d services, model %s", p.Name, len(p.Stack.Services), p.Stack.Model.Name)
+		return found(OK, "",
+			"stack %s, %d services, model %s", p.Name, len(p.Stack.Services), p.Stack.Model.Name)
 	}
+
 	var out []Finding
 	for line := range strings.Lines(p.StackErr.Error()) {
-		out = append(out, found(Fail, "correct Pulumi."+p.Name+".yaml", "%s", strings.TrimRight(line, "\n"))...)
+		out = append(out,
+			found(Fail, "correct Pulumi."+p.Name+".yaml", "%s", strings.TrimRight(line, "\n"))...)
 	}
+
 	return out
 }
 
@@ -61,17 +70,21 @@ func ports(_ context.Context, p *Patient) []Finding {
 	if p.TakenErr != nil {
 		return cannot(p.TakenErr)
 	}
+
 	var out []Finding
 	for _, t := range p.Taken {
 		by := t.By
 		if by == "" {
 			by = "something else"
 		}
-		out = append(out, found(Fail, t.Todo, "%s of %s: %d is taken by %s", t.Address, t.Service, t.Port, by)...)
+		out = append(out,
+			found(Fail, t.Todo, "%s of %s: %d is taken by %s", t.Address, t.Service, t.Port, by)...)
 	}
+
 	if len(out) > 0 {
 		return out
 	}
+
 	n := 0
 	for _, s := range p.Stack.Services {
 		for _, port := range s.Ports {
@@ -80,10 +93,11 @@ func ports(_ context.Context, p *Patient) []Finding {
 			}
 		}
 	}
+
 	return found(OK, "", "%d published, free or held by this stack", n)
 }
 
-// spare is the memory that the machine's own work needs beside the stack, in bytes.
+// spare is the memory that the machine's own work needs in addition to the stack.
 const spare = stacks.GiB
 
 func memory(ctx context.Context, p *Patient) []Finding {
@@ -91,6 +105,7 @@ func memory(ctx context.Context, p *Patient) []Finding {
 	if err != nil {
 		return cannot(err)
 	}
+
 	var sum, greatest stacks.Bytes
 	name := ""
 	for _, s := range p.Stack.Services {
@@ -99,20 +114,29 @@ func memory(ctx context.Context, p *Patient) []Finding {
 			greatest, name = s.Resources.Memory, s.Name
 		}
 	}
-	have, fix := stacks.Bytes(info.Memory), "lower codexcontinue:services: {SERVICE: {memory: ...}}, or give the engine's machine more"
+
+	const fix = "lower codexcontinue:services: {SERVICE: {memory: ...}}, " +
+		"or give the engine's machine more"
+	have := stacks.Bytes(info.Memory)
 	switch {
 	case greatest > have:
-		return found(Fail, fix, "%s may use %s, the machine has %s", name, console.Size(int64(greatest)), console.Size(info.Memory))
+		return found(Fail, fix, "%s may use %s, the machine has %s", name,
+			console.Size(int64(greatest)), console.Size(info.Memory))
 	case sum+spare > have:
-		return found(Warn, fix, "the limits add up to %s, the machine has %s: it is fine as long as not all are used up", console.Size(int64(sum)), console.Size(info.Memory))
+		return found(Warn, fix,
+			"the limits add up to %s, the machine has %s: it is fine as long as not all are used up",
+			console.Size(int64(sum)), console.Size(info.Memory))
 	}
-	return found(OK, "", "the limits add up to %s of %s", console.Size(int64(sum)), console.Size(info.Memory))
+
+	return found(OK, "", "the limits add up to %s of %s", console.Size(int64(sum)),
+		console.Size(info.Memory))
 }
 
-// The disk that images, build caches and a model of several gigabytes need, in bytes.
+// The free disk space, in bytes, below which images, build caches and a model of several gigabytes
+// may not, or do not, find room.
 const (
-	littleDisk = 20 << 30
-	noDisk     = 5 << 30
+	lowDisk     = 20 << 30
+	minimumDisk = 5 << 30
 )
 
 func disk(ctx context.Context, p *Patient) []Finding {
@@ -120,6 +144,7 @@ func disk(ctx context.Context, p *Patient) []Finding {
 	if err != nil {
 		return cannot(err)
 	}
+
 	free, err := freeBytes(info.DataRoot)
 	if errors.Is(err, fs.ErrNotExist) || !p.Engine.Host.Local() {
 		return found(Skip, "", "the engine keeps its data on another machine (%s)", info.DataRoot)
@@ -127,13 +152,18 @@ func disk(ctx context.Context, p *Patient) []Finding {
 	if err != nil {
 		return cannot(err)
 	}
-	fix := "`docker system df` shows what takes it; `docker builder prune` and `docker image prune` free it"
+
+	fix := "`docker system df` shows what takes it; `docker builder prune` and `docker image " +
+		"prune` free it"
 	switch {
-	case free < noDisk:
-		return found(Fail, fix, "%s free at %s: not enough for the images", console.Size(free), info.DataRoot)
-	case free < littleDisk:
-		return found(Warn, fix, "%s free at %s: may be too little for a larger model", console.Size(free), info.DataRoot)
+	case free < minimumDisk:
+		return found(Fail, fix, "%s free at %s: not enough for the images",
+			console.Size(free), info.DataRoot)
+	case free < lowDisk:
+		return found(Warn, fix, "%s free at %s: may be too little for a larger model",
+			console.Size(free), info.DataRoot)
 	}
+
 	return found(OK, "", "%s free at %s", console.Size(free), info.DataRoot)
 }
 
@@ -144,22 +174,29 @@ func gpu(ctx context.Context, p *Patient) []Finding {
 			wanted = s.Name
 		}
 	}
+
 	if wanted == "" {
 		return found(OK, "", "the stack asks for none")
 	}
+
 	info, err := p.Engine.Info(ctx)
 	if err != nil {
 		return cannot(err)
 	}
+
 	if !info.GPURuntime && !info.CDI {
-		return found(Fail, "install the NVIDIA container toolkit and run `nvidia-ctk runtime configure --runtime=docker`, then restart Docker; or take codexcontinue:gpu out of the settings",
-			"%s asks for a GPU, but the engine has neither the nvidia runtime nor CDI devices", wanted)
+		return found(Fail,
+			"install the NVIDIA container toolkit and run `nvidia-ctk runtime configure "+
+				"--runtime=docker`, then restart Docker; or take codexcontinue:gpu out of the settings",
+			"%s asks for a GPU, but the engine has neither the nvidia runtime nor CDI devices",
+			wanted)
 	}
+
 	return found(OK, "", "%s asks for a GPU and the engine has a runtime for it", wanted)
 }
 
-// sources checks that what is mounted into dev's containers can be read there: they run as the owner of the project's
-// root.
+// sources checks that the files mounted into dev's containers can be read there: the containers run
+// as the owner of the project's root.
 func sources(_ context.Context, p *Patient) []Finding {
 	mounted := map[string]bool{}
 	for _, s := range p.Stack.Services {
@@ -169,16 +206,23 @@ func sources(_ context.Context, p *Patient) []Finding {
 			}
 		}
 	}
+
 	if len(mounted) == 0 {
 		return found(OK, "", "none are mounted: they are in the images")
 	}
+
 	owner, ok := ownerOf(p.Root)
 	if !ok {
 		return found(Skip, "", "this system has no owners of files")
 	}
+
 	if owner == 0 {
-		return found(Warn, "", "%s belongs to root: the services run as another user, who can read it only as long as everybody may", p.Root)
+		return found(Warn, "",
+			"%s belongs to root: the services run as another user, who can read it only as long "+
+				"as everybody may",
+			p.Root)
 	}
+
 	foreign, first := 0, ""
 	err := filepath.WalkDir(p.Root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -187,19 +231,24 @@ func sources(_ context.Context, p *Patient) []Finding {
 		if d.IsDir() && (d.Name() == ".git" || d.Name() == ".state" || d.Name() == "out") {
 			return filepath.SkipDir
 		}
+
 		if uid, ok := ownerOf(path); ok && uid != owner {
 			if foreign++; first == "" {
 				first = path
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
 		return found(Warn, "make it readable for the owner of the project", "%v", err)
 	}
+
 	if foreign > 0 {
-		return found(Warn, "sudo chown -R --reference="+p.Root+" "+p.Root, "%d files do not belong to the owner of the project, such as %s", foreign, first)
+		return found(Warn, "sudo chown -R --reference="+p.Root+" "+p.Root,
+			"%d files do not belong to the owner of the project, such as %s", foreign, first)
 	}
+
 	return found(OK, "", "mounted, and all of them belong to the user that the services run as")
 }
 
@@ -208,10 +257,12 @@ func ownerOf(path string) (uid uint32, ok bool) {
 	if err != nil {
 		return 0, false
 	}
+
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return 0, false
 	}
+
 	return stat.Uid, true
 }
 

@@ -20,23 +20,29 @@ func containers(ctx context.Context, p *Patient) []Finding {
 	if len(list) == 0 {
 		return found(Skip, "", "the stack is not up")
 	}
+
 	var out []Finding
 	for _, c := range list {
 		if !c.Healthy() {
-			out = append(out, found(Fail, "codexctl logs --stack "+p.Name+" "+c.Service, "%s is %s", c.Name, c.Condition())...)
+			out = append(out,
+				found(Fail, "codexctl logs --stack "+p.Name+" "+c.Service, "%s is %s",
+					c.Name, c.Condition())...)
 		}
 	}
+
 	if len(out) == 0 {
 		return found(OK, "", "all %d healthy", len(list))
 	}
+
 	return out
 }
 
-// lookupFailed is how Go programs say that a name was not found.
+// lookupFailed matches the error of a Go program that did not find a name.
 var lookupFailed = regexp.MustCompile(`lookup \S+.*(no such host|server misbehaving|i/o timeout|Temporary failure)`)
 
-// dns asks every service with a healthcheck command of its own to reach those it depends on, by name, from inside its
-// container: there is no shell in the images. An answer of any kind shows that the name was found.
+// dns makes every service that has a health check command of its own reach the services it depends
+// on, by name, from inside its container. There is no shell in the images. An answer of any kind
+// shows that the name was found.
 func dns(ctx context.Context, p *Patient) []Finding {
 	var out []Finding
 	asked := 0
@@ -45,51 +51,66 @@ func dns(ctx context.Context, p *Patient) []Finding {
 		if err != nil {
 			return cannot(err)
 		}
+
 		for _, c := range list {
-			if c.State != "running" || len(c.HealthCommand) != 2 || c.HealthCommand[1] != "healthcheck" || path.Base(c.HealthCommand[0]) != svc.Name {
+			if c.State != "running" || len(c.HealthCommand) != 2 ||
+				c.HealthCommand[1] != "healthcheck" || path.Base(c.HealthCommand[0]) != svc.Name {
 				continue
 			}
+
 			for _, dep := range svc.DependsOn {
 				output, err := reach(ctx, p.Engine, c, dep, p.Stack)
 				if err != nil {
 					return append(out, cannot(err)...)
 				}
+
 				asked++
 				if lookupFailed.MatchString(output) {
-					out = append(out, found(Fail, "restart the engine's network: `codexctl down "+p.Name+"` and `codexctl up "+p.Name+"`; a firewall that blocks the docker bridge does this too",
-						"%s does not find %s by name: %s", c.Name, dep, output)...)
+					out = append(out,
+						found(Fail,
+							"restart the engine's network: `codexctl down "+p.Name+
+								"` and `codexctl up "+p.Name+
+								"`; a firewall that blocks the docker bridge does this too",
+							"%s does not find %s by name: %s", c.Name, dep, output)...)
 				}
 			}
 		}
 	}
+
 	switch {
 	case len(out) > 0:
 		return out
 	case asked == 0:
 		return found(Skip, "", "the stack is not up")
 	}
+
 	return found(OK, "", "%d services found by name from inside the containers", asked)
 }
 
-func reach(ctx context.Context, eng *engine.Engine, c engine.Container, name string, s stacks.Stack) (string, error) {
+func reach(
+	ctx context.Context, eng *engine.Engine, c engine.Container, name string, s stacks.Stack,
+) (string, error) {
 	url := ""
 	for _, svc := range s.Services {
 		if svc.Name == name && len(svc.Ports) > 0 {
 			url = "http://" + name + ":" + strconv.Itoa(svc.Ports[0].Container) + "/"
 		}
 	}
+
 	if url == "" {
 		return "", fmt.Errorf("%s has no port", name)
 	}
+
 	_, output, err := eng.Exec(ctx, c.ID, []string{c.HealthCommand[0], c.HealthCommand[1], url})
 	return output, err
 }
 
-// denied is how programs say that they may not write.
-var denied = regexp.MustCompile(`(?i)permission denied|read-only file system|operation not permitted|MISCONF|can't open the append-only file|failed opening .* for saving`)
+// denied matches the message of a program that may not write.
+var denied = regexp.MustCompile(`(?i)permission denied|read-only file system|` +
+	`operation not permitted|MISCONF|can't open the append-only file|failed opening .* for saving`)
 
-// volumes looks whether the services that keep data on volumes complain that they may not write: what a volume made by
-// another version or restored from a backup of another user does.
+// volumes looks for services that may not write to their volumes, as happens with a volume that
+// another version made or that was restored as another user.
 func volumes(ctx context.Context, p *Patient) []Finding {
 	var out []Finding
 	looked := 0
@@ -100,33 +121,45 @@ func volumes(ctx context.Context, p *Patient) []Finding {
 				volume = m.Source
 			}
 		}
+
 		if volume == "" {
 			continue
 		}
+
 		list, err := p.Engine.Containers(ctx, p.Name, svc.Name)
 		if err != nil {
 			return cannot(err)
 		}
+
 		for _, c := range list {
 			lines, err := p.Engine.LastLines(ctx, c.ID, 200)
 			if err != nil {
 				return cannot(err)
 			}
+
 			looked++
 			for _, l := range lines {
 				if denied.MatchString(l) && !c.Healthy() {
-					out = append(out, found(Fail, fmt.Sprintf("give the volume to the service's user: docker run --rm -v codexcontinue-%s-%s:/v IMAGE chown -R %d:%d /v", volume, p.Name, svc.Security.UID, svc.Security.GID),
-						"%s (user %d) cannot write to %s: %s", c.Name, svc.Security.UID, volume, strings.TrimSpace(l))...)
+					out = append(out,
+						found(Fail,
+							fmt.Sprintf("give the volume to the service's user: docker run --rm "+
+								"-v codexcontinue-%s-%s:/v IMAGE chown -R %d:%d /v",
+								volume, p.Name, svc.Security.UID, svc.Security.GID),
+							"%s (user %d) cannot write to %s: %s", c.Name, svc.Security.UID, volume,
+							strings.TrimSpace(l))...)
+
 					break
 				}
 			}
 		}
 	}
+
 	switch {
 	case len(out) > 0:
 		return out
 	case looked == 0:
 		return found(Skip, "", "the stack is not up")
 	}
+
 	return found(OK, "", "%d containers write to theirs", looked)
 }

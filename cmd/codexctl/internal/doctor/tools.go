@@ -22,53 +22,78 @@ func pulumi(ctx context.Context, p *Patient) []Finding {
 	case f.Path != "":
 		return found(OK, "", "v%s at %s", f.Version, f.Path)
 	case f.Rejected != nil:
-		return found(Warn, "nothing: the first `codexctl up` builds v"+pulumicli.Version+" (some minutes)", "%v", f.Rejected)
+		return found(Warn,
+			"nothing: the first `codexctl up` builds v"+pulumicli.Version+" (some minutes)", "%v",
+			f.Rejected)
 	}
-	return found(Warn, "nothing: the first `codexctl up` builds v"+pulumicli.Version+" (some minutes)", "there is none on PATH")
+
+	return found(Warn,
+		"nothing: the first `codexctl up` builds v"+pulumicli.Version+" (some minutes)",
+		"there is none on PATH")
 }
 
 func provider(_ context.Context, p *Patient) []Finding {
 	const name = "pulumi-resource-docker"
-	for _, dir := range p.Path {
-		if executable(filepath.Join(dir, name)) {
-			return found(OK, "", "%s", filepath.Join(dir, name))
-		}
+	if file := lookIn(p.Path, name); file != "" {
+		return found(OK, "", "%s", file)
 	}
+
 	for _, dir := range p.PluginDirs {
 		if file := filepath.Join(dir, "resource-docker-v"+providerVersion, name); executable(file) {
 			return found(OK, "", "v%s installed", providerVersion)
 		}
 	}
-	return found(Warn, "nothing with a network: the first `codexctl up` downloads it; without one, install it with `pulumi plugin install resource docker "+providerVersion+"` elsewhere and copy it",
+
+	return found(Warn,
+		"nothing with a network: the first `codexctl up` downloads it; without one, install it "+
+			"with `pulumi plugin install resource docker "+providerVersion+"` elsewhere and copy it",
 		"v%s is not installed", providerVersion)
 }
 
 func goVersion(ctx context.Context, _ *Patient) []Finding {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOVERSION").Output()
 	if err != nil {
-		return found(Warn, "install Go "+goMinimum+" or newer (https://go.dev/dl) to build codexctl and to run the tests", "it is not on PATH")
+		return found(Warn,
+			"install Go "+goMinimum+" or newer (https://go.dev/dl) to build codexctl and to run the tests",
+			"it is not on PATH")
 	}
+
 	v := strings.TrimSpace(string(out))
 	if older(v, goMinimum) {
-		return found(Warn, "install Go "+goMinimum+" or newer, or let it download one (GOTOOLCHAIN=auto)", "%s", v)
+		return found(Warn,
+			"install Go "+goMinimum+" or newer, or let it download one (GOTOOLCHAIN=auto)", "%s", v)
 	}
+
 	return found(OK, "", "%s", v)
 }
 
-// languageHost matters to a plain pulumi only: codexctl runs the program itself.
+// languageHost looks for the language host, which only a plain pulumi needs: codexctl
+// runs the program itself.
 func languageHost(ctx context.Context, p *Patient) []Finding {
 	const name = "pulumi-language-go"
 	dirs := p.Path
 	if f := p.Finder.Look(ctx); f.Path != "" {
 		dirs = append([]string{filepath.Dir(f.Path)}, dirs...)
 	}
+
+	if file := lookIn(dirs, name); file != "" {
+		return found(OK, "", "%s", file)
+	}
+
+	return found(Warn,
+		"nothing for codexctl; for a plain `pulumi up` install Pulumi as a whole "+
+			"(https://www.pulumi.com/docs/install)",
+		"%s is not there: a plain `pulumi up` does not work", name)
+}
+
+// lookIn returns the path of the program in the first of the folders that has it, or "".
+func lookIn(dirs []string, name string) string {
 	for _, dir := range dirs {
-		if executable(filepath.Join(dir, name)) {
-			return found(OK, "", "%s", filepath.Join(dir, name))
+		if file := filepath.Join(dir, name); executable(file) {
+			return file
 		}
 	}
-	return found(Warn, "nothing for codexctl; for a plain `pulumi up` install Pulumi as a whole (https://www.pulumi.com/docs/install)",
-		"%s is not there: a plain `pulumi up` does not work", name)
+	return ""
 }
 
 func executable(file string) bool {

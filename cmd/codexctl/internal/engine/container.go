@@ -21,49 +21,63 @@ import (
 type Container struct {
 	ID, Name string
 	Service  string
+
 	// Image is the reference that the container was made from; ImageID the engine's ID of it.
 	Image, ImageID string
-	// State is created, running, restarting, paused, exited or dead; Health is healthy, unhealthy, starting or empty
-	// when the container has no health check.
+
+	// State is created, running, restarting, paused, exited or dead. Health is healthy, unhealthy
+	// or starting, or empty if the container has no health check.
 	State, Health string
-	// HealthOutput is what the last health check printed.
+
+	// HealthOutput is the output of the last health check.
 	HealthOutput string
-	// Error is the engine's own reason why it could not start the container.
+
+	// Error is the engine's reason why it could not start the container.
 	Error     string
 	ExitCode  int
 	OOMKilled bool
 	Restarts  int
 	CreatedAt time.Time
 	StartedAt time.Time
-	// CPU and Memory are the limits; 0 is none.
+
+	// CPU and Memory are the limits; 0 means none.
 	CPU    stacks.MilliCPU
 	Memory stacks.Bytes
-	// Ports are the published ones.
+
+	// Ports are the published ports.
 	Ports []running.Port
-	// HealthCommand is what the container's health check runs, without its CMD.
+
+	// HealthCommand is the command of the health check, without its CMD.
 	HealthCommand []string
 	StopTimeout   time.Duration
-	// Networks are the engine's IDs of the networks it is on.
+
+	// Networks are the engine's IDs of the container's networks.
 	Networks []string
 }
 
-// Healthy says that the container runs and its health check, if it has one, passes.
+// Healthy reports whether the container runs and passes its health check, if it has one.
 func (c Container) Healthy() bool {
-	return c.State == string(container.StateRunning) && (c.Health == "" || c.Health == string(container.Healthy))
+	return c.State == string(container.StateRunning) &&
+		(c.Health == "" || c.Health == string(container.Healthy))
 }
 
-// Containers lists the replicas of the stack's services, sorted by service, then age. Service may be empty for all.
-// The never-started containers that only carry files are not among them.
+// Containers lists the containers of a service, or of all services if service is empty, sorted by
+// service, then age. It leaves out containers that never start and only carry files.
 func (e *Engine) Containers(ctx context.Context, stack, service string) ([]Container, error) {
 	want := stacks.LabelService
 	if service != "" {
 		want += "=" + service
 	}
-	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).
-		Add("label", stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+stack, want)})
+
+	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{
+		All: true,
+		Filters: make(client.Filters).
+			Add("label", stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+stack, want),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("engine: list containers: %w", err)
 	}
+
 	var out []Container
 	for _, s := range list.Items {
 		c, err := e.Inspect(ctx, s.ID)
@@ -73,23 +87,34 @@ func (e *Engine) Containers(ctx context.Context, stack, service string) ([]Conta
 		if err != nil {
 			return nil, err
 		}
+
 		out = append(out, c)
 	}
+
 	slices.SortFunc(out, func(a, b Container) int {
-		return cmp.Or(cmp.Compare(a.Service, b.Service), a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Service, b.Service), a.CreatedAt.Compare(b.CreatedAt),
+			cmp.Compare(a.Name, b.Name))
 	})
+
 	return out, nil
 }
 
-// Inspect reads one container.
+// Inspect returns one container.
 func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 	r, err := e.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
 	if err != nil {
 		return Container{}, fmt.Errorf("engine: inspect %.12s: %w", id, err)
 	}
+
 	x := r.Container
-	c := Container{ID: x.ID, Name: strings.TrimPrefix(x.Name, "/"), ImageID: x.Image, Restarts: x.RestartCount}
-	// The engine writes RFC 3339 times; the zero time of a container that never started parses as well.
+	c := Container{
+		ID:       x.ID,
+		Name:     strings.TrimPrefix(x.Name, "/"),
+		ImageID:  x.Image,
+		Restarts: x.RestartCount,
+	}
+
+	// The engine writes RFC 3339 times, a zero time for a container that never started.
 	c.CreatedAt, _ = time.Parse(time.RFC3339Nano, x.Created)
 	if x.Config != nil {
 		c.Service, c.Image = x.Config.Labels[stacks.LabelService], x.Config.Image
@@ -100,6 +125,7 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 			c.StopTimeout = time.Duration(*t) * time.Second
 		}
 	}
+
 	if n := x.NetworkSettings; n != nil {
 		for _, endpoint := range n.Networks {
 			if endpoint != nil && endpoint.NetworkID != "" {
@@ -107,6 +133,7 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 			}
 		}
 	}
+
 	if s := x.State; s != nil {
 		c.State, c.ExitCode, c.Error, c.OOMKilled = string(s.Status), s.ExitCode, s.Error, s.OOMKilled
 		c.StartedAt, _ = time.Parse(time.RFC3339Nano, s.StartedAt)
@@ -117,61 +144,67 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 			}
 		}
 	}
+
 	if h := x.HostConfig; h != nil {
 		c.Memory = stacks.Bytes(h.Memory)
 		c.CPU = stacks.MilliCPU(h.NanoCPUs / 1e6)
 		if h.CPUQuota > 0 {
 			period := h.CPUPeriod
 			if period == 0 {
-				period = 100_000 // the kernel's own, in microseconds
+				period = 100_000 // the kernel's default, in microseconds
 			}
 			c.CPU = stacks.MilliCPU(h.CPUQuota * 1000 / period)
 		}
+
 		for port, binds := range h.PortBindings {
 			for _, b := range binds {
 				n, err := strconv.Atoi(b.HostPort)
 				if err != nil {
 					continue // a port of the engine's choice
 				}
+
 				p := running.Port{Host: n, Container: int(port.Num())}
 				if b.HostIP.IsValid() {
 					p.Address = b.HostIP.String()
 				}
+
 				c.Ports = append(c.Ports, p)
 			}
 		}
+
 		slices.SortFunc(c.Ports, func(a, b running.Port) int { return cmp.Compare(a.Host, b.Host) })
 	}
+
 	return c, nil
 }
 
-// Volume is storage of a stack.
-type Volume struct{ Name string }
-
-// Volumes lists the stack's volumes, sorted by name.
-func (e *Engine) Volumes(ctx context.Context, stack string) ([]Volume, error) {
+// Volumes returns the names of the stack's volumes, sorted.
+func (e *Engine) Volumes(ctx context.Context, stack string) ([]string, error) {
 	r, err := e.api.VolumeList(ctx, client.VolumeListOptions{Filters: make(client.Filters).
 		Add("label", stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+stack)})
 	if err != nil {
 		return nil, fmt.Errorf("engine: list volumes: %w", err)
 	}
-	var out []Volume
+
+	var names []string
 	for _, v := range r.Items {
-		out = append(out, Volume{Name: v.Name})
+		names = append(names, v.Name)
 	}
-	slices.SortFunc(out, func(a, b Volume) int { return cmp.Compare(a.Name, b.Name) })
-	return out, nil
+
+	slices.Sort(names)
+	return names, nil
 }
 
 // RemoveVolume deletes a volume and what is in it.
 func (e *Engine) RemoveVolume(ctx context.Context, name string) error {
-	if _, err := e.api.VolumeRemove(ctx, name, client.VolumeRemoveOptions{}); err != nil && !cerrdefs.IsNotFound(err) {
+	_, err := e.api.VolumeRemove(ctx, name, client.VolumeRemoveOptions{})
+	if err != nil && !cerrdefs.IsNotFound(err) {
 		return fmt.Errorf("engine: remove volume %s: %w", name, err)
 	}
 	return nil
 }
 
-// HasImage says whether the engine has the image, so that it needs no pull.
+// HasImage reports whether the engine has the image.
 func (e *Engine) HasImage(ctx context.Context, ref string) (bool, error) {
 	_, err := e.api.ImageInspect(ctx, ref)
 	if cerrdefs.IsNotFound(err) {
@@ -180,21 +213,26 @@ func (e *Engine) HasImage(ctx context.Context, ref string) (bool, error) {
 	return err == nil, err
 }
 
-// RemoveContainer stops a container and removes it, with the volumes that are its alone.
+// RemoveContainer stops and removes a container, with its anonymous volumes.
 func (e *Engine) RemoveContainer(ctx context.Context, id string) error {
-	_, err := e.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	_, err := e.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{
+		Force:         true,
+		RemoveVolumes: true,
+	})
 	if err != nil && !cerrdefs.IsNotFound(err) {
 		return fmt.Errorf("engine: remove %.12s: %w", id, err)
 	}
+
 	return nil
 }
 
-// Restart stops and starts a container, giving it its own time to drain, and waits until it is healthy. It fails with a
-// *running.UnhealthyError when it does not become so.
+// Restart stops and starts a container, with its own time to drain, and waits until it is healthy.
+// It returns a *running.UnhealthyError if it does not become so.
 func (e *Engine) Restart(ctx context.Context, c Container, timeout time.Duration) error {
 	if _, err := e.api.ContainerRestart(ctx, c.ID, client.ContainerRestartOptions{}); err != nil {
 		return fmt.Errorf("engine: restart %s: %w", c.Name, err)
 	}
+
 	wait, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(250 * time.Millisecond) // the engine has no call that waits for health
@@ -207,9 +245,12 @@ func (e *Engine) Restart(ctx context.Context, c Container, timeout time.Duration
 		if now.Healthy() {
 			return nil
 		}
-		if now.Health == string(container.Unhealthy) || now.State == string(container.StateExited) || now.State == string(container.StateDead) {
+
+		if now.Health == string(container.Unhealthy) ||
+			now.State == string(container.StateExited) || now.State == string(container.StateDead) {
 			return &running.UnhealthyError{Replica: now.replica(now.Image)}
 		}
+
 		select {
 		case <-wait.Done():
 			if ctx.Err() != nil {
@@ -221,12 +262,13 @@ func (e *Engine) Restart(ctx context.Context, c Container, timeout time.Duration
 	}
 }
 
-// ImageName is the reference by which people know the container's image. A container made from an image's ID has none of
-// its own, so the image's is taken.
+// ImageName returns the reference by which people know the container's image. A container made from
+// an image's ID has no reference, so that of the image is taken.
 func (e *Engine) ImageName(ctx context.Context, c Container) (string, error) {
 	if !strings.HasPrefix(c.Image, "sha256:") {
 		return c.Image, nil
 	}
+
 	img, err := e.api.ImageInspect(ctx, c.ImageID)
 	if cerrdefs.IsNotFound(err) {
 		return c.Image, nil // untagged and removed since
@@ -237,5 +279,6 @@ func (e *Engine) ImageName(ctx context.Context, c Container) (string, error) {
 	if len(img.RepoTags) > 0 {
 		return img.RepoTags[0], nil
 	}
+
 	return c.Image, nil
 }

@@ -1,4 +1,5 @@
-// Package engine asks a Docker engine what a stack's containers are and do. It selects by labels only, never by name.
+// Package engine observes and restarts the containers of stacks on a Docker engine. It selects by
+// labels only, never by name.
 package engine
 
 import (
@@ -13,7 +14,7 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// MinimumVersion is the oldest engine that this is tested with.
+// MinimumVersion is the oldest engine that the project is tested with.
 const MinimumVersion = "20.10"
 
 // pingTimeout bounds the first contact: an engine on this machine answers in milliseconds.
@@ -26,7 +27,7 @@ type Engine struct {
 	api  *client.Client
 }
 
-// Unreachable says that no engine answered, and what to do.
+// Unreachable is returned when no engine answers.
 type Unreachable struct {
 	Host  Host
 	Cause error
@@ -44,27 +45,34 @@ func (e *Unreachable) Error() string {
 		}
 	case errors.Is(e.Cause, fs.ErrPermission):
 		why = "refuses you its socket"
-		todo = "add yourself to the group that owns it (`sudo usermod -aG docker $USER`, then log in again), or use rootless Docker"
+		todo = "add yourself to the group that owns it (`sudo usermod -aG docker $USER`, then " +
+			"log in again), or use rootless Docker"
 	case errors.Is(e.Cause, context.DeadlineExceeded):
 		why = "does not answer in time"
 	case strings.HasPrefix(e.Host.URL, "ssh://"):
 		why = "cannot be used over ssh"
-		todo = "forward its socket (ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST) and set DOCKER_HOST=unix:///tmp/docker.sock"
+		todo = "forward its socket (ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST) and " +
+			"set DOCKER_HOST=unix:///tmp/docker.sock"
 	default:
 		why = "does not answer (" + e.Cause.Error() + ")"
 	}
-	return fmt.Sprintf("engine: the Docker engine at %s (%s) %s: %s", e.Host.URL, e.Host.Source, why, todo)
+
+	return fmt.Sprintf("engine: the Docker engine at %s (%s) %s: %s",
+		e.Host.URL, e.Host.Source, why, todo)
 }
 
-// Connect makes sure that the engine answers. Its error is an *Unreachable.
+// Connect connects to the engine and makes sure that it answers. It returns an
+// *Unreachable if it does not.
 func Connect(ctx context.Context, host Host) (*Engine, error) {
 	if strings.HasPrefix(host.URL, "ssh://") {
 		return nil, &Unreachable{Host: host, Cause: errors.New("ssh")}
 	}
+
 	api, err := client.New(client.FromEnv, client.WithHost(host.URL))
 	if err != nil {
 		return nil, &Unreachable{Host: host, Cause: err}
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	if _, err := api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
@@ -74,41 +82,49 @@ func Connect(ctx context.Context, host Host) (*Engine, error) {
 		}
 		return nil, &Unreachable{Host: host, Cause: err}
 	}
+
 	return &Engine{Host: host, api: api}, nil
 }
 
-// Close gives back the connections.
+// Close closes the connections.
 func (e *Engine) Close() error { return e.api.Close() }
 
-// Info is what doctor wants to know about the engine and its machine.
+// Info describes the engine and its machine.
 type Info struct {
 	Version, APIVersion string
-	OS, Arch            string
-	CPUs                int
-	// Memory is that of the engine's machine, in bytes.
+	OS                  string
+
+	// Memory is the memory of the engine's machine, in bytes.
 	Memory int64
+
 	// DataRoot is the folder on the engine's machine that holds images and volumes.
 	DataRoot string
-	// GPURuntime says that the NVIDIA runtime is registered; CDI that the engine looks for devices itself.
+
+	// GPURuntime reports whether the NVIDIA runtime is registered, CDI whether the engine
+	// looks for devices itself.
 	GPURuntime, CDI bool
-	// Security lists the engine's security options: rootless, seccomp, ...
-	Security []string
 }
 
-// Info asks the engine about itself.
+// Info returns what the engine reports of itself.
 func (e *Engine) Info(ctx context.Context) (Info, error) {
 	v, err := e.api.ServerVersion(ctx, client.ServerVersionOptions{})
 	if err != nil {
 		return Info{}, fmt.Errorf("engine: version: %w", err)
 	}
+
 	r, err := e.api.Info(ctx, client.InfoOptions{})
 	if err != nil {
 		return Info{}, fmt.Errorf("engine: info: %w", err)
 	}
+
 	_, nvidia := r.Info.Runtimes["nvidia"]
 	return Info{
-		Version: v.Version, APIVersion: v.APIVersion, OS: v.Os, Arch: v.Arch,
-		CPUs: r.Info.NCPU, Memory: r.Info.MemTotal, DataRoot: r.Info.DockerRootDir,
-		GPURuntime: nvidia, CDI: len(r.Info.CDISpecDirs) > 0, Security: r.Info.SecurityOptions,
+		Version:    v.Version,
+		APIVersion: v.APIVersion,
+		OS:         v.Os,
+		Memory:     r.Info.MemTotal,
+		DataRoot:   r.Info.DockerRootDir,
+		GPURuntime: nvidia,
+		CDI:        len(r.Info.CDISpecDirs) > 0,
 	}, nil
 }

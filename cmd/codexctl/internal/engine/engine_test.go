@@ -29,8 +29,8 @@ type fake struct {
 
 type fakeContainer struct {
 	service string
-	log     chan string // each is a line; closed when the container ends
-	lines   []string    // what is logged without following
+	log     chan string // lines; closed when the container ends
+	lines   []string    // the log of a request that does not follow
 	opened  chan struct{}
 }
 
@@ -63,6 +63,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				list = append(list, map[string]any{"Id": id})
 			}
 		}
+
 		json.NewEncoder(w).Encode(list)
 	case path == "events":
 		w.(http.Flusher).Flush()
@@ -70,7 +71,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		for {
 			select {
 			case id := <-f.events:
-				fmt.Fprintf(w, `{"Type":"container","Action":"start","Actor":{"ID":%q},"timeNano":1}`+"\n", id)
+				fmt.Fprintf(w,
+					`{"Type":"container","Action":"start","Actor":{"ID":%q},"timeNano":1}`+"\n", id)
 				w.(http.Flusher).Flush()
 			case <-r.Context().Done():
 				return
@@ -86,11 +88,23 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, `{"message":"no such container"}`)
 			return
 		}
-		json.NewEncoder(w).Encode(map[string]any{"Id": id, "Name": "/codexcontinue-dev-" + c.service + "-" + id,
+
+		json.NewEncoder(w).Encode(map[string]any{
+			"Id":      id,
+			"Name":    "/codexcontinue-dev-" + c.service + "-" + id,
 			"Created": "2026-01-01T00:00:0" + id[len(id)-1:] + "Z",
-			"State":   map[string]any{"Status": "running"}, "Config": map[string]any{"Labels": map[string]string{stacks.LabelService: c.service}},
-			"HostConfig": map[string]any{"CpuPeriod": 100000, "CpuQuota": 150000, "Memory": 1 << 29,
-				"PortBindings": map[string]any{"8080/tcp": []any{map[string]string{"HostIp": "127.0.0.1", "HostPort": "18080"}}}}})
+			"State":   map[string]any{"Status": "running"},
+			"Config":  map[string]any{"Labels": map[string]string{stacks.LabelService: c.service}},
+			"HostConfig": map[string]any{
+				"CpuPeriod": 100000,
+				"CpuQuota":  150000,
+				"Memory":    1 << 29,
+				"PortBindings": map[string]any{"8080/tcp": []any{map[string]string{
+					"HostIp":   "127.0.0.1",
+					"HostPort": "18080",
+				}}},
+			},
+		})
 	default:
 		w.WriteHeader(http.StatusNotImplemented)
 	}
@@ -104,12 +118,15 @@ func (f *fake) logs(w http.ResponseWriter, r *http.Request, c *fakeContainer) {
 		w.Write(append(head, text...))
 		w.(http.Flusher).Flush()
 	}
+
 	for _, l := range c.lines {
 		frame(l + "\n")
 	}
+
 	if r.URL.Query().Get("follow") == "" {
 		return
 	}
+
 	close(c.opened)
 	for {
 		select {
@@ -117,7 +134,7 @@ func (f *fake) logs(w http.ResponseWriter, r *http.Request, c *fakeContainer) {
 			if !ok {
 				return
 			}
-			// A line that comes in two pieces is still one line.
+			// A line may come in pieces.
 			frame(l[:len(l)/2])
 			frame(l[len(l)/2:] + "\n")
 		case <-r.Context().Done():
@@ -128,25 +145,37 @@ func (f *fake) logs(w http.ResponseWriter, r *http.Request, c *fakeContainer) {
 
 func start(t *testing.T) (*fake, *Engine) {
 	t.Helper()
-	f := &fake{containers: map[string]*fakeContainer{}, events: make(chan string), listening: make(chan struct{})}
-	dir, err := os.MkdirTemp("", "engine") // a socket's path has at most about a hundred bytes
+	f := &fake{
+		containers: map[string]*fakeContainer{},
+		events:     make(chan string),
+		listening:  make(chan struct{}),
+	}
+
+	dir, err := os.MkdirTemp("", "engine") // the path of a socket is limited to about 100 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	l, err := net.Listen("unix", filepath.Join(dir, "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	server := &http.Server{Handler: f}
 	go server.Serve(l)
 	t.Cleanup(func() {
 		server.Close()
 		os.RemoveAll(dir)
 	})
-	e, err := Connect(t.Context(), Host{URL: "unix://" + filepath.Join(dir, "s"), Source: "the test"})
+
+	e, err := Connect(t.Context(), Host{
+		URL:    "unix://" + filepath.Join(dir, "s"),
+		Source: "the test",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { e.Close() })
 	return f, e
 }
@@ -159,10 +188,13 @@ func TestInspect(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatalf("got %v, %v", list, err)
 	}
+
 	c := list[0]
-	if c.Name != "codexcontinue-dev-edge-a1" || c.CPU != 1500 || c.Memory != 512*stacks.MiB || !c.Healthy() {
+	if c.Name != "codexcontinue-dev-edge-a1" || c.CPU != 1500 || c.Memory != 512*stacks.MiB ||
+		!c.Healthy() {
 		t.Errorf("got %+v", c)
 	}
+
 	if len(c.Ports) != 1 || c.Ports[0].URL() != "http://127.0.0.1:18080" {
 		t.Errorf("ports %+v", c.Ports)
 	}
@@ -174,25 +206,34 @@ func TestLogsOfReplicas(t *testing.T) {
 	f.add("b2", "backend").lines = []string{"three"}
 	f.add("c3", "ml").lines = []string{"of another service"}
 	var got []string
-	err := e.Logs(t.Context(), "dev", "backend", running.LogOptions{Tail: -1}, func(c Container, text string) { got = append(got, c.ID+" "+text) })
+	err := e.Logs(t.Context(), "dev", "backend", running.LogOptions{Tail: -1},
+		func(c Container, text string) {
+			got = append(got, c.ID+" "+text)
+		})
 	if err != nil || !slices.Equal(got, []string{"a1 one", "a1 two", "b2 three"}) {
 		t.Errorf("got %q, %v", got, err)
 	}
+
 	last, err := e.LastLines(t.Context(), "a1", 20)
 	if err != nil || !slices.Equal(last, []string{"one", "two"}) {
 		t.Errorf("last lines %q, %v", last, err)
 	}
 }
 
-// TestFollowOverReplacement follows a service while its container is replaced, as a rolling update does.
+// TestFollowOverReplacement follows a service while its container is replaced,
+// as in a rolling update.
 func TestFollowOverReplacement(t *testing.T) {
 	f, e := start(t)
 	old := f.add("a1", "backend")
 	ctx, cancel := context.WithCancel(t.Context())
 	lines, done := make(chan string), make(chan error, 1)
 	go func() {
-		done <- e.Logs(ctx, "dev", "backend", running.LogOptions{Tail: -1, Follow: true}, func(c Container, text string) { lines <- c.ID + " " + text })
+		done <- e.Logs(ctx, "dev", "backend", running.LogOptions{Tail: -1, Follow: true},
+			func(c Container, text string) {
+				lines <- c.ID + " " + text
+			})
 	}()
+
 	expect := func(want string) {
 		t.Helper()
 		select {
@@ -204,6 +245,7 @@ func TestFollowOverReplacement(t *testing.T) {
 			t.Fatalf("ended with %v instead of %q", err, want)
 		}
 	}
+
 	<-f.listening
 	<-old.opened
 	old.log <- "before"
@@ -228,6 +270,7 @@ func TestTakenPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+
 	port := l.Addr().(*net.TCPAddr).Port
 	local := netip.MustParseAddr("127.0.0.1")
 	at := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, uint16(port)) }
@@ -239,13 +282,16 @@ func TestTakenPort(t *testing.T) {
 		"process of this machine": {nil, true, "process"},
 		"engine elsewhere":        {nil, false, ""},
 		"own container":           {map[netip.AddrPort]Holder{at(local): {Name: "x", Stack: "dev"}}, true, ""},
-		"another stack":           {map[netip.AddrPort]Holder{at(local): {Name: "x", Stack: "prod"}}, true, "stack prod"},
-		"another container":       {map[netip.AddrPort]Holder{at(netip.IPv4Unspecified()): {Name: "nginx"}}, false, "container nginx"},
-		"another address":         {map[netip.AddrPort]Holder{at(netip.MustParseAddr("10.0.0.1")): {Name: "nginx"}}, false, ""},
+		"another stack": {map[netip.AddrPort]Holder{at(local): {Name: "x", Stack: "prod"}},
+			true, "stack prod"},
+		"another container": {map[netip.AddrPort]Holder{at(netip.IPv4Unspecified()): {Name: "nginx"}},
+			false, "container nginx"},
+		"another address": {map[netip.AddrPort]Holder{at(netip.MustParseAddr("10.0.0.1")): {Name: "nginx"}}, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := TakenPort(c.publishers, "dev", "127.0.0.1", port, c.local)
-			if (got == nil) != (c.by == "") || got != nil && !strings.Contains(got.By+"process", c.by) {
+			if (got == nil) != (c.by == "") ||
+				got != nil && !strings.Contains(got.By+"process", c.by) {
 				t.Errorf("got %+v, want %q", got, c.by)
 			}
 		})
@@ -264,20 +310,24 @@ func TestResolveHost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	write("config.json", `{"currentContext":"colima"}`)
 	// sha256 of "colima", as the docker command names the folder.
-	write("contexts/meta/f24fd3749c1368328e2b149bec149cb6795619f244c5b584e844961215dadd16/meta.json", `{"Name":"colima","Endpoints":{"docker":{"Host":"unix:///colima.sock"}}}`)
+	write("contexts/meta/f24fd3749c1368328e2b149bec149cb6795619f244c5b584e844961215dadd16/meta.json",
+		`{"Name":"colima","Endpoints":{"docker":{"Host":"unix:///colima.sock"}}}`)
 	for name, c := range map[string]struct {
 		configured string
 		env        map[string]string
 		url, err   string
 		export     bool
 	}{
-		"config wins":       {"tcp://a:1", map[string]string{"DOCKER_HOST": "tcp://b:1", "HOME": home}, "tcp://a:1", "", false},
-		"DOCKER_HOST":       {"", map[string]string{"DOCKER_HOST": "tcp://b:1", "HOME": home}, "tcp://b:1", "", false},
-		"chosen context":    {"", map[string]string{"HOME": home}, "unix:///colima.sock", "", true},
-		"default context":   {"", map[string]string{"HOME": home, "DOCKER_CONTEXT": "default"}, defaultHost, "", false},
-		"missing context":   {"", map[string]string{"HOME": home, "DOCKER_CONTEXT": "x"}, "", `there is no docker context "x"`, false},
+		"config wins": {"tcp://a:1",
+			map[string]string{"DOCKER_HOST": "tcp://b:1", "HOME": home}, "tcp://a:1", "", false},
+		"DOCKER_HOST":     {"", map[string]string{"DOCKER_HOST": "tcp://b:1", "HOME": home}, "tcp://b:1", "", false},
+		"chosen context":  {"", map[string]string{"HOME": home}, "unix:///colima.sock", "", true},
+		"default context": {"", map[string]string{"HOME": home, "DOCKER_CONTEXT": "default"}, defaultHost, "", false},
+		"missing context": {"", map[string]string{"HOME": home, "DOCKER_CONTEXT": "x"}, "",
+			`there is no docker context "x"`, false},
 		"nothing is chosen": {"", map[string]string{}, defaultHost, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -288,6 +338,7 @@ func TestResolveHost(t *testing.T) {
 				}
 				return
 			}
+
 			if err != nil || h.URL != c.url || h.Export != c.export {
 				t.Errorf("got %+v, %v, want %s, export %v", h, err, c.url, c.export)
 			}
@@ -300,6 +351,7 @@ func TestUnreachable(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "is not running: start it, or correct DOCKER_HOST") {
 		t.Errorf("got %v", err)
 	}
+
 	_, err = Connect(t.Context(), Host{URL: "ssh://host", Source: "DOCKER_HOST"})
 	if err == nil || !strings.Contains(err.Error(), "forward its socket") {
 		t.Errorf("got %v", err)
@@ -309,11 +361,20 @@ func TestUnreachable(t *testing.T) {
 func TestCondition(t *testing.T) {
 	for want, c := range map[string]Container{
 		"running, healthy": {State: "running", Health: "healthy"},
-		"killed: it used more than its 512Mi of memory":       {State: "exited", ExitCode: 137, OOMKilled: true, Memory: 512 << 20},
-		"exited with code 2":                                  {State: "exited", ExitCode: 2},
-		"restarting again and again, last exit code 1":        {State: "restarting", ExitCode: 1, Restarts: 5},
-		"running, unhealthy; its health check says: HTTP 503": {State: "running", Health: "unhealthy", HealthOutput: "x\nHTTP 503"},
-		"created: no such runtime":                            {State: "created", Error: "no such runtime"},
+		"killed: it used more than its 512Mi of memory": {
+			State:     "exited",
+			ExitCode:  137,
+			OOMKilled: true,
+			Memory:    512 << 20,
+		},
+		"exited with code 2":                           {State: "exited", ExitCode: 2},
+		"restarting again and again, last exit code 1": {State: "restarting", ExitCode: 1, Restarts: 5},
+		"running, unhealthy; its health check says: HTTP 503": {
+			State:        "running",
+			Health:       "unhealthy",
+			HealthOutput: "x\nHTTP 503",
+		},
+		"created: no such runtime": {State: "created", Error: "no such runtime"},
 	} {
 		if got := c.Condition(); got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -11,24 +11,32 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// maxOutput bounds what a check may print, in bytes.
+// maxOutput bounds the output of a command, in bytes.
 const maxOutput = 16 << 10
 
-// Exec runs a command inside a container and returns its exit code and what it printed.
-func (e *Engine) Exec(ctx context.Context, id string, command []string) (code int, output string, err error) {
+// Exec runs a command inside a container and returns its exit code and output.
+func (e *Engine) Exec(
+	ctx context.Context, id string, command []string,
+) (code int, output string, err error) {
 	fail := func(err error) (int, string, error) {
 		return 0, "", fmt.Errorf("engine: exec %s in %.12s: %w", command[0], id, err)
 	}
-	x, err := e.api.ExecCreate(ctx, id, client.ExecCreateOptions{Cmd: command, AttachStdout: true, AttachStderr: true})
+	x, err := e.api.ExecCreate(ctx, id, client.ExecCreateOptions{
+		Cmd:          command,
+		AttachStdout: true,
+		AttachStderr: true,
+	})
 	if err != nil {
 		return fail(err)
 	}
+
 	conn, err := e.api.ExecAttach(ctx, x.ID, client.ExecAttachOptions{})
 	if err != nil {
 		return fail(err)
 	}
 	defer conn.Close()
-	// The hijacked connection does not know the context.
+
+	// The hijacked connection does not follow the context.
 	stop := context.AfterFunc(ctx, conn.Close)
 	defer stop()
 	var b bytes.Buffer
@@ -38,9 +46,11 @@ func (e *Engine) Exec(ctx context.Context, id string, command []string) (code in
 		}
 		return fail(err)
 	}
+
 	r, err := e.api.ExecInspect(ctx, x.ID, client.ExecInspectOptions{})
 	if err != nil {
 		return fail(err)
 	}
+
 	return r.ExitCode, strings.TrimSpace(b.String()), nil
 }

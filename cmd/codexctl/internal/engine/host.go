@@ -11,22 +11,25 @@ import (
 	"path/filepath"
 )
 
-// defaultHost is where an engine listens unless told otherwise.
+// defaultHost is the default address of an engine.
 const defaultHost = "unix:///var/run/docker.sock"
 
-// Host is the address of an engine and who said so.
+// Host is the address of an engine.
 type Host struct {
-	// URL is in the form of DOCKER_HOST: unix:///path, tcp://host:port, ssh://user@host.
+	// URL has the form of DOCKER_HOST: unix:///path, tcp://host:port, ssh://user@host.
 	URL string
-	// Source says where the address was found, for a person.
+
+	// Source tells people where the address comes from.
 	Source string
-	// Export is set when a plain `pulumi up` would not find this engine by itself and needs DOCKER_HOST.
+
+	// Export is set if a plain `pulumi up` would not find this engine without DOCKER_HOST.
 	Export bool
 }
 
-// ResolveHost finds the engine: configured (docker:host of the stack's config), else DOCKER_HOST, else the context of
-// DOCKER_CONTEXT or of the docker command's configuration, else the first socket there is of the system's and Docker
-// Desktop's. The docker provider knows all of these but the configured context, which the docker command would use.
+// ResolveHost returns the address of the engine: the configured one (docker:host of the stack's
+// config), else DOCKER_HOST, else that of the context in DOCKER_CONTEXT or in the docker command's
+// configuration, else the first socket there is of the system's and Docker Desktop's. The docker
+// provider knows all of these but the configured context, which the docker command would use.
 func ResolveHost(configured string, getenv func(string) string) (Host, error) {
 	if configured != "" {
 		return Host{URL: configured, Source: "docker:host of the stack's config"}, nil
@@ -34,10 +37,12 @@ func ResolveHost(configured string, getenv func(string) string) (Host, error) {
 	if h := getenv("DOCKER_HOST"); h != "" {
 		return Host{URL: h, Source: "DOCKER_HOST"}, nil
 	}
+
 	dir := getenv("DOCKER_CONFIG")
 	if dir == "" {
 		dir = filepath.Join(getenv("HOME"), ".docker")
 	}
+
 	name, source := getenv("DOCKER_CONTEXT"), "DOCKER_CONTEXT"
 	if name == "" {
 		var err error
@@ -46,15 +51,22 @@ func ResolveHost(configured string, getenv func(string) string) (Host, error) {
 		}
 		source = "the docker context " + name
 	}
+
 	if name != "" && name != "default" {
 		url, err := contextHost(dir, name)
 		if err != nil {
-			return Host{}, fmt.Errorf("engine: %s: %w: choose another with `docker context use`, or set DOCKER_HOST", source, err)
+			return Host{}, fmt.Errorf("engine: %s: %w: choose another with `docker context use`, "+
+				"or set DOCKER_HOST",
+				source, err)
 		}
 		return Host{URL: url, Source: source, Export: true}, nil
 	}
+
 	home := getenv("HOME")
-	for _, sock := range []string{filepath.Join(home, ".docker/run/docker.sock"), filepath.Join(home, ".docker/desktop/docker.sock")} {
+	for _, sock := range []string{
+		filepath.Join(home, ".docker/run/docker.sock"),
+		filepath.Join(home, ".docker/desktop/docker.sock"),
+	} {
 		if _, err := os.Stat("/var/run/docker.sock"); err == nil || home == "" {
 			break
 		}
@@ -62,10 +74,11 @@ func ResolveHost(configured string, getenv func(string) string) (Host, error) {
 			return Host{URL: "unix://" + sock, Source: "Docker Desktop", Export: true}, nil
 		}
 	}
+
 	return Host{URL: defaultHost, Source: "the default socket"}, nil
 }
 
-// currentContext reads which context `docker context use` chose; empty when none.
+// currentContext returns the context that `docker context use` chose, or "".
 func currentContext(dir string) (string, error) {
 	path := filepath.Join(dir, "config.json")
 	b, err := os.ReadFile(path)
@@ -75,17 +88,19 @@ func currentContext(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("engine: %w", err)
 	}
+
 	var conf struct {
 		CurrentContext string `json:"currentContext"`
 	}
 	if err := json.Unmarshal(b, &conf); err != nil {
 		return "", fmt.Errorf("engine: %s: %w", path, err)
 	}
+
 	return conf.CurrentContext, nil
 }
 
-// contextHost reads a context's address from the docker command's store, whose folders are named by the digest of the
-// context's name.
+// contextHost returns a context's address from the docker command's store, whose folders are named
+// by the digest of the context's name.
 func contextHost(dir, name string) (string, error) {
 	sum := sha256.Sum256([]byte(name))
 	id := hex.EncodeToString(sum[:])
@@ -96,18 +111,24 @@ func contextHost(dir, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	var meta struct {
 		Endpoints map[string]struct{ Host string }
 	}
 	if err := json.Unmarshal(b, &meta); err != nil {
 		return "", fmt.Errorf("the docker context %q: %w", name, err)
 	}
+
 	host := meta.Endpoints["docker"].Host
 	if host == "" {
 		return "", fmt.Errorf("the docker context %q has no engine", name)
 	}
+
 	if _, err := os.Stat(filepath.Join(dir, "contexts", "tls", id)); err == nil {
-		return "", fmt.Errorf("the docker context %q has certificates, which the docker provider does not take from it: set DOCKER_HOST, DOCKER_CERT_PATH and DOCKER_TLS_VERIFY", name)
+		return "", fmt.Errorf("the docker context %q has certificates, which the docker provider "+
+			"does not take from it: set DOCKER_HOST, DOCKER_CERT_PATH and DOCKER_TLS_VERIFY",
+			name)
 	}
+
 	return host, nil
 }

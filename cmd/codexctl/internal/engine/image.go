@@ -13,64 +13,77 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Build is an image to build.
+// Build describes an image to build.
 type Build struct {
 	Ref string
-	// Context is a tar; Dockerfile the path in it.
+
+	// Context is a tar archive, Dockerfile the path in it.
 	Context    io.Reader
 	Dockerfile string
 	Target     string
 	Args       map[string]string
-	Platform   string
 }
 
-// BuildError is that an image does not build. Log holds the last lines that its steps printed.
+// BuildError is returned when an image does not build. Log holds the last lines of its steps.
 type BuildError struct {
 	Ref string
 	Err error
 	Log []string
 }
 
-func (e *BuildError) Error() string { return fmt.Sprintf("image %s: does not build: %v", e.Ref, e.Err) }
+func (e *BuildError) Error() string {
+	return fmt.Sprintf("image %s: does not build: %v", e.Ref, e.Err)
+}
 func (e *BuildError) Unwrap() error { return e.Err }
 
-// keptLines is how many lines of a failing build are kept.
+// keptLines bounds how many lines of a failing build are kept.
 const keptLines = 30
 
-// BuildImage builds an image with the engine's BuildKit, as the docker provider does. It asks the engine itself: the docker
-// command would need its buildx plugin. said gets the lines that the steps print.
-func (e *Engine) BuildImage(ctx context.Context, b Build, said func(line string)) error {
+// BuildImage builds an image with the engine's BuildKit, as the docker provider does. It uses the
+// engine's API, as the docker command would need its buildx plugin. It calls output for each line
+// that the steps print.
+func (e *Engine) BuildImage(ctx context.Context, b Build, output func(line string)) error {
 	args := map[string]*string{}
 	for k, v := range b.Args {
 		args[k] = &v
 	}
+
 	result, err := e.api.ImageBuild(ctx, b.Context, client.ImageBuildOptions{
-		Version: build.BuilderBuildKit, Tags: []string{b.Ref}, Dockerfile: b.Dockerfile, Target: b.Target, BuildArgs: args, Remove: true,
+		Version:    build.BuilderBuildKit,
+		Tags:       []string{b.Ref},
+		Dockerfile: b.Dockerfile,
+		Target:     b.Target,
+		BuildArgs:  args,
+		Remove:     true,
 	})
 	if err != nil {
 		return &BuildError{Ref: b.Ref, Err: err}
 	}
 	defer result.Body.Close()
+
 	var log []string
 	err = buildLog(result.Body, func(line string) {
 		log = append(log, line)
 		log = log[max(0, len(log)-keptLines):]
-		said(line)
+		output(line)
 	})
 	if err != nil {
 		return &BuildError{Ref: b.Ref, Err: err, Log: log}
 	}
+
 	return nil
 }
 
-// buildLog reads the engine's answer to its end: what the steps of the build said, and the error that it failed with.
-func buildLog(body io.Reader, said func(line string)) error {
+// buildLog reads the engine's response to its end. It calls output for each line of the build's
+// steps, and returns the error that the build failed with.
+func buildLog(body io.Reader, output func(line string)) error {
 	for messages := json.NewDecoder(body); ; {
 		var m struct {
 			ID    string          `json:"id"`
 			Aux   json.RawMessage `json:"aux"`
 			Error string          `json:"error"`
 		}
+
 		err := messages.Decode(&m)
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -78,28 +91,32 @@ func buildLog(body io.Reader, said func(line string)) error {
 		if err != nil {
 			return fmt.Errorf("the engine's answer: %w", err)
 		}
+
 		if m.ID == "moby.buildkit.trace" {
 			var status []byte
 			if err := json.Unmarshal(m.Aux, &status); err != nil {
 				return fmt.Errorf("the engine's answer: %w", err)
 			}
-			// StatusResponse.logs = 3, VertexLog.msg = 4 in BuildKit's api/services/control/control.proto
+
+			// StatusResponse.logs = 3, VertexLog.msg = 4 in BuildKit's
+			// api/services/control/control.proto
 			for _, entry := range fields(status, 3) {
 				for _, text := range fields(entry, 4) {
 					for line := range strings.Lines(string(text)) {
-						said(strings.TrimRight(line, "\r\n"))
+						output(strings.TrimRight(line, "\r\n"))
 					}
 				}
 			}
 		}
+
 		if m.Error != "" {
 			return errors.New(m.Error)
 		}
 	}
 }
 
-// fields returns the values of one field, of a type that has a length, of a Protocol Buffers message; what is not such a
-// message has none.
+// fields returns the values of one length-delimited field of a Protocol Buffers message, or nil if
+// it is no such message.
 func fields(message []byte, number protowire.Number) [][]byte {
 	var out [][]byte
 	for len(message) > 0 {
@@ -107,16 +124,20 @@ func fields(message []byte, number protowire.Number) [][]byte {
 		if size < 0 {
 			return nil
 		}
+
 		message = message[size:]
 		if size = protowire.ConsumeFieldValue(n, kind, message); size < 0 {
 			return nil
 		}
+
 		if n == number && kind == protowire.BytesType {
 			value, _ := protowire.ConsumeBytes(message)
 			out = append(out, value)
 		}
+
 		message = message[size:]
 	}
+
 	return out
 }
 
@@ -126,9 +147,13 @@ func (e *Engine) PullImage(ctx context.Context, ref string) error {
 	if err == nil {
 		err = r.Wait(ctx)
 	}
+
 	if err != nil {
-		return fmt.Errorf("image %s: cannot be pulled: %w: load it with `docker load`, or make an equivalent with `make images`", ref, err)
+		return fmt.Errorf("image %s: cannot be pulled: %w: load it with `docker load`, or make "+
+			"an equivalent with `make images`",
+			ref, err)
 	}
+
 	return nil
 }
 
@@ -139,8 +164,10 @@ func (e *Engine) SaveImages(ctx context.Context, refs []string, to io.Writer) er
 		return fmt.Errorf("engine: save %s: %w", strings.Join(refs, ", "), err)
 	}
 	defer r.Close()
+
 	if _, err := io.Copy(to, r); err != nil {
 		return fmt.Errorf("engine: save %s: %w", strings.Join(refs, ", "), err)
 	}
+
 	return nil
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -20,13 +19,19 @@ import (
 )
 
 func logsOf(o running.LogOptions) client.ContainerLogsOptions {
-	out := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Follow: o.Follow, Tail: "all"}
+	out := client.ContainerLogsOptions{
+		ShowStdout: true,
+		ShowStderr: true,
+		Follow:     o.Follow,
+		Tail:       "all",
+	}
 	if o.Tail >= 0 {
 		out.Tail = strconv.Itoa(o.Tail)
 	}
 	if !o.Since.IsZero() {
 		out.Since = o.Since.Format(time.RFC3339Nano)
 	}
+
 	return out
 }
 
@@ -37,29 +42,38 @@ func (e *Engine) LastLines(ctx context.Context, id string, n int) ([]string, err
 		return nil, fmt.Errorf("engine: logs of %.12s: %w", id, err)
 	}
 	defer r.Close()
+
 	var b bytes.Buffer
 	if _, err := stdcopy.StdCopy(&b, &b, r); err != nil {
 		return nil, fmt.Errorf("engine: logs of %.12s: %w", id, err)
 	}
+
 	text := strings.TrimRight(b.String(), "\n")
 	if text == "" {
 		return nil, nil
 	}
+
 	return strings.Split(text, "\n"), nil
 }
 
-// Logs hands each line that the service's containers log to line, one at a time. The lines of one container keep their
-// order; without Follow those of different containers follow one another.
-func (e *Engine) Logs(ctx context.Context, stack, service string, opts running.LogOptions, line func(c Container, text string)) error {
-	// Listening before listing: a container that starts in between is in one of them, or both.
+// Logs calls line for each line that the service's containers log, one at a time. The lines of one
+// container keep their order; without Follow the containers' logs follow one another.
+func (e *Engine) Logs(
+	ctx context.Context, stack, service string, opts running.LogOptions,
+	line func(c Container, text string),
+) error {
+	// Events are subscribed to before the list is made: a container that starts in between is in
+	// one of them, or both.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var started client.EventsResult
 	if opts.Follow {
 		started = e.api.Events(ctx, client.EventsListOptions{Filters: make(client.Filters).
 			Add("type", string(events.ContainerEventType)).Add("event", string(events.ActionStart)).
-			Add("label", stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+stack, stacks.LabelService+"="+service)})
+			Add("label", stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+stack,
+				stacks.LabelService+"="+service)})
 	}
+
 	list, err := e.Containers(ctx, stack, service)
 	if err != nil {
 		return err
@@ -67,6 +81,7 @@ func (e *Engine) Logs(ctx context.Context, stack, service string, opts running.L
 	if len(list) == 0 && !opts.Follow {
 		return nil
 	}
+
 	var mu sync.Mutex // one line at a time
 	emit := func(c Container, text string) {
 		mu.Lock()
@@ -81,10 +96,14 @@ func (e *Engine) Logs(ctx context.Context, stack, service string, opts running.L
 		}
 		return nil
 	}
+
 	return e.follow(ctx, list, started, opts, emit)
 }
 
-func (e *Engine) follow(ctx context.Context, list []Container, started client.EventsResult, opts running.LogOptions, emit func(Container, string)) error {
+func (e *Engine) follow(
+	ctx context.Context, list []Container, started client.EventsResult, opts running.LogOptions,
+	emit func(Container, string),
+) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -97,6 +116,7 @@ func (e *Engine) follow(ctx context.Context, list []Container, started client.Ev
 		if streams[c.ID] {
 			return
 		}
+
 		streams[c.ID] = true
 		wg.Go(func() {
 			if err := e.stream(ctx, c, o, emit); err != nil && ctx.Err() == nil {
@@ -105,15 +125,18 @@ func (e *Engine) follow(ctx context.Context, list []Container, started client.Ev
 				default:
 				}
 			}
+
 			select {
 			case ended <- c.ID:
 			case <-ctx.Done():
 			}
 		})
 	}
+
 	for _, c := range list {
 		open(c, opts)
 	}
+
 	restarted := map[string]time.Time{} // started again while its stream was still open
 	for {
 		select {
@@ -135,6 +158,7 @@ func (e *Engine) follow(ctx context.Context, list []Container, started client.Ev
 				restarted[m.Actor.ID] = at
 				continue
 			}
+
 			if c, err := e.Inspect(ctx, m.Actor.ID); err == nil {
 				open(c, running.LogOptions{Tail: -1, Follow: true, Since: at})
 			}
@@ -147,30 +171,25 @@ func (e *Engine) follow(ctx context.Context, list []Container, started client.Ev
 	}
 }
 
-// stream copies one container's log until it ends.
-func (e *Engine) stream(ctx context.Context, c Container, opts running.LogOptions, emit func(Container, string)) error {
+// stream emits one container's log until it ends.
+func (e *Engine) stream(
+	ctx context.Context, c Container, opts running.LogOptions, emit func(Container, string),
+) error {
 	r, err := e.api.ContainerLogs(ctx, c.ID, logsOf(opts))
 	if err != nil {
 		return fmt.Errorf("engine: logs of %s: %w", c.Name, err)
 	}
 	defer r.Close()
+
 	pr, pw := io.Pipe()
 	go func() {
 		_, err := stdcopy.StdCopy(pw, pw, r)
 		pw.CloseWithError(err)
 	}()
 	defer pr.Close()
-	lines := bufio.NewReader(pr)
-	for {
-		text, err := lines.ReadString('\n')
-		if text != "" {
-			emit(c, strings.TrimRight(text, "\r\n"))
-		}
-		if err == io.EOF || ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("engine: logs of %s: %w", c.Name, err)
-		}
+	err = running.ReadLines(ctx, pr, func(text string) { emit(c, text) })
+	if err != nil {
+		return fmt.Errorf("engine: logs of %s: %w", c.Name, err)
 	}
+	return nil
 }

@@ -23,12 +23,13 @@ type Holder struct {
 	Stack string // of this project; empty when it belongs to something else
 }
 
-// Publishers maps the published TCP ports of every running container on the engine to those who hold them.
+// Publishers returns the containers on the engine by the TCP ports they publish.
 func (e *Engine) Publishers(ctx context.Context) (map[netip.AddrPort]Holder, error) {
 	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("engine: list containers: %w", err)
 	}
+
 	out := map[netip.AddrPort]Holder{}
 	for _, c := range list.Items {
 		h := Holder{}
@@ -38,40 +39,47 @@ func (e *Engine) Publishers(ctx context.Context) (map[netip.AddrPort]Holder, err
 		if c.Labels[stacks.LabelProject] == stacks.Project {
 			h.Stack = c.Labels[stacks.LabelStack]
 		}
+
 		for _, p := range c.Ports {
 			if p.PublicPort != 0 && p.Type == "tcp" {
 				out[netip.AddrPortFrom(p.IP, p.PublicPort)] = h
 			}
 		}
 	}
+
 	return out, nil
 }
 
-// overlaps says whether two listeners cannot stand side by side.
+// overlaps reports whether two listeners cannot exist at once.
 func overlaps(a, b netip.AddrPort) bool {
 	return a.Port() == b.Port() && (!a.Addr().IsValid() || !b.Addr().IsValid() ||
 		a.Addr().IsUnspecified() || b.Addr().IsUnspecified() || a.Addr() == b.Addr())
 }
 
-// Taken is a host port that a stack needs and something else holds.
+// Taken is the error of a host port that a stack needs and something else holds.
 type Taken struct {
-	// Service is the one that wants the port.
+	// Service is the service that publishes the port.
 	Service string
 	Address string
 	Port    int
-	// By says who holds it; empty when that cannot be found.
+
+	// By names what holds the port; empty if that is not known.
 	By string
-	// Todo says how to go on.
+
+	// Todo tells how to go on.
 	Todo string
 }
 
-// TakenPort finds out whether a port that stack publishes is held by something other than the stack itself; nil when it
-// is free. Whether a process of the host holds it shows only when the engine runs on this machine.
-func TakenPort(publishers map[netip.AddrPort]Holder, stack, address string, port int, local bool) *Taken {
+// TakenPort returns a *Taken if a port that stack publishes is held by something other than the
+// stack, or nil. Processes of the host are found only if the engine runs on this machine.
+func TakenPort(
+	publishers map[netip.AddrPort]Holder, stack, address string, port int, local bool,
+) *Taken {
 	addr, err := netip.ParseAddr(address)
 	if err != nil {
 		addr = netip.IPv4Unspecified()
 	}
+
 	want := netip.AddrPortFrom(addr, uint16(port))
 	for have, holder := range publishers {
 		if !overlaps(want, have) {
@@ -80,40 +88,57 @@ func TakenPort(publishers map[netip.AddrPort]Holder, stack, address string, port
 		if holder.Stack == stack {
 			return nil
 		}
-		t := &Taken{Address: address, Port: port, By: "container " + holder.Name, Todo: "stop it with `docker stop " + holder.Name + "`"}
+
+		t := &Taken{
+			Address: address,
+			Port:    port,
+			By:      "container " + holder.Name,
+			Todo:    "stop it with `docker stop " + holder.Name + "`",
+		}
 		if holder.Stack != "" {
 			t.By = "stack " + holder.Stack + " (container " + holder.Name + ")"
 			t.Todo = "run `codexctl down " + holder.Stack + "`"
 		}
+
 		return t
 	}
+
 	if !local {
 		return nil
 	}
+
 	l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port)))
 	if err == nil {
 		l.Close()
 		return nil
 	}
+
 	if !errors.Is(err, syscall.EADDRINUSE) {
-		return nil // the engine, which may do more than we may, will tell
+		return nil // the engine may be allowed what this process is not
 	}
-	t := &Taken{Address: address, Port: port, Todo: "stop what listens there (`ss -ltnp 'sport = :" + strconv.Itoa(port) + "'` names it)"}
+
+	t := &Taken{
+		Address: address,
+		Port:    port,
+		Todo:    "stop what listens there (`ss -ltnp 'sport = :" + strconv.Itoa(port) + "'` names it)",
+	}
+
 	if pid, name := listener(want); pid != 0 {
 		t.By = fmt.Sprintf("process %d (%s)", pid, name)
 		t.Todo = fmt.Sprintf("stop it (kill %d)", pid)
 	}
+
 	return t
 }
 
-// Local says whether the engine runs on this machine, as far as its address tells.
+// Local reports whether the engine runs on this machine, as far as its address tells.
 func (h Host) Local() bool {
 	return strings.HasPrefix(h.URL, "unix://") || strings.HasPrefix(h.URL, "npipe://") ||
 		strings.HasPrefix(h.URL, "tcp://127.0.0.1:") || strings.HasPrefix(h.URL, "tcp://localhost:")
 }
 
-// listener finds the process that listens on the address, from /proc as ss does; 0 where that is not there or the
-// process is another user's.
+// listener returns the process that listens on the address, from /proc as ss does, or 0 if it is
+// not found or belongs to another user.
 func listener(want netip.AddrPort) (pid int, name string) {
 	inode := ""
 	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
@@ -121,21 +146,26 @@ func listener(want netip.AddrPort) (pid int, name string) {
 		if err != nil {
 			continue
 		}
+
 		for line := range strings.Lines(string(b)) {
 			f := strings.Fields(line)
-			// 1 is the local address, 3 the state (0A is LISTEN), 9 the socket's inode.
+			// Field 1 is the local address, 3 the state (0A is LISTEN), 9 the socket's inode.
 			if len(f) < 10 || f[3] != "0A" {
 				continue
 			}
+
 			_, hexPort, _ := strings.Cut(f[1], ":")
-			if n, err := strconv.ParseUint(hexPort, 16, 16); err == nil && uint16(n) == want.Port() {
+			if n, err := strconv.ParseUint(hexPort, 16, 16); err == nil &&
+				uint16(n) == want.Port() {
 				inode = f[9]
 			}
 		}
 	}
+
 	if inode == "" {
 		return 0, ""
 	}
+
 	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, l := range links {
 		if target, err := os.Readlink(l); err == nil && target == "socket:["+inode+"]" {
@@ -145,15 +175,17 @@ func listener(want netip.AddrPort) (pid int, name string) {
 			return pid, strings.TrimSpace(string(comm))
 		}
 	}
+
 	return 0, ""
 }
 
-// Error says what is taken, by whom, and how to go on.
+// Error returns what is taken, by whom, and how to go on.
 func (t *Taken) Error() string {
 	by := t.By
 	if by == "" {
 		by = "something else"
 	}
-	return fmt.Sprintf("services.%s.ports: %s is taken by %s: %s, or choose another port in the stack's settings (codexcontinue:edge.port, codexcontinue:portOffset)",
+	return fmt.Sprintf("services.%s.ports: %s is taken by %s: %s, or choose another port in the "+
+		"stack's settings (codexcontinue:edge.port, codexcontinue:portOffset)",
 		t.Service, net.JoinHostPort(t.Address, strconv.Itoa(t.Port)), by, t.Todo)
 }

@@ -10,17 +10,19 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Image is one that a stack runs.
+// Image is an image that a stack runs.
 type Image struct {
 	// Service is the first one that runs it.
 	Service string
+
 	// Ref is the reference under which it is built or pulled.
 	Ref string
-	// Build is nil when it is pulled.
+
+	// Build is nil if the image is pulled.
 	Build *stacks.Build
 }
 
-// Of lists the stack's images, in the order of its services. root is the project's folder.
+// Of returns the stack's images, in the order of its services. root is the project's folder.
 func Of(s stacks.Stack, root string) ([]Image, error) {
 	var out []Image
 	seen := map[string]bool{}
@@ -33,22 +35,27 @@ func Of(s stacks.Stack, root string) ([]Image, error) {
 			}
 			x.Ref = ref
 		}
+
 		if !seen[x.Ref] {
 			seen[x.Ref] = true
 			out = append(out, x)
 		}
 	}
+
 	return out, nil
 }
 
 // Builder makes images on a Docker engine.
 type Builder struct {
 	Engine *engine.Engine
+
 	// Root is the project's folder.
 	Root string
-	// Tell is told what is done, Said what a build's steps print.
-	Tell func(format string, args ...any)
-	Said func(ref, line string)
+
+	// Say is called with each image that is pulled or built, Output with each line that the
+	// steps of a build print.
+	Say    func(format string, args ...any)
+	Output func(line string)
 }
 
 // Ensure builds or pulls the images that the engine lacks.
@@ -58,20 +65,22 @@ func (b Builder) Ensure(ctx context.Context, list []Image) error {
 		if err != nil {
 			return fmt.Errorf("image %s: %w", x.Ref, err)
 		}
+
 		switch {
 		case has:
 		case x.Build == nil:
-			b.Tell("pulling %s", x.Ref)
+			b.Say("pulling %s", x.Ref)
 			if err := b.Engine.PullImage(ctx, x.Ref); err != nil {
 				return err
 			}
 		default:
-			b.Tell("building %s", x.Ref)
+			b.Say("building %s", x.Ref)
 			if err := b.build(ctx, x); err != nil {
 				return err
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -80,7 +89,12 @@ func (b Builder) build(ctx context.Context, x Image) error {
 	if err != nil {
 		return fmt.Errorf("services.%s.%w", x.Service, err)
 	}
+
 	return b.Engine.BuildImage(ctx, engine.Build{
-		Ref: x.Ref, Context: tar, Dockerfile: dockerfileName, Target: x.Build.Target, Args: x.Build.Args,
-	}, func(line string) { b.Said(x.Ref, line) })
+		Ref:        x.Ref,
+		Context:    tar,
+		Dockerfile: dockerfileName,
+		Target:     x.Build.Target,
+		Args:       x.Build.Args,
+	}, b.Output)
 }

@@ -17,11 +17,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
 )
 
-// Destination is where a cluster's nodes take images from, and how they get there.
+// Destination is where a cluster's nodes take images from, and the tool that puts them there.
 type Destination struct {
-	// Tool is kind, k3d, minikube, containerd or engine: the last is a cluster that runs on the Docker engine's own images.
+	// Tool is kind, k3d, minikube, containerd or engine, which is a cluster that runs on the
+	// Docker engine's own images.
 	Tool string
-	// Name is the cluster's as the tool calls it; for containerd the path of its socket.
+
+	// Name is the tool's name of the cluster; for containerd the path of its socket.
 	Name string
 
 	environ []string
@@ -38,11 +40,11 @@ func (d Destination) String() string {
 	return d.Tool + " cluster " + d.Name
 }
 
-// The sockets on which containerd listens: as packaged, and inside k3s.
+// The default sockets of containerd: as packaged, and inside k3s.
 var sockets = []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock"}
 
-// Find says where the images of the cluster with that context and those nodes go. into is what the person said: empty to
-// look for it, a tool, or containerd=SOCKET.
+// Find returns the destination for the cluster with that context and those nodes. into is the value
+// of --into: empty to detect it, a tool, tool=NAME, or containerd=SOCKET.
 func Find(into, context string, nodes []corev1.Node, environ []string) (Destination, error) {
 	d := Destination{environ: environ, look: lookIn(environ)}
 	tool, name, _ := strings.Cut(into, "=")
@@ -50,21 +52,27 @@ func Find(into, context string, nodes []corev1.Node, environ []string) (Destinat
 	case "":
 		tool = detect(context, nodes)
 		if tool == "" {
-			return d, errors.New("images: what kind of cluster this is cannot be told from its context and nodes: say --into kind, k3d, minikube or containerd=SOCKET, or name a registry that it pulls from (codexcontinue:registry)")
+			return d, errors.New("images: what kind of cluster this is cannot be told from its " +
+				"context and nodes: say --into kind, k3d, minikube or containerd=SOCKET, or name " +
+				"a registry that it pulls from (codexcontinue:registry)")
 		}
 	case "kind", "k3d", "minikube", "containerd":
 	default:
-		return d, fmt.Errorf("images: --into %s: is none of kind, k3d, minikube, containerd[=SOCKET]", into)
+		return d, fmt.Errorf("images: --into %s: is none of kind, k3d, minikube, "+
+			"containerd[=SOCKET]",
+			into)
 	}
+
 	if name != "" && tool != "containerd" {
 		d.Tool, d.Name = tool, name
 		return d, nil
 	}
+
 	d.Tool = tool
 	switch tool {
 	case "kind", "k3d":
 		d.Name = strings.TrimPrefix(context, tool+"-")
-		if d.Name == context { // another context's name: the nodes carry the cluster's
+		if d.Name == context { // the context has another name, but the nodes carry the cluster's
 			for _, n := range nodes {
 				for _, part := range []string{"-control-plane", "-server-0"} {
 					if base, ok := strings.CutSuffix(n.Name, part); ok {
@@ -82,20 +90,28 @@ func Find(into, context string, nodes []corev1.Node, environ []string) (Destinat
 		}
 	case "containerd":
 		if d.Name = name; name == "" {
-			i := slices.IndexFunc(sockets, func(path string) bool { _, err := os.Stat(path); return err == nil })
+			i := slices.IndexFunc(sockets, func(path string) bool {
+				_, err := os.Stat(path)
+				return err == nil
+			})
 			if i < 0 {
-				return d, fmt.Errorf("images: containerd listens on none of %s: say --into containerd=SOCKET", strings.Join(sockets, ", "))
+				return d, fmt.Errorf("images: containerd listens on none of %s: say --into "+
+					"containerd=SOCKET",
+					strings.Join(sockets, ", "))
 			}
+
 			d.Name = sockets[i]
 		}
+
 		if _, err := os.Stat(d.Name); err != nil {
 			return d, fmt.Errorf("images: containerd: %w: it has to run on this machine", err)
 		}
 	}
+
 	return d, nil
 }
 
-// detect reads the kind of cluster from its context's name and its nodes; empty when nothing tells.
+// detect returns the kind of cluster from its context's name and its nodes, or "".
 func detect(context string, nodes []corev1.Node) string {
 	for _, n := range nodes {
 		switch {
@@ -109,27 +125,34 @@ func detect(context string, nodes []corev1.Node) string {
 			return "engine"
 		}
 	}
+
 	for _, tool := range []string{"kind", "k3d"} {
 		if strings.HasPrefix(context, tool+"-") {
 			return tool
 		}
 	}
+
 	switch context {
 	case "minikube":
 		return "minikube"
 	case "docker-desktop":
 		return "engine"
 	}
+
 	// One node that is this machine.
-	if host, err := os.Hostname(); err == nil && len(nodes) == 1 && nodes[0].Name == host && strings.HasPrefix(nodes[0].Status.NodeInfo.ContainerRuntimeVersion, "containerd://") {
+	if host, err := os.Hostname(); err == nil && len(nodes) == 1 && nodes[0].Name == host &&
+		strings.HasPrefix(nodes[0].Status.NodeInfo.ContainerRuntimeVersion, "containerd://") {
 		return "containerd"
 	}
+
 	return ""
 }
 
-// Has says which of the images are there already. It is asked of containerd itself, else of the nodes, who tell late: what
-// they do not list yet is put there again, which does no harm.
-func (d Destination) Has(ctx context.Context, refs []string, nodes []corev1.Node) (map[string]bool, error) {
+// Has reports which of the images are there already. It asks containerd, or reads what the nodes
+// report, which is late: an image that they do not list yet is loaded again, which does no harm.
+func (d Destination) Has(
+	ctx context.Context, refs []string, nodes []corev1.Node,
+) (map[string]bool, error) {
 	out := map[string]bool{}
 	switch d.Tool {
 	case "engine":
@@ -138,23 +161,28 @@ func (d Destination) Has(ctx context.Context, refs []string, nodes []corev1.Node
 		}
 		return out, nil
 	case "containerd":
-		list, err := d.run(ctx, nil, "ctr", "--address", d.Name, "--namespace", "k8s.io", "images", "ls", "-q")
+		list, err := d.run(ctx, "ctr",
+			"--address", d.Name, "--namespace", "k8s.io", "images", "ls", "-q")
 		if err != nil {
 			return nil, err
 		}
+
 		there := strings.Fields(list)
 		for _, r := range refs {
 			out[r] = slices.Contains(there, cluster.FullRef(r))
 		}
+
 		return out, nil
 	}
+
 	for _, r := range refs {
 		out[r], _ = cluster.HasImage(nodes, r)
 	}
+
 	return out, nil
 }
 
-// Load puts the images there. save writes them as an archive.
+// Load puts the images there; save writes them as an archive.
 func (d Destination) Load(ctx context.Context, save func(to io.Writer) error) error {
 	if d.Tool == "engine" {
 		return nil
@@ -162,11 +190,13 @@ func (d Destination) Load(ctx context.Context, save func(to io.Writer) error) er
 	if err := d.Ready(); err != nil {
 		return err
 	}
+
 	dir, err := os.MkdirTemp("", "codexctl-images-")
 	if err != nil {
 		return fmt.Errorf("images: %w", err)
 	}
 	defer os.RemoveAll(dir)
+
 	path := filepath.Join(dir, "images.tar")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -175,17 +205,19 @@ func (d Destination) Load(ctx context.Context, save func(to io.Writer) error) er
 	if err := errors.Join(save(f), f.Close()); err != nil {
 		return err
 	}
+
 	command := map[string][]string{
 		"kind":       {"kind", "load", "image-archive", path, "--name", d.Name},
 		"k3d":        {"k3d", "image", "import", path, "--cluster", d.Name},
 		"minikube":   {"minikube", "image", "load", path, "--profile", d.Name},
 		"containerd": {"ctr", "--address", d.Name, "--namespace", "k8s.io", "images", "import", path},
 	}[d.Tool]
-	_, err = d.run(ctx, nil, command...)
+
+	_, err = d.run(ctx, command...)
 	return err
 }
 
-// Ready makes sure that the tool is there, before images are built for it.
+// Ready returns an error if the tool is not installed, before images are built for it.
 func (d Destination) Ready() error {
 	program := d.Tool
 	switch d.Tool {
@@ -194,37 +226,46 @@ func (d Destination) Ready() error {
 	case "containerd":
 		program = "ctr"
 	}
+
 	if _, err := d.look(program); err != nil {
-		return fmt.Errorf("images: %s is not on PATH, and puts images into %s: install it, say another way with --into, or name a registry (codexcontinue:registry)", program, d)
+		return fmt.Errorf("images: %s is not on PATH, and puts images into %s: install it, say "+
+			"another way with --into, or name a registry (codexcontinue:registry)",
+			program, d)
 	}
+
 	return nil
 }
 
-func (d Destination) run(ctx context.Context, stdin io.Reader, command ...string) (string, error) {
+func (d Destination) run(ctx context.Context, command ...string) (string, error) {
 	path, err := d.look(command[0])
 	if err != nil {
 		return "", d.Ready()
 	}
+
 	cmd := exec.CommandContext(ctx, path, command[1:]...)
-	cmd.Env, cmd.Stdin = d.environ, stdin
+	cmd.Env = d.environ
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
+
 		why := strings.TrimSpace(stderr.String())
 		if why == "" {
 			why = err.Error()
 		}
-		return "", fmt.Errorf("images: %s: %s", strings.Join(command[:min(4, len(command))], " "), lastLine(why))
+
+		return "", fmt.Errorf("images: %s: %s",
+			strings.Join(command[:min(4, len(command))], " "), lastLine(why))
 	}
+
 	return stdout.String(), nil
 }
 
 func lastLine(text string) string { return text[strings.LastIndex(text, "\n")+1:] }
 
-// lookIn finds programs on the PATH of environ.
+// lookIn returns a function that finds programs on the PATH of environ.
 func lookIn(environ []string) func(string) (string, error) {
 	path := ""
 	for _, e := range environ {
@@ -232,13 +273,16 @@ func lookIn(environ []string) func(string) (string, error) {
 			path = v
 		}
 	}
+
 	return func(program string) (string, error) {
 		for _, dir := range filepath.SplitList(path) {
 			file := filepath.Join(dir, program)
-			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() &&
+				info.Mode()&0o111 != 0 {
 				return file, nil
 			}
 		}
+
 		return "", exec.ErrNotFound
 	}
 }

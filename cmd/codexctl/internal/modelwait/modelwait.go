@@ -1,5 +1,6 @@
-// Package modelwait waits until the stack's model can be used, which is after its containers are healthy: the first time,
-// gigabytes are downloaded. It reads what the page's status shows too: GET /api/status at the edge.
+// Package modelwait waits until the stack's model can be used. That is after its containers are
+// healthy: the first time, gigabytes are downloaded. It reads GET /api/status at the edge, as
+// the status page does.
 package modelwait
 
 import (
@@ -15,7 +16,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 )
 
-// Status is the answer of GET /api/status: services/internal/backendapi, which only the services may import.
+// Status is the response of GET /api/status: services/internal/backendapi, which only
+// the services may import.
 type Status struct {
 	Status   string    `json:"status"`
 	Services []Service `json:"services"`
@@ -29,12 +31,14 @@ type Service struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// Model is how far the custom model is.
+// Model is the progress of the custom model.
 type Model struct {
 	Name string `json:"name"`
+
 	// State is pending, pulling, creating, testing, ready or failed.
 	State  string `json:"state"`
 	Detail string `json:"detail,omitempty"`
+
 	// Completed and Total count the bytes of the pull.
 	Completed int64  `json:"completed,omitempty"`
 	Total     int64  `json:"total,omitempty"`
@@ -44,13 +48,15 @@ type Model struct {
 const (
 	ready  = "ready"
 	failed = "failed"
-	// requestTimeout bounds one question: the backend asks the services in turn.
+
+	// requestTimeout bounds one request: the backend asks the services in turn.
 	requestTimeout = 10 * time.Second
-	// maxBody bounds the answer, in bytes.
+
+	// maxBody bounds the response, in bytes.
 	maxBody = 1 << 20
 )
 
-// Get asks once.
+// Get requests the status once.
 func Get(ctx context.Context, client *http.Client, edge string) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -59,33 +65,38 @@ func Get(ctx context.Context, client *http.Client, edge string) (Status, error) 
 	if err != nil {
 		return Status{}, err
 	}
+
 	resp, err := client.Do(req)
 	if err != nil {
 		return Status{}, err
 	}
 	defer resp.Body.Close()
+
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
 		return Status{}, fmt.Errorf("%s: %w", url, err)
 	}
+
 	var s Status
 	if err := json.Unmarshal(body, &s); err != nil || s.Status == "" {
 		return Status{}, fmt.Errorf("%s: answered %s without a status", url, resp.Status)
 	}
+
 	return s, nil
 }
 
-// FailedError is that the model could not be made.
+// FailedError is returned when the model could not be made.
 type FailedError struct{ Model Model }
 
 func (e *FailedError) Error() string {
 	return fmt.Sprintf("model %s: failed: %s", e.Model.Name, console.Plain(e.Model.Error))
 }
 
-// TimeoutError is that the model was not ready in time.
+// TimeoutError is returned when the model was not ready in time.
 type TimeoutError struct {
 	After time.Duration
-	// Last is what was known last; Err why nothing is.
+
+	// Last is the last status; Err tells why there is none.
 	Last Status
 	Err  error
 }
@@ -98,7 +109,7 @@ func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("model: not ready after %s: %s", e.After, what)
 }
 
-// describe is one line for a person.
+// describe returns the status in one line for a person.
 func (s Status) describe() string {
 	m := s.Model
 	text := "model " + m.Name + ": " + m.State
@@ -109,28 +120,32 @@ func (s Status) describe() string {
 				bad = append(bad, strings.TrimSpace(svc.Name+" is "+svc.Status+" "+svc.Detail))
 			}
 		}
+
 		if len(bad) > 0 {
 			return "waiting for services: " + strings.Join(bad, "; ")
 		}
 	}
+
 	if m.Detail != "" && m.Detail != m.State {
 		text += ", " + m.Detail
 	}
+
 	return console.Plain(text)
 }
 
-// Waiter waits for the model and shows how far it is.
+// Waiter waits for the model and shows its progress.
 type Waiter struct {
 	Client  *http.Client
 	Out     *console.Console
 	Timeout time.Duration
-	// Every is the time between two questions.
+
+	// Every is the time between two requests.
 	Every time.Duration
 	Now   func() time.Time
 }
 
-// Wait asks until the stack and its model are ready. It fails with a *FailedError when the model cannot be made and with
-// a *TimeoutError when it takes too long.
+// Wait requests the status until the stack and its model are ready. It returns a *FailedError if
+// the model cannot be made, and a *TimeoutError if it takes too long.
 func (w Waiter) Wait(ctx context.Context, edge string) (Status, error) {
 	start := w.Now()
 	ctx, cancel := context.WithTimeout(ctx, w.Timeout)
@@ -153,6 +168,7 @@ func (w Waiter) Wait(ctx context.Context, edge string) (Status, error) {
 		case ctx.Err() == nil:
 			v.unreachable(err)
 		}
+
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -162,22 +178,23 @@ func (w Waiter) Wait(ctx context.Context, edge string) (Status, error) {
 				}
 				return last, e
 			}
+
 			return last, ctx.Err()
 		case <-tick.C:
 		}
 	}
 }
 
-// sayEvery is how often an unchanged state is told again off a terminal.
-const sayEvery = 15 * time.Second
+// repeatEvery is the time after which an unchanged state is printed again without a terminal.
+const repeatEvery = 15 * time.Second
 
 type view struct {
-	out   *console.Console
-	now   func() time.Time
-	start time.Time
-	drawn bool
-	said  string
-	at    time.Time
+	out       *console.Console
+	now       func() time.Time
+	start     time.Time
+	drawn     bool
+	key       string
+	printedAt time.Time
 }
 
 func (v *view) clear() {
@@ -199,28 +216,32 @@ func (v *view) unreachable(err error) {
 	v.line("unreachable", "waiting for the stack's address to answer: "+err.Error(), Model{})
 }
 
-// line redraws on a terminal; elsewhere it prints when key changed, or after a while.
+// line redraws the line on a terminal. Elsewhere it prints when key has changed, or after a while.
 func (v *view) line(key, text string, m Model) {
 	head := fmt.Sprintf("%5s  ", console.Elapsed(v.now().Sub(v.start)))
 	if v.out.Terminal {
-		bar := ""
+		progress := ""
 		if m.State != ready && m.Total > 0 {
-			bar = Bar(m.Completed, m.Total, 20) + " "
+			progress = bar(m.Completed, m.Total, 20) + " "
 		}
+
 		v.clear()
-		fmt.Fprint(v.out, head+console.Cut(bar+text, v.out.Width()-len(head)-1))
+		fmt.Fprint(v.out, head+console.Cut(progress+text, v.out.Width()-len(head)-1))
 		v.drawn = true
 		return
 	}
-	if key == v.said && v.now().Sub(v.at) < sayEvery {
+
+	if key == v.key && v.now().Sub(v.printedAt) < repeatEvery {
 		return
 	}
-	v.said, v.at = key, v.now()
+
+	v.key, v.printedAt = key, v.now()
 	v.out.Printf("%s%s", head, console.Cut(text, v.out.Width()-len(head)))
 }
 
 func amount(m Model) string {
-	return fmt.Sprintf("%s of %s (%d%%)", console.Size(m.Completed), console.Size(m.Total), percent(m.Completed, m.Total))
+	return fmt.Sprintf("%s of %s (%d%%)", console.Size(m.Completed), console.Size(m.Total),
+		percent(m.Completed, m.Total))
 }
 
 func percent(done, total int64) int64 {
@@ -230,8 +251,8 @@ func percent(done, total int64) int64 {
 	return max(0, min(100, done*100/total))
 }
 
-// Bar is a progress bar of the given number of columns.
-func Bar(done, total int64, width int) string {
+// bar returns a progress bar of the given number of columns.
+func bar(done, total int64, width int) string {
 	n := int(percent(done, total)) * width / 100
 	return "[" + strings.Repeat("#", n) + strings.Repeat(".", width-n) + "]"
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 )
 
-// serve answers each question with the next of the bodies, and the last one from then on.
+// serve answers each request with the next of the bodies, and then always with the last one.
 func serve(t *testing.T, bodies ...string) *httptest.Server {
 	t.Helper()
 	var n atomic.Int32
@@ -26,6 +26,7 @@ func serve(t *testing.T, bodies ...string) *httptest.Server {
 		}
 		fmt.Fprint(w, bodies[min(int(n.Add(1))-1, len(bodies)-1)])
 	}))
+
 	t.Cleanup(s.Close)
 	return s
 }
@@ -33,20 +34,26 @@ func serve(t *testing.T, bodies ...string) *httptest.Server {
 func wait(t *testing.T, url string, timeout time.Duration) (Status, string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	w := Waiter{Client: http.DefaultClient, Out: console.New(&out, func(string) string { return "" }), Timeout: timeout,
+	w := Waiter{Client: http.DefaultClient, Out: console.New(&out, func(string) string {
+		return ""
+	}), Timeout: timeout,
 		Every: time.Millisecond, Now: time.Now}
+
 	s, err := w.Wait(t.Context(), url)
 	for line := range strings.Lines(out.String()) {
 		if n := len([]rune(strings.TrimRight(line, "\n"))); n > console.DefaultWidth {
 			t.Errorf("a line of %d columns: %s", n, line)
 		}
 	}
+
 	return s, out.String(), err
 }
 
 const (
-	pulling = `{"status":"degraded","model":{"name":"codexcontinue","state":"pulling","detail":"pulling 6a0746a1ec1a","completed":1073741824,"total":4294967296}}`
-	isReady = `{"status":"ready","services":[{"name":"ml","status":"ready"}],"model":{"name":"codexcontinue","state":"ready"}}`
+	pulling = `{"status":"degraded","model":{"name":"codexcontinue","state":"pulling",` +
+		`"detail":"pulling 6a0746a1ec1a","completed":1073741824,"total":4294967296}}`
+	isReady = `{"status":"ready","services":[{"name":"ml","status":"ready"}],` +
+		`"model":{"name":"codexcontinue","state":"ready"}}`
 )
 
 func TestWaitUntilReady(t *testing.T) {
@@ -54,28 +61,36 @@ func TestWaitUntilReady(t *testing.T) {
 	if err != nil || s.Model.State != "ready" {
 		t.Fatalf("got %+v, %v", s, err)
 	}
-	if !strings.Contains(out, "waiting for the stack's address to answer") || !strings.Contains(out, "1Gi of 4Gi (25%)") {
+
+	if !strings.Contains(out, "waiting for the stack's address to answer") ||
+		!strings.Contains(out, "1Gi of 4Gi (25%)") {
 		t.Errorf("it told:\n%s", out)
 	}
+
 	if n := strings.Count(out, "pulling 6a0746a1ec1a"); n != 1 {
 		t.Errorf("an unchanged state was told %d times", n)
 	}
 }
 
 func TestWaitFails(t *testing.T) {
-	url := serve(t, pulling, `{"status":"degraded","model":{"name":"m","state":"failed","error":"pull llama9: no such model: correct FROM"}}`).URL
+	url := serve(t, pulling,
+		`{"status":"degraded","model":{"name":"m","state":"failed",`+
+			`"error":"pull llama9: no such model: correct FROM"}}`).URL
 	_, _, err := wait(t, url, time.Minute)
 	var failed *FailedError
-	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "model m: failed: pull llama9: no such model: correct FROM") {
+	if !errors.As(err, &failed) || !strings.Contains(err.Error(),
+		"model m: failed: pull llama9: no such model: correct FROM") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestWaitTimesOut(t *testing.T) {
 	for want, body := range map[string]string{
-		"model codexcontinue: pulling":                           pulling,
-		"waiting for services: redis is down connection refused": `{"status":"degraded","services":[{"name":"redis","status":"down","detail":"connection refused"}],"model":{"name":"m","state":"ready"}}`,
-		"the stack's address does not answer":                    `no JSON`,
+		"model codexcontinue: pulling": pulling,
+		"waiting for services: redis is down connection refused": `{"status":"degraded",` +
+			`"services":[{"name":"redis","status":"down","detail":"connection refused"}],` +
+			`"model":{"name":"m","state":"ready"}}`,
+		"the stack's address does not answer": `no JSON`,
 	} {
 		_, _, err := wait(t, serve(t, body).URL, 30*time.Millisecond)
 		var timeout *TimeoutError
@@ -88,7 +103,9 @@ func TestWaitTimesOut(t *testing.T) {
 func TestWaitIsInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	w := Waiter{Client: http.DefaultClient, Out: console.New(&bytes.Buffer{}, func(string) string { return "" }), Timeout: time.Minute, Every: time.Millisecond, Now: time.Now}
+	w := Waiter{Client: http.DefaultClient, Out: console.New(&bytes.Buffer{}, func(string) string {
+		return ""
+	}), Timeout: time.Minute, Every: time.Millisecond, Now: time.Now}
 	if _, err := w.Wait(ctx, serve(t, pulling).URL); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -96,7 +113,7 @@ func TestWaitIsInterrupted(t *testing.T) {
 
 func TestBar(t *testing.T) {
 	for want, done := range map[string]int64{"[....]": 0, "[##..]": 50, "[####]": 100} {
-		if got := Bar(done, 100, 4); got != want {
+		if got := bar(done, 100, 4); got != want {
 			t.Errorf("%d%%: %s, want %s", done, got, want)
 		}
 	}

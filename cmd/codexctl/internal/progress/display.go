@@ -15,26 +15,33 @@ import (
 
 const (
 	redrawEvery = 100 * time.Millisecond
-	// remindEvery is how often a step that lasts is mentioned again off a terminal.
+
+	// remindEvery is the time after which a step that lasts is printed again without a terminal.
 	remindEvery = 15 * time.Second
-	// quick is how long a build may take without a word about its steps: those that are cached need none.
+
+	// quick is how long a build may take before its steps are printed: those that
+	// are cached need no line.
 	quick = 2 * time.Second
-	// maxActive is how many lines the live display takes at most.
+
+	// maxActive bounds the lines of the live display.
 	maxActive = 8
-	// outputLines is how much of what a resource prints is kept for its failure.
+
+	// outputLines is how many lines of a resource's output are kept for its failure.
 	outputLines = 15
 )
 
-// Diagnostic is what the engine or a provider said.
+// Diagnostic is a message of the engine or a provider.
 type Diagnostic struct {
 	URN, Message string
-	// Output is what the resource printed last before it failed, such as the compiler's words in a build.
+
+	// Output is what the resource printed last before it failed, such as a compiler's errors.
 	Output []string
-	// service is the one that the resource's labels name; empty when they name none.
+
+	// service is the service in the resource's labels, or "".
 	service string
 }
 
-// Service is the service that the diagnostic is about; empty when it is about none.
+// Service returns the service that the diagnostic is about, or "".
 func (d Diagnostic) Service() string {
 	if d.service != "" {
 		return d.service
@@ -42,26 +49,29 @@ func (d Diagnostic) Service() string {
 	return serviceOf(d.URN)
 }
 
-// Result is what came of an update or a preview.
+// Result is the result of an update or a preview.
 type Result struct {
-	// Steps that were done, or would be, in their order.
+	// Steps are the steps that were done, or would be, in their order.
 	Steps  []Step
 	Errors []Diagnostic
+
 	// Unchanged counts the resources with nothing to do.
 	Unchanged int
 }
 
-// Display shows an update while it goes.
+// Display shows the progress of an update.
 type Display struct {
 	out   *console.Console
 	now   func() time.Time
 	start time.Time
-	// quiet shows nothing while it goes: a preview tells at its end.
+
+	// quiet is set to show nothing while it goes on: a preview prints its result at the end.
 	quiet bool
 
-	// notes are what a service's container says while it starts.
+	// notes are what starting containers log.
 	notes <-chan Note
-	// onStep is told of every step that begins and ends.
+
+	// onStep is called when a step begins and when it ends. It may be nil.
 	onStep func(s Step, begins bool)
 	active []*Step
 	result Result
@@ -69,12 +79,12 @@ type Display struct {
 	drawn  int // lines on the screen that will be drawn again
 }
 
-// New makes a display that shows every step. now is the clock.
+// New returns a display that shows every step. now is the clock.
 func New(out *console.Console, now func() time.Time) *Display {
 	return &Display{out: out, now: now, start: now()}
 }
 
-// Note is what a service's container logged last, or that the service is ready.
+// Note reports what a service's container logged last, or that the service is ready.
 type Note struct {
 	Service, Text string
 	Ready         bool
@@ -86,25 +96,26 @@ func (d *Display) WithNotes(notes <-chan Note) *Display {
 	return d
 }
 
-// OnStep makes the display tell of every step that begins and ends.
+// OnStep makes the display call f when a step begins and when it ends.
 func (d *Display) OnStep(f func(s Step, begins bool)) *Display {
 	d.onStep = f
 	return d
 }
 
-// Quiet makes a display that only collects the result.
+// Quiet returns a display that only collects the result.
 func Quiet(out *console.Console, now func() time.Time) *Display {
 	d := New(out, now)
 	d.quiet = true
 	return d
 }
 
-// Run shows the events until the channel or stop is closed, and returns what came of it.
+// Run shows the events until the channel or stop is closed, and returns the result.
 func (d *Display) Run(ch <-chan events.EngineEvent, stop <-chan struct{}) Result {
 	every := time.Second
 	if d.out.Terminal {
 		every = redrawEvery
 	}
+
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -117,15 +128,15 @@ func (d *Display) Run(ch <-chan events.EngineEvent, stop <-chan struct{}) Result
 		case <-stop:
 			return d.finish()
 		case n := <-d.notes:
-			d.take(n)
+			d.handleNote(n)
 		case <-tick.C:
 			d.Tick()
 		}
 	}
 }
 
-// take shows what a service says, or ends the step that waits until it is ready.
-func (d *Display) take(n Note) {
+// handleNote shows the note, or ends the step that waits until its service is ready.
+func (d *Display) handleNote(n Note) {
 	for _, s := range slices.Clone(d.active) {
 		switch {
 		case !s.Workload() || s.Service() != n.Service:
@@ -140,7 +151,8 @@ func (d *Display) take(n Note) {
 	}
 }
 
-// finish counts what is still waited for: the update has ended, and says itself whether it went well.
+// finish adds the steps that wait for their pods to the result: the update has ended, and reports
+// itself whether it succeeded.
 func (d *Display) finish() Result {
 	d.clear()
 	for _, s := range d.active {
@@ -151,7 +163,7 @@ func (d *Display) finish() Result {
 	return d.result
 }
 
-// Handle takes in one event.
+// Handle processes one event.
 func (d *Display) Handle(e apitype.EngineEvent) {
 	switch {
 	case e.ResourcePreEvent != nil:
@@ -170,15 +182,18 @@ func (d *Display) Handle(e apitype.EngineEvent) {
 			d.print(d.line(d.now(), "plugin", p.ID, "installed", ""))
 		}
 	}
+
 	if d.drawn == 0 { // a line was printed; else the next tick is soon enough
 		d.draw()
 	}
 }
 
 func (d *Display) begin(m apitype.StepEventMetadata) {
-	if m.Op == apitype.OpSame && !strings.HasPrefix(m.Type, "pulumi:") && strings.Contains(m.Type, "/") {
+	if m.Op == apitype.OpSame && !strings.HasPrefix(m.Type, "pulumi:") &&
+		strings.Contains(m.Type, "/") {
 		d.result.Unchanged++
 	}
+
 	s, ok := newStep(m, d.now())
 	if !ok {
 		if s.Op == apitype.OpSame && s.pods() && d.onStep != nil {
@@ -186,13 +201,16 @@ func (d *Display) begin(m apitype.StepEventMetadata) {
 		}
 		return
 	}
+
 	d.active = append(d.active, &s)
 	if d.onStep != nil {
 		d.onStep(s, true)
 	}
-	// Off a terminal only what may take long is announced.
-	if !d.out.Terminal && s.Kind == "image" && s.Op != apitype.OpDelete && s.Op != apitype.OpDeleteReplaced {
-		s.told = d.now()
+
+	// Without a terminal only what may take long is announced.
+	if !d.out.Terminal && s.Kind == "image" && s.Op != apitype.OpDelete &&
+		s.Op != apitype.OpDeleteReplaced {
+		s.shown = d.now()
 		d.print(d.line(d.now(), s.Kind, s.Name, s.going, ""))
 	}
 }
@@ -202,21 +220,24 @@ func (d *Display) end(m apitype.StepEventMetadata, failed bool) {
 		if s.URN != m.URN || s.Op != m.Op || s.applied {
 			continue
 		}
+
 		s.Failed = failed
 		if d.onStep != nil {
 			d.onStep(*s, false)
 		}
-		// Pulumi starts a cluster's workloads together, and the notes say when each is ready.
+
+		// Pulumi starts a cluster's workloads together, and the notes report when each is ready.
 		if s.pods() && !s.Removes() && !failed && d.notes != nil {
 			s.applied = true
 			return
 		}
+
 		d.done(s, failed)
 		return
 	}
 }
 
-// done tells that a step has ended.
+// done prints that a step has ended.
 func (d *Display) done(s *Step, failed bool) {
 	d.active = slices.DeleteFunc(d.active, func(x *Step) bool { return x == s })
 	d.result.Steps = append(d.result.Steps, *s)
@@ -238,14 +259,14 @@ func (d *Display) diagnose(e apitype.DiagnosticEvent) {
 	case message == "":
 	case e.Severity == "error":
 		d.result.Errors = append(d.result.Errors, d.diagnostic(e.URN, message))
-	case d.waitsFor(e.URN) != nil && e.Severity != "error":
-		// The notes say it better: of the pod that is waited for, in its own words.
+	case d.waitsFor(e.URN) != nil:
+		// The notes of the pod itself are better.
 		if s := d.waitsFor(e.URN); s.note == "" {
 			s.note = console.Plain(strings.ReplaceAll(message, "\n", " "))
 		}
 	case e.Severity == "warning":
 		d.warn(message)
-	case strings.Contains(e.URN, "::pulumi:pulumi:Stack::"): // what the program itself says
+	case strings.Contains(e.URN, "::pulumi:pulumi:Stack::"): // from the program itself
 		d.print(message)
 	default:
 		for _, s := range d.active {
@@ -256,8 +277,8 @@ func (d *Display) diagnose(e apitype.DiagnosticEvent) {
 	}
 }
 
-// waitsFor is the workload of a cluster that is waited for: what its provider warns of meanwhile is what it waits for, and
-// may be over in a moment.
+// waitsFor returns the step of a cluster's workload that is waited for, or nil. What its provider
+// warns of meanwhile is what it waits for, and may be over in a moment.
 func (d *Display) waitsFor(urn string) *Step {
 	for _, s := range d.active {
 		if s.URN == urn && s.Workload() && s.Kind != "container" {
@@ -267,7 +288,7 @@ func (d *Display) waitsFor(urn string) *Step {
 	return nil
 }
 
-// diagnostic adds what is known of the resource: it is at work still, or was until now.
+// diagnostic returns the message with the service and the output of its resource.
 func (d *Display) diagnostic(urn, message string) Diagnostic {
 	out := Diagnostic{URN: urn, Message: message}
 	for _, s := range d.result.Steps {
@@ -275,26 +296,34 @@ func (d *Display) diagnostic(urn, message string) Diagnostic {
 			out.service = s.service
 		}
 	}
+
 	for _, s := range d.active {
 		if s.URN == urn {
 			out.service, out.Output = s.service, s.output
 		}
 	}
+
 	return out
 }
 
-// warn shows a warning once. That a plugin is on PATH is its owner's choice, and told with every use.
+// warn shows a warning once. Warnings that a plugin is on PATH are left out: that is its owner's
+// choice, and every use repeats them.
 func (d *Display) warn(message string) {
-	if d.warned[message] || strings.HasPrefix(message, "using pulumi-") && strings.Contains(message, " from $PATH") {
+	if d.warned[message] || strings.HasPrefix(message, "using pulumi-") &&
+		strings.Contains(message, " from $PATH") {
 		return
 	}
+
 	if d.warned == nil {
 		d.warned = map[string]bool{}
 	}
+
 	d.warned[message] = true
 	if strings.Contains(message, "pending operations from previous deployment") {
-		message = "an earlier update was killed at its work; `codexctl up --refresh` compares the state with what runs"
+		message = "an earlier update was killed at its work; `codexctl up --refresh` compares " +
+			"the state with what runs"
 	}
+
 	for i, line := range console.Wrap(console.Plain(message), d.out.Width()-9) {
 		if i == 0 {
 			d.print(d.out.Paint(console.Yellow, "warning: ") + line)
@@ -304,75 +333,86 @@ func (d *Display) warn(message string) {
 	}
 }
 
-// note keeps what a resource said while it is at work, such as a build's output; off a terminal the steps of a build
-// are told as they come, the rest is left to the reminder.
+// note keeps what a resource printed while a step works on it, such as a build's output. Without a
+// terminal the steps of a build are printed as they come, and the rest is left to the reminder.
 func (d *Display) note(s *Step, message string) {
 	lines := strings.Split(message, "\n")
-	// BuildKit's own records begin with the digest of a step; everything else is what the step's program prints.
+	// BuildKit's own records begin with the digest of a step. Everything else is the output
+	// of the step's program.
 	if !strings.HasPrefix(message, "digest: ") {
 		for _, l := range lines {
 			s.output = append(s.output, console.Plain(l))
 		}
 		s.output = s.output[max(0, len(s.output)-outputLines):]
 	}
+
 	s.note = strings.TrimSpace(console.Plain(lines[len(lines)-1]))
 	if d.out.Terminal {
 		return
 	}
+
 	for _, l := range lines {
-		if l = strings.TrimSpace(console.Plain(l)); buildStep(l) && !s.steps[l] && d.now().Sub(s.started) >= quick {
+		if l = strings.TrimSpace(console.Plain(l)); buildStep(l) && !s.steps[l] &&
+			d.now().Sub(s.started) >= quick {
 			if s.steps == nil {
 				s.steps = map[string]bool{}
 			}
 			s.steps[l] = true
-			s.told = d.now()
+			s.shown = d.now()
 			d.print(d.line(d.now(), s.Kind, s.Name, l, console.Dim))
 		}
 	}
 }
 
-// buildStep says whether a line of BuildKit's or the classic builder's output begins a step of a Dockerfile.
+// buildStep reports whether a line of BuildKit's or the classic builder's output begins a
+// step of a Dockerfile.
 func buildStep(line string) bool {
 	rest, ok := strings.CutPrefix(line, "#")
 	if ok {
 		_, rest, _ = strings.Cut(rest, " ")
-		return strings.HasPrefix(rest, "[") && strings.Contains(rest, "/") && !strings.Contains(rest, "[internal]")
+		return strings.HasPrefix(rest, "[") && strings.Contains(rest, "/") &&
+			!strings.Contains(rest, "[internal]")
 	}
-	return strings.HasPrefix(line, "[") && strings.Contains(line, "/") && strings.Contains(line, "] ") && !strings.HasPrefix(line, "[internal]") ||
+
+	return strings.HasPrefix(line, "[") && strings.Contains(line, "/") &&
+		strings.Contains(line, "] ") && !strings.HasPrefix(line, "[internal]") ||
 		strings.HasPrefix(line, "Step ") && strings.Contains(line, " : ")
 }
 
-// Tick redraws, or off a terminal mentions what lasts.
+// Tick redraws the display, or without a terminal prints the steps that last.
 func (d *Display) Tick() {
 	if d.out.Terminal {
 		d.draw()
 		return
 	}
+
 	for _, s := range d.active {
 		last := s.started
-		if s.told.After(last) {
-			last = s.told
+		if s.shown.After(last) {
+			last = s.shown
 		}
 		if d.now().Sub(last) < remindEvery {
 			continue
 		}
-		s.told = d.now()
+
+		s.shown = d.now()
 		text := "still " + s.going + " (" + console.Elapsed(d.now().Sub(s.started)) + ")"
 		if s.note != "" {
 			text += ": " + s.note
 		}
+
 		d.print(d.line(d.now(), s.Kind, s.Name, text, console.Dim))
 	}
 }
 
-// line is "0:12  container  backend       healthy (3.1s)", cut to the width.
+// line returns a line such as "0:12 container backend healthy (3.1s)", cut to the width.
 func (d *Display) line(at time.Time, kind, name, text string, paint console.Paint) string {
 	head := fmt.Sprintf("%5s  %-9s  %-14s  ", console.Elapsed(at.Sub(d.start)), kind, name)
 	text = console.Cut(text, d.out.Width()-len([]rune(head)))
 	return head + d.out.Paint(paint, text)
 }
 
-// print writes a line that stays, above those that are redrawn.
+// print writes a line that stays, above the redrawn ones.
 func (d *Display) print(line string) {
 	if d.quiet {
 		return
@@ -381,7 +421,7 @@ func (d *Display) print(line string) {
 	d.out.Printf("%s", line)
 }
 
-// clear takes the redrawn lines off the screen.
+// clear removes the redrawn lines from the screen.
 func (d *Display) clear() {
 	if d.drawn > 0 {
 		fmt.Fprintf(d.out, "\x1b[%dA\r\x1b[J", d.drawn)
@@ -389,35 +429,41 @@ func (d *Display) clear() {
 	}
 }
 
-// draw shows what is going on now.
+// draw shows the steps that go on now.
 func (d *Display) draw() {
 	if !d.out.Terminal {
 		return
 	}
+
 	d.clear()
-	var b strings.Builder
 	now := d.now()
 	if d.quiet || len(d.active) == 0 {
-		fmt.Fprintf(&b, "%s\n", d.out.Paint(console.Dim, fmt.Sprintf("%5s  thinking", console.Elapsed(now.Sub(d.start)))))
+		text := fmt.Sprintf("%5s  thinking", console.Elapsed(now.Sub(d.start)))
+		d.out.Printf("%s", d.out.Paint(console.Dim, text))
 		d.drawn = 1
-		fmt.Fprint(d.out, b.String())
 		return
 	}
+
+	var b strings.Builder
+
 	for i, s := range d.active {
 		if i == maxActive {
 			fmt.Fprintf(&b, "%5s  and %d more\n", "", len(d.active)-i)
 			d.drawn++
 			break
 		}
+
 		text := fmt.Sprintf("%s %.0fs", s.going, now.Sub(s.started).Seconds())
 		if s.note != "" {
 			text += "  " + s.note
 		}
+
 		fmt.Fprintf(&b, "%s\n", d.line(now, s.Kind, s.Name, text, console.Yellow))
 		d.drawn++
 	}
+
 	fmt.Fprint(d.out, b.String())
 }
 
-// uncoloured takes out the engine's colour marks.
+// uncoloured returns the text without the engine's colour marks.
 func uncoloured(text string) string { return colors.Never.Colorize(text) }

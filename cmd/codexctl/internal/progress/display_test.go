@@ -42,24 +42,39 @@ func (s *script) pass(d time.Duration) {
 }
 
 func (s *script) begin(op apitype.OpType, typ, name string, inputs map[string]any) {
-	s.d.Handle(apitype.EngineEvent{ResourcePreEvent: &apitype.ResourcePreEvent{Metadata: meta(op, typ, name, inputs)}})
+	s.d.Handle(apitype.EngineEvent{ResourcePreEvent: &apitype.ResourcePreEvent{
+		Metadata: meta(op, typ, name, inputs),
+	}})
 }
 
 func (s *script) end(op apitype.OpType, typ, name string) {
-	s.d.Handle(apitype.EngineEvent{ResOutputsEvent: &apitype.ResOutputsEvent{Metadata: meta(op, typ, name, nil)}})
+	s.d.Handle(apitype.EngineEvent{ResOutputsEvent: &apitype.ResOutputsEvent{
+		Metadata: meta(op, typ, name, nil),
+	}})
 }
 
 func (s *script) fail(op apitype.OpType, typ, name string) {
-	s.d.Handle(apitype.EngineEvent{ResOpFailedEvent: &apitype.ResOpFailedEvent{Metadata: meta(op, typ, name, nil)}})
+	s.d.Handle(apitype.EngineEvent{ResOpFailedEvent: &apitype.ResOpFailedEvent{
+		Metadata: meta(op, typ, name, nil),
+	}})
 }
 
 func (s *script) says(severity, u, message string) {
-	s.d.Handle(apitype.EngineEvent{DiagnosticEvent: &apitype.DiagnosticEvent{Severity: severity, URN: u, Message: message}})
+	s.d.Handle(apitype.EngineEvent{DiagnosticEvent: &apitype.DiagnosticEvent{
+		Severity: severity,
+		URN:      u,
+		Message:  message,
+	}})
 }
 
 func meta(op apitype.OpType, typ, name string, inputs map[string]any) apitype.StepEventMetadata {
-	return apitype.StepEventMetadata{Op: op, URN: urnOf(typ, name), Type: typ,
-		New: &apitype.StepEventStateMetadata{Inputs: inputs}, Old: &apitype.StepEventStateMetadata{RetainOnDelete: typ == volume}}
+	return apitype.StepEventMetadata{
+		Op:   op,
+		URN:  urnOf(typ, name),
+		Type: typ,
+		New:  &apitype.StepEventStateMetadata{Inputs: inputs},
+		Old:  &apitype.StepEventStateMetadata{RetainOnDelete: typ == volume},
+	}
 }
 
 func play(t *testing.T, out *console.Console, buf *bytes.Buffer) (Result, string) {
@@ -67,16 +82,28 @@ func play(t *testing.T, out *console.Console, buf *bytes.Buffer) (Result, string
 	s := &script{at: time.Unix(1000, 0)}
 	s.d = New(out, func() time.Time { return s.at })
 	stack := "urn:pulumi:dev::codexcontinue::pulumi:pulumi:Stack::codexcontinue-dev"
-	s.d.Handle(apitype.EngineEvent{ResourcePreEvent: &apitype.ResourcePreEvent{Metadata: apitype.StepEventMetadata{Op: apitype.OpCreate, URN: stack, Type: "pulumi:pulumi:Stack"}}})
+	s.d.Handle(apitype.EngineEvent{ResourcePreEvent: &apitype.ResourcePreEvent{
+		Metadata: apitype.StepEventMetadata{
+			Op:   apitype.OpCreate,
+			URN:  stack,
+			Type: "pulumi:pulumi:Stack",
+		},
+	}})
+
 	s.begin(apitype.OpSame, "docker:index/network:Network", "codexcontinue-network", nil)
 	s.begin(apitype.OpCreate, remote, "redis", nil)
 	s.begin(apitype.OpCreate, image, "backend", nil)
 	s.pass(3 * time.Second)
 	s.end(apitype.OpCreate, remote, "redis")
-	s.says("info", urnOf(image, "backend"), "<{%reset%}>#7 [base 2/3] RUN \x1b[31mgo\x1b[0m mod download<{%reset%}>\n#7 1.2 go: downloading github.com/redis/go-redis/v9 v9.23.0")
-	s.begin(apitype.OpCreate, container, "codexcontinue-dev-redis-files", map[string]any{"mustRun": false})
+	s.says("info", urnOf(image, "backend"),
+		"<{%reset%}>#7 [base 2/3] RUN \x1b[31mgo\x1b[0m mod download<{%reset%}>\n"+
+			"#7 1.2 go: downloading github.com/redis/go-redis/v9 v9.23.0")
+	s.begin(apitype.OpCreate, container, "codexcontinue-dev-redis-files",
+		map[string]any{"mustRun": false})
 	s.end(apitype.OpCreate, container, "codexcontinue-dev-redis-files")
-	s.says("warning", "", "the engine has only 2 processors, which is little for a stack of six services with a model of its own")
+	s.says("warning", "",
+		"the engine has only 2 processors, which is little for a stack of six services with a "+
+			"model of its own")
 	s.says("warning", "", "using pulumi-resource-docker from $PATH at /x")
 	s.pass(20 * time.Second)
 	s.end(apitype.OpCreate, image, "backend")
@@ -88,7 +115,8 @@ func play(t *testing.T, out *console.Console, buf *bytes.Buffer) (Result, string
 	s.end(apitype.OpDelete, volume, "redis-data")
 	s.begin(apitype.OpCreate, container, "codexcontinue-dev-ml", nil)
 	s.pass(1 * time.Second)
-	s.says("error", urnOf(container, "codexcontinue-dev-ml"), "container failed to be in healthy state")
+	s.says("error", urnOf(container, "codexcontinue-dev-ml"),
+		"container failed to be in healthy state")
 	s.fail(apitype.OpCreate, container, "codexcontinue-dev-ml")
 	s.d.clear()
 	return s.d.result, buf.String()
@@ -104,14 +132,18 @@ func TestGolden(t *testing.T) {
 			out := console.New(&buf, func(string) string { return "" })
 			set(out)
 			result, text := play(t, out, &buf)
-			if len(result.Errors) != 1 || result.Errors[0].Service() != "ml" || result.Unchanged != 1 || len(result.Steps) != 6 {
-				t.Errorf("result: %d errors, %d unchanged, %d steps: %+v", len(result.Errors), result.Unchanged, len(result.Steps), result)
+			if len(result.Errors) != 1 || result.Errors[0].Service() != "ml" ||
+				result.Unchanged != 1 || len(result.Steps) != 6 {
+				t.Errorf("result: %d errors, %d unchanged, %d steps: %+v", len(result.Errors),
+					result.Unchanged, len(result.Steps), result)
 			}
+
 			for line := range strings.Lines(text) {
 				if n := len([]rune(strings.TrimSpace(console.Plain(line)))); n > console.DefaultWidth {
 					t.Errorf("a line of %d columns: %q", n, line)
 				}
 			}
+
 			text = strings.ReplaceAll(text, "\x1b", `\e`)
 			golden := filepath.Join("testdata", name+".golden")
 			if *update {
@@ -122,6 +154,7 @@ func TestGolden(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+
 			want, err := os.ReadFile(golden)
 			if err != nil {
 				t.Fatal(err)

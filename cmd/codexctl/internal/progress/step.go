@@ -1,5 +1,5 @@
-// Package progress shows what a Pulumi update does, from the events of its engine: on a terminal a few lines that are
-// redrawn, elsewhere one line for each thing that happened.
+// Package progress shows what a Pulumi update does, from the events of its engine. A terminal shows
+// a few lines that are redrawn, anything else one line for each event.
 package progress
 
 import (
@@ -15,31 +15,38 @@ import (
 // Step is one operation on one resource.
 type Step struct {
 	URN string
-	// Kind is what the resource is, in a word: image, container, volume, network, ...
+
+	// Kind is the resource's kind in a word: image, container, volume, network, ...
 	Kind string
-	// Name is the resource's, without the stack's prefix.
+
+	// Name is the resource's name without the stack's prefix.
 	Name string
 	Op   apitype.OpType
+
 	// Changed names the properties that differ.
 	Changed []string
 	Failed  bool
 
-	// service is the one that the resource's labels name; empty when they name none.
+	// service is the service in the resource's labels, or "".
 	service string
-	// minor steps are told only when they last or fail: a cluster's stack has many that take no time.
+
+	// minor steps are printed only if they last or fail: a cluster's stack has
+	// many that take no time.
 	minor bool
-	// applied is set when the engine is done with the step, and the pods are not ready yet.
+
+	// applied is set when the engine is done with the step, but its pods are not ready yet.
 	applied bool
 	started time.Time
-	note    string   // what the resource said last, such as a line of a build
-	output  []string // the last lines that it printed
-	told    time.Time
-	steps   map[string]bool // the steps of a build that were told: builders repeat them
-	going   string          // the verb while it lasts, and after
+	note    string          // the resource's last message, such as a line of a build
+	output  []string        // the last lines that it printed
+	shown   time.Time       // when the step was printed last
+	steps   map[string]bool // the printed steps of a build, as builders repeat them
+	going   string          // the verb while the step lasts; done is the one after it
 	done    string
 }
 
-// Service guesses which service a resource belongs to: its component's name, else its own.
+// Service returns the service that the resource belongs to: that of its labels,
+// else that of its name.
 func (s Step) Service() string {
 	if s.service != "" {
 		return s.service
@@ -47,7 +54,8 @@ func (s Step) Service() string {
 	return serviceOf(s.URN)
 }
 
-// Workload says that the step is about what runs containers: it lasts until they are ready.
+// Workload reports whether the resource runs containers, so that the step lasts
+// until they are ready.
 func (s Step) Workload() bool {
 	switch s.Kind {
 	case "container", "deploy", "sts", "job":
@@ -56,32 +64,45 @@ func (s Step) Workload() bool {
 	return false
 }
 
-// pods says that the step is about what keeps a cluster's pods running.
+// pods reports whether the resource keeps a cluster's pods running.
 func (s Step) pods() bool { return s.Kind == "deploy" || s.Kind == "sts" }
 
-// Removes says that the step takes the resource away.
+// Removes reports whether the step removes the resource.
 func (s Step) Removes() bool {
 	return s.Op == apitype.OpDelete || s.Op == apitype.OpDeleteReplaced
 }
 
-// shortNames are those by which kubectl calls the kinds of objects.
+// shortNames are kubectl's short names of the kinds of objects.
 var shortNames = map[string]string{
-	"Deployment": "deploy", "StatefulSet": "sts", "Job": "job", "Service": "svc", "ConfigMap": "cm", "ServiceAccount": "sa",
-	"NetworkPolicy": "netpol", "PodDisruptionBudget": "pdb", "HorizontalPodAutoscaler": "hpa", "Namespace": "ns",
-	"PersistentVolumeClaim": "pvc", "ResourceQuota": "quota", "LimitRange": "limits", "Ingress": "ing",
+	"Deployment":              "deploy",
+	"StatefulSet":             "sts",
+	"Job":                     "job",
+	"Service":                 "svc",
+	"ConfigMap":               "cm",
+	"ServiceAccount":          "sa",
+	"NetworkPolicy":           "netpol",
+	"PodDisruptionBudget":     "pdb",
+	"HorizontalPodAutoscaler": "hpa",
+	"Namespace":               "ns",
+	"PersistentVolumeClaim":   "pvc",
+	"ResourceQuota":           "quota",
+	"LimitRange":              "limits",
+	"Ingress":                 "ing",
 }
 
-// serviceOf reads the service's name from a URN: a component's resources carry its type in theirs, and the resource's
-// own name is that of the service with the project and the stack before it, and a number behind it for replicas.
+// serviceOf returns the service's name from a URN. The name of a resource is that of its service,
+// with the project and the stack before it, and for replicas a number behind it.
 func serviceOf(u string) string {
 	parsed, err := urn.Parse(u)
 	if err != nil {
 		return ""
 	}
+
 	name := shortName(parsed)
 	if base, tail, ok := cutLast(name, "-"); ok && (isNumber(tail) || tail == "files") {
 		return base
 	}
+
 	return name
 }
 
@@ -100,21 +121,24 @@ func shortName(u urn.URN) string {
 	return strings.TrimPrefix(strings.TrimPrefix(name, project+string(u.Stack())+"-"), project)
 }
 
-// newStep reads what a step's event says. ok is false for what no person asked about: the stack, components, providers
-// and steps without an effect.
+// newStep returns the step of an event. ok is false for steps that people did not ask for: those on
+// the stack, components and providers, and those without an effect.
 func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 	u, err := urn.Parse(m.URN)
 	if err != nil {
 		return s, false
 	}
+
 	typ := string(u.Type())
 	if strings.HasPrefix(typ, "pulumi:") || !strings.Contains(typ, "/") {
 		return s, false
 	}
+
 	s = Step{URN: m.URN, Name: shortName(u), Op: m.Op, Changed: m.Diffs, started: now}
 	if s.Changed == nil {
 		s.Changed = m.Keys
 	}
+
 	kind := typ[strings.LastIndex(typ, ":")+1:]
 	s.Kind = strings.ToLower(kind)
 	if strings.HasPrefix(typ, "kubernetes:") {
@@ -124,6 +148,7 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 		}
 		s.minor = !s.Workload() && kind != "Namespace"
 	}
+
 	switch kind {
 	case "RemoteImage":
 		s.Kind, s.going, s.done = "image", "pulling", "there"
@@ -141,6 +166,7 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 	default:
 		s.going, s.done = "creating", "created"
 	}
+
 	switch m.Op {
 	case apitype.OpCreate:
 	case apitype.OpCreateReplacement:
@@ -159,17 +185,19 @@ func newStep(m apitype.StepEventMetadata, now time.Time) (s Step, ok bool) {
 		if m.Old != nil && m.Old.RetainOnDelete {
 			s.going, s.done = "keeping", "kept"
 		}
-	case apitype.OpReplace: // the pair of creating and deleting says it
+	case apitype.OpReplace: // shown as creating and deleting
 		return s, false
-	case apitype.OpSame, apitype.OpRead, apitype.OpReadDiscard, apitype.OpRefresh, apitype.OpDiscardReplaced, apitype.OpRemovePendingReplace:
+	case apitype.OpSame, apitype.OpRead, apitype.OpReadDiscard, apitype.OpRefresh,
+		apitype.OpDiscardReplaced, apitype.OpRemovePendingReplace:
 		return s, false
 	default:
 		s.going, s.done = string(m.Op), string(m.Op)
 	}
+
 	return s, true
 }
 
-// labelled is the service that a Kubernetes object's labels name.
+// labelled returns the service in the labels of a Kubernetes object.
 func labelled(m apitype.StepEventMetadata) string {
 	state := m.New
 	if state == nil {
@@ -178,6 +206,7 @@ func labelled(m apitype.StepEventMetadata) string {
 	if state == nil {
 		return ""
 	}
+
 	metadata, _ := state.Inputs["metadata"].(map[string]any)
 	labels, _ := metadata["labels"].(map[string]any)
 	service, _ := labels[stacks.LabelService].(string)

@@ -14,40 +14,44 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/config"
 )
 
-// DevPassphrase opens the dev stack's config, whose encryption salt is in the repository. It is public on purpose: the
-// dev stack holds no secrets, and nobody should have to invent a passphrase to try the project. No other stack accepts
-// it without being told to.
+// DevPassphrase opens the dev stack's config, whose encryption salt is in the repository. It is
+// public on purpose: the dev stack holds no secrets, and nobody should have to invent a passphrase
+// to try the project. No other stack uses it by default.
 const DevPassphrase = "codexcontinue-dev"
 
-// The environment variables by which Pulumi is told where the state is and how it is opened.
+// The environment variables that tell Pulumi where the state is and how it is opened.
 const (
 	BackendVar        = "PULUMI_BACKEND_URL"
 	PassphraseVar     = "PULUMI_CONFIG_PASSPHRASE"
 	PassphraseFileVar = "PULUMI_CONFIG_PASSPHRASE_FILE"
 )
 
-// LookupEnv reads an environment variable and says whether it is set, as os.LookupEnv.
+// LookupEnv returns the value of an environment variable and reports whether it is set,
+// as os.LookupEnv does.
 type LookupEnv func(name string) (string, bool)
 
 func (l LookupEnv) get(name string) string { v, _ := l(name); return v }
 
-// Backend is where Pulumi keeps the state.
+// Backend is the place of Pulumi's state.
 type Backend struct {
-	// URL is empty when Pulumi finds its own login.
+	// URL is empty if Pulumi finds its own login.
 	URL string
-	// Source says who chose it, for a person.
+
+	// Source tells people what chose the backend.
 	Source string
-	// Default is set when nobody chose and the state is kept inside the project.
+
+	// Default is set if nobody chose one and the state is kept inside the project.
 	Default bool
 }
 
-// cloud says that the backend keeps secrets by itself and needs no passphrase.
+// cloud reports whether the backend keeps secrets itself and needs no passphrase.
 func (b Backend) cloud() bool {
-	return b.URL == "" || strings.HasPrefix(b.URL, "https://") || strings.HasPrefix(b.URL, "http://")
+	return b.URL == "" || strings.HasPrefix(b.URL, "https://") ||
+		strings.HasPrefix(b.URL, "http://")
 }
 
-// Backend chooses as Pulumi does (PULUMI_BACKEND_URL, the project's backend, an access token, the login), and without
-// any of those a folder inside the project that git ignores.
+// Backend returns the backend that Pulumi would use (PULUMI_BACKEND_URL, the project's backend, an
+// access token, the login), or without any of these a folder inside the project that git ignores.
 func (p Project) Backend(env LookupEnv) (Backend, error) {
 	if url := env.get(BackendVar); url != "" {
 		return Backend{URL: url, Source: BackendVar}, nil
@@ -55,6 +59,7 @@ func (p Project) Backend(env LookupEnv) (Backend, error) {
 	if url := p.file.Backend.URL; url != "" {
 		return Backend{URL: url, Source: "Pulumi.yaml"}, nil
 	}
+
 	current, err := login(env)
 	if err != nil {
 		return Backend{}, err
@@ -65,13 +70,19 @@ func (p Project) Backend(env LookupEnv) (Backend, error) {
 	if env.get("PULUMI_ACCESS_TOKEN") != "" {
 		return Backend{Source: "PULUMI_ACCESS_TOKEN"}, nil
 	}
-	return Backend{URL: "file://" + filepath.ToSlash(p.StateDir()), Source: "default", Default: true}, nil
+
+	return Backend{
+		URL:     "file://" + filepath.ToSlash(p.StateDir()),
+		Source:  "default",
+		Default: true,
+	}, nil
 }
 
-// StateDir is where the state is kept without a login.
+// StateDir returns the folder of the state without a login.
 func (p Project) StateDir() string { return filepath.Join(p.Root, ".state") }
 
-// Prepare makes the folder of the default backend, which nobody else may read: the state holds secrets, encrypted.
+// Prepare creates the folder of the default backend, which only its owner can read: the state
+// holds secrets, encrypted.
 func (p Project) Prepare(b Backend) error {
 	if !b.Default {
 		return nil
@@ -82,7 +93,7 @@ func (p Project) Prepare(b Backend) error {
 	return nil
 }
 
-// login reads the URL that `pulumi login` chose last; empty when there was none.
+// login returns the URL that `pulumi login` chose last, or "".
 func login(env LookupEnv) (string, error) {
 	dir := env.get("PULUMI_CREDENTIALS_PATH")
 	if dir == "" {
@@ -91,6 +102,7 @@ func login(env LookupEnv) (string, error) {
 	if dir == "" {
 		dir = filepath.Join(env.get("HOME"), ".pulumi")
 	}
+
 	path := filepath.Join(dir, "credentials.json")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -99,15 +111,17 @@ func login(env LookupEnv) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("backend: %w", err)
 	}
+
 	var c struct{ Current string }
 	if err := json.Unmarshal(b, &c); err != nil {
 		return "", fmt.Errorf("backend: %s: %w: log in again with `pulumi login`", path, err)
 	}
+
 	return c.Current, nil
 }
 
-// PassphraseEnv returns the environment variables that Pulumi needs, beside those set already, to open the stack's
-// secrets. Its error says what to set.
+// PassphraseEnv returns the variables that Pulumi needs to open the stack's secrets, in addition to
+// those that are set. Its error tells what to set.
 func PassphraseEnv(s StackFile, b Backend, env LookupEnv) (map[string]string, error) {
 	if _, ok := env(PassphraseVar); ok {
 		return nil, nil
@@ -115,30 +129,40 @@ func PassphraseEnv(s StackFile, b Backend, env LookupEnv) (map[string]string, er
 	if env.get(PassphraseFileVar) != "" {
 		return nil, nil
 	}
-	if s.SecretsProvider != "" && s.SecretsProvider != "passphrase" && s.SecretsProvider != "default" {
+
+	if s.SecretsProvider != "" && s.SecretsProvider != "passphrase" &&
+		s.SecretsProvider != "default" {
 		return nil, nil
 	}
+
 	if b.cloud() && s.EncryptionSalt == "" {
 		return nil, nil
 	}
 	if s.Name == "dev" && (s.EncryptionSalt == "" || accepts(s.EncryptionSalt, DevPassphrase)) {
 		return map[string]string{PassphraseVar: DevPassphrase}, nil
 	}
-	return nil, fmt.Errorf("stack %q: its secrets are encrypted with a passphrase: set %s to a file that holds it (or %s to the passphrase itself); any one will do for the first up, keep it",
+
+	return nil, fmt.Errorf("stack %q: its secrets are encrypted with a passphrase: set %s to a "+
+		"file that holds it (or %s to the passphrase itself); any one will do for the first up, keep it",
 		s.Name, PassphraseFileVar, PassphraseVar)
 }
 
-// accepts says whether the salt was made with the passphrase: it carries a known text that only that decrypts.
+// accepts reports whether the salt was made with the passphrase: it carries a known text that only
+// that passphrase decrypts.
 func accepts(salt, passphrase string) bool {
-	// v1:<salt>:<a value encrypted by the crypter of that salt>, see pulumi's pkg/secrets/passphrase.
+	// The salt is v1:<salt>:<a value encrypted by the crypter of that salt>, see pulumi's
+	// pkg/secrets/passphrase.
 	parts := strings.SplitN(salt, ":", 3)
 	if len(parts) != 3 || parts[0] != "v1" {
 		return false
 	}
+
 	raw, err := base64.StdEncoding.DecodeString(parts[1])
 	if err != nil {
 		return false
 	}
-	text, err := config.NewSymmetricCrypterFromPassphrase(passphrase, raw).DecryptValue(context.Background(), parts[2])
+
+	crypter := config.NewSymmetricCrypterFromPassphrase(passphrase, raw)
+	text, err := crypter.DecryptValue(context.Background(), parts[2])
 	return err == nil && text == "pulumi"
 }

@@ -27,7 +27,8 @@ func write(t *testing.T, path, text string) {
 
 func TestBackend(t *testing.T) {
 	home, root := t.TempDir(), t.TempDir()
-	write(t, filepath.Join(home, ".pulumi", "credentials.json"), `{"current":"https://api.pulumi.com"}`)
+	write(t, filepath.Join(home, ".pulumi", "credentials.json"),
+		`{"current":"https://api.pulumi.com"}`)
 	write(t, filepath.Join(root, "none", "keep"), "")
 	write(t, filepath.Join(root, "logout", "credentials.json"), `{"current":"","accounts":{}}`)
 	write(t, filepath.Join(root, "broken", "credentials.json"), `{`)
@@ -41,14 +42,19 @@ func TestBackend(t *testing.T) {
 		byUs    bool
 		err     string
 	}{
-		"variable wins":      {withBackend, env(BackendVar, "gs://x", "HOME", home), "gs://x", false, ""},
-		"project's backend":  {withBackend, env("HOME", home), "s3://state", false, ""},
-		"login":              {Project{Root: root}, env("HOME", home), "https://api.pulumi.com", false, ""},
-		"nobody logged in":   {Project{Root: root}, env("HOME", filepath.Join(root, "none")), local, true, ""},
-		"logged out":         {Project{Root: root}, env("HOME", home, "PULUMI_HOME", filepath.Join(root, "logout")), local, true, ""},
-		"other credentials":  {Project{Root: root}, env("HOME", root, "PULUMI_CREDENTIALS_PATH", filepath.Join(home, ".pulumi")), "https://api.pulumi.com", false, ""},
-		"access token":       {Project{Root: root}, env("HOME", root, "PULUMI_ACCESS_TOKEN", "t"), "", false, ""},
-		"broken credentials": {Project{Root: root}, env("PULUMI_HOME", filepath.Join(root, "broken")), "", false, "log in again with `pulumi login`"},
+		"variable wins":     {withBackend, env(BackendVar, "gs://x", "HOME", home), "gs://x", false, ""},
+		"project's backend": {withBackend, env("HOME", home), "s3://state", false, ""},
+		"login":             {Project{Root: root}, env("HOME", home), "https://api.pulumi.com", false, ""},
+		"nobody logged in":  {Project{Root: root}, env("HOME", filepath.Join(root, "none")), local, true, ""},
+		"logged out": {Project{Root: root},
+			env("HOME", home, "PULUMI_HOME", filepath.Join(root, "logout")), local, true, ""},
+		"other credentials": {Project{Root: root},
+			env("HOME", root, "PULUMI_CREDENTIALS_PATH", filepath.Join(home, ".pulumi")),
+			"https://api.pulumi.com", false, ""},
+		"access token": {Project{Root: root}, env("HOME", root, "PULUMI_ACCESS_TOKEN", "t"), "", false, ""},
+		"broken credentials": {Project{Root: root},
+			env("PULUMI_HOME", filepath.Join(root, "broken")), "", false,
+			"log in again with `pulumi login`"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := c.project.Backend(c.env)
@@ -58,6 +64,7 @@ func TestBackend(t *testing.T) {
 				}
 				return
 			}
+
 			if err != nil || got.URL != c.url || got.Default != c.byUs {
 				t.Errorf("got %+v, %v, want URL %q, default %v", got, err, c.url, c.byUs)
 			}
@@ -74,6 +81,7 @@ func TestPrepareIsPrivate(t *testing.T) {
 	if err := p.Prepare(b); err != nil {
 		t.Fatal(err)
 	}
+
 	info, err := os.Stat(p.StateDir())
 	if err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the state's folder: %v, %v, want mode 0700", info, err)
@@ -85,6 +93,7 @@ func TestPassphrase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	other := "v1:KxVhivDbwUw=:v1:z1dQF9rmfsaH63W1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=="
 	file, cloud := Backend{URL: "file:///x"}, Backend{URL: "https://api.pulumi.com"}
 	for name, c := range map[string]struct {
@@ -96,15 +105,17 @@ func TestPassphrase(t *testing.T) {
 	}{
 		"dev as shipped":            {shipped, file, env(), DevPassphrase, ""},
 		"dev as shipped in a cloud": {shipped, cloud, env(), DevPassphrase, ""},
-		"dev of its own":            {StackFile{Name: "dev", EncryptionSalt: other}, file, env(), "", PassphraseFileVar},
-		"dev's salt elsewhere":      {StackFile{Name: "prod", EncryptionSalt: shipped.EncryptionSalt}, file, env(), "", PassphraseFileVar},
-		"prod new":                  {StackFile{Name: "prod"}, file, env(), "", PassphraseVar},
-		"prod with one":             {StackFile{Name: "prod"}, file, env(PassphraseVar, "x"), "", ""},
-		"prod with an empty one":    {StackFile{Name: "prod"}, file, env(PassphraseVar, ""), "", ""},
-		"prod with a file":          {StackFile{Name: "prod"}, file, env(PassphraseFileVar, "/x"), "", ""},
-		"dev told otherwise":        {shipped, file, env(PassphraseVar, "mine"), "", ""},
-		"prod in a cloud":           {StackFile{Name: "prod"}, cloud, env(), "", ""},
-		"prod with a vault":         {StackFile{Name: "prod", SecretsProvider: "hashivault://k"}, file, env(), "", ""},
+		"dev of its own": {StackFile{Name: "dev", EncryptionSalt: other}, file, env(),
+			"", PassphraseFileVar},
+		"dev's salt elsewhere": {StackFile{Name: "prod", EncryptionSalt: shipped.EncryptionSalt},
+			file, env(), "", PassphraseFileVar},
+		"prod new":               {StackFile{Name: "prod"}, file, env(), "", PassphraseVar},
+		"prod with one":          {StackFile{Name: "prod"}, file, env(PassphraseVar, "x"), "", ""},
+		"prod with an empty one": {StackFile{Name: "prod"}, file, env(PassphraseVar, ""), "", ""},
+		"prod with a file":       {StackFile{Name: "prod"}, file, env(PassphraseFileVar, "/x"), "", ""},
+		"dev told otherwise":     {shipped, file, env(PassphraseVar, "mine"), "", ""},
+		"prod in a cloud":        {StackFile{Name: "prod"}, cloud, env(), "", ""},
+		"prod with a vault":      {StackFile{Name: "prod", SecretsProvider: "hashivault://k"}, file, env(), "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := PassphraseEnv(c.stack, c.backend, c.env)
@@ -114,6 +125,7 @@ func TestPassphrase(t *testing.T) {
 				}
 				return
 			}
+
 			if err != nil || got[PassphraseVar] != c.want {
 				t.Errorf("got %v, %v, want passphrase %q", got, err, c.want)
 			}
@@ -132,6 +144,7 @@ config:
   codexcontinue:secret: {type: string, default: none}
   docker:host: {value: "tcp://engine:2375"}
 `)
+
 	write(t, filepath.Join(root, "Pulumi.x.yaml"), `
 config:
   codexcontinue:debug: true
@@ -139,24 +152,35 @@ config:
   codexcontinue:secret: {secure: abc}
   other:key: 1
 `)
+
 	p, err := Find(filepath.Join(root))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s, err := p.Stack("org/codexcontinue/x")
 	if err != nil || s.Name != "x" {
 		t.Fatalf("stack %+v, %v", s, err)
 	}
+
 	plain, secret, err := p.Values(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"target": "docker", "model": "{}", "debug": "true", "edge": `{"port":80}`}
+
+	want := map[string]string{
+		"target": "docker",
+		"model":  "{}",
+		"debug":  "true",
+		"edge":   `{"port":80}`,
+	}
+
 	for k, v := range want {
 		if plain[k] != v {
 			t.Errorf("%s is %q, want %q", k, plain[k], v)
 		}
 	}
+
 	if len(plain) != len(want) || len(secret) != 1 || secret[0] != "secret" {
 		t.Errorf("got %v and secrets %v", plain, secret)
 	}

@@ -1,4 +1,5 @@
-// Package project finds the project's folder and says where its Pulumi state is and how its secrets are opened.
+// Package project finds the project's folder, the place of its Pulumi state and
+// what opens its secrets.
 package project
 
 import (
@@ -34,6 +35,7 @@ func Find(dir string) (Project, error) {
 	if err != nil {
 		return Project{}, fmt.Errorf("project: %w", err)
 	}
+
 	for root := abs; ; root = filepath.Dir(root) {
 		p := Project{Root: root}
 		err := readYAML(filepath.Join(root, "Pulumi.yaml"), &p.file)
@@ -43,35 +45,43 @@ func Find(dir string) (Project, error) {
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return Project{}, fmt.Errorf("project: %w", err)
 		}
+
 		if root == filepath.Dir(root) {
-			return Project{}, fmt.Errorf("project: no Pulumi.yaml of %s in %s or above it: change into the checkout, or name it with --cwd", stacks.Project, abs)
+			return Project{}, fmt.Errorf("project: no Pulumi.yaml of %s in %s or above it: "+
+				"change into the checkout, or name it with --cwd",
+				stacks.Project, abs)
 		}
 	}
 }
 
-// StackFile is Pulumi.<stack>.yaml.
+// StackFile is the content of Pulumi.<stack>.yaml.
 type StackFile struct {
 	// Name is the stack's name, without an organisation or project before it.
 	Name string `yaml:"-"`
-	// Path is the file's.
+
+	// Path is the path of the file.
 	Path            string         `yaml:"-"`
 	SecretsProvider string         `yaml:"secretsprovider"`
 	EncryptionSalt  string         `yaml:"encryptionsalt"`
 	Config          map[string]any `yaml:"config"`
 }
 
-// Stack reads the settings file of a stack. A name may have an organisation and the project before it, as Pulumi's do.
+// Stack reads the settings file of a stack. The name may have an organisation and the project
+// before it, as in Pulumi.
 func (p Project) Stack(name string) (StackFile, error) {
 	short := name[strings.LastIndex(name, "/")+1:]
 	s := StackFile{Name: short, Path: filepath.Join(p.Root, "Pulumi."+short+".yaml")}
 	err := readYAML(s.Path, &s)
 	if errors.Is(err, fs.ErrNotExist) {
-		return StackFile{}, fmt.Errorf("stack %q: there is no %s: the stacks here are %s; to make another, write that file",
+		return StackFile{}, fmt.Errorf("stack %q: there is no %s: the stacks here are %s; to "+
+			"make another, write that file",
 			name, filepath.Base(s.Path), strings.Join(p.Stacks(), ", "))
 	}
+
 	if err != nil {
 		return StackFile{}, fmt.Errorf("stack %q: %w", name, err)
 	}
+
 	return s, nil
 }
 
@@ -80,14 +90,16 @@ func (p Project) Stacks() []string {
 	files, _ := filepath.Glob(filepath.Join(p.Root, "Pulumi.?*.yaml"))
 	var out []string
 	for _, f := range files {
-		out = append(out, strings.TrimSuffix(strings.TrimPrefix(filepath.Base(f), "Pulumi."), ".yaml"))
+		out = append(out,
+			strings.TrimSuffix(strings.TrimPrefix(filepath.Base(f), "Pulumi."), ".yaml"))
 	}
+
 	slices.Sort(out)
 	return out
 }
 
-// Value reads one value of the stack's config as text, falling back to the project's default; empty when there is none
-// or it is a secret.
+// Value returns one value of the stack's config as text, or the project's default. It returns "" if
+// there is none or it is a secret.
 func (p Project) Value(s StackFile, key string) string {
 	for _, v := range []any{s.Config[key], p.file.Config[key]} {
 		switch v := v.(type) {
@@ -102,6 +114,7 @@ func (p Project) Value(s StackFile, key string) string {
 			return fmt.Sprint(v)
 		}
 	}
+
 	return ""
 }
 
@@ -113,5 +126,6 @@ func readYAML(path string, into any) error {
 	if err := yaml.Unmarshal(b, into); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+
 	return nil
 }

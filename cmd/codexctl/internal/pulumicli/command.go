@@ -18,18 +18,20 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/auto"
 )
 
-// grace is how long an interrupted update may take to finish the step it is at and write its state. Killing it earlier
-// would leave a locked state and a container that no state knows. A second interrupt ends it at once.
+// grace is how long an interrupted update may take to finish its step and write its state.
+// Killing it earlier would leave a locked state and a container that no state knows. A second
+// interrupt ends it at once.
 const grace = 3 * time.Minute
 
-// ErrHopeless is the cause to end the context of an update with that cannot succeed. The CLI finishes the step it is at and
-// writes its state, as after an interrupt, but nobody is told of an interrupt.
+// ErrHopeless is the cause with which the context of an update that cannot succeed is
+// cancelled. The CLI finishes its step and writes its state, as after an interrupt, but no
+// interrupt is reported.
 var ErrHopeless = errors.New("the update cannot succeed")
 
-// Command runs one Pulumi CLI for the Automation API. It differs from the Automation API's own in that an interrupted
-// update is given time, and in that the environment is the caller's.
+// Command runs one Pulumi CLI for the Automation API. Unlike the Automation API's own command it
+// gives an interrupted update time, and uses the environment of the caller.
 type Command struct {
-	// Path is the program's.
+	// Path is the path of the program.
 	Path    string
 	version semver.Version
 	environ []string
@@ -38,32 +40,39 @@ type Command struct {
 
 var _ auto.PulumiCommand = (*Command)(nil)
 
-// Version is the CLI's.
+// Version returns the version of the CLI.
 func (c *Command) Version() semver.Version { return c.version }
 
-// Run implements auto.PulumiCommand: it runs the CLI non-interactively in dir and returns what it printed and its exit
-// code.
-func (c *Command) Run(ctx context.Context, dir string, stdin io.Reader, outs, errs []io.Writer, extra []string, args ...string) (string, string, int, error) {
+// Run implements auto.PulumiCommand: it runs the CLI non-interactively in dir and returns its
+// output and exit code.
+func (c *Command) Run(
+	ctx context.Context, dir string, stdin io.Reader, outs, errs []io.Writer, extra []string,
+	args ...string,
+) (string, string, int, error) {
 	if !slices.Contains(args, "--non-interactive") {
 		args = append([]string{"--non-interactive"}, args...)
 	}
+
 	cmd := exec.CommandContext(ctx, c.Path, args...)
 	cmd.Dir, cmd.Stdin = dir, stdin
 	cmd.Env = append(slices.Clone(c.environ), extra...)
 	// The CLI looks for its own plugins beside itself.
-	cmd.Env = append(cmd.Env, "PULUMI_AUTOMATION_API=true", "PULUMI_SKIP_UPDATE_CHECK=true", "PATH="+c.searchPath(cmd.Env))
+	cmd.Env = append(cmd.Env, "PULUMI_AUTOMATION_API=true", "PULUMI_SKIP_UPDATE_CHECK=true",
+		"PATH="+c.searchPath(cmd.Env))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout = io.MultiWriter(append(slices.Clone(outs), &stdout)...)
 	cmd.Stderr = io.MultiWriter(append(slices.Clone(errs), &stderr)...)
 	ownProcessGroup(cmd)
 	ended := make(chan struct{})
 	cmd.Cancel = func() error {
-		if !errors.Is(context.Cause(ctx), ErrHopeless) { // its caller says why
-			c.say("interrupted: pulumi finishes the step it is at; again ends it at once and leaves the state locked")
+		if !errors.Is(context.Cause(ctx), ErrHopeless) { // its caller reports why
+			c.say("interrupted: pulumi finishes the step it is at; again ends it at once and " +
+				"leaves the state locked")
 		}
-		go again(cmd, ended)
+		go passSecondInterrupt(cmd, ended)
 		return interrupt(cmd)
 	}
+
 	cmd.WaitDelay = grace
 	err := cmd.Run()
 	close(ended)
@@ -75,11 +84,12 @@ func (c *Command) Run(ctx context.Context, dir string, stdin io.Reader, outs, er
 	case err != nil:
 		code = -2 // as the Automation API's own, for "did not run"
 	}
+
 	return stdout.String(), stderr.String(), code, err
 }
 
-// again passes on a second interrupt, by which the CLI ends at once.
-func again(cmd *exec.Cmd, ended <-chan struct{}) {
+// passSecondInterrupt passes a second interrupt on, at which the CLI ends at once.
+func passSecondInterrupt(cmd *exec.Cmd, ended <-chan struct{}) {
 	second := make(chan os.Signal, 1)
 	signal.Notify(second, os.Interrupt)
 	defer signal.Stop(second)
@@ -100,7 +110,7 @@ func (c *Command) searchPath(environ []string) string {
 	return path
 }
 
-// askVersion runs `pulumi version`.
+// askVersion returns what `pulumi version` prints.
 func askVersion(ctx context.Context, path string, environ []string) (semver.Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -110,9 +120,12 @@ func askVersion(ctx context.Context, path string, environ []string) (semver.Vers
 	if err != nil {
 		return semver.Version{}, fmt.Errorf("%s version: %w", path, err)
 	}
+
 	v, err := semver.ParseTolerant(strings.TrimSpace(string(out)))
 	if err != nil {
-		return semver.Version{}, fmt.Errorf("%s says its version is %q", path, strings.TrimSpace(string(out)))
+		return semver.Version{}, fmt.Errorf("%s says its version is %q", path,
+			strings.TrimSpace(string(out)))
 	}
+
 	return v, nil
 }

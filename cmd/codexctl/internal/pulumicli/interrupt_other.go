@@ -6,5 +6,5 @@ import "os/exec"
 
 func ownProcessGroup(*exec.Cmd) {}
 
-// There is no interrupt to send: the CLI is ended, and `pulumi cancel` frees the state.
+// interrupt kills the CLI: there is no interrupt to send. `pulumi cancel` then frees the state.
 func interrupt(cmd *exec.Cmd) error { return cmd.Process.Kill() }

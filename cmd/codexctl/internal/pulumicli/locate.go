@@ -18,65 +18,75 @@ import (
 	"github.com/blang/semver"
 )
 
-// Version is the CLI that is built where there is none; tools/pulumi pins its module.
+// Version is the version that is built if no CLI is found; tools/pulumi pins its module.
 const Version = "3.255.0"
 
-// Minimum is the oldest CLI that can run the program: the first with resource hooks for Go.
+// Minimum is the oldest version that can run the program: the first with resource hooks for Go.
 const Minimum = "3.182.0"
 
-// modulePackage is what tools/pulumi builds.
+// modulePackage is the package that tools/pulumi builds.
 const modulePackage = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
 
-// versionVariable is set at link time: the Automation API refuses a CLI that does not know its version.
+// versionVariable is set at link time: the Automation API refuses a CLI without a version.
 const versionVariable = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
 
-// Finder finds the CLI.
+// Finder finds or builds the CLI.
 type Finder struct {
 	// Root is the project's folder, which holds tools/pulumi.
 	Root string
-	// CacheDir is the user's folder for what can be made again.
+
+	// CacheDir is the user's cache folder.
 	CacheDir string
 	Environ  []string
+
 	// Path lists the folders to search, as PATH does.
 	Path string
-	// Say tells the person what is going on, one line each.
+
+	// Say is called with each line about progress.
 	Say func(format string, args ...any)
 }
 
-// Found is what there is, before anything is built.
+// Found is the CLI that is installed or was built before.
 type Found struct {
-	// Path is empty when there is none that fits.
+	// Path is empty if there is none of a suitable version.
 	Path    string
 	Version semver.Version
-	// Rejected says why the one on PATH was not taken; nil when there is none or it fits.
+
+	// Rejected tells why the CLI on PATH is not suitable; nil if there is none or it is.
 	Rejected error
-	// Built is where the pinned one is, or would be built.
+
+	// Built is the path of the pinned one, whether or not it has been built.
 	Built string
 }
 
-// Look finds a CLI without building one: the one on PATH, else the pinned one built before.
+// Look finds a CLI without building one: that on PATH, else the pinned one if it was built before.
 func (f Finder) Look(ctx context.Context) Found {
-	found := Found{Built: filepath.Join(f.CacheDir, "codexcontinue", "pulumi-v"+Version, "bin", "pulumi"+exe())}
+	found := Found{Built: filepath.Join(f.CacheDir, "codexcontinue",
+		"pulumi-v"+Version, "bin", "pulumi"+exe())}
 	if path := lookPath(f.Path); path != "" {
 		v, err := askVersion(ctx, path, f.Environ)
 		if err == nil {
 			err = fits(v)
 		}
+
 		if err == nil {
 			found.Path, found.Version = path, v
 			return found
 		}
+
 		found.Rejected = fmt.Errorf("the one on PATH does not fit: %w", err)
 	}
+
 	if _, err := os.Stat(found.Built); err == nil {
 		if v, err := askVersion(ctx, found.Built, f.Environ); err == nil {
 			found.Path, found.Version = found.Built, v
 		}
 	}
+
 	return found
 }
 
-// Get finds the CLI, or builds the pinned one once.
+// Get finds the CLI, or builds the pinned one.
 func (f Finder) Get(ctx context.Context) (*Command, error) {
 	found := f.Look(ctx)
 	if found.Path == "" {
@@ -84,20 +94,24 @@ func (f Finder) Get(ctx context.Context) (*Command, error) {
 		if found.Rejected != nil {
 			why = found.Rejected.Error()
 		}
+
 		f.Say("pulumi: %s: building v%s once (some minutes)", why, Version)
 		if err := f.build(ctx, found.Built); err != nil {
 			return nil, err
 		}
+
 		v, err := askVersion(ctx, found.Built, f.Environ)
 		if err != nil {
 			return nil, fmt.Errorf("pulumi: %w", err)
 		}
+
 		found.Path, found.Version = found.Built, v
 	}
+
 	return &Command{Path: found.Path, version: found.Version, environ: f.Environ, say: f.Say}, nil
 }
 
-// fits says whether the program can be run by a CLI of that version.
+// fits returns an error if a CLI of that version cannot run the program.
 func fits(v semver.Version) error {
 	minimum := semver.MustParse(Minimum)
 	if v.Major != minimum.Major {
@@ -106,22 +120,27 @@ func fits(v semver.Version) error {
 	if v.LT(minimum) {
 		return fmt.Errorf("version %s is older than %s", v, Minimum)
 	}
+
 	return nil
 }
 
-// build compiles the pinned CLI. It is written beside its final place and renamed, so that an interrupted build leaves
-// nothing that looks complete.
+// build compiles the pinned CLI. It writes it beside its final place and renames it, so that an
+// interrupted build leaves nothing that looks complete.
 func (f Finder) build(ctx context.Context, target string) error {
 	goTool, err := exec.LookPath("go")
 	if err != nil {
-		return errors.New("pulumi: it is not installed and cannot be built without Go: install Go 1.26 or newer (https://go.dev/dl), or Pulumi (https://www.pulumi.com/docs/install)")
+		return errors.New("pulumi: it is not installed and cannot be built without Go: install " +
+			"Go 1.26 or newer (https://go.dev/dl), or Pulumi (https://www.pulumi.com/docs/install)")
 	}
+
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return fmt.Errorf("pulumi: %w", err)
 	}
+
 	part := target + ".part"
 	defer os.Remove(part)
-	cmd := exec.CommandContext(ctx, goTool, "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", part,
+	cmd := exec.CommandContext(ctx, goTool, "build", "-v", "-mod=readonly", "-trimpath",
+		"-buildvcs=false", "-o", part,
 		"-ldflags", "-s -w -X "+versionVariable+"=v"+Version, modulePackage)
 	cmd.Dir = filepath.Join(f.Root, "tools", "pulumi")
 	cmd.Env = append(slices.Clone(f.Environ), "CGO_ENABLED=0", "GOWORK=off")
@@ -129,10 +148,12 @@ func (f Finder) build(ctx context.Context, target string) error {
 	if err != nil {
 		return fmt.Errorf("pulumi: %w", err)
 	}
+
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("pulumi: go build: %w", err)
 	}
+
 	last := f.watch(out, start)
 	if err := cmd.Wait(); err != nil {
 		if ctx.Err() != nil {
@@ -140,14 +161,16 @@ func (f Finder) build(ctx context.Context, target string) error {
 		}
 		return fmt.Errorf("pulumi: go build in %s: %w\n%s", cmd.Dir, err, strings.Join(last, "\n"))
 	}
+
 	if err := os.Rename(part, target); err != nil {
 		return fmt.Errorf("pulumi: %w", err)
 	}
+
 	f.Say("pulumi: built v%s in %s: %s", Version, time.Since(start).Round(time.Second), target)
 	return nil
 }
 
-// watch tells how far the build is, every 15 seconds, and returns its last lines.
+// watch prints the progress of the build every 15 seconds, and returns its last lines.
 func (f Finder) watch(out io.Reader, start time.Time) []string {
 	lines := make(chan string)
 	go func() {
@@ -156,6 +179,7 @@ func (f Finder) watch(out io.Reader, start time.Time) []string {
 			lines <- s.Text()
 		}
 	}()
+
 	var last []string
 	packages := 0
 	tick := time.NewTicker(15 * time.Second)
@@ -171,7 +195,8 @@ func (f Finder) watch(out io.Reader, start time.Time) []string {
 				last = last[1:]
 			}
 		case <-tick.C:
-			f.Say("pulumi: building, %d packages compiled, %s", packages, time.Since(start).Round(time.Second))
+			f.Say("pulumi: building, %d packages compiled, %s", packages,
+				time.Since(start).Round(time.Second))
 		}
 	}
 }
@@ -183,13 +208,15 @@ func exe() string {
 	return ""
 }
 
-// lookPath finds pulumi in a list of folders; empty when it is in none.
+// lookPath returns the path of pulumi in a list of folders, or "".
 func lookPath(path string) string {
 	for _, dir := range filepath.SplitList(path) {
 		file := filepath.Join(dir, "pulumi"+exe())
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && (runtime.GOOS == "windows" || info.Mode()&0o111 != 0) {
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() &&
+			(runtime.GOOS == "windows" || info.Mode()&0o111 != 0) {
 			return file
 		}
 	}
+
 	return ""
 }

@@ -1,5 +1,5 @@
-// Package revision makes the plans of a revision of the checkout, and of what lies in it now, with the programs that are
-// built from their own sources: a revision's stacks are what its own code says.
+// Package revision makes the plans of a revision of the checkout and of its working tree. Each is
+// made by the program that is built from its own sources, as only they define its stacks.
 package revision
 
 import (
@@ -21,37 +21,42 @@ type Checkout struct {
 	root    string // of the project
 	prefix  string // of the project in the repository, empty or with a / at its end
 	environ []string
-	// Say tells what takes long.
+
+	// say is called with what takes long.
 	say func(format string, args ...any)
-	// scratch holds what is thrown away at the end, cache what is kept for the next time; cache is empty where there is
-	// no place for it.
+
+	// scratch holds files until Close, cache those that are kept for the next time. cache is empty
+	// if there is no place for it.
 	scratch, cache string
 	key            []byte
 }
 
-// Options say where a Checkout works.
+// Options are the options of Open.
 type Options struct {
 	// Root is the project's folder.
 	Root string
+
 	// Environ is the environment of git and go.
 	Environ []string
+
 	// Cache is a folder for what can be made again; empty for none.
 	Cache string
-	// Say tells what takes long; it may be nil.
+
+	// Say is called with what takes long.
 	Say func(format string, args ...any)
 }
 
-// Open looks at the git repository around the project. The caller closes the checkout.
+// Open opens the git repository around the project. The caller closes the checkout.
 func Open(ctx context.Context, o Options) (*Checkout, error) {
 	for _, program := range []string{"git", "go"} {
 		if _, err := lookPath(program, o.Environ); err != nil {
-			return nil, fmt.Errorf("%s is not on PATH: plans of a revision are made by building its program", program)
+			return nil, fmt.Errorf("%s is not on PATH: plans of a revision are made by building "+
+				"its program",
+				program)
 		}
 	}
+
 	c := &Checkout{root: o.Root, environ: o.Environ, say: o.Say, cache: o.Cache}
-	if c.say == nil {
-		c.say = func(string, ...any) {}
-	}
 	var err error
 	if c.prefix, err = c.git(ctx, nil, "rev-parse", "--show-prefix"); err != nil {
 		return nil, fmt.Errorf("%s is in no git repository that can be read: %w", o.Root, err)
@@ -59,28 +64,32 @@ func Open(ctx context.Context, o Options) (*Checkout, error) {
 	if c.scratch, err = os.MkdirTemp("", "codexctl-diff-"); err != nil {
 		return nil, err
 	}
+
 	if c.key, err = c.loadKey(); err != nil {
 		c.Close()
 		return nil, err
 	}
+
 	return c, nil
 }
 
-// Close throws away what is not kept.
+// Close removes the files that are not kept.
 func (c *Checkout) Close() error { return os.RemoveAll(c.scratch) }
 
 // Revision is a state of the project's files.
 type Revision struct {
-	// Name is what a person calls it.
+	// Name is the revision's name for people.
 	Name string
+
 	// Tree is git's hash of the project's folder.
 	Tree string
-	// objects is where git finds the objects of a tree that no commit has.
+
+	// objects are the variables by which git finds the objects of a tree without a commit.
 	objects []string
 }
 
-// Commit is the revision that ref names. Without ref it is where the checkout's branch left the default one, or HEAD where
-// there is no default branch.
+// Commit returns the revision that ref names. Without ref it is the commit at which the checkout's
+// branch left the default branch, or HEAD if there is no default branch.
 func (c *Checkout) Commit(ctx context.Context, ref string) (Revision, error) {
 	name := ref
 	if ref == "" {
@@ -89,84 +98,114 @@ func (c *Checkout) Commit(ctx context.Context, ref string) (Revision, error) {
 			return Revision{}, err
 		}
 	}
+
 	if strings.HasPrefix(ref, "-") {
 		return Revision{}, fmt.Errorf("%q is no revision", ref)
 	}
+
 	hash, err := c.git(ctx, nil, "rev-parse", "--verify", "--quiet", ref+"^{commit}")
 	if err != nil {
-		return Revision{}, fmt.Errorf("%q is no commit of this repository: fetch it, or name another with --base", ref)
+		return Revision{}, fmt.Errorf("%q is no commit of this repository: fetch it, or name "+
+			"another with --base",
+			ref)
 	}
-	tree, err := c.git(ctx, nil, "rev-parse", "--verify", "--quiet", hash+":"+strings.TrimSuffix(c.prefix, "/"))
+
+	tree, err := c.git(ctx, nil, "rev-parse", "--verify", "--quiet",
+		hash+":"+strings.TrimSuffix(c.prefix, "/"))
 	if err != nil {
 		return Revision{}, fmt.Errorf("%s has no folder %s", name, c.prefix)
 	}
+
 	if short := hash[:12]; !strings.HasPrefix(hash, name) {
 		name += " (" + short + ")"
 	} else {
 		name = short
 	}
+
 	return Revision{Name: name, Tree: tree}, nil
 }
 
-// base is where the branch left the default one.
+// base returns the commit at which the branch left the default branch.
 func (c *Checkout) base(ctx context.Context) (name, commit string, err error) {
 	if _, err := c.git(ctx, nil, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"); err != nil {
 		return "", "", errors.New("the repository has no commit to compare with")
 	}
+
 	var candidates []string
 	if head, err := c.git(ctx, nil, "symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"); err == nil {
 		candidates = append(candidates, head)
 	}
+
 	for _, branch := range append(candidates, "origin/main", "origin/master", "main", "master") {
 		if _, err := c.git(ctx, nil, "rev-parse", "--verify", "--quiet", branch+"^{commit}"); err != nil {
 			continue
 		}
+
 		commit, err := c.git(ctx, nil, "merge-base", "HEAD", branch)
 		if err != nil {
-			return "", "", fmt.Errorf("HEAD and %s have no common ancestor here: fetch more of the history (git fetch --unshallow), or name a revision with --base", branch)
+			return "", "", fmt.Errorf("HEAD and %s have no common ancestor here: fetch more of "+
+				"the history (git fetch --unshallow), or name a revision with --base",
+				branch)
 		}
+
 		return branch, commit, nil
 	}
+
 	return "HEAD", "HEAD", nil
 }
 
-// WorkingTree is what lies in the checkout now: all files that git does not ignore.
+// WorkingTree returns the revision of the checkout's files as they are, all
+// that git does not ignore.
 func (c *Checkout) WorkingTree(ctx context.Context) (Revision, error) {
 	objects, err := c.git(ctx, nil, "rev-parse", "--git-path", "objects")
 	if err != nil {
 		return Revision{}, err
 	}
+
 	index, err := c.git(ctx, nil, "rev-parse", "--git-path", "index")
 	if err != nil {
 		return Revision{}, err
 	}
-	// An index and a place for objects of our own: nothing in the repository changes. The copy knows which files have not
-	// changed since git saw them.
+
+	// Git writes to an index and an object folder of their own, so that nothing in the repository
+	// changes. The index is a copy, which knows the files that have not changed.
 	own := filepath.Join(c.scratch, "index")
 	if err := copyIndex(c.fromRoot(index), own); err != nil {
 		return Revision{}, err
 	}
+
 	written := filepath.Join(c.scratch, "objects")
 	if err := os.MkdirAll(written, 0o700); err != nil {
 		return Revision{}, err
 	}
-	env := []string{"GIT_OBJECT_DIRECTORY=" + written, "GIT_ALTERNATE_OBJECT_DIRECTORIES=" + c.fromRoot(objects)}
+
+	env := []string{
+		"GIT_OBJECT_DIRECTORY=" + written,
+		"GIT_ALTERNATE_OBJECT_DIRECTORIES=" + c.fromRoot(objects),
+	}
+
 	withIndex := append(slices.Clone(env), "GIT_INDEX_FILE="+own)
-	if _, err := c.git(ctx, withIndex, "-c", "core.safecrlf=false", "-c", "advice.addEmbeddedRepo=false", "add", "--all", "--", "."); err != nil {
+	_, err = c.git(ctx, withIndex, "-c", "core.safecrlf=false",
+		"-c", "advice.addEmbeddedRepo=false", "add", "--all", "--", ".")
+	if err != nil {
 		return Revision{}, fmt.Errorf("read the working tree: %w", err)
 	}
+
 	args := []string{"write-tree"}
 	if c.prefix != "" {
 		args = append(args, "--prefix="+c.prefix)
 	}
+
 	tree, err := c.git(ctx, withIndex, args...)
 	if err != nil {
 		return Revision{}, fmt.Errorf("read the working tree: %w", err)
 	}
+
 	return Revision{Name: "the working tree", Tree: tree, objects: env}, nil
 }
 
-// copyIndex copies an index with its time: by that git knows which files may have changed right after it was written.
+// copyIndex copies an index with its modification time, from which git knows which files may have
+// changed right after it was written.
 func copyIndex(from, to string) error {
 	text, err := os.ReadFile(from)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -175,14 +214,17 @@ func copyIndex(from, to string) error {
 	if err != nil {
 		return err
 	}
+
 	info, err := os.Stat(from)
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.WriteFile(to, text, 0o600), os.Chtimes(to, info.ModTime(), info.ModTime()))
+
+	return errors.Join(os.WriteFile(to, text, 0o600),
+		os.Chtimes(to, info.ModTime(), info.ModTime()))
 }
 
-// has says whether the revision has the file.
+// has reports whether the revision has the file.
 func (c *Checkout) has(ctx context.Context, r Revision, name string) bool {
 	_, err := c.git(ctx, r.objects, "cat-file", "-e", r.Tree+":"+name)
 	return err == nil
@@ -193,31 +235,38 @@ func (c *Checkout) export(ctx context.Context, r Revision, dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+
 	env := append(slices.Clone(r.objects), "GIT_INDEX_FILE="+dir+".index")
 	if _, err := c.git(ctx, env, "read-tree", r.Tree); err != nil {
 		return err
 	}
+
 	gitDir, err := c.git(ctx, nil, "rev-parse", "--absolute-git-dir")
 	if err != nil {
 		return err
 	}
-	// As a checkout does it, line ends and all. In a work tree of its own: names in the index are the project's, not the
-	// repository's.
-	_, err = c.gitIn(ctx, dir, append(env, "GIT_WORK_TREE="+dir, "GIT_DIR="+gitDir), "checkout-index", "--all", "--force", "--quiet")
+
+	// Files are written as a checkout writes them, line ends and all, to a work tree of its own:
+	// names in the index are relative to the project, not to the repository.
+	_, err = c.gitIn(ctx, dir, append(env, "GIT_WORK_TREE="+dir, "GIT_DIR="+gitDir),
+		"checkout-index", "--all", "--force", "--quiet")
 	return err
 }
 
-// changes lists the files in which b differs from a, and whether a has each.
+// changes returns the files in which b differs from a, and whether a has each.
 func (c *Checkout) changes(ctx context.Context, a, b Revision) (map[string]bool, error) {
-	out, err := c.git(ctx, append(slices.Clone(a.objects), b.objects...), "diff-tree", "-r", "-z", "--name-status", "--no-renames", a.Tree, b.Tree)
+	out, err := c.git(ctx, append(slices.Clone(a.objects), b.objects...), "diff-tree", "-r", "-z",
+		"--name-status", "--no-renames", a.Tree, b.Tree)
 	if err != nil {
 		return nil, err
 	}
+
 	fields := strings.Split(strings.TrimSuffix(out, "\x00"), "\x00")
 	changed := map[string]bool{}
 	for i := 0; i+1 < len(fields); i += 2 {
 		changed[fields[i+1]] = fields[i] != "A"
 	}
+
 	return changed, nil
 }
 
@@ -228,16 +277,22 @@ func (c *Checkout) fromRoot(path string) string {
 	return filepath.Join(c.root, path)
 }
 
-// git runs git in the project's folder and returns what it prints, without the end of the last line.
+// git runs git in the project's folder and returns its output, without the end of the last line.
 func (c *Checkout) git(ctx context.Context, env []string, args ...string) (string, error) {
 	return c.gitIn(ctx, c.root, env, args...)
 }
 
-func (c *Checkout) gitIn(ctx context.Context, dir string, env []string, args ...string) (string, error) {
-	cmd, err := command(ctx, dir, append(slices.Clone(c.environ), append([]string{"LC_ALL=C", "GIT_OPTIONAL_LOCKS=0"}, env...)...), "git", args...)
+func (c *Checkout) gitIn(
+	ctx context.Context, dir string, env []string, args ...string,
+) (string, error) {
+	cmd, err := command(ctx, dir,
+		append(slices.Clone(c.environ),
+			append([]string{"LC_ALL=C", "GIT_OPTIONAL_LOCKS=0"}, env...)...),
+		"git", args...)
 	if err != nil {
 		return "", err
 	}
+
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError
@@ -247,10 +302,11 @@ func (c *Checkout) gitIn(ctx context.Context, dir string, env []string, args ...
 		}
 		return "", fmt.Errorf("git %s: %w", verb(args), err)
 	}
+
 	return strings.TrimSuffix(string(out), "\n"), nil
 }
 
-// verb is git's command without its options.
+// verb returns the name of the git command among its arguments.
 func verb(args []string) string {
 	for i := 0; i < len(args); i++ {
 		if args[i] == "-c" {
@@ -259,11 +315,14 @@ func verb(args []string) string {
 		}
 		return args[i]
 	}
+
 	return ""
 }
 
-// command prepares a program that is found on the PATH of environ.
-func command(ctx context.Context, dir string, environ []string, program string, args ...string) (*exec.Cmd, error) {
+// command returns a command for a program that is found on the PATH of environ.
+func command(
+	ctx context.Context, dir string, environ []string, program string, args ...string,
+) (*exec.Cmd, error) {
 	path, err := lookPath(program, environ)
 	if err != nil {
 		return nil, err
@@ -273,17 +332,18 @@ func command(ctx context.Context, dir string, environ []string, program string, 
 	return cmd, nil
 }
 
-// lookPath is exec.LookPath with the PATH of environ.
+// lookPath is like exec.LookPath with the PATH of environ.
 func lookPath(program string, environ []string) (string, error) {
 	for _, dir := range filepath.SplitList(getenv(environ, "PATH")) {
-		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil && filepath.IsAbs(path) {
+		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil &&
+			filepath.IsAbs(path) {
 			return path, nil
 		}
 	}
 	return "", fmt.Errorf("%s: %w", program, exec.ErrNotFound)
 }
 
-// getenv is the last value, which is the one that counts.
+// getenv returns the last value of the variable, which is the one that counts.
 func getenv(environ []string, name string) string {
 	for _, e := range slices.Backward(environ) {
 		if value, ok := strings.CutPrefix(e, name+"="); ok {
@@ -300,10 +360,12 @@ func copyFile(from, to string) error {
 		return err
 	}
 	defer in.Close()
+
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
 	if err != nil {
 		return err
 	}
+
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Close())
 }

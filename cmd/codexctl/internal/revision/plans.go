@@ -26,28 +26,35 @@ import (
 // planner is the package of the program that prints a checkout's plans.
 const planner = "infra/plan/planner"
 
-// keptPlans is how many revisions' plans are kept.
+// keptPlans bounds how many revisions' plans are kept.
 const keptPlans = 32
 
 // Plans makes the plans of base and of head, which is the working tree, for every stack and target.
 //
-// What the sources of head are is read from the disk: what git ignores counts as it does for `up`. base's are those of its
-// commit, and its plans are kept by its tree.
-func (c *Checkout) Plans(ctx context.Context, base, head Revision) (before, after []plan.Document, err error) {
+// The sources of head are read from the disk, so files that git ignores count as they do for `up`.
+// Those of base are the files of its commit, and its plans are kept by its tree.
+func (c *Checkout) Plans(
+	ctx context.Context, base, head Revision,
+) (before, after []plan.Document, err error) {
 	kept, ok := c.kept(base)
 	if !ok && !c.has(ctx, base, planner+"/main.go") {
-		return nil, nil, fmt.Errorf("%s is older than this command: it has no %s, by which its stacks are planned; compare with a later one", base.Name, planner)
+		return nil, nil, fmt.Errorf("%s is older than this command: it has no %s, by which its "+
+			"stacks are planned; compare with a later one",
+			base.Name, planner)
 	}
+
 	program, err := c.headProgram(ctx, head)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	both, ctx := errgroup.WithContext(ctx)
 	both.Go(func() error {
 		var err error
 		after, _, err = c.run(ctx, program, c.root, head)
 		return err
 	})
+
 	both.Go(func() error {
 		if before = kept; ok {
 			return nil
@@ -56,32 +63,40 @@ func (c *Checkout) Plans(ctx context.Context, base, head Revision) (before, afte
 		before, err = c.basePlans(ctx, base, head, program)
 		return err
 	})
+
 	if err := both.Wait(); err != nil {
 		return nil, nil, err
 	}
+
 	return before, after, nil
 }
 
-// basePlans makes the plans of base, whose program is built after head's: what both have in common is compiled once, and
-// where the programs are the same, as in most changes, nothing is linked again.
-func (c *Checkout) basePlans(ctx context.Context, base, head Revision, headProgram string) ([]plan.Document, error) {
+// basePlans makes the plans of base. Its program is built after head's: what both have in common is
+// compiled once, and if the programs are the same, as in most changes, nothing is linked again.
+func (c *Checkout) basePlans(
+	ctx context.Context, base, head Revision, headProgram string,
+) ([]plan.Document, error) {
 	dir := filepath.Join(c.scratch, "base")
 	if err := c.export(ctx, base, dir); err != nil {
 		return nil, fmt.Errorf("read %s: %w", base.Name, err)
 	}
+
 	program, err := c.baseProgram(ctx, base, head, dir, headProgram)
 	if err != nil {
 		return nil, err
 	}
+
 	documents, text, err := c.run(ctx, program, dir, base)
 	if err != nil {
 		return nil, err
 	}
+
 	c.keep(base, text)
 	return documents, nil
 }
 
-// slot is where the working tree's planner is kept, with the tree that it was built from beside it.
+// slot returns the folder that keeps the working tree's planner, and beside it the
+// tree it was built from.
 func (c *Checkout) slot() string {
 	if c.cache == "" {
 		return filepath.Join(c.scratch, "slot")
@@ -90,8 +105,8 @@ func (c *Checkout) slot() string {
 	return filepath.Join(c.cache, "planner-"+hex.EncodeToString(hash[:6]))
 }
 
-// headProgram is the planner of the working tree. It is built in the place where the sources lie: what a developer's
-// builds have compiled already is not compiled again.
+// headProgram returns the planner of the working tree. It is built in the folder of the sources, so
+// that what a developer's builds have compiled is not compiled again.
 func (c *Checkout) headProgram(ctx context.Context, head Revision) (string, error) {
 	slot := c.slot()
 	program, tree := filepath.Join(slot, "planner"), filepath.Join(slot, "tree")
@@ -101,27 +116,33 @@ func (c *Checkout) headProgram(ctx context.Context, head Revision) (string, erro
 	if err := os.MkdirAll(slot, 0o700); err != nil {
 		return "", fmt.Errorf("cache: %w", err)
 	}
+
 	work := filepath.Join(c.scratch, "head-planner")
 	if err := c.buildOn(ctx, program, work, head, ""); err != nil {
 		return "", err
 	}
-	// The tree goes first: a program without one is built again.
+
+	// The tree is removed first: a program without one is built again.
 	if err := os.Remove(tree); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("cache: %w", err)
 	}
 	if err := errors.Join(replace(work, program), writeFile(tree, []byte(head.Tree))); err != nil {
 		return "", fmt.Errorf("cache: %w", err)
 	}
+
 	return work, nil
 }
 
-// baseProgram is the planner of base. It is built where the working tree lies, with base's files in the place of those that
-// differ: so only what depends on these is compiled.
-func (c *Checkout) baseProgram(ctx context.Context, base, head Revision, dir, headProgram string) (string, error) {
+// baseProgram returns the planner of base. It is built in the working tree with base's files in
+// place of those that differ, so that only what depends on these is compiled.
+func (c *Checkout) baseProgram(
+	ctx context.Context, base, head Revision, dir, headProgram string,
+) (string, error) {
 	changed, err := c.changes(ctx, base, head)
 	if err != nil {
 		return "", err
 	}
+
 	var overlay struct{ Replace map[string]string }
 	overlay.Replace = map[string]string{}
 	for name, has := range changed {
@@ -131,21 +152,26 @@ func (c *Checkout) baseProgram(ctx context.Context, base, head Revision, dir, he
 		}
 		overlay.Replace[filepath.Join(c.root, filepath.FromSlash(name))] = from
 	}
+
 	text, err := json.Marshal(overlay)
 	if err != nil {
 		return "", err
 	}
+
 	file := filepath.Join(c.scratch, "overlay.json")
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return "", err
 	}
+
 	program := filepath.Join(c.scratch, "base-planner")
 	return program, c.buildOn(ctx, headProgram, program, base, file)
 }
 
-// buildOn builds the planner on a copy of another one, if that is there: Go leaves a program as it is when it would be the
-// same. The other one itself may be running.
-func (c *Checkout) buildOn(ctx context.Context, other, to string, r Revision, overlay string) error {
+// buildOn builds the planner over a copy of another one, if that exists: Go leaves a program as it
+// is if it would be the same. The other one itself may be running.
+func (c *Checkout) buildOn(
+	ctx context.Context, other, to string, r Revision, overlay string,
+) error {
 	if err := copyFile(other, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cache: %w", err)
 	}
@@ -155,25 +181,29 @@ func (c *Checkout) buildOn(ctx context.Context, other, to string, r Revision, ov
 // build builds the planner.
 func (c *Checkout) build(ctx context.Context, r Revision, to, overlay string) error {
 	c.say("compiling the plans of %s", r.Name)
-	// Without debug information: linking is most of the time.
+	// Without debug information, as linking is most of the time.
 	args := []string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", to}
 	if overlay != "" {
 		args = append(args, "-overlay="+overlay)
 	}
+
 	environ := slices.DeleteFunc(slices.Clone(c.environ), func(e string) bool {
 		// The program runs here, whatever the caller builds for.
 		return strings.HasPrefix(e, "GOOS=") || strings.HasPrefix(e, "GOARCH=")
 	})
+
 	environ = append(environ, "GOWORK=off")
-	if getenv(environ, "HOME") == "" { // where Go's caches are, unless it is told
+	if getenv(environ, "HOME") == "" { // Go's caches are in it by default
 		if u, err := user.Current(); err == nil && u.HomeDir != "" {
 			environ = append(environ, "HOME="+u.HomeDir)
 		}
 	}
+
 	cmd, err := command(ctx, c.root, environ, "go", append(args, "./"+planner)...)
 	if err != nil {
 		return err
 	}
+
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return nil
@@ -181,32 +211,41 @@ func (c *Checkout) build(ctx context.Context, r Revision, to, overlay string) er
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+
 	return fmt.Errorf("%s does not build: %w\n%s", r.Name, err, indent(string(out), 40))
 }
 
 // run runs a planner on the files at root.
-func (c *Checkout) run(ctx context.Context, program, root string, r Revision) ([]plan.Document, []byte, error) {
+func (c *Checkout) run(
+	ctx context.Context, program, root string, r Revision,
+) ([]plan.Document, []byte, error) {
 	cmd := exec.CommandContext(ctx, program, root)
-	// An environment without anything of its caller: neither its secrets nor what it has set can be in a plan.
-	cmd.Dir, cmd.Env, cmd.Stdin = root, []string{"HOME=" + c.scratch, "TMPDIR=" + c.scratch}, bytes.NewReader(c.key)
+	// The environment has nothing of the caller's: neither its secrets nor its
+	// settings can be in a plan.
+	cmd.Dir, cmd.Stdin = root, bytes.NewReader(c.key)
+	cmd.Env = []string{"HOME=" + c.scratch, "TMPDIR=" + c.scratch}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	text, err := cmd.Output()
 	if ctx.Err() != nil {
 		return nil, nil, ctx.Err()
 	}
+
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s cannot be planned: %w\n%s", r.Name, err, indent(stderr.String(), 40))
+		return nil, nil, fmt.Errorf("%s cannot be planned: %w\n%s", r.Name, err,
+			indent(stderr.String(), 40))
 	}
+
 	documents, err := plan.Decode(text)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", r.Name, err)
 	}
+
 	return documents, text, nil
 }
 
-// loadKey is the key of the secrets' fingerprints: that of the kept plans, which have to be compared with new ones, or a
-// new one where nothing is kept.
+// loadKey returns the key of the secrets' fingerprints: the one of the kept plans, which are
+// compared with new ones, or a new one if nothing is kept.
 func (c *Checkout) loadKey() ([]byte, error) {
 	key := make([]byte, 32)
 	if _, err := rand.Read(key); err != nil {
@@ -215,10 +254,12 @@ func (c *Checkout) loadKey() ([]byte, error) {
 	if c.cache == "" {
 		return key, nil
 	}
+
 	if err := os.MkdirAll(filepath.Join(c.cache, "plans"), 0o700); err != nil {
-		c.cache = "" // a home that cannot be written to
+		c.cache = "" // the home is not writable
 		return key, nil
 	}
+
 	path := filepath.Join(c.cache, "key")
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
@@ -228,13 +269,15 @@ func (c *Checkout) loadKey() ([]byte, error) {
 		}
 		return key, nil
 	}
+
 	kept, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	if len(kept) != len(key) { // written by halves; the plans that were kept with another key are of no use then
+	if len(kept) != len(key) { // written in part; plans that were kept with it are of no use
 		return nil, fmt.Errorf("cache: %s is broken: remove %s", path, c.cache)
 	}
+
 	return kept, nil
 }
 
@@ -242,33 +285,38 @@ func (c *Checkout) planFile(r Revision) string {
 	return filepath.Join(c.cache, "plans", r.Tree+".json")
 }
 
-// kept are the plans of the revision from another time.
+// kept returns the plans of the revision that were kept.
 func (c *Checkout) kept(r Revision) ([]plan.Document, bool) {
 	if c.cache == "" {
 		return nil, false
 	}
+
 	text, err := os.ReadFile(c.planFile(r))
 	if err != nil {
 		return nil, false
 	}
+
 	documents, err := plan.Decode(text)
 	if err != nil || len(documents) == 0 {
 		return nil, false
 	}
+
 	now := time.Now()
-	_ = os.Chtimes(c.planFile(r), now, now) // which plans are thrown away first is all that depends on it
+	_ = os.Chtimes(c.planFile(r), now, now) // it only decides which plans are removed first
 	return documents, true
 }
 
-// keep keeps the plans for another time. Not being able to is no error: they are made again.
+// keep keeps the plans for the next time. It is no error if it cannot: they are made again.
 func (c *Checkout) keep(r Revision, text []byte) {
 	if c.cache == "" || writeFile(c.planFile(r), text) != nil {
 		return
 	}
+
 	files, err := os.ReadDir(filepath.Dir(c.planFile(r)))
 	if err != nil || len(files) <= keptPlans {
 		return
 	}
+
 	age := func(e os.DirEntry) time.Time {
 		info, err := e.Info()
 		if err != nil {
@@ -276,6 +324,7 @@ func (c *Checkout) keep(r Revision, text []byte) {
 		}
 		return info.ModTime()
 	}
+
 	slices.SortFunc(files, func(a, b os.DirEntry) int { return age(b).Compare(age(a)) })
 	for _, old := range files[keptPlans:] {
 		_ = os.Remove(filepath.Join(c.cache, "plans", old.Name()))
@@ -288,6 +337,7 @@ func writeFile(path string, text []byte) error {
 	if err != nil {
 		return err
 	}
+
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
@@ -295,6 +345,7 @@ func writeFile(path string, text []byte) error {
 	if err != nil {
 		_ = os.Remove(f.Name())
 	}
+
 	return err
 }
 
@@ -307,7 +358,7 @@ func replace(from, to string) error {
 	return os.Rename(next, to)
 }
 
-// indent is the text's last n lines, indented.
+// indent returns the text's last n lines, indented.
 func indent(text string, n int) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return "  " + strings.Join(lines[max(0, len(lines)-n):], "\n  ")

@@ -1,8 +1,12 @@
-// Package running is what runs of a stack, whatever it runs on: the words that the commands and the targets share.
+// Package running describes what runs of a stack, in terms that the commands
+// and the platforms share.
 package running
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -10,31 +14,40 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Replica is one of a service's identical copies: a container of an engine, a pod of a cluster.
+// Replica is one of a service's identical copies: a container on an engine, a pod in a cluster.
 type Replica struct {
 	ID, Name string
 	Service  string
+
 	// Image is the reference by which people know the image.
 	Image string
+
 	// State is one word: healthy, starting, unhealthy, restarting, exited, created, pending, ...
 	State string
-	// Condition is the state for a person, with the reason where something is wrong.
+
+	// Condition describes the state to a person, with the reason if something is wrong.
 	Condition string
-	// Healthy says that it runs and passes its checks.
+
+	// Healthy reports whether it runs and passes its checks.
 	Healthy bool
-	// Created says that it was made and not started yet, for no reason that is known to be wrong; Starting that it runs and
-	// has not had its time to become healthy.
+
+	// Created reports whether it was made but not started yet, for no reason known to be wrong.
+	// Starting reports whether it runs but has not had its time to become healthy.
 	Created, Starting bool
-	// Todo says what to do about its condition; empty when that is not known.
+
+	// Todo tells what to do about its condition; empty if that is not known.
 	Todo      string
 	Restarts  int
 	StartedAt time.Time
-	// Node is the machine of the cluster that it is on; empty on an engine.
+
+	// Node is the cluster's machine that it runs on; empty on an engine.
 	Node string
-	// CPU and Memory are the limits; 0 is none.
+
+	// CPU and Memory are the limits; 0 means none.
 	CPU    stacks.MilliCPU
 	Memory stacks.Bytes
-	// Ports are those published on a machine, the service's own first.
+
+	// Ports are the ports published on a machine, the service's own first.
 	Ports []Port
 }
 
@@ -45,7 +58,7 @@ type Port struct {
 	Container int
 }
 
-// URL is how a person on this machine reaches the port.
+// URL returns the address of the port for a person on this machine.
 func (p Port) URL() string {
 	host := p.Address
 	if host == "" || host == "0.0.0.0" || host == "::" {
@@ -54,25 +67,49 @@ func (p Port) URL() string {
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
+
 	return "http://" + host + ":" + strconv.Itoa(p.Host)
 }
 
-// LogOptions say what part of the logs is wanted.
+// LogOptions select a part of the logs.
 type LogOptions struct {
-	// Tail is how many of the last lines of each replica are shown first; negative is all.
+	// Tail is how many of the last lines of each replica are shown first; negative means all.
 	Tail int
-	// Since leaves out what is older; the zero time leaves out nothing.
+
+	// Since leaves out older lines, unless it is zero.
 	Since time.Time
-	// Follow goes on with what comes, also from replicas that take the place of those there now, until the context ends.
+
+	// Follow continues with new lines, also of replicas that replace the current ones,
+	// until the context ends.
 	Follow bool
 }
 
-// UnhealthyError is that a replica did not become healthy.
+// ReadLines calls line for each line of r, without its end, until r or the context ends.
+func ReadLines(ctx context.Context, r io.Reader, line func(text string)) error {
+	b := bufio.NewReader(r)
+	for {
+		text, err := b.ReadString('\n')
+		if text != "" {
+			line(strings.TrimRight(text, "\r\n"))
+		}
+
+		if err == io.EOF || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// UnhealthyError is returned when a replica did not become healthy.
 type UnhealthyError struct {
 	Replica Replica
-	// Left is how many others were left as they are.
+
+	// Left is how many other replicas were left as they are.
 	Left int
-	// After is how long was waited; 0 when it failed at once.
+
+	// After is how long was waited; 0 if it failed at once.
 	After time.Duration
 }
 

@@ -1,5 +1,6 @@
-// Package fakebackend is a backend for the tests of the web UI: it speaks services/internal/backendapi, keeps
-// conversations in memory and plays answers that the test writes and paces.
+// Package fakebackend is a backend for the tests of the web UI. It speaks
+// services/internal/backendapi, keeps conversations in memory and plays answers that the
+// test writes and paces.
 package fakebackend
 
 import (
@@ -17,7 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// Backend is the fake. Its zero value is not usable: see New.
+// Backend is the fake; New returns one.
 type Backend struct {
 	mu            sync.Mutex
 	conversations map[string]*conversation
@@ -42,25 +43,41 @@ type conversation struct {
 	backendapi.ConversationDetail
 }
 
-// New makes a backend whose model is ready and whose clock starts at now and moves a second with each message.
+// New returns a backend whose model is ready. Its clock starts at now and moves a
+// second with each message.
 func New(now time.Time, play func(message string, a *Answer)) *Backend {
 	build := mlapi.Build{Name: "codexcontinue", State: mlapi.BuildReady}
-	return &Backend{conversations: map[string]*conversation{}, generations: map[string]*Answer{}, keys: map[string]backendapi.Generation{}, fail: map[string]*problem.Problem{}, now: now, Play: play,
+	return &Backend{
+		conversations: map[string]*conversation{},
+		generations:   map[string]*Answer{},
+		keys:          map[string]backendapi.Generation{},
+		fail:          map[string]*problem.Problem{},
+		now:           now,
+		Play:          play,
 		models: mlapi.Models{Build: build, Models: []mlapi.ModelInfo{
-			{Name: "codexcontinue", ParameterSize: "8B", Default: true}, {Name: "llama3", ParameterSize: "8B"}}},
-		status: backendapi.Status{Status: backendapi.StatusReady, Model: build, Services: []backendapi.ServiceStatus{
-			{Name: "backend", Status: backendapi.StatusReady, LatencyMS: 0.1}, {Name: "redis", Status: backendapi.StatusReady, LatencyMS: 0.4},
-			{Name: "ml", Status: backendapi.StatusReady, LatencyMS: 1.2}, {Name: "ollama", Status: backendapi.StatusReady, LatencyMS: 2.5}}}}
+			{Name: "codexcontinue", ParameterSize: "8B", Default: true},
+			{Name: "llama3", ParameterSize: "8B"}}},
+		status: backendapi.Status{
+			Status: backendapi.StatusReady,
+			Model:  build,
+			Services: []backendapi.ServiceStatus{
+				{Name: "backend", Status: backendapi.StatusReady, LatencyMS: 0.1},
+				{Name: "redis", Status: backendapi.StatusReady, LatencyMS: 0.4},
+				{Name: "ml", Status: backendapi.StatusReady, LatencyMS: 1.2},
+				{Name: "ollama", Status: backendapi.StatusReady, LatencyMS: 2.5}},
+		},
+	}
 }
 
-// Fail makes the requests of a pattern, such as "POST /api/chat", fail until it is called with nil.
+// Fail makes the requests of a pattern, such as "POST /api/chat", fail with p, or
+// succeed again if p is nil.
 func (b *Backend) Fail(pattern string, p *problem.Problem) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fail[pattern] = p
 }
 
-// Build sets the state of the model; models are listed when it is ready.
+// Build sets the state of the model and the models that are listed.
 func (b *Backend) Build(build mlapi.Build, models ...mlapi.ModelInfo) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -68,35 +85,36 @@ func (b *Backend) Build(build mlapi.Build, models ...mlapi.ModelInfo) {
 	b.status.Model = build
 }
 
-// SetStatus sets the answer of GET /api/status.
+// SetStatus sets the response of GET /api/status.
 func (b *Backend) SetStatus(s backendapi.Status) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.status = s
 }
 
-// CutStreams ends the next n event streams in the middle: after their second event.
+// CutStreams ends each of the next n event streams after its second event.
 func (b *Backend) CutStreams(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.cut = n
 }
 
-// LoseReplies stores the next n messages and drops the connection instead of the reply.
+// LoseReplies makes the next n messages be stored and their connections
+// dropped instead of answered.
 func (b *Backend) LoseReplies(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lose = n
 }
 
-// PageSize makes a conversation be read in pages of n messages.
+// PageSize makes conversations be read in pages of n messages.
 func (b *Backend) PageSize(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.pageSize = n
 }
 
-// Questions are the messages that people sent, of all conversations.
+// Questions returns the messages that people sent, of all conversations.
 func (b *Backend) Questions() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,24 +126,25 @@ func (b *Backend) Questions() []string {
 			}
 		}
 	}
+
 	return all
 }
 
-// Headers are the headers of all requests so far.
+// Headers returns the headers of all requests so far.
 func (b *Backend) Headers() []http.Header {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.headers)
 }
 
-// Add stores a conversation that exists already.
+// Add stores a conversation.
 func (b *Backend) Add(owner string, d backendapi.ConversationDetail) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.conversations[d.ID] = &conversation{owner, d}
 }
 
-// Answer is an answer being written. Its methods may be called from the Play function only, except Stopped.
+// Answer is an answer being written. Only the Play function may call its methods, except Stopped.
 type Answer struct {
 	b      *Backend
 	id     string
@@ -136,10 +155,10 @@ type Answer struct {
 	stop   chan struct{}
 }
 
-// Stopped is closed when someone stops the answer.
+// Stopped returns a channel that is closed when someone stops the answer.
 func (a *Answer) Stopped() <-chan struct{} { return a.stop }
 
-// Text adds text.
+// Text adds text to the answer.
 func (a *Answer) Text(s string) {
 	a.b.mu.Lock()
 	a.message().Content += s
@@ -155,7 +174,7 @@ func (a *Answer) Think(s string) {
 	a.emit(backendapi.EventThinking, backendapi.Delta{Text: s})
 }
 
-// LeftOut says how many of the oldest messages the model did not get.
+// LeftOut sends how many of the oldest messages the model did not get.
 func (a *Answer) LeftOut(n int) {
 	a.b.mu.Lock()
 	a.message().LeftOut = n
@@ -163,12 +182,15 @@ func (a *Answer) LeftOut(n int) {
 	a.emit(backendapi.EventHistory, backendapi.History{LeftOut: n})
 }
 
-// Queue says the place among those that wait: 1 is next.
+// Queue sends the answer's place among those that wait: 1 is next.
 func (a *Answer) Queue(n int) { a.emit(backendapi.EventQueue, backendapi.Queue{Position: n}) }
 
 // Done ends the answer.
 func (a *Answer) Done() {
-	a.finish(backendapi.MessageComplete, nil, backendapi.EventDone, mlapi.Done{Model: "codexcontinue", Reason: "stop"})
+	a.finish(backendapi.MessageComplete, nil, backendapi.EventDone, mlapi.Done{
+		Model:  "codexcontinue",
+		Reason: "stop",
+	})
 }
 
 // Error ends the answer with a problem.
@@ -182,6 +204,7 @@ func (a *Answer) finish(state string, p *problem.Problem, event string, data any
 		a.b.mu.Unlock()
 		return
 	}
+
 	a.over = true
 	m := a.message()
 	m.State, m.Error = state, p
@@ -203,9 +226,15 @@ func (a *Answer) emit(name string, data any) {
 	if err != nil {
 		panic(err)
 	}
+
 	a.b.mu.Lock()
 	defer a.b.mu.Unlock()
-	a.events = append(a.events, sse.Event{ID: fmt.Sprintf("1700000000000-%d", len(a.events)+1), Name: name, Data: string(raw)})
+	a.events = append(a.events, sse.Event{
+		ID:   fmt.Sprintf("1700000000000-%d", len(a.events)+1),
+		Name: name,
+		Data: string(raw),
+	})
+
 	close(a.more)
 	a.more = make(chan struct{})
 }
@@ -214,7 +243,9 @@ func (a *Answer) emit(name string, data any) {
 func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]http.HandlerFunc{
-		"GET /health":                      func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, mlapi.Readiness{Status: "ok"}) },
+		"GET /health": func(w http.ResponseWriter, _ *http.Request) {
+			write(w, http.StatusOK, mlapi.Readiness{Status: "ok"})
+		},
 		"POST /api/chat":                   b.chat,
 		"GET /api/generations/{id}/events": b.events,
 		"DELETE /api/generations/{id}":     b.stop,
@@ -222,11 +253,20 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"GET /api/conversations/{id}":      b.read,
 		"PATCH /api/conversations/{id}":    b.rename,
 		"DELETE /api/conversations/{id}":   b.remove,
-		"GET /api/models":                  func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, b.locked(b.models)) },
-		"GET /api/status":                  func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, b.locked(b.status)) },
+		"GET /api/models": func(w http.ResponseWriter, _ *http.Request) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			write(w, http.StatusOK, b.models)
+		},
+		"GET /api/status": func(w http.ResponseWriter, _ *http.Request) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			write(w, http.StatusOK, b.status)
+		},
 	} {
 		mux.HandleFunc(pattern, h)
 	}
+
 	_, pattern := mux.Handler(r)
 	b.mu.Lock()
 	b.headers = append(b.headers, r.Header.Clone())
@@ -236,23 +276,8 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, p)
 		return
 	}
-	mux.ServeHTTP(w, r)
-}
 
-func (b *Backend) locked(v any) json.RawMessage {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch v.(type) {
-	case mlapi.Models:
-		v = b.models
-	case backendapi.Status:
-		v = b.status
-	}
-	raw, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return raw
+	mux.ServeHTTP(w, r)
 }
 
 func ownerOf(r *http.Request) string {
@@ -262,7 +287,7 @@ func ownerOf(r *http.Request) string {
 	return "public"
 }
 
-// own finds a conversation of the request's owner; the caller holds the lock.
+// own returns a conversation of the request's owner, or nil. The caller holds the lock.
 func (b *Backend) own(r *http.Request, id string) *conversation {
 	if c := b.conversations[id]; c != nil && c.owner == ownerOf(r) {
 		return c
@@ -276,16 +301,19 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, problem.New(http.StatusBadRequest, "%v", err))
 		return
 	}
+
 	b.mu.Lock()
 	key := r.Header.Get(backendapi.KeyHeader)
 	if key != "" {
 		key = ownerOf(r) + " " + key
 	}
+
 	if g, ok := b.keys[key]; ok {
 		b.mu.Unlock()
 		write(w, http.StatusAccepted, g)
 		return
 	}
+
 	b.next++
 	n := strconv.Itoa(b.next)
 	b.now = b.now.Add(time.Second)
@@ -300,6 +328,7 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 		c.ID, c.Title, c.CreatedAt = "c"+n, title(req.Message), b.now
 		b.conversations[c.ID] = c
 	}
+
 	for _, m := range c.Messages {
 		if m.State == backendapi.MessageStreaming {
 			b.mu.Unlock()
@@ -307,25 +336,48 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+
 	c.UpdatedAt, c.Model = b.now, req.Model
 	a := &Answer{b: b, id: "g" + n, c: c, more: make(chan struct{}), stop: make(chan struct{})}
 	b.generations[a.id] = a
 	c.Messages = append(c.Messages,
-		backendapi.Message{ID: "q" + n, Role: "user", Content: req.Message, State: backendapi.MessageComplete, CreatedAt: b.now},
-		backendapi.Message{ID: "a" + n, Role: "assistant", State: backendapi.MessageStreaming, GenerationID: a.id, Model: req.Model, CreatedAt: b.now})
+		backendapi.Message{
+			ID:        "q" + n,
+			Role:      "user",
+			Content:   req.Message,
+			State:     backendapi.MessageComplete,
+			CreatedAt: b.now,
+		},
+		backendapi.Message{
+			ID:           "a" + n,
+			Role:         "assistant",
+			State:        backendapi.MessageStreaming,
+			GenerationID: a.id,
+			Model:        req.Model,
+			CreatedAt:    b.now,
+		})
 	if key != "" {
 		b.keys[key] = backendapi.Generation{ID: a.id, ConversationID: c.ID}
 	}
+
 	lost := b.lose > 0
 	if lost {
 		b.lose--
 	}
+
 	b.mu.Unlock()
-	a.emit(backendapi.EventStart, backendapi.Start{GenerationID: a.id, ConversationID: c.ID, Title: c.Title, Model: req.Model})
+	a.emit(backendapi.EventStart, backendapi.Start{
+		GenerationID:   a.id,
+		ConversationID: c.ID,
+		Title:          c.Title,
+		Model:          req.Model,
+	})
+
 	go b.Play(req.Message, a)
 	if lost {
 		panic(http.ErrAbortHandler)
 	}
+
 	write(w, http.StatusAccepted, backendapi.Generation{ID: a.id, ConversationID: c.ID})
 }
 
@@ -344,21 +396,25 @@ func (b *Backend) events(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, problem.New(http.StatusNotFound, "no such answer"))
 		return
 	}
+
 	cut := b.cut > 0
 	if cut {
 		b.cut--
 	}
+
 	b.mu.Unlock()
 	out, err := sse.NewWriter(w, time.Second)
 	if err != nil {
 		return
 	}
+
 	i := 0
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		b.mu.Lock()
 		i = 1 + slices.IndexFunc(a.events, func(e sse.Event) bool { return e.ID == last })
 		b.mu.Unlock()
 	}
+
 	for sent := 0; ; {
 		b.mu.Lock()
 		events, more, over := slices.Clone(a.events[min(i, len(a.events)):]), a.more, a.over
@@ -371,20 +427,18 @@ func (b *Backend) events(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		}
+
 		i += len(events)
-		if over && len(events) > 0 && final(last(events).Name) {
+		if over && len(events) > 0 && backendapi.Final(last(events).Name) {
 			return
 		}
+
 		select {
 		case <-more:
 		case <-r.Context().Done():
 			return
 		}
 	}
-}
-
-func final(name string) bool {
-	return name == backendapi.EventDone || name == backendapi.EventError || name == backendapi.EventStopped
 }
 
 func last(e []sse.Event) sse.Event { return e[len(e)-1] }
@@ -397,6 +451,7 @@ func (b *Backend) stop(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, problem.New(http.StatusNotFound, "no such answer"))
 		return
 	}
+
 	b.mu.Lock()
 	over := a.over
 	if !over {
@@ -406,10 +461,12 @@ func (b *Backend) stop(w http.ResponseWriter, r *http.Request) {
 			close(a.stop)
 		}
 	}
+
 	b.mu.Unlock()
 	if !over {
 		a.finish(backendapi.MessageStopped, nil, backendapi.EventStopped, struct{}{})
 	}
+
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -422,20 +479,25 @@ func (b *Backend) list(w http.ResponseWriter, r *http.Request) {
 			p.Conversations = append(p.Conversations, c.Conversation)
 		}
 	}
-	slices.SortFunc(p.Conversations, func(x, y backendapi.Conversation) int { return y.UpdatedAt.Compare(x.UpdatedAt) })
+
+	slices.SortFunc(p.Conversations, func(x, y backendapi.Conversation) int {
+		return y.UpdatedAt.Compare(x.UpdatedAt)
+	})
 	from, _ := strconv.Atoi(r.URL.Query().Get("cursor"))
 	limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
 	if err != nil {
 		limit = 20
 	}
+
 	p.Conversations = p.Conversations[min(from, len(p.Conversations)):]
 	if len(p.Conversations) > limit {
 		p.Conversations, p.Next = p.Conversations[:limit], strconv.Itoa(from+limit)
 	}
+
 	write(w, http.StatusOK, p)
 }
 
-// one runs f on the conversation of the path, or answers 404.
+// one calls f with the conversation of the path, or answers 404.
 func (b *Backend) one(w http.ResponseWriter, r *http.Request, f func(c *conversation)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -444,6 +506,7 @@ func (b *Backend) one(w http.ResponseWriter, r *http.Request, f func(c *conversa
 		problem.Write(w, r, problem.New(http.StatusNotFound, "no such conversation"))
 		return
 	}
+
 	f(c)
 }
 
@@ -456,6 +519,7 @@ func (b *Backend) read(w http.ResponseWriter, r *http.Request) {
 		if n := len(d.Messages) - b.pageSize; b.pageSize > 0 && n > 0 {
 			d.Messages, d.Earlier = d.Messages[n:], strconv.Itoa(n)
 		}
+
 		write(w, http.StatusOK, d)
 	})
 }
@@ -466,6 +530,7 @@ func (b *Backend) rename(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, problem.New(http.StatusBadRequest, "%v", err))
 		return
 	}
+
 	b.one(w, r, func(c *conversation) {
 		c.Title = req.Title
 		write(w, http.StatusOK, c.Conversation)

@@ -17,11 +17,13 @@ import (
 //go:embed static templates
 var embedded embed.FS
 
-// assets are the scripts, styles and icons. They live under a path that holds the hash of them all, so that a browser
-// keeps them for ever and a new version has new addresses; scripts import each other by relative names within it.
+// assets are the scripts, styles and icons. Their path holds the hash of them all, so that
+// browsers keep them for ever and a new version has new addresses. Scripts import each other by
+// relative names within it.
 type assets struct {
 	hash  string
 	files map[string]asset
+
 	// modules are the scripts that app.js imports.
 	modules []string
 }
@@ -38,11 +40,13 @@ func loadAssets() (*assets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("static: %w", err)
 	}
+
 	for _, e := range entries {
 		b, err := fs.ReadFile(embedded, "static/"+e.Name())
 		if err != nil {
 			return nil, fmt.Errorf("static: %w", err)
 		}
+
 		fmt.Fprintf(sum, "%s %d\n", e.Name(), len(b))
 		sum.Write(b)
 		var z bytes.Buffer
@@ -56,13 +60,16 @@ func loadAssets() (*assets, error) {
 		if path.Ext(e.Name()) == ".js" && e.Name() != "app.js" {
 			a.modules = append(a.modules, e.Name())
 		}
+
 		a.files[e.Name()] = asset{contentType(e.Name()), b, z.Bytes()}
 	}
+
 	a.hash = hex.EncodeToString(sum.Sum(nil))[:16]
 	return a, nil
 }
 
-// contentType knows the kinds itself: the system's table, where there is one, may know others.
+// contentType returns the media type of a file. It does not depend on the system's
+// table, which may differ.
 func contentType(name string) string {
 	switch path.Ext(name) {
 	case ".js":
@@ -72,10 +79,11 @@ func contentType(name string) string {
 	case ".svg":
 		return "image/svg+xml"
 	}
+
 	return mime.TypeByExtension(path.Ext(name))
 }
 
-// url is the address of a file. A name that does not exist is a fault of a template, found by the tests.
+// url returns the address of a file. A name that does not exist is a mistake in a template.
 func (a *assets) url(name string) (string, error) {
 	if _, ok := a.files[name]; !ok {
 		return "", fmt.Errorf("there is no static/%s", name)
@@ -83,14 +91,15 @@ func (a *assets) url(name string) (string, error) {
 	return "/static/" + a.hash + "/" + name, nil
 }
 
-// ServeHTTP serves a file. While two versions run side by side a page of one may ask the other for its files: it gets
-// the ones there are, which fit better than none, but may not keep them.
+// ServeHTTP serves a file. While two versions run side by side, a page of one may request files of
+// the other. It gets the files there are, which are better than none, but may not keep them.
 func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f, ok := a.files[r.PathValue("name")]
 	if !ok {
 		http.NotFound(w, r)
 		return
 	}
+
 	h := w.Header()
 	h.Set("Content-Type", f.contentType)
 	h.Set("Vary", "Accept-Encoding")
@@ -98,10 +107,12 @@ func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.PathValue("hash") == a.hash {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
+
 	body := f.plain
 	if len(f.gzip) < len(f.plain) && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		h.Set("Content-Encoding", "gzip")
 		body = f.gzip
 	}
-	_, _ = w.Write(body) // the browser is gone: nothing left to tell
+
+	_, _ = w.Write(body) // an error means that the browser is gone
 }

@@ -17,25 +17,30 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// pageTimeout bounds what a page waits for the backend: then it is shown without.
+// pageTimeout bounds how long a page waits for the backend before it is shown without its data.
 const pageTimeout = 10 * time.Second
 
 // chatPage is a conversation, or the start of one.
 type chatPage struct {
 	ID, Title, Draft string
+
 	// Key is the idempotency key of the message that the form sends.
 	Key      string
 	Messages []message
 	Model    modelState
 	Domain   domain
-	// Before is the cursor of the page of earlier messages that is shown; empty for the last ones. Earlier is the address of
-	// the page before it, if there is one.
+
+	// Before is the cursor of the page of messages that is shown; empty for the last ones. Earlier
+	// is the address of the page before it, if there is one.
 	Before, Earlier string
-	// Alert says what went wrong with the message in Draft.
+
+	// Alert tells what went wrong with the message in Draft.
 	Alert string
-	// Degraded says that something is missing because the backend could not be asked.
+
+	// Degraded is set if data is missing because the backend could not be asked.
 	Degraded bool
-	// Running is the generation that is being answered now.
+
+	// Running is the generation that is going on.
 	Running string
 }
 
@@ -44,10 +49,13 @@ func (a *App) home(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *App) conversation(w http.ResponseWriter, r *http.Request) {
-	a.chatPage(w, r, http.StatusOK, chatPage{ID: r.PathValue("id"), Before: r.URL.Query().Get("before")})
+	a.chatPage(w, r, http.StatusOK, chatPage{
+		ID:     r.PathValue("id"),
+		Before: r.URL.Query().Get("before"),
+	})
 }
 
-// chatPage asks the backend for all that the page needs at once and renders what came.
+// chatPage requests all that the page needs from the backend at once and renders what it got.
 func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p chatPage) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
@@ -59,25 +67,30 @@ func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p cha
 		detail                        backendapi.ConversationDetail
 		listErr, modelsErr, detailErr error
 	)
+
 	wg.Go(func() { list, listErr = a.backend.conversations(ctx, me, cursor) })
 	wg.Go(func() { models, modelsErr = a.backend.models(ctx, me) })
 	if p.ID != "" {
 		wg.Go(func() { detail, detailErr = a.backend.conversation(ctx, me, p.ID, p.Before) })
 	}
+
 	wg.Wait()
 	for _, err := range []error{listErr, modelsErr, detailErr} {
 		if err != nil && !isNotFound(err) {
 			a.log.WarnContext(r.Context(), "page", "error", err)
 		}
 	}
+
 	if isNotFound(detailErr) {
 		a.notFound(w, r)
 		return
 	}
+
 	path := "/"
 	if p.ID != "" {
 		path = "/c/" + p.ID
 	}
+
 	s := newSidebar(list, p.ID, path, cursor, now)
 	s.Failed = listErr != nil
 	p.Degraded = listErr != nil || modelsErr != nil || detailErr != nil
@@ -89,17 +102,20 @@ func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p cha
 	if p.Key == "" {
 		p.Key = newKey()
 	}
+
 	p.Model = newModelState(models, modelsErr, detail.Model)
 	if detailErr != nil {
 		p.Title = "Conversation"
 		p.Alert = "The conversation cannot be shown right now: " + asProblem(detailErr).Error()
 		status = http.StatusBadGateway
 	}
+
 	for _, m := range p.Messages {
 		if m.Streaming() {
 			p.Running = m.GenerationID
 		}
 	}
+
 	page := a.page(r, p.Title, s, p)
 	if p.Running != "" || p.Model.Poll() > 0 {
 		page.Refresh = 3
@@ -107,100 +123,158 @@ func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p cha
 	if p.Degraded && status == http.StatusOK {
 		w.Header().Set("Retry-After", "3")
 	}
+
 	a.render(w, r, status, "chat", page)
 }
 
-// started is what the page's script gets for a message that was sent.
+// started is the response to the page's script for a message that was sent.
 type started struct {
 	ConversationID string `json:"conversation_id"`
 	GenerationID   string `json:"generation_id"`
 	URL            string `json:"url"`
+
 	// HTML is the question and the empty answer.
 	HTML string `json:"html"`
 }
 
-// chat sends a message. A browser without JavaScript is sent to the conversation, which shows the answer as it grows.
+// chat sends a message. A browser without JavaScript is redirected to the conversation, which shows
+// the answer as it grows.
 func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
-		a.fail(w, r, http.StatusRequestEntityTooLarge, "The message is too long, or the form is damaged.")
+		a.fail(w, r, http.StatusRequestEntityTooLarge,
+			"The message is too long, or the form is damaged.")
 		return
 	}
+
 	req := backendapi.ChatRequest{
 		ConversationID: r.PostForm.Get("conversation_id"), Model: r.PostForm.Get("model"),
 		// Forms send line breaks as CRLF.
 		Message: strings.TrimSpace(strings.ReplaceAll(r.PostForm.Get("message"), "\r\n", "\n")),
 	}
+
 	me := owner(w, r)
 	switch {
 	case req.Message == "":
 		a.refuse(w, r, req, problem.New(http.StatusUnprocessableEntity, "Write a message first."))
 		return
 	case len(req.Message) > backendapi.MaxMessage || !utf8.ValidString(req.Message):
-		a.refuse(w, r, req, problem.New(http.StatusUnprocessableEntity, "The message is too long: %d of at most %d bytes. Shorten it, or send it in parts.", len(req.Message), backendapi.MaxMessage))
+		a.refuse(w, r, req,
+			problem.New(http.StatusUnprocessableEntity,
+				"The message is too long: %d of at most %d bytes. Shorten it, or send it in parts.",
+				len(req.Message), backendapi.MaxMessage))
 		return
 	}
+
 	g, err := a.backend.start(r.Context(), me, messageKey(r, req), req)
 	if err != nil {
 		a.log.WarnContext(r.Context(), "chat", "error", err)
-		a.refuse(w, r, req, sendWords(asProblem(err)))
+		a.refuse(w, r, req, rephrase(asProblem(err)))
 		return
 	}
+
 	to := "/c/" + url.PathEscape(g.ConversationID)
 	if !wantsJSON(r) {
 		http.Redirect(w, r, to+"#latest", http.StatusSeeOther)
 		return
 	}
+
 	now := time.Now().In(zoneOf(r))
-	question := message{Message: backendapi.Message{Role: "user", Content: req.Message, State: backendapi.MessageComplete}, HTML: a.md.Question(req.Message), Time: now}
-	answer := message{Message: backendapi.Message{Role: "assistant", State: backendapi.MessageStreaming, GenerationID: g.ID, Model: req.Model},
-		ConversationID: g.ConversationID, Asked: req.Message, Time: now}
+	question := message{
+		Message: backendapi.Message{
+			Role:    "user",
+			Content: req.Message,
+			State:   backendapi.MessageComplete,
+		},
+		HTML: a.md.Question(req.Message),
+		Time: now,
+	}
+
+	answer := message{
+		Message: backendapi.Message{
+			Role:         "assistant",
+			State:        backendapi.MessageStreaming,
+			GenerationID: g.ID,
+			Model:        req.Model,
+		},
+		ConversationID: g.ConversationID,
+		Asked:          req.Message,
+		Time:           now,
+	}
+
 	html, err := a.execute("parts", "messages", []message{question, answer})
 	if err != nil {
 		a.log.ErrorContext(r.Context(), "template", "error", err)
-		a.fail(w, r, http.StatusInternalServerError, "The message was sent, but cannot be shown. Reload the page.")
+		a.fail(w, r, http.StatusInternalServerError,
+			"The message was sent, but cannot be shown. Reload the page.")
 		return
 	}
-	writeJSON(w, http.StatusOK, started{ConversationID: g.ConversationID, GenerationID: g.ID, URL: to, HTML: string(html)})
+
+	writeJSON(w, http.StatusOK, started{
+		ConversationID: g.ConversationID,
+		GenerationID:   g.ID,
+		URL:            to,
+		HTML:           string(html),
+	})
 }
 
-// sendWords is the problem in the words of someone who wrote a message that was not accepted.
-func sendWords(said *problem.Problem) *problem.Problem {
-	p := *said
-	p.Detail = said.Error()
+// rephrase returns the problem with a detail for someone whose message was not accepted.
+func rephrase(original *problem.Problem) *problem.Problem {
+	p := *original
+	p.Detail = original.Error()
 	switch p.Status {
 	case http.StatusTooManyRequests:
 		p.Detail = "Too many people are waiting for an answer right now. Try again in a moment."
 		if before := p.QueuePosition - 1; before > 0 {
-			p.Detail = fmt.Sprintf("Too many people are waiting for an answer right now (%d before you). Try again in a moment.", before)
+			p.Detail = fmt.Sprintf("Too many people are waiting for an answer right now (%d "+
+				"before you). Try again in a moment.",
+				before)
 		}
 	case http.StatusConflict:
-		p.Detail = "This conversation is still being answered. Wait for the answer, or stop it, and send again."
+		p.Detail = "This conversation is still being answered. Wait for the answer, or stop it, " +
+			"and send again."
 	case http.StatusNotFound:
 		p.Detail = "This conversation no longer exists. Start a new chat."
 	}
+
 	return &p
 }
 
-// refuse answers a message that was not accepted: the page as it was, with the text kept and the reason.
-func (a *App) refuse(w http.ResponseWriter, r *http.Request, req backendapi.ChatRequest, why *problem.Problem) {
+// refuse answers a message that was not accepted, with the page as it was, the text
+// kept, and the reason.
+func (a *App) refuse(
+	w http.ResponseWriter, r *http.Request, req backendapi.ChatRequest, why *problem.Problem,
+) {
 	status := why.Status
 	if status < 400 || status > 599 {
 		status = http.StatusBadGateway
 	}
+
 	if wantsJSON(r) {
-		writeJSON(w, status, scriptError{Error: why.Error(), Resend: resendable(why), RequestID: logging.RequestID(r.Context())})
+		writeJSON(w, status, scriptError{
+			Error:     why.Error(),
+			Resend:    resendable(why),
+			RequestID: logging.RequestID(r.Context()),
+		})
 		return
 	}
+
 	if status == http.StatusNotFound {
 		req.ConversationID = ""
 	}
-	// The key stays: the message may have been stored all the same.
-	a.chatPage(w, r, status, chatPage{ID: req.ConversationID, Draft: req.Message, Alert: why.Error(), Key: r.PostForm.Get("key")})
+
+	// The key stays the same, as the message may have been stored nevertheless.
+	a.chatPage(w, r, status, chatPage{
+		ID:    req.ConversationID,
+		Draft: req.Message,
+		Alert: why.Error(),
+		Key:   r.PostForm.Get("key"),
+	})
 }
 
-// stop ends an answer.
+// stop stops an answer.
 func (a *App) stop(w http.ResponseWriter, r *http.Request) {
-	a.act(w, r, a.backend.stop(r.Context(), owner(w, r), r.PathValue("id")), localPath(r.PostFormValue("back")))
+	a.act(w, r, a.backend.stop(r.Context(), owner(w, r), r.PathValue("id")),
+		localPath(r.PostFormValue("back")))
 }
 
 func (a *App) edit(w http.ResponseWriter, r *http.Request) {
@@ -211,15 +285,19 @@ func (a *App) edit(w http.ResponseWriter, r *http.Request) {
 		a.failed(w, r, err)
 		return
 	}
-	a.render(w, r, http.StatusOK, "edit", a.page(r, "Edit conversation", sidebar{Hidden: true}, d.Conversation))
+
+	a.render(w, r, http.StatusOK, "edit",
+		a.page(r, "Edit conversation", sidebar{Hidden: true}, d.Conversation))
 }
 
 func (a *App) rename(w http.ResponseWriter, r *http.Request) {
 	title := strings.Join(strings.Fields(r.PostFormValue("title")), " ")
 	if n := utf8.RuneCountInString(title); n == 0 || n > backendapi.MaxTitle {
-		a.fail(w, r, http.StatusUnprocessableEntity, fmt.Sprintf("A title has 1 to %d characters.", backendapi.MaxTitle))
+		a.fail(w, r, http.StatusUnprocessableEntity,
+			fmt.Sprintf("A title has 1 to %d characters.", backendapi.MaxTitle))
 		return
 	}
+
 	id := r.PathValue("id")
 	a.act(w, r, a.backend.rename(r.Context(), owner(w, r), id, title), "/c/"+url.PathEscape(id))
 }
@@ -232,7 +310,7 @@ func (a *App) remove(w http.ResponseWriter, r *http.Request) {
 	a.act(w, r, err, "/")
 }
 
-// act answers a form whose work is done or failed.
+// act answers a form after its work is done or has failed.
 func (a *App) act(w http.ResponseWriter, r *http.Request, err error, to string) {
 	switch {
 	case err != nil:
@@ -244,7 +322,7 @@ func (a *App) act(w http.ResponseWriter, r *http.Request, err error, to string) 
 	}
 }
 
-// failed answers with what the backend said.
+// failed answers with the backend's error.
 func (a *App) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if isNotFound(err) {
 		a.notFound(w, r)
@@ -264,6 +342,7 @@ func (a *App) sidebarFragment(w http.ResponseWriter, r *http.Request) {
 	if current != "" {
 		path = "/c/" + current
 	}
+
 	s := newSidebar(list, current, path, "", time.Now().In(zoneOf(r)))
 	s.Failed = err != nil
 	a.fragment(w, r, "conversations", s)
@@ -276,10 +355,11 @@ func (a *App) modelFragment(w http.ResponseWriter, r *http.Request) {
 	a.fragment(w, r, "model", newModelState(models, err, r.URL.Query().Get("selected")))
 }
 
-// scriptError is an error as the page's script shows it.
+// scriptError is an error for the page's script.
 type scriptError struct {
 	Error string `json:"error"`
-	// Resend says that the same message may be sent again by itself: nobody could be asked.
+
+	// Resend reports whether the script may send the same message again: no backend could be asked.
 	Resend    bool   `json:"resend,omitempty"`
 	RequestID string `json:"request_id"`
 }
@@ -292,5 +372,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the browser is gone: nothing left to tell
+	_ = json.NewEncoder(w).Encode(v) // an error means that the browser is gone
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// client is the backend's API in Go. Its errors are *problem.Problem when the backend answered.
+// client calls the backend's API. Its errors are *problem.Problem if the backend answered.
 type client struct{ hop *hop.Client }
 
 func newClient(base string) *client { return &client{hop.New("backend", base)} }
@@ -22,29 +22,38 @@ func ownedBy(owner string) http.Header {
 	return http.Header{http.CanonicalHeaderKey(backendapi.OwnerHeader): {owner}}
 }
 
-// start sends a message under its key: sent again, it is still one message.
-func (c *client) start(ctx context.Context, owner, key string, req backendapi.ChatRequest) (g backendapi.Generation, err error) {
+// start sends a message under its key. Sent again with it, it is still one message.
+func (c *client) start(
+	ctx context.Context, owner, key string, req backendapi.ChatRequest,
+) (g backendapi.Generation, err error) {
 	h := ownedBy(owner)
 	h.Set(backendapi.KeyHeader, key)
 	err = c.hop.JSON(ctx, http.MethodPost, "/api/chat", req, &g, h)
 	return g, err
 }
 
-// follow opens an answer's events behind the event of the id after, from the first one when it is empty.
-func (c *client) follow(ctx context.Context, owner, generation, after string) (*http.Response, error) {
+// follow opens the events of an answer, from the one after the event with the id after, or from the
+// first if that is empty.
+func (c *client) follow(
+	ctx context.Context, owner, generation, after string,
+) (*http.Response, error) {
 	h := ownedBy(owner)
 	h.Set("Accept", sse.ContentType)
 	if after != "" {
 		h.Set("Last-Event-ID", after)
 	}
-	return c.hop.Do(ctx, http.MethodGet, "/api/generations/"+url.PathEscape(generation)+"/events", nil, h)
+	return c.hop.Do(ctx, http.MethodGet, "/api/generations/"+url.PathEscape(generation)+"/events",
+		nil, h)
 }
 
 func (c *client) stop(ctx context.Context, owner, generation string) error {
-	return c.hop.JSON(ctx, http.MethodDelete, "/api/generations/"+url.PathEscape(generation), nil, nil, ownedBy(owner))
+	return c.hop.JSON(ctx, http.MethodDelete, "/api/generations/"+url.PathEscape(generation), nil,
+		nil, ownedBy(owner))
 }
 
-func (c *client) conversations(ctx context.Context, owner, cursor string) (p backendapi.ConversationPage, err error) {
+func (c *client) conversations(
+	ctx context.Context, owner, cursor string,
+) (p backendapi.ConversationPage, err error) {
 	q := url.Values{"limit": {"50"}}
 	if cursor != "" {
 		q.Set("cursor", cursor)
@@ -53,8 +62,11 @@ func (c *client) conversations(ctx context.Context, owner, cursor string) (p bac
 	return p, err
 }
 
-// conversation reads a conversation with the messages before the cursor, or its last ones when that is empty.
-func (c *client) conversation(ctx context.Context, owner, id, before string) (d backendapi.ConversationDetail, err error) {
+// conversation returns a conversation with the messages before the cursor, or its last
+// ones if that is empty.
+func (c *client) conversation(
+	ctx context.Context, owner, id, before string,
+) (d backendapi.ConversationDetail, err error) {
 	path := "/api/conversations/" + url.PathEscape(id)
 	if before != "" {
 		path += "?" + url.Values{"before": {before}}.Encode()
@@ -65,11 +77,13 @@ func (c *client) conversation(ctx context.Context, owner, id, before string) (d 
 
 func (c *client) rename(ctx context.Context, owner, id, title string) error {
 	ctx = hop.Repeatable(ctx) // the same title twice is one title
-	return c.hop.JSON(ctx, http.MethodPatch, "/api/conversations/"+url.PathEscape(id), backendapi.Rename{Title: title}, nil, ownedBy(owner))
+	return c.hop.JSON(ctx, http.MethodPatch, "/api/conversations/"+url.PathEscape(id),
+		backendapi.Rename{Title: title}, nil, ownedBy(owner))
 }
 
 func (c *client) remove(ctx context.Context, owner, id string) error {
-	return c.hop.JSON(ctx, http.MethodDelete, "/api/conversations/"+url.PathEscape(id), nil, nil, ownedBy(owner))
+	return c.hop.JSON(ctx, http.MethodDelete, "/api/conversations/"+url.PathEscape(id), nil, nil,
+		ownedBy(owner))
 }
 
 func (c *client) models(ctx context.Context, owner string) (m mlapi.Models, err error) {
@@ -82,17 +96,23 @@ func (c *client) status(ctx context.Context, owner string) (s backendapi.Status,
 	return s, err
 }
 
-// typeUnreachable is the type of the problem that the backend could not be asked.
+// typeUnreachable is the type of the problem that the backend cannot be reached.
 const typeUnreachable = "/problems/unreachable"
 
-// asProblem is the backend's word on what went wrong, or a plain one when it said nothing.
+// asProblem returns the backend's problem, or that it cannot be reached if it did not answer.
 func asProblem(err error) *problem.Problem {
 	var p *problem.Problem
 	if errors.As(err, &p) {
 		return p
 	}
-	return &problem.Problem{Type: typeUnreachable, Title: "Not reachable", Status: http.StatusBadGateway,
-		Detail: "The chat service cannot be reached right now. It may be restarting: try again in a moment."}
+
+	return &problem.Problem{
+		Type:   typeUnreachable,
+		Title:  "Not reachable",
+		Status: http.StatusBadGateway,
+		Detail: "The chat service cannot be reached right now. It may be restarting: try again " +
+			"in a moment.",
+	}
 }
 
 func isNotFound(err error) bool {
@@ -100,7 +120,7 @@ func isNotFound(err error) bool {
 	return errors.As(err, &p) && p.Status == http.StatusNotFound
 }
 
-// isGone reports whether an answer does not exist, or no longer.
+// isGone reports whether an answer does not exist, or no longer exists.
 func isGone(err error) bool {
 	var p *problem.Problem
 	return errors.As(err, &p) && (p.Status == http.StatusNotFound || p.Status == http.StatusGone)

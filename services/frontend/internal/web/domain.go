@@ -1,11 +1,12 @@
 package web
 
-// domain is what the UI says differently in one domain of use.
+// domain holds the texts that depend on the domain of use.
 type domain struct {
-	// Greeting stands above the empty page, Prompts below it: examples that fit the domain.
+	// Greeting is above an empty conversation; Prompts, below it, are examples that fit the domain.
 	Greeting string
 	Prompts  []string
-	// Notice stands below the composer, always.
+
+	// Notice is always below the composer.
 	Notice string
 }
 
@@ -19,9 +20,11 @@ func domainOf(name string) domain {
 				"Which questions should I ask at a first anamnesis for chest pain?",
 				"Draft a leaflet on how to measure blood pressure at home.",
 			},
-			Notice: "Not a medical device. For information and drafts only, not for diagnosis or treatment; a qualified person must check every answer.",
+			Notice: "Not a medical device. For information and drafts only, not for diagnosis or " +
+				"treatment; a qualified person must check every answer.",
 		}
 	}
+
 	return domain{
 		Greeting: "What are you working on?",
 		Prompts: []string{

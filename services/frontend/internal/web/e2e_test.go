@@ -18,12 +18,12 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// paced is a model whose words the test hands out.
+// paced is a model whose words the test sends.
 type paced struct{ words chan string }
 
 func newPaced() *paced { return &paced{make(chan string)} }
 
-// play writes what it is handed until it is handed nothing more, or is stopped.
+// play writes the words until one is empty or the answer is stopped.
 func (p *paced) play(_ string, a *fakebackend.Answer) {
 	for {
 		select {
@@ -41,7 +41,8 @@ func (p *paced) play(_ string, a *fakebackend.Answer) {
 
 const answerText = "document.querySelector('article.answer:last-of-type .body')?.innerText"
 
-// TestBrowserChat is a person's way through the page: ask, watch, reload, copy, ask again, stop, rename, delete.
+// TestBrowserChat uses the page as a person does: ask, watch, reload, copy, ask again,
+// stop, rename, delete.
 func TestBrowserChat(t *testing.T) {
 	p := newPaced()
 	s := newSite(t, p.play)
@@ -51,49 +52,65 @@ func TestBrowserChat(t *testing.T) {
 	if !value[bool](b, "document.getElementById('send').disabled") {
 		t.Error("an empty message can be sent")
 	}
-	// An input method's Enter and Shift+Enter do not send.
+
+	// An input method's Enter and Shift+Enter do not send the message.
 	b.do(chromedp.SendKeys("#message", "first line"))
-	b.do(script(`document.getElementById('message').dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true, cancelable: true}))`))
-	b.do(chromedp.KeyEvent("\r", chromedp.KeyModifiers(8)), chromedp.SendKeys("#message", "second line"))
+	b.do(script(`document.getElementById('message').dispatchEvent(new KeyboardEvent('keydown',
+		{key: 'Enter', isComposing: true, bubbles: true, cancelable: true}))`))
+	b.do(chromedp.KeyEvent("\r", chromedp.KeyModifiers(8)),
+		chromedp.SendKeys("#message", "second line"))
 	if got := value[string](b, "document.getElementById('message').value"); got != "first line\nsecond line" {
 		t.Errorf("the message is %q", got)
 	}
+
 	b.do(chromedp.KeyEvent("\r"))
 	p.words <- "Here is **bo"
 	b.wait(answerText + "?.includes('Here is')")
-	b.wait("location.pathname === '/c/c1' && !document.getElementById('stop').hidden && document.getElementById('send').hidden")
+	b.wait("location.pathname === '/c/c1' && !document.getElementById('stop').hidden && " +
+		"document.getElementById('send').hidden")
 	b.wait("document.querySelector('.question .bubble').innerText === 'first line\\nsecond line'")
 	p.words <- "ld** code:\n\n```go\nfunc main() {\n"
 	b.wait(answerText + "?.includes('func main')")
 
-	// A reload in the middle shows what there is and goes on.
+	// A reload in the middle shows the text so far and goes on.
 	b.do(chromedp.Reload())
 	b.wait(answerText + "?.includes('func main')")
 	p.words <- "\tprintln(1 < 2)\n}\n```\n"
 	p.words <- ""
-	b.wait("document.querySelector('article.answer').dataset.state === 'complete' && document.getElementById('stop').hidden")
-	b.wait("document.querySelector('.body strong')?.innerText === 'bold' && document.querySelector('.code-lang').innerText === 'go' && document.querySelector('.code .k, .code .kd')")
+	b.wait("document.querySelector('article.answer').dataset.state === 'complete' && " +
+		"document.getElementById('stop').hidden")
+	b.wait("document.querySelector('.body strong')?.innerText === 'bold' && " +
+		"document.querySelector('.code-lang').innerText === 'go' && " +
+		"document.querySelector('.code .k, .code .kd')")
 	b.wait("document.querySelector('.item .title').innerText.startsWith('first line')")
 	b.wait("document.getElementById('live').textContent.startsWith('Answer: Here is bold')")
 
 	// Copy buttons, through the real clipboard.
 	b.do(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 		for _, name := range []string{"clipboard-read", "clipboard-write"} {
-			if _, err := chromedp.CallBrowser(ctx, browser.SetPermission, browser.SetPermissionParams{
-				Permission: &browser.PermissionDescriptor{Name: name}, Setting: browser.PermissionSettingGranted}); err != nil {
+			params := browser.SetPermissionParams{
+				Permission: &browser.PermissionDescriptor{Name: name},
+				Setting:    browser.PermissionSettingGranted,
+			}
+			if _, err := chromedp.CallBrowser(ctx, browser.SetPermission, params); err != nil {
 				return err
 			}
 		}
+
 		return nil
 	}))
+
 	b.do(chromedp.Click(".code .copy"))
 	b.wait("document.querySelector('.code .copy').innerText === 'Copied'")
-	if got, want := value[string](b, "navigator.clipboard.readText()"), "func main() {\n\tprintln(1 < 2)\n}\n"; got != want {
-		t.Errorf("copied %q, want %q", got, want)
+	const code = "func main() {\n\tprintln(1 < 2)\n}\n"
+	if got := value[string](b, "navigator.clipboard.readText()"); got != code {
+		t.Errorf("copied %q, want %q", got, code)
 	}
+
 	b.do(chromedp.Click(".copy-message"))
 	b.wait("document.querySelector('.copy-message').dataset.copied === 'yes'")
-	if got := value[string](b, "navigator.clipboard.readText()"); !strings.HasPrefix(got, "Here is **bold** code:\n\n```go\n") {
+	if got := value[string](b, "navigator.clipboard.readText()"); !strings.HasPrefix(got,
+		"Here is **bold** code:\n\n```go\n") {
 		t.Errorf("copied %q", got)
 	}
 
@@ -102,26 +119,34 @@ func TestBrowserChat(t *testing.T) {
 	p.words <- "Never ending"
 	b.wait(answerText + "?.includes('Never ending')")
 	b.do(chromedp.Click("#stop"))
-	b.wait("document.querySelector('article.answer:last-of-type').dataset.state === 'stopped' && !document.getElementById('send').hidden")
+	b.wait("document.querySelector('article.answer:last-of-type').dataset.state === 'stopped' && " +
+		"!document.getElementById('send').hidden")
 	b.wait("document.querySelector('article.answer:last-of-type .note').innerText === 'Stopped'")
 	b.noOverflow()
 
 	// The skip link goes to the content and reloads nothing; back leaves the conversation.
-	b.do(script("window.sameDocument = true; document.querySelector('.skip').focus()"), chromedp.KeyEvent("\r"))
+	b.do(script("window.sameDocument = true; document.querySelector('.skip').focus()"),
+		chromedp.KeyEvent("\r"))
 	b.wait("location.hash === '#main' && window.sameDocument && document.activeElement.id === 'main'")
 
-	// Rename and delete. (The driver's Enter on a link would also press Enter in the dialog that it opens.)
+	// The test renames and deletes with clicks, as the driver's Enter on a link would also press
+	// Enter in the dialog that it opens.
 	b.do(chromedp.Click(".item .edit"), chromedp.WaitVisible("#edit-dialog"))
 	b.wait("document.activeElement.id === 'edit-title'")
 	b.do(chromedp.KeyEvent("A better name"), chromedp.KeyEvent("\r"))
-	b.wait("document.getElementById('heading').innerText === 'A better name' && document.querySelector('.item .title').innerText === 'A better name' && document.title.startsWith('A better name')")
-	b.do(chromedp.Click(".item .edit"), chromedp.WaitVisible("#edit-dialog"), chromedp.Click("#ask-delete"), chromedp.WaitVisible("#delete-dialog"))
+	b.wait("document.getElementById('heading').innerText === 'A better name' && " +
+		"document.querySelector('.item .title').innerText === 'A better name' && " +
+		"document.title.startsWith('A better name')")
+	b.do(chromedp.Click(".item .edit"), chromedp.WaitVisible("#edit-dialog"),
+		chromedp.Click("#ask-delete"), chromedp.WaitVisible("#delete-dialog"))
 	b.wait("document.activeElement.innerText === 'Keep'")
 	b.do(chromedp.Click("#delete-form .danger"))
-	b.wait("location.pathname === '/' && !document.querySelector('.item') && document.querySelector('.greeting')")
+	b.wait("location.pathname === '/' && !document.querySelector('.item') && " +
+		"document.querySelector('.greeting')")
 }
 
-// TestBrowserSecondTab: two tabs show one answer, and stopping in one stops in both.
+// TestBrowserSecondTab checks that two tabs show one answer, and that stopping it in
+// one stops it in both.
 func TestBrowserSecondTab(t *testing.T) {
 	p := newPaced()
 	s := newSite(t, p.play)
@@ -136,6 +161,7 @@ func TestBrowserSecondTab(t *testing.T) {
 	if err := chromedp.Do(ctx, chromedp.Navigate(s.url+"/c/c1")); err != nil {
 		t.Fatal(err)
 	}
+
 	second.wait(answerText + "?.includes('One')")
 	p.words <- "two "
 	second.wait(answerText + "?.includes('One two')")
@@ -144,11 +170,12 @@ func TestBrowserSecondTab(t *testing.T) {
 	if err := chromedp.Do(ctx, script("document.getElementById('stop').click()")); err != nil {
 		t.Fatal(err)
 	}
+
 	second.wait("document.querySelector('article.answer').dataset.state === 'stopped'")
 	b.wait("document.querySelector('article.answer').dataset.state === 'stopped'")
 }
 
-// TestBrowserSurvivesADrain: the service behind the page is replaced while an answer is written.
+// TestBrowserSurvivesADrain replaces the service behind the page while an answer is written.
 func TestBrowserSurvivesADrain(t *testing.T) {
 	p := newPaced()
 	backend := fakebackend.New(time.Now(), p.play)
@@ -157,7 +184,9 @@ func TestBrowserSurvivesADrain(t *testing.T) {
 	old, fresh := newSiteAt(t, backend, bs.URL), newSiteAt(t, backend, bs.URL)
 	var now atomic.Pointer[httputil.ReverseProxy] // the edge
 	now.Store(edgeTo(t, old.url))
-	edge := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { now.Load().ServeHTTP(w, r) }))
+	edge := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		now.Load().ServeHTTP(w, r)
+	}))
 	defer func() { edge.CloseClientConnections(); edge.Close() }()
 	b := newBrowser(t, 1000, 700)
 	b.do(chromedp.Navigate(edge.URL + "/"))
@@ -168,6 +197,7 @@ func TestBrowserSurvivesADrain(t *testing.T) {
 	if err := old.app.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+
 	p.words <- "after"
 	b.wait(answerText + "?.includes('Before after')")
 	p.words <- ""
@@ -180,6 +210,7 @@ func edgeTo(t *testing.T, to string) *httputil.ReverseProxy {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(u)
 		r.Out.Host = r.In.Host
@@ -197,35 +228,57 @@ func TestBrowserErrorsAndRetry(t *testing.T) {
 		a.Text("Fine now.")
 		a.Done()
 	})
+
 	b := newBrowser(t, 1000, 700)
 	b.do(chromedp.Navigate(s.url + "/"))
 	b.expect("429")
-	s.backend.Fail("POST /api/chat", &problem.Problem{Title: "Queue full", Status: 429, QueuePosition: 9})
+	s.backend.Fail("POST /api/chat", &problem.Problem{
+		Title:         "Queue full",
+		Status:        429,
+		QueuePosition: 9,
+	})
+
 	b.ask("my question")
-	b.wait("document.getElementById('alert-text').innerText.includes('8 before you') && document.getElementById('message').value.trim() === 'my question'")
+	b.wait("document.getElementById('alert-text').innerText.includes('8 before you') && " +
+		"document.getElementById('message').value.trim() === 'my question'")
 	s.backend.Fail("POST /api/chat", nil)
 	b.do(chromedp.Click("#alert-retry"))
-	b.wait("document.querySelector('.failure')?.innerText.includes('The model stopped answering.') && document.getElementById('alert').hidden")
+	b.wait("document.querySelector('.failure')?.innerText.includes('The model stopped " +
+		"answering.') && document.getElementById('alert').hidden")
 	b.do(chromedp.Click(".retry button"))
 	b.wait(answerText + "?.includes('Fine now.')")
-	b.wait("[...document.querySelectorAll('.question .bubble')].every((q) => q.innerText === 'my question') && document.querySelectorAll('.question').length === 2")
+	b.wait("[...document.querySelectorAll('.question .bubble')].every((q) => q.innerText === 'my " +
+		"question') && document.querySelectorAll('.question').length === 2")
 	b.wait("document.getElementById('message').value.trim() === ''")
 }
 
-// TestBrowserModelBuild: a person may write while the model is built, and can send when it is ready without a reload.
+// TestBrowserModelBuild checks that a person can write while the model is built, and send when it
+// is ready without a reload.
 func TestBrowserModelBuild(t *testing.T) {
 	s := newSite(t, echo)
-	s.backend.Build(mlapi.Build{Name: "codexcontinue", State: mlapi.BuildPulling, Completed: 1e9, Total: 4e9})
+	s.backend.Build(mlapi.Build{
+		Name:      "codexcontinue",
+		State:     mlapi.BuildPulling,
+		Completed: 1e9,
+		Total:     4e9,
+	})
+
 	b := newBrowser(t, 1000, 700)
 	b.do(chromedp.Navigate(s.url+"/"), chromedp.SendKeys("#message", "early"))
-	b.wait("document.getElementById('send').disabled && document.querySelector('progress').value === 1e9 && document.body.innerText.includes('25 %')")
-	s.backend.Build(mlapi.Build{Name: "codexcontinue", State: mlapi.BuildReady}, mlapi.ModelInfo{Name: "codexcontinue", Default: true})
-	b.wait("!document.getElementById('send').disabled && !document.querySelector('progress') && document.getElementById('model').value === 'codexcontinue'")
+	b.wait("document.getElementById('send').disabled && document.querySelector('progress').value " +
+		"=== 1e9 && document.body.innerText.includes('25 %')")
+	s.backend.Build(mlapi.Build{Name: "codexcontinue", State: mlapi.BuildReady}, mlapi.ModelInfo{
+		Name:    "codexcontinue",
+		Default: true,
+	})
+
+	b.wait("!document.getElementById('send').disabled && !document.querySelector('progress') && " +
+		"document.getElementById('model').value === 'codexcontinue'")
 	b.do(chromedp.SendKeys("#message", "\r"))
 	b.wait(answerText + "?.includes('You said: early')")
 }
 
-// TestBrowserBackendReturns: a page that came without its backend completes itself.
+// TestBrowserBackendReturns checks that a page that was shown without its backend completes itself.
 func TestBrowserBackendReturns(t *testing.T) {
 	s := newSite(t, echo)
 	down := problem.New(502, "The storage does not answer.")
@@ -233,18 +286,24 @@ func TestBrowserBackendReturns(t *testing.T) {
 	s.backend.Fail("GET /api/conversations", down)
 	b := newBrowser(t, 1000, 700)
 	b.do(chromedp.Navigate(s.url+"/"), chromedp.SendKeys("#message", "kept"))
-	b.wait("document.querySelector('#model-state .banner')?.innerText.includes('The storage does not answer.')")
+	b.wait("document.querySelector('#model-state .banner')?.innerText.includes('The storage does " +
+		"not answer.')")
 	s.backend.Fail("GET /api/models", nil)
 	s.backend.Fail("GET /api/conversations", nil)
-	b.wait("!document.querySelector('main[data-degraded]') && document.getElementById('message')?.value === 'kept'")
+	b.wait("!document.querySelector('main[data-degraded]') && " +
+		"document.getElementById('message')?.value === 'kept'")
 }
 
-// TestBrowserPhone: a narrow window has no horizontal scrolling anywhere, and a drawer.
+// TestBrowserPhone checks that a narrow window never scrolls sideways, and has a drawer.
 func TestBrowserPhone(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
-		a.Text(sample + "\n\n" + strings.Repeat("unbreakable", 40) + "\n\n```\n" + strings.Repeat("long line ", 60) + "\n```\n\n|" + strings.Repeat("column|", 30) + "\n|" + strings.Repeat("---|", 30) + "\n\nhttps://example.com/" + strings.Repeat("path/", 50))
+		a.Text(sample + "\n\n" + strings.Repeat("unbreakable", 40) + "\n\n```\n" +
+			strings.Repeat("long line ", 60) + "\n```\n\n|" + strings.Repeat("column|",
+			30) + "\n|" +
+			strings.Repeat("---|", 30) + "\n\nhttps://example.com/" + strings.Repeat("path/", 50))
 		a.Done()
 	})
+
 	b := newBrowser(t, 360, 740)
 	b.do(chromedp.Navigate(s.url + "/"))
 	b.noOverflow()
@@ -255,11 +314,14 @@ func TestBrowserPhone(t *testing.T) {
 	if size := value[string](b, "getComputedStyle(document.getElementById('message')).fontSize"); size != "16px" {
 		t.Errorf("a phone zooms into a box with text of %s", size)
 	}
+
 	b.do(chromedp.Click("#open-drawer"))
-	b.wait("document.getElementById('sidebar').getBoundingClientRect().left === 0 && document.getElementById('sidebar').contains(document.activeElement)")
+	b.wait("document.getElementById('sidebar').getBoundingClientRect().left === 0 && " +
+		"document.getElementById('sidebar').contains(document.activeElement)")
 	b.noOverflow()
 	b.do(chromedp.KeyEvent("\x1b"))
-	b.wait("document.getElementById('sidebar').getBoundingClientRect().right <= 0 && document.activeElement.id === 'open-drawer'")
+	b.wait("document.getElementById('sidebar').getBoundingClientRect().right <= 0 && " +
+		"document.activeElement.id === 'open-drawer'")
 	for _, path := range []string{"/status", "/c/c1/edit"} {
 		b.do(chromedp.Navigate(s.url + path))
 		b.noOverflow()
@@ -278,12 +340,14 @@ func TestBrowserColours(t *testing.T) {
 	b.do(chromedp.Click(`button[value="dark"]`))
 	b.wait(background + " === '" + dark + "'")
 	b.do(chromedp.Reload(), chromedp.WaitVisible("#message"))
-	b.wait(background + " === '" + dark + "' && document.querySelector('[value=dark]').getAttribute('aria-pressed') === 'true'")
+	b.wait(background + " === '" + dark +
+		"' && document.querySelector('[value=dark]').getAttribute('aria-pressed') === 'true'")
 	b.do(chromedp.Click(`button[value="auto"]`))
 	b.wait(background + " === '" + light + "'")
 }
 
-// TestBrowserScroll: a reader who scrolled up is left there, and one at the end is kept at the end.
+// TestBrowserScroll checks that a reader who scrolled up is left there, and one at the
+// end is kept at the end.
 func TestBrowserScroll(t *testing.T) {
 	p := newPaced()
 	s := newSite(t, p.play)
@@ -291,7 +355,8 @@ func TestBrowserScroll(t *testing.T) {
 	b.do(chromedp.Navigate(s.url + "/"))
 	b.ask("long")
 	p.words <- strings.Repeat("A paragraph.\n\n", 60)
-	atEnd := "(() => { const s = document.getElementById('scroll'); return s.scrollHeight > s.clientHeight && s.scrollHeight - s.scrollTop - s.clientHeight < 80 })()"
+	atEnd := "(() => { const s = document.getElementById('scroll'); return s.scrollHeight > " +
+		"s.clientHeight && s.scrollHeight - s.scrollTop - s.clientHeight < 80 })()"
 	b.wait(atEnd + " && document.getElementById('jump').hidden")
 	b.do(script("document.getElementById('scroll').scrollTop = 100"))
 	b.wait("!document.getElementById('jump').hidden")
@@ -300,26 +365,36 @@ func TestBrowserScroll(t *testing.T) {
 	if top := value[float64](b, "document.getElementById('scroll').scrollTop"); top != 100 {
 		t.Errorf("the reader was moved to %v", top)
 	}
+
 	b.do(chromedp.Click("#jump"))
 	b.wait(atEnd + " && document.getElementById('jump').hidden")
 	p.words <- ""
 	b.wait("document.querySelector('article.answer').dataset.state === 'complete'")
 }
 
-// TestBrowserHostileAnswer: what a model writes runs nothing, loads nothing and leaves the policy unbroken.
+// TestBrowserHostileAnswer checks that markup of a model runs nothing, loads nothing and does
+// not break the policy.
 func TestBrowserHostileAnswer(t *testing.T) {
+	const hostile = "<img src=x onerror=\"document.title='owned'\">" +
+		"<script>document.title='owned'</script>\n\n" +
+		"[x](javascript:document.title='owned') ![y](http://127.0.0.1:9/track.png)\n\n" +
+		"<style>body{display:none}</style>\n\n<svg onload=\"document.title='owned'\">"
+
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
-		for _, c := range strings.SplitAfter("<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\n\n[x](javascript:document.title='owned') ![y](http://127.0.0.1:9/track.png)\n\n<style>body{display:none}</style>\n\n<svg onload=\"document.title='owned'\">", "=") {
+		for c := range strings.SplitAfterSeq(hostile, "=") {
 			a.Text(c)
 		}
 		a.Done()
 	})
+
 	b := newBrowser(t, 1000, 700)
 	b.do(chromedp.Navigate(s.url + "/"))
 	b.ask("attack")
 	b.wait("document.querySelector('article.answer')?.dataset.state === 'complete'")
 	for range 2 {
-		b.wait("document.querySelector('.body') && !document.querySelector('.body img, .body script, .body style, .body svg, .body [onerror], .body a[href^=javascript]') && !document.title.includes('owned') && getComputedStyle(document.body).display !== 'none'")
+		b.wait("document.querySelector('.body') && !document.querySelector('.body img, .body " +
+			"script, .body style, .body svg, .body [onerror], .body a[href^=javascript]') && " +
+			"!document.title.includes('owned') && getComputedStyle(document.body).display !== 'none'")
 		b.do(chromedp.Reload())
 	}
 }

@@ -19,26 +19,35 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// How the answer's events reach the browser.
+// Limits of the event streams to browsers.
 const (
 	// renderEvery is the shortest time between two renderings: 25 a second look continuous.
 	renderEvery = 40 * time.Millisecond
-	// renderRate bounds how much of an open block is rendered anew, in bytes of HTML a second: a block that grows large
-	// is shown less often, so that the work per second has a bound whatever the model writes.
+
+	// renderRate bounds how many bytes of HTML of an open block are rendered again in a second.
+	// A block that grows large is rendered less often, so the work per second is bounded
+	// whatever the model writes.
 	renderRate = 512 << 10
-	// keepAlive is the time without an event after which proxies are told that the stream lives.
+
+	// keepAlive is the time without an event after which a comment is sent, so that proxies
+	// keep the stream open.
 	keepAlive = 15 * time.Second
+
 	// writeTimeout bounds one write to a browser that has stopped reading.
 	writeTimeout = 15 * time.Second
-	// backendAway is how long a backend may be away before the browser notices, which then goes on asking by itself.
+
+	// backendAway is how long a backend may be away before the stream ends; the
+	// browser then reconnects.
 	backendAway = 40 * time.Second
-	// firstPause is the time before a stream that the backend cut is taken up again; it doubles up to longPause.
+
+	// firstPause is the time before a stream that the backend cut is opened again. It
+	// doubles up to longPause.
 	firstPause = 50 * time.Millisecond
 	longPause  = 2 * time.Second
 )
 
-// The names of the events that the page's script gets. "blocks" carries a markdown.Update, "again" asks it to connect
-// anew, and "end" comes last.
+// The events for the page's script. "blocks" carries a markdown.Update, "again" makes it connect
+// again, and "end" comes last.
 const (
 	pageStart    = "start"
 	pageQueue    = "queue"
@@ -59,7 +68,8 @@ type pageNote struct {
 	Text string `json:"text"`
 }
 
-// pageThinkingData is text of the model's reasoning from an offset on, in the UTF-16 units of scripts.
+// pageThinkingData is text of the model's reasoning from an offset on, which counts
+// UTF-16 units as scripts do.
 type pageThinkingData struct {
 	From int    `json:"from"`
 	Text string `json:"text"`
@@ -67,13 +77,14 @@ type pageThinkingData struct {
 
 type pageEndData struct {
 	State string `json:"state"`
-	// Footer is the HTML below the answer: what can be done with it, or what went wrong.
+	// Footer is the HTML below the answer: the actions on it, or what went wrong.
 	Footer string `json:"footer"`
 }
 
-// events follows an answer and sends its rendered blocks. The events' ids are the backend's, so the browser resumes by
-// itself; whatever it has seen, it gets what was written so far in one piece and then what comes. With ?whole=1 it does
-// so from the start, for a page that shows a part of the answer already.
+// events follows an answer and sends its rendered blocks. The events have the backend's ids,
+// so the browser can resume: whatever it has seen, it gets the text so far in one piece and
+// then what follows. With ?whole=1 it does so from the start, for a page that shows a part
+// of the answer already.
 func (a *App) events(w http.ResponseWriter, r *http.Request) {
 	me, id := owner(w, r), r.PathValue("id")
 	resp, err := a.backend.follow(r.Context(), me, id, "")
@@ -83,18 +94,28 @@ func (a *App) events(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, p)
 		return
 	}
+
 	out, err := sse.NewWriter(w, writeTimeout)
 	if err != nil {
 		_ = resp.Body.Close()
 		return
 	}
+
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
 		last = r.URL.Query().Get("after")
 	}
-	s := &answerStream{app: a, out: out, md: a.md.NewStream(), seen: last, hold: r.URL.Query().Get("whole") != ""}
+
+	s := &answerStream{
+		app:  a,
+		out:  out,
+		md:   a.md.NewStream(),
+		seen: last,
+		hold: r.URL.Query().Get("whole") != "",
+	}
+
 	in := make(chan sse.Event, 64)
 	failed := make(chan error, 1)
 	go func() { failed <- a.read(ctx, me, id, resp, in) }()
@@ -103,11 +124,14 @@ func (a *App) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// errCut says that the backend's stream ended before the answer did.
+// errCut is returned when the backend's stream ended before the answer did.
 var errCut = errors.New("the backend's stream ended before the answer")
 
-// read passes on the backend's events until the last one. A cut stream is taken up again behind the last event.
-func (a *App) read(ctx context.Context, me, id string, resp *http.Response, in chan<- sse.Event) error {
+// read sends the backend's events to in, until the last one. It opens a cut stream again
+// after the last event.
+func (a *App) read(
+	ctx context.Context, me, id string, resp *http.Response, in chan<- sse.Event,
+) error {
 	defer close(in)
 	last, pause := "", firstPause
 	var lost time.Time // when the backend's stream ended, until the next event
@@ -116,33 +140,39 @@ func (a *App) read(ctx context.Context, me, id string, resp *http.Response, in c
 		for {
 			e, err := reader.Next()
 			if err != nil {
-				break // the end, or a broken connection: the same to us
+				break // the end or a broken connection, which are handled alike
 			}
+
 			select {
 			case in <- e:
 			case <-ctx.Done():
 				_ = resp.Body.Close()
 				return ctx.Err()
 			}
+
 			last, pause, lost = e.ID, firstPause, time.Time{}
-			if final(e.Name) {
+			if backendapi.Final(e.Name) {
 				_ = resp.Body.Close()
 				return nil
 			}
 		}
+
 		_ = resp.Body.Close()
 		if lost.IsZero() {
 			lost = time.Now()
 		}
+
 		for {
 			if time.Since(lost) > backendAway {
 				return errCut
 			}
+
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-time.After(pause):
 			}
+
 			pause = min(2*pause, longPause)
 			var err error
 			if resp, err = a.backend.follow(ctx, me, id, last); err == nil {
@@ -155,27 +185,25 @@ func (a *App) read(ctx context.Context, me, id string, resp *http.Response, in c
 	}
 }
 
-func final(name string) bool {
-	return name == backendapi.EventDone || name == backendapi.EventError || name == backendapi.EventStopped
-}
-
 // answerStream renders one answer for one browser.
 type answerStream struct {
 	app *App
 	out *sse.Writer
 	md  *markdown.Stream
 
-	id      string // of the last event taken in
-	seen    string // the browser has had the events up to this one: nothing is sent before it
+	id      string // of the last event that was handled
+	seen    string // the browser's last event; nothing up to it is sent again
 	hold    bool   // the first rendering waits for what comes at once
-	pending bool   // text that is not rendered yet
-	// thoughts is the model's reasoning that was not sent yet, and thought how much was, in UTF-16 units.
-	thoughts strings.Builder
-	thought  int
-	conv     string
+	pending bool   // there is text that is not rendered yet
+
+	// thoughts is the model's reasoning that was not sent yet, sentThoughts the length of what
+	// was, in UTF-16 units.
+	thoughts       strings.Builder
+	sentThoughts   int
+	conversationID string
 }
 
-// run sends until the answer ends, the browser goes or the service drains.
+// run sends events until the answer ends, the browser goes or the service drains.
 func (s *answerStream) run(ctx context.Context, in <-chan sse.Event, failed <-chan error) error {
 	timer := time.NewTimer(renderEvery)
 	timer.Stop()
@@ -185,6 +213,7 @@ func (s *answerStream) run(ctx context.Context, in <-chan sse.Event, failed <-ch
 	if waiting {
 		timer.Reset(renderEvery)
 	}
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -210,11 +239,13 @@ func (s *answerStream) run(ctx context.Context, in <-chan sse.Event, failed <-ch
 				_ = s.send(pageAgain, struct{}{}) // the browser tries on its own
 				return err
 			}
+
 			s.id = e.ID
-			end, err := s.take(e)
+			end, err := s.handle(e)
 			if err != nil || end {
 				return err
 			}
+
 			if s.pending && !waiting && s.caughtUp() {
 				if err := s.render(); err != nil {
 					return err
@@ -226,20 +257,20 @@ func (s *answerStream) run(ctx context.Context, in <-chan sse.Event, failed <-ch
 	}
 }
 
-// pause is the time until the next rendering.
+// pause returns the time until the next rendering.
 func (s *answerStream) pause() time.Duration {
 	return max(renderEvery, time.Duration(s.md.OpenSize())*time.Second/renderRate)
 }
 
-// take takes in one event; end says that it was the last.
-func (s *answerStream) take(e sse.Event) (end bool, err error) {
+// handle handles one event, and reports whether it was the last.
+func (s *answerStream) handle(e sse.Event) (end bool, err error) {
 	switch e.Name {
 	case backendapi.EventStart:
 		var d backendapi.Start
 		if err := decode(e, &d); err != nil {
 			return false, err
 		}
-		s.conv = d.ConversationID
+		s.conversationID = d.ConversationID
 		return false, s.send(pageStart, pageStartData{Title: d.Title, Model: d.Model})
 	case backendapi.EventQueue:
 		var d backendapi.Queue
@@ -249,6 +280,7 @@ func (s *answerStream) take(e sse.Event) (end bool, err error) {
 		if !s.caughtUp() {
 			return false, nil
 		}
+
 		return false, s.send(pageQueue, pageNote{queueWords(d.Position)})
 	case backendapi.EventHistory:
 		var d backendapi.History
@@ -285,10 +317,11 @@ func (s *answerStream) take(e sse.Event) (end bool, err error) {
 		}
 		return true, s.end(backendapi.MessageFailed, p)
 	}
-	return false, nil // a kind that a newer backend sends: nothing that we could show
+
+	return false, nil // an event of a newer backend, which cannot be shown
 }
 
-// queueWords says where an answer is among those that wait for the model: position 1 is next.
+// queueWords returns the answer's place among those that wait for the model; position 1 is next.
 func queueWords(position int) string {
 	if position <= 1 {
 		return "You are next"
@@ -301,12 +334,14 @@ func (s *answerStream) think() error {
 	if s.thoughts.Len() == 0 {
 		return nil
 	}
+
 	text := s.thoughts.String()
 	s.thoughts.Reset()
-	from := s.thought
+	from := s.sentThoughts
 	for _, r := range text {
-		s.thought += utf16.RuneLen(r)
+		s.sentThoughts += utf16.RuneLen(r)
 	}
+
 	return s.send(pageThinking, pageThinkingData{from, text})
 }
 
@@ -315,10 +350,12 @@ func (s *answerStream) render() error {
 	if err := s.think(); err != nil {
 		return err
 	}
+
 	u, ok := s.md.Update()
 	if !ok {
 		return nil
 	}
+
 	return s.send(pageBlocks, u)
 }
 
@@ -326,25 +363,32 @@ func (s *answerStream) end(state string, p *problem.Problem) error {
 	if err := s.think(); err != nil {
 		return err
 	}
-	u, ok := s.md.Finish()
-	if !ok {
-		// Nothing new: but a browser that resumes here has nothing at all.
-		u = markdown.Update{}
-	}
-	if ok {
+
+	if u, ok := s.md.Finish(); ok {
 		if err := s.send(pageBlocks, u); err != nil {
 			return err
 		}
 	}
-	m := message{Message: backendapi.Message{Role: "assistant", State: state, Content: s.md.Text(), Error: p}, ConversationID: s.conv}
+
+	m := message{
+		Message: backendapi.Message{
+			Role:    "assistant",
+			State:   state,
+			Content: s.md.Text(),
+			Error:   p,
+		},
+		ConversationID: s.conversationID,
+	}
+
 	footer, err := s.app.execute("parts", "footer", m)
 	if err != nil {
 		return err
 	}
+
 	return s.send(pageEnd, pageEndData{State: state, Footer: string(footer)})
 }
 
-// caughtUp says that all that the browser had before has been read again.
+// caughtUp reports whether all events that the browser had before have been read again.
 func (s *answerStream) caughtUp() bool {
 	if s.seen != "" && !before(s.id, s.seen) {
 		s.seen = ""
@@ -352,8 +396,8 @@ func (s *answerStream) caughtUp() bool {
 	return s.seen == ""
 }
 
-// before orders ids of a Redis stream, milliseconds-sequence. Ids of another form are taken as not before: then text
-// is shown early, never withheld.
+// before reports whether the id a of a Redis stream, milliseconds-sequence, is before b. Ids of
+// another form are not: then text is shown early, never withheld.
 func before(a, b string) bool {
 	am, as, ok1 := streamID(a)
 	bm, bs, ok2 := streamID(b)
@@ -374,7 +418,7 @@ func decode(e sse.Event, into any) error {
 	return nil
 }
 
-// send sends one event under the id of the last one taken in.
+// send sends one event, with the id of the last one that was handled.
 func (s *answerStream) send(name string, data any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -382,9 +426,11 @@ func (s *answerStream) send(name string, data any) error {
 	if err := enc.Encode(data); err != nil {
 		return fmt.Errorf("event %s: %w", name, err)
 	}
+
 	err := s.out.Send(sse.Event{ID: s.id, Name: name, Data: strings.TrimSuffix(b.String(), "\n")})
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("browser: %w", err)
 	}
+
 	return err
 }

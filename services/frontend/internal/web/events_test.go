@@ -36,13 +36,14 @@ func (v *visitor) listen(path string, header ...string) *listener {
 	return &listener{t: v.s.t, events: sse.NewReader(resp.Body), resp: resp}
 }
 
-// next takes in one event and returns its name.
+// next reads one event and returns its name.
 func (l *listener) next() string {
 	l.t.Helper()
 	e, err := l.events.Next()
 	if err != nil {
 		l.t.Fatalf("after %v: %v", l.names, err)
 	}
+
 	l.names, l.id = append(l.names, e.Name), e.ID
 	switch e.Name {
 	case "blocks":
@@ -59,6 +60,7 @@ func (l *listener) next() string {
 	case "end":
 		l.decode(e, &l.end)
 	}
+
 	return e.Name
 }
 
@@ -101,6 +103,7 @@ func TestEventsRenderTheAnswer(t *testing.T) {
 		}
 		a.Done()
 	})
+
 	v := s.visitor()
 	start(t, v, "x")
 	l := v.listen("/generations/g1/events")
@@ -108,9 +111,12 @@ func TestEventsRenderTheAnswer(t *testing.T) {
 	if want := string(markdown.New().Answer(sample)); l.html() != want {
 		t.Errorf("got %s\nwant %s", l.html(), want)
 	}
-	if l.end.State != "complete" || !strings.Contains(l.end.Footer, "copy-message") || strings.Contains(l.end.Footer, "<script") {
+
+	if l.end.State != "complete" || !strings.Contains(l.end.Footer, "copy-message") ||
+		strings.Contains(l.end.Footer, "<script") {
 		t.Errorf("end %+v", l.end)
 	}
+
 	if strings.Join(l.queue, ", ") != "2 before you, You are next" {
 		t.Errorf("queue %q", l.queue)
 	}
@@ -119,7 +125,7 @@ func TestEventsRenderTheAnswer(t *testing.T) {
 	}
 }
 
-// TestFirstTokenIsSentAtOnce: no timer may stand before the first word.
+// TestFirstTokenIsSentAtOnce checks that no timer delays the first word.
 func TestFirstTokenIsSentAtOnce(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) { a.Text("First"); <-a.Stopped() })
 	v := s.visitor()
@@ -138,6 +144,7 @@ func TestResume(t *testing.T) {
 		}
 		a.Done()
 	})
+
 	v := s.visitor()
 	start(t, v, "x")
 	first := v.listen("/generations/g1/events")
@@ -148,6 +155,7 @@ func TestResume(t *testing.T) {
 	if first.id == "" {
 		t.Fatal("events have no id: the browser cannot resume")
 	}
+
 	second := v.listen("/generations/g1/events", "Last-Event-ID", first.id)
 	third := v.listen("/generations/g1/events?after=" + first.id)
 	whole := v.listen("/generations/g1/events?whole=1")
@@ -157,6 +165,7 @@ func TestResume(t *testing.T) {
 			t.Errorf("the first thing after a resume is %q, not all there is", l.html())
 		}
 	}
+
 	more <- "ld**"
 	close(more)
 	for _, l := range []*listener{second, third, whole} {
@@ -165,6 +174,7 @@ func TestResume(t *testing.T) {
 			t.Errorf("%q", l.html())
 		}
 	}
+
 	late := v.listen("/generations/g1/events")
 	late.until("end")
 	if late.html() != second.html() {
@@ -172,7 +182,8 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestBackendStreamIsTakenUpAgain: a backend that is replaced cuts its streams; the browser must not notice.
+// TestBackendStreamIsTakenUpAgain checks that the browser does not notice when a backend that is
+// replaced cuts its streams.
 func TestBackendStreamIsTakenUpAgain(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
 		for _, c := range []string{"a", "b", "c", "d", "e"} {
@@ -180,6 +191,7 @@ func TestBackendStreamIsTakenUpAgain(t *testing.T) {
 		}
 		a.Done()
 	})
+
 	v := s.visitor()
 	s.backend.CutStreams(2)
 	start(t, v, "x")
@@ -199,9 +211,12 @@ func TestStop(t *testing.T) {
 	if r := s.visitor().do("POST", "/generations/g1/stop", "", "Accept", "application/json"); r.StatusCode != 404 {
 		t.Errorf("a stranger's stop: %s", r.Status)
 	}
-	if r := v.do("POST", "/generations/g1/stop", "back=/c/c1"); r.StatusCode != 303 || r.Header.Get("Location") != "/c/c1" {
+
+	if r := v.do("POST", "/generations/g1/stop", "back=/c/c1"); r.StatusCode != 303 ||
+		r.Header.Get("Location") != "/c/c1" {
 		t.Errorf("stop: %s to %q", r.Status, r.Header.Get("Location"))
 	}
+
 	l.until("end")
 	if l.end.State != "stopped" || !strings.Contains(l.end.Footer, "Stopped") {
 		t.Errorf("%+v", l.end)
@@ -214,16 +229,25 @@ func TestStop(t *testing.T) {
 func TestFailedAnswer(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
 		a.Text("Begin")
-		a.Error(&problem.Problem{Title: "Bad Gateway", Status: 502, Detail: "The <model> died.", RequestID: "r-7"})
+		a.Error(&problem.Problem{
+			Title:     "Bad Gateway",
+			Status:    502,
+			Detail:    "The <model> died.",
+			RequestID: "r-7",
+		})
 	})
+
 	v := s.visitor()
 	start(t, v, "question")
 	l := v.listen("/generations/g1/events")
 	l.until("end")
-	if l.end.State != "failed" || !strings.Contains(l.end.Footer, "The &lt;model&gt; died.") || !strings.Contains(l.end.Footer, "Try again") || !strings.Contains(l.end.Footer, "r-7") {
+	if l.end.State != "failed" || !strings.Contains(l.end.Footer, "The &lt;model&gt; died.") ||
+		!strings.Contains(l.end.Footer, "Try again") || !strings.Contains(l.end.Footer, "r-7") {
 		t.Errorf("%+v", l.end)
 	}
-	mustContain(t, v.get("/c/c1").body, "The &lt;model&gt; died.", `name="message" value="question"`, "<p>Begin</p>")
+
+	mustContain(t, v.get("/c/c1").body, "The &lt;model&gt; died.",
+		`name="message" value="question"`, "<p>Begin</p>")
 }
 
 func TestEventsOfSomebodyElse(t *testing.T) {
@@ -234,7 +258,8 @@ func TestEventsOfSomebodyElse(t *testing.T) {
 	}
 }
 
-// TestDrainSendsBrowsersElsewhere: a service that stops ends its streams with the request to connect again.
+// TestDrainSendsBrowsersElsewhere checks that a service that stops ends its streams with the
+// request to connect again.
 func TestDrainSendsBrowsersElsewhere(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) { a.Text("x"); <-a.Stopped() })
 	v := s.visitor()
@@ -244,13 +269,14 @@ func TestDrainSendsBrowsersElsewhere(t *testing.T) {
 	if err := s.app.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+
 	l.until("again")
 	if _, err := l.events.Next(); err == nil {
 		t.Error("the stream goes on")
 	}
 }
 
-// TestRenderingIsThrottled: a burst of tokens is a few events, not one each.
+// TestRenderingIsThrottled checks that a burst of tokens is sent as few events.
 func TestRenderingIsThrottled(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
 		for range 2000 {
@@ -258,6 +284,7 @@ func TestRenderingIsThrottled(t *testing.T) {
 		}
 		a.Done()
 	})
+
 	v := s.visitor()
 	begin := time.Now()
 	start(t, v, "x")

@@ -10,12 +10,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// newKey makes an idempotency key for a form.
+// newKey returns an idempotency key for a form.
 func newKey() string { return rand.Text() }
 
-// messageKey is the key under which the backend knows a message, however often it is sent. It is made from the form's key,
-// else from the header, which the edge sets for a browser without scripts, and from the text: someone who goes back to an
-// old page and writes something else has written another message.
+// messageKey returns the key under which the backend knows a message, however often it is sent. It
+// is made from the text and from the form's key, or that of the header, which the edge sets for a
+// browser without scripts. Someone who goes back to an old page and writes something else has
+// written another message.
 func messageKey(r *http.Request, req backendapi.ChatRequest) string {
 	key := r.PostForm.Get("key")
 	if key == "" {
@@ -24,11 +25,12 @@ func messageKey(r *http.Request, req backendapi.ChatRequest) string {
 	if key == "" {
 		return newKey()
 	}
+
 	sum := sha256.Sum256([]byte(key + "\x00" + req.ConversationID + "\x00" + req.Message))
 	return hex.EncodeToString(sum[:16])
 }
 
-// resendable reports whether the page may send a refused message again by itself.
+// resendable reports whether the page may send a refused message again.
 func resendable(p *problem.Problem) bool {
 	switch p.Type {
 	case problem.TypeDraining, problem.TypeStarting, typeUnreachable:

@@ -24,7 +24,8 @@ func formKey(t *testing.T, page string) string {
 	return m[1]
 }
 
-// TestFormSentTwice: the same form is one message, with and without scripts, and the reply is that of the first time.
+// TestFormSentTwice checks that the same form, sent again with or without scripts, is one message,
+// and that the reply is that of the first time.
 func TestFormSentTwice(t *testing.T) {
 	s := newSite(t, echo)
 	v := s.visitor()
@@ -32,12 +33,15 @@ func TestFormSentTwice(t *testing.T) {
 	if other := formKey(t, v.get("/").body); other == key {
 		t.Error("two pages have the same key")
 	}
+
 	form := url.Values{"message": {"once"}, "key": {key}}.Encode()
 	for range 2 {
-		if r := v.do("POST", "/chat", form); r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/c/c1#latest" {
+		if r := v.do("POST", "/chat", form); r.StatusCode != http.StatusSeeOther ||
+			r.Header.Get("Location") != "/c/c1#latest" {
 			t.Errorf("%s to %q", r.Status, r.Header.Get("Location"))
 		}
 	}
+
 	r := v.do("POST", "/chat", form, "Accept", "application/json")
 	var reply struct {
 		GenerationID string `json:"generation_id"`
@@ -45,18 +49,21 @@ func TestFormSentTwice(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.body), &reply); err != nil || reply.GenerationID != "g1" {
 		t.Errorf("%s %s", r.Status, r.body)
 	}
+
 	// Someone who goes back to the old page and writes something else has written another message.
 	v.do("POST", "/chat", url.Values{"message": {"other"}, "key": {key}}.Encode())
-	// A form without a key is a message each time, unless the edge has given the request one.
+	// A form without a key is a new message each time, unless the edge has given the request one.
 	for range 2 {
 		v.do("POST", "/chat", "message=plain")
 		v.do("POST", "/chat", "message=edge", backendapi.KeyHeader, "of-the-edge")
 	}
+
 	got := s.backend.Questions()
 	slices.Sort(got)
 	if want := []string{"edge", "once", "other", "plain", "plain"}; !slices.Equal(got, want) {
 		t.Errorf("the messages are %q, want %q", got, want)
 	}
+
 	valid := regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	for _, h := range s.backend.Headers() {
 		if k := h.Get(backendapi.KeyHeader); k != "" && !valid.MatchString(k) {
@@ -65,7 +72,8 @@ func TestFormSentTwice(t *testing.T) {
 	}
 }
 
-// TestLostReply: the backend stores a message and the connection breaks: it is sent again, and is one message.
+// TestLostReply checks that a message is sent again, and is one message, if the connection breaks
+// after the backend has stored it.
 func TestLostReply(t *testing.T) {
 	for name, send := range map[string]func(v *visitor) int{
 		"form": func(v *visitor) int { return v.do("POST", "/chat", "message=hi").StatusCode },
@@ -88,7 +96,8 @@ func TestLostReply(t *testing.T) {
 	}
 }
 
-// TestProxyWithoutKey: what may have been done, and would be done twice, is not sent again.
+// TestProxyWithoutKey checks that a request without a key, which may have been
+// done, is not sent again.
 func TestProxyWithoutKey(t *testing.T) {
 	s := newSite(t, echo)
 	v := s.visitor()
@@ -102,7 +111,7 @@ func TestProxyWithoutKey(t *testing.T) {
 	}
 }
 
-// TestRetryHasItsOwnKey: asking again is another message.
+// TestRetryHasItsOwnKey checks that asking again is another message.
 func TestRetryHasItsOwnKey(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) { a.Error(problem.New(502, "died")) })
 	v := s.visitor()
@@ -115,15 +124,31 @@ func TestRetryHasItsOwnKey(t *testing.T) {
 	}
 }
 
-// TestRefusedKeepsItsKey: the message may have been stored all the same, so it keeps its key.
+// TestRefusedKeepsItsKey checks that a refused message keeps its key, as it may have
+// been stored nevertheless.
 func TestRefusedKeepsItsKey(t *testing.T) {
 	s := newSite(t, echo)
 	v := s.visitor()
 	key := formKey(t, v.get("/").body)
 	for _, p := range []*problem.Problem{
-		{Type: problem.TypeTooLong, Title: "Too long", Status: 413, Detail: "The message has 9000 tokens, the model takes 8192."},
-		{Type: "/problems/storage-full", Title: "Full", Status: 507, Detail: "The storage is full. Delete old conversations."},
-		{Type: "/problems/storage-full", Title: "Full", Status: 503, Detail: "The storage is full. Delete old conversations."},
+		{
+			Type:   problem.TypeTooLong,
+			Title:  "Too long",
+			Status: 413,
+			Detail: "The message has 9000 tokens, the model takes 8192.",
+		},
+		{
+			Type:   "/problems/storage-full",
+			Title:  "Full",
+			Status: 507,
+			Detail: "The storage is full. Delete old conversations.",
+		},
+		{
+			Type:   "/problems/storage-full",
+			Title:  "Full",
+			Status: 503,
+			Detail: "The storage is full. Delete old conversations.",
+		},
 	} {
 		s.backend.Fail("POST /api/chat", p)
 		form := url.Values{"message": {"my text"}, "key": {key}}.Encode()
@@ -131,13 +156,16 @@ func TestRefusedKeepsItsKey(t *testing.T) {
 		if r.StatusCode != p.Status || formKey(t, r.body) != key {
 			t.Errorf("%s", r.Status)
 		}
+
 		mustContain(t, r.body, p.Detail, ">my text</textarea>")
 		r = v.do("POST", "/chat", form, "Accept", "application/json")
 		var e struct {
 			Error  string
 			Resend bool
 		}
-		if err := json.Unmarshal([]byte(r.body), &e); err != nil || r.StatusCode != p.Status || e.Error != p.Detail || e.Resend {
+
+		if err := json.Unmarshal([]byte(r.body), &e); err != nil || r.StatusCode != p.Status ||
+			e.Error != p.Detail || e.Resend {
 			t.Errorf("script: %s %s %v", r.Status, r.body, err)
 		}
 	}

@@ -11,15 +11,24 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 )
 
-// pages are the parsed templates: one set per page, each with the layout and the parts that pages share.
+// pages are the parsed templates: a set for each page, with the layout and the
+// parts that pages share.
 type pages struct{ sets map[string]*template.Template }
 
 func loadPages(a *assets) (*pages, error) {
-	shared, err := template.New("").Funcs(template.FuncMap{"asset": a.url, "icon": icon, "clock": clock, "percent": percent, "bytes": byteSize, "latency": latency}).
+	shared, err := template.New("").Funcs(template.FuncMap{
+		"asset":   a.url,
+		"icon":    icon,
+		"clock":   clock,
+		"percent": percent,
+		"bytes":   byteSize,
+		"latency": latency,
+	}).
 		ParseFS(embedded, "templates/layout.html", "templates/parts.html")
 	if err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
 	}
+
 	p := &pages{sets: map[string]*template.Template{"parts": shared}}
 	for _, name := range []string{"chat", "edit", "status", "error"} {
 		set, err := shared.Clone()
@@ -29,17 +38,22 @@ func loadPages(a *assets) (*pages, error) {
 		if err != nil {
 			return nil, fmt.Errorf("templates: %w", err)
 		}
+
 		p.sets[name] = set
 	}
+
 	return p, nil
 }
 
-// page is what the layout needs; Main is what the page itself needs.
+// page is the data of the layout; Main is that of the page itself.
 type page struct {
 	Title, Site, Environment, Theme, Path string
-	// Modules are the scripts that app.js imports: named here, they load in one go.
+
+	// Modules are the scripts that app.js imports. The page names them so that they load at once.
 	Modules []string
-	// Refresh makes a browser without JavaScript ask again after as many seconds; 0 does not.
+
+	// Refresh is the number of seconds after which a browser without JavaScript
+	// reloads; 0 means never.
 	Refresh int
 	Sidebar sidebar
 	Main    any
@@ -51,7 +65,17 @@ func (a *App) page(r *http.Request, title string, s sidebar, main any) page {
 	} else {
 		title += " · " + a.cfg.DomainTitle
 	}
-	return page{Title: title, Site: a.cfg.DomainTitle, Environment: a.cfg.Environment, Theme: themeOf(r), Path: r.URL.Path, Modules: a.assets.modules, Sidebar: s, Main: main}
+
+	return page{
+		Title:       title,
+		Site:        a.cfg.DomainTitle,
+		Environment: a.cfg.Environment,
+		Theme:       themeOf(r),
+		Path:        r.URL.Path,
+		Modules:     a.assets.modules,
+		Sidebar:     s,
+		Main:        main,
+	}
 }
 
 // render writes a whole page.
@@ -59,23 +83,28 @@ func (a *App) render(w http.ResponseWriter, r *http.Request, status int, name st
 	a.write(w, r, status, name, "layout", p)
 }
 
-// fragment writes a part of a page, for the page's script to put in place.
+// fragment writes a part of a page, which the page's script puts in place.
 func (a *App) fragment(w http.ResponseWriter, r *http.Request, name string, data any) {
 	a.write(w, r, http.StatusOK, "parts", name, data)
 }
 
-func (a *App) write(w http.ResponseWriter, r *http.Request, status int, set, name string, data any) {
+func (a *App) write(
+	w http.ResponseWriter, r *http.Request, status int, set, name string, data any,
+) {
 	html, err := a.execute(set, name, data)
 	if err != nil {
 		a.log.ErrorContext(r.Context(), "template", "error", err)
-		http.Error(w, "Something went wrong here. The logs have more under the request's id "+logging.RequestID(r.Context()), http.StatusInternalServerError)
+		http.Error(w,
+			"Something went wrong here. The logs have more under the request's id "+logging.RequestID(r.Context()),
+			http.StatusInternalServerError)
 		return
 	}
+
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(html) // the browser is gone: nothing left to tell
+	_, _ = w.Write(html) // an error means that the browser is gone
 }
 
 // execute runs a template to its end before anything is written, so that half a page is never sent.
@@ -87,67 +116,86 @@ func (a *App) execute(set, name string, data any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// failure is an error page.
+// failure is the data of an error page.
 type failure struct {
 	Title, Detail, RequestID string
 	Status                   int
 }
 
-// fail answers with an error: a page for a person, a line of text for a script.
+// fail answers with an error: a page for a person, JSON for a script.
 func (a *App) fail(w http.ResponseWriter, r *http.Request, status int, detail string) {
 	if wantsJSON(r) {
 		writeError(w, r, status, detail)
 		return
 	}
-	f := failure{Title: http.StatusText(status), Detail: detail, Status: status, RequestID: logging.RequestID(r.Context())}
+
+	f := failure{
+		Title:     http.StatusText(status),
+		Detail:    detail,
+		Status:    status,
+		RequestID: logging.RequestID(r.Context()),
+	}
+
 	switch {
 	case status == http.StatusNotFound:
 		f.Title = "There is nothing here"
 	case status >= 500:
 		f.Title = "This did not work"
 	}
+
 	a.render(w, r, status, "error", a.page(r, f.Title, sidebar{Hidden: true}, f))
 }
 
 func (a *App) notFound(w http.ResponseWriter, r *http.Request) {
-	a.fail(w, r, http.StatusNotFound, "The page does not exist, or no longer. Conversations can be seen only in the browser that began them.")
+	a.fail(w, r, http.StatusNotFound,
+		"The page does not exist, or no longer. Conversations can be seen only in the browser "+
+			"that began them.")
 }
 
-// wantsJSON says that the page's script asks, not a person.
+// wantsJSON reports whether the page's script makes the request.
 func wantsJSON(r *http.Request) bool {
 	return strings.HasPrefix(r.Header.Get("Accept"), "application/json")
 }
 
-// icon is a drawing of the page, 20 px in the colour of the text around it.
+// icon returns a drawing of 20 px in the colour of the text around it.
 func icon(name string) (template.HTML, error) {
 	d, ok := icons[name]
 	if !ok {
 		return "", fmt.Errorf("there is no icon %q", name)
 	}
-	return template.HTML(`<svg class="icon" viewBox="0 0 24 24" width="20" height="20" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false">` + d + `</svg>`), nil //nolint:gosec // constants
+
+	//nolint:gosec // constants
+	return template.HTML(`<svg class="icon" viewBox="0 0 24 24" width="20" height="20" ` +
+		`fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" ` +
+		`stroke-linejoin="round" aria-hidden="true" focusable="false">` + d + `</svg>`), nil
 }
 
 var icons = map[string]string{
-	"menu":   `<path d="M4 7h16M4 12h16M4 17h16"/>`,
-	"close":  `<path d="M6 6l12 12M18 6L6 18"/>`,
-	"new":    `<path d="M12 20h8"/><path d="M16.4 3.6a2 2 0 0 1 2.9 2.9L7.5 18.3 3.5 19.5l1.2-4z"/>`,
-	"more":   `<path d="M5.5 12h.01M12 12h.01M18.5 12h.01" stroke-width="2.6"/>`,
-	"send":   `<path d="M12 19V5M6 11l6-6 6 6"/>`,
-	"stop":   `<rect x="7" y="7" width="10" height="10" rx="1.5" fill="currentColor"/>`,
-	"down":   `<path d="M12 5v14M6 13l6 6 6-6"/>`,
-	"copy":   `<rect x="9" y="9" width="11" height="11" rx="2"/><path d="M15 9V6a2 2 0 0 0-2-2H6a2 2 0 0 0-2 2v7a2 2 0 0 0 2 2h3"/>`,
+	"menu":  `<path d="M4 7h16M4 12h16M4 17h16"/>`,
+	"close": `<path d="M6 6l12 12M18 6L6 18"/>`,
+	"new": `<path d="M12 20h8"/>` +
+		`<path d="M16.4 3.6a2 2 0 0 1 2.9 2.9L7.5 18.3 3.5 19.5l1.2-4z"/>`,
+	"more": `<path d="M5.5 12h.01M12 12h.01M18.5 12h.01" stroke-width="2.6"/>`,
+	"send": `<path d="M12 19V5M6 11l6-6 6 6"/>`,
+	"stop": `<rect x="7" y="7" width="10" height="10" rx="1.5" fill="currentColor"/>`,
+	"down": `<path d="M12 5v14M6 13l6 6 6-6"/>`,
+	"copy": `<rect x="9" y="9" width="11" height="11" rx="2"/>` +
+		`<path d="M15 9V6a2 2 0 0 0-2-2H6a2 2 0 0 0-2 2v7a2 2 0 0 0 2 2h3"/>`,
 	"status": `<path d="M3 12h4l3-8 4 16 3-8h4"/>`,
-	"auto":   `<circle cx="12" cy="12" r="8.5"/><path d="M12 3.5v17a8.5 8.5 0 0 0 0-17z" fill="currentColor"/>`,
-	"light":  `<circle cx="12" cy="12" r="4"/><path d="M12 2.5v2M12 19.5v2M2.5 12h2M19.5 12h2M5.3 5.3l1.4 1.4M17.3 17.3l1.4 1.4M5.3 18.7l1.4-1.4M17.3 6.7l1.4-1.4"/>`,
-	"dark":   `<path d="M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z"/>`,
-	"fold":   `<path d="M9 6l6 6-6 6"/>`,
-	"alert":  `<path d="M12 3.5L2.5 20h19z"/><path d="M12 10v4.5M12 17.3h.01"/>`,
-	"retry":  `<path d="M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6"/>`,
+	"auto": `<circle cx="12" cy="12" r="8.5"/>` +
+		`<path d="M12 3.5v17a8.5 8.5 0 0 0 0-17z" fill="currentColor"/>`,
+	"light": `<circle cx="12" cy="12" r="4"/>` +
+		`<path d="M12 2.5v2M12 19.5v2M2.5 12h2M19.5 12h2` +
+		`M5.3 5.3l1.4 1.4M17.3 17.3l1.4 1.4M5.3 18.7l1.4-1.4M17.3 6.7l1.4-1.4"/>`,
+	"dark":  `<path d="M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z"/>`,
+	"fold":  `<path d="M9 6l6 6-6 6"/>`,
+	"alert": `<path d="M12 3.5L2.5 20h19z"/><path d="M12 10v4.5M12 17.3h.01"/>`,
+	"retry": `<path d="M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6"/>`,
 }
 
 func clock(t time.Time) string { return t.Format("15:04") }
 
-// percent of a whole, 0 to 99: what is complete says so in words.
+// percent returns how many percent of the whole the part is, 0 to 99: completion is told in words.
 func percent(part, whole int64) int64 {
 	if whole <= 0 || part <= 0 {
 		return 0
@@ -155,7 +203,7 @@ func percent(part, whole int64) int64 {
 	return min(part*100/whole, 99)
 }
 
-// latency is a duration in milliseconds as a person reads it.
+// latency formats a duration in milliseconds for a person.
 func latency(ms float64) string {
 	if ms >= 1000 {
 		return fmt.Sprintf("%.1f s", ms/1000)

@@ -12,40 +12,51 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
-// proxy passes /api/ on to the backend in the name of the browser's owner. What the client says about the owner is
-// dropped, and so are its cookies, which are this service's business.
+// proxy forwards /api/ to the backend in the name of the browser's owner. It drops what the client
+// sends as the owner, and its cookies, which concern this service only.
 func (a *App) proxy() http.Handler {
 	rp := &httputil.ReverseProxy{
-		Transport:     a.backend.hop.Transport(), // sends again what has produced nothing
-		FlushInterval: -1,                        // events go out as they come
+		Transport:     a.backend.hop.Transport(), // sends refused requests again
+		FlushInterval: -1,                        // events are forwarded as they come
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(&url.URL{Scheme: a.backbase.Scheme, Host: a.backbase.Host})
 			pr.SetXForwarded()
 			pr.Out.Header.Del("Cookie")
-			// Set by the handler below, on a request whose own header was dropped.
+			// The handler below sets it, on a request whose own header was dropped.
 			pr.Out.Header.Set(backendapi.OwnerHeader, pr.In.Header.Get(backendapi.OwnerHeader))
 			pr.Out.Header.Set(server.RequestIDHeader, logging.RequestID(pr.In.Context()))
 		},
 		ModifyResponse: func(resp *http.Response) error {
 			// This service has set them: two of each would be two policies.
 			resp.Header.Del(server.RequestIDHeader)
-			// A refusal of the backend, which was asked again in vain, is no refusal of this service.
+			// A refusal of the backend, which was asked again in vain, is no
+			// refusal of this service.
 			resp.Header.Del(server.RefusedHeader)
-			for _, h := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "Set-Cookie"} {
+			for _, h := range []string{
+				"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy",
+				"Set-Cookie",
+			} {
 				resp.Header.Del(h)
 			}
+
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			var tooLong *http.MaxBytesError
 			if errors.As(err, &tooLong) {
-				problem.Write(w, r, problem.New(http.StatusRequestEntityTooLarge, "The request is larger than %d KB.", maxBody>>10))
+				problem.Write(w, r,
+					problem.New(http.StatusRequestEntityTooLarge,
+						"The request is larger than %d KB.", maxBody>>10))
 				return
 			}
+
 			a.log.WarnContext(r.Context(), "proxy", "error", err)
-			problem.Write(w, r, problem.New(http.StatusBadGateway, "The backend cannot be reached. Try again in a moment."))
+			problem.Write(w, r,
+				problem.New(http.StatusBadGateway,
+					"The backend cannot be reached. Try again in a moment."))
 		},
 	}
+
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := owner(w, r)
 		r = r.Clone(r.Context())

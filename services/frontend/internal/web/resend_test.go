@@ -17,15 +17,15 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// lossyEdge passes requests on to a site, and drops the connection of messages instead of the reply, or before the site
-// gets them. It stands where a network does.
+// lossyEdge forwards requests to a site. It drops the connection of messages instead of their
+// reply, or before the site gets them, as a network may.
 type lossyEdge struct {
 	url         string
-	replies     atomic.Int64 // how many replies to POST /chat will be lost
-	unreachable atomic.Bool  // POST /chat does not get through
+	losses      atomic.Int64 // how many replies to POST /chat will be lost
+	unreachable atomic.Bool  // POST /chat does not reach the site
 	after       atomic.Bool  // unreachable from the first lost reply on
 	posts       atomic.Int64
-	to          atomic.Pointer[httputil.ReverseProxy] // nil: nobody is there
+	to          atomic.Pointer[httputil.ReverseProxy] // nil while the site is away
 }
 
 func newLossyEdge(t *testing.T, site string) *lossyEdge {
@@ -39,40 +39,51 @@ func newLossyEdge(t *testing.T, site string) *lossyEdge {
 			if e.unreachable.Load() {
 				panic(http.ErrAbortHandler)
 			}
-			if e.replies.Add(-1) >= 0 {
+
+			if e.losses.Add(-1) >= 0 {
 				to.ServeHTTP(httptest.NewRecorder(), r)
 				e.unreachable.Store(e.after.Load())
 				panic(http.ErrAbortHandler)
 			}
 		}
+
 		if to == nil {
 			w.WriteHeader(http.StatusBadGateway)
 			_, _ = io.WriteString(w, `{"title":"Bad Gateway","status":502}`)
 			return
 		}
+
 		to.ServeHTTP(w, r)
 	}))
+
 	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
 	e.url = s.URL
 	return e
 }
 
-// TestBrowserLostReply: the message is stored and the reply is lost: the page sends it again, and it is one message.
+// TestBrowserLostReply checks that the page sends a message again whose reply is lost, and
+// that it is one message.
 func TestBrowserLostReply(t *testing.T) {
 	s := newSite(t, echo)
 	e := newLossyEdge(t, s.url)
 	b := newBrowser(t, 1000, 700)
 	b.expect("ERR_EMPTY_RESPONSE")
 	b.do(chromedp.Navigate(e.url + "/"))
-	e.replies.Store(1000) // Chromium itself sends again what got no reply over a connection that was used before
+	// Chromium itself sends a request again that got no reply over a connection
+	// that was used before.
+	e.losses.Store(1000)
 	b.ask("only once")
-	b.wait("!document.getElementById('sending').hidden && document.getElementById('message').value.trim() === 'only once'")
-	e.replies.Store(0)
+	b.wait("!document.getElementById('sending').hidden && " +
+		"document.getElementById('message').value.trim() === 'only once'")
+	e.losses.Store(0)
 	b.wait(answerText + "?.includes('You said: only once')")
-	b.wait("document.getElementById('sending').hidden && document.getElementById('message').value.trim() === '' && document.querySelectorAll('.question').length === 1")
+	b.wait("document.getElementById('sending').hidden && " +
+		"document.getElementById('message').value.trim() === '' && " +
+		"document.querySelectorAll('.question').length === 1")
 	if got := s.backend.Questions(); !slices.Equal(got, []string{"only once"}) {
 		t.Errorf("the messages are %q", got)
 	}
+
 	// The next message is another one, also with the same text.
 	b.ask("only once")
 	b.wait("document.querySelectorAll('.question').length === 2")
@@ -81,25 +92,30 @@ func TestBrowserLostReply(t *testing.T) {
 	}
 }
 
-// TestBrowserGivesUpSending: after some seconds the person is asked; the button, and a reload of the page, send the same
-// message.
+// TestBrowserGivesUpSending checks that the person is asked after some seconds. The button, and a
+// reload of the page, send the same message.
 func TestBrowserGivesUpSending(t *testing.T) {
 	s := newSite(t, echo)
 	e := newLossyEdge(t, s.url)
 	b := newBrowser(t, 1000, 700)
 	b.expect("ERR_EMPTY_RESPONSE")
-	// The pauses are fifteen seconds together.
-	b.do(chromedp.Navigate(e.url+"/"), script("window.slow = setTimeout; window.setTimeout = (f, ms) => slow(f, ms / 50)"))
-	e.replies.Store(1)
+	// The pauses are shortened; they add up to fifteen seconds.
+	b.do(chromedp.Navigate(e.url+"/"),
+		script("window.slow = setTimeout; window.setTimeout = (f, ms) => slow(f, ms / 50)"))
+	e.losses.Store(1)
 	e.after.Store(true) // the message is stored, and then nothing gets through
 	b.ask("stored already")
-	b.wait("!document.getElementById('alert-retry').hidden && document.getElementById('alert-text').innerText.includes('cannot be reached') && document.getElementById('sending').hidden")
+	b.wait("!document.getElementById('alert-retry').hidden && " +
+		"document.getElementById('alert-text').innerText.includes('cannot be reached') && " +
+		"document.getElementById('sending').hidden")
 	if n := e.posts.Load(); n < 7 {
 		t.Errorf("given up after %d tries", n)
 	}
+
 	e.unreachable.Store(false)
 	b.do(chromedp.Reload())
-	b.wait("document.getElementById('message')?.value.trim() === 'stored already' && !document.getElementById('send').disabled")
+	b.wait("document.getElementById('message')?.value.trim() === 'stored already' && " +
+		"!document.getElementById('send').disabled")
 	b.do(chromedp.Click("#send"))
 	b.wait(answerText + "?.includes('You said: stored already')")
 	if got := s.backend.Questions(); !slices.Equal(got, []string{"stored already"}) {
@@ -107,7 +123,8 @@ func TestBrowserGivesUpSending(t *testing.T) {
 	}
 }
 
-// TestBrowserFrontendRestarts: the only frontend is killed in the middle of an answer, is away for seconds, and comes back.
+// TestBrowserFrontendRestarts kills the only frontend in the middle of an answer and starts it
+// again after some seconds.
 func TestBrowserFrontendRestarts(t *testing.T) {
 	p := newPaced()
 	backend := fakebackend.New(time.Now(), p.play)
@@ -125,7 +142,7 @@ func TestBrowserFrontendRestarts(t *testing.T) {
 	e.to.Store(nil)
 	old.kill()
 	p.words <- "while "
-	time.Sleep(3 * time.Second) // the time that the start takes
+	time.Sleep(3 * time.Second) // as long as a start takes
 	e.to.Store(edgeTo(t, newSiteAt(t, backend, bs.URL).url))
 	begin := time.Now()
 	p.words <- "after"
@@ -133,11 +150,13 @@ func TestBrowserFrontendRestarts(t *testing.T) {
 	if took := time.Since(begin); took > 8*time.Second {
 		t.Errorf("the text flowed again after %s", took)
 	}
+
 	p.words <- ""
 	b.wait("document.querySelector('article.answer').dataset.state === 'complete'")
 }
 
-// TestBrowserAnswerIsGone: a page that cannot have its answer says so at once, with a button.
+// TestBrowserAnswerIsGone checks that a page whose answer is gone shows that
+// at once, with a button.
 func TestBrowserAnswerIsGone(t *testing.T) {
 	p := newPaced()
 	s := newSite(t, p.play)
@@ -158,7 +177,8 @@ func TestBrowserAnswerIsGone(t *testing.T) {
 	b.wait("document.querySelector('article.answer').dataset.state === 'complete'")
 }
 
-// TestBrowserThinking: the reasoning is folded above the answer, grows while it is open, and stays after a reload.
+// TestBrowserThinking checks that the reasoning is folded above the answer, grows while it is open,
+// and stays after a reload.
 func TestBrowserThinking(t *testing.T) {
 	steps := make(chan func(*fakebackend.Answer))
 	s := newSite(t, func(_ string, a *fakebackend.Answer) {
@@ -167,30 +187,41 @@ func TestBrowserThinking(t *testing.T) {
 		}
 		a.Done()
 	})
+
 	b := newBrowser(t, 390, 800)
 	b.do(chromedp.Navigate(s.url + "/"))
 	b.ask("think")
 	steps <- func(a *fakebackend.Answer) { a.LeftOut(12); a.Think("First <b>this</b> 🤔, ") }
-	b.wait("document.querySelector('.left-out')?.innerText === 'The assistant no longer sees the first 12 messages of this conversation.'")
-	b.wait("document.querySelector('.thinking summary')?.innerText === 'Thinking…' && !document.querySelector('.thinking').open")
+	b.wait("document.querySelector('.left-out')?.innerText === 'The assistant no longer sees the " +
+		"first 12 messages of this conversation.'")
+	b.wait("document.querySelector('.thinking summary')?.innerText === 'Thinking…' && " +
+		"!document.querySelector('.thinking').open")
 	b.do(chromedp.Click(".thinking summary"))
-	b.wait("document.querySelector('.thoughts').innerText === 'First <b>this</b> 🤔, '.trimEnd() || document.querySelector('.thoughts').textContent === 'First <b>this</b> 🤔, '")
+	b.wait("document.querySelector('.thoughts').innerText === 'First <b>this</b> 🤔, " +
+		"'.trimEnd() || document.querySelector('.thoughts').textContent === 'First <b>this</b> 🤔, '")
 	b.do(chromedp.Reload())
 	b.wait("document.querySelector('.thinking summary')?.innerText === 'Thinking…'")
-	steps <- func(a *fakebackend.Answer) { a.Think("then that.\n" + strings.Repeat("unbreakable", 30)) }
-	b.wait("document.querySelector('.thoughts').textContent.startsWith('First <b>this</b> 🤔, then that.')")
+	steps <- func(a *fakebackend.Answer) {
+		a.Think("then that.\n" + strings.Repeat("unbreakable", 30))
+	}
+	b.wait("document.querySelector('.thoughts').textContent.startsWith('First <b>this</b> 🤔, " +
+		"then that.')")
 	steps <- func(a *fakebackend.Answer) { a.Text("The answer.") }
-	b.wait("document.querySelector('.thinking summary').innerText === 'Thought for a moment' && " + answerText + " === 'The answer.'")
+	b.wait("document.querySelector('.thinking summary').innerText === 'Thought for a moment' && " +
+		answerText + " === 'The answer.'")
 	close(steps)
 	b.wait("document.querySelector('article.answer').dataset.state === 'complete'")
 	b.wait("document.getElementById('live').textContent === 'Answer: The answer.'")
 	b.do(chromedp.Click(".thinking summary"))
 	b.noOverflow()
 	b.do(chromedp.Reload())
-	b.wait("document.querySelector('.thinking summary')?.innerText === 'Thought for a moment' && !document.querySelector('.thoughts b') && document.querySelector('.left-out').innerText.includes('first 12')")
+	b.wait("document.querySelector('.thinking summary')?.innerText === 'Thought for a moment' && " +
+		"!document.querySelector('.thoughts b') && " +
+		"document.querySelector('.left-out').innerText.includes('first 12')")
 }
 
-// TestBrowserEarlierMessages: the link leads back in time, and to the latest messages again.
+// TestBrowserEarlierMessages checks that the links lead to the earlier messages, and to
+// the latest ones again.
 func TestBrowserEarlierMessages(t *testing.T) {
 	s := newSite(t, echo)
 	b := newBrowser(t, 390, 800)
@@ -198,21 +229,43 @@ func TestBrowserEarlierMessages(t *testing.T) {
 	s.backend.Add(ownerOf(t, b), longConversation())
 	s.backend.PageSize(4)
 	b.do(chromedp.Navigate(s.url + "/c/long"))
-	b.wait("document.querySelectorAll('.question').length === 2 && document.getElementById('message')")
+	b.wait("document.querySelectorAll('.question').length === 2 && " +
+		"document.getElementById('message')")
 	b.do(chromedp.Click("#earlier"))
-	b.wait("document.querySelector('.question .bubble').innerText === 'Question 2' && !document.getElementById('composer')")
+	b.wait("document.querySelector('.question .bubble').innerText === 'Question 2' && " +
+		"!document.getElementById('composer')")
 	b.noOverflow()
 	b.do(chromedp.Click(".past-note a"))
-	b.wait("document.querySelector('.question .bubble')?.innerText === 'Question 4' && document.getElementById('composer')")
+	b.wait("document.querySelector('.question .bubble')?.innerText === 'Question 4' && " +
+		"document.getElementById('composer')")
 	b.ask("next")
 	b.wait(answerText + "?.includes('You said: next')")
 }
 
 func longConversation() backendapi.ConversationDetail {
-	d := backendapi.ConversationDetail{Conversation: backendapi.Conversation{ID: "long", Title: "A long conversation", CreatedAt: time.Now(), UpdatedAt: time.Now()}}
+	d := backendapi.ConversationDetail{Conversation: backendapi.Conversation{
+		ID:        "long",
+		Title:     "A long conversation",
+		CreatedAt: time.Now(),
+		UpdatedAt: time.Now(),
+	}}
+
 	for _, n := range []string{"1", "2", "3", "4", "5"} {
-		d.Messages = append(d.Messages, backendapi.Message{Role: "user", Content: "Question " + n, State: backendapi.MessageComplete, CreatedAt: time.Now()},
-			backendapi.Message{Role: "assistant", Content: "The answer to question " + n + " is a sentence of some length, so that there is something to read here.", State: backendapi.MessageComplete, CreatedAt: time.Now()})
+		d.Messages = append(d.Messages,
+			backendapi.Message{
+				Role:      "user",
+				Content:   "Question " + n,
+				State:     backendapi.MessageComplete,
+				CreatedAt: time.Now(),
+			},
+			backendapi.Message{
+				Role: "assistant",
+				Content: "The answer to question " + n +
+					" is a sentence of some length, so that there is something to read here.",
+				State:     backendapi.MessageComplete,
+				CreatedAt: time.Now(),
+			})
 	}
+
 	return d
 }

@@ -16,17 +16,20 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
-// site is the web UI before a fake backend.
+// site is the web UI in front of a fake backend.
 type site struct {
 	t       *testing.T
 	url     string
 	backend *fakebackend.Backend
 	app     *web.App
-	// kill ends the site's connections in the middle of what they do.
+
+	// kill stops the site and cuts its connections.
 	kill func()
 }
 
-func newSite(t *testing.T, play func(string, *fakebackend.Answer), change ...func(*contract.Frontend)) *site {
+func newSite(
+	t *testing.T, play func(string, *fakebackend.Answer), change ...func(*contract.Frontend),
+) *site {
 	t.Helper()
 	b := fakebackend.New(time.Now(), play)
 	bs := httptest.NewServer(b)
@@ -34,29 +37,52 @@ func newSite(t *testing.T, play func(string, *fakebackend.Answer), change ...fun
 	return newSiteAt(t, b, bs.URL, change...)
 }
 
-func newSiteAt(t *testing.T, b *fakebackend.Backend, backendURL string, change ...func(*contract.Frontend)) *site {
+func newSiteAt(
+	t *testing.T, b *fakebackend.Backend, backendURL string, change ...func(*contract.Frontend),
+) *site {
 	t.Helper()
-	cfg := contract.Frontend{Common: contract.Common{Environment: "dev", LogLevel: "error", ListenAddr: ":0", DrainTimeout: time.Second},
-		BackendURL: backendURL, Domain: "general", DomainTitle: "CodexContinue"}
+	cfg := contract.Frontend{
+		Common: contract.Common{
+			Environment:  "dev",
+			LogLevel:     "error",
+			ListenAddr:   ":0",
+			DrainTimeout: time.Second,
+		},
+		BackendURL:  backendURL,
+		Domain:      "general",
+		DomainTitle: "CodexContinue",
+	}
+
 	for _, f := range change {
 		f(&cfg)
 	}
+
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	srv := server.New("frontend", log, time.Second)
 	app, err := web.New(cfg, log)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	app.Register(srv)
 	s := httptest.NewServer(srv.Handler())
 	t.Cleanup(func() { _ = app.Drain(t.Context()); s.CloseClientConnections(); s.Close() })
-	return &site{t: t, url: s.URL, backend: b, app: app, kill: func() { s.Listener.Close(); s.CloseClientConnections() }}
+	return &site{t: t, url: s.URL, backend: b, app: app, kill: func() {
+		s.Listener.Close()
+		s.CloseClientConnections()
+	}}
 }
 
-// visitor is a client that keeps its cookies and follows no redirects.
+// visitor returns a client that keeps its cookies and follows no redirects.
 func (s *site) visitor() *visitor {
 	jar := &cookies{m: map[string]*http.Cookie{}}
-	return &visitor{s: s, jar: jar, c: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	return &visitor{
+		s:   s,
+		jar: jar,
+		c: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}},
+	}
 }
 
 type visitor struct {
@@ -80,31 +106,38 @@ func (v *visitor) do(method, path, form string, header ...string) answer {
 	if err != nil {
 		v.s.t.Fatalf("%s %s: %v", method, path, err)
 	}
+
 	return answer{resp, string(b)}
 }
 
 func (v *visitor) open(method, path, form string, header ...string) *http.Response {
 	v.s.t.Helper()
-	req, err := http.NewRequestWithContext(v.s.t.Context(), method, v.s.url+path, strings.NewReader(form))
+	req, err := http.NewRequestWithContext(v.s.t.Context(), method, v.s.url+path,
+		strings.NewReader(form))
 	if err != nil {
 		v.s.t.Fatal(err)
 	}
 	if form != "" {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
+
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+
 	for _, c := range v.jar.m {
 		req.AddCookie(c)
 	}
+
 	resp, err := v.c.Do(req)
 	if err != nil {
 		v.s.t.Fatalf("%s %s: %v", method, path, err)
 	}
+
 	for _, c := range resp.Cookies() {
 		v.jar.m[c.Name] = c
 	}
+
 	return resp
 }
 
@@ -113,7 +146,7 @@ func (v *visitor) get(path string, header ...string) answer {
 	return v.do(http.MethodGet, path, "", header...)
 }
 
-// echo answers at once with the message.
+// echo answers with the message.
 func echo(message string, a *fakebackend.Answer) {
 	a.Text("You said: ")
 	a.Text(message)

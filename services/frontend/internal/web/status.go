@@ -9,26 +9,29 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 )
 
-// statusPage is the health of the stack in plain words.
+// statusPage is the data of the page on the health of the stack.
 type statusPage struct {
-	// Summary is one sentence, Tone is ok, warn or bad.
+	// Summary is one sentence; Tone is ok, warn or bad.
 	Summary, Tone string
 	Services      []serviceRow
 	Build         mlapi.Build
-	// BuildWords is empty when nothing is known about the model.
+
+	// BuildWords describes the state of the model; empty if it is not known.
 	BuildWords string
 	Checked    time.Time
-	// Poll is after how many milliseconds the page asks again.
+
+	// Poll is the number of milliseconds after which the page asks again.
 	Poll int
 }
 
 type serviceRow struct {
 	Name, What, Words, Tone, Detail string
-	// LatencyMS is how long the check took; negative when there was none.
+	// LatencyMS is how long the check took; negative if there was none.
 	LatencyMS float64
 }
 
-// what the services are for someone who did not build them, in the order of a message's way.
+// services describes the services to someone who did not build them, in the order in which
+// a message passes them.
 var services = []struct{ name, title, what string }{
 	{"frontend", "Web page", "shows this page"},
 	{"backend", "Chat service", "keeps conversations and answers"},
@@ -42,47 +45,76 @@ func (a *App) statusData(r *http.Request, me string) statusPage {
 	defer cancel()
 	begin := time.Now()
 	st, err := a.backend.status(ctx, me)
-	known := map[string]backendapi.ServiceStatus{"frontend": {Name: "frontend", Status: backendapi.StatusReady}}
+	known := map[string]backendapi.ServiceStatus{"frontend": {
+		Name:   "frontend",
+		Status: backendapi.StatusReady,
+	}}
 	if err != nil {
 		a.log.WarnContext(r.Context(), "status", "error", err)
-		known["backend"] = backendapi.ServiceStatus{Name: "backend", Status: backendapi.StatusDown,
-			Detail: asProblem(err).Error(), LatencyMS: float64(time.Since(begin).Microseconds()) / 1000}
+		known["backend"] = backendapi.ServiceStatus{
+			Name:      "backend",
+			Status:    backendapi.StatusDown,
+			Detail:    asProblem(err).Error(),
+			LatencyMS: float64(time.Since(begin).Microseconds()) / 1000,
+		}
 	}
+
 	for _, s := range st.Services {
 		known[s.Name] = s
 	}
+
 	p := statusPage{Build: st.Model, Checked: time.Now().In(zoneOf(r)), Poll: 3000}
 	for _, s := range services {
-		row := serviceRow{Name: s.title, What: s.what, Words: "Not known", Tone: "none", LatencyMS: -1}
+		row := serviceRow{
+			Name:      s.title,
+			What:      s.what,
+			Words:     "Not known",
+			Tone:      "none",
+			LatencyMS: -1,
+		}
+
 		if k, ok := known[s.name]; ok {
 			row.Words, row.Tone = statusWords(k.Status)
 			row.Detail, row.LatencyMS = k.Detail, k.LatencyMS
 			delete(known, s.name)
 		}
+
 		if s.name == "frontend" {
 			row.LatencyMS = -1
 		}
+
 		p.Services = append(p.Services, row)
 	}
-	for _, s := range st.Services { // one that this page does not know yet
+
+	for _, s := range st.Services { // those that this page does not know
 		if _, ok := known[s.Name]; ok {
 			words, tone := statusWords(s.Status)
-			p.Services = append(p.Services, serviceRow{Name: s.Name, Words: words, Tone: tone, Detail: s.Detail, LatencyMS: s.LatencyMS})
+			p.Services = append(p.Services, serviceRow{
+				Name:      s.Name,
+				Words:     words,
+				Tone:      tone,
+				Detail:    s.Detail,
+				LatencyMS: s.LatencyMS,
+			})
 		}
 	}
+
 	if err == nil {
 		p.BuildWords = buildWords(st.Model)
 	}
+
 	switch {
 	case err != nil:
 		p.Summary, p.Tone = "The chat service cannot be reached.", "bad"
 	case st.Status == backendapi.StatusReady:
 		p.Summary, p.Tone, p.Poll = "Everything works.", "ok", 10000
-	case st.Model.State != mlapi.BuildReady && st.Model.State != mlapi.BuildFailed && allReady(st.Services):
+	case st.Model.State != mlapi.BuildReady && st.Model.State != mlapi.BuildFailed &&
+		allReady(st.Services):
 		p.Summary, p.Tone = "Almost there: the model is being prepared.", "warn"
 	default:
 		p.Summary, p.Tone = "Something does not work as it should.", "bad"
 	}
+
 	return p
 }
 
@@ -104,6 +136,7 @@ func statusWords(s string) (words, tone string) {
 	case backendapi.StatusDown:
 		return "Does not answer", "bad"
 	}
+
 	return s, "warn"
 }
 

@@ -13,12 +13,13 @@ import (
 
 // sidebar is the list of conversations.
 type sidebar struct {
-	// Hidden leaves the list out, on pages that must not need the backend.
+	// Hidden leaves out the list, on pages that must not need the backend.
 	Hidden  bool
 	Failed  bool
 	Current string
 	Groups  []group
-	// More and Newest are the addresses of the next and the first page of the list; empty where there is none.
+
+	// More and Newest are the addresses of the next and the first page of the list, or empty.
 	More, Newest string
 }
 
@@ -27,8 +28,11 @@ type group struct {
 	Items []backendapi.Conversation
 }
 
-// newSidebar groups the conversations, newest first, by the day of their last message as the browser's clock has it.
-func newSidebar(p backendapi.ConversationPage, current, path, cursor string, now time.Time) sidebar {
+// newSidebar groups the conversations, newest first, by the day of their last message in
+// the browser's time zone.
+func newSidebar(
+	p backendapi.ConversationPage, current, path, cursor string, now time.Time,
+) sidebar {
 	s := sidebar{Current: current}
 	for _, c := range p.Conversations {
 		label := dayLabel(c.UpdatedAt.In(now.Location()), now)
@@ -38,16 +42,18 @@ func newSidebar(p backendapi.ConversationPage, current, path, cursor string, now
 		g := &s.Groups[len(s.Groups)-1]
 		g.Items = append(g.Items, c)
 	}
+
 	if p.Next != "" {
 		s.More = path + "?cursor=" + url.QueryEscape(p.Next)
 	}
 	if cursor != "" {
 		s.Newest = path
 	}
+
 	return s
 }
 
-// dayLabel names the day of t as seen at now; both have the same location.
+// dayLabel returns a name for the day of t at the time now, which has the same location.
 func dayLabel(t, now time.Time) string {
 	midnight := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, now.Location())
 	switch {
@@ -64,27 +70,31 @@ func dayLabel(t, now time.Time) string {
 	}
 }
 
-// message is one turn as the page shows it.
+// message is one message as the page shows it.
 type message struct {
 	backendapi.Message
 	HTML template.HTML
-	// Asked is the question that a failed answer would be asked again.
+
+	// Asked is the question of the answer, which can be asked again if it failed.
 	Asked, ConversationID string
 	Time                  time.Time
 }
 
-// Streaming, Stopped and Failed say what state an answer is in.
+// Streaming, Stopped and Failed report the state of an answer.
 func (m message) Streaming() bool { return m.State == backendapi.MessageStreaming }
 func (m message) Stopped() bool   { return m.State == backendapi.MessageStopped }
 func (m message) Failed() bool    { return m.State == backendapi.MessageFailed }
 
-// Key is a new idempotency key for the form that asks a failed answer's question again: that is another message.
+// Key returns a new idempotency key for the form that asks a failed answer's question again,
+// which is another message.
 func (m message) Key() string { return newKey() }
 
-// Thinks reports that the answer's text has not begun: what there is of it is the model's reasoning.
+// Thinks reports whether the text of the answer has not begun, so that there is only
+// the model's reasoning.
 func (m message) Thinks() bool { return m.Streaming() && m.Content == "" }
 
-// LeftOutWords says how much of the conversation the model did not get; it is empty when it got everything.
+// LeftOutWords tells how much of the conversation the model did not get, or is empty
+// if it got everything.
 func (m message) LeftOutWords() string { return leftOutWords(m.LeftOut) }
 
 func leftOutWords(n int) string {
@@ -94,10 +104,12 @@ func leftOutWords(n int) string {
 	case n == 1:
 		return "The assistant no longer sees the first message of this conversation."
 	}
-	return fmt.Sprintf("The assistant no longer sees the first %d messages of this conversation.", n)
+
+	return fmt.Sprintf("The assistant no longer sees the first %d messages of this conversation.",
+		n)
 }
 
-// Reason is why an answer failed, in one sentence for a person.
+// Reason tells a person in one sentence why an answer failed.
 func (m message) Reason() string { return reason(m.Error) }
 
 func reason(p *problem.Problem) string {
@@ -119,25 +131,27 @@ func (a *App) messages(d backendapi.ConversationDetail, loc *time.Location) []me
 		}
 		out[i] = v
 	}
+
 	return out
 }
 
-// modelState is what the composer knows about the models.
+// modelState is the state of the models for the composer.
 type modelState struct {
 	Models   []mlapi.ModelInfo
 	Selected string
 	Build    mlapi.Build
-	// Problem says why the models are not known.
+
+	// Problem tells why the models are not known.
 	Problem string
 }
 
-// Usable says that a message can be sent.
+// Usable reports whether a message can be sent.
 func (m modelState) Usable() bool { return m.Problem == "" && (m.Ready() || len(m.Models) > 0) }
 
-// Ready says that the stack's own model is there.
+// Ready reports whether the stack's own model can be used.
 func (m modelState) Ready() bool { return m.Build.State == mlapi.BuildReady }
 
-// Poll is after how many milliseconds the page asks again; 0 is never.
+// Poll returns the number of milliseconds after which the page asks again; 0 means never.
 func (m modelState) Poll() int {
 	switch {
 	case m.Problem != "":
@@ -148,7 +162,7 @@ func (m modelState) Poll() int {
 	return 0
 }
 
-// Words says in plain words what is being done to the model.
+// Words tells what is being done to the model.
 func (m modelState) Words() string { return buildWords(m.Build) }
 
 func buildWords(b mlapi.Build) string {
@@ -164,6 +178,7 @@ func buildWords(b mlapi.Build) string {
 	case mlapi.BuildFailed:
 		return "The model could not be built"
 	}
+
 	return "The model is being prepared"
 }
 
@@ -171,11 +186,13 @@ func newModelState(m mlapi.Models, err error, selected string) modelState {
 	if err != nil {
 		return modelState{Problem: asProblem(err).Error()}
 	}
+
 	s := modelState{Models: m.Models, Build: m.Build}
 	for _, model := range m.Models {
 		if model.Name == selected || s.Selected == "" && model.Default {
 			s.Selected = model.Name
 		}
 	}
+
 	return s
 }

@@ -1,5 +1,6 @@
-// Package web is the web UI's HTTP side: pages, fragments of pages, the answer's event stream and the proxy to the
-// backend's API. Every page works without JavaScript; the scripts in static/ only spare reloads.
+// Package web is the HTTP side of the web UI: pages, fragments of pages, the event stream of an
+// answer and the proxy to the backend's API. Every page works without JavaScript; the scripts in
+// static/ only spare reloads.
 package web
 
 import (
@@ -27,25 +28,37 @@ type App struct {
 	csrf     *http.CrossOriginProtection
 	backbase *url.URL
 
-	// draining is closed when the service stops: event streams end, and their browsers go on elsewhere.
+	// draining is closed when the service stops: event streams end, and their
+	// browsers reconnect elsewhere.
 	draining  chan struct{}
 	drainOnce sync.Once
 }
 
-// New makes the web UI. An error is a fault of this build or of BACKEND_URL.
+// New returns the web UI. It fails only on an invalid BACKEND_URL or a faulty build.
 func New(cfg contract.Frontend, log *slog.Logger) (*App, error) {
 	base, err := url.Parse(cfg.BackendURL)
 	if err != nil {
 		return nil, fmt.Errorf("BACKEND_URL: %w", err)
 	}
-	a := &App{cfg: cfg, log: log, backend: newClient(cfg.BackendURL), md: markdown.New(), domain: domainOf(cfg.Domain),
-		backbase: base, csrf: http.NewCrossOriginProtection(), draining: make(chan struct{})}
+
+	a := &App{
+		cfg:      cfg,
+		log:      log,
+		backend:  newClient(cfg.BackendURL),
+		md:       markdown.New(),
+		domain:   domainOf(cfg.Domain),
+		backbase: base,
+		csrf:     http.NewCrossOriginProtection(),
+		draining: make(chan struct{}),
+	}
+
 	if a.assets, err = loadAssets(); err != nil {
 		return nil, err
 	}
 	if a.pages, err = loadPages(a.assets); err != nil {
 		return nil, err
 	}
+
 	a.csrf.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, http.StatusForbidden, "This request came from another site and was refused.")
 	}))
@@ -55,12 +68,13 @@ func New(cfg contract.Frontend, log *slog.Logger) (*App, error) {
 // Register adds the routes to the server.
 func (a *App) Register(s *server.Server) {
 	s.Liveness("/healthz")
-	// Nothing is asked: pages live without the backend, and say that it is away.
+	// Readiness asks nothing: pages work without the backend, and show that it is away.
 	s.Readiness("/ready", nil)
 	a.backend.hop.Register(s.Registry())
 	if a.cfg.Debug {
 		s.Profiling()
 	}
+
 	for pattern, h := range map[string]http.HandlerFunc{
 		"GET /{$}":                     a.home,
 		"GET /c/{id}":                  a.conversation,
@@ -79,6 +93,7 @@ func (a *App) Register(s *server.Server) {
 	} {
 		s.Handle(pattern, a.protect(h))
 	}
+
 	s.Handle("GET /static/{hash}/{name}", a.protect(a.assets))
 	s.Handle("/api/", a.protect(a.proxy()))
 }

@@ -30,7 +30,7 @@ func mustContain(t *testing.T, body string, parts ...string) {
 	}
 }
 
-// TestChatWithoutJavaScript walks through a conversation as a browser without scripts does.
+// TestChatWithoutJavaScript goes through a conversation as a browser without scripts does.
 func TestChatWithoutJavaScript(t *testing.T) {
 	release := make(chan struct{})
 	s := newSite(t, func(m string, a *fakebackend.Answer) {
@@ -39,14 +39,20 @@ func TestChatWithoutJavaScript(t *testing.T) {
 		a.Text("** word")
 		a.Done()
 	})
+
 	v := s.visitor()
-	mustContain(t, v.get("/").body, `<form id="composer" class="composer" method="post" action="/chat"`, "What are you working on?")
-	r := v.do("POST", "/chat", url.Values{"message": {"Hello\r\nthere"}, "model": {"codexcontinue"}}.Encode())
+	mustContain(t, v.get("/").body,
+		`<form id="composer" class="composer" method="post" action="/chat"`,
+		"What are you working on?")
+	r := v.do("POST", "/chat",
+		url.Values{"message": {"Hello\r\nthere"}, "model": {"codexcontinue"}}.Encode())
 	if r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/c/c1#latest" {
 		t.Fatalf("POST /chat: %s to %q", r.Status, r.Header.Get("Location"))
 	}
+
 	running := v.get("/c/c1").body
-	mustContain(t, running, `<noscript><meta http-equiv="refresh" content="3"></noscript>`, `data-generation="g1"`, "Hello<br>\nthere", `action="/generations/g1/stop"`)
+	mustContain(t, running, `<noscript><meta http-equiv="refresh" content="3"></noscript>`,
+		`data-generation="g1"`, "Hello<br>\nthere", `action="/generations/g1/stop"`)
 	close(release)
 	var done string
 	for range 200 {
@@ -54,18 +60,24 @@ func TestChatWithoutJavaScript(t *testing.T) {
 			break
 		}
 	}
+
 	mustContain(t, done, "The <strong>first</strong> word", `href="/c/c1"`, `data-state="complete"`)
 	if strings.Contains(done, "http-equiv") {
 		t.Error("a page that is complete refreshes itself")
 	}
+
 	mustContain(t, v.get("/c/c1/edit").body, `action="/c/c1/rename"`, `action="/c/c1/delete"`)
-	if r := v.do("POST", "/c/c1/rename", "title=+New++name+"); r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/c/c1" {
+	if r := v.do("POST", "/c/c1/rename", "title=+New++name+"); r.StatusCode != http.StatusSeeOther ||
+		r.Header.Get("Location") != "/c/c1" {
 		t.Errorf("rename: %s to %q", r.Status, r.Header.Get("Location"))
 	}
+
 	mustContain(t, v.get("/c/c1").body, `<h1 id="heading">New name</h1>`)
-	if r := v.do("POST", "/c/c1/delete", "x=1"); r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/" {
+	if r := v.do("POST", "/c/c1/delete", "x=1"); r.StatusCode != http.StatusSeeOther ||
+		r.Header.Get("Location") != "/" {
 		t.Errorf("delete: %s to %q", r.Status, r.Header.Get("Location"))
 	}
+
 	if r := v.get("/c/c1"); r.StatusCode != http.StatusNotFound {
 		t.Errorf("a deleted conversation answers %s", r.Status)
 	}
@@ -76,20 +88,25 @@ func TestOwner(t *testing.T) {
 	v, other := s.visitor(), s.visitor()
 	v.get("/")
 	c := v.jar.m["codexcontinue_owner"]
-	if c == nil || !regexp.MustCompile(`^[A-Z2-7]{26}$`).MatchString(c.Value) || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Secure || c.Path != "/" {
+	if c == nil || !regexp.MustCompile(`^[A-Z2-7]{26}$`).MatchString(c.Value) || !c.HttpOnly ||
+		c.SameSite != http.SameSiteLaxMode || c.Secure || c.Path != "/" {
 		t.Fatalf("cookie %+v", c)
 	}
+
 	if r := v.get("/"); len(r.Cookies()) != 0 {
 		t.Error("a browser that has an id got another")
 	}
 	if r := s.visitor().get("/", "X-Forwarded-Proto", "https"); !r.Cookies()[0].Secure {
 		t.Error("the cookie may leave over plain HTTP though the site is on HTTPS")
 	}
+
 	v.do("POST", "/chat", "message=mine")
 	mustContain(t, v.get("/").body, `href="/c/c1"`)
-	if r := other.get("/c/c1"); r.StatusCode != http.StatusNotFound || strings.Contains(r.body, "mine") {
+	if r := other.get("/c/c1"); r.StatusCode != http.StatusNotFound ||
+		strings.Contains(r.body, "mine") {
 		t.Errorf("another browser sees the conversation: %s", r.Status)
 	}
+
 	for _, forged := range []string{"x", "public", strings.Repeat("a", 26), strings.Repeat("A", 27)} {
 		w := s.visitor()
 		w.jar.m["codexcontinue_owner"] = &http.Cookie{Name: "codexcontinue_owner", Value: forged}
@@ -97,6 +114,7 @@ func TestOwner(t *testing.T) {
 			t.Errorf("the id %q was accepted", forged)
 		}
 	}
+
 	for _, h := range s.backend.Headers() {
 		if o := h.Get(backendapi.OwnerHeader); len(o) != 26 && o != "" {
 			t.Errorf("the backend got the owner %q", o)
@@ -112,21 +130,27 @@ func TestProxy(t *testing.T) {
 	v := s.visitor()
 	v.get("/")
 	me := v.jar.m["codexcontinue_owner"].Value
-	r := v.do("POST", "/api/chat", `{"message":"hi"}`, "Content-Type", "application/json", backendapi.OwnerHeader, "victim", "X-Request-Id", "trace-1", "Connection", "X-Hop", "X-Hop", "1")
+	r := v.do("POST", "/api/chat", `{"message":"hi"}`, "Content-Type", "application/json",
+		backendapi.OwnerHeader, "victim", "X-Request-Id", "trace-1", "Connection", "X-Hop", "X-Hop",
+		"1")
 	if r.StatusCode != http.StatusAccepted {
 		t.Fatalf("%s %s", r.Status, r.body)
 	}
 	if got := r.Header.Values("X-Request-Id"); len(got) != 1 || got[0] != "trace-1" {
 		t.Errorf("request id %q", got)
 	}
+
 	h := s.backend.Headers()
 	last := h[len(h)-1]
 	if got := last.Values(backendapi.OwnerHeader); len(got) != 1 || got[0] != me {
 		t.Errorf("the backend got the owner %q, want %q", got, me)
 	}
-	if last.Get("Cookie") != "" || last.Get("X-Hop") != "" || last.Get("X-Request-Id") != "trace-1" {
+
+	if last.Get("Cookie") != "" || last.Get("X-Hop") != "" ||
+		last.Get("X-Request-Id") != "trace-1" {
 		t.Errorf("the backend got %v", last)
 	}
+
 	stream := v.open("GET", "/api/generations/g1/events", "", "Accept", "text/event-stream")
 	defer stream.Body.Close()
 	events := sse.NewReader(stream.Body)
@@ -139,24 +163,30 @@ func TestProxy(t *testing.T) {
 			break
 		}
 	}
+
 	if r := v.get("/api/status"); r.StatusCode != 200 || !strings.Contains(r.body, `"services"`) {
 		t.Errorf("/api/status: %s %s", r.Status, r.body)
 	}
+
 	down := newSiteAt(t, nil, "http://127.0.0.1:1").visitor()
-	if r := down.get("/api/status"); r.StatusCode != http.StatusBadGateway || r.Header.Get("Content-Type") != problem.ContentType {
+	if r := down.get("/api/status"); r.StatusCode != http.StatusBadGateway ||
+		r.Header.Get("Content-Type") != problem.ContentType {
 		t.Errorf("without a backend: %s %s", r.Status, r.body)
 	}
 }
 
 func TestCrossSiteWritesAreRefused(t *testing.T) {
 	s := newSite(t, echo)
-	for _, path := range []string{"/chat", "/c/c1/delete", "/c/c1/rename", "/generations/g1/stop", "/theme", "/api/chat"} {
+	for _, path := range []string{
+		"/chat", "/c/c1/delete", "/c/c1/rename", "/generations/g1/stop", "/theme", "/api/chat",
+	} {
 		for _, h := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}} {
 			if r := s.visitor().do("POST", path, "message=x", h...); r.StatusCode != http.StatusForbidden {
 				t.Errorf("POST %s with %v: %s", path, h, r.Status)
 			}
 		}
 	}
+
 	if n := len(s.backend.Headers()); n != 0 {
 		t.Errorf("%d of them reached the backend", n)
 	}
@@ -164,50 +194,65 @@ func TestCrossSiteWritesAreRefused(t *testing.T) {
 
 func TestSecurityHeaders(t *testing.T) {
 	s := newSite(t, echo)
-	for _, path := range []string{"/", "/status", "/nowhere", "/c/none", "/fragments/model", "/api/status", "/generations/none/events"} {
+	for _, path := range []string{
+		"/", "/status", "/nowhere", "/c/none", "/fragments/model", "/api/status",
+		"/generations/none/events",
+	} {
 		h := s.visitor().get(path).Header
 		want := map[string]string{
-			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-			"X-Content-Type-Options":  "nosniff", "Referrer-Policy": "no-referrer", "Cross-Origin-Opener-Policy": "same-origin",
+			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src " +
+				"'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri " +
+				"'none'; frame-ancestors 'none'",
+			"X-Content-Type-Options":     "nosniff",
+			"Referrer-Policy":            "no-referrer",
+			"Cross-Origin-Opener-Policy": "same-origin",
 		}
+
 		for k, v := range want {
 			if got := h.Values(k); len(got) != 1 || got[0] != v {
 				t.Errorf("%s: %s is %q", path, k, got)
 			}
 		}
+
 		if h.Get("Permissions-Policy") == "" {
 			t.Errorf("%s: no Permissions-Policy", path)
 		}
 	}
 }
 
-// TestNoInlineCode: what the policy forbids would not work, so nobody may write it.
+// TestNoInlineCode checks that no template or script has what the content security policy forbids.
 func TestNoInlineCode(t *testing.T) {
-	forbidden := regexp.MustCompile(`(?i)\son[a-z]+\s*=\s*["'{]|\sstyle\s*=|<style|<script(?:\s[^>]*)?>[^<\s]|javascript:|https?://[a-z]`)
+	forbidden := regexp.MustCompile(`(?i)\son[a-z]+\s*=\s*["'{]|\sstyle\s*=|<style|` +
+		`<script(?:\s[^>]*)?>[^<\s]|javascript:|https?://[a-z]`)
 	n := 0
 	for _, dir := range []string{"templates", "static"} {
 		err := fs.WalkDir(os.DirFS("."), dir, func(path string, e fs.DirEntry, err error) error {
 			if err != nil || e.IsDir() {
 				return err
 			}
+
 			b, err := os.ReadFile(path)
 			if err != nil {
 				return err
 			}
+
 			n++
 			text := strings.ReplaceAll(string(b), "http://www.w3.org/2000/svg", "")
 			if m := forbidden.FindString(text); m != "" {
 				t.Errorf("%s holds %q", path, m)
 			}
+
 			return nil
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	if n < 10 {
 		t.Errorf("only %d files were looked at", n)
 	}
+
 	s := newSite(t, echo)
 	if m := forbidden.FindString(s.visitor().get("/").body); m != "" {
 		t.Errorf("the page holds %q", m)
@@ -221,22 +266,29 @@ func TestAssets(t *testing.T) {
 	if len(refs) < 9 {
 		t.Fatalf("only %d assets: %v", len(refs), refs)
 	}
+
 	for _, m := range refs {
 		r := v.get(m[1], "Accept-Encoding", "gzip")
-		if r.StatusCode != 200 || r.Header.Get("Cache-Control") != "public, max-age=31536000, immutable" || r.Header.Get("Content-Type") == "" {
+		if r.StatusCode != 200 || r.Header.Get("Cache-Control") != "public, max-age=31536000, "+
+			"immutable" || r.Header.Get("Content-Type") == "" {
 			t.Errorf("%s: %s %v", m[1], r.Status, r.Header)
 		}
-		old := regexp.MustCompile(`/static/[0-9a-f]+/`).ReplaceAllString(m[1], "/static/0123456789abcdef/")
-		if r := v.get(old); r.StatusCode != 200 || r.Header.Get("Cache-Control") != "no-cache" || r.Header.Get("Content-Encoding") != "" {
+
+		old := regexp.MustCompile(`/static/[0-9a-f]+/`).ReplaceAllString(m[1],
+			"/static/0123456789abcdef/")
+		if r := v.get(old); r.StatusCode != 200 || r.Header.Get("Cache-Control") != "no-cache" ||
+			r.Header.Get("Content-Encoding") != "" {
 			t.Errorf("%s: %s %v", old, r.Status, r.Header)
 		}
 	}
+
 	if r := v.get("/static/x/none.js"); r.StatusCode != 404 {
 		t.Errorf("a missing asset: %s", r.Status)
 	}
 }
 
-// TestRefusals: every reason why a message is not accepted is said in words and loses no text, with and without scripts.
+// TestRefusals checks that every refusal of a message is explained and loses no text,
+// with and without scripts.
 func TestRefusals(t *testing.T) {
 	for _, tt := range []struct {
 		name, message string
@@ -247,8 +299,11 @@ func TestRefusals(t *testing.T) {
 		{"empty", "  \n", nil, 422, "Write a message first."},
 		{"too long", strings.Repeat("x", backendapi.MaxMessage+1), nil, 422, "too long"},
 		{"busy conversation", "hi there", problem.New(409, "running"), 409, "still being answered"},
-		{"queue full", "hi there", &problem.Problem{Title: "Queue full", Status: 429, QueuePosition: 9}, 429, "8 before you"},
-		{"model not ready", "hi there", problem.New(503, "The model is being pulled."), 503, "The model is being pulled."},
+		{"queue full", "hi there",
+			&problem.Problem{Title: "Queue full", Status: 429, QueuePosition: 9}, 429,
+			"8 before you"},
+		{"model not ready", "hi there", problem.New(503, "The model is being pulled."), 503,
+			"The model is being pulled."},
 		{"conversation gone", "hi there", problem.New(404, "gone"), 404, "no longer exists"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -259,17 +314,21 @@ func TestRefusals(t *testing.T) {
 			if r.StatusCode != tt.status {
 				t.Errorf("page: %s", r.Status)
 			}
+
 			mustContain(t, r.body, tt.words, `role="alert"`)
 			if tt.fail != nil {
 				mustContain(t, r.body, ">hi there</textarea>")
 			}
+
 			r = s.visitor().do("POST", "/chat", form, "Accept", "application/json")
 			var e struct{ Error, RequestID string }
-			if err := json.Unmarshal([]byte(r.body), &e); err != nil || r.StatusCode != tt.status || !strings.Contains(e.Error, tt.words) {
+			if err := json.Unmarshal([]byte(r.body), &e); err != nil || r.StatusCode != tt.status ||
+				!strings.Contains(e.Error, tt.words) {
 				t.Errorf("script: %s %s %v", r.Status, r.body, err)
 			}
 		})
 	}
+
 	s := newSite(t, echo)
 	if r := s.visitor().do("POST", "/chat", "message="+strings.Repeat("x", 300<<10)); r.StatusCode != 413 {
 		t.Errorf("a huge body: %s", r.Status)
@@ -280,14 +339,19 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestBackendDown(t *testing.T) {
-	s := newSiteAt(t, nil, "http://127.0.0.1:1", func(c *contract.Frontend) { c.Domain, c.DomainTitle = "healthcare", "Care" })
+	s := newSiteAt(t, nil, "http://127.0.0.1:1", func(c *contract.Frontend) {
+		c.Domain, c.DomainTitle = "healthcare", "Care"
+	})
 	v := s.visitor()
 	r := v.get("/")
 	if r.StatusCode != 200 {
 		t.Errorf("the page: %s", r.Status)
 	}
-	mustContain(t, r.body, "The chat service cannot be reached", "data-degraded", "Not a medical device", `data-usable="false"`, `<title>Care</title>`)
-	mustContain(t, v.get("/status").body, "The chat service cannot be reached.", "Not known", "Web page")
+
+	mustContain(t, r.body, "The chat service cannot be reached", "data-degraded",
+		"Not a medical device", `data-usable="false"`, `<title>Care</title>`)
+	mustContain(t, v.get("/status").body, "The chat service cannot be reached.",
+		"Not known", "Web page")
 	if r := v.get("/healthz"); r.StatusCode != 200 {
 		t.Errorf("/healthz: %s", r.Status)
 	}
@@ -302,8 +366,10 @@ func TestErrorPages(t *testing.T) {
 	if r.StatusCode != 404 || !strings.HasPrefix(r.Header.Get("Content-Type"), "text/html") {
 		t.Errorf("%s %s", r.Status, r.Header.Get("Content-Type"))
 	}
+
 	mustContain(t, r.body, "There is nothing here", "req-42")
-	if r := v.get("/metrics"); r.StatusCode != 200 || !strings.Contains(r.body, "http_requests_total") {
+	if r := v.get("/metrics"); r.StatusCode != 200 ||
+		!strings.Contains(r.body, "http_requests_total") {
 		t.Errorf("/metrics: %s", r.Status)
 	}
 }
@@ -311,13 +377,29 @@ func TestErrorPages(t *testing.T) {
 func TestModelState(t *testing.T) {
 	s := newSite(t, echo)
 	v := s.visitor()
-	mustContain(t, v.get("/fragments/model").body, `data-usable="true"`, `<option value="codexcontinue" selected>`)
-	s.backend.Build(mlapi.Build{Name: "codexcontinue", State: mlapi.BuildPulling, Completed: 1e9, Total: 4e9})
-	mustContain(t, v.get("/fragments/model").body, `data-usable="false"`, `data-poll="2000"`, "25 %", "1.0 GB of 4.0 GB", `value="1000000000"`)
-	s.backend.Build(mlapi.Build{Name: "codexcontinue", State: mlapi.BuildTesting}, mlapi.ModelInfo{Name: "llama3"})
-	mustContain(t, v.get("/fragments/model").body, `data-usable="true"`, "Other models can be used meanwhile")
-	s.backend.Build(mlapi.Build{Name: "codexcontinue", State: mlapi.BuildFailed, Error: "There is no model nosuch: check FROM."})
-	mustContain(t, v.get("/fragments/model").body, "could not be built", "There is no model nosuch", `data-usable="false"`)
+	mustContain(t, v.get("/fragments/model").body, `data-usable="true"`,
+		`<option value="codexcontinue" selected>`)
+	s.backend.Build(mlapi.Build{
+		Name:      "codexcontinue",
+		State:     mlapi.BuildPulling,
+		Completed: 1e9,
+		Total:     4e9,
+	})
+
+	mustContain(t, v.get("/fragments/model").body, `data-usable="false"`, `data-poll="2000"`,
+		"25 %", "1.0 GB of 4.0 GB", `value="1000000000"`)
+	s.backend.Build(mlapi.Build{Name: "codexcontinue", State: mlapi.BuildTesting},
+		mlapi.ModelInfo{Name: "llama3"})
+	mustContain(t, v.get("/fragments/model").body, `data-usable="true"`,
+		"Other models can be used meanwhile")
+	s.backend.Build(mlapi.Build{
+		Name:  "codexcontinue",
+		State: mlapi.BuildFailed,
+		Error: "There is no model nosuch: check FROM.",
+	})
+
+	mustContain(t, v.get("/fragments/model").body, "could not be built",
+		"There is no model nosuch", `data-usable="false"`)
 	mustContain(t, v.get("/status").body, "There is no model nosuch")
 }
 
@@ -328,9 +410,11 @@ func TestTheme(t *testing.T) {
 	if r.StatusCode != 303 || r.Header.Get("Location") != "/status" {
 		t.Errorf("%s to %q", r.Status, r.Header.Get("Location"))
 	}
+
 	mustContain(t, v.get("/status").body, `data-theme="dark"`)
 	for _, back := range []string{"//evil.example", "https://evil.example", "/\\evil.example", ""} {
-		if r := v.do("POST", "/theme", url.Values{"theme": {"x"}, "back": {back}}.Encode()); r.Header.Get("Location") != "/" {
+		if r := v.do("POST", "/theme",
+			url.Values{"theme": {"x"}, "back": {back}}.Encode()); r.Header.Get("Location") != "/" {
 			t.Errorf("back to %q: %q", back, r.Header.Get("Location"))
 		}
 	}
@@ -345,14 +429,29 @@ func TestListIsGroupedByDayInTheBrowsersZone(t *testing.T) {
 	if err != nil {
 		t.Skipf("no time zones on this machine: %v", err)
 	}
+
 	v.jar.m["tz"] = &http.Cookie{Name: "tz", Value: "Asia/Tokyo"}
 	now := time.Now().In(tokyo)
 	midnight := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, tokyo)
-	for title, at := range map[string]time.Time{"just-today": midnight, "just-yesterday": midnight.Add(-time.Second), "old": midnight.AddDate(-2, 0, 0)} {
-		s.backend.Add(me, backendapi.ConversationDetail{Conversation: backendapi.Conversation{ID: title, Title: title, UpdatedAt: at}})
+	for title, at := range map[string]time.Time{
+		"just-today":     midnight,
+		"just-yesterday": midnight.Add(-time.Second),
+		"old":            midnight.AddDate(-2, 0, 0),
+	} {
+		s.backend.Add(me,
+			backendapi.ConversationDetail{Conversation: backendapi.Conversation{
+				ID:        title,
+				Title:     title,
+				UpdatedAt: at,
+			}})
 	}
+
 	body := v.get("/fragments/sidebar").body
-	order := []string{"Today", "just-today", "Yesterday", "just-yesterday", midnight.AddDate(-2, 0, 0).Format("January 2006"), "/c/old"}
+	order := []string{
+		"Today", "just-today", "Yesterday", "just-yesterday",
+		midnight.AddDate(-2, 0, 0).Format("January 2006"), "/c/old",
+	}
+
 	at := 0
 	for _, want := range order {
 		i := strings.Index(body[at:], want)
@@ -370,8 +469,14 @@ func TestListPages(t *testing.T) {
 	me := v.jar.m["codexcontinue_owner"].Value
 	for i := range 60 {
 		id := "x" + string(rune('A'+i/26)) + string(rune('a'+i%26))
-		s.backend.Add(me, backendapi.ConversationDetail{Conversation: backendapi.Conversation{ID: id, Title: id, UpdatedAt: time.Now().Add(-time.Duration(i) * time.Minute)}})
+		s.backend.Add(me,
+			backendapi.ConversationDetail{Conversation: backendapi.Conversation{
+				ID:        id,
+				Title:     id,
+				UpdatedAt: time.Now().Add(-time.Duration(i) * time.Minute),
+			}})
 	}
+
 	first := v.get("/").body
 	mustContain(t, first, `href="/?cursor=50"`)
 	second := v.get("/?cursor=50").body
@@ -392,7 +497,7 @@ func TestTitlesAreEscaped(t *testing.T) {
 	}
 }
 
-// TestBodyIsBounded also through the proxy.
+// TestBodyIsBounded checks the bound of a request's body, also through the proxy.
 func TestBodyIsBounded(t *testing.T) {
 	got := make(chan int64, 1)
 	b := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -401,12 +506,15 @@ func TestBodyIsBounded(t *testing.T) {
 	}))
 	defer b.Close()
 	s := newSiteAt(t, nil, b.URL)
-	r := s.visitor().do("POST", "/api/chat", strings.Repeat("x", 1<<20), "Content-Type", "application/json")
-	if r.StatusCode != http.StatusRequestEntityTooLarge || r.Header.Get("Content-Type") != problem.ContentType {
+	r := s.visitor().do("POST",
+		"/api/chat", strings.Repeat("x", 1<<20), "Content-Type", "application/json")
+	if r.StatusCode != http.StatusRequestEntityTooLarge ||
+		r.Header.Get("Content-Type") != problem.ContentType {
 		t.Errorf("%s %s", r.Status, r.body)
 	}
+
 	select {
-	case n := <-got: // half a message is none
+	case n := <-got: // a message that is cut must not arrive
 		t.Errorf("the backend got %d bytes", n)
 	default:
 	}

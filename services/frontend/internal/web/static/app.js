@@ -8,7 +8,7 @@ import { startTheme } from "./theme.js";
 
 document.documentElement.classList.add("js");
 
-// The server names days and times in the zone of the browser.
+// The server shows days and times in the browser's time zone.
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 if (zone && !document.cookie.includes(`tz=${zone}`)) {
   document.cookie = `tz=${zone}; path=/; max-age=31536000; samesite=lax`;

@@ -1,12 +1,12 @@
 // Requests of the page that change something.
 
-// How long a message is sent again by itself, and the pauses between: together some fifteen seconds.
+// How often a message is sent again, and the pauses between: some fifteen seconds together.
 const pauses = [300, 700, 1500, 2500, 4000, 6000];
-// timeout bounds one try: a reply that was lost on the way may never be noticed otherwise.
+// timeout bounds one try: a lost reply may never be noticed otherwise.
 const timeout = 20000;
 
-// ask posts a form; an error says what the server said. Its resend says that the request may not have been done, and can
-// be sent again where doing it twice is doing it once.
+// ask posts a form. Its error has the server's message, and resend if the request may not have been
+// done, so that it can be sent again where doing it twice is doing it once.
 export async function ask(url, data, { headers = {}, signal } = {}) {
   let response;
   try {
@@ -15,7 +15,8 @@ export async function ask(url, data, { headers = {}, signal } = {}) {
   } catch {
     throw Object.assign(new Error("The server cannot be reached. Check the connection and try again."), { status: 0, resend: true });
   }
-  // What the edge says has a title, what a stopping server says a type, and what the page's own server says an error.
+  // An error of the edge has a title, one of a stopping server a type, and one of the
+  // page's own server an error.
   const reply = await response.json().catch(() => ({}));
   const gateway = response.status >= 502 && response.status <= 504;
   throw Object.assign(new Error(reply.error || reply.detail || `The server answered ${response.status}.`), {
@@ -24,7 +25,8 @@ export async function ask(url, data, { headers = {}, signal } = {}) {
   });
 }
 
-// askKeyed posts a message under its key, again and again while nobody may have got it; waiting is called before each wait.
+// askKeyed posts a message under its key, again and again while it may not have arrived. It calls
+// waiting before each wait.
 export async function askKeyed(url, data, key, waiting) {
   for (let attempt = 0; ; attempt++) {
     try {

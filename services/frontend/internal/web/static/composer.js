@@ -43,7 +43,7 @@ export function startComposer() {
     const sent = box.value;
     post(new FormData(form), keyOf(conversation), () => {
       forgetKey(conversation);
-      if (box.value.trim() !== sent.trim()) return; // what was written since is the next message
+      if (box.value.trim() !== sent.trim()) return; // the text is the next message
       sessionStorage.removeItem(draftKey());
       box.value = "";
     });
@@ -76,25 +76,25 @@ export function startComposer() {
   });
   document.addEventListener("refreshed", update);
   addEventListener("pagehide", () => leave());
-  addEventListener("pageshow", (event) => event.persisted && location.reload()); // its stream was closed
+  addEventListener("pageshow", (event) => event.persisted && location.reload()); // its stream is closed
 
   const unfinished = messages.querySelector("article[data-generation]");
   if (unfinished) attend(unfinished);
   update();
 
-  // update sets what can be pressed, and the height of the box to its text.
+  // update enables the buttons that can be pressed, and fits the height of the box to its text.
   function update() {
     const usable = document.getElementById("model-state")?.dataset.usable === "true";
     send.hidden = running !== null;
     stop.hidden = running === null;
     send.disabled = !usable || sending || box.value.trim() === "";
     if (!CSS.supports("field-sizing", "content")) {
-      box.style.height = "auto"; // set by script, which the policy allows: markup may not
+      box.style.height = "auto"; // the policy allows this to scripts, not to markup
       box.style.height = `${box.scrollHeight}px`;
     }
   }
 
-  // post sends a message under its key; accepted is called when it was.
+  // post sends a message under its key, and calls accepted if it was.
   async function post(data, key, accepted) {
     if (sending || running) return;
     sending = true;
@@ -132,7 +132,7 @@ export function startComposer() {
     refreshList(id);
   }
 
-  // attend follows the answer that an article is to show.
+  // attend follows the answer that an article shows.
   function attend(article) {
     running = article.dataset.generation;
     stop.disabled = false;
@@ -165,6 +165,6 @@ export function startComposer() {
   }
 }
 
-// Back and forward go to other conversations, except where only the fragment differs.
+// Back and forward go to other conversations, unless only the fragment differs.
 let path = location.pathname;
 addEventListener("popstate", () => location.pathname !== path && location.reload());

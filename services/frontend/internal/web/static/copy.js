@@ -1,4 +1,4 @@
-// Copy buttons: of a code block its text, of an answer its Markdown.
+// Copy buttons copy the text of a code block, or the Markdown of an answer.
 import { announce } from "./live.js";
 
 export function startCopy() {

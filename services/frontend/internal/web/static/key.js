@@ -5,7 +5,7 @@ export function newKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
 }
 
-// The key of the message that is being sent from a conversation outlives a reload, until the message was accepted.
+// The key of a message outlives a reload until the message is accepted.
 const slot = (conversation) => `key:${conversation}`;
 
 export function keyOf(conversation) {

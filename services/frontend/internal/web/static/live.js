@@ -1,5 +1,5 @@
-// Parts of the page that keep themselves up to date: an element with data-url and data-poll is fetched again after as
-// many milliseconds, and every element of the answer replaces the one of its id.
+// Parts of the page update themselves. An element with data-url and data-poll is fetched again
+// after as many milliseconds, and every element of the response replaces the one with its id.
 
 // announce tells screen readers, once.
 export function announce(text) {
@@ -37,7 +37,7 @@ export function startLive() {
   for (const element of document.querySelectorAll("[data-load]")) {
     fragment(element.dataset.load).then((f) => element.replaceWith(f), () => {});
   }
-  // The chat service is back: what could not be shown before can be now. What was typed is kept.
+  // The chat service is back: what could not be shown can be now. Typed text is kept.
   document.addEventListener("refreshed", (event) => {
     const main = document.querySelector("main[data-degraded]");
     if (main && event.target.dataset.reachable === "true") location.reload();

@@ -72,7 +72,7 @@ async function deleted({ id }) {
   list().querySelector("a")?.focus();
 }
 
-// refreshList fetches the list anew; id is the conversation that is shown.
+// refreshList fetches the list again; id is the conversation that is shown.
 export async function refreshList(id) {
   try {
     const fresh = await fragment(`/fragments/sidebar?current=${encodeURIComponent(id)}`);

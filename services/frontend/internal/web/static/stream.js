@@ -1,4 +1,5 @@
-// One answer while it is written: the server sends rendered blocks, each changed one again from where it changed.
+// An answer while it is written. The server sends rendered blocks, and a block that changed
+// from where it changed.
 import { announce } from "./live.js";
 
 const pauses = [200, 500, 1000, 2000, 4000, 5000]; // milliseconds between attempts to connect; the last one repeats
@@ -60,15 +61,15 @@ export function follow(article, on) {
       connected = Date.now();
     };
     source.onerror = () => {
-      if (open) connected = Date.now(); // lost now, however long nothing was said
-      const refused = source.readyState === EventSource.CLOSED; // with an answer that is no stream
+      if (open) connected = Date.now(); // it is lost now, however long it was silent
+      const refused = source.readyState === EventSource.CLOSED; // the response was no stream
       source.close();
       if (refused) look();
       else retry();
     };
   }
 
-  // look finds out why a stream was refused: an answer that is gone will not come back.
+  // look finds out why a stream was refused: an answer that is gone does not come back.
   async function look() {
     const given = new AbortController();
     const gone = await fetch(address(), { signal: given.signal }).then(({ status }) => status === 404 || status === 410, () => false);
@@ -77,7 +78,8 @@ export function follow(article, on) {
     else retry();
   }
 
-  // retry connects again after a pause: for as long as the answer runs, and for some minutes when nobody can be reached.
+  // retry connects again after a pause, for as long as the answer runs, and for some minutes if the
+  // server cannot be reached.
   function retry() {
     source.close();
     if (left) return;
@@ -109,7 +111,7 @@ export function follow(article, on) {
     announce(words);
   }
 
-  // think puts the reasoning in place from an offset on.
+  // think inserts the reasoning from an offset on.
   function think({ from, text }) {
     const box = article.querySelector(".thoughts");
     if (!box.firstChild) box.append("");
@@ -165,14 +167,15 @@ export function follow(article, on) {
   }
 }
 
-// spoken is what a screen reader reads of an answer at its end: a code block is better read where it stands.
+// spoken returns what a screen reader reads of an answer at its end. Code blocks are left out: they
+// are better read in their place.
 function spoken(body) {
   const parts = [...body.children].map((block) => (block.matches(".code") ? "Code block." : block.innerText));
   return parts.join(" ").slice(0, 2000);
 }
 
-// morph makes old equal to fresh and leaves alone what is equal already, so that a selection or a scrolled code block
-// in it stays.
+// morph makes old equal to fresh but leaves equal parts alone, so that a selection or a scrolled
+// code block in them stays.
 function morph(old, fresh) {
   if (old.isEqualNode(fresh)) return;
   if (old.nodeType !== Node.ELEMENT_NODE || old.nodeName !== fresh.nodeName || !sameAttributes(old, fresh)) {

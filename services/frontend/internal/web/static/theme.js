@@ -1,4 +1,5 @@
-// The choice of colours: the cookie that the server reads for the next page, at once for this one.
+// The choice of colours sets the cookie that the server reads for the next page, and
+// applies to this one at once.
 export function startTheme() {
   const form = document.getElementById("theme");
   form?.addEventListener("submit", (event) => {
