@@ -255,6 +255,7 @@ func TestEdgeResends(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	}
+	const empty = "empty" // a header without a value
 	for _, tt := range []struct {
 		name, method, path, key string
 		fail                    func(http.ResponseWriter)
@@ -265,6 +266,8 @@ func TestEdgeResends(t *testing.T) {
 		{"form without a key", "POST", "/chat", "", lost, 2, 200},
 		{"message without a key", "POST", "/api/chat", "", lost, 2, 200},
 		{"message with a key", "POST", "/api/chat", "mine", lost, 2, 200},
+		{"message with an empty key", "POST", "/chat", empty, lost, 2, 200},
+		{"new conversation with an empty key", "POST", "/api/conversations", empty, lost, 1, 502},
 		{"rename", "POST", "/c/x/rename", "", lost, 2, 200},
 		{"stop", "POST", "/generations/x/stop", "", lost, 2, 200},
 		{"new conversation", "POST", "/api/conversations", "", lost, 1, 502},
@@ -283,7 +286,12 @@ func TestEdgeResends(t *testing.T) {
 				body = strings.Repeat("text ", 20000)
 			}
 			req := request(t, tt.method, url+tt.path, strings.NewReader(body))
-			if tt.key != "" {
+			switch tt.key {
+			case "":
+			case empty:
+				req.Header.Set("Idempotency-Key", "")
+				tt.key = ""
+			default:
 				req.Header.Set("Idempotency-Key", tt.key)
 			}
 			resp, _ := get(t, req)

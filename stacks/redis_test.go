@@ -11,9 +11,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/redis/go-redis/v9"
 )
@@ -57,6 +59,7 @@ func (s *passwordServer) start(password string, seconds int) {
 	file := func(name string) string { return filepath.Join(s.dir, name) }
 	s.cmd = exec.Command("sh", "redis/start.sh", file("auth.conf"), file("passwords"), fmt.Sprint(seconds), file("redis.conf"))
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// The redis-cli beside the data is first: it knows the test's port.
 	s.cmd.Env = append(os.Environ(), "PATH="+s.dir+":"+os.Getenv("PATH"))
 	if err := s.cmd.Start(); err != nil {
@@ -75,6 +78,8 @@ func (s *passwordServer) stop() {
 	}
 	_ = s.cmd.Process.Signal(os.Interrupt)
 	_ = s.cmd.Wait()
+	// What else runs in a container ends with its first process.
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 	s.cmd = nil
 }
 
@@ -133,5 +138,93 @@ func TestPasswordRotation(t *testing.T) {
 	state, err := os.ReadFile(filepath.Join(s.dir, "passwords"))
 	if err != nil || strings.Contains(string(state), "first") || strings.Contains(s.out.String(), "second") {
 		t.Errorf("the state holds %q (%v), Redis said %q", state, err, s.out.String())
+	}
+}
+
+// TestPasswordOnAFullDisk holds that Redis starts with a password that start.sh cannot note, takes the one before in that
+// run, and does not take it for a new one when there is room again.
+func TestPasswordOnAFullDisk(t *testing.T) {
+	s := newPasswordServer(t)
+	s.start("first", 3600)
+	s.stop()
+
+	full := filepath.Join(s.dir, "passwords.new") // as a directory it takes no text
+	if err := os.Mkdir(full, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.start("second", 3600)
+	if !s.takes("", "second") || !s.takes("", "first") {
+		t.Errorf("on a full disk Redis does not take both:\n%s", s.out.String())
+	}
+	s.stop()
+
+	if err := os.Remove(full); err != nil {
+		t.Fatal(err)
+	}
+	s.start("second", 3600)
+	if !s.takes("", "second") || s.takes("", "first") {
+		t.Error("Redis takes a password that was replaced in a run before")
+	}
+	s.stop()
+
+	s.start("third", 3600)
+	if !s.takes("", "third") || !s.takes("", "second") || s.takes("", "first") {
+		t.Error("the next rotation does not let in the password before it, and that alone")
+	}
+}
+
+// TestHealthOnAFullDisk holds that a Redis that cannot write to its disk, and can be read, stays healthy: a cluster would
+// end one that is not again and again, and what it has not written yet would be lost.
+func TestHealthOnAFullDisk(t *testing.T) {
+	s := newPasswordServer(t)
+	disk := peers.SmallDisk(t, 8<<20)
+	conf, err := os.ReadFile("redis/redis.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := strings.NewReplacer("bind * -::*", "bind 127.0.0.1", "port 6379", fmt.Sprint("port ", s.port), "dir /data", "dir "+disk,
+		"${maxmemory}", "64mb")
+	s.write("redis.conf", own.Replace(string(conf)))
+	s.cmd = exec.Command("redis-server", filepath.Join(s.dir, "redis.conf"))
+	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // before the disk goes: it does not end by itself while it cannot save
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	})
+
+	stack := load(t, "prod", withPassword())
+	command := stack.Service(stacks.Redis).Health.Command
+	healthy := func() error {
+		out, err := exec.Command(command[0], append([]string{"-p", fmt.Sprint(s.port)}, command[1:]...)...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}
+	for deadline := time.Now().Add(10 * time.Second); healthy() != nil; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("Redis is not healthy: %v\n%s", healthy(), s.out.String())
+		}
+	}
+
+	peers.Fill(t, disk)
+	c := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", s.port), MaxRetries: -1, DisableIdentity: true})
+	defer c.Close()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := c.Append(t.Context(), "key", strings.Repeat("x", 4<<10)).Err()
+		if redis.HasErrorPrefix(err, "MISCONF") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("Redis writes to a full disk: %v", err)
+		}
+	}
+	if err := healthy(); err != nil {
+		t.Error(err)
 	}
 }

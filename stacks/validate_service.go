@@ -214,7 +214,7 @@ func (s Stack) validateMounts(p *problems, at string, svc Service) {
 			switch {
 			case svc.Autoscale != nil && v.PerReplica:
 				p.add(at+".autoscale", "a new replica would come up with an empty volume %s: share it (%s:volumes.%s.shared) or set replicas", m.Source, Project, m.Source)
-			case svc.Autoscale != nil && !m.ReadOnly, svc.Replicas > 1 && !m.ReadOnly && !v.PerReplica:
+			case v.SingleWriter && svc.most() > 1, svc.Autoscale != nil && !m.ReadOnly, svc.Replicas > 1 && !m.ReadOnly && !v.PerReplica:
 				p.add(at+".replicas", "%d containers cannot write to the volume %s, whose data belong to one", svc.most(), m.Source)
 			}
 			if other := s.otherWriter(svc, v); v.SingleWriter && !m.ReadOnly && other != "" {

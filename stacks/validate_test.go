@@ -100,9 +100,12 @@ func TestValidate(t *testing.T) {
 		}, "services.backend.calls: no network has both backend and redis"},
 		"outside without reason": {func(s *stacks.Stack) { s.Service("ml").Outside = []stacks.Outside{{Port: 443}} }, "services.ml.outside: needs a port from 1 to 65535 and a reason"},
 		"autoscale upside down":  {func(s *stacks.Stack) { s.Service("backend").Autoscale = &stacks.Autoscale{Min: 3, Max: 2, CPU: 70} }, "services.backend.autoscale: needs 1 <= min <= max"},
-		"autoscale of Redis":     {func(s *stacks.Stack) { s.Service("redis").Autoscale = &stacks.Autoscale{Min: 1, Max: 2, CPU: 70} }, "services.redis.replicas: 2 containers cannot write to the volume redis-data"},
-		"autoscale of models":    {func(s *stacks.Stack) { s.Service("ollama").Autoscale = &stacks.Autoscale{Min: 1, Max: 2, CPU: 70} }, "services.ollama.autoscale: a new replica would come up with an empty volume ollama-data"},
-		"registry with scheme":   {func(s *stacks.Stack) { s.Registry = "https://example.com" }, `registry: "https://example.com" is no registry`},
+		"writers, one each": {func(s *stacks.Stack) {
+			s.Volumes[0].PerReplica, s.Service("redis").Replicas = true, 2
+		}, "services.redis.replicas: 2 containers cannot write to the volume redis-data"},
+		"autoscale of Redis":   {func(s *stacks.Stack) { s.Service("redis").Autoscale = &stacks.Autoscale{Min: 1, Max: 2, CPU: 70} }, "services.redis.replicas: 2 containers cannot write to the volume redis-data"},
+		"autoscale of models":  {func(s *stacks.Stack) { s.Service("ollama").Autoscale = &stacks.Autoscale{Min: 1, Max: 2, CPU: 70} }, "services.ollama.autoscale: a new replica would come up with an empty volume ollama-data"},
+		"registry with scheme": {func(s *stacks.Stack) { s.Registry = "https://example.com" }, `registry: "https://example.com" is no registry`},
 		"route of a port": {func(s *stacks.Stack) {
 			s.Route = &stacks.Route{Host: "a.example:80", Ingress: &stacks.Ingress{Class: "x"}}
 		}, `route.host: "a.example:80" is no DNS name`},

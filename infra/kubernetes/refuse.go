@@ -141,10 +141,6 @@ func refuseMounts(s stacks.Stack, svc stacks.Service) []error {
 			switch {
 			case !ok:
 				errs = append(errs, fmt.Errorf("%s: there is no volume %q", at, m.Source))
-			case v.SingleWriter && svc.Autoscale != nil:
-				errs = append(errs, cannot("autoscale", fmt.Sprintf("the volume %s takes one writer at a time, so the service has one replica: leave it out", m.Source)))
-			case v.SingleWriter && svc.Replicas > 1:
-				errs = append(errs, cannot("replicas", fmt.Sprintf("the volume %s takes one writer at a time: set 1", m.Source)))
 			case svc.Autoscale != nil && !v.Shared, most(svc) > 1 && !v.Shared && !v.PerReplica:
 				errs = append(errs, cannot("replicas", fmt.Sprintf("each of %d pods would have a claim %s of its own, and the data belong to one: set 1", most(svc), m.Source)))
 			}

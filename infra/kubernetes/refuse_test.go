@@ -47,15 +47,6 @@ func TestWhatAClusterCannotExpress(t *testing.T) {
 		"one volume of two":   {mount(stacks.Mount{Kind: stacks.MountVolume, Source: "data", Target: "/x"}), "volumes.data" + cannot + "web and store mount it"},
 		"volume of replicas":  {on("store", func(s *stacks.Service) { s.Replicas = 2 }), "services.store.replicas" + cannot + "each of 2 pods would have a claim data of its own"},
 		"volume of a scaled":  {on("store", func(s *stacks.Service) { s.Autoscale = &stacks.Autoscale{Min: 1, Max: 3} }), "services.store.replicas" + cannot + "each of 3 pods"},
-		"writers of one volume": {func(s *stacks.Stack, _ *kubernetes.Options) {
-			s.Volumes[0].SingleWriter, s.Service("store").Replicas = true, 2
-		}, "services.store.replicas" + cannot + "the volume data takes one writer at a time: set 1"},
-		"writers, one each": {func(s *stacks.Stack, _ *kubernetes.Options) {
-			s.Volumes[0].SingleWriter, s.Volumes[0].PerReplica, s.Service("store").Replicas = true, true, 2
-		}, "services.store.replicas" + cannot + "the volume data takes one writer at a time: set 1"},
-		"scaled writer": {func(s *stacks.Stack, _ *kubernetes.Options) {
-			s.Volumes[0].SingleWriter, s.Service("store").Autoscale = true, &stacks.Autoscale{Min: 1, Max: 3}
-		}, "services.store.autoscale" + cannot + "the volume data takes one writer at a time"},
 		"writer of many readers": {func(s *stacks.Stack, _ *kubernetes.Options) { s.Volumes[1].SingleWriter = true },
 			"volumes.models: it has a single writer, and is shared"},
 		"no size": {func(s *stacks.Stack, _ *kubernetes.Options) { s.Volumes[0].Size = 0 }, "volumes.data.size" + cannot},

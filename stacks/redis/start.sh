@@ -19,8 +19,10 @@ fi
 
 if [ "$current" != "$hash" ]; then
 	previous=${current:-none} until=$((now + seconds)) current=$hash
-	# A Redis that cannot note it, on a full disk, starts all the same: the next start takes the change for a new one.
-	{ (umask 077 && echo "$current $previous $until" >"$state.new") && mv "$state.new" "$state"; } || true
+	# A Redis that cannot note it, on a full disk, starts all the same. The note goes then: the next start would take the
+	# change for a new one, and let the previous password in for as long again.
+	{ (umask 077 && echo "$current $previous $until" >"$state.new") && mv "$state.new" "$state"; } ||
+		rm -f "$state" || true
 fi
 
 left=$((until - now))

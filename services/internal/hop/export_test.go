@@ -10,5 +10,5 @@ func (c *Client) Resolve(hosts ...string) {
 	c.resender.dialer.lookup = func(context.Context, string) ([]string, error) { return hosts, nil }
 }
 
-// SilentSince makes the client believe that its peer has answered nothing since then.
-func (c *Client) SilentSince(t time.Time) { c.resender.silent.Store(t.UnixNano()) }
+// Failed makes the client believe that its peer did not answer then.
+func (c *Client) Failed(at time.Time) { c.resender.outage.Failed(at) }

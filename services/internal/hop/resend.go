@@ -11,10 +11,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"sync/atomic"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -46,13 +46,12 @@ type resender struct {
 	dialer     *dialer
 	repeatable bool
 	resends    *prometheus.CounterVec
-	// silent is since when the peer has answered nothing, in nanoseconds of Unix time; 0 when it answers.
-	silent atomic.Int64
+	outage     *outage.Outage
 }
 
 func newResender(peer string) *resender {
 	t, d := transport()
-	return &resender{transport: t, dialer: d, resends: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hop_resends_total",
+	return &resender{transport: t, dialer: d, outage: outage.New(patience, impatience), resends: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hop_resends_total",
 		ConstLabels: prometheus.Labels{"peer": peer}, Help: "Requests to the peer that were sent again, by what came of the try before: " +
 			"unreachable, draining, starting, broken (the connection, before a response)."}, []string{"reason"})}
 }
@@ -86,15 +85,15 @@ func (r *resender) RoundTrip(req *http.Request) (*http.Response, error) {
 		why, err := r.failure(req, resp, err)
 		if why == "" {
 			if err == nil {
-				r.silent.Store(0)
+				r.outage.Answered()
 			}
 			return resp, err
 		}
 		now := time.Now()
-		if until.IsZero() {
-			until = now.Add(r.patience(now))
+		if long := r.outage.Failed(now); until.IsZero() {
+			until = now.Add(long)
 		}
-		if now.Add(pause).After(until) || !wait(req.Context(), pause) {
+		if now.Add(pause).After(until) || !outage.Pause(req.Context(), pause) {
 			if ended := req.Context().Err(); ended != nil && err != nil {
 				err = fmt.Errorf("%w: %w", ended, err)
 			}
@@ -110,15 +109,6 @@ func (r *resender) RoundTrip(req *http.Request) (*http.Response, error) {
 		r.transport.CloseIdleConnections()
 		r.resends.WithLabelValues(why).Inc()
 	}
-}
-
-// patience is how long a request whose first try failed now is sent again.
-func (r *resender) patience(now time.Time) time.Duration {
-	r.silent.CompareAndSwap(0, now.UnixNano())
-	if since := r.silent.Load(); since != 0 && now.Sub(time.Unix(0, since)) > patience {
-		return impatience
-	}
-	return patience
 }
 
 // once sends the request, and returns the address that answered as well.
@@ -190,18 +180,6 @@ func bodyOf(req *http.Request) ([]byte, error) {
 		return nil, &http.MaxBytesError{Limit: maxBody}
 	}
 	return b, nil
-}
-
-// wait reports whether the pause is over before the context is.
-func wait(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 // neverSent reports that no connection was made, so the request cannot have had an effect.

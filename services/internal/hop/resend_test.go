@@ -250,9 +250,35 @@ func TestRefusedForEver(t *testing.T) {
 // TestLongAway: callers of a peer that has been away for long are told soon.
 func TestLongAway(t *testing.T) {
 	c := hop.New("peer", "http://127.0.0.1:1")
-	c.SilentSince(time.Now().Add(-time.Minute))
 	begin := time.Now()
+	for ago := time.Minute; ago > 0; ago -= time.Second { // somebody asks all the time
+		c.Failed(begin.Add(-ago))
+	}
 	if err := c.JSON(t.Context(), http.MethodGet, "/", nil, nil, nil); err == nil || time.Since(begin) > 5*time.Second {
 		t.Errorf("%v after %s", err, time.Since(begin))
+	}
+}
+
+// TestAwayOnceMore: a peer was away long ago, and nobody asked when it was back. When it is being replaced now, its callers
+// wait for it.
+func TestAwayOnceMore(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	c := hop.New("peer", "http://"+addr)
+	c.Failed(time.Now().Add(-time.Hour))
+	done := make(chan error, 1)
+	go func() { done <- c.JSON(t.Context(), http.MethodGet, "/", nil, nil, nil) }()
+	select {
+	case err := <-done:
+		t.Fatalf("it was given up: %v", err)
+	case <-time.After(2 * time.Second):
+	}
+	startInstance(t, addr, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

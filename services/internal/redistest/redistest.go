@@ -19,7 +19,7 @@ import (
 // patience bounds every wait for something that should happen at once.
 const patience = 20 * time.Second
 
-// Server is a Redis of one test's own, without persistence.
+// Server is a Redis of one test's own.
 type Server struct {
 	// Addr is 127.0.0.1:port, and URL redis://127.0.0.1:port/0.
 	Addr, URL string
@@ -38,6 +38,19 @@ func Start(t testing.TB, args ...string) *Server {
 			return nil, err
 		}
 		return launch(t, port, append([]string{"--port", port}, args...)...)
+	})
+}
+
+// StartOn is Start of a server that keeps its data in the directory, as that of the stack does.
+func StartOn(t testing.TB, dir string) *Server {
+	t.Helper()
+	return retried(t, func() (*Server, error) {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		return run(t, port, exec.Command(binary(t), "--port", port, "--bind", "127.0.0.1", "--dir", dir,
+			"--appendonly", "yes", "--appendfsync", "everysec", "--save", "3600 1"))
 	})
 }
 

@@ -57,6 +57,10 @@ func register[I, O any](a *API, op huma.Operation, handle func(context.Context, 
 	})
 }
 
+// diskFull says what is wrong with Redis's disk, and what to do.
+const diskFull = "Redis cannot write to its disk, which is full or broken. Make room on its volume: then it goes on by " +
+	"itself. What is there can be read."
+
 // failure is what a request is told of an error. What is not the client's business is logged and not told.
 func (a *API) failure(ctx context.Context, err error) error {
 	var p *problem.Problem
@@ -85,6 +89,10 @@ func (a *API) failure(ctx context.Context, err error) error {
 		p = problem.New(http.StatusTooManyRequests,
 			"You have the %d conversations that are kept: delete some.", a.store.MaxConversations())
 		p.Type = "/problems/too-many-conversations"
+	case errors.Is(err, store.ErrDiskFull):
+		a.log.ErrorContext(ctx, "a request was refused: Redis cannot write to its disk", "error", err)
+		p = problem.New(http.StatusInsufficientStorage, "Nothing can be changed: "+diskFull)
+		p.Type = "/problems/storage-full"
 	case errors.Is(err, store.ErrStorageFull):
 		a.log.ErrorContext(ctx, "a request was refused: Redis has no memory left", "error", err)
 		p = problem.New(http.StatusInsufficientStorage, "There is no room for anything new: "+

@@ -199,3 +199,24 @@ func TestKeyOfADeadBackend(t *testing.T) {
 		t.Errorf("%q, %+v", text, last)
 	}
 }
+
+// Redis stores a message and its reply is lost: the backend that sends it again finds its own answer and writes it at once,
+// without one of the answer's takeovers being spent.
+func TestBegunWithoutAReply(t *testing.T) {
+	redis, ml := redistest.Start(t), mltest.Start(t)
+	url, lose := redis.Lossy(t)
+	i := newInstance(t, url, ml.URL, options{})
+	i.follow(alice, i.sendKey("k1", backendapi.ChatRequest{Message: "Hi"}).ID, "").rest() // Redis knows the scripts now
+
+	lose("stored and lost")
+	g := i.sendKey("k2", backendapi.ChatRequest{Message: "stored and lost"})
+	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != "hello" || last.Name != backendapi.EventDone {
+		t.Errorf("%q, %+v", text, last)
+	}
+	if n := redis.Client(t).HGet(t.Context(), "generation:"+g.ID, "retries").Val(); n != "" {
+		t.Errorf("the answer was begun anew %s times", n)
+	}
+	if d := i.detail(alice, g.ConversationID); len(d.Messages) != 2 {
+		t.Errorf("%+v", d.Messages)
+	}
+}

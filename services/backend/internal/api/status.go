@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -82,7 +84,9 @@ func (a *API) checkRedis(ctx context.Context) backendapi.ServiceStatus {
 	s, start := backendapi.ServiceStatus{Name: "redis", Status: backendapi.StatusReady}, time.Now()
 	if err := a.store.Check(ctx); err != nil {
 		s.Status, s.Detail = backendapi.StatusDown, err.Error()
-	} else if a.store.Full(ctx) != nil {
+	} else if err := a.store.Full(ctx); errors.Is(err, store.ErrDiskFull) {
+		s.Status, s.Detail = backendapi.StatusDegraded, diskFull
+	} else if err != nil {
 		s.Status = backendapi.StatusDegraded
 		s.Detail = "Redis has reached its maxmemory: nothing new is stored. Delete conversations, " +
 			"or give it more memory; what is there can be read."

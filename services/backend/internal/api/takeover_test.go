@@ -183,6 +183,18 @@ func TestOldWriterWakesUp(t *testing.T) {
 	}
 }
 
+// A writer that waits for the model learns of the takeover when it renews its lease. It is counted all the same.
+func TestOldWriterWaits(t *testing.T) {
+	i, ml, redis := stack(t)
+	ml.Chat(func(s *mltest.Stream) { s.Open(); s.Hold() })
+	g := i.send(alice, "", "Hi")
+	if err := redis.Client(t).HIncrBy(t.Context(), "generation:"+g.ID, "fence", 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	i.metric(`backend_generations_total{state="superseded"} 1`)
+	i.idle()
+}
+
 // An answer whose writers die again and again is ended, and the person is told what to do.
 func TestTakenOverTooOften(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
@@ -314,6 +326,36 @@ func TestModelServiceDiesEachTime(t *testing.T) {
 	if _, last, _ := i.follow(alice, g.ID, "").rest(); requests.Load() != 1 ||
 		last.Name != backendapi.EventError {
 		t.Errorf("%d requests, %+v", requests.Load(), last)
+	}
+}
+
+// An answer whose time is over at ml is not asked for again, whether it has begun or not, and the person is told what to do.
+func TestAnswerTakesTooLong(t *testing.T) {
+	i, ml, _ := stack(t)
+	over := &problem.Problem{Type: problem.TypeTimeout, Title: "Gateway Timeout", Status: http.StatusGatewayTimeout}
+	for name, end := range map[string]func(*mltest.Stream){
+		"before its first word": func(s *mltest.Stream) { s.Send(mlapi.Chunk{Queue: 1}); s.Send(mlapi.Chunk{Error: over}) },
+		"after it":              func(s *mltest.Stream) { s.Text("so far"); s.Send(mlapi.Chunk{Error: over}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := i.in(t)
+			var requests atomic.Int32
+			ml.Chat(func(s *mltest.Stream) { requests.Add(1); end(s) })
+			g := i.send(alice, "", "Hi")
+			_, last, _ := i.follow(alice, g.ID, "").rest()
+			if n := requests.Load(); n != 1 || last.Name != backendapi.EventError ||
+				!strings.Contains(last.Data, problem.TypeTimeout) || !strings.Contains(last.Data, "ask the model to go on") {
+				t.Errorf("%d requests, %+v", n, last)
+			}
+		})
+	}
+
+	// Refused before ml took it, by one that was slow to say so.
+	var requests atomic.Int32
+	ml.Chat(func(s *mltest.Stream) { requests.Add(1); s.Refuse(over) })
+	p := i.refused(http.StatusGatewayTimeout, http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice)
+	if n := requests.Load(); n != 1 || p.Type != problem.TypeTimeout {
+		t.Errorf("%d requests, %+v", n, p)
 	}
 }
 

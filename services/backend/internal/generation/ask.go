@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
@@ -61,7 +62,9 @@ func (j *job) ask() outcome {
 		case errors.Is(cause, errStopped):
 			e := store.Stopped()
 			return outcome{ending: &e}
-		case cause != nil: // the answer is another writer's, or cannot be stored
+		case errors.Is(cause, errSuperseded):
+			return outcome{superseded: true}
+		case cause != nil: // the answer cannot be stored
 			return outcome{}
 		}
 		if took {
@@ -90,12 +93,7 @@ func (j *job) ask() outcome {
 		j.m.log.WarnContext(j.detached, "asking ml again", "generation", j.g.ID, "bytes",
 			len(j.text), "retries", j.retries, "error", f.problem.Error())
 		j.resumed = true
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-j.ctx.Done():
-			timer.Stop()
-		}
+		outage.Pause(j.ctx, pause) // if it is cut short, the next request tells why
 		pause = min(2*pause, lastPause)
 	}
 }
@@ -180,14 +178,21 @@ func (j *job) request() (took bool, f *fault) {
 func (j *job) expired(ctx context.Context) *problem.Problem {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimeout):
-		return problem.New(http.StatusGatewayTimeout,
-			"The answer took longer than %s. What came so far is kept.", j.m.timing.Answer)
+		return j.overtime()
 	case errors.Is(cause, errWaited):
 		return problem.New(http.StatusGatewayTimeout,
 			"The answer waited for the model for %s. Try again when fewer people ask.",
 			j.m.timing.Wait)
 	}
 	return nil
+}
+
+// overtime is the problem of an answer that took as long as one may.
+func (j *job) overtime() *problem.Problem {
+	p := problem.New(http.StatusGatewayTimeout, "The answer took longer than %s, the longest that one may take. "+
+		"What came so far is kept: ask the model to go on, or for a shorter answer.", j.m.timing.Answer)
+	p.Type = problem.TypeTimeout
+	return p
 }
 
 // refusal is the fault of a request that ml has not begun to answer.
@@ -199,6 +204,9 @@ func (j *job) refusal(err error, continued bool) *fault {
 		var dns *net.DNSError
 		unreachable := errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
 		return &fault{problem: unreachableProblem(), again: true, taken: !unreachable}
+	}
+	if p.Type == problem.TypeTimeout {
+		return &fault{problem: j.overtime()}
 	}
 	status := p.Status
 	if status >= 500 && status != http.StatusServiceUnavailable {
@@ -278,6 +286,8 @@ func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 			j.add(c.Text)
 		}
 		switch {
+		case c.Error != nil && c.Error.Type == problem.TypeTimeout:
+			return &fault{problem: j.overtime()}
 		case c.Error != nil:
 			switch c.Error.Status {
 			case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

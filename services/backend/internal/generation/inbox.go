@@ -18,8 +18,10 @@ type news struct {
 type outcome struct {
 	// ending ends it.
 	ending *store.Ending
-	// release leaves it to another instance. With neither it is no longer this job's.
+	// release leaves it to another instance.
 	release bool
+	// superseded says that another instance writes it. With none of these it is decided already.
+	superseded bool
 }
 
 // inbox is between the one that reads the model's answer and the one that writes it to Redis. While a write is under

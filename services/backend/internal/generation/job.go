@@ -224,6 +224,8 @@ func (j *job) write() {
 			continue
 		case n.outcome.release:
 			j.release()
+		case n.outcome.superseded:
+			j.ended(superseded)
 		case n.outcome.ending != nil:
 			j.finish(*n.outcome.ending)
 		}

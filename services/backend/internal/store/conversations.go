@@ -268,12 +268,12 @@ func (s *Store) List(ctx context.Context, owner string, limit int, cursor string
 		}
 		from = strconv.FormatInt(after.score, 10)
 	}
-	if s.opts.TTL > 0 { // their hashes have expired
-		dead := strconv.FormatInt(time.Now().Add(-s.opts.TTL).UnixMilli(), 10)
-		if err := s.rdb.ZRemRangeByScore(ctx, s.key.list(owner), "-inf", "("+dead).Err(); err != nil {
-			return page, fmt.Errorf("list conversations: %w", err)
+	var expired []any
+	defer func() {
+		if len(expired) > 0 {
+			s.rdb.ZRem(ctx, s.key.list(owner), expired...) // if it fails, the next one that lists tries again
 		}
-	}
+	}()
 	var last position
 	for offset := int64(0); ; {
 		entries, err := s.rdb.ZRevRangeByScoreWithScores(ctx, s.key.list(owner), &redis.ZRangeBy{Min: "-inf", Max: from,
@@ -293,10 +293,11 @@ func (s *Store) List(ctx context.Context, owner string, limit int, cursor string
 			}
 			places = append(places, p)
 		}
-		found, err := s.read(ctx, owner, places)
+		found, gone, err := s.read(ctx, owner, places)
 		if err != nil {
 			return page, err
 		}
+		expired = append(expired, gone...)
 		for _, c := range found {
 			if len(page.Conversations) == limit {
 				page.Next = last.cursor()
@@ -309,24 +310,27 @@ func (s *Store) List(ctx context.Context, owner string, limit int, cursor string
 }
 
 // read reads the conversations at the places, without those that are gone or have moved since the list was read.
-func (s *Store) read(ctx context.Context, owner string, places []position) ([]Conversation, error) {
+// Those that have expired it names as gone.
+func (s *Store) read(ctx context.Context, owner string, places []position) (out []Conversation, gone []any, err error) {
 	pipe := s.rdb.Pipeline()
 	values := make([]*redis.SliceCmd, len(places))
 	for i, p := range places {
 		values[i] = pipe.HMGet(ctx, s.key.conversation(owner, p.id), fields...)
 	}
 	if len(places) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("list conversations: %w", err)
+		return nil, nil, fmt.Errorf("list conversations: %w", err)
 	}
-	var out []Conversation
 	for i, p := range places {
 		c, ok := parse(p.id, values[i].Val())
-		if ok && c.Owner == owner && c.UpdatedAt.UnixMilli() == p.score {
+		switch {
+		case !ok:
+			gone = append(gone, p.id)
+		case c.Owner == owner && c.UpdatedAt.UnixMilli() == p.score:
 			out = append(out, c)
 		}
 	}
-	return out, nil
+	return out, gone, nil
 }

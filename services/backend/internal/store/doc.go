@@ -76,4 +76,7 @@
 // ErrStorageFull; those that read, delete and end may run, and those that write an answer that has
 // begun, as it is bounded. Transactions (MULTI) are refused then, also those that only read, so
 // there are none.
+//
+// One that cannot write to its disk refuses every change, and PING, with MISCONF: ErrDiskFull.
+// Whatever reads changes nothing, or bears that it cannot.
 package store

@@ -176,6 +176,13 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 		b.History, err = decodeMessages(reply[5:])
 		return b, err
 	}
+	g, err := known(t.Owner, reply)
+	if err == nil && g.ID == b.ID {
+		// The reply to the first try was lost, and nobody writes the answer: who sweeps next takes it over.
+		_ = s.Release(ctx, b.Generation) // else when the lease is over
+		return Begun{Generation: g, Again: true}, nil
+	}
+
 	s.Forget(ctx, b.Generation)
 	switch reply[0] {
 	case "missing":
@@ -189,7 +196,6 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 	case "conversations":
 		return Begun{}, ErrTooMany
 	}
-	g, err := known(t.Owner, reply)
 	return Begun{Generation: g, Again: true}, err
 }
 

@@ -3,12 +3,14 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -24,8 +26,25 @@ const (
 // waitsOut repeats what is safe to repeat while Redis is away. As a hook of the client it does so with commands; run does
 // it with scripts.
 type waitsOut struct {
-	// since is when Redis went away, in nanoseconds of Unix time; 0 when it answers.
-	since atomic.Int64
+	// node names the server that has the key; there is but one without a Cluster.
+	node func(ctx context.Context, key string) string
+
+	mu    sync.Mutex
+	nodes map[string]*outage.Outage // of the servers that do not answer
+}
+
+func newWaitsOut(c redis.UniversalClient) *waitsOut {
+	w := &waitsOut{nodes: map[string]*outage.Outage{}, node: func(context.Context, string) string { return "" }}
+	if cluster, ok := c.(*redis.ClusterClient); ok {
+		w.node = func(ctx context.Context, key string) string {
+			master, err := cluster.MasterForKey(ctx, key)
+			if err != nil {
+				return "" // nobody says who has it
+			}
+			return master.Options().Addr
+		}
+	}
+	return w
 }
 
 // DialHook implements redis.Hook.
@@ -37,18 +56,30 @@ func (w *waitsOut) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if !patient(cmd) {
 			return next(ctx, cmd)
 		}
-		return w.through(ctx, func() error { return next(ctx, cmd) }, away)
+		return w.through(ctx, keyOf(cmd), func() error { return next(ctx, cmd) }, away)
 	}
 }
 
-// ProcessPipelineHook implements redis.Hook.
+// ProcessPipelineHook implements redis.Hook. In a Cluster a pipeline whose keys may be of several nodes is not repeated:
+// what those have that answer does not wait for the others.
 func (w *waitsOut) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if !slices.ContainsFunc(cmds, patient) {
+		key := keyOf(cmds[0])
+		node := w.node(ctx, key)
+		elsewhere := func(cmd redis.Cmder) bool { return w.node(ctx, keyOf(cmd)) != node }
+		if !slices.ContainsFunc(cmds, patient) || slices.ContainsFunc(cmds[1:], elsewhere) {
 			return next(ctx, cmds)
 		}
-		return w.through(ctx, func() error { return next(ctx, cmds) }, away)
+		return w.through(ctx, key, func() error { return next(ctx, cmds) }, away)
 	}
+}
+
+// keyOf returns the key that a command of the store's own is about: its first argument.
+func keyOf(cmd redis.Cmder) string {
+	if args := cmd.Args(); len(args) > 1 {
+		return fmt.Sprint(args[1])
+	}
+	return ""
 }
 
 // patient reports whether the command may be repeated: the store's own that are no scripts read, or do the same twice.
@@ -61,36 +92,55 @@ func patient(cmd redis.Cmder) bool {
 	return true
 }
 
-// through repeats what failed because Redis is away, and returns its last outcome.
-func (w *waitsOut) through(ctx context.Context, do func() error, again func(error) bool) error {
+// through repeats what failed because the server that has the key is away, and returns its last outcome.
+func (w *waitsOut) through(ctx context.Context, key string, do func() error, again func(error) bool) error {
 	var deadline time.Time
 	for pause := gapPause; ; pause = min(2*pause, 10*gapPause) {
 		err := do()
 		if !away(err) {
 			var reply redis.Error
 			if err == nil || errors.As(err, &reply) { // it answers; a caller who gave up says nothing of it
-				w.since.Store(0)
+				w.answered(ctx, key)
 			}
 			return err
 		}
 
 		now := time.Now()
-		if deadline.IsZero() {
-			deadline = now.Add(w.patience(now))
+		if long := w.failed(ctx, key, now); deadline.IsZero() {
+			deadline = now.Add(long)
 		}
-		if !again(err) || now.Add(pause).After(deadline) || !sleep(ctx, pause) {
+		if !again(err) || now.Add(pause).After(deadline) || !outage.Pause(ctx, pause) {
 			return err
 		}
 	}
 }
 
-// patience is how long something is repeated that failed for the first time now.
-func (w *waitsOut) patience(now time.Time) time.Duration {
-	w.since.CompareAndSwap(0, now.UnixNano())
-	if since := w.since.Load(); since != 0 && now.Sub(time.Unix(0, since)) > gap {
-		return impatience
+// answered notes that the server that has the key answers.
+func (w *waitsOut) answered(ctx context.Context, key string) {
+	w.mu.Lock()
+	well := len(w.nodes) == 0
+	w.mu.Unlock()
+	if well {
+		return
 	}
-	return gap
+
+	node := w.node(ctx, key)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.nodes, node)
+}
+
+// failed notes that it does not, and returns how long to wait for it.
+func (w *waitsOut) failed(ctx context.Context, key string, now time.Time) time.Duration {
+	node := w.node(ctx, key)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := w.nodes[node]
+	if o == nil {
+		o = outage.New(gap, impatience)
+		w.nodes[node] = o
+	}
+	return o.Failed(now)
 }
 
 // away reports whether a command failed because Redis cannot be reached, or does not answer yet. It may have been done.

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os/exec"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/redis/go-redis/v9"
 )
@@ -93,6 +95,50 @@ func TestAwayForGood(t *testing.T) {
 	defer cancel()
 	if _, err := s.List(ctx, "alice", 10, ""); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("a list ends with %v, want what is wrong", err)
+	}
+}
+
+// TestOrphansBesideALostNode holds that a Cluster's answers are looked for without waiting for a node that is gone.
+func TestOrphansBesideALostNode(t *testing.T) {
+	redis := redistest.StartCluster(t)
+	for _, n := range redis.Nodes {
+		if err := n.Client(t).ConfigSet(t.Context(), "cluster-require-full-coverage", "no").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := store.New(store.Options{Address: store.Address{URL: "redis://unused:1", Cluster: redis.Addrs()}, TTL: time.Hour,
+		Keep: time.Hour, Lease: time.Millisecond, Outage: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+
+	listed := redis.Owner(t, "running")
+	lost := (listed + 1) % len(redis.Nodes)
+	left, gone := 0, 0
+	for n := 0; left < 2 || gone < 2; n++ {
+		owned := turn
+		owned.Owner = fmt.Sprintf("owner-%d", n)
+		if _, err := s.Begin(t.Context(), owned, "T"); err != nil {
+			t.Fatal(err)
+		}
+		if redis.Owner(t, "{"+owned.Owner+"}") == lost {
+			gone++
+		} else {
+			left++
+		}
+	}
+	redis.Nodes[lost].Kill(t)
+
+	begin := time.Now()
+	var orphans []store.Generation
+	for tries := 0; len(orphans) < left && tries < 20; tries++ { // the node that is asked for its time may be the lost one
+		orphans, _ = s.Orphans(t.Context())
+	}
+	if took := time.Since(begin); len(orphans) != left || took > 700*time.Millisecond {
+		t.Errorf("%d of %d answers were found within %s", len(orphans), left, took)
+	} else {
+		t.Logf("found within %s", took)
 	}
 }
 

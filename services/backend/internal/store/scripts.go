@@ -3,9 +3,9 @@ package store
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -86,15 +86,15 @@ func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) 
 		again = away
 	}
 
-	_ = s.outages.through(ctx, func() error {
+	_ = s.outages.through(ctx, keys[0], func() error {
 		cmd = s.send(ctx, "evalsha", sc.sha1, keys, args)
 		if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
 			cmd = s.send(ctx, "eval", sc.source, keys, args)
 		}
 		return cmd.Err()
 	}, again)
-	if redis.HasErrorPrefix(cmd.Err(), "OOM") {
-		cmd.SetErr(full(cmd.Err()))
+	if err := full(cmd.Err()); errors.Is(err, ErrStorageFull) {
+		cmd.SetErr(err)
 	}
 	return cmd
 }
@@ -109,16 +109,4 @@ func (s *Store) send(ctx context.Context, name, what string, keys []string, args
 	cmd.SetFirstKeyPos(3)
 	look(ctx, s.rdb, s.rdb.Process(ctx, once{cmd}))
 	return cmd
-}
-
-// sleep returns false when ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

@@ -25,8 +25,10 @@ var (
 	ErrAcknowledged = errors.New("the message is known to be stored")
 	// ErrKeyReused says that a message has the key of another one.
 	ErrKeyReused = errors.New("the key is that of another message")
-	// ErrStorageFull says that Redis has no memory left for what is new.
-	ErrStorageFull = errors.New("no memory is left in Redis")
+	// ErrStorageFull says that Redis has no room left for what is new: no memory, unless it is ErrDiskFull.
+	ErrStorageFull = errors.New("no room is left in Redis")
+	// ErrDiskFull is the ErrStorageFull of a Redis that cannot write to its disk: it takes no change at all.
+	ErrDiskFull = fmt.Errorf("%w: its disk cannot be written", ErrStorageFull)
 	// ErrTooMuch says that the owner's conversations have together Options.MaxBytes.
 	ErrTooMuch = errors.New("the owner's conversations are too large together")
 	// ErrTooMany says that the owner has Options.MaxConversations.
@@ -72,7 +74,7 @@ const (
 type Store struct {
 	rdb, wait redis.UniversalClient // see Address.clients
 	scripts   *scripts
-	outages   waitsOut
+	outages   *waitsOut
 	opts      Options
 	addr      Address
 	key       keyspace
@@ -97,8 +99,8 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{rdb: rdb, wait: wait, scripts: sc, opts: o, addr: o.Address, key: keyspace{tagged: len(o.Cluster) > 0}}
-	s.rdb.AddHook(&s.outages) // outside of what counts the errors
+	s := &Store{rdb: rdb, wait: wait, scripts: sc, outages: newWaitsOut(rdb), opts: o, addr: o.Address, key: keyspace{tagged: len(o.Cluster) > 0}}
+	s.rdb.AddHook(s.outages) // outside of what counts the errors
 	if o.OnError != nil {
 		s.rdb.AddHook(errorHook(o.OnError))
 		s.wait.AddHook(errorHook(o.OnError))

@@ -111,6 +111,26 @@ func TestAppendTwice(t *testing.T) {
 	}
 }
 
+// An instance of the former version ends an answer and leaves its reasoning, of which it knows nothing: it goes when the
+// writer ends the answer.
+func TestEndedByTheFormerVersion(t *testing.T) {
+	s, redis := open(t, nil)
+	b := begin(t, s)
+	if err := s.Think(t.Context(), b.Generation, 0, "hm"); err != nil {
+		t.Fatal(err)
+	}
+	r := redis.Client(t)
+	if err := r.HSet(t.Context(), "generation:"+b.ID, "state", "ended").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.End(t.Context(), b.Generation, store.Stopped()); !errors.Is(err, store.ErrEnded) {
+		t.Errorf("end: %v", err)
+	}
+	if n := r.Exists(t.Context(), "generation:"+b.ID+":thinking").Val(); n != 0 {
+		t.Error("the reasoning is left")
+	}
+}
+
 // However many end an answer at once, it ends once, and nothing is written after that.
 func TestEndsOnce(t *testing.T) {
 	s, redis := open(t, nil)

@@ -198,8 +198,8 @@ func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
 	return orphans, nil
 }
 
-// Full returns ErrStorageFull when Redis, of a Cluster one of its masters, takes nothing new for
-// want of memory.
+// Full returns ErrStorageFull when Redis, of a Cluster one of its masters, takes nothing new: for
+// want of memory, or ErrDiskFull.
 func (s *Store) Full(ctx context.Context) error {
 	probe := func(ctx context.Context, c redis.UniversalClient) error {
 		err := c.Eval(ctx, s.scripts.full.source, nil).Err()
@@ -217,10 +217,14 @@ func (s *Store) Full(ctx context.Context) error {
 	return probe(ctx, s.rdb)
 }
 
-// full makes Redis's refusal for want of memory ErrStorageFull.
+// full makes Redis's refusal for want of memory ErrStorageFull, and that for want of a disk that it
+// can write to ErrDiskFull.
 func full(err error) error {
-	if redis.HasErrorPrefix(err, "OOM") {
+	switch {
+	case redis.HasErrorPrefix(err, "OOM"):
 		return fmt.Errorf("%w: %w", ErrStorageFull, err)
+	case redis.HasErrorPrefix(err, "MISCONF"):
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}
 	return err
 }

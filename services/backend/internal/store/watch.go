@@ -28,6 +28,8 @@ func (s *Store) Watch(ctx context.Context, log *slog.Logger, every time.Duration
 		}
 		switch {
 		case now == before:
+		case errors.Is(err, ErrDiskFull):
+			log.ErrorContext(ctx, "Redis cannot write to its disk: nothing is changed until it can", "error", err)
 		case errors.Is(err, ErrStorageFull):
 			log.ErrorContext(ctx, "Redis has reached its maxmemory: nothing new is stored until there is room", "error", err)
 		case err != nil:

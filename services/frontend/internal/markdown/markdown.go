@@ -27,6 +27,7 @@ import (
 type Renderer struct {
 	answer, question goldmark.Markdown
 	policy           *bluemonday.Policy
+	code             *highlighter
 }
 
 // New makes a renderer.
@@ -42,6 +43,7 @@ func New() *Renderer {
 		// A person who breaks a line means it.
 		question: goldmark.New(gfm, goldmark.WithRendererOptions(nodes, html.WithHardWraps())),
 		policy:   policy(),
+		code:     newHighlighter(),
 	}
 }
 
@@ -50,10 +52,19 @@ func (r *Renderer) Answer(src string) template.HTML {
 	return template.HTML(strings.Join(r.Blocks(src), "")) //nolint:gosec // sanitised block by block
 }
 
+// Begun renders what a model has written so far, as a stream shows it.
+func (r *Renderer) Begun(src string) template.HTML {
+	s := r.NewStream()
+	s.Write(src)
+	out := strings.Join(s.Snapshot().HTML, "")
+	return template.HTML(out) //nolint:gosec // sanitised block by block
+}
+
 // Question renders what a person wrote: line breaks are kept.
 func (r *Renderer) Question(src string) template.HTML {
 	source := clean(src)
 	doc := r.question.Parser().Parse(text.NewReader(source))
+	r.code.colour(doc, source, true)
 	var b strings.Builder
 	for n := doc.FirstChild(); n != nil; n = n.NextSibling() {
 		b.WriteString(r.block(r.question, source, n))
@@ -65,6 +76,7 @@ func (r *Renderer) Question(src string) template.HTML {
 func (r *Renderer) Blocks(src string) []string {
 	source := clean(src)
 	doc := r.answer.Parser().Parse(text.NewReader(source), parser.WithContext(parser.NewContext()))
+	r.code.colour(doc, source, true)
 	var out []string
 	for n := doc.FirstChild(); n != nil; n = n.NextSibling() {
 		out = append(out, r.block(r.answer, source, n))
@@ -76,7 +88,7 @@ func (r *Renderer) Blocks(src string) []string {
 func (r *Renderer) block(md goldmark.Markdown, source []byte, n ast.Node) string {
 	if code, ok := n.(*ast.FencedCodeBlock); ok {
 		// Made of escaped text and fixed markup only, and large: it needs no second pass.
-		return codeHTML(language(code, source), lines(code, source))
+		return fencedHTML(code, source)
 	}
 	var b bytes.Buffer
 	if err := md.Renderer().Render(&b, source, n); err != nil {
@@ -100,7 +112,8 @@ func policy() *bluemonday.Policy {
 	p.AllowElements("ol", "th", "td", "div", "span", "button", "input")
 	p.AllowAttrs("align").Matching(regexp.MustCompile(`^(left|center|right)$`)).OnElements("th", "td")
 	p.AllowAttrs("class").Matching(regexp.MustCompile(`^(code|code-head|code-lang|copy|scroll-x)$`)).OnElements("div", "span", "button")
-	p.AllowAttrs("class").Matching(regexp.MustCompile(`^[a-z0-9]{1,4}$`)).OnElements("span") // the tokens' classes
+	tokens := regexp.MustCompile(`^(k|kt|nf|s|m|c|gd|gi|gh)$`)
+	p.AllowAttrs("class").Matching(tokens).OnElements("span")
 	p.AllowAttrs("class").Matching(regexp.MustCompile(`^(raw|image)$`)).OnElements("p", "code", "a")
 	p.AllowAttrs("type").Matching(regexp.MustCompile(`^(button|checkbox)$`)).OnElements("button", "input")
 	p.AllowAttrs("tabindex").Matching(regexp.MustCompile(`^0$`)).OnElements("pre", "div")
@@ -189,15 +202,14 @@ func image(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.Walk
 
 func fencedCode(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
 	if entering {
-		code := n.(*ast.FencedCodeBlock)
-		_, _ = w.WriteString(codeHTML(language(code, source), lines(code, source)))
+		_, _ = w.WriteString(fencedHTML(n.(*ast.FencedCodeBlock), source))
 	}
 	return ast.WalkSkipChildren, nil
 }
 
 func indentedCode(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
 	if entering {
-		_, _ = w.WriteString(codeHTML("", lines(n, source)))
+		_, _ = w.WriteString(codeHTML("", template.HTMLEscapeString(lines(n, source))))
 	}
 	return ast.WalkSkipChildren, nil
 }

@@ -10,8 +10,10 @@ import (
 	"github.com/yuin/goldmark/text"
 )
 
-// Stream renders an answer while it is being written. A block that another one follows can no longer change: it is
-// parsed, rendered and sent once, and forgotten. Only the last block, still open, is rendered anew.
+// Stream renders an answer while it is being written. A block that another one follows can no longer
+// change, nor a code block whose fence is closed: it is parsed, rendered and sent once, and forgotten.
+// Only the last block, still open, is rendered anew, and code in it has no colours before its fence is
+// closed.
 //
 // A document is read line by line: complete lines decide which blocks are closed, so what an unfinished line will turn
 // out to be ("-" may become a list, a rule or a heading's underline) never changes a block that was given out as final.
@@ -66,7 +68,9 @@ func (s *Stream) Update() (u Update, ok bool) {
 	blocks := s.close()
 	next := s.closed + len(blocks)
 	tail := s.src[s.base:]
-	for n := s.parse(tail, s.context()).FirstChild(); n != nil; n = n.NextSibling() {
+	doc := s.parse(tail, s.context())
+	s.r.code.colour(doc, tail, false)
+	for n := doc.FirstChild(); n != nil; n = n.NextSibling() {
 		blocks = append(blocks, s.r.block(s.r.answer, tail, n))
 	}
 	u, ok = s.diff(first, blocks)
@@ -97,19 +101,15 @@ func (s *Stream) close() []string {
 	complete := s.src[s.base:end]
 	ctx := s.context()
 	doc := s.parse(complete, ctx)
-	last := doc.LastChild()
-	// A paragraph whose later lines became a table stays open with it: both have the paragraph's position.
-	for last != nil && last.PreviousSibling() != nil && last.Pos() <= last.PreviousSibling().Pos() {
-		last = last.PreviousSibling()
-	}
-	if last == nil || last == doc.FirstChild() {
+	open, n := openBlock(doc, complete)
+	if n == 0 {
 		return nil
 	}
+	s.r.code.colour(doc, complete, false)
 	var out []string
-	for n := doc.FirstChild(); n != last; n = n.NextSibling() {
-		out = append(out, s.r.block(s.r.answer, complete, n))
+	for b := doc.FirstChild(); b != open; b = b.NextSibling() {
+		out = append(out, s.r.block(s.r.answer, complete, b))
 	}
-	n := bytes.LastIndexByte(complete[:last.Pos()], '\n') + 1
 	if len(ctx.References()) > len(s.refs) {
 		// Not the ones of the open block: a title may follow on the next line.
 		ctx = s.context()
@@ -118,6 +118,23 @@ func (s *Stream) close() []string {
 	}
 	s.base += n
 	return out
+}
+
+// openBlock returns the first block that may still change and where it begins: nil and the end when
+// the last one is a code block whose fence is closed.
+func openBlock(doc ast.Node, complete []byte) (ast.Node, int) {
+	last := doc.LastChild()
+	if code, ok := last.(*ast.FencedCodeBlock); ok && ended(code, complete) {
+		return nil, len(complete)
+	}
+	// A paragraph whose later lines became a table stays open with it: both have the paragraph's position.
+	for last != nil && last.PreviousSibling() != nil && last.Pos() <= last.PreviousSibling().Pos() {
+		last = last.PreviousSibling()
+	}
+	if last == nil || last == doc.FirstChild() {
+		return last, 0
+	}
+	return last, bytes.LastIndexByte(complete[:last.Pos()], '\n') + 1
 }
 
 // context knows the link references of the closed blocks.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -94,8 +95,15 @@ func play(t testing.TB, r *Renderer, rng *rand.Rand, doc string, most int) (befo
 	return before, rd.blocks
 }
 
-func TestStreamEqualsFullRender(t *testing.T) {
+// patient is a renderer for machines with much to do.
+func patient() *Renderer {
 	r := New()
+	r.code.limit = time.Minute
+	return r
+}
+
+func TestStreamEqualsFullRender(t *testing.T) {
+	r := patient()
 	rng := rand.New(rand.NewPCG(1, 2))
 	var all []string
 	all = append(all, documents...)
@@ -131,6 +139,72 @@ func TestFinishResolvesLinksDefinedAfterUse(t *testing.T) {
 		if !strings.Contains(strings.Join(after, ""), `href="https://example.com/a"`) {
 			t.Errorf("no link in %q", after)
 		}
+	}
+}
+
+// TestCodeIsColouredWhenItsFenceIsClosed: that is before the next block is there, and in a list that
+// goes on.
+func TestCodeIsColouredWhenItsFenceIsClosed(t *testing.T) {
+	for _, tt := range []struct{ name, before, closing string }{
+		{"fence", "```go\nfunc f() {}\n``", "`\n"},
+		{"tildes", "~~~~go\nfunc f() {}\n~~~\n", "~~~~\n"},
+		{"behind text", "text\n```go\nfunc f() {}\n```", "\n"},
+		{"in a list", "1. a\n   ```go\n   func f() {}\n   ```", "\n2. b\n"},
+		{"in a list in a list", "- a\n  - b\n    ```go\n    func f() {}\n", "    ```\n"},
+		{"in a quote", "> ```go\n> func f() {}\n> ``", "`\n"},
+		{"the end", "```go\nfunc f() {}\n", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, rd := patient().NewStream(), &reader{}
+			show := func(u Update, ok bool) string {
+				if ok {
+					rd.apply(t, u)
+				}
+				return strings.Join(rd.blocks, "")
+			}
+			s.Write(tt.before)
+			got := show(s.Update())
+			if !strings.Contains(got, "func f()") || strings.Contains(got, `class="k"`) {
+				t.Errorf("while it is open: %s", got)
+			}
+			s.Write(tt.closing)
+			if tt.closing != "" {
+				got = show(s.Update())
+			} else {
+				got = show(s.Finish())
+			}
+			if !strings.Contains(got, `<span class="k">func</span>`) {
+				t.Errorf("when it is closed: %s", got)
+			}
+		})
+	}
+}
+
+// TestBegun: a page that is loaded in the middle of an answer shows what its stream goes on with.
+func TestBegun(t *testing.T) {
+	r, src := patient(), "```go\nfunc f() {}\n```\n\n```go\nfunc g() {"
+	s := r.NewStream()
+	s.Write(src)
+	got, want := string(r.Begun(src)), strings.Join(s.Snapshot().HTML, "")
+	if got != want || strings.Count(got, `<span class="k">func</span>`) != 1 {
+		t.Errorf("it begins with %s, the stream with %s", got, want)
+	}
+}
+
+// TestCodeIsColouredOnce: nothing of a closed block is rendered or sent again.
+func TestCodeIsColouredOnce(t *testing.T) {
+	s := patient().NewStream()
+	s.Write("```go\nfunc f() {}\n```\n")
+	if _, ok := s.Update(); !ok || s.OpenSize() != 0 {
+		t.Errorf("%d bytes are still open", s.OpenSize())
+	}
+	s.Write("\nAnd then")
+	want := Update{From: 1, HTML: []string{"<p>And then</p>\n"}}
+	if u, _ := s.Update(); !cmp.Equal(u, want) {
+		t.Errorf("the next block is %+v", u)
+	}
+	if u, ok := s.Finish(); ok {
+		t.Errorf("Finish gave %+v", u)
 	}
 }
 
@@ -174,6 +248,7 @@ func BenchmarkStreamLongAnswer(b *testing.B) {
 	doc := strings.Repeat(documents[1]+"\n\n"+documents[6]+"\n\n"+documents[9]+"\n\n", 40)
 	b.SetBytes(int64(len(doc)))
 	for b.Loop() {
+		r.code.done = coloured{}
 		s := r.NewStream()
 		for i := 0; i < len(doc); i += 40 {
 			s.Write(doc[i:min(i+40, len(doc))])
@@ -187,9 +262,10 @@ func BenchmarkStreamOneCodeBlock(b *testing.B) {
 	for _, kb := range []int{8, 16, 32, 64} {
 		b.Run(fmt.Sprintf("%dKiB", kb), func(b *testing.B) {
 			r := New()
-			doc := "```go\n" + strings.Repeat("func add(a, b int) int { return a + b } // sum\n", kb*1024/47)
+			doc := "```go\n" + strings.Repeat("func add(a, b int) int { return a + b } // sum\n", kb*1024/47) + "```\n"
 			b.SetBytes(int64(len(doc)))
 			for b.Loop() {
+				r.code.done = coloured{}
 				s := r.NewStream()
 				for i := 0; i < len(doc); i += 40 {
 					s.Write(doc[i:min(i+40, len(doc))])

@@ -75,13 +75,17 @@ func TestBrowserChat(t *testing.T) {
 	// A reload in the middle shows the text so far and goes on.
 	b.do(chromedp.Reload())
 	b.wait(answerText + "?.includes('func main')")
+	if value[bool](b, "document.querySelector('.code span[class=k]') !== null") {
+		t.Error("code that is still being written has colours")
+	}
 	p.words <- "\tprintln(1 < 2)\n}\n```\n"
+	b.wait("document.querySelector('.code .k')?.innerText === 'func'")
 	p.words <- ""
 	b.wait("document.querySelector('article.answer').dataset.state === 'complete' && " +
 		"document.getElementById('stop').hidden")
 	b.wait("document.querySelector('.body strong')?.innerText === 'bold' && " +
 		"document.querySelector('.code-lang').innerText === 'go' && " +
-		"document.querySelector('.code .k, .code .kd')")
+		"document.querySelector('.code .k')?.innerText === 'func'")
 	b.wait("document.querySelector('.item .title').innerText.startsWith('first line')")
 	b.wait("document.getElementById('live').textContent.startsWith('Answer: Here is bold')")
 
@@ -344,6 +348,42 @@ func TestBrowserColours(t *testing.T) {
 		"' && document.querySelector('[value=dark]').getAttribute('aria-pressed') === 'true'")
 	b.do(chromedp.Click(`button[value="auto"]`))
 	b.wait(background + " === '" + light + "'")
+}
+
+// TestBrowserCodeColours checks that every colour of code can be read, in both schemes.
+func TestBrowserCodeColours(t *testing.T) {
+	s := newSite(t, func(_ string, a *fakebackend.Answer) {
+		a.Text("```go\n// f\nfunc f(s string) { return \"a\", 1 }\n```\n\n")
+		a.Text("```diff\n@@ -1 +1 @@\n-a\n+b\n```\n")
+		a.Done()
+	})
+	b := newBrowser(t, 1000, 700)
+	b.do(chromedp.Navigate(s.url + "/"))
+	b.ask("code")
+	b.wait("document.querySelector('article.answer')?.dataset.state === 'complete'")
+	const contrasts = `(() => {
+		const light = (colour) => {
+			const [r, g, b] = colour.match(/\d+/g).slice(0, 3).map((v) => v / 255)
+				.map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+			return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+		};
+		const ground = light(getComputedStyle(document.querySelector(".code")).backgroundColor);
+		const plain = getComputedStyle(document.querySelector(".code code")).color;
+		return Object.fromEntries([...document.querySelectorAll(".code pre span")].map((span) => {
+			const { color } = getComputedStyle(span);
+			const [dim, bright] = [light(color), ground].sort((a, b) => a - b);
+			return [span.className, color === plain ? 0 : (bright + 0.05) / (dim + 0.05)];
+		}));
+	})()`
+	for _, scheme := range []string{"light", "dark"} {
+		b.do(media("prefers-color-scheme", scheme))
+		got := value[map[string]float64](b, contrasts)
+		for _, class := range []string{"k", "kt", "nf", "s", "m", "c", "gd", "gi", "gh"} {
+			if got[class] < 4.5 {
+				t.Errorf("%s: the contrast of %s is %.2f", scheme, class, got[class])
+			}
+		}
+	}
 }
 
 // TestBrowserScroll checks that a reader who scrolled up is left there, and one at the

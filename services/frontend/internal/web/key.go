@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"regexp"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -13,15 +14,26 @@ import (
 // newKey returns an idempotency key for a form.
 func newKey() string { return rand.Text() }
 
-// messageKey returns the key under which the backend knows a message, however often it is sent. It
-// is made from the text and from the form's key, or that of the header, which the edge sets for a
-// browser without scripts. Someone who goes back to an old page and writes something else has
-// written another message.
-func messageKey(r *http.Request, req backendapi.ChatRequest) string {
-	key := r.PostForm.Get("key")
-	if key == "" {
-		key = r.Header.Get(backendapi.KeyHeader)
+// randomKey matches the keys of the site's pages, of their scripts and of the edge (a random UUID),
+// which nobody can guess. A client's own may be anything.
+var randomKey = regexp.MustCompile(`^([A-Z2-7]{26}|[0-9a-f]{32}|` +
+	`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})$`)
+
+// sentKey returns the key that the request came with: the form's, else that of the header, which the
+// edge sets for a browser without scripts. It is empty where there is none.
+func sentKey(r *http.Request) string {
+	if key := r.PostForm.Get("key"); key != "" {
+		return key
 	}
+
+	return r.Header.Get(backendapi.KeyHeader)
+}
+
+// messageKey returns the key under which the backend knows a message, however often it is sent. It
+// is made from the key that was sent and from the text: someone who goes back to an old page and
+// writes something else has written another message.
+func messageKey(r *http.Request, req backendapi.ChatRequest) string {
+	key := sentKey(r)
 	if key == "" {
 		return newKey()
 	}

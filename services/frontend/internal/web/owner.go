@@ -2,6 +2,8 @@ package web
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
 	"net/http"
 	"strings"
 	"time"
@@ -15,13 +17,20 @@ const ownerCookie = "codexcontinue_owner"
 const cookieAge = 400 * 24 * time.Hour
 
 // owner returns the browser's id. A browser without one, or with one that this service cannot have
-// made, gets a new one of 130 random bits.
+// made, gets a new one of 130 bits. It is random, but for a message, which may be sent again before
+// the browser has heard of it: there it follows from the message's key.
 func owner(w http.ResponseWriter, r *http.Request) string {
 	if c, err := r.Cookie(ownerCookie); err == nil && validOwner(c.Value) {
 		return c.Value
 	}
 
 	id := rand.Text()
+
+	if key := sentKey(r); randomKey.MatchString(key) {
+		sum := sha256.Sum256([]byte("owner\x00" + key))
+		id = base32.StdEncoding.EncodeToString(sum[:])[:len(id)]
+	}
+
 	http.SetCookie(w, &http.Cookie{
 		Name:     ownerCookie,
 		Value:    id,

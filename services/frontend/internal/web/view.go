@@ -124,9 +124,12 @@ func (a *App) messages(d backendapi.ConversationDetail, loc *time.Location) []me
 	asked := ""
 	for i, m := range d.Messages {
 		v := message{Message: m, ConversationID: d.ID, Time: m.CreatedAt.In(loc)}
-		if m.Role == "user" {
+		switch {
+		case m.Role == "user":
 			asked, v.HTML = m.Content, a.md.Question(m.Content)
-		} else {
+		case m.State == backendapi.MessageStreaming:
+			v.Asked, v.HTML = asked, a.md.Begun(m.Content)
+		default:
 			v.Asked, v.HTML = asked, a.md.Answer(m.Content)
 		}
 		out[i] = v

@@ -167,6 +167,69 @@ func TestOllamaRefusesThePrompt(t *testing.T) {
 	}
 }
 
+// TestNoRefusalForAGuess: where the context or the tokenizer is not known, a message that may be too long is sent, and
+// Ollama decides. So is the end of an answer that goes on.
+func TestNoRefusalForAGuess(t *testing.T) {
+	const each = "{{ range .Messages }}{{ .Content }}{{ end }}"
+	noContext := strings.ReplaceAll(vocabularyOf(each), "PARAMETER num_ctx 1000", "")
+	noContext = strings.ReplaceAll(noContext, `"llama.context_length":4096`, `"llama.context_length":32768`)
+	noTokenizer := strings.ReplaceAll(vocabularyOf(each), `"tokenizer.ggml.model":"llama"`, `"tokenizer.ggml.model":"other"`)
+	for name, show := range map[string]string{"nothing is known": "", "no context": noContext, "no tokenizer": noTokenizer} {
+		t.Run(name, func(t *testing.T) {
+			refuses := atomic.Bool{}
+			f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
+				if refuses.Load() {
+					w.WriteHeader(http.StatusBadRequest)
+					tell(w, `{"error":"the input length exceeds the context length"}`)
+					return
+				}
+				answers(w, nil)
+			})
+			f.show = show
+			i := start(t, f.URL, nil)
+			long := chatBody(t, "", nil, user("1"), assistant("2"), user(strings.Repeat("word ", 4<<10)))
+			if text, leftOut, _, last := i.chat(t.Context(), long).all(); text != "Hello <you>" || leftOut != 2 || last.Done == nil {
+				t.Errorf("%q, %d left out, %+v", text, leftOut, last)
+			}
+			soFar := chatBody(t, "", nil, user("Hi"), assistant(strings.Repeat("word ", 4<<10)))
+			if text, _, _, last := i.chat(t.Context(), soFar).all(); text != "Hello <you>" || last.Done == nil || last.Done.Reason != "stop" {
+				t.Errorf("%q, %+v", text, last)
+			}
+
+			refuses.Store(true)
+			if p := i.refused(http.StatusRequestEntityTooLarge, i.post(t.Context(), "/chat", long)); p.Type != problem.TypeTooLong {
+				t.Errorf("%+v", p)
+			}
+			if show == "" {
+				return // nobody knows that the model can go on
+			}
+			if text, _, _, last := i.chat(t.Context(), soFar).all(); text != "" || last.Done == nil || last.Done.Reason != "length" {
+				t.Errorf("%q, %+v", text, last)
+			}
+		})
+	}
+}
+
+// TestRemembersTheContext: the context with which Ollama loaded a model counts when it does not say so any more.
+func TestRemembersTheContext(t *testing.T) {
+	f := newFake(t, answers)
+	i := start(t, f.URL, nil)
+	f.setPS(`{"models":[{"name":"m:latest","digest":"d1","context_length":32768}]}`)
+	i.chat(t.Context(), ask).rest()
+
+	var history []mlapi.Message
+	for range 8 {
+		history = append(history, user(strings.Repeat("word ", 400)), assistant("yes"))
+	}
+	long := chatBody(t, "", nil, append(history, user("and?"))...)
+	for _, ps := range []string{`{"models":[]}`, ""} {
+		f.setPS(ps)
+		if _, leftOut, _, last := i.chat(t.Context(), long).all(); leftOut != 0 || last.Done == nil {
+			t.Errorf("%d left out, %+v", leftOut, last)
+		}
+	}
+}
+
 // TestOllamaIsReplaced: a request that has its turn waits for an Ollama that is started again, and
 // for no longer than it says.
 func TestOllamaIsReplaced(t *testing.T) {

@@ -134,11 +134,12 @@ type fake struct {
 	bodies []string
 	answer http.HandlerFunc
 	tags   string
+	ps     string // empty while Ollama does not say
 	show   string // of every model
 }
 
 func newFake(t *testing.T, answer http.HandlerFunc) *fake {
-	f := &fake{answer: answer, tags: `{"models":[{"name":"n:7b"},{"name":"m:0123456789ab"},{"name":"m:latest","digest":"d1","size":5,"details":{"family":"llama"}},{"name":"a:latest"}]}`}
+	f := &fake{answer: answer, ps: `{"models":[{"name":"m:latest","digest":"d1"}]}`, tags: `{"models":[{"name":"n:7b"},{"name":"m:0123456789ab"},{"name":"m:latest","digest":"d1","size":5,"details":{"family":"llama"}},{"name":"a:latest"}]}`}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/version", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"version":"0.17.4"}`) })
 	mux.HandleFunc("GET /api/tags", func(w http.ResponseWriter, _ *http.Request) {
@@ -147,7 +148,12 @@ func newFake(t *testing.T, answer http.HandlerFunc) *fake {
 		_, _ = io.WriteString(w, f.tags)
 	})
 	mux.HandleFunc("GET /api/ps", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `{"models":[{"name":"m:latest","digest":"d1"}]}`)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.ps == "" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		_, _ = io.WriteString(w, f.ps)
 	})
 	mux.HandleFunc("POST /api/show", func(w http.ResponseWriter, _ *http.Request) {
 		f.mu.Lock()
@@ -168,6 +174,8 @@ func newFake(t *testing.T, answer http.HandlerFunc) *fake {
 	t.Cleanup(func() { f.CloseClientConnections(); f.Close() })
 	return f
 }
+
+func (f *fake) setPS(s string) { f.mu.Lock(); f.ps = s; f.mu.Unlock() }
 
 func (f *fake) setTags(s string) { f.mu.Lock(); f.tags = s; f.mu.Unlock() }
 
@@ -394,17 +402,17 @@ func TestFailures(t *testing.T) {
 		answer          http.HandlerFunc
 		silence, within time.Duration
 		status          int
-		want            string
+		want, kind      string
 	}{
 		"error":   {answer: func(w http.ResponseWriter, _ *http.Request) { tell(w, `{"error":"out of memory"}`) }, status: 502, want: "out of memory"},
 		"refused": {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400); tell(w, `{"error":"no chat"}`) }, status: 400, want: "no chat"},
 		"model gone": {answer: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(404)
 			tell(w, `{"error":"model not found"}`)
-		}, status: 404, want: "model not found"},
+		}, status: 404, want: "model not found", kind: "/problems/no-such-model"},
 		"cut":            {answer: func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }, status: 502, want: "cannot answer at the moment"},
 		"nothing":        {answer: func(http.ResponseWriter, *http.Request) {}, status: 502, want: "cut off"},
-		"takes too long": {answer: hang, within: 50 * time.Millisecond, status: 504, want: "it was not done within 50ms"},
+		"takes too long": {answer: hang, within: 50 * time.Millisecond, status: 504, want: "was not done within 50ms", kind: problem.TypeTimeout},
 		"silence at first": {answer: func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(150 * time.Millisecond)
 			answers(w, r)
@@ -449,7 +457,7 @@ func TestFailures(t *testing.T) {
 				if name == "silence at first" {
 					want.status, want.want = 504, "it fell silent for 100ms"
 				}
-				if p.Status != want.status || !strings.Contains(p.Detail, want.want) {
+				if p.Status != want.status || p.Type != want.kind || !strings.Contains(p.Detail, want.want) {
 					t.Errorf("got %+v", p)
 				}
 				await(t, func() bool { return i.queue.Running() == 0 })

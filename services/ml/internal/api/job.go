@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -23,8 +22,8 @@ type job struct {
 	// was.
 	leftOut int
 	again   bool
-	// full says that the text so far leaves no room for more.
-	full bool
+	// goesOn says that the last message is the text so far, full that this leaves no room for more.
+	goesOn, full bool
 	// seam is the space in which the text so far ends. The model gets the text without it and
 	// writes it anew: the token that comes next begins with the space in most vocabularies.
 	seam string
@@ -35,7 +34,7 @@ type job struct {
 const knowWait = 3 * time.Second
 
 // prepare makes the prompt of a request fit. It refuses one that cannot, before it waits for its
-// turn.
+// turn; where the context or the tokenizer is not known, that is left to Ollama.
 func (s *service) prepare(ctx context.Context, name string, given []mlapi.Message,
 	options map[string]any) (*job, error) {
 	name, digest, err := s.resolve(ctx, name)
@@ -55,7 +54,9 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 	}
 	j := &job{model: name, key: beginning(messages), options: options}
 
-	size := m.Context(s.loadedContext(know, m, name))
+	loaded := s.loadedContext(know, m, digest)
+	size := m.Context(loaded)
+	sure := m.Exact() && (m.NumCtx > 0 || loaded > 0)
 	predict, set := options["num_predict"].(float64)
 	if !set && m != nil {
 		predict = float64(m.NumPredict)
@@ -70,6 +71,7 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 			j.again, j.seam = true, ""
 			messages = messages[:len(messages)-1]
 		} else {
+			j.goesOn = true
 			written := m.Count(text)
 			reserve = prompt.Rest(reserve, written)
 			if predict > 0 {
@@ -81,33 +83,39 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 			}
 		}
 	}
-	if j.messages, err = m.Fit(messages, size-reserve); err != nil {
-		if going := len(messages) - 1; messages[going].Role == "assistant" {
-			if _, alone := m.Fit(messages[:going], size-reserve); alone == nil {
-				j.full = true // the answer has come to the context's end
-				return j, nil
-			}
+	j.messages, err = m.Fit(messages, size-reserve)
+	switch {
+	case err == nil:
+	case !sure:
+		j.messages = prompt.Least(messages)
+	case j.goesOn:
+		if _, alone := m.Fit(messages[:len(messages)-1], size-reserve); alone == nil {
+			j.full = true // the answer has come to the context's end
+			return j, nil
 		}
+		return nil, err
+	default:
 		return nil, err
 	}
 	j.leftOut = len(messages) - len(j.messages)
 	return j, nil
 }
 
-// loadedContext returns the context of a model in memory, where the model sets none itself.
-func (s *service) loadedContext(ctx context.Context, m *prompt.Model, name string) int {
+// loadedContext returns the context with which a model was last seen in memory, where the model sets none itself; 0 when
+// it was not seen.
+func (s *service) loadedContext(ctx context.Context, m *prompt.Model, digest string) int {
 	if m != nil && m.NumCtx > 0 {
 		return 0
 	}
-	running, err := s.Ollama.Running(ctx)
-	if err != nil {
-		return 0
+	running, _ := s.Ollama.Running(ctx) // of one that is away, what it said before is as good
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range running {
+		if r.ContextLength > 0 {
+			s.contexts[r.Digest] = r.ContextLength
+		}
 	}
-	i := slices.IndexFunc(running, func(r api.ProcessModelResponse) bool { return r.Name == name })
-	if i < 0 {
-		return 0
-	}
-	return running[i].ContextLength
+	return s.contexts[digest]
 }
 
 // less leaves the oldest turn out; it returns false when there is none that may go.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
@@ -122,8 +123,9 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 	run func(ctx context.Context, c *ollama.Client, token onToken) error) {
 	out := newStream(w)
 	name := strings.TrimSuffix(j.model, ":latest")
+	full := &mlapi.Chunk{Done: &mlapi.Done{Model: name, Reason: "length"}}
 	if j.full {
-		_ = out.send(&mlapi.Chunk{Done: &mlapi.Done{Model: name, Reason: "length"}})
+		_ = out.send(full)
 		return
 	}
 	came := time.Now()
@@ -137,7 +139,9 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 	waited := time.Since(came)
 	s.metrics.waited.Observe(waited.Seconds())
 
-	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, fmt.Errorf("%w within %s", errTimeout, s.Timeout))
+	over := problem.New(http.StatusGatewayTimeout, "The answer was not done within %s, the longest that one may take.", s.Timeout)
+	over.Type = problem.TypeTimeout
+	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, over)
 	defer cancel()
 	ctx, silent := context.WithCancelCause(ctx)
 	defer silent(nil)
@@ -184,7 +188,10 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 	}
 	begun := func() bool { return watch != nil }
 	err = s.ask(ctx, j, begun, func(c *ollama.Client) error { return run(ctx, c, token) })
-	if err != nil {
+	switch {
+	case j.goesOn && errors.Is(err, errTooLong): // Ollama knows that it has come to the context's end
+		_ = out.send(full)
+	case err != nil:
 		s.end(w, r, out, err)
 	}
 }
@@ -224,7 +231,7 @@ func (s *service) ask(ctx context.Context, j *job, begun func() bool,
 		} else if other := elsewhere(ctx, turn, err, moved); other != nil {
 			turn, moved = other, true
 		} else if replicas.Unreachable(err) && cuts <= cutsMost && time.Now().Before(until) {
-			if !sleep(ctx, awayPause) {
+			if !outage.Pause(ctx, awayPause) {
 				return context.Cause(ctx)
 			}
 			if s.Queue.Closed() {
@@ -258,18 +265,6 @@ const (
 
 // errTooLong says that Ollama refused a prompt that was estimated to fit.
 var errTooLong = errors.New("the prompt exceeds the model's context")
-
-// sleep waits; it returns false when ctx is done.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
 
 // end says why an answer ended early: as a problem when nothing was written yet, else as the last chunk.
 func (s *service) end(w http.ResponseWriter, r *http.Request, out *stream, err error) {

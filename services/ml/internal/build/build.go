@@ -21,6 +21,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/ollama/ollama/api"
 	"github.com/ollama/ollama/types/model"
@@ -128,7 +129,7 @@ func (b *Builder) Run(ctx context.Context) {
 	for pause := retryFirst; ; {
 		err := b.Apply(ctx)
 		for missed := 0; err == nil && ctx.Err() == nil; {
-			if !sleep(ctx, b.watch) {
+			if !outage.Pause(ctx, b.watch) {
 				return
 			}
 			have, listed := b.digests(ctx)
@@ -143,7 +144,7 @@ func (b *Builder) Run(ctx context.Context) {
 		if err == nil {
 			continue
 		}
-		if !sleep(ctx, pause) {
+		if !outage.Pause(ctx, pause) {
 			return
 		}
 		pause = min(2*pause, retryMost)
@@ -186,21 +187,9 @@ func (b *Builder) Await(ctx context.Context, lists func(context.Context) ([][]ap
 		default:
 			b.set(mlapi.BuildPending, "waiting for the model job, which makes "+version, nil)
 		}
-		if !sleep(ctx, b.await) {
+		if !outage.Pause(ctx, b.await) {
 			return
 		}
-	}
-}
-
-// sleep waits; it returns false when ctx is done.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 
@@ -286,7 +275,7 @@ func (b *Builder) awaitOllama(ctx context.Context) error {
 		}
 		last = err
 		b.set(mlapi.BuildPending, "waiting for Ollama: "+err.Error(), nil)
-		if !sleep(ctx, pause) {
+		if !outage.Pause(ctx, pause) {
 			return stopped()
 		}
 	}
@@ -361,7 +350,7 @@ func (b *Builder) pull(ctx context.Context, base string) error {
 			return fmt.Errorf("the base model %s could not be downloaded in %d attempts: %w. Check that Ollama reaches its registry; the download continues where it was", base, attempt, err)
 		}
 		b.set(mlapi.BuildPulling, fmt.Sprintf("attempt %d broke off: %v", attempt, err), nil)
-		if !sleep(ctx, time.Duration(attempt)*b.pullPause) {
+		if !outage.Pause(ctx, time.Duration(attempt)*b.pullPause) {
 			return context.Cause(ctx)
 		}
 	}
@@ -401,7 +390,7 @@ func (b *Builder) smokeTest(ctx context.Context, version string) error {
 		said.Reset()
 		err = b.client.Generate(ctx, &api.GenerateRequest{Model: version, Prompt: "Say hello.", Options: map[string]any{"num_predict": smokeTokens}},
 			func(t ollama.Token) error { said.WriteString(t.Thinking + t.Text); return nil })
-		if !ollama.Rewritten(err) || !sleep(ctx, rewritePause) { // another instance makes the same version
+		if !ollama.Rewritten(err) || !outage.Pause(ctx, rewritePause) { // another instance makes the same version
 			break
 		}
 	}

@@ -89,6 +89,12 @@ func Less(messages []api.Message) ([]api.Message, bool) {
 	return nil, false
 }
 
+// Least returns the messages with as many of the oldest turns left out as may go.
+func Least(messages []api.Message) []api.Message {
+	borders := turns(messages)
+	return without(messages, borders[len(borders)-1])
+}
+
 // turns returns where the messages may begin: at the first that is no system's, and at each user's
 // after it.
 func turns(messages []api.Message) []int {

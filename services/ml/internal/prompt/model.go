@@ -141,6 +141,9 @@ func (m *Model) Neutralise(text string) string {
 	return m.Vocabulary.Neutralise(text)
 }
 
+// Exact reports whether the tokens of a prompt are counted; else they are estimated.
+func (m *Model) Exact() bool { return m != nil && m.Vocabulary.Exact() }
+
 // Context returns how many tokens the model's context holds, prompt and answer together. loaded is
 // that of the model in memory, 0 when it is in none: it counts where the model sets no num_ctx, and
 // Ollama chooses by the memory of the GPU.

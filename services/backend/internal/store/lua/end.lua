@@ -10,7 +10,11 @@
 local conversation, messages, list, usage, generation, events, text, thinking = unpack(KEYS)
 local state = redis.call('HGET', generation, 'state')
 local current = redis.call('HGET', conversation, 'generation') == ARGV[2]
-if state == 'ended' then return 'already' end
+if state == 'ended' then
+  -- An instance of the former version, which knows no reasoning, leaves it.
+  redis.call('DEL', text, thinking)
+  return 'already'
+end
 if not state and not current then return 'missing' end
 if ARGV[10] ~= '' and writer(generation, ARGV[10]) == -1 then return 'superseded' end
 if ARGV[11] ~= '0' and state then

@@ -1,0 +1,57 @@
+// Package outage tells how long to wait for a peer that does not answer: one that has just gone away is being replaced and
+// comes back, and callers of one that has been away for long are told soon.
+package outage
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Outage is a peer's, as its callers see it. A clock that is set changes nothing: times of time.Now are compared.
+type Outage struct {
+	patience, impatience time.Duration
+
+	mu          sync.Mutex
+	since, last time.Time // the first and the last failure; zero when the peer answers
+}
+
+// New returns the outage of a peer that answers. Callers wait patience for one that goes away, and impatience once it has
+// been away for longer than that.
+func New(patience, impatience time.Duration) *Outage {
+	return &Outage{patience: patience, impatience: impatience}
+}
+
+// Answered notes that the peer answers.
+func (o *Outage) Answered() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.since, o.last = time.Time{}, time.Time{}
+}
+
+// Failed notes that the peer did not answer now, and returns how long to wait for it. When nobody has asked for longer than
+// patience, a new outage begins: the end of the one before may have gone unseen.
+func (o *Outage) Failed(now time.Time) time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.since.IsZero() || now.Sub(o.last) > o.patience {
+		o.since = now
+	}
+	o.last = now
+	if now.Sub(o.since) > o.patience {
+		return o.impatience
+	}
+	return o.patience
+}
+
+// Pause waits between two tries. It reports whether the pause is over before the context is.
+func Pause(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
