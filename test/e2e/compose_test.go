@@ -82,7 +82,7 @@ func TestWithoutProvider(t *testing.T) {
 // are untagged when the test ends; BuildKit's cache keeps what the next build can use.
 func (c *checkout) buildImages(t *testing.T, stack stacks.Stack) map[string]string {
 	t.Helper()
-	images, built := map[string]string{}, map[string]bool{}
+	made, images, built := c.builtImages(t), map[string]string{}, map[string]bool{}
 	t.Cleanup(func() {
 		if len(built) == 0 {
 			return
@@ -97,7 +97,7 @@ func (c *checkout) buildImages(t *testing.T, stack stacks.Stack) map[string]stri
 			continue
 		}
 		ref := svc.Image.Build.Repository + ":" + stack.Name
-		c.buildImage(t, *svc.Image.Build, ref)
+		c.tag(t, made, *svc.Image.Build, ref)
 		images[svc.Name], built[ref] = ref, true
 	}
 	return images
