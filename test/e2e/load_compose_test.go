@@ -81,7 +81,6 @@ func onCompose(t *testing.T, compose []string, stack string) *loaded {
 	l.updates()
 	engine := chaos.NewCompose(stack)
 	l.kills(engine.Kill, engine.Healthy)
-	l.enough()
 	l.stop()
 	down := slices.Concat(compose[1:], args, []string{"down", "-v"})
 	c.must(t, 15*time.Minute, compose[0], down...)

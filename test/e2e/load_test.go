@@ -109,24 +109,16 @@ func (l *loaded) stop() *load.Report {
 	return l.report
 }
 
-// enough waits until enough people saw what happened to tell something.
-func (l *loaded) enough() {
+// end stops the load: every acknowledged message and its answer are there, exactly once and to the
+// letter.
+func (l *loaded) end() {
 	l.t.Helper()
+	// What happened was seen by enough people to tell something.
 	const requests, questions = 10_000, 500
 	until := time.Now().Add(3 * time.Minute)
 	for l.run.Report().RequestCount() < requests && time.Now().Before(until) {
 		time.Sleep(time.Second)
 	}
-	if r := l.run.Report(); r.RequestCount() < requests || r.Asked < questions {
-		l.t.Errorf("%d requests and %d questions are too few", r.RequestCount(), r.Asked)
-	}
-}
-
-// end stops the load: every acknowledged message and its answer are there, exactly once and to the
-// letter.
-func (l *loaded) end() {
-	l.t.Helper()
-	l.enough()
 	r := l.stop()
 	if err := r.Err(); err != nil {
 		l.t.Error(err)
@@ -136,6 +128,9 @@ func (l *loaded) end() {
 	}
 	if r.Gaps.Max > silentFor {
 		l.t.Errorf("an answer paused for %s, at most %s are allowed", r.Gaps.Max, silentFor)
+	}
+	if n := r.RequestCount(); n < requests || r.Asked < questions {
+		l.t.Errorf("%d requests and %d questions are too few to tell anything", n, r.Asked)
 	}
 }
 
