@@ -88,7 +88,7 @@ func (c *checkout) buildImages(t *testing.T, stack stacks.Stack) map[string]stri
 			return
 		}
 		refs := slices.Sorted(maps.Keys(built))
-		if out, err := exec.Command("docker", append([]string{"image", "rm"}, refs...)...).CombinedOutput(); err != nil {
+		if out, err := exec.Command("docker", append([]string{"image", "rm", "-f"}, refs...)...).CombinedOutput(); err != nil {
 			t.Logf("clean-up of images: %v: %s", err, out)
 		}
 	})
