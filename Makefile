@@ -43,7 +43,8 @@ doctor: build ## Find out why a stack does not work here
 
 ##@ Development
 
-.PHONY: build test e2e e2e-docker e2e-cluster load bench lint ci-preview images update-goldens clean
+.PHONY: build test e2e e2e-docker e2e-cluster load load-compose bench lint ci-preview images
+.PHONY: update-goldens clean
 build: ## Build bin/codexctl
 	@$(GO) build -o $(CODEXCTL) ./cmd/codexctl
 test: ## Unit tests, goldens, races; a test without its peer skips
@@ -56,6 +57,8 @@ e2e-cluster: build ## Those of e2e on the cluster of test/cluster
 	$(END_TO_END) -run '$(CLUSTER_TESTS)' ./infra/export ./cmd/codexctl/internal/cli ./test/e2e
 load: ## Ask and read while services are killed, as processes
 	CODEXCONTINUE_LOAD=1 $(GO) test -count=1 -v -timeout 20m $(ARGS) ./test/load
+load-compose: ## The load of e2e over codexctl and docker compose, side by side
+	$(END_TO_END) -run '^TestLoadBesideCompose$$' ./test/e2e
 bench: build ## Compare with docker compose; latency and memory
 	$(GO) run ./test/bench $(ARGS)
 lint: ## gofmt, vet, staticcheck, actionlint, govulncheck

@@ -21,6 +21,10 @@ import (
 // overlays are the files of each shipped stack, in the order in which they override each other.
 var overlays = map[string][]string{"dev": {"base", "dev"}, "prod": {"base", "prod"}, "healthcare": {"base", "prod", "healthcare"}}
 
+// cpuPeriod is the kernel's period of CPU accounting in microseconds; a quota of one period is one
+// core.
+const cpuPeriod = 100_000
+
 // Find returns how docker compose is called, and its version: the program docker-compose (tools/compose pins one), else
 // the plugin of the docker command. Releases before 2.24.4 do not know the tags !override and !reset and do not count.
 // find returns the path of a program, such as exec.LookPath does.
@@ -69,17 +73,23 @@ type Project struct {
 	Secrets map[string]string
 }
 
-// Write writes into dir, which it makes, what the compose files leave open: the stack's name, labels, ports, users, the
-// model, the files of containers, and the images. It returns the arguments that stand between the program and its command.
+// Write writes into dir, which it makes where it is missing, what the compose files leave open and
+// what the stack's settings change: the stack's name, labels, ports, users, environment, limits,
+// files of containers, and images. It returns the arguments that stand between the program and its
+// command.
 func (p Project) Write(dir string) ([]string, error) {
 	names, ok := overlays[p.Overlay]
 	if !ok {
 		return nil, fmt.Errorf("compose: no files for overlay %q: there are those of %s", p.Overlay, strings.Join(slices.Sorted(maps.Keys(overlays)), ", "))
 	}
+	override, err := p.override(dir)
+	if err != nil {
+		return nil, err
+	}
 	files := map[string]string{
 		// Secrets reach containers as files, so that they stand in no environment: compose's variables for them stay empty.
 		"env":           fmt.Sprintf("STACK=%s\nMODELFILE_DIGEST=%s\nREDIS_PASSWORD=\nREDIS_AUTH=\n", p.Name, p.Stack.Model.Digest),
-		"override.yaml": p.override(dir),
+		"override.yaml": override,
 	}
 	for _, svc := range p.Stack.Services {
 		for _, f := range svc.Files {
@@ -90,7 +100,7 @@ func (p Project) Write(dir string) ([]string, error) {
 			files[path.Base(f.Path)] = f.Text(value)
 		}
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	for file, text := range files {
@@ -106,8 +116,9 @@ func (p Project) Write(dir string) ([]string, error) {
 	return append(args, "-f", filepath.Join(dir, "override.yaml")), nil
 }
 
-// override is the last compose file: it says what depends on this machine and this run.
-func (p Project) override(dir string) string {
+// override is the last compose file: it says what depends on this machine, the settings and this
+// run.
+func (p Project) override(dir string) (string, error) {
 	var b strings.Builder
 	labels := func(service string) string {
 		s := fmt.Sprintf("labels: {%s: %q, %s: %q", stacks.LabelProject, stacks.Project, stacks.LabelStack, p.Name)
@@ -131,9 +142,18 @@ func (p Project) override(dir string) string {
 		if len(ports) > 0 {
 			fmt.Fprintf(&b, "    ports: !override [%s]\n", strings.Join(ports, ", "))
 		}
-		if svc.Name == stacks.ML && p.Stack.Model.Base != "" {
-			fmt.Fprintf(&b, "    environment: {BASE_MODEL: %q}\n", p.Stack.Model.Base)
+		fmt.Fprintf(&b, "    mem_limit: %d\n    memswap_limit: %[1]d\n", svc.Resources.Memory)
+		quota := svc.Resources.CPU * cpuPeriod / 1000
+		fmt.Fprintf(&b, "    cpu_period: %d\n    cpu_quota: %d\n", cpuPeriod, quota)
+		vars, err := svc.Environment(nil)
+		if err != nil {
+			return "", fmt.Errorf("compose: services.%s: %w", svc.Name, err)
 		}
+		var env []string
+		for _, k := range slices.Sorted(maps.Keys(vars)) {
+			env = append(env, fmt.Sprintf("%s: %q", k, strings.ReplaceAll(vars[k], "$", "$$")))
+		}
+		fmt.Fprintf(&b, "    environment: {%s}\n", strings.Join(env, ", "))
 	}
 	fmt.Fprintf(&b, "networks:\n  main: {%s}\nvolumes:\n", labels(""))
 	for _, v := range p.Stack.Volumes {
@@ -167,5 +187,5 @@ func (p Project) override(dir string) string {
 			fmt.Fprintf(&b, "%s:\n  %s\n", section.name, strings.Join(section.entries, "\n  "))
 		}
 	}
-	return b.String()
+	return b.String(), nil
 }

@@ -20,7 +20,10 @@ func TestWrite(t *testing.T) {
 		t.Run(overlay, func(t *testing.T) {
 			const password, offset = "a secret", 1000
 			settings := stacks.Settings{Overlay: overlay, PortOffset: offset, Secrets: map[string]bool{stacks.RedisPasswordKey: overlay != "dev"}}
-			settings.Model.Base = "tiny"
+			settings.Model.Base, settings.Model.Parallel, settings.LogLevel = "tiny", 7, "error"
+			settings.Services = map[string]stacks.ServiceSettings{
+				stacks.Redis: {Memory: 640 << 20, CPU: 1500},
+			}
 			project, dir := write(t, settings, map[string]string{stacks.RedisPassword: password})
 			for name, s := range project.Services {
 				if s.Build != nil || s.Image != "image-of-"+name {
@@ -40,6 +43,21 @@ func TestWrite(t *testing.T) {
 			}
 			if v := project.Services[stacks.ML].Environment["BASE_MODEL"]; v == nil || *v != "tiny" {
 				t.Errorf("services.ml.environment.BASE_MODEL: %v", v)
+			}
+			for service, want := range map[string]string{
+				stacks.Backend: "LOG_LEVEL=error",
+				stacks.ML:      "MAX_PARALLEL=7",
+				stacks.Ollama:  "OLLAMA_NUM_PARALLEL=7",
+			} {
+				k, value, _ := strings.Cut(want, "=")
+				if v := project.Services[service].Environment[k]; v == nil || *v != value {
+					t.Errorf("services.%s.environment.%s: %v, want %s", service, k, v, value)
+				}
+			}
+			r := project.Services[stacks.Redis]
+			if r.MemLimit != 640<<20 || r.MemSwapLimit != 640<<20 || r.CPUQuota != 150_000 {
+				t.Errorf("services.redis: memory %d, with swap %d, quota %d",
+					r.MemLimit, r.MemSwapLimit, r.CPUQuota)
 			}
 			for name, v := range project.Volumes {
 				if v.Labels[stacks.LabelStack] != "throwaway" || !strings.HasSuffix(v.Name, "-throwaway") {

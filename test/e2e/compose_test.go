@@ -82,13 +82,13 @@ func TestWithoutProvider(t *testing.T) {
 // are untagged when the test ends; BuildKit's cache keeps what the next build can use.
 func (c *checkout) buildImages(t *testing.T, stack stacks.Stack) map[string]string {
 	t.Helper()
-	images, built := map[string]string{}, map[string]bool{}
+	made, images, built := c.builtImages(t), map[string]string{}, map[string]bool{}
 	t.Cleanup(func() {
 		if len(built) == 0 {
 			return
 		}
 		refs := slices.Sorted(maps.Keys(built))
-		if out, err := exec.Command("docker", append([]string{"image", "rm"}, refs...)...).CombinedOutput(); err != nil {
+		if out, err := exec.Command("docker", append([]string{"image", "rm", "-f"}, refs...)...).CombinedOutput(); err != nil {
 			t.Logf("clean-up of images: %v: %s", err, out)
 		}
 	})
@@ -97,7 +97,7 @@ func (c *checkout) buildImages(t *testing.T, stack stacks.Stack) map[string]stri
 			continue
 		}
 		ref := svc.Image.Build.Repository + ":" + stack.Name
-		c.buildImage(t, *svc.Image.Build, ref)
+		c.tag(t, made, *svc.Image.Build, ref)
 		images[svc.Name], built[ref] = ref, true
 	}
 	return images

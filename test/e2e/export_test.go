@@ -87,6 +87,7 @@ func (c *checkout) buildExported(t *testing.T, stack stacks.Stack, file string) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	made := c.builtImages(t)
 	for _, svc := range stack.Services {
 		exported := project.Services[svc.Name]
 		if svc.Image.Build == nil {
@@ -95,6 +96,6 @@ func (c *checkout) buildExported(t *testing.T, stack stacks.Stack, file string) 
 		if exported.Build == nil || exported.Build.Context != c.dir || exported.Build.Dockerfile != svc.Image.Build.Dockerfile {
 			t.Fatalf("services.%s.build: %+v", svc.Name, exported.Build)
 		}
-		c.buildImage(t, *svc.Image.Build, exported.Image)
+		c.tag(t, made, *svc.Image.Build, exported.Image)
 	}
 }

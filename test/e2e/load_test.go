@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,13 +34,18 @@ type loaded struct {
 	t        *testing.T
 	stack    string
 	settings string
-	// flags are those of every `up`.
-	flags []string
-	run   *load.Run
-	ended bool
+	// up brings the stack to what its settings say. What prepare does comes before it, and takes
+	// none of its time. password is what Redis asks for from the next up on.
+	prepare, up func()
+	password    func(value string)
+
+	run    *load.Run
+	steps  []step
+	report *load.Report // of a load that has ended
 }
 
-// newLoaded brings up a prod stack with the slow model. prepare may change the checkout before.
+// newLoaded brings up a prod stack with the slow model by codexctl, with flags at every `up`.
+// prepare may change the checkout before.
 func newLoaded(t *testing.T, stack, settings string, prepare func(*checkout), flags ...string) *loaded {
 	t.Helper()
 	c := copyTree(t)
@@ -49,18 +55,23 @@ func newLoaded(t *testing.T, stack, settings string, prepare func(*checkout), fl
 	}
 	c.must(t, 5*time.Minute, "go", "build", "-o", "bin/codexctl", "./cmd/codexctl")
 
-	l := &loaded{checkout: c, t: t, stack: stack, settings: settings, flags: flags}
+	l := &loaded{checkout: c, t: t, stack: stack, settings: settings, prepare: func() {}}
+	up := slices.Concat([]string{"up"}, flags, []string{stack})
+	l.up = func() { c.must(t, 20*time.Minute, "bin/codexctl", up...) }
+	l.password = func(value string) { c.secret(t, stack, "codexcontinue:redisPassword", value) }
 	c.settings(t, stack, settings)
 	c.usePulumi(t, stack)
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
-	c.secret(t, stack, "codexcontinue:redisPassword", "correct-horse-battery-staple")
+	l.password("correct-horse-battery-staple")
 	l.up()
 	return l
 }
 
-func (l *loaded) up() {
+// down removes the stack, which is as its settings say.
+func (l *loaded) down() {
 	l.t.Helper()
-	l.must(l.t, 20*time.Minute, "bin/codexctl", append(append([]string{"up"}, l.flags...), l.stack)...)
+	noChanges(l.t, l.checkout, l.stack)
+	l.must(l.t, 15*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", l.stack)
 }
 
 // start puts people in front of the stack: eight who look around and ask, and fifty event streams on twenty answers of
@@ -76,30 +87,39 @@ func (l *loaded) start(url string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.run = run
-	l.t.Cleanup(l.end)
+	l.run, l.steps, l.report = run, nil, nil
+	l.t.Cleanup(func() { l.stop() })
 	time.Sleep(15 * time.Second) // until all long answers are on their way
 }
 
-// end stops the load: every acknowledged message and its answer are there, exactly once and to the letter.
-func (l *loaded) end() {
-	if l.ended {
-		return
-	}
-	l.ended = true
+// stop ends the load, whose people look whether everything is there, and tells what they saw.
+func (l *loaded) stop() *load.Report {
 	l.t.Helper()
-
-	// What happened was seen by enough people to tell something.
-	const requests, questions = 10_000, 500
-	for until := time.Now().Add(3 * time.Minute); l.run.Report().RequestCount() < requests && time.Now().Before(until); {
-		time.Sleep(time.Second)
+	if l.report != nil {
+		return l.report
 	}
-	r := l.run.Stop()
+	l.mark("")
+	l.report = l.run.Stop()
 	var out bytes.Buffer
-	if err := r.Print(&out); err != nil {
+	if err := l.report.Print(&out); err != nil {
 		l.t.Error(err)
 	}
+	printSteps(&out, l)
 	l.t.Logf("\n%s", out.String())
+	return l.report
+}
+
+// end stops the load: every acknowledged message and its answer are there, exactly once and to the
+// letter.
+func (l *loaded) end() {
+	l.t.Helper()
+	// What happened was seen by enough people to tell something.
+	const requests, questions = 10_000, 500
+	until := time.Now().Add(3 * time.Minute)
+	for l.run.Report().RequestCount() < requests && time.Now().Before(until) {
+		time.Sleep(time.Second)
+	}
+	r := l.stop()
 	if err := r.Err(); err != nil {
 		l.t.Error(err)
 	}
@@ -126,7 +146,7 @@ func (l *loaded) updates() {
 	}{
 		{"environment of backend, frontend and ml", services("")},
 		{"limit of redis", services("redis: {memory: 640Mi}")},
-		{"secret", func() { l.secret(l.t, l.stack, "codexcontinue:redisPassword", "staple-battery-horse-correct") }},
+		{"secret", func() { l.password("staple-battery-horse-correct") }},
 		{"limit of ollama", services("redis: {memory: 640Mi}, ollama: {cpu: 3000m}")},
 		{"model", func() { edit(l.t, l.checkout, "modelfiles/codexcontinue/Modelfile", "You are", "You really are") }},
 		{"images of backend, frontend and ml", func() {
@@ -137,10 +157,12 @@ func (l *loaded) updates() {
 		}},
 		{edgeLimit, services("redis: {memory: 640Mi}, ollama: {cpu: 3000m}, edge: {memory: 192Mi}")},
 	} {
-		l.t.Log("update: " + u.name)
 		u.change()
+		l.prepare()
 		l.run.EdgeAway(u.name == edgeLimit)
+		l.mark(u.name)
 		l.up()
+		l.done()
 	}
 }
 
@@ -149,32 +171,45 @@ func (l *loaded) kills(kill chaos.Kill, healthy chaos.Healthy) {
 	l.run.EdgeAway(false)
 	killed := func(ctx context.Context, service string) (string, error) {
 		l.run.EdgeAway(service == stacks.Edge)
+		l.mark(service + " killed")
 		return kill(ctx, service)
 	}
 	_, err := chaos.Schedule{
 		Seed: 1, Rounds: 1, Between: 5 * time.Second, Spread: 5 * time.Second,
 		Services: []string{stacks.Frontend, stacks.Backend, stacks.ML, stacks.Ollama, stacks.Redis, stacks.Edge},
-	}.Run(l.t.Context(), killed, healthy, func(e chaos.Event) { l.t.Log(e) })
+	}.Run(l.t.Context(), killed, healthy, func(e chaos.Event) { l.done(); l.t.Log(e) })
 	if err != nil {
 		l.t.Error(err)
 	}
 }
 
-// TestLoad holds the promises of prod on Docker: while people chat, each service is updated in turn, and each container is
-// killed by its process. No message is lost, no answer is cut, nothing is doubled.
+// TestLoad holds the promises of prod on Docker: while people chat, each service is updated in
+// turn, and each container is killed by its process. No message is lost, no answer is cut, nothing
+// is doubled. Where that may be done, the whole engine dies as well.
 func TestLoad(t *testing.T) {
 	enabled(t)
-	const stack = "e2e-load"
+	l := onDocker(t, "e2e-load")
+	l.crashes()
+	l.down()
+}
+
+// dockerURL is where the stack is on an engine that has these settings.
+const (
+	dockerURL      = "http://127.0.0.1:38080"
+	dockerSettings = "overlay: prod\nportOffset: 30000\nmodel: {base: tiny, parallel: 32}"
+)
+
+// onDocker puts a stack on this machine's engine through everything.
+func onDocker(t *testing.T, stack string) *loaded {
+	t.Helper()
 	sweep(t, stack)
-	l := newLoaded(t, stack, "overlay: prod\nportOffset: 30000\nmodel: {base: tiny, parallel: 32}", func(c *checkout) { c.remove(t, stack) })
-	l.start("http://127.0.0.1:38080")
+	l := newLoaded(t, stack, dockerSettings, func(c *checkout) { c.remove(t, stack) })
+	l.start(dockerURL)
 	l.updates()
 	engine := chaos.NewDocker(stack)
 	l.kills(engine.Kill, engine.Healthy)
 	l.end()
-
-	noChanges(t, l.checkout, stack)
-	l.must(t, 15*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+	return l
 }
 
 // TestKubernetesLoad holds the same promises on a cluster, where each service's container is killed on its node.
@@ -193,9 +228,7 @@ func TestKubernetesLoad(t *testing.T) {
 	pods := chaos.NewPods(n, n.name, containerd)
 	l.kills(pods.Kill, pods.Healthy)
 	l.end()
-
-	noChanges(t, l.checkout, stack)
-	l.must(t, 15*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+	l.down()
 }
 
 // continuing gives the stack's Modelfile the template of a model that can go on with a cut answer, which a file of weights

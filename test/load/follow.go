@@ -179,7 +179,7 @@ func (r *reader) ended() watched {
 
 // run connects until the answer has ended or the script would give up. A stream that breaks is
 // taken up again by the browser, with the header; one that was refused, or asks for it, by the
-// script, with a new address.
+// script of a page, with a new address. A client of the API has the header alone.
 func (r *reader) run(ctx context.Context, path string) watched {
 	last := ""
 	address, header := path, ""
@@ -220,7 +220,7 @@ func (r *reader) run(ctx context.Context, path string) watched {
 		}
 		switch {
 		case last == "":
-		case r.itself && r.seen.shown, errors.Is(err, errAgain), answered:
+		case r.seen.shown && (r.itself || errors.Is(err, errAgain) || answered):
 			address, header = path+"?after="+url.QueryEscape(last), ""
 		default:
 			header = last

@@ -47,10 +47,14 @@ func TestReconnect(t *testing.T) {
 			parts: []string{
 				"id: 1-0\nevent: delta\ndata: {\"text\": \"w1 \"}\n\n" +
 					"id: 2-0\nevent: delta\ndata: {\"te",
+				"503",
 				"id: 2-0\nevent: delta\ndata: {\"text\": \"end.\"}\n\nevent: done\ndata: {}\n\n",
 			},
-			want: []string{"/api/generations/g/events?after= Last-Event-ID=",
-				"/api/generations/g/events?after= Last-Event-ID=1-0"},
+			want: []string{
+				"/api/generations/g/events?after= Last-Event-ID=",
+				"/api/generations/g/events?after= Last-Event-ID=1-0",
+				"/api/generations/g/events?after= Last-Event-ID=1-0",
+			},
 			text: "w1 end.",
 		},
 	} {

@@ -167,8 +167,14 @@ func TestPrint(t *testing.T) {
 		!strings.Contains(err.Error(), "requests failed: 1") {
 		t.Errorf("the error is %v", err)
 	}
-	if gap := whole.GapAfter(t0); gap != 6*time.Second {
+	if gap := whole.GapIn(t0, t0.Add(time.Second)); gap != 6*time.Second {
 		t.Errorf("the gap is %s", gap)
+	}
+	if gap := whole.GapIn(t0.Add(-time.Minute), t0); gap != 9*time.Second {
+		t.Errorf("the gap before is %s", gap)
+	}
+	if r.failed("question", "HTTP 502", "p2"); whole.FailureCount() != 1 {
+		t.Errorf("a report counts what fails behind it: %d failures", whole.FailureCount())
 	}
 	if p := whole.Requests["page"]; p.Count != 3 || p.Median != 2*time.Second ||
 		p.Max != 100*time.Second {

@@ -62,7 +62,8 @@ func TestKills(t *testing.T) {
 	report := r.Stop()
 	t.Log(text(t, report))
 	for _, k := range kills {
-		t.Logf("%s; no text for %.1f s", k, report.GapAfter(k.At).Seconds())
+		gap := report.GapIn(k.At, k.At.Add(time.Second))
+		t.Logf("%s; no text for %.1f s", k, gap.Seconds())
 	}
 	if err := report.Lost(); err != nil {
 		t.Error(err)

@@ -95,12 +95,13 @@ type Gap struct {
 	Reader string        `json:"reader"`
 }
 
-// GapAfter is the longest of the pauses that something was the cause of which happened then: those
-// that begin within half a second of it.
-func (r *Report) GapAfter(t time.Time) time.Duration {
+// GapIn is the longest of the pauses that something was the cause of which happened from then on,
+// and before the other time: the last text may have come half a second before.
+func (r *Report) GapIn(from, to time.Time) time.Duration {
+	const before = 500 * time.Millisecond
 	longest := time.Duration(0)
 	for _, g := range r.GapsAt {
-		if d := g.At.Sub(t); d > -500*time.Millisecond && d < 500*time.Millisecond {
+		if !g.At.Before(from.Add(-before)) && g.At.Before(to.Add(-before)) {
 			longest = max(longest, g.For)
 		}
 	}
@@ -156,6 +157,7 @@ func (r *Report) with(times map[string][]time.Duration) *Report {
 		}
 	}
 	out.WrongAnswers = maps.Clone(r.WrongAnswers)
+	out.Failures = slices.Clone(r.Failures)
 	out.Examples, out.GapsAt = slices.Clone(r.Examples), slices.Clone(r.GapsAt)
 	slices.SortStableFunc(out.Failures, func(a, b Failure) int { return b.Count - a.Count })
 	return &out

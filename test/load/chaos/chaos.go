@@ -129,12 +129,10 @@ func await(ctx context.Context, ask func() (bool, error)) error {
 
 // sleep waits; it reports false when ctx is done before.
 func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-t.C:
+	case <-time.After(d):
 		return true
 	}
 }
