@@ -86,6 +86,9 @@ func TestResources(t *testing.T) {
 			r.Inputs["labels"], r.Options = list(), opts(plan.Options{IgnoreChanges: []string{"labels"}})
 		}), []string{"options c: ignoreChanges"}},
 		"option": {base(), with(base(), func(r *plan.Resource) { r.Options = opts(plan.Options{DeleteBeforeReplace: &true_}) }), []string{"options c: deleteBeforeReplace"}},
+		"waits and version": {base(), with(base(), func(r *plan.Resource) {
+			r.Options = opts(plan.Options{Timeouts: &plan.Timeouts{Create: "5m0s"}, Version: "4.30.0"})
+		}), nil}, // as a preview; and a document of the first version has neither
 		"renamed": {base(), with(base(), func(r *plan.Resource) {
 			r.Aliases, r.URN, r.Name = []string{r.URN}, "urn:pulumi:x::codexcontinue::"+container+"::d", "d"
 		}), nil},

@@ -9,8 +9,12 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Version of the Document. It changes when a reader of the old one would misread the new one.
-const Version = 1
+// Version of the Document. It changes when a reader of the old one would misread the new one. Those
+// from Oldest on are read: 1 has no timeouts and no versions of plugins among the options.
+const (
+	Version = 2
+	Oldest  = 1
+)
 
 // Document is the plan of one stack on one target: the same text for the same sources and settings on every machine.
 type Document struct {
@@ -69,8 +73,9 @@ func Decode(text []byte) ([]Document, error) {
 		if err := json.Unmarshal(raw, &head); err != nil {
 			return nil, fmt.Errorf("plan: %w", err)
 		}
-		if head.Version != Version {
-			return nil, fmt.Errorf("plan: a document of version %d, and this program reads version %d: build both from the same sources", head.Version, Version)
+		if head.Version < Oldest || head.Version > Version {
+			return nil, fmt.Errorf("plan: a document of version %d, and this program reads versions %d "+
+				"to %d: build both from the same sources", head.Version, Oldest, Version)
 		}
 		strict := json.NewDecoder(bytes.NewReader(raw))
 		strict.DisallowUnknownFields()
