@@ -71,7 +71,7 @@ func (d *deployment) startService(name string, s *service) error {
 	}
 	c := d.Project.Services[name]
 	for i := range c.GetScale() {
-		made, err := docker.NewContainer(d.ctx, d.containerName(name, i), args, opts...)
+		made, err := docker.NewContainer(d.ctx, d.ContainerName(name, i), args, opts...)
 		if err != nil {
 			return err
 		}

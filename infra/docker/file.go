@@ -57,7 +57,7 @@ func (d *deployment) addFiles(name string, img madeImage, parent pulumi.Resource
 		uploadsInput = pulumi.ToSecret(uploads).(docker.ContainerUploadArrayOutput)
 		opts = append(opts, pulumi.AdditionalSecretOutputs([]string{"uploads"}))
 	}
-	return docker.NewContainer(d.ctx, d.containerName(name, 0)+"-files", &docker.ContainerArgs{
+	return docker.NewContainer(d.ctx, d.ContainerName(name, 0)+"-files", &docker.ContainerArgs{
 		Image:   img.use,
 		Start:   pulumi.Bool(false),
 		MustRun: pulumi.Bool(false),

@@ -116,10 +116,10 @@ func fileID(service string, f stacks.File) string {
 	return service + "-" + strings.ReplaceAll(base, ".", "-")
 }
 
-// containerName is the name of a replica, counted from 0, of the service. It is that of the
+// ContainerName is the name of a replica, counted from 0, of the service. It is that of the
 // resource: the engine adds a random suffix, so that a replacement can stand beside its
 // predecessor.
-func (r *Rendering) containerName(service string, replica int) string {
+func (r *Rendering) ContainerName(service string, replica int) string {
 	name := r.Project.Name + "-" + service
 	if replica > 0 {
 		name += fmt.Sprintf("-%d", replica+1)
