@@ -67,7 +67,8 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 			Networks: map[string]*types.ServiceNetworkConfig{},
 		},
 		WorkloadSpec: types.WorkloadSpec{
-			Ports: published(svc.Ports),
+			Ports:     published(svc.Ports),
+			DependsOn: types.DependsOnConfig{},
 			HealthCheck: &types.HealthCheckConfig{
 				Test:        slices.Concat([]string{"CMD"}, svc.Health.Command),
 				Interval:    new(types.Duration(svc.Health.Interval)),
@@ -111,17 +112,14 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 	open := false
 	for _, name := range svc.Networks {
 		n, ok := r.Project.Networks[name]
-		if open = open || ok && !n.Internal; ok {
-			c.Networks[name] = nil
+		if !ok {
+			collect(fmt.Errorf("networks: there is no network %q", name))
 		}
+		open = open || ok && !n.Internal
+		c.Networks[name] = nil // the service's name is its only alias
 	}
 	if len(c.Ports) > 0 && !open {
 		collect(fmt.Errorf("ports: the host port %s cannot be published: the service is on internal networks only, which nothing outside reaches", c.Ports[0].Published))
-	}
-	for _, n := range svc.Networks {
-		if _, ok := c.Networks[n]; !ok {
-			collect(fmt.Errorf("networks: there is no network %q", n))
-		}
 	}
 	for _, m := range svc.Mounts {
 		if _, ok := r.Project.Volumes[m.Source]; m.Kind == stacks.MountVolume && !ok {
@@ -136,9 +134,6 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 		}
 	}
 	for _, dep := range svc.DependsOn {
-		if c.DependsOn == nil {
-			c.DependsOn = types.DependsOnConfig{}
-		}
 		c.DependsOn[dep] = types.ServiceDependency{Condition: types.ServiceConditionHealthy, Required: true}
 	}
 	return c, errors.Join(errs...)
@@ -161,11 +156,10 @@ func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildCon
 	if err != nil {
 		return "", nil, fmt.Errorf("image.build.dockerfile: %w", err)
 	}
-	build := &types.BuildConfig{Context: folder, Dockerfile: filepath.ToSlash(dockerfile), Target: b.Target}
-	if len(b.Args) > 0 {
-		build.Args = values(b.Args)
-	}
-	return ref, build, nil
+	return ref, &types.BuildConfig{
+		Context: folder, Dockerfile: filepath.ToSlash(dockerfile), Target: b.Target,
+		Args: types.Mapping(b.Args).ToMappingWithEquals(),
+	}, nil
 }
 
 // environment is the service's environment. A variable that asks for GPUs must not be among its own.
@@ -178,15 +172,7 @@ func environment(svc stacks.Service, devices []types.DeviceRequest) (types.Mappi
 	for name := range gpus {
 		delete(vars, name)
 	}
-	return values(vars), nil
-}
-
-func values(m map[string]string) types.MappingWithEquals {
-	out := types.MappingWithEquals{}
-	for k, v := range m {
-		out[k] = &v
-	}
-	return out
+	return types.Mapping(vars).ToMappingWithEquals(), nil
 }
 
 // mounts splits the mounts: binds and volumes, and tmpfs with its options.
