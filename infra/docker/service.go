@@ -21,9 +21,6 @@ import (
 // cpuPeriod is the kernel's period of CPU accounting in microseconds; a quota of one period is one core.
 const cpuPeriod = 100_000
 
-// minCPU is the kernel's least quota, a millisecond in each period.
-const minCPU stacks.MilliCPU = 10
-
 // service renders the service, and reports every part of it that Docker cannot express.
 func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig, error) {
 	var errs []error
@@ -95,36 +92,10 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 	}
 	c.Environment, err = environment(svc, devices)
 	collect(err)
-	if b := svc.Resources.Memory; b <= 0 || b%stacks.MiB != 0 {
-		collect(fmt.Errorf("resources.memory: %d bytes is not a whole number of MiB, the unit of the docker provider", b))
-	}
-	if svc.Resources.CPU < minCPU {
-		collect(fmt.Errorf("resources.cpu: %dm is less than the kernel can limit to: use %dm or more", svc.Resources.CPU, minCPU))
-	}
 	c.Volumes, c.Tmpfs, err = mounts(svc.Mounts)
 	collect(err)
-	if len(svc.Health.Command) == 0 {
-		collect(errors.New("health.command: is empty: what depends on the service waits for its health check"))
-	}
-	if len(c.Ports) > 0 && svc.Replicas > 1 {
-		collect(fmt.Errorf("replicas: %d containers cannot share the host port %s: publish none, or run one", svc.Replicas, c.Ports[0].Published))
-	}
-	open := false
 	for _, name := range svc.Networks {
-		n, ok := r.Project.Networks[name]
-		if !ok {
-			collect(fmt.Errorf("networks: there is no network %q", name))
-		}
-		open = open || ok && !n.Internal
 		c.Networks[name] = nil // the service's name is its only alias
-	}
-	if len(c.Ports) > 0 && !open {
-		collect(fmt.Errorf("ports: the host port %s cannot be published: the service is on internal networks only, which nothing outside reaches", c.Ports[0].Published))
-	}
-	for _, m := range svc.Mounts {
-		if _, ok := r.Project.Volumes[m.Source]; m.Kind == stacks.MountVolume && !ok {
-			collect(fmt.Errorf("mounts.%s: there is no volume %q", m.Target, m.Source))
-		}
 	}
 	for _, f := range svc.Files {
 		if id := fileID(svc.Name, f); f.Secret != "" {
