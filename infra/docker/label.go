@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -17,11 +16,6 @@ const (
 	// stacks.LabelService.
 	LabelFilesOf = "dev.codexcontinue.files-of"
 )
-
-// stackLabels stand on everything the stack owns.
-func (d *deployment) stackLabels() map[string]string {
-	return map[string]string{stacks.LabelProject: stacks.Project, stacks.LabelStack: d.stack.Name}
-}
 
 // The provider takes labels as a set of pairs, with one Go type for each kind of resource; sorted, they are stable.
 

@@ -1,4 +1,4 @@
-// Package export writes a recorded plan in the form of other tools, for people who cannot run Pulumi where the stack is
+// Package export writes a plan in the form of other tools, for people who cannot run Pulumi where the stack is
 // to run: a compose file, or the manifests that kubectl applies. It is made of the plan that `up` would carry out, never
 // of a second description.
 //
@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -26,6 +27,8 @@ type File struct {
 
 // Source is what is exported.
 type Source struct {
+	// Docker is what was rendered for an engine, Resources are what was recorded for a cluster.
+	Docker    *docker.Rendering
 	Resources []plan.Resource
 	// Stack is what was planned: a plan hides the files of a service as soon as one of them is secret.
 	Stack stacks.Stack

@@ -253,7 +253,7 @@ func secretNames(objects []plan.Resource) []string {
 // read is what the resources would run, but what only a plan tells.
 func read(t *testing.T, stack stacks.Stack, resources []plan.Resource) workload.View {
 	t.Helper()
-	v, err := workload.Of(stack.Name, stacks.Kubernetes, resources)
+	v, err := workload.Of(plan.Document{Stack: stack.Name, Target: stacks.Kubernetes, Resources: resources})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -74,7 +75,7 @@ trap '[ ! -t 0 ] || stty echo' EXIT
 					fmt.Fprintf(&b, "\nask %s %s\n", variable(secret.Name), quote(secret.ConfigKey))
 					asked, found = true, true
 				}
-				file := secretFile(svc.Name, f)
+				file := docker.FilePath(svc.Name, f)
 				fmt.Fprintf(&b, "mkdir -p %s\nrm -f %s\n%s >%s\nchmod 444 %s\n", quote(path.Dir(file)), quote(file), printf(f), quote(file), quote(file))
 			}
 		}

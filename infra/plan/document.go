@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Version of the Document. It changes when a reader of the old one would misread the new one. Those
-// from Oldest on are read: 1 has no timeouts and no versions of plugins among the options.
-const (
-	Version = 2
-	Oldest  = 1
-)
+// Version of the Document. It changes when a reader of the old one would misread the new one, or the
+// other way round: before 3, a document did not say what was rendered.
+const Version = 3
 
 // Document is the plan of one stack on one target: the same text for the same sources and settings on every machine.
 type Document struct {
@@ -30,7 +28,9 @@ type Document struct {
 	// Plugins are the versions of the provider plugins, by package.
 	Plugins map[string]string `json:"plugins,omitempty"`
 	Model   *Model            `json:"model,omitempty"`
-	// Resources are sorted by name and type; the stack itself comes first.
+	// Docker is what was rendered for an engine; nil on another target.
+	Docker *docker.Rendering `json:"docker,omitempty"`
+	// Resources are what was registered, sorted by name and type; the stack itself comes first.
 	Resources []Resource `json:"resources"`
 }
 
@@ -73,9 +73,8 @@ func Decode(text []byte) ([]Document, error) {
 		if err := json.Unmarshal(raw, &head); err != nil {
 			return nil, fmt.Errorf("plan: %w", err)
 		}
-		if head.Version < Oldest || head.Version > Version {
-			return nil, fmt.Errorf("plan: a document of version %d, and this program reads versions %d "+
-				"to %d: build both from the same sources", head.Version, Oldest, Version)
+		if head.Version != Version {
+			return nil, fmt.Errorf("plan: a document of version %d, and this program reads version %d: build both from the same sources", head.Version, Version)
 		}
 		strict := json.NewDecoder(bytes.NewReader(raw))
 		strict.DisallowUnknownFields()

@@ -7,15 +7,15 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 )
 
-// TestDecodeVersions holds that the documents of the last version are read, and that others are
-// refused by their version.
+// TestDecodeVersions holds that the documents of this version are read, and that others are
+// refused by theirs.
 func TestDecodeVersions(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"version": 0}`: "version 0",
-		`{"version": 1, "stack": "x", "resources": [{"urn": "u", "options": {}}]}`: "",
-		`{"version": 2, "stack": "x", "resources": [{"urn": "u",
+		`{"version": 2, "stack": "x", "resources": [{"urn": "u", "options": {}}]}`: "version 2",
+		`{"version": 3, "stack": "x", "resources": [{"urn": "u",
 			"options": {"timeouts": {"create": "5m0s"}, "version": "4.30.0"}}]}`: "",
-		`{"version": 3, "more": true}`: "version 3",
+		`{"version": 4, "more": true}`: "version 4",
 	} {
 		documents, err := plan.Decode([]byte(text))
 		switch {

@@ -66,8 +66,12 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 		run.Config[key] = value
 		run.Secrets = append(run.Secrets, key)
 	}
+	rendered, err := program.Render(p.Settings, p.Stack, root, Platform)
+	if err != nil {
+		return Plan{}, err
+	}
 	m, err := record(ctx, run, o.Key, func(ctx *pulumi.Context) error {
-		return program.Provision(ctx, p.Settings, p.Stack, root)
+		return program.Provision(ctx, p.Settings, p.Stack, rendered, root)
 	})
 	if err != nil {
 		return Plan{}, err
@@ -80,6 +84,7 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	p.Document = Document{
 		Version: Version, Project: stacks.Project, Stack: stack, Target: p.Settings.Target, Plugins: m.plugins,
 		Model:     &Model{Name: model.Name, Modelfile: model.Modelfile, Base: model.Base, Digest: model.Digest, Text: string(text)},
+		Docker:    rendered.Docker,
 		Resources: m.sorted(),
 	}
 	chosen, err := chosenTarget(root, stack)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -36,15 +37,37 @@ func Deploy(root string) pulumi.RunFunc {
 		if err != nil {
 			return err
 		}
-		return Provision(ctx, settings, stack, dir)
+		rendered, err := Render(settings, stack, dir, image.Platform())
+		if err != nil {
+			return err
+		}
+		return Provision(ctx, settings, stack, rendered, dir)
 	}
 }
 
-// Provision is the program from where config and files are read: the target provisions the stack of the project at root.
-func Provision(ctx *pulumi.Context, settings stacks.Settings, stack stacks.Stack, root string) error {
+// Rendered is a stack as its target runs it.
+type Rendered struct {
+	// Docker is nil on another target.
+	Docker *docker.Rendering
+}
+
+// Render renders the stack of the project at root for its target, with images that are built for
+// the platform.
+func Render(settings stacks.Settings, stack stacks.Stack, root, platform string) (Rendered, error) {
+	if settings.Target != stacks.Docker {
+		return Rendered{}, nil
+	}
+
+	r, err := docker.Render(os.DirFS(root), stack, platform)
+	return Rendered{Docker: r}, err
+}
+
+// Provision is the program from where config and files are read: the target provisions the rendered stack of the
+// project at root.
+func Provision(ctx *pulumi.Context, settings stacks.Settings, stack stacks.Stack, rendered Rendered, root string) error {
 	switch settings.Target {
 	case stacks.Docker:
-		out, err := docker.Deploy(ctx, stack, root)
+		out, err := docker.Provision(ctx, rendered.Docker, root)
 		if err != nil {
 			return err
 		}

@@ -48,7 +48,7 @@ func (a *App) graph(ctx context.Context, name string, on stacks.Target, format s
 	if err != nil {
 		return err
 	}
-	view, err := workload.Of(p.Document.Stack, p.Document.Target, p.Document.Resources)
+	view, err := workload.Of(p.Document)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func TestPlanTellsGaps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		view, err := workload.Of(p.Document.Stack, p.Document.Target, p.Document.Resources)
+		view, err := workload.Of(p.Document)
 		if err != nil {
 			t.Fatal(err)
 		}
