@@ -154,7 +154,7 @@ func httpURL(host string, port int) string {
 }
 
 // edgeURL is where people go, or how to get there; balanced reports whether only the address of a load balancer says it.
-func (r Rendering) edgeURL(p plan) (url, forward string, balanced bool) {
+func (r *Rendering) edgeURL(p plan) (url, forward string, balanced bool) {
 	if t := r.stack.Route; t != nil {
 		scheme := "http"
 		if t.TLS != nil {

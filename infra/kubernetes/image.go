@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"cmp"
 	"os"
 
 	"github.com/codexcontinue/codexcontinue/infra/image"
@@ -25,7 +24,7 @@ func imageOf(stack stacks.Stack, svc stacks.Service, opts Options) (Image, error
 	if b == nil {
 		return Image{Service: svc.Name, Ref: svc.Image.Ref}, nil
 	}
-	ref, err := image.RefFor(os.DirFS(opts.Root), *b, cmp.Or(opts.Platform, image.Platform()))
+	ref, err := image.RefFor(os.DirFS(opts.Root), *b, opts.Platform)
 	if err != nil {
 		return Image{}, err
 	}

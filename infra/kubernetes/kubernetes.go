@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -25,10 +26,8 @@ type Options struct {
 	Context string
 	// Namespace is made by the stack; empty is Namespace(stack).
 	Namespace string
-	// Platform is the one that images are built for; empty is this machine's.
+	// Platform is the one that images are built for; empty is this machine's own.
 	Platform string
-	// Manager is what the labels say manages the objects; empty is pulumi.
-	Manager string
 }
 
 // Namespace is where a stack goes unless it says otherwise.
@@ -54,20 +53,23 @@ type Rendering struct {
 
 // renderer is one run of Render.
 type renderer struct {
-	Rendering
+	*Rendering
 	files *modelFiles // nil for a stack without mounts of them
 	// fences are what has to be in force before the first pod.
 	fences []*Object
 }
 
 // Render renders the stack. It reports every part of it that a cluster cannot express.
-func Render(stack stacks.Stack, opts Options) (Rendering, error) {
+func Render(stack stacks.Stack, opts Options) (*Rendering, error) {
 	if opts.Namespace == "" {
 		opts.Namespace = Namespace(stack.Name)
 	}
-	r := &renderer{Rendering: Rendering{stack: stack, opts: opts, parts: map[string][]*Object{}}}
+	if opts.Platform == "" {
+		opts.Platform = image.Platform()
+	}
+	r := &renderer{Rendering: &Rendering{stack: stack, opts: opts, parts: map[string][]*Object{}}}
 	if err := r.plan(); err != nil {
-		return Rendering{}, err
+		return nil, err
 	}
 
 	r.addNamespace()
@@ -75,21 +77,21 @@ func Render(stack stacks.Stack, opts Options) (Rendering, error) {
 	r.addDefaultDeny()
 	r.addSharedVolumes()
 	if err := r.addModelFiles(); err != nil {
-		return Rendering{}, err
+		return nil, err
 	}
 	for _, p := range r.plans {
 		if r.model != nil && r.model.before(p.Name) {
 			if err := r.addJob(); err != nil {
-				return Rendering{}, fmt.Errorf("model: %w", err)
+				return nil, fmt.Errorf("model: %w", err)
 			}
 		}
 		if err := r.addService(p); err != nil {
-			return Rendering{}, fmt.Errorf("services.%s: %w", p.Name, err)
+			return nil, fmt.Errorf("services.%s: %w", p.Name, err)
 		}
 	}
 	if r.model != nil && r.job == nil {
 		if err := r.addJob(); err != nil {
-			return Rendering{}, fmt.Errorf("model: %w", err)
+			return nil, fmt.Errorf("model: %w", err)
 		}
 	}
 	return r.Rendering, nil

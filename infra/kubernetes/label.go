@@ -1,12 +1,13 @@
 package kubernetes
 
 import (
-	"cmp"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
+
+// labelManager says what manages an object.
+const labelManager = "app.kubernetes.io/managed-by"
 
 // annotationSkipAwait lets Pulumi go on without waiting for the object to work.
 const annotationSkipAwait = "pulumi.com/skipAwait"
@@ -15,11 +16,11 @@ const annotationSkipAwait = "pulumi.com/skipAwait"
 // Kubernetes' recommended labels are in https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels.
 func (r *renderer) labels() map[string]string {
 	return map[string]string{
-		stacks.LabelProject:            stacks.Project,
-		stacks.LabelStack:              r.stack.Name,
-		"app.kubernetes.io/instance":   stacks.Project + "-" + r.stack.Name,
-		"app.kubernetes.io/managed-by": cmp.Or(r.opts.Manager, "pulumi"),
-		"app.kubernetes.io/part-of":    stacks.Project,
+		stacks.LabelProject:          stacks.Project,
+		stacks.LabelStack:            r.stack.Name,
+		"app.kubernetes.io/instance": stacks.Project + "-" + r.stack.Name,
+		labelManager:                 "pulumi",
+		"app.kubernetes.io/part-of":  stacks.Project,
 	}
 }
 

@@ -77,7 +77,7 @@ func (o *Object) String() string { return o.kind() + " " + o.GetName() }
 
 // Fields are what the API server is told of the object.
 func (o *Object) Fields() (map[string]any, error) {
-	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o.API)
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o.DeepCopyObject())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o, err)
 	}

@@ -12,14 +12,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/secret"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // deployment is one run of Provision.
 type deployment struct {
-	Rendering
+	*Rendering
 	ctx     *pulumi.Context
 	secrets map[string]pulumi.StringOutput // by Secret.Name
 	// cluster makes everything but the objects that are Kept, which are kept's.
@@ -50,7 +49,7 @@ func (r *registered) name() pulumi.StringOutput {
 }
 
 // Provision registers what is rendered, and waits until it works.
-func (r Rendering) Provision(ctx *pulumi.Context) (Outputs, error) {
+func (r *Rendering) Provision(ctx *pulumi.Context) (Outputs, error) {
 	d := &deployment{
 		Rendering: r, ctx: ctx, components: map[string]*component{}, resources: map[*Object]*registered{},
 		known: map[string]pulumi.StringOutput{}, waiting: newWaiting(r.plans, r.model),
@@ -188,7 +187,7 @@ func (d *deployment) addImage(img Image) (pulumi.StringOutput, error) {
 			Target:         pulumi.String(b.Target),
 			Args:           pulumi.ToStringMap(b.Args),
 			BuilderVersion: docker.BuilderVersionBuilderBuildKit,
-			Platform:       pulumi.String(image.Platform()),
+			Platform:       pulumi.String(d.opts.Platform),
 		},
 		SkipPush:       pulumi.Bool(false),
 		BuildOnPreview: pulumi.Bool(false),
