@@ -46,7 +46,7 @@ func recorded(t *testing.T, root, name string, target stacks.Target, edit func(*
 	rendered, err := program.Render(settings, stack, root, plan.Platform)
 	if err == nil {
 		d.Resources, err = plan.Record(context.Background(), run, func(ctx *pulumi.Context) error {
-			return program.Provision(ctx, settings, stack, rendered, root)
+			return program.Provision(ctx, stack, rendered, root)
 		})
 	}
 	if err != nil {

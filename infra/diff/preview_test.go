@@ -208,7 +208,7 @@ func (l *previewLab) program(edit func(*stacks.Stack)) pulumi.RunFunc {
 		if err != nil {
 			return err
 		}
-		return program.Provision(ctx, settings, stack, rendered, l.root)
+		return program.Provision(ctx, stack, rendered, l.root)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/export"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -55,7 +56,7 @@ func compose(t *testing.T, stack stacks.Stack, dir string) []export.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := export.Compose(export.Source{Docker: rendered, Stack: stack, Root: projectRoot(t), Dir: dir})
+	files, err := export.Compose(export.Source{Rendered: program.Rendered{Docker: rendered}, Stack: stack, Root: projectRoot(t), Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

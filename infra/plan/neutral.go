@@ -1,12 +1,9 @@
 package plan
 
 import (
-	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-
-	"github.com/codexcontinue/codexcontinue/infra/image"
 )
 
 // What a document says in the place of what only the machine that plans has.
@@ -23,40 +20,16 @@ var pathInputs = map[string][]string{
 	"docker:index/image:Image":         {"context", "dockerfile"},
 }
 
-// neutral makes the plan the one that every machine gets.
-func neutral(p *Plan, root string) error {
-	words := map[string]string{image.Platform(): Platform}
-	for _, svc := range p.Stack.Services {
-		if svc.Image.Build == nil || image.Platform() == Platform {
-			continue
-		}
-		here, err := image.Ref(os.DirFS(root), *svc.Image.Build)
-		if err != nil {
-			return fmt.Errorf("plan: services.%s: %w", svc.Name, err)
-		}
-		words[here], err = image.RefFor(os.DirFS(root), *svc.Image.Build, Platform)
-		if err != nil {
-			return fmt.Errorf("plan: services.%s: %w", svc.Name, err)
-		}
-	}
-	for _, r := range p.Document.Resources {
-		paths := map[string]bool{}
-		for _, key := range pathInputs[r.Type] {
-			paths[key] = true
-		}
-		replace := func(key, value string) string {
-			if word, ok := words[value]; ok {
-				return word
-			}
-			if paths[key] {
+// neutral makes the resource the one that every machine gets.
+func neutral(r Resource, root string) {
+	for _, list := range []map[string]any{r.Inputs, r.Outputs} {
+		rewrite("", list, func(key, value string) string {
+			if slices.Contains(pathInputs[r.Type], key) {
 				return rootless(value, root)
 			}
 			return value
-		}
-		rewrite("", r.Inputs, replace)
-		rewrite("", r.Outputs, replace)
+		})
 	}
-	return nil
 }
 
 // rewrite replaces the texts in v; key is the last one of their paths.

@@ -41,49 +41,50 @@ func Deploy(root string) pulumi.RunFunc {
 		if err != nil {
 			return err
 		}
-		return Provision(ctx, settings, stack, rendered, dir)
+		return Provision(ctx, stack, rendered, dir)
 	}
 }
 
-// Rendered is a stack as its target runs it.
+// Rendered is a stack as its target runs it; the other target's is nil.
 type Rendered struct {
-	// Docker is nil on another target.
-	Docker *docker.Rendering
+	Docker     *docker.Rendering
+	Kubernetes *kubernetes.Rendering
 }
 
 // Render renders the stack of the project at root for its target, with images that are built for
 // the platform.
 func Render(settings stacks.Settings, stack stacks.Stack, root, platform string) (Rendered, error) {
-	if settings.Target != stacks.Docker {
-		return Rendered{}, nil
+	switch settings.Target {
+	case stacks.Docker:
+		r, err := docker.Render(os.DirFS(root), stack, platform)
+		return Rendered{Docker: r}, err
+	case stacks.Kubernetes:
+		at := settings.Kubernetes
+		r, err := kubernetes.Render(stack, kubernetes.Options{
+			Root: root, Context: at.Context, Namespace: at.Namespace, Platform: platform,
+		})
+		return Rendered{Kubernetes: r}, err
 	}
-
-	r, err := docker.Render(os.DirFS(root), stack, platform)
-	return Rendered{Docker: r}, err
+	return Rendered{}, fmt.Errorf("%s:target: there is no target %q", stacks.Project, settings.Target)
 }
 
 // Provision is the program from where config and files are read: the target provisions the rendered stack of the
 // project at root.
-func Provision(ctx *pulumi.Context, settings stacks.Settings, stack stacks.Stack, rendered Rendered, root string) error {
-	switch settings.Target {
-	case stacks.Docker:
+func Provision(ctx *pulumi.Context, stack stacks.Stack, rendered Rendered, root string) error {
+	if rendered.Docker != nil {
 		out, err := docker.Provision(ctx, rendered.Docker, root)
 		if err != nil {
 			return err
 		}
 		exportEngine(ctx, stack, out)
 		return nil
-	case stacks.Kubernetes:
-		out, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{
-			Root: root, Context: settings.Kubernetes.Context, Namespace: settings.Kubernetes.Namespace,
-		})
-		if err != nil {
-			return err
-		}
-		exportCluster(ctx, stack, out)
-		return nil
 	}
-	return fmt.Errorf("%s:target: there is no target %q", stacks.Project, settings.Target)
+	out, err := rendered.Kubernetes.Provision(ctx)
+	if err != nil {
+		return err
+	}
+	exportCluster(ctx, stack, out)
+	return nil
 }
 
 // Load makes the stack of the project at root out of its config, strictly, before anything is provisioned: what a

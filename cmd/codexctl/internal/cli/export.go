@@ -66,7 +66,7 @@ func (a *App) export(ctx context.Context, name string, on stacks.Target, dir str
 			return fmt.Errorf("export: %w", err)
 		}
 	}
-	files, err := make(export.Source{Docker: p.Document.Docker, Resources: p.Document.Resources, Stack: p.Stack, Root: t.project.Root, Dir: to})
+	files, err := make(export.Source{Rendered: p.Rendered, Stack: p.Stack, Root: t.project.Root, Dir: to})
 	if err != nil {
 		return err
 	}
