@@ -167,7 +167,7 @@ func comparePlan(before, after *plan.Document, secrets *numbers) (Plan, error) {
 			continue
 		}
 		var err error
-		if views[i], err = workload.Of(d.Stack, d.Target, d.Resources); err != nil {
+		if views[i], err = workload.Of(d); err != nil {
 			return Plan{}, err
 		}
 	}

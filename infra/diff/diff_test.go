@@ -10,8 +10,10 @@ import (
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/infra/diff"
+	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/compose-spec/compose-go/v2/types"
 )
 
 const container = "docker:index/container:Container"
@@ -21,7 +23,23 @@ func resource(typ, name string, inputs map[string]any) plan.Resource {
 }
 
 func document(resources ...plan.Resource) plan.Document {
-	return plan.Document{Version: plan.Version, Project: stacks.Project, Stack: "x", Target: stacks.Docker, Chosen: true, Resources: resources}
+	d := plan.Document{Version: plan.Version, Project: stacks.Project, Stack: "x", Target: stacks.Docker, Chosen: true,
+		Docker: &docker.Rendering{Project: &types.Project{Services: types.Services{}}}}
+	for _, r := range resources {
+		add(&d, r)
+	}
+	return d
+}
+
+// add adds a resource, and the service whose container it is.
+func add(d *plan.Document, r plan.Resource) {
+	d.Resources = append(d.Resources, r)
+	if r.Type == container {
+		var c types.ServiceConfig
+		c.Image, _ = r.Inputs["image"].(string)
+		c.User, _ = r.Inputs["user"].(string)
+		d.Docker.Project.Services[r.Name] = c
+	}
 }
 
 func compare(t *testing.T, before, after []plan.Document) diff.Report {
@@ -86,6 +104,9 @@ func TestResources(t *testing.T) {
 			r.Inputs["labels"], r.Options = list(), opts(plan.Options{IgnoreChanges: []string{"labels"}})
 		}), []string{"options c: ignoreChanges"}},
 		"option": {base(), with(base(), func(r *plan.Resource) { r.Options = opts(plan.Options{DeleteBeforeReplace: &true_}) }), []string{"options c: deleteBeforeReplace"}},
+		"waits and version": {base(), with(base(), func(r *plan.Resource) {
+			r.Options = opts(plan.Options{Timeouts: &plan.Timeouts{Create: "5m0s"}, Version: "4.30.0"})
+		}), nil}, // as a preview
 		"renamed": {base(), with(base(), func(r *plan.Resource) {
 			r.Aliases, r.URN, r.Name = []string{r.URN}, "urn:pulumi:x::codexcontinue::"+container+"::d", "d"
 		}), nil},
@@ -228,7 +249,7 @@ func TestMarkdownBound(t *testing.T) {
 				d := document()
 				d.Stack = fmt.Sprintf("stack-%04d", i)
 				for j := range resources {
-					d.Resources = append(d.Resources, resource(container, fmt.Sprintf("c%d-%d", i, j), object{
+					add(&d, resource(container, fmt.Sprintf("c%d-%d", i, j), object{
 						"image": fmt.Sprintf("%s:%d%d%d", value, i, j, side), "command": list(fmt.Sprint(value, side)),
 						"user": fmt.Sprintf("```\n</details>%s%d", value, side)}))
 				}
@@ -272,26 +293,30 @@ func TestMarkdownBound(t *testing.T) {
 // TestPicture checks that a plan is drawn where its topology changes, and only there.
 func TestPicture(t *testing.T) {
 	documents := shipped(t)
-	edited := func(edit func(inputs object)) []plan.Document {
+	edited := func(edit func(*types.ServiceConfig)) []plan.Document {
 		out := slices.Clone(documents)
 		for i, d := range out {
-			out[i].Resources = slices.Clone(d.Resources)
-			for j, r := range d.Resources {
-				if d.Stack == "dev" && d.Chosen && r.Name == "codexcontinue-dev-redis" {
-					out[i].Resources[j].Inputs = maps.Clone(r.Inputs)
-					edit(out[i].Resources[j].Inputs)
-				}
+			if d.Stack != "dev" || !d.Chosen {
+				continue
 			}
+			project := *d.Docker.Project
+			project.Services = maps.Clone(project.Services)
+			redis := project.Services[stacks.Redis]
+			edit(&redis)
+			project.Services[stacks.Redis] = redis
+			rendering := *d.Docker
+			rendering.Project = &project
+			out[i].Docker = &rendering
 		}
 		return out
 	}
 	for _, c := range []struct {
 		name string
-		edit func(inputs object)
+		edit func(*types.ServiceConfig)
 		drew int
 	}{
-		{"limit", func(inputs object) { inputs["memory"] = 64.0 }, 0},
-		{"port", func(inputs object) { delete(inputs, "ports") }, 1},
+		{"limit", func(c *types.ServiceConfig) { c.MemLimit /= 2 }, 0},
+		{"port", func(c *types.ServiceConfig) { c.Ports = nil }, 1},
 	} {
 		r := compare(t, documents, edited(c.edit))
 		text := diff.Markdown(r)

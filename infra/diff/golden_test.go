@@ -43,12 +43,16 @@ func recorded(t *testing.T, root, name string, target stacks.Target, edit func(*
 		run.Config[key] = "placeholder"
 		run.Secrets = append(run.Secrets, key)
 	}
-	d.Resources, err = plan.Record(context.Background(), run, func(ctx *pulumi.Context) error {
-		return program.Provision(ctx, settings, stack, root)
-	})
+	rendered, err := program.Render(settings, stack, root, plan.Platform)
+	if err == nil {
+		d.Resources, err = plan.Record(context.Background(), run, func(ctx *pulumi.Context) error {
+			return program.Provision(ctx, stack, rendered, root)
+		})
+	}
 	if err != nil {
 		d.Refused = err.Error()
 	}
+	d.Docker = rendered.Docker
 	return d
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/codexcontinue/codexcontinue/infra/diff"
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -203,7 +204,11 @@ func (l *previewLab) program(edit func(*stacks.Stack)) pulumi.RunFunc {
 				return err
 			}
 		}
-		return program.Provision(ctx, settings, stack, l.root)
+		rendered, err := program.Render(settings, stack, l.root, image.Platform())
+		if err != nil {
+			return err
+		}
+		return program.Provision(ctx, stack, rendered, l.root)
 	}
 }
 

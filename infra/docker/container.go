@@ -1,16 +1,15 @@
 package docker
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -21,56 +20,48 @@ const noNewPrivileges = "no-new-privileges:true"
 // (terraform-provider-docker#988 for the health check; init, tmpfs and the CPU quota alike): they replace the container.
 var replacedBy = []string{"healthcheck", "init", "tmpfs", "cpuQuota", "cpuPeriod"}
 
-// cpuPeriod is the kernel's period of CPU accounting in microseconds; a quota of one period is one core.
-const cpuPeriod = 100_000
-
-// minCPU is the kernel's least quota, a millisecond in each period.
-const minCPU stacks.MilliCPU = 10
-
-// containerArgs are the arguments of one container of the service.
-func (d *deployment) containerArgs(p plan, img madeImage, files *docker.Container) *docker.ContainerArgs {
-	labels := d.stackLabels()
-	labels[stacks.LabelService] = p.Name
-	labels[LabelPIDs] = strconv.Itoa(p.Resources.PIDs)
-
+// containerArgs translates the service for the provider: the arguments of each of its containers.
+func (d *deployment) containerArgs(name string, img madeImage, files *docker.Container) (*docker.ContainerArgs, error) {
+	c := d.Project.Services[name]
+	gpus := nvidia(devices(c))
+	variables := c.Environment.ToMapping()
+	maps.Copy(variables, gpus)
+	labels := maps.Clone(c.Labels)
+	labels[LabelPIDs] = strconv.FormatInt(c.PidsLimit, 10)
+	grace := pulumi.Int(seconds(time.Duration(*c.StopGracePeriod)))
 	args := &docker.ContainerArgs{
 		Image:    img.use,
-		Envs:     pulumi.ToStringArray(p.env),
-		Labels:   containerLabels(labels),
-		User:     pulumi.String(p.user()),
-		ReadOnly: pulumi.Bool(p.Security.WritableRoot == ""),
+		Envs:     pulumi.ToStringArray(variables.Values()),
+		Labels:   docker.ContainerLabelArray(pairs(labels, containerLabel)),
+		User:     pulumi.String(c.User),
+		ReadOnly: pulumi.Bool(c.ReadOnly),
 		Capabilities: &docker.ContainerCapabilitiesArgs{
-			Drops: pulumi.ToStringArray([]string{"ALL"}),
-			Adds:  pulumi.ToStringArray(p.capabilities),
+			Drops: pulumi.ToStringArray(c.CapDrop),
+			Adds:  pulumi.ToStringArray(readBack(c.CapAdd)),
 		},
-		SecurityOpts: pulumi.ToStringArray([]string{noNewPrivileges}),
-		Privileged:   pulumi.Bool(false),
-		Init:         pulumi.Bool(true),
+		SecurityOpts: pulumi.ToStringArray(c.SecurityOpt),
+		Privileged:   pulumi.Bool(c.Privileged),
+		Init:         pulumi.BoolPtrFromPtr(c.Init),
 
-		Memory: pulumi.Int(p.memoryMiB),
-		// Equal to memory means no swap. Unset, Docker computes twice the memory, which would show as a change.
-		MemorySwap: pulumi.Int(p.memoryMiB),
-		// Not cpus: Docker refuses a number above the machine's cores, and a limit that a small machine cannot reach is none.
-		CpuPeriod: pulumi.Int(cpuPeriod),
-		CpuQuota:  pulumi.Int(int(p.Resources.CPU) * cpuPeriod / 1000),
+		Memory:     pulumi.Int(int(c.MemLimit / types.UnitBytes(stacks.MiB))),
+		MemorySwap: pulumi.Int(int(c.MemSwapLimit / types.UnitBytes(stacks.MiB))),
+		CpuPeriod:  pulumi.Int(int(c.CPUPeriod)),
+		CpuQuota:   pulumi.Int(int(c.CPUQuota)),
 
-		Restart: pulumi.String("unless-stopped"),
+		Restart: pulumi.String(c.Restart),
 		// Without a grace the provider kills; with it, `docker stop` first lets streams drain.
-		DestroyGraceSeconds: pulumi.Int(seconds(p.StopGrace)),
-		StopTimeout:         pulumi.Int(seconds(p.StopGrace)),
-		LogDriver:           pulumi.String("json-file"),
-		LogOpts: pulumi.StringMap{
-			"max-size": pulumi.String(strconv.FormatInt(int64(p.Log.MaxSize), 10)), // bytes
-			"max-file": pulumi.String(strconv.Itoa(p.Log.MaxFiles)),
-		},
+		DestroyGraceSeconds: grace,
+		StopTimeout:         grace,
+		LogDriver:           pulumi.String(c.Logging.Driver),
+		LogOpts:             pulumi.ToStringMap(c.Logging.Options),
 
 		Healthcheck: &docker.ContainerHealthcheckArgs{
-			Tests:         pulumi.ToStringArray(append([]string{"CMD"}, p.Health.Command...)),
-			Interval:      pulumi.String(p.Health.Interval.String()),
-			Timeout:       pulumi.String(p.Health.Timeout.String()),
-			StartPeriod:   pulumi.String(p.Health.StartPeriod.String()),
+			Tests:         pulumi.ToStringArray(c.HealthCheck.Test),
+			Interval:      pulumi.String(c.HealthCheck.Interval.String()),
+			Timeout:       pulumi.String(c.HealthCheck.Timeout.String()),
+			StartPeriod:   pulumi.String(c.HealthCheck.StartPeriod.String()),
 			StartInterval: pulumi.String("0s"),
-			Retries:       pulumi.Int(p.Health.Retries),
+			Retries:       pulumi.Int(int(*c.HealthCheck.Retries)),
 		},
 		// The gate waits for health, once for all containers.
 		Wait:    pulumi.Bool(false),
@@ -79,17 +70,17 @@ func (d *deployment) containerArgs(p plan, img madeImage, files *docker.Containe
 		// The provider makes the container on the default bridge and moves it to its networks before it starts.
 		NetworkMode: pulumi.String("bridge"),
 	}
-	if len(p.Entrypoint) > 0 {
-		args.Entrypoints = pulumi.ToStringArray(p.Entrypoint)
+	if len(c.Entrypoint) > 0 {
+		args.Entrypoints = pulumi.ToStringArray(c.Entrypoint)
 	}
-	if len(p.Command) > 0 {
-		args.Command = pulumi.ToStringArray(p.Command)
+	if len(c.Command) > 0 {
+		args.Command = pulumi.ToStringArray(c.Command)
 	}
-	if p.gpu.gpus != "" {
-		args.Gpus = pulumi.String(p.gpu.gpus)
-	}
-	if p.gpu.runtime != "" {
-		args.Runtime = pulumi.String(p.gpu.runtime)
+	switch {
+	case len(gpus) > 0:
+		args.Runtime = pulumi.String("nvidia")
+	case len(devices(c)) > 0:
+		args.Gpus = pulumi.String("all")
 	}
 	if files != nil {
 		args.Volumes = docker.ContainerVolumeArray{docker.ContainerVolumeArgs{
@@ -97,106 +88,59 @@ func (d *deployment) containerArgs(p plan, img madeImage, files *docker.Containe
 			ReadOnly:      pulumi.Bool(true),
 		}}
 	}
-	if len(p.tmpfs) > 0 {
-		args.Tmpfs = pulumi.ToStringMap(p.tmpfs)
+	if len(c.Tmpfs) > 0 {
+		tmpfs := pulumi.StringMap{}
+		for _, t := range c.Tmpfs {
+			target, options, _ := strings.Cut(t, ":")
+			tmpfs[target] = pulumi.String(options)
+		}
+		args.Tmpfs = tmpfs
 	}
 	var networks docker.ContainerNetworksAdvancedArray
-	for _, n := range p.Networks {
+	for _, n := range d.stack.Service(name).Networks { // a project has no order of them
 		networks = append(networks, docker.ContainerNetworksAdvancedArgs{
 			Name:    d.networks[n],
-			Aliases: pulumi.ToStringArray([]string{p.Name}),
+			Aliases: pulumi.ToStringArray([]string{name}), // as compose has it
 		})
 	}
 	args.NetworksAdvanced = networks
 	var mounts docker.ContainerMountArray
-	for _, m := range p.mounts {
+	for _, m := range c.Volumes {
 		mount := docker.ContainerMountArgs{
-			Type:     pulumi.String(string(m.Kind)),
-			Source:   pulumi.String(m.Source),
+			Type:     pulumi.String(m.Type),
 			Target:   pulumi.String(m.Target),
 			ReadOnly: pulumi.Bool(m.ReadOnly),
 		}
-		if m.Kind == stacks.MountVolume {
+		if m.Type == types.VolumeTypeVolume {
 			mount.Source = d.volumes[m.Source].ToStringPtrOutput()
+		} else {
+			mount.Source = pulumi.String(filepath.Join(d.root, m.Source))
 		}
 		mounts = append(mounts, mount)
 	}
 	args.Mounts = mounts
 	var ports docker.ContainerPortArray
-	for _, port := range p.published {
+	for _, p := range c.Ports {
+		host, err := strconv.Atoi(p.Published)
+		if err != nil {
+			return nil, fmt.Errorf("ports: %w", err)
+		}
 		ports = append(ports, docker.ContainerPortArgs{
-			Internal: pulumi.Int(port.Container),
-			External: pulumi.Int(port.Host),
-			Ip:       pulumi.String(port.Address),
-			Protocol: pulumi.String("tcp"),
+			Internal: pulumi.Int(int(p.Target)),
+			External: pulumi.Int(host),
+			Ip:       pulumi.String(p.HostIP),
+			Protocol: pulumi.String(p.Protocol),
 		})
 	}
 	args.Ports = ports
-	return args
+	return args, nil
 }
 
-// seconds rounds up: a limit in whole seconds is never shorter than asked for.
-func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
-
-// memoryMiB converts to the provider's unit.
-func memoryMiB(b stacks.Bytes) (int, error) {
-	if b <= 0 || b%stacks.MiB != 0 {
-		return 0, fmt.Errorf("resources.memory: %d bytes is not a whole number of MiB, the unit of the docker provider", b)
-	}
-	return int(b / stacks.MiB), nil
-}
-
-// planMounts splits the mounts: binds and volumes with absolute sources, and tmpfs with its options.
-func planMounts(mounts []stacks.Mount, root string) (disk []stacks.Mount, tmpfs map[string]string, err error) {
-	tmpfs = map[string]string{}
-	for _, m := range mounts {
-		switch m.Kind {
-		case stacks.MountVolume:
-			disk = append(disk, m)
-		case stacks.MountBind:
-			if !filepath.IsLocal(m.Source) {
-				return nil, nil, fmt.Errorf("mounts.%s: %q is not below the project's root", m.Target, m.Source)
-			}
-			m.Source = filepath.Join(root, m.Source)
-			disk = append(disk, m)
-		case stacks.MountTmpfs:
-			access, exec := "rw", "noexec"
-			if m.ReadOnly {
-				access = "ro"
-			}
-			if m.Exec {
-				exec = "exec"
-			}
-			tmpfs[m.Target] = fmt.Sprintf("%s,%s,nosuid,nodev,size=%d,mode=1777", access, exec, m.Size)
-		default:
-			return nil, nil, fmt.Errorf("mounts.%s: docker knows no mount of kind %q", m.Target, m.Kind)
-		}
-	}
-	slices.SortFunc(disk, func(a, b stacks.Mount) int { return cmp.Compare(a.Target, b.Target) })
-	return disk, tmpfs, nil
-}
-
-// capabilities are the kept ones, in the form with CAP_ in which the engine reads them back.
-func capabilities(kept map[string]string) []string {
+// readBack are the capabilities in the form with CAP_, in which the engine reads them back.
+func readBack(names []string) []string {
 	out := []string{}
-	for _, name := range slices.Sorted(maps.Keys(kept)) {
-		out = append(out, "CAP_"+strings.TrimPrefix(strings.ToUpper(name), "CAP_"))
+	for _, name := range names {
+		out = append(out, "CAP_"+name)
 	}
-	return out
-}
-
-// publishedPorts are the ports with a host port, in the order in which the provider reads them back.
-func publishedPorts(ports []stacks.Port) []stacks.Port {
-	var out []stacks.Port
-	for _, p := range ports {
-		if p.Host == 0 {
-			continue
-		}
-		if p.Address == "" {
-			p.Address = "127.0.0.1"
-		}
-		out = append(out, p)
-	}
-	slices.SortFunc(out, func(a, b stacks.Port) int { return cmp.Compare(a.Container, b.Container) })
 	return out
 }

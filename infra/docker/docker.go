@@ -1,5 +1,7 @@
-// Package docker provisions a stacks.Stack on a Docker engine with pulumi-docker. One file holds one idea: network,
-// volume, image, service (the component), container (its arguments), file, gpu, engine (what the provider cannot do).
+// Package docker runs a stacks.Stack on a Docker engine. It renders the stack to a project of
+// docker compose, purely, and provisions what is rendered with pulumi-docker. One file holds one
+// idea: render and service make the project, container, file, image and network translate it for
+// the provider, component puts a service together, gate waits, engine does what the provider cannot.
 //
 // Three rules run through it. Every argument that Docker would fill in is set explicitly, so that a preview right
 // after `up` is clean and drift still shows; ignoreChanges stands only where a comment says why. Whatever Docker
@@ -7,11 +9,9 @@
 package docker
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/codexcontinue/codexcontinue/infra/secret"
-	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
@@ -28,20 +28,16 @@ type Outputs struct {
 	Containers pulumi.StringArrayMap
 }
 
-// Deploy provisions the stack. root is the absolute path of the project's root: what build contexts and binds are
-// relative to. It reports every part of the stack that Docker cannot express before it registers anything.
-func Deploy(ctx *pulumi.Context, stack stacks.Stack, root string) (Outputs, error) {
+// Provision provisions the rendered stack. root is the project's root, as binds name it: an absolute
+// path, or what stands for one in a plan.
+func (r *Rendering) Provision(ctx *pulumi.Context, root string) (Outputs, error) {
 	d := &deployment{
-		ctx: ctx, stack: stack, root: root,
+		Rendering: r, ctx: ctx, root: root, gate: newGate(ctx, r.stack),
 		networks: map[string]pulumi.StringOutput{}, volumes: map[string]pulumi.StringOutput{},
 		services: map[string]*service{},
 	}
-	d.gate = newGate(d.ctx, stack)
-	plans, err := d.plan()
-	if err != nil {
-		return Outputs{}, err
-	}
-	if d.secrets, err = secret.Values(ctx, stack); err != nil {
+	var err error
+	if d.secrets, err = secret.Values(ctx, r.stack); err != nil {
 		return Outputs{}, err
 	}
 	for _, step := range []func() error{d.addHook, d.addNetworks, d.addVolumes} {
@@ -49,55 +45,37 @@ func Deploy(ctx *pulumi.Context, stack stacks.Stack, root string) (Outputs, erro
 			return Outputs{}, err
 		}
 	}
+
 	out := Outputs{URLs: map[string][]string{}, Images: map[string]string{}, ImageIDs: pulumi.StringMap{}}
 	containers := pulumi.StringArrayMap{}
-	for _, p := range plans {
-		if err := d.addService(p); err != nil {
-			return Outputs{}, fmt.Errorf("services.%s: %w", p.Name, err)
+	for _, name := range r.order {
+		if err := d.addService(name); err != nil {
+			return Outputs{}, fmt.Errorf("services.%s: %w", name, err)
 		}
 	}
-	for _, p := range plans {
-		s := d.services[p.Name]
-		if err := d.startService(p, s); err != nil {
-			return Outputs{}, fmt.Errorf("services.%s: %w", p.Name, err)
+	for _, name := range r.order {
+		s := d.services[name]
+		if err := d.startService(name, s); err != nil {
+			return Outputs{}, fmt.Errorf("services.%s: %w", name, err)
 		}
-		out.Images[p.Name], out.ImageIDs[p.Name], containers[p.Name] = p.image.ref, s.image.id, s.containerNames
-		if len(p.urls) > 0 {
-			out.URLs[p.Name] = p.urls
+		out.Images[name], out.ImageIDs[name], containers[name] = r.Project.Services[name].Image, s.image.id, s.containerNames
+		if urls := r.urls(name); len(urls) > 0 {
+			out.URLs[name] = urls
 		}
 	}
 	out.Containers = d.gate.pass(containers)
 	return out, nil
 }
 
-// deployment is one run of Deploy.
+// deployment is one run of Provision.
 type deployment struct {
-	ctx   *pulumi.Context
-	stack stacks.Stack
-	root  string
+	*Rendering
+	ctx  *pulumi.Context
+	root string
 
 	secrets           map[string]pulumi.StringOutput // by Secret.Name
 	hook              *pulumi.ResourceHook
 	gate              *gate
 	networks, volumes map[string]pulumi.StringOutput // physical names by name
 	services          map[string]*service
-}
-
-// plan renders every service's arguments, in start order. All problems are reported at once.
-func (d *deployment) plan() ([]plan, error) {
-	ordered, err := d.stack.StartOrder()
-	if err != nil {
-		return nil, err
-	}
-	var plans []plan
-	errs := []error{refuseStack(d.stack)}
-	for _, svc := range ordered {
-		p, err := planService(d.stack, svc, d.root)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		plans = append(plans, p)
-	}
-	return plans, errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -16,14 +17,18 @@ import (
 // of the same image, which is never started, takes the files into an anonymous volume at each file's directory, and
 // the service mounts these volumes read-only (VolumesFrom). New files make a new carrier, whose ID replaces the
 // service's containers; the volumes go with their carrier. See docs/adr/0002-docker-target.md.
-func (d *deployment) addFiles(p plan, img madeImage, parent pulumi.Resource) (*docker.Container, error) {
-	if len(p.Files) == 0 {
+func (d *deployment) addFiles(name string, img madeImage, parent pulumi.Resource) (*docker.Container, error) {
+	files := slices.SortedFunc(slices.Values(d.stack.Service(name).Files), func(a, b stacks.File) int {
+		return cmp.Compare(a.Path, b.Path)
+	})
+	if len(files) == 0 {
 		return nil, nil
 	}
+
 	var uploads docker.ContainerUploadArray
 	var dirs []string
 	secret := false
-	for _, f := range p.Files {
+	for _, f := range files {
 		var content pulumi.StringInput = pulumi.String(f.Content)
 		if f.Secret != "" {
 			value, ok := d.secrets[f.Secret]
@@ -46,8 +51,8 @@ func (d *deployment) addFiles(p plan, img madeImage, parent pulumi.Resource) (*d
 	for _, dir := range slices.Compact(dirs) {
 		volumes = append(volumes, docker.ContainerVolumeArgs{ContainerPath: pulumi.String(dir)})
 	}
-	labels := d.stackLabels()
-	labels[LabelFilesOf] = p.Name
+	labels := d.labels()
+	labels[LabelFilesOf] = name
 	var uploadsInput docker.ContainerUploadArrayInput = uploads
 	opts := []pulumi.ResourceOption{pulumi.Parent(parent), pulumi.DeleteBeforeReplace(false)}
 	if secret {
@@ -55,16 +60,16 @@ func (d *deployment) addFiles(p plan, img madeImage, parent pulumi.Resource) (*d
 		uploadsInput = pulumi.ToSecret(uploads).(docker.ContainerUploadArrayOutput)
 		opts = append(opts, pulumi.AdditionalSecretOutputs([]string{"uploads"}))
 	}
-	return docker.NewContainer(d.ctx, d.containerName(p.Name)+"-files", &docker.ContainerArgs{
+	return docker.NewContainer(d.ctx, d.ContainerName(name, 0)+"-files", &docker.ContainerArgs{
 		Image:   img.use,
 		Start:   pulumi.Bool(false),
 		MustRun: pulumi.Bool(false),
 		// An image without a command is fine too: nothing is ever run.
 		Command:     pulumi.ToStringArray([]string{"files"}),
-		User:        pulumi.String(p.user()),
+		User:        pulumi.String(d.Project.Services[name].User),
 		Volumes:     volumes,
 		Uploads:     uploadsInput,
-		Labels:      containerLabels(labels),
+		Labels:      docker.ContainerLabelArray(pairs(labels, containerLabel)),
 		NetworkMode: pulumi.String("none"),
 		Restart:     pulumi.String("no"),
 		LogDriver:   pulumi.String("none"),
@@ -73,16 +78,4 @@ func (d *deployment) addFiles(p plan, img madeImage, parent pulumi.Resource) (*d
 		},
 		SecurityOpts: pulumi.ToStringArray([]string{noNewPrivileges}),
 	}, opts...)
-}
-
-// sortedFiles are the service's files in the order of their paths.
-func sortedFiles(files []stacks.File) []stacks.File {
-	out := slices.Clone(files)
-	slices.SortFunc(out, func(a, b stacks.File) int {
-		if a.Path < b.Path {
-			return -1
-		}
-		return 1
-	})
-	return out
 }

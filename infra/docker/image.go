@@ -1,34 +1,11 @@
 package docker
 
 import (
-	"os"
 	"path"
 
-	"github.com/codexcontinue/codexcontinue/infra/image"
-	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
-
-// imagePlan is an image before it is made.
-type imagePlan struct {
-	// ref is the reference to pull, or the repository and the digest of the build's inputs as its tag.
-	ref   string
-	build *stacks.Build
-	// platform the build is for.
-	platform string
-}
-
-func planImage(img stacks.Image, root string) (imagePlan, error) {
-	if img.Build == nil {
-		return imagePlan{ref: img.Ref}, nil
-	}
-	ref, err := image.Ref(os.DirFS(root), *img.Build)
-	if err != nil {
-		return imagePlan{}, err
-	}
-	return imagePlan{ref: ref, build: img.Build, platform: image.Platform()}, nil
-}
 
 // madeImage is an image that a container can be made of.
 type madeImage struct {
@@ -39,10 +16,11 @@ type madeImage struct {
 }
 
 // addImage pulls or builds the image of a service.
-func (d *deployment) addImage(name string, p imagePlan, parent pulumi.Resource) (madeImage, error) {
-	if p.build == nil {
+func (d *deployment) addImage(name string, parent pulumi.Resource) (madeImage, error) {
+	c := d.Project.Services[name]
+	if c.Build == nil {
 		img, err := docker.NewRemoteImage(d.ctx, name, &docker.RemoteImageArgs{
-			Name: pulumi.String(p.ref),
+			Name: pulumi.String(c.Image),
 			// Other stacks and people may use the image too.
 			KeepLocally: pulumi.Bool(true),
 		}, pulumi.Parent(parent))
@@ -52,19 +30,19 @@ func (d *deployment) addImage(name string, p imagePlan, parent pulumi.Resource) 
 		// The container is made of the ID: a reference that moved to another image shows after a refresh.
 		return madeImage{resource: img, use: img.ImageId, id: img.ImageId}, nil
 	}
-	b := p.build
+
 	// The engine starts the provider in the folder of the Pulumi program (main: infra in Pulumi.yaml), one below the
 	// project's root, and the provider resolves paths there. Relative ones keep the state the same for every clone.
-	up := path.Join("..", path.Clean(b.Context))
+	up := path.Join("..", c.Build.Context)
 	img, err := docker.NewImage(d.ctx, name, &docker.ImageArgs{
-		ImageName: pulumi.String(p.ref),
+		ImageName: pulumi.String(c.Image),
 		Build: &docker.DockerBuildArgs{
 			Context:        pulumi.String(up),
-			Dockerfile:     pulumi.String(path.Join("..", path.Clean(b.Dockerfile))),
-			Target:         pulumi.String(b.Target),
-			Args:           pulumi.ToStringMap(b.Args),
+			Dockerfile:     pulumi.String(path.Join(up, c.Build.Dockerfile)),
+			Target:         pulumi.String(c.Build.Target),
+			Args:           pulumi.ToStringMap(c.Build.Args.ToMapping()),
 			BuilderVersion: docker.BuilderVersionBuilderBuildKit,
-			Platform:       pulumi.String(p.platform),
+			Platform:       pulumi.String(d.platform),
 		},
 		SkipPush:       pulumi.Bool(true),
 		BuildOnPreview: pulumi.Bool(false),

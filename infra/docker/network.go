@@ -7,15 +7,15 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
-// addNetworks makes the stack's bridge networks under fixed names: people and tools attach to them by name.
+// addNetworks makes the stack's bridge networks.
 func (d *deployment) addNetworks() error {
 	for _, n := range d.stack.Networks {
-		physical := n.Name + "-" + d.stack.Name
+		c := d.Project.Networks[n.Name]
 		network, err := docker.NewNetwork(d.ctx, n.Name, &docker.NetworkArgs{
-			Name:     pulumi.String(physical),
-			Driver:   pulumi.String("bridge"),
-			Internal: pulumi.Bool(n.Internal),
-			Labels:   networkLabels(d.stackLabels()),
+			Name:     pulumi.String(c.Name),
+			Driver:   pulumi.String(c.Driver),
+			Internal: pulumi.Bool(c.Internal),
+			Labels:   docker.NetworkLabelArray(pairs(c.Labels, networkLabel)),
 		})
 		if err != nil {
 			return fmt.Errorf("networks.%s: %w", n.Name, err)

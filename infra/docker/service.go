@@ -1,208 +1,205 @@
 package docker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"net"
+	"io/fs"
+	"maps"
+	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/stacks"
-	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// plan is a service with everything about it that is known before anything is provisioned.
-type plan struct {
-	stacks.Service
-	image        imagePlan
-	env          []string
-	gpu          gpuPlan
-	memoryMiB    int
-	mounts       []stacks.Mount
-	tmpfs        map[string]string
-	capabilities []string
-	published    []stacks.Port
-	urls         []string
-}
+// cpuPeriod is the kernel's period of CPU accounting in microseconds; a quota of one period is one core.
+const cpuPeriod = 100_000
 
-// planService reports every part of the service that Docker cannot express.
-func planService(stack stacks.Stack, svc stacks.Service, root string) (plan, error) {
-	p := plan{Service: svc, capabilities: capabilities(svc.Security.KeepCapabilities), published: publishedPorts(svc.Ports)}
-	p.Files = sortedFiles(svc.Files)
+// service renders the service, and reports every part of it that Docker cannot express.
+func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig, error) {
 	var errs []error
 	collect := func(err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("services.%s.%w", svc.Name, err))
 		}
 	}
-	for _, err := range refuseService(stack, svc) {
+	for _, err := range refuseService(r.stack, svc) {
 		collect(err)
 	}
-	var err error
-	p.image, err = planImage(svc.Image, root)
-	collect(err)
-	p.gpu, err = planGPU(svc.GPU)
-	collect(err)
-	p.env, err = environment(svc, p.gpu)
-	collect(err)
-	p.memoryMiB, err = memoryMiB(svc.Resources.Memory)
-	collect(err)
-	if svc.Resources.CPU < minCPU {
-		collect(fmt.Errorf("resources.cpu: %dm is less than the kernel can limit to: use %dm or more", svc.Resources.CPU, minCPU))
-	}
-	p.mounts, p.tmpfs, err = planMounts(svc.Mounts, root)
-	collect(err)
-	if len(svc.Health.Command) == 0 {
-		collect(errors.New("health.command: is empty: what depends on the service waits for its health check"))
-	}
-	if len(p.published) > 0 && svc.Replicas > 1 {
-		collect(fmt.Errorf("replicas: %d containers cannot share the host port %d: publish none, or run one", svc.Replicas, p.published[0].Host))
-	}
-	if len(p.published) > 0 && !slices.ContainsFunc(stack.Networks, func(n stacks.Network) bool {
-		return !n.Internal && slices.Contains(svc.Networks, n.Name)
-	}) {
-		collect(fmt.Errorf("ports: the host port %d cannot be published: the service is on internal networks only, which nothing outside reaches", p.published[0].Host))
-	}
-	for _, n := range svc.Networks {
-		if !hasNetwork(stack, n) {
-			collect(fmt.Errorf("networks: there is no network %q", n))
-		}
-	}
-	for _, m := range svc.Mounts {
-		if m.Kind == stacks.MountVolume && !hasVolume(stack, m.Source) {
-			collect(fmt.Errorf("mounts.%s: there is no volume %q", m.Target, m.Source))
-		}
-	}
-	for _, port := range p.published {
-		p.urls = append(p.urls, portURL(port))
-	}
-	return p, errors.Join(errs...)
-}
 
-func hasNetwork(stack stacks.Stack, name string) bool {
-	return slices.ContainsFunc(stack.Networks, func(n stacks.Network) bool { return n.Name == name })
-}
+	labels := r.labels()
+	labels[stacks.LabelService] = svc.Name
+	c := types.ServiceConfig{
+		Restart: types.RestartPolicyUnlessStopped,
+		ContainerSpec: types.ContainerSpec{
+			Entrypoint:  svc.Entrypoint,
+			Command:     svc.Command,
+			User:        fmt.Sprintf("%d:%d", svc.Security.UID, svc.Security.GID),
+			ReadOnly:    svc.Security.WritableRoot == "",
+			CapDrop:     []string{"ALL"},
+			CapAdd:      capabilities(svc.Security.KeepCapabilities),
+			SecurityOpt: []string{noNewPrivileges},
+			Init:        new(true),
 
-func hasVolume(stack stacks.Stack, name string) bool {
-	return slices.ContainsFunc(stack.Volumes, func(v stacks.Volume) bool { return v.Name == name })
-}
+			MemLimit: types.UnitBytes(svc.Resources.Memory),
+			// Equal to memory means no swap. Unset, Docker computes twice the memory.
+			MemSwapLimit: types.UnitBytes(svc.Resources.Memory),
+			// Not cpus: Docker refuses a number above the machine's cores, and a limit that a small machine cannot reach is none.
+			CPUPeriod: cpuPeriod,
+			CPUQuota:  int64(svc.Resources.CPU) * cpuPeriod / 1000,
+			PidsLimit: int64(svc.Resources.PIDs),
 
-// stopsFirst reports whether a container of the service is stopped before its successor starts: it holds what two cannot
-// have at once, a published port or a volume that takes one writer.
-func (p plan) stopsFirst(stack stacks.Stack) bool {
-	if len(p.published) > 0 {
-		return true
-	}
-
-	return slices.ContainsFunc(p.mounts, func(m stacks.Mount) bool {
-		v := slices.IndexFunc(stack.Volumes, func(v stacks.Volume) bool { return v.Name == m.Source })
-		return m.Kind == stacks.MountVolume && v >= 0 && stack.Volumes[v].SingleWriter
-	})
-}
-
-func (p plan) user() string { return fmt.Sprintf("%d:%d", p.Security.UID, p.Security.GID) }
-
-// portURL is where a person on this machine reaches a published port.
-func portURL(p stacks.Port) string {
-	scheme := "tcp"
-	if p.Name == "http" || p.Name == "redis" {
-		scheme = p.Name
-	}
-	host := p.Address
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(p.Host))
-}
-
-// service is the component of one service: its image, its files and its containers.
-type service struct {
-	pulumi.ResourceState
-
-	image          madeImage
-	containerNames pulumi.StringArray
-	containers     []pulumi.Resource
-}
-
-// serviceType is the component's type token.
-const serviceType = "codexcontinue:docker:Service"
-
-// addService adds the service's component and its image.
-func (d *deployment) addService(p plan) error {
-	s := &service{}
-	if err := d.ctx.RegisterComponentResource(serviceType, p.Name, s); err != nil {
-		return err
+			StopGracePeriod: new(types.Duration(svc.StopGrace)),
+			Labels:          labels,
+			Logging: &types.LoggingConfig{Driver: "json-file", Options: types.Options{
+				"max-size": strconv.FormatInt(int64(svc.Log.MaxSize), 10), // bytes
+				"max-file": strconv.Itoa(svc.Log.MaxFiles),
+			}},
+			Networks: map[string]*types.ServiceNetworkConfig{},
+		},
+		WorkloadSpec: types.WorkloadSpec{
+			Ports:     published(svc.Ports),
+			DependsOn: types.DependsOnConfig{},
+			HealthCheck: &types.HealthCheckConfig{
+				Test:        slices.Concat([]string{"CMD"}, svc.Health.Command),
+				Interval:    new(types.Duration(svc.Health.Interval)),
+				Timeout:     new(types.Duration(svc.Health.Timeout)),
+				StartPeriod: new(types.Duration(svc.Health.StartPeriod)),
+				Retries:     new(uint64(svc.Health.Retries)),
+			},
+		},
 	}
 
 	var err error
-	if s.image, err = d.addImage(p.Name, p.image, s); err != nil {
-		return fmt.Errorf("image: %w", err)
+	c.Image, c.Build, err = r.image(root, svc.Image)
+	collect(err)
+	devices, err := gpuDevices(svc.GPU)
+	collect(err)
+	if svc.Replicas > 1 || len(devices) > 0 {
+		c.Deploy = &types.DeployConfig{}
 	}
-	d.services[p.Name] = s
-	return nil
+	if svc.Replicas > 1 {
+		c.Deploy.Replicas = &svc.Replicas
+	}
+	if len(devices) > 0 {
+		c.Deploy.Resources.Reservations = &types.Resource{Devices: devices}
+	}
+	c.Environment, err = environment(svc, devices)
+	collect(err)
+	c.Volumes, c.Tmpfs, err = mounts(svc.Mounts)
+	collect(err)
+	for _, name := range svc.Networks {
+		c.Networks[name] = nil // the service's name is its only alias
+	}
+	for _, f := range svc.Files {
+		if id := fileID(svc.Name, f); f.Secret != "" {
+			c.Secrets = append(c.Secrets, types.ServiceSecretConfig{Source: id, Target: f.Path})
+		} else {
+			c.Configs = append(c.Configs, types.ServiceConfigObjConfig{Source: id, Target: f.Path})
+		}
+	}
+	for _, dep := range svc.DependsOn {
+		c.DependsOn[dep] = types.ServiceDependency{Condition: types.ServiceConditionHealthy, Required: true}
+	}
+	return c, errors.Join(errs...)
 }
 
-// startService adds the service's files and containers.
-func (d *deployment) startService(p plan, s *service) error {
-	files, err := d.addFiles(p, s.image, s)
+// image is the reference to pull, or the repository with the digest of the build's inputs as its
+// tag, and how to build it.
+func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildConfig, error) {
+	b := img.Build
+	if b == nil {
+		return img.Ref, nil, nil
+	}
+
+	ref, err := image.RefFor(root, *b, r.platform)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
-
-	args := d.containerArgs(p, s.image, files)
-	after := d.containersOf(p.DependsOn)
-	if p.stopsFirst(d.stack) {
-		// An image that does not build must not leave the service stopped.
-		for _, other := range d.stack.Services {
-			after = append(after, d.services[other.Name].image.resource)
-		}
+	folder := path.Clean(b.Context)
+	dockerfile, err := filepath.Rel(folder, path.Clean(b.Dockerfile))
+	if err != nil {
+		return "", nil, fmt.Errorf("image.build.dockerfile: %w", err)
 	}
-	opts := []pulumi.ResourceOption{
-		pulumi.Parent(s),
-		pulumi.ReplaceOnChanges(replacedBy),
-		// The new container is healthy before the old one goes (see gate.go); the provider's own default is the other way
-		// round. Two containers cannot hold one host port, though, nor write to a volume that takes one writer.
-		pulumi.DeleteBeforeReplace(p.stopsFirst(d.stack)),
-		pulumi.DependsOn(after),
-		pulumi.ResourceHooks(&pulumi.ResourceHookBinding{
-			AfterCreate: []*pulumi.ResourceHook{d.hook},
-			AfterUpdate: []*pulumi.ResourceHook{d.hook},
-		}),
-	}
-	for i := range p.Replicas {
-		name := d.containerName(p.Name)
-		if i > 0 {
-			name += "-" + strconv.Itoa(i+1)
-		}
-		c, err := docker.NewContainer(d.ctx, name, args, opts...)
-		if err != nil {
-			return err
-		}
-		s.containers = append(s.containers, c)
-		s.containerNames = append(s.containerNames, c.Name)
-		d.gate.add(p.Service, c, p.stopsFirst(d.stack))
-	}
-	return d.ctx.RegisterResourceOutputs(s, pulumi.Map{
-		"urls":       pulumi.ToStringArray(p.urls),
-		"image":      pulumi.String(p.image.ref),
-		"imageId":    s.image.id,
-		"containers": s.containerNames,
-	})
+	return ref, &types.BuildConfig{
+		Context: folder, Dockerfile: filepath.ToSlash(dockerfile), Target: b.Target,
+		Args: types.Mapping(b.Args).ToMappingWithEquals(),
+	}, nil
 }
 
-// containersOf are the containers of the services: what depends on them is made after them and removed before them. It
-// does not wait for their health, as the services bear each other's absence: the gate waits once, for all.
-func (d *deployment) containersOf(services []string) []pulumi.Resource {
-	var out []pulumi.Resource
-	for _, name := range services {
-		out = append(out, d.services[name].containers...)
+// environment is the service's environment. A variable that asks for GPUs must not be among its own.
+func environment(svc stacks.Service, devices []types.DeviceRequest) (types.MappingWithEquals, error) {
+	gpus := nvidia(devices)
+	vars, err := svc.Environment(gpus)
+	if err != nil {
+		return nil, err
+	}
+	for name := range gpus {
+		delete(vars, name)
+	}
+	return types.Mapping(vars).ToMappingWithEquals(), nil
+}
+
+// mounts splits the mounts: binds and volumes, and tmpfs with its options.
+func mounts(all []stacks.Mount) (disk []types.ServiceVolumeConfig, tmpfs types.StringList, err error) {
+	for _, m := range all {
+		on := types.ServiceVolumeConfig{Type: string(m.Kind), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
+		switch m.Kind {
+		case stacks.MountVolume:
+			disk = append(disk, on)
+		case stacks.MountBind:
+			if !filepath.IsLocal(m.Source) {
+				return nil, nil, fmt.Errorf("mounts.%s: %q is not below the project's root", m.Target, m.Source)
+			}
+			on.Source = "./" + path.Clean(m.Source)
+			disk = append(disk, on)
+		case stacks.MountTmpfs:
+			access, exec := "rw", "noexec"
+			if m.ReadOnly {
+				access = "ro"
+			}
+			if m.Exec {
+				exec = "exec"
+			}
+			tmpfs = append(tmpfs, fmt.Sprintf("%s:%s,%s,nosuid,nodev,size=%d,mode=1777", m.Target, access, exec, m.Size))
+		default:
+			return nil, nil, fmt.Errorf("mounts.%s: docker knows no mount of kind %q", m.Target, m.Kind)
+		}
+	}
+	slices.SortFunc(disk, func(a, b types.ServiceVolumeConfig) int { return cmp.Compare(a.Target, b.Target) })
+	slices.Sort(tmpfs)
+	return disk, tmpfs, nil
+}
+
+// capabilities are the names of the kept ones, without CAP_.
+func capabilities(kept map[string]string) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		out = append(out, strings.TrimPrefix(strings.ToUpper(name), "CAP_"))
 	}
 	return out
 }
 
-// containerName is a container's resource name; the engine adds a random suffix for the physical one, so that a
-// replacement can stand beside its predecessor.
-func (d *deployment) containerName(service string) string {
-	return stacks.Project + "-" + d.stack.Name + "-" + service
+// published are the ports with a host port, in the order in which the provider reads them back.
+func published(ports []stacks.Port) []types.ServicePortConfig {
+	var out []types.ServicePortConfig
+	for _, p := range ports {
+		if p.Host != 0 {
+			out = append(out, types.ServicePortConfig{
+				Mode: "ingress", Protocol: "tcp", HostIP: cmp.Or(p.Address, "127.0.0.1"),
+				Published: strconv.Itoa(p.Host), Target: uint32(p.Container),
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b types.ServicePortConfig) int { return cmp.Compare(a.Target, b.Target) })
+	return out
 }
+
+// seconds rounds up: a limit in whole seconds is never shorter than asked for.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

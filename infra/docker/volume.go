@@ -2,21 +2,22 @@ package docker
 
 import (
 	"fmt"
+	"slices"
 
-	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
-// addVolumes makes the stack's volumes under fixed names. Docker makes a volume or hands out the one that is there:
+// addVolumes makes the stack's volumes. Docker makes a volume or hands out the one that is there:
 // so what `destroy` kept is adopted again by the next `up`.
 func (d *deployment) addVolumes() error {
 	for _, v := range d.stack.Volumes {
+		c := d.Project.Volumes[v.Name]
 		volume, err := docker.NewVolume(d.ctx, v.Name, &docker.VolumeArgs{
-			Name:   pulumi.String(volumeName(d.stack, v)),
-			Driver: pulumi.String("local"),
-			Labels: volumeLabels(d.stackLabels()),
-		}, pulumi.RetainOnDelete(true),
+			Name:   pulumi.String(c.Name),
+			Driver: pulumi.String(c.Driver),
+			Labels: docker.VolumeLabelArray(pairs(c.Labels, volumeLabel)),
+		}, pulumi.RetainOnDelete(slices.Contains(d.Retained, v.Name)),
 			// A volume cannot be changed, only replaced by an empty one, and the data is worth more than its label or
 			// driver: an adopted volume keeps those it was made with.
 			pulumi.IgnoreChanges([]string{"labels", "driver", "driverOpts"}))
@@ -26,8 +27,4 @@ func (d *deployment) addVolumes() error {
 		d.volumes[v.Name] = volume.Name
 	}
 	return nil
-}
-
-func volumeName(stack stacks.Stack, v stacks.Volume) string {
-	return stacks.Project + "-" + v.Name + "-" + stack.Name
 }

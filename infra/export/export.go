@@ -1,4 +1,4 @@
-// Package export writes a recorded plan in the form of other tools, for people who cannot run Pulumi where the stack is
+// Package export writes a plan in the form of other tools, for people who cannot run Pulumi where the stack is
 // to run: a compose file, or the manifests that kubectl applies. It is made of the plan that `up` would carry out, never
 // of a second description.
 //
@@ -6,13 +6,12 @@
 package export
 
 import (
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
 
-	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -26,8 +25,8 @@ type File struct {
 
 // Source is what is exported.
 type Source struct {
-	Resources []plan.Resource
-	// Stack is what was planned: a plan hides the files of a service as soon as one of them is secret.
+	program.Rendered
+	// Stack is what was rendered.
 	Stack stacks.Stack
 	// Root is the absolute path of the project's root, Dir that of the folder that the files will be in: paths of the
 	// checkout are relative to it.
@@ -45,18 +44,6 @@ func (s Source) fromRoot(path string) (string, error) {
 		rel = "./" + rel // compose takes a bare name for that of a volume
 	}
 	return rel, nil
-}
-
-// decode reads a resource's inputs into a struct.
-func decode(r plan.Resource, into any) error {
-	text, err := json.Marshal(r.Inputs)
-	if err == nil {
-		err = json.Unmarshal(text, into)
-	}
-	if err != nil {
-		return fmt.Errorf("%s %s: %w", r.Type, r.Name, err)
-	}
-	return nil
 }
 
 // quote writes a word of a POSIX shell.

@@ -16,17 +16,43 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/export"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// manifests exports the stack to the folder and writes it there; it returns the plan, too.
-func manifests(t *testing.T, stack stacks.Stack, dir string) ([]export.File, []plan.Resource) {
+// manifests exports the stack to the folder and writes it there; it returns what is rendered, too.
+func manifests(t *testing.T, stack stacks.Stack, dir string) ([]export.File, *kubernetes.Rendering) {
+	t.Helper()
+	rendered, err := kubernetes.Render(stack, kubernetes.Options{Root: projectRoot(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := export.Kubernetes(source(t, stack, rendered, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if err := os.WriteFile(filepath.Join(dir, f.Path), []byte(f.Text), f.Mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files, rendered
+}
+
+func source(t *testing.T, stack stacks.Stack, rendered *kubernetes.Rendering, dir string) export.Source {
+	t.Helper()
+	return export.Source{Rendered: program.Rendered{Kubernetes: rendered}, Stack: stack, Root: projectRoot(t), Dir: dir}
+}
+
+// recorded is the stack's plan.
+func recorded(t *testing.T, stack stacks.Stack) []plan.Resource {
 	t.Helper()
 	resources, err := plan.Record(context.Background(), plan.Stack{
 		Project: stacks.Project, Name: stack.Name,
@@ -39,16 +65,7 @@ func manifests(t *testing.T, stack stacks.Stack, dir string) ([]export.File, []p
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := export.Kubernetes(export.Source{Resources: resources, Stack: stack, Root: projectRoot(t), Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		if err := os.WriteFile(filepath.Join(dir, f.Path), []byte(f.Text), f.Mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return files, resources
+	return resources
 }
 
 // clustered are the stacks as a cluster may run them.
@@ -118,7 +135,8 @@ func documents(t *testing.T, text string) [][]byte {
 func TestManifests(t *testing.T) {
 	strict := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
 	eachClustered(t, func(t *testing.T, stack stacks.Stack) {
-		files, resources := manifests(t, stack, t.TempDir())
+		files, _ := manifests(t, stack, t.TempDir())
+		resources := recorded(t, stack)
 		var exported []plan.Resource
 		names := map[string]bool{}
 		for _, doc := range documents(t, files[0].Text) {
@@ -185,7 +203,8 @@ func TestManifestImages(t *testing.T) {
 		s.Target = stacks.Kubernetes
 		pushedShared(s)
 	})
-	files, resources := manifests(t, stack, t.TempDir())
+	files, _ := manifests(t, stack, t.TempDir())
+	resources := recorded(t, stack)
 	seen := 0
 	check := func(where, service, image string) {
 		repository := "registry.example.com/team/" + stacks.Project + "/" + service + ":"
@@ -253,7 +272,7 @@ func secretNames(objects []plan.Resource) []string {
 // read is what the resources would run, but what only a plan tells.
 func read(t *testing.T, stack stacks.Stack, resources []plan.Resource) workload.View {
 	t.Helper()
-	v, err := workload.Of(stack.Name, stacks.Kubernetes, resources)
+	v, err := workload.Of(plan.Document{Stack: stack.Name, Target: stacks.Kubernetes, Resources: resources})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,40 +379,14 @@ func TestSecretScripts(t *testing.T) {
 	}
 }
 
-// TestManifestsRefuse holds that nothing is written which would not work.
+// TestManifestsRefuse holds that a kind whose place among the others nobody said is not written.
 func TestManifestsRefuse(t *testing.T) {
 	stack := shipped(t, "prod", func(s *stacks.Settings) { s.Target = stacks.Kubernetes })
-	_, resources := manifests(t, stack, t.TempDir())
-	for want, change := range map[string]func(r *plan.Resource){
-		"DaemonSet": func(r *plan.Resource) {
-			if r.Inputs["kind"] == "Deployment" {
-				r.Inputs["kind"] = "DaemonSet"
-			}
-		},
-		"spec.type is not known": func(r *plan.Resource) {
-			if r.Inputs["kind"] == "Service" {
-				r.Inputs["spec"].(map[string]any)["type"] = plan.Computed
-			}
-		},
-		"depends on 0 Secrets": func(r *plan.Resource) {
-			if r.Inputs["kind"] == "StatefulSet" {
-				r.Options.DependsOn = nil
-			}
-		},
-	} {
-		text, err := json.Marshal(resources)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var changed []plan.Resource
-		if err := json.Unmarshal(text, &changed); err != nil {
-			t.Fatal(err)
-		}
-		for i := range changed {
-			change(&changed[i])
-		}
-		if _, err := export.Kubernetes(export.Source{Resources: changed, Stack: stack}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want an error with %q", err, want)
-		}
+	_, rendered := manifests(t, stack, t.TempDir())
+	odd := schema.FromAPIVersionAndKind("apps/v1", "DaemonSet")
+	rendered.Objects[len(rendered.Objects)-1].GetObjectKind().SetGroupVersionKind(odd)
+	_, err := export.Kubernetes(source(t, stack, rendered, t.TempDir()))
+	if err == nil || !strings.Contains(err.Error(), "DaemonSet") {
+		t.Errorf("got %v, want an error with DaemonSet", err)
 	}
 }

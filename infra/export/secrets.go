@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -74,7 +76,7 @@ trap '[ ! -t 0 ] || stty echo' EXIT
 					fmt.Fprintf(&b, "\nask %s %s\n", variable(secret.Name), quote(secret.ConfigKey))
 					asked, found = true, true
 				}
-				file := secretFile(svc.Name, f)
+				file := docker.FilePath(svc.Name, f)
 				fmt.Fprintf(&b, "mkdir -p %s\nrm -f %s\n%s >%s\nchmod 444 %s\n", quote(path.Dir(file)), quote(file), printf(f), quote(file), quote(file))
 			}
 		}
@@ -100,8 +102,8 @@ trap 'rm -rf "$dir"; [ ! -t 0 ] || stty echo' EXIT
 	for _, secret := range m.Stack.Secrets {
 		asked := false
 		for _, o := range m.secrets {
-			for _, key := range slices.Sorted(maps.Keys(o.keys)) {
-				f := o.keys[key]
+			for _, key := range slices.Sorted(maps.Keys(o.Files)) {
+				f := o.Files[key]
 				if f.Secret != secret.Name {
 					continue
 				}
@@ -109,36 +111,36 @@ trap 'rm -rf "$dir"; [ ! -t 0 ] || stty echo' EXIT
 					fmt.Fprintf(&b, "\nask %s %s\n", variable(secret.Name), quote(secret.ConfigKey))
 					asked = true
 				}
-				fmt.Fprintf(&b, "mkdir -p \"$dir\"/%s\n%s >\"$dir\"/%s\n", quote(o.name), printf(f), quote(o.name+"/"+key))
+				fmt.Fprintf(&b, "mkdir -p \"$dir\"/%s\n%s >\"$dir\"/%s\n", quote(o.GetName()), printf(f), quote(o.GetName()+"/"+key))
 			}
 		}
 	}
 	b.WriteString("\n")
 	for _, o := range m.secrets {
 		fmt.Fprintf(&b, "kubectl --namespace %s create secret generic %s --from-file=\"$dir\"/%s --dry-run=client --output=yaml | kubectl apply -f -\n",
-			quote(m.namespace), quote(o.name), quote(o.name))
+			quote(m.namespace), quote(o.GetName()), quote(o.GetName()))
 	}
 	return b.String()
 }
 
 // template is a comment in the place of the Secret: what it is, and a command that makes it.
-func (o secretObject) template(namespace string) string {
+func template(o *kubernetes.Object) string {
 	var c comment
-	c.line("Secret %s is yours to make, as no export holds its values: with secrets.sh, or, in bash, with the value in $value:", o.name)
+	c.line("Secret %s is yours to make, as no export holds its values: with secrets.sh, or, in bash, with the value in $value:", o.GetName())
 	c.line("")
-	line := fmt.Sprintf("kubectl --namespace %s create secret generic %s", namespace, o.name)
-	for _, key := range slices.Sorted(maps.Keys(o.keys)) {
-		line += fmt.Sprintf(" --from-file=%s=<(%s)", key, strings.ReplaceAll(printf(o.keys[key]), "| sha256)", "| sha256sum | cut -d' ' -f1)"))
+	line := fmt.Sprintf("kubectl --namespace %s create secret generic %s", o.GetNamespace(), o.GetName())
+	for _, key := range slices.Sorted(maps.Keys(o.Files)) {
+		line += fmt.Sprintf(" --from-file=%s=<(%s)", key, strings.ReplaceAll(printf(o.Files[key]), "| sha256)", "| sha256sum | cut -d' ' -f1)"))
 	}
 	c.line("  %s", line)
 	c.line("")
 	c.line("apiVersion: v1")
 	c.line("kind: Secret")
-	c.line("metadata: {name: %s, namespace: %s}", o.name, namespace)
+	c.line("metadata: {name: %s, namespace: %s}", o.GetName(), o.GetNamespace())
 	c.line("stringData:")
-	for _, key := range slices.Sorted(maps.Keys(o.keys)) {
-		c.line("  %s: %q", key, strings.NewReplacer(stacks.SecretToken, "<the secret "+o.keys[key].Secret+">",
-			stacks.SecretHashToken, "<its SHA-256 in hex>").Replace(textOf(o.keys[key])))
+	for _, key := range slices.Sorted(maps.Keys(o.Files)) {
+		c.line("  %s: %q", key, strings.NewReplacer(stacks.SecretToken, "<the secret "+o.Files[key].Secret+">",
+			stacks.SecretHashToken, "<its SHA-256 in hex>").Replace(textOf(o.Files[key])))
 	}
 	return c.String()
 }

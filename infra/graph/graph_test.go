@@ -29,7 +29,7 @@ func view(t *testing.T, name string, target stacks.Target) workload.View {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := workload.Of(name, target, p.Document.Resources)
+	v, err := workload.Of(p.Document)
 	if err != nil {
 		t.Fatal(err)
 	}

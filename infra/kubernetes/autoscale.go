@@ -1,37 +1,37 @@
 package kubernetes
 
 import (
-	autoscalingv2 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/autoscaling/v2"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // addAutoscaler lets the number of replicas follow the use of processor time. The stack gives it in percent of the limit,
 // while Kubernetes' percentage is one of the request: so the target is an amount per pod.
-func (d *deployment) addAutoscaler(p plan, s *service, workload pulumi.Resource) error {
+func (r *renderer) addAutoscaler(p plan, workload *Object) {
 	a := p.Autoscale
 	if a == nil {
-		return nil
+		return
 	}
-	_, err := autoscalingv2.NewHorizontalPodAutoscaler(d.ctx, p.Name, &autoscalingv2.HorizontalPodAutoscalerArgs{
-		Metadata: d.meta(p.Name, workloadLabels(d.stack, p.Name), nil),
-		Spec: autoscalingv2.HorizontalPodAutoscalerSpecArgs{
-			ScaleTargetRef: autoscalingv2.CrossVersionObjectReferenceArgs{
-				ApiVersion: pulumi.String("apps/v1"), Kind: pulumi.String(p.kind), Name: pulumi.String(p.Name),
-			},
-			MinReplicas: pulumi.Int(a.Min), MaxReplicas: pulumi.Int(a.Max),
-			Metrics: autoscalingv2.MetricSpecArray{autoscalingv2.MetricSpecArgs{
-				Type: pulumi.String("Resource"),
-				Resource: autoscalingv2.ResourceMetricSourceArgs{
-					Name: pulumi.String("cpu"),
-					Target: autoscalingv2.MetricTargetArgs{
-						Type:         pulumi.String("AverageValue"),
-						AverageValue: pulumi.String(cpuQuantity(p.Resources.CPU * stacks.MilliCPU(a.CPU) / 100)),
-					},
+	amount := cpuQuantity(p.Resources.CPU * stacks.MilliCPU(a.CPU) / 100)
+	r.add(&Object{Resource: p.Name, Component: p.Name, After: []*Object{workload},
+		API: &autoscalingv2.HorizontalPodAutoscaler{
+			ObjectMeta: r.meta(p.Name, r.labelsOf(p.Name)),
+			Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+				ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{
+					APIVersion: "apps/v1", Kind: p.kind, Name: p.Name,
 				},
-			}},
-		},
-	}, pulumi.Parent(s), pulumi.Provider(d.cluster), pulumi.DependsOn([]pulumi.Resource{workload}))
-	return err
+				MinReplicas: new(int32(a.Min)), MaxReplicas: int32(a.Max),
+				Metrics: []autoscalingv2.MetricSpec{{
+					Type: autoscalingv2.ResourceMetricSourceType,
+					Resource: &autoscalingv2.ResourceMetricSource{
+						Name: corev1.ResourceCPU,
+						Target: autoscalingv2.MetricTarget{
+							Type: autoscalingv2.AverageValueMetricType, AverageValue: &amount,
+						},
+					},
+				}},
+			},
+		}})
 }

@@ -15,7 +15,6 @@ import (
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
-	"github.com/codexcontinue/codexcontinue/infra/kubernetes/manifest"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	corev1 "k8s.io/api/core/v1"
@@ -98,11 +97,7 @@ var clustered = map[string]func(*stacks.Settings){
 func eachManifest(t *testing.T, f func(t *testing.T, objects []*unstructured.Unstructured)) {
 	t.Helper()
 	eachStack(t, func(t *testing.T, p planned) {
-		objects, err := manifest.Objects(p.resources)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f(t, objects)
+		f(t, mustRender(t, p.stack, p.root))
 	})
 	for name, change := range clustered {
 		t.Run(name, func(t *testing.T) { f(t, manifestsOf(t, "prod", change)) })
@@ -122,7 +117,17 @@ func manifestsOf(t *testing.T, name string, change func(*stacks.Settings)) []*un
 	if err := stack.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	objects, err := manifest.Objects(mustRecord(t, stack, kubernetes.Options{Root: root}))
+	return mustRender(t, stack, root)
+}
+
+// mustRender is the stack as others than Pulumi make it.
+func mustRender(t *testing.T, stack stacks.Stack, root string) []*unstructured.Unstructured {
+	t.Helper()
+	rendered, err := kubernetes.Render(stack, kubernetes.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := rendered.Manifests()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +272,7 @@ func judge(t *testing.T, program string, objects []*unstructured.Unstructured, a
 		peers.Missing(t, program, err)
 	}
 	var in, stderr bytes.Buffer
-	if err := manifest.YAML(&in, objects); err != nil {
+	if err := kubernetes.YAML(&in, objects); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(where[program], args...)

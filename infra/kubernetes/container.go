@@ -5,8 +5,7 @@ import (
 	"slices"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // cpuRequestShare is the part of its CPU limit that a container asks the scheduler for. CPU can be lent and taken back,
@@ -23,91 +22,77 @@ const (
 	diskLimit   = stacks.GiB
 )
 
-// resources are what a container asks for and is bounded by.
-type resources struct{ requests, limits map[string]string }
-
-func resourcesOf(r stacks.Resources, g *stacks.GPU) resources {
-	out := resources{
-		requests: map[string]string{
-			"cpu":               cpuQuantity(max(r.CPU/cpuRequestShare, 10)),
-			"memory":            byteQuantity(r.Memory),
-			"ephemeral-storage": byteQuantity(diskRequest),
+// resourcesOf are what a container asks for and is bounded by.
+func resourcesOf(r stacks.Resources, g *stacks.GPU) corev1.ResourceRequirements {
+	out := corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{
+			corev1.ResourceCPU:              cpuQuantity(max(r.CPU/cpuRequestShare, 10)),
+			corev1.ResourceMemory:           byteQuantity(r.Memory),
+			corev1.ResourceEphemeralStorage: byteQuantity(diskRequest),
 		},
-		limits: map[string]string{
-			"cpu":               cpuQuantity(r.CPU),
-			"memory":            byteQuantity(r.Memory),
-			"ephemeral-storage": byteQuantity(diskLimit),
+		Limits: corev1.ResourceList{
+			corev1.ResourceCPU:              cpuQuantity(r.CPU),
+			corev1.ResourceMemory:           byteQuantity(r.Memory),
+			corev1.ResourceEphemeralStorage: byteQuantity(diskLimit),
 		},
 	}
 	if g != nil { // extended resources are not shared: both are the same
-		out.requests[gpuResource(g)], out.limits[gpuResource(g)] = countQuantity(g.Count), countQuantity(g.Count)
+		name := corev1.ResourceName(gpuResource(g))
+		out.Requests[name], out.Limits[name] = countQuantity(g.Count), countQuantity(g.Count)
 	}
 	return out
 }
 
-func (r resources) args() corev1.ResourceRequirementsArgs {
-	return corev1.ResourceRequirementsArgs{Requests: pulumi.ToStringMap(r.requests), Limits: pulumi.ToStringMap(r.limits)}
-}
-
-// containerArgs are the arguments of the service's container.
-func containerArgs(p plan, image pulumi.StringInput) corev1.ContainerArgs {
+// container is the service's.
+func container(p plan) corev1.Container {
 	startup, readiness, liveness := probes(p.Service)
-	c := corev1.ContainerArgs{
-		Name:  pulumi.String(p.Name),
-		Image: image.ToStringOutput().ToStringPtrOutput(),
+	c := corev1.Container{
+		Name: p.Name, Image: p.image.Ref, Command: p.Entrypoint, Args: p.Command,
 		// The tag is the digest of what the image was made of: there is nothing newer under it.
-		ImagePullPolicy: pulumi.String("IfNotPresent"),
+		ImagePullPolicy: corev1.PullIfNotPresent,
 		Env:             variables(p.env),
-		Resources:       resourcesOf(p.Resources, p.GPU).args(),
+		Resources:       resourcesOf(p.Resources, p.GPU),
 		SecurityContext: containerSecurity(p.Security),
 		StartupProbe:    startup, ReadinessProbe: readiness, LivenessProbe: liveness,
 		// What a container last wrote is in its status when it fails: `codexctl up` shows it.
-		TerminationMessagePolicy: pulumi.String("FallbackToLogsOnError"),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
-	if len(p.Entrypoint) > 0 {
-		c.Command = pulumi.ToStringArray(p.Entrypoint)
-	}
-	if len(p.Command) > 0 {
-		c.Args = pulumi.ToStringArray(p.Command)
-	}
-	var ports corev1.ContainerPortArray
 	for _, port := range p.Ports {
-		ports = append(ports, corev1.ContainerPortArgs{
-			Name: pulumi.String(port.Name), ContainerPort: pulumi.Int(port.Container), Protocol: pulumi.String("TCP"),
+		c.Ports = append(c.Ports, corev1.ContainerPort{
+			Name: port.Name, ContainerPort: int32(port.Container), Protocol: corev1.ProtocolTCP,
 		})
 	}
-	if len(ports) > 0 {
-		c.Ports = ports
-	}
 	if p.drain() > 0 {
-		c.Lifecycle = corev1.LifecycleArgs{PreStop: corev1.LifecycleHandlerArgs{Sleep: corev1.SleepActionArgs{Seconds: pulumi.Int(seconds(p.drain()))}}}
+		c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
+			Sleep: &corev1.SleepAction{Seconds: int64(seconds(p.drain()))},
+		}}
 	}
 	return c
 }
 
 // variables are sorted: the order of a list is part of what the API server compares.
-func variables(env map[string]string) corev1.EnvVarArray {
-	out := corev1.EnvVarArray{}
+func variables(env map[string]string) []corev1.EnvVar {
+	var out []corev1.EnvVar
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		out = append(out, corev1.EnvVarArgs{Name: pulumi.String(name), Value: pulumi.String(env[name])})
+		out = append(out, corev1.EnvVar{Name: name, Value: env[name]})
 	}
 	return out
 }
 
 // containerSecurity is what the Pod Security Standard "restricted" asks for, and a read-only root file system.
-func containerSecurity(s stacks.Security) corev1.SecurityContextArgs {
-	caps := corev1.CapabilitiesArgs{Drop: pulumi.ToStringArray([]string{"ALL"})}
-	if len(s.KeepCapabilities) > 0 {
-		caps.Add = pulumi.ToStringArray(slices.Sorted(maps.Keys(s.KeepCapabilities)))
+func containerSecurity(s stacks.Security) *corev1.SecurityContext {
+	capabilities := &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}
+	for _, name := range slices.Sorted(maps.Keys(s.KeepCapabilities)) {
+		capabilities.Add = append(capabilities.Add, corev1.Capability(name))
 	}
-	return corev1.SecurityContextArgs{
-		AllowPrivilegeEscalation: pulumi.Bool(false),
-		Capabilities:             caps,
-		Privileged:               pulumi.Bool(false),
-		ReadOnlyRootFilesystem:   pulumi.Bool(s.WritableRoot == ""),
-		RunAsNonRoot:             pulumi.Bool(true),
-		RunAsUser:                pulumi.Int(s.UID),
-		RunAsGroup:               pulumi.Int(s.GID),
-		SeccompProfile:           corev1.SeccompProfileArgs{Type: pulumi.String("RuntimeDefault")},
+	return &corev1.SecurityContext{
+		AllowPrivilegeEscalation: new(false),
+		Capabilities:             capabilities,
+		Privileged:               new(false),
+		ReadOnlyRootFilesystem:   new(s.WritableRoot == ""),
+		RunAsNonRoot:             new(true),
+		RunAsUser:                new(int64(s.UID)),
+		RunAsGroup:               new(int64(s.GID)),
+		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 }

@@ -1,24 +1,22 @@
 package kubernetes
 
 import (
-	policyv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/policy/v1"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // addDisruptionBudget lets a drain of nodes take one replica at a time. A service of one replica has none: the budget
 // would stop the drain for ever, or say nothing.
-func (d *deployment) addDisruptionBudget(p plan, s *service) error {
+func (r *renderer) addDisruptionBudget(p plan) {
 	if p.most < 2 {
-		return nil
+		return
 	}
-	sel := labelSelector(selector(d.stack, p.Name))
-	_, err := policyv1.NewPodDisruptionBudget(d.ctx, p.Name, &policyv1.PodDisruptionBudgetArgs{
-		Metadata: d.meta(p.Name, workloadLabels(d.stack, p.Name), nil),
-		Spec: policyv1.PodDisruptionBudgetSpecArgs{
-			MaxUnavailable: pulumi.Int(1), Selector: sel,
+	r.add(&Object{Resource: p.Name, Component: p.Name, API: &policyv1.PodDisruptionBudget{
+		ObjectMeta: r.meta(p.Name, r.labelsOf(p.Name)),
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			MaxUnavailable: new(intstr.FromInt32(1)), Selector: r.selector(p.Name),
 			// A pod that does not work anyway must not keep a node from being drained.
-			UnhealthyPodEvictionPolicy: pulumi.String("AlwaysAllow"),
+			UnhealthyPodEvictionPolicy: new(policyv1.AlwaysAllow),
 		},
-	}, pulumi.Parent(s), pulumi.Provider(d.cluster))
-	return err
+	}})
 }

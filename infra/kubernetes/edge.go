@@ -8,11 +8,8 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
-	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
-	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apiextensions"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
-	networkingv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/networking/v1"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // The Gateway API's group and the version of its objects that is not going to change.
@@ -35,113 +32,105 @@ func ownGateway(s stacks.Stack) bool {
 	return s.Route != nil && s.Route.Gateway != nil && s.Route.Gateway.Class != ""
 }
 
+// fields are a part of an object of the Gateway API.
+type fields = map[string]any
+
 // addRoute makes the edge reachable by the stack's host name.
-func (d *deployment) addRoute(p plan, s *service) error {
-	r := d.stack.Route
-	switch {
-	case r == nil:
-		return nil
-	case r.Ingress != nil:
-		return d.addIngress(*r, p, s)
+func (r *renderer) addRoute(route stacks.Route, p plan, service *Object) {
+	if route.Ingress != nil {
+		r.addIngress(route, p, service)
+		return
 	}
-	parent := kubernetes.UntypedArgs{"group": gatewayGroup, "kind": "Gateway", "name": r.Gateway.Name}
-	if r.Gateway.Namespace != "" {
-		parent["namespace"] = r.Gateway.Namespace
+	parent := fields{"group": gatewayGroup, "kind": "Gateway", "name": route.Gateway.Name}
+	if route.Gateway.Namespace != "" {
+		parent["namespace"] = route.Gateway.Namespace
 	}
-	var after []pulumi.Resource
-	if r.Gateway.Class != "" {
-		gateway, err := d.addGateway(*r, s)
-		if err != nil {
-			return err
-		}
-		after = append(after, gateway)
+	var after []*Object
+	if route.Gateway.Class != "" {
+		after = append(after, r.addGateway(route))
 		parent["name"], parent["sectionName"] = stacks.Edge, listenHTTP
-		if r.TLS != nil {
+		if route.TLS != nil {
 			parent["sectionName"] = listenHTTPS
-			redirect := kubernetes.UntypedArgs{"group": gatewayGroup, "kind": "Gateway", "name": stacks.Edge, "sectionName": listenHTTP}
-			if err := d.addHTTPRoute(stacks.Edge+"-https", *r, redirect, toHTTPS(), s, after); err != nil {
-				return err
-			}
+			redirect := fields{"group": gatewayGroup, "kind": "Gateway", "name": stacks.Edge, "sectionName": listenHTTP}
+			r.addHTTPRoute(stacks.Edge+"-https", route, redirect, toHTTPS(), append(after, service))
 		}
 	}
-	return d.addHTTPRoute(stacks.Edge, *r, parent, toEdge(servicePort(p)), s, after)
+	r.addHTTPRoute(stacks.Edge, route, parent, toEdge(servicePort(p)), append(after, service))
 }
 
 // addGateway makes a Gateway of the stack's own, for its host alone.
-func (d *deployment) addGateway(r stacks.Route, s *service) (pulumi.Resource, error) {
-	listener := func(name, protocol string, port int) kubernetes.UntypedArgs {
-		return kubernetes.UntypedArgs{"name": name, "protocol": protocol, "port": port, "hostname": r.Host,
-			"allowedRoutes": kubernetes.UntypedArgs{"namespaces": kubernetes.UntypedArgs{"from": "Same"}}}
+func (r *renderer) addGateway(route stacks.Route) *Object {
+	listener := func(name, protocol string, port int) fields {
+		return fields{"name": name, "protocol": protocol, "port": int64(port), "hostname": route.Host,
+			"allowedRoutes": fields{"namespaces": fields{"from": "Same"}}}
 	}
 	listeners := []any{listener(listenHTTP, "HTTP", 80)}
-	if r.TLS != nil {
+	if route.TLS != nil {
 		https := listener(listenHTTPS, "HTTPS", 443)
-		https["tls"] = kubernetes.UntypedArgs{"mode": "Terminate", "certificateRefs": []any{
-			kubernetes.UntypedArgs{"group": "", "kind": "Secret", "name": cmp.Or(r.TLS.Secret, tlsSecret)}}}
+		https["tls"] = fields{"mode": "Terminate", "certificateRefs": []any{
+			fields{"group": "", "kind": "Secret", "name": cmp.Or(route.TLS.Secret, tlsSecret)}}}
 		listeners = append(listeners, https)
 	}
-	return d.addGatewayObject("Gateway", stacks.Edge, issuerAnnotations(r.TLS), kubernetes.UntypedArgs{
-		"gatewayClassName": r.Gateway.Class, "listeners": listeners,
-	}, s, nil)
+	return r.addGatewayObject("Gateway", stacks.Edge, issuerAnnotations(route.TLS), fields{
+		"gatewayClassName": route.Gateway.Class, "listeners": listeners,
+	}, nil)
 }
 
 // addHTTPRoute routes the host. What the API server would fill in is said, or a preview would show it as a change.
-func (d *deployment) addHTTPRoute(name string, r stacks.Route, parent, rule kubernetes.UntypedArgs, s *service, after []pulumi.Resource) error {
-	rule["matches"] = []any{kubernetes.UntypedArgs{"path": kubernetes.UntypedArgs{"type": "PathPrefix", "value": "/"}}}
-	_, err := d.addGatewayObject("HTTPRoute", name, nil, kubernetes.UntypedArgs{
-		"parentRefs": []any{parent}, "hostnames": []any{r.Host}, "rules": []any{rule},
-	}, s, append(after, s.object))
-	return err
+func (r *renderer) addHTTPRoute(name string, route stacks.Route, parent, rule fields, after []*Object) {
+	rule["matches"] = []any{fields{"path": fields{"type": "PathPrefix", "value": "/"}}}
+	r.addGatewayObject("HTTPRoute", name, nil, fields{
+		"parentRefs": []any{parent}, "hostnames": []any{route.Host}, "rules": []any{rule},
+	}, after)
 }
 
 // toEdge passes everything to the edge. An answer is a stream that lasts minutes: no timeout of the gateway may end it.
-func toEdge(port int) kubernetes.UntypedArgs {
-	return kubernetes.UntypedArgs{
-		"backendRefs": []any{kubernetes.UntypedArgs{"group": "", "kind": "Service", "name": stacks.Edge, "port": port, "weight": 1}},
-		"timeouts":    kubernetes.UntypedArgs{"request": "0s"},
+func toEdge(port int) fields {
+	return fields{
+		"backendRefs": []any{fields{"group": "", "kind": "Service", "name": stacks.Edge, "port": int64(port), "weight": int64(1)}},
+		"timeouts":    fields{"request": "0s"},
 	}
 }
 
-func toHTTPS() kubernetes.UntypedArgs {
-	return kubernetes.UntypedArgs{"filters": []any{kubernetes.UntypedArgs{"type": "RequestRedirect",
-		"requestRedirect": kubernetes.UntypedArgs{"scheme": "https", "statusCode": 301}}}}
+func toHTTPS() fields {
+	return fields{"filters": []any{fields{"type": "RequestRedirect",
+		"requestRedirect": fields{"scheme": "https", "statusCode": int64(301)}}}}
 }
 
-func (d *deployment) addGatewayObject(kind, name string, annotations map[string]string, spec kubernetes.UntypedArgs, s *service, after []pulumi.Resource) (pulumi.Resource, error) {
-	return apiextensions.NewCustomResource(d.ctx, name, &apiextensions.CustomResourceArgs{
-		ApiVersion: pulumi.String(gatewayVersion), Kind: pulumi.String(kind),
-		Metadata:    d.meta(name, workloadLabels(d.stack, stacks.Edge), annotations),
-		OtherFields: kubernetes.UntypedArgs{"spec": spec},
-	}, pulumi.Parent(s), pulumi.Provider(d.cluster), pulumi.DependsOn(after))
+func (r *renderer) addGatewayObject(kind, name string, annotations map[string]string, spec fields, after []*Object) *Object {
+	u := &unstructured.Unstructured{Object: fields{"apiVersion": gatewayVersion, "kind": kind, "spec": spec}}
+	u.SetName(name)
+	u.SetNamespace(r.opts.Namespace)
+	u.SetLabels(r.labelsOf(stacks.Edge))
+	u.SetAnnotations(annotations)
+	return r.add(&Object{Resource: name, Component: stacks.Edge, After: after, API: u})
 }
 
-func (d *deployment) addIngress(r stacks.Route, p plan, s *service) error {
-	// The address of an Ingress is its controller's business, and not every controller reports one.
-	annotations := map[string]string{annotationSkipAwait: "true"}
-	for k, v := range issuerAnnotations(r.TLS) {
-		annotations[k] = v
-	}
-	spec := networkingv1.IngressSpecArgs{
-		IngressClassName: pulumi.String(r.Ingress.Class),
-		Rules: networkingv1.IngressRuleArray{networkingv1.IngressRuleArgs{
-			Host: pulumi.String(r.Host),
-			Http: networkingv1.HTTPIngressRuleValueArgs{Paths: networkingv1.HTTPIngressPathArray{networkingv1.HTTPIngressPathArgs{
-				Path: pulumi.String("/"), PathType: pulumi.String("Prefix"),
-				Backend: networkingv1.IngressBackendArgs{Service: networkingv1.IngressServiceBackendArgs{
-					Name: pulumi.String(stacks.Edge), Port: networkingv1.ServiceBackendPortArgs{Number: pulumi.Int(servicePort(p))},
+func (r *renderer) addIngress(route stacks.Route, p plan, service *Object) {
+	meta := r.meta(stacks.Edge, r.labelsOf(stacks.Edge))
+	meta.Annotations = issuerAnnotations(route.TLS)
+	spec := networkingv1.IngressSpec{
+		IngressClassName: &route.Ingress.Class,
+		Rules: []networkingv1.IngressRule{{Host: route.Host, IngressRuleValue: networkingv1.IngressRuleValue{
+			HTTP: &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{{
+				Path: "/", PathType: new(networkingv1.PathTypePrefix),
+				Backend: networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{
+					Name: stacks.Edge, Port: networkingv1.ServiceBackendPort{Number: int32(servicePort(p))},
 				}},
 			}}},
-		}},
+		}}},
 	}
-	if r.TLS != nil {
-		spec.Tls = networkingv1.IngressTLSArray{networkingv1.IngressTLSArgs{
-			Hosts: pulumi.ToStringArray([]string{r.Host}), SecretName: pulumi.String(cmp.Or(r.TLS.Secret, tlsSecret)),
+	if route.TLS != nil {
+		spec.TLS = []networkingv1.IngressTLS{{
+			Hosts: []string{route.Host}, SecretName: cmp.Or(route.TLS.Secret, tlsSecret),
 		}}
 	}
-	_, err := networkingv1.NewIngress(d.ctx, stacks.Edge, &networkingv1.IngressArgs{
-		Metadata: d.meta(stacks.Edge, workloadLabels(d.stack, stacks.Edge), annotations), Spec: spec,
-	}, pulumi.Parent(s), pulumi.Provider(d.cluster), pulumi.DependsOn([]pulumi.Resource{s.object}))
-	return err
+	r.add(&Object{
+		Resource: stacks.Edge, Component: stacks.Edge, After: []*Object{service},
+		// The address of an Ingress is its controller's business, and not every controller reports one.
+		Annotations: map[string]string{annotationSkipAwait: "true"},
+		API:         &networkingv1.Ingress{ObjectMeta: meta, Spec: spec},
+	})
 }
 
 // issuerAnnotations ask cert-manager for the certificate.
@@ -164,27 +153,17 @@ func httpURL(host string, port int) string {
 	return "http://" + strings.TrimSuffix(at, ":80")
 }
 
-// edgeURL is where people go, or how to get there.
-func (d *deployment) edgeURL(p plan, s *service) (url pulumi.StringInput, forward string) {
-	if r := d.stack.Route; r != nil {
+// edgeURL is where people go, or how to get there; balanced reports whether only the address of a load balancer says it.
+func (r *Rendering) edgeURL(p plan) (url, forward string, balanced bool) {
+	if t := r.stack.Route; t != nil {
 		scheme := "http"
-		if r.TLS != nil {
+		if t.TLS != nil {
 			scheme = "https"
 		}
-		return pulumi.String(scheme + "://" + r.Host), ""
+		return scheme + "://" + t.Host, "", false
 	}
-	port := servicePort(p)
 	if loadBalanced(p.Service) {
-		return s.object.Status.LoadBalancer().Ingress().ApplyT(func(list []corev1.LoadBalancerIngress) string {
-			for _, at := range list {
-				for _, host := range []*string{at.Hostname, at.Ip} {
-					if host != nil && *host != "" {
-						return httpURL(*host, port)
-					}
-				}
-			}
-			return ""
-		}).(pulumi.StringOutput), ""
+		return "", "", true
 	}
-	return nil, fmt.Sprintf("kubectl --namespace %s port-forward service/%s 8080:%d", d.opts.Namespace, stacks.Edge, port)
+	return "", fmt.Sprintf("kubectl --namespace %s port-forward service/%s 8080:%d", r.opts.Namespace, stacks.Edge, servicePort(p)), false
 }

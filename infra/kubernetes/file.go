@@ -3,7 +3,6 @@ package kubernetes
 import (
 	"cmp"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -13,8 +12,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // fileMode lets anyone in the container read: only its own pods mount the volume.
@@ -39,81 +37,76 @@ func planFiles(files []stacks.File) []error {
 
 // addFiles puts a service's files into a ConfigMap and a Secret and mounts them, directory by directory. Both are
 // immutable, and a changed one is a new one: the pods that mount it are replaced, and those that are not yet keep theirs.
-func (d *deployment) addFiles(p plan, v *volumes, parent pulumi.Resource) error {
-	plain, secret := map[string]string{}, pulumi.StringMap{}
+func (r *renderer) addFiles(p plan, v *volumes) error {
+	plain, hidden := map[string]string{}, map[string]stacks.File{}
 	for _, f := range p.Files {
 		if f.Secret == "" {
 			plain[fileKey(f.Path)] = f.Content
 			continue
 		}
-		value, ok := d.secrets[f.Secret]
-		if !ok {
+		if !slices.ContainsFunc(r.stack.Secrets, func(s stacks.Secret) bool { return s.Name == f.Secret }) {
 			return fmt.Errorf("files.%s: there is no secret %q", f.Path, f.Secret)
 		}
-		secret[fileKey(f.Path)] = value.ApplyT(func(value string) string {
-			return base64.StdEncoding.EncodeToString([]byte(f.Text(value)))
-		}).(pulumi.StringOutput)
+		hidden[fileKey(f.Path)] = f
 	}
-	labels := workloadLabels(d.stack, p.Name)
-	var configName, secretName pulumi.StringPtrInput
+	config, secret := corev1.LocalObjectReference{}, corev1.LocalObjectReference{}
 	if len(plain) > 0 {
-		m, err := d.addConfigMap(p.Name+"-files", labels, plain, nil, parent)
+		m, err := r.addConfigMap(p.Name+"-files", p.Name, plain, nil)
 		if err != nil {
 			return err
 		}
-		configName = m.Metadata.Name()
+		config.Name = m.GetName()
 	}
-	if len(secret) > 0 {
-		// Pulumi gives it a random name: one made of the content's hash would let a weak password be guessed.
-		s, err := corev1.NewSecret(d.ctx, p.Name+"-files", &corev1.SecretArgs{
-			Metadata: d.meta("", labels, nil), Immutable: pulumi.Bool(true), Type: pulumi.String("Opaque"), Data: secret,
-		}, pulumi.Parent(parent), pulumi.Provider(d.cluster))
-		if err != nil {
-			return err
-		}
-		secretName = s.Metadata.Name()
+	if len(hidden) > 0 {
+		secret.Name = r.addSecret(p.Name+"-files", p.Name, hidden).GetName()
 	}
 	for i, dir := range directories(p.Files) {
-		var config, hidden corev1.KeyToPathArray
+		items := map[bool][]corev1.KeyToPath{} // by whether they are secret
 		for _, f := range p.Files {
-			if path.Dir(f.Path) != dir {
-				continue
-			}
-			item := corev1.KeyToPathArgs{Key: pulumi.String(fileKey(f.Path)), Path: pulumi.String(path.Base(f.Path))}
-			if f.Secret == "" {
-				config = append(config, item)
-			} else {
-				hidden = append(hidden, item)
+			if path.Dir(f.Path) == dir {
+				item := corev1.KeyToPath{Key: fileKey(f.Path), Path: path.Base(f.Path)}
+				items[f.Secret != ""] = append(items[f.Secret != ""], item)
 			}
 		}
-		var sources corev1.VolumeProjectionArray
-		if len(config) > 0 {
-			sources = append(sources, corev1.VolumeProjectionArgs{ConfigMap: corev1.ConfigMapProjectionArgs{Name: configName, Items: config}})
+		projected := &corev1.ProjectedVolumeSource{DefaultMode: new(int32(fileMode))}
+		if list := items[false]; list != nil {
+			projected.Sources = append(projected.Sources, corev1.VolumeProjection{
+				ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: config, Items: list},
+			})
 		}
-		if len(hidden) > 0 {
-			sources = append(sources, corev1.VolumeProjectionArgs{Secret: corev1.SecretProjectionArgs{Name: secretName, Items: hidden}})
+		if list := items[true]; list != nil {
+			projected.Sources = append(projected.Sources, corev1.VolumeProjection{
+				Secret: &corev1.SecretProjection{LocalObjectReference: secret, Items: list},
+			})
 		}
-		v.add(corev1.VolumeArgs{Name: pulumi.Sprintf("files-%d", i), Projected: corev1.ProjectedVolumeSourceArgs{
-			DefaultMode: pulumi.Int(fileMode), Sources: sources,
-		}}, dir, true)
+		v.add(fmt.Sprintf("files-%d", i), corev1.VolumeSource{Projected: projected}, dir, true)
 	}
 	return nil
 }
 
 // addConfigMap makes an immutable ConfigMap whose name ends in the hash of its content.
-func (d *deployment) addConfigMap(name string, labels, text, binary map[string]string, parent pulumi.Resource) (*corev1.ConfigMap, error) {
-	content, err := json.Marshal([]map[string]string{text, binary}) // sorted by key
+func (r *renderer) addConfigMap(name, component string, text map[string]string, binary map[string][]byte) (*Object, error) {
+	content, err := json.Marshal([]any{text, binary}) // sorted by key
 	if err != nil {
 		return nil, err
 	}
-	args := &corev1.ConfigMapArgs{Metadata: d.meta(name+"-"+shortHash(content), labels, nil), Immutable: pulumi.Bool(true)}
-	if len(text) > 0 {
-		args.Data = pulumi.ToStringMap(text)
+	return r.add(&Object{Resource: name, Component: component, API: &corev1.ConfigMap{
+		ObjectMeta: r.meta(name+"-"+shortHash(content), r.labelsOf(component)),
+		Immutable:  new(true), Data: text, BinaryData: binary,
+	}}), nil
+}
+
+// addSecret makes an immutable Secret. Pulumi gives it a random name: one made of the content's hash would let a weak
+// password be guessed.
+func (r *renderer) addSecret(name, component string, files map[string]stacks.File) *Object {
+	values := map[string]string{}
+	for key := range files {
+		values[key] = SecretValue
 	}
-	if len(binary) > 0 {
-		args.BinaryData = pulumi.ToStringMap(binary)
-	}
-	return corev1.NewConfigMap(d.ctx, name, args, pulumi.Parent(parent), pulumi.Provider(d.cluster))
+	return r.add(&Object{Resource: name, Component: component, Files: files, API: &corev1.Secret{
+		ObjectMeta: r.meta(name, r.labelsOf(component)),
+		Immutable:  new(true), Type: corev1.SecretTypeOpaque, StringData: values,
+	}})
 }
 
 // shortHash tells contents apart in names.

@@ -6,8 +6,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // nvidiaGPU is what NVIDIA's device plugin offers whole GPUs as, and the key of the taint that keeps other pods off its
@@ -26,30 +25,25 @@ func gpuTaint(resource string) string {
 }
 
 // applyGPU makes the pod go where the devices are. The container's limit asks for them (container.go).
-func applyGPU(pod *corev1.PodSpecArgs, g *stacks.GPU) {
+func applyGPU(pod *corev1.PodSpec, g *stacks.GPU) {
 	if g == nil {
 		return
 	}
 	if g.RuntimeClass != "" {
-		pod.RuntimeClassName = pulumi.String(g.RuntimeClass)
+		pod.RuntimeClassName = &g.RuntimeClass
 	}
-	if len(g.NodeSelector) > 0 {
-		pod.NodeSelector = pulumi.ToStringMap(g.NodeSelector)
-	}
+	pod.NodeSelector = g.NodeSelector
 	tolerations := slices.Clone(g.Tolerations)
 	if taint := gpuTaint(gpuResource(g)); !slices.ContainsFunc(tolerations, func(t stacks.Toleration) bool { return t.Key == taint }) {
 		tolerations = append(tolerations, stacks.Toleration{Key: taint, Effect: "NoSchedule"})
 	}
-	var list corev1.TolerationArray
 	for _, t := range tolerations {
-		arg := corev1.TolerationArgs{Key: pulumi.String(t.Key), Operator: pulumi.String("Exists")}
+		operator := corev1.TolerationOpExists
 		if t.Value != "" {
-			arg.Operator, arg.Value = pulumi.String("Equal"), pulumi.String(t.Value)
+			operator = corev1.TolerationOpEqual
 		}
-		if t.Effect != "" {
-			arg.Effect = pulumi.String(t.Effect)
-		}
-		list = append(list, arg)
+		pod.Tolerations = append(pod.Tolerations, corev1.Toleration{
+			Key: t.Key, Operator: operator, Value: t.Value, Effect: corev1.TaintEffect(t.Effect),
+		})
 	}
-	pod.Tolerations = list
 }

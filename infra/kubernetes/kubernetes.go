@@ -1,21 +1,20 @@
-// Package kubernetes provisions a stacks.Stack in a namespace of a cluster with pulumi-kubernetes. One file holds one
-// idea: namespace, quota, network (policies), account, service (the component), workload, pod, container, probe, file,
-// volume, model (the Job), edge (the route), autoscale, disruption, gpu, image, refuse.
+// Package kubernetes runs a stacks.Stack in a namespace of a cluster. Render makes its objects, which are types of
+// k8s.io/api, and asks nobody; Provision registers these with Pulumi (register.go). One file holds one idea: namespace,
+// quota, network (policies), account, service, workload, pod, container, probe, file, volume, model (the Job), edge (the
+// route), autoscale, disruption, gpu, image, refuse.
 //
 // Three rules run through it. Names inside the namespace are the stack's own (Service `backend`, StatefulSet `redis`), so
 // the environment contract is the same as on Docker; what is immutable (files, the model's Job) has a hash in its name, so
 // a preview shows a replacement. Whatever a cluster cannot express is an error, with all others, before anything is
-// registered. Secrets are Pulumi secrets from the config to the API server.
+// registered. Secrets are in no object: they go from the config to the API server as Pulumi secrets.
 package kubernetes
 
 import (
 	"errors"
 	"fmt"
 
-	"github.com/codexcontinue/codexcontinue/infra/secret"
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/stacks"
-	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
@@ -27,10 +26,95 @@ type Options struct {
 	Context string
 	// Namespace is made by the stack; empty is Namespace(stack).
 	Namespace string
+	// Platform is the one that images are built for; empty is this machine's own.
+	Platform string
 }
 
 // Namespace is where a stack goes unless it says otherwise.
 func Namespace(stack string) string { return stacks.Project + "-" + stack }
+
+// Rendering is a stack as objects of a cluster.
+type Rendering struct {
+	// Objects are in the order in which they are made.
+	Objects []*Object
+	// Images are those of the services, in start order.
+	Images []Image
+
+	stack stacks.Stack
+	opts  Options
+	// plans are the services in start order.
+	plans []plan
+	model *modelPlan // nil for a stack without a service that needs a model
+	// parts are what those that depend on a service are made after, and removed before: its workload
+	// and its Service.
+	parts map[string][]*Object
+	job   *Object // makes the model
+}
+
+// renderer is one run of Render.
+type renderer struct {
+	*Rendering
+	files *modelFiles // nil for a stack without mounts of them
+	// fences are what has to be in force before the first pod.
+	fences []*Object
+}
+
+// Render renders the stack. It reports every part of it that a cluster cannot express.
+func Render(stack stacks.Stack, opts Options) (*Rendering, error) {
+	if opts.Namespace == "" {
+		opts.Namespace = Namespace(stack.Name)
+	}
+	if opts.Platform == "" {
+		opts.Platform = image.Platform()
+	}
+	r := &renderer{Rendering: &Rendering{stack: stack, opts: opts, parts: map[string][]*Object{}}}
+	if err := r.plan(); err != nil {
+		return nil, err
+	}
+
+	r.addNamespace()
+	r.addQuota()
+	r.addDefaultDeny()
+	r.addSharedVolumes()
+	if err := r.addModelFiles(); err != nil {
+		return nil, err
+	}
+	for _, p := range r.plans {
+		if r.model != nil && r.model.before(p.Name) {
+			if err := r.addJob(); err != nil {
+				return nil, fmt.Errorf("model: %w", err)
+			}
+		}
+		if err := r.addService(p); err != nil {
+			return nil, fmt.Errorf("services.%s: %w", p.Name, err)
+		}
+	}
+	if r.model != nil && r.job == nil {
+		if err := r.addJob(); err != nil {
+			return nil, fmt.Errorf("model: %w", err)
+		}
+	}
+	return r.Rendering, nil
+}
+
+// plan plans every service, in start order. All problems are reported at once.
+func (r *renderer) plan() error {
+	ordered, err := r.stack.StartOrder()
+	if err != nil {
+		return err
+	}
+	errs := []error{refuseStack(r.stack, r.opts)}
+	for _, svc := range ordered {
+		p, err := planService(r.stack, svc, r.opts)
+		errs = append(errs, err)
+		r.plans, r.Images = append(r.plans, p), append(r.Images, p.image)
+	}
+	if errors.Join(errs...) == nil {
+		r.model, r.files, err = planModel(r.stack, r.plans, r.opts.Root)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
 
 // Outputs are what a stack on a cluster tells about itself.
 type Outputs struct {
@@ -45,141 +129,11 @@ type Outputs struct {
 	Context   string
 }
 
-// Deploy provisions the stack. It reports every part of the stack that the target cannot express before it registers
-// anything.
+// Deploy renders the stack and provisions it.
 func Deploy(ctx *pulumi.Context, stack stacks.Stack, opts Options) (Outputs, error) {
-	if opts.Namespace == "" {
-		opts.Namespace = Namespace(stack.Name)
-	}
-	d := &deployment{ctx: ctx, stack: stack, opts: opts, services: map[string]*service{}}
-	plans, err := d.plan()
+	r, err := Render(stack, opts)
 	if err != nil {
 		return Outputs{}, err
 	}
-	if d.secrets, err = secret.Values(ctx, stack); err != nil {
-		return Outputs{}, err
-	}
-	for _, step := range []func() error{
-		d.addProviders, d.addNamespace,
-		func() error { return d.addQuota(plans) },
-		d.addDefaultDeny, d.addSharedVolumes, d.addModel,
-	} {
-		if err := step(); err != nil {
-			return Outputs{}, err
-		}
-	}
-	d.waiting = newWaiting(plans, d.model)
-	// The model's Job runs the images of services that start after it.
-	var names []string
-	for _, p := range plans {
-		names = append(names, p.Name)
-		if err := d.addService(p); err != nil {
-			return Outputs{}, fmt.Errorf("services.%s: %w", p.Name, err)
-		}
-	}
-	out := Outputs{Images: pulumi.StringMap{}, Namespace: d.namespace.Elem(), Context: opts.Context}
-	for _, p := range plans {
-		if d.model != nil && d.model.before(p.Name) {
-			if err := d.addJob(); err != nil {
-				return Outputs{}, fmt.Errorf("model: %w", err)
-			}
-		}
-		s := d.services[p.Name]
-		if err := d.startService(p, s); err != nil {
-			return Outputs{}, fmt.Errorf("services.%s: %w", p.Name, err)
-		}
-		out.Images[p.Name] = s.image
-		if p.Name == stacks.Edge && s.object != nil {
-			out.URL, out.Forward = d.edgeURL(p, s)
-		}
-	}
-	if d.model != nil && d.job == nil {
-		// Pulumi waits for the Job, for hours where it downloads: an Ollama that does not come up is said before.
-		if d.model.server != nil {
-			if err := d.await(d.model.server.Name); err != nil {
-				return Outputs{}, err
-			}
-		}
-		if err := d.addJob(); err != nil {
-			return Outputs{}, fmt.Errorf("model: %w", err)
-		}
-	}
-	return out, d.await(names...)
-}
-
-// deployment is one run of Deploy.
-type deployment struct {
-	ctx   *pulumi.Context
-	stack stacks.Stack
-	opts  Options
-	model *modelPlan // nil for a stack without a service that needs a model
-
-	secrets map[string]pulumi.StringOutput // by Secret.Name
-	// cluster makes everything but what destroying the stack keeps, which is kept's.
-	cluster, kept *kubernetes.Provider
-	home          *home
-	namespace     pulumi.StringPtrOutput
-	// fences are what has to be in force before the first pod.
-	fences []pulumi.Resource
-	shared map[string]*corev1.PersistentVolumeClaim // by Volume.Name
-	files  *modelFiles                              // nil for a stack without mounts of them
-	// maker is the component of what makes the model, job what the client waits for.
-	maker    *maker
-	job      pulumi.Resource
-	services map[string]*service
-	waiting  *waiting
-}
-
-// plan renders every service's arguments, in start order. All problems are reported at once.
-func (d *deployment) plan() ([]plan, error) {
-	ordered, err := d.stack.StartOrder()
-	if err != nil {
-		return nil, err
-	}
-	errs := []error{refuseStack(d.stack, d.opts)}
-	var plans []plan
-	for _, svc := range ordered {
-		p, err := planService(d.stack, svc, d.opts.Root)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		plans = append(plans, p)
-	}
-	if errors.Join(errs...) == nil {
-		d.model, d.files, err = planModel(d.stack, plans, d.opts.Root)
-		errs = append(errs, err)
-	}
-	return plans, errors.Join(errs...)
-}
-
-// addProviders makes the connections to the cluster of the kubeconfig that kubectl would use.
-func (d *deployment) addProviders() error {
-	connection := func() *kubernetes.ProviderArgs {
-		args := &kubernetes.ProviderArgs{
-			EnableServerSideApply: pulumi.Bool(true),
-			// Never a new cluster because the kubeconfig or the context's name changed: everything would be replaced, also in
-			// the same cluster. A stack moves by `down` and `up`.
-			ClusterIdentifier: pulumi.String(stacks.Project + "-" + d.stack.Name),
-			// Nothing, which the plugin takes from KUBECONFIG or the home directory as kubectl does. Left out, this machine's
-			// KUBECONFIG would be part of the plan and of the state.
-			Kubeconfig: pulumi.String("").ToStringOutput().ApplyT(func(string) *string { return nil }).(pulumi.StringPtrOutput),
-		}
-		if d.opts.Context != "" {
-			args.Context = pulumi.String(d.opts.Context)
-		}
-		return args
-	}
-	var err error
-	if d.cluster, err = kubernetes.NewProvider(d.ctx, "cluster", connection()); err != nil {
-		return fmt.Errorf("cluster: %w", err)
-	}
-	// What destroying a stack keeps is there already when the stack comes back: it is taken over, with the fields that the
-	// stack wrote when it was last there. Nothing else is, so that an object of somebody else's is an error.
-	kept := connection()
-	kept.UpsertExistingObjects, kept.EnablePatchForce = pulumi.Bool(true), pulumi.Bool(true)
-	if d.kept, err = kubernetes.NewProvider(d.ctx, "cluster-kept", kept); err != nil {
-		return fmt.Errorf("cluster: %w", err)
-	}
-	return nil
+	return r.Provision(ctx)
 }

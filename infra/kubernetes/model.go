@@ -17,15 +17,11 @@ import (
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
-	batchv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/batch/v1"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
-	metav1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/meta/v1"
-	networkingv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/networking/v1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
-
-// modelType is the type token of the component that makes the model.
-const modelType = "codexcontinue:kubernetes:Model"
 
 // modelfilesSource is the one folder of the checkout that pods can mount.
 const modelfilesSource = "modelfiles"
@@ -104,8 +100,8 @@ func (m *modelPlan) before(service string) bool {
 }
 
 // resources are those of the Job's containers.
-func (m *modelPlan) resources() []resources {
-	out := []resources{resourcesOf(modelResources, nil)}
+func (m *modelPlan) resources() []corev1.ResourceRequirements {
+	out := []corev1.ResourceRequirements{resourcesOf(modelResources, nil)}
 	if m.shared {
 		out = append(out, resourcesOf(m.server.Resources, nil))
 	}
@@ -124,10 +120,10 @@ func (m *modelPlan) args() []string {
 // name is the Job's: its hash is over everything in it, as a Job cannot be changed. So a changed Modelfile, base or number
 // of replicas is a new Job, which shows in the preview and runs before the old one is removed.
 func (m *modelPlan) name(files *modelFiles) (string, error) {
-	all := []any{m.digest, m.args(), m.env, m.client.image.ref, m.client.Security, files.data(), modelResources,
+	all := []any{m.digest, m.args(), m.env, m.client.image.Ref, m.client.Security, files.data(), modelResources,
 		modelDeadline}
 	if m.shared {
-		all = append(all, m.server.image.ref, m.server.env, m.server.Command, m.server.Resources, m.server.Mounts)
+		all = append(all, m.server.image.Ref, m.server.env, m.server.Command, m.server.Resources, m.server.Mounts)
 	}
 	content, err := json.Marshal(all)
 	if err != nil {
@@ -139,9 +135,10 @@ func (m *modelPlan) name(files *modelFiles) (string, error) {
 // modelFiles are the files of the model's folder that ml reads.
 type modelFiles struct {
 	// text and binary by key; paths holds each key's path below modelfiles/.
-	text, binary, paths map[string]string
-
-	configMap *corev1.ConfigMap
+	text, paths map[string]string
+	binary      map[string][]byte
+	// name is the ConfigMap's.
+	name string
 }
 
 func (f *modelFiles) data() map[string]string {
@@ -150,7 +147,7 @@ func (f *modelFiles) data() map[string]string {
 	}
 	out := map[string]string{}
 	for key, name := range f.paths {
-		out[name] = f.text[key] + f.binary[key]
+		out[name] = f.text[key] + base64.StdEncoding.EncodeToString(f.binary[key])
 	}
 	return out
 }
@@ -175,7 +172,7 @@ func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
 	for _, name := range m.Files {
 		names = append(names, path.Join(path.Dir(stack.Model.Modelfile), name))
 	}
-	f := &modelFiles{text: map[string]string{}, binary: map[string]string{}, paths: map[string]string{}}
+	f := &modelFiles{text: map[string]string{}, binary: map[string][]byte{}, paths: map[string]string{}}
 	size := int64(0)
 	for _, name := range names {
 		inside, err := filepath.Rel(modelfilesSource, name)
@@ -201,138 +198,121 @@ func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
 		if utf8.Valid(content) {
 			f.text[key] = string(content)
 		} else {
-			f.binary[key] = base64.StdEncoding.EncodeToString(content)
+			f.binary[key] = content
 		}
 	}
 	return f, nil
 }
 
-// volume mounts the files at their paths.
-func (f *modelFiles) volume() corev1.VolumeArgs {
-	var items corev1.KeyToPathArray
+// source is the volume that has the files at their paths.
+func (f *modelFiles) source() corev1.VolumeSource {
+	v := &corev1.ConfigMapVolumeSource{DefaultMode: new(int32(fileMode))}
+	v.Name = f.name
 	for _, key := range slices.Sorted(maps.Keys(f.paths)) {
-		items = append(items, corev1.KeyToPathArgs{Key: pulumi.String(key), Path: pulumi.String(f.paths[key])})
+		v.Items = append(v.Items, corev1.KeyToPath{Key: key, Path: f.paths[key]})
 	}
-	return corev1.VolumeArgs{Name: pulumi.String(modelfilesSource), ConfigMap: corev1.ConfigMapVolumeSourceArgs{
-		Name: f.configMap.Metadata.Name(), Items: items, DefaultMode: pulumi.Int(fileMode),
-	}}
+	return corev1.VolumeSource{ConfigMap: v}
 }
 
-// addModel registers what makes the model: its files now, as ml mounts them too.
-func (d *deployment) addModel() error {
-	if d.model == nil && d.files == nil {
+// addModelFiles makes the files that ml mounts, and the Job.
+func (r *renderer) addModelFiles() error {
+	if r.files == nil {
 		return nil
 	}
-	d.maker = &maker{}
-	if err := d.ctx.RegisterComponentResource(modelType, stacks.ModelJob, d.maker); err != nil {
-		return fmt.Errorf("model: %w", err)
+	m, err := r.addConfigMap("modelfiles", stacks.ModelJob, r.files.text, r.files.binary)
+	if err != nil {
+		return err
 	}
-	if d.files == nil {
-		return nil
-	}
-	var err error
-	d.files.configMap, err = d.addConfigMap("modelfiles", workloadLabels(d.stack, stacks.ModelJob), d.files.text, d.files.binary, d.maker)
-	return err
+	r.files.name = m.GetName()
+	return nil
 }
 
-// maker is the component that makes the model.
-type maker struct{ pulumi.ResourceState }
-
-// addJob makes the model, and Pulumi waits until it is done. It is called when what the model is made in is ready.
-func (d *deployment) addJob() error {
-	m, labels := d.model, workloadLabels(d.stack, stacks.ModelJob)
-	account, err := d.addAccount(stacks.ModelJob, labels, d.maker)
+// addJob makes the model, and Pulumi waits until it is done.
+func (r *renderer) addJob() error {
+	m, labels := r.model, r.labelsOf(stacks.ModelJob)
+	name, err := m.name(r.files)
 	if err != nil {
 		return err
 	}
-	policy, err := d.addJobPolicy(labels)
-	if err != nil {
-		return err
-	}
-	name, err := m.name(d.files)
-	if err != nil {
-		return err
-	}
-	after := append([]pulumi.Resource{account, policy}, d.fences...)
+	account, policy := r.addAccount(stacks.ModelJob), r.addJobPolicy()
+	after := append([]*Object{account, policy}, r.fences...)
 	if m.server != nil && !m.shared {
-		after = append(after, d.services[m.server.Name].parts...)
+		after = append(after, r.parts[m.server.Name]...)
+		// Pulumi waits for the Job, for hours where it downloads: an Ollama that does not come up is said before.
+		account.Awaits = m.server.Name
 	}
-	// Replaced when it failed: the next `up` tries again. No time to live: a Job that removes itself would come back with
-	// every `up` after a refresh.
-	annotations := map[string]string{"pulumi.com/replaceUnready": "true"}
-	job, err := batchv1.NewJob(d.ctx, stacks.ModelJob, &batchv1.JobArgs{
-		Metadata: d.meta(name, labels, annotations),
-		Spec: batchv1.JobSpecArgs{
-			Template: d.jobTemplate(labels), ActiveDeadlineSeconds: pulumi.Int(seconds(modelDeadline)),
+	// The Job's own bound is first, and says so.
+	bound := (modelDeadline + time.Minute).String()
+	r.job = r.add(&Object{
+		Resource: stacks.ModelJob, Component: stacks.ModelJob, After: after,
+		Timeouts: &pulumi.CustomTimeouts{Create: bound, Update: bound},
+		// Replaced when it failed: the next `up` tries again. No time to live: a Job that removes itself would come back with
+		// every `up` after a refresh.
+		Annotations: map[string]string{"pulumi.com/replaceUnready": "true"},
+		API: &batchv1.Job{ObjectMeta: r.meta(name, labels), Spec: batchv1.JobSpec{
+			Template: r.jobTemplate(labels), ActiveDeadlineSeconds: new(int64(seconds(modelDeadline))),
 			// The command tries again by itself, and knows when that is in vain: then the Job fails at once. A failure policy by
 			// exit status would be the same for Kubernetes, but not for Pulumi 4.25, which knows a failed Job by the backoff's
 			// reason or the deadline's, and would wait on.
-			BackoffLimit: pulumi.Int(0),
+			BackoffLimit: new(int32(0)),
 			// One maker at a time: the next one waits until the last one is gone.
-			PodReplacementPolicy: pulumi.String("Failed"), PodFailurePolicy: failurePolicy(),
-		},
-	}, pulumi.Parent(d.maker), pulumi.Provider(d.cluster), pulumi.DependsOn(after),
-		// The Job's own bound is first, and says so.
-		pulumi.Timeouts(&pulumi.CustomTimeouts{Create: (modelDeadline + time.Minute).String(), Update: (modelDeadline + time.Minute).String()}))
-	if err != nil {
-		return err
-	}
-	d.job = job
-	return d.ctx.RegisterResourceOutputs(d.maker, pulumi.Map{"job": pulumi.String(name), "digest": pulumi.String(m.digest)})
+			PodReplacementPolicy: new(batchv1.Failed), PodFailurePolicy: failurePolicy(),
+		}},
+	})
+	return nil
 }
 
 // failurePolicy lets a drain or a preemption take the pod away without failing the Job: another one goes on, with what is
 // downloaded. What the API server would fill in is said.
-func failurePolicy() batchv1.PodFailurePolicyArgs {
-	return batchv1.PodFailurePolicyArgs{Rules: batchv1.PodFailurePolicyRuleArray{
-		batchv1.PodFailurePolicyRuleArgs{Action: pulumi.String("Ignore"), OnPodConditions: batchv1.PodFailurePolicyOnPodConditionsPatternArray{
-			batchv1.PodFailurePolicyOnPodConditionsPatternArgs{Type: pulumi.String("DisruptionTarget"), Status: pulumi.String("True")},
-		}},
-	}}
+func failurePolicy() *batchv1.PodFailurePolicy {
+	return &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
+		Action: batchv1.PodFailurePolicyActionIgnore,
+		OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{
+			{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue},
+		},
+	}}}
 }
 
 // jobTemplate is ml's container with another command and, where the volume is shared, an Ollama that writes to it.
-func (d *deployment) jobTemplate(labels map[string]string) corev1.PodTemplateSpecArgs {
-	m := d.model
+func (r *renderer) jobTemplate(labels map[string]string) corev1.PodTemplateSpec {
+	m := r.model
 	mounted := volumes{}
-	d.mountVolumes(m.client, &mounted, false)
+	r.mountVolumes(m.client, &mounted, false)
 	own := mounted.mounts
 	security := m.client.Security
-	var sidecars corev1.ContainerArray
+	var sidecars []corev1.Container
 	if m.shared {
 		server := *m.server
 		server.GPU = nil // a model is made without being run fast
 		mounted.mounts = nil
-		d.mountVolumes(server, &mounted, true)
-		c := containerArgs(server, d.services[server.Name].image)
+		r.mountVolumes(server, &mounted, true)
+		c := container(server)
 		c.VolumeMounts = mounted.mounts
-		c.RestartPolicy = pulumi.String("Always") // a sidecar: up before the Job's container, gone after it
+		c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways) // a sidecar: up before the Job's container, gone after it
 		sidecars = append(sidecars, c)
 		security = server.Security
 	}
-	spec := d.podSpec(stacks.ModelJob, security, mounted)
-	spec.RestartPolicy = pulumi.String("Never") // the pod that failed keeps its log; failurePolicy needs it
-	if len(sidecars) > 0 {
-		spec.InitContainers = sidecars
-	}
-	spec.Containers = corev1.ContainerArray{corev1.ContainerArgs{
-		Name: pulumi.String(m.client.Name), Image: d.services[m.client.Name].image.ToStringPtrOutput(), ImagePullPolicy: pulumi.String("IfNotPresent"),
-		Args: pulumi.ToStringArray(m.args()), Env: variables(m.env), VolumeMounts: own,
-		Resources: resourcesOf(modelResources, nil).args(), SecurityContext: containerSecurity(m.client.Security),
-		TerminationMessagePolicy: pulumi.String("FallbackToLogsOnError"),
+	spec := podSpec(stacks.ModelJob, security, mounted)
+	spec.RestartPolicy = corev1.RestartPolicyNever // the pod that failed keeps its log; failurePolicy needs it
+	spec.InitContainers = sidecars
+	spec.Containers = []corev1.Container{{
+		Name: m.client.Name, Image: m.client.image.Ref, ImagePullPolicy: corev1.PullIfNotPresent,
+		Args: m.args(), Env: variables(m.env), VolumeMounts: own,
+		Resources: resourcesOf(modelResources, nil), SecurityContext: containerSecurity(m.client.Security),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}}
-	return corev1.PodTemplateSpecArgs{Metadata: &metav1.ObjectMetaArgs{Labels: pulumi.ToStringMap(labels)}, Spec: spec}
+	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec}
 }
 
 // addJobPolicy lets the Job reach what it makes the model in; a sidecar reaches what that service does, to download.
-func (d *deployment) addJobPolicy(labels map[string]string) (pulumi.Resource, error) {
-	egress := networkingv1.NetworkPolicyEgressRuleArray{toDNS()}
-	if m := d.model; m.shared {
+func (r *renderer) addJobPolicy() *Object {
+	egress := []egressRule{toDNS()}
+	if m := r.model; m.shared {
 		egress = append(egress, outside(m.server.Outside)...)
 	} else if m.server != nil {
-		egress = append(egress, d.toService(m.server.Name))
+		egress = append(egress, r.toService(m.server.Name))
 	} else {
 		egress = append(egress, outside(m.client.Outside)...)
 	}
-	return d.addPolicy(stacks.ModelJob, labels, labelSelector(selector(d.stack, stacks.ModelJob)), nil, egress, d.maker)
+	return r.addPolicy(stacks.ModelJob, stacks.ModelJob, *r.selector(stacks.ModelJob), nil, egress)
 }

@@ -1,14 +1,14 @@
 package kubernetes
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
-	metav1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/meta/v1"
-	networkingv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/networking/v1"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // Where a rule says "anywhere" it leaves out link-local addresses: on most clouds they hold the machine's credentials.
@@ -18,142 +18,131 @@ var (
 	linkLocal  = map[string][]string{"0.0.0.0/0": {"169.254.0.0/16"}, "::/0": {"fe80::/10", "fd00:ec2::254/128"}}
 	nodeDNS    = "169.254.20.10/32" // NodeLocal DNSCache's documented address
 	dnsApps    = []string{"kube-dns", "node-local-dns"}
-	bothWays   = []string{"Ingress", "Egress"}
+	bothWays   = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
 	solverPort = 8089 // of cert-manager's pods that answer HTTP-01 challenges
 )
 
 // addDefaultDeny closes the namespace both ways. What the stack's services may do is in a policy of each.
-func (d *deployment) addDefaultDeny() error {
-	deny, err := d.addPolicy("default-deny", stackLabels(d.stack), metav1.LabelSelectorArgs{}, nil, nil, d.home)
-	if err != nil {
-		return fmt.Errorf("networks: %w", err)
+func (r *renderer) addDefaultDeny() {
+	fence := func(name string, pods map[string]string, ingress []ingressRule, egress []egressRule) {
+		policy := r.addPolicy(name, "", metav1.LabelSelector{MatchLabels: pods}, ingress, egress)
+		r.fences = append(r.fences, policy)
 	}
-	d.fences = append(d.fences, deny)
-	if ownGateway(d.stack) {
+	fence("default-deny", nil, nil, nil)
+	if ownGateway(r.stack) {
 		// Pods that a gateway's controller runs in this namespace, labelled as the Gateway API says (GEP-1762). Where they are
 		// configured from is the controller's, so nothing is known of whom they talk to; the edge is all that takes their
 		// connections here.
-		proxy, err := d.addPolicy("gateway", stackLabels(d.stack), labelSelector(map[string]string{gatewayGroup + "/gateway-name": stacks.Edge}),
-			networkingv1.NetworkPolicyIngressRuleArray{networkingv1.NetworkPolicyIngressRuleArgs{}},
-			networkingv1.NetworkPolicyEgressRuleArray{networkingv1.NetworkPolicyEgressRuleArgs{}}, d.home)
-		if err != nil {
-			return fmt.Errorf("route.gateway: %w", err)
-		}
-		d.fences = append(d.fences, proxy)
+		fence("gateway", map[string]string{gatewayGroup + "/gateway-name": stacks.Edge}, []ingressRule{{}}, []egressRule{{}})
 	}
-	if r := d.stack.Route; r != nil && r.TLS != nil && r.TLS.Secret == "" {
+	if t := r.stack.Route; t != nil && t.TLS != nil && t.TLS.Secret == "" {
 		// cert-manager proves the host's name with a pod of its own in this namespace.
-		solver, err := d.addPolicy("certificate", stackLabels(d.stack), labelSelector(map[string]string{"acme.cert-manager.io/http01-solver": "true"}),
-			networkingv1.NetworkPolicyIngressRuleArray{networkingv1.NetworkPolicyIngressRuleArgs{Ports: ports("TCP", solverPort)}}, nil, d.home)
-		if err != nil {
-			return fmt.Errorf("route.tls: %w", err)
-		}
-		d.fences = append(d.fences, solver)
+		fence("certificate", map[string]string{"acme.cert-manager.io/http01-solver": "true"},
+			[]ingressRule{{Ports: ports(corev1.ProtocolTCP, solverPort)}}, nil)
 	}
-	return nil
 }
+
+type (
+	ingressRule = networkingv1.NetworkPolicyIngressRule
+	egressRule  = networkingv1.NetworkPolicyEgressRule
+	peer        = networkingv1.NetworkPolicyPeer
+)
 
 // addServicePolicy lets through exactly what the stack says: who calls the service, whom it calls, and what it reaches
 // outside. Kubelets reach the pods of their node, for probes, whatever the policies.
-func (d *deployment) addServicePolicy(svc stacks.Service, parent pulumi.Resource) (pulumi.Resource, error) {
-	var ingress networkingv1.NetworkPolicyIngressRuleArray
+func (r *renderer) addServicePolicy(svc stacks.Service) *Object {
+	var ingress []ingressRule
 	if len(svc.Ports) > 0 {
-		port := ports("TCP", svc.Ports[0].Container)
-		var from networkingv1.NetworkPolicyPeerArray
-		for _, caller := range d.callers(svc.Name) {
-			from = append(from, d.podsOf(caller))
+		rule := ingressRule{Ports: ports(corev1.ProtocolTCP, svc.Ports[0].Container)}
+		if svc.Name != stacks.Edge { // people, gateways and load balancers are anywhere
+			for _, caller := range r.callers(svc.Name) {
+				rule.From = append(rule.From, r.podsOf(caller))
+			}
 		}
-		switch {
-		case svc.Name == stacks.Edge: // people, gateways and load balancers are anywhere
-			ingress = append(ingress, networkingv1.NetworkPolicyIngressRuleArgs{Ports: port})
-		case len(from) > 0:
-			ingress = append(ingress, networkingv1.NetworkPolicyIngressRuleArgs{From: from, Ports: port})
+		if svc.Name == stacks.Edge || len(rule.From) > 0 {
+			ingress = append(ingress, rule)
 		}
 	}
-	egress := networkingv1.NetworkPolicyEgressRuleArray{toDNS()}
+	egress := []egressRule{toDNS()}
 	for _, callee := range svc.Calls {
-		egress = append(egress, d.toService(callee))
+		egress = append(egress, r.toService(callee))
 	}
 	egress = append(egress, outside(svc.Outside)...)
-	return d.addPolicy(svc.Name, workloadLabels(d.stack, svc.Name), labelSelector(selector(d.stack, svc.Name)), ingress, egress, parent)
+	return r.addPolicy(svc.Name, svc.Name, *r.selector(svc.Name), ingress, egress)
 }
 
 // callers are the services, and the Job, that connect to the service, in the stack's order.
-func (d *deployment) callers(name string) []string {
+func (r *renderer) callers(name string) []string {
 	var out []string
-	for _, svc := range d.stack.Services {
+	for _, svc := range r.stack.Services {
 		if slices.Contains(svc.Calls, name) {
 			out = append(out, svc.Name)
 		}
 	}
-	if d.model != nil && d.model.calls(name) {
+	if r.model != nil && r.model.calls(name) {
 		out = append(out, stacks.ModelJob)
 	}
 	return out
 }
 
-func (d *deployment) podsOf(name string) networkingv1.NetworkPolicyPeerArgs {
-	return networkingv1.NetworkPolicyPeerArgs{PodSelector: labelSelector(selector(d.stack, name))}
-}
+func (r *renderer) podsOf(name string) peer { return peer{PodSelector: r.selector(name)} }
 
-func (d *deployment) toService(name string) networkingv1.NetworkPolicyEgressRuleArgs {
-	return networkingv1.NetworkPolicyEgressRuleArgs{
-		To:    networkingv1.NetworkPolicyPeerArray{d.podsOf(name)},
-		Ports: ports("TCP", d.stack.Service(name).Ports[0].Container),
+func (r *renderer) toService(name string) egressRule {
+	return egressRule{
+		To:    []peer{r.podsOf(name)},
+		Ports: ports(corev1.ProtocolTCP, r.stack.Service(name).Ports[0].Container),
 	}
 }
 
 // toDNS reaches the cluster's name servers: the pods that every distribution labels k8s-app=kube-dns, and the cache on
 // each node where there is one.
-func toDNS() networkingv1.NetworkPolicyEgressRuleArgs {
-	return networkingv1.NetworkPolicyEgressRuleArgs{
-		To: networkingv1.NetworkPolicyPeerArray{
-			networkingv1.NetworkPolicyPeerArgs{
-				NamespaceSelector: labelSelector(map[string]string{"kubernetes.io/metadata.name": "kube-system"}),
-				PodSelector: metav1.LabelSelectorArgs{MatchExpressions: metav1.LabelSelectorRequirementArray{metav1.LabelSelectorRequirementArgs{
-					Key: pulumi.String("k8s-app"), Operator: pulumi.String("In"), Values: pulumi.ToStringArray(dnsApps),
-				}}},
-			},
-			networkingv1.NetworkPolicyPeerArgs{IpBlock: networkingv1.IPBlockArgs{Cidr: pulumi.String(nodeDNS)}},
-		},
-		Ports: append(ports("UDP", 53), ports("TCP", 53)...),
+func toDNS() egressRule {
+	return egressRule{
+		To: []peer{{
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: "kube-system"}},
+			PodSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+				{Key: "k8s-app", Operator: metav1.LabelSelectorOpIn, Values: dnsApps},
+			}},
+		}, {
+			IPBlock: &networkingv1.IPBlock{CIDR: nodeDNS},
+		}},
+		Ports: append(ports(corev1.ProtocolUDP, 53), ports(corev1.ProtocolTCP, 53)...),
 	}
 }
 
 // outside are the rules for destinations beyond the stack. A policy knows addresses and no names: a name, like any host,
 // is its port anywhere.
-func outside(list []stacks.Outside) networkingv1.NetworkPolicyEgressRuleArray {
-	var out networkingv1.NetworkPolicyEgressRuleArray
+func outside(list []stacks.Outside) []egressRule {
+	var out []egressRule
 	for _, o := range list {
-		var to networkingv1.NetworkPolicyPeerArray
+		var to []peer
 		if a, err := netip.ParseAddr(o.Host); err == nil {
 			block := netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()).String()
-			to = append(to, networkingv1.NetworkPolicyPeerArgs{IpBlock: networkingv1.IPBlockArgs{Cidr: pulumi.String(block)}})
+			to = append(to, peer{IPBlock: &networkingv1.IPBlock{CIDR: block}})
 		} else {
 			for _, block := range anywhere {
-				to = append(to, networkingv1.NetworkPolicyPeerArgs{IpBlock: networkingv1.IPBlockArgs{
-					Cidr: pulumi.String(block), Except: pulumi.ToStringArray(linkLocal[block]),
-				}})
+				to = append(to, peer{IPBlock: &networkingv1.IPBlock{CIDR: block, Except: linkLocal[block]}})
 			}
 		}
-		out = append(out, networkingv1.NetworkPolicyEgressRuleArgs{To: to, Ports: ports("TCP", o.Port)})
+		out = append(out, egressRule{To: to, Ports: ports(corev1.ProtocolTCP, o.Port)})
 	}
 	return out
 }
 
-func ports(protocol string, port int) networkingv1.NetworkPolicyPortArray {
-	return networkingv1.NetworkPolicyPortArray{networkingv1.NetworkPolicyPortArgs{Protocol: pulumi.String(protocol), Port: pulumi.Int(port)}}
+func ports(protocol corev1.Protocol, port int) []networkingv1.NetworkPolicyPort {
+	return []networkingv1.NetworkPolicyPort{{Protocol: &protocol, Port: new(intstr.FromInt(port))}}
 }
 
 // addPolicy makes a policy for both directions: one without rules for a direction lets nothing through there.
-func (d *deployment) addPolicy(name string, labels map[string]string, pods metav1.LabelSelectorArgs, ingress networkingv1.NetworkPolicyIngressRuleArray, egress networkingv1.NetworkPolicyEgressRuleArray, parent pulumi.Resource) (pulumi.Resource, error) {
-	spec := networkingv1.NetworkPolicySpecArgs{PodSelector: pods, PolicyTypes: pulumi.ToStringArray(bothWays)}
-	if len(ingress) > 0 {
-		spec.Ingress = ingress
+func (r *renderer) addPolicy(name, component string, pods metav1.LabelSelector, ingress []ingressRule, egress []egressRule) *Object {
+	labels := r.labels()
+	if component != "" {
+		labels = r.labelsOf(component)
 	}
-	if len(egress) > 0 {
-		spec.Egress = egress
-	}
-	return networkingv1.NewNetworkPolicy(d.ctx, name, &networkingv1.NetworkPolicyArgs{Metadata: d.meta(name, labels, nil), Spec: spec},
-		pulumi.Parent(parent), pulumi.Provider(d.cluster))
+	return r.add(&Object{Resource: name, Component: component, API: &networkingv1.NetworkPolicy{
+		ObjectMeta: r.meta(name, labels),
+		Spec: networkingv1.NetworkPolicySpec{
+			PodSelector: pods, PolicyTypes: bothWays, Ingress: ingress, Egress: egress,
+		},
+	}})
 }

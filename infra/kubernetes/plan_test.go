@@ -20,6 +20,7 @@ var update = flag.Bool("update", false, "rewrite the golden plans")
 // planned is a stack with its plan.
 type planned struct {
 	stack     stacks.Stack
+	root      string
 	resources []plan.Resource
 }
 
@@ -31,7 +32,7 @@ func eachStack(t *testing.T, f func(t *testing.T, p planned)) {
 			if err := stack.Validate(); err != nil {
 				t.Fatal(err)
 			}
-			f(t, planned{stack: stack, resources: mustRecord(t, stack, kubernetes.Options{Root: root})})
+			f(t, planned{stack: stack, root: root, resources: mustRecord(t, stack, kubernetes.Options{Root: root})})
 		})
 	}
 	stack, root := labStack(t)

@@ -4,8 +4,8 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // liveEvery is how many intervals lie between two liveness checks. A service leaves the traffic (readiness) long before
@@ -21,18 +21,20 @@ const startEvery = time.Second
 //
 // Where there is no path, the kubelet runs Health.Command in the container. That costs a process each time, tens of
 // milliseconds of a core.
-func probes(svc stacks.Service) (startup, readiness, liveness *corev1.ProbeArgs) {
+func probes(svc stacks.Service) (startup, readiness, liveness *corev1.Probe) {
 	h := svc.Health
-	probe := func(path string, every time.Duration, failures int) *corev1.ProbeArgs {
-		p := &corev1.ProbeArgs{
-			PeriodSeconds: pulumi.Int(seconds(every)), TimeoutSeconds: pulumi.Int(seconds(h.Timeout)),
-			FailureThreshold: pulumi.Int(failures), SuccessThreshold: pulumi.Int(1),
+	probe := func(path string, every time.Duration, failures int) *corev1.Probe {
+		p := &corev1.Probe{
+			PeriodSeconds: int32(seconds(every)), TimeoutSeconds: int32(seconds(h.Timeout)),
+			FailureThreshold: int32(failures), SuccessThreshold: 1,
 		}
 		if path == "" {
-			p.Exec = corev1.ExecActionArgs{Command: pulumi.ToStringArray(h.Command)}
+			p.Exec = &corev1.ExecAction{Command: h.Command}
 			return p
 		}
-		p.HttpGet = corev1.HTTPGetActionArgs{Path: pulumi.String(path), Port: pulumi.String(svc.Ports[0].Name), Scheme: pulumi.String("HTTP")}
+		p.HTTPGet = &corev1.HTTPGetAction{
+			Path: path, Port: intstr.FromString(svc.Ports[0].Name), Scheme: corev1.URISchemeHTTP,
+		}
 		return p
 	}
 	live, ready := h.LivePath, h.ReadyPath

@@ -1,13 +1,10 @@
 package kubernetes
 
 import (
-	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
@@ -29,16 +26,13 @@ const (
 //
 // A Deployment's quota counts its replicas twice and the surge once: while the last revision's pods drain, which may take
 // as long as an answer, the new revision's are all there. Claims are not bounded: they outlive the stack that made them.
-func (d *deployment) addQuota(plans []plan) error {
-	labels := stackLabels(d.stack)
-	hard := map[string]resource.Quantity{}
-	largest := map[string]resource.Quantity{}
-	count := func(pods int, list ...resources) {
+func (r *renderer) addQuota() {
+	hard, largest := corev1.ResourceList{}, corev1.ResourceList{}
+	count := func(pods int, list ...corev1.ResourceRequirements) {
 		add(hard, "pods", resource.MustParse("1"), pods)
-		for _, r := range list {
-			for _, name := range slices.Sorted(maps.Keys(r.limits)) {
-				q := resource.MustParse(r.limits[name])
-				add(hard, "requests."+name, resource.MustParse(r.requests[name]), pods)
+		for _, x := range list {
+			for name, q := range x.Limits {
+				add(hard, "requests."+name, x.Requests[name], pods)
 				if isNative(name) {
 					add(hard, "limits."+name, q, pods)
 					if now := largest[name]; q.Cmp(now) > 0 {
@@ -48,58 +42,51 @@ func (d *deployment) addQuota(plans []plan) error {
 			}
 		}
 	}
-	for _, p := range plans {
+	for _, p := range r.plans {
 		pods := p.most
 		if p.kind == kindDeployment {
 			pods = 2*p.most + p.surge()
 		}
 		count(pods, resourcesOf(p.Resources, p.GPU))
 	}
-	if d.model != nil {
-		count(2, d.model.resources()...) // a replaced Job's pod may still be ending
+	if r.model != nil {
+		count(2, r.model.resources()...) // a replaced Job's pod may still be ending
 	}
 	few, balancers, nodePorts := resourcesOf(stray, nil), 0, 0
-	if ownGateway(d.stack) {
+	if ownGateway(r.stack) {
 		few = resourcesOf(gatewayProxy, nil)
 		count(gatewayProxies, few)
 		balancers, nodePorts = 1, gatewayPorts
 	}
 	count(1, few)
-	if e := d.stack.Service(stacks.Edge); e != nil && loadBalanced(*e) {
+	if e := r.stack.Service(stacks.Edge); e != nil && loadBalanced(*e) {
 		balancers, nodePorts = balancers+1, nodePorts+1
 	}
-	if r := d.stack.Route; r != nil && r.Ingress != nil && r.TLS != nil && r.TLS.Secret == "" {
+	if t := r.stack.Route; t != nil && t.Ingress != nil && t.TLS != nil && t.TLS.Secret == "" {
 		nodePorts++ // cert-manager's solver is reached by one
 	}
 	add(hard, "services.loadbalancers", resource.MustParse("1"), balancers)
 	add(hard, "services.nodeports", resource.MustParse("1"), nodePorts)
 
-	quota, err := corev1.NewResourceQuota(d.ctx, "quota", &corev1.ResourceQuotaArgs{
-		Metadata: d.meta(stacks.Project, labels, nil), Spec: corev1.ResourceQuotaSpecArgs{Hard: written(hard)},
-	}, pulumi.Parent(d.home), pulumi.Provider(d.cluster))
-	if err != nil {
-		return fmt.Errorf("quota: %w", err)
-	}
-	limits, err := corev1.NewLimitRange(d.ctx, "limits", &corev1.LimitRangeArgs{
-		Metadata: d.meta(stacks.Project, labels, nil),
-		Spec: corev1.LimitRangeSpecArgs{Limits: corev1.LimitRangeItemArray{corev1.LimitRangeItemArgs{
-			Type: pulumi.String("Container"), Max: written(largest),
-			Default: pulumi.ToStringMap(few.limits), DefaultRequest: pulumi.ToStringMap(few.requests),
+	quota := r.add(&Object{Resource: "quota", API: &corev1.ResourceQuota{
+		ObjectMeta: r.meta(stacks.Project, r.labels()), Spec: corev1.ResourceQuotaSpec{Hard: hard},
+	}})
+	limits := r.add(&Object{Resource: "limits", API: &corev1.LimitRange{
+		ObjectMeta: r.meta(stacks.Project, r.labels()),
+		Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+			Type: corev1.LimitTypeContainer, Max: largest,
+			Default: few.Limits, DefaultRequest: few.Requests,
 		}}},
-	}, pulumi.Parent(d.home), pulumi.Provider(d.cluster))
-	if err != nil {
-		return fmt.Errorf("limits: %w", err)
-	}
-	d.fences = append(d.fences, quota, limits)
-	return nil
+	}})
+	r.fences = append(r.fences, quota, limits)
 }
 
 // isNative says that the resource is Kubernetes' own: a quota bounds only the requests of others.
-func isNative(name string) bool {
-	return slices.Contains([]string{"cpu", "memory", "ephemeral-storage"}, name)
+func isNative(name corev1.ResourceName) bool {
+	return slices.Contains([]corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage}, name)
 }
 
-func add(sum map[string]resource.Quantity, name string, q resource.Quantity, times int) {
+func add(sum corev1.ResourceList, name corev1.ResourceName, q resource.Quantity, times int) {
 	now := sum[name]
 	for range times {
 		now.Add(q)
@@ -108,12 +95,4 @@ func add(sum map[string]resource.Quantity, name string, q resource.Quantity, tim
 		now.Format = q.Format
 	}
 	sum[name] = now
-}
-
-func written(list map[string]resource.Quantity) pulumi.StringMap {
-	out := pulumi.StringMap{}
-	for name, q := range list {
-		out[name] = pulumi.String(q.String())
-	}
-	return out
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -148,7 +147,7 @@ func (d *deployment) await(names ...string) error {
 		for _, name := range left {
 			if text := seen[name].text; text != "" && text != said[name] {
 				said[name] = text
-				_ = d.ctx.Log.Info(text, &pulumi.LogArgs{Resource: d.services[name], Ephemeral: true})
+				_ = d.ctx.Log.Info(text, &pulumi.LogArgs{Resource: d.components[name], Ephemeral: true})
 			}
 		}
 	}
@@ -156,19 +155,19 @@ func (d *deployment) await(names ...string) error {
 
 // follow tells of what is made, by name, until the context ends, or why it is not.
 func (d *deployment) follow(ctx context.Context) (made <-chan string, failed <-chan error) {
-	resources := map[string]pulumi.Resource{}
-	for name, s := range d.services {
-		if s.workload != nil {
-			resources[name] = s.workload
+	resources := map[string]*registered{}
+	for name, parts := range d.parts {
+		if r := d.resources[parts[0]]; r != nil {
+			resources[name] = r
 		}
 	}
-	if d.job != nil {
-		resources[stacks.ModelJob] = d.job
+	if r := d.resources[d.job]; r != nil {
+		resources[stacks.ModelJob] = r
 	}
 	yes, no := make(chan string, len(resources)), make(chan error, len(resources))
 	for name, r := range resources {
 		go func() {
-			if _, err := internals.UnsafeAwaitOutput(ctx, r.(pulumi.CustomResource).ID()); err != nil {
+			if _, err := internals.UnsafeAwaitOutput(ctx, r.ID()); err != nil {
 				no <- fmt.Errorf("%s: %w", name, err)
 				return
 			}
@@ -180,9 +179,6 @@ func (d *deployment) follow(ctx context.Context) (made <-chan string, failed <-c
 
 // placeOf is the namespace and the stack's labels, by which its workloads are found.
 func (d *deployment) placeOf() place {
-	var labels []string
-	for _, key := range []string{stacks.LabelProject, stacks.LabelStack} {
-		labels = append(labels, key+"="+stackLabels(d.stack)[key])
-	}
-	return place{namespace: d.opts.Namespace, labels: strings.Join(labels, ",")}
+	labels := stacks.LabelProject + "=" + stacks.Project + "," + stacks.LabelStack + "=" + d.stack.Name
+	return place{namespace: d.opts.Namespace, labels: labels}
 }

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,14 +11,14 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // plan is a service with everything about it that is known before anything is provisioned.
 type plan struct {
 	stacks.Service
-	image imagePlan
+	image Image
 	env   map[string]string
 	// kind is that of the workload.
 	kind string
@@ -26,7 +27,7 @@ type plan struct {
 }
 
 // planService reports every part of the service that a cluster cannot express.
-func planService(stack stacks.Stack, svc stacks.Service, root string) (plan, error) {
+func planService(stack stacks.Stack, svc stacks.Service, opts Options) (plan, error) {
 	if c, ok := svc.Contract.(contract.ML); ok {
 		c.ApplyModel = false // the Job does (model.go)
 		svc.Contract = c
@@ -48,7 +49,7 @@ func planService(stack stacks.Stack, svc stacks.Service, root string) (plan, err
 		}
 	}
 	var err error
-	p.image, err = planImage(stack, svc.Image, root)
+	p.image, err = imageOf(stack, svc, opts)
 	collect(err)
 	p.env, err = svc.Environment(nil)
 	collect(err)
@@ -84,100 +85,48 @@ func most(svc stacks.Service) int {
 	return svc.Replicas
 }
 
-// service is the component of one service: everything that runs it.
-type service struct {
-	pulumi.ResourceState
-
-	image pulumi.StringOutput
-	// object is the Service, nil for a service without ports.
-	object *corev1.Service
-	// workload makes the pods.
-	workload pulumi.Resource
-	// parts are what those that depend on the service are made after, and removed before.
-	parts []pulumi.Resource
-}
-
-// serviceType is the component's type token.
-const serviceType = "codexcontinue:kubernetes:Service"
-
-// addService adds the service's component and its image.
-func (d *deployment) addService(p plan) error {
-	s := &service{}
-	if err := d.ctx.RegisterComponentResource(serviceType, p.Name, s); err != nil {
-		return err
-	}
-	var err error
-	if s.image, err = d.addImage(p.Name, p.image, s); err != nil {
-		return fmt.Errorf("image: %w", err)
-	}
-	d.services[p.Name] = s
-	return nil
-}
-
-// startService adds what runs the service, after what it depends on.
-func (d *deployment) startService(p plan, s *service) error {
-	labels := workloadLabels(d.stack, p.Name)
-	account, err := d.addAccount(p.Name, labels, s)
-	if err != nil {
-		return err
-	}
-	policy, err := d.addServicePolicy(p.Service, s)
-	if err != nil {
-		return err
-	}
+// addService adds what runs the service.
+func (r *renderer) addService(p plan) error {
+	account, policy := r.addAccount(p.Name), r.addServicePolicy(p.Service)
 	mounted := volumes{}
-	d.mountVolumes(p, &mounted, false)
-	if err := d.addFiles(p, &mounted, s); err != nil {
+	r.mountVolumes(p, &mounted, false)
+	if err := r.addFiles(p, &mounted); err != nil {
 		return err
 	}
-	after := append(slices.Clone(d.fences), account, policy)
+	after := append(slices.Clone(r.fences), account, policy)
 	// A name is there before the pods that ask for it: name servers remember for a while that one was not. A load balancer's
 	// address is waited for, which not every cluster gives before there are pods behind it.
 	balanced := loadBalanced(p.Service)
+	var object *Object
 	if !balanced && len(p.Ports) > 0 {
-		if s.object, err = d.addServiceObject(p, s, nil); err != nil {
-			return err
-		}
-		after = append(after, s.object)
+		object = r.addServiceObject(p, nil)
+		after = append(after, object)
 	}
-	s.workload, err = d.addWorkload(p, d.podTemplate(p, s.image, mounted), mounted.templates, s, append(after, d.earlier(p)...))
-	if err != nil {
-		return err
-	}
-	s.parts = append(s.parts, s.workload)
+	workload := r.addWorkload(p, mounted, append(after, r.earlier(p)...))
 	if balanced {
-		if s.object, err = d.addServiceObject(p, s, []pulumi.Resource{s.workload}); err != nil {
-			return err
-		}
+		object = r.addServiceObject(p, []*Object{workload})
 	}
-	if s.object != nil {
-		s.parts = append(s.parts, s.object)
+	r.parts[p.Name] = []*Object{workload}
+	if object != nil {
+		r.parts[p.Name] = append(r.parts[p.Name], object)
 	}
-	if err := d.addAutoscaler(p, s, s.workload); err != nil {
-		return err
+	r.addAutoscaler(p, workload)
+	r.addDisruptionBudget(p)
+	if p.Name == stacks.Edge && r.stack.Route != nil {
+		r.addRoute(*r.stack.Route, p, object)
 	}
-	if err := d.addDisruptionBudget(p, s); err != nil {
-		return err
-	}
-	if p.Name == stacks.Edge {
-		if err := d.addRoute(p, s); err != nil {
-			return fmt.Errorf("route: %w", err)
-		}
-	}
-	return d.ctx.RegisterResourceOutputs(s, pulumi.Map{
-		"image": s.image, "workload": pulumi.String(p.kind + "/" + p.Name), "namespace": d.namespace,
-	})
+	return nil
 }
 
 // earlier is what is made before the service, and removed after it: the services it depends on. Their pods need not be ready,
 // since services bear each other's absence. Replicas that share the model start when the Job has filled their volume.
-func (d *deployment) earlier(p plan) []pulumi.Resource {
-	var out []pulumi.Resource
+func (r *renderer) earlier(p plan) []*Object {
+	var out []*Object
 	for _, name := range p.DependsOn {
-		out = append(out, d.services[name].parts...)
+		out = append(out, r.parts[name]...)
 	}
-	if d.job != nil && d.model.before(p.Name) {
-		out = append(out, d.job)
+	if r.job != nil && r.model.before(p.Name) {
+		out = append(out, r.job)
 	}
 	return out
 }
@@ -193,9 +142,9 @@ func loadBalanced(svc stacks.Service) bool {
 
 // spreads says that the service's clients choose among its replicas by themselves, as ml does among those of Ollama: its
 // volumes allow for more than one.
-func (d *deployment) spreads(p plan) bool {
+func (r *renderer) spreads(p plan) bool {
 	return slices.ContainsFunc(p.Mounts, func(m stacks.Mount) bool {
-		v, ok := volumeOf(d.stack, m.Source)
+		v, ok := volumeOf(r.stack, m.Source)
 		return ok && m.Kind == stacks.MountVolume && (v.PerReplica || v.Shared)
 	})
 }
@@ -204,35 +153,34 @@ func (d *deployment) spreads(p plan) bool {
 // headless, so that its name resolves to each that is ready. Where they do not it never is, not even for the one pod of a
 // StatefulSet: its name would resolve to nothing while that pod is replaced, which the cluster's DNS then remembers for up
 // to 30 seconds.
-func (d *deployment) addServiceObject(p plan, parent pulumi.Resource, after []pulumi.Resource) (*corev1.Service, error) {
-	spec := corev1.ServiceSpecArgs{Type: pulumi.String("ClusterIP"), Selector: pulumi.ToStringMap(selector(d.stack, p.Name))}
-	annotations := map[string]string{}
+func (r *renderer) addServiceObject(p plan, after []*Object) *Object {
+	spec := corev1.ServiceSpec{
+		Type: corev1.ServiceTypeClusterIP, Selector: r.selector(p.Name).MatchLabels,
+	}
+	annotations := map[string]string{annotationSkipAwait: "true"} // the workload is what is waited for
 	switch {
 	case loadBalanced(p.Service):
-		spec.Type = pulumi.String("LoadBalancer")
+		spec.Type = corev1.ServiceTypeLoadBalancer
 		// Its address is an output. Left to itself, Pulumi also watches the pods behind it, for ten seconds at least.
-		annotations[annotationWaitFor] = waitForAddress
-	case d.spreads(p):
-		spec.ClusterIP = pulumi.String("None")
-		spec.PublishNotReadyAddresses = pulumi.Bool(false)
-		fallthrough
-	default:
-		annotations[annotationSkipAwait] = "true" // the workload is what is waited for
+		annotations = map[string]string{annotationWaitFor: waitForAddress}
+	case r.spreads(p):
+		spec.ClusterIP = corev1.ClusterIPNone
 	}
-	var list corev1.ServicePortArray
 	for _, port := range p.Ports {
-		number := port.Container
-		if port.Host != 0 && !d.spreads(p) { // a headless Service has the pods' own ports
-			number = port.Host
+		number := cmp.Or(port.Host, port.Container)
+		if r.spreads(p) { // a headless Service has the pods' own ports
+			number = port.Container
 		}
-		arg := corev1.ServicePortArgs{Name: pulumi.String(port.Name), Port: pulumi.Int(number), TargetPort: pulumi.String(port.Name), Protocol: pulumi.String("TCP")}
+		out := corev1.ServicePort{
+			Name: port.Name, Port: int32(number), TargetPort: intstr.FromString(port.Name), Protocol: corev1.ProtocolTCP,
+		}
 		if port.Name == "http" {
-			arg.AppProtocol = pulumi.String("http")
+			out.AppProtocol = new("http")
 		}
-		list = append(list, arg)
+		spec.Ports = append(spec.Ports, out)
 	}
-	spec.Ports = list
-	return corev1.NewService(d.ctx, p.Name, &corev1.ServiceArgs{
-		Metadata: d.meta(p.Name, workloadLabels(d.stack, p.Name), annotations), Spec: spec,
-	}, pulumi.Parent(parent), pulumi.Provider(d.cluster), pulumi.DependsOn(after), pulumi.Timeouts(p.timeouts()))
+	return r.add(&Object{
+		Resource: p.Name, Component: p.Name, Annotations: annotations, After: after, Timeouts: p.timeouts(),
+		API: &corev1.Service{ObjectMeta: r.meta(p.Name, r.labelsOf(p.Name)), Spec: spec},
+	})
 }

@@ -6,29 +6,28 @@ import (
 	"slices"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
-	appsv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apps/v1"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
-	metav1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/meta/v1"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // volumes are the parts of a pod that mounts lead to.
 type volumes struct {
-	volumes corev1.VolumeArray
-	mounts  corev1.VolumeMountArray
+	volumes []corev1.Volume
+	mounts  []corev1.VolumeMount
 	// templates are the claims that a StatefulSet makes for each replica.
-	templates corev1.PersistentVolumeClaimTypeArray
+	templates []corev1.PersistentVolumeClaim
 	// claims says that one of the mounts is a claim.
 	claims bool
 }
 
-func (v *volumes) add(volume corev1.VolumeArgs, target string, readOnly bool) {
-	v.volumes = append(v.volumes, volume)
-	v.mount(volume.Name, target, readOnly)
+func (v *volumes) add(name string, source corev1.VolumeSource, target string, readOnly bool) {
+	v.volumes = append(v.volumes, corev1.Volume{Name: name, VolumeSource: source})
+	v.mount(name, target, readOnly)
 }
 
-func (v *volumes) mount(name pulumi.StringInput, target string, readOnly bool) {
-	v.mounts = append(v.mounts, corev1.VolumeMountArgs{Name: name, MountPath: pulumi.String(target), ReadOnly: pulumi.Bool(readOnly)})
+func (v *volumes) mount(name, target string, readOnly bool) {
+	v.mounts = append(v.mounts, corev1.VolumeMount{Name: name, MountPath: target, ReadOnly: readOnly})
 }
 
 // keepsData says that the stack has volumes, which outlive it.
@@ -53,60 +52,59 @@ func sharedVolume(stack stacks.Stack, svc stacks.Service) (stacks.Volume, bool) 
 }
 
 // addSharedVolumes claims the storage that the replicas of a service have in common. Destroying the stack keeps it.
-func (d *deployment) addSharedVolumes() error {
-	d.shared = map[string]*corev1.PersistentVolumeClaim{}
-	for _, v := range d.stack.Volumes {
+func (r *renderer) addSharedVolumes() {
+	for _, v := range r.stack.Volumes {
 		if !v.Shared {
 			continue
 		}
-		claim, err := corev1.NewPersistentVolumeClaim(d.ctx, v.Name, &corev1.PersistentVolumeClaimArgs{
-			// Many classes bind a claim when its first pod comes. A class that is not there shows at that pod.
-			Metadata: d.meta(v.Name, stackLabels(d.stack), map[string]string{annotationSkipAwait: "true"}),
-			Spec:     claimSpec(v, "ReadWriteMany"),
-		}, pulumi.Parent(d.home), pulumi.Provider(d.kept), pulumi.RetainOnDelete(true))
-		if err != nil {
-			return fmt.Errorf("volumes.%s: %w", v.Name, err)
-		}
-		d.shared[v.Name] = claim
+		// Many classes bind a claim when its first pod comes. A class that is not there shows at that pod.
+		r.add(&Object{Resource: v.Name, Kept: true, Retained: true,
+			Annotations: map[string]string{annotationSkipAwait: "true"},
+			API: &corev1.PersistentVolumeClaim{
+				ObjectMeta: r.meta(v.Name, r.labels()), Spec: claimSpec(v, corev1.ReadWriteMany),
+			}})
 	}
-	return nil
 }
 
-func claimSpec(v stacks.Volume, mode string) corev1.PersistentVolumeClaimSpecArgs {
-	spec := corev1.PersistentVolumeClaimSpecArgs{
-		AccessModes: pulumi.ToStringArray([]string{mode}),
-		VolumeMode:  pulumi.String("Filesystem"),
-		Resources:   corev1.VolumeResourceRequirementsArgs{Requests: pulumi.StringMap{"storage": pulumi.String(byteQuantity(v.Size))}},
+func claimSpec(v stacks.Volume, mode corev1.PersistentVolumeAccessMode) corev1.PersistentVolumeClaimSpec {
+	spec := corev1.PersistentVolumeClaimSpec{
+		AccessModes: []corev1.PersistentVolumeAccessMode{mode},
+		VolumeMode:  new(corev1.PersistentVolumeFilesystem),
+		Resources: corev1.VolumeResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceStorage: byteQuantity(v.Size)},
+		},
 	}
 	if v.Class != "" {
-		spec.StorageClassName = pulumi.String(v.Class)
+		spec.StorageClassName = &v.Class
 	}
 	return spec
 }
 
 // claimTemplate is the claim of each replica: codexctl and people find it by the stack's labels.
-func claimTemplate(stack stacks.Stack, service string, v stacks.Volume) corev1.PersistentVolumeClaimTypeArgs {
-	return corev1.PersistentVolumeClaimTypeArgs{
-		Metadata: &metav1.ObjectMetaArgs{Name: pulumi.String(v.Name), Labels: pulumi.ToStringMap(workloadLabels(stack, service))},
-		Spec:     claimSpec(v, "ReadWriteOnce"),
+func (r *renderer) claimTemplate(service string, v stacks.Volume) corev1.PersistentVolumeClaim {
+	return corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: v.Name, Labels: r.labelsOf(service)},
+		Spec:       claimSpec(v, corev1.ReadWriteOnce),
 	}
 }
 
 // retention keeps the claims when the StatefulSet goes, as volumes outlive the stack. When it shrinks, a claim whose data
 // can be made again goes with its replica: it would hold an old model when it came back.
-func (d *deployment) retention(p plan) appsv1.StatefulSetPersistentVolumeClaimRetentionPolicyArgs {
-	scaled := "Delete"
+func (r *renderer) retention(p plan) *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy {
+	scaled := appsv1.DeletePersistentVolumeClaimRetentionPolicyType
 	for _, m := range p.Mounts {
-		if v, ok := volumeOf(d.stack, m.Source); ok && m.Kind == stacks.MountVolume && !v.PerReplica {
-			scaled = "Retain"
+		if v, ok := volumeOf(r.stack, m.Source); ok && m.Kind == stacks.MountVolume && !v.PerReplica {
+			scaled = appsv1.RetainPersistentVolumeClaimRetentionPolicyType
 		}
 	}
-	return appsv1.StatefulSetPersistentVolumeClaimRetentionPolicyArgs{WhenDeleted: pulumi.String("Retain"), WhenScaled: pulumi.String(scaled)}
+	return &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
+		WhenDeleted: appsv1.RetainPersistentVolumeClaimRetentionPolicyType, WhenScaled: scaled,
+	}
 }
 
 // mountVolumes makes the mounts of a service but its files, in the order of their targets. writeShared lets a shared volume
 // be written to, for whoever fills it.
-func (d *deployment) mountVolumes(p plan, v *volumes, writeShared bool) {
+func (r *renderer) mountVolumes(p plan, v *volumes, writeShared bool) {
 	mounts := slices.Clone(p.Mounts)
 	slices.SortFunc(mounts, func(a, b stacks.Mount) int { return cmp.Compare(a.Target, b.Target) })
 	memory := 0
@@ -114,24 +112,24 @@ func (d *deployment) mountVolumes(p plan, v *volumes, writeShared bool) {
 		switch m.Kind {
 		case stacks.MountVolume:
 			v.claims = true
-			volume, _ := volumeOf(d.stack, m.Source)
+			volume, _ := volumeOf(r.stack, m.Source)
 			if !volume.Shared {
-				v.templates = append(v.templates, claimTemplate(d.stack, p.Name, volume))
-				v.mount(pulumi.String(m.Source), m.Target, m.ReadOnly)
+				v.templates = append(v.templates, r.claimTemplate(p.Name, volume))
+				v.mount(m.Source, m.Target, m.ReadOnly)
 				continue
 			}
 			readOnly := m.ReadOnly && !writeShared
-			v.add(corev1.VolumeArgs{Name: pulumi.String(m.Source), PersistentVolumeClaim: corev1.PersistentVolumeClaimVolumeSourceArgs{
-				ClaimName: d.shared[m.Source].Metadata.Name().Elem(), ReadOnly: pulumi.Bool(readOnly),
+			v.add(m.Source, corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
+				ClaimName: m.Source, ReadOnly: readOnly,
 			}}, m.Target, readOnly)
 		case stacks.MountTmpfs:
 			// It counts against the container's memory, as on Docker. Pods have no way to say noexec.
-			v.add(corev1.VolumeArgs{Name: pulumi.Sprintf("memory-%d", memory), EmptyDir: corev1.EmptyDirVolumeSourceArgs{
-				Medium: pulumi.String("Memory"), SizeLimit: pulumi.String(byteQuantity(m.Size)),
+			v.add(fmt.Sprintf("memory-%d", memory), corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+				Medium: corev1.StorageMediumMemory, SizeLimit: new(byteQuantity(m.Size)),
 			}}, m.Target, m.ReadOnly)
 			memory++
 		case stacks.MountBind:
-			v.add(d.files.volume(), m.Target, true)
+			v.add(modelfilesSource, r.files.source(), m.Target, true)
 		}
 	}
 }

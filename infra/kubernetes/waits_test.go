@@ -7,8 +7,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestWaits: a pod that cannot start is waited for minutes, the rolling update of many pods as long as its steps take. A plan
-// does not record these bounds, so this test is inside the package.
+// TestWaits: a pod that cannot start is waited for minutes, the rolling update of many pods as long as its steps take. The
+// test asks for services that no stack has, so it is inside the package.
 func TestWaits(t *testing.T) {
 	gpu := &stacks.GPU{Count: 1}
 	for name, tc := range map[string]struct {

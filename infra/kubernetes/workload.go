@@ -4,9 +4,9 @@ import (
 	"slices"
 	"time"
 
-	appsv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apps/v1"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // Kinds of workloads: a service with storage has pods with names of their own and a claim each.
@@ -43,56 +43,55 @@ func (p plan) rolloutTime() time.Duration {
 
 // progressTime is after how long without progress Kubernetes calls the service's rollout stuck. Pods start together, so those
 // that are not ready without the model are given the time that it may take.
-func (d *deployment) progressTime(name string) time.Duration {
-	took := d.stack.Service(name).StartTimeout + schedulingTime
-	if d.waitsForModel(name) {
+func (r *renderer) progressTime(name string) time.Duration {
+	took := r.stack.Service(name).StartTimeout + schedulingTime
+	if r.waitsForModel(name) {
 		took += modelDeadline
 	}
 	return took
 }
 
 // waitsForModel reports whether the service is the client of the model, or depends on it.
-func (d *deployment) waitsForModel(name string) bool {
-	return d.model != nil && (d.model.client.Name == name || slices.ContainsFunc(d.stack.Service(name).DependsOn, d.waitsForModel))
+func (r *renderer) waitsForModel(name string) bool {
+	return r.model != nil && (r.model.client.Name == name || slices.ContainsFunc(r.stack.Service(name).DependsOn, r.waitsForModel))
 }
 
 // addWorkload makes the service's pods. That they are ready is waited for once, at the end (await).
-func (d *deployment) addWorkload(p plan, template corev1.PodTemplateSpecArgs, claims corev1.PersistentVolumeClaimTypeArray, parent pulumi.Resource, after []pulumi.Resource) (pulumi.Resource, error) {
-	sel := labelSelector(selector(d.stack, p.Name))
-	meta := d.meta(p.Name, workloadLabels(d.stack, p.Name), map[string]string{annotationWaitFor: waitForController})
-	opts := []pulumi.ResourceOption{
-		pulumi.Parent(parent), pulumi.Provider(d.cluster), pulumi.DependsOn(after), pulumi.Timeouts(p.timeouts()),
+func (r *renderer) addWorkload(p plan, mounted volumes, after []*Object) *Object {
+	o := &Object{
+		Resource: p.Name, Component: p.Name, After: after, Timeouts: p.timeouts(),
+		Annotations: map[string]string{annotationWaitFor: waitForController},
 	}
+	meta, pod := r.meta(p.Name, r.labelsOf(p.Name)), r.podTemplate(p, mounted)
 	// With an autoscaler the number of replicas is its own: the field is not the stack's to set.
-	var replicas pulumi.IntPtrInput
+	var replicas *int32
 	if p.Autoscale == nil {
-		replicas = pulumi.Int(p.Replicas)
+		replicas = new(int32(p.Replicas))
 	}
 	if p.kind == kindStatefulSet {
-		args := &appsv1.StatefulSetArgs{Metadata: meta, Spec: appsv1.StatefulSetSpecArgs{
-			Replicas: replicas, Selector: sel, ServiceName: pulumi.String(p.Name), Template: template,
-			RevisionHistoryLimit: pulumi.Int(revisions),
+		spec := appsv1.StatefulSetSpec{
+			Replicas: replicas, Selector: r.selector(p.Name), ServiceName: p.Name, Template: pod,
+			RevisionHistoryLimit: new(int32(revisions)),
 			// Replicas do not need each other to start, and a pod that cannot start must not block its own repair.
-			PodManagementPolicy: pulumi.String("Parallel"),
-			UpdateStrategy:      appsv1.StatefulSetUpdateStrategyArgs{Type: pulumi.String("RollingUpdate")},
-		}}
-		if len(claims) > 0 {
-			spec := args.Spec.(appsv1.StatefulSetSpecArgs)
-			spec.VolumeClaimTemplates = claims
-			spec.PersistentVolumeClaimRetentionPolicy = d.retention(p)
-			args.Spec = spec
+			PodManagementPolicy: appsv1.ParallelPodManagement,
+			UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
 		}
-		return appsv1.NewStatefulSet(d.ctx, p.Name, args, opts...)
+		if len(mounted.templates) > 0 {
+			spec.VolumeClaimTemplates = mounted.templates
+			spec.PersistentVolumeClaimRetentionPolicy = r.retention(p)
+		}
+		o.API = &appsv1.StatefulSet{ObjectMeta: meta, Spec: spec}
+		return r.add(o)
 	}
-	return appsv1.NewDeployment(d.ctx, p.Name, &appsv1.DeploymentArgs{Metadata: meta, Spec: appsv1.DeploymentSpecArgs{
-		Replicas: replicas, Selector: sel, Template: template,
-		RevisionHistoryLimit:    pulumi.Int(revisions),
-		ProgressDeadlineSeconds: pulumi.Int(seconds(d.progressTime(p.Name))),
-		Strategy: appsv1.DeploymentStrategyArgs{
-			Type:          pulumi.String("RollingUpdate"),
-			RollingUpdate: rolling(p),
+	o.API = &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{
+		Replicas: replicas, Selector: r.selector(p.Name), Template: pod,
+		RevisionHistoryLimit:    new(int32(revisions)),
+		ProgressDeadlineSeconds: new(int32(seconds(r.progressTime(p.Name)))),
+		Strategy: appsv1.DeploymentStrategy{
+			Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: rolling(p),
 		},
-	}}, opts...)
+	}}
+	return r.add(o)
 }
 
 // step is how many pods a rolling update replaces at once: a quarter of a Deployment's, one of a StatefulSet's, or where
@@ -113,10 +112,12 @@ func (p plan) surge() int {
 }
 
 // rolling has new pods ready before old ones go, or, where there is no room for one more, one missing.
-func rolling(p plan) appsv1.RollingUpdateDeploymentArgs {
+func rolling(p plan) *appsv1.RollingUpdateDeployment {
 	missing := 0
 	if p.surge() == 0 {
 		missing = p.step()
 	}
-	return appsv1.RollingUpdateDeploymentArgs{MaxSurge: pulumi.Int(p.surge()), MaxUnavailable: pulumi.Int(missing)}
+	return &appsv1.RollingUpdateDeployment{
+		MaxSurge: new(intstr.FromInt(p.surge())), MaxUnavailable: new(intstr.FromInt(missing)),
+	}
 }

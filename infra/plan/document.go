@@ -6,11 +6,21 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Version of the Document. It changes when a reader of the old one would misread the new one.
-const Version = 1
+// Version of the Document. It changes when a reader of the old one would misread the new one, or the
+// other way round: before 3, a document did not say what was rendered.
+const Version = 3
+
+// What a document says in the place of what only the machine that plans has.
+const (
+	// Root stands for the project's folder.
+	Root = "[root]"
+	// Platform is the one that documents are made for, whatever the machine: it is part of the tag of built images.
+	Platform = "linux/amd64"
+)
 
 // Document is the plan of one stack on one target: the same text for the same sources and settings on every machine.
 type Document struct {
@@ -26,7 +36,9 @@ type Document struct {
 	// Plugins are the versions of the provider plugins, by package.
 	Plugins map[string]string `json:"plugins,omitempty"`
 	Model   *Model            `json:"model,omitempty"`
-	// Resources are sorted by name and type; the stack itself comes first.
+	// Docker is what was rendered for an engine; nil on another target.
+	Docker *docker.Rendering `json:"docker,omitempty"`
+	// Resources are what was registered, sorted by name and type; the stack itself comes first.
 	Resources []Resource `json:"resources"`
 }
 

@@ -31,6 +31,7 @@ type Plan struct {
 	Document Document
 	Settings stacks.Settings
 	Stack    stacks.Stack
+	Rendered program.Rendered
 }
 
 // Placeholder begins the text that stands in the place of each secret's value. A plan that shows it shows a secret.
@@ -66,8 +67,11 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 		run.Config[key] = value
 		run.Secrets = append(run.Secrets, key)
 	}
+	if p.Rendered, err = program.Render(p.Settings, p.Stack, root, Platform); err != nil {
+		return Plan{}, err
+	}
 	m, err := record(ctx, run, o.Key, func(ctx *pulumi.Context) error {
-		return program.Provision(ctx, p.Settings, p.Stack, root)
+		return program.Provision(ctx, p.Stack, p.Rendered, Root)
 	})
 	if err != nil {
 		return Plan{}, err
@@ -80,13 +84,11 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	p.Document = Document{
 		Version: Version, Project: stacks.Project, Stack: stack, Target: p.Settings.Target, Plugins: m.plugins,
 		Model:     &Model{Name: model.Name, Modelfile: model.Modelfile, Base: model.Base, Digest: model.Digest, Text: string(text)},
+		Docker:    p.Rendered.Docker,
 		Resources: m.sorted(),
 	}
 	chosen, err := chosenTarget(root, stack)
 	p.Document.Chosen = err == nil && chosen == p.Settings.Target
-	if err := neutral(&p, root); err != nil {
-		return Plan{}, err
-	}
 	return p, nil
 }
 

@@ -76,6 +76,17 @@ type Options struct {
 	SecretOutputs       []string `json:"secretOutputs,omitempty"`
 	AfterCreate         []string `json:"afterCreate,omitempty"`
 	AfterUpdate         []string `json:"afterUpdate,omitempty"`
+	// Timeouts bound how long the engine waits for the provider, where it is told.
+	Timeouts *Timeouts `json:"timeouts,omitempty"`
+	// Version is that of the provider's plugin, where it is told.
+	Version string `json:"version,omitempty"`
+}
+
+// Timeouts are durations as time.Duration writes them; empty is the provider's own.
+type Timeouts struct {
+	Create string `json:"create,omitempty"`
+	Update string `json:"update,omitempty"`
+	Delete string `json:"delete,omitempty"`
 }
 
 // Record runs the program as a preview does and returns its resources sorted by name and type; the stack itself comes
@@ -289,6 +300,10 @@ func options(req *pulumirpc.RegisterResourceRequest) *Options {
 	o := &Options{
 		ReplaceOnChanges: req.GetReplaceOnChanges(), IgnoreChanges: req.GetIgnoreChanges(), RetainOnDelete: req.GetRetainOnDelete(), Protect: req.GetProtect(),
 		SecretOutputs: req.GetAdditionalSecretOutputs(), AfterCreate: req.GetHooks().GetAfterCreate(), AfterUpdate: req.GetHooks().GetAfterUpdate(),
+		Version: req.GetVersion(),
+	}
+	if t := req.GetCustomTimeouts(); t.GetCreate() != "" || t.GetUpdate() != "" || t.GetDelete() != "" {
+		o.Timeouts = &Timeouts{Create: t.GetCreate(), Update: t.GetUpdate(), Delete: t.GetDelete()}
 	}
 	for _, urn := range req.GetDependencies() {
 		o.DependsOn = append(o.DependsOn, shortURN(urn))

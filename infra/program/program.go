@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -36,31 +37,54 @@ func Deploy(root string) pulumi.RunFunc {
 		if err != nil {
 			return err
 		}
-		return Provision(ctx, settings, stack, dir)
+		rendered, err := Render(settings, stack, dir, image.Platform())
+		if err != nil {
+			return err
+		}
+		return Provision(ctx, stack, rendered, dir)
 	}
 }
 
-// Provision is the program from where config and files are read: the target provisions the stack of the project at root.
-func Provision(ctx *pulumi.Context, settings stacks.Settings, stack stacks.Stack, root string) error {
+// Rendered is a stack as its target runs it; the other target's is nil.
+type Rendered struct {
+	Docker     *docker.Rendering
+	Kubernetes *kubernetes.Rendering
+}
+
+// Render renders the stack of the project at root for its target, with images that are built for
+// the platform.
+func Render(settings stacks.Settings, stack stacks.Stack, root, platform string) (Rendered, error) {
 	switch settings.Target {
 	case stacks.Docker:
-		out, err := docker.Deploy(ctx, stack, root)
+		r, err := docker.Render(os.DirFS(root), stack, platform)
+		return Rendered{Docker: r}, err
+	case stacks.Kubernetes:
+		at := settings.Kubernetes
+		r, err := kubernetes.Render(stack, kubernetes.Options{
+			Root: root, Context: at.Context, Namespace: at.Namespace, Platform: platform,
+		})
+		return Rendered{Kubernetes: r}, err
+	}
+	return Rendered{}, fmt.Errorf("%s:target: there is no target %q", stacks.Project, settings.Target)
+}
+
+// Provision is the program from where config and files are read: the target provisions the rendered stack of the
+// project at root.
+func Provision(ctx *pulumi.Context, stack stacks.Stack, rendered Rendered, root string) error {
+	if rendered.Docker != nil {
+		out, err := rendered.Docker.Provision(ctx, root)
 		if err != nil {
 			return err
 		}
 		exportEngine(ctx, stack, out)
 		return nil
-	case stacks.Kubernetes:
-		out, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{
-			Root: root, Context: settings.Kubernetes.Context, Namespace: settings.Kubernetes.Namespace,
-		})
-		if err != nil {
-			return err
-		}
-		exportCluster(ctx, stack, out)
-		return nil
 	}
-	return fmt.Errorf("%s:target: there is no target %q", stacks.Project, settings.Target)
+	out, err := rendered.Kubernetes.Provision(ctx)
+	if err != nil {
+		return err
+	}
+	exportCluster(ctx, stack, out)
+	return nil
 }
 
 // Load makes the stack of the project at root out of its config, strictly, before anything is provisioned: what a

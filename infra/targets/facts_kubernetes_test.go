@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/infra/kubernetes/manifest"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -42,17 +41,13 @@ type cluster struct {
 func kubernetesFacts(t *testing.T, rec recording) facts {
 	t.Helper()
 	c := cluster{recording: rec, pods: map[string]pods{}, services: map[string]*corev1.Service{}, configs: map[string]*corev1.ConfigMap{}}
-	objects, err := manifest.Objects(rec.resources)
-	if err != nil {
-		t.Fatal(err)
-	}
 	f := facts{}
-	for _, o := range objects {
-		x, err := manifest.Typed(o)
-		if err != nil {
-			t.Fatal(err)
+	all := byRef(rec.resources)
+	for _, r := range rec.resources {
+		if !strings.HasPrefix(r.Type, "kubernetes:") {
+			continue
 		}
-		switch x := x.(type) {
+		switch x := typed(t, r, all).(type) {
 		case *appsv1.Deployment:
 			c.pods[x.Spec.Template.Labels[stacks.LabelService]] = pods{replicas: count(x.Spec.Replicas), template: x.Spec.Template}
 		case *appsv1.StatefulSet:

@@ -15,7 +15,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
@@ -114,9 +113,13 @@ func (o *opened) look(args *pulumi.ResourceTransformationArgs) *pulumi.ResourceT
 			}
 			return len(list)
 		})
-	case *corev1.SecretArgs:
+	case pulumi.Map:
+		data, ok := props["data"].(pulumi.StringMapOutput)
+		if !ok {
+			break // not a Secret
+		}
 		o.looking.Add(1)
-		props.Data.ToStringMapOutput().ApplyT(func(data map[string]string) (int, error) {
+		data.ApplyT(func(data map[string]string) (int, error) {
 			defer o.looking.Done()
 			for key, value := range data {
 				content, err := base64.StdEncoding.DecodeString(value)

@@ -1,217 +1,167 @@
 package workload
 
 import (
+	"maps"
 	"net"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// Resource types of pulumi-docker.
-const (
-	dockerContainer   = "docker:index/container:Container"
-	dockerImage       = "docker:index/image:Image"
-	dockerRemoteImage = "docker:index/remoteImage:RemoteImage"
-	dockerNetwork     = "docker:index/network:Network"
-	dockerVolume      = "docker:index/volume:Volume"
-)
-
-func (v *View) readDocker(resources []plan.Resource) error {
-	images := map[string]reference{} // by the component that they belong to
-	internal := map[string]bool{}
-	volumes := map[string]string{}  // the stack's name by the engine's
-	carried := map[string][]Mount{} // what the carrier of a service's files holds
-	for _, r := range resources {
-		in := fields(r.Inputs)
-		switch r.Type {
-		case dockerImage:
-			images[r.Parent] = reference{in.text("imageName"), true}
-		case dockerRemoteImage:
-			images[r.Parent] = reference{in.text("name"), false}
-		case dockerNetwork:
-			internal[in.text("name")] = in.flag("internal")
-			v.Networks = append(v.Networks, Network{Name: in.text("name"), Internal: in.flag("internal")})
-		case dockerVolume:
-			volumes[in.text("name")] = r.Name
-			v.Volumes = append(v.Volumes, Volume{Resource: r.Name, Name: r.Name, Retained: r.Options != nil && r.Options.RetainOnDelete})
-		case dockerContainer:
-			if of := label(in, docker.LabelFilesOf); of != "" {
-				kind := Files
-				if isSecret(r.Inputs["uploads"]) {
-					kind = Secrets
-				}
-				for _, dir := range in.list("volumes") {
-					carried[of] = append(carried[of], Mount{Kind: kind, Target: dir.text("containerPath")})
-				}
+// FromProject reads a stack that is rendered for an engine. root is the name of the project's
+// folder in the paths of the view.
+func FromProject(r *docker.Rendering, root string) View {
+	p := r.Project
+	v := View{Stack: strings.TrimPrefix(p.Name, stacks.Project+"-"), Target: stacks.Docker}
+	for _, n := range p.Networks {
+		v.Networks = append(v.Networks, Network{Name: n.Name, Internal: n.Internal})
+	}
+	for name := range p.Volumes {
+		v.Volumes = append(v.Volumes, Volume{Resource: name, Name: name, Retained: slices.Contains(r.Retained, name)})
+	}
+	for service, c := range p.Services {
+		w := Workload{
+			Service: service, Kind: "Container", Replicas: 1, Fenced: true,
+			StopsFirst:     slices.Contains(r.StopsFirst, service),
+			HostNamespaces: hostNamespaces(c),
+			Calls:          calls(c),
+			Containers:     []Container{containerOf(c, root)},
+		}
+		for name := range c.Networks {
+			n := p.Networks[name]
+			w.Networks = append(w.Networks, n.Name)
+			if !n.Internal {
+				w.WaysOut = append(w.WaysOut, "network "+n.Name)
 			}
 		}
-	}
-	serviceOf := map[string]string{} // by "type name" of the container
-	for _, r := range resources {
-		if service := label(fields(r.Inputs), stacks.LabelService); r.Type == dockerContainer {
-			serviceOf[r.Type+" "+r.Name] = service
-		}
-	}
-	for _, r := range resources {
-		if r.Type != dockerContainer {
-			continue
-		}
-		in := fields(r.Inputs)
-		service := label(in, stacks.LabelService)
-		if service == "" && label(in, docker.LabelFilesOf) != "" {
-			continue // never started
-		}
-		w := Workload{Service: service, Kind: "Container", Name: r.Name, Replicas: 1, Fenced: true}
-		w.StopsFirst = r.Options != nil && r.Options.DeleteBeforeReplace != nil && *r.Options.DeleteBeforeReplace
-		for _, n := range in.list("networksAdvanced") {
-			name := n.text("name")
-			w.Networks = append(w.Networks, name)
-			if !internal[name] {
-				w.WaysOut = append(w.WaysOut, "network "+name)
-			}
-		}
-		mode := in.text("networkMode")
-		w.HostNamespaces = hostNamespaces(in, mode)
+		slices.Sort(w.Networks)
+		slices.Sort(w.WaysOut)
 		switch {
-		case mode == "host":
+		case c.NetworkMode == "host":
 			w.WaysOut = []string{"the machine's network"}
-		case len(w.Networks) == 0 && mode != "none":
+		case len(w.Networks) == 0 && c.NetworkMode != "none":
 			w.WaysOut, w.Fenced = []string{"the engine's default network"}, false
 		}
-		c := dockerContainerOf(in, images[r.Parent])
-		c.Mounts = dockerMounts(in, volumes, carried[service])
-		w.Containers = []Container{c}
-		w.Calls = calls(r, c, serviceOf)
-		v.Workloads = append(v.Workloads, w)
-		for _, port := range in.list("ports") {
-			ip := net.ParseIP(port.text("ip"))
-			v.Exposed = append(v.Exposed, Exposure{Service: service, How: "port", Address: port.text("ip"),
-				Port: int(port.number("external")), Loopback: ip != nil && ip.IsLoopback()})
+		for i := range c.GetScale() {
+			w.Name = r.ContainerName(service, i)
+			v.Workloads = append(v.Workloads, w)
+		}
+		for _, port := range c.Ports {
+			ip := net.ParseIP(port.HostIP)
+			number, _ := strconv.Atoi(port.Published) // 0 is a port that the engine chooses
+			v.Exposed = append(v.Exposed, Exposure{
+				Service: service, How: "port", Address: port.HostIP, Port: number,
+				Loopback: ip != nil && ip.IsLoopback(),
+			})
 		}
 	}
-	return nil
+	v.sort()
+	return v
 }
 
-// reference is an image of the stack.
-type reference struct {
-	ref   string
-	built bool
-}
-
-func dockerContainerOf(in fields, img reference) Container {
-	c := Container{
-		Image: img.ref, Built: img.built,
-		Command: slices.Concat(texts(in["entrypoints"]), texts(in["command"])),
-		User:    in.text("user"), ReadOnlyRoot: in.flag("readOnly"), Privileged: in.flag("privileged"),
-		NewPrivileges: true, GPU: in.text("gpus"),
-		Memory: stacks.Bytes(in.number("memory")) * stacks.MiB,
-		Swap:   in.number("memorySwap") != in.number("memory"),
-		Health: texts(in.object("healthcheck")["tests"]),
+func containerOf(c types.ServiceConfig, root string) Container {
+	out := Container{
+		Image: c.Image, Built: c.Build != nil,
+		Command: words(slices.Concat(c.Entrypoint, c.Command)),
+		User:    c.User, ReadOnlyRoot: c.ReadOnly, Privileged: c.Privileged, NewPrivileges: true,
+		DroppedCapabilities: capabilities(c.CapDrop), AddedCapabilities: capabilities(c.CapAdd),
+		Memory: stacks.Bytes(c.MemLimit), Swap: c.MemSwapLimit != c.MemLimit, PIDs: int(c.PidsLimit),
+		CPU: stacks.MilliCPU(1000 * c.CPUS), Mounts: mounts(c, root),
 	}
-	if c.Image == "" || in.text("image") != plan.Computed && in.text("image") != "" {
-		c.Image = in.text("image") // a reference; an image ID is known later only
+	if c.CPUPeriod > 0 {
+		out.CPU = stacks.MilliCPU(1000 * c.CPUQuota / c.CPUPeriod)
 	}
-	if period := in.number("cpuPeriod"); period > 0 {
-		c.CPU = stacks.MilliCPU(1000 * in.number("cpuQuota") / period)
-	} else if cpus, err := strconv.ParseFloat(in.text("cpus"), 64); err == nil {
-		c.CPU = stacks.MilliCPU(1000 * cpus)
+	if h := c.HealthCheck; h != nil && !h.Disable {
+		out.Health = words(h.Test)
 	}
-	caps := in.object("capabilities")
-	c.DroppedCapabilities, c.AddedCapabilities = capabilities(caps["drops"]), capabilities(caps["adds"])
-	for _, o := range texts(in["securityOpts"]) {
-		key, value, _ := strings.Cut(strings.Replace(o.Value, "=", ":", 1), ":")
+	for _, o := range c.SecurityOpt {
+		key, value, _ := strings.Cut(strings.Replace(o, "=", ":", 1), ":")
 		switch {
 		case key == "no-new-privileges" && value != "false":
-			c.NewPrivileges = false
+			out.NewPrivileges = false
 		case value == "unconfined":
-			c.Unconfined = append(c.Unconfined, key)
+			out.Unconfined = append(out.Unconfined, key)
 		case key == "label" && value == "disable":
-			c.Unconfined = append(c.Unconfined, "selinux")
+			out.Unconfined = append(out.Unconfined, "selinux")
 		}
 	}
-	for _, e := range texts(in["envs"]) {
-		name, value, _ := strings.Cut(e.Value, "=")
-		c.Env = append(c.Env, Variable{name, Text{value, e.Secret}})
+	out.Env = variables(c.Environment.ToMapping())
+	out.Labels = variables(c.Labels)
+	for _, d := range c.Devices {
+		out.Devices = append(out.Devices, d.Source)
 	}
-	if runtime := in.text("runtime"); c.GPU == "" && runtime == "nvidia" {
-		c.GPU = c.Value("NVIDIA_VISIBLE_DEVICES")
+	if c.Deploy != nil && c.Deploy.Resources.Reservations != nil {
+		for _, d := range c.Deploy.Resources.Reservations.Devices {
+			out.GPU = strings.Join(d.IDs, ",")
+			if d.Count == stacks.AllGPUs {
+				out.GPU = "all"
+			}
+		}
 	}
-	for _, pair := range in.list("labels") {
-		c.Labels = append(c.Labels, Variable{pair.text("label"), Text{pair.text("value"), isSecret(pair["value"])}})
+	if l := c.Logging; l != nil {
+		out.LogBounded = l.Driver == "none" || l.Driver == "local" || l.Options["max-size"] != ""
 	}
-	c.PIDs, _ = strconv.Atoi(label(in, docker.LabelPIDs)) // the hook sets what the label says
-	for _, d := range in.list("devices") {
-		c.Devices = append(c.Devices, d.text("hostPath"))
-	}
-	c.LogBounded = in.text("logDriver") == "none" || in.text("logDriver") == "local" || in.object("logOpts").text("max-size") != ""
-	return c
+	return out
 }
 
 // calls are the services that the container connects to. It waits for what it cannot start without; of those, it calls the
 // ones whose names are hosts in its environment. Where none is, its addresses stand in a file, and it calls all of them.
-func calls(r plan.Resource, c Container, serviceOf map[string]string) []string {
-	var waits, named []string
-	if r.Options != nil {
-		for _, dep := range r.Options.DependsOn {
-			if of := serviceOf[dep]; of != "" && !slices.Contains(waits, of) {
-				waits = append(waits, of)
-			}
+func calls(c types.ServiceConfig) []string {
+	var named []string
+	for _, value := range c.Environment.ToMapping() {
+		u, err := url.Parse(value)
+		if err != nil {
+			continue
 		}
-	}
-	for _, v := range c.Env {
-		u, err := url.Parse(v.Value)
-		if err == nil && slices.Contains(waits, u.Hostname()) && !slices.Contains(named, u.Hostname()) {
+		if _, waits := c.DependsOn[u.Hostname()]; waits {
 			named = append(named, u.Hostname())
 		}
 	}
 	if len(named) == 0 {
-		named = waits
+		return slices.Sorted(maps.Keys(c.DependsOn))
 	}
 	slices.Sort(named)
-	return named
+	return slices.Compact(named)
 }
 
-func dockerMounts(in fields, volumes map[string]string, carried []Mount) []Mount {
+// mounts are the container's, with the folders of its files. These are secrets as soon as one of
+// the files is: one carrier has them all.
+func mounts(c types.ServiceConfig, root string) []Mount {
 	var out []Mount
-	for _, m := range in.list("mounts") {
-		mount := Mount{Kind: MountKind(m.text("type")), Source: m.text("source"), Target: m.text("target"), ReadOnly: m.flag("readOnly")}
-		if name, ok := volumes[mount.Source]; ok && mount.Kind == Storage {
-			mount.Source = name
+	for _, m := range c.Volumes {
+		source := m.Source
+		if m.Type == types.VolumeTypeBind && !path.IsAbs(source) {
+			source = path.Join(root, source)
 		}
-		out = append(out, mount)
+		out = append(out, Mount{Kind: MountKind(m.Type), Source: source, Target: m.Target, ReadOnly: m.ReadOnly})
 	}
-	for _, m := range in.list("volumes") {
-		switch {
-		case m["fromContainer"] != nil:
-			for _, f := range carried {
-				f.ReadOnly = m.flag("readOnly")
-				out = append(out, f)
-			}
-		case m.text("hostPath") != "":
-			out = append(out, Mount{Kind: HostPath, Source: m.text("hostPath"), Target: m.text("containerPath"), ReadOnly: m.flag("readOnly")})
-		default:
-			source := m.text("volumeName")
-			if name, ok := volumes[source]; ok {
-				source = name
-			}
-			out = append(out, Mount{Kind: Storage, Source: source, Target: m.text("containerPath"), ReadOnly: m.flag("readOnly")})
-		}
+	kind, folders := Files, map[string]bool{}
+	for _, f := range c.Configs {
+		folders[path.Dir(f.Target)] = true
 	}
-	for _, target := range in.object("tmpfs").keys() {
+	for _, f := range c.Secrets {
+		folders[path.Dir(f.Target)], kind = true, Secrets
+	}
+	for _, folder := range slices.Sorted(maps.Keys(folders)) {
+		out = append(out, Mount{Kind: kind, Target: folder, ReadOnly: true})
+	}
+	for _, t := range slices.Sorted(slices.Values(c.Tmpfs)) {
+		target, _, _ := strings.Cut(t, ":")
 		out = append(out, Mount{Kind: Memory, Target: target})
 	}
 	return out
 }
 
-func hostNamespaces(in fields, networkMode string) []string {
+func hostNamespaces(c types.ServiceConfig) []string {
 	var out []string
 	for _, n := range []struct{ name, value string }{
-		{"network", networkMode}, {"pid", in.text("pidMode")}, {"ipc", in.text("ipcMode")}, {"user", in.text("usernsMode")}, {"cgroup", in.text("cgroupnsMode")},
+		{"network", c.NetworkMode}, {"pid", c.Pid}, {"ipc", c.Ipc}, {"user", c.UserNSMode}, {"cgroup", c.Cgroup},
 	} {
 		if n.value == "host" {
 			out = append(out, n.name)
@@ -220,19 +170,35 @@ func hostNamespaces(in fields, networkMode string) []string {
 	return out
 }
 
-func label(in fields, name string) string {
-	for _, pair := range in.list("labels") {
-		if pair.text("label") == name {
-			return pair.text("value")
-		}
+// word is a word of the project. One that stands for a secret is one.
+func word(s string) Text {
+	if strings.Contains(s, stacks.SecretToken) || strings.Contains(s, stacks.SecretHashToken) {
+		return Text{Secret: true}
 	}
-	return ""
+	return Text{Value: s}
 }
 
-func capabilities(v any) []string {
+func words(list []string) []Text {
+	var out []Text
+	for _, s := range list {
+		out = append(out, word(s))
+	}
+	return out
+}
+
+// variables are sorted by name.
+func variables(m map[string]string) []Variable {
+	var out []Variable
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, Variable{name, word(m[name])})
+	}
+	return out
+}
+
+func capabilities(names []string) []string {
 	var out []string
-	for _, c := range texts(v) {
-		out = append(out, strings.TrimPrefix(strings.ToUpper(c.Value), "CAP_"))
+	for _, c := range names {
+		out = append(out, strings.TrimPrefix(strings.ToUpper(c), "CAP_"))
 	}
 	slices.Sort(out)
 	return out

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/codexcontinue/codexcontinue/infra/kubernetes/manifest"
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	appsv1 "k8s.io/api/apps/v1"
@@ -17,168 +17,165 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// object is a recorded object of a cluster.
-type object struct {
-	plan.Resource
-	kind string
-	name string
-	// labels are the object's own.
-	labels map[string]string
-}
+// pushedType is the type of what builds and pushes an image.
+const pushedType = "docker:index/image:Image"
 
-// objectsOf are the resources that become objects of a cluster: components, providers and images do not.
-func objectsOf(resources []plan.Resource) []object {
-	var out []object
+// readKubernetes reads a plan for a cluster, whose objects are registered as they are rendered. An
+// image that is pushed is not known there: it is the one of the service after which the container
+// that runs it is named.
+func (v *View) readKubernetes(resources []plan.Resource) error {
+	pushed := map[string]string{} // by service
 	for _, r := range resources {
-		in := fields(r.Inputs)
-		if !strings.HasPrefix(r.Type, "kubernetes:") || in.text("kind") == "" {
+		if r.Type == pushedType {
+			pushed[r.Name], _ = r.Inputs["imageName"].(string)
+		}
+	}
+	var objects []*kubernetes.Object
+	for _, r := range resources {
+		// Components, providers and images are no objects. Of a Secret a plan shows nothing.
+		if r.Inputs["kind"] == nil || !strings.HasPrefix(r.Type, "kubernetes:") || strings.HasSuffix(r.Type, ":Secret") {
 			continue
 		}
-		meta := in.object("metadata")
-		o := object{Resource: r, kind: in.text("kind"), name: meta.text("name"), labels: map[string]string{}}
-		for _, k := range meta.object("labels").keys() {
-			o.labels[k] = meta.object("labels").text(k)
+		o, err := objectOf(r)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", r.Type, r.Name, err)
 		}
-		out = append(out, o)
+		objects = append(objects, o)
 	}
-	return out
-}
-
-// decode reads the object into a type of its API. Text that stands for a value that is not known stays text.
-func (o object) decode(into any) error {
-	text, err := json.Marshal(o.Inputs)
-	if err == nil {
-		err = json.Unmarshal(text, into)
-	}
-	if err != nil {
-		return fmt.Errorf("%s %s: %w", o.kind, o.Name, err)
-	}
+	v.addObjects(objects, pushed)
 	return nil
 }
 
-func (o object) retained() bool { return o.Options != nil && o.Options.RetainOnDelete }
+// objectOf is the resource as a type of its API. Text that stands for a value that is not known
+// stays text.
+func objectOf(r plan.Resource) (*kubernetes.Object, error) {
+	o := &kubernetes.Object{Resource: r.Name, Retained: r.Options != nil && r.Options.RetainOnDelete}
+	u := &unstructured.Unstructured{Object: r.Inputs}
+	typed, err := kubernetes.Scheme().New(u.GroupVersionKind())
+	if runtime.IsNotRegisteredError(err) {
+		o.API = u
+		return o, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(r.Inputs)
+	if err != nil {
+		return nil, err
+	}
+	o.API = typed.(kubernetes.API)
+	return o, json.Unmarshal(text, typed)
+}
 
 // cluster is what has to be known of all objects before one can be read.
 type cluster struct {
-	images    manifest.Images // of what is built
-	tokens    map[string]bool // by the name of the account
-	least     map[string]int  // replicas that an autoscaler keeps, by "Kind/name"
-	tls       map[string]bool // listeners of gateways that encrypt, as name/listener
+	pushed    map[string]string // images by service
+	tokens    map[string]bool   // by the name of the account
+	least     map[string]int    // replicas that an autoscaler keeps, by "Kind/name"
+	tls       map[string]bool   // listeners of gateways that encrypt, as name/listener
 	policies  []networkingv1.NetworkPolicy
 	namespace string
 	// kept says that the namespace, and with it every claim in it, outlives the stack.
 	kept bool
 }
 
-func (v *View) readKubernetes(resources []plan.Resource) error {
-	objects := objectsOf(resources)
-	c, err := clusterOf(resources, objects)
-	if err != nil {
-		return err
-	}
+// addObjects adds what the objects would run.
+func (v *View) addObjects(objects []*kubernetes.Object, pushed map[string]string) {
+	c := clusterOf(objects)
+	c.pushed = pushed
 	if c.namespace != "" {
 		v.Networks = []Network{{Name: c.namespace}}
 	}
 	for _, o := range objects {
-		if err := v.readObject(o, c); err != nil {
-			return err
+		switch x := o.API.(type) {
+		case *appsv1.Deployment:
+			v.addPods(o, c, x.Spec.Replicas, x.Spec.Template, nil)
+		case *appsv1.StatefulSet:
+			policy := x.Spec.PersistentVolumeClaimRetentionPolicy
+			kept := policy == nil || policy.WhenDeleted != appsv1.DeletePersistentVolumeClaimRetentionPolicyType
+			for _, claim := range x.Spec.VolumeClaimTemplates {
+				v.addClaim(o, claim, c.kept && kept)
+			}
+			v.addPods(o, c, x.Spec.Replicas, x.Spec.Template, x.Spec.VolumeClaimTemplates)
+		case *batchv1.Job:
+			v.addPods(o, c, x.Spec.Parallelism, x.Spec.Template, nil)
+		case *corev1.PersistentVolumeClaim:
+			v.addClaim(o, *x, c.kept && o.Retained)
+		case *corev1.Service:
+			v.addService(x)
+		case *networkingv1.Ingress:
+			v.addIngress(x)
+		case *unstructured.Unstructured:
+			v.addHTTPRoute(routeOf(x), c.tls)
 		}
 	}
-	return nil
 }
 
-func clusterOf(resources []plan.Resource, objects []object) (*cluster, error) {
-	c := &cluster{images: manifest.ImagesOf(resources), tokens: map[string]bool{}, least: map[string]int{}, tls: map[string]bool{}}
+func clusterOf(objects []*kubernetes.Object) *cluster {
+	c := &cluster{tokens: map[string]bool{}, least: map[string]int{}, tls: map[string]bool{}}
 	for _, o := range objects {
-		switch o.kind {
-		case "Namespace":
-			c.namespace, c.kept = "namespace "+o.name, o.retained()
-		case "Gateway":
-			for _, l := range fields(o.Inputs).object("spec").list("listeners") {
-				c.tls[o.name+"/"+l.text("name")] = len(l.object("tls")) > 0
+		switch x := o.API.(type) {
+		case *corev1.Namespace:
+			c.namespace, c.kept = "namespace "+x.Name, o.Retained
+		case *corev1.ServiceAccount:
+			c.tokens[x.Name] = x.AutomountServiceAccountToken == nil || *x.AutomountServiceAccountToken
+		case *autoscalingv2.HorizontalPodAutoscaler:
+			if x.Spec.MinReplicas != nil {
+				c.least[x.Spec.ScaleTargetRef.Kind+"/"+x.Spec.ScaleTargetRef.Name] = int(*x.Spec.MinReplicas)
 			}
-		case "ServiceAccount":
-			var a corev1.ServiceAccount
-			if err := o.decode(&a); err != nil {
-				return nil, err
+		case *networkingv1.NetworkPolicy:
+			c.policies = append(c.policies, *x)
+		case *unstructured.Unstructured:
+			for _, l := range routeOf(x).Spec.Listeners {
+				c.tls[x.GetName()+"/"+l.Name] = l.TLS != nil
 			}
-			c.tokens[a.Name] = a.AutomountServiceAccountToken == nil || *a.AutomountServiceAccountToken
-		case "HorizontalPodAutoscaler":
-			var a autoscalingv2.HorizontalPodAutoscaler
-			if err := o.decode(&a); err != nil {
-				return nil, err
-			}
-			if a.Spec.MinReplicas != nil {
-				c.least[a.Spec.ScaleTargetRef.Kind+"/"+a.Spec.ScaleTargetRef.Name] = int(*a.Spec.MinReplicas)
-			}
-		case "NetworkPolicy":
-			var p networkingv1.NetworkPolicy
-			if err := o.decode(&p); err != nil {
-				return nil, err
-			}
-			c.policies = append(c.policies, p)
 		}
 	}
-	return c, nil
+	return c
 }
 
-func (v *View) readObject(o object, c *cluster) error {
-	switch o.kind {
-	case "Deployment":
-		var d appsv1.Deployment
-		if err := o.decode(&d); err != nil {
-			return err
-		}
-		v.addPods(o, c, d.Spec.Replicas, d.Spec.Template)
-	case "StatefulSet":
-		var s appsv1.StatefulSet
-		if err := o.decode(&s); err != nil {
-			return err
-		}
-		for _, claim := range s.Spec.VolumeClaimTemplates {
-			policy := s.Spec.PersistentVolumeClaimRetentionPolicy
-			v.addClaim(o, claim.Name, claim.Spec, c.kept && (policy == nil || policy.WhenDeleted != appsv1.DeletePersistentVolumeClaimRetentionPolicyType))
-		}
-		v.addPods(o, c, s.Spec.Replicas, s.Spec.Template)
-	case "Job":
-		var j batchv1.Job
-		if err := o.decode(&j); err != nil {
-			return err
-		}
-		v.addPods(o, c, j.Spec.Parallelism, j.Spec.Template)
-	case "PersistentVolumeClaim":
-		var p corev1.PersistentVolumeClaim
-		if err := o.decode(&p); err != nil {
-			return err
-		}
-		v.addClaim(o, p.Name, p.Spec, c.kept && o.retained())
-	case "Service":
-		var s corev1.Service
-		if err := o.decode(&s); err != nil {
-			return err
-		}
-		v.addService(o, s)
-	case "Ingress":
-		var i networkingv1.Ingress
-		if err := o.decode(&i); err != nil {
-			return err
-		}
-		v.addIngress(i)
-	case "HTTPRoute":
-		v.addHTTPRoute(fields(o.Inputs), c.tls)
+// route is what of the objects of the Gateway API is read: a Gateway's listeners, and where an
+// HTTPRoute leads.
+type route struct {
+	Spec struct {
+		Listeners []struct {
+			Name string `json:"name"`
+			TLS  any    `json:"tls"`
+		} `json:"listeners"`
+		Hostnames  []string `json:"hostnames"`
+		ParentRefs []struct {
+			Name        string `json:"name"`
+			SectionName string `json:"sectionName"`
+		} `json:"parentRefs"`
+		Rules []struct {
+			BackendRefs []struct {
+				Name string `json:"name"`
+			} `json:"backendRefs"`
+		} `json:"rules"`
+	} `json:"spec"`
+}
+
+// routeOf reads the object. What is of another form than the API's reads as nothing.
+func routeOf(u *unstructured.Unstructured) route {
+	var r route
+	if text, err := u.MarshalJSON(); err != nil || json.Unmarshal(text, &r) != nil {
+		return route{}
 	}
-	return nil
+	return r
 }
 
-func (v *View) addClaim(o object, name string, spec corev1.PersistentVolumeClaimSpec, retained bool) {
-	storage := spec.Resources.Requests[corev1.ResourceStorage]
-	v.Volumes = append(v.Volumes, Volume{Resource: o.Name, Name: name, Size: stacks.Bytes(storage.Value()), Retained: retained})
+func (v *View) addClaim(o *kubernetes.Object, claim corev1.PersistentVolumeClaim, retained bool) {
+	storage := claim.Spec.Resources.Requests[corev1.ResourceStorage]
+	v.Volumes = append(v.Volumes, Volume{Resource: o.Resource, Name: claim.Name, Size: stacks.Bytes(storage.Value()), Retained: retained})
 }
 
 // addService adds what a Service opens to other machines.
-func (v *View) addService(o object, s corev1.Service) {
+func (v *View) addService(s *corev1.Service) {
 	how := ""
 	switch s.Spec.Type {
 	case corev1.ServiceTypeLoadBalancer:
@@ -193,11 +190,11 @@ func (v *View) addService(o object, s corev1.Service) {
 		return
 	}
 	for _, p := range s.Spec.Ports {
-		v.Exposed = append(v.Exposed, Exposure{Service: cmp.Or(o.labels[stacks.LabelService], o.name), How: how, Port: int(p.Port)})
+		v.Exposed = append(v.Exposed, Exposure{Service: cmp.Or(s.Labels[stacks.LabelService], s.Name), How: how, Port: int(p.Port)})
 	}
 }
 
-func (v *View) addIngress(i networkingv1.Ingress) {
+func (v *View) addIngress(i *networkingv1.Ingress) {
 	for _, rule := range i.Spec.Rules {
 		if rule.HTTP == nil {
 			continue
@@ -211,32 +208,30 @@ func (v *View) addIngress(i networkingv1.Ingress) {
 }
 
 // addHTTPRoute adds what a route of the Gateway API leads to; one that only redirects leads nowhere.
-func (v *View) addHTTPRoute(in fields, tls map[string]bool) {
-	spec := in.object("spec")
-	hosts, _ := spec["hostnames"].([]any)
+func (v *View) addHTTPRoute(r route, tls map[string]bool) {
 	host := ""
-	if len(hosts) > 0 {
-		host, _ = hosts[0].(string)
+	if len(r.Spec.Hostnames) > 0 {
+		host = r.Spec.Hostnames[0]
 	}
 	encrypted := false // by a listener of the stack's own gateway
-	for _, parent := range spec.list("parentRefs") {
-		encrypted = encrypted || tls[parent.text("name")+"/"+parent.text("sectionName")]
+	for _, parent := range r.Spec.ParentRefs {
+		encrypted = encrypted || tls[parent.Name+"/"+parent.SectionName]
 	}
-	for _, rule := range spec.list("rules") {
-		for _, to := range rule.list("backendRefs") {
-			v.Exposed = append(v.Exposed, Exposure{Service: to.text("name"), How: "route", Address: host, TLS: encrypted})
+	for _, rule := range r.Spec.Rules {
+		for _, to := range rule.BackendRefs {
+			v.Exposed = append(v.Exposed, Exposure{Service: to.Name, How: "route", Address: host, TLS: encrypted})
 		}
 	}
 }
 
-// addPods adds the pods of a controller.
-func (v *View) addPods(o object, c *cluster, replicas *int32, template corev1.PodTemplateSpec) {
-	pod := template.Spec
-	w := Workload{Service: cmp.Or(template.Labels[stacks.LabelService], o.name), Kind: o.kind, Name: o.name, Replicas: 1}
-	w.StopsFirst = o.kind == "StatefulSet" // its pods keep their names, so the old one has to be gone
+// addPods adds the pods of a controller. claims are those that it makes for each.
+func (v *View) addPods(o *kubernetes.Object, c *cluster, replicas *int32, template corev1.PodTemplateSpec, claims []corev1.PersistentVolumeClaim) {
+	pod, kind := template.Spec, o.GetObjectKind().GroupVersionKind().Kind
+	w := Workload{Service: cmp.Or(template.Labels[stacks.LabelService], o.GetName()), Kind: kind, Name: o.GetName(), Replicas: 1}
+	w.StopsFirst = kind == "StatefulSet" // its pods keep their names, so the old one has to be gone
 	if replicas != nil {
 		w.Replicas = int(*replicas)
-	} else if least, ok := c.least[o.kind+"/"+o.name]; ok {
+	} else if least, ok := c.least[kind+"/"+o.GetName()]; ok {
 		w.Replicas = least
 	}
 	if c.namespace != "" {
@@ -256,15 +251,13 @@ func (v *View) addPods(o object, c *cluster, replicas *int32, template corev1.Po
 		w.Token = true
 	}
 	w.fence(c.policies, template.Labels)
-	sources := podSources(o, pod)
+	sources := podSources(pod, claims)
 	for i, list := range [][]corev1.Container{pod.InitContainers, pod.Containers} {
 		for _, container := range list {
 			read := podContainer(container, pod, sources)
 			read.Init = i == 0 && (container.RestartPolicy == nil || *container.RestartPolicy != corev1.ContainerRestartPolicyAlways)
-			if container.Image == plan.Computed {
-				if built, err := c.images.Of(o.Resource, container.Name); err == nil {
-					read.Image, read.Built = built, true
-				}
+			if pushed, ok := c.pushed[read.Name]; ok && read.Image == plan.Computed {
+				read.Image, read.Built = pushed, true
 			}
 			read.Built = read.Built || strings.HasPrefix(read.Image, stacks.Project+"/")
 			for name, value := range template.Annotations {
@@ -287,7 +280,7 @@ func (w *Workload) fence(policies []networkingv1.NetworkPolicy, pod map[string]s
 	in, out := false, false
 	for _, p := range policies {
 		selector, err := metav1.LabelSelectorAsSelector(&p.Spec.PodSelector)
-		if err != nil || !selector.Matches(labelSet(pod)) {
+		if err != nil || !selector.Matches(labels.Set(pod)) {
 			continue
 		}
 		in = in || slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeIngress)
@@ -345,20 +338,11 @@ func (w *Workload) let(rule networkingv1.NetworkPolicyEgressRule) {
 	}
 }
 
-// labelSet are labels that a selector can be asked about.
-type labelSet map[string]string
-
-// Has, Get and Lookup are those of labels.Labels.
-func (s labelSet) Has(label string) bool              { _, ok := s[label]; return ok }
-func (s labelSet) Get(label string) string            { return s[label] }
-func (s labelSet) Lookup(label string) (string, bool) { v, ok := s[label]; return v, ok }
-
 // podSources are what is behind the volumes of a pod, by their names; claims that a controller makes are named by it.
-func podSources(o object, pod corev1.PodSpec) map[string]Mount {
+func podSources(pod corev1.PodSpec, claims []corev1.PersistentVolumeClaim) map[string]Mount {
 	out := map[string]Mount{}
-	for _, claim := range fields(o.Inputs).object("spec").list("volumeClaimTemplates") {
-		name := claim.object("metadata").text("name")
-		out[name] = Mount{Kind: Storage, Source: name}
+	for _, claim := range claims {
+		out[claim.Name] = Mount{Kind: Storage, Source: claim.Name}
 	}
 	for _, v := range pod.Volumes {
 		m := Mount{Kind: Files, Source: v.Name}
@@ -469,7 +453,7 @@ func probeOf(p *corev1.Probe) []Text {
 
 // textOf tells a secret from a word.
 func textOf(s string) Text {
-	if isSecret(s) {
+	if s == plan.Secret {
 		return Text{Secret: true}
 	}
 	return Text{Value: s}

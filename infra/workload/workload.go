@@ -1,8 +1,7 @@
-// Package workload reads a recorded plan as what would run: containers with what they may do, the networks between them,
+// Package workload reads a plan as what would run: containers with what they may do, the networks between them,
 // the volumes, and what is exposed. It is the same for every target, so that policy, graph and plan are written once.
 //
-// It reads the recorded resources alone: what it says is what would be provisioned, whatever the stack claims, and a plan
-// that another revision recorded reads the same.
+// It reads what is rendered and provisioned, whatever the stack claims, and the plan of another revision reads the same.
 package workload
 
 import (
@@ -14,7 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// View is a recorded plan as what would run.
+// View is a plan as what would run.
 type View struct {
 	Stack  string
 	Target stacks.Target
@@ -163,28 +162,33 @@ func (e Exposure) String() string {
 	return fmt.Sprintf("%s:%d", host, e.Port)
 }
 
-// Of reads the plan of the stack that was recorded for the target.
-func Of(stack string, target stacks.Target, resources []plan.Resource) (View, error) {
-	v := View{Stack: stack, Target: target}
-	var err error
-	switch target {
-	case stacks.Docker:
-		err = v.readDocker(resources)
-	case stacks.Kubernetes:
-		err = v.readKubernetes(resources)
-	default:
-		err = fmt.Errorf("there is no target %q", target)
+// Of reads the plan of a stack.
+func Of(d plan.Document) (View, error) {
+	v := View{Stack: d.Stack, Target: d.Target}
+	switch {
+	case d.Target == stacks.Docker && d.Docker != nil:
+		return FromProject(d.Docker, plan.Root), nil
+	case d.Target == stacks.Docker:
+		return View{}, fmt.Errorf("workload: the plan of %s does not say what is rendered", d.Stack)
+	case d.Target != stacks.Kubernetes:
+		return View{}, fmt.Errorf("workload: there is no target %q", d.Target)
 	}
-	if err != nil {
+
+	if err := v.readKubernetes(d.Resources); err != nil {
 		return View{}, fmt.Errorf("workload: %w", err)
 	}
+	v.sort()
+	return v, nil
+}
+
+// sort brings what the view lists into its order.
+func (v *View) sort() {
 	slices.SortFunc(v.Workloads, func(a, b Workload) int { return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Name, b.Name)) })
 	slices.SortFunc(v.Networks, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(v.Volumes, func(a, b Volume) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(v.Exposed, func(a, b Exposure) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Port, b.Port), cmp.Compare(a.How, b.How))
 	})
-	return v, nil
 }
 
 // Services groups the workloads by service, in the order of their names.

@@ -36,22 +36,26 @@ func changed(t *testing.T, name string, target stacks.Target, change func(*stack
 	if err != nil {
 		t.Fatal(err)
 	}
+	if target == stacks.Docker {
+		rendered, err := docker.Render(os.DirFS(root), stack, plan.Platform)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stack, workload.FromProject(rendered, root)
+	}
+
 	resources, err := plan.Record(context.Background(), plan.Stack{
 		Project: stacks.Project, Name: name,
 		Config:  map[string]string{"codexcontinue:redisPassword": "hunter2"},
 		Secrets: []string{"codexcontinue:redisPassword"},
 	}, func(ctx *pulumi.Context) error {
-		if target == stacks.Kubernetes {
-			_, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{Root: root})
-			return err
-		}
-		_, err := docker.Deploy(ctx, stack, root)
+		_, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{Root: root})
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	view, err := workload.Of(name, target, resources)
+	view, err := workload.Of(plan.Document{Stack: name, Target: target, Resources: resources})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,9 +249,11 @@ func compare(t *testing.T, stack stacks.Stack, svc stacks.Service, w workload.Wo
 	}
 }
 
-// TestUnknownTarget holds that a plan is not read as something that it is not.
-func TestUnknownTarget(t *testing.T) {
-	if _, err := workload.Of("dev", "nomad", nil); err == nil {
-		t.Error("a plan of an unknown target is read")
+// TestUnknown holds that a plan is not read as something that it is not.
+func TestUnknown(t *testing.T) {
+	for _, d := range []plan.Document{{Stack: "dev", Target: "nomad"}, {Stack: "dev", Target: stacks.Docker}} {
+		if _, err := workload.Of(d); err == nil {
+			t.Errorf("a plan for %s without a rendering is read", d.Target)
+		}
 	}
 }

@@ -35,7 +35,7 @@ func TestExportedCompose(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := c.path("exported")
-	files, err := export.Compose(export.Source{Resources: p.Document.Resources, Stack: p.Stack, Root: c.dir, Dir: dir})
+	files, err := export.Compose(export.Source{Rendered: p.Rendered, Stack: p.Stack, Root: c.dir, Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

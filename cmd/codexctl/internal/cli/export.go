@@ -71,10 +71,10 @@ func (a *App) export(
 	}
 
 	files, err := make(export.Source{
-		Resources: p.Document.Resources,
-		Stack:     p.Stack,
-		Root:      t.project.Root,
-		Dir:       to,
+		Rendered: p.Rendered,
+		Stack:    p.Stack,
+		Root:     t.project.Root,
+		Dir:      to,
 	})
 	if err != nil {
 		return err

@@ -39,7 +39,7 @@ func (a *App) graph(ctx context.Context, name string, on stacks.Target) error {
 		return err
 	}
 
-	view, err := workload.Of(p.Document.Stack, p.Document.Target, p.Document.Resources)
+	view, err := workload.Of(p.Document)
 	if err != nil {
 		return err
 	}

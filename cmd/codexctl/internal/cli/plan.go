@@ -55,7 +55,7 @@ func (a *App) plan(ctx context.Context, name string, on stacks.Target, asJSON bo
 		return plan.Encode(a.out, p.Document)
 	}
 
-	view, err := workload.Of(p.Document.Stack, p.Document.Target, p.Document.Resources)
+	view, err := workload.Of(p.Document)
 	if err != nil {
 		return err
 	}

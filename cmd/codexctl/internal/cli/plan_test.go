@@ -32,7 +32,7 @@ func TestPlanTellsGaps(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		view, err := workload.Of(p.Document.Stack, p.Document.Target, p.Document.Resources)
+		view, err := workload.Of(p.Document)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -117,7 +117,7 @@ func (a *App) policyAll(ctx context.Context, asJSON bool) error {
 }
 
 func (a *App) checkPolicy(p plan.Plan) (policy.Report, error) {
-	view, err := workload.Of(p.Document.Stack, p.Document.Target, p.Document.Resources)
+	view, err := workload.Of(p.Document)
 	if err != nil {
 		return policy.Report{}, err
 	}

@@ -1,0 +1,203 @@
+package targets_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
+	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/targets"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// TestObjectsAreRegistered holds that what is registered for a cluster is what was rendered, for
+// every stack and every change of a field: each object under its type, with all of its fields and
+// none besides, and with the options that stand beside it.
+func TestObjectsAreRegistered(t *testing.T) {
+	eachStack(t, func(t *testing.T, s described) { holdRegistered(t, s.Stack, s.root) })
+	root := labRoot(t)
+	for i, e := range edits {
+		fate, _ := e.expected(t, stacks.Kubernetes)
+		if fate == targets.Refused || e.err != "" || e.only == stacks.Docker {
+			continue
+		}
+		t.Run(fmt.Sprintf("%d %s", i, e.field), func(t *testing.T) {
+			holdRegistered(t, changed(t, root, e.before, e.change), root)
+		})
+	}
+}
+
+// holdRegistered compares the stack's rendering with its recorded plan.
+func holdRegistered(t *testing.T, stack stacks.Stack, root string) {
+	t.Helper()
+	rendering, err := kubernetes.Render(stack, kubernetes.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorded := byRef(mustRecord(t, stack, stacks.Kubernetes, root))
+	objects := 0
+	for ref := range recorded {
+		if strings.HasPrefix(ref, "kubernetes:") {
+			objects++
+		}
+	}
+	if objects != len(rendering.Objects) {
+		t.Errorf("%d objects are registered of %d that are rendered", objects, len(rendering.Objects))
+	}
+	for _, o := range rendering.Objects {
+		r, ok := recorded[refOf(o)]
+		if !ok {
+			t.Errorf("%s is not registered as %s", o, refOf(o))
+			continue
+		}
+		// An empty list is registered where the stack that is up has one; the API knows no difference.
+		if d := cmp.Diff(rendered(t, o), typed(t, r, recorded), cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("%s (-rendered +registered):\n%s", o, d)
+		}
+		holdOptions(t, o, r)
+	}
+}
+
+// refOf is "type name" of the object's resource.
+func refOf(o *kubernetes.Object) string {
+	gvk := o.GetObjectKind().GroupVersionKind()
+	group := gvk.Group
+	if group == "" {
+		group = "core"
+	}
+	return fmt.Sprintf("kubernetes:%s/%s:%s %s", group, gvk.Version, gvk.Kind, o.Resource)
+}
+
+// byRef holds the resources by "type name".
+func byRef(resources []plan.Resource) map[string]plan.Resource {
+	out := map[string]plan.Resource{}
+	for _, r := range resources {
+		out[r.Type+" "+r.Name] = r
+	}
+	return out
+}
+
+// rendered is the object as it is registered: with what is for Pulumi, and of a Secret without the
+// values, which a plan hides as a whole, and the name, which Pulumi chooses.
+func rendered(t *testing.T, o *kubernetes.Object) runtime.Object {
+	t.Helper()
+	out := o.DeepCopyObject().(kubernetes.API)
+	if s, ok := out.(*corev1.Secret); ok {
+		s.Name, s.StringData = "", nil
+	}
+	annotations := maps.Clone(out.GetAnnotations())
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	maps.Copy(annotations, o.Annotations)
+	if len(annotations) > 0 {
+		out.SetAnnotations(annotations)
+	}
+	return out
+}
+
+// typed is the resource as a Go type of its API, strictly: a field that the type has not is an
+// error. Kinds of the Gateway API have none.
+func typed(t *testing.T, r plan.Resource, all map[string]plan.Resource) runtime.Object {
+	t.Helper()
+	text, err := json.Marshal(r.Inputs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &unstructured.Unstructured{}
+	if err := u.UnmarshalJSON(text); err != nil {
+		t.Fatal(err)
+	}
+	if !kubernetes.Scheme().Recognizes(u.GroupVersionKind()) {
+		return u
+	}
+	if u.GetKind() == "Secret" {
+		if u.Object["data"] != plan.Secret {
+			t.Errorf("%s: its data are %v", r.URN, u.Object["data"])
+		}
+		delete(u.Object, "data")
+	}
+	resolve(t, u.Object, r, all)
+	if text, err = u.MarshalJSON(); err != nil {
+		t.Fatal(err)
+	}
+	codecs := serializer.NewCodecFactory(kubernetes.Scheme(), serializer.EnableStrict)
+	out, _, err := codecs.UniversalDeserializer().Decode(text, nil, nil)
+	if err != nil {
+		t.Fatalf("%s: %v", r.URN, err)
+	}
+	out.GetObjectKind().SetGroupVersionKind(u.GroupVersionKind())
+	return out
+}
+
+// resolve names what the plan leaves open: the images that are pushed, after the containers that run
+// them, and the Secret that the pods mount, of which there is one.
+func resolve(t *testing.T, v any, r plan.Resource, all map[string]plan.Resource) {
+	t.Helper()
+	switch v := v.(type) {
+	case map[string]any:
+		if v["image"] == plan.Computed {
+			v["image"] = all[fmt.Sprint("docker:index/image:Image ", v["name"])].Inputs["imageName"]
+		}
+		if secret, ok := v["secret"].(map[string]any); ok && secret["name"] == plan.Computed {
+			const kind = "kubernetes:core/v1:Secret "
+			i := slices.IndexFunc(r.Options.DependsOn, func(d string) bool { return strings.HasPrefix(d, kind) })
+			secret["name"] = strings.TrimPrefix(r.Options.DependsOn[i], kind)
+		}
+		for _, x := range v {
+			resolve(t, x, r, all)
+		}
+	case []any:
+		for _, x := range v {
+			resolve(t, x, r, all)
+		}
+	}
+}
+
+// holdOptions holds that what stands beside the object is told to Pulumi.
+func holdOptions(t *testing.T, o *kubernetes.Object, r plan.Resource) {
+	t.Helper()
+	parent := map[string]string{
+		"":              "codexcontinue:kubernetes:Namespace namespace",
+		stacks.ModelJob: "codexcontinue:kubernetes:Model model",
+	}[o.Component]
+	if parent == "" {
+		parent = "codexcontinue:kubernetes:Service " + o.Component
+	}
+	provider := "cluster"
+	if o.Kept {
+		provider = "cluster-kept"
+	}
+	if r.Parent != parent || r.Provider != provider || r.Options.RetainOnDelete != o.Retained {
+		t.Errorf("%s: parent %q, provider %q, retained %v", o, r.Parent, r.Provider, r.Options.RetainOnDelete)
+	}
+	if r.Options.Version == "" {
+		t.Errorf("%s asks for no version of the plugin", o)
+	}
+	for _, a := range o.After {
+		if !slices.Contains(r.Options.DependsOn, refOf(a)) {
+			t.Errorf("%s is not made after %s", o, a)
+		}
+	}
+	var want *plan.Timeouts
+	if x := o.Timeouts; x != nil {
+		want = &plan.Timeouts{Create: x.Create, Update: x.Update, Delete: x.Delete}
+	}
+	if d := cmp.Diff(want, r.Options.Timeouts); d != "" {
+		t.Errorf("%s: timeouts (-rendered +registered):\n%s", o, d)
+	}
+	if o.Files != nil && !slices.Equal(r.Options.SecretOutputs, []string{"data", "stringData"}) {
+		t.Errorf("%s: the secret outputs are %v", o, r.Options.SecretOutputs)
+	}
+}
