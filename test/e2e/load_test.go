@@ -22,8 +22,9 @@ const slowImage = stacks.OllamaImage + "-slow"
 
 // longest are the bounds of what people may notice.
 const (
-	// refusedFor is how long the one edge of an engine may refuse connections while it is replaced or comes back.
-	refusedFor = 5 * time.Second
+	// refusedFor is how long the one edge of an engine may refuse connections while it is replaced
+	// or comes back: five seconds are the grace that its Caddyfile gives event streams.
+	refusedFor = 10 * time.Second
 	// silentFor is how long an answer may pause when the one that writes it dies.
 	silentFor = 15 * time.Second
 )
@@ -155,7 +156,7 @@ func (l *loaded) updates() {
 				l.t.Fatal(err)
 			}
 		}},
-		{edgeLimit, services("redis: {memory: 640Mi}, ollama: {cpu: 3000m}, edge: {memory: 192Mi}")},
+		{edgeLimit, services("redis: {memory: 640Mi}, ollama: {cpu: 3000m}, edge: {cpu: 900m}")},
 	} {
 		u.change()
 		l.prepare()
