@@ -50,7 +50,12 @@ func (d *deployment) startService(name string, s *service) error {
 		return err
 	}
 	svc, stopsFirst := d.stack.Service(name), slices.Contains(d.StopsFirst, name)
-	after := d.containersOf(svc.DependsOn)
+	// What depends on a container is made after it and removed before it. That does not wait for health, as the services
+	// bear each other's absence: the gate waits once, for all.
+	var after []pulumi.Resource
+	for _, dep := range svc.DependsOn {
+		after = append(after, d.services[dep].containers...)
+	}
 	if stopsFirst {
 		// An image that does not build must not leave the service stopped.
 		for _, other := range d.stack.Services {
@@ -85,16 +90,6 @@ func (d *deployment) startService(name string, s *service) error {
 		"imageId":    s.image.id,
 		"containers": s.containerNames,
 	})
-}
-
-// containersOf are the containers of the services: what depends on them is made after them and removed before them. It
-// does not wait for their health, as the services bear each other's absence: the gate waits once, for all.
-func (d *deployment) containersOf(services []string) []pulumi.Resource {
-	var out []pulumi.Resource
-	for _, name := range services {
-		out = append(out, d.services[name].containers...)
-	}
-	return out
 }
 
 // urls are where a person on this machine reaches the service's published ports.

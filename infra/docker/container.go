@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,13 +24,15 @@ var replacedBy = []string{"healthcheck", "init", "tmpfs", "cpuQuota", "cpuPeriod
 func (d *deployment) containerArgs(name string, img madeImage, files *docker.Container) (*docker.ContainerArgs, error) {
 	c := d.Project.Services[name]
 	gpus := nvidia(devices(c))
+	variables := c.Environment.ToMapping()
+	maps.Copy(variables, gpus)
 	labels := maps.Clone(c.Labels)
 	labels[LabelPIDs] = strconv.FormatInt(c.PidsLimit, 10)
 	grace := pulumi.Int(seconds(time.Duration(*c.StopGracePeriod)))
 	args := &docker.ContainerArgs{
 		Image:    img.use,
-		Envs:     pulumi.ToStringArray(variables(c.Environment, gpus)),
-		Labels:   containerLabels(labels),
+		Envs:     pulumi.ToStringArray(variables.Values()),
+		Labels:   docker.ContainerLabelArray(pairs(labels, containerLabel)),
 		User:     pulumi.String(c.User),
 		ReadOnly: pulumi.Bool(c.ReadOnly),
 		Capabilities: &docker.ContainerCapabilitiesArgs{
@@ -133,17 +134,6 @@ func (d *deployment) containerArgs(name string, img madeImage, files *docker.Con
 	}
 	args.Ports = ports
 	return args, nil
-}
-
-// variables are those of the environment and of the GPUs, as KEY=VALUE in the order of their names.
-func variables(environment types.MappingWithEquals, gpus map[string]string) []string {
-	all := environment.ToMapping()
-	maps.Copy(all, gpus)
-	out := []string{}
-	for _, k := range slices.Sorted(maps.Keys(all)) {
-		out = append(out, k+"="+all[k])
-	}
-	return out
 }
 
 // readBack are the capabilities in the form with CAP_, in which the engine reads them back.

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -17,7 +18,9 @@ import (
 // the service mounts these volumes read-only (VolumesFrom). New files make a new carrier, whose ID replaces the
 // service's containers; the volumes go with their carrier. See docs/adr/0002-docker-target.md.
 func (d *deployment) addFiles(name string, img madeImage, parent pulumi.Resource) (*docker.Container, error) {
-	files := sortedFiles(d.stack.Service(name).Files)
+	files := slices.SortedFunc(slices.Values(d.stack.Service(name).Files), func(a, b stacks.File) int {
+		return cmp.Compare(a.Path, b.Path)
+	})
 	if len(files) == 0 {
 		return nil, nil
 	}
@@ -66,7 +69,7 @@ func (d *deployment) addFiles(name string, img madeImage, parent pulumi.Resource
 		User:        pulumi.String(d.Project.Services[name].User),
 		Volumes:     volumes,
 		Uploads:     uploadsInput,
-		Labels:      containerLabels(labels),
+		Labels:      docker.ContainerLabelArray(pairs(labels, containerLabel)),
 		NetworkMode: pulumi.String("none"),
 		Restart:     pulumi.String("no"),
 		LogDriver:   pulumi.String("none"),
@@ -75,16 +78,4 @@ func (d *deployment) addFiles(name string, img madeImage, parent pulumi.Resource
 		},
 		SecurityOpts: pulumi.ToStringArray([]string{noNewPrivileges}),
 	}, opts...)
-}
-
-// sortedFiles are the service's files in the order of their paths.
-func sortedFiles(files []stacks.File) []stacks.File {
-	out := slices.Clone(files)
-	slices.SortFunc(out, func(a, b stacks.File) int {
-		if a.Path < b.Path {
-			return -1
-		}
-		return 1
-	})
-	return out
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -17,28 +18,24 @@ const (
 	LabelFilesOf = "dev.codexcontinue.files-of"
 )
 
-// The provider takes labels as a set of pairs, with one Go type for each kind of resource; sorted, they are stable.
-
-func networkLabels(labels map[string]string) docker.NetworkLabelArray {
-	var out docker.NetworkLabelArray
-	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		out = append(out, docker.NetworkLabelArgs{Label: pulumi.String(k), Value: pulumi.String(labels[k])})
+// pairs are the labels as the provider takes them, a set of pairs; sorted, they are stable. Each kind of
+// resource has a Go type of its own for a pair.
+func pairs[T any](labels types.Labels, pair func(name, value pulumi.String) T) []T {
+	var out []T
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		out = append(out, pair(pulumi.String(name), pulumi.String(labels[name])))
 	}
 	return out
 }
 
-func volumeLabels(labels map[string]string) docker.VolumeLabelArray {
-	var out docker.VolumeLabelArray
-	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		out = append(out, docker.VolumeLabelArgs{Label: pulumi.String(k), Value: pulumi.String(labels[k])})
-	}
-	return out
+func networkLabel(name, value pulumi.String) docker.NetworkLabelInput {
+	return docker.NetworkLabelArgs{Label: name, Value: value}
 }
 
-func containerLabels(labels map[string]string) docker.ContainerLabelArray {
-	var out docker.ContainerLabelArray
-	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		out = append(out, docker.ContainerLabelArgs{Label: pulumi.String(k), Value: pulumi.String(labels[k])})
-	}
-	return out
+func volumeLabel(name, value pulumi.String) docker.VolumeLabelInput {
+	return docker.VolumeLabelArgs{Label: name, Value: value}
+}
+
+func containerLabel(name, value pulumi.String) docker.ContainerLabelInput {
+	return docker.ContainerLabelArgs{Label: name, Value: value}
 }

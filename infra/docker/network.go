@@ -15,7 +15,7 @@ func (d *deployment) addNetworks() error {
 			Name:     pulumi.String(c.Name),
 			Driver:   pulumi.String(c.Driver),
 			Internal: pulumi.Bool(c.Internal),
-			Labels:   networkLabels(c.Labels),
+			Labels:   docker.NetworkLabelArray(pairs(c.Labels, networkLabel)),
 		})
 		if err != nil {
 			return fmt.Errorf("networks.%s: %w", n.Name, err)

@@ -31,12 +31,15 @@ func refuseStack(s stacks.Stack) error {
 	return errors.Join(errs...)
 }
 
-// refuseService reports what of a service one Docker engine cannot express, each with the field below the service.
+// minCPU is the kernel's least quota, a millisecond in each period.
+const minCPU stacks.MilliCPU = 10
+
+// refuseService reports what of a service one Docker engine cannot express or does not accept, each
+// with the field below the service.
 func refuseService(s stacks.Stack, svc stacks.Service) []error {
 	var errs []error
-	add := func(path, why string) {
-		errs = append(errs, fmt.Errorf("%s: the docker target cannot express it: %s", path, why))
-	}
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	add := func(path, why string) { wrong("%s: the docker target cannot express it: %s", path, why) }
 	if svc.Autoscale != nil {
 		add("autoscale", "an engine does not watch the load; set replicas")
 	}
@@ -54,13 +57,41 @@ func refuseService(s stacks.Stack, svc stacks.Service) []error {
 			add("gpu.tolerations", "an engine has no taints; remove the key")
 		}
 	}
+	if b := svc.Resources.Memory; b <= 0 || b%stacks.MiB != 0 {
+		wrong("resources.memory: %d bytes is not a whole number of MiB, the unit of the docker provider", b)
+	}
+	if svc.Resources.CPU < minCPU {
+		wrong("resources.cpu: %dm is less than the kernel can limit to: use %dm or more", svc.Resources.CPU, minCPU)
+	}
 	for _, m := range svc.Mounts {
-		i := slices.IndexFunc(s.Volumes, func(v stacks.Volume) bool { return m.Kind == stacks.MountVolume && v.Name == m.Source })
-		if i >= 0 && s.Volumes[i].PerReplica && svc.Replicas > 1 {
+		if m.Kind != stacks.MountVolume {
+			continue
+		}
+		i := slices.IndexFunc(s.Volumes, func(v stacks.Volume) bool { return v.Name == m.Source })
+		switch {
+		case i < 0:
+			wrong("mounts.%s: there is no volume %q", m.Target, m.Source)
+		case s.Volumes[i].PerReplica && svc.Replicas > 1:
 			add("replicas", fmt.Sprintf("%d containers would share the volume %s, of which each needs its own; set 1", svc.Replicas, m.Source))
 		}
 	}
+	if len(svc.Health.Command) == 0 {
+		wrong("health.command: is empty: what depends on the service waits for its health check")
+	}
+	for _, name := range svc.Networks {
+		if !slices.ContainsFunc(s.Networks, func(n stacks.Network) bool { return n.Name == name }) {
+			wrong("networks: there is no network %q", name)
+		}
+	}
 	internal := !slices.ContainsFunc(s.Networks, func(n stacks.Network) bool { return !n.Internal && slices.Contains(svc.Networks, n.Name) })
+	if ports := published(svc.Ports); len(ports) > 0 {
+		if svc.Replicas > 1 {
+			wrong("replicas: %d containers cannot share the host port %s: publish none, or run one", svc.Replicas, ports[0].Published)
+		}
+		if internal {
+			wrong("ports: the host port %s cannot be published: the service is on internal networks only, which nothing outside reaches", ports[0].Published)
+		}
+	}
 	for _, o := range svc.Outside {
 		if internal {
 			add("outside", fmt.Sprintf("the service is on internal networks only, and cannot reach %s port %d (%s)", orAny(o.Host), o.Port, o.Reason))

@@ -21,9 +21,6 @@ import (
 // cpuPeriod is the kernel's period of CPU accounting in microseconds; a quota of one period is one core.
 const cpuPeriod = 100_000
 
-// minCPU is the kernel's least quota, a millisecond in each period.
-const minCPU stacks.MilliCPU = 10
-
 // service renders the service, and reports every part of it that Docker cannot express.
 func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig, error) {
 	var errs []error
@@ -67,7 +64,8 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 			Networks: map[string]*types.ServiceNetworkConfig{},
 		},
 		WorkloadSpec: types.WorkloadSpec{
-			Ports: published(svc.Ports),
+			Ports:     published(svc.Ports),
+			DependsOn: types.DependsOnConfig{},
 			HealthCheck: &types.HealthCheckConfig{
 				Test:        slices.Concat([]string{"CMD"}, svc.Health.Command),
 				Interval:    new(types.Duration(svc.Health.Interval)),
@@ -94,39 +92,10 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 	}
 	c.Environment, err = environment(svc, devices)
 	collect(err)
-	if b := svc.Resources.Memory; b <= 0 || b%stacks.MiB != 0 {
-		collect(fmt.Errorf("resources.memory: %d bytes is not a whole number of MiB, the unit of the docker provider", b))
-	}
-	if svc.Resources.CPU < minCPU {
-		collect(fmt.Errorf("resources.cpu: %dm is less than the kernel can limit to: use %dm or more", svc.Resources.CPU, minCPU))
-	}
 	c.Volumes, c.Tmpfs, err = mounts(svc.Mounts)
 	collect(err)
-	if len(svc.Health.Command) == 0 {
-		collect(errors.New("health.command: is empty: what depends on the service waits for its health check"))
-	}
-	if len(c.Ports) > 0 && svc.Replicas > 1 {
-		collect(fmt.Errorf("replicas: %d containers cannot share the host port %s: publish none, or run one", svc.Replicas, c.Ports[0].Published))
-	}
-	open := false
 	for _, name := range svc.Networks {
-		n, ok := r.Project.Networks[name]
-		if open = open || ok && !n.Internal; ok {
-			c.Networks[name] = nil
-		}
-	}
-	if len(c.Ports) > 0 && !open {
-		collect(fmt.Errorf("ports: the host port %s cannot be published: the service is on internal networks only, which nothing outside reaches", c.Ports[0].Published))
-	}
-	for _, n := range svc.Networks {
-		if _, ok := c.Networks[n]; !ok {
-			collect(fmt.Errorf("networks: there is no network %q", n))
-		}
-	}
-	for _, m := range svc.Mounts {
-		if _, ok := r.Project.Volumes[m.Source]; m.Kind == stacks.MountVolume && !ok {
-			collect(fmt.Errorf("mounts.%s: there is no volume %q", m.Target, m.Source))
-		}
+		c.Networks[name] = nil // the service's name is its only alias
 	}
 	for _, f := range svc.Files {
 		if id := fileID(svc.Name, f); f.Secret != "" {
@@ -136,9 +105,6 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 		}
 	}
 	for _, dep := range svc.DependsOn {
-		if c.DependsOn == nil {
-			c.DependsOn = types.DependsOnConfig{}
-		}
 		c.DependsOn[dep] = types.ServiceDependency{Condition: types.ServiceConditionHealthy, Required: true}
 	}
 	return c, errors.Join(errs...)
@@ -161,11 +127,10 @@ func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildCon
 	if err != nil {
 		return "", nil, fmt.Errorf("image.build.dockerfile: %w", err)
 	}
-	build := &types.BuildConfig{Context: folder, Dockerfile: filepath.ToSlash(dockerfile), Target: b.Target}
-	if len(b.Args) > 0 {
-		build.Args = values(b.Args)
-	}
-	return ref, build, nil
+	return ref, &types.BuildConfig{
+		Context: folder, Dockerfile: filepath.ToSlash(dockerfile), Target: b.Target,
+		Args: types.Mapping(b.Args).ToMappingWithEquals(),
+	}, nil
 }
 
 // environment is the service's environment. A variable that asks for GPUs must not be among its own.
@@ -178,15 +143,7 @@ func environment(svc stacks.Service, devices []types.DeviceRequest) (types.Mappi
 	for name := range gpus {
 		delete(vars, name)
 	}
-	return values(vars), nil
-}
-
-func values(m map[string]string) types.MappingWithEquals {
-	out := types.MappingWithEquals{}
-	for k, v := range m {
-		out[k] = &v
-	}
-	return out
+	return types.Mapping(vars).ToMappingWithEquals(), nil
 }
 
 // mounts splits the mounts: binds and volumes, and tmpfs with its options.

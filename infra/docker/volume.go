@@ -16,7 +16,7 @@ func (d *deployment) addVolumes() error {
 		volume, err := docker.NewVolume(d.ctx, v.Name, &docker.VolumeArgs{
 			Name:   pulumi.String(c.Name),
 			Driver: pulumi.String(c.Driver),
-			Labels: volumeLabels(c.Labels),
+			Labels: docker.VolumeLabelArray(pairs(c.Labels, volumeLabel)),
 		}, pulumi.RetainOnDelete(slices.Contains(d.Retained, v.Name)),
 			// A volume cannot be changed, only replaced by an empty one, and the data is worth more than its label or
 			// driver: an adopted volume keeps those it was made with.

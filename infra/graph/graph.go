@@ -1,4 +1,4 @@
-// Package graph draws a recorded plan: services, the networks that they are on, volumes, and what is exposed. It writes
+// Package graph draws a plan: services, the networks that they are on, volumes, and what is exposed. It writes
 // Mermaid, which GitHub renders, and SVG.
 //
 // The same plan is the same text, and an edit of a source changes nothing: only the topology shows. The SVG's layout is

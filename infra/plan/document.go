@@ -14,6 +14,14 @@ import (
 // other way round: before 3, a document did not say what was rendered.
 const Version = 3
 
+// What a document says in the place of what only the machine that plans has.
+const (
+	// Root stands for the project's folder.
+	Root = "[root]"
+	// Platform is the one that documents are made for, whatever the machine: it is part of the tag of built images.
+	Platform = "linux/amd64"
+)
+
 // Document is the plan of one stack on one target: the same text for the same sources and settings on every machine.
 type Document struct {
 	Version int           `json:"version"`

@@ -71,7 +71,7 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 		return Plan{}, err
 	}
 	m, err := record(ctx, run, o.Key, func(ctx *pulumi.Context) error {
-		return program.Provision(ctx, p.Stack, p.Rendered, root)
+		return program.Provision(ctx, p.Stack, p.Rendered, Root)
 	})
 	if err != nil {
 		return Plan{}, err
@@ -89,9 +89,6 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	}
 	chosen, err := chosenTarget(root, stack)
 	p.Document.Chosen = err == nil && chosen == p.Settings.Target
-	for _, r := range p.Document.Resources {
-		neutral(r, root)
-	}
 	return p, nil
 }
 

@@ -46,6 +46,17 @@ func TestDocuments(t *testing.T) {
 	if bytes.Contains(a.Bytes(), []byte(repository(t))) {
 		t.Errorf("the plans hold the path %s", repository(t))
 	}
+	decoded, err := plan.Decode(a.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again bytes.Buffer
+	if err := plan.Encode(&again, decoded...); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(a.Bytes(), again.Bytes()) {
+		t.Error("the plans are not the same after they were read")
+	}
 	for _, d := range here {
 		if d.Chosen && d.Refused != "" {
 			t.Errorf("%s on %s: %s", d.Stack, d.Target, d.Refused)

@@ -1,4 +1,4 @@
-// Package policy holds what no stack may do, as rules over the recorded plan: over what would be provisioned, not over
+// Package policy holds what no stack may do, as rules over a plan: over what would be provisioned, not over
 // what a stack claims. A rule is one small function; a stack may waive a single violation, with a reason and until a date.
 package policy
 
