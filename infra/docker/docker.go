@@ -10,11 +10,8 @@ package docker
 
 import (
 	"fmt"
-	"os"
 
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/secret"
-	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
@@ -31,19 +28,9 @@ type Outputs struct {
 	Containers pulumi.StringArrayMap
 }
 
-// Deploy renders the stack of the project at root for this machine and provisions it. root is an
-// absolute path. It reports every part of the stack that Docker cannot express before it registers
-// anything.
-func Deploy(ctx *pulumi.Context, stack stacks.Stack, root string) (Outputs, error) {
-	r, err := Render(os.DirFS(root), stack, image.Platform())
-	if err != nil {
-		return Outputs{}, err
-	}
-	return Provision(ctx, r, root)
-}
-
-// Provision provisions the rendered stack of the project at root.
-func Provision(ctx *pulumi.Context, r *Rendering, root string) (Outputs, error) {
+// Provision provisions the rendered stack. root is the project's root, as binds name it: an absolute
+// path, or what stands for one in a plan.
+func (r *Rendering) Provision(ctx *pulumi.Context, root string) (Outputs, error) {
 	d := &deployment{
 		Rendering: r, ctx: ctx, root: root, gate: newGate(ctx, r.stack),
 		networks: map[string]pulumi.StringOutput{}, volumes: map[string]pulumi.StringOutput{},

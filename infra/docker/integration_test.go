@@ -19,7 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/moby/moby/api/pkg/stdcopy"
@@ -77,7 +76,7 @@ func newLab(t *testing.T) *lab {
 
 	l.state = t.TempDir()
 	l.pul, err = auto.UpsertStackInlineSource(ctx, name, "codexcontinue", func(ctx *pulumi.Context) error {
-		out, err := docker.Deploy(ctx, l.stack, l.root)
+		out, err := deploy(ctx, l.stack, l.root)
 		ctx.Export("containers", out.Containers)
 		return err
 	}, auto.WorkDir(l.root), auto.EnvVars(map[string]string{

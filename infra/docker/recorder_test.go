@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
 	"regexp"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -27,10 +29,19 @@ func record(stack stacks.Stack, root string) ([]plan.Resource, docker.Outputs, e
 		Secrets: []string{"codexcontinue:redisPassword"},
 	}, func(ctx *pulumi.Context) error {
 		var err error
-		outputs, err = docker.Deploy(ctx, stack, root)
+		outputs, err = deploy(ctx, stack, root)
 		return err
 	})
 	return resources, outputs, err
+}
+
+// deploy is the program of the tests.
+func deploy(ctx *pulumi.Context, stack stacks.Stack, root string) (docker.Outputs, error) {
+	r, err := docker.Render(os.DirFS(root), stack, image.Platform())
+	if err != nil {
+		return docker.Outputs{}, err
+	}
+	return r.Provision(ctx, root)
 }
 
 func mustRecord(t *testing.T, stack stacks.Stack, root string) []plan.Resource {

@@ -72,7 +72,7 @@ func Render(settings stacks.Settings, stack stacks.Stack, root, platform string)
 // project at root.
 func Provision(ctx *pulumi.Context, stack stacks.Stack, rendered Rendered, root string) error {
 	if rendered.Docker != nil {
-		out, err := docker.Provision(ctx, rendered.Docker, root)
+		out, err := rendered.Docker.Provision(ctx, root)
 		if err != nil {
 			return err
 		}

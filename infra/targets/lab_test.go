@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/modelfiles"
@@ -133,11 +134,13 @@ func config() (values map[string]string, secrets []string) {
 // program provisions the stack on the target.
 func program(stack stacks.Stack, target stacks.Target, root string) pulumi.RunFunc {
 	return func(ctx *pulumi.Context) error {
-		var err error
 		if target == stacks.Kubernetes {
-			_, err = kubernetes.Deploy(ctx, stack, kubernetes.Options{Root: root})
-		} else {
-			_, err = docker.Deploy(ctx, stack, root)
+			_, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{Root: root})
+			return err
+		}
+		r, err := docker.Render(os.DirFS(root), stack, image.Platform())
+		if err == nil {
+			_, err = r.Provision(ctx, root)
 		}
 		return err
 	}
