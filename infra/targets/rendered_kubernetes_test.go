@@ -33,7 +33,9 @@ func TestObjectsAreRegistered(t *testing.T) {
 		holdRegistered(t, changed(t, root, func(s *stacks.Stack) {
 			s.Registry = "registry.example.com/team"
 			s.Volumes[1].Shared, s.Volumes[1].PerReplica = true, false
-			s.Service("ollama").Mounts[0].ReadOnly, s.Service("ollama").Replicas = true, 2
+			ollama, build := s.Service("ollama"), *s.Service("ml").Image.Build
+			build.Repository = "codexcontinue/ollama"
+			ollama.Mounts[0].ReadOnly, ollama.Replicas, ollama.Image = true, 2, stacks.Image{Build: &build}
 		}), root)
 	})
 	for i, e := range edits {
@@ -130,6 +132,12 @@ func typed(t *testing.T, r plan.Resource, all map[string]plan.Resource) runtime.
 	}
 	if !kubernetes.Scheme().Recognizes(u.GroupVersionKind()) {
 		return u
+	}
+	claims, _, _ := unstructured.NestedSlice(u.Object, "spec", "volumeClaimTemplates")
+	for _, o := range append(claims, u.Object) {
+		if status := o.(map[string]any)["status"]; status != nil {
+			t.Errorf("%s: its status is registered: %v", r.URN, status)
+		}
 	}
 	if u.GetKind() == "Secret" {
 		if u.Object["data"] != plan.Secret {
