@@ -59,7 +59,11 @@ func recorded(t *testing.T, stack stacks.Stack) []plan.Resource {
 		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
 		Secrets: []string{"codexcontinue:redisPassword"},
 	}, func(ctx *pulumi.Context) error {
-		_, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{Root: projectRoot(t)})
+		rendered, err := kubernetes.Render(stack, kubernetes.Options{Root: projectRoot(t)})
+		if err != nil {
+			return err
+		}
+		_, err = rendered.Provision(ctx)
 		return err
 	})
 	if err != nil {

@@ -128,12 +128,3 @@ type Outputs struct {
 	Namespace pulumi.StringInput
 	Context   string
 }
-
-// Deploy renders the stack and provisions it.
-func Deploy(ctx *pulumi.Context, stack stacks.Stack, opts Options) (Outputs, error) {
-	r, err := Render(stack, opts)
-	if err != nil {
-		return Outputs{}, err
-	}
-	return r.Provision(ctx)
-}

@@ -81,45 +81,21 @@ func (o *Object) Fields() (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o, err)
 	}
-	say("", fields)
+	undo(fields)
 	return fields, nil
 }
 
-// unsaid are the fields that Go's types leave out when they are zero, by the key of what has them.
-// The objects of stacks that are up say them: without, each would show as changed.
-var unsaid = map[string]map[string]any{
-	"containers":            {"env": []any{}},
-	"initContainers":        {"env": []any{}},
-	"volumeMounts":          {"readOnly": false},
-	"persistentVolumeClaim": {"readOnly": false},
-}
-
-// say adds the fields that Go's types leave out, and removes those that they add: the status, which
-// is the API server's to write.
-func say(at string, v any) {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, zero := range unsaid[at] {
-			if _, ok := v[key]; !ok {
-				v[key] = zero
-			}
-		}
-		if at == "spec" && v["clusterIP"] == corev1.ClusterIPNone {
-			v["publishNotReadyAddresses"] = false
-		}
-		if at == "" || at == "volumeClaimTemplates" {
-			delete(v, "status")
-		}
-		if spec, ok := v["spec"].(map[string]any); ok && len(spec) == 0 {
-			delete(v, "spec")
-		}
-		for key, x := range v {
-			say(key, x)
-		}
-	case []any:
-		for _, x := range v {
-			say(at, x)
-		}
+// undo takes out what Go's types add: the status, which is the API server's to write, also of the
+// claims of a StatefulSet, and the empty specification of a namespace.
+func undo(fields map[string]any) {
+	delete(fields, "status")
+	spec, _ := fields["spec"].(map[string]any)
+	if spec != nil && len(spec) == 0 {
+		delete(fields, "spec")
+	}
+	claims, _ := spec["volumeClaimTemplates"].([]any)
+	for _, claim := range claims {
+		undo(claim.(map[string]any))
 	}
 }
 

@@ -25,7 +25,11 @@ func record(stack stacks.Stack, opts kubernetes.Options) ([]plan.Resource, error
 		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
 		Secrets: []string{"codexcontinue:redisPassword"},
 	}, func(ctx *pulumi.Context) error {
-		_, err := kubernetes.Deploy(ctx, stack, opts)
+		rendered, err := kubernetes.Render(stack, opts)
+		if err != nil {
+			return err
+		}
+		_, err = rendered.Provision(ctx)
 		return err
 	})
 }

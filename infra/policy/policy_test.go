@@ -54,7 +54,11 @@ func record(t *testing.T, stack stacks.Stack) []plan.Resource {
 		Config:  map[string]string{"codexcontinue:redisPassword": "hunter2-hunter2"},
 		Secrets: []string{"codexcontinue:redisPassword"},
 	}, func(ctx *pulumi.Context) error {
-		_, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{Root: projectRoot(t)})
+		rendered, err := kubernetes.Render(stack, kubernetes.Options{Root: projectRoot(t)})
+		if err != nil {
+			return err
+		}
+		_, err = rendered.Provision(ctx)
 		return err
 	})
 	if err != nil {

@@ -135,7 +135,11 @@ func config() (values map[string]string, secrets []string) {
 func program(stack stacks.Stack, target stacks.Target, root string) pulumi.RunFunc {
 	return func(ctx *pulumi.Context) error {
 		if target == stacks.Kubernetes {
-			_, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{Root: root})
+			rendered, err := kubernetes.Render(stack, kubernetes.Options{Root: root})
+			if err != nil {
+				return err
+			}
+			_, err = rendered.Provision(ctx)
 			return err
 		}
 		r, err := docker.Render(os.DirFS(root), stack, image.Platform())

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,6 +29,15 @@ import (
 func TestObjectsAreRegistered(t *testing.T) {
 	eachStack(t, func(t *testing.T, s described) { holdRegistered(t, s.Stack, s.root) })
 	root := labRoot(t)
+	t.Run("pushed and shared", func(t *testing.T) {
+		holdRegistered(t, changed(t, root, func(s *stacks.Stack) {
+			s.Registry = "registry.example.com/team"
+			s.Volumes[1].Shared, s.Volumes[1].PerReplica = true, false
+			ollama, build := s.Service("ollama"), *s.Service("ml").Image.Build
+			build.Repository = "codexcontinue/ollama"
+			ollama.Mounts[0].ReadOnly, ollama.Replicas, ollama.Image = true, 2, stacks.Image{Build: &build}
+		}), root)
+	})
 	for i, e := range edits {
 		fate, _ := e.expected(t, stacks.Kubernetes)
 		if fate == targets.Refused || e.err != "" || e.only == stacks.Docker {
@@ -65,7 +76,7 @@ func holdRegistered(t *testing.T, stack stacks.Stack, root string) {
 		if d := cmp.Diff(rendered(t, o), typed(t, r, recorded), cmpopts.EquateEmpty()); d != "" {
 			t.Errorf("%s (-rendered +registered):\n%s", o, d)
 		}
-		holdOptions(t, o, r)
+		holdOptions(t, o, rendering.Objects, r)
 	}
 }
 
@@ -122,6 +133,12 @@ func typed(t *testing.T, r plan.Resource, all map[string]plan.Resource) runtime.
 	if !kubernetes.Scheme().Recognizes(u.GroupVersionKind()) {
 		return u
 	}
+	claims, _, _ := unstructured.NestedSlice(u.Object, "spec", "volumeClaimTemplates")
+	for _, o := range append(claims, u.Object) {
+		if status := o.(map[string]any)["status"]; status != nil {
+			t.Errorf("%s: its status is registered: %v", r.URN, status)
+		}
+	}
 	if u.GetKind() == "Secret" {
 		if u.Object["data"] != plan.Secret {
 			t.Errorf("%s: its data are %v", r.URN, u.Object["data"])
@@ -147,10 +164,13 @@ func resolve(t *testing.T, v any, r plan.Resource, all map[string]plan.Resource)
 	t.Helper()
 	switch v := v.(type) {
 	case map[string]any:
-		if v["image"] == plan.Computed {
-			v["image"] = all[fmt.Sprint("docker:index/image:Image ", v["name"])].Inputs["imageName"]
+		pushed, ok := all[fmt.Sprint("docker:index/image:Image ", v["name"])]
+		if ok && v["image"] != nil {
+			hold(t, r, v["image"])
+			v["image"] = pushed.Inputs["imageName"]
 		}
-		if secret, ok := v["secret"].(map[string]any); ok && secret["name"] == plan.Computed {
+		if secret, ok := v["secret"].(map[string]any); ok {
+			hold(t, r, secret["name"])
 			const kind = "kubernetes:core/v1:Secret "
 			i := slices.IndexFunc(r.Options.DependsOn, func(d string) bool { return strings.HasPrefix(d, kind) })
 			secret["name"] = strings.TrimPrefix(r.Options.DependsOn[i], kind)
@@ -165,8 +185,58 @@ func resolve(t *testing.T, v any, r plan.Resource, all map[string]plan.Resource)
 	}
 }
 
+// hold holds that the value is known after provisioning.
+func hold(t *testing.T, r plan.Resource, value any) {
+	t.Helper()
+	if value != plan.Computed {
+		t.Errorf("%s: %v is registered as it is rendered, which is nothing's name", r.URN, value)
+	}
+}
+
+// namedBy are the resources, as "type name", of the objects that the object names.
+func namedBy(o *kubernetes.Object, all []*kubernetes.Object) []string {
+	refs := map[string]string{}
+	for _, a := range all {
+		refs[a.String()] = refOf(a)
+	}
+	var out []string
+	add := func(kind, name string) { out = append(out, refs[kind+" "+name]) }
+	if o.GetNamespace() != "" {
+		add("Namespace", o.GetNamespace())
+	}
+	var pod corev1.PodSpec
+	switch x := o.API.(type) {
+	case *appsv1.Deployment:
+		pod = x.Spec.Template.Spec
+	case *appsv1.StatefulSet:
+		pod = x.Spec.Template.Spec
+	case *batchv1.Job:
+		pod = x.Spec.Template.Spec
+	}
+	for _, v := range pod.Volumes {
+		if v.ConfigMap != nil {
+			add("ConfigMap", v.ConfigMap.Name)
+		}
+		if v.PersistentVolumeClaim != nil {
+			add("PersistentVolumeClaim", v.PersistentVolumeClaim.ClaimName)
+		}
+		if v.Projected == nil {
+			continue
+		}
+		for _, source := range v.Projected.Sources {
+			if source.ConfigMap != nil {
+				add("ConfigMap", source.ConfigMap.Name)
+			}
+			if source.Secret != nil {
+				add("Secret", source.Secret.Name)
+			}
+		}
+	}
+	return out
+}
+
 // holdOptions holds that what stands beside the object is told to Pulumi.
-func holdOptions(t *testing.T, o *kubernetes.Object, r plan.Resource) {
+func holdOptions(t *testing.T, o *kubernetes.Object, all []*kubernetes.Object, r plan.Resource) {
 	t.Helper()
 	parent := map[string]string{
 		"":              "codexcontinue:kubernetes:Namespace namespace",
@@ -185,9 +255,13 @@ func holdOptions(t *testing.T, o *kubernetes.Object, r plan.Resource) {
 	if r.Options.Version == "" {
 		t.Errorf("%s asks for no version of the plugin", o)
 	}
+	before := namedBy(o, all)
 	for _, a := range o.After {
-		if !slices.Contains(r.Options.DependsOn, refOf(a)) {
-			t.Errorf("%s is not made after %s", o, a)
+		before = append(before, refOf(a))
+	}
+	for _, ref := range before {
+		if !slices.Contains(r.Options.DependsOn, ref) {
+			t.Errorf("%s is not made after %q", o, ref)
 		}
 	}
 	var want *plan.Timeouts

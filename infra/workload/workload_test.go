@@ -49,7 +49,11 @@ func changed(t *testing.T, name string, target stacks.Target, change func(*stack
 		Config:  map[string]string{"codexcontinue:redisPassword": "hunter2"},
 		Secrets: []string{"codexcontinue:redisPassword"},
 	}, func(ctx *pulumi.Context) error {
-		_, err := kubernetes.Deploy(ctx, stack, kubernetes.Options{Root: root})
+		rendered, err := kubernetes.Render(stack, kubernetes.Options{Root: root})
+		if err != nil {
+			return err
+		}
+		_, err = rendered.Provision(ctx)
 		return err
 	})
 	if err != nil {
