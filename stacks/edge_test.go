@@ -108,7 +108,7 @@ func TestEdge(t *testing.T) {
 		}
 	}))
 	defer app.Close()
-	p, url := edge(t, port(t, app), "grace_period 5s", "grace_period 300ms")
+	p, url := edge(t, port(t, app), "grace_period 2s", "grace_period 300ms")
 
 	t.Run("passes requests on and hides the machinery", func(t *testing.T) {
 		req := request(t, http.MethodGet, url+"/chat?x=1", nil)

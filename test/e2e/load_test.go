@@ -23,8 +23,8 @@ const slowImage = stacks.OllamaImage + "-slow"
 // longest are the bounds of what people may notice.
 const (
 	// refusedFor is how long the one edge of an engine may refuse connections while it is replaced
-	// or comes back: five seconds are the grace that its Caddyfile gives event streams.
-	refusedFor = 10 * time.Second
+	// or comes back. Two seconds of it are the grace that its Caddyfile gives event streams.
+	refusedFor = 5 * time.Second
 	// silentFor is how long an answer may pause when the one that writes it dies.
 	silentFor = 15 * time.Second
 )
