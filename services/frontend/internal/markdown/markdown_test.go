@@ -8,20 +8,6 @@ import (
 	"golang.org/x/net/html"
 )
 
-// textOf is the text of a piece of HTML.
-func textOf(fragment string) string {
-	var b strings.Builder
-	z := html.NewTokenizer(strings.NewReader(fragment))
-	for {
-		switch z.Next() {
-		case html.ErrorToken:
-			return b.String()
-		case html.TextToken:
-			b.Write(z.Text())
-		}
-	}
-}
-
 // TestNothingActiveReachesThePage feeds what attacks are made of, as Markdown of every kind and nested in the others.
 func TestNothingActiveReachesThePage(t *testing.T) {
 	vectors := []string{
