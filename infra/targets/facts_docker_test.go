@@ -208,7 +208,7 @@ func (e engine) asks(t *testing.T, service string, c container) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := regexp.MustCompile(`server\.Command\{Health: "([^"]+)"`).FindSubmatch(source)
+		m := regexp.MustCompile(`server\.Command\{\s*Health:\s+"([^"]+)"`).FindSubmatch(source)
 		if m == nil {
 			t.Fatalf("services/%s/main.go does not say which path its healthcheck asks", service)
 		}
