@@ -40,7 +40,10 @@ const colouredCode = "coloured"
 // closed. What is still being written stays plain: to colour it anew with every piece that arrives
 // costs too much, and a string that is not closed yet would take in all that follows.
 func (h *highlighter) colour(doc ast.Node, source []byte, whole bool) {
-	end := time.Now().Add(h.limit)
+	end := h.end
+	if end.IsZero() {
+		end = time.Now().Add(h.limit)
+	}
 	// The function returns no error.
 	_ = ast.Walk(doc, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 		code, ok := n.(*ast.FencedCodeBlock)

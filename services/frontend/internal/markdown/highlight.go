@@ -18,8 +18,10 @@ const (
 	// maxColouring is how long a block may take, or all of a text. It is looked at between tokens
 	// and between blocks; a match by itself has the 250 ms that chroma gives it.
 	maxColouring = time.Second
-	// maxColoured bounds the code that is kept coloured, in bytes of HTML: twice this at most.
+	// maxColoured bounds the code that is kept coloured, in bytes: twice this at most.
 	maxColoured = 2 << 20
+	// perBlock is about what a block takes beside its HTML: a key and its place in a map.
+	perBlock = 128
 )
 
 // lexerFiles holds the lexers that we use. Chroma's own package of them would embed all, 2.5 MB.
@@ -54,7 +56,8 @@ var plainEnding = regexp.MustCompile(`^[a-z0-9+#]+$`)
 type highlighter struct {
 	lexers map[string]chroma.Lexer // by the names that fences use, in lower case
 	limit  time.Duration
-	done   coloured
+	end    time.Time // of all that this one colours; zero leaves each text its limit
+	done   *coloured
 }
 
 // newHighlighter reads what the lexers are called. The rules of one are compiled at its first use.
@@ -68,7 +71,7 @@ func newHighlighter() *highlighter {
 		registry.Register(chroma.MustNewXMLLexer(lexerFiles, "lexers/"+f.Name()))
 	}
 
-	h := &highlighter{lexers: map[string]chroma.Lexer{}, limit: maxColouring}
+	h := &highlighter{lexers: map[string]chroma.Lexer{}, limit: maxColouring, done: &coloured{}}
 	add := func(name string, l chroma.Lexer) {
 		if name = strings.ToLower(name); h.lexers[name] == nil {
 			h.lexers[name] = l
@@ -219,9 +222,10 @@ func (c *coloured) put(key [sha256.Size]byte, out string) {
 }
 
 func (c *coloured) add(key [sha256.Size]byte, out string) {
-	if c.newer == nil || c.size+len(out) > maxColoured {
+	size := len(out) + perBlock
+	if c.newer == nil || c.size+size > maxColoured {
 		c.newer, c.older, c.size = map[[sha256.Size]byte]string{}, c.newer, 0
 	}
 	c.newer[key] = out
-	c.size += len(out)
+	c.size += size
 }

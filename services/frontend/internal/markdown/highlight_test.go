@@ -227,3 +227,20 @@ func FuzzHighlight(f *testing.F) {
 		}
 	})
 }
+
+// TestPageHasOneBudget checks that the texts of one page share the time to colour code, and that a
+// renderer of no page gives each its own.
+func TestPageHasOneBudget(t *testing.T) {
+	r := New()
+	r.code.limit = 0
+	page := r.Page()
+	r.code.limit = time.Minute
+
+	const text = "```go\nfunc f()\n```\n"
+	if got := string(page.Answer(text)); strings.Contains(got, "<span class=\"k\"") {
+		t.Errorf("a page without time left colours %s", got)
+	}
+	if got := string(r.Answer(text)); !strings.Contains(got, "<span class=\"k\"") {
+		t.Errorf("a text with time left is plain: %s", got)
+	}
+}

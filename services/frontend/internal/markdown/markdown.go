@@ -11,6 +11,7 @@ import (
 	"html/template"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/microcosm-cc/bluemonday"
 	"github.com/yuin/goldmark"
@@ -45,6 +46,17 @@ func New() *Renderer {
 		policy:   policy(),
 		code:     newHighlighter(),
 	}
+}
+
+// Page returns a renderer for the texts of one page: together they have the time to colour code that
+// a text has by itself.
+func (r *Renderer) Page() *Renderer {
+	code := *r.code
+	code.end = time.Now().Add(code.limit)
+	page := *r
+	page.code = &code
+
+	return &page
 }
 
 // Answer renders what a model wrote.

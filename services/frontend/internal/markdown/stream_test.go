@@ -248,7 +248,7 @@ func BenchmarkStreamLongAnswer(b *testing.B) {
 	doc := strings.Repeat(documents[1]+"\n\n"+documents[6]+"\n\n"+documents[9]+"\n\n", 40)
 	b.SetBytes(int64(len(doc)))
 	for b.Loop() {
-		r.code.done = coloured{}
+		r.code.done = &coloured{}
 		s := r.NewStream()
 		for i := 0; i < len(doc); i += 40 {
 			s.Write(doc[i:min(i+40, len(doc))])
@@ -265,7 +265,7 @@ func BenchmarkStreamOneCodeBlock(b *testing.B) {
 			doc := "```go\n" + strings.Repeat("func add(a, b int) int { return a + b } // sum\n", kb*1024/47) + "```\n"
 			b.SetBytes(int64(len(doc)))
 			for b.Loop() {
-				r.code.done = coloured{}
+				r.code.done = &coloured{}
 				s := r.NewStream()
 				for i := 0; i < len(doc); i += 40 {
 					s.Write(doc[i:min(i+40, len(doc))])

@@ -130,6 +130,7 @@ func TestSentTwiceWithoutACookie(t *testing.T) {
 		{"script", "/chat", url.Values{"message": {"hi"}, "key": {ofScript}}.Encode(), ofEdge, 1},
 		{"API", "/api/chat", `{"message":"hi"}`, ofEdge, 1},
 		{"form with a key that is none", "/chat", "message=hi&key=" + guessed, "", 2},
+		{"API with a hash", "/api/chat", `{"message":"hi"}`, ofScript, 2},
 		{"API with a key that is none", "/api/chat", `{"message":"hi"}`, guessed, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -26,7 +26,7 @@ func owner(w http.ResponseWriter, r *http.Request) string {
 
 	id := rand.Text()
 
-	if key := sentKey(r); randomKey.MatchString(key) {
+	if key := randomKey(r); key != "" {
 		sum := sha256.Sum256([]byte("owner\x00" + key))
 		id = base32.StdEncoding.EncodeToString(sum[:])[:len(id)]
 	}

@@ -121,16 +121,17 @@ func reason(p *problem.Problem) string {
 
 func (a *App) messages(d backendapi.ConversationDetail, loc *time.Location) []message {
 	out := make([]message, len(d.Messages))
+	md := a.md.Page()
 	asked := ""
 	for i, m := range d.Messages {
 		v := message{Message: m, ConversationID: d.ID, Time: m.CreatedAt.In(loc)}
 		switch {
 		case m.Role == "user":
-			asked, v.HTML = m.Content, a.md.Question(m.Content)
+			asked, v.HTML = m.Content, md.Question(m.Content)
 		case m.State == backendapi.MessageStreaming:
-			v.Asked, v.HTML = asked, a.md.Begun(m.Content)
+			v.Asked, v.HTML = asked, md.Begun(m.Content)
 		default:
-			v.Asked, v.HTML = asked, a.md.Answer(m.Content)
+			v.Asked, v.HTML = asked, md.Answer(m.Content)
 		}
 		out[i] = v
 	}

@@ -18,6 +18,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Address says where Redis is; see contract.ML, whose fields these are.
@@ -46,6 +47,8 @@ type Client struct {
 
 	// turn holds the connection while nobody uses it, and nil while there is none.
 	turn chan *conn
+	// next counts the Sentinels or nodes that were tried; whoever has the turn may use it.
+	next int
 }
 
 // conn is a connection that is ready for commands.
@@ -125,11 +128,15 @@ func (c *Client) Run(ctx context.Context, s *Script, keys []string, args ...stri
 		}
 
 		// The connection is of no use, or leads to the wrong server.
+		to = said.moved()
 		if cn != nil {
+			// Without a host it means another port of the server that says so.
+			if host, _, err := net.SplitHostPort(cn.RemoteAddr().String()); err == nil && strings.HasPrefix(to, ":") {
+				to = net.JoinHostPort(host, to[1:])
+			}
 			_ = cn.Close()
 			cn = nil
 		}
-		to = said.moved()
 		if ctx.Err() != nil || !kept && to == "" || try == maxMoves {
 			return nil, err
 		}
@@ -151,28 +158,52 @@ func (c *Client) connect(ctx context.Context, to string) (*conn, error) {
 	case len(a.Cluster) == 0:
 		return c.dial(ctx, c.host)
 	}
+
+	return c.firstOf(ctx, a.Cluster, func(node string) (*conn, error) { return c.dial(ctx, node) })
+}
+
+// firstOf connects to the first of the servers that can be reached. Each attempt begins behind the
+// server that the one before ended with: one that hangs uses up all the time of an attempt.
+func (c *Client) firstOf(
+	ctx context.Context, servers []string, connect func(string) (*conn, error),
+) (*conn, error) {
 	var errs []error
-	for _, node := range a.Cluster {
-		cn, err := c.dial(ctx, node)
+	for range servers {
+		// A connection may notice the end before the context does.
+		if end, ok := ctx.Deadline(); ctx.Err() != nil || ok && !time.Now().Before(end) {
+			break
+		}
+
+		server := servers[c.next%len(servers)]
+		c.next++
+		cn, err := connect(server)
 		if err == nil {
 			return cn, nil
 		}
 		errs = append(errs, err)
 	}
+	if len(errs) == 0 {
+		return nil, context.DeadlineExceeded
+	}
+
 	return nil, errors.Join(errs...)
 }
 
-// master connects to the master that the first Sentinel names that answers.
+// master connects to the master that a Sentinel names.
 func (c *Client) master(ctx context.Context) (*conn, error) {
-	var errs []error
-	for _, sentinel := range c.address.Sentinels {
+	cn, err := c.firstOf(ctx, c.address.Sentinels, func(sentinel string) (*conn, error) {
 		at, err := c.ask(ctx, sentinel)
-		if err == nil {
-			return c.dial(ctx, at)
+		if err != nil {
+			return nil, err
 		}
-		errs = append(errs, err)
+
+		return c.dial(ctx, at)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("REDIS_SENTINELS: %w", err)
 	}
-	return nil, fmt.Errorf("REDIS_SENTINELS: %w", errors.Join(errs...))
+
+	return cn, nil
 }
 
 // ask asks a Sentinel for the master's address.

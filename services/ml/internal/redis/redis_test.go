@@ -189,3 +189,37 @@ func TestNoRedis(t *testing.T) {
 		}
 	}
 }
+
+// TestHungServerIsNotAskedAgain checks that a Sentinel or a node that accepts connections and says
+// nothing costs the attempt that meets it and not the next one.
+func TestHungServerIsNotAskedAgain(t *testing.T) {
+	hung, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { hung.Close() })
+
+	cluster := redistest.StartCluster(t)
+	watched := redistest.StartWatched(t, "correct-horse", true)
+	for name, a := range map[string]redis.Address{
+		"Cluster": {URL: "redis://unused:1", Cluster: append([]string{hung.Addr().String()}, cluster.Addrs()...)},
+		"Sentinels": {URL: "redis://unused:1", Password: "correct-horse", Master: redistest.MasterName,
+			Sentinels: []string{hung.Addr().String(), watched.Sentinel.Addr}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := client(t, a)
+			run := func() error {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_, err := c.Run(ctx, count, []string{"hung"}, "1", "")
+				return err
+			}
+			if err := run(); err == nil {
+				t.Fatal("the hung server answered")
+			}
+			if err := run(); err != nil {
+				t.Errorf("the next attempt: %v", err)
+			}
+		})
+	}
+}
