@@ -358,7 +358,9 @@ func TestLines(t *testing.T) {
 		"apart":   {"1\n2\n3\n4\n5\n6\n7", "x\n2\n3\n4\n5\n6\ny", "-1,+x, 2, …, 6,-7,+y"},
 		"moved":   {"a\nb\nc", "c\na\nb", "+c, a, b,-c"},
 		"empty":   {"", "a", "+a"},
-		"long":    {strings.Repeat("a\n", 3000), "b", strings.Repeat("-a,", 3000) + "+b"},
+		"long, one line changed": {strings.Repeat("a\n", 3000) + "b\nc\nd", strings.Repeat("a\n", 3000) + "b\nC\nd",
+			" b,-c,+C, d"},
+		"long": {strings.Repeat("a\n", 3000), "b", strings.Repeat("-a,", 3000) + "+b"},
 	} {
 		var got []string
 		for _, l := range diff.Lines(c.before, c.after) {

@@ -15,8 +15,8 @@ type Line struct {
 // around is how many lines that stay are shown before and after a change.
 const around = 1
 
-// maxLines bounds the texts that are compared line by line: the time grows with the square of it. A
-// longer one is shown as replaced as a whole.
+// maxLines bounds the texts that are compared line by line: the time grows with the square of it. Of
+// a longer one all is shown as replaced that lies between the equal lines at both ends.
 const maxLines = 2000
 
 // Lines returns the changed lines of a text, with the lines around them. "…" stands for lines that
@@ -31,10 +31,8 @@ func Lines(before, after string) []Line {
 		}
 	}
 
-	if max(len(a), len(b)) > maxLines && before != after {
-		add("-", a)
-		add("+", b)
-		return out
+	if max(len(a), len(b)) > maxLines {
+		return replaced(a, b)
 	}
 
 	// No line is junk: one that is often there, such as a closing brace, is compared as the others are.
@@ -51,6 +49,35 @@ func Lines(before, after string) []Line {
 			add("-", a[op.I1:op.I2])
 			add("+", b[op.J1:op.J2])
 		}
+	}
+
+	return out
+}
+
+// replaced returns the lines of two long texts that are not equal from their beginnings or their ends
+// on, as replaced as a whole.
+func replaced(a, b []string) []Line {
+	head := 0
+	for head < min(len(a), len(b)) && a[head] == b[head] {
+		head++
+	}
+
+	tail := 0
+	for tail < min(len(a), len(b))-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
+		tail++
+	}
+
+	var out []Line
+	add := func(sign string, lines []string) {
+		for _, l := range lines {
+			out = append(out, Line{sign, l})
+		}
+	}
+	if head+tail < max(len(a), len(b)) {
+		add(" ", a[max(0, head-around):head])
+		add("-", a[head:len(a)-tail])
+		add("+", b[head:len(b)-tail])
+		add(" ", a[len(a)-tail:min(len(a), len(a)-tail+around)])
 	}
 
 	return out

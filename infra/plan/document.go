@@ -65,7 +65,14 @@ func Encode(w io.Writer, documents ...Document) error {
 	return nil
 }
 
-// Decode reads what Encode wrote.
+// VersionError is the error for a document of a version that this program does not read.
+type VersionError struct{ Version int }
+
+func (e VersionError) Error() string {
+	return fmt.Sprintf("plan: a document of version %d, and this program reads version %d", e.Version, Version)
+}
+
+// Decode reads what Encode wrote. A document of another version is a VersionError.
 func Decode(text []byte) ([]Document, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
@@ -82,7 +89,7 @@ func Decode(text []byte) ([]Document, error) {
 			return nil, fmt.Errorf("plan: %w", err)
 		}
 		if head.Version != Version {
-			return nil, fmt.Errorf("plan: a document of version %d, and this program reads version %d: build both from the same sources", head.Version, Version)
+			return nil, VersionError{head.Version}
 		}
 		strict := json.NewDecoder(bytes.NewReader(raw))
 		strict.DisallowUnknownFields()

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/infra/export"
+	"github.com/codexcontinue/codexcontinue/infra/image"
+	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -70,8 +72,14 @@ func (a *App) export(
 		}
 	}
 
+	// A plan is the same on every machine. What is exported names the images that this one builds.
+	rendered, err := program.Render(p.Settings, p.Stack, t.project.Root, image.Platform())
+	if err != nil {
+		return err
+	}
+
 	files, err := make(export.Source{
-		Rendered: p.Rendered,
+		Rendered: rendered,
 		Stack:    p.Stack,
 		Root:     t.project.Root,
 		Dir:      to,
