@@ -63,7 +63,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	password, err := contract.Secret("REDIS_PASSWORD_FILE", cfg.RedisPasswordFile)
+	redis, err := cfg.Redis()
 	if err != nil {
 		return err
 	}
@@ -72,9 +72,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	srv := server.New("backend", log, cfg.DrainTimeout)
 	redisErrors := prometheus.NewCounter(prometheus.CounterOpts{Name: "backend_redis_errors_total", Help: "Commands that Redis did not do."})
 	srv.Registry().MustRegister(redisErrors)
-	address := store.Address{URL: cfg.RedisURL, Password: password, CAFile: cfg.RedisCAFile,
-		Sentinels: cfg.RedisSentinels, Master: cfg.RedisMaster, Cluster: cfg.RedisCluster}
-	st, err := store.New(store.Options{Address: address, TTL: cfg.ConversationTTL, Keep: keep,
+	st, err := store.New(store.Options{Address: store.Address(redis), TTL: cfg.ConversationTTL, Keep: keep,
 		Lease: lease, Grace: grace, Outage: outage,
 		OnError: func(error) { redisErrors.Inc() }})
 	if err != nil {

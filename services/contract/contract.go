@@ -188,7 +188,7 @@ func (c Common) Validate() error {
 
 // Validate implements Environment.
 func (b Backend) Validate() error {
-	errs := []error{b.Common.Validate(), validateRedis(b.RedisURL, b.RedisSentinels, b.RedisMaster, b.RedisCluster, b.RedisCAFile)}
+	errs := []error{b.Common.Validate(), b.redis().validate()}
 	_, err := baseURL("ML_SERVICE_URL", b.MLServiceURL, "http", "https")
 	errs = append(errs, err, absolute("REDIS_PASSWORD_FILE", b.RedisPasswordFile), absolute("REDIS_CA_FILE", b.RedisCAFile))
 	if b.ConversationTTL < 0 {
@@ -222,36 +222,10 @@ func (m ML) Validate() error {
 	}
 	switch {
 	case m.RedisURL != "":
-		errs = append(errs, validateRedis(m.RedisURL, m.RedisSentinels, m.RedisMaster, m.RedisCluster, m.RedisCAFile),
+		errs = append(errs, m.redis().validate(),
 			absolute("REDIS_PASSWORD_FILE", m.RedisPasswordFile), absolute("REDIS_CA_FILE", m.RedisCAFile))
 	case len(m.RedisSentinels)+len(m.RedisCluster) > 0 || m.RedisMaster+m.RedisCAFile+m.RedisPasswordFile != "":
 		errs = append(errs, errors.New("REDIS_URL: is not set, but other variables of Redis are"))
-	}
-	return errors.Join(errs...)
-}
-
-// validateRedis checks the variables that say where Redis is.
-func validateRedis(address string, sentinels []string, master string, cluster []string, ca string) error {
-	var errs []error
-	u, err := baseURL("REDIS_URL", address, "redis", "rediss")
-	if err != nil {
-		errs = append(errs, err)
-	} else if _, has := u.User.Password(); has {
-		errs = append(errs, errors.New("REDIS_URL: must not hold a password: put it in the file that REDIS_PASSWORD_FILE names"))
-	} else if u.RawQuery != "" || u.Fragment != "" {
-		errs = append(errs, errors.New("REDIS_URL: takes no parameters: nothing may follow the database"))
-	}
-	if ca != "" && u != nil && u.Scheme != "rediss" {
-		errs = append(errs, errors.New("REDIS_CA_FILE: is for TLS: write REDIS_URL with rediss://"))
-	}
-	errs = append(errs, addresses("REDIS_SENTINELS", sentinels), addresses("REDIS_CLUSTER", cluster))
-	switch {
-	case len(sentinels) > 0 && len(cluster) > 0:
-		errs = append(errs, errors.New("REDIS_CLUSTER: is set beside REDIS_SENTINELS: Redis is one of the two"))
-	case (len(sentinels) > 0) != (master != ""):
-		errs = append(errs, errors.New("REDIS_MASTER: REDIS_SENTINELS and the name of the master that they know belong together"))
-	case len(cluster) > 0 && u != nil && u.Path != "" && u.Path != "/" && u.Path != "/0":
-		errs = append(errs, fmt.Errorf("REDIS_URL: a Redis Cluster has the database 0 alone, got %q", u.Path))
 	}
 	return errors.Join(errs...)
 }

@@ -127,12 +127,11 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 // connect makes the client of the Redis that holds the queue. It does not connect yet.
 func connect(cfg contract.ML) (*redis.Client, error) {
-	password, err := contract.Secret("REDIS_PASSWORD_FILE", cfg.RedisPasswordFile)
+	at, err := cfg.Redis()
 	if err != nil {
 		return nil, err
 	}
-	return redis.New(redis.Address{URL: cfg.RedisURL, Password: password, CAFile: cfg.RedisCAFile,
-		Sentinels: cfg.RedisSentinels, Master: cfg.RedisMaster, Cluster: cfg.RedisCluster})
+	return redis.New(at)
 }
 
 // status prints what the service that runs here says of its build. Like the health check it needs LISTEN_ADDR only.

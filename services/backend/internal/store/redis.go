@@ -3,14 +3,13 @@ package store
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
@@ -27,22 +26,8 @@ const (
 	ioTimeout = 3 * time.Second
 )
 
-// Address says where Redis is: one server, the master that Sentinels name, or a Cluster. See contract.Backend, whose
-// fields these are.
-type Address struct {
-	// URL is redis://[user@]host:port/db, or rediss:// for TLS.
-	URL string
-	// Password is empty when Redis asks for none. Sentinels are offered the same, for their default user: one that asks for
-	// none takes any.
-	Password string
-	// CAFile holds the authorities that sign the servers' certificates, as PEM; empty trusts those of the system.
-	CAFile string
-	// Sentinels are asked for the master of the name.
-	Sentinels []string
-	Master    string
-	// Cluster are nodes of a Redis Cluster, which know the others.
-	Cluster []string
-}
+// Address says where Redis is.
+type Address contract.Redis
 
 // String is what errors call it: it holds neither user nor password.
 func (a Address) String() string {
@@ -89,16 +74,8 @@ func (a Address) options() (*redis.UniversalOptions, error) {
 	if len(a.Cluster) > 0 || len(a.Sentinels) > 0 {
 		u.TLSConfig.ServerName = "" // each server's certificate names the server
 	}
-	if a.CAFile == "" {
-		return u, nil
-	}
-	pem, err := os.ReadFile(a.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("REDIS_CA_FILE: %w", err)
-	}
-	u.TLSConfig.RootCAs = x509.NewCertPool()
-	if !u.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("REDIS_CA_FILE: %s holds no certificate in PEM form", a.CAFile)
+	if u.TLSConfig.RootCAs, err = contract.Redis(a).Authorities(); err != nil {
+		return nil, err
 	}
 	return u, nil
 }

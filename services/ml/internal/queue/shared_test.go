@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
 )
@@ -22,7 +23,7 @@ import (
 const await = 20 * time.Second
 
 // share makes a queue that shares its places at the address.
-func share(t testing.TB, a redis.Address, parallel, bound int) *Queue {
+func share(t testing.TB, a contract.Redis, parallel, bound int) *Queue {
 	t.Helper()
 	r, err := redis.New(a)
 	if err != nil {
@@ -36,7 +37,7 @@ func share(t testing.TB, a redis.Address, parallel, bound int) *Queue {
 
 // join makes so many queues of which Redis decides, also on a machine that is busy. They do not run:
 // a test looks for them.
-func join(t testing.TB, a redis.Address, n, parallel, bound int) []*Queue {
+func join(t testing.TB, a contract.Redis, n, parallel, bound int) []*Queue {
 	t.Helper()
 	var out []*Queue
 	for range n {
@@ -95,7 +96,7 @@ func TestSharedDecidesAsOne(t *testing.T) {
 		if err := server.Client(t).FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		queues := join(t, redis.Address{URL: server.URL}, 3, parallel, bound)
+		queues := join(t, contract.Redis{URL: server.URL}, 3, parallel, bound)
 		one := New(parallel, bound)
 
 		type pair struct {
@@ -147,7 +148,7 @@ func TestSharedDecidesAsOne(t *testing.T) {
 // TestBoundIsOfAll: one owner takes every place at three queues, and keeps nobody out.
 func TestBoundIsOfAll(t *testing.T) {
 	server := redistest.Start(t)
-	queues := join(t, redis.Address{URL: server.URL}, 3, 2, 32)
+	queues := join(t, contract.Redis{URL: server.URL}, 3, 2, 32)
 	for _, q := range queues {
 		running(t, q)
 	}
@@ -200,7 +201,7 @@ func TestBoundIsOfAll(t *testing.T) {
 // TestKilledProcess: the places of one that is silent come free when its lease ends.
 func TestKilledProcess(t *testing.T) {
 	server := redistest.Start(t)
-	queues := join(t, redis.Address{URL: server.URL}, 2, 2, 8)
+	queues := join(t, contract.Redis{URL: server.URL}, 2, 2, 8)
 	stop := running(t, queues[0])
 	running(t, queues[1])
 	for range 2 {
@@ -271,7 +272,7 @@ func allShared(queues ...*Queue) func() bool {
 // fails, and the bound is that of all again.
 func TestRedisRestarts(t *testing.T) {
 	server := redistest.Start(t)
-	queues := join(t, redis.Address{URL: server.URL}, 3, 4, 40)
+	queues := join(t, contract.Redis{URL: server.URL}, 3, 4, 40)
 	for _, q := range queues {
 		running(t, q)
 	}
@@ -325,7 +326,7 @@ func TestRedisRestarts(t *testing.T) {
 // has its turn counts.
 func TestPlacesAreHandedIn(t *testing.T) {
 	server := redistest.Start(t)
-	queues := join(t, redis.Address{URL: server.URL}, 2, 1, 2)
+	queues := join(t, contract.Redis{URL: server.URL}, 2, 1, 2)
 	for _, q := range queues {
 		running(t, q)
 	}
@@ -375,7 +376,7 @@ func TestRedisIsFull(t *testing.T) {
 	if err := server.Client(t).Set(t.Context(), "x", "y", 0).Err(); err == nil {
 		t.Fatal("Redis has room")
 	}
-	queues := join(t, redis.Address{URL: server.URL}, 2, 1, 1)
+	queues := join(t, contract.Redis{URL: server.URL}, 2, 1, 1)
 	for _, q := range queues {
 		running(t, q)
 	}
@@ -404,7 +405,7 @@ func TestRedisIsFull(t *testing.T) {
 // TestRedisRefuses: whatever Redis says, requests have their turns.
 func TestRedisRefuses(t *testing.T) {
 	old := redistest.Start(t, "--user", "weak", "on", ">secret", "~*", "+@read")
-	for name, a := range map[string]redis.Address{
+	for name, a := range map[string]contract.Redis{
 		"no rights":      {URL: strings.Replace(old.URL, "//", "//weak@", 1), Password: "secret"},
 		"wrong password": {URL: old.URL, Password: "other"},
 		"nobody there":   {URL: "redis://127.0.0.1:1"},
@@ -430,7 +431,7 @@ func TestRedisRefuses(t *testing.T) {
 // TestRedisHangs: nobody waits long for a Redis that says nothing.
 func TestRedisHangs(t *testing.T) {
 	server := redistest.Start(t)
-	queues := join(t, redis.Address{URL: server.URL}, 2, 2, 8)
+	queues := join(t, contract.Redis{URL: server.URL}, 2, 2, 8)
 	for _, q := range queues {
 		running(t, q)
 	}
@@ -461,7 +462,7 @@ func TestRedisHangs(t *testing.T) {
 func TestSlowRedis(t *testing.T) {
 	server := redistest.Start(t)
 	slow := "redis://" + delayed(t, server.Addr, 30*time.Millisecond)
-	q := join(t, redis.Address{URL: slow}, 1, 1, 8)[0]
+	q := join(t, contract.Redis{URL: slow}, 1, 1, 8)[0]
 	running(t, q)
 	for range 5 {
 		start := time.Now()
@@ -517,7 +518,7 @@ func delayed(t *testing.T, to string, by time.Duration) string {
 // TestLostReplies: what Redis did for a process that did not hear of it is undone.
 func TestLostReplies(t *testing.T) {
 	server := redistest.Start(t)
-	queues := join(t, redis.Address{URL: server.URL}, 2, 1, 8)
+	queues := join(t, contract.Redis{URL: server.URL}, 2, 1, 8)
 	q := queues[0]
 	q.mu.Lock()
 	for _, id := range []string{"1", "2"} { // a turn and a place
@@ -542,7 +543,7 @@ func TestLostReplies(t *testing.T) {
 // TestSharedClose, with a change of the capacity: both reach Redis at once.
 func TestSharedClose(t *testing.T) {
 	server := redistest.Start(t)
-	queues := join(t, redis.Address{URL: server.URL}, 2, 1, 8)
+	queues := join(t, contract.Redis{URL: server.URL}, 2, 1, 8)
 	for _, q := range queues {
 		running(t, q)
 	}
@@ -578,7 +579,7 @@ func TestSharedClose(t *testing.T) {
 // TestCluster: the queue's keys lie in one slot.
 func TestCluster(t *testing.T) {
 	cluster := redistest.StartCluster(t)
-	queues := join(t, redis.Address{URL: "redis://unused:1", Cluster: cluster.Addrs()}, 2, 1, 8)
+	queues := join(t, contract.Redis{URL: "redis://unused:1", Cluster: cluster.Addrs()}, 2, 1, 8)
 	release, err := queues[0].Acquire(t.Context(), "a", nobody)
 	if err != nil {
 		t.Fatal(err)
@@ -597,7 +598,7 @@ func TestCluster(t *testing.T) {
 // TestHidesOwners: no key and no value holds an owner.
 func TestHidesOwners(t *testing.T) {
 	server := redistest.Start(t)
-	q := join(t, redis.Address{URL: server.URL}, 1, 1, 8)[0]
+	q := join(t, contract.Redis{URL: server.URL}, 1, 1, 8)[0]
 	const owner = "cookie-of-somebody"
 	for range 2 {
 		if _, err := q.enter(owner); err != nil {
@@ -627,14 +628,14 @@ func BenchmarkTurn(b *testing.B) {
 	}
 	b.Run("alone", func(b *testing.B) { one(b, New(2, 32)) })
 	b.Run("shared", func(b *testing.B) {
-		one(b, join(b, redis.Address{URL: redistest.Start(b).URL}, 1, 2, 32)[0])
+		one(b, join(b, contract.Redis{URL: redistest.Start(b).URL}, 1, 2, 32)[0])
 	})
 }
 
 func BenchmarkHandOver(b *testing.B) {
 	for name, n := range map[string]int{"within a process": 1, "to another": 2} {
 		b.Run(name, func(b *testing.B) {
-			queues := join(b, redis.Address{URL: redistest.Start(b).URL}, n, 1, 32)
+			queues := join(b, contract.Redis{URL: redistest.Start(b).URL}, n, 1, 32)
 			for _, q := range queues {
 				running(b, q)
 			}

@@ -10,36 +10,20 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
-)
 
-// Address says where Redis is; see contract.ML, whose fields these are.
-type Address struct {
-	// URL is redis://[user@]host:port/db, or rediss:// for TLS.
-	URL string
-	// Password is empty when Redis asks for none.
-	Password string
-	// CAFile holds the authorities that sign the servers' certificates, as PEM; empty trusts those
-	// of the system.
-	CAFile string
-	// Sentinels are asked for the master of the name.
-	Sentinels []string
-	Master    string
-	// Cluster are nodes of a Redis Cluster, which know the others.
-	Cluster []string
-}
+	"github.com/codexcontinue/codexcontinue/services/contract"
+)
 
 // Client runs scripts. It is safe for concurrent use.
 type Client struct {
-	address Address
+	address contract.Redis
 	host    string // of the URL, with its port
 	user    string
 	db      string
@@ -58,7 +42,7 @@ type conn struct {
 }
 
 // New makes a client. It does not connect: Redis may come later.
-func New(a Address) (*Client, error) {
+func New(a contract.Redis) (*Client, error) {
 	u, err := url.Parse(a.URL)
 	if err != nil {
 		return nil, errors.New("REDIS_URL: is no URL")
@@ -75,18 +59,11 @@ func New(a Address) (*Client, error) {
 	if u.Scheme != "rediss" {
 		return c, nil
 	}
-	c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
-	if a.CAFile == "" {
-		return c, nil
-	}
-	pem, err := os.ReadFile(a.CAFile)
+	authorities, err := a.Authorities()
 	if err != nil {
-		return nil, fmt.Errorf("REDIS_CA_FILE: %w", err)
+		return nil, err
 	}
-	c.tls.RootCAs = x509.NewCertPool()
-	if !c.tls.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("REDIS_CA_FILE: %s holds no certificate in PEM form", a.CAFile)
-	}
+	c.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: authorities}
 	return c, nil
 }
 

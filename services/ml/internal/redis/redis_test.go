@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
 )
@@ -19,7 +20,7 @@ import (
 // count adds to a key, and returns it with the length of an argument.
 var count = redis.NewScript(`return {redis.call('INCRBY', KEYS[1], ARGV[1]), #ARGV[2]}`)
 
-func client(t *testing.T, a redis.Address) *redis.Client {
+func client(t *testing.T, a contract.Redis) *redis.Client {
 	t.Helper()
 	c, err := redis.New(a)
 	if err != nil {
@@ -51,34 +52,34 @@ func TestRun(t *testing.T) {
 	watched := redistest.StartWatched(t, password, false)
 	open := redistest.StartWatched(t, password, true)
 	cluster := redistest.StartCluster(t)
-	sentinels := func(master string, addrs ...string) redis.Address {
-		return redis.Address{URL: "redis://unused:1", Password: password, Sentinels: addrs,
+	sentinels := func(master string, addrs ...string) contract.Redis {
+		return contract.Redis{URL: "redis://unused:1", Password: password, Sentinels: addrs,
 			Master: master}
 	}
-	nodes := func(addrs ...string) redis.Address {
-		return redis.Address{URL: "redis://unused:1", Cluster: addrs}
+	nodes := func(addrs ...string) contract.Redis {
+		return contract.Redis{URL: "redis://unused:1", Cluster: addrs}
 	}
 	const nobody, master = "127.0.0.1:1", redistest.MasterName
 	asChat := strings.Replace(secret.URL, "//", "//chat@", 1)
 	for name, tc := range map[string]struct {
-		a    redis.Address
+		a    contract.Redis
 		want string // the error
 	}{
-		"one server":           {redis.Address{URL: plain.URL}, ""},
-		"another database":     {redis.Address{URL: "redis://" + plain.Addr + "/3"}, ""},
-		"TLS":                  {redis.Address{URL: encrypted.URL, CAFile: authority.File}, ""},
-		"a password":           {redis.Address{URL: secret.URL, Password: password}, ""},
-		"a user":               {redis.Address{URL: asChat, Password: password}, ""},
+		"one server":           {contract.Redis{URL: plain.URL}, ""},
+		"another database":     {contract.Redis{URL: "redis://" + plain.Addr + "/3"}, ""},
+		"TLS":                  {contract.Redis{URL: encrypted.URL, CAFile: authority.File}, ""},
+		"a password":           {contract.Redis{URL: secret.URL, Password: password}, ""},
+		"a user":               {contract.Redis{URL: asChat, Password: password}, ""},
 		"Sentinels":            {sentinels(master, nobody, watched.Sentinel.Addr), ""},
 		"an open Sentinel":     {sentinels(master, open.Sentinel.Addr), ""},
 		"a Cluster":            {nodes(append([]string{nobody}, cluster.Addrs()...)...), ""},
 		"its last node":        {nodes(cluster.Addrs()[2:]...), ""},
-		"nobody there":         {redis.Address{URL: "redis://" + nobody}, "refused"},
-		"the wrong password":   {redis.Address{URL: secret.URL, Password: "battery-staple"}, "WRONGPASS"},
-		"no password":          {redis.Address{URL: secret.URL}, "NOAUTH"},
+		"nobody there":         {contract.Redis{URL: "redis://" + nobody}, "refused"},
+		"the wrong password":   {contract.Redis{URL: secret.URL, Password: "battery-staple"}, "WRONGPASS"},
+		"no password":          {contract.Redis{URL: secret.URL}, "NOAUTH"},
 		"an unknown master":    {sentinels("other", watched.Sentinel.Addr), "knows no master"},
-		"no such database":     {redis.Address{URL: "redis://" + plain.Addr + "/99"}, "out of range"},
-		"an unknown authority": {redis.Address{URL: encrypted.URL}, "certificate"},
+		"no such database":     {contract.Redis{URL: "redis://" + plain.Addr + "/99"}, "out of range"},
+		"an unknown authority": {contract.Redis{URL: encrypted.URL}, "certificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := client(t, tc.a)
@@ -96,7 +97,7 @@ func TestRun(t *testing.T) {
 			}
 		})
 	}
-	for _, a := range []redis.Address{{URL: "redis://a:1/x"}, {URL: "redis://a:1/-1"},
+	for _, a := range []contract.Redis{{URL: "redis://a:1/x"}, {URL: "redis://a:1/-1"},
 		{URL: "rediss://a:1", CAFile: "/gone"}, {URL: "rediss://a:1", CAFile: file}} {
 		if _, err := redis.New(a); err == nil || !strings.HasPrefix(err.Error(), "REDIS_") {
 			t.Errorf("%+v: %v", a, err)
@@ -107,7 +108,7 @@ func TestRun(t *testing.T) {
 // TestRunsOn: a server that is another one since the last script does no harm.
 func TestRunsOn(t *testing.T) {
 	server := redistest.Start(t)
-	c := client(t, redis.Address{URL: server.URL})
+	c := client(t, contract.Redis{URL: server.URL})
 	if got, err := add(t, c, "n", "1"); err != nil || got[0] != 1 {
 		t.Fatal(got, err)
 	}
@@ -137,7 +138,7 @@ func TestRunsOn(t *testing.T) {
 // TestFollowsTheMaster: after Sentinels let the replica take over, scripts run there.
 func TestFollowsTheMaster(t *testing.T) {
 	w := redistest.StartWatched(t, "correct-horse", false)
-	c := client(t, redis.Address{URL: "redis://unused:1", Password: "correct-horse",
+	c := client(t, contract.Redis{URL: "redis://unused:1", Password: "correct-horse",
 		Sentinels: []string{w.Sentinel.Addr}, Master: redistest.MasterName})
 	if _, err := add(t, c, "n", "1"); err != nil {
 		t.Fatal(err)
@@ -182,7 +183,7 @@ func TestNoRedis(t *testing.T) {
 		}
 	}()
 	for _, reply := range replies {
-		c := client(t, redis.Address{URL: "redis://" + l.Addr().String()})
+		c := client(t, contract.Redis{URL: "redis://" + l.Addr().String()})
 		next <- reply
 		if got, err := add(t, c, "n", "1"); err == nil {
 			t.Errorf("%q is %v", reply, got)
@@ -201,7 +202,7 @@ func TestHungServerIsNotAskedAgain(t *testing.T) {
 
 	cluster := redistest.StartCluster(t)
 	watched := redistest.StartWatched(t, "correct-horse", true)
-	for name, a := range map[string]redis.Address{
+	for name, a := range map[string]contract.Redis{
 		"Cluster": {URL: "redis://unused:1", Cluster: append([]string{hung.Addr().String()}, cluster.Addrs()...)},
 		"Sentinels": {URL: "redis://unused:1", Password: "correct-horse", Master: redistest.MasterName,
 			Sentinels: []string{hung.Addr().String(), watched.Sentinel.Addr}},
