@@ -134,7 +134,7 @@ func (r *resender) failure(req *http.Request, resp *http.Response, err error) (w
 		return refusal(resp), nil
 	case req.Context().Err() != nil:
 		return "", err
-	case neverSent(err):
+	case outage.NeverSent(err):
 		return unreachable, err
 	case errors.As(err, &timeout) && timeout.Timeout(): // it may be at work still
 		return "", err
@@ -180,11 +180,4 @@ func bodyOf(req *http.Request) ([]byte, error) {
 		return nil, &http.MaxBytesError{Limit: maxBody}
 	}
 	return b, nil
-}
-
-// neverSent reports that no connection was made, so the request cannot have had an effect.
-func neverSent(err error) bool {
-	var op *net.OpError
-	var dns *net.DNSError
-	return errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
 }

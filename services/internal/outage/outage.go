@@ -4,6 +4,8 @@ package outage
 
 import (
 	"context"
+	"errors"
+	"net"
 	"sync"
 	"time"
 )
@@ -42,6 +44,13 @@ func (o *Outage) Failed(now time.Time) time.Duration {
 		return o.impatience
 	}
 	return o.patience
+}
+
+// NeverSent reports whether err is that no connection was made, so that what was asked for cannot have been done.
+func NeverSent(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
 }
 
 // Pause waits between two tries. It reports whether the pause is over before the context is.
