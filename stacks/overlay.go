@@ -70,6 +70,26 @@ func (s *Stack) Service(name string) *Service {
 	return nil
 }
 
+// Volume returns the volume of that name, and reports whether there is one.
+func (s *Stack) Volume(name string) (Volume, bool) {
+	i := slices.IndexFunc(s.Volumes, func(v Volume) bool { return v.Name == name })
+	if i < 0 {
+		return Volume{}, false
+	}
+	return s.Volumes[i], true
+}
+
+// WayOut returns the first network of the service that has a way out, and reports whether there is
+// one.
+func (s *Stack) WayOut(svc Service) (Network, bool) {
+	for _, n := range s.Networks {
+		if !n.Internal && slices.Contains(svc.Networks, n.Name) {
+			return n, true
+		}
+	}
+	return Network{}, false
+}
+
 // Remove takes services out of the stack, with the volumes that nobody else mounts, and out of what others wait for and
 // call.
 func (s *Stack) Remove(names ...string) {

@@ -8,6 +8,7 @@ package stacks
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -192,6 +193,15 @@ type Outside struct {
 	Port int
 	// Reason is what for.
 	Reason string
+}
+
+// String is the destination as errors name it.
+func (o Outside) String() string {
+	host := o.Host
+	if host == "" {
+		host = "any host,"
+	}
+	return fmt.Sprintf("%s port %d (%s)", host, o.Port, o.Reason)
 }
 
 // Autoscale bounds the number of replicas that follows the load.

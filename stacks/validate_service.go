@@ -205,12 +205,11 @@ func (s Stack) validateMounts(p *problems, at string, svc Service) {
 		seen[m.Target] = true
 		switch m.Kind {
 		case MountVolume:
-			i := slices.IndexFunc(s.Volumes, func(v Volume) bool { return v.Name == m.Source })
-			if i < 0 {
+			v, ok := s.Volume(m.Source)
+			if !ok {
 				p.add(here, "there is no volume %q", m.Source)
 				continue
 			}
-			v := s.Volumes[i]
 			switch {
 			case svc.Autoscale != nil && v.PerReplica:
 				p.add(at+".autoscale", "a new replica would come up with an empty volume %s: share it (%s:volumes.%s.shared) or set replicas", m.Source, Project, m.Source)

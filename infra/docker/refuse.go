@@ -67,11 +67,11 @@ func refuseService(s stacks.Stack, svc stacks.Service) []error {
 		if m.Kind != stacks.MountVolume {
 			continue
 		}
-		i := slices.IndexFunc(s.Volumes, func(v stacks.Volume) bool { return v.Name == m.Source })
+		v, ok := s.Volume(m.Source)
 		switch {
-		case i < 0:
+		case !ok:
 			wrong("mounts.%s: there is no volume %q", m.Target, m.Source)
-		case s.Volumes[i].PerReplica && svc.Replicas > 1:
+		case v.PerReplica && svc.Replicas > 1:
 			add("replicas", fmt.Sprintf("%d containers would share the volume %s, of which each needs its own; set 1", svc.Replicas, m.Source))
 		}
 	}
@@ -83,26 +83,19 @@ func refuseService(s stacks.Stack, svc stacks.Service) []error {
 			wrong("networks: there is no network %q", name)
 		}
 	}
-	internal := !slices.ContainsFunc(s.Networks, func(n stacks.Network) bool { return !n.Internal && slices.Contains(svc.Networks, n.Name) })
+	_, wayOut := s.WayOut(svc)
 	if ports := published(svc.Ports); len(ports) > 0 {
 		if svc.Replicas > 1 {
 			wrong("replicas: %d containers cannot share the host port %s: publish none, or run one", svc.Replicas, ports[0].Published)
 		}
-		if internal {
+		if !wayOut {
 			wrong("ports: the host port %s cannot be published: the service is on internal networks only, which nothing outside reaches", ports[0].Published)
 		}
 	}
 	for _, o := range svc.Outside {
-		if internal {
-			add("outside", fmt.Sprintf("the service is on internal networks only, and cannot reach %s port %d (%s)", orAny(o.Host), o.Port, o.Reason))
+		if !wayOut {
+			add("outside", fmt.Sprintf("the service is on internal networks only, and cannot reach %s", o))
 		}
 	}
 	return errs
-}
-
-func orAny(host string) string {
-	if host == "" {
-		return "any host,"
-	}
-	return host
 }

@@ -82,10 +82,10 @@ func refuseService(s stacks.Stack, svc stacks.Service) []error {
 	errs = append(errs, refuseGPU(svc.GPU)...)
 	errs = append(errs, refuseMounts(s, svc)...)
 	errs = append(errs, planFiles(svc.Files)...)
+	_, wayOut := s.WayOut(svc)
 	for _, o := range svc.Outside {
-		if _, err := netip.ParseAddr(o.Host); err != nil && internalOnly(s, svc) {
-			add("outside", fmt.Sprintf("the service is on internal networks only, and %s port %d (%s) is no single address: name the IP address, or put the service on a network with a way out",
-				orAny(o.Host), o.Port, o.Reason))
+		if _, err := netip.ParseAddr(o.Host); err != nil && !wayOut {
+			add("outside", fmt.Sprintf("the service is on internal networks only, and %s is no single address: name the IP address, or put the service on a network with a way out", o))
 		}
 	}
 	for _, c := range svc.Calls {
@@ -137,7 +137,7 @@ func refuseMounts(s stacks.Stack, svc stacks.Service) []error {
 		at := "mounts." + m.Target
 		switch m.Kind {
 		case stacks.MountVolume:
-			v, ok := volumeOf(s, m.Source)
+			v, ok := s.Volume(m.Source)
 			switch {
 			case !ok:
 				errs = append(errs, fmt.Errorf("%s: there is no volume %q", at, m.Source))
@@ -154,16 +154,4 @@ func refuseMounts(s stacks.Stack, svc stacks.Service) []error {
 		}
 	}
 	return errs
-}
-
-// internalOnly says that no network of the service has a way out.
-func internalOnly(s stacks.Stack, svc stacks.Service) bool {
-	return !slices.ContainsFunc(s.Networks, func(n stacks.Network) bool { return !n.Internal && slices.Contains(svc.Networks, n.Name) })
-}
-
-func orAny(host string) string {
-	if host == "" {
-		return "any host,"
-	}
-	return host
 }

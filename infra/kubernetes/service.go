@@ -144,7 +144,7 @@ func loadBalanced(svc stacks.Service) bool {
 // volumes allow for more than one.
 func (r *renderer) spreads(p plan) bool {
 	return slices.ContainsFunc(p.Mounts, func(m stacks.Mount) bool {
-		v, ok := volumeOf(r.stack, m.Source)
+		v, ok := r.stack.Volume(m.Source)
 		return ok && m.Kind == stacks.MountVolume && (v.PerReplica || v.Shared)
 	})
 }

@@ -33,18 +33,10 @@ func (v *volumes) mount(name, target string, readOnly bool) {
 // keepsData says that the stack has volumes, which outlive it.
 func keepsData(stack stacks.Stack) bool { return len(stack.Volumes) > 0 }
 
-func volumeOf(stack stacks.Stack, name string) (stacks.Volume, bool) {
-	i := slices.IndexFunc(stack.Volumes, func(v stacks.Volume) bool { return v.Name == name })
-	if i < 0 {
-		return stacks.Volume{}, false
-	}
-	return stack.Volumes[i], true
-}
-
 // sharedVolume is the shared volume that the service reads, if any.
 func sharedVolume(stack stacks.Stack, svc stacks.Service) (stacks.Volume, bool) {
 	for _, m := range svc.Mounts {
-		if v, ok := volumeOf(stack, m.Source); ok && m.Kind == stacks.MountVolume && v.Shared {
+		if v, ok := stack.Volume(m.Source); ok && m.Kind == stacks.MountVolume && v.Shared {
 			return v, true
 		}
 	}
@@ -93,7 +85,7 @@ func (r *renderer) claimTemplate(service string, v stacks.Volume) corev1.Persist
 func (r *renderer) retention(p plan) *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy {
 	scaled := appsv1.DeletePersistentVolumeClaimRetentionPolicyType
 	for _, m := range p.Mounts {
-		if v, ok := volumeOf(r.stack, m.Source); ok && m.Kind == stacks.MountVolume && !v.PerReplica {
+		if v, ok := r.stack.Volume(m.Source); ok && m.Kind == stacks.MountVolume && !v.PerReplica {
 			scaled = appsv1.RetainPersistentVolumeClaimRetentionPolicyType
 		}
 	}
@@ -112,7 +104,7 @@ func (r *renderer) mountVolumes(p plan, v *volumes, writeShared bool) {
 		switch m.Kind {
 		case stacks.MountVolume:
 			v.claims = true
-			volume, _ := volumeOf(r.stack, m.Source)
+			volume, _ := r.stack.Volume(m.Source)
 			if !volume.Shared {
 				v.templates = append(v.templates, r.claimTemplate(p.Name, volume))
 				v.mount(m.Source, m.Target, m.ReadOnly)

@@ -47,10 +47,8 @@ func dockerGaps(s stacks.Stack, svc stacks.Service) []Gap {
 	if len(more) > 0 {
 		out = append(out, Gap{Field: "Service.Calls", Path: "calls", Lets: fmt.Sprintf("reaches %s too, on the same network", strings.Join(more, ", "))})
 	}
-	for _, n := range s.Networks {
-		if !n.Internal && slices.Contains(svc.Networks, n.Name) {
-			return append(out, Gap{Field: "Outside.Port", Path: "outside", Lets: fmt.Sprintf("reaches every host and port, as %s is not internal", n.Name)})
-		}
+	if n, ok := s.WayOut(svc); ok {
+		out = append(out, Gap{Field: "Outside.Port", Path: "outside", Lets: fmt.Sprintf("reaches every host and port, as %s is not internal", n.Name)})
 	}
 	return out
 }
