@@ -31,13 +31,7 @@ func Lines(before, after string) []Line {
 		}
 	}
 
-	if max(len(a), len(b)) > maxLines {
-		return replaced(a, b)
-	}
-
-	// No line is junk: one that is often there, such as a closing brace, is compared as the others are.
-	matcher := difflib.NewMatcherWithJunk(a, b, false, nil)
-	for i, group := range matcher.GetGroupedOpCodes(around) {
+	for i, group := range changes(a, b) {
 		if i > 0 {
 			out = append(out, Line{" ", "…"})
 		}
@@ -54,33 +48,31 @@ func Lines(before, after string) []Line {
 	return out
 }
 
-// replaced returns the lines of two long texts that are not equal from their beginnings or their ends
-// on, as replaced as a whole.
-func replaced(a, b []string) []Line {
-	head := 0
+// changes returns how a becomes b: groups of changes, with the equal lines around each.
+func changes(a, b []string) [][]difflib.OpCode {
+	if max(len(a), len(b)) <= maxLines {
+		// No line is junk: one that is often there, such as a closing brace, is compared as the others are.
+		return difflib.NewMatcherWithJunk(a, b, false, nil).GetGroupedOpCodes(around)
+	}
+
+	head, tail := 0, 0
 	for head < min(len(a), len(b)) && a[head] == b[head] {
 		head++
 	}
-
-	tail := 0
 	for tail < min(len(a), len(b))-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
 		tail++
 	}
 
-	var out []Line
-	add := func(sign string, lines []string) {
-		for _, l := range lines {
-			out = append(out, Line{sign, l})
-		}
+	endA, endB := len(a)-tail, len(b)-tail
+	if head == endA && head == endB {
+		return nil
 	}
-	if head+tail < max(len(a), len(b)) {
-		add(" ", a[max(0, head-around):head])
-		add("-", a[head:len(a)-tail])
-		add("+", b[head:len(b)-tail])
-		add(" ", a[len(a)-tail:min(len(a), len(a)-tail+around)])
-	}
-
-	return out
+	before, after := min(head, around), min(tail, around)
+	return [][]difflib.OpCode{{
+		{Tag: 'e', I1: head - before, I2: head, J1: head - before, J2: head},
+		{Tag: 'r', I1: head, I2: endA, J1: head, J2: endB},
+		{Tag: 'e', I1: endA, I2: endA + after, J1: endB, J2: endB + after},
+	}}
 }
 
 func split(text string) []string {
