@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/hashicorp/go-multierror"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
@@ -26,7 +27,7 @@ import (
 
 // Stand-ins for values that a plan does not show.
 const (
-	Secret   = "[secret]"
+	Secret   = kubernetes.SecretValue
 	Computed = "[computed]" // known only after provisioning
 )
 
