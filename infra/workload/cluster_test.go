@@ -534,7 +534,9 @@ func TestObjectsOfACluster(t *testing.T) {
 		objects []runtime.Object
 		want    []workload.Exposure
 	}{
-		"a service of the cluster": {[]runtime.Object{service("a", corev1.ServiceTypeClusterIP)}, nil},
+		"a service of the cluster": {
+			[]runtime.Object{service("a", corev1.ServiceTypeClusterIP)}, nil,
+		},
 		"a balanced service": {
 			[]runtime.Object{service("a", corev1.ServiceTypeLoadBalancer)},
 			[]workload.Exposure{{Service: "a", How: "load balancer", Port: 80}},
