@@ -117,7 +117,9 @@ func TestFindingsNameTheContainer(t *testing.T) {
 	one := runningOn("a", workload.Container{Name: "x", Privileged: true})
 	two := runningOn("a", workload.Container{Name: "x", Privileged: true},
 		workload.Container{Privileged: true})
-	for want, p := range map[string]policy.Plan{"is privileged": one, "container x is privileged": two} {
+	for want, p := range map[string]policy.Plan{
+		"is privileged": one, "container x is privileged": two,
+	} {
 		if got := findings(t, p, "privileged"); got[0] != want {
 			t.Errorf("got %q, want %q first", got, want)
 		}
@@ -178,7 +180,8 @@ func TestBadWaivers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := runningOn("a", workload.Container{Privileged: true, CPU: 1, Memory: 1, PIDs: 1})
-			p.Stack.Waivers = []stacks.Waiver{{Rule: tc.rule, Subject: "a", Reason: "r", Expires: tc.expires}}
+			w := stacks.Waiver{Rule: tc.rule, Subject: "a", Reason: "r", Expires: tc.expires}
+			p.Stack.Waivers = []stacks.Waiver{w}
 			if d := cmp.Diff(tc.want, findings(t, p, policy.WaiverRule)); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}

@@ -35,7 +35,8 @@ func resourceOf(t *testing.T, o runtime.Object) plan.Resource {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := plan.Resource{Name: "resource", Type: "kubernetes:" + o.GetObjectKind().GroupVersionKind().Kind}
+	kind := o.GetObjectKind().GroupVersionKind().Kind
+	r := plan.Resource{Name: "resource", Type: "kubernetes:" + kind}
 	if err := json.Unmarshal(text, &r.Inputs); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,9 @@ func onCluster(t *testing.T, objects ...runtime.Object) workload.View {
 
 func read(t *testing.T, resources ...plan.Resource) workload.View {
 	t.Helper()
-	view, err := workload.Of(plan.Document{Stack: "prod", Target: stacks.Kubernetes, Resources: resources})
+	view, err := workload.Of(plan.Document{
+		Stack: "prod", Target: stacks.Kubernetes, Resources: resources,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,17 +96,22 @@ func TestContainerOfACluster(t *testing.T) {
 			func(_ *corev1.PodSpec, c *corev1.Container) {
 				c.Env = []corev1.EnvVar{
 					{Name: "A", Value: "1"}, {Name: "B", Value: plan.Secret},
-					{Name: "C", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{Key: "k"}}},
+					{Name: "C", ValueFrom: &corev1.EnvVarSource{
+						SecretKeyRef: &corev1.SecretKeySelector{Key: "k"},
+					}},
 					{Name: "D", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{}}},
 				}
 				c.EnvFrom = []corev1.EnvFromSource{
 					{ConfigMapRef: &corev1.ConfigMapEnvSource{}},
-					{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}}},
+					{SecretRef: &corev1.SecretEnvSource{
+						LocalObjectReference: corev1.LocalObjectReference{Name: "s"},
+					}},
 				}
 			},
 			func(c *workload.Container) {
 				c.Env = []workload.Variable{
-					{Name: "A", Text: workload.Text{Value: "1"}}, {Name: "B", Text: secret}, {Name: "C", Text: secret},
+					{Name: "A", Text: workload.Text{Value: "1"}},
+					{Name: "B", Text: secret}, {Name: "C", Text: secret},
 					{Name: "D"}, {Name: "everything of the secret s", Text: secret},
 				}
 			},
@@ -140,8 +148,12 @@ func TestContainerOfACluster(t *testing.T) {
 				c.SecurityContext = &corev1.SecurityContext{
 					RunAsUser: new(int64(7)), ReadOnlyRootFilesystem: new(false), Privileged: new(false),
 					AllowPrivilegeEscalation: new(true),
-					SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined},
-					AppArmorProfile:          &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault},
+					SeccompProfile: &corev1.SeccompProfile{
+						Type: corev1.SeccompProfileTypeUnconfined,
+					},
+					AppArmorProfile: &corev1.AppArmorProfile{
+						Type: corev1.AppArmorProfileTypeRuntimeDefault,
+					},
 				}
 			},
 			func(c *workload.Container) { c.User = "7" },
@@ -282,11 +294,15 @@ func TestPodsOfACluster(t *testing.T) {
 			func(w *workload.Workload) { w.HostNamespaces = []string{"network", "pid", "ipc"} },
 		},
 		"no token of its own": {
-			func(d *appsv1.Deployment) { d.Spec.Template.Spec.AutomountServiceAccountToken = new(false) }, nil,
+			func(d *appsv1.Deployment) {
+				d.Spec.Template.Spec.AutomountServiceAccountToken = new(false)
+			}, nil,
 			func(w *workload.Workload) { w.Token = false },
 		},
 		"a token of its own": {
-			func(d *appsv1.Deployment) { d.Spec.Template.Spec.AutomountServiceAccountToken = new(true) },
+			func(d *appsv1.Deployment) {
+				d.Spec.Template.Spec.AutomountServiceAccountToken = new(true)
+			},
 			objects{account("default", new(false))},
 			func(*workload.Workload) {},
 		},
@@ -369,7 +385,9 @@ func TestContainersOfAPod(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
-	exposed := []workload.Exposure{{Service: "backend", How: "host port", Address: "10.0.0.1", Port: 81}}
+	exposed := []workload.Exposure{
+		{Service: "backend", How: "host port", Address: "10.0.0.1", Port: 81},
+	}
 	if d := cmp.Diff(exposed, view.Exposed); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -619,6 +637,9 @@ func TestVolumesOfACluster(t *testing.T) {
 			view := read(t, namespace, object)
 			want := []workload.Volume{{Resource: "resource", Name: "data", Size: 1 << 30, Retained: tc.want}}
 			if d := cmp.Diff(want, view.Volumes); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+			if d := cmp.Diff([]workload.Network{{Name: "namespace n"}}, view.Networks); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}
 			for _, w := range view.Workloads {

@@ -51,7 +51,8 @@ func TestContainerOfAnEngine(t *testing.T) {
 				c.Labels = types.Labels{"d": "4", "c": "3"}
 			},
 			func(c *workload.Container) {
-				c.Env = []workload.Variable{{Name: "A", Text: secret}, {Name: "B", Text: workload.Text{Value: "2"}}}
+				c.Env = []workload.Variable{{Name: "A", Text: secret},
+					{Name: "B", Text: workload.Text{Value: "2"}}}
 				c.Labels = []workload.Variable{{Name: "c", Text: workload.Text{Value: "3"}},
 					{Name: "d", Text: workload.Text{Value: "4"}}}
 			},
@@ -117,7 +118,9 @@ func TestContainerOfAnEngine(t *testing.T) {
 			func(c *workload.Container) { c.Devices = []string{"/dev/kvm"} },
 		},
 		"chosen GPUs": {
-			func(c *types.ServiceConfig) { c.Deploy = reserved(types.DeviceRequest{IDs: []string{"0", "2"}}) },
+			func(c *types.ServiceConfig) {
+				c.Deploy = reserved(types.DeviceRequest{IDs: []string{"0", "2"}})
+			},
 			func(c *workload.Container) { c.GPU = "0,2" },
 		},
 		"all GPUs": {
@@ -244,7 +247,8 @@ func TestServiceOfAnEngine(t *testing.T) {
 		"on two networks": {
 			on("open", "closed"), func(*service) {},
 			workload.Workload{
-				Fenced: true, Networks: []string{"closed-dev", "open-dev"}, WaysOut: []string{"network open-dev"},
+				Fenced: true, Networks: []string{"closed-dev", "open-dev"},
+				WaysOut: []string{"network open-dev"},
 			},
 		},
 		"calls whom it names": {
@@ -258,7 +262,9 @@ func TestServiceOfAnEngine(t *testing.T) {
 		},
 		"calls whom it waits for": {
 			on("closed"), func(c *service) { c.DependsOn = types.DependsOnConfig{"ml": {}, "ollama": {}} },
-			workload.Workload{Fenced: true, Networks: []string{"closed-dev"}, Calls: []string{"ml", "ollama"}},
+			workload.Workload{
+				Fenced: true, Networks: []string{"closed-dev"}, Calls: []string{"ml", "ollama"},
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -293,7 +299,8 @@ func TestProjectOfAnEngine(t *testing.T) {
 
 	of := func(service, name string) workload.Workload {
 		return workload.Workload{
-			Service: service, Kind: "Container", Name: "codexcontinue-dev-" + name, Replicas: 1, Fenced: true,
+			Service: service, Kind: "Container", Name: "codexcontinue-dev-" + name,
+			Replicas: 1, Fenced: true,
 			Containers: []workload.Container{{NewPrivileges: true}},
 		}
 	}
