@@ -4,9 +4,11 @@
 //
 //	control run KUBECONFIG DIR          volumes under DIR, addresses for LoadBalancer Services; until it is told to end
 //	control apply KUBECONFIG FILE...    creates the objects of YAML files
-//	control ready KUBECONFIG NODE       ends with 0 when the node is Ready and the default service account is there
+//	control ready KUBECONFIG NODE       ends with 0 when the node is Ready and the default service
+//	                                    account is there
 //	control status KUBECONFIG           the nodes, and the pods of all namespaces
-//	control purge SOCKET                stops and removes every pod through the runtime, so that their networks go as well
+//	control purge SOCKET                stops and removes every pod through the runtime, so that
+//	                                    their networks go as well
 package main
 
 import (
