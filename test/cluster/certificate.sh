@@ -36,7 +36,7 @@ access() {
 }
 
 certificates() {
-	local name service=kubernetes.default.svc
+	local name names service=kubernetes.default.svc
 	mkdir -p "$pki"
 	umask 077
 	openssl ecparam -name prime256v1 -genkey -noout -out "$pki/ca.key"
@@ -44,10 +44,9 @@ certificates() {
 		-addext "keyUsage=critical,digitalSignature,keyCertSign,cRLSign"
 	openssl genrsa -out "$pki/sa.key" 2048 2>/dev/null
 	openssl rsa -in "$pki/sa.key" -pubout -out "$pki/sa.pub" 2>/dev/null
+	names=DNS:kubernetes,DNS:kubernetes.default,DNS:$service,DNS:$service.cluster.local,DNS:localhost
 	certificate apiserver kube-apiserver "" serverAuth \
-		"DNS:kubernetes,DNS:kubernetes.default,DNS:$service,DNS:$service.cluster.local,DNS:localhost,$(
-			printf 'IP:127.0.0.1,IP:%s,IP:%s' "$node_ip" "$api_service_ip"
-		)"
+		"$names,IP:127.0.0.1,IP:$node_ip,IP:$api_service_ip"
 	certificate apiserver-kubelet kube-apiserver-kubelet-client system:masters clientAuth
 	certificate kubelet-server "system:node:$node" system:nodes serverAuth "DNS:$node,IP:$node_ip"
 	certificate kubelet "system:node:$node" system:nodes clientAuth
