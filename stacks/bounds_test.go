@@ -304,6 +304,58 @@ func TestVolumeSettings(t *testing.T) {
 	}
 }
 
+// TestStartOrder starts a service after those that it waits for, else in the stack's own order.
+func TestStartOrder(t *testing.T) {
+	s := stacks.Stack{Services: []stacks.Service{
+		{Name: "a", DependsOn: []string{"c", "d"}}, {Name: "b"}, {Name: "c", DependsOn: []string{"d"}},
+		{Name: "d"},
+	}}
+	order, err := s.StartOrder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names string
+	for _, svc := range order {
+		names += svc.Name
+	}
+	if names != "dcab" {
+		t.Errorf("they start as %s", names)
+	}
+	s.Services[3].DependsOn = []string{"e"}
+	if _, err := s.StartOrder(); err == nil {
+		t.Error("a service starts without one that it waits for")
+	}
+}
+
+// TestRoutes refuses one that leads nowhere, and one that two objects would route.
+func TestRoutes(t *testing.T) {
+	gateway, ingress := &stacks.Gateway{Class: "g"}, &stacks.Ingress{Class: "i"}
+	for name, tc := range map[string]struct {
+		route stacks.Route
+		edge  bool
+		want  string
+	}{
+		"by a gateway":  {stacks.Route{Gateway: gateway}, true, ""},
+		"by an ingress": {stacks.Route{Ingress: ingress}, true, ""},
+		"by nothing":    {stacks.Route{}, true, "route: needs a gateway or an ingress"},
+		"by both": {
+			stacks.Route{Gateway: gateway, Ingress: ingress}, true, "route: needs a gateway",
+		},
+		"without the edge": {stacks.Route{Gateway: gateway}, false, "route: leads to the edge"},
+	} {
+		s := load(t, "prod", withPassword())
+		tc.route.Host = "chat.example.com"
+		s.Route = &tc.route
+		if !tc.edge {
+			s.Remove(stacks.Edge)
+		}
+		err := s.Validate()
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
 // TestStartOrderOfACircle says which services wait for each other.
 func TestStartOrderOfACircle(t *testing.T) {
 	s := load(t, "prod", withPassword())
