@@ -124,3 +124,41 @@ func TestResendable(t *testing.T) {
 		}
 	}
 }
+
+// TestSummary says in one sentence whether all is well.
+func TestSummary(t *testing.T) {
+	s := newSite(t, echo)
+	v := s.visitor()
+	const (
+		ready, degraded, down = backendapi.StatusReady, backendapi.StatusDegraded, backendapi.StatusDown
+		works, almost         = "Everything works.", "Almost there: the model is being prepared."
+		broken                = "Something does not work as it should."
+	)
+	for _, tc := range []struct {
+		all, redis, model string
+		want              string
+	}{
+		{ready, ready, mlapi.BuildReady, works},
+		{degraded, ready, mlapi.BuildPulling, almost},
+		{degraded, degraded, mlapi.BuildPulling, almost},
+		{degraded, down, mlapi.BuildPulling, broken},
+		{degraded, ready, mlapi.BuildFailed, broken},
+		{degraded, ready, mlapi.BuildReady, broken},
+	} {
+		s.backend.SetStatus(backendapi.Status{
+			Status: tc.all, Model: mlapi.Build{Name: "codexcontinue", State: tc.model},
+			Services: []backendapi.ServiceStatus{
+				{Name: "redis", Status: tc.redis}, {Name: "frontend", Status: ready, LatencyMS: 7},
+			},
+		})
+		body := v.get("/status").body
+		for _, sentence := range []string{works, almost, broken} {
+			if strings.Contains(body, sentence) != (sentence == tc.want) {
+				t.Errorf("%+v: %q is there: %v", tc, sentence, sentence != tc.want)
+			}
+		}
+		if strings.Contains(body, "7.0 ms") {
+			t.Error("this page's own server is told how long it takes to itself")
+		}
+	}
+}
