@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
-	"github.com/codexcontinue/codexcontinue/infra/targets"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -24,7 +23,7 @@ type edit struct {
 	// error names where the field is refused. Nothing changes where they are empty.
 	docker, kubernetes string
 	// dockerFate and kubernetesFate take the place of the table's, for a value that has another fate than the rest.
-	dockerFate, kubernetesFate targets.Fate
+	dockerFate, kubernetesFate fate
 	// err is part of the error that shows that the field is looked at.
 	err string
 	// only is the one target that is asked; both unless it is set.
@@ -109,7 +108,7 @@ var edits = []edit{
 		s.Networks = []string{"main"}
 		s.Outside = []stacks.Outside{{Host: "example.com", Port: 443, Reason: "test"}}
 	}), change: service("store", func(s *stacks.Service) { s.Networks = []string{"private"} }),
-		docker: "services.store.outside", kubernetes: "services.store.outside", dockerFate: targets.Refused, kubernetesFate: targets.Refused},
+		docker: "services.store.outside", kubernetes: "services.store.outside", dockerFate: fateRefused, kubernetesFate: fateRefused},
 	{field: "Volume.Name", change: func(s *stacks.Stack) {
 		s.Volumes[0].Name = "other"
 		s.Service("store").Mounts[0].Source = "other"
@@ -117,9 +116,9 @@ var edits = []edit{
 	{field: "Volume.Size", change: volume("data", func(v *stacks.Volume) { v.Size++ }), kubernetes: storePods},
 	{field: "Volume.Class", change: volume("data", func(v *stacks.Volume) { v.Class = "fast" }), docker: "volumes.data.class", kubernetes: storePods},
 	{field: "Volume.PerReplica", change: volume("models", func(v *stacks.Volume) { v.PerReplica = false }), kubernetes: ollamaPods},
-	{field: "Volume.PerReplica", change: service("ollama", func(s *stacks.Service) { s.Replicas = 2 }), docker: "services.ollama.replicas", dockerFate: targets.Refused, kubernetes: ollamaPods},
+	{field: "Volume.PerReplica", change: service("ollama", func(s *stacks.Service) { s.Replicas = 2 }), docker: "services.ollama.replicas", dockerFate: fateRefused, kubernetes: ollamaPods},
 	{field: "Volume.PerReplica", before: volume("models", func(v *stacks.Volume) { v.PerReplica = false }), change: service("ollama", func(s *stacks.Service) { s.Replicas = 2 }),
-		only: stacks.Kubernetes, kubernetes: "services.ollama.replicas", kubernetesFate: targets.Refused},
+		only: stacks.Kubernetes, kubernetes: "services.ollama.replicas", kubernetesFate: fateRefused},
 	{field: "Volume.SingleWriter", change: volume("data", func(v *stacks.Volume) { v.SingleWriter = true }), docker: storeContainer},
 	{field: "Volume.Shared", change: func(s *stacks.Stack) {
 		volume("models", func(v *stacks.Volume) { v.PerReplica, v.Shared = false, true })(s)
@@ -165,9 +164,9 @@ var edits = []edit{
 	{field: "Port.Container", change: service("edge", func(s *stacks.Service) { s.Ports[0].Container++ }), docker: edgeContainer, kubernetes: "NetworkPolicy edge"},
 	{field: "Port.Container", change: service("ml", func(s *stacks.Service) { s.Ports[0].Container++ }), only: stacks.Kubernetes, kubernetes: "core/v1:Service ml"},
 	{field: "Port.Host", change: service("edge", func(s *stacks.Service) { s.Ports[0].Host++ }), docker: edgeContainer, kubernetes: edgeService},
-	{field: "Port.Host", change: service("ml", func(s *stacks.Service) { s.Ports[0].Host, s.Ports[0].Address = 5000, "127.0.0.1" }), docker: mlContainer, kubernetes: "services.ml.ports.http.host", kubernetesFate: targets.Refused},
+	{field: "Port.Host", change: service("ml", func(s *stacks.Service) { s.Ports[0].Host, s.Ports[0].Address = 5000, "127.0.0.1" }), docker: mlContainer, kubernetes: "services.ml.ports.http.host", kubernetesFate: fateRefused},
 	{field: "Port.Address", change: service("edge", func(s *stacks.Service) { s.Ports[0].Address = "0.0.0.0" }), docker: edgeContainer, kubernetes: edgeService},
-	{field: "Port.Address", change: service("edge", func(s *stacks.Service) { s.Ports[0].Address = "10.0.0.1" }), docker: edgeContainer, kubernetes: "services.edge.ports.http.address", kubernetesFate: targets.Refused},
+	{field: "Port.Address", change: service("edge", func(s *stacks.Service) { s.Ports[0].Address = "10.0.0.1" }), docker: edgeContainer, kubernetes: "services.edge.ports.http.address", kubernetesFate: fateRefused},
 
 	{field: "Mount.Kind", change: service("web", func(s *stacks.Service) {
 		s.Mounts[1] = stacks.Mount{Kind: stacks.MountBind, Source: "modelfiles", Target: "/cache", ReadOnly: true}
@@ -176,7 +175,7 @@ var edits = []edit{
 		s.Volumes = append(s.Volumes, stacks.Volume{Name: "new", Size: stacks.GiB})
 		s.Service("store").Mounts[0].Source = "new"
 	}, docker: storeContainer, kubernetes: storePods},
-	{field: "Mount.Source", change: service("ml", func(s *stacks.Service) { s.Mounts[0].Source = "other" }), docker: mlContainer, kubernetes: "services.ml.mounts./models/ollama", kubernetesFate: targets.Refused},
+	{field: "Mount.Source", change: service("ml", func(s *stacks.Service) { s.Mounts[0].Source = "other" }), docker: mlContainer, kubernetes: "services.ml.mounts./models/ollama", kubernetesFate: fateRefused},
 	{field: "Mount.Target", change: service("store", func(s *stacks.Service) { s.Mounts[0].Target = "/other" }), docker: storeContainer, kubernetes: storePods},
 	{field: "Mount.ReadOnly", change: service("store", func(s *stacks.Service) { s.Mounts[0].ReadOnly = true }), docker: storeContainer, kubernetes: storePods},
 	{field: "Mount.ReadOnly", change: service("web", func(s *stacks.Service) { s.Mounts[1].ReadOnly = true }), docker: webContainer, kubernetes: webPods},
@@ -212,7 +211,7 @@ var edits = []edit{
 	{field: "Resources.PIDs", change: service("web", func(s *stacks.Service) { s.Resources.PIDs++ }), docker: webContainer},
 
 	{field: "GPU.Count", before: gpu(nothing[stacks.GPU]), change: gpu(func(g *stacks.GPU) { g.Count = 2 }), docker: ollamaContainer, kubernetes: ollamaPods},
-	{field: "GPU.Count", before: gpu(nothing[stacks.GPU]), change: gpu(func(g *stacks.GPU) { g.Count = stacks.AllGPUs }), docker: ollamaContainer, kubernetes: "services.ollama.gpu.count", kubernetesFate: targets.Refused},
+	{field: "GPU.Count", before: gpu(nothing[stacks.GPU]), change: gpu(func(g *stacks.GPU) { g.Count = stacks.AllGPUs }), docker: ollamaContainer, kubernetes: "services.ollama.gpu.count", kubernetesFate: fateRefused},
 	{field: "GPU.Devices", before: gpu(nothing[stacks.GPU]), change: gpu(func(g *stacks.GPU) { g.Count, g.Devices = 0, []string{"GPU-1"} }), docker: ollamaContainer, kubernetes: "services.ollama.gpu.devices"},
 	{field: "GPU.Resource", before: gpu(nothing[stacks.GPU]), change: gpu(func(g *stacks.GPU) { g.Resource = "amd.com/gpu" }), docker: "services.ollama.gpu.resource", kubernetes: ollamaPods},
 	{field: "GPU.RuntimeClass", before: gpu(nothing[stacks.GPU]), change: gpu(func(g *stacks.GPU) { g.RuntimeClass = "nvidia" }), docker: "services.ollama.gpu.runtimeClass", kubernetes: ollamaPods},
@@ -228,7 +227,7 @@ var edits = []edit{
 	{field: "Security.WritableRoot", change: service("web", func(s *stacks.Service) { s.Security.WritableRoot = "" }), docker: webContainer, kubernetes: webPods},
 	{field: "Security.KeepCapabilities", change: service("edge", func(s *stacks.Service) { s.Security.KeepCapabilities = nil }), docker: edgeContainer, kubernetes: edgePods},
 	{field: "Security.KeepCapabilities", change: service("edge", func(s *stacks.Service) { s.Security.KeepCapabilities = map[string]string{"CHOWN": "a reason"} }), docker: edgeContainer,
-		kubernetes: "services.edge.security.keepCapabilities.CHOWN", kubernetesFate: targets.Refused},
+		kubernetes: "services.edge.security.keepCapabilities.CHOWN", kubernetesFate: fateRefused},
 
 	{field: "Log.MaxSize", change: service("web", func(s *stacks.Service) { s.Log.MaxSize += stacks.MiB }), docker: webContainer},
 	{field: "Log.MaxFiles", change: service("web", func(s *stacks.Service) { s.Log.MaxFiles++ }), docker: webContainer},
@@ -257,21 +256,17 @@ var edits = []edit{
 }
 
 // expected is the field's fate on the target, and what shows it.
-func (e edit) expected(t *testing.T, target stacks.Target) (fate targets.Fate, at string) {
+func (e edit) expected(t *testing.T, target stacks.Target) (is fate, at string) {
 	t.Helper()
-	c, ok := targets.Find(e.field)
-	if !ok {
-		t.Fatalf("the table has no %s", e.field)
-	}
-	fate, at = c.On(target).Fate, e.docker
+	is, at = find(t, e.field).on(target).fate, e.docker
 	changed := e.dockerFate
 	if target == stacks.Kubernetes {
 		at, changed = e.kubernetes, e.kubernetesFate
 	}
 	if changed != "" {
-		fate = changed
+		is = changed
 	}
-	return fate, at
+	return is, at
 }
 
 // changed is the lab's stack with the given changes.
@@ -300,12 +295,12 @@ func TestEveryFieldChanges(t *testing.T) {
 				continue
 			}
 			fate, at := e.expected(t, target)
-			if c, _ := targets.Find(e.field); c.On(target).Fate == fate {
+			if find(t, e.field).on(target).fate == fate {
 				shown[e.field] = true
 			}
 			t.Run(fmt.Sprintf("%s/%d %s", target, i, e.field), func(t *testing.T) {
 				resources, err := record(changed(t, root, e.before, e.change), target, root)
-				if fate == targets.Refused || e.err != "" {
+				if fate == fateRefused || e.err != "" {
 					want := e.err
 					if want == "" {
 						want = fmt.Sprintf("%s: the %s target cannot express it: ", at, target)
@@ -324,16 +319,16 @@ func TestEveryFieldChanges(t *testing.T) {
 				}
 				different := differences(t, before, resources)
 				switch {
-				case fate != targets.Rendered && at != "":
+				case fate != fateRendered && at != "":
 					t.Errorf("the table says %q, and the edit expects a change of %s", fate, at)
-				case fate != targets.Rendered && len(different) > 0:
+				case fate != fateRendered && len(different) > 0:
 					t.Errorf("the table says %q, but the plan changes: %v", fate, different)
-				case fate == targets.Rendered && !slices.ContainsFunc(different, func(d string) bool { return at != "" && strings.HasSuffix(d, at) }):
+				case fate == fateRendered && !slices.ContainsFunc(different, func(d string) bool { return at != "" && strings.HasSuffix(d, at) }):
 					t.Errorf("%q does not change, but %q does", at, different)
 				}
 			})
 		}
-		for _, field := range targets.Fields() {
+		for _, field := range fields() {
 			if !shown[field] {
 				t.Errorf("no edit shows what becomes of %s on %s", field, target)
 			}

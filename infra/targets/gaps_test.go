@@ -1,7 +1,6 @@
 package targets_test
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -86,18 +85,18 @@ func TestGapsAreInTheTable(t *testing.T) {
 		found := map[string]bool{}
 		for _, g := range targets.Gaps(stack, target) {
 			found[g.Field] = true
-			c, ok := targets.Find(g.Field)
-			if o := c.On(target); !ok || o.Fate != targets.Unenforced && !strings.Contains(strings.ToLower(o.Text), "not enforced") {
-				t.Errorf("%s: %s has a gap, and the table says %q", target, g.Field, fmt.Sprint(o))
+			o := find(t, g.Field).on(target)
+			if o.fate != fateUnenforced && !strings.Contains(strings.ToLower(o.text), "not enforced") {
+				t.Errorf("%s: %s has a gap, and the table says %q", target, g.Field, o)
 			}
 		}
-		for _, c := range targets.Capabilities {
-			field := c.Field
+		for _, r := range table(t) {
+			field := r.field
 			if field == "Outside.Host" && target == stacks.Docker {
 				field = "Outside.Port" // one gap is about both
 			}
-			if c.On(target).Fate == targets.Unenforced && !found[field] {
-				t.Errorf("%s: the table says that %s is not enforced, and there is no gap", target, c.Field)
+			if r.on(target).fate == fateUnenforced && !found[field] {
+				t.Errorf("%s: by the table %s is not enforced, and there is no gap", target, r.field)
 			}
 		}
 	}

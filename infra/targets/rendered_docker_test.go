@@ -17,7 +17,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
-	"github.com/codexcontinue/codexcontinue/infra/targets"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/google/go-cmp/cmp"
@@ -42,7 +41,7 @@ func TestProjectIsRegistered(t *testing.T) {
 	lab := labRoot(t)
 	t.Run("lab", func(t *testing.T) { holdProject(t, labStack(t, lab), lab) })
 	for i, e := range edits {
-		if fate, _ := e.expected(t, stacks.Docker); fate == targets.Refused || e.err != "" || e.only == stacks.Kubernetes {
+		if fate, _ := e.expected(t, stacks.Docker); fate == fateRefused || e.err != "" || e.only == stacks.Kubernetes {
 			continue
 		}
 		t.Run(fmt.Sprintf("%d %s", i, e.field), func(t *testing.T) {

@@ -19,7 +19,6 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
-	"github.com/codexcontinue/codexcontinue/infra/targets"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -40,7 +39,7 @@ func TestObjectsAreRegistered(t *testing.T) {
 	})
 	for i, e := range edits {
 		fate, _ := e.expected(t, stacks.Kubernetes)
-		if fate == targets.Refused || e.err != "" || e.only == stacks.Docker {
+		if fate == fateRefused || e.err != "" || e.only == stacks.Docker {
 			continue
 		}
 		t.Run(fmt.Sprintf("%d %s", i, e.field), func(t *testing.T) {
