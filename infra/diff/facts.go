@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/workload"
-	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // Section is what a fact is about.
@@ -99,7 +98,7 @@ func facts(v workload.View) map[subject]string {
 	for _, volume := range v.Volumes {
 		size, kept := "as large as the disk", "goes with the stack"
 		if volume.Size > 0 {
-			size = amount(volume.Size)
+			size = volume.Size.String()
 		}
 		if volume.Retained {
 			kept = "outlives the stack"
@@ -176,8 +175,8 @@ func containerFacts(out map[subject]string, service string, c workload.Container
 		}
 	}
 	limit := func(what, value string) { out[subject{Limits, service, part + what}] = value }
-	limit("cpu", orNone(c.CPU != 0, strconv.FormatFloat(float64(c.CPU)/1000, 'f', -1, 64)))
-	limit("memory", orNone(c.Memory != 0, amount(c.Memory)))
+	limit("cpu", orNone(c.CPU != 0, c.CPU.Cores()))
+	limit("memory", orNone(c.Memory != 0, c.Memory.String()))
 	limit("gpu", orNone(c.GPU != "", c.GPU))
 	if c.PIDs != 0 {
 		limit("processes", strconv.Itoa(c.PIDs))
@@ -206,17 +205,4 @@ func exposed(e workload.Exposure) string {
 		text += ", from other machines"
 	}
 	return text
-}
-
-// amount writes bytes with the largest binary unit that keeps them whole.
-func amount(n stacks.Bytes) string {
-	for _, unit := range []struct {
-		size stacks.Bytes
-		name string
-	}{{stacks.GiB, "Gi"}, {stacks.MiB, "Mi"}, {stacks.KiB, "Ki"}} {
-		if n%unit.size == 0 {
-			return fmt.Sprintf("%d%s", n/unit.size, unit.name)
-		}
-	}
-	return strconv.FormatInt(int64(n), 10)
 }
