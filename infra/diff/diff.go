@@ -70,9 +70,12 @@ type Counts struct {
 	Delete  int `json:"delete"`
 }
 
-// Add adds up.
-func (c Counts) Add(o Counts) Counts {
-	return Counts{c.Create + o.Create, c.Update + o.Update, c.Replace + o.Replace, c.Delete + o.Delete}
+func countsOf(resources []Resource) Counts {
+	n := map[Action]int{}
+	for _, r := range resources {
+		n[r.Action]++
+	}
+	return Counts{n[Create], n[Update], n[Replace], n[Delete]}
 }
 
 // Changed says whether anything of the plan differs.
@@ -84,13 +87,13 @@ func (p Plan) Changed() bool {
 // Changed says whether anything differs.
 func (r Report) Changed() bool { return slices.ContainsFunc(r.Plans, Plan.Changed) }
 
-// Counts adds up those of all plans.
+// Counts returns those of all plans together.
 func (r Report) Counts() Counts {
-	var c Counts
+	var all []Resource
 	for _, p := range r.Plans {
-		c = c.Add(p.Counts)
+		all = append(all, p.Resources...)
 	}
-	return c
+	return countsOf(all)
 }
 
 // Unknown is what a plan without a login, an engine and a cluster cannot know.
@@ -128,7 +131,7 @@ func Compare(base, head string, before, after []plan.Document) (Report, error) {
 		}
 	}
 	slices.SortFunc(order, func(a, b key) int { return cmp.Or(cmp.Compare(a.stack, b.stack), cmp.Compare(a.target, b.target)) })
-	secrets := &numbers{}
+	secrets := numbers{}
 	for _, k := range order {
 		p, err := comparePlan(pairs[k][0], pairs[k][1], secrets)
 		if err != nil {
@@ -140,7 +143,7 @@ func Compare(base, head string, before, after []plan.Document) (Report, error) {
 }
 
 // comparePlan compares the plans of one stack on one target; either may be absent.
-func comparePlan(before, after *plan.Document, secrets *numbers) (Plan, error) {
+func comparePlan(before, after *plan.Document, secrets numbers) (Plan, error) {
 	some := after
 	if some == nil {
 		some = before
@@ -155,9 +158,7 @@ func comparePlan(before, after *plan.Document, secrets *numbers) (Plan, error) {
 		return p, nil // nothing to compare with: what a refused plan would hold is not known
 	}
 	p.Resources = compareResources(old.Resources, now.Resources, secrets)
-	for _, r := range p.Resources {
-		p.Counts = p.Counts.Add(r.count())
-	}
+	p.Counts = countsOf(p.Resources)
 	p.Outputs = compareOutputs(old.Resources, now.Resources)
 	p.Plugins = comparePlugins(old.Plugins, now.Plugins)
 	p.Model = compareModel(old.Model, now.Model)
