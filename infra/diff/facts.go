@@ -3,6 +3,7 @@ package diff
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +14,7 @@ import (
 // Section is what a fact is about.
 type Section string
 
-// The sections, in the order in which they are shown.
+// The sections.
 const (
 	Exposure Section = "exposure"
 	Limits   Section = "limits"
@@ -21,21 +22,22 @@ const (
 	Storage  Section = "storage"
 )
 
-// Sections are in the order in which they are shown.
-var Sections = []Section{Exposure, Limits, Images, Storage}
+// sections are in the order in which they are shown.
+var sections = []Section{Exposure, Limits, Images, Storage}
 
 // Fact is what a change means for a service.
 type Fact struct {
 	Section Section `json:"section"`
 	// Service is the service, or the volume, that it is about.
 	Service string `json:"service"`
-	// What is the property: memory, image. Of Exposure it is the way itself, and Before and After say whether it is open.
+	// What is the property: memory, image. Of Exposure it is the way itself, which is open before, or
+	// after, or absent.
 	What   string `json:"what"`
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
 }
 
-// Opens says that the change exposes more than before.
+// Opens reports whether the change exposes more than before.
 func (f Fact) Opens() bool { return f.Section == Exposure && f.After != "" }
 
 // open marks a way that is there.
@@ -53,29 +55,27 @@ type subject struct {
 	service, what string
 }
 
-// compareFacts are the facts that differ, by section, service and property.
+// compareFacts returns the facts that differ, by section, service and property.
 func compareFacts(before, after workload.View) []Fact {
 	old, now := facts(before), facts(after)
+	either := maps.Clone(old)
+	maps.Copy(either, now)
 	var out []Fact
-	add := func(s subject) { out = append(out, Fact{s.section, s.service, s.what, old[s], now[s]}) }
-	for s := range old {
+	for s := range either {
 		if old[s] != now[s] {
-			add(s)
+			out = append(out, Fact{s.section, s.service, s.what, old[s], now[s]})
 		}
 	}
-	for s := range now {
-		if _, both := old[s]; !both {
-			add(s)
-		}
-	}
+
 	slices.SortFunc(out, func(a, b Fact) int {
-		return cmp.Or(cmp.Compare(slices.Index(Sections, a.Section), slices.Index(Sections, b.Section)),
+		return cmp.Or(
+			cmp.Compare(slices.Index(sections, a.Section), slices.Index(sections, b.Section)),
 			cmp.Compare(a.Service, b.Service), cmp.Compare(a.What, b.What))
 	})
 	return out
 }
 
-// facts are what the view says about exposure, limits, images and storage.
+// facts returns what the view has of exposure, limits, images and storage.
 func facts(v workload.View) map[subject]string {
 	out := map[subject]string{}
 	for _, e := range v.Exposed {
@@ -174,24 +174,24 @@ func containerFacts(out map[subject]string, service string, c workload.Container
 			opened(access + " " + m.Source + " of the machine")
 		}
 	}
-	limit := func(what, value string) { out[subject{Limits, service, part + what}] = value }
-	limit("cpu", orNone(c.CPU != 0, c.CPU.Cores()))
-	limit("memory", orNone(c.Memory != 0, c.Memory.String()))
-	limit("gpu", orNone(c.GPU != "", c.GPU))
+
+	limits := map[string]string{"cpu": "none", "memory": "none", "gpu": cmp.Or(c.GPU, "none")}
+	if c.CPU != 0 {
+		limits["cpu"] = c.CPU.Cores()
+	}
+	if c.Memory != 0 {
+		limits["memory"] = c.Memory.String()
+	}
 	if c.PIDs != 0 {
-		limit("processes", strconv.Itoa(c.PIDs))
+		limits["processes"] = strconv.Itoa(c.PIDs)
 	}
 	if c.Swap {
-		limit("swap", "beyond the memory")
+		limits["swap"] = "beyond the memory"
+	}
+	for what, value := range limits {
+		out[subject{Limits, service, part + what}] = value
 	}
 	out[subject{Images, service, part + "image"}] = c.Image
-}
-
-func orNone(set bool, value string) string {
-	if !set {
-		return "none"
-	}
-	return value
 }
 
 func exposed(e workload.Exposure) string {
