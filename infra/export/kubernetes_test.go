@@ -281,7 +281,7 @@ func read(t *testing.T, stack stacks.Stack, resources []plan.Resource) workload.
 		t.Fatal(err)
 	}
 	for i := range v.Volumes {
-		v.Volumes[i].Retained, v.Volumes[i].Resource = false, ""
+		v.Volumes[i].Retained = false
 	}
 	for i := range v.Workloads {
 		for j := range v.Workloads[i].Containers {

@@ -147,7 +147,7 @@ var containerRules = []Rule{{
 	Reason: "what has no health check is replaced too early and repaired too late",
 	Fix:    "set health.command and health.livePath of the service",
 	check: containers(func(_ Plan, w workload.Workload, c workload.Container) []string {
-		return when(w.Kind != "Job" && !c.Init && (len(c.Health) == 0 || c.Health[0].Value == "NONE"), "has no health check")
+		return when(w.Kind != "Job" && !c.Init && (len(c.Health) == 0 || c.Health[0] == "NONE"), "has no health check")
 	}),
 }, {
 	ID:     "pinned-image",
@@ -161,7 +161,7 @@ var containerRules = []Rule{{
 	Reason: "profiling endpoints and debug logs show what people write, and a debugger runs anything",
 	Fix:    "remove codexcontinue:debug from the stack's settings, and debuggers from its overlay",
 	check: containers(func(p Plan, _ workload.Workload, c workload.Container) []string {
-		return when(!p.Stack.Development && c.Value("DEBUG") == "true", "runs with DEBUG=true in a stack that is not for development")
+		return when(!p.Stack.Development && c.Env["DEBUG"] == "true", "runs with DEBUG=true in a stack that is not for development")
 	}),
 }}
 

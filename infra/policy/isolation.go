@@ -23,8 +23,8 @@ var isolationRules = []Rule{{
 	Reason: "Ollama can hand a question to a model in somebody else's cloud; a network rule must not be all that stops it",
 	Fix:    "set OLLAMA_NO_CLOUD=1 in the environment of ollama",
 	check: containers(func(p Plan, w workload.Workload, c workload.Container) []string {
-		server := c.Value("OLLAMA_HOST") != "" // whatever else runs in the same image is no server
-		return when(isolated(p) && w.Service == stacks.Ollama && server && c.Value("OLLAMA_NO_CLOUD") != "1", "may use cloud models in an isolated stack")
+		server := c.Env["OLLAMA_HOST"] != "" // whatever else runs in the same image is no server
+		return when(isolated(p) && w.Service == stacks.Ollama && server && c.Env["OLLAMA_NO_CLOUD"] != "1", "may use cloud models in an isolated stack")
 	}),
 }}
 
@@ -36,7 +36,7 @@ func isolated(p Plan) bool {
 	}
 	for _, w := range p.Workloads {
 		for _, c := range w.Containers {
-			if c.Value("DOMAIN") == healthcare {
+			if c.Env["DOMAIN"] == healthcare {
 				return true
 			}
 		}

@@ -3,7 +3,10 @@ package policy
 import (
 	"net/url"
 	"regexp"
+	"slices"
+	"strings"
 
+	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -17,18 +20,14 @@ var secretRules = []Rule{{
 	Fix:    "give the service a file (stacks.File with Secret) and the variable that ends in _FILE",
 	check: containers(func(_ Plan, _ workload.Workload, c workload.Container) []string {
 		var out []string
-		for _, v := range c.Env {
-			name := v.Name
-			if name == "" {
-				name = "a variable"
-			}
+		for name, value := range c.Env {
 			switch {
-			case v.Secret:
+			case value == plan.Secret:
 				out = append(out, name+" is a secret")
-			case v.Value == "":
-			case secretName.MatchString(v.Name) && !isFile(v.Name):
+			case value == "":
+			case secretName.MatchString(name) && !strings.HasSuffix(name, "_FILE"):
 				out = append(out, name+" holds a secret by its name")
-			case hasPassword(v.Value):
+			case hasPassword(value):
 				out = append(out, name+" holds a URL with a password")
 			}
 		}
@@ -39,18 +38,12 @@ var secretRules = []Rule{{
 	Reason: "arguments, health checks and labels show in process lists and to whoever may inspect the container",
 	Fix:    "give the service a file (stacks.File with Secret)",
 	check: containers(func(_ Plan, _ workload.Workload, c workload.Container) []string {
-		secret := func(words []workload.Text) bool {
-			for _, w := range words {
-				if w.Secret || hasPassword(w.Value) {
-					return true
-				}
-			}
-			return false
-		}
-		out := when(secret(c.Command), "has a secret among its arguments")
-		out = append(out, when(secret(c.Health), "has a secret in its health check")...)
-		for _, l := range c.Labels {
-			out = append(out, when(l.Secret, "has a secret in the label %s", l.Name)...)
+		secret := func(s string) bool { return s == plan.Secret || hasPassword(s) }
+		out := slices.Concat(
+			when(slices.ContainsFunc(c.Command, secret), "has a secret among its arguments"),
+			when(slices.ContainsFunc(c.Health, secret), "has a secret in its health check"))
+		for name, value := range c.Labels {
+			out = append(out, when(value == plan.Secret, "has a secret in the label %s", name)...)
 		}
 		return out
 	}),
@@ -62,18 +55,14 @@ var secretRules = []Rule{{
 		if w.Service != stacks.Redis || p.Stack.Development {
 			return nil
 		}
-		for _, c := range w.Containers {
-			for _, m := range c.Mounts {
-				if m.Kind == workload.Secrets {
-					return nil
-				}
-			}
-		}
-		return []string{"asks for no password"}
+		asks := slices.ContainsFunc(w.Containers, func(c workload.Container) bool {
+			return slices.ContainsFunc(c.Mounts, func(m workload.Mount) bool {
+				return m.Kind == workload.Secrets
+			})
+		})
+		return when(!asks, "asks for no password")
 	}),
 }}
-
-func isFile(name string) bool { return len(name) > 5 && name[len(name)-5:] == "_FILE" }
 
 func hasPassword(value string) bool {
 	u, err := url.Parse(value)

@@ -10,12 +10,13 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// FromProject reads a stack that is rendered for an engine. root is the name of the project's
-// folder in the paths of the view.
+// FromProject reads a stack that is rendered for an engine. root is the name of the project's folder
+// in the paths of the view.
 func FromProject(r *docker.Rendering, root string) View {
 	p := r.Project
 	v := View{Stack: strings.TrimPrefix(p.Name, stacks.Project+"-"), Target: stacks.Docker}
@@ -23,7 +24,7 @@ func FromProject(r *docker.Rendering, root string) View {
 		v.Networks = append(v.Networks, Network{Name: n.Name, Internal: n.Internal})
 	}
 	for name := range p.Volumes {
-		v.Volumes = append(v.Volumes, Volume{Resource: name, Name: name, Retained: slices.Contains(r.Retained, name)})
+		v.Volumes = append(v.Volumes, Volume{Name: name, Retained: slices.Contains(r.Retained, name)})
 	}
 	for service, c := range p.Services {
 		w := Workload{
@@ -68,8 +69,8 @@ func FromProject(r *docker.Rendering, root string) View {
 func containerOf(c types.ServiceConfig, root string) Container {
 	out := Container{
 		Image: c.Image, Built: c.Build != nil,
-		Command: words(slices.Concat(c.Entrypoint, c.Command)),
-		User:    c.User, ReadOnlyRoot: c.ReadOnly, Privileged: c.Privileged, NewPrivileges: true,
+		Env: map[string]string{}, Labels: map[string]string{},
+		User: c.User, ReadOnlyRoot: c.ReadOnly, Privileged: c.Privileged, NewPrivileges: true,
 		DroppedCapabilities: capabilities(c.CapDrop), AddedCapabilities: capabilities(c.CapAdd),
 		Memory: stacks.Bytes(c.MemLimit), Swap: c.MemSwapLimit != c.MemLimit, PIDs: int(c.PidsLimit),
 		CPU: stacks.MilliCPU(1000 * c.CPUS), Mounts: mounts(c, root),
@@ -77,8 +78,13 @@ func containerOf(c types.ServiceConfig, root string) Container {
 	if c.CPUPeriod > 0 {
 		out.CPU = stacks.MilliCPU(1000 * c.CPUQuota / c.CPUPeriod)
 	}
+	for _, s := range slices.Concat(c.Entrypoint, c.Command) {
+		out.Command = append(out.Command, hidden(s))
+	}
 	if h := c.HealthCheck; h != nil && !h.Disable {
-		out.Health = words(h.Test)
+		for _, s := range h.Test {
+			out.Health = append(out.Health, hidden(s))
+		}
 	}
 	for _, o := range c.SecurityOpt {
 		key, value, _ := strings.Cut(strings.Replace(o, "=", ":", 1), ":")
@@ -91,8 +97,12 @@ func containerOf(c types.ServiceConfig, root string) Container {
 			out.Unconfined = append(out.Unconfined, "selinux")
 		}
 	}
-	out.Env = variables(c.Environment.ToMapping())
-	out.Labels = variables(c.Labels)
+	for name, value := range c.Environment.ToMapping() {
+		out.Env[name] = hidden(value)
+	}
+	for name, value := range c.Labels {
+		out.Labels[name] = hidden(value)
+	}
 	for _, d := range c.Devices {
 		out.Devices = append(out.Devices, d.Source)
 	}
@@ -110,8 +120,9 @@ func containerOf(c types.ServiceConfig, root string) Container {
 	return out
 }
 
-// calls are the services that the container connects to. It waits for what it cannot start without; of those, it calls the
-// ones whose names are hosts in its environment. Where none is, its addresses stand in a file, and it calls all of them.
+// calls returns the services that the container connects to. It waits for what it cannot start
+// without; of those, it calls the ones whose names are hosts in its environment. Where none is, its
+// addresses stand in a file, and it calls all of them.
 func calls(c types.ServiceConfig) []string {
 	var named []string
 	for _, value := range c.Environment.ToMapping() {
@@ -130,7 +141,7 @@ func calls(c types.ServiceConfig) []string {
 	return slices.Compact(named)
 }
 
-// mounts are the container's, with the folders of its files. These are secrets as soon as one of
+// mounts returns the container's, with the folders of its files. These are secrets as soon as one of
 // the files is: one carrier has them all.
 func mounts(c types.ServiceConfig, root string) []Mount {
 	var out []Mount
@@ -139,7 +150,7 @@ func mounts(c types.ServiceConfig, root string) []Mount {
 		if m.Type == types.VolumeTypeBind && !path.IsAbs(source) {
 			source = path.Join(root, source)
 		}
-		out = append(out, Mount{Kind: MountKind(m.Type), Source: source, Target: m.Target, ReadOnly: m.ReadOnly})
+		out = append(out, Mount{MountKind(m.Type), source, m.Target, m.ReadOnly})
 	}
 	kind, folders := Files, map[string]bool{}
 	for _, f := range c.Configs {
@@ -161,7 +172,8 @@ func mounts(c types.ServiceConfig, root string) []Mount {
 func hostNamespaces(c types.ServiceConfig) []string {
 	var out []string
 	for _, n := range []struct{ name, value string }{
-		{"network", c.NetworkMode}, {"pid", c.Pid}, {"ipc", c.Ipc}, {"user", c.UserNSMode}, {"cgroup", c.Cgroup},
+		{"network", c.NetworkMode}, {"pid", c.Pid}, {"ipc", c.Ipc}, {"user", c.UserNSMode},
+		{"cgroup", c.Cgroup},
 	} {
 		if n.value == "host" {
 			out = append(out, n.name)
@@ -170,35 +182,19 @@ func hostNamespaces(c types.ServiceConfig) []string {
 	return out
 }
 
-// word is a word of the project. One that stands for a secret is one.
-func word(s string) Text {
+// hidden returns the text, or plan.Secret where a secret stands in it.
+func hidden(s string) string {
 	if strings.Contains(s, stacks.SecretToken) || strings.Contains(s, stacks.SecretHashToken) {
-		return Text{Secret: true}
+		return plan.Secret
 	}
-	return Text{Value: s}
+	return s
 }
 
-func words(list []string) []Text {
-	var out []Text
-	for _, s := range list {
-		out = append(out, word(s))
-	}
-	return out
-}
-
-// variables are sorted by name.
-func variables(m map[string]string) []Variable {
-	var out []Variable
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, Variable{name, word(m[name])})
-	}
-	return out
-}
-
-func capabilities(names []string) []string {
+// capabilities returns the names as Linux has them, without CAP_.
+func capabilities[S ~string](names []S) []string {
 	var out []string
 	for _, c := range names {
-		out = append(out, strings.TrimPrefix(strings.ToUpper(c), "CAP_"))
+		out = append(out, strings.TrimPrefix(strings.ToUpper(string(c)), "CAP_"))
 	}
 	slices.Sort(out)
 	return out

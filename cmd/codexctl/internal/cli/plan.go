@@ -299,10 +299,8 @@ func mountsText(mounts []workload.Mount) []string {
 func healthText(svc *stacks.Service, c workload.Container) string {
 	var words []string
 	for _, w := range c.Health {
-		if w.Secret {
-			words = append(words, plan.Secret)
-		} else if w.Value != "CMD" {
-			words = append(words, w.Value)
+		if w != "CMD" {
+			words = append(words, w)
 		}
 	}
 
