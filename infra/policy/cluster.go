@@ -10,9 +10,11 @@ var clusterRules = []Rule{{
 		return when(w.Token, "gets a credential for the cluster's API")
 	}),
 }, {
-	ID:     "fenced",
-	Reason: "without a fence every service of the machine or cluster reaches this one, and it reaches them",
-	Fix:    "deny what the stack does not call: a network of its own, or NetworkPolicies for both directions",
+	ID: "fenced",
+	Reason: "without a fence every service of the machine or cluster reaches this one, " +
+		"and it reaches them",
+	Fix: "deny what the stack does not call: a network of its own, " +
+		"or NetworkPolicies for both directions",
 	check: workloads(func(_ Plan, w workload.Workload) []string {
 		return when(!w.Fenced, "is reached, or reaches others, without a rule that says so")
 	}),

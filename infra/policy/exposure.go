@@ -3,9 +3,10 @@ package policy
 import "github.com/codexcontinue/codexcontinue/stacks"
 
 var exposureRules = []Rule{{
-	ID:     "public-port",
-	Reason: "the edge is the one way in: it bounds requests, hides internal paths and survives updates; the others trust whoever reaches them",
-	Fix:    "publish no port of the service; for development, publish it on 127.0.0.1 in the dev overlay",
+	ID: "public-port",
+	Reason: "the edge is the one way in: it bounds requests, hides internal paths and survives updates; " +
+		"the others trust whoever reaches them",
+	Fix: "publish no port of the service; for development, publish it on 127.0.0.1 in the dev overlay",
 	check: func(p Plan) []Finding {
 		var out []Finding
 		for _, e := range p.Exposed {

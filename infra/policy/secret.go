@@ -11,14 +11,17 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// secretName matches variables that hold a secret by their name; those that end in _FILE hold a path.
-var secretName = regexp.MustCompile(`(?i)(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY|CREDENTIALS?)(_|$)`)
+// secretName matches variables that hold a secret by their name; those that end in _FILE hold a
+// path.
+var secretName = regexp.MustCompile(
+	`(?i)(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|(API|PRIVATE|ACCESS)_?KEY|CREDENTIALS?)(_|$)`)
 
 var secretRules = []Rule{{
-	ID:     "secret-in-environment",
-	Reason: "the environment shows in docker inspect, in kubectl describe, in crash dumps and in every child process",
-	Fix:    "give the service a file (stacks.File with Secret) and the variable that ends in _FILE",
-	check: containers(func(_ Plan, _ workload.Workload, c workload.Container) []string {
+	ID: "secret-in-environment",
+	Reason: "the environment shows in docker inspect, in kubectl describe, in crash dumps " +
+		"and in every child process",
+	Fix: "give the service a file (stacks.File with Secret) and the variable that ends in _FILE",
+	check: containers(func(c container) []string {
 		var out []string
 		for name, value := range c.Env {
 			switch {
@@ -34,10 +37,11 @@ var secretRules = []Rule{{
 		return out
 	}),
 }, {
-	ID:     "secret-in-arguments",
-	Reason: "arguments, health checks and labels show in process lists and to whoever may inspect the container",
-	Fix:    "give the service a file (stacks.File with Secret)",
-	check: containers(func(_ Plan, _ workload.Workload, c workload.Container) []string {
+	ID: "secret-in-arguments",
+	Reason: "arguments, health checks and labels show in process lists " +
+		"and to whoever may inspect the container",
+	Fix: "give the service a file (stacks.File with Secret)",
+	check: containers(func(c container) []string {
 		secret := func(s string) bool { return s == plan.Secret || hasPassword(s) }
 		out := slices.Concat(
 			when(slices.ContainsFunc(c.Command, secret), "has a secret among its arguments"),
@@ -50,7 +54,8 @@ var secretRules = []Rule{{
 }, {
 	ID:     "redis-password",
 	Reason: "Redis holds what people wrote; without a password everything on its network reads it",
-	Fix:    "require the password in the stack's overlay, and set it: pulumi config set --secret codexcontinue:redisPassword",
+	Fix: "require the password in the stack's overlay, and set it: " +
+		"pulumi config set --secret codexcontinue:redisPassword",
 	check: workloads(func(p Plan, w workload.Workload) []string {
 		if w.Service != stacks.Redis || p.Stack.Development {
 			return nil

@@ -14,8 +14,8 @@ var storageRules = []Rule{{
 	check: func(p Plan) []Finding {
 		var out []Finding
 		for _, v := range p.Volumes {
-			for _, what := range when(!v.Retained, "is deleted with the stack") {
-				out = append(out, Finding{v.Name, what})
+			if !v.Retained {
+				out = append(out, Finding{v.Name, "is deleted with the stack"})
 			}
 		}
 		return out
@@ -23,7 +23,8 @@ var storageRules = []Rule{{
 }, {
 	ID:     "single-writer",
 	Reason: "two servers that append to one file lose what either has acknowledged",
-	Fix:    "run one container, which is stopped before its successor starts: DeleteBeforeReplace, or a StatefulSet with one replica",
+	Fix: "run one container, which is stopped before its successor starts: DeleteBeforeReplace, " +
+		"or a StatefulSet with one replica",
 	check: func(p Plan) []Finding {
 		var out []Finding
 		for _, volume := range p.Stack.Volumes {
@@ -44,13 +45,16 @@ func writers(p Plan, volume string) []Finding {
 			continue
 		}
 
+		found := func(format string, args ...any) {
+			out = append(out, Finding{w.Service, fmt.Sprintf(format, args...)})
+		}
 		switch {
 		case w.Replicas > 1:
-			out = append(out, Finding{w.Service, fmt.Sprintf("has %d replicas on the volume %s", w.Replicas, volume)})
+			found("has %d replicas on the volume %s", w.Replicas, volume)
 		case first != "":
-			out = append(out, Finding{w.Service, fmt.Sprintf("shares the volume %s with %s", volume, first)})
+			found("shares the volume %s with %s", volume, first)
 		case !w.StopsFirst:
-			out = append(out, Finding{w.Service, "is replaced while it writes to the volume " + volume})
+			found("is replaced while it writes to the volume %s", volume)
 		}
 		first = w.Name
 	}
