@@ -16,28 +16,50 @@ import (
 // ComposeFile is the name of the compose file in an export.
 const ComposeFile = "compose.yaml"
 
-// Compose exports a stack rendered for the target docker as a project of docker compose 2.24 or later: compose.yaml, the
-// files that containers mount, and secrets.sh, which makes those that hold secrets. What compose cannot do is said at the
-// top of the file: a replica is not created and healthy before the one it replaces goes.
+// Compose exports a stack rendered for the target docker as a project of docker compose 2.24 or
+// later: compose.yaml, the files that containers mount, and secrets.sh, which makes those that hold
+// secrets. What compose cannot do stands at the top of the file: a replica is not created and healthy
+// before the one it replaces goes.
 func Compose(s Source) ([]File, error) {
-	text, err := s.compose()
+	out, err := s.project()
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
+	return out, nil
+}
 
-	script := composeSecrets(s.Stack)
-	out := []File{{Path: ComposeFile, Mode: 0o644, Text: composeHeader(s.Stack, script != "") + text}}
-	if script != "" {
-		out = append(out, File{Path: secretsScriptName, Mode: 0o755, Text: script})
-	}
+func (s Source) project() ([]File, error) {
+	var mounted []File
+	var secrets []secretFile
 	for _, svc := range s.Stack.Services {
 		for _, f := range svc.Files {
+			path := docker.FilePath(svc.Name, f)
 			if f.Secret == "" {
-				out = append(out, File{Path: docker.FilePath(svc.Name, f), Mode: 0o644, Text: f.Content})
+				mounted = append(mounted, File{Path: path, Mode: 0o644, Text: f.Content})
+			} else {
+				secrets = append(secrets, secretFile{path, f.Secret, printf(f)})
 			}
 		}
 	}
-	return out, nil
+	text := newText(s.Stack, secrets)
+
+	head, err := write("compose.yaml", text)
+	if err != nil {
+		return nil, err
+	}
+	body, err := s.compose()
+	if err != nil {
+		return nil, err
+	}
+	out := []File{{Path: ComposeFile, Mode: 0o644, Text: head + body}}
+	if len(text.Secrets) > 0 {
+		script, err := write("compose.sh", text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, File{Path: secretsScriptName, Mode: 0o755, Text: script})
+	}
+	return append(out, mounted...), nil
 }
 
 // compose is the project with its folders named from the export's.
@@ -86,7 +108,8 @@ func readable(text []byte, stack stacks.Stack) (string, error) {
 		if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
 			n.Value = strings.ReplaceAll(n.Value, "$", "$$")
 		}
-		if n.Kind == yaml.SequenceNode && !slices.ContainsFunc(n.Content, func(e *yaml.Node) bool { return e.Kind != yaml.ScalarNode }) {
+		long := slices.ContainsFunc(n.Content, func(e *yaml.Node) bool { return e.Kind != yaml.ScalarNode })
+		if n.Kind == yaml.SequenceNode && !long {
 			n.Style = yaml.FlowStyle
 		}
 		for _, c := range n.Content {

@@ -45,8 +45,3 @@ func (s Source) fromRoot(path string) (string, error) {
 	}
 	return rel, nil
 }
-
-// quote writes a word of a POSIX shell.
-func quote(s string) string {
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
