@@ -28,10 +28,12 @@ var sections = []Section{Exposure, Limits, Images, Storage}
 // Fact is what a change means for a service.
 type Fact struct {
 	Section Section `json:"section"`
+
 	// Service is the service, or the volume, that it is about.
 	Service string `json:"service"`
-	// What is the property: memory, image. Of Exposure it is the way itself, which is open before, or
-	// after, or absent.
+
+	// What is the property: memory, image. Of Exposure it is the way itself, which is open
+	// before, or after, or absent.
 	What   string `json:"what"`
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
@@ -72,6 +74,7 @@ func compareFacts(before, after workload.View) []Fact {
 			cmp.Compare(slices.Index(sections, a.Section), slices.Index(sections, b.Section)),
 			cmp.Compare(a.Service, b.Service), cmp.Compare(a.What, b.What))
 	})
+
 	return out
 }
 
@@ -81,11 +84,14 @@ func facts(v workload.View) map[subject]string {
 	for _, e := range v.Exposed {
 		out[subject{Exposure, e.Service, exposed(e)}] = open
 	}
+
 	for _, n := range v.Networks {
 		if !n.Internal {
-			out[subject{Exposure, strings.TrimSuffix(n.Name, "-"+v.Stack), "a network with a way out"}] = open
+			name := strings.TrimSuffix(n.Name, "-"+v.Stack)
+			out[subject{Exposure, name, "a network with a way out"}] = open
 		}
 	}
+
 	for _, group := range v.Services() {
 		service := group[0].Service
 		replicas := 0
@@ -95,6 +101,7 @@ func facts(v workload.View) map[subject]string {
 		}
 		out[subject{Limits, service, "replicas"}] = strconv.Itoa(replicas)
 	}
+
 	for _, volume := range v.Volumes {
 		size, kept := "as large as the disk", "goes with the stack"
 		if volume.Size > 0 {
@@ -103,8 +110,10 @@ func facts(v workload.View) map[subject]string {
 		if volume.Retained {
 			kept = "outlives the stack"
 		}
+
 		out[subject{Storage, volume.Name, "volume"}] = size + ", " + kept
 	}
+
 	return out
 }
 
@@ -113,23 +122,28 @@ func workloadFacts(out map[subject]string, stack string, w workload.Workload) {
 	for _, n := range w.Networks {
 		opened(onNetwork + strings.TrimSuffix(n, "-"+stack)) // the same network in every stack
 	}
+
 	for _, way := range w.WaysOut {
 		opened(wayOut + strings.TrimSuffix(way, "-"+stack))
 	}
+
 	if len(w.Networks) == 0 { // on networks, whoever is on the same one may connect
 		for _, call := range w.Calls {
 			opened("may connect to " + call)
 		}
 	}
+
 	for _, n := range w.HostNamespaces {
 		opened("the machine's " + n + " namespace")
 	}
+
 	if w.Token {
 		opened("a credential for the cluster's API")
 	}
 	if !w.Fenced {
 		opened("traffic that no rule allows")
 	}
+
 	for _, c := range w.Containers {
 		containerFacts(out, w.Service, c)
 	}
@@ -140,6 +154,7 @@ func containerFacts(out map[subject]string, service string, c workload.Container
 	if c.Name != "" && c.Name != service {
 		part = c.Name + ": "
 	}
+
 	opened := func(what string) { out[subject{Exposure, service, part + what}] = open }
 	if c.Privileged {
 		opened("privileged")
@@ -156,15 +171,19 @@ func containerFacts(out map[subject]string, service string, c workload.Container
 	if !slices.Contains(c.DroppedCapabilities, "ALL") {
 		opened("the default capabilities")
 	}
+
 	for _, capability := range c.AddedCapabilities {
 		opened("capability " + capability)
 	}
+
 	for _, confinement := range c.Unconfined {
 		opened("no " + confinement + " confinement")
 	}
+
 	for _, device := range c.Devices {
 		opened("device " + device)
 	}
+
 	for _, m := range c.Mounts {
 		if m.Kind == workload.HostPath {
 			access := "reads"
@@ -188,9 +207,11 @@ func containerFacts(out map[subject]string, service string, c workload.Container
 	if c.Swap {
 		limits["swap"] = "beyond the memory"
 	}
+
 	for what, value := range limits {
 		out[subject{Limits, service, part + what}] = value
 	}
+
 	out[subject{Images, service, part + "image"}] = c.Image
 }
 
@@ -204,5 +225,6 @@ func exposed(e workload.Exposure) string {
 	default:
 		text += ", from other machines"
 	}
+
 	return text
 }

@@ -30,9 +30,11 @@ func grouped(p Plan) []resourceGroup {
 			out[i].names = append(out[i].names, name)
 			continue
 		}
+
 		byKey[key] = len(out)
 		out = append(out, resourceGroup{r, []string{name}})
 	}
+
 	return out
 }
 
@@ -52,6 +54,7 @@ func neutralNames(props []Property, stack string) []Property {
 		}
 		out[i].From = from
 	}
+
 	return out
 }
 
@@ -73,7 +76,14 @@ func (g resourceGroup) entry() entry {
 	case g.Unsure:
 		text = "updated, or replaced"
 	}
-	return entry{sign: signs[g.Action], kind: g.Type, names: g.names, text: text, props: g.Properties}
+
+	return entry{
+		sign:  signs[g.Action],
+		kind:  g.Type,
+		names: g.names,
+		text:  text,
+		props: g.Properties,
+	}
 }
 
 // headline returns the change with the properties that make it a replacement.
@@ -94,11 +104,12 @@ func (g resourceGroup) headline() entry {
 	if len(why) > 0 {
 		e.text += ": " + strings.Join(why, ", ")
 	}
+
 	return e
 }
 
-// asModel returns the plan with the Modelfile's text shown once: a resource that holds it too refers
-// to it.
+// asModel returns the plan with the Modelfile's text shown once: a resource that
+// holds it too refers to it.
 func asModel(p Plan) Plan {
 	if p.Model == nil || len(p.Model.Lines) == 0 {
 		return p
@@ -113,5 +124,6 @@ func asModel(p Plan) Plan {
 			}
 		}
 	}
+
 	return p
 }

@@ -14,8 +14,10 @@ import (
 type section struct {
 	title   string
 	entries []entry
+
 	// byKey holds the index of each entry, by the entry without its places.
 	byKey map[string]int
+
 	// fold reports whether only who wants the details reads it.
 	fold bool
 }
@@ -24,8 +26,10 @@ type section struct {
 type entry struct {
 	// sign is +, -, ~, ± or !.
 	sign string
+
 	// kind is what is counted where entries are summed up.
 	kind string
+
 	// names are what changes; the same change of several is one entry.
 	names []string
 	text  string
@@ -71,9 +75,11 @@ func layout(r Report) []section {
 		storage:          {title: "Storage"},
 		everything:       {title: "Every change, property by property", fold: true},
 	}
+
 	for _, p := range r.Plans {
 		p.layout(func(section int, e entry) { sections[section].add(e, place{p.Stack, p.Target}) })
 	}
+
 	return slices.DeleteFunc(sections, func(s section) bool { return len(s.entries) == 0 })
 }
 
@@ -100,10 +106,12 @@ func (p Plan) layout(add func(section int, e entry)) {
 				"stack %s moves to %s: what it has elsewhere is removed, but for volumes that outlive "+
 					"it, and all of it is made here", p.Stack, p.Target)})
 		}
+
 		for _, s := range come {
 			add(comingsAndGoings, entry{sign: "+", kind: "service",
 				text: "service " + s + ": " + describe(p.Facts, s, true)})
 		}
+
 		for _, s := range gone {
 			add(comingsAndGoings, entry{sign: "-", kind: "service",
 				text: "service " + s + ": " + describe(p.Facts, s, false)})
@@ -121,15 +129,23 @@ func (p Plan) layout(add func(section int, e entry)) {
 		add(models, entry{sign: "~", kind: "model", text: "the model that the stack serves",
 			props: p.Model.Properties, lines: p.Model.Lines})
 	}
+
 	for _, g := range grouped(asModel(p)) {
 		if !g.Component && (g.Action == Delete || g.Action == Replace) {
 			add(replacements, g.headline())
 		}
 		add(everything, g.entry())
 	}
+
 	if len(p.Outputs) > 0 {
-		add(everything, entry{sign: "~", kind: "outputs", text: "outputs of the stack", props: p.Outputs})
+		add(everything, entry{
+			sign:  "~",
+			kind:  "outputs",
+			text:  "outputs of the stack",
+			props: p.Outputs,
+		})
 	}
+
 	if len(p.Plugins) > 0 {
 		add(everything, entry{sign: "~", kind: "provider plugin", text: "provider plugins",
 			props: p.Plugins})
@@ -149,6 +165,7 @@ func (s *section) add(e entry, where place) {
 	if s.byKey == nil {
 		s.byKey = map[string]int{}
 	}
+
 	s.byKey[key] = len(s.entries)
 	e.where = []place{where}
 	s.entries = append(s.entries, e)
@@ -160,17 +177,20 @@ func comings(p Plan) (come, gone []string) {
 		if f.Section != Limits || f.What != "replicas" {
 			continue
 		}
+
 		if f.Before == "" {
 			come = append(come, f.Service)
 		} else if f.After == "" {
 			gone = append(gone, f.Service)
 		}
 	}
+
 	return come, gone
 }
 
-// impliedByService reports whether the entry of a service that comes or goes covers the fact: what is
-// gone exposes nothing, and of what is new only ports and privileges are worth a line of their own.
+// impliedByService reports whether the entry of a service that comes or goes covers the
+// fact: what is gone exposes nothing, and of what is new only ports and privileges are
+// worth a line of their own.
 func impliedByService(f Fact, come, gone bool) bool {
 	switch f.Section {
 	case Limits, Images:
@@ -179,6 +199,7 @@ func impliedByService(f Fact, come, gone bool) bool {
 		network := strings.HasPrefix(f.What, onNetwork) || strings.HasPrefix(f.What, wayOut)
 		return gone || come && network
 	}
+
 	return gone && f.Section == Storage && f.After == ""
 }
 
@@ -190,9 +211,11 @@ func describe(facts []Fact, service string, after bool) string {
 			parts = append(parts, "network "+name)
 			continue
 		}
+
 		if f.Service != service || f.Section != Limits && f.Section != Images {
 			continue
 		}
+
 		value := f.Before
 		if after {
 			value = f.After
@@ -200,8 +223,10 @@ func describe(facts []Fact, service string, after bool) string {
 		if f.What == "gpu" && value == "none" {
 			continue
 		}
+
 		parts = append(parts, f.What+" "+value)
 	}
+
 	return strings.Join(parts, ", ")
 }
 
@@ -215,8 +240,9 @@ func factEntry(f Fact) entry {
 	case f.Section == Exposure:
 		return entry{sign: "-", kind: "closed way", text: f.Service + ": no more " + f.What}
 	}
-	return entry{sign: "~", kind: string(f.Section), text: fmt.Sprintf("%s %s: %s → %s", f.Service, f.What,
-		cmp.Or(f.Before, "(none)"), cmp.Or(f.After, "(none)"))}
+
+	return entry{sign: "~", kind: string(f.Section), text: fmt.Sprintf("%s %s: %s → %s",
+		f.Service, f.What, cmp.Or(f.Before, "(none)"), cmp.Or(f.After, "(none)"))}
 }
 
 // head returns the entry's first line without its places.
@@ -241,6 +267,7 @@ func places(where []place, all int) string {
 				names = append(names, p.stack)
 			}
 		}
+
 		if len(names) == 0 {
 			continue
 		}
@@ -252,6 +279,7 @@ func places(where []place, all int) string {
 			out = append(out, on+string(target))
 		}
 	}
+
 	return strings.Join(out, "; ")
 }
 
@@ -263,8 +291,10 @@ func sentence(r Report, sections []section) string {
 			changed++
 		}
 	}
+
 	if changed == 0 {
-		return fmt.Sprintf("No plan changes from %s to %s (%d plans).", r.Base, r.Head, len(r.Plans))
+		return fmt.Sprintf("No plan changes from %s to %s (%d plans).", r.Base, r.Head,
+			len(r.Plans))
 	}
 
 	opened := 0 // as people read them: the same way in several plans is one
@@ -283,6 +313,7 @@ func sentence(r Report, sections []section) string {
 	if opened > 0 {
 		out += fmt.Sprintf(" %s.", plural(opened, "thing becomes exposed", "things become exposed"))
 	}
+
 	return out
 }
 

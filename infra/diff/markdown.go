@@ -19,15 +19,19 @@ const Marker = "<!-- codexctl diff -->"
 type detail struct {
 	// entries of a section and props of an entry are shown one by one; the others are counted.
 	entries, props int
+
 	// value is the greatest length of a value that is shown; a longer one is its length alone.
 	value int
+
 	// lines is the greatest number of changed lines of a text.
 	lines int
+
 	// pictures is how many plans are drawn; of the others only the number is shown.
 	pictures int
 }
 
-// details are tried in order until the Markdown is short enough. The last fits whatever the report is.
+// details are tried in order until the Markdown is short enough. The last fits
+// whatever the report is.
 var details = []detail{
 	{1 << 30, 1 << 30, 1 << 30, 1 << 30, 6},
 	{1 << 30, 1 << 30, 400, 60, 3},
@@ -38,10 +42,10 @@ var details = []detail{
 	{10, 0, 80, 0, 0},
 }
 
-// Markdown writes the report for a comment on a pull request, of at most MaxMarkdown bytes. A report
-// that is too long is summed up: what is left out is counted, and nothing ends in the middle.
-// Whatever the plans hold stands in code, where it can neither mention people nor draw anything but
-// the pictures of the topology, whose labels are escaped.
+// Markdown writes the report for a comment on a pull request, of at most MaxMarkdown bytes. A
+// report that is too long is summed up: what is left out is counted, and nothing ends in the
+// middle. Whatever the plans hold stands in code, where it can neither mention people nor draw
+// anything but the pictures of the topology, whose labels are escaped.
 func Markdown(r Report) string {
 	var out string
 	sections := layout(r)
@@ -50,6 +54,7 @@ func Markdown(r Report) string {
 			return out
 		}
 	}
+
 	return out
 }
 
@@ -62,16 +67,19 @@ func markdown(r Report, sections []section, d detail) string {
 	if r.Changed() {
 		m.table(r)
 	}
+
 	m.drawn(r)
 	for _, s := range sections {
 		m.section(s)
 	}
+
 	m.line("")
 	m.fold("What this cannot know", func() {
 		for _, u := range r.Unknown {
 			m.line("- %s", u)
 		}
 	})
+
 	return m.out.String()
 }
 
@@ -108,18 +116,22 @@ func (m *marker) table(r Report) {
 		if p.Chosen {
 			target = "**" + target + "**"
 		}
+
 		if p.Refused != nil && p.Refused.After != "" {
 			m.line("| %s | %s | refused | | | |", stack, target)
 			continue
 		}
+
 		m.line("| %s | %s | %s | %s | %s | %s |", stack, target,
 			count(c.Create), count(c.Update), count(c.Replace), count(c.Delete))
 	}
+
 	m.line("")
 
 	if rest := len(r.Plans) - shown; rest > 0 {
 		m.line("…and %s. ", plural(rest, "more plan", "more plans"))
 	}
+
 	m.line("In bold: the target that the stack's settings name. The others are what if.")
 }
 
@@ -130,6 +142,7 @@ func (m *marker) drawn(r Report) {
 		if p.Picture == "" {
 			continue
 		}
+
 		if drawn >= m.pictures || len(p.Picture) > MaxMarkdown/10 {
 			rest++
 			continue
@@ -139,11 +152,12 @@ func (m *marker) drawn(r Report) {
 		stack := html.EscapeString(plainText(p.Stack))
 		fence := fence("```", p.Picture)
 		m.line("")
-		m.fold(fmt.Sprintf("Picture of <code>%s</code> on %s after the change", stack, p.Target), func() {
-			m.line("%smermaid", fence)
-			m.out.WriteString(p.Picture)
-			m.line("%s", fence)
-		})
+		m.fold(fmt.Sprintf("Picture of <code>%s</code> on %s after the change", stack, p.Target),
+			func() {
+				m.line("%smermaid", fence)
+				m.out.WriteString(p.Picture)
+				m.line("%s", fence)
+			})
 	}
 
 	if rest > 0 {
@@ -162,6 +176,7 @@ func (m *marker) section(s section) {
 		m.fold(fmt.Sprintf("%s (%d)", s.title, len(s.entries)), func() { m.list(s.entries) })
 		return
 	}
+
 	m.line("#### %s", s.title)
 	m.line("")
 	m.list(s.entries)
@@ -172,10 +187,12 @@ func (m *marker) list(entries []entry) {
 		if m.out.Len() > MaxMarkdown {
 			return // too long already: the next level of detail is tried
 		}
+
 		if i >= m.entries {
 			m.line("- %s", rest(entries[i:]))
 			break
 		}
+
 		m.entry(e)
 	}
 }
@@ -186,6 +203,7 @@ func rest(entries []entry) string {
 	for _, e := range entries {
 		kinds[e.sign+" "+e.kind] += max(1, len(e.names))
 	}
+
 	names := keysOf(kinds, nil)
 	slices.SortStableFunc(names, func(a, b string) int { return kinds[b] - kinds[a] })
 	var parts []string
@@ -196,6 +214,7 @@ func rest(entries []entry) string {
 		}
 		parts = append(parts, fmt.Sprintf("%d × %s", kinds[k], code(atMost(60, "name", k))))
 	}
+
 	return "…and more, which `codexctl diff` tells one by one: " + strings.Join(parts, ", ")
 }
 
@@ -203,6 +222,7 @@ func (m *marker) entry(e entry) {
 	if len(e.names) > 0 {
 		e.names = []string{m.short(strings.Join(e.names, ", "))}
 	}
+
 	// The sign is code too: after the bullet it would begin a list of its own.
 	m.line("- %s — %s", code(e.sign+" "+m.short(e.head())), m.places(e.where))
 
@@ -215,6 +235,7 @@ func (m *marker) entry(e entry) {
 		}
 		body = append(body, m.property(p)...)
 	}
+
 	body = append(body, m.changedLines(e.lines)...)
 	if len(body) == 0 || m.props == 0 {
 		return
@@ -225,6 +246,7 @@ func (m *marker) entry(e entry) {
 	for _, l := range body {
 		m.line("  %s", l)
 	}
+
 	m.line("  %s", fence)
 }
 
@@ -233,6 +255,7 @@ func (m *marker) places(where []place) string {
 	if utf8.RuneCountInString(text) > 200 {
 		return plural(len(where), "plan", "plans")
 	}
+
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune("`*_<>[]()|\\@#&\n\r", r) {
 			return '·'
@@ -249,6 +272,7 @@ func (m *marker) property(p Property) []string {
 	if lines := p.linesOf(); lines != nil && !p.noted() {
 		return append([]string{title}, m.changedLines(lines)...)
 	}
+
 	out := []string{title}
 	if p.noted() {
 		return out
@@ -261,6 +285,7 @@ func (m *marker) property(p Property) []string {
 	if after != "" {
 		out = append(out, "+ "+m.short(after))
 	}
+
 	return out
 }
 
@@ -270,13 +295,15 @@ func (m *marker) changedLines(lines []Line) []string {
 		for _, l := range lines {
 			n[l.Sign]++
 		}
-		return []string{fmt.Sprintf("  (%s added, %d removed)", plural(n["+"], "line", "lines"), n["-"])}
+		return []string{fmt.Sprintf("  (%s added, %d removed)", plural(n["+"], "line", "lines"),
+			n["-"])}
 	}
 
 	var out []string
 	for _, l := range lines {
 		out = append(out, strings.TrimRight(l.Sign+" "+m.short(plainText(l.Text)), " "))
 	}
+
 	return out
 }
 

@@ -7,8 +7,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 )
 
-// picture returns the Mermaid flowchart of the plan after the change, where the change adds or takes
-// away a service, a network, a volume or a way between them; empty otherwise.
+// picture returns the Mermaid flowchart of the plan after the change, where the change adds or
+// takes away a service, a network, a volume or a way between them; empty otherwise.
 func picture(before, after workload.View) string {
 	if len(after.Workloads) == 0 || graph.Mermaid(topology(before)) == graph.Mermaid(topology(after)) {
 		return ""
@@ -28,8 +28,10 @@ func topology(v workload.View) workload.View {
 			w.Containers[j] = workload.Container{Mounts: c.Mounts}
 		}
 	}
+
 	for i := range v.Volumes {
 		v.Volumes[i].Size = 0
 	}
+
 	return v
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 )
 
-// secret is a secret in a plan that is compared: its fingerprint, which is empty where there is none.
+// secret is a secret in a plan that is compared: its fingerprint, which is
+// empty where there is none.
 type secret string
 
 // withSecrets returns the value with the fingerprint in the place of each secret. path is that of
@@ -35,6 +36,7 @@ func withSecrets(v any, path string, fingerprints map[string]string) any {
 			return secret(fingerprints[path])
 		}
 	}
+
 	return v
 }
 
@@ -71,6 +73,7 @@ func (n numbers) shown(v any) any {
 	case secret:
 		return n.label(v)
 	}
+
 	return v
 }
 
@@ -83,6 +86,7 @@ func compareInputs(before, after plan.Resource, secrets numbers) []Property {
 	if before.Provider != after.Provider && before.Inputs != nil && after.Inputs != nil {
 		c.add("provider", before.Provider, after.Provider)
 	}
+
 	return c.out
 }
 
@@ -125,6 +129,7 @@ func (c *comparison) value(path string, before, after any) {
 			return
 		}
 	}
+
 	c.add(path, before, after)
 }
 
@@ -141,6 +146,7 @@ func (c *comparison) list(path string, before, after []any) {
 			}
 			return nil
 		}
+
 		for _, name := range keysOf(b, a) {
 			c.value(path+"["+name+"]", at(before, b, name), at(after, a, name))
 		}
@@ -188,8 +194,10 @@ func elements(names []string, list []any) (map[string]int, bool) {
 		if _, taken := out[name]; name == "" || taken {
 			return nil, false
 		}
+
 		out[name] = i
 	}
+
 	return out, true
 }
 

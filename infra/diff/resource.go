@@ -18,6 +18,7 @@ const (
 	Replace Action = "replace"
 	Update  Action = "update"
 	Create  Action = "create"
+
 	// Options are changed options of a resource (protection, what it waits for) that change nothing
 	// of it by themselves.
 	Options Action = "options"
@@ -31,14 +32,21 @@ type Resource struct {
 	URN    string `json:"urn"`
 	Type   string `json:"type"`
 	Name   string `json:"name"`
-	// Component reports whether it only groups others: nothing of it is on an engine or in a cluster.
+
+	// Component reports whether it only groups others: nothing of it is on an
+	// engine or in a cluster.
 	Component bool `json:"component,omitempty"`
-	// Retained reports whether deleting it only takes it out of the stack: what it stands for stays.
+
+	// Retained reports whether deleting it only takes it out of the stack:
+	// what it stands for stays.
 	Retained bool `json:"retained,omitempty"`
+
 	// Downtime reports whether the old one goes before the new one is there.
 	Downtime bool `json:"downtime,omitempty"`
+
 	// Unsure reports whether nothing is known about its type: an update may be a replacement.
 	Unsure bool `json:"unsure,omitempty"`
+
 	// Properties are those that change; of a created or deleted resource, what it has.
 	Properties []Property `json:"properties,omitempty"`
 }
@@ -47,13 +55,17 @@ type Resource struct {
 type Property struct {
 	// Path is its place; elements of lists that have a name are named by it.
 	Path string `json:"path"`
+
 	// Before and After are absent where there is none.
 	Before any `json:"before,omitempty"`
 	After  any `json:"after,omitempty"`
+
 	// Replaces reports whether the change replaces the resource.
 	Replaces bool `json:"replaces,omitempty"`
+
 	// From names the replaced resources whose values, known later, make the change.
 	From []string `json:"from,omitempty"`
+
 	// same is where the report for people shows the same change; empty where it does not.
 	same string
 }
@@ -99,6 +111,7 @@ func compareResources(before, after []plan.Resource, secrets numbers) []Resource
 				r.Action = Options
 			}
 		}
+
 		out = append(out, r)
 	}
 
@@ -119,6 +132,7 @@ func compareResources(before, after []plan.Resource, secrets numbers) []Resource
 			cmp.Compare(slices.Index(actions, a.Action), slices.Index(actions, b.Action)),
 			cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.URN, b.URN))
 	})
+
 	return out
 }
 
@@ -165,6 +179,7 @@ func spread(resources []Resource, after []plan.Resource) {
 				replaced[ref], again = true, true
 			}
 		}
+
 		for i, now := range after {
 			if resources[i].Action != Create && resources[i].follow(now, replaced) {
 				again = true
@@ -185,9 +200,10 @@ func (r *Resource) follow(now plan.Resource, replaced map[string]bool) bool {
 				}
 			}
 
-			there := r.Action != Options && slices.ContainsFunc(r.Properties, func(p Property) bool {
-				return p.holds(path)
-			})
+			there := r.Action != Options &&
+				slices.ContainsFunc(r.Properties, func(p Property) bool {
+					return p.holds(path)
+				})
 			if len(from) == 0 || there || ignored(now, path) {
 				continue
 			}
@@ -195,12 +211,14 @@ func (r *Resource) follow(now plan.Resource, replaced map[string]bool) bool {
 			if r.Action == Options {
 				r.Properties = nil
 			}
+
 			r.Properties = append(r.Properties,
 				Property{Path: path, Before: plan.Computed, After: plan.Computed, From: from})
 			r.decide(now)
 			added = true
 		}
 	}
+
 	return added
 }
 
@@ -221,14 +239,17 @@ func computedPaths(names []string, path string, v any) []string {
 		for i := range v {
 			at[i] = plan.Path(path, i)
 		}
+
 		byName, _ := elements(names, v)
 		for name, i := range byName {
 			at[i] = path + "[" + name + "]"
 		}
+
 		for i, e := range v {
 			out = append(out, computedPaths(names, at[i], e)...)
 		}
 	}
+
 	return out
 }
 
@@ -242,9 +263,11 @@ func kind(pathOrRef string) string {
 			return k
 		}
 	}
+
 	if strings.HasSuffix(word, "image") {
 		return "image"
 	}
+
 	return ""
 }
 
@@ -273,12 +296,14 @@ func compareOptions(before, after plan.Resource) []Property {
 				add(name, s, nil)
 			}
 		}
+
 		for _, s := range after {
 			if !slices.Contains(before, s) {
 				add(name, nil, s)
 			}
 		}
 	}
+
 	each("dependsOn", b.DependsOn, a.DependsOn)
 	each("ignoreChanges", b.IgnoreChanges, a.IgnoreChanges)
 	each("replaceOnChanges", b.ReplaceOnChanges, a.ReplaceOnChanges)
@@ -301,6 +326,7 @@ func compareOutputs(before, after []plan.Resource) []Property {
 		}
 		return list[i].Outputs
 	}
+
 	old, now := outputs(before), outputs(after)
 	if old == nil || now == nil {
 		return nil // a new stack, or one that is gone: its resources tell

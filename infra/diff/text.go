@@ -25,12 +25,14 @@ func Text(w io.Writer, r Report, width int, paint func(Style, string) string) er
 	if paint == nil {
 		paint = func(_ Style, s string) string { return s }
 	}
+
 	t := &texter{width: max(width, 40), paint: paint, plans: len(r.Plans)}
 	sections := layout(r)
 	t.wrapped("", sentence(r, sections))
 	if r.Changed() {
 		t.table(r)
 	}
+
 	for _, s := range sections {
 		t.line("")
 		t.line(paint(Heading, s.title))
@@ -38,11 +40,13 @@ func Text(w io.Writer, r Report, width int, paint func(Style, string) string) er
 			t.entry(e)
 		}
 	}
+
 	t.line("")
 	t.line(paint(Heading, "What this cannot know"))
 	for _, u := range r.Unknown {
 		t.wrapped("  - ", u)
 	}
+
 	_, err := io.WriteString(w, t.out.String())
 	return err
 }
@@ -80,12 +84,14 @@ func (t *texter) table(r Report) {
 		if p.Chosen {
 			target += " *"
 		}
+
 		c := p.Counts
 		row := [6]string{p.Stack, target,
 			count(c.Create), count(c.Update), count(c.Replace), count(c.Delete)}
 		if p.Refused != nil && p.Refused.After != "" {
 			row = [6]string{p.Stack, target, "refused"}
 		}
+
 		rows = append(rows, row)
 	}
 
@@ -106,12 +112,15 @@ func (t *texter) table(r Report) {
 				line += fmt.Sprintf("  %-*s", widths[x], cell)
 			}
 		}
+
 		line = strings.TrimRight(line, " ")
 		if i == 0 {
 			line = t.paint(Quiet, line)
 		}
+
 		t.line(line)
 	}
+
 	t.wrapped("  ", "* the target that the stack's settings name; the others are what if.")
 }
 
@@ -129,9 +138,11 @@ func (t *texter) entry(e entry) {
 	for _, l := range wrap(places(e.where, t.plans), t.width-6) {
 		t.line("      " + t.paint(Quiet, l))
 	}
+
 	for _, p := range e.props {
 		t.property(p)
 	}
+
 	t.lines(e.lines)
 }
 
@@ -140,6 +151,7 @@ func (t *texter) property(p Property) {
 	if notes != "" {
 		notes = "  (" + notes + ")"
 	}
+
 	if lines := p.linesOf(); lines != nil && !p.noted() {
 		t.line("      " + title + notes)
 		t.lines(lines)
@@ -164,11 +176,13 @@ func (t *texter) property(p Property) {
 		t.line("      " + one + t.paint(Quiet, notes))
 		return
 	}
+
 	t.wrapped("      ", title+notes)
 	if both != "" && utf8.RuneCountInString(both)+8 <= t.width {
 		t.line("        " + both)
 		return
 	}
+
 	if before != "" {
 		t.painted(8, Removed, "-", before)
 	}
@@ -213,9 +227,11 @@ func wrap(s string, n int) []string {
 		if at <= n/2 {
 			at = n
 		}
+
 		out = append(out, strings.TrimRight(string(rest[:at]), " "))
 		rest = []rune(strings.TrimLeft(string(rest[at:]), " "))
 	}
+
 	return append(out, string(rest))
 }
 

@@ -18,8 +18,8 @@ const ComposeFile = "compose.yaml"
 
 // Compose exports a stack rendered for the target docker as a project of docker compose 2.24 or
 // later: compose.yaml, the files that containers mount, and secrets.sh, which makes those that hold
-// secrets. What compose cannot do stands at the top of the file: a replica is not created and healthy
-// before the one it replaces goes.
+// secrets. What compose cannot do stands at the top of the file: a replica is not created and
+// healthy before the one it replaces goes.
 func Compose(s Source) ([]File, error) {
 	out, err := s.project()
 	if err != nil {
@@ -41,16 +41,19 @@ func (s Source) project() ([]File, error) {
 			}
 		}
 	}
+
 	text := newText(s.Stack, secrets)
 
 	head, err := write("compose.yaml", text)
 	if err != nil {
 		return nil, err
 	}
+
 	body, err := s.compose()
 	if err != nil {
 		return nil, err
 	}
+
 	out := []File{{Path: ComposeFile, Mode: 0o644, Text: head + body}}
 	if len(text.Secrets) > 0 {
 		script, err := write("compose.sh", text)
@@ -59,6 +62,7 @@ func (s Source) project() ([]File, error) {
 		}
 		out = append(out, File{Path: secretsScriptName, Mode: 0o755, Text: script})
 	}
+
 	return append(out, mounted...), nil
 }
 
@@ -75,6 +79,7 @@ func (s Source) compose() (string, error) {
 			}
 			svc.Build = &build
 		}
+
 		svc.Volumes = slices.Clone(svc.Volumes)
 		for i := range svc.Volumes {
 			m := &svc.Volumes[i]
@@ -85,6 +90,7 @@ func (s Source) compose() (string, error) {
 				return "", fmt.Errorf("services.%s: %w", name, err)
 			}
 		}
+
 		project.Services[name] = svc
 	}
 
@@ -92,6 +98,7 @@ func (s Source) compose() (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	return readable(text, s.Stack)
 }
 
@@ -108,14 +115,19 @@ func readable(text []byte, stack stacks.Stack) (string, error) {
 		if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
 			n.Value = strings.ReplaceAll(n.Value, "$", "$$")
 		}
-		long := slices.ContainsFunc(n.Content, func(e *yaml.Node) bool { return e.Kind != yaml.ScalarNode })
-		if n.Kind == yaml.SequenceNode && !long {
+
+		nested := slices.ContainsFunc(n.Content, func(e *yaml.Node) bool {
+			return e.Kind != yaml.ScalarNode
+		})
+		if n.Kind == yaml.SequenceNode && !nested {
 			n.Style = yaml.FlowStyle
 		}
+
 		for _, c := range n.Content {
 			edit(c)
 		}
 	}
+
 	edit(&doc)
 	top := doc.Content[0].Content
 	for i := 0; i < len(top); i += 2 {
@@ -130,6 +142,7 @@ func readable(text []byte, stack stacks.Stack) (string, error) {
 	if err := enc.Encode(&doc); err != nil {
 		return "", err
 	}
+
 	return out.String(), nil
 }
 
@@ -143,5 +156,6 @@ func inOrder(entries []*yaml.Node, stack stacks.Stack) []*yaml.Node {
 			}
 		}
 	}
+
 	return out
 }

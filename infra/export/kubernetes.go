@@ -14,9 +14,9 @@ import (
 // ManifestsFile is the name of the manifests in an export.
 const ManifestsFile = "stack.yaml"
 
-// Kubernetes exports a stack planned for the target kubernetes as manifests: stack.yaml for `kubectl
-// apply -f`, and secrets.sh, which makes the Secrets that it names. Objects that Pulumi would give a
-// random name have the name of their resource.
+// Kubernetes exports a stack planned for the target kubernetes as manifests: stack.yaml for
+// `kubectl apply -f`, and secrets.sh, which makes the Secrets that it names. Objects that Pulumi
+// would give a random name have the name of their resource.
 func Kubernetes(s Source) ([]File, error) {
 	out, err := s.manifests()
 	if err != nil {
@@ -36,6 +36,7 @@ func (s Source) manifests() ([]File, error) {
 			secrets = append(secrets, o)
 		}
 	}
+
 	slices.SortFunc(secrets, func(a, b *kubernetes.Object) int {
 		return cmp.Compare(a.GetName(), b.GetName())
 	})
@@ -47,6 +48,7 @@ func (s Source) manifests() ([]File, error) {
 			files = append(files, secretFile{o.GetName() + "/" + key, f.Secret, printf(f)})
 		}
 	}
+
 	text := newText(s.Stack, files)
 	text.Namespace, text.Objects = namespace, secrets
 
@@ -54,6 +56,7 @@ func (s Source) manifests() ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	objects = slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
 		return o.GetKind() == "Secret"
 	})
@@ -62,11 +65,13 @@ func (s Source) manifests() ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var b strings.Builder
 	b.WriteString(head)
 	if err := kubernetes.YAML(&b, objects); err != nil {
 		return nil, err
 	}
+
 	for _, o := range secrets {
 		comment, err := write("secret.yaml", o)
 		if err != nil {
@@ -83,5 +88,6 @@ func (s Source) manifests() ([]File, error) {
 		}
 		out = append(out, File{Path: secretsScriptName, Mode: 0o755, Text: script})
 	}
+
 	return out, nil
 }

@@ -22,9 +22,12 @@ var templates embed.FS
 type text struct {
 	Project string
 	Stack   stacks.Stack
+
 	// Secrets are those that files of the export hold.
 	Secrets []secret
-	// Namespace and Objects, the Secrets of the cluster by name, are empty in an export for compose.
+
+	// Namespace and Objects, the Secrets of the cluster by name, are empty in
+	// an export for compose.
 	Namespace string
 	Objects   []*kubernetes.Object
 }
@@ -39,6 +42,7 @@ type secret struct {
 type secretFile struct {
 	Path   string
 	secret string
+
 	// Write is the command that writes the file's text, with the secret in $value.
 	Write string
 }
@@ -56,10 +60,12 @@ func newText(stack stacks.Stack, files []secretFile) text {
 				asked.Files = append(asked.Files, f)
 			}
 		}
+
 		if len(asked.Files) > 0 {
 			out.Secrets = append(out.Secrets, asked)
 		}
 	}
+
 	return out
 }
 
@@ -70,6 +76,7 @@ func write(name string, data any) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	var out strings.Builder
 	err = t.ExecuteTemplate(&out, name, data)
 	return out.String(), err
@@ -111,5 +118,6 @@ func printf(f stacks.File) string {
 			content = content[1:]
 		}
 	}
+
 	return "printf " + quote(format) + args
 }

@@ -57,9 +57,11 @@ func Mermaid(v workload.View) string {
 		}
 		fmt.Fprintf(&b, "  %s[(%s)]\n", volumeID(x.Name), text(x.Name, lines...))
 	}
+
 	for _, e := range edges {
 		fmt.Fprintf(&b, "  %s %s %s\n", e.from, e.arrow, e.to)
 	}
+
 	for i, g := range groups {
 		if g.internal {
 			fmt.Fprintf(&b, "  style network_%d stroke-dasharray: 6 4\n", i)
@@ -94,12 +96,14 @@ func ways(exposed []workload.Exposure) []edge {
 		if labels[way] == nil {
 			out = append(out, way)
 		}
+
 		labels[way] = append(labels[way], label)
 	}
 
 	for i, way := range out {
 		out[i].arrow += "|" + quote(strings.Join(labels[way], " ")) + "|"
 	}
+
 	return out
 }
 
@@ -112,6 +116,7 @@ func exposedFirst(v workload.View, services [][]workload.Workload) [][]workload.
 		})
 		return min(at, 0) // -1 where it is not exposed
 	}
+
 	return slices.SortedStableFunc(slices.Values(services), func(a, b []workload.Workload) int {
 		return cmp.Compare(rank(b), rank(a))
 	})
@@ -126,6 +131,7 @@ func edgesOf(service []workload.Workload) []edge {
 			out = append(out, e)
 		}
 	}
+
 	for _, w := range service {
 		for _, c := range w.Containers {
 			for _, m := range c.Mounts {
@@ -134,10 +140,12 @@ func edgesOf(service []workload.Workload) []edge {
 				}
 			}
 		}
+
 		for _, called := range w.Calls {
 			add("-->", serviceID(called))
 		}
 	}
+
 	return out
 }
 
@@ -150,6 +158,7 @@ func serviceText(v workload.View, service []workload.Workload) string {
 			replicas += w.Replicas
 		}
 	}
+
 	if first.Kind == "Job" {
 		title += " (job)"
 	}
@@ -161,11 +170,13 @@ func serviceText(v workload.View, service []workload.Workload) string {
 	if len(first.Containers) > 0 {
 		lines = append(lines, image(first.Containers[0]), limits(first.Containers[0]))
 	}
+
 	if v.Target != stacks.Docker { // on an engine, the network is the way out
 		for _, way := range first.WaysOut {
 			lines = append(lines, "→ "+way)
 		}
 	}
+
 	return text(title, lines...)
 }
 
@@ -184,16 +195,19 @@ func groupOf(v workload.View, w workload.Workload) group {
 		if !slices.Contains(w.Networks, n.Name) {
 			continue
 		}
+
 		name := n.Name
 		if n.Internal {
 			name += " (internal, no way out)"
 		}
+
 		names, g.internal = append(names, name), g.internal && n.Internal
 	}
 
 	if len(names) == 0 {
 		return group{title: "no network of the stack"}
 	}
+
 	g.title = strings.Join(names, " + ")
 	return g
 }
@@ -221,6 +235,7 @@ func limits(c workload.Container) string {
 	if len(parts) == 0 {
 		return "no limits"
 	}
+
 	return strings.Join(parts, " · ")
 }
 

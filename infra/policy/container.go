@@ -60,20 +60,24 @@ var containerRules = []Rule{{
 			if svc := c.plan.Stack.Service(c.workload.Service); svc != nil {
 				reason = strings.TrimSpace(svc.Security.KeepCapabilities[name])
 			}
+
 			if !slices.Contains(keepable, name) {
 				out = append(out, "keeps the capability "+name)
 			} else if reason == "" {
 				out = append(out, "keeps the capability "+name+" without a reason")
 			}
 		}
+
 		return out
 	}),
 }, {
 	ID: "no-new-privileges",
 	Reason: "a program with the set-user-ID bit or file capabilities would give a process " +
 		"more rights than it was started with",
-	Fix:   "set no-new-privileges (allowPrivilegeEscalation: false)",
-	check: containers(func(c container) []string { return when(c.NewPrivileges, "may gain privileges") }),
+	Fix: "set no-new-privileges (allowPrivilegeEscalation: false)",
+	check: containers(func(c container) []string {
+		return when(c.NewPrivileges, "may gain privileges")
+	}),
 }, {
 	ID:     "confined",
 	Reason: "seccomp, AppArmor and SELinux keep a process from most of the kernel's attack surface",

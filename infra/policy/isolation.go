@@ -35,8 +35,11 @@ var isolationRules = []Rule{{
 
 // isolated reports whether the stack must keep to itself.
 func isolated(p Plan) bool {
-	internal := slices.ContainsFunc(p.Networks, func(n workload.Network) bool { return n.Internal }) ||
+	internal := slices.ContainsFunc(p.Networks, func(n workload.Network) bool {
+		return n.Internal
+	}) ||
 		slices.ContainsFunc(p.Stack.Networks, func(n stacks.Network) bool { return n.Internal })
+
 	return internal || slices.ContainsFunc(p.Workloads, func(w workload.Workload) bool {
 		return slices.ContainsFunc(w.Containers, func(c workload.Container) bool {
 			return c.Env["DOMAIN"] == healthcare

@@ -18,6 +18,7 @@ import (
 type Rule struct {
 	// ID names the rule in reports and waivers; it never changes.
 	ID string
+
 	// Reason is why, Fix what to do about a violation.
 	Reason, Fix string
 	check       func(Plan) []Finding
@@ -26,8 +27,10 @@ type Rule struct {
 // Plan is what the rules look at.
 type Plan struct {
 	workload.View
+
 	// Stack is what was planned; rules ask it only for reasons that a plan does not carry.
 	Stack stacks.Stack
+
 	// Root is how the plan names the project's root: an absolute path, or plan.Root.
 	Root string
 }
@@ -60,11 +63,12 @@ type Waiver struct {
 	Expires string `json:"expires"`
 }
 
-// Report is what the rules found in one plan. Its JSON form is for programs: fields are added, never
-// changed.
+// Report is what the rules found in one plan. Its JSON form is for programs: fields are
+// added, never changed.
 type Report struct {
 	Stack  string        `json:"stack"`
 	Target stacks.Target `json:"target"`
+
 	// Rules is how many were asked.
 	Rules      int         `json:"rules"`
 	Violations []Violation `json:"violations"`
@@ -86,13 +90,14 @@ func Rules() []Rule {
 				"at most a year ahead",
 			check: func(Plan) []Finding { return nil },
 		}})
+
 	slices.SortFunc(all, func(a, b Rule) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }
 
 // Check asks every rule. A waiver of the stack lets the violations of its rule by its subject pass
-// until the day it expires; one that is expired, unused or of an unknown rule is a violation itself.
-// A waiver without a reason is an error.
+// until the day it expires; one that is expired, unused or of an unknown rule is a violation
+// itself. A waiver without a reason is an error.
 func Check(p Plan, now time.Time) (Report, error) {
 	waivers := p.Stack.Waivers
 	for _, w := range waivers {
@@ -103,7 +108,13 @@ func Check(p Plan, now time.Time) (Report, error) {
 	}
 
 	rules := map[string]Rule{}
-	r := Report{Stack: p.View.Stack, Target: p.Target, Violations: []Violation{}, Waived: []Waived{}}
+	r := Report{
+		Stack:      p.View.Stack,
+		Target:     p.Target,
+		Violations: []Violation{},
+		Waived:     []Waived{},
+	}
+
 	used := make([]bool, len(waivers))
 	for _, rule := range Rules() {
 		rules[rule.ID] = rule
@@ -116,11 +127,13 @@ func Check(p Plan, now time.Time) (Report, error) {
 				r.Violations = append(r.Violations, v)
 				continue
 			}
+
 			used[i] = true
 			waiver := Waiver{waivers[i].Reason, waivers[i].Expires.Format(time.DateOnly)}
 			r.Waived = append(r.Waived, Waived{v, waiver})
 		}
 	}
+
 	r.Rules = len(rules)
 
 	for i, w := range waivers {
@@ -137,8 +150,10 @@ func Check(p Plan, now time.Time) (Report, error) {
 		default:
 			continue
 		}
+
 		r.Violations = append(r.Violations, rules[WaiverRule].violation(Finding{w.Subject, what}))
 	}
+
 	return r, nil
 }
 
@@ -186,6 +201,7 @@ func containers(check func(container) []string) func(Plan) []Finding {
 				out = append(out, what)
 			}
 		}
+
 		return out
 	})
 }

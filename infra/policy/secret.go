@@ -34,6 +34,7 @@ var secretRules = []Rule{{
 				out = append(out, name+" holds a URL with a password")
 			}
 		}
+
 		return out
 	}),
 }, {
@@ -49,6 +50,7 @@ var secretRules = []Rule{{
 		for name, value := range c.Labels {
 			out = append(out, when(value == plan.Secret, "has a secret in the label %s", name)...)
 		}
+
 		return out
 	}),
 }, {
@@ -60,11 +62,13 @@ var secretRules = []Rule{{
 		if w.Service != stacks.Redis || p.Stack.Development {
 			return nil
 		}
+
 		asks := slices.ContainsFunc(w.Containers, func(c workload.Container) bool {
 			return slices.ContainsFunc(c.Mounts, func(m workload.Mount) bool {
 				return m.Kind == workload.Secrets
 			})
 		})
+
 		return when(!asks, "asks for no password")
 	}),
 }}

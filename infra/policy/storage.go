@@ -56,8 +56,10 @@ func writers(p Plan, volume string) []Finding {
 		case !w.StopsFirst:
 			found("is replaced while it writes to the volume %s", volume)
 		}
+
 		first = w.Name
 	}
+
 	return out
 }
 

@@ -37,6 +37,7 @@ func Gaps(s stacks.Stack, on stacks.Target) []Gap {
 			addDocker(s, svc, add)
 		}
 	}
+
 	return out
 }
 
@@ -55,8 +56,10 @@ func addDocker(
 			more = append(more, other.Name)
 		}
 	}
+
 	if len(more) > 0 {
-		add("Service.Calls", "calls", "reaches %s too, on the same network", strings.Join(more, ", "))
+		add("Service.Calls", "calls", "reaches %s too, on the same network",
+			strings.Join(more, ", "))
 	}
 
 	if n, ok := s.WayOut(svc); ok {
@@ -73,6 +76,7 @@ func addKubernetes(svc stacks.Service, add func(field, path, format string, args
 				"reaches port %d of every host, as policies know no names like %s", o.Port, o.Host)
 		}
 	}
+
 	for _, m := range svc.Mounts {
 		if m.Kind == stacks.MountTmpfs && !m.Exec && !m.ReadOnly {
 			add("Mount.Exec", "mounts."+m.Target, "can run programs that it writes to %s", m.Target)

@@ -15,17 +15,22 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// FromProject reads a stack that is rendered for an engine. root is the name of the project's folder
-// in the paths of the view.
+// FromProject reads a stack that is rendered for an engine. root is the name of the project's
+// folder in the paths of the view.
 func FromProject(r *docker.Rendering, root string) View {
 	p := r.Project
 	v := View{Stack: strings.TrimPrefix(p.Name, stacks.Project+"-"), Target: stacks.Docker}
 	for _, n := range p.Networks {
 		v.Networks = append(v.Networks, Network{Name: n.Name, Internal: n.Internal})
 	}
+
 	for name := range p.Volumes {
-		v.Volumes = append(v.Volumes, Volume{Name: name, Retained: slices.Contains(r.Retained, name)})
+		v.Volumes = append(v.Volumes, Volume{
+			Name:     name,
+			Retained: slices.Contains(r.Retained, name),
+		})
 	}
+
 	for service, c := range p.Services {
 		w := Workload{
 			Service: service, Kind: "Container", Replicas: 1, Fenced: true,
@@ -34,6 +39,7 @@ func FromProject(r *docker.Rendering, root string) View {
 			Calls:          calls(c),
 			Containers:     []Container{containerOf(c, root)},
 		}
+
 		for name := range c.Networks {
 			n := p.Networks[name]
 			w.Networks = append(w.Networks, n.Name)
@@ -41,6 +47,7 @@ func FromProject(r *docker.Rendering, root string) View {
 				w.WaysOut = append(w.WaysOut, "network "+n.Name)
 			}
 		}
+
 		slices.Sort(w.Networks)
 		slices.Sort(w.WaysOut)
 		switch {
@@ -49,10 +56,12 @@ func FromProject(r *docker.Rendering, root string) View {
 		case len(w.Networks) == 0 && c.NetworkMode != "none":
 			w.WaysOut, w.Fenced = []string{"the engine's default network"}, false
 		}
+
 		for i := range c.GetScale() {
 			w.Name = r.ContainerName(service, i)
 			v.Workloads = append(v.Workloads, w)
 		}
+
 		for _, port := range c.Ports {
 			ip := net.ParseIP(port.HostIP)
 			number, _ := strconv.Atoi(port.Published) // 0 is a port that the engine chooses
@@ -62,30 +71,43 @@ func FromProject(r *docker.Rendering, root string) View {
 			})
 		}
 	}
+
 	v.sort()
 	return v
 }
 
 func containerOf(c types.ServiceConfig, root string) Container {
 	out := Container{
-		Image: c.Image, Built: c.Build != nil,
-		Env: map[string]string{}, Labels: map[string]string{},
-		User: c.User, ReadOnlyRoot: c.ReadOnly, Privileged: c.Privileged, NewPrivileges: true,
-		DroppedCapabilities: capabilities(c.CapDrop), AddedCapabilities: capabilities(c.CapAdd),
-		Memory: stacks.Bytes(c.MemLimit), Swap: c.MemSwapLimit != c.MemLimit, PIDs: int(c.PidsLimit),
-		CPU: stacks.MilliCPU(1000 * c.CPUS), Mounts: mounts(c, root),
+		Image:               c.Image,
+		Built:               c.Build != nil,
+		Env:                 map[string]string{},
+		Labels:              map[string]string{},
+		User:                c.User,
+		ReadOnlyRoot:        c.ReadOnly,
+		Privileged:          c.Privileged,
+		NewPrivileges:       true,
+		DroppedCapabilities: capabilities(c.CapDrop),
+		AddedCapabilities:   capabilities(c.CapAdd),
+		Memory:              stacks.Bytes(c.MemLimit),
+		Swap:                c.MemSwapLimit != c.MemLimit,
+		PIDs:                int(c.PidsLimit),
+		CPU:                 stacks.MilliCPU(1000 * c.CPUS),
+		Mounts:              mounts(c, root),
 	}
 	if c.CPUPeriod > 0 {
 		out.CPU = stacks.MilliCPU(1000 * c.CPUQuota / c.CPUPeriod)
 	}
+
 	for _, s := range slices.Concat(c.Entrypoint, c.Command) {
 		out.Command = append(out.Command, hidden(s))
 	}
+
 	if h := c.HealthCheck; h != nil && !h.Disable {
 		for _, s := range h.Test {
 			out.Health = append(out.Health, hidden(s))
 		}
 	}
+
 	for _, o := range c.SecurityOpt {
 		key, value, _ := strings.Cut(strings.Replace(o, "=", ":", 1), ":")
 		switch {
@@ -97,15 +119,19 @@ func containerOf(c types.ServiceConfig, root string) Container {
 			out.Unconfined = append(out.Unconfined, "selinux")
 		}
 	}
+
 	for name, value := range c.Environment.ToMapping() {
 		out.Env[name] = hidden(value)
 	}
+
 	for name, value := range c.Labels {
 		out.Labels[name] = hidden(value)
 	}
+
 	for _, d := range c.Devices {
 		out.Devices = append(out.Devices, d.Source)
 	}
+
 	if c.Deploy != nil && c.Deploy.Resources.Reservations != nil {
 		for _, d := range c.Deploy.Resources.Reservations.Devices {
 			out.GPU = strings.Join(d.IDs, ",")
@@ -114,9 +140,11 @@ func containerOf(c types.ServiceConfig, root string) Container {
 			}
 		}
 	}
+
 	if l := c.Logging; l != nil {
 		out.LogBounded = l.Driver == "none" || l.Driver == "local" || l.Options["max-size"] != ""
 	}
+
 	return out
 }
 
@@ -134,15 +162,17 @@ func calls(c types.ServiceConfig) []string {
 			named = append(named, u.Hostname())
 		}
 	}
+
 	if len(named) == 0 {
 		return slices.Sorted(maps.Keys(c.DependsOn))
 	}
+
 	slices.Sort(named)
 	return slices.Compact(named)
 }
 
-// mounts returns the container's, with the folders of its files. These are secrets as soon as one of
-// the files is: one carrier has them all.
+// mounts returns the container's, with the folders of its files. These are secrets as soon as one
+// of the files is: one carrier has them all.
 func mounts(c types.ServiceConfig, root string) []Mount {
 	var out []Mount
 	for _, m := range c.Volumes {
@@ -152,20 +182,25 @@ func mounts(c types.ServiceConfig, root string) []Mount {
 		}
 		out = append(out, Mount{MountKind(m.Type), source, m.Target, m.ReadOnly})
 	}
+
 	kind, folders := Files, map[string]bool{}
 	for _, f := range c.Configs {
 		folders[path.Dir(f.Target)] = true
 	}
+
 	for _, f := range c.Secrets {
 		folders[path.Dir(f.Target)], kind = true, Secrets
 	}
+
 	for _, folder := range slices.Sorted(maps.Keys(folders)) {
 		out = append(out, Mount{Kind: kind, Target: folder, ReadOnly: true})
 	}
+
 	for _, t := range slices.Sorted(slices.Values(c.Tmpfs)) {
 		target, _, _ := strings.Cut(t, ":")
 		out = append(out, Mount{Kind: Memory, Target: target})
 	}
+
 	return out
 }
 
@@ -179,6 +214,7 @@ func hostNamespaces(c types.ServiceConfig) []string {
 			out = append(out, n.name)
 		}
 	}
+
 	return out
 }
 

@@ -36,6 +36,7 @@ type cluster struct {
 	tls       map[string]bool // listeners of gateways that encrypt, as name/listener
 	policies  []networkingv1.NetworkPolicy
 	namespace string
+
 	// kept reports whether the namespace, and with it every claim in it, outlives the stack.
 	kept bool
 }
@@ -46,11 +47,13 @@ func (v *View) readKubernetes(resources []plan.Resource) error {
 		pushed: map[string]string{}, tokens: map[string]bool{},
 		least: map[string]int{}, tls: map[string]bool{},
 	}
+
 	var objects []*kubernetes.Object
 	for _, r := range resources {
 		if r.Type == pushedType {
 			c.pushed[r.Name], _ = r.Inputs["imageName"].(string)
 		}
+
 		// Components, providers and images are no objects. Of a Secret a plan shows nothing.
 		if r.Inputs["kind"] == nil || !strings.HasPrefix(r.Type, "kubernetes:") ||
 			strings.HasSuffix(r.Type, ":Secret") {
@@ -61,6 +64,7 @@ func (v *View) readKubernetes(resources []plan.Resource) error {
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", r.Type, r.Name, err)
 		}
+
 		c.note(o)
 		objects = append(objects, o)
 	}
@@ -68,14 +72,16 @@ func (v *View) readKubernetes(resources []plan.Resource) error {
 	if c.namespace != "" {
 		v.Networks = []Network{{Name: c.namespace}}
 	}
+
 	for _, o := range objects {
 		v.addObject(o, c)
 	}
+
 	return nil
 }
 
-// objectOf returns the resource as a type of its API. Text that stands for a value that is not known
-// stays text.
+// objectOf returns the resource as a type of its API. Text that stands for a value that is
+// not known stays text.
 func objectOf(r plan.Resource) (*kubernetes.Object, error) {
 	o := &kubernetes.Object{Retained: r.Options != nil && r.Options.RetainOnDelete}
 	u := &unstructured.Unstructured{Object: r.Inputs}
@@ -84,6 +90,7 @@ func objectOf(r plan.Resource) (*kubernetes.Object, error) {
 		o.API = u
 		return o, nil
 	}
+
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +99,7 @@ func objectOf(r plan.Resource) (*kubernetes.Object, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	o.API = typed.(kubernetes.API)
 	return o, json.Unmarshal(text, typed)
 }
@@ -203,6 +211,7 @@ func (v *View) addIngress(i *networkingv1.Ingress) {
 		if rule.HTTP == nil {
 			continue
 		}
+
 		for _, p := range rule.HTTP.Paths {
 			if to := p.Backend.Service; to != nil {
 				v.Exposed = append(v.Exposed, Exposure{
@@ -213,16 +222,19 @@ func (v *View) addIngress(i *networkingv1.Ingress) {
 	}
 }
 
-// addHTTPRoute adds what a route of the Gateway API leads to; one that only redirects leads nowhere.
+// addHTTPRoute adds what a route of the Gateway API leads to; one that only
+// redirects leads nowhere.
 func (v *View) addHTTPRoute(r route, tls map[string]bool) {
 	host := ""
 	if len(r.Spec.Hostnames) > 0 {
 		host = r.Spec.Hostnames[0]
 	}
+
 	encrypted := false // by a listener of the stack's own gateway
 	for _, parent := range r.Spec.ParentRefs {
 		encrypted = encrypted || tls[parent.Name+"/"+parent.SectionName]
 	}
+
 	for _, rule := range r.Spec.Rules {
 		for _, to := range rule.BackendRefs {
 			v.Exposed = append(v.Exposed, Exposure{
@@ -250,6 +262,7 @@ func (v *View) addPods(
 	if c.namespace != "" {
 		w.Networks = []string{c.namespace}
 	}
+
 	for _, n := range []struct {
 		name   string
 		shared bool
@@ -269,6 +282,7 @@ func (v *View) addPods(
 		if pushed, ok := c.pushed[read.Name]; ok && read.Image == plan.Computed {
 			read.Image, read.Built = pushed, true
 		}
+
 		w.Containers = append(w.Containers, read)
 
 		for _, p := range container.Ports {
@@ -279,13 +293,16 @@ func (v *View) addPods(
 			}
 		}
 	}
+
 	for _, container := range pod.InitContainers {
 		always := ptr.Deref(container.RestartPolicy, "") == corev1.ContainerRestartPolicyAlways
 		add(container, !always)
 	}
+
 	for _, container := range pod.Containers {
 		add(container, false)
 	}
+
 	v.Workloads = append(v.Workloads, w)
 }
 
@@ -297,16 +314,19 @@ func (w *Workload) fence(policies []networkingv1.NetworkPolicy, pod map[string]s
 		if err != nil || !selector.Matches(labels.Set(pod)) {
 			continue
 		}
+
 		in = in || slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeIngress)
 		out = out || slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
 		for _, rule := range p.Spec.Egress {
 			w.let(rule)
 		}
 	}
+
 	w.Fenced = in && out
 	if !out {
 		w.WaysOut = append(w.WaysOut, "any address, as no network policy is about it")
 	}
+
 	slices.Sort(w.Calls)
 	w.Calls = slices.Compact(w.Calls)
 	slices.Sort(w.WaysOut)
@@ -329,12 +349,14 @@ func (w *Workload) let(rule networkingv1.NetworkPolicyEgressRule) {
 		onlyDNS = onlyDNS && p.Port.IntValue() == dnsPort
 		numbers = append(numbers, p.Port.String())
 	}
+
 	if len(numbers) > 0 {
 		at = " port " + strings.Join(slices.Compact(numbers), ", ")
 	}
 	if len(rule.To) == 0 {
 		w.WaysOut = append(w.WaysOut, "any address"+at)
 	}
+
 	for _, to := range rule.To {
 		switch {
 		case to.IPBlock != nil && (to.IPBlock.CIDR == "0.0.0.0/0" || to.IPBlock.CIDR == "::/0"):
@@ -363,6 +385,7 @@ func podSources(pod corev1.PodSpec, claims []corev1.PersistentVolumeClaim) map[s
 	for _, claim := range claims {
 		out[claim.Name] = Mount{Kind: Storage, Source: claim.Name}
 	}
+
 	for _, v := range pod.Volumes {
 		m := Mount{Kind: Files, Source: v.Name}
 		switch {
@@ -376,8 +399,10 @@ func podSources(pod corev1.PodSpec, claims []corev1.PersistentVolumeClaim) map[s
 			func(s corev1.VolumeProjection) bool { return s.Secret != nil }):
 			m.Kind = Secrets
 		}
+
 		out[v.Name] = m
 	}
+
 	return out
 }
 
@@ -390,31 +415,37 @@ func podContainer(c corev1.Container, pod corev1.PodSpec, sources map[string]Mou
 		Health:     probeOf(c.LivenessProbe),
 		LogBounded: true, // by the kubelet
 	}
+
 	for _, e := range c.Env {
 		out.Env[e.Name] = e.Value
 		if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
 			out.Env[e.Name] = plan.Secret
 		}
 	}
+
 	for _, from := range c.EnvFrom {
 		if from.SecretRef != nil {
 			out.Env["everything of the secret "+from.SecretRef.Name] = plan.Secret
 		}
 	}
+
 	for name, q := range c.Resources.Limits {
 		if strings.Contains(string(name), "/") {
 			out.GPU = string(name) + " " + q.String()
 		}
 	}
+
 	for _, m := range c.VolumeMounts {
 		mount := sources[m.Name]
 		mount.Target = m.MountPath
 		mount.ReadOnly = m.ReadOnly || mount.Kind == Files || mount.Kind == Secrets
 		out.Mounts = append(out.Mounts, mount)
 	}
+
 	for _, d := range c.VolumeDevices {
 		out.Devices = append(out.Devices, d.DevicePath)
 	}
+
 	out.secure(cmp.Or(c.SecurityContext, &corev1.SecurityContext{}),
 		cmp.Or(pod.SecurityContext, &corev1.PodSecurityContext{}))
 	return out
@@ -428,6 +459,7 @@ func (c *Container) secure(own *corev1.SecurityContext, pod *corev1.PodSecurityC
 			c.User += ":" + strconv.FormatInt(*group, 10)
 		}
 	}
+
 	c.ReadOnlyRoot = ptr.Deref(own.ReadOnlyRootFilesystem, false)
 	c.Privileged = ptr.Deref(own.Privileged, false)
 	c.NewPrivileges = ptr.Deref(own.AllowPrivilegeEscalation, true)
@@ -439,6 +471,7 @@ func (c *Container) secure(own *corev1.SecurityContext, pod *corev1.PodSecurityC
 	if seccomp == nil || seccomp.Type == corev1.SeccompProfileTypeUnconfined {
 		c.Unconfined = append(c.Unconfined, "seccomp")
 	}
+
 	appArmor := cmp.Or(own.AppArmorProfile, pod.AppArmorProfile)
 	if appArmor != nil && appArmor.Type == corev1.AppArmorProfileTypeUnconfined {
 		c.Unconfined = append(c.Unconfined, "apparmor")
@@ -454,5 +487,6 @@ func probeOf(p *corev1.Probe) []string {
 	case p.HTTPGet != nil:
 		return []string{"GET", p.HTTPGet.Path}
 	}
+
 	return []string{"a probe"}
 }

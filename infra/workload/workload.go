@@ -19,11 +19,13 @@ import (
 type View struct {
 	Stack  string
 	Target stacks.Target
+
 	// Workloads are sorted by service and name. Replicas that are resources of their own are
 	// workloads of their own.
 	Workloads []Workload
 	Networks  []Network
 	Volumes   []Volume
+
 	// Exposed is what can be reached from outside the stack, sorted by service and port.
 	Exposed []Exposure
 }
@@ -32,63 +34,84 @@ type View struct {
 type Workload struct {
 	// Service is the stack's service that it belongs to.
 	Service string
+
 	// Kind is Container, Deployment, StatefulSet or Job; Name the resource's.
 	Kind, Name string
 	Replicas   int
+
 	// StopsFirst reports whether a container is gone before its successor starts.
 	StopsFirst bool
+
 	// Networks are the names of those that the containers are on; a cluster has none.
 	Networks []string
+
 	// Calls are the services that it connects to, sorted: on a cluster those that network policies
 	// let it; on an engine, which has no such rules, those that its environment names, or that it
 	// waits for.
 	Calls []string
-	// WaysOut are what lets it reach hosts beyond the stack: networks that are not internal, or what
-	// a network policy lets through. Empty is isolated.
+
+	// WaysOut are what lets it reach hosts beyond the stack: networks that are not internal, or
+	// what a network policy lets through. Empty is isolated.
 	WaysOut []string
+
 	// HostNamespaces are those of the machine that it shares: network, pid, ipc, user.
 	HostNamespaces []string
+
 	// Token reports whether its pods get a credential for the cluster's API.
 	Token bool
-	// Fenced reports whether traffic that nobody allowed is denied, in and out. Engines do so between
-	// networks.
+
+	// Fenced reports whether traffic that nobody allowed is denied, in and out. Engines
+	// do so between networks.
 	Fenced     bool
 	Containers []Container
 }
 
-// Container is one container of a workload. In its texts, plan.Secret stands in the place of a secret.
+// Container is one container of a workload. In its texts, plan.Secret stands in
+// the place of a secret.
 type Container struct {
 	// Name is empty where the workload has one only; Init ones end before the others start.
 	Name string
 	Init bool
+
 	// Image is the reference as the plan knows it; Built reports whether the stack builds it.
 	Image string
 	Built bool
+
 	// Command is entrypoint and arguments, as far as the plan replaces the image's.
 	Command []string
 	Env     map[string]string
+
 	// User is uid:gid or a name, empty where the image decides.
 	User                                    string
 	ReadOnlyRoot, Privileged, NewPrivileges bool
+
 	// DroppedCapabilities and AddedCapabilities are sorted, without CAP_.
 	DroppedCapabilities, AddedCapabilities []string
+
 	// Unconfined are the confinements that are switched off: seccomp, apparmor, selinux.
 	Unconfined []string
+
 	// CPU, Memory and PIDs are limits; 0 is none.
 	CPU    stacks.MilliCPU
 	Memory stacks.Bytes
 	PIDs   int
+
 	// Swap reports whether memory may be swapped out beyond the limit.
 	Swap bool
+
 	// GPU is what it asks for, empty for none.
 	GPU    string
 	Mounts []Mount
+
 	// Devices are those of the machine, beside GPUs.
 	Devices []string
+
 	// Health is the check by which the target knows that it works, empty for none.
 	Health []string
+
 	// Labels as far as they are visible to whoever may inspect the container.
 	Labels map[string]string
+
 	// LogBounded reports whether the log cannot fill the machine's disk.
 	LogBounded bool
 }
@@ -123,8 +146,10 @@ type Network struct {
 // Volume is storage of the stack.
 type Volume struct {
 	Name string
+
 	// Size is 0 where the target reserves none.
 	Size stacks.Bytes
+
 	// Retained reports whether it outlives the stack.
 	Retained bool
 }
@@ -132,13 +157,17 @@ type Volume struct {
 // Exposure is a way into the stack.
 type Exposure struct {
 	Service string
+
 	// How is port, load balancer, node port, host port, route or ingress.
 	How string
+
 	// Address is the machine's address or the host name; empty is every one.
 	Address string
 	Port    int
+
 	// Loopback reports whether only this machine reaches it.
 	Loopback bool
+
 	// TLS reports whether the stack encrypts it; what stands before it may do so as well.
 	TLS bool
 }
@@ -167,6 +196,7 @@ func Of(d plan.Document) (View, error) {
 	if err := v.readKubernetes(d.Resources); err != nil {
 		return View{}, fmt.Errorf("workload: %w", err)
 	}
+
 	v.sort()
 	return v, nil
 }
@@ -193,5 +223,6 @@ func (v View) Services() [][]Workload {
 		}
 		out[len(out)-1] = append(out[len(out)-1], w)
 	}
+
 	return out
 }
