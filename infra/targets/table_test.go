@@ -19,13 +19,17 @@ const (
 	// A rendered field stands in what is provisioned: a change of it is a change of the plan. It is
 	// the fate of a cell that names none.
 	fateRendered fate = "rendered"
+
 	// A refused field is an error that names the field and the target.
 	fateRefused fate = "refused"
+
 	// A field that is not enforced asks for a limit that the target does not have: it lets more
 	// through, which Gaps names.
 	fateUnenforced fate = "not enforced"
+
 	// The machine's fields are for those to set who run the machine, or the cluster's nodes.
 	fateMachine fate = "the machine's"
+
 	// Another field is not the target's to render: a field beside it has the same effect, or
 	// something else reads it.
 	fateOther fate = "other"
@@ -74,6 +78,7 @@ func table(t *testing.T) []row {
 			kind = name
 			continue
 		}
+
 		if line == "" || line == "| field | Docker | Kubernetes |" || line == "|---|---|---|" {
 			continue
 		}
@@ -123,6 +128,7 @@ func fields() []string {
 		if seen[t] {
 			return
 		}
+
 		seen[t] = true
 
 		var inside []reflect.Type
@@ -146,13 +152,14 @@ func fields() []string {
 			visit(x)
 		}
 	}
+
 	visit(reflect.TypeFor[stacks.Stack]())
 
 	return out
 }
 
-// TestEveryField checks that the table has a row for each field of a stack, and none for others, and
-// that no cell is empty.
+// TestEveryField checks that the table has a row for each field of a stack, and none for others,
+// and that no cell is empty.
 func TestEveryField(t *testing.T) {
 	var got []string
 	for _, r := range table(t) {
