@@ -29,14 +29,14 @@ type Report struct {
 	Head string `json:"head"`
 
 	// Plans are all that were compared, changed or not, by stack and target.
-	Plans []Plan `json:"plans"`
+	Plans []Comparison `json:"plans"`
 
 	// Unknown is what plans without a login cannot know.
 	Unknown []string `json:"unknown"`
 }
 
-// Plan is what changes in the plan of one stack on one target.
-type Plan struct {
+// Comparison is what changes in the plan of one stack on one target.
+type Comparison struct {
 	Stack  string        `json:"stack"`
 	Target stacks.Target `json:"target"`
 
@@ -95,14 +95,14 @@ func countsOf(resources []Resource) Counts {
 }
 
 // Changed reports whether anything of the plan differs.
-func (p Plan) Changed() bool {
+func (p Comparison) Changed() bool {
 	return p.Refused != nil && p.Refused.Before != p.Refused.After ||
 		p.Added || p.Removed || p.Moved || p.Model != nil ||
 		len(p.Facts)+len(p.Resources)+len(p.Outputs)+len(p.Plugins) > 0
 }
 
 // Changed reports whether anything differs.
-func (r Report) Changed() bool { return slices.ContainsFunc(r.Plans, Plan.Changed) }
+func (r Report) Changed() bool { return slices.ContainsFunc(r.Plans, Comparison.Changed) }
 
 // Counts returns those of all plans together.
 func (r Report) Counts() Counts {
@@ -133,7 +133,7 @@ func Unknown() []string {
 
 // Compare compares the plans of two revisions. base and head name them for a person.
 func Compare(base, head string, before, after []plan.Document) (Report, error) {
-	r := Report{Version: Version, Base: base, Head: head, Plans: []Plan{}, Unknown: Unknown()}
+	r := Report{Version: Version, Base: base, Head: head, Plans: []Comparison{}, Unknown: Unknown()}
 	type key struct {
 		stack  string
 		target stacks.Target
@@ -168,10 +168,10 @@ func Compare(base, head string, before, after []plan.Document) (Report, error) {
 }
 
 // comparePlan compares the plans of one stack on one target; either may be nil.
-func comparePlan(before, after *plan.Document, secrets numbers) (Plan, error) {
+func comparePlan(before, after *plan.Document, secrets numbers) (Comparison, error) {
 	old, now := cmp.Or(before, &plan.Document{}), cmp.Or(after, &plan.Document{})
 	some := cmp.Or(after, before)
-	p := Plan{
+	p := Comparison{
 		Stack: some.Stack, Target: some.Target, Chosen: some.Chosen,
 		Added: before == nil, Removed: after == nil,
 	}
@@ -198,7 +198,7 @@ func comparePlan(before, after *plan.Document, secrets numbers) (Plan, error) {
 		}
 		var err error
 		if views[i], err = workload.Of(*d); err != nil {
-			return Plan{}, err
+			return Comparison{}, err
 		}
 	}
 

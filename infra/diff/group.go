@@ -14,7 +14,7 @@ type resourceGroup struct {
 	names []string
 }
 
-func grouped(p Plan) []resourceGroup {
+func grouped(p Comparison) []resourceGroup {
 	var out []resourceGroup
 	byKey := map[string]int{}
 	for _, r := range p.Resources {
@@ -110,7 +110,7 @@ func (g resourceGroup) headline() entry {
 
 // asModel returns the plan with the Modelfile's text shown once: a resource that
 // holds it too refers to it.
-func asModel(p Plan) Plan {
+func asModel(p Comparison) Comparison {
 	if p.Model == nil || len(p.Model.Lines) == 0 {
 		return p
 	}

@@ -84,7 +84,7 @@ func layout(r Report) []section {
 }
 
 // layout adds what changes in the plan.
-func (p Plan) layout(add func(section int, e entry)) {
+func (p Comparison) layout(add func(section int, e entry)) {
 	switch r := p.Refused; {
 	case r == nil:
 	case r.After != "":
@@ -172,7 +172,7 @@ func (s *section) add(e entry, where place) {
 }
 
 // comings returns the services that are new, and those that are gone.
-func comings(p Plan) (come, gone []string) {
+func comings(p Comparison) (come, gone []string) {
 	for _, f := range p.Facts {
 		if f.Section != Limits || f.What != "replicas" {
 			continue

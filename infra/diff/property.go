@@ -79,7 +79,7 @@ func (n numbers) shown(v any) any {
 
 // compareInputs returns the changed inputs of a resource, sorted by path.
 func compareInputs(before, after plan.Resource, secrets numbers) []Property {
-	c := comparison{names: elementNames(cmp.Or(after.Type, before.Type)), secrets: secrets}
+	c := properties{names: elementNames(cmp.Or(after.Type, before.Type)), secrets: secrets}
 	c.value("", withSecrets(before.Inputs, "", before.Fingerprints),
 		withSecrets(after.Inputs, "", after.Fingerprints))
 
@@ -96,21 +96,21 @@ func elementNames(typ string) []string {
 	return names[pkg]
 }
 
-// comparison collects the changed properties of one resource.
-type comparison struct {
+// properties collects the changed properties of one resource.
+type properties struct {
 	// names are the keys that name an element of a list.
 	names   []string
 	secrets numbers
 	out     []Property
 }
 
-func (c *comparison) add(path string, before, after any) {
+func (c *properties) add(path string, before, after any) {
 	c.out = append(c.out,
 		Property{Path: path, Before: c.secrets.shown(before), After: c.secrets.shown(after)})
 }
 
 // value compares two values. nil is one that is absent, as plans leave out what is null.
-func (c *comparison) value(path string, before, after any) {
+func (c *properties) value(path string, before, after any) {
 	if reflect.DeepEqual(before, after) {
 		return
 	}
@@ -135,7 +135,7 @@ func (c *comparison) value(path string, before, after any) {
 
 // list compares two lists that differ: by the names of their elements where they have some, else
 // element by element where there are as many, else as a whole.
-func (c *comparison) list(path string, before, after []any) {
+func (c *properties) list(path string, before, after []any) {
 	b, named := elements(c.names, before)
 	a, alsoNamed := elements(c.names, after)
 	switch {

@@ -332,7 +332,7 @@ func compareOutputs(before, after []plan.Resource) []Property {
 		return nil // a new stack, or one that is gone: its resources tell
 	}
 
-	c := comparison{}
+	c := properties{}
 	c.value("", old, now)
 	return c.out
 }

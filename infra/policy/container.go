@@ -57,7 +57,7 @@ var containerRules = []Rule{{
 		out := when(!dropped, "does not drop all capabilities")
 		for _, name := range c.AddedCapabilities {
 			reason := ""
-			if svc := c.plan.Stack.Service(c.workload.Service); svc != nil {
+			if svc := c.in.Stack.Service(c.workload.Service); svc != nil {
 				reason = strings.TrimSpace(svc.Security.KeepCapabilities[name])
 			}
 
@@ -89,7 +89,7 @@ var containerRules = []Rule{{
 	ID:     "host-namespace",
 	Reason: "who shares a namespace of the machine sees its processes, its network or its memory",
 	Fix:    "remove the host mode: networks, volumes and ports of the stack do what it was for",
-	check: workloads(func(_ Plan, w workload.Workload) []string {
+	check: workloads(func(_ Input, w workload.Workload) []string {
 		return when(len(w.HostNamespaces) > 0,
 			"shares the machine's %s namespace", strings.Join(w.HostNamespaces, " and "))
 	}),
@@ -104,7 +104,7 @@ var containerRules = []Rule{{
 	ID:     "engine-socket",
 	Reason: "who reaches the engine's socket starts any container as root",
 	Fix:    "do without: codexctl talks to the engine from outside",
-	check: mounts(func(_ Plan, m workload.Mount) []string {
+	check: mounts(func(_ Input, m workload.Mount) []string {
 		return when(isSocket(m), "mounts %s", m.Source)
 	}),
 }, {
@@ -112,8 +112,8 @@ var containerRules = []Rule{{
 	Reason: "a path of the machine beyond the checkout is not the stack's to read, " +
 		"and is not there on the next machine",
 	Fix: "use a volume, or a folder of the repository",
-	check: mounts(func(p Plan, m workload.Mount) []string {
-		_, inside := relative(p.Root, m.Source)
+	check: mounts(func(in Input, m workload.Mount) []string {
+		_, inside := relative(in.Root, m.Source)
 		return when(m.Kind == workload.HostPath && !isSocket(m) && !inside, "mounts %s", m.Source)
 	}),
 }, {
@@ -122,21 +122,21 @@ var containerRules = []Rule{{
 		"and only development needs all of it",
 	Fix: "mount it read-only; in a stack that is not for development, " +
 		"mount only the folder that the service needs",
-	check: mounts(func(p Plan, m workload.Mount) []string {
-		name, inside := relative(p.Root, m.Source)
+	check: mounts(func(in Input, m workload.Mount) []string {
+		name, inside := relative(in.Root, m.Source)
 		if m.Kind != workload.HostPath || isSocket(m) || !inside {
 			return nil
 		}
 		return slices.Concat(
 			when(!m.ReadOnly, "can write to %s of the checkout", name),
-			when(name == "." && !p.Stack.Development, "mounts the whole checkout"))
+			when(name == "." && !in.Stack.Development, "mounts the whole checkout"))
 	}),
 }, {
 	ID:     "limits",
 	Reason: "one service without a bound takes the machine from all others",
 	Fix:    "set cpu, memory and, on an engine, pids in the service's resources",
 	check: containers(func(c container) []string {
-		engine := c.plan.Target == stacks.Docker // a cluster's nodes set the rest for all pods
+		engine := c.in.Target == stacks.Docker // a cluster's nodes set the rest for all pods
 		return slices.Concat(
 			when(c.CPU <= 0, "has no CPU limit"),
 			when(c.Memory <= 0, "has no memory limit"),
@@ -174,7 +174,7 @@ var containerRules = []Rule{{
 	Reason: "profiling endpoints and debug logs show what people write, and a debugger runs anything",
 	Fix:    "remove codexcontinue:debug from the stack's settings, and debuggers from its overlay",
 	check: containers(func(c container) []string {
-		return when(!c.plan.Stack.Development && c.Env["DEBUG"] == "true",
+		return when(!c.in.Stack.Development && c.Env["DEBUG"] == "true",
 			"runs with DEBUG=true in a stack that is not for development")
 	}),
 }}

@@ -7,10 +7,10 @@ var exposureRules = []Rule{{
 	Reason: "the edge is the one way in: it bounds requests, hides internal paths and survives " +
 		"updates; the others trust whoever reaches them",
 	Fix: "publish no port of the service; for development, publish it on 127.0.0.1 in the dev overlay",
-	check: func(p Plan) []Finding {
+	check: func(in Input) []Finding {
 		var out []Finding
-		for _, e := range p.Exposed {
-			if e.Service == stacks.Edge || e.Loopback && p.Stack.Development {
+		for _, e := range in.Exposed {
+			if e.Service == stacks.Edge || e.Loopback && in.Stack.Development {
 				continue
 			}
 

@@ -16,8 +16,8 @@ var isolationRules = []Rule{{
 	Reason: "in a healthcare stack, and wherever a network is internal, what people write must not " +
 		"leave: only the edge stands on both sides",
 	Fix: "put the service on internal networks only, and remove what it may reach outside",
-	check: workloads(func(p Plan, w workload.Workload) []string {
-		return when(isolated(p) && w.Service != stacks.Edge && len(w.WaysOut) > 0,
+	check: workloads(func(in Input, w workload.Workload) []string {
+		return when(isolated(in) && w.Service != stacks.Edge && len(w.WaysOut) > 0,
 			"can reach hosts beyond the stack through %s", strings.Join(w.WaysOut, " and "))
 	}),
 }, {
@@ -28,19 +28,19 @@ var isolationRules = []Rule{{
 	check: containers(func(c container) []string {
 		// Whatever else runs in the same image is no server.
 		server := c.workload.Service == stacks.Ollama && c.Env["OLLAMA_HOST"] != ""
-		return when(isolated(c.plan) && server && c.Env["OLLAMA_NO_CLOUD"] != "1",
+		return when(isolated(c.in) && server && c.Env["OLLAMA_NO_CLOUD"] != "1",
 			"may use cloud models in an isolated stack")
 	}),
 }}
 
 // isolated reports whether the stack must keep to itself.
-func isolated(p Plan) bool {
-	internal := slices.ContainsFunc(p.Networks, func(n workload.Network) bool {
+func isolated(in Input) bool {
+	internal := slices.ContainsFunc(in.Networks, func(n workload.Network) bool {
 		return n.Internal
 	}) ||
-		slices.ContainsFunc(p.Stack.Networks, func(n stacks.Network) bool { return n.Internal })
+		slices.ContainsFunc(in.Stack.Networks, func(n stacks.Network) bool { return n.Internal })
 
-	return internal || slices.ContainsFunc(p.Workloads, func(w workload.Workload) bool {
+	return internal || slices.ContainsFunc(in.Workloads, func(w workload.Workload) bool {
 		return slices.ContainsFunc(w.Containers, func(c workload.Container) bool {
 			return c.Env["DOMAIN"] == healthcare
 		})

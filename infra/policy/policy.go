@@ -21,11 +21,11 @@ type Rule struct {
 
 	// Reason is why, Fix what to do about a violation.
 	Reason, Fix string
-	check       func(Plan) []Finding
+	check       func(Input) []Finding
 }
 
-// Plan is what the rules look at.
-type Plan struct {
+// Input is what the rules look at.
+type Input struct {
 	workload.View
 
 	// Stack is what was planned; rules ask it only for reasons that a plan does not carry.
@@ -88,7 +88,7 @@ func Rules() []Rule {
 			Reason: "a waiver that nobody needs or renews hides the next violation",
 			Fix: "remove the waiver, or renew its date and reason in the stack's overlay; " +
 				"at most a year ahead",
-			check: func(Plan) []Finding { return nil },
+			check: func(Input) []Finding { return nil },
 		}})
 
 	slices.SortFunc(all, func(a, b Rule) int { return cmp.Compare(a.ID, b.ID) })
@@ -98,8 +98,8 @@ func Rules() []Rule {
 // Check asks every rule. A waiver of the stack lets the violations of its rule by its subject pass
 // until the day it expires; one that is expired, unused or of an unknown rule is a violation
 // itself. A waiver without a reason is an error.
-func Check(p Plan, now time.Time) (Report, error) {
-	waivers := p.Stack.Waivers
+func Check(in Input, now time.Time) (Report, error) {
+	waivers := in.Stack.Waivers
 	for _, w := range waivers {
 		if strings.TrimSpace(w.Reason) == "" || w.Subject == "" || w.Expires.IsZero() {
 			return Report{}, fmt.Errorf(
@@ -109,8 +109,8 @@ func Check(p Plan, now time.Time) (Report, error) {
 
 	rules := map[string]Rule{}
 	r := Report{
-		Stack:      p.View.Stack,
-		Target:     p.Target,
+		Stack:      in.View.Stack,
+		Target:     in.Target,
 		Violations: []Violation{},
 		Waived:     []Waived{},
 	}
@@ -118,7 +118,7 @@ func Check(p Plan, now time.Time) (Report, error) {
 	used := make([]bool, len(waivers))
 	for _, rule := range Rules() {
 		rules[rule.ID] = rule
-		for _, f := range distinct(rule.check(p)) {
+		for _, f := range distinct(rule.check(in)) {
 			v := rule.violation(f)
 			i := slices.IndexFunc(waivers, func(w stacks.Waiver) bool {
 				return w.Rule == rule.ID && w.Subject == f.Subject && now.Before(w.Expires)
@@ -170,11 +170,11 @@ func distinct(all []Finding) []Finding {
 }
 
 // workloads makes a check of one that returns what is wrong with a workload.
-func workloads(check func(Plan, workload.Workload) []string) func(Plan) []Finding {
-	return func(p Plan) []Finding {
+func workloads(check func(Input, workload.Workload) []string) func(Input) []Finding {
+	return func(in Input) []Finding {
 		var out []Finding
-		for _, w := range p.Workloads {
-			for _, what := range check(p, w) {
+		for _, w := range in.Workloads {
+			for _, what := range check(in, w) {
 				out = append(out, Finding{w.Service, what})
 			}
 		}
@@ -182,19 +182,19 @@ func workloads(check func(Plan, workload.Workload) []string) func(Plan) []Findin
 	}
 }
 
-// container is a container of a workload of a plan.
+// container is one of a workload of what the rules look at.
 type container struct {
 	workload.Container
 	workload workload.Workload
-	plan     Plan
+	in       Input
 }
 
 // containers makes a check of one that returns what is wrong with a container.
-func containers(check func(container) []string) func(Plan) []Finding {
-	return workloads(func(p Plan, w workload.Workload) []string {
+func containers(check func(container) []string) func(Input) []Finding {
+	return workloads(func(in Input, w workload.Workload) []string {
 		var out []string
 		for _, c := range w.Containers {
-			for _, what := range check(container{c, w, p}) {
+			for _, what := range check(container{c, w, in}) {
 				if c.Name != "" && len(w.Containers) > 1 {
 					what = "container " + c.Name + " " + what
 				}
@@ -207,11 +207,11 @@ func containers(check func(container) []string) func(Plan) []Finding {
 }
 
 // mounts makes a check of one that returns what is wrong with a mount of a container.
-func mounts(check func(Plan, workload.Mount) []string) func(Plan) []Finding {
+func mounts(check func(Input, workload.Mount) []string) func(Input) []Finding {
 	return containers(func(c container) []string {
 		var out []string
 		for _, m := range c.Mounts {
-			out = append(out, check(c.plan, m)...)
+			out = append(out, check(c.in, m)...)
 		}
 		return out
 	})

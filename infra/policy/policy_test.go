@@ -84,7 +84,7 @@ func onCluster(t *testing.T, stack stacks.Stack, resources []plan.Resource) work
 
 func check(t *testing.T, stack stacks.Stack, view workload.View) policy.Report {
 	t.Helper()
-	report, err := policy.Check(policy.Plan{View: view, Stack: stack, Root: projectRoot(t)}, today)
+	report, err := policy.Check(policy.Input{View: view, Stack: stack, Root: projectRoot(t)}, today)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestWaivers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			stack := stack
 			stack.Waivers = tc.waivers
-			report, err := policy.Check(policy.Plan{View: view, Stack: stack, Root: projectRoot(t)},
+			report, err := policy.Check(policy.Input{View: view, Stack: stack, Root: projectRoot(t)},
 				today)
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {

@@ -58,8 +58,8 @@ var secretRules = []Rule{{
 	Reason: "Redis holds what people wrote; without a password everything on its network reads it",
 	Fix: "require the password in the stack's overlay, and set it: " +
 		"pulumi config set --secret codexcontinue:redisPassword",
-	check: workloads(func(p Plan, w workload.Workload) []string {
-		if w.Service != stacks.Redis || p.Stack.Development {
+	check: workloads(func(in Input, w workload.Workload) []string {
+		if w.Service != stacks.Redis || in.Stack.Development {
 			return nil
 		}
 

@@ -11,9 +11,9 @@ var storageRules = []Rule{{
 	ID:     "retained-volume",
 	Reason: "conversations and models outlive the stack: a mistaken destroy must not delete them",
 	Fix:    "keep RetainOnDelete, or the claims' retention policy Retain",
-	check: func(p Plan) []Finding {
+	check: func(in Input) []Finding {
 		var out []Finding
-		for _, v := range p.Volumes {
+		for _, v := range in.Volumes {
 			if !v.Retained {
 				out = append(out, Finding{v.Name, "is deleted with the stack"})
 			}
@@ -25,11 +25,11 @@ var storageRules = []Rule{{
 	Reason: "two servers that append to one file lose what either has acknowledged",
 	Fix: "run one container, which is stopped before its successor starts: DeleteBeforeReplace, " +
 		"or a StatefulSet with one replica",
-	check: func(p Plan) []Finding {
+	check: func(in Input) []Finding {
 		var out []Finding
-		for _, volume := range p.Stack.Volumes {
+		for _, volume := range in.Stack.Volumes {
 			if volume.SingleWriter {
-				out = append(out, writers(p, volume.Name)...)
+				out = append(out, writers(in, volume.Name)...)
 			}
 		}
 		return out
@@ -37,10 +37,10 @@ var storageRules = []Rule{{
 }}
 
 // writers returns what is wrong with those that write to a volume that takes one writer.
-func writers(p Plan, volume string) []Finding {
+func writers(in Input, volume string) []Finding {
 	var out []Finding
 	first := ""
-	for _, w := range p.Workloads {
+	for _, w := range in.Workloads {
 		if !writes(w, volume) {
 			continue
 		}
