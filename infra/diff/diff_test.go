@@ -53,7 +53,7 @@ func compare(t *testing.T, before, after []plan.Document) diff.Report {
 	return r
 }
 
-// changes are the changes of the only plan as "action name: path, path".
+// changes returns the changes of the only plan as "action name: path, path".
 func changes(t *testing.T, before, after plan.Document) []string {
 	t.Helper()
 	var out []string

@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// recorded is the plan of an edited stack, which no file holds.
+// recorded returns the plan of an edited stack, which no file holds.
 func recorded(
 	t *testing.T, root, name string, target stacks.Target, edit func(*stacks.Stack),
 ) plan.Document {

@@ -13,7 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// idleCluster is an API server that says of each service of the stack that it is rolled out, and
+// idleCluster starts an API server at which each service of the stack is rolled out, and which
 // does nothing: the program waits for that at the end of an `up` that is pretended. It returns the
 // path of its kubeconfig.
 func idleCluster(t *testing.T, services []string) string {
@@ -52,6 +52,7 @@ func idleCluster(t *testing.T, services []string) string {
 		"contexts": [{"name": "idle", "context": {"cluster": "idle", "user": "idle"}}],
 		"users": [{"name": "idle"}],
 		"clusters": [{"name": "idle", "cluster": {"server": %q}}]}`, server.URL)
+
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

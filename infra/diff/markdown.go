@@ -167,7 +167,7 @@ func (m *marker) drawn(r Report) {
 	}
 }
 
-// cell is code in a table, which a | would end.
+// cell returns the text as code in a table, which a | would end.
 func cell(s string) string { return strings.ReplaceAll(code(s), "|", "¦") }
 
 func (m *marker) section(s section) {

@@ -206,7 +206,7 @@ func (p *pretender) create(ctx context.Context, in frame) (frame, error) {
 	return proto.Marshal(response)
 }
 
-// planned is what the provider says in a preview that the resource will be, without what
+// planned returns what the provider says in a preview that the resource will be, without what
 // only an engine knows.
 func (p *pretender) planned(
 	ctx context.Context, req *pulumirpc.CreateRequest,

@@ -40,7 +40,7 @@ func of(name string, edit func(*stacks.Service)) func(*stacks.Stack) {
 	return func(s *stacks.Stack) { edit(s.Service(name)) }
 }
 
-// withSessions is a service more: a second Redis.
+// withSessions adds a service: a second Redis.
 func withSessions(s *stacks.Stack) {
 	sessions := *s.Service(stacks.Redis)
 	sessions.Name = "sessions"
@@ -237,7 +237,7 @@ func (l *previewLab) write(t *testing.T, name string, text []byte) {
 	}
 }
 
-// program is the project's own, with the stack edited.
+// program returns the project's own, with the stack edited.
 func (l *previewLab) program(edit func(*stacks.Stack)) pulumi.RunFunc {
 	return func(ctx *pulumi.Context) error {
 		config, err := program.ReadConfig(l.root, l.stack)
@@ -267,8 +267,8 @@ func (l *previewLab) program(edit func(*stacks.Stack)) pulumi.RunFunc {
 	}
 }
 
-// document is the plan as `codexctl diff` makes it; that of an edited stack is recorded here, as
-// no file holds the edit.
+// document returns the plan as `codexctl diff` makes it; that of an edited stack is recorded here,
+// as no file holds the edit.
 func (l *previewLab) document(t *testing.T, edit func(*stacks.Stack)) plan.Document {
 	t.Helper()
 	ctx := context.Background()
@@ -323,7 +323,7 @@ func (e effects) set(urn, action string, paths []string) {
 	e[urn] = effect{action, slices.Compact(paths)}
 }
 
-// preview is what the real one says.
+// preview returns the changes of the real one.
 func (l *previewLab) preview(t *testing.T, edit func(*stacks.Stack)) effects {
 	t.Helper()
 	l.pul.Workspace().SetProgram(l.program(edit))
@@ -363,7 +363,7 @@ func (l *previewLab) preview(t *testing.T, edit func(*stacks.Stack)) effects {
 	return out
 }
 
-// derived is what the comparison of the plans says.
+// derived returns the changes that the comparison of the plans finds.
 func derived(t *testing.T, before, after plan.Document) effects {
 	t.Helper()
 	out := effects{}
@@ -382,7 +382,7 @@ func derived(t *testing.T, before, after plan.Document) effects {
 
 var index = regexp.MustCompile(`\[[^\]]*\]`)
 
-// general is the path without places in lists, which both sides number in their own way.
+// general returns the path without places in lists, which both sides number in their own way.
 func general(path string) string { return index.ReplaceAllString(path, "") }
 
 // within reports whether the path is one of those, or lies in one, or holds one: of a list

@@ -235,7 +235,7 @@ func wrap(s string, n int) []string {
 	return append(out, string(rest))
 }
 
-// lastOf is where the last of the characters is; -1 where none is.
+// lastOf returns the index of the last of the characters, -1 where there is none.
 func lastOf(text []rune, chars string) int {
 	for i := len(text) - 1; i >= 0; i-- {
 		if strings.ContainsRune(chars, text[i]) {

@@ -66,7 +66,7 @@ func (s Source) project() ([]File, error) {
 	return append(out, mounted...), nil
 }
 
-// compose is the project with its folders named from the export's.
+// compose returns the project with its folders named from the export's.
 func (s Source) compose() (string, error) {
 	project := *s.Docker.Project
 	project.Services = maps.Clone(project.Services)
@@ -146,7 +146,7 @@ func readable(text []byte, stack stacks.Stack) (string, error) {
 	return out.String(), nil
 }
 
-// inOrder are the entries of the mapping of services, keys and values by turns.
+// inOrder returns the entries of the mapping of services, keys and values by turns.
 func inOrder(entries []*yaml.Node, stack stacks.Stack) []*yaml.Node {
 	var out []*yaml.Node
 	for _, svc := range stack.Services {

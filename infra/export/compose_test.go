@@ -120,8 +120,8 @@ func TestComposeParity(t *testing.T) {
 	}
 }
 
-// meaning is a project without what only its author sees: the names inside the file, labels, and
-// what says the same in two ways.
+// meaning returns a project without what only its author sees: the names inside the file, labels,
+// and what says the same in two ways.
 func meaning(t *testing.T, p *types.Project) map[string]any {
 	t.Helper()
 	services := types.Services{}

@@ -59,7 +59,7 @@ func source(
 		Root: projectRoot(t), Dir: dir}
 }
 
-// recorded is the stack's plan.
+// recorded returns the stack's plan.
 func recorded(t *testing.T, stack stacks.Stack) []plan.Resource {
 	t.Helper()
 	resources, err := plan.Record(context.Background(), plan.Stack{
@@ -110,7 +110,7 @@ var clustered = map[string]struct {
 	"pushed shared models": {"prod", pushedShared},
 }
 
-// pushedShared has a Job whose two containers, ml's and an Ollama beside it, are of two
+// pushedShared makes a Job whose two containers, ml's and an Ollama beside it, are of two
 // images that are pushed.
 func pushedShared(s *stacks.Settings) {
 	shared := true
@@ -132,7 +132,7 @@ func eachClustered(t *testing.T, f func(t *testing.T, stack stacks.Stack)) {
 	}
 }
 
-// documents are the objects of a stream, as JSON.
+// documents returns the objects of a stream, as JSON.
 func documents(t *testing.T, text string) [][]byte {
 	t.Helper()
 	var out [][]byte
@@ -286,7 +286,7 @@ func TestManifestImages(t *testing.T) {
 	}
 }
 
-// secretNames are the names of the Secrets that pods mount.
+// secretNames returns the names of the Secrets that pods mount.
 func secretNames(objects []plan.Resource) []string {
 	var out []string
 	var find func(v any)
@@ -314,7 +314,7 @@ func secretNames(objects []plan.Resource) []string {
 	return out
 }
 
-// read is what the resources would run, but what only a plan tells.
+// read returns what the resources would run, but what only a plan tells.
 func read(t *testing.T, stack stacks.Stack, resources []plan.Resource) workload.View {
 	t.Helper()
 	v, err := workload.Of(plan.Document{

@@ -149,7 +149,7 @@ func edgesOf(service []workload.Workload) []edge {
 	return out
 }
 
-// serviceText is what stands in a service's node.
+// serviceText returns what stands in a service's node.
 func serviceText(v workload.View, service []workload.Workload) string {
 	first := service[0]
 	title, replicas := first.Service, 0
@@ -212,7 +212,7 @@ func groupOf(v workload.View, w workload.Workload) group {
 	return g
 }
 
-// image is the last part of the reference, without what an edit of a source changes.
+// image returns the last part of the reference, without what an edit of a source changes.
 func image(c workload.Container) string {
 	if c.Built {
 		return "built here"
@@ -248,7 +248,7 @@ func size(b stacks.Bytes) string {
 func serviceID(name string) string { return id("service", name) }
 func volumeID(name string) string  { return id("volume", name) }
 
-// id is a name that Mermaid takes as it is: lower-case letters, digits and underscores.
+// id returns a name that Mermaid takes as it is: lower-case letters, digits and underscores.
 func id(kind, name string) string {
 	return kind + "_" + strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
@@ -258,7 +258,7 @@ func id(kind, name string) string {
 	}, strings.ToLower(name))
 }
 
-// text is what stands in a node.
+// text returns what stands in a node.
 func text(title string, lines ...string) string {
 	out := "<b>" + escape(title) + "</b>"
 	for _, l := range lines {

@@ -19,7 +19,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden drawings")
 
-// view is what a shipped stack would run, from its files.
+// view returns what a shipped stack would run, from its files.
 func view(t *testing.T, name string, target stacks.Target) workload.View {
 	t.Helper()
 	root, err := filepath.Abs("../..")

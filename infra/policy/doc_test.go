@@ -11,7 +11,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the table of docs/policy.md")
 
-// TestDocumented checks that docs/policy.md lists the rules as they are; -update rewrites its table.
+// TestDocumented checks that docs/policy.md lists the rules as they are;
+// -update rewrites its table.
 func TestDocumented(t *testing.T) {
 	const path, begin, end = "../../docs/policy.md", "<!-- rules -->\n", "<!-- end of rules -->"
 	table := "\n| rule | why | what to do |\n|---|---|---|\n"
@@ -42,7 +43,7 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
-// cell is a sentence that fits into a table.
+// cell returns the sentence as it fits into a table.
 func cell(s string) string {
 	return strings.ReplaceAll(strings.ToUpper(s[:1])+s[1:], "|", "\\|")
 }

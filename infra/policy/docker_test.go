@@ -14,7 +14,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// onEngine is the stack as it is rendered for an engine, and then altered unless alter is nil.
+// onEngine returns the stack as it is rendered for an engine, and then altered unless alter is nil.
 func onEngine(t *testing.T, stack stacks.Stack, alter func(*docker.Rendering)) workload.View {
 	t.Helper()
 	r, err := docker.Render(os.DirFS(projectRoot(t)), stack, plan.Platform)

@@ -147,7 +147,7 @@ var badOnKubernetes = map[string]bad{
 	}, subject: "*", want: "fenced"},
 }
 
-// at is the object at the path.
+// at returns the object at the path.
 func at(in map[string]any, path ...string) map[string]any {
 	for _, key := range path {
 		in = in[key].(map[string]any)

@@ -71,7 +71,7 @@ func record(t *testing.T, stack stacks.Stack) []plan.Resource {
 	return resources
 }
 
-// onCluster is the stack as it was planned for a cluster.
+// onCluster returns the stack as it was planned for a cluster.
 func onCluster(t *testing.T, stack stacks.Stack, resources []plan.Resource) workload.View {
 	t.Helper()
 	view, err := workload.Of(plan.Document{Stack: stack.Name, Target: stacks.Kubernetes,
@@ -292,7 +292,11 @@ func TestWaivers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			stack := stack
 			stack.Waivers = tc.waivers
-			report, err := policy.Check(policy.Input{View: view, Stack: stack, Root: projectRoot(t)},
+			report, err := policy.Check(policy.Input{
+				View:  view,
+				Stack: stack,
+				Root:  projectRoot(t),
+			},
 				today)
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {

@@ -11,7 +11,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// expected is the field's fate on the target, and what shows it.
+// expected returns the field's fate on the target, and what shows it.
 func (e edit) expected(t *testing.T, target stacks.Target) (is fate, at string) {
 	t.Helper()
 	is, at = find(t, e.field).on(target).fate, e.docker
@@ -26,7 +26,7 @@ func (e edit) expected(t *testing.T, target stacks.Target) (is fate, at string) 
 	return is, at
 }
 
-// changed is the lab's stack with the given changes.
+// changed returns the lab's stack with the given changes.
 func changed(t *testing.T, root string, changes ...func(*stacks.Stack)) stacks.Stack {
 	t.Helper()
 	s := labStack(t, root)
@@ -104,7 +104,7 @@ func TestEveryFieldChanges(t *testing.T) {
 	}
 }
 
-// differences are the resources, as "type name", that are not the same in both plans.
+// differences returns the resources, as "type name", that are not the same in both plans.
 func differences(t *testing.T, before, after []plan.Resource) []string {
 	t.Helper()
 	text := func(list []plan.Resource) map[string]string {

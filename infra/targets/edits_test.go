@@ -79,7 +79,7 @@ func withoutSecrets(s *stacks.Stack) { s.Service("store").Files = s.Service("sto
 
 func nothing[T any](*T) {}
 
-// waiver is read by the policy alone.
+// waiver changes a waiver, which the policy alone reads.
 func waiver(f func(*stacks.Waiver)) func(*stacks.Stack) {
 	return func(s *stacks.Stack) {
 		s.Waivers = []stacks.Waiver{{Rule: "limits", Subject: "web", Reason: "a reason",

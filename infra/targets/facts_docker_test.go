@@ -204,7 +204,7 @@ func (e engine) add(t *testing.T, f facts, service string, c container) {
 	}
 }
 
-// asks is what the health check asks: the address of an HTTP request that its command
+// asks returns what the health check asks: the address of an HTTP request that its command
 // makes, or the command.
 func (e engine) asks(t *testing.T, service string, c container) string {
 	t.Helper()
@@ -246,7 +246,7 @@ func environment(c container) map[string]string {
 	return out
 }
 
-// addFiles says what the files hold that a carrier has for the service's containers, where
+// addFiles adds what the files hold that a carrier has for the service's containers, where
 // these mount their folders.
 func (e engine) addFiles(f facts, service string) {
 	for _, c := range e.containers[service] {
@@ -260,7 +260,7 @@ func (e engine) addFiles(f facts, service string) {
 	}
 }
 
-// addReach says who is called, what gets out, and how people get in.
+// addReach adds who is called, what gets out, and how people get in.
 func (e engine) addReach(f facts, service string) {
 	var text []string
 	networks := map[string]bool{}

@@ -147,7 +147,7 @@ func (c cluster) add(t *testing.T, f facts, service string, p pods) {
 	f.set(service+"/health/retries", strconv.Itoa(int(ready.FailureThreshold)))
 }
 
-// asks is what the probe asks, at the number of the port.
+// asks returns what the probe asks, at the number of the port.
 func asks(t *testing.T, c corev1.Container, p *corev1.Probe) string {
 	t.Helper()
 	if p.Exec != nil {
@@ -156,7 +156,7 @@ func asks(t *testing.T, c corev1.Container, p *corev1.Probe) string {
 	return fmt.Sprintf("GET %s at %d", p.HTTPGet.Path, portOf(t, c, p.HTTPGet.Port.String()))
 }
 
-// portOf is the container's port of the name, or the number.
+// portOf returns the container's port of the name, or the number.
 func portOf(t *testing.T, c corev1.Container, port string) int {
 	t.Helper()
 	for _, p := range c.Ports {
@@ -248,7 +248,7 @@ func (c cluster) content(t *testing.T, config, key string) string {
 	return string(m.BinaryData[key])
 }
 
-// addReach says whom the policies let the service call under its name, what they let out,
+// addReach adds whom the policies let the service call under its name, what they let out,
 // and how people get in.
 func (c cluster) addReach(t *testing.T, f facts, service string, p pods) {
 	t.Helper()
@@ -270,6 +270,7 @@ func (c cluster) addReach(t *testing.T, f facts, service string, p pods) {
 				!c.egress(p, theirs, inside) || !c.ingress(theirs, &p, inside) {
 				continue
 			}
+
 			calls = append(calls, fmt.Sprintf("%s:%d", other, port.Port))
 			f.set(service+"/may reach "+other, "yes")
 		}
@@ -297,7 +298,8 @@ func (c cluster) addReach(t *testing.T, f facts, service string, p pods) {
 	}
 }
 
-// about are the policies for the pods in the direction; none means that everything is let through.
+// about returns the policies for the pods in the direction; none means that
+// everything is let through.
 func (c cluster) about(p pods, direction networkingv1.PolicyType) []*networkingv1.NetworkPolicy {
 	var out []*networkingv1.NetworkPolicy
 	for _, n := range c.policies {
@@ -361,7 +363,7 @@ func (c cluster) ingress(to pods, from *pods, port int) bool {
 	return len(list) == 0
 }
 
-// leaves are the addresses and ports that the pods reach beyond the cluster; name
+// leaves returns the addresses and ports that the pods reach beyond the cluster; name
 // servers are not among them.
 func (c cluster) leaves(p pods) string {
 	list := c.about(p, networkingv1.PolicyTypeEgress)
@@ -397,7 +399,7 @@ func (c cluster) leaves(p pods) string {
 	return strings.Join(unique(out), ", ")
 }
 
-// addOrder says which services each one waits for.
+// addOrder adds which services each one waits for.
 func (c cluster) addOrder(f facts) {
 	workloads := map[string]string{} // the service by "type name"
 	for _, r := range c.resources {

@@ -75,7 +75,7 @@ func (f facts) addEnvironment(service string, variables map[string]string) {
 	}
 }
 
-// named are the services, as "name:port", that a text names with a port.
+// named returns the services, as "name:port", that a text names with a port.
 func named(text string, services []string) []string {
 	var out []string
 	for _, s := range services {

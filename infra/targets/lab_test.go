@@ -21,7 +21,7 @@ import (
 // both are the targets.
 var both = []stacks.Target{stacks.Docker, stacks.Kubernetes}
 
-// labRoot is a project's root in which the lab's stack can be planned.
+// labRoot returns a project's root in which the lab's stack can be planned.
 func labRoot(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
@@ -176,7 +176,7 @@ func labStack(t *testing.T, root string) stacks.Stack {
 // recordedPassword is the secret of the recorded stacks.
 const recordedPassword = "hunter2-hunter2"
 
-// config is that of the recorded stacks.
+// config returns that of the recorded stacks.
 func config() (values map[string]string, secrets []string) {
 	const key = "codexcontinue:" + stacks.RedisPasswordKey
 	return map[string]string{key: recordedPassword}, []string{key}
@@ -203,7 +203,7 @@ func program(stack stacks.Stack, target stacks.Target, root string) pulumi.RunFu
 	}
 }
 
-// record is the plan of the stack on the target.
+// record returns the plan of the stack on the target.
 func record(stack stacks.Stack, target stacks.Target, root string) ([]plan.Resource, error) {
 	values, secrets := config()
 	return plan.Record(context.Background(), plan.Stack{Project: stacks.Project, Name: stack.Name,

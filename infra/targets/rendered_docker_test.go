@@ -91,7 +91,7 @@ func holdProject(t *testing.T, stack stacks.Stack, root string) {
 	}
 }
 
-// withoutFiles is the rendering without the files of its services.
+// withoutFiles returns the rendering without the files of its services.
 func withoutFiles(r *docker.Rendering) *docker.Rendering {
 	project := *r.Project
 	project.Configs, project.Secrets, project.Services = nil, nil, maps.Clone(project.Services)

@@ -87,7 +87,7 @@ func holdRegistered(t *testing.T, stack stacks.Stack, root string) {
 	}
 }
 
-// refOf is "type name" of the object's resource.
+// refOf returns "type name" of the object's resource.
 func refOf(o *kubernetes.Object) string {
 	gvk := o.GetObjectKind().GroupVersionKind()
 	group := gvk.Group
@@ -106,8 +106,8 @@ func byRef(resources []plan.Resource) map[string]plan.Resource {
 	return out
 }
 
-// rendered is the object as it is registered: with what is for Pulumi, and of a Secret without the
-// values, which a plan hides as a whole, and the name, which Pulumi chooses.
+// rendered returns the object as it is registered: with what is for Pulumi, and of a Secret without
+// the values, which a plan hides as a whole, and the name, which Pulumi chooses.
 func rendered(t *testing.T, o *kubernetes.Object) runtime.Object {
 	t.Helper()
 	out := o.DeepCopyObject().(kubernetes.API)
@@ -128,7 +128,7 @@ func rendered(t *testing.T, o *kubernetes.Object) runtime.Object {
 	return out
 }
 
-// typed is the resource as a Go type of its API, strictly: a field that the type has not is an
+// typed returns the resource as a Go type of its API, strictly: a field that the type has not is an
 // error. Kinds of the Gateway API have none.
 func typed(t *testing.T, r plan.Resource, all map[string]plan.Resource) runtime.Object {
 	t.Helper()
@@ -205,7 +205,7 @@ func resolve(t *testing.T, v any, r plan.Resource, all map[string]plan.Resource)
 	}
 }
 
-// hold holds that the value is known after provisioning.
+// hold checks that the value is known after provisioning.
 func hold(t *testing.T, r plan.Resource, value any) {
 	t.Helper()
 	if value != plan.Computed {
@@ -213,7 +213,7 @@ func hold(t *testing.T, r plan.Resource, value any) {
 	}
 }
 
-// namedBy are the resources, as "type name", of the objects that the object names.
+// namedBy returns the resources, as "type name", of the objects that the object names.
 func namedBy(o *kubernetes.Object, all []*kubernetes.Object) []string {
 	refs := map[string]string{}
 	for _, a := range all {
@@ -260,7 +260,7 @@ func namedBy(o *kubernetes.Object, all []*kubernetes.Object) []string {
 	return out
 }
 
-// holdOptions holds that what stands beside the object is told to Pulumi.
+// holdOptions checks that Pulumi is given what stands beside the object.
 func holdOptions(t *testing.T, o *kubernetes.Object, all []*kubernetes.Object, r plan.Resource) {
 	t.Helper()
 	parent := map[string]string{

@@ -17,13 +17,13 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
-// shipped is a shipped stack and its plan for the target.
+// shipped returns a shipped stack and its plan for the target.
 func shipped(t *testing.T, name string, target stacks.Target) (stacks.Stack, workload.View) {
 	t.Helper()
 	return changed(t, name, target, func(*stacks.Settings) {})
 }
 
-// changed is the same with other settings.
+// changed returns the same with other settings.
 func changed(
 	t *testing.T, name string, target stacks.Target, change func(*stacks.Settings),
 ) (stacks.Stack, workload.View) {
