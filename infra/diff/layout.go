@@ -44,90 +44,85 @@ type place struct {
 	target stacks.Target
 }
 
-// The sections, the most important first.
+// Titles of sections. Those of facts have the name of the facts' section.
 const (
-	refusedPlans = iota
-	comingsAndGoings
-	replacements
-	exposures
-	limits
-	images
-	models
-	storage
-	everything
+	refusedPlans = "Cannot be planned"
+	comeAndGo    = "Stacks and services that come, go or move"
+	replacements = "Replaced or removed"
+	modelChanges = "Model"
+	everything   = "Every change, property by property"
 )
 
-// sectionOf is where the facts of a section stand.
-var sectionOf = map[Section]int{
-	Exposure: exposures, Limits: limits, Images: images, Storage: storage,
+// titles are in the order in which the sections are shown, the most important first.
+var titles = []string{
+	refusedPlans, comeAndGo, replacements, title(Exposure), title(Limits), title(Images),
+	modelChanges, title(Storage), everything,
 }
+
+func title(s Section) string { return strings.ToUpper(string(s[:1])) + string(s[1:]) }
 
 // layout sorts what changes into sections.
 func layout(r Report) []section {
-	sections := []section{
-		refusedPlans:     {title: "Cannot be planned"},
-		comingsAndGoings: {title: "Stacks and services that come, go or move"},
-		replacements:     {title: "Replaced or removed"},
-		exposures:        {title: "Exposure"},
-		limits:           {title: "Limits"},
-		images:           {title: "Images"},
-		models:           {title: "Model"},
-		storage:          {title: "Storage"},
-		everything:       {title: "Every change, property by property", fold: true},
+	sections := make([]section, len(titles))
+	for i, title := range titles {
+		sections[i].title, sections[i].fold = title, title == everything
 	}
 
 	for _, p := range r.Plans {
-		p.layout(func(section int, e entry) { sections[section].add(e, place{p.Stack, p.Target}) })
+		p.layout(func(title string, e entry) {
+			sections[slices.Index(titles, title)].add(e, place{p.Stack, p.Target})
+		})
 	}
 
 	return slices.DeleteFunc(sections, func(s section) bool { return len(s.entries) == 0 })
 }
 
-// layout adds what changes in the plan.
-func (p Comparison) layout(add func(section int, e entry)) {
+// layout adds what changes in the plan to the section of the title.
+func (p Comparison) layout(add func(title string, e entry)) {
+	note := func(title, sign, kind, text string) {
+		add(title, entry{sign: sign, kind: kind, text: text})
+	}
+
 	switch r := p.Refused; {
 	case r == nil:
 	case r.After != "":
-		add(refusedPlans, entry{sign: "!", kind: "plan", text: r.After})
+		note(refusedPlans, "!", "plan", r.After)
 	case !p.Added && !p.Removed:
-		add(refusedPlans, entry{sign: "+", kind: "plan",
-			text: "can be planned now; it was refused before: " + r.Before})
+		note(refusedPlans, "+", "plan", "can be planned now; it was refused before: "+r.Before)
 	}
 
 	come, gone := comings(p)
 	switch {
 	case p.Added:
-		add(comingsAndGoings, entry{sign: "+", kind: "stack", text: "stack " + p.Stack})
+		note(comeAndGo, "+", "stack", "stack "+p.Stack)
 	case p.Removed:
-		add(comingsAndGoings, entry{sign: "-", kind: "stack", text: "stack " + p.Stack})
+		note(comeAndGo, "-", "stack", "stack "+p.Stack)
 	default:
 		if p.Moved && p.Chosen {
-			add(comingsAndGoings, entry{sign: "!", kind: "stack", text: fmt.Sprintf(
-				"stack %s moves to %s: what it has elsewhere is removed, but for volumes that outlive "+
-					"it, and all of it is made here", p.Stack, p.Target)})
+			note(comeAndGo, "!", "stack", fmt.Sprintf("stack %s moves to %s: what it has elsewhere "+
+				"is removed, but for volumes that outlive it, and all of it is made here",
+				p.Stack, p.Target))
 		}
 
 		for _, s := range come {
-			add(comingsAndGoings, entry{sign: "+", kind: "service",
-				text: "service " + s + ": " + describe(p.Facts, s, true)})
+			note(comeAndGo, "+", "service", "service "+s+": "+describe(p.Facts, s, true))
 		}
 
 		for _, s := range gone {
-			add(comingsAndGoings, entry{sign: "-", kind: "service",
-				text: "service " + s + ": " + describe(p.Facts, s, false)})
+			note(comeAndGo, "-", "service", "service "+s+": "+describe(p.Facts, s, false))
 		}
 	}
 
 	for _, f := range p.Facts {
 		if !impliedByService(f, p.Added || slices.Contains(come, f.Service),
 			p.Removed || slices.Contains(gone, f.Service)) {
-			add(sectionOf[f.Section], factEntry(f))
+			add(title(f.Section), factEntry(f))
 		}
 	}
 
-	if p.Model != nil {
-		add(models, entry{sign: "~", kind: "model", text: "the model that the stack serves",
-			props: p.Model.Properties, lines: p.Model.Lines})
+	if m := p.Model; m != nil {
+		add(modelChanges, entry{sign: "~", kind: "model", text: "the model that the stack serves",
+			props: m.Properties, lines: m.Lines})
 	}
 
 	for _, g := range grouped(asModel(p)) {
@@ -138,12 +133,8 @@ func (p Comparison) layout(add func(section int, e entry)) {
 	}
 
 	if len(p.Outputs) > 0 {
-		add(everything, entry{
-			sign:  "~",
-			kind:  "outputs",
-			text:  "outputs of the stack",
-			props: p.Outputs,
-		})
+		add(everything, entry{sign: "~", kind: "outputs", text: "outputs of the stack",
+			props: p.Outputs})
 	}
 
 	if len(p.Plugins) > 0 {

@@ -264,7 +264,7 @@ func replicasText(svc *stacks.Service, n int) string {
 func limitsText(c workload.Container) string {
 	var out []string
 	if c.CPU > 0 {
-		out = append(out, cores(int64(c.CPU))+" CPU")
+		out = append(out, c.CPU.Cores()+" CPU")
 	}
 	if c.Memory > 0 {
 		out = append(out, console.Size(int64(c.Memory)))
