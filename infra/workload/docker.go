@@ -193,12 +193,12 @@ func mounts(c types.ServiceConfig, root string) []Mount {
 	}
 
 	for _, folder := range slices.Sorted(maps.Keys(folders)) {
-		out = append(out, Mount{Kind: kind, Target: folder, ReadOnly: true})
+		out = append(out, Mount{Kind: kind, Path: folder, ReadOnly: true})
 	}
 
 	for _, t := range slices.Sorted(slices.Values(c.Tmpfs)) {
-		target, _, _ := strings.Cut(t, ":")
-		out = append(out, Mount{Kind: Memory, Target: target})
+		folder, _, _ := strings.Cut(t, ":")
+		out = append(out, Mount{Kind: Memory, Path: folder})
 	}
 
 	return out

@@ -437,7 +437,7 @@ func podContainer(c corev1.Container, pod corev1.PodSpec, sources map[string]Mou
 
 	for _, m := range c.VolumeMounts {
 		mount := sources[m.Name]
-		mount.Target = m.MountPath
+		mount.Path = m.MountPath
 		mount.ReadOnly = m.ReadOnly || mount.Kind == Files || mount.Kind == Secrets
 		out.Mounts = append(out.Mounts, mount)
 	}

@@ -132,7 +132,7 @@ const (
 type Mount struct {
 	Kind     MountKind
 	Source   string
-	Target   string
+	Path     string // in the container
 	ReadOnly bool
 }
 

@@ -182,7 +182,7 @@ func TestKubernetes(t *testing.T) {
 						stacks.MountTmpfs:  workload.Memory,
 					}[m.Kind]
 					if !slices.ContainsFunc(c.Mounts, func(x workload.Mount) bool {
-						return x.Kind == kind && x.Target == m.Target &&
+						return x.Kind == kind && x.Path == m.Target &&
 							(m.Kind != stacks.MountVolume || x.Source == m.Source)
 					}) {
 						t.Errorf("%s: the mount %+v is missing in %v", svc.Name, m, c.Mounts)
@@ -300,7 +300,7 @@ func compare(t *testing.T, stack stacks.Stack, svc stacks.Service, w workload.Wo
 
 	for _, m := range svc.Mounts {
 		if !slices.ContainsFunc(c.Mounts, func(x workload.Mount) bool {
-			return string(x.Kind) == string(m.Kind) && x.Target == m.Target &&
+			return string(x.Kind) == string(m.Kind) && x.Path == m.Target &&
 				x.ReadOnly == m.ReadOnly && (m.Kind != stacks.MountVolume || x.Source == m.Source)
 		}) {
 			t.Errorf("%s: the mount %+v is missing in %v", w.Name, m, c.Mounts)
@@ -309,7 +309,7 @@ func compare(t *testing.T, stack stacks.Stack, svc stacks.Service, w workload.Wo
 
 	for _, f := range svc.Files {
 		if !slices.ContainsFunc(c.Mounts, func(x workload.Mount) bool {
-			return x.Target == filepath.Dir(f.Path) && x.ReadOnly &&
+			return x.Path == filepath.Dir(f.Path) && x.ReadOnly &&
 				(x.Kind == workload.Secrets || f.Secret == "")
 		}) {
 			t.Errorf("%s: the folder of %s is missing in %v", w.Name, f.Path, c.Mounts)

@@ -282,7 +282,7 @@ func limitsText(c workload.Container) string {
 func mountsText(mounts []workload.Mount) []string {
 	var out []string
 	for _, m := range mounts {
-		text := m.Target + "  " + string(m.Kind)
+		text := m.Path + "  " + string(m.Kind)
 		if m.Source != "" {
 			text += " " + m.Source
 		}
