@@ -270,7 +270,8 @@ func TestManifestImages(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		for _, c := range slices.Concat(o.Spec.Template.Spec.InitContainers, o.Spec.Template.Spec.Containers) {
+		pod := o.Spec.Template.Spec
+		for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
 			check("export: "+o.Kind, c.Name, c.Image)
 		}
 	}
@@ -397,7 +398,8 @@ func TestSecretScripts(t *testing.T) {
 
 	var commands []string
 	for line := range strings.Lines(files[0].Text) {
-		if command, ok := strings.CutPrefix(line, "#   kubectl --namespace codexcontinue-prod create secret"); ok {
+		const create = "#   kubectl --namespace codexcontinue-prod create secret"
+		if command, ok := strings.CutPrefix(line, create); ok {
 			commands = append(commands,
 				"kubectl --namespace codexcontinue-prod create secret"+command)
 		}

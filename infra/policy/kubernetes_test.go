@@ -99,7 +99,9 @@ var badOnKubernetes = map[string]bad{
 	"healthcare with a way out": {
 		from: "healthcare",
 		tamperAll: object("NetworkPolicy", "backend",
-			egress(map[string]any{"to": []any{map[string]any{"ipBlock": map[string]any{"cidr": "0.0.0.0/0"}}}})),
+			egress(map[string]any{
+				"to": []any{map[string]any{"ipBlock": map[string]any{"cidr": "0.0.0.0/0"}}},
+			})),
 		subject: "backend",
 		want:    "isolation",
 	},

@@ -90,16 +90,17 @@ func waiver(f func(*stacks.Waiver)) func(*stacks.Stack) {
 
 // The ends of resources.
 const (
-	webContainer, webPods     = "container:Container codexcontinue-lab-web", "apps/v1:Deployment web"
-	edgeContainer, edgePods   = "container:Container codexcontinue-lab-edge", "apps/v1:Deployment edge"
-	mlContainer, mlPods       = "container:Container codexcontinue-lab-ml", "apps/v1:Deployment ml"
-	storeContainer, storePods = "container:Container codexcontinue-lab-store", "apps/v1:StatefulSet store"
-	ollamaContainer           = "container:Container codexcontinue-lab-ollama"
-	ollamaPods                = "apps/v1:StatefulSet ollama"
-	httpRoute, edgeIngress    = "HTTPRoute edge", "networking.k8s.io/v1:Ingress edge"
-	edgeService, modelJob     = "core/v1:Service edge", "batch/v1:Job model"
-	autoscaler                = "autoscaling/v2:HorizontalPodAutoscaler web"
-	carrier                   = "container:Container codexcontinue-lab-store-files"
+	webContainer, webPods   = "container:Container codexcontinue-lab-web", "apps/v1:Deployment web"
+	edgeContainer, edgePods = "container:Container codexcontinue-lab-edge", "apps/v1:Deployment edge"
+	mlContainer, mlPods     = "container:Container codexcontinue-lab-ml", "apps/v1:Deployment ml"
+	storeContainer          = "container:Container codexcontinue-lab-store"
+	storePods               = "apps/v1:StatefulSet store"
+	ollamaContainer         = "container:Container codexcontinue-lab-ollama"
+	ollamaPods              = "apps/v1:StatefulSet ollama"
+	httpRoute, edgeIngress  = "HTTPRoute edge", "networking.k8s.io/v1:Ingress edge"
+	edgeService, modelJob   = "core/v1:Service edge", "batch/v1:Job model"
+	autoscaler              = "autoscaling/v2:HorizontalPodAutoscaler web"
+	carrier                 = "container:Container codexcontinue-lab-store-files"
 )
 
 var edits = []edit{

@@ -104,7 +104,9 @@ type opened struct {
 }
 
 // look sees what is registered before it is recorded. It changes nothing.
-func (o *opened) look(args *pulumi.ResourceTransformationArgs) *pulumi.ResourceTransformationResult {
+func (o *opened) look(
+	args *pulumi.ResourceTransformationArgs,
+) *pulumi.ResourceTransformationResult {
 	service := strings.TrimSuffix(args.Name, "-files")
 	switch props := args.Props.(type) {
 	case *docker.ContainerArgs:
