@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/policy"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -11,7 +12,7 @@ import (
 )
 
 // findings are what the rule says of the plan.
-func findings(t *testing.T, p policy.Plan, rule string) []string {
+func findings(t *testing.T, p policy.Input, rule string) []string {
 	t.Helper()
 	report, err := policy.Check(p, today)
 	if err != nil {
@@ -27,8 +28,8 @@ func findings(t *testing.T, p policy.Plan, rule string) []string {
 }
 
 // runningOn is a plan of one workload for an engine.
-func runningOn(service string, containers ...workload.Container) policy.Plan {
-	return policy.Plan{Root: "/root", View: workload.View{
+func runningOn(service string, containers ...workload.Container) policy.Input {
+	return policy.Input{Root: "/root", View: workload.View{
 		Target:    stacks.Docker,
 		Workloads: []workload.Workload{{Service: service, Containers: containers}},
 	}}
@@ -36,10 +37,8 @@ func runningOn(service string, containers ...workload.Container) policy.Plan {
 
 // TestFindings holds what a rule says of one container, and that it is silent at its bound.
 func TestFindings(t *testing.T) {
-	env := func(name, value string, secret bool) workload.Container {
-		return workload.Container{Env: []workload.Variable{
-			{Name: name, Text: workload.Text{Value: value, Secret: secret}},
-		}}
+	env := func(name, value string) workload.Container {
+		return workload.Container{Env: map[string]string{name: value}}
 	}
 	mount := func(kind workload.MountKind, source string) workload.Container {
 		return workload.Container{Mounts: []workload.Mount{{Kind: kind, Source: source}}}
@@ -74,22 +73,19 @@ func TestFindings(t *testing.T) {
 		"a tag":    {"pinned-image", workload.Container{Image: "h:5/r:8"}, nil},
 		"a digest": {"pinned-image", workload.Container{Image: "r@sha256:x"}, nil},
 		"a secret of a name": {
-			"secret-in-environment", env("X", "", true), []string{"X is a secret"},
-		},
-		"a secret of no name": {
-			"secret-in-environment", env("", "", true), []string{"a variable is a secret"},
+			"secret-in-environment", env("X", plan.Secret), []string{"X is a secret"},
 		},
 		"a secret by its name": {
-			"secret-in-environment", env("API_KEY", "x", false),
+			"secret-in-environment", env("API_KEY", "x"),
 			[]string{"API_KEY holds a secret by its name"},
 		},
-		"a secret's file": {"secret-in-environment", env("API_KEY_FILE", "x", false), nil},
+		"a secret's file": {"secret-in-environment", env("API_KEY_FILE", "x"), nil},
 		"a URL with a password": {
-			"secret-in-environment", env("X", "a://u:p@h", false),
+			"secret-in-environment", env("X", "a://u:p@h"),
 			[]string{"X holds a URL with a password"},
 		},
-		"an empty password": {"secret-in-environment", env("X", "a://u:@h", false), nil},
-		"a URL with a user": {"secret-in-environment", env("X", "a://u@h", false), nil},
+		"an empty password": {"secret-in-environment", env("X", "a://u:@h"), nil},
+		"a URL with a user": {"secret-in-environment", env("X", "a://u@h"), nil},
 		"writable sources": {
 			"source-mount", mount(workload.HostPath, "/root/a"),
 			[]string{"can write to a of the checkout"},
@@ -117,7 +113,7 @@ func TestFindingsNameTheContainer(t *testing.T) {
 	one := runningOn("a", workload.Container{Name: "x", Privileged: true})
 	two := runningOn("a", workload.Container{Name: "x", Privileged: true},
 		workload.Container{Privileged: true})
-	for want, p := range map[string]policy.Plan{
+	for want, p := range map[string]policy.Input{
 		"is privileged": one, "container x is privileged": two,
 	} {
 		if got := findings(t, p, "privileged"); got[0] != want {
@@ -128,10 +124,9 @@ func TestFindingsNameTheContainer(t *testing.T) {
 
 // TestIsolated holds what makes a stack one that keeps to itself.
 func TestIsolated(t *testing.T) {
-	server := func(domain string) policy.Plan {
-		return runningOn(stacks.Ollama, workload.Container{Env: []workload.Variable{
-			{Name: "OLLAMA_HOST", Text: workload.Text{Value: "0.0.0.0"}},
-			{Name: "DOMAIN", Text: workload.Text{Value: domain}},
+	server := func(domain string) policy.Input {
+		return runningOn(stacks.Ollama, workload.Container{Env: map[string]string{
+			"OLLAMA_HOST": "0.0.0.0", "DOMAIN": domain,
 		}})
 	}
 	provisioned, described, open := server("general"), server("general"), server("general")
@@ -139,7 +134,7 @@ func TestIsolated(t *testing.T) {
 	described.Stack.Networks = []stacks.Network{{Internal: true}}
 	open.Networks, open.Stack.Networks = []workload.Network{{}}, []stacks.Network{{}}
 	for name, tc := range map[string]struct {
-		plan policy.Plan
+		plan policy.Input
 		want int
 	}{
 		"by a network": {provisioned, 1}, "by its description": {described, 1},

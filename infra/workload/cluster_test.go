@@ -76,7 +76,6 @@ func deployment() *appsv1.Deployment {
 
 // TestContainerOfACluster reads what a pod can say of its container.
 func TestContainerOfACluster(t *testing.T) {
-	secret := workload.Text{Secret: true}
 	for name, tc := range map[string]struct {
 		change func(*corev1.PodSpec, *corev1.Container)
 		want   func(*workload.Container)
@@ -90,7 +89,7 @@ func TestContainerOfACluster(t *testing.T) {
 			func(_ *corev1.PodSpec, c *corev1.Container) {
 				c.Command, c.Args = []string{"a"}, []string{"b", plan.Secret}
 			},
-			func(c *workload.Container) { c.Command = []workload.Text{{Value: "a"}, {Value: "b"}, secret} },
+			func(c *workload.Container) { c.Command = []string{"a", "b", plan.Secret} },
 		},
 		"variables": {
 			func(_ *corev1.PodSpec, c *corev1.Container) {
@@ -109,10 +108,9 @@ func TestContainerOfACluster(t *testing.T) {
 				}
 			},
 			func(c *workload.Container) {
-				c.Env = []workload.Variable{
-					{Name: "A", Text: workload.Text{Value: "1"}},
-					{Name: "B", Text: secret}, {Name: "C", Text: secret},
-					{Name: "D"}, {Name: "everything of the secret s", Text: secret},
+				c.Env = map[string]string{
+					"A": "1", "B": plan.Secret, "C": plan.Secret, "D": "",
+					"everything of the secret s": plan.Secret,
 				}
 			},
 		},
@@ -178,18 +176,18 @@ func TestContainerOfACluster(t *testing.T) {
 				c.LivenessProbe = &corev1.Probe{}
 				c.LivenessProbe.Exec = &corev1.ExecAction{Command: []string{"ok", plan.Secret}}
 			},
-			func(c *workload.Container) { c.Health = []workload.Text{{Value: "ok"}, secret} },
+			func(c *workload.Container) { c.Health = []string{"ok", plan.Secret} },
 		},
 		"a request as its check": {
 			func(_ *corev1.PodSpec, c *corev1.Container) {
 				c.LivenessProbe = &corev1.Probe{}
 				c.LivenessProbe.HTTPGet = &corev1.HTTPGetAction{Path: "/healthz"}
 			},
-			func(c *workload.Container) { c.Health = []workload.Text{{Value: "GET"}, {Value: "/healthz"}} },
+			func(c *workload.Container) { c.Health = []string{"GET", "/healthz"} },
 		},
 		"another check": {
 			func(_ *corev1.PodSpec, c *corev1.Container) { c.LivenessProbe = &corev1.Probe{} },
-			func(c *workload.Container) { c.Health = []workload.Text{{Value: "a probe"}} },
+			func(c *workload.Container) { c.Health = []string{"a probe"} },
 		},
 		"a device": {
 			func(_ *corev1.PodSpec, c *corev1.Container) {
@@ -220,13 +218,13 @@ func TestContainerOfACluster(t *testing.T) {
 			},
 			func(c *workload.Container) {
 				c.Mounts = []workload.Mount{
-					{Kind: workload.HostPath, Source: "/etc", Target: "/host", ReadOnly: true},
-					{Kind: workload.Storage, Source: "data", Target: "/claim"},
-					{Kind: workload.Memory, Target: "/empty"},
-					{Kind: workload.Secrets, Source: "secret", Target: "/secret", ReadOnly: true},
-					{Kind: workload.Files, Source: "config", Target: "/config", ReadOnly: true},
-					{Kind: workload.Files, Source: "projected", Target: "/projected", ReadOnly: true},
-					{Kind: workload.Secrets, Source: "mixed", Target: "/mixed", ReadOnly: true},
+					{Kind: workload.HostPath, Source: "/etc", Path: "/host", ReadOnly: true},
+					{Kind: workload.Storage, Source: "data", Path: "/claim"},
+					{Kind: workload.Memory, Path: "/empty"},
+					{Kind: workload.Secrets, Source: "secret", Path: "/secret", ReadOnly: true},
+					{Kind: workload.Files, Source: "config", Path: "/config", ReadOnly: true},
+					{Kind: workload.Files, Source: "projected", Path: "/projected", ReadOnly: true},
+					{Kind: workload.Secrets, Source: "mixed", Path: "/mixed", ReadOnly: true},
 				}
 			},
 		},
@@ -236,7 +234,7 @@ func TestContainerOfACluster(t *testing.T) {
 			tc.change(&d.Spec.Template.Spec, &d.Spec.Template.Spec.Containers[0])
 			want := workload.Container{
 				Name: "main", Image: "busybox:1", NewPrivileges: true, LogBounded: true,
-				Unconfined: []string{"seccomp"},
+				Unconfined: []string{"seccomp"}, Env: map[string]string{},
 			}
 			tc.want(&want)
 			if d := cmp.Diff(want, onCluster(t, d).Workloads[0].Containers[0]); d != "" {
@@ -371,8 +369,7 @@ func TestContainersOfAPod(t *testing.T) {
 	var got []shown
 	for _, c := range view.Workloads[0].Containers {
 		got = append(got, shown{c.Name, c.Image, c.Init, c.Built})
-		want := []workload.Variable{{Name: "a", Text: workload.Text{Secret: true}},
-			{Name: "b", Text: workload.Text{Value: "2"}}}
+		want := map[string]string{"a": plan.Secret, "b": "2"}
 		if d := cmp.Diff(want, c.Labels); d != "" {
 			t.Errorf("%s (-want +got):\n%s", c.Name, d)
 		}
@@ -635,7 +632,7 @@ func TestVolumesOfACluster(t *testing.T) {
 			object := resourceOf(t, tc.object)
 			object.Options = &plan.Options{RetainOnDelete: tc.ofItself}
 			view := read(t, namespace, object)
-			want := []workload.Volume{{Resource: "resource", Name: "data", Size: 1 << 30, Retained: tc.want}}
+			want := []workload.Volume{{Name: "data", Size: 1 << 30, Retained: tc.want}}
 			if d := cmp.Diff(want, view.Volumes); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}
@@ -661,7 +658,7 @@ func TestClaimsOfASet(t *testing.T) {
 	job := &batchv1.Job{ObjectMeta: named("model")}
 	job.Spec.Parallelism = new(int32(2))
 	view := onCluster(t, s, job)
-	mounts := []workload.Mount{{Kind: workload.Storage, Source: "data", Target: "/data"}}
+	mounts := []workload.Mount{{Kind: workload.Storage, Source: "data", Path: "/data"}}
 	if d := cmp.Diff(mounts, view.Workloads[1].Containers[0].Mounts); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}

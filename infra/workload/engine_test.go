@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -26,7 +27,6 @@ func onEngine(c types.ServiceConfig) []workload.Workload {
 
 // TestContainerOfAnEngine reads what a compose project can say of a container.
 func TestContainerOfAnEngine(t *testing.T) {
-	secret := workload.Text{Secret: true}
 	for name, tc := range map[string]struct {
 		change func(*types.ServiceConfig)
 		want   func(*workload.Container)
@@ -42,7 +42,7 @@ func TestContainerOfAnEngine(t *testing.T) {
 				c.Command = types.ShellCommand{"b", stacks.SecretToken, "x" + stacks.SecretHashToken}
 			},
 			func(c *workload.Container) {
-				c.Command = []workload.Text{{Value: "a"}, {Value: "b"}, secret, secret}
+				c.Command = []string{"a", "b", plan.Secret, plan.Secret}
 			},
 		},
 		"variables": {
@@ -51,10 +51,8 @@ func TestContainerOfAnEngine(t *testing.T) {
 				c.Labels = types.Labels{"d": "4", "c": "3"}
 			},
 			func(c *workload.Container) {
-				c.Env = []workload.Variable{{Name: "A", Text: secret},
-					{Name: "B", Text: workload.Text{Value: "2"}}}
-				c.Labels = []workload.Variable{{Name: "c", Text: workload.Text{Value: "3"}},
-					{Name: "d", Text: workload.Text{Value: "4"}}}
+				c.Env = map[string]string{"A": plan.Secret, "B": "2"}
+				c.Labels = map[string]string{"c": "3", "d": "4"}
 			},
 		},
 		"limits": {
@@ -73,7 +71,7 @@ func TestContainerOfAnEngine(t *testing.T) {
 			func(c *types.ServiceConfig) {
 				c.HealthCheck = &types.HealthCheckConfig{Test: []string{"CMD", "ok"}}
 			},
-			func(c *workload.Container) { c.Health = []workload.Text{{Value: "CMD"}, {Value: "ok"}} },
+			func(c *workload.Container) { c.Health = []string{"CMD", "ok"} },
 		},
 		"no health check": {
 			func(c *types.ServiceConfig) {
@@ -160,10 +158,10 @@ func TestContainerOfAnEngine(t *testing.T) {
 			},
 			func(c *workload.Container) {
 				c.Mounts = []workload.Mount{
-					{Kind: workload.HostPath, Source: "/root/services/x", Target: "/a", ReadOnly: true},
-					{Kind: workload.HostPath, Source: "/etc", Target: "/b"},
-					{Kind: workload.Storage, Source: "data", Target: "/c"},
-					{Kind: workload.Memory, Target: "/run"}, {Kind: workload.Memory, Target: "/tmp"},
+					{Kind: workload.HostPath, Source: "/root/services/x", Path: "/a", ReadOnly: true},
+					{Kind: workload.HostPath, Source: "/etc", Path: "/b"},
+					{Kind: workload.Storage, Source: "data", Path: "/c"},
+					{Kind: workload.Memory, Path: "/run"}, {Kind: workload.Memory, Path: "/tmp"},
 				}
 			},
 		},
@@ -172,7 +170,7 @@ func TestContainerOfAnEngine(t *testing.T) {
 				c.Configs = []types.ServiceConfigObjConfig{{Target: "/etc/a/x"}, {Target: "/etc/a/y"}}
 			},
 			func(c *workload.Container) {
-				c.Mounts = []workload.Mount{{Kind: workload.Files, Target: "/etc/a", ReadOnly: true}}
+				c.Mounts = []workload.Mount{{Kind: workload.Files, Path: "/etc/a", ReadOnly: true}}
 			},
 		},
 		"files, one of them a secret": {
@@ -181,8 +179,8 @@ func TestContainerOfAnEngine(t *testing.T) {
 				c.Secrets = []types.ServiceSecretConfig{{Target: "/run/secrets/x"}}
 			},
 			func(c *workload.Container) {
-				c.Mounts = []workload.Mount{{Kind: workload.Secrets, Target: "/etc/a", ReadOnly: true},
-					{Kind: workload.Secrets, Target: "/run/secrets", ReadOnly: true}}
+				c.Mounts = []workload.Mount{{Kind: workload.Secrets, Path: "/etc/a", ReadOnly: true},
+					{Kind: workload.Secrets, Path: "/run/secrets", ReadOnly: true}}
 			},
 		},
 	} {
@@ -190,7 +188,10 @@ func TestContainerOfAnEngine(t *testing.T) {
 			var service types.ServiceConfig
 			service.Image = "redis:8"
 			tc.change(&service)
-			want := workload.Container{Image: "redis:8", NewPrivileges: true}
+			want := workload.Container{
+				Image: "redis:8", NewPrivileges: true,
+				Env: map[string]string{}, Labels: map[string]string{},
+			}
 			tc.want(&want)
 			if d := cmp.Diff(want, onEngine(service)[0].Containers[0]); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
@@ -301,7 +302,9 @@ func TestProjectOfAnEngine(t *testing.T) {
 		return workload.Workload{
 			Service: service, Kind: "Container", Name: "codexcontinue-dev-" + name,
 			Replicas: 1, Fenced: true,
-			Containers: []workload.Container{{NewPrivileges: true}},
+			Containers: []workload.Container{{
+				NewPrivileges: true, Env: map[string]string{}, Labels: map[string]string{},
+			}},
 		}
 	}
 	want := workload.View{
@@ -309,7 +312,7 @@ func TestProjectOfAnEngine(t *testing.T) {
 		Workloads: []workload.Workload{of("a", "a"), of("b", "b"), of("b", "b-2")},
 		Networks:  []workload.Network{{Name: "x-dev", Internal: true}, {Name: "y-dev"}},
 		Volumes: []workload.Volume{
-			{Resource: "gone", Name: "gone"}, {Resource: "kept", Name: "kept", Retained: true},
+			{Name: "gone"}, {Name: "kept", Retained: true},
 		},
 		Exposed: []workload.Exposure{
 			{Service: "a", How: "port", Address: "::1", Loopback: true},
@@ -327,18 +330,6 @@ func TestProjectOfAnEngine(t *testing.T) {
 	for i, text := range []string{"::1", "10.0.0.1:7", "127.0.0.1:8", "any address:9"} {
 		if s := got.Exposed[i].String(); s != text {
 			t.Errorf("%+v reads %q, want %q", got.Exposed[i], s, text)
-		}
-	}
-}
-
-// TestValue finds a variable by its name.
-func TestValue(t *testing.T) {
-	c := workload.Container{Env: []workload.Variable{
-		{Name: "A", Text: workload.Text{Value: "1"}}, {Name: "B", Text: workload.Text{Value: "2"}},
-	}}
-	for name, want := range map[string]string{"A": "1", "B": "2", "C": ""} {
-		if got := c.Value(name); got != want {
-			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
 }
