@@ -1,6 +1,7 @@
 package generation
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -19,7 +20,10 @@ import (
 func alone(t *testing.T) (*Manager, func(metric, value string) float64) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
-	m := &Manager{log: slog.New(slog.DiscardHandler), metrics: newMetrics(reg), jobs: map[string]*job{}}
+	m := &Manager{
+		log: slog.New(slog.DiscardHandler), metrics: newMetrics(reg), jobs: map[string]*job{},
+	}
+	m.closing, m.cut = context.WithCancel(t.Context())
 	return m, func(metric, value string) float64 {
 		t.Helper()
 		all, err := reg.Gather()
@@ -39,7 +43,7 @@ func alone(t *testing.T) (*Manager, func(metric, value string) float64) {
 
 // TestRead holds what is passed on of ml's lines, and which of them says that the turn has come.
 func TestRead(t *testing.T) {
-	most := strings.Repeat("x", MaxThinking)
+	most, third := strings.Repeat("x", MaxThinking), strings.Repeat("x", MaxThinking/3+1)
 	for name, tc := range map[string]struct {
 		line     string
 		admitted bool
@@ -53,6 +57,9 @@ func TestRead(t *testing.T) {
 		"text":             {`{"text":"hi"}`, true, "", 0},
 		"the longest":      {`{"thinking":"` + most + `"}`, true, most, 0},
 		"one byte more":    {`{"thinking":"` + most + `x"}`, true, "", 0},
+		"three that are too much": {
+			strings.Repeat(`{"thinking":"`+third+`"}`+"\n", 3), true, third + third, 0,
+		},
 		"more than the rest": {
 			`{"thinking":"` + most + `"}` + "\n" + `{"thinking":"x"}`, true, most, 0,
 		},
@@ -70,6 +77,49 @@ func TestRead(t *testing.T) {
 				t.Errorf("%d bytes of reasoning, %d left out", len(n.thinking), n.leftOut)
 			}
 		})
+	}
+}
+
+// TestSaysWhatIsCut says that an answer was cut, unless the job is over.
+func TestSaysWhatIsCut(t *testing.T) {
+	for _, over := range []bool{false, true} {
+		m, _ := alone(t)
+		var said bytes.Buffer
+		m.log = slog.New(slog.NewTextHandler(&said, nil))
+		j := newJob(t.Context(), m, store.Generation{}, "m", nil)
+		if over {
+			j.cancel(errStopped)
+		}
+		j.read(strings.NewReader(""), func() {}, false)
+		if got := strings.Contains(said.String(), "cut the answer"); got == over {
+			t.Errorf("the job is over: %v, and it says %q", over, said.String())
+		}
+	}
+}
+
+// TestDrainSaysWhatItWaitsFor: an instance without answers stops without a word; one with some says
+// so, and leaves them to others.
+func TestDrainSaysWhatItWaitsFor(t *testing.T) {
+	for _, jobs := range []int{0, 1} {
+		m, _ := alone(t)
+		var said bytes.Buffer
+		m.log = slog.New(slog.NewTextHandler(&said, nil))
+		j := newJob(t.Context(), m, store.Generation{}, "m", nil)
+		if jobs > 0 {
+			m.jobs["g"] = j
+		}
+		if err := m.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.release(t.Context())
+		for _, words := range []string{"waiting for answers", "releasing answers"} {
+			if strings.Contains(said.String(), words) != (jobs > 0) {
+				t.Errorf("with %d answers it says %q", jobs, said.String())
+			}
+		}
+		if left := errors.Is(context.Cause(j.ctx), errDraining); left != (jobs > 0) {
+			t.Errorf("with %d answers, one is left to others: %v", jobs, left)
+		}
 	}
 }
 
