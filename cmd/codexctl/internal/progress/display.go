@@ -324,12 +324,9 @@ func (d *Display) warn(message string) {
 			"the state with what runs"
 	}
 
-	for i, line := range console.Wrap(console.Plain(message), d.out.Width()-9) {
-		if i == 0 {
-			d.print(d.out.Paint(console.Yellow, "warning: ") + line)
-			continue
-		}
-		d.print("         " + line)
+	if !d.quiet {
+		d.clear()
+		d.out.Hanging(d.out.Paint(console.Yellow, "warning: "), console.Plain(message))
 	}
 }
 
@@ -408,7 +405,7 @@ func (d *Display) Tick() {
 // line returns a line such as "0:12 container backend healthy (3.1s)", cut to the width.
 func (d *Display) line(at time.Time, kind, name, text string, paint console.Paint) string {
 	head := fmt.Sprintf("%5s  %-9s  %-14s  ", console.Elapsed(at.Sub(d.start)), kind, name)
-	text = console.Cut(text, d.out.Width()-len([]rune(head)))
+	text = console.Cut(text, d.out.Width()-console.Width(head))
 	return head + d.out.Paint(paint, text)
 }
 
