@@ -20,59 +20,17 @@ import (
 
 // onEngine is the platform of a stack on a Docker engine.
 type onEngine struct {
-	eng   *engine.Engine
-	stack string
-	say   func(format string, args ...any)
-	now   func() time.Time
+	*engine.Engine
+	say func(format string, args ...any)
 }
 
 var _ platform = (*onEngine)(nil)
 
 func (e *onEngine) Name() string { return "the engine" }
-func (e *onEngine) Close() error { return e.eng.Close() }
-
-func (e *onEngine) Replicas(ctx context.Context, service string) ([]running.Replica, error) {
-	return e.eng.Replicas(ctx, e.stack, service)
-}
-
-func (e *onEngine) LastLines(ctx context.Context, r running.Replica, n int) ([]string, error) {
-	return e.eng.LastLines(ctx, r.ID, n)
-}
-
-func (e *onEngine) Logs(
-	ctx context.Context, service string, o running.LogOptions, line func(running.Replica, string),
-) error {
-	return e.eng.Logs(ctx, e.stack, service, o, func(c engine.Container, text string) {
-		line(running.Replica{ID: c.ID, Name: c.Name, Service: c.Service}, text)
-	})
-}
-
-func (e *onEngine) Restart(ctx context.Context, service string, timeout time.Duration) error {
-	list, err := e.eng.Containers(ctx, e.stack, service)
-	if err != nil {
-		return err
-	}
-
-	for i, c := range list {
-		start := e.now()
-		err := e.eng.Restart(ctx, c, timeout)
-		var sick *running.UnhealthyError
-		if errors.As(err, &sick) {
-			sick.Left = len(list) - i - 1
-		}
-		if err != nil {
-			return err
-		}
-
-		e.say("%s is healthy again after %.1fs", c.Name, e.now().Sub(start).Seconds())
-	}
-
-	return nil
-}
 
 // Preflight looks for host ports that something else holds.
 func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack, _ upOptions) error {
-	taken, err := takenPorts(ctx, e.eng, stack)
+	taken, err := takenPorts(ctx, e.Engine, stack)
 	if err != nil {
 		return err
 	}
@@ -117,7 +75,7 @@ func takenPorts(ctx context.Context, eng *engine.Engine, s stacks.Stack) ([]*eng
 func (e *onEngine) Settle(
 	ctx context.Context, s *deploy.Session, stack stacks.Stack,
 ) (bool, error) {
-	list, err := e.eng.Containers(ctx, e.stack, "")
+	list, err := e.Containers(ctx, "")
 	if err != nil {
 		return false, err
 	}
@@ -193,7 +151,7 @@ func (e *onEngine) removeHalfMade(
 
 	for _, c := range orphans {
 		e.say("removing %s: an update that was killed left it half-made", c.Name)
-		if err := e.eng.RemoveContainer(ctx, c.ID); err != nil {
+		if err := e.RemoveContainer(ctx, c.ID); err != nil {
 			return err
 		}
 	}
@@ -224,7 +182,7 @@ func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 			case <-tick.C:
 			}
 
-			list, err := e.eng.Containers(ctx, e.stack, "")
+			list, err := e.Containers(ctx, "")
 			if err != nil {
 				continue // the update itself will fail if the engine is gone
 			}
@@ -235,7 +193,7 @@ func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 				}
 
 				n := progress.Note{Service: c.Service}
-				if lines, err := e.eng.LastLines(ctx, c.ID, 1); err == nil && len(lines) > 0 {
+				if lines, err := e.LastLines(ctx, running.Replica{ID: c.ID, Name: c.Name}, 1); err == nil && len(lines) > 0 {
 					n.Text = message(lines[0])
 				}
 				if c.State == "restarting" || c.Restarts > 0 {
@@ -274,7 +232,7 @@ func message(line string) string {
 
 // Edge returns the address that the engine publishes.
 func (e *onEngine) Edge(ctx context.Context, _ stacks.Stack) (edge, error) {
-	list, err := e.eng.Containers(ctx, e.stack, stacks.Edge)
+	list, err := e.Containers(ctx, stacks.Edge)
 	if err != nil {
 		return edge{}, err
 	}
@@ -288,20 +246,12 @@ func (e *onEngine) Edge(ctx context.Context, _ stacks.Stack) (edge, error) {
 	return edge{}, nil
 }
 
-func (e *onEngine) Volumes(ctx context.Context) ([]string, error) {
-	return e.eng.Volumes(ctx, e.stack)
-}
-
-func (e *onEngine) RemoveVolume(ctx context.Context, name string) error {
-	return e.eng.RemoveVolume(ctx, name)
-}
-
 // Clear does nothing: the volumes of an engine belong to no namespace that could be left.
 func (e *onEngine) Clear(context.Context) error { return nil }
 
 func (e *onEngine) Patient(ctx context.Context, p *doctor.Patient) {
-	p.Engine = e.eng
+	p.Engine = e.Engine
 	if p.StackErr == nil {
-		p.Taken, p.TakenErr = takenPorts(ctx, e.eng, p.Stack)
+		p.Taken, p.TakenErr = takenPorts(ctx, e.Engine, p.Stack)
 	}
 }

@@ -105,7 +105,7 @@ func (a *App) localEngine(ctx context.Context, t target) (*engine.Engine, error)
 	if err != nil {
 		return nil, err
 	}
-	return engine.Connect(ctx, host)
+	return engine.Connect(ctx, host, t.file.Name)
 }
 
 func (a *App) ensureImages(

@@ -23,11 +23,13 @@ type platform interface {
 	Name() string
 
 	// Logs calls line for each line that the service's replicas log, one at a time.
-	Logs(ctx context.Context, service string, o running.LogOptions, line func(r running.Replica, text string)) error
+	Logs(ctx context.Context, service string, o running.LogOptions, line running.Line) error
 
 	// Restart restarts the service's replicas one after the other, each healthy before the next one
-	// goes, and prints each. It returns a *running.UnhealthyError when one does not become healthy.
-	Restart(ctx context.Context, service string, timeout time.Duration) error
+	// goes, and calls restarted for each. It returns a *running.UnhealthyError when one does not
+	// become healthy.
+	Restart(ctx context.Context, service string, timeout time.Duration,
+		restarted func(name string, took time.Duration)) error
 
 	// Preflight finds at once what would make an update fail after minutes.
 	Preflight(ctx context.Context, stack stacks.Stack, o upOptions) error

@@ -43,7 +43,9 @@ func (a *App) restart(ctx context.Context, name, service string, timeout time.Du
 		return err
 	}
 
-	err = p.Restart(ctx, service, timeout)
+	err = p.Restart(ctx, service, timeout, func(name string, took time.Duration) {
+		a.say("%s is healthy after %.1fs", name, took.Seconds())
+	})
 	var sick *running.UnhealthyError
 	if !errors.As(err, &sick) {
 		return err

@@ -89,7 +89,7 @@ func (a *App) connect(ctx context.Context, t target) (platform, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &onCluster{c: c, t: t, say: a.say}, nil
+		return &onCluster{Cluster: c, t: t, say: a.say}, nil
 	}
 
 	host, err := a.engineHost(t)
@@ -97,12 +97,12 @@ func (a *App) connect(ctx context.Context, t target) (platform, error) {
 		return nil, err
 	}
 
-	eng, err := engine.Connect(ctx, host)
+	eng, err := engine.Connect(ctx, host, t.file.Name)
 	if err != nil {
 		return nil, err
 	}
 
-	return &onEngine{eng: eng, stack: t.file.Name, say: a.say, now: a.now}, nil
+	return &onEngine{Engine: eng, say: a.say}, nil
 }
 
 func (a *App) connectCluster(
@@ -169,7 +169,6 @@ func (a *App) finder(t target) (pulumicli.Finder, error) {
 		Root:     t.project.Root,
 		CacheDir: cache,
 		Environ:  a.environ,
-		Path:     a.getenv("PATH"),
 		Say:      a.say,
 	}, err
 }
@@ -177,12 +176,12 @@ func (a *App) finder(t target) (pulumicli.Finder, error) {
 // pulumiEnv returns the backend of the state, and the variables that Pulumi needs in
 // addition to the environment.
 func (a *App) pulumiEnv(t target, host engine.Host) (project.Backend, map[string]string, error) {
-	backend, err := t.project.Backend(a.lookup)
+	backend, err := t.project.Backend(a.environ)
 	if err != nil {
 		return backend, nil, err
 	}
 
-	env, err := project.PassphraseEnv(t.file, backend, a.lookup)
+	env, err := project.PassphraseEnv(t.file, backend, a.environ)
 	if err != nil {
 		return backend, nil, err
 	}

@@ -278,7 +278,7 @@ func (o *Observer) note(ctx context.Context, seen observation, service string) (
 
 		word, text := condition(p)
 		if word == "starting" {
-			if lines, err := o.c.LastLines(ctx, p.Name, 1); err == nil && len(lines) > 0 {
+			if lines, err := o.c.LastLines(ctx, replica(p), 1); err == nil && len(lines) > 0 {
 				text = lines[0]
 			}
 		}

@@ -214,7 +214,8 @@ func crashed(p *corev1.Pod, s corev1.ContainerStatus) string {
 
 // LastLines returns the last lines that a pod logged. If a container of it crashed they are those
 // of the container before.
-func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, error) {
+func (c *Cluster) LastLines(ctx context.Context, of running.Replica, n int) ([]string, error) {
+	name := of.Name
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	p, err := c.api.CoreV1().Pods(c.Namespace).Get(ctx, name, metav1.GetOptions{})

@@ -39,8 +39,8 @@ func (c *Cluster) Workloads(ctx context.Context) (map[string]int64, error) {
 	return out, nil
 }
 
-// Claims lists the stack's volume claims, sorted by name.
-func (c *Cluster) Claims(ctx context.Context) ([]string, error) {
+// Volumes lists the stack's volume claims, sorted by name.
+func (c *Cluster) Volumes(ctx context.Context) ([]string, error) {
 	list, err := c.api.CoreV1().PersistentVolumeClaims(c.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: stacks.LabelStack + "=" + c.Stack})
 	if err != nil {
@@ -58,8 +58,8 @@ func (c *Cluster) Claims(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// RemoveClaim deletes a volume claim. Its storage class decides whether the data goes too.
-func (c *Cluster) RemoveClaim(ctx context.Context, name string) error {
+// RemoveVolume deletes a volume claim. Its storage class decides whether the data goes too.
+func (c *Cluster) RemoveVolume(ctx context.Context, name string) error {
 	err := c.api.CoreV1().PersistentVolumeClaims(c.Namespace).Delete(ctx, name,
 		metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/moby/moby/client/pkg/versions"
+
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -30,7 +32,8 @@ func engineVersion(ctx context.Context, p *Patient) []Finding {
 		return cannot(err)
 	}
 
-	if older(info.Version, engine.MinimumVersion) || older(info.APIVersion, minimumAPI) {
+	if versions.LessThan(info.Version, engine.MinimumVersion) ||
+		versions.LessThan(info.APIVersion, minimumAPI) {
 		return found(Fail, "update Docker to "+engine.MinimumVersion+" or newer",
 			"version %s (API %s) at %s", info.Version, info.APIVersion, p.Engine.Host.URL)
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -49,7 +50,6 @@ type Container struct {
 
 	// HealthCommand is the command of the health check, without its CMD.
 	HealthCommand []string
-	StopTimeout   time.Duration
 
 	// Networks are the engine's IDs of the container's networks.
 	Networks []string
@@ -63,16 +63,15 @@ func (c Container) Healthy() bool {
 
 // Containers lists the containers of a service, or of all services if service is empty, sorted by
 // service, then age. It leaves out containers that never start and only carry files.
-func (e *Engine) Containers(ctx context.Context, stack, service string) ([]Container, error) {
+func (e *Engine) Containers(ctx context.Context, service string) ([]Container, error) {
 	want := stacks.LabelService
 	if service != "" {
 		want += "=" + service
 	}
 
 	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{
-		All: true,
-		Filters: make(client.Filters).
-			Add("label", stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+stack, want),
+		All:     true,
+		Filters: e.ofStack(want),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("engine: list containers: %w", err)
@@ -120,9 +119,6 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 		c.Service, c.Image = x.Config.Labels[stacks.LabelService], x.Config.Image
 		if h := x.Config.Healthcheck; h != nil && len(h.Test) > 1 && h.Test[0] == "CMD" {
 			c.HealthCommand = h.Test[1:]
-		}
-		if t := x.Config.StopTimeout; t != nil {
-			c.StopTimeout = time.Duration(*t) * time.Second
 		}
 	}
 
@@ -179,9 +175,8 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 }
 
 // Volumes returns the names of the stack's volumes, sorted.
-func (e *Engine) Volumes(ctx context.Context, stack string) ([]string, error) {
-	r, err := e.api.VolumeList(ctx, client.VolumeListOptions{Filters: make(client.Filters).
-		Add("label", stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+stack)})
+func (e *Engine) Volumes(ctx context.Context) ([]string, error) {
+	r, err := e.api.VolumeList(ctx, client.VolumeListOptions{Filters: e.ofStack()})
 	if err != nil {
 		return nil, fmt.Errorf("engine: list volumes: %w", err)
 	}
@@ -226,9 +221,36 @@ func (e *Engine) RemoveContainer(ctx context.Context, id string) error {
 	return nil
 }
 
-// Restart stops and starts a container, with its own time to drain, and waits until it is healthy.
-// It returns a *running.UnhealthyError if it does not become so.
-func (e *Engine) Restart(ctx context.Context, c Container, timeout time.Duration) error {
+// Restart restarts the service's containers one after the other, each with its own time to drain and
+// healthy before the next one goes. It calls restarted for each. It returns a
+// *running.UnhealthyError if one does not become healthy in time.
+func (e *Engine) Restart(
+	ctx context.Context, service string, timeout time.Duration,
+	restarted func(name string, took time.Duration),
+) error {
+	list, err := e.Containers(ctx, service)
+	if err != nil {
+		return err
+	}
+
+	for i, c := range list {
+		start := time.Now()
+		err := e.restart(ctx, c, timeout)
+		var sick *running.UnhealthyError
+		if errors.As(err, &sick) {
+			sick.Left = len(list) - i - 1
+		}
+		if err != nil {
+			return err
+		}
+
+		restarted(c.Name, time.Since(start))
+	}
+
+	return nil
+}
+
+func (e *Engine) restart(ctx context.Context, c Container, timeout time.Duration) error {
 	if _, err := e.api.ContainerRestart(ctx, c.ID, client.ContainerRestartOptions{}); err != nil {
 		return fmt.Errorf("engine: restart %s: %w", c.Name, err)
 	}

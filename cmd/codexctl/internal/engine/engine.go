@@ -1,4 +1,4 @@
-// Package engine observes and restarts the containers of stacks on a Docker engine. It selects by
+// Package engine observes and restarts the containers of one stack on a Docker engine. It selects by
 // labels only, never by name.
 package engine
 
@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/moby/moby/client"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // MinimumVersion is the oldest engine that the project is tested with.
@@ -20,11 +22,12 @@ const MinimumVersion = "20.10"
 // pingTimeout bounds the first contact: an engine on this machine answers in milliseconds.
 const pingTimeout = 5 * time.Second
 
-// Engine is a connection to a Docker engine.
+// Engine is a connection to a Docker engine, for one stack.
 type Engine struct {
 	// Host is the engine's address.
-	Host Host
-	api  *client.Client
+	Host  Host
+	Stack string
+	api   *client.Client
 }
 
 // Unreachable is returned when no engine answers.
@@ -63,7 +66,7 @@ func (e *Unreachable) Error() string {
 
 // Connect connects to the engine and makes sure that it answers. It returns an
 // *Unreachable if it does not.
-func Connect(ctx context.Context, host Host) (*Engine, error) {
+func Connect(ctx context.Context, host Host, stack string) (*Engine, error) {
 	if strings.HasPrefix(host.URL, "ssh://") {
 		return nil, &Unreachable{Host: host, Cause: errors.New("ssh")}
 	}
@@ -83,7 +86,13 @@ func Connect(ctx context.Context, host Host) (*Engine, error) {
 		return nil, &Unreachable{Host: host, Cause: err}
 	}
 
-	return &Engine{Host: host, api: api}, nil
+	return &Engine{Host: host, Stack: stack, api: api}, nil
+}
+
+// ofStack returns the filters for what is of the stack and has the other labels.
+func (e *Engine) ofStack(others ...string) client.Filters {
+	return make(client.Filters).Add("label", append(others,
+		stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+e.Stack)...)
 }
 
 // Close closes the connections.

@@ -10,8 +10,8 @@ import (
 )
 
 // Replicas lists the replicas of a service, or of all services if service is empty.
-func (e *Engine) Replicas(ctx context.Context, stack, service string) ([]running.Replica, error) {
-	list, err := e.Containers(ctx, stack, service)
+func (e *Engine) Replicas(ctx context.Context, service string) ([]running.Replica, error) {
+	list, err := e.Containers(ctx, service)
 	if err != nil {
 		return nil, err
 	}

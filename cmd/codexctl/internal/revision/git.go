@@ -14,13 +14,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 )
 
 // Checkout is a git checkout of the project.
 type Checkout struct {
 	root    string // of the project
 	prefix  string // of the project in the repository, empty or with a / at its end
-	environ []string
+	environ environ.Vars
 
 	// say is called with what takes long.
 	say func(format string, args ...any)
@@ -37,7 +39,7 @@ type Options struct {
 	Root string
 
 	// Environ is the environment of git and go.
-	Environ []string
+	Environ environ.Vars
 
 	// Cache is a folder for what can be made again; empty for none.
 	Cache string
@@ -49,7 +51,7 @@ type Options struct {
 // Open opens the git repository around the project. The caller closes the checkout.
 func Open(ctx context.Context, o Options) (*Checkout, error) {
 	for _, program := range []string{"git", "go"} {
-		if _, err := lookPath(program, o.Environ); err != nil {
+		if _, err := o.Environ.LookPath(program); err != nil {
 			return nil, fmt.Errorf("%s is not on PATH: plans of a revision are made by building "+
 				"its program",
 				program)
@@ -321,36 +323,15 @@ func verb(args []string) string {
 
 // command returns a command for a program that is found on the PATH of environ.
 func command(
-	ctx context.Context, dir string, environ []string, program string, args ...string,
+	ctx context.Context, dir string, env environ.Vars, program string, args ...string,
 ) (*exec.Cmd, error) {
-	path, err := lookPath(program, environ)
+	path, err := env.LookPath(program)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Dir, cmd.Env = dir, environ
+	cmd.Dir, cmd.Env = dir, env
 	return cmd, nil
-}
-
-// lookPath is like exec.LookPath with the PATH of environ.
-func lookPath(program string, environ []string) (string, error) {
-	for _, dir := range filepath.SplitList(getenv(environ, "PATH")) {
-		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil &&
-			filepath.IsAbs(path) {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("%s: %w", program, exec.ErrNotFound)
-}
-
-// getenv returns the last value of the variable, which is the one that counts.
-func getenv(environ []string, name string) string {
-	for _, e := range slices.Backward(environ) {
-		if value, ok := strings.CutPrefix(e, name+"="); ok {
-			return value
-		}
-	}
-	return ""
 }
 
 // copyFile copies a program.

@@ -191,19 +191,19 @@ func (c *Checkout) build(ctx context.Context, r Revision, to, overlay string) er
 		args = append(args, "-overlay="+overlay)
 	}
 
-	environ := slices.DeleteFunc(slices.Clone(c.environ), func(e string) bool {
+	env := slices.DeleteFunc(slices.Clone(c.environ), func(e string) bool {
 		// The program runs here, whatever the caller builds for.
 		return strings.HasPrefix(e, "GOOS=") || strings.HasPrefix(e, "GOARCH=")
 	})
 
-	environ = append(environ, "GOWORK=off")
-	if getenv(environ, "HOME") == "" { // Go's caches are in it by default
+	env = append(env, "GOWORK=off")
+	if env.Get("HOME") == "" { // Go's caches are in it by default
 		if u, err := user.Current(); err == nil && u.HomeDir != "" {
-			environ = append(environ, "HOME="+u.HomeDir)
+			env = append(env, "HOME="+u.HomeDir)
 		}
 	}
 
-	cmd, err := command(ctx, c.root, environ, "go", append(args, "./"+planner)...)
+	cmd, err := command(ctx, c.root, env, "go", append(args, "./"+planner)...)
 	if err != nil {
 		return err
 	}

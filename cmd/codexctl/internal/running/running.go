@@ -3,10 +3,7 @@
 package running
 
 import (
-	"bufio"
-	"context"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -69,37 +66,6 @@ func (p Port) URL() string {
 	}
 
 	return "http://" + host + ":" + strconv.Itoa(p.Host)
-}
-
-// LogOptions select a part of the logs.
-type LogOptions struct {
-	// Tail is how many of the last lines of each replica are shown first; negative means all.
-	Tail int
-
-	// Since leaves out older lines, unless it is zero.
-	Since time.Time
-
-	// Follow continues with new lines, also of replicas that replace the current ones,
-	// until the context ends.
-	Follow bool
-}
-
-// ReadLines calls line for each line of r, without its end, until r or the context ends.
-func ReadLines(ctx context.Context, r io.Reader, line func(text string)) error {
-	b := bufio.NewReader(r)
-	for {
-		text, err := b.ReadString('\n')
-		if text != "" {
-			line(strings.TrimRight(text, "\r\n"))
-		}
-
-		if err == io.EOF || ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // UnhealthyError is returned when a replica did not become healthy.
