@@ -170,16 +170,13 @@ func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
 func (k *onCluster) problems(ctx context.Context, found []cluster.Finding) []failure.Problem {
 	var out []failure.Problem
 	for _, f := range found {
-		p := failure.Problem{Service: f.Service, What: f.What, Todo: f.Todo, Container: f.Pod}
+		p := failure.Problem{Service: f.Service, What: f.What, Todo: f.Todo}
 		if f.Why != "" {
 			p.What += "\n    " + f.Why
 		}
 
 		if f.Pod != "" {
-			var err error
-			if p.Log, err = k.LastLines(ctx, running.Replica{Name: f.Pod}, failure.LogLines); err != nil {
-				p.Log = []string{err.Error()}
-			}
+			p.AddLog(ctx, k, running.Replica{Name: f.Pod})
 		}
 
 		out = append(out, p)

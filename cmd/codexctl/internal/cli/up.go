@@ -351,10 +351,8 @@ func (a *App) explainModel(
 	}
 
 	if list, e := src.Replicas(ctx, stacks.ML); e == nil && len(list) > 0 {
-		p.Service, p.Container = stacks.ML, list[0].Name
-		if p.Log, e = src.LastLines(ctx, list[0], failure.LogLines); e != nil {
-			p.Log = []string{e.Error()}
-		}
+		p.Service = stacks.ML
+		p.AddLog(ctx, src, list[0])
 	}
 
 	failure.Print(a.err, []failure.Problem{p})

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -194,22 +193,4 @@ func brief(list []Access) string {
 	}
 
 	return text
-}
-
-var rbac = regexp.MustCompile(`User "([^"]+)" cannot (\S+) resource "([^"]+)" ` +
-	`in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
-
-// denial returns the API server's long sentence about RBAC in short.
-func denial(text string) string {
-	m := rbac.FindStringSubmatch(text)
-	if m == nil {
-		return text
-	}
-
-	out := m[1] + " may not " + Access{Verb: m[2], Group: m[4], Resource: m[3]}.String()
-	if m[5] != "" {
-		out += " in the namespace " + m[5]
-	}
-
-	return out
 }

@@ -127,6 +127,11 @@ func (o observation) current(service string) []*corev1.Pod {
 	return out
 }
 
+// leaving reports whether a pod is being deleted.
+func (o observation) leaving() bool {
+	return slices.ContainsFunc(o.pods, func(p *corev1.Pod) bool { return p.DeletionTimestamp != nil })
+}
+
 // revisionKey is the annotation in which the Deployment controller numbers revisions.
 const revisionKey = "deployment.kubernetes.io/revision"
 

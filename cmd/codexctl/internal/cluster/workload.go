@@ -14,29 +14,45 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Workloads returns the generations of the stack's Deployments and StatefulSets, by name.
-func (c *Cluster) Workloads(ctx context.Context) (map[string]int64, error) {
-	o := metav1.ListOptions{LabelSelector: c.selector("")}
-	out := map[string]int64{}
+// workloads returns the Deployments and StatefulSets of a service, or of all services if service is
+// empty.
+func (c *Cluster) workloads(ctx context.Context, service string) (observation, error) {
+	var out observation
+	o := metav1.ListOptions{LabelSelector: c.selector(service)}
 	deployments, err := c.api.AppsV1().Deployments(c.Namespace).List(ctx, o)
 	if err != nil {
-		return nil, c.failed("list deployments", err)
+		return out, c.failed("list deployments", err)
 	}
 
 	for i := range deployments.Items {
-		out[deployments.Items[i].Name] = deployments.Items[i].Generation
+		out.deployments = append(out.deployments, &deployments.Items[i])
 	}
 
 	sets, err := c.api.AppsV1().StatefulSets(c.Namespace).List(ctx, o)
 	if err != nil {
-		return nil, c.failed("list stateful sets", err)
+		return out, c.failed("list stateful sets", err)
 	}
 
 	for i := range sets.Items {
-		out[sets.Items[i].Name] = sets.Items[i].Generation
+		out.statefulSets = append(out.statefulSets, &sets.Items[i])
 	}
 
 	return out, nil
+}
+
+// Workloads returns the generations of the stack's Deployments and StatefulSets, by name.
+func (c *Cluster) Workloads(ctx context.Context) (map[string]int64, error) {
+	seen, err := c.workloads(ctx, "")
+	out := map[string]int64{}
+	for _, d := range seen.deployments {
+		out[d.Name] = d.Generation
+	}
+
+	for _, s := range seen.statefulSets {
+		out[s.Name] = s.Generation
+	}
+
+	return out, err
 }
 
 // Volumes lists the stack's volume claims, sorted by name.

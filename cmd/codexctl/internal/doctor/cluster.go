@@ -263,7 +263,7 @@ func autoscale(_ context.Context, p *Patient) []Finding {
 		return found(OK, "", "no service follows the load")
 	}
 
-	ok, err := p.Cluster.MetricsAPI()
+	ok, err := p.Cluster.HasAPI(cluster.MetricsAPI)
 	if err != nil {
 		return cannot(err)
 	}
