@@ -101,7 +101,7 @@ func (a *App) buildImages(ctx context.Context, name string) error {
 
 // localEngine connects to the Docker engine that builds images, whatever the stack runs on.
 func (a *App) localEngine(ctx context.Context, t target) (*engine.Engine, error) {
-	host, err := engine.ResolveHost(t.project.Value(t.file, "docker:host"), a.getenv)
+	host, err := engine.ResolveHost(t.file.Config.Plain["docker:host"], a.getenv)
 	if err != nil {
 		return nil, err
 	}

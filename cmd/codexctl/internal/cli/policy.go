@@ -89,7 +89,12 @@ func (a *App) policyAll(ctx context.Context, asJSON bool) error {
 	}
 
 	var reports []policy.Report
-	for _, name := range project.Stacks() {
+	names, err := project.Stacks()
+	if err != nil {
+		return err
+	}
+
+	for _, name := range names {
 		own, err := plan.Of(ctx, project.Root, name, plan.OfOptions{})
 		if err != nil {
 			return err

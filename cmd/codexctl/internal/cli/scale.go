@@ -103,11 +103,7 @@ func (a *App) scale(
 // allows returns an error if the stack with that many replicas cannot be provisioned,
 // before anything is written.
 func (t target) allows(settings stacks.Settings, service string, replicas int) error {
-	plain, secret, err := t.project.Values(t.file)
-	if err != nil {
-		return err
-	}
-
+	plain, secret := t.file.Config.Own()
 	services := map[string]map[string]any{}
 	if text := plain["services"]; text != "" {
 		if err := json.Unmarshal([]byte(text), &services); err != nil {

@@ -43,21 +43,14 @@ func (a *App) target(name string) (target, error) {
 // load reads and checks the settings and returns the stack they describe, as the program does,
 // without Pulumi or an engine.
 func (t target) load() (stacks.Settings, stacks.Stack, error) {
-	plain, secret, err := t.project.Values(t.file)
-	if err != nil {
-		return stacks.Settings{}, stacks.Stack{}, err
-	}
+	plain, secret := t.file.Config.Own()
 	return program.Load(t.project.Root, t.file.Name, plain, secret)
 }
 
 // place decodes only the settings that say where the stack runs: what runs can be shown even if the
 // other settings are invalid.
 func (t target) place() (stacks.Settings, error) {
-	plain, _, err := t.project.Values(t.file)
-	if err != nil {
-		return stacks.Settings{}, err
-	}
-
+	plain, _ := t.file.Config.Own()
 	only := map[string]string{}
 	for _, key := range []string{"target", "kubernetes", "registry"} {
 		if v, ok := plain[key]; ok {
@@ -74,7 +67,7 @@ func (a *App) engineHost(t target) (engine.Host, error) {
 	if s, err := t.place(); err == nil && s.Target == stacks.Kubernetes && s.Registry == "" {
 		return engine.Host{}, nil
 	}
-	return engine.ResolveHost(t.project.Value(t.file, "docker:host"), a.getenv)
+	return engine.ResolveHost(t.file.Config.Plain["docker:host"], a.getenv)
 }
 
 // connect connects to the engine or cluster of the stack; the caller closes it.

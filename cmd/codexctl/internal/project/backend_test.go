@@ -165,11 +165,7 @@ config:
 		t.Fatalf("stack %+v, %v", s, err)
 	}
 
-	plain, secret, err := p.Values(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-
+	plain, secret := s.Config.Own()
 	want := map[string]string{
 		"target": "docker",
 		"model":  "{}",
@@ -186,7 +182,7 @@ config:
 	if len(plain) != len(want) || len(secret) != 1 || secret[0] != "secret" {
 		t.Errorf("got %v and secrets %v", plain, secret)
 	}
-	if host := p.Value(s, "docker:host"); host != "tcp://engine:2375" {
+	if host := s.Config.Plain["docker:host"]; host != "tcp://engine:2375" {
 		t.Errorf("docker:host is %q", host)
 	}
 }
