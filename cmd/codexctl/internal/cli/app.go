@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -193,16 +193,13 @@ func serviceArg(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// cacheDir returns the user's cache folder, as os.UserCacheDir does.
-func (a *App) cacheDir() (string, error) {
+// cacheDir returns the user's cache folder, or "" if there is no home.
+func (a *App) cacheDir() string {
 	if d := a.getenv("XDG_CACHE_HOME"); d != "" {
-		return d, nil
+		return d
 	}
-
-	d, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("cache: %w: set XDG_CACHE_HOME", err)
+	if home := a.getenv("HOME"); home != "" {
+		return filepath.Join(home, ".cache")
 	}
-
-	return d, nil
+	return ""
 }

@@ -127,11 +127,12 @@ func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
 	}
 
 	o := k.Observe(ctx, needs)
-	notes, fatal := make(chan progress.Note), make(chan []failure.Problem)
+	notes, fatal := make(chan running.Note), make(chan []failure.Problem)
 	go func() {
-		found := o.Watch(ctx, func(n cluster.Note) {
+		found := o.Watch(ctx, func(n running.Note) {
+			n.Text = message(n.Text)
 			select {
-			case notes <- progress.Note{Service: n.Service, Text: message(n.Text), Ready: n.Ready}:
+			case notes <- n:
 			case <-ctx.Done():
 			}
 		})

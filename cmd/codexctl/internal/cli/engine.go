@@ -13,7 +13,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/doctor"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -171,7 +170,7 @@ const lookEvery = 2 * time.Second
 // Watch notes what the containers that are not healthy yet logged last: why a start takes long,
 // such as a download of modules, or why it will fail.
 func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
-	notes := make(chan progress.Note)
+	notes := make(chan running.Note)
 	go func() {
 		tick := time.NewTicker(lookEvery)
 		defer tick.Stop()
@@ -192,7 +191,7 @@ func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
 					continue
 				}
 
-				n := progress.Note{Service: c.Service}
+				n := running.Note{Service: c.Service}
 				if lines, err := e.LastLines(ctx, running.Replica{ID: c.ID, Name: c.Name}, 1); err == nil && len(lines) > 0 {
 					n.Text = message(lines[0])
 				}

@@ -61,7 +61,7 @@ type platform interface {
 // watch is what a platform observes while an update or a wait goes on.
 type watch struct {
 	// notes are what starting replicas log or wait for.
-	notes <-chan progress.Note
+	notes <-chan running.Note
 
 	// fatal receives, at most once, why the update cannot succeed however long it waits. It is nil
 	// on a platform that cannot know.

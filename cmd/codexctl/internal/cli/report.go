@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/modelwait"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -27,10 +27,10 @@ type report struct {
 	Services []serviceReport `json:"services"`
 
 	// Model is the progress of the model; nil if the stack does not answer.
-	Model *modelwait.Model `json:"model,omitempty"`
+	Model *status.Model `json:"model,omitempty"`
 
 	// Unready lists the services that the backend cannot use.
-	Unready []modelwait.Service `json:"unready,omitempty"`
+	Unready []status.Service `json:"unready,omitempty"`
 
 	// hint tells how to get an address if there is no URL.
 	hint string
@@ -107,9 +107,12 @@ func collect(
 
 	for _, c := range list {
 		s := row(c.Service)
-		slices.SortStableFunc(c.Ports, func(a, b running.Port) int {
-			return boolOrder(a.Container != mainPort[c.Service], b.Container != mainPort[c.Service])
-		})
+		if i := slices.IndexFunc(c.Ports, func(p running.Port) bool {
+			return p.Container == mainPort[c.Service]
+		}); i > 0 {
+			c.Ports = slices.Concat(c.Ports[i:i+1], c.Ports[:i], c.Ports[i+1:])
+		}
+
 		x := containerReport{
 			Name:      c.Name,
 			ID:        c.ID,
@@ -148,24 +151,14 @@ func collect(
 	return r, nil
 }
 
-func boolOrder(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
-}
-
-func (r *report) setModel(s *modelwait.Status) {
+func (r *report) setModel(s *status.Status) {
 	if s == nil {
 		return
 	}
 
 	r.Model = &s.Model
 	for _, svc := range s.Services {
-		if svc.Status != "ready" {
+		if svc.Status != status.Ready {
 			r.Unready = append(r.Unready, svc)
 		}
 	}
@@ -207,19 +200,14 @@ func (r *report) print(out *console.Console) {
 			continue
 		}
 
-		var ports []running.Port
+		rows = append(rows, append(row, ""))
 		if len(s.Containers) > 0 {
-			ports = s.Containers[0].ports
-		}
-
-		if len(ports) > 0 {
-			rows = append(rows, append(row, address(ports[0])))
-		} else {
-			rows = append(rows, append(row, ""))
-		}
-
-		for _, p := range ports[min(1, len(ports)):] {
-			rows = append(rows, []string{"", "", "", "", "", "", "", address(p)})
+			for i, p := range s.Containers[0].ports {
+				if i > 0 {
+					rows = append(rows, make([]string, 8))
+				}
+				rows[len(rows)-1][7] = strings.TrimPrefix(p.URL(), "http://")
+			}
 		}
 	}
 
@@ -249,7 +237,7 @@ func (r *report) print(out *console.Console) {
 
 	if m := r.Model; m != nil {
 		text := m.Name + ": " + m.State
-		if m.Total > 0 && m.State == "pulling" {
+		if m.Total > 0 && m.State == status.ModelPulling {
 			text += fmt.Sprintf(" (%s of %s)", console.Size(m.Completed), console.Size(m.Total))
 		}
 		if m.Error != "" {
@@ -320,10 +308,6 @@ func tag(image string) string {
 		return image[i+1:]
 	}
 	return image
-}
-
-func address(p running.Port) string {
-	return strings.TrimPrefix(p.URL(), "http://")
 }
 
 // cores returns a CPU limit in cores, or "" for none.

@@ -124,6 +124,22 @@ func (a *App) attach(ctx context.Context, name string) (target, platform, error)
 	return t, p, err
 }
 
+// open also loads the stack, whose settings have to be valid.
+func (a *App) open(ctx context.Context, name string) (target, stacks.Stack, platform, error) {
+	t, err := a.target(name)
+	if err != nil {
+		return t, stacks.Stack{}, nil, err
+	}
+
+	_, stack, err := t.load()
+	if err != nil {
+		return t, stack, nil, err
+	}
+
+	p, err := a.connect(ctx, t)
+	return t, stack, p, err
+}
+
 // errNoContainer is returned for a service of the stack that does not run.
 var errNoContainer = errors.New("has no container")
 
@@ -157,13 +173,17 @@ func namesOf(list []running.Replica) []string {
 
 // finder looks for the Pulumi CLI.
 func (a *App) finder(t target) (pulumicli.Finder, error) {
-	cache, err := a.cacheDir()
-	return pulumicli.Finder{
+	f := pulumicli.Finder{
 		Root:     t.project.Root,
-		CacheDir: cache,
+		CacheDir: a.cacheDir(),
 		Environ:  a.environ,
 		Say:      a.say,
-	}, err
+	}
+	if f.CacheDir == "" {
+		return f, errors.New("cache: there is no home: set XDG_CACHE_HOME")
+	}
+
+	return f, nil
 }
 
 // pulumiEnv returns the backend of the state, and the variables that Pulumi needs in

@@ -16,6 +16,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/modelwait"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -62,17 +64,7 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 
 func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	start := a.now()
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-
-	_, stack, err := t.load()
-	if err != nil {
-		return err
-	}
-
-	p, err := a.connect(ctx, t)
+	t, stack, p, err := a.open(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -112,7 +104,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	}
 	defer way.Close()
 
-	var model *modelwait.Status
+	var model *status.Status
 	if !o.noWait && way.url != "" {
 		m, problems, err := a.awaitModel(ctx, p, stack, way.url, o.waitTimeout)
 		if len(problems) > 0 {
@@ -190,7 +182,7 @@ func (a *App) update(
 // makes it cannot come up.
 func (a *App) awaitModel(
 	ctx context.Context, p platform, stack stacks.Stack, url string, timeout time.Duration,
-) (status modelwait.Status, problems []failure.Problem, err error) {
+) (model status.Status, problems []failure.Problem, err error) {
 	problems, err = runWatched(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
 		if seen.beginAll != nil {
 			seen.beginAll()
@@ -205,15 +197,15 @@ func (a *App) awaitModel(
 			Now:     a.now,
 		}
 
-		status, err = w.Wait(ctx, url)
+		model, err = w.Wait(ctx, url)
 		return err
 	})
 
-	return status, problems, err
+	return model, problems, err
 }
 
 // drain discards the notes.
-func drain(ctx context.Context, notes <-chan progress.Note) {
+func drain(ctx context.Context, notes <-chan running.Note) {
 	for {
 		select {
 		case <-notes:

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -174,15 +175,9 @@ func (s step) pending(w Work, seen observation) bool {
 		time.Since(s.began) < changedWithin
 }
 
-// Note reports what a pod of a service waits for or logged last, or that all pods are ready.
-type Note struct {
-	Service, Text string
-	Ready         bool
-}
-
 // Watch observes the namespace until the context ends, or until a service that is worked on cannot
 // come up: then it returns why. It calls note, which may be nil, with the progress of the services.
-func (o *Observer) Watch(ctx context.Context, note func(Note)) []Finding {
+func (o *Observer) Watch(ctx context.Context, note func(running.Note)) []Finding {
 	j := judge{}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -199,7 +194,7 @@ func (o *Observer) Watch(ctx context.Context, note func(Note)) []Finding {
 		working, done := o.working(seen)
 		for _, work := range done {
 			if note != nil {
-				note(Note{Service: work.Service, Ready: true})
+				note(running.Note{Service: work.Service, Ready: true})
 			}
 		}
 
@@ -270,7 +265,7 @@ func (o *Observer) Failed(ctx context.Context) []Finding {
 const noteEvery = 2 * time.Second
 
 // note returns what the first pod of the service that is not ready waits for or logged last.
-func (o *Observer) note(ctx context.Context, seen observation, service string) (Note, bool) {
+func (o *Observer) note(ctx context.Context, seen observation, service string) (running.Note, bool) {
 	for _, p := range seen.current(service) {
 		if ready(p) || ended(p) {
 			continue
@@ -289,10 +284,10 @@ func (o *Observer) note(ctx context.Context, seen observation, service string) (
 			}
 		}
 
-		return Note{Service: service, Text: text}, true
+		return running.Note{Service: service, Text: text}, true
 	}
 
-	return Note{}, false
+	return running.Note{}, false
 }
 
 // unblock deletes the pods of a StatefulSet that are broken and of an older revision.

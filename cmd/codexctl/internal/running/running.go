@@ -68,6 +68,13 @@ func (p Port) URL() string {
 	return "http://" + host + ":" + strconv.Itoa(p.Host)
 }
 
+// Note reports what a replica of a service that is starting waits for or logged last, or that the
+// service is ready.
+type Note struct {
+	Service, Text string
+	Ready         bool
+}
+
 // UnhealthyError is returned when a replica did not become healthy.
 type UnhealthyError struct {
 	Replica Replica
