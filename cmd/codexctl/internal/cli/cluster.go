@@ -127,37 +127,23 @@ func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
 	}
 
 	o := k.Observe(ctx, needs)
-	notes, fatal := make(chan running.Note), make(chan []failure.Problem)
-	go func() {
-		found := o.Watch(ctx, func(n running.Note) {
-			n.Text = message(n.Text)
-			select {
-			case notes <- n:
-			case <-ctx.Done():
-			}
-		})
-		if len(found) == 0 {
-			return
-		}
-
-		problems := k.problems(ctx, found)
-		select {
-		case fatal <- problems:
-		case <-ctx.Done():
-		}
-	}()
-
 	return watch{
-		notes: notes, fatal: fatal,
+		run: func(ctx context.Context, note func(running.Note)) []failure.Problem {
+			return k.problems(ctx, o.Watch(ctx, func(n running.Note) {
+				n.Text = message(n.Text)
+				note(n)
+			}))
+		},
 		step: func(s progress.Step, begins bool) {
+			w := cluster.Work{Service: s.Service(), Kind: s.Kind}
 			switch {
 			case !s.Workload() || s.Service() == "" || s.Removes():
 			case s.Op == apitype.OpSame:
-				o.Keep(cluster.Work{Service: s.Service(), Kind: s.Kind})
+				o.Keep(w)
 			case begins:
-				o.Begin(cluster.Work{Service: s.Service(), Kind: s.Kind})
+				o.Begin(w)
 			default:
-				o.End(cluster.Work{Service: s.Service(), Kind: s.Kind}, s.Failed)
+				o.End(w, s.Failed)
 			}
 		},
 		failed: func(ctx context.Context) []failure.Problem {

@@ -13,6 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/doctor"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -101,7 +102,7 @@ func unexpected(list []engine.Container, stack stacks.Stack) string {
 	healthy, all := map[string]int{}, map[string]int{}
 	for _, c := range list {
 		all[c.Service]++
-		if c.State == "running" && c.Health != "unhealthy" {
+		if c.Running && c.State != "unhealthy" {
 			healthy[c.Service]++
 		}
 	}
@@ -143,7 +144,7 @@ func (e *onEngine) removeHalfMade(
 	}) {
 		var replicas []running.Replica
 		for _, c := range list {
-			replicas = append(replicas, running.Replica{Name: c.Name})
+			replicas = append(replicas, c.Replica)
 		}
 		return e.Foreign(replicas)
 	}
@@ -167,48 +168,41 @@ func (e *onEngine) Foreign(list []running.Replica) error {
 // lookEvery is the time between two looks at the logs of starting containers.
 const lookEvery = 2 * time.Second
 
-// Watch notes what the containers that are not healthy yet logged last: why a start takes long,
+func (e *onEngine) Watch(context.Context, stacks.Stack) watch { return watch{run: e.watch} }
+
+// watch notes what the containers that are not healthy yet logged last: why a start takes long,
 // such as a download of modules, or why it will fail.
-func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
-	notes := make(chan running.Note)
-	go func() {
-		tick := time.NewTicker(lookEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-
-			list, err := e.Containers(ctx, "")
-			if err != nil {
-				continue // the update itself will fail if the engine is gone
-			}
-
-			for _, c := range list {
-				if c.Healthy() || c.State == "created" {
-					continue
-				}
-
-				n := running.Note{Service: c.Service}
-				if lines, err := e.LastLines(ctx, running.Replica{ID: c.ID, Name: c.Name}, 1); err == nil && len(lines) > 0 {
-					n.Text = message(lines[0])
-				}
-				if c.State == "restarting" || c.Restarts > 0 {
-					n.Text = c.Condition() + ": " + n.Text
-				}
-
-				select {
-				case notes <- n:
-				case <-ctx.Done():
-					return
-				}
-			}
+func (e *onEngine) watch(ctx context.Context, note func(running.Note)) []failure.Problem {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
 		}
-	}()
 
-	return watch{notes: notes}
+		list, err := e.Containers(ctx, "")
+		if err != nil {
+			continue // the update itself will fail if the engine is gone
+		}
+
+		for _, c := range list {
+			if c.Healthy || c.State == "created" {
+				continue
+			}
+
+			n := running.Note{Service: c.Service}
+			if lines, err := e.LastLines(ctx, c.Replica, 1); err == nil && len(lines) > 0 {
+				n.Text = message(lines[0])
+			}
+			if c.State == "restarting" || c.Restarts > 0 {
+				n.Text = c.Condition + ": " + n.Text
+			}
+
+			note(n)
+		}
+	}
 }
 
 // message returns what a line of a log says to a person: of the services' JSON lines the message

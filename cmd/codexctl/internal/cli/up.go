@@ -131,27 +131,26 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	return nil
 }
 
-// runWatched calls wait and cancels its context when the platform finds that it cannot succeed; it
-// then returns why as problems.
+// runWatched calls wait, and note with what the platform observes meanwhile. It cancels the context
+// of both when the platform finds that wait cannot succeed, and then returns why as problems.
 func runWatched(
 	ctx context.Context, p platform, stack stacks.Stack,
+	note func(ctx context.Context, n running.Note),
 	wait func(ctx context.Context, seen watch) error,
-) ([]failure.Problem, error) {
+) (problems []failure.Problem, err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	seen := p.Watch(ctx, stack)
-	var problems []failure.Problem
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		select {
-		case problems = <-seen.fatal:
+		problems = seen.run(ctx, func(n running.Note) { note(ctx, n) })
+		if len(problems) > 0 {
 			stop(pulumicli.ErrHopeless)
-		case <-ctx.Done():
 		}
 	}()
 
-	err := wait(ctx, seen)
+	err = wait(ctx, seen)
 	var late []failure.Problem
 	if err != nil && ctx.Err() == nil && seen.failed != nil {
 		late = seen.failed(ctx)
@@ -159,8 +158,11 @@ func runWatched(
 
 	stop(nil)
 	<-done
-	if len(problems) == 0 {
-		problems = late
+	switch {
+	case err == nil:
+		return nil, nil
+	case len(problems) == 0:
+		return late, err
 	}
 
 	return problems, err
@@ -170,9 +172,15 @@ func runWatched(
 func (a *App) update(
 	ctx context.Context, s *deploy.Session, p platform, stack stacks.Stack, refresh bool,
 ) (result progress.Result, problems []failure.Problem, err error) {
-	problems, err = runWatched(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
-		result, err = s.Up(ctx, progress.New(a.err, a.now).WithNotes(seen.notes).OnStep(seen.step),
-			refresh)
+	notes := make(chan running.Note)
+	note := func(ctx context.Context, n running.Note) {
+		select {
+		case notes <- n:
+		case <-ctx.Done():
+		}
+	}
+	problems, err = runWatched(ctx, p, stack, note, func(ctx context.Context, seen watch) (err error) {
+		result, err = s.Up(ctx, progress.New(a.err, a.now).WithNotes(notes).OnStep(seen.step), refresh)
 		return err
 	})
 	return result, problems, err
@@ -183,10 +191,10 @@ func (a *App) update(
 func (a *App) awaitModel(
 	ctx context.Context, p platform, stack stacks.Stack, url string, timeout time.Duration,
 ) (model status.Status, problems []failure.Problem, err error) {
-	problems, err = runWatched(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
+	note := func(context.Context, running.Note) {} // the model's progress is shown
+	problems, err = runWatched(ctx, p, stack, note, func(ctx context.Context, seen watch) (err error) {
 		if seen.beginAll != nil {
 			seen.beginAll()
-			go drain(ctx, seen.notes)
 		}
 
 		w := modelwait.Waiter{
@@ -202,17 +210,6 @@ func (a *App) awaitModel(
 	})
 
 	return model, problems, err
-}
-
-// drain discards the notes.
-func drain(ctx context.Context, notes <-chan running.Note) {
-	for {
-		select {
-		case <-notes:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // changes summarizes an update in a few words.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -64,7 +63,7 @@ func dns(ctx context.Context, p *Patient) []Finding {
 		}
 
 		for _, c := range list {
-			if c.State != "running" || len(c.HealthCommand) != 2 ||
+			if !c.Running || len(c.HealthCommand) != 2 ||
 				c.HealthCommand[1] != "healthcheck" || path.Base(c.HealthCommand[0]) != svc.Name {
 				continue
 			}
@@ -143,14 +142,14 @@ func volumes(ctx context.Context, p *Patient) []Finding {
 		}
 
 		for _, c := range list {
-			lines, err := p.Engine.LastLines(ctx, running.Replica{ID: c.ID, Name: c.Name}, 200)
+			lines, err := p.Engine.LastLines(ctx, c.Replica, 200)
 			if err != nil {
 				return cannot(err)
 			}
 
 			looked++
 			for _, l := range lines {
-				if denied.MatchString(l) && !c.Healthy() {
+				if denied.MatchString(l) && !c.Healthy {
 					out = append(out,
 						found(Fail,
 							fmt.Sprintf("give the volume to the service's user: docker run --rm "+

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
-	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
@@ -20,45 +19,21 @@ import (
 
 // Container is one replica of a service.
 type Container struct {
-	ID, Name string
-	Service  string
+	// Replica has the reference that the container was made from as its Image.
+	running.Replica
 
-	// Image is the reference that the container was made from; ImageID the engine's ID of it.
-	Image, ImageID string
-
-	// State is created, running, restarting, paused, exited or dead. Health is healthy, unhealthy
-	// or starting, or empty if the container has no health check.
-	State, Health string
-
-	// HealthOutput is the output of the last health check.
-	HealthOutput string
-
-	// Error is the engine's reason why it could not start the container.
-	Error     string
-	ExitCode  int
-	OOMKilled bool
-	Restarts  int
+	// ImageID is the engine's ID of the image.
+	ImageID   string
 	CreatedAt time.Time
-	StartedAt time.Time
 
-	// CPU and Memory are the limits; 0 means none.
-	CPU    stacks.MilliCPU
-	Memory stacks.Bytes
-
-	// Ports are the published ports.
-	Ports []running.Port
+	// Running reports whether its program runs, in health or not.
+	Running bool
 
 	// HealthCommand is the command of the health check, without its CMD.
 	HealthCommand []string
 
 	// Networks are the engine's IDs of the container's networks.
 	Networks []string
-}
-
-// Healthy reports whether the container runs and passes its health check, if it has one.
-func (c Container) Healthy() bool {
-	return c.State == string(container.StateRunning) &&
-		(c.Health == "" || c.Health == string(container.Healthy))
 }
 
 // Containers lists the containers of a service, or of all services if service is empty, sorted by
@@ -107,10 +82,12 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 
 	x := r.Container
 	c := Container{
-		ID:       x.ID,
-		Name:     strings.TrimPrefix(x.Name, "/"),
-		ImageID:  x.Image,
-		Restarts: x.RestartCount,
+		Replica: running.Replica{
+			ID:       x.ID,
+			Name:     strings.TrimPrefix(x.Name, "/"),
+			Restarts: x.RestartCount,
+		},
+		ImageID: x.Image,
 	}
 
 	// The engine writes RFC 3339 times, a zero time for a container that never started.
@@ -126,17 +103,6 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 		for _, endpoint := range n.Networks {
 			if endpoint != nil && endpoint.NetworkID != "" {
 				c.Networks = append(c.Networks, endpoint.NetworkID)
-			}
-		}
-	}
-
-	if s := x.State; s != nil {
-		c.State, c.ExitCode, c.Error, c.OOMKilled = string(s.Status), s.ExitCode, s.Error, s.OOMKilled
-		c.StartedAt, _ = time.Parse(time.RFC3339Nano, s.StartedAt)
-		if s.Health != nil && s.Health.Status != container.NoHealthcheck {
-			c.Health = string(s.Health.Status)
-			if n := len(s.Health.Log); n > 0 && s.Health.Log[n-1] != nil {
-				c.HealthOutput = strings.TrimSpace(s.Health.Log[n-1].Output)
 			}
 		}
 	}
@@ -169,6 +135,10 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 		}
 
 		slices.SortFunc(c.Ports, func(a, b running.Port) int { return cmp.Compare(a.Host, b.Host) })
+	}
+
+	if x.State != nil {
+		c.setState(*x.State)
 	}
 
 	return c, nil
@@ -264,13 +234,11 @@ func (e *Engine) restart(ctx context.Context, c Container, timeout time.Duration
 		if err != nil {
 			return err
 		}
-		if now.Healthy() {
+		switch now.State {
+		case "healthy", "running":
 			return nil
-		}
-
-		if now.Health == string(container.Unhealthy) ||
-			now.State == string(container.StateExited) || now.State == string(container.StateDead) {
-			return &running.UnhealthyError{Replica: now.replica(now.Image)}
+		case "unhealthy", "exited", "dead":
+			return &running.UnhealthyError{Replica: now.Replica}
 		}
 
 		select {
@@ -278,7 +246,7 @@ func (e *Engine) restart(ctx context.Context, c Container, timeout time.Duration
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return &running.UnhealthyError{Replica: now.replica(now.Image), After: timeout}
+			return &running.UnhealthyError{Replica: now.Replica, After: timeout}
 		case <-tick.C:
 		}
 	}

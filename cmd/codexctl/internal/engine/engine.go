@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -98,42 +99,20 @@ func (e *Engine) ofStack(others ...string) client.Filters {
 // Close closes the connections.
 func (e *Engine) Close() error { return e.api.Close() }
 
-// Info describes the engine and its machine.
-type Info struct {
-	Version, APIVersion string
-	OS                  string
-
-	// Memory is the memory of the engine's machine, in bytes.
-	Memory int64
-
-	// DataRoot is the folder on the engine's machine that holds images and volumes.
-	DataRoot string
-
-	// GPURuntime reports whether the NVIDIA runtime is registered, CDI whether the engine
-	// looks for devices itself.
-	GPURuntime, CDI bool
-}
-
-// Info returns what the engine reports of itself.
-func (e *Engine) Info(ctx context.Context) (Info, error) {
+// Version returns the versions of the engine and its API.
+func (e *Engine) Version(ctx context.Context) (client.ServerVersionResult, error) {
 	v, err := e.api.ServerVersion(ctx, client.ServerVersionOptions{})
 	if err != nil {
-		return Info{}, fmt.Errorf("engine: version: %w", err)
+		return v, fmt.Errorf("engine: version: %w", err)
 	}
+	return v, nil
+}
 
+// Info returns what the engine reports of itself and its machine.
+func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	r, err := e.api.Info(ctx, client.InfoOptions{})
 	if err != nil {
-		return Info{}, fmt.Errorf("engine: info: %w", err)
+		return r.Info, fmt.Errorf("engine: info: %w", err)
 	}
-
-	_, nvidia := r.Info.Runtimes["nvidia"]
-	return Info{
-		Version:    v.Version,
-		APIVersion: v.APIVersion,
-		OS:         v.Os,
-		Memory:     r.Info.MemTotal,
-		DataRoot:   r.Info.DockerRootDir,
-		GPURuntime: nvidia,
-		CDI:        len(r.Info.CDISpecDirs) > 0,
-	}, nil
+	return r.Info, nil
 }

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/moby/moby/api/types/container"
+
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -172,7 +174,7 @@ func TestInspect(t *testing.T) {
 
 	c := list[0]
 	if c.Name != "codexcontinue-dev-edge-a1" || c.CPU != 1500 || c.Memory != 512*stacks.MiB ||
-		!c.Healthy() {
+		!c.Healthy {
 		t.Errorf("got %+v", c)
 	}
 
@@ -339,25 +341,29 @@ func TestUnreachable(t *testing.T) {
 }
 
 func TestCondition(t *testing.T) {
-	for want, c := range map[string]Container{
-		"running, healthy": {State: "running", Health: "healthy"},
+	health := func(status container.HealthStatus, output string) *container.Health {
+		return &container.Health{
+			Status: status,
+			Log:    []*container.HealthcheckResult{{Output: output}},
+		}
+	}
+	for want, c := range map[string]struct {
+		state    container.State
+		restarts int
+	}{
+		"running, healthy": {container.State{Status: "running", Health: health("healthy", "")}, 0},
 		"killed: it used more than its 512Mi of memory": {
-			State:     "exited",
-			ExitCode:  137,
-			OOMKilled: true,
-			Memory:    512 << 20,
-		},
-		"exited with code 2":                           {State: "exited", ExitCode: 2},
-		"restarting again and again, last exit code 1": {State: "restarting", ExitCode: 1, Restarts: 5},
+			container.State{Status: "exited", ExitCode: 137, OOMKilled: true}, 0},
+		"exited with code 2": {container.State{Status: "exited", ExitCode: 2}, 0},
+		"restarting again and again, last exit code 1": {
+			container.State{Status: "restarting", ExitCode: 1}, 5},
 		"running, unhealthy; its health check says: HTTP 503": {
-			State:        "running",
-			Health:       "unhealthy",
-			HealthOutput: "x\nHTTP 503",
-		},
-		"created: no such runtime": {State: "created", Error: "no such runtime"},
+			container.State{Status: "running", Health: health("unhealthy", "x\nHTTP 503")}, 0},
+		"created: no such runtime": {container.State{Status: "created", Error: "no such runtime"}, 0},
 	} {
-		if got := c.Condition(); got != want {
-			t.Errorf("got %q, want %q", got, want)
+		r := Container{Replica: running.Replica{Restarts: c.restarts, Memory: 512 << 20}}
+		if r.setState(c.state); r.Condition != want {
+			t.Errorf("got %q, want %q", r.Condition, want)
 		}
 	}
 }

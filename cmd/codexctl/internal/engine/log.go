@@ -53,12 +53,11 @@ func (e *Engine) Logs(
 
 		var out []running.Log
 		for _, c := range list {
-			r := c.replica(c.Image)
 			out = append(out, running.Log{
 				Source:  c.ID,
 				Started: c.StartedAt,
 				Copy: func(ctx context.Context, o running.LogOptions, line running.Line) error {
-					return e.stream(ctx, r, o, line)
+					return e.stream(ctx, c.Replica, o, line)
 				},
 			})
 		}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -187,9 +186,7 @@ func (c *Checkout) WorkingTree(ctx context.Context) (Revision, error) {
 	}
 
 	withIndex := append(slices.Clone(env), "GIT_INDEX_FILE="+own)
-	_, err = c.git(ctx, withIndex, "-c", "core.safecrlf=false",
-		"-c", "advice.addEmbeddedRepo=false", "add", "--all", "--", ".")
-	if err != nil {
+	if _, err := c.git(ctx, withIndex, "add", "--all", "--", "."); err != nil {
 		return Revision{}, fmt.Errorf("read the working tree: %w", err)
 	}
 
@@ -290,7 +287,7 @@ func (c *Checkout) gitIn(
 	cmd, err := command(ctx, dir,
 		append(slices.Clone(c.environ),
 			append([]string{"LC_ALL=C", "GIT_OPTIONAL_LOCKS=0"}, env...)...),
-		"git", args...)
+		"git", append([]string{"-c", "core.safecrlf=false"}, args...)...)
 	if err != nil {
 		return "", err
 	}
@@ -300,25 +297,12 @@ func (c *Checkout) gitIn(
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && len(bytes.TrimSpace(exit.Stderr)) > 0 {
 			first, _, _ := strings.Cut(string(bytes.TrimSpace(exit.Stderr)), "\n")
-			return "", fmt.Errorf("git %s: %s", verb(args), strings.TrimPrefix(first, "fatal: "))
+			return "", fmt.Errorf("git %s: %s", args[0], strings.TrimPrefix(first, "fatal: "))
 		}
-		return "", fmt.Errorf("git %s: %w", verb(args), err)
+		return "", fmt.Errorf("git %s: %w", args[0], err)
 	}
 
 	return strings.TrimSuffix(string(out), "\n"), nil
-}
-
-// verb returns the name of the git command among its arguments.
-func verb(args []string) string {
-	for i := 0; i < len(args); i++ {
-		if args[i] == "-c" {
-			i++
-			continue
-		}
-		return args[i]
-	}
-
-	return ""
 }
 
 // command returns a command for a program that is found on the PATH of environ.
@@ -336,17 +320,9 @@ func command(
 
 // copyFile copies a program.
 func copyFile(from, to string) error {
-	in, err := os.Open(from)
+	text, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
-	if err != nil {
-		return err
-	}
-
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	return os.WriteFile(to, text, 0o755)
 }
