@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/doctor"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
@@ -123,9 +125,14 @@ func unexpected(list []engine.Container, stack stacks.Stack) string {
 func (e *onEngine) removeHalfMade(
 	ctx context.Context, s *deploy.Session, list []engine.Container,
 ) error {
-	known, err := s.IDs(ctx)
+	resources, err := s.Resources(ctx)
 	if err != nil {
 		return err
+	}
+
+	known := map[string]bool{} // by the engine's ID
+	for _, r := range resources {
+		known[r.ID] = true
 	}
 
 	var orphans []engine.Container
@@ -173,18 +180,10 @@ func (e *onEngine) Watch(context.Context, stacks.Stack) watch { return watch{run
 // watch notes what the containers that are not healthy yet logged last: why a start takes long,
 // such as a download of modules, or why it will fail.
 func (e *onEngine) watch(ctx context.Context, note func(running.Note)) []failure.Problem {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		list, err := e.Containers(ctx, "")
 		if err != nil {
-			continue // the update itself will fail if the engine is gone
+			return // the update itself will fail if the engine is gone
 		}
 
 		for _, c := range list {
@@ -202,7 +201,8 @@ func (e *onEngine) watch(ctx context.Context, note func(running.Note)) []failure
 
 			note(n)
 		}
-	}
+	}, lookEvery)
+	return nil
 }
 
 // message returns what a line of a log says to a person: of the services' JSON lines the message

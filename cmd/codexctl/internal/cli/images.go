@@ -62,12 +62,7 @@ machine. What is there already is left out.`,
 
 // imagesOf loads the stack and lists its images.
 func (a *App) imagesOf(name string) (target, stacks.Stack, []images.Image, error) {
-	t, err := a.target(name)
-	if err != nil {
-		return t, stacks.Stack{}, nil, err
-	}
-
-	_, stack, err := t.load()
+	t, stack, err := a.load(name)
 	if err != nil {
 		return t, stack, nil, err
 	}

@@ -59,12 +59,7 @@ func scaleArgs(c *cobra.Command, args []string) error {
 func (a *App) scale(
 	ctx context.Context, name, service string, replicas int, others bool, o upOptions,
 ) error {
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-
-	_, before, err := t.load()
+	t, before, err := a.load(name)
 	if err != nil {
 		return err
 	}

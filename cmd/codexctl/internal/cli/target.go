@@ -124,14 +124,20 @@ func (a *App) attach(ctx context.Context, name string) (target, platform, error)
 	return t, p, err
 }
 
-// open also loads the stack, whose settings have to be valid.
-func (a *App) open(ctx context.Context, name string) (target, stacks.Stack, platform, error) {
+// load finds the stack and loads it.
+func (a *App) load(name string) (target, stacks.Stack, error) {
 	t, err := a.target(name)
 	if err != nil {
-		return t, stacks.Stack{}, nil, err
+		return t, stacks.Stack{}, err
 	}
 
 	_, stack, err := t.load()
+	return t, stack, err
+}
+
+// open also loads the stack, whose settings have to be valid.
+func (a *App) open(ctx context.Context, name string) (target, stacks.Stack, platform, error) {
+	t, stack, err := a.load(name)
 	if err != nil {
 		return t, stack, nil, err
 	}

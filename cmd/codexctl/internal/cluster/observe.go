@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
@@ -232,33 +233,27 @@ func (o *Observer) Failed(ctx context.Context) []Finding {
 	works := maps.Clone(o.failed)
 	maps.DeleteFunc(works, func(w Work, s step) bool { return s.pending(w, seen) })
 	o.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, afterwards)
-	defer cancel()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for len(works) > 0 {
-		seen := o.observe()
-		all := map[string]Finding{}
-		for work, s := range works {
-			for _, f := range seen.findings(work, s.began) {
-				all[f.Service+"\x00"+f.kind] = f
-			}
-		}
-
-		if len(all) > 0 {
-			return slices.SortedFunc(maps.Values(all), func(a, b Finding) int {
-				return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.kind, b.kind))
-			})
-		}
-
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	if len(works) == 0 {
+		return nil
 	}
 
-	return nil
+	var out []Finding
+	_ = wait.PollUntilContextTimeout(ctx, lookEvery, afterwards, true,
+		func(context.Context) (found bool, err error) {
+			seen := o.observe()
+			all := map[string]Finding{}
+			for work, s := range works {
+				for _, f := range seen.findings(work, s.began) {
+					all[f.Service+"\x00"+f.kind] = f
+				}
+			}
+
+			out = slices.SortedFunc(maps.Values(all), func(a, b Finding) int {
+				return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.kind, b.kind))
+			})
+			return len(out) > 0, nil
+		}) // there may be nothing
+	return out
 }
 
 // noteEvery is the time between two notes about a service.

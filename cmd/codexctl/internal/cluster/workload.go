@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -102,34 +103,34 @@ func (c *Cluster) RemoveNamespace(ctx context.Context) error {
 		return c.failed("remove the namespace "+c.Namespace, err)
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
-	defer cancel()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		ns, err := namespaces.Get(ctx, c.Namespace, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		if err != nil && ctx.Err() == nil {
-			return c.failed("namespace "+c.Namespace, err)
-		}
-
-		select {
-		case <-ctx.Done():
-			var why []string
-			for _, x := range ns.Status.Conditions {
-				if x.Status == corev1.ConditionTrue {
-					why = append(why, x.Message)
-				}
+	err = wait.PollUntilContextTimeout(ctx, lookEvery, removeTimeout, true,
+		func(ctx context.Context) (gone bool, err error) {
+			now, err := namespaces.Get(ctx, c.Namespace, metav1.GetOptions{})
+			switch {
+			case apierrors.IsNotFound(err):
+				return true, nil
+			case err == nil:
+				ns = now
 			}
+			return false, err
+		})
+	if !wait.Interrupted(err) {
+		if err != nil {
+			err = c.failed("namespace "+c.Namespace, err)
+		}
+		return err
+	}
 
-			return fmt.Errorf("cluster: the namespace %s is still being deleted (%s): it goes by "+
-				"itself when what holds it is gone",
-				c.Namespace, strings.Join(why, "; "))
-		case <-tick.C:
+	var why []string
+	for _, x := range ns.Status.Conditions {
+		if x.Status == corev1.ConditionTrue {
+			why = append(why, x.Message)
 		}
 	}
+
+	return fmt.Errorf("cluster: the namespace %s is still being deleted (%s): it goes by itself when "+
+		"what holds it is gone",
+		c.Namespace, strings.Join(why, "; "))
 }
 
 // removeTimeout bounds the wait for a namespace to go.

@@ -12,6 +12,7 @@ import (
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -225,31 +226,30 @@ func (e *Engine) restart(ctx context.Context, c Container, timeout time.Duration
 		return fmt.Errorf("engine: restart %s: %w", c.Name, err)
 	}
 
-	wait, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	tick := time.NewTicker(250 * time.Millisecond) // the engine has no call that waits for health
-	defer tick.Stop()
-	for {
-		now, err := e.Inspect(wait, c.ID)
-		if err != nil {
-			return err
-		}
-		switch now.State {
-		case "healthy", "running":
-			return nil
-		case "unhealthy", "exited", "dead":
-			return &running.UnhealthyError{Replica: now.Replica}
-		}
-
-		select {
-		case <-wait.Done():
-			if ctx.Err() != nil {
-				return ctx.Err()
+	var now Container
+	// The engine has no call that waits for health.
+	err := wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, timeout, true,
+		func(ctx context.Context) (healthy bool, err error) {
+			x, err := e.Inspect(ctx, c.ID)
+			if err != nil {
+				return false, err
 			}
-			return &running.UnhealthyError{Replica: now.Replica, After: timeout}
-		case <-tick.C:
-		}
+
+			now = x
+			switch now.State {
+			case "healthy", "running":
+				return true, nil
+			case "unhealthy", "exited", "dead":
+				return false, &running.UnhealthyError{Replica: now.Replica}
+			}
+
+			return false, nil
+		})
+	if wait.Interrupted(err) && ctx.Err() == nil {
+		return &running.UnhealthyError{Replica: now.Replica, After: timeout}
 	}
+
+	return err
 }
 
 // ImageName returns the reference by which people know the container's image. A container made from
