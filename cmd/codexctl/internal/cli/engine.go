@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -32,7 +31,7 @@ func (e *onEngine) Name() string { return "the engine" }
 
 // Preflight looks for host ports that something else holds.
 func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack, _ upOptions) error {
-	taken, err := takenPorts(ctx, e.Engine, stack)
+	taken, err := e.TakenPorts(ctx, stack)
 	if err != nil {
 		return err
 	}
@@ -43,35 +42,6 @@ func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack, _ upOption
 	}
 
 	return errors.Join(errs...)
-}
-
-// takenPorts returns, as errors, the host ports that the stack publishes and something else holds.
-func takenPorts(ctx context.Context, eng *engine.Engine, s stacks.Stack) ([]*engine.Taken, error) {
-	publishers, err := eng.Publishers(ctx)
-	if err != nil {
-		return nil, err
-	}
-
-	var out []*engine.Taken
-	for _, svc := range s.Services {
-		for _, p := range svc.Ports {
-			if p.Host == 0 {
-				continue
-			}
-
-			address := p.Address
-			if address == "" {
-				address = netip.AddrFrom4([4]byte{127, 0, 0, 1}).String()
-			}
-
-			if t := engine.TakenPort(publishers, s.Name, address, p.Host, eng.Host.Local()); t != nil {
-				t.Service = svc.Name
-				out = append(out, t)
-			}
-		}
-	}
-
-	return out, nil
 }
 
 func (e *onEngine) Settle(
@@ -245,6 +215,6 @@ func (e *onEngine) Clear(context.Context) error { return nil }
 func (e *onEngine) Patient(ctx context.Context, p *doctor.Patient) {
 	p.Engine = e.Engine
 	if p.StackErr == nil {
-		p.Taken, p.TakenErr = takenPorts(ctx, e.Engine, p.Stack)
+		p.Taken, p.TakenErr = e.TakenPorts(ctx, p.Stack)
 	}
 }

@@ -108,9 +108,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	if !o.noWait && way.url != "" {
 		m, problems, err := a.awaitModel(ctx, p, stack, way.url, o.waitTimeout)
 		if len(problems) > 0 {
-			failure.Print(a.err, problems)
-			a.whereItStands(ctx, p, stack, t.name)
-			return errReported
+			return a.notUp(ctx, p, stack, t.name, problems)
 		}
 
 		if err != nil {
@@ -239,16 +237,17 @@ func (a *App) explainUp(
 		problems = []failure.Problem{{What: err.Error()}}
 	}
 
-	failure.Print(a.err, problems)
-	a.whereItStands(ctx, p, stack, name)
-	return errReported
+	return a.notUp(ctx, p, stack, name, problems)
 }
 
-// whereItStands prints what was made, and that a second run goes on from there.
-func (a *App) whereItStands(ctx context.Context, p platform, stack stacks.Stack, name string) {
+// notUp prints the problems, what was made, and that a second run goes on from there.
+func (a *App) notUp(
+	ctx context.Context, p platform, stack stacks.Stack, name string, problems []failure.Problem,
+) error {
+	failure.Print(a.err, problems)
 	list, err := p.Replicas(ctx, "")
 	if err != nil {
-		return
+		return errReported
 	}
 
 	healthy := map[string]bool{}
@@ -260,12 +259,13 @@ func (a *App) whereItStands(ctx context.Context, p platform, stack stacks.Stack,
 
 	if len(list) == 0 {
 		a.say("No container was made. Correct it and run `codexctl up %s` again.", name)
-		return
+	} else {
+		a.say("%d of %d services are up. What was made stays: `codexctl up %s` goes on from here,\n"+
+			"`codexctl down %s` removes it.",
+			len(healthy), len(stack.Services), name, name)
 	}
 
-	a.say("%d of %d services are up. What was made stays: `codexctl up %s` goes on from here,\n"+
-		"`codexctl down %s` removes it.",
-		len(healthy), len(stack.Services), name, name)
+	return errReported
 }
 
 // explainError explains an error that concerns no service: a lock or an interrupt.
@@ -317,9 +317,7 @@ func (a *App) verify(ctx context.Context, p platform, stack stacks.Stack, name s
 		return nil
 	}
 
-	failure.Print(a.err, problems)
-	a.whereItStands(ctx, p, stack, name)
-	return errReported
+	return a.notUp(ctx, p, stack, name, problems)
 }
 
 // explainModel prints why the model cannot be used, with the log of the service that makes it.

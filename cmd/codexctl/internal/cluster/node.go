@@ -19,11 +19,8 @@ import (
 // caller may not see them.
 func (c *Cluster) Nodes(ctx context.Context) ([]corev1.Node, error) {
 	list, err := c.api.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	if apierrors.IsForbidden(err) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, c.failed("list nodes", err)
+		return nil, c.unlessHidden("list nodes", err)
 	}
 
 	return append([]corev1.Node{}, list.Items...), nil
@@ -108,11 +105,8 @@ func FullRef(ref string) string {
 // Quotas returns the namespace's quotas, or nil if the caller may not see them.
 func (c *Cluster) Quotas(ctx context.Context) ([]corev1.ResourceQuota, error) {
 	list, err := c.api.CoreV1().ResourceQuotas(c.Namespace).List(ctx, metav1.ListOptions{})
-	if apierrors.IsForbidden(err) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, c.failed("list quotas", err)
+		return nil, c.unlessHidden("list quotas", err)
 	}
 
 	return list.Items, nil
@@ -122,11 +116,8 @@ func (c *Cluster) Quotas(ctx context.Context) ([]corev1.ResourceQuota, error) {
 // caller may not see them.
 func (c *Cluster) NetworkPlugins(ctx context.Context) ([]string, error) {
 	list, err := c.api.AppsV1().DaemonSets(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
-	if apierrors.IsForbidden(err) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, c.failed("list daemon sets", err)
+		return nil, c.unlessHidden("list daemon sets", err)
 	}
 
 	var out []string

@@ -77,11 +77,8 @@ func (c *Cluster) StorageClasses(
 	ctx context.Context,
 ) (classes map[string]storagev1.StorageClass, byDefault string, err error) {
 	list, err := c.api.StorageV1().StorageClasses().List(ctx, metav1.ListOptions{})
-	if apierrors.IsForbidden(err) {
-		return nil, "", nil
-	}
 	if err != nil {
-		return nil, "", c.failed("storage classes", err)
+		return nil, "", c.unlessHidden("storage classes", err)
 	}
 
 	classes = map[string]storagev1.StorageClass{}
@@ -186,13 +183,10 @@ func (c *Cluster) CheckRoute(ctx context.Context, s stacks.Stack) error {
 // checkExists returns the error for what was not found, given the error of the request for it, and
 // no error if the caller may not see it.
 func (c *Cluster) checkExists(what string, err error, missing string, args ...any) error {
-	switch {
-	case apierrors.IsNotFound(err):
+	if apierrors.IsNotFound(err) {
 		return fmt.Errorf(missing, args...)
-	case err != nil && !apierrors.IsForbidden(err):
-		return c.failed(what, err)
 	}
-	return nil
+	return c.unlessHidden(what, err)
 }
 
 // CheckRuntimeClass returns an error if the runtime class of the GPUs does not exist.

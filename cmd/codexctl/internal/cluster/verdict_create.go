@@ -72,21 +72,10 @@ func (o observation) creationFindings(service string, since time.Time, add func(
 		}
 	}
 
-	for _, d := range o.deployments {
-		if serviceOf(d) != service || d.Status.ObservedGeneration < d.Generation {
-			continue
-		}
-
-		for _, r := range o.replicaSets {
-			if !metav1.IsControlledBy(r, d) ||
-				r.Annotations[revisionKey] != d.Annotations[revisionKey] {
-				continue
-			}
-
-			for _, c := range r.Status.Conditions {
-				if c.Type == appsv1.ReplicaSetReplicaFailure && c.Status == corev1.ConditionTrue {
-					try(c.Reason, c.Message)
-				}
+	for _, r := range o.newestSets(service) {
+		for _, c := range r.Status.Conditions {
+			if c.Type == appsv1.ReplicaSetReplicaFailure && c.Status == corev1.ConditionTrue {
+				try(c.Reason, c.Message)
 			}
 		}
 	}

@@ -226,7 +226,7 @@ func (e *Engine) restart(ctx context.Context, c Container, timeout time.Duration
 		return fmt.Errorf("engine: restart %s: %w", c.Name, err)
 	}
 
-	var now Container
+	now := c
 	// The engine has no call that waits for health.
 	err := wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, timeout, true,
 		func(ctx context.Context) (healthy bool, err error) {
