@@ -172,6 +172,7 @@ func (e *onEngine) watch(ctx context.Context, note func(running.Note)) []failure
 			note(n)
 		}
 	}, lookEvery)
+
 	return nil
 }
 

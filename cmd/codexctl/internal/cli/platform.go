@@ -60,8 +60,8 @@ type platform interface {
 
 // watch is what a platform observes while an update or a wait goes on.
 type watch struct {
-	// run calls note with what starting replicas log or wait for, until the context ends. It returns
-	// earlier, with why, if the update cannot succeed however long it waits.
+	// run calls note with what starting replicas log or wait for, until the context ends. It
+	// returns earlier, with why, if the update cannot succeed however long it waits.
 	run func(ctx context.Context, note func(running.Note)) []failure.Problem
 
 	// step is called when a step of the update begins and when it ends. It may be nil.

@@ -55,6 +55,7 @@ func (a *App) restart(ctx context.Context, name, service string, timeout time.Du
 	if sick.Left > 0 {
 		problem.Todo = fmt.Sprintf("the other %d were left as they are", sick.Left)
 	}
+
 	problem.AddLog(ctx, p, sick.Replica)
 
 	failure.Print(a.err, []failure.Problem{problem})

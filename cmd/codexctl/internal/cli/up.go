@@ -177,10 +177,14 @@ func (a *App) update(
 		case <-ctx.Done():
 		}
 	}
-	problems, err = runWatched(ctx, p, stack, note, func(ctx context.Context, seen watch) (err error) {
-		result, err = s.Up(ctx, progress.New(a.err, a.now).WithNotes(notes).OnStep(seen.step), refresh)
-		return err
-	})
+
+	problems, err = runWatched(ctx, p, stack, note,
+		func(ctx context.Context, seen watch) (err error) {
+			result, err = s.Up(ctx, progress.New(a.err, a.now).WithNotes(notes).OnStep(seen.step),
+				refresh)
+			return err
+		})
+
 	return result, problems, err
 }
 
@@ -190,22 +194,23 @@ func (a *App) awaitModel(
 	ctx context.Context, p platform, stack stacks.Stack, url string, timeout time.Duration,
 ) (model status.Status, problems []failure.Problem, err error) {
 	note := func(context.Context, running.Note) {} // the model's progress is shown
-	problems, err = runWatched(ctx, p, stack, note, func(ctx context.Context, seen watch) (err error) {
-		if seen.beginAll != nil {
-			seen.beginAll()
-		}
+	problems, err = runWatched(ctx, p, stack, note,
+		func(ctx context.Context, seen watch) (err error) {
+			if seen.beginAll != nil {
+				seen.beginAll()
+			}
 
-		w := modelwait.Waiter{
-			Client:  &http.Client{},
-			Out:     a.err,
-			Timeout: timeout,
-			Every:   pollModel,
-			Now:     a.now,
-		}
+			w := modelwait.Waiter{
+				Client:  &http.Client{},
+				Out:     a.err,
+				Timeout: timeout,
+				Every:   pollModel,
+				Now:     a.now,
+			}
 
-		model, err = w.Wait(ctx, url)
-		return err
-	})
+			model, err = w.Wait(ctx, url)
+			return err
+		})
 
 	return model, problems, err
 }

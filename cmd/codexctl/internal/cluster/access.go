@@ -50,6 +50,7 @@ func madeOf(s stacks.Stack) []kind {
 	if r := s.Route; r != nil && r.Ingress != nil {
 		out = append(out, kind{"networking.k8s.io", "ingresses"})
 	}
+
 	if r := s.Route; r != nil && r.Gateway != nil {
 		out = append(out, kind{gatewayGroup, "httproutes"})
 		if r.Gateway.Class != "" {
@@ -87,12 +88,18 @@ func (c *Cluster) needs(s stacks.Stack) []Access {
 	add(madeOf(s), "get", "create", "patch", "delete")
 	add([]kind{
 		{"", "pods"}, {"", "events"}, {"", "persistentvolumeclaims"},
-		{"apps", "deployments"}, {"apps", "replicasets"}, {"apps", "statefulsets"}, {"batch", "jobs"},
+		{"apps", "deployments"}, {"apps", "replicasets"}, {"apps", "statefulsets"},
+		{"batch", "jobs"},
 	}, "list", "watch")
 
 	return append(out,
 		Access{Namespace: c.Namespace, Verb: "get", Resource: "pods", Subresource: "log"},
-		Access{Namespace: c.Namespace, Verb: "create", Resource: "pods", Subresource: "portforward"})
+		Access{
+			Namespace:   c.Namespace,
+			Verb:        "create",
+			Resource:    "pods",
+			Subresource: "portforward",
+		})
 }
 
 // parallel bounds how many access reviews are requested at once.

@@ -124,5 +124,6 @@ func (c *Cluster) stream(
 	if err != nil {
 		return c.failed("logs of "+p.Name, err)
 	}
+
 	return nil
 }

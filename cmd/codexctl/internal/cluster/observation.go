@@ -118,8 +118,8 @@ func (o observation) current(service string) []*corev1.Pod {
 	return out
 }
 
-// newestSets returns the ReplicaSets of the newest revisions of the service's Deployments, as far as
-// their controller has seen them.
+// newestSets returns the ReplicaSets of the newest revisions of the service's Deployments, as far
+// as their controller has seen them.
 func (o observation) newestSets(service string) []*appsv1.ReplicaSet {
 	var out []*appsv1.ReplicaSet
 	for _, d := range o.deployments {
@@ -140,7 +140,9 @@ func (o observation) newestSets(service string) []*appsv1.ReplicaSet {
 
 // leaving reports whether a pod is being deleted.
 func (o observation) leaving() bool {
-	return slices.ContainsFunc(o.pods, func(p *corev1.Pod) bool { return p.DeletionTimestamp != nil })
+	return slices.ContainsFunc(o.pods, func(p *corev1.Pod) bool {
+		return p.DeletionTimestamp != nil
+	})
 }
 
 // revisionKey is the annotation in which the Deployment controller numbers revisions.

@@ -253,6 +253,7 @@ func (o *Observer) Failed(ctx context.Context) []Finding {
 			})
 			return len(out) > 0, nil
 		}) // there may be nothing
+
 	return out
 }
 
@@ -260,7 +261,9 @@ func (o *Observer) Failed(ctx context.Context) []Finding {
 const noteEvery = 2 * time.Second
 
 // note returns what the first pod of the service that is not ready waits for or logged last.
-func (o *Observer) note(ctx context.Context, seen observation, service string) (running.Note, bool) {
+func (o *Observer) note(
+	ctx context.Context, seen observation, service string,
+) (running.Note, bool) {
 	for _, p := range seen.current(service) {
 		if ready(p) || ended(p) {
 			continue

@@ -56,7 +56,8 @@ func wanted(replicas *int32) int32 {
 func (o observation) left() int {
 	n := int32(0)
 	for _, d := range o.deployments {
-		n += max(0, wanted(d.Spec.Replicas)-min(d.Status.UpdatedReplicas, d.Status.AvailableReplicas))
+		n += max(0,
+			wanted(d.Spec.Replicas)-min(d.Status.UpdatedReplicas, d.Status.AvailableReplicas))
 	}
 
 	for _, s := range o.statefulSets {

@@ -112,6 +112,7 @@ func (c *Cluster) RemoveNamespace(ctx context.Context) error {
 			case err == nil:
 				ns = now
 			}
+
 			return false, err
 		})
 	if !wait.Interrupted(err) {

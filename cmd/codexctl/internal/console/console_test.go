@@ -64,8 +64,9 @@ func TestColumns(t *testing.T) {
 		return ""
 	})
 
-	c.Hanging(c.Paint(Bold, "head: "), "a text of more than eighty columns, which goes on below its "+
-		"start and not below the head")
+	c.Hanging(c.Paint(Bold, "head: "),
+		"a text of more than eighty columns, which goes on below its "+
+			"start and not below the head")
 	want := "\x1b[31m日本\x1b[0m  x  end\n\x1b[31ma\x1b[0m\n" +
 		"\x1b[1mhead: \x1b[0ma text of more than eighty columns, which goes on below its start and not\n" +
 		"      below the head\n"

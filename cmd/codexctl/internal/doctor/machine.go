@@ -126,8 +126,9 @@ func memory(ctx context.Context, p *Patient) []Finding {
 		return found(Fail, fix, "%s may use %s, the machine has %s", name,
 			console.Size(int64(greatest)), machine)
 	case sum+spare > have:
-		return found(Warn, fix, "the limits add up to %s, the machine has %s: it is fine as long as "+
-			"not all are used up", limits, machine)
+		return found(Warn, fix,
+			"the limits add up to %s, the machine has %s: it is fine as long as "+
+				"not all are used up", limits, machine)
 	}
 
 	return found(OK, "", "the limits add up to %s of %s", limits, machine)
@@ -148,8 +149,10 @@ func disk(ctx context.Context, p *Patient) []Finding {
 
 	free, err := freeBytes(info.DockerRootDir)
 	if errors.Is(err, fs.ErrNotExist) || !p.Engine.Host.Local() {
-		return found(Skip, "", "the engine keeps its data on another machine (%s)", info.DockerRootDir)
+		return found(Skip, "", "the engine keeps its data on another machine (%s)",
+			info.DockerRootDir)
 	}
+
 	if err != nil {
 		return cannot(err)
 	}

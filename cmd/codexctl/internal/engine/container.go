@@ -27,6 +27,9 @@ type Container struct {
 	ImageID   string
 	CreatedAt time.Time
 
+	// FinishedAt is when its last run ended; zero if none did.
+	FinishedAt time.Time
+
 	// Running reports whether its program runs, in health or not.
 	Running bool
 
@@ -192,8 +195,8 @@ func (e *Engine) RemoveContainer(ctx context.Context, id string) error {
 	return nil
 }
 
-// Restart restarts the service's containers one after the other, each with its own time to drain and
-// healthy before the next one goes. It calls restarted for each. It returns a
+// Restart restarts the service's containers one after the other, each with its own time to drain
+// and healthy before the next one goes. It calls restarted for each. It returns a
 // *running.UnhealthyError if one does not become healthy in time.
 func (e *Engine) Restart(
 	ctx context.Context, service string, timeout time.Duration,

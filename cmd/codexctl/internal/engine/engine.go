@@ -1,5 +1,5 @@
-// Package engine observes and restarts the containers of one stack on a Docker engine. It selects by
-// labels only, never by name.
+// Package engine observes and restarts the containers of one stack on a Docker engine. It selects
+// by labels only, never by name.
 package engine
 
 import (

@@ -347,6 +347,7 @@ func TestCondition(t *testing.T) {
 			Log:    []*container.HealthcheckResult{{Output: output}},
 		}
 	}
+
 	for want, c := range map[string]struct {
 		state    container.State
 		restarts int

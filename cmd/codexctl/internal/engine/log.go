@@ -56,6 +56,7 @@ func (e *Engine) Logs(
 			out = append(out, running.Log{
 				Source:  c.ID,
 				Started: c.StartedAt,
+				Before:  c.FinishedAt,
 				Copy: func(ctx context.Context, o running.LogOptions, line running.Line) error {
 					return e.stream(ctx, c.Replica, o, line)
 				},
@@ -86,5 +87,6 @@ func (e *Engine) stream(
 	if err != nil {
 		return fmt.Errorf("engine: logs of %s: %w", c.Name, err)
 	}
+
 	return nil
 }

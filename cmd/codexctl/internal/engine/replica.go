@@ -44,6 +44,7 @@ func (c *Container) setState(s container.State) {
 	}
 
 	c.StartedAt, _ = time.Parse(time.RFC3339Nano, s.StartedAt)
+	c.FinishedAt, _ = time.Parse(time.RFC3339Nano, s.FinishedAt)
 	c.Created = s.Status == container.StateCreated && s.Error == ""
 	c.Starting = health == container.Starting
 	if s.OOMKilled {
@@ -72,7 +73,8 @@ func (c *Container) setState(s container.State) {
 		text += ": " + console.Plain(s.Error)
 	}
 
-	if c.Running && !c.Healthy && len(s.Health.Log) > 0 && s.Health.Log[len(s.Health.Log)-1] != nil {
+	if c.Running && !c.Healthy && len(s.Health.Log) > 0 &&
+		s.Health.Log[len(s.Health.Log)-1] != nil {
 		output := strings.TrimSpace(s.Health.Log[len(s.Health.Log)-1].Output)
 		if last := output[strings.LastIndex(output, "\n")+1:]; last != "" {
 			text += "; its health check says: " + console.Plain(last)

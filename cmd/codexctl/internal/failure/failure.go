@@ -174,6 +174,7 @@ func tidy(message string) string {
 			kept = append(kept, line)
 		}
 	}
+
 	return strings.Join(kept, "\n")
 }
 
@@ -213,8 +214,12 @@ func withReplicas(ctx context.Context, src Source, problems []Problem, settled b
 			if r.Starting || settled {
 				continue // interrupted while it starts: nothing is known to be wrong
 			}
+
 			i = len(problems)
-			problems = append(problems, Problem{Service: r.Service, What: "the container is not well"})
+			problems = append(problems, Problem{
+				Service: r.Service,
+				What:    "the container is not well",
+			})
 		}
 
 		p := &problems[i]
@@ -222,6 +227,7 @@ func withReplicas(ctx context.Context, src Source, problems []Problem, settled b
 		if p.Todo == "" {
 			p.Todo = r.Todo
 		}
+
 		p.AddLog(ctx, src, r)
 	}
 
@@ -246,6 +252,7 @@ func Print(out *console.Console, problems []Problem) {
 		for _, l := range p.Log {
 			out.Printf("    %s", console.Plain(l))
 		}
+
 		if p.Todo != "" {
 			out.Printf("  what to do: %s", p.Todo)
 		}

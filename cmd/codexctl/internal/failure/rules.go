@@ -88,8 +88,8 @@ var rules = []rule{
 		"check the way to it (`codexctl doctor $stack`) and run the command again",
 	},
 	{
-		regexp.MustCompile(`(?i)(?:could not|failed to) (?:find|load|download|install).*plugin.*kubernetes|` +
-			`no resource plugin 'pulumi-resource-kubernetes'`),
+		regexp.MustCompile(`(?i)(?:could not|failed to) (?:find|load|download|install)` +
+			`.*plugin.*kubernetes|no resource plugin 'pulumi-resource-kubernetes'`),
 		"Pulumi's kubernetes provider can neither be found nor downloaded",
 		"install it where there is a network with `pulumi plugin install resource kubernetes`, or " +
 			"put pulumi-resource-kubernetes on PATH",

@@ -63,6 +63,7 @@ func (f Finder) Look(ctx context.Context) Found {
 		Built: filepath.Join(f.CacheDir, "codexcontinue", "pulumi-v"+Version, "bin", "pulumi"),
 		Why:   "there is none on PATH",
 	}
+
 	if path, err := f.Environ.LookPath("pulumi"); err == nil {
 		v, err := askVersion(ctx, path, f.Environ)
 		if err == nil {

@@ -89,8 +89,10 @@ func (c *Checkout) basePlans(
 	documents, text, err := c.run(ctx, program, dir, base)
 	if other := (plan.VersionError{}); errors.As(err, &other) {
 		return nil, fmt.Errorf("%s writes plans of version %d, and this command reads version %d: "+
-			"compare with a later one (--base), where there is one", base.Name, other.Version, plan.Version)
+			"compare with a later one (--base), where there is one", base.Name, other.Version,
+			plan.Version)
 	}
+
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,10 @@ type Log struct {
 	// Started is when the container started last; zero if it is another one after each start.
 	Started time.Time
 
+	// Before is when its run before ended, or zero. Engines set Started a moment after the start,
+	// when the program may have logged already.
+	Before time.Time
+
 	// Copy calls line for each line until the log ends.
 	Copy func(ctx context.Context, o LogOptions, line Line) error
 }
@@ -115,7 +119,7 @@ func Logs(
 		}
 
 		for _, l := range logs {
-			begin(l, LogOptions{Tail: -1, Follow: true, Since: l.Started})
+			begin(l, LogOptions{Tail: -1, Follow: true, Since: l.Before})
 		}
 	}
 }
