@@ -34,6 +34,9 @@ type report struct {
 
 	// hint tells how to get an address if there is no URL.
 	hint string
+
+	// now is when the report was made.
+	now time.Time
 }
 
 type serviceReport struct {
@@ -50,24 +53,10 @@ type serviceReport struct {
 	Containers []containerReport `json:"containers"`
 }
 
+// containerReport is a replica with the addresses of its ports.
 type containerReport struct {
-	Name      string    `json:"name"`
-	ID        string    `json:"id"`
-	Condition string    `json:"condition"`
-	StartedAt time.Time `json:"startedAt"`
-
-	// CPU is in thousandths of a core, Memory in bytes.
-	CPU    int64    `json:"cpuMilli"`
-	Memory int64    `json:"memoryBytes"`
-	URLs   []string `json:"urls,omitempty"`
-
-	// Restarts counts the restarts of the container. Node is the cluster's machine that it runs on.
-	Restarts int    `json:"restarts"`
-	Node     string `json:"node,omitempty"`
-
-	healthy bool
-	ports   []running.Port
-	uptime  time.Duration
+	running.Replica
+	URLs []string `json:"urls,omitempty"`
 }
 
 // collect asks the platform about every service of the stack, and about those that run
@@ -80,7 +69,7 @@ func collect(
 		return nil, err
 	}
 
-	r := &report{Stack: stack.Name, Services: []serviceReport{}, URL: way.address, hint: way.hint}
+	r := &report{Stack: stack.Name, Services: []serviceReport{}, URL: way.address, hint: way.hint, now: now}
 	index := map[string]int{}
 	row := func(name string) *serviceReport {
 		i, ok := index[name]
@@ -113,20 +102,7 @@ func collect(
 			c.Ports = slices.Concat(c.Ports[i:i+1], c.Ports[:i], c.Ports[i+1:])
 		}
 
-		x := containerReport{
-			Name:      c.Name,
-			ID:        c.ID,
-			Condition: c.Condition,
-			StartedAt: c.StartedAt,
-			healthy:   c.Healthy,
-			CPU:       int64(c.CPU),
-			Memory:    int64(c.Memory),
-			Restarts:  c.Restarts,
-			Node:      c.Node,
-			ports:     c.Ports,
-			uptime:    now.Sub(c.StartedAt),
-		}
-
+		x := containerReport{Replica: c}
 		for _, p := range c.Ports {
 			x.URLs = append(x.URLs, p.URL())
 		}
@@ -188,11 +164,11 @@ func (r *report) print(out *console.Console) {
 		}
 		if len(s.Containers) > 0 {
 			c := s.Containers[0]
-			if c.healthy || !c.StartedAt.IsZero() && c.StartedAt.Year() > 1 {
-				row[4] = console.Age(c.uptime)
+			if c.Healthy || !c.StartedAt.IsZero() && c.StartedAt.Year() > 1 {
+				row[4] = console.Age(r.now.Sub(c.StartedAt))
 			}
-			row[5] = cores(c.CPU)
-			row[6] = console.Size(c.Memory)
+			row[5] = cores(int64(c.CPU))
+			row[6] = console.Size(int64(c.Memory))
 		}
 
 		if r.onCluster() {
@@ -202,7 +178,7 @@ func (r *report) print(out *console.Console) {
 
 		rows = append(rows, append(row, ""))
 		if len(s.Containers) > 0 {
-			for i, p := range s.Containers[0].ports {
+			for i, p := range s.Containers[0].Ports {
 				if i > 0 {
 					rows = append(rows, make([]string, 8))
 				}

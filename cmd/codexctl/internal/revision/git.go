@@ -158,16 +158,12 @@ func (c *Checkout) base(ctx context.Context) (name, commit string, err error) {
 // WorkingTree returns the revision of the checkout's files as they are, all
 // that git does not ignore.
 func (c *Checkout) WorkingTree(ctx context.Context) (Revision, error) {
-	objects, err := c.git(ctx, nil, "rev-parse", "--git-path", "objects")
+	paths, err := c.git(ctx, nil, "rev-parse", "--git-path", "objects", "--git-path", "index")
 	if err != nil {
 		return Revision{}, err
 	}
 
-	index, err := c.git(ctx, nil, "rev-parse", "--git-path", "index")
-	if err != nil {
-		return Revision{}, err
-	}
-
+	objects, index, _ := strings.Cut(paths, "\n")
 	// Git writes to an index and an object folder of their own, so that nothing in the repository
 	// changes. The index is a copy, which knows the files that have not changed.
 	own := filepath.Join(c.scratch, "index")
