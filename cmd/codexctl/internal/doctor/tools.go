@@ -13,12 +13,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
 )
 
-// providerVersion is the version of pulumi-docker that go.mod pins.
-const providerVersion = "4.10.0"
-
-// goMinimum is the go directive of go.mod.
-const goMinimum = "1.26"
-
 func pulumi(ctx context.Context, p *Patient) []Finding {
 	f := p.Finder.Look(ctx)
 	if f.Path == "" {
@@ -31,7 +25,7 @@ func pulumi(ctx context.Context, p *Patient) []Finding {
 }
 
 func dockerProvider(_ context.Context, p *Patient) []Finding {
-	return provider(p, "docker", providerVersion)
+	return provider(p, "docker", pulumicli.DockerProvider)
 }
 
 func kubernetesProvider(_ context.Context, p *Patient) []Finding {
@@ -66,14 +60,14 @@ func goVersion(ctx context.Context, _ *Patient) []Finding {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOVERSION").Output()
 	if err != nil {
 		return found(Warn,
-			"install Go "+goMinimum+" or newer (https://go.dev/dl) to build codexctl and to run the tests",
+			"install Go "+pulumicli.Go+" or newer (https://go.dev/dl) to build codexctl and to run the tests",
 			"it is not on PATH")
 	}
 
 	v := strings.TrimSpace(string(out))
-	if number, _, _ := strings.Cut(v, " "); version.Compare(number, "go"+goMinimum) < 0 {
+	if number, _, _ := strings.Cut(v, " "); version.Compare(number, "go"+pulumicli.Go) < 0 {
 		return found(Warn,
-			"install Go "+goMinimum+" or newer, or let it download one (GOTOOLCHAIN=auto)", "%s", v)
+			"install Go "+pulumicli.Go+" or newer, or let it download one (GOTOOLCHAIN=auto)", "%s", v)
 	}
 
 	return found(OK, "", "%s", v)

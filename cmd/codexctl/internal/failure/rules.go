@@ -1,6 +1,10 @@
 package failure
 
-import "regexp"
+import (
+	"regexp"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
+)
 
 // rule recognises a kind of failure by the words of the engine, the providers, BuildKit or Pulumi,
 // which have no codes.
@@ -98,7 +102,7 @@ var rules = []rule{
 		regexp.MustCompile(`(?i)(?:could not|failed to) (?:find|load|download|install).*plugin|` +
 			`no resource plugin`),
 		"Pulumi's docker provider can neither be found nor downloaded",
-		"install it where there is a network with `pulumi plugin install resource docker 4.10.0`, " +
-			"or put pulumi-resource-docker on PATH",
+		"install it where there is a network with `pulumi plugin install resource docker " +
+			pulumicli.DockerProvider + "`, or put pulumi-resource-docker on PATH",
 	},
 }

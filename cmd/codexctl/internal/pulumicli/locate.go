@@ -19,11 +19,19 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 )
 
-// Version is the version that is built if no CLI is found; tools/pulumi pins its module.
-const Version = "3.255.0"
+const (
+	// Version is the version that is built if no CLI is found; tools/pulumi pins its module.
+	Version = "3.255.0"
 
-// Minimum is the oldest version that can run the program: the first with resource hooks for Go.
-const Minimum = "3.182.0"
+	// Minimum is the oldest version that can run the program: the first with resource hooks for Go.
+	Minimum = "3.182.0"
+
+	// DockerProvider is the version of the docker provider, which go.mod pins.
+	DockerProvider = "4.10.0"
+
+	// Go is the oldest version of Go that builds the project, the go directive of go.mod.
+	Go = "1.26"
+)
 
 // modulePackage is the package that tools/pulumi builds.
 const modulePackage = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
@@ -126,7 +134,7 @@ func (f Finder) build(ctx context.Context, target string) error {
 	goTool, err := f.Environ.LookPath("go")
 	if err != nil {
 		return errors.New("pulumi: it is not installed and cannot be built without Go: install " +
-			"Go 1.26 or newer (https://go.dev/dl), or Pulumi (https://www.pulumi.com/docs/install)")
+			"Go " + Go + " or newer (https://go.dev/dl), or Pulumi (https://www.pulumi.com/docs/install)")
 	}
 
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
