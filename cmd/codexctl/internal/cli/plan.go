@@ -320,7 +320,7 @@ func printTree(out *console.Console, branches []branch, indent string) {
 			fork, trunk = "└─ ", "   "
 		}
 
-		room := max(out.Width()-len([]rune(indent))-3, 20)
+		room := max(out.Width()-console.Width(indent)-3, 20)
 		title := console.Cut(b.title, room)
 		if len(b.facts) > 0 {
 			title = out.Paint(console.Bold, title)
@@ -340,7 +340,7 @@ func printTree(out *console.Console, branches []branch, indent string) {
 		}
 
 		for _, f := range b.facts {
-			for j, line := range console.Wrap(f[1], max(out.Width()-len([]rune(stem))-width-2, 20)) {
+			for j, line := range console.Wrap(f[1], max(out.Width()-console.Width(stem)-width-2, 20)) {
 				name := f[0]
 				if j > 0 {
 					name = ""
