@@ -4,6 +4,9 @@
 STACK   ?= dev
 SERVICE ?= backend
 ARGS    ?=
+# The package that mutants changes, and those whose tests have to notice.
+PKG     ?= ./infra/policy
+TESTS   ?= $(PKG)
 # The revision that ci-preview compares with; where the branch left the default one unless set.
 BASE    ?=
 # The tests that provision, one after the other, on this machine's engine and on a cluster.
@@ -18,6 +21,8 @@ export GOFLAGS
 CODEXCTL := bin/codexctl
 GOFILES   = $$(git ls-files --cached --others --exclude-standard '*.go')
 LINT      = cd tools/lint && $(GO) build -o ../../bin/$(1) $(2)
+MUTANTS   = --workers 1 --timeout-coefficient 6 --invert-logical --invert-assignments \
+	--remove-self-assignments
 
 .DEFAULT_GOAL := help
 
@@ -44,7 +49,7 @@ doctor: build ## Find out why a stack does not work here
 ##@ Development
 
 .PHONY: build test e2e e2e-docker e2e-cluster load load-compose bench lint ci-preview images
-.PHONY: update-goldens clean
+.PHONY: mutants update-goldens clean
 build: ## Build bin/codexctl
 	@$(GO) build -o $(CODEXCTL) ./cmd/codexctl
 test: ## Unit tests, goldens, races; a test without its peer skips
@@ -70,6 +75,11 @@ lint: ## gofmt, vet, staticcheck, actionlint, govulncheck
 	bin/actionlint
 	@$(call LINT,govulncheck,golang.org/x/vuln/cmd/govulncheck)
 	@$(GO) run ./test/vulncheck bin/govulncheck ./...
+mutants: ## Change PKG bit by bit; do TESTS notice?
+	@cd tools/mutants && $(GO) build -o ../../bin/gremlins github.com/go-gremlins/gremlins/cmd/gremlins
+	@MUTANTS_GO=$$(command -v $(GO)) MUTANTS_PKG=$$($(GO) list $(PKG)) \
+		MUTANTS_TESTS=$$($(GO) list $(TESTS) | paste -sd' ') PATH=$(CURDIR)/tools/mutants/path:$$PATH \
+		bin/gremlins unleash $(MUTANTS) $(ARGS) $(PKG)
 ci-preview: ## What a pull request changes: the steps of its workflow
 	@.github/scripts/plan.sh $(BASE)
 images: ## Make the upstream images, where no registry can be reached

@@ -3,9 +3,10 @@
 #
 #   .github/scripts/comment.sh PLAN.md
 #
-# PLAN.md comes from a run of the pull request's own code, so nothing in it is trusted: it is posted as text, of a bounded
-# length, under a line that says where it is from. The pull request is looked up by what GitHub itself says about the run
-# (REPOSITORY, HEAD_OWNER, HEAD_BRANCH, HEAD_SHA), never by what the run says. Needs gh with GH_TOKEN, and jq.
+# PLAN.md comes from a run of the pull request's own code, so nothing in it is trusted: it is posted
+# as text, of a bounded length, under a line that says where it is from. The pull request is looked
+# up by what GitHub itself says about the run (REPOSITORY, HEAD_OWNER, HEAD_BRANCH, HEAD_SHA), never
+# by what the run says. Needs gh with GH_TOKEN, and jq.
 set -euo pipefail
 
 plan=$1 marker='<!-- codexctl diff -->' limit=64000
@@ -30,7 +31,9 @@ trap 'rm -f "$body"' EXIT
 
 # The comment that this workflow made before: of the same author, with the marker.
 comment=$(gh api --paginate "repos/$REPOSITORY/issues/$number/comments?per_page=100" |
-	jq -rs --arg marker "$marker" '[add // [] | .[] | select(.user.login == "github-actions[bot]" and (.body | startswith($marker))) | .id] | first // empty')
+	jq -rs --arg marker "$marker" '[add // [] | .[]
+		| select(.user.login == "github-actions[bot]" and (.body | startswith($marker)))
+		| .id] | first // empty')
 if [[ -n $comment ]]; then
 	gh api --method PATCH "repos/$REPOSITORY/issues/comments/$comment" -F "body=@$body" --silent
 	echo "updated the comment on #$number"

@@ -3,8 +3,8 @@
 #
 #   STACK=prod .github/scripts/deploy.sh preview|up
 #
-# Where PULUMI_BACKEND_URL, PULUMI_ACCESS_TOKEN and PULUMI_CONFIG_PASSPHRASE are empty they count as not set: a secret that a
-# repository does not have is an empty variable in a workflow.
+# Where PULUMI_BACKEND_URL, PULUMI_ACCESS_TOKEN and PULUMI_CONFIG_PASSPHRASE are empty they count as
+# not set: a secret that a repository does not have is an empty variable in a workflow.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."

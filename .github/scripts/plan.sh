@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Compares the plans of the checkout with those of BASE and writes the comment for a pull request: what the workflow Plan
-# runs, and `make ci-preview`. It needs go and git; no secret, login, engine or network beyond Go's modules.
+# Compares the plans of the checkout with those of BASE and writes the comment for a pull request:
+# what the workflow Plan runs, and `make ci-preview`. It needs go and git; no secret, login, engine
+# or network beyond Go's modules.
 #
 #   .github/scripts/plan.sh [BASE]      BASE: a revision; default: where the branch left the default one
 #
-# Writes out/plan.md and out/plan.json. Exits 0 whether the plans change or not, and 1 when they cannot be made: out/plan.md
-# says why then.
+# Writes out/plan.md and out/plan.json. Exits 0 whether the plans change or not, and 1 when they
+# cannot be made: out/plan.md says why then.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."

@@ -20,15 +20,23 @@ access() {
 	cat >"$2" <<-END
 		apiVersion: v1
 		kind: Config
-		clusters: [{name: codexcontinue-test, cluster: {server: "https://$node_ip:6443", certificate-authority-data: $(base64 -w0 "$pki/ca.crt")}}]
-		users: [{name: $1, user: {client-certificate-data: $(base64 -w0 "$pki/$1.crt"), client-key-data: $(base64 -w0 "$pki/$1.key")}}]
+		clusters:
+		- name: codexcontinue-test
+		  cluster:
+		    server: "https://$node_ip:6443"
+		    certificate-authority-data: $(base64 -w0 "$pki/ca.crt")
+		users:
+		- name: $1
+		  user:
+		    client-certificate-data: $(base64 -w0 "$pki/$1.crt")
+		    client-key-data: $(base64 -w0 "$pki/$1.key")
 		contexts: [{name: codexcontinue-test, context: {cluster: codexcontinue-test, user: $1}}]
 		current-context: codexcontinue-test
 	END
 }
 
 certificates() {
-	local name service=kubernetes.default.svc
+	local name names service=kubernetes.default.svc
 	mkdir -p "$pki"
 	umask 077
 	openssl ecparam -name prime256v1 -genkey -noout -out "$pki/ca.key"
@@ -36,8 +44,9 @@ certificates() {
 		-addext "keyUsage=critical,digitalSignature,keyCertSign,cRLSign"
 	openssl genrsa -out "$pki/sa.key" 2048 2>/dev/null
 	openssl rsa -in "$pki/sa.key" -pubout -out "$pki/sa.pub" 2>/dev/null
+	names=DNS:kubernetes,DNS:kubernetes.default,DNS:$service,DNS:$service.cluster.local,DNS:localhost
 	certificate apiserver kube-apiserver "" serverAuth \
-		"DNS:kubernetes,DNS:kubernetes.default,DNS:$service,DNS:$service.cluster.local,DNS:localhost,IP:127.0.0.1,IP:$node_ip,IP:$api_service_ip"
+		"$names,IP:127.0.0.1,IP:$node_ip,IP:$api_service_ip"
 	certificate apiserver-kubelet kube-apiserver-kubelet-client system:masters clientAuth
 	certificate kubelet-server "system:node:$node" system:nodes serverAuth "DNS:$node,IP:$node_ip"
 	certificate kubelet "system:node:$node" system:nodes clientAuth
@@ -47,7 +56,9 @@ certificates() {
 	certificate kube-proxy system:kube-proxy "" clientAuth
 	certificate coredns system:coredns "" clientAuth
 	certificate control codexcontinue-control system:masters clientAuth
-	for name in kubelet controller-manager scheduler kube-proxy coredns control; do access "$name" "$pki/$name.kubeconfig"; done
+	for name in kubelet controller-manager scheduler kube-proxy coredns control; do
+		access "$name" "$pki/$name.kubeconfig"
+	done
 	access admin "$kubeconfig"
 	umask 022
 }

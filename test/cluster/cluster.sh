@@ -3,17 +3,19 @@
 # their Go modules, containerd and the network plugins from Debian. Root only, and one per machine.
 #
 #   test/cluster/cluster.sh build               installs and builds what is missing
-#   test/cluster/cluster.sh up [gateway-crds]   starts it, waits until it is ready, prints what to put in the environment;
-#                                               with the Gateway API's resource types, when asked
+#   test/cluster/cluster.sh up [gateway-crds]   starts it, waits until it is ready, prints what to
+#                                               put in the environment; with the Gateway API's
+#                                               resource types, when asked
 #   test/cluster/cluster.sh load IMAGE...       puts images of the Docker engine, or archives of images, into it
 #   test/cluster/cluster.sh status | down       what runs; stop it and forget everything in it
 #
-# Pods run, reach each other by Service names, get volumes from the classes "standard" (the default) and "immediate", and
-# LoadBalancer Services get an address that this machine reaches. Nothing in it reaches another machine. NetworkPolicies
-# are accepted but not enforced, autoscalers never see a figure: no module provides either here.
+# Pods run, reach each other by Service names, get volumes from the classes "standard" (the default)
+# and "immediate", and LoadBalancer Services get an address that this machine reaches. Nothing in it
+# reaches another machine. NetworkPolicies are accepted but not enforced, autoscalers never see a
+# figure: no module provides either here.
 #
-# CODEXCONTINUE_TEST_CACHE names the cache (default: ${XDG_CACHE_HOME:-~/.cache}/codexcontinue-test): programs, logs and,
-# while it runs, the state lie in its folder "cluster".
+# CODEXCONTINUE_TEST_CACHE names the cache (default: ${XDG_CACHE_HOME:-~/.cache}/codexcontinue-test):
+# programs, logs and, while it runs, the state lie in its folder "cluster".
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -62,20 +64,25 @@ up() {
 	root_only up
 	case ${1:-} in '' | gateway-crds) ;; *) fail "up $1: unknown; known is gateway-crds" ;; esac
 	local program start=$SECONDS
-	for program in kube etcd dns control; do [[ -x $bin/$program ]] || fail "$bin/$program is not there: run $0 build"; done
+	for program in kube etcd dns control; do
+		[[ -x $bin/$program ]] || fail "$bin/$program is not there: run $0 build"
+	done
 	if ! alive kube-apiserver || ! alive kubelet; then
 		if [[ -d $run ]]; then
 			say "an earlier one was not stopped: cleaning up after it"
 			down
 		fi
-		if iptables -w -t nat -S 2>/dev/null | grep -q '^-N KUBE-SERVICES'; then fail "another Kubernetes runs on this machine: its chain KUBE-SERVICES is there"; fi
+		if iptables -w -t nat -S 2>/dev/null | grep -q '^-N KUBE-SERVICES'; then
+			fail "another Kubernetes runs on this machine: its chain KUBE-SERVICES is there"
+		fi
 		[[ ${#socket} -lt 90 ]] || fail "$socket is too long for a socket's name: choose another CODEXCONTINUE_TEST_CACHE"
 		[[ -e /dev/kmsg ]] || fail "/dev/kmsg is not there, which the kubelet needs"
 		start_node
 		say "ready after $((SECONDS - start)) s"
 	fi
 	[[ ${1:-} != gateway-crds ]] || gateway_crds
-	printf 'export KUBECONFIG=%q CODEXCONTINUE_KUBECONFIG=%q CODEXCONTINUE_CONTAINERD=%q\n' "$kubeconfig" "$kubeconfig" "$socket"
+	printf 'export KUBECONFIG=%q CODEXCONTINUE_KUBECONFIG=%q CODEXCONTINUE_CONTAINERD=%q\n' \
+		"$kubeconfig" "$kubeconfig" "$socket"
 }
 
 # gateway_crds installs the standard channel of the Gateway API, from its Go module.

@@ -1,8 +1,10 @@
 # The bridge that pods are on, its way through the machine's packet filter, and the machine's settings that the kubelet
 # and kube-proxy change: they are put back.
 
-settings="net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables net.bridge.bridge-nf-call-ip6tables net.ipv4.conf.all.route_localnet
-	vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes"
+settings="net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables
+	net.bridge.bridge-nf-call-ip6tables net.ipv4.conf.all.route_localnet
+	vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops
+	kernel.keys.root_maxkeys kernel.keys.root_maxbytes"
 
 settings_save() {
 	local key
@@ -41,7 +43,7 @@ network_up() {
 }
 
 network_down() {
-	local filter table rule chain
+	local filter table rule action chain
 	for filter in iptables ip6tables; do
 		command -v "$filter" >/dev/null || continue
 		for table in filter nat mangle; do
@@ -49,9 +51,13 @@ network_down() {
 			# The jumps into our chains from anyone else's go first, then the chains.
 			while IFS= read -r rule; do
 				printf '%s\n' "$rule" | xargs "$filter" -w -t "$table" 2>/dev/null || true
-			done < <("$filter" -w -t "$table" -S | grep -E '^-A ' | grep -E -- '-j (KUBE-[A-Z0-9-]+|CODEXTEST)( |$)' | sed 's/^-A/-D/')
-			for chain in $("$filter" -w -t "$table" -S | sed -nE 's/^-N ((KUBE-|CODEXTEST).*)/\1/p'); do "$filter" -w -t "$table" -F "$chain" || true; done
-			for chain in $("$filter" -w -t "$table" -S | sed -nE 's/^-N ((KUBE-|CODEXTEST).*)/\1/p'); do "$filter" -w -t "$table" -X "$chain" || true; done
+			done < <("$filter" -w -t "$table" -S | grep -E '^-A ' |
+				grep -E -- '-j (KUBE-[A-Z0-9-]+|CODEXTEST)( |$)' | sed 's/^-A/-D/')
+			for action in -F -X; do
+				for chain in $("$filter" -w -t "$table" -S | sed -nE 's/^-N ((KUBE-|CODEXTEST).*)/\1/p'); do
+					"$filter" -w -t "$table" "$action" "$chain" || true
+				done
+			done
 		done
 	done
 	ip link del "$bridge" 2>/dev/null || true

@@ -11,13 +11,17 @@ configure() {
 	mkdir -p "$etc/cni"
 	for file in containerd.toml cni/10-bridge.conflist resolv.conf kubelet.yaml kube-proxy.yaml Corefile bootstrap.yaml; do
 		sed -e "s|@RUN@|$run|g; s|@ETC@|$etc|g; s|@PKI@|$pki|g; s|@LOG@|$log|g; s|@SOCKET@|$socket|g; s|@PAUSE@|$pause|g" \
-			-e "s|@RESTRICT_OOM@|$restrict|g; s|@BRIDGE@|$bridge|g; s|@NODE@|$node|g; s|@NODE_IP@|$node_ip|g; s|@POD_CIDR@|$pod_cidr|g" \
+			-e "s|@RESTRICT_OOM@|$restrict|g; s|@BRIDGE@|$bridge|g" \
+			-e "s|@NODE@|$node|g; s|@NODE_IP@|$node_ip|g; s|@POD_CIDR@|$pod_cidr|g" \
 			"$here/etc/$file" >"$etc/$file"
 	done
 }
 
 control() { "$bin/control" "$1" "$kubeconfig" "${@:2}"; }
-answers() { curl -sf --max-time 2 --cacert "$pki/ca.crt" --cert "$pki/admin.crt" --key "$pki/admin.key" "https://$node_ip:6443/readyz"; }
+answers() {
+	curl -sf --max-time 2 --cacert "$pki/ca.crt" --cert "$pki/admin.crt" --key "$pki/admin.key" \
+		"https://$node_ip:6443/readyz"
+}
 rules() { iptables -w -t nat -S KUBE-SERVICES | grep -q "$api_service_ip"; }
 
 start_node() {
@@ -34,11 +38,13 @@ start_node() {
 	# Nothing here outlives the machine: no write waits for the disk.
 	start etcd "$bin/etcd" --name "$node" --data-dir "$run/etcd" --unsafe-no-fsync --log-level warn \
 		--listen-client-urls "http://127.0.0.1:$etcd_port" --advertise-client-urls "http://127.0.0.1:$etcd_port" \
-		--listen-peer-urls "http://127.0.0.1:$etcd_peer_port" --initial-advertise-peer-urls "http://127.0.0.1:$etcd_peer_port" \
+		--listen-peer-urls "http://127.0.0.1:$etcd_peer_port" \
+		--initial-advertise-peer-urls "http://127.0.0.1:$etcd_peer_port" \
 		--initial-cluster "$node=http://127.0.0.1:$etcd_peer_port"
 	start kube-apiserver "$bin/kube" kube-apiserver --etcd-servers="http://127.0.0.1:$etcd_port" \
-		--bind-address="$node_ip" --advertise-address="$node_ip" --secure-port=6443 --service-cluster-ip-range="$service_cidr" \
-		--client-ca-file="$pki/ca.crt" --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" --cert-dir="$pki" \
+		--bind-address="$node_ip" --advertise-address="$node_ip" --secure-port=6443 \
+		--service-cluster-ip-range="$service_cidr" --client-ca-file="$pki/ca.crt" --cert-dir="$pki" \
+		--tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" \
 		--service-account-issuer=https://kubernetes.default.svc.cluster.local \
 		--service-account-key-file="$pki/sa.pub" --service-account-signing-key-file="$pki/sa.key" \
 		--kubelet-certificate-authority="$pki/ca.crt" --kubelet-preferred-address-types=InternalIP \
@@ -49,13 +55,17 @@ start_node() {
 	wait_for 120 kube-apiserver "the API server" answers
 	control apply "$etc/bootstrap.yaml"
 
-	start kube-controller-manager "$bin/kube" kube-controller-manager --kubeconfig="$pki/controller-manager.kubeconfig" --bind-address=127.0.0.1 \
-		--leader-elect=false --use-service-account-credentials=true --service-account-private-key-file="$pki/sa.key" --root-ca-file="$pki/ca.crt" \
-		--cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" --cluster-cidr="$pod_cidr" --allocate-node-cidrs=false \
+	start kube-controller-manager "$bin/kube" kube-controller-manager \
+		--kubeconfig="$pki/controller-manager.kubeconfig" --bind-address=127.0.0.1 \
+		--leader-elect=false --use-service-account-credentials=true \
+		--service-account-private-key-file="$pki/sa.key" --root-ca-file="$pki/ca.crt" \
+		--cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" \
+		--cluster-cidr="$pod_cidr" --allocate-node-cidrs=false \
 		--flex-volume-plugin-dir="$run/flexvolume" --cert-dir="$run/certs-controller-manager"
 	start kube-scheduler "$bin/kube" kube-scheduler --kubeconfig="$pki/scheduler.kubeconfig" --bind-address=127.0.0.1 \
 		--leader-elect=false --cert-dir="$run/certs-scheduler"
-	start kubelet "$bin/kube" kubelet --config="$etc/kubelet.yaml" --kubeconfig="$pki/kubelet.kubeconfig" --root-dir="$run/kubelet" \
+	start kubelet "$bin/kube" kubelet --config="$etc/kubelet.yaml" \
+		--kubeconfig="$pki/kubelet.kubeconfig" --root-dir="$run/kubelet" \
 		--cert-dir="$pki" --hostname-override="$node" --node-ip="$node_ip" --oom-score-adj=0
 	start kube-proxy "$bin/kube" kube-proxy --config="$etc/kube-proxy.yaml"
 	start coredns "$bin/dns" -conf "$etc/Corefile"
@@ -75,13 +85,16 @@ stop_node() {
 	# After a crash: processes of ours that $pids forgot, known by their program or by what their command line names.
 	for folder in /proc/[0-9]*; do
 		if [[ $(readlink "$folder/exe") == "$bin"/* ]] ||
-			{ tr '\0' ' ' <"$folder/cmdline"; } 2>/dev/null | grep -qF -e " --config $etc/containerd.toml " -e " -address $socket "; then
+			{ tr '\0' ' ' <"$folder/cmdline"; } 2>/dev/null |
+			grep -qF -e " --config $etc/containerd.toml " -e " -address $socket "; then
 			kill -9 "${folder#/proc/}" 2>/dev/null || true
 		fi
 	done
 	# What is left of our pods.
 	while IFS= read -r folder; do
-		while IFS= read -r pid; do kill -9 "$pid" 2>/dev/null || true; done < <(find "$folder" -name cgroup.procs -exec cat {} + 2>/dev/null)
+		while IFS= read -r pid; do
+			kill -9 "$pid" 2>/dev/null || true
+		done < <(find "$folder" -name cgroup.procs -exec cat {} + 2>/dev/null)
 	done < <(find /sys/fs/cgroup -maxdepth 2 -type d -name kubepods)
 	for _ in 1 2 3; do
 		while IFS= read -r mount; do

@@ -21,7 +21,10 @@ packages() {
 	{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${wanted[@]}"; } \
 		>"$log/packages.log" 2>&1 || status=$?
 	[[ -z $policy ]] || rm -f "$policy"
-	[[ $status == 0 ]] || { tail -n 20 "$log/packages.log" >&2; fail "apt-get failed; the whole log is $log/packages.log"; }
+	[[ $status == 0 ]] || {
+		tail -n 20 "$log/packages.log" >&2
+		fail "apt-get failed; the whole log is $log/packages.log"
+	}
 }
 
 # pause_image writes $home/pause.tar, an archive as `docker save` makes it, with nothing but the program in it.
@@ -32,8 +35,9 @@ pause_image() {
 	work=$(mktemp -d)
 	tar -C "$bin" --owner=0 --group=0 --numeric-owner -cf "$work/layer.tar" pause
 	diff=$(sha256sum "$work/layer.tar" | cut -d' ' -f1)
-	printf '{"architecture":"%s","os":"linux","config":{"Entrypoint":["/pause"],"User":"65535:65535"},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
-		"$(go env GOARCH)" "$diff" >"$work/config"
+	printf '{"architecture":"%s","os":"linux","config":%s,"rootfs":%s}' "$(go env GOARCH)" \
+		'{"Entrypoint":["/pause"],"User":"65535:65535"}' \
+		"{\"type\":\"layers\",\"diff_ids\":[\"sha256:$diff\"]}" >"$work/config"
 	config=$(sha256sum "$work/config" | cut -d' ' -f1).json
 	mv "$work/config" "$work/$config"
 	printf '[{"Config":"%s","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$config" "$pause" >"$work/manifest.json"

@@ -1,5 +1,5 @@
-# The cluster's processes. $pids/NAME holds "PID STARTTIME": the start time tells a process from a later one that got its
-# number.
+# The cluster's processes. $pids/NAME holds "PID STARTTIME": the start time tells a process from a
+# later one that got its number.
 
 # start_time PID: empty when it is gone or waits to be reaped.
 start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20 }'; }

@@ -19,7 +19,12 @@ func TestWrite(t *testing.T) {
 	for _, overlay := range []string{"dev", "prod", "healthcare"} {
 		t.Run(overlay, func(t *testing.T) {
 			const password, offset = "a secret", 1000
-			settings := stacks.Settings{Overlay: overlay, PortOffset: offset, Secrets: map[string]bool{stacks.RedisPasswordKey: overlay != "dev"}}
+			settings := stacks.Settings{
+				Overlay:    overlay,
+				PortOffset: offset,
+				Secrets:    map[string]bool{stacks.RedisPasswordKey: overlay != "dev"},
+			}
+
 			settings.Model.Base, settings.Model.Parallel, settings.LogLevel = "tiny", 7, "error"
 			settings.Services = map[string]stacks.ServiceSettings{
 				stacks.Redis: {Memory: 640 << 20, CPU: 1500},
@@ -29,21 +34,29 @@ func TestWrite(t *testing.T) {
 				if s.Build != nil || s.Image != "image-of-"+name {
 					t.Errorf("services.%s: image %q, build %v", name, s.Image, s.Build)
 				}
-				if s.Labels[stacks.LabelStack] != "throwaway" || s.Labels[stacks.LabelService] != name {
+
+				if s.Labels[stacks.LabelStack] != "throwaway" ||
+					s.Labels[stacks.LabelService] != name {
 					t.Errorf("services.%s: labels %v", name, s.Labels)
 				}
+
 				for k, v := range s.Environment {
 					if v != nil && strings.Contains(*v, password) {
 						t.Errorf("services.%s.environment.%s holds the password", name, k)
 					}
 				}
 			}
-			if p := project.Services[stacks.Edge].Ports; len(p) != 1 || p[0].Published != fmt.Sprint(8080+offset) || p[0].HostIP != "127.0.0.1" {
+
+			if p := project.Services[stacks.Edge].Ports; len(p) != 1 ||
+				p[0].Published != fmt.Sprint(8080+offset) || p[0].HostIP != "127.0.0.1" {
 				t.Errorf("services.edge.ports: %+v", p)
 			}
-			if v := project.Services[stacks.ML].Environment["BASE_MODEL"]; v == nil || *v != "tiny" {
+
+			if v := project.Services[stacks.ML].Environment["BASE_MODEL"]; v == nil ||
+				*v != "tiny" {
 				t.Errorf("services.ml.environment.BASE_MODEL: %v", v)
 			}
+
 			for service, want := range map[string]string{
 				stacks.Backend: "LOG_LEVEL=error",
 				stacks.ML:      "MAX_PARALLEL=7",
@@ -54,22 +67,29 @@ func TestWrite(t *testing.T) {
 					t.Errorf("services.%s.environment.%s: %v, want %s", service, k, v, value)
 				}
 			}
+
 			r := project.Services[stacks.Redis]
 			if r.MemLimit != 640<<20 || r.MemSwapLimit != 640<<20 || r.CPUQuota != 150_000 {
 				t.Errorf("services.redis: memory %d, with swap %d, quota %d",
 					r.MemLimit, r.MemSwapLimit, r.CPUQuota)
 			}
+
 			for name, v := range project.Volumes {
-				if v.Labels[stacks.LabelStack] != "throwaway" || !strings.HasSuffix(v.Name, "-throwaway") {
+				if v.Labels[stacks.LabelStack] != "throwaway" ||
+					!strings.HasSuffix(v.Name, "-throwaway") {
 					t.Errorf("volumes.%s: %+v", name, v)
 				}
 			}
+
 			if overlay == "dev" {
 				return
 			}
+
 			for name, want := range map[string]func(string) bool{
 				"redis-password": func(text string) bool { return text == password },
-				"redis-auth":     func(text string) bool { return strings.Contains(text, " #") && !strings.Contains(text, password) },
+				"redis-auth": func(text string) bool {
+					return strings.Contains(text, " #") && !strings.Contains(text, password)
+				},
 			} {
 				secret := project.Secrets[name]
 				if secret.Environment != "" || filepath.Dir(secret.File) != dir {
@@ -83,53 +103,78 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-func write(t *testing.T, settings stacks.Settings, secrets map[string]string) (*types.Project, string) {
+func write(
+	t *testing.T, settings stacks.Settings, secrets map[string]string,
+) (*types.Project, string) {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	stack, err := stacks.Load("throwaway", settings, stacks.Checkout{FS: os.DirFS(root), UID: 1000, GID: 1000})
+
+	stack, err := stacks.Load("throwaway", settings, stacks.Checkout{
+		FS:  os.DirFS(root),
+		UID: 1000,
+		GID: 1000,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	images := map[string]string{}
 	for _, svc := range stack.Services {
 		images[svc.Name] = "image-of-" + svc.Name
 	}
+
 	dir := filepath.Join(t.TempDir(), "compose")
-	args, err := composefiles.Project{Stack: stack, Name: stack.Name, Overlay: settings.Overlay, Root: root, Images: images, Secrets: secrets}.Write(dir)
+	args, err := composefiles.Project{
+		Stack:   stack,
+		Name:    stack.Name,
+		Overlay: settings.Overlay,
+		Root:    root,
+		Images:  images,
+		Secrets: secrets,
+	}.Write(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var files []string
 	for i, arg := range args {
 		if arg == "-f" {
 			files = append(files, args[i+1])
 		}
 	}
-	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory(root), cli.WithName(stack.Name),
+
+	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory(root),
+		cli.WithName(stack.Name),
 		cli.WithEnvFiles(filepath.Join(dir, "env")), cli.WithDotEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	project, err := options.LoadProject(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return project, dir
 }
 
 func TestWriteRefuses(t *testing.T) {
-	stack, err := stacks.Load("prod", stacks.Settings{Secrets: map[string]bool{stacks.RedisPasswordKey: true}}, stacks.Checkout{FS: os.DirFS("../..")})
+	stack, err := stacks.Load("prod",
+		stacks.Settings{Secrets: map[string]bool{stacks.RedisPasswordKey: true}},
+		stacks.Checkout{FS: os.DirFS("../..")})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for want, p := range map[string]composefiles.Project{
 		"redis-password":    {Stack: stack, Overlay: "prod"},
 		`overlay "unknown"`: {Stack: stack, Overlay: "unknown"},
 	} {
-		if _, err := p.Write(filepath.Join(t.TempDir(), "compose")); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := p.Write(filepath.Join(t.TempDir(),
+			"compose")); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want an error that names %s, got %v", want, err)
 		}
 	}
@@ -143,6 +188,7 @@ func TestFind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	find := func(name string) (string, error) {
 		file := filepath.Join(dir, name)
 		if _, err := os.Stat(file); err != nil {
@@ -150,20 +196,27 @@ func TestFind(t *testing.T) {
 		}
 		return file, nil
 	}
-	if _, _, err := composefiles.Find(t.Context(), find); err == nil || !strings.Contains(err.Error(), "docker-compose is absent") {
+
+	if _, _, err := composefiles.Find(t.Context(),
+		find); err == nil || !strings.Contains(err.Error(), "docker-compose is absent") {
 		t.Errorf("nothing there: %v", err)
 	}
+
 	program("docker-compose", "1.29.2")
-	if _, _, err := composefiles.Find(t.Context(), find); err == nil || !strings.Contains(err.Error(), "older") {
+	if _, _, err := composefiles.Find(t.Context(), find); err == nil ||
+		!strings.Contains(err.Error(), "older") {
 		t.Errorf("an old release: %v", err)
 	}
+
 	program("docker", "v2.35.1-desktop.1")
 	argv, version, err := composefiles.Find(t.Context(), find)
 	if err != nil || len(argv) != 2 || argv[1] != "compose" || version != "2.35.1-desktop.1" {
 		t.Errorf("the plugin: %v %q %v", argv, version, err)
 	}
+
 	program("docker-compose", "2.40.3")
-	if argv, version, err = composefiles.Find(t.Context(), find); err != nil || len(argv) != 1 || version != "2.40.3" {
+	if argv, version, err = composefiles.Find(t.Context(), find); err != nil || len(argv) != 1 ||
+		version != "2.40.3" {
 		t.Errorf("the program: %v %q %v", argv, version, err)
 	}
 }

@@ -20,17 +20,22 @@ func newBrowser(t *testing.T) *browser {
 	t.Helper()
 	path := peers.Find(t, "chromium", "chromium")
 	opts := append([]chromedp.ExecAllocatorOption{}, chromedp.DefaultExecAllocatorOptions[:]...)
-	opts = append(opts, chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(1280, 800),
+	opts = append(opts, chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.WindowSize(1280, 800),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true),
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.UserDataDir(t.TempDir()))
+
 	alloc, cancelAlloc := chromedp.NewExecAllocator(context.Background(), opts...)
 	ctx, cancel := chromedp.NewContext(alloc)
 	t.Cleanup(func() { cancel(); cancelAlloc() })
 	return &browser{ctx: ctx}
 }
 
-func (b *browser) run(t *testing.T, timeout time.Duration, actions ...chromedp.Action[chromedp.Void]) {
+func (b *browser) run(
+	t *testing.T, timeout time.Duration, actions ...chromedp.Action[chromedp.Void],
+) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- chromedp.Do(b.ctx, actions...) }()
@@ -53,6 +58,7 @@ func (b *browser) screenshot(t *testing.T, name string) {
 	if dir == "" {
 		return
 	}
+
 	ctx, cancel := context.WithTimeout(b.ctx, 10*time.Second)
 	defer cancel()
 	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
@@ -60,6 +66,7 @@ func (b *browser) screenshot(t *testing.T, name string) {
 		t.Logf("screenshot: %v", err)
 		return
 	}
+
 	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
 		t.Log(err)
 	}
@@ -76,11 +83,14 @@ func (b *browser) waitFor(t *testing.T, timeout time.Duration, what, expr string
 		if err == nil && ok {
 			return
 		}
+
 		if time.Now().After(deadline) {
 			text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("document.body.innerText"))
 			b.screenshot(t, "failed")
-			t.Fatalf("browser: %s did not happen within %s (%v); the page says:\n%s", what, timeout, err, text)
+			t.Fatalf("browser: %s did not happen within %s (%v); the page says:\n%s",
+				what, timeout, err, text)
 		}
+
 		time.Sleep(50 * time.Millisecond)
 	}
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// checkout is a copy of the working tree with its own Pulumi state, in which codexctl and pulumi are run as a person
-// would run them. Its stacks have names of their own and shifted ports, so that a developer's dev stack on the same
-// engine is left alone.
+// checkout is a copy of the working tree with its own Pulumi state, in which codexctl and pulumi
+// are run as a person would run them. Its stacks have names of their own and shifted ports, so that
+// a developer's dev stack on the same engine is left alone.
 type checkout struct {
 	dir string
 	env []string
@@ -39,6 +39,7 @@ func copyTree(t *testing.T) *checkout {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	dir := t.TempDir()
 	// Services in containers read the mounted tree as another user than the one that made it.
 	for d := dir; strings.HasPrefix(d, os.TempDir()) && d != os.TempDir(); d = filepath.Dir(d) {
@@ -46,12 +47,14 @@ func copyTree(t *testing.T) *checkout {
 			t.Fatal(err)
 		}
 	}
+
 	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	list.Dir = root
 	out, err := list.Output()
 	if err != nil {
 		t.Fatalf("git ls-files: %v", err)
 	}
+
 	for name := range strings.SplitSeq(strings.TrimRight(string(out), "\x00"), "\x00") {
 		src := filepath.Join(root, name)
 		info, err := os.Stat(src)
@@ -61,10 +64,12 @@ func copyTree(t *testing.T) *checkout {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		data, err := os.ReadFile(src)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		dst := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
 			t.Fatal(err)
@@ -73,8 +78,10 @@ func copyTree(t *testing.T) *checkout {
 			t.Fatal(err)
 		}
 	}
+
 	// Whatever somebody is logged in to on this machine, the state is the checkout's own.
-	env := append(os.Environ(), "PULUMI_CONFIG_PASSPHRASE=end-to-end", "PULUMI_BACKEND_URL=", "PULUMI_CREDENTIALS_PATH="+t.TempDir(),
+	env := append(os.Environ(), "PULUMI_CONFIG_PASSPHRASE=end-to-end", "PULUMI_BACKEND_URL=",
+		"PULUMI_CREDENTIALS_PATH="+t.TempDir(),
 		"NO_COLOR=1", "PULUMI_SKIP_UPDATE_CHECK=true")
 	return &checkout{dir: dir, env: env}
 }
@@ -87,6 +94,7 @@ func (c *checkout) settings(t *testing.T, stack, values string) {
 	for line := range strings.SplitSeq(strings.TrimSpace(values), "\n") {
 		fmt.Fprintf(&b, "  codexcontinue:%s\n", strings.TrimSpace(line))
 	}
+
 	if err := os.WriteFile(c.path("Pulumi."+stack+".yaml"), []byte(b.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -94,14 +102,18 @@ func (c *checkout) settings(t *testing.T, stack, values string) {
 
 func (c *checkout) path(name string) string { return filepath.Join(c.dir, name) }
 
-// run runs a program in the checkout, or of it when its name is a relative path, and returns what it said.
-func (c *checkout) run(t *testing.T, timeout time.Duration, name string, args ...string) (stdout, stderr string, err error) {
+// run runs a program in the checkout, or of it when its name is a relative path, and
+// returns what it said.
+func (c *checkout) run(
+	t *testing.T, timeout time.Duration, name string, args ...string,
+) (stdout, stderr string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	if strings.Contains(name, "/") && !filepath.IsAbs(name) {
 		name = c.path(name)
 	}
+
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = c.dir, c.env
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -111,7 +123,8 @@ func (c *checkout) run(t *testing.T, timeout time.Duration, name string, args ..
 	cmd.Stderr = io.MultiWriter(&errOut)
 	start := time.Now()
 	err = cmd.Run()
-	t.Logf("%s %s: %.1f s", filepath.Base(name), strings.Join(args, " "), time.Since(start).Seconds())
+	t.Logf("%s %s: %.1f s", filepath.Base(name), strings.Join(args, " "),
+		time.Since(start).Seconds())
 	return out.String(), errOut.String(), err
 }
 
@@ -120,7 +133,8 @@ func (c *checkout) must(t *testing.T, timeout time.Duration, name string, args .
 	t.Helper()
 	out, errOut, err := c.run(t, timeout, name, args...)
 	if err != nil {
-		t.Fatalf("%s %s: %v\n%s\n%s", name, strings.Join(args, " "), err, tail(out, 60), tail(errOut, 60))
+		t.Fatalf("%s %s: %v\n%s\n%s",
+			name, strings.Join(args, " "), err, tail(out, 60), tail(errOut, 60))
 	}
 	return out
 }
@@ -171,23 +185,28 @@ func (c container) service() string { return c.Config.Labels[stacks.LabelService
 // containers lists the stack's containers, all states, by service.
 func (c *checkout) containers(t *testing.T, stack string) map[string][]container {
 	t.Helper()
-	ids := strings.Fields(c.must(t, time.Minute, "docker", "ps", "-aq", "--filter", "label="+stacks.LabelStack+"="+stack))
+	ids := strings.Fields(c.must(t, time.Minute, "docker", "ps", "-aq", "--filter",
+		"label="+stacks.LabelStack+"="+stack))
 	out := map[string][]container{}
 	if len(ids) == 0 {
 		return out
 	}
+
 	var list []container
-	if err := json.Unmarshal([]byte(c.must(t, time.Minute, "docker", append([]string{"inspect"}, ids...)...)), &list); err != nil {
+	if err := json.Unmarshal([]byte(c.must(t, time.Minute, "docker", append([]string{"inspect"}, ids...)...)),
+		&list); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, x := range list {
 		out[x.service()] = append(out[x.service()], x)
 	}
+
 	return out
 }
 
-// remove takes everything of the stack off the engine: what an earlier run left that was killed, and when the test ends,
-// whatever state it is in.
+// remove takes everything of the stack off the engine: what an earlier run left that was killed,
+// and when the test ends, whatever state it is in.
 func (c *checkout) remove(t *testing.T, stack string) {
 	sweep(t, stack)
 	t.Cleanup(func() { sweep(t, stack) })
@@ -204,7 +223,9 @@ func sweep(t *testing.T, stack string) {
 		if err != nil || len(bytes.TrimSpace(out)) == 0 {
 			continue
 		}
-		if b, err := exec.Command("docker", append(kind.rm, strings.Fields(string(out))...)...).CombinedOutput(); err != nil {
+
+		if b, err := exec.Command("docker",
+			append(kind.rm, strings.Fields(string(out))...)...).CombinedOutput(); err != nil {
 			t.Logf("clean-up of stack %s: %v: %s", stack, err, b)
 		}
 	}

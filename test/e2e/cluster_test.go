@@ -32,26 +32,30 @@ type namespace struct {
 	name   string
 }
 
-// inCluster removes the namespace that an earlier run left, and the test's own when it ends, whatever state it is in.
+// inCluster removes the namespace that an earlier run left, and the test's own when it ends,
+// whatever state it is in.
 func inCluster(t *testing.T, kubeconfig, name string) *namespace {
 	t.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	config.QPS, config.Burst = 50, 100
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	n := &namespace{Interface: client, config: config, name: name}
 	n.remove(t)
 	t.Cleanup(func() { n.remove(t) })
 	return n
 }
 
-// remove takes the namespace off the cluster and waits until it is gone. Its pods go first, at once: a namespace that is
-// removed with pods in it takes half of the longest time that they may take to stop, whether they do or not.
+// remove takes the namespace off the cluster and waits until it is gone. Its pods go first, at
+// once: a namespace that is removed with pods in it takes half of the longest time that they may
+// take to stop, whether they do or not.
 func (n *namespace) remove(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -61,18 +65,23 @@ func (n *namespace) remove(t *testing.T) {
 			t.Errorf("clean-up: the namespace %s is still there", n.name)
 			return
 		}
+
 		owners := metav1.DeleteOptions{PropagationPolicy: &background}
 		err := errors.Join(
 			n.AppsV1().Deployments(n.name).DeleteCollection(ctx, owners, metav1.ListOptions{}),
 			n.AppsV1().StatefulSets(n.name).DeleteCollection(ctx, owners, metav1.ListOptions{}),
 			n.BatchV1().Jobs(n.name).DeleteCollection(ctx, owners, metav1.ListOptions{}),
-			n.CoreV1().Pods(n.name).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{}))
+			n.CoreV1().Pods(n.name).DeleteCollection(ctx,
+				metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{}))
 		if err != nil {
 			continue
 		}
-		if pods, err := n.CoreV1().Pods(n.name).List(ctx, metav1.ListOptions{}); err != nil || len(pods.Items) > 0 {
+
+		if pods, err := n.CoreV1().Pods(n.name).List(ctx, metav1.ListOptions{}); err != nil ||
+			len(pods.Items) > 0 {
 			continue
 		}
+
 		if err := n.CoreV1().Namespaces().Delete(ctx, n.name, metav1.DeleteOptions{}); apierrors.IsNotFound(err) {
 			return
 		}
@@ -86,11 +95,16 @@ func (n *namespace) pods(t *testing.T, service string) []corev1.Pod {
 	if service != "" {
 		selector = stacks.LabelService + "=" + service
 	}
-	list, err := n.CoreV1().Pods(n.name).List(t.Context(), metav1.ListOptions{LabelSelector: selector})
+
+	list, err := n.CoreV1().Pods(n.name).List(t.Context(),
+		metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
+
+	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool {
+		return p.DeletionTimestamp != nil
+	})
 }
 
 func isReady(p corev1.Pod) bool {
@@ -99,7 +113,8 @@ func isReady(p corev1.Pod) bool {
 	})
 }
 
-// uids tells the pods of every service apart from those that took their place. The model's Job has none that stay.
+// uids tells the pods of every service apart from those that took their place. The model's
+// Job has none that stay.
 func (n *namespace) uids(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -110,13 +125,16 @@ func (n *namespace) uids(t *testing.T) map[string]string {
 				ids = append(ids, string(p.UID))
 			}
 		}
+
 		slices.Sort(ids)
 		out[s] = strings.Join(ids, " ")
 	}
+
 	return out
 }
 
-// replacedOnly wants the pods of the services to be others, and those of all other services to be the same.
+// replacedOnly wants the pods of the services to be others, and those of all other
+// services to be the same.
 func replacedOnly(t *testing.T, before, after map[string]string, services ...string) {
 	t.Helper()
 	for s := range before {
@@ -133,6 +151,7 @@ func (n *namespace) kill(t *testing.T, service string) {
 	if err := n.CoreV1().Pods(n.name).Delete(t.Context(), before[0].Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
+
 	start := time.Now()
 	for {
 		ready := 0
@@ -141,55 +160,69 @@ func (n *namespace) kill(t *testing.T, service string) {
 				ready++
 			}
 		}
+
 		if ready == len(before) {
 			t.Logf("%s is back after %.1f s", before[0].Name, time.Since(start).Seconds())
 			return
 		}
+
 		if time.Since(start) > 90*time.Second {
-			t.Fatalf("%d of %d pods of %s are ready after %s", ready, len(before), service, time.Since(start))
+			t.Fatalf("%d of %d pods of %s are ready after %s",
+				ready, len(before), service, time.Since(start))
 		}
+
 		time.Sleep(200 * time.Millisecond)
 	}
 }
 
-// objects are all objects of the namespace by "kind/name", but events and what Kubernetes puts into each namespace.
+// objects are all objects of the namespace by "kind/name", but events and what Kubernetes
+// puts into each namespace.
 func (n *namespace) objects(t *testing.T) map[string]string {
 	t.Helper()
 	lists, err := n.Discovery().ServerPreferredNamespacedResources()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	client, err := dynamic.NewForConfig(n.config)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	out := map[string]string{}
 	for _, list := range lists {
 		group, err := schema.ParseGroupVersion(list.GroupVersion)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		for _, r := range list.APIResources {
 			if !slices.Contains(r.Verbs, "list") || r.Kind == "Event" {
 				continue
 			}
-			found, err := client.Resource(group.WithResource(r.Name)).Namespace(n.name).List(t.Context(), metav1.ListOptions{})
+
+			found, err := client.Resource(group.WithResource(r.Name)).Namespace(n.name).List(t.Context(),
+				metav1.ListOptions{})
 			if err != nil {
 				t.Fatalf("%s: %v", r.Name, err)
 			}
+
 			for _, o := range found.Items {
 				name := r.Kind + "/" + o.GetName()
 				if name == "ConfigMap/kube-root-ca.crt" || name == "ServiceAccount/default" {
 					continue
 				}
+
 				text, err := json.Marshal(o.Object)
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				out[name] = string(text)
 			}
 		}
 	}
+
 	return out
 }
 
@@ -199,13 +232,15 @@ func (n *namespace) logs(t *testing.T) string {
 	var out strings.Builder
 	for _, p := range n.pods(t, "") {
 		for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
-			text, err := n.CoreV1().Pods(n.name).GetLogs(p.Name, &corev1.PodLogOptions{Container: c.Name}).DoRaw(t.Context())
+			text, err := n.CoreV1().Pods(n.name).GetLogs(p.Name,
+				&corev1.PodLogOptions{Container: c.Name}).DoRaw(t.Context())
 			if err != nil {
 				t.Logf("log of %s: %v", p.Name, err)
 			}
 			out.Write(text)
 		}
 	}
+
 	return out.String()
 }
 
@@ -216,7 +251,9 @@ func (n *namespace) system(t *testing.T, pod, model string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := n.CoreV1().RESTClient().Post().Namespace(n.name).Resource("pods").Name(pod + ":11434").SubResource("proxy").Suffix("api/show").
+
+	answer, err := n.CoreV1().RESTClient().Post().Namespace(n.name).Resource("pods").Name(pod +
+		":11434").SubResource("proxy").Suffix("api/show").
 		Body(body).DoRaw(t.Context())
 	var show struct{ System string }
 	if err == nil {
@@ -225,10 +262,12 @@ func (n *namespace) system(t *testing.T, pod, model string) string {
 	if err != nil {
 		t.Fatalf("model %s: %v: %s", model, err, answer)
 	}
+
 	return show.System
 }
 
-// crowd asks the stack without a pause, as several people do at once, until stop is called: pages, and whole answers.
+// crowd asks the stack without a pause, as several people do at once, until stop is called:
+// pages, and whole answers.
 type crowd struct {
 	stopped chan struct{}
 	people  sync.WaitGroup
@@ -241,9 +280,14 @@ type crowd struct {
 
 func startLoad(t *testing.T, url string, people int) *crowd {
 	l := &crowd{stopped: make(chan struct{}), done: map[string]int{}}
-	// Each its own connections, as from different browsers: half of them kept, half of them new each time.
+	// Each its own connections, as from different browsers: half of them kept, half
+	// of them new each time.
 	for i := range people {
-		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: i%2 == 0}, Timeout: time.Minute}
+		client := &http.Client{
+			Transport: &http.Transport{DisableKeepAlives: i%2 == 0},
+			Timeout:   time.Minute,
+		}
+
 		l.people.Go(func() {
 			for n := 0; ; n++ {
 				select {
@@ -251,22 +295,30 @@ func startLoad(t *testing.T, url string, people int) *crowd {
 					return
 				default:
 				}
+
 				what, ask := "page", func() error { return page(t.Context(), client, url) }
 				if n%4 == i%4 {
-					what, ask = "answer", func() error { return fullAnswer(t.Context(), client, url) }
+					what, ask = "answer", func() error {
+						return fullAnswer(t.Context(), client, url)
+					}
 				}
+
 				start := time.Now()
 				err := ask()
 				l.mu.Lock()
 				l.done[what]++
 				l.slowest = max(l.slowest, time.Since(start))
 				if err != nil {
-					l.failed = append(l.failed, fmt.Sprintf("%s: %s after %s: %v", start.Format("15:04:05.000"), what, time.Since(start).Round(time.Millisecond), err))
+					l.failed = append(l.failed,
+						fmt.Sprintf("%s: %s after %s: %v", start.Format("15:04:05.000"), what,
+							time.Since(start).Round(time.Millisecond), err))
 				}
+
 				l.mu.Unlock()
 			}
 		})
 	}
+
 	return l
 }
 
@@ -279,8 +331,10 @@ func (l *crowd) noneFailed(t *testing.T) {
 	if l.done["page"] < 20 || l.done["answer"] < 5 {
 		t.Errorf("that is too little to tell anything")
 	}
+
 	if len(l.failed) > 0 {
-		t.Errorf("%d failed:\n%s", len(l.failed), strings.Join(l.failed[:min(10, len(l.failed))], "\n"))
+		t.Errorf("%d failed:\n%s", len(l.failed),
+			strings.Join(l.failed[:min(10, len(l.failed))], "\n"))
 	}
 }
 
@@ -291,30 +345,37 @@ func page(ctx context.Context, client *http.Client, url string) error {
 
 // fullAnswer wants an answer to its end.
 func fullAnswer(ctx context.Context, client *http.Client, url string) error {
-	body, err := ask(ctx, client, http.MethodPost, url+"/api/chat", []byte(`{"message": "What is a bounded queue?"}`))
+	body, err := ask(ctx, client, http.MethodPost, url+"/api/chat",
+		[]byte(`{"message": "What is a bounded queue?"}`))
 	if err == nil && !bytes.Contains(body, []byte("event: done")) {
 		err = fmt.Errorf("an answer without its end: %s", tail(string(body), 6))
 	}
 	return err
 }
 
-func ask(ctx context.Context, client *http.Client, method, url string, body []byte) ([]byte, error) {
+func ask(
+	ctx context.Context, client *http.Client, method, url string, body []byte,
+) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
+
 	if method == http.MethodPost {
 		req.Header.Set("Content-Type", "application/json")
 		req.Header.Set("Accept", "text/event-stream")
 	}
+
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
+
 	text, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s", resp.Status, text)
 	}
+
 	return text, err
 }

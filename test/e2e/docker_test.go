@@ -20,7 +20,9 @@ import (
 const answer = "every answer from me is always these same twenty fixed words"
 
 // sixServices are the services of every shipped stack.
-var sixServices = []string{stacks.Backend, stacks.Edge, stacks.Frontend, stacks.ML, stacks.Ollama, stacks.Redis}
+var sixServices = []string{
+	stacks.Backend, stacks.Edge, stacks.Frontend, stacks.ML, stacks.Ollama, stacks.Redis,
+}
 
 // engineWanted skips unless `make e2e` asked for this and Docker is there.
 func engineWanted(t *testing.T) {
@@ -37,7 +39,8 @@ func enabled(t *testing.T) {
 	peers.DockerPlugin(t)
 }
 
-// TestDev is the life of a dev stack: what a platform engineer, a service developer and a person who chats see.
+// TestDev is the life of a dev stack: what a platform engineer, a service developer and a
+// person who chats see.
 func TestDev(t *testing.T) {
 	enabled(t)
 	const stack, port = "e2e-dev", "18080"
@@ -55,7 +58,8 @@ func TestDev(t *testing.T) {
 	b := newBrowser(t)
 	chat(t, b, "http://127.0.0.1:"+port+"/")
 	b.run(t, 30*time.Second, chromedp.Reload())
-	b.waitFor(t, 30*time.Second, "the conversation after a reload", "document.body.innerText.includes("+js(answer)+")")
+	b.waitFor(t, 30*time.Second, "the conversation after a reload",
+		"document.body.innerText.includes("+js(answer)+")")
 	b.screenshot(t, "dev")
 
 	t.Run("preview is clean after up", func(t *testing.T) { noChanges(t, c, stack) })
@@ -63,6 +67,7 @@ func TestDev(t *testing.T) {
 		c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
 		noChanges(t, c, stack)
 	})
+
 	t.Run("second up changes nothing", func(t *testing.T) {
 		before := c.containers(t, stack)
 		start := time.Now()
@@ -72,11 +77,14 @@ func TestDev(t *testing.T) {
 		}
 		sameContainers(t, before, c.containers(t, stack))
 	})
+
 	t.Run("live reload", func(t *testing.T) { liveReload(t, c, stack) })
 	t.Run("logs and status", func(t *testing.T) {
-		if out := c.must(t, time.Minute, "bin/codexctl", "logs", "--stack", stack, "backend"); !strings.Contains(out, "listening") {
+		if out := c.must(t, time.Minute, "bin/codexctl", "logs", "--stack", stack,
+			"backend"); !strings.Contains(out, "listening") {
 			t.Errorf("logs of backend show no start:\n%s", tail(out, 10))
 		}
+
 		out := c.must(t, time.Minute, "bin/codexctl", "status", stack)
 		for _, s := range sixServices {
 			if !strings.Contains(out, s) {
@@ -84,29 +92,36 @@ func TestDev(t *testing.T) {
 			}
 		}
 	})
+
 	t.Run("down keeps the volumes, up finds the conversation", func(t *testing.T) {
 		c.must(t, 5*time.Minute, "bin/codexctl", "down", stack)
 		if left := c.containers(t, stack); len(left) != 0 {
 			t.Errorf("containers left after down: %v", left)
 		}
-		if n := c.must(t, time.Minute, "docker", "network", "ls", "-q", "--filter", "label="+stacks.LabelStack+"="+stack); n != "" {
+
+		if n := c.must(t, time.Minute, "docker", "network", "ls", "-q", "--filter",
+			"label="+stacks.LabelStack+"="+stack); n != "" {
 			t.Errorf("networks left after down: %s", n)
 		}
-		vols := c.must(t, time.Minute, "docker", "volume", "ls", "-q", "--filter", "label="+stacks.LabelStack+"="+stack)
+
+		vols := c.must(t, time.Minute, "docker", "volume", "ls", "-q", "--filter",
+			"label="+stacks.LabelStack+"="+stack)
 		for _, want := range []string{stacks.RedisData, stacks.OllamaData} {
 			if !strings.Contains(vols, want) {
 				t.Errorf("volume %s is gone after down: %s", want, vols)
 			}
 		}
+
 		c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
 		b.run(t, 30*time.Second, chromedp.Reload())
-		b.waitFor(t, 30*time.Second, "the conversation after down and up", "document.body.innerText.includes("+js(answer)+")")
+		b.waitFor(t, 30*time.Second, "the conversation after down and up",
+			"document.body.innerText.includes("+js(answer)+")")
 		c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 	})
 }
 
-// TestProd checks what production promises: small images, one published port, a secret that shows nowhere, and that a
-// changed source replaces one service only.
+// TestProd checks what production promises: small images, one published port, a secret that shows
+// nowhere, and that a changed source replaces one service only.
 func TestProd(t *testing.T) {
 	enabled(t)
 	const stack, port, password = "e2e-prod", "28080", "correct-horse-battery-staple"
@@ -119,11 +134,14 @@ func TestProd(t *testing.T) {
 
 	out, errOut, err := c.run(t, 5*time.Minute, "bin/codexctl", "up", stack)
 	if err == nil || !strings.Contains(out+errOut, "redisPassword") {
-		t.Errorf("without its secret prod must not come up, and must name redisPassword: %v\n%s\n%s", err, out, errOut)
+		t.Errorf("without its secret prod must not come up, and must name redisPassword: %v\n%s\n%s",
+			err, out, errOut)
 	}
+
 	if left := c.containers(t, stack); len(left) != 0 {
 		t.Errorf("a refused up left containers: %v", left)
 	}
+
 	c.usePulumi(t, stack)
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", password)
@@ -140,15 +158,18 @@ func TestProd(t *testing.T) {
 		c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
 		noChanges(t, c, stack)
 	})
+
 	t.Run("the secret shows nowhere", func(t *testing.T) {
 		showsNowhere(t, c, stack, password, map[string]string{
 			"up":      said,
 			"preview": c.preview(t, stack, "--diff"),
 		})
 	})
+
 	t.Run("a changed source replaces its service only", func(t *testing.T) {
 		before := c.containers(t, stack)
-		edit(t, c, "services/backend/main.go", "func main() {", "var _ = \"changed\"\n\nfunc main() {")
+		edit(t, c, "services/backend/main.go", "func main() {",
+			"var _ = \"changed\"\n\nfunc main() {")
 		c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
 		after := c.containers(t, stack)
 		for _, s := range sixServices {
@@ -161,10 +182,12 @@ func TestProd(t *testing.T) {
 			}
 		}
 	})
+
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 }
 
-// smallImages holds the images of the repository's own services to the 15 MB that production promises.
+// smallImages holds the images of the repository's own services to the 15 MB
+// that production promises.
 func smallImages(t *testing.T, c *checkout, running map[string][]container) {
 	t.Helper()
 	for _, s := range []string{stacks.Backend, stacks.Frontend, stacks.ML} {
@@ -172,10 +195,14 @@ func smallImages(t *testing.T, c *checkout, running map[string][]container) {
 			t.Errorf("service %s has no container", s)
 			continue
 		}
+
 		var size int64
-		if _, err := fmt.Sscan(c.must(t, time.Minute, "docker", "image", "inspect", "-f", "{{.Size}}", running[s][0].Image), &size); err != nil {
+		if _, err := fmt.Sscan(c.must(t, time.Minute, "docker", "image", "inspect", "-f",
+			"{{.Size}}", running[s][0].Image),
+			&size); err != nil {
 			t.Fatal(err)
 		}
+
 		t.Logf("image of %s: %.1f MB", s, float64(size)/1e6)
 		if size >= 15e6 {
 			t.Errorf("image of %s is %.1f MB, want below 15 MB", s, float64(size)/1e6)
@@ -183,12 +210,15 @@ func smallImages(t *testing.T, c *checkout, running map[string][]container) {
 	}
 }
 
-// showsNowhere looks for a secret's value where everyone on the machine can look, and in what else was said.
+// showsNowhere looks for a secret's value where everyone on the machine can look, and
+// in what else was said.
 func showsNowhere(t *testing.T, c *checkout, stack, value string, said map[string]string) {
 	t.Helper()
 	filter := "--filter label=" + stacks.LabelStack + "=" + stack
-	said["inspect"] = c.must(t, time.Minute, "sh", "-c", "docker inspect $(docker ps -aq "+filter+")")
-	said["logs"] = c.must(t, time.Minute, "sh", "-c", "for i in $(docker ps -q "+filter+"); do docker logs $i 2>&1; done")
+	said["inspect"] = c.must(t, time.Minute, "sh", "-c",
+		"docker inspect $(docker ps -aq "+filter+")")
+	said["logs"] = c.must(t, time.Minute, "sh", "-c",
+		"for i in $(docker ps -q "+filter+"); do docker logs $i 2>&1; done")
 	said["processes"] = c.must(t, time.Minute, "ps", "axeww")
 	for where, text := range said {
 		if strings.Contains(text, value) {
@@ -202,9 +232,12 @@ func chat(t *testing.T, b *browser, url string) {
 	t.Helper()
 	b.run(t, time.Minute, chromedp.Navigate(url), chromedp.WaitVisible("textarea[name=message]"),
 		chromedp.SendKeys("textarea[name=message]", "What is a bounded queue?\n"))
-	b.waitFor(t, time.Minute, "the streamed answer", "document.body.innerText.includes("+js(answer)+")")
-	b.waitFor(t, time.Minute, "the answer's end", "document.querySelector('article.answer[data-state=complete]')")
-	b.waitFor(t, 10*time.Second, "the conversation's address", "location.pathname.startsWith('/c/')")
+	b.waitFor(t, time.Minute, "the streamed answer",
+		"document.body.innerText.includes("+js(answer)+")")
+	b.waitFor(t, time.Minute, "the answer's end",
+		"document.querySelector('article.answer[data-state=complete]')")
+	b.waitFor(t, 10*time.Second, "the conversation's address",
+		"location.pathname.startsWith('/c/')")
 }
 
 // noChanges wants a preview with nothing in it.
@@ -213,8 +246,8 @@ func noChanges(t *testing.T, c *checkout, stack string) {
 	c.preview(t, stack, "--expect-no-changes")
 }
 
-// preview runs a plain `pulumi preview`, as a reviewer's pipeline does, where the Go language host is there, and
-// codexctl's, which needs none, elsewhere.
+// preview runs a plain `pulumi preview`, as a reviewer's pipeline does, where the Go language host
+// is there, and codexctl's, which needs none, elsewhere.
 func (c *checkout) preview(t *testing.T, stack, flag string) string {
 	t.Helper()
 	if _, err := exec.LookPath("pulumi-language-go"); err == nil {
@@ -223,10 +256,11 @@ func (c *checkout) preview(t *testing.T, stack, flag string) string {
 	if flag == "--diff" {
 		return c.must(t, 5*time.Minute, "bin/codexctl", "preview", stack)
 	}
+
 	return c.must(t, 5*time.Minute, "bin/codexctl", "preview", flag, stack)
 }
 
-// usePulumi gives the plain pulumi CLI what `codexctl env` says that it needs.
+// usePulumi gives the plain pulumi CLI what `codexctl env` prints for it.
 func (c *checkout) usePulumi(t *testing.T, stack string) {
 	t.Helper()
 	for line := range strings.Lines(c.must(t, time.Minute, "bin/codexctl", "env", stack)) {
@@ -256,14 +290,17 @@ func liveReload(t *testing.T, c *checkout, stack string) {
 			err = json.NewDecoder(resp.Body).Decode(&body)
 			resp.Body.Close()
 		}
+
 		if err == nil && body.Status == "reloaded" {
 			break
 		}
 		if time.Since(start) > 2*time.Minute {
 			t.Fatalf("two minutes after the edit backend still says %q (%v)", body.Status, err)
 		}
+
 		time.Sleep(100 * time.Millisecond)
 	}
+
 	t.Logf("edit to running: %.1f s", time.Since(start).Seconds())
 	sameContainers(t, before, c.containers(t, stack))
 	noChanges(t, c, stack)
@@ -275,6 +312,7 @@ func edit(t *testing.T, c *checkout, name, from, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s := strings.Replace(string(b), from, to, 1)
 	if s == string(b) {
 		t.Fatalf("%s does not hold %q", name, from)
@@ -302,7 +340,8 @@ func sameContainers(t *testing.T, before, after map[string][]container) {
 	}
 }
 
-// checkHardening holds every container to what the issue of the dev stack and CIS Docker sections 4 and 5 ask for.
+// checkHardening holds every container to what the issue of the dev stack and CIS Docker
+// sections 4 and 5 ask for.
 func checkHardening(t *testing.T, all map[string][]container, dev bool) {
 	t.Helper()
 	for _, s := range sixServices {
@@ -310,12 +349,17 @@ func checkHardening(t *testing.T, all map[string][]container, dev bool) {
 			t.Errorf("service %s has no container", s)
 		}
 	}
+
 	for s, list := range all {
 		for _, x := range list {
-			bad := func(format string, args ...any) { t.Errorf("%s (%s): %s", s, x.Name, fmt.Sprintf(format, args...)) }
-			if uid, _, _ := strings.Cut(x.Config.User, ":"); uid == "" || uid == "0" || uid == "root" {
+			bad := func(format string, args ...any) {
+				t.Errorf("%s (%s): %s", s, x.Name, fmt.Sprintf(format, args...))
+			}
+			if uid, _, _ := strings.Cut(x.Config.User, ":"); uid == "" || uid == "0" ||
+				uid == "root" {
 				bad("runs as %q", x.Config.User)
 			}
+
 			h := x.HostConfig
 			carrier := s == "" && x.State.Status == "created" // it holds files and is never started
 			if !h.ReadonlyRootfs && !carrier {
@@ -324,33 +368,45 @@ func checkHardening(t *testing.T, all map[string][]container, dev bool) {
 			if !slices.Contains(h.CapDrop, "ALL") {
 				bad("capabilities dropped: %v", h.CapDrop)
 			}
+
 			for _, k := range h.CapAdd {
 				if s != stacks.Edge || strings.TrimPrefix(k, "CAP_") != "NET_BIND_SERVICE" {
 					bad("capability %s is added", k)
 				}
 			}
-			if !slices.ContainsFunc(h.SecurityOpt, func(o string) bool { return strings.HasPrefix(o, "no-new-privileges") }) || h.Privileged {
+
+			if !slices.ContainsFunc(h.SecurityOpt, func(o string) bool {
+				return strings.HasPrefix(o, "no-new-privileges")
+			}) || h.Privileged {
 				bad("privileges: %v, privileged %v", h.SecurityOpt, h.Privileged)
 			}
+
 			if carrier {
 				continue
 			}
-			if h.Memory == 0 || h.NanoCPUs == 0 && h.CPUQuota == 0 || h.PidsLimit == nil || *h.PidsLimit <= 0 {
-				bad("limits: memory %d, cpus %d/%d, pids %v", h.Memory, h.NanoCPUs, h.CPUQuota, h.PidsLimit)
+
+			if h.Memory == 0 || h.NanoCPUs == 0 && h.CPUQuota == 0 || h.PidsLimit == nil ||
+				*h.PidsLimit <= 0 {
+				bad("limits: memory %d, cpus %d/%d, pids %v",
+					h.Memory, h.NanoCPUs, h.CPUQuota, h.PidsLimit)
 			}
+
 			for port, bindings := range h.PortBindings {
 				for _, bind := range bindings {
 					if bind.HostIP != "127.0.0.1" {
 						bad("port %s is published on %q", port, bind.HostIP)
 					}
 				}
+
 				if !dev && s != stacks.Edge && len(bindings) > 0 {
 					bad("port %s is published in prod", port)
 				}
 			}
+
 			if s != "" && (x.State.Health == nil || x.State.Health.Status != "healthy") {
 				bad("health: %s %+v", x.State.Status, x.State.Health)
 			}
+
 			for _, kv := range x.Config.Env {
 				if strings.Contains(strings.ToUpper(kv), "PASSWORD=") {
 					bad("a password in the environment")

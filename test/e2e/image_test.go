@@ -28,6 +28,7 @@ func (c *checkout) builtImages(t *testing.T) map[string]string {
 			out[ref[:i]] = ref
 		}
 	}
+
 	return out
 }
 

@@ -10,7 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// changedSecret gives Redis another password: those that hold it come again with it, nobody else does.
+// changedSecret gives Redis another password: those that hold it come again with
+// it, nobody else does.
 func changedSecret(t *testing.T, c *checkout, n *namespace, stack, url string) {
 	const password = "close-sesame-in-the-cluster"
 	before := n.uids(t)
@@ -19,6 +20,7 @@ func changedSecret(t *testing.T, c *checkout, n *namespace, stack, url string) {
 	if strings.Contains(said, password) {
 		t.Error("up shows the secret")
 	}
+
 	modelReady(t, url)
 	replacedOnly(t, before, n.uids(t), stacks.Redis, stacks.Backend, stacks.ML)
 	noChanges(t, c, stack)
@@ -33,6 +35,7 @@ func moreReplicas(t *testing.T, c *checkout, n *namespace, stack, url string) {
 	if got := n.system(t, "ollama-1", "codexcontinue"); got != want {
 		t.Errorf("the second has the prompt %q, the first %q", got, want)
 	}
+
 	for start := time.Now(); ; time.Sleep(200 * time.Millisecond) { // ml looks for replicas every few seconds
 		if n.loaded(t, "ollama-0") && n.loaded(t, "ollama-1") {
 			break
@@ -42,6 +45,7 @@ func moreReplicas(t *testing.T, c *checkout, n *namespace, stack, url string) {
 			break
 		}
 	}
+
 	c.must(t, 5*time.Minute, "bin/codexctl", "scale", "--stack", stack, stacks.Ollama, "1")
 	people.noneFailed(t)
 	replacedOnly(t, before, n.uids(t))
@@ -49,6 +53,7 @@ func moreReplicas(t *testing.T, c *checkout, n *namespace, stack, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, claim := range claims.Items {
 		if claim.Name == "ollama-data-ollama-1" && claim.DeletionTimestamp == nil {
 			t.Error("the claim of the replica that went is still there: what it holds can be made again")
@@ -56,10 +61,11 @@ func moreReplicas(t *testing.T, c *checkout, n *namespace, stack, url string) {
 	}
 }
 
-// loaded says that the Ollama of that pod has a model in memory, as it was asked something.
+// loaded reports whether the Ollama of that pod has a model in memory, as it was asked something.
 func (n *namespace) loaded(t *testing.T, pod string) bool {
 	t.Helper()
-	answer, err := n.CoreV1().RESTClient().Get().Namespace(n.name).Resource("pods").Name(pod + ":11434").SubResource("proxy").Suffix("api/ps").DoRaw(t.Context())
+	answer, err := n.CoreV1().RESTClient().Get().Namespace(n.name).Resource("pods").Name(pod +
+		":11434").SubResource("proxy").Suffix("api/ps").DoRaw(t.Context())
 	var ps struct{ Models []json.RawMessage }
 	if err == nil {
 		err = json.Unmarshal(answer, &ps)
@@ -67,5 +73,6 @@ func (n *namespace) loaded(t *testing.T, pod string) bool {
 	if err != nil {
 		t.Fatalf("%s: %v: %s", pod, err, answer)
 	}
+
 	return len(ps.Models) > 0
 }

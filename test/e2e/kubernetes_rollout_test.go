@@ -21,7 +21,8 @@ import (
 // returns.
 func upServes(t *testing.T, c *checkout, n *namespace, stack string, flags ...string) string {
 	t.Helper()
-	said := c.must(t, 10*time.Minute, "bin/codexctl", slices.Concat([]string{"up"}, flags, []string{stack})...)
+	said := c.must(t, 10*time.Minute, "bin/codexctl",
+		slices.Concat([]string{"up"}, flags, []string{stack})...)
 	n.allServe(t)
 	return said
 }
@@ -41,30 +42,42 @@ func (n *namespace) allServe(t *testing.T) {
 			t.Errorf("up returned, and %s is not ready: %s", p.Name, p.Status.Phase)
 		}
 	}
+
 	deployments, err := n.AppsV1().Deployments(n.name).List(t.Context(), of)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, d := range deployments.Items {
 		s, want := d.Status, *d.Spec.Replicas
-		if s.ObservedGeneration != d.Generation || s.UpdatedReplicas != want || s.Replicas != want || s.AvailableReplicas != want || pods[d.Name] != int(want) {
-			t.Errorf("up returned, and %s has %d pods of %d, %d of the new revision, %d available (generation %d, seen %d)",
-				d.Name, s.Replicas, want, s.UpdatedReplicas, s.AvailableReplicas, d.Generation, s.ObservedGeneration)
+		if s.ObservedGeneration != d.Generation || s.UpdatedReplicas != want ||
+			s.Replicas != want || s.AvailableReplicas != want || pods[d.Name] != int(want) {
+			t.Errorf("up returned, and %s has %d pods of %d, %d of the new revision, %d "+
+				"available (generation %d, seen %d)",
+				d.Name, s.Replicas, want, s.UpdatedReplicas, s.AvailableReplicas, d.Generation,
+				s.ObservedGeneration)
 		}
 	}
+
 	sets, err := n.AppsV1().StatefulSets(n.name).List(t.Context(), of)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, x := range sets.Items {
 		s, want := x.Status, *x.Spec.Replicas
-		if s.ObservedGeneration != x.Generation || s.Replicas != want || s.AvailableReplicas != want || s.UpdatedReplicas != want || pods[x.Name] != int(want) {
-			t.Errorf("up returned, and %s has %d pods of %d, %d of the new revision, %d available (generation %d, seen %d)",
-				x.Name, s.Replicas, want, s.UpdatedReplicas, s.AvailableReplicas, x.Generation, s.ObservedGeneration)
+		if s.ObservedGeneration != x.Generation || s.Replicas != want ||
+			s.AvailableReplicas != want || s.UpdatedReplicas != want || pods[x.Name] != int(want) {
+			t.Errorf("up returned, and %s has %d pods of %d, %d of the new revision, %d "+
+				"available (generation %d, seen %d)",
+				x.Name, s.Replicas, want, s.UpdatedReplicas, s.AvailableReplicas, x.Generation,
+				s.ObservedGeneration)
 		}
 	}
+
 	if len(deployments.Items)+len(sets.Items) != len(sixServices) {
-		t.Errorf("there are %d Deployments and %d StatefulSets", len(deployments.Items), len(sets.Items))
+		t.Errorf("there are %d Deployments and %d StatefulSets",
+			len(deployments.Items), len(sets.Items))
 	}
 }
 
@@ -73,8 +86,10 @@ func plainUp(t *testing.T, c *checkout, n *namespace, stack string, settings fun
 	if _, err := exec.LookPath("pulumi-language-go"); err != nil {
 		t.Skip("there is no pulumi-language-go")
 	}
+
 	settings("services: {backend: {memory: 640Mi}}")
-	c.must(t, 5*time.Minute, "pulumi", "up", "--yes", "--skip-preview", "-s", stack, "--non-interactive")
+	c.must(t, 5*time.Minute, "pulumi",
+		"up", "--yes", "--skip-preview", "-s", stack, "--non-interactive")
 	n.allServe(t)
 	settings("services: {backend: {memory: 512Mi}}")
 	upServes(t, c, n, stack)
@@ -95,43 +110,57 @@ func oneWriter(t *testing.T, c *checkout, n *namespace, stack, url string, setti
 	if n.uid(t, stacks.Redis) == set {
 		t.Errorf("%s: the StatefulSet was not replaced, so that this test shows nothing", file)
 	}
+
 	person.allThere(t)
 	stop()
 	if len(seen.uids) < 3 {
 		t.Errorf("%d pods of Redis were seen, want three", len(seen.uids))
 	}
+
 	for _, two := range seen.twice {
 		t.Errorf("two pods of Redis at once: %s", two)
 	}
+
 	settings(fewer + "}")
 	upServes(t, c, n, stack)
 }
 
-// leaving deletes a pod of frontend: it is out of rotation at once, and for some seconds serves those who have not heard.
+// leaving deletes a pod of frontend: it is out of rotation at once, and for some seconds serves
+// those who have not heard.
 func leaving(t *testing.T, n *namespace) {
 	p := n.pods(t, stacks.Frontend)[0]
 	port, path := p.Spec.Containers[0].Ports[0].ContainerPort, p.Spec.Containers[0].LivenessProbe.HTTPGet.Path
 	if err := n.CoreV1().Pods(n.name).Delete(t.Context(), p.Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * time.Second}
+
+	client := &http.Client{
+		Transport: &http.Transport{DisableKeepAlives: true},
+		Timeout:   2 * time.Second,
+	}
+
 	out, served := time.Duration(0), 0
 	for start := time.Now(); time.Since(start) < 4*time.Second; time.Sleep(100 * time.Millisecond) {
 		resp, err := client.Get(fmt.Sprintf("http://%s:%d%s", p.Status.PodIP, port, path))
 		if err != nil {
 			t.Fatalf("a new connection after %s: %v", time.Since(start), err)
 		}
+
 		resp.Body.Close()
 		served++
 		if out == 0 && !n.inRotation(t, stacks.Frontend, p.Status.PodIP) {
 			out = time.Since(start)
 		}
 	}
-	t.Logf("%d new connections served, out of rotation after %s", served, out.Round(time.Millisecond))
+
+	t.Logf("%d new connections served, out of rotation after %s", served,
+		out.Round(time.Millisecond))
 	if out == 0 || out > 2*time.Second {
 		t.Errorf("the pod was out of rotation after %s", out)
 	}
-	for start := time.Now(); len(n.pods(t, stacks.Frontend)) < 2 || !allReady(n.pods(t, stacks.Frontend)); time.Sleep(200 * time.Millisecond) {
+
+	for start := time.Now(); len(n.pods(t, stacks.Frontend)) < 2 ||
+		!allReady(n.pods(t, stacks.Frontend)); time.Sleep(200 * time.Millisecond) {
 		if time.Since(start) > time.Minute {
 			t.Fatal("no pod took its place")
 		}
@@ -141,17 +170,21 @@ func leaving(t *testing.T, n *namespace) {
 // inRotation reports whether the Service sends new connections to the address.
 func (n *namespace) inRotation(t *testing.T, service, address string) bool {
 	t.Helper()
-	list, err := n.DiscoveryV1().EndpointSlices(n.name).List(t.Context(), metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + service})
+	list, err := n.DiscoveryV1().EndpointSlices(n.name).List(t.Context(),
+		metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + service})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, s := range list.Items {
 		for _, e := range s.Endpoints {
-			if slices.Contains(e.Addresses, address) && e.Conditions.Ready != nil && *e.Conditions.Ready {
+			if slices.Contains(e.Addresses, address) && e.Conditions.Ready != nil &&
+				*e.Conditions.Ready {
 				return true
 			}
 		}
 	}
+
 	return false
 }
 
@@ -180,10 +213,12 @@ type seenPods struct {
 func (n *namespace) watchPods(t *testing.T, service string) (seen *seenPods, stop func()) {
 	t.Helper()
 	seen = &seenPods{uids: map[string]bool{}}
-	w, err := n.CoreV1().Pods(n.name).Watch(t.Context(), metav1.ListOptions{LabelSelector: stacks.LabelService + "=" + service})
+	w, err := n.CoreV1().Pods(n.name).Watch(t.Context(),
+		metav1.ListOptions{LabelSelector: stacks.LabelService + "=" + service})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var following sync.WaitGroup
 	following.Go(func() {
 		// A pod that is there has, or may have, a process that writes, until its last container has
@@ -194,12 +229,15 @@ func (n *namespace) watchPods(t *testing.T, service string) (seen *seenPods, sto
 			if !ok {
 				continue
 			}
+
 			id := string(p.UID)
 			seen.uids[id] = true
 			delete(there, id)
-			if e.Type != "DELETED" && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+			if e.Type != "DELETED" && p.Status.Phase != corev1.PodSucceeded &&
+				p.Status.Phase != corev1.PodFailed {
 				there[id] = fmt.Sprintf("%s (%s, %s)", p.Name, id, p.Status.Phase)
 			}
+
 			if len(there) > 1 {
 				var names []string
 				for _, text := range there {
@@ -209,6 +247,7 @@ func (n *namespace) watchPods(t *testing.T, service string) (seen *seenPods, sto
 			}
 		}
 	})
+
 	return seen, func() {
 		w.Stop()
 		following.Wait()
@@ -221,6 +260,7 @@ type writer struct {
 	url     string
 	stopped chan struct{}
 	ended   sync.WaitGroup
+
 	// acknowledged are the conversations of the messages, refused how many were not taken.
 	acknowledged []string
 	refused      int
@@ -232,7 +272,13 @@ func startWriter(t *testing.T, url string) *writer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &writer{client: &http.Client{Jar: jar, Timeout: time.Minute}, url: url, stopped: make(chan struct{})}
+
+	w := &writer{
+		client:  &http.Client{Jar: jar, Timeout: time.Minute},
+		url:     url,
+		stopped: make(chan struct{}),
+	}
+
 	w.ended.Go(func() {
 		for {
 			select {
@@ -240,24 +286,29 @@ func startWriter(t *testing.T, url string) *writer {
 				return
 			case <-time.After(100 * time.Millisecond):
 			}
+
 			id, err := w.send()
 			if err != nil {
 				w.refused++
 				continue
 			}
+
 			w.acknowledged = append(w.acknowledged, id)
 		}
 	})
+
 	return w
 }
 
 // send returns the conversation of a message that was taken.
 func (w *writer) send() (string, error) {
-	resp, err := w.client.Post(w.url+"/api/chat", "application/json", strings.NewReader(`{"message": "What is a bounded queue?"}`))
+	resp, err := w.client.Post(w.url+"/api/chat", "application/json",
+		strings.NewReader(`{"message": "What is a bounded queue?"}`))
 	if err != nil {
 		return "", err
 	}
 	defer resp.Body.Close()
+
 	var taken struct {
 		ConversationID string `json:"conversation_id"`
 	}
@@ -267,6 +318,7 @@ func (w *writer) send() (string, error) {
 	if resp.StatusCode/100 != 2 || taken.ConversationID == "" {
 		return "", fmt.Errorf("%s", resp.Status)
 	}
+
 	return taken.ConversationID, nil
 }
 
@@ -279,6 +331,7 @@ func (w *writer) allThere(t *testing.T) {
 	if len(w.acknowledged) < 20 {
 		t.Error("that is too little to tell anything")
 	}
+
 	lost := 0
 	for _, id := range w.acknowledged {
 		body, err := ask(t.Context(), w.client, http.MethodGet, w.url+"/api/conversations/"+id, nil)
@@ -287,6 +340,7 @@ func (w *writer) allThere(t *testing.T) {
 			t.Logf("%s: %v", id, err)
 		}
 	}
+
 	if lost > 0 {
 		t.Errorf("%d of %d acknowledged messages are lost", lost, len(w.acknowledged))
 	}

@@ -30,7 +30,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// clusterWanted skips unless there is a cluster, what Pulumi needs for it, and Docker, which builds the images.
+// clusterWanted skips unless there is a cluster, what Pulumi needs for it, and Docker,
+// which builds the images.
 func clusterWanted(t *testing.T) (kubeconfig, containerd string) {
 	t.Helper()
 	engineWanted(t)
@@ -40,17 +41,20 @@ func clusterWanted(t *testing.T) (kubeconfig, containerd string) {
 	return peers.Cluster(t)
 }
 
-// TestKubernetes is the life of a prod stack whose target is a cluster: the same sources and settings as TestProd but for
-// the target, and the same promises.
+// TestKubernetes is the life of a prod stack whose target is a cluster: the same sources and
+// settings as TestProd but for the target, and the same promises.
 func TestKubernetes(t *testing.T) {
 	kubeconfig, containerd := clusterWanted(t)
 	const stack, password = "e2e-cluster", "open-sesame-in-the-cluster"
 	c := newCheckout(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	settings := func(more string) {
-		values := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\nedge: {address: 0.0.0.0, port: 80}\nvolumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n" + more
+		values := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n" +
+			"edge: {address: 0.0.0.0, port: 80}\n" +
+			"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n" + more
 		c.change(t, stack, values)
 	}
+
 	c.ownWeights(t)
 	settings("")
 	c.usePulumi(t, stack)
@@ -69,11 +73,16 @@ func TestKubernetes(t *testing.T) {
 		c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
 		noChanges(t, c, stack)
 	})
+
 	t.Run("the secret shows nowhere", func(t *testing.T) {
 		looked := map[string]string{
-			"up": said, "preview": c.preview(t, stack, "--diff"), "logs": n.logs(t),
-			"processes": c.must(t, time.Minute, "ps", "axeww"), "state": c.must(t, time.Minute, "pulumi", "stack", "export", "-s", stack),
+			"up":        said,
+			"preview":   c.preview(t, stack, "--diff"),
+			"logs":      n.logs(t),
+			"processes": c.must(t, time.Minute, "ps", "axeww"),
+			"state":     c.must(t, time.Minute, "pulumi", "stack", "export", "-s", stack),
 		}
+
 		holders := 0
 		for name, text := range n.objects(t) {
 			if strings.HasPrefix(name, "Secret/") {
@@ -84,15 +93,19 @@ func TestKubernetes(t *testing.T) {
 			}
 			looked[name] = text
 		}
+
 		if holders == 0 {
 			t.Error("no Secret holds it: this test looks for the wrong text")
 		}
+
 		for where, text := range looked {
-			if strings.Contains(text, password) || strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(password))) {
+			if strings.Contains(text, password) ||
+				strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(password))) {
 				t.Errorf("%s shows the secret", where)
 			}
 		}
 	})
+
 	t.Run("a changed limit rolls its Deployment only, and fails no request", func(t *testing.T) {
 		before := n.uids(t)
 		people := startLoad(t, url, 4)
@@ -106,24 +119,29 @@ func TestKubernetes(t *testing.T) {
 			}
 		}
 	})
+
 	t.Run("a deleted pod comes back, with its data", func(t *testing.T) {
 		n.kill(t, stacks.Frontend)
 		n.kill(t, stacks.Redis)
 		conversationIsThere(t, b, url)
 		noChanges(t, c, stack)
 	})
+
 	t.Run("a changed prompt makes the model again", func(t *testing.T) {
 		const from, to = "You are CodexContinue,", "You are the changed CodexContinue,"
 		before, jobs := n.uids(t), n.jobs(t)
 		if got := n.system(t, "ollama-0", "codexcontinue"); !strings.HasPrefix(got, from) {
 			t.Errorf("the model's prompt is %q", got)
 		}
+
 		edit(t, c, "modelfiles/codexcontinue/Modelfile", from, to)
 		// The Pulumi CLI's words, or codexctl's.
 		out := c.preview(t, stack, "--diff")
-		if !strings.Contains(out, "kubernetes:batch/v1:Job") && !strings.Contains(strings.Join(strings.Fields(out), " "), "replace job model") {
+		if !strings.Contains(out, "kubernetes:batch/v1:Job") &&
+			!strings.Contains(strings.Join(strings.Fields(out), " "), "replace job model") {
 			t.Errorf("the preview shows no Job:\n%s", tail(out, 30))
 		}
+
 		upServes(t, c, n, stack)
 		if got := n.system(t, "ollama-0", "codexcontinue"); !strings.HasPrefix(got, to) {
 			t.Errorf("the model's prompt is still %q", got)
@@ -131,21 +149,35 @@ func TestKubernetes(t *testing.T) {
 		if after := n.jobs(t); len(after) != 1 || len(jobs) != 1 || after[0] == jobs[0] {
 			t.Errorf("jobs were %v, are %v", jobs, after)
 		}
+
 		replacedOnly(t, before, n.uids(t), stacks.ML)
 	})
-	t.Run("a changed secret reaches who needs it", func(t *testing.T) { changedSecret(t, c, n, stack, url) })
+
+	t.Run("a changed secret reaches who needs it", func(t *testing.T) {
+		changedSecret(t, c, n, stack, url)
+	})
 	t.Run("a pod that leaves serves who has not heard", func(t *testing.T) { leaving(t, n) })
-	t.Run("one writer, whatever changes", func(t *testing.T) { oneWriter(t, c, n, stack, url, settings) })
+	t.Run("one writer, whatever changes", func(t *testing.T) {
+		oneWriter(t, c, n, stack, url, settings)
+	})
 	t.Run("plain pulumi up waits too", func(t *testing.T) { plainUp(t, c, n, stack, settings) })
-	t.Run("more replicas of Ollama share the work", func(t *testing.T) { moreReplicas(t, c, n, stack, url) })
-	t.Run("what cannot be says so at once", func(t *testing.T) { badUpdates(t, c, n, stack, settings) })
+	t.Run("more replicas of Ollama share the work", func(t *testing.T) {
+		moreReplicas(t, c, n, stack, url)
+	})
+	t.Run("what cannot be says so at once", func(t *testing.T) {
+		badUpdates(t, c, n, stack, settings)
+	})
 	t.Run("down keeps the claims, up finds the conversation", func(t *testing.T) {
 		c.must(t, 5*time.Minute, "bin/codexctl", "down", stack)
 		left := slices.Sorted(maps.Keys(n.objects(t)))
-		want := []string{"PersistentVolumeClaim/ollama-data-ollama-0", "PersistentVolumeClaim/redis-data-redis-0"}
+		want := []string{
+			"PersistentVolumeClaim/ollama-data-ollama-0",
+			"PersistentVolumeClaim/redis-data-redis-0",
+		}
 		if !slices.Equal(left, want) {
 			t.Errorf("left after down: %v, want %v", left, want)
 		}
+
 		upServes(t, c, n, stack)
 		conversationIsThere(t, b, c.url(t, stack))
 		c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
@@ -153,8 +185,9 @@ func TestKubernetes(t *testing.T) {
 	})
 }
 
-// ownWeights puts the tiny model's weights beside the Modelfile. On Docker the volume begins as a copy of what is in the
-// test image, the model "tiny" with it; a claim is empty, and from the cluster no registry can be reached.
+// ownWeights puts the tiny model's weights beside the Modelfile. On Docker the volume begins as a
+// copy of what is in the test image, the model "tiny" with it; a claim is empty, and from the
+// cluster no registry can be reached.
 func (c *checkout) ownWeights(t *testing.T) {
 	t.Helper()
 	f, err := os.Create(c.path("modelfiles/codexcontinue/tiny.gguf"))
@@ -169,30 +202,41 @@ func (c *checkout) ownWeights(t *testing.T) {
 // badUpdates breaks a stack that is up, one way after the other, and leaves it as it was.
 func badUpdates(t *testing.T, c *checkout, n *namespace, stack string, settings func(string)) {
 	const fewer = "services: {backend: {memory: 512Mi}}"
-	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "few"}, Spec: corev1.ResourceQuotaSpec{
-		Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("1")}}}
+	quota := &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Name: "few"},
+		Spec: corev1.ResourceQuotaSpec{
+			Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("1")}},
+	}
+
 	if _, err := n.CoreV1().ResourceQuotas(n.name).Create(t.Context(), quota, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+
 	settings("services: {backend: {memory: 600Mi}}")
-	c.refused(t, stack, time.Minute, "backend: the namespace's quota few is exceeded", "services: {backend: {")
+	c.refused(t, stack, time.Minute, "backend: the namespace's quota few is exceeded",
+		"services: {backend: {")
 	if err := n.CoreV1().ResourceQuotas(n.name).Delete(t.Context(), "few", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
+
 	settings(fewer)
 	source, err := os.ReadFile(c.path("services/backend/main.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	edit(t, c, "services/backend/main.go", "func main() {", "var _ = \"nobody loads this\"\n\nfunc main() {")
+
+	edit(t, c, "services/backend/main.go", "func main() {",
+		"var _ = \"nobody loads this\"\n\nfunc main() {")
 	c.refused(t, stack, time.Minute, "is not in the cluster", "codexctl images load "+stack)
 	if err := os.WriteFile(c.path("services/backend/main.go"), source, 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	upServes(t, c, n, stack)
 }
 
-// TestKubernetesRefused asks for stacks that a cluster cannot have: each is one clear error, before anything is made.
+// TestKubernetesRefused asks for stacks that a cluster cannot have: each is one clear error,
+// before anything is made.
 func TestKubernetesRefused(t *testing.T) {
 	kubeconfig, _ := clusterWanted(t)
 	const stack = "e2e-refused"
@@ -206,14 +250,16 @@ func TestKubernetesRefused(t *testing.T) {
 	}{
 		{"no kubeconfig", values, "/nowhere/kubeconfig", []string{"KUBECONFIG"}},
 		{"no such context", values + "kubernetes: {context: elsewhere}", kubeconfig, []string{"elsewhere"}},
-		{"no such storage class", values + "volumes: {redis-data: {class: fast}}", kubeconfig, []string{`no storage class "fast"`, "standard"}},
+		{"no such storage class", values + "volumes: {redis-data: {class: fast}}", kubeconfig,
+			[]string{`no storage class "fast"`, "standard"}},
 		{"forbidden", values, reader(t, n), []string{"forbidden by RBAC", "e2e-reader", "namespaces"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			c.settings(t, stack, x.values)
 			d := &checkout{dir: c.dir, env: append(slices.Clone(c.env), "KUBECONFIG="+x.kubeconfig)}
 			d.refused(t, stack, 30*time.Second, x.want...)
-			if _, err := n.CoreV1().Namespaces().Get(t.Context(), n.name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			if _, err := n.CoreV1().Namespaces().Get(t.Context(), n.name,
+				metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 				t.Errorf("the namespace was made, or: %v", err)
 			}
 		})
@@ -225,39 +271,56 @@ func reader(t *testing.T, n *namespace) string {
 	t.Helper()
 	const name = "e2e-reader"
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name},
-		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"},
-		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: metav1.NamespaceDefault, Name: name}}}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"},
+		Subjects: []rbacv1.Subject{{
+			Kind:      rbacv1.ServiceAccountKind,
+			Namespace: metav1.NamespaceDefault,
+			Name:      name,
+		}},
+	}
+
 	accounts := n.CoreV1().ServiceAccounts(metav1.NamespaceDefault)
 	if _, err := accounts.Create(t.Context(), account, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		_ = accounts.Delete(context.Background(), name, metav1.DeleteOptions{})
-		_ = n.RbacV1().ClusterRoleBindings().Delete(context.Background(), name, metav1.DeleteOptions{})
+		_ = n.RbacV1().ClusterRoleBindings().Delete(context.Background(), name,
+			metav1.DeleteOptions{})
 	})
+
 	if _, err := n.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	token, err := accounts.CreateToken(t.Context(), name, &authv1.TokenRequest{}, metav1.CreateOptions{})
+
+	token, err := accounts.CreateToken(t.Context(), name, &authv1.TokenRequest{},
+		metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	config, err := clientcmd.LoadFromFile(os.Getenv("KUBECONFIG"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, user := range config.AuthInfos {
 		user.ClientCertificateData, user.ClientKeyData, user.Token = nil, nil, token.Status.Token
 	}
+
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := clientcmd.WriteToFile(*config, file); err != nil {
 		t.Fatal(err)
 	}
+
 	return file
 }
 
-// refused wants an up that fails within a time, with those words, and without a message of more than a screen.
+// refused wants an up that fails within a time, with those words, and without a message
+// of more than a screen.
 func (c *checkout) refused(t *testing.T, stack string, within time.Duration, want ...string) {
 	t.Helper()
 	start := time.Now()
@@ -266,11 +329,13 @@ func (c *checkout) refused(t *testing.T, stack string, within time.Duration, wan
 	if err == nil {
 		t.Errorf("up went well, want it to say %q", want)
 	}
+
 	for _, w := range want {
 		if !strings.Contains(out+errOut, w) {
 			t.Errorf("up does not say %q:\n%s\n%s", w, tail(out, 20), tail(errOut, 40))
 		}
 	}
+
 	if took > within {
 		t.Errorf("it took %s, want at most %s", took.Round(time.Second), within)
 	}
@@ -285,6 +350,7 @@ func (c *checkout) change(t *testing.T, stack, values string) {
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
+
 	lines := strings.Split(string(old), "\n")
 	for i, line := range lines {
 		if strings.HasPrefix(line, "encryptionsalt:") {
@@ -294,14 +360,17 @@ func (c *checkout) change(t *testing.T, stack, values string) {
 			secrets = append(secrets, lines[i-1], line)
 		}
 	}
+
 	c.settings(t, stack, values)
 	if len(secrets) == 0 {
 		return
 	}
+
 	now, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	text := secrets[0] + "\n" + string(now) + strings.Join(secrets[1:], "\n") + "\n"
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -312,7 +381,8 @@ func (c *checkout) change(t *testing.T, stack, values string) {
 func (c *checkout) url(t *testing.T, stack string) string {
 	t.Helper()
 	var status struct{ URL string }
-	if err := json.Unmarshal([]byte(c.must(t, time.Minute, "bin/codexctl", "status", "--json", stack)), &status); err != nil || status.URL == "" {
+	if err := json.Unmarshal([]byte(c.must(t, time.Minute, "bin/codexctl", "status", "--json", stack)),
+		&status); err != nil || status.URL == "" {
 		t.Fatalf("status tells no address: %v", err)
 	}
 	return strings.TrimSuffix(status.URL, "/")
@@ -325,8 +395,10 @@ func conversationIsThere(t *testing.T, b *browser, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	b.run(t, 30*time.Second, chromedp.Navigate(url+path), chromedp.Reload())
-	b.waitFor(t, 30*time.Second, "the conversation of before", "document.body.innerText.includes("+js(answer)+")")
+	b.waitFor(t, 30*time.Second, "the conversation of before",
+		"document.body.innerText.includes("+js(answer)+")")
 }
 
 // jobs are the names of the namespace's Jobs.
@@ -336,10 +408,12 @@ func (n *namespace) jobs(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var out []string
 	for _, j := range list.Items {
 		out = append(out, j.Name)
 	}
+
 	return out
 }
 
@@ -368,6 +442,7 @@ func (c *checkout) forward(t *testing.T, stack, port string) {
 		t.Fatal(err)
 	}
 	defer func() { stop(); _ = cmd.Wait() }()
+
 	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		err := fullAnswer(ctx, http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%s", port))
 		if err == nil {

@@ -26,6 +26,7 @@ func TestLoadBesideCompose(t *testing.T) {
 	if err != nil {
 		peers.Missing(t, "compose", err)
 	}
+
 	t.Logf("docker compose %s", version)
 
 	ours := onDocker(t, "e2e-load")
@@ -52,6 +53,7 @@ func onCompose(t *testing.T, compose []string, stack string) *loaded {
 		secret = value
 		again = []string{"--force-recreate", "--no-deps", stacks.Redis, stacks.Backend}
 	}
+
 	var args []string
 	l.prepare = func() {
 		s := c.load(t, stack)
@@ -59,11 +61,13 @@ func onCompose(t *testing.T, compose []string, stack string) *loaded {
 			Stack: s, Name: stack, Overlay: "prod", Root: c.dir, Images: c.buildImages(t, s),
 			Secrets: map[string]string{stacks.RedisPassword: secret},
 		}
+
 		var err error
 		if args, err = p.Write(c.path("compose")); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	l.up = func() {
 		// With --wait the next change comes when this one is through.
 		command := slices.Concat(compose[1:], args, []string{"up", "-d", "--wait"}, again)
@@ -94,11 +98,13 @@ func (c *checkout) load(t *testing.T, stack string) stacks.Stack {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	plain, secret := config.Own()
 	_, s, err := program.Load(c.dir, stack, plain, secret)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return s
 }
 
@@ -111,6 +117,7 @@ func printLoads(w io.Writer, all ...*loaded) {
 		}
 		fmt.Fprintln(w)
 	}
+
 	number := func(name string, of func(*load.Report) int) {
 		row(name, func(l *loaded) string { return fmt.Sprint(of(l.report)) })
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/load/chaos"
 )
 
-// crashVariable says that the engine of this machine may be killed with all that runs on it:
+// crashVariable allows killing the engine of this machine with all that runs on it:
 // .ci/run sets it where it has started the engine itself.
 const crashVariable = "CODEXCONTINUE_CRASH_ENGINE"
 
@@ -24,10 +24,12 @@ func (l *loaded) crashes() {
 		l.t.Logf("the engine is not killed: %s is not set", crashVariable)
 		return
 	}
+
 	engine, err := chaos.FindEngine()
 	if err != nil {
 		l.t.Fatal(err)
 	}
+
 	l.start(dockerURL)
 	l.run.EdgeAway(true)
 	for range 2 {
@@ -36,6 +38,7 @@ func (l *loaded) crashes() {
 		l.done()
 		time.Sleep(5 * time.Second) // answers have just gone on
 	}
+
 	time.Sleep(10 * time.Second)
 	if err := l.stop().Lost(); err != nil {
 		l.t.Error(err)
@@ -53,6 +56,7 @@ func (l *loaded) crash(engine *chaos.Engine) {
 	if startErr := engine.Start(ctx); err != nil || startErr != nil {
 		l.t.Fatal(err, startErr)
 	}
+
 	answers := time.Since(killed)
 	lacks := shown(ctx, dockerURL)
 	took := time.Since(killed)
@@ -61,6 +65,7 @@ func (l *loaded) crash(engine *chaos.Engine) {
 	if lacks != nil || took > backFor {
 		l.t.Fatalf("the page is not back after %s: %v", took, lacks)
 	}
+
 	modelReady(l.t, dockerURL)
 }
 
@@ -75,6 +80,7 @@ func shown(ctx context.Context, url string) error {
 				return nil
 			}
 		}
+
 		select {
 		case <-ctx.Done():
 			return err

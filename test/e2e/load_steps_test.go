@@ -12,9 +12,11 @@ import (
 // is its own.
 type step struct {
 	name string
+
 	// at is when it began, and took how long it took.
 	at   time.Time
 	took time.Duration
+
 	// before is what was counted until it began.
 	before *load.Report
 }
@@ -51,6 +53,7 @@ func (l *loaded) noticed() []noticed {
 			refused: next.before.Refused.Count - s.before.Refused.Count,
 		})
 	}
+
 	return out
 }
 
@@ -61,10 +64,12 @@ func printSteps(w io.Writer, all ...*loaded) {
 	for i, l := range all {
 		figures[i] = l.noticed()
 	}
+
 	fmt.Fprintf(w, "\n%-38s", "Step: s, failed, refused, s without text")
 	for _, l := range all {
 		fmt.Fprintf(w, "  %26s", l.stack)
 	}
+
 	for n := range figures[0] {
 		fmt.Fprintf(w, "\n  %-36s", short(all[0].steps[n].name, 36))
 		for i := range all {
@@ -75,6 +80,7 @@ func printSteps(w io.Writer, all ...*loaded) {
 			}
 		}
 	}
+
 	fmt.Fprintln(w)
 }
 

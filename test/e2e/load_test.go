@@ -17,7 +17,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/slowmodel"
 )
 
-// slowImage is what test/images/build.sh slow makes: Ollama whose answers take as long as a question says.
+// slowImage is what test/images/build.sh slow makes: Ollama whose answers take as
+// long as a question says.
 const slowImage = stacks.OllamaImage + "-slow"
 
 // longest are the bounds of what people may notice.
@@ -35,6 +36,7 @@ type loaded struct {
 	t        *testing.T
 	stack    string
 	settings string
+
 	// up brings the stack to what its settings say. What prepare does comes before it, and takes
 	// none of its time. password is what Redis asks for from the next up on.
 	prepare, up func()
@@ -47,13 +49,16 @@ type loaded struct {
 
 // newLoaded brings up a prod stack with the slow model by codexctl, with flags at every `up`.
 // prepare may change the checkout before.
-func newLoaded(t *testing.T, stack, settings string, prepare func(*checkout), flags ...string) *loaded {
+func newLoaded(
+	t *testing.T, stack, settings string, prepare func(*checkout), flags ...string,
+) *loaded {
 	t.Helper()
 	c := copyTree(t)
 	edit(t, c, "stacks/base.go", `"`+stacks.OllamaImage+`"`, `"`+slowImage+`"`)
 	if prepare != nil {
 		prepare(c)
 	}
+
 	c.must(t, 5*time.Minute, "go", "build", "-o", "bin/codexctl", "./cmd/codexctl")
 
 	l := &loaded{checkout: c, t: t, stack: stack, settings: settings, prepare: func() {}}
@@ -75,19 +80,27 @@ func (l *loaded) down() {
 	l.must(l.t, 15*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", l.stack)
 }
 
-// start puts people in front of the stack: eight who look around and ask, and fifty event streams on twenty answers of
-// half a minute, open all the time.
+// start puts people in front of the stack: eight who look around and ask, and fifty event streams
+// on twenty answers of half a minute, open all the time.
 func (l *loaded) start(url string) {
 	l.t.Helper()
 	// It ends when it is told to: also after a test that failed, whose context is done then.
 	run, err := load.Start(context.WithoutCancel(l.t.Context()), load.Options{
-		URL: url, Remote: true, // the cluster's address is none of loopback, but this machine's own
-		People: 8, Answers: 20, Streams: 50, Long: 30 * time.Second, Rate: 40, Seed: 1, Resend: true,
+		URL:      url,
+		Remote:   true, // the cluster's address is none of loopback, but this machine's own
+		People:   8,
+		Answers:  20,
+		Streams:  50,
+		Long:     30 * time.Second,
+		Rate:     40,
+		Seed:     1,
+		Resend:   true,
 		Progress: func(line string) { l.t.Log(line) },
 	})
 	if err != nil {
 		l.t.Fatal(err)
 	}
+
 	l.run, l.steps, l.report = run, nil, nil
 	l.t.Cleanup(func() { l.stop() })
 	time.Sleep(15 * time.Second) // until all long answers are on their way
@@ -99,12 +112,14 @@ func (l *loaded) stop() *load.Report {
 	if l.report != nil {
 		return l.report
 	}
+
 	l.mark("")
 	l.report = l.run.Stop()
 	var out bytes.Buffer
 	if err := l.report.Print(&out); err != nil {
 		l.t.Error(err)
 	}
+
 	printSteps(&out, l)
 	l.t.Logf("\n%s", out.String())
 	return l.report
@@ -120,13 +135,17 @@ func (l *loaded) end() {
 	for l.run.Report().RequestCount() < requests && time.Now().Before(until) {
 		time.Sleep(time.Second)
 	}
+
 	r := l.stop()
 	if err := r.Err(); err != nil {
 		l.t.Error(err)
 	}
+
 	if r.Refused.Longest > refusedFor {
-		l.t.Errorf("connections were refused for %s, at most %s are allowed", r.Refused.Longest, refusedFor)
+		l.t.Errorf("connections were refused for %s, at most %s are allowed",
+			r.Refused.Longest, refusedFor)
 	}
+
 	if r.Gaps.Max > silentFor {
 		l.t.Errorf("an answer paused for %s, at most %s are allowed", r.Gaps.Max, silentFor)
 	}
@@ -135,11 +154,15 @@ func (l *loaded) end() {
 	}
 }
 
-// updates changes each service in turn: by its environment, its limits, its secret, its model and its image.
+// updates changes each service in turn: by its environment, its limits, its secret,
+// its model and its image.
 func (l *loaded) updates() {
 	services := func(settings string) func() {
-		return func() { l.change(l.t, l.stack, l.settings+"\nlogLevel: debug\nservices: {"+settings+"}") }
+		return func() {
+			l.change(l.t, l.stack, l.settings+"\nlogLevel: debug\nservices: {"+settings+"}")
+		}
 	}
+
 	const edgeLimit = "limit of edge"
 	for _, u := range []struct {
 		name   string
@@ -149,7 +172,9 @@ func (l *loaded) updates() {
 		{"limit of redis", services("redis: {memory: 640Mi}")},
 		{"secret", func() { l.password("staple-battery-horse-correct") }},
 		{"limit of ollama", services("redis: {memory: 640Mi}, ollama: {cpu: 3000m}")},
-		{"model", func() { edit(l.t, l.checkout, "modelfiles/codexcontinue/Modelfile", "You are", "You really are") }},
+		{"model", func() {
+			edit(l.t, l.checkout, "modelfiles/codexcontinue/Modelfile", "You are", "You really are")
+		}},
 		{"images of backend, frontend and ml", func() {
 			changed := []byte("package server\n\nvar _ = 1\n")
 			if err := os.WriteFile(l.path("services/internal/server/changed.go"), changed, 0o644); err != nil {
@@ -175,9 +200,15 @@ func (l *loaded) kills(kill chaos.Kill, healthy chaos.Healthy) {
 		l.mark(service + " killed")
 		return kill(ctx, service)
 	}
+
 	_, err := chaos.Schedule{
-		Seed: 1, Rounds: 1, Between: 5 * time.Second, Spread: 5 * time.Second,
-		Services: []string{stacks.Frontend, stacks.Backend, stacks.ML, stacks.Ollama, stacks.Redis, stacks.Edge},
+		Seed:    1,
+		Rounds:  1,
+		Between: 5 * time.Second,
+		Spread:  5 * time.Second,
+		Services: []string{
+			stacks.Frontend, stacks.Backend, stacks.ML, stacks.Ollama, stacks.Redis, stacks.Edge,
+		},
 	}.Run(l.t.Context(), killed, healthy, func(e chaos.Event) { l.done(); l.t.Log(e) })
 	if err != nil {
 		l.t.Error(err)
@@ -213,17 +244,20 @@ func onDocker(t *testing.T, stack string) *loaded {
 	return l
 }
 
-// TestKubernetesLoad holds the same promises on a cluster, where each service's container is killed on its node.
+// TestKubernetesLoad holds the same promises on a cluster, where each service's container
+// is killed on its node.
 func TestKubernetesLoad(t *testing.T) {
 	kubeconfig, containerd := clusterWanted(t)
 	const stack = "e2e-cluster-load"
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
-	settings := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf, parallel: 32}\nedge: {address: 0.0.0.0, port: 80}\n" +
+	settings := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf, parallel: 32}\n" +
+		"edge: {address: 0.0.0.0, port: 80}\n" +
 		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}"
 	l := newLoaded(t, stack, settings, func(c *checkout) {
 		c.ownWeights(t)
 		c.continuing(t)
 	}, "--load", "--into", "containerd="+containerd)
+
 	l.start(l.url(t, stack))
 	l.updates()
 	pods := chaos.NewPods(n, n.name, containerd)
@@ -232,14 +266,15 @@ func TestKubernetesLoad(t *testing.T) {
 	l.down()
 }
 
-// continuing gives the stack's Modelfile the template of a model that can go on with a cut answer, which a file of weights
-// alone has not.
+// continuing gives the stack's Modelfile the template of a model that can go on with a cut answer,
+// which a file of weights alone has not.
 func (c *checkout) continuing(t *testing.T) {
 	t.Helper()
 	_, template, ok := strings.Cut(slowmodel.Modelfile("x"), "\n")
 	if !ok {
 		t.Fatal("the slow model's Modelfile has no template")
 	}
+
 	const name = "modelfiles/codexcontinue/Modelfile"
 	text, err := os.ReadFile(c.path(name))
 	if err == nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// startRegistry runs an image registry on a port of 127.0.0.1, where Docker and containerd ask for no TLS, and returns its
-// address.
+// startRegistry runs an image registry on a port of 127.0.0.1, where Docker and containerd ask for
+// no TLS, and returns its address.
 func startRegistry(t *testing.T) string {
 	t.Helper()
 	program := peers.Find(t, "registry", "registry")
@@ -25,18 +25,23 @@ func startRegistry(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	address := l.Addr().String()
 	l.Close()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: warn}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\n", filepath.Join(dir, "data"), address)
+	text := fmt.Sprintf("version: 0.1\nlog: {level: warn}\n"+
+		"storage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\n",
+		filepath.Join(dir, "data"), address)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	cmd := exec.Command(program, "serve", config)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		resp, err := http.Get("http://" + address + "/v2/")
@@ -44,13 +49,15 @@ func startRegistry(t *testing.T) string {
 			resp.Body.Close()
 			return address
 		}
+
 		if time.Since(start) > 20*time.Second {
 			t.Fatalf("the registry does not answer: %v", err)
 		}
 	}
 }
 
-// TestKubernetesRegistry brings a stack up whose images are pushed to a registry, from where the cluster pulls them.
+// TestKubernetesRegistry brings a stack up whose images are pushed to a registry, from where
+// the cluster pulls them.
 func TestKubernetesRegistry(t *testing.T) {
 	kubeconfig, _ := clusterWanted(t)
 	peers.DockerPlugin(t)
@@ -58,14 +65,19 @@ func TestKubernetesRegistry(t *testing.T) {
 	registry := startRegistry(t)
 	c := newCheckout(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
-	values := "overlay: dev\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\nedge: {address: 0.0.0.0, port: 80}\nvolumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n"
+	values := "overlay: dev\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n" +
+		"edge: {address: 0.0.0.0, port: 80}\n" +
+		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n"
 	c.ownWeights(t)
-	// Images that nobody loads under another name: the kubelet pulls one again that it knows by the name of a registry alone.
+	// Images that nobody loads under another name: the kubelet pulls one again that it knows by the
+	// name of a registry alone.
 	for _, service := range []string{stacks.Backend, stacks.Frontend, stacks.ML, stacks.Ollama} {
 		edit(t, c, "services/"+service+"/Dockerfile", "LABEL ", "LABEL pushed=\"yes\" ")
 	}
+
 	// No registry that the cluster reaches has those of Redis and Caddy.
-	c.must(t, 5*time.Minute, "test/cluster/cluster.sh", "load", stacks.RedisImage, stacks.CaddyImage)
+	c.must(t, 5*time.Minute, "test/cluster/cluster.sh",
+		"load", stacks.RedisImage, stacks.CaddyImage)
 	c.change(t, stack, values+"registry: "+registry+"/team\n")
 	c.usePulumi(t, stack)
 
@@ -73,6 +85,7 @@ func TestKubernetesRegistry(t *testing.T) {
 	if err := fullAnswer(t.Context(), http.DefaultClient, c.url(t, stack)); err != nil {
 		t.Error(err)
 	}
+
 	image := func(service string) string {
 		p := n.pods(t, service)
 		if len(p) != 1 {
@@ -80,25 +93,30 @@ func TestKubernetesRegistry(t *testing.T) {
 		}
 		return p[0].Spec.Containers[0].Image
 	}
+
 	for _, s := range []string{stacks.Backend, stacks.Frontend, stacks.ML} {
 		if want := registry + "/team/codexcontinue/" + s + "@sha256:"; !strings.HasPrefix(image(s), want) {
 			t.Errorf("%s runs %s, want %s...", s, image(s), want)
 		}
 	}
+
 	t.Run("preview is clean", func(t *testing.T) {
 		noChanges(t, c, stack)
 		c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
 		noChanges(t, c, stack)
 	})
+
 	t.Run("a changed source is one image and one Deployment", func(t *testing.T) {
 		before, old := n.uids(t), image(stacks.Backend)
-		edit(t, c, "services/backend/main.go", "func main() {", "var _ = \"another digest\"\n\nfunc main() {\n\tprintln(\"another\")")
+		edit(t, c, "services/backend/main.go", "func main() {",
+			"var _ = \"another digest\"\n\nfunc main() {\n\tprintln(\"another\")")
 		c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
 		replacedOnly(t, before, n.uids(t), stacks.Backend)
 		if now := image(stacks.Backend); now == old {
 			t.Errorf("backend still runs %s", now)
 		}
 	})
+
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 	n.gone(t)
 }

@@ -8,8 +8,9 @@
 #   caddy    built from its Go module, with the file capability and the wget that upstream has
 #   ollama   built from its Go module, processor backend only, with the model `tiny` of test/tinymodel in /ollama/models
 #   golang   this machine's Go toolchain on Debian
-#   slow     no upstream image and not among all: that of ollama with test/slowmodel in front of it, whose answers take as
-#            long as a test wants, under the reference of ollama with -slow behind it
+#   slow     no upstream image and not among all: that of ollama with test/slowmodel in front of it,
+#            whose answers take as long as a test wants, under the reference of ollama with -slow
+#            behind it
 #
 # An image is made again only when its inputs changed. A reference that holds an image which this script did not make
 # is left alone: pulled images win. Needs docker, and root or sudo for debootstrap.
@@ -77,12 +78,16 @@ debian() {
 	local ref
 	ref=codexcontinue-test/debian:$suite-$(printf '%s\n' "$suite" "$packages" 2 | digest)
 	if ! docker image inspect "$ref" >/dev/null 2>&1; then
-		command -v debootstrap >/dev/null || [[ -x /usr/sbin/debootstrap ]] || fail "no debootstrap: apt-get install debootstrap"
+		command -v debootstrap >/dev/null || [[ -x /usr/sbin/debootstrap ]] ||
+			fail "no debootstrap: apt-get install debootstrap"
 		say "debian root: debootstrap $suite (log: $cache/debootstrap.log)"
-		as_root env "PATH=$PATH:/usr/sbin:/sbin" debootstrap --variant=minbase "--include=$packages" "$suite" "$work/debian" "$mirror" \
-			>"$cache/debootstrap.log" 2>&1 || { tail -n 20 "$cache/debootstrap.log" >&2; fail "debootstrap failed; is $mirror reachable?"; }
-		as_root rm -rf "$work/debian/var/cache/apt" "$work/debian/var/lib/apt/lists" "$work/debian/var/log" "$work/debian/etc/redis"
-		as_root install -d "$work/debian/var/log" "$work/debian/var/cache/apt/archives/partial" "$work/debian/var/lib/apt/lists/partial"
+		as_root env "PATH=$PATH:/usr/sbin:/sbin" debootstrap --variant=minbase "--include=$packages" \
+			"$suite" "$work/debian" "$mirror" >"$cache/debootstrap.log" 2>&1 || {
+			tail -n 20 "$cache/debootstrap.log" >&2
+			fail "debootstrap failed; is $mirror reachable?"
+		}
+		as_root rm -rf "$work"/debian/var/{cache/apt,lib/apt/lists,log} "$work/debian/etc/redis"
+		as_root install -d "$work"/debian/var/{log,cache/apt/archives/partial,lib/apt/lists/partial}
 		as_root tar -C "$work/debian" --exclude=./dev/* -cf - . |
 			docker import --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' - "$ref" >/dev/null
 		as_root rm -rf "$work/debian"
@@ -146,7 +151,8 @@ make_ollama() {
 make_slow() {
 	local program
 	program=$(binary ollama)
-	(cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o "$work/slowmodel" ./test/slowmodel/cmd/slowmodel)
+	(cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' \
+		-o "$work/slowmodel" ./test/slowmodel/cmd/slowmodel)
 	ollama_image "$ollama_ref-slow" "$program" "$work/slowmodel"
 }
 
@@ -156,7 +162,7 @@ ollama_image() {
 	id=$(inputs "$program" ${front:+"$front"} "$root"/test/tinymodel/*.go)
 	settled "$ref" "$id" && return
 	rm -rf "$context"
-	mkdir -p "$context/root/usr/bin" "$context/root/etc/ssl/certs" "$context/root/tmp" "$context/root/ollama" "$context/models"
+	mkdir -p "$context"/root/{usr/bin,etc/ssl/certs,tmp,ollama} "$context/models"
 	cp "$program" "$context/root/usr/bin/ollama"
 	if [[ -n $front ]]; then
 		mv "$context/root/usr/bin/ollama" "$context/root/usr/bin/ollama-real"
@@ -187,7 +193,10 @@ ollama_image() {
 		((++tries < 300)) || { docker logs --tail 20 "$helper" >&2; fail "ollama: the server did not answer"; }
 		sleep 0.1
 	done
-	docker exec -w /tiny "$helper" ollama create tiny -f /tiny/Modelfile >"$work/create.log" 2>&1 || { cat "$work/create.log" >&2; fail "ollama: creating the model failed"; }
+	docker exec -w /tiny "$helper" ollama create tiny -f /tiny/Modelfile >"$work/create.log" 2>&1 || {
+		cat "$work/create.log" >&2
+		fail "ollama: creating the model failed"
+	}
 	rm -r "$context/models" "$context/root/tiny"
 	docker cp "$helper:/ollama/models" "$context/models" >/dev/null
 	docker rm -f "$helper" >/dev/null
@@ -200,7 +209,8 @@ make_golang() {
 	local id base goroot settings
 	goroot=$(go env GOROOT)
 	# What this machine changed about where modules come from holds inside as well.
-	settings=$(go env -changed GOPROXY GOSUMDB GONOSUMDB GONOPROXY GOPRIVATE GOINSECURE | tr -d "'" | sed -n 's/^\(GO[A-Z]*\)=\(..*\)$/ENV \1="\2"/p')
+	settings=$(go env -changed GOPROXY GOSUMDB GONOSUMDB GONOPROXY GOPRIVATE GOINSECURE |
+		tr -d "'" | sed -n 's/^\(GO[A-Z]*\)=\(..*\)$/ENV \1="\2"/p')
 	local certificates=(/usr/local/share/ca-certificates/*.crt)
 	[[ -e ${certificates[0]} ]] || certificates=()
 	id=$({ inputs "$goroot/VERSION" ${certificates[@]+"${certificates[@]}"}; printf '%s\n' "$settings"; } | digest)
@@ -209,7 +219,8 @@ make_golang() {
 	mkdir -p "$work/golang/certificates"
 	[[ ${#certificates[@]} == 0 ]] || cp "${certificates[@]}" "$work/golang/certificates/"
 	mkdir "$work/golang/go"
-	tar -C "$goroot" --exclude=./test --exclude=./api --exclude=./doc --exclude=./.git -cf - . | tar -C "$work/golang/go" -xf -
+	tar -C "$goroot" --exclude=./test --exclude=./api --exclude=./doc --exclude=./.git -cf - . |
+		tar -C "$work/golang/go" -xf -
 	cat >"$work/golang/Dockerfile" <<-DOCKERFILE
 		FROM $base
 		COPY certificates /usr/local/share/ca-certificates

@@ -22,10 +22,13 @@ import (
 const (
 	// requestTimeout bounds a request: longer than any part of the stack waits for another.
 	requestTimeout = 60 * time.Second
+
 	// refusedPause is the time after which a person tries again who was refused a connection.
 	refusedPause = 250 * time.Millisecond
+
 	// refusedFor is how long a person tries: then the stack is away, which is a failure.
 	refusedFor = time.Minute
+
 	// maxRead bounds what is read of one response in bytes.
 	maxRead = 16 << 20
 )
@@ -38,7 +41,8 @@ type browser struct {
 	client *http.Client
 
 	conversations []*conversation
-	// keyed says that pages have keys for messages, as they do since messages can be sent again.
+
+	// keyed is set where pages have keys for messages, as they do since these can be sent again.
 	keyed bool
 }
 
@@ -51,6 +55,7 @@ func (r *Run) newBrowser(name string, number int) *browser {
 		IdleConnTimeout:     time.Minute,
 		DisableCompression:  true,
 	}
+
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &browser{
 		run:    r,
@@ -64,6 +69,7 @@ func (r *Run) newBrowser(name string, number int) *browser {
 type statusError struct {
 	status int
 	text   string
+
 	// resend is what the stack says about sending a message again; where it says nothing, a gateway
 	// that got no answer is meant.
 	resend bool
@@ -77,10 +83,12 @@ func resendable(status int, text []byte) bool {
 		Error  string
 		Resend *bool
 	}
+
 	_ = json.Unmarshal(text, &reply) // what is no JSON says nothing
 	if reply.Resend != nil {
 		return *reply.Resend
 	}
+
 	return status >= 502 && status <= 504 && reply.Error == ""
 }
 
@@ -103,6 +111,7 @@ func kindOf(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &n) && n.Timeout():
 		return failTimeout
 	}
+
 	return failCut
 }
 
@@ -112,8 +121,9 @@ func refused(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// refused reports whether the edge was away. Where an engine holds the published port for it, as Docker's proxy does, a
-// connection is made and cut at once: that counts as refused while the edge is known to be away.
+// refused reports whether the edge was away. Where an engine holds the published port for it, as
+// Docker's proxy does, a connection is made and cut at once: that counts as refused while the
+// edge is known to be away.
 func (r *Run) refused(err error) bool {
 	return refused(err) || r.edgeAway.Load() && err != nil && kindOf(err) == failCut
 }
@@ -131,10 +141,12 @@ func (b *browser) request(
 	if form != nil {
 		body = strings.NewReader(form.Encode())
 	}
+
 	req, err := http.NewRequestWithContext(ctx, method, b.run.base+path, body)
 	if err != nil {
 		return nil, err
 	}
+
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		req.Header.Set("Origin", b.run.origin)
@@ -144,6 +156,7 @@ func (b *browser) request(
 		// The transport takes a request with a key for one that it may send again by itself.
 		req.GetBody = nil
 	}
+
 	req.Header.Set("Sec-Fetch-Site", "same-origin")
 	// A transport that sends again by itself would hide a failure: it is seen taking another
 	// connection.
@@ -153,6 +166,7 @@ func (b *browser) request(
 			b.run.count(func(r *Report) { r.TransportRetries++ })
 		}
 	}
+
 	trace := &httptrace.ClientTrace{GotConn: got}
 	return req.WithContext(httptrace.WithClientTrace(req.Context(), trace)), nil
 }
@@ -167,22 +181,26 @@ func (b *browser) once(
 	if err := b.run.pace.wait(ctx); err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	req, err := b.request(ctx, method, path, form)
 	if err != nil {
 		return nil, err
 	}
+
 	req.Header.Set("Accept", accept)
 	began := time.Now()
 	text, err := b.read(req)
 	if b.run.hard.Err() != nil {
 		return nil, b.run.hard.Err()
 	}
+
 	b.run.answered(kind, began, err)
 	if err != nil && !b.run.refused(err) && kind != kindQuestion { // see ask
 		b.run.fail(kind, kindOf(err), fmt.Sprintf("%s %s %s: %v", b.name, method, path, err))
 	}
+
 	return text, err
 }
 
@@ -192,10 +210,12 @@ func (b *browser) read(req *http.Request) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
+
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxRead))
 	if err != nil {
 		return nil, err
 	}
+
 	if resp.StatusCode != http.StatusOK {
 		return nil, &statusError{
 			resp.StatusCode,
@@ -203,6 +223,7 @@ func (b *browser) read(req *http.Request) ([]byte, error) {
 			resendable(resp.StatusCode, text),
 		}
 	}
+
 	return text, nil
 }
 
@@ -217,6 +238,7 @@ func (b *browser) send(
 		if err == nil || !b.run.refused(err) || !sleep(ctx, refusedPause) {
 			return text, err
 		}
+
 		if time.Since(began) > refusedFor {
 			b.run.fail(kind, failAway, fmt.Sprintf("%s %s %s: %v", b.name, method, path, err))
 			return nil, err
@@ -229,18 +251,20 @@ const (
 	acceptJSON = "application/json"
 )
 
-// page loads a page, and fails where it says that it lacks something.
+// page loads a page, and fails where it says what it lacks.
 func (b *browser) page(ctx context.Context, kind, path string) (page, error) {
 	text, err := b.send(ctx, kind, http.MethodGet, path, acceptPage, nil)
 	if err != nil {
 		return page{}, err
 	}
+
 	p := readPage(text)
 	b.keyed = b.keyed || p.key != ""
 	if p.degraded != "" {
 		b.run.fail(kind, failDegraded, fmt.Sprintf("%s GET %s: %s", b.name, path, p.degraded))
 		return p, errors.New(p.degraded)
 	}
+
 	return p, nil
 }
 
@@ -249,8 +273,10 @@ type page struct {
 	// key is the hidden field with the message's idempotency key, model the model that is chosen;
 	// empty where there is none.
 	key, model string
+
 	// sources are the texts of the messages, as they were written.
 	sources []string
+
 	// degraded says what is missing.
 	degraded string
 }
@@ -273,9 +299,11 @@ func readPage(text []byte) page {
 	if m := selected.FindSubmatch(text); m != nil {
 		p.model = html.UnescapeString(string(m[1]))
 	}
+
 	for _, m := range sourceTag.FindAllSubmatch(text, -1) {
 		p.sources = append(p.sources, html.UnescapeString(string(m[1])))
 	}
+
 	switch {
 	case bytes.Contains(text, notLoaded):
 		p.degraded = "the conversations are not listed"
@@ -284,6 +312,7 @@ func readPage(text []byte) page {
 	case bytes.Contains(mainTag.Find(text), []byte("data-degraded")):
 		p.degraded = "the page is marked as degraded"
 	}
+
 	return p
 }
 

@@ -29,8 +29,10 @@ type stack struct {
 	// the answer.
 	change func(user, answer stored) []stored
 	text   func(answer string) string
-	// cut cuts the connection after a message was taken; keys says that the page has a key.
+
+	// cut cuts the connection after a message was taken; keys gives the page a key.
 	cut, keys bool
+
 	// unavailable answers 503 to every third front page.
 	unavailable bool
 }
@@ -52,6 +54,7 @@ func (s *stack) serve(t *testing.T) string {
 		http.SetCookie(w, &http.Cookie{Name: "me", Value: id, Path: "/"})
 		return id
 	}
+
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		if s.visits++; s.unavailable && third(s.visits) {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -59,30 +62,36 @@ func (s *stack) serve(t *testing.T) string {
 		}
 		s.page(w, me(w, r), "")
 	})
+
 	mux.HandleFunc(
 		"GET /c/{id}",
 		func(w http.ResponseWriter, r *http.Request) { s.page(w, me(w, r), r.PathValue("id")) },
 	)
+
 	mux.HandleFunc(
 		"GET /fragments/{name}",
 		func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<p></p>") },
 	)
+
 	mux.HandleFunc("GET /status", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc(
 		"POST /chat",
 		func(w http.ResponseWriter, r *http.Request) { s.chat(w, r, me(w, r)) },
 	)
+
 	mux.HandleFunc("GET /api/conversations", func(w http.ResponseWriter, r *http.Request) {
 		var page struct {
 			Conversations []struct{ ID string } `json:"conversations"`
 			Next          string                `json:"next"`
 		}
+
 		var ids []string
 		for id, owner := range s.owner {
 			if owner == me(w, r) {
 				ids = append(ids, id)
 			}
 		}
+
 		slices.Sort(ids)
 		// A page has two, so that there are several.
 		from, _ := strconv.Atoi(r.FormValue("cursor"))
@@ -93,8 +102,10 @@ func (s *stack) serve(t *testing.T) string {
 			}
 			page.Conversations = append(page.Conversations, struct{ ID string }{id})
 		}
+
 		_ = json.NewEncoder(w).Encode(page)
 	})
+
 	mux.HandleFunc("GET /api/conversations/{id}", func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"messages": s.chats[r.PathValue("id")]})
 	})
@@ -105,12 +116,15 @@ func (s *stack) serve(t *testing.T) string {
 			{HTML: []string{"<p>" + text[:half]}},
 			{Keep: 3 + half, HTML: []string{text[half:] + "</p>"}},
 		}
+
 		for i, data := range updates {
 			line, _ := json.Marshal(data)
 			fmt.Fprintf(w, "id: %d-0\nevent: blocks\ndata: %s\n\n", i, line)
 		}
+
 		fmt.Fprintf(w, "event: end\ndata: {\"state\": %q}\n\n", state)
 	})
+
 	mux.HandleFunc(
 		"GET /api/generations/{id}/events",
 		func(w http.ResponseWriter, r *http.Request) {
@@ -122,11 +136,13 @@ func (s *stack) serve(t *testing.T) string {
 			fmt.Fprintf(w, "event: delta\ndata: %s\n\nevent: %s\ndata: {}\n\n", delta, end)
 		},
 	)
+
 	locked := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		mux.ServeHTTP(w, r)
 	})
+
 	server := httptest.NewServer(locked)
 	t.Cleanup(server.Close)
 	return server.URL
@@ -140,10 +156,12 @@ func (s *stack) answer(generation string) (state, text string) {
 	if i >= len(list) {
 		return endFailed, ""
 	}
+
 	text = list[i].Content
 	if s.text != nil {
 		text = s.text(text)
 	}
+
 	return list[i].State, text
 }
 
@@ -154,6 +172,7 @@ func (s *stack) page(w http.ResponseWriter, owner, id string) {
 		s.asked++
 		fmt.Fprintf(w, `<input type="hidden" name="key" value="key-%s-%d">`, owner, s.asked)
 	}
+
 	for _, m := range s.chats[id] {
 		if m.Content != "" {
 			fmt.Fprintf(w, `<template class="source">%s</template>`, html.EscapeString(m.Content))
@@ -167,19 +186,23 @@ func (s *stack) chat(w http.ResponseWriter, r *http.Request, owner string) {
 		w.WriteHeader(http.StatusUnprocessableEntity)
 		return
 	}
+
 	reply := func(id, generation string) {
 		named := map[string]string{"conversation_id": id, "generation_id": generation}
 		_ = json.NewEncoder(w).Encode(named)
 	}
+
 	if t, ok := s.taken[key]; ok && key != "" {
 		reply(t[0], t[1])
 		return
 	}
+
 	s.asked++
 	if id == "" {
 		id = fmt.Sprintf("c%d", s.asked)
 		s.owner[id] = owner
 	}
+
 	n, _ := strconv.Atoi(words.FindStringSubmatch(text)[1])
 	user := stored{Role: "user", Content: text, State: endComplete}
 	answer := stored{Role: "assistant", Content: slowmodel.Text(n), State: endComplete}
@@ -189,14 +212,17 @@ func (s *stack) chat(w http.ResponseWriter, r *http.Request, owner string) {
 	if key == "" {
 		key = "none-" + strconv.Itoa(s.asked)
 	}
+
 	s.taken[key] = [2]string{id, generation}
 	if something && s.change != nil {
 		messages = s.change(user, answer)
 	}
+
 	s.chats[id] = append(s.chats[id], messages...)
 	if something && s.cut {
 		panic(http.ErrAbortHandler)
 	}
+
 	reply(id, generation)
 }
 
@@ -317,6 +343,7 @@ func TestFinds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			<-r.Done()
 			rep := r.Stop()
 			err = rep.Err()
@@ -324,6 +351,7 @@ func TestFinds(t *testing.T) {
 				err != nil && !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("the error is %v, want %q", err, tc.want)
 			}
+
 			if rep.Acknowledged < 6 || tc.also != nil && !tc.also(rep) {
 				var b strings.Builder
 				_ = rep.Print(&b) // to a string
@@ -342,6 +370,7 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	<-r.Done()
 	if rep := r.Report(); rep.Refused.Count < 2 || rep.Refused.Longest < 200*time.Millisecond ||
 		rep.FailureCount() > 0 ||

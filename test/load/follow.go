@@ -58,10 +58,13 @@ type watched struct {
 	end  string
 	why  string
 	text string
-	// shown says that text is what a page shows of the answer, in which Markdown's marks are gone.
+
+	// shown is set where text is what a page shows of the answer, without Markdown's marks.
 	shown bool
+
 	// first is the time to the first text, gap the longest time between two texts behind it.
 	first, gap time.Duration
+
 	// gaps are all of a second or more.
 	gaps []Gap
 }
@@ -74,8 +77,10 @@ type reader struct {
 	began      time.Time
 	lastText   time.Time
 	failures   int
-	// itself says that the script connects again when a stream breaks, and not the browser.
+
+	// itself is set where the script connects again when a stream breaks, not the browser.
 	itself bool
+
 	// take takes an event in, and reports whether it was the last.
 	take func(event) (bool, error)
 }
@@ -115,10 +120,12 @@ func (b *browser) followPage(ctx context.Context, generation string) watched {
 			if err := json.Unmarshal([]byte(e.data), &u); err != nil {
 				return false, err
 			}
+
 			var err error
 			if blocks, err = u.apply(blocks); err != nil {
 				return false, err
 			}
+
 			if text := plain(blocks); text != r.seen.text {
 				r.seen.text = text
 				r.texted()
@@ -133,8 +140,10 @@ func (b *browser) followPage(ctx context.Context, generation string) watched {
 			r.seen.end, r.seen.why = d.State, brief(plain([]string{beforeSource(d.Footer)}))
 			return true, nil
 		}
+
 		return false, nil
 	}
+
 	return r.run(ctx, "/generations/"+url.PathEscape(generation)+"/events")
 }
 
@@ -148,6 +157,7 @@ func (b *browser) followAPI(ctx context.Context, generation string) watched {
 			if err := json.Unmarshal([]byte(e.data), &d); err != nil {
 				return false, err
 			}
+
 			r.seen.text += d.Text
 			if d.Text != "" {
 				r.texted()
@@ -164,8 +174,10 @@ func (b *browser) followAPI(ctx context.Context, generation string) watched {
 			r.seen.end, r.seen.why = endFailed, brief(p.Title+": "+p.Detail)
 			return true, nil
 		}
+
 		return false, nil
 	}
+
 	return r.run(ctx, "/api/generations/"+url.PathEscape(generation)+"/events")
 }
 
@@ -188,10 +200,12 @@ func (r *reader) run(ctx context.Context, path string) watched {
 		if connections > 0 {
 			r.b.run.count(func(rep *Report) { rep.Reconnects++ })
 		}
+
 		seen, pause, err := r.connection(ctx, address, header)
 		if seen != "" {
 			last = seen
 		}
+
 		var status *statusError
 		answered := errors.As(err, &status)
 		if err == nil {
@@ -200,6 +214,7 @@ func (r *reader) run(ctx context.Context, path string) watched {
 		if !answered && !r.b.run.refused(err) {
 			connected = time.Now()
 		}
+
 		gone := answered &&
 			(status.status == http.StatusNotFound || status.status == http.StatusGone)
 		switch {
@@ -218,6 +233,7 @@ func (r *reader) run(ctx context.Context, path string) watched {
 			pause = patience[r.failures]
 			r.failures++
 		}
+
 		switch {
 		case last == "":
 		case r.seen.shown && (r.itself || errors.Is(err, errAgain) || answered):
@@ -225,6 +241,7 @@ func (r *reader) run(ctx context.Context, path string) watched {
 		default:
 			header = last
 		}
+
 		if !sleep(ctx, pause) {
 			return r.gaveUp("it did not end in time")
 		}
@@ -248,10 +265,12 @@ func (r *reader) connection(
 	if err != nil {
 		return "", reconnect, err
 	}
+
 	req.Header.Set("Accept", "text/event-stream")
 	if last != "" {
 		req.Header.Set("Last-Event-ID", last)
 	}
+
 	began := time.Now()
 	resp, err := b.client.Do(req)
 	if err == nil && resp.StatusCode != http.StatusOK {
@@ -259,9 +278,11 @@ func (r *reader) connection(
 		resp.Body.Close()
 		err = &statusError{status: resp.StatusCode, text: brief(string(text))}
 	}
+
 	if ctx.Err() == nil {
 		b.run.answered("event stream", began, err)
 	}
+
 	if err != nil {
 		if ctx.Err() == nil && !r.b.run.refused(err) {
 			b.run.fail("event stream", kindOf(err), fmt.Sprintf("%s GET %s: %v", b.name, path, err))
@@ -269,6 +290,7 @@ func (r *reader) connection(
 		return "", reconnect, err
 	}
 	defer resp.Body.Close()
+
 	s := &events{r: bufio.NewReaderSize(resp.Body, 32<<10)}
 	for {
 		e, err := s.next()
@@ -278,6 +300,7 @@ func (r *reader) connection(
 			}
 			return s.last, reconnect, err
 		}
+
 		end, err := r.take(e)
 		if err != nil && !errors.Is(err, errAgain) {
 			b.run.fail(
@@ -286,6 +309,7 @@ func (r *reader) connection(
 				fmt.Sprintf("%s %s: event %s: %v", b.name, path, e.name, err),
 			)
 		}
+
 		if end {
 			return s.last, 0, nil
 		}
@@ -313,6 +337,7 @@ func (u update) apply(blocks []string) ([]string, error) {
 			len(blocks),
 		)
 	}
+
 	if u.Keep > 0 {
 		old := utf16.Encode([]rune(blocks[u.From]))
 		if u.Keep > len(old) {
@@ -320,6 +345,7 @@ func (u update) apply(blocks []string) ([]string, error) {
 		}
 		fresh[0] = string(utf16.Decode(old[:u.Keep])) + fresh[0]
 	}
+
 	return append(append([]string(nil), blocks[:u.From]...), fresh...), nil
 }
 

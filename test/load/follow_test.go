@@ -69,8 +69,10 @@ func TestReconnect(t *testing.T) {
 					w.WriteHeader(http.StatusServiceUnavailable)
 					return
 				}
+
 				fmt.Fprint(w, part)
 			}
+
 			server := httptest.NewServer(http.HandlerFunc(serve))
 			defer server.Close()
 			b := follower(t.Context(), server.URL)
@@ -110,6 +112,7 @@ func TestGivesUp(t *testing.T) {
 	if w.end != endLost || b.run.report.Failures[0].What != "HTTP 404" {
 		t.Errorf("of an answer that is gone it saw %+v", w)
 	}
+
 	status = http.StatusOK
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()

@@ -35,25 +35,30 @@ func judge(text, want string) string {
 	if strings.HasPrefix(text, want) {
 		return textDoubled
 	}
+
 	words, wanted := strings.Fields(text), strings.Fields(want)
 	times := map[string]int{}
 	for _, w := range words {
 		times[w]++
 	}
+
 	more, fewer, strange := false, false, false
 	for _, w := range wanted {
 		times[w]--
 	}
+
 	for w, n := range times {
 		more, fewer = more || n > 0, fewer || n < 0
 		strange = strange || n > 0 && !slices.Contains(wanted, w)
 	}
+
 	switch {
 	case more && !strange:
 		return textDoubled
 	case fewer && !more:
 		return textGap
 	}
+
 	return textOther
 }
 
@@ -70,11 +75,14 @@ func marked(text, want string) bool {
 				i++
 				continue
 			}
+
 			if strings.HasPrefix(wanted[k], words[i]) { // cut within the word
 				i++
 			}
+
 			break
 		}
+
 		mark := 0
 		for i < len(words) && !(counts && counted.MatchString(words[i])) {
 			if strings.Contains(words[i], slowmodel.Lost) {
@@ -83,10 +91,12 @@ func marked(text, want string) bool {
 			i++
 			mark++
 		}
+
 		if mark == 0 || begun == 0 && i == mark {
 			return false
 		}
 	}
+
 	return len(words) > 0
 }
 
@@ -99,6 +109,7 @@ func sameText(w watched, stored, want string) bool {
 	if w.text == strings.Join(strings.Fields(stored), " ") {
 		return true
 	}
+
 	return judge(stored, want) == textRestarted &&
 		strings.Join(answerWords(w.text), " ") == strings.Join(answerWords(stored), " ")
 }

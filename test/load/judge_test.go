@@ -36,6 +36,7 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%q is %s, want %s", text, got, verdict)
 		}
 	}
+
 	for text, verdict := range map[string]string{
 		tinymodel.Answer:                          textExact,
 		tinymodel.Answer[:30]:                     textCut,
@@ -61,9 +62,11 @@ func TestUpdate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if got := plain(blocks); got != "w1 ü w2 😀 w3 w4 <w5" {
 		t.Errorf("it shows %q", got)
 	}
+
 	for _, u := range []update{
 		{From: 3},
 		{From: -1},
@@ -86,6 +89,7 @@ func TestEvents(t *testing.T) {
 			t.Errorf("got %+v (%v), want %+v", got, err, want)
 		}
 	}
+
 	if e, err := s.next(); err == nil {
 		t.Errorf("an event that was cut off is one: %+v", e)
 	}
@@ -140,6 +144,7 @@ func TestPrint(t *testing.T) {
 		LostMessages: 2,
 		Examples:     []string{strings.Repeat("a word ", 30), strings.Repeat("x", 300)},
 	}
+
 	r.failed("question", "HTTP 502", "p1 POST /chat: "+strings.Repeat("y", 100))
 	r.LongGaps = 1
 	r.GapsAt = []Gap{
@@ -147,26 +152,31 @@ func TestPrint(t *testing.T) {
 		{t0.Add(-100 * time.Millisecond), 3 * time.Second, "p2"},
 		{t0, 6 * time.Second, "p3"},
 	}
+
 	whole := r.with(
 		map[string][]time.Duration{
 			"page":        {time.Millisecond, 2 * time.Second, 100 * time.Second},
 			"longest gap": {time.Second},
 		},
 	)
+
 	var b strings.Builder
 	if err := whole.Print(&b); err != nil {
 		t.Fatal(err)
 	}
+
 	for line := range strings.Lines(b.String()) {
 		if n := len([]rune(strings.TrimRight(line, "\n"))); n > width {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
+
 	if err := whole.Err(); err == nil || !strings.Contains(err.Error(), "messages lost: 2") ||
 		!strings.Contains(err.Error(), "wrong text: 3") ||
 		!strings.Contains(err.Error(), "requests failed: 1") {
 		t.Errorf("the error is %v", err)
 	}
+
 	if gap := whole.GapIn(t0, t0.Add(time.Second)); gap != 6*time.Second {
 		t.Errorf("the gap is %s", gap)
 	}
@@ -176,6 +186,7 @@ func TestPrint(t *testing.T) {
 	if r.failed("question", "HTTP 502", "p2"); whole.FailureCount() != 1 {
 		t.Errorf("a report counts what fails behind it: %d failures", whole.FailureCount())
 	}
+
 	if p := whole.Requests["page"]; p.Count != 3 || p.Median != 2*time.Second ||
 		p.Max != 100*time.Second {
 		t.Errorf("the times of pages are %+v", p)

@@ -22,11 +22,13 @@ func TestKills(t *testing.T) {
 	if os.Getenv(variable) == "" {
 		t.Skip("it keeps the machine busy for minutes: `make load` runs it")
 	}
+
 	s := startProcesses(t)
 	services := []string{"frontend", "backend", "ml", "ollama", "redis"}
 	if s.edge {
 		services = append(services, "edge")
 	}
+
 	r, err := load.Start(
 		t.Context(),
 		load.Options{
@@ -43,6 +45,7 @@ func TestKills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	// An answer takes 12 s or a little more and is taken over three times at most: fewer kills fall
@@ -55,19 +58,23 @@ func TestKills(t *testing.T) {
 		Spread:   2 * time.Second,
 		Timeout:  30 * time.Second,
 	}
+
 	kills, err := schedule.Run(ctx, s.kill, s.healthy, nil)
 	if err != nil {
 		t.Error(err)
 	}
+
 	report := r.Stop()
 	t.Log(text(t, report))
 	for _, k := range kills {
 		gap := report.GapIn(k.At, k.At.Add(time.Second))
 		t.Logf("%s; no text for %.1f s", k, gap.Seconds())
 	}
+
 	if err := report.Lost(); err != nil {
 		t.Error(err)
 	}
+
 	if report.Acknowledged < 30 || report.LongAsked < 6 {
 		t.Errorf(
 			"%d questions, %d of them long, are too few to tell anything",
@@ -75,6 +82,7 @@ func TestKills(t *testing.T) {
 			report.LongAsked,
 		)
 	}
+
 	// An open connection of the edge is cut when it is killed, and nobody can send what was on it
 	// again but its sender.
 	if report.Refused.Longest > 5*time.Second {
@@ -87,6 +95,7 @@ func TestQuiet(t *testing.T) {
 	if os.Getenv(variable) == "" {
 		t.Skip("it keeps the machine busy: `make load` runs it")
 	}
+
 	s := startProcesses(t)
 	r, err := load.Start(
 		t.Context(),
@@ -104,12 +113,14 @@ func TestQuiet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	<-r.Done()
 	report := r.Stop()
 	t.Log(text(t, report))
 	if err := report.Err(); err != nil {
 		t.Error(err)
 	}
+
 	if report.ExactAnswers != report.Acknowledged || report.Acknowledged < 20 ||
 		report.Reconnects > 0 ||
 		report.LongGaps > 0 {

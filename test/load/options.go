@@ -25,26 +25,35 @@ type Options struct {
 	// URL is the stack's address. Only a loopback address is taken unless Remote is set.
 	URL    string
 	Remote bool
+
 	// People is how many ask short questions and look around.
 	People int
+
 	// Answers is how many long answers are written at any time, Streams how many event streams are
 	// open on them together, and Long is how long each answer takes.
 	Answers, Streams int
 	Long             time.Duration
+
 	// Duration ends the load after that time, Requests after so many requests. 0 is no bound: Stop
 	// ends it.
 	Duration time.Duration
 	Requests int
+
 	// Rate bounds the requests of all people together to so many a second. 0 is 40.
 	Rate float64
+
 	// Turns is how many questions one conversation gets. 0 is 5.
 	Turns int
+
 	// Seed makes what people do repeatable, but for what the stack's timing changes.
 	Seed uint64
+
 	// Resend sends a message again, under its key, when its reply was lost.
 	Resend bool
+
 	// Sentence is what every answer is, for a model that cannot count; Answers must be 0 then.
 	Sentence string
+
 	// Progress gets a line from time to time, if it is not nil.
 	Progress func(line string)
 }
@@ -61,12 +70,14 @@ func (o *Options) check() (*url.URL, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("url: %q is not http://host:port", o.URL)
 	}
+
 	if !o.Remote && !loopback(u.Hostname()) {
 		return nil, fmt.Errorf(
 			"url: %s is not this machine: another's has to be asked for (remote)",
 			u.Hostname(),
 		)
 	}
+
 	if o.Rate == 0 {
 		o.Rate = 40
 	}
@@ -76,6 +87,7 @@ func (o *Options) check() (*url.URL, error) {
 	if o.Long == 0 {
 		o.Long = 30 * time.Second
 	}
+
 	var errs []error
 	if o.People < 0 || o.Answers < 0 || o.People+o.Answers == 0 || o.People+o.Answers > maxPeople {
 		errs = append(
@@ -88,6 +100,7 @@ func (o *Options) check() (*url.URL, error) {
 			),
 		)
 	}
+
 	if o.Streams < o.Answers || o.Answers == 0 && o.Streams > 0 || o.Streams > 10*maxPeople {
 		errs = append(
 			errs,
@@ -98,18 +111,21 @@ func (o *Options) check() (*url.URL, error) {
 			),
 		)
 	}
+
 	if o.Rate < 0 || o.Rate > maxRate {
 		errs = append(
 			errs,
 			fmt.Errorf("rate: want up to %d requests a second, got %g", maxRate, o.Rate),
 		)
 	}
+
 	if o.Sentence != "" && o.Answers > 0 {
 		errs = append(errs, errors.New("answers: a model with one sentence writes no long ones"))
 	}
 	if o.Duration < 0 || o.Requests < 0 || o.Turns < 1 || o.Long < 0 {
 		errs = append(errs, errors.New("duration, requests, turns and long must not be negative"))
 	}
+
 	u.Path = strings.TrimRight(u.Path, "/")
 	return u, errors.Join(errs...)
 }

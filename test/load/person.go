@@ -43,7 +43,8 @@ type conversation struct {
 type question struct {
 	// text is unlike that of every other question; want is the answer.
 	text, want string
-	// acknowledged says that the stack took it; where it is false the message may be there or not.
+
+	// acknowledged is set once the stack took it; until then the message may be there or not.
 	acknowledged bool
 	generation   string
 	seen         []watched
@@ -60,15 +61,18 @@ func (b *browser) live() {
 				return
 			}
 		}
+
 		if c == nil || len(c.questions) >= b.run.opts.Turns {
 			c = b.begin()
 		}
+
 		words, pause := 5+b.rng.IntN(40), time.Duration(10+b.rng.IntN(40))*time.Millisecond
 		q := b.question(n, words, pause)
 		if !b.ask(c, q) {
 			c = nil // whether it is being answered is not known: a new conversation
 			continue
 		}
+
 		b.read1(q, time.Duration(words)*pause)
 	}
 }
@@ -81,6 +85,7 @@ func (b *browser) watch(streams int) {
 		if c == nil || len(c.questions) >= b.run.opts.Turns {
 			c = b.begin()
 		}
+
 		const pause = 100 * time.Millisecond
 		words := max(1, int(b.run.opts.Long/pause)) + b.rng.IntN(20)
 		q := b.question(n, words, pause)
@@ -91,6 +96,7 @@ func (b *browser) watch(streams int) {
 			}
 			continue
 		}
+
 		b.run.count(func(r *Report) { r.LongAsked++ })
 		ctx, cancel := context.WithTimeout(b.run.hard, time.Duration(words)*pause+endTimeout)
 		var all sync.WaitGroup
@@ -104,6 +110,7 @@ func (b *browser) watch(streams int) {
 				}
 			})
 		}
+
 		all.Wait()
 		cancel()
 		b.run.followed(b, q)
@@ -134,6 +141,7 @@ func (b *browser) look(c *conversation) {
 	if c != nil {
 		id = c.id
 	}
+
 	ctx := b.run.hard
 	switch n := b.rng.IntN(10); {
 	case n < 2 || n < 4 && id == "":
@@ -157,17 +165,20 @@ func (b *browser) reread(ctx context.Context, c *conversation) {
 	if err != nil {
 		return
 	}
+
 	last := ""
 	for _, q := range c.questions {
 		if q.acknowledged {
 			last = q.text
 		}
 	}
+
 	for _, s := range p.sources {
 		if s == last {
 			return
 		}
 	}
+
 	b.run.fail("page", failContent, fmt.Sprintf("%s /c/%s does not show %q", b.name, c.id, last))
 }
 
@@ -178,19 +189,23 @@ func (b *browser) ask(c *conversation, q *question) bool {
 	if c.id != "" {
 		path = "/c/" + url.PathEscape(c.id)
 	}
+
 	p, err := b.page(ctx, "page", path)
 	if err != nil {
 		return false
 	}
+
 	form := url.Values{"conversation_id": {c.id}, "message": {q.text}, "model": {p.model}}
 	if p.key != "" {
 		form.Set("key", p.key)
 	}
+
 	c.questions = append(c.questions, q)
 	var reply struct {
 		Conversation string `json:"conversation_id"`
 		Generation   string `json:"generation_id"`
 	}
+
 	text, err := b.post(ctx, form)
 	if err == nil {
 		err = json.Unmarshal(text, &reply)
@@ -198,6 +213,7 @@ func (b *browser) ask(c *conversation, q *question) bool {
 		if err == nil && (reply.Generation == "" || reply.Conversation == "" || other) {
 			err = errors.New("the reply names no answer of this conversation")
 		}
+
 		if err != nil {
 			b.run.fail(
 				kindQuestion,
@@ -206,15 +222,18 @@ func (b *browser) ask(c *conversation, q *question) bool {
 			)
 		}
 	}
+
 	b.run.count(func(r *Report) {
 		r.Asked++
 		if err == nil {
 			r.Acknowledged++
 		}
 	})
+
 	if err != nil {
 		return false
 	}
+
 	q.acknowledged, q.generation, c.id = true, reply.Generation, reply.Conversation
 	return true
 }
@@ -227,6 +246,7 @@ func (b *browser) post(ctx context.Context, form url.Values) ([]byte, error) {
 		if err == nil || b.run.hard.Err() != nil || b.run.refused(err) {
 			return text, err
 		}
+
 		var status *statusError
 		again := b.run.opts.Resend && form.Get("key") != "" && tries < len(resends) &&
 			(!errors.As(err, &status) || status.resend)
@@ -234,10 +254,12 @@ func (b *browser) post(ctx context.Context, form url.Values) ([]byte, error) {
 		if again {
 			kind = kindResent
 		}
+
 		b.run.fail(kind, kindOf(err), fmt.Sprintf("%s POST /chat: %v", b.name, err))
 		if !again || !sleep(ctx, resends[tries]) {
 			return nil, err
 		}
+
 		b.run.count(func(r *Report) { r.Resends++ })
 	}
 }
@@ -251,5 +273,6 @@ func (b *browser) read1(q *question, takes time.Duration) {
 	} else {
 		q.seen = append(q.seen, b.followPage(ctx, q.generation))
 	}
+
 	b.run.followed(b, q)
 }

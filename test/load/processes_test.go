@@ -35,6 +35,7 @@ const sources = "CODEXCONTINUE_LOAD_SOURCES"
 type process struct {
 	name, address string
 	argv, env     []string
+
 	// healthy is the path that answers 200 when it works; empty is a port that is listened on.
 	healthy string
 	log     *os.File
@@ -54,6 +55,7 @@ func (p *process) start() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
 	p.cmd, p.ended = cmd, ended
@@ -67,6 +69,7 @@ func (p *process) kill() error {
 	if p.cmd == nil {
 		return nil
 	}
+
 	err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.ended
 	p.cmd = nil
@@ -79,6 +82,7 @@ func (p *process) await(ctx context.Context) error {
 		Timeout:   time.Second,
 		Transport: &http.Transport{DisableKeepAlives: true},
 	}
+
 	for {
 		err := func() error {
 			if p.healthy == "" {
@@ -88,20 +92,24 @@ func (p *process) await(ctx context.Context) error {
 				}
 				return err
 			}
+
 			resp, err := client.Get("http://" + p.address + p.healthy)
 			if err != nil {
 				return err
 			}
 			defer resp.Body.Close()
+
 			text, _ := io.ReadAll(resp.Body) // only to say more
 			if resp.StatusCode != http.StatusOK {
 				return fmt.Errorf("%s: %s", resp.Status, text)
 			}
+
 			return nil
 		}()
 		if err == nil {
 			return nil
 		}
+
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not work: %w", p.name, err)
@@ -116,6 +124,7 @@ func (p *process) await(ctx context.Context) error {
 type processes struct {
 	url string
 	all map[string][]*process
+
 	// edge reports whether there is one.
 	edge bool
 }
@@ -129,6 +138,7 @@ func startProcesses(t *testing.T) *processes {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for name, pkg := range map[string]string{
 		"ml":        "./services/ml",
 		"backend":   "./services/backend",
@@ -143,6 +153,7 @@ func startProcesses(t *testing.T) *processes {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
+
 	writeModel(t, filepath.Join(dir, "modelfile"))
 	m, err := modelfiles.Load(os.DirFS(dir), "modelfile/Modelfile", "")
 	if err != nil {
@@ -156,6 +167,7 @@ func startProcesses(t *testing.T) *processes {
 		if p.log, err = os.Create(log); err != nil {
 			t.Fatal(err)
 		}
+
 		s.all[service] = append(s.all[service], p)
 		t.Cleanup(func() {
 			_ = p.kill()
@@ -170,19 +182,24 @@ func startProcesses(t *testing.T) *processes {
 				}
 			}
 		})
+
 		return p
 	}
+
 	render := func(vars map[string]string, err error) []string {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		var env []string
 		for k, v := range vars {
 			env = append(env, k+"="+v)
 		}
+
 		return env
 	}
+
 	common := func(address string) contract.Common {
 		return contract.Common{
 			Environment:  "load",
@@ -196,6 +213,7 @@ func startProcesses(t *testing.T) *processes {
 	if err := os.Mkdir(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	redisAt := freeAddress(t)
 	_, redisPort, _ := net.SplitHostPort(redisAt)
 	add(
@@ -272,6 +290,7 @@ func startProcesses(t *testing.T) *processes {
 				)},
 		)
 	}
+
 	frontendAt := freeAddress(t)
 	add(
 		"frontend",
@@ -291,6 +310,7 @@ func startProcesses(t *testing.T) *processes {
 			),
 		},
 	)
+
 	s.url = "http://" + frontendAt
 	if caddy, err := exec.LookPath("caddy"); err == nil {
 		edgeAt := freeAddress(t)
@@ -303,6 +323,7 @@ func startProcesses(t *testing.T) *processes {
 				"--config",
 				writeCaddyfile(t, dir, cmp.Or(os.Getenv(sources), root), edgeAt, frontendAt),
 			}})
+
 		s.url, s.edge = "http://"+edgeAt, true
 	}
 
@@ -316,6 +337,7 @@ func startProcesses(t *testing.T) *processes {
 			}
 		}
 	}
+
 	return s
 }
 
@@ -327,11 +349,13 @@ func (s *processes) kill(ctx context.Context, service string) (string, error) {
 	if err := p.kill(); err != nil {
 		return p.name, err
 	}
+
 	select {
 	case <-ctx.Done():
 		return p.name, ctx.Err()
 	case <-time.After(300 * time.Millisecond):
 	}
+
 	return p.name, p.start()
 }
 
@@ -351,6 +375,7 @@ func writeModel(t *testing.T, dir string) {
 	if err := errors.Join(os.MkdirAll(dir, 0o755), tinymodel.Write(&gguf)); err != nil {
 		t.Fatal(err)
 	}
+
 	text := slowmodel.Modelfile("./tiny.gguf") +
 		"\nPARAMETER num_ctx 8192\nPARAMETER num_thread 1\n"
 	err := errors.Join(os.WriteFile(filepath.Join(dir, "tiny.gguf"), gguf.Bytes(), 0o644),
@@ -367,6 +392,7 @@ func writeCaddyfile(t *testing.T, dir, root, edge, frontend string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	_, edgePort, _ := net.SplitHostPort(edge)
 	_, frontendPort, _ := net.SplitHostPort(frontend)
 	config := string(text)
@@ -379,10 +405,12 @@ func writeCaddyfile(t *testing.T, dir, root, edge, frontend string) string {
 		}
 		config = strings.Replace(config, from, to, 1)
 	}
+
 	file := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	return file
 }
 
@@ -404,6 +432,7 @@ func balance(t *testing.T, addresses []string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { l.Close() })
 	pass := func(in net.Conn, n int) {
 		defer in.Close()
@@ -412,16 +441,19 @@ func balance(t *testing.T, addresses []string) string {
 			if err != nil {
 				continue
 			}
+
 			go func() {
 				_, _ = io.Copy(out, in) // either end may go
 				out.Close()
 				in.Close()
 			}()
+
 			_, _ = io.Copy(in, out)
 			out.Close()
 			return
 		}
 	}
+
 	go func() {
 		for n := 0; ; n++ {
 			c, err := l.Accept()
@@ -431,5 +463,6 @@ func balance(t *testing.T, addresses []string) string {
 			go pass(c, n)
 		}
 	}()
+
 	return l.Addr().String()
 }

@@ -34,11 +34,13 @@ type Report struct {
 	Gaps     Times            `json:"longest_gap"`
 
 	Failures []Failure `json:"failures,omitempty"`
+
 	// Refused are connections that were not made. They are no failures: nothing was sent.
 	Refused struct {
 		Count   int           `json:"count"`
 		Longest time.Duration `json:"longest"`
 	} `json:"refused"`
+
 	// Resends are messages that were sent again under their key, TransportRetries requests that the
 	// HTTP client sent again by itself over another connection, Reconnects event streams that were
 	// taken up again.
@@ -47,12 +49,14 @@ type Report struct {
 	Reconnects       int `json:"reconnects"`
 
 	Conversations int `json:"conversations"`
+
 	// Asked are the messages that were sent, Acknowledged those that the stack took. Of the others
 	// some are stored.
 	Asked                int `json:"asked"`
 	Acknowledged         int `json:"acknowledged"`
 	StoredUnacknowledged int `json:"stored_unacknowledged"`
 	LongAsked            int `json:"long_asked"`
+
 	// Followed are the answers that were read to their end, Watched the streams over which they
 	// were.
 	Followed int `json:"followed"`
@@ -69,12 +73,14 @@ type Report struct {
 	Unknown          int            `json:"unknown_messages"`
 	Unlisted         int            `json:"unlisted_conversations"`
 	Unreadable       int            `json:"unreadable"`
+
 	// LostReaders gave up, ShownOther saw another answer than the one that is stored.
 	LostReaders int `json:"lost_readers"`
 	ShownOther  int `json:"shown_other"`
 	LongGaps    int `json:"long_gaps"`
 
 	Examples []string `json:"examples,omitempty"`
+
 	// GapsAt are the gaps of readers of a second or more.
 	GapsAt []Gap `json:"gaps_at,omitempty"`
 }
@@ -105,6 +111,7 @@ func (r *Report) GapIn(from, to time.Time) time.Duration {
 			longest = max(longest, g.For)
 		}
 	}
+
 	return longest
 }
 
@@ -136,6 +143,7 @@ func (r *Report) failed(kind, what, example string) {
 	if i < 0 {
 		r.Failures, i = append(r.Failures, Failure{Kind: kind, What: what}), len(r.Failures)
 	}
+
 	f := &r.Failures[i]
 	if f.Count++; len(f.Examples) < 3 {
 		f.Examples = append(f.Examples, strings.ToValidUTF8(example, "?"))
@@ -156,6 +164,7 @@ func (r *Report) with(times map[string][]time.Duration) *Report {
 			out.Requests[kind] = t
 		}
 	}
+
 	out.WrongAnswers = maps.Clone(r.WrongAnswers)
 	out.Failures = slices.Clone(r.Failures)
 	out.Examples, out.GapsAt = slices.Clone(r.Examples), slices.Clone(r.GapsAt)
@@ -248,6 +257,7 @@ func (r *Report) Print(w io.Writer) error {
 		r.LongAnswers,
 		r.StreamsHeld,
 	)
+
 	fmt.Fprintf(
 		&b,
 		"%-14s %7s %7s %9s %9s %9s %9s\n",
@@ -259,13 +269,16 @@ func (r *Report) Print(w io.Writer) error {
 		"p99",
 		"max",
 	)
+
 	failed := map[string]int{}
 	for _, f := range r.Failures {
 		failed[f.Kind] += f.Count
 	}
+
 	for _, kind := range slices.Sorted(maps.Keys(r.Requests)) {
 		row(&b, kind, fmt.Sprint(failed[kind]), r.Requests[kind])
 	}
+
 	fmt.Fprintf(&b, "  %-12s %7d %7d\n", "all", r.RequestCount(), r.FailureCount())
 	fmt.Fprintf(
 		&b,
@@ -278,6 +291,7 @@ func (r *Report) Print(w io.Writer) error {
 		"p99",
 		"max",
 	)
+
 	row(&b, "first text", "", r.First)
 	row(&b, "longest gap", "", r.Gaps)
 	b.WriteString("\nMessages and answers\n")
@@ -292,13 +306,16 @@ func (r *Report) Print(w io.Writer) error {
 	} {
 		fmt.Fprintf(&b, "  %-36s %7d\n", f.what, f.n)
 	}
+
 	b.WriteString("\nMust be 0\n")
 	for _, f := range r.findings() {
 		fmt.Fprintf(&b, "  %-36s %7d\n", f.what, f.n)
 	}
+
 	for _, verdict := range slices.Sorted(maps.Keys(r.WrongAnswers)) {
 		fmt.Fprintf(&b, "    %-34s %7d\n", verdict, r.WrongAnswers[verdict])
 	}
+
 	b.WriteString("\nCounted apart\n")
 	fmt.Fprintf(
 		&b,
@@ -307,6 +324,7 @@ func (r *Report) Print(w io.Writer) error {
 		r.Refused.Count,
 		r.Refused.Longest.Seconds(),
 	)
+
 	for _, f := range []finding{
 		{"messages sent again", r.Resends},
 		{"requests sent again by the transport", r.TransportRetries},
@@ -315,14 +333,17 @@ func (r *Report) Print(w io.Writer) error {
 	} {
 		fmt.Fprintf(&b, "  %-36s %7d\n", f.what, f.n)
 	}
+
 	for _, f := range r.Failures {
 		fmt.Fprintf(&b, "\n%s: %s: %d\n", f.Kind, f.What, f.Count)
 		list(&b, f.Examples)
 	}
+
 	if len(r.Examples) > 0 {
 		b.WriteString("\nWrong\n")
 		list(&b, r.Examples)
 	}
+
 	if r.LongGaps > 0 {
 		b.WriteString("\nLong gaps\n")
 		var texts []string
@@ -339,8 +360,10 @@ func (r *Report) Print(w io.Writer) error {
 				)
 			}
 		}
+
 		list(&b, texts)
 	}
+
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -380,8 +403,10 @@ func list(b *strings.Builder, texts []string) {
 				fmt.Fprintln(b, line)
 				line = "   "
 			}
+
 			line += " " + word
 		}
+
 		fmt.Fprintln(b, line)
 	}
 }

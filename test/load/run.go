@@ -39,6 +39,7 @@ func Start(ctx context.Context, o Options) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
+
 	r := &Run{
 		opts:   o,
 		base:   u.String(),
@@ -50,6 +51,7 @@ func Start(ctx context.Context, o Options) (*Run, error) {
 		times: map[string][]time.Duration{},
 		began: time.Now(),
 	}
+
 	r.soft, r.stop = context.WithCancel(ctx)
 	if o.Duration > 0 {
 		var cancel context.CancelFunc
@@ -57,6 +59,7 @@ func Start(ctx context.Context, o Options) (*Run, error) {
 		stop := r.stop
 		r.stop = func() { cancel(); stop() }
 	}
+
 	r.report = Report{
 		WrongAnswers: map[string]int{},
 		URL:          r.base,
@@ -66,11 +69,13 @@ func Start(ctx context.Context, o Options) (*Run, error) {
 		StreamsHeld:  o.Streams,
 		Started:      r.began.UTC().Truncate(time.Second),
 	}
+
 	for i := range o.People {
 		b := r.newBrowser(fmt.Sprintf("p%d", i+1), i)
 		r.browsers = append(r.browsers, b)
 		r.people.Go(b.live)
 	}
+
 	for i := range o.Answers {
 		b := r.newBrowser(fmt.Sprintf("a%d", i+1), o.People+i)
 		r.browsers = append(r.browsers, b)
@@ -80,9 +85,11 @@ func Start(ctx context.Context, o Options) (*Run, error) {
 		}
 		r.people.Go(func() { b.watch(streams) })
 	}
+
 	if o.Progress != nil {
 		go r.tell()
 	}
+
 	return r, nil
 }
 
@@ -103,6 +110,7 @@ func (r *Run) Stop() *Report {
 		}
 		all.Wait()
 	})
+
 	return r.Report()
 }
 
@@ -134,10 +142,12 @@ func (r *Run) answered(kind string, began time.Time, err error) {
 		r.report.Refused.Longest = max(r.report.Refused.Longest, now.Sub(r.refusedSince))
 		return
 	}
+
 	if !r.refusedSince.IsZero() && began.After(r.refusedSince) {
 		r.report.Refused.Longest = max(r.report.Refused.Longest, began.Sub(r.refusedSince))
 		r.refusedSince = time.Time{}
 	}
+
 	r.times[kind] = append(r.times[kind], now.Sub(began))
 	if r.requests++; r.opts.Requests > 0 && r.requests >= r.opts.Requests {
 		r.stop()
@@ -190,11 +200,13 @@ func (p *pace) wait(ctx context.Context) error {
 	if p.next.Before(now) {
 		p.next = now
 	}
+
 	turn := p.next
 	p.next = p.next.Add(p.every)
 	p.mu.Unlock()
 	if d := turn.Sub(now); d > 0 && !sleep(ctx, d) {
 		return ctx.Err()
 	}
+
 	return ctx.Err()
 }

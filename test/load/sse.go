@@ -14,8 +14,10 @@ type event struct{ id, name, data string }
 // events reads an event stream as the HTML standard says.
 type events struct {
 	r *bufio.Reader
+
 	// last is the id of the last event that came whole; buffer may be of one that does not.
 	last, buffer string
+
 	// retry is the time after which the server wants to be connected to again; 0 where it said
 	// nothing.
 	retry time.Duration
@@ -33,6 +35,7 @@ func (s *events) next() (event, error) {
 			}
 			return event{}, err
 		}
+
 		line = strings.TrimRight(line, "\r\n")
 		if line == "" {
 			s.last = s.buffer
@@ -43,6 +46,7 @@ func (s *events) next() (event, error) {
 			e = event{}
 			continue
 		}
+
 		field, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		switch field {

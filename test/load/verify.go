@@ -17,6 +17,7 @@ const (
 	// is lost.
 	verifyTimeout = 5 * time.Minute
 	verifyPause   = 500 * time.Millisecond
+
 	// longGap is the longest pause in an answer whose writer died, noticed one that people see.
 	longGap = 5 * time.Second
 	noticed = time.Second
@@ -46,6 +47,7 @@ func (b *browser) verify() {
 			fmt.Sprintf("%s: the list: %v", b.name, err),
 		)
 	}
+
 	for _, c := range b.conversations {
 		if c.id != "" && !slices.Contains(ids, c.id) {
 			if err == nil {
@@ -57,6 +59,7 @@ func (b *browser) verify() {
 			ids = append(ids, c.id)
 		}
 	}
+
 	found := map[string][]place{}
 	for _, id := range ids {
 		messages, err := b.messages(ctx, id)
@@ -67,6 +70,7 @@ func (b *browser) verify() {
 			)
 			continue
 		}
+
 		asked := ""
 		for _, m := range messages {
 			if m.Role == "user" {
@@ -77,8 +81,10 @@ func (b *browser) verify() {
 				last.answers = append(last.answers, m)
 			}
 		}
+
 		b.verifyPage(ctx, id, messages)
 	}
+
 	b.run.count(func(r *Report) { r.Conversations += len(ids) })
 	for _, c := range b.conversations {
 		for _, q := range c.questions {
@@ -86,6 +92,7 @@ func (b *browser) verify() {
 			delete(found, q.text)
 		}
 	}
+
 	for text := range found {
 		b.run.wrong(
 			func(r *Report) { r.Unknown++ },
@@ -103,16 +110,19 @@ func (b *browser) judge(c *conversation, q *question, places []place) {
 			fmt.Sprintf("%s is there %d times", where, len(places)),
 		)
 	}
+
 	if !q.acknowledged {
 		if len(places) > 0 {
 			b.run.count(func(r *Report) { r.StoredUnacknowledged++ })
 		}
 		return
 	}
+
 	if len(places) == 0 || places[0].conversation != c.id {
 		b.run.wrong(func(r *Report) { r.LostMessages++ }, where+" is lost")
 		return
 	}
+
 	answers := places[0].answers
 	switch {
 	case len(answers) == 0:
@@ -124,6 +134,7 @@ func (b *browser) judge(c *conversation, q *question, places []place) {
 			fmt.Sprintf("%s has %d answers", where, len(answers)),
 		)
 	}
+
 	a := answers[0]
 	verdict := judge(a.Content, q.want)
 	switch {
@@ -132,6 +143,7 @@ func (b *browser) judge(c *conversation, q *question, places []place) {
 		if a.Error != nil {
 			why += ": " + a.Error.Title + ": " + a.Error.Detail
 		}
+
 		b.run.wrong(
 			func(r *Report) { r.FailedAnswers++ },
 			fmt.Sprintf("%s: the answer is %s", where, brief(why)),
@@ -146,6 +158,7 @@ func (b *browser) judge(c *conversation, q *question, places []place) {
 			fmt.Sprintf("%s: the answer is %s: ...%s", where, verdict, brief(tailOf(a.Content))),
 		)
 	}
+
 	for i, w := range q.seen {
 		switch {
 		case w.end == endLost:
@@ -196,12 +209,14 @@ func (b *browser) verifyPage(ctx context.Context, id string, messages []stored) 
 		)
 		return
 	}
+
 	var want []string
 	for _, m := range messages {
 		if m.Content != "" {
 			want = append(want, m.Content)
 		}
 	}
+
 	if !slices.Equal(p.sources, want) {
 		b.run.wrong(
 			func(r *Report) { r.ShownOther++ },
@@ -224,18 +239,22 @@ func (b *browser) list(ctx context.Context) ([]string, error) {
 			Conversations []struct{ ID string }
 			Next          string
 		}
+
 		query := "?limit=50&cursor=" + url.QueryEscape(cursor)
 		if err := b.get(ctx, "/api/conversations"+query, &page); err != nil {
 			return ids, err
 		}
+
 		for _, c := range page.Conversations {
 			if !slices.Contains(ids, c.ID) {
 				ids = append(ids, c.ID)
 			}
 		}
+
 		if page.Next == "" {
 			return ids, nil
 		}
+
 		cursor = page.Next
 	}
 }
@@ -259,13 +278,16 @@ func (b *browser) detail(ctx context.Context, id string) ([]stored, error) {
 			Messages []stored
 			Earlier  string
 		}
+
 		if err := b.get(ctx, "/api/conversations/"+url.PathEscape(id)+query, &d); err != nil {
 			return nil, err
 		}
+
 		all = append(d.Messages, all...)
 		if d.Earlier == "" {
 			return all, nil
 		}
+
 		query = "?before=" + url.QueryEscape(d.Earlier)
 	}
 }
@@ -312,6 +334,7 @@ func (r *Run) followed(b *browser, q *question) {
 			if w.first > 0 {
 				r.times["first text"] = append(r.times["first text"], w.first)
 			}
+
 			r.times["longest gap"] = append(r.times["longest gap"], w.gap)
 			if w.gap > longGap {
 				rep.LongGaps++

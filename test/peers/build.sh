@@ -43,7 +43,8 @@ build() {
 	fi
 	say "$name: building (log: $cache/$name.log)"
 	# It is built beside its final place and renamed, so that nobody sees half a program.
-	if ! (cd "$root/$module" && go build -mod=readonly -buildvcs=false -trimpath -o "$bin/.$name.part" "$@" "$package") >"$cache/$name.log" 2>&1; then
+	if ! (cd "$root/$module" && go build -mod=readonly -buildvcs=false -trimpath \
+		-o "$bin/.$name.part" "$@" "$package") >"$cache/$name.log" 2>&1; then
 		tail -n 20 "$cache/$name.log" >&2
 		fail "$name: the build failed; the whole log is $cache/$name.log"
 	fi
@@ -59,14 +60,15 @@ quick='-gcflags=all=-N -l -dwarf=false'
 version() { (cd "$root/$1" && go list -mod=readonly -m -f '{{.Version}}' "$2"); }
 
 build_ollama() {
-	local v header include=$cache/include
+	local v header malgo include=$cache/include
 	command -v c++ >/dev/null || fail "ollama: no C++ compiler: apt-get install g++ libc6-dev"
 	for header in /usr/include/nlohmann/json.hpp /usr/include/stb/stb_image.h; do
 		[[ -f $header ]] || fail "ollama: $header is missing: apt-get install nlohmann-json3-dev libstb-dev"
 	done
 	mkdir -p "$include/miniaudio"
 	(cd "$root/test/peers/ollama" && go mod download github.com/gen2brain/malgo)
-	install -m 644 "$(cd "$root/test/peers/ollama" && go list -mod=readonly -m -f '{{.Dir}}' github.com/gen2brain/malgo)/miniaudio.h" "$include/miniaudio/"
+	malgo=$(cd "$root/test/peers/ollama" && go list -mod=readonly -m -f '{{.Dir}}' github.com/gen2brain/malgo)
+	install -m 644 "$malgo/miniaudio.h" "$include/miniaudio/"
 	v=$(version test/peers/ollama github.com/ollama/ollama)
 	CGO_ENABLED=1 CGO_CFLAGS="-O3 -I/usr/include/stb -I$include" CGO_CXXFLAGS="-O3 -I/usr/include/stb -I$include" \
 		build ollama test/peers/ollama github.com/ollama/ollama \
@@ -75,7 +77,8 @@ build_ollama() {
 
 build_cluster() {
 	local out=$cache/cluster/bin part=$cache/cluster/bin.part id k8s flags package start=$SECONDS
-	id=$({ cat "$root"/test/cluster/{kube,dns,control,pause}/*.go; stamp test/cluster "$quick"; } | sha256sum | cut -d' ' -f1)
+	id=$({ cat "$root"/test/cluster/{kube,dns,control,pause}/*.go; stamp test/cluster "$quick"; } |
+		sha256sum | cut -d' ' -f1)
 	if [[ -f $out/.stamp && $(<"$out/.stamp") == "$id" ]]; then
 		say "kubernetes-cluster is up to date"
 		return
@@ -85,11 +88,14 @@ build_cluster() {
 	k8s=$(version test/cluster k8s.io/kubernetes)
 	flags="-s -w"
 	for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
-		flags+=" -X $package.gitVersion=$k8s -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$k8s") -X $package.gitTreeState=clean -X $package.gitCommit=module"
+		flags+=" -X $package.gitVersion=$k8s -X $package.gitMajor=1"
+		flags+=" -X $package.gitMinor=$(cut -d. -f2 <<<"$k8s") -X $package.gitTreeState=clean"
+		flags+=" -X $package.gitCommit=module"
 	done
 	rm -rf "$part"
 	mkdir -p "$part"
-	if ! (cd "$root/test/cluster" && go build -mod=readonly -buildvcs=false -trimpath "$quick" -ldflags "$flags" -o "$part/" \
+	if ! (cd "$root/test/cluster" && go build -mod=readonly -buildvcs=false -trimpath "$quick" \
+		-ldflags "$flags" -o "$part/" \
 		./kube ./dns ./control ./pause go.etcd.io/etcd/server/v3) >"$cache/kubernetes-cluster.log" 2>&1; then
 		tail -n 20 "$cache/kubernetes-cluster.log" >&2
 		fail "kubernetes-cluster: the build failed; the whole log is $cache/kubernetes-cluster.log"
@@ -104,7 +110,8 @@ build_cluster() {
 # build_provider builds Pulumi's provider for Kubernetes, with the two files that it embeds from
 # their places in its module.
 build_provider() {
-	local module=test/peers/kubernetes path=github.com/pulumi/pulumi-kubernetes/provider/v4 folder overlay=$cache/kubernetes-provider.json name files=()
+	local module=test/peers/kubernetes path=github.com/pulumi/pulumi-kubernetes/provider/v4
+	local folder overlay=$cache/kubernetes-provider.json name files=()
 	(cd "$root/$module" && go mod download "$path")
 	folder=$(cd "$root/$module" && go list -mod=readonly -m -f '{{.Dir}}' "$path")/cmd/pulumi-resource-kubernetes
 	for name in schema terraform-mapping; do
@@ -125,22 +132,30 @@ build_one() {
 	pulumi)
 		# The Automation API refuses a CLI without a version.
 		build pulumi tools/pulumi github.com/pulumi/pulumi/pkg/v3/cmd/pulumi \
-			-ldflags "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$(version tools/pulumi github.com/pulumi/pulumi/pkg/v3)"
+			-ldflags "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$(
+				version tools/pulumi github.com/pulumi/pulumi/pkg/v3
+			)"
 		;;
 	ollama) build_ollama ;;
 	caddy)
 		build caddy test/peers/caddy github.com/caddyserver/caddy/v2/cmd/caddy \
-			-ldflags "-s -w -X github.com/caddyserver/caddy/v2.CustomVersion=$(version test/peers/caddy github.com/caddyserver/caddy/v2)"
+			-ldflags "-s -w -X github.com/caddyserver/caddy/v2.CustomVersion=$(
+				version test/peers/caddy github.com/caddyserver/caddy/v2
+			)"
 		;;
 	docker-compose)
 		build docker-compose tools/compose github.com/docker/compose/v2/cmd \
-			-ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$(version tools/compose github.com/docker/compose/v2)"
+			-ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$(
+				version tools/compose github.com/docker/compose/v2
+			)"
 		;;
 	kubernetes-cluster) build_cluster ;;
 	kubernetes-provider) build_provider ;;
 	registry)
 		build registry test/peers/registry github.com/distribution/distribution/v3/cmd/registry \
-			-ldflags "-s -w -X github.com/distribution/distribution/v3/version.version=$(version test/peers/registry github.com/distribution/distribution/v3)"
+			-ldflags "-s -w -X github.com/distribution/distribution/v3/version.version=$(
+				version test/peers/registry github.com/distribution/distribution/v3
+			)"
 		;;
 	*) fail "$1: unknown; known are ${all[*]}" ;;
 	esac

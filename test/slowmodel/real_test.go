@@ -31,6 +31,7 @@ func TestReal(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+
 	address := freeAddress(t)
 	env := append(
 		os.Environ(),
@@ -40,12 +41,14 @@ func TestReal(t *testing.T) {
 		"OLLAMA_MODELS="+filepath.Join(dir, "models"),
 		"OLLAMA_NO_CLOUD=1",
 	)
+
 	server := exec.Command(program, "serve")
 	server.Env = env
 	server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = syscall.Kill(-server.Process.Pid, syscall.SIGKILL) })
 	ollama := func(args ...string) string {
 		t.Helper()
@@ -55,8 +58,10 @@ func TestReal(t *testing.T) {
 		if err != nil {
 			t.Fatalf("ollama %v: %v: %s", args, err, out)
 		}
+
 		return string(out)
 	}
+
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		if resp, err := http.Get("http://" + address + "/api/version"); err == nil {
 			resp.Body.Close()
@@ -70,6 +75,7 @@ func TestReal(t *testing.T) {
 	if err := tinymodel.Write(&weights); err != nil {
 		t.Fatal(err)
 	}
+
 	files := map[string]string{
 		"tiny.gguf": weights.String(), "Modelfile": ollama("modelfile", "./tiny.gguf"),
 	}
@@ -78,6 +84,7 @@ func TestReal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	ollama("create", "tiny", "-f", "Modelfile")
 	if list := ollama("list"); !strings.Contains(list, "tiny:latest") {
 		t.Errorf("the list is %s", list)
@@ -90,6 +97,7 @@ func TestReal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		resp, err := http.Post(
 			"http://"+address+"/api/chat",
 			"application/json",
@@ -99,27 +107,33 @@ func TestReal(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
+
 		var out map[string]any
 		if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
 			t.Fatal(err)
 		}
+
 		return out
 	}
+
 	type message map[string]string
 	cut := []message{
 		{"role": "system", "content": "Be brief."},
 		{"role": "user", "content": slowmodel.Question(4, time.Millisecond)},
 		{"role": "assistant", "content": "w1 w2 w"},
 	}
+
 	whole := chat(map[string]any{"messages": cut[:2]})
 	if got := whole["message"].(map[string]any)["content"]; got != slowmodel.Text(4) ||
 		whole["prompt_eval_count"].(float64) != 11 {
 		t.Errorf("the answer is %v", whole)
 	}
+
 	left := chat(map[string]any{"messages": cut})["message"].(map[string]any)["content"]
 	if left != "3 w4 end." {
 		t.Errorf("the rest of the answer is %v", left)
 	}
+
 	// The prompts that the model's template makes: a new answer is begun, and a cut one is left
 	// open.
 	for count, want := range map[int]string{2: "\n[assistant] ", 3: "\n[assistant] w1 w2 w"} {
@@ -144,9 +158,11 @@ func TestReal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+
 	ended := make(chan error, 1)
 	go func() { ended <- server.Wait() }()
 	select {
@@ -159,9 +175,9 @@ func TestReal(t *testing.T) {
 	}
 }
 
-// freeAddress returns an address of loopback that nothing listens on. Its port is below those that the
-// kernel gives to whoever asks for any: the program listens only when the real server answers, and
-// a server of another package's test must not be there first.
+// freeAddress returns an address of loopback that nothing listens on. Its port is below those that
+// the kernel gives to whoever asks for any: the program listens only when the real server answers,
+// and a server of another package's test must not be there first.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
@@ -171,6 +187,7 @@ func freeAddress(t *testing.T) string {
 			return l.Addr().String()
 		}
 	}
+
 	t.Fatal("no port from 20000 on is free")
 	return ""
 }

@@ -31,6 +31,7 @@ type question struct {
 	Stream   *bool
 	Format   json.RawMessage
 	Tools    []json.RawMessage
+
 	// Debug asks for the rendered prompt in place of an answer.
 	Debug   bool `json:"_debug_render_only"`
 	Options struct {
@@ -75,6 +76,7 @@ func New(real *url.URL) http.Handler {
 			pr.Out.Host = real.Host
 		},
 	}
+
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/chat", s.chat)
 	mux.Handle("/", s.proxy)
@@ -87,6 +89,7 @@ func (s *server) chat(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
+
 	var q question
 	err = json.Unmarshal(body, &q)
 	if err != nil || q.Debug || len(q.Messages) == 0 || len(q.Tools) > 0 || hasFormat(q.Format) {
@@ -94,6 +97,7 @@ func (s *server) chat(w http.ResponseWriter, r *http.Request) {
 		s.proxy.ServeHTTP(w, r)
 		return
 	}
+
 	if prompt, ok := s.render(w, r, body); ok {
 		s.answer(w, r, q, prompt)
 	}
@@ -114,16 +118,19 @@ func (s *server) render(w http.ResponseWriter, r *http.Request, body []byte) (st
 	if err == nil {
 		body, err = json.Marshal(fields)
 	}
+
 	if err != nil {
 		fail(w, http.StatusBadRequest, err)
 		return "", false
 	}
+
 	ctx, chat := r.Context(), s.real+"/api/chat"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, chat, bytes.NewReader(body))
 	if err != nil {
 		fail(w, http.StatusInternalServerError, err)
 		return "", false
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := s.http.Do(req)
 	if err != nil {
@@ -131,21 +138,25 @@ func (s *server) render(w http.ResponseWriter, r *http.Request, body []byte) (st
 		return "", false
 	}
 	defer resp.Body.Close()
+
 	if resp.StatusCode != http.StatusOK {
 		w.Header().Set("Content-Type", resp.Header.Get("Content-Type"))
 		w.WriteHeader(resp.StatusCode)
 		_, _ = io.Copy(w, resp.Body) // the client is gone: nothing left to tell
 		return "", false
 	}
+
 	var made struct {
 		Info struct {
 			Prompt string `json:"rendered_template"`
 		} `json:"_debug_info"`
 	}
+
 	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil {
 		fail(w, http.StatusBadGateway, err)
 		return "", false
 	}
+
 	return made.Info.Prompt, true
 }
 
@@ -157,9 +168,11 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, q question, prom
 			asked = m.Content
 		}
 	}
+
 	if last := q.Messages[len(q.Messages)-1]; last.Role == "assistant" {
 		soFar = last.Content
 	}
+
 	t := taskOf(asked)
 	words := rest(t.words, soFar)
 	reason := "stop"
@@ -176,27 +189,32 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, q question, prom
 		whole: q.Stream != nil && !*q.Stream,
 		model: q.Model,
 	}
+
 	began := time.Now()
 	for i := range t.think + len(words) {
 		if !sleep(r.Context(), time.Until(began.Add(time.Duration(i+1)*t.pause))) {
 			return
 		}
+
 		m := message{Role: "assistant"}
 		if i < t.think {
 			m.Thinking = "t" + strconv.Itoa(i+1) + " "
 		} else {
 			m.Content = words[i-t.think]
 		}
+
 		if out.send(line{Message: m}) != nil {
 			return // nobody reads it
 		}
 	}
+
 	took := time.Since(began)
 	last := line{Message: message{Role: "assistant"}, Done: true, DoneReason: reason}
 	last.metrics = metrics{
 		TotalDuration: took, EvalDuration: took, EvalCount: t.think + len(words),
 		PromptEvalCount: len(strings.Fields(prompt)), // its tokens are words
 	}
+
 	_ = out.send(last)
 }
 
@@ -220,6 +238,7 @@ func (o *writer) send(l line) error {
 		}
 		l.Message.Content, l.Message.Thinking = o.said.Content, o.said.Thinking
 	}
+
 	if !o.begun {
 		o.begun = true
 		kind := "application/x-ndjson"
@@ -228,6 +247,7 @@ func (o *writer) send(l line) error {
 		}
 		o.w.Header().Set("Content-Type", kind)
 	}
+
 	text, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -235,6 +255,7 @@ func (o *writer) send(l line) error {
 	if _, err := o.w.Write(append(text, '\n')); err != nil {
 		return err
 	}
+
 	return o.rc.Flush()
 }
 
@@ -243,6 +264,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
+
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

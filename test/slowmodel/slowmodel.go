@@ -55,15 +55,19 @@ func rest(words int, soFar string) []string {
 			}
 			return append([]string{token[len(soFar):]}, all[i+1:]...)
 		}
+
 		after, ok := strings.CutPrefix(soFar, token)
 		if !ok {
 			break
 		}
+
 		soFar = after
 	}
+
 	if soFar == "" {
 		return nil // all of it was there
 	}
+
 	return append([]string{Lost + " "}, all...)
 }
 
@@ -87,9 +91,11 @@ func taskOf(question string) task {
 			t.pause = d
 		}
 	}
+
 	if m := thinks.FindStringSubmatch(question); m != nil {
 		t.think, _ = strconv.Atoi(m[1])
 	}
+
 	return t
 }
 

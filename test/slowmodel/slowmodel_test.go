@@ -34,11 +34,13 @@ func TestRest(t *testing.T) {
 	if !strings.HasPrefix(whole, "w1 w2 ") || !strings.HasSuffix(whole, " w11 end.") {
 		t.Fatalf("the answer is %q", whole)
 	}
+
 	for cut := range len(whole) + 1 {
 		if got := whole[:cut] + strings.Join(rest(11, whole[:cut]), ""); got != whole {
 			t.Errorf("cut after %q: %q", whole[:cut], got)
 		}
 	}
+
 	for _, wrong := range []string{"w2", "w1  w2", "w1 w3 ", whole + " ", "Hello"} {
 		if got := strings.Join(rest(11, wrong), ""); !strings.HasPrefix(got, Lost) {
 			t.Errorf("%q goes on with %q", wrong, got)
@@ -61,24 +63,29 @@ func start(t *testing.T) (*behind, string) {
 			fmt.Fprintf(w, "real %s", r.URL.Path)
 			return
 		}
+
 		var chat map[string]any
 		if err := json.NewDecoder(r.Body).Decode(&chat); err != nil {
 			t.Error(err)
 		}
+
 		b.chats = append(b.chats, chat)
 		if chat["model"] == "none" {
 			w.WriteHeader(http.StatusNotFound)
 			fmt.Fprint(w, `{"error":"model 'none' not found"}`)
 			return
 		}
+
 		fmt.Fprint(w, `{"model": "tiny", "message": {"role": "assistant", "content": "Hello!"}, `+
 			`"done": true, "_debug_info": {"rendered_template": "a prompt of five words"}}`)
 	}))
+
 	t.Cleanup(real.Close)
 	u, err := url.Parse(real.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	front := httptest.NewServer(New(u))
 	t.Cleanup(front.Close)
 	return b, front.URL
@@ -91,6 +98,7 @@ func ask(t *testing.T, url, body string) (int, []line) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	var lines []line
 	for d := json.NewDecoder(resp.Body); ; {
 		var l line
@@ -165,9 +173,11 @@ func TestChat(t *testing.T) {
 				len(lines) != tc.lines {
 				t.Errorf("%d, %d lines: %q, thinking %q", status, len(lines), content, thinking)
 			}
+
 			if !last.Done || last.DoneReason != tc.reason || last.PromptEvalCount != 5 {
 				t.Errorf("the last line is %+v", last)
 			}
+
 			if len(b.chats) != 1 || b.chats[0]["stream"] != false ||
 				b.chats[0]["_debug_render_only"] != true {
 				t.Errorf("the real one was asked %v", b.chats)
@@ -182,6 +192,7 @@ func TestPassedOn(t *testing.T) {
 	if status != http.StatusNotFound {
 		t.Errorf("a model that is not there: %d", status)
 	}
+
 	b.paths, b.chats = nil, nil
 	for _, body := range []string{
 		`{"model": "tiny", "_debug_render_only": true, "messages": [` + user("x") + `]}`,
@@ -191,17 +202,20 @@ func TestPassedOn(t *testing.T) {
 			t.Errorf("%s: %+v", body, lines)
 		}
 	}
+
 	for _, path := range []string{"/", "/api/tags", "/api/show"} {
 		resp, err := http.Get(url + path)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		text, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if err != nil || string(text) != "real "+path {
 			t.Errorf("%s: %q, %v", path, text, err)
 		}
 	}
+
 	want := []string{"POST /api/chat", "POST /api/chat", "GET /", "GET /api/tags", "GET /api/show"}
 	if !slices.Equal(b.paths, want) {
 		t.Errorf("the real one was asked %v, want %v", b.paths, want)
@@ -223,6 +237,7 @@ func TestPace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	d := json.NewDecoder(resp.Body)
 	for i := range 10 {
 		var l line
@@ -233,6 +248,7 @@ func TestPace(t *testing.T) {
 			t.Fatalf("word %d is %q", i+1, l.Message.Content)
 		}
 	}
+
 	if took := time.Since(began); took < 200*time.Millisecond || took > 10*time.Second {
 		t.Errorf("ten words took %s", took)
 	}

@@ -31,7 +31,8 @@ type tensor struct {
 	data  []float32
 }
 
-// writeGGUF writes a GGUF file of version 3: a header, the metadata by key, the tensors' names and shapes, their data.
+// writeGGUF writes a GGUF file of version 3: a header, the metadata by key, the tensors' names
+// and shapes, their data.
 func writeGGUF(w io.Writer, metadata map[string]any, tensors []tensor) error {
 	g := newGGUFWriter(w)
 	g.raw([]byte("GGUF"))
@@ -42,6 +43,7 @@ func writeGGUF(w io.Writer, metadata map[string]any, tensors []tensor) error {
 		g.text(key)
 		g.value(metadata[key])
 	}
+
 	var offset uint64
 	for _, t := range tensors {
 		g.text(t.name)
@@ -51,13 +53,16 @@ func writeGGUF(w io.Writer, metadata map[string]any, tensors []tensor) error {
 		g.raw(offset)
 		offset += aligned(uint64(len(t.data)) * 4)
 	}
+
 	for _, t := range tensors {
 		g.pad()
 		g.raw(t.data)
 	}
+
 	if g.err != nil {
 		return g.err
 	}
+
 	return g.w.Flush()
 }
 

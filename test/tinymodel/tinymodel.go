@@ -1,10 +1,12 @@
-// Package tinymodel writes a language model of 600 KB that a real Ollama loads and runs on a processor, so that tests
-// exercise the real thing: loading, streaming, stopping, cancelling, embedding.
+// Package tinymodel writes a language model of 600 KB that a real Ollama loads and runs on a
+// processor, so that tests exercise the real thing: loading, streaming, stopping,
+// cancelling, embedding.
 //
-// It is a llama of one layer whose weights are computed, not learned. The residual stream has two halves. The first
-// holds "the class of the last token": the output matrix maps each class to the one token that follows, so the model is
-// a chain of words. The second holds a random code per token: attention with zero queries and keys averages it over the
-// prompt, which makes an embedding that depends on the text. Any prompt leads to the class "prompt", and so to Answer.
+// It is a llama of one layer whose weights are computed, not learned. The residual stream has two
+// halves. The first holds "the class of the last token": the output matrix maps each class to the
+// one token that follows, so the model is a chain of words. The second holds a random code per
+// token: attention with zero queries and keys averages it over the prompt, which makes an embedding
+// that depends on the text. Any prompt leads to the class "prompt", and so to Answer.
 //
 // The file is the same on every machine and in every run.
 package tinymodel
@@ -20,22 +22,26 @@ import (
 // Name is the name that tests give the model in Ollama.
 const Name = "tiny"
 
-// Tokens that, as the very last token of a prompt, select another answer. Put one at the end of a template.
+// Tokens that, as the very last token of a prompt, select another answer. Put one at
+// the end of a template.
 const (
 	AltToken  = "<|alt|>"  // answers AltAnswer
 	LoopToken = "<|loop|>" // repeats LoopWords until num_predict or a cancelled request ends it
 )
 
-// What the model says. The temperature does not matter: every other token is more than 100 logits behind.
+// What the model says. The temperature does not matter: every other token is more
+// than 100 logits behind.
 const (
-	Answer    = "Hello! I am tiny test model running on real Ollama; every answer from me is always these same twenty fixed words, then stop."
+	Answer = "Hello! I am tiny test model running on real Ollama; every answer from me is " +
+		"always these same twenty fixed words, then stop."
 	AltAnswer = "Second version speaking: template was changed and rebuilt successfully."
 	LoopWords = " again and again but"
 )
 
-// Words that are one token together: the vocabulary merger joins neighbouring one-character pieces whenever the
-// two-character result is a token, so every token has three characters or more.
-var answerTokens = strings.NewReplacer("I am", "I_am", "from me", "from_me", "is always", "is_always", "again and", "again_and", "again but", "again_but")
+// Words that are one token together: the vocabulary merger joins neighbouring one-character pieces
+// whenever the two-character result is a token, so every token has three characters or more.
+var answerTokens = strings.NewReplacer("I am", "I_am", "from me", "from_me", "is always",
+	"is_always", "again and", "again_and", "again but", "again_but")
 
 // Dimensions of the model.
 const (
@@ -77,8 +83,8 @@ func write(w io.Writer, v *vocabulary) error {
 	return nil
 }
 
-// Modelfile returns a Modelfile that makes a model from the GGUF file, or the model, named from. The prompt ends in
-// end: empty, AltToken or LoopToken.
+// Modelfile returns a Modelfile that makes a model from the GGUF file, or the model, named from.
+// The prompt ends in end: empty, AltToken or LoopToken.
 func Modelfile(from, end string) string {
 	return "FROM " + from + "\n" + `TEMPLATE """{{ if .System }}[SYS]{{ .System }}[/SYS]
 {{ end }}{{ range .Messages }}[{{ .Role }}] {{ .Content }}
@@ -109,24 +115,29 @@ func makeVocabulary(continuing bool) *vocabulary {
 	for b := range 256 {
 		v.add(fmt.Sprintf("<0x%02X>", b), typeByte, prompt)
 	}
+
 	v.add("▁", typeNormal, prompt)
 	for c := '!'; c <= '~'; c++ { // one token per printable ASCII character
 		v.add(string(c), typeNormal, prompt)
 	}
+
 	if continuing {
 		v.addBeginnings(prompt, Answer)
 	}
+
 	v.addSentence(prompt, Answer, false)
 	v.addSentence(alt, AltAnswer, false)
 	v.addSentence(loop, LoopWords, true)
 	for len(v.tokens)%32 != 0 { // whole rows for vectorised kernels
 		v.add(fmt.Sprintf("<unused%d>", len(v.tokens)), typeUnused, prompt)
 	}
+
 	return v
 }
 
 func (v *vocabulary) add(text string, kind int32, class int) (id int) {
-	v.tokens, v.types, v.class = append(v.tokens, text), append(v.types, kind), append(v.class, class)
+	v.tokens, v.types, v.class = append(v.tokens, text), append(v.types, kind), append(v.class,
+		class)
 	return len(v.tokens) - 1
 }
 
@@ -135,7 +146,8 @@ func (v *vocabulary) addClass() int {
 	return len(v.next) - 1
 }
 
-// addSentence makes text follow the class start, and the end token, or the sentence again, follow the text.
+// addSentence makes text follow the class start, and the end token, or the sentence
+// again, follow the text.
 func (v *vocabulary) addSentence(start int, text string, again bool) {
 	last, first := start, -1
 	for i, word := range strings.Fields(answerTokens.Replace(text)) {
@@ -143,13 +155,16 @@ func (v *vocabulary) addSentence(start int, text string, again bool) {
 		if i > 0 || again {
 			word = "▁" + word // SentencePiece writes a space as U+2581
 		}
+
 		class := v.addClass()
 		id := v.add(word, typeNormal, class)
 		if first < 0 {
 			first = id
 		}
+
 		v.next[last], last = id, class
 	}
+
 	v.next[last] = int(endID)
 	if again {
 		v.next[last] = first
@@ -168,6 +183,7 @@ func (v *vocabulary) addBeginnings(class int, text string) {
 		}
 		words[split[i]] = true
 	}
+
 	for _, word := range split {
 		letters := []rune(word)
 		for n := 2; n < len(letters); n++ {
@@ -185,6 +201,7 @@ func (v *vocabulary) metadata() map[string]any {
 	for i := range scores {
 		scores[i] = -float32(i)
 	}
+
 	return map[string]any{
 		"general.architecture":                   "llama",
 		"general.name":                           "tiny-bigram",
@@ -220,32 +237,39 @@ func (v *vocabulary) metadata() map[string]any {
 func (v *vocabulary) tensors() []tensor {
 	n := len(v.tokens)
 	embedding, output := make([]float32, n*dim), make([]float32, n*dim)
-	random := rand.New(rand.NewSource(1)) // this source's numbers are fixed by Go 1's compatibility promise
+	// this source's numbers are fixed by Go 1's compatibility promise
+	random := rand.New(rand.NewSource(1))
 	for id := range n {
 		row := embedding[id*dim : (id+1)*dim]
 		row[v.class[id]] = 0.7
 		if v.types[id] == typeControl {
 			continue
 		}
+
 		code, norm := row[split:], 0.0
 		for j := range code {
 			code[j] = float32(random.NormFloat64())
 			norm += float64(code[j]) * float64(code[j])
 		}
+
 		for j := range code {
 			code[j] *= float32(0.5 / math.Sqrt(norm))
 		}
 	}
+
 	for class, id := range v.next {
 		if id >= 0 {
-			output[id*dim+class] = 16 // a logit of about 16*sqrt(128)*0.6, against 0 for every other token
+			// a logit of about 16*sqrt(128)*0.6, against 0 for every other token
+			output[id*dim+class] = 16
 		}
 	}
+
 	value, attention := make([]float32, dim*head), make([]float32, head*dim)
 	for j := range head {
 		value[j*dim+split+j] = 0.3
 		attention[(split+j)*head+j] = 1
 	}
+
 	return []tensor{
 		{"blk.0.attn_k.weight", []uint64{dim, head}, make([]float32, dim*head)},
 		{"blk.0.attn_norm.weight", []uint64{dim}, ones(dim)},

@@ -41,6 +41,7 @@ func TestOllamaReadsWhatIsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	v := newVocabulary()
 	var tensors []*ggml.Tensor
 	for _, x := range v.tensors() {
@@ -50,14 +51,22 @@ func TestOllamaReadsWhatIsWritten(t *testing.T) {
 		if err := g.w.Flush(); err != nil {
 			t.Fatal(err)
 		}
-		tensors = append(tensors, &ggml.Tensor{Name: x.name, Kind: uint32(ggml.TensorTypeF32), Shape: x.shape, WriterTo: &data})
+
+		tensors = append(tensors, &ggml.Tensor{
+			Name:     x.name,
+			Kind:     uint32(ggml.TensorTypeF32),
+			Shape:    x.shape,
+			WriterTo: &data,
+		})
 	}
+
 	if err := ggml.WriteGGUF(f, ggml.KV(v.metadata()), tensors); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +79,9 @@ func TestOllamaReadsWhatIsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if arch, blocks := decoded.KV().Architecture(), decoded.KV().BlockCount(); arch != "llama" || blocks != 1 {
+
+	if arch, blocks := decoded.KV().Architecture(), decoded.KV().BlockCount(); arch != "llama" ||
+		blocks != 1 {
 		t.Errorf("decoded %s with %d blocks, want llama with 1", arch, blocks)
 	}
 }
@@ -88,8 +99,10 @@ func TestChainSaysTheAnswers(t *testing.T) {
 			b.WriteString(strings.ReplaceAll(v.tokens[id], "▁", " "))
 			class = v.class[id]
 		}
+
 		return b.String()
 	}
+
 	for _, tc := range []struct {
 		name  string
 		class int
@@ -104,9 +117,11 @@ func TestChainSaysTheAnswers(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
 	}
+
 	if n := len(v.next); n > split {
 		t.Errorf("%d classes do not fit into %d dimensions", n, split)
 	}
+
 	seen := map[string]bool{}
 	for _, token := range v.tokens {
 		if seen[token] {
@@ -122,7 +137,9 @@ func TestModelfileIsValid(t *testing.T) {
 		if err != nil {
 			t.Fatalf("end %q: %v", end, err)
 		}
-		if len(f.Commands) != 2 || f.Commands[0].Args != "./tiny.gguf" || !strings.HasSuffix(f.Commands[1].Args, "[assistant]"+end) {
+
+		if len(f.Commands) != 2 || f.Commands[0].Args != "./tiny.gguf" ||
+			!strings.HasSuffix(f.Commands[1].Args, "[assistant]"+end) {
 			t.Errorf("end %q: commands %v", end, f.Commands)
 		}
 	}

@@ -99,11 +99,13 @@ func TestForkSafe(t *testing.T) {
 		if len(w.Permissions) != 1 || w.Permissions["contents"] != "read" {
 			t.Errorf("%s may do %v", name, w.Permissions)
 		}
+
 		for _, word := range []string{"secrets.", "github.token", "GITHUB_TOKEN"} {
 			if strings.Contains(text, word) {
 				t.Errorf("%s knows %s", name, word)
 			}
 		}
+
 		for id, job := range w.Jobs {
 			if job.Permissions != nil || job.Environment != "" {
 				t.Errorf("%s: %s has more than the workflow", name, id)
@@ -140,12 +142,14 @@ func TestPullRequestsAreTested(t *testing.T) {
 			t.Errorf("test.yml: %s ends with %q, not with `make %s`", id, last, id)
 		}
 	}
+
 	if len(w.Jobs) != 2 {
 		t.Errorf("test.yml has %d jobs, want lint and test", len(w.Jobs))
 	}
 }
 
-// TestDeployIsApproved checks that up needs a preview and the environment whose reviewers approve it.
+// TestDeployIsApproved checks that up needs a preview and the environment whose
+// reviewers approve it.
 func TestDeployIsApproved(t *testing.T) {
 	w, _ := read(t, "deploy.yml")
 	if w.Jobs["preview"].Environment != "${{ matrix.stack }}-preview" ||

@@ -11,7 +11,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// balancerAddresses are routed to the cluster's bridge (network.sh); kube-proxy serves them on this machine.
+// balancerAddresses are routed to the cluster's bridge (network.sh); kube-proxy serves
+// them on this machine.
 var balancerAddresses = netip.MustParsePrefix("10.97.0.0/24")
 
 // balance gives each LoadBalancer Service an address.
@@ -20,28 +21,35 @@ func balance(ctx context.Context, k kubernetes.Interface) error {
 	if err != nil {
 		return err
 	}
+
 	used := map[string]bool{}
 	for _, s := range services.Items {
 		for _, i := range s.Status.LoadBalancer.Ingress {
 			used[i.IP] = true
 		}
 	}
+
 	free := balancerAddresses.Addr().Next()
 	for _, s := range services.Items {
-		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || s.Spec.LoadBalancerClass != nil || len(s.Status.LoadBalancer.Ingress) > 0 {
+		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || s.Spec.LoadBalancerClass != nil ||
+			len(s.Status.LoadBalancer.Ingress) > 0 {
 			continue
 		}
+
 		for used[free.String()] {
 			free = free.Next()
 		}
+
 		if !balancerAddresses.Contains(free) {
 			return errors.New("no address is left for LoadBalancer Services")
 		}
+
 		used[free.String()] = true
 		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: free.String()}}
 		if _, err := k.CoreV1().Services(s.Namespace).UpdateStatus(ctx, &s, metav1.UpdateOptions{}); err != nil {
 			return fmt.Errorf("address of service %s/%s: %w", s.Namespace, s.Name, err)
 		}
 	}
+
 	return nil
 }

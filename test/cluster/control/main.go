@@ -1,11 +1,14 @@
-// Control is what a cloud's own controllers do for a cluster: it makes the volumes that claims ask for, and gives
-// LoadBalancer Services an address. It also holds what the cluster's script needs of the API, so that it needs no kubectl.
+// Control is what a cloud's own controllers do for a cluster: it makes the volumes that claims ask
+// for, and gives LoadBalancer Services an address. It also holds what the cluster's script needs of
+// the API, so that it needs no kubectl.
 //
 //	control run KUBECONFIG DIR          volumes under DIR, addresses for LoadBalancer Services; until it is told to end
 //	control apply KUBECONFIG FILE...    creates the objects of YAML files
-//	control ready KUBECONFIG NODE       ends with 0 when the node is Ready and the default service account is there
+//	control ready KUBECONFIG NODE       ends with 0 when the node is Ready and the default service
+//	                                    account is there
 //	control status KUBECONFIG           the nodes, and the pods of all namespaces
-//	control purge SOCKET                stops and removes every pod through the runtime, so that their networks go as well
+//	control purge SOCKET                stops and removes every pod through the runtime, so that
+//	                                    their networks go as well
 package main
 
 import (
@@ -36,13 +39,16 @@ func run(ctx context.Context, args []string) error {
 		defer cancel()
 		return purge(ctx, args[1])
 	}
+
 	if len(args) < 2 {
 		return errors.New("usage: control run|apply|ready|status KUBECONFIG ... | purge SOCKET")
 	}
+
 	config, err := clientcmd.BuildConfigFromFlags("", args[1])
 	if err != nil {
 		return err
 	}
+
 	switch rest := args[2:]; {
 	case args[0] == "run" && len(rest) == 1:
 		return control(ctx, config, rest[0])
@@ -53,6 +59,7 @@ func run(ctx context.Context, args []string) error {
 	case args[0] == "status" && len(rest) == 0:
 		return status(ctx, config)
 	}
+
 	return fmt.Errorf("%q: unknown command or wrong number of arguments", args[0])
 }
 
@@ -62,10 +69,13 @@ func control(ctx context.Context, config *rest.Config, dir string) error {
 	if err != nil {
 		return err
 	}
+
 	for tick := time.NewTicker(time.Second); ; {
-		if err := errors.Join(provision(ctx, k, dir), reclaim(ctx, k, dir), balance(ctx, k)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(provision(ctx, k, dir), reclaim(ctx, k, dir),
+			balance(ctx, k)); err != nil && ctx.Err() == nil {
 			fmt.Fprintln(os.Stderr, "control:", err)
 		}
+
 		select {
 		case <-ctx.Done():
 			return nil

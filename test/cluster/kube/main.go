@@ -1,5 +1,5 @@
-// Kube is the five programs of a Kubernetes node in one, so that a test machine links them once: it is called by the
-// name of the one that it shall be, or with that name as its first argument.
+// Kube is the five programs of a Kubernetes node in one, so that a test machine links them once: it
+// is called by the name of the one that it shall be, or with that name as its first argument.
 package main
 
 import (
@@ -23,11 +23,15 @@ import (
 )
 
 var programs = map[string]func() *cobra.Command{
-	"kube-apiserver":          func() *cobra.Command { return apiserver.NewAPIServerCommand() },
-	"kube-controller-manager": func() *cobra.Command { return controllers.NewControllerManagerCommand() },
-	"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
-	"kube-proxy":              func() *cobra.Command { return proxy.NewProxyCommand() },
-	"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
+	"kube-apiserver": func() *cobra.Command { return apiserver.NewAPIServerCommand() },
+	"kube-controller-manager": func() *cobra.Command {
+		return controllers.NewControllerManagerCommand()
+	},
+	"kube-scheduler": func() *cobra.Command { return scheduler.NewSchedulerCommand() },
+	"kube-proxy":     func() *cobra.Command { return proxy.NewProxyCommand() },
+	"kubelet": func() *cobra.Command {
+		return kubelet.NewKubeletCommand(context.Background())
+	},
 }
 
 func main() {
@@ -35,10 +39,13 @@ func main() {
 	if programs[name] == nil && len(os.Args) > 1 {
 		name, os.Args = os.Args[1], os.Args[1:]
 	}
+
 	program := programs[name]
 	if program == nil {
-		fmt.Fprintf(os.Stderr, "kube: %s: unknown; known are %v\n", name, slices.Sorted(maps.Keys(programs)))
+		fmt.Fprintf(os.Stderr, "kube: %s: unknown; known are %v\n", name,
+			slices.Sorted(maps.Keys(programs)))
 		os.Exit(2)
 	}
+
 	os.Exit(cli.Run(program()))
 }

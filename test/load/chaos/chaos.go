@@ -19,12 +19,15 @@ type Healthy func(ctx context.Context, service string) error
 // Schedule says what is killed when.
 type Schedule struct {
 	Seed uint64
+
 	// Services are killed once in each of Rounds, each round in an order of its own.
 	Services []string
 	Rounds   int
+
 	// Between is the shortest time from a service's recovery to the next kill, and Spread what a
 	// part of is added.
 	Between, Spread time.Duration
+
 	// Timeout bounds the wait for a service. 0 is two minutes.
 	Timeout time.Duration
 }
@@ -34,8 +37,10 @@ type Event struct {
 	Service string    `json:"service"`
 	What    string    `json:"what"`
 	At      time.Time `json:"at"`
+
 	// Back is how long it took until the service was whole again.
 	Back time.Duration `json:"back"`
+
 	// Problem says what went wrong with the kill or the recovery.
 	Problem string `json:"problem,omitempty"`
 }
@@ -68,6 +73,7 @@ func (s Schedule) Steps() []Step {
 			out = append(out, Step{s.Services[i], pause})
 		}
 	}
+
 	return out
 }
 
@@ -84,12 +90,14 @@ func (s Schedule) Run(
 	if timeout == 0 {
 		timeout = 2 * time.Minute
 	}
+
 	var events []Event
 	var errs []error
 	for _, step := range s.Steps() {
 		if !sleep(ctx, step.Pause) {
 			break
 		}
+
 		e := Event{Service: step.Service, At: time.Now()}
 		what, err := kill(ctx, step.Service)
 		e.What = what
@@ -98,19 +106,23 @@ func (s Schedule) Run(
 			err = healthy(waiting, step.Service)
 			cancel()
 		}
+
 		e.Back = time.Since(e.At)
 		if ctx.Err() != nil {
 			break
 		}
+
 		if err != nil {
 			e.Problem = err.Error()
 			errs = append(errs, fmt.Errorf("%s: %w", step.Service, err))
 		}
+
 		events = append(events, e)
 		if tell != nil {
 			tell(e)
 		}
 	}
+
 	return events, errors.Join(errs...)
 }
 

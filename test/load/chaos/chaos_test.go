@@ -27,6 +27,7 @@ func TestSteps(t *testing.T) {
 	if again := s.Steps(); !slices.Equal(steps, again) {
 		t.Errorf("%v, then %v", steps, again)
 	}
+
 	s.Seed = 8
 	if reflect.DeepEqual(steps, s.Steps()) {
 		t.Error("another seed makes the same")
@@ -34,6 +35,7 @@ func TestSteps(t *testing.T) {
 	if len(steps) != 24 {
 		t.Fatalf("%d steps", len(steps))
 	}
+
 	for round := range slices.Chunk(steps, len(services)) {
 		var got []string
 		for _, step := range round {
@@ -42,6 +44,7 @@ func TestSteps(t *testing.T) {
 				t.Errorf("a pause of %s", step.Pause)
 			}
 		}
+
 		slices.Sort(got)
 		if want := slices.Sorted(slices.Values(services)); !slices.Equal(got, want) {
 			t.Errorf("a round of %v", got)
@@ -58,6 +61,7 @@ func TestRun(t *testing.T) {
 		}
 		return service + "-1", nil
 	}
+
 	healthy := func(ctx context.Context, service string) error {
 		did = append(did, "await "+service)
 		if service == "b" {
@@ -66,6 +70,7 @@ func TestRun(t *testing.T) {
 		}
 		return nil
 	}
+
 	s := Schedule{Services: []string{"a", "b", "c"}, Rounds: 1, Timeout: 20 * time.Millisecond}
 	var told []string
 	events, err := s.Run(
@@ -79,17 +84,20 @@ func TestRun(t *testing.T) {
 		!strings.Contains(err.Error(), "c: not there") {
 		t.Errorf("%v, %v", events, err)
 	}
+
 	for _, e := range events {
 		if e.Service == "a" && (e.What != "a-1" || e.Problem != "") ||
 			e.Service != "a" && e.Problem == "" {
 			t.Errorf("%s", e)
 		}
 	}
+
 	slices.Sort(did)
 	want := []string{"await a", "await b", "kill a", "kill b", "kill c"}
 	if !slices.Equal(did, want) {
 		t.Errorf("it did %v", did)
 	}
+
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if events, err := s.Run(ended, kill, healthy, nil); len(events) > 0 || err != nil {
@@ -110,6 +118,7 @@ func TestDocker(t *testing.T) {
 		join(container("a", 101, "starting"), other),
 		join(container("a", 101, "healthy"), other),
 	}
+
 	d := NewDocker("prod")
 	d.signal = func(pid int) error { killed = append(killed, pid); return nil }
 	d.docker = func(_ context.Context, args ...string) ([]byte, error) {
@@ -121,10 +130,12 @@ func TestDocker(t *testing.T) {
 		looks = looks[1:]
 		return []byte(look), nil
 	}
+
 	what, err := d.Kill(t.Context(), "backend")
 	if err != nil || what != "a" || !slices.Equal(killed, []int{100}) {
 		t.Errorf("killed %q %v (%v)", what, killed, err)
 	}
+
 	want := "--filter label=" + stacks.LabelStack + "=prod" +
 		" --filter label=" + stacks.LabelService + "=backend"
 	if !strings.HasSuffix(asked[0], want) {
@@ -133,6 +144,7 @@ func TestDocker(t *testing.T) {
 	if err := d.Healthy(t.Context(), "backend"); err != nil || len(looks) != 0 {
 		t.Errorf("%v; %d looks left", err, len(looks))
 	}
+
 	d.docker = func(context.Context, ...string) ([]byte, error) { return nil, nil }
 	if _, err := d.Kill(t.Context(), "backend"); err == nil {
 		t.Error("what is not there was killed")
@@ -164,11 +176,13 @@ func TestPods(t *testing.T) {
 			},
 		}
 	}
+
 	client := fake.NewClientset(
 		pod("ml-0", "Job", "job", corev1.ConditionTrue),
 		pod("ml-1", "ReplicaSet", "one", corev1.ConditionFalse),
 		pod("ml-2", "ReplicaSet", "two", corev1.ConditionTrue),
 	)
+
 	var killed []int
 	p := NewPods(client, "load", "/nowhere")
 	p.signal = func(pid int) error { killed = append(killed, pid); return nil }
@@ -177,15 +191,18 @@ func TestPods(t *testing.T) {
 			"TASK    PID     STATUS\none     41      RUNNING\ntwo     42      RUNNING\n",
 		), nil
 	}
+
 	if what, err := p.Kill(t.Context(), "ml"); err != nil || what != "ml-2" ||
 		!slices.Equal(killed, []int{42}) {
 		t.Errorf("killed %q %v (%v)", what, killed, err)
 	}
+
 	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := p.Healthy(soon, "ml"); err == nil {
 		t.Error("it is whole with the container that was killed")
 	}
+
 	back := pod("ml-2", "ReplicaSet", "three", corev1.ConditionTrue)
 	pods := client.CoreV1().Pods("load")
 	if _, err := pods.UpdateStatus(t.Context(), back, metav1.UpdateOptions{}); err != nil {
@@ -194,14 +211,17 @@ func TestPods(t *testing.T) {
 	if err := p.Healthy(t.Context(), "ml"); err != nil {
 		t.Error(err)
 	}
+
 	if _, err := p.Kill(t.Context(), "ml"); err == nil ||
 		!strings.Contains(err.Error(), "no container three") {
 		t.Errorf("%v", err)
 	}
+
 	p.Delete = true
 	if what, err := p.Kill(t.Context(), "ml"); err != nil || what != "ml-2" {
 		t.Errorf("%q, %v", what, err)
 	}
+
 	left, err := pods.List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(left.Items) != 2 {
 		t.Errorf("%d pods are left (%v)", len(left.Items), err)

@@ -22,11 +22,13 @@ import (
 type Docker struct {
 	// labels are the filters by which a service's containers are found.
 	labels func(service string) []string
+
 	// docker runs the docker command.
 	docker func(ctx context.Context, args ...string) ([]byte, error)
 	signal func(pid int) error
 
 	mu sync.Mutex
+
 	// killed is the process that was killed last, and wanted how many healthy containers the
 	// service had.
 	killed, wanted map[string]int
@@ -86,17 +88,21 @@ func (d *Docker) instances(ctx context.Context, service string) ([]instance, err
 	for _, status := range []string{"running", "restarting", "exited"} {
 		args = append(args, "--filter", "status="+status)
 	}
+
 	for _, l := range d.labels(service) {
 		args = append(args, "--filter", "label="+l)
 	}
+
 	ids, err := d.docker(ctx, args...)
 	if err != nil || len(strings.Fields(string(ids))) == 0 {
 		return nil, err
 	}
+
 	text, err := d.docker(ctx, append([]string{"inspect"}, strings.Fields(string(ids))...)...)
 	if err != nil {
 		return nil, err
 	}
+
 	var list []instance
 	return list, json.Unmarshal(text, &list)
 }
@@ -107,6 +113,7 @@ func (d *Docker) Kill(ctx context.Context, service string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	well := slices.DeleteFunc(
 		list,
 		func(c instance) bool { return !c.healthy() || c.State.Pid <= 1 },
@@ -114,6 +121,7 @@ func (d *Docker) Kill(ctx context.Context, service string) (string, error) {
 	if len(well) == 0 {
 		return "", errors.New("none of its containers is healthy")
 	}
+
 	pid := well[0].State.Pid
 	d.mu.Lock()
 	d.killed[service], d.wanted[service] = pid, len(well)
@@ -135,6 +143,7 @@ func (d *Docker) Healthy(ctx context.Context, service string) error {
 				healthy++
 			}
 		}
+
 		return healthy >= wanted, err
 	})
 }

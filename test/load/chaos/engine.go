@@ -49,15 +49,18 @@ func findEngine(proc string, signal func(int) error) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var found []process
 	for _, p := range all {
 		if p.program() == "dockerd" {
 			found = append(found, p)
 		}
 	}
+
 	if len(found) != 1 {
 		return nil, fmt.Errorf("%d processes are called dockerd, want one", len(found))
 	}
+
 	e.pid, e.argv = found[0].pid, found[0].argv
 	if e.socket, err = socket(family(all, e.pid)); err != nil {
 		return nil, err
@@ -68,16 +71,19 @@ func findEngine(proc string, signal func(int) error) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	e.env = strings.Split(strings.TrimRight(string(env), "\x00"), "\x00")
 	if e.dir, err = os.Readlink(filepath.Join(of, "cwd")); err != nil {
 		return nil, err
 	}
+
 	e.log = os.DevNull
 	if file, err := os.Readlink(filepath.Join(of, "fd", "2")); err == nil {
 		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
 			e.log = file
 		}
 	}
+
 	return e, nil
 }
 
@@ -89,6 +95,7 @@ func (e *Engine) Kill(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+
 	doomed := family(all, e.pid)
 	// A shim outlives its containerd: it is a child of the first process.
 	for _, p := range all {
@@ -104,6 +111,7 @@ func (e *Engine) Kill(ctx context.Context) (int, error) {
 			return 0, fmt.Errorf("process %d (%s): %w", p.pid, p.program(), err)
 		}
 	}
+
 	return len(doomed), await(ctx, func() (bool, error) {
 		left, err := e.processes()
 		return !slices.ContainsFunc(left, func(p process) bool {
@@ -119,17 +127,20 @@ func (e *Engine) Start(ctx context.Context) error {
 			return err
 		}
 	}
+
 	log, err := os.OpenFile(e.log, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
+
 	cmd := exec.Command(e.argv[0], e.argv[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = e.env, e.dir, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives this program
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+
 	e.pid = cmd.Process.Pid
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
@@ -137,6 +148,7 @@ func (e *Engine) Start(ctx context.Context) error {
 		if exec.CommandContext(ctx, "docker", "version").Run() == nil {
 			return nil
 		}
+
 		select {
 		case err := <-ended:
 			return fmt.Errorf("dockerd ended: %w; its log is %s", err, e.log)
@@ -175,30 +187,36 @@ func (e *Engine) processes() ([]process, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var out []process
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil {
 			continue
 		}
+
 		of := filepath.Join(e.proc, entry.Name())
 		args, err := os.ReadFile(filepath.Join(of, "cmdline"))
 		stat, statErr := os.ReadFile(filepath.Join(of, "stat"))
 		if err != nil || statErr != nil || len(args) == 0 {
 			continue // it has ended meanwhile
 		}
+
 		// PID (NAME) STATE PARENT ...; a name may hold anything.
 		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 		if len(fields) < 2 {
 			return nil, fmt.Errorf("%s/stat: %q is not what the kernel writes", of, stat)
 		}
+
 		parent, err := strconv.Atoi(string(fields[1]))
 		if err != nil {
 			return nil, fmt.Errorf("%s/stat: %w", of, err)
 		}
+
 		argv := strings.Split(strings.TrimRight(string(args), "\x00"), "\x00")
 		out = append(out, process{pid, parent, argv})
 	}
+
 	return out, nil
 }
 
@@ -210,6 +228,7 @@ func family(all []process, pid int) []process {
 			out = append(out, p)
 		}
 	}
+
 	for i := 0; i < len(out); i++ {
 		for _, p := range all {
 			if p.parent == out[i].pid {
@@ -217,6 +236,7 @@ func family(all []process, pid int) []process {
 			}
 		}
 	}
+
 	return out
 }
 

@@ -23,6 +23,7 @@ func machine(t *testing.T, processes ...string) string {
 		if err := os.MkdirAll(of, 0o755); err != nil {
 			t.Fatal(err)
 		}
+
 		for name, text := range map[string]string{
 			"cmdline": strings.Join(f[2:], "\x00") + "\x00",
 			"stat":    f[0] + " (a) name) S " + f[1] + " 1 1",
@@ -32,10 +33,12 @@ func machine(t *testing.T, processes ...string) string {
 				t.Fatal(err)
 			}
 		}
+
 		if err := os.Symlink("/", filepath.Join(of, "cwd")); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	return dir
 }
 
@@ -56,6 +59,7 @@ func TestEngine(t *testing.T) {
 		"41 40 /backend",
 		"50 1 /usr/bin/containerd",
 	)
+
 	var killed []int
 	e, err := findEngine(proc, func(pid int) error {
 		killed = append(killed, pid)
@@ -64,14 +68,17 @@ func TestEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if !slices.Equal(e.argv, []string{"/usr/bin/dockerd", "--group", "root"}) ||
 		!slices.Equal(e.env, []string{"A=b", "C=d e"}) || e.dir != "/" || e.log != os.DevNull {
 		t.Errorf("found %+v", e)
 	}
+
 	n, err := e.Kill(t.Context())
 	if err != nil || n != 6 || killed[0] != 100 {
 		t.Errorf("%d killed, %v (%v)", n, killed, err)
 	}
+
 	slices.Sort(killed)
 	if want := []int{20, 30, 31, 100, 101, 102}; !slices.Equal(killed, want) {
 		t.Errorf("killed %v, want %v", killed, want)
@@ -85,6 +92,7 @@ func TestEngineStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := e.Kill(soon); err == nil {

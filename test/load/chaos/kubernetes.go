@@ -26,9 +26,11 @@ import (
 type Pods struct {
 	client    kubernetes.Interface
 	namespace string
+
 	// tasks lists the node's containers as `ctr tasks list` does.
 	tasks  func(ctx context.Context) ([]byte, error)
 	signal func(pid int) error
+
 	// Delete deletes the pod, without grace, instead of killing its process.
 	Delete bool
 
@@ -57,6 +59,7 @@ func (p *Pods) pods(ctx context.Context, service string) ([]corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool {
 		job := slices.ContainsFunc(
 			p.OwnerReferences,
@@ -86,6 +89,7 @@ func (p *Pods) Kill(ctx context.Context, service string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	well := slices.DeleteFunc(
 		list,
 		func(p corev1.Pod) bool { return !isReady(p) || containerOf(p) == "" },
@@ -93,6 +97,7 @@ func (p *Pods) Kill(ctx context.Context, service string) (string, error) {
 	if len(well) == 0 {
 		return "", errors.New("none of its pods is ready")
 	}
+
 	pod, id := well[0].Name, containerOf(well[0])
 	p.mu.Lock()
 	p.killed[service], p.wanted[service] = id, len(well)
@@ -102,10 +107,12 @@ func (p *Pods) Kill(ctx context.Context, service string) (string, error) {
 		options := metav1.DeleteOptions{GracePeriodSeconds: &now}
 		return pod, p.client.CoreV1().Pods(p.namespace).Delete(ctx, pod, options)
 	}
+
 	pid, err := p.process(ctx, id)
 	if err != nil {
 		return pod, err
 	}
+
 	return pod, p.signal(pid)
 }
 
@@ -115,6 +122,7 @@ func (p *Pods) process(ctx context.Context, container string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("ctr tasks list: %w", err)
 	}
+
 	for s := bufio.NewScanner(bytes.NewReader(text)); s.Scan(); {
 		// TASK PID STATUS
 		if f := strings.Fields(s.Text()); len(f) >= 2 && f[0] == container {
@@ -123,6 +131,7 @@ func (p *Pods) process(ctx context.Context, container string) (int, error) {
 			}
 		}
 	}
+
 	return 0, fmt.Errorf("containerd has no container %s", container)
 }
 
@@ -140,6 +149,7 @@ func (p *Pods) Healthy(ctx context.Context, service string) error {
 				ready++
 			}
 		}
+
 		return ready >= wanted, err
 	})
 }

@@ -45,6 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		0,
 		"event streams that are open on the long answers (default: one on each)",
 	)
+
 	flags.DurationVar(&o.Long, "long", 30*time.Second, "time that a long answer takes")
 	flags.DurationVar(&o.Duration, "duration", time.Minute, "end after this time; 0 is no bound")
 	flags.IntVar(&o.Requests, "requests", 0, "end after so many requests; 0 is no bound")
@@ -57,15 +58,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		false,
 		"send a message again, under its key, when its reply was lost; counted",
 	)
+
 	expect := flags.String(
 		"expect",
 		"count",
 		"what the model answers: count (test/slowmodel), or sentence (test/tinymodel)",
 	)
+
 	asJSON := flags.Bool("json", false, "write the report as JSON")
 	if err := flags.Parse(args); err != nil {
 		return 2, err
 	}
+
 	switch {
 	case flags.NArg() > 0:
 		return 2, fmt.Errorf("unknown argument %q", flags.Arg(0))
@@ -76,18 +80,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	case o.Streams == 0:
 		o.Streams = o.Answers
 	}
+
 	if o.Duration == 0 && o.Requests == 0 {
 		return 2, errors.New("duration and requests: one of them must be set")
 	}
+
 	o.Progress = func(line string) { fmt.Fprintln(stderr, line) }
 	r, err := load.Start(context.Background(), o)
 	if err != nil {
 		return 2, err
 	}
+
 	select {
 	case <-ctx.Done():
 	case <-r.Done():
 	}
+
 	fmt.Fprintln(stderr, "looking whether everything is there")
 	report := r.Stop()
 	if *asJSON {
@@ -97,11 +105,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	} else {
 		err = report.Print(stdout)
 	}
+
 	if err != nil {
 		return 2, err
 	}
 	if err := report.Err(); err != nil {
 		return 1, errors.New("something was lost, doubled or failed")
 	}
+
 	return 0, nil
 }

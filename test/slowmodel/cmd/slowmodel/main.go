@@ -41,6 +41,7 @@ func run(args []string) (int, error) {
 		fmt.Print(slowmodel.Modelfile(args[1]))
 		return 0, nil
 	}
+
 	real, err := realOllama()
 	if err != nil {
 		return 127, err
@@ -48,6 +49,7 @@ func run(args []string) (int, error) {
 	if len(args) == 0 || args[0] != "serve" && args[0] != "start" {
 		return 126, syscall.Exec(real, append([]string{"ollama"}, args...), os.Environ())
 	}
+
 	return serve(real)
 }
 
@@ -56,10 +58,12 @@ func realOllama() (string, error) {
 	if path := os.Getenv("OLLAMA_REAL"); path != "" {
 		return path, nil
 	}
+
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
+
 	path := filepath.Join(filepath.Dir(self), "ollama-real")
 	_, err = os.Stat(path)
 	return path, err
@@ -74,6 +78,7 @@ func serve(real string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
+
 	behind := &url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", port)}
 	cmd := exec.Command(real, "serve")
 	cmd.Env = append(os.Environ(), "OLLAMA_HOST="+behind.Host)
@@ -81,6 +86,7 @@ func serve(real string) (int, error) {
 	if err := cmd.Start(); err != nil {
 		return 1, err
 	}
+
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
 	kill := func() {
@@ -92,15 +98,18 @@ func serve(real string) (int, error) {
 			<-ended
 		}
 	}
+
 	if err := answers(ctx, behind.String()+"/api/version", ended); err != nil {
 		kill()
 		return 1, err
 	}
+
 	l, err := net.Listen("tcp", listenAddress())
 	if err != nil {
 		kill()
 		return 1, err
 	}
+
 	srv := &http.Server{Handler: slowmodel.New(behind)}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
@@ -117,12 +126,13 @@ func serve(real string) (int, error) {
 	}
 }
 
-// listenAddress is where OLLAMA_HOST says that Ollama listens.
+// listenAddress is where Ollama listens, by OLLAMA_HOST.
 func listenAddress() string {
 	host := os.Getenv("OLLAMA_HOST")
 	if _, after, ok := strings.Cut(host, "://"); ok {
 		host = after
 	}
+
 	host = strings.TrimRight(host, "/")
 	if host == "" {
 		host = "127.0.0.1"
@@ -130,6 +140,7 @@ func listenAddress() string {
 	if _, _, err := net.SplitHostPort(host); err != nil {
 		host = net.JoinHostPort(host, "11434")
 	}
+
 	return host
 }
 
@@ -152,10 +163,12 @@ func answers(ctx context.Context, address string, ended <-chan struct{}) error {
 		if err != nil {
 			return err
 		}
+
 		if resp, err := http.DefaultClient.Do(req); err == nil {
 			resp.Body.Close()
 			return nil
 		}
+
 		select {
 		case <-ended:
 			return errors.New("the real server ended at once")

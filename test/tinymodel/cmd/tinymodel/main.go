@@ -1,4 +1,5 @@
-// Command tinymodel writes the test model and its Modelfile into a directory, for `ollama create -f`.
+// Command tinymodel writes the test model and its Modelfile into a directory,
+// for `ollama create -f`.
 package main
 
 import (
@@ -14,6 +15,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: tinymodel DIRECTORY")
 		os.Exit(2)
 	}
+
 	if err := run(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "tinymodel:", err)
 		os.Exit(1)
@@ -25,16 +27,21 @@ func run(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+
 	f, err := os.Create(filepath.Join(dir, "tiny.gguf"))
 	if err != nil {
 		return err
 	}
+
 	if err := tinymodel.Write(f); err != nil {
 		f.Close()
 		return err
 	}
+
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "Modelfile"), []byte(tinymodel.Modelfile("./tiny.gguf", "")), 0o644)
+
+	return os.WriteFile(filepath.Join(dir, "Modelfile"),
+		[]byte(tinymodel.Modelfile("./tiny.gguf", "")), 0o644)
 }
