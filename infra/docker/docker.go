@@ -12,6 +12,7 @@ import (
 	"fmt"
 
 	"github.com/codexcontinue/codexcontinue/infra/secret"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
@@ -36,8 +37,12 @@ func (r *Rendering) Provision(ctx *pulumi.Context, root string) (Outputs, error)
 		networks: map[string]pulumi.StringOutput{}, volumes: map[string]pulumi.StringOutput{},
 		services: map[string]*service{},
 	}
+	keys := map[string]string{}
+	for _, s := range r.stack.Secrets {
+		keys[s.Name] = s.ConfigKey
+	}
 	var err error
-	if d.secrets, err = secret.Values(ctx, r.stack); err != nil {
+	if d.secrets, err = secret.Values(ctx, stacks.Project, r.stack.Name, keys); err != nil {
 		return Outputs{}, err
 	}
 	for _, step := range []func() error{d.addHook, d.addNetworks, d.addVolumes} {

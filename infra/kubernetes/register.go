@@ -54,8 +54,12 @@ func (r *Rendering) Provision(ctx *pulumi.Context) (Outputs, error) {
 		Rendering: r, ctx: ctx, components: map[string]*component{}, resources: map[*Object]*registered{},
 		known: map[string]pulumi.StringOutput{}, waiting: newWaiting(r.plans, r.model),
 	}
+	keys := map[string]string{}
+	for _, s := range r.stack.Secrets {
+		keys[s.Name] = s.ConfigKey
+	}
 	var err error
-	if d.secrets, err = secret.Values(ctx, r.stack); err != nil {
+	if d.secrets, err = secret.Values(ctx, stacks.Project, r.stack.Name, keys); err != nil {
 		return Outputs{}, err
 	}
 	if err := d.addProviders(); err != nil {
@@ -283,8 +287,11 @@ var references = map[string]string{
 	"initContainers.image":            kindImage,
 }
 
-// input is the value at a key of what is at another one; elements of a list are at the key of the
-// list. What a reference names is an output of it, which makes it a dependency.
+// input returns the value at key, which lies in what is at parent. An element of a list is at the
+// key of the list. A reference becomes an output of what it names, and so a dependency.
+//
+// It does without pulumi.Any, which instantiates Pulumi's generic outputs for a hundred types: that
+// alone was most of the time in which this package compiles.
 func (d *deployment) input(parent, key string, v any) pulumi.Input {
 	switch v := v.(type) {
 	case map[string]any:
@@ -308,8 +315,10 @@ func (d *deployment) input(parent, key string, v any) pulumi.Input {
 		return pulumi.Bool(v)
 	case int64:
 		return pulumi.Int(v)
+	case float64:
+		return pulumi.Float64(v)
 	}
-	return pulumi.Any(v)
+	return nil // JSON's null
 }
 
 // edgeURL is where people go, or how to get there.

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -63,6 +64,16 @@ func Encode(w io.Writer, documents ...Document) error {
 		}
 	}
 	return nil
+}
+
+// Print writes the plans of every stack of the project at root, as Encode does. Its caller needs none
+// of the types of a Document, which take longer to compile than the caller.
+func Print(ctx context.Context, w io.Writer, root string, key []byte) error {
+	documents, err := Documents(ctx, root, nil, key)
+	if err != nil {
+		return err
+	}
+	return Encode(w, documents...)
 }
 
 // VersionError is the error for a document of a version that this program does not read.
