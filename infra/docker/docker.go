@@ -30,8 +30,9 @@ type Outputs struct {
 }
 
 // Provision provisions the rendered stack. root is the project's root, as binds name it: an absolute
-// path, or what stands for one in a plan.
-func (r *Rendering) Provision(ctx *pulumi.Context, root string) (Outputs, error) {
+// path, or what stands for one in a plan. It is no method, so that whoever reads a rendering does not
+// compile Pulumi's types.
+func Provision(ctx *pulumi.Context, r *Rendering, root string) (Outputs, error) {
 	d := &deployment{
 		Rendering: r, ctx: ctx, root: root, gate: newGate(ctx, r.stack),
 		networks: map[string]pulumi.StringOutput{}, volumes: map[string]pulumi.StringOutput{},

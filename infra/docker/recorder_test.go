@@ -41,7 +41,7 @@ func deploy(ctx *pulumi.Context, stack stacks.Stack, root string) (docker.Output
 	if err != nil {
 		return docker.Outputs{}, err
 	}
-	return r.Provision(ctx, root)
+	return docker.Provision(ctx, r, root)
 }
 
 func mustRecord(t *testing.T, stack stacks.Stack, root string) []plan.Resource {

@@ -63,7 +63,7 @@ func recorded(t *testing.T, stack stacks.Stack) []plan.Resource {
 		if err != nil {
 			return err
 		}
-		_, err = rendered.Provision(ctx)
+		_, err = kubernetes.Provision(ctx, rendered)
 		return err
 	})
 	if err != nil {

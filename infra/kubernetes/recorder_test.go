@@ -29,7 +29,7 @@ func record(stack stacks.Stack, opts kubernetes.Options) ([]plan.Resource, error
 		if err != nil {
 			return err
 		}
-		_, err = rendered.Provision(ctx)
+		_, err = kubernetes.Provision(ctx, rendered)
 		return err
 	})
 }

@@ -48,8 +48,9 @@ func (r *registered) name() pulumi.StringOutput {
 	}).(pulumi.StringOutput)
 }
 
-// Provision registers what is rendered, and waits until it works.
-func (r *Rendering) Provision(ctx *pulumi.Context) (Outputs, error) {
+// Provision registers what is rendered, and waits until it works. It is no method, so that whoever
+// reads a rendering does not compile Pulumi's types.
+func Provision(ctx *pulumi.Context, r *Rendering) (Outputs, error) {
 	d := &deployment{
 		Rendering: r, ctx: ctx, components: map[string]*component{}, resources: map[*Object]*registered{},
 		known: map[string]pulumi.StringOutput{}, waiting: newWaiting(r.plans, r.model),

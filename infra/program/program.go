@@ -72,14 +72,14 @@ func Render(settings stacks.Settings, stack stacks.Stack, root, platform string)
 // project at root.
 func Provision(ctx *pulumi.Context, stack stacks.Stack, rendered Rendered, root string) error {
 	if rendered.Docker != nil {
-		out, err := rendered.Docker.Provision(ctx, root)
+		out, err := docker.Provision(ctx, rendered.Docker, root)
 		if err != nil {
 			return err
 		}
 		exportEngine(ctx, stack, out)
 		return nil
 	}
-	out, err := rendered.Kubernetes.Provision(ctx)
+	out, err := kubernetes.Provision(ctx, rendered.Kubernetes)
 	if err != nil {
 		return err
 	}

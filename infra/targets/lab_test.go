@@ -139,12 +139,12 @@ func program(stack stacks.Stack, target stacks.Target, root string) pulumi.RunFu
 			if err != nil {
 				return err
 			}
-			_, err = rendered.Provision(ctx)
+			_, err = kubernetes.Provision(ctx, rendered)
 			return err
 		}
 		r, err := docker.Render(os.DirFS(root), stack, image.Platform())
 		if err == nil {
-			_, err = r.Provision(ctx, root)
+			_, err = docker.Provision(ctx, r, root)
 		}
 		return err
 	}

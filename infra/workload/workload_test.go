@@ -53,7 +53,7 @@ func changed(t *testing.T, name string, target stacks.Target, change func(*stack
 		if err != nil {
 			return err
 		}
-		_, err = rendered.Provision(ctx)
+		_, err = kubernetes.Provision(ctx, rendered)
 		return err
 	})
 	if err != nil {
