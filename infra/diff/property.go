@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 )
 
 // numbers gives each fingerprint a number in the order in which it is first shown. A report shows numbers alone: they say
@@ -62,8 +63,8 @@ func (c *comparison) object(path, was, now string, before, after map[string]any)
 	for _, key := range keysOf(before, after) {
 		b, hadB := before[key]
 		a, hasA := after[key]
-		p := plan.Path(path, key)
-		c.value(p, plan.Path(was, key), plan.Path(now, key), b, a, hadB, hasA)
+		p := recorder.Path(path, key)
+		c.value(p, recorder.Path(was, key), recorder.Path(now, key), b, a, hadB, hasA)
 	}
 }
 
@@ -113,11 +114,11 @@ func (c *comparison) list(path, was, now string, before, after []any) {
 			if has {
 				y = after[j]
 			}
-			c.value(p, plan.Path(was, i), plan.Path(now, j), assigned(x), assigned(y), had, has)
+			c.value(p, recorder.Path(was, i), recorder.Path(now, j), assigned(x), assigned(y), had, has)
 		}
 	case len(before) == len(after) && !slices.ContainsFunc(slices.Concat(before, after), scalar):
 		for i := range before {
-			c.value(plan.Path(path, i), plan.Path(was, i), plan.Path(now, i), before[i], after[i], true, true)
+			c.value(recorder.Path(path, i), recorder.Path(was, i), recorder.Path(now, i), before[i], after[i], true, true)
 		}
 	case !reflect.DeepEqual(before, after) || !c.sameSecrets(was, now):
 		c.add(path, was, now, before, after)
@@ -195,13 +196,13 @@ func (c *comparison) shown(v any, fingerprints map[string]string, path string) a
 	case map[string]any:
 		out := map[string]any{}
 		for _, k := range keysOf(v, nil) {
-			out[k] = c.shown(v[k], fingerprints, plan.Path(path, k))
+			out[k] = c.shown(v[k], fingerprints, recorder.Path(path, k))
 		}
 		return out
 	case []any:
 		out := make([]any, len(v))
 		for i := range v {
-			out[i] = c.shown(v[i], fingerprints, plan.Path(path, i))
+			out[i] = c.shown(v[i], fingerprints, recorder.Path(path, i))
 		}
 		return out
 	case string:

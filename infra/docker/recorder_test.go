@@ -13,6 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -23,7 +24,7 @@ const recordedPassword = "hunter2-hunter2"
 // record deploys the stack on the recording monitor.
 func record(stack stacks.Stack, root string) ([]plan.Resource, docker.Outputs, error) {
 	var outputs docker.Outputs
-	resources, err := plan.Record(context.Background(), plan.Stack{
+	resources, err := recorder.Record(context.Background(), recorder.Stack{
 		Project: stacks.Project, Name: stack.Name,
 		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
 		Secrets: []string{"codexcontinue:redisPassword"},

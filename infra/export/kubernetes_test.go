@@ -17,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
@@ -54,7 +55,7 @@ func source(t *testing.T, stack stacks.Stack, rendered *kubernetes.Rendering, di
 // recorded is the stack's plan.
 func recorded(t *testing.T, stack stacks.Stack) []plan.Resource {
 	t.Helper()
-	resources, err := plan.Record(context.Background(), plan.Stack{
+	resources, err := recorder.Record(context.Background(), recorder.Stack{
 		Project: stacks.Project, Name: stack.Name,
 		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
 		Secrets: []string{"codexcontinue:redisPassword"},

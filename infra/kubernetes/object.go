@@ -15,6 +15,7 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -52,8 +53,8 @@ type API interface {
 	metav1.Object
 }
 
-// SecretValue stands in the place of every value of a Secret.
-const SecretValue = "[secret]"
+// SecretValue stands in the place of every value of a Secret, as it does in a plan.
+const SecretValue = recorder.Secret
 
 // Scheme knows the kinds that a rendering has Go types for.
 var Scheme = sync.OnceValue(func() *runtime.Scheme {

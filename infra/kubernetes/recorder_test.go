@@ -11,6 +11,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -20,7 +21,7 @@ const recordedPassword = "hunter2-hunter2"
 
 // record deploys the stack on the recording monitor.
 func record(stack stacks.Stack, opts kubernetes.Options) ([]plan.Resource, error) {
-	return plan.Record(context.Background(), plan.Stack{
+	return recorder.Record(context.Background(), recorder.Stack{
 		Project: stacks.Project, Name: stack.Name,
 		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
 		Secrets: []string{"codexcontinue:redisPassword"},

@@ -1,3 +1,4 @@
+// Package plan makes documents of what a stack would be, from the project's files alone.
 package plan
 
 import (
@@ -8,12 +9,26 @@ import (
 	"io"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // Version of the Document. It changes when a reader of the old one would misread the new one, or the
 // other way round: before 3, a document did not say what was rendered.
 const Version = 3
+
+// What a document has of a recording.
+type (
+	Resource = recorder.Resource
+	Options  = recorder.Options
+	Timeouts = recorder.Timeouts
+)
+
+// Stand-ins for values that a plan does not show.
+const (
+	Secret   = recorder.Secret
+	Computed = recorder.Computed
+)
 
 // What a document says in the place of what only the machine that plans has.
 const (

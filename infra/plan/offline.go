@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
 // Targets are those that every stack is planned for.
@@ -53,7 +53,9 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	run := Stack{Project: stacks.Project, Name: stack, Config: config.Plain}
+	run := recorder.Stack{
+		Project: stacks.Project, Name: stack, Config: config.Plain, Key: o.Key,
+	}
 	values := map[string]string{}
 	for _, s := range p.Stack.Secrets { // those that are not set count as set
 		values[stacks.Project+":"+s.ConfigKey] = Placeholder + s.ConfigKey
@@ -70,9 +72,7 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	if p.Rendered, err = program.Render(p.Settings, p.Stack, root, Platform); err != nil {
 		return Plan{}, err
 	}
-	m, err := record(ctx, run, o.Key, func(ctx *pulumi.Context) error {
-		return program.Provision(ctx, p.Stack, p.Rendered, Root)
-	})
+	resources, err := program.Record(ctx, run, p.Stack, p.Rendered, Root)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -82,14 +82,28 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	}
 	model := p.Stack.Model
 	p.Document = Document{
-		Version: Version, Project: stacks.Project, Stack: stack, Target: p.Settings.Target, Plugins: m.plugins,
-		Model:     &Model{Name: model.Name, Modelfile: model.Modelfile, Base: model.Base, Digest: model.Digest, Text: string(text)},
-		Docker:    p.Rendered.Docker,
-		Resources: m.sorted(),
+		Version: Version, Project: stacks.Project, Stack: stack,
+		Target: p.Settings.Target, Plugins: plugins(resources),
+		Model: &Model{
+			Name: model.Name, Modelfile: model.Modelfile, Base: model.Base, Digest: model.Digest,
+			Text: string(text),
+		},
+		Docker: p.Rendered.Docker, Resources: resources,
 	}
 	chosen, err := chosenTarget(root, stack)
 	p.Document.Chosen = err == nil && chosen == p.Settings.Target
 	return p, nil
+}
+
+// plugins returns the versions of the provider plugins that the resources ask for, by package.
+func plugins(resources []Resource) map[string]string {
+	out := map[string]string{}
+	for _, r := range resources {
+		if pkg, _, _ := strings.Cut(r.Type, ":"); !r.Component && r.Options.Version != "" {
+			out[pkg] = r.Options.Version
+		}
+	}
+	return out
 }
 
 // Documents plans the named stacks of the project at root for every target, in the order of their names; without names,

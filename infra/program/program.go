@@ -3,6 +3,7 @@
 package program
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"syscall"
@@ -10,6 +11,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -85,6 +87,15 @@ func Provision(ctx *pulumi.Context, stack stacks.Stack, rendered Rendered, root 
 	}
 	exportCluster(ctx, stack, out)
 	return nil
+}
+
+// Record returns what Provision would register of the rendered stack.
+func Record(
+	ctx context.Context, run recorder.Stack, stack stacks.Stack, rendered Rendered, root string,
+) ([]recorder.Resource, error) {
+	return recorder.Record(ctx, run, func(ctx *pulumi.Context) error {
+		return Provision(ctx, stack, rendered, root)
+	})
 }
 
 // Load makes the stack of the project at root out of its config, strictly, before anything is provisioned: what a

@@ -10,6 +10,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 )
 
 // project is a copy of what a plan reads of the repository, with the stack's config file.
@@ -42,7 +43,7 @@ func record(root string, config map[string]string, secrets ...string) ([]plan.Re
 	for i := range secrets {
 		secrets[i] = "codexcontinue:" + secrets[i]
 	}
-	return plan.Record(context.Background(), plan.Stack{Project: "codexcontinue", Name: "dev", Config: full, Secrets: secrets}, program.Deploy(root))
+	return recorder.Record(context.Background(), recorder.Stack{Project: "codexcontinue", Name: "dev", Config: full, Secrets: secrets}, program.Deploy(root))
 }
 
 func TestErrors(t *testing.T) {

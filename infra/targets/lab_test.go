@@ -12,6 +12,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -153,7 +154,7 @@ func program(stack stacks.Stack, target stacks.Target, root string) pulumi.RunFu
 // record is the plan of the stack on the target.
 func record(stack stacks.Stack, target stacks.Target, root string) ([]plan.Resource, error) {
 	values, secrets := config()
-	return plan.Record(context.Background(), plan.Stack{Project: stacks.Project, Name: stack.Name, Config: values, Secrets: secrets}, program(stack, target, root))
+	return recorder.Record(context.Background(), recorder.Stack{Project: stacks.Project, Name: stack.Name, Config: values, Secrets: secrets}, program(stack, target, root))
 }
 
 func mustRecord(t *testing.T, stack stacks.Stack, target stacks.Target, root string) []plan.Resource {
