@@ -33,6 +33,7 @@ func record(stack stacks.Stack, root string) ([]plan.Resource, docker.Outputs, e
 		outputs, err = deploy(ctx, stack, root)
 		return err
 	})
+
 	return resources, outputs, err
 }
 
@@ -54,10 +55,12 @@ func mustRecord(t *testing.T, stack stacks.Stack, root string) []plan.Resource {
 	return resources
 }
 
-// buildTag is the reference of an image that is built: its tag moves with every edit of the sources.
+// buildTag is the reference of an image that is built: its tag moves with
+// every edit of the sources.
 var buildTag = regexp.MustCompile(`"(codexcontinue[a-z/-]*):[0-9a-f]{12}"`)
 
-// toJSON writes the plan with what depends on the machine and the commit named: root, platform and digests of sources.
+// toJSON writes the plan with what depends on the machine and the commit named: root, platform
+// and digests of sources.
 func toJSON(t *testing.T, v any, root string) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -67,6 +70,7 @@ func toJSON(t *testing.T, v any, root string) []byte {
 	if err := enc.Encode(v); err != nil {
 		t.Fatal(err)
 	}
+
 	text := strings.ReplaceAll(out.String(), root, "[root]")
 	text = strings.ReplaceAll(text, `"linux/`+runtime.GOARCH+`"`, `"[platform]"`)
 	return buildTag.ReplaceAll([]byte(text), []byte(`"$1:[digest of the inputs]"`))
@@ -83,6 +87,7 @@ func containersOf(resources []plan.Resource) map[string][]plan.Resource {
 			out[service] = append(out[service], r)
 		}
 	}
+
 	return out
 }
 

@@ -12,8 +12,9 @@ const labelManager = "app.kubernetes.io/managed-by"
 // annotationSkipAwait lets Pulumi go on without waiting for the object to work.
 const annotationSkipAwait = "pulumi.com/skipAwait"
 
-// labels stand on everything the stack owns: its own, by which codexctl selects, and those that other tools know.
-// Kubernetes' recommended labels are in https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels.
+// labels stand on everything the stack owns: its own, by which codexctl selects, and those that
+// other tools know. Kubernetes' recommended labels are in
+// https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels.
 func (r *renderer) labels() map[string]string {
 	return map[string]string{
 		stacks.LabelProject:          stacks.Project,

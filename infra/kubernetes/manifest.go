@@ -14,8 +14,10 @@ import (
 const Manager = "kubectl"
 
 // Order is that in which the kinds are made: each after those that it names.
-var Order = []string{"Namespace", "NetworkPolicy", "ResourceQuota", "LimitRange", "ServiceAccount", "ConfigMap", "Secret",
-	"PersistentVolumeClaim", "Service", "StatefulSet", "Job", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget",
+var Order = []string{"Namespace", "NetworkPolicy", "ResourceQuota", "LimitRange", "ServiceAccount",
+	"ConfigMap", "Secret",
+	"PersistentVolumeClaim", "Service", "StatefulSet", "Job", "Deployment",
+	"HorizontalPodAutoscaler", "PodDisruptionBudget",
 	"Gateway", "HTTPRoute", "Ingress"}
 
 // Manifests are the objects as others than Pulumi make them, in Order, and by name within a kind.
@@ -23,15 +25,19 @@ func (r *Rendering) Manifests() ([]*unstructured.Unstructured, error) {
 	var out []*unstructured.Unstructured
 	for _, o := range r.Objects {
 		if !slices.Contains(Order, o.kind()) {
-			return nil, fmt.Errorf("%s: the kind's place among the others is not known: add it to Order", o)
+			return nil, fmt.Errorf("%s: the kind's place among the others is not known: add it to Order",
+				o)
 		}
+
 		fields, err := o.Fields()
 		if err != nil {
 			return nil, err
 		}
+
 		manage(fields)
 		out = append(out, &unstructured.Unstructured{Object: fields})
 	}
+
 	place := func(u *unstructured.Unstructured) int { return slices.Index(Order, u.GetKind()) }
 	slices.SortFunc(out, func(a, b *unstructured.Unstructured) int {
 		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a.GetName(), b.GetName()))
@@ -67,5 +73,6 @@ func YAML(w io.Writer, manifests []*unstructured.Unstructured) error {
 			return err
 		}
 	}
+
 	return nil
 }

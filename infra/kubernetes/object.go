@@ -27,27 +27,35 @@ import (
 // place. A Secret holds SecretValue under each of its keys.
 type Object struct {
 	API
+
 	// Resource is the name of the object's resource.
 	Resource string
+
 	// Component is what it is part of: a service, stacks.ModelJob, or the namespace where empty.
 	Component string
+
 	// Annotations are for Pulumi.
 	Annotations map[string]string
+
 	// After are made before the object, and removed after it.
 	After []*Object
+
 	// Awaits is a service whose pods are ready before the object is made; empty for none.
 	Awaits string
+
 	// Timeouts bound how long Pulumi waits for it.
 	Timeouts *pulumi.CustomTimeouts
+
 	// Kept objects are there already when the stack comes back: they are taken over. Retained ones
 	// stay when it goes.
 	Kept, Retained bool
+
 	// Files are those that a Secret holds, by its keys.
 	Files map[string]stacks.File
 }
 
-// API is what the API server knows of an object: a type of k8s.io/api, or unstructured for the kinds
-// of the Gateway API, which it has no types for.
+// API is what the API server knows of an object: a type of k8s.io/api, or unstructured for the
+// kinds of the Gateway API, which it has no types for.
 type API interface {
 	runtime.Object
 	metav1.Object
@@ -67,6 +75,7 @@ var Scheme = sync.OnceValue(func() *runtime.Scheme {
 			panic(err) // two Go types of one kind
 		}
 	}
+
 	return s
 })
 
@@ -94,6 +103,7 @@ func undo(fields map[string]any) {
 	if spec != nil && len(spec) == 0 {
 		delete(fields, "spec")
 	}
+
 	claims, _ := spec["volumeClaimTemplates"].([]any)
 	for _, claim := range claims {
 		undo(claim.(map[string]any))

@@ -44,7 +44,8 @@ func mustRecord(t *testing.T, stack stacks.Stack, opts kubernetes.Options) []pla
 	return resources
 }
 
-// What of a plan depends on the commit: the digests of sources in tags, and in the names of what holds them.
+// What of a plan depends on the commit: the digests of sources in tags, and in the
+// names of what holds them.
 var (
 	buildTag = regexp.MustCompile(`(codexcontinue/[a-z-]+):[0-9a-f]{12}`)
 	jobName  = regexp.MustCompile(`"model-[0-9a-f]{12}"`)
@@ -60,6 +61,7 @@ func toJSON(t *testing.T, v any) []byte {
 	if err := enc.Encode(v); err != nil {
 		t.Fatal(err)
 	}
+
 	text := strings.ReplaceAll(out.String(), `"linux/`+runtime.GOARCH+`"`, `"[platform]"`)
 	text = jobName.ReplaceAllString(text, `"model-[hash]"`)
 	return buildTag.ReplaceAll([]byte(text), []byte(`$1:[digest of the inputs]`))

@@ -12,7 +12,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// cannot is what the target says of a field that no object of a cluster can express, and what to do.
+// cannot is what the target says of a field that no object of a cluster can
+// express, and what to do.
 func cannot(path, todo string) error {
 	return fmt.Errorf("%s: the kubernetes target cannot express it: %s", path, todo)
 }
@@ -20,8 +21,10 @@ func cannot(path, todo string) error {
 var (
 	// labelRule is RFC 1123's label, which names of namespaces are.
 	labelRule = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
 	// serviceRule is RFC 1035's label, which names of Services are.
 	serviceRule = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
 	// portRule is RFC 6335's service name, which names of ports are.
 	portRule = regexp.MustCompile(`^([a-z0-9]+-)*[a-z0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 )
@@ -34,50 +37,82 @@ func refuseStack(s stacks.Stack, opts Options) error {
 	var errs []error
 	switch ns := opts.Namespace; {
 	case !labelRule.MatchString(ns):
-		errs = append(errs, fmt.Errorf("kubernetes.namespace: %q is no DNS label: use at most 63 lower-case letters, digits and dashes", ns))
+		errs = append(errs,
+			fmt.Errorf("kubernetes.namespace: %q is no DNS label: use at most 63 lower-case "+
+				"letters, digits and dashes",
+				ns))
 	case ns == "default", strings.HasPrefix(ns, "kube-"):
-		errs = append(errs, fmt.Errorf("kubernetes.namespace: %q is the cluster's own: the stack fences its namespace and limits it, so it needs one of its own", ns))
+		errs = append(errs,
+			fmt.Errorf("kubernetes.namespace: %q is the cluster's own: the stack fences its "+
+				"namespace and limits it, so it needs one of its own",
+				ns))
 	}
+
 	for _, v := range s.Volumes {
 		var users []string
 		for _, svc := range s.Services {
-			if slices.ContainsFunc(svc.Mounts, func(m stacks.Mount) bool { return m.Kind == stacks.MountVolume && m.Source == v.Name }) {
+			if slices.ContainsFunc(svc.Mounts, func(m stacks.Mount) bool {
+				return m.Kind == stacks.MountVolume && m.Source == v.Name
+			}) {
 				users = append(users, svc.Name)
 			}
 		}
+
 		if len(users) > 1 {
-			errs = append(errs, cannot("volumes."+v.Name, fmt.Sprintf("%s mount it, and a claim belongs to one of them: give each a volume of its own", strings.Join(users, " and "))))
+			errs = append(errs,
+				cannot("volumes."+v.Name,
+					fmt.Sprintf("%s mount it, and a claim belongs to one of them: give each a "+
+						"volume of its own",
+						strings.Join(users, " and "))))
 		}
+
 		if v.SingleWriter && v.Shared {
-			errs = append(errs, fmt.Errorf("volumes.%s: it has a single writer, and is shared by replicas that only read: set one of the two", v.Name))
+			errs = append(errs,
+				fmt.Errorf("volumes.%s: it has a single writer, and is shared by replicas that "+
+					"only read: set one of the two",
+					v.Name))
 		}
+
 		if v.Size <= 0 && len(users) > 0 {
-			errs = append(errs, cannot("volumes."+v.Name+".size", "a claim asks for an amount of storage: set it"))
+			errs = append(errs,
+				cannot("volumes."+v.Name+".size", "a claim asks for an amount of storage: set it"))
 		}
 	}
+
 	if s.Route != nil {
 		if e := s.Service(stacks.Edge); e == nil || len(e.Ports) == 0 {
 			errs = append(errs, cannot("route", "it leads to the edge, which the stack has not"))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
-// refuseService reports what of a service a cluster cannot express, each with the field below the service.
+// refuseService reports what of a service a cluster cannot express, each with the
+// field below the service.
 func refuseService(s stacks.Stack, svc stacks.Service) []error {
 	var errs []error
 	add := func(path, todo string) { errs = append(errs, cannot(path, todo)) }
 	if !serviceRule.MatchString(svc.Name) || svc.Name == stacks.ModelJob {
-		add("name", "a Service's name begins with a letter, and "+stacks.ModelJob+" is that of the Job which makes the model: rename the service")
+		add("name",
+			"a Service's name begins with a letter, and "+stacks.ModelJob+
+				" is that of the Job which makes the model: rename the service")
 	}
+
 	if len(svc.Health.Command) == 0 && svc.Health.LivePath == "" {
-		errs = append(errs, errors.New("health.command: is empty: what depends on the service waits for its health check"))
+		errs = append(errs,
+			errors.New("health.command: is empty: what depends on the service waits for its "+
+				"health check"))
 	}
+
 	for _, c := range slices.Sorted(maps.Keys(svc.Security.KeepCapabilities)) {
 		if c != "NET_BIND_SERVICE" {
-			add("security.keepCapabilities."+c, "the namespace holds pods to the Pod Security Standard "+podSecurity+", which allows NET_BIND_SERVICE alone; remove it")
+			add("security.keepCapabilities."+c,
+				"the namespace holds pods to the Pod Security Standard "+podSecurity+
+					", which allows NET_BIND_SERVICE alone; remove it")
 		}
 	}
+
 	errs = append(errs, refusePorts(svc)...)
 	errs = append(errs, refuseGPU(svc.GPU)...)
 	errs = append(errs, refuseMounts(s, svc)...)
@@ -85,14 +120,19 @@ func refuseService(s stacks.Stack, svc stacks.Service) []error {
 	_, wayOut := s.WayOut(svc)
 	for _, o := range svc.Outside {
 		if _, err := netip.ParseAddr(o.Host); err != nil && !wayOut {
-			add("outside", fmt.Sprintf("the service is on internal networks only, and %s is no single address: name the IP address, or put the service on a network with a way out", o))
+			add("outside",
+				fmt.Sprintf("the service is on internal networks only, and %s is no single "+
+					"address: name the IP address, or put the service on a network with a way out",
+					o))
 		}
 	}
+
 	for _, c := range svc.Calls {
 		if callee := s.Service(c); callee == nil || len(callee.Ports) == 0 {
 			add("calls", fmt.Sprintf("%q is no service with a port: correct the name", c))
 		}
 	}
+
 	return errs
 }
 
@@ -101,19 +141,35 @@ func refusePorts(svc stacks.Service) []error {
 	for _, port := range svc.Ports {
 		at := "ports." + port.Name
 		if len(port.Name) > maxPortName || !portRule.MatchString(port.Name) {
-			errs = append(errs, cannot(at+".name", fmt.Sprintf("a port's name has at most %d lower-case letters, digits and dashes, with a letter among them: rename it", maxPortName)))
+			errs = append(errs,
+				cannot(at+".name",
+					fmt.Sprintf("a port's name has at most %d lower-case letters, digits and "+
+						"dashes, with a letter among them: rename it",
+						maxPortName)))
 		}
+
 		if port.Host == 0 {
 			continue
 		}
+
 		if svc.Name != stacks.Edge {
-			errs = append(errs, cannot(at+".host", "only the edge is published: publish nothing, and use `kubectl port-forward`"))
+			errs = append(errs,
+				cannot(at+".host",
+					"only the edge is published: publish nothing, and use `kubectl port-forward`"))
 			continue
 		}
-		if a, err := netip.ParseAddr(port.Address); err != nil || !a.IsLoopback() && !a.IsUnspecified() {
-			errs = append(errs, cannot(at+".address", fmt.Sprintf("a cluster has no address %q of its own: set edge.address to 127.0.0.1, to be reached by a route or a forwarded port, or to 0.0.0.0 for a load balancer", port.Address)))
+
+		if a, err := netip.ParseAddr(port.Address); err != nil ||
+			!a.IsLoopback() && !a.IsUnspecified() {
+			errs = append(errs,
+				cannot(at+".address",
+					fmt.Sprintf("a cluster has no address %q of its own: set edge.address to "+
+						"127.0.0.1, to be reached by a route or a forwarded port, or to 0.0.0.0 "+
+						"for a load balancer",
+						port.Address)))
 		}
 	}
+
 	return errs
 }
 
@@ -122,12 +178,16 @@ func refuseGPU(g *stacks.GPU) []error {
 	case g == nil:
 		return nil
 	case len(g.Devices) > 0:
-		return []error{cannot("gpu.devices", "the cluster's device plugin chooses the devices: set gpu.count, and gpu.resource or gpu.nodeSelector for their kind")}
+		return []error{cannot("gpu.devices",
+			"the cluster's device plugin chooses the devices: set gpu.count, and gpu.resource or "+
+				"gpu.nodeSelector for their kind")}
 	case g.Count == stacks.AllGPUs:
-		return []error{cannot("gpu.count", "a pod asks for a number of devices: set it instead of all")}
+		return []error{cannot("gpu.count",
+			"a pod asks for a number of devices: set it instead of all")}
 	case g.Count < 1:
 		return []error{errors.New("gpu: asks for no device: set count, or leave gpu out")}
 	}
+
 	return nil
 }
 
@@ -142,16 +202,27 @@ func refuseMounts(s stacks.Stack, svc stacks.Service) []error {
 			case !ok:
 				errs = append(errs, fmt.Errorf("%s: there is no volume %q", at, m.Source))
 			case svc.Autoscale != nil && !v.Shared, most(svc) > 1 && !v.Shared && !v.PerReplica:
-				errs = append(errs, cannot("replicas", fmt.Sprintf("each of %d pods would have a claim %s of its own, and the data belong to one: set 1", most(svc), m.Source)))
+				errs = append(errs,
+					cannot("replicas",
+						fmt.Sprintf("each of %d pods would have a claim %s of its own, and the "+
+							"data belong to one: set 1",
+							most(svc), m.Source)))
 			}
 		case stacks.MountBind:
 			if m.Source != modelfilesSource {
-				errs = append(errs, cannot(at, fmt.Sprintf("pods do not see the checkout, of which %s/ alone is carried to them: build %q into the image", modelfilesSource, m.Source)))
+				errs = append(errs,
+					cannot(at,
+						fmt.Sprintf("pods do not see the checkout, of which %s/ alone is carried "+
+							"to them: build %q into the image",
+							modelfilesSource, m.Source)))
 			}
 		case stacks.MountTmpfs:
 		default:
-			errs = append(errs, cannot(at, fmt.Sprintf("there is no mount of kind %q: use volume or tmpfs", m.Kind)))
+			errs = append(errs,
+				cannot(at,
+					fmt.Sprintf("there is no mount of kind %q: use volume or tmpfs", m.Kind)))
 		}
 	}
+
 	return errs
 }

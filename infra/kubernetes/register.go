@@ -21,10 +21,12 @@ type deployment struct {
 	*Rendering
 	ctx     *pulumi.Context
 	secrets map[string]pulumi.StringOutput // by Secret.Name
+
 	// cluster makes everything but the objects that are Kept, which are kept's.
 	cluster, kept *kubernetes.Provider
 	components    map[string]*component
 	resources     map[*Object]*registered
+
 	// known is what provisioning makes of the names in a rendering, by "kind name".
 	known   map[string]pulumi.StringOutput
 	waiting *waiting
@@ -52,13 +54,19 @@ func (r *registered) name() pulumi.StringOutput {
 // reads a rendering does not compile Pulumi's types.
 func Provision(ctx *pulumi.Context, r *Rendering) (Outputs, error) {
 	d := &deployment{
-		Rendering: r, ctx: ctx, components: map[string]*component{}, resources: map[*Object]*registered{},
-		known: map[string]pulumi.StringOutput{}, waiting: newWaiting(r.plans, r.model),
+		Rendering:  r,
+		ctx:        ctx,
+		components: map[string]*component{},
+		resources:  map[*Object]*registered{},
+		known:      map[string]pulumi.StringOutput{},
+		waiting:    newWaiting(r.plans, r.model),
 	}
+
 	keys := map[string]string{}
 	for _, s := range r.stack.Secrets {
 		keys[s.Name] = s.ConfigKey
 	}
+
 	var err error
 	if d.secrets, err = secret.Values(ctx, stacks.Project, r.stack.Name, keys); err != nil {
 		return Outputs{}, err
@@ -76,20 +84,25 @@ func Provision(ctx *pulumi.Context, r *Rendering) (Outputs, error) {
 		}
 		names = append(names, img.Service)
 	}
+
 	last := map[string]*Object{} // of a component
 	for _, o := range r.Objects {
 		last[o.Component] = o
 	}
+
 	for _, o := range r.Objects {
 		if o.Awaits != "" {
 			if err := d.await(o.Awaits); err != nil {
 				return Outputs{}, err
 			}
 		}
+
 		err := d.register(o)
 		if err == nil && last[o.Component] == o {
-			err = d.ctx.RegisterResourceOutputs(d.components[o.Component], d.outputs(o.Component, out))
+			err = d.ctx.RegisterResourceOutputs(d.components[o.Component],
+				d.outputs(o.Component, out))
 		}
+
 		if err != nil {
 			return Outputs{}, fmt.Errorf("%s: %w", o, err)
 		}
@@ -101,6 +114,7 @@ func Provision(ctx *pulumi.Context, r *Rendering) (Outputs, error) {
 			out.URL, out.Forward = d.edgeURL(p)
 		}
 	}
+
 	return out, d.await(names...)
 }
 
@@ -112,46 +126,58 @@ func (d *deployment) outputs(name string, out Outputs) pulumi.Map {
 	case name != stacks.ModelJob:
 		workload := d.parts[name][0].kind() + "/" + name
 		return pulumi.Map{
-			"image": out.Images[name], "workload": pulumi.String(workload), "namespace": d.namespace(),
+			"image":     out.Images[name],
+			"workload":  pulumi.String(workload),
+			"namespace": d.namespace(),
 		}
 	case d.job == nil:
 		return pulumi.Map{}
 	}
+
 	return pulumi.Map{
 		"job": pulumi.String(d.job.GetName()), "digest": pulumi.String(d.model.digest),
 	}
 }
 
-func (d *deployment) namespace() pulumi.StringOutput { return d.known["Namespace "+d.opts.Namespace] }
+func (d *deployment) namespace() pulumi.StringOutput {
+	return d.known["Namespace "+d.opts.Namespace]
+}
 
 // addProviders makes the connections to the cluster of the kubeconfig that kubectl would use.
 func (d *deployment) addProviders() error {
 	connection := func() *kubernetes.ProviderArgs {
 		args := &kubernetes.ProviderArgs{
 			EnableServerSideApply: pulumi.Bool(true),
-			// Never a new cluster because the kubeconfig or the context's name changed: everything would be replaced, also in
-			// the same cluster. A stack moves by `down` and `up`.
+			// Never a new cluster because the kubeconfig or the context's name changed: everything
+			// would be replaced, also in the same cluster. A stack moves by `down` and `up`.
 			ClusterIdentifier: pulumi.String(stacks.Project + "-" + d.stack.Name),
-			// Nothing, which the plugin takes from KUBECONFIG or the home directory as kubectl does. Left out, this machine's
-			// KUBECONFIG would be part of the plan and of the state.
-			Kubeconfig: pulumi.String("").ToStringOutput().ApplyT(func(string) *string { return nil }).(pulumi.StringPtrOutput),
+			// Nothing, which the plugin takes from KUBECONFIG or the home directory as kubectl
+			// does. Left out, this machine's KUBECONFIG would be part of the plan and of the state.
+			Kubeconfig: pulumi.String("").ToStringOutput().ApplyT(func(string) *string {
+				return nil
+			}).(pulumi.StringPtrOutput),
 		}
 		if d.opts.Context != "" {
 			args.Context = pulumi.String(d.opts.Context)
 		}
+
 		return args
 	}
+
 	var err error
 	if d.cluster, err = kubernetes.NewProvider(d.ctx, "cluster", connection()); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
-	// What destroying a stack keeps is there already when the stack comes back: it is taken over, with the fields that the
-	// stack wrote when it was last there. Nothing else is, so that an object of somebody else's is an error.
+
+	// What destroying a stack keeps is there already when the stack comes back: it is taken over,
+	// with the fields that the stack wrote when it was last there. Nothing else is, so that an
+	// object of somebody else's is an error.
 	kept := connection()
 	kept.UpsertExistingObjects, kept.EnablePatchForce = pulumi.Bool(true), pulumi.Bool(true)
 	if d.kept, err = kubernetes.NewProvider(d.ctx, "cluster-kept", kept); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
+
 	return nil
 }
 
@@ -160,6 +186,7 @@ func (d *deployment) component(name string) (*component, error) {
 	if c := d.components[name]; c != nil {
 		return c, nil
 	}
+
 	token, as := "Service", name
 	switch name {
 	case "":
@@ -167,6 +194,7 @@ func (d *deployment) component(name string) (*component, error) {
 	case stacks.ModelJob:
 		token = "Model"
 	}
+
 	c := &component{}
 	d.components[name] = c
 	return c, d.ctx.RegisterComponentResource("codexcontinue:kubernetes:"+token, as, c)
@@ -175,15 +203,17 @@ func (d *deployment) component(name string) (*component, error) {
 // kindImage is the kind of the names of images.
 const kindImage = "Image"
 
-// addImage gives the reference that pods use: of what is pushed the digest, which cannot come to mean another image.
+// addImage gives the reference that pods use: of what is pushed the digest, which cannot come
+// to mean another image.
 func (d *deployment) addImage(img Image) (pulumi.StringOutput, error) {
 	parent, err := d.component(img.Service)
 	if err != nil || img.Build == nil {
 		return pulumi.String(img.Ref).ToStringOutput(), err
 	}
+
 	b := img.Build
-	// The engine starts the provider in the folder of the Pulumi program (main: infra in Pulumi.yaml), one below the
-	// project's root. The credentials are those of `docker login`.
+	// The engine starts the provider in the folder of the Pulumi program (main: infra in
+	// Pulumi.yaml), one below the project's root. The credentials are those of `docker login`.
 	made, err := docker.NewImage(d.ctx, img.Service, &docker.ImageArgs{
 		ImageName: pulumi.String(img.Ref),
 		Build: &docker.DockerBuildArgs{
@@ -200,6 +230,7 @@ func (d *deployment) addImage(img Image) (pulumi.StringOutput, error) {
 	if err != nil {
 		return pulumi.StringOutput{}, err
 	}
+
 	d.known[kindImage+" "+img.Ref] = made.RepoDigest
 	return made.RepoDigest, nil
 }
@@ -211,20 +242,25 @@ func (d *deployment) register(o *Object) error {
 	if err != nil {
 		return err
 	}
+
 	parent, err := d.component(o.Component)
 	if err != nil {
 		return err
 	}
+
 	by := d.cluster
 	if o.Kept {
 		by = d.kept
 	}
+
 	after := make([]pulumi.Resource, len(o.After))
 	for i, a := range o.After {
 		after[i] = d.resources[a]
 	}
+
 	opts := []pulumi.ResourceOption{
-		pulumi.Parent(parent), pulumi.Provider(by), pulumi.DependsOn(after), pulumi.RetainOnDelete(o.Retained),
+		pulumi.Parent(parent), pulumi.Provider(by), pulumi.DependsOn(after),
+		pulumi.RetainOnDelete(o.Retained),
 	}
 	if o.Timeouts != nil {
 		opts = append(opts, pulumi.Timeouts(o.Timeouts))
@@ -237,6 +273,7 @@ func (d *deployment) register(o *Object) error {
 	if group == corev1.SchemeGroupVersion.String() {
 		group = "core/" + group
 	}
+
 	made := &registered{}
 	err = d.ctx.RegisterResource("kubernetes:"+group+":"+o.kind(), o.Resource, inputs, made,
 		utilities.PkgResourceDefaultOpts(opts)...) // the version of the plugin
@@ -251,6 +288,7 @@ func (d *deployment) inputs(o *Object) (pulumi.Map, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	inputs := d.input("", "", told).(pulumi.Map)
 	metadata := inputs["metadata"].(pulumi.Map)
 	if len(o.Annotations) > 0 {
@@ -259,10 +297,12 @@ func (d *deployment) inputs(o *Object) (pulumi.Map, error) {
 			annotations = pulumi.Map{}
 			metadata["annotations"] = annotations
 		}
+
 		for key, value := range o.Annotations {
 			annotations[key] = pulumi.String(value)
 		}
 	}
+
 	if o.Files != nil {
 		values := pulumi.StringMap{}
 		for key, f := range o.Files {
@@ -270,10 +310,12 @@ func (d *deployment) inputs(o *Object) (pulumi.Map, error) {
 				return base64.StdEncoding.EncodeToString([]byte(f.Text(value)))
 			}).(pulumi.StringOutput)
 		}
+
 		inputs["data"] = values.ToStringMapOutput() // a secret as a whole
 		delete(inputs, "stringData")
 		delete(metadata, "name") // Pulumi chooses it
 	}
+
 	return inputs, nil
 }
 
@@ -319,6 +361,7 @@ func (d *deployment) input(parent, key string, v any) pulumi.Input {
 	case float64:
 		return pulumi.Float64(v)
 	}
+
 	return nil // JSON's null
 }
 
@@ -331,12 +374,14 @@ func (d *deployment) edgeURL(p plan) (url pulumi.StringInput, forward string) {
 	case !balanced:
 		return nil, forward
 	}
+
 	service := d.resources[d.parts[p.Name][1]]
 	return service.Status.ApplyT(func(fields map[string]any) (string, error) {
 		var status corev1.ServiceStatus
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(fields, &status); err != nil {
 			return "", err
 		}
+
 		for _, at := range status.LoadBalancer.Ingress {
 			for _, host := range []string{at.Hostname, at.IP} {
 				if host != "" {
@@ -344,6 +389,7 @@ func (d *deployment) edgeURL(p plan) (url pulumi.StringInput, forward string) {
 				}
 			}
 		}
+
 		return "", nil
 	}).(pulumi.StringOutput), ""
 }

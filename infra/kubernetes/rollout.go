@@ -43,11 +43,14 @@ type rollout struct {
 // that suffer from it.
 type waiting struct {
 	plans []plan
+
 	// needs are what has to be ready before a service can be, by its name; model is the Job.
 	needs map[string][]string
+
 	// made is what the cluster has been told of, in its new version: services, and the Job when it
 	// is done.
 	made map[string]bool
+
 	// spent is the time that counted for a service so far, counting whether it counts since looked.
 	// It is added up: one that is ready now and then would keep the wait going for ever.
 	spent    map[string]time.Duration
@@ -65,6 +68,7 @@ func newWaiting(plans []plan, model *modelPlan) *waiting {
 		}
 		w.needs[p.Name] = needs
 	}
+
 	return w
 }
 
@@ -81,11 +85,15 @@ func (w *waiting) look(now time.Time, seen map[string]rollout) (left []string, e
 		if !done[p.Name] {
 			left = append(left, p.Name)
 		}
-		suffers := slices.ContainsFunc(w.needs[p.Name], func(name string) bool { return !done[name] })
+
+		suffers := slices.ContainsFunc(w.needs[p.Name], func(name string) bool {
+			return !done[name]
+		})
 		counts := !done[p.Name] && !suffers && w.made[p.Name]
 		if w.counting[p.Name] {
 			w.spent[p.Name] += now.Sub(w.looked)
 		}
+
 		w.counting[p.Name] = counts
 
 		if spent := w.spent[p.Name]; counts && spent >= p.rolloutTime() {
@@ -93,6 +101,7 @@ func (w *waiting) look(now time.Time, seen map[string]rollout) (left []string, e
 				p.Name, spent.Round(time.Second), seen[p.Name].text))
 		}
 	}
+
 	w.looked = now
 	return left, errors.Join(errs...)
 }
@@ -107,6 +116,7 @@ func (d *deployment) await(names ...string) error {
 	if d.ctx.DryRun() || len(names) == 0 {
 		return nil
 	}
+
 	ctx, stop := context.WithCancel(d.ctx.Context())
 	defer stop()
 	made, failed := d.follow(ctx)
@@ -114,6 +124,7 @@ func (d *deployment) await(names ...string) error {
 	if err != nil {
 		return err
 	}
+
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	said, heard := map[string]string{}, time.Now()
@@ -128,6 +139,7 @@ func (d *deployment) await(names ...string) error {
 			return context.Cause(ctx)
 		case <-tick.C:
 		}
+
 		seen, err := cluster.rollouts(ctx)
 		switch {
 		case err == nil:
@@ -137,17 +149,25 @@ func (d *deployment) await(names ...string) error {
 		default:
 			continue
 		}
+
 		left, err := d.waiting.look(time.Now(), seen)
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(names, func(name string) bool { return slices.Contains(left, name) }) {
+
+		if !slices.ContainsFunc(names, func(name string) bool {
+			return slices.Contains(left, name)
+		}) {
 			return nil
 		}
+
 		for _, name := range left {
 			if text := seen[name].text; text != "" && text != said[name] {
 				said[name] = text
-				_ = d.ctx.Log.Info(text, &pulumi.LogArgs{Resource: d.components[name], Ephemeral: true})
+				_ = d.ctx.Log.Info(text, &pulumi.LogArgs{
+					Resource:  d.components[name],
+					Ephemeral: true,
+				})
 			}
 		}
 	}
@@ -161,9 +181,11 @@ func (d *deployment) follow(ctx context.Context) (made <-chan string, failed <-c
 			resources[name] = r
 		}
 	}
+
 	if r := d.resources[d.job]; r != nil {
 		resources[stacks.ModelJob] = r
 	}
+
 	yes, no := make(chan string, len(resources)), make(chan error, len(resources))
 	for name, r := range resources {
 		go func() {
@@ -174,6 +196,7 @@ func (d *deployment) follow(ctx context.Context) (made <-chan string, failed <-c
 			yes <- name
 		}()
 	}
+
 	return yes, no
 }
 

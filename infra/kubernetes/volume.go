@@ -15,8 +15,10 @@ import (
 type volumes struct {
 	volumes []corev1.Volume
 	mounts  []corev1.VolumeMount
+
 	// templates are the claims that a StatefulSet makes for each replica.
 	templates []corev1.PersistentVolumeClaim
+
 	// claims says that one of the mounts is a claim.
 	claims bool
 }
@@ -27,7 +29,11 @@ func (v *volumes) add(name string, source corev1.VolumeSource, target string, re
 }
 
 func (v *volumes) mount(name, target string, readOnly bool) {
-	v.mounts = append(v.mounts, corev1.VolumeMount{Name: name, MountPath: target, ReadOnly: readOnly})
+	v.mounts = append(v.mounts, corev1.VolumeMount{
+		Name:      name,
+		MountPath: target,
+		ReadOnly:  readOnly,
+	})
 }
 
 // keepsData says that the stack has volumes, which outlive it.
@@ -43,13 +49,16 @@ func sharedVolume(stack stacks.Stack, svc stacks.Service) (stacks.Volume, bool) 
 	return stacks.Volume{}, false
 }
 
-// addSharedVolumes claims the storage that the replicas of a service have in common. Destroying the stack keeps it.
+// addSharedVolumes claims the storage that the replicas of a service have in common.
+// Destroying the stack keeps it.
 func (r *renderer) addSharedVolumes() {
 	for _, v := range r.stack.Volumes {
 		if !v.Shared {
 			continue
 		}
-		// Many classes bind a claim when its first pod comes. A class that is not there shows at that pod.
+
+		// Many classes bind a claim when its first pod comes. A class that is not
+		// there shows at that pod.
 		r.add(&Object{Resource: v.Name, Kept: true, Retained: true,
 			Annotations: map[string]string{annotationSkipAwait: "true"},
 			API: &corev1.PersistentVolumeClaim{
@@ -58,7 +67,9 @@ func (r *renderer) addSharedVolumes() {
 	}
 }
 
-func claimSpec(v stacks.Volume, mode corev1.PersistentVolumeAccessMode) corev1.PersistentVolumeClaimSpec {
+func claimSpec(
+	v stacks.Volume, mode corev1.PersistentVolumeAccessMode,
+) corev1.PersistentVolumeClaimSpec {
 	spec := corev1.PersistentVolumeClaimSpec{
 		AccessModes: []corev1.PersistentVolumeAccessMode{mode},
 		VolumeMode:  new(corev1.PersistentVolumeFilesystem),
@@ -69,6 +80,7 @@ func claimSpec(v stacks.Volume, mode corev1.PersistentVolumeAccessMode) corev1.P
 	if v.Class != "" {
 		spec.StorageClassName = &v.Class
 	}
+
 	return spec
 }
 
@@ -80,8 +92,9 @@ func (r *renderer) claimTemplate(service string, v stacks.Volume) corev1.Persist
 	}
 }
 
-// retention keeps the claims when the StatefulSet goes, as volumes outlive the stack. When it shrinks, a claim whose data
-// can be made again goes with its replica: it would hold an old model when it came back.
+// retention keeps the claims when the StatefulSet goes, as volumes outlive the stack. When it
+// shrinks, a claim whose data can be made again goes with its replica: it would hold an old
+// model when it came back.
 func (r *renderer) retention(p plan) *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy {
 	scaled := appsv1.DeletePersistentVolumeClaimRetentionPolicyType
 	for _, m := range p.Mounts {
@@ -89,13 +102,14 @@ func (r *renderer) retention(p plan) *appsv1.StatefulSetPersistentVolumeClaimRet
 			scaled = appsv1.RetainPersistentVolumeClaimRetentionPolicyType
 		}
 	}
+
 	return &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
 		WhenDeleted: appsv1.RetainPersistentVolumeClaimRetentionPolicyType, WhenScaled: scaled,
 	}
 }
 
-// mountVolumes makes the mounts of a service but its files, in the order of their targets. writeShared lets a shared volume
-// be written to, for whoever fills it.
+// mountVolumes makes the mounts of a service but its files, in the order of their targets.
+// writeShared lets a shared volume be written to, for whoever fills it.
 func (r *renderer) mountVolumes(p plan, v *volumes, writeShared bool) {
 	mounts := slices.Clone(p.Mounts)
 	slices.SortFunc(mounts, func(a, b stacks.Mount) int { return cmp.Compare(a.Target, b.Target) })
@@ -110,15 +124,20 @@ func (r *renderer) mountVolumes(p plan, v *volumes, writeShared bool) {
 				v.mount(m.Source, m.Target, m.ReadOnly)
 				continue
 			}
+
 			readOnly := m.ReadOnly && !writeShared
-			v.add(m.Source, corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
-				ClaimName: m.Source, ReadOnly: readOnly,
-			}}, m.Target, readOnly)
+			v.add(m.Source,
+				corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
+					ClaimName: m.Source,
+					ReadOnly:  readOnly,
+				}}, m.Target, readOnly)
 		case stacks.MountTmpfs:
-			// It counts against the container's memory, as on Docker. Pods have no way to say noexec.
-			v.add(fmt.Sprintf("memory-%d", memory), corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
-				Medium: corev1.StorageMediumMemory, SizeLimit: new(byteQuantity(m.Size)),
-			}}, m.Target, m.ReadOnly)
+			// It counts against the container's memory, as on Docker. Pods have
+			// no way to say noexec.
+			v.add(fmt.Sprintf("memory-%d", memory),
+				corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+					Medium: corev1.StorageMediumMemory, SizeLimit: new(byteQuantity(m.Size)),
+				}}, m.Target, m.ReadOnly)
 			memory++
 		case stacks.MountBind:
 			v.add(modelfilesSource, r.files.source(), m.Target, true)

@@ -34,11 +34,12 @@ type Plan struct {
 	Rendered program.Rendered
 }
 
-// Placeholder begins the text that stands in the place of each secret's value. A plan that shows it shows a secret.
+// Placeholder begins the text that stands in the place of each secret's value. A plan that
+// shows it shows a secret.
 const Placeholder = "placeholder-of-secret-"
 
-// Of plans a stack of the project at root from its files alone: no engine, login, passphrase, plugin or network. A stack
-// that its target refuses is an error.
+// Of plans a stack of the project at root from its files alone: no engine, login, passphrase,
+// plugin or network. A stack that its target refuses is an error.
 func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	config, err := program.ReadConfig(root, stack)
 	if err != nil {
@@ -47,12 +48,14 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	if o.Target != "" {
 		config.Plain[stacks.Project+":target"] = string(o.Target)
 	}
+
 	plain, secret := config.Own()
 	p := Plan{}
 	p.Settings, p.Stack, err = program.LoadOffline(root, stack, plain, secret)
 	if err != nil {
 		return Plan{}, err
 	}
+
 	run := recorder.Stack{
 		Project: stacks.Project, Name: stack, Config: config.Plain, Key: o.Key,
 	}
@@ -60,26 +63,32 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	for _, s := range p.Stack.Secrets { // those that are not set count as set
 		values[stacks.Project+":"+s.ConfigKey] = Placeholder + s.ConfigKey
 	}
+
 	for key, ciphertext := range config.Secret {
 		_, name, _ := strings.Cut(key, ":")
 		hash := sha256.Sum256([]byte(ciphertext))
 		values[key] = Placeholder + name + "-" + hex.EncodeToString(hash[:8])
 	}
+
 	for key, value := range values {
 		run.Config[key] = value
 		run.Secrets = append(run.Secrets, key)
 	}
+
 	if p.Rendered, err = program.Render(p.Settings, p.Stack, root, Platform); err != nil {
 		return Plan{}, err
 	}
+
 	resources, err := program.Record(ctx, run, p.Stack, p.Rendered, Root)
 	if err != nil {
 		return Plan{}, err
 	}
+
 	text, err := fs.ReadFile(os.DirFS(root), p.Stack.Model.Modelfile)
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan: %w", err)
 	}
+
 	model := p.Stack.Model
 	p.Document = Document{
 		Version: Version, Project: stacks.Project, Stack: stack,
@@ -90,6 +99,7 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 		},
 		Docker: p.Rendered.Docker, Resources: resources,
 	}
+
 	chosen, err := chosenTarget(root, stack)
 	p.Document.Chosen = err == nil && chosen == p.Settings.Target
 	return p, nil
@@ -106,8 +116,9 @@ func plugins(resources []Resource) map[string]string {
 	return out
 }
 
-// Documents plans the named stacks of the project at root for every target, in the order of their names; without names,
-// every stack that has a file. A plan that is refused is a document that says so.
+// Documents plans the named stacks of the project at root for every target, in the order of
+// their names; without names, every stack that has a file. A plan that is refused is a
+// document that says so.
 func Documents(ctx context.Context, root string, names []string, key []byte) ([]Document, error) {
 	if len(names) == 0 {
 		var err error
@@ -115,6 +126,7 @@ func Documents(ctx context.Context, root string, names []string, key []byte) ([]
 			return nil, err
 		}
 	}
+
 	var out []Document
 	for _, name := range names {
 		chosen, err := chosenTarget(root, name)
@@ -122,6 +134,7 @@ func Documents(ctx context.Context, root string, names []string, key []byte) ([]
 			// Settings that cannot even be read say nothing about a target.
 			chosen = Targets[0]
 		}
+
 		for _, target := range Targets {
 			var p Plan
 			failed := err
@@ -131,13 +144,22 @@ func Documents(ctx context.Context, root string, names []string, key []byte) ([]
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
+
 			if failed != nil {
-				p.Document = Document{Version: Version, Project: stacks.Project, Stack: name, Target: target, Refused: refusal(failed, root)}
+				p.Document = Document{
+					Version: Version,
+					Project: stacks.Project,
+					Stack:   name,
+					Target:  target,
+					Refused: refusal(failed, root),
+				}
 			}
+
 			p.Document.Chosen = target == chosen
 			out = append(out, p.Document)
 		}
 	}
+
 	return out, nil
 }
 
@@ -153,13 +175,16 @@ func chosenTarget(root, stack string) (stacks.Target, error) {
 	if err != nil {
 		return "", err
 	}
+
 	plain := map[string]string{}
 	if v, ok := config.Plain[stacks.Project+":target"]; ok {
 		plain["target"] = v
 	}
+
 	settings, err := stacks.DecodeSettings(plain, nil)
 	if err != nil {
 		return "", fmt.Errorf("stack %q: %w", stack, err)
 	}
+
 	return settings.Target, nil
 }

@@ -1,6 +1,6 @@
-// Package recorder runs a Pulumi program against a monitor that records instead of provisioning: what
-// the program would register, without an engine, a login, plugins or Docker. It knows no stack of the
-// project's, so that an edit of one does not compile it again.
+// Package recorder runs a Pulumi program against a monitor that records instead of provisioning:
+// what the program would register, without an engine, a login, plugins or Docker. It knows no stack
+// of the project's, so that an edit of one does not compile it again.
 package recorder
 
 import (
@@ -34,10 +34,12 @@ const (
 // Stack is the Pulumi stack that a program is run for.
 type Stack struct {
 	Project, Name string
+
 	// Config holds the values by their full key (codexcontinue:domain), Secrets the keys of those
 	// that are secret.
 	Config  map[string]string
 	Secrets []string
+
 	// Key fingerprints secrets; nil leaves them without.
 	Key []byte
 }
@@ -48,23 +50,31 @@ type Resource struct {
 	URN  string `json:"urn"`
 	Type string `json:"type"`
 	Name string `json:"name"`
+
 	// Parent is "type name" of the component it belongs to; empty below the stack itself.
 	Parent string `json:"parent,omitempty"`
+
 	// Component is set for what the program makes itself, to group others: no provider does.
 	Component bool `json:"component,omitempty"`
+
 	// Aliases are the URNs of its former names.
 	Aliases []string `json:"aliases,omitempty"`
+
 	// Provider is the name of the provider resource that makes it; empty for the package's default
 	// provider.
 	Provider string `json:"provider,omitempty"`
+
 	// Inputs are JSON values, with Secret and Computed in place of what is not shown.
 	Inputs map[string]any `json:"inputs,omitempty"`
+
 	// ComputedFrom has, for each input that holds something Computed, the resources ("type name")
 	// that it comes from.
 	ComputedFrom map[string][]string `json:"computedFrom,omitempty"`
+
 	// Outputs are those that a component registers.
 	Outputs map[string]any `json:"outputs,omitempty"`
 	Options *Options       `json:"options,omitempty"`
+
 	// Fingerprints distinguish secrets without showing them, by the path of each Secret in Inputs
 	// (Path). They need a key.
 	Fingerprints map[string]string `json:"fingerprints,omitempty"`
@@ -82,8 +92,10 @@ type Options struct {
 	SecretOutputs       []string `json:"secretOutputs,omitempty"`
 	AfterCreate         []string `json:"afterCreate,omitempty"`
 	AfterUpdate         []string `json:"afterUpdate,omitempty"`
+
 	// Timeouts bound how long the engine waits for the provider; nil for its defaults.
 	Timeouts *Timeouts `json:"timeouts,omitempty"`
+
 	// Version is that of the provider's plugin; empty for any.
 	Version string `json:"version,omitempty"`
 }
@@ -132,6 +144,7 @@ func Record(ctx context.Context, stack Stack, program pulumi.RunFunc) ([]Resourc
 		}
 		return nil, err
 	}
+
 	return m.sorted(), nil
 }
 
@@ -188,11 +201,13 @@ func (m *monitor) RegisterResource(
 		URN: urn, Type: req.GetType(), Name: req.GetName(), Component: !req.GetCustom(),
 		Inputs: values.object("", inputs), Options: options(req), Aliases: m.aliases(req),
 	}
+
 	rec.Fingerprints = values.fingerprints
 	rec.ComputedFrom = computedFrom(rec.Inputs, req.GetPropertyDependencies())
 	if parentType(req.GetParent()) != "" {
 		rec.Parent = shortURN(req.GetParent())
 	}
+
 	if ref := req.GetProvider(); ref != "" {
 		// The reference is a URN and an ID, which is known later.
 		rec.Provider = resource.URN(ref[:strings.LastIndex(ref, "::")]).Name()
@@ -203,13 +218,14 @@ func (m *monitor) RegisterResource(
 	if m.byURN[urn] != nil {
 		return nil, fmt.Errorf("two resources are named %s", shortURN(urn))
 	}
+
 	m.byURN[urn] = rec
 	return &pulumirpc.RegisterResourceResponse{Urn: urn, Object: answer(req)}, nil
 }
 
-// answer returns the registration's object as the program sees it: its inputs. The SDK takes what is
-// absent for known later, but only as a whole: metadata goes where the Kubernetes provider would put a
-// name of its own into it.
+// answer returns the registration's object as the program sees it: its inputs. The SDK takes what
+// is absent for known later, but only as a whole: metadata goes where the Kubernetes provider would
+// put a name of its own into it.
 func answer(req *pulumirpc.RegisterResourceRequest) *structpb.Struct {
 	object := req.GetObject()
 	metadata := object.GetFields()["metadata"].GetStructValue()
@@ -217,6 +233,7 @@ func answer(req *pulumirpc.RegisterResourceRequest) *structpb.Struct {
 		metadata.GetFields()["name"] != nil {
 		return object
 	}
+
 	fields := maps.Clone(object.GetFields())
 	delete(fields, "metadata")
 	return &structpb.Struct{Fields: fields}
@@ -235,6 +252,7 @@ func (m *monitor) RegisterResourceOutputs(
 	if rec := m.byURN[req.GetUrn()]; rec != nil {
 		rec.Outputs = (&reader{}).object("", outputs)
 	}
+
 	return &emptypb.Empty{}, nil
 }
 
@@ -246,6 +264,7 @@ func (m *monitor) sorted() []Resource {
 	for _, r := range m.byURN {
 		out = append(out, *r)
 	}
+
 	slices.SortFunc(out, func(a, b Resource) int {
 		if root := string(resource.RootStackType); (a.Type == root) != (b.Type == root) {
 			if a.Type == root {
@@ -253,9 +272,11 @@ func (m *monitor) sorted() []Resource {
 			}
 			return 1
 		}
+
 		return cmp.Or(
 			strings.Compare(a.Name+" "+a.Type, b.Name+" "+b.Type), strings.Compare(a.URN, b.URN))
 	})
+
 	return out
 }
 
@@ -288,13 +309,16 @@ func (m *monitor) aliases(req *pulumirpc.RegisterResourceRequest) []string {
 		if spec.GetNoParent() {
 			parent = ""
 		}
+
 		of := monitor{stack: Stack{
 			Project: cmp.Or(spec.GetProject(), m.stack.Project),
 			Name:    cmp.Or(spec.GetStack(), m.stack.Name),
 		}}
+
 		out = append(out, of.urn(parent, cmp.Or(spec.GetType(), req.GetType()),
 			cmp.Or(spec.GetName(), req.GetName())))
 	}
+
 	slices.Sort(out)
 	return slices.Compact(out)
 }
@@ -312,12 +336,15 @@ func computedFrom(inputs map[string]any, from dependencies) map[string][]string 
 		if out == nil {
 			out = map[string][]string{}
 		}
+
 		for _, urn := range on.GetUrns() {
 			out[key] = append(out[key], shortURN(urn))
 		}
+
 		slices.Sort(out[key])
 		out[key] = slices.Compact(out[key])
 	}
+
 	return out
 }
 
@@ -342,18 +369,22 @@ func options(req *pulumirpc.RegisterResourceRequest) *Options {
 		AfterUpdate:      req.GetHooks().GetAfterUpdate(),
 		Version:          req.GetVersion(),
 	}
+
 	t := req.GetCustomTimeouts()
 	bounds := Timeouts{Create: t.GetCreate(), Update: t.GetUpdate(), Delete: t.GetDelete()}
 	if bounds != (Timeouts{}) {
 		o.Timeouts = &bounds
 	}
+
 	for _, urn := range req.GetDependencies() {
 		o.DependsOn = append(o.DependsOn, shortURN(urn))
 	}
+
 	slices.Sort(o.DependsOn)
 	if req.GetDeleteBeforeReplaceDefined() {
 		o.DeleteBeforeReplace = new(req.GetDeleteBeforeReplace())
 	}
+
 	return o
 }
 

@@ -27,6 +27,7 @@ func Path(parent string, key any) string {
 		}
 		return parent + "." + key
 	}
+
 	panic("recorder: a path is made of strings and numbers")
 }
 
@@ -74,6 +75,7 @@ func (r *reader) value(path string, v resource.PropertyValue) any {
 	case v.IsObject():
 		return r.object(path, v.ObjectValue())
 	}
+
 	return v.V
 }
 
@@ -82,20 +84,24 @@ func (r *reader) fingerprint(path string, v resource.PropertyValue) {
 	if r.key == nil {
 		return
 	}
+
 	mac := hmac.New(sha256.New, r.key)
-	// The wire form distinguishes "1" from 1, and a deterministic one has sorted keys. What cannot be
-	// written holds something unknown, which has no identity before it is provisioned.
+	// The wire form distinguishes "1" from 1, and a deterministic one has sorted keys. What cannot
+	// be written holds something unknown, which has no identity before it is provisioned.
 	wire, err := plugin.MarshalPropertyValue("", v, keepAll)
 	if err != nil {
 		return
 	}
+
 	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(wire)
 	if err != nil {
 		return
 	}
+
 	mac.Write(text)
 	if r.fingerprints == nil {
 		r.fingerprints = map[string]string{}
 	}
+
 	r.fingerprints[path] = hex.EncodeToString(mac.Sum(nil)[:16])
 }

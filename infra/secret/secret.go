@@ -12,8 +12,8 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/config"
 )
 
-// Values returns the values of the secrets, by name, from the Pulumi config of the project. keys are
-// the keys there, by name. The error has each that is not there, with the command that sets it.
+// Values returns the values of the secrets, by name, from the Pulumi config of the project. keys
+// are the keys there, by name. The error has each that is not there, with the command that sets it.
 func Values(
 	ctx *pulumi.Context, project, stack string, keys map[string]string,
 ) (map[string]pulumi.StringOutput, error) {
@@ -28,7 +28,9 @@ func Values(
 				"`pulumi config set --secret --stack %s %s`", name, key, stack, key))
 			continue
 		}
+
 		out[name] = v
 	}
+
 	return out, errors.Join(errs...)
 }

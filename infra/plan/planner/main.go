@@ -1,5 +1,5 @@
-// Command planner prints the plans of a checkout, every stack for every target, as plan.Encode writes
-// them:
+// Command planner prints the plans of a checkout, every stack for every target, as
+// plan.Encode writes them:
 //
 //	planner ROOT < KEY
 //
@@ -32,6 +32,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	if len(args) != 1 {
 		return errors.New("usage: planner ROOT < KEY")
 	}
+
 	key, err := io.ReadAll(stdin)
 	if err != nil {
 		return fmt.Errorf("planner: read the key: %w", err)
@@ -39,5 +40,6 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	if len(key) < 16 {
 		return fmt.Errorf("planner: a key of %d bytes can be guessed: give 16 or more", len(key))
 	}
+
 	return plan.Print(ctx, stdout, args[0], key)
 }
