@@ -99,7 +99,7 @@ func (d *deployment) startService(name string, s *service) error {
 	})
 }
 
-// urls are where a person on this machine reaches the service's published ports.
+// urls returns where a person on this machine reaches the service's published ports.
 func (r *Rendering) urls(service string) []string {
 	var out []string
 	for _, p := range r.Project.Services[service].Ports {

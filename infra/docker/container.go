@@ -3,6 +3,7 @@ package docker
 import (
 	"fmt"
 	"maps"
+	"math"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -31,7 +32,8 @@ func (d *deployment) containerArgs(
 	maps.Copy(variables, gpus)
 	labels := maps.Clone(c.Labels)
 	labels[LabelPIDs] = strconv.FormatInt(c.PidsLimit, 10)
-	grace := pulumi.Int(seconds(time.Duration(*c.StopGracePeriod)))
+	// A limit in whole seconds is never shorter than asked for.
+	grace := pulumi.Int(int(math.Ceil(time.Duration(*c.StopGracePeriod).Seconds())))
 	args := &docker.ContainerArgs{
 		Image:    img.use,
 		Envs:     pulumi.ToStringArray(variables.Values()),
@@ -149,7 +151,7 @@ func (d *deployment) containerArgs(
 	return args, nil
 }
 
-// readBack are the capabilities in the form with CAP_, in which the engine reads them back.
+// readBack returns the capabilities in the form with CAP_, in which the engine reads them back.
 func readBack(names []string) []string {
 	out := []string{}
 	for _, name := range names {

@@ -38,7 +38,7 @@ func (d *deployment) addHook() error {
 	return err
 }
 
-// engineHost is docker:host of the config, empty when it is not set.
+// engineHost returns docker:host of the config, empty when it is not set.
 func engineHost(ctx *pulumi.Context) string { return config.New(ctx, "docker").Get("host") }
 
 // newClient connects to the engine that the provider uses: docker:host of the config, else

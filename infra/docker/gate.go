@@ -24,26 +24,26 @@ import (
 // nothing. It looks at every `up`, whatever has changed: a container that failed once fails the
 // next `up` too. A preview does not wait. See docs/adr/0010-start-together.md.
 type gate struct {
-	ctx   *pulumi.Context
-	stack stacks.Stack
-	doors []door
+	ctx        *pulumi.Context
+	stack      stacks.Stack
+	containers []gated
 }
 
-// door is a container that the gate waits for.
-type door struct {
+// gated is a container that the gate waits for.
+type gated struct {
 	service stacks.Service
 
-	// stopped tells that a predecessor of the container is stopped before it starts.
+	// stopped is set if a predecessor of the container is stopped before it starts.
 	stopped bool
 	id      pulumi.IDOutput
 }
 
 func newGate(ctx *pulumi.Context, stack stacks.Stack) *gate { return &gate{ctx: ctx, stack: stack} }
 
-// add makes the gate wait for a container of the service. stopped tells that its
+// add makes the gate wait for a container of the service. stopped is set if its
 // predecessor is stopped first.
 func (g *gate) add(svc stacks.Service, c *docker.Container, stopped bool) {
-	g.doors = append(g.doors, door{service: svc, stopped: stopped, id: c.ID()})
+	g.containers = append(g.containers, gated{service: svc, stopped: stopped, id: c.ID()})
 }
 
 // pass returns the names by service as outputs that resolve when every container is healthy, and
@@ -53,15 +53,15 @@ func (g *gate) pass(names pulumi.StringArrayMap) pulumi.StringArrayMap {
 		return names
 	}
 
-	ids := make(pulumi.IDArray, len(g.doors))
-	for i, d := range g.doors {
+	ids := make(pulumi.IDArray, len(g.containers))
+	for i, d := range g.containers {
 		ids[i] = d.id
 	}
 
 	healthy := ids.ToIDArrayOutput().ApplyTWithContext(g.ctx.Context(),
 		func(ctx context.Context, ids []pulumi.ID) (bool, error) {
 			waits := make([]wait, len(ids))
-			for i, d := range g.doors {
+			for i, d := range g.containers {
 				waits[i] = wait{service: d.service, stopped: d.stopped, id: string(ids[i])}
 			}
 			err := g.await(ctx, waits)
@@ -151,10 +151,10 @@ const (
 	// lookTimeout bounds one look.
 	lookTimeout = 10 * time.Second
 
-	// crashes is how often a container may end and be started again before the gate gives up
+	// maxCrashes is how often a container may end and be started again before the gate gives up
 	// on it. The services wait for what they lack; one that ends again and again lacks
 	// something that does not come.
-	crashes = 5
+	maxCrashes = 5
 )
 
 // look inspects the container once, in bounded time.
@@ -194,7 +194,7 @@ func awaitHealth(ctx context.Context, api *client.Client, w wait) error {
 		switch after := time.Since(start); {
 		case c.State.Running && c.State.Health.Status == container.Healthy:
 			return nil
-		case c.RestartCount-before >= crashes, c.State.Status == container.StateExited,
+		case c.RestartCount-before >= maxCrashes, c.State.Status == container.StateExited,
 			c.State.Status == container.StateDead:
 			return w.failed(c, fmt.Sprintf("exited with code %d", c.State.ExitCode), after)
 		case after >= w.service.StartTimeout:
@@ -209,7 +209,7 @@ func awaitHealth(ctx context.Context, api *client.Client, w wait) error {
 	}
 }
 
-// failed is the error of a container that is not healthy.
+// failed returns the error of a container that is not healthy.
 func (w wait) failed(c container.InspectResponse, state string, after time.Duration) error {
 	name := strings.TrimPrefix(c.Name, "/")
 	down := ""

@@ -61,7 +61,7 @@ func nvidia(devices []types.DeviceRequest) map[string]string {
 	return nil
 }
 
-// devices are those that the container asks for.
+// devices returns those that the container asks for.
 func devices(c types.ServiceConfig) []types.DeviceRequest {
 	if c.Deploy == nil || c.Deploy.Resources.Reservations == nil {
 		return nil

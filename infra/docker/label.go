@@ -19,8 +19,8 @@ const (
 	LabelFilesOf = "dev.codexcontinue.files-of"
 )
 
-// pairs are the labels as the provider takes them, a set of pairs; sorted, they are stable. Each
-// kind of resource has a Go type of its own for a pair.
+// pairs returns the labels as the provider takes them, a set of pairs; sorted, they are stable.
+// Each kind of resource has a Go type of its own for a pair.
 func pairs[T any](labels types.Labels, pair func(name, value pulumi.String) T) []T {
 	var out []T
 	for _, name := range slices.Sorted(maps.Keys(labels)) {

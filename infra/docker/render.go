@@ -86,7 +86,7 @@ func Render(root fs.FS, stack stacks.Stack, platform string) (*Rendering, error)
 	return r, nil
 }
 
-// labels stand on everything that the stack owns.
+// labels returns the labels of everything that the stack owns.
 func (r *Rendering) labels() types.Labels {
 	return types.Labels{stacks.LabelProject: stacks.Project, stacks.LabelStack: r.stack.Name}
 }
@@ -115,7 +115,7 @@ func (r *Rendering) addFiles(svc stacks.Service) {
 	}
 }
 
-// FilePath is where the project has a file of the service, relative to compose.yaml.
+// FilePath returns where the project has a file of the service, relative to compose.yaml.
 func FilePath(service string, f stacks.File) string {
 	kind := "configs"
 	if f.Secret != "" {
@@ -124,13 +124,13 @@ func FilePath(service string, f stacks.File) string {
 	return path.Join(kind, service, path.Base(f.Path))
 }
 
-// fileID is the project's name of a file of the service.
+// fileID returns the project's name of a file of the service.
 func fileID(service string, f stacks.File) string {
 	base := strings.TrimPrefix(path.Base(f.Path), ".")
 	return service + "-" + strings.ReplaceAll(base, ".", "-")
 }
 
-// ContainerName is the name of a replica, counted from 0, of the service. It is that of the
+// ContainerName returns the name of a replica, counted from 0, of the service. It is that of the
 // resource: the engine adds a random suffix, so that a replacement can stand beside its
 // predecessor.
 func (r *Rendering) ContainerName(service string, replica int) string {

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -120,8 +119,8 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 	return c, errors.Join(errs...)
 }
 
-// image is the reference to pull, or the repository with the digest of the build's inputs as its
-// tag, and how to build it.
+// image returns the reference to pull, or the repository with the digest of the build's inputs as
+// its tag, and how to build it.
 func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildConfig, error) {
 	b := img.Build
 	if b == nil {
@@ -145,7 +144,7 @@ func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildCon
 	}, nil
 }
 
-// environment is the service's environment. A variable that asks for GPUs must
+// environment returns the service's environment. A variable that asks for GPUs must
 // not be among its own.
 func environment(
 	svc stacks.Service, devices []types.DeviceRequest,
@@ -210,7 +209,7 @@ func mounts(
 	return disk, tmpfs, nil
 }
 
-// capabilities are the names of the kept ones, without CAP_.
+// capabilities returns the names of the kept ones, without CAP_.
 func capabilities(kept map[string]string) []string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(kept)) {
@@ -219,7 +218,7 @@ func capabilities(kept map[string]string) []string {
 	return out
 }
 
-// published are the ports with a host port, in the order in which the provider reads them back.
+// published returns the ports with a host port, in the order in which the provider reads them back.
 func published(ports []stacks.Port) []types.ServicePortConfig {
 	var out []types.ServicePortConfig
 	for _, p := range ports {
@@ -236,6 +235,3 @@ func published(ports []stacks.Port) []types.ServicePortConfig {
 	})
 	return out
 }
-
-// seconds rounds up: a limit in whole seconds is never shorter than asked for.
-func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

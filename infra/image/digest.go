@@ -21,14 +21,14 @@ import (
 	"github.com/moby/patternmatcher/ignorefile"
 )
 
-// Platform is the one that images are built for.
+// Platform returns the one that images are built for.
 func Platform() string { return "linux/" + runtime.GOARCH }
 
-// Ref is the reference of the image that the build makes: its repository, and the digest of its
-// inputs as the tag. root is the project's.
+// Ref returns the reference of the image that the build makes: its repository, and the digest of
+// its inputs as the tag. root is the project's.
 func Ref(root fs.FS, b stacks.Build) (string, error) { return RefFor(root, b, Platform()) }
 
-// RefFor is Ref for another platform than this machine's.
+// RefFor is like Ref, for any platform.
 func RefFor(root fs.FS, b stacks.Build, platform string) (string, error) {
 	digest, err := inputsDigest(root, b, platform)
 	if err != nil {
@@ -47,15 +47,48 @@ func WalkContext(
 		return err
 	}
 
-	ignored, err := ignorePatterns(root, b)
+	patterns, err := ignorePatterns(root, b)
 	if err != nil {
 		return err
 	}
 
-	return walkContext(context, ignored, visit)
+	matcher, err := patternmatcher.New(patterns)
+	if err != nil {
+		return fmt.Errorf(".dockerignore: %w", err)
+	}
+
+	return fs.WalkDir(context, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || name == "." {
+			return err
+		}
+
+		ignored, err := matcher.MatchesOrParentMatches(name)
+		if err != nil {
+			return err
+		}
+
+		if entry.IsDir() {
+			if ignored && !letsInBelow(matcher, name) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+
+		// Sockets, pipes and devices have no place in a context.
+		if ignored || entry.Type()&^fs.ModeSymlink != 0 {
+			return nil
+		}
+
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+
+		return visit(name, info.Mode())
+	})
 }
 
-// inputsDigest is the sha256 (hex) of all a build depends on: Dockerfile, stage, arguments,
+// inputsDigest returns the sha256 (hex) of all a build depends on: Dockerfile, stage, arguments,
 // platform, and the name, executable bit and content of each file of the context that the
 // Dockerfile's .dockerignore lets in. It does not depend on time stamps, owners or the umask, so
 // every clone of one commit gets the same.
@@ -144,46 +177,7 @@ func ignorePatterns(root fs.FS, b stacks.Build) ([]string, error) {
 	return nil, nil
 }
 
-// walkContext calls visit for each file of the context that the patterns let in, in lexical order.
-func walkContext(
-	context fs.FS, patterns []string, visit func(name string, mode fs.FileMode) error,
-) error {
-	matcher, err := patternmatcher.New(patterns)
-	if err != nil {
-		return fmt.Errorf(".dockerignore: %w", err)
-	}
-
-	return fs.WalkDir(context, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || name == "." {
-			return err
-		}
-
-		ignored, err := matcher.MatchesOrParentMatches(name)
-		if err != nil {
-			return err
-		}
-
-		if entry.IsDir() {
-			if ignored && !letsInBelow(matcher, name) {
-				return fs.SkipDir
-			}
-			return nil
-		}
-
-		if ignored || entry.Type()&^fs.ModeSymlink != 0 { // sockets, pipes and devices have no place in a context
-			return nil
-		}
-
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-
-		return visit(name, info.Mode())
-	})
-}
-
-// letsInBelow says whether an exception (!pattern) may match below the ignored directory.
+// letsInBelow reports whether an exception (!pattern) may match below the ignored directory.
 func letsInBelow(matcher *patternmatcher.PatternMatcher, dir string) bool {
 	for _, p := range matcher.Patterns() {
 		if !p.Exclusion() {

@@ -24,7 +24,7 @@ const (
 	diskLimit   = stacks.GiB
 )
 
-// resourcesOf are what a container asks for and is bounded by.
+// resourcesOf returns what a container asks for and is bounded by.
 func resourcesOf(r stacks.Resources, g *stacks.GPU) corev1.ResourceRequirements {
 	out := corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{
@@ -46,11 +46,11 @@ func resourcesOf(r stacks.Resources, g *stacks.GPU) corev1.ResourceRequirements 
 	return out
 }
 
-// container is the service's.
+// container returns the service's container.
 func container(p plan) corev1.Container {
 	startup, readiness, liveness := probes(p.Service)
 	c := corev1.Container{
-		Name: p.Name, Image: p.image.Ref, Command: p.Entrypoint, Args: p.Command,
+		Name: p.Name, Image: p.image, Command: p.Entrypoint, Args: p.Command,
 		// The tag is the digest of what the image was made of: there is nothing newer under it.
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Env:             variables(p.env),
@@ -76,7 +76,7 @@ func container(p plan) corev1.Container {
 	return c
 }
 
-// variables are sorted: the order of a list is part of what the API server compares.
+// variables returns the variables sorted: the API server compares lists with their order.
 func variables(env map[string]string) []corev1.EnvVar {
 	var out []corev1.EnvVar
 	for _, name := range slices.Sorted(maps.Keys(env)) {
@@ -85,7 +85,7 @@ func variables(env map[string]string) []corev1.EnvVar {
 	return out
 }
 
-// containerSecurity is what the Pod Security Standard "restricted" asks for, and a
+// containerSecurity returns what the Pod Security Standard "restricted" asks for, and a
 // read-only root file system.
 func containerSecurity(s stacks.Security) *corev1.SecurityContext {
 	capabilities := &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}

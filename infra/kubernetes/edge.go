@@ -27,7 +27,7 @@ const (
 	listenHTTPS = "https"
 )
 
-// ownGateway says that the stack brings a Gateway of its own, for which a controller may
+// ownGateway reports whether the stack brings a Gateway of its own, for which a controller may
 // put a proxy beside it.
 func ownGateway(s stacks.Stack) bool {
 	return s.Route != nil && s.Route.Gateway != nil && s.Route.Gateway.Class != ""
@@ -184,7 +184,7 @@ func issuerAnnotations(t *stacks.TLS) map[string]string {
 	return map[string]string{"cert-manager.io/cluster-issuer": t.ClusterIssuer}
 }
 
-// servicePort is the port of the edge's Service.
+// servicePort returns the port of the edge's Service.
 func servicePort(p plan) int { return cmp.Or(p.Ports[0].Host, p.Ports[0].Container) }
 
 // httpURL leaves out HTTP's own port.
@@ -193,8 +193,8 @@ func httpURL(host string, port int) string {
 	return "http://" + strings.TrimSuffix(at, ":80")
 }
 
-// edgeURL is where people go, or how to get there; balanced reports whether only the address of a
-// load balancer says it.
+// edgeURL returns where people go, or how to get there; balanced reports whether only the address
+// of a load balancer says it.
 func (r *Rendering) edgeURL(p plan) (url, forward string, balanced bool) {
 	if t := r.stack.Route; t != nil {
 		scheme := "http"

@@ -21,7 +21,7 @@ const fileMode = 0o444
 // keyRule is what a ConfigMap and a Secret take as a key.
 var keyRule = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`)
 
-// fileKey is the key of the file at an absolute path: the path with dots, which keeps
+// fileKey returns the key of the file at an absolute path: the path with dots, which keeps
 // files of one name apart.
 func fileKey(name string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(name, "/"), "/", ".")
@@ -138,7 +138,7 @@ func shortHash(b []byte) string {
 	return hex.EncodeToString(sum[:])[:12]
 }
 
-// directories are those of the files, sorted.
+// directories returns those of the files, sorted.
 func directories(files []stacks.File) []string {
 	var dirs []string
 	for _, f := range files {
@@ -148,7 +148,7 @@ func directories(files []stacks.File) []string {
 	return slices.Compact(dirs)
 }
 
-// sortedFiles are the service's files in the order of their paths.
+// sortedFiles returns the service's files in the order of their paths.
 func sortedFiles(files []stacks.File) []stacks.File {
 	out := slices.Clone(files)
 	slices.SortFunc(out, func(a, b stacks.File) int { return cmp.Compare(a.Path, b.Path) })

@@ -13,10 +13,10 @@ import (
 // keeps other pods off its nodes. Slices (nvidia.com/mig-...) are on nodes with the same taint.
 const nvidiaGPU = "nvidia.com/gpu"
 
-// gpuResource is the extended resource that the request is for.
+// gpuResource returns the extended resource that the request is for.
 func gpuResource(g *stacks.GPU) string { return cmp.Or(g.Resource, nvidiaGPU) }
 
-// gpuTaint is the key of the taint on nodes with that resource.
+// gpuTaint returns the key of the taint on nodes with that resource.
 func gpuTaint(resource string) string {
 	if strings.HasPrefix(resource, "nvidia.com/") {
 		return nvidiaGPU
@@ -36,9 +36,9 @@ func applyGPU(pod *corev1.PodSpec, g *stacks.GPU) {
 
 	pod.NodeSelector = g.NodeSelector
 	tolerations := slices.Clone(g.Tolerations)
-	if taint := gpuTaint(gpuResource(g)); !slices.ContainsFunc(tolerations, func(t stacks.Toleration) bool {
-		return t.Key == taint
-	}) {
+	taint := gpuTaint(gpuResource(g))
+	tolerated := func(t stacks.Toleration) bool { return t.Key == taint }
+	if !slices.ContainsFunc(tolerations, tolerated) {
 		tolerations = append(tolerations, stacks.Toleration{Key: taint, Effect: "NoSchedule"})
 	}
 

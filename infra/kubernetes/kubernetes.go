@@ -36,16 +36,13 @@ type Options struct {
 	Platform string
 }
 
-// Namespace is where a stack goes unless it says otherwise.
+// Namespace returns the namespace of a stack whose settings name none.
 func Namespace(stack string) string { return stacks.Project + "-" + stack }
 
 // Rendering is a stack as objects of a cluster.
 type Rendering struct {
 	// Objects are in the order in which they are made.
 	Objects []*Object
-
-	// Images are those of the services, in start order.
-	Images []Image
 
 	stack stacks.Stack
 	opts  Options
@@ -92,7 +89,7 @@ func Render(stack stacks.Stack, opts Options) (*Rendering, error) {
 	}
 
 	for _, p := range r.plans {
-		if r.model != nil && r.model.before(p.Name) {
+		if r.model != nil && r.model.blocks(p.Name) {
 			if err := r.addJob(); err != nil {
 				return nil, fmt.Errorf("model: %w", err)
 			}
@@ -123,7 +120,7 @@ func (r *renderer) plan() error {
 	for _, svc := range ordered {
 		p, err := planService(r.stack, svc, r.opts)
 		errs = append(errs, err)
-		r.plans, r.Images = append(r.plans, p), append(r.Images, p.image)
+		r.plans = append(r.plans, p)
 	}
 
 	if errors.Join(errs...) == nil {

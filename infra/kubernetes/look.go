@@ -46,7 +46,7 @@ func connect(contextName string, at place) (*looker, error) {
 	return &looker{api: api, place: at}, nil
 }
 
-// rollouts are those of the stack's services, by name.
+// rollouts returns those of the stack's services, by name.
 func (l *looker) rollouts(ctx context.Context) (map[string]rollout, error) {
 	deployments, err := listOf[appsv1.Deployment](ctx, l, apps("deployments"))
 	if err != nil {
@@ -107,8 +107,9 @@ func listOf[T any](ctx context.Context, l *looker, kind schema.GroupVersionResou
 	}
 
 	out := make([]T, len(list.Items))
+	converter := runtime.DefaultUnstructuredConverter
 	for i, item := range list.Items {
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &out[i]); err != nil {
+		if err := converter.FromUnstructured(item.Object, &out[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -155,7 +156,7 @@ func ofStatefulSet(x appsv1.StatefulSet) rollout {
 	return rollout{done: true}
 }
 
-// wanted is the number of replicas; the API server fills in 1.
+// wanted returns the number of replicas, which the API server sets to 1 if it is not given.
 func wanted(replicas *int32) int32 {
 	if replicas == nil {
 		return 1
@@ -163,7 +164,7 @@ func wanted(replicas *int32) int32 {
 	return *replicas
 }
 
-// trouble is why the pod does not work, in Kubernetes' words; empty when it does, or is leaving.
+// trouble returns why the pod does not work, in Kubernetes' words; empty if it does, or is leaving.
 func trouble(p corev1.Pod) string {
 	if p.DeletionTimestamp != nil {
 		return ""

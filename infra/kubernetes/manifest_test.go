@@ -3,12 +3,15 @@ package kubernetes_test
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"path"
 	"slices"
 	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 )
@@ -83,8 +86,15 @@ func TestReferences(t *testing.T) {
 		there[o.String()] = true
 	}
 
-	for _, img := range rendered.Images {
-		there["Image "+img.Ref] = true
+	for _, svc := range stack.Services {
+		there["Image "+svc.Image.Ref] = true
+		if svc.Image.Build != nil {
+			ref, err := image.Ref(os.DirFS(root), *svc.Image.Build)
+			if err != nil {
+				t.Fatal(err)
+			}
+			there["Image "+path.Join(stack.Registry, ref)] = true
+		}
 	}
 
 	seen := map[string]bool{}

@@ -102,19 +102,19 @@ func planModel(stack stacks.Stack, plans []plan, root string) (*modelPlan, *mode
 	return nil, files, nil
 }
 
-// calls says that the Job connects to the service.
+// calls reports whether the Job connects to the service.
 func (m *modelPlan) calls(service string) bool {
 	return m.server != nil && !m.shared && m.server.Name == service
 }
 
-// before says that the service starts after the Job: replicas that share a volume do not start on
-// an empty one that they cannot write to. The client of the model starts before: it is not ready
-// until exactly the wanted version is there.
-func (m *modelPlan) before(service string) bool {
+// blocks reports whether the service starts after the Job: replicas that share a volume do not
+// start on an empty one that they cannot write to. The client of the model starts before: it is not
+// ready until exactly the wanted version is there.
+func (m *modelPlan) blocks(service string) bool {
 	return m.shared && m.server.Name == service
 }
 
-// resources are those of the Job's containers.
+// resources returns those of the Job's containers.
 func (m *modelPlan) resources() []corev1.ResourceRequirements {
 	out := []corev1.ResourceRequirements{resourcesOf(modelResources, nil)}
 	if m.shared {
@@ -123,7 +123,8 @@ func (m *modelPlan) resources() []corev1.ResourceRequirements {
 	return out
 }
 
-// args are the command's: with several replicas it waits until the name resolves to all of them.
+// args returns the command's arguments: with several replicas it waits until the name
+// resolves to all of them.
 func (m *modelPlan) args() []string {
 	args := []string{"model", "apply", "--tries", strconv.Itoa(modelTries)}
 	if m.replicas > 1 {
@@ -132,15 +133,15 @@ func (m *modelPlan) args() []string {
 	return args
 }
 
-// name is the Job's: its hash is over everything in it, as a Job cannot be changed. So a changed
-// Modelfile, base or number of replicas is a new Job, which shows in the preview and runs before
-// the old one is removed.
+// name returns the Job's name: its hash is over everything in it, as a Job cannot be changed. So a
+// changed Modelfile, base or number of replicas is a new Job, which shows in the preview and runs
+// before the old one is removed.
 func (m *modelPlan) name(files *modelFiles) (string, error) {
-	all := []any{m.digest, m.args(), m.env, m.client.image.Ref, m.client.Security, files.data(),
+	all := []any{m.digest, m.args(), m.env, m.client.image, m.client.Security, files.data(),
 		modelResources,
 		modelDeadline}
 	if m.shared {
-		all = append(all, m.server.image.Ref, m.server.env, m.server.Command, m.server.Resources,
+		all = append(all, m.server.image, m.server.env, m.server.Command, m.server.Resources,
 			m.server.Mounts)
 	}
 
@@ -250,7 +251,7 @@ func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
 	return f, nil
 }
 
-// source is the volume that has the files at their paths.
+// source returns the volume that has the files at their paths.
 func (f *modelFiles) source() corev1.VolumeSource {
 	v := &corev1.ConfigMapVolumeSource{DefaultMode: new(int32(fileMode))}
 	v.Name = f.name
@@ -328,7 +329,7 @@ func failurePolicy() *batchv1.PodFailurePolicy {
 	}}}
 }
 
-// jobTemplate is ml's container with another command and, where the volume is shared, an
+// jobTemplate returns ml's container with another command and, where the volume is shared, an
 // Ollama that writes to it.
 func (r *renderer) jobTemplate(labels map[string]string) corev1.PodTemplateSpec {
 	m := r.model
@@ -356,7 +357,7 @@ func (r *renderer) jobTemplate(labels map[string]string) corev1.PodTemplateSpec 
 	spec.InitContainers = sidecars
 	spec.Containers = []corev1.Container{{
 		Name:                     m.client.Name,
-		Image:                    m.client.image.Ref,
+		Image:                    m.client.image,
 		ImagePullPolicy:          corev1.PullIfNotPresent,
 		Args:                     m.args(),
 		Env:                      variables(m.env),

@@ -85,7 +85,7 @@ func (r *renderer) addServicePolicy(svc stacks.Service) *Object {
 	return r.addPolicy(svc.Name, svc.Name, *r.selector(svc.Name), ingress, egress)
 }
 
-// callers are the services, and the Job, that connect to the service, in the stack's order.
+// callers returns the services, and the Job, that connect to the service, in the stack's order.
 func (r *renderer) callers(name string) []string {
 	var out []string
 	for _, svc := range r.stack.Services {
@@ -115,7 +115,9 @@ func (r *renderer) toService(name string) egressRule {
 func toDNS() egressRule {
 	return egressRule{
 		To: []peer{{
-			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: "kube-system"}},
+			NamespaceSelector: &metav1.LabelSelector{
+				MatchLabels: map[string]string{corev1.LabelMetadataName: "kube-system"},
+			},
 			PodSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
 				{Key: "k8s-app", Operator: metav1.LabelSelectorOpIn, Values: dnsApps},
 			}},
@@ -126,8 +128,8 @@ func toDNS() egressRule {
 	}
 }
 
-// outside are the rules for destinations beyond the stack. A policy knows addresses and no names: a
-// name, like any host, is its port anywhere.
+// outside returns the rules for destinations beyond the stack. A policy knows addresses and no
+// names: a name, like any host, is its port anywhere.
 func outside(list []stacks.Outside) []egressRule {
 	var out []egressRule
 	for _, o := range list {

@@ -19,7 +19,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Object is an object of the cluster, with what stands beside it: what Pulumi is told of it, and
+// Object is an object of the cluster, with what stands beside it: what Pulumi knows of it, and
 // the API server is not.
 //
 // It names others as they are called before anything is provisioned. A Secret is called after its
@@ -79,13 +79,13 @@ var Scheme = sync.OnceValue(func() *runtime.Scheme {
 	return s
 })
 
-// kind is the object's kind.
+// kind returns the object's kind.
 func (o *Object) kind() string { return o.GetObjectKind().GroupVersionKind().Kind }
 
-// String is the object as people name it.
+// String returns the object as people name it.
 func (o *Object) String() string { return o.kind() + " " + o.GetName() }
 
-// Fields are what the API server is told of the object.
+// Fields returns the object as the API server gets it.
 func (o *Object) Fields() (map[string]any, error) {
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o.DeepCopyObject())
 	if err != nil {
@@ -119,7 +119,7 @@ func (r *renderer) add(o *Object) *Object {
 	return o
 }
 
-// meta is an object's metadata in the stack's namespace.
+// meta returns an object's metadata in the stack's namespace.
 func (r *renderer) meta(name string, labels map[string]string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: r.opts.Namespace, Labels: labels}
 }

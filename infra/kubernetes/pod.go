@@ -13,7 +13,7 @@ import (
 // reaches it while it drains.
 const endpointDelay = 5 * time.Second
 
-// drain is the service's preStop sleep. Only a Deployment's pod has a successor that serves
+// drain returns the service's preStop sleep. Only a Deployment's pod has a successor that serves
 // meanwhile; for a StatefulSet's it would make the gap longer.
 func (p plan) drain() time.Duration {
 	if p.kind == kindDeployment && len(p.Ports) > 0 {
@@ -22,7 +22,7 @@ func (p plan) drain() time.Duration {
 	return 0
 }
 
-// podTemplate is the pod of a service.
+// podTemplate returns the pod of a service.
 func (r *renderer) podTemplate(p plan, mounted volumes) corev1.PodTemplateSpec {
 	c := container(p)
 	c.VolumeMounts = mounted.mounts
@@ -41,7 +41,7 @@ func (r *renderer) podTemplate(p plan, mounted volumes) corev1.PodTemplateSpec {
 	}
 }
 
-// podSpec is what all pods of the stack have in common.
+// podSpec returns what all pods of the stack have in common.
 func podSpec(account string, s stacks.Security, mounted volumes) corev1.PodSpec {
 	security := &corev1.PodSecurityContext{
 		RunAsNonRoot:   new(true),

@@ -90,7 +90,8 @@ func (r *renderer) addQuota() {
 	r.fences = append(r.fences, quota, limits)
 }
 
-// isNative says that the resource is Kubernetes' own: a quota bounds only the requests of others.
+// isNative reports whether the resource is Kubernetes' own: a quota bounds only
+// the requests of others.
 func isNative(name corev1.ResourceName) bool {
 	return slices.Contains([]corev1.ResourceName{
 		corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage,

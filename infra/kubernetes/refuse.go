@@ -12,7 +12,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// cannot is what the target says of a field that no object of a cluster can
+// cannot returns the error of a field that no object of a cluster can
 // express, and what to do.
 func cannot(path, todo string) error {
 	return fmt.Errorf("%s: the kubernetes target cannot express it: %s", path, todo)

@@ -42,7 +42,7 @@ type registered struct {
 	Status   pulumi.MapOutput `pulumi:"status"`
 }
 
-// name is what the object is called in the cluster.
+// name returns the object's name in the cluster.
 func (r *registered) name() pulumi.StringOutput {
 	return r.Metadata.ApplyT(func(metadata map[string]any) string {
 		name, _ := metadata["name"].(string)
@@ -78,11 +78,11 @@ func Provision(ctx *pulumi.Context, r *Rendering) (Outputs, error) {
 	// The model's Job runs the images of services that start after it.
 	out := Outputs{Images: pulumi.StringMap{}, Context: r.opts.Context}
 	var names []string
-	for _, img := range r.Images {
-		if out.Images[img.Service], err = d.addImage(img); err != nil {
-			return Outputs{}, fmt.Errorf("services.%s: image: %w", img.Service, err)
+	for _, p := range r.plans {
+		if out.Images[p.Name], err = d.addImage(p); err != nil {
+			return Outputs{}, fmt.Errorf("services.%s: image: %w", p.Name, err)
 		}
-		names = append(names, img.Service)
+		names = append(names, p.Name)
 	}
 
 	last := map[string]*Object{} // of a component
@@ -118,7 +118,7 @@ func Provision(ctx *pulumi.Context, r *Rendering) (Outputs, error) {
 	return out, d.await(names...)
 }
 
-// outputs are those of the component.
+// outputs returns those of the component.
 func (d *deployment) outputs(name string, out Outputs) pulumi.Map {
 	switch {
 	case name == "":
@@ -181,7 +181,7 @@ func (d *deployment) addProviders() error {
 	return nil
 }
 
-// component is the one of that name. It is registered when it is first asked for.
+// component returns the one of that name. It is registered when it is first asked for.
 func (d *deployment) component(name string) (*component, error) {
 	if c := d.components[name]; c != nil {
 		return c, nil
@@ -203,19 +203,19 @@ func (d *deployment) component(name string) (*component, error) {
 // kindImage is the kind of the names of images.
 const kindImage = "Image"
 
-// addImage gives the reference that pods use: of what is pushed the digest, which cannot come
+// addImage returns the reference that pods use: of what is pushed the digest, which cannot come
 // to mean another image.
-func (d *deployment) addImage(img Image) (pulumi.StringOutput, error) {
-	parent, err := d.component(img.Service)
-	if err != nil || img.Build == nil {
-		return pulumi.String(img.Ref).ToStringOutput(), err
+func (d *deployment) addImage(p plan) (pulumi.StringOutput, error) {
+	parent, err := d.component(p.Name)
+	b := p.Image.Build
+	if err != nil || b == nil || d.stack.Registry == "" {
+		return pulumi.String(p.image).ToStringOutput(), err
 	}
 
-	b := img.Build
 	// The engine starts the provider in the folder of the Pulumi program (main: infra in
 	// Pulumi.yaml), one below the project's root. The credentials are those of `docker login`.
-	made, err := docker.NewImage(d.ctx, img.Service, &docker.ImageArgs{
-		ImageName: pulumi.String(img.Ref),
+	made, err := docker.NewImage(d.ctx, p.Name, &docker.ImageArgs{
+		ImageName: pulumi.String(p.image),
 		Build: &docker.DockerBuildArgs{
 			Context:        pulumi.String(path.Join("..", path.Clean(b.Context))),
 			Dockerfile:     pulumi.String(path.Join("..", path.Clean(b.Dockerfile))),
@@ -231,7 +231,7 @@ func (d *deployment) addImage(img Image) (pulumi.StringOutput, error) {
 		return pulumi.StringOutput{}, err
 	}
 
-	d.known[kindImage+" "+img.Ref] = made.RepoDigest
+	d.known[kindImage+" "+p.image] = made.RepoDigest
 	return made.RepoDigest, nil
 }
 
@@ -282,14 +282,14 @@ func (d *deployment) register(o *Object) error {
 	return err
 }
 
-// inputs are the object's fields, with what provisioning makes of the names in them.
+// inputs returns the object's fields, with what provisioning makes of the names in them.
 func (d *deployment) inputs(o *Object) (pulumi.Map, error) {
-	told, err := o.Fields()
+	fields, err := o.Fields()
 	if err != nil {
 		return nil, err
 	}
 
-	inputs := d.input("", "", told).(pulumi.Map)
+	inputs := d.input("", "", fields).(pulumi.Map)
 	metadata := inputs["metadata"].(pulumi.Map)
 	if len(o.Annotations) > 0 {
 		annotations, ok := metadata["annotations"].(pulumi.Map)
@@ -365,7 +365,7 @@ func (d *deployment) input(parent, key string, v any) pulumi.Input {
 	return nil // JSON's null
 }
 
-// edgeURL is where people go, or how to get there.
+// edgeURL returns where people go, or how to get there.
 func (d *deployment) edgeURL(p plan) (url pulumi.StringInput, forward string) {
 	known, forward, balanced := d.Rendering.edgeURL(p)
 	switch {

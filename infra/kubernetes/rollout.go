@@ -26,15 +26,15 @@ const (
 const (
 	// lookEvery is the time between two looks at the workloads.
 	lookEvery = 500 * time.Millisecond
-	// deafFor is how long the API server may fail to answer before the wait is given up.
-	deafFor = time.Minute
+	// silenceLimit is how long the API server may fail to answer before the wait is given up.
+	silenceLimit = time.Minute
 )
 
 // rollout is how far a workload's newest revision has come.
 type rollout struct {
-	// done says that all of its pods are ready, and that none of an older revision is left.
+	// done is set if all of its pods are ready and none of an older revision is left.
 	done bool
-	// text says what is not.
+	// text is what is missing.
 	text string
 }
 
@@ -47,8 +47,7 @@ type waiting struct {
 	// needs are what has to be ready before a service can be, by its name; model is the Job.
 	needs map[string][]string
 
-	// made is what the cluster has been told of, in its new version: services, and the Job when it
-	// is done.
+	// made are what the cluster has in its new version: services, and the Job when it is done.
 	made map[string]bool
 
 	// spent is the time that counted for a service so far, counting whether it counts since looked.
@@ -72,8 +71,8 @@ func newWaiting(plans []plan, model *modelPlan) *waiting {
 	return w
 }
 
-// look takes in what is seen now. It returns the services that are not ready, in start order, and
-// an error when the time of one has run out.
+// look counts the time until now, at which the rollouts were seen. It returns the services that are
+// not ready, in start order, and an error when the time of one has run out.
 func (w *waiting) look(now time.Time, seen map[string]rollout) (left []string, err error) {
 	done := map[string]bool{stacks.ModelJob: w.made[stacks.ModelJob]}
 	for _, p := range w.plans {
@@ -127,7 +126,7 @@ func (d *deployment) await(names ...string) error {
 
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	said, heard := map[string]string{}, time.Now()
+	said, answered := map[string]string{}, time.Now()
 	for {
 		select {
 		case name := <-made:
@@ -143,8 +142,8 @@ func (d *deployment) await(names ...string) error {
 		seen, err := cluster.rollouts(ctx)
 		switch {
 		case err == nil:
-			heard = time.Now()
-		case time.Since(heard) > deafFor:
+			answered = time.Now()
+		case time.Since(answered) > silenceLimit:
 			return fmt.Errorf("wait for the pods: %w", err)
 		default:
 			continue
@@ -173,7 +172,7 @@ func (d *deployment) await(names ...string) error {
 	}
 }
 
-// follow tells of what is made, by name, until the context ends, or why it is not.
+// follow returns channels of the names of what is made, until the context ends, and of errors.
 func (d *deployment) follow(ctx context.Context) (made <-chan string, failed <-chan error) {
 	resources := map[string]*registered{}
 	for name, parts := range d.parts {
@@ -200,7 +199,7 @@ func (d *deployment) follow(ctx context.Context) (made <-chan string, failed <-c
 	return yes, no
 }
 
-// placeOf is the namespace and the stack's labels, by which its workloads are found.
+// placeOf returns the namespace and the stack's labels, by which its workloads are found.
 func (d *deployment) placeOf() place {
 	labels := stacks.LabelProject + "=" + stacks.Project + "," + stacks.LabelStack + "=" + d.stack.Name
 	return place{namespace: d.opts.Namespace, labels: labels}

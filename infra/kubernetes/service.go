@@ -18,7 +18,8 @@ import (
 // plan is a service with everything about it that is known before anything is provisioned.
 type plan struct {
 	stacks.Service
-	image Image
+	// image is the reference of its image.
+	image string
 	env   map[string]string
 
 	// kind is that of the workload.
@@ -94,7 +95,7 @@ func (p *plan) moveHome(stack stacks.Stack) error {
 	return nil
 }
 
-// most is the greatest number of the service's replicas.
+// most returns the greatest number of the service's replicas.
 func most(svc stacks.Service) int {
 	if svc.Autoscale != nil {
 		return svc.Autoscale.Max
@@ -141,23 +142,24 @@ func (r *renderer) addService(p plan) error {
 	return nil
 }
 
-// earlier is what is made before the service, and removed after it: the services it depends on.
-// Their pods need not be ready, since services bear each other's absence. Replicas that share the
-// model start when the Job has filled their volume.
+// earlier returns what is made before the service, and removed after it: the services it depends
+// on. Their pods need not be ready, since services bear each other's absence. Replicas that share
+// the model start when the Job has filled their volume.
 func (r *renderer) earlier(p plan) []*Object {
 	var out []*Object
 	for _, name := range p.DependsOn {
 		out = append(out, r.parts[name]...)
 	}
 
-	if r.job != nil && r.model.before(p.Name) {
+	if r.job != nil && r.model.blocks(p.Name) {
 		out = append(out, r.job)
 	}
 
 	return out
 }
 
-// loadBalanced says that the service is published to the network: on a cluster, by a load balancer.
+// loadBalanced reports whether the service is published to the network: on a
+// cluster, by a load balancer.
 func loadBalanced(svc stacks.Service) bool {
 	if len(svc.Ports) == 0 || svc.Ports[0].Host == 0 {
 		return false
@@ -166,8 +168,8 @@ func loadBalanced(svc stacks.Service) bool {
 	return err == nil && a.IsUnspecified()
 }
 
-// spreads says that the service's clients choose among its replicas by themselves, as ml does among
-// those of Ollama: its volumes allow for more than one.
+// spreads reports whether the service's clients choose among its replicas by themselves, as ml does
+// among those of Ollama: its volumes allow for more than one.
 func (r *renderer) spreads(p plan) bool {
 	return slices.ContainsFunc(p.Mounts, func(m stacks.Mount) bool {
 		v, ok := r.stack.Volume(m.Source)

@@ -19,7 +19,7 @@ type volumes struct {
 	// templates are the claims that a StatefulSet makes for each replica.
 	templates []corev1.PersistentVolumeClaim
 
-	// claims says that one of the mounts is a claim.
+	// claims is set if one of the mounts is a claim.
 	claims bool
 }
 
@@ -36,10 +36,10 @@ func (v *volumes) mount(name, target string, readOnly bool) {
 	})
 }
 
-// keepsData says that the stack has volumes, which outlive it.
+// keepsData reports whether the stack has volumes, which outlive it.
 func keepsData(stack stacks.Stack) bool { return len(stack.Volumes) > 0 }
 
-// sharedVolume is the shared volume that the service reads, if any.
+// sharedVolume returns the shared volume that the service reads, if any.
 func sharedVolume(stack stacks.Stack, svc stacks.Service) (stacks.Volume, bool) {
 	for _, m := range svc.Mounts {
 		if v, ok := stack.Volume(m.Source); ok && m.Kind == stacks.MountVolume && v.Shared {
@@ -84,7 +84,8 @@ func claimSpec(
 	return spec
 }
 
-// claimTemplate is the claim of each replica: codexctl and people find it by the stack's labels.
+// claimTemplate returns the claim of each replica: codexctl and people find it
+// by the stack's labels.
 func (r *renderer) claimTemplate(service string, v stacks.Volume) corev1.PersistentVolumeClaim {
 	return corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: v.Name, Labels: r.labelsOf(service)},

@@ -36,7 +36,7 @@ func (p plan) timeouts() *pulumi.CustomTimeouts {
 	}
 }
 
-// rolloutTime is how long a rolling update of the service may take, once what
+// rolloutTime returns how long a rolling update of the service may take, once what
 // it depends on is ready.
 func (p plan) rolloutTime() time.Duration {
 	stop := p.drain() + p.StopGrace
@@ -48,7 +48,7 @@ func (p plan) rolloutTime() time.Duration {
 	return update + time.Duration(steps-1)*later
 }
 
-// progressTime is after how long without progress Kubernetes calls the service's rollout
+// progressTime returns after how long without progress Kubernetes calls the service's rollout
 // stuck. Pods start together, so those that are not ready without the model are given the
 // time that it may take.
 func (r *renderer) progressTime(name string) time.Duration {
@@ -89,7 +89,9 @@ func (r *renderer) addWorkload(p plan, mounted volumes, after []*Object) *Object
 			// Replicas do not need each other to start, and a pod that cannot start must not
 			// block its own repair.
 			PodManagementPolicy: appsv1.ParallelPodManagement,
-			UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
+			UpdateStrategy: appsv1.StatefulSetUpdateStrategy{
+				Type: appsv1.RollingUpdateStatefulSetStrategyType,
+			},
 		}
 		if len(mounted.templates) > 0 {
 			spec.VolumeClaimTemplates = mounted.templates
@@ -112,8 +114,8 @@ func (r *renderer) addWorkload(p plan, mounted volumes, after []*Object) *Object
 	return r.add(o)
 }
 
-// step is how many pods a rolling update replaces at once: a quarter of a Deployment's, one of a
-// StatefulSet's, or where there may be no device for one more.
+// step returns how many pods a rolling update replaces at once: a quarter of a Deployment's, one of
+// a StatefulSet's, or where there may be no device for one more.
 func (p plan) step() int {
 	if p.kind == kindStatefulSet || p.GPU != nil {
 		return 1
@@ -121,7 +123,7 @@ func (p plan) step() int {
 	return (p.most + 3) / 4
 }
 
-// surge is how many pods more than its replicas a rolling update of the service may run.
+// surge returns how many pods more than its replicas a rolling update of the service may run.
 func (p plan) surge() int {
 	if p.kind == kindStatefulSet || p.GPU != nil {
 		return 0

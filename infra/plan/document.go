@@ -30,7 +30,7 @@ const (
 	Computed = recorder.Computed
 )
 
-// What a document says in the place of what only the machine that plans has.
+// Stand-ins for what only the machine that plans has.
 const (
 	// Root stands for the project's folder.
 	Root = "[root]"
@@ -47,11 +47,10 @@ type Document struct {
 	Stack   string        `json:"stack"`
 	Target  stacks.Target `json:"target"`
 
-	// Chosen says that this is the target that the stack's settings name; the plan of
-	// another one is what if.
+	// Chosen is set if the stack's settings name this target; the plan of another one is what if.
 	Chosen bool `json:"chosen"`
 
-	// Refused says why there is no such plan: the settings are wrong, or the target cannot express
+	// Refused is why there is no such plan: the settings are wrong, or the target cannot express
 	// the stack. The rest is empty then.
 	Refused string `json:"refused,omitempty"`
 

@@ -163,13 +163,13 @@ func Documents(ctx context.Context, root string, names []string, key []byte) ([]
 	return out, nil
 }
 
-// refusal is the error as every machine says it.
+// refusal returns the text of the error, which is the same on every machine.
 func refusal(err error, root string) string {
 	text := strings.ReplaceAll(err.Error(), root+string(filepath.Separator), "")
 	return strings.ReplaceAll(text, root, Root)
 }
 
-// chosenTarget is the target that the stack's settings name, whatever else is wrong with them.
+// chosenTarget returns the target that the stack's settings name, whatever else is wrong with them.
 func chosenTarget(root, stack string) (stacks.Target, error) {
 	config, err := program.ReadConfig(root, stack)
 	if err != nil {

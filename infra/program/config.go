@@ -17,8 +17,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// values are the stack's config in the project's namespace, by key without it: text, or JSON of a
-// structure. Secrets are left out of the map and named in the second result: what they hold goes
+// values returns the stack's config in the project's namespace, by key without it: text, or JSON of
+// a structure. Secrets are left out of the map and named in the second result: what they hold goes
 // from the config to the engine only.
 //
 // The engine hands the program values but no list of keys, and strictness needs the list: a
@@ -26,17 +26,23 @@ import (
 func values(
 	ctx *pulumi.Context, root string,
 ) (plain map[string]string, secret []string, err error) {
-	keys, err := configKeys(root, ctx.Stack())
+	project, own, err := configFiles(root, ctx.Stack())
 	if err != nil {
 		return nil, nil, err
 	}
 
+	keys := slices.Collect(maps.Keys(own))
+	for key := range project {
+		keys = append(keys, qualified(key))
+	}
+	slices.Sort(keys)
+
 	plain = map[string]string{}
-	for _, key := range keys {
-		full := stacks.Project + ":" + key
-		value, ok := ctx.GetConfig(full)
+	for _, full := range slices.Compact(keys) {
+		key, ours := strings.CutPrefix(full, stacks.Project+":")
+		value, set := ctx.GetConfig(full)
 		switch {
-		case !ok:
+		case !ours, !set:
 		case ctx.IsConfigSecret(full):
 			secret = append(secret, key)
 		default:
@@ -82,9 +88,7 @@ func ReadConfig(root, stack string) (Config, error) {
 			}
 		}
 
-		if !strings.Contains(key, ":") { // bare keys are the project's
-			key = stacks.Project + ":" + key
-		}
+		key = qualified(key)
 		if err := c.set(key, node); err != nil {
 			return Config{}, fmt.Errorf("%s: config.%s: %w", projectYAML, key, err)
 		}
@@ -99,7 +103,7 @@ func ReadConfig(root, stack string) (Config, error) {
 	return c, nil
 }
 
-// set takes a value over whatever the key had.
+// set replaces the value of the key.
 func (c Config) set(key string, node yaml.Node) error {
 	if node.IsZero() || node.Tag == "!!null" {
 		return nil
@@ -131,7 +135,7 @@ func (c Config) set(key string, node yaml.Node) error {
 	return nil
 }
 
-// hasSecret says that the value is, or holds, the ciphertext of a secret.
+// hasSecret reports whether the value is, or holds, the ciphertext of a secret.
 func hasSecret(v any) bool {
 	switch v := v.(type) {
 	case map[string]any:
@@ -146,7 +150,7 @@ func hasSecret(v any) bool {
 	return false
 }
 
-// Own are the keys of the project's namespace without it: plain values and the names of
+// Own returns the keys of the project's namespace without it: plain values and the names of
 // secrets, as Load takes them.
 func (c Config) Own() (plain map[string]string, secret []string) {
 	plain = map[string]string{}
@@ -166,57 +170,32 @@ func (c Config) Own() (plain map[string]string, secret []string) {
 	return plain, secret
 }
 
-// configKeys are the keys that Pulumi.yaml declares and Pulumi.<stack>.yaml sets.
-func configKeys(root, stack string) ([]string, error) {
-	project, own, err := configFiles(root, stack)
-	if err != nil {
-		return nil, err
+// qualified returns the full key of a key in Pulumi.yaml, where a bare one is the project's.
+func qualified(key string) string {
+	if strings.Contains(key, ":") {
+		return key
 	}
-
-	seen := map[string]bool{}
-	var out []string
-	add := func(key string) {
-		if !seen[key] {
-			seen[key] = true
-			out = append(out, key)
-		}
-	}
-
-	for key := range project { // bare keys are the project's
-		if name, ok := strings.CutPrefix(key, stacks.Project+":"); ok {
-			add(name)
-		} else if !strings.Contains(key, ":") {
-			add(key)
-		}
-	}
-
-	for key := range own {
-		if name, ok := strings.CutPrefix(key, stacks.Project+":"); ok {
-			add(name)
-		}
-	}
-
-	return out, nil
+	return stacks.Project + ":" + key
 }
 
-// projectFile is what is read of Pulumi.yaml.
+// projectFile is the part of Pulumi.yaml that is read.
 type projectFile struct {
 	StackConfigDir string               `yaml:"stackConfigDir"`
 	Config         map[string]yaml.Node `yaml:"config"`
 }
 
-// configFiles are the config sections of Pulumi.yaml and Pulumi.<stack>.yaml; the
+// configFiles returns the config sections of Pulumi.yaml and Pulumi.<stack>.yaml; the
 // latter need not be there.
 func configFiles(root, stack string) (project, own map[string]yaml.Node, err error) {
 	var p projectFile
-	if err := readYAML(filepath.Join(root, "Pulumi.yaml"), &p); err != nil {
+	if err := readYAML(filepath.Join(root, projectYAML), &p); err != nil {
 		return nil, nil, err
 	}
 
 	var s struct {
 		Config map[string]yaml.Node `yaml:"config"`
 	}
-	file := filepath.Join(root, p.StackConfigDir, "Pulumi."+stack+".yaml")
+	file := filepath.Join(root, p.StackConfigDir, stackYAML(stack))
 	if err := readYAML(file, &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
@@ -227,7 +206,7 @@ func configFiles(root, stack string) (project, own map[string]yaml.Node, err err
 // Stacks lists the stacks that have a file, sorted.
 func Stacks(root string) ([]string, error) {
 	var p projectFile
-	if err := readYAML(filepath.Join(root, "Pulumi.yaml"), &p); err != nil {
+	if err := readYAML(filepath.Join(root, projectYAML), &p); err != nil {
 		return nil, err
 	}
 

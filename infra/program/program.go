@@ -145,7 +145,7 @@ func load(
 	return settings, s, s.Validate()
 }
 
-// checkout is the copy of the repository at root, with its owner where the system has one.
+// checkout returns the copy of the repository at root, with its owner where the system has one.
 func checkout(root string) stacks.Checkout {
 	c := stacks.Checkout{FS: os.DirFS(root)}
 	if info, err := os.Stat(root); err == nil {
