@@ -180,7 +180,8 @@ func composeViews(t *testing.T, project *types.Project, root string) map[string]
 		}
 
 		if h := s.HealthCheck; h != nil {
-			v.HealthTest, v.Interval, v.Timeout, v.StartPeriod = h.Test, duration(h.Interval), duration(h.Timeout), duration(h.StartPeriod)
+			v.HealthTest, v.Interval = h.Test, duration(h.Interval)
+			v.Timeout, v.StartPeriod = duration(h.Timeout), duration(h.StartPeriod)
 			if h.Retries != nil {
 				v.Retries = int(*h.Retries)
 			}

@@ -104,7 +104,8 @@ func (l *lab) clean() {
 	if _, err := l.pul.Destroy(ctx, optdestroy.ContinueOnError()); err != nil {
 		l.t.Error(err)
 	}
-	if _, err := l.api.VolumeRemove(ctx, "codexcontinue-data-"+l.stack.Name, client.VolumeRemoveOptions{}); err != nil {
+	volume := "codexcontinue-data-" + l.stack.Name
+	if _, err := l.api.VolumeRemove(ctx, volume, client.VolumeRemoveOptions{}); err != nil {
 		l.t.Error(err)
 	}
 
@@ -162,7 +163,8 @@ func (l *lab) importProbe() {
 
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
-	if err := w.WriteHeader(&tar.Header{Name: "probe", Mode: 0o755, Size: int64(len(text))}); err != nil {
+	header := &tar.Header{Name: "probe", Mode: 0o755, Size: int64(len(text))}
+	if err := w.WriteHeader(header); err != nil {
 		l.t.Fatal(err)
 	}
 	if _, err := w.Write(text); err != nil {
@@ -320,7 +322,9 @@ func (l *lab) wantClean(when string) {
 func (l *lab) refresh() {
 	l.t.Helper()
 	var out bytes.Buffer
-	if _, err := l.pul.Refresh(context.Background(), optrefresh.ProgressStreams(&out), optrefresh.Diff()); err != nil {
+	_, err := l.pul.Refresh(context.Background(),
+		optrefresh.ProgressStreams(&out), optrefresh.Diff())
+	if err != nil {
 		l.t.Fatalf("%v\n%s", err, out.String())
 	}
 }

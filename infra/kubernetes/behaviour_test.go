@@ -163,7 +163,8 @@ func TestModelfiles(t *testing.T) {
 	if d := cmp.Diff([]string{"lab.Modelfile"}, slices.Sorted(maps.Keys(text))); d != "" {
 		t.Error(d)
 	}
-	if got := binary["lab.lora.gguf"]; got != base64.StdEncoding.EncodeToString([]byte("weights\xff")) || len(binary) != 1 {
+	weights := base64.StdEncoding.EncodeToString([]byte("weights\xff"))
+	if len(binary) != 1 || binary["lab.lora.gguf"] != weights {
 		t.Errorf("got %v", binary)
 	}
 }
@@ -655,7 +656,10 @@ func TestContext(t *testing.T) {
 	for _, want := range []string{"", "production"} {
 		for _, provider := range []string{"cluster", "cluster-kept"} {
 			for _, r := range mustRecord(t, stack, kubernetes.Options{Root: root, Context: want}) {
-				if got, _ := r.Inputs["context"].(string); r.Type == "pulumi:providers:kubernetes" && r.Name == provider && got != want {
+				if r.Type != "pulumi:providers:kubernetes" || r.Name != provider {
+					continue
+				}
+				if got, _ := r.Inputs["context"].(string); got != want {
 					t.Errorf("%s connects to %q, want %q", provider, got, want)
 				}
 			}

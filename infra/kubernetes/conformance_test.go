@@ -87,10 +87,12 @@ var clustered = map[string]func(*stacks.Settings){
 		}
 	},
 	"gateway with a certificate": func(s *stacks.Settings) {
-		s.Edge.Host, s.Edge.Gateway, s.Edge.TLS = "chat.example.com", &stacks.Gateway{Class: "envoy"}, &stacks.TLS{Secret: "certificate"}
+		s.Edge.Host, s.Edge.Gateway = "chat.example.com", &stacks.Gateway{Class: "envoy"}
+		s.Edge.TLS = &stacks.TLS{Secret: "certificate"}
 	},
 	"ingress": func(s *stacks.Settings) {
-		s.Edge.Host, s.Edge.Ingress, s.Edge.TLS = "chat.example.com", &stacks.Ingress{Class: "nginx"}, &stacks.TLS{Issuer: "letsencrypt"}
+		s.Edge.Host, s.Edge.Ingress = "chat.example.com", &stacks.Ingress{Class: "nginx"}
+		s.Edge.TLS = &stacks.TLS{Issuer: "letsencrypt"}
 	},
 	"autoscaled": func(s *stacks.Settings) {
 		s.Services = map[string]stacks.ServiceSettings{stacks.Backend: {Autoscale: &stacks.Autoscale{

@@ -55,7 +55,8 @@ func labStack(t *testing.T) (stacks.Stack, string) {
 
 		s.Security.UID, s.Security.GID = 65532, 65533
 		s.Health.Command = []string{"/probe", "healthcheck"}
-		s.Health.Interval, s.Health.Timeout, s.Health.StartPeriod, s.Health.Retries = time.Second, 2*time.Second, time.Minute, 3
+		s.Health.Interval, s.Health.Timeout = time.Second, 2*time.Second
+		s.Health.StartPeriod, s.Health.Retries = time.Minute, 3
 		s.StopGrace, s.StartTimeout = 20*time.Second, time.Minute
 		s.Log = stacks.Log{MaxSize: 10 * stacks.MiB, MaxFiles: 3}
 		return s

@@ -109,7 +109,10 @@ func TestRollout(t *testing.T) {
 // TestTrouble: a pod that does not work says why in Kubernetes' words.
 func TestTrouble(t *testing.T) {
 	waits := func(reason, message string) []corev1.ContainerStatus {
-		return []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}}}
+		state := corev1.ContainerState{
+			Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message},
+		}
+		return []corev1.ContainerStatus{{State: state}}
 	}
 	unready := []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 		{Type: corev1.PodReady, Status: corev1.ConditionFalse, Reason: "ContainersNotReady"}}
@@ -122,7 +125,9 @@ func TestTrouble(t *testing.T) {
 			ContainerStatuses: waits("ErrImagePull", "not found"),
 			Conditions:        unready,
 		}},
-		"PodInitializing":    {Status: corev1.PodStatus{InitContainerStatuses: waits("PodInitializing", "")}},
+		"PodInitializing": {Status: corev1.PodStatus{
+			InitContainerStatuses: waits("PodInitializing", ""),
+		}},
 		"ContainersNotReady": {Status: corev1.PodStatus{Conditions: unready}},
 		"Unschedulable: no room": {Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{
 			Type:    corev1.PodScheduled,
@@ -223,7 +228,8 @@ func TestWaitEnds(t *testing.T) {
 	w.made["store"], w.made["ml"], w.made["web"] = true, true, true
 	for range 1000 {
 		at = at.Add(10 * time.Second)
-		if _, err := w.look(at, map[string]rollout{"store": starting, "ml": starting, "web": starting}); err != nil {
+		seen := map[string]rollout{"store": starting, "ml": starting, "web": starting}
+		if _, err := w.look(at, seen); err != nil {
 			if !strings.Contains(err.Error(), "services.store: ") ||
 				strings.Contains(err.Error(), "web") {
 				t.Errorf("got %v, want it to name the store alone", err)
@@ -232,7 +238,8 @@ func TestWaitEnds(t *testing.T) {
 		}
 
 		at = at.Add(10 * time.Second)
-		if _, err := w.look(at, map[string]rollout{"store": ready, "ml": starting, "web": starting}); err != nil {
+		seen = map[string]rollout{"store": ready, "ml": starting, "web": starting}
+		if _, err := w.look(at, seen); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -33,12 +33,17 @@ func TestWaits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := plan{kind: tc.kind, most: tc.most}
-			p.GPU, p.StartTimeout, p.StopGrace, p.Ports = tc.gpu, tc.start, tc.grace, []stacks.Port{{Name: "http"}}
+			p.GPU, p.StartTimeout, p.StopGrace = tc.gpu, tc.start, tc.grace
+			p.Ports = []stacks.Port{{Name: "http"}}
 			got := p.timeouts()
 			for what, x := range map[string]struct {
 				text string
 				want time.Duration
-			}{"create": {got.Create, tc.create}, "update": {got.Update, tc.update}, "delete": {got.Delete, tc.gone}} {
+			}{
+				"create": {got.Create, tc.create},
+				"update": {got.Update, tc.update},
+				"delete": {got.Delete, tc.gone},
+			} {
 				if d, err := time.ParseDuration(x.text); err != nil || d != x.want {
 					t.Errorf("%s takes %s at most (%v), want %s", what, x.text, err, x.want)
 				}

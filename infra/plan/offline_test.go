@@ -102,7 +102,8 @@ func TestFingerprints(t *testing.T) {
 	record := func(secure, key string) (string, string) {
 		root := t.TempDir()
 		for _, dir := range []string{"modelfiles", "services"} {
-			if err := os.CopyFS(filepath.Join(root, dir), os.DirFS(filepath.Join(repository(t), dir))); err != nil {
+			from := os.DirFS(filepath.Join(repository(t), dir))
+			if err := os.CopyFS(filepath.Join(root, dir), from); err != nil {
 				t.Fatal(err)
 			}
 		}

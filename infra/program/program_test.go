@@ -156,7 +156,9 @@ func TestRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	for _, start := range []string{root, filepath.Join(root, "infra"), filepath.Join(root, "services", "backend")} {
+	for _, start := range []string{
+		root, filepath.Join(root, "infra"), filepath.Join(root, "services", "backend"),
+	} {
 		got, err := program.Root(start)
 		if err != nil {
 			t.Fatal(err)
