@@ -152,11 +152,14 @@ func newLab(t *testing.T) *lab {
 // object is an object of the cluster.
 type object struct{ pulumi.CustomResourceState }
 
-// newObject makes an object of a kind by its fields. The SDK's own types of them would take minutes to
-// compile.
+// newObject makes an object of a kind (apps/v1:Deployment) by its fields. The SDK's own types of them
+// would take minutes to compile.
 func newObject(
 	ctx *pulumi.Context, kind, name string, fields pulumi.Map, o ...pulumi.ResourceOption,
 ) (*object, error) {
+	group, word, _ := strings.Cut(kind, ":")
+	fields["apiVersion"] = pulumi.String(strings.TrimPrefix(group, "core/"))
+	fields["kind"] = pulumi.String(word)
 	made := &object{}
 	err := ctx.RegisterResource("kubernetes:"+kind, name, fields, made,
 		utilities.PkgResourceDefaultOpts(o)...)
