@@ -6,7 +6,7 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
 )
@@ -83,11 +83,8 @@ func TestWhatDockerCannotExpress(t *testing.T) {
 		"empty GPU request": {change("web", func(s *stacks.Service) {
 			s.GPU = &stacks.GPU{}
 		}), "services.web.gpu: asks for no device"},
-		"foreign contract": {change("web", func(s *stacks.Service) {
-			s.Contract = struct{}{}
-		}), "services.web.contract: struct {} is none"},
 		"invalid contract": {change("web", func(s *stacks.Service) {
-			s.Contract = contract.Frontend{}
+			s.Contract = &frontendenv.Config{}
 		}), "services.web.contract: LOG_LEVEL"},
 		"variable twice": {change("web", func(s *stacks.Service) {
 			s.Env, s.GPU = map[string]string{"NVIDIA_VISIBLE_DEVICES": "all"}, &stacks.GPU{Count: 1}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -101,7 +102,7 @@ func labStack(t *testing.T) (stacks.Stack, string) {
 			Target:     "production",
 			Args:       map[string]string{"GO_IMAGE": "golang:1.26"},
 		}},
-		Contract: contract.ML{
+		Contract: &mlenv.Config{
 			Common: contract.Common{
 				Environment:  "lab",
 				LogLevel:     "info",

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -118,11 +118,8 @@ func TestWhatAClusterCannotExpress(t *testing.T) {
 			s.Model.Modelfile = "modelfiles/gone"
 		}, "model.modelfile: modelfiles/gone: there is no such Modelfile"},
 		"invalid contract": {on("ml", func(s *stacks.Service) {
-			s.Contract = contract.ML{}
+			s.Contract = &mlenv.Config{}
 		}), "services.ml.contract: LOG_LEVEL"},
-		"foreign contract": {on("ml", func(s *stacks.Service) {
-			s.Contract = struct{}{}
-		}), "services.ml.contract: struct {} is none"},
 		"variable twice": {on("ml", func(s *stacks.Service) {
 			s.Env = map[string]string{"LOG_LEVEL": "info"}
 		}), "services.ml.env.LOG_LEVEL: is set twice"},
