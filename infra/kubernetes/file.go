@@ -21,25 +21,13 @@ const fileMode = 0o444
 // keyRule is what a ConfigMap and a Secret take as a key.
 var keyRule = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`)
 
+// keyRuleText is keyRule in an error.
+const keyRuleText = "its path may have letters, digits, dots, dashes and underscores"
+
 // fileKey returns the key of the file at an absolute path: the path with dots, which keeps
 // files of one name apart.
 func fileKey(name string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(name, "/"), "/", ".")
-}
-
-// planFiles wants paths that can be keys.
-func planFiles(files []stacks.File) []error {
-	var errs []error
-	for _, f := range files {
-		if !keyRule.MatchString(fileKey(f.Path)) {
-			errs = append(errs,
-				cannot("files."+f.Path,
-					"rename the file: its path may have letters, digits, dots, dashes and "+
-						"underscores"))
-		}
-	}
-
-	return errs
 }
 
 // addFiles puts a service's files into a ConfigMap and a Secret and mounts them, directory by

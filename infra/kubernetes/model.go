@@ -224,10 +224,9 @@ func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
 		}
 
 		if size += info.Size(); size > maxConfigMap {
-			return nil, cannot(at,
-				fmt.Sprintf("%s and what it names are more than the 1 MiB that a ConfigMap "+
-					"holds: publish the weights as a model of a registry, and name that in FROM",
-					stack.Model.Modelfile))
+			return nil, cannot(at, "%s and what it names are more than the 1 MiB that a ConfigMap "+
+				"holds: publish the weights as a model of a registry, and name that in FROM",
+				stack.Model.Modelfile)
 		}
 
 		content, err := os.ReadFile(filepath.Join(root, name))
@@ -237,10 +236,7 @@ func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
 
 		key := fileKey(filepath.ToSlash(inside))
 		if !keyRule.MatchString(key) {
-			return nil, cannot(at,
-				fmt.Sprintf("rename %q: its path may have letters, digits, dots, dashes and "+
-					"underscores",
-					name))
+			return nil, cannot(at, "rename %q: "+keyRuleText, name)
 		}
 
 		f.paths[key] = filepath.ToSlash(inside)

@@ -85,10 +85,8 @@ func (p *plan) moveHome(stack stacks.Stack) error {
 		return m.Kind == stacks.MountTmpfs && !m.ReadOnly
 	})
 	if i < 0 {
-		return cannot("env.HOME",
-			fmt.Sprintf("it lies on the volume %s, which is shared and read-only: give the "+
-				"service a tmpfs",
-				v.Name))
+		return cannot("env.HOME", "it lies on the volume %s, which is shared and read-only: "+
+			"give the service a tmpfs", v.Name)
 	}
 
 	p.env = maps.Clone(p.env)

@@ -402,15 +402,3 @@ type engine struct {
 func (engine) Log(context.Context, *pulumirpc.LogRequest) (*emptypb.Empty, error) {
 	return &emptypb.Empty{}, nil
 }
-
-func (engine) GetRootResource(
-	context.Context, *pulumirpc.GetRootResourceRequest,
-) (*pulumirpc.GetRootResourceResponse, error) {
-	return &pulumirpc.GetRootResourceResponse{}, nil
-}
-
-func (engine) SetRootResource(
-	context.Context, *pulumirpc.SetRootResourceRequest,
-) (*pulumirpc.SetRootResourceResponse, error) {
-	return &pulumirpc.SetRootResourceResponse{}, nil
-}
