@@ -1,8 +1,8 @@
 package docker
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 
@@ -21,10 +21,10 @@ import (
 func (d *deployment) addFiles(
 	name string, img madeImage, parent pulumi.Resource,
 ) (*docker.Container, error) {
-	files := slices.SortedFunc(slices.Values(d.stack.Service(name).Files),
-		func(a, b stacks.File) int {
-			return cmp.Compare(a.Path, b.Path)
-		})
+	files := map[string]stacks.File{} // by path
+	for _, f := range d.stack.Service(name).Files {
+		files[f.Path] = f
+	}
 	if len(files) == 0 {
 		return nil, nil
 	}
@@ -32,7 +32,8 @@ func (d *deployment) addFiles(
 	var uploads docker.ContainerUploadArray
 	var dirs []string
 	secret := false
-	for _, f := range files {
+	for _, at := range slices.Sorted(maps.Keys(files)) {
+		f := files[at]
 		var content pulumi.StringInput = pulumi.String(f.Content)
 		if f.Secret != "" {
 			value, ok := d.secrets[f.Secret]

@@ -1,11 +1,11 @@
 package kubernetes
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -35,7 +35,9 @@ func fileKey(name string) string {
 // replaced, and those that are not yet keep theirs.
 func (r *renderer) addFiles(p plan, v *volumes) error {
 	plain, hidden := map[string]string{}, map[string]stacks.File{}
+	byPath, dirs := map[string]stacks.File{}, []string{}
 	for _, f := range p.Files {
+		byPath[f.Path], dirs = f, append(dirs, path.Dir(f.Path))
 		if f.Secret == "" {
 			plain[fileKey(f.Path)] = f.Content
 			continue
@@ -63,12 +65,14 @@ func (r *renderer) addFiles(p plan, v *volumes) error {
 		secret.Name = r.addSecret(p.Name+"-files", p.Name, hidden).GetName()
 	}
 
-	for i, dir := range directories(p.Files) {
+	slices.Sort(dirs)
+	for i, dir := range slices.Compact(dirs) {
 		items := map[bool][]corev1.KeyToPath{} // by whether they are secret
-		for _, f := range p.Files {
-			if path.Dir(f.Path) == dir {
-				item := corev1.KeyToPath{Key: fileKey(f.Path), Path: path.Base(f.Path)}
-				items[f.Secret != ""] = append(items[f.Secret != ""], item)
+		for _, at := range slices.Sorted(maps.Keys(byPath)) {
+			if path.Dir(at) == dir {
+				item := corev1.KeyToPath{Key: fileKey(at), Path: path.Base(at)}
+				isSecret := byPath[at].Secret != ""
+				items[isSecret] = append(items[isSecret], item)
 			}
 		}
 
@@ -124,21 +128,4 @@ func (r *renderer) addSecret(name, component string, files map[string]stacks.Fil
 func shortHash(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])[:12]
-}
-
-// directories returns those of the files, sorted.
-func directories(files []stacks.File) []string {
-	var dirs []string
-	for _, f := range files {
-		dirs = append(dirs, path.Dir(f.Path))
-	}
-	slices.Sort(dirs)
-	return slices.Compact(dirs)
-}
-
-// sortedFiles returns the service's files in the order of their paths.
-func sortedFiles(files []stacks.File) []stacks.File {
-	out := slices.Clone(files)
-	slices.SortFunc(out, func(a, b stacks.File) int { return cmp.Compare(a.Path, b.Path) })
-	return out
 }

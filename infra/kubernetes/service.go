@@ -38,7 +38,6 @@ func planService(stack stacks.Stack, svc stacks.Service, opts Options) (plan, er
 	}
 
 	p := plan{Service: svc, kind: kindDeployment, most: most(svc)}
-	p.Files = sortedFiles(svc.Files)
 	var errs []error
 	collect := func(err error) {
 		if err != nil {

@@ -1,8 +1,8 @@
 package kubernetes
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -112,10 +112,13 @@ func (r *renderer) retention(p plan) *appsv1.StatefulSetPersistentVolumeClaimRet
 // mountVolumes makes the mounts of a service but its files, in the order of their targets.
 // writeShared lets a shared volume be written to, for whoever fills it.
 func (r *renderer) mountVolumes(p plan, v *volumes, writeShared bool) {
-	mounts := slices.Clone(p.Mounts)
-	slices.SortFunc(mounts, func(a, b stacks.Mount) int { return cmp.Compare(a.Target, b.Target) })
+	mounts := map[string]stacks.Mount{} // by target
+	for _, m := range p.Mounts {
+		mounts[m.Target] = m
+	}
 	memory := 0
-	for _, m := range mounts {
+	for _, target := range slices.Sorted(maps.Keys(mounts)) {
+		m := mounts[target]
 		switch m.Kind {
 		case stacks.MountVolume:
 			v.claims = true
