@@ -7,14 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/project"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 )
 
 // Exit codes.
@@ -38,8 +38,7 @@ type usageError struct{ error }
 
 // App holds what the commands share.
 type App struct {
-	environ  []string
-	lookup   project.LookupEnv
+	environ  environ.Vars
 	in       io.Reader
 	out, err *console.Console
 	now      func() time.Time
@@ -52,8 +51,8 @@ type App struct {
 }
 
 // Run runs the command line and returns the exit code.
-func Run(ctx context.Context, args, environ []string, in io.Reader, stdout, stderr io.Writer) int {
-	a := &App{environ: environ, lookup: lookupIn(environ), in: in, now: time.Now}
+func Run(ctx context.Context, args, env []string, in io.Reader, stdout, stderr io.Writer) int {
+	a := &App{environ: env, in: in, now: time.Now}
 	a.out, a.err = console.New(stdout, a.getenv), console.New(stderr, a.getenv)
 	root := a.root()
 	root.SetArgs(args)
@@ -99,17 +98,7 @@ func (a *App) fail(err error) {
 // say prints a line about progress to stderr.
 func (a *App) say(format string, args ...any) { a.err.Printf(format, args...) }
 
-func (a *App) getenv(name string) string { v, _ := a.lookup(name); return v }
-
-func lookupIn(environ []string) project.LookupEnv {
-	values := map[string]string{}
-	for _, e := range environ {
-		if name, value, ok := strings.Cut(e, "="); ok {
-			values[name] = value
-		}
-	}
-	return func(name string) (string, bool) { v, ok := values[name]; return v, ok }
-}
+func (a *App) getenv(name string) string { return a.environ.Get(name) }
 
 // The groups of `codexctl help`.
 const (
@@ -204,16 +193,13 @@ func serviceArg(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// cacheDir returns the user's cache folder, as os.UserCacheDir does.
-func (a *App) cacheDir() (string, error) {
+// cacheDir returns the user's cache folder, or "" if there is no home.
+func (a *App) cacheDir() string {
 	if d := a.getenv("XDG_CACHE_HOME"); d != "" {
-		return d, nil
+		return d
 	}
-
-	d, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("cache: %w: set XDG_CACHE_HOME", err)
+	if home := a.getenv("HOME"); home != "" {
+		return filepath.Join(home, ".cache")
 	}
-
-	return d, nil
+	return ""
 }

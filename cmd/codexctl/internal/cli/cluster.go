@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/apitype"
 
@@ -24,7 +23,7 @@ import (
 
 // onCluster is the platform of a stack in a Kubernetes cluster.
 type onCluster struct {
-	c   *cluster.Cluster
+	*cluster.Cluster
 	t   target
 	say func(format string, args ...any)
 }
@@ -34,34 +33,14 @@ var _ platform = (*onCluster)(nil)
 func (k *onCluster) Name() string { return "the cluster" }
 func (k *onCluster) Close() error { return nil }
 
-func (k *onCluster) Replicas(ctx context.Context, service string) ([]running.Replica, error) {
-	return k.c.Replicas(ctx, service)
-}
-
-func (k *onCluster) LastLines(ctx context.Context, r running.Replica, n int) ([]string, error) {
-	return k.c.LastLines(ctx, r.Name, n)
-}
-
-func (k *onCluster) Logs(
-	ctx context.Context, service string, o running.LogOptions, line func(running.Replica, string),
-) error {
-	return k.c.Logs(ctx, service, o, line)
-}
-
-func (k *onCluster) Restart(ctx context.Context, service string, timeout time.Duration) error {
-	return k.c.Restart(ctx, service, timeout, func(pod string, took time.Duration) {
-		k.say("%s is healthy after %.1fs", pod, took.Seconds())
-	})
-}
-
 // Preflight also warns of images that the nodes do not list. It is no error: nodes report
 // their images with a delay.
 func (k *onCluster) Preflight(ctx context.Context, stack stacks.Stack, o upOptions) error {
-	if err := k.c.Preflight(ctx, stack); err != nil || stack.Registry != "" || o.load {
+	if err := k.Cluster.Preflight(ctx, stack); err != nil || stack.Registry != "" || o.load {
 		return err
 	}
 
-	nodes, err := k.c.Nodes(ctx)
+	nodes, err := k.Nodes(ctx)
 	if err != nil {
 		return err
 	}
@@ -97,14 +76,14 @@ func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, _ stacks.Stac
 	}
 
 	if len(known) == 0 {
-		list, err := k.c.Replicas(ctx, "")
+		list, err := k.Replicas(ctx, "")
 		if err == nil && len(list) > 0 {
 			err = k.Foreign(list)
 		}
 		return false, err
 	}
 
-	there, err := k.c.Workloads(ctx)
+	there, err := k.Workloads(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -114,7 +93,7 @@ func (k *onCluster) Settle(ctx context.Context, s *deploy.Session, _ stacks.Stac
 			continue
 		}
 
-		name, mine := strings.CutPrefix(r.ID, k.c.Namespace+"/")
+		name, mine := strings.CutPrefix(r.ID, k.Namespace+"/")
 		if !mine {
 			continue
 		}
@@ -136,7 +115,7 @@ func (k *onCluster) Foreign(list []running.Replica) error {
 	return fmt.Errorf("state: pods of this stack run that are not in it (%s): name the backend "+
 		"that they were made with in PULUMI_BACKEND_URL, or remove them with `kubectl delete "+
 		"namespace %s`, with all data",
-		strings.Join(namesOf(list), ", "), k.c.Namespace)
+		strings.Join(namesOf(list), ", "), k.Namespace)
 }
 
 // Watch looks for services that cannot come up while Pulumi works on them, which would itself
@@ -147,37 +126,24 @@ func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
 		needs[svc.Name] = svc.DependsOn
 	}
 
-	o := k.c.Observe(ctx, needs)
-	notes, fatal := make(chan progress.Note), make(chan []failure.Problem)
-	go func() {
-		found := o.Watch(ctx, func(n cluster.Note) {
-			select {
-			case notes <- progress.Note{Service: n.Service, Text: message(n.Text), Ready: n.Ready}:
-			case <-ctx.Done():
-			}
-		})
-		if len(found) == 0 {
-			return
-		}
-
-		problems := k.problems(ctx, found)
-		select {
-		case fatal <- problems:
-		case <-ctx.Done():
-		}
-	}()
-
+	o := k.Observe(ctx, needs)
 	return watch{
-		notes: notes, fatal: fatal,
+		run: func(ctx context.Context, note func(running.Note)) []failure.Problem {
+			return k.problems(ctx, o.Watch(ctx, func(n running.Note) {
+				n.Text = message(n.Text)
+				note(n)
+			}))
+		},
 		step: func(s progress.Step, begins bool) {
+			w := cluster.Work{Service: s.Service(), Kind: s.Kind}
 			switch {
 			case !s.Workload() || s.Service() == "" || s.Removes():
 			case s.Op == apitype.OpSame:
-				o.Keep(cluster.Work{Service: s.Service(), Kind: s.Kind})
+				o.Keep(w)
 			case begins:
-				o.Begin(cluster.Work{Service: s.Service(), Kind: s.Kind})
+				o.Begin(w)
 			default:
-				o.End(cluster.Work{Service: s.Service(), Kind: s.Kind}, s.Failed)
+				o.End(w, s.Failed)
 			}
 		},
 		failed: func(ctx context.Context) []failure.Problem {
@@ -191,16 +157,13 @@ func (k *onCluster) Watch(ctx context.Context, stack stacks.Stack) watch {
 func (k *onCluster) problems(ctx context.Context, found []cluster.Finding) []failure.Problem {
 	var out []failure.Problem
 	for _, f := range found {
-		p := failure.Problem{Service: f.Service, What: f.What, Todo: f.Todo, Container: f.Pod}
+		p := failure.Problem{Service: f.Service, What: f.What, Todo: f.Todo}
 		if f.Why != "" {
 			p.What += "\n    " + f.Why
 		}
 
 		if f.Pod != "" {
-			var err error
-			if p.Log, err = k.c.LastLines(ctx, f.Pod, failure.LogLines); err != nil {
-				p.Log = []string{err.Error()}
-			}
+			p.AddLog(ctx, k, running.Replica{Name: f.Pod})
 		}
 
 		out = append(out, p)
@@ -212,7 +175,7 @@ func (k *onCluster) problems(ctx context.Context, found []cluster.Finding) []fai
 // Edge returns the route's host or the load balancer's address as the address for people, who
 // forward a port if there is neither. This process always forwards one.
 func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) {
-	list, err := k.c.Replicas(ctx, stacks.Edge)
+	list, err := k.Replicas(ctx, stacks.Edge)
 	if err != nil {
 		return edge{}, err
 	}
@@ -224,7 +187,7 @@ func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) 
 	case r != nil:
 		e.address = "http://" + r.Host
 	default:
-		host, port, err := k.c.EdgeService(ctx, stacks.Edge)
+		host, port, err := k.EdgeService(ctx, stacks.Edge)
 		if err != nil {
 			return edge{}, err
 		}
@@ -246,7 +209,7 @@ func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) 
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
-	f := k.c.Forward(stacks.Edge)
+	f := k.Forward(stacks.Edge)
 	var last atomic.Pointer[error]
 	go f.Serve(ctx, l, func(err error) { last.Store(&err) })
 	e.lastErr = func() error {
@@ -265,13 +228,7 @@ func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) 
 	return e, nil
 }
 
-func (k *onCluster) Volumes(ctx context.Context) ([]string, error) { return k.c.Claims(ctx) }
-
-func (k *onCluster) RemoveVolume(ctx context.Context, name string) error {
-	return k.c.RemoveClaim(ctx, name)
-}
-
 // Clear removes the namespace, which outlives the stack as long as it holds volumes.
-func (k *onCluster) Clear(ctx context.Context) error { return k.c.RemoveNamespace(ctx) }
+func (k *onCluster) Clear(ctx context.Context) error { return k.RemoveNamespace(ctx) }
 
-func (k *onCluster) Patient(_ context.Context, p *doctor.Patient) { p.Cluster = k.c }
+func (k *onCluster) Patient(_ context.Context, p *doctor.Patient) { p.Cluster = k.Cluster }

@@ -76,7 +76,7 @@ func newLab(t *testing.T) *lab {
 		}, t.Name())),
 	}
 
-	l.app = &App{environ: environ, lookup: lookupIn(environ), now: time.Now}
+	l.app = &App{environ: environ, now: time.Now}
 	l.app.out, l.app.err = console.New(l.output, l.app.getenv), console.New(l.output, l.app.getenv)
 	c, err := cluster.Connect(t.Context(), cluster.Options{
 		Namespace: l.namespace,
@@ -88,7 +88,7 @@ func newLab(t *testing.T) *lab {
 	}
 
 	l.k = &onCluster{
-		c: c,
+		Cluster: c,
 		t: target{
 			name:    "lab",
 			project: project.Project{Root: root},
@@ -101,7 +101,6 @@ func newLab(t *testing.T) *lab {
 		Root:     root,
 		CacheDir: home,
 		Environ:  environ,
-		Path:     os.Getenv("PATH"),
 		Say:      l.app.say,
 	}.Get(t.Context())
 	if err != nil {
@@ -314,7 +313,7 @@ func TestRealCluster(t *testing.T) {
 		}
 
 		expect(2)
-		if err := l.k.Restart(ctx, labService, time.Minute); err != nil {
+		if err := l.k.Restart(ctx, labService, time.Minute, func(string, time.Duration) {}); err != nil {
 			t.Fatal(err)
 		}
 

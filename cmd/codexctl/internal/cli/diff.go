@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -58,10 +57,15 @@ func (a *App) diff(ctx context.Context, base, format string, only []string) erro
 		return err
 	}
 
+	cache := a.cacheDir()
+	if cache != "" {
+		cache = filepath.Join(cache, "codexcontinue", "diff")
+	}
+
 	c, err := revision.Open(ctx, revision.Options{
 		Root:    p.Root,
 		Environ: a.environ,
-		Cache:   a.diffCache(),
+		Cache:   cache,
 		Say:     a.say,
 	})
 	if err != nil {
@@ -146,10 +150,7 @@ func onlyStacks(before, after []plan.Document, only []string) (b, a []plan.Docum
 func (a *App) printDiff(r diff.Report, format string) error {
 	switch format {
 	case "json":
-		enc := json.NewEncoder(a.out)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(r)
+		return writeJSON(a.out, r)
 	case "markdown":
 		_, err := fmt.Fprint(a.out, diff.Markdown(r))
 		return err
@@ -167,18 +168,4 @@ func (a *App) printDiff(r diff.Report, format string) error {
 	return diff.Text(a.out, r, a.out.Width(), func(s diff.Style, text string) string {
 		return a.out.Paint(paints[s], text)
 	})
-}
-
-// diffCache returns the folder in which plans of revisions are kept, or "" if there is no home.
-func (a *App) diffCache() string {
-	dir := a.getenv("XDG_CACHE_HOME")
-	if dir == "" {
-		home := a.getenv("HOME")
-		if home == "" {
-			return ""
-		}
-		dir = filepath.Join(home, ".cache")
-	}
-
-	return filepath.Join(dir, "codexcontinue", "diff")
 }

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -131,22 +133,9 @@ func (a *App) printFinding(f doctor.Finding) {
 		doctor.Skip: console.Dim,
 	}[f.Status]
 
-	const indent = 23 // "fail  docker provider  "
-	head := string(f.Status) + "      "[len(f.Status):]
-	name := f.Check + "                 "[len(f.Check):]
-	for i, l := range console.Wrap(console.Plain(f.Detail), a.out.Width()-indent) {
-		if i == 0 {
-			a.out.Printf("%s%s%s", a.out.Paint(paint, head), name, l)
-			continue
-		}
-		a.out.Printf("%*s%s", indent, "", l)
-	}
-
+	head, name := fmt.Sprintf("%-6s", f.Status), fmt.Sprintf("%-17s", f.Check)
+	a.out.Hanging(a.out.Paint(paint, head)+name, console.Plain(f.Detail))
 	if f.Fix != "" {
-		lead := "fix: "
-		for _, l := range console.Wrap(console.Plain(f.Fix), a.out.Width()-indent-len(lead)) {
-			a.out.Printf("%*s%s%s", indent, "", lead, l)
-			lead = "     "
-		}
+		a.out.Hanging(strings.Repeat(" ", len(head+name))+"fix: ", console.Plain(f.Fix))
 	}
 }

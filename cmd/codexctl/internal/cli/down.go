@@ -56,7 +56,12 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 	s, err := a.session(ctx, t, false)
 	switch {
 	case errors.Is(err, deploy.ErrNoStack):
-		if err := a.leftover(ctx, p); err != nil {
+		// What runs nevertheless is in the state of another backend.
+		list, err := p.Replicas(ctx, "")
+		if err == nil && len(list) > 0 {
+			err = p.Foreign(list)
+		}
+		if err != nil {
 			return err
 		}
 	case err != nil:
@@ -98,16 +103,6 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 
 	a.say("%s down in %s", stack, console.Elapsed(a.now().Sub(start)))
 	return nil
-}
-
-// leftover returns an error if replicas run of a stack that is not in the state: its state
-// is in another backend.
-func (a *App) leftover(ctx context.Context, p platform) error {
-	list, err := p.Replicas(ctx, "")
-	if err != nil || len(list) == 0 {
-		return err
-	}
-	return p.Foreign(list)
 }
 
 func (a *App) explainDown(

@@ -5,74 +5,33 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/doctor"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // onEngine is the platform of a stack on a Docker engine.
 type onEngine struct {
-	eng   *engine.Engine
-	stack string
-	say   func(format string, args ...any)
-	now   func() time.Time
+	*engine.Engine
+	say func(format string, args ...any)
 }
 
 var _ platform = (*onEngine)(nil)
 
 func (e *onEngine) Name() string { return "the engine" }
-func (e *onEngine) Close() error { return e.eng.Close() }
-
-func (e *onEngine) Replicas(ctx context.Context, service string) ([]running.Replica, error) {
-	return e.eng.Replicas(ctx, e.stack, service)
-}
-
-func (e *onEngine) LastLines(ctx context.Context, r running.Replica, n int) ([]string, error) {
-	return e.eng.LastLines(ctx, r.ID, n)
-}
-
-func (e *onEngine) Logs(
-	ctx context.Context, service string, o running.LogOptions, line func(running.Replica, string),
-) error {
-	return e.eng.Logs(ctx, e.stack, service, o, func(c engine.Container, text string) {
-		line(running.Replica{ID: c.ID, Name: c.Name, Service: c.Service}, text)
-	})
-}
-
-func (e *onEngine) Restart(ctx context.Context, service string, timeout time.Duration) error {
-	list, err := e.eng.Containers(ctx, e.stack, service)
-	if err != nil {
-		return err
-	}
-
-	for i, c := range list {
-		start := e.now()
-		err := e.eng.Restart(ctx, c, timeout)
-		var sick *running.UnhealthyError
-		if errors.As(err, &sick) {
-			sick.Left = len(list) - i - 1
-		}
-		if err != nil {
-			return err
-		}
-
-		e.say("%s is healthy again after %.1fs", c.Name, e.now().Sub(start).Seconds())
-	}
-
-	return nil
-}
 
 // Preflight looks for host ports that something else holds.
 func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack, _ upOptions) error {
-	taken, err := takenPorts(ctx, e.eng, stack)
+	taken, err := e.TakenPorts(ctx, stack)
 	if err != nil {
 		return err
 	}
@@ -85,39 +44,10 @@ func (e *onEngine) Preflight(ctx context.Context, stack stacks.Stack, _ upOption
 	return errors.Join(errs...)
 }
 
-// takenPorts returns, as errors, the host ports that the stack publishes and something else holds.
-func takenPorts(ctx context.Context, eng *engine.Engine, s stacks.Stack) ([]*engine.Taken, error) {
-	publishers, err := eng.Publishers(ctx)
-	if err != nil {
-		return nil, err
-	}
-
-	var out []*engine.Taken
-	for _, svc := range s.Services {
-		for _, p := range svc.Ports {
-			if p.Host == 0 {
-				continue
-			}
-
-			address := p.Address
-			if address == "" {
-				address = netip.AddrFrom4([4]byte{127, 0, 0, 1}).String()
-			}
-
-			if t := engine.TakenPort(publishers, s.Name, address, p.Host, eng.Host.Local()); t != nil {
-				t.Service = svc.Name
-				out = append(out, t)
-			}
-		}
-	}
-
-	return out, nil
-}
-
 func (e *onEngine) Settle(
 	ctx context.Context, s *deploy.Session, stack stacks.Stack,
 ) (bool, error) {
-	list, err := e.eng.Containers(ctx, e.stack, "")
+	list, err := e.Containers(ctx, "")
 	if err != nil {
 		return false, err
 	}
@@ -144,7 +74,7 @@ func unexpected(list []engine.Container, stack stacks.Stack) string {
 	healthy, all := map[string]int{}, map[string]int{}
 	for _, c := range list {
 		all[c.Service]++
-		if c.State == "running" && c.Health != "unhealthy" {
+		if c.Running && c.State != "unhealthy" {
 			healthy[c.Service]++
 		}
 	}
@@ -165,9 +95,14 @@ func unexpected(list []engine.Container, stack stacks.Stack) string {
 func (e *onEngine) removeHalfMade(
 	ctx context.Context, s *deploy.Session, list []engine.Container,
 ) error {
-	known, err := s.IDs(ctx)
+	resources, err := s.Resources(ctx)
 	if err != nil {
 		return err
+	}
+
+	known := map[string]bool{} // by the engine's ID
+	for _, r := range resources {
+		known[r.ID] = true
 	}
 
 	var orphans []engine.Container
@@ -186,14 +121,14 @@ func (e *onEngine) removeHalfMade(
 	}) {
 		var replicas []running.Replica
 		for _, c := range list {
-			replicas = append(replicas, running.Replica{Name: c.Name})
+			replicas = append(replicas, c.Replica)
 		}
 		return e.Foreign(replicas)
 	}
 
 	for _, c := range orphans {
 		e.say("removing %s: an update that was killed left it half-made", c.Name)
-		if err := e.eng.RemoveContainer(ctx, c.ID); err != nil {
+		if err := e.RemoveContainer(ctx, c.ID); err != nil {
 			return err
 		}
 	}
@@ -210,48 +145,35 @@ func (e *onEngine) Foreign(list []running.Replica) error {
 // lookEvery is the time between two looks at the logs of starting containers.
 const lookEvery = 2 * time.Second
 
-// Watch notes what the containers that are not healthy yet logged last: why a start takes long,
+func (e *onEngine) Watch(context.Context, stacks.Stack) watch { return watch{run: e.watch} }
+
+// watch notes what the containers that are not healthy yet logged last: why a start takes long,
 // such as a download of modules, or why it will fail.
-func (e *onEngine) Watch(ctx context.Context, _ stacks.Stack) watch {
-	notes := make(chan progress.Note)
-	go func() {
-		tick := time.NewTicker(lookEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-
-			list, err := e.eng.Containers(ctx, e.stack, "")
-			if err != nil {
-				continue // the update itself will fail if the engine is gone
-			}
-
-			for _, c := range list {
-				if c.Healthy() || c.State == "created" {
-					continue
-				}
-
-				n := progress.Note{Service: c.Service}
-				if lines, err := e.eng.LastLines(ctx, c.ID, 1); err == nil && len(lines) > 0 {
-					n.Text = message(lines[0])
-				}
-				if c.State == "restarting" || c.Restarts > 0 {
-					n.Text = c.Condition() + ": " + n.Text
-				}
-
-				select {
-				case notes <- n:
-				case <-ctx.Done():
-					return
-				}
-			}
+func (e *onEngine) watch(ctx context.Context, note func(running.Note)) []failure.Problem {
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		list, err := e.Containers(ctx, "")
+		if err != nil {
+			return // the update itself will fail if the engine is gone
 		}
-	}()
 
-	return watch{notes: notes}
+		for _, c := range list {
+			if c.Healthy || c.State == "created" {
+				continue
+			}
+
+			n := running.Note{Service: c.Service}
+			if lines, err := e.LastLines(ctx, c.Replica, 1); err == nil && len(lines) > 0 {
+				n.Text = message(lines[0])
+			}
+			if c.State == "restarting" || c.Restarts > 0 {
+				n.Text = c.Condition + ": " + n.Text
+			}
+
+			note(n)
+		}
+	}, lookEvery)
+
+	return nil
 }
 
 // message returns what a line of a log says to a person: of the services' JSON lines the message
@@ -274,7 +196,7 @@ func message(line string) string {
 
 // Edge returns the address that the engine publishes.
 func (e *onEngine) Edge(ctx context.Context, _ stacks.Stack) (edge, error) {
-	list, err := e.eng.Containers(ctx, e.stack, stacks.Edge)
+	list, err := e.Containers(ctx, stacks.Edge)
 	if err != nil {
 		return edge{}, err
 	}
@@ -288,20 +210,12 @@ func (e *onEngine) Edge(ctx context.Context, _ stacks.Stack) (edge, error) {
 	return edge{}, nil
 }
 
-func (e *onEngine) Volumes(ctx context.Context) ([]string, error) {
-	return e.eng.Volumes(ctx, e.stack)
-}
-
-func (e *onEngine) RemoveVolume(ctx context.Context, name string) error {
-	return e.eng.RemoveVolume(ctx, name)
-}
-
 // Clear does nothing: the volumes of an engine belong to no namespace that could be left.
 func (e *onEngine) Clear(context.Context) error { return nil }
 
 func (e *onEngine) Patient(ctx context.Context, p *doctor.Patient) {
-	p.Engine = e.eng
+	p.Engine = e.Engine
 	if p.StackErr == nil {
-		p.Taken, p.TakenErr = takenPorts(ctx, e.eng, p.Stack)
+		p.Taken, p.TakenErr = e.TakenPorts(ctx, p.Stack)
 	}
 }

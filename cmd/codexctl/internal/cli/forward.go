@@ -68,7 +68,7 @@ func (a *App) forward(ctx context.Context, name string, port int) error {
 		return fmt.Errorf("forward: %w", err)
 	}
 
-	f := k.c.Forward(stacks.Edge)
+	f := k.Forward(stacks.Edge)
 	defer f.Close()
 	a.out.Printf("http://%s", l.Addr())
 	a.say("forwards to the edge of stack %s until it is interrupted", t.file.Name)

@@ -62,12 +62,7 @@ machine. What is there already is left out.`,
 
 // imagesOf loads the stack and lists its images.
 func (a *App) imagesOf(name string) (target, stacks.Stack, []images.Image, error) {
-	t, err := a.target(name)
-	if err != nil {
-		return t, stacks.Stack{}, nil, err
-	}
-
-	_, stack, err := t.load()
+	t, stack, err := a.load(name)
 	if err != nil {
 		return t, stack, nil, err
 	}
@@ -101,11 +96,11 @@ func (a *App) buildImages(ctx context.Context, name string) error {
 
 // localEngine connects to the Docker engine that builds images, whatever the stack runs on.
 func (a *App) localEngine(ctx context.Context, t target) (*engine.Engine, error) {
-	host, err := engine.ResolveHost(t.project.Value(t.file, "docker:host"), a.getenv)
+	host, err := engine.ResolveHost(t.file.Config.Plain["docker:host"], a.getenv)
 	if err != nil {
 		return nil, err
 	}
-	return engine.Connect(ctx, host)
+	return engine.Connect(ctx, host, t.file.Name)
 }
 
 func (a *App) ensureImages(

@@ -23,11 +23,13 @@ type platform interface {
 	Name() string
 
 	// Logs calls line for each line that the service's replicas log, one at a time.
-	Logs(ctx context.Context, service string, o running.LogOptions, line func(r running.Replica, text string)) error
+	Logs(ctx context.Context, service string, o running.LogOptions, line running.Line) error
 
 	// Restart restarts the service's replicas one after the other, each healthy before the next one
-	// goes, and prints each. It returns a *running.UnhealthyError when one does not become healthy.
-	Restart(ctx context.Context, service string, timeout time.Duration) error
+	// goes, and calls restarted for each. It returns a *running.UnhealthyError when one does not
+	// become healthy.
+	Restart(ctx context.Context, service string, timeout time.Duration,
+		restarted func(name string, took time.Duration)) error
 
 	// Preflight finds at once what would make an update fail after minutes.
 	Preflight(ctx context.Context, stack stacks.Stack, o upOptions) error
@@ -36,7 +38,7 @@ type platform interface {
 	// whether the update has to refresh the state.
 	Settle(ctx context.Context, s *deploy.Session, stack stacks.Stack) (refresh bool, err error)
 
-	// Watch follows the services that an update starts, until the context ends.
+	// Watch begins to watch the services that an update starts, until the context ends.
 	Watch(ctx context.Context, stack stacks.Stack) watch
 
 	// Foreign returns the error for replicas that run but are not in the state.
@@ -58,12 +60,9 @@ type platform interface {
 
 // watch is what a platform observes while an update or a wait goes on.
 type watch struct {
-	// notes are what starting replicas log or wait for.
-	notes <-chan progress.Note
-
-	// fatal receives, at most once, why the update cannot succeed however long it waits. It is nil
-	// on a platform that cannot know.
-	fatal <-chan []failure.Problem
+	// run calls note with what starting replicas log or wait for, until the context ends. It
+	// returns earlier, with why, if the update cannot succeed however long it waits.
+	run func(ctx context.Context, note func(running.Note)) []failure.Problem
 
 	// step is called when a step of the update begins and when it ends. It may be nil.
 	step func(s progress.Step, begins bool)

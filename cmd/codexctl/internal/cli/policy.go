@@ -89,7 +89,12 @@ func (a *App) policyAll(ctx context.Context, asJSON bool) error {
 	}
 
 	var reports []policy.Report
-	for _, name := range project.Stacks() {
+	names, err := project.Stacks()
+	if err != nil {
+		return err
+	}
+
+	for _, name := range names {
 		own, err := plan.Of(ctx, project.Root, name, plan.OfOptions{})
 		if err != nil {
 			return err
@@ -121,7 +126,7 @@ func (a *App) checkPolicy(p plan.Plan) (policy.Report, error) {
 	if err != nil {
 		return policy.Report{}, err
 	}
-	return policy.Check(policy.Plan{View: view, Stack: p.Stack, Root: plan.Root}, a.now())
+	return policy.Check(policy.Input{View: view, Stack: p.Stack, Root: plan.Root}, a.now())
 }
 
 func (a *App) printPolicy(reports []policy.Report, asJSON bool) error {
@@ -161,10 +166,7 @@ func (a *App) printReport(r policy.Report) {
 	for _, w := range r.Waived {
 		a.say("%s %s: %s %s",
 			a.err.Paint(console.Yellow, "waived "+w.Rule), where, w.Subject, w.What)
-		for _, line := range console.Wrap(fmt.Sprintf("until %s: %s", w.Waiver.Expires, w.Waiver.Reason),
-			a.err.Width()-2) {
-			a.say("  %s", line)
-		}
+		a.err.Hanging("  ", fmt.Sprintf("until %s: %s", w.Waiver.Expires, w.Waiver.Reason))
 	}
 
 	a.say("%s: %s, %s, %d waived", where, count(r.Rules, "rule"),
@@ -172,12 +174,7 @@ func (a *App) printReport(r policy.Report) {
 }
 
 func (a *App) paragraph(head, text string) {
-	for i, line := range console.Wrap(text, a.out.Width()-7) {
-		if i > 0 {
-			head = "   "
-		}
-		a.out.Printf("  %s  %s", a.out.Paint(console.Dim, head), line)
-	}
+	a.out.Hanging("  "+a.out.Paint(console.Dim, head)+"  ", text)
 }
 
 func count(n int, what string) string {

@@ -30,17 +30,7 @@ func (a *App) previewCommand() *cobra.Command {
 }
 
 func (a *App) preview(ctx context.Context, name string, expectNone bool) error {
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-
-	_, stack, err := t.load()
-	if err != nil {
-		return err
-	}
-
-	p, err := a.connect(ctx, t)
+	t, stack, p, err := a.open(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/modelwait"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -27,13 +27,16 @@ type report struct {
 	Services []serviceReport `json:"services"`
 
 	// Model is the progress of the model; nil if the stack does not answer.
-	Model *modelwait.Model `json:"model,omitempty"`
+	Model *status.Model `json:"model,omitempty"`
 
 	// Unready lists the services that the backend cannot use.
-	Unready []modelwait.Service `json:"unready,omitempty"`
+	Unready []status.Service `json:"unready,omitempty"`
 
 	// hint tells how to get an address if there is no URL.
 	hint string
+
+	// now is when the report was made.
+	now time.Time
 }
 
 type serviceReport struct {
@@ -50,24 +53,10 @@ type serviceReport struct {
 	Containers []containerReport `json:"containers"`
 }
 
+// containerReport is a replica with the addresses of its ports.
 type containerReport struct {
-	Name      string    `json:"name"`
-	ID        string    `json:"id"`
-	Condition string    `json:"condition"`
-	StartedAt time.Time `json:"startedAt"`
-
-	// CPU is in thousandths of a core, Memory in bytes.
-	CPU    int64    `json:"cpuMilli"`
-	Memory int64    `json:"memoryBytes"`
-	URLs   []string `json:"urls,omitempty"`
-
-	// Restarts counts the restarts of the container. Node is the cluster's machine that it runs on.
-	Restarts int    `json:"restarts"`
-	Node     string `json:"node,omitempty"`
-
-	healthy bool
-	ports   []running.Port
-	uptime  time.Duration
+	running.Replica
+	URLs []string `json:"urls,omitempty"`
 }
 
 // collect asks the platform about every service of the stack, and about those that run
@@ -80,7 +69,7 @@ func collect(
 		return nil, err
 	}
 
-	r := &report{Stack: stack.Name, Services: []serviceReport{}, URL: way.address, hint: way.hint}
+	r := &report{Stack: stack.Name, Services: []serviceReport{}, URL: way.address, hint: way.hint, now: now}
 	index := map[string]int{}
 	row := func(name string) *serviceReport {
 		i, ok := index[name]
@@ -107,23 +96,13 @@ func collect(
 
 	for _, c := range list {
 		s := row(c.Service)
-		slices.SortStableFunc(c.Ports, func(a, b running.Port) int {
-			return boolOrder(a.Container != mainPort[c.Service], b.Container != mainPort[c.Service])
-		})
-		x := containerReport{
-			Name:      c.Name,
-			ID:        c.ID,
-			Condition: c.Condition,
-			StartedAt: c.StartedAt,
-			healthy:   c.Healthy,
-			CPU:       int64(c.CPU),
-			Memory:    int64(c.Memory),
-			Restarts:  c.Restarts,
-			Node:      c.Node,
-			ports:     c.Ports,
-			uptime:    now.Sub(c.StartedAt),
+		if i := slices.IndexFunc(c.Ports, func(p running.Port) bool {
+			return p.Container == mainPort[c.Service]
+		}); i > 0 {
+			c.Ports = slices.Concat(c.Ports[i:i+1], c.Ports[:i], c.Ports[i+1:])
 		}
 
+		x := containerReport{Replica: c}
 		for _, p := range c.Ports {
 			x.URLs = append(x.URLs, p.URL())
 		}
@@ -148,24 +127,14 @@ func collect(
 	return r, nil
 }
 
-func boolOrder(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
-}
-
-func (r *report) setModel(s *modelwait.Status) {
+func (r *report) setModel(s *status.Status) {
 	if s == nil {
 		return
 	}
 
 	r.Model = &s.Model
 	for _, svc := range s.Services {
-		if svc.Status != "ready" {
+		if svc.Status != status.Ready {
 			r.Unready = append(r.Unready, svc)
 		}
 	}
@@ -195,11 +164,11 @@ func (r *report) print(out *console.Console) {
 		}
 		if len(s.Containers) > 0 {
 			c := s.Containers[0]
-			if c.healthy || !c.StartedAt.IsZero() && c.StartedAt.Year() > 1 {
-				row[4] = console.Age(c.uptime)
+			if c.Healthy || !c.StartedAt.IsZero() && c.StartedAt.Year() > 1 {
+				row[4] = console.Age(r.now.Sub(c.StartedAt))
 			}
-			row[5] = cores(c.CPU)
-			row[6] = console.Size(c.Memory)
+			row[5] = cores(int64(c.CPU))
+			row[6] = console.Size(int64(c.Memory))
 		}
 
 		if r.onCluster() {
@@ -207,19 +176,14 @@ func (r *report) print(out *console.Console) {
 			continue
 		}
 
-		var ports []running.Port
+		rows = append(rows, append(row, ""))
 		if len(s.Containers) > 0 {
-			ports = s.Containers[0].ports
-		}
-
-		if len(ports) > 0 {
-			rows = append(rows, append(row, address(ports[0])))
-		} else {
-			rows = append(rows, append(row, ""))
-		}
-
-		for _, p := range ports[min(1, len(ports)):] {
-			rows = append(rows, []string{"", "", "", "", "", "", "", address(p)})
+			for i, p := range s.Containers[0].Ports {
+				if i > 0 {
+					rows = append(rows, make([]string, 8))
+				}
+				rows[len(rows)-1][7] = strings.TrimPrefix(p.URL(), "http://")
+			}
 		}
 	}
 
@@ -249,7 +213,7 @@ func (r *report) print(out *console.Console) {
 
 	if m := r.Model; m != nil {
 		text := m.Name + ": " + m.State
-		if m.Total > 0 && m.State == "pulling" {
+		if m.Total > 0 && m.State == status.ModelPulling {
 			text += fmt.Sprintf(" (%s of %s)", console.Size(m.Completed), console.Size(m.Total))
 		}
 		if m.Error != "" {
@@ -322,15 +286,10 @@ func tag(image string) string {
 	return image
 }
 
-func address(p running.Port) string {
-	return strings.TrimPrefix(p.URL(), "http://")
-}
-
 // cores returns a CPU limit in cores, or "" for none.
 func cores(milli int64) string {
 	if milli == 0 {
 		return ""
 	}
-	return strings.TrimRight(strings.TrimRight(fmt.Sprintf("%d.%03d", milli/1000, milli%1000), "0"),
-		".")
+	return stacks.MilliCPU(milli).Cores()
 }

@@ -43,19 +43,20 @@ func (a *App) restart(ctx context.Context, name, service string, timeout time.Du
 		return err
 	}
 
-	err = p.Restart(ctx, service, timeout)
+	err = p.Restart(ctx, service, timeout, func(name string, took time.Duration) {
+		a.say("%s is healthy after %.1fs", name, took.Seconds())
+	})
 	var sick *running.UnhealthyError
 	if !errors.As(err, &sick) {
 		return err
 	}
 
-	problem := failure.Problem{Service: service, What: err.Error(), Container: sick.Replica.Name}
+	problem := failure.Problem{Service: service, What: err.Error()}
 	if sick.Left > 0 {
 		problem.Todo = fmt.Sprintf("the other %d were left as they are", sick.Left)
 	}
-	if problem.Log, err = p.LastLines(ctx, sick.Replica, failure.LogLines); err != nil {
-		problem.Log = []string{err.Error()}
-	}
+
+	problem.AddLog(ctx, p, sick.Replica)
 
 	failure.Print(a.err, []failure.Problem{problem})
 	return errReported

@@ -11,6 +11,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -58,12 +59,7 @@ func scaleArgs(c *cobra.Command, args []string) error {
 func (a *App) scale(
 	ctx context.Context, name, service string, replicas int, others bool, o upOptions,
 ) error {
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-
-	settings, before, err := t.load()
+	t, before, err := a.load(name)
 	if err != nil {
 		return err
 	}
@@ -77,7 +73,7 @@ func (a *App) scale(
 			stacks.Project, service, s.Min, s.Max)
 	}
 
-	if err := t.allows(settings, service, replicas); err != nil {
+	if err := t.allows(service, replicas); err != nil {
 		return err
 	}
 
@@ -102,12 +98,8 @@ func (a *App) scale(
 
 // allows returns an error if the stack with that many replicas cannot be provisioned,
 // before anything is written.
-func (t target) allows(settings stacks.Settings, service string, replicas int) error {
-	plain, secret, err := t.project.Values(t.file)
-	if err != nil {
-		return err
-	}
-
+func (t target) allows(service string, replicas int) error {
+	plain, secret := t.file.Config.Own()
 	services := map[string]map[string]any{}
 	if text := plain["services"]; text != "" {
 		if err := json.Unmarshal([]byte(text), &services); err != nil {
@@ -126,35 +118,13 @@ func (t target) allows(settings stacks.Settings, service string, replicas int) e
 	}
 
 	plain["services"] = string(text)
-	_, after, err := program.Load(t.project.Root, t.file.Name, plain, secret)
+	settings, after, err := program.Load(t.project.Root, t.file.Name, plain, secret)
 	if err != nil {
 		return err
 	}
-	if settings.Target != stacks.Docker || replicas == 1 {
-		return nil
-	}
 
-	// One engine cannot do these; the program would refuse them as well.
-	svc := after.Service(service)
-	for _, p := range svc.Ports {
-		if p.Host != 0 {
-			return fmt.Errorf("services.%s.replicas: %d containers cannot share the host port "+
-				"%d: publish none, or run one",
-				service, replicas, p.Host)
-		}
-	}
-
-	for _, m := range svc.Mounts {
-		for _, v := range after.Volumes {
-			if m.Kind == stacks.MountVolume && v.Name == m.Source && v.PerReplica {
-				return fmt.Errorf("services.%s.replicas: %d containers would share the volume "+
-					"%s, of which each needs its own: run one, or set the target kubernetes",
-					service, replicas, v.Name)
-			}
-		}
-	}
-
-	return nil
+	_, err = program.Render(settings, after, t.project.Root, image.Platform())
+	return err
 }
 
 // onlyThis returns an error if up would change something already: who scales a service does not

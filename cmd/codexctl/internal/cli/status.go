@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,7 +77,7 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 		return writeJSON(a.out, r)
 	}
 
-	if replicasIn(r) == 0 {
+	if !slices.ContainsFunc(r.Services, func(s serviceReport) bool { return len(s.Containers) > 0 }) {
 		a.say("stack %s is not up: `codexctl up %s`", stack.Name, name)
 		return nil
 	}
@@ -84,21 +85,13 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 	r.print(a.out)
 	for _, s := range r.Services {
 		for _, c := range s.Containers {
-			if !c.healthy {
+			if !c.Healthy {
 				a.say("%s: %s", c.Name, c.Condition)
 			}
 		}
 	}
 
 	return nil
-}
-
-func replicasIn(r *report) int {
-	n := 0
-	for _, s := range r.Services {
-		n += len(s.Containers)
-	}
-	return n
 }
 
 func writeJSON(out *console.Console, v any) error {

@@ -43,21 +43,14 @@ func (a *App) target(name string) (target, error) {
 // load reads and checks the settings and returns the stack they describe, as the program does,
 // without Pulumi or an engine.
 func (t target) load() (stacks.Settings, stacks.Stack, error) {
-	plain, secret, err := t.project.Values(t.file)
-	if err != nil {
-		return stacks.Settings{}, stacks.Stack{}, err
-	}
+	plain, secret := t.file.Config.Own()
 	return program.Load(t.project.Root, t.file.Name, plain, secret)
 }
 
 // place decodes only the settings that say where the stack runs: what runs can be shown even if the
 // other settings are invalid.
 func (t target) place() (stacks.Settings, error) {
-	plain, _, err := t.project.Values(t.file)
-	if err != nil {
-		return stacks.Settings{}, err
-	}
-
+	plain, _ := t.file.Config.Own()
 	only := map[string]string{}
 	for _, key := range []string{"target", "kubernetes", "registry"} {
 		if v, ok := plain[key]; ok {
@@ -74,7 +67,7 @@ func (a *App) engineHost(t target) (engine.Host, error) {
 	if s, err := t.place(); err == nil && s.Target == stacks.Kubernetes && s.Registry == "" {
 		return engine.Host{}, nil
 	}
-	return engine.ResolveHost(t.project.Value(t.file, "docker:host"), a.getenv)
+	return engine.ResolveHost(t.file.Config.Plain["docker:host"], a.getenv)
 }
 
 // connect connects to the engine or cluster of the stack; the caller closes it.
@@ -89,7 +82,7 @@ func (a *App) connect(ctx context.Context, t target) (platform, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &onCluster{c: c, t: t, say: a.say}, nil
+		return &onCluster{Cluster: c, t: t, say: a.say}, nil
 	}
 
 	host, err := a.engineHost(t)
@@ -97,12 +90,12 @@ func (a *App) connect(ctx context.Context, t target) (platform, error) {
 		return nil, err
 	}
 
-	eng, err := engine.Connect(ctx, host)
+	eng, err := engine.Connect(ctx, host, t.file.Name)
 	if err != nil {
 		return nil, err
 	}
 
-	return &onEngine{eng: eng, stack: t.file.Name, say: a.say, now: a.now}, nil
+	return &onEngine{Engine: eng, say: a.say}, nil
 }
 
 func (a *App) connectCluster(
@@ -129,6 +122,28 @@ func (a *App) attach(ctx context.Context, name string) (target, platform, error)
 	}
 	p, err := a.connect(ctx, t)
 	return t, p, err
+}
+
+// load finds the stack and loads it.
+func (a *App) load(name string) (target, stacks.Stack, error) {
+	t, err := a.target(name)
+	if err != nil {
+		return t, stacks.Stack{}, err
+	}
+
+	_, stack, err := t.load()
+	return t, stack, err
+}
+
+// open also loads the stack, whose settings have to be valid.
+func (a *App) open(ctx context.Context, name string) (target, stacks.Stack, platform, error) {
+	t, stack, err := a.load(name)
+	if err != nil {
+		return t, stack, nil, err
+	}
+
+	p, err := a.connect(ctx, t)
+	return t, stack, p, err
 }
 
 // errNoContainer is returned for a service of the stack that does not run.
@@ -164,25 +179,28 @@ func namesOf(list []running.Replica) []string {
 
 // finder looks for the Pulumi CLI.
 func (a *App) finder(t target) (pulumicli.Finder, error) {
-	cache, err := a.cacheDir()
-	return pulumicli.Finder{
+	f := pulumicli.Finder{
 		Root:     t.project.Root,
-		CacheDir: cache,
+		CacheDir: a.cacheDir(),
 		Environ:  a.environ,
-		Path:     a.getenv("PATH"),
 		Say:      a.say,
-	}, err
+	}
+	if f.CacheDir == "" {
+		return f, errors.New("cache: there is no home: set XDG_CACHE_HOME")
+	}
+
+	return f, nil
 }
 
 // pulumiEnv returns the backend of the state, and the variables that Pulumi needs in
 // addition to the environment.
 func (a *App) pulumiEnv(t target, host engine.Host) (project.Backend, map[string]string, error) {
-	backend, err := t.project.Backend(a.lookup)
+	backend, err := t.project.Backend(a.environ)
 	if err != nil {
 		return backend, nil, err
 	}
 
-	env, err := project.PassphraseEnv(t.file, backend, a.lookup)
+	env, err := project.PassphraseEnv(t.file, backend, a.environ)
 	if err != nil {
 		return backend, nil, err
 	}

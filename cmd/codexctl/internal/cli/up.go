@@ -16,6 +16,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/modelwait"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/progress"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -62,17 +64,7 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 
 func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	start := a.now()
-	t, err := a.target(name)
-	if err != nil {
-		return err
-	}
-
-	_, stack, err := t.load()
-	if err != nil {
-		return err
-	}
-
-	p, err := a.connect(ctx, t)
+	t, stack, p, err := a.open(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -112,13 +104,11 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	}
 	defer way.Close()
 
-	var model *modelwait.Status
+	var model *status.Status
 	if !o.noWait && way.url != "" {
 		m, problems, err := a.awaitModel(ctx, p, stack, way.url, o.waitTimeout)
 		if len(problems) > 0 {
-			failure.Print(a.err, problems)
-			a.whereItStands(ctx, p, stack, t.name)
-			return errReported
+			return a.notUp(ctx, p, stack, t.name, problems)
 		}
 
 		if err != nil {
@@ -139,27 +129,26 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	return nil
 }
 
-// runWatched calls wait and cancels its context when the platform finds that it cannot succeed; it
-// then returns why as problems.
+// runWatched calls wait, and note with what the platform observes meanwhile. It cancels the context
+// of both when the platform finds that wait cannot succeed, and then returns why as problems.
 func runWatched(
 	ctx context.Context, p platform, stack stacks.Stack,
+	note func(ctx context.Context, n running.Note),
 	wait func(ctx context.Context, seen watch) error,
-) ([]failure.Problem, error) {
+) (problems []failure.Problem, err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	seen := p.Watch(ctx, stack)
-	var problems []failure.Problem
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		select {
-		case problems = <-seen.fatal:
+		problems = seen.run(ctx, func(n running.Note) { note(ctx, n) })
+		if len(problems) > 0 {
 			stop(pulumicli.ErrHopeless)
-		case <-ctx.Done():
 		}
 	}()
 
-	err := wait(ctx, seen)
+	err = wait(ctx, seen)
 	var late []failure.Problem
 	if err != nil && ctx.Err() == nil && seen.failed != nil {
 		late = seen.failed(ctx)
@@ -167,8 +156,11 @@ func runWatched(
 
 	stop(nil)
 	<-done
-	if len(problems) == 0 {
-		problems = late
+	switch {
+	case err == nil:
+		return nil, nil
+	case len(problems) == 0:
+		return late, err
 	}
 
 	return problems, err
@@ -178,11 +170,21 @@ func runWatched(
 func (a *App) update(
 	ctx context.Context, s *deploy.Session, p platform, stack stacks.Stack, refresh bool,
 ) (result progress.Result, problems []failure.Problem, err error) {
-	problems, err = runWatched(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
-		result, err = s.Up(ctx, progress.New(a.err, a.now).WithNotes(seen.notes).OnStep(seen.step),
-			refresh)
-		return err
-	})
+	notes := make(chan running.Note)
+	note := func(ctx context.Context, n running.Note) {
+		select {
+		case notes <- n:
+		case <-ctx.Done():
+		}
+	}
+
+	problems, err = runWatched(ctx, p, stack, note,
+		func(ctx context.Context, seen watch) (err error) {
+			result, err = s.Up(ctx, progress.New(a.err, a.now).WithNotes(notes).OnStep(seen.step),
+				refresh)
+			return err
+		})
+
 	return result, problems, err
 }
 
@@ -190,37 +192,27 @@ func (a *App) update(
 // makes it cannot come up.
 func (a *App) awaitModel(
 	ctx context.Context, p platform, stack stacks.Stack, url string, timeout time.Duration,
-) (status modelwait.Status, problems []failure.Problem, err error) {
-	problems, err = runWatched(ctx, p, stack, func(ctx context.Context, seen watch) (err error) {
-		if seen.beginAll != nil {
-			seen.beginAll()
-			go drain(ctx, seen.notes)
-		}
+) (model status.Status, problems []failure.Problem, err error) {
+	note := func(context.Context, running.Note) {} // the model's progress is shown
+	problems, err = runWatched(ctx, p, stack, note,
+		func(ctx context.Context, seen watch) (err error) {
+			if seen.beginAll != nil {
+				seen.beginAll()
+			}
 
-		w := modelwait.Waiter{
-			Client:  &http.Client{},
-			Out:     a.err,
-			Timeout: timeout,
-			Every:   pollModel,
-			Now:     a.now,
-		}
+			w := modelwait.Waiter{
+				Client:  &http.Client{},
+				Out:     a.err,
+				Timeout: timeout,
+				Every:   pollModel,
+				Now:     a.now,
+			}
 
-		status, err = w.Wait(ctx, url)
-		return err
-	})
+			model, err = w.Wait(ctx, url)
+			return err
+		})
 
-	return status, problems, err
-}
-
-// drain discards the notes.
-func drain(ctx context.Context, notes <-chan progress.Note) {
-	for {
-		select {
-		case <-notes:
-		case <-ctx.Done():
-			return
-		}
-	}
+	return model, problems, err
 }
 
 // changes summarizes an update in a few words.
@@ -250,16 +242,17 @@ func (a *App) explainUp(
 		problems = []failure.Problem{{What: err.Error()}}
 	}
 
-	failure.Print(a.err, problems)
-	a.whereItStands(ctx, p, stack, name)
-	return errReported
+	return a.notUp(ctx, p, stack, name, problems)
 }
 
-// whereItStands prints what was made, and that a second run goes on from there.
-func (a *App) whereItStands(ctx context.Context, p platform, stack stacks.Stack, name string) {
+// notUp prints the problems, what was made, and that a second run goes on from there.
+func (a *App) notUp(
+	ctx context.Context, p platform, stack stacks.Stack, name string, problems []failure.Problem,
+) error {
+	failure.Print(a.err, problems)
 	list, err := p.Replicas(ctx, "")
 	if err != nil {
-		return
+		return errReported
 	}
 
 	healthy := map[string]bool{}
@@ -271,12 +264,13 @@ func (a *App) whereItStands(ctx context.Context, p platform, stack stacks.Stack,
 
 	if len(list) == 0 {
 		a.say("No container was made. Correct it and run `codexctl up %s` again.", name)
-		return
+	} else {
+		a.say("%d of %d services are up. What was made stays: `codexctl up %s` goes on from here,\n"+
+			"`codexctl down %s` removes it.",
+			len(healthy), len(stack.Services), name, name)
 	}
 
-	a.say("%d of %d services are up. What was made stays: `codexctl up %s` goes on from here,\n"+
-		"`codexctl down %s` removes it.",
-		len(healthy), len(stack.Services), name, name)
+	return errReported
 }
 
 // explainError explains an error that concerns no service: a lock or an interrupt.
@@ -328,9 +322,7 @@ func (a *App) verify(ctx context.Context, p platform, stack stacks.Stack, name s
 		return nil
 	}
 
-	failure.Print(a.err, problems)
-	a.whereItStands(ctx, p, stack, name)
-	return errReported
+	return a.notUp(ctx, p, stack, name, problems)
 }
 
 // explainModel prints why the model cannot be used, with the log of the service that makes it.
@@ -351,10 +343,8 @@ func (a *App) explainModel(
 	}
 
 	if list, e := src.Replicas(ctx, stacks.ML); e == nil && len(list) > 0 {
-		p.Service, p.Container = stacks.ML, list[0].Name
-		if p.Log, e = src.LastLines(ctx, list[0], failure.LogLines); e != nil {
-			p.Log = []string{e.Error()}
-		}
+		p.Service = stacks.ML
+		p.AddLog(ctx, src, list[0])
 	}
 
 	failure.Print(a.err, []failure.Problem{p})

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -16,15 +15,7 @@ import (
 )
 
 // Access is one use of the API that provisioning or watching a stack needs.
-type Access struct {
-	Verb, Group, Resource string
-
-	// Subresource is empty, or such as log in pods/log.
-	Subresource string
-
-	// Everywhere is set for resources that belong to no namespace.
-	Everywhere bool
-}
+type Access authorizationv1.ResourceAttributes
 
 func (a Access) String() string {
 	name := a.Resource
@@ -39,40 +30,31 @@ func (a Access) String() string {
 }
 
 // kind is a kind of objects.
-type kind struct {
-	group, resource string
-	everywhere      bool
-}
+type kind struct{ group, resource string }
 
-// madeOf returns the kinds of objects that the stack is made of.
+// madeOf returns the kinds of objects that the stack is made of, besides its namespace.
 func madeOf(s stacks.Stack) []kind {
 	out := []kind{
-		{resource: "namespaces", everywhere: true},
-		{resource: "serviceaccounts"}, {resource: "configmaps"}, {resource: "secrets"},
-		{resource: "services"},
-		{group: "apps", resource: "deployments"}, {group: "apps", resource: "statefulsets"},
-		{group: "batch", resource: "jobs"},
-		{group: "networking.k8s.io", resource: "networkpolicies"},
-		{group: "policy", resource: "poddisruptionbudgets"},
-		{resource: "resourcequotas"}, {resource: "limitranges"},
+		{"", "serviceaccounts"}, {"", "configmaps"}, {"", "secrets"}, {"", "services"},
+		{"apps", "deployments"}, {"apps", "statefulsets"}, {"batch", "jobs"},
+		{"networking.k8s.io", "networkpolicies"}, {"policy", "poddisruptionbudgets"},
+		{"", "resourcequotas"}, {"", "limitranges"},
 	}
 	if slices.ContainsFunc(s.Volumes, func(v stacks.Volume) bool { return v.Shared }) {
-		out = append(out, kind{resource: "persistentvolumeclaims"})
+		out = append(out, kind{"", "persistentvolumeclaims"})
 	}
 	if slices.ContainsFunc(s.Services, func(x stacks.Service) bool { return x.Autoscale != nil }) {
-		out = append(out, kind{group: "autoscaling", resource: "horizontalpodautoscalers"})
+		out = append(out, kind{"autoscaling", "horizontalpodautoscalers"})
 	}
 
-	if r := s.Route; r != nil {
-		if r.Ingress != nil {
-			out = append(out, kind{group: "networking.k8s.io", resource: "ingresses"})
-		}
+	if r := s.Route; r != nil && r.Ingress != nil {
+		out = append(out, kind{"networking.k8s.io", "ingresses"})
+	}
 
-		if r.Gateway != nil {
-			out = append(out, kind{group: gatewayGroup, resource: "httproutes"})
-			if r.Gateway.Class != "" {
-				out = append(out, kind{group: gatewayGroup, resource: "gateways"})
-			}
+	if r := s.Route; r != nil && r.Gateway != nil {
+		out = append(out, kind{gatewayGroup, "httproutes"})
+		if r.Gateway.Class != "" {
+			out = append(out, kind{gatewayGroup, "gateways"})
 		}
 	}
 
@@ -80,34 +62,44 @@ func madeOf(s stacks.Stack) []kind {
 }
 
 // needs returns what up, status, logs, restart and forward use of the API.
-func needs(s stacks.Stack) []Access {
+func (c *Cluster) needs(s stacks.Stack) []Access {
 	var out []Access
-	for _, k := range madeOf(s) {
-		for _, verb := range []string{"get", "create", "patch", "delete"} {
-			out = append(out, Access{
-				Verb:       verb,
-				Group:      k.group,
-				Resource:   k.resource,
-				Everywhere: k.everywhere,
-			})
+	add := func(kinds []kind, verbs ...string) {
+		for _, k := range kinds {
+			for _, verb := range verbs {
+				out = append(out, Access{
+					Namespace: c.Namespace,
+					Verb:      verb,
+					Group:     k.group,
+					Resource:  k.resource,
+				})
+			}
 		}
 	}
 
-	watched := []kind{
-		{resource: "pods"}, {resource: "events"}, {resource: "persistentvolumeclaims"},
-		{group: "apps", resource: "deployments"}, {group: "apps", resource: "replicasets"},
-		{group: "apps", resource: "statefulsets"}, {group: "batch", resource: "jobs"},
+	for _, verb := range []string{"get", "create", "patch", "delete"} {
+		a := Access{Verb: verb, Resource: "namespaces"}
+		if verb != "create" {
+			a.Name = c.Namespace
+		}
+		out = append(out, a)
 	}
 
-	for _, k := range watched {
-		for _, verb := range []string{"list", "watch"} {
-			out = append(out, Access{Verb: verb, Group: k.group, Resource: k.resource})
-		}
-	}
+	add(madeOf(s), "get", "create", "patch", "delete")
+	add([]kind{
+		{"", "pods"}, {"", "events"}, {"", "persistentvolumeclaims"},
+		{"apps", "deployments"}, {"apps", "replicasets"}, {"apps", "statefulsets"},
+		{"batch", "jobs"},
+	}, "list", "watch")
 
 	return append(out,
-		Access{Verb: "get", Resource: "pods", Subresource: "log"},
-		Access{Verb: "create", Resource: "pods", Subresource: "portforward"})
+		Access{Namespace: c.Namespace, Verb: "get", Resource: "pods", Subresource: "log"},
+		Access{
+			Namespace:   c.Namespace,
+			Verb:        "create",
+			Resource:    "pods",
+			Subresource: "portforward",
+		})
 }
 
 // parallel bounds how many access reviews are requested at once.
@@ -116,26 +108,15 @@ const parallel = 16
 // Missing returns what the stack needs and the caller may not do, in the order in which it is
 // needed. It asks the API server about each, as `kubectl auth can-i` does.
 func (c *Cluster) Missing(ctx context.Context, s stacks.Stack) ([]Access, error) {
-	all := needs(s)
+	all := c.needs(s)
 	denied := make([]bool, len(all))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	for i, a := range all {
 		group.Go(func() error {
-			ask := &authorizationv1.ResourceAttributes{
-				Verb:        a.Verb,
-				Group:       a.Group,
-				Resource:    a.Resource,
-				Subresource: a.Subresource,
-			}
-			if !a.Everywhere {
-				ask.Namespace = c.Namespace
-			} else if a.Verb != "create" {
-				ask.Name = c.Namespace
-			}
-
+			ask := authorizationv1.ResourceAttributes(a)
 			review := &authorizationv1.SelfSubjectAccessReview{
-				Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: ask},
+				Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &ask},
 			}
 			r, err := c.api.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review,
 				metav1.CreateOptions{})
@@ -194,22 +175,4 @@ func brief(list []Access) string {
 	}
 
 	return text
-}
-
-var rbac = regexp.MustCompile(`User "([^"]+)" cannot (\S+) resource "([^"]+)" ` +
-	`in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
-
-// denial returns the API server's long sentence about RBAC in short.
-func denial(text string) string {
-	m := rbac.FindStringSubmatch(text)
-	if m == nil {
-		return text
-	}
-
-	out := m[1] + " may not " + Access{Verb: m[2], Group: m[4], Resource: m[3]}.String()
-	if m[5] != "" {
-		out += " in the namespace " + m[5]
-	}
-
-	return out
 }

@@ -150,8 +150,9 @@ func TestMissing(t *testing.T) {
 // TestNeedsFollowTheStack checks that permissions for kinds that only some stacks have are
 // needed by these alone.
 func TestNeedsFollowTheStack(t *testing.T) {
+	c, _ := lab()
 	asks := func(s stacks.Stack, what string) bool {
-		return slices.ContainsFunc(needs(s), func(a Access) bool { return a.String() == what })
+		return slices.ContainsFunc(c.needs(s), func(a Access) bool { return a.String() == what })
 	}
 	plain := stacks.Stack{}
 	full := stacks.Stack{

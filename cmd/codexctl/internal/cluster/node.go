@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
+	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -18,11 +19,8 @@ import (
 // caller may not see them.
 func (c *Cluster) Nodes(ctx context.Context) ([]corev1.Node, error) {
 	list, err := c.api.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	if apierrors.IsForbidden(err) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, c.failed("list nodes", err)
+		return nil, c.unlessHidden("list nodes", err)
 	}
 
 	return append([]corev1.Node{}, list.Items...), nil
@@ -40,23 +38,14 @@ func GPUs(nodes []corev1.Node, want stacks.GPU) (devices int64, on int, resource
 
 	for _, n := range nodes {
 		q, ok := n.Status.Allocatable[corev1.ResourceName(resourceName)]
-		if !ok || q.Cmp(resource.MustParse("1")) < 0 || !selected(n, want.NodeSelector) ||
-			!tolerated(n, want.Tolerations) {
+		if !ok || q.Cmp(resource.MustParse("1")) < 0 || !tolerated(n, want.Tolerations) ||
+			!labels.SelectorFromSet(want.NodeSelector).Matches(labels.Set(n.Labels)) {
 			continue
 		}
 		devices, on = devices+q.Value(), on+1
 	}
 
 	return devices, on, resourceName
-}
-
-func selected(n corev1.Node, selector map[string]string) bool {
-	for k, v := range selector {
-		if n.Labels[k] != v {
-			return false
-		}
-	}
-	return true
 }
 
 func tolerated(n corev1.Node, tolerations []stacks.Toleration) bool {
@@ -107,25 +96,17 @@ func HasImage(nodes []corev1.Node, ref string) (has, sure bool) {
 // FullRef returns an image reference with the registry and folder that container
 // runtimes add to short ones.
 func FullRef(ref string) string {
-	first, _, nested := strings.Cut(ref, "/")
-	switch {
-	case !nested:
-		return "docker.io/library/" + ref
-	case strings.ContainsAny(first, ".:") || first == "localhost":
-		return ref
+	if full, err := reference.ParseNormalizedNamed(ref); err == nil {
+		return full.String()
 	}
-
-	return "docker.io/" + ref
+	return ref
 }
 
 // Quotas returns the namespace's quotas, or nil if the caller may not see them.
 func (c *Cluster) Quotas(ctx context.Context) ([]corev1.ResourceQuota, error) {
 	list, err := c.api.CoreV1().ResourceQuotas(c.Namespace).List(ctx, metav1.ListOptions{})
-	if apierrors.IsForbidden(err) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, c.failed("list quotas", err)
+		return nil, c.unlessHidden("list quotas", err)
 	}
 
 	return list.Items, nil
@@ -135,11 +116,8 @@ func (c *Cluster) Quotas(ctx context.Context) ([]corev1.ResourceQuota, error) {
 // caller may not see them.
 func (c *Cluster) NetworkPlugins(ctx context.Context) ([]string, error) {
 	list, err := c.api.AppsV1().DaemonSets(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
-	if apierrors.IsForbidden(err) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, c.failed("list daemon sets", err)
+		return nil, c.unlessHidden("list daemon sets", err)
 	}
 
 	var out []string
@@ -185,21 +163,12 @@ func (c *Cluster) NamespaceState(ctx context.Context) (string, error) {
 	return string(ns.Status.Phase), nil
 }
 
-// MetricsAPI reports whether the cluster serves the metrics that autoscaling uses.
-func (c *Cluster) MetricsAPI() (bool, error) { return c.HasAPI(metricsAPI) }
-
-// quantityOf returns the use of a resource, such as "pods 3 of 10".
-func quantityOf(q corev1.ResourceQuota, name corev1.ResourceName) string {
-	used, hard := q.Status.Used[name], q.Status.Hard[name]
-	return fmt.Sprintf("%s %s of %s", name, used.String(), hard.String())
-}
-
 // UsedUp returns the resources of the quota that have nothing left.
 func UsedUp(q corev1.ResourceQuota) []string {
 	var out []string
 	for name, hard := range q.Status.Hard {
 		if used := q.Status.Used[name]; used.Cmp(hard) >= 0 && !hard.IsZero() {
-			out = append(out, quantityOf(q, name))
+			out = append(out, fmt.Sprintf("%s %s of %s", name, used.String(), hard.String()))
 		}
 	}
 

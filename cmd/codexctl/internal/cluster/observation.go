@@ -86,17 +86,8 @@ func (o observation) only(work Work, since time.Time) observation {
 // and those of its Jobs.
 func (o observation) current(service string) []*corev1.Pod {
 	newest := map[string]bool{} // names of ReplicaSets, StatefulSets' revisions and Jobs
-	for _, d := range o.deployments {
-		if serviceOf(d) != service || d.Status.ObservedGeneration < d.Generation {
-			continue
-		}
-
-		for _, r := range o.replicaSets {
-			if metav1.IsControlledBy(r, d) &&
-				r.Annotations[revisionKey] == d.Annotations[revisionKey] {
-				newest[r.Name] = true
-			}
-		}
+	for _, r := range o.newestSets(service) {
+		newest[r.Name] = true
 	}
 
 	for _, s := range o.statefulSets {
@@ -125,6 +116,33 @@ func (o observation) current(service string) []*corev1.Pod {
 	}
 
 	return out
+}
+
+// newestSets returns the ReplicaSets of the newest revisions of the service's Deployments, as far
+// as their controller has seen them.
+func (o observation) newestSets(service string) []*appsv1.ReplicaSet {
+	var out []*appsv1.ReplicaSet
+	for _, d := range o.deployments {
+		if serviceOf(d) != service || d.Status.ObservedGeneration < d.Generation {
+			continue
+		}
+
+		for _, r := range o.replicaSets {
+			if metav1.IsControlledBy(r, d) &&
+				r.Annotations[revisionKey] == d.Annotations[revisionKey] {
+				out = append(out, r)
+			}
+		}
+	}
+
+	return out
+}
+
+// leaving reports whether a pod is being deleted.
+func (o observation) leaving() bool {
+	return slices.ContainsFunc(o.pods, func(p *corev1.Pod) bool {
+		return p.DeletionTimestamp != nil
+	})
 }
 
 // revisionKey is the annotation in which the Deployment controller numbers revisions.

@@ -11,8 +11,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -174,15 +176,9 @@ func (s step) pending(w Work, seen observation) bool {
 		time.Since(s.began) < changedWithin
 }
 
-// Note reports what a pod of a service waits for or logged last, or that all pods are ready.
-type Note struct {
-	Service, Text string
-	Ready         bool
-}
-
 // Watch observes the namespace until the context ends, or until a service that is worked on cannot
 // come up: then it returns why. It calls note, which may be nil, with the progress of the services.
-func (o *Observer) Watch(ctx context.Context, note func(Note)) []Finding {
+func (o *Observer) Watch(ctx context.Context, note func(running.Note)) []Finding {
 	j := judge{}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -199,7 +195,7 @@ func (o *Observer) Watch(ctx context.Context, note func(Note)) []Finding {
 		working, done := o.working(seen)
 		for _, work := range done {
 			if note != nil {
-				note(Note{Service: work.Service, Ready: true})
+				note(running.Note{Service: work.Service, Ready: true})
 			}
 		}
 
@@ -237,40 +233,37 @@ func (o *Observer) Failed(ctx context.Context) []Finding {
 	works := maps.Clone(o.failed)
 	maps.DeleteFunc(works, func(w Work, s step) bool { return s.pending(w, seen) })
 	o.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, afterwards)
-	defer cancel()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for len(works) > 0 {
-		seen := o.observe()
-		all := map[string]Finding{}
-		for work, s := range works {
-			for _, f := range seen.findings(work, s.began) {
-				all[f.Service+"\x00"+f.kind] = f
-			}
-		}
-
-		if len(all) > 0 {
-			return slices.SortedFunc(maps.Values(all), func(a, b Finding) int {
-				return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.kind, b.kind))
-			})
-		}
-
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	if len(works) == 0 {
+		return nil
 	}
 
-	return nil
+	var out []Finding
+	_ = wait.PollUntilContextTimeout(ctx, lookEvery, afterwards, true,
+		func(context.Context) (found bool, err error) {
+			seen := o.observe()
+			all := map[string]Finding{}
+			for work, s := range works {
+				for _, f := range seen.findings(work, s.began) {
+					all[f.Service+"\x00"+f.kind] = f
+				}
+			}
+
+			out = slices.SortedFunc(maps.Values(all), func(a, b Finding) int {
+				return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.kind, b.kind))
+			})
+			return len(out) > 0, nil
+		}) // there may be nothing
+
+	return out
 }
 
 // noteEvery is the time between two notes about a service.
 const noteEvery = 2 * time.Second
 
 // note returns what the first pod of the service that is not ready waits for or logged last.
-func (o *Observer) note(ctx context.Context, seen observation, service string) (Note, bool) {
+func (o *Observer) note(
+	ctx context.Context, seen observation, service string,
+) (running.Note, bool) {
 	for _, p := range seen.current(service) {
 		if ready(p) || ended(p) {
 			continue
@@ -278,7 +271,7 @@ func (o *Observer) note(ctx context.Context, seen observation, service string) (
 
 		word, text := condition(p)
 		if word == "starting" {
-			if lines, err := o.c.LastLines(ctx, p.Name, 1); err == nil && len(lines) > 0 {
+			if lines, err := o.c.LastLines(ctx, replica(p), 1); err == nil && len(lines) > 0 {
 				text = lines[0]
 			}
 		}
@@ -289,10 +282,10 @@ func (o *Observer) note(ctx context.Context, seen observation, service string) (
 			}
 		}
 
-		return Note{Service: service, Text: text}, true
+		return running.Note{Service: service, Text: text}, true
 	}
 
-	return Note{}, false
+	return running.Note{}, false
 }
 
 // unblock deletes the pods of a StatefulSet that are broken and of an older revision.

@@ -71,6 +71,14 @@ func (c *Cluster) failed(what string, err error) error {
 	return fmt.Errorf("cluster: %s: %w", what, err)
 }
 
+// unlessHidden is like failed, without an error if there is none or RBAC forbids to look.
+func (c *Cluster) unlessHidden(what string, err error) error {
+	if err == nil || apierrors.IsForbidden(err) {
+		return nil
+	}
+	return c.failed(what, err)
+}
+
 func serviceOf(o metav1.Object) string { return o.GetLabels()[stacks.LabelService] }
 
 func ended(p *corev1.Pod) bool {
@@ -214,7 +222,8 @@ func crashed(p *corev1.Pod, s corev1.ContainerStatus) string {
 
 // LastLines returns the last lines that a pod logged. If a container of it crashed they are those
 // of the container before.
-func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, error) {
+func (c *Cluster) LastLines(ctx context.Context, of running.Replica, n int) ([]string, error) {
+	name := of.Name
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	p, err := c.api.CoreV1().Pods(c.Namespace).Get(ctx, name, metav1.GetOptions{})
@@ -239,24 +248,11 @@ func (c *Cluster) LastLines(ctx context.Context, name string, n int) ([]string, 
 		break
 	}
 
-	lines := int64(n)
-	r, err := c.api.CoreV1().Pods(c.Namespace).GetLogs(name, &corev1.PodLogOptions{
-		Container: container,
-		Previous:  previous,
-		TailLines: &lines,
-	}).Stream(ctx)
-	if apierrors.IsBadRequest(err) {
-		return nil, nil // the container never ran
-	}
-	if err != nil {
-		return nil, c.failed("logs of "+name, err)
-	}
-	defer r.Close()
-
+	o := options(container, running.LogOptions{Tail: n})
+	o.Previous = previous
 	var out []string
-	err = running.ReadLines(ctx, r, func(text string) { out = append(out, text) })
-	if err = errors.Join(err, ctx.Err()); err != nil {
-		return out, fmt.Errorf("cluster: read a log: %w", err)
-	}
-	return out, nil
+	err = c.stream(ctx, p, container, o, func(_ running.Replica, text string) {
+		out = append(out, text)
+	})
+	return out, errors.Join(err, ctx.Err())
 }

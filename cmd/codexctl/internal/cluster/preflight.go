@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,7 +20,9 @@ const (
 	gatewayGroup = "gateway.networking.k8s.io"
 	gatewayAPI   = gatewayGroup + "/v1"
 	issuerAPI    = "cert-manager.io/v1"
-	metricsAPI   = "metrics.k8s.io/v1beta1"
+
+	// MetricsAPI is the API of the metrics that autoscaling uses.
+	MetricsAPI = "metrics.k8s.io/v1beta1"
 )
 
 // Preflight checks at once what would make an update fail after minutes: permissions, the
@@ -74,11 +77,8 @@ func (c *Cluster) StorageClasses(
 	ctx context.Context,
 ) (classes map[string]storagev1.StorageClass, byDefault string, err error) {
 	list, err := c.api.StorageV1().StorageClasses().List(ctx, metav1.ListOptions{})
-	if apierrors.IsForbidden(err) {
-		return nil, "", nil
-	}
 	if err != nil {
-		return nil, "", c.failed("storage classes", err)
+		return nil, "", c.unlessHidden("storage classes", err)
 	}
 
 	classes = map[string]storagev1.StorageClass{}
@@ -103,15 +103,9 @@ func (c *Cluster) CheckStorage(ctx context.Context, s stacks.Stack) error {
 		return err
 	}
 
-	var names []string
-	for n := range classes {
-		names = append(names, n)
-	}
-
-	slices.Sort(names)
 	has := "the cluster has none"
-	if len(names) > 0 {
-		has = "it has " + strings.Join(names, ", ")
+	if len(classes) > 0 {
+		has = "it has " + strings.Join(slices.Sorted(maps.Keys(classes)), ", ")
 	}
 
 	var errs []error
@@ -144,14 +138,11 @@ func (c *Cluster) CheckRoute(ctx context.Context, s stacks.Stack) error {
 	at := stacks.Project + ":edge"
 	if i := r.Ingress; i != nil && i.Class != "" {
 		_, err := c.api.NetworkingV1().IngressClasses().Get(ctx, i.Class, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return fmt.Errorf("%s.ingress.class: the cluster has no ingress class %q: install "+
-				"its controller, or name another (`kubectl get ingressclass`)",
-				at, i.Class)
-		}
-
-		if err != nil && !apierrors.IsForbidden(err) {
-			return c.failed("ingress class "+i.Class, err)
+		if err := c.checkExists("ingress class "+i.Class, err,
+			"%s.ingress.class: the cluster has no ingress class %q: install its controller, or name "+
+				"another (`kubectl get ingressclass`)",
+			at, i.Class); err != nil {
+			return err
 		}
 	}
 
@@ -184,17 +175,18 @@ func (c *Cluster) CheckRoute(ctx context.Context, s stacks.Stack) error {
 	}
 
 	err := c.api.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Error()
+	return c.checkExists(what, err, "%s: the cluster has no %s: correct it (`kubectl get "+
+		"gatewayclass,gateway -A` lists them)",
+		key, what)
+}
+
+// checkExists returns the error for what was not found, given the error of the request for it, and
+// no error if the caller may not see it.
+func (c *Cluster) checkExists(what string, err error, missing string, args ...any) error {
 	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("%s: the cluster has no %s: correct it (`kubectl get "+
-			"gatewayclass,gateway -A` lists them)",
-			key, what)
+		return fmt.Errorf(missing, args...)
 	}
-
-	if err != nil && !apierrors.IsForbidden(err) {
-		return c.failed(what, err)
-	}
-
-	return nil
+	return c.unlessHidden(what, err)
 }
 
 // CheckRuntimeClass returns an error if the runtime class of the GPUs does not exist.
@@ -206,14 +198,12 @@ func (c *Cluster) CheckRuntimeClass(ctx context.Context, s stacks.Stack) error {
 
 		_, err := c.api.NodeV1().RuntimeClasses().Get(ctx, svc.GPU.RuntimeClass,
 			metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return fmt.Errorf("%s:gpu.runtimeClass: the cluster has no runtime class %q: install "+
-				"the GPU operator, or remove the key for the node's default",
-				stacks.Project, svc.GPU.RuntimeClass)
-		}
-
-		if err != nil && !apierrors.IsForbidden(err) {
-			return c.failed("runtime class "+svc.GPU.RuntimeClass, err)
+		err = c.checkExists("runtime class "+svc.GPU.RuntimeClass, err,
+			"%s:gpu.runtimeClass: the cluster has no runtime class %q: install the GPU operator, or "+
+				"remove the key for the node's default",
+			stacks.Project, svc.GPU.RuntimeClass)
+		if err != nil {
+			return err
 		}
 	}
 

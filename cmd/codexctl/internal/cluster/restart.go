@@ -48,8 +48,7 @@ func (c *Cluster) Restart(
 		return err
 	}
 
-	progress, err := c.patchWorkload(ctx, service, patch)
-	if err != nil {
+	if err := c.patch(ctx, service, patch); err != nil {
 		return err
 	}
 
@@ -73,12 +72,14 @@ func (c *Cluster) Restart(
 			}
 		}
 
-		done, left, err := progress(ctx)
-		if err != nil || done {
+		rollout, err := c.workloads(ctx, service)
+		if err != nil || rollout.rolledOut(Work{Service: service}) {
 			return err
 		}
 
-		sure := j.decide(withoutJobs(o.observe()).findings(Work{Service: service}, now), time.Now())
+		seen := o.observe()
+		seen.jobs = nil // a restart runs none
+		sure := j.decide(seen.findings(Work{Service: service}, now), time.Now())
 		if len(sure) == 0 && time.Since(last) < timeout {
 			select {
 			case <-ctx.Done():
@@ -90,7 +91,7 @@ func (c *Cluster) Restart(
 
 		e := &running.UnhealthyError{
 			Replica: running.Replica{Name: service, Service: service, State: "not restarted"},
-			Left:    left,
+			Left:    rollout.left(),
 		}
 		if len(sure) == 0 {
 			e.After = timeout
@@ -98,7 +99,7 @@ func (c *Cluster) Restart(
 
 		for i := range pods {
 			if p := &pods[i]; !old[p.UID] && !ready(p) {
-				e.Replica, e.Left = replica(p), left-1
+				e.Replica, e.Left = replica(p), rollout.left()-1
 			}
 		}
 
@@ -110,86 +111,40 @@ func (c *Cluster) Restart(
 	}
 }
 
-// patchWorkload patches the service's Deployment or StatefulSet. The returned function reports
-// whether all pods are of the new revision, and how many are not yet.
-func (c *Cluster) patchWorkload(
-	ctx context.Context, service string, patch []byte,
-) (func(context.Context) (done bool, left int, err error), error) {
-	apps, o := c.api.AppsV1(), metav1.PatchOptions{FieldManager: fieldManager}
-	deployments, err := apps.Deployments(c.Namespace).List(ctx,
-		metav1.ListOptions{LabelSelector: c.selector(service)})
+// patch changes the service's Deployments and StatefulSets.
+func (c *Cluster) patch(ctx context.Context, service string, patch []byte) error {
+	seen, err := c.workloads(ctx, service)
 	if err != nil {
-		return nil, c.failed("list deployments", err)
+		return err
 	}
 
-	if len(deployments.Items) > 0 {
-		d := deployments.Items[0]
-		changed, err := apps.Deployments(c.Namespace).Patch(ctx, d.Name,
+	if len(seen.deployments)+len(seen.statefulSets) == 0 {
+		return c.failed("restart "+service,
+			apierrors.NewNotFound(appsv1.Resource("deployments"), service))
+	}
+
+	apps, o := c.api.AppsV1(), metav1.PatchOptions{FieldManager: fieldManager}
+	for _, d := range seen.deployments {
+		_, err := apps.Deployments(c.Namespace).Patch(ctx, d.Name,
 			types.StrategicMergePatchType, patch, o)
 		if err != nil {
-			return nil, c.failed("restart "+d.Name, err)
+			return c.failed("restart "+d.Name, err)
 		}
-
-		return func(ctx context.Context) (bool, int, error) {
-			d, err := apps.Deployments(c.Namespace).Get(ctx, d.Name, metav1.GetOptions{})
-			if err != nil {
-				return false, 0, c.failed("deployment "+service, err)
-			}
-
-			s, want := d.Status, wanted(d.Spec.Replicas)
-			done := s.ObservedGeneration >= changed.Generation && int(s.UpdatedReplicas) == want &&
-				int(s.AvailableReplicas) == want && int(s.Replicas) == want
-			return done, max(0, want-int(min(s.UpdatedReplicas, s.AvailableReplicas))), nil
-		}, nil
 	}
 
-	sets, err := apps.StatefulSets(c.Namespace).List(ctx,
-		metav1.ListOptions{LabelSelector: c.selector(service)})
-	if err != nil {
-		return nil, c.failed("list stateful sets", err)
-	}
-
-	if len(sets.Items) > 0 {
-		s := sets.Items[0]
+	for _, s := range seen.statefulSets {
 		if s.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType {
-			return nil, fmt.Errorf("cluster: restart %s: its pods are replaced only when they "+
-				"are deleted: `kubectl -n %s delete pod -l %s`",
+			return fmt.Errorf("cluster: restart %s: its pods are replaced only when they are "+
+				"deleted: `kubectl -n %s delete pod -l %s`",
 				service, c.Namespace, c.selector(service))
 		}
 
-		changed, err := apps.StatefulSets(c.Namespace).Patch(ctx, s.Name,
+		_, err := apps.StatefulSets(c.Namespace).Patch(ctx, s.Name,
 			types.StrategicMergePatchType, patch, o)
 		if err != nil {
-			return nil, c.failed("restart "+s.Name, err)
+			return c.failed("restart "+s.Name, err)
 		}
-
-		return func(ctx context.Context) (bool, int, error) {
-			x, err := apps.StatefulSets(c.Namespace).Get(ctx, s.Name, metav1.GetOptions{})
-			if err != nil {
-				return false, 0, c.failed("stateful set "+service, err)
-			}
-
-			want := wanted(x.Spec.Replicas)
-			done := x.Status.ObservedGeneration >= changed.Generation &&
-				x.Status.UpdateRevision == x.Status.CurrentRevision &&
-				int(x.Status.ReadyReplicas) == want
-			return done, max(0, want-int(min(x.Status.UpdatedReplicas, x.Status.ReadyReplicas))), nil
-		}, nil
 	}
 
-	return nil, c.failed("restart "+service,
-		apierrors.NewNotFound(appsv1.Resource("deployments"), service))
-}
-
-func wanted(replicas *int32) int {
-	if replicas == nil {
-		return 1
-	}
-	return int(*replicas)
-}
-
-// withoutJobs returns the observation without Jobs, which a restart does not run.
-func withoutJobs(o observation) observation {
-	o.jobs = nil
-	return o
+	return nil
 }

@@ -32,16 +32,39 @@ func (o observation) rolledOut(w Work) bool {
 }
 
 func deployed(d *appsv1.Deployment) bool {
-	s, want := d.Status, int32(wanted(d.Spec.Replicas))
+	s, want := d.Status, wanted(d.Spec.Replicas)
 	return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas == want &&
 		s.AvailableReplicas == want && s.Replicas == want
 }
 
 func setUp(x *appsv1.StatefulSet) bool {
-	s, want := x.Status, int32(wanted(x.Spec.Replicas))
+	s, want := x.Status, wanted(x.Spec.Replicas)
 	return s.ObservedGeneration >= x.Generation &&
 		(s.UpdateRevision == s.CurrentRevision || s.UpdatedReplicas == want) &&
 		s.AvailableReplicas == want && s.Replicas == want
+}
+
+// wanted returns the number of replicas that a specification asks for.
+func wanted(replicas *int32) int32 {
+	if replicas == nil {
+		return 1
+	}
+	return *replicas
+}
+
+// left returns how many pods are not of the newest revision and ready yet.
+func (o observation) left() int {
+	n := int32(0)
+	for _, d := range o.deployments {
+		n += max(0,
+			wanted(d.Spec.Replicas)-min(d.Status.UpdatedReplicas, d.Status.AvailableReplicas))
+	}
+
+	for _, s := range o.statefulSets {
+		n += max(0, wanted(s.Spec.Replicas)-min(s.Status.UpdatedReplicas, s.Status.ReadyReplicas))
+	}
+
+	return int(n)
 }
 
 // withoutBlocked returns the findings without those that a service is not ready in time while one

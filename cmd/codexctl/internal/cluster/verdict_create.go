@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -73,21 +72,10 @@ func (o observation) creationFindings(service string, since time.Time, add func(
 		}
 	}
 
-	for _, d := range o.deployments {
-		if serviceOf(d) != service || d.Status.ObservedGeneration < d.Generation {
-			continue
-		}
-
-		for _, r := range o.replicaSets {
-			if !metav1.IsControlledBy(r, d) ||
-				r.Annotations[revisionKey] != d.Annotations[revisionKey] {
-				continue
-			}
-
-			for _, c := range r.Status.Conditions {
-				if c.Type == appsv1.ReplicaSetReplicaFailure && c.Status == corev1.ConditionTrue {
-					try(c.Reason, c.Message)
-				}
+	for _, r := range o.newestSets(service) {
+		for _, c := range r.Status.Conditions {
+			if c.Type == appsv1.ReplicaSetReplicaFailure && c.Status == corev1.ConditionTrue {
+				try(c.Reason, c.Message)
 			}
 		}
 	}
@@ -117,38 +105,16 @@ func (o observation) lastFailedCreate(
 	}
 }
 
-var (
-	quotaRule    = regexp.MustCompile(`exceeded quota: (\S+), requested: (\S+), used: (\S+), limited: (\S+)`)
-	securityRule = regexp.MustCompile(`violates PodSecurity "([^"]+)": (.*)`)
-	webhookRule  = regexp.MustCompile(`admission webhook "([^"]+)" denied the request: (.*)`)
-)
-
 // admissionFinding returns why the API server accepts no pod of the service.
 func (o observation) admissionFinding(service, reason, message string) (Finding, bool) {
 	f := Finding{kind: "admission", Why: reason + ": " + message, confirm: shortly}
 	again := "; then run `codexctl up " + o.stack + "`"
+	what, todo := Refusal(message, o.stack, service)
 	switch {
-	case quotaRule.MatchString(message):
-		m := quotaRule.FindStringSubmatch(message)
-		if slices.ContainsFunc(o.pods, func(p *corev1.Pod) bool {
-			return p.DeletionTimestamp != nil
-		}) {
-			return f, false // a pod that is leaving frees its share
-		}
-
-		f.What = fmt.Sprintf("the namespace's quota %s is exceeded: it asks for %s, %s is used of %s",
-			m[1], m[2], m[3], m[4])
-		f.Todo = fmt.Sprintf("raise the quota, or ask for less: codexcontinue:services: {%s: "+
-			"{cpu: ..., memory: ..., replicas: ...}}",
-			service) + again
-	case securityRule.MatchString(message):
-		m := securityRule.FindStringSubmatch(message)
-		f.What = fmt.Sprintf("the namespace's Pod Security level %s refuses it: %s", m[1], m[2])
-		f.Todo = "correct the service's security, or the namespace's level" + again
-	case webhookRule.MatchString(message):
-		m := webhookRule.FindStringSubmatch(message)
-		f.What = fmt.Sprintf("the cluster's policy %s refuses it: %s", m[1], m[2])
-		f.Todo = "ask the cluster's administrator, or correct what it refuses" + again
+	case overQuota.MatchString(message) && o.leaving():
+		return f, false // a pod that is leaving frees its share
+	case what != "":
+		f.What, f.Todo = what, todo+again
 	case strings.Contains(message, "error looking up service account"):
 		f.What, f.confirm = "its service account is not there", patient
 		f.Todo = "run `codexctl up --refresh " + o.stack + "`"

@@ -192,7 +192,7 @@ func (o observation) pullFinding(image string, w corev1.ContainerStateWaiting) F
 // unschedulable adds why no node takes the pod, unless room is about to come.
 func (o observation) unschedulable(p *corev1.Pod, message string, add func(Finding)) {
 	// A pod that is leaving makes room, and an autoscaler that has begun adds a node.
-	if slices.ContainsFunc(o.pods, func(x *corev1.Pod) bool { return x.DeletionTimestamp != nil }) {
+	if o.leaving() {
 		return
 	}
 

@@ -10,37 +10,54 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Workloads returns the generations of the stack's Deployments and StatefulSets, by name.
-func (c *Cluster) Workloads(ctx context.Context) (map[string]int64, error) {
-	o := metav1.ListOptions{LabelSelector: c.selector("")}
-	out := map[string]int64{}
+// workloads returns the Deployments and StatefulSets of a service, or of all services if service is
+// empty.
+func (c *Cluster) workloads(ctx context.Context, service string) (observation, error) {
+	var out observation
+	o := metav1.ListOptions{LabelSelector: c.selector(service)}
 	deployments, err := c.api.AppsV1().Deployments(c.Namespace).List(ctx, o)
 	if err != nil {
-		return nil, c.failed("list deployments", err)
+		return out, c.failed("list deployments", err)
 	}
 
 	for i := range deployments.Items {
-		out[deployments.Items[i].Name] = deployments.Items[i].Generation
+		out.deployments = append(out.deployments, &deployments.Items[i])
 	}
 
 	sets, err := c.api.AppsV1().StatefulSets(c.Namespace).List(ctx, o)
 	if err != nil {
-		return nil, c.failed("list stateful sets", err)
+		return out, c.failed("list stateful sets", err)
 	}
 
 	for i := range sets.Items {
-		out[sets.Items[i].Name] = sets.Items[i].Generation
+		out.statefulSets = append(out.statefulSets, &sets.Items[i])
 	}
 
 	return out, nil
 }
 
-// Claims lists the stack's volume claims, sorted by name.
-func (c *Cluster) Claims(ctx context.Context) ([]string, error) {
+// Workloads returns the generations of the stack's Deployments and StatefulSets, by name.
+func (c *Cluster) Workloads(ctx context.Context) (map[string]int64, error) {
+	seen, err := c.workloads(ctx, "")
+	out := map[string]int64{}
+	for _, d := range seen.deployments {
+		out[d.Name] = d.Generation
+	}
+
+	for _, s := range seen.statefulSets {
+		out[s.Name] = s.Generation
+	}
+
+	return out, err
+}
+
+// Volumes lists the stack's volume claims, sorted by name.
+func (c *Cluster) Volumes(ctx context.Context) ([]string, error) {
 	list, err := c.api.CoreV1().PersistentVolumeClaims(c.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: stacks.LabelStack + "=" + c.Stack})
 	if err != nil {
@@ -58,8 +75,8 @@ func (c *Cluster) Claims(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// RemoveClaim deletes a volume claim. Its storage class decides whether the data goes too.
-func (c *Cluster) RemoveClaim(ctx context.Context, name string) error {
+// RemoveVolume deletes a volume claim. Its storage class decides whether the data goes too.
+func (c *Cluster) RemoveVolume(ctx context.Context, name string) error {
 	err := c.api.CoreV1().PersistentVolumeClaims(c.Namespace).Delete(ctx, name,
 		metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
@@ -86,34 +103,35 @@ func (c *Cluster) RemoveNamespace(ctx context.Context) error {
 		return c.failed("remove the namespace "+c.Namespace, err)
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
-	defer cancel()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		ns, err := namespaces.Get(ctx, c.Namespace, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		if err != nil && ctx.Err() == nil {
-			return c.failed("namespace "+c.Namespace, err)
-		}
-
-		select {
-		case <-ctx.Done():
-			var why []string
-			for _, x := range ns.Status.Conditions {
-				if x.Status == corev1.ConditionTrue {
-					why = append(why, x.Message)
-				}
+	err = wait.PollUntilContextTimeout(ctx, lookEvery, removeTimeout, true,
+		func(ctx context.Context) (gone bool, err error) {
+			now, err := namespaces.Get(ctx, c.Namespace, metav1.GetOptions{})
+			switch {
+			case apierrors.IsNotFound(err):
+				return true, nil
+			case err == nil:
+				ns = now
 			}
 
-			return fmt.Errorf("cluster: the namespace %s is still being deleted (%s): it goes by "+
-				"itself when what holds it is gone",
-				c.Namespace, strings.Join(why, "; "))
-		case <-tick.C:
+			return false, err
+		})
+	if !wait.Interrupted(err) {
+		if err != nil {
+			err = c.failed("namespace "+c.Namespace, err)
+		}
+		return err
+	}
+
+	var why []string
+	for _, x := range ns.Status.Conditions {
+		if x.Status == corev1.ConditionTrue {
+			why = append(why, x.Message)
 		}
 	}
+
+	return fmt.Errorf("cluster: the namespace %s is still being deleted (%s): it goes by itself when "+
+		"what holds it is gone",
+		c.Namespace, strings.Join(why, "; "))
 }
 
 // removeTimeout bounds the wait for a namespace to go.

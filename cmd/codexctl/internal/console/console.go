@@ -8,8 +8,9 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode/utf8"
+	"unicode"
 
+	"github.com/charmbracelet/x/ansi"
 	"golang.org/x/term"
 )
 
@@ -75,65 +76,27 @@ const (
 
 // Paint returns the text in the colour, if colours are shown.
 func (c *Console) Paint(p Paint, text string) string {
-	if !c.Color || text == "" {
+	if !c.Color || p == "" || text == "" {
 		return text
 	}
 	return "\x1b[" + string(p) + "m" + text + "\x1b[0m"
 }
 
-// Cut shortens the text to at most n columns, counting a character as one.
-func Cut(text string, n int) string {
-	if n <= 0 {
-		return ""
-	}
-	if utf8.RuneCountInString(text) <= n {
-		return text
-	}
-
-	r := []rune(text)
-	if n == 1 {
-		return "…"
-	}
-
-	return string(r[:n-1]) + "…"
-}
+// Cut shortens the text to at most n columns.
+func Cut(text string, n int) string { return ansi.Truncate(text, n, "…") }
 
 // Plain returns the text without control sequences, which would move the cursor or change colours:
 // the text of containers and builds is not trusted.
 func Plain(text string) string {
-	var b strings.Builder
-	for i := 0; i < len(text); {
-		r, size := utf8.DecodeRuneInString(text[i:])
+	return strings.Map(func(r rune) rune {
 		switch {
-		case r == 0x1b:
-			i += escape(text[i:])
-			continue
 		case r == '\t':
-			b.WriteByte(' ')
-		case r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0:
-		default:
-			b.WriteString(text[i : i+size])
+			return ' '
+		case unicode.IsControl(r):
+			return -1
 		}
-
-		i += size
-	}
-
-	return b.String()
-}
-
-// escape returns the length in bytes of the escape sequence that s begins with.
-func escape(s string) int {
-	if len(s) < 2 || s[1] != '[' {
-		return min(2, len(s))
-	}
-
-	for i := 2; i < len(s); i++ {
-		if s[i] >= 0x40 && s[i] <= 0x7e {
-			return i + 1
-		}
-	}
-
-	return len(s)
+		return r
+	}, ansi.Strip(text))
 }
 
 // Elapsed formats a duration as minutes and seconds, 1:02, with hours from one hour on.
@@ -181,6 +144,8 @@ func Size(n int64) string {
 
 // Table writes rows in columns, each as wide as its widest cell, two spaces apart. The last column
 // is not padded. colour returns the colour of a cell; it may be nil.
+//
+// It is not text/tabwriter, which counts the colours and gives wide characters one column.
 func (c *Console) Table(rows [][]string, colour func(row, col int) Paint) {
 	var widths []int
 	for _, r := range rows {
@@ -188,48 +153,52 @@ func (c *Console) Table(rows [][]string, colour func(row, col int) Paint) {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+			widths[i] = max(widths[i], Width(cell))
 		}
 	}
 
 	for y, r := range rows {
 		var b strings.Builder
 		for x, cell := range r {
-			padded := cell
-			if x < len(r)-1 {
-				padded += strings.Repeat(" ", widths[x]-utf8.RuneCountInString(cell)+2)
-			}
-
+			pad := strings.Repeat(" ", widths[x]-Width(cell)+2)
 			if colour != nil {
-				if p := colour(y, x); p != "" {
-					padded = c.Paint(p, cell) + padded[len(cell):]
-				}
+				cell = c.Paint(colour(y, x), cell)
 			}
-
-			b.WriteString(padded)
+			b.WriteString(cell + pad)
 		}
 
 		c.Printf("%s", strings.TrimRight(b.String(), " "))
 	}
 }
 
-// Wrap breaks the text at spaces into lines of at most n columns. A longer word
-// has a line of its own.
+// Width returns the number of columns that the text takes.
+func Width(text string) int { return ansi.StringWidth(text) }
+
+// Wrap breaks the text at spaces into lines of at most n columns. A longer word has a line of its
+// own. It is not ansi.Wordwrap, which also breaks flags and names at their hyphens.
 func Wrap(text string, n int) []string {
 	var lines []string
 	line := ""
 	for word := range strings.FieldsSeq(text) {
-		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > n {
-			lines = append(lines, line)
-			line = ""
+		switch {
+		case line == "":
+			line = word
+		case Width(line)+1+Width(word) > n:
+			lines, line = append(lines, line), word
+		default:
+			line += " " + word
 		}
-
-		if line != "" {
-			line += " "
-		}
-
-		line += word
 	}
 
 	return append(lines, line)
+}
+
+// Hanging writes the text behind the head, wrapped to the width: what follows the first line stands
+// below its start.
+func (c *Console) Hanging(head, text string) {
+	indent := Width(head)
+	for _, line := range Wrap(text, max(c.Width()-indent, 20)) {
+		c.Printf("%s%s", head, line)
+		head = strings.Repeat(" ", indent)
+	}
 }

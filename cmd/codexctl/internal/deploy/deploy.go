@@ -197,16 +197,6 @@ func (s *Session) Resources(ctx context.Context) ([]Resource, error) {
 	return out, nil
 }
 
-// IDs returns the providers' IDs of everything in the state.
-func (s *Session) IDs(ctx context.Context) (map[string]bool, error) {
-	list, err := s.Resources(ctx)
-	out := map[string]bool{}
-	for _, r := range list {
-		out[r.ID] = true
-	}
-	return out, err
-}
-
 // Set writes a plain value into the stack's settings file, at a path such as
 // codexcontinue:services.backend.replicas.
 func (s *Session) Set(ctx context.Context, path, value string) error {
@@ -215,25 +205,10 @@ func (s *Session) Set(ctx context.Context, path, value string) error {
 			&auto.ConfigOptions{Path: true}))
 }
 
-// Output is one of the stack's outputs.
-type Output struct {
-	Value  any
-	Secret bool
-}
-
 // Outputs returns the outputs of the last Up.
-func (s *Session) Outputs(ctx context.Context) (map[string]Output, error) {
+func (s *Session) Outputs(ctx context.Context) (auto.OutputMap, error) {
 	m, err := s.stack.Outputs(ctx)
-	if err != nil {
-		return nil, explain(ctx, err)
-	}
-
-	out := map[string]Output{}
-	for k, v := range m {
-		out[k] = Output{Value: v.Value, Secret: v.Secret}
-	}
-
-	return out, nil
+	return m, explain(ctx, err)
 }
 
 // Error is returned when a Pulumi operation failed.

@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
@@ -58,25 +57,6 @@ func server(_ context.Context, p *Patient) []Finding {
 	}
 
 	return found(OK, "", "%s at %s (context %s)%s", v, p.Cluster.Server, p.Cluster.Context, who)
-}
-
-func kubernetesProvider(_ context.Context, p *Patient) []Finding {
-	const name = "pulumi-resource-kubernetes"
-	if file := lookIn(p.Path, name); file != "" {
-		return found(OK, "", "%s", file)
-	}
-
-	for _, dir := range p.PluginDirs {
-		files, _ := filepath.Glob(filepath.Join(dir, "resource-kubernetes-v*", name))
-		if len(files) > 0 && executable(files[len(files)-1]) {
-			return found(OK, "", "%s", files[len(files)-1])
-		}
-	}
-
-	return found(Warn,
-		"nothing with a network: the first `codexctl up` downloads it; without one, install it "+
-			"with `pulumi plugin install resource kubernetes` elsewhere and copy it",
-		"it is not installed")
 }
 
 func permissions(ctx context.Context, p *Patient) []Finding {
@@ -283,7 +263,7 @@ func autoscale(_ context.Context, p *Patient) []Finding {
 		return found(OK, "", "no service follows the load")
 	}
 
-	ok, err := p.Cluster.MetricsAPI()
+	ok, err := p.Cluster.HasAPI(cluster.MetricsAPI)
 	if err != nil {
 		return cannot(err)
 	}
@@ -360,29 +340,4 @@ func images(ctx context.Context, p *Patient) []Finding {
 	}
 
 	return found(OK, "", "the nodes have all %d that are built", len(p.Images))
-}
-
-func pods(ctx context.Context, p *Patient) []Finding {
-	list, err := p.Cluster.Replicas(ctx, "")
-	if err != nil {
-		return cannot(err)
-	}
-	if len(list) == 0 {
-		return found(Skip, "", "the stack is not up")
-	}
-
-	var out []Finding
-	for _, r := range list {
-		if !r.Healthy {
-			out = append(out,
-				found(Fail, "codexctl logs --stack "+p.Name+" "+r.Service, "%s: %s",
-					r.Name, r.Condition)...)
-		}
-	}
-
-	if len(out) == 0 {
-		return found(OK, "", "all %d ready", len(list))
-	}
-
-	return out
 }

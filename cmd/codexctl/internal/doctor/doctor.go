@@ -5,7 +5,6 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
@@ -92,7 +91,7 @@ var onEngine = []check{
 	{name: "settings", run: settings},
 	{name: "state", run: state},
 	{name: "pulumi", run: pulumi},
-	{name: "docker provider", run: provider},
+	{name: "docker provider", run: dockerProvider},
 	{name: "go", run: goVersion},
 	{name: "language host", run: languageHost},
 	{name: "ports", run: ports, engine: true, stack: true},
@@ -145,36 +144,3 @@ func failed(err error) []Finding {
 
 // cannot returns the finding of a check that could not be made.
 func cannot(err error) []Finding { return found(Warn, "", "cannot be checked: %v", err) }
-
-// older reports whether a version such as 20.10.24+dfsg1 is older than the
-// minimum, number by number.
-func older(version, minimum string) bool {
-	a, b := numbers(version), numbers(minimum)
-	for i, m := range b {
-		if i >= len(a) || a[i] != m {
-			return i >= len(a) || a[i] < m
-		}
-	}
-	return false
-}
-
-func numbers(version string) []int {
-	var out []int
-	for part := range strings.SplitSeq(strings.TrimPrefix(strings.TrimPrefix(version, "go"), "v"), ".") {
-		n, digits := 0, 0
-		for _, r := range part {
-			if r < '0' || r > '9' {
-				break
-			}
-			n, digits = n*10+int(r-'0'), digits+1
-		}
-
-		if digits == 0 {
-			break
-		}
-
-		out = append(out, n)
-	}
-
-	return out
-}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/moby/moby/client/pkg/versions"
+
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -25,22 +27,22 @@ func engineVersion(ctx context.Context, p *Patient) []Finding {
 		return found(Fail, cmp.Or(fix, "start Docker"), "%s", strings.TrimPrefix(what, "engine: "))
 	}
 
-	info, err := p.Engine.Info(ctx)
+	v, err := p.Engine.Version(ctx)
 	if err != nil {
 		return cannot(err)
 	}
 
-	if older(info.Version, engine.MinimumVersion) || older(info.APIVersion, minimumAPI) {
+	if versions.LessThan(v.Version, engine.MinimumVersion) ||
+		versions.LessThan(v.APIVersion, minimumAPI) {
 		return found(Fail, "update Docker to "+engine.MinimumVersion+" or newer",
-			"version %s (API %s) at %s", info.Version, info.APIVersion, p.Engine.Host.URL)
+			"version %s (API %s) at %s", v.Version, v.APIVersion, p.Engine.Host.URL)
 	}
 
-	if info.OS != "linux" {
-		return found(Fail, "switch the engine to Linux containers",
-			"it runs %s containers", info.OS)
+	if v.Os != "linux" {
+		return found(Fail, "switch the engine to Linux containers", "it runs %s containers", v.Os)
 	}
 
-	return found(OK, "", "version %s (API %s) at %s, by %s", info.Version, info.APIVersion,
+	return found(OK, "", "version %s (API %s) at %s, by %s", v.Version, v.APIVersion,
 		p.Engine.Host.URL, p.Engine.Host.Source)
 }
 
@@ -117,19 +119,19 @@ func memory(ctx context.Context, p *Patient) []Finding {
 
 	const fix = "lower codexcontinue:services: {SERVICE: {memory: ...}}, " +
 		"or give the engine's machine more"
-	have := stacks.Bytes(info.Memory)
+	have, limits := stacks.Bytes(info.MemTotal), console.Size(int64(sum))
+	machine := console.Size(info.MemTotal)
 	switch {
 	case greatest > have:
 		return found(Fail, fix, "%s may use %s, the machine has %s", name,
-			console.Size(int64(greatest)), console.Size(info.Memory))
+			console.Size(int64(greatest)), machine)
 	case sum+spare > have:
 		return found(Warn, fix,
-			"the limits add up to %s, the machine has %s: it is fine as long as not all are used up",
-			console.Size(int64(sum)), console.Size(info.Memory))
+			"the limits add up to %s, the machine has %s: it is fine as long as "+
+				"not all are used up", limits, machine)
 	}
 
-	return found(OK, "", "the limits add up to %s of %s", console.Size(int64(sum)),
-		console.Size(info.Memory))
+	return found(OK, "", "the limits add up to %s of %s", limits, machine)
 }
 
 // The free disk space, in bytes, below which images, build caches and a model of several gigabytes
@@ -145,10 +147,12 @@ func disk(ctx context.Context, p *Patient) []Finding {
 		return cannot(err)
 	}
 
-	free, err := freeBytes(info.DataRoot)
+	free, err := freeBytes(info.DockerRootDir)
 	if errors.Is(err, fs.ErrNotExist) || !p.Engine.Host.Local() {
-		return found(Skip, "", "the engine keeps its data on another machine (%s)", info.DataRoot)
+		return found(Skip, "", "the engine keeps its data on another machine (%s)",
+			info.DockerRootDir)
 	}
+
 	if err != nil {
 		return cannot(err)
 	}
@@ -158,13 +162,13 @@ func disk(ctx context.Context, p *Patient) []Finding {
 	switch {
 	case free < minimumDisk:
 		return found(Fail, fix, "%s free at %s: not enough for the images",
-			console.Size(free), info.DataRoot)
+			console.Size(free), info.DockerRootDir)
 	case free < lowDisk:
 		return found(Warn, fix, "%s free at %s: may be too little for a larger model",
-			console.Size(free), info.DataRoot)
+			console.Size(free), info.DockerRootDir)
 	}
 
-	return found(OK, "", "%s free at %s", console.Size(free), info.DataRoot)
+	return found(OK, "", "%s free at %s", console.Size(free), info.DockerRootDir)
 }
 
 func gpu(ctx context.Context, p *Patient) []Finding {
@@ -184,7 +188,7 @@ func gpu(ctx context.Context, p *Patient) []Finding {
 		return cannot(err)
 	}
 
-	if !info.GPURuntime && !info.CDI {
+	if _, nvidia := info.Runtimes["nvidia"]; !nvidia && len(info.CDISpecDirs) == 0 {
 		return found(Fail,
 			"install the NVIDIA container toolkit and run `nvidia-ctk runtime configure "+
 				"--runtime=docker`, then restart Docker; or take codexcontinue:gpu out of the settings",

@@ -9,11 +9,22 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 func containers(ctx context.Context, p *Patient) []Finding {
-	list, err := p.Engine.Containers(ctx, p.Name, "")
+	return replicas(ctx, p, p.Engine, "%s is %s", "healthy")
+}
+
+func pods(ctx context.Context, p *Patient) []Finding {
+	return replicas(ctx, p, p.Cluster, "%s: %s", "ready")
+}
+
+// replicas reports the replicas that are not well. sick is the format for the name and condition of
+// one, well describes them all.
+func replicas(ctx context.Context, p *Patient, from failure.Source, sick, well string) []Finding {
+	list, err := from.Replicas(ctx, "")
 	if err != nil {
 		return cannot(err)
 	}
@@ -22,16 +33,15 @@ func containers(ctx context.Context, p *Patient) []Finding {
 	}
 
 	var out []Finding
-	for _, c := range list {
-		if !c.Healthy() {
-			out = append(out,
-				found(Fail, "codexctl logs --stack "+p.Name+" "+c.Service, "%s is %s",
-					c.Name, c.Condition())...)
+	for _, r := range list {
+		if !r.Healthy {
+			out = append(out, found(Fail, "codexctl logs --stack "+p.Name+" "+r.Service, sick,
+				r.Name, r.Condition)...)
 		}
 	}
 
 	if len(out) == 0 {
-		return found(OK, "", "all %d healthy", len(list))
+		return found(OK, "", "all %d %s", len(list), well)
 	}
 
 	return out
@@ -47,13 +57,13 @@ func dns(ctx context.Context, p *Patient) []Finding {
 	var out []Finding
 	asked := 0
 	for _, svc := range p.Stack.Services {
-		list, err := p.Engine.Containers(ctx, p.Name, svc.Name)
+		list, err := p.Engine.Containers(ctx, svc.Name)
 		if err != nil {
 			return cannot(err)
 		}
 
 		for _, c := range list {
-			if c.State != "running" || len(c.HealthCommand) != 2 ||
+			if !c.Running || len(c.HealthCommand) != 2 ||
 				c.HealthCommand[1] != "healthcheck" || path.Base(c.HealthCommand[0]) != svc.Name {
 				continue
 			}
@@ -126,20 +136,20 @@ func volumes(ctx context.Context, p *Patient) []Finding {
 			continue
 		}
 
-		list, err := p.Engine.Containers(ctx, p.Name, svc.Name)
+		list, err := p.Engine.Containers(ctx, svc.Name)
 		if err != nil {
 			return cannot(err)
 		}
 
 		for _, c := range list {
-			lines, err := p.Engine.LastLines(ctx, c.ID, 200)
+			lines, err := p.Engine.LastLines(ctx, c.Replica, 200)
 			if err != nil {
 				return cannot(err)
 			}
 
 			looked++
 			for _, l := range lines {
-				if denied.MatchString(l) && !c.Healthy() {
+				if denied.MatchString(l) && !c.Healthy {
 					out = append(out,
 						found(Fail,
 							fmt.Sprintf("give the volume to the service's user: docker run --rm "+

@@ -1,67 +1,73 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
-	"os"
+	"go/version"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/pulumicli"
 )
 
-// providerVersion is the version of pulumi-docker that go.mod pins.
-const providerVersion = "4.10.0"
-
-// goMinimum is the go directive of go.mod.
-const goMinimum = "1.26"
-
 func pulumi(ctx context.Context, p *Patient) []Finding {
 	f := p.Finder.Look(ctx)
-	switch {
-	case f.Path != "":
-		return found(OK, "", "v%s at %s", f.Version, f.Path)
-	case f.Rejected != nil:
+	if f.Path == "" {
 		return found(Warn,
-			"nothing: the first `codexctl up` builds v"+pulumicli.Version+" (some minutes)", "%v",
-			f.Rejected)
+			"nothing: the first `codexctl up` builds v"+pulumicli.Version+" (some minutes)",
+			"%s", f.Why)
 	}
 
-	return found(Warn,
-		"nothing: the first `codexctl up` builds v"+pulumicli.Version+" (some minutes)",
-		"there is none on PATH")
+	return found(OK, "", "v%s at %s", f.Version, f.Path)
 }
 
-func provider(_ context.Context, p *Patient) []Finding {
-	const name = "pulumi-resource-docker"
-	if file := lookIn(p.Path, name); file != "" {
-		return found(OK, "", "%s", file)
+func dockerProvider(_ context.Context, p *Patient) []Finding {
+	return provider(p, "docker", pulumicli.DockerProvider)
+}
+
+func kubernetesProvider(_ context.Context, p *Patient) []Finding {
+	return provider(p, "kubernetes", "")
+}
+
+// provider looks for a provider's plugin of the pinned version, or of any if none is.
+func provider(p *Patient, kind, pinned string) []Finding {
+	wanted, missing := kind, "it"
+	if pinned != "" {
+		wanted, missing = kind+" "+pinned, "v"+pinned
 	}
 
+	dirs := slices.Clone(p.Path)
 	for _, dir := range p.PluginDirs {
-		if file := filepath.Join(dir, "resource-docker-v"+providerVersion, name); executable(file) {
-			return found(OK, "", "v%s installed", providerVersion)
-		}
+		folders, _ := filepath.Glob(filepath.Join(dir, "resource-"+kind+"-v"+cmp.Or(pinned, "*")))
+		slices.Reverse(folders) // the newest first
+		dirs = append(dirs, folders...)
+	}
+
+	if file := environ.Find(dirs, "pulumi-resource-"+kind); file != "" {
+		return found(OK, "", "%s", file)
 	}
 
 	return found(Warn,
 		"nothing with a network: the first `codexctl up` downloads it; without one, install it "+
-			"with `pulumi plugin install resource docker "+providerVersion+"` elsewhere and copy it",
-		"v%s is not installed", providerVersion)
+			"with `pulumi plugin install resource "+wanted+"` elsewhere and copy it",
+		"%s is not installed", missing)
 }
 
 func goVersion(ctx context.Context, _ *Patient) []Finding {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOVERSION").Output()
 	if err != nil {
 		return found(Warn,
-			"install Go "+goMinimum+" or newer (https://go.dev/dl) to build codexctl and to run the tests",
+			"install Go "+pulumicli.Go+" or newer (https://go.dev/dl) to build codexctl and to run the tests",
 			"it is not on PATH")
 	}
 
 	v := strings.TrimSpace(string(out))
-	if older(v, goMinimum) {
+	if number, _, _ := strings.Cut(v, " "); version.Compare(number, "go"+pulumicli.Go) < 0 {
 		return found(Warn,
-			"install Go "+goMinimum+" or newer, or let it download one (GOTOOLCHAIN=auto)", "%s", v)
+			"install Go "+pulumicli.Go+" or newer, or let it download one (GOTOOLCHAIN=auto)", "%s", v)
 	}
 
 	return found(OK, "", "%s", v)
@@ -76,7 +82,7 @@ func languageHost(ctx context.Context, p *Patient) []Finding {
 		dirs = append([]string{filepath.Dir(f.Path)}, dirs...)
 	}
 
-	if file := lookIn(dirs, name); file != "" {
+	if file := environ.Find(dirs, name); file != "" {
 		return found(OK, "", "%s", file)
 	}
 
@@ -84,19 +90,4 @@ func languageHost(ctx context.Context, p *Patient) []Finding {
 		"nothing for codexctl; for a plain `pulumi up` install Pulumi as a whole "+
 			"(https://www.pulumi.com/docs/install)",
 		"%s is not there: a plain `pulumi up` does not work", name)
-}
-
-// lookIn returns the path of the program in the first of the folders that has it, or "".
-func lookIn(dirs []string, name string) string {
-	for _, dir := range dirs {
-		if file := filepath.Join(dir, name); executable(file) {
-			return file
-		}
-	}
-	return ""
-}
-
-func executable(file string) bool {
-	info, err := os.Stat(file)
-	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }

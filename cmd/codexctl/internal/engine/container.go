@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,8 +11,8 @@ import (
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
-	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -19,60 +20,37 @@ import (
 
 // Container is one replica of a service.
 type Container struct {
-	ID, Name string
-	Service  string
+	// Replica has the reference that the container was made from as its Image.
+	running.Replica
 
-	// Image is the reference that the container was made from; ImageID the engine's ID of it.
-	Image, ImageID string
-
-	// State is created, running, restarting, paused, exited or dead. Health is healthy, unhealthy
-	// or starting, or empty if the container has no health check.
-	State, Health string
-
-	// HealthOutput is the output of the last health check.
-	HealthOutput string
-
-	// Error is the engine's reason why it could not start the container.
-	Error     string
-	ExitCode  int
-	OOMKilled bool
-	Restarts  int
+	// ImageID is the engine's ID of the image.
+	ImageID   string
 	CreatedAt time.Time
-	StartedAt time.Time
 
-	// CPU and Memory are the limits; 0 means none.
-	CPU    stacks.MilliCPU
-	Memory stacks.Bytes
+	// FinishedAt is when its last run ended; zero if none did.
+	FinishedAt time.Time
 
-	// Ports are the published ports.
-	Ports []running.Port
+	// Running reports whether its program runs, in health or not.
+	Running bool
 
 	// HealthCommand is the command of the health check, without its CMD.
 	HealthCommand []string
-	StopTimeout   time.Duration
 
 	// Networks are the engine's IDs of the container's networks.
 	Networks []string
 }
 
-// Healthy reports whether the container runs and passes its health check, if it has one.
-func (c Container) Healthy() bool {
-	return c.State == string(container.StateRunning) &&
-		(c.Health == "" || c.Health == string(container.Healthy))
-}
-
 // Containers lists the containers of a service, or of all services if service is empty, sorted by
 // service, then age. It leaves out containers that never start and only carry files.
-func (e *Engine) Containers(ctx context.Context, stack, service string) ([]Container, error) {
+func (e *Engine) Containers(ctx context.Context, service string) ([]Container, error) {
 	want := stacks.LabelService
 	if service != "" {
 		want += "=" + service
 	}
 
 	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{
-		All: true,
-		Filters: make(client.Filters).
-			Add("label", stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+stack, want),
+		All:     true,
+		Filters: e.ofStack(want),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("engine: list containers: %w", err)
@@ -108,10 +86,12 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 
 	x := r.Container
 	c := Container{
-		ID:       x.ID,
-		Name:     strings.TrimPrefix(x.Name, "/"),
-		ImageID:  x.Image,
-		Restarts: x.RestartCount,
+		Replica: running.Replica{
+			ID:       x.ID,
+			Name:     strings.TrimPrefix(x.Name, "/"),
+			Restarts: x.RestartCount,
+		},
+		ImageID: x.Image,
 	}
 
 	// The engine writes RFC 3339 times, a zero time for a container that never started.
@@ -121,26 +101,12 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 		if h := x.Config.Healthcheck; h != nil && len(h.Test) > 1 && h.Test[0] == "CMD" {
 			c.HealthCommand = h.Test[1:]
 		}
-		if t := x.Config.StopTimeout; t != nil {
-			c.StopTimeout = time.Duration(*t) * time.Second
-		}
 	}
 
 	if n := x.NetworkSettings; n != nil {
 		for _, endpoint := range n.Networks {
 			if endpoint != nil && endpoint.NetworkID != "" {
 				c.Networks = append(c.Networks, endpoint.NetworkID)
-			}
-		}
-	}
-
-	if s := x.State; s != nil {
-		c.State, c.ExitCode, c.Error, c.OOMKilled = string(s.Status), s.ExitCode, s.Error, s.OOMKilled
-		c.StartedAt, _ = time.Parse(time.RFC3339Nano, s.StartedAt)
-		if s.Health != nil && s.Health.Status != container.NoHealthcheck {
-			c.Health = string(s.Health.Status)
-			if n := len(s.Health.Log); n > 0 && s.Health.Log[n-1] != nil {
-				c.HealthOutput = strings.TrimSpace(s.Health.Log[n-1].Output)
 			}
 		}
 	}
@@ -175,13 +141,16 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 		slices.SortFunc(c.Ports, func(a, b running.Port) int { return cmp.Compare(a.Host, b.Host) })
 	}
 
+	if x.State != nil {
+		c.setState(*x.State)
+	}
+
 	return c, nil
 }
 
 // Volumes returns the names of the stack's volumes, sorted.
-func (e *Engine) Volumes(ctx context.Context, stack string) ([]string, error) {
-	r, err := e.api.VolumeList(ctx, client.VolumeListOptions{Filters: make(client.Filters).
-		Add("label", stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+stack)})
+func (e *Engine) Volumes(ctx context.Context) ([]string, error) {
+	r, err := e.api.VolumeList(ctx, client.VolumeListOptions{Filters: e.ofStack()})
 	if err != nil {
 		return nil, fmt.Errorf("engine: list volumes: %w", err)
 	}
@@ -226,40 +195,64 @@ func (e *Engine) RemoveContainer(ctx context.Context, id string) error {
 	return nil
 }
 
-// Restart stops and starts a container, with its own time to drain, and waits until it is healthy.
-// It returns a *running.UnhealthyError if it does not become so.
-func (e *Engine) Restart(ctx context.Context, c Container, timeout time.Duration) error {
+// Restart restarts the service's containers one after the other, each with its own time to drain
+// and healthy before the next one goes. It calls restarted for each. It returns a
+// *running.UnhealthyError if one does not become healthy in time.
+func (e *Engine) Restart(
+	ctx context.Context, service string, timeout time.Duration,
+	restarted func(name string, took time.Duration),
+) error {
+	list, err := e.Containers(ctx, service)
+	if err != nil {
+		return err
+	}
+
+	for i, c := range list {
+		start := time.Now()
+		err := e.restart(ctx, c, timeout)
+		var sick *running.UnhealthyError
+		if errors.As(err, &sick) {
+			sick.Left = len(list) - i - 1
+		}
+		if err != nil {
+			return err
+		}
+
+		restarted(c.Name, time.Since(start))
+	}
+
+	return nil
+}
+
+func (e *Engine) restart(ctx context.Context, c Container, timeout time.Duration) error {
 	if _, err := e.api.ContainerRestart(ctx, c.ID, client.ContainerRestartOptions{}); err != nil {
 		return fmt.Errorf("engine: restart %s: %w", c.Name, err)
 	}
 
-	wait, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	tick := time.NewTicker(250 * time.Millisecond) // the engine has no call that waits for health
-	defer tick.Stop()
-	for {
-		now, err := e.Inspect(wait, c.ID)
-		if err != nil {
-			return err
-		}
-		if now.Healthy() {
-			return nil
-		}
-
-		if now.Health == string(container.Unhealthy) ||
-			now.State == string(container.StateExited) || now.State == string(container.StateDead) {
-			return &running.UnhealthyError{Replica: now.replica(now.Image)}
-		}
-
-		select {
-		case <-wait.Done():
-			if ctx.Err() != nil {
-				return ctx.Err()
+	now := c
+	// The engine has no call that waits for health.
+	err := wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, timeout, true,
+		func(ctx context.Context) (healthy bool, err error) {
+			x, err := e.Inspect(ctx, c.ID)
+			if err != nil {
+				return false, err
 			}
-			return &running.UnhealthyError{Replica: now.replica(now.Image), After: timeout}
-		case <-tick.C:
-		}
+
+			now = x
+			switch now.State {
+			case "healthy", "running":
+				return true, nil
+			case "unhealthy", "exited", "dead":
+				return false, &running.UnhealthyError{Replica: now.Replica}
+			}
+
+			return false, nil
+		})
+	if wait.Interrupted(err) && ctx.Err() == nil {
+		return &running.UnhealthyError{Replica: now.Replica, After: timeout}
 	}
+
+	return err
 }
 
 // ImageName returns the reference by which people know the container's image. A container made from

@@ -1,5 +1,5 @@
-// Package engine observes and restarts the containers of stacks on a Docker engine. It selects by
-// labels only, never by name.
+// Package engine observes and restarts the containers of one stack on a Docker engine. It selects
+// by labels only, never by name.
 package engine
 
 import (
@@ -11,7 +11,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // MinimumVersion is the oldest engine that the project is tested with.
@@ -20,11 +23,12 @@ const MinimumVersion = "20.10"
 // pingTimeout bounds the first contact: an engine on this machine answers in milliseconds.
 const pingTimeout = 5 * time.Second
 
-// Engine is a connection to a Docker engine.
+// Engine is a connection to a Docker engine, for one stack.
 type Engine struct {
 	// Host is the engine's address.
-	Host Host
-	api  *client.Client
+	Host  Host
+	Stack string
+	api   *client.Client
 }
 
 // Unreachable is returned when no engine answers.
@@ -63,7 +67,7 @@ func (e *Unreachable) Error() string {
 
 // Connect connects to the engine and makes sure that it answers. It returns an
 // *Unreachable if it does not.
-func Connect(ctx context.Context, host Host) (*Engine, error) {
+func Connect(ctx context.Context, host Host, stack string) (*Engine, error) {
 	if strings.HasPrefix(host.URL, "ssh://") {
 		return nil, &Unreachable{Host: host, Cause: errors.New("ssh")}
 	}
@@ -83,48 +87,32 @@ func Connect(ctx context.Context, host Host) (*Engine, error) {
 		return nil, &Unreachable{Host: host, Cause: err}
 	}
 
-	return &Engine{Host: host, api: api}, nil
+	return &Engine{Host: host, Stack: stack, api: api}, nil
+}
+
+// ofStack returns the filters for what is of the stack and has the other labels.
+func (e *Engine) ofStack(others ...string) client.Filters {
+	return make(client.Filters).Add("label", append(others,
+		stacks.LabelProject+"="+stacks.Project, stacks.LabelStack+"="+e.Stack)...)
 }
 
 // Close closes the connections.
 func (e *Engine) Close() error { return e.api.Close() }
 
-// Info describes the engine and its machine.
-type Info struct {
-	Version, APIVersion string
-	OS                  string
-
-	// Memory is the memory of the engine's machine, in bytes.
-	Memory int64
-
-	// DataRoot is the folder on the engine's machine that holds images and volumes.
-	DataRoot string
-
-	// GPURuntime reports whether the NVIDIA runtime is registered, CDI whether the engine
-	// looks for devices itself.
-	GPURuntime, CDI bool
-}
-
-// Info returns what the engine reports of itself.
-func (e *Engine) Info(ctx context.Context) (Info, error) {
+// Version returns the versions of the engine and its API.
+func (e *Engine) Version(ctx context.Context) (client.ServerVersionResult, error) {
 	v, err := e.api.ServerVersion(ctx, client.ServerVersionOptions{})
 	if err != nil {
-		return Info{}, fmt.Errorf("engine: version: %w", err)
+		return v, fmt.Errorf("engine: version: %w", err)
 	}
+	return v, nil
+}
 
+// Info returns what the engine reports of itself and its machine.
+func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	r, err := e.api.Info(ctx, client.InfoOptions{})
 	if err != nil {
-		return Info{}, fmt.Errorf("engine: info: %w", err)
+		return r.Info, fmt.Errorf("engine: info: %w", err)
 	}
-
-	_, nvidia := r.Info.Runtimes["nvidia"]
-	return Info{
-		Version:    v.Version,
-		APIVersion: v.APIVersion,
-		OS:         v.Os,
-		Memory:     r.Info.MemTotal,
-		DataRoot:   r.Info.DockerRootDir,
-		GPURuntime: nvidia,
-		CDI:        len(r.Info.CDISpecDirs) > 0,
-	}, nil
+	return r.Info, nil
 }

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/moby/moby/api/types/container"
+
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -23,8 +25,6 @@ import (
 type fake struct {
 	mu         sync.Mutex
 	containers map[string]*fakeContainer
-	events     chan string // IDs of containers that start
-	listening  chan struct{}
 }
 
 type fakeContainer struct {
@@ -65,19 +65,6 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 
 		json.NewEncoder(w).Encode(list)
-	case path == "events":
-		w.(http.Flusher).Flush()
-		close(f.listening)
-		for {
-			select {
-			case id := <-f.events:
-				fmt.Fprintf(w,
-					`{"Type":"container","Action":"start","Actor":{"ID":%q},"timeNano":1}`+"\n", id)
-				w.(http.Flusher).Flush()
-			case <-r.Context().Done():
-				return
-			}
-		}
 	case strings.HasSuffix(path, "/logs"):
 		f.logs(w, r, f.get(strings.Split(path, "/")[1]))
 	case strings.HasPrefix(path, "containers/"):
@@ -145,11 +132,7 @@ func (f *fake) logs(w http.ResponseWriter, r *http.Request, c *fakeContainer) {
 
 func start(t *testing.T) (*fake, *Engine) {
 	t.Helper()
-	f := &fake{
-		containers: map[string]*fakeContainer{},
-		events:     make(chan string),
-		listening:  make(chan struct{}),
-	}
+	f := &fake{containers: map[string]*fakeContainer{}}
 
 	dir, err := os.MkdirTemp("", "engine") // the path of a socket is limited to about 100 bytes
 	if err != nil {
@@ -171,7 +154,7 @@ func start(t *testing.T) (*fake, *Engine) {
 	e, err := Connect(t.Context(), Host{
 		URL:    "unix://" + filepath.Join(dir, "s"),
 		Source: "the test",
-	})
+	}, "dev")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,14 +167,14 @@ func TestInspect(t *testing.T) {
 	f, e := start(t)
 	f.add("a1", "edge")
 	f.add("b2", "ml")
-	list, err := e.Containers(t.Context(), "dev", "edge")
+	list, err := e.Containers(t.Context(), "edge")
 	if err != nil || len(list) != 1 {
 		t.Fatalf("got %v, %v", list, err)
 	}
 
 	c := list[0]
 	if c.Name != "codexcontinue-dev-edge-a1" || c.CPU != 1500 || c.Memory != 512*stacks.MiB ||
-		!c.Healthy() {
+		!c.Healthy {
 		t.Errorf("got %+v", c)
 	}
 
@@ -206,15 +189,15 @@ func TestLogsOfReplicas(t *testing.T) {
 	f.add("b2", "backend").lines = []string{"three"}
 	f.add("c3", "ml").lines = []string{"of another service"}
 	var got []string
-	err := e.Logs(t.Context(), "dev", "backend", running.LogOptions{Tail: -1},
-		func(c Container, text string) {
+	err := e.Logs(t.Context(), "backend", running.LogOptions{Tail: -1},
+		func(c running.Replica, text string) {
 			got = append(got, c.ID+" "+text)
 		})
 	if err != nil || !slices.Equal(got, []string{"a1 one", "a1 two", "b2 three"}) {
 		t.Errorf("got %q, %v", got, err)
 	}
 
-	last, err := e.LastLines(t.Context(), "a1", 20)
+	last, err := e.LastLines(t.Context(), running.Replica{ID: "a1"}, 20)
 	if err != nil || !slices.Equal(last, []string{"one", "two"}) {
 		t.Errorf("last lines %q, %v", last, err)
 	}
@@ -228,8 +211,8 @@ func TestFollowOverReplacement(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	lines, done := make(chan string), make(chan error, 1)
 	go func() {
-		done <- e.Logs(ctx, "dev", "backend", running.LogOptions{Tail: -1, Follow: true},
-			func(c Container, text string) {
+		done <- e.Logs(ctx, "backend", running.LogOptions{Tail: -1, Follow: true},
+			func(c running.Replica, text string) {
 				lines <- c.ID + " " + text
 			})
 	}()
@@ -246,12 +229,10 @@ func TestFollowOverReplacement(t *testing.T) {
 		}
 	}
 
-	<-f.listening
 	<-old.opened
 	old.log <- "before"
 	expect("a1 before")
 	fresh := f.add("b2", "backend")
-	f.events <- "b2"
 	<-fresh.opened
 	fresh.log <- "the new one"
 	expect("b2 the new one")
@@ -347,37 +328,43 @@ func TestResolveHost(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
-	_, err := Connect(t.Context(), Host{URL: "unix:///nonexistent.sock", Source: "DOCKER_HOST"})
+	_, err := Connect(t.Context(),
+		Host{URL: "unix:///nonexistent.sock", Source: "DOCKER_HOST"}, "dev")
 	if err == nil || !strings.Contains(err.Error(), "is not running: start it, or correct DOCKER_HOST") {
 		t.Errorf("got %v", err)
 	}
 
-	_, err = Connect(t.Context(), Host{URL: "ssh://host", Source: "DOCKER_HOST"})
+	_, err = Connect(t.Context(), Host{URL: "ssh://host", Source: "DOCKER_HOST"}, "dev")
 	if err == nil || !strings.Contains(err.Error(), "forward its socket") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestCondition(t *testing.T) {
-	for want, c := range map[string]Container{
-		"running, healthy": {State: "running", Health: "healthy"},
+	health := func(status container.HealthStatus, output string) *container.Health {
+		return &container.Health{
+			Status: status,
+			Log:    []*container.HealthcheckResult{{Output: output}},
+		}
+	}
+
+	for want, c := range map[string]struct {
+		state    container.State
+		restarts int
+	}{
+		"running, healthy": {container.State{Status: "running", Health: health("healthy", "")}, 0},
 		"killed: it used more than its 512Mi of memory": {
-			State:     "exited",
-			ExitCode:  137,
-			OOMKilled: true,
-			Memory:    512 << 20,
-		},
-		"exited with code 2":                           {State: "exited", ExitCode: 2},
-		"restarting again and again, last exit code 1": {State: "restarting", ExitCode: 1, Restarts: 5},
+			container.State{Status: "exited", ExitCode: 137, OOMKilled: true}, 0},
+		"exited with code 2": {container.State{Status: "exited", ExitCode: 2}, 0},
+		"restarting again and again, last exit code 1": {
+			container.State{Status: "restarting", ExitCode: 1}, 5},
 		"running, unhealthy; its health check says: HTTP 503": {
-			State:        "running",
-			Health:       "unhealthy",
-			HealthOutput: "x\nHTTP 503",
-		},
-		"created: no such runtime": {State: "created", Error: "no such runtime"},
+			container.State{Status: "running", Health: health("unhealthy", "x\nHTTP 503")}, 0},
+		"created: no such runtime": {container.State{Status: "created", Error: "no such runtime"}, 0},
 	} {
-		if got := c.Condition(); got != want {
-			t.Errorf("got %q, want %q", got, want)
+		r := Container{Replica: running.Replica{Restarts: c.restarts, Memory: 512 << 20}}
+		if r.setState(c.state); r.Condition != want {
+			t.Errorf("got %q, want %q", r.Condition, want)
 		}
 	}
 }

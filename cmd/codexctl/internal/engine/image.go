@@ -11,18 +11,9 @@ import (
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/client"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
-
-// Build describes an image to build.
-type Build struct {
-	Ref string
-
-	// Context is a tar archive, Dockerfile the path in it.
-	Context    io.Reader
-	Dockerfile string
-	Target     string
-	Args       map[string]string
-}
 
 // BuildError is returned when an image does not build. Log holds the last lines of its steps.
 type BuildError struct {
@@ -41,23 +32,26 @@ const keptLines = 30
 
 // BuildImage builds an image with the engine's BuildKit, as the docker provider does. It uses the
 // engine's API, as the docker command would need its buildx plugin. It calls output for each line
-// that the steps print.
-func (e *Engine) BuildImage(ctx context.Context, b Build, output func(line string)) error {
+// that the steps print. archive is the context as a tar archive, dockerfile the path in it.
+func (e *Engine) BuildImage(
+	ctx context.Context, ref string, b stacks.Build, archive io.Reader, dockerfile string,
+	output func(line string),
+) error {
 	args := map[string]*string{}
 	for k, v := range b.Args {
 		args[k] = &v
 	}
 
-	result, err := e.api.ImageBuild(ctx, b.Context, client.ImageBuildOptions{
+	result, err := e.api.ImageBuild(ctx, archive, client.ImageBuildOptions{
 		Version:    build.BuilderBuildKit,
-		Tags:       []string{b.Ref},
-		Dockerfile: b.Dockerfile,
+		Tags:       []string{ref},
+		Dockerfile: dockerfile,
 		Target:     b.Target,
 		BuildArgs:  args,
 		Remove:     true,
 	})
 	if err != nil {
-		return &BuildError{Ref: b.Ref, Err: err}
+		return &BuildError{Ref: ref, Err: err}
 	}
 	defer result.Body.Close()
 
@@ -68,7 +62,7 @@ func (e *Engine) BuildImage(ctx context.Context, b Build, output func(line strin
 		output(line)
 	})
 	if err != nil {
-		return &BuildError{Ref: b.Ref, Err: err, Log: log}
+		return &BuildError{Ref: ref, Err: err, Log: log}
 	}
 
 	return nil

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,8 @@ type Holder struct {
 	Stack string // of this project; empty when it belongs to something else
 }
 
-// Publishers returns the containers on the engine by the TCP ports they publish.
-func (e *Engine) Publishers(ctx context.Context) (map[netip.AddrPort]Holder, error) {
+// publishers returns the containers on the engine by the TCP ports they publish.
+func (e *Engine) publishers(ctx context.Context) (map[netip.AddrPort]Holder, error) {
 	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("engine: list containers: %w", err)
@@ -68,6 +69,31 @@ type Taken struct {
 
 	// Todo tells how to go on.
 	Todo string
+}
+
+// TakenPorts returns the host ports that the stack publishes and something else holds.
+func (e *Engine) TakenPorts(ctx context.Context, s stacks.Stack) ([]*Taken, error) {
+	publishers, err := e.publishers(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	var out []*Taken
+	for _, svc := range s.Services {
+		for _, p := range svc.Ports {
+			if p.Host == 0 {
+				continue
+			}
+
+			address := cmp.Or(p.Address, "127.0.0.1")
+			if t := TakenPort(publishers, s.Name, address, p.Host, e.Host.Local()); t != nil {
+				t.Service = svc.Name
+				out = append(out, t)
+			}
+		}
+	}
+
+	return out, nil
 }
 
 // TakenPort returns a *Taken if a port that stack publishes is held by something other than the

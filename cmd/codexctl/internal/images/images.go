@@ -90,11 +90,5 @@ func (b Builder) build(ctx context.Context, x Image) error {
 		return fmt.Errorf("services.%s.%w", x.Service, err)
 	}
 
-	return b.Engine.BuildImage(ctx, engine.Build{
-		Ref:        x.Ref,
-		Context:    tar,
-		Dockerfile: dockerfileName,
-		Target:     x.Build.Target,
-		Args:       x.Build.Args,
-	}, b.Output)
+	return b.Engine.BuildImage(ctx, x.Ref, *x.Build, tar, dockerfileName, b.Output)
 }

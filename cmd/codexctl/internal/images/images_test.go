@@ -167,7 +167,7 @@ done >"` + dir + `/args"
 			}
 
 			environ := []string{"PATH=" + dir + ":/usr/bin:/bin"}
-			d := Destination{Tool: tool, Name: "lab", environ: environ, look: lookIn(environ)}
+			d := Destination{Tool: tool, Name: "lab", environ: environ}
 			err := d.Load(t.Context(), func(w io.Writer) error {
 				_, err := io.WriteString(w, "images")
 				return err
@@ -206,7 +206,7 @@ func TestHas(t *testing.T) {
 
 	environ := []string{"PATH=" + dir + ":/usr/bin:/bin"}
 	refs := []string{"codexcontinue/ml:1", "codexcontinue/ml:2", "redis:8"}
-	d := Destination{Tool: "containerd", Name: "x", environ: environ, look: lookIn(environ)}
+	d := Destination{Tool: "containerd", Name: "x", environ: environ}
 	has, err := d.Has(context.Background(), refs, nil)
 	if err != nil || !has[refs[0]] || has[refs[1]] || !has[refs[2]] {
 		t.Errorf("got %v, %v", has, err)

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 )
 
 // Destination is where a cluster's nodes take images from, and the tool that puts them there.
@@ -26,8 +27,7 @@ type Destination struct {
 	// Name is the tool's name of the cluster; for containerd the path of its socket.
 	Name string
 
-	environ []string
-	look    func(program string) (string, error)
+	environ environ.Vars
 }
 
 func (d Destination) String() string {
@@ -45,8 +45,8 @@ var sockets = []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/c
 
 // Find returns the destination for the cluster with that context and those nodes. into is the value
 // of --into: empty to detect it, a tool, tool=NAME, or containerd=SOCKET.
-func Find(into, context string, nodes []corev1.Node, environ []string) (Destination, error) {
-	d := Destination{environ: environ, look: lookIn(environ)}
+func Find(into, context string, nodes []corev1.Node, env []string) (Destination, error) {
+	d := Destination{environ: env}
 	tool, name, _ := strings.Cut(into, "=")
 	switch tool {
 	case "":
@@ -227,7 +227,7 @@ func (d Destination) Ready() error {
 		program = "ctr"
 	}
 
-	if _, err := d.look(program); err != nil {
+	if _, err := d.environ.LookPath(program); err != nil {
 		return fmt.Errorf("images: %s is not on PATH, and puts images into %s: install it, say "+
 			"another way with --into, or name a registry (codexcontinue:registry)",
 			program, d)
@@ -237,7 +237,7 @@ func (d Destination) Ready() error {
 }
 
 func (d Destination) run(ctx context.Context, command ...string) (string, error) {
-	path, err := d.look(command[0])
+	path, err := d.environ.LookPath(command[0])
 	if err != nil {
 		return "", d.Ready()
 	}
@@ -264,25 +264,3 @@ func (d Destination) run(ctx context.Context, command ...string) (string, error)
 }
 
 func lastLine(text string) string { return text[strings.LastIndex(text, "\n")+1:] }
-
-// lookIn returns a function that finds programs on the PATH of environ.
-func lookIn(environ []string) func(string) (string, error) {
-	path := ""
-	for _, e := range environ {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			path = v
-		}
-	}
-
-	return func(program string) (string, error) {
-		for _, dir := range filepath.SplitList(path) {
-			file := filepath.Join(dir, program)
-			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() &&
-				info.Mode()&0o111 != 0 {
-				return file, nil
-			}
-		}
-
-		return "", exec.ErrNotFound
-	}
-}

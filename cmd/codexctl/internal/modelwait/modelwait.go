@@ -14,41 +14,10 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/services/status"
 )
 
-// Status is the response of GET /api/status: services/internal/backendapi, which only
-// the services may import.
-type Status struct {
-	Status   string    `json:"status"`
-	Services []Service `json:"services"`
-	Model    Model     `json:"model"`
-}
-
-// Service is the state of one service as the backend sees it.
-type Service struct {
-	Name   string `json:"name"`
-	Status string `json:"status"`
-	Detail string `json:"detail,omitempty"`
-}
-
-// Model is the progress of the custom model.
-type Model struct {
-	Name string `json:"name"`
-
-	// State is pending, pulling, creating, testing, ready or failed.
-	State  string `json:"state"`
-	Detail string `json:"detail,omitempty"`
-
-	// Completed and Total count the bytes of the pull.
-	Completed int64  `json:"completed,omitempty"`
-	Total     int64  `json:"total,omitempty"`
-	Error     string `json:"error,omitempty"`
-}
-
 const (
-	ready  = "ready"
-	failed = "failed"
-
 	// requestTimeout bounds one request: the backend asks the services in turn.
 	requestTimeout = 10 * time.Second
 
@@ -57,36 +26,36 @@ const (
 )
 
 // Get requests the status once.
-func Get(ctx context.Context, client *http.Client, edge string) (Status, error) {
+func Get(ctx context.Context, client *http.Client, edge string) (status.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	url := strings.TrimSuffix(edge, "/") + "/api/status"
+	url := strings.TrimSuffix(edge, "/") + status.Path
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return Status{}, err
+		return status.Status{}, err
 	}
 
 	resp, err := client.Do(req)
 	if err != nil {
-		return Status{}, err
+		return status.Status{}, err
 	}
 	defer resp.Body.Close()
 
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return Status{}, fmt.Errorf("%s: %w", url, err)
+		return status.Status{}, fmt.Errorf("%s: %w", url, err)
 	}
 
-	var s Status
+	var s status.Status
 	if err := json.Unmarshal(body, &s); err != nil || s.Status == "" {
-		return Status{}, fmt.Errorf("%s: answered %s without a status", url, resp.Status)
+		return status.Status{}, fmt.Errorf("%s: answered %s without a status", url, resp.Status)
 	}
 
 	return s, nil
 }
 
 // FailedError is returned when the model could not be made.
-type FailedError struct{ Model Model }
+type FailedError struct{ Model status.Model }
 
 func (e *FailedError) Error() string {
 	return fmt.Sprintf("model %s: failed: %s", e.Model.Name, console.Plain(e.Model.Error))
@@ -97,12 +66,12 @@ type TimeoutError struct {
 	After time.Duration
 
 	// Last is the last status; Err tells why there is none.
-	Last Status
+	Last status.Status
 	Err  error
 }
 
 func (e *TimeoutError) Error() string {
-	what := e.Last.describe()
+	what := describe(e.Last)
 	if e.Err != nil {
 		what = "the stack's address does not answer: " + e.Err.Error()
 	}
@@ -110,13 +79,13 @@ func (e *TimeoutError) Error() string {
 }
 
 // describe returns the status in one line for a person.
-func (s Status) describe() string {
+func describe(s status.Status) string {
 	m := s.Model
 	text := "model " + m.Name + ": " + m.State
-	if m.State == ready {
+	if m.State == status.ModelReady {
 		var bad []string
 		for _, svc := range s.Services {
-			if svc.Status != ready {
+			if svc.Status != status.Ready {
 				bad = append(bad, strings.TrimSpace(svc.Name+" is "+svc.Status+" "+svc.Detail))
 			}
 		}
@@ -146,7 +115,7 @@ type Waiter struct {
 
 // Wait requests the status until the stack and its model are ready. It returns a *FailedError if
 // the model cannot be made, and a *TimeoutError if it takes too long.
-func (w Waiter) Wait(ctx context.Context, edge string) (Status, error) {
+func (w Waiter) Wait(ctx context.Context, edge string) (status.Status, error) {
 	start := w.Now()
 	ctx, cancel := context.WithTimeout(ctx, w.Timeout)
 	defer cancel()
@@ -154,13 +123,13 @@ func (w Waiter) Wait(ctx context.Context, edge string) (Status, error) {
 	defer tick.Stop()
 	v := view{out: w.Out, start: start, now: w.Now}
 	defer v.clear()
-	var last Status
+	var last status.Status
 	for {
 		s, err := Get(ctx, w.Client, edge)
 		switch {
-		case err == nil && s.Model.State == failed:
+		case err == nil && s.Model.State == status.ModelFailed:
 			return s, &FailedError{Model: s.Model}
-		case err == nil && s.Status == ready && s.Model.State == ready:
+		case err == nil && s.Status == status.Ready && s.Model.State == status.ModelReady:
 			return s, nil
 		case err == nil:
 			last = s
@@ -204,24 +173,24 @@ func (v *view) clear() {
 	}
 }
 
-func (v *view) show(s Status) {
-	text := s.describe()
-	if s.Model.State != ready && s.Model.Total > 0 {
+func (v *view) show(s status.Status) {
+	text := describe(s)
+	if s.Model.State != status.ModelReady && s.Model.Total > 0 {
 		text += "  " + amount(s.Model)
 	}
 	v.line(s.Model.State+s.Model.Name, text, s.Model)
 }
 
 func (v *view) unreachable(err error) {
-	v.line("unreachable", "waiting for the stack's address to answer: "+err.Error(), Model{})
+	v.line("unreachable", "waiting for the stack's address to answer: "+err.Error(), status.Model{})
 }
 
 // line redraws the line on a terminal. Elsewhere it prints when key has changed, or after a while.
-func (v *view) line(key, text string, m Model) {
+func (v *view) line(key, text string, m status.Model) {
 	head := fmt.Sprintf("%5s  ", console.Elapsed(v.now().Sub(v.start)))
 	if v.out.Terminal {
 		progress := ""
-		if m.State != ready && m.Total > 0 {
+		if m.State != status.ModelReady && m.Total > 0 {
 			progress = bar(m.Completed, m.Total, 20) + " "
 		}
 
@@ -239,7 +208,7 @@ func (v *view) line(key, text string, m Model) {
 	v.out.Printf("%s%s", head, console.Cut(text, v.out.Width()-len(head)))
 }
 
-func amount(m Model) string {
+func amount(m status.Model) string {
 	return fmt.Sprintf("%s of %s (%d%%)", console.Size(m.Completed), console.Size(m.Total),
 		percent(m.Completed, m.Total))
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/services/status"
 )
 
 // serve answers each request with the next of the bodies, and then always with the last one.
@@ -31,7 +32,7 @@ func serve(t *testing.T, bodies ...string) *httptest.Server {
 	return s
 }
 
-func wait(t *testing.T, url string, timeout time.Duration) (Status, string, error) {
+func wait(t *testing.T, url string, timeout time.Duration) (status.Status, string, error) {
 	t.Helper()
 	var out bytes.Buffer
 	w := Waiter{Client: http.DefaultClient, Out: console.New(&out, func(string) string {

@@ -11,6 +11,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/diag/colors"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
 const (
@@ -69,7 +70,7 @@ type Display struct {
 	quiet bool
 
 	// notes are what starting containers log.
-	notes <-chan Note
+	notes <-chan running.Note
 
 	// onStep is called when a step begins and when it ends. It may be nil.
 	onStep func(s Step, begins bool)
@@ -84,14 +85,8 @@ func New(out *console.Console, now func() time.Time) *Display {
 	return &Display{out: out, now: now, start: now()}
 }
 
-// Note reports what a service's container logged last, or that the service is ready.
-type Note struct {
-	Service, Text string
-	Ready         bool
-}
-
 // WithNotes makes the display show the notes beside the containers that are starting.
-func (d *Display) WithNotes(notes <-chan Note) *Display {
+func (d *Display) WithNotes(notes <-chan running.Note) *Display {
 	d.notes = notes
 	return d
 }
@@ -136,7 +131,7 @@ func (d *Display) Run(ch <-chan events.EngineEvent, stop <-chan struct{}) Result
 }
 
 // handleNote shows the note, or ends the step that waits until its service is ready.
-func (d *Display) handleNote(n Note) {
+func (d *Display) handleNote(n running.Note) {
 	for _, s := range slices.Clone(d.active) {
 		switch {
 		case !s.Workload() || s.Service() != n.Service:
@@ -324,12 +319,9 @@ func (d *Display) warn(message string) {
 			"the state with what runs"
 	}
 
-	for i, line := range console.Wrap(console.Plain(message), d.out.Width()-9) {
-		if i == 0 {
-			d.print(d.out.Paint(console.Yellow, "warning: ") + line)
-			continue
-		}
-		d.print("         " + line)
+	if !d.quiet {
+		d.clear()
+		d.out.Hanging(d.out.Paint(console.Yellow, "warning: "), console.Plain(message))
 	}
 }
 
@@ -408,7 +400,7 @@ func (d *Display) Tick() {
 // line returns a line such as "0:12 container backend healthy (3.1s)", cut to the width.
 func (d *Display) line(at time.Time, kind, name, text string, paint console.Paint) string {
 	head := fmt.Sprintf("%5s  %-9s  %-14s  ", console.Elapsed(at.Sub(d.start)), kind, name)
-	text = console.Cut(text, d.out.Width()-len([]rune(head)))
+	text = console.Cut(text, d.out.Width()-console.Width(head))
 	return head + d.out.Paint(paint, text)
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/apitype"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -22,7 +23,7 @@ func TestReady(t *testing.T) {
 	s.d = New(console.New(&buf, func(string) string {
 		return ""
 	}), func() time.Time { return s.at }).
-		WithNotes(make(chan Note)).OnStep(func(x Step, _ bool) {
+		WithNotes(make(chan running.Note)).OnStep(func(x Step, _ bool) {
 		reported = append(reported, x.Op)
 	})
 
@@ -40,8 +41,8 @@ func TestReady(t *testing.T) {
 		t.Errorf("before the pods are ready:\n%s", text)
 	}
 
-	s.d.handleNote(Note{Service: "backend", Text: "starting"})
-	s.d.handleNote(Note{Service: "backend", Ready: true})
+	s.d.handleNote(running.Note{Service: "backend", Text: "starting"})
+	s.d.handleNote(running.Note{Service: "backend", Ready: true})
 	if text := buf.String(); !strings.Contains(text, "rolled out (3.0s)") ||
 		strings.Contains(text, "ready") {
 		t.Errorf("when backend is ready:\n%s", text)

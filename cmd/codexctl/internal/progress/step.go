@@ -1,5 +1,8 @@
 // Package progress shows what a Pulumi update does, from the events of its engine. A terminal shows
 // a few lines that are redrawn, anything else one line for each event.
+//
+// Pulumi's own display is not used: it knows neither what a starting container logs nor when a
+// cluster's pods are ready, and repeats each step of a build and each object of a cluster's stack.
 package progress
 
 import (

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/config"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 )
 
 // DevPassphrase opens the dev stack's config, whose encryption salt is in the repository. It is
@@ -25,12 +27,6 @@ const (
 	PassphraseVar     = "PULUMI_CONFIG_PASSPHRASE"
 	PassphraseFileVar = "PULUMI_CONFIG_PASSPHRASE_FILE"
 )
-
-// LookupEnv returns the value of an environment variable and reports whether it is set,
-// as os.LookupEnv does.
-type LookupEnv func(name string) (string, bool)
-
-func (l LookupEnv) get(name string) string { v, _ := l(name); return v }
 
 // Backend is the place of Pulumi's state.
 type Backend struct {
@@ -52,8 +48,8 @@ func (b Backend) cloud() bool {
 
 // Backend returns the backend that Pulumi would use (PULUMI_BACKEND_URL, the project's backend, an
 // access token, the login), or without any of these a folder inside the project that git ignores.
-func (p Project) Backend(env LookupEnv) (Backend, error) {
-	if url := env.get(BackendVar); url != "" {
+func (p Project) Backend(env environ.Vars) (Backend, error) {
+	if url := env.Get(BackendVar); url != "" {
 		return Backend{URL: url, Source: BackendVar}, nil
 	}
 	if url := p.file.Backend.URL; url != "" {
@@ -67,7 +63,7 @@ func (p Project) Backend(env LookupEnv) (Backend, error) {
 	if current != "" {
 		return Backend{URL: current, Source: "pulumi login"}, nil
 	}
-	if env.get("PULUMI_ACCESS_TOKEN") != "" {
+	if env.Get("PULUMI_ACCESS_TOKEN") != "" {
 		return Backend{Source: "PULUMI_ACCESS_TOKEN"}, nil
 	}
 
@@ -94,13 +90,13 @@ func (p Project) Prepare(b Backend) error {
 }
 
 // login returns the URL that `pulumi login` chose last, or "".
-func login(env LookupEnv) (string, error) {
-	dir := env.get("PULUMI_CREDENTIALS_PATH")
+func login(env environ.Vars) (string, error) {
+	dir := env.Get("PULUMI_CREDENTIALS_PATH")
 	if dir == "" {
-		dir = env.get("PULUMI_HOME")
+		dir = env.Get("PULUMI_HOME")
 	}
 	if dir == "" {
-		dir = filepath.Join(env.get("HOME"), ".pulumi")
+		dir = filepath.Join(env.Get("HOME"), ".pulumi")
 	}
 
 	path := filepath.Join(dir, "credentials.json")
@@ -122,11 +118,11 @@ func login(env LookupEnv) (string, error) {
 
 // PassphraseEnv returns the variables that Pulumi needs to open the stack's secrets, in addition to
 // those that are set. Its error tells what to set.
-func PassphraseEnv(s StackFile, b Backend, env LookupEnv) (map[string]string, error) {
-	if _, ok := env(PassphraseVar); ok {
+func PassphraseEnv(s StackFile, b Backend, env environ.Vars) (map[string]string, error) {
+	if _, ok := env.Lookup(PassphraseVar); ok {
 		return nil, nil
 	}
-	if env.get(PassphraseFileVar) != "" {
+	if env.Get(PassphraseFileVar) != "" {
 		return nil, nil
 	}
 

@@ -5,14 +5,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 )
 
-func env(pairs ...string) LookupEnv {
-	m := map[string]string{}
+func env(pairs ...string) environ.Vars {
+	var out environ.Vars
 	for i := 0; i < len(pairs); i += 2 {
-		m[pairs[i]] = pairs[i+1]
+		out = append(out, pairs[i]+"="+pairs[i+1])
 	}
-	return func(k string) (string, bool) { v, ok := m[k]; return v, ok }
+	return out
 }
 
 func write(t *testing.T, path, text string) {
@@ -37,7 +39,7 @@ func TestBackend(t *testing.T) {
 	withBackend.file.Backend.URL = "s3://state"
 	for name, c := range map[string]struct {
 		project Project
-		env     LookupEnv
+		env     environ.Vars
 		url     string
 		byUs    bool
 		err     string
@@ -99,7 +101,7 @@ func TestPassphrase(t *testing.T) {
 	for name, c := range map[string]struct {
 		stack   StackFile
 		backend Backend
-		env     LookupEnv
+		env     environ.Vars
 		want    string // the passphrase that is given
 		err     string
 	}{
@@ -163,11 +165,7 @@ config:
 		t.Fatalf("stack %+v, %v", s, err)
 	}
 
-	plain, secret, err := p.Values(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-
+	plain, secret := s.Config.Own()
 	want := map[string]string{
 		"target": "docker",
 		"model":  "{}",
@@ -184,7 +182,7 @@ config:
 	if len(plain) != len(want) || len(secret) != 1 || secret[0] != "secret" {
 		t.Errorf("got %v and secrets %v", plain, secret)
 	}
-	if host := p.Value(s, "docker:host"); host != "tcp://engine:2375" {
+	if host := s.Config.Plain["docker:host"]; host != "tcp://engine:2375" {
 		t.Errorf("docker:host is %q", host)
 	}
 }

@@ -8,11 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -26,7 +26,6 @@ type Project struct {
 type projectFile struct {
 	Name    string
 	Backend struct{ URL string }
-	Config  map[string]any
 }
 
 // Find looks for the project in dir and the folders above it.
@@ -60,10 +59,12 @@ type StackFile struct {
 	Name string `yaml:"-"`
 
 	// Path is the path of the file.
-	Path            string         `yaml:"-"`
-	SecretsProvider string         `yaml:"secretsprovider"`
-	EncryptionSalt  string         `yaml:"encryptionsalt"`
-	Config          map[string]any `yaml:"config"`
+	Path            string `yaml:"-"`
+	SecretsProvider string `yaml:"secretsprovider"`
+	EncryptionSalt  string `yaml:"encryptionsalt"`
+
+	// Config is the stack's config over the project's defaults.
+	Config program.Config `yaml:"-"`
 }
 
 // Stack reads the settings file of a stack. The name may have an organisation and the project
@@ -73,11 +74,15 @@ func (p Project) Stack(name string) (StackFile, error) {
 	s := StackFile{Name: short, Path: filepath.Join(p.Root, "Pulumi."+short+".yaml")}
 	err := readYAML(s.Path, &s)
 	if errors.Is(err, fs.ErrNotExist) {
+		known, _ := p.Stacks()
 		return StackFile{}, fmt.Errorf("stack %q: there is no %s: the stacks here are %s; to "+
 			"make another, write that file",
-			name, filepath.Base(s.Path), strings.Join(p.Stacks(), ", "))
+			name, filepath.Base(s.Path), strings.Join(known, ", "))
 	}
 
+	if err == nil {
+		s.Config, err = program.ReadConfig(p.Root, short)
+	}
 	if err != nil {
 		return StackFile{}, fmt.Errorf("stack %q: %w", name, err)
 	}
@@ -86,37 +91,7 @@ func (p Project) Stack(name string) (StackFile, error) {
 }
 
 // Stacks lists the stacks that have a settings file, sorted.
-func (p Project) Stacks() []string {
-	files, _ := filepath.Glob(filepath.Join(p.Root, "Pulumi.?*.yaml"))
-	var out []string
-	for _, f := range files {
-		out = append(out,
-			strings.TrimSuffix(strings.TrimPrefix(filepath.Base(f), "Pulumi."), ".yaml"))
-	}
-
-	slices.Sort(out)
-	return out
-}
-
-// Value returns one value of the stack's config as text, or the project's default. It returns "" if
-// there is none or it is a secret.
-func (p Project) Value(s StackFile, key string) string {
-	for _, v := range []any{s.Config[key], p.file.Config[key]} {
-		switch v := v.(type) {
-		case nil, []any:
-		case map[string]any:
-			for _, field := range []string{"value", "default"} {
-				if x, ok := v[field]; ok {
-					return fmt.Sprint(x)
-				}
-			}
-		default:
-			return fmt.Sprint(v)
-		}
-	}
-
-	return ""
-}
+func (p Project) Stacks() ([]string, error) { return program.Stacks(p.Root) }
 
 func readYAML(path string, into any) error {
 	b, err := os.ReadFile(path)

@@ -12,10 +12,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/blang/semver"
 	"github.com/pulumi/pulumi/sdk/v3/go/auto"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 )
 
 // grace is how long an interrupted update may take to finish its step and write its state.
@@ -34,7 +37,7 @@ type Command struct {
 	// Path is the path of the program.
 	Path    string
 	version semver.Version
-	environ []string
+	environ environ.Vars
 	say     func(format string, args ...any)
 }
 
@@ -57,12 +60,19 @@ func (c *Command) Run(
 	cmd.Dir, cmd.Stdin = dir, stdin
 	cmd.Env = append(slices.Clone(c.environ), extra...)
 	// The CLI looks for its own plugins beside itself.
+	path := filepath.Dir(c.Path)
+	if rest := environ.Vars(cmd.Env).Get("PATH"); rest != "" {
+		path += string(filepath.ListSeparator) + rest
+	}
+
 	cmd.Env = append(cmd.Env, "PULUMI_AUTOMATION_API=true", "PULUMI_SKIP_UPDATE_CHECK=true",
-		"PATH="+c.searchPath(cmd.Env))
+		"PATH="+path)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout = io.MultiWriter(append(slices.Clone(outs), &stdout)...)
 	cmd.Stderr = io.MultiWriter(append(slices.Clone(errs), &stderr)...)
-	ownProcessGroup(cmd)
+	// The terminal's Ctrl-C is kept from the CLI: it would get two interrupts, and ends at once at
+	// the second.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	ended := make(chan struct{})
 	cmd.Cancel = func() error {
 		if !errors.Is(context.Cause(ctx), ErrHopeless) { // its caller reports why
@@ -70,7 +80,7 @@ func (c *Command) Run(
 				"leaves the state locked")
 		}
 		go passSecondInterrupt(cmd, ended)
-		return interrupt(cmd)
+		return cmd.Process.Signal(os.Interrupt)
 	}
 
 	cmd.WaitDelay = grace
@@ -95,27 +105,17 @@ func passSecondInterrupt(cmd *exec.Cmd, ended <-chan struct{}) {
 	defer signal.Stop(second)
 	select {
 	case <-second:
-		_ = interrupt(cmd) // it may have ended meanwhile
+		_ = cmd.Process.Signal(os.Interrupt) // it may have ended meanwhile
 	case <-ended:
 	}
 }
 
-func (c *Command) searchPath(environ []string) string {
-	path := filepath.Dir(c.Path)
-	for _, e := range slices.Backward(environ) {
-		if rest, ok := strings.CutPrefix(e, "PATH="); ok {
-			return path + string(filepath.ListSeparator) + rest
-		}
-	}
-	return path
-}
-
 // askVersion returns what `pulumi version` prints.
-func askVersion(ctx context.Context, path string, environ []string) (semver.Version, error) {
+func askVersion(ctx context.Context, path string, env []string) (semver.Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "version")
-	cmd.Env = append(slices.Clone(environ), "PULUMI_SKIP_UPDATE_CHECK=true")
+	cmd.Env = append(slices.Clone(env), "PULUMI_SKIP_UPDATE_CHECK=true")
 	out, err := cmd.Output()
 	if err != nil {
 		return semver.Version{}, fmt.Errorf("%s version: %w", path, err)

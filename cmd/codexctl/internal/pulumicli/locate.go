@@ -10,19 +10,28 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/blang/semver"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 )
 
-// Version is the version that is built if no CLI is found; tools/pulumi pins its module.
-const Version = "3.255.0"
+const (
+	// Version is the version that is built if no CLI is found; tools/pulumi pins its module.
+	Version = "3.255.0"
 
-// Minimum is the oldest version that can run the program: the first with resource hooks for Go.
-const Minimum = "3.182.0"
+	// Minimum is the oldest version that can run the program: the first with resource hooks for Go.
+	Minimum = "3.182.0"
+
+	// DockerProvider is the version of the docker provider, which go.mod pins.
+	DockerProvider = "4.10.0"
+
+	// Go is the oldest version of Go that builds the project, the go directive of go.mod.
+	Go = "1.26"
+)
 
 // modulePackage is the package that tools/pulumi builds.
 const modulePackage = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
@@ -37,10 +46,7 @@ type Finder struct {
 
 	// CacheDir is the user's cache folder.
 	CacheDir string
-	Environ  []string
-
-	// Path lists the folders to search, as PATH does.
-	Path string
+	Environ  environ.Vars
 
 	// Say is called with each line about progress.
 	Say func(format string, args ...any)
@@ -52,8 +58,8 @@ type Found struct {
 	Path    string
 	Version semver.Version
 
-	// Rejected tells why the CLI on PATH is not suitable; nil if there is none or it is.
-	Rejected error
+	// Why tells why the one on PATH is not used, if there is one.
+	Why string
 
 	// Built is the path of the pinned one, whether or not it has been built.
 	Built string
@@ -61,9 +67,12 @@ type Found struct {
 
 // Look finds a CLI without building one: that on PATH, else the pinned one if it was built before.
 func (f Finder) Look(ctx context.Context) Found {
-	found := Found{Built: filepath.Join(f.CacheDir, "codexcontinue",
-		"pulumi-v"+Version, "bin", "pulumi"+exe())}
-	if path := lookPath(f.Path); path != "" {
+	found := Found{
+		Built: filepath.Join(f.CacheDir, "codexcontinue", "pulumi-v"+Version, "bin", "pulumi"),
+		Why:   "there is none on PATH",
+	}
+
+	if path, err := f.Environ.LookPath("pulumi"); err == nil {
 		v, err := askVersion(ctx, path, f.Environ)
 		if err == nil {
 			err = fits(v)
@@ -74,7 +83,7 @@ func (f Finder) Look(ctx context.Context) Found {
 			return found
 		}
 
-		found.Rejected = fmt.Errorf("the one on PATH does not fit: %w", err)
+		found.Why = "the one on PATH does not fit: " + err.Error()
 	}
 
 	if _, err := os.Stat(found.Built); err == nil {
@@ -90,12 +99,7 @@ func (f Finder) Look(ctx context.Context) Found {
 func (f Finder) Get(ctx context.Context) (*Command, error) {
 	found := f.Look(ctx)
 	if found.Path == "" {
-		why := "there is none on PATH"
-		if found.Rejected != nil {
-			why = found.Rejected.Error()
-		}
-
-		f.Say("pulumi: %s: building v%s once (some minutes)", why, Version)
+		f.Say("pulumi: %s: building v%s once (some minutes)", found.Why, Version)
 		if err := f.build(ctx, found.Built); err != nil {
 			return nil, err
 		}
@@ -127,10 +131,10 @@ func fits(v semver.Version) error {
 // build compiles the pinned CLI. It writes it beside its final place and renames it, so that an
 // interrupted build leaves nothing that looks complete.
 func (f Finder) build(ctx context.Context, target string) error {
-	goTool, err := exec.LookPath("go")
+	goTool, err := f.Environ.LookPath("go")
 	if err != nil {
 		return errors.New("pulumi: it is not installed and cannot be built without Go: install " +
-			"Go 1.26 or newer (https://go.dev/dl), or Pulumi (https://www.pulumi.com/docs/install)")
+			"Go " + Go + " or newer (https://go.dev/dl), or Pulumi (https://www.pulumi.com/docs/install)")
 	}
 
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
@@ -199,24 +203,4 @@ func (f Finder) watch(out io.Reader, start time.Time) []string {
 				time.Since(start).Round(time.Second))
 		}
 	}
-}
-
-func exe() string {
-	if runtime.GOOS == "windows" {
-		return ".exe"
-	}
-	return ""
-}
-
-// lookPath returns the path of pulumi in a list of folders, or "".
-func lookPath(path string) string {
-	for _, dir := range filepath.SplitList(path) {
-		file := filepath.Join(dir, "pulumi"+exe())
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() &&
-			(runtime.GOOS == "windows" || info.Mode()&0o111 != 0) {
-			return file
-		}
-	}
-
-	return ""
 }

@@ -7,20 +7,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 )
 
 // Checkout is a git checkout of the project.
 type Checkout struct {
 	root    string // of the project
 	prefix  string // of the project in the repository, empty or with a / at its end
-	environ []string
+	environ environ.Vars
 
 	// say is called with what takes long.
 	say func(format string, args ...any)
@@ -37,7 +38,7 @@ type Options struct {
 	Root string
 
 	// Environ is the environment of git and go.
-	Environ []string
+	Environ environ.Vars
 
 	// Cache is a folder for what can be made again; empty for none.
 	Cache string
@@ -49,7 +50,7 @@ type Options struct {
 // Open opens the git repository around the project. The caller closes the checkout.
 func Open(ctx context.Context, o Options) (*Checkout, error) {
 	for _, program := range []string{"git", "go"} {
-		if _, err := lookPath(program, o.Environ); err != nil {
+		if _, err := o.Environ.LookPath(program); err != nil {
 			return nil, fmt.Errorf("%s is not on PATH: plans of a revision are made by building "+
 				"its program",
 				program)
@@ -157,16 +158,12 @@ func (c *Checkout) base(ctx context.Context) (name, commit string, err error) {
 // WorkingTree returns the revision of the checkout's files as they are, all
 // that git does not ignore.
 func (c *Checkout) WorkingTree(ctx context.Context) (Revision, error) {
-	objects, err := c.git(ctx, nil, "rev-parse", "--git-path", "objects")
+	paths, err := c.git(ctx, nil, "rev-parse", "--git-path", "objects", "--git-path", "index")
 	if err != nil {
 		return Revision{}, err
 	}
 
-	index, err := c.git(ctx, nil, "rev-parse", "--git-path", "index")
-	if err != nil {
-		return Revision{}, err
-	}
-
+	objects, index, _ := strings.Cut(paths, "\n")
 	// Git writes to an index and an object folder of their own, so that nothing in the repository
 	// changes. The index is a copy, which knows the files that have not changed.
 	own := filepath.Join(c.scratch, "index")
@@ -185,9 +182,7 @@ func (c *Checkout) WorkingTree(ctx context.Context) (Revision, error) {
 	}
 
 	withIndex := append(slices.Clone(env), "GIT_INDEX_FILE="+own)
-	_, err = c.git(ctx, withIndex, "-c", "core.safecrlf=false",
-		"-c", "advice.addEmbeddedRepo=false", "add", "--all", "--", ".")
-	if err != nil {
+	if _, err := c.git(ctx, withIndex, "add", "--all", "--", "."); err != nil {
 		return Revision{}, fmt.Errorf("read the working tree: %w", err)
 	}
 
@@ -288,7 +283,7 @@ func (c *Checkout) gitIn(
 	cmd, err := command(ctx, dir,
 		append(slices.Clone(c.environ),
 			append([]string{"LC_ALL=C", "GIT_OPTIONAL_LOCKS=0"}, env...)...),
-		"git", args...)
+		"git", append([]string{"-c", "core.safecrlf=false"}, args...)...)
 	if err != nil {
 		return "", err
 	}
@@ -298,74 +293,32 @@ func (c *Checkout) gitIn(
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && len(bytes.TrimSpace(exit.Stderr)) > 0 {
 			first, _, _ := strings.Cut(string(bytes.TrimSpace(exit.Stderr)), "\n")
-			return "", fmt.Errorf("git %s: %s", verb(args), strings.TrimPrefix(first, "fatal: "))
+			return "", fmt.Errorf("git %s: %s", args[0], strings.TrimPrefix(first, "fatal: "))
 		}
-		return "", fmt.Errorf("git %s: %w", verb(args), err)
+		return "", fmt.Errorf("git %s: %w", args[0], err)
 	}
 
 	return strings.TrimSuffix(string(out), "\n"), nil
 }
 
-// verb returns the name of the git command among its arguments.
-func verb(args []string) string {
-	for i := 0; i < len(args); i++ {
-		if args[i] == "-c" {
-			i++
-			continue
-		}
-		return args[i]
-	}
-
-	return ""
-}
-
 // command returns a command for a program that is found on the PATH of environ.
 func command(
-	ctx context.Context, dir string, environ []string, program string, args ...string,
+	ctx context.Context, dir string, env environ.Vars, program string, args ...string,
 ) (*exec.Cmd, error) {
-	path, err := lookPath(program, environ)
+	path, err := env.LookPath(program)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Dir, cmd.Env = dir, environ
+	cmd.Dir, cmd.Env = dir, env
 	return cmd, nil
-}
-
-// lookPath is like exec.LookPath with the PATH of environ.
-func lookPath(program string, environ []string) (string, error) {
-	for _, dir := range filepath.SplitList(getenv(environ, "PATH")) {
-		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil &&
-			filepath.IsAbs(path) {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("%s: %w", program, exec.ErrNotFound)
-}
-
-// getenv returns the last value of the variable, which is the one that counts.
-func getenv(environ []string, name string) string {
-	for _, e := range slices.Backward(environ) {
-		if value, ok := strings.CutPrefix(e, name+"="); ok {
-			return value
-		}
-	}
-	return ""
 }
 
 // copyFile copies a program.
 func copyFile(from, to string) error {
-	in, err := os.Open(from)
+	text, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
-	if err != nil {
-		return err
-	}
-
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	return os.WriteFile(to, text, 0o755)
 }

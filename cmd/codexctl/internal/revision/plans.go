@@ -89,8 +89,10 @@ func (c *Checkout) basePlans(
 	documents, text, err := c.run(ctx, program, dir, base)
 	if other := (plan.VersionError{}); errors.As(err, &other) {
 		return nil, fmt.Errorf("%s writes plans of version %d, and this command reads version %d: "+
-			"compare with a later one (--base), where there is one", base.Name, other.Version, plan.Version)
+			"compare with a later one (--base), where there is one", base.Name, other.Version,
+			plan.Version)
 	}
+
 	if err != nil {
 		return nil, err
 	}
@@ -191,19 +193,19 @@ func (c *Checkout) build(ctx context.Context, r Revision, to, overlay string) er
 		args = append(args, "-overlay="+overlay)
 	}
 
-	environ := slices.DeleteFunc(slices.Clone(c.environ), func(e string) bool {
+	env := slices.DeleteFunc(slices.Clone(c.environ), func(e string) bool {
 		// The program runs here, whatever the caller builds for.
 		return strings.HasPrefix(e, "GOOS=") || strings.HasPrefix(e, "GOARCH=")
 	})
 
-	environ = append(environ, "GOWORK=off")
-	if getenv(environ, "HOME") == "" { // Go's caches are in it by default
+	env = append(env, "GOWORK=off")
+	if env.Get("HOME") == "" { // Go's caches are in it by default
 		if u, err := user.Current(); err == nil && u.HomeDir != "" {
-			environ = append(environ, "HOME="+u.HomeDir)
+			env = append(env, "HOME="+u.HomeDir)
 		}
 	}
 
-	cmd, err := command(ctx, c.root, environ, "go", append(args, "./"+planner)...)
+	cmd, err := command(ctx, c.root, env, "go", append(args, "./"+planner)...)
 	if err != nil {
 		return err
 	}

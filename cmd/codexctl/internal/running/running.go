@@ -3,10 +3,7 @@
 package running
 
 import (
-	"bufio"
-	"context"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -14,41 +11,46 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Replica is one of a service's identical copies: a container on an engine, a pod in a cluster.
+// Replica is one of a service's identical copies: a container on an engine, a pod in a cluster. Its
+// JSON form is part of what `codexctl status --json` prints.
 type Replica struct {
-	ID, Name string
-	Service  string
+	Name    string `json:"name"`
+	ID      string `json:"id"`
+	Service string `json:"-"`
 
 	// Image is the reference by which people know the image.
-	Image string
+	Image string `json:"-"`
 
 	// State is one word: healthy, starting, unhealthy, restarting, exited, created, pending, ...
-	State string
+	State string `json:"-"`
 
 	// Condition describes the state to a person, with the reason if something is wrong.
-	Condition string
+	Condition string `json:"condition"`
 
 	// Healthy reports whether it runs and passes its checks.
-	Healthy bool
+	Healthy bool `json:"-"`
 
 	// Created reports whether it was made but not started yet, for no reason known to be wrong.
 	// Starting reports whether it runs but has not had its time to become healthy.
-	Created, Starting bool
+	Created  bool `json:"-"`
+	Starting bool `json:"-"`
 
 	// Todo tells what to do about its condition; empty if that is not known.
-	Todo      string
-	Restarts  int
-	StartedAt time.Time
+	Todo      string    `json:"-"`
+	StartedAt time.Time `json:"startedAt"`
 
-	// Node is the cluster's machine that it runs on; empty on an engine.
-	Node string
-
-	// CPU and Memory are the limits; 0 means none.
-	CPU    stacks.MilliCPU
-	Memory stacks.Bytes
+	// CPU and Memory are the limits, in thousandths of a core and in bytes; 0 means none.
+	CPU    stacks.MilliCPU `json:"cpuMilli"`
+	Memory stacks.Bytes    `json:"memoryBytes"`
 
 	// Ports are the ports published on a machine, the service's own first.
-	Ports []Port
+	Ports []Port `json:"-"`
+
+	// Restarts counts the restarts of its containers.
+	Restarts int `json:"restarts"`
+
+	// Node is the cluster's machine that it runs on; empty on an engine.
+	Node string `json:"node,omitempty"`
 }
 
 // Port is a published port.
@@ -71,35 +73,11 @@ func (p Port) URL() string {
 	return "http://" + host + ":" + strconv.Itoa(p.Host)
 }
 
-// LogOptions select a part of the logs.
-type LogOptions struct {
-	// Tail is how many of the last lines of each replica are shown first; negative means all.
-	Tail int
-
-	// Since leaves out older lines, unless it is zero.
-	Since time.Time
-
-	// Follow continues with new lines, also of replicas that replace the current ones,
-	// until the context ends.
-	Follow bool
-}
-
-// ReadLines calls line for each line of r, without its end, until r or the context ends.
-func ReadLines(ctx context.Context, r io.Reader, line func(text string)) error {
-	b := bufio.NewReader(r)
-	for {
-		text, err := b.ReadString('\n')
-		if text != "" {
-			line(strings.TrimRight(text, "\r\n"))
-		}
-
-		if err == io.EOF || ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
+// Note reports what a replica of a service that is starting waits for or logged last, or that the
+// service is ready.
+type Note struct {
+	Service, Text string
+	Ready         bool
 }
 
 // UnhealthyError is returned when a replica did not become healthy.
