@@ -1,4 +1,5 @@
-// Command infra is the Pulumi program of `pulumi up`; codexctl runs the same program inline. See infra/program.
+// Command infra is the Pulumi program of `pulumi up`; codexctl runs the same program inline. See
+// infra/program.
 package main
 
 import (

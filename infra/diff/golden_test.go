@@ -13,6 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/diff"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -43,7 +44,7 @@ func recorded(
 		t.Fatal(err)
 	}
 
-	run := plan.Stack{Project: stacks.Project, Name: name, Config: config.Plain}
+	run := recorder.Stack{Project: stacks.Project, Name: name, Config: config.Plain}
 	for _, s := range stack.Secrets {
 		key := stacks.Project + ":" + s.ConfigKey
 		run.Config[key] = "placeholder"
@@ -52,7 +53,7 @@ func recorded(
 
 	rendered, err := program.Render(settings, stack, root, plan.Platform)
 	if err == nil {
-		d.Resources, err = plan.Record(context.Background(), run, func(ctx *pulumi.Context) error {
+		d.Resources, err = recorder.Record(context.Background(), run, func(ctx *pulumi.Context) error {
 			return program.Provision(ctx, stack, rendered, root)
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 )
 
 // secret is a secret in a plan that is compared: its fingerprint, which is
@@ -22,13 +23,13 @@ func withSecrets(v any, path string, fingerprints map[string]string) any {
 	case map[string]any:
 		out := map[string]any{}
 		for k, e := range v {
-			out[k] = withSecrets(e, plan.Path(path, k), fingerprints)
+			out[k] = withSecrets(e, recorder.Path(path, k), fingerprints)
 		}
 		return out
 	case []any:
 		out := make([]any, len(v))
 		for i, e := range v {
-			out[i] = withSecrets(e, plan.Path(path, i), fingerprints)
+			out[i] = withSecrets(e, recorder.Path(path, i), fingerprints)
 		}
 		return out
 	case string:
@@ -119,7 +120,7 @@ func (c *properties) value(path string, before, after any) {
 	case map[string]any:
 		if a, ok := after.(map[string]any); ok {
 			for _, key := range keysOf(b, a) {
-				c.value(plan.Path(path, key), b[key], a[key])
+				c.value(recorder.Path(path, key), b[key], a[key])
 			}
 			return
 		}
@@ -152,7 +153,7 @@ func (c *properties) list(path string, before, after []any) {
 		}
 	case len(before) == len(after) && !slices.ContainsFunc(slices.Concat(before, after), scalar):
 		for i := range before {
-			c.value(plan.Path(path, i), before[i], after[i])
+			c.value(recorder.Path(path, i), before[i], after[i])
 		}
 	default:
 		c.add(path, before, after)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 )
 
 // Action is what happens to a resource.
@@ -232,12 +233,12 @@ func computedPaths(names []string, path string, v any) []string {
 		}
 	case map[string]any:
 		for _, key := range keysOf(v, nil) {
-			out = append(out, computedPaths(names, plan.Path(path, key), v[key])...)
+			out = append(out, computedPaths(names, recorder.Path(path, key), v[key])...)
 		}
 	case []any:
 		at := make([]string, len(v))
 		for i := range v {
-			at[i] = plan.Path(path, i)
+			at[i] = recorder.Path(path, i)
 		}
 
 		byName, _ := elements(names, v)

@@ -34,6 +34,7 @@ func (d *deployment) addService(name string) error {
 	if s.image, err = d.addImage(name, s); err != nil {
 		return fmt.Errorf("image: %w", err)
 	}
+
 	d.services[name] = s
 	return nil
 }
@@ -49,24 +50,28 @@ func (d *deployment) startService(name string, s *service) error {
 	if err != nil {
 		return err
 	}
+
 	svc, stopsFirst := d.stack.Service(name), slices.Contains(d.StopsFirst, name)
-	// What depends on a container is made after it and removed before it. That does not wait for health, as the services
-	// bear each other's absence: the gate waits once, for all.
+	// What depends on a container is made after it and removed before it. That does not wait for
+	// health, as the services bear each other's absence: the gate waits once, for all.
 	var after []pulumi.Resource
 	for _, dep := range svc.DependsOn {
 		after = append(after, d.services[dep].containers...)
 	}
+
 	if stopsFirst {
 		// An image that does not build must not leave the service stopped.
 		for _, other := range d.stack.Services {
 			after = append(after, d.services[other.Name].image.resource)
 		}
 	}
+
 	opts := []pulumi.ResourceOption{
 		pulumi.Parent(s),
 		pulumi.ReplaceOnChanges(replacedBy),
-		// The new container is healthy before the old one goes (see gate.go); the provider's own default is the other way
-		// round. Two containers cannot hold one host port, though, nor write to a volume that takes one writer.
+		// The new container is healthy before the old one goes (see gate.go); the provider's own
+		// default is the other way round. Two containers cannot hold one host port, though, nor
+		// write to a volume that takes one writer.
 		pulumi.DeleteBeforeReplace(stopsFirst),
 		pulumi.DependsOn(after),
 		pulumi.ResourceHooks(&pulumi.ResourceHookBinding{
@@ -74,6 +79,7 @@ func (d *deployment) startService(name string, s *service) error {
 			AfterUpdate: []*pulumi.ResourceHook{d.hook},
 		}),
 	}
+
 	c := d.Project.Services[name]
 	for i := range c.GetScale() {
 		made, err := docker.NewContainer(d.ctx, d.ContainerName(name, i), args, opts...)
@@ -84,6 +90,7 @@ func (d *deployment) startService(name string, s *service) error {
 		s.containerNames = append(s.containerNames, made.Name)
 		d.gate.add(*svc, made, stopsFirst)
 	}
+
 	return d.ctx.RegisterResourceOutputs(s, pulumi.Map{
 		"urls":       pulumi.ToStringArray(d.urls(name)),
 		"image":      pulumi.String(c.Image),
@@ -92,21 +99,26 @@ func (d *deployment) startService(name string, s *service) error {
 	})
 }
 
-// urls are where a person on this machine reaches the service's published ports.
+// urls returns where a person on this machine reaches the service's published ports.
 func (r *Rendering) urls(service string) []string {
 	var out []string
 	for _, p := range r.Project.Services[service].Ports {
 		ports := r.stack.Service(service).Ports
-		i := slices.IndexFunc(ports, func(own stacks.Port) bool { return strconv.Itoa(own.Host) == p.Published })
+		i := slices.IndexFunc(ports, func(own stacks.Port) bool {
+			return strconv.Itoa(own.Host) == p.Published
+		})
 		scheme := "tcp"
 		if name := ports[i].Name; name == "http" || name == "redis" {
 			scheme = name
 		}
+
 		host := p.HostIP
 		if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 			host = "localhost"
 		}
+
 		out = append(out, scheme+"://"+net.JoinHostPort(host, p.Published))
 	}
+
 	return out
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// view is a service as both compose and our plan describe it; durations and sizes are numbers, lists are sorted where
-// their order says nothing.
+// view is a service as both compose and our plan describe it; durations and sizes are numbers,
+// lists are sorted where their order says nothing.
 type view struct {
 	Image                            string // reference, or "build <dockerfile> <stage> <context>"
 	Entrypoint, Command              []string
@@ -42,11 +42,17 @@ type view struct {
 	GPUs                             string
 }
 
-// TestComposeParity loads the hand-written compose files, base and override, with the official loader: what they say
-// is what the plan says, field by field.
+// TestComposeParity loads the hand-written compose files, base and override, with the official
+// loader: what they say is what the plan says, field by field.
 func TestComposeParity(t *testing.T) {
 	eachStack(t, func(t *testing.T, p planned) {
-		files := map[string][]string{"lab": {"lab"}, "dev": {"base", "dev"}, "prod": {"base", "prod"}, "healthcare": {"base", "prod", "healthcare"}}[p.stack.Name]
+		files := map[string][]string{
+			"lab":        {"lab"},
+			"dev":        {"base", "dev"},
+			"prod":       {"base", "prod"},
+			"healthcare": {"base", "prod", "healthcare"},
+		}[p.stack.Name]
+
 		project := loadCompose(t, p, files)
 		got, want := planViews(t, p), composeViews(t, project, p.root)
 		for _, svc := range p.stack.Services {
@@ -55,9 +61,11 @@ func TestComposeParity(t *testing.T) {
 			}
 			delete(want, svc.Name)
 		}
+
 		for name := range want {
 			t.Errorf("services.%s is in the compose files only", name)
 		}
+
 		var networks, internal, volumes []string
 		for _, r := range p.resources {
 			switch r.Type {
@@ -70,6 +78,7 @@ func TestComposeParity(t *testing.T) {
 				volumes = append(volumes, r.Inputs["name"].(string))
 			}
 		}
+
 		var wantNetworks, wantInternal, wantVolumes []string
 		for _, n := range project.Networks {
 			wantNetworks = append(wantNetworks, n.Name)
@@ -77,10 +86,16 @@ func TestComposeParity(t *testing.T) {
 				wantInternal = append(wantInternal, n.Name)
 			}
 		}
+
 		for _, v := range project.Volumes {
 			wantVolumes = append(wantVolumes, v.Name)
 		}
-		for what, pair := range map[string][2][]string{"networks": {wantNetworks, networks}, "internal networks": {wantInternal, internal}, "volumes": {wantVolumes, volumes}} {
+
+		for what, pair := range map[string][2][]string{
+			"networks":          {wantNetworks, networks},
+			"internal networks": {wantInternal, internal},
+			"volumes":           {wantVolumes, volumes},
+		} {
 			slices.Sort(pair[0])
 			slices.Sort(pair[1])
 			if d := cmp.Diff(pair[0], pair[1]); d != "" {
@@ -100,15 +115,21 @@ func loadCompose(t *testing.T, p planned, names []string) *types.Project {
 		}
 		files = append(files, file)
 	}
-	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory(p.root), cli.WithName(stacks.Project), cli.WithEnv([]string{
-		"STACK=" + p.stack.Name, "MODELFILE_DIGEST=" + p.stack.Model.Digest, "REDIS_PASSWORD=" + recordedPassword, "REDIS_AUTH=user default reset on #" + recordedPassword}))
+
+	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory(p.root),
+		cli.WithName(stacks.Project), cli.WithEnv([]string{
+			"STACK=" + p.stack.Name, "MODELFILE_DIGEST=" + p.stack.Model.Digest,
+			"REDIS_PASSWORD=" + recordedPassword,
+			"REDIS_AUTH=user default reset on #" + recordedPassword}))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	project, err := options.LoadProject(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return project
 }
 
@@ -117,40 +138,63 @@ func composeViews(t *testing.T, project *types.Project, root string) map[string]
 	out := map[string]view{}
 	for name, s := range project.Services {
 		v := view{
-			Image: s.Image, Entrypoint: []string(s.Entrypoint), Command: []string(s.Command), Environment: map[string]string{},
-			User: s.User, Restart: s.Restart, ReadOnly: s.ReadOnly, Init: s.Init != nil && *s.Init, Privileged: s.Privileged,
-			CapDrop: s.CapDrop, CapAdd: s.CapAdd, SecurityOpt: s.SecurityOpt,
-			Memory: int64(s.MemLimit), MemorySwap: int64(s.MemSwapLimit), PIDs: s.PidsLimit,
-			MilliCPU: 1000 * s.CPUQuota / max(s.CPUPeriod, 1), StopGrace: duration(s.StopGracePeriod),
-			Tmpfs: map[string]string{}, Files: map[string]string{}, BuildArgs: map[string]string{}, Replicas: 1,
+			Image:       s.Image,
+			Entrypoint:  []string(s.Entrypoint),
+			Command:     []string(s.Command),
+			Environment: map[string]string{},
+			User:        s.User,
+			Restart:     s.Restart,
+			ReadOnly:    s.ReadOnly,
+			Init:        s.Init != nil && *s.Init,
+			Privileged:  s.Privileged,
+			CapDrop:     s.CapDrop,
+			CapAdd:      s.CapAdd,
+			SecurityOpt: s.SecurityOpt,
+			Memory:      int64(s.MemLimit),
+			MemorySwap:  int64(s.MemSwapLimit),
+			PIDs:        s.PidsLimit,
+			MilliCPU:    1000 * s.CPUQuota / max(s.CPUPeriod, 1),
+			StopGrace:   duration(s.StopGracePeriod),
+			Tmpfs:       map[string]string{},
+			Files:       map[string]string{},
+			BuildArgs:   map[string]string{},
+			Replicas:    1,
 		}
 		if s.Build != nil {
 			dockerfile, context := s.Build.Dockerfile, relative(t, root, s.Build.Context)
-			v.Image = fmt.Sprintf("build %s %s %s", filepath.Join(context, dockerfile), s.Build.Target, context)
+			v.Image = fmt.Sprintf("build %s %s %s", filepath.Join(context, dockerfile),
+				s.Build.Target, context)
 			for k, value := range s.Build.Args {
 				v.BuildArgs[k] = *value
 			}
 		}
+
 		for k, value := range s.Environment {
 			if value != nil {
 				v.Environment[k] = *value
 			}
 		}
+
 		if s.Logging != nil {
 			v.LogDriver, v.LogOptions = s.Logging.Driver, s.Logging.Options
 		}
+
 		if h := s.HealthCheck; h != nil {
-			v.HealthTest, v.Interval, v.Timeout, v.StartPeriod = h.Test, duration(h.Interval), duration(h.Timeout), duration(h.StartPeriod)
+			v.HealthTest, v.Interval = h.Test, duration(h.Interval)
+			v.Timeout, v.StartPeriod = duration(h.Timeout), duration(h.StartPeriod)
 			if h.Retries != nil {
 				v.Retries = int(*h.Retries)
 			}
 		}
+
 		for n := range s.Networks {
 			v.Networks = append(v.Networks, project.Networks[n].Name+" as "+name)
 		}
+
 		for _, p := range s.Ports {
 			v.Ports = append(v.Ports, fmt.Sprintf("%s:%s:%d", p.HostIP, p.Published, p.Target))
 		}
+
 		for _, m := range s.Volumes {
 			source := m.Source
 			switch m.Type {
@@ -159,15 +203,20 @@ func composeViews(t *testing.T, project *types.Project, root string) map[string]
 			case "bind":
 				source = relative(t, root, m.Source)
 			}
-			v.Mounts = append(v.Mounts, fmt.Sprintf("%s %s at %s read-only %v", m.Type, source, m.Target, m.ReadOnly))
+
+			v.Mounts = append(v.Mounts,
+				fmt.Sprintf("%s %s at %s read-only %v", m.Type, source, m.Target, m.ReadOnly))
 		}
+
 		for _, entry := range s.Tmpfs {
 			path, opts, _ := strings.Cut(entry, ":")
 			v.Tmpfs[path] = opts
 		}
+
 		for dep, how := range s.DependsOn {
 			v.Depends = append(v.Depends, dep+" "+how.Condition)
 		}
+
 		for _, c := range s.Configs {
 			config := project.Configs[c.Source]
 			v.Files[c.Target] = config.Content
@@ -179,6 +228,7 @@ func composeViews(t *testing.T, project *types.Project, root string) map[string]
 				v.Files[c.Target] = string(text)
 			}
 		}
+
 		for _, c := range s.Secrets {
 			target := c.Target
 			if target == "" {
@@ -187,16 +237,21 @@ func composeViews(t *testing.T, project *types.Project, root string) map[string]
 			if !strings.HasPrefix(target, "/") {
 				target = "/run/secrets/" + target
 			}
+
 			v.Files[target] = plan.Secret
 		}
+
 		if s.Deploy != nil && s.Deploy.Replicas != nil {
 			v.Replicas = *s.Deploy.Replicas
 		}
+
 		for _, g := range s.Gpus {
 			v.GPUs = fmt.Sprintf("%d %v", g.Count, g.IDs)
 		}
+
 		out[name] = v.normal()
 	}
+
 	return out
 }
 
@@ -214,6 +269,7 @@ func planViews(t *testing.T, p planned) map[string]view {
 			if of == "" {
 				continue
 			}
+
 			files[of] = map[string]string{}
 			uploads, ok := r.Inputs["uploads"].([]any)
 			if !ok { // secret as a whole: the stack names the files
@@ -228,60 +284,89 @@ func planViews(t *testing.T, p planned) map[string]view {
 					}
 				}
 			}
+
 			for _, u := range uploads {
 				files[of][u.(map[string]any)["file"].(string)] = u.(map[string]any)["content"].(string)
 			}
 		}
 	}
+
 	out := map[string]view{}
 	for name, all := range containers {
 		in := all[0].Inputs
 		v := view{
-			Entrypoint: texts(in["entrypoints"]), Command: texts(in["command"]), Environment: map[string]string{},
-			User: in["user"].(string), Restart: in["restart"].(string), LogDriver: in["logDriver"].(string),
-			ReadOnly: in["readOnly"].(bool), Init: in["init"].(bool), Privileged: in["privileged"].(bool),
-			CapDrop: texts(in["capabilities"].(map[string]any)["drops"]), SecurityOpt: texts(in["securityOpts"]),
-			Memory: int64(in["memory"].(float64)) << 20, MemorySwap: int64(in["memorySwap"].(float64)) << 20,
-			StopGrace:  time.Duration(in["stopTimeout"].(float64)) * time.Second,
-			LogOptions: map[string]string{}, Tmpfs: map[string]string{}, Files: files[name], BuildArgs: map[string]string{}, Replicas: len(all),
+			Entrypoint:  texts(in["entrypoints"]),
+			Command:     texts(in["command"]),
+			Environment: map[string]string{},
+			User:        in["user"].(string),
+			Restart:     in["restart"].(string),
+			LogDriver:   in["logDriver"].(string),
+			ReadOnly:    in["readOnly"].(bool),
+			Init:        in["init"].(bool),
+			Privileged:  in["privileged"].(bool),
+			CapDrop:     texts(in["capabilities"].(map[string]any)["drops"]),
+			SecurityOpt: texts(in["securityOpts"]),
+			Memory:      int64(in["memory"].(float64)) << 20,
+			MemorySwap:  int64(in["memorySwap"].(float64)) << 20,
+			StopGrace:   time.Duration(in["stopTimeout"].(float64)) * time.Second,
+			LogOptions:  map[string]string{},
+			Tmpfs:       map[string]string{},
+			Files:       files[name],
+			BuildArgs:   map[string]string{},
+			Replicas:    len(all),
 		}
+
 		for _, c := range texts(in["capabilities"].(map[string]any)["adds"]) {
 			v.CapAdd = append(v.CapAdd, strings.TrimPrefix(c, "CAP_"))
 		}
+
 		v.PIDs, _ = strconv.ParseInt(label(all[0], "dev.codexcontinue.pids"), 10, 64)
 		v.MilliCPU = int64(1000 * in["cpuQuota"].(float64) / in["cpuPeriod"].(float64))
 		v.Image, _ = images[name].Inputs["name"].(string)
 		if build, ok := images[name].Inputs["build"].(map[string]any); ok {
-			v.Image = fmt.Sprintf("build %s %s %s", fromProgram(build["dockerfile"]), build["target"], fromProgram(build["context"]))
+			v.Image = fmt.Sprintf("build %s %s %s", fromProgram(build["dockerfile"]),
+				build["target"], fromProgram(build["context"]))
 			for k, value := range build["args"].(map[string]any) {
 				v.BuildArgs[k] = value.(string)
 			}
 		}
+
 		for _, kv := range texts(in["envs"]) {
 			k, value, _ := strings.Cut(kv, "=")
 			v.Environment[k] = value
 		}
+
 		for k, value := range in["logOpts"].(map[string]any) {
 			v.LogOptions[k] = value.(string)
 		}
+
 		h := in["healthcheck"].(map[string]any)
 		v.HealthTest, v.Retries = texts(h["tests"]), int(h["retries"].(float64))
-		for field, text := range map[*time.Duration]any{&v.Interval: h["interval"], &v.Timeout: h["timeout"], &v.StartPeriod: h["startPeriod"]} {
+		for field, text := range map[*time.Duration]any{
+			&v.Interval:    h["interval"],
+			&v.Timeout:     h["timeout"],
+			&v.StartPeriod: h["startPeriod"],
+		} {
 			d, err := time.ParseDuration(text.(string))
 			if err != nil {
 				t.Fatal(err)
 			}
 			*field = d
 		}
+
 		for _, n := range in["networksAdvanced"].([]any) {
 			network := n.(map[string]any)
-			v.Networks = append(v.Networks, network["name"].(string)+" as "+strings.Join(texts(network["aliases"]), ","))
+			v.Networks = append(v.Networks,
+				network["name"].(string)+" as "+strings.Join(texts(network["aliases"]), ","))
 		}
+
 		ports, _ := in["ports"].([]any)
 		for _, entry := range ports {
 			port := entry.(map[string]any)
-			v.Ports = append(v.Ports, fmt.Sprintf("%v:%v:%v", port["ip"], port["external"], port["internal"]))
+			v.Ports = append(v.Ports,
+				fmt.Sprintf("%v:%v:%v", port["ip"], port["external"], port["internal"]))
 		}
+
 		mounts, _ := in["mounts"].([]any)
 		for _, entry := range mounts {
 			m := entry.(map[string]any)
@@ -289,18 +374,25 @@ func planViews(t *testing.T, p planned) map[string]view {
 			if m["type"] == "bind" {
 				source = relative(t, p.root, source)
 			}
-			v.Mounts = append(v.Mounts, fmt.Sprintf("%v %v at %v read-only %v", m["type"], source, m["target"], m["readOnly"]))
+
+			v.Mounts = append(v.Mounts,
+				fmt.Sprintf("%v %v at %v read-only %v", m["type"], source, m["target"],
+					m["readOnly"]))
 		}
+
 		tmpfs, _ := in["tmpfs"].(map[string]any)
 		for path, opts := range tmpfs {
 			v.Tmpfs[path] = opts.(string)
 		}
+
 		for _, dep := range all[0].Options.DependsOn {
-			name, ok := strings.CutPrefix(dep, "docker:index/container:Container codexcontinue-"+p.stack.Name+"-")
+			name, ok := strings.CutPrefix(dep,
+				"docker:index/container:Container codexcontinue-"+p.stack.Name+"-")
 			if _, known := containers[name]; ok && known {
 				v.Depends = append(v.Depends, name+" service_healthy")
 			}
 		}
+
 		if in["gpus"] == "all" {
 			v.GPUs = "-1 []"
 		} else if devices := v.Environment["NVIDIA_VISIBLE_DEVICES"]; devices != "" {
@@ -308,24 +400,34 @@ func planViews(t *testing.T, p planned) map[string]view {
 			delete(v.Environment, "NVIDIA_VISIBLE_DEVICES")
 			delete(v.Environment, "NVIDIA_DRIVER_CAPABILITIES")
 		}
+
 		out[name] = v.normal()
 	}
+
 	return out
 }
 
 // normal sorts what has no order and makes empty equal to absent.
 func (v view) normal() view {
-	for _, list := range []*[]string{&v.CapDrop, &v.CapAdd, &v.SecurityOpt, &v.Networks, &v.Ports, &v.Mounts, &v.Depends} {
+	for _, list := range []*[]string{
+		&v.CapDrop, &v.CapAdd, &v.SecurityOpt, &v.Networks, &v.Ports, &v.Mounts, &v.Depends,
+	} {
 		slices.Sort(*list)
 	}
-	for _, list := range []*[]string{&v.Entrypoint, &v.Command, &v.CapDrop, &v.CapAdd, &v.SecurityOpt, &v.Networks, &v.Ports, &v.Mounts, &v.Depends} {
+
+	for _, list := range []*[]string{
+		&v.Entrypoint, &v.Command, &v.CapDrop, &v.CapAdd, &v.SecurityOpt, &v.Networks, &v.Ports,
+		&v.Mounts, &v.Depends,
+	} {
 		if len(*list) == 0 {
 			*list = nil
 		}
 	}
+
 	if v.Files == nil {
 		v.Files = map[string]string{}
 	}
+
 	return v
 }
 
@@ -355,5 +457,6 @@ func relative(t *testing.T, root, path string) string {
 	return rel
 }
 
-// fromProgram turns a path relative to the program's folder into one relative to the project's root.
+// fromProgram turns a path relative to the program's folder into one relative
+// to the project's root.
 func fromProgram(path any) string { return filepath.Join("infra", path.(string)) }

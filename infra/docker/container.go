@@ -3,6 +3,7 @@ package docker
 import (
 	"fmt"
 	"maps"
+	"math"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,19 +17,23 @@ import (
 
 const noNewPrivileges = "no-new-privileges:true"
 
-// replacedBy lists the arguments whose change the provider reports as an update in place but never applies
-// (terraform-provider-docker#988 for the health check; init, tmpfs and the CPU quota alike): they replace the container.
+// replacedBy lists the arguments whose change the provider reports as an update in place but never
+// applies (terraform-provider-docker#988 for the health check; init, tmpfs and the CPU quota
+// alike): they replace the container.
 var replacedBy = []string{"healthcheck", "init", "tmpfs", "cpuQuota", "cpuPeriod"}
 
 // containerArgs translates the service for the provider: the arguments of each of its containers.
-func (d *deployment) containerArgs(name string, img madeImage, files *docker.Container) (*docker.ContainerArgs, error) {
+func (d *deployment) containerArgs(
+	name string, img madeImage, files *docker.Container,
+) (*docker.ContainerArgs, error) {
 	c := d.Project.Services[name]
 	gpus := nvidia(devices(c))
 	variables := c.Environment.ToMapping()
 	maps.Copy(variables, gpus)
 	labels := maps.Clone(c.Labels)
 	labels[LabelPIDs] = strconv.FormatInt(c.PidsLimit, 10)
-	grace := pulumi.Int(seconds(time.Duration(*c.StopGracePeriod)))
+	// A limit in whole seconds is never shorter than asked for.
+	grace := pulumi.Int(int(math.Ceil(time.Duration(*c.StopGracePeriod).Seconds())))
 	args := &docker.ContainerArgs{
 		Image:    img.use,
 		Envs:     pulumi.ToStringArray(variables.Values()),
@@ -67,7 +72,8 @@ func (d *deployment) containerArgs(name string, img madeImage, files *docker.Con
 		Wait:    pulumi.Bool(false),
 		MustRun: pulumi.Bool(true),
 
-		// The provider makes the container on the default bridge and moves it to its networks before it starts.
+		// The provider makes the container on the default bridge and moves it to its
+		// networks before it starts.
 		NetworkMode: pulumi.String("bridge"),
 	}
 	if len(c.Entrypoint) > 0 {
@@ -76,18 +82,21 @@ func (d *deployment) containerArgs(name string, img madeImage, files *docker.Con
 	if len(c.Command) > 0 {
 		args.Command = pulumi.ToStringArray(c.Command)
 	}
+
 	switch {
 	case len(gpus) > 0:
 		args.Runtime = pulumi.String("nvidia")
 	case len(devices(c)) > 0:
 		args.Gpus = pulumi.String("all")
 	}
+
 	if files != nil {
 		args.Volumes = docker.ContainerVolumeArray{docker.ContainerVolumeArgs{
 			FromContainer: files.ID().ToStringOutput().ToStringPtrOutput(),
 			ReadOnly:      pulumi.Bool(true),
 		}}
 	}
+
 	if len(c.Tmpfs) > 0 {
 		tmpfs := pulumi.StringMap{}
 		for _, t := range c.Tmpfs {
@@ -96,6 +105,7 @@ func (d *deployment) containerArgs(name string, img madeImage, files *docker.Con
 		}
 		args.Tmpfs = tmpfs
 	}
+
 	var networks docker.ContainerNetworksAdvancedArray
 	for _, n := range d.stack.Service(name).Networks { // a project has no order of them
 		networks = append(networks, docker.ContainerNetworksAdvancedArgs{
@@ -103,6 +113,7 @@ func (d *deployment) containerArgs(name string, img madeImage, files *docker.Con
 			Aliases: pulumi.ToStringArray([]string{name}), // as compose has it
 		})
 	}
+
 	args.NetworksAdvanced = networks
 	var mounts docker.ContainerMountArray
 	for _, m := range c.Volumes {
@@ -116,8 +127,10 @@ func (d *deployment) containerArgs(name string, img madeImage, files *docker.Con
 		} else {
 			mount.Source = pulumi.String(filepath.Join(d.root, m.Source))
 		}
+
 		mounts = append(mounts, mount)
 	}
+
 	args.Mounts = mounts
 	var ports docker.ContainerPortArray
 	for _, p := range c.Ports {
@@ -125,6 +138,7 @@ func (d *deployment) containerArgs(name string, img madeImage, files *docker.Con
 		if err != nil {
 			return nil, fmt.Errorf("ports: %w", err)
 		}
+
 		ports = append(ports, docker.ContainerPortArgs{
 			Internal: pulumi.Int(int(p.Target)),
 			External: pulumi.Int(host),
@@ -132,11 +146,12 @@ func (d *deployment) containerArgs(name string, img madeImage, files *docker.Con
 			Protocol: pulumi.String(p.Protocol),
 		})
 	}
+
 	args.Ports = ports
 	return args, nil
 }
 
-// readBack are the capabilities in the form with CAP_, in which the engine reads them back.
+// readBack returns the capabilities in the form with CAP_, in which the engine reads them back.
 func readBack(names []string) []string {
 	out := []string{}
 	for _, name := range names {

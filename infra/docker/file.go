@@ -1,8 +1,8 @@
 package docker
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 
@@ -13,14 +13,18 @@ import (
 
 // addFiles makes the container that carries a service's files, or nothing for a service without.
 //
-// Docker refuses to copy files into a container with a read-only root, even to a volume of it. So a second container
-// of the same image, which is never started, takes the files into an anonymous volume at each file's directory, and
-// the service mounts these volumes read-only (VolumesFrom). New files make a new carrier, whose ID replaces the
-// service's containers; the volumes go with their carrier. See docs/adr/0002-docker-target.md.
-func (d *deployment) addFiles(name string, img madeImage, parent pulumi.Resource) (*docker.Container, error) {
-	files := slices.SortedFunc(slices.Values(d.stack.Service(name).Files), func(a, b stacks.File) int {
-		return cmp.Compare(a.Path, b.Path)
-	})
+// Docker refuses to copy files into a container with a read-only root, even to a volume of it. So a
+// second container of the same image, which is never started, takes the files into an anonymous
+// volume at each file's directory, and the service mounts these volumes read-only (VolumesFrom).
+// New files make a new carrier, whose ID replaces the service's containers; the volumes go with
+// their carrier. See docs/adr/0002-docker-target.md.
+func (d *deployment) addFiles(
+	name string, img madeImage, parent pulumi.Resource,
+) (*docker.Container, error) {
+	files := map[string]stacks.File{} // by path
+	for _, f := range d.stack.Service(name).Files {
+		files[f.Path] = f
+	}
 	if len(files) == 0 {
 		return nil, nil
 	}
@@ -28,7 +32,8 @@ func (d *deployment) addFiles(name string, img madeImage, parent pulumi.Resource
 	var uploads docker.ContainerUploadArray
 	var dirs []string
 	secret := false
-	for _, f := range files {
+	for _, at := range slices.Sorted(maps.Keys(files)) {
+		f := files[at]
 		var content pulumi.StringInput = pulumi.String(f.Content)
 		if f.Secret != "" {
 			value, ok := d.secrets[f.Secret]
@@ -37,6 +42,7 @@ func (d *deployment) addFiles(name string, img madeImage, parent pulumi.Resource
 			}
 			content, secret = value.ApplyT(f.Text).(pulumi.StringOutput), true
 		}
+
 		uploads = append(uploads, docker.ContainerUploadArgs{
 			File:       pulumi.String(f.Path),
 			Content:    content.ToStringOutput().ToStringPtrOutput(),
@@ -44,22 +50,27 @@ func (d *deployment) addFiles(name string, img madeImage, parent pulumi.Resource
 			// Anyone inside may read: only this service mounts the volume.
 			Permissions: pulumi.String("0444"),
 		})
+
 		dirs = append(dirs, path.Dir(f.Path))
 	}
+
 	slices.Sort(dirs)
 	var volumes docker.ContainerVolumeArray
 	for _, dir := range slices.Compact(dirs) {
 		volumes = append(volumes, docker.ContainerVolumeArgs{ContainerPath: pulumi.String(dir)})
 	}
+
 	labels := d.labels()
 	labels[LabelFilesOf] = name
 	var uploadsInput docker.ContainerUploadArrayInput = uploads
 	opts := []pulumi.ResourceOption{pulumi.Parent(parent), pulumi.DeleteBeforeReplace(false)}
 	if secret {
-		// The whole list is secret: the provider keeps it as a set, whose order need not be the inputs'.
+		// The whole list is secret: the provider keeps it as a set, whose order
+		// need not be the inputs'.
 		uploadsInput = pulumi.ToSecret(uploads).(docker.ContainerUploadArrayOutput)
 		opts = append(opts, pulumi.AdditionalSecretOutputs([]string{"uploads"}))
 	}
+
 	return docker.NewContainer(d.ctx, d.ContainerName(name, 0)+"-files", &docker.ContainerArgs{
 		Image:   img.use,
 		Start:   pulumi.Bool(false),

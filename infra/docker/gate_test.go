@@ -17,6 +17,7 @@ func TestCause(t *testing.T) {
 		{Name: "redis"},
 		{Name: "ollama"},
 	}}}
+
 	for name, tc := range map[string]struct {
 		failed []string
 		want   string
@@ -33,6 +34,7 @@ func TestCause(t *testing.T) {
 			for _, s := range tc.failed {
 				failed[s] = []error{errors.New(s)}
 			}
+
 			got := ""
 			if err := g.cause(failed); err != nil {
 				got = err.Error()

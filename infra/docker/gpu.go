@@ -19,17 +19,25 @@ func gpuDevices(g *stacks.GPU) ([]types.DeviceRequest, error) {
 		return nil, errors.New("gpu: set count or devices, not both")
 	}
 
-	d := types.DeviceRequest{Driver: "nvidia", Capabilities: []string{"gpu", "compute", "utility"}, IDs: g.Devices}
+	d := types.DeviceRequest{
+		Driver:       "nvidia",
+		Capabilities: []string{"gpu", "compute", "utility"},
+		IDs:          g.Devices,
+	}
 	if g.Count == stacks.AllGPUs {
 		d.Count = stacks.AllGPUs
 		return []types.DeviceRequest{d}, nil
 	}
+
 	for i := range g.Count {
 		d.IDs = append(d.IDs, strconv.Itoa(i))
 	}
+
 	if len(d.IDs) == 0 {
-		return nil, errors.New("gpu: asks for no device: set count (-1 for all) or devices, or leave gpu out")
+		return nil, errors.New("gpu: asks for no device: set count (-1 for all) or devices, or " +
+			"leave gpu out")
 	}
+
 	return []types.DeviceRequest{d}, nil
 }
 
@@ -49,10 +57,11 @@ func nvidia(devices []types.DeviceRequest) map[string]string {
 			}
 		}
 	}
+
 	return nil
 }
 
-// devices are those that the container asks for.
+// devices returns those that the container asks for.
 func devices(c types.ServiceConfig) []types.DeviceRequest {
 	if c.Deploy == nil || c.Deploy.Resources.Reservations == nil {
 		return nil

@@ -10,6 +10,7 @@ import (
 // madeImage is an image that a container can be made of.
 type madeImage struct {
 	resource pulumi.Resource
+
 	// use is what the container's image argument takes.
 	use pulumi.StringOutput
 	id  pulumi.StringOutput
@@ -27,12 +28,15 @@ func (d *deployment) addImage(name string, parent pulumi.Resource) (madeImage, e
 		if err != nil {
 			return madeImage{}, err
 		}
-		// The container is made of the ID: a reference that moved to another image shows after a refresh.
+
+		// The container is made of the ID: a reference that moved to another image
+		// shows after a refresh.
 		return madeImage{resource: img, use: img.ImageId, id: img.ImageId}, nil
 	}
 
-	// The engine starts the provider in the folder of the Pulumi program (main: infra in Pulumi.yaml), one below the
-	// project's root, and the provider resolves paths there. Relative ones keep the state the same for every clone.
+	// The engine starts the provider in the folder of the Pulumi program (main: infra in
+	// Pulumi.yaml), one below the project's root, and the provider resolves paths there. Relative
+	// ones keep the state the same for every clone.
 	up := path.Join("..", c.Build.Context)
 	img, err := docker.NewImage(d.ctx, name, &docker.ImageArgs{
 		ImageName: pulumi.String(c.Image),
@@ -47,12 +51,15 @@ func (d *deployment) addImage(name string, parent pulumi.Resource) (madeImage, e
 		SkipPush:       pulumi.Bool(true),
 		BuildOnPreview: pulumi.Bool(false),
 	}, pulumi.Parent(parent),
-		// A new tag is a new image: the resource's ID follows. Deleting the old one deletes nothing on the engine.
+		// A new tag is a new image: the resource's ID follows. Deleting the old one deletes
+		// nothing on the engine.
 		pulumi.ReplaceOnChanges([]string{"imageName"}))
 	if err != nil {
 		return madeImage{}, err
 	}
-	// The container is made of the reference, not the ID: its tag is the digest of the inputs, so the preview shows the
-	// replacement of the container, which an ID that is not known yet would hide (pulumi-docker#293).
+
+	// The container is made of the reference, not the ID: its tag is the digest of the inputs, so
+	// the preview shows the replacement of the container, which an ID that is not known yet would
+	// hide (pulumi-docker#293).
 	return madeImage{resource: img, use: img.ImageName, id: img.RepoDigest}, nil
 }

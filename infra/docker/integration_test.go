@@ -58,36 +58,42 @@ func newLab(t *testing.T) *lab {
 	if err != nil {
 		peers.Missing(t, "docker", err)
 	}
+
 	t.Cleanup(func() { api.Close() })
 
 	var random [4]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		t.Fatal(err)
 	}
+
 	l := &lab{t: t, api: api, root: t.TempDir()}
 	name := "it" + hex.EncodeToString(random[:])
 	l.ref = "codexcontinue-" + name + ":1"
 	l.importProbe()
 	l.write("Pulumi.yaml", "name: codexcontinue\nruntime: go\nmain: infra\n")
 	l.write("infra/main.go", "package main\n")
-	l.write("services/built/Dockerfile", "FROM scratch AS base\nCOPY probe /probe\nFROM base AS production\nENTRYPOINT [\"/probe\"]\n")
+	l.write("services/built/Dockerfile",
+		"FROM scratch AS base\nCOPY probe /probe\nFROM base AS production\n"+
+			"ENTRYPOINT [\"/probe\"]\n")
 	l.write("services/built/Dockerfile.dockerignore", "**\n!probe\n")
 	l.stack = labStack(name, l.ref, freePort(t))
 
 	l.state = t.TempDir()
-	l.pul, err = auto.UpsertStackInlineSource(ctx, name, "codexcontinue", func(ctx *pulumi.Context) error {
-		out, err := deploy(ctx, l.stack, l.root)
-		ctx.Export("containers", out.Containers)
-		return err
-	}, auto.WorkDir(l.root), auto.EnvVars(map[string]string{
-		"PULUMI_BACKEND_URL":                          "file://" + l.state,
-		"PULUMI_CONFIG_PASSPHRASE":                    "test",
-		"PULUMI_SKIP_UPDATE_CHECK":                    "true",
-		"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-	}))
+	l.pul, err = auto.UpsertStackInlineSource(ctx, name, "codexcontinue",
+		func(ctx *pulumi.Context) error {
+			out, err := deploy(ctx, l.stack, l.root)
+			ctx.Export("containers", out.Containers)
+			return err
+		}, auto.WorkDir(l.root), auto.EnvVars(map[string]string{
+			"PULUMI_BACKEND_URL":                          "file://" + l.state,
+			"PULUMI_CONFIG_PASSPHRASE":                    "test",
+			"PULUMI_SKIP_UPDATE_CHECK":                    "true",
+			"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+		}))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	l.password(firstPassword)
 	t.Cleanup(l.clean)
 	return l
@@ -98,13 +104,18 @@ func (l *lab) clean() {
 	if _, err := l.pul.Destroy(ctx, optdestroy.ContinueOnError()); err != nil {
 		l.t.Error(err)
 	}
-	if _, err := l.api.VolumeRemove(ctx, "codexcontinue-data-"+l.stack.Name, client.VolumeRemoveOptions{}); err != nil {
+	volume := "codexcontinue-data-" + l.stack.Name
+	if _, err := l.api.VolumeRemove(ctx, volume, client.VolumeRemoveOptions{}); err != nil {
 		l.t.Error(err)
 	}
-	images, err := l.api.ImageList(ctx, client.ImageListOptions{Filters: make(client.Filters).Add("reference", "codexcontinue-"+l.stack.Name+"*")})
+
+	images, err := l.api.ImageList(ctx,
+		client.ImageListOptions{Filters: make(client.Filters).Add("reference",
+			"codexcontinue-"+l.stack.Name+"*")})
 	if err != nil {
 		l.t.Error(err)
 	}
+
 	for _, img := range images.Items {
 		for _, tag := range img.RepoTags {
 			if _, err := l.api.ImageRemove(ctx, tag, client.ImageRemoveOptions{}); err != nil {
@@ -127,7 +138,10 @@ func (l *lab) write(name, text string) {
 
 func (l *lab) password(value string) {
 	l.t.Helper()
-	if err := l.pul.SetConfig(context.Background(), "codexcontinue:redisPassword", auto.ConfigValue{Value: value, Secret: true}); err != nil {
+	if err := l.pul.SetConfig(context.Background(), "codexcontinue:redisPassword", auto.ConfigValue{
+		Value:  value,
+		Secret: true,
+	}); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -141,13 +155,16 @@ func (l *lab) importProbe() {
 	if out, err := build.CombinedOutput(); err != nil {
 		l.t.Fatalf("%v\n%s", err, out)
 	}
+
 	text, err := os.ReadFile(binary)
 	if err != nil {
 		l.t.Fatal(err)
 	}
+
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
-	if err := w.WriteHeader(&tar.Header{Name: "probe", Mode: 0o755, Size: int64(len(text))}); err != nil {
+	header := &tar.Header{Name: "probe", Mode: 0o755, Size: int64(len(text))}
+	if err := w.WriteHeader(header); err != nil {
 		l.t.Fatal(err)
 	}
 	if _, err := w.Write(text); err != nil {
@@ -156,12 +173,15 @@ func (l *lab) importProbe() {
 	if err := w.Close(); err != nil {
 		l.t.Fatal(err)
 	}
-	body, err := l.api.ImageImport(context.Background(), client.ImageImportSource{Source: &layer, SourceName: "-"}, l.ref,
+
+	body, err := l.api.ImageImport(context.Background(),
+		client.ImageImportSource{Source: &layer, SourceName: "-"}, l.ref,
 		client.ImageImportOptions{Changes: []string{`ENTRYPOINT ["/probe"]`}})
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	defer body.Close()
+
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		l.t.Fatal(err)
 	}
@@ -177,31 +197,60 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// labStack uses every part of the model that Docker provisions: a volume, a secret and a configuration file, tmpfs, a
-// bind, a kept capability, a published port, two replicas, a build, a health gate.
+// labStack uses every part of the model that Docker provisions: a volume, a secret and a
+// configuration file, tmpfs, a bind, a kept capability, a published port, two replicas, a
+// build, a health gate.
 func labStack(name, ref string, port int) stacks.Stack {
 	base := stacks.Service{
-		Image:     stacks.Image{Ref: ref},
-		Networks:  []string{"main"},
-		Health:    stacks.Health{Command: []string{"/probe", "healthcheck"}, Interval: time.Second, Timeout: 2 * time.Second, StartPeriod: time.Minute, Retries: 3},
-		Replicas:  1,
-		Resources: stacks.Resources{CPU: 500, Memory: 64 * stacks.MiB, PIDs: 64},
-		Security:  stacks.Security{UID: 65532, GID: 65532},
-		StopGrace: 10 * time.Second,
-		Log:       stacks.Log{MaxSize: 10 * stacks.MiB, MaxFiles: 3}, StartTimeout: time.Minute,
+		Image:    stacks.Image{Ref: ref},
+		Networks: []string{"main"},
+		Health: stacks.Health{
+			Command:     []string{"/probe", "healthcheck"},
+			Interval:    time.Second,
+			Timeout:     2 * time.Second,
+			StartPeriod: time.Minute,
+			Retries:     3,
+		},
+		Replicas:     1,
+		Resources:    stacks.Resources{CPU: 500, Memory: 64 * stacks.MiB, PIDs: 64},
+		Security:     stacks.Security{UID: 65532, GID: 65532},
+		StopGrace:    10 * time.Second,
+		Log:          stacks.Log{MaxSize: 10 * stacks.MiB, MaxFiles: 3},
+		StartTimeout: time.Minute,
 	}
+
 	store, built, web := base, base, base
 	store.Name = "store"
 	store.Env = map[string]string{"MODE": "store"}
-	store.Files = []stacks.File{{Path: "/run/secrets/redis-password", Secret: stacks.RedisPassword}, {Path: "/etc/store/store.conf", Content: "port 8080\n"}}
-	store.Mounts = []stacks.Mount{{Kind: stacks.MountVolume, Source: "data", Target: "/data"}, {Kind: stacks.MountTmpfs, Target: "/tmp", Size: 4 * stacks.MiB}}
+	store.Files = []stacks.File{
+		{Path: "/run/secrets/redis-password", Secret: stacks.RedisPassword},
+		{Path: "/etc/store/store.conf", Content: "port 8080\n"},
+	}
+
+	store.Mounts = []stacks.Mount{
+		{Kind: stacks.MountVolume, Source: "data", Target: "/data"},
+		{Kind: stacks.MountTmpfs, Target: "/tmp", Size: 4 * stacks.MiB},
+	}
+
 	built.Name = "built"
-	built.Image = stacks.Image{Build: &stacks.Build{Repository: "codexcontinue-" + name + "-built", Context: ".", Dockerfile: "services/built/Dockerfile", Target: "production"}}
+	built.Image = stacks.Image{Build: &stacks.Build{
+		Repository: "codexcontinue-" + name + "-built",
+		Context:    ".",
+		Dockerfile: "services/built/Dockerfile",
+		Target:     "production",
+	}}
+
 	built.Replicas = 2
 	built.DependsOn = []string{"store"}
 	web.Name = "web"
 	web.Ports = []stacks.Port{{Name: "http", Container: 8080, Host: port, Address: "127.0.0.1"}}
-	web.Mounts = []stacks.Mount{{Kind: stacks.MountBind, Source: "services", Target: "/services", ReadOnly: true}}
+	web.Mounts = []stacks.Mount{{
+		Kind:     stacks.MountBind,
+		Source:   "services",
+		Target:   "/services",
+		ReadOnly: true,
+	}}
+
 	web.Security.KeepCapabilities = map[string]string{"NET_BIND_SERVICE": "test"}
 	web.DependsOn = []string{"built"}
 	web.Resources.CPU = 512_000 // more than the machine has
@@ -226,14 +275,19 @@ type said struct {
 	buf bytes.Buffer
 }
 
-func (s *said) Write(p []byte) (int, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.buf.Write(p) }
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
 
 func (s *said) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.buf.String() }
 
 func (l *lab) up() string {
 	l.t.Helper()
 	var out said
-	if _, err := l.pul.Up(context.Background(), optup.ProgressStreams(&out), optup.ErrorProgressStreams(&out), optup.Diff()); err != nil {
+	if _, err := l.pul.Up(context.Background(), optup.ProgressStreams(&out),
+		optup.ErrorProgressStreams(&out), optup.Diff()); err != nil {
 		l.t.Fatalf("%v\n%s", err, out.String())
 	}
 	return out.String()
@@ -242,16 +296,19 @@ func (l *lab) up() string {
 func (l *lab) preview() (string, map[string]int) {
 	l.t.Helper()
 	var out said
-	res, err := l.pul.Preview(context.Background(), optpreview.ProgressStreams(&out), optpreview.ErrorProgressStreams(&out), optpreview.Diff())
+	res, err := l.pul.Preview(context.Background(), optpreview.ProgressStreams(&out),
+		optpreview.ErrorProgressStreams(&out), optpreview.Diff())
 	if err != nil {
 		l.t.Fatalf("%v\n%s", err, out.String())
 	}
+
 	changes := map[string]int{}
 	for op, n := range res.ChangeSummary {
 		if op != "same" {
 			changes[string(op)] = n
 		}
 	}
+
 	return out.String(), changes
 }
 
@@ -265,7 +322,9 @@ func (l *lab) wantClean(when string) {
 func (l *lab) refresh() {
 	l.t.Helper()
 	var out bytes.Buffer
-	if _, err := l.pul.Refresh(context.Background(), optrefresh.ProgressStreams(&out), optrefresh.Diff()); err != nil {
+	_, err := l.pul.Refresh(context.Background(),
+		optrefresh.ProgressStreams(&out), optrefresh.Diff())
+	if err != nil {
 		l.t.Fatalf("%v\n%s", err, out.String())
 	}
 }
@@ -273,19 +332,23 @@ func (l *lab) refresh() {
 // containers are the running containers of a service.
 func (l *lab) containers(service string) []container.InspectResponse {
 	l.t.Helper()
-	list, err := l.api.ContainerList(context.Background(), client.ContainerListOptions{Filters: make(client.Filters).
-		Add("label", stacks.LabelStack+"="+l.stack.Name, stacks.LabelService+"="+service)})
+	list, err := l.api.ContainerList(context.Background(),
+		client.ContainerListOptions{Filters: make(client.Filters).
+			Add("label", stacks.LabelStack+"="+l.stack.Name, stacks.LabelService+"="+service)})
 	if err != nil {
 		l.t.Fatal(err)
 	}
+
 	var out []container.InspectResponse
 	for _, c := range list.Items {
-		full, err := l.api.ContainerInspect(context.Background(), c.ID, client.ContainerInspectOptions{})
+		full, err := l.api.ContainerInspect(context.Background(), c.ID,
+			client.ContainerInspectOptions{})
 		if err != nil {
 			l.t.Fatal(err)
 		}
 		out = append(out, full.Container)
 	}
+
 	return out
 }
 
@@ -302,23 +365,31 @@ func (l *lab) one(service string) container.InspectResponse {
 func (l *lab) exec(service string, args ...string) (string, int) {
 	l.t.Helper()
 	ctx := context.Background()
-	run, err := l.api.ExecCreate(ctx, l.one(service).ID, client.ExecCreateOptions{Cmd: append([]string{"/probe"}, args...), AttachStdout: true, AttachStderr: true})
+	run, err := l.api.ExecCreate(ctx, l.one(service).ID, client.ExecCreateOptions{
+		Cmd:          append([]string{"/probe"}, args...),
+		AttachStdout: true,
+		AttachStderr: true,
+	})
 	if err != nil {
 		l.t.Fatal(err)
 	}
+
 	conn, err := l.api.ExecAttach(ctx, run.ID, client.ExecAttachOptions{})
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	defer conn.Close()
+
 	var out bytes.Buffer
 	if _, err := stdcopy.StdCopy(&out, &out, conn.Reader); err != nil {
 		l.t.Fatal(err)
 	}
+
 	res, err := l.api.ExecInspect(ctx, run.ID, client.ExecInspectOptions{})
 	if err != nil {
 		l.t.Fatal(err)
 	}
+
 	return out.String(), res.ExitCode
 }
 
@@ -331,16 +402,19 @@ func (l *lab) wantNoSecret(where, text string) {
 	}
 }
 
-// events are what happened to the service's containers since then, oldest first, as "<action> <old|new> <exit code>".
+// events are what happened to the service's containers since then, oldest first, as "<action>
+// <old|new> <exit code>".
 func (l *lab) events(service, newID string, since time.Time) []string {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	stream := l.api.Events(ctx, client.EventsListOptions{
-		Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()), Until: fmt.Sprint(time.Now().Unix() + 1),
+		Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
+		Until: fmt.Sprint(time.Now().Unix() + 1),
 		Filters: make(client.Filters).Add("type", "container").
 			Add("label", stacks.LabelStack+"="+l.stack.Name, stacks.LabelService+"="+service),
 	})
+
 	var out []string
 	for {
 		select {
@@ -349,6 +423,7 @@ func (l *lab) events(service, newID string, since time.Time) []string {
 			if m.Actor.ID == newID {
 				which = "new"
 			}
+
 			action := string(m.Action)
 			if m.Action == events.ActionDie {
 				action += " " + m.Actor.Attributes["exitCode"]
@@ -415,10 +490,15 @@ func TestRealEngine(t *testing.T) {
 				l.wantHardened(c)
 			}
 		}
+
 		if n := len(l.containers("built")); n != 2 {
 			t.Errorf("built has %d containers, want 2", n)
 		}
-		order := []string{l.one("store").State.StartedAt, l.containers("built")[0].State.StartedAt, l.one("web").State.StartedAt}
+
+		order := []string{
+			l.one("store").State.StartedAt, l.containers("built")[0].State.StartedAt,
+			l.one("web").State.StartedAt,
+		}
 		if !slices.IsSorted(order) {
 			t.Errorf("store, built, web were started at %v, want this order", order)
 		}
@@ -434,6 +514,7 @@ func TestRealEngine(t *testing.T) {
 		if out, code := l.exec("store", "write", "/tmp/x", "y"); code != 0 {
 			t.Errorf("/tmp cannot be written: %s", out)
 		}
+
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", l.service("web").Ports[0].Host))
 		if err != nil {
 			t.Errorf("the published port does not answer: %v", err)
@@ -449,6 +530,7 @@ func TestRealEngine(t *testing.T) {
 		if out, _ := l.exec("store", "cat", "/etc/store/store.conf"); out != "port 8080\n" {
 			t.Errorf("the configuration file holds %q", out)
 		}
+
 		l.wantNoSecret("inspect", l.inspectAll())
 		l.wantNoSecretInState()
 
@@ -459,6 +541,7 @@ func TestRealEngine(t *testing.T) {
 		if changes["replace"] != 2 { // the files and the container
 			t.Errorf("a rotated password plans %v, want 2 replacements\n%s", changes, text)
 		}
+
 		since := time.Now()
 		l.wantNoSecret("up", l.up())
 		after := l.one("store").ID
@@ -468,6 +551,7 @@ func TestRealEngine(t *testing.T) {
 		if out, _ := l.exec("store", "cat", "/run/secrets/redis-password"); out != secondPassword {
 			t.Errorf("the secret file holds %q", out)
 		}
+
 		l.wantHandover("store", after, since)
 		l.wantNoSecret("inspect", l.inspectAll())
 		l.wantNoSecretInState()
@@ -480,11 +564,13 @@ func TestRealEngine(t *testing.T) {
 		if text, changes := l.preview(); changes["replace"] != 1 || len(changes) != 1 {
 			t.Errorf("planned %v, want 1 replacement\n%s", changes, text)
 		}
+
 		l.up()
 		after := l.one("store")
 		if after.ID == before || after.Config.Healthcheck.Retries != 5 {
 			t.Errorf("retries are %d", after.Config.Healthcheck.Retries)
 		}
+
 		l.wantClean("after the edit")
 	})
 
@@ -494,36 +580,48 @@ func TestRealEngine(t *testing.T) {
 		if text, changes := l.preview(); changes["update"] != 1 || len(changes) != 1 {
 			t.Errorf("planned %v, want 1 update\n%s", changes, text)
 		}
+
 		l.up()
-		if c := l.one("store"); c.ID != before || c.HostConfig.Memory != int64(96*stacks.MiB) || c.HostConfig.MemorySwap != int64(96*stacks.MiB) {
+		if c := l.one("store"); c.ID != before || c.HostConfig.Memory != int64(96*stacks.MiB) ||
+			c.HostConfig.MemorySwap != int64(96*stacks.MiB) {
 			t.Errorf("memory is %d, with swap %d", c.HostConfig.Memory, c.HostConfig.MemorySwap)
 		}
+
 		l.service("store").Resources.PIDs = 32
 		l.service("store").Resources.CPU = 1000
 		if text, changes := l.preview(); changes["replace"] != 1 || len(changes) != 1 {
 			t.Errorf("planned %v, want 1 replacement\n%s", changes, text)
 		}
+
 		l.up()
 		if c := l.one("store"); *c.HostConfig.PidsLimit != 32 || c.HostConfig.CPUQuota != 100_000 {
 			t.Errorf("pids limit is %d, CPU %d", *c.HostConfig.PidsLimit, c.HostConfig.CPUQuota)
 		}
+
 		l.wantClean("after the limits")
 	})
 
 	step("drift", func(t *testing.T) {
 		limit := int64(128 * stacks.MiB)
-		_, err := l.api.ContainerUpdate(context.Background(), l.one("store").ID, client.ContainerUpdateOptions{Resources: &container.Resources{Memory: limit, MemorySwap: limit}})
+		_, err := l.api.ContainerUpdate(context.Background(), l.one("store").ID,
+			client.ContainerUpdateOptions{Resources: &container.Resources{
+				Memory:     limit,
+				MemorySwap: limit,
+			}})
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		l.refresh()
 		if text, changes := l.preview(); changes["update"] != 1 || len(changes) != 1 {
 			t.Errorf("drift of the memory plans %v, want 1 update\n%s", changes, text)
 		}
+
 		l.up()
 		if c := l.one("store"); c.HostConfig.Memory != int64(96*stacks.MiB) {
 			t.Errorf("memory is %d", c.HostConfig.Memory)
 		}
+
 		l.wantClean("after the drift")
 	})
 
@@ -533,21 +631,26 @@ func TestRealEngine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		l.write("ignored.txt", "not in the context")
 		l.wantClean("after an edit outside the context")
 		l.write("services/built/Dockerfile", string(dockerfile)+"LABEL edited=yes\n")
-		if text, changes := l.preview(); changes["replace"] != 3 || len(changes) != 1 { // the image and two containers
+		if text, changes := l.preview(); changes["replace"] != 3 ||
+			len(changes) != 1 { // the image and two containers
 			t.Errorf("planned %v, want 3 replacements\n%s", changes, text)
 		}
+
 		l.up()
 		if l.one("store").ID != store || l.one("web").ID != web {
 			t.Error("a service whose source did not change was replaced")
 		}
+
 		for _, c := range l.containers("built") {
 			if c.Config.Labels["edited"] != "yes" {
 				t.Error("an old container of built still runs")
 			}
 		}
+
 		l.wantClean("after the edit")
 	})
 
@@ -564,17 +667,21 @@ func TestRealEngine(t *testing.T) {
 		happened := l.events("store", l.one("store").ID, since)
 		died, started := slices.Index(happened, "old die 0"), slices.Index(happened, "new start")
 		if died < 0 || started < died {
-			t.Errorf("the volume went over %q, want the old container to end before the new one starts", happened)
+			t.Errorf("the volume went over %q, want the old container to end before the new one starts",
+				happened)
 		}
+
 		l.wantClean("after the edit")
 
-		// A successor that does not come up leaves the service down, says so, and the next `up` repairs it.
+		// A successor that does not come up leaves the service down, says so, and the
+		// next `up` repairs it.
 		good, patience := s.Health, s.StartTimeout
 		s.Health.Command, s.StartTimeout = []string{"/probe", "cat", "/nope"}, 3*time.Second
 		_, err := l.pul.Up(context.Background())
 		if err == nil || !strings.Contains(err.Error(), "store is down") {
 			t.Errorf("up with a container that does not get healthy ended with %v", err)
 		}
+
 		s.Health, s.StartTimeout = good, patience
 		l.up()
 		l.one("store")
@@ -597,23 +704,28 @@ func TestRealEngine(t *testing.T) {
 				l.wantNetwork(c)
 			}
 		}
+
 		l.wantClean("after the edit")
 	})
 
 	step("an unhealthy container fails every up", func(t *testing.T) {
 		s := l.service("store")
 		good := s.Health
-		s.Health.Command, s.Health.StartPeriod, s.Health.Retries, s.StartTimeout = []string{"/probe", "cat", "/nope"}, 0, 1, 3*time.Second
+		s.Health.Command, s.Health.StartPeriod, s.Health.Retries, s.StartTimeout = []string{
+			"/probe", "cat", "/nope",
+		}, 0, 1, 3*time.Second
 		for i := range 2 {
 			if _, err := l.pul.Up(context.Background()); err == nil {
 				t.Fatalf("up %d passed with an unhealthy container", i+1)
 			} else {
 				l.wantNoSecret("the error", err.Error())
-				if said := err.Error(); !strings.Contains(said, "services.store: container ") || strings.Contains(said, "services.web: container ") {
+				if said := err.Error(); !strings.Contains(said, "services.store: container ") ||
+					strings.Contains(said, "services.web: container ") {
 					t.Errorf("up %d does not name the cause alone: %s", i+1, said)
 				}
 			}
 		}
+
 		s.Health, s.StartTimeout = good, time.Minute
 		l.up()
 		l.one("store")
@@ -625,19 +737,26 @@ func TestRealEngine(t *testing.T) {
 		if _, err := l.pul.Destroy(ctx); err != nil {
 			t.Fatal(err)
 		}
+
 		labelled := make(client.Filters).Add("label", stacks.LabelStack+"="+l.stack.Name)
-		left, err := l.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: labelled})
+		left, err := l.api.ContainerList(ctx, client.ContainerListOptions{
+			All:     true,
+			Filters: labelled,
+		})
 		if err != nil || len(left.Items) > 0 {
 			t.Errorf("containers are left: %v, %v", left.Items, err)
 		}
+
 		networks, err := l.api.NetworkList(ctx, client.NetworkListOptions{Filters: labelled})
 		if err != nil || len(networks.Items) > 0 {
 			t.Errorf("networks are left: %v, %v", networks.Items, err)
 		}
+
 		volumes, err := l.api.VolumeList(ctx, client.VolumeListOptions{Filters: labelled})
 		if err != nil || len(volumes.Items) != 1 {
 			t.Errorf("volumes left are %v, %v, want one", volumes.Items, err)
 		}
+
 		l.up()
 		l.wantClean("after the second life")
 	})
@@ -651,24 +770,31 @@ func (l *lab) inspectAll() string {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+
 	var out strings.Builder
 	for _, c := range list.Items {
-		res, err := l.api.ContainerInspect(context.Background(), c.ID, client.ContainerInspectOptions{Size: true})
+		res, err := l.api.ContainerInspect(context.Background(), c.ID,
+			client.ContainerInspectOptions{Size: true})
 		if err != nil {
 			l.t.Fatal(err)
 		}
 		out.Write(res.Raw)
 	}
+
 	return out.String()
 }
 
-// wantHandover checks that the new container was healthy before the old one was stopped, which ended by itself.
+// wantHandover checks that the new container was healthy before the old one was stopped,
+// which ended by itself.
 func (l *lab) wantHandover(service, newID string, since time.Time) {
 	l.t.Helper()
 	happened := l.events(service, newID, since)
-	healthy, stopped := slices.Index(happened, "new health_status: healthy"), slices.Index(happened, "old kill")
+	healthy, stopped := slices.Index(happened, "new health_status: healthy"), slices.Index(happened,
+		"old kill")
 	if healthy < 0 || stopped < healthy || !slices.Contains(happened, "old die 0") {
-		l.t.Errorf("the handover of %s went %q, want the new container healthy, then the old one stopped, which exits with 0", service, happened)
+		l.t.Errorf("the handover of %s went %q, want the new container healthy, then the old one "+
+			"stopped, which exits with 0",
+			service, happened)
 	}
 }
 
@@ -682,20 +808,33 @@ func (l *lab) wantHardened(c container.InspectResponse) {
 			l.t.Errorf("%s: %s: got %v", name, what, got)
 		}
 	}
-	check("name", strings.HasPrefix(name, "codexcontinue-"+l.stack.Name+"-"+c.Config.Labels[stacks.LabelService]+"-"), name)
+
+	check("name",
+		strings.HasPrefix(name,
+			"codexcontinue-"+l.stack.Name+"-"+c.Config.Labels[stacks.LabelService]+"-"),
+		name)
+
 	check("user", c.Config.User == "65532:65532", c.Config.User)
 	check("read-only root", h.ReadonlyRootfs, h.ReadonlyRootfs)
 	check("dropped capabilities", slices.Equal(h.CapDrop, []string{"ALL"}), h.CapDrop)
-	check("no-new-privileges", slices.Equal(h.SecurityOpt, []string{"no-new-privileges:true"}), h.SecurityOpt)
-	check("memory", h.Memory == int64(64*stacks.MiB) && h.MemorySwap == h.Memory, []int64{h.Memory, h.MemorySwap})
+	check("no-new-privileges", slices.Equal(h.SecurityOpt, []string{"no-new-privileges:true"}),
+		h.SecurityOpt)
+	check("memory", h.Memory == int64(64*stacks.MiB) && h.MemorySwap == h.Memory,
+		[]int64{h.Memory, h.MemorySwap})
 	cpu := int64(l.service(c.Config.Labels[stacks.LabelService]).Resources.CPU)
 	check("CPU", h.CPUQuota == cpu*100 && h.CPUPeriod == 100_000, h.CPUQuota)
 	check("pids", h.PidsLimit != nil && *h.PidsLimit == 64, h.PidsLimit)
 	check("init", h.Init != nil && *h.Init, h.Init)
 	check("restart", h.RestartPolicy.Name == container.RestartPolicyUnlessStopped, h.RestartPolicy)
-	check("log", h.LogConfig.Type == "json-file" && h.LogConfig.Config["max-size"] == "10485760" && h.LogConfig.Config["max-file"] == "3", h.LogConfig)
-	check("health", c.State.Health != nil && c.State.Health.Status == container.Healthy, c.State.Health)
-	check("stop timeout", c.Config.StopTimeout != nil && *c.Config.StopTimeout == 10, c.Config.StopTimeout)
+	check("log",
+		h.LogConfig.Type == "json-file" && h.LogConfig.Config["max-size"] == "10485760" &&
+			h.LogConfig.Config["max-file"] == "3",
+		h.LogConfig)
+
+	check("health", c.State.Health != nil && c.State.Health.Status == container.Healthy,
+		c.State.Health)
+	check("stop timeout", c.Config.StopTimeout != nil && *c.Config.StopTimeout == 10,
+		c.Config.StopTimeout)
 	l.wantNetwork(c)
 }
 

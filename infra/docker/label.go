@@ -11,15 +11,16 @@ import (
 
 // Labels that only containers on Docker carry.
 const (
-	// LabelPIDs is the limit of processes and threads; the provider has no argument for it (see engine.go).
+	// LabelPIDs is the limit of processes and threads; the provider has no argument
+	// for it (see engine.go).
 	LabelPIDs = "dev.codexcontinue.pids"
-	// LabelFilesOf stands on the never-started container that carries a service's files (see file.go), in the place of
-	// stacks.LabelService.
+	// LabelFilesOf stands on the never-started container that carries a service's files (see
+	// file.go), in the place of stacks.LabelService.
 	LabelFilesOf = "dev.codexcontinue.files-of"
 )
 
-// pairs are the labels as the provider takes them, a set of pairs; sorted, they are stable. Each kind of
-// resource has a Go type of its own for a pair.
+// pairs returns the labels as the provider takes them, a set of pairs; sorted, they are stable.
+// Each kind of resource has a Go type of its own for a pair.
 func pairs[T any](labels types.Labels, pair func(name, value pulumi.String) T) []T {
 	var out []T
 	for _, name := range slices.Sorted(maps.Keys(labels)) {

@@ -20,7 +20,9 @@ func (d *deployment) addNetworks() error {
 		if err != nil {
 			return fmt.Errorf("networks.%s: %w", n.Name, err)
 		}
+
 		d.networks[n.Name] = network.Name
 	}
+
 	return nil
 }

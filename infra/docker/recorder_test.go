@@ -13,6 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -23,7 +24,7 @@ const recordedPassword = "hunter2-hunter2"
 // record deploys the stack on the recording monitor.
 func record(stack stacks.Stack, root string) ([]plan.Resource, docker.Outputs, error) {
 	var outputs docker.Outputs
-	resources, err := plan.Record(context.Background(), plan.Stack{
+	resources, err := recorder.Record(context.Background(), recorder.Stack{
 		Project: stacks.Project, Name: stack.Name,
 		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
 		Secrets: []string{"codexcontinue:redisPassword"},
@@ -32,6 +33,7 @@ func record(stack stacks.Stack, root string) ([]plan.Resource, docker.Outputs, e
 		outputs, err = deploy(ctx, stack, root)
 		return err
 	})
+
 	return resources, outputs, err
 }
 
@@ -41,7 +43,7 @@ func deploy(ctx *pulumi.Context, stack stacks.Stack, root string) (docker.Output
 	if err != nil {
 		return docker.Outputs{}, err
 	}
-	return r.Provision(ctx, root)
+	return docker.Provision(ctx, r, root)
 }
 
 func mustRecord(t *testing.T, stack stacks.Stack, root string) []plan.Resource {
@@ -53,10 +55,12 @@ func mustRecord(t *testing.T, stack stacks.Stack, root string) []plan.Resource {
 	return resources
 }
 
-// buildTag is the reference of an image that is built: its tag moves with every edit of the sources.
+// buildTag is the reference of an image that is built: its tag moves with
+// every edit of the sources.
 var buildTag = regexp.MustCompile(`"(codexcontinue[a-z/-]*):[0-9a-f]{12}"`)
 
-// toJSON writes the plan with what depends on the machine and the commit named: root, platform and digests of sources.
+// toJSON writes the plan with what depends on the machine and the commit named: root, platform
+// and digests of sources.
 func toJSON(t *testing.T, v any, root string) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -66,6 +70,7 @@ func toJSON(t *testing.T, v any, root string) []byte {
 	if err := enc.Encode(v); err != nil {
 		t.Fatal(err)
 	}
+
 	text := strings.ReplaceAll(out.String(), root, "[root]")
 	text = strings.ReplaceAll(text, `"linux/`+runtime.GOARCH+`"`, `"[platform]"`)
 	return buildTag.ReplaceAll([]byte(text), []byte(`"$1:[digest of the inputs]"`))
@@ -82,6 +87,7 @@ func containersOf(resources []plan.Resource) map[string][]plan.Resource {
 			out[service] = append(out[service], r)
 		}
 	}
+
 	return out
 }
 

@@ -17,15 +17,19 @@ import (
 type Rendering struct {
 	// Project is what runs. Its folders are relative to the project's root.
 	Project *types.Project `json:"project"`
+
 	// StopsFirst are the services whose container stops before its successor starts.
 	StopsFirst []string `json:"stopsFirst,omitempty"`
+
 	// Retained are the volumes that outlive the stack.
 	Retained []string `json:"retained,omitempty"`
 
 	// stack has what is in no container: files with their secrets, and how long a start may take.
 	stack stacks.Stack
+
 	// order are the services in start order.
 	order []string
+
 	// platform is the one that images are built for.
 	platform string
 }
@@ -43,12 +47,17 @@ func Render(root fs.FS, stack stacks.Stack, platform string) (*Rendering, error)
 		Services: types.Services{}, Networks: types.Networks{}, Volumes: types.Volumes{},
 		Configs: types.Configs{}, Secrets: types.Secrets{},
 	}}
+
 	for _, n := range stack.Networks {
 		// People and tools attach to networks by name.
 		r.Project.Networks[n.Name] = types.NetworkConfig{
-			Name: n.Name + "-" + stack.Name, Driver: "bridge", Internal: n.Internal, Labels: r.labels(),
+			Name:     n.Name + "-" + stack.Name,
+			Driver:   "bridge",
+			Internal: n.Internal,
+			Labels:   r.labels(),
 		}
 	}
+
 	for _, v := range stack.Volumes {
 		r.Project.Volumes[v.Name] = types.VolumeConfig{
 			Name:   stacks.Project + "-" + v.Name + "-" + stack.Name,
@@ -63,18 +72,21 @@ func Render(root fs.FS, stack stacks.Stack, platform string) (*Rendering, error)
 		if r.stopsFirst(svc) {
 			r.StopsFirst = append(r.StopsFirst, svc.Name)
 		}
+
 		r.addFiles(svc)
 		c, err := r.service(root, svc)
 		errs = append(errs, err)
 		r.Project.Services[svc.Name] = c
 	}
+
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+
 	return r, nil
 }
 
-// labels stand on everything that the stack owns.
+// labels returns the labels of everything that the stack owns.
 func (r *Rendering) labels() types.Labels {
 	return types.Labels{stacks.LabelProject: stacks.Project, stacks.LabelStack: r.stack.Name}
 }
@@ -82,11 +94,13 @@ func (r *Rendering) labels() types.Labels {
 // stopsFirst reports whether a container of the service holds what two cannot have at once: a
 // published port, or a volume that takes one writer.
 func (r *Rendering) stopsFirst(svc stacks.Service) bool {
-	return len(published(svc.Ports)) > 0 || slices.ContainsFunc(svc.Mounts, func(m stacks.Mount) bool {
-		return m.Kind == stacks.MountVolume && slices.ContainsFunc(r.stack.Volumes, func(v stacks.Volume) bool {
-			return v.Name == m.Source && v.SingleWriter
+	return len(published(svc.Ports)) > 0 ||
+		slices.ContainsFunc(svc.Mounts, func(m stacks.Mount) bool {
+			return m.Kind == stacks.MountVolume &&
+				slices.ContainsFunc(r.stack.Volumes, func(v stacks.Volume) bool {
+					return v.Name == m.Source && v.SingleWriter
+				})
 		})
-	})
 }
 
 // addFiles adds the service's files to the project.
@@ -101,7 +115,7 @@ func (r *Rendering) addFiles(svc stacks.Service) {
 	}
 }
 
-// FilePath is where the project has a file of the service, relative to compose.yaml.
+// FilePath returns where the project has a file of the service, relative to compose.yaml.
 func FilePath(service string, f stacks.File) string {
 	kind := "configs"
 	if f.Secret != "" {
@@ -110,13 +124,13 @@ func FilePath(service string, f stacks.File) string {
 	return path.Join(kind, service, path.Base(f.Path))
 }
 
-// fileID is the project's name of a file of the service.
+// fileID returns the project's name of a file of the service.
 func fileID(service string, f stacks.File) string {
 	base := strings.TrimPrefix(path.Base(f.Path), ".")
 	return service + "-" + strings.ReplaceAll(base, ".", "-")
 }
 
-// ContainerName is the name of a replica, counted from 0, of the service. It is that of the
+// ContainerName returns the name of a replica, counted from 0, of the service. It is that of the
 // resource: the engine adds a random suffix, so that a replacement can stand beside its
 // predecessor.
 func (r *Rendering) ContainerName(service string, replica int) string {

@@ -11,14 +11,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// cpuPeriod is the kernel's period of CPU accounting in microseconds; a quota of one period is one core.
+// cpuPeriod is the kernel's period of CPU accounting in microseconds; a quota of
+// one period is one core.
 const cpuPeriod = 100_000
 
 // service renders the service, and reports every part of it that Docker cannot express.
@@ -29,6 +29,7 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 			errs = append(errs, fmt.Errorf("services.%s.%w", svc.Name, err))
 		}
 	}
+
 	for _, err := range refuseService(r.stack, svc) {
 		collect(err)
 	}
@@ -50,7 +51,8 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 			MemLimit: types.UnitBytes(svc.Resources.Memory),
 			// Equal to memory means no swap. Unset, Docker computes twice the memory.
 			MemSwapLimit: types.UnitBytes(svc.Resources.Memory),
-			// Not cpus: Docker refuses a number above the machine's cores, and a limit that a small machine cannot reach is none.
+			// Not cpus: Docker refuses a number above the machine's cores, and a limit that a small
+			// machine cannot reach is none.
 			CPUPeriod: cpuPeriod,
 			CPUQuota:  int64(svc.Resources.CPU) * cpuPeriod / 1000,
 			PidsLimit: int64(svc.Resources.PIDs),
@@ -90,6 +92,7 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 	if len(devices) > 0 {
 		c.Deploy.Resources.Reservations = &types.Resource{Devices: devices}
 	}
+
 	c.Environment, err = environment(svc, devices)
 	collect(err)
 	c.Volumes, c.Tmpfs, err = mounts(svc.Mounts)
@@ -97,6 +100,7 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 	for _, name := range svc.Networks {
 		c.Networks[name] = nil // the service's name is its only alias
 	}
+
 	for _, f := range svc.Files {
 		if id := fileID(svc.Name, f); f.Secret != "" {
 			c.Secrets = append(c.Secrets, types.ServiceSecretConfig{Source: id, Target: f.Path})
@@ -104,14 +108,19 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 			c.Configs = append(c.Configs, types.ServiceConfigObjConfig{Source: id, Target: f.Path})
 		}
 	}
+
 	for _, dep := range svc.DependsOn {
-		c.DependsOn[dep] = types.ServiceDependency{Condition: types.ServiceConditionHealthy, Required: true}
+		c.DependsOn[dep] = types.ServiceDependency{
+			Condition: types.ServiceConditionHealthy,
+			Required:  true,
+		}
 	}
+
 	return c, errors.Join(errs...)
 }
 
-// image is the reference to pull, or the repository with the digest of the build's inputs as its
-// tag, and how to build it.
+// image returns the reference to pull, or the repository with the digest of the build's inputs as
+// its tag, and how to build it.
 func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildConfig, error) {
 	b := img.Build
 	if b == nil {
@@ -122,40 +131,56 @@ func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildCon
 	if err != nil {
 		return "", nil, err
 	}
+
 	folder := path.Clean(b.Context)
 	dockerfile, err := filepath.Rel(folder, path.Clean(b.Dockerfile))
 	if err != nil {
 		return "", nil, fmt.Errorf("image.build.dockerfile: %w", err)
 	}
+
 	return ref, &types.BuildConfig{
 		Context: folder, Dockerfile: filepath.ToSlash(dockerfile), Target: b.Target,
 		Args: types.Mapping(b.Args).ToMappingWithEquals(),
 	}, nil
 }
 
-// environment is the service's environment. A variable that asks for GPUs must not be among its own.
-func environment(svc stacks.Service, devices []types.DeviceRequest) (types.MappingWithEquals, error) {
+// environment returns the service's environment. A variable that asks for GPUs must
+// not be among its own.
+func environment(
+	svc stacks.Service, devices []types.DeviceRequest,
+) (types.MappingWithEquals, error) {
 	gpus := nvidia(devices)
 	vars, err := svc.Environment(gpus)
 	if err != nil {
 		return nil, err
 	}
+
 	for name := range gpus {
 		delete(vars, name)
 	}
+
 	return types.Mapping(vars).ToMappingWithEquals(), nil
 }
 
 // mounts splits the mounts: binds and volumes, and tmpfs with its options.
-func mounts(all []stacks.Mount) (disk []types.ServiceVolumeConfig, tmpfs types.StringList, err error) {
+func mounts(
+	all []stacks.Mount,
+) (disk []types.ServiceVolumeConfig, tmpfs types.StringList, err error) {
 	for _, m := range all {
-		on := types.ServiceVolumeConfig{Type: string(m.Kind), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
+		on := types.ServiceVolumeConfig{
+			Type:     string(m.Kind),
+			Source:   m.Source,
+			Target:   m.Target,
+			ReadOnly: m.ReadOnly,
+		}
+
 		switch m.Kind {
 		case stacks.MountVolume:
 			disk = append(disk, on)
 		case stacks.MountBind:
 			if !filepath.IsLocal(m.Source) {
-				return nil, nil, fmt.Errorf("mounts.%s: %q is not below the project's root", m.Target, m.Source)
+				return nil, nil, fmt.Errorf("mounts.%s: %q is not below the project's root",
+					m.Target, m.Source)
 			}
 			on.Source = "./" + path.Clean(m.Source)
 			disk = append(disk, on)
@@ -167,17 +192,24 @@ func mounts(all []stacks.Mount) (disk []types.ServiceVolumeConfig, tmpfs types.S
 			if m.Exec {
 				exec = "exec"
 			}
-			tmpfs = append(tmpfs, fmt.Sprintf("%s:%s,%s,nosuid,nodev,size=%d,mode=1777", m.Target, access, exec, m.Size))
+
+			tmpfs = append(tmpfs,
+				fmt.Sprintf("%s:%s,%s,nosuid,nodev,size=%d,mode=1777", m.Target, access, exec,
+					m.Size))
 		default:
-			return nil, nil, fmt.Errorf("mounts.%s: docker knows no mount of kind %q", m.Target, m.Kind)
+			return nil, nil, fmt.Errorf("mounts.%s: docker knows no mount of kind %q", m.Target,
+				m.Kind)
 		}
 	}
-	slices.SortFunc(disk, func(a, b types.ServiceVolumeConfig) int { return cmp.Compare(a.Target, b.Target) })
+
+	slices.SortFunc(disk, func(a, b types.ServiceVolumeConfig) int {
+		return cmp.Compare(a.Target, b.Target)
+	})
 	slices.Sort(tmpfs)
 	return disk, tmpfs, nil
 }
 
-// capabilities are the names of the kept ones, without CAP_.
+// capabilities returns the names of the kept ones, without CAP_.
 func capabilities(kept map[string]string) []string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(kept)) {
@@ -186,7 +218,7 @@ func capabilities(kept map[string]string) []string {
 	return out
 }
 
-// published are the ports with a host port, in the order in which the provider reads them back.
+// published returns the ports with a host port, in the order in which the provider reads them back.
 func published(ports []stacks.Port) []types.ServicePortConfig {
 	var out []types.ServicePortConfig
 	for _, p := range ports {
@@ -197,9 +229,9 @@ func published(ports []stacks.Port) []types.ServicePortConfig {
 			})
 		}
 	}
-	slices.SortFunc(out, func(a, b types.ServicePortConfig) int { return cmp.Compare(a.Target, b.Target) })
+
+	slices.SortFunc(out, func(a, b types.ServicePortConfig) int {
+		return cmp.Compare(a.Target, b.Target)
+	})
 	return out
 }
-
-// seconds rounds up: a limit in whole seconds is never shorter than asked for.
-func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

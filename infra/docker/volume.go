@@ -18,13 +18,15 @@ func (d *deployment) addVolumes() error {
 			Driver: pulumi.String(c.Driver),
 			Labels: docker.VolumeLabelArray(pairs(c.Labels, volumeLabel)),
 		}, pulumi.RetainOnDelete(slices.Contains(d.Retained, v.Name)),
-			// A volume cannot be changed, only replaced by an empty one, and the data is worth more than its label or
-			// driver: an adopted volume keeps those it was made with.
+			// A volume cannot be changed, only replaced by an empty one, and the data is worth more
+			// than its label or driver: an adopted volume keeps those it was made with.
 			pulumi.IgnoreChanges([]string{"labels", "driver", "driverOpts"}))
 		if err != nil {
 			return fmt.Errorf("volumes.%s: %w", v.Name, err)
 		}
+
 		d.volumes[v.Name] = volume.Name
 	}
+
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
@@ -62,7 +63,7 @@ func source(
 // recorded returns the stack's plan.
 func recorded(t *testing.T, stack stacks.Stack) []plan.Resource {
 	t.Helper()
-	resources, err := plan.Record(context.Background(), plan.Stack{
+	resources, err := recorder.Record(context.Background(), recorder.Stack{
 		Project: stacks.Project, Name: stack.Name,
 		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
 		Secrets: []string{"codexcontinue:redisPassword"},
@@ -71,7 +72,7 @@ func recorded(t *testing.T, stack stacks.Stack) []plan.Resource {
 		if err != nil {
 			return err
 		}
-		_, err = rendered.Provision(ctx)
+		_, err = kubernetes.Provision(ctx, rendered)
 		return err
 	})
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package image names the images that a stack builds: both targets use the same names, and codexctl builds under them.
+// Package image names the images that a stack builds: both targets use the same names, and
+// codexctl builds under them.
 package image
 
 import (
@@ -20,14 +21,14 @@ import (
 	"github.com/moby/patternmatcher/ignorefile"
 )
 
-// Platform is the one that images are built for.
+// Platform returns the one that images are built for.
 func Platform() string { return "linux/" + runtime.GOARCH }
 
-// Ref is the reference of the image that the build makes: its repository, and the digest of its inputs as the tag. root is
-// the project's.
+// Ref returns the reference of the image that the build makes: its repository, and the digest of
+// its inputs as the tag. root is the project's.
 func Ref(root fs.FS, b stacks.Build) (string, error) { return RefFor(root, b, Platform()) }
 
-// RefFor is Ref for another platform than this machine's.
+// RefFor is like Ref, for any platform.
 func RefFor(root fs.FS, b stacks.Build, platform string) (string, error) {
 	digest, err := inputsDigest(root, b, platform)
 	if err != nil {
@@ -36,23 +37,61 @@ func RefFor(root fs.FS, b stacks.Build, platform string) (string, error) {
 	return b.Repository + ":" + digest[:12], nil
 }
 
-// WalkContext calls visit for each file of the build's context that its .dockerignore lets in, in lexical order. Names are
-// relative to the context.
-func WalkContext(root fs.FS, b stacks.Build, visit func(name string, mode fs.FileMode) error) error {
+// WalkContext calls visit for each file of the build's context that its .dockerignore lets in, in
+// lexical order. Names are relative to the context.
+func WalkContext(
+	root fs.FS, b stacks.Build, visit func(name string, mode fs.FileMode) error,
+) error {
 	context, err := fs.Sub(root, path.Clean(b.Context))
 	if err != nil {
 		return err
 	}
-	ignored, err := ignorePatterns(root, b)
+
+	patterns, err := ignorePatterns(root, b)
 	if err != nil {
 		return err
 	}
-	return walkContext(context, ignored, visit)
+
+	matcher, err := patternmatcher.New(patterns)
+	if err != nil {
+		return fmt.Errorf(".dockerignore: %w", err)
+	}
+
+	return fs.WalkDir(context, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || name == "." {
+			return err
+		}
+
+		ignored, err := matcher.MatchesOrParentMatches(name)
+		if err != nil {
+			return err
+		}
+
+		if entry.IsDir() {
+			if ignored && !letsInBelow(matcher, name) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+
+		// Sockets, pipes and devices have no place in a context.
+		if ignored || entry.Type()&^fs.ModeSymlink != 0 {
+			return nil
+		}
+
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+
+		return visit(name, info.Mode())
+	})
 }
 
-// inputsDigest is the sha256 (hex) of all a build depends on: Dockerfile, stage, arguments, platform, and the name,
-// executable bit and content of each file of the context that the Dockerfile's .dockerignore lets in. It does not
-// depend on time stamps, owners or the umask, so every clone of one commit gets the same.
+// inputsDigest returns the sha256 (hex) of all a build depends on: Dockerfile, stage, arguments,
+// platform, and the name, executable bit and content of each file of the context that the
+// Dockerfile's .dockerignore lets in. It does not depend on time stamps, owners or the umask, so
+// every clone of one commit gets the same.
 //
 // The base image counts by the reference that the Dockerfile names.
 func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
@@ -64,6 +103,7 @@ func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("image.build.dockerfile: %w", err)
 	}
+
 	part(string(dockerfile))
 	part(b.Target)
 	part(platform)
@@ -76,6 +116,7 @@ func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("image.build.context: %w", err)
 	}
+
 	err = WalkContext(root, b, func(name string, mode fs.FileMode) error {
 		part(name)
 		if mode&fs.ModeSymlink != 0 {
@@ -87,15 +128,18 @@ func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
 			part(target)
 			return nil
 		}
+
 		f, err := context.Open(name)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
+
 		content := sha256.New()
 		if _, err := io.Copy(content, f); err != nil {
 			return err
 		}
+
 		part(fmt.Sprint(mode&0o100 != 0))
 		part(string(content.Sum(nil)))
 		return nil
@@ -103,12 +147,17 @@ func inputsDigest(root fs.FS, b stacks.Build, platform string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("image.build.context: %w", err)
 	}
+
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// ignorePatterns reads what the builder would: <Dockerfile>.dockerignore, else .dockerignore at the context's root.
+// ignorePatterns reads what the builder would: <Dockerfile>.dockerignore, else .dockerignore
+// at the context's root.
 func ignorePatterns(root fs.FS, b stacks.Build) ([]string, error) {
-	for _, name := range []string{path.Clean(b.Dockerfile) + ".dockerignore", path.Join(path.Clean(b.Context), ".dockerignore")} {
+	for _, name := range []string{
+		path.Clean(b.Dockerfile) + ".dockerignore",
+		path.Join(path.Clean(b.Context), ".dockerignore"),
+	} {
 		text, err := fs.ReadFile(root, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -116,56 +165,31 @@ func ignorePatterns(root fs.FS, b stacks.Build) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("image.build: %w", err)
 		}
+
 		patterns, err := ignorefile.ReadAll(bytes.NewReader(text))
 		if err != nil {
 			return nil, fmt.Errorf("image.build: %s: %w", name, err)
 		}
+
 		return patterns, nil
 	}
+
 	return nil, nil
 }
 
-// walkContext calls visit for each file of the context that the patterns let in, in lexical order.
-func walkContext(context fs.FS, patterns []string, visit func(name string, mode fs.FileMode) error) error {
-	matcher, err := patternmatcher.New(patterns)
-	if err != nil {
-		return fmt.Errorf(".dockerignore: %w", err)
-	}
-	return fs.WalkDir(context, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || name == "." {
-			return err
-		}
-		ignored, err := matcher.MatchesOrParentMatches(name)
-		if err != nil {
-			return err
-		}
-		if entry.IsDir() {
-			if ignored && !letsInBelow(matcher, name) {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		if ignored || entry.Type()&^fs.ModeSymlink != 0 { // sockets, pipes and devices have no place in a context
-			return nil
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		return visit(name, info.Mode())
-	})
-}
-
-// letsInBelow says whether an exception (!pattern) may match below the ignored directory.
+// letsInBelow reports whether an exception (!pattern) may match below the ignored directory.
 func letsInBelow(matcher *patternmatcher.PatternMatcher, dir string) bool {
 	for _, p := range matcher.Patterns() {
 		if !p.Exclusion() {
 			continue
 		}
+
 		pattern := strings.TrimPrefix(p.String(), "!")
-		if strings.ContainsAny(pattern, `*?[\`) || strings.HasPrefix(pattern+"/", dir+"/") || strings.HasPrefix(dir+"/", pattern+"/") {
+		if strings.ContainsAny(pattern, `*?[\`) || strings.HasPrefix(pattern+"/", dir+"/") ||
+			strings.HasPrefix(dir+"/", pattern+"/") {
 			return true
 		}
 	}
+
 	return false
 }

@@ -7,13 +7,15 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// addAutoscaler lets the number of replicas follow the use of processor time. The stack gives it in percent of the limit,
-// while Kubernetes' percentage is one of the request: so the target is an amount per pod.
+// addAutoscaler lets the number of replicas follow the use of processor time. The stack gives
+// it in percent of the limit, while Kubernetes' percentage is one of the request: so the target
+// is an amount per pod.
 func (r *renderer) addAutoscaler(p plan, workload *Object) {
 	a := p.Autoscale
 	if a == nil {
 		return
 	}
+
 	amount := cpuQuantity(p.Resources.CPU * stacks.MilliCPU(a.CPU) / 100)
 	r.add(&Object{Resource: p.Name, Component: p.Name, After: []*Object{workload},
 		API: &autoscalingv2.HorizontalPodAutoscaler{

@@ -37,28 +37,43 @@ type finding struct {
 
 func (f finding) String() string { return fmt.Sprintf("%s: %s: %s", f.object, f.check, f.text) }
 
-// accepted is a critical finding of kube-score that is right about the object and wrong about the stack.
+// accepted is a critical finding of kube-score that is right about the object and
+// wrong about the stack.
 type accepted struct {
 	check string
+
 	// object is "Kind name" as a pattern of path.Match.
 	object string
 	reason string
 }
 
 var acceptedScores = []accepted{
-	{"container-image-pull-policy", "Deployment *", "an image's tag is the digest of what it was made of, or it is pinned by digest: nothing newer can be under it; and a cluster without a registry has images that cannot be pulled"},
+	{"container-image-pull-policy", "Deployment *",
+		"an image's tag is the digest of what it was made of, or it is pinned by digest: nothing " +
+			"newer can be under it; and a cluster without a registry has images that cannot be pulled"},
 	{"container-image-pull-policy", "StatefulSet *", "as for Deployments"},
 	{"container-image-pull-policy", "Job model-*", "as for Deployments"},
-	{"container-security-context-user-group-id", "StatefulSet redis", "999 is the user of the upstream image; the namespace's pods have no host paths, where a low number could be somebody's"},
-	{"pod-probes-identical", "Deployment edge", "the edge is ready whenever it works: it answers for a frontend that is away with a page that says so, so it has one path for both, asked at different rates"},
-	{"pod-probes-identical", "StatefulSet redis", "Redis depends on nothing: working and being ready are one thing, asked at different rates"},
+	{"container-security-context-user-group-id", "StatefulSet redis",
+		"999 is the user of the upstream image; the namespace's pods have no host paths, where a " +
+			"low number could be somebody's"},
+	{"pod-probes-identical", "Deployment edge",
+		"the edge is ready whenever it works: it answers for a frontend that is away with a page " +
+			"that says so, so it has one path for both, asked at different rates"},
+	{"pod-probes-identical", "StatefulSet redis",
+		"Redis depends on nothing: working and being ready are one thing, asked at different rates"},
 	{"pod-probes-identical", "StatefulSet store", "as for redis"},
-	{"pod-probes-identical", "Deployment web", "the lab's web has no path for readiness, to test what becomes of that"},
-	{"container-security-context-readonlyrootfilesystem", "Deployment web", "the lab's web says why it writes to its root, to test what becomes of that"},
-	{"statefulset-has-servicename", "StatefulSet redis", "nobody asks for its one pod by a name of its own, and a headless Service's name resolves to nothing while that pod is replaced"},
+	{"pod-probes-identical", "Deployment web", "the lab's web has no path for readiness, to test " +
+		"what becomes of that"},
+	{"container-security-context-readonlyrootfilesystem", "Deployment web",
+		"the lab's web says why it writes to its root, to test what becomes of that"},
+	{"statefulset-has-servicename", "StatefulSet redis",
+		"nobody asks for its one pod by a name of its own, and a headless Service's name " +
+			"resolves to nothing while that pod is replaced"},
 	{"statefulset-has-servicename", "StatefulSet store", "as for redis"},
-	{"networkpolicy-targets-pod", "NetworkPolicy gateway", "the pods are those of the gateway's controller, if it puts any into the namespace"},
-	{"networkpolicy-targets-pod", "NetworkPolicy certificate", "the pods are cert-manager's, which come and go with a challenge"},
+	{"networkpolicy-targets-pod", "NetworkPolicy gateway",
+		"the pods are those of the gateway's controller, if it puts any into the namespace"},
+	{"networkpolicy-targets-pod", "NetworkPolicy certificate",
+		"the pods are cert-manager's, which come and go with a challenge"},
 }
 
 // clustered are ways of running prod that its file does not choose.
@@ -66,16 +81,25 @@ var clustered = map[string]func(*stacks.Settings){
 	"pushed":        func(s *stacks.Settings) { s.Registry = "registry.example.com/team" },
 	"load balancer": func(s *stacks.Settings) { s.Edge.Address = "0.0.0.0" },
 	"gateway of others": func(s *stacks.Settings) {
-		s.Edge.Host, s.Edge.Gateway = "chat.example.com", &stacks.Gateway{Name: "main", Namespace: "gateways"}
+		s.Edge.Host, s.Edge.Gateway = "chat.example.com", &stacks.Gateway{
+			Name:      "main",
+			Namespace: "gateways",
+		}
 	},
 	"gateway with a certificate": func(s *stacks.Settings) {
-		s.Edge.Host, s.Edge.Gateway, s.Edge.TLS = "chat.example.com", &stacks.Gateway{Class: "envoy"}, &stacks.TLS{Secret: "certificate"}
+		s.Edge.Host, s.Edge.Gateway = "chat.example.com", &stacks.Gateway{Class: "envoy"}
+		s.Edge.TLS = &stacks.TLS{Secret: "certificate"}
 	},
 	"ingress": func(s *stacks.Settings) {
-		s.Edge.Host, s.Edge.Ingress, s.Edge.TLS = "chat.example.com", &stacks.Ingress{Class: "nginx"}, &stacks.TLS{Issuer: "letsencrypt"}
+		s.Edge.Host, s.Edge.Ingress = "chat.example.com", &stacks.Ingress{Class: "nginx"}
+		s.Edge.TLS = &stacks.TLS{Issuer: "letsencrypt"}
 	},
 	"autoscaled": func(s *stacks.Settings) {
-		s.Services = map[string]stacks.ServiceSettings{stacks.Backend: {Autoscale: &stacks.Autoscale{Min: 2, Max: 4, CPU: 60}}}
+		s.Services = map[string]stacks.ServiceSettings{stacks.Backend: {Autoscale: &stacks.Autoscale{
+			Min: 2,
+			Max: 4,
+			CPU: 60,
+		}}}
 	},
 	"replicas of one model": func(s *stacks.Settings) {
 		shared, replicas := true, 3
@@ -88,12 +112,17 @@ var clustered = map[string]func(*stacks.Settings){
 		s.Services = map[string]stacks.ServiceSettings{stacks.Ollama: {Replicas: &replicas}}
 	},
 	"external Redis": func(s *stacks.Settings) {
-		s.Redis = &stacks.RedisSettings{Sentinels: []string{"10.0.0.1:26379", "10.0.0.2:26379"}, Master: "main", URL: "rediss://chat@redis.example.com:6379/0",
-			CA: "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"}
+		s.Redis = &stacks.RedisSettings{
+			Sentinels: []string{"10.0.0.1:26379", "10.0.0.2:26379"},
+			Master:    "main",
+			URL:       "rediss://chat@redis.example.com:6379/0",
+			CA:        "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
+		}
 	},
 }
 
-// eachManifest runs f on the objects of the lab's stack, of every shipped one, and of prod in every way of clustered.
+// eachManifest runs f on the objects of the lab's stack, of every shipped one, and of prod in
+// every way of clustered.
 func eachManifest(t *testing.T, f func(t *testing.T, objects []*unstructured.Unstructured)) {
 	t.Helper()
 	eachStack(t, func(t *testing.T, p planned) {
@@ -105,7 +134,9 @@ func eachManifest(t *testing.T, f func(t *testing.T, objects []*unstructured.Uns
 }
 
 // manifestsOf are the objects of a shipped stack with other settings.
-func manifestsOf(t *testing.T, name string, change func(*stacks.Settings)) []*unstructured.Unstructured {
+func manifestsOf(
+	t *testing.T, name string, change func(*stacks.Settings),
+) []*unstructured.Unstructured {
 	t.Helper()
 	root := repository(t)
 	settings := stacks.Settings{Target: stacks.Kubernetes, AssumeSecrets: true}
@@ -117,6 +148,7 @@ func manifestsOf(t *testing.T, name string, change func(*stacks.Settings)) []*un
 	if err := stack.Validate(); err != nil {
 		t.Fatal(err)
 	}
+
 	return mustRender(t, stack, root)
 }
 
@@ -127,10 +159,12 @@ func mustRender(t *testing.T, stack stacks.Stack, root string) []*unstructured.U
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	objects, err := rendered.Manifests()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return objects
 }
 
@@ -145,14 +179,18 @@ func repository(t *testing.T) string {
 
 func idOf(o *unstructured.Unstructured) string { return o.GetKind() + " " + o.GetName() }
 
-// podSecurity evaluates every pod template against the standard "restricted" in its latest version, with the evaluator of the
-// API server's admission plugin. It returns the number of templates, too: none at all would pass as well.
-func podSecurity(t *testing.T, objects []*unstructured.Unstructured) (findings []finding, pods int) {
+// podSecurity evaluates every pod template against the standard "restricted" in its latest version,
+// with the evaluator of the API server's admission plugin. It returns the number of templates, too:
+// none at all would pass as well.
+func podSecurity(
+	t *testing.T, objects []*unstructured.Unstructured,
+) (findings []finding, pods int) {
 	t.Helper()
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	restricted := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
 	for _, o := range objects {
 		fields, found, err := unstructured.NestedMap(o.Object, "spec", "template")
@@ -162,10 +200,13 @@ func podSecurity(t *testing.T, objects []*unstructured.Unstructured) (findings [
 		if !found {
 			continue
 		}
+
 		var template corev1.PodTemplateSpec
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(fields, &template, true); err != nil {
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(fields,
+			&template, true); err != nil {
 			t.Fatalf("%s: %v", idOf(o), err)
 		}
+
 		pods++
 		for _, r := range evaluator.EvaluatePod(restricted, &template.ObjectMeta, &template.Spec) {
 			if !r.Allowed {
@@ -173,17 +214,21 @@ func podSecurity(t *testing.T, objects []*unstructured.Unstructured) (findings [
 			}
 		}
 	}
+
 	return findings, pods
 }
 
-// kubeScore are the critical findings of kube-score, with those of its optional checks that the stacks mean to pass. Those that
-// want requests to equal limits are not among them, but for memory: see cpuRequestShare.
+// kubeScore are the critical findings of kube-score, with those of its optional checks that the
+// stacks mean to pass. Those that want requests to equal limits are not among them, but for
+// memory: see cpuRequestShare.
 func kubeScore(t *testing.T, objects []*unstructured.Unstructured) []finding {
 	t.Helper()
-	text := judge(t, "kube-score", objects, "score", "--kubernetes-version", schemaVersion, "--output-format", "json",
+	text := judge(t, "kube-score", objects, "score", "--kubernetes-version", schemaVersion,
+		"--output-format", "json",
 		"--enable-optional-test", "container-memory-requests-equal-limits",
 		"--enable-optional-test", "container-seccomp-profile",
 		"--enable-optional-test", "container-ports-check", "-")
+
 	var cards []struct {
 		TypeMeta struct{ Kind string } `json:"type_meta"`
 		Meta     struct{ Name string } `json:"object_meta"`
@@ -194,9 +239,11 @@ func kubeScore(t *testing.T, objects []*unstructured.Unstructured) []finding {
 			Comments []struct{ Path, Summary string }
 		}
 	}
+
 	if err := json.Unmarshal(text, &cards); err != nil {
 		t.Fatalf("kube-score: %v: %s", err, text)
 	}
+
 	const critical = 1
 	var out []finding
 	checked := 0
@@ -205,29 +252,37 @@ func kubeScore(t *testing.T, objects []*unstructured.Unstructured) []finding {
 			if c.Skipped {
 				continue
 			}
+
 			checked++
 			if c.Grade > critical {
 				continue
 			}
+
 			var words []string
 			for _, w := range c.Comments {
 				words = append(words, strings.TrimSpace(w.Path+" "+w.Summary))
 			}
-			out = append(out, finding{c.Check.ID, card.TypeMeta.Kind + " " + card.Meta.Name, strings.Join(words, "; ")})
+
+			out = append(out,
+				finding{c.Check.ID, card.TypeMeta.Kind + " " + card.Meta.Name,
+					strings.Join(words, "; ")})
 		}
 	}
+
 	if checked < len(objects) {
 		t.Errorf("kube-score made %d checks of %d objects", checked, len(objects))
 	}
+
 	return out
 }
 
-// conform are the objects that do not fit the schemas of test/schemas: a field that is not in the schema does not, and neither
-// does a kind without a schema.
+// conform are the objects that do not fit the schemas of test/schemas: a field that is not in the
+// schema does not, and neither does a kind without a schema.
 func conform(t *testing.T, objects []*unstructured.Unstructured) []finding {
 	t.Helper()
 	text := judge(t, "kubeconform", objects, "-strict", "-verbose", "-output", "json",
-		"-schema-location", filepath.Join(repository(t), "test/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json"))
+		"-schema-location",
+		filepath.Join(repository(t), "test/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json"))
 	var report struct {
 		Resources []struct{ Kind, Name, Status, Msg string }
 	}
@@ -237,16 +292,19 @@ func conform(t *testing.T, objects []*unstructured.Unstructured) []finding {
 	if len(report.Resources) != len(objects) {
 		t.Errorf("kubeconform looked at %d of %d objects", len(report.Resources), len(objects))
 	}
+
 	var out []finding
 	for _, r := range report.Resources {
 		if r.Status != "statusValid" {
 			out = append(out, finding{r.Status, r.Kind + " " + r.Name, r.Msg})
 		}
 	}
+
 	return out
 }
 
-// judges are the programs of tools/manifests, by name. A program that is not in the build cache is built.
+// judges are the programs of tools/manifests, by name. A program that is not in the
+// build cache is built.
 var judges = sync.OnceValues(func() (map[string]string, error) {
 	out := map[string]string{}
 	for _, program := range []string{"kube-score", "kubeconform"} {
@@ -258,29 +316,37 @@ var judges = sync.OnceValues(func() (map[string]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("go tool %s: %w: %s", program, err, &stderr)
 		}
+
 		out[program] = strings.TrimSpace(string(where))
 	}
+
 	return out, nil
 })
 
-// judge pipes the objects through one of the programs of tools/manifests and returns what it writes. Both exit with 1 when they
-// find something.
-func judge(t *testing.T, program string, objects []*unstructured.Unstructured, args ...string) []byte {
+// judge pipes the objects through one of the programs of tools/manifests and returns what it
+// writes. Both exit with 1 when they find something.
+func judge(
+	t *testing.T, program string, objects []*unstructured.Unstructured, args ...string,
+) []byte {
 	t.Helper()
 	where, err := judges()
 	if err != nil {
 		peers.Missing(t, program, err)
 	}
+
 	var in, stderr bytes.Buffer
 	if err := kubernetes.YAML(&in, objects); err != nil {
 		t.Fatal(err)
 	}
+
 	cmd := exec.Command(where[program], args...)
 	cmd.Stdin, cmd.Stderr = &in, &stderr
 	out, err := cmd.Output()
-	if failed := (*exec.ExitError)(nil); err != nil && !(errors.As(err, &failed) && failed.ExitCode() == 1 && len(out) > 0) {
+	if failed := (*exec.ExitError)(nil); err != nil &&
+		!(errors.As(err, &failed) && failed.ExitCode() == 1 && len(out) > 0) {
 		t.Fatalf("%s: %v: %s", program, err, &stderr)
 	}
+
 	return out
 }
 
@@ -297,7 +363,8 @@ func TestPodSecurity(t *testing.T) {
 	})
 }
 
-// TestKubeScore wants no critical finding but those of acceptedScores, and no entry there without a finding.
+// TestKubeScore wants no critical finding but those of acceptedScores, and no entry
+// there without a finding.
 func TestKubeScore(t *testing.T) {
 	used := make([]bool, len(acceptedScores))
 	eachManifest(t, func(t *testing.T, objects []*unstructured.Unstructured) {
@@ -310,17 +377,21 @@ func TestKubeScore(t *testing.T) {
 				t.Error(f)
 				continue
 			}
+
 			used[i] = true
 		}
 	})
+
 	for i, a := range acceptedScores {
 		if !used[i] && !t.Skipped() {
-			t.Errorf("kube-score does not find %s in %s any more: remove the entry", a.check, a.object)
+			t.Errorf("kube-score does not find %s in %s any more: remove the entry", a.check,
+				a.object)
 		}
 	}
 }
 
-// TestSchemas wants every object to fit the schemas of the Kubernetes release and of the Gateway API.
+// TestSchemas wants every object to fit the schemas of the Kubernetes release
+// and of the Gateway API.
 func TestSchemas(t *testing.T) {
 	eachManifest(t, func(t *testing.T, objects []*unstructured.Unstructured) {
 		for _, f := range conform(t, objects) {
@@ -329,12 +400,17 @@ func TestSchemas(t *testing.T) {
 	})
 }
 
-// TestJudges holds that each judge finds what is made wrong, and nothing else that it does not find in the original.
+// TestJudges holds that each judge finds what is made wrong, and nothing else that it does not
+// find in the original.
 func TestJudges(t *testing.T) {
 	objects := manifestsOf(t, "prod", func(s *stacks.Settings) {
 		s.Edge.Host, s.Edge.Gateway = "chat.example.com", &stacks.Gateway{Class: "envoy"}
 	})
-	security := func(t *testing.T, o []*unstructured.Unstructured) []finding { f, _ := podSecurity(t, o); return f }
+	security := func(t *testing.T, o []*unstructured.Unstructured) []finding {
+		f, _ := podSecurity(t, o)
+		return f
+	}
+
 	containers := []string{"spec", "template", "spec", "containers"}
 	first := func(f func(c map[string]any)) func(o *unstructured.Unstructured) error {
 		return func(o *unstructured.Unstructured) error {
@@ -346,38 +422,68 @@ func TestJudges(t *testing.T) {
 			return unstructured.SetNestedSlice(o.Object, list, containers...)
 		}
 	}
+
 	set := func(value any, at ...string) func(o *unstructured.Unstructured) error {
-		return func(o *unstructured.Unstructured) error { return unstructured.SetNestedField(o.Object, value, at...) }
+		return func(o *unstructured.Unstructured) error {
+			return unstructured.SetNestedField(o.Object, value, at...)
+		}
 	}
+
 	for name, tc := range map[string]struct {
 		object string
 		change func(o *unstructured.Unstructured) error
 		find   func(*testing.T, []*unstructured.Unstructured) []finding
+
 		// check is the judge's, text part of what it says.
 		check, text string
 	}{
-		"a privileged container": {"Deployment backend", first(func(c map[string]any) { c["securityContext"].(map[string]any)["privileged"] = true }), security, "privileged", "backend"},
+		"a privileged container": {"Deployment backend", first(func(c map[string]any) {
+			c["securityContext"].(map[string]any)["privileged"] = true
+		}), security, "privileged", "backend"},
 		"a capability": {"Deployment backend", first(func(c map[string]any) {
-			c["securityContext"].(map[string]any)["capabilities"] = map[string]any{"drop": []any{"ALL"}, "add": []any{"NET_ADMIN"}}
+			c["securityContext"].(map[string]any)["capabilities"] = map[string]any{
+				"drop": []any{"ALL"},
+				"add":  []any{"NET_ADMIN"},
+			}
 		}), security, "unrestricted capabilities", "NET_ADMIN"},
-		"a user that may be root": {"StatefulSet ollama", first(func(c map[string]any) { c["securityContext"].(map[string]any)["runAsUser"] = int64(0) }), security, "runAsUser=0", "ollama"},
-		"the node's network":      {"Deployment edge", set(true, "spec", "template", "spec", "hostNetwork"), security, "host namespaces", "hostNetwork"},
+		"a user that may be root": {"StatefulSet ollama", first(func(c map[string]any) {
+			c["securityContext"].(map[string]any)["runAsUser"] = int64(0)
+		}), security, "runAsUser=0", "ollama"},
+		"the node's network": {"Deployment edge",
+			set(true, "spec", "template", "spec", "hostNetwork"), security, "host namespaces",
+			"hostNetwork"},
 		"a missing limit": {"Deployment frontend", first(func(c map[string]any) {
 			delete(c["resources"].(map[string]any)["limits"].(map[string]any), "memory")
 		}), kubeScore, "container-resources", "Memory limit"},
-		"a writable root":         {"Deployment frontend", first(func(c map[string]any) { c["securityContext"].(map[string]any)["readOnlyRootFilesystem"] = false }), kubeScore, "container-security-context-readonlyrootfilesystem", "frontend"},
-		"a moving tag":            {"Deployment edge", first(func(c map[string]any) { c["image"] = "caddy:latest" }), kubeScore, "container-image-tag", "edge"},
-		"no readiness":            {"Deployment backend", first(func(c map[string]any) { delete(c, "readinessProbe") }), kubeScore, "pod-probes", "readinessProbe"},
-		"a Service without pods":  {"Service backend", set(map[string]any{"app": "gone"}, "spec", "selector"), kubeScore, "service-targets-pod", ""},
-		"an unknown field":        {"Deployment backend", first(func(c map[string]any) { c["imagePolicy"] = "Always" }), conform, "statusInvalid", "imagePolicy"},
-		"a value of another type": {"Service backend", set("two", "spec", "ports"), conform, "statusInvalid", "/spec/ports"},
+		"a writable root": {"Deployment frontend", first(func(c map[string]any) {
+			c["securityContext"].(map[string]any)["readOnlyRootFilesystem"] = false
+		}), kubeScore, "container-security-context-readonlyrootfilesystem", "frontend"},
+		"a moving tag": {"Deployment edge", first(func(c map[string]any) {
+			c["image"] = "caddy:latest"
+		}), kubeScore, "container-image-tag", "edge"},
+		"no readiness": {"Deployment backend", first(func(c map[string]any) {
+			delete(c, "readinessProbe")
+		}), kubeScore, "pod-probes", "readinessProbe"},
+		"a Service without pods": {"Service backend",
+			set(map[string]any{"app": "gone"}, "spec", "selector"), kubeScore,
+			"service-targets-pod", ""},
+		"an unknown field": {"Deployment backend", first(func(c map[string]any) {
+			c["imagePolicy"] = "Always"
+		}), conform, "statusInvalid", "imagePolicy"},
+		"a value of another type": {"Service backend", set("two", "spec", "ports"), conform,
+			"statusInvalid", "/spec/ports"},
 		"a missing field": {"NetworkPolicy backend", func(o *unstructured.Unstructured) error {
 			unstructured.RemoveNestedField(o.Object, "spec", "selector")
-			return unstructured.SetNestedField(o.Object, []any{map[string]any{"ipBlock": map[string]any{}}}, "spec", "podSelector")
+			return unstructured.SetNestedField(o.Object,
+				[]any{map[string]any{"ipBlock": map[string]any{}}}, "spec", "podSelector")
 		}, conform, "statusInvalid", "podSelector"},
-		"an unknown route field":    {"HTTPRoute edge", set("chat.example.com", "spec", "hostname"), conform, "statusInvalid", "hostname"},
-		"a route that matches odds": {"HTTPRoute edge", set([]any{map[string]any{"matches": []any{map[string]any{"path": map[string]any{"type": "Odd"}}}}}, "spec", "rules"), conform, "statusInvalid", "type"},
-		"an unknown kind":           {"Service backend", set("Servize", "kind"), conform, "statusError", "Servize"},
+		"an unknown route field": {"HTTPRoute edge", set("chat.example.com", "spec", "hostname"),
+			conform, "statusInvalid", "hostname"},
+		"a route that matches odds": {"HTTPRoute edge",
+			set([]any{map[string]any{"matches": []any{map[string]any{"path": map[string]any{"type": "Odd"}}}}},
+				"spec", "rules"),
+			conform, "statusInvalid", "type"},
+		"an unknown kind": {"Service backend", set("Servize", "kind"), conform, "statusError", "Servize"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := make([]*unstructured.Unstructured, len(objects))
@@ -391,23 +497,30 @@ func TestJudges(t *testing.T) {
 					}
 				}
 			}
+
 			if !found {
 				t.Fatalf("there is no %s", tc.object)
 			}
+
 			before := map[string]bool{}
 			for _, f := range tc.find(t, objects) {
 				before[f.check+" "+f.object] = true
 			}
+
 			var fresh []finding
 			for _, f := range tc.find(t, changed) {
 				if !before[f.check+" "+f.object] {
 					fresh = append(fresh, f)
 				}
 			}
+
 			if len(fresh) == 0 {
 				t.Fatal("not found")
 			}
-			if !slices.ContainsFunc(fresh, func(f finding) bool { return f.check == tc.check && strings.Contains(f.text+f.object, tc.text) }) {
+
+			if !slices.ContainsFunc(fresh, func(f finding) bool {
+				return f.check == tc.check && strings.Contains(f.text+f.object, tc.text)
+			}) {
 				t.Errorf("found %v, want %s with %q", fresh, tc.check, tc.text)
 			}
 		})

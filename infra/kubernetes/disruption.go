@@ -5,12 +5,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// addDisruptionBudget lets a drain of nodes take one replica at a time. A service of one replica has none: the budget
-// would stop the drain for ever, or say nothing.
+// addDisruptionBudget lets a drain of nodes take one replica at a time. A service of one replica
+// has none: the budget would stop the drain for ever, or say nothing.
 func (r *renderer) addDisruptionBudget(p plan) {
 	if p.most < 2 {
 		return
 	}
+
 	r.add(&Object{Resource: p.Name, Component: p.Name, API: &policyv1.PodDisruptionBudget{
 		ObjectMeta: r.meta(p.Name, r.labelsOf(p.Name)),
 		Spec: policyv1.PodDisruptionBudgetSpec{

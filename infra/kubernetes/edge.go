@@ -27,7 +27,8 @@ const (
 	listenHTTPS = "https"
 )
 
-// ownGateway says that the stack brings a Gateway of its own, for which a controller may put a proxy beside it.
+// ownGateway reports whether the stack brings a Gateway of its own, for which a controller may
+// put a proxy beside it.
 func ownGateway(s stacks.Stack) bool {
 	return s.Route != nil && s.Route.Gateway != nil && s.Route.Gateway.Class != ""
 }
@@ -41,29 +42,44 @@ func (r *renderer) addRoute(route stacks.Route, p plan, service *Object) {
 		r.addIngress(route, p, service)
 		return
 	}
+
 	parent := fields{"group": gatewayGroup, "kind": "Gateway", "name": route.Gateway.Name}
 	if route.Gateway.Namespace != "" {
 		parent["namespace"] = route.Gateway.Namespace
 	}
+
 	var after []*Object
 	if route.Gateway.Class != "" {
 		after = append(after, r.addGateway(route))
 		parent["name"], parent["sectionName"] = stacks.Edge, listenHTTP
 		if route.TLS != nil {
 			parent["sectionName"] = listenHTTPS
-			redirect := fields{"group": gatewayGroup, "kind": "Gateway", "name": stacks.Edge, "sectionName": listenHTTP}
+			redirect := fields{
+				"group":       gatewayGroup,
+				"kind":        "Gateway",
+				"name":        stacks.Edge,
+				"sectionName": listenHTTP,
+			}
+
 			r.addHTTPRoute(stacks.Edge+"-https", route, redirect, toHTTPS(), append(after, service))
 		}
 	}
+
 	r.addHTTPRoute(stacks.Edge, route, parent, toEdge(servicePort(p)), append(after, service))
 }
 
 // addGateway makes a Gateway of the stack's own, for its host alone.
 func (r *renderer) addGateway(route stacks.Route) *Object {
 	listener := func(name, protocol string, port int) fields {
-		return fields{"name": name, "protocol": protocol, "port": int64(port), "hostname": route.Host,
-			"allowedRoutes": fields{"namespaces": fields{"from": "Same"}}}
+		return fields{
+			"name":          name,
+			"protocol":      protocol,
+			"port":          int64(port),
+			"hostname":      route.Host,
+			"allowedRoutes": fields{"namespaces": fields{"from": "Same"}},
+		}
 	}
+
 	listeners := []any{listener(listenHTTP, "HTTP", 80)}
 	if route.TLS != nil {
 		https := listener(listenHTTPS, "HTTPS", 443)
@@ -71,24 +87,35 @@ func (r *renderer) addGateway(route stacks.Route) *Object {
 			fields{"group": "", "kind": "Secret", "name": cmp.Or(route.TLS.Secret, tlsSecret)}}}
 		listeners = append(listeners, https)
 	}
+
 	return r.addGatewayObject("Gateway", stacks.Edge, issuerAnnotations(route.TLS), fields{
 		"gatewayClassName": route.Gateway.Class, "listeners": listeners,
 	}, nil)
 }
 
-// addHTTPRoute routes the host. What the API server would fill in is said, or a preview would show it as a change.
-func (r *renderer) addHTTPRoute(name string, route stacks.Route, parent, rule fields, after []*Object) {
+// addHTTPRoute routes the host. What the API server would fill in is said, or a preview
+// would show it as a change.
+func (r *renderer) addHTTPRoute(
+	name string, route stacks.Route, parent, rule fields, after []*Object,
+) {
 	rule["matches"] = []any{fields{"path": fields{"type": "PathPrefix", "value": "/"}}}
 	r.addGatewayObject("HTTPRoute", name, nil, fields{
 		"parentRefs": []any{parent}, "hostnames": []any{route.Host}, "rules": []any{rule},
 	}, after)
 }
 
-// toEdge passes everything to the edge. An answer is a stream that lasts minutes: no timeout of the gateway may end it.
+// toEdge passes everything to the edge. An answer is a stream that lasts minutes: no timeout of
+// the gateway may end it.
 func toEdge(port int) fields {
 	return fields{
-		"backendRefs": []any{fields{"group": "", "kind": "Service", "name": stacks.Edge, "port": int64(port), "weight": int64(1)}},
-		"timeouts":    fields{"request": "0s"},
+		"backendRefs": []any{fields{
+			"group":  "",
+			"kind":   "Service",
+			"name":   stacks.Edge,
+			"port":   int64(port),
+			"weight": int64(1),
+		}},
+		"timeouts": fields{"request": "0s"},
 	}
 }
 
@@ -97,8 +124,15 @@ func toHTTPS() fields {
 		"requestRedirect": fields{"scheme": "https", "statusCode": int64(301)}}}}
 }
 
-func (r *renderer) addGatewayObject(kind, name string, annotations map[string]string, spec fields, after []*Object) *Object {
-	u := &unstructured.Unstructured{Object: fields{"apiVersion": gatewayVersion, "kind": kind, "spec": spec}}
+func (r *renderer) addGatewayObject(
+	kind, name string, annotations map[string]string, spec fields, after []*Object,
+) *Object {
+	u := &unstructured.Unstructured{Object: fields{
+		"apiVersion": gatewayVersion,
+		"kind":       kind,
+		"spec":       spec,
+	}}
+
 	u.SetName(name)
 	u.SetNamespace(r.opts.Namespace)
 	u.SetLabels(r.labelsOf(stacks.Edge))
@@ -111,23 +145,29 @@ func (r *renderer) addIngress(route stacks.Route, p plan, service *Object) {
 	meta.Annotations = issuerAnnotations(route.TLS)
 	spec := networkingv1.IngressSpec{
 		IngressClassName: &route.Ingress.Class,
-		Rules: []networkingv1.IngressRule{{Host: route.Host, IngressRuleValue: networkingv1.IngressRuleValue{
-			HTTP: &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{{
-				Path: "/", PathType: new(networkingv1.PathTypePrefix),
-				Backend: networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{
-					Name: stacks.Edge, Port: networkingv1.ServiceBackendPort{Number: int32(servicePort(p))},
-				}},
-			}}},
-		}}},
+		Rules: []networkingv1.IngressRule{{
+			Host: route.Host,
+			IngressRuleValue: networkingv1.IngressRuleValue{
+				HTTP: &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{{
+					Path:     "/",
+					PathType: new(networkingv1.PathTypePrefix),
+					Backend: networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{
+						Name: stacks.Edge, Port: networkingv1.ServiceBackendPort{Number: int32(servicePort(p))},
+					}},
+				}}},
+			},
+		}},
 	}
 	if route.TLS != nil {
 		spec.TLS = []networkingv1.IngressTLS{{
 			Hosts: []string{route.Host}, SecretName: cmp.Or(route.TLS.Secret, tlsSecret),
 		}}
 	}
+
 	r.add(&Object{
 		Resource: stacks.Edge, Component: stacks.Edge, After: []*Object{service},
-		// The address of an Ingress is its controller's business, and not every controller reports one.
+		// The address of an Ingress is its controller's business, and not every
+		// controller reports one.
 		Annotations: map[string]string{annotationSkipAwait: "true"},
 		API:         &networkingv1.Ingress{ObjectMeta: meta, Spec: spec},
 	})
@@ -144,7 +184,7 @@ func issuerAnnotations(t *stacks.TLS) map[string]string {
 	return map[string]string{"cert-manager.io/cluster-issuer": t.ClusterIssuer}
 }
 
-// servicePort is the port of the edge's Service.
+// servicePort returns the port of the edge's Service.
 func servicePort(p plan) int { return cmp.Or(p.Ports[0].Host, p.Ports[0].Container) }
 
 // httpURL leaves out HTTP's own port.
@@ -153,7 +193,8 @@ func httpURL(host string, port int) string {
 	return "http://" + strings.TrimSuffix(at, ":80")
 }
 
-// edgeURL is where people go, or how to get there; balanced reports whether only the address of a load balancer says it.
+// edgeURL returns where people go, or how to get there; balanced reports whether only the address
+// of a load balancer says it.
 func (r *Rendering) edgeURL(p plan) (url, forward string, balanced bool) {
 	if t := r.stack.Route; t != nil {
 		scheme := "http"
@@ -162,8 +203,11 @@ func (r *Rendering) edgeURL(p plan) (url, forward string, balanced bool) {
 		}
 		return scheme + "://" + t.Host, "", false
 	}
+
 	if loadBalanced(p.Service) {
 		return "", "", true
 	}
-	return "", fmt.Sprintf("kubectl --namespace %s port-forward service/%s 8080:%d", r.opts.Namespace, stacks.Edge, servicePort(p)), false
+
+	return "", fmt.Sprintf("kubectl --namespace %s port-forward service/%s 8080:%d",
+		r.opts.Namespace, stacks.Edge, servicePort(p)), false
 }

@@ -9,14 +9,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// nvidiaGPU is what NVIDIA's device plugin offers whole GPUs as, and the key of the taint that keeps other pods off its
-// nodes. Slices (nvidia.com/mig-...) are on nodes with the same taint.
+// nvidiaGPU is what NVIDIA's device plugin offers whole GPUs as, and the key of the taint that
+// keeps other pods off its nodes. Slices (nvidia.com/mig-...) are on nodes with the same taint.
 const nvidiaGPU = "nvidia.com/gpu"
 
-// gpuResource is the extended resource that the request is for.
+// gpuResource returns the extended resource that the request is for.
 func gpuResource(g *stacks.GPU) string { return cmp.Or(g.Resource, nvidiaGPU) }
 
-// gpuTaint is the key of the taint on nodes with that resource.
+// gpuTaint returns the key of the taint on nodes with that resource.
 func gpuTaint(resource string) string {
 	if strings.HasPrefix(resource, "nvidia.com/") {
 		return nvidiaGPU
@@ -24,7 +24,8 @@ func gpuTaint(resource string) string {
 	return resource
 }
 
-// applyGPU makes the pod go where the devices are. The container's limit asks for them (container.go).
+// applyGPU makes the pod go where the devices are. The container's limit asks
+// for them (container.go).
 func applyGPU(pod *corev1.PodSpec, g *stacks.GPU) {
 	if g == nil {
 		return
@@ -32,11 +33,15 @@ func applyGPU(pod *corev1.PodSpec, g *stacks.GPU) {
 	if g.RuntimeClass != "" {
 		pod.RuntimeClassName = &g.RuntimeClass
 	}
+
 	pod.NodeSelector = g.NodeSelector
 	tolerations := slices.Clone(g.Tolerations)
-	if taint := gpuTaint(gpuResource(g)); !slices.ContainsFunc(tolerations, func(t stacks.Toleration) bool { return t.Key == taint }) {
+	taint := gpuTaint(gpuResource(g))
+	tolerated := func(t stacks.Toleration) bool { return t.Key == taint }
+	if !slices.ContainsFunc(tolerations, tolerated) {
 		tolerations = append(tolerations, stacks.Toleration{Key: taint, Effect: "NoSchedule"})
 	}
+
 	for _, t := range tolerations {
 		operator := corev1.TolerationOpExists
 		if t.Value != "" {

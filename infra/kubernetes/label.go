@@ -6,14 +6,15 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// labelManager says what manages an object.
+// labelManager is the label of what manages an object.
 const labelManager = "app.kubernetes.io/managed-by"
 
 // annotationSkipAwait lets Pulumi go on without waiting for the object to work.
 const annotationSkipAwait = "pulumi.com/skipAwait"
 
-// labels stand on everything the stack owns: its own, by which codexctl selects, and those that other tools know.
-// Kubernetes' recommended labels are in https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels.
+// labels returns the labels of everything that the stack owns: its own, by which codexctl selects,
+// and those that other tools know. Kubernetes' recommended labels are in
+// https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels.
 func (r *renderer) labels() map[string]string {
 	return map[string]string{
 		stacks.LabelProject:          stacks.Project,
@@ -24,7 +25,7 @@ func (r *renderer) labels() map[string]string {
 	}
 }
 
-// labelsOf stand on everything that belongs to a service, or to the Job that makes the model.
+// labelsOf returns the labels of what belongs to a service, or to the Job that makes the model.
 func (r *renderer) labelsOf(name string) map[string]string {
 	labels := r.labels()
 	labels[stacks.LabelService] = name
@@ -32,7 +33,8 @@ func (r *renderer) labelsOf(name string) map[string]string {
 	return labels
 }
 
-// selector is that of the service's pods. Its labels never change: a Deployment's selector cannot.
+// selector returns the selector of the service's pods. Its labels never change: a
+// Deployment's selector cannot.
 func (r *renderer) selector(name string) *metav1.LabelSelector {
 	return &metav1.LabelSelector{MatchLabels: map[string]string{
 		stacks.LabelStack: r.stack.Name, stacks.LabelService: name,

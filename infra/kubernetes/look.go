@@ -36,41 +36,50 @@ func connect(contextName string, at place) (*looker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
+
 	config.WarningHandler = rest.NoWarnings{}
 	api, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
+
 	return &looker{api: api, place: at}, nil
 }
 
-// rollouts are those of the stack's services, by name.
+// rollouts returns those of the stack's services, by name.
 func (l *looker) rollouts(ctx context.Context) (map[string]rollout, error) {
 	deployments, err := listOf[appsv1.Deployment](ctx, l, apps("deployments"))
 	if err != nil {
 		return nil, err
 	}
+
 	sets, err := listOf[appsv1.StatefulSet](ctx, l, apps("statefulsets"))
 	if err != nil {
 		return nil, err
 	}
+
 	out, left := map[string]rollout{}, false
 	for _, x := range deployments {
 		out[x.Labels[stacks.LabelService]] = ofDeployment(x)
 	}
+
 	for _, x := range sets {
 		out[x.Labels[stacks.LabelService]] = ofStatefulSet(x)
 	}
+
 	for _, r := range out {
 		left = left || !r.done
 	}
+
 	if !left {
 		return out, nil
 	}
+
 	pods, err := listOf[corev1.Pod](ctx, l, corev1.SchemeGroupVersion.WithResource("pods"))
 	if err != nil {
 		return nil, err
 	}
+
 	slices.SortFunc(pods, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	for name, r := range out {
 		for _, p := range pods {
@@ -81,6 +90,7 @@ func (l *looker) rollouts(ctx context.Context) (map[string]rollout, error) {
 		}
 		out[name] = r
 	}
+
 	return out, nil
 }
 
@@ -95,12 +105,15 @@ func listOf[T any](ctx context.Context, l *looker, kind schema.GroupVersionResou
 	if err != nil {
 		return nil, err
 	}
+
 	out := make([]T, len(list.Items))
+	converter := runtime.DefaultUnstructuredConverter
 	for i, item := range list.Items {
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &out[i]); err != nil {
+		if err := converter.FromUnstructured(item.Object, &out[i]); err != nil {
 			return nil, err
 		}
 	}
+
 	return out, nil
 }
 
@@ -112,14 +125,17 @@ func ofDeployment(x appsv1.Deployment) rollout {
 	case s.ObservedGeneration < x.Generation:
 		return rollout{text: "its controller has not seen the change yet"}
 	case s.UpdatedReplicas < want:
-		return rollout{text: fmt.Sprintf("%d of %d pods are of the new revision", s.UpdatedReplicas, want)}
+		return rollout{text: fmt.Sprintf("%d of %d pods are of the new revision", s.UpdatedReplicas,
+			want)}
 	case s.AvailableReplicas < want || s.Replicas > s.UpdatedReplicas:
 		old := s.Replicas - s.UpdatedReplicas
 		return rollout{text: fmt.Sprintf("%d of %d new pods are ready, %d old ones are left",
 			max(0, min(s.AvailableReplicas-old, want)), want, old)}
 	case s.UpdatedReplicas > want:
-		return rollout{text: fmt.Sprintf("%d pods are left of more than %d", s.UpdatedReplicas, want)}
+		return rollout{text: fmt.Sprintf("%d pods are left of more than %d", s.UpdatedReplicas,
+			want)}
 	}
+
 	return rollout{done: true}
 }
 
@@ -129,16 +145,18 @@ func ofStatefulSet(x appsv1.StatefulSet) rollout {
 	case s.ObservedGeneration < x.Generation:
 		return rollout{text: "its controller has not seen the change yet"}
 	case s.UpdateRevision != s.CurrentRevision && s.UpdatedReplicas < want:
-		return rollout{text: fmt.Sprintf("%d of %d pods are of the new revision", s.UpdatedReplicas, want)}
+		return rollout{text: fmt.Sprintf("%d of %d pods are of the new revision", s.UpdatedReplicas,
+			want)}
 	case s.AvailableReplicas < want:
 		return rollout{text: fmt.Sprintf("%d of %d pods are ready", s.AvailableReplicas, want)}
 	case s.Replicas > want:
 		return rollout{text: fmt.Sprintf("%d pods are left of more than %d", s.Replicas, want)}
 	}
+
 	return rollout{done: true}
 }
 
-// wanted is the number of replicas; the API server fills in 1.
+// wanted returns the number of replicas, which the API server sets to 1 if it is not given.
 func wanted(replicas *int32) int32 {
 	if replicas == nil {
 		return 1
@@ -146,16 +164,18 @@ func wanted(replicas *int32) int32 {
 	return *replicas
 }
 
-// trouble is why the pod does not work, in Kubernetes' words; empty when it does, or is leaving.
+// trouble returns why the pod does not work, in Kubernetes' words; empty if it does, or is leaving.
 func trouble(p corev1.Pod) string {
 	if p.DeletionTimestamp != nil {
 		return ""
 	}
+
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 		if w := s.State.Waiting; w != nil && w.Reason != "" {
 			return joined(w.Reason, w.Message)
 		}
 	}
+
 	for _, want := range []corev1.PodConditionType{corev1.PodScheduled, corev1.PodReady} {
 		for _, c := range p.Status.Conditions {
 			if c.Type == want && c.Status != corev1.ConditionTrue {
@@ -163,6 +183,7 @@ func trouble(p corev1.Pod) string {
 			}
 		}
 	}
+
 	return ""
 }
 

@@ -10,28 +10,35 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Manager is what the labels of manifests say manages the objects, in Pulumi's place.
-const Manager = "kubectl"
+// manager is the manager of the objects in the labels of manifests, in Pulumi's place.
+const manager = "kubectl"
 
 // Order is that in which the kinds are made: each after those that it names.
-var Order = []string{"Namespace", "NetworkPolicy", "ResourceQuota", "LimitRange", "ServiceAccount", "ConfigMap", "Secret",
-	"PersistentVolumeClaim", "Service", "StatefulSet", "Job", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget",
+var Order = []string{"Namespace", "NetworkPolicy", "ResourceQuota", "LimitRange", "ServiceAccount",
+	"ConfigMap", "Secret",
+	"PersistentVolumeClaim", "Service", "StatefulSet", "Job", "Deployment",
+	"HorizontalPodAutoscaler", "PodDisruptionBudget",
 	"Gateway", "HTTPRoute", "Ingress"}
 
-// Manifests are the objects as others than Pulumi make them, in Order, and by name within a kind.
+// Manifests returns the objects as others than Pulumi make them, in Order, and
+// by name within a kind.
 func (r *Rendering) Manifests() ([]*unstructured.Unstructured, error) {
 	var out []*unstructured.Unstructured
 	for _, o := range r.Objects {
 		if !slices.Contains(Order, o.kind()) {
-			return nil, fmt.Errorf("%s: the kind's place among the others is not known: add it to Order", o)
+			return nil, fmt.Errorf("%s: the kind's place among the others is not known: add it to Order",
+				o)
 		}
+
 		fields, err := o.Fields()
 		if err != nil {
 			return nil, err
 		}
+
 		manage(fields)
 		out = append(out, &unstructured.Unstructured{Object: fields})
 	}
+
 	place := func(u *unstructured.Unstructured) int { return slices.Index(Order, u.GetKind()) }
 	slices.SortFunc(out, func(a, b *unstructured.Unstructured) int {
 		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a.GetName(), b.GetName()))
@@ -39,12 +46,12 @@ func (r *Rendering) Manifests() ([]*unstructured.Unstructured, error) {
 	return out, nil
 }
 
-// manage says that Manager manages the objects.
+// manage sets the manager in the labels of the objects to the one of manifests.
 func manage(v any) {
 	switch v := v.(type) {
 	case map[string]any:
 		if _, ok := v[labelManager]; ok {
-			v[labelManager] = Manager
+			v[labelManager] = manager
 		}
 		for _, x := range v {
 			manage(x)
@@ -67,5 +74,6 @@ func YAML(w io.Writer, manifests []*unstructured.Unstructured) error {
 			return err
 		}
 	}
+
 	return nil
 }

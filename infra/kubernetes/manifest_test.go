@@ -3,12 +3,15 @@ package kubernetes_test
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"path"
 	"slices"
 	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 )
@@ -22,21 +25,25 @@ func TestManifests(t *testing.T) {
 			if seen[idOf(o)] || o.GetName() == "" {
 				t.Errorf("%s has no name of its own", idOf(o))
 			}
+
 			seen[idOf(o)] = true
 			place := slices.Index(kubernetes.Order, o.GetKind())
 			if place < last {
 				t.Errorf("%s comes too late", idOf(o))
 			}
+
 			last = place
 			if o.GetKind() != "Secret" {
 				continue
 			}
+
 			values, _, _ := unstructured.NestedStringMap(o.Object, "stringData")
 			for key, value := range values {
 				if value != kubernetes.SecretValue || o.Object["data"] != nil {
 					t.Errorf("%s: %s is %q", idOf(o), key, value)
 				}
 			}
+
 			if len(values) == 0 {
 				t.Errorf("%s is empty", idOf(o))
 			}
@@ -48,35 +55,48 @@ func TestManifests(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+
 		if !bytes.Equal(first.Bytes(), again.Bytes()) {
 			t.Error("two streams of the same objects differ")
 		}
+
 		for _, bad := range []string{"pulumi", plan.Computed, "1e+", ": null", "status: {}", "creationTimestamp"} {
 			if strings.Contains(first.String(), bad) {
 				t.Errorf("the stream holds %q", bad)
 			}
 		}
+
 		if got := strings.Count("\n"+first.String(), "\n---\n"); got != len(objects) {
 			t.Errorf("%d documents of %d objects", got, len(objects))
 		}
 	})
 }
 
-// TestReferences holds that what an object names is there, under that name: pods' images, ConfigMaps,
-// Secrets and claims.
+// TestReferences holds that what an object names is there, under that name: pods' images,
+// ConfigMaps, Secrets and claims.
 func TestReferences(t *testing.T) {
 	stack, root := labStack(t)
 	rendered, err := kubernetes.Render(stack, kubernetes.Options{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	there := map[string]bool{}
 	for _, o := range rendered.Objects {
 		there[o.String()] = true
 	}
-	for _, img := range rendered.Images {
-		there["Image "+img.Ref] = true
+
+	for _, svc := range stack.Services {
+		there["Image "+svc.Image.Ref] = true
+		if svc.Image.Build != nil {
+			ref, err := image.Ref(os.DirFS(root), *svc.Image.Build)
+			if err != nil {
+				t.Fatal(err)
+			}
+			there["Image "+path.Join(stack.Registry, ref)] = true
+		}
 	}
+
 	seen := map[string]bool{}
 	look := func(o *kubernetes.Object, kind string, name any) {
 		if ref := fmt.Sprint(kind, " ", name); name != nil && !there[ref] {
@@ -84,20 +104,24 @@ func TestReferences(t *testing.T) {
 		}
 		seen[kind] = seen[kind] || name != nil
 	}
+
 	for _, o := range rendered.Objects {
 		fields, err := o.Fields()
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		pod, ok, _ := unstructured.NestedMap(fields, "spec", "template", "spec")
 		if !ok {
 			continue
 		}
+
 		for _, list := range []string{"initContainers", "containers"} {
 			for _, c := range items(pod[list]) {
 				look(o, "Image", c["image"])
 			}
 		}
+
 		for _, v := range items(pod["volumes"]) {
 			look(o, "ConfigMap", at(v, "configMap", "name"))
 			look(o, "PersistentVolumeClaim", at(v, "persistentVolumeClaim", "claimName"))
@@ -108,6 +132,7 @@ func TestReferences(t *testing.T) {
 			}
 		}
 	}
+
 	if len(seen) != 4 || !seen["Secret"] || !seen["PersistentVolumeClaim"] {
 		t.Errorf("only %v are named", seen)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	batchv1 "k8s.io/api/batch/v1"
@@ -29,8 +30,8 @@ const modelfilesSource = "modelfiles"
 // maxConfigMap is what a ConfigMap holds at most, in bytes.
 const maxConfigMap = 1 << 20
 
-// What the Job that makes the model may take. The time is that of a download of tens of gigabytes. The tries are the command's
-// own (see addJob).
+// What the Job that makes the model may take. The time is that of a download of tens of gigabytes.
+// The tries are the command's own (see addJob).
 const (
 	modelDeadline = 2 * time.Hour
 	modelTries    = 4
@@ -39,14 +40,20 @@ const (
 // modelResources are those of `ml model apply`: it talks to Ollama, which does the work.
 var modelResources = stacks.Resources{CPU: 500, Memory: 256 * stacks.MiB}
 
-// modelPlan is how the stack's model is made: a Job runs ml's own command against the service that serves models.
+// modelPlan is how the stack's model is made: a Job runs ml's own command against the
+// service that serves models.
 type modelPlan struct {
 	digest string
-	// client is ml, server what it makes the model in; nil when that is none of the stack's services.
+
+	// client is ml, server what it makes the model in; nil when that is none of
+	// the stack's services.
 	client plan
 	server *plan
-	// shared is set when the replicas of the server read one volume: an Ollama beside the Job fills it.
+
+	// shared is set when the replicas of the server read one volume: an Ollama
+	// beside the Job fills it.
 	shared bool
+
 	// env and replicas are the command's.
 	env      map[string]string
 	replicas int
@@ -58,48 +65,59 @@ func planModel(stack stacks.Stack, plans []plan, root string) (*modelPlan, *mode
 	if err != nil {
 		return nil, nil, err
 	}
+
 	for _, p := range plans {
-		c, ok := p.Contract.(contract.ML)
+		client, ok := p.Contract.(*mlenv.Config)
 		if !ok {
 			continue
 		}
+
+		c := *client
+		c.OptionalRedis = contract.OptionalRedis{} // what makes the model answers nobody
 		m := &modelPlan{digest: stack.Model.Digest, client: p, replicas: 1}
 		at, err := url.Parse(c.OllamaURL)
 		if err != nil {
 			return nil, nil, fmt.Errorf("services.%s.contract: OLLAMA_API_URL: %w", p.Name, err)
 		}
+
 		for i := range plans {
 			if plans[i].Name == at.Hostname() {
 				m.server, m.replicas = &plans[i], plans[i].Replicas
 			}
 		}
+
 		if m.server != nil {
 			_, m.shared = sharedVolume(stack, m.server.Service)
 		}
+
 		if m.shared {
 			at.Host, m.replicas = "127.0.0.1:"+at.Port(), 1
 			c.OllamaURL = at.String()
 		}
-		if m.env, err = contract.Render(c.WithoutRedis()); err != nil {
+
+		if m.env, err = contract.Render(&c); err != nil {
 			return nil, nil, fmt.Errorf("services.%s.contract: %w", p.Name, err)
 		}
+
 		return m, files, nil
 	}
+
 	return nil, files, nil
 }
 
-// calls says that the Job connects to the service.
+// calls reports whether the Job connects to the service.
 func (m *modelPlan) calls(service string) bool {
 	return m.server != nil && !m.shared && m.server.Name == service
 }
 
-// before says that the service starts after the Job: replicas that share a volume do not start on an empty one that they
-// cannot write to. The client of the model starts before: it is not ready until exactly the wanted version is there.
-func (m *modelPlan) before(service string) bool {
+// blocks reports whether the service starts after the Job: replicas that share a volume do not
+// start on an empty one that they cannot write to. The client of the model starts before: it is not
+// ready until exactly the wanted version is there.
+func (m *modelPlan) blocks(service string) bool {
 	return m.shared && m.server.Name == service
 }
 
-// resources are those of the Job's containers.
+// resources returns those of the Job's containers.
 func (m *modelPlan) resources() []corev1.ResourceRequirements {
 	out := []corev1.ResourceRequirements{resourcesOf(modelResources, nil)}
 	if m.shared {
@@ -108,7 +126,8 @@ func (m *modelPlan) resources() []corev1.ResourceRequirements {
 	return out
 }
 
-// args are the command's: with several replicas it waits until the name resolves to all of them.
+// args returns the command's arguments: with several replicas it waits until the name
+// resolves to all of them.
 func (m *modelPlan) args() []string {
 	args := []string{"model", "apply", "--tries", strconv.Itoa(modelTries)}
 	if m.replicas > 1 {
@@ -117,18 +136,23 @@ func (m *modelPlan) args() []string {
 	return args
 }
 
-// name is the Job's: its hash is over everything in it, as a Job cannot be changed. So a changed Modelfile, base or number
-// of replicas is a new Job, which shows in the preview and runs before the old one is removed.
+// name returns the Job's name: its hash is over everything in it, as a Job cannot be changed. So a
+// changed Modelfile, base or number of replicas is a new Job, which shows in the preview and runs
+// before the old one is removed.
 func (m *modelPlan) name(files *modelFiles) (string, error) {
-	all := []any{m.digest, m.args(), m.env, m.client.image.Ref, m.client.Security, files.data(), modelResources,
+	all := []any{m.digest, m.args(), m.env, m.client.image, m.client.Security, files.data(),
+		modelResources,
 		modelDeadline}
 	if m.shared {
-		all = append(all, m.server.image.Ref, m.server.env, m.server.Command, m.server.Resources, m.server.Mounts)
+		all = append(all, m.server.image, m.server.env, m.server.Command, m.server.Resources,
+			m.server.Mounts)
 	}
+
 	content, err := json.Marshal(all)
 	if err != nil {
 		return "", err
 	}
+
 	return stacks.ModelJob + "-" + shortHash(content), nil
 }
 
@@ -137,6 +161,7 @@ type modelFiles struct {
 	// text and binary by key; paths holds each key's path below modelfiles/.
 	text, paths map[string]string
 	binary      map[string][]byte
+
 	// name is the ConfigMap's.
 	name string
 }
@@ -145,14 +170,17 @@ func (f *modelFiles) data() map[string]string {
 	if f == nil {
 		return nil
 	}
+
 	out := map[string]string{}
 	for key, name := range f.paths {
 		out[name] = f.text[key] + base64.StdEncoding.EncodeToString(f.binary[key])
 	}
+
 	return out
 }
 
-// planModelFiles reads the stack's Modelfile and the files it names: what else lies in the folder is not the stack's.
+// planModelFiles reads the stack's Modelfile and the files it names: what else lies in the
+// folder is not the stack's.
 func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
 	mounted := false
 	for _, svc := range stack.Services {
@@ -160,40 +188,57 @@ func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
 			mounted = mounted || m.Kind == stacks.MountBind
 		}
 	}
+
 	if !mounted {
 		return nil, nil
 	}
+
 	const at = "model.modelfile"
 	m, err := modelfiles.Load(os.DirFS(root), stack.Model.Modelfile, stack.Model.Base)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", at, err)
 	}
+
 	names := []string{stack.Model.Modelfile}
 	for _, name := range m.Files {
 		names = append(names, path.Join(path.Dir(stack.Model.Modelfile), name))
 	}
-	f := &modelFiles{text: map[string]string{}, binary: map[string][]byte{}, paths: map[string]string{}}
+
+	f := &modelFiles{
+		text:   map[string]string{},
+		binary: map[string][]byte{},
+		paths:  map[string]string{},
+	}
+
 	size := int64(0)
 	for _, name := range names {
 		inside, err := filepath.Rel(modelfilesSource, name)
 		if err != nil || !filepath.IsLocal(inside) {
-			return nil, fmt.Errorf("%s: %q does not lie in %s/, which is what ml can read", at, name, modelfilesSource)
+			return nil, fmt.Errorf("%s: %q does not lie in %s/, which is what ml can read", at,
+				name, modelfilesSource)
 		}
+
 		info, err := os.Stat(filepath.Join(root, name))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", at, err)
 		}
+
 		if size += info.Size(); size > maxConfigMap {
-			return nil, cannot(at, fmt.Sprintf("%s and what it names are more than the 1 MiB that a ConfigMap holds: publish the weights as a model of a registry, and name that in FROM", stack.Model.Modelfile))
+			return nil, cannot(at, "%s and what it names are more than the 1 MiB that a ConfigMap "+
+				"holds: publish the weights as a model of a registry, and name that in FROM",
+				stack.Model.Modelfile)
 		}
+
 		content, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", at, err)
 		}
+
 		key := fileKey(filepath.ToSlash(inside))
 		if !keyRule.MatchString(key) {
-			return nil, cannot(at, fmt.Sprintf("rename %q: its path may have letters, digits, dots, dashes and underscores", name))
+			return nil, cannot(at, "rename %q: "+keyRuleText, name)
 		}
+
 		f.paths[key] = filepath.ToSlash(inside)
 		if utf8.Valid(content) {
 			f.text[key] = string(content)
@@ -201,10 +246,11 @@ func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
 			f.binary[key] = content
 		}
 	}
+
 	return f, nil
 }
 
-// source is the volume that has the files at their paths.
+// source returns the volume that has the files at their paths.
 func (f *modelFiles) source() corev1.VolumeSource {
 	v := &corev1.ConfigMapVolumeSource{DefaultMode: new(int32(fileMode))}
 	v.Name = f.name
@@ -219,10 +265,12 @@ func (r *renderer) addModelFiles() error {
 	if r.files == nil {
 		return nil
 	}
+
 	m, err := r.addConfigMap("modelfiles", stacks.ModelJob, r.files.text, r.files.binary)
 	if err != nil {
 		return err
 	}
+
 	r.files.name = m.GetName()
 	return nil
 }
@@ -234,36 +282,43 @@ func (r *renderer) addJob() error {
 	if err != nil {
 		return err
 	}
+
 	account, policy := r.addAccount(stacks.ModelJob), r.addJobPolicy()
 	after := append([]*Object{account, policy}, r.fences...)
 	if m.server != nil && !m.shared {
 		after = append(after, r.parts[m.server.Name]...)
-		// Pulumi waits for the Job, for hours where it downloads: an Ollama that does not come up is said before.
+		// Pulumi waits for the Job, for hours where it downloads: an Ollama that does not
+		// come up is said before.
 		account.Awaits = m.server.Name
 	}
+
 	// The Job's own bound is first, and says so.
 	bound := (modelDeadline + time.Minute).String()
 	r.job = r.add(&Object{
 		Resource: stacks.ModelJob, Component: stacks.ModelJob, After: after,
 		Timeouts: &pulumi.CustomTimeouts{Create: bound, Update: bound},
-		// Replaced when it failed: the next `up` tries again. No time to live: a Job that removes itself would come back with
-		// every `up` after a refresh.
+		// Replaced when it failed: the next `up` tries again. No time to live: a Job that removes
+		// itself would come back with every `up` after a refresh.
 		Annotations: map[string]string{"pulumi.com/replaceUnready": "true"},
 		API: &batchv1.Job{ObjectMeta: r.meta(name, labels), Spec: batchv1.JobSpec{
-			Template: r.jobTemplate(labels), ActiveDeadlineSeconds: new(int64(seconds(modelDeadline))),
-			// The command tries again by itself, and knows when that is in vain: then the Job fails at once. A failure policy by
-			// exit status would be the same for Kubernetes, but not for Pulumi 4.25, which knows a failed Job by the backoff's
-			// reason or the deadline's, and would wait on.
+			Template:              r.jobTemplate(labels),
+			ActiveDeadlineSeconds: new(int64(seconds(modelDeadline))),
+			// The command tries again by itself, and knows when that is in vain: then the Job
+			// fails at once. A failure policy by exit status would be the same for Kubernetes, but
+			// not for Pulumi 4.25, which knows a failed Job by the backoff's reason or the
+			// deadline's, and would wait on.
 			BackoffLimit: new(int32(0)),
 			// One maker at a time: the next one waits until the last one is gone.
-			PodReplacementPolicy: new(batchv1.Failed), PodFailurePolicy: failurePolicy(),
+			PodReplacementPolicy: new(batchv1.Failed),
+			PodFailurePolicy:     failurePolicy(),
 		}},
 	})
+
 	return nil
 }
 
-// failurePolicy lets a drain or a preemption take the pod away without failing the Job: another one goes on, with what is
-// downloaded. What the API server would fill in is said.
+// failurePolicy lets a drain or a preemption take the pod away without failing the Job: another one
+// goes on, with what is downloaded. What the API server would fill in is said.
 func failurePolicy() *batchv1.PodFailurePolicy {
 	return &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
 		Action: batchv1.PodFailurePolicyActionIgnore,
@@ -273,7 +328,8 @@ func failurePolicy() *batchv1.PodFailurePolicy {
 	}}}
 }
 
-// jobTemplate is ml's container with another command and, where the volume is shared, an Ollama that writes to it.
+// jobTemplate returns ml's container with another command and, where the volume is shared, an
+// Ollama that writes to it.
 func (r *renderer) jobTemplate(labels map[string]string) corev1.PodTemplateSpec {
 	m := r.model
 	mounted := volumes{}
@@ -288,23 +344,33 @@ func (r *renderer) jobTemplate(labels map[string]string) corev1.PodTemplateSpec 
 		r.mountVolumes(server, &mounted, true)
 		c := container(server)
 		c.VolumeMounts = mounted.mounts
-		c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways) // a sidecar: up before the Job's container, gone after it
+		// a sidecar: up before the Job's container, gone after it
+		c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 		sidecars = append(sidecars, c)
 		security = server.Security
 	}
+
 	spec := podSpec(stacks.ModelJob, security, mounted)
-	spec.RestartPolicy = corev1.RestartPolicyNever // the pod that failed keeps its log; failurePolicy needs it
+	// the pod that failed keeps its log; failurePolicy needs it
+	spec.RestartPolicy = corev1.RestartPolicyNever
 	spec.InitContainers = sidecars
 	spec.Containers = []corev1.Container{{
-		Name: m.client.Name, Image: m.client.image.Ref, ImagePullPolicy: corev1.PullIfNotPresent,
-		Args: m.args(), Env: variables(m.env), VolumeMounts: own,
-		Resources: resourcesOf(modelResources, nil), SecurityContext: containerSecurity(m.client.Security),
+		Name:                     m.client.Name,
+		Image:                    m.client.image,
+		ImagePullPolicy:          corev1.PullIfNotPresent,
+		Args:                     m.args(),
+		Env:                      variables(m.env),
+		VolumeMounts:             own,
+		Resources:                resourcesOf(modelResources, nil),
+		SecurityContext:          containerSecurity(m.client.Security),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}}
+
 	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec}
 }
 
-// addJobPolicy lets the Job reach what it makes the model in; a sidecar reaches what that service does, to download.
+// addJobPolicy lets the Job reach what it makes the model in; a sidecar reaches what that
+// service does, to download.
 func (r *renderer) addJobPolicy() *Object {
 	egress := []egressRule{toDNS()}
 	if m := r.model; m.shared {
@@ -314,5 +380,6 @@ func (r *renderer) addJobPolicy() *Object {
 	} else {
 		egress = append(egress, outside(m.client.Outside)...)
 	}
+
 	return r.addPolicy(stacks.ModelJob, stacks.ModelJob, *r.selector(stacks.ModelJob), nil, egress)
 }

@@ -11,30 +11,40 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Where a rule says "anywhere" it leaves out link-local addresses: on most clouds they hold the machine's credentials.
-// Private addresses are in: a registry or a Redis may well be there, and what it may reach is only the one port.
+// Where a rule says "anywhere" it leaves out link-local addresses: on most clouds they hold the
+// machine's credentials. Private addresses are in: a registry or a Redis may well be there, and
+// what it may reach is only the one port.
 var (
-	anywhere   = []string{"0.0.0.0/0", "::/0"}
-	linkLocal  = map[string][]string{"0.0.0.0/0": {"169.254.0.0/16"}, "::/0": {"fe80::/10", "fd00:ec2::254/128"}}
-	nodeDNS    = "169.254.20.10/32" // NodeLocal DNSCache's documented address
-	dnsApps    = []string{"kube-dns", "node-local-dns"}
-	bothWays   = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
+	anywhere  = []string{"0.0.0.0/0", "::/0"}
+	linkLocal = map[string][]string{
+		"0.0.0.0/0": {"169.254.0.0/16"},
+		"::/0":      {"fe80::/10", "fd00:ec2::254/128"},
+	}
+	nodeDNS  = "169.254.20.10/32" // NodeLocal DNSCache's documented address
+	dnsApps  = []string{"kube-dns", "node-local-dns"}
+	bothWays = []networkingv1.PolicyType{
+		networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress,
+	}
 	solverPort = 8089 // of cert-manager's pods that answer HTTP-01 challenges
 )
 
-// addDefaultDeny closes the namespace both ways. What the stack's services may do is in a policy of each.
+// addDefaultDeny closes the namespace both ways. What the stack's services may do
+// is in a policy of each.
 func (r *renderer) addDefaultDeny() {
 	fence := func(name string, pods map[string]string, ingress []ingressRule, egress []egressRule) {
 		policy := r.addPolicy(name, "", metav1.LabelSelector{MatchLabels: pods}, ingress, egress)
 		r.fences = append(r.fences, policy)
 	}
+
 	fence("default-deny", nil, nil, nil)
 	if ownGateway(r.stack) {
-		// Pods that a gateway's controller runs in this namespace, labelled as the Gateway API says (GEP-1762). Where they are
-		// configured from is the controller's, so nothing is known of whom they talk to; the edge is all that takes their
-		// connections here.
-		fence("gateway", map[string]string{gatewayGroup + "/gateway-name": stacks.Edge}, []ingressRule{{}}, []egressRule{{}})
+		// Pods that a gateway's controller runs in this namespace, labelled as the Gateway API says
+		// (GEP-1762). Where they are configured from is the controller's, so nothing is known of
+		// whom they talk to; the edge is all that takes their connections here.
+		fence("gateway", map[string]string{gatewayGroup + "/gateway-name": stacks.Edge},
+			[]ingressRule{{}}, []egressRule{{}})
 	}
+
 	if t := r.stack.Route; t != nil && t.TLS != nil && t.TLS.Secret == "" {
 		// cert-manager proves the host's name with a pod of its own in this namespace.
 		fence("certificate", map[string]string{"acme.cert-manager.io/http01-solver": "true"},
@@ -48,8 +58,9 @@ type (
 	peer        = networkingv1.NetworkPolicyPeer
 )
 
-// addServicePolicy lets through exactly what the stack says: who calls the service, whom it calls, and what it reaches
-// outside. Kubelets reach the pods of their node, for probes, whatever the policies.
+// addServicePolicy lets through exactly what the stack says: who calls the service, whom it
+// calls, and what it reaches outside. Kubelets reach the pods of their node, for probes,
+// whatever the policies.
 func (r *renderer) addServicePolicy(svc stacks.Service) *Object {
 	var ingress []ingressRule
 	if len(svc.Ports) > 0 {
@@ -59,19 +70,22 @@ func (r *renderer) addServicePolicy(svc stacks.Service) *Object {
 				rule.From = append(rule.From, r.podsOf(caller))
 			}
 		}
+
 		if svc.Name == stacks.Edge || len(rule.From) > 0 {
 			ingress = append(ingress, rule)
 		}
 	}
+
 	egress := []egressRule{toDNS()}
 	for _, callee := range svc.Calls {
 		egress = append(egress, r.toService(callee))
 	}
+
 	egress = append(egress, outside(svc.Outside)...)
 	return r.addPolicy(svc.Name, svc.Name, *r.selector(svc.Name), ingress, egress)
 }
 
-// callers are the services, and the Job, that connect to the service, in the stack's order.
+// callers returns the services, and the Job, that connect to the service, in the stack's order.
 func (r *renderer) callers(name string) []string {
 	var out []string
 	for _, svc := range r.stack.Services {
@@ -79,9 +93,11 @@ func (r *renderer) callers(name string) []string {
 			out = append(out, svc.Name)
 		}
 	}
+
 	if r.model != nil && r.model.calls(name) {
 		out = append(out, stacks.ModelJob)
 	}
+
 	return out
 }
 
@@ -94,12 +110,14 @@ func (r *renderer) toService(name string) egressRule {
 	}
 }
 
-// toDNS reaches the cluster's name servers: the pods that every distribution labels k8s-app=kube-dns, and the cache on
-// each node where there is one.
+// toDNS reaches the cluster's name servers: the pods that every distribution labels
+// k8s-app=kube-dns, and the cache on each node where there is one.
 func toDNS() egressRule {
 	return egressRule{
 		To: []peer{{
-			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: "kube-system"}},
+			NamespaceSelector: &metav1.LabelSelector{
+				MatchLabels: map[string]string{corev1.LabelMetadataName: "kube-system"},
+			},
 			PodSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
 				{Key: "k8s-app", Operator: metav1.LabelSelectorOpIn, Values: dnsApps},
 			}},
@@ -110,8 +128,8 @@ func toDNS() egressRule {
 	}
 }
 
-// outside are the rules for destinations beyond the stack. A policy knows addresses and no names: a name, like any host,
-// is its port anywhere.
+// outside returns the rules for destinations beyond the stack. A policy knows addresses and no
+// names: a name, like any host, is its port anywhere.
 func outside(list []stacks.Outside) []egressRule {
 	var out []egressRule
 	for _, o := range list {
@@ -121,11 +139,14 @@ func outside(list []stacks.Outside) []egressRule {
 			to = append(to, peer{IPBlock: &networkingv1.IPBlock{CIDR: block}})
 		} else {
 			for _, block := range anywhere {
-				to = append(to, peer{IPBlock: &networkingv1.IPBlock{CIDR: block, Except: linkLocal[block]}})
+				to = append(to,
+					peer{IPBlock: &networkingv1.IPBlock{CIDR: block, Except: linkLocal[block]}})
 			}
 		}
+
 		out = append(out, egressRule{To: to, Ports: ports(corev1.ProtocolTCP, o.Port)})
 	}
+
 	return out
 }
 
@@ -133,12 +154,16 @@ func ports(protocol corev1.Protocol, port int) []networkingv1.NetworkPolicyPort 
 	return []networkingv1.NetworkPolicyPort{{Protocol: &protocol, Port: new(intstr.FromInt(port))}}
 }
 
-// addPolicy makes a policy for both directions: one without rules for a direction lets nothing through there.
-func (r *renderer) addPolicy(name, component string, pods metav1.LabelSelector, ingress []ingressRule, egress []egressRule) *Object {
+// addPolicy makes a policy for both directions: one without rules for a direction lets
+// nothing through there.
+func (r *renderer) addPolicy(
+	name, component string, pods metav1.LabelSelector, ingress []ingressRule, egress []egressRule,
+) *Object {
 	labels := r.labels()
 	if component != "" {
 		labels = r.labelsOf(component)
 	}
+
 	return r.add(&Object{Resource: name, Component: component, API: &networkingv1.NetworkPolicy{
 		ObjectMeta: r.meta(name, labels),
 		Spec: networkingv1.NetworkPolicySpec{

@@ -15,10 +15,11 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Object is an object of the cluster, with what stands beside it: what Pulumi is told of it, and
+// Object is an object of the cluster, with what stands beside it: what Pulumi knows of it, and
 // the API server is not.
 //
 // It names others as they are called before anything is provisioned. A Secret is called after its
@@ -26,34 +27,42 @@ import (
 // place. A Secret holds SecretValue under each of its keys.
 type Object struct {
 	API
+
 	// Resource is the name of the object's resource.
 	Resource string
+
 	// Component is what it is part of: a service, stacks.ModelJob, or the namespace where empty.
 	Component string
+
 	// Annotations are for Pulumi.
 	Annotations map[string]string
+
 	// After are made before the object, and removed after it.
 	After []*Object
+
 	// Awaits is a service whose pods are ready before the object is made; empty for none.
 	Awaits string
+
 	// Timeouts bound how long Pulumi waits for it.
 	Timeouts *pulumi.CustomTimeouts
+
 	// Kept objects are there already when the stack comes back: they are taken over. Retained ones
 	// stay when it goes.
 	Kept, Retained bool
+
 	// Files are those that a Secret holds, by its keys.
 	Files map[string]stacks.File
 }
 
-// API is what the API server knows of an object: a type of k8s.io/api, or unstructured for the kinds
-// of the Gateway API, which it has no types for.
+// API is what the API server knows of an object: a type of k8s.io/api, or unstructured for the
+// kinds of the Gateway API, which it has no types for.
 type API interface {
 	runtime.Object
 	metav1.Object
 }
 
-// SecretValue stands in the place of every value of a Secret.
-const SecretValue = "[secret]"
+// SecretValue stands in the place of every value of a Secret, as it does in a plan.
+const SecretValue = recorder.Secret
 
 // Scheme knows the kinds that a rendering has Go types for.
 var Scheme = sync.OnceValue(func() *runtime.Scheme {
@@ -66,16 +75,17 @@ var Scheme = sync.OnceValue(func() *runtime.Scheme {
 			panic(err) // two Go types of one kind
 		}
 	}
+
 	return s
 })
 
-// kind is the object's kind.
+// kind returns the object's kind.
 func (o *Object) kind() string { return o.GetObjectKind().GroupVersionKind().Kind }
 
-// String is the object as people name it.
+// String returns the object as people name it.
 func (o *Object) String() string { return o.kind() + " " + o.GetName() }
 
-// Fields are what the API server is told of the object.
+// Fields returns the object as the API server gets it.
 func (o *Object) Fields() (map[string]any, error) {
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o.DeepCopyObject())
 	if err != nil {
@@ -93,6 +103,7 @@ func undo(fields map[string]any) {
 	if spec != nil && len(spec) == 0 {
 		delete(fields, "spec")
 	}
+
 	claims, _ := spec["volumeClaimTemplates"].([]any)
 	for _, claim := range claims {
 		undo(claim.(map[string]any))
@@ -108,7 +119,7 @@ func (r *renderer) add(o *Object) *Object {
 	return o
 }
 
-// meta is an object's metadata in the stack's namespace.
+// meta returns an object's metadata in the stack's namespace.
 func (r *renderer) meta(name string, labels map[string]string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: r.opts.Namespace, Labels: labels}
 }

@@ -32,15 +32,22 @@ func eachStack(t *testing.T, f func(t *testing.T, p planned)) {
 			if err := stack.Validate(); err != nil {
 				t.Fatal(err)
 			}
-			f(t, planned{stack: stack, root: root, resources: mustRecord(t, stack, kubernetes.Options{Root: root})})
+
+			f(t, planned{
+				stack:     stack,
+				root:      root,
+				resources: mustRecord(t, stack, kubernetes.Options{Root: root}),
+			})
 		})
 	}
+
 	stack, root := labStack(t)
 	run(stack, root)
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, name := range stacks.Overlays() {
 		run(shipped(t, root, name), root)
 	}
@@ -53,19 +60,27 @@ func shipped(t *testing.T, root, name string) stacks.Stack {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	plain, secrets := config.Own()
 	plain["target"] = string(stacks.Kubernetes)
 	if name != "dev" {
 		secrets = append(secrets, stacks.RedisPasswordKey)
 	}
+
 	settings, err := stacks.DecodeSettings(plain, secrets)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stack, err := stacks.Load(name, settings, stacks.Checkout{FS: os.DirFS(root), UID: 1000, GID: 1000})
+
+	stack, err := stacks.Load(name, settings, stacks.Checkout{
+		FS:  os.DirFS(root),
+		UID: 1000,
+		GID: 1000,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return stack
 }
 
@@ -79,12 +94,16 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+
 		want, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatalf("%v: run `go test ./infra/kubernetes -run Golden -update`", err)
 		}
+
 		if !bytes.Equal(got, want) {
-			t.Errorf("the plan of %s changed: %s\nread the change with `go test ./infra/kubernetes -run Golden -update && git diff`", p.stack.Name, firstDifference(want, got))
+			t.Errorf("the plan of %s changed: %s\n"+
+				"read the change with `go test ./infra/kubernetes -run Golden -update && git diff`",
+				p.stack.Name, firstDifference(want, got))
 		}
 	})
 }

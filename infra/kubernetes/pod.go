@@ -8,12 +8,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// endpointDelay is how long a pod that is being replaced still serves before it is told to stop: by then every node,
-// gateway and name server knows that it is leaving, and no new connection reaches it while it drains.
+// endpointDelay is how long a pod that is being replaced still serves before it is told to stop:
+// by then every node, gateway and name server knows that it is leaving, and no new connection
+// reaches it while it drains.
 const endpointDelay = 5 * time.Second
 
-// drain is the service's preStop sleep. Only a Deployment's pod has a successor that serves meanwhile; for a StatefulSet's
-// it would make the gap longer.
+// drain returns the service's preStop sleep. Only a Deployment's pod has a successor that serves
+// meanwhile; for a StatefulSet's it would make the gap longer.
 func (p plan) drain() time.Duration {
 	if p.kind == kindDeployment && len(p.Ports) > 0 {
 		return endpointDelay
@@ -21,7 +22,7 @@ func (p plan) drain() time.Duration {
 	return 0
 }
 
-// podTemplate is the pod of a service.
+// podTemplate returns the pod of a service.
 func (r *renderer) podTemplate(p plan, mounted volumes) corev1.PodTemplateSpec {
 	c := container(p)
 	c.VolumeMounts = mounted.mounts
@@ -33,13 +34,14 @@ func (r *renderer) podTemplate(p plan, mounted volumes) corev1.PodTemplateSpec {
 	if p.kind == kindDeployment || r.spreads(p) {
 		spec.TopologySpreadConstraints = r.spread(p)
 	}
+
 	applyGPU(&spec, p.GPU)
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: r.labelsOf(p.Name)}, Spec: spec,
 	}
 }
 
-// podSpec is what all pods of the stack have in common.
+// podSpec returns what all pods of the stack have in common.
 func podSpec(account string, s stacks.Security, mounted volumes) corev1.PodSpec {
 	security := &corev1.PodSecurityContext{
 		RunAsNonRoot:   new(true),
@@ -48,10 +50,12 @@ func podSpec(account string, s stacks.Security, mounted volumes) corev1.PodSpec 
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 	if mounted.claims {
-		// A fresh claim is root's. Once it is the group's, its files are not walked through at every start.
+		// A fresh claim is root's. Once it is the group's, its files are not walked
+		// through at every start.
 		security.FSGroup = new(int64(s.GID))
 		security.FSGroupChangePolicy = new(corev1.FSGroupChangeOnRootMismatch)
 	}
+
 	return corev1.PodSpec{
 		ServiceAccountName:           account,
 		AutomountServiceAccountToken: new(false),
@@ -62,13 +66,15 @@ func podSpec(account string, s stacks.Security, mounted volumes) corev1.PodSpec 
 	}
 }
 
-// spread keeps a service's replicas on different nodes and in different zones where it can. Each revision counts by
-// itself, or the pods that a rolling update is about to remove would push the new ones together.
+// spread keeps a service's replicas on different nodes and in different zones where it can.
+// Each revision counts by itself, or the pods that a rolling update is about to remove would
+// push the new ones together.
 func (r *renderer) spread(p plan) []corev1.TopologySpreadConstraint {
 	revision := "pod-template-hash"
 	if p.kind == kindStatefulSet {
 		revision = "controller-revision-hash"
 	}
+
 	var out []corev1.TopologySpreadConstraint
 	for _, key := range []string{"kubernetes.io/hostname", "topology.kubernetes.io/zone"} {
 		out = append(out, corev1.TopologySpreadConstraint{
@@ -76,5 +82,6 @@ func (r *renderer) spread(p plan) []corev1.TopologySpreadConstraint {
 			LabelSelector: r.selector(p.Name), MatchLabelKeys: []string{revision},
 		})
 	}
+
 	return out
 }

@@ -7,8 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Quantities are written as the API server writes them back ("1", never "1000m"): another spelling would show as a
-// change after every refresh.
+// Quantities are written as the API server writes them back ("1", never "1000m"): another spelling
+// would show as a change after every refresh.
 
 func cpuQuantity(c stacks.MilliCPU) resource.Quantity {
 	return *resource.NewMilliQuantity(int64(c), resource.DecimalSI)

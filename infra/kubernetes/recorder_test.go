@@ -11,6 +11,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -20,7 +21,7 @@ const recordedPassword = "hunter2-hunter2"
 
 // record deploys the stack on the recording monitor.
 func record(stack stacks.Stack, opts kubernetes.Options) ([]plan.Resource, error) {
-	return plan.Record(context.Background(), plan.Stack{
+	return recorder.Record(context.Background(), recorder.Stack{
 		Project: stacks.Project, Name: stack.Name,
 		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
 		Secrets: []string{"codexcontinue:redisPassword"},
@@ -29,7 +30,7 @@ func record(stack stacks.Stack, opts kubernetes.Options) ([]plan.Resource, error
 		if err != nil {
 			return err
 		}
-		_, err = rendered.Provision(ctx)
+		_, err = kubernetes.Provision(ctx, rendered)
 		return err
 	})
 }
@@ -43,7 +44,8 @@ func mustRecord(t *testing.T, stack stacks.Stack, opts kubernetes.Options) []pla
 	return resources
 }
 
-// What of a plan depends on the commit: the digests of sources in tags, and in the names of what holds them.
+// What of a plan depends on the commit: the digests of sources in tags, and in the
+// names of what holds them.
 var (
 	buildTag = regexp.MustCompile(`(codexcontinue/[a-z-]+):[0-9a-f]{12}`)
 	jobName  = regexp.MustCompile(`"model-[0-9a-f]{12}"`)
@@ -59,6 +61,7 @@ func toJSON(t *testing.T, v any) []byte {
 	if err := enc.Encode(v); err != nil {
 		t.Fatal(err)
 	}
+
 	text := strings.ReplaceAll(out.String(), `"linux/`+runtime.GOARCH+`"`, `"[platform]"`)
 	text = jobName.ReplaceAllString(text, `"model-[hash]"`)
 	return buildTag.ReplaceAll([]byte(text), []byte(`$1:[digest of the inputs]`))

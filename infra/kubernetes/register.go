@@ -21,10 +21,12 @@ type deployment struct {
 	*Rendering
 	ctx     *pulumi.Context
 	secrets map[string]pulumi.StringOutput // by Secret.Name
+
 	// cluster makes everything but the objects that are Kept, which are kept's.
 	cluster, kept *kubernetes.Provider
 	components    map[string]*component
 	resources     map[*Object]*registered
+
 	// known is what provisioning makes of the names in a rendering, by "kind name".
 	known   map[string]pulumi.StringOutput
 	waiting *waiting
@@ -40,7 +42,7 @@ type registered struct {
 	Status   pulumi.MapOutput `pulumi:"status"`
 }
 
-// name is what the object is called in the cluster.
+// name returns the object's name in the cluster.
 func (r *registered) name() pulumi.StringOutput {
 	return r.Metadata.ApplyT(func(metadata map[string]any) string {
 		name, _ := metadata["name"].(string)
@@ -48,14 +50,25 @@ func (r *registered) name() pulumi.StringOutput {
 	}).(pulumi.StringOutput)
 }
 
-// Provision registers what is rendered, and waits until it works.
-func (r *Rendering) Provision(ctx *pulumi.Context) (Outputs, error) {
+// Provision registers what is rendered, and waits until it works. It is no method, so that whoever
+// reads a rendering does not compile Pulumi's types.
+func Provision(ctx *pulumi.Context, r *Rendering) (Outputs, error) {
 	d := &deployment{
-		Rendering: r, ctx: ctx, components: map[string]*component{}, resources: map[*Object]*registered{},
-		known: map[string]pulumi.StringOutput{}, waiting: newWaiting(r.plans, r.model),
+		Rendering:  r,
+		ctx:        ctx,
+		components: map[string]*component{},
+		resources:  map[*Object]*registered{},
+		known:      map[string]pulumi.StringOutput{},
+		waiting:    newWaiting(r.plans, r.model),
 	}
+
+	keys := map[string]string{}
+	for _, s := range r.stack.Secrets {
+		keys[s.Name] = s.ConfigKey
+	}
+
 	var err error
-	if d.secrets, err = secret.Values(ctx, r.stack); err != nil {
+	if d.secrets, err = secret.Values(ctx, stacks.Project, r.stack.Name, keys); err != nil {
 		return Outputs{}, err
 	}
 	if err := d.addProviders(); err != nil {
@@ -65,26 +78,31 @@ func (r *Rendering) Provision(ctx *pulumi.Context) (Outputs, error) {
 	// The model's Job runs the images of services that start after it.
 	out := Outputs{Images: pulumi.StringMap{}, Context: r.opts.Context}
 	var names []string
-	for _, img := range r.Images {
-		if out.Images[img.Service], err = d.addImage(img); err != nil {
-			return Outputs{}, fmt.Errorf("services.%s: image: %w", img.Service, err)
+	for _, p := range r.plans {
+		if out.Images[p.Name], err = d.addImage(p); err != nil {
+			return Outputs{}, fmt.Errorf("services.%s: image: %w", p.Name, err)
 		}
-		names = append(names, img.Service)
+		names = append(names, p.Name)
 	}
+
 	last := map[string]*Object{} // of a component
 	for _, o := range r.Objects {
 		last[o.Component] = o
 	}
+
 	for _, o := range r.Objects {
 		if o.Awaits != "" {
 			if err := d.await(o.Awaits); err != nil {
 				return Outputs{}, err
 			}
 		}
+
 		err := d.register(o)
 		if err == nil && last[o.Component] == o {
-			err = d.ctx.RegisterResourceOutputs(d.components[o.Component], d.outputs(o.Component, out))
+			err = d.ctx.RegisterResourceOutputs(d.components[o.Component],
+				d.outputs(o.Component, out))
 		}
+
 		if err != nil {
 			return Outputs{}, fmt.Errorf("%s: %w", o, err)
 		}
@@ -96,10 +114,11 @@ func (r *Rendering) Provision(ctx *pulumi.Context) (Outputs, error) {
 			out.URL, out.Forward = d.edgeURL(p)
 		}
 	}
+
 	return out, d.await(names...)
 }
 
-// outputs are those of the component.
+// outputs returns those of the component.
 func (d *deployment) outputs(name string, out Outputs) pulumi.Map {
 	switch {
 	case name == "":
@@ -107,54 +126,67 @@ func (d *deployment) outputs(name string, out Outputs) pulumi.Map {
 	case name != stacks.ModelJob:
 		workload := d.parts[name][0].kind() + "/" + name
 		return pulumi.Map{
-			"image": out.Images[name], "workload": pulumi.String(workload), "namespace": d.namespace(),
+			"image":     out.Images[name],
+			"workload":  pulumi.String(workload),
+			"namespace": d.namespace(),
 		}
 	case d.job == nil:
 		return pulumi.Map{}
 	}
+
 	return pulumi.Map{
 		"job": pulumi.String(d.job.GetName()), "digest": pulumi.String(d.model.digest),
 	}
 }
 
-func (d *deployment) namespace() pulumi.StringOutput { return d.known["Namespace "+d.opts.Namespace] }
+func (d *deployment) namespace() pulumi.StringOutput {
+	return d.known["Namespace "+d.opts.Namespace]
+}
 
 // addProviders makes the connections to the cluster of the kubeconfig that kubectl would use.
 func (d *deployment) addProviders() error {
 	connection := func() *kubernetes.ProviderArgs {
 		args := &kubernetes.ProviderArgs{
 			EnableServerSideApply: pulumi.Bool(true),
-			// Never a new cluster because the kubeconfig or the context's name changed: everything would be replaced, also in
-			// the same cluster. A stack moves by `down` and `up`.
+			// Never a new cluster because the kubeconfig or the context's name changed: everything
+			// would be replaced, also in the same cluster. A stack moves by `down` and `up`.
 			ClusterIdentifier: pulumi.String(stacks.Project + "-" + d.stack.Name),
-			// Nothing, which the plugin takes from KUBECONFIG or the home directory as kubectl does. Left out, this machine's
-			// KUBECONFIG would be part of the plan and of the state.
-			Kubeconfig: pulumi.String("").ToStringOutput().ApplyT(func(string) *string { return nil }).(pulumi.StringPtrOutput),
+			// Nothing, which the plugin takes from KUBECONFIG or the home directory as kubectl
+			// does. Left out, this machine's KUBECONFIG would be part of the plan and of the state.
+			Kubeconfig: pulumi.String("").ToStringOutput().ApplyT(func(string) *string {
+				return nil
+			}).(pulumi.StringPtrOutput),
 		}
 		if d.opts.Context != "" {
 			args.Context = pulumi.String(d.opts.Context)
 		}
+
 		return args
 	}
+
 	var err error
 	if d.cluster, err = kubernetes.NewProvider(d.ctx, "cluster", connection()); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
-	// What destroying a stack keeps is there already when the stack comes back: it is taken over, with the fields that the
-	// stack wrote when it was last there. Nothing else is, so that an object of somebody else's is an error.
+
+	// What destroying a stack keeps is there already when the stack comes back: it is taken over,
+	// with the fields that the stack wrote when it was last there. Nothing else is, so that an
+	// object of somebody else's is an error.
 	kept := connection()
 	kept.UpsertExistingObjects, kept.EnablePatchForce = pulumi.Bool(true), pulumi.Bool(true)
 	if d.kept, err = kubernetes.NewProvider(d.ctx, "cluster-kept", kept); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
+
 	return nil
 }
 
-// component is the one of that name. It is registered when it is first asked for.
+// component returns the one of that name. It is registered when it is first asked for.
 func (d *deployment) component(name string) (*component, error) {
 	if c := d.components[name]; c != nil {
 		return c, nil
 	}
+
 	token, as := "Service", name
 	switch name {
 	case "":
@@ -162,6 +194,7 @@ func (d *deployment) component(name string) (*component, error) {
 	case stacks.ModelJob:
 		token = "Model"
 	}
+
 	c := &component{}
 	d.components[name] = c
 	return c, d.ctx.RegisterComponentResource("codexcontinue:kubernetes:"+token, as, c)
@@ -170,17 +203,19 @@ func (d *deployment) component(name string) (*component, error) {
 // kindImage is the kind of the names of images.
 const kindImage = "Image"
 
-// addImage gives the reference that pods use: of what is pushed the digest, which cannot come to mean another image.
-func (d *deployment) addImage(img Image) (pulumi.StringOutput, error) {
-	parent, err := d.component(img.Service)
-	if err != nil || img.Build == nil {
-		return pulumi.String(img.Ref).ToStringOutput(), err
+// addImage returns the reference that pods use: of what is pushed the digest, which cannot come
+// to mean another image.
+func (d *deployment) addImage(p plan) (pulumi.StringOutput, error) {
+	parent, err := d.component(p.Name)
+	b := p.Image.Build
+	if err != nil || b == nil || d.stack.Registry == "" {
+		return pulumi.String(p.image).ToStringOutput(), err
 	}
-	b := img.Build
-	// The engine starts the provider in the folder of the Pulumi program (main: infra in Pulumi.yaml), one below the
-	// project's root. The credentials are those of `docker login`.
-	made, err := docker.NewImage(d.ctx, img.Service, &docker.ImageArgs{
-		ImageName: pulumi.String(img.Ref),
+
+	// The engine starts the provider in the folder of the Pulumi program (main: infra in
+	// Pulumi.yaml), one below the project's root. The credentials are those of `docker login`.
+	made, err := docker.NewImage(d.ctx, p.Name, &docker.ImageArgs{
+		ImageName: pulumi.String(p.image),
 		Build: &docker.DockerBuildArgs{
 			Context:        pulumi.String(path.Join("..", path.Clean(b.Context))),
 			Dockerfile:     pulumi.String(path.Join("..", path.Clean(b.Dockerfile))),
@@ -195,7 +230,8 @@ func (d *deployment) addImage(img Image) (pulumi.StringOutput, error) {
 	if err != nil {
 		return pulumi.StringOutput{}, err
 	}
-	d.known[kindImage+" "+img.Ref] = made.RepoDigest
+
+	d.known[kindImage+" "+p.image] = made.RepoDigest
 	return made.RepoDigest, nil
 }
 
@@ -206,20 +242,25 @@ func (d *deployment) register(o *Object) error {
 	if err != nil {
 		return err
 	}
+
 	parent, err := d.component(o.Component)
 	if err != nil {
 		return err
 	}
+
 	by := d.cluster
 	if o.Kept {
 		by = d.kept
 	}
+
 	after := make([]pulumi.Resource, len(o.After))
 	for i, a := range o.After {
 		after[i] = d.resources[a]
 	}
+
 	opts := []pulumi.ResourceOption{
-		pulumi.Parent(parent), pulumi.Provider(by), pulumi.DependsOn(after), pulumi.RetainOnDelete(o.Retained),
+		pulumi.Parent(parent), pulumi.Provider(by), pulumi.DependsOn(after),
+		pulumi.RetainOnDelete(o.Retained),
 	}
 	if o.Timeouts != nil {
 		opts = append(opts, pulumi.Timeouts(o.Timeouts))
@@ -232,6 +273,7 @@ func (d *deployment) register(o *Object) error {
 	if group == corev1.SchemeGroupVersion.String() {
 		group = "core/" + group
 	}
+
 	made := &registered{}
 	err = d.ctx.RegisterResource("kubernetes:"+group+":"+o.kind(), o.Resource, inputs, made,
 		utilities.PkgResourceDefaultOpts(opts)...) // the version of the plugin
@@ -240,13 +282,14 @@ func (d *deployment) register(o *Object) error {
 	return err
 }
 
-// inputs are the object's fields, with what provisioning makes of the names in them.
+// inputs returns the object's fields, with what provisioning makes of the names in them.
 func (d *deployment) inputs(o *Object) (pulumi.Map, error) {
-	told, err := o.Fields()
+	fields, err := o.Fields()
 	if err != nil {
 		return nil, err
 	}
-	inputs := d.input("", "", told).(pulumi.Map)
+
+	inputs := d.input("", "", fields).(pulumi.Map)
 	metadata := inputs["metadata"].(pulumi.Map)
 	if len(o.Annotations) > 0 {
 		annotations, ok := metadata["annotations"].(pulumi.Map)
@@ -254,10 +297,12 @@ func (d *deployment) inputs(o *Object) (pulumi.Map, error) {
 			annotations = pulumi.Map{}
 			metadata["annotations"] = annotations
 		}
+
 		for key, value := range o.Annotations {
 			annotations[key] = pulumi.String(value)
 		}
 	}
+
 	if o.Files != nil {
 		values := pulumi.StringMap{}
 		for key, f := range o.Files {
@@ -265,10 +310,12 @@ func (d *deployment) inputs(o *Object) (pulumi.Map, error) {
 				return base64.StdEncoding.EncodeToString([]byte(f.Text(value)))
 			}).(pulumi.StringOutput)
 		}
+
 		inputs["data"] = values.ToStringMapOutput() // a secret as a whole
 		delete(inputs, "stringData")
 		delete(metadata, "name") // Pulumi chooses it
 	}
+
 	return inputs, nil
 }
 
@@ -283,8 +330,11 @@ var references = map[string]string{
 	"initContainers.image":            kindImage,
 }
 
-// input is the value at a key of what is at another one; elements of a list are at the key of the
-// list. What a reference names is an output of it, which makes it a dependency.
+// input returns the value at key, which lies in what is at parent. An element of a list is at the
+// key of the list. A reference becomes an output of what it names, and so a dependency.
+//
+// It does without pulumi.Any, which instantiates Pulumi's generic outputs for a hundred types: that
+// alone was most of the time in which this package compiles.
 func (d *deployment) input(parent, key string, v any) pulumi.Input {
 	switch v := v.(type) {
 	case map[string]any:
@@ -308,11 +358,14 @@ func (d *deployment) input(parent, key string, v any) pulumi.Input {
 		return pulumi.Bool(v)
 	case int64:
 		return pulumi.Int(v)
+	case float64:
+		return pulumi.Float64(v)
 	}
-	return pulumi.Any(v)
+
+	return nil // JSON's null
 }
 
-// edgeURL is where people go, or how to get there.
+// edgeURL returns where people go, or how to get there.
 func (d *deployment) edgeURL(p plan) (url pulumi.StringInput, forward string) {
 	known, forward, balanced := d.Rendering.edgeURL(p)
 	switch {
@@ -321,12 +374,14 @@ func (d *deployment) edgeURL(p plan) (url pulumi.StringInput, forward string) {
 	case !balanced:
 		return nil, forward
 	}
+
 	service := d.resources[d.parts[p.Name][1]]
 	return service.Status.ApplyT(func(fields map[string]any) (string, error) {
 		var status corev1.ServiceStatus
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(fields, &status); err != nil {
 			return "", err
 		}
+
 		for _, at := range status.LoadBalancer.Ingress {
 			for _, host := range []string{at.Hostname, at.IP} {
 				if host != "" {
@@ -334,6 +389,7 @@ func (d *deployment) edgeURL(p plan) (url pulumi.StringInput, forward string) {
 				}
 			}
 		}
+
 		return "", nil
 	}).(pulumi.StringOutput), ""
 }

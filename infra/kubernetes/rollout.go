@@ -26,15 +26,15 @@ const (
 const (
 	// lookEvery is the time between two looks at the workloads.
 	lookEvery = 500 * time.Millisecond
-	// deafFor is how long the API server may fail to answer before the wait is given up.
-	deafFor = time.Minute
+	// silenceLimit is how long the API server may fail to answer before the wait is given up.
+	silenceLimit = time.Minute
 )
 
 // rollout is how far a workload's newest revision has come.
 type rollout struct {
-	// done says that all of its pods are ready, and that none of an older revision is left.
+	// done is set if all of its pods are ready and none of an older revision is left.
 	done bool
-	// text says what is not.
+	// text is what is missing.
 	text string
 }
 
@@ -43,11 +43,13 @@ type rollout struct {
 // that suffer from it.
 type waiting struct {
 	plans []plan
+
 	// needs are what has to be ready before a service can be, by its name; model is the Job.
 	needs map[string][]string
-	// made is what the cluster has been told of, in its new version: services, and the Job when it
-	// is done.
+
+	// made are what the cluster has in its new version: services, and the Job when it is done.
 	made map[string]bool
+
 	// spent is the time that counted for a service so far, counting whether it counts since looked.
 	// It is added up: one that is ready now and then would keep the wait going for ever.
 	spent    map[string]time.Duration
@@ -65,11 +67,12 @@ func newWaiting(plans []plan, model *modelPlan) *waiting {
 		}
 		w.needs[p.Name] = needs
 	}
+
 	return w
 }
 
-// look takes in what is seen now. It returns the services that are not ready, in start order, and
-// an error when the time of one has run out.
+// look counts the time until now, at which the rollouts were seen. It returns the services that are
+// not ready, in start order, and an error when the time of one has run out.
 func (w *waiting) look(now time.Time, seen map[string]rollout) (left []string, err error) {
 	done := map[string]bool{stacks.ModelJob: w.made[stacks.ModelJob]}
 	for _, p := range w.plans {
@@ -81,11 +84,15 @@ func (w *waiting) look(now time.Time, seen map[string]rollout) (left []string, e
 		if !done[p.Name] {
 			left = append(left, p.Name)
 		}
-		suffers := slices.ContainsFunc(w.needs[p.Name], func(name string) bool { return !done[name] })
+
+		suffers := slices.ContainsFunc(w.needs[p.Name], func(name string) bool {
+			return !done[name]
+		})
 		counts := !done[p.Name] && !suffers && w.made[p.Name]
 		if w.counting[p.Name] {
 			w.spent[p.Name] += now.Sub(w.looked)
 		}
+
 		w.counting[p.Name] = counts
 
 		if spent := w.spent[p.Name]; counts && spent >= p.rolloutTime() {
@@ -93,6 +100,7 @@ func (w *waiting) look(now time.Time, seen map[string]rollout) (left []string, e
 				p.Name, spent.Round(time.Second), seen[p.Name].text))
 		}
 	}
+
 	w.looked = now
 	return left, errors.Join(errs...)
 }
@@ -107,6 +115,7 @@ func (d *deployment) await(names ...string) error {
 	if d.ctx.DryRun() || len(names) == 0 {
 		return nil
 	}
+
 	ctx, stop := context.WithCancel(d.ctx.Context())
 	defer stop()
 	made, failed := d.follow(ctx)
@@ -114,9 +123,10 @@ func (d *deployment) await(names ...string) error {
 	if err != nil {
 		return err
 	}
+
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	said, heard := map[string]string{}, time.Now()
+	said, answered := map[string]string{}, time.Now()
 	for {
 		select {
 		case name := <-made:
@@ -128,32 +138,41 @@ func (d *deployment) await(names ...string) error {
 			return context.Cause(ctx)
 		case <-tick.C:
 		}
+
 		seen, err := cluster.rollouts(ctx)
 		switch {
 		case err == nil:
-			heard = time.Now()
-		case time.Since(heard) > deafFor:
+			answered = time.Now()
+		case time.Since(answered) > silenceLimit:
 			return fmt.Errorf("wait for the pods: %w", err)
 		default:
 			continue
 		}
+
 		left, err := d.waiting.look(time.Now(), seen)
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(names, func(name string) bool { return slices.Contains(left, name) }) {
+
+		if !slices.ContainsFunc(names, func(name string) bool {
+			return slices.Contains(left, name)
+		}) {
 			return nil
 		}
+
 		for _, name := range left {
 			if text := seen[name].text; text != "" && text != said[name] {
 				said[name] = text
-				_ = d.ctx.Log.Info(text, &pulumi.LogArgs{Resource: d.components[name], Ephemeral: true})
+				_ = d.ctx.Log.Info(text, &pulumi.LogArgs{
+					Resource:  d.components[name],
+					Ephemeral: true,
+				})
 			}
 		}
 	}
 }
 
-// follow tells of what is made, by name, until the context ends, or why it is not.
+// follow returns channels of the names of what is made, until the context ends, and of errors.
 func (d *deployment) follow(ctx context.Context) (made <-chan string, failed <-chan error) {
 	resources := map[string]*registered{}
 	for name, parts := range d.parts {
@@ -161,9 +180,11 @@ func (d *deployment) follow(ctx context.Context) (made <-chan string, failed <-c
 			resources[name] = r
 		}
 	}
+
 	if r := d.resources[d.job]; r != nil {
 		resources[stacks.ModelJob] = r
 	}
+
 	yes, no := make(chan string, len(resources)), make(chan error, len(resources))
 	for name, r := range resources {
 		go func() {
@@ -174,10 +195,11 @@ func (d *deployment) follow(ctx context.Context) (made <-chan string, failed <-c
 			yes <- name
 		}()
 	}
+
 	return yes, no
 }
 
-// placeOf is the namespace and the stack's labels, by which its workloads are found.
+// placeOf returns the namespace and the stack's labels, by which its workloads are found.
 func (d *deployment) placeOf() place {
 	labels := stacks.LabelProject + "=" + stacks.Project + "," + stacks.LabelStack + "=" + d.stack.Name
 	return place{namespace: d.opts.Namespace, labels: labels}

@@ -22,8 +22,10 @@ func TestScaling(t *testing.T) {
 				out[o.GetName()] = o.Object["spec"].(map[string]any)["template"]
 			}
 		}
+
 		return out
 	}
+
 	one, three := templates(1), templates(3)
 	if len(one) != 6 {
 		t.Errorf("%d workloads", len(one))

@@ -1,8 +1,8 @@
 package kubernetes
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -15,9 +15,11 @@ import (
 type volumes struct {
 	volumes []corev1.Volume
 	mounts  []corev1.VolumeMount
+
 	// templates are the claims that a StatefulSet makes for each replica.
 	templates []corev1.PersistentVolumeClaim
-	// claims says that one of the mounts is a claim.
+
+	// claims is set if one of the mounts is a claim.
 	claims bool
 }
 
@@ -27,13 +29,17 @@ func (v *volumes) add(name string, source corev1.VolumeSource, target string, re
 }
 
 func (v *volumes) mount(name, target string, readOnly bool) {
-	v.mounts = append(v.mounts, corev1.VolumeMount{Name: name, MountPath: target, ReadOnly: readOnly})
+	v.mounts = append(v.mounts, corev1.VolumeMount{
+		Name:      name,
+		MountPath: target,
+		ReadOnly:  readOnly,
+	})
 }
 
-// keepsData says that the stack has volumes, which outlive it.
+// keepsData reports whether the stack has volumes, which outlive it.
 func keepsData(stack stacks.Stack) bool { return len(stack.Volumes) > 0 }
 
-// sharedVolume is the shared volume that the service reads, if any.
+// sharedVolume returns the shared volume that the service reads, if any.
 func sharedVolume(stack stacks.Stack, svc stacks.Service) (stacks.Volume, bool) {
 	for _, m := range svc.Mounts {
 		if v, ok := stack.Volume(m.Source); ok && m.Kind == stacks.MountVolume && v.Shared {
@@ -43,13 +49,16 @@ func sharedVolume(stack stacks.Stack, svc stacks.Service) (stacks.Volume, bool) 
 	return stacks.Volume{}, false
 }
 
-// addSharedVolumes claims the storage that the replicas of a service have in common. Destroying the stack keeps it.
+// addSharedVolumes claims the storage that the replicas of a service have in common.
+// Destroying the stack keeps it.
 func (r *renderer) addSharedVolumes() {
 	for _, v := range r.stack.Volumes {
 		if !v.Shared {
 			continue
 		}
-		// Many classes bind a claim when its first pod comes. A class that is not there shows at that pod.
+
+		// Many classes bind a claim when its first pod comes. A class that is not
+		// there shows at that pod.
 		r.add(&Object{Resource: v.Name, Kept: true, Retained: true,
 			Annotations: map[string]string{annotationSkipAwait: "true"},
 			API: &corev1.PersistentVolumeClaim{
@@ -58,7 +67,9 @@ func (r *renderer) addSharedVolumes() {
 	}
 }
 
-func claimSpec(v stacks.Volume, mode corev1.PersistentVolumeAccessMode) corev1.PersistentVolumeClaimSpec {
+func claimSpec(
+	v stacks.Volume, mode corev1.PersistentVolumeAccessMode,
+) corev1.PersistentVolumeClaimSpec {
 	spec := corev1.PersistentVolumeClaimSpec{
 		AccessModes: []corev1.PersistentVolumeAccessMode{mode},
 		VolumeMode:  new(corev1.PersistentVolumeFilesystem),
@@ -69,10 +80,12 @@ func claimSpec(v stacks.Volume, mode corev1.PersistentVolumeAccessMode) corev1.P
 	if v.Class != "" {
 		spec.StorageClassName = &v.Class
 	}
+
 	return spec
 }
 
-// claimTemplate is the claim of each replica: codexctl and people find it by the stack's labels.
+// claimTemplate returns the claim of each replica: codexctl and people find it
+// by the stack's labels.
 func (r *renderer) claimTemplate(service string, v stacks.Volume) corev1.PersistentVolumeClaim {
 	return corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: v.Name, Labels: r.labelsOf(service)},
@@ -80,8 +93,9 @@ func (r *renderer) claimTemplate(service string, v stacks.Volume) corev1.Persist
 	}
 }
 
-// retention keeps the claims when the StatefulSet goes, as volumes outlive the stack. When it shrinks, a claim whose data
-// can be made again goes with its replica: it would hold an old model when it came back.
+// retention keeps the claims when the StatefulSet goes, as volumes outlive the stack. When it
+// shrinks, a claim whose data can be made again goes with its replica: it would hold an old
+// model when it came back.
 func (r *renderer) retention(p plan) *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy {
 	scaled := appsv1.DeletePersistentVolumeClaimRetentionPolicyType
 	for _, m := range p.Mounts {
@@ -89,18 +103,22 @@ func (r *renderer) retention(p plan) *appsv1.StatefulSetPersistentVolumeClaimRet
 			scaled = appsv1.RetainPersistentVolumeClaimRetentionPolicyType
 		}
 	}
+
 	return &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
 		WhenDeleted: appsv1.RetainPersistentVolumeClaimRetentionPolicyType, WhenScaled: scaled,
 	}
 }
 
-// mountVolumes makes the mounts of a service but its files, in the order of their targets. writeShared lets a shared volume
-// be written to, for whoever fills it.
+// mountVolumes makes the mounts of a service but its files, in the order of their targets.
+// writeShared lets a shared volume be written to, for whoever fills it.
 func (r *renderer) mountVolumes(p plan, v *volumes, writeShared bool) {
-	mounts := slices.Clone(p.Mounts)
-	slices.SortFunc(mounts, func(a, b stacks.Mount) int { return cmp.Compare(a.Target, b.Target) })
+	mounts := map[string]stacks.Mount{} // by target
+	for _, m := range p.Mounts {
+		mounts[m.Target] = m
+	}
 	memory := 0
-	for _, m := range mounts {
+	for _, target := range slices.Sorted(maps.Keys(mounts)) {
+		m := mounts[target]
 		switch m.Kind {
 		case stacks.MountVolume:
 			v.claims = true
@@ -110,15 +128,20 @@ func (r *renderer) mountVolumes(p plan, v *volumes, writeShared bool) {
 				v.mount(m.Source, m.Target, m.ReadOnly)
 				continue
 			}
+
 			readOnly := m.ReadOnly && !writeShared
-			v.add(m.Source, corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
-				ClaimName: m.Source, ReadOnly: readOnly,
-			}}, m.Target, readOnly)
+			v.add(m.Source,
+				corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
+					ClaimName: m.Source,
+					ReadOnly:  readOnly,
+				}}, m.Target, readOnly)
 		case stacks.MountTmpfs:
-			// It counts against the container's memory, as on Docker. Pods have no way to say noexec.
-			v.add(fmt.Sprintf("memory-%d", memory), corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
-				Medium: corev1.StorageMediumMemory, SizeLimit: new(byteQuantity(m.Size)),
-			}}, m.Target, m.ReadOnly)
+			// It counts against the container's memory, as on Docker. Pods have
+			// no way to say noexec.
+			v.add(fmt.Sprintf("memory-%d", memory),
+				corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+					Medium: corev1.StorageMediumMemory, SizeLimit: new(byteQuantity(m.Size)),
+				}}, m.Target, m.ReadOnly)
 			memory++
 		case stacks.MountBind:
 			v.add(modelfilesSource, r.files.source(), m.Target, true)

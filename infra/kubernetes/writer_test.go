@@ -19,12 +19,15 @@ func TestOneWriter(t *testing.T) {
 			if !ok {
 				continue
 			}
+
 			set, ok := of(p.resources, "StatefulSet")[svc.Name]
 			if !ok {
 				t.Fatalf("%s is no StatefulSet", svc.Name)
 			}
+
 			spec, _ := dig(t, set, "spec").(map[string]any)
-			want := map[string]any{"type": "RollingUpdate"} // nothing more: one pod goes, then its successor comes
+			// nothing more: one pod goes, then its successor comes
+			want := map[string]any{"type": "RollingUpdate"}
 			if d := cmp.Diff(want, spec["updateStrategy"]); d != "" {
 				t.Errorf("%s: the update strategy (-want +got):\n%s", svc.Name, d)
 			}
@@ -34,27 +37,35 @@ func TestOneWriter(t *testing.T) {
 			if _, ok := of(p.resources, "HorizontalPodAutoscaler")[svc.Name]; ok {
 				t.Errorf("%s is scaled", svc.Name)
 			}
+
 			if got := name(t, set); got != svc.Name {
-				t.Errorf("%s is called %q: without a name of its own its successor would come first", svc.Name, got)
+				t.Errorf("%s is called %q: without a name of its own its successor would come first",
+					svc.Name, got)
 			}
+
 			annotations, _ := dig(t, set, "metadata", "annotations").(map[string]any)
 			for _, bad := range []string{"pulumi.com/skipAwait", "pulumi.com/deletionPropagationPolicy"} {
 				if annotations[bad] != nil {
 					t.Errorf("%s: %s lets Pulumi go on before its pod is gone", svc.Name, bad)
 				}
 			}
+
 			if set.Options.DeleteBeforeReplace != nil && !*set.Options.DeleteBeforeReplace {
 				t.Errorf("%s: its successor comes before it is gone", svc.Name)
 			}
+
 			keep := map[string]any{"whenDeleted": "Retain", "whenScaled": "Retain"}
 			if d := cmp.Diff(keep, spec["persistentVolumeClaimRetentionPolicy"]); d != "" {
 				t.Errorf("%s: claims (-want +got):\n%s", svc.Name, d)
 			}
+
 			claim := dig(t, set, "spec", "volumeClaimTemplates", 0)
 			if got := claim.(map[string]any)["metadata"].(map[string]any)["name"]; got != v.Name {
 				t.Errorf("%s claims %v, want %s", svc.Name, got, v.Name)
 			}
-			if d := cmp.Diff([]any{"ReadWriteOnce"}, dig(t, set, "spec", "volumeClaimTemplates", 0, "spec", "accessModes")); d != "" {
+
+			if d := cmp.Diff([]any{"ReadWriteOnce"},
+				dig(t, set, "spec", "volumeClaimTemplates", 0, "spec", "accessModes")); d != "" {
 				t.Errorf("%s: access modes (-want +got):\n%s", svc.Name, d)
 			}
 		}
@@ -70,5 +81,6 @@ func single(stack stacks.Stack, svc stacks.Service) (stacks.Volume, bool) {
 			}
 		}
 	}
+
 	return stacks.Volume{}, false
 }

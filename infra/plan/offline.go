@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
 // Targets are those that every stack is planned for.
@@ -34,11 +34,12 @@ type Plan struct {
 	Rendered program.Rendered
 }
 
-// Placeholder begins the text that stands in the place of each secret's value. A plan that shows it shows a secret.
+// Placeholder begins the text that stands in the place of each secret's value. A plan that
+// shows it shows a secret.
 const Placeholder = "placeholder-of-secret-"
 
-// Of plans a stack of the project at root from its files alone: no engine, login, passphrase, plugin or network. A stack
-// that its target refuses is an error.
+// Of plans a stack of the project at root from its files alone: no engine, login, passphrase,
+// plugin or network. A stack that its target refuses is an error.
 func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	config, err := program.ReadConfig(root, stack)
 	if err != nil {
@@ -47,53 +48,77 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	if o.Target != "" {
 		config.Plain[stacks.Project+":target"] = string(o.Target)
 	}
+
 	plain, secret := config.Own()
 	p := Plan{}
 	p.Settings, p.Stack, err = program.LoadOffline(root, stack, plain, secret)
 	if err != nil {
 		return Plan{}, err
 	}
-	run := Stack{Project: stacks.Project, Name: stack, Config: config.Plain}
+
+	run := recorder.Stack{
+		Project: stacks.Project, Name: stack, Config: config.Plain, Key: o.Key,
+	}
 	values := map[string]string{}
 	for _, s := range p.Stack.Secrets { // those that are not set count as set
 		values[stacks.Project+":"+s.ConfigKey] = Placeholder + s.ConfigKey
 	}
+
 	for key, ciphertext := range config.Secret {
 		_, name, _ := strings.Cut(key, ":")
 		hash := sha256.Sum256([]byte(ciphertext))
 		values[key] = Placeholder + name + "-" + hex.EncodeToString(hash[:8])
 	}
+
 	for key, value := range values {
 		run.Config[key] = value
 		run.Secrets = append(run.Secrets, key)
 	}
+
 	if p.Rendered, err = program.Render(p.Settings, p.Stack, root, Platform); err != nil {
 		return Plan{}, err
 	}
-	m, err := record(ctx, run, o.Key, func(ctx *pulumi.Context) error {
-		return program.Provision(ctx, p.Stack, p.Rendered, Root)
-	})
+
+	resources, err := program.Record(ctx, run, p.Stack, p.Rendered, Root)
 	if err != nil {
 		return Plan{}, err
 	}
+
 	text, err := fs.ReadFile(os.DirFS(root), p.Stack.Model.Modelfile)
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan: %w", err)
 	}
+
 	model := p.Stack.Model
 	p.Document = Document{
-		Version: Version, Project: stacks.Project, Stack: stack, Target: p.Settings.Target, Plugins: m.plugins,
-		Model:     &Model{Name: model.Name, Modelfile: model.Modelfile, Base: model.Base, Digest: model.Digest, Text: string(text)},
-		Docker:    p.Rendered.Docker,
-		Resources: m.sorted(),
+		Version: Version, Project: stacks.Project, Stack: stack,
+		Target: p.Settings.Target, Plugins: plugins(resources),
+		Model: &Model{
+			Name: model.Name, Modelfile: model.Modelfile, Base: model.Base, Digest: model.Digest,
+			Text: string(text),
+		},
+		Docker: p.Rendered.Docker, Resources: resources,
 	}
+
 	chosen, err := chosenTarget(root, stack)
 	p.Document.Chosen = err == nil && chosen == p.Settings.Target
 	return p, nil
 }
 
-// Documents plans the named stacks of the project at root for every target, in the order of their names; without names,
-// every stack that has a file. A plan that is refused is a document that says so.
+// plugins returns the versions of the provider plugins that the resources ask for, by package.
+func plugins(resources []Resource) map[string]string {
+	out := map[string]string{}
+	for _, r := range resources {
+		if pkg, _, _ := strings.Cut(r.Type, ":"); !r.Component && r.Options.Version != "" {
+			out[pkg] = r.Options.Version
+		}
+	}
+	return out
+}
+
+// Documents plans the named stacks of the project at root for every target, in the order of
+// their names; without names, every stack that has a file. A plan that is refused is a
+// document that says so.
 func Documents(ctx context.Context, root string, names []string, key []byte) ([]Document, error) {
 	if len(names) == 0 {
 		var err error
@@ -101,6 +126,7 @@ func Documents(ctx context.Context, root string, names []string, key []byte) ([]
 			return nil, err
 		}
 	}
+
 	var out []Document
 	for _, name := range names {
 		chosen, err := chosenTarget(root, name)
@@ -108,6 +134,7 @@ func Documents(ctx context.Context, root string, names []string, key []byte) ([]
 			// Settings that cannot even be read say nothing about a target.
 			chosen = Targets[0]
 		}
+
 		for _, target := range Targets {
 			var p Plan
 			failed := err
@@ -117,35 +144,47 @@ func Documents(ctx context.Context, root string, names []string, key []byte) ([]
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
+
 			if failed != nil {
-				p.Document = Document{Version: Version, Project: stacks.Project, Stack: name, Target: target, Refused: refusal(failed, root)}
+				p.Document = Document{
+					Version: Version,
+					Project: stacks.Project,
+					Stack:   name,
+					Target:  target,
+					Refused: refusal(failed, root),
+				}
 			}
+
 			p.Document.Chosen = target == chosen
 			out = append(out, p.Document)
 		}
 	}
+
 	return out, nil
 }
 
-// refusal is the error as every machine says it.
+// refusal returns the text of the error, which is the same on every machine.
 func refusal(err error, root string) string {
 	text := strings.ReplaceAll(err.Error(), root+string(filepath.Separator), "")
 	return strings.ReplaceAll(text, root, Root)
 }
 
-// chosenTarget is the target that the stack's settings name, whatever else is wrong with them.
+// chosenTarget returns the target that the stack's settings name, whatever else is wrong with them.
 func chosenTarget(root, stack string) (stacks.Target, error) {
 	config, err := program.ReadConfig(root, stack)
 	if err != nil {
 		return "", err
 	}
+
 	plain := map[string]string{}
 	if v, ok := config.Plain[stacks.Project+":target"]; ok {
 		plain["target"] = v
 	}
+
 	settings, err := stacks.DecodeSettings(plain, nil)
 	if err != nil {
 		return "", fmt.Errorf("stack %q: %w", stack, err)
 	}
+
 	return settings.Target, nil
 }

@@ -25,14 +25,17 @@ func TestDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	copied := filepath.Join(t.TempDir(), "elsewhere")
 	if err := os.Symlink(repository(t), copied); err != nil {
 		t.Fatal(err)
 	}
+
 	there, err := plan.Documents(context.Background(), copied, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var a, b bytes.Buffer
 	if err := plan.Encode(&a, here...); err != nil {
 		t.Fatal(err)
@@ -46,10 +49,12 @@ func TestDocuments(t *testing.T) {
 	if bytes.Contains(a.Bytes(), []byte(repository(t))) {
 		t.Errorf("the plans hold the path %s", repository(t))
 	}
+
 	decoded, err := plan.Decode(a.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var again bytes.Buffer
 	if err := plan.Encode(&again, decoded...); err != nil {
 		t.Fatal(err)
@@ -57,6 +62,7 @@ func TestDocuments(t *testing.T) {
 	if !bytes.Equal(a.Bytes(), again.Bytes()) {
 		t.Error("the plans are not the same after they were read")
 	}
+
 	for _, d := range here {
 		if d.Chosen && d.Refused != "" {
 			t.Errorf("%s on %s: %s", d.Stack, d.Target, d.Refused)
@@ -65,68 +71,84 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// TestRepeat checks that the same files have the same plan each time, however the program's goroutines run.
+// TestRepeat checks that the same files have the same plan each time, however the
+// program's goroutines run.
 func TestRepeat(t *testing.T) {
 	var first bytes.Buffer
 	for i := range 8 {
-		documents, err := plan.Documents(context.Background(), repository(t), nil, []byte("0123456789abcdef"))
+		documents, err := plan.Documents(context.Background(), repository(t), nil,
+			[]byte("0123456789abcdef"))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		var text bytes.Buffer
 		if err := plan.Encode(&text, documents...); err != nil {
 			t.Fatal(err)
 		}
+
 		if i == 0 {
 			first = text
 		} else if !bytes.Equal(first.Bytes(), text.Bytes()) {
-			t.Fatal("two plans of the same files differ: does the program change arguments after it has handed them over?")
+			t.Fatal("two plans of the same files differ: does the program change arguments after " +
+				"it has handed them over?")
 		}
 	}
 }
 
-// TestFingerprints checks that a fingerprint depends on the value and on the key, and that no value or key is in a plan.
+// TestFingerprints checks that a fingerprint depends on the value and on the key, and that no
+// value or key is in a plan.
 func TestFingerprints(t *testing.T) {
 	record := func(secure, key string) (string, string) {
 		root := t.TempDir()
 		for _, dir := range []string{"modelfiles", "services"} {
-			if err := os.CopyFS(filepath.Join(root, dir), os.DirFS(filepath.Join(repository(t), dir))); err != nil {
+			from := os.DirFS(filepath.Join(repository(t), dir))
+			if err := os.CopyFS(filepath.Join(root, dir), from); err != nil {
 				t.Fatal(err)
 			}
 		}
+
 		for name, text := range map[string]string{"Pulumi.yaml": "name: codexcontinue\nruntime: go\n",
 			"Pulumi.prod.yaml": "config:\n  codexcontinue:redisPassword: {secure: " + secure + "}\n"} {
 			if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
+
 		p, err := plan.Of(context.Background(), root, "prod", plan.OfOptions{Key: []byte(key)})
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		var text bytes.Buffer
 		if err := plan.Encode(&text, p.Document); err != nil {
 			t.Fatal(err)
 		}
+
 		for _, word := range []string{secure, key, plan.Placeholder} {
 			if word != "" && bytes.Contains(text.Bytes(), []byte(word)) {
 				t.Errorf("the plan holds %q", word)
 			}
 		}
+
 		for _, r := range p.Document.Resources {
 			if print := r.Fingerprints["uploads"]; r.Name == "codexcontinue-prod-backend-files" {
 				return print, text.String()
 			}
 		}
+
 		t.Fatal("no resource carries the secret")
 		return "", ""
 	}
+
 	a, text := record("v1:aaaa:seeded", "key-of-this-run-1")
 	again, same := record("v1:aaaa:seeded", "key-of-this-run-1")
 	b, _ := record("v1:bbbb:seeded", "key-of-this-run-1")
 	c, _ := record("v1:aaaa:seeded", "key-of-this-run-2")
-	if none, _ := record("v1:aaaa:seeded", ""); none == a || a == "" || a != again || text != same || a == b || a == c {
-		t.Errorf("fingerprints: %q, again %q, another value %q, another key %q, no key %q", a, again, b, c, none)
+	if none, _ := record("v1:aaaa:seeded", ""); none == a || a == "" || a != again ||
+		text != same || a == b || a == c {
+		t.Errorf("fingerprints: %q, again %q, another value %q, another key %q, no key %q", a,
+			again, b, c, none)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
 )
@@ -123,9 +123,7 @@ var badOnDocker = map[string]bad{
 		s.Image.Ref = "registry.example.com:5000/redis"
 	}), subject: "redis", want: "pinned-image"},
 	"debugged production": {change: service("backend", func(s *stacks.Service) {
-		c := s.Contract.(contract.Backend)
-		c.Debug = true
-		s.Contract = c
+		s.Contract.Shared().Debug = true
 	}), subject: "backend", want: "debug"},
 	"a password in the environment": {change: service("redis", func(s *stacks.Service) {
 		s.Env = map[string]string{"REDIS_PASSWORD": "x"}
@@ -168,9 +166,7 @@ var badOnDocker = map[string]bad{
 	}, subject: "*", want: "isolation"},
 	"healthcare's domain on prod": {change: func(s *stacks.Stack) {
 		s.Service("ollama").Env["OLLAMA_NO_CLOUD"] = "1"
-		c := s.Service("frontend").Contract.(contract.Frontend)
-		c.Domain = "healthcare"
-		s.Service("frontend").Contract = c
+		s.Service("frontend").Contract.(*frontendenv.Config).Domain = "healthcare"
 	}, subject: "*", want: "isolation"},
 	"healthcare with the cloud": {from: "healthcare",
 		change: service("ollama", func(s *stacks.Service) {

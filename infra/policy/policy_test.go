@@ -17,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/policy"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -52,7 +53,7 @@ func shipped(t *testing.T, name string, target stacks.Target) stacks.Stack {
 // record plans the stack for a cluster.
 func record(t *testing.T, stack stacks.Stack) []plan.Resource {
 	t.Helper()
-	resources, err := plan.Record(context.Background(), plan.Stack{
+	resources, err := recorder.Record(context.Background(), recorder.Stack{
 		Project: stacks.Project, Name: stack.Name,
 		Config:  map[string]string{"codexcontinue:redisPassword": "hunter2-hunter2"},
 		Secrets: []string{"codexcontinue:redisPassword"},
@@ -61,7 +62,7 @@ func record(t *testing.T, stack stacks.Stack) []plan.Resource {
 		if err != nil {
 			return err
 		}
-		_, err = rendered.Provision(ctx)
+		_, err = kubernetes.Provision(ctx, rendered)
 		return err
 	})
 	if err != nil {

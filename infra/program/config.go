@@ -17,33 +17,44 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// values are the stack's config in the project's namespace, by key without it: text, or JSON of a structure. Secrets
-// are left out of the map and named in the second result: what they hold goes from the config to the engine only.
+// values returns the stack's config in the project's namespace, by key without it: text, or JSON of
+// a structure. Secrets are left out of the map and named in the second result: what they hold goes
+// from the config to the engine only.
 //
-// The engine hands the program values but no list of keys, and strictness needs the list: a misspelt key must be an
-// error. So the keys come from the files that hold them.
-func values(ctx *pulumi.Context, root string) (plain map[string]string, secret []string, err error) {
-	keys, err := configKeys(root, ctx.Stack())
+// The engine hands the program values but no list of keys, and strictness needs the list: a
+// misspelt key must be an error. So the keys come from the files that hold them.
+func values(
+	ctx *pulumi.Context, root string,
+) (plain map[string]string, secret []string, err error) {
+	project, own, err := configFiles(root, ctx.Stack())
 	if err != nil {
 		return nil, nil, err
 	}
+
+	keys := slices.Collect(maps.Keys(own))
+	for key := range project {
+		keys = append(keys, qualified(key))
+	}
+	slices.Sort(keys)
+
 	plain = map[string]string{}
-	for _, key := range keys {
-		full := stacks.Project + ":" + key
-		value, ok := ctx.GetConfig(full)
+	for _, full := range slices.Compact(keys) {
+		key, ours := strings.CutPrefix(full, stacks.Project+":")
+		value, set := ctx.GetConfig(full)
 		switch {
-		case !ok:
+		case !ours, !set:
 		case ctx.IsConfigSecret(full):
 			secret = append(secret, key)
 		default:
 			plain[key] = value
 		}
 	}
+
 	return plain, secret, nil
 }
 
-// Config is the config of a stack as its files hold it, by full key (codexcontinue:domain): the project's defaults under
-// the stack's own values.
+// Config is the config of a stack as its files hold it, by full key (codexcontinue:domain): the
+// project's defaults under the stack's own values.
 type Config struct {
 	// Plain holds text as it is and structures as JSON, as the engine hands them to the program.
 	Plain map[string]string
@@ -51,19 +62,22 @@ type Config struct {
 	Secret map[string]string
 }
 
-// ReadConfig reads the config of the stack of the project at root from Pulumi.yaml and Pulumi.<stack>.yaml, without
-// opening secrets. A stack without a file has the project's defaults only.
+// ReadConfig reads the config of the stack of the project at root from Pulumi.yaml and
+// Pulumi.<stack>.yaml, without opening secrets. A stack without a file has the
+// project's defaults only.
 func ReadConfig(root, stack string) (Config, error) {
 	project, own, err := configFiles(root, stack)
 	if err != nil {
 		return Config{}, err
 	}
+
 	c := Config{Plain: map[string]string{}, Secret: map[string]string{}}
 	for key, node := range project {
 		var schema struct {
 			Value   yaml.Node `yaml:"value"`
 			Default yaml.Node `yaml:"default"`
 		}
+
 		if node.Kind == yaml.MappingNode {
 			if err := node.Decode(&schema); err != nil {
 				return Config{}, fmt.Errorf("%s: config.%s: %w", projectYAML, key, err)
@@ -73,49 +87,55 @@ func ReadConfig(root, stack string) (Config, error) {
 				node = schema.Default
 			}
 		}
-		if !strings.Contains(key, ":") { // bare keys are the project's
-			key = stacks.Project + ":" + key
-		}
+
+		key = qualified(key)
 		if err := c.set(key, node); err != nil {
 			return Config{}, fmt.Errorf("%s: config.%s: %w", projectYAML, key, err)
 		}
 	}
+
 	for key, node := range own {
 		if err := c.set(key, node); err != nil {
 			return Config{}, fmt.Errorf("%s: config.%s: %w", stackYAML(stack), key, err)
 		}
 	}
+
 	return c, nil
 }
 
-// set takes a value over whatever the key had.
+// set replaces the value of the key.
 func (c Config) set(key string, node yaml.Node) error {
 	if node.IsZero() || node.Tag == "!!null" {
 		return nil
 	}
+
 	delete(c.Plain, key)
 	delete(c.Secret, key)
 	if node.Kind == yaml.ScalarNode {
 		c.Plain[key] = node.Value
 		return nil
 	}
+
 	var v any
 	if err := node.Decode(&v); err != nil {
 		return err
 	}
+
 	text, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
+
 	if hasSecret(v) { // one secret makes the whole value secret
 		c.Secret[key] = string(text)
 		return nil
 	}
+
 	c.Plain[key] = string(text)
 	return nil
 }
 
-// hasSecret says that the value is, or holds, the ciphertext of a secret.
+// hasSecret reports whether the value is, or holds, the ciphertext of a secret.
 func hasSecret(v any) bool {
 	switch v := v.(type) {
 	case map[string]any:
@@ -126,10 +146,12 @@ func hasSecret(v any) bool {
 	case []any:
 		return slices.ContainsFunc(v, hasSecret)
 	}
+
 	return false
 }
 
-// Own are the keys of the project's namespace without it: plain values and the names of secrets, as Load takes them.
+// Own returns the keys of the project's namespace without it: plain values and the names of
+// secrets, as Load takes them.
 func (c Config) Own() (plain map[string]string, secret []string) {
 	plain = map[string]string{}
 	for key, value := range c.Plain {
@@ -137,76 +159,62 @@ func (c Config) Own() (plain map[string]string, secret []string) {
 			plain[name] = value
 		}
 	}
+
 	for key := range c.Secret {
 		if name, ok := strings.CutPrefix(key, stacks.Project+":"); ok {
 			secret = append(secret, name)
 		}
 	}
+
 	slices.Sort(secret)
 	return plain, secret
 }
 
-// configKeys are the keys that Pulumi.yaml declares and Pulumi.<stack>.yaml sets.
-func configKeys(root, stack string) ([]string, error) {
-	project, own, err := configFiles(root, stack)
-	if err != nil {
-		return nil, err
+// qualified returns the full key of a key in Pulumi.yaml, where a bare one is the project's.
+func qualified(key string) string {
+	if strings.Contains(key, ":") {
+		return key
 	}
-	seen := map[string]bool{}
-	var out []string
-	add := func(key string) {
-		if !seen[key] {
-			seen[key] = true
-			out = append(out, key)
-		}
-	}
-	for key := range project { // bare keys are the project's
-		if name, ok := strings.CutPrefix(key, stacks.Project+":"); ok {
-			add(name)
-		} else if !strings.Contains(key, ":") {
-			add(key)
-		}
-	}
-	for key := range own {
-		if name, ok := strings.CutPrefix(key, stacks.Project+":"); ok {
-			add(name)
-		}
-	}
-	return out, nil
+	return stacks.Project + ":" + key
 }
 
-// projectFile is what is read of Pulumi.yaml.
+// projectFile is the part of Pulumi.yaml that is read.
 type projectFile struct {
 	StackConfigDir string               `yaml:"stackConfigDir"`
 	Config         map[string]yaml.Node `yaml:"config"`
 }
 
-// configFiles are the config sections of Pulumi.yaml and Pulumi.<stack>.yaml; the latter need not be there.
+// configFiles returns the config sections of Pulumi.yaml and Pulumi.<stack>.yaml; the
+// latter need not be there.
 func configFiles(root, stack string) (project, own map[string]yaml.Node, err error) {
 	var p projectFile
-	if err := readYAML(filepath.Join(root, "Pulumi.yaml"), &p); err != nil {
+	if err := readYAML(filepath.Join(root, projectYAML), &p); err != nil {
 		return nil, nil, err
 	}
+
 	var s struct {
 		Config map[string]yaml.Node `yaml:"config"`
 	}
-	file := filepath.Join(root, p.StackConfigDir, "Pulumi."+stack+".yaml")
+	file := filepath.Join(root, p.StackConfigDir, stackYAML(stack))
 	if err := readYAML(file, &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
+
 	return p.Config, s.Config, nil
 }
 
 // Stacks lists the stacks that have a file, sorted.
 func Stacks(root string) ([]string, error) {
 	var p projectFile
-	if err := readYAML(filepath.Join(root, "Pulumi.yaml"), &p); err != nil {
+	if err := readYAML(filepath.Join(root, projectYAML), &p); err != nil {
 		return nil, err
 	}
+
 	entries, err := fs.ReadDir(os.DirFS(root), path.Join(".", filepath.ToSlash(p.StackConfigDir)))
 	if err != nil {
 		return nil, err
 	}
+
 	var out []string
 	for _, e := range entries {
 		name, ok := strings.CutPrefix(e.Name(), "Pulumi.")
@@ -214,6 +222,7 @@ func Stacks(root string) ([]string, error) {
 			out = append(out, name)
 		}
 	}
+
 	slices.Sort(out)
 	return out, nil
 }
@@ -226,6 +235,7 @@ func readYAML(path string, into any) error {
 	if err := yaml.Unmarshal(text, into); err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
+
 	return nil
 }
 

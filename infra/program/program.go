@@ -1,8 +1,10 @@
-// Package program is the Pulumi program: config, stack, target, outputs. `pulumi up` runs it through infra/main.go,
-// codexctl runs it inline through the Automation API; project, config and state are the same.
+// Package program is the Pulumi program: config, stack, target, outputs. `pulumi up` runs it
+// through infra/main.go, codexctl runs it inline through the Automation API; project, config
+// and state are the same.
 package program
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"syscall"
@@ -10,12 +12,14 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
-// Deploy is the program for the project at root. With an empty root the project is the one that the engine says, else
-// the one around the working directory, which is infra when the CLI runs the program.
+// Deploy is the program for the project at root. With an empty root the project is the one
+// that the engine says, else the one around the working directory, which is infra when the
+// CLI runs the program.
 func Deploy(root string) pulumi.RunFunc {
 	return func(ctx *pulumi.Context) error {
 		dir := root
@@ -25,22 +29,27 @@ func Deploy(root string) pulumi.RunFunc {
 		if dir == "" {
 			dir = "."
 		}
+
 		dir, err := Root(dir)
 		if err != nil {
 			return err
 		}
+
 		plain, secret, err := values(ctx, dir)
 		if err != nil {
 			return err
 		}
+
 		settings, stack, err := Load(dir, ctx.Stack(), plain, secret)
 		if err != nil {
 			return err
 		}
+
 		rendered, err := Render(settings, stack, dir, image.Platform())
 		if err != nil {
 			return err
 		}
+
 		return Provision(ctx, stack, rendered, dir)
 	}
 }
@@ -65,31 +74,47 @@ func Render(settings stacks.Settings, stack stacks.Stack, root, platform string)
 		})
 		return Rendered{Kubernetes: r}, err
 	}
-	return Rendered{}, fmt.Errorf("%s:target: there is no target %q", stacks.Project, settings.Target)
+
+	return Rendered{}, fmt.Errorf("%s:target: there is no target %q", stacks.Project,
+		settings.Target)
 }
 
-// Provision is the program from where config and files are read: the target provisions the rendered stack of the
-// project at root.
+// Provision is the program from where config and files are read: the target provisions the rendered
+// stack of the project at root.
 func Provision(ctx *pulumi.Context, stack stacks.Stack, rendered Rendered, root string) error {
 	if rendered.Docker != nil {
-		out, err := rendered.Docker.Provision(ctx, root)
+		out, err := docker.Provision(ctx, rendered.Docker, root)
 		if err != nil {
 			return err
 		}
 		exportEngine(ctx, stack, out)
 		return nil
 	}
-	out, err := rendered.Kubernetes.Provision(ctx)
+
+	out, err := kubernetes.Provision(ctx, rendered.Kubernetes)
 	if err != nil {
 		return err
 	}
+
 	exportCluster(ctx, stack, out)
 	return nil
 }
 
-// Load makes the stack of the project at root out of its config, strictly, before anything is provisioned: what a
-// command checks first is what the program checks. plain and secret are as DecodeSettings takes them.
-func Load(root, stack string, plain map[string]string, secret []string) (stacks.Settings, stacks.Stack, error) {
+// Record returns what Provision would register of the rendered stack.
+func Record(
+	ctx context.Context, run recorder.Stack, stack stacks.Stack, rendered Rendered, root string,
+) ([]recorder.Resource, error) {
+	return recorder.Record(ctx, run, func(ctx *pulumi.Context) error {
+		return Provision(ctx, stack, rendered, root)
+	})
+}
+
+// Load makes the stack of the project at root out of its config, strictly, before anything is
+// provisioned: what a command checks first is what the program checks. plain and secret are as
+// DecodeSettings takes them.
+func Load(
+	root, stack string, plain map[string]string, secret []string,
+) (stacks.Settings, stacks.Stack, error) {
 	settings, err := stacks.DecodeSettings(plain, secret)
 	if err != nil {
 		return stacks.Settings{}, stacks.Stack{}, err
@@ -97,9 +122,11 @@ func Load(root, stack string, plain map[string]string, secret []string) (stacks.
 	return load(stack, settings, checkout(root))
 }
 
-// LoadOffline is Load where nobody's secrets are at hand and it must not matter whose machine it is: secrets that the
-// stack needs count as set, and nobody owns the checkout.
-func LoadOffline(root, stack string, plain map[string]string, secret []string) (stacks.Settings, stacks.Stack, error) {
+// LoadOffline is Load where nobody's secrets are at hand and it must not matter whose machine it
+// is: secrets that the stack needs count as set, and nobody owns the checkout.
+func LoadOffline(
+	root, stack string, plain map[string]string, secret []string,
+) (stacks.Settings, stacks.Stack, error) {
 	settings, err := stacks.DecodeSettings(plain, secret)
 	if err != nil {
 		return stacks.Settings{}, stacks.Stack{}, err
@@ -108,7 +135,9 @@ func LoadOffline(root, stack string, plain map[string]string, secret []string) (
 	return load(stack, settings, stacks.Checkout{FS: os.DirFS(root)})
 }
 
-func load(stack string, settings stacks.Settings, c stacks.Checkout) (stacks.Settings, stacks.Stack, error) {
+func load(
+	stack string, settings stacks.Settings, c stacks.Checkout,
+) (stacks.Settings, stacks.Stack, error) {
 	s, err := stacks.Load(stack, settings, c)
 	if err != nil {
 		return settings, stacks.Stack{}, err
@@ -116,7 +145,7 @@ func load(stack string, settings stacks.Settings, c stacks.Checkout) (stacks.Set
 	return settings, s, s.Validate()
 }
 
-// checkout is the copy of the repository at root, with its owner where the system has one.
+// checkout returns the copy of the repository at root, with its owner where the system has one.
 func checkout(root string) stacks.Checkout {
 	c := stacks.Checkout{FS: os.DirFS(root)}
 	if info, err := os.Stat(root); err == nil {
@@ -127,20 +156,23 @@ func checkout(root string) stacks.Checkout {
 	return c
 }
 
-// The program's outputs are what `pulumi stack output` and `codexctl outputs` show: on every target url, urls, images and
-// model, and what only the target knows.
+// The program's outputs are what `pulumi stack output` and `codexctl outputs` show: on every target
+// url, urls, images and model, and what only the target knows.
 
 func exportEngine(ctx *pulumi.Context, stack stacks.Stack, out docker.Outputs) {
 	if urls := out.URLs[stacks.Edge]; len(urls) > 0 {
 		ctx.Export("url", pulumi.String(urls[0]))
 	}
+
 	urls, images := pulumi.StringArrayMap{}, pulumi.StringMap{}
 	for name, list := range out.URLs {
 		urls[name] = pulumi.ToStringArray(list)
 	}
+
 	for name, ref := range out.Images {
 		images[name] = pulumi.String(ref)
 	}
+
 	ctx.Export("urls", urls)
 	ctx.Export("images", images)
 	ctx.Export("imageIds", out.ImageIDs)
@@ -154,9 +186,11 @@ func exportCluster(ctx *pulumi.Context, stack stacks.Stack, out kubernetes.Outpu
 		ctx.Export("url", out.URL)
 		urls[stacks.Edge] = pulumi.StringArray{out.URL}
 	}
+
 	if out.Forward != "" {
 		ctx.Export("forward", pulumi.String(out.Forward))
 	}
+
 	ctx.Export("urls", urls)
 	ctx.Export("images", out.Images)
 	ctx.Export("namespace", out.Namespace)

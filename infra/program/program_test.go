@@ -10,6 +10,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 )
 
 // project is a copy of what a plan reads of the repository, with the stack's config file.
@@ -21,28 +22,37 @@ func project(t *testing.T, config string) string {
 			t.Fatal(err)
 		}
 	}
+
 	files := fstest.MapFS{
-		"Pulumi.yaml":     {Data: []byte("name: codexcontinue\nruntime: go\nmain: infra\nconfig:\n  domain: {default: general}\n")},
+		"Pulumi.yaml": {Data: []byte("name: codexcontinue\nruntime: go\nmain: infra\n" +
+			"config:\n  domain: {default: general}\n")},
 		"Pulumi.dev.yaml": {Data: []byte("encryptionsalt: none\nconfig:\n" + config)},
 		"go.mod":          {Data: []byte("module example\n")},
 		"infra/main.go":   {Data: []byte("package main\n")},
 	}
+
 	if err := os.CopyFS(root, files); err != nil {
 		t.Fatal(err)
 	}
+
 	return root
 }
 
-// record runs the program of the dev stack as the engine would: with the config's values, secrets among them.
+// record runs the program of the dev stack as the engine would: with the config's
+// values, secrets among them.
 func record(root string, config map[string]string, secrets ...string) ([]plan.Resource, error) {
 	full := map[string]string{}
 	for k, v := range config {
 		full["codexcontinue:"+k] = v
 	}
+
 	for i := range secrets {
 		secrets[i] = "codexcontinue:" + secrets[i]
 	}
-	return plan.Record(context.Background(), plan.Stack{Project: "codexcontinue", Name: "dev", Config: full, Secrets: secrets}, program.Deploy(root))
+
+	return recorder.Record(context.Background(),
+		recorder.Stack{Project: "codexcontinue", Name: "dev", Config: full, Secrets: secrets},
+		program.Deploy(root))
 }
 
 func TestErrors(t *testing.T) {
@@ -51,14 +61,24 @@ func TestErrors(t *testing.T) {
 		config map[string]string
 		want   []string
 	}{
-		"unknown key":       {"  codexcontinue:debugg: true\n", map[string]string{"debugg": "true"}, []string{"codexcontinue:debugg: unknown key: did you mean debug?"}},
-		"wrong unit":        {"  codexcontinue:services: {}\n", map[string]string{"services": `{"backend":{"memory":"1 gig"}}`}, []string{"codexcontinue:services.backend.memory: "}},
-		"negative replicas": {"  codexcontinue:services: {}\n", map[string]string{"services": `{"backend":{"replicas":-1}}`}, []string{"codexcontinue:services.backend.replicas: "}},
-		"all at once": {"  codexcontinue:debugg: true\n  codexcontinue:services: {}\n", map[string]string{"debugg": "true", "services": `{"backend":{"replicas":-1}}`},
+		"unknown key": {"  codexcontinue:debugg: true\n", map[string]string{"debugg": "true"},
+			[]string{"codexcontinue:debugg: unknown key: did you mean debug?"}},
+		"wrong unit": {"  codexcontinue:services: {}\n",
+			map[string]string{"services": `{"backend":{"memory":"1 gig"}}`},
+			[]string{"codexcontinue:services.backend.memory: "}},
+		"negative replicas": {"  codexcontinue:services: {}\n",
+			map[string]string{"services": `{"backend":{"replicas":-1}}`},
+			[]string{"codexcontinue:services.backend.replicas: "}},
+		"all at once": {"  codexcontinue:debugg: true\n  codexcontinue:services: {}\n",
+			map[string]string{"debugg": "true", "services": `{"backend":{"replicas":-1}}`},
 			[]string{"codexcontinue:debugg: ", "codexcontinue:services.backend.replicas: "}},
-		"missing Modelfile": {"  codexcontinue:model: {}\n", map[string]string{"model": `{"modelfile":"modelfiles/gone/Modelfile"}`}, []string{"modelfiles/gone/Modelfile"}},
-		"foreign namespace": {"  codexcontinue:target: kubernetes\n  codexcontinue:kubernetes: {}\n", map[string]string{"target": "kubernetes", "kubernetes": `{"namespace":"kube-system"}`}, []string{`kubernetes.namespace: "kube-system" is the cluster's own`}},
-		"broken file":       {"\tcodexcontinue: x\n", nil, []string{"Pulumi.dev.yaml: "}},
+		"missing Modelfile": {"  codexcontinue:model: {}\n",
+			map[string]string{"model": `{"modelfile":"modelfiles/gone/Modelfile"}`},
+			[]string{"modelfiles/gone/Modelfile"}},
+		"foreign namespace": {"  codexcontinue:target: kubernetes\n  codexcontinue:kubernetes: {}\n",
+			map[string]string{"target": "kubernetes", "kubernetes": `{"namespace":"kube-system"}`},
+			[]string{`kubernetes.namespace: "kube-system" is the cluster's own`}},
+		"broken file": {"\tcodexcontinue: x\n", nil, []string{"Pulumi.dev.yaml: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := record(project(t, tc.file), tc.config)
@@ -72,14 +92,17 @@ func TestErrors(t *testing.T) {
 }
 
 func TestOutputs(t *testing.T) {
-	resources, err := record(project(t, "  codexcontinue:redisPassword: {secure: x}\n"), map[string]string{"redisPassword": "hunter2-hunter2"}, "redisPassword")
+	resources, err := record(project(t, "  codexcontinue:redisPassword: {secure: x}\n"),
+		map[string]string{"redisPassword": "hunter2-hunter2"}, "redisPassword")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	outputs := resources[0].Outputs
 	if outputs["url"] != "http://127.0.0.1:8080" {
 		t.Errorf("url is %v", outputs["url"])
 	}
+
 	for _, key := range []string{"urls", "images", "imageIds", "containers", "model"} {
 		m, _ := outputs[key].(map[string]any)
 		if len(m) == 0 {
@@ -94,19 +117,29 @@ func TestOutputsOfACluster(t *testing.T) {
 		url, forward any
 	}{
 		"forwarded": {`{}`, nil, "kubectl --namespace team port-forward service/edge 8080:8080"},
-		"routed":    {`{"host":"chat.example.com","ingress":{"class":"nginx"},"tls":{"issuer":"ca"}}`, "https://chat.example.com", nil},
-		"balanced":  {`{"address":"0.0.0.0","port":80}`, plan.Computed, nil},
+		"routed": {`{"host":"chat.example.com","ingress":{"class":"nginx"},"tls":{"issuer":"ca"}}`,
+			"https://chat.example.com", nil},
+		"balanced": {`{"address":"0.0.0.0","port":80}`, plan.Computed, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			resources, err := record(project(t, "  codexcontinue:target: kubernetes\n  codexcontinue:kubernetes: {}\n  codexcontinue:edge: {}\n"),
-				map[string]string{"target": "kubernetes", "kubernetes": `{"context":"lab","namespace":"team"}`, "edge": tc.edge})
+			resources, err := record(project(t,
+				"  codexcontinue:target: kubernetes\n  codexcontinue:kubernetes: {}\n"+
+					"  codexcontinue:edge: {}\n"),
+				map[string]string{
+					"target":     "kubernetes",
+					"kubernetes": `{"context":"lab","namespace":"team"}`,
+					"edge":       tc.edge,
+				})
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			out := resources[0].Outputs
-			if out["url"] != tc.url || out["forward"] != tc.forward || out["namespace"] != "team" || out["context"] != "lab" {
+			if out["url"] != tc.url || out["forward"] != tc.forward || out["namespace"] != "team" ||
+				out["context"] != "lab" {
 				t.Errorf("got %v", out)
 			}
+
 			for _, key := range []string{"images", "model"} {
 				if m, _ := out[key].(map[string]any); len(m) == 0 {
 					t.Errorf("output %s is %v", key, out[key])
@@ -122,7 +155,10 @@ func TestRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, start := range []string{root, filepath.Join(root, "infra"), filepath.Join(root, "services", "backend")} {
+
+	for _, start := range []string{
+		root, filepath.Join(root, "infra"), filepath.Join(root, "services", "backend"),
+	} {
 		got, err := program.Root(start)
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +167,9 @@ func TestRoot(t *testing.T) {
 			t.Errorf("the root of %s is %s, want %s", start, got, want)
 		}
 	}
-	if _, err := program.Root(t.TempDir()); err == nil || !strings.Contains(err.Error(), "there is no Pulumi.yaml at or above") {
+
+	if _, err := program.Root(t.TempDir()); err == nil ||
+		!strings.Contains(err.Error(), "there is no Pulumi.yaml at or above") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -139,7 +177,10 @@ func TestRoot(t *testing.T) {
 // TestStackConfigDir checks that the keys are read where Pulumi keeps the stack's file.
 func TestStackConfigDir(t *testing.T) {
 	root := project(t, "")
-	for name, text := range map[string]string{"Pulumi.yaml": "name: codexcontinue\nruntime: go\nstackConfigDir: config\n", "config/Pulumi.dev.yaml": "config:\n  codexcontinue:nonsense: 1\n  docker:host: x\n"} {
+	for name, text := range map[string]string{
+		"Pulumi.yaml":            "name: codexcontinue\nruntime: go\nstackConfigDir: config\n",
+		"config/Pulumi.dev.yaml": "config:\n  codexcontinue:nonsense: 1\n  docker:host: x\n",
+	} {
 		path := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -148,6 +189,7 @@ func TestStackConfigDir(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	_, err := record(root, map[string]string{"nonsense": "1"})
 	if err == nil || !strings.Contains(err.Error(), "codexcontinue:nonsense: unknown key") {
 		t.Errorf("got %v", err)

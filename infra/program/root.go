@@ -14,6 +14,7 @@ func Root(start string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	for dir := start; ; dir = filepath.Dir(dir) {
 		_, err := os.Stat(filepath.Join(dir, "Pulumi.yaml"))
 		switch {
@@ -22,7 +23,8 @@ func Root(start string) (string, error) {
 		case !errors.Is(err, fs.ErrNotExist):
 			return "", err
 		case dir == filepath.Dir(dir):
-			return "", fmt.Errorf("there is no Pulumi.yaml at or above %s: run this inside the project", start)
+			return "", fmt.Errorf("there is no Pulumi.yaml at or above %s: run this inside the project",
+				start)
 		}
 	}
 }

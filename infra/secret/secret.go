@@ -1,29 +1,36 @@
-// Package secret reads the values of a stack's secrets, which every target needs and which are nowhere else.
+// Package secret reads the values of a stack's secrets, which every target needs and which are
+// nowhere else. It knows no stack, so that an edit of one does not compile it again.
 package secret
 
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
-	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/config"
 )
 
-// Values takes the values of the stack's secrets from the Pulumi config, by Secret.Name. Each that is not there is in the
-// error, with the command that sets it.
-func Values(ctx *pulumi.Context, stack stacks.Stack) (map[string]pulumi.StringOutput, error) {
-	cfg := config.New(ctx, stacks.Project)
+// Values returns the values of the secrets, by name, from the Pulumi config of the project. keys
+// are the keys there, by name. The error has each that is not there, with the command that sets it.
+func Values(
+	ctx *pulumi.Context, project, stack string, keys map[string]string,
+) (map[string]pulumi.StringOutput, error) {
+	cfg := config.New(ctx, project)
 	out := map[string]pulumi.StringOutput{}
 	var errs []error
-	for _, s := range stack.Secrets {
-		v, err := cfg.TrySecret(s.ConfigKey)
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		v, err := cfg.TrySecret(keys[name])
 		if err != nil {
-			errs = append(errs, fmt.Errorf("secrets.%s: the config has no %s:%s: set it with `pulumi config set --secret --stack %s %s:%s`",
-				s.Name, stacks.Project, s.ConfigKey, stack.Name, stacks.Project, s.ConfigKey))
+			key := project + ":" + keys[name]
+			errs = append(errs, fmt.Errorf("secrets.%s: the config has no %s: set it with "+
+				"`pulumi config set --secret --stack %s %s`", name, key, stack, key))
 			continue
 		}
-		out[s.Name] = v
+
+		out[name] = v
 	}
+
 	return out, errors.Join(errs...)
 }

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -197,9 +197,7 @@ var edits = []edit{
 			s.Command = []string{"other"}
 		}), docker: edgeContainer, kubernetes: edgePods},
 	{field: "Service.Contract", change: service("ml", func(s *stacks.Service) {
-		c := s.Contract.(contract.ML)
-		c.MaxQueue++
-		s.Contract = c
+		s.Contract.(*mlenv.Config).MaxQueue++
 	}), docker: mlContainer, kubernetes: mlPods},
 	{field: "Service.Env", change: service("web", func(s *stacks.Service) { s.Env["MORE"] = "1" }),
 		docker: webContainer, kubernetes: webPods},

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi-docker/sdk/v4/go/docker"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -44,8 +45,8 @@ func recordFacts(t *testing.T, stack stacks.Stack, target stacks.Target, root st
 	t.Helper()
 	files := opened{files: map[string]map[string]string{}}
 	values, secrets := config()
-	resources, err := plan.Record(context.Background(),
-		plan.Stack{Project: stacks.Project, Name: stack.Name, Config: values, Secrets: secrets},
+	resources, err := recorder.Record(context.Background(),
+		recorder.Stack{Project: stacks.Project, Name: stack.Name, Config: values, Secrets: secrets},
 		func(ctx *pulumi.Context) error {
 			if err := ctx.RegisterStackTransformation(files.look); err != nil {
 				return err

@@ -12,8 +12,10 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -123,7 +125,7 @@ func labStack(t *testing.T, root string) stacks.Stack {
 		Image: stacks.Image{Build: &stacks.Build{Repository: "codexcontinue/ml", Context: ".",
 			Dockerfile: "services/ml/Dockerfile", Target: "production",
 			Args: map[string]string{"GO_IMAGE": "golang:1.26"}}},
-		Contract: contract.ML{
+		Contract: &mlenv.Config{
 			Common: contract.Common{Environment: "lab", LogLevel: "info",
 				ListenAddr: ":5000", DrainTimeout: 10 * time.Second},
 			OllamaURL:         "http://ollama:11434",
@@ -190,13 +192,13 @@ func program(stack stacks.Stack, target stacks.Target, root string) pulumi.RunFu
 			if err != nil {
 				return err
 			}
-			_, err = rendered.Provision(ctx)
+			_, err = kubernetes.Provision(ctx, rendered)
 			return err
 		}
 
 		r, err := docker.Render(os.DirFS(root), stack, image.Platform())
 		if err == nil {
-			_, err = r.Provision(ctx, root)
+			_, err = docker.Provision(ctx, r, root)
 		}
 
 		return err
@@ -206,7 +208,7 @@ func program(stack stacks.Stack, target stacks.Target, root string) pulumi.RunFu
 // record returns the plan of the stack on the target.
 func record(stack stacks.Stack, target stacks.Target, root string) ([]plan.Resource, error) {
 	values, secrets := config()
-	return plan.Record(context.Background(), plan.Stack{Project: stacks.Project, Name: stack.Name,
+	return recorder.Record(context.Background(), recorder.Stack{Project: stacks.Project, Name: stack.Name,
 		Config: values, Secrets: secrets}, program(stack, target, root))
 }
 

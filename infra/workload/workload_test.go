@@ -12,6 +12,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -52,7 +53,7 @@ func changed(
 		return stack, workload.FromProject(rendered, root)
 	}
 
-	resources, err := plan.Record(context.Background(), plan.Stack{
+	resources, err := recorder.Record(context.Background(), recorder.Stack{
 		Project: stacks.Project, Name: name,
 		Config:  map[string]string{"codexcontinue:redisPassword": "hunter2"},
 		Secrets: []string{"codexcontinue:redisPassword"},
@@ -61,7 +62,7 @@ func changed(
 		if err != nil {
 			return err
 		}
-		_, err = rendered.Provision(ctx)
+		_, err = kubernetes.Provision(ctx, rendered)
 		return err
 	})
 	if err != nil {

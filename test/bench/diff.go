@@ -16,8 +16,8 @@ type diffCheckout struct {
 	tools
 	dir, cache string
 
-	// codexctl and git are paths of programs.
-	codexctl, git string
+	// codexctl, git and golang are paths of programs.
+	codexctl, git, golang string
 
 	// edits counts the edits, so that each is a new one.
 	edits int
@@ -30,7 +30,8 @@ const (
 )
 
 // diff times `codexctl diff` of every stack on both targets, from runs in which everything was
-// planned before to one in which not even Go's standard library is compiled.
+// planned before to one in which not even Go's standard library is compiled. That one is also timed
+// for the program of `pulumi up`.
 func (b *bench) diff(ctx context.Context) error {
 	c, err := b.newDiffCheckout(ctx)
 	if err != nil {
@@ -39,35 +40,41 @@ func (b *bench) diff(ctx context.Context) error {
 
 	t := b.report.table("codexctl diff, all stacks on both targets",
 		"Kept are, in the user's cache, the plans of revisions and the program that planned the "+
-			"working tree last. The last row is one run: "+
+			"working tree last. The last two rows are one run each: "+
 			"Go compiles its standard library, Pulumi's SDKs and this project.", "time")
 
 	type scenario struct {
 		name    string
 		rounds  int
 		prepare func() error
+		run     func(context.Context) error
 	}
 
 	fresh := func() error { return os.RemoveAll(c.cache) }
+	// emptied gives Go a new cache.
+	emptied := func(name string) error {
+		c.environ = with(c.environ, "GOCACHE="+filepath.Join(c.dir, ".git", name))
+		return fresh()
+	}
 	scenarios := []scenario{
-		{"warm: nothing edited since", b.rounds, func() error { return nil }},
+		{"warm: nothing edited since", b.rounds, func() error { return nil }, c.run},
 		{"warm: a setting edited", b.rounds, func() error {
 			return c.edit(ctx, settingsFile, settingsText, "  codexcontinue:conversationTTL: %dh\n")
-		}},
+		}, c.run},
 		{"warm: an overlay edited", b.rounds, func() error {
 			return c.edit(ctx, overlayFile, overlayText, "\t\tsvc.Resources.PIDs += %d\n")
-		}},
+		}, c.run},
 		{"cold: nothing kept, sources as base's", b.rounds, func() error {
 			return errors.Join(fresh(), c.restore(ctx, overlayFile))
-		}},
+		}, c.run},
 		{"cold: nothing kept, an overlay edited", b.rounds, func() error {
 			return errors.Join(fresh(),
 				c.edit(ctx, overlayFile, overlayText, "\t\tsvc.Resources.PIDs += %d\n"))
-		}},
-		{"cold: Go's cache empty as well", 1, func() error {
-			c.environ = with(c.environ, "GOCACHE="+filepath.Join(c.dir, ".git", "gocache"))
-			return fresh()
-		}},
+		}, c.run},
+		{"cold: Go's cache empty as well", 1, func() error { return emptied("gocache") }, c.run},
+		{"the program of `up`: Go's cache empty", 1, func() error {
+			return emptied("gocache-program")
+		}, c.buildProgram},
 	}
 
 	// The first run warms the caches.
@@ -84,7 +91,7 @@ func (b *bench) diff(ctx context.Context) error {
 			}
 
 			start := time.Now()
-			if err := c.run(ctx); err != nil {
+			if err := s.run(ctx); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
 
@@ -107,7 +114,7 @@ func (b *bench) newDiffCheckout(ctx context.Context) (*diffCheckout, error) {
 		return nil, err
 	}
 
-	c.git = git
+	c.git, c.golang = git, golang
 	// The bench has a cache of its own, but uses Go's as it is.
 	goCache, err := b.output(ctx, b.root, golang, "env", "GOCACHE")
 	if err != nil {
@@ -142,6 +149,13 @@ func (c *diffCheckout) run(ctx context.Context) error {
 	}
 
 	return fmt.Errorf("codexctl diff: %w\n%s", err, tail(string(out), 25))
+}
+
+// buildProgram compiles the program as `pulumi up` does.
+func (c *diffCheckout) buildProgram(ctx context.Context) error {
+	_, err := c.output(ctx, c.dir, c.golang, "build",
+		"-buildvcs=false", "-o", filepath.Join(c.dir, "bin", "program"), "./infra")
+	return err
 }
 
 // edit inserts a text, with the number of the edit, after another one in the committed file.

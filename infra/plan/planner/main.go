@@ -1,9 +1,11 @@
-// Command planner prints the plans of a checkout, every stack for every target, as plan.Encode writes them:
+// Command planner prints the plans of a checkout, every stack for every target, as
+// plan.Encode writes them:
 //
 //	planner ROOT < KEY
 //
-// KEY fingerprints the plans' secrets. It comes from stdin, where no other process reads it. `codexctl diff` builds the
-// planner from the sources of each revision that it compares, because a revision's stacks are what its own code says.
+// KEY fingerprints the plans' secrets. It comes from stdin, where no other process reads it.
+// `codexctl diff` builds the planner from the sources of each revision that it compares, because
+// only these define the revision's stacks.
 package main
 
 import (
@@ -30,6 +32,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	if len(args) != 1 {
 		return errors.New("usage: planner ROOT < KEY")
 	}
+
 	key, err := io.ReadAll(stdin)
 	if err != nil {
 		return fmt.Errorf("planner: read the key: %w", err)
@@ -37,9 +40,6 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	if len(key) < 16 {
 		return fmt.Errorf("planner: a key of %d bytes can be guessed: give 16 or more", len(key))
 	}
-	documents, err := plan.Documents(ctx, args[0], nil, key)
-	if err != nil {
-		return err
-	}
-	return plan.Encode(stdout, documents...)
+
+	return plan.Print(ctx, stdout, args[0], key)
 }

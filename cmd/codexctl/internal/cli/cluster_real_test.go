@@ -12,10 +12,7 @@ import (
 	"time"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
-	appsv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apps/v1"
-	batchv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/batch/v1"
-	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
-	metav1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/meta/v1"
+	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/utilities"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
@@ -121,10 +118,10 @@ func newLab(t *testing.T) *lab {
 				return err
 			}
 
-			ns, err := corev1.NewNamespace(ctx, "namespace",
-				&corev1.NamespaceArgs{Metadata: metav1.ObjectMetaArgs{
-					Name:   pulumi.String(l.namespace),
-					Labels: labLabels(),
+			ns, err := newObject(ctx, "core/v1:Namespace", "namespace",
+				pulumi.Map{"metadata": pulumi.Map{
+					"name":   pulumi.String(l.namespace),
+					"labels": labLabels(),
 				}},
 				pulumi.Provider(provider))
 			if err != nil {
@@ -151,11 +148,36 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
+// object is an object of the cluster.
+type object struct{ pulumi.CustomResourceState }
+
+// newObject makes an object of a kind (apps/v1:Deployment) by its fields. The SDK's own types of them
+// would take minutes to compile.
+func newObject(
+	ctx *pulumi.Context, kind, name string, fields pulumi.Map, o ...pulumi.ResourceOption,
+) (*object, error) {
+	group, word, _ := strings.Cut(kind, ":")
+	fields["apiVersion"] = pulumi.String(strings.TrimPrefix(group, "core/"))
+	fields["kind"] = pulumi.String(word)
+	made := &object{}
+	err := ctx.RegisterResource("kubernetes:"+kind, name, fields, made,
+		utilities.PkgResourceDefaultOpts(o)...)
+	return made, err
+}
+
 func labLabels() pulumi.StringMap {
 	return pulumi.StringMap{
 		stacks.LabelProject: pulumi.String(stacks.Project),
 		stacks.LabelStack:   pulumi.String("lab"),
 		stacks.LabelService: pulumi.String(labService),
+	}
+}
+
+func labMeta(name, ns string) pulumi.Map {
+	return pulumi.Map{
+		"name":      pulumi.String(name),
+		"namespace": pulumi.String(ns),
+		"labels":    labLabels(),
 	}
 }
 
@@ -174,14 +196,15 @@ func (l *lab) up() ([]failure.Problem, time.Duration, error) {
 type pod struct {
 	image, command string
 	limits         pulumi.StringMap
-	readiness      corev1.ProbePtrInput
-	liveness       corev1.ProbePtrInput
+	// readiness and liveness are probes; nil for none.
+	readiness, liveness pulumi.Map
 }
 
 // labImage is an image that the cluster has. The tests need its shell.
 const labImage = stacks.RedisImage
 
-func (p pod) template(ns string) corev1.PodTemplateSpecArgs {
+// template returns a pod template. restart is when the pod is restarted.
+func (p pod) template(ns, restart string) pulumi.Map {
 	if p.image == "" {
 		p.image = labImage
 	}
@@ -189,19 +212,26 @@ func (p pod) template(ns string) corev1.PodTemplateSpecArgs {
 		p.command = "echo up; trap 'exit 0' TERM; sleep 100000 & wait"
 	}
 
-	return corev1.PodTemplateSpecArgs{
-		Metadata: metav1.ObjectMetaArgs{Labels: labLabels(), Namespace: pulumi.String(ns)},
-		Spec: corev1.PodSpecArgs{
-			RestartPolicy: pulumi.String("Always"), TerminationGracePeriodSeconds: pulumi.Int(5),
-			Containers: corev1.ContainerArray{corev1.ContainerArgs{
-				Name:            pulumi.String(labService),
-				Image:           pulumi.String(p.image),
-				ImagePullPolicy: pulumi.String("IfNotPresent"),
-				Command:         pulumi.ToStringArray([]string{"sh", "-c", p.command}),
-				Resources:       corev1.ResourceRequirementsArgs{Limits: p.limits},
-				ReadinessProbe:  p.readiness,
-				LivenessProbe:   p.liveness,
-			}},
+	container := pulumi.Map{
+		"name":            pulumi.String(labService),
+		"image":           pulumi.String(p.image),
+		"imagePullPolicy": pulumi.String("IfNotPresent"),
+		"command":         pulumi.ToStringArray([]string{"sh", "-c", p.command}),
+		"resources":       pulumi.Map{"limits": p.limits},
+	}
+	if p.readiness != nil {
+		container["readinessProbe"] = p.readiness
+	}
+	if p.liveness != nil {
+		container["livenessProbe"] = p.liveness
+	}
+
+	return pulumi.Map{
+		"metadata": pulumi.Map{"labels": labLabels(), "namespace": pulumi.String(ns)},
+		"spec": pulumi.Map{
+			"restartPolicy":                 pulumi.String(restart),
+			"terminationGracePeriodSeconds": pulumi.Int(5),
+			"containers":                    pulumi.Array{container},
 		},
 	}
 }
@@ -214,16 +244,12 @@ func (l *lab) deployment(p pod) {
 
 // newDeployment makes a Deployment of two pods.
 func newDeployment(ctx *pulumi.Context, ns string, p pod, o ...pulumi.ResourceOption) error {
-	_, err := appsv1.NewDeployment(ctx, labService, &appsv1.DeploymentArgs{
-		Metadata: metav1.ObjectMetaArgs{
-			Name:      pulumi.String(labService),
-			Namespace: pulumi.String(ns),
-			Labels:    labLabels(),
-		},
-		Spec: appsv1.DeploymentSpecArgs{
-			Replicas: pulumi.Int(2),
-			Selector: metav1.LabelSelectorArgs{MatchLabels: labLabels()},
-			Template: p.template(ns),
+	_, err := newObject(ctx, "apps/v1:Deployment", labService, pulumi.Map{
+		"metadata": labMeta(labService, ns),
+		"spec": pulumi.Map{
+			"replicas": pulumi.Int(2),
+			"selector": pulumi.Map{"matchLabels": labLabels()},
+			"template": p.template(ns, "Always"),
 		},
 	}, o...)
 
@@ -232,13 +258,13 @@ func newDeployment(ctx *pulumi.Context, ns string, p pod, o ...pulumi.ResourceOp
 
 // limited makes a Deployment of two pods in a namespace with a quota of pods.
 func limited(ctx *pulumi.Context, ns, pods string, p pod, o pulumi.ResourceOption) error {
-	quota, err := corev1.NewResourceQuota(ctx, "quota",
-		&corev1.ResourceQuotaArgs{
-			Metadata: metav1.ObjectMetaArgs{
-				Name:      pulumi.String("few"),
-				Namespace: pulumi.String(ns),
+	quota, err := newObject(ctx, "core/v1:ResourceQuota", "quota",
+		pulumi.Map{
+			"metadata": pulumi.Map{
+				"name":      pulumi.String("few"),
+				"namespace": pulumi.String(ns),
 			},
-			Spec: corev1.ResourceQuotaSpecArgs{Hard: pulumi.StringMap{"pods": pulumi.String(pods)}},
+			"spec": pulumi.Map{"hard": pulumi.Map{"pods": pulumi.String(pods)}},
 		}, o)
 	if err != nil {
 		return err
@@ -340,33 +366,31 @@ func TestRealCluster(t *testing.T) {
 			[]string{"no node has the GPU", "Insufficient nvidia.com/gpu"}, 30 * time.Second},
 		{"liveness", func() {
 			l.deployment(pod{
-				liveness: corev1.ProbeArgs{
-					PeriodSeconds:    pulumi.Int(1),
-					FailureThreshold: pulumi.Int(1),
-					Exec: corev1.ExecActionArgs{Command: pulumi.ToStringArray([]string{
+				liveness: pulumi.Map{
+					"periodSeconds":    pulumi.Int(1),
+					"failureThreshold": pulumi.Int(1),
+					"exec": pulumi.Map{"command": pulumi.ToStringArray([]string{
 						"sh", "-c", "echo no answer; exit 1",
 					})},
 				},
-				readiness: corev1.ProbeArgs{
-					PeriodSeconds: pulumi.Int(1),
-					Exec:          corev1.ExecActionArgs{Command: pulumi.ToStringArray([]string{"false"})},
+				readiness: pulumi.Map{
+					"periodSeconds": pulumi.Int(1),
+					"exec": pulumi.Map{
+						"command": pulumi.ToStringArray([]string{"false"}),
+					},
 				},
 			})
 		}, []string{"its probe fails", "no answer"}, 60 * time.Second},
 		{"job", func() {
 			l.workload = func(ctx *pulumi.Context, ns string, o pulumi.ResourceOption) error {
-				template := pod{command: "echo no such model; exit 4"}.template(ns)
-				spec := template.Spec.(corev1.PodSpecArgs)
-				spec.RestartPolicy = pulumi.String("Never")
-				template.Spec = spec
-				_, err := batchv1.NewJob(ctx, "model",
-					&batchv1.JobArgs{
-						Metadata: metav1.ObjectMetaArgs{
-							Name:      pulumi.String("model"),
-							Namespace: pulumi.String(ns),
-							Labels:    labLabels(),
+				failing := pod{command: "echo no such model; exit 4"}
+				_, err := newObject(ctx, "batch/v1:Job", "model",
+					pulumi.Map{
+						"metadata": labMeta("model", ns),
+						"spec": pulumi.Map{
+							"backoffLimit": pulumi.Int(0),
+							"template":     failing.template(ns, "Never"),
 						},
-						Spec: batchv1.JobSpecArgs{BackoffLimit: pulumi.Int(0), Template: template},
 					}, o)
 
 				return err
@@ -374,32 +398,28 @@ func TestRealCluster(t *testing.T) {
 		}, []string{"the job model failed", "BackoffLimitExceeded", "no such model"}, 45 * time.Second},
 		{"storage class", func() {
 			l.workload = func(ctx *pulumi.Context, ns string, o pulumi.ResourceOption) error {
-				claim := corev1.PersistentVolumeClaimTypeArgs{
-					Metadata: metav1.ObjectMetaArgs{
-						Name:   pulumi.String("data"),
-						Labels: labLabels(),
+				claim := pulumi.Map{
+					"metadata": pulumi.Map{
+						"name":   pulumi.String("data"),
+						"labels": labLabels(),
 					},
-					Spec: corev1.PersistentVolumeClaimSpecArgs{
-						AccessModes:      pulumi.ToStringArray([]string{"ReadWriteOnce"}),
-						StorageClassName: pulumi.String("missing"),
-						Resources: corev1.VolumeResourceRequirementsArgs{
-							Requests: pulumi.StringMap{"storage": pulumi.String("1Gi")},
+					"spec": pulumi.Map{
+						"accessModes":      pulumi.ToStringArray([]string{"ReadWriteOnce"}),
+						"storageClassName": pulumi.String("missing"),
+						"resources": pulumi.Map{
+							"requests": pulumi.Map{"storage": pulumi.String("1Gi")},
 						},
 					},
 				}
 
-				_, err := appsv1.NewStatefulSet(ctx, labService, &appsv1.StatefulSetArgs{
-					Metadata: metav1.ObjectMetaArgs{
-						Name:      pulumi.String(labService),
-						Namespace: pulumi.String(ns),
-						Labels:    labLabels(),
-					},
-					Spec: appsv1.StatefulSetSpecArgs{
-						Replicas:             pulumi.Int(1),
-						ServiceName:          pulumi.String(labService),
-						Selector:             metav1.LabelSelectorArgs{MatchLabels: labLabels()},
-						Template:             pod{}.template(ns),
-						VolumeClaimTemplates: corev1.PersistentVolumeClaimTypeArray{claim},
+				_, err := newObject(ctx, "apps/v1:StatefulSet", labService, pulumi.Map{
+					"metadata": labMeta(labService, ns),
+					"spec": pulumi.Map{
+						"replicas":             pulumi.Int(1),
+						"serviceName":          pulumi.String(labService),
+						"selector":             pulumi.Map{"matchLabels": labLabels()},
+						"template":             pod{}.template(ns, "Always"),
+						"volumeClaimTemplates": pulumi.Array{claim},
 					},
 				}, o)
 

@@ -1,5 +1,6 @@
-// Command probe is the service of the integration test: a static binary that listens, answers its own health check and
-// shows what the container lets it do. On SIGTERM it takes a second to end, as a draining service does.
+// Command probe is the service of the integration test: a static binary that listens, answers its
+// own health check and shows what the container lets it do. On SIGTERM it takes a second to end, as
+// a draining service does.
 package main
 
 import (
@@ -23,6 +24,7 @@ func run(args []string) error {
 	if len(args) == 0 {
 		return serve()
 	}
+
 	switch args[0] {
 	case "healthcheck":
 		c, err := net.DialTimeout("tcp", "127.0.0.1:8080", time.Second)
@@ -41,6 +43,7 @@ func run(args []string) error {
 		fmt.Println(len(ips))
 		return err
 	}
+
 	return fmt.Errorf("unknown command %q", args[0])
 }
 

@@ -1,4 +1,4 @@
-package plan
+package recorder
 
 import (
 	"crypto/hmac"
@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Path is the path of a property: keys with dots between them, indexes in brackets. A key that would not read back is
-// quoted.
+// Path returns the path of a property: keys with dots between them, indexes in brackets. A key that
+// would not read back is quoted.
 func Path(parent string, key any) string {
 	switch key := key.(type) {
 	case int:
@@ -27,16 +27,17 @@ func Path(parent string, key any) string {
 		}
 		return parent + "." + key
 	}
-	panic("plan: a path is made of strings and numbers")
+
+	panic("recorder: a path is made of strings and numbers")
 }
 
-// reader turns the values of a resource into JSON values, and keeps the fingerprints of its secrets.
+// reader reads the values of a resource as JSON values, and keeps the fingerprints of its secrets.
 type reader struct {
 	key          []byte
 	fingerprints map[string]string
 }
 
-// object leaves out what is null: for the engine that is the same as absent.
+// object returns the properties but those that are null: for the engine they are absent.
 func (r *reader) object(path string, m resource.PropertyMap) map[string]any {
 	out := map[string]any{}
 	for k, v := range m {
@@ -74,28 +75,33 @@ func (r *reader) value(path string, v resource.PropertyValue) any {
 	case v.IsObject():
 		return r.object(path, v.ObjectValue())
 	}
+
 	return v.V
 }
 
-// fingerprint keeps what tells the secret from others to whoever has no key, and nothing else: an HMAC-SHA256.
+// fingerprint keeps what distinguishes the secret from others, and nothing else: its HMAC-SHA256.
 func (r *reader) fingerprint(path string, v resource.PropertyValue) {
 	if r.key == nil {
 		return
 	}
+
 	mac := hmac.New(sha256.New, r.key)
-	// The wire form distinguishes "1" from 1, and a deterministic one has sorted keys. What cannot be written holds
-	// something unknown, which has no identity before it is provisioned.
-	wire, err := plugin.MarshalPropertyValue("", v, plugin.MarshalOptions{KeepUnknowns: true, KeepSecrets: true, KeepResources: true})
+	// The wire form distinguishes "1" from 1, and a deterministic one has sorted keys. What cannot
+	// be written holds something unknown, which has no identity before it is provisioned.
+	wire, err := plugin.MarshalPropertyValue("", v, keepAll)
 	if err != nil {
 		return
 	}
+
 	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(wire)
 	if err != nil {
 		return
 	}
+
 	mac.Write(text)
 	if r.fingerprints == nil {
 		r.fingerprints = map[string]string{}
 	}
+
 	r.fingerprints[path] = hex.EncodeToString(mac.Sum(nil)[:16])
 }
