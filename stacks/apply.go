@@ -27,6 +27,9 @@ func (s *Stack) applySettings(v Settings) error {
 				Project, secret.ConfigKey, s.Name, Project, secret.ConfigKey))
 		}
 	}
+	if v.Domain != "" {
+		s.Domain = v.Domain
+	}
 	if v.Model.Name != "" {
 		s.Model.Name = v.Model.Name
 	}
@@ -45,14 +48,7 @@ func (s *Stack) applySettings(v Settings) error {
 				c.LogLevel = v.LogLevel
 			}
 		},
-		func(c *contract.Frontend) {
-			if v.Domain != "" {
-				c.Domain = v.Domain
-			}
-			if v.DomainTitle != "" {
-				c.DomainTitle = v.DomainTitle
-			}
-		},
+		func(*contract.Frontend) {},
 		func(c *contract.Backend) {
 			if v.ConversationTTL != nil {
 				c.ConversationTTL = *v.ConversationTTL

@@ -71,10 +71,9 @@ type Frontend struct {
 	Common
 	// BackendURL is the base URL of the backend.
 	BackendURL string `env:"BACKEND_URL,required,notEmpty"`
-	// Domain is the stack's domain, such as general or healthcare.
-	Domain string `env:"DOMAIN,required,notEmpty"`
-	// DomainTitle is the title a person sees, such as "CodexContinue".
-	DomainTitle string `env:"DOMAIN_TITLE,required,notEmpty"`
+	// DomainFile is the path of a file that holds what people see of the stack's domain, as package
+	// services/frontend/domain writes it.
+	DomainFile string `env:"DOMAIN_FILE,required,notEmpty"`
 }
 
 // ML is the environment of the model service (services/ml).
@@ -203,7 +202,7 @@ func (b Backend) Validate() error {
 // Validate implements Environment.
 func (f Frontend) Validate() error {
 	_, err := baseURL("BACKEND_URL", f.BackendURL, "http", "https")
-	return errors.Join(f.Common.Validate(), err)
+	return errors.Join(f.Common.Validate(), err, absolute("DOMAIN_FILE", f.DomainFile))
 }
 
 // Validate implements Environment.

@@ -46,7 +46,7 @@ func TestRoundTrip(t *testing.T) {
 	b.RedisCAFile = ""
 	b.RedisURL, b.RedisSentinels, b.RedisMaster, b.RedisCluster = "redis://redis:6379", nil, "", []string{"a:6379", "b:6379"}
 	roundTrip(t, b)
-	roundTrip(t, contract.Frontend{Common: common, BackendURL: "http://backend:8000", Domain: "general", DomainTitle: "CodexContinue = \"chat\""})
+	roundTrip(t, contract.Frontend{Common: common, BackendURL: "http://backend:8000", DomainFile: "/etc/frontend/a \"file\" = this.json"})
 	m := ml()
 	roundTrip(t, m)
 	m.RedisURL, m.RedisSentinels, m.RedisMaster = "rediss://chat@redis:6379/2", []string{"a:26379"}, "main"
