@@ -87,9 +87,7 @@ var badOnDocker = map[string]bad{
 	}, subject: "*", want: "isolation"},
 	"healthcare's domain on prod": {change: func(s *stacks.Stack) {
 		s.Service("ollama").Env["OLLAMA_NO_CLOUD"] = "1"
-		c := s.Service("frontend").Contract.(contract.Frontend)
-		c.Domain = "healthcare"
-		s.Service("frontend").Contract = c
+		s.Domain = "healthcare"
 	}, subject: "*", want: "isolation"},
 	"healthcare with the cloud": {from: "healthcare", change: service("ollama", func(s *stacks.Service) { delete(s.Env, "OLLAMA_NO_CLOUD") }), subject: "ollama", want: "cloud-models"},
 	"a volume that goes":        {alterAll: func(r *docker.Rendering) { r.Retained = []string{stacks.OllamaData} }, subject: "redis-data", want: "retained-volume"},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
 
@@ -157,6 +158,20 @@ func (c *chain) configure() error {
 		return err
 	}
 
+	domainFile := filepath.Join(c.dir, "domain.json")
+	texts, err := domain.Texts{
+		Title:    "Bench",
+		Greeting: "Ask",
+		Prompts:  []string{"Ask"},
+		Notice:   "A benchmark",
+	}.Encode()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(domainFile, []byte(texts), 0o644); err != nil {
+		return err
+	}
+
 	common := func(name string) contract.Common {
 		return contract.Common{
 			Environment:  "bench",
@@ -190,10 +205,9 @@ func (c *chain) configure() error {
 	})
 
 	frontend, errFrontend := contract.Render(contract.Frontend{
-		Common:      common("frontend"),
-		BackendURL:  c.url("backend", ""),
-		Domain:      "general",
-		DomainTitle: "Bench",
+		Common:     common("frontend"),
+		BackendURL: c.url("backend", ""),
+		DomainFile: domainFile,
 	})
 
 	rendered := map[string]map[string]string{"ml": ml, "backend": backend, "frontend": frontend}

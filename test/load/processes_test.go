@@ -23,6 +23,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/codexcontinue/codexcontinue/test/slowmodel"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
@@ -272,6 +273,15 @@ func startProcesses(t *testing.T) *processes {
 				)},
 		)
 	}
+	domainFile := filepath.Join(dir, "domain.json")
+	texts, err := domain.Texts{Title: "Load", Greeting: "Ask", Prompts: []string{"Ask"}, Notice: "A test"}.Encode()
+	if err == nil {
+		err = os.WriteFile(domainFile, []byte(texts), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	frontendAt := freeAddress(t)
 	add(
 		"frontend",
@@ -282,10 +292,9 @@ func startProcesses(t *testing.T) *processes {
 			env: render(
 				contract.Render(
 					contract.Frontend{
-						Common:      common(frontendAt),
-						BackendURL:  "http://" + balance(t, backends),
-						Domain:      "general",
-						DomainTitle: "Load",
+						Common:     common(frontendAt),
+						BackendURL: "http://" + balance(t, backends),
+						DomainFile: domainFile,
 					},
 				),
 			),
