@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -36,8 +36,8 @@ func TestTexts(t *testing.T) {
 	}
 
 	f := s.Service(stacks.Frontend)
-	if len(f.Files) != 1 || f.Files[0].Path != f.Contract.(contract.Frontend).DomainFile {
-		t.Fatalf("the frontend reads %q and has %+v", f.Contract.(contract.Frontend).DomainFile, f.Files)
+	if len(f.Files) != 1 || f.Files[0].Path != f.Contract.(*frontendenv.Config).DomainFile {
+		t.Fatalf("the frontend reads %q and has %+v", f.Contract.(*frontendenv.Config).DomainFile, f.Files)
 	}
 
 	file := filepath.Join(t.TempDir(), "domain.json")

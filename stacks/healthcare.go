@@ -3,7 +3,7 @@ package stacks
 import (
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 )
 
 // privateNetwork has no way out.
@@ -24,7 +24,5 @@ func healthcare(s *Stack, c Checkout) {
 	ollama := s.Service(Ollama)
 	ollama.Env["OLLAMA_NO_CLOUD"] = "1"
 	ollama.Outside = nil
-	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
-		func(b *contract.Backend) { b.ConversationTTL = 30 * 24 * time.Hour },
-		func(*contract.ML) {})
+	edit(s, func(c *backendenv.Config) { c.ConversationTTL = 30 * 24 * time.Hour })
 }

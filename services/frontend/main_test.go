@@ -16,6 +16,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
 )
 
@@ -53,7 +54,7 @@ func environ(t *testing.T, addr, backend string) []string {
 		t.Fatal(err)
 	}
 
-	vars, err := contract.Render(contract.Frontend{
+	vars, err := contract.Render(&frontendenv.Config{
 		Common: contract.Common{
 			Environment:  "dev",
 			LogLevel:     "info",

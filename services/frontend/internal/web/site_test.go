@@ -12,6 +12,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/web"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
@@ -42,7 +43,7 @@ func newSiteAt(
 	t *testing.T, b *fakebackend.Backend, backendURL string, change ...func(*domain.Texts),
 ) *site {
 	t.Helper()
-	cfg := contract.Frontend{
+	cfg := frontendenv.Config{
 		Common: contract.Common{
 			Environment:  "dev",
 			LogLevel:     "error",
