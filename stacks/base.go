@@ -70,6 +70,7 @@ const redisConfig, redisStart = "/etc/redis/redis.conf", "/etc/redis/start.sh"
 func base(name string) Stack {
 	return Stack{
 		Name:     name,
+		Domain:   "codexcontinue",
 		Networks: []Network{{Name: MainNetwork}},
 		Volumes: []Volume{
 			// Two servers that append to one file lose what either has acknowledged.
@@ -134,7 +135,7 @@ func own(name string, port int, livePath string) Service {
 func frontend(environment string) Service {
 	s := own(Frontend, frontendPort, "/healthz")
 	s.Contract = &frontendenv.Config{Common: common(environment, frontendPort), BackendURL: url("http", Backend, backendPort),
-		Domain: "general", DomainTitle: "CodexContinue"}
+		DomainFile: domainFile}
 	s.DependsOn, s.Calls = []string{Backend}, []string{Backend}
 	return s
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
@@ -160,6 +161,20 @@ func (c *chain) configure() error {
 		return err
 	}
 
+	domainFile := filepath.Join(c.dir, "domain.json")
+	texts, err := domain.Texts{
+		Title:    "Bench",
+		Greeting: "Ask",
+		Prompts:  []string{"Ask"},
+		Notice:   "A benchmark",
+	}.Encode()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(domainFile, []byte(texts), 0o644); err != nil {
+		return err
+	}
+
 	common := func(name string) contract.Common {
 		return contract.Common{
 			Environment:  "bench",
@@ -195,10 +210,9 @@ func (c *chain) configure() error {
 	})
 
 	frontend, errFrontend := contract.Render(&frontendenv.Config{
-		Common:      common("frontend"),
-		BackendURL:  c.url("backend", ""),
-		Domain:      "general",
-		DomainTitle: "Bench",
+		Common:     common("frontend"),
+		BackendURL: c.url("backend", ""),
+		DomainFile: domainFile,
 	})
 
 	rendered := map[string]map[string]string{"ml": ml, "backend": backend, "frontend": frontend}
