@@ -118,8 +118,9 @@ func own(name string, port int, livePath string) Service {
 	return Service{
 		Name: name,
 		Image: Image{Build: &Build{
-			Repository: Project + "/" + name, Context: ".", Dockerfile: "services/" + name + "/Dockerfile", Target: "production",
-			Args: map[string]string{"GO_IMAGE": GoImage},
+			Repository: Project + "/" + name, Context: ".", Target: "production",
+			Dockerfile: "services/" + name + ".Dockerfile",
+			Args:       map[string]string{"GO_IMAGE": GoImage, "SERVICE": name},
 		}},
 		Ports:     []Port{{Name: "http", Container: port, Address: loopback}},
 		Networks:  []string{MainNetwork},

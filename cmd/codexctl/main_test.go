@@ -50,9 +50,9 @@ func TestScripts(t *testing.T) {
 				"modelfiles/codexcontinue/Modelfile", "modelfiles/codexcontinue/domain.yaml",
 			}
 
-			for _, service := range []string{"frontend", "backend", "ml", "ollama"} {
-				names = append(names, "services/"+service+"/Dockerfile",
-					"services/"+service+"/Dockerfile.dockerignore")
+			for _, service := range []string{"frontend.", "backend.", "ml.", "ollama/", ""} {
+				names = append(names, "services/"+service+"Dockerfile",
+					"services/"+service+"Dockerfile.dockerignore")
 			}
 
 			for _, name := range names {

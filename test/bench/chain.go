@@ -26,8 +26,8 @@ const tokens = 400
 // own are the repository's services in their order of start.
 var own = []string{"ml", "backend", "frontend"}
 
-// tags are the build tags that the services' Dockerfiles name.
-var tags = map[string]string{"frontend": "nethttpomithttp2"}
+// tags are the build tags that services/Dockerfile names.
+const tags = "nethttpomithttp2"
 
 // health are the paths of the services' liveness probes.
 var health = map[string]string{"ml": "/health", "backend": "/health", "frontend": "/healthz"}
@@ -87,7 +87,7 @@ func (b *bench) newChain(ctx context.Context, name string) (*chain, error) {
 
 	for _, s := range own {
 		_, err := b.output(ctx, b.root, "env", "CGO_ENABLED=0", golang, "build", "-trimpath",
-			"-tags="+tags[s], "-ldflags=-s -w", "-o", c.binary(s), "./services/"+s)
+			"-tags="+tags, "-ldflags=-s -w", "-o", c.binary(s), "./services/"+s)
 		if err != nil {
 			return nil, err
 		}
