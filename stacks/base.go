@@ -68,6 +68,11 @@ const redisConfig, redisStart = "/etc/redis/redis.conf", "/etc/redis/start.sh"
 
 // base is the single source of truth: what every stack is before its overlay.
 func base(name string) Stack {
+	services := []Service{edge()}
+	for _, service := range ownServices {
+		services = append(services, service(name))
+	}
+
 	return Stack{
 		Name:     name,
 		Domain:   "codexcontinue",
@@ -78,8 +83,16 @@ func base(name string) Stack {
 			// A model can be downloaded and made again.
 			{Name: OllamaData, Size: 50 * GiB, PerReplica: true}},
 		Model:    Model{Name: "codexcontinue", Modelfile: "modelfiles/codexcontinue/Modelfile"},
-		Services: []Service{edge(), frontend(name), backend(name), ml(name), redis(), ollama()},
+		Services: append(services, redis(), ollama()),
 	}
+}
+
+// ownServices are those of this repository, in the order in which people see them. A new one is a
+// function in a file of its own, and a line here.
+var ownServices = []func(environment string) Service{
+	frontend,
+	backend,
+	ml,
 }
 
 func edge() Service {

@@ -10,6 +10,13 @@ import (
 // so that the next `up` starts in seconds.
 const GoCache = "go-cache"
 
+// debuggers are the ports of the debuggers, which .air.toml of each service starts.
+var debuggers = map[string]int{
+	Backend:  2345,
+	Frontend: 2346,
+	ML:       2347,
+}
+
 // dev mounts the sources into the development images: an edit is compiled and running within seconds. Every port is
 // published on the machine's loopback address, and each service has a debugger. Where containers cannot see the
 // checkout, on a cluster, it is the production images with debug logs.
@@ -28,12 +35,10 @@ func dev(s *Stack, c Checkout) {
 		return
 	}
 	s.Volumes = append(s.Volumes, Volume{Name: GoCache, Size: 5 * GiB})
-	debugger := map[string]int{Backend: 2345, Frontend: 2346, ML: 2347}
 	for i := range s.Services {
 		svc := &s.Services[i]
 		svc.Ports[0].Host = svc.Ports[0].Container
-		port, ok := debugger[svc.Name]
-		if !ok {
+		if svc.Contract == nil {
 			continue
 		}
 		svc.Image.Build.Target = "development"
@@ -41,6 +46,7 @@ func dev(s *Stack, c Checkout) {
 		// edit of a source changes no plan.
 		svc.Image.Build.Repository += "-dev"
 		svc.Image.Build.Context, svc.Image.Build.Dockerfile = "services", "services/Dockerfile"
+		port := debuggers[svc.Name]
 		svc.Ports = append(svc.Ports, Port{Name: "debugger", Container: port, Host: port, Address: loopback})
 		svc.Mounts = append(svc.Mounts,
 			Mount{Kind: MountBind, Source: ".", Target: "/src", ReadOnly: true},
