@@ -18,6 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
+// applySettings changes the stack as the settings ask, but for the model and the domain.
 func (s *Stack) applySettings(v Settings) error {
 	var errs []error
 	if v.Secrets[RedisPasswordKey] && len(s.Secrets) == 0 {
@@ -138,7 +139,7 @@ func (s *Service) apply(v ServiceSettings) {
 	}
 }
 
-// fsync writes into redis.conf when Redis writes to the disk.
+// fsync sets in redis.conf when Redis writes to the disk.
 func (s *Stack) fsync(when string) error {
 	r := s.Service(Redis)
 	if r == nil {
@@ -155,8 +156,8 @@ func (s *Stack) fsync(when string) error {
 	return nil
 }
 
-// applyRedis puts a Redis that somebody else runs in the place of the stack's own, or says when its
-// own writes to the disk.
+// applyRedis puts a Redis that somebody else runs in the place of the stack's own, or sets when the
+// latter writes to the disk.
 func (s *Stack) applyRedis(v *RedisSettings) error {
 	if v == nil {
 		return nil
@@ -194,7 +195,8 @@ func (s *Stack) applyRedis(v *RedisSettings) error {
 		svc.Outside = append(svc.Outside, outside...)
 
 		r := user.RedisVariables()
-		r.RedisURL, r.RedisSentinels, r.RedisMaster, r.RedisCluster = v.URL, v.Sentinels, v.Master, v.Cluster
+		r.RedisURL, r.RedisSentinels = v.URL, v.Sentinels
+		r.RedisMaster, r.RedisCluster = v.Master, v.Cluster
 		if v.CA != "" {
 			svc.Files = append(svc.Files, File{Path: redisCA, Content: v.CA})
 			r.RedisCAFile = redisCA
@@ -204,7 +206,7 @@ func (s *Stack) applyRedis(v *RedisSettings) error {
 	return err
 }
 
-// outsideRedis is what those who use an external Redis connect to.
+// outsideRedis returns what the users of an external Redis connect to.
 func outsideRedis(v *RedisSettings, port string, addresses []string) ([]Outside, error) {
 	at := Project + ":redis"
 	var out []Outside
@@ -227,11 +229,9 @@ func outsideRedis(v *RedisSettings, port string, addresses []string) ([]Outside,
 	for _, o := range slices.Clone(out) {
 		// The nodes of a Cluster name each other by addresses that need not be
 		// those of the settings.
-		if any := (Outside{
-			Port:   o.Port,
-			Reason: "the nodes that a Redis Cluster names",
-		}); len(v.Cluster) > 0 && !slices.Contains(out, any) {
-			out = append(out, any)
+		node := Outside{Port: o.Port, Reason: "the nodes that a Redis Cluster names"}
+		if len(v.Cluster) > 0 && !slices.Contains(out, node) {
+			out = append(out, node)
 		}
 	}
 
@@ -308,8 +308,8 @@ func (s *Stack) applyVolumes(v map[string]VolumeSettings, on Target) error {
 	return errors.Join(errs...)
 }
 
-// applyModel digests the model's inputs and tells the services its name: a changed
-// prompt is a changed plan.
+// applyModel digests the model's inputs and gives the services its name and digest, so that a
+// changed prompt is a changed plan.
 func (s *Stack) applyModel(fsys fs.FS, base string) error {
 	s.Model.Base = base
 	m, err := modelfiles.Load(fsys, s.Model.Modelfile, base)

@@ -27,8 +27,8 @@ const (
 )
 
 // Time bounds that depend on each other: an answer ends before the drain does, and the drain before
-// the kill. A container that is replaced stays only as long as the answers it is writing, mostly
-// seconds; new ones are its successor's.
+// the kill. A container that is replaced stays only as long as the answers that it is writing,
+// mostly seconds. Its successor takes the new ones.
 const (
 	generationTimeout = 10 * time.Minute
 	drainTimeout      = generationTimeout + 10*time.Second
@@ -137,7 +137,7 @@ func edge() Service {
 	}
 }
 
-// common is what the services share; overlays change it by Stack.contracts.
+// common returns the variables that the services share, which overlays change by edit.
 func common(environment string, port int) contract.Common {
 	return contract.Common{
 		Environment:  environment,
@@ -147,7 +147,7 @@ func common(environment string, port int) contract.Common {
 	}
 }
 
-// own is a service of this repository in its production image.
+// own returns a service of this repository in its production image.
 func own(name string, port int, livePath string) Service {
 	return Service{
 		Name: name,
@@ -190,8 +190,8 @@ func backend(environment string) Service {
 	}
 
 	s.DependsOn, s.Calls = []string{Redis, ML}, []string{Redis, ML}
-	// An engine asks one thing: a backend that does not get at Redis takes no request, so its
-	// predecessor has to stay.
+	// An engine has one check for both probes. A backend that does not reach Redis takes no
+	// request, so its predecessor has to stay.
 	s.Health.Command = []string{
 		"/" + Backend, "healthcheck", url("http", "127.0.0.1", backendPort) + "/ready",
 	}
@@ -232,9 +232,9 @@ func redis() Service {
 		Networks: []string{MainNetwork},
 		Mounts:   []Mount{{Kind: MountVolume, Source: RedisData, Target: "/data"}},
 		Files:    []File{{Path: redisConfig, Content: redisConf}},
-		// As a user of redis.conf that can do nothing else, whom any password lets in: the check
-		// needs no secret. -e makes an error the exit code: while Redis still loads its data, and
-		// when it cannot write them.
+		// The user of redis.conf can do nothing else, and any password lets it in: the check needs
+		// no secret. -e makes an error the exit code, while Redis still loads its data and when it
+		// cannot write them.
 		Health: health("", "", "redis-cli", "-e", "--no-auth-warning", "--user", "health",
 			"--pass", "any", "echo", "ok"),
 		Replicas:     1,
@@ -284,9 +284,8 @@ func ollama() Service {
 	}
 }
 
-// health asks every three seconds: the first check comes after one interval, and five services
-// start one after the other, so the interval is most of what a warm `up` takes. Each check costs
-// the machine some 30 ms of one core.
+// health returns a check every three seconds. The first comes after one interval, which every `up`
+// waits for; each costs the machine some 30 ms of one core.
 func health(livePath, readyPath string, command ...string) Health {
 	return Health{
 		Command:     command,

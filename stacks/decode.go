@@ -236,8 +236,8 @@ func text(into *string) func(string) error {
 	}
 }
 
-// orEmpty takes the empty value as "not set": it is the default that Pulumi.yaml gives to keys
-// a stack may leave out.
+// orEmpty reads the empty value as "not set". It is the default in Pulumi.yaml of keys that a stack
+// may leave out.
 func orEmpty(read func(string) error) func(string) error {
 	return func(v string) error {
 		if v == "" {

@@ -10,7 +10,7 @@ import (
 // like every volume, so that the next `up` starts in seconds.
 const GoCache = "go-cache"
 
-// debuggers are the ports of the debuggers, which .air.toml of each service starts.
+// debuggers maps each service to the port of its debugger, which its .air.toml starts.
 var debuggers = map[string]int{
 	Backend:  2345,
 	Frontend: 2346,
@@ -19,8 +19,8 @@ var debuggers = map[string]int{
 
 // dev mounts the sources into the development images: an edit is compiled and running within
 // seconds. Every port is published on the machine's loopback address, and each service has a
-// debugger. Where containers cannot see the checkout, on a cluster, it is the production
-// images with debug logs.
+// debugger. On a cluster, whose containers cannot mount the checkout, it runs the production images
+// with debug logs.
 func dev(s *Stack, c Checkout) {
 	s.Development = true
 	edit(s, func(c contract.Environment) {

@@ -48,11 +48,10 @@ type Settings struct {
 	// Volumes holds values of single volumes by name.
 	Volumes map[string]VolumeSettings
 
-	// Redis is a Redis that somebody else runs, in the place of the stack's own;
-	// nil keeps the latter.
+	// Redis is how the stack's own Redis keeps its data, or another in its place; nil is neither.
 	Redis *RedisSettings
 
-	// Kubernetes says where in a cluster the stack goes; other targets do not look at it.
+	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings
 
 	// Services holds values of single services by name.
@@ -61,8 +60,8 @@ type Settings struct {
 	// Secrets holds the names of the secret settings that are set. Their values are not known here.
 	Secrets map[string]bool
 
-	// AssumeSecrets says that the secrets which the stack needs count as set: a plan that
-	// provisions nothing needs no values. No key of the config sets it.
+	// AssumeSecrets makes the secrets that the stack needs count as set: a plan that provisions
+	// nothing needs no values. No key of the config sets it.
 	AssumeSecrets bool
 }
 
@@ -75,7 +74,7 @@ type ModelSettings struct {
 	Parallel int
 }
 
-// EdgeSettings say where the stack is reached.
+// EdgeSettings are where the stack is reached.
 type EdgeSettings struct {
 	// Address of the machine; 0.0.0.0 opens the stack to the network: on a cluster,
 	// through a load balancer.

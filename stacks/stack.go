@@ -1,5 +1,5 @@
-// Package stacks says what runs: one typed, neutral description of the stack that every target
-// provisions. It knows nothing of Pulumi, Docker or Kubernetes.
+// Package stacks describes what runs: one typed, neutral description that every target provisions.
+// It knows nothing of Pulumi, Docker or Kubernetes.
 //
 // Load builds a Stack in three steps: the base, the typed overlay of the stack's name, and the
 // settings of its Pulumi.<stack>.yaml. Validate reports every problem of the result at once.
@@ -48,8 +48,8 @@ const (
 
 	RedisPassword = "redis-password"
 
-	// ModelJob is the LabelService of what makes the model where ml does not do so itself; no
-	// service has this name.
+	// ModelJob is the LabelService of the job that makes the model where ml does not. No service
+	// has this name.
 	ModelJob = "model"
 )
 
@@ -74,12 +74,12 @@ type Stack struct {
 	Services []Service
 	Model    Model
 
-	// Route is how people reach the edge by a name, through the cluster's gateway or ingress; nil
-	// leaves it to the edge's published port.
+	// Route is how people reach the edge by a name, through the cluster's gateway or ingress. It is
+	// nil if the published port of the edge is all there is.
 	Route *Route
 
-	// Registry is where the images that are built are pushed to, such as registry.example.com/team,
-	// so that other machines can pull them; empty keeps them where they are built.
+	// Registry is where built images are pushed to, such as registry.example.com/team, so that
+	// other machines can pull them. It is empty if they stay where they are built.
 	Registry string
 
 	// Waivers let single violations of the policy pass.
@@ -114,7 +114,7 @@ type Ingress struct {
 	Class string
 }
 
-// TLS says where the certificate comes from. Exactly one field is set.
+// TLS is where the certificate comes from. Exactly one field is set.
 type TLS struct {
 	// Secret names a TLS secret that somebody else keeps in the stack's namespace.
 	Secret string
@@ -165,8 +165,8 @@ type Volume struct {
 	Shared bool
 }
 
-// Secret is a value that reaches containers as a file only. Its value never stands in the Stack:
-// the targets take it from the Pulumi config.
+// Secret is a value that reaches containers as a file only. It is not in the Stack: the targets
+// take it from the Pulumi config.
 type Secret struct {
 	// Name is the file's name under /run/secrets.
 	Name string
@@ -230,11 +230,11 @@ type Outside struct {
 	Host string
 	Port int
 
-	// Reason is what for.
+	// Reason is what the connection is for.
 	Reason string
 }
 
-// String is the destination as errors name it.
+// String returns the destination as errors name it.
 func (o Outside) String() string {
 	host := o.Host
 	if host == "" {
@@ -274,7 +274,7 @@ type Build struct {
 
 // Port is a TCP port that the container listens on.
 type Port struct {
-	// Name says what speaks there: http, redis, debugger, ...
+	// Name is what speaks there: http, redis, debugger, ...
 	Name string
 
 	// Container is the port number inside the container.
@@ -288,7 +288,7 @@ type Port struct {
 	Address string
 }
 
-// MountKind says what a mount's source is.
+// MountKind is what the source of a mount is.
 type MountKind string
 
 // The kinds of mounts.
@@ -318,7 +318,7 @@ type File struct {
 	// Path is absolute; no other mount may lie at or below its directory.
 	Path string
 
-	// Content is the file's text; Text says what becomes of it when Secret is set.
+	// Content is the file's text. With a Secret it may hold tokens, which Text replaces.
 	Content string
 
 	// Secret names a Secret of the stack.
@@ -336,9 +336,9 @@ const (
 	SecretHashToken = "${secret.sha256}"
 )
 
-// Text is what the file holds, given the value of its Secret: Content with the tokens replaced, or
-// the value itself when Content is empty. Line breaks at the value's end are not part of it: pipes
-// and editors add them.
+// Text returns what the file holds, given the value of its Secret: Content with the tokens
+// replaced, or the value itself if Content is empty. Line breaks at the value's end are not part of
+// it: pipes and editors add them.
 func (f File) Text(value string) string {
 	if f.Secret == "" {
 		return f.Content
@@ -354,8 +354,8 @@ func (f File) Text(value string) string {
 		hex.EncodeToString(hash[:])).Replace(f.Content)
 }
 
-// Health is how a container says that it works: Docker's health check and, on
-// Kubernetes, its liveness.
+// Health is how a container is asked whether it works: Docker's health check and, on Kubernetes,
+// the probes.
 type Health struct {
 	// Command is run inside the container; exit code 0 is healthy.
 	Command []string

@@ -26,7 +26,7 @@ func (p *problems) add(path, format string, args ...any) {
 	p.errs = append(p.errs, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
 }
 
-// sorted joins the problems in the order of their paths, whatever order they were found in.
+// sorted returns the problems joined, in the order of their paths.
 func (p *problems) sorted() error {
 	slices.SortFunc(p.errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(slices.CompactFunc(p.errs, func(a, b error) bool {
@@ -79,7 +79,10 @@ func (s Stack) Validate() error {
 	}
 
 	s.validateHostPorts(p)
-	s.validateOrder(p)
+	if _, err := s.StartOrder(); err != nil {
+		p.errs = append(p.errs, leaves(err)...)
+	}
+
 	if s.Model.Name == "" || !nameRule.MatchString(s.Model.Name) {
 		p.add("model.name",
 			"%q is no name of lower-case letters, digits and dashes; the tag is given by its digest",
@@ -93,8 +96,8 @@ func (s Stack) Validate() error {
 	return p.sorted()
 }
 
-// validateRoute wants a route that leads somewhere. Which of its parts belong together,
-// DecodeSettings checks.
+// validateRoute checks that the route leads somewhere. DecodeSettings checks which of its parts
+// belong together.
 func (s Stack) validateRoute(p *problems) {
 	r := s.Route
 	if r == nil {
@@ -122,6 +125,7 @@ func (s Stack) validateWaivers(p *problems) {
 	}
 }
 
+// names checks that the names are valid and different.
 func names[T any](p *problems, kind string, list []T, name func(T) string) {
 	seen := map[string]bool{}
 	for _, x := range list {
@@ -153,34 +157,5 @@ func (s Stack) validateHostPorts(p *problems) {
 
 			owner[port.Host] = svc.Name
 		}
-	}
-}
-
-// validateOrder refuses services that wait for each other in a circle.
-func (s Stack) validateOrder(p *problems) {
-	state := map[string]int{} // 1: being visited, 2: done
-	var visit func(name string, trail []string)
-	visit = func(name string, trail []string) {
-		svc := s.Service(name)
-		if svc == nil || state[name] == 2 {
-			return
-		}
-
-		if state[name] == 1 {
-			p.add("services."+name+".dependsOn", "the services wait for each other in a circle: %s",
-				strings.Join(append(trail, name), " -> "))
-			return
-		}
-
-		state[name] = 1
-		for _, d := range svc.DependsOn {
-			visit(d, append(trail, name))
-		}
-
-		state[name] = 2
-	}
-
-	for _, svc := range s.Services {
-		visit(svc.Name, nil)
 	}
 }

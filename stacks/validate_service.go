@@ -162,9 +162,6 @@ func (s Stack) validateReferences(p *problems, at string, svc Service) {
 	}
 
 	for i, d := range svc.DependsOn {
-		if s.Service(d) == nil {
-			p.add(at+".dependsOn", "there is no service %q", d)
-		}
 		if slices.Contains(svc.DependsOn[:i], d) {
 			p.add(at+".dependsOn", "%q is there twice", d)
 		}
@@ -324,7 +321,7 @@ func (s Stack) validateFiles(p *problems, at string, svc Service) {
 	}
 }
 
-// most is the greatest number of replicas.
+// most returns the greatest number of replicas.
 func (s Service) most() int {
 	if s.Autoscale != nil {
 		return s.Autoscale.Max
@@ -370,7 +367,7 @@ func (s Stack) validateContract(p *problems, at string, svc Service) {
 	}
 }
 
-// leaves are the single errors that err joins.
+// leaves returns the single errors that err joins.
 func leaves(err error) []error {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -388,7 +385,7 @@ func leaves(err error) []error {
 	return out
 }
 
-// inside says that a path relative to the project's root does not leave it.
+// inside reports whether a path relative to the project's root stays in it.
 func inside(name string) bool {
 	clean := path.Clean(name)
 	return name != "" && !path.IsAbs(name) && clean != ".." && !strings.HasPrefix(clean, "../")
