@@ -7,8 +7,8 @@ const registry = "stacks/overlay.go"
 
 // Domain returns what a new domain adds to the checkout: its overlay, its folder of modelfiles and
 // the settings of its stack.
-func Domain(name Name) (Change, error) {
-	files, err := expand("domain", name)
+func Domain(_ string, name Name) (Change, error) {
+	files, err := expand("domain", name, name)
 	if err != nil {
 		return Change{}, err
 	}
