@@ -38,8 +38,8 @@ func view(t *testing.T, name string, target stacks.Target) workload.View {
 	return v
 }
 
-// TestGolden compares the drawings of every stack on Kubernetes with those of the repository; -update
-// rewrites them. Those on Docker stand in docs/architecture.md.
+// TestGolden compares the drawings of every stack on Kubernetes with those of the repository;
+// -update rewrites them. Those on Docker stand in docs/architecture.md.
 func TestGolden(t *testing.T) {
 	for _, name := range stacks.Overlays() {
 		drawn := graph.New(view(t, name, stacks.Kubernetes)).Mermaid()
@@ -47,8 +47,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestDocumented compares the drawings of docs/architecture.md, where GitHub renders them, with those
-// of the stacks on Docker; -update rewrites them. A stack may have no place there.
+// TestDocumented compares the drawings of docs/architecture.md, where GitHub renders them, with
+// those of the stacks on Docker; -update rewrites them. A stack may have no place there.
 func TestDocumented(t *testing.T) {
 	const path, end = "../../docs/architecture.md", "<!-- end of graph -->"
 
@@ -56,10 +56,13 @@ func TestDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	places := regexp.MustCompile(`<!-- graph (.*) -->\n`).FindAllStringSubmatch(string(text), -1)
-	if len(places) < 3 {
-		t.Errorf("%s has %d drawings, want those of dev, prod and healthcare", path, len(places))
+	for _, name := range []string{"dev", "prod", "healthcare"} {
+		if !bytes.Contains(text, []byte("<!-- graph "+name+" -->\n")) {
+			t.Errorf("%s has no place for the drawing of %s", path, name)
+		}
 	}
+
+	places := regexp.MustCompile(`<!-- graph (.*) -->\n`).FindAllStringSubmatch(string(text), -1)
 
 	for _, place := range places {
 		begin, name := place[0], place[1]

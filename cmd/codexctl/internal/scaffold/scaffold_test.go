@@ -145,7 +145,8 @@ var overlays = map[string]func(){
 		"package stacks\n\nvar overlays = []string{\"a\"}\n": "are not one a line",
 		"package": "stacks/overlay.go:1",
 	} {
-		if _, err := change.Edits[0].Apply([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		_, err := change.Edits[0].Apply([]byte(text))
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want it to hold %q", text, err, want)
 		}
 	}

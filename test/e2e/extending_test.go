@@ -8,11 +8,17 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestNewDomain brings up a domain as codexctl writes it, with nothing changed but the base model
-// and the port. A person sees its title and gets an answer of its model.
+// TestNewDomain brings up a domain and a service as codexctl writes them, with nothing changed but
+// the base model and the port. A person sees the domain's title and gets an answer of its model.
 func TestNewDomain(t *testing.T) {
 	enabled(t)
-	const stack, title, url = "e2e-domain", "CodexContinue E2e Domain", "http://127.0.0.1:35080/"
+	const (
+		stack   = "e2e-domain"
+		service = "e2e-echo"
+		title   = "CodexContinue E2e Domain"
+		url     = "http://127.0.0.1:35080/"
+	)
+
 	c := copyTree(t)
 	c.remove(t, stack)
 
@@ -21,7 +27,10 @@ func TestNewDomain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.must(t, 10*time.Minute, "go", "-C", root, "run", "./cmd/codexctl", "new", "-C", c.dir, "domain", stack)
+	for _, addition := range [][]string{{"domain", stack}, {"service", service}} {
+		args := []string{"-C", root, "run", "./cmd/codexctl", "new", "-C", c.dir}
+		c.must(t, 10*time.Minute, "go", append(args, addition...)...)
+	}
 	edit(t, c, "modelfiles/"+stack+"/Modelfile", "FROM llama3", "FROM tiny")
 	edit(t, c, "Pulumi."+stack+".yaml", "config:\n", "config:\n  codexcontinue:portOffset: 27000\n")
 	c.must(t, 10*time.Minute, "go", "build", "-o", "bin/codexctl", "./cmd/codexctl")
@@ -30,13 +39,19 @@ func TestNewDomain(t *testing.T) {
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", "correct-horse-battery-staple")
 	c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
-	checkHardening(t, c.containers(t, stack), false)
+
+	running := c.containers(t, stack)
+	checkHardening(t, running, false)
+	if n := len(running[service]); n != 2 {
+		t.Errorf("%s has %d containers, want the 2 of prod", service, n)
+	}
 
 	b := newBrowser(t)
 	b.run(t, time.Minute, chromedp.Navigate(url), chromedp.WaitVisible(".greeting"))
+	const greeting = "What would you like to know?"
 	for what, expr := range map[string]string{
 		"the title":    "document.title === " + js(title),
-		"the greeting": "document.querySelector('.greeting').innerText === 'What would you like to know?'",
+		"the greeting": "document.querySelector('.greeting').innerText === " + js(greeting),
 		"the examples": "document.body.innerText.includes('Summarise this text')",
 		"the notice":   "document.body.innerText.includes('Answers can be wrong.')",
 	} {
