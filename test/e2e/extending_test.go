@@ -42,6 +42,7 @@ func TestNewDomain(t *testing.T) {
 
 	running := c.containers(t, stack)
 	checkHardening(t, running, false)
+	smallImages(t, c, running)
 	if n := len(running[service]); n != 2 {
 		t.Errorf("%s has %d containers, want the 2 of prod", service, n)
 	}
