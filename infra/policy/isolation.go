@@ -8,7 +8,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// healthcare is the DOMAIN of stacks whose data must not leave them.
+// healthcare is the domain of stacks whose data must not leave them.
 const healthcare = "healthcare"
 
 var isolationRules = []Rule{{
@@ -35,14 +35,7 @@ var isolationRules = []Rule{{
 
 // isolated reports whether the stack must keep to itself.
 func isolated(in Input) bool {
-	internal := slices.ContainsFunc(in.Networks, func(n workload.Network) bool {
-		return n.Internal
-	}) ||
+	return in.Stack.Domain == healthcare ||
+		slices.ContainsFunc(in.Networks, func(n workload.Network) bool { return n.Internal }) ||
 		slices.ContainsFunc(in.Stack.Networks, func(n stacks.Network) bool { return n.Internal })
-
-	return internal || slices.ContainsFunc(in.Workloads, func(w workload.Workload) bool {
-		return slices.ContainsFunc(w.Containers, func(c workload.Container) bool {
-			return c.Env["DOMAIN"] == healthcare
-		})
-	})
 }

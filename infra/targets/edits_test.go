@@ -113,6 +113,7 @@ var edits = []edit{
 		kubernetes: "core/v1:Namespace namespace",
 	},
 	{field: "Stack.Development", change: func(s *stacks.Stack) { s.Development = true }},
+	{field: "Stack.Domain", change: func(s *stacks.Stack) { s.Domain = "healthcare" }},
 	{
 		field:      "Stack.Route",
 		change:     route(nothing[stacks.Route]),

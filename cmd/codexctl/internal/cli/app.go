@@ -105,6 +105,7 @@ const (
 	groupStack   = "stack"
 	groupPlan    = "plan"
 	groupRunning = "running"
+	groupSources = "sources"
 	groupHelp    = "help"
 )
 
@@ -130,6 +131,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 	c.AddGroup(&cobra.Group{ID: groupStack, Title: "A stack:"},
 		&cobra.Group{ID: groupPlan, Title: "A plan, from the files alone:"},
 		&cobra.Group{ID: groupRunning, Title: "What runs:"},
+		&cobra.Group{ID: groupSources, Title: "The sources:"},
 		&cobra.Group{ID: groupHelp, Title: "Help:"})
 
 	c.SetHelpCommandGroupID(groupHelp)
@@ -148,6 +150,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 		a.exportCommand())
 	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(),
 		a.forwardCommand())
+	add(groupSources, a.newCommand())
 	add(groupHelp, a.doctorCommand(), a.envCommand(), a.versionCommand())
 	return c
 }

@@ -59,7 +59,7 @@ func TestRecognise(t *testing.T) {
 				Message: "error: process \"/bin/sh -c go build\" did not complete successfully: exit " +
 					"code: 1",
 			},
-			"backend", "the image does not build", "services/backend/Dockerfile",
+			"backend", "the image does not build", "backend's Dockerfile in services/",
 		},
 		"build output": {
 			progress.Diagnostic{
@@ -69,7 +69,7 @@ func TestRecognise(t *testing.T) {
 					"code: 1",
 			},
 			"backend", "the image does not build:\n    ./main.go:7:2: undefined: foo\n    ",
-			"services/backend/Dockerfile",
+			"backend's Dockerfile in services/",
 		},
 		"unhealthy replica": {
 			progress.Diagnostic{

@@ -56,7 +56,7 @@ var rules = []rule{
 			`did not complete successfully|returned a non-zero code|unable to build image|` +
 			`failed to build)`),
 		"the image does not build",
-		"the lines above name the failing step of services/$service/Dockerfile; correct it and run " +
+		"the lines above name the failing step of $service's Dockerfile in services/; correct it and run " +
 			"the command again",
 	},
 	{
