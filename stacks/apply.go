@@ -320,8 +320,8 @@ func (s *Stack) applyModel(fsys fs.FS, base string) error {
 	s.Model.Digest = m.Digest
 	inside, ok := strings.CutPrefix(s.Model.Modelfile, "modelfiles/")
 	if !ok {
-		return fmt.Errorf("%s:model.modelfile: %q does not lie in modelfiles/, which is what ml can read",
-			Project, s.Model.Modelfile)
+		return fmt.Errorf("%s:model.modelfile: %q does not lie in modelfiles/, "+
+			"which is what ml can read", Project, s.Model.Modelfile)
 	}
 
 	edit(s, func(c *backendenv.Config) { c.DefaultModel = s.Model.Name })

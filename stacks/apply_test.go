@@ -83,7 +83,8 @@ func TestExternalRedisCluster(t *testing.T) {
 	}
 
 	ml := s.Service(stacks.ML)
-	if m := ml.Contract.(*mlenv.Config); m.RedisCAFile != b.Contract.(*backendenv.Config).RedisCAFile || len(m.RedisCluster) != 2 || len(ml.Outside) != 3 {
+	c, m := b.Contract.(*backendenv.Config), ml.Contract.(*mlenv.Config)
+	if m.RedisCAFile != c.RedisCAFile || len(m.RedisCluster) != 2 || len(ml.Outside) != 3 {
 		t.Errorf("ml gets %+v and reaches %+v", m, ml.Outside)
 	}
 
@@ -104,7 +105,8 @@ func TestParallel(t *testing.T) {
 				v := withPassword()
 				v.Target, v.Model.Parallel = target, set
 				s := load(t, name, v)
-				slots, sent := s.Service(stacks.Ollama).Env["OLLAMA_NUM_PARALLEL"], s.Service(stacks.ML).Contract.(*mlenv.Config).MaxParallel
+				slots := s.Service(stacks.Ollama).Env["OLLAMA_NUM_PARALLEL"]
+				sent := s.Service(stacks.ML).Contract.(*mlenv.Config).MaxParallel
 				if slots != strconv.Itoa(want) || sent != want {
 					t.Errorf("%s on %s with %d: Ollama has %s slots, ml sends %d",
 						name, target, set, slots, sent)

@@ -23,7 +23,12 @@ const (
 
 // Ports inside the containers; the services' are those of the compose stack that this replaces.
 const (
-	edgePort, frontendPort, backendPort, mlPort, redisPort, ollamaPort = 8080, 8501, 8000, 5000, 6379, 11434
+	edgePort     = 8080
+	frontendPort = 8501
+	backendPort  = 8000
+	mlPort       = 5000
+	redisPort    = 6379
+	ollamaPort   = 11434
 )
 
 // Time bounds that depend on each other: an answer ends before the drain does, and the drain before

@@ -107,7 +107,8 @@ func (f fields) unknown(key string) error { return unknownKey(key, slices.Sorted
 func unknownKey(key string, names []string) error {
 	best, distance := "", 3
 	for _, n := range names {
-		if d := levenshtein.ComputeDistance(strings.ToLower(key), strings.ToLower(n)); d < distance {
+		d := levenshtein.ComputeDistance(strings.ToLower(key), strings.ToLower(n))
+		if d < distance {
 			best, distance = n, d
 		}
 	}
@@ -308,8 +309,8 @@ func (s *Settings) decodeTarget(v string) error {
 func (s *Settings) decodeTTL(v string) error {
 	d, err := time.ParseDuration(v)
 	if err != nil || d < 0 {
-		return fmt.Errorf("%q is no duration: write it like 720h, or 0s to keep conversations for ever",
-			v)
+		return fmt.Errorf("%q is no duration: write it like 720h, "+
+			"or 0s to keep conversations for ever", v)
 	}
 	s.ConversationTTL = &d
 	return nil

@@ -170,7 +170,8 @@ func (s *Settings) decodeEdge(v string) error {
 	case g != nil && g.Class != "" && g.Namespace != "":
 		errs = append(errs,
 			prefixed("gateway.namespace",
-				errors.New("is that of a Gateway that is there: with class, the stack brings its own")))
+				errors.New("is that of a Gateway that is there: "+
+					"with class, the stack brings its own")))
 	case g != nil && g.Name != "" && e.TLS != nil:
 		errs = append(errs,
 			prefixed("tls",
@@ -234,12 +235,14 @@ func (s *Settings) decodeRedis(v string) error {
 	external := r.URL != "" || r.Master != "" || r.CA != "" || len(r.Sentinels)+len(r.Cluster) > 0
 	if err == nil && r.Fsync != "" && external {
 		err = prefixed("fsync",
-			errors.New("is for the stack's own Redis: one that somebody else runs has its own setting"))
+			errors.New("is for the stack's own Redis: "+
+				"one that somebody else runs has its own setting"))
 	}
 
 	if err == nil && r.Fsync == "" && r.URL == "" {
 		err = prefixed("url",
-			errors.New("is not set: write it like redis://redis.example.com:6379/0, or rediss:// for TLS"))
+			errors.New("is not set: write it like "+
+				"redis://redis.example.com:6379/0, or rediss:// for TLS"))
 	}
 
 	if err == nil && r.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(r.CA)) {

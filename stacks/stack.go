@@ -40,7 +40,12 @@ const (
 
 // Names of the base's services, networks, volumes and secrets.
 const (
-	Edge, Frontend, Backend, ML, Redis, Ollama = "edge", "frontend", "backend", "ml", "redis", "ollama"
+	Edge     = "edge"
+	Frontend = "frontend"
+	Backend  = "backend"
+	ML       = "ml"
+	Redis    = "redis"
+	Ollama   = "ollama"
 
 	MainNetwork = "codexcontinue-network"
 

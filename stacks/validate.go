@@ -14,9 +14,12 @@ var nameRule = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$`)
 
 var (
 	// registryRule is the domain, port and path of an image reference (distribution/reference).
-	registryRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
+	registryRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?` +
+		`(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
+
 	// hostRule is a DNS name of two or more labels (RFC 1123).
-	hostRule = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	hostRule = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+` +
+		`[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 )
 
 // problems collects what is wrong, each with its path.
@@ -41,7 +44,8 @@ func (s Stack) Validate() error {
 	p := &problems{}
 	if !nameRule.MatchString(s.Name) {
 		p.add("name",
-			"%q is no DNS label of at most 40 characters: use lower-case letters, digits and dashes",
+			"%q is no DNS label of at most 40 characters: "+
+				"use lower-case letters, digits and dashes",
 			s.Name)
 	}
 
@@ -85,7 +89,8 @@ func (s Stack) Validate() error {
 
 	if s.Model.Name == "" || !nameRule.MatchString(s.Model.Name) {
 		p.add("model.name",
-			"%q is no name of lower-case letters, digits and dashes; the tag is given by its digest",
+			"%q is no name of lower-case letters, digits and dashes; "+
+				"the tag is given by its digest",
 			s.Model.Name)
 	}
 

@@ -13,7 +13,8 @@ import (
 var (
 	// referenceRule wants a tag or a digest on an image reference; the path before it is
 	// the registry's business.
-	referenceRule = regexp.MustCompile(`^[a-z0-9][a-zA-Z0-9./_:-]*(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})$`)
+	referenceRule = regexp.MustCompile(`^[a-z0-9][a-zA-Z0-9./_:-]*` +
+		`(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})$`)
 
 	// capabilityRule is capabilities(7) without the prefix CAP_, as Docker and Kubernetes write it.
 	capabilityRule = regexp.MustCompile(`^[A-Z]+(_[A-Z]+)*$`)

@@ -108,7 +108,8 @@ func TestValidate(t *testing.T) {
 		}, `services.backend.contract: REDIS_URL: scheme "http" is none of redis, rediss`},
 		"tokenless secret": {func(s *stacks.Stack) {
 			s.Service("redis").Files[1].Content = "x"
-		}, `services.redis.files./run/secrets/redis-auth.conf: names the secret "redis-password" and has no place for it`},
+		}, `services.redis.files./run/secrets/redis-auth.conf: names the secret ` +
+			`"redis-password" and has no place for it`},
 		"empty file": {func(s *stacks.Stack) {
 			s.Service("edge").Files[0].Content = ""
 		}, "services.edge.files./etc/caddy/Caddyfile: is empty"},

@@ -95,6 +95,9 @@ func load(t *testing.T, workingDir string, env []string, files ...string) *types
 	return project
 }
 
+// composed are the services that the hand-written files must hold.
+var composed = []string{"edge", "frontend", "backend", "ml", "redis", "ollama"}
+
 // TestComposeParity loads the export with compose's own loader: it is what the hand-written files
 // of infra/docker say, field by field.
 func TestComposeParity(t *testing.T) {
@@ -114,6 +117,13 @@ func TestComposeParity(t *testing.T) {
 				[]string{"STACK=" + name, "MODELFILE_DIGEST=" + stack.Model.Digest,
 					"DOMAIN_TEXTS=" + stack.Service(stacks.Frontend).Files[0].Content,
 					"REDIS_PASSWORD=x", "REDIS_AUTH=x"}, written...)
+			for name := range got.Services {
+				// One that came later is compared if the files hold it.
+				if _, ok := want.Services[name]; !ok && !slices.Contains(composed, name) {
+					delete(got.Services, name)
+				}
+			}
+
 			if d := cmp.Diff(meaning(t, want), meaning(t, got)); d != "" {
 				t.Errorf("-compose files +export:\n%s", d)
 			}

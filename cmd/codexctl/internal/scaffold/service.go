@@ -66,7 +66,8 @@ func Service(root string, name Name) (Change, error) {
 			addEntry(devFile, "debuggers", fmt.Sprintf("%q: %d", string(name), s.Debugger)),
 		},
 		Next: []string{
-			fmt.Sprintf("edit what it answers in services/%s, and what it calls in stacks/%[1]s.go", name),
+			fmt.Sprintf("edit what it answers in services/%s, and whom it calls in stacks/%[1]s.go",
+				name),
 			"make update-goldens test",
 			"make build",
 			"bin/codexctl up dev",

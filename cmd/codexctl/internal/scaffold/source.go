@@ -15,8 +15,8 @@ import (
 )
 
 // templates holds a folder for each kind of thing. A file in it becomes one of the checkout at the
-// same path, without .tmpl, with the name in the place of NAME and as that of a package in the place
-// of PACKAGE.
+// same path, without .tmpl. The name takes the place of NAME there, and as that of a package the
+// place of PACKAGE.
 //
 //go:embed all:templates
 var templates embed.FS
