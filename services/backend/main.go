@@ -1,4 +1,5 @@
-// Command backend is the REST API: conversations, answers that outlive their readers, models and the stack's status.
+// Command backend is the REST API: conversations, answers that outlive their readers, models
+// and the stack's status.
 //
 //	backend                    serve, as the environment says (see services/contract)
 //	backend healthcheck [URL]  exit 0 when /health answers 200
@@ -36,7 +37,9 @@ func main() {
 
 // run is the whole command: it returns nil after a clean stop.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	c := server.Command{Health: "/health", Usage: "usage: backend [healthcheck [URL] | version]", Serve: serve}
+	c := server.Command{
+		Health: "/health", Usage: "usage: backend [healthcheck [URL] | version]", Serve: serve,
+	}
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
@@ -47,13 +50,17 @@ const (
 	// than an answer that is asked for twice.
 	lease = 2 * time.Second
 	grace = time.Second
+
 	// sweepEvery is how often a backend looks for answers whose backend was killed.
 	sweepEvery = 250 * time.Millisecond
-	// outage is how long an answer bears a Redis that does not answer: Sentinels wait 30 s by default before they let
-	// another server take over, which takes them a few more.
+
+	// outage is how long an answer bears a Redis that does not answer: Sentinels wait 30 s by
+	// default before they let another server take over, which takes them a few more.
 	outage = 40 * time.Second
+
 	// keep is how long an answer's events can be read after its end.
 	keep = time.Hour
+
 	// watchEvery is how often Redis is asked whether it is there, for the log.
 	watchEvery = 5 * time.Second
 )
@@ -63,34 +70,58 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	redis, err := cfg.Redis()
 	if err != nil {
 		return err
 	}
-	redislog.Disable() // what fails is returned, and told here once; the library would repeat it on stderr in its own format
+
+	// what fails is returned, and told here once; the library would repeat it on
+	// stderr in its own format
+	redislog.Disable()
 	log := logging.New(stderr, "backend", cfg.LogLevel, cfg.Debug)
 	srv := server.New("backend", log, cfg.DrainTimeout)
-	redisErrors := prometheus.NewCounter(prometheus.CounterOpts{Name: "backend_redis_errors_total", Help: "Commands that Redis did not do."})
+	redisErrors := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "backend_redis_errors_total", Help: "Commands that Redis did not do.",
+	})
 	srv.Registry().MustRegister(redisErrors)
-	st, err := store.New(store.Options{Address: store.Address(redis), TTL: cfg.ConversationTTL, Keep: keep,
-		Lease: lease, Grace: grace, Outage: outage,
-		OnError: func(error) { redisErrors.Inc() }})
+	st, err := store.New(store.Options{
+		Address: store.Address(redis),
+		TTL:     cfg.ConversationTTL,
+		Keep:    keep,
+		Lease:   lease,
+		Grace:   grace,
+		Outage:  outage,
+		OnError: func(error) { redisErrors.Inc() },
+	})
 	if err != nil {
 		return err
 	}
 	defer st.Close()
-	srv.StartWhen(map[string]server.Check{"redis": st.Check}) // without storage there is nothing to answer with
+
+	// without storage there is nothing to answer with
+	srv.StartWhen(map[string]server.Check{"redis": st.Check})
 	ml := hop.New("ml", cfg.MLServiceURL)
-	jobs := generation.New(st, hop.NewStreaming("ml", cfg.MLServiceURL), cfg.DefaultModel, generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
-	if err := api.Register(srv, api.Options{Store: st, Jobs: jobs, ML: ml, DefaultModel: cfg.DefaultModel, Log: log, Draining: srv.Draining}); err != nil {
+	jobs := generation.New(st, hop.NewStreaming("ml", cfg.MLServiceURL), cfg.DefaultModel,
+		generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
+	if err := api.Register(srv, api.Options{
+		Store:        st,
+		Jobs:         jobs,
+		ML:           ml,
+		DefaultModel: cfg.DefaultModel,
+		Log:          log,
+		Draining:     srv.Draining,
+	}); err != nil {
 		return err
 	}
+
 	srv.Liveness("/health")
 	// pages, reading and the status live without ml
 	srv.Readiness("/ready", map[string]server.Check{"redis": st.Check})
 	if cfg.Debug {
 		srv.Profiling()
 	}
+
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	go st.Watch(watching, log, watchEvery)

@@ -1,4 +1,5 @@
-// Command ml is the model service: it makes the stack's custom model and stands between the backend and Ollama.
+// Command ml is the model service: it makes the stack's custom model and stands between
+// the backend and Ollama.
 //
 //	ml                    serve, as the environment says (see services/contract)
 //	ml model apply [--replicas N] [--timeout 15m] [--tries N]
@@ -47,7 +48,8 @@ func main() {
 	}
 }
 
-// exitFinal is the exit status of `ml model apply` when trying again would end the same way: a job need not.
+// exitFinal is the exit status of `ml model apply` when trying again would end the
+// same way: a job need not.
 const exitFinal = 2
 
 // applyFlags are those of `ml model apply`.
@@ -68,12 +70,23 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case strings.Join(args, " ") == "model status":
 		return status(ctx, environ, stdout)
 	}
-	c := server.Command{Health: "/health", Usage: "usage: ml [model apply " + applyFlags + " | model status | healthcheck [URL] | version]", Serve: serve}
+
+	c := server.Command{
+		Health: "/health",
+		Usage:  "usage: ml [model apply " + applyFlags + " | model status | healthcheck [URL] | version]",
+		Serve:  serve,
+	}
+
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
 func options(cfg contract.ML) build.Options {
-	return build.Options{Name: cfg.DefaultModel, Modelfile: cfg.ModelfilePath, Digest: cfg.ModelfileDigest, Base: cfg.BaseModel}
+	return build.Options{
+		Name:      cfg.DefaultModel,
+		Modelfile: cfg.ModelfilePath,
+		Digest:    cfg.ModelfileDigest,
+		Base:      cfg.BaseModel,
+	}
 }
 
 func serve(ctx context.Context, environ []string, stderr io.Writer) error {
@@ -81,6 +94,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
 	turns := queue.New(cfg.MaxParallel, cfg.MaxQueue)
 	if cfg.RedisURL != "" {
@@ -91,11 +105,19 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		defer r.Close()
 		turns.Share(r, log)
 	}
-	pool, err := replicas.New(replicas.Options{URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Everywhere: build.Latest(cfg.DefaultModel),
-		Version: build.Version(cfg.DefaultModel, cfg.ModelfileDigest), Turns: turns.Resize, Log: log})
+
+	pool, err := replicas.New(replicas.Options{
+		URL:        cfg.OllamaURL,
+		Parallel:   cfg.MaxParallel,
+		Everywhere: build.Latest(cfg.DefaultModel),
+		Version:    build.Version(cfg.DefaultModel, cfg.ModelfileDigest),
+		Turns:      turns.Resize,
+		Log:        log,
+	})
 	if err != nil {
 		return err
 	}
+
 	builder := build.New(options(cfg), ollama.New(cfg.OllamaURL), log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
 	watch := api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder,
@@ -104,6 +126,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if cfg.Debug {
 		srv.Profiling()
 	}
+
 	bctx, stop := context.WithCancel(ctx)
 	// Those that have their turn keep their places while they end.
 	qctx, stopQueue := context.WithCancel(context.WithoutCancel(ctx))
@@ -134,17 +157,21 @@ func connect(cfg contract.ML) (*redis.Client, error) {
 	return redis.New(at)
 }
 
-// status prints what the service that runs here says of its build. Like the health check it needs LISTEN_ADDR only.
+// status prints what the service that runs here says of its build. Like the health check it
+// needs LISTEN_ADDR only.
 func status(ctx context.Context, environ []string, stdout io.Writer) error {
 	url, err := server.LocalURL(environ)
 	if err != nil {
 		return err
 	}
+
 	var m mlapi.Models
 	if err := hop.New("the service", url).JSON(ctx, "GET", "/models", nil, &m, nil); err != nil {
 		return err
 	}
+
 	b := m.Build
-	_, err = fmt.Fprintln(stdout, strings.TrimSpace(fmt.Sprintf("%s %s %s%s", b.Name, b.State, b.Detail, b.Error)))
+	_, err = fmt.Fprintln(stdout,
+		strings.TrimSpace(fmt.Sprintf("%s %s %s%s", b.Name, b.State, b.Detail, b.Error)))
 	return err
 }

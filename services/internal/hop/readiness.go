@@ -12,8 +12,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
-// Readiness asks the peer's GET /ready once, without retries: what is wrong now is the answer. A peer that answers
-// "not ready" is no error: the result says which of its checks failed.
+// Readiness asks the peer's GET /ready once, without retries: what is wrong now is the answer. A
+// peer that answers "not ready" is no error: the result says which of its checks failed.
 func (c *Client) Readiness(ctx context.Context) (mlapi.Readiness, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/ready", nil)
 	if err != nil {
@@ -22,17 +22,23 @@ func (c *Client) Readiness(ctx context.Context) (mlapi.Readiness, error) {
 	if id := logging.RequestID(ctx); id != "" {
 		req.Header.Set(server.RequestIDHeader, id)
 	}
+
 	resp, err := (&http.Client{Transport: c.resender.transport}).Do(req)
 	if err != nil {
 		return mlapi.Readiness{}, fmt.Errorf("%s: %w", c.peer, err)
 	}
 	defer resp.Body.Close()
+
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusServiceUnavailable {
 		return mlapi.Readiness{}, c.problem(resp)
 	}
+
 	var out mlapi.Readiness
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&out); err != nil || out.Status == "" {
-		return mlapi.Readiness{}, fmt.Errorf("%s: answered %s to /ready without a readiness", c.peer, resp.Status)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&out); err != nil ||
+		out.Status == "" {
+		return mlapi.Readiness{}, fmt.Errorf("%s: answered %s to /ready without a readiness",
+			c.peer, resp.Status)
 	}
+
 	return out, nil
 }

@@ -27,8 +27,9 @@ const (
 	// TypeTooLong is the type of a refusal (413) of a message that alone does not
 	// fit the model's context.
 	TypeTooLong = "/problems/message-too-long"
-	// TypeTimeout is the type of the end (504) of an answer that took as long as one may. It is final: asked for again it
-	// would take as long again.
+
+	// TypeTimeout is the type of the end (504) of an answer that took as long as one may. It is
+	// final: asked for again it would take as long again.
 	TypeTimeout = "/problems/answer-timeout"
 )
 

@@ -1,5 +1,5 @@
-// Package redistest starts real Redis servers for a test: one, with TLS, a master with its replica and Sentinel, a
-// Cluster.
+// Package redistest starts real Redis servers for a test: one, with TLS, a master with its replica
+// and Sentinel, a Cluster.
 package redistest
 
 import (
@@ -28,8 +28,9 @@ type Server struct {
 	exited    chan error
 }
 
-// Start starts the redis-server on PATH, or the one that REDIS_SERVER names, with further arguments of its command line.
-// Without one the test is skipped, unless CODEXCONTINUE_REQUIRE_PEERS names redis.
+// Start starts the redis-server on PATH, or the one that REDIS_SERVER names, with further
+// arguments of its command line. Without one the test is skipped, unless
+// CODEXCONTINUE_REQUIRE_PEERS names redis.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return retried(t, func() (*Server, error) {
@@ -49,8 +50,9 @@ func StartOn(t testing.TB, dir string) *Server {
 		if err != nil {
 			return nil, err
 		}
-		return run(t, port, exec.Command(binary(t), "--port", port, "--bind", "127.0.0.1", "--dir", dir,
-			"--appendonly", "yes", "--appendfsync", "everysec", "--save", "3600 1"))
+		return run(t, port,
+			exec.Command(binary(t), "--port", port, "--bind", "127.0.0.1", "--dir", dir,
+				"--appendonly", "yes", "--appendfsync", "everysec", "--save", "3600 1"))
 	})
 }
 
@@ -89,8 +91,9 @@ func freePort() (string, error) {
 // launch starts a server that the arguments make listen on the port.
 func launch(t testing.TB, port string, args ...string) (*Server, error) {
 	t.Helper()
-	cmd := exec.Command(binary(t), append(args, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-		"--dir", t.TempDir(), "--daemonize", "no", "--repl-diskless-sync-delay", "0")...)
+	cmd := exec.Command(binary(t),
+		append(args, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+			"--dir", t.TempDir(), "--daemonize", "no", "--repl-diskless-sync-delay", "0")...)
 	return run(t, port, cmd)
 }
 
@@ -98,20 +101,29 @@ func run(t testing.TB, port string, cmd *exec.Cmd) (*Server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it may have ended already
 		<-exited
 	})
+
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			conn.Close()
 			addr := "127.0.0.1:" + port
-			return &Server{Addr: addr, URL: "redis://" + addr + "/0", port: port, cmd: cmd, exited: exited}, nil
+			return &Server{
+				Addr:   addr,
+				URL:    "redis://" + addr + "/0",
+				port:   port,
+				cmd:    cmd,
+				exited: exited,
+			}, nil
 		}
+
 		select {
 		case err := <-exited:
 			exited <- err
@@ -119,6 +131,7 @@ func run(t testing.TB, port string, cmd *exec.Cmd) (*Server, error) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+
 	return nil, fmt.Errorf("redis-server did not answer on port %s", port)
 }
 
@@ -141,6 +154,7 @@ func (s *Server) Restart(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s.cmd, s.exited = again.cmd, again.exited
 }
 
@@ -152,6 +166,7 @@ func (s *Server) Pause(t testing.TB) (resume func()) {
 			t.Error(err)
 		}
 	}
+
 	signal(syscall.SIGSTOP)
 	return func() { signal(syscall.SIGCONT) }
 }
@@ -163,11 +178,13 @@ func (s *Server) Client(t testing.TB) *redis.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	c := redis.NewClient(opt)
 	t.Cleanup(func() { c.Close() })
 	if err := c.Ping(context.Background()).Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	return c
 }
 
@@ -182,5 +199,6 @@ func until(t testing.TB, what string, reached func() (bool, error)) {
 		}
 		last = err
 	}
+
 	t.Fatalf("waited in vain until %s: %v", what, last)
 }

@@ -33,10 +33,12 @@ type API struct {
 type Options struct {
 	Store *store.Store
 	Jobs  *generation.Manager
+
 	// ML is the model service, DefaultModel the model that answers when none is named.
 	ML           *hop.Client
 	DefaultModel string
 	Log          *slog.Logger
+
 	// Draining says that the instance is being stopped.
 	Draining func() bool
 }
@@ -59,29 +61,44 @@ func (r routes) HandleFunc(pattern string, handler func(http.ResponseWriter, *ht
 // Register adds the API's routes and GET /openapi.json to the mux.
 func Register(mux Mux, o Options) error {
 	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
-	// huma makes its own error model for what it refuses itself, and lets it be replaced only for the whole process
-	// (huma.NewError). Here it becomes a problem on its way out, in the transformer below, and in the schema through
-	// this alias: both belong to this API alone.
-	registry.RegisterTypeAlias(reflect.TypeFor[huma.ErrorModel](), reflect.TypeFor[problem.Problem]())
+	// huma makes its own error model for what it refuses itself, and lets it be replaced only for
+	// the whole process (huma.NewError). Here it becomes a problem on its way out, in the
+	// transformer below, and in the schema through this alias: both belong to this API alone.
+	registry.RegisterTypeAlias(reflect.TypeFor[huma.ErrorModel](),
+		reflect.TypeFor[problem.Problem]())
 	config := huma.Config{
 		OpenAPI: &huma.OpenAPI{
-			OpenAPI:    "3.1.0",
-			Info:       &huma.Info{Title: "CodexContinue backend", Version: "1", Description: description},
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "CodexContinue backend", Version: "1", Description: description,
+			},
 			Components: &huma.Components{Schemas: registry},
 		},
-		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		Formats: map[string]huma.Format{
+			"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat,
+		},
 		DefaultFormat:                "application/json",
 		RejectUnknownQueryParameters: true,
 		Transformers:                 []huma.Transformer{errorModelToProblem},
-		// No docs page (it would load scripts from elsewhere) and no $schema links: OpenAPIPath, DocsPath and SchemasPath
-		// stay empty.
+		// No docs page (it would load scripts from elsewhere) and no $schema links: OpenAPIPath,
+		// DocsPath and SchemasPath stay empty.
 	}
-	a := &API{store: o.Store, jobs: o.Jobs, ml: o.ML, model: o.DefaultModel, log: o.Log, draining: o.Draining,
-		huma: humago.New(routes{Mux: mux}, config)}
+
+	a := &API{
+		store:    o.Store,
+		jobs:     o.Jobs,
+		ml:       o.ML,
+		model:    o.DefaultModel,
+		log:      o.Log,
+		draining: o.Draining,
+		huma:     humago.New(routes{Mux: mux}, config),
+	}
+
 	a.huma.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
 		ctx.SetHeader("Cache-Control", "no-store")
 		next(ctx)
 	})
+
 	a.chatRoutes()
 	a.conversationRoutes()
 	a.statusRoutes()
@@ -90,14 +107,17 @@ func Register(mux Mux, o Options) error {
 		reflect.TypeFor[mlapi.Done]()} {
 		registry.Schema(t, true, "") // the data of events: no response has them as its body
 	}
+
 	spec, err := json.MarshalIndent(a.huma.OpenAPI(), "", "  ")
 	if err != nil {
 		return fmt.Errorf("openapi: %w", err)
 	}
+
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(spec) // the client is gone: nothing left to tell
 	})
+
 	return nil
 }
 
@@ -107,7 +127,8 @@ An answer is a job: a reader that goes away does not cancel it, and one that com
 Errors are problem details (RFC 9457). Conversations and answers belong to the owner that the header
 X-Codexcontinue-Owner names, "public" without it; those of other owners do not exist for a request.`
 
-// Owned is a request on behalf of an owner. It is exported because huma leaves out embedded structs that are not.
+// Owned is a request on behalf of an owner. It is exported because huma leaves out embedded
+// structs that are not.
 type Owned struct {
 	Owner string `header:"X-Codexcontinue-Owner" default:"public" maxLength:"128" pattern:"^[A-Za-z0-9._~@=+/-]+$" doc:"Whose conversations the request is about"`
 }

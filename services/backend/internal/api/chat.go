@@ -17,7 +17,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
-// maxChatBody is the greatest size of a chat request in bytes: a message of which every byte is escaped, and the rest.
+// maxChatBody is the greatest size of a chat request in bytes: a message of which every byte is
+// escaped, and the rest.
 const maxChatBody = 6*backendapi.MaxMessage + 16<<10
 
 type chatInput struct {
@@ -32,11 +33,17 @@ func (in *chatInput) Resolve(huma.Context) []error {
 	var errs []error
 	switch {
 	case strings.TrimSpace(in.Body.Message) == "":
-		errs = append(errs, &huma.ErrorDetail{Location: "body.message", Message: "must say something"})
+		errs = append(errs, &huma.ErrorDetail{
+			Location: "body.message", Message: "must say something",
+		})
 	case len(in.Body.Message) > backendapi.MaxMessage:
-		errs = append(errs, &huma.ErrorDetail{Location: "body.message",
-			Message: "has " + strconv.Itoa(len(in.Body.Message)) + " bytes; at most " + strconv.Itoa(backendapi.MaxMessage) + " are allowed"})
+		errs = append(errs, &huma.ErrorDetail{
+			Location: "body.message",
+			Message: "has " + strconv.Itoa(len(in.Body.Message)) + " bytes; at most " +
+				strconv.Itoa(backendapi.MaxMessage) + " are allowed",
+		})
 	}
+
 	return append(errs, checkModel(in.Body.Model)...)
 }
 
@@ -67,30 +74,69 @@ const eventsDoc = "Events: start (Start), queue (Queue), history (History), thin
 
 func (a *API) chatRoutes() {
 	stream := func() *huma.Response {
-		return &huma.Response{Description: eventsDoc, Content: map[string]*huma.MediaType{sse.ContentType: {Schema: &huma.Schema{Type: huma.TypeString}}}}
+		return &huma.Response{
+			Description: eventsDoc,
+			Content:     map[string]*huma.MediaType{sse.ContentType: {Schema: &huma.Schema{Type: huma.TypeString}}},
+		}
 	}
-	started := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[backendapi.Generation](), true, "")
-	register(a, huma.Operation{OperationID: "chat", Method: http.MethodPost, Path: "/api/chat", Tags: []string{"chat"},
-		Summary:       "Send a message and start its answer",
-		Description:   "With Accept: text/event-stream the response is the answer's events, else it names the answer. A message is at most 65536 bytes. A request that the model service refuses at once, such as for its full queue (429), leaves no trace.",
-		DefaultStatus: http.StatusAccepted, MaxBodyBytes: maxChatBody,
-		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,
-			http.StatusTooManyRequests, http.StatusBadGateway, http.StatusInsufficientStorage},
-		Responses: map[string]*huma.Response{
-			"200": stream(),
-			"202": {Description: "The answer was started", Content: map[string]*huma.MediaType{"application/json": {Schema: started}},
-				Headers: map[string]*huma.Param{"Location": {Description: "The answer's events", Schema: &huma.Schema{Type: huma.TypeString}}}},
-		}}, a.chat)
-	register(a, huma.Operation{OperationID: "followGeneration", Method: http.MethodGet, Path: "/api/generations/{id}/events", Tags: []string{"chat"},
-		Summary: "Read the events of an answer", Description: "From its beginning, or after Last-Event-ID. An answer can be read for an hour after its end.",
-		Errors: []int{http.StatusBadRequest, http.StatusNotFound},
-		Responses: map[string]*huma.Response{
-			"200": stream(),
-			"204": {Description: "The answer has ended and Last-Event-ID is its last event"},
-		}}, a.events)
-	register(a, huma.Operation{OperationID: "stopGeneration", Method: http.MethodDelete, Path: "/api/generations/{id}", Tags: []string{"chat"},
-		Summary: "Stop an answer", Description: "What came so far is kept. An answer that has ended stays as it is.",
-		DefaultStatus: http.StatusNoContent, Errors: []int{http.StatusNotFound}}, a.stop)
+
+	started := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[backendapi.Generation](),
+		true, "")
+	register(a,
+		huma.Operation{
+			OperationID: "chat",
+			Method:      http.MethodPost,
+			Path:        "/api/chat",
+			Tags:        []string{"chat"},
+			Summary:     "Send a message and start its answer",
+			Description: "With Accept: text/event-stream the response is the answer's events, " +
+				"else it names the answer. A message is at most 65536 bytes. A request that the " +
+				"model service refuses at once, such as for its full queue (429), leaves no trace.",
+			DefaultStatus: http.StatusAccepted,
+			MaxBodyBytes:  maxChatBody,
+			Errors: []int{http.StatusNotFound, http.StatusConflict,
+				http.StatusRequestEntityTooLarge,
+				http.StatusTooManyRequests, http.StatusBadGateway, http.StatusInsufficientStorage},
+			Responses: map[string]*huma.Response{
+				"200": stream(),
+				"202": {
+					Description: "The answer was started",
+					Content:     map[string]*huma.MediaType{"application/json": {Schema: started}},
+					Headers: map[string]*huma.Param{"Location": {
+						Description: "The answer's events",
+						Schema:      &huma.Schema{Type: huma.TypeString},
+					}},
+				},
+			},
+		}, a.chat)
+
+	register(a,
+		huma.Operation{
+			OperationID: "followGeneration",
+			Method:      http.MethodGet,
+			Path:        "/api/generations/{id}/events",
+			Tags:        []string{"chat"},
+			Summary:     "Read the events of an answer",
+			Description: "From its beginning, or after Last-Event-ID. An answer can be read for " +
+				"an hour after its end.",
+			Errors: []int{http.StatusBadRequest, http.StatusNotFound},
+			Responses: map[string]*huma.Response{
+				"200": stream(),
+				"204": {Description: "The answer has ended and Last-Event-ID is its last event"},
+			},
+		}, a.events)
+
+	register(a,
+		huma.Operation{
+			OperationID:   "stopGeneration",
+			Method:        http.MethodDelete,
+			Path:          "/api/generations/{id}",
+			Tags:          []string{"chat"},
+			Summary:       "Stop an answer",
+			Description:   "What came so far is kept. An answer that has ended stays as it is.",
+			DefaultStatus: http.StatusNoContent,
+			Errors:        []int{http.StatusNotFound},
+		}, a.stop)
 }
 
 func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, error) {
@@ -102,6 +148,7 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 			return nil, err
 		}
 	}
+
 	g, err := a.jobs.Start(ctx, in.Owner, in.Key, in.Body)
 	if err != nil {
 		if follow {
@@ -109,6 +156,7 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 		}
 		return nil, err
 	}
+
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		hc.SetHeader("Location", "/api/generations/"+g.ID+"/events")
 		if follow {
@@ -116,9 +164,13 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 			a.stream(hc, g, "")
 			return
 		}
+
 		hc.SetHeader("Content-Type", "application/json")
 		hc.SetStatus(http.StatusAccepted)
-		_ = json.NewEncoder(hc.BodyWriter()).Encode(backendapi.Generation{ID: g.ID, ConversationID: g.ConversationID}) // the client is gone
+		// the client is gone
+		_ = json.NewEncoder(hc.BodyWriter()).Encode(backendapi.Generation{
+			ID: g.ID, ConversationID: g.ConversationID,
+		})
 	}}, nil
 }
 
@@ -127,20 +179,24 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 	if err != nil {
 		return nil, err
 	}
+
 	if in.LastEventID != "" {
 		if err := g.CheckEventID(in.LastEventID); err != nil {
 			return nil, err
 		}
 	}
+
 	if g.Ended && in.LastEventID == g.LastEvent {
 		return &huma.StreamResponse{Body: func(hc huma.Context) {
 			hc.SetStatus(http.StatusNoContent) // tells an EventSource not to connect again
 		}}, nil
 	}
+
 	release, err := a.jobs.Admit()
 	if err != nil {
 		return nil, err
 	}
+
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer release()
 		a.stream(hc, g, in.LastEventID)
@@ -153,8 +209,10 @@ func (a *API) stream(hc huma.Context, g store.Generation, after string) {
 	if err != nil {
 		return // the client is gone
 	}
+
 	if err := a.jobs.Follow(r.Context(), g, after, events); err != nil && r.Context().Err() == nil {
-		a.log.WarnContext(r.Context(), "a stream of events was cut", "generation", g.ID, "error", err)
+		a.log.WarnContext(r.Context(), "a stream of events was cut",
+			"generation", g.ID, "error", err)
 	}
 }
 
@@ -172,5 +230,6 @@ func accepts(header, mediaType string) bool {
 		q, err := strconv.ParseFloat(params["q"], 64)
 		return err != nil || q > 0
 	}
+
 	return false
 }

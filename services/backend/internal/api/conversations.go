@@ -31,10 +31,12 @@ func (in *createInput) Resolve(huma.Context) []error {
 	if in.Body == nil {
 		return nil
 	}
+
 	var errs []error
 	if in.Body.Title != "" {
 		errs = checkTitle(in.Body.Title)
 	}
+
 	return append(errs, checkModel(in.Body.Model)...)
 }
 
@@ -71,6 +73,7 @@ func checkTitle(title string) []error {
 	default:
 		return nil
 	}
+
 	return []error{&huma.ErrorDetail{Location: "body.title", Message: fault}}
 }
 
@@ -90,22 +93,62 @@ type createdOutput struct {
 func (a *API) conversationRoutes() {
 	tags := []string{"conversations"}
 	missing := []int{http.StatusNotFound}
-	register(a, huma.Operation{OperationID: "createConversation", Method: http.MethodPost, Path: "/api/conversations", Tags: tags,
-		Summary: "Create a conversation", DefaultStatus: http.StatusCreated, MaxBodyBytes: maxBody,
-		Errors: []int{http.StatusTooManyRequests, http.StatusInsufficientStorage}}, a.create)
-	register(a, huma.Operation{OperationID: "listConversations", Method: http.MethodGet, Path: "/api/conversations", Tags: tags,
-		Summary: "List conversations, the last changed first", Errors: []int{http.StatusBadRequest}}, a.list)
-	register(a, huma.Operation{OperationID: "getConversation", Method: http.MethodGet, Path: "/api/conversations/{id}", Tags: tags,
-		Summary: "Read a conversation with its last messages, or those before a cursor",
-		Errors:  []int{http.StatusBadRequest, http.StatusNotFound},
-		Description: "A page has at most limit messages and 1 MiB. A message in state streaming " +
-			"has no content yet: its generation's events have it all."}, a.get)
-	register(a, huma.Operation{OperationID: "renameConversation", Method: http.MethodPatch, Path: "/api/conversations/{id}", Tags: tags,
-		Summary: "Rename a conversation", Errors: append(missing, http.StatusInsufficientStorage),
-		MaxBodyBytes: maxBody}, a.rename)
-	register(a, huma.Operation{OperationID: "deleteConversation", Method: http.MethodDelete, Path: "/api/conversations/{id}", Tags: tags,
-		Summary: "Delete a conversation", Description: "An answer that is being written in it is stopped.",
-		DefaultStatus: http.StatusNoContent, Errors: missing}, a.remove)
+	register(a,
+		huma.Operation{
+			OperationID:   "createConversation",
+			Method:        http.MethodPost,
+			Path:          "/api/conversations",
+			Tags:          tags,
+			Summary:       "Create a conversation",
+			DefaultStatus: http.StatusCreated,
+			MaxBodyBytes:  maxBody,
+			Errors:        []int{http.StatusTooManyRequests, http.StatusInsufficientStorage},
+		}, a.create)
+
+	register(a,
+		huma.Operation{
+			OperationID: "listConversations",
+			Method:      http.MethodGet,
+			Path:        "/api/conversations",
+			Tags:        tags,
+			Summary:     "List conversations, the last changed first",
+			Errors:      []int{http.StatusBadRequest},
+		}, a.list)
+
+	register(a,
+		huma.Operation{
+			OperationID: "getConversation",
+			Method:      http.MethodGet,
+			Path:        "/api/conversations/{id}",
+			Tags:        tags,
+			Summary:     "Read a conversation with its last messages, or those before a cursor",
+			Errors:      []int{http.StatusBadRequest, http.StatusNotFound},
+			Description: "A page has at most limit messages and 1 MiB. A message in state streaming " +
+				"has no content yet: its generation's events have it all.",
+		}, a.get)
+
+	register(a,
+		huma.Operation{
+			OperationID:  "renameConversation",
+			Method:       http.MethodPatch,
+			Path:         "/api/conversations/{id}",
+			Tags:         tags,
+			Summary:      "Rename a conversation",
+			Errors:       append(missing, http.StatusInsufficientStorage),
+			MaxBodyBytes: maxBody,
+		}, a.rename)
+
+	register(a,
+		huma.Operation{
+			OperationID:   "deleteConversation",
+			Method:        http.MethodDelete,
+			Path:          "/api/conversations/{id}",
+			Tags:          tags,
+			Summary:       "Delete a conversation",
+			Description:   "An answer that is being written in it is stopped.",
+			DefaultStatus: http.StatusNoContent,
+			Errors:        missing,
+		}, a.remove)
 }
 
 func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, error) {
@@ -116,10 +159,12 @@ func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, erro
 			model = in.Body.Model
 		}
 	}
+
 	c, err := a.store.Create(ctx, in.Owner, title, model)
 	if err != nil {
 		return nil, err
 	}
+
 	return &createdOutput{Location: "/api/conversations/" + c.ID, Body: c.Public()}, nil
 }
 
@@ -134,11 +179,13 @@ func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.Conver
 	if err != nil {
 		return nil, err
 	}
+
 	if c.Generation != "" {
 		running, err := a.jobs.Settle(ctx, c)
 		if err != nil {
 			return nil, err
 		}
+
 		if !running { // its answer has just ended: tell how
 			if c, page, err = a.store.Detail(ctx, in.Owner, in.ID, in.Limit,
 				in.Before); err != nil {
@@ -146,6 +193,7 @@ func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.Conver
 			}
 		}
 	}
+
 	return &body[backendapi.ConversationDetail]{backendapi.ConversationDetail{
 		Conversation: c.Public(), Messages: page.Messages, Earlier: page.Earlier}}, nil
 }

@@ -36,12 +36,22 @@ func errorModelToProblem(ctx huma.Context, _ string, v any) (any, error) {
 	if !ok {
 		return v, nil
 	}
-	p := problem.Problem{Title: m.Title, Status: m.Status, Detail: m.Detail, RequestID: logging.RequestID(ctx.Context())}
+
+	p := problem.Problem{
+		Title:     m.Title,
+		Status:    m.Status,
+		Detail:    m.Detail,
+		RequestID: logging.RequestID(ctx.Context()),
+	}
+
 	for _, e := range m.Errors {
 		if e != nil {
-			p.Errors = append(p.Errors, problem.FieldError{Location: e.Location, Message: e.Message})
+			p.Errors = append(p.Errors, problem.FieldError{
+				Location: e.Location, Message: e.Message,
+			})
 		}
 	}
+
 	return &p, nil
 }
 
@@ -58,10 +68,12 @@ func register[I, O any](a *API, op huma.Operation, handle func(context.Context, 
 }
 
 // diskFull says what is wrong with Redis's disk, and what to do.
-const diskFull = "Redis cannot write to its disk, which is full or broken. Make room on its volume: then it goes on by " +
+const diskFull = "Redis cannot write to its disk, which is full or broken. Make room on its " +
+	"volume: then it goes on by " +
 	"itself. What is there can be read."
 
-// failure is what a request is told of an error. What is not the client's business is logged and not told.
+// failure is what a request is told of an error. What is not the client's business
+// is logged and not told.
 func (a *API) failure(ctx context.Context, err error) error {
 	var p *problem.Problem
 	switch {
@@ -71,10 +83,12 @@ func (a *API) failure(ctx context.Context, err error) error {
 	case errors.Is(err, store.ErrNotFound):
 		p = problem.New(http.StatusNotFound, "There is no such conversation or answer.")
 	case errors.Is(err, store.ErrBusy):
-		p = problem.New(http.StatusConflict, "An answer is being written in this conversation: wait for its end or stop it.")
+		p = problem.New(http.StatusConflict,
+			"An answer is being written in this conversation: wait for its end or stop it.")
 		p.Type = "/problems/answer-running"
 	case errors.Is(err, store.ErrFull):
-		p = problem.New(http.StatusConflict, "The conversation has its %d messages: begin another one.", store.MaxMessages)
+		p = problem.New(http.StatusConflict,
+			"The conversation has its %d messages: begin another one.", store.MaxMessages)
 		p.Type = "/problems/conversation-full"
 	case errors.Is(err, store.ErrKeyReused):
 		p = problem.New(http.StatusUnprocessableEntity,
@@ -90,7 +104,8 @@ func (a *API) failure(ctx context.Context, err error) error {
 			"You have the %d conversations that are kept: delete some.", a.store.MaxConversations())
 		p.Type = "/problems/too-many-conversations"
 	case errors.Is(err, store.ErrDiskFull):
-		a.log.ErrorContext(ctx, "a request was refused: Redis cannot write to its disk", "error", err)
+		a.log.ErrorContext(ctx, "a request was refused: Redis cannot write to its disk",
+			"error", err)
 		p = problem.New(http.StatusInsufficientStorage, "Nothing can be changed: "+diskFull)
 		p.Type = "/problems/storage-full"
 	case errors.Is(err, store.ErrStorageFull):
@@ -103,14 +118,18 @@ func (a *API) failure(ctx context.Context, err error) error {
 		p = problem.New(http.StatusBadRequest,
 			"The cursor is none that was given here: begin without one.")
 	case errors.Is(err, store.ErrEventID):
-		p = problem.New(http.StatusBadRequest, "Last-Event-ID is not the id of an event of this answer: begin without one.")
+		p = problem.New(http.StatusBadRequest,
+			"Last-Event-ID is not the id of an event of this answer: begin without one.")
 	case ctx.Err() != nil: // nobody is there to read it
 		p = problem.New(http.StatusServiceUnavailable, "The request was given up.")
 	default:
 		a.log.ErrorContext(ctx, "request failed", "error", err)
-		p = problem.New(http.StatusServiceUnavailable, "The conversations cannot be reached now: Redis does not work as it should. Try again; /ready says more.")
+		p = problem.New(http.StatusServiceUnavailable,
+			"The conversations cannot be reached now: Redis does not work as it should. Try "+
+				"again; /ready says more.")
 		p.RetryAfter = 5
 	}
+
 	p.RequestID = logging.RequestID(ctx)
 	return failure{p}
 }

@@ -27,7 +27,9 @@ func (i *instance) sendKey(key string, req backendapi.ChatRequest) backendapi.Ge
 // A message that is sent again with its key, on whichever instance, is one message.
 func TestMessageKey(t *testing.T) {
 	for name, start := range map[string]func(testing.TB) store.Address{
-		"one Redis": func(t testing.TB) store.Address { return store.Address{URL: redistest.Start(t).URL} },
+		"one Redis": func(t testing.TB) store.Address {
+			return store.Address{URL: redistest.Start(t).URL}
+		},
 		"a Cluster": func(t testing.TB) store.Address {
 			return store.Address{URL: "redis://unused:1",
 				Cluster: redistest.StartCluster(t).Addrs()[:1]}
@@ -47,6 +49,7 @@ func TestMessageKey(t *testing.T) {
 					t.Errorf("while it is written: %+v, want %+v", again, g)
 				}
 			}
+
 			resp := b.do(http.MethodPost, "/api/chat", first, alice.with(backendapi.KeyHeader,
 				"key-1").with("Accept", sse.ContentType))
 			close(release)
@@ -57,11 +60,13 @@ func TestMessageKey(t *testing.T) {
 			if again := b.sendKey("key-1", first); again != g {
 				t.Errorf("after its end: %+v, want %+v", again, g)
 			}
+
 			p := b.refused(http.StatusUnprocessableEntity, http.MethodPost, "/api/chat",
 				backendapi.ChatRequest{Message: "Other"}, alice.with(backendapi.KeyHeader, "key-1"))
 			if p.Type != "/problems/key-reused" {
 				t.Errorf("%+v", p)
 			}
+
 			var others backendapi.Generation
 			bob := header{backendapi.OwnerHeader: "bob", backendapi.KeyHeader: "key-1"}
 			if a.want(http.StatusAccepted, &others, http.MethodPost, "/api/chat", first,
@@ -83,15 +88,18 @@ func TestMessageKey(t *testing.T) {
 						resp.StatusCode != http.StatusAccepted {
 						t.Errorf("%s, %v", resp.Status, err)
 					}
+
 					replies <- g
 				}()
 			}
+
 			want := soon(t, "a reply", replies)
 			for range cap(replies) - 1 {
 				if got := soon(t, "a reply", replies); got != want {
 					t.Errorf("%+v, want %+v", got, want)
 				}
 			}
+
 			a.refused(http.StatusConflict, http.MethodPost, "/api/chat", second,
 				alice.with(backendapi.KeyHeader, "key-3"))
 			close(hold)
@@ -99,6 +107,7 @@ func TestMessageKey(t *testing.T) {
 			if d := a.detail(alice, g.ConversationID); len(d.Messages) != 4 {
 				t.Errorf("%d messages, want 4", len(d.Messages))
 			}
+
 			var page backendapi.ConversationPage
 			a.want(http.StatusOK, &page, http.MethodGet, "/api/conversations", nil, alice)
 			if len(page.Conversations) != 1 {
@@ -119,14 +128,17 @@ func TestKeyOfARefusedMessage(t *testing.T) {
 		backendapi.ChatRequest{Message: "Hi"}, h); p.Type != problem.TypeTooLong {
 		t.Errorf("%+v", p)
 	}
+
 	if keys := redis.Client(t).Keys(t.Context(), "*").Val(); len(keys) != 0 {
 		t.Errorf("keys are left: %v", keys)
 	}
+
 	ml.Chat(func(s *mltest.Stream) { s.Text("hello"); s.Done() })
 	g := i.sendKey("k", backendapi.ChatRequest{Message: "Another"})
 	if ttl := redis.Client(t).TTL(t.Context(), "owner:alice:message:k").Val(); ttl < time.Hour {
 		t.Errorf("the key is known for %s", ttl)
 	}
+
 	i.follow(alice, g.ID, "").rest()
 }
 
@@ -140,6 +152,7 @@ func TestKeyWhileUndecided(t *testing.T) {
 		<-refuse
 		s.Refuse(problem.New(http.StatusTooManyRequests, "full"))
 	})
+
 	first := make(chan backendapi.Generation, 1)
 	go func() {
 		var g backendapi.Generation
@@ -149,18 +162,22 @@ func TestKeyWhileUndecided(t *testing.T) {
 			resp.StatusCode != http.StatusAccepted {
 			t.Errorf("%s, %v", resp.Status, err)
 		}
+
 		first <- g
 	}()
+
 	soon(t, "the request to ml", asked)
 	g := i.sendKey("k", backendapi.ChatRequest{Message: "Hi"})
 	close(refuse)
 	if got := soon(t, "the first reply", first); got != g {
 		t.Errorf("%+v, want %+v", got, g)
 	}
+
 	if _, last, _ := i.follow(alice, g.ID, "").rest(); last.Name != backendapi.EventError ||
 		!strings.Contains(last.Data, `"status":429`) {
 		t.Errorf("%+v", last)
 	}
+
 	if d := i.detail(alice, g.ConversationID); len(d.Messages) != 2 ||
 		d.Messages[1].State != backendapi.MessageFailed {
 		t.Errorf("%+v", d)
@@ -173,9 +190,11 @@ func TestKeysThatAreNone(t *testing.T) {
 		i.refused(http.StatusUnprocessableEntity, http.MethodPost, "/api/chat",
 			backendapi.ChatRequest{Message: "Hi"}, alice.with(backendapi.KeyHeader, key))
 	}
+
 	if n := redis.Client(t).DBSize(t.Context()).Val(); n != 0 {
 		t.Errorf("%d keys are stored", n)
 	}
+
 	i.sendKey(strings.Repeat("k", 64), backendapi.ChatRequest{Message: "Hi"})
 }
 
@@ -189,30 +208,35 @@ func TestKeyOfADeadBackend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	i := newInstance(t, redis.URL, ml.URL, options{})
 	if g := i.sendKey("k", backendapi.ChatRequest{Message: "Hi"}); g.ID != b.ID ||
 		g.ConversationID != b.ConversationID {
 		t.Errorf("%+v, want %+v", g, b.Generation)
 	}
+
 	if text, last, _ := i.follow(alice, b.ID, "").rest(); text != "hello" ||
 		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
 }
 
-// Redis stores a message and its reply is lost: the backend that sends it again finds its own answer and writes it at once,
-// without one of the answer's takeovers being spent.
+// Redis stores a message and its reply is lost: the backend that sends it again finds its own
+// answer and writes it at once, without one of the answer's takeovers being spent.
 func TestBegunWithoutAReply(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
 	url, lose := redis.Lossy(t)
 	i := newInstance(t, url, ml.URL, options{})
-	i.follow(alice, i.sendKey("k1", backendapi.ChatRequest{Message: "Hi"}).ID, "").rest() // Redis knows the scripts now
+	// Redis knows the scripts now
+	i.follow(alice, i.sendKey("k1", backendapi.ChatRequest{Message: "Hi"}).ID, "").rest()
 
 	lose("stored and lost")
 	g := i.sendKey("k2", backendapi.ChatRequest{Message: "stored and lost"})
-	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != "hello" || last.Name != backendapi.EventDone {
+	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != "hello" ||
+		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
+
 	if n := redis.Client(t).HGet(t.Context(), "generation:"+g.ID, "retries").Val(); n != "" {
 		t.Errorf("the answer was begun anew %s times", n)
 	}

@@ -25,10 +25,24 @@ const modelsTimeout = 10 * time.Second
 
 func (a *API) statusRoutes() {
 	tags := []string{"stack"}
-	register(a, huma.Operation{OperationID: "listModels", Method: http.MethodGet, Path: "/api/models", Tags: tags,
-		Summary: "List the models that can answer", Errors: []int{http.StatusBadGateway}}, a.models)
-	register(a, huma.Operation{OperationID: "status", Method: http.MethodGet, Path: "/api/status", Tags: tags,
-		Summary: "Say how the stack's services and its model are"}, a.status)
+	register(a,
+		huma.Operation{
+			OperationID: "listModels",
+			Method:      http.MethodGet,
+			Path:        "/api/models",
+			Tags:        tags,
+			Summary:     "List the models that can answer",
+			Errors:      []int{http.StatusBadGateway},
+		}, a.models)
+
+	register(a,
+		huma.Operation{
+			OperationID: "status",
+			Method:      http.MethodGet,
+			Path:        "/api/status",
+			Tags:        tags,
+			Summary:     "Say how the stack's services and its model are",
+		}, a.status)
 }
 
 func (a *API) models(ctx context.Context, _ *struct{}) (*body[mlapi.Models], error) {
@@ -41,16 +55,19 @@ func (a *API) models(ctx context.Context, _ *struct{}) (*body[mlapi.Models], err
 	if out.Models == nil {
 		out.Models = []mlapi.ModelInfo{}
 	}
+
 	return &body[mlapi.Models]{out}, nil
 }
 
 // fromML keeps the problems that ml states; that it cannot be reached is logged.
 func (a *API) fromML(ctx context.Context, err error) error {
-	if p, ok := err.(*problem.Problem); ok && (p.Status < 500 || p.Status == http.StatusServiceUnavailable) {
+	if p, ok := err.(*problem.Problem); ok &&
+		(p.Status < 500 || p.Status == http.StatusServiceUnavailable) {
 		return p
 	}
 	a.log.WarnContext(ctx, "ml", "error", err)
-	return problem.New(http.StatusBadGateway, "The model service cannot be reached. Try again; the status page shows whether it is up.")
+	return problem.New(http.StatusBadGateway,
+		"The model service cannot be reached. Try again; the status page shows whether it is up.")
 }
 
 // status never fails: what does not answer is down.
@@ -62,6 +79,7 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*body[backendapi.Status]
 	if a.draining() {
 		own.Status, own.Detail = backendapi.StatusDegraded, "This backend is being stopped."
 	}
+
 	var redis, ml, ollama backendapi.ServiceStatus
 	var checks sync.WaitGroup
 	checks.Go(func() { redis = a.checkRedis(ctx) })
@@ -74,9 +92,11 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*body[backendapi.Status]
 			out.Status = backendapi.StatusDegraded
 		}
 	}
+
 	if out.Model.State != mlapi.BuildReady {
 		out.Status = backendapi.StatusDegraded
 	}
+
 	return &body[backendapi.Status]{out}, nil
 }
 
@@ -91,44 +111,61 @@ func (a *API) checkRedis(ctx context.Context) backendapi.ServiceStatus {
 		s.Detail = "Redis has reached its maxmemory: nothing new is stored. Delete conversations, " +
 			"or give it more memory; what is there can be read."
 	}
+
 	s.LatencyMS = since(start)
 	return s
 }
 
-// checkML asks ml, and through it Ollama, which only ml can reach. Both have the latency of the one question.
+// checkML asks ml, and through it Ollama, which only ml can reach. Both have the
+// latency of the one question.
 func (a *API) checkML(ctx context.Context) (ml, ollama backendapi.ServiceStatus) {
 	start := time.Now()
 	r, err := a.ml.Readiness(ctx)
-	ml = backendapi.ServiceStatus{Name: "ml", Status: backendapi.StatusReady, LatencyMS: since(start)}
-	ollama = backendapi.ServiceStatus{Name: "ollama", Status: backendapi.StatusReady, LatencyMS: ml.LatencyMS}
+	ml = backendapi.ServiceStatus{
+		Name: "ml", Status: backendapi.StatusReady, LatencyMS: since(start),
+	}
+	ollama = backendapi.ServiceStatus{
+		Name: "ollama", Status: backendapi.StatusReady, LatencyMS: ml.LatencyMS,
+	}
 	if err != nil {
 		ml.Status, ml.Detail = backendapi.StatusDown, err.Error()
 		ollama.Status, ollama.Detail = backendapi.StatusDown, "ml, which asks it, does not answer."
 		return ml, ollama
 	}
+
 	var faults []string
 	for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
 		if r.Checks[name] != "ok" {
 			faults = append(faults, name+": "+r.Checks[name])
 		}
 	}
+
 	if r.Status != "ready" {
-		ml.Status, ml.Detail = backendapi.StatusDegraded, strings.Join(append([]string{r.Status}, faults...), "; ")
+		ml.Status, ml.Detail = backendapi.StatusDegraded, strings.Join(append([]string{r.Status},
+			faults...),
+			"; ")
 	}
+
 	switch said, asked := r.Checks["ollama"]; {
 	case !asked:
 		ollama.Status, ollama.Detail = backendapi.StatusDegraded, "ml did not say how it is."
 	case said != "ok":
 		ollama.Status, ollama.Detail = backendapi.StatusDown, said
 	}
+
 	return ml, ollama
 }
 
 func (a *API) checkModel(ctx context.Context) mlapi.Build {
 	var m mlapi.Models
 	if err := a.ml.JSON(ctx, http.MethodGet, "/models", nil, &m, nil); err != nil {
-		return mlapi.Build{Name: a.model, State: mlapi.BuildPending, Detail: "ml does not say how far the model is: " + err.Error()}
+		return mlapi.Build{
+			Name:   a.model,
+			State:  mlapi.BuildPending,
+			Detail: "ml does not say how far the model is: " + err.Error(),
+		}
 	}
+
 	return m.Build
 }
 

@@ -39,8 +39,10 @@ const (
 type fault struct {
 	// problem is what a person is told when it stays at that.
 	problem *problem.Problem
+
 	// again says that the same request may be sent again.
 	again bool
+
 	// taken says that ml had taken the request, which it may have died of: that is borne a few
 	// times only.
 	taken bool
@@ -56,6 +58,7 @@ func (j *job) ask() outcome {
 			return outcome{ending: &store.Ending{Event: backendapi.EventDone, Data: j.doneData,
 				State: backendapi.MessageComplete}}
 		}
+
 		switch cause := context.Cause(j.ctx); {
 		case errors.Is(cause, errDraining):
 			return outcome{release: true}
@@ -67,9 +70,11 @@ func (j *job) ask() outcome {
 		case cause != nil: // the answer cannot be stored
 			return outcome{}
 		}
+
 		if took {
 			failing, pause = time.Time{}, firstPause
 		}
+
 		switch {
 		case !f.again:
 			return j.fail(f.problem)
@@ -77,6 +82,7 @@ func (j *job) ask() outcome {
 			if j.retries++; j.retries > store.MaxRetries {
 				return j.fail(f.problem)
 			}
+
 			err := j.persistently(func(ctx context.Context) error {
 				return j.m.store.Retry(ctx, j.g, j.retries)
 			})
@@ -89,6 +95,7 @@ func (j *job) ask() outcome {
 		case time.Since(failing) > j.patience(f):
 			return j.fail(f.problem)
 		}
+
 		j.m.metrics.askedAgain.Inc()
 		j.m.log.WarnContext(j.detached, "asking ml again", "generation", j.g.ID, "bytes",
 			len(j.text), "retries", j.retries, "error", f.problem.Error())
@@ -98,8 +105,8 @@ func (j *job) ask() outcome {
 	}
 }
 
-// patience is how long ml may take no request: as long as an outage lasts, or, where it only has too many already, as
-// long as an answer may wait for its turn.
+// patience is how long ml may take no request: as long as an outage lasts, or, where it only has
+// too many already, as long as an answer may wait for its turn.
 func (j *job) patience(f *fault) time.Duration {
 	if f.problem.Status == http.StatusTooManyRequests {
 		return j.m.timing.Wait
@@ -116,8 +123,8 @@ func (j *job) fail(p *problem.Problem) outcome {
 	return outcome{ending: &e}
 }
 
-// request asks ml once, with the text so far when there is some. It reports whether ml took the request: to
-// answer it, or to let it wait for its turn.
+// request asks ml once, with the text so far when there is some. It reports whether ml took the
+// request: to answer it, or to let it wait for its turn.
 func (j *job) request() (took bool, f *fault) {
 	admitted := false
 	ctx, cancel := context.WithCancelCause(j.ctx)
@@ -128,6 +135,7 @@ func (j *job) request() (took bool, f *fault) {
 		if admitted {
 			return
 		}
+
 		// What it took ml to take the request is not part of the answer's time.
 		admitted = true
 		waiting.Stop()
@@ -136,6 +144,7 @@ func (j *job) request() (took bool, f *fault) {
 		context.AfterFunc(ctx, func() { writing.Stop() })
 		j.admittedAt = begun
 	}
+
 	defer func() {
 		if admitted {
 			j.left = max(0, j.left-time.Since(j.admittedAt))
@@ -148,6 +157,7 @@ func (j *job) request() (took bool, f *fault) {
 		messages = append(messages[:len(messages):len(messages)],
 			mlapi.Message{Role: "assistant", Content: begun})
 	}
+
 	ask := mlapi.ChatRequest{Model: j.model, Messages: messages}
 	resp, err := j.m.ml.Do(ctx, http.MethodPost, "/chat", ask, http.Header{
 		"Accept": {mlapi.NDJSON}, backendapi.OwnerHeader: {j.g.Owner}}) // ml is fair between owners
@@ -158,19 +168,24 @@ func (j *job) request() (took bool, f *fault) {
 		return false, j.refusal(err, continued)
 	}
 	defer resp.Body.Close()
+
 	acknowledged := j.answered.Load()
 	j.accept()
 	f = j.read(resp.Body, admit, begun != "" && !continued)
 	if p := j.expired(ctx); f != nil && p != nil {
 		return true, &fault{problem: p}
 	}
+
 	if f != nil && f.problem.Status == http.StatusTooManyRequests && acknowledged {
-		f.again = true // its place went to somebody else: a message that was taken before waits anew
+		// its place went to somebody else: a message that was taken before waits anew
+		f.again = true
 	}
+
 	if f == nil {
 		// To its end, so that the connection can be used again.
 		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
 	}
+
 	return true, f
 }
 
@@ -184,13 +199,16 @@ func (j *job) expired(ctx context.Context) *problem.Problem {
 			"The answer waited for the model for %s. Try again when fewer people ask.",
 			j.m.timing.Wait)
 	}
+
 	return nil
 }
 
 // overtime is the problem of an answer that took as long as one may.
 func (j *job) overtime() *problem.Problem {
-	p := problem.New(http.StatusGatewayTimeout, "The answer took longer than %s, the longest that one may take. "+
-		"What came so far is kept: ask the model to go on, or for a shorter answer.", j.m.timing.Answer)
+	p := problem.New(http.StatusGatewayTimeout,
+		"The answer took longer than %s, the longest that one may take. "+
+			"What came so far is kept: ask the model to go on, or for a shorter answer.",
+		j.m.timing.Answer)
 	p.Type = problem.TypeTimeout
 	return p
 }
@@ -205,14 +223,17 @@ func (j *job) refusal(err error, continued bool) *fault {
 		unreachable := errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
 		return &fault{problem: unreachableProblem(), again: true, taken: !unreachable}
 	}
+
 	if p.Type == problem.TypeTimeout {
 		return &fault{problem: j.overtime()}
 	}
+
 	status := p.Status
 	if status >= 500 && status != http.StatusServiceUnavailable {
 		p = &problem.Problem{Type: p.Type, Title: p.Title, Status: http.StatusBadGateway,
 			Detail: p.Error()}
 	}
+
 	switch {
 	case p.Type == problem.TypeDraining, p.Type == problem.TypeStarting, formerlyDraining(p),
 		status == http.StatusBadGateway:
@@ -226,11 +247,12 @@ func (j *job) refusal(err error, continued bool) *fault {
 		// Of a new message this is the answer. One that was taken before waits.
 		return &fault{problem: p, again: j.resumed && j.answered.Load()}
 	}
+
 	return &fault{problem: p}
 }
 
-// formerlyDraining reports whether the problem is that of an ml of the former version that is being stopped: it had no
-// type for that. Every other 503 of ml has one.
+// formerlyDraining reports whether the problem is that of an ml of the former version that is being
+// stopped: it had no type for that. Every other 503 of ml has one.
 func formerlyDraining(p *problem.Problem) bool {
 	return p.Status == http.StatusServiceUnavailable && p.Type == ""
 }
@@ -253,38 +275,46 @@ func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 				problem: problem.New(http.StatusBadGateway,
 					"The model service sent something that is not an answer: %v", err)}
 		}
+
 		if c.Queue > 0 {
 			j.inbox.setQueue(c.Queue)
 		}
 		if c.LeftOut > 0 || c.Again || c.Thinking != "" || c.Text != "" || c.Done != nil {
 			admit()
 		}
+
 		if n := j.dropped + c.LeftOut; c.LeftOut > 0 && n != j.leftOut {
 			j.leftOut = n
 			j.inbox.setLeftOut(n)
 		}
+
 		if c.Thinking != "" {
 			if thought {
 				c.Thinking = "\n\n" + c.Thinking
 			}
+
 			thought = false
 			if j.thinking+len(c.Thinking) <= MaxThinking {
 				j.thinking += len(c.Thinking)
 				j.inbox.addThought(c.Thinking)
 			}
 		}
+
 		again = again || c.Again
 		if c.Text != "" {
 			if again && sinceBegun(string(j.text)) != "" {
 				j.add(beginAgain(string(j.text)))
 			}
+
 			again = false
 			if len(j.text)+len(c.Text) > MaxAnswer {
 				return &fault{problem: problem.New(http.StatusBadGateway,
 					"The answer grew beyond %d KiB and was ended there.", MaxAnswer>>10)}
 			}
+
 			j.add(c.Text)
 		}
+
 		switch {
 		case c.Error != nil && c.Error.Type == problem.TypeTimeout:
 			return &fault{problem: j.overtime()}
@@ -306,14 +336,17 @@ func (j *job) read(body io.Reader, admit func(), again bool) *fault {
 			return nil
 		}
 	}
+
 	err := lines.Err()
 	if err == nil {
 		err = errors.New("it ended without the last line")
 	}
+
 	if j.ctx.Err() == nil {
 		j.m.log.WarnContext(j.detached, "ml", "error",
 			fmt.Errorf("the model service cut the answer: %w", err))
 	}
+
 	return &fault{problem: unreachableProblem(), again: true, taken: true}
 }
 

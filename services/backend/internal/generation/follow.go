@@ -14,15 +14,22 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// Admit takes a place for a reader, which release gives back. Each reader holds a connection to Redis while it waits, so
-// their number is bounded; the error of one too many is a *problem.Problem.
+// Admit takes a place for a reader, which release gives back. Each reader holds a
+// connection to Redis while it waits, so their number is bounded; the error of one too many
+// is a *problem.Problem.
 func (m *Manager) Admit() (release func(), err error) {
 	select {
 	case m.readers <- struct{}{}:
 	default:
-		return nil, &problem.Problem{Type: "/problems/too-many-readers", Title: http.StatusText(http.StatusServiceUnavailable),
-			Status: http.StatusServiceUnavailable, Detail: "Too many answers are being followed here. Try again shortly.", RetryAfter: 5}
+		return nil, &problem.Problem{
+			Type:       "/problems/too-many-readers",
+			Title:      http.StatusText(http.StatusServiceUnavailable),
+			Status:     http.StatusServiceUnavailable,
+			Detail:     "Too many answers are being followed here. Try again shortly.",
+			RetryAfter: 5,
+		}
 	}
+
 	m.metrics.readers.Inc()
 	return func() {
 		m.metrics.readers.Dec()
@@ -33,13 +40,18 @@ func (m *Manager) Admit() (release func(), err error) {
 // outagePause is how long a reader waits before it asks a Redis again that failed.
 const outagePause = 250 * time.Millisecond
 
-// Follow sends the answer's events after the one with the id ("" for all of them) to the reader, up to the last event
-// of the answer or the end of ctx. It bears an outage of Redis and goes on where it was. Deltas that are there at once are sent as one, with the id of the last: a reader
-// that comes late or is slow gets few big events. An error means that the stream was cut; the reader can resume it.
-func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, w *sse.Writer) error {
+// Follow sends the answer's events after the one with the id ("" for all of them) to the reader,
+// up to the last event of the answer or the end of ctx. It bears an outage of Redis and goes on
+// where it was. Deltas that are there at once are sent as one, with the id of the last: a reader
+// that comes late or is slow gets few big events. An error means that the stream was cut; the
+// reader can resume it.
+func (m *Manager) Follow(
+	ctx context.Context, g store.Generation, after string, w *sse.Writer,
+) error {
 	if after == "" {
 		after = "0-0"
 	}
+
 	sent := time.Now()
 	var ended bool        // the answer has, so there must be an event yet to come
 	var failing time.Time // since when Redis does not answer
@@ -47,11 +59,13 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 		if m.closing.Err() != nil {
 			return nil // cut: the reader goes on at another instance
 		}
+
 		events, err := m.store.Read(ctx, g, after, m.timing.Poll)
 		if err == nil && len(events) == 0 {
 			if ended { // the reader is beyond the end: another server took over that had not got what it has seen
 				return m.gone(ctx, w)
 			}
+
 			err = m.Revive(ctx, g)
 			if errors.Is(err, store.ErrNotFound) {
 				return m.gone(ctx, w)
@@ -60,6 +74,7 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 				err = nil
 			}
 		}
+
 		switch {
 		case err == nil:
 			failing = time.Time{}
@@ -68,12 +83,14 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 		case time.Since(failing) > m.store.Outage():
 			return err
 		}
+
 		if len(events) == 0 && time.Since(sent) >= m.timing.KeepAlive {
 			if err := w.Comment("keep-alive"); err != nil {
 				return err
 			}
 			sent = time.Now()
 		}
+
 		if err != nil {
 			select {
 			case <-ctx.Done():
@@ -81,9 +98,11 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 			}
 			continue
 		}
+
 		if len(events) > 0 {
 			sent = time.Now()
 		}
+
 		for len(events) > 0 {
 			var e sse.Event
 			if e, events, err = next(events); err != nil {
@@ -92,12 +111,14 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 			if err := w.Send(e); err != nil {
 				return err
 			}
+
 			after = e.ID
 			if last(e.Name) {
 				return nil
 			}
 		}
 	}
+
 	return context.Cause(ctx)
 }
 
@@ -109,6 +130,7 @@ func next(events []store.Event) (sse.Event, []store.Event, error) {
 	if !ok {
 		return sse.Event{ID: first.ID, Name: first.Name, Data: first.Data}, events[1:], nil
 	}
+
 	n, all := 1, []byte(text)
 	for ; n < len(events) && events[n].Name == first.Name; n++ {
 		more, ok := added(events[n])
@@ -117,10 +139,12 @@ func next(events []store.Event) (sse.Event, []store.Event, error) {
 		}
 		all = append(all, more...)
 	}
+
 	data, err := json.Marshal(backendapi.Delta{Text: string(all)})
 	if err != nil {
 		return sse.Event{}, nil, fmt.Errorf("follow an answer: %w", err)
 	}
+
 	return sse.Event{ID: events[n-1].ID, Name: first.Name, Data: string(data)}, events[n:], nil
 }
 
@@ -135,12 +159,14 @@ func added(e store.Event) (text string, ok bool) {
 		err := json.Unmarshal([]byte(e.Data), &d)
 		return d.Text, err == nil
 	}
+
 	return "", false
 }
 
 // gone ends the stream of an answer of which nothing is left in Redis.
 func (m *Manager) gone(ctx context.Context, w *sse.Writer) error {
-	p := problem.New(http.StatusGone, "The answer is not stored any more: read the conversation again.")
+	p := problem.New(http.StatusGone,
+		"The answer is not stored any more: read the conversation again.")
 	data, err := json.Marshal(withRequestID(ctx, *p))
 	if err != nil {
 		return fmt.Errorf("follow an answer: %w", err)

@@ -25,6 +25,7 @@ func history(earlier []backendapi.Message, message string, budget int) []mlapi.M
 			out = append(out, mlapi.Message{Role: m.Role, Content: m.Content})
 		}
 	}
+
 	return append(out, mlapi.Message{Role: "user", Content: message})
 }
 
@@ -41,6 +42,7 @@ func dropped(earlier []backendapi.Message, message string, budget int) int {
 		}
 		first--
 	}
+
 	return first
 }
 
@@ -71,10 +73,12 @@ func beginAgain(text string) string {
 		if len(line)-len(bare) > 3 {
 			continue
 		}
+
 		marks := bare[:len(bare)-len(strings.TrimLeft(bare, "`"))]
 		if marks == "" {
 			marks = bare[:len(bare)-len(strings.TrimLeft(bare, "~"))]
 		}
+
 		switch {
 		case len(marks) < 3:
 		case fence == "" && (marks[0] == '~' || !strings.Contains(bare[len(marks):], "`")):
@@ -84,8 +88,10 @@ func beginAgain(text string) string {
 			fence = ""
 		}
 	}
+
 	if fence != "" {
 		return "\n" + fence + beginsAgain
 	}
+
 	return beginsAgain
 }

@@ -18,15 +18,17 @@ type news struct {
 type outcome struct {
 	// ending ends it.
 	ending *store.Ending
+
 	// release leaves it to another instance.
 	release bool
+
 	// superseded says that another instance writes it. With none of these it is decided already.
 	superseded bool
 }
 
-// inbox is between the one that reads the model's answer and the one that writes it to Redis. While a write is under
-// way the text that arrives is collected, and is one write then: a fast model costs few writes, a slow one has each
-// token written at once, and nothing ever waits for a timer.
+// inbox is between the one that reads the model's answer and the one that writes it to Redis. While
+// a write is under way the text that arrives is collected, and is one write then: a fast model
+// costs few writes, a slow one has each token written at once, and nothing ever waits for a timer.
 type inbox struct {
 	wake chan struct{}
 
@@ -49,8 +51,10 @@ func (i *inbox) change(f func()) {
 	}
 }
 
-func (i *inbox) addText(s string)      { i.change(func() { i.text = append(i.text, s...) }) }
-func (i *inbox) addThought(s string)   { i.change(func() { i.thinking = append(i.thinking, s...) }) }
+func (i *inbox) addText(s string) { i.change(func() { i.text = append(i.text, s...) }) }
+func (i *inbox) addThought(s string) {
+	i.change(func() { i.thinking = append(i.thinking, s...) })
+}
 func (i *inbox) setQueue(position int) { i.change(func() { i.queue = position }) }
 func (i *inbox) setLeftOut(n int)      { i.change(func() { i.leftOut = n }) }
 func (i *inbox) end(o outcome)         { i.change(func() { i.outcome = &o }) }

@@ -14,11 +14,12 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// maxDelta is the greatest length of the text of one event in bytes: in JSON, where a byte may take six, it stays well
-// below the longest line that readers take (sse.MaxLine).
+// maxDelta is the greatest length of the text of one event in bytes: in JSON, where a byte may take
+// six, it stays well below the longest line that readers take (sse.MaxLine).
 const maxDelta = 64 << 10
 
-// leaseRenewals is how often a lease is renewed in its time: several renewals may fail before it expires.
+// leaseRenewals is how often a lease is renewed in its time: several renewals may
+// fail before it expires.
 const leaseRenewals = 8
 
 // rememberEvery is how many renewals pass from one entry among the running answers to the next.
@@ -31,7 +32,9 @@ type job struct {
 	model   string
 	prompt  []mlapi.Message // up to the user's message
 	started time.Time
-	// ctx is the work with ml; store's calls are made with detached, because what came so far is kept when ctx ends.
+
+	// ctx is the work with ml; store's calls are made with detached, because what came so far
+	// is kept when ctx ends.
 	ctx, detached context.Context
 	cancel        context.CancelCauseFunc
 	inbox         *inbox
@@ -95,6 +98,7 @@ func resumes(ctx context.Context, m *Manager, c store.Claim) *job {
 		j.leftOut = j.dropped
 		j.inbox.setLeftOut(j.dropped)
 	}
+
 	j.answered.Store(true)
 	return j
 }
@@ -116,9 +120,11 @@ func (j *job) admitted(ctx context.Context) error {
 	case <-timer.C:
 	case <-ctx.Done(): // the client is gone; its answer is written all the same
 	}
+
 	if j.answered.CompareAndSwap(false, true) {
 		return nil
 	}
+
 	return <-j.verdict
 }
 
@@ -133,11 +139,13 @@ func (j *job) run() {
 		defer close(asked)
 		j.inbox.end(j.ask())
 	}()
+
 	j.write()
 	select {
 	case <-asked: // usual: the answer's end was read before it was written
 	case <-time.After(10 * time.Millisecond):
 	}
+
 	j.cancel(errFinished)
 	<-asked
 }
@@ -148,6 +156,7 @@ func (j *job) refuse(p *problem.Problem) bool {
 	if !j.answered.CompareAndSwap(false, true) {
 		return false
 	}
+
 	err := j.persistently(func(ctx context.Context) error {
 		return j.m.store.Withdraw(ctx, j.begun, j.turn)
 	})
@@ -164,9 +173,11 @@ func (j *job) refuse(p *problem.Problem) bool {
 		j.ended(superseded)
 		return true
 	case err != nil:
-		j.m.log.ErrorContext(j.detached, "could not take back a refused message: another backend will ask again",
+		j.m.log.ErrorContext(j.detached,
+			"could not take back a refused message: another backend will ask again",
 			"generation", j.g.ID, "error", err)
 	}
+
 	j.verdict <- withRequestID(j.detached, *p)
 	j.ended("refused")
 	return true
@@ -189,10 +200,12 @@ func (j *job) write() {
 		if n.queue > 0 && j.written == 0 && !j.note("a queue position", queue) {
 			return
 		}
+
 		leftOut := func(ctx context.Context) error { return j.m.store.LeftOut(ctx, j.g, n.leftOut) }
 		if n.leftOut > 0 && !j.note("what was left out", leftOut) {
 			return
 		}
+
 		for n.thinking != "" {
 			var piece string
 			piece, n.thinking = cut(n.thinking, maxDelta)
@@ -202,8 +215,10 @@ func (j *job) write() {
 			if !j.stored(err) {
 				return
 			}
+
 			j.thought += len(piece)
 		}
+
 		for n.text != "" {
 			var piece string
 			piece, n.text = cut(n.text, maxDelta)
@@ -213,12 +228,15 @@ func (j *job) write() {
 			if !j.stored(err) {
 				return
 			}
+
 			if j.written == 0 {
 				j.firstToken = time.Since(j.started)
 				j.m.metrics.firstToken.Observe(j.firstToken.Seconds())
 			}
+
 			j.written += len(piece)
 		}
+
 		switch {
 		case n.outcome == nil:
 			continue
@@ -229,6 +247,7 @@ func (j *job) write() {
 		case n.outcome.ending != nil:
 			j.finish(*n.outcome.ending)
 		}
+
 		return
 	}
 }
@@ -244,6 +263,7 @@ func (j *job) note(what string, write func(context.Context) error) bool {
 	if err != nil {
 		j.m.log.WarnContext(j.detached, what+" was lost", "generation", j.g.ID, "error", err)
 	}
+
 	return true
 }
 
@@ -265,14 +285,21 @@ func (j *job) stored(err error) bool {
 	case errors.Is(err, store.ErrLost):
 		// Its readers have seen text that is gone: it cannot go on as if nothing had been.
 		j.cancel(errFinished)
-		j.finish(j.failed(&problem.Problem{Type: "/problems/redis-lost-data", Title: "Answer interrupted", Status: http.StatusServiceUnavailable,
-			Detail: "Another Redis server took over that had not got all of this answer. What is left is kept: send the message again."}))
+		j.finish(j.failed(&problem.Problem{
+			Type:   "/problems/redis-lost-data",
+			Title:  "Answer interrupted",
+			Status: http.StatusServiceUnavailable,
+			Detail: "Another Redis server took over that had not got all of this answer. What is " +
+				"left is kept: send the message again.",
+		}))
 	default:
 		j.cancel(errFinished)
-		j.m.log.ErrorContext(j.detached, "the text of an answer cannot be stored: another backend will go on with it",
+		j.m.log.ErrorContext(j.detached,
+			"the text of an answer cannot be stored: another backend will go on with it",
 			"generation", j.g.ID, "error", err)
 		j.ended(backendapi.MessageFailed)
 	}
+
 	return false
 }
 
@@ -280,7 +307,8 @@ func (j *job) stored(err error) bool {
 func (j *job) release() {
 	err := j.persistently(func(ctx context.Context) error { return j.m.store.Release(ctx, j.g) })
 	if err != nil && !errors.Is(err, store.ErrEnded) && !errors.Is(err, store.ErrSuperseded) {
-		j.m.log.WarnContext(j.detached, "an answer could not be released: it is taken over when the lease is over",
+		j.m.log.WarnContext(j.detached,
+			"an answer could not be released: it is taken over when the lease is over",
 			"generation", j.g.ID, "error", err)
 	}
 	j.ended("released")
@@ -309,15 +337,18 @@ func (j *job) finish(e store.Ending) {
 		j.ended(backendapi.MessageStopped)
 		return
 	case err != nil:
-		j.m.log.ErrorContext(j.detached, "the end of an answer cannot be stored: another backend will go on with it",
+		j.m.log.ErrorContext(j.detached,
+			"the end of an answer cannot be stored: another backend will go on with it",
 			"generation", j.g.ID, "error", err)
 		j.ended(backendapi.MessageFailed)
 		return
 	}
+
 	if e.Problem != nil {
 		j.m.log.WarnContext(j.detached, "an answer failed", "generation", j.g.ID, "status",
 			e.Problem.Status, "error", e.Problem.Error())
 	}
+
 	j.ended(e.State)
 }
 
@@ -325,12 +356,15 @@ func (j *job) finish(e store.Ending) {
 func (j *job) ended(state string) {
 	j.m.metrics.ended.WithLabelValues(state).Inc()
 	args := []any{"state", state, "generation", j.g.ID, "conversation", j.g.ConversationID,
-		"model", j.model, "bytes", j.written, "first_ms", float64(j.firstToken.Microseconds()) / 1000, "ms", float64(time.Since(j.started).Microseconds()) / 1000}
+		"model", j.model, "bytes", j.written, "first_ms",
+		float64(j.firstToken.Microseconds()) / 1000, "ms",
+		float64(time.Since(j.started).Microseconds()) / 1000}
 	if state == backendapi.MessageComplete && j.done != nil {
 		j.m.metrics.tokens.WithLabelValues("prompt").Add(float64(j.done.PromptTokens))
 		j.m.metrics.tokens.WithLabelValues("answer").Add(float64(j.done.Tokens))
 		args = append(args, "tokens", j.done.Tokens)
 	}
+
 	j.m.log.InfoContext(j.detached, "answer", args...)
 }
 
@@ -346,11 +380,13 @@ func (j *job) holdLease() {
 			return
 		case <-tick.C:
 		}
+
 		ctx, cancel := context.WithTimeout(j.ctx, j.m.store.Lease()/2)
 		err := j.m.store.Renew(ctx, j.g)
 		if n%rememberEvery == 0 && err == nil {
 			err = j.m.store.Remember(ctx, j.g) // tried again
 		}
+
 		cancel()
 		switch {
 		case errors.Is(err, store.ErrEnded):
@@ -363,7 +399,8 @@ func (j *job) holdLease() {
 	}
 }
 
-// persistently repeats a write that is safe to repeat while Redis is in trouble, for as long as an outage may last.
+// persistently repeats a write that is safe to repeat while Redis is in trouble, for as long
+// as an outage may last.
 func (j *job) persistently(write func(context.Context) error) error {
 	deadline := time.Now().Add(j.m.store.Outage())
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
@@ -376,6 +413,7 @@ func (j *job) persistently(write func(context.Context) error) error {
 			time.Now().Add(pause).After(deadline) {
 			return err
 		}
+
 		time.Sleep(pause)
 	}
 }

@@ -21,16 +21,22 @@ type Timing struct {
 	// Answer bounds one answer, from ml's beginning with it to the last token; what it waits for
 	// its turn is not counted.
 	Answer time.Duration
+
 	// Wait bounds the wait for ml's beginning.
 	Wait time.Duration
-	// Admission is how long a request waits to hear whether ml takes it. After that it counts as taken, and a refusal
-	// is an event of the answer. ml refuses within milliseconds, but begins its response with the first token: this is
-	// what a request to a slow model waits in vain.
+
+	// Admission is how long a request waits to hear whether ml takes it. After that it counts as
+	// taken, and a refusal is an event of the answer. ml refuses within milliseconds, but begins
+	// its response with the first token: this is what a request to a slow model waits in vain.
 	Admission time.Duration
-	// Poll is how long a reader without news waits before it looks whether its writer is still there.
+
+	// Poll is how long a reader without news waits before it looks whether its
+	// writer is still there.
 	Poll time.Duration
+
 	// KeepAlive is the time between comments on a stream without events.
 	KeepAlive time.Duration
+
 	// Write bounds a single write to a reader.
 	Write time.Duration
 }
@@ -61,8 +67,12 @@ type Manager struct {
 	cut     context.CancelFunc
 }
 
-// New makes a manager whose answers are written by ml, with the default model unless a conversation has another.
-func New(s *store.Store, ml *hop.Client, model string, timing Timing, log *slog.Logger, reg prometheus.Registerer) *Manager {
+// New makes a manager whose answers are written by ml, with the default model unless a
+// conversation has another.
+func New(
+	s *store.Store, ml *hop.Client, model string, timing Timing, log *slog.Logger,
+	reg prometheus.Registerer,
+) *Manager {
 	m := &Manager{store: s, ml: ml, model: model, log: log, timing: timing,
 		metrics: newMetrics(reg),
 		jobs:    map[string]*job{}, readers: make(chan struct{}, store.MaxReaders)}
@@ -80,7 +90,8 @@ var (
 	errWaited     = errors.New("the answer has waited too long")
 )
 
-// errClosing is what a chat request gets while the instance stops. Another instance takes it, or this one's successor.
+// errClosing is what a chat request gets while the instance stops. Another instance takes it, or
+// this one's successor.
 func errClosing() error {
 	return &problem.Problem{Type: problem.TypeDraining,
 		Title:  http.StatusText(http.StatusServiceUnavailable),
@@ -88,10 +99,11 @@ func errClosing() error {
 		Detail: "This backend is being stopped. Send the message again.", RetryAfter: 1}
 }
 
-// Start stores the message and starts its answer, in the conversation named or in a new one. It returns when ml has
-// taken the request or Timing.Admission is over. A request that ml refuses in this time leaves no trace, and the
-// refusal is the error, a *problem.Problem. Other errors are those of store.Store.Begin. A message
-// with the key of one that is stored is that one: its answer is returned.
+// Start stores the message and starts its answer, in the conversation named or in a new one.
+// It returns when ml has taken the request or Timing.Admission is over. A request that ml
+// refuses in this time leaves no trace, and the refusal is the error, a *problem.Problem.
+// Other errors are those of store.Store.Begin. A message with the key of one that is stored is
+// that one: its answer is returned.
 func (m *Manager) Start(ctx context.Context, owner, key string,
 	req backendapi.ChatRequest) (store.Generation, error) {
 	g, again, err := m.start(ctx, owner, key, req)
@@ -109,6 +121,7 @@ func (m *Manager) Start(ctx context.Context, owner, key string,
 	case err != nil:
 		result = "error"
 	}
+
 	m.metrics.requests.WithLabelValues(result).Inc()
 	return g, err
 }
@@ -118,12 +131,14 @@ func (m *Manager) start(ctx context.Context, owner, key string,
 	if !m.enter() {
 		return store.Generation{}, false, errClosing()
 	}
+
 	started := false
 	defer func() {
 		if !started {
 			m.running.Done()
 		}
 	}()
+
 	title := Title(req.Message)
 	turn := store.Turn{Owner: owner, Key: key, ConversationID: req.ConversationID, Title: title,
 		Asked: req.Model, Model: req.Model, Message: req.Message}
@@ -132,6 +147,7 @@ func (m *Manager) start(ctx context.Context, owner, key string,
 			return g, err == nil, err
 		}
 	}
+
 	if turn.ConversationID != "" {
 		c, err := m.store.Get(ctx, owner, turn.ConversationID)
 		if err != nil {
@@ -143,6 +159,7 @@ func (m *Manager) start(ctx context.Context, owner, key string,
 		if turn.Model == "" {
 			turn.Model = c.Model
 		}
+
 		// The same message may have been stored a moment ago: of one with a key Begin tells.
 		if running, err := m.Settle(ctx, c); err != nil {
 			return store.Generation{}, false, err
@@ -150,13 +167,16 @@ func (m *Manager) start(ctx context.Context, owner, key string,
 			return store.Generation{}, false, store.ErrBusy
 		}
 	}
+
 	if turn.Model == "" {
 		turn.Model = m.model
 	}
+
 	begun, err := m.store.Begin(ctx, turn, title)
 	if err != nil || begun.Again {
 		return begun.Generation, begun.Again && err == nil, err
 	}
+
 	j := begins(ctx, m, begun, turn)
 	started = true
 	m.work(j)
@@ -170,6 +190,7 @@ func (m *Manager) work(j *job) {
 	if m.closing.Err() != nil { // since it was counted
 		j.cancel(errDraining)
 	}
+
 	m.mu.Unlock()
 	go func() {
 		defer m.running.Done()
@@ -193,7 +214,8 @@ func (m *Manager) enter() bool {
 	return true
 }
 
-// Stop ends an answer of the owner as stopped, whichever instance writes it. An answer that has ended stays as it is.
+// Stop ends an answer of the owner as stopped, whichever instance writes it. An answer that has
+// ended stays as it is.
 func (m *Manager) Stop(ctx context.Context, owner, id string) error {
 	g, err := m.store.Generation(ctx, owner, id)
 	if err != nil || g.Ended {
@@ -202,12 +224,13 @@ func (m *Manager) Stop(ctx context.Context, owner, id string) error {
 	if err := m.store.End(ctx, g, store.Stopped()); err != nil && !errors.Is(err, store.ErrEnded) {
 		return err
 	}
+
 	m.Cancel(id)
 	return nil
 }
 
-// Cancel stops the work on an answer that has been ended in the store. A job of another instance learns of it from the
-// store: with its next token, or when it renews its lease.
+// Cancel stops the work on an answer that has been ended in the store. A job of another instance
+// learns of it from the store: with its next token, or when it renews its lease.
 func (m *Manager) Cancel(id string) {
 	m.mu.Lock()
 	j := m.jobs[id]
@@ -233,22 +256,26 @@ func (m *Manager) Drain(ctx context.Context) error {
 	if active > 0 {
 		m.log.InfoContext(ctx, "waiting for answers", "active", active)
 	}
+
 	idle := make(chan struct{})
 	go func() {
 		m.running.Wait()
 		close(idle)
 	}()
+
 	patience := time.Duration(1<<63 - 1)
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
 		patience = left - min(drainMargin, left/2)
 	}
+
 	over := make(chan struct{})
 	// Also when the jobs are done: readers follow those of other instances.
 	time.AfterFunc(patience, func() {
 		m.release(ctx)
 		close(over)
 	})
+
 	select {
 	case <-idle:
 		return nil
@@ -256,6 +283,7 @@ func (m *Manager) Drain(ctx context.Context) error {
 	case <-ctx.Done():
 		m.release(ctx)
 	}
+
 	select {
 	case <-idle:
 		return nil
@@ -271,9 +299,11 @@ func (m *Manager) release(ctx context.Context) {
 	if len(m.jobs) > 0 {
 		m.log.WarnContext(ctx, "releasing answers that are not complete", "active", len(m.jobs))
 	}
+
 	for _, j := range m.jobs {
 		j.cancel(errDraining)
 	}
+
 	m.mu.Unlock()
 	m.cut()
 }

@@ -22,15 +22,17 @@ func (m *Manager) Sweep(ctx context.Context, every time.Duration) {
 			return
 		case <-tick.C:
 		}
+
 		orphans, err := m.store.Orphans(ctx)
 		if err != nil {
 			continue // Store.Watch tells that Redis does not answer
 		}
+
 		for _, g := range orphans {
 			if err := m.Revive(ctx, g); err != nil && !errors.Is(err, store.ErrEnded) &&
 				!errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
-				m.log.WarnContext(ctx, "an answer could not be taken over", "generation", g.ID,
-					"error", err)
+				m.log.WarnContext(ctx, "an answer could not be taken over",
+					"generation", g.ID, "error", err)
 			}
 		}
 	}
@@ -46,6 +48,7 @@ func (m *Manager) Revive(ctx context.Context, g store.Generation) error {
 	if mine {
 		return nil // Redis was away, and this instance is about to renew the lease
 	}
+
 	if !m.enter() { // an instance that stops takes nothing over
 		g, err := m.store.Generation(ctx, g.Owner, g.ID)
 		if err == nil && g.Ended {
@@ -53,21 +56,25 @@ func (m *Manager) Revive(ctx context.Context, g store.Generation) error {
 		}
 		return err
 	}
+
 	started := false
 	defer func() {
 		if !started {
 			m.running.Done()
 		}
 	}()
+
 	c, err := m.store.Claim(ctx, g)
 	switch {
-	case errors.Is(err, store.ErrLeased), errors.Is(err, store.ErrDiskFull): // with a full disk nobody can
+	// with a full disk nobody can
+	case errors.Is(err, store.ErrLeased), errors.Is(err, store.ErrDiskFull):
 		return nil
 	case errors.Is(err, store.ErrExhausted):
 		return m.exhausted(ctx, c)
 	case err != nil:
 		return err
 	}
+
 	m.metrics.takenOver.WithLabelValues("taken").Inc()
 	// The request that asked for the answer is over, and not of this instance.
 	ctx = logging.WithRequestID(ctx, g.ID)
@@ -90,12 +97,14 @@ func (m *Manager) exhausted(ctx context.Context, c store.Claim) error {
 	if err != nil {
 		return err
 	}
+
 	m.log.ErrorContext(ctx, "an answer failed: it was interrupted too often", "generation", c.ID,
 		"conversation", c.ConversationID)
 	m.metrics.ended.WithLabelValues("failed").Inc()
 	if err := m.store.End(ctx, c.Generation, e); err != nil {
 		return err // if nobody ended it meanwhile, the next look does
 	}
+
 	return store.ErrEnded
 }
 
@@ -105,9 +114,11 @@ func (m *Manager) Settle(ctx context.Context, c store.Conversation) (running boo
 	if c.Generation == "" {
 		return false, nil
 	}
+
 	err = m.Revive(ctx, store.Generation{ID: c.Generation, Owner: c.Owner, ConversationID: c.ID})
 	if errors.Is(err, store.ErrEnded) || errors.Is(err, store.ErrNotFound) {
 		return false, nil // just now
 	}
+
 	return err == nil, err
 }

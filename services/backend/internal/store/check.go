@@ -14,7 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Check asks Redis whether it answers: of a Cluster each master. Its error says what to do; it never holds the password.
+// Check asks Redis whether it answers: of a Cluster each master. Its error says what to do; it
+// never holds the password.
 func (s *Store) Check(ctx context.Context) error {
 	ping := func(ctx context.Context, c redis.UniversalClient) error {
 		err := c.Ping(ctx).Err()
@@ -23,24 +24,30 @@ func (s *Store) Check(ctx context.Context) error {
 		}
 		return err
 	}
+
 	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
 		each := func(ctx context.Context, c *redis.Client) error { return ping(ctx, c) }
 		if err := cluster.ForEachMaster(ctx, each); err != nil {
 			return s.addr.explain(err)
 		}
+
 		info, err := cluster.ClusterInfo(ctx).Result()
 		switch {
 		case redis.HasErrorPrefix(err, "NOPERM"): // a user that may not ask is as good
 		case err != nil:
 			return s.addr.explain(err)
 		case strings.Contains(info, "cluster_state:fail"):
-			return fmt.Errorf("%s: the Cluster is down: not every slot is served (CLUSTER INFO says more)", s.addr)
+			return fmt.Errorf("%s: the Cluster is down: not every slot is served (CLUSTER INFO says more)",
+				s.addr)
 		}
+
 		return nil
 	}
+
 	if err := ping(ctx, s.rdb); err != nil {
 		return s.addr.explain(err)
 	}
+
 	// A wrong server answers PING as well, and everything else in vain.
 	pipe := s.rdb.Pipeline()
 	cluster, replication, server := pipe.Info(ctx, "cluster"), pipe.Info(ctx, "replication"),
@@ -50,11 +57,15 @@ func (s *Store) Check(ctx context.Context) error {
 	case strings.Contains(cluster.Val(), "cluster_enabled:1"):
 		return fmt.Errorf("%s is a node of a Redis Cluster: set REDIS_CLUSTER", s.addr)
 	case strings.Contains(replication.Val(), "role:slave"):
-		return fmt.Errorf("%s is a replica, which takes no writes: name the master, or set REDIS_SENTINELS and REDIS_MASTER", s.addr)
+		return fmt.Errorf("%s is a replica, which takes no writes: name the master, or set "+
+			"REDIS_SENTINELS and REDIS_MASTER",
+			s.addr)
 	}
+
 	if v := tooOld(server.Val()); v != "" {
 		return fmt.Errorf("%s is Redis %s: version %d.0 or later is needed", s.addr, v, minMajor)
 	}
+
 	return nil
 }
 
@@ -72,6 +83,7 @@ func tooOld(info string) string {
 			}
 		}
 	}
+
 	return ""
 }
 
@@ -82,20 +94,29 @@ func (a Address) explain(err error) error {
 	if opt, urlErr := redis.ParseURL(a.URL); urlErr == nil {
 		user = opt.Username
 	}
+
 	switch {
 	case strings.Contains(said, "NOAUTH"):
 		return errors.New("the server asks for a password: set REDIS_PASSWORD_FILE")
 	case strings.Contains(said, "WRONGPASS") && user != "":
-		return fmt.Errorf("the server refuses the user %q or the password: compare REDIS_URL and the file of REDIS_PASSWORD_FILE with Redis's ACL", user)
-	case strings.Contains(said, "WRONGPASS"), strings.Contains(said, "without any password configured"):
-		return errors.New("the server refuses the password: compare the file of REDIS_PASSWORD_FILE with Redis's requirepass")
+		return fmt.Errorf("the server refuses the user %q or the password: compare REDIS_URL and "+
+			"the file of REDIS_PASSWORD_FILE with Redis's ACL",
+			user)
+	case strings.Contains(said, "WRONGPASS"),
+		strings.Contains(said, "without any password configured"):
+		return errors.New("the server refuses the password: compare the file of " +
+			"REDIS_PASSWORD_FILE with Redis's requirepass")
 	case strings.Contains(said, "NOPERM"):
-		return fmt.Errorf("%s: the user may not do what the backend does: it needs ~* and +@all -@admin -@dangerous (%s)", a, said)
+		return fmt.Errorf("%s: the user may not do what the backend does: it needs ~* and +@all "+
+			"-@admin -@dangerous (%s)",
+			a, said)
 	case strings.Contains(said, "LOADING"):
 		return errors.New("the server is still loading its data")
 	case strings.Contains(said, "cluster support disabled"):
-		return fmt.Errorf("%s: the server is not part of a Redis Cluster: leave REDIS_CLUSTER unset", a)
+		return fmt.Errorf("%s: the server is not part of a Redis Cluster: leave REDIS_CLUSTER unset",
+			a)
 	}
+
 	return a.explainTransport(err)
 }
 
@@ -107,31 +128,43 @@ func (a Address) explainTransport(err error) error {
 	var invalid x509.CertificateInvalidError
 	var dns *net.DNSError
 	var op *net.OpError
-	sentinels := len(a.Sentinels) > 0 && strings.Contains(said, "all sentinels specified in configuration are unreachable")
+	sentinels := len(a.Sentinels) > 0 && strings.Contains(said,
+		"all sentinels specified in configuration are unreachable")
 	switch {
 	case errors.As(err, &unknown):
-		return fmt.Errorf("%s: the server's certificate is signed by nobody this backend trusts: set REDIS_CA_FILE to the file of its authority", a)
+		return fmt.Errorf("%s: the server's certificate is signed by nobody this backend trusts: "+
+			"set REDIS_CA_FILE to the file of its authority",
+			a)
 	case errors.As(err, &host), errors.As(err, &invalid):
 		return fmt.Errorf("%s: the server's certificate does not fit: %w", a, err)
 	case strings.Contains(said, "tls: certificate required"):
-		return fmt.Errorf("%s: the server wants a certificate of its clients, which this backend has not: set tls-auth-clients no there", a)
+		return fmt.Errorf("%s: the server wants a certificate of its clients, which this backend "+
+			"has not: set tls-auth-clients no there",
+			a)
 	case sentinels && errors.Is(err, redis.Nil):
 		return fmt.Errorf("REDIS_MASTER: the Sentinels know no master %q", a.Master)
 	case errors.As(err, &dns):
 		return fmt.Errorf("%s: the host %s does not resolve", a, dns.Name)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &op) && op.Timeout():
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, &op) && op.Timeout():
 		if strings.HasPrefix(a.URL, "rediss:") { // a Redis without TLS waits for the rest of a command
-			return fmt.Errorf("%s does not answer in time: if it does not speak TLS, write REDIS_URL with redis://", a)
+			return fmt.Errorf("%s does not answer in time: if it does not speak TLS, write "+
+				"REDIS_URL with redis://",
+				a)
 		}
 		return fmt.Errorf("%s does not answer in time", a)
 	case sentinels:
 		return fmt.Errorf("%s: no Sentinel answers: %w", a, err)
-	case errors.As(err, &op) && op.Op == "dial" && op.Addr != nil && len(a.Sentinels)+len(a.Cluster) > 0:
+	case errors.As(err, &op) && op.Op == "dial" && op.Addr != nil &&
+		len(a.Sentinels)+len(a.Cluster) > 0:
 		return fmt.Errorf("%s: %s cannot be reached: %w", a, op.Addr, op.Err)
 	case errors.As(err, &op) && op.Op == "dial":
 		return fmt.Errorf("%s cannot be reached: %w", a, op.Err)
 	case errors.Is(err, io.EOF):
-		return fmt.Errorf("%s: the server closes the connection: if it speaks TLS alone, write REDIS_URL with rediss://", a)
+		return fmt.Errorf("%s: the server closes the connection: if it speaks TLS alone, write "+
+			"REDIS_URL with rediss://",
+			a)
 	}
+
 	return fmt.Errorf("%s: %w", a, err)
 }

@@ -22,12 +22,12 @@
 //
 // ml keeps its queue beside these, in keys that begin with {queue} (services/ml/internal/queue).
 //
-// A conversation's keys live for the TTL after the last change (for ever when it is 0), its owner's list as long as the
-// youngest conversation in it. An answer's keys live as long while it runs, and for Keep after its end: so long can a
-// reader resume. The events are bounded by the greatest length of an answer (generation.MaxAnswer) and not by MAXLEN,
-// which would drop the beginning of a long answer for a reader that resumes. With a conversation
-// the events of its answers are deleted; of the one being written the end stays, for those who read
-// it.
+// A conversation's keys live for the TTL after the last change (for ever when it is 0), its owner's
+// list as long as the youngest conversation in it. An answer's keys live as long while it runs, and
+// for Keep after its end: so long can a reader resume. The events are bounded by the greatest
+// length of an answer (generation.MaxAnswer) and not by MAXLEN, which would drop the beginning of a
+// long answer for a reader that resumes. With a conversation the events of its answers are deleted;
+// of the one being written the end stays, for those who read it.
 //
 // # Where the keys lie
 //
@@ -44,15 +44,15 @@
 //
 // # Who may write
 //
-// Every change is one Lua script, so no reader sees half of one. Whoever writes an answer holds a lease, a time of
-// Redis's own clock in the answer's hash, and renews it. When it has expired anybody may take the
-// answer over (Claim), which raises the fencing token: every write, renewal and ending with an
-// older token is refused with ErrSuperseded, so a writer that was only slow does no harm. An answer
-// ends exactly once, with the first call of End, wherever it comes from: the job that writes it, or
-// DELETE on any instance. After that every write of the job is refused with ErrEnded: the job
-// learns so that it was stopped. An answer without a fencing token was begun by the former version:
-// it is not taken over, but ended when nobody holds its lease (Reap). Instances of that version see
-// a lease of the others' answers that is long, and leave them alone.
+// Every change is one Lua script, so no reader sees half of one. Whoever writes an answer holds a
+// lease, a time of Redis's own clock in the answer's hash, and renews it. When it has expired
+// anybody may take the answer over (Claim), which raises the fencing token: every write, renewal
+// and ending with an older token is refused with ErrSuperseded, so a writer that was only slow does
+// no harm. An answer ends exactly once, with the first call of End, wherever it comes from: the job
+// that writes it, or DELETE on any instance. After that every write of the job is refused with
+// ErrEnded: the job learns so that it was stopped. An answer without a fencing token was begun by
+// the former version: it is not taken over, but ended when nobody holds its lease (Reap). Instances
+// of that version see a lease of the others' answers that is long, and leave them alone.
 //
 // # A message is stored once
 //
@@ -62,12 +62,13 @@
 //
 // # When Redis fails
 //
-// A script is not sent again unless Redis said that it did nothing (see Store.run): a lost reply is an error. Writes that
-// are safe to repeat are repeated by the job for up to Outage, and readers wait as long at the place where they are, so
-// an answer outlives the time that Sentinels or a Cluster take to let a replica take over. A lease may expire meanwhile
-// with its writer alive; Claim leaves it Grace, once, to renew it. Replicas lag: what the old
-// master took and did not pass on is lost. An answer of which text is lost ends with an error, as its readers have seen more than there
-// is; it is never patched, which would show text twice.
+// A script is not sent again unless Redis said that it did nothing (see Store.run): a lost reply is
+// an error. Writes that are safe to repeat are repeated by the job for up to Outage, and readers
+// wait as long at the place where they are, so an answer outlives the time that Sentinels or a
+// Cluster take to let a replica take over. A lease may expire meanwhile with its writer alive;
+// Claim leaves it Grace, once, to renew it. Replicas lag: what the old master took and did not pass
+// on is lost. An answer of which text is lost ends with an error, as its readers have seen more
+// than there is; it is never patched, which would show text twice.
 //
 // # When Redis is full
 //

@@ -39,11 +39,14 @@ const (
 // Generation is an answer.
 type Generation struct {
 	ID, Owner, ConversationID string
+
 	// Fence is the fencing token of the answer's writer, which each takeover raises; 0 of one who
 	// does not write.
 	Fence int64
+
 	// Ended says that no further event will come after those that are stored.
 	Ended bool
+
 	// LastEvent is the id of the newest event.
 	LastEvent string
 }
@@ -55,15 +58,20 @@ func (s *Store) keys(g Generation) []string {
 // Turn is a message and the answer to it that begins.
 type Turn struct {
 	Owner string
+
 	// Key is the message's idempotency key, or empty.
 	Key string
+
 	// ConversationID is empty for a new conversation.
 	ConversationID string
+
 	// Title is the conversation's title if it has none yet.
 	Title string
+
 	// Model answers, and is the conversation's model from now on.
 	Model   string
 	Message string
+
 	// Asked is the model that the request names, or empty. It tells a message that is sent again
 	// from another one.
 	Asked string
@@ -81,11 +89,14 @@ func (t Turn) digest() string {
 // Begun is a turn that was stored.
 type Begun struct {
 	Generation
+
 	// Created says that the conversation is new.
 	Created bool
+
 	// Again says that the message was stored before, with the same key: nothing else is set than
 	// the answer's ids.
 	Again bool
+
 	// History holds the last messages before the turn's own, oldest first. Earlier is how many
 	// there are before them.
 	History []backendapi.Message
@@ -116,9 +127,9 @@ func known(owner string, reply []string) (Generation, error) {
 	return Generation{}, ErrNotFound
 }
 
-// Begin stores the user's message and an empty message of the answer, and takes the answer's lease. title is the
-// conversation's title for the start event. It fails with ErrNotFound, ErrBusy, ErrFull,
-// ErrTooMuch, ErrTooMany, ErrKeyReused or ErrStorageFull.
+// Begin stores the user's message and an empty message of the answer, and takes the answer's lease.
+// title is the conversation's title for the start event. It fails with ErrNotFound, ErrBusy,
+// ErrFull, ErrTooMuch, ErrTooMany, ErrKeyReused or ErrStorageFull.
 func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) {
 	b := Begun{Created: t.ConversationID == "", Generation: Generation{Owner: t.Owner,
 		ConversationID: t.ConversationID, Fence: 1}}
@@ -129,6 +140,7 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 			return Begun{}, err
 		}
 	}
+
 	b.ID = ids[0]
 	created := "0"
 	if b.Created {
@@ -136,29 +148,49 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 	} else if !validID(t.ConversationID) {
 		return Begun{}, ErrNotFound
 	}
+
 	now := time.UnixMilli(time.Now().UnixMilli()).UTC()
 	b.now = now.UnixMilli()
-	user, err := json.Marshal(backendapi.Message{ID: ids[2], Role: "user", Content: t.Message, State: backendapi.MessageComplete, CreatedAt: now})
+	user, err := json.Marshal(backendapi.Message{
+		ID:        ids[2],
+		Role:      "user",
+		Content:   t.Message,
+		State:     backendapi.MessageComplete,
+		CreatedAt: now,
+	})
 	if err != nil {
 		return Begun{}, fmt.Errorf("begin an answer: %w", err)
 	}
-	answer, err := json.Marshal(backendapi.Message{ID: ids[3], Role: "assistant", Model: t.Model, State: backendapi.MessageStreaming,
-		GenerationID: b.ID, CreatedAt: now})
+
+	answer, err := json.Marshal(backendapi.Message{
+		ID:           ids[3],
+		Role:         "assistant",
+		Model:        t.Model,
+		State:        backendapi.MessageStreaming,
+		GenerationID: b.ID,
+		CreatedAt:    now,
+	})
 	if err != nil {
 		return Begun{}, fmt.Errorf("begin an answer: %w", err)
 	}
-	start, err := json.Marshal(backendapi.Start{GenerationID: b.ID, ConversationID: b.ConversationID, Title: title, Model: t.Model})
+
+	start, err := json.Marshal(backendapi.Start{
+		GenerationID: b.ID, ConversationID: b.ConversationID, Title: title, Model: t.Model,
+	})
 	if err != nil {
 		return Begun{}, fmt.Errorf("begin an answer: %w", err)
 	}
+
 	keys, script := s.keys(b.Generation)[:6], s.scripts.begin
 	if t.Key != "" {
 		keys, script = append(keys, s.key.message(t.Owner, t.Key)), script.repeated()
 	}
+
 	if err := s.Remember(ctx, b.Generation); err != nil && (errors.Is(err, ErrStorageFull) ||
 		!s.key.tagged) {
 		return Begun{}, err
 	}
+
 	reply, err := s.run(ctx, script, keys, b.ConversationID, b.Owner, t.Title, t.Model,
 		b.now, millis(s.opts.TTL),
 		b.ID, user, answer, start, millis(s.opts.Lease), millis(formerLease), MaxMessages, created,
@@ -168,6 +200,7 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 		// it may have begun: the sweeper will see
 		return Begun{}, fmt.Errorf("begin an answer: %w", err)
 	}
+
 	if reply[0] == "ok" {
 		b.before = reply[1:4]
 		if b.Earlier, err = strconv.Atoi(reply[4]); err != nil {
@@ -176,9 +209,11 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 		b.History, err = decodeMessages(reply[5:])
 		return b, err
 	}
+
 	g, err := known(t.Owner, reply)
 	if err == nil && g.ID == b.ID {
-		// The reply to the first try was lost, and nobody writes the answer: who sweeps next takes it over.
+		// The reply to the first try was lost, and nobody writes the answer: who
+		// sweeps next takes it over.
 		_ = s.Release(ctx, b.Generation) // else when the lease is over
 		return Begun{Generation: g, Again: true}, nil
 	}
@@ -196,6 +231,7 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 	case "conversations":
 		return Begun{}, ErrTooMany
 	}
+
 	return Begun{Generation: g, Again: true}, err
 }
 
@@ -206,10 +242,12 @@ func (s *Store) Withdraw(ctx context.Context, b Begun, t Turn) error {
 	if b.Created {
 		created = "1"
 	}
+
 	keys := s.keys(b.Generation)
 	if t.Key != "" {
 		keys = append(keys, s.key.message(t.Owner, t.Key))
 	}
+
 	n, err := s.run(ctx, s.scripts.withdraw, keys, b.Fence, b.ConversationID, b.ID, created,
 		t.Title, t.Model, b.now, b.before[0], b.before[1], b.before[2]).Int()
 	if err == nil && n == 2 {
@@ -218,12 +256,13 @@ func (s *Store) Withdraw(ctx context.Context, b Begun, t Turn) error {
 	if err = written("withdraw an answer", n, err); err == nil {
 		s.Forget(ctx, b.Generation)
 	}
+
 	return err
 }
 
-// Append adds text to an answer that is from bytes long. Sending the same again is safe. ErrEnded says that the answer
-// has ended meanwhile, ErrSuperseded that another writer has taken it over, ErrLost that it is not
-// that long.
+// Append adds text to an answer that is from bytes long. Sending the same again is safe. ErrEnded
+// says that the answer has ended meanwhile, ErrSuperseded that another writer has taken it over,
+// ErrLost that it is not that long.
 func (s *Store) Append(ctx context.Context, g Generation, from int, text string) error {
 	return s.append(ctx, g, s.key.text(g.Owner, g.ID), from, text, backendapi.EventDelta, text)
 }
@@ -295,12 +334,14 @@ func written(what string, n int, err error) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+
 	switch n {
 	case 0:
 		return ErrEnded
 	case -1:
 		return ErrSuperseded
 	}
+
 	return nil
 }
 
@@ -309,8 +350,10 @@ type Ending struct {
 	// Event is EventDone, EventError or EventStopped, Data its JSON.
 	Event string
 	Data  []byte
+
 	// State is the state of the message.
 	State string
+
 	// Problem is why it failed, or nil.
 	Problem *problem.Problem
 }
@@ -321,16 +364,21 @@ func Failed(p *problem.Problem) (Ending, error) {
 	if err != nil {
 		return Ending{}, fmt.Errorf("end an answer: %w", err)
 	}
-	return Ending{Event: backendapi.EventError, Data: data, State: backendapi.MessageFailed, Problem: p}, nil
+	return Ending{
+		Event: backendapi.EventError, Data: data, State: backendapi.MessageFailed, Problem: p,
+	}, nil
 }
 
 // Stopped is the ending of an answer that a person stopped.
 func Stopped() Ending {
-	return Ending{Event: backendapi.EventStopped, Data: []byte("{}"), State: backendapi.MessageStopped}
+	return Ending{
+		Event: backendapi.EventStopped, Data: []byte("{}"), State: backendapi.MessageStopped,
+	}
 }
 
-// End ends an answer, with the text so far. Only the first call has an effect: the others get ErrEnded, or ErrNotFound
-// when nothing is left of the answer. A writer that is none any more gets ErrSuperseded.
+// End ends an answer, with the text so far. Only the first call has an effect: the others
+// get ErrEnded, or ErrNotFound when nothing is left of the answer. A writer that is none any
+// more gets ErrSuperseded.
 func (s *Store) End(ctx context.Context, g Generation, e Ending) error {
 	_, err := s.end(ctx, g, e, 0)
 	if err == nil {
@@ -343,11 +391,17 @@ func (s *Store) End(ctx context.Context, g Generation, e Ending) error {
 // lease has expired, and it did not renew it when that was found out. leased says that the writer
 // is there, or may be.
 func (s *Store) Reap(ctx context.Context, g Generation) (leased bool, err error) {
-	e, err := Failed(&problem.Problem{Type: "/problems/restarted", Title: "Answer interrupted", Status: 503,
-		Detail: "The backend was restarted while it wrote this answer. What came so far is kept: send the message again."})
+	e, err := Failed(&problem.Problem{
+		Type:   "/problems/restarted",
+		Title:  "Answer interrupted",
+		Status: 503,
+		Detail: "The backend was restarted while it wrote this answer. What came so far is kept: " +
+			"send the message again.",
+	})
 	if err != nil {
 		return false, err
 	}
+
 	g.Fence = 0
 	return s.end(ctx, g, e, formerGrace)
 }
@@ -360,16 +414,20 @@ func (s *Store) end(ctx context.Context, g Generation, e Ending, grace time.Dura
 			return false, fmt.Errorf("end an answer: %w", err)
 		}
 	}
+
 	fence := ""
 	if g.Fence != 0 {
 		fence = strconv.FormatInt(g.Fence, 10)
 	}
-	reply, err := s.run(ctx, s.scripts.end, s.keys(g), g.ConversationID, g.ID, e.Event, e.Data, e.State, why,
+
+	reply, err := s.run(ctx, s.scripts.end, s.keys(g), g.ConversationID, g.ID, e.Event, e.Data,
+		e.State, why,
 		time.Now().UnixMilli(), millis(s.opts.TTL), millis(s.opts.Keep), fence, millis(grace),
 		millis(s.opts.Outage)).Text()
 	if err != nil {
 		return false, fmt.Errorf("end an answer: %w", err)
 	}
+
 	switch reply {
 	case "leased":
 		return true, nil
@@ -380,6 +438,7 @@ func (s *Store) end(ctx context.Context, g Generation, e Ending, grace time.Dura
 	case "missing":
 		return false, ErrNotFound
 	}
+
 	return false, nil
 }
 
@@ -388,15 +447,18 @@ func (s *Store) Generation(ctx context.Context, owner, id string) (Generation, e
 	if !validID(id) {
 		return Generation{}, ErrNotFound
 	}
+
 	values, err := s.rdb.HMGet(ctx, s.key.generation(owner, id), "owner", "conversation").Result()
 	if err != nil {
 		return Generation{}, fmt.Errorf("read an answer: %w", err)
 	}
+
 	g := Generation{ID: id, Owner: owner}
 	g.ConversationID, _ = values[1].(string)
 	if values[0] != owner {
 		return Generation{}, ErrNotFound
 	}
+
 	keys := append([]string{s.key.conversation(owner, g.ConversationID)}, s.key.own(owner,
 		id)[:2]...)
 	reply, err := s.run(ctx, s.scripts.generation, keys).StringSlice()
@@ -406,6 +468,7 @@ func (s *Store) Generation(ctx context.Context, owner, id string) (Generation, e
 	if reply[0] != owner || reply[2] == "" {
 		return Generation{}, ErrNotFound
 	}
+
 	g.Ended, g.LastEvent = reply[1] != "running", reply[2]
 	return g, nil
 }
@@ -416,6 +479,7 @@ func (g Generation) CheckEventID(id string) error {
 	if err != nil {
 		return err
 	}
+
 	lastMS, lastSeq, err := parseEventID(g.LastEvent)
 	if err != nil {
 		return err
@@ -423,6 +487,7 @@ func (g Generation) CheckEventID(id string) error {
 	if ms > lastMS || ms == lastMS && seq > lastSeq {
 		return ErrEventID
 	}
+
 	return nil
 }
 
@@ -445,17 +510,24 @@ type Event struct {
 // readEvents is how many events are read at once.
 const readEvents = 256
 
-// Read returns the events after the one with the id ("0-0" for all), oldest first. When there is none it waits for
-// one for up to wait, and returns none when none came. It does not notice the end of ctx while it waits.
-func (s *Store) Read(ctx context.Context, g Generation, after string, wait time.Duration) ([]Event, error) {
-	streams, err := s.wait.XRead(ctx, &redis.XReadArgs{Streams: []string{s.key.events(g.Owner, g.ID), after}, Count: readEvents, Block: wait}).Result()
+// Read returns the events after the one with the id ("0-0" for all), oldest first. When there is
+// none it waits for one for up to wait, and returns none when none came. It does not notice the end
+// of ctx while it waits.
+func (s *Store) Read(
+	ctx context.Context, g Generation, after string, wait time.Duration,
+) ([]Event, error) {
+	streams, err := s.wait.XRead(ctx, &redis.XReadArgs{
+		Streams: []string{s.key.events(g.Owner, g.ID), after}, Count: readEvents, Block: wait,
+	}).Result()
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
 	}
+
 	if err != nil {
 		look(ctx, s.wait, err)
 		return nil, fmt.Errorf("read an answer: %w", err)
 	}
+
 	var out []Event
 	for _, st := range streams {
 		for _, m := range st.Messages {
@@ -465,5 +537,6 @@ func (s *Store) Read(ctx context.Context, g Generation, after string, wait time.
 			out = append(out, e)
 		}
 	}
+
 	return out, nil
 }

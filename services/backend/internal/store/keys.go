@@ -1,11 +1,13 @@
 package store
 
-// keyspace names the keys. In a Redis Cluster all keys of an owner carry the owner as hash tag, and so lie in one hash
-// slot: scripts and transactions see them together there as well. Everything is asked for on behalf of an owner, so the
-// owner is always known. Elsewhere there are no tags, as there never were: what earlier versions wrote is found.
+// keyspace names the keys. In a Redis Cluster all keys of an owner carry the owner as hash tag, and
+// so lie in one hash slot: scripts and transactions see them together there as well. Everything is
+// asked for on behalf of an owner, so the owner is always known. Elsewhere there are no tags, as
+// there never were: what earlier versions wrote is found.
 type keyspace struct{ tagged bool }
 
-// of is the owner's key of that name. An owner has no braces (see the API's pattern), so the tag is the whole of it.
+// of is the owner's key of that name. An owner has no braces (see the API's pattern), so the
+// tag is the whole of it.
 func (k keyspace) of(owner, name string) string {
 	if k.tagged {
 		return "{" + owner + "}:" + name
@@ -25,8 +27,10 @@ func (k keyspace) messages(owner, id string) string {
 	return k.of(owner, "conversation:"+id+":messages")
 }
 func (k keyspace) generation(owner, id string) string { return k.of(owner, "generation:"+id) }
-func (k keyspace) events(owner, id string) string     { return k.of(owner, "generation:"+id+":events") }
-func (k keyspace) text(owner, id string) string       { return k.of(owner, "generation:"+id+":text") }
+func (k keyspace) events(owner, id string) string {
+	return k.of(owner, "generation:"+id+":events")
+}
+func (k keyspace) text(owner, id string) string { return k.of(owner, "generation:"+id+":text") }
 func (k keyspace) thinking(owner, id string) string {
 	return k.of(owner,
 		"generation:"+id+":thinking")

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestOutageOfOneNode holds that how long one node of a Cluster has been away says nothing of the others, and that those
-// that answer do not make it look well.
+// TestOutageOfOneNode holds that how long one node of a Cluster has been away says nothing of the
+// others, and that those that answer do not make it look well.
 func TestOutageOfOneNode(t *testing.T) {
 	w := newWaitsOut(nil)
 	w.node = func(_ context.Context, key string) string { return key[:1] }
@@ -17,6 +17,7 @@ func TestOutageOfOneNode(t *testing.T) {
 		w.failed(t.Context(), "a:1", now)
 		w.answered(t.Context(), "b:1")
 	}
+
 	if got := w.failed(t.Context(), "a:2", now); got != impatience {
 		t.Errorf("callers of the node that is away wait %s, want %s", got, impatience)
 	}

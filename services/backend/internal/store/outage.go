@@ -13,17 +13,20 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A Redis that is replaced or that crashed is away for some seconds. Whoever asks for something waits for it that long,
-// so that a page is late and does not fail. The job that writes an answer waits longer (see Options.Outage).
+// A Redis that is replaced or that crashed is away for some seconds. Whoever asks for something
+// waits for it that long, so that a page is late and does not fail. The job that writes an answer
+// waits longer (see Options.Outage).
 const (
 	gap      = 8 * time.Second
 	gapPause = 50 * time.Millisecond
-	// impatience is for a Redis that has been away for longer than a gap: whoever asks is told soon.
+
+	// impatience is for a Redis that has been away for longer than a gap:
+	// whoever asks is told soon.
 	impatience = time.Second
 )
 
-// waitsOut repeats what is safe to repeat while Redis is away. As a hook of the client it does so with commands; run does
-// it with scripts.
+// waitsOut repeats what is safe to repeat while Redis is away. As a hook of the client it does so
+// with commands; run does it with scripts.
 type waitsOut struct {
 	// node names the server that has the key; there is but one without a Cluster.
 	node func(ctx context.Context, key string) string
@@ -33,7 +36,9 @@ type waitsOut struct {
 }
 
 func newWaitsOut(c redis.UniversalClient) *waitsOut {
-	w := &waitsOut{nodes: map[string]*outage.Outage{}, node: func(context.Context, string) string { return "" }}
+	w := &waitsOut{nodes: map[string]*outage.Outage{}, node: func(context.Context, string) string {
+		return ""
+	}}
 	if cluster, ok := c.(*redis.ClusterClient); ok {
 		w.node = func(ctx context.Context, key string) string {
 			master, err := cluster.MasterForKey(ctx, key)
@@ -43,6 +48,7 @@ func newWaitsOut(c redis.UniversalClient) *waitsOut {
 			return master.Options().Addr
 		}
 	}
+
 	return w
 }
 
@@ -59,8 +65,8 @@ func (w *waitsOut) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// ProcessPipelineHook implements redis.Hook. In a Cluster a pipeline whose keys may be of several nodes is not repeated:
-// what those have that answer does not wait for the others.
+// ProcessPipelineHook implements redis.Hook. In a Cluster a pipeline whose keys may be of several
+// nodes is not repeated: what those have that answer does not wait for the others.
 func (w *waitsOut) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		key := keyOf(cmds[0])
@@ -81,8 +87,8 @@ func keyOf(cmd redis.Cmder) string {
 	return ""
 }
 
-// patient reports whether the command may be repeated: the store's own that are no scripts read, or do the same twice.
-// Those that ask how Redis is want to know it now.
+// patient reports whether the command may be repeated: the store's own that are no scripts read, or
+// do the same twice. Those that ask how Redis is want to know it now.
 func patient(cmd redis.Cmder) bool {
 	switch strings.ToLower(cmd.Name()) {
 	case "evalsha", "eval", "ping", "info", "cluster", "hello", "auth", "select", "client":
@@ -91,8 +97,11 @@ func patient(cmd redis.Cmder) bool {
 	return true
 }
 
-// through repeats what failed because the server that has the key is away, and returns its last outcome.
-func (w *waitsOut) through(ctx context.Context, key string, do func() error, again func(error) bool) error {
+// through repeats what failed because the server that has the key is away, and
+// returns its last outcome.
+func (w *waitsOut) through(
+	ctx context.Context, key string, do func() error, again func(error) bool,
+) error {
 	var deadline time.Time
 	for pause := gapPause; ; pause = min(2*pause, 10*gapPause) {
 		err := do()
@@ -139,10 +148,12 @@ func (w *waitsOut) failed(ctx context.Context, key string, now time.Time) time.D
 		o = outage.New(gap, impatience)
 		w.nodes[node] = o
 	}
+
 	return o.Failed(now)
 }
 
-// away reports whether a command failed because Redis cannot be reached, or does not answer yet. It may have been done.
+// away reports whether a command failed because Redis cannot be reached, or does not answer yet.
+// It may have been done.
 func away(err error) bool {
 	var reply redis.Error
 	if err == nil || errors.Is(err, redis.Nil) || errors.Is(err, context.Canceled) {
@@ -151,8 +162,9 @@ func away(err error) bool {
 	return undone(err) || !errors.As(err, &reply)
 }
 
-// undone reports whether a command that failed has certainly not been done: Redis refused to begin, as it still loads its
-// data, is a replica now or does not serve the slot; or no connection was made.
+// undone reports whether a command that failed has certainly not been done: Redis refused
+// to begin, as it still loads its data, is a replica now or does not serve the slot; or
+// no connection was made.
 func undone(err error) bool {
 	for _, prefix := range []string{"LOADING", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"} {
 		if redis.HasErrorPrefix(err, prefix) {

@@ -16,12 +16,16 @@ import (
 
 // Limits of one instance. In a Redis Cluster those of connections are for each node.
 const (
-	// commandConns is how many commands may be with Redis at once; further ones wait for poolTimeout.
+	// commandConns is how many commands may be with Redis at once; further ones
+	// wait for poolTimeout.
 	commandConns = 64
-	// MaxReaders is how many readers may wait for events at once: each holds a connection while it waits.
+
+	// MaxReaders is how many readers may wait for events at once: each holds a
+	// connection while it waits.
 	MaxReaders  = 1024
 	poolTimeout = 2 * time.Second
 	dialTimeout = 2 * time.Second
+
 	// ioTimeout bounds one command. Redis answers in microseconds or is in trouble.
 	ioTimeout = 3 * time.Second
 )
@@ -35,12 +39,15 @@ func (a Address) String() string {
 	case len(a.Cluster) > 0:
 		return "REDIS_CLUSTER: " + strings.Join(a.Cluster, ", ")
 	case len(a.Sentinels) > 0:
-		return fmt.Sprintf("REDIS_SENTINELS: the master %q of %s", a.Master, strings.Join(a.Sentinels, ", "))
+		return fmt.Sprintf("REDIS_SENTINELS: the master %q of %s", a.Master,
+			strings.Join(a.Sentinels, ", "))
 	}
+
 	opt, err := redis.ParseURL(a.URL)
 	if err != nil {
 		return "REDIS_URL"
 	}
+
 	return "REDIS_URL: " + opt.Addr
 }
 
@@ -50,25 +57,37 @@ func (a Address) options() (*redis.UniversalOptions, error) {
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
+
 	u := &redis.UniversalOptions{
-		Addrs: []string{opt.Addr}, DB: opt.DB, Username: opt.Username, Password: a.Password, TLSConfig: opt.TLSConfig,
-		MaxRetries:  -1, // see once
-		DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout, ContextTimeoutEnabled: true,
+		Addrs:                    []string{opt.Addr},
+		DB:                       opt.DB,
+		Username:                 opt.Username,
+		Password:                 a.Password,
+		TLSConfig:                opt.TLSConfig,
+		MaxRetries:               -1, // see once
+		DialTimeout:              dialTimeout,
+		DialerRetries:            1,
+		ReadTimeout:              ioTimeout,
+		WriteTimeout:             ioTimeout,
+		ContextTimeoutEnabled:    true,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
+
 	switch {
 	case len(a.Cluster) > 0:
 		u.Addrs, u.IsClusterMode = slices.Clone(a.Cluster), true
 	case len(a.Sentinels) > 0:
 		u.Addrs, u.MasterName, u.SentinelPassword = slices.Clone(a.Sentinels), a.Master, a.Password
 	}
+
 	if u.TLSConfig == nil {
 		if a.CAFile != "" {
 			return nil, errors.New("REDIS_CA_FILE: is for TLS: write REDIS_URL with rediss://")
 		}
 		return u, nil
 	}
+
 	u.TLSConfig = u.TLSConfig.Clone()
 	u.TLSConfig.MinVersion = tls.VersionTLS12
 	if len(a.Cluster) > 0 || len(a.Sentinels) > 0 {
@@ -77,16 +96,18 @@ func (a Address) options() (*redis.UniversalOptions, error) {
 	if u.TLSConfig.RootCAs, err = contract.Redis(a).Authorities(); err != nil {
 		return nil, err
 	}
+
 	return u, nil
 }
 
-// clients connects nothing yet: Redis may come later. rdb runs commands; wait runs those that block until something
-// happens, so that waiting readers never take the connections of writers.
+// clients connects nothing yet: Redis may come later. rdb runs commands; wait runs those that block
+// until something happens, so that waiting readers never take the connections of writers.
 func (a Address) clients() (rdb, wait redis.UniversalClient, err error) {
 	u, err := a.options()
 	if err != nil {
 		return nil, nil, err
 	}
+
 	waiting := *u
 	u.PoolSize, u.MaxActiveConns, u.PoolTimeout = commandConns, commandConns, poolTimeout
 	u.ConnMaxIdleTime = 5 * time.Minute
@@ -97,8 +118,8 @@ func (a Address) clients() (rdb, wait redis.UniversalClient, err error) {
 	return redis.NewUniversalClient(u), redis.NewUniversalClient(&waiting), nil
 }
 
-// look makes a Cluster's client look who serves what after an error that is not Redis's reply: where nobody answers,
-// nobody says that another node took over.
+// look makes a Cluster's client look who serves what after an error that is not Redis's reply:
+// where nobody answers, nobody says that another node took over.
 func look(ctx context.Context, c redis.UniversalClient, err error) {
 	var reply redis.Error
 	if cluster, ok := c.(*redis.ClusterClient); ok && err != nil && !errors.As(err, &reply) {
@@ -110,7 +131,8 @@ func look(ctx context.Context, c redis.UniversalClient, err error) {
 type errorHook func(error)
 
 func (h errorHook) report(err error) error {
-	if err != nil && !errors.Is(err, redis.Nil) && !errors.Is(err, context.Canceled) && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+	if err != nil && !errors.Is(err, redis.Nil) && !errors.Is(err, context.Canceled) &&
+		!redis.HasErrorPrefix(err, "NOSCRIPT") {
 		h(err)
 	}
 	return err

@@ -40,6 +40,7 @@ func newScripts() (*scripts, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	s := &scripts{}
 	for name, p := range map[string]*script{
 		"create": &s.create, "rename": &s.rename, "delete": &s.del, "begin": &s.begin,
@@ -53,6 +54,7 @@ func newScripts() (*scripts, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		// The first line says what the script may do: allow-oom adds little or frees memory, and
 		// runs when Redis has none left; no-writes reads; one with neither is refused then before
 		// it has done anything.
@@ -60,25 +62,29 @@ func newScripts() (*scripts, error) {
 		if !ok || !strings.HasPrefix(flags, "#!lua") {
 			return nil, fmt.Errorf("%s.lua does not begin with #!lua", name)
 		}
+
 		source := flags + "\n" + string(prelude) + rest
 		*p = script{source: source, sha1: redis.NewScript(source).Hash()}
 	}
+
 	for _, p := range []*script{&s.rename, &s.del, &s.known, &s.detail, &s.generation, &s.full, &s.release, &s.renew} {
 		*p = p.repeated()
 	}
+
 	return s, nil
 }
 
-// once is a command that is sent once. The client of a Cluster sends others again when a connection breaks (and that of
-// a single Redis would, but for MaxRetries), although the first may have been done.
+// once is a command that is sent once. The client of a Cluster sends others again when a
+// connection breaks (and that of a single Redis would, but for MaxRetries), although the
+// first may have been done.
 type once struct{ *redis.Cmd }
 
 // NoRetry implements redis.Cmder.
 func (once) NoRetry() bool { return true }
 
-// run runs a script. While Redis is away it is sent again: as long as Redis certainly did nothing, and where doing it
-// twice is doing it once (see script.repeats). Any other that may have been done is an error: callers for whom a second
-// time is safe repeat knowingly.
+// run runs a script. While Redis is away it is sent again: as long as Redis certainly did nothing,
+// and where doing it twice is doing it once (see script.repeats). Any other that may have been done
+// is an error: callers for whom a second time is safe repeat knowingly.
 func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) *redis.Cmd {
 	var cmd *redis.Cmd
 	again := undone
@@ -93,9 +99,11 @@ func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) 
 		}
 		return cmd.Err()
 	}, again)
+
 	if err := full(cmd.Err()); errors.Is(err, ErrStorageFull) {
 		cmd.SetErr(err)
 	}
+
 	return cmd
 }
 
@@ -105,6 +113,7 @@ func (s *Store) send(ctx context.Context, name, what string, keys []string, args
 	for _, k := range keys {
 		all = append(all, k)
 	}
+
 	cmd := redis.NewCmd(ctx, append(all, args...)...)
 	cmd.SetFirstKeyPos(3)
 	look(ctx, s.rdb, s.rdb.Process(ctx, once{cmd}))

@@ -23,15 +23,20 @@ var (
 type Claim struct {
 	// Generation carries the new writer's fencing token.
 	Generation
+
 	// Model is the one that was asked.
 	Model string
+
 	// Text is what there is of the answer. Thinking is how many bytes of reasoning there are.
 	Text     string
 	Thinking int
+
 	// LeftOut is how many messages the model did not get.
 	LeftOut int
+
 	// Retries is how often the answer has been begun anew, this time included.
 	Retries int
+
 	// History holds the last messages before the answer, oldest first; the last one is the user's
 	// that it answers. Earlier is how many there are before them.
 	History []backendapi.Message
@@ -50,6 +55,7 @@ func (s *Store) Claim(ctx context.Context, g Generation) (Claim, error) {
 	if err != nil {
 		return Claim{}, fmt.Errorf("take over an answer: %w", err)
 	}
+
 	switch reply[0] {
 	case "already":
 		return Claim{}, ErrEnded
@@ -65,26 +71,32 @@ func (s *Store) Claim(ctx context.Context, g Generation) (Claim, error) {
 			s.Forget(ctx, g)
 			err = ErrEnded
 		}
+
 		return Claim{}, err
 	}
+
 	c := Claim{Generation: g, Text: reply[5]}
 	c.Fence, err = strconv.ParseInt(reply[1], 10, 64)
 	if err != nil {
 		return Claim{}, fmt.Errorf("take over an answer: %w", err)
 	}
+
 	for at, n := range map[int]*int{2: &c.Retries, 3: &c.LeftOut, 4: &c.Thinking, 6: &c.Earlier} {
 		if *n, err = strconv.Atoi(reply[at]); err != nil {
 			return Claim{}, fmt.Errorf("take over an answer: %w", err)
 		}
 	}
+
 	messages, err := decodeMessages(reply[7:])
 	if err != nil {
 		return Claim{}, err
 	}
+
 	c.Model, c.History = messages[len(messages)-1].Model, messages[:len(messages)-1]
 	if reply[0] == "exhausted" {
 		return c, ErrExhausted
 	}
+
 	return c, nil
 }
 
@@ -111,6 +123,7 @@ func (s *Store) Remember(ctx context.Context, g Generation) error {
 		defer cancel()
 		ctx = bounded
 	}
+
 	pipe := s.rdb.Pipeline()
 	pipe.ZAdd(ctx, running, redis.Z{Score: float64(time.Now().UnixMilli()), Member: g.entry()})
 	if s.opts.TTL > 0 { // as long as an answer that nobody ends
@@ -119,6 +132,7 @@ func (s *Store) Remember(ctx context.Context, g Generation) error {
 	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("remember an answer: %w", full(err))
 	}
+
 	return nil
 }
 
@@ -140,7 +154,8 @@ const (
 // Orphans returns the answers being written whose lease has expired, by one reading, and forgets
 // those that have ended.
 func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
-	// The next look comes soon: this one does not wait for a Redis, or a node of a Cluster, that is away.
+	// The next look comes soon: this one does not wait for a Redis, or a node of a
+	// Cluster, that is away.
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	entries, err := s.rdb.ZRangeWithScores(ctx, running, 0, sweepBatch-1).Result()
@@ -150,6 +165,7 @@ func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
 		}
 		return nil, err
 	}
+
 	pipe := s.rdb.Pipeline()
 	clock := pipe.Time(ctx)
 	var all []Generation
@@ -161,25 +177,30 @@ func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
 			gone = append(gone, e.Member)
 			continue
 		}
+
 		all = append(all, g)
 		states = append(states, pipe.HMGet(ctx, s.key.generation(g.Owner, g.ID), "state",
 			"expires"))
 	}
+
 	// Of a Cluster some nodes may not answer: those that do are enough for their own.
 	if _, err := pipe.Exec(ctx); err != nil && clock.Err() != nil {
 		return nil, fmt.Errorf("look for orphaned answers: %w", err)
 	}
+
 	now := clock.Val().UnixMilli()
 	added := map[string]int64{}
 	for _, e := range entries {
 		added[e.Member.(string)] = int64(e.Score)
 	}
+
 	var orphans []Generation
 	for i, g := range all {
 		v, err := states[i].Result()
 		if err != nil {
 			continue
 		}
+
 		state, _ := v[0].(string)
 		expires, _ := v[1].(string)
 		until, _ := strconv.ParseInt(expires, 10, 64) // our own scripts wrote it
@@ -192,9 +213,11 @@ func (s *Store) Orphans(ctx context.Context) ([]Generation, error) {
 			gone = append(gone, g.entry())
 		}
 	}
+
 	if len(gone) > 0 {
 		s.rdb.ZRem(ctx, running, gone...) // the next sweep tries again
 	}
+
 	return orphans, nil
 }
 
@@ -208,12 +231,14 @@ func (s *Store) Full(ctx context.Context) error {
 		}
 		return nil // whatever else is wrong, Check says
 	}
+
 	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
 		return cluster.ForEachMaster(ctx, func(ctx context.Context,
 			c *redis.Client) error {
 			return probe(ctx, c)
 		})
 	}
+
 	return probe(ctx, s.rdb)
 }
 

@@ -31,13 +31,18 @@ type Options struct {
 	Ollama  *replicas.Pool
 	Queue   *queue.Queue
 	Builder *build.Builder
-	// Await says that somebody else makes the model: nothing is ready before exactly the wanted version is there.
+
+	// Await says that somebody else makes the model: nothing is ready before exactly the
+	// wanted version is there.
 	Await        bool
 	DefaultModel string
+
 	// Timeout bounds one answer from its turn on; Silence the time between two tokens.
 	Timeout, Silence time.Duration
+
 	// Patience is how long a request that has its turn waits for an Ollama that cannot be reached.
 	Patience time.Duration
+
 	// KeepAlive is how long Ollama keeps the model in memory; negative for ever.
 	KeepAlive time.Duration
 	Log       *slog.Logger
@@ -83,7 +88,8 @@ func (s *service) checkOllama(ctx context.Context) error {
 	return err
 }
 
-// checkModel wants some version of the default model: while a new one is made, the one before answers.
+// checkModel wants some version of the default model: while a new one is made,
+// the one before answers.
 func (s *service) checkModel(ctx context.Context) error {
 	list, err := s.list(ctx)
 	if err != nil {
@@ -92,10 +98,12 @@ func (s *service) checkModel(ctx context.Context) error {
 	if st := s.Builder.State(); s.Await && st.State != mlapi.BuildReady {
 		return fmt.Errorf("the model %s is not there yet: %s", s.DefaultModel, st.Detail)
 	}
+
 	latest := build.Latest(s.DefaultModel)
 	if slices.ContainsFunc(list, func(m api.ListModelResponse) bool { return m.Name == latest }) {
 		return nil
 	}
+
 	switch st := s.Builder.State(); st.State {
 	case mlapi.BuildFailed:
 		return fmt.Errorf("the model %s could not be made: %s", s.DefaultModel, st.Error)
@@ -106,27 +114,39 @@ func (s *service) checkModel(ctx context.Context) error {
 	}
 }
 
-// models answers with what can be chosen. While Ollama is away there is nothing to choose, and the build says why.
+// models answers with what can be chosen. While Ollama is away there is nothing to choose,
+// and the build says why.
 func (s *service) models(w http.ResponseWriter, r *http.Request) {
 	out := mlapi.Models{Models: []mlapi.ModelInfo{}, Build: s.Builder.State()}
 	list, err := s.list(r.Context())
 	if err != nil {
 		s.Log.WarnContext(r.Context(), "list models", "error", err)
 	}
+
 	loaded := map[string]bool{}
 	if running, err := s.Ollama.Running(r.Context()); err == nil {
 		for _, m := range running {
 			loaded[m.Digest] = true
 		}
 	}
+
 	for _, m := range list {
 		if build.IsVersion(m.Name, s.DefaultModel) {
 			continue
 		}
-		out.Models = append(out.Models, mlapi.ModelInfo{Name: strings.TrimSuffix(m.Name, ":latest"), Digest: m.Digest, SizeBytes: m.Size,
-			Family: m.Details.Family, ParameterSize: m.Details.ParameterSize, Quantization: m.Details.QuantizationLevel,
-			Default: m.Name == build.Latest(s.DefaultModel), Loaded: loaded[m.Digest]})
+
+		out.Models = append(out.Models, mlapi.ModelInfo{
+			Name:          strings.TrimSuffix(m.Name, ":latest"),
+			Digest:        m.Digest,
+			SizeBytes:     m.Size,
+			Family:        m.Details.Family,
+			ParameterSize: m.Details.ParameterSize,
+			Quantization:  m.Details.QuantizationLevel,
+			Default:       m.Name == build.Latest(s.DefaultModel),
+			Loaded:        loaded[m.Digest],
+		})
 	}
+
 	slices.SortFunc(out.Models, func(a, b mlapi.ModelInfo) int {
 		if a.Default != b.Default {
 			if a.Default {
@@ -136,6 +156,7 @@ func (s *service) models(w http.ResponseWriter, r *http.Request) {
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
+
 	writeJSON(w, out)
 }
 
@@ -146,10 +167,12 @@ func (s *service) list(ctx context.Context) ([]api.ListModelResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	names := make(map[string]string, len(list))
 	for _, m := range list {
 		names[m.Name] = m.Digest
 	}
+
 	s.mu.Lock()
 	s.names = names
 	s.mu.Unlock()
@@ -157,6 +180,7 @@ func (s *service) list(ctx context.Context) ([]api.ListModelResponse, error) {
 	if digest, ok := names[latest]; ok {
 		s.catalog.Warm(latest, digest)
 	}
+
 	return list, nil
 }
 
@@ -185,18 +209,22 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 	if !strings.Contains(name[strings.LastIndexByte(name, '/')+1:], ":") {
 		name += ":latest"
 	}
+
 	s.mu.Lock()
 	digest, known := s.names[name]
 	s.mu.Unlock()
 	if known {
 		return name, digest, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, listTimeout, fmt.Errorf("%w within %s", errTimeout, listTimeout))
+
+	ctx, cancel := context.WithTimeoutCause(ctx, listTimeout,
+		fmt.Errorf("%w within %s", errTimeout, listTimeout))
 	defer cancel()
 	list, err := s.list(ctx)
 	if err != nil {
 		return "", "", err
 	}
+
 	shown := []string{}
 	for _, m := range list {
 		if m.Name == name {
@@ -206,6 +234,7 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 			shown = append(shown, strings.TrimSuffix(m.Name, ":latest"))
 		}
 	}
+
 	if name == build.Latest(s.DefaultModel) {
 		err := s.checkModel(ctx)
 		if err == nil {
@@ -215,8 +244,10 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 		p.Type, p.RetryAfter = "/problems/model-not-ready", 5
 		return "", "", p
 	}
+
 	slices.Sort(shown)
-	p := problem.New(http.StatusNotFound, "There is no model %q. There are: %s.", strings.TrimSuffix(name, ":latest"), strings.Join(shown, ", "))
+	p := problem.New(http.StatusNotFound, "There is no model %q. There are: %s.",
+		strings.TrimSuffix(name, ":latest"), strings.Join(shown, ", "))
 	p.Type = "/problems/no-such-model"
 	return "", "", p
 }
@@ -230,36 +261,52 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, p)
 		return
 	}
+
 	if len(req.Input) == 0 || slices.Contains(req.Input, "") {
 		problem.Write(w, r, invalid("body.input", "must be a list of texts, none of them empty"))
 		return
 	}
+
 	model, _, err := s.resolve(r.Context(), req.Model)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(backendapi.OwnerHeader), func(int) error { return nil })
+
+	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(backendapi.OwnerHeader),
+		func(int) error {
+			return nil
+		})
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
 	defer release()
-	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, fmt.Errorf("%w within %s", errTimeout, s.Timeout))
+
+	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout,
+		fmt.Errorf("%w within %s", errTimeout, s.Timeout))
 	defer cancel()
 	turn := s.Ollama.Acquire(model, "")
 	defer func() { turn.Release() }()
-	embed := &api.EmbedRequest{Model: model, Input: req.Input, KeepAlive: &api.Duration{Duration: s.KeepAlive}}
+	embed := &api.EmbedRequest{
+		Model: model, Input: req.Input, KeepAlive: &api.Duration{Duration: s.KeepAlive},
+	}
 	e, err := turn.Client.Embed(ctx, embed)
 	if other := turn.Elsewhere(ctx, err); other != nil {
 		turn = other
 		e, err = turn.Client.Embed(ctx, embed)
 	}
+
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	writeJSON(w, mlapi.EmbedResponse{Model: strings.TrimSuffix(model, ":latest"), Embeddings: e.Embeddings, PromptTokens: e.PromptEvalCount})
+
+	writeJSON(w, mlapi.EmbedResponse{
+		Model:        strings.TrimSuffix(model, ":latest"),
+		Embeddings:   e.Embeddings,
+		PromptTokens: e.PromptEvalCount,
+	})
 }
 
 // asProblem says in the shape of the API what went wrong.
@@ -272,7 +319,9 @@ func (s *service) asProblem(err error) *problem.Problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &full):
-		p = problem.New(http.StatusTooManyRequests, "%d requests are waiting already. Try again in about %s.", full.Position-1, full.RetryAfter)
+		p = problem.New(http.StatusTooManyRequests,
+			"%d requests are waiting already. Try again in about %s.", full.Position-1,
+			full.RetryAfter)
 		p.Type, p.QueuePosition, p.RetryAfter = "/problems/queue-full", full.Position, int(full.RetryAfter/time.Second)
 		return p
 	case errors.Is(err, queue.ErrDraining):
@@ -301,6 +350,7 @@ func (s *service) asProblem(err error) *problem.Problem {
 	case errors.As(err, &status) && status.Status == http.StatusBadRequest:
 		return problem.New(http.StatusBadRequest, "Ollama refused the request: %s", status.Message)
 	}
+
 	return problem.New(http.StatusBadGateway, "The model cannot answer at the moment: %v", err)
 }
 
@@ -331,13 +381,16 @@ func decode(w http.ResponseWriter, r *http.Request, into any) *problem.Problem {
 			err = errors.New("there is more than one JSON value")
 		}
 	}
+
 	var tooBig *http.MaxBytesError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &tooBig):
-		return problem.New(http.StatusRequestEntityTooLarge, "The request is larger than %d bytes.", maxBody)
+		return problem.New(http.StatusRequestEntityTooLarge, "The request is larger than %d bytes.",
+			maxBody)
 	}
+
 	return problem.New(http.StatusBadRequest, "The body is not the JSON expected: %v.", err)
 }
 

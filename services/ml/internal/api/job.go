@@ -18,12 +18,15 @@ type job struct {
 	model, key string
 	messages   []api.Message
 	options    map[string]any
+
 	// leftOut is how many of the oldest messages were left out; again says that the text so far
 	// was.
 	leftOut int
 	again   bool
+
 	// goesOn says that the last message is the text so far, full that this leaves no room for more.
 	goesOn, full bool
+
 	// seam is the space in which the text so far ends. The model gets the text without it and
 	// writes it anew: the token that comes next begins with the space in most vocabularies.
 	seam string
@@ -41,6 +44,7 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 	if err != nil {
 		return nil, err
 	}
+
 	know, cancel := context.WithTimeout(ctx, knowWait)
 	defer cancel()
 	m := s.catalog.Get(know, name, digest)
@@ -52,6 +56,7 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 		}
 		messages[i] = api.Message{Role: x.Role, Content: x.Content}
 	}
+
 	j := &job{model: name, key: beginning(messages), options: options}
 
 	loaded := s.loadedContext(know, m, digest)
@@ -61,6 +66,7 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 	if !set && m != nil {
 		predict = float64(m.NumPredict)
 	}
+
 	reserve := prompt.Reserve(size, int(predict))
 
 	if last := &messages[len(messages)-1]; last.Role == "assistant" {
@@ -83,6 +89,7 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 			}
 		}
 	}
+
 	j.messages, err = m.Fit(messages, size-reserve)
 	switch {
 	case err == nil:
@@ -97,16 +104,18 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 	default:
 		return nil, err
 	}
+
 	j.leftOut = len(messages) - len(j.messages)
 	return j, nil
 }
 
-// loadedContext returns the context with which a model was last seen in memory, where the model sets none itself; 0 when
-// it was not seen.
+// loadedContext returns the context with which a model was last seen in memory, where the model
+// sets none itself; 0 when it was not seen.
 func (s *service) loadedContext(ctx context.Context, m *prompt.Model, digest string) int {
 	if m != nil && m.NumCtx > 0 {
 		return 0
 	}
+
 	running, _ := s.Ollama.Running(ctx) // of one that is away, what it said before is as good
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,6 +124,7 @@ func (s *service) loadedContext(ctx context.Context, m *prompt.Model, digest str
 			s.contexts[r.Digest] = r.ContextLength
 		}
 	}
+
 	return s.contexts[digest]
 }
 
@@ -135,10 +145,12 @@ func (j *job) join(text string) string {
 	for n < len(text) && n < len(j.seam) && text[n] == j.seam[n] {
 		n++
 	}
+
 	j.seam = j.seam[n:]
 	if n < len(text) {
 		j.seam = ""
 	}
+
 	return text[n:]
 }
 
@@ -154,5 +166,6 @@ func beginning(messages []api.Message) string {
 			break
 		}
 	}
+
 	return b.String()
 }

@@ -31,7 +31,8 @@ var (
 // writeTimeout bounds one write, so that a reader who stopped reading does not keep a turn.
 const writeTimeout = 30 * time.Second
 
-// rewritePause is how long the builder takes at most to give the default model's name to a new version.
+// rewritePause is how long the builder takes at most to give the default model's
+// name to a new version.
 const rewritePause = 100 * time.Millisecond
 
 func (s *service) chat(w http.ResponseWriter, r *http.Request) {
@@ -40,19 +41,23 @@ func (s *service) chat(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, p)
 		return
 	}
+
 	if p := checkMessages(req.Messages); p != nil {
 		problem.Write(w, r, p)
 		return
 	}
+
 	if p := checkOptions(req.Options); p != nil {
 		problem.Write(w, r, p)
 		return
 	}
+
 	j, err := s.prepare(r.Context(), req.Model, req.Messages, req.Options)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
+
 	s.answer(w, r, j, func(ctx context.Context, c *ollama.Client, token onToken) error {
 		no := false
 		return c.Chat(ctx, &api.ChatRequest{Model: j.model, Messages: j.messages,
@@ -77,6 +82,7 @@ func checkMessages(messages []mlapi.Message) *problem.Problem {
 				"%q is none of system, user, assistant", m.Role)
 		}
 	}
+
 	switch last := len(messages) - 1; {
 	case !asked || messages[last].Role == "system":
 		return invalid("body.messages",
@@ -84,6 +90,7 @@ func checkMessages(messages []mlapi.Message) *problem.Problem {
 	case messages[last].Role == "assistant" && messages[last].Content == "":
 		return invalid("body.messages", "the text so far must not be empty")
 	}
+
 	return nil
 }
 
@@ -93,23 +100,28 @@ func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, p)
 		return
 	}
+
 	if req.Prompt == "" {
 		problem.Write(w, r, invalid("body.prompt", "must not be empty"))
 		return
 	}
+
 	if p := checkOptions(req.Options); p != nil {
 		problem.Write(w, r, p)
 		return
 	}
+
 	messages := []mlapi.Message{{Role: "user", Content: req.Prompt}}
 	if req.System != "" {
 		messages = slices.Insert(messages, 0, mlapi.Message{Role: "system", Content: req.System})
 	}
+
 	j, err := s.prepare(r.Context(), req.Model, messages, req.Options)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
+
 	s.answer(w, r, j, func(ctx context.Context, c *ollama.Client, token onToken) error {
 		no, last := false, j.messages[len(j.messages)-1]
 		return c.Generate(ctx, &api.GenerateRequest{Model: j.model, Prompt: last.Content,
@@ -128,6 +140,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 		_ = out.send(full)
 		return
 	}
+
 	came := time.Now()
 	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(backendapi.OwnerHeader),
 		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
@@ -136,10 +149,12 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 		return
 	}
 	defer release()
+
 	waited := time.Since(came)
 	s.metrics.waited.Observe(waited.Seconds())
 
-	over := problem.New(http.StatusGatewayTimeout, "The answer was not done within %s, the longest that one may take.", s.Timeout)
+	over := problem.New(http.StatusGatewayTimeout,
+		"The answer was not done within %s, the longest that one may take.", s.Timeout)
 	over.Type = problem.TypeTimeout
 	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, over)
 	defer cancel()
@@ -154,16 +169,21 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 
 	started, first := time.Now(), true
 	token := func(t ollama.Token) error {
-		// The first token may take as long as loading the model does; from then on silence is a fault.
+		// The first token may take as long as loading the model does; from then
+		// on silence is a fault.
 		if watch == nil {
-			watch = time.AfterFunc(s.Silence, func() { silent(fmt.Errorf("%w for %s", errSilence, s.Silence)) })
+			watch = time.AfterFunc(s.Silence, func() {
+				silent(fmt.Errorf("%w for %s", errSilence, s.Silence))
+			})
 		} else {
 			watch.Reset(s.Silence)
 		}
+
 		if first && t.Text != "" {
 			first = false
 			s.metrics.firstToken.Observe(time.Since(started).Seconds())
 		}
+
 		text := j.join(t.Text)
 		if !t.Done {
 			if text == "" && t.Thinking == "" {
@@ -174,6 +194,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 			}
 			return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text})
 		}
+
 		s.metrics.tokens.Add(float64(t.EvalCount))
 		if t.EvalDuration > 0 {
 			s.metrics.speed.Observe(float64(t.EvalCount) / t.EvalDuration.Seconds())
@@ -181,15 +202,18 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 		if err := s.preface(out, j); err != nil {
 			return err
 		}
+
 		return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text, Done: &mlapi.Done{
 			Model: name, Reason: t.Reason, PromptTokens: t.PromptEvalCount, Tokens: t.EvalCount,
 			QueueMS: ms(waited), LoadMS: ms(t.LoadDuration), PromptMS: ms(t.PromptEvalDuration),
 			EvalMS: ms(t.EvalDuration)}})
 	}
+
 	begun := func() bool { return watch != nil }
 	err = s.ask(ctx, j, begun, func(c *ollama.Client) error { return run(ctx, c, token) })
 	switch {
-	case j.goesOn && errors.Is(err, errTooLong): // Ollama knows that it has come to the context's end
+	// Ollama knows that it has come to the context's end
+	case j.goesOn && errors.Is(err, errTooLong):
 		_ = out.send(full)
 	case err != nil:
 		s.end(w, r, out, err)
@@ -219,11 +243,13 @@ func (s *service) ask(ctx context.Context, j *job, begun func() bool,
 		time.Sleep(rewritePause) // the builder is just giving the name to a new version
 		err = run(turn.Client)
 	}
+
 	moved, cuts, until := false, 0, time.Now().Add(s.Patience)
 	for err != nil && !begun() && ctx.Err() == nil {
 		if replicas.Unreachable(err) && !ollama.NotReached(err) {
 			cuts++
 		}
+
 		if ollama.TooLong(err) {
 			if !j.less() {
 				return errTooLong
@@ -237,13 +263,16 @@ func (s *service) ask(ctx context.Context, j *job, begun func() bool,
 			if s.Queue.Closed() {
 				return queue.ErrDraining // nothing has begun: another instance may do better
 			}
+
 			turn.Release()
 			turn = s.Ollama.Acquire(j.model, j.key)
 		} else {
 			return err
 		}
+
 		err = run(turn.Client)
 	}
+
 	return err
 }
 
@@ -266,15 +295,18 @@ const (
 // errTooLong says that Ollama refused a prompt that was estimated to fit.
 var errTooLong = errors.New("the prompt exceeds the model's context")
 
-// end says why an answer ended early: as a problem when nothing was written yet, else as the last chunk.
+// end says why an answer ended early: as a problem when nothing was written yet,
+// else as the last chunk.
 func (s *service) end(w http.ResponseWriter, r *http.Request, out *stream, err error) {
 	if !out.begun {
 		s.refuse(w, r, err)
 		return
 	}
+
 	if out.broken || r.Context().Err() != nil {
 		return // nobody is there to read it
 	}
+
 	p := s.asProblem(err)
 	s.count(r, p, err)
 	_ = out.send(&mlapi.Chunk{Error: p}) // if this fails, the cut stream says it
@@ -286,6 +318,7 @@ type stream struct {
 	rc  *http.ResponseController
 	buf bytes.Buffer
 	enc *json.Encoder
+
 	// begun says that the response's header was written, broken that a write failed.
 	begun, broken bool
 }
@@ -293,7 +326,8 @@ type stream struct {
 func newStream(w http.ResponseWriter) *stream {
 	s := &stream{w: w, rc: http.NewResponseController(w)}
 	s.enc = json.NewEncoder(&s.buf)
-	s.enc.SetEscapeHTML(false) // every < of the code in an answer would take six bytes; nobody reads this as HTML
+	// every < of the code in an answer would take six bytes; nobody reads this as HTML
+	s.enc.SetEscapeHTML(false)
 	return s
 }
 
@@ -305,14 +339,17 @@ func (s *stream) send(c *mlapi.Chunk) error {
 		s.w.Header().Set("X-Content-Type-Options", "nosniff")
 		s.w.WriteHeader(http.StatusOK)
 	}
+
 	s.buf.Reset()
 	if err := s.enc.Encode(c); err != nil {
 		return err
 	}
+
 	if err := s.write(); err != nil {
 		s.broken = true
 		return fmt.Errorf("write to the client: %w", err)
 	}
+
 	return nil
 }
 

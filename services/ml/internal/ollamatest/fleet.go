@@ -12,7 +12,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// Fleet is several Ollamas on one port of 127.0.0.2 and up, as the pods behind a headless Service have one port.
+// Fleet is several Ollamas on one port of 127.0.0.2 and up, as the pods behind a headless
+// Service have one port.
 type Fleet struct {
 	Port    string
 	Servers []*Server
@@ -21,8 +22,8 @@ type Fleet struct {
 // StartFleet starts so many, each with a store of its own.
 func StartFleet(t testing.TB, n int) *Fleet { return startFleet(t, n, "") }
 
-// StartReaders starts so many that read one store and cannot write to it. Where the machine cannot mount it read-only for
-// them, the test is skipped.
+// StartReaders starts so many that read one store and cannot write to it. Where the machine cannot
+// mount it read-only for them, the test is skipped.
 func StartReaders(t testing.TB, n int, store string) *Fleet {
 	t.Helper()
 	if out, err := exec.Command("unshare", "-rm", "true").CombinedOutput(); err != nil {
@@ -36,6 +37,7 @@ func startFleet(t testing.TB, n int, store string) *Fleet {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs the whole of 127.0.0.0/8 on the loopback interface")
 	}
+
 	peers.Find(t, "ollama", "ollama")
 	for attempt := 1; ; attempt++ {
 		f := &Fleet{Port: freePort(t, "127.0.0.2")}
@@ -48,12 +50,15 @@ func startFleet(t testing.TB, n int, store string) *Fleet {
 			f.Servers = append(f.Servers, s)
 			err = errors.Join(err, s.start())
 		}
+
 		if err == nil {
 			return f
 		}
+
 		for _, s := range f.Servers {
 			s.Kill(t)
 		}
+
 		if attempt == 3 {
 			t.Fatalf("%v\n%s", err, f.Servers[0].log.tail())
 		}

@@ -11,9 +11,11 @@ import (
 const (
 	// most is how many models are kept; a vocabulary takes up to some fifty megabytes.
 	most = 2
+
 	// loadTimeout bounds asking for a model: Ollama reads the vocabulary from the disk, and writes
 	// some megabytes of JSON.
 	loadTimeout = 30 * time.Second
+
 	// again is how long a model that could not be asked for is taken as unknown.
 	again = 2 * time.Second
 )
@@ -31,6 +33,7 @@ type Catalog struct {
 type entry struct {
 	done chan struct{}
 	used int // the number of the last use
+
 	// When done: the model, or nil when it could not be asked for.
 	model *Model
 	ended time.Time
@@ -65,6 +68,7 @@ func (c *Catalog) enter(name, digest string) *entry {
 		e.used = c.uses
 		return e
 	}
+
 	e := &entry{done: make(chan struct{}), used: c.uses}
 	c.entries[k] = e
 	c.bound()
@@ -92,6 +96,7 @@ func (c *Catalog) bound() {
 				oldest, least = k, e.used
 			}
 		}
+
 		delete(c.entries, oldest)
 	}
 }
@@ -108,6 +113,7 @@ func (c *Catalog) load(name string, e *entry) {
 	case !m.Vocabulary.Exact():
 		c.log.Info("the model's tokenizer is not known: its prompts are estimated", "model", name)
 	}
+
 	e.model, e.ended = m, time.Now()
 	close(e.done)
 }

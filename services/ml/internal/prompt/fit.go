@@ -13,11 +13,14 @@ import (
 const (
 	// leastReserve is how many tokens are kept for an answer at least.
 	leastReserve = 256
+
 	// leastRest is how many are kept for the rest of an answer that goes on.
 	leastRest = 32
+
 	// seams is how many tokens a prompt may be off what is counted, as tokens may grow together at
 	// the seams of its parts; the one that begins every text is among them.
 	seams = 8
+
 	// turnEstimate is how many tokens a message has beside its text, where that is not known.
 	turnEstimate = 16
 )
@@ -55,6 +58,7 @@ func (m *Model) Fit(messages []api.Message, room int) (kept []api.Message, err e
 	if prompt, err := m.render(messages); err == nil && len(prompt)+seams <= room {
 		return messages, nil
 	}
+
 	borders := turns(messages)
 
 	// The texts alone, the newest turns first, up to the first turn that cannot fit.
@@ -76,6 +80,7 @@ func (m *Model) Fit(messages []api.Message, room int) (kept []api.Message, err e
 	if i < len(borders) {
 		return without(messages, borders[i]), nil
 	}
+
 	last := len(borders) - 1
 	tokens := m.countTo(messages[lastUser(messages)].Content, room)
 	return nil, &TooLongError{Tokens: tokens, Room: max(0, room-size(last)+tokens)}
@@ -104,9 +109,11 @@ func turns(messages []api.Message) []int {
 			out = append(out, i)
 		}
 	}
+
 	if len(out) == 0 {
 		return []int{0}
 	}
+
 	return out
 }
 
@@ -141,16 +148,20 @@ func (m *Model) frame(messages []api.Message) int {
 		}
 		bare[i].Content = "x"
 	}
+
 	prompt, err := m.render(bare)
 	if err == nil {
 		return n + m.Count(prompt)
 	}
+
 	for _, x := range bare {
 		n += turnEstimate + m.Count(x.Content)
 	}
+
 	if m != nil {
 		n += m.Count(m.system)
 	}
+
 	return n
 }
 

@@ -17,12 +17,16 @@ import (
 )
 
 const (
-	// lease is how long the places of a process that is silent stay its own. It is renewed every beat.
+	// lease is how long the places of a process that is silent stay its own. It
+	// is renewed every beat.
 	lease, beat = 2 * time.Second, 500 * time.Millisecond
+
 	// poll is the time between two looks at the places of those that wait.
 	poll = 20 * time.Millisecond
+
 	// patience is how long Redis has for an answer.
 	patience = 200 * time.Millisecond
+
 	// settle is how long Redis has to answer before it decides: so long all processes have to say
 	// what runs already, each tries every beat.
 	settle = time.Second
@@ -40,6 +44,7 @@ type shared struct {
 	script *redis.Script
 	log    *slog.Logger
 	name   string // of this process
+
 	// patience bounds every question to Redis.
 	patience time.Duration
 	now      chan struct{}
@@ -48,13 +53,17 @@ type shared struct {
 
 	// on says that Redis decides.
 	on bool
+
 	// since is when Redis began to answer; zero while it does not.
 	since time.Time
+
 	// beat is when the lease was renewed.
 	beat time.Time
+
 	// processes is how many share the queue, asking the requests whose place is being asked for.
 	processes int
 	asking    map[uint64]bool
+
 	// told says that the log knows that Redis does not decide.
 	told bool
 }
@@ -99,6 +108,7 @@ func (q *Queue) Run(ctx context.Context) {
 	if q.shared == nil {
 		return
 	}
+
 	for {
 		q.look()
 		pause := beat
@@ -106,6 +116,7 @@ func (q *Queue) Run(ctx context.Context) {
 		if q.shared.on && len(q.waiting) > 0 {
 			pause = poll
 		}
+
 		q.mu.Unlock()
 		select {
 		case <-ctx.Done():
@@ -149,6 +160,7 @@ func (q *Queue) enterShared(w *waiter) (decided bool, err error) {
 	if err == nil && (len(reply) == 0 || reply[0] < -1) {
 		err = errGone
 	}
+
 	switch {
 	case q.closed:
 		return true, ErrDraining // Redis forgets it at the next beat
@@ -163,6 +175,7 @@ func (q *Queue) enterShared(w *waiter) (decided bool, err error) {
 	case !q.shared.on:
 		return false, nil
 	}
+
 	w.move(reply[0])
 	q.waiting = append(q.waiting, w)
 	q.shared.wake()
@@ -187,15 +200,18 @@ func (q *Queue) alone(err error) {
 		s.log.Warn("Redis does not decide who gets a turn: this process admits its share until then",
 			"error", err)
 	}
+
 	if !s.on {
 		return
 	}
+
 	s.on = false
 	count := map[string]int{}
 	for _, w := range q.waiting {
 		w.round = count[w.owner]
 		count[w.owner]++
 	}
+
 	q.order()
 	q.admit()
 }
@@ -214,6 +230,7 @@ func (q *Queue) look() {
 	case s.on:
 		return
 	}
+
 	if how == "join" && !s.since.IsZero() && now.Sub(s.since) >= settle {
 		s.on = true
 	}
@@ -224,24 +241,30 @@ func (q *Queue) look() {
 			args = append(args, number(id), "+")
 		}
 	}
+
 	for id := range s.asking {
 		args = append(args, number(id), "?")
 	}
+
 	var waiting []*waiter
 	if s.on {
 		waiting = slices.Clone(q.waiting)
 	}
+
 	for _, w := range waiting {
 		args = append(args, number(w.id), hash(w.owner))
 	}
+
 	reply, err := q.ask("sync", args...)
 	if err == nil && (len(reply) != 2+len(waiting) || reply[0] == 0) {
 		err = errGone
 	}
+
 	if err != nil {
 		q.alone(err)
 		return
 	}
+
 	q.heard(how, now, waiting, reply)
 }
 
@@ -251,6 +274,7 @@ func (q *Queue) heard(how string, at time.Time, waiting []*waiter, reply []int) 
 	if s.processes = max(s.processes, reply[0]); s.on {
 		s.processes = reply[0] // before, others have still to come back
 	}
+
 	switch {
 	case how == "join" && s.since.IsZero():
 		s.since = at
@@ -261,6 +285,7 @@ func (q *Queue) heard(how string, at time.Time, waiting []*waiter, reply []int) 
 	case how == "whole":
 		s.beat = at
 	}
+
 	for i, w := range waiting {
 		at := slices.Index(q.waiting, w)
 		place := reply[2+i]
@@ -279,11 +304,15 @@ func (q *Queue) heard(how string, at time.Time, waiting []*waiter, reply []int) 
 			w.move(place)
 		}
 	}
+
 	if !s.on {
 		q.admit() // the share may have grown
 		return
 	}
-	slices.SortFunc(q.waiting, func(a, b *waiter) int { return cmp.Compare(a.position, b.position) })
+
+	slices.SortFunc(q.waiting, func(a, b *waiter) int {
+		return cmp.Compare(a.position, b.position)
+	})
 }
 
 func number(id uint64) string { return strconv.FormatUint(id, 10) }

@@ -31,16 +31,19 @@ func (s *Script) run(ctx context.Context, cn *conn, command []string) ([]int, er
 	if err != nil {
 		return nil, err
 	}
+
 	list, ok := v.([]any)
 	if !ok {
 		return nil, fmt.Errorf("redis: the script returned %T", v)
 	}
+
 	out := make([]int, len(list))
 	for i, x := range list {
 		if out[i], ok = x.(int); !ok {
 			return nil, fmt.Errorf("redis: the script returned a list with %T", x)
 		}
 	}
+
 	return out, nil
 }
 
@@ -81,14 +84,17 @@ func (cn *conn) do(ctx context.Context, words ...string) (any, error) {
 	if err := cn.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
+
 	b := make([]byte, 0, 256)
 	b = fmt.Appendf(b, "*%d\r\n", len(words))
 	for _, w := range words {
 		b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(w), w)
 	}
+
 	if _, err := cn.Write(b); err != nil {
 		return nil, err
 	}
+
 	return read(cn.r)
 }
 
@@ -101,10 +107,12 @@ func read(r *bufio.Reader) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
+
 	text := strings.TrimRight(string(line), "\r\n")
 	if text == "" {
 		return nil, errors.New("redis: an empty line for a reply")
 	}
+
 	kind, text := text[0], text[1:]
 	switch kind {
 	case '+':
@@ -112,6 +120,7 @@ func read(r *bufio.Reader) (any, error) {
 	case '-':
 		return nil, Error(text)
 	}
+
 	n, err := strconv.Atoi(text)
 	switch {
 	case err != nil || n > maxReply && kind != ':':
@@ -130,10 +139,13 @@ func read(r *bufio.Reader) (any, error) {
 		list := make([]any, n)
 		for i := range list {
 			if list[i], err = read(r); err != nil {
-				return nil, fmt.Errorf("redis: in a list: %v", err) // the rest of it is still to come
+				// the rest of it is still to come
+				return nil, fmt.Errorf("redis: in a list: %v", err)
 			}
 		}
+
 		return list, nil
 	}
+
 	return nil, fmt.Errorf("redis: %q is no reply", string(kind)+text)
 }

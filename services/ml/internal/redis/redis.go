@@ -31,6 +31,7 @@ type Client struct {
 
 	// turn holds the connection while nobody uses it, and nil while there is none.
 	turn chan *conn
+
 	// next counts the Sentinels or nodes that were tried; whoever has the turn may use it.
 	next int
 }
@@ -47,6 +48,7 @@ func New(a contract.Redis) (*Client, error) {
 	if err != nil {
 		return nil, errors.New("REDIS_URL: is no URL")
 	}
+
 	c := &Client{address: a, host: u.Host, user: u.User.Username(), turn: make(chan *conn, 1)}
 	c.turn <- nil
 	if c.db = strings.Trim(u.Path, "/"); c.db == "0" {
@@ -59,10 +61,12 @@ func New(a contract.Redis) (*Client, error) {
 	if u.Scheme != "rediss" {
 		return c, nil
 	}
+
 	authorities, err := a.Authorities()
 	if err != nil {
 		return nil, err
 	}
+
 	c.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: authorities}
 	return c, nil
 }
@@ -99,6 +103,7 @@ func (c *Client) Run(ctx context.Context, s *Script, keys []string, args ...stri
 		if err == nil {
 			reply, err = s.run(ctx, cn, command)
 		}
+
 		var said Error
 		if err == nil || errors.As(err, &said) && !said.elsewhere() {
 			return reply, err
@@ -108,12 +113,14 @@ func (c *Client) Run(ctx context.Context, s *Script, keys []string, args ...stri
 		to = said.moved()
 		if cn != nil {
 			// Without a host it means another port of the server that says so.
-			if host, _, err := net.SplitHostPort(cn.RemoteAddr().String()); err == nil && strings.HasPrefix(to, ":") {
+			if host, _, err := net.SplitHostPort(cn.RemoteAddr().String()); err == nil &&
+				strings.HasPrefix(to, ":") {
 				to = net.JoinHostPort(host, to[1:])
 			}
 			_ = cn.Close()
 			cn = nil
 		}
+
 		if ctx.Err() != nil || !kept && to == "" || try == maxMoves {
 			return nil, err
 		}
@@ -157,8 +164,10 @@ func (c *Client) firstOf(
 		if err == nil {
 			return cn, nil
 		}
+
 		errs = append(errs, err)
 	}
+
 	if len(errs) == 0 {
 		return nil, context.DeadlineExceeded
 	}
@@ -190,20 +199,24 @@ func (c *Client) ask(ctx context.Context, sentinel string) (string, error) {
 		return "", err
 	}
 	defer cn.Close()
+
 	if c.address.Password != "" {
 		// One that asks for no password says so of any, and answers all the same.
 		if _, err := cn.do(ctx, "AUTH", c.address.Password); err != nil && !isReply(err) {
 			return "", err
 		}
 	}
+
 	v, err := cn.do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", c.address.Master)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", sentinel, err)
 	}
+
 	at, _ := v.([]any)
 	if len(at) != 2 {
 		return "", fmt.Errorf("%s knows no master %q", sentinel, c.address.Master)
 	}
+
 	host, _ := at[0].(string)
 	port, _ := at[1].(string)
 	return net.JoinHostPort(host, port), nil
@@ -215,6 +228,7 @@ func (c *Client) dial(ctx context.Context, to string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var hello [][]string
 	switch {
 	case c.address.Password != "" && c.user != "":
@@ -222,15 +236,18 @@ func (c *Client) dial(ctx context.Context, to string) (*conn, error) {
 	case c.address.Password != "":
 		hello = append(hello, []string{"AUTH", c.address.Password})
 	}
+
 	if c.db != "" {
 		hello = append(hello, []string{"SELECT", c.db})
 	}
+
 	for _, command := range hello {
 		if _, err := cn.do(ctx, command...); err != nil {
 			_ = cn.Close()
 			return nil, fmt.Errorf("%s: %w", to, err)
 		}
 	}
+
 	return cn, nil
 }
 
@@ -241,9 +258,11 @@ func (c *Client) open(ctx context.Context, to string) (*conn, error) {
 	if c.tls != nil {
 		d = &tls.Dialer{Config: c.tls}
 	}
+
 	n, err := d.DialContext(ctx, "tcp", to)
 	if err != nil {
 		return nil, err
 	}
+
 	return &conn{Conn: n, r: bufio.NewReaderSize(n, 1<<10)}, nil
 }

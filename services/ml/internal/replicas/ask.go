@@ -22,9 +22,11 @@ func (p *Pool) clients() []*ollama.Client {
 			here = append(here, r.Client)
 		}
 	}
+
 	if len(here) == 0 {
 		return all
 	}
+
 	return here
 }
 
@@ -57,6 +59,7 @@ func first[T any](clients []*ollama.Client, question func(*ollama.Client) (T, er
 		}
 		errs = append(errs, err)
 	}
+
 	var none T
 	return none, errors.Join(errs...)
 }
@@ -79,22 +82,28 @@ func (p *Pool) Running(ctx context.Context) ([]api.ProcessModelResponse, error) 
 }
 
 // ask asks all at once, and returns the answers of those that answer; it fails when none does.
-func ask[T any](ctx context.Context, clients []*ollama.Client, question func(*ollama.Client, context.Context) ([]T, error)) ([][]T, error) {
+func ask[T any](
+	ctx context.Context, clients []*ollama.Client,
+	question func(*ollama.Client, context.Context) ([]T, error),
+) ([][]T, error) {
 	lists, errs := make([][]T, len(clients)), make([]error, len(clients))
 	var wg sync.WaitGroup
 	for i, c := range clients {
 		wg.Go(func() { lists[i], errs[i] = question(c, ctx) })
 	}
+
 	wg.Wait()
 	if !slices.Contains(errs, nil) {
 		return nil, errors.Join(errs...)
 	}
+
 	var out [][]T
 	for i := range lists {
 		if errs[i] == nil {
 			out = append(out, lists[i])
 		}
 	}
+
 	return out, nil
 }
 
@@ -108,5 +117,6 @@ func union[T any](lists [][]T, name func(T) string) []T {
 			out = append(out, x)
 		}
 	}
+
 	return out
 }
