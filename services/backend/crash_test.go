@@ -21,6 +21,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // send sends a message until somebody acknowledges it; it goes to another backend each time.
@@ -40,7 +41,7 @@ func send(ctx context.Context, urls func() string, key string,
 			}
 
 			r.Header.Set("Content-Type", "application/json")
-			r.Header.Set(backendapi.KeyHeader, key)
+			r.Header.Set(wire.KeyHeader, key)
 			resp, err := http.DefaultClient.Do(r)
 			if err != nil {
 				return err

@@ -18,6 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollamatest"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
@@ -62,7 +63,7 @@ func (s *serving) readiness() (int, string) {
 	}
 	defer resp.Body.Close()
 
-	var r mlapi.Readiness
+	var r wire.Readiness
 	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
 		s.t.Fatal(err)
 	}

@@ -6,7 +6,7 @@
 // A request has produced nothing when no connection could be made, and when the peer refused it as
 // draining or starting. It is also sent again when the connection broke before the response, if
 // doing it twice is doing it once: GET, HEAD, PUT, DELETE, a request with a key
-// (backendapi.KeyHeader), and those that Repeatable or NewStreaming declare to be so.
+// (wire.KeyHeader), and those that Repeatable or NewStreaming declare to be so.
 package hop
 
 import (
@@ -23,7 +23,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
-	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -112,7 +112,7 @@ func (c *Client) Do(
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if id := logging.RequestID(ctx); id != "" {
-		req.Header.Set(server.RequestIDHeader, id)
+		req.Header.Set(wire.RequestIDHeader, id)
 	}
 
 	resp, err := c.http.Do(req)

@@ -15,7 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
-	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 func serve(t *testing.T, h http.HandlerFunc) *hop.Client {
@@ -33,7 +33,7 @@ func TestJSON(t *testing.T) {
 		}
 
 		if string(b) != `{"a":1}` || r.Header.Get("Content-Type") != "application/json" ||
-			r.Header.Get(server.RequestIDHeader) != "id-1" ||
+			r.Header.Get(wire.RequestIDHeader) != "id-1" ||
 			r.Header.Get("X-Extra") != "yes" || r.URL.Path != "/x" {
 			t.Errorf("got %s %v %s", b, r.Header, r.URL)
 		}

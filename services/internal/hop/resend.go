@@ -13,9 +13,9 @@ import (
 	"net/http/httptrace"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -83,7 +83,7 @@ func (r *resender) mayRepeat(req *http.Request) bool {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
 		return true
 	}
-	return r.repeatable || req.Header.Get(backendapi.KeyHeader) != "" ||
+	return r.repeatable || req.Header.Get(wire.KeyHeader) != "" ||
 		req.Context().Value(repeatableKey{}) != nil
 }
 

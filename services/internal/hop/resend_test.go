@@ -15,10 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -83,7 +83,7 @@ func TestRestarts(t *testing.T) {
 			return
 		}
 
-		if key := r.Header.Get(backendapi.KeyHeader); key != "" {
+		if key := r.Header.Get(wire.KeyHeader); key != "" {
 			mu.Lock()
 			done[key]++
 			mu.Unlock()
@@ -109,7 +109,7 @@ func TestRestarts(t *testing.T) {
 			for n := sent.Add(1); n <= requests; n = sent.Add(1) {
 				var err error
 				if n%2 == 0 {
-					h := http.Header{backendapi.KeyHeader: {fmt.Sprint("key-", n)}}
+					h := http.Header{wire.KeyHeader: {fmt.Sprint("key-", n)}}
 					err = c.JSON(t.Context(), http.MethodPost, "/",
 						map[string]int64{"n": n}, nil, h)
 				} else {
@@ -217,7 +217,7 @@ func TestRefusedGoesElsewhere(t *testing.T) {
 
 // TestBroken: what may have been done is sent again only where doing it twice is doing it once.
 func TestBroken(t *testing.T) {
-	key := http.Header{backendapi.KeyHeader: {"k"}}
+	key := http.Header{wire.KeyHeader: {"k"}}
 	for _, tt := range []struct {
 		name, method string
 		header       http.Header

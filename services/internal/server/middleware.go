@@ -10,11 +10,9 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
 )
-
-// RequestIDHeader is the header with the id of a request, through all hops and back to the browser.
-const RequestIDHeader = "X-Request-Id"
 
 type metrics struct {
 	requests *prometheus.CounterVec
@@ -55,14 +53,14 @@ func newMetrics(reg *prometheus.Registry, service string) *metrics {
 func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		id := r.Header.Get(RequestIDHeader)
+		id := r.Header.Get(wire.RequestIDHeader)
 		if !validRequestID(id) {
 			id = rand.Text()
 		}
 
 		ctx := logging.WithRequestID(r.Context(), id)
 		r = r.WithContext(ctx)
-		w.Header().Set(RequestIDHeader, id)
+		w.Header().Set(wire.RequestIDHeader, id)
 		if s.draining.Load() {
 			w.Header().Set("Connection", "close")
 		}

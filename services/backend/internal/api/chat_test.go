@@ -13,8 +13,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
-	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -24,8 +24,8 @@ func TestAnswerIsStreamedAndKept(t *testing.T) {
 	ids := make(chan string, 1)
 	ml.Chat(func(s *mltest.Stream) {
 		requests <- s.Request
-		ids <- s.HTTP.Header.Get(server.RequestIDHeader)
-		if owner := s.HTTP.Header.Get(backendapi.OwnerHeader); owner != "alice" {
+		ids <- s.HTTP.Header.Get(wire.RequestIDHeader)
+		if owner := s.HTTP.Header.Get(wire.OwnerHeader); owner != "alice" {
 			t.Errorf("ml, which is fair between owners, got the owner %q", owner)
 		}
 
@@ -36,7 +36,7 @@ func TestAnswerIsStreamedAndKept(t *testing.T) {
 	})
 
 	resp := i.do(http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"},
-		alice.with("Accept", "text/event-stream").with(server.RequestIDHeader, "trace-1"))
+		alice.with("Accept", "text/event-stream").with(wire.RequestIDHeader, "trace-1"))
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != sse.ContentType {
 		t.Fatalf("%s, %s", resp.Status, resp.Header.Get("Content-Type"))
 	}
@@ -393,7 +393,7 @@ func TestChatValidation(t *testing.T) {
 		alice.with("Content-Type", "text/plain"))
 	for _, owner := range []string{"a b", "a:b", "{x}", strings.Repeat("a", 129)} {
 		i.refused(http.StatusUnprocessableEntity, http.MethodGet, "/api/conversations", nil,
-			header{backendapi.OwnerHeader: owner})
+			header{wire.OwnerHeader: owner})
 	}
 
 	i.refused(http.StatusNotFound, http.MethodGet, "/api/nothing", nil, nil)

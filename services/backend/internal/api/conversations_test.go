@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/google/go-cmp/cmp"
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -115,7 +116,7 @@ func TestOwners(t *testing.T) {
 	i, ml, _ := stack(t)
 	ml.Chat(func(s *mltest.Stream) { s.Text("secret"); s.Hold() })
 	g := i.send(alice, "", "Hi")
-	for _, other := range []header{{backendapi.OwnerHeader: "bob"}, {backendapi.OwnerHeader: "ALICE"}, nil} {
+	for _, other := range []header{{wire.OwnerHeader: "bob"}, {wire.OwnerHeader: "ALICE"}, nil} {
 		i.refused(404, http.MethodGet, "/api/conversations/"+g.ConversationID, nil, other)
 		i.refused(404, http.MethodPatch, "/api/conversations/"+g.ConversationID,
 			backendapi.Rename{Title: "x"}, other)
@@ -138,7 +139,7 @@ func TestOwners(t *testing.T) {
 	i.want(204, nil, http.MethodDelete, "/api/generations/"+g.ID, nil, alice)
 	ml.Chat(func(s *mltest.Stream) { s.Done() })
 	mine := i.send(nil, "", "Hi") // without a header: public
-	i.detail(header{backendapi.OwnerHeader: "public"}, mine.ConversationID)
+	i.detail(header{wire.OwnerHeader: "public"}, mine.ConversationID)
 }
 
 func TestPages(t *testing.T) {
@@ -251,7 +252,7 @@ func TestStatusAndModels(t *testing.T) {
 		t.Errorf("%+v", models)
 	}
 
-	ml.Ready(mlapi.Readiness{
+	ml.Ready(wire.Readiness{
 		Status: "not ready",
 		Checks: map[string]string{"ollama": "connection refused", "model": "pulling"},
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
@@ -61,7 +62,7 @@ func TestFullDisk(t *testing.T) {
 		"message with a key": func() (int, string) {
 			p := i.refused(http.StatusInsufficientStorage, http.MethodPost, "/api/chat",
 				backendapi.ChatRequest{Message: "Hi"},
-				alice.with(backendapi.KeyHeader, "k"))
+				alice.with(wire.KeyHeader, "k"))
 			return p.Status, p.Detail
 		},
 		"status": func() (int, string) {

@@ -25,6 +25,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
@@ -160,7 +161,7 @@ func (i *instance) in(t testing.TB) *instance {
 
 type header map[string]string
 
-var alice = header{backendapi.OwnerHeader: "alice"}
+var alice = header{wire.OwnerHeader: "alice"}
 
 func (h header) with(name, value string) header {
 	out := header{name: value}
@@ -239,7 +240,7 @@ func (i *instance) refused(status int, method, path string, body any, h header) 
 	}
 
 	if p.Status != status || p.Title == "" || p.RequestID == "" ||
-		p.RequestID != resp.Header.Get(server.RequestIDHeader) {
+		p.RequestID != resp.Header.Get(wire.RequestIDHeader) {
 		i.t.Errorf("%s %s: incomplete problem %+v", method, path, p)
 	}
 

@@ -14,13 +14,14 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 func (i *instance) sendKey(key string, req backendapi.ChatRequest) backendapi.Generation {
 	i.t.Helper()
 	var g backendapi.Generation
 	i.want(http.StatusAccepted, &g, http.MethodPost, "/api/chat", req,
-		alice.with(backendapi.KeyHeader, key))
+		alice.with(wire.KeyHeader, key))
 	return g
 }
 
@@ -50,7 +51,7 @@ func TestMessageKey(t *testing.T) {
 				}
 			}
 
-			resp := b.do(http.MethodPost, "/api/chat", first, alice.with(backendapi.KeyHeader,
+			resp := b.do(http.MethodPost, "/api/chat", first, alice.with(wire.KeyHeader,
 				"key-1").with("Accept", sse.ContentType))
 			close(release)
 			r := &reader{t: t, resp: resp, events: sse.NewReader(resp.Body)}
@@ -62,13 +63,13 @@ func TestMessageKey(t *testing.T) {
 			}
 
 			p := b.refused(http.StatusUnprocessableEntity, http.MethodPost, "/api/chat",
-				backendapi.ChatRequest{Message: "Other"}, alice.with(backendapi.KeyHeader, "key-1"))
+				backendapi.ChatRequest{Message: "Other"}, alice.with(wire.KeyHeader, "key-1"))
 			if p.Type != "/problems/key-reused" {
 				t.Errorf("%+v", p)
 			}
 
 			var others backendapi.Generation
-			bob := header{backendapi.OwnerHeader: "bob", backendapi.KeyHeader: "key-1"}
+			bob := header{wire.OwnerHeader: "bob", wire.KeyHeader: "key-1"}
 			if a.want(http.StatusAccepted, &others, http.MethodPost, "/api/chat", first,
 				bob); others.ID == g.ID {
 				t.Error("another owner got the answer")
@@ -82,7 +83,7 @@ func TestMessageKey(t *testing.T) {
 			for k := range cap(replies) {
 				go func() {
 					resp := []*instance{a, b}[k%2].do(http.MethodPost, "/api/chat", second,
-						alice.with(backendapi.KeyHeader, "key-2"))
+						alice.with(wire.KeyHeader, "key-2"))
 					var g backendapi.Generation
 					if err := json.NewDecoder(resp.Body).Decode(&g); err != nil ||
 						resp.StatusCode != http.StatusAccepted {
@@ -101,7 +102,7 @@ func TestMessageKey(t *testing.T) {
 			}
 
 			a.refused(http.StatusConflict, http.MethodPost, "/api/chat", second,
-				alice.with(backendapi.KeyHeader, "key-3"))
+				alice.with(wire.KeyHeader, "key-3"))
 			close(hold)
 			a.follow(alice, want.ID, "").rest()
 			if d := a.detail(alice, g.ConversationID); len(d.Messages) != 4 {
@@ -123,7 +124,7 @@ func TestKeyOfARefusedMessage(t *testing.T) {
 	ml.Chat(func(s *mltest.Stream) {
 		s.Refuse(&problem.Problem{Type: problem.TypeTooLong, Title: "Too long", Status: 413})
 	})
-	h := alice.with(backendapi.KeyHeader, "k")
+	h := alice.with(wire.KeyHeader, "k")
 	if p := i.refused(http.StatusRequestEntityTooLarge, http.MethodPost, "/api/chat",
 		backendapi.ChatRequest{Message: "Hi"}, h); p.Type != problem.TypeTooLong {
 		t.Errorf("%+v", p)
@@ -157,7 +158,7 @@ func TestKeyWhileUndecided(t *testing.T) {
 	go func() {
 		var g backendapi.Generation
 		resp := i.do(http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"},
-			alice.with(backendapi.KeyHeader, "k"))
+			alice.with(wire.KeyHeader, "k"))
 		if err := json.NewDecoder(resp.Body).Decode(&g); err != nil ||
 			resp.StatusCode != http.StatusAccepted {
 			t.Errorf("%s, %v", resp.Status, err)
@@ -188,7 +189,7 @@ func TestKeysThatAreNone(t *testing.T) {
 	i, _, redis := stack(t)
 	for _, key := range []string{strings.Repeat("k", 65), "a b", "a:b", "ä", "{a}"} {
 		i.refused(http.StatusUnprocessableEntity, http.MethodPost, "/api/chat",
-			backendapi.ChatRequest{Message: "Hi"}, alice.with(backendapi.KeyHeader, key))
+			backendapi.ChatRequest{Message: "Hi"}, alice.with(wire.KeyHeader, key))
 	}
 
 	if n := redis.Client(t).DBSize(t.Context()).Val(); n != 0 {

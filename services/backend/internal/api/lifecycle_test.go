@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // Any instance stops an answer: the readers everywhere see it at once, and the one that
@@ -239,7 +240,7 @@ func TestSlowReader(t *testing.T) {
 	}
 
 	if _, err := io.WriteString(slow,
-		"GET /api/generations/"+g.ID+"/events HTTP/1.1\r\nHost: x\r\n"+backendapi.OwnerHeader+
+		"GET /api/generations/"+g.ID+"/events HTTP/1.1\r\nHost: x\r\n"+wire.OwnerHeader+
 			": alice\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}

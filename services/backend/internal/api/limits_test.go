@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/google/go-cmp/cmp"
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -55,7 +56,7 @@ func TestRedisIsFull(t *testing.T) {
 		for _, body := range []backendapi.ChatRequest{{Message: "Hi"}, {Message: "Hi",
 			ConversationID: running.ConversationID}} {
 			if p := i.refused(http.StatusInsufficientStorage, http.MethodPost, "/api/chat", body,
-				alice.with(backendapi.KeyHeader, "k")); p.Type != "/problems/storage-full" {
+				alice.with(wire.KeyHeader, "k")); p.Type != "/problems/storage-full" {
 				t.Errorf("%+v", p)
 			}
 		}
@@ -152,7 +153,7 @@ func TestOwnersBounds(t *testing.T) {
 		}
 	}
 
-	i.follow(header{backendapi.OwnerHeader: "bob"}, i.send(header{backendapi.OwnerHeader: "bob"},
+	i.follow(header{wire.OwnerHeader: "bob"}, i.send(header{wire.OwnerHeader: "bob"},
 		"", long.Message).ID, "").rest()
 	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+all[0], nil, alice)
 	g := i.send(alice, "", long.Message)

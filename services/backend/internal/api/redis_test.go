@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	goredis "github.com/redis/go-redis/v9"
 )
 
@@ -324,7 +325,7 @@ func TestCluster(t *testing.T) {
 	t.Run("every node", func(t *testing.T) {
 		i, used := i.in(t), map[int]bool{}
 		for k := 0; len(used) < 3 || k < 6; k++ {
-			h := header{backendapi.OwnerHeader: fmt.Sprintf("owner-%d", k)}
+			h := header{wire.OwnerHeader: fmt.Sprintf("owner-%d", k)}
 			used[redis.Owner(t, fmt.Sprintf("owner-%d", k))] = true
 			ml.Chat(func(s *mltest.Stream) { s.Text("one "); s.Text("two"); s.Done() })
 			g := i.send(h, "", "Hi")

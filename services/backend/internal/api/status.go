@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -135,12 +136,12 @@ func (a *API) checkML(ctx context.Context) (ml, ollama backendapi.ServiceStatus)
 
 	var faults []string
 	for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
-		if r.Checks[name] != "ok" {
+		if r.Checks[name] != wire.CheckOK {
 			faults = append(faults, name+": "+r.Checks[name])
 		}
 	}
 
-	if r.Status != "ready" {
+	if r.Status != wire.StatusReady {
 		ml.Status, ml.Detail = backendapi.StatusDegraded, strings.Join(append([]string{r.Status},
 			faults...),
 			"; ")
@@ -149,7 +150,7 @@ func (a *API) checkML(ctx context.Context) (ml, ollama backendapi.ServiceStatus)
 	switch said, asked := r.Checks["ollama"]; {
 	case !asked:
 		ollama.Status, ollama.Detail = backendapi.StatusDegraded, "ml did not say how it is."
-	case said != "ok":
+	case said != wire.CheckOK:
 		ollama.Status, ollama.Detail = backendapi.StatusDown, said
 	}
 

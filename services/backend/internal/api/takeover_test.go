@@ -18,6 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -261,7 +262,7 @@ func TestRedisAwayForFiveSeconds(t *testing.T) {
 		},
 		"a message": func() *http.Response {
 			return b.do(http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"},
-				alice.with(backendapi.KeyHeader, "k"))
+				alice.with(wire.KeyHeader, "k"))
 		},
 	}
 

@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // MaxAnswer is the greatest length of an answer in bytes, and MaxThinking that of its reasoning
@@ -160,7 +161,7 @@ func (j *job) request() (took bool, f *fault) {
 
 	ask := mlapi.ChatRequest{Model: j.model, Messages: messages}
 	resp, err := j.m.ml.Do(ctx, http.MethodPost, "/chat", ask, http.Header{
-		"Accept": {mlapi.NDJSON}, backendapi.OwnerHeader: {j.g.Owner}}) // ml is fair between owners
+		"Accept": {mlapi.NDJSON}, wire.OwnerHeader: {j.g.Owner}}) // ml is fair between owners
 	if err != nil {
 		if p := j.expired(ctx); p != nil {
 			return false, &fault{problem: p}

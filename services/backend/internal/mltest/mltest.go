@@ -13,6 +13,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // Server speaks mlapi. Chat, Ready and Models may be set at any time.
@@ -25,7 +26,7 @@ type Server struct {
 	mu     sync.Mutex
 	http   *http.Server
 	chat   func(*Stream)
-	ready  mlapi.Readiness
+	ready  wire.Readiness
 	models mlapi.Models
 }
 
@@ -34,7 +35,7 @@ func Start(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{
 		chat: func(st *Stream) { st.Text("hello"); st.Done() },
-		ready: mlapi.Readiness{
+		ready: wire.Readiness{
 			Status: "ready", Checks: map[string]string{"ollama": "ok", "model": "ok"},
 		},
 		models: mlapi.Models{
@@ -118,7 +119,7 @@ func (s *Server) Chat(f func(*Stream)) {
 }
 
 // Ready sets the answer of GET /ready.
-func (s *Server) Ready(r mlapi.Readiness) {
+func (s *Server) Ready(r wire.Readiness) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ready = r

@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // Backend is the fake; New returns one.
@@ -244,7 +245,7 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]http.HandlerFunc{
 		"GET /health": func(w http.ResponseWriter, _ *http.Request) {
-			write(w, http.StatusOK, mlapi.Readiness{Status: "ok"})
+			write(w, http.StatusOK, wire.Readiness{Status: "ok"})
 		},
 		"POST /api/chat":                   b.chat,
 		"GET /api/generations/{id}/events": b.events,
@@ -281,7 +282,7 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func ownerOf(r *http.Request) string {
-	if o := r.Header.Get(backendapi.OwnerHeader); o != "" {
+	if o := r.Header.Get(wire.OwnerHeader); o != "" {
 		return o
 	}
 	return "public"
@@ -303,7 +304,7 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 	}
 
 	b.mu.Lock()
-	key := r.Header.Get(backendapi.KeyHeader)
+	key := r.Header.Get(wire.KeyHeader)
 	if key != "" {
 		key = ownerOf(r) + " " + key
 	}

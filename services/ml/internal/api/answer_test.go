@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollamatest"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
@@ -408,7 +408,7 @@ func TestPlaceIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	req.Header.Set(backendapi.OwnerHeader, "bob")
+	req.Header.Set(wire.OwnerHeader, "bob")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("bob got %v, %v", resp, err)

@@ -14,10 +14,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/prompt"
@@ -273,7 +273,7 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(backendapi.OwnerHeader),
+	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(wire.OwnerHeader),
 		func(int) error {
 			return nil
 		})

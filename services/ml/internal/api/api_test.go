@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
@@ -75,7 +75,7 @@ func (i *instance) post(ctx context.Context, path, body string) *http.Response {
 		i.t.Fatal(err)
 	}
 
-	req.Header.Set(backendapi.OwnerHeader, "alice")
+	req.Header.Set(wire.OwnerHeader, "alice")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		i.t.Fatal(err)
@@ -611,7 +611,7 @@ func TestModelsAndReadiness(t *testing.T) {
 		t.Error(d)
 	}
 
-	var r mlapi.Readiness
+	var r wire.Readiness
 	if code := get("/ready", &r); code != 200 || r.Checks["model"] != "ok" ||
 		r.Checks["ollama"] != "ok" {
 		t.Errorf("%d %+v", code, r)

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
@@ -142,7 +142,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 	}
 
 	came := time.Now()
-	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(backendapi.OwnerHeader),
+	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(wire.OwnerHeader),
 		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
 	if err != nil {
 		s.end(w, r, out, err)
