@@ -78,6 +78,20 @@ func New(status int, format string, args ...any) *Problem {
 	}
 }
 
+// Typed returns a problem of the kind that the type names, with the status text as its title.
+func Typed(kind string, status int, format string, args ...any) *Problem {
+	p := New(status, format, args...)
+	p.Type = kind
+	return p
+}
+
+// Draining refuses a request that has done nothing because the instance is being stopped.
+func Draining(detail string) *Problem {
+	p := Typed(TypeDraining, http.StatusServiceUnavailable, "%s", detail)
+	p.RetryAfter = 1
+	return p
+}
+
 // Error implements error.
 func (p *Problem) Error() string {
 	if p.Detail == "" {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -104,7 +103,7 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 
 			log(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", code, "bytes",
 				rec.bytes,
-				"ms", float64(elapsed.Microseconds())/1000)
+				"ms", wire.Milliseconds(elapsed))
 		}()
 
 		if refused != nil {
@@ -209,10 +208,3 @@ func (r *recorder) Write(b []byte) (int, error) {
 }
 
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
-}

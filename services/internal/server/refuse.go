@@ -87,14 +87,11 @@ func (s *Server) refusal(r *http.Request) (*problem.Problem, string) {
 
 	switch {
 	case s.draining.Load():
-		p := problem.New(http.StatusServiceUnavailable,
-			"This instance is being stopped. Try again.")
-		p.Type, p.RetryAfter = problem.TypeDraining, 1
-		return p, wire.RefusedDraining
+		return problem.Draining("This instance is being stopped. Try again."), wire.RefusedDraining
 	case s.starting.Load():
-		p := problem.New(http.StatusServiceUnavailable,
+		p := problem.Typed(problem.TypeStarting, http.StatusServiceUnavailable,
 			"This instance is being started. Try again in a moment.")
-		p.Type, p.RetryAfter = problem.TypeStarting, 1
+		p.RetryAfter = 1
 		return p, wire.RefusedStarting
 	}
 

@@ -71,7 +71,7 @@ func (s *Server) HandleFunc(pattern string, h http.HandlerFunc) { s.mux.HandleFu
 // outage of a dependency does not restart the service.
 func (s *Server) Liveness(path string) {
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, wire.Readiness{Status: "ok", Checks: map[string]string{}})
+		wire.WriteJSON(w, http.StatusOK, wire.Readiness{Status: "ok", Checks: map[string]string{}})
 	})
 }
 
@@ -95,7 +95,7 @@ func (s *Server) Readiness(path string, checks map[string]Check) {
 			out.Status, status = "starting", http.StatusServiceUnavailable
 		}
 
-		writeJSON(w, status, out)
+		wire.WriteJSON(w, status, out)
 	})
 }
 

@@ -1,6 +1,13 @@
 // Package wire holds what the HTTP APIs of all services share: the headers of a request on its way
-// through the stack, and the response of GET /ready. The errors are in package problem.
+// through the stack, the response of GET /ready, and how values are written. The errors are in
+// package problem.
 package wire
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+)
 
 // RequestIDHeader is the id of a request, through all hops and back to the browser.
 const RequestIDHeader = "X-Request-Id"
@@ -36,3 +43,14 @@ const (
 	StatusReady = "ready"
 	CheckOK     = "ok"
 )
+
+// WriteJSON sends v as the response. No cache may keep it.
+func WriteJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
+}
+
+// Milliseconds returns a duration as responses and logs have it, to the microsecond.
+func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -113,7 +113,7 @@ func (a *API) checkRedis(ctx context.Context) backendapi.ServiceStatus {
 			"or give it more memory; what is there can be read."
 	}
 
-	s.LatencyMS = since(start)
+	s.LatencyMS = wire.Milliseconds(time.Since(start))
 	return s
 }
 
@@ -123,7 +123,7 @@ func (a *API) checkML(ctx context.Context) (ml, ollama backendapi.ServiceStatus)
 	start := time.Now()
 	r, err := a.ml.Readiness(ctx)
 	ml = backendapi.ServiceStatus{
-		Name: "ml", Status: backendapi.StatusReady, LatencyMS: since(start),
+		Name: "ml", Status: backendapi.StatusReady, LatencyMS: wire.Milliseconds(time.Since(start)),
 	}
 	ollama = backendapi.ServiceStatus{
 		Name: "ollama", Status: backendapi.StatusReady, LatencyMS: ml.LatencyMS,
@@ -169,5 +169,3 @@ func (a *API) checkModel(ctx context.Context) mlapi.Build {
 
 	return m.Build
 }
-
-func since(start time.Time) float64 { return float64(time.Since(start).Microseconds()) / 1000 }

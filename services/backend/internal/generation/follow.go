@@ -21,13 +21,10 @@ func (m *Manager) Admit() (release func(), err error) {
 	select {
 	case m.readers <- struct{}{}:
 	default:
-		return nil, &problem.Problem{
-			Type:       "/problems/too-many-readers",
-			Title:      http.StatusText(http.StatusServiceUnavailable),
-			Status:     http.StatusServiceUnavailable,
-			Detail:     "Too many answers are being followed here. Try again shortly.",
-			RetryAfter: 5,
-		}
+		p := problem.Typed("/problems/too-many-readers", http.StatusServiceUnavailable,
+			"Too many answers are being followed here. Try again shortly.")
+		p.RetryAfter = 5
+		return nil, p
 	}
 
 	m.metrics.readers.Inc()

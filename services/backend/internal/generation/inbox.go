@@ -6,23 +6,24 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 )
 
-// news is what the model sent since it was last looked at. At the end outcome says what becomes of
-// the answer.
+// news is what the model has sent since the inbox was last emptied. Its outcome is nil until there is
+// nothing more to come.
 type news struct {
 	thinking, text string
 	queue, leftOut int
 	outcome        *outcome
 }
 
-// outcome is what becomes of an answer when its job is over.
+// outcome is what becomes of an answer when its job is over. The zero outcome leaves it as it is: its
+// end is stored already, or cannot be.
 type outcome struct {
-	// ending ends it.
+	// ending ends the answer.
 	ending *store.Ending
 
-	// release leaves it to another instance.
+	// release leaves the answer to another instance.
 	release bool
 
-	// superseded says that another instance writes it. With none of these it is decided already.
+	// superseded is set if another instance writes the answer now.
 	superseded bool
 }
 

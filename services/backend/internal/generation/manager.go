@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 
@@ -90,15 +89,6 @@ var (
 	errWaited     = errors.New("the answer has waited too long")
 )
 
-// errClosing is what a chat request gets while the instance stops. Another instance takes it, or
-// this one's successor.
-func errClosing() error {
-	return &problem.Problem{Type: problem.TypeDraining,
-		Title:  http.StatusText(http.StatusServiceUnavailable),
-		Status: http.StatusServiceUnavailable,
-		Detail: "This backend is being stopped. Send the message again.", RetryAfter: 1}
-}
-
 // Start stores the message and starts its answer, in the conversation named or in a new one.
 // It returns when ml has taken the request or Timing.Admission is over. A request that ml
 // refuses in this time leaves no trace, and the refusal is the error, a *problem.Problem.
@@ -129,7 +119,8 @@ func (m *Manager) Start(ctx context.Context, owner, key string,
 func (m *Manager) start(ctx context.Context, owner, key string,
 	req backendapi.ChatRequest) (g store.Generation, again bool, err error) {
 	if !m.enter() {
-		return store.Generation{}, false, errClosing()
+		return store.Generation{}, false, problem.Draining(
+			"This backend is being stopped. Send the message again.")
 	}
 
 	started := false
@@ -177,7 +168,7 @@ func (m *Manager) start(ctx context.Context, owner, key string,
 		return begun.Generation, begun.Again && err == nil, err
 	}
 
-	j := begins(ctx, m, begun, turn)
+	j := begunJob(ctx, m, begun, turn)
 	started = true
 	m.work(j)
 	return begun.Generation, false, j.admitted(ctx)

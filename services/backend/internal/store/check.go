@@ -14,23 +14,22 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Check asks Redis whether it answers: of a Cluster each master. Its error says what to do; it
-// never holds the password.
+// Check returns an error if Redis, or a master of a Cluster, does not answer. The error says what to
+// do; it never has the password in it.
 func (s *Store) Check(ctx context.Context) error {
 	ping := func(ctx context.Context, c redis.UniversalClient) error {
 		err := c.Ping(ctx).Err()
 		if errors.Is(full(err), ErrDiskFull) {
-			return nil // it can be read: Full tells
+			return nil // it can be read; Full returns the error
 		}
 		return err
 	}
 
-	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
-		each := func(ctx context.Context, c *redis.Client) error { return ping(ctx, c) }
-		if err := cluster.ForEachMaster(ctx, each); err != nil {
-			return s.addr.explain(err)
-		}
+	if err := s.eachMaster(ctx, ping); err != nil {
+		return s.addr.explain(err)
+	}
 
+	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
 		info, err := cluster.ClusterInfo(ctx).Result()
 		switch {
 		case redis.HasErrorPrefix(err, "NOPERM"): // a user that may not ask is as good
@@ -44,11 +43,7 @@ func (s *Store) Check(ctx context.Context) error {
 		return nil
 	}
 
-	if err := ping(ctx, s.rdb); err != nil {
-		return s.addr.explain(err)
-	}
-
-	// A wrong server answers PING as well, and everything else in vain.
+	// A server of the wrong kind answers PING as well.
 	pipe := s.rdb.Pipeline()
 	cluster, replication, server := pipe.Info(ctx, "cluster"), pipe.Info(ctx, "replication"),
 		pipe.Info(ctx, "server")
@@ -69,11 +64,11 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-// minMajor is the first version of Redis whose scripts say what they may do when it has no memory
-// left.
+// minMajor is the first version of Redis in which a script declares whether it may run when there is
+// no memory left.
 const minMajor = 7
 
-// tooOld returns the server's version when INFO server tells one that is below minMajor.
+// tooOld returns the server's version, from INFO server, if it is below minMajor, else "".
 func tooOld(info string) string {
 	for line := range strings.Lines(info) {
 		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "redis_version:"); ok {
@@ -87,7 +82,7 @@ func tooOld(info string) string {
 	return ""
 }
 
-// explain says what to do about an error of a connection or a command.
+// explain returns an error of a connection or a command with what to do about it.
 func (a Address) explain(err error) error {
 	said := err.Error()
 	user := ""
@@ -120,7 +115,7 @@ func (a Address) explain(err error) error {
 	return a.explainTransport(err)
 }
 
-// explainTransport is explain of what went wrong before Redis said anything.
+// explainTransport is explain for what went wrong before Redis replied.
 func (a Address) explainTransport(err error) error {
 	said := err.Error()
 	var unknown x509.UnknownAuthorityError

@@ -30,7 +30,7 @@ type Conversation struct {
 	Generation string
 }
 
-// Public is what the API says of it.
+// Public returns the conversation as the API shows it.
 func (c Conversation) Public() backendapi.Conversation {
 	out := c.Conversation
 	if out.Title == "" {
@@ -46,25 +46,17 @@ func (s *Store) Create(ctx context.Context, owner, title, model string) (Convers
 		return Conversation{}, err
 	}
 
-	now := time.UnixMilli(time.Now().UnixMilli()).UTC() // as precise as it is stored
-	c := Conversation{
-		Owner: owner,
-		Conversation: backendapi.Conversation{
-			ID:        id,
-			Title:     title,
-			Model:     model,
-			CreatedAt: now,
-			UpdatedAt: now,
-		},
-	}
-
+	now := storedNow()
+	c := Conversation{Owner: owner, Conversation: backendapi.Conversation{
+		ID: id, Title: title, Model: model, CreatedAt: now, UpdatedAt: now,
+	}}
 	reply, err := s.run(ctx, s.scripts.create, s.key.ofConversation(owner, id), id, owner, title,
 		model, now.UnixMilli(), millis(s.opts.TTL), s.opts.MaxConversations).Text()
-	switch {
-	case err != nil:
+	if err != nil {
 		return Conversation{}, fmt.Errorf("create a conversation: %w", err)
-	case reply == "conversations":
-		return Conversation{}, ErrTooMany
+	}
+	if err := refusals[reply]; err != nil {
+		return Conversation{}, err
 	}
 
 	return c, nil
@@ -230,10 +222,10 @@ func (s *Store) Delete(ctx context.Context, owner, id string) (generation string
 			return "", fmt.Errorf("delete a conversation: %w", err)
 		}
 
-		switch reply {
-		case "missing":
-			return "", ErrNotFound
-		case "deleted":
+		if err := refusals[reply]; err != nil {
+			return "", err
+		}
+		if reply == "deleted" {
 			if c.Generation != "" {
 				s.Forget(ctx, Generation{ID: c.Generation, Owner: owner, ConversationID: id})
 			}

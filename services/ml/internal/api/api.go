@@ -157,7 +157,7 @@ func (s *service) models(w http.ResponseWriter, r *http.Request) {
 		return strings.Compare(a.Name, b.Name)
 	})
 
-	writeJSON(w, out)
+	wire.WriteJSON(w, http.StatusOK, out)
 }
 
 // list is every model that Ollama has. It keeps their names for the requests, and has the default
@@ -302,7 +302,7 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	writeJSON(w, mlapi.EmbedResponse{
+	wire.WriteJSON(w, http.StatusOK, mlapi.EmbedResponse{
 		Model:        strings.TrimSuffix(model, ":latest"),
 		Embeddings:   e.Embeddings,
 		PromptTokens: e.PromptEvalCount,
@@ -398,10 +398,4 @@ func invalid(location, format string, args ...any) *problem.Problem {
 	p := problem.New(http.StatusBadRequest, "The request is not valid.")
 	p.Errors = []problem.FieldError{{Location: location, Message: fmt.Sprintf(format, args...)}}
 	return p
-}
-
-func writeJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(v) // the client is gone: nothing left to tell
 }

@@ -205,8 +205,8 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 
 		return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text, Done: &mlapi.Done{
 			Model: name, Reason: t.Reason, PromptTokens: t.PromptEvalCount, Tokens: t.EvalCount,
-			QueueMS: ms(waited), LoadMS: ms(t.LoadDuration), PromptMS: ms(t.PromptEvalDuration),
-			EvalMS: ms(t.EvalDuration)}})
+			QueueMS: wire.Milliseconds(waited), LoadMS: wire.Milliseconds(t.LoadDuration), PromptMS: wire.Milliseconds(t.PromptEvalDuration),
+			EvalMS: wire.Milliseconds(t.EvalDuration)}})
 	}
 
 	begun := func() bool { return watch != nil }
@@ -292,7 +292,7 @@ const (
 	cutsMost = 1
 )
 
-// errTooLong says that Ollama refused a prompt that was estimated to fit.
+// errTooLong reports that Ollama refused a prompt that was estimated to fit.
 var errTooLong = errors.New("the prompt exceeds the model's context")
 
 // end says why an answer ended early: as a problem when nothing was written yet,
@@ -362,5 +362,3 @@ func (s *stream) write() error {
 	}
 	return s.rc.Flush()
 }
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

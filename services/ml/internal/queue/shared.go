@@ -68,7 +68,7 @@ type shared struct {
 	told bool
 }
 
-// errGone says that Redis does not know this process: its lease has ended, or Redis has lost it.
+// errGone reports that Redis does not know this process: its lease has ended, or Redis has lost it.
 var errGone = errors.New("the lease of this process has ended")
 
 // Share makes the queue one with those of all processes that share it through this Redis, while Run

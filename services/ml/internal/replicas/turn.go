@@ -18,7 +18,7 @@ type Turn struct {
 	pool       *Pool
 	model, key string
 
-	// erred says that the replica failed the request.
+	// erred reports that the replica failed the request.
 	erred bool
 	once  sync.Once
 }
