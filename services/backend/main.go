@@ -23,6 +23,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
@@ -44,18 +45,18 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 }
 
 const (
-	// lease is how long an answer whose backend is silent counts as being written, and grace how
-	// long the backend has then to renew it: so late does another one go on with the answer of one
-	// that was killed. One that was only slow is refused from then on, so short times cost no more
-	// than an answer that is asked for twice.
+	// lease is how long an answer whose backend is silent counts as being written. Then the backend
+	// has grace to renew it, before another one goes on with the answer. The writes of one that was
+	// only slow are refused from then on, so short times cost no more than an answer that is asked
+	// for twice.
 	lease = 2 * time.Second
 	grace = time.Second
 
 	// sweepEvery is how often a backend looks for answers whose backend was killed.
 	sweepEvery = 250 * time.Millisecond
 
-	// outage is how long an answer bears a Redis that does not answer: Sentinels wait 30 s by
-	// default before they let another server take over, which takes them a few more.
+	// outage is how long an answer bears a Redis that does not answer. Sentinels wait 30 s by default
+	// before they let another server take over, which takes a few more.
 	outage = 40 * time.Second
 
 	// keep is how long an answer's events can be read after its end.
@@ -76,15 +77,13 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 
-	// what fails is returned, and told here once; the library would repeat it on
-	// stderr in its own format
+	// The store's errors are logged here. The library would repeat them in a format of its own.
 	redislog.Disable()
 	log := logging.New(stderr, "backend", cfg.LogLevel, cfg.Debug)
 	srv := server.New("backend", log, cfg.DrainTimeout)
-	redisErrors := prometheus.NewCounter(prometheus.CounterOpts{
+	redisErrors := promauto.With(srv.Registry()).NewCounter(prometheus.CounterOpts{
 		Name: "backend_redis_errors_total", Help: "Commands that Redis did not do.",
 	})
-	srv.Registry().MustRegister(redisErrors)
 	st, err := store.New(store.Options{
 		Address: store.Address(redis),
 		TTL:     cfg.ConversationTTL,
@@ -99,8 +98,9 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	defer st.Close()
 
-	// without storage there is nothing to answer with
-	srv.StartWhen(map[string]server.Check{"redis": st.Check})
+	// Without Redis it can do nothing. Pages, reading and the status live without ml.
+	checks := map[string]server.Check{"redis": st.Check}
+	srv.StartWhen(checks)
 	ml := hop.New("ml", cfg.MLServiceURL)
 	jobs := generation.New(st, hop.NewStreaming("ml", cfg.MLServiceURL), cfg.DefaultModel,
 		generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
@@ -116,8 +116,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 
 	srv.Liveness("/health")
-	// pages, reading and the status live without ml
-	srv.Readiness("/ready", map[string]server.Check{"redis": st.Check})
+	srv.Readiness("/ready", checks)
 	if cfg.Debug {
 		srv.Profiling()
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 type metrics struct {
@@ -21,13 +22,14 @@ type metrics struct {
 
 func newMetrics(reg *prometheus.Registry, service string) *metrics {
 	labels := prometheus.Labels{"service": service}
-	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+	f := promauto.With(reg)
+	return &metrics{
+		requests: f.NewCounterVec(prometheus.CounterOpts{
 			Name:        "http_requests_total",
 			ConstLabels: labels,
 			Help:        "Requests answered, by route pattern, method and status code.",
 		}, []string{"route", "method", "code"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name:        "http_request_duration_seconds",
 			ConstLabels: labels,
 			Help: "Time from the request's header to the end of its response; of a " +
@@ -36,15 +38,12 @@ func newMetrics(reg *prometheus.Registry, service string) *metrics {
 				.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300,
 			},
 		}, []string{"route"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+		inFlight: f.NewGauge(prometheus.GaugeOpts{
 			Name:        "http_requests_in_flight",
 			ConstLabels: labels,
 			Help:        "Requests being answered now.",
 		}),
 	}
-
-	reg.MustRegister(m.requests, m.duration, m.inFlight)
-	return m
 }
 
 // middleware gives a request its id, refuses it while the server starts or drains, logs and counts

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
@@ -39,7 +40,7 @@ type Options struct {
 	DefaultModel string
 	Log          *slog.Logger
 
-	// Draining says that the instance is being stopped.
+	// Draining reports whether the instance is being stopped.
 	Draining func() bool
 }
 
@@ -102,10 +103,13 @@ func Register(mux Mux, o Options) error {
 	a.chatRoutes()
 	a.conversationRoutes()
 	a.statusRoutes()
-	for _, t := range []reflect.Type{reflect.TypeFor[backendapi.Start](), reflect.TypeFor[backendapi.Queue](),
+	// The data of events, which no response has as its body.
+	for _, t := range []reflect.Type{
+		reflect.TypeFor[backendapi.Start](), reflect.TypeFor[backendapi.Queue](),
 		reflect.TypeFor[backendapi.History](), reflect.TypeFor[backendapi.Delta](),
-		reflect.TypeFor[mlapi.Done]()} {
-		registry.Schema(t, true, "") // the data of events: no response has them as its body
+		reflect.TypeFor[mlapi.Done](),
+	} {
+		registry.Schema(t, true, "")
 	}
 
 	spec, err := json.MarshalIndent(a.huma.OpenAPI(), "", "  ")
@@ -130,5 +134,34 @@ X-Codexcontinue-Owner names, "public" without it; those of other owners do not e
 // Owned is a request on behalf of an owner. It is exported because huma leaves out embedded
 // structs that are not.
 type Owned struct {
-	Owner string `header:"X-Codexcontinue-Owner" default:"public" maxLength:"128" pattern:"^[A-Za-z0-9._~@=+/-]+$" doc:"Whose conversations the request is about"`
+	Owner ownerName `header:"X-Codexcontinue-Owner" default:"public"`
+}
+
+func (o Owned) owner() string { return string(o.Owner) }
+
+// ownerName names an owner. In the names of Redis's keys it stands between colons and braces.
+type ownerName string
+
+// Schema implements huma.SchemaProvider.
+func (ownerName) Schema(huma.Registry) *huma.Schema {
+	return textSchema(0, 128, "^[A-Za-z0-9._~@=+/-]+$", "Whose conversations the request is about")
+}
+
+// textSchema returns the schema of a text with a length from least, 0 for any, to most characters.
+func textSchema(least, most int, pattern, description string) *huma.Schema {
+	s := &huma.Schema{
+		Type: huma.TypeString, MaxLength: &most, Pattern: pattern, Description: description,
+	}
+	if least > 0 {
+		s.MinLength = &least
+	}
+	return s
+}
+
+// operation returns the operation of a route, which is a method and a path.
+func operation(id, route, tag, summary string) huma.Operation {
+	method, path, _ := strings.Cut(route, " ")
+	return huma.Operation{
+		OperationID: id, Method: method, Path: path, Tags: []string{tag}, Summary: summary,
+	}
 }

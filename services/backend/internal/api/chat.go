@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"mime"
 	"net/http"
 	"reflect"
@@ -23,9 +24,18 @@ const maxChatBody = 6*backendapi.MaxMessage + 16<<10
 
 type chatInput struct {
 	Owned
-	Accept string `header:"Accept" hidden:"true"`
-	Key    string `header:"Idempotency-Key" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_-]+$" doc:"Names the message: sent again with the same key, it is still one message, and the response is that of the first time"`
+	Accept string     `header:"Accept" hidden:"true"`
+	Key    messageKey `header:"Idempotency-Key"`
 	Body   backendapi.ChatRequest
+}
+
+// messageKey names a message.
+type messageKey string
+
+// Schema implements huma.SchemaProvider.
+func (messageKey) Schema(huma.Registry) *huma.Schema {
+	return textSchema(1, 64, "^[A-Za-z0-9_-]+$", "Names the message: sent again with the same key, "+
+		"it is still one message, and the response is that of the first time")
 }
 
 // Resolve implements huma.Resolver: it checks what a schema cannot say. Lengths are of bytes.
@@ -39,8 +49,8 @@ func (in *chatInput) Resolve(huma.Context) []error {
 	case len(in.Body.Message) > backendapi.MaxMessage:
 		errs = append(errs, &huma.ErrorDetail{
 			Location: "body.message",
-			Message: "has " + strconv.Itoa(len(in.Body.Message)) + " bytes; at most " +
-				strconv.Itoa(backendapi.MaxMessage) + " are allowed",
+			Message: fmt.Sprintf("has %d bytes; at most %d are allowed", len(in.Body.Message),
+				backendapi.MaxMessage),
 		})
 	}
 
@@ -73,70 +83,44 @@ const eventsDoc = "Events: start (Start), queue (Queue), history (History), thin
 	"A stream that ends without one of these was cut: resume it with Last-Event-ID."
 
 func (a *API) chatRoutes() {
-	stream := func() *huma.Response {
-		return &huma.Response{
-			Description: eventsDoc,
-			Content:     map[string]*huma.MediaType{sse.ContentType: {Schema: &huma.Schema{Type: huma.TypeString}}},
-		}
+	text := &huma.Schema{Type: huma.TypeString}
+	stream := &huma.Response{Description: eventsDoc,
+		Content: map[string]*huma.MediaType{sse.ContentType: {Schema: text}}}
+	started := a.huma.OpenAPI().Components.Schemas.Schema(
+		reflect.TypeFor[backendapi.Generation](), true, "")
+
+	op := operation("chat", "POST /api/chat", "chat", "Send a message and start its answer")
+	op.Description = "With Accept: text/event-stream the response is the answer's events, else it " +
+		"names the answer. A message is at most 65536 bytes. A request that the model service " +
+		"refuses at once, such as for its full queue (429), leaves no trace."
+	op.DefaultStatus, op.MaxBodyBytes = http.StatusAccepted, maxChatBody
+	op.Errors = []int{
+		http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,
+		http.StatusTooManyRequests, http.StatusBadGateway, http.StatusInsufficientStorage,
 	}
+	op.Responses = map[string]*huma.Response{"200": stream, "202": {
+		Description: "The answer was started",
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: started}},
+		Headers: map[string]*huma.Param{
+			"Location": {Description: "The answer's events", Schema: text},
+		},
+	}}
+	register(a, op, a.chat)
 
-	started := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[backendapi.Generation](),
-		true, "")
-	register(a,
-		huma.Operation{
-			OperationID: "chat",
-			Method:      http.MethodPost,
-			Path:        "/api/chat",
-			Tags:        []string{"chat"},
-			Summary:     "Send a message and start its answer",
-			Description: "With Accept: text/event-stream the response is the answer's events, " +
-				"else it names the answer. A message is at most 65536 bytes. A request that the " +
-				"model service refuses at once, such as for its full queue (429), leaves no trace.",
-			DefaultStatus: http.StatusAccepted,
-			MaxBodyBytes:  maxChatBody,
-			Errors: []int{http.StatusNotFound, http.StatusConflict,
-				http.StatusRequestEntityTooLarge,
-				http.StatusTooManyRequests, http.StatusBadGateway, http.StatusInsufficientStorage},
-			Responses: map[string]*huma.Response{
-				"200": stream(),
-				"202": {
-					Description: "The answer was started",
-					Content:     map[string]*huma.MediaType{"application/json": {Schema: started}},
-					Headers: map[string]*huma.Param{"Location": {
-						Description: "The answer's events",
-						Schema:      &huma.Schema{Type: huma.TypeString},
-					}},
-				},
-			},
-		}, a.chat)
+	op = operation("followGeneration", "GET /api/generations/{id}/events", "chat",
+		"Read the events of an answer")
+	op.Description = "From its beginning, or after Last-Event-ID. An answer can be read for an hour " +
+		"after its end."
+	op.Errors = []int{http.StatusBadRequest, http.StatusNotFound}
+	op.Responses = map[string]*huma.Response{"200": stream, "204": {
+		Description: "The answer has ended and Last-Event-ID is its last event",
+	}}
+	register(a, op, a.events)
 
-	register(a,
-		huma.Operation{
-			OperationID: "followGeneration",
-			Method:      http.MethodGet,
-			Path:        "/api/generations/{id}/events",
-			Tags:        []string{"chat"},
-			Summary:     "Read the events of an answer",
-			Description: "From its beginning, or after Last-Event-ID. An answer can be read for " +
-				"an hour after its end.",
-			Errors: []int{http.StatusBadRequest, http.StatusNotFound},
-			Responses: map[string]*huma.Response{
-				"200": stream(),
-				"204": {Description: "The answer has ended and Last-Event-ID is its last event"},
-			},
-		}, a.events)
-
-	register(a,
-		huma.Operation{
-			OperationID:   "stopGeneration",
-			Method:        http.MethodDelete,
-			Path:          "/api/generations/{id}",
-			Tags:          []string{"chat"},
-			Summary:       "Stop an answer",
-			Description:   "What came so far is kept. An answer that has ended stays as it is.",
-			DefaultStatus: http.StatusNoContent,
-			Errors:        []int{http.StatusNotFound},
-		}, a.stop)
+	op = operation("stopGeneration", "DELETE /api/generations/{id}", "chat", "Stop an answer")
+	op.Description = "What came so far is kept. An answer that has ended stays as it is."
+	op.DefaultStatus, op.Errors = http.StatusNoContent, []int{http.StatusNotFound}
+	register(a, op, a.stop)
 }
 
 func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, error) {
@@ -149,7 +133,7 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 		}
 	}
 
-	g, err := a.jobs.Start(ctx, in.Owner, in.Key, in.Body)
+	g, err := a.jobs.Start(ctx, in.owner(), string(in.Key), in.Body)
 	if err != nil {
 		if follow {
 			release()
@@ -175,7 +159,7 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 }
 
 func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse, error) {
-	g, err := a.store.Generation(ctx, in.Owner, in.ID)
+	g, err := a.store.Generation(ctx, in.owner(), in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -217,10 +201,10 @@ func (a *API) stream(hc huma.Context, g store.Generation, after string) {
 }
 
 func (a *API) stop(ctx context.Context, in *generationInput) (*struct{}, error) {
-	return nil, a.jobs.Stop(ctx, in.Owner, in.ID)
+	return nil, a.jobs.Stop(ctx, in.owner(), in.ID)
 }
 
-// accepts says whether an Accept header names the media type, and not with a quality of 0.
+// accepts reports whether an Accept header names the media type, with a quality above 0.
 func accepts(header, mediaType string) bool {
 	for part := range strings.SplitSeq(header, ",") {
 		media, params, err := mime.ParseMediaType(part)

@@ -49,7 +49,16 @@ type detailInput struct {
 	Owned
 	ID     string `path:"id" doc:"The conversation"`
 	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"The greatest number of messages"`
-	Before string `query:"before" maxLength:"16" doc:"earlier of the page that comes after; without it the page is the last one"`
+	Before cursor `query:"before"`
+}
+
+// cursor is a place among a conversation's messages.
+type cursor string
+
+// Schema implements huma.SchemaProvider.
+func (cursor) Schema(huma.Registry) *huma.Schema {
+	return textSchema(0, 16, "",
+		"earlier of the page that comes after; without it the page is the last one")
 }
 
 type renameInput struct {
@@ -91,64 +100,35 @@ type createdOutput struct {
 }
 
 func (a *API) conversationRoutes() {
-	tags := []string{"conversations"}
-	missing := []int{http.StatusNotFound}
-	register(a,
-		huma.Operation{
-			OperationID:   "createConversation",
-			Method:        http.MethodPost,
-			Path:          "/api/conversations",
-			Tags:          tags,
-			Summary:       "Create a conversation",
-			DefaultStatus: http.StatusCreated,
-			MaxBodyBytes:  maxBody,
-			Errors:        []int{http.StatusTooManyRequests, http.StatusInsufficientStorage},
-		}, a.create)
+	const tag = "conversations"
+	op := operation("createConversation", "POST /api/conversations", tag, "Create a conversation")
+	op.DefaultStatus, op.MaxBodyBytes = http.StatusCreated, maxBody
+	op.Errors = []int{http.StatusTooManyRequests, http.StatusInsufficientStorage}
+	register(a, op, a.create)
 
-	register(a,
-		huma.Operation{
-			OperationID: "listConversations",
-			Method:      http.MethodGet,
-			Path:        "/api/conversations",
-			Tags:        tags,
-			Summary:     "List conversations, the last changed first",
-			Errors:      []int{http.StatusBadRequest},
-		}, a.list)
+	op = operation("listConversations", "GET /api/conversations", tag,
+		"List conversations, the last changed first")
+	op.Errors = []int{http.StatusBadRequest}
+	register(a, op, a.list)
 
-	register(a,
-		huma.Operation{
-			OperationID: "getConversation",
-			Method:      http.MethodGet,
-			Path:        "/api/conversations/{id}",
-			Tags:        tags,
-			Summary:     "Read a conversation with its last messages, or those before a cursor",
-			Errors:      []int{http.StatusBadRequest, http.StatusNotFound},
-			Description: "A page has at most limit messages and 1 MiB. A message in state streaming " +
-				"has no content yet: its generation's events have it all.",
-		}, a.get)
+	op = operation("getConversation", "GET /api/conversations/{id}", tag,
+		"Read a conversation with its last messages, or those before a cursor")
+	op.Description = "A page has at most limit messages and 1 MiB. A message in state streaming " +
+		"has no content yet: its generation's events have it all."
+	op.Errors = []int{http.StatusBadRequest, http.StatusNotFound}
+	register(a, op, a.get)
 
-	register(a,
-		huma.Operation{
-			OperationID:  "renameConversation",
-			Method:       http.MethodPatch,
-			Path:         "/api/conversations/{id}",
-			Tags:         tags,
-			Summary:      "Rename a conversation",
-			Errors:       append(missing, http.StatusInsufficientStorage),
-			MaxBodyBytes: maxBody,
-		}, a.rename)
+	op = operation("renameConversation", "PATCH /api/conversations/{id}", tag,
+		"Rename a conversation")
+	op.MaxBodyBytes = maxBody
+	op.Errors = []int{http.StatusNotFound, http.StatusInsufficientStorage}
+	register(a, op, a.rename)
 
-	register(a,
-		huma.Operation{
-			OperationID:   "deleteConversation",
-			Method:        http.MethodDelete,
-			Path:          "/api/conversations/{id}",
-			Tags:          tags,
-			Summary:       "Delete a conversation",
-			Description:   "An answer that is being written in it is stopped.",
-			DefaultStatus: http.StatusNoContent,
-			Errors:        missing,
-		}, a.remove)
+	op = operation("deleteConversation", "DELETE /api/conversations/{id}", tag,
+		"Delete a conversation")
+	op.Description = "An answer that is being written in it is stopped."
+	op.DefaultStatus, op.Errors = http.StatusNoContent, []int{http.StatusNotFound}
+	register(a, op, a.remove)
 }
 
 func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, error) {
@@ -160,7 +140,7 @@ func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, erro
 		}
 	}
 
-	c, err := a.store.Create(ctx, in.Owner, title, model)
+	c, err := a.store.Create(ctx, in.owner(), title, model)
 	if err != nil {
 		return nil, err
 	}
@@ -169,13 +149,13 @@ func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, erro
 }
 
 func (a *API) list(ctx context.Context, in *listInput) (*body[backendapi.ConversationPage], error) {
-	page, err := a.store.List(ctx, in.Owner, in.Limit, in.Cursor)
+	page, err := a.store.List(ctx, in.owner(), in.Limit, in.Cursor)
 	return &body[backendapi.ConversationPage]{page}, err
 }
 
 func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.ConversationDetail],
 	error) {
-	c, page, err := a.store.Detail(ctx, in.Owner, in.ID, in.Limit, in.Before)
+	c, page, err := a.store.Detail(ctx, in.owner(), in.ID, in.Limit, string(in.Before))
 	if err != nil {
 		return nil, err
 	}
@@ -187,8 +167,8 @@ func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.Conver
 		}
 
 		if !running { // its answer has just ended: tell how
-			if c, page, err = a.store.Detail(ctx, in.Owner, in.ID, in.Limit,
-				in.Before); err != nil {
+			c, page, err = a.store.Detail(ctx, in.owner(), in.ID, in.Limit, string(in.Before))
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -199,12 +179,12 @@ func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.Conver
 }
 
 func (a *API) rename(ctx context.Context, in *renameInput) (*body[backendapi.Conversation], error) {
-	c, err := a.store.Rename(ctx, in.Owner, in.ID, strings.TrimSpace(in.Body.Title))
+	c, err := a.store.Rename(ctx, in.owner(), in.ID, strings.TrimSpace(in.Body.Title))
 	return &body[backendapi.Conversation]{c.Public()}, err
 }
 
 func (a *API) remove(ctx context.Context, in *conversationInput) (*struct{}, error) {
-	generation, err := a.store.Delete(ctx, in.Owner, in.ID)
+	generation, err := a.store.Delete(ctx, in.owner(), in.ID)
 	if err == nil && generation != "" {
 		a.jobs.Cancel(generation)
 	}

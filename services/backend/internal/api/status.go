@@ -15,7 +15,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
-	"github.com/danielgtaylor/huma/v2"
 )
 
 // checkTimeout bounds each check of the status.
@@ -25,25 +24,12 @@ const checkTimeout = 2 * time.Second
 const modelsTimeout = 10 * time.Second
 
 func (a *API) statusRoutes() {
-	tags := []string{"stack"}
-	register(a,
-		huma.Operation{
-			OperationID: "listModels",
-			Method:      http.MethodGet,
-			Path:        "/api/models",
-			Tags:        tags,
-			Summary:     "List the models that can answer",
-			Errors:      []int{http.StatusBadGateway},
-		}, a.models)
+	op := operation("listModels", "GET /api/models", "stack", "List the models that can answer")
+	op.Errors = []int{http.StatusBadGateway}
+	register(a, op, a.models)
 
-	register(a,
-		huma.Operation{
-			OperationID: "status",
-			Method:      http.MethodGet,
-			Path:        "/api/status",
-			Tags:        tags,
-			Summary:     "Say how the stack's services and its model are",
-		}, a.status)
+	register(a, operation("status", "GET /api/status", "stack",
+		"Say how the stack's services and its model are"), a.status)
 }
 
 func (a *API) models(ctx context.Context, _ *struct{}) (*body[mlapi.Models], error) {

@@ -14,9 +14,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// Admit takes a place for a reader, which release gives back. Each reader holds a
-// connection to Redis while it waits, so their number is bounded; the error of one too many
-// is a *problem.Problem.
+// Admit takes a place for a reader, which release gives back. A reader holds a connection to Redis
+// while it waits, so their number is bounded. The error is a *problem.Problem.
 func (m *Manager) Admit() (release func(), err error) {
 	select {
 	case m.readers <- struct{}{}:
@@ -34,14 +33,14 @@ func (m *Manager) Admit() (release func(), err error) {
 	}, nil
 }
 
-// outagePause is how long a reader waits before it asks a Redis again that failed.
+// outagePause is how long a reader waits after Redis has failed.
 const outagePause = 250 * time.Millisecond
 
-// Follow sends the answer's events after the one with the id ("" for all of them) to the reader,
-// up to the last event of the answer or the end of ctx. It bears an outage of Redis and goes on
-// where it was. Deltas that are there at once are sent as one, with the id of the last: a reader
-// that comes late or is slow gets few big events. An error means that the stream was cut; the
-// reader can resume it.
+// Follow sends the answer's events after the one with the id, or all of them if it is empty, to the
+// reader, up to the answer's last event or the end of ctx. It bears an outage of Redis and goes on
+// where it was. Deltas that are there at once are sent as one, with the id of the last, so that a
+// reader that comes late or is slow gets few big events. After an error the reader can resume the
+// stream.
 func (m *Manager) Follow(
 	ctx context.Context, g store.Generation, after string, w *sse.Writer,
 ) error {
@@ -50,16 +49,17 @@ func (m *Manager) Follow(
 	}
 
 	sent := time.Now()
-	var ended bool        // the answer has, so there must be an event yet to come
+	var ended bool        // the answer has ended, so an event must be left to read
 	var failing time.Time // since when Redis does not answer
 	for ctx.Err() == nil {
 		if m.closing.Err() != nil {
-			return nil // cut: the reader goes on at another instance
+			return nil // the reader goes on at another instance
 		}
 
 		events, err := m.store.Read(ctx, g, after, m.timing.Poll)
 		if err == nil && len(events) == 0 {
-			if ended { // the reader is beyond the end: another server took over that had not got what it has seen
+			if ended {
+				// The reader has seen more than there is: another server took over that lacks the end.
 				return m.gone(ctx, w)
 			}
 
@@ -110,7 +110,7 @@ func (m *Manager) Follow(
 			}
 
 			after = e.ID
-			if last(e.Name) {
+			if backendapi.Final(e.Name) {
 				return nil
 			}
 		}
@@ -119,8 +119,8 @@ func (m *Manager) Follow(
 	return context.Cause(ctx)
 }
 
-// next is the first event, with those of the same kind that follow it when it is text, and the
-// rest.
+// next returns the first event, and the events after it. A text comes with the texts of the same
+// kind that follow it.
 func next(events []store.Event) (sse.Event, []store.Event, error) {
 	first := events[0]
 	text, ok := added(first)
@@ -145,7 +145,7 @@ func next(events []store.Event) (sse.Event, []store.Event, error) {
 	return sse.Event{ID: events[n-1].ID, Name: first.Name, Data: string(data)}, events[n:], nil
 }
 
-// added is the text that an event adds to the answer or to its reasoning.
+// added returns the text that an event adds to the answer or to its reasoning.
 func added(e store.Event) (text string, ok bool) {
 	switch e.Name {
 	case backendapi.EventDelta:
@@ -169,14 +169,6 @@ func (m *Manager) gone(ctx context.Context, w *sse.Writer) error {
 		return fmt.Errorf("follow an answer: %w", err)
 	}
 	return w.Send(sse.Event{Name: backendapi.EventError, Data: string(data)})
-}
-
-func last(event string) bool {
-	switch event {
-	case backendapi.EventDone, backendapi.EventError, backendapi.EventStopped:
-		return true
-	}
-	return false
 }
 
 // WriteTimeout bounds a single write to a reader.

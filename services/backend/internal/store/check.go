@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Check returns an error if Redis, or a master of a Cluster, does not answer. The error says what to
-// do; it never has the password in it.
+// Check returns an error if Redis, or a master of a Cluster, does not answer. The error says what
+// to do; it never has the password in it.
 func (s *Store) Check(ctx context.Context) error {
 	ping := func(ctx context.Context, c redis.UniversalClient) error {
 		err := c.Ping(ctx).Err()
@@ -64,8 +64,8 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-// minMajor is the first version of Redis in which a script declares whether it may run when there is
-// no memory left.
+// minMajor is the first version of Redis in which a script declares whether it may run when
+// there is no memory left.
 const minMajor = 7
 
 // tooOld returns the server's version, from INFO server, if it is below minMajor, else "".

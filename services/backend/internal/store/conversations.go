@@ -225,6 +225,7 @@ func (s *Store) Delete(ctx context.Context, owner, id string) (generation string
 		if err := refusals[reply]; err != nil {
 			return "", err
 		}
+
 		if reply == "deleted" {
 			if c.Generation != "" {
 				s.Forget(ctx, Generation{ID: c.Generation, Owner: owner, ConversationID: id})

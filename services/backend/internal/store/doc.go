@@ -2,23 +2,36 @@
 //
 // # Keys
 //
-//	owner:<owner>:conversations     sorted set  the owner's conversation ids by the time of their last change (ms)
-//	owner:<owner>:usage             hash        the bytes of each conversation's messages by its id, and their total
-//	owner:<owner>:message:<key>     hash        of a message with an idempotency key: its digest, answer (generation) and
-//	                                            conversation, and acknowledged when it was sent again
-//	conversation:<id>               hash        owner, title, model, created_at, updated_at (ms), generation: the id of
-//	                                            the answer being written, absent when there is none
-//	conversation:<id>:messages      list        JSON of backendapi.Message, oldest first; while an answer is written its
-//	                                            message is the last one, without content and in state streaming
-//	generation:<id>                 hash        owner, conversation, state (running or ended), fence: the fencing token of its
-//	                                            writer, expires: the end of the lease (ms; 0 when it was given up), suspect:
-//	                                            set when it was found expired and the writer has time to renew it, retries:
-//	                                            how often the answer was begun anew, left_out: the number of messages that the
-//	                                            model did not get, lease: the end of a lease as the former version reads it
-//	generation:<id>:events          stream      e: the event's name, d: its data: JSON, of a delta the plain text
-//	generation:<id>:text            string      the text of all deltas, so that whoever ends an answer has it at hand
-//	generation:<id>:thinking        string      the model's reasoning, likewise
-//	running                         sorted set  owner:conversation:answer of the answers being written, by the time of the entry
+//	owner:<owner>:conversations   sorted set  the owner's conversation ids, by the time of their
+//	                                          last change (ms)
+//	owner:<owner>:usage           hash        the bytes of each conversation's messages by its id,
+//	                                          and their total
+//	owner:<owner>:message:<key>   hash        of a message with an idempotency key: its digest,
+//	                                          answer (generation) and conversation, and acknowledged
+//	                                          once it was sent again
+//	conversation:<id>             hash        owner, title, model, created_at, updated_at (ms),
+//	                                          generation: the id of the answer being written, absent
+//	                                          if there is none
+//	conversation:<id>:messages    list        JSON of backendapi.Message, oldest first. While an
+//	                                          answer is written its message is the last one, without
+//	                                          content and in state streaming
+//	generation:<id>               hash        owner, conversation, and the fields below
+//	generation:<id>:events        stream      e: the event's name, d: its data: JSON, of a delta the
+//	                                          plain text
+//	generation:<id>:text          string      the text of all deltas, for whoever ends the answer
+//	generation:<id>:thinking      string      the model's reasoning, likewise
+//	running                       sorted set  owner:conversation:answer of the answers being
+//	                                          written, by the time of the entry
+//
+// The fields of an answer, generation:<id>:
+//
+//	state     running or ended
+//	fence     the fencing token of its writer
+//	expires   the end of the lease (ms; 0 if it was given up)
+//	suspect   set when the lease was found expired, and its writer has time to renew it
+//	retries   how often the answer was begun anew
+//	left_out  the number of messages that the model did not get
+//	lease     the end of a lease as the former version reads it
 //
 // ml keeps its queue beside these, in keys that begin with {queue} (services/ml/internal/queue).
 //

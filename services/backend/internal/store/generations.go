@@ -30,8 +30,8 @@ const MaxRetries = 3
 // KeyKept is how long the key of a message is known.
 const KeyKept = 2 * time.Hour
 
-// Instances of the former version write no fencing tokens. They end an answer whose lease is over, so
-// the lease that they read is a long one. They renew their own leases each second.
+// Instances of the former version write no fencing tokens. They end an answer whose lease is over,
+// so the lease that they read is a long one. They renew their own leases each second.
 const (
 	formerLease = 30 * time.Second
 	formerGrace = 4 * time.Second
@@ -182,7 +182,8 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 
 	reply, err := s.run(ctx, script, keys, b.ConversationID, b.Owner, t.Title, t.Model,
 		b.now, millis(s.opts.TTL), b.ID, entries[0], entries[1], entries[2],
-		millis(s.opts.Lease), millis(formerLease), MaxMessages, created, HistoryMessages, HistoryBytes,
+		millis(s.opts.Lease), millis(formerLease), MaxMessages, created, HistoryMessages,
+		HistoryBytes,
 		s.opts.MaxBytes, s.opts.MaxConversations, t.digest(), millis(KeyKept)).StringSlice()
 	if err != nil {
 		return Begun{}, fmt.Errorf("begin an answer: %w", err) // if it has begun, a sweep finds it
@@ -199,8 +200,8 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 
 	g, err := known(t.Owner, reply)
 	if err == nil && g.ID == b.ID {
-		// The reply to the first try was lost, and nobody writes the answer: the next sweep takes it
-		// over.
+		// The reply to the first try was lost, and nobody writes the answer: the
+		// next sweep takes it over.
 		_ = s.Release(ctx, b.Generation) // else when the lease is over
 		return Begun{Generation: g, Again: true}, nil
 	}
@@ -357,8 +358,8 @@ func Stopped() Ending {
 }
 
 // End ends an answer, with the text so far. Only the first call has an effect: the others fail with
-// ErrEnded, or with ErrNotFound if nothing is left of the answer. It fails with ErrSuperseded if the
-// answer has another writer now.
+// ErrEnded, or with ErrNotFound if nothing is left of the answer. It fails with ErrSuperseded if
+// the answer has another writer now.
 func (s *Store) End(ctx context.Context, g Generation, e Ending) error {
 	_, err := s.end(ctx, g, e, 0)
 	if err == nil {
@@ -489,7 +490,7 @@ func (s *Store) Read(
 	}
 
 	if err != nil {
-		look(ctx, s.wait, err)
+		reloadAfter(ctx, s.wait, err)
 		return nil, fmt.Errorf("read an answer: %w", err)
 	}
 

@@ -2,10 +2,10 @@ package store
 
 import "strings"
 
-// keyspace names the keys. In a Redis Cluster the keys of an owner have the owner as their hash tag,
-// and so lie in one hash slot, where a script may touch them all. Every request is on behalf of an
-// owner, so the owner is always known. Elsewhere there are no tags: the names are those of the
-// versions that knew no Cluster.
+// keyspace names the keys. In a Redis Cluster the keys of an owner have the owner as their hash
+// tag, and so lie in one hash slot, where a script may touch them all. Every request is on behalf
+// of an owner, so the owner is always known. Elsewhere there are no tags: the names are those of
+// the versions that knew no Cluster.
 type keyspace struct{ tagged bool }
 
 // of returns the owner's key with the name that the parts make. An owner has no braces (see the
@@ -31,9 +31,13 @@ func (k keyspace) messages(owner, id string) string {
 }
 
 func (k keyspace) generation(owner, id string) string { return k.of(owner, "generation", id) }
-func (k keyspace) events(owner, id string) string     { return k.of(owner, "generation", id, "events") }
-func (k keyspace) text(owner, id string) string       { return k.of(owner, "generation", id, "text") }
-func (k keyspace) thinking(owner, id string) string   { return k.of(owner, "generation", id, "thinking") }
+func (k keyspace) events(owner, id string) string {
+	return k.of(owner, "generation", id, "events")
+}
+func (k keyspace) text(owner, id string) string { return k.of(owner, "generation", id, "text") }
+func (k keyspace) thinking(owner, id string) string {
+	return k.of(owner, "generation", id, "thinking")
+}
 
 // running is the one key that is not an owner's.
 const running = "running"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -20,30 +21,29 @@ const (
 	gap      = 8 * time.Second
 	gapPause = 50 * time.Millisecond
 
-	// impatience is for a Redis that has been away for longer than a gap:
-	// whoever asks is told soon.
+	// impatience is the wait for a Redis that has been away for longer than a gap.
 	impatience = time.Second
 )
 
-// waitsOut repeats what is safe to repeat while Redis is away. As a hook of the client it does so
+// retrier repeats what is safe to repeat while Redis is away. As a hook of the client it does so
 // with commands; run does it with scripts.
-type waitsOut struct {
-	// node names the server that has the key; there is but one without a Cluster.
+type retrier struct {
+	// node returns the name of the server of the key: "" without a Cluster.
 	node func(ctx context.Context, key string) string
 
 	mu    sync.Mutex
 	nodes map[string]*outage.Outage // of the servers that do not answer
 }
 
-func newWaitsOut(c redis.UniversalClient) *waitsOut {
-	w := &waitsOut{nodes: map[string]*outage.Outage{}, node: func(context.Context, string) string {
+func newRetrier(c redis.UniversalClient) *retrier {
+	w := &retrier{nodes: map[string]*outage.Outage{}, node: func(context.Context, string) string {
 		return ""
 	}}
 	if cluster, ok := c.(*redis.ClusterClient); ok {
 		w.node = func(ctx context.Context, key string) string {
 			master, err := cluster.MasterForKey(ctx, key)
 			if err != nil {
-				return "" // nobody says who has it
+				return "" // no node says whose the key is
 			}
 			return master.Options().Addr
 		}
@@ -53,29 +53,29 @@ func newWaitsOut(c redis.UniversalClient) *waitsOut {
 }
 
 // DialHook implements redis.Hook.
-func (w *waitsOut) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (w *retrier) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook implements redis.Hook.
-func (w *waitsOut) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (w *retrier) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if !patient(cmd) {
+		if !repeatable(cmd) {
 			return next(ctx, cmd)
 		}
-		return w.through(ctx, keyOf(cmd), func() error { return next(ctx, cmd) }, away)
+		return w.repeat(ctx, keyOf(cmd), func() error { return next(ctx, cmd) }, away)
 	}
 }
 
 // ProcessPipelineHook implements redis.Hook. In a Cluster a pipeline whose keys may be of several
-// nodes is not repeated: what those have that answer does not wait for the others.
-func (w *waitsOut) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+// nodes is not repeated: the replies of those that answer do not wait for the others.
+func (w *retrier) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		key := keyOf(cmds[0])
 		node := w.node(ctx, key)
 		elsewhere := func(cmd redis.Cmder) bool { return w.node(ctx, keyOf(cmd)) != node }
-		if !slices.ContainsFunc(cmds, patient) || slices.ContainsFunc(cmds[1:], elsewhere) {
+		if !slices.ContainsFunc(cmds, repeatable) || slices.ContainsFunc(cmds[1:], elsewhere) {
 			return next(ctx, cmds)
 		}
-		return w.through(ctx, key, func() error { return next(ctx, cmds) }, away)
+		return w.repeat(ctx, key, func() error { return next(ctx, cmds) }, away)
 	}
 }
 
@@ -87,9 +87,9 @@ func keyOf(cmd redis.Cmder) string {
 	return ""
 }
 
-// patient reports whether the command may be repeated: the store's own that are no scripts read, or
-// do the same twice. Those that ask how Redis is want to know it now.
-func patient(cmd redis.Cmder) bool {
+// repeatable reports whether the command may be repeated: the store's own that are no scripts read,
+// or do the same twice. Those that ask how Redis is want to know it now.
+func repeatable(cmd redis.Cmder) bool {
 	switch strings.ToLower(cmd.Name()) {
 	case "evalsha", "eval", "ping", "info", "cluster", "hello", "auth", "select", "client":
 		return false
@@ -97,9 +97,9 @@ func patient(cmd redis.Cmder) bool {
 	return true
 }
 
-// through repeats what failed because the server that has the key is away, and
-// returns its last outcome.
-func (w *waitsOut) through(
+// repeat repeats what failed because the server of the key is away, while again holds for the
+// error. It returns the last outcome.
+func (w *retrier) repeat(
 	ctx context.Context, key string, do func() error, again func(error) bool,
 ) error {
 	var deadline time.Time
@@ -123,12 +123,12 @@ func (w *waitsOut) through(
 	}
 }
 
-// answered notes that the server that has the key answers.
-func (w *waitsOut) answered(ctx context.Context, key string) {
+// answered notes that the server of the key answers.
+func (w *retrier) answered(ctx context.Context, key string) {
 	w.mu.Lock()
-	well := len(w.nodes) == 0
+	allAnswer := len(w.nodes) == 0
 	w.mu.Unlock()
-	if well {
+	if allAnswer {
 		return
 	}
 
@@ -138,11 +138,13 @@ func (w *waitsOut) answered(ctx context.Context, key string) {
 	delete(w.nodes, node)
 }
 
-// failed notes that it does not, and returns how long to wait for it.
-func (w *waitsOut) failed(ctx context.Context, key string, now time.Time) time.Duration {
+// failed notes that the server of the key does not answer, and returns how long to wait for it.
+func (w *retrier) failed(ctx context.Context, key string, now time.Time) time.Duration {
 	node := w.node(ctx, key)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// Nodes that have left the Cluster never answer.
+	maps.DeleteFunc(w.nodes, func(_ string, o *outage.Outage) bool { return o.OutOfDate(now) })
 	o := w.nodes[node]
 	if o == nil {
 		o = outage.New(gap, impatience)
@@ -163,7 +165,7 @@ func away(err error) bool {
 }
 
 // undone reports whether a command that failed has certainly not been done: Redis refused
-// to begin, as it still loads its data, is a replica now or does not serve the slot; or
+// to begin, as it still loads its data, is a replica now or does not serve the slot, or
 // no connection was made.
 func undone(err error) bool {
 	for _, prefix := range []string{"LOADING", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"} {

@@ -16,24 +16,23 @@ import (
 
 // Limits of one instance. In a Redis Cluster those of connections are for each node.
 const (
-	// commandConns is how many commands may be with Redis at once; further ones
-	// wait for poolTimeout.
+	// commandConns bounds the commands that are with Redis at once. Others wait for poolTimeout.
 	commandConns = 64
+	poolTimeout  = 2 * time.Second
 
-	// MaxReaders is how many readers may wait for events at once: each holds a
-	// connection while it waits.
-	MaxReaders  = 1024
-	poolTimeout = 2 * time.Second
+	// MaxReaders bounds the readers that wait for events at once. Each holds a connection.
+	MaxReaders = 1024
+
 	dialTimeout = 2 * time.Second
 
 	// ioTimeout bounds one command. Redis answers in microseconds or is in trouble.
 	ioTimeout = 3 * time.Second
 )
 
-// Address says where Redis is.
+// Address is where Redis is.
 type Address contract.Redis
 
-// String is what errors call it: it holds neither user nor password.
+// String returns the address as errors name it, without user and password.
 func (a Address) String() string {
 	switch {
 	case len(a.Cluster) > 0:
@@ -100,8 +99,9 @@ func (a Address) options() (*redis.UniversalOptions, error) {
 	return u, nil
 }
 
-// clients connects nothing yet: Redis may come later. rdb runs commands; wait runs those that block
-// until something happens, so that waiting readers never take the connections of writers.
+// clients returns the store's two clients, which connect when they are used. rdb runs commands. wait
+// runs those that block until something happens, so that readers that wait never take the
+// connections of writers.
 func (a Address) clients() (rdb, wait redis.UniversalClient, err error) {
 	u, err := a.options()
 	if err != nil {
@@ -118,9 +118,9 @@ func (a Address) clients() (rdb, wait redis.UniversalClient, err error) {
 	return redis.NewUniversalClient(u), redis.NewUniversalClient(&waiting), nil
 }
 
-// look makes a Cluster's client look who serves what after an error that is not Redis's reply:
-// where nobody answers, nobody says that another node took over.
-func look(ctx context.Context, c redis.UniversalClient, err error) {
+// reloadAfter makes a Cluster's client ask anew which node serves what, after an error that is not
+// Redis's reply: a node that does not answer does not name the one that took over.
+func reloadAfter(ctx context.Context, c redis.UniversalClient, err error) {
 	var reply redis.Error
 	if cluster, ok := c.(*redis.ClusterClient); ok && err != nil && !errors.As(err, &reply) {
 		cluster.ReloadState(ctx)

@@ -10,7 +10,8 @@ import (
 )
 
 var (
-	// ErrNotFound reports that there is no such conversation or answer, or that it is another owner's.
+	// ErrNotFound reports that there is no such conversation or answer, or that
+	// it is another owner's.
 	ErrNotFound = errors.New("not found")
 
 	// ErrBusy reports that an answer is being written in the conversation.
@@ -25,8 +26,8 @@ var (
 	// ErrSuperseded reports that another writer has taken the answer over.
 	ErrSuperseded = errors.New("another writer has taken the answer over")
 
-	// ErrAcknowledged reports that a message cannot be taken back: it was sent again with its key, and
-	// is known to be stored.
+	// ErrAcknowledged reports that a message cannot be taken back: it was sent again with its key,
+	// and is known to be stored.
 	ErrAcknowledged = errors.New("the message is known to be stored")
 
 	// ErrKeyReused reports that a message has the key of another one.
@@ -46,8 +47,8 @@ var (
 	// ErrTooMany reports that the owner has Options.MaxConversations.
 	ErrTooMany = errors.New("the owner has too many conversations")
 
-	// ErrLost reports that Redis no longer holds all of the answer's text that it took: a server took
-	// over that had not got it.
+	// ErrLost reports that Redis no longer holds all of the answer's text that it took: a server
+	// took over that had not got it.
 	ErrLost = errors.New("a part of the answer is lost")
 
 	// ErrCursor reports that a page's cursor is not one that List made.
@@ -112,7 +113,7 @@ const (
 type Store struct {
 	rdb, wait redis.UniversalClient // see Address.clients
 	scripts   *scripts
-	outages   *waitsOut
+	retrier   *retrier
 	opts      Options
 	addr      Address
 	key       keyspace
@@ -144,13 +145,13 @@ func New(o Options) (*Store, error) {
 		rdb:     rdb,
 		wait:    wait,
 		scripts: sc,
-		outages: newWaitsOut(rdb),
+		retrier: newRetrier(rdb),
 		opts:    o,
 		addr:    o.Address,
 		key:     keyspace{tagged: len(o.Cluster) > 0},
 	}
 
-	s.rdb.AddHook(s.outages) // outside of what counts the errors
+	s.rdb.AddHook(s.retrier) // outside of what counts the errors
 	if o.OnError != nil {
 		s.rdb.AddHook(errorHook(o.OnError))
 		s.wait.AddHook(errorHook(o.OnError))
@@ -183,8 +184,8 @@ func newID() (string, error) {
 	return id.String(), nil
 }
 
-// validID reports whether an id may be one that newID made, so that no other text gets into the name
-// of a key.
+// validID reports whether an id may be one that newID made, so that no other text gets
+// into the name of a key.
 func validID(id string) bool {
 	u, err := uuid.Parse(id)
 	return err == nil && u.String() == id

@@ -12,7 +12,7 @@ import (
 func (s *Store) Watch(ctx context.Context, log *slog.Logger, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for before := "unknown"; ; {
+	for last := "unknown"; ; {
 		check, cancel := context.WithTimeout(ctx, ioTimeout)
 		err := s.Check(check)
 		if err == nil {
@@ -30,7 +30,7 @@ func (s *Store) Watch(ctx context.Context, log *slog.Logger, every time.Duration
 		}
 
 		switch {
-		case now == before:
+		case now == last:
 		case errors.Is(err, ErrDiskFull):
 			log.ErrorContext(ctx, "Redis cannot write to its disk: nothing is changed until it can",
 				"error", err)
@@ -46,7 +46,7 @@ func (s *Store) Watch(ctx context.Context, log *slog.Logger, every time.Duration
 			log.InfoContext(ctx, "Redis answers")
 		}
 
-		before = now
+		last = now
 		select {
 		case <-ctx.Done():
 			return

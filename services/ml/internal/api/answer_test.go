@@ -304,6 +304,31 @@ func TestOllamaIsReplaced(t *testing.T) {
 	}
 }
 
+// The name of an Ollama whose container is made anew resolves to nothing for a while.
+func TestOllamaHasNoAddress(t *testing.T) {
+	f := newFake(t, answers)
+	var gone atomic.Bool
+	var questions atomic.Int32
+	ollamatest.Resolve(t, "ollama.internal", func() []string {
+		if gone.Load() && questions.Add(1) < 16 {
+			return nil
+		}
+		return []string{"127.0.0.1"}
+	})
+
+	_, port, err := net.SplitHostPort(f.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	i := start(t, "http://ollama.internal:"+port, func(o *Options) { o.Patience = 20 * time.Second })
+	i.chat(t.Context(), ask).rest()
+	gone.Store(true)
+	if text := readAll(i.post(t.Context(), "/chat", ask)); !strings.Contains(text, "Hello") {
+		t.Errorf("got %s", text)
+	}
+}
+
 // TestDrainsWithoutOllama: a request that waits for Ollama while this instance is told to stop has
 // not begun.
 func TestDrainsWithoutOllama(t *testing.T) {

@@ -32,12 +32,12 @@ type Options struct {
 	Queue   *queue.Queue
 	Builder *build.Builder
 
-	// Await says that somebody else makes the model: nothing is ready before exactly the
-	// wanted version is there.
+	// Await is set if somebody else makes the model. Then the service is not ready before exactly
+	// the wanted version is there.
 	Await        bool
 	DefaultModel string
 
-	// Timeout bounds one answer from its turn on; Silence the time between two tokens.
+	// Timeout bounds one answer, from its turn on. Silence bounds the time between two tokens.
 	Timeout, Silence time.Duration
 
 	// Patience is how long a request that has its turn waits for an Ollama that cannot be reached.
@@ -136,7 +136,7 @@ func (s *service) models(w http.ResponseWriter, r *http.Request) {
 		}
 
 		out.Models = append(out.Models, mlapi.ModelInfo{
-			Name:          strings.TrimSuffix(m.Name, ":latest"),
+			Name:          shortName(m.Name),
 			Digest:        m.Digest,
 			SizeBytes:     m.Size,
 			Family:        m.Details.Family,
@@ -231,7 +231,7 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 			return name, m.Digest, nil
 		}
 		if !build.IsVersion(m.Name, s.DefaultModel) {
-			shown = append(shown, strings.TrimSuffix(m.Name, ":latest"))
+			shown = append(shown, shortName(m.Name))
 		}
 	}
 
@@ -240,19 +240,23 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 		if err == nil {
 			return name, "", nil // it has come in this moment
 		}
-		p := problem.New(http.StatusServiceUnavailable, "%v", err)
-		p.Type, p.RetryAfter = "/problems/model-not-ready", 5
+		p := problem.Typed("/problems/model-not-ready", http.StatusServiceUnavailable, "%v", err)
+		p.RetryAfter = 5
 		return "", "", p
 	}
 
 	slices.Sort(shown)
-	p := problem.New(http.StatusNotFound, "There is no model %q. There are: %s.",
-		strings.TrimSuffix(name, ":latest"), strings.Join(shown, ", "))
-	p.Type = "/problems/no-such-model"
-	return "", "", p
+	return "", "", problem.Typed(typeNoModel, http.StatusNotFound,
+		"There is no model %q. There are: %s.", shortName(name), strings.Join(shown, ", "))
 }
 
-// forget makes the next request look again: Ollama said that it has no such model.
+// typeNoModel is the type of a refusal for a model that Ollama does not have.
+const typeNoModel = "/problems/no-such-model"
+
+// shortName returns a model's name as people write it.
+func shortName(name string) string { return strings.TrimSuffix(name, ":latest") }
+
+// forget makes the next request ask Ollama anew which models it has.
 func (s *service) forget() { s.mu.Lock(); s.names = nil; s.mu.Unlock() }
 
 func (s *service) embed(w http.ResponseWriter, r *http.Request) {
@@ -303,13 +307,13 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 	}
 
 	wire.WriteJSON(w, http.StatusOK, mlapi.EmbedResponse{
-		Model:        strings.TrimSuffix(model, ":latest"),
+		Model:        shortName(model),
 		Embeddings:   e.Embeddings,
 		PromptTokens: e.PromptEvalCount,
 	})
 }
 
-// asProblem says in the shape of the API what went wrong.
+// asProblem returns the problem that an error is to the client.
 func (s *service) asProblem(err error) *problem.Problem {
 	var p *problem.Problem
 	var full *queue.FullError
@@ -319,34 +323,27 @@ func (s *service) asProblem(err error) *problem.Problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &full):
-		p = problem.New(http.StatusTooManyRequests,
+		p = problem.Typed("/problems/queue-full", http.StatusTooManyRequests,
 			"%d requests are waiting already. Try again in about %s.", full.Position-1,
 			full.RetryAfter)
-		p.Type, p.QueuePosition, p.RetryAfter = "/problems/queue-full", full.Position, int(full.RetryAfter/time.Second)
+		p.QueuePosition, p.RetryAfter = full.Position, int(full.RetryAfter/time.Second)
 		return p
 	case errors.Is(err, queue.ErrDraining):
-		p = problem.New(http.StatusServiceUnavailable, "This instance is shutting down. Try again.")
-		p.Type, p.RetryAfter = problem.TypeDraining, 1
-		return p
+		return problem.Draining("This instance is shutting down. Try again.")
 	case errors.As(err, &long):
-		p = problem.New(http.StatusRequestEntityTooLarge,
+		return problem.Typed(problem.TypeTooLong, http.StatusRequestEntityTooLarge,
 			"The message has about %d tokens, and %d fit into the model's context beside the system "+
 				"prompt and the answer. Shorten it, or send it in parts.", long.Tokens, long.Room)
-		p.Type = problem.TypeTooLong
-		return p
 	case errors.Is(err, errTooLong):
-		p = problem.New(http.StatusRequestEntityTooLarge,
+		return problem.Typed(problem.TypeTooLong, http.StatusRequestEntityTooLarge,
 			"The message does not fit into the model's context beside the system prompt and the "+
 				"answer. Shorten it, or send it in parts.")
-		p.Type = problem.TypeTooLong
-		return p
 	case errors.Is(err, errTimeout), errors.Is(err, errSilence):
 		return problem.New(http.StatusGatewayTimeout, "The model took too long: %v.", err)
 	case errors.As(err, &status) && status.Status == http.StatusNotFound:
 		s.forget()
-		p = problem.New(http.StatusNotFound, "Ollama no longer has that model: %s.", status.Message)
-		p.Type = "/problems/no-such-model"
-		return p
+		return problem.Typed(typeNoModel, http.StatusNotFound,
+			"Ollama no longer has that model: %s.", status.Message)
 	case errors.As(err, &status) && status.Status == http.StatusBadRequest:
 		return problem.New(http.StatusBadRequest, "Ollama refused the request: %s", status.Message)
 	}
@@ -357,7 +354,7 @@ func (s *service) asProblem(err error) *problem.Problem {
 // refuse answers with the problem that an error is, before anything else was written.
 func (s *service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
-		return // nobody is there to read it
+		return // nobody reads it
 	}
 	p := s.asProblem(err)
 	s.count(r, p, err)

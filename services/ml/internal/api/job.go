@@ -12,20 +12,17 @@ import (
 	"github.com/ollama/ollama/api"
 )
 
-// job is a request whose prompt fits.
+// job is a request with a prompt that fits the model's context.
 type job struct {
 	// model is the model's full name, key what the turns of a conversation have in common.
 	model, key string
 	messages   []api.Message
 	options    map[string]any
 
-	// leftOut is how many of the oldest messages were left out; again says that the text so far
-	// was.
-	leftOut int
-	again   bool
-
-	// goesOn says that the last message is the text so far, full that this leaves no room for more.
-	goesOn, full bool
+	leftOut int  // how many of the oldest messages were left out
+	again   bool // the text so far was left out: the answer begins again
+	goesOn  bool // the last message is the text so far
+	full    bool // the text so far leaves no room for more
 
 	// seam is the space in which the text so far ends. The model gets the text without it and
 	// writes it anew: the token that comes next begins with the space in most vocabularies.
@@ -38,8 +35,9 @@ const knowWait = 3 * time.Second
 
 // prepare makes the prompt of a request fit. It refuses one that cannot, before it waits for its
 // turn; where the context or the tokenizer is not known, that is left to Ollama.
-func (s *service) prepare(ctx context.Context, name string, given []mlapi.Message,
-	options map[string]any) (*job, error) {
+func (s *service) prepare(
+	ctx context.Context, name string, given []mlapi.Message, options map[string]any,
+) (*job, error) {
 	name, digest, err := s.resolve(ctx, name)
 	if err != nil {
 		return nil, err
@@ -128,7 +126,7 @@ func (s *service) loadedContext(ctx context.Context, m *prompt.Model, digest str
 	return s.contexts[digest]
 }
 
-// less leaves the oldest turn out; it returns false when there is none that may go.
+// less leaves the oldest turn out. It reports whether there was one that may go.
 func (j *job) less() bool {
 	messages, ok := prompt.Less(j.messages)
 	if ok {

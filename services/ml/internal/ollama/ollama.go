@@ -79,13 +79,6 @@ func Rewritten(err error) bool {
 		s.Message == "unexpected EOF")
 }
 
-// NotReached reports whether there was no connection to Ollama, so that it has not seen the
-// request.
-func NotReached(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
-}
-
 // TooLong reports whether Ollama refused a prompt because the model's context does not hold it.
 func TooLong(err error) bool {
 	var s *StatusError
