@@ -226,7 +226,7 @@ func (e everywhere) follow(ctx context.Context, at map[string]*attempt, addresse
 	}
 }
 
-// outcome says whether every attempt has ended, and how those that failed did.
+// outcome reports whether every attempt has ended, and returns the errors of those that failed.
 func outcome(at map[string]*attempt) (ended bool, failed error) {
 	var errs []error
 	for _, address := range slices.Sorted(maps.Keys(at)) {

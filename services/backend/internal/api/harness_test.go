@@ -50,7 +50,7 @@ type instance struct {
 	jobs *generation.Manager
 	srv  *server.Server
 
-	// stop begins the shutdown, as SIGTERM does; stopped tells that it is over.
+	// stop begins the shutdown, as SIGTERM does. stopped gets its outcome.
 	stop    context.CancelFunc
 	stopped chan error
 }

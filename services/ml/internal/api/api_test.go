@@ -644,7 +644,8 @@ func TestModelsAndReadiness(t *testing.T) {
 	}
 }
 
-// TestModelThatWasDeleted: the names known are looked up again once Ollama says that one is gone.
+// TestModelThatWasDeleted: the names of the models are asked for again once Ollama refuses one of
+// them.
 func TestModelThatWasDeleted(t *testing.T) {
 	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(404)

@@ -56,14 +56,14 @@ const tagLength = 12
 
 var versionTag = regexp.MustCompile(`^[0-9a-f]{12}$`)
 
-// Version is the name of the model that is made of what has the digest.
+// Version returns the name of the model that is made of what has the digest.
 func Version(name, digest string) string { return name + ":" + short(digest) }
 
-// Latest is the name that requests use.
+// Latest returns the name that requests use.
 func Latest(name string) string { return name + ":latest" }
 
-// IsVersion says that a model of Ollama is one of the builder's own versions,
-// which people need not see.
+// IsVersion reports whether a model of Ollama is one of the builder's own versions, which people
+// need not see.
 func IsVersion(listed, name string) bool {
 	tag, ok := strings.CutPrefix(listed, name+":")
 	return ok && versionTag.MatchString(tag)
@@ -110,7 +110,8 @@ type Builder struct {
 	changed func(mlapi.Build)
 }
 
-// New makes a builder; changed, which may be nil, is called with each new state and must not block.
+// New returns a builder. changed, which may be nil, is called with each new state and must not
+// block.
 func New(
 	opts Options, client *ollama.Client, log *slog.Logger, changed func(mlapi.Build),
 ) *Builder {
@@ -130,7 +131,7 @@ func New(
 	}
 }
 
-// State is how far the build is.
+// State returns how far the build is.
 func (b *Builder) State() mlapi.Build { b.mu.Lock(); defer b.mu.Unlock(); return b.state }
 
 func (b *Builder) set(state, detail string, change func(*mlapi.Build)) {
@@ -186,9 +187,10 @@ func (b *Builder) Run(ctx context.Context) {
 // awaitEvery is how often Await looks for the model, awaitTimeout bounds each look.
 const awaitEvery, awaitTimeout = 2 * time.Second, 10 * time.Second
 
-// Await watches for the model that somebody else makes, until ctx is done. lists is what each
-// replica of Ollama has: one that has the version is enough. Once the version was there, a newer
-// one that takes its name does no harm: an update makes the model before it replaces ml.
+// Await watches for the model that somebody else makes, until ctx is done. lists returns the models
+// of each replica of Ollama; one replica that has the version is enough. Once the version was
+// there, the builder stays ready if a newer one takes its name: an update makes the model before it
+// replaces ml.
 func (b *Builder) Await(
 	ctx context.Context, lists func(context.Context) ([][]api.ListModelResponse, error),
 ) {
@@ -426,8 +428,7 @@ func (b *Builder) pull(ctx context.Context, base string) error {
 	}
 }
 
-// final says that a download will not come right by trying again: the registry
-// does not know the model.
+// final reports whether another try of a download is in vain: the registry does not know the model.
 func final(err error) bool {
 	var s *ollama.StatusError
 	if !errors.As(err, &s) {
@@ -446,7 +447,7 @@ func final(err error) bool {
 	return s.Status >= 400 && s.Status < 500
 }
 
-// fullName is a model's name as Ollama lists it: with its tag.
+// fullName returns a model's name as Ollama lists it: with its tag.
 func fullName(name string) string {
 	n := model.ParseName(name)
 	if !n.IsValid() {
@@ -491,9 +492,8 @@ func (b *Builder) smokeTest(ctx context.Context, version string) error {
 	return nil
 }
 
-// prune deletes all versions but this one and the one that latest was. It deletes none when
-// latest stays what it was, for then the one to roll back to is not known. A failure is worth a
-// line in the log only.
+// prune deletes all versions but this one and the one that latest was before. It deletes none if
+// latest stays what it was: then the one to roll back to is not known. It only logs a failure.
 func (b *Builder) prune(ctx context.Context, version string, before map[string]string) {
 	after, err := b.digests(ctx)
 	if err != nil {

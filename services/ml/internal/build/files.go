@@ -95,9 +95,9 @@ func checkGGUF(f *os.File) error {
 	return nil
 }
 
-// unaltered says that the version is there and is what the request would make. Digests of two
-// stores differ for the same model, so what is compared is what models are made of. A base that is
-// not there any more is not asked about: the version then only has to hold what the Modelfile says.
+// unaltered reports whether the version is there and is what the request would make. It compares
+// what the models are made of, as the digests of one model differ between two stores. If the base
+// is not there any more, the version only has to hold what the Modelfile says.
 func (b *Builder) unaltered(
 	ctx context.Context, version string, have map[string]string, req *api.CreateRequest,
 ) (bool, error) {
@@ -163,8 +163,7 @@ func (b *Builder) unaltered(
 	return slices.Equal(slices.Compact(from), made), nil
 }
 
-// weights are the names of the blobs that a shown Modelfile names in FROM and ADAPTER
-// (sha256-...), sorted.
+// weights returns the blobs that a shown Modelfile names in FROM and ADAPTER (sha256-...), sorted.
 func weights(shown string) ([]string, error) {
 	if shown == "" {
 		return nil, nil
@@ -186,8 +185,8 @@ func weights(shown string) ([]string, error) {
 	return slices.Compact(out), nil
 }
 
-// sameParameters wants each parameter to have the same values, in whatever order; when more are
-// allowed, only those that are wanted.
+// sameParameters reports whether each parameter has the values that it should, in any order. Unless
+// more are allowed there must be no others.
 func sameParameters(want, got map[string][]string, more bool) bool {
 	for name, values := range want {
 		if !slices.EqualFunc(slices.Sorted(slices.Values(values)), slices.Sorted(slices.Values(got[name])), sameValue) {
@@ -197,8 +196,8 @@ func sameParameters(want, got map[string][]string, more bool) bool {
 	return more || len(got) == len(want)
 }
 
-// sameValue compares two parameters as numbers where both are: 0.7 comes back as a
-// float32 of other digits.
+// sameValue reports whether two parameters are equal, as numbers if both are: Ollama returns 0.7 as
+// a float32 with other digits.
 func sameValue(a, b string) bool {
 	x, errX := strconv.ParseFloat(a, 32)
 	y, errY := strconv.ParseFloat(b, 32)
@@ -208,7 +207,8 @@ func sameValue(a, b string) bool {
 	return a == b
 }
 
-// parameters reads what Show says: a name and a value a line, text in quotes, in random order.
+// parameters reads the parameters that Show returns: a name and a value a line, text in quotes, in
+// random order.
 func parameters(text string) map[string][]string {
 	out := map[string][]string{}
 	for line := range strings.Lines(text) {

@@ -1,7 +1,7 @@
-// Package ollama is a client of Ollama's HTTP API that takes a cut stream for what it is. It
-// uses the types of Ollama's own client, but reads the streams itself: that client never checks
-// the scanner's error, so a stream that was cut ends like a complete one, and it sets eight
-// megabytes aside for each.
+// Package ollama is a client of Ollama's HTTP API that reports a stream that was cut. It uses the
+// types of Ollama's own client but not the client itself, which never checks the scanner's error,
+// so that a stream that was cut ends like a complete one, and which allocates eight megabytes for
+// each stream.
 package ollama
 
 import (
@@ -33,7 +33,7 @@ type Client struct {
 	http *http.Client
 }
 
-// New makes a client for the base URL, such as http://ollama:11434.
+// New returns a client for the base URL, such as http://ollama:11434.
 func New(base string) *Client {
 	t := hop.Transport()
 	// loading a model takes as long as it takes; the context bounds it
@@ -42,7 +42,7 @@ func New(base string) *Client {
 	return &Client{base: strings.TrimRight(base, "/"), http: &http.Client{Transport: t}}
 }
 
-// NewAt makes a client for the base URL that connects to one address (host:port) of its host,
+// NewAt returns a client for the base URL that connects to one address (host:port) of its host,
 // whatever the name resolves to. The Host header and the server's name of TLS stay the URL's.
 func NewAt(base, address string) *Client {
 	c := New(base)
@@ -54,7 +54,7 @@ func NewAt(base, address string) *Client {
 	return c
 }
 
-// StatusError is an answer of Ollama that says no.
+// StatusError is a refusal by Ollama.
 type StatusError struct {
 	// Status is the HTTP status; 200 for an error inside a stream.
 	Status  int
@@ -63,15 +63,15 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return "ollama: " + e.Message }
 
-// NotFound says that Ollama has no such model.
+// NotFound reports whether Ollama has no such model.
 func NotFound(err error) bool {
 	var s *StatusError
 	return errors.As(err, &s) && s.Status == http.StatusNotFound
 }
 
-// Rewritten says that Ollama may have looked at a model in the moment in which its name was given
-// to another: it writes the name's file in place, and a reader may find it empty or half written.
-// The same question a moment later is answered.
+// Rewritten reports whether Ollama may have looked at a model in the moment in which its name was
+// given to another. It writes the name's file in place, so a reader may find it empty or half
+// written. A moment later it can be asked again.
 func Rewritten(err error) bool {
 	var s *StatusError
 	return errors.As(err,
@@ -85,7 +85,7 @@ func TooLong(err error) bool {
 	return errors.As(err, &s) && strings.Contains(s.Message, "exceeds the context length")
 }
 
-// ErrCut is a stream that ended before its last line.
+// ErrCut reports a stream that ended before its last line.
 var ErrCut = errors.New("ollama: the answer was cut off")
 
 func (c *Client) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
@@ -261,21 +261,21 @@ func (c *Client) generate(
 	return err
 }
 
-// Version is Ollama's version; the cheapest question there is.
+// Version returns Ollama's version. It is the cheapest question.
 func (c *Client) Version(ctx context.Context) (string, error) {
 	var v struct{ Version string }
 	err := c.call(ctx, http.MethodGet, "/api/version", nil, &v)
 	return v.Version, err
 }
 
-// List is every model that Ollama has.
+// List returns every model that Ollama has.
 func (c *Client) List(ctx context.Context) ([]api.ListModelResponse, error) {
 	var l api.ListResponse
 	err := c.call(ctx, http.MethodGet, "/api/tags", nil, &l)
 	return l.Models, err
 }
 
-// Running is every model in memory.
+// Running returns every model in memory.
 func (c *Client) Running(ctx context.Context) ([]api.ProcessModelResponse, error) {
 	var l api.ProcessResponse
 	err := c.call(ctx, http.MethodGet, "/api/ps", nil, &l)
@@ -320,7 +320,7 @@ func (c *Client) Create(
 	return c.progress(ctx, "/api/create", req, progress)
 }
 
-// progress reads a stream whose last line says success.
+// progress reads a stream that ends with the status success.
 func (c *Client) progress(
 	ctx context.Context, path string, req any, progress func(api.ProgressResponse),
 ) error {
@@ -349,7 +349,7 @@ func (c *Client) progress(
 	return err
 }
 
-// HasBlob says whether Ollama has the content of that digest (sha256:...).
+// HasBlob reports whether Ollama has the content of that digest (sha256:...).
 func (c *Client) HasBlob(ctx context.Context, digest string) (bool, error) {
 	resp, err := c.do(ctx, http.MethodHead, "/api/blobs/"+digest, nil)
 	if NotFound(err) {

@@ -65,7 +65,8 @@ func startFleet(t testing.TB, n int, store string) *Fleet {
 	}
 }
 
-// ReadsEmpty says what an Ollama says that is to read an empty store, which it cannot write to.
+// ReadsEmpty returns the log of an Ollama that is started on an empty store to which it cannot
+// write. It is empty if Ollama starts.
 func ReadsEmpty(t testing.TB) string {
 	t.Helper()
 	s := newServer(t, "127.0.0.1:"+freePort(t, "127.0.0.1"))
@@ -76,7 +77,7 @@ func ReadsEmpty(t testing.TB) string {
 	return s.log.tail()
 }
 
-// Address is the server's IP address.
+// Address returns the server's IP address.
 func (s *Server) Address() string {
 	u, err := url.Parse(s.URL)
 	if err != nil {
@@ -85,7 +86,7 @@ func (s *Server) Address() string {
 	return u.Hostname()
 }
 
-// Addresses are those of the first n servers.
+// Addresses returns the addresses of the first n servers.
 func (f *Fleet) Addresses(n int) []string {
 	var out []string
 	for _, s := range f.Servers[:n] {

@@ -151,7 +151,7 @@ func (s *Server) Restart(t testing.TB) {
 	}
 }
 
-// Running says that the process has not ended.
+// Running reports whether the process runs.
 func (s *Server) Running() bool {
 	if s.exited == nil {
 		return false

@@ -26,24 +26,25 @@ var ErrDraining = errors.New("this instance is shutting down")
 type FullError struct {
 	// Position is the place it would have had, 1 is next.
 	Position int
-	// RetryAfter is when to try again: the time that the requests before it take, judging by the
-	// recent ones. It is whole seconds, one at least.
+
+	// RetryAfter is how long the requests before it may take, judging by the recent ones. It is
+	// whole seconds, one at least.
 	RetryAfter time.Duration
 }
 
 func (e *FullError) Error() string { return "too many requests are waiting" }
 
-// firstEstimate is how long a request is taken to last before one was seen to end.
+// firstEstimate is how long a request is taken to last until one has ended.
 const firstEstimate = 5 * time.Second
 
 // Queue admits requests. The zero value is not usable.
 type Queue struct {
 	now    func() time.Time
-	shared *shared // nil of a queue that is this process's alone
+	shared *shared // nil if the queue is this process's alone
 
 	mu sync.Mutex
 
-	// capacity and bound are how many requests may run and wait: of all processes together.
+	// capacity and bound are how many requests of all processes may run and wait.
 	capacity, bound int
 	last            uint64 // the number of the request that came last
 	running         map[uint64]bool
@@ -53,7 +54,7 @@ type Queue struct {
 	waiting []*waiter
 	closed  bool
 
-	// took is how long a request takes, as a moving average.
+	// took is the moving average of how long a request takes.
 	took time.Duration
 }
 
@@ -161,8 +162,8 @@ func (q *Queue) full(place int) *FullError {
 }
 
 // displace refuses the last request of the owner who has most of them waiting, to make room for one
-// of another owner. It returns false when that one would have as many then: nobody gains a place by
-// asking more often.
+// of another owner. It reports whether it did. It does not if the other owner would then have as
+// many: nobody gains a place by asking more often.
 func (q *Queue) displace(owner string) bool {
 	count := map[string]int{}
 	for _, w := range q.waiting {
@@ -225,7 +226,7 @@ func (q *Queue) order() {
 	}
 }
 
-// move tells a request its place where that is a new one.
+// move tells a request its place, if it has changed.
 func (w *waiter) move(place int) {
 	if w.position == place {
 		return
@@ -240,9 +241,9 @@ func (w *waiter) move(place int) {
 	w.moved <- place
 }
 
-// leave takes a request that gave up out of the queue, or gives its turn back when that
-// came at the same time. Those of its owner that wait behind it inherit its place: nobody
-// else moves but forward.
+// leave takes a request that gave up out of the queue, or gives its turn back if that came in the
+// same moment. The requests of its owner that wait behind it inherit its place, so that all others
+// only move forward.
 func (q *Queue) leave(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -281,8 +282,8 @@ func (q *Queue) release(w *waiter) {
 	q.admit()
 }
 
-// admit gives the turns that are free to the first in the queue, where this process decides; else
-// Redis is asked at once.
+// admit gives the free turns to the first in the queue, if this process decides. Else it has Redis
+// asked at once.
 func (q *Queue) admit() {
 	if q.sharing() {
 		q.shared.hurry()
@@ -293,8 +294,8 @@ func (q *Queue) admit() {
 	}
 }
 
-// next gives the first in the queue its turn. Those of the same owner that wait behind it move up a
-// round, to that round's end: all other owners come first.
+// next gives the first in the queue its turn. Those of the same owner that wait behind it move up
+// to the end of the round before theirs: all other owners of that round come first.
 func (q *Queue) next() {
 	w := q.waiting[0]
 	q.waiting = slices.Delete(q.waiting, 0, 1)
@@ -327,7 +328,7 @@ func (q *Queue) releaser(w *waiter) func() {
 	}
 }
 
-// estimate is how long the request at that place would wait.
+// estimate returns how long the request at that place would wait.
 func (q *Queue) estimate(place int) time.Duration {
 	parallel := q.parallel()
 	rounds := (place + parallel - 1) / parallel

@@ -1,6 +1,6 @@
 // Package replicas spreads requests over the replicas of Ollama that one name stands for: the pods
-// behind a headless Service, the containers behind a network alias. One address behaves as if this
-// package were not there.
+// behind a headless Service, or the containers behind a network alias. A name with one address is
+// one replica, which gets all requests.
 //
 // A request goes to a replica that has its model and a free turn. Which of them, the conversation
 // decides by rendezvous hashing: its next turn finds the replica that still holds its prefix in
@@ -99,17 +99,15 @@ type Replica struct {
 	hash    uint64 // of Address
 	running int
 
-	// What it said when it was last asked; looked says that it was.
-	looked         bool
+	// What it replied when it was last asked.
+	looked         bool // it was asked
 	models, loaded map[string]bool
+	current        bool // it has the version that is wanted
+	draining       bool // it is being stopped, and finishes what it has
 
-	// current says that it has the version that is wanted, draining that it is being stopped: it
-	// finishes what it has.
-	current, draining bool
-
-	// failures counts in a row, errors its own errors without an answer in between.
-	failures, errors int
-	away             time.Time
+	failures         int       // in a row
+	errors           int       // its own, without an answer in between
+	away             time.Time // until then it is left alone; zero if it is not
 	requests, failed uint64
 }
 
@@ -135,7 +133,7 @@ func New(o Options) (*Pool, error) {
 	return p, nil
 }
 
-// named is the replica that has the name to itself.
+// named returns the replica of a name that stands for one.
 func (p *Pool) named() *Replica {
 	return &Replica{Address: p.host, Client: ollama.New(p.opts.URL), hash: hash(p.host)}
 }
@@ -189,10 +187,10 @@ func (p *Pool) Refresh(ctx context.Context) {
 	}
 }
 
-// here counts the replicas that are not away.
+// here returns how many replicas are not away.
 func (p *Pool) here() int { return p.count(func(r *Replica) bool { return r.away.IsZero() }) }
 
-// staying counts those of them that are not being stopped.
+// staying returns how many of them are not being stopped.
 func (p *Pool) staying() int {
 	return p.count(func(r *Replica) bool { return r.away.IsZero() && !r.draining })
 }
@@ -207,7 +205,7 @@ func (p *Pool) count(is func(*Replica) bool) int {
 	return n
 }
 
-// Addresses are those that the URL's host has at this moment, sorted.
+// Addresses returns the addresses that the URL's host has at this moment, sorted.
 func (p *Pool) Addresses(ctx context.Context) ([]string, error) {
 	if net.ParseIP(p.host) != nil {
 		return []string{p.host}, nil
@@ -239,7 +237,7 @@ func onePerReplica(addresses []string) []string {
 	return slices.Compact(addresses)
 }
 
-// Client is a client of the replica at an address, which the URL's name stands for.
+// Client returns a client of the replica at an address of the URL's host.
 func (p *Pool) Client(address string) *ollama.Client {
 	return ollama.NewAt(p.opts.URL, net.JoinHostPort(address, p.port))
 }
@@ -353,16 +351,17 @@ func (p *Pool) setAway(r *Replica, err error) {
 type Status struct {
 	Address string
 
-	// Running is the number of requests with it; Away says that it cannot be reached, or fails.
+	// Running is the number of requests with it. Away reports whether it cannot be reached, or
+	// fails.
 	Running int
 	Away    bool
 
-	// Requests counts those that it got, Failed those of them that it failed
-	// before their first token.
+	// Requests is the number of those that it got, Failed that of those that it failed before their
+	// first token.
 	Requests, Failed uint64
 }
 
-// Status is what is known of each replica, in the order of their addresses.
+// Status returns what is known of each replica, in the order of their addresses.
 func (p *Pool) Status() []Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -380,6 +379,6 @@ func (p *Pool) Status() []Status {
 	return out
 }
 
-// Moved counts the requests of conversations that did not get the replica that holds their prefix,
-// because it was full or has not the version that is wanted.
+// Moved returns how many requests of conversations did not go to the replica that holds their
+// prefix, because it was full or lacks the version that is wanted.
 func (p *Pool) Moved() uint64 { p.mu.Lock(); defer p.mu.Unlock(); return p.moved }

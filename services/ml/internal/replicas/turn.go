@@ -39,7 +39,7 @@ func (p *Pool) acquire(model, key string, not *Replica) *Turn {
 	return &Turn{Replica: r, pool: p, model: model, key: key}
 }
 
-// choose narrows the replicas down by what matters most, as long as some are left.
+// choose narrows the replicas down, by what matters most first, as long as some are left.
 func (p *Pool) choose(model, key string, not *Replica) *Replica {
 	if len(p.list) == 1 {
 		return p.list[0]
@@ -125,10 +125,10 @@ func (t *Turn) Release() {
 	})
 }
 
-// Elsewhere takes a request, of which the replica has answered nothing yet, to another replica when
+// Elsewhere takes a request, of which the replica has answered nothing yet, to another replica if
 // the error is this one's: it cannot be reached, it has lost the model, or it fails by itself. It
-// returns nil where there is no other, or the error is the request's. The place is given back when
-// a new one is returned.
+// gives the place back and returns the new one, or nil if there is no other replica or the error is
+// the request's.
 func (t *Turn) Elsewhere(ctx context.Context, err error) *Turn {
 	if err == nil || ctx.Err() != nil || !Unreachable(err) && !itsOwn(err) {
 		return nil
@@ -146,8 +146,8 @@ func (t *Turn) Elsewhere(ctx context.Context, err error) *Turn {
 	return t.pool.acquire(t.model, t.key, t.Replica)
 }
 
-// blame counts a replica's failure, and leaves it alone when it is one too many. It returns false
-// when there is no other.
+// blame counts a replica's failure, and leaves the replica alone after too many. It reports whether
+// there is another one.
 func (p *Pool) blame(t *Turn, err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,16 +172,16 @@ func (p *Pool) blame(t *Turn, err error) bool {
 	return true
 }
 
-// Unreachable says that an error is the connection's, not an answer of Ollama.
+// Unreachable reports whether an error is the connection's, and not an answer of Ollama.
 func Unreachable(err error) bool {
 	var status *ollama.StatusError
 	return err != nil && !errors.As(err, &status) && !errors.Is(err, context.Canceled) &&
 		!errors.Is(err, context.DeadlineExceeded)
 }
 
-// itsOwn says that an answer of Ollama is an error of that replica: it has not the model, its
-// runner failed, or it has too much to do. Another may do better; that the request is wrong, the
-// next one would say as well.
+// itsOwn reports whether an answer of Ollama is an error of that replica: it lacks the model, its
+// runner failed, or it has too much to do. Another may do better, while all of them refuse a
+// request that is wrong.
 func itsOwn(err error) bool {
 	var status *ollama.StatusError
 	if !errors.As(err, &status) {
