@@ -166,6 +166,80 @@ func until(t *testing.T, reached func() bool) {
 	}
 }
 
+// A script whose key has been moved to another node, before the whole slot is, runs there.
+func TestSlotIsBeingMoved(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	c := client(t, contract.Redis{URL: "redis://unused:1", Cluster: cluster.Addrs()})
+	want := func(n int) {
+		t.Helper()
+		if got, err := add(t, c, "n", "1"); err != nil || got[0] != n {
+			t.Errorf("%v, %v, want %d", got, err, n)
+		}
+	}
+
+	want(1)
+	move := cluster.MoveSlot(t, "n")
+	want(2)
+	for _, key := range move.Keys() {
+		move.Key(key)
+	}
+	want(3)
+	want(4)
+	move.End()
+	want(5)
+}
+
+// A command for which Redis takes its time delays no other.
+func TestSlowCommand(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+
+	came := make(chan struct{}, 2)
+	goOn := make(chan struct{})
+	go func() {
+		for first := true; ; first = false {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				for b := make([]byte, 4<<10); ; {
+					if _, err := conn.Read(b); err != nil {
+						return
+					}
+					came <- struct{}{}
+					if first {
+						<-goOn
+					}
+					fmt.Fprint(conn, "*1\r\n:1\r\n")
+				}
+			}()
+		}
+	}()
+
+	c := client(t, contract.Redis{URL: "redis://" + l.Addr().String()})
+	slow := make(chan error)
+	go func() {
+		_, err := add(t, c, "n", "1")
+		slow <- err
+	}()
+	<-came
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := c.Run(ctx, count, []string{"n"}, "1", ""); err != nil {
+		t.Errorf("while another command is slow: %v", err)
+	}
+
+	close(goOn)
+	if err := <-slow; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNoRedis: what is no reply of Redis is an error, whatever it is, and the next one is read from
 // a connection of its own.
 func TestNoRedis(t *testing.T) {

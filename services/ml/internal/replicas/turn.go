@@ -18,8 +18,7 @@ type Turn struct {
 	pool       *Pool
 	model, key string
 
-	// erred reports that the replica failed the request.
-	erred bool
+	erred bool // the replica failed the request
 	once  sync.Once
 }
 
