@@ -15,11 +15,14 @@ const GoCache = "go-cache"
 // checkout, on a cluster, it is the production images with debug logs.
 func dev(s *Stack, c Checkout) {
 	s.Development = true
-	s.contracts(func(c *contract.Common) { c.Debug, c.DrainTimeout = true, 5*time.Second },
-		func(*contract.Frontend) {}, func(*contract.Backend) {}, func(*contract.ML) {})
+	edit(s, func(c contract.Environment) {
+		c.Shared().Debug, c.Shared().DrainTimeout = true, 5*time.Second
+	})
 	// A developer does not wait for an answer to end.
-	for _, name := range []string{Frontend, Backend, ML} {
-		s.Service(name).StopGrace = 20 * time.Second
+	for i := range s.Services {
+		if s.Services[i].Contract != nil {
+			s.Services[i].StopGrace = 20 * time.Second
+		}
 	}
 	if !c.Mountable {
 		return

@@ -3,7 +3,8 @@ package stacks
 import (
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 )
 
 // privateNetwork has no way out.
@@ -24,8 +25,8 @@ func healthcare(s *Stack, c Checkout) {
 	ollama := s.Service(Ollama)
 	ollama.Env["OLLAMA_NO_CLOUD"] = "1"
 	ollama.Outside = nil
-	s.contracts(func(*contract.Common) {},
-		func(f *contract.Frontend) { f.Domain, f.DomainTitle = "healthcare", "CodexContinue Healthcare" },
-		func(b *contract.Backend) { b.ConversationTTL = 30 * 24 * time.Hour },
-		func(*contract.ML) {})
+	edit(s, func(c *frontendenv.Config) {
+		c.Domain, c.DomainTitle = "healthcare", "CodexContinue Healthcare"
+	})
+	edit(s, func(c *backendenv.Config) { c.ConversationTTL = 30 * 24 * time.Hour })
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
 // Checkout is the copy of the repository that a stack is provisioned from.
@@ -106,22 +107,12 @@ func (s *Stack) Remove(names ...string) {
 	})
 }
 
-// contracts calls the functions on the typed environment of each service that has it.
-func (s *Stack) contracts(common func(*contract.Common), frontend func(*contract.Frontend), backend func(*contract.Backend), ml func(*contract.ML)) {
+// edit calls change with the environment of each service that has it as an E: a service's own
+// Config, what every service has (contract.Environment), or what the users of Redis have.
+func edit[E contract.Environment](s *Stack, change func(E)) {
 	for i := range s.Services {
-		switch c := s.Services[i].Contract.(type) {
-		case contract.Frontend:
-			common(&c.Common)
-			frontend(&c)
-			s.Services[i].Contract = c
-		case contract.Backend:
-			common(&c.Common)
-			backend(&c)
-			s.Services[i].Contract = c
-		case contract.ML:
-			common(&c.Common)
-			ml(&c)
-			s.Services[i].Contract = c
+		if c, ok := s.Services[i].Contract.(E); ok {
+			change(c)
 		}
 	}
 }
@@ -135,8 +126,7 @@ func (s *Stack) parallel(n int) {
 	if o := s.Service(Ollama); o != nil {
 		o.Env[parallelVariable] = strconv.Itoa(n)
 	}
-	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {}, func(*contract.Backend) {},
-		func(c *contract.ML) { c.MaxParallel = n })
+	edit(s, func(c *mlenv.Config) { c.MaxParallel = n })
 }
 
 // formerPassword is how long Redis takes the password before: as long as an `up` may take that replaces the containers
@@ -144,7 +134,7 @@ func (s *Stack) parallel(n int) {
 // failed half-way.
 const formerPassword = time.Hour
 
-// requirePassword makes Redis ask for the password that the config holds, and backend and ml give it. Redis gets the hash
+// requirePassword makes Redis ask for the password that the config holds, and its users give it. Redis gets the hash
 // only: a password of any characters fits, and none can be read from the container of Redis. A password that was replaced
 // is taken for a while (formerPassword).
 func (s *Stack) requirePassword() {
@@ -157,14 +147,13 @@ func (s *Stack) requirePassword() {
 			File{Path: redisStart, Content: redisStartScript})
 		r.Command = []string{"sh", redisStart, auth, "/data/passwords", strconv.Itoa(int(formerPassword / time.Second)), redisConfig}
 	}
-	for _, name := range []string{Backend, ML} {
-		if c := s.Service(name); c != nil {
-			c.Files = append(c.Files, File{Path: file, Secret: RedisPassword})
+	for i := range s.Services {
+		svc := &s.Services[i]
+		if c, ok := svc.Contract.(contract.RedisUser); ok {
+			svc.Files = append(svc.Files, File{Path: file, Secret: RedisPassword})
+			c.RedisVariables().RedisPasswordFile = file
 		}
 	}
-	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
-		func(b *contract.Backend) { b.RedisPasswordFile = file },
-		func(m *contract.ML) { m.RedisPasswordFile = file })
 }
 
 // boundRedis writes Redis' own bound of memory from the container's.

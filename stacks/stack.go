@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
 )
 
 // Bytes is an amount of memory or disk in bytes.
@@ -157,8 +159,8 @@ type Service struct {
 	// Entrypoint and Command replace the image's own when not empty.
 	Entrypoint []string
 	Command    []string
-	// Contract is the service's environment: one of the structs of services/contract, or nil.
-	Contract any
+	// Contract is the environment of a service of this repository; nil for the others.
+	Contract contract.Environment
 	// Env holds variables beside the contract: those of upstream images. Never secrets.
 	Env      map[string]string
 	Ports    []Port

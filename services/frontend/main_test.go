@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
 )
 
@@ -36,7 +37,7 @@ func (l *lines) String() string {
 
 func environ(t *testing.T, addr, backend string) []string {
 	t.Helper()
-	vars, err := contract.Render(contract.Frontend{
+	vars, err := contract.Render(&frontendenv.Config{
 		Common: contract.Common{
 			Environment:  "dev",
 			LogLevel:     "info",

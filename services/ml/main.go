@@ -1,7 +1,7 @@
 // Command ml is the model service: it makes the stack's custom model and stands between
 // the backend and Ollama.
 //
-//	ml                    serve, as the environment says (see services/contract)
+//	ml                    serve, as the environment says (see services/ml/mlenv)
 //	ml model apply [--replicas N] [--timeout 15m] [--tries N]
 //	                      make the custom model in every replica of Ollama, N at least, and exit; progress goes to stderr.
 //	                      The timeout is for the replicas to be there and to answer. A try that failed is repeated while
@@ -34,6 +34,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
 func main() {
@@ -80,7 +81,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
-func options(cfg contract.ML) build.Options {
+func options(cfg mlenv.Config) build.Options {
 	return build.Options{
 		Name:      cfg.DefaultModel,
 		Modelfile: cfg.ModelfilePath,
@@ -90,7 +91,7 @@ func options(cfg contract.ML) build.Options {
 }
 
 func serve(ctx context.Context, environ []string, stderr io.Writer) error {
-	cfg, err := contract.Parse[contract.ML](environ)
+	cfg, err := contract.Parse[mlenv.Config](environ)
 	if err != nil {
 		return err
 	}
@@ -149,7 +150,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 }
 
 // connect makes the client of the Redis that holds the queue. It does not connect yet.
-func connect(cfg contract.ML) (*redis.Client, error) {
+func connect(cfg mlenv.Config) (*redis.Client, error) {
 	at, err := cfg.Redis()
 	if err != nil {
 		return nil, err

@@ -12,7 +12,10 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
 
@@ -166,8 +169,10 @@ func (c *chain) configure() error {
 		}
 	}
 
+	redis := fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"])
+
 	// The queue has room for the streams that are open at once.
-	ml, errML := contract.Render(contract.ML{
+	ml, errML := contract.Render(&mlenv.Config{
 		Common:            common("ml"),
 		OllamaURL:         c.url("ollama", ""),
 		DefaultModel:      "bench",
@@ -178,18 +183,18 @@ func (c *chain) configure() error {
 		MaxQueue:          2 * streams,
 		GenerationTimeout: 5 * time.Minute,
 		KeepAlive:         -1,
-		RedisURL:          fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"]),
+		OptionalRedis:     contract.OptionalRedis{RedisURL: redis},
 	})
 
-	backend, errBackend := contract.Render(contract.Backend{
+	backend, errBackend := contract.Render(&backendenv.Config{
 		Common:            common("backend"),
-		RedisURL:          fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"]),
+		RequiredRedis:     contract.RequiredRedis{RedisURL: redis},
 		MLServiceURL:      c.url("ml", ""),
 		DefaultModel:      "bench",
 		GenerationTimeout: 5 * time.Minute,
 	})
 
-	frontend, errFrontend := contract.Render(contract.Frontend{
+	frontend, errFrontend := contract.Render(&frontendenv.Config{
 		Common:      common("frontend"),
 		BackendURL:  c.url("backend", ""),
 		Domain:      "general",

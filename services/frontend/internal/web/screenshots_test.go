@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
@@ -237,7 +237,7 @@ func TestScreenshots(t *testing.T) {
 	})
 
 	t.Run("down", func(t *testing.T) {
-		s := newSiteAt(t, nil, "http://127.0.0.1:1", func(c *contract.Frontend) {
+		s := newSiteAt(t, nil, "http://127.0.0.1:1", func(c *frontendenv.Config) {
 			c.Domain, c.DomainTitle = "healthcare", "CareAssist"
 		})
 		b := newBrowser(t, 1280, 800)

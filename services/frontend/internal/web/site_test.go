@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/web"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
@@ -28,7 +29,7 @@ type site struct {
 }
 
 func newSite(
-	t *testing.T, play func(string, *fakebackend.Answer), change ...func(*contract.Frontend),
+	t *testing.T, play func(string, *fakebackend.Answer), change ...func(*frontendenv.Config),
 ) *site {
 	t.Helper()
 	b := fakebackend.New(time.Now(), play)
@@ -38,10 +39,10 @@ func newSite(
 }
 
 func newSiteAt(
-	t *testing.T, b *fakebackend.Backend, backendURL string, change ...func(*contract.Frontend),
+	t *testing.T, b *fakebackend.Backend, backendURL string, change ...func(*frontendenv.Config),
 ) *site {
 	t.Helper()
-	cfg := contract.Frontend{
+	cfg := frontendenv.Config{
 		Common: contract.Common{
 			Environment:  "dev",
 			LogLevel:     "error",

@@ -11,14 +11,14 @@ import (
 	"net/url"
 	"sync"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/markdown"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
 // App is the web UI.
 type App struct {
-	cfg      contract.Frontend
+	cfg      frontendenv.Config
 	log      *slog.Logger
 	backend  *client
 	md       *markdown.Renderer
@@ -35,7 +35,7 @@ type App struct {
 }
 
 // New returns the web UI. It fails only on an invalid BACKEND_URL or a faulty build.
-func New(cfg contract.Frontend, log *slog.Logger) (*App, error) {
+func New(cfg frontendenv.Config, log *slog.Logger) (*App, error) {
 	base, err := url.Parse(cfg.BackendURL)
 	if err != nil {
 		return nil, fmt.Errorf("BACKEND_URL: %w", err)

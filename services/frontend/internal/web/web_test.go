@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
@@ -340,7 +340,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestBackendDown(t *testing.T) {
-	s := newSiteAt(t, nil, "http://127.0.0.1:1", func(c *contract.Frontend) {
+	s := newSiteAt(t, nil, "http://127.0.0.1:1", func(c *frontendenv.Config) {
 		c.Domain, c.DomainTitle = "healthcare", "Care"
 	})
 	v := s.visitor()
