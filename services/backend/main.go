@@ -56,8 +56,8 @@ const (
 	// sweepEvery is how often a backend looks for answers whose backend was killed.
 	sweepEvery = 250 * time.Millisecond
 
-	// outage is how long an answer bears a Redis that does not answer. Sentinels wait 30 s by default
-	// before they let another server take over, which takes a few more.
+	// outage is how long an answer bears a Redis that does not answer. Sentinels wait 30 s by
+	// default before they let another server take over, which takes a few more.
 	outage = 40 * time.Second
 
 	// keep is how long an answer's events can be read after its end.

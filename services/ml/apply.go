@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
@@ -29,8 +30,8 @@ const (
 	// started, with drivers, takes minutes.
 	reach = 15 * time.Minute
 
-	// pause lies between the first try and the second, twice as long between those after: three
-	// tries more wait longer than a registry takes to fail over.
+	// pause is the pause after the first try, and doubles after each. Four tries wait longer than a
+	// registry takes to fail over.
 	pause = 10 * time.Second
 
 	// atOnce is how many replicas download and make the model at once.
@@ -43,11 +44,12 @@ const (
 func apply(ctx context.Context, args, environ []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("ml model apply", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	want, timeout, tries := flags.Int("replicas", 1, ""), flags.Duration("timeout", reach, ""), flags.Int("tries",
-		1, "")
+	want, tries := flags.Int("replicas", 1, ""), flags.Int("tries", 1, "")
+	timeout := flags.Duration("timeout", reach, "")
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *want < 1 || *timeout <= 0 ||
 		*tries < 1 {
-		return &build.FinalError{Err: errors.New("usage: ml model apply " + applyFlags + ", with N of 1 or more")}
+		return &build.FinalError{Err: errors.New(
+			"usage: ml model apply " + applyFlags + ", with N of 1 or more")}
 	}
 
 	cfg, err := contract.Parse[mlenv.Config](environ)
@@ -62,8 +64,7 @@ func apply(ctx context.Context, args, environ []string, stderr io.Writer) error 
 	})
 }
 
-// retry calls try until it succeeds, or fails in a way that another try does not mend,
-// so many times at most.
+// retry calls try so many times at most, until it succeeds or fails with a *build.FinalError.
 func retry(
 	ctx context.Context, tries int, pause time.Duration, out *lines, try func() error,
 ) error {
@@ -76,10 +77,8 @@ func retry(
 
 		out.print(fmt.Sprintf("try %d of %d failed: %v. The next one is in %s", n, tries,
 			strings.ReplaceAll(err.Error(), "\n", "; "), pause))
-		select {
-		case <-ctx.Done():
+		if !outage.Pause(ctx, pause) {
 			return err
-		case <-time.After(pause):
 		}
 
 		pause *= 2
@@ -127,9 +126,8 @@ func applyOnce(
 // everywhere does something once at each replica that a name stands for: a headless Service names
 // those that are ready.
 type everywhere struct {
-	// want is how many there have to be, timeout for how long is waited for them.
-	want    int
-	timeout time.Duration
+	want    int           // how many replicas there have to be
+	timeout time.Duration // bounds the wait for them
 	find    func(ctx context.Context) ([]string, error)
 	make    func(ctx context.Context, address string) error
 	out     *lines
@@ -151,8 +149,9 @@ func (a *attempt) ended() bool {
 	}
 }
 
-// run ends when all are done that there are at this moment. A replica that comes meanwhile is seen
-// to as well; one that goes is left, as its address never answers again.
+// run returns when it is done at all replicas that there are at the time. It also
+// begins at a replica that comes meanwhile, and ends its work at one that goes, whose
+// address never answers again.
 func (e everywhere) run(ctx context.Context) error {
 	late := time.Now().Add(e.timeout)
 	at := map[string]*attempt{}
@@ -163,7 +162,7 @@ func (e everywhere) run(ctx context.Context) error {
 		}
 	}()
 
-	for said := ""; ; {
+	for printed := ""; ; {
 		addresses, err := e.find(ctx)
 		if err == nil {
 			e.follow(ctx, at, addresses)
@@ -176,8 +175,8 @@ func (e everywhere) run(ctx context.Context) error {
 		}
 
 		all := err == nil && len(addresses) >= e.want
-		if !all && line != said {
-			said = line
+		if !all && line != printed {
+			printed = line
 			e.out.print(line)
 		}
 

@@ -3,12 +3,14 @@
 //
 //	ml                    serve, as the environment says (see services/ml/mlenv)
 //	ml model apply [--replicas N] [--timeout 15m] [--tries N]
-//	                      make the custom model in every replica of Ollama, N at least, and exit; progress goes to stderr.
-//	                      The timeout is for the replicas to be there and to answer. A try that failed is repeated while
-//	                      there are some left and another one may help. Exits 2 when trying again is in vain
-//	ml model status       print how far the custom model is, asking the service that runs here
+//	                      make the custom model in every replica of Ollama, N at least, and exit
+//	ml model status       print how far the custom model is, as the service that runs here has it
 //	ml healthcheck [URL]  exit 0 when /health answers 200
 //	ml version            print the version
+//
+// ml model apply prints its progress on stderr. The timeout is for the replicas to be there and to
+// answer. A try that failed is repeated while there are tries left and another one may help. It
+// exits with 2 if trying again is in vain.
 package main
 
 import (
@@ -49,8 +51,7 @@ func main() {
 	}
 }
 
-// exitFinal is the exit status of `ml model apply` when trying again would end the
-// same way: a job need not.
+// exitFinal is the exit status of `ml model apply` if trying again is in vain.
 const exitFinal = 2
 
 // applyFlags are those of `ml model apply`.
@@ -99,11 +100,17 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
 	turns := queue.New(cfg.MaxParallel, cfg.MaxQueue)
 	if cfg.RedisURL != "" {
-		r, err := connect(cfg)
+		at, err := cfg.Redis()
+		if err != nil {
+			return err
+		}
+
+		r, err := redis.New(at) // it connects when it is used
 		if err != nil {
 			return err
 		}
 		defer r.Close()
+
 		turns.Share(r, log)
 	}
 
@@ -147,15 +154,6 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		turns.Close()
 		return nil
 	})
-}
-
-// connect makes the client of the Redis that holds the queue. It does not connect yet.
-func connect(cfg mlenv.Config) (*redis.Client, error) {
-	at, err := cfg.Redis()
-	if err != nil {
-		return nil, err
-	}
-	return redis.New(at)
 }
 
 // status prints what the service that runs here says of its build. Like the health check it

@@ -7,8 +7,8 @@
 // ml opens one for each. What is not done when the container's grace ends is killed with it. A
 // second signal stops the server at once.
 //
-// While it waits it accepts connections to PORT+1, and closes them: so ml knows that this replica
-// goes, and sends new requests to another one where there is one.
+// While it waits it accepts connections to PORT+1, and closes them. By that ml knows that this
+// replica goes, and sends new requests to another one if there is one.
 //
 // It uses the standard library only and is built without the repository's go.mod: an update of some
 // dependency must not make a new image, for which every Ollama would load its model again.
@@ -32,10 +32,10 @@ import (
 const (
 	// lookEvery is the time between two looks at the connections.
 	lookEvery = 100 * time.Millisecond
-	// late is how long after the signal new requests are waited for as well: until then a client
-	// may not have heard that this replica goes. Without the bound a single replica, which is asked
+	// newsTime is how long after the signal a client may not know that this replica goes. Requests
+	// that come in this time are waited for. Later ones are not: a single replica, which is asked
 	// as long as it answers, would never stop.
-	late = 15 * time.Second
+	newsTime = 15 * time.Second
 )
 
 func main() {
@@ -85,25 +85,25 @@ func run(args []string) (int, error) {
 	return 0, err
 }
 
-// drain waits until no connection is left that was there in time, a second signal comes, or the
-// server ends: that is put back for whoever waits for it.
+// drain waits until no connection is left that came in newsTime, a second signal comes, or the
+// server ends. It leaves the server's end in the channel.
 func drain(port int, again <-chan os.Signal, ended chan error) {
 	fmt.Fprintln(os.Stderr, "drain: stopping when the answers that are being written are done")
 	defer tell(port + 1)()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	var awaited []string
+	var pending []string
 	for start := time.Now(); ; {
 		now := established(port)
-		if time.Since(start) < late {
-			awaited = now
+		if time.Since(start) < newsTime {
+			pending = now
 		} else {
-			awaited = slices.DeleteFunc(awaited, func(c string) bool {
+			pending = slices.DeleteFunc(pending, func(c string) bool {
 				return !slices.Contains(now, c)
 			})
 		}
 
-		if len(awaited) == 0 {
+		if len(pending) == 0 {
 			return
 		}
 
@@ -118,8 +118,8 @@ func drain(port int, again <-chan os.Signal, ended chan error) {
 	}
 }
 
-// tell accepts connections to a port until the function that it returns is called. Where it cannot,
-// nobody is told, and new requests come as long as the server answers.
+// tell accepts connections to a port until the function that it returns is called. If it cannot,
+// new requests come as long as the server answers.
 func tell(port int) (stop func()) {
 	l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 	if err != nil {
@@ -140,11 +140,10 @@ func tell(port int) (stop func()) {
 	return func() { l.Close() }
 }
 
-// established are the peers of the connections to a port of this container, as the kernel writes
-// them. A connection whose client has gone is none. See proc_net_tcp in the kernel's documentation;
-// 01 is TCP_ESTABLISHED.
+// established returns the peers of the connections to a port of this container whose clients have
+// not gone, as the kernel writes them (see proc_net_tcp in its documentation).
 func established(port int) []string {
-	const state = "01"
+	const state = "01" // TCP_ESTABLISHED
 	local := fmt.Sprintf(":%04X", port)
 	var out []string
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {

@@ -1,6 +1,6 @@
-// Package outage decides how long to wait for a peer that does not answer: one that has just gone
-// away is being replaced and comes back, while callers of one that has been away for long should hear
-// of it soon.
+// Package outage decides how long to wait for a peer that does not answer: one that has just
+// gone away is being replaced and comes back, while callers of one that has been away for long
+// should hear of it soon.
 package outage
 
 import (

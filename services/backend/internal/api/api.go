@@ -21,13 +21,8 @@ import (
 
 // API answers requests.
 type API struct {
-	store    *store.Store
-	jobs     *generation.Manager
-	ml       *hop.Client
-	model    string
-	log      *slog.Logger
-	draining func() bool
-	huma     huma.API
+	Options
+	huma huma.API
 }
 
 // Options are what the API works with.
@@ -85,16 +80,7 @@ func Register(mux Mux, o Options) error {
 		// DocsPath and SchemasPath stay empty.
 	}
 
-	a := &API{
-		store:    o.Store,
-		jobs:     o.Jobs,
-		ml:       o.ML,
-		model:    o.DefaultModel,
-		log:      o.Log,
-		draining: o.Draining,
-		huma:     humago.New(routes{Mux: mux}, config),
-	}
-
+	a := &API{Options: o, huma: humago.New(routes{Mux: mux}, config)}
 	a.huma.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
 		ctx.SetHeader("Cache-Control", "no-store")
 		next(ctx)

@@ -34,8 +34,9 @@ type messageKey string
 
 // Schema implements huma.SchemaProvider.
 func (messageKey) Schema(huma.Registry) *huma.Schema {
-	return textSchema(1, 64, "^[A-Za-z0-9_-]+$", "Names the message: sent again with the same key, "+
-		"it is still one message, and the response is that of the first time")
+	return textSchema(1, 64, "^[A-Za-z0-9_-]+$",
+		"Names the message: sent again with the same key, "+
+			"it is still one message, and the response is that of the first time")
 }
 
 // Resolve implements huma.Resolver: it checks what a schema cannot say. Lengths are of bytes.
@@ -49,8 +50,8 @@ func (in *chatInput) Resolve(huma.Context) []error {
 	case len(in.Body.Message) > backendapi.MaxMessage:
 		errs = append(errs, &huma.ErrorDetail{
 			Location: "body.message",
-			Message: fmt.Sprintf("has %d bytes; at most %d are allowed", len(in.Body.Message),
-				backendapi.MaxMessage),
+			Message: fmt.Sprintf("has %d bytes; at most %d are allowed",
+				len(in.Body.Message), backendapi.MaxMessage),
 		})
 	}
 
@@ -98,6 +99,7 @@ func (a *API) chatRoutes() {
 		http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,
 		http.StatusTooManyRequests, http.StatusBadGateway, http.StatusInsufficientStorage,
 	}
+
 	op.Responses = map[string]*huma.Response{"200": stream, "202": {
 		Description: "The answer was started",
 		Content:     map[string]*huma.MediaType{"application/json": {Schema: started}},
@@ -105,6 +107,7 @@ func (a *API) chatRoutes() {
 			"Location": {Description: "The answer's events", Schema: text},
 		},
 	}}
+
 	register(a, op, a.chat)
 
 	op = operation("followGeneration", "GET /api/generations/{id}/events", "chat",
@@ -128,12 +131,12 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 	follow := accepts(in.Accept, sse.ContentType)
 	if follow {
 		var err error
-		if release, err = a.jobs.Admit(); err != nil {
+		if release, err = a.Jobs.Admit(); err != nil {
 			return nil, err
 		}
 	}
 
-	g, err := a.jobs.Start(ctx, in.owner(), string(in.Key), in.Body)
+	g, err := a.Jobs.Start(ctx, in.owner(), string(in.Key), in.Body)
 	if err != nil {
 		if follow {
 			release()
@@ -159,7 +162,7 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 }
 
 func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse, error) {
-	g, err := a.store.Generation(ctx, in.owner(), in.ID)
+	g, err := a.Store.Generation(ctx, in.owner(), in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +179,7 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 		}}, nil
 	}
 
-	release, err := a.jobs.Admit()
+	release, err := a.Jobs.Admit()
 	if err != nil {
 		return nil, err
 	}
@@ -189,19 +192,19 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 
 func (a *API) stream(hc huma.Context, g store.Generation, after string) {
 	r, w := humago.Unwrap(hc)
-	events, err := sse.NewWriter(w, a.jobs.WriteTimeout())
+	events, err := sse.NewWriter(w, a.Jobs.WriteTimeout())
 	if err != nil {
 		return // the client is gone
 	}
 
-	if err := a.jobs.Follow(r.Context(), g, after, events); err != nil && r.Context().Err() == nil {
-		a.log.WarnContext(r.Context(), "a stream of events was cut",
+	if err := a.Jobs.Follow(r.Context(), g, after, events); err != nil && r.Context().Err() == nil {
+		a.Log.WarnContext(r.Context(), "a stream of events was cut",
 			"generation", g.ID, "error", err)
 	}
 }
 
 func (a *API) stop(ctx context.Context, in *generationInput) (*struct{}, error) {
-	return nil, a.jobs.Stop(ctx, in.owner(), in.ID)
+	return nil, a.Jobs.Stop(ctx, in.owner(), in.ID)
 }
 
 // accepts reports whether an Accept header names the media type, with a quality above 0.

@@ -132,7 +132,7 @@ func (a *API) conversationRoutes() {
 }
 
 func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, error) {
-	title, model := "", a.model
+	title, model := "", a.DefaultModel
 	if in.Body != nil {
 		title = strings.TrimSpace(in.Body.Title)
 		if in.Body.Model != "" {
@@ -140,7 +140,7 @@ func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, erro
 		}
 	}
 
-	c, err := a.store.Create(ctx, in.owner(), title, model)
+	c, err := a.Store.Create(ctx, in.owner(), title, model)
 	if err != nil {
 		return nil, err
 	}
@@ -149,25 +149,25 @@ func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, erro
 }
 
 func (a *API) list(ctx context.Context, in *listInput) (*body[backendapi.ConversationPage], error) {
-	page, err := a.store.List(ctx, in.owner(), in.Limit, in.Cursor)
+	page, err := a.Store.List(ctx, in.owner(), in.Limit, in.Cursor)
 	return &body[backendapi.ConversationPage]{page}, err
 }
 
 func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.ConversationDetail],
 	error) {
-	c, page, err := a.store.Detail(ctx, in.owner(), in.ID, in.Limit, string(in.Before))
+	c, page, err := a.Store.Detail(ctx, in.owner(), in.ID, in.Limit, string(in.Before))
 	if err != nil {
 		return nil, err
 	}
 
 	if c.Generation != "" {
-		running, err := a.jobs.Settle(ctx, c)
+		running, err := a.Jobs.Settle(ctx, c)
 		if err != nil {
 			return nil, err
 		}
 
 		if !running { // its answer has just ended: tell how
-			c, page, err = a.store.Detail(ctx, in.owner(), in.ID, in.Limit, string(in.Before))
+			c, page, err = a.Store.Detail(ctx, in.owner(), in.ID, in.Limit, string(in.Before))
 			if err != nil {
 				return nil, err
 			}
@@ -179,14 +179,14 @@ func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.Conver
 }
 
 func (a *API) rename(ctx context.Context, in *renameInput) (*body[backendapi.Conversation], error) {
-	c, err := a.store.Rename(ctx, in.owner(), in.ID, strings.TrimSpace(in.Body.Title))
+	c, err := a.Store.Rename(ctx, in.owner(), in.ID, strings.TrimSpace(in.Body.Title))
 	return &body[backendapi.Conversation]{c.Public()}, err
 }
 
 func (a *API) remove(ctx context.Context, in *conversationInput) (*struct{}, error) {
-	generation, err := a.store.Delete(ctx, in.owner(), in.ID)
+	generation, err := a.Store.Delete(ctx, in.owner(), in.ID)
 	if err == nil && generation != "" {
-		a.jobs.Cancel(generation)
+		a.Jobs.Cancel(generation)
 	}
 	return nil, err
 }

@@ -96,17 +96,17 @@ func (a *API) failure(ctx context.Context, err error) error {
 	case errors.Is(err, store.ErrTooMuch):
 		p = problem.Typed("/problems/too-much-stored", http.StatusRequestEntityTooLarge,
 			"Your conversations have together the %d MiB that are kept: delete some.",
-			a.store.MaxBytes()>>20)
+			a.Store.MaxBytes()>>20)
 	case errors.Is(err, store.ErrTooMany):
 		p = problem.Typed("/problems/too-many-conversations", http.StatusTooManyRequests,
-			"You have the %d conversations that are kept: delete some.", a.store.MaxConversations())
+			"You have the %d conversations that are kept: delete some.", a.Store.MaxConversations())
 	case errors.Is(err, store.ErrDiskFull):
-		a.log.ErrorContext(ctx, "a request was refused: Redis cannot write to its disk",
+		a.Log.ErrorContext(ctx, "a request was refused: Redis cannot write to its disk",
 			"error", err)
 		p = problem.Typed(typeStorageFull, http.StatusInsufficientStorage,
 			"Nothing can be changed: "+diskFull)
 	case errors.Is(err, store.ErrStorageFull):
-		a.log.ErrorContext(ctx, "a request was refused: Redis has no memory left", "error", err)
+		a.Log.ErrorContext(ctx, "a request was refused: Redis has no memory left", "error", err)
 		p = problem.Typed(typeStorageFull, http.StatusInsufficientStorage,
 			"There is no room for anything new: Redis has reached its maxmemory. Delete "+
 				"conversations, or give it more memory; what is there can be read.")
@@ -119,7 +119,7 @@ func (a *API) failure(ctx context.Context, err error) error {
 	case ctx.Err() != nil: // nobody reads it
 		p = problem.New(http.StatusServiceUnavailable, "The request was given up.")
 	default:
-		a.log.ErrorContext(ctx, "request failed", "error", err)
+		a.Log.ErrorContext(ctx, "request failed", "error", err)
 		p = problem.New(http.StatusServiceUnavailable,
 			"The conversations cannot be reached now: Redis does not work as it should. Try "+
 				"again; /ready says more.")

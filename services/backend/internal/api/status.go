@@ -36,7 +36,7 @@ func (a *API) models(ctx context.Context, _ *struct{}) (*body[mlapi.Models], err
 	ctx, cancel := context.WithTimeout(ctx, modelsTimeout)
 	defer cancel()
 	out := mlapi.Models{}
-	if err := a.ml.JSON(ctx, http.MethodGet, "/models", nil, &out, nil); err != nil {
+	if err := a.ML.JSON(ctx, http.MethodGet, "/models", nil, &out, nil); err != nil {
 		return nil, a.fromML(ctx, err)
 	}
 	if out.Models == nil {
@@ -52,7 +52,7 @@ func (a *API) fromML(ctx context.Context, err error) error {
 		(p.Status < 500 || p.Status == http.StatusServiceUnavailable) {
 		return p
 	}
-	a.log.WarnContext(ctx, "ml", "error", err)
+	a.Log.WarnContext(ctx, "ml", "error", err)
 	return problem.New(http.StatusBadGateway,
 		"The model service cannot be reached. Try again; the status page shows whether it is up.")
 }
@@ -63,7 +63,7 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*body[backendapi.Status]
 	defer cancel()
 	out := backendapi.Status{Status: backendapi.StatusReady}
 	own := backendapi.ServiceStatus{Name: "backend", Status: backendapi.StatusReady}
-	if a.draining() {
+	if a.Draining() {
 		own.Status, own.Detail = backendapi.StatusDegraded, "This backend is being stopped."
 	}
 
@@ -89,9 +89,9 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*body[backendapi.Status]
 
 func (a *API) checkRedis(ctx context.Context) backendapi.ServiceStatus {
 	s, start := backendapi.ServiceStatus{Name: "redis", Status: backendapi.StatusReady}, time.Now()
-	if err := a.store.Check(ctx); err != nil {
+	if err := a.Store.Check(ctx); err != nil {
 		s.Status, s.Detail = backendapi.StatusDown, err.Error()
-	} else if err := a.store.Full(ctx); errors.Is(err, store.ErrDiskFull) {
+	} else if err := a.Store.Full(ctx); errors.Is(err, store.ErrDiskFull) {
 		s.Status, s.Detail = backendapi.StatusDegraded, diskFull
 	} else if err != nil {
 		s.Status = backendapi.StatusDegraded
@@ -107,7 +107,7 @@ func (a *API) checkRedis(ctx context.Context) backendapi.ServiceStatus {
 // latency of the one question.
 func (a *API) checkML(ctx context.Context) (ml, ollama backendapi.ServiceStatus) {
 	start := time.Now()
-	r, err := a.ml.Readiness(ctx)
+	r, err := a.ML.Readiness(ctx)
 	ml = backendapi.ServiceStatus{
 		Name: "ml", Status: backendapi.StatusReady, LatencyMS: wire.Milliseconds(time.Since(start)),
 	}
@@ -145,9 +145,9 @@ func (a *API) checkML(ctx context.Context) (ml, ollama backendapi.ServiceStatus)
 
 func (a *API) checkModel(ctx context.Context) mlapi.Build {
 	var m mlapi.Models
-	if err := a.ml.JSON(ctx, http.MethodGet, "/models", nil, &m, nil); err != nil {
+	if err := a.ML.JSON(ctx, http.MethodGet, "/models", nil, &m, nil); err != nil {
 		return mlapi.Build{
-			Name:   a.model,
+			Name:   a.DefaultModel,
 			State:  mlapi.BuildPending,
 			Detail: "ml does not say how far the model is: " + err.Error(),
 		}

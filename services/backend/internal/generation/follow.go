@@ -59,7 +59,8 @@ func (m *Manager) Follow(
 		events, err := m.store.Read(ctx, g, after, m.timing.Poll)
 		if err == nil && len(events) == 0 {
 			if ended {
-				// The reader has seen more than there is: another server took over that lacks the end.
+				// The reader has seen more than there is: another server took
+				// over that lacks the end.
 				return m.gone(ctx, w)
 			}
 

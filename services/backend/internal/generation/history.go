@@ -12,11 +12,12 @@ import (
 // (8192 tokens are some 32 KiB of English), and ml leaves out what the context does not hold.
 const MaxHistory = 128 << 10
 
-// history returns what ml is sent: the conversation's messages and the new one, which is always there.
-// The oldest are dropped first; none is split, and nothing is left out between two that are sent,
-// except answers that failed. An answer that was stopped is sent as far as it came: the person
-// stopped it because that was enough, and may refer to it. One that failed is not: the person is
-// asked to send the message again, and half an answer to it would be taken for a whole one.
+// history returns what ml is sent: the conversation's messages and the new one, which is
+// always there. The oldest are dropped first; none is split, and nothing is left out between
+// two that are sent, except answers that failed. An answer that was stopped is sent as far as
+// it came: the person stopped it because that was enough, and may refer to it. One that failed
+// is not: the person is asked to send the message again, and half an answer to it would be
+// taken for a whole one.
 func history(earlier []backendapi.Message, message string, budget int) []mlapi.Message {
 	first := dropped(earlier, message, budget)
 	out := make([]mlapi.Message, 0, len(earlier)-first+1)

@@ -6,16 +6,16 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 )
 
-// news is what the model has sent since the inbox was last emptied. Its outcome is nil until there is
-// nothing more to come.
+// news is what the model has sent since the inbox was last emptied. Its outcome is nil until there
+// is nothing more to come.
 type news struct {
 	thinking, text string
 	queue, leftOut int
 	outcome        *outcome
 }
 
-// outcome is what becomes of an answer when its job is over. The zero outcome leaves it as it is: its
-// end is stored already, or cannot be.
+// outcome is what becomes of an answer when its job is over. The zero outcome leaves it as it is:
+// its end is stored already, or cannot be.
 type outcome struct {
 	// ending ends the answer.
 	ending *store.Ending

@@ -65,7 +65,8 @@ type job struct {
 	firstToken                 time.Duration
 }
 
-// newJob returns a job. It keeps the values of the context, such as the request's id, and not its end.
+// newJob returns a job. It keeps the values of the context, such as the
+// request's id, and not its end.
 func newJob(
 	ctx context.Context, m *Manager, g store.Generation, model string, prompt []mlapi.Message,
 ) *job {
@@ -111,7 +112,8 @@ func (j *job) accept() {
 	}
 }
 
-// admitted waits for the reply to the request, for Timing.Admission. It returns the refusal, or nil.
+// admitted waits for the reply to the request, for Timing.Admission. It
+// returns the refusal, or nil.
 func (j *job) admitted(ctx context.Context) error {
 	timer := time.NewTimer(j.m.timing.Admission)
 	defer timer.Stop()
@@ -151,8 +153,8 @@ func (j *job) run() {
 	<-asked
 }
 
-// refuse replies to the request with the refusal, if it still waits, and takes back what was stored.
-// It reports whether it did; if not, the answer has still to end.
+// refuse replies to the request with the refusal, if it still waits, and takes back what was
+// stored. It reports whether it did; if not, the answer has still to end.
 func (j *job) refuse(p *problem.Problem) bool {
 	if !j.answered.CompareAndSwap(false, true) {
 		return false
@@ -184,7 +186,8 @@ func (j *job) refuse(p *problem.Problem) bool {
 	return true
 }
 
-// failed returns the ending with the problem, under the id of the request that asked for the answer.
+// failed returns the ending with the problem, under the id of the request that
+// asked for the answer.
 func (j *job) failed(p *problem.Problem) store.Ending {
 	return store.Failed(withRequestID(j.detached, *p))
 }
@@ -208,6 +211,7 @@ func (j *job) write() {
 			!j.append(n.text, &j.textStored, j.m.store.Append) {
 			return
 		}
+
 		if first && j.textStored > 0 {
 			j.firstToken = time.Since(j.started)
 			j.m.metrics.firstToken.Observe(j.firstToken.Seconds())

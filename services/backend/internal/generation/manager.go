@@ -89,11 +89,11 @@ var (
 	errWaited     = errors.New("the answer has waited too long")
 )
 
-// Start stores the message and starts its answer, in the conversation that the request names or in a
-// new one. It returns when ml has taken the request or Timing.Admission is over. A request that ml
-// refuses in this time leaves no trace, and the refusal is the error, a *problem.Problem. Other
-// errors are those of store.Store.Begin. For a message with the key of one that is stored it returns
-// the answer to that one.
+// Start stores the message and starts its answer, in the conversation that the request names or in
+// a new one. It returns when ml has taken the request or Timing.Admission is over. A request that
+// ml refuses in this time leaves no trace, and the refusal is the error, a *problem.Problem. Other
+// errors are those of store.Store.Begin. For a message with the key of one that is stored it
+// returns the answer to that one.
 func (m *Manager) Start(
 	ctx context.Context, owner, key string, req backendapi.ChatRequest,
 ) (store.Generation, error) {
@@ -208,8 +208,8 @@ func (m *Manager) enter() bool {
 	return true
 }
 
-// Stop stops an answer of the owner, whichever instance writes it. An answer that has ended stays as
-// it is.
+// Stop stops an answer of the owner, whichever instance writes it. An answer that has
+// ended stays as it is.
 func (m *Manager) Stop(ctx context.Context, owner, id string) error {
 	g, err := m.store.Generation(ctx, owner, id)
 	if err != nil || g.Ended {

@@ -28,7 +28,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
 		requests: counters("backend_chat_requests_total",
 			"Chat messages received, by what became of them: accepted, repeated (known by its key), "+
-				"conflict (an answer is being written), refused (by ml), draining, error.", "result"),
+				"conflict (an answer is being written), refused (by ml), draining, error.",
+			"result"),
 		ended: counters("backend_generations_total",
 			"Answers that this instance wrote, by how they ended: complete, stopped (also by a "+
 				"deleted conversation), failed, refused, superseded (another instance took it over), "+
@@ -43,8 +44,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		takenOver: counters("backend_takeovers_total",
 			"Answers whose writer was gone, by what became of them: taken, exhausted (interrupted "+
 				"too often).", "result"),
-		active:  gauge("backend_generations_active", "Answers that this instance is writing now."),
-		readers: gauge("backend_event_readers", "Readers that follow an answer on this instance now."),
+		active: gauge("backend_generations_active", "Answers that this instance is writing now."),
+		readers: gauge("backend_event_readers",
+			"Readers that follow an answer on this instance now."),
 		firstToken: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "backend_time_to_first_token_seconds",
 			Help: "Time from a chat message to the first text of its answer, written where " +

@@ -37,8 +37,8 @@ func (m *Manager) Sweep(ctx context.Context, every time.Duration) {
 }
 
 // Revive sees to it that somebody writes the answer: if its writer is gone, a new job of this
-// instance takes it over. It fails with store.ErrEnded or store.ErrNotFound if there is nothing left
-// to write.
+// instance takes it over. It fails with store.ErrEnded or store.ErrNotFound if there is
+// nothing left to write.
 func (m *Manager) Revive(ctx context.Context, g store.Generation) error {
 	m.mu.Lock()
 	_, mine := m.jobs[g.ID]

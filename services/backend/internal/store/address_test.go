@@ -100,7 +100,11 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 func TestFormerKeys(t *testing.T) {
 	s, server := open(t, nil)
 	r := server.Client(t)
-	const old, running, answer = "01996c3e-0000-7000-8000-000000000001", "01996c3e-0000-7000-8000-000000000002", "01996c3e-0000-7000-8000-000000000003"
+	const (
+		old     = "01996c3e-0000-7000-8000-000000000001"
+		running = "01996c3e-0000-7000-8000-000000000002"
+		answer  = "01996c3e-0000-7000-8000-000000000003"
+	)
 	now := time.Now()
 	tx := r.TxPipeline()
 	for _, id := range []string{old, running} {

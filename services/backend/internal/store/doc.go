@@ -85,10 +85,11 @@
 //
 // # When Redis is full
 //
-// At maxmemory Redis refuses a script unless its first line allows it to run all the same, so nothing
-// is half stored. Those that store a new message or conversation are refused, with ErrStorageFull.
-// Those that read, delete and end may run, and those that write an answer that has begun, as it is
-// bounded. Transactions (MULTI) are refused then, also those that only read, so there are none.
+// At maxmemory Redis refuses a script unless its first line allows it to run all the same, so
+// nothing is half stored. Those that store a new message or conversation are refused, with
+// ErrStorageFull. Those that read, delete and end may run, and those that write an answer that
+// has begun, as it is bounded. Transactions (MULTI) are refused then, also those that only
+// read, so there are none.
 //
 // One that cannot write to its disk refuses every change, and PING, with MISCONF: ErrDiskFull.
 // Whatever reads changes nothing, or bears that it cannot.

@@ -99,8 +99,8 @@ func (a Address) options() (*redis.UniversalOptions, error) {
 	return u, nil
 }
 
-// clients returns the store's two clients, which connect when they are used. rdb runs commands. wait
-// runs those that block until something happens, so that readers that wait never take the
+// clients returns the store's two clients, which connect when they are used. rdb runs commands.
+// wait runs those that block until something happens, so that readers that wait never take the
 // connections of writers.
 func (a Address) clients() (rdb, wait redis.UniversalClient, err error) {
 	u, err := a.options()

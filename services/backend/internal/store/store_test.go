@@ -536,7 +536,8 @@ func TestTTL(t *testing.T) {
 	})
 	begin(t, s)
 	r := redis.Client(t)
-	for deadline := time.Now().Add(20 * time.Second); r.DBSize(t.Context()).Val() > 0; time.Sleep(10 * time.Millisecond) {
+	deadline := time.Now().Add(20 * time.Second)
+	for ; r.DBSize(t.Context()).Val() > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("left: %v", r.Keys(t.Context(), "*").Val())
 		}

@@ -321,7 +321,9 @@ func TestOllamaHasNoAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	i := start(t, "http://ollama.internal:"+port, func(o *Options) { o.Patience = 20 * time.Second })
+	i := start(t, "http://ollama.internal:"+port, func(o *Options) {
+		o.Patience = 20 * time.Second
+	})
 	i.chat(t.Context(), ask).rest()
 	gone.Store(true)
 	if text := readAll(i.post(t.Context(), "/chat", ask)); !strings.Contains(text, "Hello") {

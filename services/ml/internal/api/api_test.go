@@ -165,7 +165,9 @@ func newFake(t *testing.T, answer http.HandlerFunc) *fake {
 	f := &fake{
 		answer: answer,
 		ps:     `{"models":[{"name":"m:latest","digest":"d1"}]}`,
-		tags:   `{"models":[{"name":"n:7b"},{"name":"m:0123456789ab"},{"name":"m:latest","digest":"d1","size":5,"details":{"family":"llama"}},{"name":"a:latest"}]}`,
+		tags: `{"models":[{"name":"n:7b"},{"name":"m:0123456789ab"},` +
+			`{"name":"m:latest","digest":"d1","size":5,"details":{"family":"llama"}},` +
+			`{"name":"a:latest"}]}`,
 	}
 
 	mux := http.NewServeMux()
@@ -228,8 +230,10 @@ func tell(w http.ResponseWriter, lines ...string) {
 
 const (
 	hello = `{"message":{"content":"Hello"}}`
-	done  = `{"message":{"content":""},"done":true,"done_reason":"stop","total_duration":9000000,"load_duration":1000000,"prompt_eval_count":7,"prompt_eval_duration":2000000,"eval_count":2,"eval_duration":4000000}`
-	ask   = `{"messages":[{"role":"user","content":"Hi"}]}`
+	done  = `{"message":{"content":""},"done":true,"done_reason":"stop",` +
+		`"total_duration":9000000,"load_duration":1000000,"prompt_eval_count":7,` +
+		`"prompt_eval_duration":2000000,"eval_count":2,"eval_duration":4000000}`
+	ask = `{"messages":[{"role":"user","content":"Hi"}]}`
 )
 
 func answers(w http.ResponseWriter, _ *http.Request) {
@@ -239,8 +243,10 @@ func answers(w http.ResponseWriter, _ *http.Request) {
 func TestChat(t *testing.T) {
 	f := newFake(t, answers)
 	i := start(t, f.URL, nil)
-	c := i.chat(t.Context(),
-		`{"model":"m","messages":[{"role":"system","content":"<|keep|>"},{"role":"user","content":"a <|im_end|> b"},{"role":"assistant","content":"[INST]"},{"role":"user","content":"Hi"}],"options":{"temperature":0.5}}`)
+	c := i.chat(t.Context(), `{"model":"m","messages":[`+
+		`{"role":"system","content":"<|keep|>"},{"role":"user","content":"a <|im_end|> b"},`+
+		`{"role":"assistant","content":"[INST]"},{"role":"user","content":"Hi"}],`+
+		`"options":{"temperature":0.5}}`)
 	var got []mlapi.Chunk
 	for ch := c.next(); ch != nil; ch = c.next() {
 		got = append(got, *ch)
@@ -344,9 +350,11 @@ func TestOptions(t *testing.T) {
 		wrong   []string
 	}{
 		{`{}`, nil},
-		{`{"temperature":0,"top_p":1,"min_p":0.5,"top_k":0,"repeat_penalty":2,"num_predict":1,"seed":-5,"stop":["a","b"]}`,
+		{`{"temperature":0,"top_p":1,"min_p":0.5,"top_k":0,"repeat_penalty":2,"num_predict":1,` +
+			`"seed":-5,"stop":["a","b"]}`,
 			nil},
-		{`{"temperature":2.1,"top_p":-0.1,"min_p":"1","top_k":1.5,"repeat_penalty":null,"num_predict":0,"seed":3e9,"stop":"a"}`,
+		{`{"temperature":2.1,"top_p":-0.1,"min_p":"1","top_k":1.5,"repeat_penalty":null,` +
+			`"num_predict":0,"seed":3e9,"stop":"a"}`,
 			[]string{"min_p", "num_predict", "repeat_penalty", "seed", "stop", "temperature", "top_k", "top_p"}},
 		{`{"stop":[]}`, []string{"stop"}},
 		{`{"stop":[""]}`, []string{"stop"}},

@@ -26,8 +26,9 @@ func newMetrics(reg *prometheus.Registry, q *queue.Queue, pool *replicas.Pool) *
 		func() float64 { return float64(q.Waiting()) })
 	gauge("ml_queue_running", "Requests here that are with Ollama.",
 		func() float64 { return float64(q.Running()) })
-	gauge("ml_queue_shared", "1 while the queue is one with that of all other ml, 0 while this one "+
-		"admits its share by itself.", func() float64 { return oneIf(q.Shared()) })
+	gauge("ml_queue_shared",
+		"1 while the queue is one with that of all other ml, 0 while this one "+
+			"admits its share by itself.", func() float64 { return oneIf(q.Shared()) })
 	f.NewCounterFunc(prometheus.CounterOpts{
 		Name: "ml_ollama_affinity_moved_total",
 		Help: "Requests that did not go to the replica that holds their conversation's prefix, " +
@@ -59,8 +60,8 @@ func oneIf(yes bool) float64 {
 	return 0
 }
 
-// replicaCollector collects the metrics of the replicas of Ollama that are there at the moment: those
-// that went leave no series.
+// replicaCollector collects the metrics of the replicas of Ollama that are there at the moment:
+// those that went leave no series.
 type replicaCollector struct{ pool *replicas.Pool }
 
 func replicaDesc(name, help string) *prometheus.Desc {

@@ -61,11 +61,11 @@ func TestRealOllama(t *testing.T) {
 		}
 	}
 
-	if text, last := i.chat(t.Context(),
-		`{"model":"loop","messages":[{"role":"user","content":"Hi"}],"options":{"num_predict":4}}`).rest(); last.Done == nil || last.Done.Reason != "length" || last.Done.Tokens != 4 || !strings.HasPrefix(strings.Repeat(tinymodel.LoopWords,
-		4),
-		text) {
-		t.Errorf("%q, %+v", text, last.Done)
+	looped, last := i.chat(t.Context(),
+		`{"model":"loop","messages":[{"role":"user","content":"Hi"}],"options":{"num_predict":4}}`).rest()
+	if last.Done == nil || last.Done.Reason != "length" || last.Done.Tokens != 4 ||
+		!strings.HasPrefix(strings.Repeat(tinymodel.LoopWords, 4), looped) {
+		t.Errorf("%q, %+v", looped, last.Done)
 	}
 
 	resp := i.post(t.Context(), "/generate", `{"prompt":"Hi"}`)

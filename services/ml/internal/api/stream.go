@@ -48,6 +48,7 @@ func (s *service) chat(w http.ResponseWriter, r *http.Request) {
 			KeepAlive: &api.Duration{Duration: s.KeepAlive},
 		}, token)
 	}
+
 	s.respond(w, r, p, req.Model, req.Messages, req.Options, run)
 }
 
@@ -65,6 +66,7 @@ func (s *service) respond(
 	if p == nil {
 		p = checkOptions(options)
 	}
+
 	if p != nil {
 		problem.Write(w, r, p)
 		return
@@ -123,6 +125,7 @@ func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 			Truncate: &no, Shift: &no, KeepAlive: &api.Duration{Duration: s.KeepAlive},
 		}, token)
 	}
+
 	s.respond(w, r, p, req.Model, messages, req.Options, run)
 }
 
@@ -226,9 +229,9 @@ func (s *service) preface(out *stream, j *job) error {
 	return out.send(&mlapi.Chunk{LeftOut: leftOut, Again: again})
 }
 
-// ask runs a request at a replica. Until the answer has begun it may run it again: at another replica,
-// if the fault is that one's; without its oldest turn, if the prompt is too long after all; or later,
-// if no Ollama can be reached, which is being replaced or started again.
+// ask runs a request at a replica. Until the answer has begun it may run it again: at another
+// replica, if the fault is that one's; without its oldest turn, if the prompt is too long after
+// all; or later, if no Ollama can be reached, which is being replaced or started again.
 func (s *service) ask(
 	ctx context.Context, j *job, begun func() bool, run func(*ollama.Client) error,
 ) error {

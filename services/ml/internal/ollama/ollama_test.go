@@ -37,7 +37,8 @@ func line(text string) string {
 	return fmt.Sprintf(`{"message":{"role":"assistant","content":%q}}`+"\n", text)
 }
 
-const last = `{"message":{"content":"!"},"done":true,"done_reason":"stop","eval_count":3,"eval_duration":1500000000}` + "\n"
+const last = `{"message":{"content":"!"},"done":true,"done_reason":"stop",` +
+	`"eval_count":3,"eval_duration":1500000000}` + "\n"
 
 func TestChat(t *testing.T) {
 	hijacked := func(w http.ResponseWriter, _ *http.Request) {
@@ -129,8 +130,10 @@ func TestChatPassesTheRequestAndTheFigures(t *testing.T) {
 	if !errors.Is(err, stop) {
 		t.Errorf("the callback's error became %v", err)
 	}
-	if want := `POST /api/chat application/json {"model":"x","messages":[{"role":"user","content":"a"}],"options":null}`; body != want {
-		t.Errorf("got  %s\nwant %s", body, want)
+	sent := `POST /api/chat application/json ` +
+		`{"model":"x","messages":[{"role":"user","content":"a"}],"options":null}`
+	if body != sent {
+		t.Errorf("got  %s\nsent %s", body, want)
 	}
 
 	want := ollama.Token{

@@ -189,13 +189,15 @@ func (s *Server) Continuing(t testing.TB, name string) {
 // ContinuingTemplate ends in the text so far when the last message is the assistant's, as those of
 // most models do.
 const ContinuingTemplate = `{{ if .System }}[SYS]{{ .System }}[/SYS]
-{{ end }}{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}{{ if eq .Role "assistant" }}[assistant]{{ .Content }}{{ if not $last }}</s>
+{{ end }}{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}` +
+	`{{ if eq .Role "assistant" }}[assistant]{{ .Content }}{{ if not $last }}</s>
 {{ end }}{{ else if eq .Role "user" }}[user] {{ .Content }}
 {{ if $last }}[assistant]{{ end }}{{ end }}{{ end }}`
 
 // ThinkingTemplate is that of a model that thinks: the prompt opens its reasoning, which the tiny
 // weights never close.
-const ThinkingTemplate = `{{ range .Messages }}[{{ .Role }}] {{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}
+const ThinkingTemplate = `{{ range .Messages }}[{{ .Role }}] ` +
+	`{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}
 {{ end }}[assistant]<think>`
 
 // Make makes a model of weights; the request says the rest.

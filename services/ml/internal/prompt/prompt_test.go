@@ -77,8 +77,11 @@ func letters(control ...string) vocabulary.Metadata {
 	return m
 }
 
-const chat = `{{ if .System }}[S]{{ .System }}{{ end }}{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}` +
-	`{{ if eq .Role "user" }}[U]{{ .Content }}{{ if $last }}[A]{{ end }}{{ else if eq .Role "assistant" }}[A]{{ .Content }}{{ if not $last }}[E]{{ end }}{{ end }}{{ end }}`
+const chat = `{{ if .System }}[S]{{ .System }}{{ end }}{{ range $i, $_ := .Messages }}` +
+	`{{ $last := eq (len (slice $.Messages $i)) 1 }}` +
+	`{{ if eq .Role "user" }}[U]{{ .Content }}{{ if $last }}[A]{{ end }}` +
+	`{{ else if eq .Role "assistant" }}[A]{{ .Content }}{{ if not $last }}[E]{{ end }}{{ end }}` +
+	`{{ end }}`
 
 func known(t *testing.T, s *source) *Model {
 	t.Helper()
@@ -219,7 +222,8 @@ func TestFitIsQuick(t *testing.T) {
 	} {
 		start := time.Now()
 		_, err := m.Fit(messages, 6000)
-		if took := time.Since(start); took > 2*time.Second { // far more than it takes, for a busy machine with the race detector
+		// Far more than it takes, for a busy machine with the race detector.
+		if took := time.Since(start); took > 2*time.Second {
 			t.Errorf("%s: %s, %v", name, took, err)
 		}
 	}

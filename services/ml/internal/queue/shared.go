@@ -75,13 +75,14 @@ var errGone = errors.New("the lease of this process has ended")
 // Share makes the queue one with those of all processes that use this Redis, while Run runs. It is
 // called before the queue is used.
 //
-// A process has a lease in Redis, which it renews, and its places with it. Those of a process that
-// was killed become free when its lease ends. Owners are stored as a hash. A script decides who gets
-// which place, so taking a free turn is one round trip. Those that wait are asked for every poll.
+// A process has a lease in Redis, which it renews, and its places with it. Those of a process
+// that was killed become free when its lease ends. Owners are stored as a hash. A script
+// decides who gets which place, so taking a free turn is one round trip. Those that wait are
+// asked for every poll.
 //
 // If Redis does not answer in time, is full or is another one, nothing fails: this process goes on
-// with its own requests, and with its share of the places, all processes having the same. When Redis
-// has answered for a while, the process hands its requests in again.
+// with its own requests, and with its share of the places, all processes having the same. When
+// Redis has answered for a while, the process hands its requests in again.
 func (q *Queue) Share(r *redis.Client, log *slog.Logger) {
 	q.shared = &shared{redis: r, script: redis.NewScript(source), log: log, name: rand.Text(),
 		patience: patience, lookNow: make(chan struct{}, 1), processes: 1,
@@ -93,7 +94,8 @@ func (q *Queue) Shared() bool { q.mu.Lock(); defer q.mu.Unlock(); return q.shari
 
 func (q *Queue) sharing() bool { return q.shared != nil && q.shared.decides }
 
-// parallel returns how many requests may run: of all processes where Redis decides, else of this one.
+// parallel returns how many requests may run: of all processes where Redis
+// decides, else of this one.
 func (q *Queue) parallel() int { return q.share(q.capacity) }
 
 // places returns how many requests may wait, likewise.

@@ -183,6 +183,7 @@ func TestSlotIsBeingMoved(t *testing.T) {
 	for _, key := range move.Keys() {
 		move.Key(key)
 	}
+
 	want(3)
 	want(4)
 	move.End()
@@ -195,6 +196,7 @@ func TestSlowCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { l.Close() })
 
 	came := make(chan struct{}, 2)
@@ -205,16 +207,19 @@ func TestSlowCommand(t *testing.T) {
 			if err != nil {
 				return
 			}
+
 			go func() {
 				defer conn.Close()
 				for b := make([]byte, 4<<10); ; {
 					if _, err := conn.Read(b); err != nil {
 						return
 					}
+
 					came <- struct{}{}
 					if first {
 						<-goOn
 					}
+
 					fmt.Fprint(conn, "*1\r\n:1\r\n")
 				}
 			}()
@@ -227,6 +232,7 @@ func TestSlowCommand(t *testing.T) {
 		_, err := add(t, c, "n", "1")
 		slow <- err
 	}()
+
 	<-came
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
