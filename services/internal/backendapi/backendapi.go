@@ -17,9 +17,10 @@
 // other can see them. Without the header the owner is "public". The frontend sets it from the
 // browser's session cookie and never passes on one that the browser sent.
 //
-// A message may carry wire.KeyHeader, 1 to 64 letters, digits, dashes and underscores, made by the
-// client: sent again with the same key, because the reply was lost, it is still one message, and
-// the reply is that of the first time. A key is remembered for an hour at least.
+// A message and a new conversation may carry wire.KeyHeader, 1 to 64 letters, digits, dashes
+// and underscores, made by the client: sent again with the same key, because the reply was
+// lost, it is still one message, and the reply is that of the first time. A key is remembered
+// for an hour at least.
 //
 // An answer is a job of the backend: a reader that goes away does not cancel it; DELETE does. Its
 // events have the ids of a Redis stream, so a reader resumes with Last-Event-ID where it was. The

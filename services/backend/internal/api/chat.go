@@ -29,12 +29,15 @@ type chatInput struct {
 	Body   backendapi.ChatRequest
 }
 
+// keyPattern is the pattern of an idempotency key.
+const keyPattern = "^[A-Za-z0-9_-]+$"
+
 // messageKey names a message.
 type messageKey string
 
 // Schema implements huma.SchemaProvider.
 func (messageKey) Schema(huma.Registry) *huma.Schema {
-	return textSchema(1, 64, "^[A-Za-z0-9_-]+$",
+	return textSchema(1, 64, keyPattern,
 		"Names the message: sent again with the same key, "+
 			"it is still one message, and the response is that of the first time")
 }

@@ -23,7 +23,17 @@ type NewConversation struct {
 
 type createInput struct {
 	Owned
+	Key  requestKey `header:"Idempotency-Key"`
 	Body *NewConversation
+}
+
+// requestKey names a request for a new conversation.
+type requestKey string
+
+// Schema implements huma.SchemaProvider.
+func (requestKey) Schema(huma.Registry) *huma.Schema {
+	return textSchema(1, 64, keyPattern, "Names the request: sent again with the same key, it is "+
+		"still one conversation, and the response is that conversation")
 }
 
 // Resolve implements huma.Resolver.
@@ -140,7 +150,7 @@ func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, erro
 		}
 	}
 
-	c, err := a.Store.Create(ctx, in.owner(), title, model)
+	c, err := a.Store.Create(ctx, in.owner(), string(in.Key), title, model)
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func (a *API) failure(ctx context.Context, err error) error {
 			"The conversation has its %d messages: begin another one.", store.MaxMessages)
 	case errors.Is(err, store.ErrKeyReused):
 		p = problem.Typed("/problems/key-reused", http.StatusUnprocessableEntity,
-			"The Idempotency-Key is that of another message: make a new one for each message.")
+			"The Idempotency-Key is that of another request: make a new one for each request.")
 	case errors.Is(err, store.ErrTooMuch):
 		p = problem.Typed("/problems/too-much-stored", http.StatusRequestEntityTooLarge,
 			"Your conversations have together the %d MiB that are kept: delete some.",

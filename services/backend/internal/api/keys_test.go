@@ -245,3 +245,39 @@ func TestBegunWithoutAReply(t *testing.T) {
 		t.Errorf("%+v", d.Messages)
 	}
 }
+
+// A conversation that is created again with the same key, because the reply was lost, is one.
+func TestCreatedOnce(t *testing.T) {
+	i, _, _ := stack(t)
+	h := alice.with(wire.KeyHeader, "create-1")
+	create := func(title string, h header) (c backendapi.Conversation) {
+		t.Helper()
+		i.want(http.StatusCreated, &c, http.MethodPost, "/api/conversations",
+			map[string]string{"title": title}, h)
+		return c
+	}
+
+	first := create("Trip", h)
+	if again := create("Trip", h); again.ID != first.ID || again.Title != "Trip" {
+		t.Errorf("%+v is another one than %+v", again, first)
+	}
+	if other := create("Trip", header{wire.OwnerHeader: "bob", wire.KeyHeader: "create-1"}); other.ID == first.ID {
+		t.Error("another owner got the conversation")
+	}
+
+	var page backendapi.ConversationPage
+	i.want(http.StatusOK, &page, http.MethodGet, "/api/conversations", nil, alice)
+	if len(page.Conversations) != 1 {
+		t.Errorf("there are %d conversations", len(page.Conversations))
+	}
+
+	for path, body := range map[string]any{
+		"/api/conversations": map[string]string{"title": "Other"},
+		"/api/chat":          backendapi.ChatRequest{Message: "Hi"},
+	} {
+		p := i.refused(http.StatusUnprocessableEntity, http.MethodPost, path, body, h)
+		if p.Type != "/problems/key-reused" {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+}

@@ -105,6 +105,7 @@ func TestFormerKeys(t *testing.T) {
 		running = "01996c3e-0000-7000-8000-000000000002"
 		answer  = "01996c3e-0000-7000-8000-000000000003"
 	)
+
 	now := time.Now()
 	tx := r.TxPipeline()
 	for _, id := range []string{old, running} {

@@ -39,27 +39,38 @@ func (c Conversation) Public() backendapi.Conversation {
 	return out
 }
 
-// Create makes an empty conversation.
-func (s *Store) Create(ctx context.Context, owner, title, model string) (Conversation, error) {
+// Create makes an empty conversation. With the key of a request that made one it returns that one.
+// It fails with ErrTooMany, ErrKeyReused or ErrStorageFull.
+func (s *Store) Create(ctx context.Context, owner, key, title, model string) (Conversation, error) {
 	id, err := newID()
 	if err != nil {
 		return Conversation{}, err
 	}
 
+	keys, script := s.key.ofConversation(owner, id), s.scripts.create
+	if key != "" {
+		keys, script = append(keys, s.key.message(owner, key)), script.repeated()
+	}
+
 	now := storedNow()
-	c := Conversation{Owner: owner, Conversation: backendapi.Conversation{
-		ID: id, Title: title, Model: model, CreatedAt: now, UpdatedAt: now,
-	}}
-	reply, err := s.run(ctx, s.scripts.create, s.key.ofConversation(owner, id), id, owner, title,
-		model, now.UnixMilli(), millis(s.opts.TTL), s.opts.MaxConversations).Text()
+	reply, err := s.run(ctx, script, keys, id, owner, title, model, now.UnixMilli(),
+		millis(s.opts.TTL), s.opts.MaxConversations, digest("conversation", title, model),
+		millis(KeyKept)).StringSlice()
 	if err != nil {
 		return Conversation{}, fmt.Errorf("create a conversation: %w", err)
 	}
-	if err := refusals[reply]; err != nil {
-		return Conversation{}, err
+
+	if reply[0] != "ok" {
+		made, err := known(owner, reply)
+		if err != nil {
+			return Conversation{}, err
+		}
+		return s.Get(ctx, owner, made.ConversationID)
 	}
 
-	return c, nil
+	return Conversation{Owner: owner, Conversation: backendapi.Conversation{
+		ID: id, Title: title, Model: model, CreatedAt: now, UpdatedAt: now,
+	}}, nil
 }
 
 var fields = []string{"owner", "title", "model", "created_at", "updated_at", "generation"}

@@ -6,9 +6,9 @@
 //	                                          last change (ms)
 //	owner:<owner>:usage           hash        the bytes of each conversation's messages by its id,
 //	                                          and their total
-//	owner:<owner>:message:<key>   hash        of a message with an idempotency key: its digest,
-//	                                          answer (generation) and conversation, and acknowledged
-//	                                          once it was sent again
+//	owner:<owner>:message:<key>   hash        of a message or a new conversation with an idempotency
+//	                                          key: its digest, answer (generation) and conversation,
+//	                                          and acknowledged once it was sent again
 //	conversation:<id>             hash        owner, title, model, created_at, updated_at (ms),
 //	                                          generation: the id of the answer being written, absent
 //	                                          if there is none
@@ -69,7 +69,8 @@
 //
 // # A message is stored once
 //
-// A message's key is looked up and stored by the script that stores the message. Whoever sends it
+// A message's key is looked up and stored by the script that stores the message, that of a new
+// conversation likewise. Whoever sends it
 // again hears of the first one's answer, and from then on the message cannot be taken back: a
 // refusal by ml becomes an event of the answer.
 //

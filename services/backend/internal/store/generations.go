@@ -27,7 +27,7 @@ const (
 // MaxRetries is how often an answer is begun anew at most: by another instance, or by its own job.
 const MaxRetries = 3
 
-// KeyKept is how long the key of a message is known.
+// KeyKept is how long the key of a request is known.
 const KeyKept = 2 * time.Hour
 
 // Instances of the former version write no fencing tokens. They end an answer whose lease is over,
@@ -79,9 +79,11 @@ type Turn struct {
 }
 
 // digest returns the digest of what the client sent.
-func (t Turn) digest() string {
+func (t Turn) digest() string { return digest(t.ConversationID, t.Asked, t.Message) }
+
+func digest(parts ...string) string {
 	h := sha256.New()
-	for _, part := range []string{t.ConversationID, t.Asked, t.Message} {
+	for _, part := range parts {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	return hex.EncodeToString(h.Sum(nil))
@@ -118,7 +120,7 @@ func (s *Store) Known(ctx context.Context, t Turn) (Generation, error) {
 	return known(t.Owner, reply)
 }
 
-// known reads what a script replied about the key of a message.
+// known reads what a script replied about the key of a request.
 func known(owner string, reply []string) (Generation, error) {
 	if err := refusals[reply[0]]; err != nil {
 		return Generation{}, err

@@ -133,7 +133,7 @@ func TestChatPassesTheRequestAndTheFigures(t *testing.T) {
 	sent := `POST /api/chat application/json ` +
 		`{"model":"x","messages":[{"role":"user","content":"a"}],"options":null}`
 	if body != sent {
-		t.Errorf("got  %s\nsent %s", body, want)
+		t.Errorf("got  %s\nwant %s", body, sent)
 	}
 
 	want := ollama.Token{
