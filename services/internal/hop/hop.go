@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"strconv"
@@ -34,27 +35,23 @@ type Client struct {
 	http       *http.Client
 }
 
-// New makes a client for the peer at the base URL; the name stands in errors.
+// New returns a client for the peer at the base URL. Errors have the peer's name.
 func New(peer, base string) *Client {
 	r := newResender(peer)
-	return &Client{
-		peer:     peer,
-		base:     strings.TrimRight(base, "/"),
-		resender: r,
-		http:     &http.Client{Transport: r},
-	}
+	base = strings.TrimRight(base, "/")
+	return &Client{peer: peer, base: base, resender: r, http: &http.Client{Transport: r}}
 }
 
-// NewStreaming makes a client for calls whose answer may begin late, such as with a model's first
-// token: only the request's context bounds the wait. The calls ask for text and change nothing, so
-// all of them may be repeated.
+// NewStreaming returns a client for calls whose answer may begin late, as with a model's first token:
+// only the request's context bounds the wait. The calls ask for text and change nothing, so all of
+// them may be repeated.
 func NewStreaming(peer, base string) *Client {
 	c := New(peer, base)
 	c.resender.transport.ResponseHeaderTimeout, c.resender.repeatable = 0, true
 	return c
 }
 
-// Transport is that of the client: it sends requests again as Do does.
+// Transport returns the client's transport, which sends requests again as Do does.
 func (c *Client) Transport() http.RoundTripper { return c.resender }
 
 // Register adds the counter of what was sent again, hop_resends_total, of which there
@@ -86,33 +83,22 @@ func transport() (*http.Transport, *dialer) {
 func (c *Client) Do(
 	ctx context.Context, method, path string, body any, header http.Header,
 ) (*http.Response, error) {
-	var payload []byte
+	var r io.Reader
 	if body != nil {
-		var err error
-		if payload, err = json.Marshal(body); err != nil {
+		payload, err := json.Marshal(body)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.peer, err)
 		}
-	}
-
-	var r io.Reader
-	if payload != nil {
 		r = bytes.NewReader(payload)
 	}
 
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
+	req, err := c.request(ctx, method, path, r)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.peer, err)
+		return nil, err
 	}
-
-	for k, v := range header {
-		req.Header[k] = v
-	}
-
-	if payload != nil {
+	maps.Copy(req.Header, header)
+	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
-	}
-	if id := logging.RequestID(ctx); id != "" {
-		req.Header.Set(wire.RequestIDHeader, id)
 	}
 
 	resp, err := c.http.Do(req)
@@ -127,8 +113,23 @@ func (c *Client) Do(
 	return nil, c.problem(resp)
 }
 
-// problem reads the peer's problem, or makes one of an answer that is none. A Retry-After
-// header in seconds is kept.
+// request returns a request with the id of the one that it is made for.
+func (c *Client) request(
+	ctx context.Context, method, path string, body io.Reader,
+) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.peer, err)
+	}
+	if id := logging.RequestID(ctx); id != "" {
+		req.Header.Set(wire.RequestIDHeader, id)
+	}
+
+	return req, nil
+}
+
+// problem returns the peer's problem, or one for an answer that is none. It keeps a Retry-After header
+// in seconds.
 func (c *Client) problem(resp *http.Response) *problem.Problem {
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))

@@ -7,19 +7,14 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
-// Readiness asks the peer's GET /ready once, without retries: what is wrong now is the answer. A
-// peer that answers "not ready" is no error: the result says which of its checks failed.
+// Readiness returns the peer's readiness, ready or not. It asks once, as what is wrong now matters.
 func (c *Client) Readiness(ctx context.Context) (wire.Readiness, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/ready", nil)
+	req, err := c.request(ctx, http.MethodGet, "/ready", nil)
 	if err != nil {
-		return wire.Readiness{}, fmt.Errorf("%s: %w", c.peer, err)
-	}
-	if id := logging.RequestID(ctx); id != "" {
-		req.Header.Set(wire.RequestIDHeader, id)
+		return wire.Readiness{}, err
 	}
 
 	resp, err := (&http.Client{Transport: c.resender.transport}).Do(req)

@@ -21,18 +21,18 @@ import (
 
 // How long a request is resent, from its first failure, with pauses that double.
 const (
-	// patience is longer than a container takes that crashed and is started again.
+	// patience is longer than it takes to start a container that crashed.
 	patience = 10 * time.Second
 
-	// impatience is for a peer that has not answered for longer than patience:
-	// callers are told soon.
+	// impatience is for a peer that has not answered for longer than patience.
 	impatience = 1500 * time.Millisecond
+
 	firstPause = 50 * time.Millisecond
 	longPause  = time.Second
 )
 
-// maxBody bounds the body of a request in bytes, which is kept to be sent again:
-// ml takes no larger one.
+// maxBody bounds the body of a request in bytes, which is kept to be sent again. ml takes no larger
+// one.
 const maxBody = 8 << 20
 
 // Why a request was resent: the values of the counter's label.
@@ -40,9 +40,7 @@ const (
 	unreachable = "unreachable" // no connection was made
 	draining    = "draining"    // problem.TypeDraining
 	starting    = "starting"    // problem.TypeStarting
-
-	// the connection broke before a response, and the request may be repeated
-	broken = "broken"
+	broken      = "broken"      // the connection broke before a response
 )
 
 // resender sends a request again, over a new connection, as long as nothing has come of it.
@@ -97,7 +95,7 @@ func (r *resender) RoundTrip(req *http.Request) (*http.Response, error) {
 	var until time.Time
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		resp, address, err := r.once(req, body)
-		why, err := r.failure(req, resp, err)
+		why := r.failure(req, resp, err)
 		if why == "" {
 			if err == nil {
 				r.outage.Answered()
@@ -152,29 +150,27 @@ func (r *resender) once(
 	return resp, address, err
 }
 
-// failure says why the request is to be sent again, in a word; it is empty when the outcome stands.
-func (r *resender) failure(
-	req *http.Request, resp *http.Response, err error,
-) (why string, _ error) {
+// failure returns why the request is to be sent again, in a word, or "" if the outcome stands.
+func (r *resender) failure(req *http.Request, resp *http.Response, err error) string {
 	var timeout net.Error
 	switch {
 	case err == nil:
-		return refusal(resp), nil
+		return refusal(resp)
 	case req.Context().Err() != nil:
-		return "", err
+		return ""
 	case outage.NeverSent(err):
-		return unreachable, err
+		return unreachable
 	case errors.As(err, &timeout) && timeout.Timeout(): // it may be at work still
-		return "", err
+		return ""
 	case r.mayRepeat(req):
-		return broken, err
+		return broken
 	}
 
-	return "", err
+	return ""
 }
 
-// refusal says which refusal that has done nothing the response is. The body
-// can be read afterwards.
+// refusal returns which refusal that has done nothing the response is, or "". The body can be read
+// afterwards.
 func refusal(resp *http.Response) string {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode != http.StatusServiceUnavailable || media != problem.ContentType {
@@ -199,7 +195,7 @@ func refusal(resp *http.Response) string {
 	return ""
 }
 
-// bodyOf reads the request's body and closes it; it is nil when there is none.
+// bodyOf reads the request's body and closes it. It returns nil if there is none.
 func bodyOf(req *http.Request) ([]byte, error) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return nil, nil
