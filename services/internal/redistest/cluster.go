@@ -79,23 +79,11 @@ func (c *Cluster) AddReplica(t testing.TB, node int) *Server {
 // StartNode starts a server that can be a node of a Cluster, with further arguments.
 func StartNode(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return retried(t, func() (*Server, error) {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-
-		bus, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-
-		return launch(t, port,
-			append([]string{
-				"--port", port, "--cluster-enabled", "yes", "--cluster-port", bus,
-				"--cluster-node-timeout", "1000",
-			},
-				args...)...)
+	return retried(t, func(port string) (*Server, error) {
+		return launch(t, port, append([]string{
+			"--port", port, "--cluster-enabled", "yes",
+			"--cluster-port", peers.FreePort(t, "127.0.0.1"), "--cluster-node-timeout", "1000",
+		}, args...)...)
 	})
 }
 

@@ -33,11 +33,7 @@ type Server struct {
 // CODEXCONTINUE_REQUIRE_PEERS names redis.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return retried(t, func() (*Server, error) {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
+	return retried(t, func(port string) (*Server, error) {
 		return launch(t, port, append([]string{"--port", port}, args...)...)
 	})
 }
@@ -45,22 +41,18 @@ func Start(t testing.TB, args ...string) *Server {
 // StartOn is Start of a server that keeps its data in the directory, as that of the stack does.
 func StartOn(t testing.TB, dir string) *Server {
 	t.Helper()
-	return retried(t, func() (*Server, error) {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
+	return retried(t, func(port string) (*Server, error) {
 		return run(t, port,
 			exec.Command(binary(t), "--port", port, "--bind", "127.0.0.1", "--dir", dir,
 				"--appendonly", "yes", "--appendfsync", "everysec", "--save", "3600 1"))
 	})
 }
 
-// retried starts a server: somebody may take a port between our look and Redis's bind.
-func retried(t testing.TB, start func() (*Server, error)) *Server {
+// retried starts a server on a port. It tries again, as somebody may take the port before Redis does.
+func retried(t testing.TB, start func(port string) (*Server, error)) *Server {
 	t.Helper()
 	for attempt := 1; ; attempt++ {
-		s, err := start()
+		s, err := start(peers.FreePort(t, "127.0.0.1"))
 		if err == nil {
 			return s
 		}
@@ -76,16 +68,6 @@ func binary(t testing.TB) string {
 		return b
 	}
 	return peers.Find(t, "redis", "redis-server")
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
 }
 
 // launch starts a server that the arguments make listen on the port.

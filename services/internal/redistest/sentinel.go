@@ -42,7 +42,9 @@ func StartWatched(t testing.TB, password string, open bool) *Watched {
 		t.Fatal(err)
 	}
 
-	w.Sentinel = retried(t, func() (*Server, error) { return w.sentinel(t, password, open) })
+	w.Sentinel = retried(t, func(port string) (*Server, error) {
+		return w.sentinel(t, port, password, open)
+	})
 	o := &redis.Options{Addr: w.Sentinel.Addr}
 	if !open {
 		o.Password = password
@@ -58,12 +60,7 @@ func StartWatched(t testing.TB, password string, open bool) *Watched {
 	return w
 }
 
-func (w *Watched) sentinel(t testing.TB, password string, open bool) (*Server, error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-
+func (w *Watched) sentinel(t testing.TB, port, password string, open bool) (*Server, error) {
 	conf := fmt.Sprintf(`port %[1]s
 bind 127.0.0.1
 dir %[2]s

@@ -65,24 +65,13 @@ func (a *Authority) StartTLS(t testing.TB, name string, args ...string) *Server 
 		t.Fatal(err)
 	}
 
-	keyFile := filepath.Join(t.TempDir(), "key.pem")
-	if err := os.WriteFile(keyFile,
-		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-
-	s := retried(t, func() (*Server, error) {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-
-		return launch(t, port,
-			append([]string{"--port", "0", "--tls-port", port, "--tls-cert-file", cert,
-				"--tls-key-file", keyFile,
-				"--tls-ca-cert-file", a.File}, args...)...)
+	keyFile := writePEM(t, "EC PRIVATE KEY", der)
+	s := retried(t, func(port string) (*Server, error) {
+		return launch(t, port, append([]string{
+			"--port", "0", "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", keyFile,
+			"--tls-ca-cert-file", a.File,
+		}, args...)...)
 	})
-
 	s.URL = "rediss://" + s.Addr + "/0"
 	return s
 }
@@ -108,10 +97,16 @@ func write(
 		t.Fatal(err)
 	}
 
-	file = filepath.Join(t.TempDir(), "cert.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	return writePEM(t, "CERTIFICATE", der), cert
+}
+
+func writePEM(t testing.TB, kind string, der []byte) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "tls.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+	if err := os.WriteFile(file, block, 0o600); err != nil {
 		t.Fatal(err)
 	}
 
-	return file, cert
+	return file
 }

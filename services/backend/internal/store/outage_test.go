@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os/exec"
 	"strings"
 	"testing"
@@ -20,7 +19,7 @@ import (
 // and a message with a key. Redis keeps what it acknowledged, as that of the stack does.
 func TestReplacedRedis(t *testing.T) {
 	peers.Find(t, "redis", "redis-server")
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), peers.FreePort(t, "127.0.0.1")
 	serve := func() *exec.Cmd {
 		cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", dir,
 			"--appendonly", "yes",
@@ -192,20 +191,4 @@ func TestRefusedByRedis(t *testing.T) {
 	if !errors.As(err, &reply) || time.Since(start) > time.Second {
 		t.Errorf("a list ends with %v after %s, want Redis' error at once", err, time.Since(start))
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	return port
 }

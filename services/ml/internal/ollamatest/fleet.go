@@ -40,7 +40,7 @@ func startFleet(t testing.TB, n int, store string) *Fleet {
 
 	peers.Find(t, "ollama", "ollama")
 	for attempt := 1; ; attempt++ {
-		f := &Fleet{Port: freePort(t, "127.0.0.2")}
+		f := &Fleet{Port: peers.FreePort(t, "127.0.0.2")}
 		var err error
 		for i := range n {
 			s := newServer(t, net.JoinHostPort("127.0.0."+strconv.Itoa(i+2), f.Port))
@@ -69,7 +69,7 @@ func startFleet(t testing.TB, n int, store string) *Fleet {
 // write. It is empty if Ollama starts.
 func ReadsEmpty(t testing.TB) string {
 	t.Helper()
-	s := newServer(t, "127.0.0.1:"+freePort(t, "127.0.0.1"))
+	s := newServer(t, "127.0.0.1:"+peers.FreePort(t, "127.0.0.1"))
 	s.Store, s.readOnly = t.TempDir(), true
 	if s.start() == nil {
 		return ""

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -44,12 +43,12 @@ func Start(t testing.TB) *Server {
 	t.Helper()
 	peers.Find(t, "ollama", "ollama")
 	for attempt := 1; ; attempt++ {
-		s := newServer(t, "127.0.0.1:"+freePort(t, "127.0.0.1"))
+		s := newServer(t, "127.0.0.1:"+peers.FreePort(t, "127.0.0.1"))
 		err := s.start()
 		if err == nil {
 			return s
 		}
-		if attempt == 3 { // somebody took the port between our look and Ollama's bind
+		if attempt == 3 { // somebody may take the port before Ollama does
 			t.Fatalf("%v\n%s", err, s.log.tail())
 		}
 	}
@@ -58,13 +57,8 @@ func Start(t testing.TB) *Server {
 func newServer(t testing.TB, host string) *Server {
 	t.Helper()
 	home := t.TempDir()
-	s := &Server{
-		URL:   "http://" + host,
-		home:  home,
-		host:  host,
-		Store: filepath.Join(home, "models"),
-		log:   &log{},
-	}
+	s := &Server{URL: "http://" + host, home: home, host: host, log: &log{}}
+	s.Store = filepath.Join(home, "models")
 
 	t.Cleanup(func() {
 		s.Kill(t)
@@ -74,22 +68,6 @@ func newServer(t testing.TB, host string) *Server {
 	})
 
 	return s
-}
-
-func freePort(t testing.TB, address string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	return port
 }
 
 func (s *Server) start() error {
