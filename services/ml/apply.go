@@ -153,7 +153,7 @@ func (a *attempt) ended() bool {
 // begins at a replica that comes meanwhile, and ends its work at one that goes, whose
 // address never answers again.
 func (e everywhere) run(ctx context.Context) error {
-	late := time.Now().Add(e.timeout)
+	deadline := time.Now().Add(e.timeout)
 	at := map[string]*attempt{}
 	defer func() {
 		for _, a := range at {
@@ -183,7 +183,7 @@ func (e everywhere) run(ctx context.Context) error {
 		if ended, failed := outcome(at); ended && (all || failed != nil && ctx.Err() == nil) {
 			return failed
 		}
-		if !all && time.Now().After(late) {
+		if !all && time.Now().After(deadline) {
 			return fmt.Errorf("%s: not within %s: look at those that are missing", line, e.timeout)
 		}
 

@@ -128,16 +128,15 @@ func (a *API) checkML(ctx context.Context) (ml, ollama backendapi.ServiceStatus)
 	}
 
 	if r.Status != wire.StatusReady {
-		ml.Status, ml.Detail = backendapi.StatusDegraded, strings.Join(append([]string{r.Status},
-			faults...),
-			"; ")
+		ml.Status = backendapi.StatusDegraded
+		ml.Detail = strings.Join(append([]string{r.Status}, faults...), "; ")
 	}
 
-	switch said, asked := r.Checks["ollama"]; {
-	case !asked:
+	switch state, checked := r.Checks["ollama"]; {
+	case !checked:
 		ollama.Status, ollama.Detail = backendapi.StatusDegraded, "ml did not say how it is."
-	case said != wire.CheckOK:
-		ollama.Status, ollama.Detail = backendapi.StatusDown, said
+	case state != wire.CheckOK:
+		ollama.Status, ollama.Detail = backendapi.StatusDown, state
 	}
 
 	return ml, ollama

@@ -84,30 +84,30 @@ func tooOld(info string) string {
 
 // explain returns an error of a connection or a command with what to do about it.
 func (a Address) explain(err error) error {
-	said := err.Error()
+	text := err.Error()
 	user := ""
 	if opt, urlErr := redis.ParseURL(a.URL); urlErr == nil {
 		user = opt.Username
 	}
 
 	switch {
-	case strings.Contains(said, "NOAUTH"):
+	case strings.Contains(text, "NOAUTH"):
 		return errors.New("the server asks for a password: set REDIS_PASSWORD_FILE")
-	case strings.Contains(said, "WRONGPASS") && user != "":
+	case strings.Contains(text, "WRONGPASS") && user != "":
 		return fmt.Errorf("the server refuses the user %q or the password: compare REDIS_URL and "+
 			"the file of REDIS_PASSWORD_FILE with Redis's ACL",
 			user)
-	case strings.Contains(said, "WRONGPASS"),
-		strings.Contains(said, "without any password configured"):
+	case strings.Contains(text, "WRONGPASS"),
+		strings.Contains(text, "without any password configured"):
 		return errors.New("the server refuses the password: compare the file of " +
 			"REDIS_PASSWORD_FILE with Redis's requirepass")
-	case strings.Contains(said, "NOPERM"):
+	case strings.Contains(text, "NOPERM"):
 		return fmt.Errorf("%s: the user may not do what the backend does: it needs ~* and +@all "+
 			"-@admin -@dangerous (%s)",
-			a, said)
-	case strings.Contains(said, "LOADING"):
+			a, text)
+	case strings.Contains(text, "LOADING"):
 		return errors.New("the server is still loading its data")
-	case strings.Contains(said, "cluster support disabled"):
+	case strings.Contains(text, "cluster support disabled"):
 		return fmt.Errorf("%s: the server is not part of a Redis Cluster: leave REDIS_CLUSTER unset",
 			a)
 	}
@@ -117,13 +117,13 @@ func (a Address) explain(err error) error {
 
 // explainTransport is explain for what went wrong before Redis replied.
 func (a Address) explainTransport(err error) error {
-	said := err.Error()
+	text := err.Error()
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var dns *net.DNSError
 	var op *net.OpError
-	sentinels := len(a.Sentinels) > 0 && strings.Contains(said,
+	sentinels := len(a.Sentinels) > 0 && strings.Contains(text,
 		"all sentinels specified in configuration are unreachable")
 	switch {
 	case errors.As(err, &unknown):
@@ -132,7 +132,7 @@ func (a Address) explainTransport(err error) error {
 			a)
 	case errors.As(err, &host), errors.As(err, &invalid):
 		return fmt.Errorf("%s: the server's certificate does not fit: %w", a, err)
-	case strings.Contains(said, "tls: certificate required"):
+	case strings.Contains(text, "tls: certificate required"):
 		return fmt.Errorf("%s: the server wants a certificate of its clients, which this backend "+
 			"has not: set tls-auth-clients no there",
 			a)

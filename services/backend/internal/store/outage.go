@@ -97,10 +97,10 @@ func repeatable(cmd redis.Cmder) bool {
 	return true
 }
 
-// repeat repeats what failed because the server of the key is away, while again holds for the
+// repeat repeats what failed because the server of the key is away, while mayRepeat holds for the
 // error. It returns the last outcome.
 func (w *retrier) repeat(
-	ctx context.Context, key string, do func() error, again func(error) bool,
+	ctx context.Context, key string, do func() error, mayRepeat func(error) bool,
 ) error {
 	var deadline time.Time
 	for pause := gapPause; ; pause = min(2*pause, 10*gapPause) {
@@ -117,7 +117,7 @@ func (w *retrier) repeat(
 		if long := w.failed(ctx, key, now); deadline.IsZero() {
 			deadline = now.Add(long)
 		}
-		if !again(err) || now.Add(pause).After(deadline) || !outage.Pause(ctx, pause) {
+		if !mayRepeat(err) || now.Add(pause).After(deadline) || !outage.Pause(ctx, pause) {
 			return err
 		}
 	}

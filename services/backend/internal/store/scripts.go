@@ -87,9 +87,9 @@ func (once) NoRetry() bool { return true }
 // safe repeat it themselves.
 func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) *redis.Cmd {
 	var cmd *redis.Cmd
-	again := undone
+	mayRepeat := undone
 	if sc.repeats {
-		again = away
+		mayRepeat = away
 	}
 
 	_ = s.retrier.repeat(ctx, keys[0], func() error {
@@ -98,7 +98,7 @@ func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) 
 			cmd = s.send(ctx, "eval", sc.source, keys, args)
 		}
 		return cmd.Err()
-	}, again)
+	}, mayRepeat)
 
 	if err := full(cmd.Err()); errors.Is(err, ErrStorageFull) {
 		cmd.SetErr(err)

@@ -139,7 +139,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 		return
 	}
 
-	came := time.Now()
+	arrived := time.Now()
 	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(wire.OwnerHeader),
 		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 	}
 	defer release()
 
-	waited := time.Since(came)
+	waited := time.Since(arrived)
 	s.metrics.waited.Observe(waited.Seconds())
 
 	over := problem.Typed(problem.TypeTimeout, http.StatusGatewayTimeout,
@@ -255,7 +255,7 @@ func (s *service) ask(
 			}
 		} else if other := elsewhere(ctx, turn, err, moved); other != nil {
 			turn, moved = other, true
-		} else if replicas.Unreachable(err) && cuts <= cutsMost && time.Now().Before(until) {
+		} else if replicas.Unreachable(err) && cuts <= maxCuts && time.Now().Before(until) {
 			if !outage.Pause(ctx, awayPause) {
 				return context.Cause(ctx)
 			}
@@ -287,9 +287,9 @@ const (
 	// awayPause is the pause between two tries to reach an Ollama.
 	awayPause = 250 * time.Millisecond
 
-	// cutsMost is how often a request is run again that was cut before its first word. It may be
+	// maxCuts is how often a request is run again that was cut before its first word. It may be
 	// what ends Ollama.
-	cutsMost = 1
+	maxCuts = 1
 )
 
 // errTooLong reports that Ollama refused a prompt that was estimated to fit.

@@ -88,7 +88,7 @@ const (
 	pullPause    = 2 * time.Second // after the first one, longer after each
 
 	// Pauses between builds that failed.
-	retryFirst, retryMost = 5 * time.Second, time.Minute
+	retryFirst, retryMax = 5 * time.Second, time.Minute
 
 	// watchEvery is how often Run looks whether the model is still there.
 	watchEvery = 15 * time.Second
@@ -136,7 +136,7 @@ func (b *Builder) State() mlapi.Build { b.mu.Lock(); defer b.mu.Unlock(); return
 
 func (b *Builder) set(state, detail string, change func(*mlapi.Build)) {
 	b.mu.Lock()
-	before := b.state.State
+	previous := b.state.State
 	b.state = mlapi.Build{Name: b.opts.Name, Digest: b.opts.Digest, State: state, Detail: detail}
 	if change != nil {
 		change(&b.state)
@@ -144,7 +144,7 @@ func (b *Builder) set(state, detail string, change func(*mlapi.Build)) {
 
 	now := b.state
 	b.mu.Unlock()
-	if before != state {
+	if previous != state {
 		b.log.Info("model",
 			"name", now.Name, "state", now.State, "detail", now.Detail, "error", now.Error)
 	}
@@ -180,7 +180,7 @@ func (b *Builder) Run(ctx context.Context) {
 			return
 		}
 
-		pause = min(2*pause, retryMost)
+		pause = min(2*pause, retryMax)
 	}
 }
 
@@ -199,7 +199,7 @@ func (b *Builder) Await(
 		asked, cancel := context.WithTimeout(ctx, awaitTimeout)
 		replicas, err := lists(asked)
 		cancel()
-		some, wanted := 0, 0
+		haveLatest, haveVersion := 0, 0
 		for _, models := range replicas {
 			digest := map[string]string{}
 			for _, m := range models {
@@ -207,20 +207,20 @@ func (b *Builder) Await(
 			}
 
 			if digest[latest] != "" {
-				some++
+				haveLatest++
 				if digest[latest] == digest[version] {
-					wanted++
+					haveVersion++
 				}
 			}
 		}
 
-		seen = seen || wanted > 0
+		seen = seen || haveVersion > 0
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
 			b.set(mlapi.BuildPending, "waiting for Ollama: "+err.Error(), nil)
-		case seen && some > 0:
+		case seen && haveLatest > 0:
 			b.set(mlapi.BuildReady, "", nil)
 		default:
 			b.set(mlapi.BuildPending, "waiting for the model job, which makes "+version, nil)

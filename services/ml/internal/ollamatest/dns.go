@@ -37,7 +37,7 @@ func Resolve(t testing.TB, host string, addresses func() []string) {
 		}
 	}()
 
-	before := net.DefaultResolver
+	original := net.DefaultResolver
 	net.DefaultResolver = &net.Resolver{
 		PreferGo: true,
 		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -46,7 +46,7 @@ func Resolve(t testing.TB, host string, addresses func() []string) {
 	}
 
 	t.Cleanup(func() {
-		net.DefaultResolver = before
+		net.DefaultResolver = original
 		conn.Close()
 		<-done
 	})

@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// most is how many models are kept; a vocabulary takes up to some fifty megabytes.
-	most = 2
+	// maxModels is how many models are kept; a vocabulary takes up to some fifty megabytes.
+	maxModels = 2
 
 	// loadTimeout bounds asking for a model: Ollama reads the vocabulary from the disk, and writes
 	// some megabytes of JSON.
 	loadTimeout = 30 * time.Second
 
-	// again is how long a model that could not be asked for is taken as unknown.
-	again = 2 * time.Second
+	// retryAfter is how long a model that could not be asked for is taken as unknown.
+	retryAfter = 2 * time.Second
 )
 
 // Catalog keeps what is known of models by their digest. It is safe for concurrent use.
@@ -80,7 +80,7 @@ func (c *Catalog) enter(name, digest string) *entry {
 func (e *entry) failed() bool {
 	select {
 	case <-e.done:
-		return e.model == nil && time.Since(e.ended) > again
+		return e.model == nil && time.Since(e.ended) > retryAfter
 	default:
 		return false
 	}
@@ -88,7 +88,7 @@ func (e *entry) failed() bool {
 
 // bound forgets the models that were not used for longest.
 func (c *Catalog) bound() {
-	for len(c.entries) > most {
+	for len(c.entries) > maxModels {
 		oldest := ""
 		least := c.uses + 1
 		for k, e := range c.entries {

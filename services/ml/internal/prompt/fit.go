@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// leastReserve is how many tokens are kept for an answer at least.
-	leastReserve = 256
+	// minReserve is how many tokens are kept for an answer at least.
+	minReserve = 256
 
-	// leastRest is how many are kept for the rest of an answer that goes on.
-	leastRest = 32
+	// minRest is how many are kept for the rest of an answer that goes on.
+	minRest = 32
 
 	// seams is how many tokens a prompt may be off what is counted, as tokens may grow together at
 	// the seams of its parts; the one that begins every text is among them.
@@ -30,13 +30,13 @@ const (
 // half the context.
 func Reserve(context, predict int) int {
 	if predict == 0 {
-		predict = max(context/4, leastReserve)
+		predict = max(context/4, minReserve)
 	}
 	return min(predict, context/2)
 }
 
 // Rest returns how many tokens are kept for the rest of an answer of which some are there already.
-func Rest(reserve, written int) int { return max(reserve-written, leastRest) }
+func Rest(reserve, written int) int { return max(reserve-written, minRest) }
 
 // TooLongError refuses a message that does not fit, though everything that may be left out is.
 type TooLongError struct {

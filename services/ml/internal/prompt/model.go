@@ -163,10 +163,10 @@ func (m *Model) Exact() bool { return m != nil && m.Vocabulary.Exact() }
 // Ollama chooses by the memory of the GPU.
 func (m *Model) Context(loaded int) int {
 	if m == nil {
-		return cmp.Or(loaded, leastContext)
+		return cmp.Or(loaded, minContext)
 	}
 
-	n := cmp.Or(m.NumCtx, loaded, leastContext)
+	n := cmp.Or(m.NumCtx, loaded, minContext)
 	if m.Trained > 0 {
 		n = min(n, m.Trained)
 	}
@@ -174,8 +174,8 @@ func (m *Model) Context(loaded int) int {
 	return n
 }
 
-// leastContext is what Ollama chooses on a machine without a large GPU.
-const leastContext = 4096
+// minContext is what Ollama chooses on a machine without a large GPU.
+const minContext = 4096
 
 // parsers are those of Ollama's parsers that take the text after an assistant's last message for
 // the answer, whole. Others begin with the model's reasoning, whatever was said already.

@@ -342,7 +342,7 @@ func TestCatalog(t *testing.T) {
 		c.Get(t.Context(), "x", fmt.Sprint(i))
 	}
 
-	if len(c.entries) != most {
+	if len(c.entries) != maxModels {
 		t.Errorf("%d are kept", len(c.entries))
 	}
 }

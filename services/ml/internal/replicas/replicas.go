@@ -38,7 +38,7 @@ const (
 
 	// A replica that cannot be reached is left alone for awayFirst, and twice as long after
 	// each further failure.
-	awayFirst, awayMost = time.Second, 30 * time.Second
+	awayFirst, awayMax = time.Second, 30 * time.Second
 
 	// drainTimeout bounds asking whether a replica is being stopped: where a policy drops the
 	// question, it is not.
@@ -344,7 +344,7 @@ func (p *Pool) setAway(r *Replica, err error) {
 	}
 	pause := awayFirst << min(r.failures, 5)
 	r.failures++
-	r.away = time.Now().Add(min(pause, awayMost))
+	r.away = time.Now().Add(min(pause, awayMax))
 }
 
 // Status is what is known of a replica.

@@ -54,8 +54,8 @@ const (
 	// text does.
 	pieceSize = 2048
 
-	// countsMost bounds how many counts are kept.
-	countsMost = 16384
+	// maxCounts bounds how many counts are kept.
+	maxCounts = 16384
 
 	// fewTokens is fewer than any model has.
 	fewTokens = 16
@@ -170,7 +170,7 @@ func (v *Vocabulary) CountTo(text string, limit int) int {
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.counts) >= countsMost {
+	if len(v.counts) >= maxCounts {
 		clear(v.counts)
 	}
 
