@@ -7,6 +7,8 @@
 // taken, a request of an owner who has fewer takes that of the last request of the owner who has
 // most, so nobody can keep the others out.
 //
+// A semaphore of a library knows neither owners nor places in a queue.
+//
 // The queue is one for all ml of a stack: its places lie in Redis (see Share), and a script decides
 // there. Without Redis each process admits its share by itself, by the same rules.
 package queue
