@@ -15,7 +15,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
-	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
@@ -29,6 +28,9 @@ func (s *Stack) applySettings(v Settings) error {
 			errs = append(errs, fmt.Errorf("%s:%s: is not set, and this stack needs it: pulumi config set --secret -s %s %s:%s",
 				Project, secret.ConfigKey, s.Name, Project, secret.ConfigKey))
 		}
+	}
+	if v.Domain != "" {
+		s.Domain = v.Domain
 	}
 	if v.Model.Name != "" {
 		s.Model.Name = v.Model.Name
@@ -45,14 +47,6 @@ func (s *Stack) applySettings(v Settings) error {
 		}
 		if v.LogLevel != "" {
 			c.Shared().LogLevel = v.LogLevel
-		}
-	})
-	edit(s, func(c *frontendenv.Config) {
-		if v.Domain != "" {
-			c.Domain = v.Domain
-		}
-		if v.DomainTitle != "" {
-			c.DomainTitle = v.DomainTitle
 		}
 	})
 	edit(s, func(c *backendenv.Config) {

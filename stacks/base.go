@@ -70,6 +70,7 @@ const redisConfig, redisStart = "/etc/redis/redis.conf", "/etc/redis/start.sh"
 func base(name string) Stack {
 	return Stack{
 		Name:     name,
+		Domain:   "codexcontinue",
 		Networks: []Network{{Name: MainNetwork}},
 		Volumes: []Volume{
 			// Two servers that append to one file lose what either has acknowledged.
@@ -117,8 +118,9 @@ func own(name string, port int, livePath string) Service {
 	return Service{
 		Name: name,
 		Image: Image{Build: &Build{
-			Repository: Project + "/" + name, Context: ".", Dockerfile: "services/" + name + "/Dockerfile", Target: "production",
-			Args: map[string]string{"GO_IMAGE": GoImage},
+			Repository: Project + "/" + name, Context: ".", Target: "production",
+			Dockerfile: "services/" + name + ".Dockerfile",
+			Args:       map[string]string{"GO_IMAGE": GoImage, "SERVICE": name},
 		}},
 		Ports:     []Port{{Name: "http", Container: port, Address: loopback}},
 		Networks:  []string{MainNetwork},
@@ -133,7 +135,7 @@ func own(name string, port int, livePath string) Service {
 func frontend(environment string) Service {
 	s := own(Frontend, frontendPort, "/healthz")
 	s.Contract = &frontendenv.Config{Common: common(environment, frontendPort), BackendURL: url("http", Backend, backendPort),
-		Domain: "general", DomainTitle: "CodexContinue"}
+		DomainFile: domainFile}
 	s.DependsOn, s.Calls = []string{Backend}, []string{Backend}
 	return s
 }

@@ -37,10 +37,10 @@ func dev(s *Stack, c Checkout) {
 			continue
 		}
 		svc.Image.Build.Target = "development"
-		// The development stage copies nothing: of this context the Dockerfile.dockerignore lets nothing in, so that an edit
-		// of a source changes no plan.
+		// The development stage copies nothing, and the Dockerfile.dockerignore lets nothing in: an
+		// edit of a source changes no plan.
 		svc.Image.Build.Repository += "-dev"
-		svc.Image.Build.Context = "services/" + svc.Name
+		svc.Image.Build.Context, svc.Image.Build.Dockerfile = "services", "services/Dockerfile"
 		svc.Ports = append(svc.Ports, Port{Name: "debugger", Container: port, Host: port, Address: loopback})
 		svc.Mounts = append(svc.Mounts,
 			Mount{Kind: MountBind, Source: ".", Target: "/src", ReadOnly: true},

@@ -4,18 +4,17 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
-	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 )
 
 // privateNetwork has no way out.
 const privateNetwork = "codexcontinue-private"
 
-// healthcare is prod with a model, a title and a shorter memory of its own, on a network that nothing leaves: only
-// the edge is also on the main network, which lets it publish its port. The base model must be in the ollama-data
+// healthcare is prod with a domain and a shorter memory of its own, on a network that nothing leaves: only the edge is
+// also on the main network, which lets it publish its port. The base model must be in the ollama-data
 // volume already, as Ollama cannot download it from there.
 func healthcare(s *Stack, c Checkout) {
 	prod(s, c)
-	s.rename("codexcontinue-healthcare", "modelfiles/healthcare/Modelfile")
+	s.domain("healthcare")
 	s.Networks = append(s.Networks, Network{Name: privateNetwork, Internal: true})
 	for i := range s.Services {
 		s.Services[i].Networks = []string{privateNetwork}
@@ -25,8 +24,5 @@ func healthcare(s *Stack, c Checkout) {
 	ollama := s.Service(Ollama)
 	ollama.Env["OLLAMA_NO_CLOUD"] = "1"
 	ollama.Outside = nil
-	edit(s, func(c *frontendenv.Config) {
-		c.Domain, c.DomainTitle = "healthcare", "CodexContinue Healthcare"
-	})
 	edit(s, func(c *backendenv.Config) { c.ConversationTTL = 30 * 24 * time.Hour })
 }

@@ -53,7 +53,8 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 	stack := base(name)
 	c.Mountable = v.Target != Kubernetes
 	apply(&stack, c)
-	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model.Base))
+	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model.Base),
+		stack.applyDomain(c.FS, v.DomainTitle))
 	if err != nil {
 		return Stack{}, err
 	}
@@ -116,9 +117,6 @@ func edit[E contract.Environment](s *Stack, change func(E)) {
 		}
 	}
 }
-
-// rename gives the stack's model another name and Modelfile.
-func (s *Stack) rename(model, modelfile string) { s.Model.Name, s.Model.Modelfile = model, modelfile }
 
 // parallel sets how many answers each replica of Ollama writes at once: ml sends it as many as it has slots for. Each is a KV
 // cache in memory (docs/scaling.md has the arithmetic).

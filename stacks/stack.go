@@ -59,6 +59,8 @@ type Stack struct {
 	// Development stacks mount the sources and may publish every service on the machine's loopback address; they stop
 	// at once, where others let every answer end.
 	Development bool
+	// Domain is what the stack is about: the folder of modelfiles whose texts people see.
+	Domain string
 	// Networks, Volumes and Secrets are referred to by name from Services.
 	Networks []Network
 	Volumes  []Volume

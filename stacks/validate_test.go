@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
-	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -190,11 +189,15 @@ func TestLoadRefuses(t *testing.T) {
 		want     string
 	}{
 		"unknown stack":   {"staging", stacks.Settings{}, checkout(), `stack "staging" has no overlay: set one with`},
-		"unknown overlay": {"x", stacks.Settings{Overlay: "test"}, checkout(), `codexcontinue:overlay: "test" is none of dev, healthcare, prod`},
+		"unknown overlay": {"x", stacks.Settings{Overlay: "test"}, checkout(), `codexcontinue:overlay: "test" is none of ` + strings.Join(stacks.Overlays(), ", ")},
 		"missing secret":  {"prod", stacks.Settings{}, checkout(), "codexcontinue:redisPassword: is not set, and this stack needs it: pulumi config set --secret"},
 		"unknown service": {"dev", stacks.Settings{Services: map[string]stacks.ServiceSettings{"bakend": {}}}, checkout(), "codexcontinue:services.bakend: this stack has no such service (it has edge, "},
-		"no Modelfile":    {"dev", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}}, checkout(), "modelfiles/gone/Modelfile: there is no such Modelfile"},
-		"both at once":    {"prod", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}}, checkout(), "redisPassword\ncodexcontinue:model.modelfile: "},
+		"unknown domain": {"dev", stacks.Settings{Domain: "legal"}, checkout(),
+			`codexcontinue:domain: "legal" is none of codexcontinue, healthcare`},
+		"a domain elsewhere": {"dev", stacks.Settings{Domain: "../stacks"}, checkout(),
+			`codexcontinue:domain: "../stacks" is none of codexcontinue, healthcare`},
+		"no Modelfile": {"dev", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}}, checkout(), "modelfiles/gone/Modelfile: there is no such Modelfile"},
+		"both at once": {"prod", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}}, checkout(), "redisPassword\ncodexcontinue:model.modelfile: "},
 		"Modelfile outside": {"dev", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "other/Modelfile"}},
 			stacks.Checkout{FS: fstest.MapFS{"other/Modelfile": {Data: []byte("FROM x\n")}}}, "does not lie in modelfiles/"},
 	} {
@@ -209,7 +212,7 @@ func TestLoadRefuses(t *testing.T) {
 
 func TestSettingsChangeTheStack(t *testing.T) {
 	three := 3
-	s := load(t, "mine", stacks.Settings{Overlay: "dev", PortOffset: 1000, Domain: "legal", Secrets: map[string]bool{"redisPassword": true},
+	s := load(t, "mine", stacks.Settings{Overlay: "dev", PortOffset: 1000, Domain: "healthcare", DomainTitle: "Care", Secrets: map[string]bool{"redisPassword": true},
 		Edge: stacks.EdgeSettings{Port: 80, Address: "0.0.0.0"}, GPU: &stacks.GPU{Count: 1}, Model: stacks.ModelSettings{Base: "tiny"},
 		Services: map[string]stacks.ServiceSettings{"redis": {Memory: stacks.GiB}, "frontend": {Replicas: &three}}})
 	if p := s.Service("edge").Ports[0]; p.Host != 1080 || p.Address != "0.0.0.0" {
@@ -222,8 +225,12 @@ func TestSettingsChangeTheStack(t *testing.T) {
 	if ml.BaseModel != "tiny" || ml.ModelfileDigest != s.Model.Digest || ml.ModelfilePath != "/models/ollama/codexcontinue/Modelfile" {
 		t.Errorf("ml gets %+v", ml)
 	}
-	if s.Service("ollama").GPU == nil || s.Service("frontend").Replicas != 3 || s.Service("frontend").Contract.(*frontendenv.Config).Domain != "legal" {
+	if s.Service("ollama").GPU == nil || s.Service("frontend").Replicas != 3 {
 		t.Error("a setting was dropped")
+	}
+	texts := s.Service("frontend").Files[0].Content
+	if !strings.Contains(texts, `"title": "Care"`) || !strings.Contains(texts, "Not a medical device") {
+		t.Errorf("people see %s", texts)
 	}
 	if other := load(t, "dev", stacks.Settings{}); other.Model.Digest == s.Model.Digest {
 		t.Error("another base model has the same digest")

@@ -9,7 +9,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
-	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
 )
@@ -85,7 +84,7 @@ var badOnDocker = map[string]bad{
 	}, subject: "*", want: "isolation"},
 	"healthcare's domain on prod": {change: func(s *stacks.Stack) {
 		s.Service("ollama").Env["OLLAMA_NO_CLOUD"] = "1"
-		s.Service("frontend").Contract.(*frontendenv.Config).Domain = "healthcare"
+		s.Domain = "healthcare"
 	}, subject: "*", want: "isolation"},
 	"healthcare with the cloud": {from: "healthcare", change: service("ollama", func(s *stacks.Service) { delete(s.Env, "OLLAMA_NO_CLOUD") }), subject: "ollama", want: "cloud-models"},
 	"a volume that goes":        {alterAll: func(r *docker.Rendering) { r.Retained = []string{stacks.OllamaData} }, subject: "redis-data", want: "retained-volume"},

@@ -98,6 +98,7 @@ const (
 var edits = []edit{
 	{field: "Stack.Name", change: func(s *stacks.Stack) { s.Name = "lab2" }, docker: "container:Container codexcontinue-lab2-web", kubernetes: "core/v1:Namespace namespace"},
 	{field: "Stack.Development", change: func(s *stacks.Stack) { s.Development = true }},
+	{field: "Stack.Domain", change: func(s *stacks.Stack) { s.Domain = "healthcare" }},
 	{field: "Stack.Route", change: route(nothing[stacks.Route]), docker: "route.host", kubernetes: httpRoute},
 	{field: "Stack.Registry", change: func(s *stacks.Stack) { s.Registry = "registry.example.com" }, docker: "registry", kubernetes: "image:Image ml"},
 	{field: "Network.Name", change: func(s *stacks.Stack) {

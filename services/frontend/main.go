@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/web"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
@@ -48,7 +49,12 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	log := logging.New(stderr, "frontend", cfg.LogLevel, cfg.Debug)
 	srv := server.New("frontend", log, cfg.DrainTimeout)
-	app, err := web.New(cfg, log)
+	texts, err := domain.Read(cfg.DomainFile)
+	if err != nil {
+		return fmt.Errorf("DOMAIN_FILE: %w", err)
+	}
+
+	app, err := web.New(cfg, texts, log)
 	if err != nil {
 		return err
 	}

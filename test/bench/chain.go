@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
@@ -25,8 +26,8 @@ const tokens = 400
 // own are the repository's services in their order of start.
 var own = []string{"ml", "backend", "frontend"}
 
-// tags are the build tags that the services' Dockerfiles name.
-var tags = map[string]string{"frontend": "nethttpomithttp2"}
+// tags are the build tags that services/Dockerfile names.
+const tags = "nethttpomithttp2"
 
 // health are the paths of the services' liveness probes.
 var health = map[string]string{"ml": "/health", "backend": "/health", "frontend": "/healthz"}
@@ -86,7 +87,7 @@ func (b *bench) newChain(ctx context.Context, name string) (*chain, error) {
 
 	for _, s := range own {
 		_, err := b.output(ctx, b.root, "env", "CGO_ENABLED=0", golang, "build", "-trimpath",
-			"-tags="+tags[s], "-ldflags=-s -w", "-o", c.binary(s), "./services/"+s)
+			"-tags="+tags, "-ldflags=-s -w", "-o", c.binary(s), "./services/"+s)
 		if err != nil {
 			return nil, err
 		}
@@ -160,6 +161,20 @@ func (c *chain) configure() error {
 		return err
 	}
 
+	domainFile := filepath.Join(c.dir, "domain.json")
+	texts, err := domain.Texts{
+		Title:    "Bench",
+		Greeting: "Ask",
+		Prompts:  []string{"Ask"},
+		Notice:   "A benchmark",
+	}.Encode()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(domainFile, []byte(texts), 0o644); err != nil {
+		return err
+	}
+
 	common := func(name string) contract.Common {
 		return contract.Common{
 			Environment:  "bench",
@@ -195,10 +210,9 @@ func (c *chain) configure() error {
 	})
 
 	frontend, errFrontend := contract.Render(&frontendenv.Config{
-		Common:      common("frontend"),
-		BackendURL:  c.url("backend", ""),
-		Domain:      "general",
-		DomainTitle: "Bench",
+		Common:     common("frontend"),
+		BackendURL: c.url("backend", ""),
+		DomainFile: domainFile,
 	})
 
 	rendered := map[string]map[string]string{"ml": ml, "backend": backend, "frontend": frontend}

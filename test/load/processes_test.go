@@ -24,6 +24,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/test/peers"
@@ -271,6 +272,15 @@ func startProcesses(t *testing.T) *processes {
 				)},
 		)
 	}
+	domainFile := filepath.Join(dir, "domain.json")
+	texts, err := domain.Texts{Title: "Load", Greeting: "Ask", Prompts: []string{"Ask"}, Notice: "A test"}.Encode()
+	if err == nil {
+		err = os.WriteFile(domainFile, []byte(texts), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	frontendAt := freeAddress(t)
 	add(
 		"frontend",
@@ -280,10 +290,9 @@ func startProcesses(t *testing.T) *processes {
 			argv:    []string{filepath.Join(dir, "frontend")},
 			env: render(
 				contract.Render(&frontendenv.Config{
-					Common:      common(frontendAt),
-					BackendURL:  "http://" + balance(t, backends),
-					Domain:      "general",
-					DomainTitle: "Load",
+					Common:     common(frontendAt),
+					BackendURL: "http://" + balance(t, backends),
+					DomainFile: domainFile,
 				}),
 			),
 		},

@@ -14,14 +14,13 @@ type Config struct {
 	// BackendURL is the base URL of the backend.
 	BackendURL string `env:"BACKEND_URL,required,notEmpty"`
 
-	// Domain is the stack's domain, such as general or healthcare.
-	Domain string `env:"DOMAIN,required,notEmpty"`
-
-	// DomainTitle is the title that people see, such as "CodexContinue".
-	DomainTitle string `env:"DOMAIN_TITLE,required,notEmpty"`
+	// DomainFile is the path of a file with the texts of the stack's domain, as package domain
+	// encodes them.
+	DomainFile string `env:"DOMAIN_FILE,required,notEmpty"`
 }
 
 // Validate implements contract.Environment.
 func (c *Config) Validate() error {
-	return errors.Join(c.Common.Validate(), contract.HTTPURL("BACKEND_URL", c.BackendURL))
+	return errors.Join(c.Common.Validate(), contract.HTTPURL("BACKEND_URL", c.BackendURL),
+		contract.Absolute("DOMAIN_FILE", c.DomainFile))
 }
