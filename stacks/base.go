@@ -171,8 +171,8 @@ func redis() Service {
 		Mounts:   []Mount{{Kind: MountVolume, Source: RedisData, Target: "/data"}},
 		Files:    []File{{Path: redisConfig, Content: redisConf}},
 		// As a user of redis.conf that can do nothing else, whom any password lets in: the check needs no secret. -e makes
-		// an error the exit code: while Redis still loads its data, and when it cannot write them.
-		Health:    health("", "", "redis-cli", "-e", "--no-auth-warning", "--user", "health", "--pass", "any", "echo", "ok"),
+		// an error the exit code.
+		Health:    health("", "", "redis-cli", "-e", "--no-auth-warning", "--user", "health", "--pass", "any", "exists", "health"),
 		Replicas:  1,
 		Resources: Resources{CPU: 1000, Memory: 512 * MiB, PIDs: 64},
 		Security:  Security{UID: 999, GID: 999},
