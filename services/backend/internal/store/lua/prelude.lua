@@ -50,7 +50,7 @@ local function forget(usage, id)
   if bytes then account(usage, id, -tonumber(bytes)) end
 end
 
--- room says which bound of an owner further bytes, or one more conversation, would exceed: 'bytes',
+-- room returns which bound of an owner further bytes, or one more conversation, would exceed: 'bytes',
 -- 'conversations' or nil. Conversations that have expired since, or were deleted by an instance
 -- that keeps no account, are taken out of it first.
 local function room(list, usage, now, ttl, bytes, max_bytes, conversations, max_conversations)
