@@ -238,10 +238,9 @@ func redis() Service {
 		Mounts:   []Mount{{Kind: MountVolume, Source: RedisData, Target: "/data"}},
 		Files:    []File{{Path: redisConfig, Content: redisConf}},
 		// The user of redis.conf can do nothing else, and any password lets it in: the check needs
-		// no secret. -e makes an error the exit code, while Redis still loads its data and when it
-		// cannot write them.
+		// no secret. -e makes an error the exit code, as while Redis still loads its data.
 		Health: health("", "", "redis-cli", "-e", "--no-auth-warning", "--user", "health",
-			"--pass", "any", "echo", "ok"),
+			"--pass", "any", "exists", "health"),
 		Replicas:     1,
 		Resources:    Resources{CPU: 1000, Memory: 512 * MiB, PIDs: 64},
 		Security:     Security{UID: 999, GID: 999},

@@ -228,20 +228,9 @@ func TestHealthOnAFullDisk(t *testing.T) {
 		s.cmd = nil
 	})
 
-	stack := load(t, "prod", withPassword())
-	command := stack.Service(stacks.Redis).Health.Command
-	healthy := func() error {
-		out, err := exec.Command(command[0],
-			append([]string{"-p", fmt.Sprint(s.port)}, command[1:]...)...).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%w: %s", err, out)
-		}
-		return nil
-	}
-
-	for deadline := time.Now().Add(10 * time.Second); healthy() != nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); s.health() != nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("Redis is not healthy: %v\n%s", healthy(), s.out.String())
+			t.Fatalf("Redis is not healthy: %v\n%s", s.health(), s.out.String())
 		}
 	}
 
@@ -262,7 +251,83 @@ func TestHealthOnAFullDisk(t *testing.T) {
 		}
 	}
 
-	if err := healthy(); err != nil {
+	if err := s.health(); err != nil {
 		t.Error(err)
 	}
+}
+
+// health returns why the stack's health check fails.
+func (s *passwordServer) health() error {
+	s.t.Helper()
+	stack := load(s.t, "prod", withPassword())
+	command := stack.Service(stacks.Redis).Health.Command
+	args := append([]string{"-p", fmt.Sprint(s.port)}, command[1:]...)
+	if out, err := exec.Command(command[0], args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+
+	return nil
+}
+
+// A Redis that still loads its data refuses every request, so it is not healthy yet.
+func TestHealthWhileLoading(t *testing.T) {
+	s := newPasswordServer(t)
+	conf, err := os.ReadFile("redis/redis.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	own := strings.NewReplacer("bind * -::*", "bind 127.0.0.1", "port 6379",
+		fmt.Sprint("port ", s.port),
+		"dir /data", "dir "+s.dir, "${maxmemory}", "64mb")
+	s.write("redis.conf", own.Replace(string(conf)))
+	c := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", s.port), MaxRetries: -1})
+	defer c.Close()
+	run := func(args ...string) {
+		s.cmd = exec.Command("redis-server",
+			append([]string{filepath.Join(s.dir, "redis.conf")}, args...)...)
+		s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+		if err := s.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	await := func(what string, reached func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !reached(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited in vain until %s:\n%s", what, s.out.String())
+			}
+		}
+	}
+
+	run("--rdbcompression", "no")
+	await("it is healthy", func() bool { return s.health() == nil })
+	for i := range 40 {
+		if err := c.Set(t.Context(), fmt.Sprint("key ", i), strings.Repeat("x", 2<<10), 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if err := c.BgRewriteAOF(t.Context()).Err(); err != nil { // it serves clients while it loads a snapshot
+		t.Fatal(err)
+	}
+
+	await("its data are a snapshot", func() bool {
+		info := c.Info(t.Context(), "persistence").Val()
+		return strings.Contains(info, "aof_rewrite_in_progress:0") &&
+			strings.Contains(info, "aof_rewrite_scheduled:0")
+	})
+
+	s.stop()
+
+	run("--key-load-delay", "200000", "--loading-process-events-interval-bytes", "1024")
+	await("it loads its data", func() bool {
+		return redis.HasErrorPrefix(c.Get(t.Context(), "key 1").Err(), "LOADING")
+	})
+	if s.health() == nil && redis.HasErrorPrefix(c.Get(t.Context(), "key 1").Err(), "LOADING") {
+		t.Error("it is healthy while it loads its data")
+	}
+
+	await("it is healthy again", func() bool { return s.health() == nil })
 }

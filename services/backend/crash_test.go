@@ -21,6 +21,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // send sends a message until somebody acknowledges it; it goes to another backend each time.
@@ -30,6 +31,7 @@ func send(ctx context.Context, urls func() string, key string,
 	if err != nil {
 		return g, err
 	}
+
 	for ctx.Err() == nil {
 		err = func() error {
 			r, err := http.NewRequestWithContext(ctx, http.MethodPost, urls()+"/api/chat",
@@ -37,13 +39,15 @@ func send(ctx context.Context, urls func() string, key string,
 			if err != nil {
 				return err
 			}
+
 			r.Header.Set("Content-Type", "application/json")
-			r.Header.Set(backendapi.KeyHeader, key)
+			r.Header.Set(wire.KeyHeader, key)
 			resp, err := http.DefaultClient.Do(r)
 			if err != nil {
 				return err
 			}
 			defer resp.Body.Close()
+
 			b, err := io.ReadAll(resp.Body)
 			if err == nil && resp.StatusCode != http.StatusAccepted {
 				err = fmt.Errorf("%s: %s", resp.Status, b)
@@ -51,16 +55,19 @@ func send(ctx context.Context, urls func() string, key string,
 			if err != nil {
 				return err
 			}
+
 			return json.Unmarshal(b, &g)
 		}()
 		if err == nil {
 			return g, nil
 		}
+
 		select {
 		case <-ctx.Done():
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+
 	return g, errors.Join(ctx.Err(), err)
 }
 
@@ -78,19 +85,23 @@ func read(ctx context.Context, urls func() string, id string, piece func(string)
 			if after != "" {
 				r.Header.Set("Last-Event-ID", after)
 			}
+
 			resp, err := http.DefaultClient.Do(r)
 			if err != nil {
 				return err
 			}
 			defer resp.Body.Close()
+
 			if resp.StatusCode != http.StatusOK {
 				return errors.New(resp.Status)
 			}
+
 			for events := sse.NewReader(bufio.NewReader(resp.Body)); ; {
 				e, err := events.Next()
 				if err != nil {
 					return err
 				}
+
 				last, after = e, e.ID
 				switch e.Name {
 				case backendapi.EventDelta:
@@ -107,11 +118,13 @@ func read(ctx context.Context, urls func() string, id string, piece func(string)
 		if err == nil {
 			return last, nil
 		}
+
 		select {
 		case <-ctx.Done():
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+
 	return last, errors.Join(ctx.Err(), err)
 }
 
@@ -140,6 +153,7 @@ func TestKilledBackend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	text := ""
 	var killed time.Time
 	var gap time.Duration
@@ -156,11 +170,14 @@ func TestKilledBackend(t *testing.T) {
 	if err != nil || last.Name != backendapi.EventDone || text != mltest.Words(words) {
 		t.Errorf("%d bytes, %+v, %v", len(text), last, err)
 	}
+
 	t.Logf("text went on %s after the kill", gap.Round(time.Millisecond))
 	if gap == 0 || gap > 5*time.Second {
 		t.Errorf("text went on %s after the kill", gap)
 	}
-	if m := conversation(t, survivor, g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete || m.Content != text {
+
+	if m := conversation(t, survivor,
+		g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete || m.Content != text {
 		t.Errorf("message %+v", m)
 	}
 }
@@ -189,23 +206,26 @@ func (f *fleet) replace(at int, p *process) (old *process) {
 	return old
 }
 
-// Backends and ml are killed, and backends stopped, at random, by a schedule that -seed repeats: every acknowledged
-// message is in its conversation exactly once, with its answer, of which no word is missing or
-// twice there.
+// Backends and ml are killed, and backends stopped, at random, by a schedule that -seed repeats:
+// every acknowledged message is in its conversation exactly once, with its answer, of which no word
+// is missing or twice there.
 func TestRandomKills(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
+
 	redis, ml := redistest.Start(t), mltest.Start(t)
 	env := environ(t, func(b *backendenv.Config) { b.RedisURL, b.MLServiceURL = redis.URL, ml.URL })
 	f := &fleet{}
 	for range 3 {
 		f.members = append(f.members, startProcess(t, env))
 	}
+
 	const (
 		people, turns, words = 6, 8, 150
 		kills                = 8
 	)
+
 	ml.Chat(mltest.Count(words, 15*time.Millisecond))
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
@@ -224,17 +244,23 @@ func TestRandomKills(t *testing.T) {
 					t.Errorf("%s: %v", message, err)
 					return
 				}
+
 				id, said = g.ConversationID, append(said, message)
 				text := ""
 				last, err := read(ctx, f.url, g.ID, func(piece string) { text += piece })
 				if err != nil || last.Name != backendapi.EventDone || text != mltest.Words(words) {
 					t.Errorf("%s: read %d bytes, %+v, %v", message, len(text), last, err)
 				}
-				if again, err := send(ctx, f.url, key, backendapi.ChatRequest{ConversationID: map[bool]string{false: id}[turn == 0], Message: message}); err != nil || again != g {
+
+				if again, err := send(ctx, f.url, key, backendapi.ChatRequest{
+					ConversationID: map[bool]string{false: id}[turn == 0], Message: message,
+				}); err != nil || again != g {
 					t.Errorf("%s, sent again: %+v, %v, want %+v", message, again, err, g)
 				}
+
 				time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
 			}
+
 			var d backendapi.ConversationDetail
 			for ctx.Err() == nil { // one may be dead
 				resp, err := http.Get(f.url() + "/api/conversations/" + id)
@@ -242,24 +268,28 @@ func TestRandomKills(t *testing.T) {
 					err = json.NewDecoder(resp.Body).Decode(&d)
 					resp.Body.Close()
 				}
+
 				if err == nil && resp.StatusCode == http.StatusOK {
 					break
 				}
 			}
+
 			if len(d.Messages) != 2*len(said) {
 				t.Errorf("person %d has %d messages, want %d", person, len(d.Messages), 2*len(said))
 				return
 			}
+
 			for k, message := range said {
 				user, answer := d.Messages[2*k], d.Messages[2*k+1]
 				if user.Content != message || answer.Content != mltest.Words(words) ||
 					answer.State != backendapi.MessageComplete {
-					t.Errorf("%q and %d bytes, %s; want %q", user.Content, len(answer.Content),
-						answer.State, message)
+					t.Errorf("%q and %d bytes, %s; want %q",
+						user.Content, len(answer.Content), answer.State, message)
 				}
 			}
 		})
 	}
+
 	random := rand.New(rand.NewPCG(*seed, 1000))
 	for kill := range kills {
 		// An answer of two seconds bears three of them: they are that far apart.
@@ -270,15 +300,18 @@ func TestRandomKills(t *testing.T) {
 			ml.Restart(t)
 			continue
 		}
+
 		at := random.IntN(len(f.members))
 		if kill%4 == 1 {
 			f.members[at].stop()
 		} else {
 			f.members[at].kill()
 		}
+
 		time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
 		f.replace(at, startProcess(t, env))
 	}
+
 	wg.Wait()
 	client := redis.Client(t)
 	var page backendapi.ConversationPage
@@ -286,6 +319,7 @@ func TestRandomKills(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &page); err != nil || len(page.Conversations) != people {
 		t.Errorf("%d conversations, want %d: %v", len(page.Conversations), people, err)
 	}
+
 	taken := 0
 	for _, key := range client.Keys(t.Context(), "generation:*").Val() {
 		if !strings.HasSuffix(key, ":events") && client.HGet(t.Context(), key,
@@ -293,6 +327,7 @@ func TestRandomKills(t *testing.T) {
 			taken++
 		}
 	}
+
 	t.Logf("%d of %d answers were taken over", taken, people*turns)
 	if taken == 0 {
 		t.Error("no answer was taken over: the test shows nothing")

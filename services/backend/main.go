@@ -1,4 +1,5 @@
-// Command backend is the REST API: conversations, answers that outlive their readers, models and the stack's status.
+// Command backend is the REST API: conversations, answers that outlive their readers, models
+// and the stack's status.
 //
 //	backend                    serve, as the environment says (see services/backend/backendenv)
 //	backend healthcheck [URL]  exit 0 when /health answers 200
@@ -23,6 +24,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
@@ -37,24 +39,30 @@ func main() {
 
 // run is the whole command: it returns nil after a clean stop.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	c := server.Command{Health: "/health", Usage: "usage: backend [healthcheck [URL] | version]", Serve: serve}
+	c := server.Command{
+		Health: "/health", Usage: "usage: backend [healthcheck [URL] | version]", Serve: serve,
+	}
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
 const (
-	// lease is how long an answer whose backend is silent counts as being written, and grace how
-	// long the backend has then to renew it: so late does another one go on with the answer of one
-	// that was killed. One that was only slow is refused from then on, so short times cost no more
-	// than an answer that is asked for twice.
+	// lease is how long an answer whose backend is silent counts as being written. Then the backend
+	// has grace to renew it, before another one goes on with the answer. The writes of one that was
+	// only slow are refused from then on, so short times cost no more than an answer that is asked
+	// for twice.
 	lease = 2 * time.Second
 	grace = time.Second
+
 	// sweepEvery is how often a backend looks for answers whose backend was killed.
 	sweepEvery = 250 * time.Millisecond
-	// outage is how long an answer bears a Redis that does not answer: Sentinels wait 30 s by default before they let
-	// another server take over, which takes them a few more.
+
+	// outage is how long an answer bears a Redis that does not answer. Sentinels wait 30 s by
+	// default before they let another server take over, which takes a few more.
 	outage = 40 * time.Second
+
 	// keep is how long an answer's events can be read after its end.
 	keep = time.Hour
+
 	// watchEvery is how often Redis is asked whether it is there, for the log.
 	watchEvery = 5 * time.Second
 )
@@ -64,34 +72,56 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	redis, err := cfg.Redis()
 	if err != nil {
 		return err
 	}
-	redislog.Disable() // what fails is returned, and told here once; the library would repeat it on stderr in its own format
+
+	// The store's errors are logged here. The library would repeat them in a format of its own.
+	redislog.Disable()
 	log := logging.New(stderr, "backend", cfg.LogLevel, cfg.Debug)
 	srv := server.New("backend", log, cfg.DrainTimeout)
-	redisErrors := prometheus.NewCounter(prometheus.CounterOpts{Name: "backend_redis_errors_total", Help: "Commands that Redis did not do."})
-	srv.Registry().MustRegister(redisErrors)
-	st, err := store.New(store.Options{Address: store.Address(redis), TTL: cfg.ConversationTTL, Keep: keep,
-		Lease: lease, Grace: grace, Outage: outage,
-		OnError: func(error) { redisErrors.Inc() }})
+	redisErrors := promauto.With(srv.Registry()).NewCounter(prometheus.CounterOpts{
+		Name: "backend_redis_errors_total", Help: "Commands that Redis did not do.",
+	})
+	st, err := store.New(store.Options{
+		Address: store.Address(redis),
+		TTL:     cfg.ConversationTTL,
+		Keep:    keep,
+		Lease:   lease,
+		Grace:   grace,
+		Outage:  outage,
+		OnError: func(error) { redisErrors.Inc() },
+	})
 	if err != nil {
 		return err
 	}
 	defer st.Close()
-	srv.StartWhen(map[string]server.Check{"redis": st.Check}) // without storage there is nothing to answer with
+
+	// Without Redis it can do nothing. Pages, reading and the status live without ml.
+	checks := map[string]server.Check{"redis": st.Check}
+	srv.StartWhen(checks)
 	ml := hop.New("ml", cfg.MLServiceURL)
-	jobs := generation.New(st, hop.NewStreaming("ml", cfg.MLServiceURL), cfg.DefaultModel, generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
-	if err := api.Register(srv, api.Options{Store: st, Jobs: jobs, ML: ml, DefaultModel: cfg.DefaultModel, Log: log, Draining: srv.Draining}); err != nil {
+	jobs := generation.New(st, hop.NewStreaming("ml", cfg.MLServiceURL), cfg.DefaultModel,
+		generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
+	if err := api.Register(srv, api.Options{
+		Store:        st,
+		Jobs:         jobs,
+		ML:           ml,
+		DefaultModel: cfg.DefaultModel,
+		Log:          log,
+		Draining:     srv.Draining,
+	}); err != nil {
 		return err
 	}
+
 	srv.Liveness("/health")
-	// pages, reading and the status live without ml
-	srv.Readiness("/ready", map[string]server.Check{"redis": st.Check})
+	srv.Readiness("/ready", checks)
 	if cfg.Debug {
 		srv.Profiling()
 	}
+
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	go st.Watch(watching, log, watchEvery)

@@ -38,21 +38,33 @@ func TestMain(m *testing.M) {
 
 func environ(t testing.TB, change func(*backendenv.Config)) []string {
 	t.Helper()
-	cfg := backendenv.Config{Common: contract.Common{Environment: "test", LogLevel: "info", ListenAddr: "127.0.0.1:0", DrainTimeout: 2 * time.Second},
-		RequiredRedis: contract.RequiredRedis{RedisURL: "redis://127.0.0.1:1/0"},
-		MLServiceURL:  "http://127.0.0.1:1", DefaultModel: "codexcontinue",
-		ConversationTTL: time.Hour, GenerationTimeout: time.Minute}
+	cfg := backendenv.Config{
+		Common: contract.Common{
+			Environment:  "test",
+			LogLevel:     "info",
+			ListenAddr:   "127.0.0.1:0",
+			DrainTimeout: 2 * time.Second,
+		},
+		RequiredRedis:     contract.RequiredRedis{RedisURL: "redis://127.0.0.1:1/0"},
+		MLServiceURL:      "http://127.0.0.1:1",
+		DefaultModel:      "codexcontinue",
+		ConversationTTL:   time.Hour,
+		GenerationTimeout: time.Minute,
+	}
 	if change != nil {
 		change(&cfg)
 	}
+
 	vars, err := contract.Render(&cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var env []string
 	for k, v := range vars {
 		env = append(env, k+"="+v)
 	}
+
 	return env
 }
 
@@ -62,6 +74,7 @@ func TestRunRefusesAWrongEnvironment(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	for name, tc := range map[string]struct {
 		set  []string
 		want string
@@ -80,7 +93,8 @@ func TestRunRefusesAWrongEnvironment(t *testing.T) {
 		"two at once":        {[]string{"LOG_LEVEL=verbose", "DRAIN_TIMEOUT=-1s"}, "DRAIN_TIMEOUT"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := run(t.Context(), nil, append(append([]string{}, good...), tc.set...), io.Discard, io.Discard)
+			err := run(t.Context(), nil, append(append([]string{}, good...), tc.set...), io.Discard,
+				io.Discard)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("got %v, want it to name %s", err, tc.want)
 			}
@@ -93,15 +107,20 @@ func TestRunRefusesAWrongEnvironment(t *testing.T) {
 
 func TestRunCommands(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"version"}, nil, &out, io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
+	if err := run(t.Context(), []string{"version"}, nil, &out,
+		io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
 		t.Errorf("version: %q, %v", out.String(), err)
 	}
+
 	for _, args := range [][]string{{"serve"}, {"version", "x"}, {"healthcheck", "a", "b"}, {"--help"}} {
-		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "usage") {
+		if err := run(t.Context(), args, nil, io.Discard,
+			io.Discard); err == nil || !strings.Contains(err.Error(), "usage") {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
-	if err := run(t.Context(), []string{"healthcheck"}, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR") {
+
+	if err := run(t.Context(), []string{"healthcheck"}, nil, io.Discard,
+		io.Discard); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR") {
 		t.Errorf("healthcheck without an address: %v", err)
 	}
 }
@@ -126,6 +145,7 @@ func (l *logs) Write(b []byte) (int, error) {
 		if !ok {
 			return len(b), nil
 		}
+
 		l.rest = rest
 		var rec struct{ Msg, Addr string }
 		if json.Unmarshal(line, &rec) == nil && rec.Msg == "listening" {
@@ -167,6 +187,7 @@ func startProcess(t testing.TB, env []string) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	go func() { p.ended <- p.cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // it may have ended already
@@ -174,6 +195,7 @@ func startProcess(t testing.TB, env []string) *process {
 			t.Logf("%s:\n%s", p.url, out)
 		}
 	})
+
 	p.url = out.url(t)
 	return p
 }
@@ -210,6 +232,7 @@ func serveHere(t testing.TB, env []string) (url string, out *logs) {
 			t.Errorf("run: %v", err)
 		}
 	})
+
 	return out.url(t), out
 }
 
@@ -220,10 +243,12 @@ func get(t testing.TB, url string) (int, string) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return resp.StatusCode, string(b)
 }
 
@@ -233,12 +258,18 @@ func TestPeersAreMissing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	addr := l.Addr().String()
 	l.Close()
-	url, out := serveHere(t, environ(t, func(b *backendenv.Config) { b.RedisURL = "redis://" + addr + "/0"; b.Debug = true }))
+	url, out := serveHere(t, environ(t, func(b *backendenv.Config) {
+		b.RedisURL = "redis://" + addr + "/0"
+		b.Debug = true
+	}))
+
 	if code, _ := get(t, url+"/health"); code != 200 {
 		t.Errorf("/health: %d", code)
 	}
+
 	for range 3 {
 		code, body := get(t, url+"/ready")
 		if code != 503 || !strings.Contains(body, "REDIS_URL: "+addr+" cannot be reached") ||
@@ -246,15 +277,22 @@ func TestPeersAreMissing(t *testing.T) {
 			t.Errorf("/ready: %d %s", code, body)
 		}
 	}
+
 	if err := run(t.Context(), []string{"healthcheck", url + "/health"}, nil, io.Discard, io.Discard); err != nil {
 		t.Error(err)
 	}
-	if err := run(t.Context(), []string{"healthcheck", url + "/ready"}, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "REDIS_URL") {
+
+	if err := run(t.Context(), []string{"healthcheck", url + "/ready"}, nil, io.Discard,
+		io.Discard); err == nil || !strings.Contains(err.Error(), "REDIS_URL") {
 		t.Errorf("healthcheck of /ready: %v", err)
 	}
-	if code, body := get(t, url+"/metrics"); code != 200 || !strings.Contains(body, "backend_generations_active 0") || strings.Contains(body, "backend_redis_errors_total 0") {
+
+	if code, body := get(t, url+"/metrics"); code != 200 ||
+		!strings.Contains(body, "backend_generations_active 0") ||
+		strings.Contains(body, "backend_redis_errors_total 0") {
 		t.Errorf("/metrics: %d", code)
 	}
+
 	if code, _ := get(t, url+"/debug/pprof/cmdline"); code != 200 {
 		t.Errorf("pprof with DEBUG: %d", code)
 	}
@@ -293,9 +331,11 @@ func TestRedisPassword(t *testing.T) {
 					b.RedisPasswordFile = file
 				}
 			})
+
 			if err := os.WriteFile(file, []byte(tc.password), 0o600); err != nil {
 				t.Fatal(err)
 			}
+
 			url, out := serveHere(t, env)
 			code, body := get(t, url+"/ready")
 			if code != tc.code || !strings.Contains(body, tc.want) {
@@ -304,6 +344,7 @@ func TestRedisPassword(t *testing.T) {
 			if code, _ := get(t, url+"/debug/pprof/cmdline"); code != 404 {
 				t.Errorf("pprof without DEBUG: %d", code)
 			}
+
 			for _, s := range []string{"correct-horse", "battery-staple"} {
 				if strings.Contains(body+out.String(), s) {
 					t.Errorf("a password is shown: %s", body)
@@ -331,9 +372,12 @@ func TestRedisUser(t *testing.T) {
 			if err := os.WriteFile(file, []byte(tc.password), 0o600); err != nil {
 				t.Fatal(err)
 			}
+
 			url, out := serveHere(t, environ(t, func(b *backendenv.Config) {
-				b.RedisURL, b.MLServiceURL, b.RedisPasswordFile = strings.Replace(redis.URL, "//", "//"+tc.user, 1), ml.URL, file
+				b.RedisURL, b.MLServiceURL, b.RedisPasswordFile = strings.Replace(redis.URL, "//",
+					"//"+tc.user, 1), ml.URL, file
 			}))
+
 			code, body := get(t, url+"/ready")
 			if code != tc.code || !strings.Contains(body, tc.want) {
 				t.Errorf("/ready: %d %s", code, body)
@@ -351,10 +395,12 @@ func TestRedisUser(t *testing.T) {
 // chat asks for an answer and reads it to its end.
 func chat(t testing.TB, url string) {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, url+"/api/chat", strings.NewReader(`{"message":"Hi"}`))
+	req, err := http.NewRequest(http.MethodPost, url+"/api/chat",
+		strings.NewReader(`{"message":"Hi"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", sse.ContentType)
 	resp, err := http.DefaultClient.Do(req)
@@ -362,6 +408,7 @@ func chat(t testing.TB, url string) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	b, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != 200 || !strings.Contains(string(b), "event: done") {
 		t.Errorf("chat: %s %s, %v", resp.Status, b, err)
@@ -386,11 +433,14 @@ func TestRedisTLS(t *testing.T) {
 		"another authority":   {server.URL, redistest.NewAuthority(t).File, 503, "set REDIS_CA_FILE"},
 		"another host":        {other.URL, authority.File, 503, "certificate does not fit"},
 		"wants a certificate": {strict.URL, authority.File, 503, "set tls-auth-clients no"},
-		"the server is plain": {"rediss://" + plain.Addr + "/0", authority.File, 503, "does not answer in time: if it does not speak TLS, write REDIS_URL with redis://"},
-		"the server is not":   {"redis://" + server.Addr + "/0", "", 503, "write REDIS_URL with rediss://"},
+		"the server is plain": {"rediss://" + plain.Addr + "/0", authority.File, 503,
+			"does not answer in time: if it does not speak TLS, write REDIS_URL with redis://"},
+		"the server is not": {"redis://" + server.Addr + "/0", "", 503, "write REDIS_URL with rediss://"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			url, _ := serveHere(t, environ(t, func(b *backendenv.Config) { b.RedisURL, b.RedisCAFile, b.MLServiceURL = tc.url, tc.ca, ml.URL }))
+			url, _ := serveHere(t, environ(t, func(b *backendenv.Config) {
+				b.RedisURL, b.RedisCAFile, b.MLServiceURL = tc.url, tc.ca, ml.URL
+			}))
 			code, body := get(t, url+"/ready")
 			if code != tc.code || !strings.Contains(body, tc.want) {
 				t.Errorf("/ready: %d %s", code, body)
@@ -400,23 +450,30 @@ func TestRedisTLS(t *testing.T) {
 			}
 		})
 	}
+
 	t.Run("the system's authorities", func(t *testing.T) {
 		out := newLogs()
 		backend := exec.Command(os.Args[0]) // a process reads them once
-		backend.Env = append(environ(t, func(b *backendenv.Config) { b.RedisURL, b.MLServiceURL = server.URL, ml.URL }),
+		backend.Env = append(environ(t, func(b *backendenv.Config) {
+			b.RedisURL, b.MLServiceURL = server.URL, ml.URL
+		}),
 			asBackend+"=1", "SSL_CERT_FILE="+authority.File)
+
 		backend.Stderr = out
 		if err := backend.Start(); err != nil {
 			t.Fatal(err)
 		}
+
 		t.Cleanup(func() {
 			_ = backend.Process.Kill() // it may have ended already
 			_ = backend.Wait()
 		})
+
 		if code, body := get(t, out.url(t)+"/ready"); code != 200 {
 			t.Errorf("/ready: %d %s", code, body)
 		}
 	})
+
 	for name, content := range map[string]string{"missing": "", "no certificate": "hello\n"} {
 		file := filepath.Join(t.TempDir(), "ca.pem")
 		if content != "" {
@@ -424,8 +481,12 @@ func TestRedisTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		env := environ(t, func(b *backendenv.Config) { b.RedisURL, b.RedisCAFile = server.URL, file })
-		if err := run(t.Context(), nil, env, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "REDIS_CA_FILE: ") {
+
+		env := environ(t, func(b *backendenv.Config) {
+			b.RedisURL, b.RedisCAFile = server.URL, file
+		})
+		if err := run(t.Context(), nil, env, io.Discard,
+			io.Discard); err == nil || !strings.Contains(err.Error(), "REDIS_CA_FILE: ") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
@@ -24,80 +25,109 @@ import (
 const (
 	// resolveEvery is how often apply looks whether all replicas are there.
 	resolveEvery = time.Second
-	// reach is how long it waits for them unless the command says otherwise: a node that has to be started, with drivers,
-	// takes minutes.
+
+	// reach is how long it waits for them unless the command says otherwise: a node that has to be
+	// started, with drivers, takes minutes.
 	reach = 15 * time.Minute
-	// pause lies between the first try and the second, twice as long between those after: three tries more wait longer than a
+
+	// pause is the pause after the first try, and doubles after each. Four tries wait longer than a
 	// registry takes to fail over.
 	pause = 10 * time.Second
+
 	// atOnce is how many replicas download and make the model at once.
 	atOnce = 4
 )
 
-// apply makes the model once in every replica of Ollama, for a job beside the service or a person. A version that a
-// replica has already is left alone, so two of these at once, or one after the other, do no harm.
+// apply makes the model once in every replica of Ollama, for a job beside the service or a
+// person. A version that a replica has already is left alone, so two of these at once, or one
+// after the other, do no harm.
 func apply(ctx context.Context, args, environ []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("ml model apply", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	want, timeout, tries := flags.Int("replicas", 1, ""), flags.Duration("timeout", reach, ""), flags.Int("tries", 1, "")
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *want < 1 || *timeout <= 0 || *tries < 1 {
-		return &build.FinalError{Err: errors.New("usage: ml model apply " + applyFlags + ", with N of 1 or more")}
+	want, tries := flags.Int("replicas", 1, ""), flags.Int("tries", 1, "")
+	timeout := flags.Duration("timeout", reach, "")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *want < 1 || *timeout <= 0 ||
+		*tries < 1 {
+		return &build.FinalError{Err: errors.New(
+			"usage: ml model apply " + applyFlags + ", with N of 1 or more")}
 	}
+
 	cfg, err := contract.Parse[mlenv.Config](environ)
 	if err != nil {
 		return &build.FinalError{Err: err}
 	}
+
 	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
 	out := &lines{w: stderr}
-	return retry(ctx, *tries, pause, out, func() error { return applyOnce(ctx, cfg, *want, *timeout, log, out) })
+	return retry(ctx, *tries, pause, out, func() error {
+		return applyOnce(ctx, cfg, *want, *timeout, log, out)
+	})
 }
 
-// retry calls try until it succeeds, or fails in a way that another try does not mend, so many times at most.
-func retry(ctx context.Context, tries int, pause time.Duration, out *lines, try func() error) error {
+// retry calls try so many times at most, until it succeeds or fails with a *build.FinalError.
+func retry(
+	ctx context.Context, tries int, pause time.Duration, out *lines, try func() error,
+) error {
 	for n := 1; ; n++ {
 		err := try()
-		if _, final := errors.AsType[*build.FinalError](err); err == nil || final || n == tries || ctx.Err() != nil {
+		if _, final := errors.AsType[*build.FinalError](err); err == nil || final || n == tries ||
+			ctx.Err() != nil {
 			return err
 		}
-		out.print(fmt.Sprintf("try %d of %d failed: %v. The next one is in %s", n, tries, strings.ReplaceAll(err.Error(), "\n", "; "), pause))
-		select {
-		case <-ctx.Done():
+
+		out.print(fmt.Sprintf("try %d of %d failed: %v. The next one is in %s", n, tries,
+			strings.ReplaceAll(err.Error(), "\n", "; "), pause))
+		if !outage.Pause(ctx, pause) {
 			return err
-		case <-time.After(pause):
 		}
+
 		pause *= 2
 	}
 }
 
 // applyOnce makes the model in every replica.
-func applyOnce(ctx context.Context, cfg mlenv.Config, want int, timeout time.Duration, log *slog.Logger, out *lines) error {
-	pool, err := replicas.New(replicas.Options{URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Log: log})
+func applyOnce(
+	ctx context.Context, cfg mlenv.Config, want int, timeout time.Duration, log *slog.Logger,
+	out *lines,
+) error {
+	pool, err := replicas.New(replicas.Options{
+		URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Log: log,
+	})
 	if err != nil {
 		return err
 	}
+
 	opts := options(cfg)
 	opts.Reach = timeout
 	slots := make(chan struct{}, atOnce)
-	return everywhere{want: want, timeout: timeout, find: pool.Addresses, out: out, make: func(ctx context.Context, address string) error {
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		prefix := ""
-		if want > 1 {
-			prefix = address + ": "
-		}
-		return build.New(opts, pool.Client(address), log, progress(prefix, out)).Apply(ctx)
-	}}.run(ctx)
+	return everywhere{
+		want:    want,
+		timeout: timeout,
+		find:    pool.Addresses,
+		out:     out,
+		make: func(ctx context.Context, address string) error {
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+
+			prefix := ""
+			if want > 1 {
+				prefix = address + ": "
+			}
+
+			return build.New(opts, pool.Client(address), log, progress(prefix, out)).Apply(ctx)
+		},
+	}.run(ctx)
 }
 
-// everywhere does something once at each replica that a name stands for: a headless Service names those that are ready.
+// everywhere does something once at each replica that a name stands for: a headless Service names
+// those that are ready.
 type everywhere struct {
-	// want is how many there have to be, timeout for how long is waited for them.
-	want    int
-	timeout time.Duration
+	want    int           // how many replicas there have to be
+	timeout time.Duration // bounds the wait for them
 	find    func(ctx context.Context) ([]string, error)
 	make    func(ctx context.Context, address string) error
 	out     *lines
@@ -119,10 +149,11 @@ func (a *attempt) ended() bool {
 	}
 }
 
-// run ends when all are done that there are at this moment. A replica that comes meanwhile is seen to as well; one that goes
-// is left, as its address never answers again.
+// run returns when it is done at all replicas that there are at the time. It also
+// begins at a replica that comes meanwhile, and ends its work at one that goes, whose
+// address never answers again.
 func (e everywhere) run(ctx context.Context) error {
-	late := time.Now().Add(e.timeout)
+	deadline := time.Now().Add(e.timeout)
 	at := map[string]*attempt{}
 	defer func() {
 		for _, a := range at {
@@ -130,26 +161,32 @@ func (e everywhere) run(ctx context.Context) error {
 			<-a.done
 		}
 	}()
-	for said := ""; ; {
+
+	for printed := ""; ; {
 		addresses, err := e.find(ctx)
 		if err == nil {
 			e.follow(ctx, at, addresses)
 		}
-		line := fmt.Sprintf("waiting for %d replicas of Ollama: %d are there", e.want, len(addresses))
+
+		line := fmt.Sprintf("waiting for %d replicas of Ollama: %d are there",
+			e.want, len(addresses))
 		if err != nil {
 			line = "waiting for Ollama: " + err.Error()
 		}
+
 		all := err == nil && len(addresses) >= e.want
-		if !all && line != said {
-			said = line
+		if !all && line != printed {
+			printed = line
 			e.out.print(line)
 		}
+
 		if ended, failed := outcome(at); ended && (all || failed != nil && ctx.Err() == nil) {
 			return failed
 		}
-		if !all && time.Now().After(late) {
+		if !all && time.Now().After(deadline) {
 			return fmt.Errorf("%s: not within %s: look at those that are missing", line, e.timeout)
 		}
+
 		select {
 		case <-ctx.Done():
 			if all {
@@ -171,10 +208,12 @@ func (e everywhere) follow(ctx context.Context, at map[string]*attempt, addresse
 			e.out.print(address + ": is gone")
 		}
 	}
+
 	for _, address := range addresses {
 		if at[address] != nil {
 			continue
 		}
+
 		ctx, stop := context.WithCancel(ctx)
 		a := &attempt{stop: stop, done: make(chan struct{})}
 		at[address] = a
@@ -187,7 +226,7 @@ func (e everywhere) follow(ctx context.Context, at map[string]*attempt, addresse
 	}
 }
 
-// outcome says whether every attempt has ended, and how those that failed did.
+// outcome reports whether every attempt has ended, and returns the errors of those that failed.
 func outcome(at map[string]*attempt) (ended bool, failed error) {
 	var errs []error
 	for _, address := range slices.Sorted(maps.Keys(at)) {
@@ -196,6 +235,7 @@ func outcome(at map[string]*attempt) (ended bool, failed error) {
 		}
 		errs = append(errs, at[address].err)
 	}
+
 	return len(at) > 0, errors.Join(errs...)
 }
 
@@ -205,8 +245,10 @@ func progress(prefix string, out *lines) func(mlapi.Build) {
 	return func(s mlapi.Build) {
 		line := prefix + s.State + " " + s.Detail
 		if s.Total > 0 {
-			line = fmt.Sprintf("%s%s %d%% of %d MB", prefix, s.State, 100*s.Completed/s.Total, s.Total/1e6)
+			line = fmt.Sprintf("%s%s %d%% of %d MB",
+				prefix, s.State, 100*s.Completed/s.Total, s.Total/1e6)
 		}
+
 		if line != last {
 			last = line
 			out.print(line)

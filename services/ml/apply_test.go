@@ -18,14 +18,21 @@ import (
 )
 
 func TestApplyArguments(t *testing.T) {
-	for _, args := range [][]string{{"model", "apply", "--replicas"}, {"model", "apply", "--replicas", "0"}, {"model", "apply", "now"}, {"model", "apply", "--tries", "0"}, {"model", "apply", "--force"}} {
-		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "usage: ml model apply [--replicas N] [--timeout 15m] [--tries N]") {
+	for _, args := range [][]string{
+		{"model", "apply", "--replicas"}, {"model", "apply", "--replicas", "0"},
+		{"model", "apply", "now"}, {"model", "apply", "--tries", "0"},
+		{"model", "apply", "--force"},
+	} {
+		if err := run(t.Context(), args, nil, io.Discard,
+			io.Discard); err == nil || !strings.Contains(err.Error(),
+			"usage: ml model apply [--replicas N] [--timeout 15m] [--tries N]") {
 			t.Errorf("%v: got %v", args, err)
 		}
 	}
 }
 
-// TestRetry: what may come right is tried again, until the tries are used up; what may not, or a job that is stopped, is not.
+// TestRetry: what may come right is tried again, until the tries are used up; what may not, or a
+// job that is stopped, is not.
 func TestRetry(t *testing.T) {
 	again, final := errors.New("registry is away"), error(&build.FinalError{Err: errors.New("no such model")})
 	for name, tc := range map[string]struct {
@@ -35,13 +42,18 @@ func TestRetry(t *testing.T) {
 		calls int
 		want  error
 	}{
-		"at once":              {errs: []error{nil}, tries: 4, calls: 1},
-		"at the third":         {errs: []error{again, again, nil}, tries: 4, calls: 3},
-		"never":                {errs: []error{again, again, again, again}, tries: 4, calls: 4, want: again},
-		"one try":              {errs: []error{again}, tries: 1, calls: 1, want: again},
-		"in vain":              {errs: []error{final}, tries: 4, calls: 1, want: final},
-		"in vain at a replica": {errs: []error{again, errors.Join(again, fmt.Errorf("ollama at b: %w", final))}, tries: 4, calls: 2, want: final},
-		"stopped":              {errs: []error{again}, tries: 4, stop: true, calls: 1, want: again},
+		"at once":      {errs: []error{nil}, tries: 4, calls: 1},
+		"at the third": {errs: []error{again, again, nil}, tries: 4, calls: 3},
+		"never":        {errs: []error{again, again, again, again}, tries: 4, calls: 4, want: again},
+		"one try":      {errs: []error{again}, tries: 1, calls: 1, want: again},
+		"in vain":      {errs: []error{final}, tries: 4, calls: 1, want: final},
+		"in vain at a replica": {
+			errs:  []error{again, errors.Join(again, fmt.Errorf("ollama at b: %w", final))},
+			tries: 4,
+			calls: 2,
+			want:  final,
+		},
+		"stopped": {errs: []error{again}, tries: 4, stop: true, calls: 1, want: again},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -72,12 +84,15 @@ func TestApplyAwaitsReplicas(t *testing.T) {
 	defer cancel()
 	var out bytes.Buffer
 	err := run(ctx, []string{"model", "apply", "--replicas", "3"}, environ, io.Discard, &out)
-	if err == nil || !strings.Contains(err.Error(), "waiting for 3 replicas of Ollama: 1 are there") || !strings.Contains(out.String(), "waiting for 3 replicas") {
+	if err == nil || !strings.Contains(err.Error(),
+		"waiting for 3 replicas of Ollama: 1 are there") ||
+		!strings.Contains(out.String(), "waiting for 3 replicas") {
 		t.Errorf("got %v after:\n%s", err, out.String())
 	}
 }
 
-// TestEverywhere follows replicas that come and go while the model is made: with the clock of the bubble, nothing waits.
+// TestEverywhere follows replicas that come and go while the model is made: with the clock of the
+// bubble, nothing waits.
 func TestEverywhere(t *testing.T) {
 	broken := errors.New("no space left")
 	for name, tc := range map[string]struct {
@@ -90,14 +105,60 @@ func TestEverywhere(t *testing.T) {
 		err     string
 		printed string
 	}{
-		"all at once":        {found: [][]string{{"a", "b"}}, want: 2, made: []string{"a", "b"}, after: time.Second},
-		"one comes late":     {found: [][]string{{"a"}, {"a"}, {"a", "b"}}, want: 2, made: []string{"a", "b"}, after: 3 * time.Second, printed: "waiting for 2 replicas of Ollama: 1 are there"},
-		"one is not wanted":  {found: [][]string{{"a"}, {"a", "b"}}, want: 1, takes: map[string]time.Duration{"a": 2500 * time.Millisecond, "b": 5500 * time.Millisecond}, made: []string{"a", "b"}, after: 7 * time.Second},
-		"one goes":           {found: [][]string{{"a", "b"}, {"a", "b"}, {"a"}}, want: 1, takes: map[string]time.Duration{"b": time.Hour}, made: []string{"a"}, after: 2 * time.Second, printed: "b: is gone"},
-		"one is replaced":    {found: [][]string{{"a", "b"}, {"a"}, {"a", "c"}}, want: 2, takes: map[string]time.Duration{"b": time.Hour}, made: []string{"a", "c"}, after: 3 * time.Second, printed: "b: is gone"},
-		"one fails":          {found: [][]string{{"a", "b"}}, want: 2, fails: map[string]error{"b": broken}, made: []string{"a"}, after: time.Second, err: "ollama at b: no space left"},
-		"one fails and goes": {found: [][]string{{"a", "b"}, {"a"}}, want: 1, takes: map[string]time.Duration{"a": 3500 * time.Millisecond}, fails: map[string]error{"b": broken}, made: []string{"a"}, after: 4 * time.Second},
-		"too few, too long":  {found: [][]string{{"a"}}, want: 2, made: []string{"a"}, after: 61 * time.Second, err: "waiting for 2 replicas of Ollama: 1 are there: not within 1m0s"},
+		"all at once": {found: [][]string{{"a", "b"}}, want: 2, made: []string{"a", "b"}, after: time.Second},
+		"one comes late": {
+			found:   [][]string{{"a"}, {"a"}, {"a", "b"}},
+			want:    2,
+			made:    []string{"a", "b"},
+			after:   3 * time.Second,
+			printed: "waiting for 2 replicas of Ollama: 1 are there",
+		},
+		"one is not wanted": {
+			found: [][]string{{"a"}, {"a", "b"}},
+			want:  1,
+			takes: map[string]time.Duration{"a": 2500 * time.Millisecond, "b": 5500 * time.Millisecond},
+			made:  []string{"a", "b"},
+			after: 7 * time.Second,
+		},
+		"one goes": {
+			found:   [][]string{{"a", "b"}, {"a", "b"}, {"a"}},
+			want:    1,
+			takes:   map[string]time.Duration{"b": time.Hour},
+			made:    []string{"a"},
+			after:   2 * time.Second,
+			printed: "b: is gone",
+		},
+		"one is replaced": {
+			found:   [][]string{{"a", "b"}, {"a"}, {"a", "c"}},
+			want:    2,
+			takes:   map[string]time.Duration{"b": time.Hour},
+			made:    []string{"a", "c"},
+			after:   3 * time.Second,
+			printed: "b: is gone",
+		},
+		"one fails": {
+			found: [][]string{{"a", "b"}},
+			want:  2,
+			fails: map[string]error{"b": broken},
+			made:  []string{"a"},
+			after: time.Second,
+			err:   "ollama at b: no space left",
+		},
+		"one fails and goes": {
+			found: [][]string{{"a", "b"}, {"a"}},
+			want:  1,
+			takes: map[string]time.Duration{"a": 3500 * time.Millisecond},
+			fails: map[string]error{"b": broken},
+			made:  []string{"a"},
+			after: 4 * time.Second,
+		},
+		"too few, too long": {
+			found: [][]string{{"a"}},
+			want:  2,
+			made:  []string{"a"},
+			after: 61 * time.Second,
+			err:   "waiting for 2 replicas of Ollama: 1 are there: not within 1m0s",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -116,13 +177,16 @@ func TestEverywhere(t *testing.T) {
 							return ctx.Err()
 						case <-time.After(tc.takes[address]):
 						}
+
 						mu.Lock()
 						defer mu.Unlock()
 						if tc.fails[address] == nil {
 							made = append(made, address)
 						}
+
 						return tc.fails[address]
 					}}.run(t.Context())
+
 				slices.Sort(made)
 				if !slices.Equal(made, tc.made) {
 					t.Errorf("made at %v, want %v", made, tc.made)
@@ -130,9 +194,12 @@ func TestEverywhere(t *testing.T) {
 				if got := time.Since(start); got != tc.after {
 					t.Errorf("it took %s, want %s", got, tc.after)
 				}
-				if got := fmt.Sprint(err); tc.err == "" && err != nil || !strings.Contains(got, tc.err) {
+
+				if got := fmt.Sprint(err); tc.err == "" && err != nil ||
+					!strings.Contains(got, tc.err) {
 					t.Errorf("error: %v, want %q", err, tc.err)
 				}
+
 				if !strings.Contains(out.String(), tc.printed) {
 					t.Errorf("it printed %q, want %q", out.String(), tc.printed)
 				}
@@ -156,26 +223,36 @@ func TestAwaitsTheJob(t *testing.T) {
 			t.Errorf("stop: %v", err)
 		}
 	}()
-	await(t, func() bool { return run(t.Context(), []string{"healthcheck"}, environ, io.Discard, io.Discard) == nil })
+
+	await(t, func() bool {
+		return run(t.Context(), []string{"healthcheck"}, environ, io.Discard, io.Discard) == nil
+	})
 	var status bytes.Buffer
 	await(t, func() bool {
 		status.Reset()
-		return run(t.Context(), []string{"model", "status"}, environ, &status, io.Discard) == nil && strings.Contains(status.String(), "waiting for the model job, which makes m:")
+		return run(t.Context(), []string{"model", "status"}, environ, &status, io.Discard) == nil &&
+			strings.Contains(status.String(), "waiting for the model job, which makes m:")
 	})
+
 	ready := func() error {
-		return run(t.Context(), []string{"healthcheck", url + "/ready"}, nil, io.Discard, io.Discard)
+		return run(t.Context(), []string{"healthcheck", url + "/ready"}, nil, io.Discard,
+			io.Discard)
 	}
+
 	if err := ready(); err == nil {
 		t.Error("ready without its model")
 	}
+
 	// Another model of the name is not the one that was planned.
 	s.Tiny(t, "m", "")
 	if err := ready(); err == nil {
 		t.Error("ready with a model of another digest")
 	}
+
 	var out output
 	if err := run(t.Context(), []string{"model", "apply", "--replicas", "1"}, environ, io.Discard, &out); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
+
 	await(t, func() bool { return ready() == nil })
 }

@@ -1,13 +1,16 @@
-// Command ml is the model service: it makes the stack's custom model and stands between the backend and Ollama.
+// Command ml is the model service: it makes the stack's custom model and stands between
+// the backend and Ollama.
 //
 //	ml                    serve, as the environment says (see services/ml/mlenv)
 //	ml model apply [--replicas N] [--timeout 15m] [--tries N]
-//	                      make the custom model in every replica of Ollama, N at least, and exit; progress goes to stderr.
-//	                      The timeout is for the replicas to be there and to answer. A try that failed is repeated while
-//	                      there are some left and another one may help. Exits 2 when trying again is in vain
-//	ml model status       print how far the custom model is, asking the service that runs here
+//	                      make the custom model in every replica of Ollama, N at least, and exit
+//	ml model status       print how far the custom model is, as the service that runs here has it
 //	ml healthcheck [URL]  exit 0 when /health answers 200
 //	ml version            print the version
+//
+// ml model apply prints its progress on stderr. The timeout is for the replicas to be there and to
+// answer. A try that failed is repeated while there are tries left and another one may help. It
+// exits with 2 if trying again is in vain.
 package main
 
 import (
@@ -48,7 +51,7 @@ func main() {
 	}
 }
 
-// exitFinal is the exit status of `ml model apply` when trying again would end the same way: a job need not.
+// exitFinal is the exit status of `ml model apply` if trying again is in vain.
 const exitFinal = 2
 
 // applyFlags are those of `ml model apply`.
@@ -69,12 +72,23 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case strings.Join(args, " ") == "model status":
 		return status(ctx, environ, stdout)
 	}
-	c := server.Command{Health: "/health", Usage: "usage: ml [model apply " + applyFlags + " | model status | healthcheck [URL] | version]", Serve: serve}
+
+	c := server.Command{
+		Health: "/health",
+		Usage:  "usage: ml [model apply " + applyFlags + " | model status | healthcheck [URL] | version]",
+		Serve:  serve,
+	}
+
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
 func options(cfg mlenv.Config) build.Options {
-	return build.Options{Name: cfg.DefaultModel, Modelfile: cfg.ModelfilePath, Digest: cfg.ModelfileDigest, Base: cfg.BaseModel}
+	return build.Options{
+		Name:      cfg.DefaultModel,
+		Modelfile: cfg.ModelfilePath,
+		Digest:    cfg.ModelfileDigest,
+		Base:      cfg.BaseModel,
+	}
 }
 
 func serve(ctx context.Context, environ []string, stderr io.Writer) error {
@@ -82,21 +96,36 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
 	turns := queue.New(cfg.MaxParallel, cfg.MaxQueue)
 	if cfg.RedisURL != "" {
-		r, err := connect(cfg)
+		at, err := cfg.Redis()
+		if err != nil {
+			return err
+		}
+
+		r, err := redis.New(at) // it connects when it is used
 		if err != nil {
 			return err
 		}
 		defer r.Close()
+
 		turns.Share(r, log)
 	}
-	pool, err := replicas.New(replicas.Options{URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Everywhere: build.Latest(cfg.DefaultModel),
-		Version: build.Version(cfg.DefaultModel, cfg.ModelfileDigest), Turns: turns.Resize, Log: log})
+
+	pool, err := replicas.New(replicas.Options{
+		URL:        cfg.OllamaURL,
+		Parallel:   cfg.MaxParallel,
+		Everywhere: build.Latest(cfg.DefaultModel),
+		Version:    build.Version(cfg.DefaultModel, cfg.ModelfileDigest),
+		Turns:      turns.Resize,
+		Log:        log,
+	})
 	if err != nil {
 		return err
 	}
+
 	builder := build.New(options(cfg), ollama.New(cfg.OllamaURL), log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
 	watch := api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder,
@@ -105,6 +134,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if cfg.Debug {
 		srv.Profiling()
 	}
+
 	bctx, stop := context.WithCancel(ctx)
 	// Those that have their turn keep their places while they end.
 	qctx, stopQueue := context.WithCancel(context.WithoutCancel(ctx))
@@ -126,26 +156,21 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	})
 }
 
-// connect makes the client of the Redis that holds the queue. It does not connect yet.
-func connect(cfg mlenv.Config) (*redis.Client, error) {
-	at, err := cfg.Redis()
-	if err != nil {
-		return nil, err
-	}
-	return redis.New(at)
-}
-
-// status prints what the service that runs here says of its build. Like the health check it needs LISTEN_ADDR only.
+// status prints what the service that runs here says of its build. Like the health check it
+// needs LISTEN_ADDR only.
 func status(ctx context.Context, environ []string, stdout io.Writer) error {
 	url, err := server.LocalURL(environ)
 	if err != nil {
 		return err
 	}
+
 	var m mlapi.Models
 	if err := hop.New("the service", url).JSON(ctx, "GET", "/models", nil, &m, nil); err != nil {
 		return err
 	}
+
 	b := m.Build
-	_, err = fmt.Fprintln(stdout, strings.TrimSpace(fmt.Sprintf("%s %s %s%s", b.Name, b.State, b.Detail, b.Error)))
+	_, err = fmt.Fprintln(stdout,
+		strings.TrimSpace(fmt.Sprintf("%s %s %s%s", b.Name, b.State, b.Detail, b.Error)))
 	return err
 }

@@ -23,38 +23,54 @@ import (
 func project(t *testing.T, ollamaURL string) (environ []string, url string) {
 	t.Helper()
 	dir := t.TempDir()
-	for name, content := range map[string]string{"Modelfile": tinymodel.Modelfile("tiny.gguf", "") + "PARAMETER num_thread 1\n", "tiny.gguf": string(ollamatest.GGUF(t))} {
+	for name, content := range map[string]string{
+		"Modelfile": tinymodel.Modelfile("tiny.gguf", "") + "PARAMETER num_thread 1\n",
+		"tiny.gguf": string(ollamatest.GGUF(t)),
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	m, err := modelfiles.Load(os.DirFS(dir), "Modelfile", "")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	addr := l.Addr().String()
 	l.Close()
-	return []string{"ENVIRONMENT=test", "LOG_LEVEL=info", "DEBUG=false", "LISTEN_ADDR=" + addr, "DRAIN_TIMEOUT=5s", "OLLAMA_API_URL=" + ollamaURL,
-		"DEFAULT_MODEL=m", "MODELFILE_PATH=" + filepath.Join(dir, "Modelfile"), "MODELFILE_DIGEST=" + m.Digest, "APPLY_MODEL=true", "MAX_PARALLEL=1", "MAX_QUEUE=2",
+	return []string{"ENVIRONMENT=test", "LOG_LEVEL=info", "DEBUG=false", "LISTEN_ADDR=" + addr,
+		"DRAIN_TIMEOUT=5s", "OLLAMA_API_URL=" + ollamaURL,
+		"DEFAULT_MODEL=m", "MODELFILE_PATH=" + filepath.Join(dir, "Modelfile"),
+		"MODELFILE_DIGEST=" + m.Digest, "APPLY_MODEL=true", "MAX_PARALLEL=1", "MAX_QUEUE=2",
 		"GENERATION_TIMEOUT=1m", "KEEP_ALIVE=1m"}, "http://" + addr
 }
 
 func TestCommandLine(t *testing.T) {
-	for _, args := range [][]string{{"serve"}, {"model"}, {"model", "apply", "x"}, {"healthcheck", "a", "b"}, {"version", "x"}, {"--help"}} {
-		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "usage: ml ") {
+	for _, args := range [][]string{
+		{"serve"}, {"model"}, {"model", "apply", "x"}, {"healthcheck", "a", "b"}, {"version", "x"},
+		{"--help"},
+	} {
+		if err := run(t.Context(), args, nil, io.Discard,
+			io.Discard); err == nil || !strings.HasPrefix(err.Error(), "usage: ml ") {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
+
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"version"}, nil, &out, io.Discard); err != nil || len(strings.TrimSpace(out.String())) == 0 {
+	if err := run(t.Context(), []string{"version"}, nil, &out,
+		io.Discard); err != nil || len(strings.TrimSpace(out.String())) == 0 {
 		t.Errorf("version: %q, %v", out.String(), err)
 	}
+
 	for _, args := range [][]string{{"healthcheck"}, {"model", "status"}} {
-		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR is not set") {
+		if err := run(t.Context(), args, nil, io.Discard,
+			io.Discard); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR is not set") {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
@@ -67,16 +83,25 @@ func TestWrongEnvironment(t *testing.T) {
 		if err == nil {
 			t.Fatal("no error")
 		}
-		for _, name := range []string{"ENVIRONMENT", "LOG_LEVEL", "DEBUG", "LISTEN_ADDR", "DRAIN_TIMEOUT", "OLLAMA_API_URL", "DEFAULT_MODEL", "MODELFILE_PATH",
+
+		for _, name := range []string{"ENVIRONMENT", "LOG_LEVEL", "DEBUG", "LISTEN_ADDR",
+			"DRAIN_TIMEOUT", "OLLAMA_API_URL", "DEFAULT_MODEL", "MODELFILE_PATH",
 			"MODELFILE_DIGEST", "APPLY_MODEL", "MAX_PARALLEL", "MAX_QUEUE", "GENERATION_TIMEOUT", "KEEP_ALIVE"} {
 			if !strings.Contains(err.Error(), name) {
 				t.Errorf("%v: %s is not named:\n%v", args, name, err)
 			}
 		}
 	}
+
 	environ, _ := project(t, "http://127.0.0.1:1")
-	err := run(t.Context(), nil, append(environ, "LOG_LEVEL=loud", "MAX_PARALLEL=0", "OLLAMA_API_URL=http://ollama", "GENERATION_TIMEOUT=0s", "MODELFILE_PATH=x"), io.Discard, io.Discard)
-	for _, name := range []string{"LOG_LEVEL", "MAX_PARALLEL", "OLLAMA_API_URL", "GENERATION_TIMEOUT", "MODELFILE_PATH"} {
+	err := run(t.Context(), nil,
+		append(environ, "LOG_LEVEL=loud", "MAX_PARALLEL=0", "OLLAMA_API_URL=http://ollama",
+			"GENERATION_TIMEOUT=0s", "MODELFILE_PATH=x"),
+		io.Discard, io.Discard)
+
+	for _, name := range []string{
+		"LOG_LEVEL", "MAX_PARALLEL", "OLLAMA_API_URL", "GENERATION_TIMEOUT", "MODELFILE_PATH",
+	} {
 		if err == nil || !strings.Contains(err.Error(), name+": ") {
 			t.Errorf("%s is not named:\n%v", name, err)
 		}
@@ -89,8 +114,10 @@ func TestAddressInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+
 	environ, _ := project(t, "http://127.0.0.1:1")
-	err = run(t.Context(), nil, append(environ, "LISTEN_ADDR="+l.Addr().String()), io.Discard, io.Discard)
+	err = run(t.Context(), nil, append(environ, "LISTEN_ADDR="+l.Addr().String()), io.Discard,
+		io.Discard)
 	if err == nil || !strings.HasPrefix(err.Error(), "LISTEN_ADDR: ") {
 		t.Errorf("got %v", err)
 	}
@@ -102,8 +129,12 @@ type output struct {
 	b  bytes.Buffer
 }
 
-func (o *output) Write(p []byte) (int, error) { o.mu.Lock(); defer o.mu.Unlock(); return o.b.Write(p) }
-func (o *output) String() string              { o.mu.Lock(); defer o.mu.Unlock(); return o.b.String() }
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+func (o *output) String() string { o.mu.Lock(); defer o.mu.Unlock(); return o.b.String() }
 
 // TestSharesItsQueue: with a Redis ml's queue is that of all; without it ml goes on.
 func TestSharesItsQueue(t *testing.T) {
@@ -113,6 +144,7 @@ func TestSharesItsQueue(t *testing.T) {
 	if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	environ, url := project(t, "http://127.0.0.1:1")
 	environ = append(environ, "REDIS_URL="+r.URL, "REDIS_PASSWORD_FILE="+file)
 	ctx, stop := context.WithCancel(t.Context())
@@ -128,6 +160,7 @@ func TestSharesItsQueue(t *testing.T) {
 			t.Error("the log shows the password")
 		}
 	}()
+
 	says := func(metric string) func() bool {
 		return func() bool {
 			resp, err := http.Get(url + "/metrics")
@@ -139,11 +172,13 @@ func TestSharesItsQueue(t *testing.T) {
 			return strings.Contains(string(b), "\n"+metric+"\n")
 		}
 	}
+
 	decides := func(times int) func() bool {
 		return func() bool {
 			return strings.Count(logs.String(), "Redis decides who gets a turn") == times
 		}
 	}
+
 	await(t, says("ml_queue_shared 1"))
 	await(t, decides(1))
 	r.Kill(t)
@@ -151,12 +186,14 @@ func TestSharesItsQueue(t *testing.T) {
 	if err := run(t.Context(), []string{"healthcheck"}, environ, io.Discard, io.Discard); err != nil {
 		t.Errorf("without Redis: %v", err)
 	}
+
 	r.Restart(t)
 	await(t, says("ml_queue_shared 1"))
 	await(t, decides(2))
 
 	for variable, value := range map[string]string{"REDIS_PASSWORD_FILE": "/gone", "REDIS_URL": "redis://a:1/x"} {
-		if err := run(t.Context(), nil, append(environ, variable+"="+value), io.Discard, io.Discard); err == nil || !strings.HasPrefix(err.Error(), variable+": ") {
+		if err := run(t.Context(), nil, append(environ, variable+"="+value), io.Discard,
+			io.Discard); err == nil || !strings.HasPrefix(err.Error(), variable+": ") {
 			t.Errorf("%s=%s: %v", variable, value, err)
 		}
 	}
@@ -166,36 +203,51 @@ func TestSharesItsQueue(t *testing.T) {
 func TestService(t *testing.T) {
 	s := ollamatest.Start(t)
 	environ, url := project(t, s.URL)
-	if err := run(t.Context(), []string{"model", "status"}, environ, io.Discard, io.Discard); err == nil || strings.Contains(err.Error(), "ml:") || !strings.Contains(err.Error(), "refused") {
+	if err := run(t.Context(), []string{"model", "status"}, environ, io.Discard,
+		io.Discard); err == nil || strings.Contains(err.Error(), "ml:") ||
+		!strings.Contains(err.Error(), "refused") {
 		t.Errorf("status without a service: %v", err)
 	}
+
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var logs output
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, nil, environ, io.Discard, &logs) }()
-	await(t, func() bool { return run(t.Context(), []string{"healthcheck"}, environ, io.Discard, io.Discard) == nil })
 	await(t, func() bool {
-		return run(t.Context(), []string{"healthcheck", url + "/ready"}, nil, io.Discard, io.Discard) == nil
+		return run(t.Context(), []string{"healthcheck"}, environ, io.Discard, io.Discard) == nil
 	})
+	await(t, func() bool {
+		return run(t.Context(), []string{"healthcheck", url + "/ready"}, nil, io.Discard,
+			io.Discard) == nil
+	})
+
 	var out bytes.Buffer
 	await(t, func() bool {
 		out.Reset()
-		return run(t.Context(), []string{"model", "status"}, environ, &out, io.Discard) == nil && out.String() == "m ready\n"
+		return run(t.Context(), []string{"model", "status"}, environ, &out, io.Discard) == nil &&
+			out.String() == "m ready\n"
 	})
+
 	var progress output
-	if err := run(t.Context(), []string{"model", "apply"}, environ, io.Discard, &progress); err != nil || !strings.Contains(progress.String(), "ready") {
+	if err := run(t.Context(), []string{"model", "apply"}, environ, io.Discard,
+		&progress); err != nil || !strings.Contains(progress.String(), "ready") {
 		t.Errorf("apply: %v\n%s", err, progress.String())
 	}
-	resp, err := http.Post(url+"/chat", "application/json", strings.NewReader(`{"messages":[{"role":"user","content":"my secret question"}]}`))
+
+	resp, err := http.Post(url+"/chat", "application/json",
+		strings.NewReader(`{"messages":[{"role":"user","content":"my secret question"}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	answer, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
-	if !strings.Contains(string(answer), `"text":"Hello!"`) || !strings.Contains(string(answer), `"done":{"model":"m"`) {
+	if !strings.Contains(string(answer), `"text":"Hello!"`) ||
+		!strings.Contains(string(answer), `"done":{"model":"m"`) {
 		t.Errorf("answer: %s", answer)
 	}
+
 	stop()
 	select {
 	case err := <-ended:
@@ -205,7 +257,9 @@ func TestService(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("it did not stop")
 	}
-	if l := logs.String(); !strings.Contains(l, "draining") || strings.Contains(l, "secret question") {
+
+	if l := logs.String(); !strings.Contains(l, "draining") ||
+		strings.Contains(l, "secret question") {
 		t.Errorf("log:\n%s", l)
 	}
 }

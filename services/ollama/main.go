@@ -2,15 +2,16 @@
 //
 //	drain PORT COMMAND [ARGS...]
 //
-// It is the first process of Ollama's container: Ollama by itself ends its streams at once, so that people would lose half
-// an answer whenever a replica goes. A request is a connection to PORT, as ml opens one for each. What is not done when
-// the container's grace ends is killed with it. A second signal stops the server at once.
+// It is the first process of Ollama's container: Ollama by itself ends its streams at once, so that
+// people would lose half an answer whenever a replica goes. A request is a connection to PORT, as
+// ml opens one for each. What is not done when the container's grace ends is killed with it. A
+// second signal stops the server at once.
 //
-// While it waits it accepts connections to PORT+1, and closes them: so ml knows that this replica
-// goes, and sends new requests to another one where there is one.
+// While it waits it accepts connections to PORT+1, and closes them. By that ml knows that this
+// replica goes, and sends new requests to another one if there is one.
 //
-// It uses the standard library only and is built without the repository's go.mod: an update of some dependency must not
-// make a new image, for which every Ollama would load its model again.
+// It uses the standard library only and is built without the repository's go.mod: an update of some
+// dependency must not make a new image, for which every Ollama would load its model again.
 package main
 
 import (
@@ -31,9 +32,10 @@ import (
 const (
 	// lookEvery is the time between two looks at the connections.
 	lookEvery = 100 * time.Millisecond
-	// late is how long after the signal new requests are waited for as well: until then a client may not have heard that
-	// this replica goes. Without the bound a single replica, which is asked as long as it answers, would never stop.
-	late = 15 * time.Second
+	// newsTime is how long after the signal a client may not know that this replica goes. Requests
+	// that come in this time are waited for. Later ones are not: a single replica, which is asked
+	// as long as it answers, would never stop.
+	newsTime = 15 * time.Second
 )
 
 func main() {
@@ -49,10 +51,12 @@ func run(args []string) (int, error) {
 	if len(args) < 2 {
 		return 2, errors.New("usage: drain PORT COMMAND [ARGS...]")
 	}
+
 	port, err := strconv.ParseUint(args[0], 10, 16)
 	if err != nil || port == 0 {
 		return 2, fmt.Errorf("%q is no port", args[0])
 	}
+
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	server := exec.Command(args[1], args[2:]...)
@@ -60,6 +64,7 @@ func run(args []string) (int, error) {
 	if err := server.Start(); err != nil {
 		return 127, err
 	}
+
 	ended := make(chan error, 1)
 	go func() { ended <- server.Wait() }()
 	select {
@@ -69,33 +74,39 @@ func run(args []string) (int, error) {
 		_ = server.Process.Signal(s) // it may have ended by itself
 		err = <-ended
 	}
+
 	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 		if status, ok := failed.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			return 128 + int(status.Signal()), nil
 		}
 		return failed.ExitCode(), nil
 	}
+
 	return 0, err
 }
 
-// drain waits until no connection is left that was there in time, a second signal comes, or the server ends: that is put
-// back for whoever waits for it.
+// drain waits until no connection is left that came in newsTime, a second signal comes, or the
+// server ends. It leaves the server's end in the channel.
 func drain(port int, again <-chan os.Signal, ended chan error) {
 	fmt.Fprintln(os.Stderr, "drain: stopping when the answers that are being written are done")
 	defer tell(port + 1)()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	var awaited []string
+	var pending []string
 	for start := time.Now(); ; {
 		now := established(port)
-		if time.Since(start) < late {
-			awaited = now
+		if time.Since(start) < newsTime {
+			pending = now
 		} else {
-			awaited = slices.DeleteFunc(awaited, func(c string) bool { return !slices.Contains(now, c) })
+			pending = slices.DeleteFunc(pending, func(c string) bool {
+				return !slices.Contains(now, c)
+			})
 		}
-		if len(awaited) == 0 {
+
+		if len(pending) == 0 {
 			return
 		}
+
 		select {
 		case <-again:
 			return
@@ -107,14 +118,15 @@ func drain(port int, again <-chan os.Signal, ended chan error) {
 	}
 }
 
-// tell accepts connections to a port until the function that it returns is called. Where it cannot,
-// nobody is told, and new requests come as long as the server answers.
+// tell accepts connections to a port until the function that it returns is called. If it cannot,
+// new requests come as long as the server answers.
 func tell(port int) (stop func()) {
 	l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "drain:", err)
 		return func() {}
 	}
+
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -124,13 +136,14 @@ func tell(port int) (stop func()) {
 			c.Close()
 		}
 	}()
+
 	return func() { l.Close() }
 }
 
-// established are the peers of the connections to a port of this container, as the kernel writes them. A connection whose
-// client has gone is none. See proc_net_tcp in the kernel's documentation; 01 is TCP_ESTABLISHED.
+// established returns the peers of the connections to a port of this container whose clients have
+// not gone, as the kernel writes them (see proc_net_tcp in its documentation).
 func established(port int) []string {
-	const state = "01"
+	const state = "01" // TCP_ESTABLISHED
 	local := fmt.Sprintf(":%04X", port)
 	var out []string
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
@@ -138,13 +151,17 @@ func established(port int) []string {
 		if err != nil {
 			continue // no IPv6, or not Linux: nothing is waited for
 		}
+
 		for s := bufio.NewScanner(f); s.Scan(); {
 			// sl local_address rem_address st ...
-			if c := strings.Fields(s.Text()); len(c) > 3 && strings.HasSuffix(c[1], local) && c[3] == state {
+			if c := strings.Fields(s.Text()); len(c) > 3 && strings.HasSuffix(c[1], local) &&
+				c[3] == state {
 				out = append(out, c[2])
 			}
 		}
+
 		f.Close()
 	}
+
 	return out
 }

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// TestMain is, for the tests' own processes, drain and a server that it runs: that answers a line with each line until its
-// client goes, and ends at once on SIGTERM, as Ollama does.
+// TestMain is, for the tests' own processes, drain and a server that it runs: that answers a line
+// with each line until its client goes, and ends at once on SIGTERM, as Ollama does.
 func TestMain(m *testing.M) {
 	switch os.Getenv("DRAIN_TEST") {
 	case "drain":
@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(3)
 		}
+
 		fmt.Println("listening")
 		for {
 			c, err := l.Accept()
@@ -53,10 +54,12 @@ func start(t *testing.T) (cmd *process, address string) {
 	if runtime.GOOS != "linux" {
 		t.Skip("connections are seen on Linux only, which is what the image runs on")
 	}
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	address = l.Addr().String()
 	l.Close()
 	_, port, _ := net.SplitHostPort(address)
@@ -64,24 +67,29 @@ func start(t *testing.T) (cmd *process, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	cmd = &process{Cmd: exec.Command(self, port, self, port)}
 	cmd.Env = append(os.Environ(), "DRAIN_TEST=drain")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	said, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	cmd.said = bufio.NewReader(said)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "listening\n" {
 		t.Fatalf("the server says %q (%v)", line, err)
 	}
+
 	return cmd, address
 }
 
@@ -92,7 +100,9 @@ func echo(t *testing.T, c net.Conn, line string) {
 	if _, err := fmt.Fprintln(c, line); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := bufio.NewReader(c).ReadString('\n'); err != nil || strings.TrimSpace(got) != line {
+
+	if got, err := bufio.NewReader(c).ReadString('\n'); err != nil ||
+		strings.TrimSpace(got) != line {
 		t.Fatalf("got %q (%v), want %q", got, err, line)
 	}
 }
@@ -103,9 +113,12 @@ func signalled(t *testing.T, cmd *process) <-chan error {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if line, err := cmd.said.ReadString('\n'); err != nil || !strings.Contains(line, "stopping when") {
+
+	if line, err := cmd.said.ReadString('\n'); err != nil ||
+		!strings.Contains(line, "stopping when") {
 		t.Fatalf("it says %q (%v)", line, err)
 	}
+
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	return ended
@@ -116,7 +129,8 @@ func wantEnd(t *testing.T, ended <-chan error) {
 	select {
 	case err := <-ended:
 		// The server dies of the signal that it is sent.
-		if want := fmt.Sprintf("exit status %d", 128+int(syscall.SIGTERM)); err == nil || err.Error() != want {
+		if want := fmt.Sprintf("exit status %d", 128+int(syscall.SIGTERM)); err == nil ||
+			err.Error() != want {
 			t.Errorf("it ended with %v, want %s", err, want)
 		}
 	case <-time.After(10 * time.Second):
@@ -131,16 +145,19 @@ func TestDrain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		echo(t, c, "before")
 		c.Close()
 		wantEnd(t, signalled(t, cmd))
 	})
+
 	t.Run("busy", func(t *testing.T) {
 		cmd, address := start(t)
 		first, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		echo(t, first, "before")
 		ended := signalled(t, cmd)
 		// The request that is there goes on, and one that comes a moment later is taken.
@@ -149,6 +166,7 @@ func TestDrain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		echo(t, second, "late")
 		first.Close()
 		echo(t, second, "still there")
@@ -157,40 +175,48 @@ func TestDrain(t *testing.T) {
 			t.Fatalf("it ended with a request that it has: %v", err)
 		default:
 		}
+
 		second.Close()
 		wantEnd(t, ended)
 	})
+
 	t.Run("it tells", func(t *testing.T) {
 		cmd, address := start(t)
 		c, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		echo(t, c, "before")
 		told := func() bool {
 			host, port, _ := net.SplitHostPort(address)
 			n, _ := strconv.Atoi(port)
-			c, err := net.DialTimeout("tcp", net.JoinHostPort(host, strconv.Itoa(n+1)), 10*time.Second)
+			c, err := net.DialTimeout("tcp",
+				net.JoinHostPort(host, strconv.Itoa(n+1)), 10*time.Second)
 			if err == nil {
 				c.Close()
 			}
+
 			return err == nil
 		}
 		if told() {
 			t.Skip("somebody has the port after the server's")
 		}
+
 		ended := signalled(t, cmd)
 		for deadline := time.Now().Add(10 * time.Second); !told(); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("nobody is told that it stops")
 			}
 		}
+
 		c.Close()
 		wantEnd(t, ended)
 		if told() {
 			t.Error("it tells after its end")
 		}
 	})
+
 	t.Run("a second signal", func(t *testing.T) {
 		cmd, address := start(t)
 		c, err := net.Dial("tcp", address)
@@ -198,17 +224,20 @@ func TestDrain(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
+
 		echo(t, c, "before")
 		ended := signalled(t, cmd)
 		echo(t, c, "after")
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
+
 		wantEnd(t, ended)
 	})
 }
 
-// TestRefused: what it is given is checked before anything starts, and the server's own end is its end.
+// TestRefused: what it is given is checked before anything starts, and the
+// server's own end is its end.
 func TestRefused(t *testing.T) {
 	for _, tc := range []struct {
 		args []string
@@ -224,7 +253,8 @@ func TestRefused(t *testing.T) {
 		{[]string{"11434", "true"}, 0, ""},
 	} {
 		code, err := run(tc.args)
-		if code != tc.code || (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+		if code != tc.code || (err == nil) != (tc.want == "") ||
+			err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%q: %d, %v; want %d, %q", tc.args, code, err, tc.code, tc.want)
 		}
 	}

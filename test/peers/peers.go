@@ -5,6 +5,7 @@ package peers
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +32,24 @@ func Missing(t testing.TB, peer string, why error) {
 		t.Fatalf("peer %s is required but absent: %v", peer, why)
 	}
 	t.Skipf("peer %s is absent, so this was not tested: %v", peer, why)
+}
+
+// FreePort returns a port of the address that nobody listens on. Somebody may take it before the test
+// does.
+func FreePort(t testing.TB, address string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return port
 }
 
 // EndToEnd skips the test unless CODEXCONTINUE_E2E is set, as `make e2e` does. Tests that provision

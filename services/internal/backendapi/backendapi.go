@@ -13,12 +13,14 @@
 //	GET    /api/models                      200 mlapi.Models
 //	GET    /api/status                      200 Status
 //
-// Every request may carry OwnerHeader: conversations and generations belong to an owner and no
+// Every request may carry wire.OwnerHeader: conversations and generations belong to an owner and no
 // other can see them. Without the header the owner is "public". The frontend sets it from the
 // browser's session cookie and never passes on one that the browser sent.
 //
-// A message may carry KeyHeader: sent again with the same key, because the reply was lost, it is
-// still one message, and the reply is that of the first time.
+// A message and a new conversation may carry wire.KeyHeader, 1 to 64 letters, digits, dashes
+// and underscores, made by the client: sent again with the same key, because the reply was
+// lost, it is still one message, and the reply is that of the first time. A key is remembered
+// for an hour at least.
 //
 // An answer is a job of the backend: a reader that goes away does not cancel it; DELETE does. Its
 // events have the ids of a Redis stream, so a reader resumes with Last-Event-ID where it was. The
@@ -31,14 +33,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
-
-// OwnerHeader names the owner of the conversations that a request is about.
-const OwnerHeader = "X-Codexcontinue-Owner"
-
-// KeyHeader is a message's idempotency key: 1 to 64 letters, digits, dashes and underscores, made
-// by the client. It is remembered for an hour at least. The header is that of
-// draft-ietf-httpapi-idempotency-key-header.
-const KeyHeader = "Idempotency-Key"
 
 // MaxMessage is the greatest length of one message in bytes.
 const MaxMessage = 64 << 10

@@ -9,15 +9,16 @@ import (
 	"time"
 )
 
-// dialTimeout bounds the wait for one address, and avoidFor is how long an address comes last after it refused.
+// dialTimeout bounds the wait for one address, and avoidFor is how long an address comes
+// last after it refused.
 const (
 	dialTimeout = 2 * time.Second
 	avoidFor    = 5 * time.Second
 )
 
-// dialer connects to any of a name's addresses. The name is resolved for each connection, as the containers behind it
-// change; an address that has refused lately is tried after the others, because the name keeps resolving to a container that
-// stops or starts.
+// dialer connects to any of a name's addresses. The name is resolved for each connection, as the
+// containers behind it change; an address that has refused lately is tried after the others,
+// because the name keeps resolving to a container that stops or starts.
 type dialer struct {
 	net.Dialer
 	lookup func(ctx context.Context, host string) ([]string, error)
@@ -39,22 +40,27 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
+
 	hosts, err := d.lookup(ctx, host)
 	if err != nil {
 		return nil, err
 	}
+
 	var errs []error
 	for _, a := range d.order(hosts, port) {
 		conn, err := d.DialContext(ctx, network, a)
 		if err == nil {
 			return conn, nil
 		}
+
 		errs = append(errs, err)
 		if ctx.Err() != nil {
 			break
 		}
+
 		d.avoid(a)
 	}
+
 	return nil, errors.Join(errs...)
 }
 
@@ -73,6 +79,7 @@ func (d *dialer) order(hosts []string, port string) []string {
 			first = append(first, a)
 		}
 	}
+
 	return slices.Concat(first, last)
 }
 
@@ -85,5 +92,6 @@ func (d *dialer) avoid(address string) {
 			delete(d.avoided, a)
 		}
 	}
+
 	d.avoided[address] = now.Add(avoidFor)
 }

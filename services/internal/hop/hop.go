@@ -1,10 +1,12 @@
-// Package hop is the HTTP client for calls from one service of the stack to the next: it passes the request's id on, sends a
-// request again that has produced nothing (the peer is being replaced, and its name resolves to another container), and
-// turns an error response into the problem the peer sent.
+// Package hop is the HTTP client for calls from one service of the stack to the next: it passes
+// the request's id on, sends a request again that has produced nothing (the peer is being
+// replaced, and its name resolves to another container), and turns an error response into the
+// problem the peer sent.
 //
-// A request has produced nothing when no connection could be made, and when the peer refused it as draining or starting. It
-// is also sent again when the connection broke before the response, if doing it twice is doing it once: GET, HEAD, PUT,
-// DELETE, a request with a key (backendapi.KeyHeader), and those that Repeatable or NewStreaming declare to be so.
+// A request has produced nothing when no connection could be made, and when the peer refused it as
+// draining or starting. It is also sent again when the connection broke before the response, if
+// doing it twice is doing it once: GET, HEAD, PUT, DELETE, a request with a key
+// (wire.KeyHeader), and those that Repeatable or NewStreaming declare to be so.
 package hop
 
 import (
@@ -13,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"strconv"
@@ -21,7 +24,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
-	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -32,29 +35,32 @@ type Client struct {
 	http       *http.Client
 }
 
-// New makes a client for the peer at the base URL; the name stands in errors.
+// New returns a client for the peer at the base URL. Errors have the peer's name.
 func New(peer, base string) *Client {
 	r := newResender(peer)
-	return &Client{peer: peer, base: strings.TrimRight(base, "/"), resender: r, http: &http.Client{Transport: r}}
+	base = strings.TrimRight(base, "/")
+	return &Client{peer: peer, base: base, resender: r, http: &http.Client{Transport: r}}
 }
 
-// NewStreaming makes a client for calls whose answer may begin late, such as with a model's first token: only the
-// request's context bounds the wait. The calls ask for text and change nothing, so all of them may be repeated.
+// NewStreaming returns a client for calls whose answer may begin late, as with a model's first token:
+// only the request's context bounds the wait. The calls ask for text and change nothing, so all of
+// them may be repeated.
 func NewStreaming(peer, base string) *Client {
 	c := New(peer, base)
 	c.resender.transport.ResponseHeaderTimeout, c.resender.repeatable = 0, true
 	return c
 }
 
-// Transport is that of the client: it sends requests again as Do does.
+// Transport returns the client's transport, which sends requests again as Do does.
 func (c *Client) Transport() http.RoundTripper { return c.resender }
 
-// Register adds the counter of what was sent again, hop_resends_total, of which there is one for each peer.
+// Register adds the counter of what was sent again, hop_resends_total, of which there
+// is one for each peer.
 func (c *Client) Register(reg prometheus.Registerer) { reg.MustRegister(c.resender.resends) }
 
-// Transport is the transport of calls inside the stack: no proxy from the environment, connections kept, no
-// compression (streams must not be buffered), and no bound on the time between the parts of a stream, which the
-// request's context bounds.
+// Transport is the transport of calls inside the stack: no proxy from the environment, connections
+// kept, no compression (streams must not be buffered), and no bound on the time between the parts
+// of a stream, which the request's context bounds.
 func Transport() *http.Transport {
 	t, _ := transport()
 	return t
@@ -71,33 +77,30 @@ func transport() (*http.Transport, *dialer) {
 	}, d
 }
 
-// Do sends the request, body as JSON when it is not nil, and returns the response with a status below 400; the caller
-// closes its body. Any other outcome is an error: a *problem.Problem when the peer answered.
-func (c *Client) Do(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
-	var payload []byte
+// Do sends the request, body as JSON when it is not nil, and returns the response with a
+// status below 400; the caller closes its body. Any other outcome is an error: a
+// *problem.Problem when the peer answered.
+func (c *Client) Do(
+	ctx context.Context, method, path string, body any, header http.Header,
+) (*http.Response, error) {
+	var r io.Reader
 	if body != nil {
-		var err error
-		if payload, err = json.Marshal(body); err != nil {
+		payload, err := json.Marshal(body)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.peer, err)
 		}
-	}
-	var r io.Reader
-	if payload != nil {
 		r = bytes.NewReader(payload)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
+
+	req, err := c.request(ctx, method, path, r)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.peer, err)
+		return nil, err
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
-	if payload != nil {
+	maps.Copy(req.Header, header)
+	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if id := logging.RequestID(ctx); id != "" {
-		req.Header.Set(server.RequestIDHeader, id)
-	}
+
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.peer, err)
@@ -106,10 +109,27 @@ func (c *Client) Do(ctx context.Context, method, path string, body any, header h
 		return resp, nil
 	}
 	defer resp.Body.Close()
+
 	return nil, c.problem(resp)
 }
 
-// problem reads the peer's problem, or makes one of an answer that is none. A Retry-After header in seconds is kept.
+// request returns a request with the id of the one that it is made for.
+func (c *Client) request(
+	ctx context.Context, method, path string, body io.Reader,
+) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.peer, err)
+	}
+	if id := logging.RequestID(ctx); id != "" {
+		req.Header.Set(wire.RequestIDHeader, id)
+	}
+
+	return req, nil
+}
+
+// problem returns the peer's problem, or one for an answer that is none. It keeps a Retry-After header
+// in seconds.
 func (c *Client) problem(resp *http.Response) *problem.Problem {
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
@@ -119,24 +139,30 @@ func (c *Client) problem(resp *http.Response) *problem.Problem {
 	} else {
 		p = problem.New(resp.StatusCode, "%s answered %s", c.peer, resp.Status)
 	}
+
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
 		p.RetryAfter = s
 	}
+
 	return p
 }
 
 // JSON is Do for a response that is read whole into out, which may be nil.
-func (c *Client) JSON(ctx context.Context, method, path string, body, out any, header http.Header) error {
+func (c *Client) JSON(
+	ctx context.Context, method, path string, body, out any, header http.Header,
+) error {
 	resp, err := c.Do(ctx, method, path, body, header)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+
 	if out == nil {
 		return nil
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 16<<20)).Decode(out); err != nil {
 		return fmt.Errorf("%s: the answer is not the JSON expected: %w", c.peer, err)
 	}
+
 	return nil
 }

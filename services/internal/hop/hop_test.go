@@ -15,7 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
-	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 func serve(t *testing.T, h http.HandlerFunc) *hop.Client {
@@ -31,15 +31,20 @@ func TestJSON(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		if string(b) != `{"a":1}` || r.Header.Get("Content-Type") != "application/json" || r.Header.Get(server.RequestIDHeader) != "id-1" ||
+
+		if string(b) != `{"a":1}` || r.Header.Get("Content-Type") != "application/json" ||
+			r.Header.Get(wire.RequestIDHeader) != "id-1" ||
 			r.Header.Get("X-Extra") != "yes" || r.URL.Path != "/x" {
 			t.Errorf("got %s %v %s", b, r.Header, r.URL)
 		}
+
 		io.WriteString(w, `{"ok":true}`)
 	})
+
 	var out struct{ OK bool }
 	ctx := logging.WithRequestID(context.Background(), "id-1")
-	if err := c.JSON(ctx, http.MethodPost, "/x", map[string]int{"a": 1}, &out, http.Header{"X-Extra": {"yes"}}); err != nil || !out.OK {
+	if err := c.JSON(ctx, http.MethodPost, "/x", map[string]int{"a": 1}, &out,
+		http.Header{"X-Extra": {"yes"}}); err != nil || !out.OK {
 		t.Errorf("%+v, %v", out, err)
 	}
 }
@@ -49,10 +54,30 @@ func TestErrorResponses(t *testing.T) {
 		contentType, body string
 		want              problem.Problem
 	}{
-		"problem":                 {problem.ContentType + "; charset=utf-8", `{"title":"Queue full","status":200,"detail":"busy","queue_position":4}`, problem.Problem{Title: "Queue full", Status: 429, Detail: "busy", QueuePosition: 4, RetryAfter: 7}},
-		"text":                    {"text/plain", "no", problem.Problem{Title: "Too Many Requests", Status: 429, Detail: "peer answered 429 Too Many Requests", RetryAfter: 7}},
-		"JSON that is no problem": {"application/json", `{"title":"x"}`, problem.Problem{Title: "Too Many Requests", Status: 429, Detail: "peer answered 429 Too Many Requests", RetryAfter: 7}},
-		"broken problem":          {problem.ContentType, `{`, problem.Problem{Title: "Too Many Requests", Status: 429, Detail: "peer answered 429 Too Many Requests", RetryAfter: 7}},
+		"problem": {problem.ContentType + "; charset=utf-8",
+			`{"title":"Queue full","status":200,"detail":"busy","queue_position":4}`,
+			problem.Problem{Title: "Queue full", Status: 429, Detail: "busy", QueuePosition: 4, RetryAfter: 7}},
+		"text": {"text/plain", "no",
+			problem.Problem{
+				Title:      "Too Many Requests",
+				Status:     429,
+				Detail:     "peer answered 429 Too Many Requests",
+				RetryAfter: 7,
+			}},
+		"JSON that is no problem": {"application/json", `{"title":"x"}`,
+			problem.Problem{
+				Title:      "Too Many Requests",
+				Status:     429,
+				Detail:     "peer answered 429 Too Many Requests",
+				RetryAfter: 7,
+			}},
+		"broken problem": {problem.ContentType, `{`,
+			problem.Problem{
+				Title:      "Too Many Requests",
+				Status:     429,
+				Detail:     "peer answered 429 Too Many Requests",
+				RetryAfter: 7,
+			}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -61,9 +86,11 @@ func TestErrorResponses(t *testing.T) {
 				w.WriteHeader(429)
 				io.WriteString(w, tc.body)
 			})
+
 			_, err := c.Do(context.Background(), http.MethodGet, "/", nil, nil)
 			var p *problem.Problem
-			if !errors.As(err, &p) || p.Title != tc.want.Title || p.Status != tc.want.Status || p.Detail != tc.want.Detail ||
+			if !errors.As(err, &p) || p.Title != tc.want.Title || p.Status != tc.want.Status ||
+				p.Detail != tc.want.Detail ||
 				p.QueuePosition != tc.want.QueuePosition || p.RetryAfter != tc.want.RetryAfter {
 				t.Errorf("got %+v, want %+v", err, tc.want)
 			}
@@ -77,6 +104,7 @@ func TestPeerComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	addr := l.Addr().String()
 	l.Close()
 	c := hop.New("peer", "http://"+addr)
@@ -90,9 +118,13 @@ func TestPeerComesBack(t *testing.T) {
 			done <- err
 			return
 		}
-		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
+
+		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(204)
+		}))
 		t.Cleanup(func() { l.Close() })
 	})
+
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
@@ -105,15 +137,20 @@ func TestNoRetry(t *testing.T) {
 		requests.Add(1)
 		panic(http.ErrAbortHandler)
 	})
-	if err := c.JSON(context.Background(), http.MethodPost, "/", map[string]int{}, nil, nil); err == nil || !strings.HasPrefix(err.Error(), "peer: ") {
+
+	if err := c.JSON(context.Background(), http.MethodPost, "/", map[string]int{}, nil,
+		nil); err == nil || !strings.HasPrefix(err.Error(), "peer: ") {
 		t.Errorf("%v", err)
 	}
+
 	if requests.Load() != 1 {
 		t.Errorf("sent %d times", requests.Load())
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if err := hop.New("peer", "http://127.0.0.1:1").JSON(ctx, http.MethodGet, "/", nil, nil, nil); !errors.Is(err, context.DeadlineExceeded) {
+	if err := hop.New("peer", "http://127.0.0.1:1").JSON(ctx, http.MethodGet, "/", nil, nil,
+		nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 }
@@ -124,9 +161,12 @@ func TestReadiness(t *testing.T) {
 		w.WriteHeader(status)
 		io.WriteString(w, body)
 	})
-	if r, err := c.Readiness(context.Background()); err != nil || r.Status != "not ready" || r.Checks["ollama"] != "refused" {
+
+	if r, err := c.Readiness(context.Background()); err != nil || r.Status != "not ready" ||
+		r.Checks["ollama"] != "refused" {
 		t.Errorf("%+v, %v", r, err)
 	}
+
 	for _, tc := range []struct {
 		status int
 		body   string
@@ -136,6 +176,7 @@ func TestReadiness(t *testing.T) {
 			t.Errorf("%d %s gives %+v", status, body, r)
 		}
 	}
+
 	if _, err := hop.New("peer", "http://127.0.0.1:1").Readiness(context.Background()); err == nil {
 		t.Error("no error without a peer")
 	}

@@ -15,10 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -29,6 +29,7 @@ func resends(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	out := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
@@ -39,6 +40,7 @@ func resends(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 			}
 		}
 	}
+
 	return out
 }
 
@@ -60,6 +62,7 @@ func startInstance(t *testing.T, addr string, h http.HandlerFunc) *instance {
 			t.Fatal(err)
 		}
 	}
+
 	s := server.New("peer", slog.New(slog.DiscardHandler), 20*time.Second)
 	s.Handle("/", h)
 	ctx, stop := context.WithCancel(context.Background())
@@ -69,8 +72,8 @@ func startInstance(t *testing.T, addr string, h http.HandlerFunc) *instance {
 	return i
 }
 
-// TestRestarts: a peer is replaced five times while requests flow over connections that are kept alive. None fails, and
-// what has an effect has it once.
+// TestRestarts: a peer is replaced five times while requests flow over connections that are kept
+// alive. None fails, and what has an effect has it once.
 func TestRestarts(t *testing.T) {
 	const requests, workers, restarts = 2000, 8, 5
 	var mu sync.Mutex
@@ -79,17 +82,21 @@ func TestRestarts(t *testing.T) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return
 		}
-		if key := r.Header.Get(backendapi.KeyHeader); key != "" {
+
+		if key := r.Header.Get(wire.KeyHeader); key != "" {
 			mu.Lock()
 			done[key]++
 			mu.Unlock()
 		}
+
 		w.WriteHeader(http.StatusNoContent)
 	}
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	addr := l.Addr().String()
 	l.Close()
 	peer := startInstance(t, addr, handle)
@@ -102,23 +109,28 @@ func TestRestarts(t *testing.T) {
 			for n := sent.Add(1); n <= requests; n = sent.Add(1) {
 				var err error
 				if n%2 == 0 {
-					h := http.Header{backendapi.KeyHeader: {fmt.Sprint("key-", n)}}
-					err = c.JSON(t.Context(), http.MethodPost, "/", map[string]int64{"n": n}, nil, h)
+					h := http.Header{wire.KeyHeader: {fmt.Sprint("key-", n)}}
+					err = c.JSON(t.Context(), http.MethodPost, "/",
+						map[string]int64{"n": n}, nil, h)
 				} else {
 					err = c.JSON(t.Context(), http.MethodGet, "/", nil, nil, nil)
 				}
+
 				if err != nil {
 					failed.Add(1)
 					t.Errorf("request %d: %v", n, err)
 				}
+
 				next <- struct{}{}
 			}
 		})
 	}
+
 	for i := range restarts {
 		for range requests / (restarts + 1) {
 			<-next
 		}
+
 		peer.stop()
 		old := peer
 		peer = startInstance(t, addr, handle)
@@ -126,10 +138,13 @@ func TestRestarts(t *testing.T) {
 			t.Errorf("restart %d: %v", i, err)
 		}
 	}
+
 	wg.Wait()
 	if failed.Load() != 0 || len(done) != requests/2 {
-		t.Errorf("%d of %d failed, %d of %d messages were processed", failed.Load(), requests, len(done), requests/2)
+		t.Errorf("%d of %d failed, %d of %d messages were processed",
+			failed.Load(), requests, len(done), requests/2)
 	}
+
 	for key, n := range done {
 		if n != 1 {
 			t.Errorf("%s was processed %d times", key, n)
@@ -137,7 +152,8 @@ func TestRestarts(t *testing.T) {
 	}
 }
 
-// TestRefusedGoesElsewhere: a name that resolves to a container that takes nothing yet, and to one that works.
+// TestRefusedGoesElsewhere: a name that resolves to a container that takes nothing yet,
+// and to one that works.
 func TestRefusedGoesElsewhere(t *testing.T) {
 	for _, kind := range []string{problem.TypeStarting, problem.TypeDraining} {
 		var refused, taken atomic.Int64
@@ -145,23 +161,33 @@ func TestRefusedGoesElsewhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		_, port, _ := net.SplitHostPort(first.Addr().String())
 		second, err := net.Listen("tcp", "127.0.0.2:"+port)
 		if err != nil {
 			t.Skipf("the machine has one loopback address: %v", err)
 		}
-		refuse := &httptest.Server{Listener: first, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			refused.Add(1)
-			problem.Write(w, r, &problem.Problem{Type: kind, Title: "no", Status: 503})
-		})}}
-		take := &httptest.Server{Listener: second, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			b, _ := io.ReadAll(r.Body)
-			if string(b) != `{"a":1}` {
-				t.Errorf("the body is %q", b)
-			}
-			taken.Add(1)
-			w.WriteHeader(http.StatusNoContent)
-		})}}
+
+		refuse := &httptest.Server{
+			Listener: first,
+			Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				refused.Add(1)
+				problem.Write(w, r, &problem.Problem{Type: kind, Title: "no", Status: 503})
+			})},
+		}
+
+		take := &httptest.Server{
+			Listener: second,
+			Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				b, _ := io.ReadAll(r.Body)
+				if string(b) != `{"a":1}` {
+					t.Errorf("the body is %q", b)
+				}
+				taken.Add(1)
+				w.WriteHeader(http.StatusNoContent)
+			})},
+		}
+
 		refuse.Start()
 		take.Start()
 		c := hop.New("peer", "http://peer:"+port)
@@ -174,12 +200,16 @@ func TestRefusedGoesElsewhere(t *testing.T) {
 				t.Error(err)
 			}
 		}
+
 		if taken.Load() != 50 || refused.Load() > 2 || time.Since(begin) > 5*time.Second {
-			t.Errorf("%s: %d taken, %d refused in %s", kind, taken.Load(), refused.Load(), time.Since(begin))
+			t.Errorf("%s: %d taken, %d refused in %s",
+				kind, taken.Load(), refused.Load(), time.Since(begin))
 		}
+
 		if got := resends(t, reg)[strings.TrimPrefix(kind, "/problems/")]; got != float64(refused.Load()) {
 			t.Errorf("%v sends counted, %d refused", resends(t, reg), refused.Load())
 		}
+
 		take.Close()
 		refuse.Close()
 	}
@@ -187,7 +217,7 @@ func TestRefusedGoesElsewhere(t *testing.T) {
 
 // TestBroken: what may have been done is sent again only where doing it twice is doing it once.
 func TestBroken(t *testing.T) {
-	key := http.Header{backendapi.KeyHeader: {"k"}}
+	key := http.Header{wire.KeyHeader: {"k"}}
 	for _, tt := range []struct {
 		name, method string
 		header       http.Header
@@ -217,10 +247,12 @@ func TestBroken(t *testing.T) {
 			if tt.streaming {
 				c = hop.NewStreaming("peer", s.URL)
 			}
+
 			ctx := t.Context()
 			if tt.ctx != nil {
 				ctx = tt.ctx(ctx)
 			}
+
 			err := c.JSON(ctx, tt.method, "/", map[string]int{}, nil, tt.header)
 			if calls.Load() != tt.want || (err == nil) != (tt.want == 3) {
 				t.Errorf("sent %d times: %v", calls.Load(), err)
@@ -232,7 +264,9 @@ func TestBroken(t *testing.T) {
 // TestRefusedForEver: what the peer said is the error, and the caller's time bounds the tries.
 func TestRefusedForEver(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		problem.Write(w, r, &problem.Problem{Type: problem.TypeStarting, Title: "no", Status: 503, Detail: "still starting"})
+		problem.Write(w, r, &problem.Problem{
+			Type: problem.TypeStarting, Title: "no", Status: 503, Detail: "still starting",
+		})
 	}))
 	defer s.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -254,18 +288,21 @@ func TestLongAway(t *testing.T) {
 	for ago := time.Minute; ago > 0; ago -= time.Second { // somebody asks all the time
 		c.Failed(begin.Add(-ago))
 	}
-	if err := c.JSON(t.Context(), http.MethodGet, "/", nil, nil, nil); err == nil || time.Since(begin) > 5*time.Second {
+
+	if err := c.JSON(t.Context(), http.MethodGet, "/", nil, nil, nil); err == nil ||
+		time.Since(begin) > 5*time.Second {
 		t.Errorf("%v after %s", err, time.Since(begin))
 	}
 }
 
-// TestAwayOnceMore: a peer was away long ago, and nobody asked when it was back. When it is being replaced now, its callers
-// wait for it.
+// TestAwayOnceMore: a peer was away long ago, and nobody asked when it was back. When it is being
+// replaced now, its callers wait for it.
 func TestAwayOnceMore(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	addr := l.Addr().String()
 	l.Close()
 	c := hop.New("peer", "http://"+addr)
@@ -277,7 +314,10 @@ func TestAwayOnceMore(t *testing.T) {
 		t.Fatalf("it was given up: %v", err)
 	case <-time.After(2 * time.Second):
 	}
-	startInstance(t, addr, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+
+	startInstance(t, addr, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	})
 	if err := <-done; err != nil {
 		t.Error(err)
 	}

@@ -147,10 +147,3 @@ type Models struct {
 	Models []ModelInfo `json:"models"`
 	Build  Build       `json:"build"`
 }
-
-// Readiness is the response of GET /ready of every service: 200 if Status is ready, else 503.
-type Readiness struct {
-	Status string `json:"status"`
-	// Checks maps each check to "ok" or to what is wrong.
-	Checks map[string]string `json:"checks"`
-}

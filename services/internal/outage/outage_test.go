@@ -36,6 +36,7 @@ func TestPause(t *testing.T) {
 	if !outage.Pause(t.Context(), time.Millisecond) {
 		t.Error("a pause was cut short")
 	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if outage.Pause(ctx, time.Hour) {

@@ -27,8 +27,9 @@ const (
 	// TypeTooLong is the type of a refusal (413) of a message that alone does not
 	// fit the model's context.
 	TypeTooLong = "/problems/message-too-long"
-	// TypeTimeout is the type of the end (504) of an answer that took as long as one may. It is final: asked for again it
-	// would take as long again.
+
+	// TypeTimeout is the type of the end (504) of an answer that took as long as one may. It is
+	// final: asked for again it would take as long again.
 	TypeTimeout = "/problems/answer-timeout"
 )
 
@@ -75,6 +76,20 @@ func New(status int, format string, args ...any) *Problem {
 		Status: status,
 		Detail: fmt.Sprintf(format, args...),
 	}
+}
+
+// Typed returns a problem of the kind that the type names, with the status text as its title.
+func Typed(kind string, status int, format string, args ...any) *Problem {
+	p := New(status, format, args...)
+	p.Type = kind
+	return p
+}
+
+// Draining refuses a request that has done nothing because the instance is being stopped.
+func Draining(detail string) *Problem {
+	p := Typed(TypeDraining, http.StatusServiceUnavailable, "%s", detail)
+	p.RetryAfter = 1
+	return p
 }
 
 // Error implements error.

@@ -25,17 +25,22 @@ func StartCluster(t testing.TB) *Cluster {
 	for range 3 {
 		c.Nodes = append(c.Nodes, StartNode(t))
 	}
-	out, err := exec.Command(cli, append([]string{"--cluster-yes", "--cluster", "create"}, c.Addrs()...)...).CombinedOutput()
+
+	out, err := exec.Command(cli,
+		append([]string{"--cluster-yes", "--cluster", "create"}, c.Addrs()...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("redis-cli --cluster create: %v\n%s", err, out)
 	}
+
 	for _, n := range c.Nodes {
 		r := n.Client(t)
 		until(t, "the node sees the whole Cluster", func() (bool, error) {
 			info, err := r.ClusterInfo(t.Context()).Result()
-			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3"), err
+			return strings.Contains(info, "cluster_state:ok") &&
+				strings.Contains(info, "cluster_known_nodes:3"), err
 		})
 	}
+
 	return c
 }
 
@@ -46,10 +51,12 @@ func (c *Cluster) AddReplica(t testing.TB, node int) *Server {
 	r, master := replica.Client(t), c.Nodes[node].Client(t)
 	id := master.ClusterMyID(t.Context()).Val()
 	_, port, _ := strings.Cut(c.Nodes[node].Addr, ":")
-	meet := r.Do(t.Context(), "cluster", "meet", "127.0.0.1", port, master.ConfigGet(t.Context(), "cluster-port").Val()["cluster-port"])
+	meet := r.Do(t.Context(), "cluster", "meet", "127.0.0.1", port,
+		master.ConfigGet(t.Context(), "cluster-port").Val()["cluster-port"])
 	if meet.Err() != nil {
 		t.Fatal(meet.Err())
 	}
+
 	until(t, "the replica knows its master", func() (bool, error) {
 		return r.ClusterReplicate(t.Context(), id).Err() == nil, nil
 	})
@@ -57,6 +64,7 @@ func (c *Cluster) AddReplica(t testing.TB, node int) *Server {
 		info, err := master.Info(t.Context(), "replication").Result()
 		return strings.Contains(info, "state=online"), err
 	})
+
 	for _, n := range c.Nodes {
 		other := n.Client(t)
 		until(t, "all know the replica", func() (bool, error) {
@@ -64,22 +72,18 @@ func (c *Cluster) AddReplica(t testing.TB, node int) *Server {
 			return strings.Contains(nodes, "slave "+id), err
 		})
 	}
+
 	return replica
 }
 
 // StartNode starts a server that can be a node of a Cluster, with further arguments.
 func StartNode(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return retried(t, func() (*Server, error) {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-		bus, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-		return launch(t, port, append([]string{"--port", port, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "1000"}, args...)...)
+	return retried(t, func(port string) (*Server, error) {
+		return launch(t, port, append([]string{
+			"--port", port, "--cluster-enabled", "yes",
+			"--cluster-port", peers.FreePort(t, "127.0.0.1"), "--cluster-node-timeout", "1000",
+		}, args...)...)
 	})
 }
 
@@ -98,22 +102,28 @@ func (c *Cluster) Owner(t testing.TB, key string) int {
 	r := c.Nodes[0].Client(t)
 	slot := int(r.ClusterKeySlot(t.Context(), key).Val())
 	for _, shard := range r.ClusterShards(t.Context()).Val() {
-		if !slices.ContainsFunc(shard.Slots, func(s redis.SlotRange) bool { return int64(slot) >= s.Start && int64(slot) <= s.End }) {
+		if !slices.ContainsFunc(shard.Slots, func(s redis.SlotRange) bool {
+			return int64(slot) >= s.Start && int64(slot) <= s.End
+		}) {
 			continue
 		}
+
 		for _, node := range shard.Nodes {
 			for i, n := range c.Nodes {
-				if _, port, _ := net.SplitHostPort(n.Addr); node.Role == "master" && port == strconv.FormatInt(node.Port, 10) {
+				if _, port, _ := net.SplitHostPort(n.Addr); node.Role == "master" &&
+					port == strconv.FormatInt(node.Port, 10) {
 					return i
 				}
 			}
 		}
 	}
+
 	t.Fatalf("no node serves %s", key)
 	return 0
 }
 
-// Move is the move of a key's slot from the node that serves it to another one, in the steps that redis-cli takes.
+// Move is the move of a key's slot from the node that serves it to another one, in the steps
+// that redis-cli takes.
 type Move struct {
 	t        testing.TB
 	slot     int

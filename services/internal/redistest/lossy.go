@@ -8,14 +8,15 @@ import (
 	"testing"
 )
 
-// Lossy returns the URL of a way to the server that loses a reply: after lose, the one to the first command in which the
-// text is, with its connection.
+// Lossy returns the URL of a way to the server that loses a reply: after lose, the one to the first
+// command in which the text is, with its connection.
 func (s *Server) Lossy(t testing.TB) (url string, lose func(text string)) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { l.Close() })
 
 	var mu sync.Mutex
@@ -29,6 +30,7 @@ func (s *Server) Lossy(t testing.TB) (url string, lose func(text string)) {
 		wanted = nil
 		return true
 	}
+
 	go func() {
 		for {
 			client, err := l.Accept()
@@ -38,6 +40,7 @@ func (s *Server) Lossy(t testing.TB) (url string, lose func(text string)) {
 			go s.pass(client, found)
 		}
 	}()
+
 	return "redis://" + l.Addr().String() + "/0", func(text string) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -67,6 +70,7 @@ func (s *Server) pass(client net.Conn, found func(command []byte) bool) {
 			}
 		}
 	}()
+
 	for b := make([]byte, 64<<10); ; {
 		n, err := client.Read(b)
 		if err != nil {

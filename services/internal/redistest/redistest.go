@@ -1,5 +1,5 @@
-// Package redistest starts real Redis servers for a test: one, with TLS, a master with its replica and Sentinel, a
-// Cluster.
+// Package redistest starts real Redis servers for a test: one, with TLS, a master with its replica
+// and Sentinel, a Cluster.
 package redistest
 
 import (
@@ -28,15 +28,12 @@ type Server struct {
 	exited    chan error
 }
 
-// Start starts the redis-server on PATH, or the one that REDIS_SERVER names, with further arguments of its command line.
-// Without one the test is skipped, unless CODEXCONTINUE_REQUIRE_PEERS names redis.
+// Start starts the redis-server on PATH, or the one that REDIS_SERVER names, with further
+// arguments of its command line. Without one the test is skipped, unless
+// CODEXCONTINUE_REQUIRE_PEERS names redis.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return retried(t, func() (*Server, error) {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
+	return retried(t, func(port string) (*Server, error) {
 		return launch(t, port, append([]string{"--port", port}, args...)...)
 	})
 }
@@ -44,21 +41,18 @@ func Start(t testing.TB, args ...string) *Server {
 // StartOn is Start of a server that keeps its data in the directory, as that of the stack does.
 func StartOn(t testing.TB, dir string) *Server {
 	t.Helper()
-	return retried(t, func() (*Server, error) {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-		return run(t, port, exec.Command(binary(t), "--port", port, "--bind", "127.0.0.1", "--dir", dir,
-			"--appendonly", "yes", "--appendfsync", "everysec", "--save", "3600 1"))
+	return retried(t, func(port string) (*Server, error) {
+		return run(t, port,
+			exec.Command(binary(t), "--port", port, "--bind", "127.0.0.1", "--dir", dir,
+				"--appendonly", "yes", "--appendfsync", "everysec", "--save", "3600 1"))
 	})
 }
 
-// retried starts a server: somebody may take a port between our look and Redis's bind.
-func retried(t testing.TB, start func() (*Server, error)) *Server {
+// retried starts a server on a port. It tries again, as somebody may take the port before Redis does.
+func retried(t testing.TB, start func(port string) (*Server, error)) *Server {
 	t.Helper()
 	for attempt := 1; ; attempt++ {
-		s, err := start()
+		s, err := start(peers.FreePort(t, "127.0.0.1"))
 		if err == nil {
 			return s
 		}
@@ -76,21 +70,12 @@ func binary(t testing.TB) string {
 	return peers.Find(t, "redis", "redis-server")
 }
 
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
-}
-
 // launch starts a server that the arguments make listen on the port.
 func launch(t testing.TB, port string, args ...string) (*Server, error) {
 	t.Helper()
-	cmd := exec.Command(binary(t), append(args, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-		"--dir", t.TempDir(), "--daemonize", "no", "--repl-diskless-sync-delay", "0")...)
+	cmd := exec.Command(binary(t),
+		append(args, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+			"--dir", t.TempDir(), "--daemonize", "no", "--repl-diskless-sync-delay", "0")...)
 	return run(t, port, cmd)
 }
 
@@ -98,20 +83,29 @@ func run(t testing.TB, port string, cmd *exec.Cmd) (*Server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it may have ended already
 		<-exited
 	})
+
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			conn.Close()
 			addr := "127.0.0.1:" + port
-			return &Server{Addr: addr, URL: "redis://" + addr + "/0", port: port, cmd: cmd, exited: exited}, nil
+			return &Server{
+				Addr:   addr,
+				URL:    "redis://" + addr + "/0",
+				port:   port,
+				cmd:    cmd,
+				exited: exited,
+			}, nil
 		}
+
 		select {
 		case err := <-exited:
 			exited <- err
@@ -119,6 +113,7 @@ func run(t testing.TB, port string, cmd *exec.Cmd) (*Server, error) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+
 	return nil, fmt.Errorf("redis-server did not answer on port %s", port)
 }
 
@@ -141,6 +136,7 @@ func (s *Server) Restart(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s.cmd, s.exited = again.cmd, again.exited
 }
 
@@ -152,6 +148,7 @@ func (s *Server) Pause(t testing.TB) (resume func()) {
 			t.Error(err)
 		}
 	}
+
 	signal(syscall.SIGSTOP)
 	return func() { signal(syscall.SIGCONT) }
 }
@@ -163,11 +160,13 @@ func (s *Server) Client(t testing.TB) *redis.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	c := redis.NewClient(opt)
 	t.Cleanup(func() { c.Close() })
 	if err := c.Ping(context.Background()).Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	return c
 }
 
@@ -182,5 +181,6 @@ func until(t testing.TB, what string, reached func() (bool, error)) {
 		}
 		last = err
 	}
+
 	t.Fatalf("waited in vain until %s: %v", what, last)
 }

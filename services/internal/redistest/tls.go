@@ -27,41 +27,50 @@ type Authority struct {
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{key: newKey(t)}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of a test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "authority of a test"},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign,
+	}
+
 	a.File, a.cert = write(t, template, template, a.key, a.key)
 	return a
 }
 
-// StartTLS starts a server that speaks TLS alone, with a certificate for the IP address or the host name, and further
-// arguments.
+// StartTLS starts a server that speaks TLS alone, with a certificate for the IP address or the host
+// name, and further arguments.
 func (a *Authority) StartTLS(t testing.TB, name string, args ...string) *Server {
 	t.Helper()
 	key := newKey(t)
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "redis"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2),
+		Subject:      pkix.Name{CommonName: "redis"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+	}
+
 	if ip := net.ParseIP(name); ip != nil {
 		template.IPAddresses = []net.IP{ip}
 	} else {
 		template.DNSNames = []string{name}
 	}
+
 	cert, _ := write(t, template, a.cert, key, a.key)
 	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyFile := filepath.Join(t.TempDir(), "key.pem")
-	if err := os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s := retried(t, func() (*Server, error) {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-		return launch(t, port, append([]string{"--port", "0", "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", keyFile,
-			"--tls-ca-cert-file", a.File}, args...)...)
+
+	keyFile := writePEM(t, "EC PRIVATE KEY", der)
+	s := retried(t, func(port string) (*Server, error) {
+		return launch(t, port, append([]string{
+			"--port", "0", "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", keyFile,
+			"--tls-ca-cert-file", a.File,
+		}, args...)...)
 	})
 	s.URL = "rediss://" + s.Addr + "/0"
 	return s
@@ -76,7 +85,9 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func write(t testing.TB, template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) (file string, cert *x509.Certificate) {
+func write(
+	t testing.TB, template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey,
+) (file string, cert *x509.Certificate) {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
 	if err != nil {
@@ -85,9 +96,17 @@ func write(t testing.TB, template, parent *x509.Certificate, key, signer *ecdsa.
 	if cert, err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
-	file = filepath.Join(t.TempDir(), "cert.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+
+	return writePEM(t, "CERTIFICATE", der), cert
+}
+
+func writePEM(t testing.TB, kind string, der []byte) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "tls.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+	if err := os.WriteFile(file, block, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return file, cert
+
+	return file
 }

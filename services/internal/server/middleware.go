@@ -2,7 +2,6 @@ package server
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -10,11 +9,10 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
-
-// RequestIDHeader is the header with the id of a request, through all hops and back to the browser.
-const RequestIDHeader = "X-Request-Id"
 
 type metrics struct {
 	requests *prometheus.CounterVec
@@ -24,13 +22,14 @@ type metrics struct {
 
 func newMetrics(reg *prometheus.Registry, service string) *metrics {
 	labels := prometheus.Labels{"service": service}
-	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+	f := promauto.With(reg)
+	return &metrics{
+		requests: f.NewCounterVec(prometheus.CounterOpts{
 			Name:        "http_requests_total",
 			ConstLabels: labels,
 			Help:        "Requests answered, by route pattern, method and status code.",
 		}, []string{"route", "method", "code"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name:        "http_request_duration_seconds",
 			ConstLabels: labels,
 			Help: "Time from the request's header to the end of its response; of a " +
@@ -39,15 +38,12 @@ func newMetrics(reg *prometheus.Registry, service string) *metrics {
 				.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300,
 			},
 		}, []string{"route"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+		inFlight: f.NewGauge(prometheus.GaugeOpts{
 			Name:        "http_requests_in_flight",
 			ConstLabels: labels,
 			Help:        "Requests being answered now.",
 		}),
 	}
-
-	reg.MustRegister(m.requests, m.duration, m.inFlight)
-	return m
 }
 
 // middleware gives a request its id, refuses it while the server starts or drains, logs and counts
@@ -55,14 +51,14 @@ func newMetrics(reg *prometheus.Registry, service string) *metrics {
 func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		id := r.Header.Get(RequestIDHeader)
+		id := r.Header.Get(wire.RequestIDHeader)
 		if !validRequestID(id) {
 			id = rand.Text()
 		}
 
 		ctx := logging.WithRequestID(r.Context(), id)
 		r = r.WithContext(ctx)
-		w.Header().Set(RequestIDHeader, id)
+		w.Header().Set(wire.RequestIDHeader, id)
 		if s.draining.Load() {
 			w.Header().Set("Connection", "close")
 		}
@@ -106,7 +102,7 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 
 			log(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", code, "bytes",
 				rec.bytes,
-				"ms", float64(elapsed.Microseconds())/1000)
+				"ms", wire.Milliseconds(elapsed))
 		}()
 
 		if refused != nil {
@@ -211,10 +207,3 @@ func (r *recorder) Write(b []byte) (int, error) {
 }
 
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
-}

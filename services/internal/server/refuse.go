@@ -10,17 +10,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
-)
-
-// RefusedHeader is the header of a refusal that has done nothing, with its reason: RefusedDraining
-// or RefusedStarting. From it a proxy that does not read bodies knows that the request may be sent
-// again, to another instance.
-const RefusedHeader = "X-Codexcontinue-Refused"
-
-// The reasons of RefusedHeader.
-const (
-	RefusedDraining = "draining"
-	RefusedStarting = "starting"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 const (
@@ -97,15 +87,12 @@ func (s *Server) refusal(r *http.Request) (*problem.Problem, string) {
 
 	switch {
 	case s.draining.Load():
-		p := problem.New(http.StatusServiceUnavailable,
-			"This instance is being stopped. Try again.")
-		p.Type, p.RetryAfter = problem.TypeDraining, 1
-		return p, RefusedDraining
+		return problem.Draining("This instance is being stopped. Try again."), wire.RefusedDraining
 	case s.starting.Load():
-		p := problem.New(http.StatusServiceUnavailable,
+		p := problem.Typed(problem.TypeStarting, http.StatusServiceUnavailable,
 			"This instance is being started. Try again in a moment.")
-		p.Type, p.RetryAfter = problem.TypeStarting, 1
-		return p, RefusedStarting
+		p.RetryAfter = 1
+		return p, wire.RefusedStarting
 	}
 
 	return nil, ""
@@ -115,7 +102,7 @@ func (s *Server) refusal(r *http.Request) (*problem.Problem, string) {
 // finds another instance.
 func refuse(w http.ResponseWriter, r *http.Request, p *problem.Problem, reason string) {
 	_, _ = io.CopyN(io.Discard, r.Body, refusedBody)
-	w.Header().Set(RefusedHeader, reason)
+	w.Header().Set(wire.RefusedHeader, reason)
 	w.Header().Set("Connection", "close")
 	problem.Write(w, r, p)
 }

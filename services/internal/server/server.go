@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -71,7 +71,7 @@ func (s *Server) HandleFunc(pattern string, h http.HandlerFunc) { s.mux.HandleFu
 // outage of a dependency does not restart the service.
 func (s *Server) Liveness(path string) {
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, mlapi.Readiness{Status: "ok", Checks: map[string]string{}})
+		wire.WriteJSON(w, http.StatusOK, wire.Readiness{Status: "ok", Checks: map[string]string{}})
 	})
 }
 
@@ -85,7 +85,7 @@ func (s *Server) Readiness(path string, checks map[string]Check) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
 		results, ok := runChecks(ctx, checks)
-		out, status := mlapi.Readiness{Status: "ready", Checks: results}, http.StatusOK
+		out, status := wire.Readiness{Status: wire.StatusReady, Checks: results}, http.StatusOK
 		switch {
 		case s.draining.Load():
 			out.Status, status = "draining", http.StatusServiceUnavailable
@@ -95,7 +95,7 @@ func (s *Server) Readiness(path string, checks map[string]Check) {
 			out.Status, status = "starting", http.StatusServiceUnavailable
 		}
 
-		writeJSON(w, status, out)
+		wire.WriteJSON(w, status, out)
 	})
 }
 
@@ -114,7 +114,7 @@ func runChecks(ctx context.Context, checks map[string]Check) (results map[string
 	results, ok = map[string]string{}, true
 	for range checks {
 		res := <-done
-		results[res.name] = "ok"
+		results[res.name] = wire.CheckOK
 		if res.err != nil {
 			results[res.name], ok = res.err.Error(), false
 		}

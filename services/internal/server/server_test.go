@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
-	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 const patience = 20 * time.Second
@@ -80,8 +80,8 @@ func TestRequestID(t *testing.T) {
 		strings.Repeat("a", 129): false,
 	} {
 		logs.Reset()
-		w, _ := do(t, s, "GET", "/a", map[string]string{server.RequestIDHeader: id})
-		if echoed := w.Header().Get(server.RequestIDHeader); echoed != got || got == "" ||
+		w, _ := do(t, s, "GET", "/a", map[string]string{wire.RequestIDHeader: id})
+		if echoed := w.Header().Get(wire.RequestIDHeader); echoed != got || got == "" ||
 			(got == id) != keep || !strings.Contains(logs.String(), got) {
 			t.Errorf("%q: handler has %q, response %q", id, got, echoed)
 		}
@@ -124,7 +124,7 @@ func TestReadiness(t *testing.T) {
 	check := func(code int, status, b string) {
 		t.Helper()
 		w, _ := do(t, s, "GET", "/ready", nil)
-		var r mlapi.Readiness
+		var r wire.Readiness
 		if err := json.Unmarshal(w.Body.Bytes(), &r); err != nil || w.Code != code ||
 			r.Status != status || r.Checks["a"] != "ok" || r.Checks["b"] != b {
 			t.Errorf("%d %s: %v", w.Code, w.Body, err)
@@ -395,7 +395,7 @@ func TestDrainRefuses(t *testing.T) {
 	var p problem.Problem
 	if err := json.Unmarshal([]byte(body), &p); err != nil || resp.StatusCode != 503 ||
 		p.Type != problem.TypeDraining || !resp.Close || resp.Header.Get("Retry-After") != "1" ||
-		resp.Header.Get(server.RefusedHeader) != server.RefusedDraining {
+		resp.Header.Get(wire.RefusedHeader) != wire.RefusedDraining {
 		t.Errorf("%s %v %q: %v", resp.Status, resp.Header, body, err)
 	}
 
@@ -464,7 +464,7 @@ func TestStartWhen(t *testing.T) {
 
 	resp, body := kept(t, url)("POST", "/a", "x")
 	if resp.StatusCode != 503 || !resp.Close || !strings.Contains(body, problem.TypeStarting) ||
-		resp.Header.Get(server.RefusedHeader) != server.RefusedStarting {
+		resp.Header.Get(wire.RefusedHeader) != wire.RefusedStarting {
 		t.Errorf("%s %v %q", resp.Status, resp.Header, body)
 	}
 

@@ -1,5 +1,7 @@
 // Package sse reads and writes server-sent events, the text/event-stream format of the HTML
 // standard (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+//
+// The libraries for it bring a broker that keeps events and replays them, which Redis does here.
 package sse
 
 import (

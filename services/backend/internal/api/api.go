@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
@@ -20,24 +21,21 @@ import (
 
 // API answers requests.
 type API struct {
-	store    *store.Store
-	jobs     *generation.Manager
-	ml       *hop.Client
-	model    string
-	log      *slog.Logger
-	draining func() bool
-	huma     huma.API
+	Options
+	huma huma.API
 }
 
 // Options are what the API works with.
 type Options struct {
 	Store *store.Store
 	Jobs  *generation.Manager
+
 	// ML is the model service, DefaultModel the model that answers when none is named.
 	ML           *hop.Client
 	DefaultModel string
 	Log          *slog.Logger
-	// Draining says that the instance is being stopped.
+
+	// Draining reports whether the instance is being stopped.
 	Draining func() bool
 }
 
@@ -59,45 +57,57 @@ func (r routes) HandleFunc(pattern string, handler func(http.ResponseWriter, *ht
 // Register adds the API's routes and GET /openapi.json to the mux.
 func Register(mux Mux, o Options) error {
 	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
-	// huma makes its own error model for what it refuses itself, and lets it be replaced only for the whole process
-	// (huma.NewError). Here it becomes a problem on its way out, in the transformer below, and in the schema through
-	// this alias: both belong to this API alone.
-	registry.RegisterTypeAlias(reflect.TypeFor[huma.ErrorModel](), reflect.TypeFor[problem.Problem]())
+	// huma makes its own error model for what it refuses itself, and lets it be replaced only for
+	// the whole process (huma.NewError). Here it becomes a problem on its way out, in the
+	// transformer below, and in the schema through this alias: both belong to this API alone.
+	registry.RegisterTypeAlias(reflect.TypeFor[huma.ErrorModel](),
+		reflect.TypeFor[problem.Problem]())
 	config := huma.Config{
 		OpenAPI: &huma.OpenAPI{
-			OpenAPI:    "3.1.0",
-			Info:       &huma.Info{Title: "CodexContinue backend", Version: "1", Description: description},
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "CodexContinue backend", Version: "1", Description: description,
+			},
 			Components: &huma.Components{Schemas: registry},
 		},
-		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		Formats: map[string]huma.Format{
+			"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat,
+		},
 		DefaultFormat:                "application/json",
 		RejectUnknownQueryParameters: true,
 		Transformers:                 []huma.Transformer{errorModelToProblem},
-		// No docs page (it would load scripts from elsewhere) and no $schema links: OpenAPIPath, DocsPath and SchemasPath
-		// stay empty.
+		// No docs page (it would load scripts from elsewhere) and no $schema links: OpenAPIPath,
+		// DocsPath and SchemasPath stay empty.
 	}
-	a := &API{store: o.Store, jobs: o.Jobs, ml: o.ML, model: o.DefaultModel, log: o.Log, draining: o.Draining,
-		huma: humago.New(routes{Mux: mux}, config)}
+
+	a := &API{Options: o, huma: humago.New(routes{Mux: mux}, config)}
 	a.huma.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
 		ctx.SetHeader("Cache-Control", "no-store")
 		next(ctx)
 	})
+
 	a.chatRoutes()
 	a.conversationRoutes()
 	a.statusRoutes()
-	for _, t := range []reflect.Type{reflect.TypeFor[backendapi.Start](), reflect.TypeFor[backendapi.Queue](),
+	// The data of events, which no response has as its body.
+	for _, t := range []reflect.Type{
+		reflect.TypeFor[backendapi.Start](), reflect.TypeFor[backendapi.Queue](),
 		reflect.TypeFor[backendapi.History](), reflect.TypeFor[backendapi.Delta](),
-		reflect.TypeFor[mlapi.Done]()} {
-		registry.Schema(t, true, "") // the data of events: no response has them as its body
+		reflect.TypeFor[mlapi.Done](),
+	} {
+		registry.Schema(t, true, "")
 	}
+
 	spec, err := json.MarshalIndent(a.huma.OpenAPI(), "", "  ")
 	if err != nil {
 		return fmt.Errorf("openapi: %w", err)
 	}
+
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(spec) // the client is gone: nothing left to tell
 	})
+
 	return nil
 }
 
@@ -107,7 +117,37 @@ An answer is a job: a reader that goes away does not cancel it, and one that com
 Errors are problem details (RFC 9457). Conversations and answers belong to the owner that the header
 X-Codexcontinue-Owner names, "public" without it; those of other owners do not exist for a request.`
 
-// Owned is a request on behalf of an owner. It is exported because huma leaves out embedded structs that are not.
+// Owned is a request on behalf of an owner. It is exported because huma leaves out embedded
+// structs that are not.
 type Owned struct {
-	Owner string `header:"X-Codexcontinue-Owner" default:"public" maxLength:"128" pattern:"^[A-Za-z0-9._~@=+/-]+$" doc:"Whose conversations the request is about"`
+	Owner ownerName `header:"X-Codexcontinue-Owner" default:"public"`
+}
+
+func (o Owned) owner() string { return string(o.Owner) }
+
+// ownerName names an owner. In the names of Redis's keys it stands between colons and braces.
+type ownerName string
+
+// Schema implements huma.SchemaProvider.
+func (ownerName) Schema(huma.Registry) *huma.Schema {
+	return textSchema(0, 128, "^[A-Za-z0-9._~@=+/-]+$", "Whose conversations the request is about")
+}
+
+// textSchema returns the schema of a text with a length from least, 0 for any, to most characters.
+func textSchema(least, most int, pattern, description string) *huma.Schema {
+	s := &huma.Schema{
+		Type: huma.TypeString, MaxLength: &most, Pattern: pattern, Description: description,
+	}
+	if least > 0 {
+		s.MinLength = &least
+	}
+	return s
+}
+
+// operation returns the operation of a route, which is a method and a path.
+func operation(id, route, tag, summary string) huma.Operation {
+	method, path, _ := strings.Cut(route, " ")
+	return huma.Operation{
+		OperationID: id, Method: method, Path: path, Tags: []string{tag}, Summary: summary,
+	}
 }

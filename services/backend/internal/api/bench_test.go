@@ -11,8 +11,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// BenchmarkToken is what the backend adds to each token: from the moment ml sends it, over HTTP, Redis and HTTP again, to
-// the moment a reader has it. Allocations are of both servers and the reader together.
+// BenchmarkToken is what the backend adds to each token: from the moment ml sends it, over
+// HTTP, Redis and HTTP again, to the moment a reader has it. Allocations are of both servers
+// and the reader together.
 func BenchmarkToken(b *testing.B) {
 	i, ml, _ := stack(b)
 	next, sent := make(chan bool), make(chan time.Time, 1)
@@ -23,7 +24,9 @@ func BenchmarkToken(b *testing.B) {
 		}
 		s.Done()
 	})
-	resp := i.do(http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice.with("Accept", sse.ContentType))
+
+	resp := i.do(http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"},
+		alice.with("Accept", sse.ContentType))
 	r := &reader{t: b, resp: resp, events: sse.NewReader(resp.Body)}
 	var latencies []time.Duration
 	b.ReportAllocs()
@@ -33,6 +36,7 @@ func BenchmarkToken(b *testing.B) {
 		for r.next().Name != backendapi.EventDelta {
 		}
 	}
+
 	for b.Loop() {
 		if len(latencies)%50000 == 49999 {
 			b.Skip("an answer is bounded: use a shorter -benchtime")
@@ -42,6 +46,7 @@ func BenchmarkToken(b *testing.B) {
 		r.next()
 		latencies = append(latencies, time.Since(start))
 	}
+
 	close(next)
 	r.rest()
 	slices.Sort(latencies)

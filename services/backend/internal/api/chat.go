@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"mime"
 	"net/http"
 	"reflect"
@@ -17,14 +18,28 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
-// maxChatBody is the greatest size of a chat request in bytes: a message of which every byte is escaped, and the rest.
+// maxChatBody is the greatest size of a chat request in bytes: a message of which every byte is
+// escaped, and the rest.
 const maxChatBody = 6*backendapi.MaxMessage + 16<<10
 
 type chatInput struct {
 	Owned
-	Accept string `header:"Accept" hidden:"true"`
-	Key    string `header:"Idempotency-Key" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_-]+$" doc:"Names the message: sent again with the same key, it is still one message, and the response is that of the first time"`
+	Accept string     `header:"Accept" hidden:"true"`
+	Key    messageKey `header:"Idempotency-Key"`
 	Body   backendapi.ChatRequest
+}
+
+// keyPattern is the pattern of an idempotency key.
+const keyPattern = "^[A-Za-z0-9_-]+$"
+
+// messageKey names a message.
+type messageKey string
+
+// Schema implements huma.SchemaProvider.
+func (messageKey) Schema(huma.Registry) *huma.Schema {
+	return textSchema(1, 64, keyPattern,
+		"Names the message: sent again with the same key, "+
+			"it is still one message, and the response is that of the first time")
 }
 
 // Resolve implements huma.Resolver: it checks what a schema cannot say. Lengths are of bytes.
@@ -32,11 +47,17 @@ func (in *chatInput) Resolve(huma.Context) []error {
 	var errs []error
 	switch {
 	case strings.TrimSpace(in.Body.Message) == "":
-		errs = append(errs, &huma.ErrorDetail{Location: "body.message", Message: "must say something"})
+		errs = append(errs, &huma.ErrorDetail{
+			Location: "body.message", Message: "must say something",
+		})
 	case len(in.Body.Message) > backendapi.MaxMessage:
-		errs = append(errs, &huma.ErrorDetail{Location: "body.message",
-			Message: "has " + strconv.Itoa(len(in.Body.Message)) + " bytes; at most " + strconv.Itoa(backendapi.MaxMessage) + " are allowed"})
+		errs = append(errs, &huma.ErrorDetail{
+			Location: "body.message",
+			Message: fmt.Sprintf("has %d bytes; at most %d are allowed",
+				len(in.Body.Message), backendapi.MaxMessage),
+		})
 	}
+
 	return append(errs, checkModel(in.Body.Model)...)
 }
 
@@ -66,31 +87,46 @@ const eventsDoc = "Events: start (Start), queue (Queue), history (History), thin
 	"A stream that ends without one of these was cut: resume it with Last-Event-ID."
 
 func (a *API) chatRoutes() {
-	stream := func() *huma.Response {
-		return &huma.Response{Description: eventsDoc, Content: map[string]*huma.MediaType{sse.ContentType: {Schema: &huma.Schema{Type: huma.TypeString}}}}
+	text := &huma.Schema{Type: huma.TypeString}
+	stream := &huma.Response{Description: eventsDoc,
+		Content: map[string]*huma.MediaType{sse.ContentType: {Schema: text}}}
+	started := a.huma.OpenAPI().Components.Schemas.Schema(
+		reflect.TypeFor[backendapi.Generation](), true, "")
+
+	op := operation("chat", "POST /api/chat", "chat", "Send a message and start its answer")
+	op.Description = "With Accept: text/event-stream the response is the answer's events, else it " +
+		"names the answer. A message is at most 65536 bytes. A request that the model service " +
+		"refuses at once, such as for its full queue (429), leaves no trace."
+	op.DefaultStatus, op.MaxBodyBytes = http.StatusAccepted, maxChatBody
+	op.Errors = []int{
+		http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,
+		http.StatusTooManyRequests, http.StatusBadGateway, http.StatusInsufficientStorage,
 	}
-	started := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[backendapi.Generation](), true, "")
-	register(a, huma.Operation{OperationID: "chat", Method: http.MethodPost, Path: "/api/chat", Tags: []string{"chat"},
-		Summary:       "Send a message and start its answer",
-		Description:   "With Accept: text/event-stream the response is the answer's events, else it names the answer. A message is at most 65536 bytes. A request that the model service refuses at once, such as for its full queue (429), leaves no trace.",
-		DefaultStatus: http.StatusAccepted, MaxBodyBytes: maxChatBody,
-		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,
-			http.StatusTooManyRequests, http.StatusBadGateway, http.StatusInsufficientStorage},
-		Responses: map[string]*huma.Response{
-			"200": stream(),
-			"202": {Description: "The answer was started", Content: map[string]*huma.MediaType{"application/json": {Schema: started}},
-				Headers: map[string]*huma.Param{"Location": {Description: "The answer's events", Schema: &huma.Schema{Type: huma.TypeString}}}},
-		}}, a.chat)
-	register(a, huma.Operation{OperationID: "followGeneration", Method: http.MethodGet, Path: "/api/generations/{id}/events", Tags: []string{"chat"},
-		Summary: "Read the events of an answer", Description: "From its beginning, or after Last-Event-ID. An answer can be read for an hour after its end.",
-		Errors: []int{http.StatusBadRequest, http.StatusNotFound},
-		Responses: map[string]*huma.Response{
-			"200": stream(),
-			"204": {Description: "The answer has ended and Last-Event-ID is its last event"},
-		}}, a.events)
-	register(a, huma.Operation{OperationID: "stopGeneration", Method: http.MethodDelete, Path: "/api/generations/{id}", Tags: []string{"chat"},
-		Summary: "Stop an answer", Description: "What came so far is kept. An answer that has ended stays as it is.",
-		DefaultStatus: http.StatusNoContent, Errors: []int{http.StatusNotFound}}, a.stop)
+
+	op.Responses = map[string]*huma.Response{"200": stream, "202": {
+		Description: "The answer was started",
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: started}},
+		Headers: map[string]*huma.Param{
+			"Location": {Description: "The answer's events", Schema: text},
+		},
+	}}
+
+	register(a, op, a.chat)
+
+	op = operation("followGeneration", "GET /api/generations/{id}/events", "chat",
+		"Read the events of an answer")
+	op.Description = "From its beginning, or after Last-Event-ID. An answer can be read for an hour " +
+		"after its end."
+	op.Errors = []int{http.StatusBadRequest, http.StatusNotFound}
+	op.Responses = map[string]*huma.Response{"200": stream, "204": {
+		Description: "The answer has ended and Last-Event-ID is its last event",
+	}}
+	register(a, op, a.events)
+
+	op = operation("stopGeneration", "DELETE /api/generations/{id}", "chat", "Stop an answer")
+	op.Description = "What came so far is kept. An answer that has ended stays as it is."
+	op.DefaultStatus, op.Errors = http.StatusNoContent, []int{http.StatusNotFound}
+	register(a, op, a.stop)
 }
 
 func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, error) {
@@ -98,17 +134,19 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 	follow := accepts(in.Accept, sse.ContentType)
 	if follow {
 		var err error
-		if release, err = a.jobs.Admit(); err != nil {
+		if release, err = a.Jobs.Admit(); err != nil {
 			return nil, err
 		}
 	}
-	g, err := a.jobs.Start(ctx, in.Owner, in.Key, in.Body)
+
+	g, err := a.Jobs.Start(ctx, in.owner(), string(in.Key), in.Body)
 	if err != nil {
 		if follow {
 			release()
 		}
 		return nil, err
 	}
+
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		hc.SetHeader("Location", "/api/generations/"+g.ID+"/events")
 		if follow {
@@ -116,31 +154,39 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 			a.stream(hc, g, "")
 			return
 		}
+
 		hc.SetHeader("Content-Type", "application/json")
 		hc.SetStatus(http.StatusAccepted)
-		_ = json.NewEncoder(hc.BodyWriter()).Encode(backendapi.Generation{ID: g.ID, ConversationID: g.ConversationID}) // the client is gone
+		// the client is gone
+		_ = json.NewEncoder(hc.BodyWriter()).Encode(backendapi.Generation{
+			ID: g.ID, ConversationID: g.ConversationID,
+		})
 	}}, nil
 }
 
 func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse, error) {
-	g, err := a.store.Generation(ctx, in.Owner, in.ID)
+	g, err := a.Store.Generation(ctx, in.owner(), in.ID)
 	if err != nil {
 		return nil, err
 	}
+
 	if in.LastEventID != "" {
 		if err := g.CheckEventID(in.LastEventID); err != nil {
 			return nil, err
 		}
 	}
+
 	if g.Ended && in.LastEventID == g.LastEvent {
 		return &huma.StreamResponse{Body: func(hc huma.Context) {
 			hc.SetStatus(http.StatusNoContent) // tells an EventSource not to connect again
 		}}, nil
 	}
-	release, err := a.jobs.Admit()
+
+	release, err := a.Jobs.Admit()
 	if err != nil {
 		return nil, err
 	}
+
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer release()
 		a.stream(hc, g, in.LastEventID)
@@ -149,20 +195,22 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 
 func (a *API) stream(hc huma.Context, g store.Generation, after string) {
 	r, w := humago.Unwrap(hc)
-	events, err := sse.NewWriter(w, a.jobs.WriteTimeout())
+	events, err := sse.NewWriter(w, a.Jobs.WriteTimeout())
 	if err != nil {
 		return // the client is gone
 	}
-	if err := a.jobs.Follow(r.Context(), g, after, events); err != nil && r.Context().Err() == nil {
-		a.log.WarnContext(r.Context(), "a stream of events was cut", "generation", g.ID, "error", err)
+
+	if err := a.Jobs.Follow(r.Context(), g, after, events); err != nil && r.Context().Err() == nil {
+		a.Log.WarnContext(r.Context(), "a stream of events was cut",
+			"generation", g.ID, "error", err)
 	}
 }
 
 func (a *API) stop(ctx context.Context, in *generationInput) (*struct{}, error) {
-	return nil, a.jobs.Stop(ctx, in.Owner, in.ID)
+	return nil, a.Jobs.Stop(ctx, in.owner(), in.ID)
 }
 
-// accepts says whether an Accept header names the media type, and not with a quality of 0.
+// accepts reports whether an Accept header names the media type, with a quality above 0.
 func accepts(header, mediaType string) bool {
 	for part := range strings.SplitSeq(header, ",") {
 		media, params, err := mime.ParseMediaType(part)
@@ -172,5 +220,6 @@ func accepts(header, mediaType string) bool {
 		q, err := strconv.ParseFloat(params["q"], 64)
 		return err != nil || q > 0
 	}
+
 	return false
 }

@@ -18,27 +18,35 @@ type late struct {
 	body string
 }
 
-// begin sends a chat request up to its body, and returns when the server waits for this: the request is in flight.
+// begin sends a chat request up to its body, and returns when the server waits for this: the
+// request is in flight.
 func begin(t *testing.T, url, body string) *late {
 	t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { c.Close() })
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
+
 	l := &late{c, bufio.NewReader(c), body}
-	if _, err := fmt.Fprintf(c, "POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body)); err != nil {
+	if _, err := fmt.Fprintf(c,
+		"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+
+			"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n",
+		len(body)); err != nil {
 		t.Fatal(err)
 	}
+
 	if line, err := l.r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
 		t.Fatalf("%q: %v", line, err)
 	}
 	if _, err := l.r.ReadString('\n'); err != nil { // the end of the interim response
 		t.Fatal(err)
 	}
+
 	return l
 }
 
@@ -48,15 +56,18 @@ func (l *late) finish(t *testing.T) (int, string) {
 	if _, err := io.WriteString(l, l.body); err != nil {
 		t.Fatal(err)
 	}
+
 	resp, err := http.ReadResponse(l.r, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return resp.StatusCode, string(b)
 }
 

@@ -23,7 +23,17 @@ type NewConversation struct {
 
 type createInput struct {
 	Owned
+	Key  requestKey `header:"Idempotency-Key"`
 	Body *NewConversation
+}
+
+// requestKey names a request for a new conversation.
+type requestKey string
+
+// Schema implements huma.SchemaProvider.
+func (requestKey) Schema(huma.Registry) *huma.Schema {
+	return textSchema(1, 64, keyPattern, "Names the request: sent again with the same key, it is "+
+		"still one conversation, and the response is that conversation")
 }
 
 // Resolve implements huma.Resolver.
@@ -31,10 +41,12 @@ func (in *createInput) Resolve(huma.Context) []error {
 	if in.Body == nil {
 		return nil
 	}
+
 	var errs []error
 	if in.Body.Title != "" {
 		errs = checkTitle(in.Body.Title)
 	}
+
 	return append(errs, checkModel(in.Body.Model)...)
 }
 
@@ -47,7 +59,16 @@ type detailInput struct {
 	Owned
 	ID     string `path:"id" doc:"The conversation"`
 	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"The greatest number of messages"`
-	Before string `query:"before" maxLength:"16" doc:"earlier of the page that comes after; without it the page is the last one"`
+	Before cursor `query:"before"`
+}
+
+// cursor is a place among a conversation's messages.
+type cursor string
+
+// Schema implements huma.SchemaProvider.
+func (cursor) Schema(huma.Registry) *huma.Schema {
+	return textSchema(0, 16, "",
+		"earlier of the page that comes after; without it the page is the last one")
 }
 
 type renameInput struct {
@@ -71,6 +92,7 @@ func checkTitle(title string) []error {
 	default:
 		return nil
 	}
+
 	return []error{&huma.ErrorDetail{Location: "body.title", Message: fault}}
 }
 
@@ -88,77 +110,93 @@ type createdOutput struct {
 }
 
 func (a *API) conversationRoutes() {
-	tags := []string{"conversations"}
-	missing := []int{http.StatusNotFound}
-	register(a, huma.Operation{OperationID: "createConversation", Method: http.MethodPost, Path: "/api/conversations", Tags: tags,
-		Summary: "Create a conversation", DefaultStatus: http.StatusCreated, MaxBodyBytes: maxBody,
-		Errors: []int{http.StatusTooManyRequests, http.StatusInsufficientStorage}}, a.create)
-	register(a, huma.Operation{OperationID: "listConversations", Method: http.MethodGet, Path: "/api/conversations", Tags: tags,
-		Summary: "List conversations, the last changed first", Errors: []int{http.StatusBadRequest}}, a.list)
-	register(a, huma.Operation{OperationID: "getConversation", Method: http.MethodGet, Path: "/api/conversations/{id}", Tags: tags,
-		Summary: "Read a conversation with its last messages, or those before a cursor",
-		Errors:  []int{http.StatusBadRequest, http.StatusNotFound},
-		Description: "A page has at most limit messages and 1 MiB. A message in state streaming " +
-			"has no content yet: its generation's events have it all."}, a.get)
-	register(a, huma.Operation{OperationID: "renameConversation", Method: http.MethodPatch, Path: "/api/conversations/{id}", Tags: tags,
-		Summary: "Rename a conversation", Errors: append(missing, http.StatusInsufficientStorage),
-		MaxBodyBytes: maxBody}, a.rename)
-	register(a, huma.Operation{OperationID: "deleteConversation", Method: http.MethodDelete, Path: "/api/conversations/{id}", Tags: tags,
-		Summary: "Delete a conversation", Description: "An answer that is being written in it is stopped.",
-		DefaultStatus: http.StatusNoContent, Errors: missing}, a.remove)
+	const tag = "conversations"
+	op := operation("createConversation", "POST /api/conversations", tag, "Create a conversation")
+	op.DefaultStatus, op.MaxBodyBytes = http.StatusCreated, maxBody
+	op.Errors = []int{http.StatusTooManyRequests, http.StatusInsufficientStorage}
+	register(a, op, a.create)
+
+	op = operation("listConversations", "GET /api/conversations", tag,
+		"List conversations, the last changed first")
+	op.Errors = []int{http.StatusBadRequest}
+	register(a, op, a.list)
+
+	op = operation("getConversation", "GET /api/conversations/{id}", tag,
+		"Read a conversation with its last messages, or those before a cursor")
+	op.Description = "A page has at most limit messages and 1 MiB. A message in state streaming " +
+		"has no content yet: its generation's events have it all."
+	op.Errors = []int{http.StatusBadRequest, http.StatusNotFound}
+	register(a, op, a.get)
+
+	op = operation("renameConversation", "PATCH /api/conversations/{id}", tag,
+		"Rename a conversation")
+	op.MaxBodyBytes = maxBody
+	op.Errors = []int{http.StatusNotFound, http.StatusInsufficientStorage}
+	register(a, op, a.rename)
+
+	op = operation("deleteConversation", "DELETE /api/conversations/{id}", tag,
+		"Delete a conversation")
+	op.Description = "An answer that is being written in it is stopped."
+	op.DefaultStatus, op.Errors = http.StatusNoContent, []int{http.StatusNotFound}
+	register(a, op, a.remove)
 }
 
 func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, error) {
-	title, model := "", a.model
+	title, model := "", a.DefaultModel
 	if in.Body != nil {
 		title = strings.TrimSpace(in.Body.Title)
 		if in.Body.Model != "" {
 			model = in.Body.Model
 		}
 	}
-	c, err := a.store.Create(ctx, in.Owner, title, model)
+
+	c, err := a.Store.Create(ctx, in.owner(), string(in.Key), title, model)
 	if err != nil {
 		return nil, err
 	}
+
 	return &createdOutput{Location: "/api/conversations/" + c.ID, Body: c.Public()}, nil
 }
 
 func (a *API) list(ctx context.Context, in *listInput) (*body[backendapi.ConversationPage], error) {
-	page, err := a.store.List(ctx, in.Owner, in.Limit, in.Cursor)
+	page, err := a.Store.List(ctx, in.owner(), in.Limit, in.Cursor)
 	return &body[backendapi.ConversationPage]{page}, err
 }
 
 func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.ConversationDetail],
 	error) {
-	c, page, err := a.store.Detail(ctx, in.Owner, in.ID, in.Limit, in.Before)
+	c, page, err := a.Store.Detail(ctx, in.owner(), in.ID, in.Limit, string(in.Before))
 	if err != nil {
 		return nil, err
 	}
+
 	if c.Generation != "" {
-		running, err := a.jobs.Settle(ctx, c)
+		running, err := a.Jobs.Settle(ctx, c)
 		if err != nil {
 			return nil, err
 		}
+
 		if !running { // its answer has just ended: tell how
-			if c, page, err = a.store.Detail(ctx, in.Owner, in.ID, in.Limit,
-				in.Before); err != nil {
+			c, page, err = a.Store.Detail(ctx, in.owner(), in.ID, in.Limit, string(in.Before))
+			if err != nil {
 				return nil, err
 			}
 		}
 	}
+
 	return &body[backendapi.ConversationDetail]{backendapi.ConversationDetail{
 		Conversation: c.Public(), Messages: page.Messages, Earlier: page.Earlier}}, nil
 }
 
 func (a *API) rename(ctx context.Context, in *renameInput) (*body[backendapi.Conversation], error) {
-	c, err := a.store.Rename(ctx, in.Owner, in.ID, strings.TrimSpace(in.Body.Title))
+	c, err := a.Store.Rename(ctx, in.owner(), in.ID, strings.TrimSpace(in.Body.Title))
 	return &body[backendapi.Conversation]{c.Public()}, err
 }
 
 func (a *API) remove(ctx context.Context, in *conversationInput) (*struct{}, error) {
-	generation, err := a.store.Delete(ctx, in.Owner, in.ID)
+	generation, err := a.Store.Delete(ctx, in.owner(), in.ID)
 	if err == nil && generation != "" {
-		a.jobs.Cancel(generation)
+		a.Jobs.Cancel(generation)
 	}
 	return nil, err
 }

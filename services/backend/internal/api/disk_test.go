@@ -12,11 +12,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// TestFullDisk: while Redis cannot write to its disk nothing new is taken, everybody is told why and can read, and an answer
-// that is being written waits. It goes on by itself when there is room, and nothing that was acknowledged is lost.
+// TestFullDisk: while Redis cannot write to its disk nothing new is taken, everybody is told why
+// and can read, and an answer that is being written waits. It goes on by itself when there is room,
+// and nothing that was acknowledged is lost.
 func TestFullDisk(t *testing.T) {
 	dir := peers.SmallDisk(t, 8<<20)
 	redis, ml := redistest.StartOn(t, dir), mltest.Start(t)
@@ -31,29 +33,36 @@ func TestFullDisk(t *testing.T) {
 
 	free := peers.Fill(t, dir)
 	full := func() (*http.Response, string) {
-		resp := i.do(http.MethodPost, "/api/conversations", map[string]string{"title": "taken"}, alice)
+		resp := i.do(http.MethodPost, "/api/conversations",
+			map[string]string{"title": "taken"}, alice)
 		b, err := io.ReadAll(resp.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return resp, string(b)
 	}
+
 	taken := 0
 	resp, said := full()
-	for deadline := time.Now().Add(patience); resp.StatusCode == http.StatusCreated && time.Now().Before(deadline); resp, said = full() {
+	for deadline := time.Now().Add(patience); resp.StatusCode == http.StatusCreated &&
+		time.Now().Before(deadline); resp, said = full() {
 		taken++
 	}
+
 	if resp.StatusCode != http.StatusInsufficientStorage || !strings.Contains(said, "disk") {
 		t.Fatalf("a change is answered with %s: %s", resp.Status, said)
 	}
+
 	for name, answer := range map[string]func() (status int, body string){
 		"message": func() (int, string) {
-			p := i.refused(http.StatusInsufficientStorage, http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice)
+			p := i.refused(http.StatusInsufficientStorage, http.MethodPost, "/api/chat",
+				backendapi.ChatRequest{Message: "Hi"}, alice)
 			return p.Status, p.Detail
 		},
 		"message with a key": func() (int, string) {
-			p := i.refused(http.StatusInsufficientStorage, http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"},
-				alice.with(backendapi.KeyHeader, "k"))
+			p := i.refused(http.StatusInsufficientStorage, http.MethodPost, "/api/chat",
+				backendapi.ChatRequest{Message: "Hi"},
+				alice.with(wire.KeyHeader, "k"))
 			return p.Status, p.Detail
 		},
 		"status": func() (int, string) {
@@ -64,10 +73,12 @@ func TestFullDisk(t *testing.T) {
 					return http.StatusInsufficientStorage, x.Detail
 				}
 			}
+
 			return 0, fmt.Sprintf("%+v", s)
 		},
 	} {
-		if status, said := answer(); status != http.StatusInsufficientStorage || !strings.Contains(said, "disk") {
+		if status, said := answer(); status != http.StatusInsufficientStorage ||
+			!strings.Contains(said, "disk") {
 			t.Errorf("%s: %d %s", name, status, said)
 		}
 	}
@@ -79,9 +90,12 @@ func TestFullDisk(t *testing.T) {
 	if len(page.Conversations) != 2+taken {
 		t.Errorf("%d conversations are listed, want %d", len(page.Conversations), 2+taken)
 	}
-	if d := i.detail(alice, done.ConversationID); len(d.Messages) != 2 || d.Messages[1].Content != "hello" {
+
+	if d := i.detail(alice, done.ConversationID); len(d.Messages) != 2 ||
+		d.Messages[1].Content != "hello" {
 		t.Errorf("%+v", d)
 	}
+
 	other := newInstance(t, redis.URL, ml.URL, options{outage: patience})
 	if d := other.detail(alice, running.ConversationID); d.Messages[1].State != backendapi.MessageStreaming {
 		t.Errorf("%+v", d)
@@ -106,19 +120,26 @@ func TestFullDisk(t *testing.T) {
 	<-time.After(1500 * time.Millisecond) // Redis writes what it has acknowledged within a second
 	redis.Kill(t)
 	back := newInstance(t, redistest.StartOn(t, dir).URL, ml.URL, options{})
-	if d := back.detail(alice, done.ConversationID); len(d.Messages) != 4 || d.Messages[3].Content != "again" {
+	if d := back.detail(alice, done.ConversationID); len(d.Messages) != 4 ||
+		d.Messages[3].Content != "again" {
 		t.Errorf("after a restart: %+v", d)
 	}
-	if d := back.detail(alice, running.ConversationID); len(d.Messages) != 2 || d.Messages[1].Content != want {
-		t.Errorf("after a restart the answer has %d of %d bytes", len(d.Messages[1].Content), len(want))
+
+	if d := back.detail(alice, running.ConversationID); len(d.Messages) != 2 ||
+		d.Messages[1].Content != want {
+		t.Errorf("after a restart the answer has %d of %d bytes",
+			len(d.Messages[1].Content), len(want))
 	}
+
 	back.want(http.StatusOK, &page, http.MethodGet, "/api/conversations", nil, alice)
 	if len(page.Conversations) != 2+taken {
-		t.Errorf("after a restart %d conversations are listed, want %d", len(page.Conversations), 2+taken)
+		t.Errorf("after a restart %d conversations are listed, want %d",
+			len(page.Conversations), 2+taken)
 	}
 }
 
-// TestFullDiskForLong: the disk is full for longer than an answer bears. Another writer goes on with it when there is room.
+// TestFullDiskForLong: the disk is full for longer than an answer bears. Another writer goes on
+// with it when there is room.
 func TestFullDiskForLong(t *testing.T) {
 	dir := peers.SmallDisk(t, 8<<20)
 	redis, ml := redistest.StartOn(t, dir), mltest.Start(t)

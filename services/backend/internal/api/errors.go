@@ -36,12 +36,22 @@ func errorModelToProblem(ctx huma.Context, _ string, v any) (any, error) {
 	if !ok {
 		return v, nil
 	}
-	p := problem.Problem{Title: m.Title, Status: m.Status, Detail: m.Detail, RequestID: logging.RequestID(ctx.Context())}
+
+	p := problem.Problem{
+		Title:     m.Title,
+		Status:    m.Status,
+		Detail:    m.Detail,
+		RequestID: logging.RequestID(ctx.Context()),
+	}
+
 	for _, e := range m.Errors {
 		if e != nil {
-			p.Errors = append(p.Errors, problem.FieldError{Location: e.Location, Message: e.Message})
+			p.Errors = append(p.Errors, problem.FieldError{
+				Location: e.Location, Message: e.Message,
+			})
 		}
 	}
+
 	return &p, nil
 }
 
@@ -57,11 +67,15 @@ func register[I, O any](a *API, op huma.Operation, handle func(context.Context, 
 	})
 }
 
-// diskFull says what is wrong with Redis's disk, and what to do.
-const diskFull = "Redis cannot write to its disk, which is full or broken. Make room on its volume: then it goes on by " +
-	"itself. What is there can be read."
+// typeStorageFull is the type of a refusal for want of room in Redis.
+const typeStorageFull = "/problems/storage-full"
 
-// failure is what a request is told of an error. What is not the client's business is logged and not told.
+// diskFull is what is wrong with Redis's disk, and what to do.
+const diskFull = "Redis cannot write to its disk, which is full or broken. Make room on its " +
+	"volume: then it goes on by itself. What is there can be read."
+
+// failure returns the problem with which a request fails for an error. What is not the client's
+// business is logged instead.
 func (a *API) failure(ctx context.Context, err error) error {
 	var p *problem.Problem
 	switch {
@@ -71,46 +85,47 @@ func (a *API) failure(ctx context.Context, err error) error {
 	case errors.Is(err, store.ErrNotFound):
 		p = problem.New(http.StatusNotFound, "There is no such conversation or answer.")
 	case errors.Is(err, store.ErrBusy):
-		p = problem.New(http.StatusConflict, "An answer is being written in this conversation: wait for its end or stop it.")
-		p.Type = "/problems/answer-running"
+		p = problem.Typed("/problems/answer-running", http.StatusConflict,
+			"An answer is being written in this conversation: wait for its end or stop it.")
 	case errors.Is(err, store.ErrFull):
-		p = problem.New(http.StatusConflict, "The conversation has its %d messages: begin another one.", store.MaxMessages)
-		p.Type = "/problems/conversation-full"
+		p = problem.Typed("/problems/conversation-full", http.StatusConflict,
+			"The conversation has its %d messages: begin another one.", store.MaxMessages)
 	case errors.Is(err, store.ErrKeyReused):
-		p = problem.New(http.StatusUnprocessableEntity,
-			"The Idempotency-Key is that of another message: make a new one for each message.")
-		p.Type = "/problems/key-reused"
+		p = problem.Typed("/problems/key-reused", http.StatusUnprocessableEntity,
+			"The Idempotency-Key is that of another request: make a new one for each request.")
 	case errors.Is(err, store.ErrTooMuch):
-		p = problem.New(http.StatusRequestEntityTooLarge,
+		p = problem.Typed("/problems/too-much-stored", http.StatusRequestEntityTooLarge,
 			"Your conversations have together the %d MiB that are kept: delete some.",
-			a.store.MaxBytes()>>20)
-		p.Type = "/problems/too-much-stored"
+			a.Store.MaxBytes()>>20)
 	case errors.Is(err, store.ErrTooMany):
-		p = problem.New(http.StatusTooManyRequests,
-			"You have the %d conversations that are kept: delete some.", a.store.MaxConversations())
-		p.Type = "/problems/too-many-conversations"
+		p = problem.Typed("/problems/too-many-conversations", http.StatusTooManyRequests,
+			"You have the %d conversations that are kept: delete some.", a.Store.MaxConversations())
 	case errors.Is(err, store.ErrDiskFull):
-		a.log.ErrorContext(ctx, "a request was refused: Redis cannot write to its disk", "error", err)
-		p = problem.New(http.StatusInsufficientStorage, "Nothing can be changed: "+diskFull)
-		p.Type = "/problems/storage-full"
+		a.Log.ErrorContext(ctx, "a request was refused: Redis cannot write to its disk",
+			"error", err)
+		p = problem.Typed(typeStorageFull, http.StatusInsufficientStorage,
+			"Nothing can be changed: "+diskFull)
 	case errors.Is(err, store.ErrStorageFull):
-		a.log.ErrorContext(ctx, "a request was refused: Redis has no memory left", "error", err)
-		p = problem.New(http.StatusInsufficientStorage, "There is no room for anything new: "+
-			"Redis has reached its maxmemory. Delete conversations, or give it more memory; what "+
-			"is there can be read.")
-		p.Type = "/problems/storage-full"
+		a.Log.ErrorContext(ctx, "a request was refused: Redis has no memory left", "error", err)
+		p = problem.Typed(typeStorageFull, http.StatusInsufficientStorage,
+			"There is no room for anything new: Redis has reached its maxmemory. Delete "+
+				"conversations, or give it more memory; what is there can be read.")
 	case errors.Is(err, store.ErrCursor):
 		p = problem.New(http.StatusBadRequest,
 			"The cursor is none that was given here: begin without one.")
 	case errors.Is(err, store.ErrEventID):
-		p = problem.New(http.StatusBadRequest, "Last-Event-ID is not the id of an event of this answer: begin without one.")
-	case ctx.Err() != nil: // nobody is there to read it
+		p = problem.New(http.StatusBadRequest,
+			"Last-Event-ID is not the id of an event of this answer: begin without one.")
+	case ctx.Err() != nil: // nobody reads it
 		p = problem.New(http.StatusServiceUnavailable, "The request was given up.")
 	default:
-		a.log.ErrorContext(ctx, "request failed", "error", err)
-		p = problem.New(http.StatusServiceUnavailable, "The conversations cannot be reached now: Redis does not work as it should. Try again; /ready says more.")
+		a.Log.ErrorContext(ctx, "request failed", "error", err)
+		p = problem.New(http.StatusServiceUnavailable,
+			"The conversations cannot be reached now: Redis does not work as it should. Try "+
+				"again; /ready says more.")
 		p.RetryAfter = 5
 	}
+
 	p.RequestID = logging.RequestID(ctx)
 	return failure{p}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
@@ -48,7 +49,8 @@ type instance struct {
 	url  string
 	jobs *generation.Manager
 	srv  *server.Server
-	// stop begins the shutdown, as SIGTERM does; stopped tells that it is over.
+
+	// stop begins the shutdown, as SIGTERM does. stopped gets its outcome.
 	stop    context.CancelFunc
 	stopped chan error
 }
@@ -73,39 +75,62 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	if o.drain == 0 {
 		o.drain = patience
 	}
+
 	timing := generation.DefaultTiming(time.Minute)
 	timing.Poll = 50 * time.Millisecond
 	timing.Admission = patience // a busy machine does not make a refusal late
 	if o.timing != nil {
 		o.timing(&timing)
 	}
+
 	var log *slog.Logger
 	if testing.Verbose() {
 		log = logging.New(t.Output(), "backend", "debug", false)
 	} else {
 		log = slog.New(slog.DiscardHandler)
 	}
+
 	stored := store.Options{Address: redis, TTL: time.Hour, Keep: time.Hour, Lease: lease,
 		Outage: o.outage}
 	if o.store != nil {
 		o.store(&stored)
 	}
+
 	st, err := store.New(stored)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	srv := server.New("backend", log, o.drain)
 	ml := hop.New("ml", mlURL)
-	jobs := generation.New(st, hop.NewStreaming("ml", mlURL), "codexcontinue", timing, log, srv.Registry())
-	if err := api.Register(srv, api.Options{Store: st, Jobs: jobs, ML: ml, DefaultModel: "codexcontinue", Log: log, Draining: srv.Draining}); err != nil {
+	jobs := generation.New(st, hop.NewStreaming("ml", mlURL), "codexcontinue",
+		timing, log, srv.Registry())
+	if err := api.Register(srv, api.Options{
+		Store:        st,
+		Jobs:         jobs,
+		ML:           ml,
+		DefaultModel: "codexcontinue",
+		Log:          log,
+		Draining:     srv.Draining,
+	}); err != nil {
 		t.Fatal(err)
 	}
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	ctx, stop := context.WithCancel(context.Background())
-	i := &instance{t: t, url: "http://" + l.Addr().String(), jobs: jobs, srv: srv, stop: stop, stopped: make(chan error, 1)}
+	i := &instance{
+		t:       t,
+		url:     "http://" + l.Addr().String(),
+		jobs:    jobs,
+		srv:     srv,
+		stop:    stop,
+		stopped: make(chan error, 1),
+	}
+
 	go func() { i.stopped <- srv.Serve(ctx, l, jobs.Drain) }()
 	go jobs.Sweep(ctx, sweepEvery)
 	t.Cleanup(func() {
@@ -117,6 +142,7 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 		}
 		st.Close()
 	})
+
 	return i
 }
 
@@ -135,7 +161,7 @@ func (i *instance) in(t testing.TB) *instance {
 
 type header map[string]string
 
-var alice = header{backendapi.OwnerHeader: "alice"}
+var alice = header{wire.OwnerHeader: "alice"}
 
 func (h header) with(name, value string) header {
 	out := header{name: value}
@@ -159,6 +185,7 @@ func (i *instance) do(method, path string, body any, h header) *http.Response {
 		}
 		r = bytes.NewReader(j)
 	}
+
 	req, err := http.NewRequest(method, i.url+path, r)
 	if err != nil {
 		i.t.Fatal(err)
@@ -166,19 +193,24 @@ func (i *instance) do(method, path string, body any, h header) *http.Response {
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+
 	for k, v := range h {
 		req.Header.Set(k, v)
 	}
+
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		i.t.Fatal(err)
 	}
+
 	i.t.Cleanup(func() { resp.Body.Close() })
 	return resp
 }
 
 // want does a request, checks the status and decodes the answer into out, which may be nil.
-func (i *instance) want(status int, out any, method, path string, body any, h header) *http.Response {
+func (i *instance) want(
+	status int, out any, method, path string, body any, h header,
+) *http.Response {
 	i.t.Helper()
 	resp := i.do(method, path, body, h)
 	b, err := io.ReadAll(resp.Body)
@@ -188,11 +220,13 @@ func (i *instance) want(status int, out any, method, path string, body any, h he
 	if resp.StatusCode != status {
 		i.t.Fatalf("%s %s: status %d, want %d: %s", method, path, resp.StatusCode, status, b)
 	}
+
 	if out != nil {
 		if err := json.Unmarshal(b, out); err != nil {
 			i.t.Fatalf("%s %s: %v: %s", method, path, err, b)
 		}
 	}
+
 	return resp
 }
 
@@ -204,9 +238,12 @@ func (i *instance) refused(status int, method, path string, body any, h header) 
 	if ct := resp.Header.Get("Content-Type"); ct != problem.ContentType {
 		i.t.Errorf("%s %s: content type %q, want %q", method, path, ct, problem.ContentType)
 	}
-	if p.Status != status || p.Title == "" || p.RequestID == "" || p.RequestID != resp.Header.Get(server.RequestIDHeader) {
+
+	if p.Status != status || p.Title == "" || p.RequestID == "" ||
+		p.RequestID != resp.Header.Get(wire.RequestIDHeader) {
 		i.t.Errorf("%s %s: incomplete problem %+v", method, path, p)
 	}
+
 	return p
 }
 
@@ -233,7 +270,8 @@ func (i *instance) idle() { i.metric("backend_generations_active 0") }
 func (i *instance) send(h header, conversation, message string) backendapi.Generation {
 	i.t.Helper()
 	var g backendapi.Generation
-	i.want(http.StatusAccepted, &g, http.MethodPost, "/api/chat", backendapi.ChatRequest{ConversationID: conversation, Message: message}, h)
+	i.want(http.StatusAccepted, &g, http.MethodPost, "/api/chat",
+		backendapi.ChatRequest{ConversationID: conversation, Message: message}, h)
 	return g
 }
 
@@ -256,11 +294,13 @@ func (i *instance) follow(h header, generation, after string) *reader {
 	if after != "" {
 		h = h.with("Last-Event-ID", after)
 	}
+
 	resp := i.do(http.MethodGet, "/api/generations/"+generation+"/events", nil, h)
 	if resp.StatusCode != http.StatusOK {
 		b, _ := io.ReadAll(resp.Body)
 		i.t.Fatalf("follow: %s: %s", resp.Status, b)
 	}
+
 	return &reader{t: i.t, resp: resp, events: sse.NewReader(resp.Body)}
 }
 
@@ -284,6 +324,7 @@ func (r *reader) rest() (text string, last sse.Event, ids []string) {
 		if err != nil {
 			r.t.Fatal(err)
 		}
+
 		ids = append(ids, e.ID)
 		last = e
 		if e.Name == backendapi.EventDelta {

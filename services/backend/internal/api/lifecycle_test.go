@@ -16,9 +16,11 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
-// Any instance stops an answer: the readers everywhere see it at once, and the one that writes it lets go of ml.
+// Any instance stops an answer: the readers everywhere see it at once, and the one that
+// writes it lets go of ml.
 func TestStopFromAnotherInstance(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
 	a := newInstance(t, redis.URL, ml.URL, options{})
@@ -45,6 +47,7 @@ func TestStopFromAnotherInstance(t *testing.T) {
 				s.Hold()
 				close(gone)
 			})
+
 			g := a.send(alice, "", "Hi")
 			readers := []*reader{a.follow(alice, g.ID, ""), b.follow(alice, g.ID, "")}
 			for _, r := range readers {
@@ -55,26 +58,33 @@ func TestStopFromAnotherInstance(t *testing.T) {
 					}
 				}
 			}
+
 			path := "/api/generations/" + g.ID
 			if tc.deletion {
 				path = "/api/conversations/" + g.ConversationID
 			}
+
 			stopper.want(http.StatusNoContent, nil, http.MethodDelete, path, nil, alice)
 			for _, r := range readers {
-				if _, last, _ := r.rest(); last.Name != backendapi.EventStopped || last.Data != "{}" {
+				if _, last, _ := r.rest(); last.Name != backendapi.EventStopped ||
+					last.Data != "{}" {
 					t.Errorf("last event %+v", last)
 				}
 			}
+
 			soon(t, "the end of the request to ml", gone)
 			if tc.deletion {
 				a.refused(http.StatusNotFound, http.MethodGet, path, nil, alice)
 				return
 			}
+
 			m := b.detail(alice, g.ConversationID).Messages[1]
 			if m.State != backendapi.MessageStopped || m.Content != tc.text || m.Error != nil {
 				t.Errorf("message %+v", m)
 			}
-			stopper.want(http.StatusNoContent, nil, http.MethodDelete, path, nil, alice) // again: nothing to do
+
+			// again: nothing to do
+			stopper.want(http.StatusNoContent, nil, http.MethodDelete, path, nil, alice)
 			ml.Chat(func(s *mltest.Stream) { s.Text("on"); s.Done() })
 			b.follow(alice, b.send(alice, g.ConversationID, "Go on").ID, "").rest()
 		})
@@ -86,21 +96,25 @@ func TestReaderThatLeavesDoesNotCancel(t *testing.T) {
 	i, ml, _ := stack(t)
 	release := make(chan struct{})
 	ml.Chat(func(s *mltest.Stream) { s.Text("one "); <-release; s.Text("two"); s.Done() })
-	resp := i.do(http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice.with("Accept", sse.ContentType))
+	resp := i.do(http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"},
+		alice.with("Accept", sse.ContentType))
 	r := &reader{t: t, resp: resp, events: sse.NewReader(resp.Body)}
 	var start backendapi.Start
 	if err := json.Unmarshal([]byte(r.next().Data), &start); err != nil {
 		t.Fatal(err)
 	}
+
 	id := r.next().ID
 	resp.Body.Close()
 	close(release)
-	if text, last, _ := i.follow(alice, start.GenerationID, id).rest(); text != "two" || last.Name != backendapi.EventDone {
+	if text, last, _ := i.follow(alice, start.GenerationID,
+		id).rest(); text != "two" || last.Name != backendapi.EventDone {
 		t.Errorf("resumed: %q, %+v", text, last)
 	}
 }
 
-// A stopping instance takes no new answer, completes those it writes, and its readers get the last event.
+// A stopping instance takes no new answer, completes those it writes, and its
+// readers get the last event.
 func TestDrainCompletesAnswers(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{drain: patience})
@@ -109,12 +123,15 @@ func TestDrainCompletesAnswers(t *testing.T) {
 	g := i.send(alice, "", "Hi")
 	r := i.follow(alice, g.ID, "")
 	r.next()
-	second := begin(t, i.url, `{"message":"Hi"}`) // the listener will be closed: this one is through it
+	// the listener will be closed: this one is through it
+	second := begin(t, i.url, `{"message":"Hi"}`)
 	i.stop()
 	draining(t, i)
-	if code, body := second.finish(t); code != http.StatusServiceUnavailable || !strings.Contains(body, "/problems/draining") {
+	if code, body := second.finish(t); code != http.StatusServiceUnavailable ||
+		!strings.Contains(body, "/problems/draining") {
 		t.Errorf("a new message while draining: %d %s", code, body)
 	}
+
 	close(release)
 	if text, last, _ := r.rest(); text != "one two" || last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
@@ -122,6 +139,7 @@ func TestDrainCompletesAnswers(t *testing.T) {
 	if err := soon(t, "the end of the drain", i.stopped); err != nil {
 		t.Errorf("drain: %v", err)
 	}
+
 	i.stopped <- nil // for the cleanup
 }
 
@@ -144,14 +162,18 @@ func TestDrainReleasesWhatIsLeft(t *testing.T) {
 	if err := soon(t, "the end of the drain", i.stopped); err != nil {
 		t.Errorf("drain: %v", err)
 	}
+
 	i.stopped <- nil
 	rest, last, _ := next.follow(alice, g.ID, ids[len(ids)-1]).rest()
 	if text += rest; text != mltest.Words(words) || last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
-	if m := next.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete || m.Content != text {
+
+	if m := next.detail(alice,
+		g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete || m.Content != text {
 		t.Errorf("message %+v", m)
 	}
+
 	if retries := redis.Client(t).HGet(t.Context(), "generation:"+g.ID,
 		"retries").Val(); retries != "" {
 		t.Errorf("a release counts as %s interruptions", retries)
@@ -175,6 +197,7 @@ func TestDrainCutsReadersOfOtherInstances(t *testing.T) {
 	if err := soon(t, "the end of the drain", i.stopped); err != nil {
 		t.Errorf("drain: %v", err)
 	}
+
 	i.stopped <- nil
 	close(release)
 	rest, last, _ := other.follow(alice, g.ID, "").rest()
@@ -186,7 +209,13 @@ func TestDrainCutsReadersOfOtherInstances(t *testing.T) {
 // A reader that does not read holds up neither the answer nor other readers, and is let go of.
 func TestSlowReader(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
-	i := newInstance(t, redis.URL, ml.URL, options{drain: time.Second, timing: func(g *generation.Timing) { g.Write = 300 * time.Millisecond }})
+	i := newInstance(t, redis.URL, ml.URL, options{
+		drain: time.Second,
+		timing: func(g *generation.Timing) {
+			g.Write = 300 * time.Millisecond
+		},
+	})
+
 	piece := strings.Repeat("x", 8<<10)
 	const pieces = 60 // 480 KiB, and twice as much once more in the later reader's one event
 	goOn := make(chan struct{})
@@ -198,26 +227,35 @@ func TestSlowReader(t *testing.T) {
 		}
 		s.Done()
 	})
+
 	g := i.send(alice, "", "Hi")
 	slow, err := net.Dial("tcp", strings.TrimPrefix(i.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer slow.Close()
+
 	if err := slow.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(slow, "GET /api/generations/"+g.ID+"/events HTTP/1.1\r\nHost: x\r\n"+backendapi.OwnerHeader+": alice\r\n\r\n"); err != nil {
+
+	if _, err := io.WriteString(slow,
+		"GET /api/generations/"+g.ID+"/events HTTP/1.1\r\nHost: x\r\n"+wire.OwnerHeader+
+			": alice\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
+
 	fast := i.follow(alice, g.ID, "")
 	close(goOn)
-	if text, last, _ := fast.rest(); text != strings.Repeat(piece, pieces) || last.Name != backendapi.EventDone {
+	if text, last, _ := fast.rest(); text != strings.Repeat(piece, pieces) ||
+		last.Name != backendapi.EventDone {
 		t.Errorf("the fast reader got %d bytes and %s", len(text), last.Name)
 	}
+
 	if m := i.detail(alice, g.ConversationID).Messages[1]; len(m.Content) != pieces*len(piece) {
 		t.Errorf("stored %d bytes", len(m.Content))
 	}
+
 	i.metric("backend_event_readers 0")
 }
 
@@ -234,26 +272,39 @@ func TestTooManyReaders(t *testing.T) {
 		}
 		places = append(places, release)
 	}
+
 	if len(places) != store.MaxReaders {
 		t.Errorf("%d places, want %d", len(places), store.MaxReaders)
 	}
+
 	before := redis.Client(t).DBSize(t.Context()).Val()
-	i.refused(http.StatusServiceUnavailable, http.MethodGet, "/api/generations/"+g.ID+"/events", nil, alice)
-	i.refused(http.StatusServiceUnavailable, http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice.with("Accept", sse.ContentType))
+	i.refused(http.StatusServiceUnavailable, http.MethodGet, "/api/generations/"+g.ID+"/events",
+		nil, alice)
+	i.refused(http.StatusServiceUnavailable, http.MethodPost, "/api/chat",
+		backendapi.ChatRequest{Message: "Hi"}, alice.with("Accept", sse.ContentType))
 	if after := redis.Client(t).DBSize(t.Context()).Val(); after != before {
 		t.Error("a refused message left something")
 	}
+
 	places[0]()
 	ml.Chat(func(s *mltest.Stream) { s.Refuse(problem.New(http.StatusNotFound, "no such model")) })
 	for range 3 { // a refused request gives its place back
-		i.refused(http.StatusNotFound, http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice.with("Accept", sse.ContentType))
+		i.refused(http.StatusNotFound, http.MethodPost, "/api/chat",
+			backendapi.ChatRequest{Message: "Hi"}, alice.with("Accept", sse.ContentType))
 	}
+
 	i.follow(alice, g.ID, "").rest()
 }
 
 func TestKeepAlive(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
-	i := newInstance(t, redis.URL, ml.URL, options{drain: time.Second, timing: func(g *generation.Timing) { g.KeepAlive = 50 * time.Millisecond }})
+	i := newInstance(t, redis.URL, ml.URL, options{
+		drain: time.Second,
+		timing: func(g *generation.Timing) {
+			g.KeepAlive = 50 * time.Millisecond
+		},
+	})
+
 	ml.Chat(func(s *mltest.Stream) { s.Open(); s.Hold() })
 	g := i.send(alice, "", "Hi")
 	resp := i.do(http.MethodGet, "/api/generations/"+g.ID+"/events", nil, alice)
@@ -266,8 +317,10 @@ func TestKeepAlive(t *testing.T) {
 				break
 			}
 		}
+
 		found <- strings.Count(all, ": keep-alive\n\n") >= 2
 	}()
+
 	if !soon(t, "comments", found) {
 		t.Error("no comments came")
 	}
@@ -275,39 +328,49 @@ func TestKeepAlive(t *testing.T) {
 
 func TestAnswerTimeout(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
-	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) { g.Answer = 200 * time.Millisecond }})
+	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) {
+		g.Answer = 200 * time.Millisecond
+	}})
 	gone := make(chan struct{})
 	ml.Chat(func(s *mltest.Stream) { s.Text("so far"); s.Hold(); close(gone) })
 	g := i.send(alice, "", "Hi")
 	text, last, _ := i.follow(alice, g.ID, "").rest()
-	if last.Name != backendapi.EventError || !strings.Contains(last.Data, `"status":504`) || text != "so far" {
+	if last.Name != backendapi.EventError || !strings.Contains(last.Data, `"status":504`) ||
+		text != "so far" {
 		t.Errorf("%q, %+v", text, last)
 	}
+
 	soon(t, "the end of the request to ml", gone)
 }
 
 // ml does not answer in time: the request counts as taken, and a later refusal is an event.
 func TestLateRefusal(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
-	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) { g.Admission = 20 * time.Millisecond }})
+	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) {
+		g.Admission = 20 * time.Millisecond
+	}})
 	release := make(chan struct{})
 	ml.Chat(func(s *mltest.Stream) {
 		<-release
 		s.Refuse(&problem.Problem{Title: "Queue full", Status: 429, RetryAfter: 3})
 	})
+
 	g := i.send(alice, "", "Hi")
 	close(release)
 	_, last, _ := i.follow(alice, g.ID, "").rest()
 	var p problem.Problem
-	if err := json.Unmarshal([]byte(last.Data), &p); err != nil || p.Status != 429 || p.RetryAfter != 3 {
+	if err := json.Unmarshal([]byte(last.Data), &p); err != nil || p.Status != 429 ||
+		p.RetryAfter != 3 {
 		t.Errorf("%+v: %v", last, err)
 	}
+
 	if m := i.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageFailed {
 		t.Errorf("%+v", m)
 	}
 }
 
-// Redis dies while an answer is written: the reader is let go, requests are refused with a reason, nothing hangs.
+// Redis dies while an answer is written: the reader is let go, requests are refused with a
+// reason, nothing hangs.
 func TestRedisDies(t *testing.T) {
 	i, ml, redis := stack(t)
 	gone := make(chan struct{})
@@ -320,8 +383,10 @@ func TestRedisDies(t *testing.T) {
 			case <-time.After(time.Millisecond):
 			}
 		}
+
 		close(gone)
 	})
+
 	g := i.send(alice, "", "Hi")
 	r := i.follow(alice, g.ID, "")
 	r.next()
@@ -332,10 +397,13 @@ func TestRedisDies(t *testing.T) {
 			break
 		}
 	}
+
 	soon(t, "the end of the request to ml", gone)
 	p := i.refused(http.StatusServiceUnavailable, http.MethodGet, "/api/conversations", nil, alice)
 	if !strings.Contains(p.Detail, "Redis") || p.RetryAfter == 0 {
 		t.Errorf("%+v", p)
 	}
-	i.refused(http.StatusServiceUnavailable, http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice)
+
+	i.refused(http.StatusServiceUnavailable, http.MethodPost, "/api/chat",
+		backendapi.ChatRequest{Message: "Hi"}, alice)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/google/go-cmp/cmp"
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -32,6 +33,7 @@ func TestRedisIsFull(t *testing.T) {
 		s.Text("two")
 		s.Done()
 	})
+
 	running := i.send(alice, "", "Hi")
 	r := i.follow(alice, running.ID, "")
 	some(t, r, 4)
@@ -44,52 +46,66 @@ func TestRedisIsFull(t *testing.T) {
 		nil); status.Services[1].Status != backendapi.StatusReady {
 		t.Errorf("%+v", status.Services[1])
 	}
+
 	if err := c.ConfigSet(t.Context(), "maxmemory", "1mb").Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	before := c.Keys(t.Context(), "*").Val()
 	for range 2 {
 		for _, body := range []backendapi.ChatRequest{{Message: "Hi"}, {Message: "Hi",
 			ConversationID: running.ConversationID}} {
 			if p := i.refused(http.StatusInsufficientStorage, http.MethodPost, "/api/chat", body,
-				alice.with(backendapi.KeyHeader, "k")); p.Type != "/problems/storage-full" {
+				alice.with(wire.KeyHeader, "k")); p.Type != "/problems/storage-full" {
 				t.Errorf("%+v", p)
 			}
 		}
+
 		i.refused(http.StatusInsufficientStorage, http.MethodPost, "/api/conversations", nil, alice)
 	}
+
 	if after := c.Keys(t.Context(), "*").Val(); len(after) != len(before) {
 		t.Errorf("something is stored: %v, before %v", after, before)
 	}
+
 	i.want(http.StatusOK, &status, http.MethodGet, "/api/status", nil, nil)
 	if s := status.Services[1]; s.Name != "redis" || s.Status != backendapi.StatusDegraded ||
 		!strings.Contains(s.Detail, "maxmemory") || status.Status != backendapi.StatusDegraded {
 		t.Errorf("%+v", status)
 	}
+
 	if d := i.detail(alice, endless.ConversationID); len(d.Messages) != 2 {
 		t.Errorf("%+v", d)
 	}
+
 	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/generations/"+endless.ID, nil, alice)
-	if d := i.detail(alice, endless.ConversationID); d.Messages[1].State != backendapi.MessageStopped || d.Messages[1].Content != "so far" {
+	if d := i.detail(alice,
+		endless.ConversationID); d.Messages[1].State != backendapi.MessageStopped ||
+		d.Messages[1].Content != "so far" {
 		t.Errorf("%+v", d)
 	}
+
 	close(goOn)
 	if _, last, _ := r.rest(); last.Name != backendapi.EventDone {
 		t.Errorf("%+v", last)
 	}
+
 	var page backendapi.ConversationPage
 	i.want(http.StatusOK, &page, http.MethodGet, "/api/conversations", nil, alice)
 	if len(page.Conversations) != 3 {
 		t.Errorf("%+v", page)
 	}
+
 	i.follow(alice, endless.ID, "").rest()
 	for _, conversation := range page.Conversations {
 		i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+conversation.ID,
 			nil, alice)
 	}
+
 	if err := c.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	ml.Chat(func(s *mltest.Stream) { s.Done() })
 	i.send(alice, "", "Hi")
 }
@@ -102,6 +118,7 @@ func TestTakeoverWhenRedisIsFull(t *testing.T) {
 	if err := redis.Client(t).ConfigSet(t.Context(), "maxmemory", "1mb").Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	ml.Chat(mltest.Count(5, 0))
 	newInstance(t, redis.URL, ml.URL, options{})
 	if m := stored(t, s, b.ConversationID); m.State != backendapi.MessageComplete ||
@@ -117,6 +134,7 @@ func TestOwnersBounds(t *testing.T) {
 		o.MaxBytes,
 			o.MaxConversations = 100<<10, 4
 	}})
+
 	ml.Chat(func(s *mltest.Stream) { s.Text(strings.Repeat("x", 10<<10)); s.Done() })
 	long := backendapi.ChatRequest{Message: strings.Repeat("y", 30<<10)}
 	var all []string
@@ -125,6 +143,7 @@ func TestOwnersBounds(t *testing.T) {
 		i.follow(alice, g.ID, "").rest()
 		all = append(all, g.ConversationID)
 	}
+
 	// 80 KiB of 100 are used: 30 more do not fit, neither here nor there.
 	for _, id := range []string{"", all[0]} {
 		p := i.refused(http.StatusRequestEntityTooLarge, http.MethodPost, "/api/chat",
@@ -133,7 +152,8 @@ func TestOwnersBounds(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 	}
-	i.follow(header{backendapi.OwnerHeader: "bob"}, i.send(header{backendapi.OwnerHeader: "bob"},
+
+	i.follow(header{wire.OwnerHeader: "bob"}, i.send(header{wire.OwnerHeader: "bob"},
 		"", long.Message).ID, "").rest()
 	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+all[0], nil, alice)
 	g := i.send(alice, "", long.Message)
@@ -144,10 +164,12 @@ func TestOwnersBounds(t *testing.T) {
 		Member: all[1]}).Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := c.Del(t.Context(), "conversation:"+all[1],
 		"conversation:"+all[1]+":messages").Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	i.follow(alice, i.send(alice, g.ConversationID, long.Message).ID, "").rest()
 
 	i.refused(http.StatusRequestEntityTooLarge, http.MethodPost, "/api/chat", long, alice)
@@ -157,6 +179,7 @@ func TestOwnersBounds(t *testing.T) {
 		i.want(http.StatusCreated, &made, http.MethodPost, "/api/conversations", nil, alice)
 		conversations = append(conversations, made)
 	}
+
 	for path, body := range map[string]any{"/api/conversations": nil,
 		"/api/chat": backendapi.ChatRequest{Message: "Hi"}} {
 		if p := i.refused(http.StatusTooManyRequests, http.MethodPost, path, body,
@@ -165,6 +188,7 @@ func TestOwnersBounds(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 	}
+
 	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+conversations[0].ID,
 		nil, alice)
 	i.want(http.StatusCreated, nil, http.MethodPost, "/api/conversations", nil, alice)
@@ -184,7 +208,12 @@ func TestDeleteLeavesNoText(t *testing.T) {
 	ml.Chat(func(s *mltest.Stream) { s.Text("an old secret"); s.Done() })
 	old := i.send(alice, "", "Hi")
 	i.follow(alice, old.ID, "").rest()
-	ml.Chat(func(s *mltest.Stream) { s.Send(mlapi.Chunk{Thinking: "a secret"}); s.Text("a secret"); s.Hold() })
+	ml.Chat(func(s *mltest.Stream) {
+		s.Send(mlapi.Chunk{Thinking: "a secret"})
+		s.Text("a secret")
+		s.Hold()
+	})
+
 	running := i.send(alice, old.ConversationID, "Hi")
 	r := i.follow(alice, running.ID, "")
 	some(t, r, 8)
@@ -193,14 +222,17 @@ func TestDeleteLeavesNoText(t *testing.T) {
 	if _, last, _ := r.rest(); last.Name != backendapi.EventStopped {
 		t.Errorf("%+v", last)
 	}
+
 	for _, id := range []string{old.ID, running.ID} {
 		i.refused(http.StatusNotFound, http.MethodGet, "/api/generations/"+id+"/events", nil, alice)
 	}
+
 	c := redis.Client(t)
 	for _, key := range c.Keys(t.Context(), "*").Val() {
 		if c.Type(t.Context(), key).Val() != "stream" {
 			continue
 		}
+
 		for _, e := range c.XRange(t.Context(), key, "-", "+").Val() {
 			if e.Values["e"] != backendapi.EventStopped {
 				t.Errorf("%s has %v", key, e)
@@ -240,6 +272,7 @@ func TestRefusedMessageChangesNothing(t *testing.T) {
 		i.want(http.StatusOK, &page, http.MethodGet, "/api/conversations", nil, alice)
 		return page
 	}
+
 	before := list()
 	ml.Chat(func(s *mltest.Stream) { s.Refuse(problem.New(http.StatusNotFound, "no such model")) })
 	<-time.After(2 * time.Millisecond)
@@ -270,6 +303,7 @@ func TestPagesOfMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	next, pages := 2*turns, 0
 	for before := ""; ; pages++ {
 		resp := i.do(http.MethodGet, "/api/conversations/"+id+"?before="+before, nil, alice)
@@ -278,11 +312,13 @@ func TestPagesOfMessages(t *testing.T) {
 			resp.StatusCode != http.StatusOK || len(d.Messages) == 0 {
 			t.Fatalf("%s, %v", resp.Status, err)
 		}
+
 		for k := len(d.Messages) - 1; k >= 0 && next > 0; k-- {
 			if next--; d.Messages[k].ID != strconv.Itoa(next) {
 				t.Fatalf("page %d: message %s, want %d", pages, d.Messages[k].ID, next)
 			}
 		}
+
 		if before = d.Earlier; before == "" {
 			break
 		}
@@ -290,26 +326,31 @@ func TestPagesOfMessages(t *testing.T) {
 			t.Fatalf("page %d has %d messages", pages, len(d.Messages))
 		}
 	}
+
 	if next != 0 || pages != (2*turns+2)/15 {
 		t.Errorf("%d pages, %d messages are missing", pages, next)
 	}
+
 	var d backendapi.ConversationDetail
 	i.want(http.StatusOK, &d, http.MethodGet, "/api/conversations/"+id+"?limit=2&before=10", nil,
 		alice)
 	if len(d.Messages) != 2 || d.Messages[1].ID != "7" || d.Earlier != "8" {
 		t.Errorf("%d messages, earlier %q", len(d.Messages), d.Earlier)
 	}
+
 	for _, cursor := range []string{"0", "-1", "x", "1.5", "01", "1 "} {
 		i.refused(http.StatusBadRequest, http.MethodGet,
 			fmt.Sprintf("/api/conversations/%s?before=%s", id, strings.ReplaceAll(cursor, " ",
 				"%20")), nil, alice)
 	}
+
 	// Neither is all of it read for a prompt.
 	ml.Chat(func(s *mltest.Stream) { requests <- s.Request; s.Done() })
 	g := i.send(alice, id, "Short")
 	if n := len(soon(t, "the request", requests).Messages); n != 2 {
 		t.Errorf("ml was sent %d messages", n)
 	}
+
 	i.follow(alice, g.ID, "").rest()
 	i.want(http.StatusOK, &d, http.MethodGet, "/api/conversations/"+id+"?limit=1", nil, alice)
 	if m := d.Messages[0]; m.LeftOut != 2*turns+2-1 { // all but the one that it was sent

@@ -14,7 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
-	"github.com/danielgtaylor/huma/v2"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // checkTimeout bounds each check of the status.
@@ -24,33 +24,37 @@ const checkTimeout = 2 * time.Second
 const modelsTimeout = 10 * time.Second
 
 func (a *API) statusRoutes() {
-	tags := []string{"stack"}
-	register(a, huma.Operation{OperationID: "listModels", Method: http.MethodGet, Path: "/api/models", Tags: tags,
-		Summary: "List the models that can answer", Errors: []int{http.StatusBadGateway}}, a.models)
-	register(a, huma.Operation{OperationID: "status", Method: http.MethodGet, Path: "/api/status", Tags: tags,
-		Summary: "Say how the stack's services and its model are"}, a.status)
+	op := operation("listModels", "GET /api/models", "stack", "List the models that can answer")
+	op.Errors = []int{http.StatusBadGateway}
+	register(a, op, a.models)
+
+	register(a, operation("status", "GET /api/status", "stack",
+		"Say how the stack's services and its model are"), a.status)
 }
 
 func (a *API) models(ctx context.Context, _ *struct{}) (*body[mlapi.Models], error) {
 	ctx, cancel := context.WithTimeout(ctx, modelsTimeout)
 	defer cancel()
 	out := mlapi.Models{}
-	if err := a.ml.JSON(ctx, http.MethodGet, "/models", nil, &out, nil); err != nil {
+	if err := a.ML.JSON(ctx, http.MethodGet, "/models", nil, &out, nil); err != nil {
 		return nil, a.fromML(ctx, err)
 	}
 	if out.Models == nil {
 		out.Models = []mlapi.ModelInfo{}
 	}
+
 	return &body[mlapi.Models]{out}, nil
 }
 
 // fromML keeps the problems that ml states; that it cannot be reached is logged.
 func (a *API) fromML(ctx context.Context, err error) error {
-	if p, ok := err.(*problem.Problem); ok && (p.Status < 500 || p.Status == http.StatusServiceUnavailable) {
+	if p, ok := err.(*problem.Problem); ok &&
+		(p.Status < 500 || p.Status == http.StatusServiceUnavailable) {
 		return p
 	}
-	a.log.WarnContext(ctx, "ml", "error", err)
-	return problem.New(http.StatusBadGateway, "The model service cannot be reached. Try again; the status page shows whether it is up.")
+	a.Log.WarnContext(ctx, "ml", "error", err)
+	return problem.New(http.StatusBadGateway,
+		"The model service cannot be reached. Try again; the status page shows whether it is up.")
 }
 
 // status never fails: what does not answer is down.
@@ -59,9 +63,10 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*body[backendapi.Status]
 	defer cancel()
 	out := backendapi.Status{Status: backendapi.StatusReady}
 	own := backendapi.ServiceStatus{Name: "backend", Status: backendapi.StatusReady}
-	if a.draining() {
+	if a.Draining() {
 		own.Status, own.Detail = backendapi.StatusDegraded, "This backend is being stopped."
 	}
+
 	var redis, ml, ollama backendapi.ServiceStatus
 	var checks sync.WaitGroup
 	checks.Go(func() { redis = a.checkRedis(ctx) })
@@ -74,62 +79,78 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*body[backendapi.Status]
 			out.Status = backendapi.StatusDegraded
 		}
 	}
+
 	if out.Model.State != mlapi.BuildReady {
 		out.Status = backendapi.StatusDegraded
 	}
+
 	return &body[backendapi.Status]{out}, nil
 }
 
 func (a *API) checkRedis(ctx context.Context) backendapi.ServiceStatus {
 	s, start := backendapi.ServiceStatus{Name: "redis", Status: backendapi.StatusReady}, time.Now()
-	if err := a.store.Check(ctx); err != nil {
+	if err := a.Store.Check(ctx); err != nil {
 		s.Status, s.Detail = backendapi.StatusDown, err.Error()
-	} else if err := a.store.Full(ctx); errors.Is(err, store.ErrDiskFull) {
+	} else if err := a.Store.Full(ctx); errors.Is(err, store.ErrDiskFull) {
 		s.Status, s.Detail = backendapi.StatusDegraded, diskFull
 	} else if err != nil {
 		s.Status = backendapi.StatusDegraded
 		s.Detail = "Redis has reached its maxmemory: nothing new is stored. Delete conversations, " +
 			"or give it more memory; what is there can be read."
 	}
-	s.LatencyMS = since(start)
+
+	s.LatencyMS = wire.Milliseconds(time.Since(start))
 	return s
 }
 
-// checkML asks ml, and through it Ollama, which only ml can reach. Both have the latency of the one question.
+// checkML asks ml, and through it Ollama, which only ml can reach. Both have the
+// latency of the one question.
 func (a *API) checkML(ctx context.Context) (ml, ollama backendapi.ServiceStatus) {
 	start := time.Now()
-	r, err := a.ml.Readiness(ctx)
-	ml = backendapi.ServiceStatus{Name: "ml", Status: backendapi.StatusReady, LatencyMS: since(start)}
-	ollama = backendapi.ServiceStatus{Name: "ollama", Status: backendapi.StatusReady, LatencyMS: ml.LatencyMS}
+	r, err := a.ML.Readiness(ctx)
+	ml = backendapi.ServiceStatus{
+		Name: "ml", Status: backendapi.StatusReady, LatencyMS: wire.Milliseconds(time.Since(start)),
+	}
+	ollama = backendapi.ServiceStatus{
+		Name: "ollama", Status: backendapi.StatusReady, LatencyMS: ml.LatencyMS,
+	}
 	if err != nil {
 		ml.Status, ml.Detail = backendapi.StatusDown, err.Error()
 		ollama.Status, ollama.Detail = backendapi.StatusDown, "ml, which asks it, does not answer."
 		return ml, ollama
 	}
+
 	var faults []string
 	for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
-		if r.Checks[name] != "ok" {
+		if r.Checks[name] != wire.CheckOK {
 			faults = append(faults, name+": "+r.Checks[name])
 		}
 	}
-	if r.Status != "ready" {
-		ml.Status, ml.Detail = backendapi.StatusDegraded, strings.Join(append([]string{r.Status}, faults...), "; ")
+
+	if r.Status != wire.StatusReady {
+		ml.Status = backendapi.StatusDegraded
+		ml.Detail = strings.Join(append([]string{r.Status}, faults...), "; ")
 	}
-	switch said, asked := r.Checks["ollama"]; {
-	case !asked:
+
+	switch state, checked := r.Checks["ollama"]; {
+	case !checked:
 		ollama.Status, ollama.Detail = backendapi.StatusDegraded, "ml did not say how it is."
-	case said != "ok":
-		ollama.Status, ollama.Detail = backendapi.StatusDown, said
+	case state != wire.CheckOK:
+		ollama.Status, ollama.Detail = backendapi.StatusDown, state
 	}
+
 	return ml, ollama
 }
 
 func (a *API) checkModel(ctx context.Context) mlapi.Build {
 	var m mlapi.Models
-	if err := a.ml.JSON(ctx, http.MethodGet, "/models", nil, &m, nil); err != nil {
-		return mlapi.Build{Name: a.model, State: mlapi.BuildPending, Detail: "ml does not say how far the model is: " + err.Error()}
+	if err := a.ML.JSON(ctx, http.MethodGet, "/models", nil, &m, nil); err != nil {
+		return mlapi.Build{
+			Name:   a.DefaultModel,
+			State:  mlapi.BuildPending,
+			Detail: "ml does not say how far the model is: " + err.Error(),
+		}
 	}
+
 	return m.Build
 }
-
-func since(start time.Time) float64 { return float64(time.Since(start).Microseconds()) / 1000 }

@@ -18,6 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -30,6 +31,7 @@ func dead(t testing.TB, redis store.Address, lease time.Duration) *store.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { s.Close() })
 	return s
 }
@@ -42,11 +44,13 @@ func orphan(t testing.TB, s *store.Store, text string) store.Begun {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if text != "" {
 		if err := s.Append(t.Context(), b.Generation, 0, text); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	return b
 }
 
@@ -94,11 +98,13 @@ func TestOrphanNobodyVisits(t *testing.T) {
 					m.Content != "0 1 2 3 4 5 " {
 					t.Errorf("%+v", m)
 				}
+
 				if text, last, _ := i.follow(alice, o.ID, "").rest(); text != "0 1 2 3 4 5 " ||
 					last.Name != backendapi.EventDone {
 					t.Errorf("%q, %+v", text, last)
 				}
 			}
+
 			asked := map[string]bool{}
 			for range 2 {
 				r := soon(t, "a request to ml", requests)
@@ -107,9 +113,11 @@ func TestOrphanNobodyVisits(t *testing.T) {
 				}
 				asked[r.Messages[len(r.Messages)-1].Content] = true
 			}
+
 			if d := cmp.Diff(map[string]bool{"0 1 2 ": true, "Count": true}, asked); d != "" {
 				t.Errorf("ml was asked (-want +got):\n%s", d)
 			}
+
 			for name, err := range map[string]error{
 				"append": s.Append(t.Context(), b.Generation, 6, "x"), "renew": s.Renew(t.Context(),
 					b.Generation), "end": s.End(t.Context(), b.Generation, store.Stopped()),
@@ -118,6 +126,7 @@ func TestOrphanNobodyVisits(t *testing.T) {
 					t.Errorf("%s of the old writer: %v", name, err)
 				}
 			}
+
 			if o, err := s.Orphans(t.Context()); err != nil || len(o) != 0 {
 				t.Errorf("%v, %v", o, err)
 			}
@@ -137,6 +146,7 @@ func TestReaderSeesTheAnswerGoOn(t *testing.T) {
 	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("text goes on after %s", d)
 	}
+
 	if rest, last, _ := r.rest(); text+rest != mltest.Words(50) ||
 		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text+rest, last)
@@ -157,8 +167,10 @@ func TestOldWriterWakesUp(t *testing.T) {
 			s.Done()
 			return
 		}
+
 		mltest.Count(5, 0)(s)
 	})
+
 	old := newInstance(t, redis.URL, ml.URL, options{})
 	g := old.send(alice, "", "Hi")
 	r := old.follow(alice, g.ID, "")
@@ -169,23 +181,29 @@ func TestOldWriterWakesUp(t *testing.T) {
 		0).Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := other.jobs.Revive(t.Context(), store.Generation{ID: g.ID, Owner: "alice",
 		ConversationID: g.ConversationID}); err != nil {
 		t.Fatal(err)
 	}
+
 	close(release)
 	if rest, last, _ := r.rest(); text+rest != mltest.Words(5) ||
 		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text+rest, last)
 	}
+
 	old.metric(`backend_generations_total{state="superseded"} 1`)
 	other.metric(`backend_generations_total{state="complete"} 1`)
-	if m := old.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete || m.Content != mltest.Words(5) {
+	if m := old.detail(alice,
+		g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete ||
+		m.Content != mltest.Words(5) {
 		t.Errorf("%+v", m)
 	}
 }
 
-// A writer that waits for the model learns of the takeover when it renews its lease. It is counted all the same.
+// A writer that waits for the model learns of the takeover when it renews its lease. It is
+// counted all the same.
 func TestOldWriterWaits(t *testing.T) {
 	i, ml, redis := stack(t)
 	ml.Chat(func(s *mltest.Stream) { s.Open(); s.Hold() })
@@ -193,6 +211,7 @@ func TestOldWriterWaits(t *testing.T) {
 	if err := redis.Client(t).HIncrBy(t.Context(), "generation:"+g.ID, "fence", 1).Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	i.metric(`backend_generations_total{state="superseded"} 1`)
 	i.idle()
 }
@@ -211,8 +230,10 @@ func TestTakenOverTooOften(t *testing.T) {
 		if err != nil || c.Retries != n || c.Fence != int64(n+1) || c.Text != "so far" {
 			t.Fatalf("takeover %d: %+v, %v", n, c, err)
 		}
+
 		n++
 	}
+
 	ml.Chat(func(s *mltest.Stream) { t.Error("ml is asked once more"); s.Done() })
 	newInstance(t, redis.URL, ml.URL, options{})
 	m := stored(t, s, b.ConversationID)
@@ -240,13 +261,16 @@ func TestRedisAwayForFiveSeconds(t *testing.T) {
 			return b.do(http.MethodGet, "/api/conversations/"+g.ConversationID, nil, alice)
 		},
 		"a message": func() *http.Response {
-			return b.do(http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice.with(backendapi.KeyHeader, "k"))
+			return b.do(http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"},
+				alice.with(wire.KeyHeader, "k"))
 		},
 	}
+
 	statuses := make(chan string, len(waits))
 	for name, ask := range waits {
 		go func() { statuses <- fmt.Sprint(name, " ", ask().StatusCode) }()
 	}
+
 	<-time.After(5 * time.Second)
 	resume()
 	got := []string{soon(t, "an answer", statuses), soon(t, "an answer", statuses)}
@@ -254,6 +278,7 @@ func TestRedisAwayForFiveSeconds(t *testing.T) {
 	if want := []string{"a message 202", "a page 200"}; !slices.Equal(got, want) {
 		t.Errorf("who asks meanwhile gets %q, want %q", got, want)
 	}
+
 	complete(t, r, text, mltest.Words(words))
 	if m := a.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete ||
 		m.Content != mltest.Words(words) {
@@ -261,8 +286,8 @@ func TestRedisAwayForFiveSeconds(t *testing.T) {
 	}
 }
 
-// The clock is set by an hour, forward and back, while an answer is written and another backend looks for orphans: nobody
-// takes it over, and its text is whole.
+// The clock is set by an hour, forward and back, while an answer is written and another backend
+// looks for orphans: nobody takes it over, and its text is whole.
 func TestClockIsSetMeanwhile(t *testing.T) {
 	t.Parallel()
 	redis, ml := redistest.Start(t), mltest.Start(t)
@@ -280,6 +305,7 @@ func TestClockIsSetMeanwhile(t *testing.T) {
 		}
 		text += some(t, r, 1000) // longer than a sweep
 	}
+
 	complete(t, r, text, n.end(t))
 	if got := c.HGet(t.Context(), "generation:"+g.ID, "retries").Val(); got != "" {
 		t.Errorf("the answer was taken over %s times", got)
@@ -291,10 +317,12 @@ func TestClockIsSetMeanwhile(t *testing.T) {
 func TestModelServiceDies(t *testing.T) {
 	i, ml, redis := stack(t)
 	for name, die := range map[string]func(*mltest.Stream){
-		"the connection is cut":    func(s *mltest.Stream) { s.Cut() },
-		"the stream ends":          func(*mltest.Stream) {},
-		"a line is cut":            func(s *mltest.Stream) { s.Raw(`{"te`) },
-		"Ollama cannot be reached": func(s *mltest.Stream) { s.Send(mlapi.Chunk{Error: problem.New(502, "gone")}) },
+		"the connection is cut": func(s *mltest.Stream) { s.Cut() },
+		"the stream ends":       func(*mltest.Stream) {},
+		"a line is cut":         func(s *mltest.Stream) { s.Raw(`{"te`) },
+		"Ollama cannot be reached": func(s *mltest.Stream) {
+			s.Send(mlapi.Chunk{Error: problem.New(502, "gone")})
+		},
 		"Ollama falls silent": func(s *mltest.Stream) {
 			s.Send(mlapi.Chunk{Error: problem.New(504, "it took too long")})
 		},
@@ -315,9 +343,11 @@ func TestModelServiceDies(t *testing.T) {
 					die(s)
 					return
 				}
+
 				second <- s.Request
 				mltest.Count(6, 0)(s)
 			})
+
 			g := i.send(alice, "", "Count")
 			r := i.follow(alice, g.ID, "")
 			text := some(t, r, 6)
@@ -325,18 +355,24 @@ func TestModelServiceDies(t *testing.T) {
 				ml.Kill()
 				ml.Restart(t)
 			}
+
 			rest, last, _ := r.rest()
 			if text += rest; text != mltest.Words(6) || last.Name != backendapi.EventDone {
 				t.Errorf("%q, %+v", text, last)
 			}
+
 			want := []mlapi.Message{{Role: "user", Content: "Count"}, {Role: "assistant",
 				Content: "0 1 2 "}}
 			if d := cmp.Diff(want, soon(t, "the second request", second).Messages); d != "" {
 				t.Errorf("ml was asked (-want +got):\n%s", d)
 			}
-			if m := i.detail(alice, g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete || m.Content != text {
+
+			if m := i.detail(alice,
+				g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete ||
+				m.Content != text {
 				t.Errorf("%+v", m)
 			}
+
 			counted, want2 := redis.Client(t).HGet(t.Context(), "generation:"+g.ID,
 				"retries").Val(), "1"
 			if strings.Contains(name, "stopped") {
@@ -360,12 +396,14 @@ func TestModelServiceDiesEachTime(t *testing.T) {
 		last.Name != backendapi.EventError || !strings.Contains(last.Data, "Try again") {
 		t.Errorf("%d requests, %q, %+v", requests.Load(), text, last)
 	}
+
 	requests.Store(0)
 	ml.Chat(func(s *mltest.Stream) {
 		requests.Add(1)
 		s.Text("x")
 		s.Send(mlapi.Chunk{Error: problem.New(http.StatusBadRequest, "no")})
 	})
+
 	g = i.send(alice, "", "Hi")
 	if _, last, _ := i.follow(alice, g.ID, "").rest(); requests.Load() != 1 ||
 		last.Name != backendapi.EventError {
@@ -373,13 +411,19 @@ func TestModelServiceDiesEachTime(t *testing.T) {
 	}
 }
 
-// An answer whose time is over at ml is not asked for again, whether it has begun or not, and the person is told what to do.
+// An answer whose time is over at ml is not asked for again, whether it has begun or not, and the
+// person is told what to do.
 func TestAnswerTakesTooLong(t *testing.T) {
 	i, ml, _ := stack(t)
-	over := &problem.Problem{Type: problem.TypeTimeout, Title: "Gateway Timeout", Status: http.StatusGatewayTimeout}
+	over := &problem.Problem{
+		Type: problem.TypeTimeout, Title: "Gateway Timeout", Status: http.StatusGatewayTimeout,
+	}
 	for name, end := range map[string]func(*mltest.Stream){
-		"before its first word": func(s *mltest.Stream) { s.Send(mlapi.Chunk{Queue: 1}); s.Send(mlapi.Chunk{Error: over}) },
-		"after it":              func(s *mltest.Stream) { s.Text("so far"); s.Send(mlapi.Chunk{Error: over}) },
+		"before its first word": func(s *mltest.Stream) {
+			s.Send(mlapi.Chunk{Queue: 1})
+			s.Send(mlapi.Chunk{Error: over})
+		},
+		"after it": func(s *mltest.Stream) { s.Text("so far"); s.Send(mlapi.Chunk{Error: over}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := i.in(t)
@@ -388,7 +432,8 @@ func TestAnswerTakesTooLong(t *testing.T) {
 			g := i.send(alice, "", "Hi")
 			_, last, _ := i.follow(alice, g.ID, "").rest()
 			if n := requests.Load(); n != 1 || last.Name != backendapi.EventError ||
-				!strings.Contains(last.Data, problem.TypeTimeout) || !strings.Contains(last.Data, "ask the model to go on") {
+				!strings.Contains(last.Data, problem.TypeTimeout) ||
+				!strings.Contains(last.Data, "ask the model to go on") {
 				t.Errorf("%d requests, %+v", n, last)
 			}
 		})
@@ -397,7 +442,8 @@ func TestAnswerTakesTooLong(t *testing.T) {
 	// Refused before ml took it, by one that was slow to say so.
 	var requests atomic.Int32
 	ml.Chat(func(s *mltest.Stream) { requests.Add(1); s.Refuse(over) })
-	p := i.refused(http.StatusGatewayTimeout, http.MethodPost, "/api/chat", backendapi.ChatRequest{Message: "Hi"}, alice)
+	p := i.refused(http.StatusGatewayTimeout, http.MethodPost, "/api/chat",
+		backendapi.ChatRequest{Message: "Hi"}, alice)
 	if n := requests.Load(); n != 1 || p.Type != problem.TypeTimeout {
 		t.Errorf("%d requests, %+v", n, p)
 	}
@@ -423,12 +469,15 @@ func TestAnswerBeginsAgain(t *testing.T) {
 			s.Done()
 		}
 	})
+
 	g := i.send(alice, "", "Hi")
-	const want = "```go\nfunc\n```\n\n---\n\n*The answer was interrupted here and begins again:*\n\nOnce more"
+	const want = "```go\nfunc\n```\n\n---\n\n" +
+		"*The answer was interrupted here and begins again:*\n\nOnce more"
 	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != want ||
 		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
+
 	if d := cmp.Diff([]string{"", "```go\nfunc", "Once "}, soFar); d != "" {
 		t.Errorf("ml was asked to go on from (-want +got):\n%s", d)
 	}
@@ -453,6 +502,7 @@ func TestModelServiceOfTheFormerVersion(t *testing.T) {
 			s.Done()
 		}
 	})
+
 	text, last, _ := i.follow(alice, i.send(alice, "", "Hi").ID, "").rest()
 	if !strings.HasPrefix(text, "Half\n\n---\n") || !strings.HasSuffix(text, ":*\n\nWhole") ||
 		last.Name != backendapi.EventDone {
@@ -464,7 +514,9 @@ func TestModelServiceOfTheFormerVersion(t *testing.T) {
 // bears.
 func TestModelServiceComesLate(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
-	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) { g.Admission = 20 * time.Millisecond }, outage: patience})
+	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) {
+		g.Admission = 20 * time.Millisecond
+	}, outage: patience})
 	ml.Kill()
 	g := i.send(alice, "", "Hi")
 	r := i.follow(alice, g.ID, "")
@@ -472,6 +524,7 @@ func TestModelServiceComesLate(t *testing.T) {
 	if text, last, _ := r.rest(); text != "hello" || last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
+
 	down := newInstance(t, redis.URL, "http://127.0.0.1:1",
 		options{timing: func(g *generation.Timing) { g.Admission = 20 * time.Millisecond },
 			outage: 100 * time.Millisecond})
@@ -489,16 +542,19 @@ func TestWaitingDoesNotCount(t *testing.T) {
 		g.Answer,
 			g.Wait = 400*time.Millisecond, time.Second
 	}})
+
 	ml.Chat(func(s *mltest.Stream) {
 		s.Send(mlapi.Chunk{Queue: 1})
 		<-time.After(600 * time.Millisecond)
 		s.Text("at last")
 		s.Done()
 	})
+
 	if text, last, _ := i.follow(alice, i.send(alice, "", "Hi").ID, "").rest(); text != "at last" ||
 		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
+
 	ml.Chat(func(s *mltest.Stream) { s.Send(mlapi.Chunk{Queue: 1}); s.Hold() })
 	if _, last, _ := i.follow(alice, i.send(alice, "", "Hi").ID,
 		"").rest(); last.Name != backendapi.EventError || !strings.Contains(last.Data,
@@ -519,10 +575,12 @@ func TestThinkingAndHistory(t *testing.T) {
 		if requests.Add(1) == 1 {
 			s.Cut()
 		}
+
 		s.Send(mlapi.Chunk{Thinking: strings.Repeat("x", generation.MaxThinking)})
 		s.Text("Yes.")
 		s.Done()
 	})
+
 	g := i.send(alice, "", "Hi")
 	r := i.follow(alice, g.ID, "")
 	thinking, text, leftOut := "", "", 0
@@ -543,14 +601,17 @@ func TestThinkingAndHistory(t *testing.T) {
 			t.Fatalf("%+v", e)
 		}
 	}
+
 	const want = "Hm, \"so\".\n\nHm, \"so\"."
 	if thinking != want || text != "Yes." || leftOut != 3 {
 		t.Errorf("thinking %q, text %q, left out %d", thinking, text, leftOut)
 	}
+
 	m := i.detail(alice, g.ConversationID).Messages[1]
 	if m.Thinking != want || m.Content != "Yes." || m.LeftOut != 3 {
 		t.Errorf("%+v", m)
 	}
+
 	// It is no part of what the model is sent.
 	asked := make(chan mlapi.ChatRequest, 1)
 	ml.Chat(func(s *mltest.Stream) { asked <- s.Request; s.Done() })
@@ -560,13 +621,15 @@ func TestThinkingAndHistory(t *testing.T) {
 	}
 }
 
-// An answer that waits for its turn bears ml's being replaced as often as that happens: each time it
-// was taken is a new beginning, however long it waited.
+// An answer that waits for its turn bears ml's being replaced as often as that happens: each time
+// it was taken is a new beginning, however long it waited.
 func TestWaitingBearsEveryUpdate(t *testing.T) {
 	const outage = 300 * time.Millisecond
 	redis, ml := redistest.Start(t), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{outage: outage})
-	draining := mlapi.Chunk{Error: &problem.Problem{Type: problem.TypeDraining, Title: "x", Status: 503}}
+	draining := mlapi.Chunk{Error: &problem.Problem{
+		Type: problem.TypeDraining, Title: "x", Status: 503,
+	}}
 	var requests atomic.Int32
 	ml.Chat(func(s *mltest.Stream) {
 		if n := requests.Add(1); n < 4 {
@@ -575,11 +638,14 @@ func TestWaitingBearsEveryUpdate(t *testing.T) {
 			s.Send(draining)
 			return
 		}
+
 		s.Text("at last")
 		s.Done()
 	})
+
 	g := i.send(alice, "", "Hi")
-	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != "at last" || last.Name != backendapi.EventDone {
+	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != "at last" ||
+		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v after %d requests", text, last, requests.Load())
 	}
 }
@@ -595,13 +661,17 @@ func TestDisplacedAnswerWaitsAnew(t *testing.T) {
 			s.Cut()
 		case 2:
 			s.Send(mlapi.Chunk{Queue: 3})
-			s.Send(mlapi.Chunk{Error: &problem.Problem{Type: "/problems/queue-full", Title: "x", Status: 429}})
+			s.Send(mlapi.Chunk{Error: &problem.Problem{
+				Type: "/problems/queue-full", Title: "x", Status: 429,
+			}})
 		default:
 			mltest.Count(4, 0)(s)
 		}
 	})
+
 	g := i.send(alice, "", "Count")
-	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != mltest.Words(4) || last.Name != backendapi.EventDone {
+	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != mltest.Words(4) ||
+		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v after %d requests", text, last, requests.Load())
 	}
 }
@@ -612,16 +682,20 @@ func TestFormerModelServiceDrains(t *testing.T) {
 	var requests atomic.Int32
 	ml.Chat(func(s *mltest.Stream) {
 		if requests.Add(1) == 1 {
-			s.Send(mlapi.Chunk{Error: problem.New(503, "This instance is shutting down. Try again.")})
+			s.Send(mlapi.Chunk{Error: problem.New(503,
+				"This instance is shutting down. Try again.")})
 			return
 		}
 		s.Text("hello")
 		s.Done()
 	})
+
 	g := i.send(alice, "", "Hi")
-	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != "hello" || last.Name != backendapi.EventDone {
+	if text, last, _ := i.follow(alice, g.ID, "").rest(); text != "hello" ||
+		last.Name != backendapi.EventDone {
 		t.Errorf("%q, %+v", text, last)
 	}
+
 	// It had done nothing: that is no interruption of the answer, of which only a few are borne.
 	if n := redis.Client(t).HGet(t.Context(), "generation:"+g.ID, "retries").Val(); n != "" {
 		t.Errorf("counted as %q interruptions, want none", n)

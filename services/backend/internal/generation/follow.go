@@ -14,15 +14,18 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// Admit takes a place for a reader, which release gives back. Each reader holds a connection to Redis while it waits, so
-// their number is bounded; the error of one too many is a *problem.Problem.
+// Admit takes a place for a reader, which release gives back. A reader holds a connection to Redis
+// while it waits, so their number is bounded. The error is a *problem.Problem.
 func (m *Manager) Admit() (release func(), err error) {
 	select {
 	case m.readers <- struct{}{}:
 	default:
-		return nil, &problem.Problem{Type: "/problems/too-many-readers", Title: http.StatusText(http.StatusServiceUnavailable),
-			Status: http.StatusServiceUnavailable, Detail: "Too many answers are being followed here. Try again shortly.", RetryAfter: 5}
+		p := problem.Typed("/problems/too-many-readers", http.StatusServiceUnavailable,
+			"Too many answers are being followed here. Try again shortly.")
+		p.RetryAfter = 5
+		return nil, p
 	}
+
 	m.metrics.readers.Inc()
 	return func() {
 		m.metrics.readers.Dec()
@@ -30,28 +33,37 @@ func (m *Manager) Admit() (release func(), err error) {
 	}, nil
 }
 
-// outagePause is how long a reader waits before it asks a Redis again that failed.
+// outagePause is how long a reader waits after Redis has failed.
 const outagePause = 250 * time.Millisecond
 
-// Follow sends the answer's events after the one with the id ("" for all of them) to the reader, up to the last event
-// of the answer or the end of ctx. It bears an outage of Redis and goes on where it was. Deltas that are there at once are sent as one, with the id of the last: a reader
-// that comes late or is slow gets few big events. An error means that the stream was cut; the reader can resume it.
-func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, w *sse.Writer) error {
+// Follow sends the answer's events after the one with the id, or all of them if it is empty, to the
+// reader, up to the answer's last event or the end of ctx. It bears an outage of Redis and goes on
+// where it was. Deltas that are there at once are sent as one, with the id of the last, so that a
+// reader that comes late or is slow gets few big events. After an error the reader can resume the
+// stream.
+func (m *Manager) Follow(
+	ctx context.Context, g store.Generation, after string, w *sse.Writer,
+) error {
 	if after == "" {
 		after = "0-0"
 	}
+
 	sent := time.Now()
-	var ended bool        // the answer has, so there must be an event yet to come
+	var ended bool        // the answer has ended, so an event must be left to read
 	var failing time.Time // since when Redis does not answer
 	for ctx.Err() == nil {
 		if m.closing.Err() != nil {
-			return nil // cut: the reader goes on at another instance
+			return nil // the reader goes on at another instance
 		}
+
 		events, err := m.store.Read(ctx, g, after, m.timing.Poll)
 		if err == nil && len(events) == 0 {
-			if ended { // the reader is beyond the end: another server took over that had not got what it has seen
+			if ended {
+				// The reader has seen more than there is: another server took
+				// over that lacks the end.
 				return m.gone(ctx, w)
 			}
+
 			err = m.Revive(ctx, g)
 			if errors.Is(err, store.ErrNotFound) {
 				return m.gone(ctx, w)
@@ -60,6 +72,7 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 				err = nil
 			}
 		}
+
 		switch {
 		case err == nil:
 			failing = time.Time{}
@@ -68,12 +81,14 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 		case time.Since(failing) > m.store.Outage():
 			return err
 		}
+
 		if len(events) == 0 && time.Since(sent) >= m.timing.KeepAlive {
 			if err := w.Comment("keep-alive"); err != nil {
 				return err
 			}
 			sent = time.Now()
 		}
+
 		if err != nil {
 			select {
 			case <-ctx.Done():
@@ -81,9 +96,11 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 			}
 			continue
 		}
+
 		if len(events) > 0 {
 			sent = time.Now()
 		}
+
 		for len(events) > 0 {
 			var e sse.Event
 			if e, events, err = next(events); err != nil {
@@ -92,23 +109,26 @@ func (m *Manager) Follow(ctx context.Context, g store.Generation, after string, 
 			if err := w.Send(e); err != nil {
 				return err
 			}
+
 			after = e.ID
-			if last(e.Name) {
+			if backendapi.Final(e.Name) {
 				return nil
 			}
 		}
 	}
+
 	return context.Cause(ctx)
 }
 
-// next is the first event, with those of the same kind that follow it when it is text, and the
-// rest.
+// next returns the first event, and the events after it. A text comes with the texts of the same
+// kind that follow it.
 func next(events []store.Event) (sse.Event, []store.Event, error) {
 	first := events[0]
 	text, ok := added(first)
 	if !ok {
 		return sse.Event{ID: first.ID, Name: first.Name, Data: first.Data}, events[1:], nil
 	}
+
 	n, all := 1, []byte(text)
 	for ; n < len(events) && events[n].Name == first.Name; n++ {
 		more, ok := added(events[n])
@@ -117,14 +137,16 @@ func next(events []store.Event) (sse.Event, []store.Event, error) {
 		}
 		all = append(all, more...)
 	}
+
 	data, err := json.Marshal(backendapi.Delta{Text: string(all)})
 	if err != nil {
 		return sse.Event{}, nil, fmt.Errorf("follow an answer: %w", err)
 	}
+
 	return sse.Event{ID: events[n-1].ID, Name: first.Name, Data: string(data)}, events[n:], nil
 }
 
-// added is the text that an event adds to the answer or to its reasoning.
+// added returns the text that an event adds to the answer or to its reasoning.
 func added(e store.Event) (text string, ok bool) {
 	switch e.Name {
 	case backendapi.EventDelta:
@@ -135,25 +157,19 @@ func added(e store.Event) (text string, ok bool) {
 		err := json.Unmarshal([]byte(e.Data), &d)
 		return d.Text, err == nil
 	}
+
 	return "", false
 }
 
 // gone ends the stream of an answer of which nothing is left in Redis.
 func (m *Manager) gone(ctx context.Context, w *sse.Writer) error {
-	p := problem.New(http.StatusGone, "The answer is not stored any more: read the conversation again.")
+	p := problem.New(http.StatusGone,
+		"The answer is not stored any more: read the conversation again.")
 	data, err := json.Marshal(withRequestID(ctx, *p))
 	if err != nil {
 		return fmt.Errorf("follow an answer: %w", err)
 	}
 	return w.Send(sse.Event{Name: backendapi.EventError, Data: string(data)})
-}
-
-func last(event string) bool {
-	switch event {
-	case backendapi.EventDone, backendapi.EventError, backendapi.EventStopped:
-		return true
-	}
-	return false
 }
 
 // WriteTimeout bounds a single write to a reader.

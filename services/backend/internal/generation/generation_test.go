@@ -40,11 +40,14 @@ func TestHistory(t *testing.T) {
 		return backendapi.Message{Role: role, Content: content, State: state}
 	}
 	earlier := []backendapi.Message{
-		said("user", "11111", backendapi.MessageComplete), said("assistant", "22222", backendapi.MessageComplete),
-		said("user", "333", backendapi.MessageComplete), said("assistant", "half", backendapi.MessageStopped),
+		said("user", "11111", backendapi.MessageComplete),
+		said("assistant", "22222", backendapi.MessageComplete),
+		said("user", "333", backendapi.MessageComplete),
+		said("assistant", "half", backendapi.MessageStopped),
 		said("user", "4", backendapi.MessageComplete),
 		said("assistant", "failed", backendapi.MessageFailed),
 	}
+
 	for budget, want := range map[int]string{
 		0: "new", 3: "new", 4: "4 new", 7: "4 new", 8: "half 4 new", 10: "half 4 new",
 		11: "333 half 4 new", 15: "333 half 4 new", 16: "22222 333 half 4 new",
@@ -58,8 +61,14 @@ func TestHistory(t *testing.T) {
 			t.Errorf("budget %d: %q, want %q", budget, s, want)
 		}
 	}
+
 	// Nothing is left out in the middle: a message that does not fit ends the history.
-	got := history([]backendapi.Message{said("user", "1", backendapi.MessageComplete), said("assistant", "too long", backendapi.MessageComplete)}, "new", 6)
+	got := history([]backendapi.Message{
+		said("user", "1", backendapi.MessageComplete),
+		said("assistant", "too long", backendapi.MessageComplete),
+	},
+		"new", 6)
+
 	if d := cmp.Diff([]mlapi.Message{{Role: "user", Content: "new"}}, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -70,11 +79,13 @@ func TestCut(t *testing.T) {
 		for _, limit := range []int{4, 5, 7, 1000} {
 			all, rest, piece := "", text, ""
 			for rest != "" {
-				if piece, rest = cut(rest, limit); piece == "" || len(piece) > limit || !utf8.ValidString(piece) {
+				if piece, rest = cut(rest, limit); piece == "" || len(piece) > limit ||
+					!utf8.ValidString(piece) {
 					t.Fatalf("cut at %d: %q", limit, piece)
 				}
 				all += piece
 			}
+
 			if all != text {
 				t.Errorf("%q became %q", text, all)
 			}
@@ -92,11 +103,13 @@ func TestInbox(t *testing.T) {
 	if n := in.take(); n.text != "ab" || n.queue != 2 || n.outcome != nil {
 		t.Errorf("%+v", n)
 	}
+
 	select {
 	case <-in.wake:
 		t.Error("awake for nothing")
 	default:
 	}
+
 	in.addText("c")
 	in.end(outcome{release: true})
 	<-in.wake

@@ -6,27 +6,30 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 )
 
-// news is what the model sent since it was last looked at. At the end outcome says what becomes of
-// the answer.
+// news is what the model has sent since the inbox was last emptied. Its outcome is nil until there
+// is nothing more to come.
 type news struct {
 	thinking, text string
 	queue, leftOut int
 	outcome        *outcome
 }
 
-// outcome is what becomes of an answer when its job is over.
+// outcome is what becomes of an answer when its job is over. The zero outcome leaves it as it is:
+// its end is stored already, or cannot be.
 type outcome struct {
-	// ending ends it.
+	// ending ends the answer.
 	ending *store.Ending
-	// release leaves it to another instance.
+
+	// release leaves the answer to another instance.
 	release bool
-	// superseded says that another instance writes it. With none of these it is decided already.
+
+	// superseded is set if another instance writes the answer now.
 	superseded bool
 }
 
-// inbox is between the one that reads the model's answer and the one that writes it to Redis. While a write is under
-// way the text that arrives is collected, and is one write then: a fast model costs few writes, a slow one has each
-// token written at once, and nothing ever waits for a timer.
+// inbox is between the one that reads the model's answer and the one that writes it to Redis. While
+// a write is under way the text that arrives is collected, and is one write then: a fast model
+// costs few writes, a slow one has each token written at once, and nothing ever waits for a timer.
 type inbox struct {
 	wake chan struct{}
 
@@ -49,8 +52,10 @@ func (i *inbox) change(f func()) {
 	}
 }
 
-func (i *inbox) addText(s string)      { i.change(func() { i.text = append(i.text, s...) }) }
-func (i *inbox) addThought(s string)   { i.change(func() { i.thinking = append(i.thinking, s...) }) }
+func (i *inbox) addText(s string) { i.change(func() { i.text = append(i.text, s...) }) }
+func (i *inbox) addThought(s string) {
+	i.change(func() { i.thinking = append(i.thinking, s...) })
+}
 func (i *inbox) setQueue(position int) { i.change(func() { i.queue = position }) }
 func (i *inbox) setLeftOut(n int)      { i.change(func() { i.leftOut = n }) }
 func (i *inbox) end(o outcome)         { i.change(func() { i.outcome = &o }) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 
@@ -16,26 +15,31 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Timing are the times of the protocol between jobs and readers.
+// Timing is the times of the protocol between jobs, their readers and ml.
 type Timing struct {
 	// Answer bounds one answer, from ml's beginning with it to the last token; what it waits for
 	// its turn is not counted.
 	Answer time.Duration
+
 	// Wait bounds the wait for ml's beginning.
 	Wait time.Duration
-	// Admission is how long a request waits to hear whether ml takes it. After that it counts as taken, and a refusal
-	// is an event of the answer. ml refuses within milliseconds, but begins its response with the first token: this is
-	// what a request to a slow model waits in vain.
+
+	// Admission is how long a request waits for ml to take it. After that it counts as taken, and a
+	// refusal is an event of the answer. ml refuses within milliseconds, but begins its response
+	// with the first token: each request to a slow model waits for so long.
 	Admission time.Duration
-	// Poll is how long a reader without news waits before it looks whether its writer is still there.
+
+	// Poll is how long a reader waits for events before it looks whether the answer has a writer.
 	Poll time.Duration
+
 	// KeepAlive is the time between comments on a stream without events.
 	KeepAlive time.Duration
+
 	// Write bounds a single write to a reader.
 	Write time.Duration
 }
 
-// DefaultTiming is the timing of a service whose answers take up to the time given.
+// DefaultTiming returns the timing of a service whose answers take up to the time given.
 func DefaultTiming(answer time.Duration) Timing {
 	return Timing{Answer: answer, Wait: 30 * time.Minute, Admission: 300 * time.Millisecond,
 		Poll: time.Second, KeepAlive: 15 * time.Second, Write: 20 * time.Second}
@@ -61,11 +65,16 @@ type Manager struct {
 	cut     context.CancelFunc
 }
 
-// New makes a manager whose answers are written by ml, with the default model unless a conversation has another.
-func New(s *store.Store, ml *hop.Client, model string, timing Timing, log *slog.Logger, reg prometheus.Registerer) *Manager {
-	m := &Manager{store: s, ml: ml, model: model, log: log, timing: timing,
-		metrics: newMetrics(reg),
-		jobs:    map[string]*job{}, readers: make(chan struct{}, store.MaxReaders)}
+// New returns a manager whose answers ml writes, with the default model unless a conversation has
+// another.
+func New(
+	s *store.Store, ml *hop.Client, model string, timing Timing, log *slog.Logger,
+	reg prometheus.Registerer,
+) *Manager {
+	m := &Manager{
+		store: s, ml: ml, model: model, log: log, timing: timing, metrics: newMetrics(reg),
+		jobs: map[string]*job{}, readers: make(chan struct{}, store.MaxReaders),
+	}
 	m.closing, m.cut = context.WithCancel(context.Background())
 	return m
 }
@@ -80,20 +89,14 @@ var (
 	errWaited     = errors.New("the answer has waited too long")
 )
 
-// errClosing is what a chat request gets while the instance stops. Another instance takes it, or this one's successor.
-func errClosing() error {
-	return &problem.Problem{Type: problem.TypeDraining,
-		Title:  http.StatusText(http.StatusServiceUnavailable),
-		Status: http.StatusServiceUnavailable,
-		Detail: "This backend is being stopped. Send the message again.", RetryAfter: 1}
-}
-
-// Start stores the message and starts its answer, in the conversation named or in a new one. It returns when ml has
-// taken the request or Timing.Admission is over. A request that ml refuses in this time leaves no trace, and the
-// refusal is the error, a *problem.Problem. Other errors are those of store.Store.Begin. A message
-// with the key of one that is stored is that one: its answer is returned.
-func (m *Manager) Start(ctx context.Context, owner, key string,
-	req backendapi.ChatRequest) (store.Generation, error) {
+// Start stores the message and starts its answer, in the conversation that the request names or in
+// a new one. It returns when ml has taken the request or Timing.Admission is over. A request that
+// ml refuses in this time leaves no trace, and the refusal is the error, a *problem.Problem. Other
+// errors are those of store.Store.Begin. For a message with the key of one that is stored it
+// returns the answer to that one.
+func (m *Manager) Start(
+	ctx context.Context, owner, key string, req backendapi.ChatRequest,
+) (store.Generation, error) {
 	g, again, err := m.start(ctx, owner, key, req)
 	result := "accepted"
 	var p *problem.Problem
@@ -109,21 +112,27 @@ func (m *Manager) Start(ctx context.Context, owner, key string,
 	case err != nil:
 		result = "error"
 	}
+
 	m.metrics.requests.WithLabelValues(result).Inc()
 	return g, err
 }
 
-func (m *Manager) start(ctx context.Context, owner, key string,
-	req backendapi.ChatRequest) (g store.Generation, again bool, err error) {
+// start is Start. It reports whether the message was stored before.
+func (m *Manager) start(
+	ctx context.Context, owner, key string, req backendapi.ChatRequest,
+) (g store.Generation, again bool, err error) {
 	if !m.enter() {
-		return store.Generation{}, false, errClosing()
+		return store.Generation{}, false, problem.Draining(
+			"This backend is being stopped. Send the message again.")
 	}
+
 	started := false
 	defer func() {
 		if !started {
 			m.running.Done()
 		}
 	}()
+
 	title := Title(req.Message)
 	turn := store.Turn{Owner: owner, Key: key, ConversationID: req.ConversationID, Title: title,
 		Asked: req.Model, Model: req.Model, Message: req.Message}
@@ -132,6 +141,7 @@ func (m *Manager) start(ctx context.Context, owner, key string,
 			return g, err == nil, err
 		}
 	}
+
 	if turn.ConversationID != "" {
 		c, err := m.store.Get(ctx, owner, turn.ConversationID)
 		if err != nil {
@@ -143,21 +153,25 @@ func (m *Manager) start(ctx context.Context, owner, key string,
 		if turn.Model == "" {
 			turn.Model = c.Model
 		}
-		// The same message may have been stored a moment ago: of one with a key Begin tells.
+
+		// The message itself may have been stored a moment ago. Begin finds one with a key.
 		if running, err := m.Settle(ctx, c); err != nil {
 			return store.Generation{}, false, err
 		} else if running && key == "" {
 			return store.Generation{}, false, store.ErrBusy
 		}
 	}
+
 	if turn.Model == "" {
 		turn.Model = m.model
 	}
+
 	begun, err := m.store.Begin(ctx, turn, title)
 	if err != nil || begun.Again {
-		return begun.Generation, begun.Again && err == nil, err
+		return begun.Generation, begun.Again, err
 	}
-	j := begins(ctx, m, begun, turn)
+
+	j := begunJob(ctx, m, begun, turn)
 	started = true
 	m.work(j)
 	return begun.Generation, false, j.admitted(ctx)
@@ -170,6 +184,7 @@ func (m *Manager) work(j *job) {
 	if m.closing.Err() != nil { // since it was counted
 		j.cancel(errDraining)
 	}
+
 	m.mu.Unlock()
 	go func() {
 		defer m.running.Done()
@@ -193,7 +208,8 @@ func (m *Manager) enter() bool {
 	return true
 }
 
-// Stop ends an answer of the owner as stopped, whichever instance writes it. An answer that has ended stays as it is.
+// Stop stops an answer of the owner, whichever instance writes it. An answer that has
+// ended stays as it is.
 func (m *Manager) Stop(ctx context.Context, owner, id string) error {
 	g, err := m.store.Generation(ctx, owner, id)
 	if err != nil || g.Ended {
@@ -202,12 +218,13 @@ func (m *Manager) Stop(ctx context.Context, owner, id string) error {
 	if err := m.store.End(ctx, g, store.Stopped()); err != nil && !errors.Is(err, store.ErrEnded) {
 		return err
 	}
+
 	m.Cancel(id)
 	return nil
 }
 
-// Cancel stops the work on an answer that has been ended in the store. A job of another instance learns of it from the
-// store: with its next token, or when it renews its lease.
+// Cancel cancels the job of an answer that has been ended in the store. A job of another instance
+// finds that out when it stores the next token, or renews its lease.
 func (m *Manager) Cancel(id string) {
 	m.mu.Lock()
 	j := m.jobs[id]
@@ -233,22 +250,26 @@ func (m *Manager) Drain(ctx context.Context) error {
 	if active > 0 {
 		m.log.InfoContext(ctx, "waiting for answers", "active", active)
 	}
+
 	idle := make(chan struct{})
 	go func() {
 		m.running.Wait()
 		close(idle)
 	}()
+
 	patience := time.Duration(1<<63 - 1)
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
 		patience = left - min(drainMargin, left/2)
 	}
+
 	over := make(chan struct{})
-	// Also when the jobs are done: readers follow those of other instances.
+	// Even if no job runs: readers may follow the answers of other instances.
 	time.AfterFunc(patience, func() {
 		m.release(ctx)
 		close(over)
 	})
+
 	select {
 	case <-idle:
 		return nil
@@ -256,6 +277,7 @@ func (m *Manager) Drain(ctx context.Context) error {
 	case <-ctx.Done():
 		m.release(ctx)
 	}
+
 	select {
 	case <-idle:
 		return nil
@@ -271,14 +293,16 @@ func (m *Manager) release(ctx context.Context) {
 	if len(m.jobs) > 0 {
 		m.log.WarnContext(ctx, "releasing answers that are not complete", "active", len(m.jobs))
 	}
+
 	for _, j := range m.jobs {
 		j.cancel(errDraining)
 	}
+
 	m.mu.Unlock()
 	m.cut()
 }
 
-// withRequestID gives the problem the request's id.
+// withRequestID returns the problem with the request's id.
 func withRequestID(ctx context.Context, p problem.Problem) *problem.Problem {
 	p.RequestID = logging.RequestID(ctx)
 	return &p

@@ -51,12 +51,12 @@ func TestRefusal(t *testing.T) {
 			j.resumed = tc.taken
 			j.answered.Store(tc.taken)
 			f := j.refusal(tc.err, tc.continued)
-			if got := (said{f.problem.Status, f.again, f.taken}); got != tc.want {
+			if got := (said{f.problem.Status, f.mayRepeat, f.taken}); got != tc.want {
 				t.Errorf("%+v, want %+v", got, tc.want)
 			}
 			cannot := tc.continued && f.problem.Status == http.StatusBadRequest
-			if j.plain != cannot {
-				t.Errorf("it is asked without the text so far: %v", j.plain)
+			if j.cannotContinue != cannot {
+				t.Errorf("it is asked without the text so far: %v", j.cannotContinue)
 			}
 		})
 	}
@@ -69,8 +69,8 @@ func TestRefusalOfASecondRequest(t *testing.T) {
 		j.resumed = tc.resumed
 		j.answered.Store(tc.answered)
 		var busy error = &problem.Problem{Status: http.StatusTooManyRequests}
-		if f := j.refusal(busy, false); f.again || !errors.Is(f.problem, busy) {
-			t.Errorf("%+v: sent again: %v", tc, f.again)
+		if f := j.refusal(busy, false); f.mayRepeat || !errors.Is(f.problem, busy) {
+			t.Errorf("%+v: sent again: %v", tc, f.mayRepeat)
 		}
 	}
 }

@@ -8,7 +8,8 @@ import (
 // maxTitle is the length of a title made of a message, in characters.
 const maxTitle = 60
 
-// Title makes a conversation's title of its first message: the first line that says something, cut at a word.
+// Title makes a conversation's title of its first message: the first line that says
+// something, cut at a word.
 func Title(message string) string {
 	line := ""
 	for l := range strings.Lines(message) {
@@ -16,10 +17,12 @@ func Title(message string) string {
 			break
 		}
 	}
+
 	chars := []rune(line)
 	if len(chars) <= maxTitle {
 		return line
 	}
+
 	cut := maxTitle - 1 // one is for the ellipsis
 	for i := cut; i > cut/2; i-- {
 		if chars[i] == ' ' {
@@ -27,6 +30,7 @@ func Title(message string) string {
 			break
 		}
 	}
+
 	return strings.TrimRightFunc(string(chars[:cut]), unicode.IsPunct) + "…"
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // Server speaks mlapi. Chat, Ready and Models may be set at any time.
@@ -25,7 +26,7 @@ type Server struct {
 	mu     sync.Mutex
 	http   *http.Server
 	chat   func(*Stream)
-	ready  mlapi.Readiness
+	ready  wire.Readiness
 	models mlapi.Models
 }
 
@@ -33,21 +34,29 @@ type Server struct {
 func Start(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{
-		chat:   func(st *Stream) { st.Text("hello"); st.Done() },
-		ready:  mlapi.Readiness{Status: "ready", Checks: map[string]string{"ollama": "ok", "model": "ok"}},
-		models: mlapi.Models{Models: []mlapi.ModelInfo{{Name: "codexcontinue", Default: true}}, Build: mlapi.Build{Name: "codexcontinue", State: mlapi.BuildReady}},
+		chat: func(st *Stream) { st.Text("hello"); st.Done() },
+		ready: wire.Readiness{
+			Status: "ready", Checks: map[string]string{"ollama": "ok", "model": "ok"},
+		},
+		models: mlapi.Models{
+			Models: []mlapi.ModelInfo{{Name: "codexcontinue", Default: true}},
+			Build:  mlapi.Build{Name: "codexcontinue", State: mlapi.BuildReady},
+		},
 	}
+
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /chat", func(w http.ResponseWriter, r *http.Request) {
 		st := &Stream{t: t, w: w, HTTP: r}
 		if err := json.NewDecoder(r.Body).Decode(&st.Request); err != nil {
 			t.Errorf("ml got something else than a chat request: %v", err)
 		}
+
 		s.mu.Lock()
 		chat := s.chat
 		s.mu.Unlock()
 		chat(st)
 	})
+
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -56,11 +65,13 @@ func Start(t testing.TB) *Server {
 		}
 		_ = json.NewEncoder(w).Encode(s.ready)
 	})
+
 	mux.HandleFunc("GET /models", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		_ = json.NewEncoder(w).Encode(s.models)
 	})
+
 	s.handler = mux
 	s.listen(t, "127.0.0.1:0")
 	t.Cleanup(func() { s.Kill() })
@@ -73,6 +84,7 @@ func (s *Server) listen(t testing.TB, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	// And not httptest's, which waits for streams that a failed test left open.
 	hs, served := &http.Server{Handler: s.handler}, make(chan error, 1)
 	go func() { served <- hs.Serve(l) }()
@@ -107,7 +119,7 @@ func (s *Server) Chat(f func(*Stream)) {
 }
 
 // Ready sets the answer of GET /ready.
-func (s *Server) Ready(r mlapi.Readiness) {
+func (s *Server) Ready(r wire.Readiness) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ready = r
@@ -155,7 +167,9 @@ func (s *Stream) Text(text string) { s.Send(mlapi.Chunk{Text: text}) }
 
 // Done ends the answer.
 func (s *Stream) Done() {
-	s.Send(mlapi.Chunk{Done: &mlapi.Done{Model: "codexcontinue", Reason: "stop", PromptTokens: 3, Tokens: 5}})
+	s.Send(mlapi.Chunk{Done: &mlapi.Done{
+		Model: "codexcontinue", Reason: "stop", PromptTokens: 3, Tokens: 5,
+	}})
 }
 
 // Words are the first n words of the answers of Count.
@@ -175,6 +189,7 @@ func Count(n int, pause time.Duration) func(*Stream) {
 		if first = strings.Count(said, " "); said != Words(first) {
 			s.t.Errorf("ml got a text so far that it did not write: %q", said)
 		}
+
 		s.Open()
 		for k := first; k < n; k++ {
 			select {
@@ -184,6 +199,7 @@ func Count(n int, pause time.Duration) func(*Stream) {
 				s.Text(fmt.Sprintf("%d ", k))
 			}
 		}
+
 		s.Done()
 	}
 }

@@ -14,34 +14,36 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Check asks Redis whether it answers: of a Cluster each master. Its error says what to do; it never holds the password.
+// Check returns an error if Redis, or a master of a Cluster, does not answer. The error says what
+// to do; it never has the password in it.
 func (s *Store) Check(ctx context.Context) error {
 	ping := func(ctx context.Context, c redis.UniversalClient) error {
 		err := c.Ping(ctx).Err()
 		if errors.Is(full(err), ErrDiskFull) {
-			return nil // it can be read: Full tells
+			return nil // it can be read; Full returns the error
 		}
 		return err
 	}
+
+	if err := s.eachMaster(ctx, ping); err != nil {
+		return s.addr.explain(err)
+	}
+
 	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
-		each := func(ctx context.Context, c *redis.Client) error { return ping(ctx, c) }
-		if err := cluster.ForEachMaster(ctx, each); err != nil {
-			return s.addr.explain(err)
-		}
 		info, err := cluster.ClusterInfo(ctx).Result()
 		switch {
 		case redis.HasErrorPrefix(err, "NOPERM"): // a user that may not ask is as good
 		case err != nil:
 			return s.addr.explain(err)
 		case strings.Contains(info, "cluster_state:fail"):
-			return fmt.Errorf("%s: the Cluster is down: not every slot is served (CLUSTER INFO says more)", s.addr)
+			return fmt.Errorf("%s: the Cluster is down: not every slot is served (CLUSTER INFO says more)",
+				s.addr)
 		}
+
 		return nil
 	}
-	if err := ping(ctx, s.rdb); err != nil {
-		return s.addr.explain(err)
-	}
-	// A wrong server answers PING as well, and everything else in vain.
+
+	// A server of the wrong kind answers PING as well.
 	pipe := s.rdb.Pipeline()
 	cluster, replication, server := pipe.Info(ctx, "cluster"), pipe.Info(ctx, "replication"),
 		pipe.Info(ctx, "server")
@@ -50,19 +52,23 @@ func (s *Store) Check(ctx context.Context) error {
 	case strings.Contains(cluster.Val(), "cluster_enabled:1"):
 		return fmt.Errorf("%s is a node of a Redis Cluster: set REDIS_CLUSTER", s.addr)
 	case strings.Contains(replication.Val(), "role:slave"):
-		return fmt.Errorf("%s is a replica, which takes no writes: name the master, or set REDIS_SENTINELS and REDIS_MASTER", s.addr)
+		return fmt.Errorf("%s is a replica, which takes no writes: name the master, or set "+
+			"REDIS_SENTINELS and REDIS_MASTER",
+			s.addr)
 	}
+
 	if v := tooOld(server.Val()); v != "" {
 		return fmt.Errorf("%s is Redis %s: version %d.0 or later is needed", s.addr, v, minMajor)
 	}
+
 	return nil
 }
 
-// minMajor is the first version of Redis whose scripts say what they may do when it has no memory
-// left.
+// minMajor is the first version of Redis in which a script declares whether it may run when
+// there is no memory left.
 const minMajor = 7
 
-// tooOld returns the server's version when INFO server tells one that is below minMajor.
+// tooOld returns the server's version, from INFO server, if it is below minMajor, else "".
 func tooOld(info string) string {
 	for line := range strings.Lines(info) {
 		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "redis_version:"); ok {
@@ -72,66 +78,88 @@ func tooOld(info string) string {
 			}
 		}
 	}
+
 	return ""
 }
 
-// explain says what to do about an error of a connection or a command.
+// explain returns an error of a connection or a command with what to do about it.
 func (a Address) explain(err error) error {
-	said := err.Error()
+	text := err.Error()
 	user := ""
 	if opt, urlErr := redis.ParseURL(a.URL); urlErr == nil {
 		user = opt.Username
 	}
+
 	switch {
-	case strings.Contains(said, "NOAUTH"):
+	case strings.Contains(text, "NOAUTH"):
 		return errors.New("the server asks for a password: set REDIS_PASSWORD_FILE")
-	case strings.Contains(said, "WRONGPASS") && user != "":
-		return fmt.Errorf("the server refuses the user %q or the password: compare REDIS_URL and the file of REDIS_PASSWORD_FILE with Redis's ACL", user)
-	case strings.Contains(said, "WRONGPASS"), strings.Contains(said, "without any password configured"):
-		return errors.New("the server refuses the password: compare the file of REDIS_PASSWORD_FILE with Redis's requirepass")
-	case strings.Contains(said, "NOPERM"):
-		return fmt.Errorf("%s: the user may not do what the backend does: it needs ~* and +@all -@admin -@dangerous (%s)", a, said)
-	case strings.Contains(said, "LOADING"):
+	case strings.Contains(text, "WRONGPASS") && user != "":
+		return fmt.Errorf("the server refuses the user %q or the password: compare REDIS_URL and "+
+			"the file of REDIS_PASSWORD_FILE with Redis's ACL",
+			user)
+	case strings.Contains(text, "WRONGPASS"),
+		strings.Contains(text, "without any password configured"):
+		return errors.New("the server refuses the password: compare the file of " +
+			"REDIS_PASSWORD_FILE with Redis's requirepass")
+	case strings.Contains(text, "NOPERM"):
+		return fmt.Errorf("%s: the user may not do what the backend does: it needs ~* and +@all "+
+			"-@admin -@dangerous (%s)",
+			a, text)
+	case strings.Contains(text, "LOADING"):
 		return errors.New("the server is still loading its data")
-	case strings.Contains(said, "cluster support disabled"):
-		return fmt.Errorf("%s: the server is not part of a Redis Cluster: leave REDIS_CLUSTER unset", a)
+	case strings.Contains(text, "cluster support disabled"):
+		return fmt.Errorf("%s: the server is not part of a Redis Cluster: leave REDIS_CLUSTER unset",
+			a)
 	}
+
 	return a.explainTransport(err)
 }
 
-// explainTransport is explain of what went wrong before Redis said anything.
+// explainTransport is explain for what went wrong before Redis replied.
 func (a Address) explainTransport(err error) error {
-	said := err.Error()
+	text := err.Error()
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var dns *net.DNSError
 	var op *net.OpError
-	sentinels := len(a.Sentinels) > 0 && strings.Contains(said, "all sentinels specified in configuration are unreachable")
+	sentinels := len(a.Sentinels) > 0 && strings.Contains(text,
+		"all sentinels specified in configuration are unreachable")
 	switch {
 	case errors.As(err, &unknown):
-		return fmt.Errorf("%s: the server's certificate is signed by nobody this backend trusts: set REDIS_CA_FILE to the file of its authority", a)
+		return fmt.Errorf("%s: the server's certificate is signed by nobody this backend trusts: "+
+			"set REDIS_CA_FILE to the file of its authority",
+			a)
 	case errors.As(err, &host), errors.As(err, &invalid):
 		return fmt.Errorf("%s: the server's certificate does not fit: %w", a, err)
-	case strings.Contains(said, "tls: certificate required"):
-		return fmt.Errorf("%s: the server wants a certificate of its clients, which this backend has not: set tls-auth-clients no there", a)
+	case strings.Contains(text, "tls: certificate required"):
+		return fmt.Errorf("%s: the server wants a certificate of its clients, which this backend "+
+			"has not: set tls-auth-clients no there",
+			a)
 	case sentinels && errors.Is(err, redis.Nil):
 		return fmt.Errorf("REDIS_MASTER: the Sentinels know no master %q", a.Master)
 	case errors.As(err, &dns):
 		return fmt.Errorf("%s: the host %s does not resolve", a, dns.Name)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &op) && op.Timeout():
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, &op) && op.Timeout():
 		if strings.HasPrefix(a.URL, "rediss:") { // a Redis without TLS waits for the rest of a command
-			return fmt.Errorf("%s does not answer in time: if it does not speak TLS, write REDIS_URL with redis://", a)
+			return fmt.Errorf("%s does not answer in time: if it does not speak TLS, write "+
+				"REDIS_URL with redis://",
+				a)
 		}
 		return fmt.Errorf("%s does not answer in time", a)
 	case sentinels:
 		return fmt.Errorf("%s: no Sentinel answers: %w", a, err)
-	case errors.As(err, &op) && op.Op == "dial" && op.Addr != nil && len(a.Sentinels)+len(a.Cluster) > 0:
+	case errors.As(err, &op) && op.Op == "dial" && op.Addr != nil &&
+		len(a.Sentinels)+len(a.Cluster) > 0:
 		return fmt.Errorf("%s: %s cannot be reached: %w", a, op.Addr, op.Err)
 	case errors.As(err, &op) && op.Op == "dial":
 		return fmt.Errorf("%s cannot be reached: %w", a, op.Err)
 	case errors.Is(err, io.EOF):
-		return fmt.Errorf("%s: the server closes the connection: if it speaks TLS alone, write REDIS_URL with rediss://", a)
+		return fmt.Errorf("%s: the server closes the connection: if it speaks TLS alone, write "+
+			"REDIS_URL with rediss://",
+			a)
 	}
+
 	return fmt.Errorf("%s: %w", a, err)
 }

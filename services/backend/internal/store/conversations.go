@@ -13,21 +13,24 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// MaxMessages is the greatest number of messages of a conversation: reading one stays one answer of bounded size.
+// MaxMessages is the greatest number of messages of a conversation: reading one stays one
+// answer of bounded size.
 const MaxMessages = 1000
 
-// Untitled is the title of a conversation that has neither been given one nor a message to take it from.
+// Untitled is the title of a conversation that has neither been given one nor a
+// message to take it from.
 const Untitled = "New conversation"
 
 // Conversation is a conversation as it is stored. Its Title is empty until it has one.
 type Conversation struct {
 	backendapi.Conversation
 	Owner string
+
 	// Generation is the answer being written, or "".
 	Generation string
 }
 
-// Public is what the API says of it.
+// Public returns the conversation as the API shows it.
 func (c Conversation) Public() backendapi.Conversation {
 	out := c.Conversation
 	if out.Title == "" {
@@ -36,23 +39,38 @@ func (c Conversation) Public() backendapi.Conversation {
 	return out
 }
 
-// Create makes an empty conversation.
-func (s *Store) Create(ctx context.Context, owner, title, model string) (Conversation, error) {
+// Create makes an empty conversation. With the key of a request that made one it returns that one.
+// It fails with ErrTooMany, ErrKeyReused or ErrStorageFull.
+func (s *Store) Create(ctx context.Context, owner, key, title, model string) (Conversation, error) {
 	id, err := newID()
 	if err != nil {
 		return Conversation{}, err
 	}
-	now := time.UnixMilli(time.Now().UnixMilli()).UTC() // as precise as it is stored
-	c := Conversation{Owner: owner, Conversation: backendapi.Conversation{ID: id, Title: title, Model: model, CreatedAt: now, UpdatedAt: now}}
-	reply, err := s.run(ctx, s.scripts.create, s.key.ofConversation(owner, id), id, owner, title,
-		model, now.UnixMilli(), millis(s.opts.TTL), s.opts.MaxConversations).Text()
-	switch {
-	case err != nil:
-		return Conversation{}, fmt.Errorf("create a conversation: %w", err)
-	case reply == "conversations":
-		return Conversation{}, ErrTooMany
+
+	keys, script := s.key.ofConversation(owner, id), s.scripts.create
+	if key != "" {
+		keys, script = append(keys, s.key.message(owner, key)), script.repeated()
 	}
-	return c, nil
+
+	now := storedNow()
+	reply, err := s.run(ctx, script, keys, id, owner, title, model, now.UnixMilli(),
+		millis(s.opts.TTL), s.opts.MaxConversations, digest("conversation", title, model),
+		millis(KeyKept)).StringSlice()
+	if err != nil {
+		return Conversation{}, fmt.Errorf("create a conversation: %w", err)
+	}
+
+	if reply[0] != "ok" {
+		made, err := known(owner, reply)
+		if err != nil {
+			return Conversation{}, err
+		}
+		return s.Get(ctx, owner, made.ConversationID)
+	}
+
+	return Conversation{Owner: owner, Conversation: backendapi.Conversation{
+		ID: id, Title: title, Model: model, CreatedAt: now, UpdatedAt: now,
+	}}, nil
 }
 
 var fields = []string{"owner", "title", "model", "created_at", "updated_at", "generation"}
@@ -63,11 +81,18 @@ func parse(id string, values []any) (Conversation, bool) {
 	for i, v := range values {
 		text[i], _ = v.(string)
 	}
+
 	if text[0] == "" {
 		return Conversation{}, false
 	}
+
 	return Conversation{Owner: text[0], Generation: text[5], Conversation: backendapi.Conversation{
-		ID: id, Title: text[1], Model: text[2], CreatedAt: instant(text[3]), UpdatedAt: instant(text[4])}}, true
+		ID:        id,
+		Title:     text[1],
+		Model:     text[2],
+		CreatedAt: instant(text[3]),
+		UpdatedAt: instant(text[4]),
+	}}, true
 }
 
 func instant(ms string) time.Time {
@@ -80,14 +105,17 @@ func (s *Store) Get(ctx context.Context, owner, id string) (Conversation, error)
 	if !validID(id) {
 		return Conversation{}, ErrNotFound
 	}
+
 	values, err := s.rdb.HMGet(ctx, s.key.conversation(owner, id), fields...).Result()
 	if err != nil {
 		return Conversation{}, fmt.Errorf("read a conversation: %w", err)
 	}
+
 	c, ok := parse(id, values)
 	if !ok || c.Owner != owner {
 		return Conversation{}, ErrNotFound
 	}
+
 	return c, nil
 }
 
@@ -108,6 +136,7 @@ func (s *Store) Detail(ctx context.Context, owner, id string, limit int,
 	if !validID(id) {
 		return Conversation{}, Page{}, ErrNotFound
 	}
+
 	place := -1
 	if before != "" {
 		var err error
@@ -116,14 +145,17 @@ func (s *Store) Detail(ctx context.Context, owner, id string, limit int,
 			return Conversation{}, Page{}, ErrCursor
 		}
 	}
+
 	args := []any{place, limit, MaxPage}
 	for _, f := range fields {
 		args = append(args, f)
 	}
+
 	reply, err := s.run(ctx, s.scripts.detail, s.key.ofConversation(owner, id)[:2], args...).Slice()
 	if err != nil {
 		return Conversation{}, Page{}, fmt.Errorf("read a conversation: %w", err)
 	}
+
 	values, _ := reply[0].([]any) // our own script wrote them
 	first, _ := reply[1].(int64)
 	list, _ := reply[2].([]any)
@@ -131,14 +163,17 @@ func (s *Store) Detail(ctx context.Context, owner, id string, limit int,
 	if !ok || c.Owner != owner {
 		return Conversation{}, Page{}, ErrNotFound
 	}
+
 	texts := make([]string, len(list))
 	for i, m := range list {
 		texts[i], _ = m.(string)
 	}
+
 	var p Page
 	if first > 0 {
 		p.Earlier = strconv.FormatInt(first, 10)
 	}
+
 	p.Messages, err = decodeMessages(texts)
 	return c, p, err
 }
@@ -158,13 +193,16 @@ func (s *Store) Rename(ctx context.Context, owner, id, title string) (Conversati
 	if !validID(id) {
 		return Conversation{}, ErrNotFound
 	}
-	n, err := s.run(ctx, s.scripts.rename, s.key.ofConversation(owner, id), id, owner, title, time.Now().UnixMilli(), millis(s.opts.TTL)).Int()
+
+	n, err := s.run(ctx, s.scripts.rename, s.key.ofConversation(owner, id), id, owner, title,
+		time.Now().UnixMilli(), millis(s.opts.TTL)).Int()
 	if err != nil {
 		return Conversation{}, fmt.Errorf("rename a conversation: %w", err)
 	}
 	if n == 0 {
 		return Conversation{}, ErrNotFound
 	}
+
 	return s.Get(ctx, owner, id)
 }
 
@@ -174,27 +212,32 @@ func (s *Store) Delete(ctx context.Context, owner, id string) (generation string
 	if !validID(id) {
 		return "", ErrNotFound
 	}
+
 	for {
 		// The answers' keys must be named before the script runs: a Cluster wants to know them.
 		c, ended, err := s.readable(ctx, owner, id)
 		if err != nil {
 			return "", err
 		}
+
 		keys := s.key.ofGeneration(owner, id, c.Generation)
 		for _, g := range ended {
 			if g != c.Generation {
 				keys = append(keys, s.key.own(owner, g)...)
 			}
 		}
+
 		reply, err := s.run(ctx, s.scripts.del, keys, id, owner, millis(s.opts.Keep),
 			c.Generation).Text()
 		if err != nil {
 			return "", fmt.Errorf("delete a conversation: %w", err)
 		}
-		switch reply {
-		case "missing":
-			return "", ErrNotFound
-		case "deleted":
+
+		if err := refusals[reply]; err != nil {
+			return "", err
+		}
+
+		if reply == "deleted" {
 			if c.Generation != "" {
 				s.Forget(ctx, Generation{ID: c.Generation, Owner: owner, ConversationID: id})
 			}
@@ -217,11 +260,13 @@ func (s *Store) readable(ctx context.Context, owner, id string) (
 		if c, page, err = s.Detail(ctx, owner, id, MaxMessages, before); err != nil {
 			return c, nil, err
 		}
+
 		for _, m := range page.Messages {
 			if m.GenerationID != "" && m.CreatedAt.After(oldest) {
 				generations = append(generations, m.GenerationID)
 			}
 		}
+
 		if before = page.Earlier; before == "" || page.Messages[0].CreatedAt.Before(oldest) {
 			return c, generations, nil
 		}
@@ -243,21 +288,25 @@ func parseCursor(cursor string) (position, error) {
 	if err != nil {
 		return position{}, ErrCursor
 	}
+
 	score, id, _ := strings.Cut(string(b), ":")
 	n, err := strconv.ParseInt(score, 10, 64)
 	if err != nil || n < 0 || !validID(id) {
 		return position{}, ErrCursor
 	}
+
 	return position{n, id}, nil
 }
 
 // listBatch is how many entries are read at once beyond those asked for.
 const listBatch = 16
 
-// List reads up to limit conversations of the owner, the last changed first, after the cursor that the page before
-// ended with ("" for the first page). A conversation that changes meanwhile moves to the first page and shows on no
-// later one; no other is left out or shown twice.
-func (s *Store) List(ctx context.Context, owner string, limit int, cursor string) (backendapi.ConversationPage, error) {
+// List reads up to limit conversations of the owner, the last changed first, after the cursor that
+// the page before ended with ("" for the first page). A conversation that changes meanwhile moves
+// to the first page and shows on no later one; no other is left out or shown twice.
+func (s *Store) List(
+	ctx context.Context, owner string, limit int, cursor string,
+) (backendapi.ConversationPage, error) {
 	page := backendapi.ConversationPage{Conversations: []backendapi.Conversation{}}
 	from := "+inf"
 	var after position
@@ -268,22 +317,30 @@ func (s *Store) List(ctx context.Context, owner string, limit int, cursor string
 		}
 		from = strconv.FormatInt(after.score, 10)
 	}
+
 	var expired []any
 	defer func() {
 		if len(expired) > 0 {
-			s.rdb.ZRem(ctx, s.key.list(owner), expired...) // if it fails, the next one that lists tries again
+			// if it fails, the next one that lists tries again
+			s.rdb.ZRem(ctx, s.key.list(owner), expired...)
 		}
 	}()
+
 	var last position
 	for offset := int64(0); ; {
-		entries, err := s.rdb.ZRevRangeByScoreWithScores(ctx, s.key.list(owner), &redis.ZRangeBy{Min: "-inf", Max: from,
-			Offset: offset, Count: int64(limit + listBatch)}).Result()
+		entries, err := s.rdb.ZRevRangeByScoreWithScores(ctx, s.key.list(owner), &redis.ZRangeBy{
+			Min:    "-inf",
+			Max:    from,
+			Offset: offset,
+			Count:  int64(limit + listBatch),
+		}).Result()
 		if err != nil {
 			return page, fmt.Errorf("list conversations: %w", err)
 		}
 		if len(entries) == 0 {
 			return page, nil
 		}
+
 		offset += int64(len(entries))
 		var places []position
 		for _, e := range entries {
@@ -293,10 +350,12 @@ func (s *Store) List(ctx context.Context, owner string, limit int, cursor string
 			}
 			places = append(places, p)
 		}
+
 		found, gone, err := s.read(ctx, owner, places)
 		if err != nil {
 			return page, err
 		}
+
 		expired = append(expired, gone...)
 		for _, c := range found {
 			if len(page.Conversations) == limit {
@@ -309,20 +368,24 @@ func (s *Store) List(ctx context.Context, owner string, limit int, cursor string
 	}
 }
 
-// read reads the conversations at the places, without those that are gone or have moved since the list was read.
-// Those that have expired it names as gone.
-func (s *Store) read(ctx context.Context, owner string, places []position) (out []Conversation, gone []any, err error) {
+// read reads the conversations at the places, without those that are gone or have moved since the
+// list was read. Those that have expired it names as gone.
+func (s *Store) read(
+	ctx context.Context, owner string, places []position,
+) (out []Conversation, gone []any, err error) {
 	pipe := s.rdb.Pipeline()
 	values := make([]*redis.SliceCmd, len(places))
 	for i, p := range places {
 		values[i] = pipe.HMGet(ctx, s.key.conversation(owner, p.id), fields...)
 	}
+
 	if len(places) == 0 {
 		return nil, nil, nil
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, nil, fmt.Errorf("list conversations: %w", err)
 	}
+
 	for i, p := range places {
 		c, ok := parse(p.id, values[i].Val())
 		switch {
@@ -332,5 +395,6 @@ func (s *Store) read(ctx context.Context, owner string, places []position) (out 
 			out = append(out, c)
 		}
 	}
+
 	return out, gone, nil
 }

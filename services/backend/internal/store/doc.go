@@ -2,32 +2,45 @@
 //
 // # Keys
 //
-//	owner:<owner>:conversations     sorted set  the owner's conversation ids by the time of their last change (ms)
-//	owner:<owner>:usage             hash        the bytes of each conversation's messages by its id, and their total
-//	owner:<owner>:message:<key>     hash        of a message with an idempotency key: its digest, answer (generation) and
-//	                                            conversation, and acknowledged when it was sent again
-//	conversation:<id>               hash        owner, title, model, created_at, updated_at (ms), generation: the id of
-//	                                            the answer being written, absent when there is none
-//	conversation:<id>:messages      list        JSON of backendapi.Message, oldest first; while an answer is written its
-//	                                            message is the last one, without content and in state streaming
-//	generation:<id>                 hash        owner, conversation, state (running or ended), fence: the fencing token of its
-//	                                            writer, expires: the end of the lease (ms; 0 when it was given up), suspect:
-//	                                            set when it was found expired and the writer has time to renew it, retries:
-//	                                            how often the answer was begun anew, left_out: the number of messages that the
-//	                                            model did not get, lease: the end of a lease as the former version reads it
-//	generation:<id>:events          stream      e: the event's name, d: its data: JSON, of a delta the plain text
-//	generation:<id>:text            string      the text of all deltas, so that whoever ends an answer has it at hand
-//	generation:<id>:thinking        string      the model's reasoning, likewise
-//	running                         sorted set  owner:conversation:answer of the answers being written, by the time of the entry
+//	owner:<owner>:conversations   sorted set  the owner's conversation ids, by the time of their
+//	                                          last change (ms)
+//	owner:<owner>:usage           hash        the bytes of each conversation's messages by its id,
+//	                                          and their total
+//	owner:<owner>:message:<key>   hash        of a message or a new conversation with an idempotency
+//	                                          key: its digest, answer (generation) and conversation,
+//	                                          and acknowledged once it was sent again
+//	conversation:<id>             hash        owner, title, model, created_at, updated_at (ms),
+//	                                          generation: the id of the answer being written, absent
+//	                                          if there is none
+//	conversation:<id>:messages    list        JSON of backendapi.Message, oldest first. While an
+//	                                          answer is written its message is the last one, without
+//	                                          content and in state streaming
+//	generation:<id>               hash        owner, conversation, and the fields below
+//	generation:<id>:events        stream      e: the event's name, d: its data: JSON, of a delta the
+//	                                          plain text
+//	generation:<id>:text          string      the text of all deltas, for whoever ends the answer
+//	generation:<id>:thinking      string      the model's reasoning, likewise
+//	running                       sorted set  owner:conversation:answer of the answers being
+//	                                          written, by the time of the entry
+//
+// The fields of an answer, generation:<id>:
+//
+//	state     running or ended
+//	fence     the fencing token of its writer
+//	expires   the end of the lease (ms; 0 if it was given up)
+//	suspect   set when the lease was found expired, and its writer has time to renew it
+//	retries   how often the answer was begun anew
+//	left_out  the number of messages that the model did not get
+//	lease     the end of a lease as the former version reads it
 //
 // ml keeps its queue beside these, in keys that begin with {queue} (services/ml/internal/queue).
 //
-// A conversation's keys live for the TTL after the last change (for ever when it is 0), its owner's list as long as the
-// youngest conversation in it. An answer's keys live as long while it runs, and for Keep after its end: so long can a
-// reader resume. The events are bounded by the greatest length of an answer (generation.MaxAnswer) and not by MAXLEN,
-// which would drop the beginning of a long answer for a reader that resumes. With a conversation
-// the events of its answers are deleted; of the one being written the end stays, for those who read
-// it.
+// A conversation's keys live for the TTL after the last change (for ever when it is 0), its owner's
+// list as long as the youngest conversation in it. An answer's keys live as long while it runs, and
+// for Keep after its end: so long can a reader resume. The events are bounded by the greatest
+// length of an answer (generation.MaxAnswer) and not by MAXLEN, which would drop the beginning of a
+// long answer for a reader that resumes. With a conversation the events of its answers are deleted;
+// of the one being written the end stays, for those who read it.
 //
 // # Where the keys lie
 //
@@ -44,38 +57,40 @@
 //
 // # Who may write
 //
-// Every change is one Lua script, so no reader sees half of one. Whoever writes an answer holds a lease, a time of
-// Redis's own clock in the answer's hash, and renews it. When it has expired anybody may take the
-// answer over (Claim), which raises the fencing token: every write, renewal and ending with an
-// older token is refused with ErrSuperseded, so a writer that was only slow does no harm. An answer
-// ends exactly once, with the first call of End, wherever it comes from: the job that writes it, or
-// DELETE on any instance. After that every write of the job is refused with ErrEnded: the job
-// learns so that it was stopped. An answer without a fencing token was begun by the former version:
-// it is not taken over, but ended when nobody holds its lease (Reap). Instances of that version see
-// a lease of the others' answers that is long, and leave them alone.
+// Every change is one Lua script, so no reader sees half of one. Whoever writes an answer holds a
+// lease, a time of Redis's own clock in the answer's hash, and renews it. When it has expired
+// anybody may take the answer over (Claim), which raises the fencing token: every write, renewal
+// and ending with an older token is refused with ErrSuperseded, so a writer that was only slow does
+// no harm. An answer ends exactly once, with the first call of End, wherever it comes from: the job
+// that writes it, or DELETE on any instance. After that every write of the job is refused with
+// ErrEnded: the job learns so that it was stopped. An answer without a fencing token was begun by
+// the former version: it is not taken over, but ended when nobody holds its lease (Reap). Instances
+// of that version see a lease of the others' answers that is long, and leave them alone.
 //
 // # A message is stored once
 //
-// A message's key is looked up and stored by the script that stores the message. Whoever sends it
+// A message's key is looked up and stored by the script that stores the message, that of a new
+// conversation likewise. Whoever sends it
 // again hears of the first one's answer, and from then on the message cannot be taken back: a
 // refusal by ml becomes an event of the answer.
 //
 // # When Redis fails
 //
-// A script is not sent again unless Redis said that it did nothing (see Store.run): a lost reply is an error. Writes that
-// are safe to repeat are repeated by the job for up to Outage, and readers wait as long at the place where they are, so
-// an answer outlives the time that Sentinels or a Cluster take to let a replica take over. A lease may expire meanwhile
-// with its writer alive; Claim leaves it Grace, once, to renew it. Replicas lag: what the old
-// master took and did not pass on is lost. An answer of which text is lost ends with an error, as its readers have seen more than there
-// is; it is never patched, which would show text twice.
+// A script is not sent again unless Redis said that it did nothing (see Store.run): a lost reply is
+// an error. Writes that are safe to repeat are repeated by the job for up to Outage, and readers
+// wait as long at the place where they are, so an answer outlives the time that Sentinels or a
+// Cluster take to let a replica take over. A lease may expire meanwhile with its writer alive;
+// Claim leaves it Grace, once, to renew it. Replicas lag: what the old master took and did not pass
+// on is lost. An answer of which text is lost ends with an error, as its readers have seen more
+// than there is; it is never patched, which would show text twice.
 //
 // # When Redis is full
 //
-// At maxmemory Redis refuses a script that does not say that it may run all the same (its first
-// line): nothing is half stored. Those that store a new message or conversation are refused, with
-// ErrStorageFull; those that read, delete and end may run, and those that write an answer that has
-// begun, as it is bounded. Transactions (MULTI) are refused then, also those that only read, so
-// there are none.
+// At maxmemory Redis refuses a script unless its first line allows it to run all the same, so
+// nothing is half stored. Those that store a new message or conversation are refused, with
+// ErrStorageFull. Those that read, delete and end may run, and those that write an answer that
+// has begun, as it is bounded. Transactions (MULTI) are refused then, also those that only
+// read, so there are none.
 //
 // One that cannot write to its disk refuses every change, and PING, with MISCONF: ErrDiskFull.
 // Whatever reads changes nothing, or bears that it cannot.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -16,8 +17,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// What Begin and Claim return of a conversation's last messages at most: so many, and so many bytes
-// as they are stored.
+// Begin and Claim return the last messages of a conversation: at most so many, and so many bytes of
+// them as they are stored.
 const (
 	HistoryMessages = 256
 	HistoryBytes    = 512 << 10
@@ -26,11 +27,11 @@ const (
 // MaxRetries is how often an answer is begun anew at most: by another instance, or by its own job.
 const MaxRetries = 3
 
-// KeyKept is how long the key of a message is known.
+// KeyKept is how long the key of a request is known.
 const KeyKept = 2 * time.Hour
 
-// What instances of the former version know, which write no fencing tokens: they end an answer
-// whose lease is over, so they see one that is long; and they renew their own each second.
+// Instances of the former version write no fencing tokens. They end an answer whose lease is over,
+// so the lease that they read is a long one. They renew their own leases each second.
 const (
 	formerLease = 30 * time.Second
 	formerGrace = 4 * time.Second
@@ -39,11 +40,14 @@ const (
 // Generation is an answer.
 type Generation struct {
 	ID, Owner, ConversationID string
-	// Fence is the fencing token of the answer's writer, which each takeover raises; 0 of one who
-	// does not write.
+
+	// Fence is the fencing token of the answer's writer, which each takeover raises. It is 0 for
+	// whoever does not write.
 	Fence int64
-	// Ended says that no further event will come after those that are stored.
+
+	// Ended reports whether the last event is stored.
 	Ended bool
+
 	// LastEvent is the id of the newest event.
 	LastEvent string
 }
@@ -55,24 +59,31 @@ func (s *Store) keys(g Generation) []string {
 // Turn is a message and the answer to it that begins.
 type Turn struct {
 	Owner string
+
 	// Key is the message's idempotency key, or empty.
 	Key string
+
 	// ConversationID is empty for a new conversation.
 	ConversationID string
+
 	// Title is the conversation's title if it has none yet.
 	Title string
+
 	// Model answers, and is the conversation's model from now on.
 	Model   string
 	Message string
+
 	// Asked is the model that the request names, or empty. It tells a message that is sent again
 	// from another one.
 	Asked string
 }
 
-// digest is of what the client sent.
-func (t Turn) digest() string {
+// digest returns the digest of what the client sent.
+func (t Turn) digest() string { return digest(t.ConversationID, t.Asked, t.Message) }
+
+func digest(parts ...string) string {
 	h := sha256.New()
-	for _, part := range []string{t.ConversationID, t.Asked, t.Message} {
+	for _, part := range parts {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	return hex.EncodeToString(h.Sum(nil))
@@ -81,18 +92,21 @@ func (t Turn) digest() string {
 // Begun is a turn that was stored.
 type Begun struct {
 	Generation
-	// Created says that the conversation is new.
+
+	// Created reports whether the conversation is new.
 	Created bool
-	// Again says that the message was stored before, with the same key: nothing else is set than
-	// the answer's ids.
+
+	// Again reports whether the message was stored before, with the same key. Then nothing else is
+	// set than the answer's ids.
 	Again bool
+
 	// History holds the last messages before the turn's own, oldest first. Earlier is how many
 	// there are before them.
 	History []backendapi.Message
 	Earlier int
 
-	now    int64    // the time of the change
-	before []string // title, model and time of the change before
+	now      int64    // the time of the change
+	previous []string // the conversation's title, model and time of change before
 }
 
 // Known returns the answer to a message that was sent before with the same key. A message that is
@@ -106,19 +120,17 @@ func (s *Store) Known(ctx context.Context, t Turn) (Generation, error) {
 	return known(t.Owner, reply)
 }
 
+// known reads what a script replied about the key of a request.
 func known(owner string, reply []string) (Generation, error) {
-	switch reply[0] {
-	case "known":
-		return Generation{Owner: owner, ID: reply[1], ConversationID: reply[2]}, nil
-	case "mismatch":
-		return Generation{}, ErrKeyReused
+	if err := refusals[reply[0]]; err != nil {
+		return Generation{}, err
 	}
-	return Generation{}, ErrNotFound
+	return Generation{Owner: owner, ID: reply[1], ConversationID: reply[2]}, nil
 }
 
-// Begin stores the user's message and an empty message of the answer, and takes the answer's lease. title is the
-// conversation's title for the start event. It fails with ErrNotFound, ErrBusy, ErrFull,
-// ErrTooMuch, ErrTooMany, ErrKeyReused or ErrStorageFull.
+// Begin stores the user's message and an empty message of the answer, and takes the answer's lease.
+// title is the conversation's title for the start event. It fails with ErrNotFound, ErrBusy,
+// ErrFull, ErrTooMuch, ErrTooMany, ErrKeyReused or ErrStorageFull.
 func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) {
 	b := Begun{Created: t.ConversationID == "", Generation: Generation{Owner: t.Owner,
 		ConversationID: t.ConversationID, Fence: 1}}
@@ -129,6 +141,7 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 			return Begun{}, err
 		}
 	}
+
 	b.ID = ids[0]
 	created := "0"
 	if b.Created {
@@ -136,94 +149,97 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 	} else if !validID(t.ConversationID) {
 		return Begun{}, ErrNotFound
 	}
-	now := time.UnixMilli(time.Now().UnixMilli()).UTC()
+
+	now := storedNow()
 	b.now = now.UnixMilli()
-	user, err := json.Marshal(backendapi.Message{ID: ids[2], Role: "user", Content: t.Message, State: backendapi.MessageComplete, CreatedAt: now})
-	if err != nil {
-		return Begun{}, fmt.Errorf("begin an answer: %w", err)
+	entries := make([][]byte, 3)
+	for i, v := range []any{
+		backendapi.Message{
+			ID: ids[2], Role: "user", Content: t.Message, State: backendapi.MessageComplete,
+			CreatedAt: now,
+		},
+		backendapi.Message{
+			ID: ids[3], Role: "assistant", Model: t.Model, State: backendapi.MessageStreaming,
+			GenerationID: b.ID, CreatedAt: now,
+		},
+		backendapi.Start{
+			GenerationID: b.ID, ConversationID: b.ConversationID, Title: title, Model: t.Model,
+		},
+	} {
+		var err error
+		if entries[i], err = json.Marshal(v); err != nil {
+			return Begun{}, fmt.Errorf("begin an answer: %w", err)
+		}
 	}
-	answer, err := json.Marshal(backendapi.Message{ID: ids[3], Role: "assistant", Model: t.Model, State: backendapi.MessageStreaming,
-		GenerationID: b.ID, CreatedAt: now})
-	if err != nil {
-		return Begun{}, fmt.Errorf("begin an answer: %w", err)
-	}
-	start, err := json.Marshal(backendapi.Start{GenerationID: b.ID, ConversationID: b.ConversationID, Title: title, Model: t.Model})
-	if err != nil {
-		return Begun{}, fmt.Errorf("begin an answer: %w", err)
-	}
+
 	keys, script := s.keys(b.Generation)[:6], s.scripts.begin
 	if t.Key != "" {
 		keys, script = append(keys, s.key.message(t.Owner, t.Key)), script.repeated()
 	}
-	if err := s.Remember(ctx, b.Generation); err != nil && (errors.Is(err, ErrStorageFull) ||
-		!s.key.tagged) {
+
+	err := s.Remember(ctx, b.Generation)
+	if errors.Is(err, ErrStorageFull) || err != nil && !s.key.tagged {
 		return Begun{}, err
 	}
+
 	reply, err := s.run(ctx, script, keys, b.ConversationID, b.Owner, t.Title, t.Model,
-		b.now, millis(s.opts.TTL),
-		b.ID, user, answer, start, millis(s.opts.Lease), millis(formerLease), MaxMessages, created,
-		HistoryMessages, HistoryBytes,
+		b.now, millis(s.opts.TTL), b.ID, entries[0], entries[1], entries[2],
+		millis(s.opts.Lease), millis(formerLease), MaxMessages, created, HistoryMessages,
+		HistoryBytes,
 		s.opts.MaxBytes, s.opts.MaxConversations, t.digest(), millis(KeyKept)).StringSlice()
 	if err != nil {
-		// it may have begun: the sweeper will see
-		return Begun{}, fmt.Errorf("begin an answer: %w", err)
+		return Begun{}, fmt.Errorf("begin an answer: %w", err) // if it has begun, a sweep finds it
 	}
+
 	if reply[0] == "ok" {
-		b.before = reply[1:4]
+		b.previous = reply[1:4]
 		if b.Earlier, err = strconv.Atoi(reply[4]); err != nil {
 			return Begun{}, fmt.Errorf("begin an answer: %w", err)
 		}
 		b.History, err = decodeMessages(reply[5:])
 		return b, err
 	}
+
 	g, err := known(t.Owner, reply)
 	if err == nil && g.ID == b.ID {
-		// The reply to the first try was lost, and nobody writes the answer: who sweeps next takes it over.
+		// The reply to the first try was lost, and nobody writes the answer: the
+		// next sweep takes it over.
 		_ = s.Release(ctx, b.Generation) // else when the lease is over
 		return Begun{Generation: g, Again: true}, nil
 	}
 
 	s.Forget(ctx, b.Generation)
-	switch reply[0] {
-	case "missing":
-		return Begun{}, ErrNotFound
-	case "busy":
-		return Begun{}, ErrBusy
-	case "full":
-		return Begun{}, ErrFull
-	case "bytes":
-		return Begun{}, ErrTooMuch
-	case "conversations":
-		return Begun{}, ErrTooMany
-	}
-	return Begun{Generation: g, Again: true}, err
+	return Begun{Generation: g, Again: err == nil}, err
 }
 
-// Withdraw undoes Begin: nothing of the turn is left. ErrEnded says that the answer was stopped
-// before, ErrAcknowledged that the message was sent again.
+// Withdraw undoes Begin: nothing of the turn is left. It fails with ErrEnded if the answer was
+// stopped before, with ErrAcknowledged if the message was sent again.
 func (s *Store) Withdraw(ctx context.Context, b Begun, t Turn) error {
 	created := "0"
 	if b.Created {
 		created = "1"
 	}
+
 	keys := s.keys(b.Generation)
 	if t.Key != "" {
 		keys = append(keys, s.key.message(t.Owner, t.Key))
 	}
+
 	n, err := s.run(ctx, s.scripts.withdraw, keys, b.Fence, b.ConversationID, b.ID, created,
-		t.Title, t.Model, b.now, b.before[0], b.before[1], b.before[2]).Int()
+		t.Title, t.Model, b.now, b.previous[0], b.previous[1], b.previous[2]).Int()
 	if err == nil && n == 2 {
 		return ErrAcknowledged
 	}
 	if err = written("withdraw an answer", n, err); err == nil {
 		s.Forget(ctx, b.Generation)
 	}
+
 	return err
 }
 
-// Append adds text to an answer that is from bytes long. Sending the same again is safe. ErrEnded says that the answer
-// has ended meanwhile, ErrSuperseded that another writer has taken it over, ErrLost that it is not
-// that long.
+// Append adds text to an answer that is from bytes long. Sending the same again is safe. It fails
+// with ErrEnded if the answer has ended, with ErrSuperseded if another writer has taken it over,
+// with ErrLost if it is not that long.
 func (s *Store) Append(ctx context.Context, g Generation, from int, text string) error {
 	return s.append(ctx, g, s.key.text(g.Owner, g.ID), from, text, backendapi.EventDelta, text)
 }
@@ -238,8 +254,9 @@ func (s *Store) Think(ctx context.Context, g Generation, from int, text string) 
 		string(data))
 }
 
-func (s *Store) append(ctx context.Context, g Generation, key string, from int, text, event,
-	data string) error {
+func (s *Store) append(
+	ctx context.Context, g Generation, key string, from int, text, event, data string,
+) error {
 	keys := []string{s.key.generation(g.Owner, g.ID), s.key.events(g.Owner, g.ID), key}
 	n, err := s.run(ctx, s.scripts.append, keys, g.Fence, from, text, event, data,
 		millis(s.opts.TTL)).Int()
@@ -249,20 +266,21 @@ func (s *Store) append(ctx context.Context, g Generation, key string, from int, 
 	return written("append to an answer", n, err)
 }
 
-// Queue adds an event that tells the answer's place in the model's queue.
+// Queue adds an event with the answer's place in the model's queue.
 func (s *Store) Queue(ctx context.Context, g Generation, position int) error {
 	return s.event(ctx, g, backendapi.EventQueue, backendapi.Queue{Position: position}, "")
 }
 
-// LeftOut adds an event that tells how many messages the model did not get, which the answer's
-// message will tell as well.
+// LeftOut adds an event with the number of messages that the model did not get, which the answer's
+// message will have as well.
 func (s *Store) LeftOut(ctx context.Context, g Generation, messages int) error {
 	return s.event(ctx, g, backendapi.EventHistory, backendapi.History{LeftOut: messages},
 		strconv.Itoa(messages))
 }
 
-func (s *Store) event(ctx context.Context, g Generation, name string, content any,
-	leftOut string) error {
+func (s *Store) event(
+	ctx context.Context, g Generation, name string, content any, leftOut string,
+) error {
 	data, err := json.Marshal(content)
 	if err != nil {
 		return fmt.Errorf("append to an answer: %w", err)
@@ -291,46 +309,59 @@ func (s *Store) Retry(ctx context.Context, g Generation, retries int) error {
 	return written("begin an answer anew", n, err)
 }
 
+// written returns the error of a write, from what its script returned.
 func written(what string, n int, err error) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+
 	switch n {
 	case 0:
 		return ErrEnded
 	case -1:
 		return ErrSuperseded
 	}
+
 	return nil
 }
 
 // Ending is how an answer ends.
 type Ending struct {
-	// Event is EventDone, EventError or EventStopped, Data its JSON.
+	// Event is EventDone, EventError or EventStopped. Data is its JSON; that of EventError is the
+	// Problem's.
 	Event string
 	Data  []byte
+
 	// State is the state of the message.
 	State string
-	// Problem is why it failed, or nil.
+
+	// Problem is why the answer failed, or nil.
 	Problem *problem.Problem
 }
 
-// Failed is the ending of an answer that could not be completed.
-func Failed(p *problem.Problem) (Ending, error) {
-	data, err := json.Marshal(p)
-	if err != nil {
-		return Ending{}, fmt.Errorf("end an answer: %w", err)
-	}
-	return Ending{Event: backendapi.EventError, Data: data, State: backendapi.MessageFailed, Problem: p}, nil
+// Failed returns the ending of an answer that could not be completed.
+func Failed(p *problem.Problem) Ending {
+	return Ending{Event: backendapi.EventError, State: backendapi.MessageFailed, Problem: p}
 }
 
-// Stopped is the ending of an answer that a person stopped.
+// Interrupted returns the problem, of the kind that the type names, of an answer that nobody can go
+// on with.
+func Interrupted(kind, detail string) *problem.Problem {
+	p := problem.Typed(kind, http.StatusServiceUnavailable, "%s", detail)
+	p.Title = "Answer interrupted"
+	return p
+}
+
+// Stopped returns the ending of an answer that a person stopped.
 func Stopped() Ending {
-	return Ending{Event: backendapi.EventStopped, Data: []byte("{}"), State: backendapi.MessageStopped}
+	return Ending{
+		Event: backendapi.EventStopped, Data: []byte("{}"), State: backendapi.MessageStopped,
+	}
 }
 
-// End ends an answer, with the text so far. Only the first call has an effect: the others get ErrEnded, or ErrNotFound
-// when nothing is left of the answer. A writer that is none any more gets ErrSuperseded.
+// End ends an answer, with the text so far. Only the first call has an effect: the others fail with
+// ErrEnded, or with ErrNotFound if nothing is left of the answer. It fails with ErrSuperseded if
+// the answer has another writer now.
 func (s *Store) End(ctx context.Context, g Generation, e Ending) error {
 	_, err := s.end(ctx, g, e, 0)
 	if err == nil {
@@ -340,63 +371,62 @@ func (s *Store) End(ctx context.Context, g Generation, e Ending) error {
 }
 
 // Reap ends an answer that an instance of the former version began and whose writer is gone: its
-// lease has expired, and it did not renew it when that was found out. leased says that the writer
+// lease has expired, and it did not renew it when that was found out. It reports whether the writer
 // is there, or may be.
 func (s *Store) Reap(ctx context.Context, g Generation) (leased bool, err error) {
-	e, err := Failed(&problem.Problem{Type: "/problems/restarted", Title: "Answer interrupted", Status: 503,
-		Detail: "The backend was restarted while it wrote this answer. What came so far is kept: send the message again."})
-	if err != nil {
-		return false, err
-	}
 	g.Fence = 0
-	return s.end(ctx, g, e, formerGrace)
+	return s.end(ctx, g, Failed(Interrupted("/problems/restarted",
+		"The backend was restarted while it wrote this answer. What came so far is kept: "+
+			"send the message again.")), formerGrace)
 }
 
-func (s *Store) end(ctx context.Context, g Generation, e Ending, grace time.Duration) (leased bool,
-	err error) {
+func (s *Store) end(
+	ctx context.Context, g Generation, e Ending, grace time.Duration,
+) (leased bool, err error) {
 	var why []byte
 	if e.Problem != nil {
 		if why, err = json.Marshal(e.Problem); err != nil {
 			return false, fmt.Errorf("end an answer: %w", err)
 		}
+		e.Data = why
 	}
+
 	fence := ""
 	if g.Fence != 0 {
 		fence = strconv.FormatInt(g.Fence, 10)
 	}
-	reply, err := s.run(ctx, s.scripts.end, s.keys(g), g.ConversationID, g.ID, e.Event, e.Data, e.State, why,
-		time.Now().UnixMilli(), millis(s.opts.TTL), millis(s.opts.Keep), fence, millis(grace),
-		millis(s.opts.Outage)).Text()
+
+	reply, err := s.run(ctx, s.scripts.end, s.keys(g), g.ConversationID, g.ID, e.Event, e.Data,
+		e.State, why, time.Now().UnixMilli(), millis(s.opts.TTL), millis(s.opts.Keep), fence,
+		millis(grace), millis(s.opts.Outage)).Text()
 	if err != nil {
 		return false, fmt.Errorf("end an answer: %w", err)
 	}
-	switch reply {
-	case "leased":
+
+	if reply == "leased" {
 		return true, nil
-	case "already":
-		return false, ErrEnded
-	case "superseded":
-		return false, ErrSuperseded
-	case "missing":
-		return false, ErrNotFound
 	}
-	return false, nil
+
+	return false, refusals[reply]
 }
 
-// Generation reads an answer of the owner. Of one whose conversation is gone nothing can be read.
+// Generation reads an answer of the owner. One whose conversation is gone is not found.
 func (s *Store) Generation(ctx context.Context, owner, id string) (Generation, error) {
 	if !validID(id) {
 		return Generation{}, ErrNotFound
 	}
+
 	values, err := s.rdb.HMGet(ctx, s.key.generation(owner, id), "owner", "conversation").Result()
 	if err != nil {
 		return Generation{}, fmt.Errorf("read an answer: %w", err)
 	}
+
 	g := Generation{ID: id, Owner: owner}
 	g.ConversationID, _ = values[1].(string)
 	if values[0] != owner {
 		return Generation{}, ErrNotFound
 	}
+
 	keys := append([]string{s.key.conversation(owner, g.ConversationID)}, s.key.own(owner,
 		id)[:2]...)
 	reply, err := s.run(ctx, s.scripts.generation, keys).StringSlice()
@@ -406,16 +436,18 @@ func (s *Store) Generation(ctx context.Context, owner, id string) (Generation, e
 	if reply[0] != owner || reply[2] == "" {
 		return Generation{}, ErrNotFound
 	}
+
 	g.Ended, g.LastEvent = reply[1] != "running", reply[2]
 	return g, nil
 }
 
-// CheckEventID says whether a reader of the answer can have seen the event: ErrEventID if not.
+// CheckEventID returns ErrEventID if no reader of the answer can have seen the event.
 func (g Generation) CheckEventID(id string) error {
 	ms, seq, err := parseEventID(id)
 	if err != nil {
 		return err
 	}
+
 	lastMS, lastSeq, err := parseEventID(g.LastEvent)
 	if err != nil {
 		return err
@@ -423,6 +455,7 @@ func (g Generation) CheckEventID(id string) error {
 	if ms > lastMS || ms == lastMS && seq > lastSeq {
 		return ErrEventID
 	}
+
 	return nil
 }
 
@@ -445,17 +478,24 @@ type Event struct {
 // readEvents is how many events are read at once.
 const readEvents = 256
 
-// Read returns the events after the one with the id ("0-0" for all), oldest first. When there is none it waits for
-// one for up to wait, and returns none when none came. It does not notice the end of ctx while it waits.
-func (s *Store) Read(ctx context.Context, g Generation, after string, wait time.Duration) ([]Event, error) {
-	streams, err := s.wait.XRead(ctx, &redis.XReadArgs{Streams: []string{s.key.events(g.Owner, g.ID), after}, Count: readEvents, Block: wait}).Result()
+// Read returns the events after the one with the id ("0-0" for all), oldest first. When there is
+// none it waits for one for up to wait, and returns none when none came. It does not notice the end
+// of ctx while it waits.
+func (s *Store) Read(
+	ctx context.Context, g Generation, after string, wait time.Duration,
+) ([]Event, error) {
+	streams, err := s.wait.XRead(ctx, &redis.XReadArgs{
+		Streams: []string{s.key.events(g.Owner, g.ID), after}, Count: readEvents, Block: wait,
+	}).Result()
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
 	}
+
 	if err != nil {
-		look(ctx, s.wait, err)
+		reloadAfter(ctx, s.wait, err)
 		return nil, fmt.Errorf("read an answer: %w", err)
 	}
+
 	var out []Event
 	for _, st := range streams {
 		for _, m := range st.Messages {
@@ -465,5 +505,6 @@ func (s *Store) Read(ctx context.Context, g Generation, after string, wait time.
 			out = append(out, e)
 		}
 	}
+
 	return out, nil
 }

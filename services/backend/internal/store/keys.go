@@ -1,52 +1,60 @@
 package store
 
-// keyspace names the keys. In a Redis Cluster all keys of an owner carry the owner as hash tag, and so lie in one hash
-// slot: scripts and transactions see them together there as well. Everything is asked for on behalf of an owner, so the
-// owner is always known. Elsewhere there are no tags, as there never were: what earlier versions wrote is found.
+import "strings"
+
+// keyspace names the keys. In a Redis Cluster the keys of an owner have the owner as their hash
+// tag, and so lie in one hash slot, where a script may touch them all. Every request is on behalf
+// of an owner, so the owner is always known. Elsewhere there are no tags: the names are those of
+// the versions that knew no Cluster.
 type keyspace struct{ tagged bool }
 
-// of is the owner's key of that name. An owner has no braces (see the API's pattern), so the tag is the whole of it.
-func (k keyspace) of(owner, name string) string {
+// of returns the owner's key with the name that the parts make. An owner has no braces (see the
+// API's pattern), so the tag is the whole of it.
+func (k keyspace) of(owner string, parts ...string) string {
+	name := strings.Join(parts, ":")
 	if k.tagged {
 		return "{" + owner + "}:" + name
 	}
 	return name
 }
 
-func (k keyspace) list(owner string) string { return k.of(owner, "owner:"+owner+":conversations") }
+func (k keyspace) list(owner string) string  { return k.of(owner, "owner", owner, "conversations") }
+func (k keyspace) usage(owner string) string { return k.of(owner, "owner", owner, "usage") }
 
-func (k keyspace) usage(owner string) string { return k.of(owner, "owner:"+owner+":usage") }
 func (k keyspace) message(owner, key string) string {
-	return k.of(owner, "owner:"+owner+":message:"+key)
+	return k.of(owner, "owner", owner, "message", key)
 }
 
-func (k keyspace) conversation(owner, id string) string { return k.of(owner, "conversation:"+id) }
+func (k keyspace) conversation(owner, id string) string { return k.of(owner, "conversation", id) }
 func (k keyspace) messages(owner, id string) string {
-	return k.of(owner, "conversation:"+id+":messages")
+	return k.of(owner, "conversation", id, "messages")
 }
-func (k keyspace) generation(owner, id string) string { return k.of(owner, "generation:"+id) }
-func (k keyspace) events(owner, id string) string     { return k.of(owner, "generation:"+id+":events") }
-func (k keyspace) text(owner, id string) string       { return k.of(owner, "generation:"+id+":text") }
+
+func (k keyspace) generation(owner, id string) string { return k.of(owner, "generation", id) }
+func (k keyspace) events(owner, id string) string {
+	return k.of(owner, "generation", id, "events")
+}
+func (k keyspace) text(owner, id string) string { return k.of(owner, "generation", id, "text") }
 func (k keyspace) thinking(owner, id string) string {
-	return k.of(owner,
-		"generation:"+id+":thinking")
+	return k.of(owner, "generation", id, "thinking")
 }
 
 // running is the one key that is not an owner's.
 const running = "running"
 
-// ofConversation are the keys of a conversation and of its owner, as the scripts take them.
+// ofConversation returns the keys of a conversation and of its owner, as the scripts take them.
 func (k keyspace) ofConversation(owner, id string) []string {
 	return []string{k.conversation(owner, id), k.messages(owner, id), k.list(owner), k.usage(owner)}
 }
 
-// own are an answer's own keys, as the scripts take them.
+// own returns an answer's own keys, as the scripts take them.
 func (k keyspace) own(owner, id string) []string {
-	return []string{k.generation(owner, id), k.events(owner, id), k.text(owner, id),
-		k.thinking(owner, id)}
+	return []string{
+		k.generation(owner, id), k.events(owner, id), k.text(owner, id), k.thinking(owner, id),
+	}
 }
 
-// ofGeneration are those of its conversation and the answer's own, as the scripts take them.
+// ofGeneration returns the keys of an answer's conversation and its own, as the scripts take them.
 func (k keyspace) ofGeneration(owner, conversation, id string) []string {
 	return append(k.ofConversation(owner, conversation), k.own(owner, id)...)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os/exec"
 	"strings"
 	"testing"
@@ -16,19 +15,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// TestReplacedRedis holds that whoever asks while Redis is replaced waits for it: reading, changing and a message with a
-// key. Redis keeps what it acknowledged, as that of the stack does.
+// TestReplacedRedis holds that whoever asks while Redis is replaced waits for it: reading, changing
+// and a message with a key. Redis keeps what it acknowledged, as that of the stack does.
 func TestReplacedRedis(t *testing.T) {
 	peers.Find(t, "redis", "redis-server")
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), peers.FreePort(t, "127.0.0.1")
 	serve := func() *exec.Cmd {
-		cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--appendonly", "yes",
+		cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", dir,
+			"--appendonly", "yes",
 			"--appendfsync", "always", "--save", "")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		return cmd
 	}
+
 	kill := func(cmd *exec.Cmd) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -36,13 +37,19 @@ func TestReplacedRedis(t *testing.T) {
 
 	server := serve()
 	defer func() { kill(server) }()
-	s, err := store.New(store.Options{Address: store.Address{URL: "redis://127.0.0.1:" + port}, TTL: time.Hour, Keep: time.Hour,
-		Lease: time.Hour, Outage: time.Minute})
+	s, err := store.New(store.Options{
+		Address: store.Address{URL: "redis://127.0.0.1:" + port},
+		TTL:     time.Hour,
+		Keep:    time.Hour,
+		Lease:   time.Hour,
+		Outage:  time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	c, err := s.Create(t.Context(), "alice", "T", "m") // bears that it has just been started
+
+	c, err := s.Create(t.Context(), "alice", "", "T", "m") // bears that it has just been started
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,10 +58,22 @@ func TestReplacedRedis(t *testing.T) {
 	back := make(chan *exec.Cmd, 1)
 	time.AfterFunc(2*time.Second, func() { back <- serve() })
 	asked := map[string]func(context.Context) error{
-		"get":    func(ctx context.Context) error { _, err := s.Get(ctx, "alice", c.ID); return err },
-		"list":   func(ctx context.Context) error { _, err := s.List(ctx, "alice", 10, ""); return err },
-		"detail": func(ctx context.Context) error { _, _, err := s.Detail(ctx, "alice", c.ID, 10, ""); return err },
-		"rename": func(ctx context.Context) error { _, err := s.Rename(ctx, "alice", c.ID, "New"); return err },
+		"get": func(ctx context.Context) error {
+			_, err := s.Get(ctx, "alice", c.ID)
+			return err
+		},
+		"list": func(ctx context.Context) error {
+			_, err := s.List(ctx, "alice", 10, "")
+			return err
+		},
+		"detail": func(ctx context.Context) error {
+			_, _, err := s.Detail(ctx, "alice", c.ID, 10, "")
+			return err
+		},
+		"rename": func(ctx context.Context) error {
+			_, err := s.Rename(ctx, "alice", c.ID, "New")
+			return err
+		},
 		"message": func(ctx context.Context) error {
 			keyed := turn
 			keyed.Key = "key-of-the-message"
@@ -62,6 +81,7 @@ func TestReplacedRedis(t *testing.T) {
 			return err
 		},
 	}
+
 	outcomes := make(chan error, len(asked))
 	for name, ask := range asked {
 		go func() {
@@ -72,18 +92,21 @@ func TestReplacedRedis(t *testing.T) {
 			outcomes <- err
 		}()
 	}
+
 	for range asked {
 		if err := <-outcomes; err != nil {
 			t.Error(err)
 		}
 	}
+
 	server = <-back
 	if got, err := s.Get(t.Context(), "alice", c.ID); err != nil || got.Title != "New" {
 		t.Errorf("the conversation is %+v, %v", got, err)
 	}
 }
 
-// TestAwayForGood holds that a Redis that stays away is told in time, and at once to who asks how it is.
+// TestAwayForGood holds that a Redis that stays away is told in time, and at once
+// to who asks how it is.
 func TestAwayForGood(t *testing.T) {
 	s, server := open(t, nil)
 	server.Kill(t)
@@ -91,14 +114,17 @@ func TestAwayForGood(t *testing.T) {
 	if err := s.Check(t.Context()); err == nil || time.Since(start) > time.Second {
 		t.Errorf("the check ends with %v after %s, want an error at once", err, time.Since(start))
 	}
+
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	if _, err := s.List(ctx, "alice", 10, ""); err == nil || !strings.Contains(err.Error(), "refused") {
+	if _, err := s.List(ctx, "alice", 10, ""); err == nil ||
+		!strings.Contains(err.Error(), "refused") {
 		t.Errorf("a list ends with %v, want what is wrong", err)
 	}
 }
 
-// TestOrphansBesideALostNode holds that a Cluster's answers are looked for without waiting for a node that is gone.
+// TestOrphansBesideALostNode holds that a Cluster's answers are looked for without waiting
+// for a node that is gone.
 func TestOrphansBesideALostNode(t *testing.T) {
 	redis := redistest.StartCluster(t)
 	for _, n := range redis.Nodes {
@@ -106,8 +132,14 @@ func TestOrphansBesideALostNode(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := store.New(store.Options{Address: store.Address{URL: "redis://unused:1", Cluster: redis.Addrs()}, TTL: time.Hour,
-		Keep: time.Hour, Lease: time.Millisecond, Outage: time.Minute})
+
+	s, err := store.New(store.Options{
+		Address: store.Address{URL: "redis://unused:1", Cluster: redis.Addrs()},
+		TTL:     time.Hour,
+		Keep:    time.Hour,
+		Lease:   time.Millisecond,
+		Outage:  time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,19 +154,23 @@ func TestOrphansBesideALostNode(t *testing.T) {
 		if _, err := s.Begin(t.Context(), owned, "T"); err != nil {
 			t.Fatal(err)
 		}
+
 		if redis.Owner(t, "{"+owned.Owner+"}") == lost {
 			gone++
 		} else {
 			left++
 		}
 	}
+
 	redis.Nodes[lost].Kill(t)
 
 	begin := time.Now()
 	var orphans []store.Generation
-	for tries := 0; len(orphans) < left && tries < 20; tries++ { // the node that is asked for its time may be the lost one
+	for tries := 0; len(orphans) < left &&
+		tries < 20; tries++ { // the node that is asked for its time may be the lost one
 		orphans, _ = s.Orphans(t.Context())
 	}
+
 	if took := time.Since(begin); len(orphans) != left || took > 700*time.Millisecond {
 		t.Errorf("%d of %d answers were found within %s", len(orphans), left, took)
 	} else {
@@ -148,24 +184,11 @@ func TestRefusedByRedis(t *testing.T) {
 	if err := server.Client(t).Set(t.Context(), "owner:alice:conversations", "no sorted set", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	start := time.Now()
 	_, err := s.List(t.Context(), "alice", 10, "")
 	var reply redis.Error
 	if !errors.As(err, &reply) || time.Since(start) > time.Second {
 		t.Errorf("a list ends with %v after %s, want Redis' error at once", err, time.Since(start))
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }

@@ -13,11 +13,12 @@ import (
 //go:embed lua/*.lua
 var lua embed.FS
 
-// script is a change or a reading that is atomic in Redis. What it takes and returns stands in its
-// file.
+// script is a change or a reading that is atomic in Redis. Its file documents what it takes and
+// returns.
 type script struct {
 	source, sha1 string
-	// repeats tells that running it twice is running it once.
+
+	// repeats reports whether running it twice is running it once.
 	repeats bool
 }
 
@@ -27,8 +28,8 @@ func (sc script) repeated() script {
 	return sc
 }
 
-// scripts are the changes, and what is read as of one moment: a transaction (MULTI) is refused when
-// Redis has no memory left.
+// scripts are all scripts. They also read what has to be as of one moment: a transaction (MULTI) is
+// refused when Redis has no memory left.
 type scripts struct {
 	create, rename, del, begin, known, withdraw      script
 	append, event, renew, retry, release, claim, end script
@@ -40,62 +41,69 @@ func newScripts() (*scripts, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	s := &scripts{}
 	for name, p := range map[string]*script{
 		"create": &s.create, "rename": &s.rename, "delete": &s.del, "begin": &s.begin,
-		"known":    &s.known,
-		"withdraw": &s.withdraw, "append": &s.append, "event": &s.event, "renew": &s.renew,
-		"retry":   &s.retry,
-		"release": &s.release, "claim": &s.claim, "end": &s.end,
-		"detail": &s.detail, "generation": &s.generation, "full": &s.full,
+		"known": &s.known, "withdraw": &s.withdraw, "append": &s.append, "event": &s.event,
+		"renew": &s.renew, "retry": &s.retry, "release": &s.release, "claim": &s.claim,
+		"end": &s.end, "detail": &s.detail, "generation": &s.generation, "full": &s.full,
 	} {
 		src, err := lua.ReadFile("lua/" + name + ".lua")
 		if err != nil {
 			return nil, err
 		}
-		// The first line says what the script may do: allow-oom adds little or frees memory, and
-		// runs when Redis has none left; no-writes reads; one with neither is refused then before
-		// it has done anything.
+
+		// The first line declares what the script does: with allow-oom it adds little or frees
+		// memory, and runs when Redis has none left; with no-writes it reads; with neither it is
+		// refused then before it has done anything.
 		flags, rest, ok := strings.Cut(string(src), "\n")
 		if !ok || !strings.HasPrefix(flags, "#!lua") {
 			return nil, fmt.Errorf("%s.lua does not begin with #!lua", name)
 		}
+
 		source := flags + "\n" + string(prelude) + rest
 		*p = script{source: source, sha1: redis.NewScript(source).Hash()}
 	}
-	for _, p := range []*script{&s.rename, &s.del, &s.known, &s.detail, &s.generation, &s.full, &s.release, &s.renew} {
+
+	for _, p := range []*script{
+		&s.rename, &s.del, &s.known, &s.detail, &s.generation, &s.full, &s.release, &s.renew,
+	} {
 		*p = p.repeated()
 	}
+
 	return s, nil
 }
 
-// once is a command that is sent once. The client of a Cluster sends others again when a connection breaks (and that of
-// a single Redis would, but for MaxRetries), although the first may have been done.
+// once is a command that is sent once. The client of a Cluster sends others again when a connection
+// breaks, although the first may have been done (that of a single Redis would, but for MaxRetries).
 type once struct{ *redis.Cmd }
 
 // NoRetry implements redis.Cmder.
 func (once) NoRetry() bool { return true }
 
-// run runs a script. While Redis is away it is sent again: as long as Redis certainly did nothing, and where doing it
-// twice is doing it once (see script.repeats). Any other that may have been done is an error: callers for whom a second
-// time is safe repeat knowingly.
+// run runs a script. While Redis is away it is sent again if Redis certainly did nothing, or if
+// script.repeats. Any other that may have been done is an error: callers for whom a second time is
+// safe repeat it themselves.
 func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) *redis.Cmd {
 	var cmd *redis.Cmd
-	again := undone
+	mayRepeat := undone
 	if sc.repeats {
-		again = away
+		mayRepeat = away
 	}
 
-	_ = s.outages.through(ctx, keys[0], func() error {
+	_ = s.retrier.repeat(ctx, keys[0], func() error {
 		cmd = s.send(ctx, "evalsha", sc.sha1, keys, args)
 		if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
 			cmd = s.send(ctx, "eval", sc.source, keys, args)
 		}
 		return cmd.Err()
-	}, again)
+	}, mayRepeat)
+
 	if err := full(cmd.Err()); errors.Is(err, ErrStorageFull) {
 		cmd.SetErr(err)
 	}
+
 	return cmd
 }
 
@@ -105,8 +113,9 @@ func (s *Store) send(ctx context.Context, name, what string, keys []string, args
 	for _, k := range keys {
 		all = append(all, k)
 	}
+
 	cmd := redis.NewCmd(ctx, append(all, args...)...)
 	cmd.SetFirstKeyPos(3)
-	look(ctx, s.rdb, s.rdb.Process(ctx, once{cmd}))
+	reloadAfter(ctx, s.rdb, s.rdb.Process(ctx, once{cmd}))
 	return cmd
 }

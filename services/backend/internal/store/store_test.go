@@ -28,14 +28,22 @@ func TestMain(m *testing.M) {
 func open(t testing.TB, change func(*store.Options)) (*store.Store, *redistest.Server) {
 	t.Helper()
 	redis := redistest.Start(t)
-	o := store.Options{Address: store.Address{URL: redis.URL}, TTL: time.Hour, Keep: time.Hour, Lease: time.Hour, Outage: time.Minute}
+	o := store.Options{
+		Address: store.Address{URL: redis.URL},
+		TTL:     time.Hour,
+		Keep:    time.Hour,
+		Lease:   time.Hour,
+		Outage:  time.Minute,
+	}
 	if change != nil {
 		change(&o)
 	}
+
 	s, err := store.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { s.Close() })
 	return s, redis
 }
@@ -68,6 +76,7 @@ func former(t testing.TB, r *goredis.Client, g store.Generation, lease time.Time
 	if err := r.HDel(t.Context(), "generation:"+g.ID, "fence", "expires").Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := r.HSet(t.Context(), "generation:"+g.ID, "lease",
 		lease.UnixMilli()).Err(); err != nil {
 		t.Fatal(err)
@@ -80,16 +89,19 @@ func events(t testing.TB, s *store.Store, g store.Generation) (names []string, t
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, e := range all {
 		names = append(names, e.Name)
 		if e.Name == backendapi.EventDelta {
 			text += e.Data
 		}
 	}
+
 	return names, text
 }
 
-// A write whose reply was lost is sent again: it must not count twice, and one that leaves a gap is refused.
+// A write whose reply was lost is sent again: it must not count twice, and one that
+// leaves a gap is refused.
 func TestAppendTwice(t *testing.T) {
 	s, _ := open(t, nil)
 	b := begin(t, s)
@@ -101,24 +113,28 @@ func TestAppendTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	for _, from := range []int{1, 3, 9} {
-		if err := s.Append(t.Context(), b.Generation, from, "xyz"); err == nil || errors.Is(err, store.ErrEnded) {
+		if err := s.Append(t.Context(), b.Generation, from, "xyz"); err == nil ||
+			errors.Is(err, store.ErrEnded) {
 			t.Errorf("appended at %d: %v", from, err)
 		}
 	}
+
 	if names, text := events(t, s, b.Generation); text != "abcd" || len(names) != 3 {
 		t.Errorf("%v %q", names, text)
 	}
 }
 
-// An instance of the former version ends an answer and leaves its reasoning, of which it knows nothing: it goes when the
-// writer ends the answer.
+// An instance of the former version ends an answer and leaves its reasoning, of which it knows
+// nothing: it goes when the writer ends the answer.
 func TestEndedByTheFormerVersion(t *testing.T) {
 	s, redis := open(t, nil)
 	b := begin(t, s)
 	if err := s.Think(t.Context(), b.Generation, 0, "hm"); err != nil {
 		t.Fatal(err)
 	}
+
 	r := redis.Client(t)
 	if err := r.HSet(t.Context(), "generation:"+b.ID, "state", "ended").Err(); err != nil {
 		t.Fatal(err)
@@ -131,18 +147,21 @@ func TestEndedByTheFormerVersion(t *testing.T) {
 	}
 }
 
-// The clock is set by an hour, so a lease that is held seems to be over for long, or to end in an hour: its writer gets the
-// time to renew it all the same.
+// The clock is set by an hour, so a lease that is held seems to be over for long, or to end in an
+// hour: its writer gets the time to renew it all the same.
 func TestClockIsSet(t *testing.T) {
 	for name, by := range map[string]time.Duration{"forward": time.Hour, "back": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			s, redis := open(t, func(o *store.Options) { o.Lease, o.Outage = 2*time.Second, 40*time.Second })
+			s, redis := open(t, func(o *store.Options) {
+				o.Lease, o.Outage = 2*time.Second, 40*time.Second
+			})
 			b := begin(t, s)
 			r := redis.Client(t)
 			expires, err := r.HGet(t.Context(), "generation:"+b.ID, "expires").Int64()
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			// To Redis a clock that is set is the same as times that were set the other way.
 			if err := r.HSet(t.Context(), "generation:"+b.ID, "expires", expires-by.Milliseconds()).Err(); err != nil {
 				t.Fatal(err)
@@ -167,6 +186,7 @@ func TestEndsOnce(t *testing.T) {
 	if err := s.Append(t.Context(), b.Generation, 0, "text / \"quoted\" \x7f 🎉\n"); err != nil {
 		t.Fatal(err)
 	}
+
 	var wins atomic.Int32
 	var wg sync.WaitGroup
 	for range 16 {
@@ -179,30 +199,40 @@ func TestEndsOnce(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	if wins.Load() != 1 {
 		t.Errorf("ended %d times", wins.Load())
 	}
-	for name, err := range map[string]error{"append": s.Append(t.Context(), b.Generation, 0, "x"), "queue": s.Queue(t.Context(), b.Generation, 1),
-		"renew": s.Renew(t.Context(), b.Generation), "withdraw": s.Withdraw(t.Context(), b, turn)} {
+
+	for name, err := range map[string]error{
+		"append":   s.Append(t.Context(), b.Generation, 0, "x"),
+		"queue":    s.Queue(t.Context(), b.Generation, 1),
+		"renew":    s.Renew(t.Context(), b.Generation),
+		"withdraw": s.Withdraw(t.Context(), b, turn),
+	} {
 		if !errors.Is(err, store.ErrEnded) {
 			t.Errorf("%s after the end: %v", name, err)
 		}
 	}
+
 	if names, _ := events(t, s, b.Generation); !cmp.Equal(names, []string{"start", "delta", "stopped"}) {
 		t.Errorf("%v", names)
 	}
+
 	_, said := messages(t, s, b.ConversationID)
 	if messages := said; messages[1].Content != "text / \"quoted\" \x7f 🎉\n" ||
 		messages[1].State != backendapi.MessageStopped || messages[1].CreatedAt.IsZero() {
 		t.Errorf("%+v", messages)
 	}
+
 	r := redis.Client(t)
 	for _, key := range []string{"generation:" + b.ID, "generation:" + b.ID + ":events"} {
 		if ttl := r.TTL(t.Context(), key).Val(); ttl <= 0 || ttl > time.Hour {
 			t.Errorf("%s lives for %s", key, ttl)
 		}
 	}
+
 	if r.Exists(t.Context(), "generation:"+b.ID+":text").Val() != 0 {
 		t.Error("the text is kept twice")
 	}
@@ -218,6 +248,7 @@ func TestReap(t *testing.T) {
 	if err := s.Append(t.Context(), b.Generation, 0, "so far"); err != nil {
 		t.Fatal(err)
 	}
+
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		leased, err := s.Reap(t.Context(), b.Generation)
 		if err != nil {
@@ -233,9 +264,11 @@ func TestReap(t *testing.T) {
 			t.Fatal("the lease does not expire")
 		}
 	}
+
 	if err := s.Renew(t.Context(), b.Generation); !errors.Is(err, store.ErrEnded) {
 		t.Errorf("the dead writer renews: %v", err)
 	}
+
 	c, said := messages(t, s, b.ConversationID)
 	if c.Generation != "" || said[1].State != backendapi.MessageFailed ||
 		said[1].Content != "so far" || said[1].Error.Status != 503 {
@@ -243,7 +276,9 @@ func TestReap(t *testing.T) {
 	}
 
 	// Of an answer whose keys are gone the message is left: it is settled as well.
-	again, err := s.Begin(t.Context(), store.Turn{Owner: "alice", ConversationID: b.ConversationID, Model: "m", Message: "Hi"}, "T")
+	again, err := s.Begin(t.Context(),
+		store.Turn{Owner: "alice", ConversationID: b.ConversationID, Model: "m", Message: "Hi"},
+		"T")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +296,8 @@ func TestReap(t *testing.T) {
 	}
 }
 
-// An expired lease may mean that Redis was away and its writer waits for it: the writer gets the time to renew it.
+// An expired lease may mean that Redis was away and its writer waits for it: the writer gets
+// the time to renew it.
 func TestReapGivesGrace(t *testing.T) {
 	s, redis := open(t, func(o *store.Options) { o.Lease = time.Minute })
 	r := redis.Client(t)
@@ -269,6 +305,7 @@ func TestReapGivesGrace(t *testing.T) {
 		t.Helper()
 		former(t, r, g, time.Now().Add(-ago))
 	}
+
 	reap := func(g store.Generation) bool {
 		t.Helper()
 		leased, err := s.Reap(t.Context(), g)
@@ -277,6 +314,7 @@ func TestReapGivesGrace(t *testing.T) {
 		}
 		return leased
 	}
+
 	g := begin(t, s).Generation
 	for range 2 { // each outage anew
 		expire(g, time.Second)
@@ -285,16 +323,19 @@ func TestReapGivesGrace(t *testing.T) {
 				t.Fatal("the writer got no time to renew the lease")
 			}
 		}
+
 		if err := s.Renew(t.Context(), g); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	expire(g, time.Second)
 	reap(g)
 	expire(g, time.Second)
 	if reap(g) {
 		t.Error("the grace is given again and again")
 	}
+
 	// A writer does not bear an outage of that length: nobody is there.
 	long := begin(t, s).Generation
 	expire(long, 2*time.Minute)
@@ -331,12 +372,14 @@ func TestClaim(t *testing.T) {
 	if err := s.LeftOut(t.Context(), old.Generation, 4); err != nil {
 		t.Fatal(err)
 	}
+
 	c := claim(t, s, store.Generation{ID: old.ID, Owner: "alice",
 		ConversationID: old.ConversationID})
 	if c.Text != "so far" || c.Thinking != 2 || c.LeftOut != 4 || c.Model != "m" ||
 		c.Retries != 1 || c.Fence != 2 || len(c.History) != 1 || c.History[0].Content != "Hi" {
 		t.Errorf("%+v", c)
 	}
+
 	for range 2 { // also when the new one is gone as well
 		for name, err := range map[string]error{
 			"append": s.Append(t.Context(), old.Generation, 6, "x"), "think": s.Think(t.Context(),
@@ -353,27 +396,33 @@ func TestClaim(t *testing.T) {
 				t.Errorf("%s of the old writer: %v", name, err)
 			}
 		}
+
 		if err := redis.Client(t).HSet(t.Context(), "generation:"+old.ID, "expires",
 			1).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	if err := s.Append(t.Context(), c.Generation, 6, ", on"); err != nil {
 		t.Error(err)
 	}
+
 	if err := s.End(t.Context(), c.Generation, store.Ending{Event: backendapi.EventDone,
 		Data: []byte("{}"), State: backendapi.MessageComplete}); err != nil {
 		t.Error(err)
 	}
+
 	if names, text := events(t, s, old.Generation); text != "so far, on" ||
 		names[len(names)-1] != backendapi.EventDone {
 		t.Errorf("%v %q", names, text)
 	}
+
 	_, said := messages(t, s, old.ConversationID)
 	if m := said[1]; m.Content != "so far, on" || m.Thinking != "hm" || m.LeftOut != 4 ||
 		m.State != backendapi.MessageComplete {
 		t.Errorf("%+v", m)
 	}
+
 	if _, err := s.Claim(t.Context(), old.Generation); !errors.Is(err, store.ErrEnded) {
 		t.Errorf("an answer that has ended is taken over: %v", err)
 	}
@@ -385,16 +434,19 @@ func TestClaimWhenTheClockJumps(t *testing.T) {
 		o.Lease, o.Grace = time.Second,
 			10*time.Millisecond
 	})
+
 	for name, by := range map[string]time.Duration{"back": time.Hour, "forth": -time.Hour} {
 		b := begin(t, s)
 		if err := redis.Client(t).HSet(t.Context(), "generation:"+b.ID, "expires",
 			time.Now().Add(by).UnixMilli()).Err(); err != nil {
 			t.Fatal(err)
 		}
+
 		if orphans, err := s.Orphans(t.Context()); err != nil || len(orphans) != 1 ||
 			orphans[0].ID != b.ID {
 			t.Errorf("%s: %v, %v", name, orphans, err)
 		}
+
 		c := claim(t, s, b.Generation)
 		if err := s.End(t.Context(), c.Generation, store.Stopped()); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -414,6 +466,7 @@ func TestStaleEntries(t *testing.T) {
 	if err := s.End(t.Context(), ended.Generation, store.Stopped()); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, z := range []goredis.Z{{Score: ago(0), Member: id(1)}, {Score: ago(time.Hour),
 		Member: id(2)}, {Score: ago(0), Member: "what"},
 		{Score: ago(0), Member: "alice:" + ended.ConversationID + ":" + ended.ID}} {
@@ -421,9 +474,11 @@ func TestStaleEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if orphans, err := s.Orphans(t.Context()); err != nil || len(orphans) != 0 {
 		t.Errorf("%v, %v", orphans, err)
 	}
+
 	// One that is about to begin is left, and the one that runs.
 	want := []string{id(1), "alice:" + b.ConversationID + ":" + b.ID}
 	got := r.ZRange(t.Context(), "running", 0, -1).Val()
@@ -440,10 +495,14 @@ func TestConversationIsFull(t *testing.T) {
 	if err := s.End(t.Context(), b.Generation, store.Stopped()); err != nil {
 		t.Fatal(err)
 	}
-	m, err := json.Marshal(backendapi.Message{Role: "user", Content: "x", State: backendapi.MessageComplete})
+
+	m, err := json.Marshal(backendapi.Message{
+		Role: "user", Content: "x", State: backendapi.MessageComplete,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	r := redis.Client(t)
 	turn := store.Turn{Owner: "alice", ConversationID: b.ConversationID, Model: "m", Message: "Hi"}
 	for n := 2; n < store.MaxMessages-2; n++ {
@@ -451,13 +510,17 @@ func TestConversationIsFull(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	last, err := s.Begin(t.Context(), turn, "T")
 	if err != nil || len(last.History) != store.HistoryMessages {
 		t.Fatalf("%d messages of history, %v", len(last.History), err)
 	}
-	if _, err := s.Begin(t.Context(), turn, "T"); !errors.Is(err, store.ErrBusy) && !errors.Is(err, store.ErrFull) {
+
+	if _, err := s.Begin(t.Context(), turn, "T"); !errors.Is(err, store.ErrBusy) &&
+		!errors.Is(err, store.ErrFull) {
 		t.Errorf("%v", err)
 	}
+
 	if err := s.End(t.Context(), last.Generation, store.Stopped()); err != nil {
 		t.Fatal(err)
 	}
@@ -468,23 +531,31 @@ func TestConversationIsFull(t *testing.T) {
 
 // With a TTL everything goes by itself, also from the list; without one all is kept.
 func TestTTL(t *testing.T) {
-	s, redis := open(t, func(o *store.Options) { o.TTL, o.Keep = 150*time.Millisecond, 10*time.Millisecond })
+	s, redis := open(t, func(o *store.Options) {
+		o.TTL, o.Keep = 150*time.Millisecond, 10*time.Millisecond
+	})
 	begin(t, s)
 	r := redis.Client(t)
-	for deadline := time.Now().Add(20 * time.Second); r.DBSize(t.Context()).Val() > 0; time.Sleep(10 * time.Millisecond) {
+	deadline := time.Now().Add(20 * time.Second)
+	for ; r.DBSize(t.Context()).Val() > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("left: %v", r.Keys(t.Context(), "*").Val())
 		}
 	}
-	if page, err := s.List(t.Context(), "alice", 10, ""); err != nil || len(page.Conversations) != 0 {
+
+	if page, err := s.List(t.Context(), "alice", 10, ""); err != nil ||
+		len(page.Conversations) != 0 {
 		t.Errorf("%+v, %v", page, err)
 	}
+
 	forever, redis := open(t, func(o *store.Options) { o.TTL = 0 })
 	b := begin(t, forever)
 	if ttl := redis.Client(t).TTL(t.Context(), "conversation:"+b.ConversationID).Val(); ttl >= 0 {
 		t.Errorf("lives for %s", ttl)
 	}
-	if page, err := forever.List(t.Context(), "alice", 10, ""); err != nil || len(page.Conversations) != 1 {
+
+	if page, err := forever.List(t.Context(), "alice", 10, ""); err != nil ||
+		len(page.Conversations) != 1 {
 		t.Errorf("%+v, %v", page, err)
 	}
 }
@@ -492,7 +563,10 @@ func TestTTL(t *testing.T) {
 func TestKeysAreOurs(t *testing.T) {
 	s, _ := open(t, nil)
 	b := begin(t, s)
-	for _, id := range []string{"", "*", b.ConversationID + ":messages", strings.ToUpper(b.ConversationID), "{" + b.ConversationID + "}", "urn:uuid:" + b.ConversationID} {
+	for _, id := range []string{
+		"", "*", b.ConversationID + ":messages", strings.ToUpper(b.ConversationID),
+		"{" + b.ConversationID + "}", "urn:uuid:" + b.ConversationID,
+	} {
 		if _, err := s.Get(t.Context(), "alice", id); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("Get(%q): %v", id, err)
 		}

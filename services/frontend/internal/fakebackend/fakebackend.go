@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // Backend is the fake; New returns one.
@@ -244,7 +245,7 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]http.HandlerFunc{
 		"GET /health": func(w http.ResponseWriter, _ *http.Request) {
-			write(w, http.StatusOK, mlapi.Readiness{Status: "ok"})
+			wire.WriteJSON(w, http.StatusOK, wire.Readiness{Status: "ok"})
 		},
 		"POST /api/chat":                   b.chat,
 		"GET /api/generations/{id}/events": b.events,
@@ -256,12 +257,12 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"GET /api/models": func(w http.ResponseWriter, _ *http.Request) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			write(w, http.StatusOK, b.models)
+			wire.WriteJSON(w, http.StatusOK, b.models)
 		},
 		"GET /api/status": func(w http.ResponseWriter, _ *http.Request) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			write(w, http.StatusOK, b.status)
+			wire.WriteJSON(w, http.StatusOK, b.status)
 		},
 	} {
 		mux.HandleFunc(pattern, h)
@@ -281,7 +282,7 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func ownerOf(r *http.Request) string {
-	if o := r.Header.Get(backendapi.OwnerHeader); o != "" {
+	if o := r.Header.Get(wire.OwnerHeader); o != "" {
 		return o
 	}
 	return "public"
@@ -303,14 +304,14 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 	}
 
 	b.mu.Lock()
-	key := r.Header.Get(backendapi.KeyHeader)
+	key := r.Header.Get(wire.KeyHeader)
 	if key != "" {
 		key = ownerOf(r) + " " + key
 	}
 
 	if g, ok := b.keys[key]; ok {
 		b.mu.Unlock()
-		write(w, http.StatusAccepted, g)
+		wire.WriteJSON(w, http.StatusAccepted, g)
 		return
 	}
 
@@ -378,7 +379,7 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 
-	write(w, http.StatusAccepted, backendapi.Generation{ID: a.id, ConversationID: c.ID})
+	wire.WriteJSON(w, http.StatusAccepted, backendapi.Generation{ID: a.id, ConversationID: c.ID})
 }
 
 func title(message string) string {
@@ -494,7 +495,7 @@ func (b *Backend) list(w http.ResponseWriter, r *http.Request) {
 		p.Conversations, p.Next = p.Conversations[:limit], strconv.Itoa(from+limit)
 	}
 
-	write(w, http.StatusOK, p)
+	wire.WriteJSON(w, http.StatusOK, p)
 }
 
 // one calls f with the conversation of the path, or answers 404.
@@ -520,7 +521,7 @@ func (b *Backend) read(w http.ResponseWriter, r *http.Request) {
 			d.Messages, d.Earlier = d.Messages[n:], strconv.Itoa(n)
 		}
 
-		write(w, http.StatusOK, d)
+		wire.WriteJSON(w, http.StatusOK, d)
 	})
 }
 
@@ -533,7 +534,7 @@ func (b *Backend) rename(w http.ResponseWriter, r *http.Request) {
 
 	b.one(w, r, func(c *conversation) {
 		c.Title = req.Title
-		write(w, http.StatusOK, c.Conversation)
+		wire.WriteJSON(w, http.StatusOK, c.Conversation)
 	})
 }
 
@@ -542,10 +543,4 @@ func (b *Backend) remove(w http.ResponseWriter, r *http.Request) {
 		delete(b.conversations, c.ID)
 		w.WriteHeader(http.StatusNoContent)
 	})
-}
-
-func write(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the reader is gone
 }

@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -16,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // pageTimeout bounds how long a page waits for the backend before it is shown without its data.
@@ -210,7 +210,7 @@ func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	writeJSON(w, http.StatusOK, started{
+	wire.WriteJSON(w, http.StatusOK, started{
 		ConversationID: g.ConversationID,
 		GenerationID:   g.ID,
 		URL:            to,
@@ -251,7 +251,7 @@ func (a *App) refuse(
 	}
 
 	if wantsJSON(r) {
-		writeJSON(w, status, scriptError{
+		wire.WriteJSON(w, status, scriptError{
 			Error:     why.Error(),
 			Resend:    resendable(why),
 			RequestID: logging.RequestID(r.Context()),
@@ -366,12 +366,5 @@ type scriptError struct {
 }
 
 func writeError(w http.ResponseWriter, r *http.Request, status int, detail string) {
-	writeJSON(w, status, scriptError{Error: detail, RequestID: logging.RequestID(r.Context())})
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // an error means that the browser is gone
+	wire.WriteJSON(w, status, scriptError{Error: detail, RequestID: logging.RequestID(r.Context())})
 }

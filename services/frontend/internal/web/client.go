@@ -11,6 +11,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // client calls the backend's API. Its errors are *problem.Problem if the backend answered.
@@ -19,7 +20,7 @@ type client struct{ hop *hop.Client }
 func newClient(base string) *client { return &client{hop.New("backend", base)} }
 
 func ownedBy(owner string) http.Header {
-	return http.Header{http.CanonicalHeaderKey(backendapi.OwnerHeader): {owner}}
+	return http.Header{http.CanonicalHeaderKey(wire.OwnerHeader): {owner}}
 }
 
 // start sends a message under its key. Sent again with it, it is still one message.
@@ -27,7 +28,7 @@ func (c *client) start(
 	ctx context.Context, owner, key string, req backendapi.ChatRequest,
 ) (g backendapi.Generation, err error) {
 	h := ownedBy(owner)
-	h.Set(backendapi.KeyHeader, key)
+	h.Set(wire.KeyHeader, key)
 	err = c.hop.JSON(ctx, http.MethodPost, "/api/chat", req, &g, h)
 	return g, err
 }

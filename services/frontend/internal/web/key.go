@@ -9,6 +9,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // newKey returns an idempotency key for a form.
@@ -40,7 +41,7 @@ func sentKey(r *http.Request) string {
 		return key
 	}
 
-	return r.Header.Get(backendapi.KeyHeader)
+	return r.Header.Get(wire.KeyHeader)
 }
 
 // messageKey returns the key under which the backend knows a message, however often it is sent. It

@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 var keyField = regexp.MustCompile(`name="key" value="([^"]*)"`)
@@ -55,7 +55,7 @@ func TestFormSentTwice(t *testing.T) {
 	// A form without a key is a new message each time, unless the edge has given the request one.
 	for range 2 {
 		v.do("POST", "/chat", "message=plain")
-		v.do("POST", "/chat", "message=edge", backendapi.KeyHeader, "of-the-edge")
+		v.do("POST", "/chat", "message=edge", wire.KeyHeader, "of-the-edge")
 	}
 
 	got := s.backend.Questions()
@@ -66,7 +66,7 @@ func TestFormSentTwice(t *testing.T) {
 
 	valid := regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	for _, h := range s.backend.Headers() {
-		if k := h.Get(backendapi.KeyHeader); k != "" && !valid.MatchString(k) {
+		if k := h.Get(wire.KeyHeader); k != "" && !valid.MatchString(k) {
 			t.Errorf("the backend got the key %q", k)
 		}
 	}
@@ -78,7 +78,7 @@ func TestLostReply(t *testing.T) {
 	for name, send := range map[string]func(v *visitor) int{
 		"form": func(v *visitor) int { return v.do("POST", "/chat", "message=hi").StatusCode },
 		"proxy": func(v *visitor) int {
-			return v.do("POST", "/api/chat", `{"message":"hi"}`, backendapi.KeyHeader, "k").StatusCode
+			return v.do("POST", "/api/chat", `{"message":"hi"}`, wire.KeyHeader, "k").StatusCode
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -138,7 +138,7 @@ func TestSentTwiceWithoutACookie(t *testing.T) {
 			owners := map[string]bool{}
 			for range 2 {
 				v := s.visitor()
-				r := v.do("POST", tt.path, tt.body, backendapi.KeyHeader, tt.key)
+				r := v.do("POST", tt.path, tt.body, wire.KeyHeader, tt.key)
 				if r.StatusCode >= 400 {
 					t.Fatalf("%s: %s", r.Status, r.body)
 				}

@@ -6,10 +6,9 @@ import (
 	"net/http/httputil"
 	"net/url"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
-	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // proxy forwards /api/ to the backend in the name of the browser's owner. It drops what the client
@@ -23,15 +22,15 @@ func (a *App) proxy() http.Handler {
 			pr.SetXForwarded()
 			pr.Out.Header.Del("Cookie")
 			// The handler below sets it, on a request whose own header was dropped.
-			pr.Out.Header.Set(backendapi.OwnerHeader, pr.In.Header.Get(backendapi.OwnerHeader))
-			pr.Out.Header.Set(server.RequestIDHeader, logging.RequestID(pr.In.Context()))
+			pr.Out.Header.Set(wire.OwnerHeader, pr.In.Header.Get(wire.OwnerHeader))
+			pr.Out.Header.Set(wire.RequestIDHeader, logging.RequestID(pr.In.Context()))
 		},
 		ModifyResponse: func(resp *http.Response) error {
 			// This service has set them: two of each would be two policies.
-			resp.Header.Del(server.RequestIDHeader)
+			resp.Header.Del(wire.RequestIDHeader)
 			// A refusal of the backend, which was asked again in vain, is no
 			// refusal of this service.
-			resp.Header.Del(server.RefusedHeader)
+			resp.Header.Del(wire.RefusedHeader)
 			for _, h := range []string{
 				"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy",
 				"Set-Cookie",
@@ -60,7 +59,7 @@ func (a *App) proxy() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := owner(w, r)
 		r = r.Clone(r.Context())
-		r.Header.Set(backendapi.OwnerHeader, id)
+		r.Header.Set(wire.OwnerHeader, id)
 		rp.ServeHTTP(w, r)
 	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // statusPage is the data of the page on the health of the stack.
@@ -55,7 +56,7 @@ func (a *App) statusData(r *http.Request, me string) statusPage {
 			Name:      "backend",
 			Status:    backendapi.StatusDown,
 			Detail:    asProblem(err).Error(),
-			LatencyMS: float64(time.Since(begin).Microseconds()) / 1000,
+			LatencyMS: wire.Milliseconds(time.Since(begin)),
 		}
 	}
 

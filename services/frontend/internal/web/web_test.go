@@ -19,6 +19,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 func mustContain(t *testing.T, body string, parts ...string) {
@@ -116,7 +117,7 @@ func TestOwner(t *testing.T) {
 	}
 
 	for _, h := range s.backend.Headers() {
-		if o := h.Get(backendapi.OwnerHeader); len(o) != 26 && o != "" {
+		if o := h.Get(wire.OwnerHeader); len(o) != 26 && o != "" {
 			t.Errorf("the backend got the owner %q", o)
 		}
 		if h.Get("Cookie") != "" {
@@ -131,7 +132,7 @@ func TestProxy(t *testing.T) {
 	v.get("/")
 	me := v.jar.m["codexcontinue_owner"].Value
 	r := v.do("POST", "/api/chat", `{"message":"hi"}`, "Content-Type", "application/json",
-		backendapi.OwnerHeader, "victim", "X-Request-Id", "trace-1", "Connection", "X-Hop", "X-Hop",
+		wire.OwnerHeader, "victim", "X-Request-Id", "trace-1", "Connection", "X-Hop", "X-Hop",
 		"1")
 	if r.StatusCode != http.StatusAccepted {
 		t.Fatalf("%s %s", r.Status, r.body)
@@ -142,7 +143,7 @@ func TestProxy(t *testing.T) {
 
 	h := s.backend.Headers()
 	last := h[len(h)-1]
-	if got := last.Values(backendapi.OwnerHeader); len(got) != 1 || got[0] != me {
+	if got := last.Values(wire.OwnerHeader); len(got) != 1 || got[0] != me {
 		t.Errorf("the backend got the owner %q, want %q", got, me)
 	}
 

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollamatest"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
@@ -31,6 +31,7 @@ func TestThinking(t *testing.T) {
 		}
 		tell(w, hello, done)
 	})
+
 	i := start(t, f.URL, func(o *Options) { o.Silence = 1200 * time.Millisecond })
 	c := i.chat(t.Context(), ask)
 	var thinking, text strings.Builder
@@ -43,14 +44,18 @@ func TestThinking(t *testing.T) {
 		text.WriteString(ch.Text)
 		last = ch
 	}
-	if thinking.String() != strings.Repeat("Hm. ", 6) || text.String() != "Hello" || last.Done == nil {
+
+	if thinking.String() != strings.Repeat("Hm. ", 6) || text.String() != "Hello" ||
+		last.Done == nil {
 		t.Errorf("thinking %q, text %q, %+v", thinking.String(), text.String(), last)
 	}
+
 	resp, err := http.Get(i.url + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	b, _ := io.ReadAll(resp.Body)
 	if !strings.Contains(string(b), "ml_first_token_seconds_count 1\n") ||
 		strings.Contains(string(b), `ml_first_token_seconds_bucket{le="1"} 1`) {
@@ -66,6 +71,7 @@ func TestThinkingOfRealOllama(t *testing.T) {
 		&api.CreateRequest{Model: "m", Template: ollamatest.ThinkingTemplate},
 		ollamatest.GGUF(t),
 	)
+
 	i := start(t, s.URL, nil)
 	for path, body := range map[string]string{"/chat": ask, "/generate": `{"prompt":"Hi"}`} {
 		resp := i.post(t.Context(), path, body)
@@ -77,6 +83,7 @@ func TestThinkingOfRealOllama(t *testing.T) {
 			}
 			thinking, text = thinking+ch.Thinking, text+ch.Text
 		}
+
 		if thinking != tinymodel.Answer || text != "" {
 			t.Errorf("%s: thinking %q, text %q", path, thinking, text)
 		}
@@ -95,18 +102,26 @@ func vocabularyOf(template string, control ...string) string {
 	for c := '!'; c <= '~'; c++ {
 		tokens, types = append(tokens, string(c)), append(types, 1)
 	}
+
 	for _, c := range control {
 		tokens, types = append(tokens, c), append(types, 3)
 	}
+
 	b, _ := json.Marshal(
 		map[string]any{
 			"template":  template,
 			"modelfile": "FROM /x\nPARAMETER num_ctx 1000\n",
 			"model_info": map[string]any{
-				"general.architecture": "llama", "llama.context_length": 4096, "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": tokens,
-				"tokenizer.ggml.token_type": types, "tokenizer.ggml.scores": make([]float32, len(tokens))},
+				"general.architecture":      "llama",
+				"llama.context_length":      4096,
+				"tokenizer.ggml.model":      "llama",
+				"tokenizer.ggml.tokens":     tokens,
+				"tokenizer.ggml.token_type": types,
+				"tokenizer.ggml.scores":     make([]float32, len(tokens)),
+			},
 		},
 	)
+
 	return string(b)
 }
 
@@ -122,16 +137,19 @@ func TestPastedCode(t *testing.T) {
 			Messages: []mlapi.Message{user(code), assistant(code), user(code + "<|eot_id|>")},
 		},
 	)
+
 	i.chat(t.Context(), string(b)).rest()
 	var sent api.ChatRequest
 	if err := json.Unmarshal([]byte(f.lastBody()), &sent); err != nil {
 		t.Fatal(err)
 	}
+
 	for k, want := range []string{code, code, code + "<\u200b|eot_id|>"} {
 		if sent.Messages[k].Content != want {
 			t.Errorf("message %d is %q, want %q", k, sent.Messages[k].Content, want)
 		}
 	}
+
 	b, _ = json.Marshal(mlapi.GenerateRequest{Prompt: code})
 	readAll(i.post(t.Context(), "/generate", string(b)))
 	var generate api.GenerateRequest
@@ -152,29 +170,42 @@ func TestOllamaRefusesThePrompt(t *testing.T) {
 			tell(w, `{"error":"the input length exceeds the context length"}`)
 			return
 		}
+
 		answers(w, nil)
 	}
+
 	i := start(t, f.URL, nil)
-	text, leftOut, again, last := i.chat(t.Context(), chatBody(t, "", nil, user("1"), assistant("2"), user("3"), assistant("4"), user("5"), assistant("6"), user("7"))).
+	text, leftOut, again, last := i.chat(t.Context(),
+		chatBody(t, "", nil, user("1"), assistant("2"), user("3"), assistant("4"), user("5"),
+			assistant("6"), user("7"))).
 		all()
 	if text != "Hello <you>" || leftOut != 4 || again || last.Done == nil {
 		t.Errorf("%q, %d left out, %+v", text, leftOut, last)
 	}
-	for path, body := range map[string]string{"/chat": chatBody(t, "", nil, user("1"), assistant("2"), user("never")), "/generate": `{"prompt":"never"}`} {
-		if p := i.refused(http.StatusRequestEntityTooLarge, i.post(t.Context(), path, body)); p.Type != problem.TypeTooLong {
+
+	for path, body := range map[string]string{
+		"/chat":     chatBody(t, "", nil, user("1"), assistant("2"), user("never")),
+		"/generate": `{"prompt":"never"}`,
+	} {
+		if p := i.refused(http.StatusRequestEntityTooLarge,
+			i.post(t.Context(), path, body)); p.Type != problem.TypeTooLong {
 			t.Errorf("%s: %+v", path, p)
 		}
 	}
 }
 
-// TestNoRefusalForAGuess: where the context or the tokenizer is not known, a message that may be too long is sent, and
-// Ollama decides. So is the end of an answer that goes on.
+// TestNoRefusalForAGuess: where the context or the tokenizer is not known, a message that may be
+// too long is sent, and Ollama decides. So is the end of an answer that goes on.
 func TestNoRefusalForAGuess(t *testing.T) {
 	const each = "{{ range .Messages }}{{ .Content }}{{ end }}"
 	noContext := strings.ReplaceAll(vocabularyOf(each), "PARAMETER num_ctx 1000", "")
-	noContext = strings.ReplaceAll(noContext, `"llama.context_length":4096`, `"llama.context_length":32768`)
-	noTokenizer := strings.ReplaceAll(vocabularyOf(each), `"tokenizer.ggml.model":"llama"`, `"tokenizer.ggml.model":"other"`)
-	for name, show := range map[string]string{"nothing is known": "", "no context": noContext, "no tokenizer": noTokenizer} {
+	noContext = strings.ReplaceAll(noContext, `"llama.context_length":4096`,
+		`"llama.context_length":32768`)
+	noTokenizer := strings.ReplaceAll(vocabularyOf(each), `"tokenizer.ggml.model":"llama"`,
+		`"tokenizer.ggml.model":"other"`)
+	for name, show := range map[string]string{
+		"nothing is known": "", "no context": noContext, "no tokenizer": noTokenizer,
+	} {
 		t.Run(name, func(t *testing.T) {
 			refuses := atomic.Bool{}
 			f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -185,32 +216,43 @@ func TestNoRefusalForAGuess(t *testing.T) {
 				}
 				answers(w, nil)
 			})
+
 			f.show = show
 			i := start(t, f.URL, nil)
-			long := chatBody(t, "", nil, user("1"), assistant("2"), user(strings.Repeat("word ", 4<<10)))
-			if text, leftOut, _, last := i.chat(t.Context(), long).all(); text != "Hello <you>" || leftOut != 2 || last.Done == nil {
+			long := chatBody(t, "", nil, user("1"), assistant("2"),
+				user(strings.Repeat("word ", 4<<10)))
+			if text, leftOut, _, last := i.chat(t.Context(),
+				long).all(); text != "Hello <you>" || leftOut != 2 || last.Done == nil {
 				t.Errorf("%q, %d left out, %+v", text, leftOut, last)
 			}
+
 			soFar := chatBody(t, "", nil, user("Hi"), assistant(strings.Repeat("word ", 4<<10)))
-			if text, _, _, last := i.chat(t.Context(), soFar).all(); text != "Hello <you>" || last.Done == nil || last.Done.Reason != "stop" {
+			if text, _, _, last := i.chat(t.Context(),
+				soFar).all(); text != "Hello <you>" || last.Done == nil ||
+				last.Done.Reason != "stop" {
 				t.Errorf("%q, %+v", text, last)
 			}
 
 			refuses.Store(true)
-			if p := i.refused(http.StatusRequestEntityTooLarge, i.post(t.Context(), "/chat", long)); p.Type != problem.TypeTooLong {
+			if p := i.refused(http.StatusRequestEntityTooLarge,
+				i.post(t.Context(), "/chat", long)); p.Type != problem.TypeTooLong {
 				t.Errorf("%+v", p)
 			}
+
 			if show == "" {
 				return // nobody knows that the model can go on
 			}
-			if text, _, _, last := i.chat(t.Context(), soFar).all(); text != "" || last.Done == nil || last.Done.Reason != "length" {
+
+			if text, _, _, last := i.chat(t.Context(),
+				soFar).all(); text != "" || last.Done == nil || last.Done.Reason != "length" {
 				t.Errorf("%q, %+v", text, last)
 			}
 		})
 	}
 }
 
-// TestRemembersTheContext: the context with which Ollama loaded a model counts when it does not say so any more.
+// TestRemembersTheContext: the context with which Ollama loaded a model counts when it
+// does not say so any more.
 func TestRemembersTheContext(t *testing.T) {
 	f := newFake(t, answers)
 	i := start(t, f.URL, nil)
@@ -221,10 +263,12 @@ func TestRemembersTheContext(t *testing.T) {
 	for range 8 {
 		history = append(history, user(strings.Repeat("word ", 400)), assistant("yes"))
 	}
+
 	long := chatBody(t, "", nil, append(history, user("and?"))...)
 	for _, ps := range []string{`{"models":[]}`, ""} {
 		f.setPS(ps)
-		if _, leftOut, _, last := i.chat(t.Context(), long).all(); leftOut != 0 || last.Done == nil {
+		if _, leftOut, _, last := i.chat(t.Context(), long).all(); leftOut != 0 ||
+			last.Done == nil {
 			t.Errorf("%d left out, %+v", leftOut, last)
 		}
 	}
@@ -245,16 +289,45 @@ func TestOllamaIsReplaced(t *testing.T) {
 		text, _ := i.chat(t.Context(), ask).rest()
 		came <- text
 	}()
+
 	await(t, func() bool { return i.queue.Running() == 1 })
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Skip("somebody took the port: ", err)
 	}
+
 	again := &httptest.Server{Listener: l, Config: &http.Server{Handler: f.Config.Handler}}
 	again.Start()
 	defer again.Close()
 	if text := <-came; text != "Hello <you>" {
 		t.Errorf("got %q", text)
+	}
+}
+
+// The name of an Ollama whose container is made anew resolves to nothing for a while.
+func TestOllamaHasNoAddress(t *testing.T) {
+	f := newFake(t, answers)
+	var gone atomic.Bool
+	var questions atomic.Int32
+	ollamatest.Resolve(t, "ollama.internal", func() []string {
+		if gone.Load() && questions.Add(1) < 16 {
+			return nil
+		}
+		return []string{"127.0.0.1"}
+	})
+
+	_, port, err := net.SplitHostPort(f.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	i := start(t, "http://ollama.internal:"+port, func(o *Options) {
+		o.Patience = 20 * time.Second
+	})
+	i.chat(t.Context(), ask).rest()
+	gone.Store(true)
+	if text := readAll(i.post(t.Context(), "/chat", ask)); !strings.Contains(text, "Hello") {
+		t.Errorf("got %s", text)
 	}
 }
 
@@ -272,6 +345,7 @@ func TestDrainsWithoutOllama(t *testing.T) {
 		_ = json.Unmarshal([]byte(readAll(i.post(t.Context(), "/chat", ask))), &p)
 		refused <- &p
 	}()
+
 	await(t, func() bool { return i.queue.Running() == 1 })
 	i.queue.Close()
 	if p := <-refused; p.Status != http.StatusServiceUnavailable || p.Type != problem.TypeDraining {
@@ -290,10 +364,12 @@ func TestCutBeforeTheFirstWord(t *testing.T) {
 		}
 		answers(w, r)
 	})
+
 	i := start(t, f.URL, func(o *Options) { o.Patience = 20 * time.Second })
 	if text, last := i.chat(t.Context(), ask).rest(); text != "Hello <you>" || last.Done == nil {
 		t.Errorf("%q, %+v", text, last)
 	}
+
 	asked.Store(0)
 	cuts = 100
 	i.refused(http.StatusBadGateway, i.post(t.Context(), "/chat", ask))
@@ -313,6 +389,7 @@ func TestWaitingIsNotTheAnswersTime(t *testing.T) {
 		}
 		tell(w, done)
 	})
+
 	const timeout = time.Second
 	first := start(t, f.URL, func(o *Options) { o.Queue = queue.New(1, 1) })
 	second := start(t, f.URL, func(o *Options) { o.Queue, o.Timeout = first.queue, timeout })
@@ -326,6 +403,7 @@ func TestWaitingIsNotTheAnswersTime(t *testing.T) {
 		last.Done.QueueMS < float64(timeout.Milliseconds()) {
 		t.Errorf("%q, %+v", text, last)
 	}
+
 	running.rest()
 }
 
@@ -337,6 +415,7 @@ func TestPlaceIsTaken(t *testing.T) {
 		t,
 		func(w http.ResponseWriter, r *http.Request) { tell(w, hello); <-open; tell(w, done) },
 	)
+
 	i := start(t, f.URL, func(o *Options) { o.Queue = queue.New(1, 2) })
 	var mine []*chunks
 	for range 3 {
@@ -344,6 +423,7 @@ func TestPlaceIsTaken(t *testing.T) {
 		c.next()
 		mine = append(mine, c)
 	}
+
 	i.refused(http.StatusTooManyRequests, i.post(t.Context(), "/chat", ask))
 	req, err := http.NewRequestWithContext(
 		context.WithoutCancel(t.Context()),
@@ -354,12 +434,14 @@ func TestPlaceIsTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set(backendapi.OwnerHeader, "bob")
+
+	req.Header.Set(wire.OwnerHeader, "bob")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("bob got %v, %v", resp, err)
 	}
 	defer resp.Body.Close()
+
 	_, last := mine[2].rest()
 	if p := last.Error; p == nil || p.Status != http.StatusTooManyRequests ||
 		p.Type != "/problems/queue-full" ||
@@ -367,6 +449,7 @@ func TestPlaceIsTaken(t *testing.T) {
 		p.QueuePosition != 3 {
 		t.Errorf("the one who gave its place up got %+v", last)
 	}
+
 	close(open)
 	lines := strings.Split(strings.TrimSpace(readAll(resp)), "\n")
 	if first := lines[0]; first != `{"queue":2}` ||
@@ -376,6 +459,7 @@ func TestPlaceIsTaken(t *testing.T) {
 		) {
 		t.Errorf("bob got %q", lines)
 	}
+
 	mine[0].rest()
 	mine[1].rest()
 }
@@ -394,9 +478,11 @@ func TestAnotherModelOfTheSameName(t *testing.T) {
 		}
 		return req.Messages[0].Content
 	}
+
 	if got := sent(); got != "<\u200b|a|> <|b|>" {
 		t.Errorf("%q", got)
 	}
+
 	f.mu.Lock()
 	f.show = vocabularyOf("{{ range .Messages }}{{ .Content }}{{ end }}", "<|b|>")
 	f.tags = strings.ReplaceAll(f.tags, `"digest":"d1"`, `"digest":"d2"`)
@@ -405,6 +491,7 @@ func TestAnotherModelOfTheSameName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	resp.Body.Close()
 	if got := sent(); got != "<|a|> <\u200b|b|>" {
 		t.Errorf("%q", got)
@@ -429,12 +516,16 @@ func TestKnownBeforeTheFirstRequest(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { i.watch(ctx); close(ended) }()
 	await(t, func() bool { return shown.Load() == 2 }) // the model, and its vocabulary
-	if p := i.refused(http.StatusRequestEntityTooLarge, i.post(t.Context(), "/chat", chatBody(t, "", nil, user(strings.Repeat("a", 64<<10))))); p.Type != problem.TypeTooLong {
+	if p := i.refused(http.StatusRequestEntityTooLarge,
+		i.post(t.Context(), "/chat",
+			chatBody(t, "", nil, user(strings.Repeat("a", 64<<10))))); p.Type != problem.TypeTooLong {
 		t.Errorf("%+v", p)
 	}
+
 	if shown.Load() != 2 {
 		t.Errorf("Ollama was asked %d times", shown.Load())
 	}
+
 	stop()
 	<-ended
 }

@@ -14,10 +14,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/prompt"
@@ -31,13 +31,18 @@ type Options struct {
 	Ollama  *replicas.Pool
 	Queue   *queue.Queue
 	Builder *build.Builder
-	// Await says that somebody else makes the model: nothing is ready before exactly the wanted version is there.
+
+	// Await is set if somebody else makes the model. Then the service is not ready before exactly
+	// the wanted version is there.
 	Await        bool
 	DefaultModel string
-	// Timeout bounds one answer from its turn on; Silence the time between two tokens.
+
+	// Timeout bounds one answer, from its turn on. Silence bounds the time between two tokens.
 	Timeout, Silence time.Duration
+
 	// Patience is how long a request that has its turn waits for an Ollama that cannot be reached.
 	Patience time.Duration
+
 	// KeepAlive is how long Ollama keeps the model in memory; negative for ever.
 	KeepAlive time.Duration
 	Log       *slog.Logger
@@ -83,7 +88,8 @@ func (s *service) checkOllama(ctx context.Context) error {
 	return err
 }
 
-// checkModel wants some version of the default model: while a new one is made, the one before answers.
+// checkModel wants some version of the default model: while a new one is made,
+// the one before answers.
 func (s *service) checkModel(ctx context.Context) error {
 	list, err := s.list(ctx)
 	if err != nil {
@@ -92,10 +98,12 @@ func (s *service) checkModel(ctx context.Context) error {
 	if st := s.Builder.State(); s.Await && st.State != mlapi.BuildReady {
 		return fmt.Errorf("the model %s is not there yet: %s", s.DefaultModel, st.Detail)
 	}
+
 	latest := build.Latest(s.DefaultModel)
 	if slices.ContainsFunc(list, func(m api.ListModelResponse) bool { return m.Name == latest }) {
 		return nil
 	}
+
 	switch st := s.Builder.State(); st.State {
 	case mlapi.BuildFailed:
 		return fmt.Errorf("the model %s could not be made: %s", s.DefaultModel, st.Error)
@@ -106,27 +114,39 @@ func (s *service) checkModel(ctx context.Context) error {
 	}
 }
 
-// models answers with what can be chosen. While Ollama is away there is nothing to choose, and the build says why.
+// models answers with what can be chosen. While Ollama is away there is nothing to choose,
+// and the build says why.
 func (s *service) models(w http.ResponseWriter, r *http.Request) {
 	out := mlapi.Models{Models: []mlapi.ModelInfo{}, Build: s.Builder.State()}
 	list, err := s.list(r.Context())
 	if err != nil {
 		s.Log.WarnContext(r.Context(), "list models", "error", err)
 	}
+
 	loaded := map[string]bool{}
 	if running, err := s.Ollama.Running(r.Context()); err == nil {
 		for _, m := range running {
 			loaded[m.Digest] = true
 		}
 	}
+
 	for _, m := range list {
 		if build.IsVersion(m.Name, s.DefaultModel) {
 			continue
 		}
-		out.Models = append(out.Models, mlapi.ModelInfo{Name: strings.TrimSuffix(m.Name, ":latest"), Digest: m.Digest, SizeBytes: m.Size,
-			Family: m.Details.Family, ParameterSize: m.Details.ParameterSize, Quantization: m.Details.QuantizationLevel,
-			Default: m.Name == build.Latest(s.DefaultModel), Loaded: loaded[m.Digest]})
+
+		out.Models = append(out.Models, mlapi.ModelInfo{
+			Name:          shortName(m.Name),
+			Digest:        m.Digest,
+			SizeBytes:     m.Size,
+			Family:        m.Details.Family,
+			ParameterSize: m.Details.ParameterSize,
+			Quantization:  m.Details.QuantizationLevel,
+			Default:       m.Name == build.Latest(s.DefaultModel),
+			Loaded:        loaded[m.Digest],
+		})
 	}
+
 	slices.SortFunc(out.Models, func(a, b mlapi.ModelInfo) int {
 		if a.Default != b.Default {
 			if a.Default {
@@ -136,7 +156,8 @@ func (s *service) models(w http.ResponseWriter, r *http.Request) {
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
-	writeJSON(w, out)
+
+	wire.WriteJSON(w, http.StatusOK, out)
 }
 
 // list is every model that Ollama has. It keeps their names for the requests, and has the default
@@ -146,10 +167,12 @@ func (s *service) list(ctx context.Context) ([]api.ListModelResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	names := make(map[string]string, len(list))
 	for _, m := range list {
 		names[m.Name] = m.Digest
 	}
+
 	s.mu.Lock()
 	s.names = names
 	s.mu.Unlock()
@@ -157,6 +180,7 @@ func (s *service) list(ctx context.Context) ([]api.ListModelResponse, error) {
 	if digest, ok := names[latest]; ok {
 		s.catalog.Warm(latest, digest)
 	}
+
 	return list, nil
 }
 
@@ -185,43 +209,54 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 	if !strings.Contains(name[strings.LastIndexByte(name, '/')+1:], ":") {
 		name += ":latest"
 	}
+
 	s.mu.Lock()
 	digest, known := s.names[name]
 	s.mu.Unlock()
 	if known {
 		return name, digest, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, listTimeout, fmt.Errorf("%w within %s", errTimeout, listTimeout))
+
+	ctx, cancel := context.WithTimeoutCause(ctx, listTimeout,
+		fmt.Errorf("%w within %s", errTimeout, listTimeout))
 	defer cancel()
 	list, err := s.list(ctx)
 	if err != nil {
 		return "", "", err
 	}
+
 	shown := []string{}
 	for _, m := range list {
 		if m.Name == name {
 			return name, m.Digest, nil
 		}
 		if !build.IsVersion(m.Name, s.DefaultModel) {
-			shown = append(shown, strings.TrimSuffix(m.Name, ":latest"))
+			shown = append(shown, shortName(m.Name))
 		}
 	}
+
 	if name == build.Latest(s.DefaultModel) {
 		err := s.checkModel(ctx)
 		if err == nil {
 			return name, "", nil // it has come in this moment
 		}
-		p := problem.New(http.StatusServiceUnavailable, "%v", err)
-		p.Type, p.RetryAfter = "/problems/model-not-ready", 5
+		p := problem.Typed("/problems/model-not-ready", http.StatusServiceUnavailable, "%v", err)
+		p.RetryAfter = 5
 		return "", "", p
 	}
+
 	slices.Sort(shown)
-	p := problem.New(http.StatusNotFound, "There is no model %q. There are: %s.", strings.TrimSuffix(name, ":latest"), strings.Join(shown, ", "))
-	p.Type = "/problems/no-such-model"
-	return "", "", p
+	return "", "", problem.Typed(typeNoModel, http.StatusNotFound,
+		"There is no model %q. There are: %s.", shortName(name), strings.Join(shown, ", "))
 }
 
-// forget makes the next request look again: Ollama said that it has no such model.
+// typeNoModel is the type of a refusal for a model that Ollama does not have.
+const typeNoModel = "/problems/no-such-model"
+
+// shortName returns a model's name as people write it.
+func shortName(name string) string { return strings.TrimSuffix(name, ":latest") }
+
+// forget makes the next request ask Ollama anew which models it has.
 func (s *service) forget() { s.mu.Lock(); s.names = nil; s.mu.Unlock() }
 
 func (s *service) embed(w http.ResponseWriter, r *http.Request) {
@@ -230,39 +265,55 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, p)
 		return
 	}
+
 	if len(req.Input) == 0 || slices.Contains(req.Input, "") {
 		problem.Write(w, r, invalid("body.input", "must be a list of texts, none of them empty"))
 		return
 	}
+
 	model, _, err := s.resolve(r.Context(), req.Model)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(backendapi.OwnerHeader), func(int) error { return nil })
+
+	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(wire.OwnerHeader),
+		func(int) error {
+			return nil
+		})
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
 	defer release()
-	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, fmt.Errorf("%w within %s", errTimeout, s.Timeout))
+
+	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout,
+		fmt.Errorf("%w within %s", errTimeout, s.Timeout))
 	defer cancel()
 	turn := s.Ollama.Acquire(model, "")
 	defer func() { turn.Release() }()
-	embed := &api.EmbedRequest{Model: model, Input: req.Input, KeepAlive: &api.Duration{Duration: s.KeepAlive}}
+	embed := &api.EmbedRequest{
+		Model: model, Input: req.Input, KeepAlive: &api.Duration{Duration: s.KeepAlive},
+	}
 	e, err := turn.Client.Embed(ctx, embed)
 	if other := turn.Elsewhere(ctx, err); other != nil {
 		turn = other
 		e, err = turn.Client.Embed(ctx, embed)
 	}
+
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	writeJSON(w, mlapi.EmbedResponse{Model: strings.TrimSuffix(model, ":latest"), Embeddings: e.Embeddings, PromptTokens: e.PromptEvalCount})
+
+	wire.WriteJSON(w, http.StatusOK, mlapi.EmbedResponse{
+		Model:        shortName(model),
+		Embeddings:   e.Embeddings,
+		PromptTokens: e.PromptEvalCount,
+	})
 }
 
-// asProblem says in the shape of the API what went wrong.
+// asProblem returns the problem that an error is to the client.
 func (s *service) asProblem(err error) *problem.Problem {
 	var p *problem.Problem
 	var full *queue.FullError
@@ -272,42 +323,38 @@ func (s *service) asProblem(err error) *problem.Problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &full):
-		p = problem.New(http.StatusTooManyRequests, "%d requests are waiting already. Try again in about %s.", full.Position-1, full.RetryAfter)
-		p.Type, p.QueuePosition, p.RetryAfter = "/problems/queue-full", full.Position, int(full.RetryAfter/time.Second)
+		p = problem.Typed("/problems/queue-full", http.StatusTooManyRequests,
+			"%d requests are waiting already. Try again in about %s.", full.Position-1,
+			full.RetryAfter)
+		p.QueuePosition, p.RetryAfter = full.Position, int(full.RetryAfter/time.Second)
 		return p
 	case errors.Is(err, queue.ErrDraining):
-		p = problem.New(http.StatusServiceUnavailable, "This instance is shutting down. Try again.")
-		p.Type, p.RetryAfter = problem.TypeDraining, 1
-		return p
+		return problem.Draining("This instance is shutting down. Try again.")
 	case errors.As(err, &long):
-		p = problem.New(http.StatusRequestEntityTooLarge,
+		return problem.Typed(problem.TypeTooLong, http.StatusRequestEntityTooLarge,
 			"The message has about %d tokens, and %d fit into the model's context beside the system "+
 				"prompt and the answer. Shorten it, or send it in parts.", long.Tokens, long.Room)
-		p.Type = problem.TypeTooLong
-		return p
 	case errors.Is(err, errTooLong):
-		p = problem.New(http.StatusRequestEntityTooLarge,
+		return problem.Typed(problem.TypeTooLong, http.StatusRequestEntityTooLarge,
 			"The message does not fit into the model's context beside the system prompt and the "+
 				"answer. Shorten it, or send it in parts.")
-		p.Type = problem.TypeTooLong
-		return p
 	case errors.Is(err, errTimeout), errors.Is(err, errSilence):
 		return problem.New(http.StatusGatewayTimeout, "The model took too long: %v.", err)
 	case errors.As(err, &status) && status.Status == http.StatusNotFound:
 		s.forget()
-		p = problem.New(http.StatusNotFound, "Ollama no longer has that model: %s.", status.Message)
-		p.Type = "/problems/no-such-model"
-		return p
+		return problem.Typed(typeNoModel, http.StatusNotFound,
+			"Ollama no longer has that model: %s.", status.Message)
 	case errors.As(err, &status) && status.Status == http.StatusBadRequest:
 		return problem.New(http.StatusBadRequest, "Ollama refused the request: %s", status.Message)
 	}
+
 	return problem.New(http.StatusBadGateway, "The model cannot answer at the moment: %v", err)
 }
 
 // refuse answers with the problem that an error is, before anything else was written.
 func (s *service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
-		return // nobody is there to read it
+		return // nobody reads it
 	}
 	p := s.asProblem(err)
 	s.count(r, p, err)
@@ -331,13 +378,16 @@ func decode(w http.ResponseWriter, r *http.Request, into any) *problem.Problem {
 			err = errors.New("there is more than one JSON value")
 		}
 	}
+
 	var tooBig *http.MaxBytesError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &tooBig):
-		return problem.New(http.StatusRequestEntityTooLarge, "The request is larger than %d bytes.", maxBody)
+		return problem.New(http.StatusRequestEntityTooLarge, "The request is larger than %d bytes.",
+			maxBody)
 	}
+
 	return problem.New(http.StatusBadRequest, "The body is not the JSON expected: %v.", err)
 }
 
@@ -345,10 +395,4 @@ func invalid(location, format string, args ...any) *problem.Problem {
 	p := problem.New(http.StatusBadRequest, "The request is not valid.")
 	p.Errors = []problem.FieldError{{Location: location, Message: fmt.Sprintf(format, args...)}}
 	return p
-}
-
-func writeJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(v) // the client is gone: nothing left to tell
 }

@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
@@ -33,20 +33,33 @@ type instance struct {
 	watch func(context.Context)
 }
 
-// start serves the API with the default model m, one request at once and one waiting unless change says otherwise.
+// start serves the API with the default model m, one request at once and one waiting unless
+// change says otherwise.
 func start(t testing.TB, ollamaURL string, change func(*Options)) *instance {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	client := ollama.New(ollamaURL)
-	pool, err := replicas.New(replicas.Options{URL: ollamaURL, Parallel: 1, Everywhere: "m:latest", Log: log})
+	pool, err := replicas.New(replicas.Options{
+		URL: ollamaURL, Parallel: 1, Everywhere: "m:latest", Log: log,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Ollama: pool, Queue: queue.New(1, 1), Builder: build.New(build.Options{Name: "m"}, client, log, nil),
-		DefaultModel: "m", Timeout: time.Minute, Silence: time.Minute, KeepAlive: time.Minute, Log: log}
+
+	o := Options{
+		Ollama:       pool,
+		Queue:        queue.New(1, 1),
+		Builder:      build.New(build.Options{Name: "m"}, client, log, nil),
+		DefaultModel: "m",
+		Timeout:      time.Minute,
+		Silence:      time.Minute,
+		KeepAlive:    time.Minute,
+		Log:          log,
+	}
 	if change != nil {
 		change(&o)
 	}
+
 	srv := server.New("ml", log, time.Second)
 	watch := Register(srv, o)
 	h := httptest.NewServer(srv.Handler())
@@ -56,15 +69,18 @@ func start(t testing.TB, ollamaURL string, change func(*Options)) *instance {
 
 func (i *instance) post(ctx context.Context, path, body string) *http.Response {
 	i.t.Helper()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url+path,
+		strings.NewReader(body))
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	req.Header.Set(backendapi.OwnerHeader, "alice")
+
+	req.Header.Set(wire.OwnerHeader, "alice")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		i.t.Fatal(err)
 	}
+
 	i.t.Cleanup(func() { resp.Body.Close() })
 	return resp
 }
@@ -74,9 +90,11 @@ func (i *instance) refused(status int, resp *http.Response) *problem.Problem {
 	i.t.Helper()
 	b, _ := io.ReadAll(resp.Body)
 	p := &problem.Problem{}
-	if resp.StatusCode != status || resp.Header.Get("Content-Type") != problem.ContentType || json.Unmarshal(b, p) != nil || p.Status != status {
+	if resp.StatusCode != status || resp.Header.Get("Content-Type") != problem.ContentType ||
+		json.Unmarshal(b, p) != nil || p.Status != status {
 		i.t.Fatalf("got %s %s: %s, want a problem %d", resp.Status, resp.Header, b, status)
 	}
+
 	return p
 }
 
@@ -105,10 +123,12 @@ func (c *chunks) next() *mlapi.Chunk {
 		}
 		return nil
 	}
+
 	var out mlapi.Chunk
 	if err := json.Unmarshal(c.s.Bytes(), &out); err != nil {
 		c.t.Fatalf("%s: %v", c.s.Bytes(), err)
 	}
+
 	return &out
 }
 
@@ -121,13 +141,16 @@ func (c *chunks) rest() (string, *mlapi.Chunk) {
 		text.WriteString(ch.Text)
 		last = ch
 	}
+
 	if last == nil || (last.Done == nil) == (last.Error == nil) {
 		c.t.Fatalf("the last chunk is %+v", last)
 	}
+
 	return text.String(), last
 }
 
-// fake is an Ollama with the models m, n and two versions of m, whose answers are written by answer.
+// fake is an Ollama with the models m, n and two versions of m, whose answers
+// are written by answer.
 type fake struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -139,14 +162,24 @@ type fake struct {
 }
 
 func newFake(t *testing.T, answer http.HandlerFunc) *fake {
-	f := &fake{answer: answer, ps: `{"models":[{"name":"m:latest","digest":"d1"}]}`, tags: `{"models":[{"name":"n:7b"},{"name":"m:0123456789ab"},{"name":"m:latest","digest":"d1","size":5,"details":{"family":"llama"}},{"name":"a:latest"}]}`}
+	f := &fake{
+		answer: answer,
+		ps:     `{"models":[{"name":"m:latest","digest":"d1"}]}`,
+		tags: `{"models":[{"name":"n:7b"},{"name":"m:0123456789ab"},` +
+			`{"name":"m:latest","digest":"d1","size":5,"details":{"family":"llama"}},` +
+			`{"name":"a:latest"}]}`,
+	}
+
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/version", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"version":"0.17.4"}`) })
+	mux.HandleFunc("GET /api/version", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"version":"0.17.4"}`)
+	})
 	mux.HandleFunc("GET /api/tags", func(w http.ResponseWriter, _ *http.Request) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		_, _ = io.WriteString(w, f.tags)
 	})
+
 	mux.HandleFunc("GET /api/ps", func(w http.ResponseWriter, _ *http.Request) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -155,6 +188,7 @@ func newFake(t *testing.T, answer http.HandlerFunc) *fake {
 		}
 		_, _ = io.WriteString(w, f.ps)
 	})
+
 	mux.HandleFunc("POST /api/show", func(w http.ResponseWriter, _ *http.Request) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -163,6 +197,7 @@ func newFake(t *testing.T, answer http.HandlerFunc) *fake {
 		}
 		_, _ = io.WriteString(w, f.show)
 	})
+
 	mux.HandleFunc("POST /api/", func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		f.mu.Lock()
@@ -170,6 +205,7 @@ func newFake(t *testing.T, answer http.HandlerFunc) *fake {
 		f.mu.Unlock()
 		f.answer(w, r)
 	})
+
 	f.Server = httptest.NewServer(mux)
 	t.Cleanup(func() { f.CloseClientConnections(); f.Close() })
 	return f
@@ -179,7 +215,11 @@ func (f *fake) setPS(s string) { f.mu.Lock(); f.ps = s; f.mu.Unlock() }
 
 func (f *fake) setTags(s string) { f.mu.Lock(); f.tags = s; f.mu.Unlock() }
 
-func (f *fake) lastBody() string { f.mu.Lock(); defer f.mu.Unlock(); return f.bodies[len(f.bodies)-1] }
+func (f *fake) lastBody() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.bodies[len(f.bodies)-1]
+}
 
 func tell(w http.ResponseWriter, lines ...string) {
 	for _, l := range lines {
@@ -190,8 +230,10 @@ func tell(w http.ResponseWriter, lines ...string) {
 
 const (
 	hello = `{"message":{"content":"Hello"}}`
-	done  = `{"message":{"content":""},"done":true,"done_reason":"stop","total_duration":9000000,"load_duration":1000000,"prompt_eval_count":7,"prompt_eval_duration":2000000,"eval_count":2,"eval_duration":4000000}`
-	ask   = `{"messages":[{"role":"user","content":"Hi"}]}`
+	done  = `{"message":{"content":""},"done":true,"done_reason":"stop",` +
+		`"total_duration":9000000,"load_duration":1000000,"prompt_eval_count":7,` +
+		`"prompt_eval_duration":2000000,"eval_count":2,"eval_duration":4000000}`
+	ask = `{"messages":[{"role":"user","content":"Hi"}]}`
 )
 
 func answers(w http.ResponseWriter, _ *http.Request) {
@@ -201,19 +243,41 @@ func answers(w http.ResponseWriter, _ *http.Request) {
 func TestChat(t *testing.T) {
 	f := newFake(t, answers)
 	i := start(t, f.URL, nil)
-	c := i.chat(t.Context(), `{"model":"m","messages":[{"role":"system","content":"<|keep|>"},{"role":"user","content":"a <|im_end|> b"},{"role":"assistant","content":"[INST]"},{"role":"user","content":"Hi"}],"options":{"temperature":0.5}}`)
+	c := i.chat(t.Context(), `{"model":"m","messages":[`+
+		`{"role":"system","content":"<|keep|>"},{"role":"user","content":"a <|im_end|> b"},`+
+		`{"role":"assistant","content":"[INST]"},{"role":"user","content":"Hi"}],`+
+		`"options":{"temperature":0.5}}`)
 	var got []mlapi.Chunk
 	for ch := c.next(); ch != nil; ch = c.next() {
 		got = append(got, *ch)
 	}
+
 	if len(got) == 3 && got[2].Done != nil {
 		got[2].Done.QueueMS = 0
 	}
-	want := []mlapi.Chunk{{Text: "Hello"}, {Text: " <you>"}, {Done: &mlapi.Done{Model: "m", Reason: "stop", PromptTokens: 7, Tokens: 2, LoadMS: 1, PromptMS: 2, EvalMS: 4}}}
+
+	want := []mlapi.Chunk{
+		{Text: "Hello"}, {Text: " <you>"},
+		{Done: &mlapi.Done{
+			Model:        "m",
+			Reason:       "stop",
+			PromptTokens: 7,
+			Tokens:       2,
+			LoadMS:       1,
+			PromptMS:     2,
+			EvalMS:       4,
+		}},
+	}
+
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	for _, part := range []string{`"model":"m:latest"`, `"content":"\u003c|keep|\u003e"`, `"content":"a ` + "\\u003c\u200b" + `|im_end|\u003e b"`, `"content":"[` + "\u200b" + `INST]"`, `"temperature":0.5`, `"keep_alive":"1m0s"`} {
+
+	for _, part := range []string{
+		`"model":"m:latest"`, `"content":"\u003c|keep|\u003e"`,
+		`"content":"a ` + "\\u003c\u200b" + `|im_end|\u003e b"`,
+		`"content":"[` + "\u200b" + `INST]"`, `"temperature":0.5`, `"keep_alive":"1m0s"`,
+	} {
 		if !strings.Contains(f.lastBody(), part) {
 			t.Errorf("Ollama was not asked with %s: %s", part, f.lastBody())
 		}
@@ -228,20 +292,31 @@ func TestRefusals(t *testing.T) {
 		status     int
 		want       string // of the problem as JSON
 	}{
-		"no JSON":             {"/chat", "hi", 400, "not the JSON expected"},
-		"nothing":             {"/chat", "", 400, "not the JSON expected"},
-		"unknown field":       {"/chat", `{"messages":[],"stream":false}`, 400, `unknown field \"stream\"`},
-		"more than one":       {"/chat", ask + ask, 400, "more than one JSON value"},
-		"no messages":         {"/chat", `{"messages":[]}`, 400, "the last message must be the user's"},
-		"nothing so far":      {"/chat", `{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":""}]}`, 400, "the text so far must not be empty"},
-		"nobody asked":        {"/chat", `{"messages":[{"role":"assistant","content":"b"}]}`, 400, "the last message must be the user's"},
-		"system last":         {"/chat", `{"messages":[{"role":"user","content":"a"},{"role":"system","content":"b"}]}`, 400, "the last message must be the user's"},
-		"role":                {"/chat", `{"messages":[{"role":"tool","content":"a"}]}`, 400, "body.messages[0].role"},
-		"message's field":     {"/chat", `{"messages":[{"role":"user","content":"a","images":[]}]}`, 400, "images"},
-		"option":              {"/chat", `{"messages":[{"role":"user","content":"a"}],"options":{"num_gpu":1,"top_p":2}}`, 400, "body.options.num_gpu"},
-		"other model":         {"/chat", `{"model":"x","messages":[{"role":"user","content":"a"}]}`, 404, `There is no model \"x\". There are: a, m, n:7b.`},
-		"other tag":           {"/chat", `{"model":"n","messages":[{"role":"user","content":"a"}]}`, 404, "no-such-model"},
-		"too large":           {"/chat", `{"messages":[{"role":"user","content":"` + strings.Repeat("a", maxBody) + `"}]}`, 413, "larger than 8388608 bytes"},
+		"no JSON":       {"/chat", "hi", 400, "not the JSON expected"},
+		"nothing":       {"/chat", "", 400, "not the JSON expected"},
+		"unknown field": {"/chat", `{"messages":[],"stream":false}`, 400, `unknown field \"stream\"`},
+		"more than one": {"/chat", ask + ask, 400, "more than one JSON value"},
+		"no messages":   {"/chat", `{"messages":[]}`, 400, "the last message must be the user's"},
+		"nothing so far": {"/chat",
+			`{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":""}]}`, 400,
+			"the text so far must not be empty"},
+		"nobody asked": {"/chat", `{"messages":[{"role":"assistant","content":"b"}]}`, 400,
+			"the last message must be the user's"},
+		"system last": {"/chat",
+			`{"messages":[{"role":"user","content":"a"},{"role":"system","content":"b"}]}`, 400,
+			"the last message must be the user's"},
+		"role":            {"/chat", `{"messages":[{"role":"tool","content":"a"}]}`, 400, "body.messages[0].role"},
+		"message's field": {"/chat", `{"messages":[{"role":"user","content":"a","images":[]}]}`, 400, "images"},
+		"option": {"/chat",
+			`{"messages":[{"role":"user","content":"a"}],"options":{"num_gpu":1,"top_p":2}}`, 400,
+			"body.options.num_gpu"},
+		"other model": {"/chat", `{"model":"x","messages":[{"role":"user","content":"a"}]}`,
+			404, `There is no model \"x\". There are: a, m, n:7b.`},
+		"other tag": {"/chat", `{"model":"n","messages":[{"role":"user","content":"a"}]}`,
+			404, "no-such-model"},
+		"too large": {"/chat",
+			`{"messages":[{"role":"user","content":"` + strings.Repeat("a", maxBody) + `"}]}`, 413,
+			"larger than 8388608 bytes"},
 		"no prompt":           {"/generate", `{"system":"x"}`, 400, "body.prompt"},
 		"generate's option":   {"/generate", `{"prompt":"x","options":{"seed":1.5}}`, 400, "body.options.seed"},
 		"no texts":            {"/embed", `{"input":[]}`, 400, "body.input"},
@@ -260,6 +335,7 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+
 	if len(f.bodies) != 0 {
 		t.Errorf("Ollama was asked: %q", f.bodies)
 	}
@@ -274,8 +350,11 @@ func TestOptions(t *testing.T) {
 		wrong   []string
 	}{
 		{`{}`, nil},
-		{`{"temperature":0,"top_p":1,"min_p":0.5,"top_k":0,"repeat_penalty":2,"num_predict":1,"seed":-5,"stop":["a","b"]}`, nil},
-		{`{"temperature":2.1,"top_p":-0.1,"min_p":"1","top_k":1.5,"repeat_penalty":null,"num_predict":0,"seed":3e9,"stop":"a"}`,
+		{`{"temperature":0,"top_p":1,"min_p":0.5,"top_k":0,"repeat_penalty":2,"num_predict":1,` +
+			`"seed":-5,"stop":["a","b"]}`,
+			nil},
+		{`{"temperature":2.1,"top_p":-0.1,"min_p":"1","top_k":1.5,"repeat_penalty":null,` +
+			`"num_predict":0,"seed":3e9,"stop":"a"}`,
 			[]string{"min_p", "num_predict", "repeat_penalty", "seed", "stop", "temperature", "top_k", "top_p"}},
 		{`{"stop":[]}`, []string{"stop"}},
 		{`{"stop":[""]}`, []string{"stop"}},
@@ -288,12 +367,14 @@ func TestOptions(t *testing.T) {
 		if err := json.Unmarshal([]byte(tc.options), &given); err != nil {
 			t.Fatal(err)
 		}
+
 		var got []string
 		if p := checkOptions(given); p != nil {
 			for _, e := range p.Errors {
 				got = append(got, strings.TrimPrefix(e.Location, "body.options."))
 			}
 		}
+
 		if d := cmp.Diff(tc.wrong, got); d != "" {
 			t.Errorf("%s: %s", tc.options, d)
 		}
@@ -307,31 +388,43 @@ func TestQueueOverHTTP(t *testing.T) {
 		<-open
 		tell(w, done)
 	})
+
 	i := start(t, f.URL, nil)
 	first := i.chat(t.Context(), ask)
 	if ch := first.next(); ch.Text != "Hello" {
 		t.Fatalf("got %+v", ch)
 	}
+
 	second := i.chat(t.Context(), ask)
 	if ch := second.next(); ch.Queue != 1 || ch.Text != "" {
 		t.Errorf("got %+v", ch)
 	}
-	for _, body := range []struct{ path, body string }{{"/chat", ask}, {"/generate", `{"prompt":"x"}`}, {"/embed", `{"input":["x"]}`}} {
+
+	for _, body := range []struct{ path, body string }{
+		{"/chat", ask}, {"/generate", `{"prompt":"x"}`}, {"/embed", `{"input":["x"]}`},
+	} {
 		resp := i.post(t.Context(), body.path, body.body)
 		p := i.refused(http.StatusTooManyRequests, resp)
-		if resp.Header.Get("Retry-After") != "10" || p.RetryAfter != 10 || p.QueuePosition != 2 || p.Type != "/problems/queue-full" {
+		if resp.Header.Get("Retry-After") != "10" || p.RetryAfter != 10 || p.QueuePosition != 2 ||
+			p.Type != "/problems/queue-full" {
 			t.Errorf("%s: Retry-After %q, %+v", body.path, resp.Header.Get("Retry-After"), p)
 		}
 	}
+
 	// While the second waits, this instance is told to stop.
 	i.queue.Close()
-	if _, last := second.rest(); last.Error == nil || last.Error.Status != http.StatusServiceUnavailable || last.Error.RetryAfter != 1 || last.Error.Type != problem.TypeDraining {
+	if _, last := second.rest(); last.Error == nil ||
+		last.Error.Status != http.StatusServiceUnavailable || last.Error.RetryAfter != 1 ||
+		last.Error.Type != problem.TypeDraining {
 		t.Errorf("the one that waited got %+v", last)
 	}
+
 	resp := i.post(t.Context(), "/chat", ask)
-	if p := i.refused(http.StatusServiceUnavailable, resp); resp.Header.Get("Retry-After") != "1" || p.Type != problem.TypeDraining {
+	if p := i.refused(http.StatusServiceUnavailable,
+		resp); resp.Header.Get("Retry-After") != "1" || p.Type != problem.TypeDraining {
 		t.Errorf("Retry-After %q, %+v", resp.Header.Get("Retry-After"), p)
 	}
+
 	close(open)
 	if _, last := first.rest(); last.Done == nil {
 		t.Errorf("the running one got %+v", last)
@@ -345,6 +438,7 @@ func TestWaitingOneComesNext(t *testing.T) {
 		<-turn
 		tell(w, done)
 	})
+
 	i := start(t, f.URL, nil)
 	first := i.chat(t.Context(), ask)
 	first.next()
@@ -358,7 +452,8 @@ func TestWaitingOneComesNext(t *testing.T) {
 	}
 }
 
-// TestReaderGone: who goes away while waiting or while reading costs neither a turn nor Ollama's work.
+// TestReaderGone: who goes away while waiting or while reading costs neither a
+// turn nor Ollama's work.
 func TestReaderGone(t *testing.T) {
 	ended := make(chan struct{}, 10)
 	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
@@ -366,6 +461,7 @@ func TestReaderGone(t *testing.T) {
 		<-r.Context().Done()
 		ended <- struct{}{}
 	})
+
 	i := start(t, f.URL, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	i.chat(ctx, ask).next()
@@ -376,12 +472,14 @@ func TestReaderGone(t *testing.T) {
 	if i.queue.Running() != 1 {
 		t.Errorf("%d run", i.queue.Running())
 	}
+
 	cancel()
 	select {
 	case <-ended:
 	case <-time.After(10 * time.Second):
 		t.Fatal("Ollama's request went on")
 	}
+
 	await(t, func() bool { return i.queue.Running() == 0 })
 	i.chat(t.Context(), ask).next()
 }
@@ -404,25 +502,43 @@ func TestFailures(t *testing.T) {
 		status          int
 		want, kind      string
 	}{
-		"error":   {answer: func(w http.ResponseWriter, _ *http.Request) { tell(w, `{"error":"out of memory"}`) }, status: 502, want: "out of memory"},
-		"refused": {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400); tell(w, `{"error":"no chat"}`) }, status: 400, want: "no chat"},
+		"error": {answer: func(w http.ResponseWriter, _ *http.Request) {
+			tell(w, `{"error":"out of memory"}`)
+		}, status: 502, want: "out of memory"},
+		"refused": {answer: func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(400)
+			tell(w, `{"error":"no chat"}`)
+		}, status: 400, want: "no chat"},
 		"model gone": {answer: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(404)
 			tell(w, `{"error":"model not found"}`)
 		}, status: 404, want: "model not found", kind: "/problems/no-such-model"},
-		"cut":            {answer: func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }, status: 502, want: "cannot answer at the moment"},
-		"nothing":        {answer: func(http.ResponseWriter, *http.Request) {}, status: 502, want: "cut off"},
-		"takes too long": {answer: hang, within: 50 * time.Millisecond, status: 504, want: "was not done within 50ms", kind: problem.TypeTimeout},
+		"cut": {answer: func(w http.ResponseWriter, _ *http.Request) {
+			panic(http.ErrAbortHandler)
+		}, status: 502, want: "cannot answer at the moment"},
+		"nothing": {answer: func(http.ResponseWriter, *http.Request) {}, status: 502, want: "cut off"},
+		"takes too long": {
+			answer: hang,
+			within: 50 * time.Millisecond,
+			status: 504,
+			want:   "was not done within 50ms",
+			kind:   problem.TypeTimeout,
+		},
 		"silence at first": {answer: func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(150 * time.Millisecond)
 			answers(w, r)
 		}, silence: 100 * time.Millisecond, status: 200, want: ""},
-		"silence later": {answer: func(w http.ResponseWriter, r *http.Request) { tell(w, hello); hang(w, r) }, silence: 50 * time.Millisecond, status: 504, want: "it fell silent for 50ms"},
+		"silence later": {answer: func(w http.ResponseWriter, r *http.Request) {
+			tell(w, hello)
+			hang(w, r)
+		}, silence: 50 * time.Millisecond, status: 504, want: "it fell silent for 50ms"},
 	} {
 		for _, later := range []bool{false, true} {
-			if later && (name == "refused" || name == "model gone") || !later && name == "silence later" {
+			if later && (name == "refused" || name == "model gone") ||
+				!later && name == "silence later" {
 				continue
 			}
+
 			t.Run(fmt.Sprint(name, " ", later), func(t *testing.T) {
 				f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
 					if later {
@@ -430,6 +546,7 @@ func TestFailures(t *testing.T) {
 					}
 					tc.answer(w, r)
 				})
+
 				i := start(t, f.URL, func(o *Options) {
 					if tc.silence > 0 {
 						o.Silence = tc.silence
@@ -438,10 +555,12 @@ func TestFailures(t *testing.T) {
 						o.Timeout = tc.within
 					}
 				})
+
 				var p *problem.Problem
 				switch {
 				case name == "silence at first" && !later:
-					if text, last := i.chat(t.Context(), ask).rest(); last.Done == nil || text != "Hello <you>" {
+					if text, last := i.chat(t.Context(), ask).rest(); last.Done == nil ||
+						text != "Hello <you>" {
 						t.Errorf("%q, %+v", text, last)
 					}
 					return
@@ -453,13 +572,17 @@ func TestFailures(t *testing.T) {
 				default:
 					p = i.refused(tc.status, i.post(t.Context(), "/chat", ask))
 				}
+
 				want := tc
 				if name == "silence at first" {
 					want.status, want.want = 504, "it fell silent for 100ms"
 				}
-				if p.Status != want.status || p.Type != want.kind || !strings.Contains(p.Detail, want.want) {
+
+				if p.Status != want.status || p.Type != want.kind ||
+					!strings.Contains(p.Detail, want.want) {
 					t.Errorf("got %+v", p)
 				}
+
 				await(t, func() bool { return i.queue.Running() == 0 })
 			})
 		}
@@ -475,30 +598,45 @@ func TestModelsAndReadiness(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
+
 		if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
 			t.Fatal(err)
 		}
+
 		return resp.StatusCode
 	}
+
 	var m mlapi.Models
 	get("/models", &m)
-	want := mlapi.Models{Build: mlapi.Build{Name: "m", State: mlapi.BuildPending}, Models: []mlapi.ModelInfo{
-		{Name: "m", Digest: "d1", SizeBytes: 5, Family: "llama", Default: true, Loaded: true}, {Name: "a"}, {Name: "n:7b"}}}
+	want := mlapi.Models{
+		Build: mlapi.Build{Name: "m", State: mlapi.BuildPending},
+		Models: []mlapi.ModelInfo{
+			{Name: "m", Digest: "d1", SizeBytes: 5, Family: "llama", Default: true, Loaded: true},
+			{Name: "a"}, {Name: "n:7b"}},
+	}
+
 	if d := cmp.Diff(want, m); d != "" {
 		t.Error(d)
 	}
-	var r mlapi.Readiness
-	if code := get("/ready", &r); code != 200 || r.Checks["model"] != "ok" || r.Checks["ollama"] != "ok" {
+
+	var r wire.Readiness
+	if code := get("/ready", &r); code != 200 || r.Checks["model"] != "ok" ||
+		r.Checks["ollama"] != "ok" {
 		t.Errorf("%d %+v", code, r)
 	}
+
 	f.setTags(`{"models":[{"name":"a:latest"}]}`)
-	if code := get("/ready", &r); code != 503 || r.Checks["model"] != "the model m is being made: pending" {
+	if code := get("/ready", &r); code != 503 ||
+		r.Checks["model"] != "the model m is being made: pending" {
 		t.Errorf("%d %+v", code, r)
 	}
+
 	resp := i.post(t.Context(), "/chat", ask)
-	if p := i.refused(503, resp); p.Type != "/problems/model-not-ready" || resp.Header.Get("Retry-After") != "5" {
+	if p := i.refused(503, resp); p.Type != "/problems/model-not-ready" ||
+		resp.Header.Get("Retry-After") != "5" {
 		t.Errorf("%+v", p)
 	}
+
 	f.Close()
 	if code := get("/ready", &r); code != 503 || !strings.Contains(r.Checks["ollama"], "refused") {
 		t.Errorf("%d %+v", code, r)
@@ -514,12 +652,14 @@ func TestModelsAndReadiness(t *testing.T) {
 	}
 }
 
-// TestModelThatWasDeleted: the names known are looked up again once Ollama says that one is gone.
+// TestModelThatWasDeleted: the names of the models are asked for again once Ollama refuses one of
+// them.
 func TestModelThatWasDeleted(t *testing.T) {
 	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(404)
 		tell(w, `{"error":"model 'a' not found"}`)
 	})
+
 	i := start(t, f.URL, nil)
 	const askA = `{"model":"a","messages":[{"role":"user","content":"Hi"}]}`
 	i.refused(404, i.post(t.Context(), "/chat", askA))
@@ -532,7 +672,8 @@ func TestModelThatWasDeleted(t *testing.T) {
 	}
 }
 
-// TestNameGivenToAnotherVersion: Ollama cannot read a model while its name is written; the reader sees nothing of it.
+// TestNameGivenToAnotherVersion: Ollama cannot read a model while its name is written; the
+// reader sees nothing of it.
 func TestNameGivenToAnotherVersion(t *testing.T) {
 	for _, answer := range []string{`{"error":"EOF"}`, `{"error":"model 'm' not found"}`} {
 		asked := 0
@@ -544,8 +685,10 @@ func TestNameGivenToAnotherVersion(t *testing.T) {
 			w.WriteHeader(http.StatusNotFound)
 			tell(w, answer)
 		})
+
 		i := start(t, f.URL, nil)
-		if text, last := i.chat(t.Context(), ask).rest(); text != "Hello <you>" || last.Done == nil {
+		if text, last := i.chat(t.Context(), ask).rest(); text != "Hello <you>" ||
+			last.Done == nil {
 			t.Errorf("%s: %q, %+v", answer, text, last)
 		}
 	}

@@ -53,6 +53,7 @@ func (c *chunks) all() (text string, leftOut int, again bool, last *mlapi.Chunk)
 		b.WriteString(ch.Text)
 		last = ch
 	}
+
 	return b.String(), leftOut, again, last
 }
 
@@ -68,6 +69,7 @@ func TestContinues(t *testing.T) {
 	if whole != tinymodel.Answer || last.Done == nil {
 		t.Fatalf("%q, %+v", whole, last)
 	}
+
 	for at, r := range tinymodel.Answer + " " {
 		// Between two tokens: the deltas of an answer are tokens. A space is in the text so far, or
 		// it comes with the rest.
@@ -76,8 +78,10 @@ func TestContinues(t *testing.T) {
 			strings.HasSuffix(tinymodel.Answer[:at], " is") {
 			continue
 		}
+
 		for _, soFar := range []string{tinymodel.Answer[:at], tinymodel.Answer[:at] + " "} {
-			rest, leftOut, again, last := i.chat(t.Context(), chatBody(t, "", nil, user("One"), assistant("Two."), user("Hi"), assistant(soFar))).
+			rest, leftOut, again, last := i.chat(t.Context(),
+				chatBody(t, "", nil, user("One"), assistant("Two."), user("Hi"), assistant(soFar))).
 				all()
 			if again || leftOut > 0 || last.Done == nil ||
 				strings.TrimRight(soFar+rest, " ") != tinymodel.Answer {
@@ -87,7 +91,8 @@ func TestContinues(t *testing.T) {
 	}
 
 	// The other one's template ends the assistant's turn, so its answer begins again.
-	text, _, again, last := i.chat(t.Context(), chatBody(t, "other", nil, user("Hi"), assistant("Hello! I am"))).
+	text, _, again, last := i.chat(t.Context(),
+		chatBody(t, "other", nil, user("Hi"), assistant("Hello! I am"))).
 		all()
 	if !again || text != tinymodel.Answer || last.Done == nil {
 		t.Errorf("again %v, %q, %+v", again, text, last)
@@ -104,7 +109,9 @@ func TestNumPredictCountsTheTextSoFar(t *testing.T) {
 	if last.Done == nil || last.Done.Reason != "length" || last.Done.Tokens != 9 {
 		t.Fatalf("%q, %+v", whole, last)
 	}
-	rest, _, again, last := i.chat(t.Context(), chatBody(t, "", few, user("Hi"), assistant("Hello! I am tiny test"))).
+
+	rest, _, again, last := i.chat(t.Context(),
+		chatBody(t, "", few, user("Hi"), assistant("Hello! I am tiny test"))).
 		all()
 	if again || "Hello! I am tiny test"+rest != whole || last.Done == nil ||
 		last.Done.Reason != "length" {
@@ -124,6 +131,7 @@ func newSpy(t *testing.T, to string) *spy {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s := &spy{}
 	proxy := httputil.NewSingleHostReverseProxy(u)
 	proxy.FlushInterval = -1
@@ -135,8 +143,10 @@ func newSpy(t *testing.T, to string) *spy {
 			s.mu.Unlock()
 			r.Body = io.NopCloser(bytes.NewReader(b))
 		}
+
 		proxy.ServeHTTP(w, r)
 	}))
+
 	t.Cleanup(s.Close)
 	return s
 }
@@ -150,20 +160,24 @@ func rendered(t *testing.T, s *ollamatest.Server, model string, body string) str
 	if err := json.Unmarshal([]byte(body), &req); err != nil {
 		t.Fatal(err)
 	}
+
 	req.Model, req.DebugRenderOnly = model, true
 	b, err := json.Marshal(req)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	resp, err := http.Post(s.URL+"/api/chat", "application/json", strings.NewReader(string(b)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	var out api.ChatResponse
 	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil || out.DebugInfo == nil {
 		t.Fatalf("%v: %+v", err, out)
 	}
+
 	return out.DebugInfo.RenderedTemplate
 }
 
@@ -183,6 +197,7 @@ func TestSystemStays(t *testing.T) {
 		},
 		ollamatest.GGUF(t),
 	)
+
 	seen := newSpy(t, s.URL)
 	i := start(t, seen.URL, nil)
 
@@ -191,6 +206,7 @@ func TestSystemStays(t *testing.T) {
 		"/chat",
 		chatBody(t, "", nil, user(strings.Repeat("dose? ", 10<<10))),
 	)
+
 	p := i.refused(http.StatusRequestEntityTooLarge, resp)
 	var tokens, room int
 	if _, err := fmt.Sscanf(p.Detail, "The message has about %d tokens, and %d fit", &tokens, &room); err != nil ||
@@ -201,9 +217,11 @@ func TestSystemStays(t *testing.T) {
 		room < 1300 {
 		t.Errorf("%+v: %d tokens, room for %d, %v", p, tokens, room, err)
 	}
+
 	if got := seen.chats(); len(got) > 0 {
 		t.Fatalf("Ollama was asked: %.200s", got[0])
 	}
+
 	p = i.refused(
 		http.StatusRequestEntityTooLarge,
 		i.post(t.Context(), "/generate", `{"prompt":"`+strings.Repeat("dose? ", 10<<10)+`"}`),
@@ -224,16 +242,19 @@ func TestSystemStays(t *testing.T) {
 			assistant(fmt.Sprintf("answer %d %s", n, strings.Repeat("a", 80))),
 		)
 	}
+
 	history = append(history, user("and now?"))
 	text, leftOut, _, last := i.chat(t.Context(), chatBody(t, "", nil, history...)).all()
 	if text != tinymodel.Answer || last.Done == nil || leftOut == 0 || leftOut%2 != 0 ||
 		leftOut > len(history)-9 {
 		t.Fatalf("%d of %d were left out; %q, %+v", leftOut, len(history), text, last)
 	}
+
 	var sent api.ChatRequest
 	if err := json.Unmarshal([]byte(seen.chats()[0]), &sent); err != nil {
 		t.Fatal(err)
 	}
+
 	if len(sent.Messages) != len(history)-leftOut || sent.Messages[0].Role != "user" ||
 		sent.Messages[0].Content != history[leftOut].Content ||
 		sent.Truncate == nil ||
@@ -242,6 +263,7 @@ func TestSystemStays(t *testing.T) {
 		*sent.Shift {
 		t.Errorf("Ollama got %+v", sent)
 	}
+
 	// What Ollama makes of it has the SYSTEM prompt, and is no longer than what was kept for it.
 	if text := rendered(t, s, "m:latest", seen.chats()[0]); !strings.HasPrefix(
 		text,
@@ -249,19 +271,23 @@ func TestSystemStays(t *testing.T) {
 	) {
 		t.Errorf("the prompt begins with %.100q", text)
 	}
+
 	if n := last.Done.PromptTokens; n > 1536 || n < 1536-300 {
 		t.Errorf("the prompt has %d tokens", n)
 	}
 
 	// An answer that goes on fits as well.
 	soFar := strings.Repeat("so it is. ", 100)
-	_, leftOut, again, last := i.chat(t.Context(), chatBody(t, "", nil, append(history, assistant(soFar))...)).
+	_, leftOut, again, last := i.chat(t.Context(),
+		chatBody(t, "", nil, append(history, assistant(soFar))...)).
 		all()
 	if again || last.Done == nil || leftOut == 0 || last.Done.PromptTokens > 2048-32 {
 		t.Errorf("again %v, %d left out, %+v", again, leftOut, last)
 	}
+
 	// One that has come to the context's end has no more to say.
-	text, _, again, last = i.chat(t.Context(), chatBody(t, "", nil, user("Hi"), assistant(strings.Repeat("so it is. ", 300)))).
+	text, _, again, last = i.chat(t.Context(),
+		chatBody(t, "", nil, user("Hi"), assistant(strings.Repeat("so it is. ", 300)))).
 		all()
 	if text != "" || again || last.Done == nil || last.Done.Reason != "length" {
 		t.Errorf("again %v, %q, %+v", again, text, last)
@@ -277,7 +303,9 @@ func TestCountsAsOllamaDoes(t *testing.T) {
 	if !m.Vocabulary.Exact() {
 		t.Fatal("the vocabulary is not known")
 	}
-	for _, text := range []string{"Hi", "Hello! I am tiny test model", "for i := range 10 {\n\tfmt.Println(i)\n}\n", "naïve Ünïcödé 漢字 🙂", "a <s> b </s> <|alt|>",
+
+	for _, text := range []string{"Hi", "Hello! I am tiny test model",
+		"for i := range 10 {\n\tfmt.Println(i)\n}\n", "naïve Ünïcödé 漢字 🙂", "a <s> b </s> <|alt|>",
 		strings.Repeat("Hello! I am tiny ", 200), strings.Repeat("x", 2000)} {
 		text = m.Neutralise(text)
 		_, _, _, last := i.chat(t.Context(), chatBody(t, "", nil, user(text))).all()
@@ -285,6 +313,7 @@ func TestCountsAsOllamaDoes(t *testing.T) {
 			t.Errorf("%.20q: %+v", text, last)
 			continue
 		}
+
 		// Beside the text: [user] and [assistant], as letters, spaces and line breaks, and the
 		// token that begins it all.
 		want := last.Done.PromptTokens - len("[user] ") - len("\n[assistant]") - 1
@@ -306,16 +335,19 @@ func TestGoesOnAfterACrash(t *testing.T) {
 	for range 5 {
 		soFar += c.next().Text
 	}
+
 	s.Kill(t)
 	rest := make(chan string)
 	go func() {
-		text, _, again, last := i.chat(t.Context(), chatBody(t, "", nil, user("Hi"), assistant(soFar))).
+		text, _, again, last := i.chat(t.Context(),
+			chatBody(t, "", nil, user("Hi"), assistant(soFar))).
 			all()
 		if again || last.Done == nil {
 			t.Errorf("again %v, %+v", again, last)
 		}
 		rest <- text
 	}()
+
 	s.Restart(t)
 	if text := <-rest; soFar+text != tinymodel.Answer {
 		t.Errorf("%q was continued with %q", soFar, text)

@@ -12,18 +12,18 @@ import (
 	"github.com/ollama/ollama/api"
 )
 
-// job is a request whose prompt fits.
+// job is a request with a prompt that fits the model's context.
 type job struct {
 	// model is the model's full name, key what the turns of a conversation have in common.
 	model, key string
 	messages   []api.Message
 	options    map[string]any
-	// leftOut is how many of the oldest messages were left out; again says that the text so far
-	// was.
-	leftOut int
-	again   bool
-	// goesOn says that the last message is the text so far, full that this leaves no room for more.
-	goesOn, full bool
+
+	leftOut int  // how many of the oldest messages were left out
+	again   bool // the text so far was left out: the answer begins again
+	goesOn  bool // the last message is the text so far
+	full    bool // the text so far leaves no room for more
+
 	// seam is the space in which the text so far ends. The model gets the text without it and
 	// writes it anew: the token that comes next begins with the space in most vocabularies.
 	seam string
@@ -35,12 +35,14 @@ const knowWait = 3 * time.Second
 
 // prepare makes the prompt of a request fit. It refuses one that cannot, before it waits for its
 // turn; where the context or the tokenizer is not known, that is left to Ollama.
-func (s *service) prepare(ctx context.Context, name string, given []mlapi.Message,
-	options map[string]any) (*job, error) {
+func (s *service) prepare(
+	ctx context.Context, name string, given []mlapi.Message, options map[string]any,
+) (*job, error) {
 	name, digest, err := s.resolve(ctx, name)
 	if err != nil {
 		return nil, err
 	}
+
 	know, cancel := context.WithTimeout(ctx, knowWait)
 	defer cancel()
 	m := s.catalog.Get(know, name, digest)
@@ -52,6 +54,7 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 		}
 		messages[i] = api.Message{Role: x.Role, Content: x.Content}
 	}
+
 	j := &job{model: name, key: beginning(messages), options: options}
 
 	loaded := s.loadedContext(know, m, digest)
@@ -61,6 +64,7 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 	if !set && m != nil {
 		predict = float64(m.NumPredict)
 	}
+
 	reserve := prompt.Reserve(size, int(predict))
 
 	if last := &messages[len(messages)-1]; last.Role == "assistant" {
@@ -83,6 +87,7 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 			}
 		}
 	}
+
 	j.messages, err = m.Fit(messages, size-reserve)
 	switch {
 	case err == nil:
@@ -97,16 +102,18 @@ func (s *service) prepare(ctx context.Context, name string, given []mlapi.Messag
 	default:
 		return nil, err
 	}
+
 	j.leftOut = len(messages) - len(j.messages)
 	return j, nil
 }
 
-// loadedContext returns the context with which a model was last seen in memory, where the model sets none itself; 0 when
-// it was not seen.
+// loadedContext returns the context with which a model was last seen in memory, where the model
+// sets none itself; 0 when it was not seen.
 func (s *service) loadedContext(ctx context.Context, m *prompt.Model, digest string) int {
 	if m != nil && m.NumCtx > 0 {
 		return 0
 	}
+
 	running, _ := s.Ollama.Running(ctx) // of one that is away, what it said before is as good
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,10 +122,11 @@ func (s *service) loadedContext(ctx context.Context, m *prompt.Model, digest str
 			s.contexts[r.Digest] = r.ContextLength
 		}
 	}
+
 	return s.contexts[digest]
 }
 
-// less leaves the oldest turn out; it returns false when there is none that may go.
+// less leaves the oldest turn out. It reports whether there was one that may go.
 func (j *job) less() bool {
 	messages, ok := prompt.Less(j.messages)
 	if ok {
@@ -135,10 +143,12 @@ func (j *job) join(text string) string {
 	for n < len(text) && n < len(j.seam) && text[n] == j.seam[n] {
 		n++
 	}
+
 	j.seam = j.seam[n:]
 	if n < len(text) {
 		j.seam = ""
 	}
+
 	return text[n:]
 }
 
@@ -154,5 +164,6 @@ func beginning(messages []api.Message) string {
 			break
 		}
 	}
+
 	return b.String()
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
-// options are the runner options a request may set, with what their values may be. Others would load the model anew
-// for one request, or reach into the machine (num_gpu, use_mmap, ...).
+// options are the runner options a request may set, with what their values may be. Others would
+// load the model anew for one request, or reach into the machine (num_gpu, use_mmap, ...).
 var options = map[string]func(any) string{
 	"temperature":    number(0, 2),
 	"top_p":          number(0, 1),
@@ -31,17 +31,23 @@ func checkOptions(given map[string]any) *problem.Problem {
 		check, ok := options[name]
 		message := ""
 		if !ok {
-			message = "unknown option (valid: " + strings.Join(slices.Sorted(maps.Keys(options)), ", ") + ")"
+			message = "unknown option (valid: " + strings.Join(slices.Sorted(maps.Keys(options)),
+				", ") + ")"
 		} else {
 			message = check(given[name])
 		}
+
 		if message != "" {
-			errs = append(errs, problem.FieldError{Location: "body.options." + name, Message: message})
+			errs = append(errs, problem.FieldError{
+				Location: "body.options." + name, Message: message,
+			})
 		}
 	}
+
 	if len(errs) == 0 {
 		return nil
 	}
+
 	p := problem.New(http.StatusBadRequest, "The request is not valid.")
 	p.Errors = errs
 	return p
@@ -71,10 +77,12 @@ func stops(v any) string {
 	if !ok || len(list) == 0 || len(list) > 8 {
 		return message
 	}
+
 	for _, x := range list {
 		if s, ok := x.(string); !ok || s == "" {
 			return message
 		}
 	}
+
 	return ""
 }

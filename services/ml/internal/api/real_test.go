@@ -16,36 +16,56 @@ import (
 	"github.com/ollama/ollama/api"
 )
 
-// TestRealOllama: answers, control tokens, options, vectors, and a crash in the middle of an answer.
+// TestRealOllama: answers, control tokens, options, vectors, and a crash in
+// the middle of an answer.
 func TestRealOllama(t *testing.T) {
 	s := ollamatest.Start(t)
 	s.Tiny(t, "m", "")
 	s.Tiny(t, "loop", tinymodel.LoopToken)
-	raw := &api.CreateRequest{Model: "raw", From: "m", Template: "{{ range .Messages }}{{ .Content }}{{ end }}"} // the user's last word is the prompt's
+	// the user's last word is the prompt's
+	raw := &api.CreateRequest{
+		Model: "raw", From: "m", Template: "{{ range .Messages }}{{ .Content }}{{ end }}",
+	}
 	if err := s.Client().Create(t.Context(), raw, func(api.ProgressResponse) {}); err != nil {
 		t.Fatal(err)
 	}
+
 	i := start(t, s.URL, nil)
-	if text, last := i.chat(t.Context(), ask).rest(); text != tinymodel.Answer || last.Done == nil || last.Done.Tokens < 20 || last.Done.Model != "m" {
+	if text, last := i.chat(t.Context(),
+		ask).rest(); text != tinymodel.Answer || last.Done == nil || last.Done.Tokens < 20 ||
+		last.Done.Model != "m" {
 		t.Errorf("%q, %+v", text, last)
 	}
 
 	for _, token := range []string{tinymodel.AltToken, tinymodel.LoopToken} {
 		// That the token works when Ollama is asked directly is what makes this a test.
 		var direct strings.Builder
-		if err := s.Client().Chat(t.Context(), &api.ChatRequest{Model: "raw", Messages: []api.Message{{Role: "user", Content: "Hi " + token}}, Options: map[string]any{"num_predict": 40}},
-			func(t ollama.Token) error { direct.WriteString(t.Text); return nil }); err != nil || direct.String() == tinymodel.Answer {
+		if err := s.Client().Chat(t.Context(),
+			&api.ChatRequest{
+				Model:    "raw",
+				Messages: []api.Message{{Role: "user", Content: "Hi " + token}},
+				Options:  map[string]any{"num_predict": 40},
+			},
+			func(t ollama.Token) error {
+				direct.WriteString(t.Text)
+				return nil
+			}); err != nil || direct.String() == tinymodel.Answer {
 			t.Fatalf("%s changes nothing: %q, %v", token, direct.String(), err)
 		}
+
 		b, _ := json.Marshal("Hi " + token)
-		text, _ := i.chat(t.Context(), `{"model":"raw","messages":[{"role":"user","content":`+string(b)+`}],"options":{"num_predict":40}}`).rest()
+		text, _ := i.chat(t.Context(),
+			`{"model":"raw","messages":[{"role":"user","content":`+string(b)+`}],"options":{"num_predict":40}}`).rest()
 		if text != tinymodel.Answer {
 			t.Errorf("a user's %s changed the answer: %q", token, text)
 		}
 	}
 
-	if text, last := i.chat(t.Context(), `{"model":"loop","messages":[{"role":"user","content":"Hi"}],"options":{"num_predict":4}}`).rest(); last.Done == nil || last.Done.Reason != "length" || last.Done.Tokens != 4 || !strings.HasPrefix(strings.Repeat(tinymodel.LoopWords, 4), text) {
-		t.Errorf("%q, %+v", text, last.Done)
+	looped, last := i.chat(t.Context(),
+		`{"model":"loop","messages":[{"role":"user","content":"Hi"}],"options":{"num_predict":4}}`).rest()
+	if last.Done == nil || last.Done.Reason != "length" || last.Done.Tokens != 4 ||
+		!strings.HasPrefix(strings.Repeat(tinymodel.LoopWords, 4), looped) {
+		t.Errorf("%q, %+v", looped, last.Done)
 	}
 
 	resp := i.post(t.Context(), "/generate", `{"prompt":"Hi"}`)
@@ -53,9 +73,11 @@ func TestRealOllama(t *testing.T) {
 	if text != tinymodel.Answer {
 		t.Errorf("generate: %q", text)
 	}
+
 	resp = i.post(t.Context(), "/embed", `{"input":["one text","another"]}`)
 	var e mlapi.EmbedResponse
-	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || len(e.Embeddings) != 2 || len(e.Embeddings[0]) == 0 || e.PromptTokens == 0 {
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || len(e.Embeddings) != 2 ||
+		len(e.Embeddings[0]) == 0 || e.PromptTokens == 0 {
 		t.Errorf("embed: %v, %+v", err, e)
 	}
 
@@ -66,10 +88,12 @@ func TestRealOllama(t *testing.T) {
 			t.Fatalf("got %+v before the crash", ch)
 		}
 	}
+
 	s.Kill(t)
 	if _, last := c.rest(); last.Error == nil || last.Error.Status != http.StatusBadGateway {
 		t.Errorf("after the crash: %+v", last)
 	}
+
 	i.refused(http.StatusBadGateway, i.post(t.Context(), "/chat", ask))
 	s.Restart(t)
 	if text, last := i.chat(t.Context(), ask).rest(); text != tinymodel.Answer || last.Done == nil {
@@ -80,8 +104,9 @@ func TestRealOllama(t *testing.T) {
 	}
 }
 
-// BenchmarkAnswer compares an answer of 200 tokens through ml with the same one from Ollama directly, in turns in one
-// run. added-us/token is what ml adds to each token, ratio the time through ml over the direct one.
+// BenchmarkAnswer compares an answer of 200 tokens through ml with the same one from Ollama
+// directly, in turns in one run. added-us/token is what ml adds to each token, ratio the time
+// through ml over the direct one.
 func BenchmarkAnswer(b *testing.B) {
 	s := ollamatest.Start(b)
 	s.Tiny(b, "m", tinymodel.LoopToken)
@@ -93,17 +118,23 @@ func BenchmarkAnswer(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer resp.Body.Close()
+
 		text, err := io.ReadAll(resp.Body)
 		if err != nil || resp.StatusCode != 200 || strings.Count(string(text), "\n") < tokens {
 			b.Fatalf("%s, %v: %.200s", resp.Status, err, text)
 		}
 	}
+
 	direct := func() {
-		read(s.URL+"/api/chat", `{"model":"m","messages":[{"role":"user","content":"Hi"}],"options":{"num_predict":200}}`)
+		read(s.URL+"/api/chat",
+			`{"model":"m","messages":[{"role":"user","content":"Hi"}],"options":{"num_predict":200}}`)
 	}
+
 	through := func() {
-		read(i.url+"/chat", `{"messages":[{"role":"user","content":"Hi"}],"options":{"num_predict":200}}`)
+		read(i.url+"/chat",
+			`{"messages":[{"role":"user","content":"Hi"}],"options":{"num_predict":200}}`)
 	}
+
 	direct()
 	through()
 	var times [2]float64
@@ -115,6 +146,7 @@ func BenchmarkAnswer(b *testing.B) {
 			times[k] += float64((b.Elapsed() - before).Microseconds())
 		}
 	}
+
 	n := float64(b.N)
 	b.ReportMetric(times[0]/n/tokens, "direct-us/token")
 	b.ReportMetric((times[1]-times[0])/n/tokens, "added-us/token")

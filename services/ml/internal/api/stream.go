@@ -8,13 +8,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
@@ -31,40 +30,58 @@ var (
 // writeTimeout bounds one write, so that a reader who stopped reading does not keep a turn.
 const writeTimeout = 30 * time.Second
 
-// rewritePause is how long the builder takes at most to give the default model's name to a new version.
+// rewritePause is how long the builder takes at most to give the default model's
+// name to a new version.
 const rewritePause = 100 * time.Millisecond
 
 func (s *service) chat(w http.ResponseWriter, r *http.Request) {
 	var req mlapi.ChatRequest
-	if p := decode(w, r, &req); p != nil {
-		problem.Write(w, r, p)
-		return
+	p := decode(w, r, &req)
+	if p == nil {
+		p = checkMessages(req.Messages)
 	}
-	if p := checkMessages(req.Messages); p != nil {
-		problem.Write(w, r, p)
-		return
-	}
-	if p := checkOptions(req.Options); p != nil {
-		problem.Write(w, r, p)
-		return
-	}
-	j, err := s.prepare(r.Context(), req.Model, req.Messages, req.Options)
-	if err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	s.answer(w, r, j, func(ctx context.Context, c *ollama.Client, token onToken) error {
+
+	run := func(ctx context.Context, c *ollama.Client, j *job, token onToken) error {
 		no := false
-		return c.Chat(ctx, &api.ChatRequest{Model: j.model, Messages: j.messages,
-			Options: j.options, Truncate: &no, Shift: &no,
-			KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
-	})
+		return c.Chat(ctx, &api.ChatRequest{
+			Model: j.model, Messages: j.messages, Options: j.options, Truncate: &no, Shift: &no,
+			KeepAlive: &api.Duration{Duration: s.KeepAlive},
+		}, token)
+	}
+
+	s.respond(w, r, p, req.Model, req.Messages, req.Options, run)
 }
 
 // onToken gets an answer's tokens.
 type onToken = func(ollama.Token) error
 
-// checkMessages says what is wrong with a conversation.
+// runner asks Ollama for the answer to a job.
+type runner = func(ctx context.Context, c *ollama.Client, j *job, token onToken) error
+
+// respond refuses a request that is not valid, for which p is the reason, and answers any other.
+func (s *service) respond(
+	w http.ResponseWriter, r *http.Request, p *problem.Problem, model string,
+	messages []mlapi.Message, options map[string]any, run runner,
+) {
+	if p == nil {
+		p = checkOptions(options)
+	}
+
+	if p != nil {
+		problem.Write(w, r, p)
+		return
+	}
+
+	j, err := s.prepare(r.Context(), model, messages, options)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+
+	s.answer(w, r, j, run)
+}
+
+// checkMessages returns what is wrong with a conversation, or nil.
 func checkMessages(messages []mlapi.Message) *problem.Problem {
 	asked := false
 	for i, m := range messages {
@@ -77,6 +94,7 @@ func checkMessages(messages []mlapi.Message) *problem.Problem {
 				"%q is none of system, user, assistant", m.Role)
 		}
 	}
+
 	switch last := len(messages) - 1; {
 	case !asked || messages[last].Role == "system":
 		return invalid("body.messages",
@@ -84,63 +102,57 @@ func checkMessages(messages []mlapi.Message) *problem.Problem {
 	case messages[last].Role == "assistant" && messages[last].Content == "":
 		return invalid("body.messages", "the text so far must not be empty")
 	}
+
 	return nil
 }
 
 func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 	var req mlapi.GenerateRequest
-	if p := decode(w, r, &req); p != nil {
-		problem.Write(w, r, p)
-		return
+	p := decode(w, r, &req)
+	if p == nil && req.Prompt == "" {
+		p = invalid("body.prompt", "must not be empty")
 	}
-	if req.Prompt == "" {
-		problem.Write(w, r, invalid("body.prompt", "must not be empty"))
-		return
-	}
-	if p := checkOptions(req.Options); p != nil {
-		problem.Write(w, r, p)
-		return
-	}
+
 	messages := []mlapi.Message{{Role: "user", Content: req.Prompt}}
 	if req.System != "" {
 		messages = slices.Insert(messages, 0, mlapi.Message{Role: "system", Content: req.System})
 	}
-	j, err := s.prepare(r.Context(), req.Model, messages, req.Options)
-	if err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	s.answer(w, r, j, func(ctx context.Context, c *ollama.Client, token onToken) error {
+
+	run := func(ctx context.Context, c *ollama.Client, j *job, token onToken) error {
 		no, last := false, j.messages[len(j.messages)-1]
-		return c.Generate(ctx, &api.GenerateRequest{Model: j.model, Prompt: last.Content,
-			System: req.System, Options: j.options, Truncate: &no, Shift: &no,
-			KeepAlive: &api.Duration{Duration: s.KeepAlive}}, token)
-	})
+		return c.Generate(ctx, &api.GenerateRequest{
+			Model: j.model, Prompt: last.Content, System: req.System, Options: j.options,
+			Truncate: &no, Shift: &no, KeepAlive: &api.Duration{Duration: s.KeepAlive},
+		}, token)
+	}
+
+	s.respond(w, r, p, req.Model, messages, req.Options, run)
 }
 
-// answer admits a request, runs it at the replica for its key, and streams its chunks.
-func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
-	run func(ctx context.Context, c *ollama.Client, token onToken) error) {
+// answer waits for a job's turn, runs it at the replica for its key, and streams its chunks.
+func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run runner) {
 	out := newStream(w)
-	name := strings.TrimSuffix(j.model, ":latest")
+	name := shortName(j.model)
 	full := &mlapi.Chunk{Done: &mlapi.Done{Model: name, Reason: "length"}}
 	if j.full {
 		_ = out.send(full)
 		return
 	}
-	came := time.Now()
-	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(backendapi.OwnerHeader),
+
+	arrived := time.Now()
+	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(wire.OwnerHeader),
 		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
 	if err != nil {
 		s.end(w, r, out, err)
 		return
 	}
 	defer release()
-	waited := time.Since(came)
+
+	waited := time.Since(arrived)
 	s.metrics.waited.Observe(waited.Seconds())
 
-	over := problem.New(http.StatusGatewayTimeout, "The answer was not done within %s, the longest that one may take.", s.Timeout)
-	over.Type = problem.TypeTimeout
+	over := problem.Typed(problem.TypeTimeout, http.StatusGatewayTimeout,
+		"The answer was not done within %s, the longest that one may take.", s.Timeout)
 	ctx, cancel := context.WithTimeoutCause(r.Context(), s.Timeout, over)
 	defer cancel()
 	ctx, silent := context.WithCancelCause(ctx)
@@ -154,50 +166,60 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job,
 
 	started, first := time.Now(), true
 	token := func(t ollama.Token) error {
-		// The first token may take as long as loading the model does; from then on silence is a fault.
+		// The first token may take as long as loading the model. From then on silence is a fault.
 		if watch == nil {
-			watch = time.AfterFunc(s.Silence, func() { silent(fmt.Errorf("%w for %s", errSilence, s.Silence)) })
+			watch = time.AfterFunc(s.Silence, func() {
+				silent(fmt.Errorf("%w for %s", errSilence, s.Silence))
+			})
 		} else {
 			watch.Reset(s.Silence)
 		}
+
 		if first && t.Text != "" {
 			first = false
 			s.metrics.firstToken.Observe(time.Since(started).Seconds())
 		}
+
 		text := j.join(t.Text)
-		if !t.Done {
-			if text == "" && t.Thinking == "" {
-				return nil
-			}
-			if err := s.preface(out, j); err != nil {
-				return err
-			}
-			return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text})
-		}
-		s.metrics.tokens.Add(float64(t.EvalCount))
-		if t.EvalDuration > 0 {
-			s.metrics.speed.Observe(float64(t.EvalCount) / t.EvalDuration.Seconds())
+		if !t.Done && text == "" && t.Thinking == "" {
+			return nil
 		}
 		if err := s.preface(out, j); err != nil {
 			return err
 		}
+		if !t.Done {
+			return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text})
+		}
+
+		s.metrics.tokens.Add(float64(t.EvalCount))
+		if t.EvalDuration > 0 {
+			s.metrics.speed.Observe(float64(t.EvalCount) / t.EvalDuration.Seconds())
+		}
+
 		return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text, Done: &mlapi.Done{
-			Model: name, Reason: t.Reason, PromptTokens: t.PromptEvalCount, Tokens: t.EvalCount,
-			QueueMS: ms(waited), LoadMS: ms(t.LoadDuration), PromptMS: ms(t.PromptEvalDuration),
-			EvalMS: ms(t.EvalDuration)}})
+			Model:        name,
+			Reason:       t.Reason,
+			PromptTokens: t.PromptEvalCount,
+			Tokens:       t.EvalCount,
+			QueueMS:      wire.Milliseconds(waited),
+			LoadMS:       wire.Milliseconds(t.LoadDuration),
+			PromptMS:     wire.Milliseconds(t.PromptEvalDuration),
+			EvalMS:       wire.Milliseconds(t.EvalDuration),
+		}})
 	}
+
 	begun := func() bool { return watch != nil }
-	err = s.ask(ctx, j, begun, func(c *ollama.Client) error { return run(ctx, c, token) })
+	err = s.ask(ctx, j, begun, func(c *ollama.Client) error { return run(ctx, c, j, token) })
 	switch {
-	case j.goesOn && errors.Is(err, errTooLong): // Ollama knows that it has come to the context's end
+	case j.goesOn && errors.Is(err, errTooLong): // the answer has come to the context's end
 		_ = out.send(full)
 	case err != nil:
 		s.end(w, r, out, err)
 	}
 }
 
-// preface says once, before the first word, what the answer is one to. Not earlier, as only then it
-// is sure: Ollama may still refuse the prompt.
+// preface sends, once, which part of the conversation the answer is to. It comes just before the
+// first word: until then Ollama may refuse the prompt.
 func (s *service) preface(out *stream, j *job) error {
 	leftOut, again := j.leftOut, j.again
 	if leftOut == 0 && !again {
@@ -207,11 +229,12 @@ func (s *service) preface(out *stream, j *job) error {
 	return out.send(&mlapi.Chunk{LeftOut: leftOut, Again: again})
 }
 
-// ask runs a request at a replica. As long as nothing was answered it may be run again: at another
-// replica, where the fault is that one's; without its oldest turn, where the prompt is too long
-// after all; or later, when no Ollama can be reached, which is being replaced or started again.
-func (s *service) ask(ctx context.Context, j *job, begun func() bool,
-	run func(*ollama.Client) error) error {
+// ask runs a request at a replica. Until the answer has begun it may run it again: at another
+// replica, if the fault is that one's; without its oldest turn, if the prompt is too long after
+// all; or later, if no Ollama can be reached, which is being replaced or started again.
+func (s *service) ask(
+	ctx context.Context, j *job, begun func() bool, run func(*ollama.Client) error,
+) error {
 	turn := s.Ollama.Acquire(j.model, j.key)
 	defer func() { turn.Release() }()
 	err := run(turn.Client)
@@ -219,31 +242,36 @@ func (s *service) ask(ctx context.Context, j *job, begun func() bool,
 		time.Sleep(rewritePause) // the builder is just giving the name to a new version
 		err = run(turn.Client)
 	}
+
 	moved, cuts, until := false, 0, time.Now().Add(s.Patience)
 	for err != nil && !begun() && ctx.Err() == nil {
-		if replicas.Unreachable(err) && !ollama.NotReached(err) {
+		if replicas.Unreachable(err) && !outage.NeverSent(err) {
 			cuts++
 		}
+
 		if ollama.TooLong(err) {
 			if !j.less() {
 				return errTooLong
 			}
 		} else if other := elsewhere(ctx, turn, err, moved); other != nil {
 			turn, moved = other, true
-		} else if replicas.Unreachable(err) && cuts <= cutsMost && time.Now().Before(until) {
+		} else if replicas.Unreachable(err) && cuts <= maxCuts && time.Now().Before(until) {
 			if !outage.Pause(ctx, awayPause) {
 				return context.Cause(ctx)
 			}
 			if s.Queue.Closed() {
 				return queue.ErrDraining // nothing has begun: another instance may do better
 			}
+
 			turn.Release()
 			turn = s.Ollama.Acquire(j.model, j.key)
 		} else {
 			return err
 		}
+
 		err = run(turn.Client)
 	}
+
 	return err
 }
 
@@ -256,25 +284,29 @@ func elsewhere(ctx context.Context, turn *replicas.Turn, err error, moved bool) 
 }
 
 const (
-	// awayPause lies between two tries to reach an Ollama.
+	// awayPause is the pause between two tries to reach an Ollama.
 	awayPause = 250 * time.Millisecond
-	// cutsMost is how often a request is run again that was cut before its first word: it may be
+
+	// maxCuts is how often a request is run again that was cut before its first word. It may be
 	// what ends Ollama.
-	cutsMost = 1
+	maxCuts = 1
 )
 
-// errTooLong says that Ollama refused a prompt that was estimated to fit.
+// errTooLong reports that Ollama refused a prompt that was estimated to fit.
 var errTooLong = errors.New("the prompt exceeds the model's context")
 
-// end says why an answer ended early: as a problem when nothing was written yet, else as the last chunk.
+// end sends why an answer ended early: as a problem if nothing was written yet, else as the last
+// chunk.
 func (s *service) end(w http.ResponseWriter, r *http.Request, out *stream, err error) {
 	if !out.begun {
 		s.refuse(w, r, err)
 		return
 	}
+
 	if out.broken || r.Context().Err() != nil {
-		return // nobody is there to read it
+		return // nobody reads it
 	}
+
 	p := s.asProblem(err)
 	s.count(r, p, err)
 	_ = out.send(&mlapi.Chunk{Error: p}) // if this fails, the cut stream says it
@@ -286,14 +318,15 @@ type stream struct {
 	rc  *http.ResponseController
 	buf bytes.Buffer
 	enc *json.Encoder
-	// begun says that the response's header was written, broken that a write failed.
-	begun, broken bool
+
+	begun  bool // the response's header was written
+	broken bool // a write failed
 }
 
 func newStream(w http.ResponseWriter) *stream {
 	s := &stream{w: w, rc: http.NewResponseController(w)}
 	s.enc = json.NewEncoder(&s.buf)
-	s.enc.SetEscapeHTML(false) // every < of the code in an answer would take six bytes; nobody reads this as HTML
+	s.enc.SetEscapeHTML(false) // else every < in the code of an answer takes six bytes
 	return s
 }
 
@@ -305,14 +338,17 @@ func (s *stream) send(c *mlapi.Chunk) error {
 		s.w.Header().Set("X-Content-Type-Options", "nosniff")
 		s.w.WriteHeader(http.StatusOK)
 	}
+
 	s.buf.Reset()
 	if err := s.enc.Encode(c); err != nil {
 		return err
 	}
+
 	if err := s.write(); err != nil {
 		s.broken = true
 		return fmt.Errorf("write to the client: %w", err)
 	}
+
 	return nil
 }
 
@@ -325,5 +361,3 @@ func (s *stream) write() error {
 	}
 	return s.rc.Flush()
 }
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

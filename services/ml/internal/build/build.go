@@ -1,9 +1,11 @@
-// Package build makes the stack's custom model of its Modelfile, so that nothing ever serves a half-made one:
-// `name:<digest>` is created and tried first, and only then does `name:latest`, which requests use, become a copy of it.
-// The version that latest pointed to before is kept for a rollback, older ones are deleted.
+// Package build makes the stack's custom model of its Modelfile, so that nothing ever serves a
+// half-made one: `name:<digest>` is created and tried first, and only then does `name:latest`,
+// which requests use, become a copy of it. The version that latest pointed to before is kept for a
+// rollback, older ones are deleted.
 //
-// A version's tag is the beginning of the digest that the plan saw, so several ml instances that start at once do the
-// same work on the same names, and an instance that finds its version made and unaltered has nothing to do.
+// A version's tag is the beginning of the digest that the plan saw, so several ml instances that
+// start at once do the same work on the same names, and an instance that finds its version made and
+// unaltered has nothing to do.
 package build
 
 import (
@@ -31,13 +33,17 @@ import (
 type Options struct {
 	// Name is the model's name without tag.
 	Name string
-	// Modelfile is its absolute path, Digest what it must digest to, Base what replaces its FROM when not empty.
+
+	// Modelfile is its absolute path, Digest what it must digest to, Base what replaces
+	// its FROM when not empty.
 	Modelfile, Digest, Base string
+
 	// Reach bounds how long Apply waits for an Ollama that does not answer; 0 waits for ever.
 	Reach time.Duration
 }
 
-// FinalError is an error that trying again does not mend: what is wrong is in the Modelfile or in the plan.
+// FinalError is an error that trying again does not mend: what is wrong is in the
+// Modelfile or in the plan.
 type FinalError struct{ Err error }
 
 func (e *FinalError) Error() string { return e.Err.Error() }
@@ -50,13 +56,14 @@ const tagLength = 12
 
 var versionTag = regexp.MustCompile(`^[0-9a-f]{12}$`)
 
-// Version is the name of the model that is made of what has the digest.
+// Version returns the name of the model that is made of what has the digest.
 func Version(name, digest string) string { return name + ":" + short(digest) }
 
-// Latest is the name that requests use.
+// Latest returns the name that requests use.
 func Latest(name string) string { return name + ":latest" }
 
-// IsVersion says that a model of Ollama is one of the builder's own versions, which people need not see.
+// IsVersion reports whether a model of Ollama is one of the builder's own versions, which people
+// need not see.
 func IsVersion(listed, name string) bool {
 	tag, ok := strings.CutPrefix(listed, name+":")
 	return ok && versionTag.MatchString(tag)
@@ -64,19 +71,25 @@ func IsVersion(listed, name string) bool {
 
 // Time bounds of one build.
 const (
-	// smokeTimeout bounds the first answer of a new model, which loads it: minutes for a large one from a slow disk.
+	// smokeTimeout bounds the first answer of a new model, which loads it: minutes for a large
+	// one from a slow disk.
 	smokeTimeout = 10 * time.Minute
+
 	// smokeTokens is how many tokens the first answer may have: a model that thinks opens its
 	// reasoning first.
 	smokeTokens = 64
+
 	// Attempts and pauses while another instance writes the same model.
 	smokeAttempts = 3
 	rewritePause  = 200 * time.Millisecond
+
 	// Retries of a download that broke off; it continues where it was.
 	pullAttempts = 5
 	pullPause    = 2 * time.Second // after the first one, longer after each
+
 	// Pauses between builds that failed.
-	retryFirst, retryMost = 5 * time.Second, time.Minute
+	retryFirst, retryMax = 5 * time.Second, time.Minute
+
 	// watchEvery is how often Run looks whether the model is still there.
 	watchEvery = 15 * time.Second
 )
@@ -86,45 +99,62 @@ type Builder struct {
 	opts   Options
 	client *ollama.Client
 	log    *slog.Logger
+
 	// Set by New, shorter in tests.
 	watch, pullPause, await time.Duration
 
 	mu    sync.Mutex
 	state mlapi.Build
+
 	// changed is called with each new state.
 	changed func(mlapi.Build)
 }
 
-// New makes a builder; changed, which may be nil, is called with each new state and must not block.
-func New(opts Options, client *ollama.Client, log *slog.Logger, changed func(mlapi.Build)) *Builder {
+// New returns a builder. changed, which may be nil, is called with each new state and must not
+// block.
+func New(
+	opts Options, client *ollama.Client, log *slog.Logger, changed func(mlapi.Build),
+) *Builder {
 	if changed == nil {
 		changed = func(mlapi.Build) {}
 	}
-	return &Builder{opts: opts, client: client, log: log, changed: changed, watch: watchEvery, pullPause: pullPause, await: awaitEvery,
-		state: mlapi.Build{Name: opts.Name, State: mlapi.BuildPending, Digest: opts.Digest}}
+
+	return &Builder{
+		opts:      opts,
+		client:    client,
+		log:       log,
+		changed:   changed,
+		watch:     watchEvery,
+		pullPause: pullPause,
+		await:     awaitEvery,
+		state:     mlapi.Build{Name: opts.Name, State: mlapi.BuildPending, Digest: opts.Digest},
+	}
 }
 
-// State is how far the build is.
+// State returns how far the build is.
 func (b *Builder) State() mlapi.Build { b.mu.Lock(); defer b.mu.Unlock(); return b.state }
 
 func (b *Builder) set(state, detail string, change func(*mlapi.Build)) {
 	b.mu.Lock()
-	before := b.state.State
+	previous := b.state.State
 	b.state = mlapi.Build{Name: b.opts.Name, Digest: b.opts.Digest, State: state, Detail: detail}
 	if change != nil {
 		change(&b.state)
 	}
+
 	now := b.state
 	b.mu.Unlock()
-	if before != state {
-		b.log.Info("model", "name", now.Name, "state", now.State, "detail", now.Detail, "error", now.Error)
+	if previous != state {
+		b.log.Info("model",
+			"name", now.Name, "state", now.State, "detail", now.Detail, "error", now.Error)
 	}
+
 	b.changed(now)
 }
 
-// Run builds the model and keeps it until ctx is done. A failed build is tried again: what it lacked may come. A model
-// that is gone, because somebody deleted it or Ollama lost its volume, is made again; one that somebody rolled back
-// stays as it is until the next start.
+// Run builds the model and keeps it until ctx is done. A failed build is tried again: what it
+// lacked may come. A model that is gone, because somebody deleted it or Ollama lost its volume, is
+// made again; one that somebody rolled back stays as it is until the next start.
 func (b *Builder) Run(ctx context.Context) {
 	for pause := retryFirst; ; {
 		err := b.Apply(ctx)
@@ -132,6 +162,7 @@ func (b *Builder) Run(ctx context.Context) {
 			if !outage.Pause(ctx, b.watch) {
 				return
 			}
+
 			have, listed := b.digests(ctx)
 			if listed != nil || have[Latest(b.opts.Name)] != "" {
 				missed = 0
@@ -141,52 +172,60 @@ func (b *Builder) Run(ctx context.Context) {
 				break
 			}
 		}
+
 		if err == nil {
 			continue
 		}
 		if !outage.Pause(ctx, pause) {
 			return
 		}
-		pause = min(2*pause, retryMost)
+
+		pause = min(2*pause, retryMax)
 	}
 }
 
 // awaitEvery is how often Await looks for the model, awaitTimeout bounds each look.
 const awaitEvery, awaitTimeout = 2 * time.Second, 10 * time.Second
 
-// Await watches for the model that somebody else makes, until ctx is done. lists is what each replica of Ollama has: one
-// that has the version is enough. Once the version was there, a newer one that takes its name does no harm: an update
-// makes the model before it replaces ml.
-func (b *Builder) Await(ctx context.Context, lists func(context.Context) ([][]api.ListModelResponse, error)) {
+// Await watches for the model that somebody else makes, until ctx is done. lists returns the models
+// of each replica of Ollama; one replica that has the version is enough. Once the version was
+// there, the builder stays ready if a newer one takes its name: an update makes the model before it
+// replaces ml.
+func (b *Builder) Await(
+	ctx context.Context, lists func(context.Context) ([][]api.ListModelResponse, error),
+) {
 	version, latest := Version(b.opts.Name, b.opts.Digest), Latest(b.opts.Name)
 	for seen := false; ; {
 		asked, cancel := context.WithTimeout(ctx, awaitTimeout)
 		replicas, err := lists(asked)
 		cancel()
-		some, wanted := 0, 0
+		haveLatest, haveVersion := 0, 0
 		for _, models := range replicas {
 			digest := map[string]string{}
 			for _, m := range models {
 				digest[m.Name] = m.Digest
 			}
+
 			if digest[latest] != "" {
-				some++
+				haveLatest++
 				if digest[latest] == digest[version] {
-					wanted++
+					haveVersion++
 				}
 			}
 		}
-		seen = seen || wanted > 0
+
+		seen = seen || haveVersion > 0
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
 			b.set(mlapi.BuildPending, "waiting for Ollama: "+err.Error(), nil)
-		case seen && some > 0:
+		case seen && haveLatest > 0:
 			b.set(mlapi.BuildReady, "", nil)
 		default:
 			b.set(mlapi.BuildPending, "waiting for the model job, which makes "+version, nil)
 		}
+
 		if !outage.Pause(ctx, b.await) {
 			return
 		}
@@ -202,24 +241,30 @@ func (b *Builder) Apply(ctx context.Context) error {
 	case ctx.Err() == nil:
 		b.set(mlapi.BuildFailed, "", func(s *mlapi.Build) { s.Error = err.Error() })
 	}
+
 	return err
 }
 
 func (b *Builder) apply(ctx context.Context) error {
 	dir, name := filepath.Split(b.opts.Modelfile)
-	root, err := os.OpenRoot(dir) // nothing outside the Modelfile's folder can be opened through it, by no link either
+	// nothing outside the Modelfile's folder can be opened through it, by no link either
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return finalf("MODELFILE_PATH: %w", err)
 	}
 	defer root.Close()
+
 	m, err := modelfiles.Load(root.FS(), name, b.opts.Base)
 	if err != nil {
 		return finalf("MODELFILE_PATH: %w", err)
 	}
+
 	if m.Digest != b.opts.Digest {
-		return finalf("MODELFILE_DIGEST: %s has the digest %s, but the plan was made for %s: run `codexctl up` again",
+		return finalf("MODELFILE_DIGEST: %s has the digest %s, but the plan was made for %s: run "+
+			"`codexctl up` again",
 			b.opts.Modelfile, short(m.Digest), short(b.opts.Digest))
 	}
+
 	req, err := m.Parsed.CreateRequest(dir)
 	if err != nil {
 		return finalf("%s: %w", name, err)
@@ -227,11 +272,13 @@ func (b *Builder) apply(ctx context.Context) error {
 	if err := b.awaitOllama(ctx); err != nil {
 		return err
 	}
+
 	version := Version(b.opts.Name, b.opts.Digest)
 	before, err := b.digests(ctx)
 	if err != nil {
 		return fmt.Errorf("list the models: %w", err)
 	}
+
 	if made, err := b.unaltered(ctx, version, before, req); err != nil {
 		return err
 	} else if made && before[Latest(b.opts.Name)] == before[version] {
@@ -241,12 +288,14 @@ func (b *Builder) apply(ctx context.Context) error {
 			return err
 		}
 	}
+
 	if err := b.smokeTest(ctx, version); err != nil {
 		return err
 	}
 	if err := b.client.Copy(ctx, version, Latest(b.opts.Name)); err != nil {
 		return fmt.Errorf("name the new model: %w", err)
 	}
+
 	b.prune(ctx, version, before)
 	return nil
 }
@@ -259,12 +308,14 @@ func (b *Builder) awaitOllama(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, b.opts.Reach)
 		defer cancel()
 	}
+
 	stopped := func() error {
 		if b.opts.Reach > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return fmt.Errorf("no answer within %s: %w", b.opts.Reach, cmp.Or(last, ctx.Err()))
 		}
 		return context.Cause(ctx)
 	}
+
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		_, err := b.client.Version(ctx)
 		if err == nil {
@@ -273,6 +324,7 @@ func (b *Builder) awaitOllama(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return stopped()
 		}
+
 		last = err
 		b.set(mlapi.BuildPending, "waiting for Ollama: "+err.Error(), nil)
 		if !outage.Pause(ctx, pause) {
@@ -287,29 +339,39 @@ func (b *Builder) digests(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	out := make(map[string]string, len(list))
 	for _, m := range list {
 		out[m.Name] = m.Digest
 	}
+
 	return out, nil
 }
 
 // create makes the version, downloading its base model first when it is not there.
-func (b *Builder) create(ctx context.Context, root *os.Root, m modelfiles.Model, req *api.CreateRequest, version string) error {
+func (b *Builder) create(
+	ctx context.Context, root *os.Root, m modelfiles.Model, req *api.CreateRequest,
+	version string,
+) error {
 	if err := b.upload(ctx, root, req); err != nil {
 		return err
 	}
+
 	if req.From != "" {
 		if err := b.pull(ctx, req.From); err != nil {
 			return err
 		}
 	}
+
 	b.set(mlapi.BuildCreating, "", nil)
 	req.Model = version
-	err := b.client.Create(ctx, req, func(p api.ProgressResponse) { b.set(mlapi.BuildCreating, p.Status, nil) })
+	err := b.client.Create(ctx, req, func(p api.ProgressResponse) {
+		b.set(mlapi.BuildCreating, p.Status, nil)
+	})
 	if err != nil {
 		return fmt.Errorf("create the model %s from %s: %w", version, m.Base, err)
 	}
+
 	return nil
 }
 
@@ -325,30 +387,40 @@ func (b *Builder) pull(ctx context.Context, base string) error {
 	if _, ok := have[fullName(base)]; ok {
 		return nil
 	}
+
 	b.set(mlapi.BuildPulling, "asking the registry for "+base, nil)
 	for attempt := 1; ; attempt++ {
 		layers := map[string]api.ProgressResponse{}
-		err := b.client.Pull(ctx, &api.PullRequest{Model: base, Insecure: strings.HasPrefix(base, "http://")}, func(p api.ProgressResponse) {
-			if p.Digest != "" {
-				layers[p.Digest] = p
-			}
-			b.set(mlapi.BuildPulling, p.Status, func(s *mlapi.Build) {
-				for _, l := range layers {
-					s.Completed += l.Completed
-					s.Total += l.Total
+		err := b.client.Pull(ctx,
+			&api.PullRequest{Model: base, Insecure: strings.HasPrefix(base, "http://")},
+			func(p api.ProgressResponse) {
+				if p.Digest != "" {
+					layers[p.Digest] = p
 				}
+
+				b.set(mlapi.BuildPulling, p.Status, func(s *mlapi.Build) {
+					for _, l := range layers {
+						s.Completed += l.Completed
+						s.Total += l.Total
+					}
+				})
 			})
-		})
+
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case final(err):
-			return finalf("the base model %s cannot be downloaded: %w. Set another with `pulumi config set --path %s`", base, err, "codexcontinue:model.base NAME")
+			return finalf("the base model %s cannot be downloaded: %w. Set another with `pulumi "+
+				"config set --path %s`",
+				base, err, "codexcontinue:model.base NAME")
 		case attempt == pullAttempts:
-			return fmt.Errorf("the base model %s could not be downloaded in %d attempts: %w. Check that Ollama reaches its registry; the download continues where it was", base, attempt, err)
+			return fmt.Errorf("the base model %s could not be downloaded in %d attempts: %w. "+
+				"Check that Ollama reaches its registry; the download continues where it was",
+				base, attempt, err)
 		}
+
 		b.set(mlapi.BuildPulling, fmt.Sprintf("attempt %d broke off: %v", attempt, err), nil)
 		if !outage.Pause(ctx, time.Duration(attempt)*b.pullPause) {
 			return context.Cause(ctx)
@@ -356,21 +428,26 @@ func (b *Builder) pull(ctx context.Context, base string) error {
 	}
 }
 
-// final says that a download will not come right by trying again: the registry does not know the model.
+// final reports whether another try of a download is in vain: the registry does not know the model.
 func final(err error) bool {
 	var s *ollama.StatusError
 	if !errors.As(err, &s) {
 		return false
 	}
-	for _, text := range []string{"file does not exist", "manifest unknown", "not found", "invalid model name", "unauthorized"} {
+
+	for _, text := range []string{
+		"file does not exist", "manifest unknown", "not found", "invalid model name",
+		"unauthorized",
+	} {
 		if strings.Contains(strings.ToLower(s.Message), text) {
 			return true
 		}
 	}
+
 	return s.Status >= 400 && s.Status < 500
 }
 
-// fullName is a model's name as Ollama lists it: with its tag.
+// fullName returns a model's name as Ollama lists it: with its tag.
 func fullName(name string) string {
 	n := model.ParseName(name)
 	if !n.IsValid() {
@@ -382,39 +459,53 @@ func fullName(name string) string {
 // smokeTest has the new model answer before anyone else asks it.
 func (b *Builder) smokeTest(ctx context.Context, version string) error {
 	b.set(mlapi.BuildTesting, "", nil)
-	ctx, cancel := context.WithTimeoutCause(ctx, smokeTimeout, fmt.Errorf("no answer within %s", smokeTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, smokeTimeout,
+		fmt.Errorf("no answer within %s", smokeTimeout))
 	defer cancel()
 	var said strings.Builder
 	var err error
 	for range smokeAttempts {
 		said.Reset()
-		err = b.client.Generate(ctx, &api.GenerateRequest{Model: version, Prompt: "Say hello.", Options: map[string]any{"num_predict": smokeTokens}},
+		err = b.client.Generate(ctx,
+			&api.GenerateRequest{
+				Model:   version,
+				Prompt:  "Say hello.",
+				Options: map[string]any{"num_predict": smokeTokens},
+			},
 			func(t ollama.Token) error { said.WriteString(t.Thinking + t.Text); return nil })
 		if !ollama.Rewritten(err) || !outage.Pause(ctx, rewritePause) { // another instance makes the same version
 			break
 		}
 	}
+
 	if err != nil {
-		return fmt.Errorf("the new model %s does not answer, so the one before stays in use: %w", version, err)
+		return fmt.Errorf("the new model %s does not answer, so the one before stays in use: %w",
+			version, err)
 	}
+
 	if strings.TrimSpace(said.String()) == "" {
-		return fmt.Errorf("the new model %s answers with nothing, so the one before stays in use: check TEMPLATE and PARAMETER stop", version)
+		return fmt.Errorf("the new model %s answers with nothing, so the one before stays in "+
+			"use: check TEMPLATE and PARAMETER stop",
+			version)
 	}
+
 	return nil
 }
 
-// prune deletes all versions but this one and the one that latest was. It deletes none when latest stays what it was,
-// for then the one to roll back to is not known. A failure is worth a line in the log only.
+// prune deletes all versions but this one and the one that latest was before. It deletes none if
+// latest stays what it was: then the one to roll back to is not known. It only logs a failure.
 func (b *Builder) prune(ctx context.Context, version string, before map[string]string) {
 	after, err := b.digests(ctx)
 	if err != nil {
 		b.log.Warn("old versions of the model were not deleted", "error", err)
 		return
 	}
+
 	previous := before[Latest(b.opts.Name)]
 	if previous == after[version] {
 		return
 	}
+
 	for name, digest := range after {
 		if name == version || !IsVersion(name, b.opts.Name) || digest == previous {
 			continue

@@ -35,6 +35,7 @@ func folder(t *testing.T, files map[string]string) string {
 		if strings.HasSuffix(name, ".gguf") && content == "" {
 			content = string(ollamatest.GGUF(t))
 		}
+
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -43,6 +44,7 @@ func folder(t *testing.T, files map[string]string) string {
 			t.Fatal(err)
 		}
 	}
+
 	return dir
 }
 
@@ -58,7 +60,10 @@ func options(t *testing.T, name, dir, base string) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Options{Name: name, Modelfile: filepath.Join(dir, "Modelfile"), Digest: m.Digest, Base: base}
+
+	return Options{
+		Name: name, Modelfile: filepath.Join(dir, "Modelfile"), Digest: m.Digest, Base: base,
+	}
 }
 
 // states records what a builder reports.
@@ -78,6 +83,7 @@ func (s *states) path() string {
 			out = append(out, b.State)
 		}
 	}
+
 	return strings.Join(out, " ")
 }
 
@@ -98,14 +104,18 @@ func newGate(t *testing.T, to string) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	g := &gate{calls: map[string]int{}}
-	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }, FlushInterval: -1}
+	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(u)
+	}, FlushInterval: -1}
 	g.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.mu.Lock()
 		g.calls[strings.TrimPrefix(r.URL.Path, "/api/")]++
 		g.mu.Unlock()
 		p.ServeHTTP(w, r)
 	}))
+
 	t.Cleanup(g.Close)
 	return g
 }
@@ -119,12 +129,14 @@ func models(t *testing.T, s *ollamatest.Server, name string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	out := map[string]string{}
 	for _, m := range list {
 		if tag, ok := strings.CutPrefix(m.Name, name+":"); ok {
 			out[tag] = m.Digest
 		}
 	}
+
 	return out
 }
 
@@ -140,11 +152,13 @@ func apply(t *testing.T, s *ollamatest.Server, o Options) {
 func say(t *testing.T, s *ollamatest.Server, model string) string {
 	t.Helper()
 	var b strings.Builder
-	err := s.Client().Chat(t.Context(), &api.ChatRequest{Model: model, Messages: []api.Message{{Role: "user", Content: "Hi"}}},
+	err := s.Client().Chat(t.Context(),
+		&api.ChatRequest{Model: model, Messages: []api.Message{{Role: "user", Content: "Hi"}}},
 		func(t ollama.Token) error { b.WriteString(t.Text); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return b.String()
 }
 
@@ -158,13 +172,21 @@ func TestBuilds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s, name) })
 	}
+
 	if !s.Running() {
 		t.Error("Ollama did not survive the tests")
 	}
 }
 
 func testFromFile(t *testing.T, s *ollamatest.Server, name string) {
-	o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("./w/tiny.gguf", "") + "SYSTEM Hello.\nPARAMETER temperature 0.7\nPARAMETER stop zzz\nPARAMETER stop yyy\n", "w/tiny.gguf": ""}), "")
+	o := options(t, name,
+		folder(t, map[string]string{
+			"Modelfile": modelfile("./w/tiny.gguf", "") +
+				"SYSTEM Hello.\nPARAMETER temperature 0.7\nPARAMETER stop zzz\nPARAMETER stop yyy\n",
+			"w/tiny.gguf": "",
+		}),
+		"")
+
 	g := newGate(t, s.URL)
 	b, seen := builder(g.URL, o)
 	if st := b.State(); st.State != mlapi.BuildPending || st.Name != name || st.Digest != o.Digest {
@@ -179,10 +201,12 @@ func testFromFile(t *testing.T, s *ollamatest.Server, name string) {
 	if got := say(t, s, name); got != tinymodel.Answer {
 		t.Errorf("it says %q", got)
 	}
+
 	first := models(t, s, name)
 	if len(first) != 2 || first["latest"] != first[o.Digest[:12]] || first["latest"] == "" {
 		t.Errorf("models: %v", first)
 	}
+
 	// A second start finds everything as it left it.
 	b, seen = builder(g.URL, o)
 	if err := b.Apply(t.Context()); err != nil {
@@ -198,7 +222,11 @@ func testFromFile(t *testing.T, s *ollamatest.Server, name string) {
 
 func testFromModel(t *testing.T, s *ollamatest.Server, name string) {
 	s.Tiny(t, "basis", tinymodel.AltToken)
-	o := options(t, name, folder(t, map[string]string{"Modelfile": "FROM other\nSYSTEM Hello.\nPARAMETER temperature 0.3\n"}), "basis")
+	o := options(t, name,
+		folder(t,
+			map[string]string{"Modelfile": "FROM other\nSYSTEM Hello.\nPARAMETER temperature 0.3\n"}),
+		"basis")
+
 	g := newGate(t, s.URL)
 	for range 2 {
 		b, _ := builder(g.URL, o)
@@ -206,12 +234,14 @@ func testFromModel(t *testing.T, s *ollamatest.Server, name string) {
 			t.Fatal(err)
 		}
 	}
+
 	if got := say(t, s, name); got != tinymodel.AltAnswer { // the base's template
 		t.Errorf("it says %q", got)
 	}
 	if g.count("create") != 1 || g.count("pull") != 0 {
 		t.Errorf("calls: %v", g.calls)
 	}
+
 	// Another base of the same name is another model.
 	before := models(t, s, name)["latest"]
 	s.Tiny(t, "basis", "")
@@ -219,10 +249,12 @@ func testFromModel(t *testing.T, s *ollamatest.Server, name string) {
 	if got := say(t, s, name); got != tinymodel.Answer || models(t, s, name)["latest"] == before {
 		t.Errorf("after the base changed it says %q", got)
 	}
+
 	// A base that was deleted is not needed any more.
 	if err := s.Client().Delete(t.Context(), "basis"); err != nil {
 		t.Fatal(err)
 	}
+
 	apply(t, s, o)
 }
 
@@ -230,28 +262,43 @@ func testVersions(t *testing.T, s *ollamatest.Server, name string) {
 	var tags, digests []string
 	var opts []Options
 	for _, system := range []string{"One.", "Two.", "Three."} {
-		o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", "") + "SYSTEM " + system + "\n", "tiny.gguf": ""}), "")
+		o := options(t, name,
+			folder(t, map[string]string{
+				"Modelfile": modelfile("tiny.gguf", "") + "SYSTEM " + system + "\n",
+				"tiny.gguf": "",
+			}),
+			"")
+
 		apply(t, s, o)
 		have := models(t, s, name)
-		opts, tags, digests = append(opts, o), append(tags, o.Digest[:12]), append(digests, have["latest"])
+		opts, tags, digests = append(opts, o), append(tags, o.Digest[:12]), append(digests,
+			have["latest"])
 		if have["latest"] != have[o.Digest[:12]] {
 			t.Errorf("%s: latest is another: %v", system, have)
 		}
 	}
+
 	have := models(t, s, name)
-	if len(have) != 3 || have[tags[0]] != "" || have[tags[1]] != digests[1] || have[tags[2]] != digests[2] {
+	if len(have) != 3 || have[tags[0]] != "" || have[tags[1]] != digests[1] ||
+		have[tags[2]] != digests[2] {
 		t.Errorf("the one before must be there and older ones not: %v", have)
 	}
-	if show, err := s.Client().Show(t.Context(), Latest(name)); err != nil || show.System != "Three." {
+
+	if show, err := s.Client().Show(t.Context(), Latest(name)); err != nil ||
+		show.System != "Three." {
 		t.Errorf("latest: %q, %v", show.System, err)
 	}
+
 	// Back to the one before: nothing is created, the newer one is kept.
 	g := newGate(t, s.URL)
 	b, _ := builder(g.URL, opts[1])
 	if err := b.Apply(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if have := models(t, s, name); have["latest"] != digests[1] || have[tags[2]] != digests[2] || g.count("create") != 0 || g.count("generate") != 1 {
+
+	if have := models(t, s,
+		name); have["latest"] != digests[1] || have[tags[2]] != digests[2] ||
+		g.count("create") != 0 || g.count("generate") != 1 {
 		t.Errorf("after the rollback: %v, calls %v", have, g.calls)
 	}
 }
@@ -259,9 +306,19 @@ func testVersions(t *testing.T, s *ollamatest.Server, name string) {
 // testAltered: a version that somebody made anew with another content is not trusted for its name.
 func testAltered(t *testing.T, s *ollamatest.Server, name string) {
 	const plain = "SYSTEM Right.\nPARAMETER temperature 0.5\n"
-	older := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", "") + "SYSTEM Older.\n", "tiny.gguf": ""}), "")
+	older := options(t, name,
+		folder(t, map[string]string{
+			"Modelfile": modelfile("tiny.gguf", "") + "SYSTEM Older.\n", "tiny.gguf": "",
+		}),
+		"")
+
 	apply(t, s, older)
-	o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", "") + plain, "tiny.gguf": ""}), "")
+	o := options(t, name,
+		folder(t, map[string]string{
+			"Modelfile": modelfile("tiny.gguf", "") + plain, "tiny.gguf": "",
+		}),
+		"")
+
 	apply(t, s, o)
 	version, want := name+":"+o.Digest[:12], models(t, s, name)["latest"]
 	for what, req := range map[string]*api.CreateRequest{
@@ -276,26 +333,34 @@ func testAltered(t *testing.T, s *ollamatest.Server, name string) {
 		if models(t, s, name)[o.Digest[:12]] == want {
 			t.Fatalf("%s: nothing was altered", what)
 		}
+
 		b, seen := builder(s.URL, o)
 		if err := b.Apply(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+
 		have := models(t, s, name)
-		if have[o.Digest[:12]] != want || have["latest"] != want || seen.path() != "creating testing ready" {
+		if have[o.Digest[:12]] != want || have["latest"] != want ||
+			seen.path() != "creating testing ready" {
 			t.Errorf("%s: %v, states %s", what, have, seen.path())
 		}
+
 		if have[older.Digest[:12]] == "" {
 			t.Errorf("%s: the one to roll back to was deleted", what)
 		}
 	}
+
 	// Other weights under the same prompt and parameters.
 	other := bytes.Replace(ollamatest.GGUF(t), []byte("tiny-bigram"), []byte("evil-bigram"), 1)
-	dir := folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", "") + plain, "tiny.gguf": string(other)})
+	dir := folder(t, map[string]string{
+		"Modelfile": modelfile("tiny.gguf", "") + plain, "tiny.gguf": string(other),
+	})
 	evil := options(t, "evil", dir, "")
 	apply(t, s, evil)
 	if err := s.Client().Copy(t.Context(), "evil:latest", version); err != nil {
 		t.Fatal(err)
 	}
+
 	b, seen := builder(s.URL, o)
 	if err := b.Apply(t.Context()); err != nil || models(t, s, name)[o.Digest[:12]] != want {
 		t.Errorf("other weights passed for the model: %v, %s", err, seen.path())
@@ -303,15 +368,22 @@ func testAltered(t *testing.T, s *ollamatest.Server, name string) {
 }
 
 func testSmokeTest(t *testing.T, s *ollamatest.Server, name string) {
-	good := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", ""), "tiny.gguf": ""}), "")
+	good := options(t, name,
+		folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", ""), "tiny.gguf": ""}), "")
 	apply(t, s, good)
 	before := models(t, s, name)["latest"]
 	for what, tc := range map[string]struct{ modelfile, want string }{
-		"says nothing": {modelfile("tiny.gguf", "") + "PARAMETER stop Hello\n", "answers with nothing, so the one before stays in use: check TEMPLATE and PARAMETER stop"},
+		"says nothing": {modelfile("tiny.gguf", "") + "PARAMETER stop Hello\n",
+			"answers with nothing, so the one before stays in use: check TEMPLATE and PARAMETER stop"},
 		"bad template": {"FROM tiny.gguf\nTEMPLATE {{ .Nope\n", "create the model " + name + ":"},
 		"cannot load":  {modelfile("tiny.gguf", "") + "ADAPTER ./lora.gguf\n", "lora.gguf"},
 	} {
-		o := options(t, name, folder(t, map[string]string{"Modelfile": tc.modelfile, "tiny.gguf": "", "lora.gguf": "GGUFnonsense"}), "")
+		o := options(t, name,
+			folder(t, map[string]string{
+				"Modelfile": tc.modelfile, "tiny.gguf": "", "lora.gguf": "GGUFnonsense",
+			}),
+			"")
+
 		b, seen := builder(s.URL, o)
 		err := b.Apply(t.Context())
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -324,6 +396,7 @@ func testSmokeTest(t *testing.T, s *ollamatest.Server, name string) {
 			t.Errorf("%s: latest is another", what)
 		}
 	}
+
 	if got := say(t, s, name); got != tinymodel.Answer {
 		t.Errorf("it says %q", got)
 	}
@@ -332,7 +405,8 @@ func testSmokeTest(t *testing.T, s *ollamatest.Server, name string) {
 // testThinks: a model that reasons before it answers lives, however long that takes.
 func testThinks(t *testing.T, s *ollamatest.Server, name string) {
 	file := "FROM tiny.gguf\nTEMPLATE \"\"\"" + ollamatest.ThinkingTemplate + "\"\"\"\nPARAMETER num_thread 1\n"
-	apply(t, s, options(t, name, folder(t, map[string]string{"Modelfile": file, "tiny.gguf": ""}), ""))
+	apply(t, s,
+		options(t, name, folder(t, map[string]string{"Modelfile": file, "tiny.gguf": ""}), ""))
 	if models(t, s, name)["latest"] == "" {
 		t.Error("it is not in use")
 	}
@@ -344,15 +418,21 @@ func testMismatch(t *testing.T, s *ollamatest.Server, name string) {
 	if err := os.WriteFile(o.Modelfile, []byte(modelfile("tiny.gguf", "")+"SYSTEM New.\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	b, _ := builder(s.URL, o)
-	if err := b.Apply(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "MODELFILE_DIGEST: ") || !strings.HasSuffix(err.Error(), "run `codexctl up` again") {
+	if err := b.Apply(t.Context()); err == nil ||
+		!strings.HasPrefix(err.Error(), "MODELFILE_DIGEST: ") ||
+		!strings.HasSuffix(err.Error(), "run `codexctl up` again") {
 		t.Errorf("got %v", err)
 	}
+
 	o.Modelfile = filepath.Join(dir, "no", "Modelfile")
 	b, _ = builder(s.URL, o)
-	if err := b.Apply(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "MODELFILE_PATH: ") {
+	if err := b.Apply(t.Context()); err == nil ||
+		!strings.HasPrefix(err.Error(), "MODELFILE_PATH: ") {
 		t.Errorf("got %v", err)
 	}
+
 	if have := models(t, s, name); len(have) != 0 {
 		t.Errorf("models: %v", have)
 	}
@@ -362,9 +442,11 @@ func testMismatch(t *testing.T, s *ollamatest.Server, name string) {
 func testBrokenWeights(t *testing.T, s *ollamatest.Server, name string) {
 	whole := ollamatest.GGUF(t)
 	noBlocks := bytes.Replace(whole, []byte("llama.block_count"), []byte("llama.block_couna"), 1)
-	noArch := bytes.Replace(whole, []byte("general.architecture"), []byte("general.architectura"), 1)
+	noArch := bytes.Replace(whole, []byte("general.architecture"), []byte("general.architectura"),
+		1)
 	zeroBlocks := bytes.Clone(whole)
-	at := bytes.Index(zeroBlocks, []byte("llama.block_count")) + len("llama.block_count") + 4 // after the type
+	// after the type
+	at := bytes.Index(zeroBlocks, []byte("llama.block_count")) + len("llama.block_count") + 4
 	binary.LittleEndian.PutUint32(zeroBlocks[at:], 0)
 	for what, tc := range map[string]struct {
 		gguf []byte
@@ -377,7 +459,12 @@ func testBrokenWeights(t *testing.T, s *ollamatest.Server, name string) {
 		"no weights":       {[]byte("not a model"), ""},
 	} {
 		g := newGate(t, s.URL)
-		o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", ""), "tiny.gguf": string(tc.gguf)}), "")
+		o := options(t, name,
+			folder(t, map[string]string{
+				"Modelfile": modelfile("tiny.gguf", ""), "tiny.gguf": string(tc.gguf),
+			}),
+			"")
+
 		b, _ := builder(g.URL, o)
 		err := b.Apply(t.Context())
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -403,21 +490,31 @@ func newRegistry(t *testing.T, store string) *registry {
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		parts := strings.Split(strings.TrimPrefix(req.URL.Path, "/v2/library/"), "/")
 		if len(parts) == 3 && parts[1] == "manifests" {
-			b, err := os.ReadFile(filepath.Join(store, "manifests/registry.ollama.ai/library", parts[0], parts[2]))
+			b, err := os.ReadFile(filepath.Join(store, "manifests/registry.ollama.ai/library",
+				parts[0], parts[2]))
 			if err != nil {
-				http.Error(w, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`, http.StatusNotFound)
+				http.Error(w,
+					`{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`,
+					http.StatusNotFound)
 				return
 			}
+
 			_, _ = w.Write(b)
 			return
 		}
-		if here, ok := strings.CutPrefix(req.Host, "127.0.0.1:"); ok && req.Method == http.MethodGet {
+
+		if here, ok := strings.CutPrefix(req.Host, "127.0.0.1:"); ok &&
+			req.Method == http.MethodGet {
 			// Registries send downloads to another host, and Ollama insists on it.
-			http.Redirect(w, req, "http://localhost:"+here+req.URL.Path, http.StatusTemporaryRedirect)
+			http.Redirect(w, req, "http://localhost:"+here+req.URL.Path,
+				http.StatusTemporaryRedirect)
 			return
 		}
-		http.ServeFile(w, req, filepath.Join(store, "blobs", strings.Replace(parts[len(parts)-1], ":", "-", 1)))
+
+		http.ServeFile(w, req,
+			filepath.Join(store, "blobs", strings.Replace(parts[len(parts)-1], ":", "-", 1)))
 	}))
+
 	t.Cleanup(r.Close)
 	return r
 }
@@ -427,7 +524,8 @@ func testPull(t *testing.T, s *ollamatest.Server, name string) {
 	other.Tiny(t, "remote", tinymodel.AltToken)
 	reg := newRegistry(t, other.Store)
 	base := reg.URL + "/library/remote:latest"
-	o := options(t, name, folder(t, map[string]string{"Modelfile": "FROM llama3\nSYSTEM Hello.\n"}), base)
+	o := options(t, name, folder(t, map[string]string{"Modelfile": "FROM llama3\nSYSTEM Hello.\n"}),
+		base)
 	g := newGate(t, s.URL)
 	b, seen := builder(g.URL, o)
 	if err := b.Apply(t.Context()); err != nil {
@@ -436,6 +534,7 @@ func testPull(t *testing.T, s *ollamatest.Server, name string) {
 	if p := seen.path(); p != "pulling creating testing ready" {
 		t.Errorf("states: %s", p)
 	}
+
 	var most mlapi.Build
 	for _, st := range seen.all {
 		if st.State == mlapi.BuildPulling && st.Total > most.Total {
@@ -445,50 +544,67 @@ func testPull(t *testing.T, s *ollamatest.Server, name string) {
 			t.Errorf("more than all: %+v", st)
 		}
 	}
+
 	if most.Total < int64(len(ollamatest.GGUF(t))) {
 		t.Errorf("the most that was to come: %+v", most)
 	}
 	if got := say(t, s, name); got != tinymodel.AltAnswer {
 		t.Errorf("it says %q", got)
 	}
+
 	pulls := g.count("pull") // Ollama's own download may break off and be continued
 	if pulls > 1 {
 		t.Logf("it took %d pulls: %+v", pulls, seen.all)
 	}
+
 	b, _ = builder(g.URL, o)
-	if err := b.Apply(t.Context()); err != nil || g.count("pull") != pulls || g.count("create") != 1 {
+	if err := b.Apply(t.Context()); err != nil || g.count("pull") != pulls ||
+		g.count("create") != 1 {
 		t.Errorf("the second start: %v, calls %v", err, g.calls)
 	}
 
-	o = options(t, name, folder(t, map[string]string{"Modelfile": "FROM llama3\n"}), reg.URL+"/library/nobody:latest")
+	o = options(t, name, folder(t, map[string]string{"Modelfile": "FROM llama3\n"}),
+		reg.URL+"/library/nobody:latest")
 	b, seen = builder(g.URL, o)
 	err := b.Apply(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "/library/nobody:latest cannot be downloaded: ") || !strings.Contains(err.Error(), "`pulumi config set --path codexcontinue:model.base NAME`") {
+	if err == nil || !strings.Contains(err.Error(),
+		"/library/nobody:latest cannot be downloaded: ") ||
+		!strings.Contains(err.Error(), "`pulumi config set --path codexcontinue:model.base NAME`") {
 		t.Errorf("got %v", err)
 	}
+
 	broke := 0 // Ollama now and then drops the connection on which it should say no
 	for _, s := range seen.all {
 		if strings.HasPrefix(s.Detail, "attempt ") {
 			broke++
 		}
 	}
+
 	if n := g.count("pull") - pulls - broke; n != 1 {
 		t.Errorf("an unknown model was asked for %d times: %+v", n, seen.all)
 	}
 
 	// A registry that is away may come back.
 	reg.Close()
-	o = options(t, name, folder(t, map[string]string{"Modelfile": "FROM llama3\n"}), reg.URL+"/library/later:latest")
+	o = options(t, name, folder(t, map[string]string{"Modelfile": "FROM llama3\n"}),
+		reg.URL+"/library/later:latest")
 	b, _ = builder(g.URL, o)
 	b.pullPause = time.Millisecond
-	if err := b.Apply(t.Context()); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("could not be downloaded in %d attempts", pullAttempts)) {
+	if err := b.Apply(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), fmt.Sprintf("could not be downloaded in %d attempts", pullAttempts)) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func testTwoAtOnce(t *testing.T, s *ollamatest.Server, name string) {
 	for _, system := range []string{"One.", "Two."} {
-		o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", "") + "SYSTEM " + system + "\n", "tiny.gguf": ""}), "")
+		o := options(t, name,
+			folder(t, map[string]string{
+				"Modelfile": modelfile("tiny.gguf", "") + "SYSTEM " + system + "\n",
+				"tiny.gguf": "",
+			}),
+			"")
+
 		var both sync.WaitGroup
 		for range 2 {
 			both.Go(func() {
@@ -498,11 +614,14 @@ func testTwoAtOnce(t *testing.T, s *ollamatest.Server, name string) {
 				}
 			})
 		}
+
 		both.Wait()
-		if have := models(t, s, name); have["latest"] == "" || have["latest"] != have[o.Digest[:12]] {
+		if have := models(t, s, name); have["latest"] == "" ||
+			have["latest"] != have[o.Digest[:12]] {
 			t.Errorf("%s: %v", system, have)
 		}
 	}
+
 	if have := models(t, s, name); len(have) != 3 {
 		t.Errorf("the one before is gone: %v", have)
 	}
@@ -511,9 +630,11 @@ func testTwoAtOnce(t *testing.T, s *ollamatest.Server, name string) {
 	}
 }
 
-// testGone: Run makes a model again that somebody deleted, and leaves one alone that somebody rolled back.
+// testGone: Run makes a model again that somebody deleted, and leaves one alone that
+// somebody rolled back.
 func testGone(t *testing.T, s *ollamatest.Server, name string) {
-	o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", ""), "tiny.gguf": ""}), "")
+	o := options(t, name,
+		folder(t, map[string]string{"Modelfile": modelfile("tiny.gguf", ""), "tiny.gguf": ""}), "")
 	g := newGate(t, s.URL)
 	b, _ := builder(g.URL, o)
 	b.watch = 5 * time.Millisecond
@@ -526,16 +647,19 @@ func testGone(t *testing.T, s *ollamatest.Server, name string) {
 			t.Fatal(err)
 		}
 	}
+
 	await(t, func() bool { return models(t, s, name)["latest"] != "" })
 	s.Tiny(t, "rolled-back", tinymodel.AltToken)
 	if err := s.Client().Copy(t.Context(), "rolled-back:latest", Latest(name)); err != nil {
 		t.Fatal(err)
 	}
+
 	looks := g.count("tags")
 	await(t, func() bool { return g.count("tags") > looks+3 })
 	if got := say(t, s, name); got != tinymodel.AltAnswer {
 		t.Errorf("it says %q", got)
 	}
+
 	cancel()
 	<-ended
 }
@@ -566,9 +690,11 @@ func TestWaitsForOllama(t *testing.T) {
 	}
 }
 
-// TestAwaitJudgesEachReplica: the version counts where latest is it; names of two stores say nothing together.
+// TestAwaitJudgesEachReplica: the version counts where latest is it; names of two stores
+// say nothing together.
 func TestAwaitJudgesEachReplica(t *testing.T) {
-	b := New(Options{Name: "m", Digest: strings.Repeat("a", 64)}, nil, slog.New(slog.DiscardHandler), nil)
+	b := New(Options{Name: "m", Digest: strings.Repeat("a", 64)}, nil,
+		slog.New(slog.DiscardHandler), nil)
 	model := func(name, digest string) api.ListModelResponse {
 		return api.ListModelResponse{Name: name, Digest: digest}
 	}
@@ -579,15 +705,23 @@ func TestAwaitJudgesEachReplica(t *testing.T) {
 		state string // after the step
 		word  string
 	}{
-		{nil, errors.New("connection refused"), mlapi.BuildPending, "waiting for Ollama: connection refused"},
-		{[][]api.ListModelResponse{{}}, nil, mlapi.BuildPending, "waiting for the model job, which makes " + version},
+		{nil, errors.New("connection refused"), mlapi.BuildPending, "waiting for Ollama: " +
+			"connection refused"},
+		{[][]api.ListModelResponse{{}}, nil, mlapi.BuildPending, "waiting for the model job, " +
+			"which makes " + version},
 		// One replica names the old one latest, another has the new one but not yet its name.
-		{[][]api.ListModelResponse{{model("m:latest", "1")}, {model(version, "1")}}, nil, mlapi.BuildPending, "waiting for the model job"},
-		{[][]api.ListModelResponse{{model("m:latest", "old")}, {model("m:latest", "2"), model(version, "2")}}, nil, mlapi.BuildReady, ""},
-		// The next version takes the name: an update makes the model before it replaces this instance.
+		{[][]api.ListModelResponse{{model("m:latest", "1")}, {model(version, "1")}}, nil,
+			mlapi.BuildPending, "waiting for the model job"},
+		{[][]api.ListModelResponse{
+			{model("m:latest", "old")}, {model("m:latest", "2"), model(version, "2")},
+		},
+			nil, mlapi.BuildReady, ""},
+		// The next version takes the name: an update makes the model before it
+		// replaces this instance.
 		{[][]api.ListModelResponse{{model("m:latest", "3"), model("m:bbbbbbbbbbbb", "3")}}, nil, mlapi.BuildReady, ""},
 		{[][]api.ListModelResponse{{}, {}}, nil, mlapi.BuildPending, "waiting for the model job"},
 	}
+
 	b.await = 0
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -599,21 +733,31 @@ func TestAwaitJudgesEachReplica(t *testing.T) {
 				t.Errorf("after step %d: %+v", asked-1, st)
 			}
 		}
+
 		if asked == len(steps) {
 			cancel()
 			return nil, nil
 		}
+
 		asked++
 		return steps[asked-1].lists, steps[asked-1].err
 	})
+
 	if asked != len(steps) {
 		t.Errorf("%d of %d steps were asked for", asked, len(steps))
 	}
 }
 
 func TestIsVersion(t *testing.T) {
-	for listed, want := range map[string]bool{"m:0123456789ab": true, "m:latest": false, "m:0123456789AB": false, "m:0123456789abc": false,
-		"n:0123456789ab": false, "mm:0123456789ab": false, "m": false} {
+	for listed, want := range map[string]bool{
+		"m:0123456789ab":  true,
+		"m:latest":        false,
+		"m:0123456789AB":  false,
+		"m:0123456789abc": false,
+		"n:0123456789ab":  false,
+		"mm:0123456789ab": false,
+		"m":               false,
+	} {
 		if IsVersion(listed, "m") != want {
 			t.Errorf("%s: %v", listed, !want)
 		}
@@ -621,14 +765,21 @@ func TestIsVersion(t *testing.T) {
 }
 
 func TestParameters(t *testing.T) {
-	got := parameters("temperature                    0.7\nstop                           \"<|a b|>\"\nstop                           \"x\\ny\"\n\nnum_ctx 8192\n")
-	if len(got) != 3 || got["temperature"][0] != "0.7" || len(got["stop"]) != 2 || got["stop"][0] != "<|a b|>" || got["stop"][1] != "x\ny" {
+	got := parameters("temperature                    0.7\n" +
+		"stop                           \"<|a b|>\"\nstop                           \"x\\ny\"\n\n" +
+		"num_ctx 8192\n")
+	if len(got) != 3 || got["temperature"][0] != "0.7" || len(got["stop"]) != 2 ||
+		got["stop"][0] != "<|a b|>" || got["stop"][1] != "x\ny" {
 		t.Errorf("got %q", got)
 	}
+
 	for _, tc := range []struct {
 		a, b string
 		want bool
-	}{{"0.7", "0.699999988079071", true}, {"8192", "8192", true}, {"0.7", "0.71", false}, {"a", "a", true}, {"a", "b", false}, {"1", "x", false}, {"true", "true", true}} {
+	}{
+		{"0.7", "0.699999988079071", true}, {"8192", "8192", true}, {"0.7", "0.71", false},
+		{"a", "a", true}, {"a", "b", false}, {"1", "x", false}, {"true", "true", true},
+	} {
 		if sameValue(tc.a, tc.b) != tc.want {
 			t.Errorf("%+v", tc)
 		}

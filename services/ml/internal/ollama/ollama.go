@@ -1,6 +1,7 @@
-// Package ollama is a client of Ollama's HTTP API that takes a cut stream for what it is. It uses the types of Ollama's
-// own client, but reads the streams itself: that client never checks the scanner's error, so a stream that was cut
-// ends like a complete one, and it sets eight megabytes aside for each.
+// Package ollama is a client of Ollama's HTTP API that reports a stream that was cut. It uses the
+// types of Ollama's own client but not the client itself, which never checks the scanner's error,
+// so that a stream that was cut ends like a complete one, and which allocates eight megabytes for
+// each stream.
 package ollama
 
 import (
@@ -22,8 +23,8 @@ import (
 	"github.com/ollama/ollama/api"
 )
 
-// maxLine bounds one line of a stream in bytes. A token is a hundred bytes; the last line of /api/generate holds the
-// number of every token of the context, a megabyte for 131072 of them.
+// maxLine bounds one line of a stream in bytes. A token is a hundred bytes; the last line of
+// /api/generate holds the number of every token of the context, a megabyte for 131072 of them.
 const maxLine = 4 << 20
 
 // Client talks to one Ollama. It is safe for concurrent use.
@@ -32,25 +33,28 @@ type Client struct {
 	http *http.Client
 }
 
-// New makes a client for the base URL, such as http://ollama:11434.
+// New returns a client for the base URL, such as http://ollama:11434.
 func New(base string) *Client {
 	t := hop.Transport()
-	t.ResponseHeaderTimeout = 0     // loading a model takes as long as it takes; the context bounds it
+	// loading a model takes as long as it takes; the context bounds it
+	t.ResponseHeaderTimeout = 0
 	t.IdleConnTimeout = time.Second // see do
 	return &Client{base: strings.TrimRight(base, "/"), http: &http.Client{Transport: t}}
 }
 
-// NewAt makes a client for the base URL that connects to one address (host:port) of its host, whatever the name resolves
-// to. The Host header and the server's name of TLS stay the URL's.
+// NewAt returns a client for the base URL that connects to one address (host:port) of its host,
+// whatever the name resolves to. The Host header and the server's name of TLS stay the URL's.
 func NewAt(base, address string) *Client {
 	c := New(base)
 	t := c.http.Transport.(*http.Transport)
 	dial := t.DialContext
-	t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { return dial(ctx, network, address) }
+	t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return dial(ctx, network, address)
+	}
 	return c
 }
 
-// StatusError is an answer of Ollama that says no.
+// StatusError is a refusal by Ollama.
 type StatusError struct {
 	// Status is the HTTP status; 200 for an error inside a stream.
 	Status  int
@@ -59,25 +63,20 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return "ollama: " + e.Message }
 
-// NotFound says that Ollama has no such model.
+// NotFound reports whether Ollama has no such model.
 func NotFound(err error) bool {
 	var s *StatusError
 	return errors.As(err, &s) && s.Status == http.StatusNotFound
 }
 
-// Rewritten says that Ollama may have looked at a model in the moment in which its name was given to another: it writes
-// the name's file in place, and a reader may find it empty or half written. The same question a moment later is
-// answered.
+// Rewritten reports whether Ollama may have looked at a model in the moment in which its name was
+// given to another. It writes the name's file in place, so a reader may find it empty or half
+// written. A moment later it can be asked again.
 func Rewritten(err error) bool {
 	var s *StatusError
-	return errors.As(err, &s) && (s.Status == http.StatusNotFound || s.Message == "EOF" || s.Message == "unexpected EOF")
-}
-
-// NotReached reports whether there was no connection to Ollama, so that it has not seen the
-// request.
-func NotReached(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+	return errors.As(err,
+		&s) && (s.Status == http.StatusNotFound || s.Message == "EOF" ||
+		s.Message == "unexpected EOF")
 }
 
 // TooLong reports whether Ollama refused a prompt because the model's context does not hold it.
@@ -86,7 +85,7 @@ func TooLong(err error) bool {
 	return errors.As(err, &s) && strings.Contains(s.Message, "exceeds the context length")
 }
 
-// ErrCut is a stream that ended before its last line.
+// ErrCut reports a stream that ended before its last line.
 var ErrCut = errors.New("ollama: the answer was cut off")
 
 func (c *Client) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
@@ -103,14 +102,17 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 		}
 		r = bytes.NewReader(payload)
 	}
+
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
 	if err != nil {
 		return nil, fmt.Errorf("ollama: %w", err)
 	}
+
 	req.Header.Set("Content-Type", contentType)
-	// A connection of its own: so drain, which runs Ollama in its container, sees which answers are not done. To connect
-	// takes a fraction of a millisecond. Not for an upload, which Ollama answers without reading what it has already: it
-	// takes the rest only of a connection that stays.
+	// A connection of its own: so drain, which runs Ollama in its container, sees which answers
+	// are not done. To connect takes a fraction of a millisecond. Not for an upload, which
+	// Ollama answers without reading what it has already: it takes the rest only of a
+	// connection that stays.
 	_, upload := body.(io.Reader)
 	req.Close = body != nil && !upload
 	resp, err := c.http.Do(req)
@@ -118,21 +120,26 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+
 		var u *url.Error
 		if errors.As(err, &u) {
 			err = u.Err // the URL says nothing that the name does not
 		}
+
 		return nil, fmt.Errorf("ollama: %w", err)
 	}
+
 	if resp.StatusCode < 400 {
 		return resp, nil
 	}
 	defer resp.Body.Close()
+
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	var e struct{ Error string }
 	if json.Unmarshal(b, &e) != nil || e.Error == "" {
 		e.Error = resp.Status
 	}
+
 	return nil, &StatusError{resp.StatusCode, e.Error}
 }
 
@@ -143,15 +150,18 @@ func (c *Client) call(ctx context.Context, method, path string, body, out any) e
 		return err
 	}
 	defer resp.Body.Close()
+
 	if out == nil {
 		return nil
 	}
+
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		return fmt.Errorf("ollama: %s: %w", path, err)
 	}
+
 	return nil
 }
 
@@ -162,6 +172,7 @@ func (c *Client) stream(ctx context.Context, path string, body any, line func([]
 		return err
 	}
 	defer resp.Body.Close()
+
 	s := bufio.NewScanner(resp.Body)
 	s.Buffer(make([]byte, 0, 4096), maxLine)
 	for s.Scan() {
@@ -172,6 +183,7 @@ func (c *Client) stream(ctx context.Context, path string, body any, line func([]
 			return err
 		}
 	}
+
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -181,12 +193,14 @@ func (c *Client) stream(ctx context.Context, path string, body any, line func([]
 	if err := s.Err(); err != nil {
 		return fmt.Errorf("%w: %v", ErrCut, err)
 	}
+
 	return nil
 }
 
 // Token is one line of an answer.
 type Token struct {
 	Text string
+
 	// Thinking is the model's reasoning, which is not part of the answer.
 	Thinking string
 	Done     bool
@@ -211,11 +225,15 @@ func (c *Client) Chat(ctx context.Context, req *api.ChatRequest, token func(Toke
 }
 
 // Generate streams the continuation of a prompt. It returns nil only after the token with Done.
-func (c *Client) Generate(ctx context.Context, req *api.GenerateRequest, token func(Token) error) error {
+func (c *Client) Generate(
+	ctx context.Context, req *api.GenerateRequest, token func(Token) error,
+) error {
 	return c.generate(ctx, "/api/generate", req, token)
 }
 
-func (c *Client) generate(ctx context.Context, path string, req any, token func(Token) error) error {
+func (c *Client) generate(
+	ctx context.Context, path string, req any, token func(Token) error,
+) error {
 	done := false
 	var l tokenLine // one for all lines: a token then costs its text only
 	err := c.stream(ctx, path, req, func(b []byte) error {
@@ -226,31 +244,38 @@ func (c *Client) generate(ctx context.Context, path string, req any, token func(
 		if l.Error != "" {
 			return &StatusError{http.StatusOK, l.Error}
 		}
+
 		done = done || l.Done
-		return token(Token{Text: l.Message.Content + l.Response,
-			Thinking: l.Message.Thinking + l.Thinking, Done: l.Done, Reason: l.DoneReason, Metrics: l.Metrics})
+		return token(Token{
+			Text:     l.Message.Content + l.Response,
+			Thinking: l.Message.Thinking + l.Thinking,
+			Done:     l.Done,
+			Reason:   l.DoneReason,
+			Metrics:  l.Metrics,
+		})
 	})
 	if err == nil && !done {
 		return ErrCut
 	}
+
 	return err
 }
 
-// Version is Ollama's version; the cheapest question there is.
+// Version returns Ollama's version. It is the cheapest question.
 func (c *Client) Version(ctx context.Context) (string, error) {
 	var v struct{ Version string }
 	err := c.call(ctx, http.MethodGet, "/api/version", nil, &v)
 	return v.Version, err
 }
 
-// List is every model that Ollama has.
+// List returns every model that Ollama has.
 func (c *Client) List(ctx context.Context) ([]api.ListModelResponse, error) {
 	var l api.ListResponse
 	err := c.call(ctx, http.MethodGet, "/api/tags", nil, &l)
 	return l.Models, err
 }
 
-// Running is every model in memory.
+// Running returns every model in memory.
 func (c *Client) Running(ctx context.Context) ([]api.ProcessModelResponse, error) {
 	var l api.ProcessResponse
 	err := c.call(ctx, http.MethodGet, "/api/ps", nil, &l)
@@ -282,29 +307,37 @@ func (c *Client) Embed(ctx context.Context, req *api.EmbedRequest) (*api.EmbedRe
 }
 
 // Pull downloads a model from its registry. What is there already is not downloaded again.
-func (c *Client) Pull(ctx context.Context, req *api.PullRequest, progress func(api.ProgressResponse)) error {
+func (c *Client) Pull(
+	ctx context.Context, req *api.PullRequest, progress func(api.ProgressResponse),
+) error {
 	return c.progress(ctx, "/api/pull", req, progress)
 }
 
 // Create makes a model; the name's former content is replaced.
-func (c *Client) Create(ctx context.Context, req *api.CreateRequest, progress func(api.ProgressResponse)) error {
+func (c *Client) Create(
+	ctx context.Context, req *api.CreateRequest, progress func(api.ProgressResponse),
+) error {
 	return c.progress(ctx, "/api/create", req, progress)
 }
 
-// progress reads a stream whose last line says success.
-func (c *Client) progress(ctx context.Context, path string, req any, progress func(api.ProgressResponse)) error {
+// progress reads a stream that ends with the status success.
+func (c *Client) progress(
+	ctx context.Context, path string, req any, progress func(api.ProgressResponse),
+) error {
 	success := false
 	err := c.stream(ctx, path, req, func(b []byte) error {
 		var l struct {
 			api.ProgressResponse
 			Error string
 		}
+
 		if err := json.Unmarshal(b, &l); err != nil {
 			return fmt.Errorf("ollama: %s: %w", path, err)
 		}
 		if l.Error != "" {
 			return &StatusError{http.StatusOK, l.Error}
 		}
+
 		success = success || l.Status == "success"
 		progress(l.ProgressResponse)
 		return nil
@@ -312,10 +345,11 @@ func (c *Client) progress(ctx context.Context, path string, req any, progress fu
 	if err == nil && !success {
 		return ErrCut
 	}
+
 	return err
 }
 
-// HasBlob says whether Ollama has the content of that digest (sha256:...).
+// HasBlob reports whether Ollama has the content of that digest (sha256:...).
 func (c *Client) HasBlob(ctx context.Context, digest string) (bool, error) {
 	resp, err := c.do(ctx, http.MethodHead, "/api/blobs/"+digest, nil)
 	if NotFound(err) {
@@ -324,6 +358,7 @@ func (c *Client) HasBlob(ctx context.Context, digest string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+
 	return true, resp.Body.Close()
 }
 
@@ -334,7 +369,8 @@ func (c *Client) CreateBlob(ctx context.Context, digest string, content io.Reade
 
 // Copy gives a model a second name; a former model of that name is replaced.
 func (c *Client) Copy(ctx context.Context, from, to string) error {
-	return c.call(ctx, http.MethodPost, "/api/copy", &api.CopyRequest{Source: from, Destination: to}, nil)
+	return c.call(ctx, http.MethodPost, "/api/copy",
+		&api.CopyRequest{Source: from, Destination: to}, nil)
 }
 
 // Delete takes a name away.

@@ -1,11 +1,11 @@
-// Package ollamatest starts a real Ollama for tests, and puts the tiny test model into folders and stores.
+// Package ollamatest starts a real Ollama for tests, and puts the tiny test model
+// into folders and stores.
 package ollamatest
 
 import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,8 +23,10 @@ import (
 
 // Server is an Ollama of one test's own, with an empty store.
 type Server struct {
-	// URL is http://127.0.0.1:port, with the address of a fleet's own. It stays the same over Kill and Restart.
+	// URL is http://127.0.0.1:port, with the address of a fleet's own. It stays the same
+	// over Kill and Restart.
 	URL string
+
 	// Store is the folder of its models.
 	Store string
 
@@ -35,17 +37,18 @@ type Server struct {
 	log        *log
 }
 
-// Start starts the ollama on PATH. Without one the test is skipped, unless CODEXCONTINUE_REQUIRE_PEERS names ollama.
+// Start starts the ollama on PATH. Without one the test is skipped, unless
+// CODEXCONTINUE_REQUIRE_PEERS names ollama.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	peers.Find(t, "ollama", "ollama")
 	for attempt := 1; ; attempt++ {
-		s := newServer(t, "127.0.0.1:"+freePort(t, "127.0.0.1"))
+		s := newServer(t, "127.0.0.1:"+peers.FreePort(t, "127.0.0.1"))
 		err := s.start()
 		if err == nil {
 			return s
 		}
-		if attempt == 3 { // somebody took the port between our look and Ollama's bind
+		if attempt == 3 { // somebody may take the port before Ollama does
 			t.Fatalf("%v\n%s", err, s.log.tail())
 		}
 	}
@@ -54,42 +57,37 @@ func Start(t testing.TB) *Server {
 func newServer(t testing.TB, host string) *Server {
 	t.Helper()
 	home := t.TempDir()
-	s := &Server{URL: "http://" + host, home: home, host: host, Store: filepath.Join(home, "models"), log: &log{}}
+	s := &Server{URL: "http://" + host, home: home, host: host, log: &log{}}
+	s.Store = filepath.Join(home, "models")
+
 	t.Cleanup(func() {
 		s.Kill(t)
 		if t.Failed() {
 			t.Logf("the end of the log of Ollama at %s:\n%s", host, s.log.tail())
 		}
 	})
-	return s
-}
 
-func freePort(t testing.TB, address string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return s
 }
 
 func (s *Server) start() error {
 	s.cmd = exec.Command("ollama", "serve")
 	if s.readOnly { // in a mount namespace of its own
-		s.cmd = exec.Command("unshare", "-rm", "sh", "-c", `mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec ollama serve`, s.Store)
+		s.cmd = exec.Command("unshare", "-rm", "sh", "-c",
+			`mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec ollama serve`, s.Store)
 	}
-	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "OLLAMA_MODELS=" + s.Store, "OLLAMA_HOST=" + s.host, "OLLAMA_NOPRUNE=1",
-		"OLLAMA_NO_CLOUD=1", "OLLAMA_MAX_LOADED_MODELS=16", "OLLAMA_NUM_PARALLEL=2", "TMPDIR=" + s.home}
+
+	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "OLLAMA_MODELS=" + s.Store,
+		"OLLAMA_HOST=" + s.host, "OLLAMA_NOPRUNE=1",
+		"OLLAMA_NO_CLOUD=1", "OLLAMA_MAX_LOADED_MODELS=16", "OLLAMA_NUM_PARALLEL=2",
+		"TMPDIR=" + s.home}
+
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	ownGroup(s.cmd)
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
+
 	exited := make(chan struct{})
 	s.exited = exited
 	cmd := s.cmd
@@ -99,12 +97,14 @@ func (s *Server) start() error {
 			resp.Body.Close()
 			return nil
 		}
+
 		select {
 		case <-exited:
 			return fmt.Errorf("ollama ended at once: %s", cmd.ProcessState)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+
 	return fmt.Errorf("ollama did not answer at %s", s.URL)
 }
 
@@ -117,6 +117,7 @@ func (s *Server) Kill(t testing.TB) {
 	if err := killGroup(s.cmd); err != nil {
 		t.Error(err)
 	}
+
 	<-s.exited
 }
 
@@ -128,11 +129,12 @@ func (s *Server) Restart(t testing.TB) {
 	}
 }
 
-// Running says that the process has not ended.
+// Running reports whether the process runs.
 func (s *Server) Running() bool {
 	if s.exited == nil {
 		return false
 	}
+
 	select {
 	case <-s.exited:
 		return false
@@ -165,13 +167,15 @@ func (s *Server) Continuing(t testing.TB, name string) {
 // ContinuingTemplate ends in the text so far when the last message is the assistant's, as those of
 // most models do.
 const ContinuingTemplate = `{{ if .System }}[SYS]{{ .System }}[/SYS]
-{{ end }}{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}{{ if eq .Role "assistant" }}[assistant]{{ .Content }}{{ if not $last }}</s>
+{{ end }}{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}` +
+	`{{ if eq .Role "assistant" }}[assistant]{{ .Content }}{{ if not $last }}</s>
 {{ end }}{{ else if eq .Role "user" }}[user] {{ .Content }}
 {{ if $last }}[assistant]{{ end }}{{ end }}{{ end }}`
 
 // ThinkingTemplate is that of a model that thinks: the prompt opens its reasoning, which the tiny
 // weights never close.
-const ThinkingTemplate = `{{ range .Messages }}[{{ .Role }}] {{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}
+const ThinkingTemplate = `{{ range .Messages }}[{{ .Role }}] ` +
+	`{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}
 {{ end }}[assistant]<think>`
 
 // Make makes a model of weights; the request says the rest.
@@ -182,10 +186,12 @@ func (s *Server) Make(t testing.TB, req *api.CreateRequest, weights []byte) {
 	if err := c.CreateBlob(t.Context(), digest, bytes.NewReader(weights)); err != nil {
 		t.Fatal(err)
 	}
+
 	req.Files = map[string]string{"tiny.gguf": digest}
 	if req.Parameters == nil {
 		req.Parameters = map[string]any{}
 	}
+
 	req.Parameters["num_thread"] = 1 // more would only wait for each other on a busy machine
 	if err := c.Create(t.Context(), req, func(api.ProgressResponse) {}); err != nil {
 		t.Fatal(err)

@@ -9,13 +9,15 @@ import (
 )
 
 const (
-	// most is how many models are kept; a vocabulary takes up to some fifty megabytes.
-	most = 2
+	// maxModels is how many models are kept; a vocabulary takes up to some fifty megabytes.
+	maxModels = 2
+
 	// loadTimeout bounds asking for a model: Ollama reads the vocabulary from the disk, and writes
 	// some megabytes of JSON.
 	loadTimeout = 30 * time.Second
-	// again is how long a model that could not be asked for is taken as unknown.
-	again = 2 * time.Second
+
+	// retryAfter is how long a model that could not be asked for is taken as unknown.
+	retryAfter = 2 * time.Second
 )
 
 // Catalog keeps what is known of models by their digest. It is safe for concurrent use.
@@ -31,6 +33,7 @@ type Catalog struct {
 type entry struct {
 	done chan struct{}
 	used int // the number of the last use
+
 	// When done: the model, or nil when it could not be asked for.
 	model *Model
 	ended time.Time
@@ -65,6 +68,7 @@ func (c *Catalog) enter(name, digest string) *entry {
 		e.used = c.uses
 		return e
 	}
+
 	e := &entry{done: make(chan struct{}), used: c.uses}
 	c.entries[k] = e
 	c.bound()
@@ -76,7 +80,7 @@ func (c *Catalog) enter(name, digest string) *entry {
 func (e *entry) failed() bool {
 	select {
 	case <-e.done:
-		return e.model == nil && time.Since(e.ended) > again
+		return e.model == nil && time.Since(e.ended) > retryAfter
 	default:
 		return false
 	}
@@ -84,7 +88,7 @@ func (e *entry) failed() bool {
 
 // bound forgets the models that were not used for longest.
 func (c *Catalog) bound() {
-	for len(c.entries) > most {
+	for len(c.entries) > maxModels {
 		oldest := ""
 		least := c.uses + 1
 		for k, e := range c.entries {
@@ -92,6 +96,7 @@ func (c *Catalog) bound() {
 				oldest, least = k, e.used
 			}
 		}
+
 		delete(c.entries, oldest)
 	}
 }
@@ -108,6 +113,7 @@ func (c *Catalog) load(name string, e *entry) {
 	case !m.Vocabulary.Exact():
 		c.log.Info("the model's tokenizer is not known: its prompts are estimated", "model", name)
 	}
+
 	e.model, e.ended = m, time.Now()
 	close(e.done)
 }

@@ -11,13 +11,16 @@ import (
 )
 
 const (
-	// leastReserve is how many tokens are kept for an answer at least.
-	leastReserve = 256
-	// leastRest is how many are kept for the rest of an answer that goes on.
-	leastRest = 32
+	// minReserve is how many tokens are kept for an answer at least.
+	minReserve = 256
+
+	// minRest is how many are kept for the rest of an answer that goes on.
+	minRest = 32
+
 	// seams is how many tokens a prompt may be off what is counted, as tokens may grow together at
 	// the seams of its parts; the one that begins every text is among them.
 	seams = 8
+
 	// turnEstimate is how many tokens a message has beside its text, where that is not known.
 	turnEstimate = 16
 )
@@ -27,13 +30,13 @@ const (
 // half the context.
 func Reserve(context, predict int) int {
 	if predict == 0 {
-		predict = max(context/4, leastReserve)
+		predict = max(context/4, minReserve)
 	}
 	return min(predict, context/2)
 }
 
 // Rest returns how many tokens are kept for the rest of an answer of which some are there already.
-func Rest(reserve, written int) int { return max(reserve-written, leastRest) }
+func Rest(reserve, written int) int { return max(reserve-written, minRest) }
 
 // TooLongError refuses a message that does not fit, though everything that may be left out is.
 type TooLongError struct {
@@ -55,6 +58,7 @@ func (m *Model) Fit(messages []api.Message, room int) (kept []api.Message, err e
 	if prompt, err := m.render(messages); err == nil && len(prompt)+seams <= room {
 		return messages, nil
 	}
+
 	borders := turns(messages)
 
 	// The texts alone, the newest turns first, up to the first turn that cannot fit.
@@ -76,6 +80,7 @@ func (m *Model) Fit(messages []api.Message, room int) (kept []api.Message, err e
 	if i < len(borders) {
 		return without(messages, borders[i]), nil
 	}
+
 	last := len(borders) - 1
 	tokens := m.countTo(messages[lastUser(messages)].Content, room)
 	return nil, &TooLongError{Tokens: tokens, Room: max(0, room-size(last)+tokens)}
@@ -104,9 +109,11 @@ func turns(messages []api.Message) []int {
 			out = append(out, i)
 		}
 	}
+
 	if len(out) == 0 {
 		return []int{0}
 	}
+
 	return out
 }
 
@@ -141,16 +148,20 @@ func (m *Model) frame(messages []api.Message) int {
 		}
 		bare[i].Content = "x"
 	}
+
 	prompt, err := m.render(bare)
 	if err == nil {
 		return n + m.Count(prompt)
 	}
+
 	for _, x := range bare {
 		n += turnEstimate + m.Count(x.Content)
 	}
+
 	if m != nil {
 		n += m.Count(m.system)
 	}
+
 	return n
 }
 

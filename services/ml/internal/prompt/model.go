@@ -32,8 +32,10 @@ type Source interface {
 type Model struct {
 	// NumCtx and NumPredict are the model's own parameters; 0 where it sets none.
 	NumCtx, NumPredict int
+
 	// Trained is the longest context that the model was made for; 0 is unknown.
 	Trained int
+
 	// Vocabulary is nil when it is unknown.
 	Vocabulary *vocabulary.Vocabulary
 
@@ -41,6 +43,7 @@ type Model struct {
 	messages []api.Message
 	thinks   bool
 	template *template.Template
+
 	// renderer and parser are the names of what Ollama has built in for the model instead of a
 	// template.
 	renderer, parser string
@@ -52,15 +55,18 @@ func load(ctx context.Context, s Source, name string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	m := &Model{
 		system:   shown.System,
 		messages: shown.Messages,
 		thinks:   slices.Contains(shown.Capabilities, model.CapabilityThinking),
 	}
+
 	file, err := parser.ParseFile(strings.NewReader(shown.Modelfile))
 	if err != nil {
 		return nil, fmt.Errorf("the Modelfile that Ollama shows: %w", err)
 	}
+
 	for _, c := range file.Commands {
 		switch c.Name {
 		case "renderer":
@@ -73,14 +79,17 @@ func load(ctx context.Context, s Source, name string) (*Model, error) {
 			m.NumPredict = number(c.Args)
 		}
 	}
+
 	if m.template, err = template.Parse(shown.Template); err != nil {
 		return nil, fmt.Errorf("the template: %w", err)
 	}
+
 	gptoss := shown.Details.Family == "gptoss" || shown.Details.Family == "gpt-oss"
 	marked := m.template.Contains("<|start|>") && m.template.Contains("<|end|>")
 	if m.parser == "" && gptoss && marked {
 		m.parser = "harmony" // as Ollama decides
 	}
+
 	arch, _ := shown.ModelInfo["general.architecture"].(string)
 	trained, _ := shown.ModelInfo[arch+".context_length"].(float64)
 	m.Trained = int(trained)
@@ -89,6 +98,7 @@ func load(ctx context.Context, s Source, name string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	// Without one the tokens are estimated; what is known of the model so far is worth keeping.
 	m.Vocabulary, _ = vocabulary.New(metadata)
 	return m, nil
@@ -110,15 +120,18 @@ func (m *Model) render(messages []api.Message) (prompt string, err error) {
 	if m == nil {
 		return "", errUnknown
 	}
+
 	defer func() {
 		if p := recover(); p != nil { // of text/template; it does so in Ollama as well
 			err = fmt.Errorf("render the prompt: %v", p)
 		}
 	}()
+
 	all := slices.Clone(m.messages)
 	if m.system != "" && (len(messages) == 0 || messages[0].Role != "system") {
 		all = slices.Insert(all, 0, api.Message{Role: "system", Content: m.system})
 	}
+
 	all = append(all, messages...) // a copy: the template joins neighbours of one role in place
 	var think *api.ThinkValue
 	if m.thinks {
@@ -127,6 +140,7 @@ func (m *Model) render(messages []api.Message) (prompt string, err error) {
 	if m.renderer != "" {
 		return renderers.RenderWithRenderer(m.renderer, all, nil, think)
 	}
+
 	var b bytes.Buffer
 	values := template.Values{Messages: all, Think: m.thinks, IsThinkSet: m.thinks}
 	err = m.template.Execute(&b, values)
@@ -149,17 +163,19 @@ func (m *Model) Exact() bool { return m != nil && m.Vocabulary.Exact() }
 // Ollama chooses by the memory of the GPU.
 func (m *Model) Context(loaded int) int {
 	if m == nil {
-		return cmp.Or(loaded, leastContext)
+		return cmp.Or(loaded, minContext)
 	}
-	n := cmp.Or(m.NumCtx, loaded, leastContext)
+
+	n := cmp.Or(m.NumCtx, loaded, minContext)
 	if m.Trained > 0 {
 		n = min(n, m.Trained)
 	}
+
 	return n
 }
 
-// leastContext is what Ollama chooses on a machine without a large GPU.
-const leastContext = 4096
+// minContext is what Ollama chooses on a machine without a large GPU.
+const minContext = 4096
 
 // parsers are those of Ollama's parsers that take the text after an assistant's last message for
 // the answer, whole. Others begin with the model's reasoning, whatever was said already.
@@ -190,10 +206,12 @@ func (m *Model) Continues(messages []api.Message) bool {
 	if m == nil || !parsers[m.parser] || text == "" {
 		return false
 	}
+
 	prompt, err := m.render(messages)
 	if err != nil || !strings.HasSuffix(prompt, text) {
 		return false
 	}
+
 	// The text must be there as the end of the assistant's turn: without it the prompt ends
 	// otherwise, and nothing else in it changes the end.
 	other := slices.Clone(messages)

@@ -37,15 +37,18 @@ func (s *source) Show(ctx context.Context, name string) (*api.ShowResponse, erro
 		case <-ctx.Done():
 		}
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	r := &api.ShowResponse{
 		Template:  s.template,
 		System:    s.system,
 		ModelInfo: map[string]any{"general.architecture": "llama", "llama.context_length": 1000.0},
 		Modelfile: "FROM /a\n" + s.modelfile,
 	}
+
 	return r, nil
 }
 
@@ -61,18 +64,24 @@ func letters(control ...string) vocabulary.Metadata {
 		Tokens: []string{"<unk>", "▁", "<0x0A>"},
 		Types:  []int32{2, 1, 6},
 	}
+
 	for c := '!'; c <= '~'; c++ {
 		m.Tokens, m.Types = append(m.Tokens, string(c)), append(m.Types, 1)
 	}
+
 	for _, c := range control {
 		m.Tokens, m.Types = append(m.Tokens, c), append(m.Types, 3)
 	}
+
 	m.Scores = make([]float32, len(m.Tokens))
 	return m
 }
 
-const chat = `{{ if .System }}[S]{{ .System }}{{ end }}{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}` +
-	`{{ if eq .Role "user" }}[U]{{ .Content }}{{ if $last }}[A]{{ end }}{{ else if eq .Role "assistant" }}[A]{{ .Content }}{{ if not $last }}[E]{{ end }}{{ end }}{{ end }}`
+const chat = `{{ if .System }}[S]{{ .System }}{{ end }}{{ range $i, $_ := .Messages }}` +
+	`{{ $last := eq (len (slice $.Messages $i)) 1 }}` +
+	`{{ if eq .Role "user" }}[U]{{ .Content }}{{ if $last }}[A]{{ end }}` +
+	`{{ else if eq .Role "assistant" }}[A]{{ .Content }}{{ if not $last }}[E]{{ end }}{{ end }}` +
+	`{{ end }}`
 
 func known(t *testing.T, s *source) *Model {
 	t.Helper()
@@ -93,12 +102,14 @@ func conversation(texts ...string) []api.Message {
 
 func TestReserve(t *testing.T) {
 	for _, tc := range []struct{ context, predict, want int }{
-		{8192, 0, 2048}, {8192, 100, 100}, {8192, 6000, 4096}, {800, 0, 256}, {400, 0, 200}, {1024, 0, 256}, {4096, 1, 1},
+		{8192, 0, 2048}, {8192, 100, 100}, {8192, 6000, 4096}, {800, 0, 256}, {400, 0, 200},
+		{1024, 0, 256}, {4096, 1, 1},
 	} {
 		if got := Reserve(tc.context, tc.predict); got != tc.want {
 			t.Errorf("%+v: %d", tc, got)
 		}
 	}
+
 	if Rest(1000, 300) != 700 || Rest(1000, 2000) != 32 {
 		t.Error("Rest")
 	}
@@ -109,12 +120,14 @@ func TestContext(t *testing.T) {
 		modelfile    string
 		loaded, want int
 	}{
-		{"PARAMETER num_ctx 512\n", 0, 512}, {"PARAMETER num_ctx 512\n", 900, 512}, {"PARAMETER num_ctx 8192\n", 0, 1000}, {"", 0, 1000}, {"", 700, 700},
+		{"PARAMETER num_ctx 512\n", 0, 512}, {"PARAMETER num_ctx 512\n", 900, 512},
+		{"PARAMETER num_ctx 8192\n", 0, 1000}, {"", 0, 1000}, {"", 700, 700},
 	} {
 		if got := known(t, &source{template: chat, modelfile: tc.modelfile}).Context(tc.loaded); got != tc.want {
 			t.Errorf("%+v: %d", tc, got)
 		}
 	}
+
 	if got := (*Model)(nil).Context(0); got != 4096 {
 		t.Errorf("of an unknown model: %d", got)
 	}
@@ -131,6 +144,7 @@ func TestFit(t *testing.T) {
 		{Role: "assistant", Content: ten("c")},
 		{Role: "user", Content: ten("d")},
 	}
+
 	inside := []api.Message{
 		{Role: "system", Content: ten("y")},
 		{Role: "user", Content: ten("a")},
@@ -138,6 +152,7 @@ func TestFit(t *testing.T) {
 		{Role: "assistant", Content: ten("b")},
 		{Role: "user", Content: ten("c")},
 	}
+
 	for name, tc := range map[string]struct {
 		messages []api.Message
 		room     int
@@ -156,6 +171,7 @@ func TestFit(t *testing.T) {
 		for _, x := range kept {
 			got.WriteString(x.Content[:1])
 		}
+
 		if err != nil || got.String() != tc.want {
 			t.Errorf("%s: %q, %v", name, got.String(), err)
 		}
@@ -169,6 +185,7 @@ func TestFit(t *testing.T) {
 	if !errors.As(err, &long) || long.Tokens != 500 || long.Room > 200 || long.Room < 180 {
 		t.Errorf("%v", err)
 	}
+
 	// Exactly as long as it says is room for.
 	if _, err := m.Fit(conversation("a", "b", strings.Repeat("c", long.Room)), 300); err != nil {
 		t.Errorf("%d tokens do not fit: %v", long.Room, err)
@@ -183,6 +200,7 @@ func TestFitOfUnknown(t *testing.T) {
 	if err != nil || len(kept) != 1 || kept[0].Content != "c" {
 		t.Errorf("%v, %v", kept, err)
 	}
+
 	var long *TooLongError
 	if _, err := m.Fit(conversation(strings.Repeat("a", 1000)), 300); !errors.As(err, &long) ||
 		long.Tokens != 500 {
@@ -198,10 +216,14 @@ func TestFitIsQuick(t *testing.T) {
 	for i := range 261 {
 		history = append(history, strings.Repeat(fmt.Sprintf("word%d ", i), 200))
 	}
-	for name, messages := range map[string][]api.Message{"one": conversation(strings.Repeat("a", 64<<10)), "many": conversation(history...)} {
+
+	for name, messages := range map[string][]api.Message{
+		"one": conversation(strings.Repeat("a", 64<<10)), "many": conversation(history...),
+	} {
 		start := time.Now()
 		_, err := m.Fit(messages, 6000)
-		if took := time.Since(start); took > 2*time.Second { // far more than it takes, for a busy machine with the race detector
+		// Far more than it takes, for a busy machine with the race detector.
+		if took := time.Since(start); took > 2*time.Second {
 			t.Errorf("%s: %s, %v", name, took, err)
 		}
 	}
@@ -227,11 +249,12 @@ func TestContinues(t *testing.T) {
 		template, modelfile string
 		want                bool
 	}{
-		"as most do":            {chat, "", true},
-		"ends the turn":         {`{{ range .Messages }}[{{ .Role }}]{{ .Content }}[E]{{ end }}`, "", false},
-		"adds a line break":     {"{{ range .Messages }}[{{ .Role }}]{{ .Content }}\n{{ end }}", "", false},
-		"opens another turn":    {`{{ range .Messages }}[{{ .Role }}]{{ .Content }}{{ end }}[assistant]`, "", false},
-		"ends by chance":        {`{{ range .Messages }}{{ if eq .Role "user" }}{{ .Content }}{{ end }}{{ end }}Hello, I`, "", false},
+		"as most do":         {chat, "", true},
+		"ends the turn":      {`{{ range .Messages }}[{{ .Role }}]{{ .Content }}[E]{{ end }}`, "", false},
+		"adds a line break":  {"{{ range .Messages }}[{{ .Role }}]{{ .Content }}\n{{ end }}", "", false},
+		"opens another turn": {`{{ range .Messages }}[{{ .Role }}]{{ .Content }}{{ end }}[assistant]`, "", false},
+		"ends by chance": {`{{ range .Messages }}{{ if eq .Role "user" }}{{ .Content }}{{ end }}{{ end }}Hello, I`,
+			"", false},
 		"without messages":      {`[U]{{ .Prompt }}[A]{{ .Response }}`, "", true},
 		"without, and an end":   {`[U]{{ .Prompt }}[A]{{ .Response }}[E]`, "", true},
 		"unknown renderer":      {chat, "RENDERER nobody\n", false},
@@ -244,6 +267,7 @@ func TestContinues(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
+
 	if (*Model)(nil).Continues(soFar) {
 		t.Error("an unknown model goes on")
 	}
@@ -259,16 +283,19 @@ func TestParsers(t *testing.T) {
 		if name == "" {
 			continue
 		}
+
 		p := builtin.ParserForName(name)
 		if p == nil {
 			t.Errorf("Ollama has no parser %s", name)
 			continue
 		}
+
 		p.Init(
 			nil,
 			&api.Message{Role: "assistant", Content: "Hello, I"},
 			&api.ThinkValue{Value: true},
 		)
+
 		var content, thinking string
 		for _, text := range []string{" am", "\n\n", "  you"} {
 			c, th, _, err := p.Add(text, false)
@@ -277,6 +304,7 @@ func TestParsers(t *testing.T) {
 			}
 			content, thinking = content+c, thinking+th
 		}
+
 		c, _, _, _ := p.Add("", true)
 		if content += c; content != " am\n\n  you" || thinking != "" {
 			t.Errorf("%s: %q, thinking %q", name, content, thinking)
@@ -293,6 +321,7 @@ func TestCatalog(t *testing.T) {
 	if m := c.Get(short, "m", "d1"); m != nil {
 		t.Error("it is there before it was shown")
 	}
+
 	close(s.slow)
 	m := c.Get(t.Context(), "m", "d1")
 	if m == nil || !m.Vocabulary.Exact() || c.Get(t.Context(), "m", "d1") != m || s.shown != 1 {
@@ -301,16 +330,19 @@ func TestCatalog(t *testing.T) {
 	if other := c.Get(t.Context(), "m", "d2"); other == m || s.shown != 2 {
 		t.Error("another digest is the same model")
 	}
+
 	s.mu.Lock()
 	s.fail = errors.New("away")
 	s.mu.Unlock()
 	if m := c.Get(t.Context(), "n", "d"); m != nil {
 		t.Error("a model that cannot be shown is known")
 	}
+
 	for i := range 5 {
 		c.Get(t.Context(), "x", fmt.Sprint(i))
 	}
-	if len(c.entries) != most {
+
+	if len(c.entries) != maxModels {
 		t.Errorf("%d are kept", len(c.entries))
 	}
 }
@@ -320,6 +352,7 @@ func TestRenders(t *testing.T) {
 		t,
 		&source{template: chat, system: "Be safe.", modelfile: "PARAMETER num_predict 77\n"},
 	)
+
 	for _, tc := range []struct {
 		messages []api.Message
 		want     string
@@ -334,6 +367,7 @@ func TestRenders(t *testing.T) {
 			t.Errorf("%v, %s", err, d)
 		}
 	}
+
 	if m.NumPredict != 77 {
 		t.Errorf("num_predict %d", m.NumPredict)
 	}

@@ -1,10 +1,13 @@
-// Package queue admits requests to Ollama: a bounded number at once, a bounded number waiting. Ollama's own bound covers
-// only models that are being loaded; requests to a warm one would wait without end and without a word.
+// Package queue admits requests to Ollama: a bounded number at once, a bounded number waiting.
+// Ollama's own bound covers only models that are being loaded; requests to a warm one would wait
+// without end and without a word.
 //
-// Waiting is fair between owners: each in turn gets one request admitted, so nobody's hundred requests delay another's
-// one by more than one. The places are shared fairly as well: when all are taken, a request of an
-// owner who has fewer takes that of the last request of the owner who has most, so nobody can keep
-// the others out.
+// Waiting is fair between owners: each in turn gets one request admitted, so nobody's hundred
+// requests delay another's one by more than one. The places are shared fairly as well: when all are
+// taken, a request of an owner who has fewer takes that of the last request of the owner who has
+// most, so nobody can keep the others out.
+//
+// A semaphore of a library knows neither owners nor places in a queue.
 //
 // The queue is one for all ml of a stack: its places lie in Redis (see Share), and a script decides
 // there. Without Redis each process admits its share by itself, by the same rules.
@@ -25,31 +28,35 @@ var ErrDraining = errors.New("this instance is shutting down")
 type FullError struct {
 	// Position is the place it would have had, 1 is next.
 	Position int
-	// RetryAfter is when to try again: the time that the requests before it take, judging by the recent ones. It is
+
+	// RetryAfter is how long the requests before it may take, judging by the recent ones. It is
 	// whole seconds, one at least.
 	RetryAfter time.Duration
 }
 
 func (e *FullError) Error() string { return "too many requests are waiting" }
 
-// firstEstimate is how long a request is taken to last before one was seen to end.
+// firstEstimate is how long a request is taken to last until one has ended.
 const firstEstimate = 5 * time.Second
 
 // Queue admits requests. The zero value is not usable.
 type Queue struct {
 	now    func() time.Time
-	shared *shared // nil of a queue that is this process's alone
+	shared *shared // nil if the queue is this process's alone
 
 	mu sync.Mutex
-	// capacity and bound are how many requests may run and wait: of all processes together.
+
+	// capacity and bound are how many requests of all processes may run and wait.
 	capacity, bound int
 	last            uint64 // the number of the request that came last
 	running         map[uint64]bool
-	// waiting are this process's requests, in the order in which they will be admitted: by round, then by arrival in the
-	// round.
+
+	// waiting are this process's requests, in the order in which they will be admitted: by round,
+	// then by arrival in the round.
 	waiting []*waiter
 	closed  bool
-	// took is how long a request takes, as a moving average.
+
+	// took is the moving average of how long a request takes.
 	took time.Duration
 }
 
@@ -57,10 +64,13 @@ type Queue struct {
 type waiter struct {
 	id    uint64
 	owner string
+
 	// round counts the requests of the same owner that wait before this one.
 	round int
+
 	// outcome gets the one word on how the wait ended: nil for a turn, else why there is none.
 	outcome chan error
+
 	// moved gets the place whenever it changes; only the newest one is kept.
 	moved    chan int
 	position int
@@ -68,17 +78,26 @@ type waiter struct {
 
 // New makes a queue for so many requests at once and so many waiting.
 func New(parallel, bound int) *Queue {
-	return &Queue{capacity: parallel, bound: bound, running: map[uint64]bool{}, took: firstEstimate, now: time.Now}
+	return &Queue{
+		capacity: parallel,
+		bound:    bound,
+		running:  map[uint64]bool{},
+		took:     firstEstimate,
+		now:      time.Now,
+	}
 }
 
-// Acquire waits for a turn. position is called with each new place while it waits, 1 is next; not at all when the turn
-// comes at once. The caller calls release once when the work is done. The error is a *FullError, ErrDraining, the
-// cause of the context's end, or what position returned.
-func (q *Queue) Acquire(ctx context.Context, owner string, position func(int) error) (release func(), err error) {
+// Acquire waits for a turn. position is called with each new place while it waits, 1 is next; not
+// at all when the turn comes at once. The caller calls release once when the work is done. The
+// error is a *FullError, ErrDraining, the cause of the context's end, or what position returned.
+func (q *Queue) Acquire(
+	ctx context.Context, owner string, position func(int) error,
+) (release func(), err error) {
 	w, err := q.enter(owner)
 	if err != nil {
 		return nil, err
 	}
+
 	for {
 		select {
 		case err := <-w.outcome:
@@ -105,6 +124,7 @@ func (q *Queue) enter(owner string) (*waiter, error) {
 	if q.closed {
 		return nil, ErrDraining
 	}
+
 	q.last++
 	w := &waiter{id: q.last, owner: owner, outcome: make(chan error, 1), moved: make(chan int, 1)}
 	if q.sharing() {
@@ -112,6 +132,7 @@ func (q *Queue) enter(owner string) (*waiter, error) {
 			return w, err
 		}
 	}
+
 	return w, q.enterAlone(w)
 }
 
@@ -121,14 +142,17 @@ func (q *Queue) enterAlone(w *waiter) error {
 		q.grant(w)
 		return nil
 	}
+
 	if len(q.waiting) >= q.places() && !q.displace(w.owner) {
 		return q.full(len(q.waiting) + 1)
 	}
+
 	for _, x := range q.waiting {
 		if x.owner == w.owner {
 			w.round++
 		}
 	}
+
 	q.waiting = append(q.waiting, w)
 	q.order()
 	return nil
@@ -140,22 +164,25 @@ func (q *Queue) full(place int) *FullError {
 }
 
 // displace refuses the last request of the owner who has most of them waiting, to make room for one
-// of another owner. It returns false when that one would have as many then: nobody gains a place by
-// asking more often.
+// of another owner. It reports whether it did. It does not if the other owner would then have as
+// many: nobody gains a place by asking more often.
 func (q *Queue) displace(owner string) bool {
 	count := map[string]int{}
 	for _, w := range q.waiting {
 		count[w.owner]++
 	}
+
 	last := -1
 	for i, w := range q.waiting {
 		if last < 0 || count[w.owner] >= count[q.waiting[last].owner] {
 			last = i
 		}
 	}
+
 	if last < 0 || count[owner]+1 >= count[q.waiting[last].owner] {
 		return false
 	}
+
 	w := q.waiting[last]
 	w.outcome <- q.full(len(q.waiting) + 1)
 	q.waiting = slices.Delete(q.waiting, last, last+1) // its owner has none behind it
@@ -168,7 +195,8 @@ func (q *Queue) Waiting() int { q.mu.Lock(); defer q.mu.Unlock(); return len(q.w
 // Running counts this process's requests that have their turn.
 func (q *Queue) Running() int { q.mu.Lock(); defer q.mu.Unlock(); return len(q.running) }
 
-// Resize changes how many requests may run at once. Those that run go on; with more turns, those that wait get theirs.
+// Resize changes how many requests may run at once. Those that run go on; with more turns, those
+// that wait get theirs.
 func (q *Queue) Resize(parallel int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -184,6 +212,7 @@ func (q *Queue) Close() {
 	for _, w := range q.waiting {
 		w.outcome <- ErrDraining
 	}
+
 	q.waiting = nil
 	q.admit()
 }
@@ -199,21 +228,24 @@ func (q *Queue) order() {
 	}
 }
 
-// move tells a request its place where that is a new one.
+// move tells a request its place, if it has changed.
 func (w *waiter) move(place int) {
 	if w.position == place {
 		return
 	}
+
 	w.position = place
 	select {
 	case <-w.moved: // it has not read the last one yet, and need not any more
 	default:
 	}
+
 	w.moved <- place
 }
 
-// leave takes a request that gave up out of the queue, or gives its turn back when that came at the same time. Those of
-// its owner that wait behind it inherit its place: nobody else moves but forward.
+// leave takes a request that gave up out of the queue, or gives its turn back if that came in the
+// same moment. The requests of its owner that wait behind it inherit its place, so that all others
+// only move forward.
 func (q *Queue) leave(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -224,17 +256,20 @@ func (q *Queue) leave(w *waiter) {
 		}
 		return
 	}
+
 	if q.sharing() {
 		q.waiting = slices.Delete(q.waiting, free, free+1)
 		q.leaveShared(w)
 		return
 	}
+
 	for i := free + 1; i < len(q.waiting); i++ {
 		if x := q.waiting[i]; x.owner == w.owner {
 			x.round--
 			q.waiting[free], free = x, i
 		}
 	}
+
 	q.waiting = slices.Delete(q.waiting, free, free+1)
 	q.order()
 }
@@ -249,8 +284,8 @@ func (q *Queue) release(w *waiter) {
 	q.admit()
 }
 
-// admit gives the turns that are free to the first in the queue, where this process decides; else
-// Redis is asked at once.
+// admit gives the free turns to the first in the queue, if this process decides. Else it has Redis
+// asked at once.
 func (q *Queue) admit() {
 	if q.sharing() {
 		q.shared.hurry()
@@ -261,8 +296,8 @@ func (q *Queue) admit() {
 	}
 }
 
-// next gives the first in the queue its turn. Those of the same owner that wait behind it move up a round,
-// to that round's end: all other owners come first.
+// next gives the first in the queue its turn. Those of the same owner that wait behind it move up
+// to the end of the round before theirs: all other owners of that round come first.
 func (q *Queue) next() {
 	w := q.waiting[0]
 	q.waiting = slices.Delete(q.waiting, 0, 1)
@@ -271,6 +306,7 @@ func (q *Queue) next() {
 			x.round--
 		}
 	}
+
 	q.order()
 	q.grant(w)
 }
@@ -294,7 +330,7 @@ func (q *Queue) releaser(w *waiter) func() {
 	}
 }
 
-// estimate is how long the request at that place would wait.
+// estimate returns how long the request at that place would wait.
 func (q *Queue) estimate(place int) time.Duration {
 	parallel := q.parallel()
 	rounds := (place + parallel - 1) / parallel

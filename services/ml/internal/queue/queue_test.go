@@ -40,24 +40,31 @@ func (b *bench) ask(t *testing.T, name string) *asked {
 	t.Cleanup(func() { cancel(nil) })
 	a := &asked{name: name, cancel: cancel}
 	go func() {
-		a.release, a.err = b.q.Acquire(ctx, name[:1], func(n int) error { a.places = append(a.places, n); return nil })
+		a.release, a.err = b.q.Acquire(ctx, name[:1], func(n int) error {
+			a.places = append(a.places, n)
+			return nil
+		})
+
 		a.ended = true
 		if a.err == nil {
 			b.admitted = append(b.admitted, name)
 		}
 	}()
+
 	synctest.Wait()
 	return a
 }
 
 func TestAdmitsInTurnOfOwners(t *testing.T) {
 	for name, tc := range map[string]struct{ come, want []string }{
-		"first come first served":     {[]string{"a1", "b1", "c1"}, []string{"a1", "b1", "c1"}},
-		"one owner keeps its order":   {[]string{"a1", "a2", "a3"}, []string{"a1", "a2", "a3"}},
-		"many of one, then another":   {[]string{"a1", "a2", "a3", "b1"}, []string{"a1", "b1", "a2", "a3"}},
-		"both have many":              {[]string{"a1", "a2", "a3", "b1", "b2", "b3"}, []string{"a1", "b1", "a2", "b2", "a3", "b3"}},
-		"a third comes between":       {[]string{"a1", "a2", "b1", "b2", "c1"}, []string{"a1", "b1", "c1", "a2", "b2"}},
-		"turns go round, not by size": {[]string{"b1", "a1", "a2", "a3", "b2", "c1", "c2"}, []string{"b1", "a1", "c1", "b2", "a2", "c2", "a3"}},
+		"first come first served":   {[]string{"a1", "b1", "c1"}, []string{"a1", "b1", "c1"}},
+		"one owner keeps its order": {[]string{"a1", "a2", "a3"}, []string{"a1", "a2", "a3"}},
+		"many of one, then another": {[]string{"a1", "a2", "a3", "b1"}, []string{"a1", "b1", "a2", "a3"}},
+		"both have many": {[]string{"a1", "a2", "a3", "b1", "b2", "b3"},
+			[]string{"a1", "b1", "a2", "b2", "a3", "b3"}},
+		"a third comes between": {[]string{"a1", "a2", "b1", "b2", "c1"}, []string{"a1", "b1", "c1", "a2", "b2"}},
+		"turns go round, not by size": {[]string{"b1", "a1", "a2", "a3", "b2", "c1", "c2"},
+			[]string{"b1", "a1", "c1", "b2", "a2", "c2", "a3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -67,15 +74,20 @@ func TestAdmitsInTurnOfOwners(t *testing.T) {
 				for _, n := range tc.come {
 					all = append(all, b.ask(t, n))
 				}
+
 				b.admitted = nil
 				hold.release()
 				for range tc.come {
 					synctest.Wait()
 					last := b.admitted[len(b.admitted)-1]
-					all[slices.IndexFunc(all, func(a *asked) bool { return a.name == last })].release()
+					all[slices.IndexFunc(all, func(a *asked) bool {
+						return a.name == last
+					})].release()
 				}
+
 				synctest.Wait()
-				// The turn passes on: an owner's second request joins the round's end when its first is admitted.
+				// The turn passes on: an owner's second request joins the round's end when
+				// its first is admitted.
 				if d := cmp.Diff(tc.want, b.admitted); d != "" {
 					t.Error(d)
 				}
@@ -100,6 +112,7 @@ func TestTellsPlaces(t *testing.T) {
 		if len(hold.places) != 0 {
 			t.Errorf("a request with a turn at once was told %v", hold.places)
 		}
+
 		for _, tc := range []struct {
 			a    *asked
 			want []int
@@ -108,14 +121,17 @@ func TestTellsPlaces(t *testing.T) {
 				t.Errorf("%s: %s", tc.a.name, d)
 			}
 		}
+
 		if !a1.ended || a1.err != nil || b1.ended {
 			t.Errorf("a1 %+v, b1 %+v", a1, b1)
 		}
+
 		a1.release()
 	})
 }
 
-// TestLeavingMovesTheRestUp: whoever waits behind an own request that left must not stay behind everyone who comes.
+// TestLeavingMovesTheRestUp: whoever waits behind an own request that left must not stay
+// behind everyone who comes.
 func TestLeavingMovesTheRestUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{q: New(1, 10)}
@@ -145,6 +161,7 @@ func TestFull(t *testing.T) {
 		if !errors.As(late.err, &full) || full.Position != 2 || full.RetryAfter != 5*time.Second {
 			t.Fatalf("got %v: %+v", late.err, full)
 		}
+
 		first.release()
 		second.release()
 		first.release() // does nothing more
@@ -155,8 +172,10 @@ func TestFull(t *testing.T) {
 		if b.ask(t, "c2").err != nil || b.ask(t, "c3").ended {
 			t.Error("no place was free after two were done")
 		}
+
 		late = b.ask(t, "c4")
-		if !errors.As(late.err, &full) || full.RetryAfter != 7*time.Second { // (5*4+10)/5 = 6, (6*4+10)/5 = 6.8
+		if !errors.As(late.err, &full) ||
+			full.RetryAfter != 7*time.Second { // (5*4+10)/5 = 6, (6*4+10)/5 = 6.8
 			t.Errorf("got %+v", full)
 		}
 	})
@@ -172,25 +191,31 @@ func TestFullOfOneOwner(t *testing.T) {
 			var full *FullError
 			return errors.As(a.err, &full) && full.Position == 5 && full.RetryAfter > 0
 		}
+
 		var a []*asked
 		for i := range 6 { // two run, four wait
 			a = append(a, b.ask(t, fmt.Sprint("a", i)))
 		}
+
 		if late := b.ask(t, "a6"); !refused(late) {
 			t.Errorf("a seventh of the same owner: %+v", late)
 		}
+
 		b0 := b.ask(t, "b0")
 		if b0.ended || !refused(a[5]) || a[4].ended {
 			t.Errorf("b0 %+v; the last of a: %+v; the one before: %+v", b0, a[5], a[4])
 		}
+
 		c0 := b.ask(t, "c0")
 		if c0.ended || !refused(a[4]) || a[3].ended {
 			t.Errorf("c0 %+v; the last of a: %+v; the one before: %+v", c0, a[4], a[3])
 		}
+
 		// Now a has two of the four: another one more would only turn the tables.
 		if late := b.ask(t, "b1"); !refused(late) || a[3].ended {
 			t.Errorf("a second of b: %+v; the last of a: %+v", late, a[3])
 		}
+
 		d0 := b.ask(t, "d0")
 		if d0.ended || !refused(a[3]) || a[2].ended {
 			t.Errorf("d0 %+v; the last of a: %+v; the one before: %+v", d0, a[3], a[2])
@@ -201,6 +226,7 @@ func TestFullOfOneOwner(t *testing.T) {
 		if n := b.q.Waiting(); n != 4 {
 			t.Errorf("%d wait", n)
 		}
+
 		b.admitted = nil
 		for _, x := range []*asked{a[0], a[1], a[2], b0, c0, d0} {
 			synctest.Wait()
@@ -209,8 +235,10 @@ func TestFullOfOneOwner(t *testing.T) {
 			}
 			x.release()
 		}
+
 		synctest.Wait()
-		if d := cmp.Diff([]string{"a2", "b0", "c0", "d0"}, b.admitted); d != "" || b.q.Running() != 0 {
+		if d := cmp.Diff([]string{"a2", "b0", "c0", "d0"}, b.admitted); d != "" ||
+			b.q.Running() != 0 {
 			t.Errorf("%d run; %s", b.q.Running(), d)
 		}
 	})
@@ -225,6 +253,7 @@ func TestDisplacedWhileItLeaves(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for range 2 {
@@ -234,9 +263,11 @@ func TestDisplacedWhileItLeaves(t *testing.T) {
 				}
 			})
 		}
+
 		for q.Waiting() < 2 {
 			runtime.Gosched()
 		}
+
 		wg.Go(cancel)
 		wg.Go(func() {
 			if r, err := q.Acquire(t.Context(), "b", nobody); err == nil {
@@ -245,6 +276,7 @@ func TestDisplacedWhileItLeaves(t *testing.T) {
 				t.Errorf("b: %v", err)
 			}
 		})
+
 		wg.Go(release)
 		wg.Wait()
 		if q.Running() != 0 || q.Waiting() != 0 {
@@ -286,10 +318,12 @@ func TestClose(t *testing.T) {
 		if late := b.ask(t, "c1"); !errors.Is(late.err, ErrDraining) {
 			t.Errorf("a later one got %v", late.err)
 		}
+
 		b.q.Close()
 		if b.q.Running() != 1 {
 			t.Error("the running one lost its turn")
 		}
+
 		running.release()
 		if b.q.Running() != 0 {
 			t.Error("a turn stayed taken")
@@ -303,24 +337,34 @@ func TestErrorOfThePlaceAndOfTheContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	broken := errors.New("the reader is gone")
-	if _, err := q.Acquire(t.Context(), "b", func(int) error { return broken }); !errors.Is(err, broken) {
+	if _, err := q.Acquire(t.Context(), "b", func(int) error {
+		return broken
+	}); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
+
 	ctx, cancel := context.WithCancelCause(t.Context())
-	if _, err := q.Acquire(ctx, "b", func(int) error { cancel(broken); return nil }); !errors.Is(err, broken) {
+	if _, err := q.Acquire(ctx, "b", func(int) error {
+		cancel(broken)
+		return nil
+	}); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
+
 	if q.Waiting() != 0 {
 		t.Error("somebody still waits")
 	}
+
 	release()
 	if q.Running() != 0 {
 		t.Error("somebody still runs")
 	}
 }
 
-// TestLeaveRacesWithAdmission: however giving up and getting a turn meet, no turn is lost and none is given twice.
+// TestLeaveRacesWithAdmission: however giving up and getting a turn meet, no turn is lost
+// and none is given twice.
 func TestLeaveRacesWithAdmission(t *testing.T) {
 	const parallel = 3
 	q := New(parallel, 1000)
@@ -330,25 +374,30 @@ func TestLeaveRacesWithAdmission(t *testing.T) {
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(1, uint64(i)))
 			for range 300 {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.IntN(400))*time.Microsecond)
+				ctx, cancel := context.WithTimeout(t.Context(),
+					time.Duration(r.IntN(400))*time.Microsecond)
 				release, err := q.Acquire(ctx, fmt.Sprint(i%5), nobody)
 				if err == nil {
 					n := running.Add(1)
 					for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 					}
+
 					admitted.Add(1)
 					for range r.IntN(3) {
 						q.Running() // lets others in between
 					}
+
 					running.Add(-1)
 					release()
 				} else if !errors.Is(err, context.DeadlineExceeded) {
 					t.Error(err)
 				}
+
 				cancel()
 			}
 		})
 	}
+
 	all.Wait()
 	if q.Running() != 0 || q.Waiting() != 0 || most.Load() > parallel {
 		t.Errorf("%d run, %d wait, %d ran at once", q.Running(), q.Waiting(), most.Load())
@@ -356,6 +405,7 @@ func TestLeaveRacesWithAdmission(t *testing.T) {
 	if admitted.Load() < 100 {
 		t.Errorf("only %d were admitted: this tested nothing", admitted.Load())
 	}
+
 	for range parallel { // every turn can be had
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -365,7 +415,8 @@ func TestLeaveRacesWithAdmission(t *testing.T) {
 	}
 }
 
-// TestFairness: while an owner waits, no other owner is admitted more than once before it, whatever comes and goes.
+// TestFairness: while an owner waits, no other owner is admitted more than once before it,
+// whatever comes and goes.
 func TestFairness(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 0))
@@ -373,7 +424,9 @@ func TestFairness(t *testing.T) {
 		if w, err := q.enter("x"); err != nil || len(w.outcome) != 1 {
 			t.Fatal(w, err)
 		}
-		passed := map[string]map[string]int{} // who waits -> who was admitted meanwhile -> how often
+
+		// who waits -> who was admitted meanwhile -> how often
+		passed := map[string]map[string]int{}
 		var trace []string
 		for range 200 {
 			switch k := r.IntN(10); {
@@ -399,18 +452,24 @@ func TestFairness(t *testing.T) {
 				for waiting, others := range passed {
 					others[owner]++
 					if waiting != owner && others[owner] > 1 {
-						t.Fatalf("seed %d: %s was admitted %d times while %s waited: %v", seed, owner, others[owner], waiting, trace)
+						t.Fatalf("seed %d: %s was admitted %d times while %s waited: %v", seed,
+							owner, others[owner], waiting, trace)
 					}
 				}
+
 				passed[owner] = map[string]int{} // its next request waits from here on
 			}
+
 			count := map[string]int{}
 			for i, w := range q.waiting {
-				if w.round != count[w.owner] || w.position != i+1 || i > 0 && q.waiting[i-1].round > w.round {
-					t.Fatalf("seed %d: %s is at %d in round %d: %v", seed, w.owner, w.position, w.round, trace)
+				if w.round != count[w.owner] || w.position != i+1 ||
+					i > 0 && q.waiting[i-1].round > w.round {
+					t.Fatalf("seed %d: %s is at %d in round %d: %v",
+						seed, w.owner, w.position, w.round, trace)
 				}
 				count[w.owner]++
 			}
+
 			for owner := range passed {
 				if count[owner] == 0 {
 					delete(passed, owner)
@@ -427,6 +486,7 @@ func TestResize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	got := make(chan func(), 2)
 	for range 2 {
 		go func() {
@@ -437,14 +497,17 @@ func TestResize(t *testing.T) {
 			got <- release
 		}()
 	}
+
 	for q.Waiting() < 2 {
 		runtime.Gosched()
 	}
+
 	q.Resize(3)
 	second, third := <-got, <-got
 	if q.Running() != 3 || q.Waiting() != 0 {
 		t.Errorf("%d run and %d wait, want 3 and 0", q.Running(), q.Waiting())
 	}
+
 	q.Resize(1)
 	first()
 	second()
@@ -452,6 +515,7 @@ func TestResize(t *testing.T) {
 	if err != nil || len(w.outcome) != 0 {
 		t.Errorf("a second request got the only turn: %v", err)
 	}
+
 	third()
 	if q.Running() != 1 || q.Waiting() != 0 {
 		t.Errorf("%d run and %d wait, want 1 and 0", q.Running(), q.Waiting())

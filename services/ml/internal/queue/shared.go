@@ -17,14 +17,17 @@ import (
 )
 
 const (
-	// lease is how long the places of a process that is silent stay its own. It is renewed every beat.
+	// lease is how long the places of a silent process stay its own. It is renewed every beat.
 	lease, beat = 2 * time.Second, 500 * time.Millisecond
+
 	// poll is the time between two looks at the places of those that wait.
 	poll = 20 * time.Millisecond
+
 	// patience is how long Redis has for an answer.
 	patience = 200 * time.Millisecond
-	// settle is how long Redis has to answer before it decides: so long all processes have to say
-	// what runs already, each tries every beat.
+
+	// settle is how long Redis has to answer before it decides. In this time all processes, which
+	// try every beat, hand in what they run.
 	settle = time.Second
 )
 
@@ -40,55 +43,66 @@ type shared struct {
 	script *redis.Script
 	log    *slog.Logger
 	name   string // of this process
+
 	// patience bounds every question to Redis.
 	patience time.Duration
-	now      chan struct{}
+	lookNow  chan struct{} // makes Run look at once
 
 	// The queue's lock guards the rest.
 
-	// on says that Redis decides.
-	on bool
+	// decides reports whether Redis decides who gets a turn.
+	decides bool
+
 	// since is when Redis began to answer; zero while it does not.
 	since time.Time
+
 	// beat is when the lease was renewed.
 	beat time.Time
-	// processes is how many share the queue, asking the requests whose place is being asked for.
+
+	// processes is how many share the queue.
 	processes int
-	asking    map[uint64]bool
-	// told says that the log knows that Redis does not decide.
-	told bool
+
+	// asking are the requests for which Redis is being asked for a place.
+	asking map[uint64]bool
+
+	// warned is set once it is logged that Redis does not decide.
+	warned bool
 }
 
-// errGone says that Redis does not know this process: its lease has ended, or Redis has lost it.
+// errGone reports that Redis does not know this process: its lease has ended, or Redis has lost it.
 var errGone = errors.New("the lease of this process has ended")
 
-// Share makes the queue one with those of all processes that share it through this Redis, while Run
-// runs. It is called before the queue is used.
+// Share makes the queue one with those of all processes that use this Redis, while Run runs. It is
+// called before the queue is used.
 //
-// A process has a lease in Redis, which it renews, and its places with it: those of one that was
-// killed come free when the lease ends. Owners stand there as a hash. A script decides who gets
-// which place, so taking a free turn is one round trip; those that wait look again and again.
+// A process has a lease in Redis, which it renews, and its places with it. Those of a process
+// that was killed become free when its lease ends. Owners are stored as a hash. A script
+// decides who gets which place, so taking a free turn is one round trip. Those that wait are
+// asked for every poll.
 //
-// When Redis does not answer in time, is full or is another one, nothing fails: this process goes
-// on with its own requests and its share of the places, which is one of as many as there were
-// processes. When Redis has answered for a while, it hands all of them in again.
+// If Redis does not answer in time, is full or is another one, nothing fails: this process goes on
+// with its own requests, and with its share of the places, all processes having the same. When
+// Redis has answered for a while, the process hands its requests in again.
 func (q *Queue) Share(r *redis.Client, log *slog.Logger) {
 	q.shared = &shared{redis: r, script: redis.NewScript(source), log: log, name: rand.Text(),
-		patience: patience, now: make(chan struct{}, 1), processes: 1, asking: map[uint64]bool{}}
+		patience: patience, lookNow: make(chan struct{}, 1), processes: 1,
+		asking: map[uint64]bool{}}
 }
 
 // Shared reports whether Redis decides at the moment.
 func (q *Queue) Shared() bool { q.mu.Lock(); defer q.mu.Unlock(); return q.sharing() }
 
-func (q *Queue) sharing() bool { return q.shared != nil && q.shared.on }
+func (q *Queue) sharing() bool { return q.shared != nil && q.shared.decides }
 
-// parallel is how many requests may run, places how many may wait: of those that are counted where
-// it is decided.
+// parallel returns how many requests may run: of all processes where Redis
+// decides, else of this one.
 func (q *Queue) parallel() int { return q.share(q.capacity) }
-func (q *Queue) places() int   { return q.share(q.bound) }
+
+// places returns how many requests may wait, likewise.
+func (q *Queue) places() int { return q.share(q.bound) }
 
 func (q *Queue) share(all int) int {
-	if q.shared == nil || q.shared.on {
+	if q.shared == nil || q.shared.decides {
 		return all
 	}
 	return (all + q.shared.processes - 1) / q.shared.processes
@@ -99,37 +113,40 @@ func (q *Queue) Run(ctx context.Context) {
 	if q.shared == nil {
 		return
 	}
+
 	for {
 		q.look()
 		pause := beat
 		q.mu.Lock()
-		if q.shared.on && len(q.waiting) > 0 {
+		if q.shared.decides && len(q.waiting) > 0 {
 			pause = poll
 		}
+
 		q.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return
-		case <-q.shared.now:
+		case <-q.shared.lookNow:
 		case <-time.After(pause):
 		}
 	}
 }
 
-// hurry makes Run look at once, and at everything.
+// hurry makes Run look at once, with all that this process has.
 func (s *shared) hurry() {
 	s.beat = time.Time{}
 	s.wake()
 }
 
+// wake makes Run look at once.
 func (s *shared) wake() {
 	select {
-	case s.now <- struct{}{}:
+	case s.lookNow <- struct{}{}:
 	default:
 	}
 }
 
-// ask runs the script. It leaves the queue's lock meanwhile.
+// ask runs the script, and lets go of the queue's lock meanwhile.
 func (q *Queue) ask(what string, args ...string) ([]int, error) {
 	s := q.shared
 	args = append([]string{what, s.name, strconv.FormatInt(lease.Milliseconds(), 10),
@@ -141,7 +158,7 @@ func (q *Queue) ask(what string, args ...string) ([]int, error) {
 	return s.redis.Run(ctx, s.script, keys, args...)
 }
 
-// enterShared is enter where Redis decides; decided is false when it does not.
+// enterShared is enter for a queue that Redis decides about. It reports whether Redis did.
 func (q *Queue) enterShared(w *waiter) (decided bool, err error) {
 	q.shared.asking[w.id] = true
 	reply, err := q.ask("enter", number(w.id), hash(w.owner))
@@ -149,6 +166,7 @@ func (q *Queue) enterShared(w *waiter) (decided bool, err error) {
 	if err == nil && (len(reply) == 0 || reply[0] < -1) {
 		err = errGone
 	}
+
 	switch {
 	case q.closed:
 		return true, ErrDraining // Redis forgets it at the next beat
@@ -160,9 +178,10 @@ func (q *Queue) enterShared(w *waiter) (decided bool, err error) {
 		return true, nil
 	case len(reply) == 2:
 		return true, q.full(reply[1])
-	case !q.shared.on:
+	case !q.shared.decides:
 		return false, nil
 	}
+
 	w.move(reply[0])
 	q.waiting = append(q.waiting, w)
 	q.shared.wake()
@@ -178,24 +197,27 @@ func (q *Queue) leaveShared(w *waiter) {
 	}
 }
 
-// alone makes this process decide, as Redis does not.
+// alone makes this process decide about its share, as Redis does not answer.
 func (q *Queue) alone(err error) {
 	s := q.shared
 	s.since = time.Time{}
-	if !s.told {
-		s.told = true
+	if !s.warned {
+		s.warned = true
 		s.log.Warn("Redis does not decide who gets a turn: this process admits its share until then",
 			"error", err)
 	}
-	if !s.on {
+
+	if !s.decides {
 		return
 	}
-	s.on = false
+
+	s.decides = false
 	count := map[string]int{}
 	for _, w := range q.waiting {
 		w.round = count[w.owner]
 		count[w.owner]++
 	}
+
 	q.order()
 	q.admit()
 }
@@ -207,15 +229,16 @@ func (q *Queue) look() {
 	s, now := q.shared, q.now()
 	how := "join"
 	switch {
-	case s.on && now.Sub(s.beat) >= beat:
+	case s.decides && now.Sub(s.beat) >= beat:
 		how = "whole"
-	case s.on && len(q.waiting) > 0:
+	case s.decides && len(q.waiting) > 0:
 		how = ""
-	case s.on:
+	case s.decides:
 		return
 	}
+
 	if how == "join" && !s.since.IsZero() && now.Sub(s.since) >= settle {
-		s.on = true
+		s.decides = true
 	}
 
 	args := []string{how, number(q.last)}
@@ -224,43 +247,51 @@ func (q *Queue) look() {
 			args = append(args, number(id), "+")
 		}
 	}
+
 	for id := range s.asking {
 		args = append(args, number(id), "?")
 	}
+
 	var waiting []*waiter
-	if s.on {
+	if s.decides {
 		waiting = slices.Clone(q.waiting)
 	}
+
 	for _, w := range waiting {
 		args = append(args, number(w.id), hash(w.owner))
 	}
+
 	reply, err := q.ask("sync", args...)
 	if err == nil && (len(reply) != 2+len(waiting) || reply[0] == 0) {
 		err = errGone
 	}
+
 	if err != nil {
 		q.alone(err)
 		return
 	}
+
 	q.heard(how, now, waiting, reply)
 }
 
-// heard takes in what Redis said of the requests that wait.
+// heard takes in what Redis replied about the requests that wait.
 func (q *Queue) heard(how string, at time.Time, waiting []*waiter, reply []int) {
 	s := q.shared
-	if s.processes = max(s.processes, reply[0]); s.on {
-		s.processes = reply[0] // before, others have still to come back
+	if s.processes = max(s.processes, reply[0]); s.decides {
+		s.processes = reply[0] // until it decides, others may have to come back yet
 	}
+
 	switch {
 	case how == "join" && s.since.IsZero():
 		s.since = at
-	case how == "join" && s.on:
-		s.told = false
+	case how == "join" && s.decides:
+		s.warned = false
 		s.log.Info("Redis decides who gets a turn", "processes", s.processes)
 		s.hurry() // a turn that ended meanwhile may have been handed in
 	case how == "whole":
 		s.beat = at
 	}
+
 	for i, w := range waiting {
 		at := slices.Index(q.waiting, w)
 		place := reply[2+i]
@@ -271,7 +302,7 @@ func (q *Queue) heard(how string, at time.Time, waiting []*waiter, reply []int) 
 		case place == 0:
 			q.waiting = slices.Delete(q.waiting, at, at+1)
 			q.grant(w)
-		case !s.on:
+		case !s.decides:
 		case place < 0:
 			q.waiting = slices.Delete(q.waiting, at, at+1)
 			w.outcome <- q.full(reply[1] + 1)
@@ -279,16 +310,20 @@ func (q *Queue) heard(how string, at time.Time, waiting []*waiter, reply []int) 
 			w.move(place)
 		}
 	}
-	if !s.on {
+
+	if !s.decides {
 		q.admit() // the share may have grown
 		return
 	}
-	slices.SortFunc(q.waiting, func(a, b *waiter) int { return cmp.Compare(a.position, b.position) })
+
+	slices.SortFunc(q.waiting, func(a, b *waiter) int {
+		return cmp.Compare(a.position, b.position)
+	})
 }
 
 func number(id uint64) string { return strconv.FormatUint(id, 10) }
 
-// hash stands for an owner: who reads Redis learns of no person.
+// hash returns what stands for an owner in Redis, whose readers learn of no person.
 func hash(owner string) string {
 	sum := sha256.Sum256([]byte(owner))
 	return base64.RawURLEncoding.EncodeToString(sum[:12])

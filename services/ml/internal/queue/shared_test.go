@@ -29,14 +29,15 @@ func share(t testing.TB, a contract.Redis, parallel, bound int) *Queue {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(r.Close)
 	q := New(parallel, bound)
 	q.Share(r, slog.New(slog.DiscardHandler))
 	return q
 }
 
-// join makes so many queues of which Redis decides, also on a machine that is busy. They do not run:
-// a test looks for them.
+// join makes so many queues of which Redis decides, also on a machine that is busy. They do not
+// run: a test looks for them.
 func join(t testing.TB, a contract.Redis, n, parallel, bound int) []*Queue {
 	t.Helper()
 	var out []*Queue
@@ -49,8 +50,10 @@ func join(t testing.TB, a contract.Redis, n, parallel, bound int) []*Queue {
 		if !q.Shared() {
 			t.Fatal("Redis does not decide")
 		}
+
 		out = append(out, q)
 	}
+
 	return out
 }
 
@@ -83,6 +86,7 @@ func state(q *Queue, w *waiter) string {
 	case slices.Contains(q.waiting, w):
 		return fmt.Sprint("waits at ", w.position)
 	}
+
 	return "is refused"
 }
 
@@ -96,6 +100,7 @@ func TestSharedDecidesAsOne(t *testing.T) {
 		if err := server.Client(t).FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
+
 		queues := join(t, contract.Redis{URL: server.URL}, 3, parallel, bound)
 		one := New(parallel, bound)
 
@@ -103,6 +108,7 @@ func TestSharedDecidesAsOne(t *testing.T) {
 			q         *Queue
 			ours, one *waiter
 		}
+
 		var live []pair
 		var trace []string
 		for range 60 {
@@ -114,10 +120,12 @@ func TestSharedDecidesAsOne(t *testing.T) {
 				p.ours, err = p.q.enter(owner)
 				p.one, oneErr = one.enter(owner)
 				var full, oneFull *FullError
-				if errors.As(err, &full) != errors.As(oneErr, &oneFull) || full != nil && *full != *oneFull {
+				if errors.As(err, &full) != errors.As(oneErr, &oneFull) ||
+					full != nil && *full != *oneFull {
 					t.Fatalf("seed %d: %v %+v, of one process %v %+v: %v",
 						seed, err, full, oneErr, oneFull, trace)
 				}
+
 				if err == nil {
 					live = append(live, p)
 				}
@@ -129,15 +137,18 @@ func TestSharedDecidesAsOne(t *testing.T) {
 				p.q.leave(p.ours)
 				one.leave(p.one)
 			}
+
 			for _, q := range queues {
 				q.look()
 			}
+
 			for _, p := range live {
 				if got, want := state(p.q, p.ours), state(one, p.one); got != want {
 					t.Fatalf("seed %d: one of %s %s, of one process it %s: %v",
 						seed, p.one.owner, got, want, trace)
 				}
 			}
+
 			live = slices.DeleteFunc(live, func(p pair) bool {
 				return state(one, p.one) == "is refused"
 			})
@@ -152,6 +163,7 @@ func TestBoundIsOfAll(t *testing.T) {
 	for _, q := range queues {
 		running(t, q)
 	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var refused atomic.Int64
@@ -170,6 +182,7 @@ func TestBoundIsOfAll(t *testing.T) {
 			}
 		})
 	}
+
 	sum := func(count func(*Queue) int) int {
 		return count(queues[0]) + count(queues[1]) + count(queues[2])
 	}
@@ -188,10 +201,12 @@ func TestBoundIsOfAll(t *testing.T) {
 				t.Errorf("b%d: %v", i, err)
 			}
 		})
+
 		if place := <-placed; place != 2+i { // behind the first of a and of each b before
 			t.Errorf("b%d is at %d, want %d", i, place, 2+i)
 		}
 	}
+
 	until(t, "a lost a place to each", func() bool { return refused.Load() == 26+8 })
 	if n := sum((*Queue).Waiting); n != 32 {
 		t.Errorf("%d wait", n)
@@ -209,18 +224,22 @@ func TestKilledProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if w, err := queues[0].enter("b"); err != nil || len(w.outcome) != 0 {
 		t.Fatal(w, err)
 	}
+
 	got := make(chan error, 1)
 	places := make(chan int, 8)
 	go func() {
 		_, err := queues[1].Acquire(t.Context(), "c", func(p int) error { places <- p; return nil })
 		got <- err
 	}()
+
 	if place := <-places; place != 2 {
 		t.Errorf("c is at %d", place)
 	}
+
 	stop() // it says nothing more
 	start := time.Now()
 	if err := <-got; err != nil {
@@ -248,9 +267,11 @@ func load(t *testing.T, queues []*Queue) (most func() int64, stop func() int64) 
 					}
 					return
 				}
+
 				n := now.Add(1)
 				for m := peak.Load(); n > m && !peak.CompareAndSwap(m, n); m = peak.Load() {
 				}
+
 				time.Sleep(15 * time.Millisecond)
 				now.Add(-1)
 				release()
@@ -258,6 +279,7 @@ func load(t *testing.T, queues []*Queue) (most func() int64, stop func() int64) 
 			}
 		})
 	}
+
 	return func() int64 { return peak.Swap(now.Load()) },
 		func() int64 { cancel(); all.Wait(); return done.Load() }
 }
@@ -276,11 +298,13 @@ func TestRedisRestarts(t *testing.T) {
 	for _, q := range queues {
 		running(t, q)
 	}
+
 	most, stop := load(t, queues)
 	held, err := queues[0].Acquire(t.Context(), "long", nobody) // has its turn all the time
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	time.Sleep(200 * time.Millisecond)
 	if n := most(); n > 4 {
 		t.Errorf("%d had a turn at once", n)
@@ -298,6 +322,7 @@ func TestRedisRestarts(t *testing.T) {
 	if n := most(); n < 2 || n > 6 { // two each
 		t.Errorf("%d had a turn at once without Redis", n)
 	}
+
 	server.Restart(t)
 	until(t, "Redis decides again", allShared(queues...))
 
@@ -310,6 +335,7 @@ func TestRedisRestarts(t *testing.T) {
 	if n := stop(); n < 50 {
 		t.Errorf("only %d requests had a turn: this tested nothing", n)
 	}
+
 	held()
 	r := server.Client(t)
 	until(t, "no place is left in Redis", func() bool {
@@ -330,10 +356,12 @@ func TestPlacesAreHandedIn(t *testing.T) {
 	for _, q := range queues {
 		running(t, q)
 	}
+
 	release, err := queues[0].Acquire(t.Context(), "x", nobody)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var order []string
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -344,13 +372,16 @@ func TestPlacesAreHandedIn(t *testing.T) {
 				t.Errorf("%s: %v", owner, err)
 				return
 			}
+
 			mu.Lock()
 			order = append(order, owner)
 			mu.Unlock()
 			release()
 		})
+
 		until(t, "it waits", func() bool { return queues[0].Waiting() == i+1 })
 	}
+
 	server.Restart(t)
 	until(t, "Redis forgot", func() bool { return !queues[0].Shared() })
 	until(t, "Redis decides again", allShared(queues...))
@@ -363,6 +394,7 @@ func TestPlacesAreHandedIn(t *testing.T) {
 	if err := <-late; !errors.As(err, &full) || full.Position != 3 {
 		t.Errorf("a third, where two wait at the other process: %v", err)
 	}
+
 	release()
 	all.Wait()
 	if got := strings.Join(order, ""); got != "ab" {
@@ -376,24 +408,29 @@ func TestRedisIsFull(t *testing.T) {
 	if err := server.Client(t).Set(t.Context(), "x", "y", 0).Err(); err == nil {
 		t.Fatal("Redis has room")
 	}
+
 	queues := join(t, contract.Redis{URL: server.URL}, 2, 1, 1)
 	for _, q := range queues {
 		running(t, q)
 	}
+
 	release, err := queues[0].Acquire(t.Context(), "a", nobody)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	got := make(chan error, 1)
 	go func() { _, err := queues[1].Acquire(t.Context(), "b", nobody); got <- err }()
 	until(t, "b waits", func() bool { return queues[1].Waiting() == 1 })
 	if _, err := queues[0].Acquire(t.Context(), "c", nobody); err == nil {
 		t.Error("c got a place beyond the bound")
 	}
+
 	release()
 	if err := <-got; err != nil || !allShared(queues...)() {
 		t.Errorf("b: %v", err)
 	}
+
 	ttls := server.Client(t)
 	for _, key := range keys[:2] {
 		if d := ttls.PTTL(t.Context(), key).Val(); d <= 0 || d > 10*lease {
@@ -420,6 +457,7 @@ func TestRedisRefuses(t *testing.T) {
 			if err != nil || time.Since(start) > patience/2 {
 				t.Fatalf("%v after %s", err, time.Since(start))
 			}
+
 			release()
 			if q.Shared() {
 				t.Error("Redis decides")
@@ -435,11 +473,13 @@ func TestRedisHangs(t *testing.T) {
 	for _, q := range queues {
 		running(t, q)
 	}
+
 	for _, q := range queues {
 		q.mu.Lock()
 		q.shared.patience = patience
 		q.mu.Unlock()
 	}
+
 	resume := server.Pause(t)
 	for i := range 3 {
 		start := time.Now()
@@ -451,6 +491,7 @@ func TestRedisHangs(t *testing.T) {
 			release()
 		}
 	}
+
 	until(t, "each decides by itself", func() bool {
 		return !queues[0].Shared() && !queues[1].Shared()
 	})
@@ -472,6 +513,7 @@ func TestSlowRedis(t *testing.T) {
 		}
 		release()
 	}
+
 	if !q.Shared() {
 		t.Error("a slow Redis does not decide")
 	}
@@ -484,6 +526,7 @@ func delayed(t *testing.T, to string, by time.Duration) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { l.Close() })
 	pass := func(from, to net.Conn, by time.Duration) {
 		b := make([]byte, 1<<16)
@@ -497,21 +540,25 @@ func delayed(t *testing.T, to string, by time.Duration) string {
 			}
 		}
 	}
+
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
+
 			s, err := net.Dial("tcp", to)
 			if err != nil {
 				c.Close()
 				continue
 			}
+
 			go pass(c, s, 0)
 			go pass(s, c, by)
 		}
 	}()
+
 	return l.Addr().String()
 }
 
@@ -526,12 +573,14 @@ func TestLostReplies(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	q.last = 2
 	q.mu.Unlock()
 	w, err := queues[1].enter("b")
 	if err != nil || len(w.outcome) != 0 {
 		t.Fatalf("b got a turn: %v", err)
 	}
+
 	q.shared.hurry()
 	q.look()
 	queues[1].look()
@@ -547,15 +596,18 @@ func TestSharedClose(t *testing.T) {
 	for _, q := range queues {
 		running(t, q)
 	}
+
 	release, err := queues[0].Acquire(t.Context(), "a", nobody)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	ended := make(chan error, 3)
 	for i, q := range []*Queue{queues[0], queues[1], queues[1]} {
 		go func() { _, err := q.Acquire(t.Context(), fmt.Sprint(i), nobody); ended <- err }()
 		until(t, "it waits", func() bool { return queues[0].Waiting()+queues[1].Waiting() == i+1 })
 	}
+
 	queues[0].Close()
 	if err := <-ended; !errors.Is(err, ErrDraining) {
 		t.Errorf("the one that waited got %v", err)
@@ -563,10 +615,12 @@ func TestSharedClose(t *testing.T) {
 	if _, err := queues[0].Acquire(t.Context(), "a", nobody); !errors.Is(err, ErrDraining) {
 		t.Errorf("a later one got %v", err)
 	}
+
 	queues[1].Resize(2)
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+
 	release() // after Close: the turn goes to the other process
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -584,10 +638,12 @@ func TestCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	w, err := queues[1].enter("b")
 	if err != nil || len(w.outcome) != 0 {
 		t.Fatalf("b got a turn: %v", err)
 	}
+
 	release()
 	queues[1].look()
 	if s := state(queues[1], w); s != "has its turn" {
@@ -605,6 +661,7 @@ func TestHidesOwners(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	r := server.Client(t)
 	all := r.SMembers(t.Context(), keys[1]).Val()
 	all = append(all, r.LRange(t.Context(), keys[2], 0, -1).Val()...)
@@ -626,6 +683,7 @@ func BenchmarkTurn(b *testing.B) {
 			release()
 		}
 	}
+
 	b.Run("alone", func(b *testing.B) { one(b, New(2, 32)) })
 	b.Run("shared", func(b *testing.B) {
 		one(b, join(b, contract.Redis{URL: redistest.Start(b).URL}, 1, 2, 32)[0])
@@ -639,12 +697,14 @@ func BenchmarkHandOver(b *testing.B) {
 			for _, q := range queues {
 				running(b, q)
 			}
+
 			var took time.Duration
 			for b.Loop() {
 				release, err := queues[0].Acquire(b.Context(), "a", nobody)
 				if err != nil {
 					b.Fatal(err)
 				}
+
 				got := make(chan func())
 				go func() {
 					release, err := queues[n-1].Acquire(b.Context(), "b", nobody)
@@ -653,6 +713,7 @@ func BenchmarkHandOver(b *testing.B) {
 					}
 					got <- release
 				}()
+
 				until(b, "it waits", func() bool { return queues[n-1].Waiting() == 1 })
 				time.Sleep(time.Duration(rand.IntN(int(poll))))
 				start := time.Now()
@@ -661,6 +722,7 @@ func BenchmarkHandOver(b *testing.B) {
 				took += time.Since(start)
 				again()
 			}
+
 			b.ReportMetric(took.Seconds()*1000/float64(b.N), "ms/turn")
 		})
 	}

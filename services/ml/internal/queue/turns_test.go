@@ -208,7 +208,7 @@ func TestGaveUpMeanwhile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := share(t, contract.Redis{URL: "redis://127.0.0.1:1"}, 1, 8)
-			q.shared.on, q.shared.beat = true, time.Now()
+			q.shared.decides, q.shared.beat = true, time.Now()
 			w := &waiter{id: 7, outcome: make(chan error, 1), moved: make(chan int, 1)}
 			if tc.running {
 				q.running[w.id] = true
@@ -216,7 +216,7 @@ func TestGaveUpMeanwhile(t *testing.T) {
 			q.mu.Lock()
 			q.heard("", time.Now(), []*waiter{w}, []int{1, 1, tc.place})
 			q.mu.Unlock()
-			if got := len(q.shared.now) == 1 && q.shared.beat.IsZero(); got != tc.want {
+			if got := len(q.shared.lookNow) == 1 && q.shared.beat.IsZero(); got != tc.want {
 				t.Errorf("Redis is told at once: %v", got)
 			}
 			if len(w.outcome)+len(w.moved) != 0 {

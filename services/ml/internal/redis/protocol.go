@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"strings"
 )
@@ -21,26 +22,38 @@ func NewScript(source string) *Script {
 	return &Script{source: source, sha1: hex.EncodeToString(sum[:])}
 }
 
-// run sends the command EVALSHA of the script, and its source where the server has not seen it.
-func (s *Script) run(ctx context.Context, cn *conn, command []string) ([]int, error) {
-	v, err := cn.do(ctx, command...)
+// run runs the script with the keys and arguments that the words are: the number of the keys first.
+// ask is set for a server that has the keys but not their slot yet.
+func (s *Script) run(ctx context.Context, cn *conn, ask bool, words []string) ([]int, error) {
+	name, script := "EVALSHA", s.sha1
+	if ask {
+		if _, err := cn.do(ctx, "ASKING"); err != nil {
+			return nil, err
+		}
+		name, script = "EVAL", s.source // ASKING holds for one command
+	}
+
+	v, err := cn.do(ctx, append([]string{name, script}, words...)...)
 	var said Error
 	if errors.As(err, &said) && strings.HasPrefix(string(said), "NOSCRIPT") {
-		v, err = cn.do(ctx, append([]string{"EVAL", s.source}, command[2:]...)...)
+		v, err = cn.do(ctx, append([]string{"EVAL", s.source}, words...)...)
 	}
 	if err != nil {
 		return nil, err
 	}
+
 	list, ok := v.([]any)
 	if !ok {
 		return nil, fmt.Errorf("redis: the script returned %T", v)
 	}
+
 	out := make([]int, len(list))
 	for i, x := range list {
 		if out[i], ok = x.(int); !ok {
 			return nil, fmt.Errorf("redis: the script returned a list with %T", x)
 		}
 	}
+
 	return out, nil
 }
 
@@ -58,18 +71,35 @@ func isReply(err error) bool {
 func (e Error) elsewhere() bool {
 	word, _, _ := strings.Cut(string(e), " ")
 	switch word {
-	case "MOVED", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "LOADING":
+	case "MOVED", "ASK", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "LOADING":
 		return true
 	}
 	return false
 }
 
-// moved returns the address of the server that does it, where the error names one.
-func (e Error) moved() string {
-	if words := strings.Fields(string(e)); len(words) == 3 && words[0] == "MOVED" {
-		return words[2]
+// redirection is where a node of a Cluster sends a command.
+type redirection struct {
+	address string // empty if the node names none
+
+	// ask is set if the node has the keys but not their slot yet: it is to be asked this time only.
+	ask bool
+}
+
+// redirection returns where the error, which came by the connection, sends the command.
+func (e Error) redirection(from *conn) redirection {
+	words := strings.Fields(string(e))
+	if len(words) != 3 || words[0] != "MOVED" && words[0] != "ASK" {
+		return redirection{}
 	}
-	return ""
+
+	address := words[2]
+	// Without a host it is another port of the same server.
+	host, _, err := net.SplitHostPort(from.RemoteAddr().String())
+	if err == nil && strings.HasPrefix(address, ":") {
+		address = net.JoinHostPort(host, address[1:])
+	}
+
+	return redirection{address, words[0] == "ASK"}
 }
 
 // do sends a command and reads its reply: a string, an int, nil or a list of these.
@@ -81,14 +111,17 @@ func (cn *conn) do(ctx context.Context, words ...string) (any, error) {
 	if err := cn.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
+
 	b := make([]byte, 0, 256)
 	b = fmt.Appendf(b, "*%d\r\n", len(words))
 	for _, w := range words {
 		b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(w), w)
 	}
+
 	if _, err := cn.Write(b); err != nil {
 		return nil, err
 	}
+
 	return read(cn.r)
 }
 
@@ -101,10 +134,12 @@ func read(r *bufio.Reader) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
+
 	text := strings.TrimRight(string(line), "\r\n")
 	if text == "" {
 		return nil, errors.New("redis: an empty line for a reply")
 	}
+
 	kind, text := text[0], text[1:]
 	switch kind {
 	case '+':
@@ -112,6 +147,7 @@ func read(r *bufio.Reader) (any, error) {
 	case '-':
 		return nil, Error(text)
 	}
+
 	n, err := strconv.Atoi(text)
 	switch {
 	case err != nil || n > maxReply && kind != ':':
@@ -130,10 +166,13 @@ func read(r *bufio.Reader) (any, error) {
 		list := make([]any, n)
 		for i := range list {
 			if list[i], err = read(r); err != nil {
-				return nil, fmt.Errorf("redis: in a list: %v", err) // the rest of it is still to come
+				// the rest of it is still to come
+				return nil, fmt.Errorf("redis: in a list: %v", err)
 			}
 		}
+
 		return list, nil
 	}
+
 	return nil, fmt.Errorf("redis: %q is no reply", string(kind)+text)
 }

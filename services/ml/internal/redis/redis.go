@@ -1,9 +1,9 @@
-// Package redis is a client of Redis that runs scripts, one at a time, and can do nothing else. The
-// backend's library would take 8 MB of ml: where text/template is linked, which may call any method
-// by its name, the linker keeps each of the library's hundreds of commands.
+// Package redis is a client of Redis that runs scripts and can do nothing else. The backend's
+// library would make ml larger by 8 MB: ml links text/template, which may call any method by its
+// name, so the linker keeps each of the library's hundreds of commands.
 //
-// Redis is one server, the master that Sentinels name, or a Cluster, as contract.Redis says it. The
-// keys of a script lie in one hash slot, so one connection to one server does.
+// Redis is one server, the master that Sentinels name, or a Cluster. The keys of a script lie in
+// one hash slot, so a script is sent to one server.
 package redis
 
 import (
@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -29,11 +30,16 @@ type Client struct {
 	db      string
 	tls     *tls.Config // nil without TLS
 
-	// turn holds the connection while nobody uses it, and nil while there is none.
-	turn chan *conn
-	// next counts the Sentinels or nodes that were tried; whoever has the turn may use it.
-	next int
+	// turns holds the connections that nobody uses, and nil for each that may still be made.
+	turns chan *conn
+
+	// next counts the Sentinels or nodes that were tried.
+	next atomic.Uint32
 }
+
+// maxConns bounds the connections of a client. A command for which Redis takes its time, as when it
+// syncs each write to its disk, then delays no other.
+const maxConns = 4
 
 // conn is a connection that is ready for commands.
 type conn struct {
@@ -41,14 +47,19 @@ type conn struct {
 	r *bufio.Reader
 }
 
-// New makes a client. It does not connect: Redis may come later.
+// New returns a client. It does not connect: Redis may come later.
 func New(a contract.Redis) (*Client, error) {
 	u, err := url.Parse(a.URL)
 	if err != nil {
 		return nil, errors.New("REDIS_URL: is no URL")
 	}
-	c := &Client{address: a, host: u.Host, user: u.User.Username(), turn: make(chan *conn, 1)}
-	c.turn <- nil
+
+	c := &Client{address: a, host: u.Host, user: u.User.Username()}
+	c.turns = make(chan *conn, maxConns)
+	for range maxConns {
+		c.turns <- nil
+	}
+
 	if c.db = strings.Trim(u.Path, "/"); c.db == "0" {
 		c.db = ""
 	}
@@ -59,20 +70,27 @@ func New(a contract.Redis) (*Client, error) {
 	if u.Scheme != "rediss" {
 		return c, nil
 	}
+
 	authorities, err := a.Authorities()
 	if err != nil {
 		return nil, err
 	}
+
 	c.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: authorities}
 	return c, nil
 }
 
-// Close ends the connection. A script that runs is waited for.
+// Close ends the connections. It waits for scripts that run.
 func (c *Client) Close() {
-	if cn := <-c.turn; cn != nil {
-		_ = cn.Close()
+	for range maxConns {
+		if cn := <-c.turns; cn != nil {
+			_ = cn.Close()
+		}
 	}
-	c.turn <- nil
+
+	for range maxConns {
+		c.turns <- nil
+	}
 }
 
 // Run runs a script and returns the whole numbers that it returned. A script may run twice when the
@@ -80,42 +98,40 @@ func (c *Client) Close() {
 func (c *Client) Run(ctx context.Context, s *Script, keys []string, args ...string) ([]int, error) {
 	var cn *conn
 	select {
-	case cn = <-c.turn:
+	case cn = <-c.turns:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("redis: %w", context.Cause(ctx))
 	}
-	defer func() { c.turn <- cn }()
+	defer func() { c.turns <- cn }()
 
-	command := append([]string{"EVALSHA", s.sha1, strconv.Itoa(len(keys))}, keys...)
-	command = append(command, args...)
-	to := ""
+	words := append([]string{strconv.Itoa(len(keys))}, keys...)
+	words = append(words, args...)
+	var to redirection
 	for try := 0; ; try++ {
 		kept := cn != nil
 		var reply []int
 		var err error
 		if !kept {
-			cn, err = c.connect(ctx, to)
+			cn, err = c.connect(ctx, to.address)
 		}
 		if err == nil {
-			reply, err = s.run(ctx, cn, command)
-		}
-		var said Error
-		if err == nil || errors.As(err, &said) && !said.elsewhere() {
-			return reply, err
+			reply, err = s.run(ctx, cn, to.ask, words)
 		}
 
-		// The connection is of no use, or leads to the wrong server.
-		to = said.moved()
-		if cn != nil {
-			// Without a host it means another port of the server that says so.
-			if host, _, err := net.SplitHostPort(cn.RemoteAddr().String()); err == nil && strings.HasPrefix(to, ":") {
-				to = net.JoinHostPort(host, to[1:])
-			}
+		var said Error
+		errors.As(err, &said)
+		answered := err == nil || said != "" && !said.elsewhere()
+		asked := to.ask
+		to = redirection{}
+		if cn != nil && (asked || !answered) {
+			// The connection is of no use, or leads to a server that does not serve the slot.
+			to = said.redirection(cn)
 			_ = cn.Close()
 			cn = nil
 		}
-		if ctx.Err() != nil || !kept && to == "" || try == maxMoves {
-			return nil, err
+
+		if answered || ctx.Err() != nil || !kept && to.address == "" || try == maxMoves {
+			return reply, err
 		}
 	}
 }
@@ -151,14 +167,15 @@ func (c *Client) firstOf(
 			break
 		}
 
-		server := servers[c.next%len(servers)]
-		c.next++
+		server := servers[int(c.next.Add(1)-1)%len(servers)]
 		cn, err := connect(server)
 		if err == nil {
 			return cn, nil
 		}
+
 		errs = append(errs, err)
 	}
+
 	if len(errs) == 0 {
 		return nil, context.DeadlineExceeded
 	}
@@ -190,20 +207,24 @@ func (c *Client) ask(ctx context.Context, sentinel string) (string, error) {
 		return "", err
 	}
 	defer cn.Close()
+
 	if c.address.Password != "" {
 		// One that asks for no password says so of any, and answers all the same.
 		if _, err := cn.do(ctx, "AUTH", c.address.Password); err != nil && !isReply(err) {
 			return "", err
 		}
 	}
+
 	v, err := cn.do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", c.address.Master)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", sentinel, err)
 	}
+
 	at, _ := v.([]any)
 	if len(at) != 2 {
 		return "", fmt.Errorf("%s knows no master %q", sentinel, c.address.Master)
 	}
+
 	host, _ := at[0].(string)
 	port, _ := at[1].(string)
 	return net.JoinHostPort(host, port), nil
@@ -215,6 +236,7 @@ func (c *Client) dial(ctx context.Context, to string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var hello [][]string
 	switch {
 	case c.address.Password != "" && c.user != "":
@@ -222,15 +244,18 @@ func (c *Client) dial(ctx context.Context, to string) (*conn, error) {
 	case c.address.Password != "":
 		hello = append(hello, []string{"AUTH", c.address.Password})
 	}
+
 	if c.db != "" {
 		hello = append(hello, []string{"SELECT", c.db})
 	}
+
 	for _, command := range hello {
 		if _, err := cn.do(ctx, command...); err != nil {
 			_ = cn.Close()
 			return nil, fmt.Errorf("%s: %w", to, err)
 		}
 	}
+
 	return cn, nil
 }
 
@@ -241,9 +266,11 @@ func (c *Client) open(ctx context.Context, to string) (*conn, error) {
 	if c.tls != nil {
 		d = &tls.Dialer{Config: c.tls}
 	}
+
 	n, err := d.DialContext(ctx, "tcp", to)
 	if err != nil {
 		return nil, err
 	}
+
 	return &conn{Conn: n, r: bufio.NewReaderSize(n, 1<<10)}, nil
 }

@@ -44,6 +44,7 @@ func TestRun(t *testing.T) {
 	if err := os.WriteFile(file, []byte("no certificate"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	authority := redistest.NewAuthority(t)
 	plain := redistest.Start(t)
 	encrypted := authority.StartTLS(t, "127.0.0.1", "--tls-auth-clients", "no")
@@ -56,6 +57,7 @@ func TestRun(t *testing.T) {
 		return contract.Redis{URL: "redis://unused:1", Password: password, Sentinels: addrs,
 			Master: master}
 	}
+
 	nodes := func(addrs ...string) contract.Redis {
 		return contract.Redis{URL: "redis://unused:1", Cluster: addrs}
 	}
@@ -91,12 +93,14 @@ func TestRun(t *testing.T) {
 				case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
 					t.Fatalf("%v, %v", got, err)
 				case err == nil:
-				case strings.Contains(err.Error(), password), strings.Contains(err.Error(), "battery"):
+				case strings.Contains(err.Error(), password),
+					strings.Contains(err.Error(), "battery"):
 					t.Errorf("the error shows a password: %v", err)
 				}
 			}
 		})
 	}
+
 	for _, a := range []contract.Redis{{URL: "redis://a:1/x"}, {URL: "redis://a:1/-1"},
 		{URL: "rediss://a:1", CAFile: "/gone"}, {URL: "rediss://a:1", CAFile: file}} {
 		if _, err := redis.New(a); err == nil || !strings.HasPrefix(err.Error(), "REDIS_") {
@@ -112,13 +116,17 @@ func TestRunsOn(t *testing.T) {
 	if got, err := add(t, c, "n", "1"); err != nil || got[0] != 1 {
 		t.Fatal(got, err)
 	}
+
 	server.Restart(t) // it has forgotten the script as well
 	if got, err := add(t, c, "n", "1"); err != nil || got[0] != 1 {
 		t.Fatal(got, err)
 	}
-	if _, err := add(t, c, "n", "x"); err == nil || !strings.Contains(err.Error(), "not an integer") {
+
+	if _, err := add(t, c, "n", "x"); err == nil ||
+		!strings.Contains(err.Error(), "not an integer") {
 		t.Errorf("%v", err)
 	}
+
 	if got, err := add(t, c, "n", "1"); err != nil || got[0] != 2 {
 		t.Error(got, err)
 	}
@@ -131,6 +139,7 @@ func TestRunsOn(t *testing.T) {
 	if err == nil || time.Since(start) > time.Second {
 		t.Errorf("%v after %s", err, time.Since(start))
 	}
+
 	resume()
 	until(t, func() bool { got, err := add(t, c, "n", "0"); return err == nil && got[0] >= 2 })
 }
@@ -143,6 +152,7 @@ func TestFollowsTheMaster(t *testing.T) {
 	if _, err := add(t, c, "n", "1"); err != nil {
 		t.Fatal(err)
 	}
+
 	w.Master.Kill(t)
 	until(t, func() bool { _, err := add(t, c, "n", "1"); return err == nil })
 }
@@ -156,6 +166,86 @@ func until(t *testing.T, reached func() bool) {
 	}
 }
 
+// A script whose key has been moved to another node, before the whole slot is, runs there.
+func TestSlotIsBeingMoved(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	c := client(t, contract.Redis{URL: "redis://unused:1", Cluster: cluster.Addrs()})
+	want := func(n int) {
+		t.Helper()
+		if got, err := add(t, c, "n", "1"); err != nil || got[0] != n {
+			t.Errorf("%v, %v, want %d", got, err, n)
+		}
+	}
+
+	want(1)
+	move := cluster.MoveSlot(t, "n")
+	want(2)
+	for _, key := range move.Keys() {
+		move.Key(key)
+	}
+
+	want(3)
+	want(4)
+	move.End()
+	want(5)
+}
+
+// A command for which Redis takes its time delays no other.
+func TestSlowCommand(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { l.Close() })
+
+	came := make(chan struct{}, 2)
+	goOn := make(chan struct{})
+	go func() {
+		for first := true; ; first = false {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+
+			go func() {
+				defer conn.Close()
+				for b := make([]byte, 4<<10); ; {
+					if _, err := conn.Read(b); err != nil {
+						return
+					}
+
+					came <- struct{}{}
+					if first {
+						<-goOn
+					}
+
+					fmt.Fprint(conn, "*1\r\n:1\r\n")
+				}
+			}()
+		}
+	}()
+
+	c := client(t, contract.Redis{URL: "redis://" + l.Addr().String()})
+	slow := make(chan error)
+	go func() {
+		_, err := add(t, c, "n", "1")
+		slow <- err
+	}()
+
+	<-came
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := c.Run(ctx, count, []string{"n"}, "1", ""); err != nil {
+		t.Errorf("while another command is slow: %v", err)
+	}
+
+	close(goOn)
+	if err := <-slow; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNoRedis: what is no reply of Redis is an error, whatever it is, and the next one is read from
 // a connection of its own.
 func TestNoRedis(t *testing.T) {
@@ -163,11 +253,13 @@ func TestNoRedis(t *testing.T) {
 		":1\r\n", "$99999999\r\n", "*-1\r\n",
 		"*2\r\n-ERR one\r\n:1\r\n", "*1\r\n*1\r\n:1\r\n", "*1\r\n:x\r\n",
 		"+" + strings.Repeat("x", 5000) + "\r\n"}
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
+
 	next := make(chan string, 1)
 	go func() {
 		for {
@@ -175,13 +267,16 @@ func TestNoRedis(t *testing.T) {
 			if err != nil {
 				return
 			}
+
 			for _, err := bufio.NewReader(conn).ReadString('\n'); err == nil; err = nil {
 				fmt.Fprint(conn, <-next)
 				break
 			}
+
 			conn.Close()
 		}
 	}()
+
 	for _, reply := range replies {
 		c := client(t, contract.Redis{URL: "redis://" + l.Addr().String()})
 		next <- reply
@@ -198,6 +293,7 @@ func TestHungServerIsNotAskedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { hung.Close() })
 
 	cluster := redistest.StartCluster(t)
@@ -215,6 +311,7 @@ func TestHungServerIsNotAskedAgain(t *testing.T) {
 				_, err := c.Run(ctx, count, []string{"hung"}, "1", "")
 				return err
 			}
+
 			if err := run(); err == nil {
 				t.Fatal("the hung server answered")
 			}

@@ -11,7 +11,7 @@ import (
 	"github.com/ollama/ollama/api"
 )
 
-// clients are those of the replicas that can be reached, or of all where none can.
+// clients returns the clients of the replicas that can be reached, or of all if none can.
 func (p *Pool) clients() []*ollama.Client {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -22,13 +22,15 @@ func (p *Pool) clients() []*ollama.Client {
 			here = append(here, r.Client)
 		}
 	}
+
 	if len(here) == 0 {
 		return all
 	}
+
 	return here
 }
 
-// Version is that of the first replica that answers.
+// Version returns the version of the first replica that answers.
 func (p *Pool) Version(ctx context.Context) (string, error) {
 	return first(p.clients(), func(c *ollama.Client) (string, error) { return c.Version(ctx) })
 }
@@ -47,7 +49,7 @@ func (p *Pool) Vocabulary(ctx context.Context, name string) (vocabulary.Metadata
 	})
 }
 
-// first asks one after the other until one answers.
+// first returns the answer of the first client that answers.
 func first[T any](clients []*ollama.Client, question func(*ollama.Client) (T, error)) (T, error) {
 	var errs []error
 	for _, c := range clients {
@@ -57,48 +59,55 @@ func first[T any](clients []*ollama.Client, question func(*ollama.Client) (T, er
 		}
 		errs = append(errs, err)
 	}
+
 	var none T
 	return none, errors.Join(errs...)
 }
 
-// Lists is what each replica that answers has: digests of the same model may differ between two.
+// Lists returns the models of each replica that answers. The digests of the same model may differ.
 func (p *Pool) Lists(ctx context.Context) ([][]api.ListModelResponse, error) {
 	return ask(ctx, p.clients(), (*ollama.Client).List)
 }
 
-// List is every model that some replica has.
+// List returns every model that some replica has.
 func (p *Pool) List(ctx context.Context) ([]api.ListModelResponse, error) {
 	lists, err := p.Lists(ctx)
 	return union(lists, func(m api.ListModelResponse) string { return m.Name }), err
 }
 
-// Running is every model in the memory of some replica.
+// Running returns every model in the memory of some replica.
 func (p *Pool) Running(ctx context.Context) ([]api.ProcessModelResponse, error) {
 	lists, err := ask(ctx, p.clients(), (*ollama.Client).Running)
 	return union(lists, func(m api.ProcessModelResponse) string { return m.Name }), err
 }
 
-// ask asks all at once, and returns the answers of those that answer; it fails when none does.
-func ask[T any](ctx context.Context, clients []*ollama.Client, question func(*ollama.Client, context.Context) ([]T, error)) ([][]T, error) {
+// ask asks all at once, and returns the answers of those that answer. It fails if none does.
+func ask[T any](
+	ctx context.Context, clients []*ollama.Client,
+	question func(*ollama.Client, context.Context) ([]T, error),
+) ([][]T, error) {
 	lists, errs := make([][]T, len(clients)), make([]error, len(clients))
 	var wg sync.WaitGroup
 	for i, c := range clients {
 		wg.Go(func() { lists[i], errs[i] = question(c, ctx) })
 	}
+
 	wg.Wait()
 	if !slices.Contains(errs, nil) {
 		return nil, errors.Join(errs...)
 	}
+
 	var out [][]T
 	for i := range lists {
 		if errs[i] == nil {
 			out = append(out, lists[i])
 		}
 	}
+
 	return out, nil
 }
 
-// union is what stands in some list, once each, in their order.
+// union returns what is in some list, once each, in their order.
 func union[T any](lists [][]T, name func(T) string) []T {
 	seen := map[string]bool{}
 	var out []T
@@ -108,5 +117,6 @@ func union[T any](lists [][]T, name func(T) string) []T {
 			out = append(out, x)
 		}
 	}
+
 	return out
 }

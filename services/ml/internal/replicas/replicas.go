@@ -1,11 +1,14 @@
-// Package replicas spreads requests over the replicas of Ollama that one name stands for: the pods behind a headless
-// Service, the containers behind a network alias. One address behaves as if this package were not there.
+// Package replicas spreads requests over the replicas of Ollama that one name stands for: the pods
+// behind a headless Service, or the containers behind a network alias. A name with one address is
+// one replica, which gets all requests.
 //
-// A request goes to a replica that has its model and a free turn. Which of them, the conversation decides by rendezvous
-// hashing: its next turn finds the replica that still holds its prefix in the KV cache, and several instances of ml agree
-// on that without a word. When that replica is full, the next in the conversation's own order takes the turn, so that a
-// beginning that many conversations share cannot pile up anywhere. The bound is the replica's turns, not a share of the
-// mean load: a GPU writes two answers at once hardly slower than one, while reading a long prefix anew takes seconds.
+// A request goes to a replica that has its model and a free turn. Which of them, the conversation
+// decides by rendezvous hashing: its next turn finds the replica that still holds its prefix in
+// the KV cache, and several instances of ml agree on that without a word. When that replica is
+// full, the next in the conversation's own order takes the turn, so that a beginning that many
+// conversations share cannot pile up anywhere. The bound is the replica's turns, not a share of
+// the mean load: a GPU writes two answers at once hardly slower than one, while reading a long
+// prefix anew takes seconds.
 package replicas
 
 import (
@@ -27,14 +30,20 @@ import (
 const (
 	// refreshEvery is how often the name is resolved and the replicas are asked what they have.
 	refreshEvery = 3 * time.Second
-	// lookupTimeout bounds resolving the name, lookTimeout asking a replica: one that writes answers with every core may
-	// take its time for that, and connecting to one that is gone is bounded by the transport.
+
+	// lookupTimeout bounds resolving the name, lookTimeout asking a replica: one that writes
+	// answers with every core may take its time for that, and connecting to one that is gone is
+	// bounded by the transport.
 	lookupTimeout, lookTimeout = 2 * time.Second, 5 * time.Second
-	// A replica that cannot be reached is left alone for awayFirst, and twice as long after each further failure.
-	awayFirst, awayMost = time.Second, 30 * time.Second
+
+	// A replica that cannot be reached is left alone for awayFirst, and twice as long after
+	// each further failure.
+	awayFirst, awayMax = time.Second, 30 * time.Second
+
 	// drainTimeout bounds asking whether a replica is being stopped: where a policy drops the
 	// question, it is not.
 	drainTimeout = 300 * time.Millisecond
+
 	// errorsAway is after how many errors of its own in a row a replica is left alone.
 	errorsAway = 3
 )
@@ -43,17 +52,25 @@ const (
 type Options struct {
 	// URL is Ollama's base URL; the addresses of its host are the replicas.
 	URL string
+
 	// Parallel is how many requests may be with each replica at once.
 	Parallel int
-	// Everywhere is the model that every replica is to hold in memory. Others go where they are loaded already.
+
+	// Everywhere is the model that every replica is to hold in memory. Others go where
+	// they are loaded already.
 	Everywhere string
-	// Version is the name of the version that Everywhere is to be. While an update goes from replica to replica, requests
-	// prefer those that have it; empty prefers none.
+
+	// Version is the name of the version that Everywhere is to be. While an update goes from
+	// replica to replica, requests prefer those that have it; empty prefers none.
 	Version string
+
 	// Lookup resolves a host; nil is the system's resolver.
 	Lookup func(ctx context.Context, host string) ([]string, error)
-	// Turns is called with the number of requests that may be with all replicas at once, whenever it changes; may be nil.
+
+	// Turns is called with the number of requests that may be with all replicas at once, whenever
+	// it changes; may be nil.
 	Turns func(int)
+
 	// Every is the time between two looks; 0 is three seconds.
 	Every time.Duration
 	Log   *slog.Logger
@@ -63,6 +80,7 @@ type Options struct {
 type Pool struct {
 	opts       Options
 	host, port string
+
 	// wake makes Run look at once.
 	wake chan struct{}
 
@@ -80,16 +98,16 @@ type Replica struct {
 
 	hash    uint64 // of Address
 	running int
-	// What it said when it was last asked; looked says that it was.
-	looked         bool
-	models, loaded map[string]bool
-	// current says that it has the version that is wanted, draining that it is being stopped: it
-	// finishes what it has.
-	current, draining bool
 
-	// failures counts in a row, errors its own errors without an answer in between.
-	failures, errors int
-	away             time.Time
+	// What it replied when it was last asked.
+	looked         bool // it was asked
+	models, loaded map[string]bool
+	current        bool // it has the version that is wanted
+	draining       bool // it is being stopped, and finishes what it has
+
+	failures         int       // in a row
+	errors           int       // its own, without an answer in between
+	away             time.Time // until then it is left alone; zero if it is not
 	requests, failed uint64
 }
 
@@ -108,22 +126,25 @@ func New(o Options) (*Pool, error) {
 	if o.Every == 0 {
 		o.Every = refreshEvery
 	}
+
 	p := &Pool{opts: o, host: u.Hostname(), turns: o.Parallel, wake: make(chan struct{}, 1),
 		port: cmp.Or(u.Port(), map[string]string{"https": "443"}[u.Scheme], "80")}
 	p.list = []*Replica{p.named()}
 	return p, nil
 }
 
-// named is the replica that has the name to itself.
+// named returns the replica of a name that stands for one.
 func (p *Pool) named() *Replica {
 	return &Replica{Address: p.host, Client: ollama.New(p.opts.URL), hash: hash(p.host)}
 }
 
-// Run keeps the pool up to date until ctx is done. A host that is an address is one replica for ever.
+// Run keeps the pool up to date until ctx is done. A host that is an address is
+// one replica for ever.
 func (p *Pool) Run(ctx context.Context) {
 	if net.ParseIP(p.host) != nil {
 		return
 	}
+
 	tick := time.NewTicker(p.opts.Every)
 	defer tick.Stop()
 	for {
@@ -143,6 +164,7 @@ func (p *Pool) Refresh(ctx context.Context) {
 	if err != nil || len(addresses) == 0 {
 		return // those known may still be there: requests find out
 	}
+
 	p.mu.Lock()
 	p.keep(addresses)
 	list := slices.Clone(p.list)
@@ -154,6 +176,7 @@ func (p *Pool) Refresh(ctx context.Context) {
 		}
 		wg.Wait()
 	}
+
 	p.mu.Lock()
 	turns := p.opts.Parallel * max(p.staying(), 1)
 	changed := turns != p.turns
@@ -164,10 +187,10 @@ func (p *Pool) Refresh(ctx context.Context) {
 	}
 }
 
-// here counts the replicas that are not away.
+// here returns how many replicas are not away.
 func (p *Pool) here() int { return p.count(func(r *Replica) bool { return r.away.IsZero() }) }
 
-// staying counts those of them that are not being stopped.
+// staying returns how many of them are not being stopped.
 func (p *Pool) staying() int {
 	return p.count(func(r *Replica) bool { return r.away.IsZero() && !r.draining })
 }
@@ -182,22 +205,24 @@ func (p *Pool) count(is func(*Replica) bool) int {
 	return n
 }
 
-// Addresses are those that the URL's host has at this moment, sorted.
+// Addresses returns the addresses that the URL's host has at this moment, sorted.
 func (p *Pool) Addresses(ctx context.Context) ([]string, error) {
 	if net.ParseIP(p.host) != nil {
 		return []string{p.host}, nil
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	addresses, err := p.opts.Lookup(ctx, p.host)
 	if err != nil {
 		return nil, err
 	}
+
 	return onePerReplica(addresses), nil
 }
 
-// onePerReplica sorts the addresses. Where the network has both kinds, each replica has one of either: those of IPv4 count
-// then.
+// onePerReplica sorts the addresses. Where the network has both kinds, each replica has one of
+// either: those of IPv4 count then.
 func onePerReplica(addresses []string) []string {
 	four := slices.DeleteFunc(slices.Clone(addresses), func(a string) bool {
 		ip := net.ParseIP(a)
@@ -206,23 +231,25 @@ func onePerReplica(addresses []string) []string {
 	if len(four) > 0 {
 		addresses = four
 	}
+
 	addresses = slices.Clone(addresses)
 	slices.Sort(addresses)
 	return slices.Compact(addresses)
 }
 
-// Client is a client of the replica at an address, which the URL's name stands for.
+// Client returns a client of the replica at an address of the URL's host.
 func (p *Pool) Client(address string) *ollama.Client {
 	return ollama.NewAt(p.opts.URL, net.JoinHostPort(address, p.port))
 }
 
-// keep makes the list that of the addresses, and keeps what is known of those that stay. Requests at those that go end
-// as they may.
+// keep makes the list that of the addresses, and keeps what is known of those that stay. Requests
+// at those that go end as they may.
 func (p *Pool) keep(addresses []string) {
 	var list []*Replica
 	if len(addresses) == 1 {
 		addresses = []string{p.host}
 	}
+
 	for _, a := range addresses {
 		i := slices.IndexFunc(p.list, func(r *Replica) bool { return r.Address == a })
 		switch {
@@ -235,6 +262,7 @@ func (p *Pool) keep(addresses []string) {
 			list = append(list, &Replica{Address: a, Client: p.Client(a), hash: hash(a)})
 		}
 	}
+
 	p.list = list
 }
 
@@ -246,6 +274,7 @@ func (p *Pool) look(ctx context.Context, r *Replica) {
 	if wait {
 		return
 	}
+
 	asked, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	models, err := r.Client.List(asked)
@@ -253,6 +282,7 @@ func (p *Pool) look(ctx context.Context, r *Replica) {
 	if err == nil {
 		loaded, err = r.Client.Running(asked)
 	}
+
 	draining := err == nil && p.draining(ctx, r.Address)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -262,22 +292,28 @@ func (p *Pool) look(ctx context.Context, r *Replica) {
 		}
 		return
 	}
+
 	if draining && !r.draining {
 		p.opts.Log.Info("a replica of Ollama is being stopped", "address", r.Address)
 	}
+
 	r.draining = draining
 	r.looked, r.models, r.loaded = true, map[string]bool{}, map[string]bool{}
 	digests := map[string]string{}
 	for _, m := range models {
 		r.models[m.Name], digests[m.Name] = true, m.Digest
 	}
+
 	for _, m := range loaded {
 		r.loaded[m.Name] = true
 	}
-	r.current = digests[p.opts.Version] != "" && digests[p.opts.Version] == digests[p.opts.Everywhere]
+
+	r.current = digests[p.opts.Version] != "" &&
+		digests[p.opts.Version] == digests[p.opts.Everywhere]
 	if !r.away.IsZero() {
 		p.opts.Log.Info("a replica of Ollama is back", "address", r.Address)
 	}
+
 	r.away = time.Time{}
 	if r.errors == 0 { // one that lists its models and fails to answer is left alone for longer each time
 		r.failures = 0
@@ -291,11 +327,13 @@ func (p *Pool) draining(ctx context.Context, address string) bool {
 	if err != nil {
 		return false
 	}
+
 	d := net.Dialer{Timeout: drainTimeout}
 	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(port+1)))
 	if err != nil {
 		return false
 	}
+
 	return c.Close() == nil
 }
 
@@ -306,30 +344,41 @@ func (p *Pool) setAway(r *Replica, err error) {
 	}
 	pause := awayFirst << min(r.failures, 5)
 	r.failures++
-	r.away = time.Now().Add(min(pause, awayMost))
+	r.away = time.Now().Add(min(pause, awayMax))
 }
 
 // Status is what is known of a replica.
 type Status struct {
 	Address string
-	// Running is the number of requests with it; Away says that it cannot be reached, or fails.
+
+	// Running is the number of requests with it. Away reports whether it cannot be reached, or
+	// fails.
 	Running int
 	Away    bool
-	// Requests counts those that it got, Failed those of them that it failed before their first token.
+
+	// Requests is the number of those that it got, Failed that of those that it failed before their
+	// first token.
 	Requests, Failed uint64
 }
 
-// Status is what is known of each replica, in the order of their addresses.
+// Status returns what is known of each replica, in the order of their addresses.
 func (p *Pool) Status() []Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []Status
 	for _, r := range p.list {
-		out = append(out, Status{Address: r.Address, Running: r.running, Away: !r.away.IsZero(), Requests: r.requests, Failed: r.failed})
+		out = append(out, Status{
+			Address:  r.Address,
+			Running:  r.running,
+			Away:     !r.away.IsZero(),
+			Requests: r.requests,
+			Failed:   r.failed,
+		})
 	}
+
 	return out
 }
 
-// Moved counts the requests of conversations that did not get the replica that holds their prefix, because it
-// was full or has not the version that is wanted.
+// Moved returns how many requests of conversations did not go to the replica that holds their
+// prefix, because it was full or lacks the version that is wanted.
 func (p *Pool) Moved() uint64 { p.mu.Lock(); defer p.mu.Unlock(); return p.moved }

@@ -17,15 +17,16 @@ type Turn struct {
 	*Replica
 	pool       *Pool
 	model, key string
-	// erred says that the replica failed the request.
-	erred bool
+
+	erred bool // the replica failed the request
 	once  sync.Once
 }
 
-// Acquire chooses the replica for a request to the model. Requests with the same key, which is a conversation's
-// beginning, go to the same one while it has a free turn; without a key the least busy one is taken. It never waits:
-// that is the queue's business, which counts the turns of all. Only where a model is at some of the replicas may these
-// get more requests than turns; Ollama lets them wait. The caller calls Release once.
+// Acquire chooses the replica for a request to the model. Requests with the same key, which is a
+// conversation's beginning, go to the same one while it has a free turn; without a key the least
+// busy one is taken. It never waits: that is the queue's business, which counts the turns of all.
+// Only where a model is at some of the replicas may these get more requests than turns; Ollama lets
+// them wait. The caller calls Release once.
 func (p *Pool) Acquire(model, key string) *Turn { return p.acquire(model, key, nil) }
 
 func (p *Pool) acquire(model, key string, not *Replica) *Turn {
@@ -37,11 +38,12 @@ func (p *Pool) acquire(model, key string, not *Replica) *Turn {
 	return &Turn{Replica: r, pool: p, model: model, key: key}
 }
 
-// choose narrows the replicas down by what matters most, as long as some are left.
+// choose narrows the replicas down, by what matters most first, as long as some are left.
 func (p *Pool) choose(model, key string, not *Replica) *Replica {
 	if len(p.list) == 1 {
 		return p.list[0]
 	}
+
 	prefer := func(list []*Replica, good func(*Replica) bool) []*Replica {
 		out := make([]*Replica, 0, len(list))
 		for _, r := range list {
@@ -49,18 +51,25 @@ func (p *Pool) choose(model, key string, not *Replica) *Replica {
 				out = append(out, r)
 			}
 		}
+
 		if len(out) == 0 {
 			return list // none is as wanted: any may still do
 		}
+
 		return out
 	}
+
 	var home uint64
 	if key != "" {
 		home = hash(model + "\x00" + key)
 	}
+
 	highest := func(list []*Replica) *Replica {
-		return slices.MaxFunc(list, func(a, b *Replica) int { return cmp.Compare(weight(home, a), weight(home, b)) })
+		return slices.MaxFunc(list, func(a, b *Replica) int {
+			return cmp.Compare(weight(home, a), weight(home, b))
+		})
 	}
+
 	list := prefer(p.list, func(r *Replica) bool { return r != not })
 	list = prefer(list, func(r *Replica) bool { return r.away.IsZero() && r.looked })
 	list = prefer(list, func(r *Replica) bool { return !r.draining })
@@ -72,6 +81,7 @@ func (p *Pool) choose(model, key string, not *Replica) *Replica {
 		// Loading it takes seconds, and may put another model out of memory.
 		free = prefer(free, func(r *Replica) bool { return r.loaded[model] })
 	}
+
 	if key != "" && free[0].running < p.opts.Parallel {
 		r := highest(free)
 		if not == nil && len(free) < len(list) && r != highest(list) {
@@ -79,9 +89,11 @@ func (p *Pool) choose(model, key string, not *Replica) *Replica {
 		}
 		return r
 	}
+
 	return slices.MinFunc(free, func(a, b *Replica) int {
 		// Of those equally busy, a hash chooses: the first address is not everyone's.
-		return cmp.Or(cmp.Compare(a.running, b.running), cmp.Compare(a.requests, b.requests), cmp.Compare(weight(home, b), weight(home, a)))
+		return cmp.Or(cmp.Compare(a.running, b.running), cmp.Compare(a.requests, b.requests),
+			cmp.Compare(weight(home, b), weight(home, a)))
 	})
 }
 
@@ -91,8 +103,8 @@ func hash(text string) uint64 {
 	return h.Sum64()
 }
 
-// weight orders the replicas for a key's hash (highest random weight, Thaler and Ravishankar 1998). The finisher of
-// MurmurHash3 makes each pair's number independent of the others'.
+// weight orders the replicas for a key's hash (highest random weight, Thaler and Ravishankar 1998).
+// The finisher of MurmurHash3 makes each pair's number independent of the others'.
 func weight(key uint64, r *Replica) uint64 {
 	x := key*0x9e3779b97f4a7c15 ^ r.hash
 	x = (x ^ x>>33) * 0xff51afd7ed558ccd
@@ -112,9 +124,10 @@ func (t *Turn) Release() {
 	})
 }
 
-// Elsewhere takes a request, of which the replica has answered nothing yet, to another replica when the error is this
-// one's: it cannot be reached, it has lost the model, or it fails by itself. It returns nil where there is no other, or
-// the error is the request's. The place is given back when a new one is returned.
+// Elsewhere takes a request, of which the replica has answered nothing yet, to another replica if
+// the error is this one's: it cannot be reached, it has lost the model, or it fails by itself. It
+// gives the place back and returns the new one, or nil if there is no other replica or the error is
+// the request's.
 func (t *Turn) Elsewhere(ctx context.Context, err error) *Turn {
 	if err == nil || ctx.Err() != nil || !Unreachable(err) && !itsOwn(err) {
 		return nil
@@ -122,15 +135,18 @@ func (t *Turn) Elsewhere(ctx context.Context, err error) *Turn {
 	if !t.pool.blame(t, err) {
 		return nil
 	}
+
 	select {
 	case t.pool.wake <- struct{}{}:
 	default:
 	}
+
 	t.Release()
 	return t.pool.acquire(t.model, t.key, t.Replica)
 }
 
-// blame counts a replica's failure, and leaves it alone when it is one too many. It returns false when there is no other.
+// blame counts a replica's failure, and leaves the replica alone after too many. It reports whether
+// there is another one.
 func (p *Pool) blame(t *Turn, err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,6 +155,7 @@ func (p *Pool) blame(t *Turn, err error) bool {
 	if len(p.list) == 1 {
 		return false
 	}
+
 	switch {
 	case Unreachable(err):
 		p.setAway(t.Replica, err)
@@ -150,22 +167,26 @@ func (p *Pool) blame(t *Turn, err error) bool {
 			p.setAway(t.Replica, err)
 		}
 	}
+
 	return true
 }
 
-// Unreachable says that an error is the connection's, not an answer of Ollama.
+// Unreachable reports whether an error is the connection's, and not an answer of Ollama.
 func Unreachable(err error) bool {
 	var status *ollama.StatusError
-	return err != nil && !errors.As(err, &status) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	return err != nil && !errors.As(err, &status) && !errors.Is(err, context.Canceled) &&
+		!errors.Is(err, context.DeadlineExceeded)
 }
 
-// itsOwn says that an answer of Ollama is an error of that replica: it has not the model, its runner failed, or it has
-// too much to do. Another may do better; that the request is wrong, the next one would say as well.
+// itsOwn reports whether an answer of Ollama is an error of that replica: it lacks the model, its
+// runner failed, or it has too much to do. Another may do better, while all of them refuse a
+// request that is wrong.
 func itsOwn(err error) bool {
 	var status *ollama.StatusError
 	if !errors.As(err, &status) {
 		return false
 	}
 	// 200 is an error inside a stream.
-	return status.Status == http.StatusNotFound || status.Status == http.StatusOK || status.Status >= http.StatusInternalServerError
+	return status.Status == http.StatusNotFound || status.Status == http.StatusOK ||
+		status.Status >= http.StatusInternalServerError
 }

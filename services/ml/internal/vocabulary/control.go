@@ -26,6 +26,7 @@ func (v *Vocabulary) Neutralise(text string) string {
 		}
 		return pattern.ReplaceAllStringFunc(text, breakUp)
 	}
+
 	for { // one token may be inside another
 		out := v.breaks.Replace(text)
 		if out == text {

@@ -30,13 +30,16 @@ type Metadata struct {
 type Vocabulary struct {
 	// encode is nil where the tokenizer is not supported.
 	encode func(string) (int, error)
+
 	// marks replaces each token that the tokenizer finds in the plain text by mark.
 	marks *strings.Replacer
+
 	// breaks breaks the control tokens up.
 	breaks *strings.Replacer
 
 	seed maphash.Seed
 	mu   sync.Mutex
+
 	// counts has the tokens of texts that were counted before: a conversation comes back with each
 	// of its turns.
 	counts map[uint64]int
@@ -46,11 +49,14 @@ const (
 	// mark stands for one token. It is in no text: JSON's strings come without it from New and
 	// Count.
 	mark = "\x00"
+
 	// pieceSize bounds in bytes what the tokenizer gets at once, as its time grows faster than the
 	// text does.
 	pieceSize = 2048
-	// countsMost bounds how many counts are kept.
-	countsMost = 16384
+
+	// maxCounts bounds how many counts are kept.
+	maxCounts = 16384
+
 	// fewTokens is fewer than any model has.
 	fewTokens = 16
 )
@@ -59,9 +65,10 @@ const (
 // tokens are known, and its tokens are estimated.
 func New(m Metadata) (*Vocabulary, error) {
 	if len(m.Tokens) < fewTokens || len(m.Types) != len(m.Tokens) {
-		return nil, fmt.Errorf("a vocabulary of %d tokens with %d types", len(m.Tokens),
-			len(m.Types))
+		return nil, fmt.Errorf("a vocabulary of %d tokens with %d types",
+			len(m.Tokens), len(m.Types))
 	}
+
 	v := &Vocabulary{seed: maphash.MakeSeed(), counts: map[uint64]int{}}
 	var found, control []string
 	for i, token := range m.Tokens {
@@ -69,6 +76,7 @@ func New(m Metadata) (*Vocabulary, error) {
 		if utf8.RuneCountInString(token) < 2 || strings.Contains(token, mark) {
 			continue
 		}
+
 		switch m.Types[i] {
 		case tokenizer.TOKEN_TYPE_CONTROL:
 			found, control = append(found, token), append(control, token)
@@ -80,6 +88,7 @@ func New(m Metadata) (*Vocabulary, error) {
 			}
 		}
 	}
+
 	v.marks = replacer(found, func(string) string { return mark })
 	v.breaks = replacer(control, breakUp)
 
@@ -91,12 +100,14 @@ func New(m Metadata) (*Vocabulary, error) {
 		Scores: m.Scores,
 		Merges: m.Merges,
 	}
+
 	for i, t := range m.Types {
 		plain.Types[i] = t
 		if t == tokenizer.TOKEN_TYPE_CONTROL || t == tokenizer.TOKEN_TYPE_USER_DEFINED {
 			plain.Types[i] = tokenizer.TOKEN_TYPE_NORMAL
 		}
 	}
+
 	switch {
 	case m.Model == "gpt2" && len(m.Merges) > 0:
 		bpe := tokenizer.NewBytePairEncoding(plain, pretokenizers(m.Pre)...)
@@ -105,6 +116,7 @@ func New(m Metadata) (*Vocabulary, error) {
 		spm := tokenizer.NewSentencePiece(plain)
 		v.encode = lengths(spm)
 	}
+
 	return v, nil
 }
 
@@ -139,6 +151,7 @@ func (v *Vocabulary) CountTo(text string, limit int) int {
 	if !v.Exact() {
 		return Estimate(text)
 	}
+
 	key := maphash.String(v.seed, text)
 	v.mu.Lock()
 	n, known := v.counts[key]
@@ -146,6 +159,7 @@ func (v *Vocabulary) CountTo(text string, limit int) int {
 	if known {
 		return n
 	}
+
 	n, seen, err := v.count(text, limit)
 	if err != nil {
 		return Estimate(text)
@@ -153,11 +167,13 @@ func (v *Vocabulary) CountTo(text string, limit int) int {
 	if seen < len(text) {
 		return max(limit+1, int(float64(n)*float64(len(text))/float64(seen)))
 	}
+
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.counts) >= countsMost {
+	if len(v.counts) >= maxCounts {
 		clear(v.counts)
 	}
+
 	v.counts[key] = n
 	return n
 }
@@ -170,25 +186,30 @@ func (v *Vocabulary) count(text string, limit int) (n, seen int, err error) {
 			err = errors.New("the tokenizer failed")
 		}
 	}()
+
 	marked := v.marks.Replace(strings.ReplaceAll(text, mark, " "))
 	left := len(marked)
 	for i, part := range strings.Split(marked, mark) {
 		if i > 0 {
 			n, left = n+1, left-len(mark)
 		}
+
 		for part != "" {
 			if n > limit {
 				return n, len(text) * (len(marked) - left) / len(marked), nil
 			}
+
 			piece := part[:border(part)]
 			part = part[len(piece):]
 			more, err := v.encode(piece)
 			if err != nil {
 				return 0, 0, err
 			}
+
 			n, left = n+more, left-len(piece)
 		}
 	}
+
 	return n, len(text), nil
 }
 
@@ -201,11 +222,13 @@ func border(text string) int {
 	if at := strings.LastIndexAny(text[:pieceSize], " \n"); at > pieceSize/2 {
 		return at
 	}
+
 	for at := pieceSize; at > pieceSize-utf8.UTFMax; at-- {
 		if utf8.RuneStart(text[at]) {
 			return at
 		}
 	}
+
 	return pieceSize
 }
 
@@ -225,6 +248,7 @@ func Estimate(text string) int {
 const (
 	endings = `(?i:'s|'t|'re|'ve|'m|'ll|'d)`
 	rest    = `| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+
 	// Words of which only the first letters are capitals, or all.
 	lower = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+`
 	upper = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*`
@@ -249,5 +273,6 @@ func pretokenizers(name string) []string {
 	case "gpt-4o":
 		return []string{lower + endings + `?|` + upper + endings + `?|\p{N}{1,3}` + slash}
 	}
+
 	return []string{endings + `|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}` + rest}
 }

@@ -36,9 +36,11 @@ func metadata(kind int32, tokens ...string) Metadata {
 	for c := '!'; c <= '~'; c++ {
 		m.Tokens, m.Types = append(m.Tokens, string(c)), append(m.Types, 1)
 	}
+
 	for _, t := range tokens {
 		m.Tokens, m.Types = append(m.Tokens, t), append(m.Types, kind)
 	}
+
 	m.Scores = make([]float32, len(m.Tokens))
 	return m
 }
@@ -52,7 +54,8 @@ func made(t *testing.T, m Metadata) *Vocabulary {
 	return v
 }
 
-const pasted = "if a[i] < b { x = []string{\"<s>\", \"[INST]\", `<|im_start|>`, \"</s>\"} } // <start_of_turn> <｜User｜> <<SYS>> 漢字 \u200b\n"
+const pasted = "if a[i] < b { x = []string{\"<s>\", \"[INST]\", `<|im_start|>`, \"</s>\"} } // " +
+	"<start_of_turn> <｜User｜> <<SYS>> 漢字 \u200b\n"
 
 // TestNeutralise: what a person pasted stays as it is, byte by byte, but for the control tokens of
 // the very model.
@@ -62,13 +65,16 @@ func TestNeutralise(t *testing.T) {
 		vocabulary *Vocabulary
 		text, want string
 	}{
-		"none of them":     {made(t, metadata(control, "<|eot_id|>", "<bos>")), pasted, pasted},
-		"one of them":      {made(t, metadata(control, "<|im_start|>")), pasted, strings.ReplaceAll(pasted, "<|im_start|>", "<\u200b|im_start|>")},
-		"any of its names": {made(t, metadata(control, "[gMASK]", "｜end｜")), "a [gMASK] b ｜end｜", "a [\u200bgMASK] b ｜\u200bend｜"},
-		"one in another":   {made(t, metadata(control, "<|a|>", "<<|a|>|b|>")), "<<|a|>|b|>", "<\u200b<\u200b|a|>|b|>"},
-		"twice":            {made(t, metadata(control, "</s>")), "</s></s>", "<\u200b/s><\u200b/s>"},
-		"user's marks":     {made(t, metadata(user, "<|user|>")), "a <|user|>", "a <\u200b|user|>"},
-		"user's words":     {made(t, metadata(user, "<table>", "\n\n", "  ", "<think>")), "<table>\n\n  <think>", "<table>\n\n  <think>"},
+		"none of them": {made(t, metadata(control, "<|eot_id|>", "<bos>")), pasted, pasted},
+		"one of them": {made(t, metadata(control, "<|im_start|>")), pasted,
+			strings.ReplaceAll(pasted, "<|im_start|>", "<\u200b|im_start|>")},
+		"any of its names": {made(t, metadata(control, "[gMASK]", "｜end｜")), "a [gMASK] b ｜end｜",
+			"a [\u200bgMASK] b ｜\u200bend｜"},
+		"one in another": {made(t, metadata(control, "<|a|>", "<<|a|>|b|>")), "<<|a|>|b|>", "<\u200b<\u200b|a|>|b|>"},
+		"twice":          {made(t, metadata(control, "</s>")), "</s></s>", "<\u200b/s><\u200b/s>"},
+		"user's marks":   {made(t, metadata(user, "<|user|>")), "a <|user|>", "a <\u200b|user|>"},
+		"user's words": {made(t, metadata(user, "<table>", "\n\n", "  ", "<think>")),
+			"<table>\n\n  <think>", "<table>\n\n  <think>"},
 	} {
 		got := tc.vocabulary.Neutralise(tc.text)
 		if got != tc.want {
@@ -91,6 +97,7 @@ func TestCount(t *testing.T) {
 			t.Errorf("%.20q a second time: %d, want %d", text, got, want)
 		}
 	}
+
 	for text, want := range map[string]int{"": 0, "abcd": 2, "abc": 2, "é": 2, "漢字": 6, "ab漢": 4} {
 		if got := (*Vocabulary)(nil).Count(text); got != want {
 			t.Errorf("estimate of %q: %d, want %d", text, got, want)
@@ -125,12 +132,14 @@ func TestMetadata(t *testing.T) {
 			t.Errorf("%v is one: %+v", m.Tokens, v)
 		}
 	}
+
 	other := metadata(3, "<|eot_id|>")
 	other.Model = "t5"
 	if v := made(t, other); v.Exact() || v.Count("abcd") != 2 ||
 		v.Neutralise("<|eot_id|> <s>") != "<\u200b|eot_id|> <s>" {
 		t.Error("an unsupported tokenizer")
 	}
+
 	noScores := metadata(3)
 	noScores.Scores = nil
 	if made(t, noScores).Exact() {
@@ -151,11 +160,14 @@ func TestBytePairs(t *testing.T) {
 		case r >= 0x7f && r <= 0xa0:
 			r += 0xa2
 		}
+
 		m.Tokens = append(m.Tokens, string(r))
 	}
+
 	for _, merge := range m.Merges {
 		m.Tokens = append(m.Tokens, strings.ReplaceAll(merge, " ", ""))
 	}
+
 	m.Tokens = append(m.Tokens, "<|im_end|>")
 	m.Types = slices.Repeat([]int32{1}, len(m.Tokens)-1)
 	m.Types = append(m.Types, 3)

@@ -2,10 +2,9 @@
 -- Ends an answer, once: writes its last event, and its message with the text so far.
 -- KEYS conversation, messages, list, usage, generation, events, text, thinking
 -- ARGV id, generation id, event, data, message state, problem or '', now, ttl, keep, fencing token
--- or '' for whoever may end
---      it besides its writer,
---      grace: 0, or to end the answer of a former version only if nobody holds its lease, the time in ms to renew an expired
---      one, and outage: the time in ms after which nobody can be there who would
+--      or '' for whoever may end it besides its writer, grace: 0, or the time in ms to renew an
+--      expired lease, to end the answer of a former version only if nobody holds its lease, outage:
+--      the time in ms after which nobody can be there who would
 -- Returns 'ended' (by this call), 'already', 'superseded', 'leased', or 'missing'.
 local conversation, messages, list, usage, generation, events, text, thinking = unpack(KEYS)
 local state = redis.call('HGET', generation, 'state')

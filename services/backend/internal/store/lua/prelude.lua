@@ -50,7 +50,7 @@ local function forget(usage, id)
   if bytes then account(usage, id, -tonumber(bytes)) end
 end
 
--- room says which bound of an owner further bytes, or one more conversation, would exceed: 'bytes',
+-- room returns which bound of an owner further bytes, or one more conversation, would exceed: 'bytes',
 -- 'conversations' or nil. Conversations that have expired since, or were deleted by an instance
 -- that keeps no account, are taken out of it first.
 local function room(list, usage, now, ttl, bytes, max_bytes, conversations, max_conversations)
@@ -71,9 +71,9 @@ local function room(list, usage, now, ttl, bytes, max_bytes, conversations, max_
   if not fits() then return 'bytes' end
 end
 
--- known tells of a message that was sent before with the same key: nil, 'mismatch' when it was
--- another one, or 'known', the answer and the conversation. Whoever sent it hears that it is
--- stored, so from now on it may not be taken back.
+-- known returns what a request was about that came before with the same key: nil, 'mismatch' if it
+-- was another request, or 'known', the answer ('' of a new conversation) and the conversation.
+-- Whoever sent it hears that it is done, so from now on a message may not be taken back.
 local function known(key, digest)
   local was, generation, conversation = unpack(redis.call('HMGET', key, 'digest', 'generation',
     'conversation'))
