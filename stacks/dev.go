@@ -10,6 +10,12 @@ import (
 // so that the next `up` starts in seconds.
 const GoCache = "go-cache"
 
+// DevelopmentStage is the stage of a Dockerfile that has the toolchain, and mounts the sources.
+const DevelopmentStage = "development"
+
+// SourcesDir is where development containers have the checkout.
+const SourcesDir = "/src"
+
 // dev mounts the sources into the development images: an edit is compiled and running within seconds. Every port is
 // published on the machine's loopback address, and each service has a debugger. Where containers cannot see the
 // checkout, on a cluster, it is the production images with debug logs.
@@ -33,14 +39,14 @@ func dev(s *Stack, c Checkout) {
 		if !ok {
 			continue
 		}
-		svc.Image.Build.Target = "development"
-		// The development stage copies nothing: of this context the Dockerfile.dockerignore lets nothing in, so that an edit
-		// of a source changes no plan.
+		svc.Image.Build.Target = DevelopmentStage
+		// The development stage has linters in it and no sources, so that an edit of a source changes
+		// no plan.
 		svc.Image.Build.Repository += "-dev"
-		svc.Image.Build.Context = "services/" + svc.Name
+		svc.Image.Build.Context = "tools/lint"
 		svc.Ports = append(svc.Ports, Port{Name: "debugger", Container: port, Host: port, Address: loopback})
 		svc.Mounts = append(svc.Mounts,
-			Mount{Kind: MountBind, Source: ".", Target: "/src", ReadOnly: true},
+			Mount{Kind: MountBind, Source: ".", Target: SourcesDir, ReadOnly: true},
 			Mount{Kind: MountVolume, Source: GoCache, Target: "/cache"},
 			Mount{Kind: MountTmpfs, Target: "/tmp", Size: 256 * MiB})
 		svc.Health.Command = append([]string{"/cache/bin/" + svc.Name}, svc.Health.Command[1:]...)

@@ -19,7 +19,8 @@ type Checkout struct {
 	FS fs.FS
 	// UID and GID own it; what dev's containers write belongs to them. 0 stands for root or unknown.
 	UID, GID int
-	// Mountable says that containers can mount it: those of this machine's engine, not those of a cluster.
+	// Mountable reports whether containers can mount it. It is set for those of this machine's
+	// engine; whoever brings a copy to those of a cluster sets it.
 	Mountable bool
 }
 
@@ -50,7 +51,7 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 			name, name, Project, strings.Join(Overlays(), ", "))
 	}
 	stack := base(name)
-	c.Mountable = v.Target != Kubernetes
+	c.Mountable = c.Mountable || v.Target != Kubernetes
 	apply(&stack, c)
 	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model.Base))
 	if err != nil {

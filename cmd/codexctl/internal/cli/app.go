@@ -116,6 +116,7 @@ const (
 	groupStack   = "stack"
 	groupPlan    = "plan"
 	groupRunning = "running"
+	groupDevelop = "develop"
 	groupHelp    = "help"
 )
 
@@ -141,6 +142,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 	c.AddGroup(&cobra.Group{ID: groupStack, Title: "A stack:"},
 		&cobra.Group{ID: groupPlan, Title: "A plan, from the files alone:"},
 		&cobra.Group{ID: groupRunning, Title: "What runs:"},
+		&cobra.Group{ID: groupDevelop, Title: "A service, in its development container:"},
 		&cobra.Group{ID: groupHelp, Title: "Help:"})
 
 	c.SetHelpCommandGroupID(groupHelp)
@@ -159,6 +161,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 		a.exportCommand())
 	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(),
 		a.forwardCommand())
+	add(groupDevelop, a.testCommand(), a.lintCommand())
 	add(groupHelp, a.doctorCommand(), a.envCommand(), a.versionCommand())
 	return c
 }
