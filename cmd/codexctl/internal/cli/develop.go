@@ -25,7 +25,7 @@ func (a *App) testCommand() *cobra.Command {
 	d := development{name: "test"}
 	c := &cobra.Command{
 		Use:   "test SERVICE [-- FLAGS]",
-		Short: "Run a service's tests in its development container",
+		Short: "Run a service's tests, with go test's flags after --",
 		Long: `Runs go test over the service's packages, with the flags after --, in a container
 of its own: the development image, user, limits and caches are those that the
 service has in the stack. The stack may be up or down. On a cluster it is a Job,
@@ -53,7 +53,7 @@ func (a *App) lintCommand() *cobra.Command {
 	d := development{name: "lint"}
 	c := &cobra.Command{
 		Use:   "lint SERVICE",
-		Short: "Run gofmt, vet and staticcheck on a service in its development container",
+		Short: "Run gofmt, go vet and staticcheck on a service",
 		Long: `Runs gofmt, go vet and staticcheck over the service's packages, as "codexctl test"
 runs its tests. The exit code is 1 if one of them found something.`,
 		Args: serviceArg,
