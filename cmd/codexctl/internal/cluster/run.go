@@ -30,6 +30,10 @@ type Command struct {
 	Stdout, Stderr io.Writer
 }
 
+// ofCommand reports whether the Job is a command's, which may fail without harm to the stack. The
+// stack's own are kept when they have ended.
+func ofCommand(j *batchv1.Job) bool { return j.Spec.TTLSecondsAfterFinished != nil }
+
 // Run runs the command and returns its exit code. The Job is removed when the command ends, or when
 // the context does; the claims stay.
 func (c *Cluster) Run(ctx context.Context, cmd Command) (code int, err error) {
