@@ -32,16 +32,17 @@ func TestExitCode(t *testing.T) {
 		"removed": {func(p *corev1.Pod) {
 			ended(143, "Error")(p)
 			p.DeletionTimestamp, p.Finalizers = new(metav1.Now()), []string{"test/kept"}
-		}, 0, "was removed before its command ended, by somebody or because it took longer than 30m0s"},
+		}, 0, "removed before its command ended, by somebody or because it took longer than 30m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := lab(runningPod("test-backend-1", x.change))
 			code, err := c.exitCode(t.Context(), "test-backend-1", 30*time.Minute)
-			if x.err == "" && err != nil || x.err != "" && (err == nil || !strings.Contains(err.Error(), x.err)) {
-				t.Errorf("got %v, want %q", err, x.err)
+			said := ""
+			if err != nil {
+				said = err.Error()
 			}
-			if code != x.code {
-				t.Errorf("exit code %d, want %d", code, x.code)
+			if code != x.code || (said == "") != (x.err == "") || !strings.Contains(said, x.err) {
+				t.Errorf("got %d, %q, want %d, %q", code, said, x.code, x.err)
 			}
 		})
 	}
@@ -71,9 +72,12 @@ func TestNotStarted(t *testing.T) {
 			Kind: "Job", Name: job.Name, UID: job.UID, Controller: new(true),
 		}}
 		p.Labels = job.Labels
-		p.Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
-			Reason: "ImagePullBackOff", Message: "no such host",
-		}}
+		p.Status.ContainerStatuses[0].State = corev1.ContainerState{
+			Waiting: &corev1.ContainerStateWaiting{
+				Reason:  "ImagePullBackOff",
+				Message: "no such host",
+			},
+		}
 		p.Spec.Containers[0].Image = "registry.example/backend-dev:1"
 	})
 	p.Spec.Containers[0].Resources.Limits[corev1.ResourceMemory] = resource.MustParse("2Gi")
@@ -107,8 +111,9 @@ func TestNotStarted(t *testing.T) {
 			"used: limits.memory=9Gi, limited: limits.memory=10Gi",
 	}}
 	text = notStarted(seen.findings(Work{Service: "test-backend"}, began), job).Error()
-	for _, want := range []string{"the namespace's quota codexcontinue is exceeded", "no update goes on",
-		"{backend: {cpu"} {
+	for _, want := range []string{
+		"the namespace's quota codexcontinue is exceeded", "no update goes on", "{backend: {cpu",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q: %s", want, text)
 		}

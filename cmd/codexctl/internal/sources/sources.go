@@ -113,9 +113,9 @@ func add(w *tar.Writer, from, name string) error {
 	return err
 }
 
-// modules returns a folder with the modules that the packages and their tests import, and no others,
-// in the layout of a GOPROXY. It lets go choose them, which takes them from its own cache into an
-// empty one.
+// modules returns a folder with the modules that the packages and their tests import, and no
+// others, in the layout of a GOPROXY. It lets go choose them, which takes them from its own cache
+// into an empty one.
 func (c Checkout) modules(ctx context.Context, packages string) (string, error) {
 	settings, err := c.run(ctx, nil, "go", "env", "GOMODCACHE", "GOPROXY", "GOFLAGS")
 	if err != nil {
