@@ -13,7 +13,9 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
 func (s *Stack) applySettings(v Settings) error {
@@ -27,6 +29,9 @@ func (s *Stack) applySettings(v Settings) error {
 				Project, secret.ConfigKey, s.Name, Project, secret.ConfigKey))
 		}
 	}
+	if v.Domain != "" {
+		s.Domain = v.Domain
+	}
 	if v.Model.Name != "" {
 		s.Model.Name = v.Model.Name
 	}
@@ -36,29 +41,19 @@ func (s *Stack) applySettings(v Settings) error {
 	if v.Model.Parallel != 0 {
 		s.parallel(v.Model.Parallel)
 	}
-	s.contracts(
-		func(c *contract.Common) {
-			if v.Debug != nil {
-				c.Debug = *v.Debug
-			}
-			if v.LogLevel != "" {
-				c.LogLevel = v.LogLevel
-			}
-		},
-		func(c *contract.Frontend) {
-			if v.Domain != "" {
-				c.Domain = v.Domain
-			}
-			if v.DomainTitle != "" {
-				c.DomainTitle = v.DomainTitle
-			}
-		},
-		func(c *contract.Backend) {
-			if v.ConversationTTL != nil {
-				c.ConversationTTL = *v.ConversationTTL
-			}
-		},
-		func(*contract.ML) {})
+	edit(s, func(c contract.Environment) {
+		if v.Debug != nil {
+			c.Shared().Debug = *v.Debug
+		}
+		if v.LogLevel != "" {
+			c.Shared().LogLevel = v.LogLevel
+		}
+	})
+	edit(s, func(c *backendenv.Config) {
+		if v.ConversationTTL != nil {
+			c.ConversationTTL = *v.ConversationTTL
+		}
+	})
 	if o := s.Service(Ollama); o != nil && v.GPU != nil {
 		o.GPU = v.GPU
 	}
@@ -155,28 +150,21 @@ func (s *Stack) applyRedis(v *RedisSettings) error {
 		return fmt.Errorf("%s: the stack has no backend that would use it", at)
 	}
 	outside, err := outsideRedis(v, u.Port(), addresses)
-	for _, name := range []string{Backend, ML} {
-		svc := s.Service(name)
-		if svc == nil {
+	for i := range s.Services {
+		svc := &s.Services[i]
+		user, ok := svc.Contract.(contract.RedisUser)
+		if !ok {
 			continue
 		}
 		svc.Outside = append(svc.Outside, outside...)
+
+		r := user.RedisVariables()
+		r.RedisURL, r.RedisSentinels, r.RedisMaster, r.RedisCluster = v.URL, v.Sentinels, v.Master, v.Cluster
 		if v.CA != "" {
 			svc.Files = append(svc.Files, File{Path: redisCA, Content: v.CA})
+			r.RedisCAFile = redisCA
 		}
 	}
-	ca := ""
-	if v.CA != "" {
-		ca = redisCA
-	}
-	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
-		func(b *contract.Backend) {
-			b.RedisCAFile = ca
-			b.RedisURL, b.RedisSentinels, b.RedisMaster, b.RedisCluster = v.URL, v.Sentinels, v.Master, v.Cluster
-		}, func(m *contract.ML) {
-			m.RedisCAFile = ca
-			m.RedisURL, m.RedisSentinels, m.RedisMaster, m.RedisCluster = v.URL, v.Sentinels, v.Master, v.Cluster
-		})
 	return err
 }
 
@@ -266,11 +254,10 @@ func (s *Stack) applyModel(fsys fs.FS, base string) error {
 	if !ok {
 		return fmt.Errorf("%s:model.modelfile: %q does not lie in modelfiles/, which is what ml can read", Project, s.Model.Modelfile)
 	}
-	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
-		func(c *contract.Backend) { c.DefaultModel = s.Model.Name },
-		func(c *contract.ML) {
-			c.DefaultModel, c.BaseModel = s.Model.Name, base
-			c.ModelfilePath, c.ModelfileDigest = path.Join(modelfilesDir, inside), m.Digest
-		})
+	edit(s, func(c *backendenv.Config) { c.DefaultModel = s.Model.Name })
+	edit(s, func(c *mlenv.Config) {
+		c.DefaultModel, c.BaseModel = s.Model.Name, base
+		c.ModelfilePath, c.ModelfileDigest = path.Join(modelfilesDir, inside), m.Digest
+	})
 	return nil
 }

@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
 )
@@ -32,7 +33,7 @@ func TestExternalRedis(t *testing.T) {
 	if d := cmp.Diff(want, b.Outside); d != "" {
 		t.Errorf("outside (-want +got):\n%s", d)
 	}
-	c := b.Contract.(contract.Backend)
+	c := b.Contract.(*backendenv.Config)
 	if c.RedisURL != v.Redis.URL || c.RedisMaster != "main" || len(c.RedisSentinels) != 1 || c.RedisPasswordFile == "" {
 		t.Errorf("backend gets %+v", c)
 	}
@@ -40,7 +41,7 @@ func TestExternalRedis(t *testing.T) {
 	if d := cmp.Diff(want, ml.Outside); d != "" {
 		t.Errorf("ml: outside (-want +got):\n%s", d)
 	}
-	if m := ml.Contract.(contract.ML); m.RedisURL != c.RedisURL || m.RedisMaster != "main" || len(m.RedisSentinels) != 1 || m.RedisPasswordFile != c.RedisPasswordFile {
+	if m := ml.Contract.(*mlenv.Config); m.RedisURL != c.RedisURL || m.RedisMaster != "main" || len(m.RedisSentinels) != 1 || m.RedisPasswordFile != c.RedisPasswordFile {
 		t.Errorf("ml gets %+v", m)
 	}
 }
@@ -58,11 +59,11 @@ func TestExternalRedisCluster(t *testing.T) {
 		t.Errorf("outside: %+v", b.Outside)
 	}
 	ml := s.Service(stacks.ML)
-	if m := ml.Contract.(contract.ML); m.RedisCAFile != b.Contract.(contract.Backend).RedisCAFile || len(m.RedisCluster) != 2 || len(ml.Outside) != 3 {
+	if m := ml.Contract.(*mlenv.Config); m.RedisCAFile != b.Contract.(*backendenv.Config).RedisCAFile || len(m.RedisCluster) != 2 || len(ml.Outside) != 3 {
 		t.Errorf("ml gets %+v and reaches %+v", m, ml.Outside)
 	}
 	for _, svc := range []*stacks.Service{b, ml} {
-		ca := stacks.File{Path: b.Contract.(contract.Backend).RedisCAFile, Content: "the PEM"}
+		ca := stacks.File{Path: b.Contract.(*backendenv.Config).RedisCAFile, Content: "the PEM"}
 		if !slices.Contains(svc.Files, ca) {
 			t.Errorf("%s has no file %q", svc.Name, ca.Path)
 		}
@@ -77,7 +78,7 @@ func TestParallel(t *testing.T) {
 				v := withPassword()
 				v.Target, v.Model.Parallel = target, set
 				s := load(t, name, v)
-				slots, sent := s.Service(stacks.Ollama).Env["OLLAMA_NUM_PARALLEL"], s.Service(stacks.ML).Contract.(contract.ML).MaxParallel
+				slots, sent := s.Service(stacks.Ollama).Env["OLLAMA_NUM_PARALLEL"], s.Service(stacks.ML).Contract.(*mlenv.Config).MaxParallel
 				if slots != strconv.Itoa(want) || sent != want {
 					t.Errorf("%s on %s with %d: Ollama has %s slots, ml sends %d", name, target, set, slots, sent)
 				}
@@ -128,7 +129,7 @@ func TestDevOnACluster(t *testing.T) {
 			}
 		}
 	}
-	if !s.Service(stacks.Backend).Contract.(contract.Backend).Debug {
+	if !s.Service(stacks.Backend).Contract.(*backendenv.Config).Debug {
 		t.Error("no debug logs")
 	}
 }

@@ -6,7 +6,10 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
 // References of the upstream images, pinned. test/images makes equivalents under the same references.
@@ -67,6 +70,7 @@ const redisConfig, redisStart = "/etc/redis/redis.conf", "/etc/redis/start.sh"
 func base(name string) Stack {
 	return Stack{
 		Name:     name,
+		Domain:   "codexcontinue",
 		Networks: []Network{{Name: MainNetwork}},
 		Volumes: []Volume{
 			// Two servers that append to one file lose what either has acknowledged.
@@ -114,8 +118,9 @@ func own(name string, port int, livePath string) Service {
 	return Service{
 		Name: name,
 		Image: Image{Build: &Build{
-			Repository: Project + "/" + name, Context: ".", Dockerfile: "services/" + name + "/Dockerfile", Target: "production",
-			Args: map[string]string{"GO_IMAGE": GoImage},
+			Repository: Project + "/" + name, Context: ".", Target: "production",
+			Dockerfile: "services/" + name + ".Dockerfile",
+			Args:       map[string]string{"GO_IMAGE": GoImage, "SERVICE": name},
 		}},
 		Ports:     []Port{{Name: "http", Container: port, Address: loopback}},
 		Networks:  []string{MainNetwork},
@@ -129,16 +134,17 @@ func own(name string, port int, livePath string) Service {
 
 func frontend(environment string) Service {
 	s := own(Frontend, frontendPort, "/healthz")
-	s.Contract = contract.Frontend{Common: common(environment, frontendPort), BackendURL: url("http", Backend, backendPort),
-		Domain: "general", DomainTitle: "CodexContinue"}
+	s.Contract = &frontendenv.Config{Common: common(environment, frontendPort), BackendURL: url("http", Backend, backendPort),
+		DomainFile: domainFile}
 	s.DependsOn, s.Calls = []string{Backend}, []string{Backend}
 	return s
 }
 
 func backend(environment string) Service {
 	s := own(Backend, backendPort, "/health")
-	s.Contract = contract.Backend{Common: common(environment, backendPort), RedisURL: url("redis", Redis, redisPort) + "/0",
-		MLServiceURL: url("http", ML, mlPort), DefaultModel: "codexcontinue", ConversationTTL: 0, GenerationTimeout: generationTimeout}
+	s.Contract = &backendenv.Config{Common: common(environment, backendPort),
+		RequiredRedis: contract.RequiredRedis{RedisURL: url("redis", Redis, redisPort) + "/0"},
+		MLServiceURL:  url("http", ML, mlPort), DefaultModel: "codexcontinue", ConversationTTL: 0, GenerationTimeout: generationTimeout}
 	s.DependsOn, s.Calls = []string{Redis, ML}, []string{Redis, ML}
 	// An engine asks one thing: a backend that does not get at Redis takes no request, so its predecessor has to stay.
 	s.Health.Command = []string{"/" + Backend, "healthcheck", url("http", "127.0.0.1", backendPort) + "/ready"}
@@ -147,9 +153,9 @@ func backend(environment string) Service {
 
 func ml(environment string) Service {
 	s := own(ML, mlPort, "/health")
-	s.Contract = contract.ML{Common: common(environment, mlPort), OllamaURL: url("http", Ollama, ollamaPort),
+	s.Contract = &mlenv.Config{Common: common(environment, mlPort), OllamaURL: url("http", Ollama, ollamaPort),
 		DefaultModel: "codexcontinue", ApplyModel: true, MaxParallel: defaultParallel, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute,
-		RedisURL: url("redis", Redis, redisPort) + "/0"}
+		OptionalRedis: contract.OptionalRedis{RedisURL: url("redis", Redis, redisPort) + "/0"}}
 	s.Mounts = []Mount{{Kind: MountBind, Source: "modelfiles", Target: modelfilesDir, ReadOnly: true}}
 	s.DependsOn, s.Calls = []string{Ollama, Redis}, []string{Ollama, Redis}
 	return s

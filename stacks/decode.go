@@ -82,9 +82,10 @@ func (f fields) decode(key, value string) error {
 	return read(value)
 }
 
-// unknown names the valid keys, and the one that was probably meant.
-func (f fields) unknown(key string) error {
-	names := slices.Sorted(maps.Keys(f))
+func (f fields) unknown(key string) error { return unknownKey(key, slices.Sorted(maps.Keys(f))) }
+
+// unknownKey returns an error with the valid keys, and the one that was probably meant.
+func unknownKey(key string, names []string) error {
 	best, distance := "", 3
 	for _, n := range names {
 		if d := levenshtein.ComputeDistance(strings.ToLower(key), strings.ToLower(n)); d < distance {

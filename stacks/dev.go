@@ -21,11 +21,14 @@ const SourcesDir = "/src"
 // checkout, on a cluster, it is the production images with debug logs.
 func dev(s *Stack, c Checkout) {
 	s.Development = true
-	s.contracts(func(c *contract.Common) { c.Debug, c.DrainTimeout = true, 5*time.Second },
-		func(*contract.Frontend) {}, func(*contract.Backend) {}, func(*contract.ML) {})
+	edit(s, func(c contract.Environment) {
+		c.Shared().Debug, c.Shared().DrainTimeout = true, 5*time.Second
+	})
 	// A developer does not wait for an answer to end.
-	for _, name := range []string{Frontend, Backend, ML} {
-		s.Service(name).StopGrace = 20 * time.Second
+	for i := range s.Services {
+		if s.Services[i].Contract != nil {
+			s.Services[i].StopGrace = 20 * time.Second
+		}
 	}
 	if !c.Mountable {
 		return
@@ -40,10 +43,9 @@ func dev(s *Stack, c Checkout) {
 			continue
 		}
 		svc.Image.Build.Target = DevelopmentStage
-		// The development stage has linters in it and no sources, so that an edit of a source changes
-		// no plan.
+		// The development stage has linters in it and no sources: an edit of a source changes no plan.
 		svc.Image.Build.Repository += "-dev"
-		svc.Image.Build.Context = "tools/lint"
+		svc.Image.Build.Context, svc.Image.Build.Dockerfile = "tools/lint", "services/Dockerfile"
 		svc.Ports = append(svc.Ports, Port{Name: "debugger", Container: port, Host: port, Address: loopback})
 		svc.Mounts = append(svc.Mounts,
 			Mount{Kind: MountBind, Source: ".", Target: SourcesDir, ReadOnly: true},

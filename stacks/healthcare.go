@@ -3,18 +3,18 @@ package stacks
 import (
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 )
 
 // privateNetwork has no way out.
 const privateNetwork = "codexcontinue-private"
 
-// healthcare is prod with a model, a title and a shorter memory of its own, on a network that nothing leaves: only
-// the edge is also on the main network, which lets it publish its port. The base model must be in the ollama-data
+// healthcare is prod with a domain and a shorter memory of its own, on a network that nothing leaves: only the edge is
+// also on the main network, which lets it publish its port. The base model must be in the ollama-data
 // volume already, as Ollama cannot download it from there.
 func healthcare(s *Stack, c Checkout) {
 	prod(s, c)
-	s.rename("codexcontinue-healthcare", "modelfiles/healthcare/Modelfile")
+	s.domain("healthcare")
 	s.Networks = append(s.Networks, Network{Name: privateNetwork, Internal: true})
 	for i := range s.Services {
 		s.Services[i].Networks = []string{privateNetwork}
@@ -24,8 +24,5 @@ func healthcare(s *Stack, c Checkout) {
 	ollama := s.Service(Ollama)
 	ollama.Env["OLLAMA_NO_CLOUD"] = "1"
 	ollama.Outside = nil
-	s.contracts(func(*contract.Common) {},
-		func(f *contract.Frontend) { f.Domain, f.DomainTitle = "healthcare", "CodexContinue Healthcare" },
-		func(b *contract.Backend) { b.ConversationTTL = 30 * 24 * time.Hour },
-		func(*contract.ML) {})
+	edit(s, func(c *backendenv.Config) { c.ConversationTTL = 30 * 24 * time.Hour })
 }

@@ -62,3 +62,18 @@ func TestShippedStacks(t *testing.T) {
 		})
 	}
 }
+
+// TestLoadSharesNothing checks that an edit of one stack's environments changes no other stack.
+func TestLoadSharesNothing(t *testing.T) {
+	one, two := load(t, "prod", withPassword()), load(t, "prod", withPassword())
+	for _, svc := range one.Services {
+		if svc.Contract != nil {
+			svc.Contract.Shared().LogLevel = "debug"
+		}
+	}
+	for _, svc := range two.Services {
+		if svc.Contract != nil && svc.Contract.Shared().LogLevel != "info" {
+			t.Errorf("%s is one of both stacks", svc.Name)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
 // Checkout is the copy of the repository that a stack is provisioned from.
@@ -53,7 +54,8 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 	stack := base(name)
 	c.Mountable = c.Mountable || v.Target != Kubernetes
 	apply(&stack, c)
-	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model.Base))
+	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model.Base),
+		stack.applyDomain(c.FS, v.DomainTitle))
 	if err != nil {
 		return Stack{}, err
 	}
@@ -107,28 +109,15 @@ func (s *Stack) Remove(names ...string) {
 	})
 }
 
-// contracts calls the functions on the typed environment of each service that has it.
-func (s *Stack) contracts(common func(*contract.Common), frontend func(*contract.Frontend), backend func(*contract.Backend), ml func(*contract.ML)) {
+// edit calls change with the environment of each service that has it as an E: a service's own
+// Config, what every service has (contract.Environment), or what the users of Redis have.
+func edit[E contract.Environment](s *Stack, change func(E)) {
 	for i := range s.Services {
-		switch c := s.Services[i].Contract.(type) {
-		case contract.Frontend:
-			common(&c.Common)
-			frontend(&c)
-			s.Services[i].Contract = c
-		case contract.Backend:
-			common(&c.Common)
-			backend(&c)
-			s.Services[i].Contract = c
-		case contract.ML:
-			common(&c.Common)
-			ml(&c)
-			s.Services[i].Contract = c
+		if c, ok := s.Services[i].Contract.(E); ok {
+			change(c)
 		}
 	}
 }
-
-// rename gives the stack's model another name and Modelfile.
-func (s *Stack) rename(model, modelfile string) { s.Model.Name, s.Model.Modelfile = model, modelfile }
 
 // parallel sets how many answers each replica of Ollama writes at once: ml sends it as many as it has slots for. Each is a KV
 // cache in memory (docs/scaling.md has the arithmetic).
@@ -136,8 +125,7 @@ func (s *Stack) parallel(n int) {
 	if o := s.Service(Ollama); o != nil {
 		o.Env[parallelVariable] = strconv.Itoa(n)
 	}
-	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {}, func(*contract.Backend) {},
-		func(c *contract.ML) { c.MaxParallel = n })
+	edit(s, func(c *mlenv.Config) { c.MaxParallel = n })
 }
 
 // formerPassword is how long Redis takes the password before: as long as an `up` may take that replaces the containers
@@ -145,7 +133,7 @@ func (s *Stack) parallel(n int) {
 // failed half-way.
 const formerPassword = time.Hour
 
-// requirePassword makes Redis ask for the password that the config holds, and backend and ml give it. Redis gets the hash
+// requirePassword makes Redis ask for the password that the config holds, and its users give it. Redis gets the hash
 // only: a password of any characters fits, and none can be read from the container of Redis. A password that was replaced
 // is taken for a while (formerPassword).
 func (s *Stack) requirePassword() {
@@ -158,14 +146,13 @@ func (s *Stack) requirePassword() {
 			File{Path: redisStart, Content: redisStartScript})
 		r.Command = []string{"sh", redisStart, auth, "/data/passwords", strconv.Itoa(int(formerPassword / time.Second)), redisConfig}
 	}
-	for _, name := range []string{Backend, ML} {
-		if c := s.Service(name); c != nil {
-			c.Files = append(c.Files, File{Path: file, Secret: RedisPassword})
+	for i := range s.Services {
+		svc := &s.Services[i]
+		if c, ok := svc.Contract.(contract.RedisUser); ok {
+			svc.Files = append(svc.Files, File{Path: file, Secret: RedisPassword})
+			c.RedisVariables().RedisPasswordFile = file
 		}
 	}
-	s.contracts(func(*contract.Common) {}, func(*contract.Frontend) {},
-		func(b *contract.Backend) { b.RedisPasswordFile = file },
-		func(m *contract.ML) { m.RedisPasswordFile = file })
 }
 
 // boundRedis writes Redis' own bound of memory from the container's.

@@ -4,10 +4,12 @@ package stacks
 // password. Only the edge publishes a port.
 func prod(s *Stack, _ Checkout) {
 	s.requirePassword()
-	for _, name := range []string{Frontend, Backend} {
-		svc := s.Service(name)
-		svc.Replicas = 2
-		svc.Resources.Memory = GiB // as the compose stack's production override had it
+	for i := range s.Services {
+		if svc := &s.Services[i]; svc.Contract != nil {
+			svc.Replicas = 2
+			svc.Resources.Memory = GiB
+		}
 	}
-	s.Service(ML).Resources.Memory = GiB
+	// Ollama, not ml, is what bounds the answers.
+	s.Service(ML).Replicas = 1
 }

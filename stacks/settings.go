@@ -22,7 +22,7 @@ type Settings struct {
 	Debug *bool
 	// LogLevel is one of debug, info, warn, error.
 	LogLevel string
-	// Domain and DomainTitle are what the web UI calls itself.
+	// Domain is the folder of modelfiles whose texts people see; DomainTitle replaces the title among them.
 	Domain, DomainTitle string
 	Model               ModelSettings
 	Edge                EdgeSettings

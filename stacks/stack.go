@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
 )
 
 // Bytes is an amount of memory or disk in bytes.
@@ -57,6 +59,8 @@ type Stack struct {
 	// Development stacks mount the sources and may publish every service on the machine's loopback address; they stop
 	// at once, where others let every answer end.
 	Development bool
+	// Domain is what the stack is about: the folder of modelfiles whose texts people see.
+	Domain string
 	// Networks, Volumes and Secrets are referred to by name from Services.
 	Networks []Network
 	Volumes  []Volume
@@ -157,8 +161,8 @@ type Service struct {
 	// Entrypoint and Command replace the image's own when not empty.
 	Entrypoint []string
 	Command    []string
-	// Contract is the service's environment: one of the structs of services/contract, or nil.
-	Contract any
+	// Contract is the environment of a service of this repository; nil for the others.
+	Contract contract.Environment
 	// Env holds variables beside the contract: those of upstream images. Never secrets.
 	Env      map[string]string
 	Ports    []Port

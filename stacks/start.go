@@ -49,10 +49,14 @@ func (s Stack) StartOrder() ([]Service, error) {
 // Environment is the container's environment: the variables of the contract, of Env, and of the target's own. A variable
 // that two of them set is an error, with the field below the service.
 func (s Service) Environment(own map[string]string) (map[string]string, error) {
-	vars, err := render(s.Contract)
-	if err != nil {
-		return nil, fmt.Errorf("contract: %w", err)
+	vars := map[string]string{}
+	if s.Contract != nil {
+		var err error
+		if vars, err = contract.Render(s.Contract); err != nil {
+			return nil, fmt.Errorf("contract: %w", err)
+		}
 	}
+
 	var errs []error
 	for _, more := range []map[string]string{s.Env, own} {
 		for name := range more {
@@ -63,18 +67,4 @@ func (s Service) Environment(own map[string]string) (map[string]string, error) {
 		maps.Copy(vars, more)
 	}
 	return vars, errors.Join(errs...)
-}
-
-func render(c any) (map[string]string, error) {
-	switch c := c.(type) {
-	case nil:
-		return map[string]string{}, nil
-	case contract.Backend:
-		return contract.Render(c)
-	case contract.Frontend:
-		return contract.Render(c)
-	case contract.ML:
-		return contract.Render(c)
-	}
-	return nil, fmt.Errorf("%T is none of the contracts of services/contract", c)
 }

@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 )
@@ -288,26 +287,11 @@ func (s Stack) validateContract(p *problems, at string, svc Service) {
 			p.add(at+".env."+name, "is no name of a variable: use upper-case letters, digits and underscores")
 		}
 	}
-	var err error
-	var vars map[string]string
-	var common contract.Common
-	var generation time.Duration
-	switch c := svc.Contract.(type) {
-	case nil:
-		return
-	case contract.Frontend:
-		common = c.Common
-		vars, err = contract.Render(c)
-	case contract.Backend:
-		common, generation = c.Common, c.GenerationTimeout
-		vars, err = contract.Render(c)
-	case contract.ML:
-		common, generation = c.Common, c.GenerationTimeout
-		vars, err = contract.Render(c)
-	default:
-		p.add(at+".contract", "%T is no environment contract", c)
+	if svc.Contract == nil {
 		return
 	}
+
+	vars, err := contract.Render(svc.Contract)
 	for _, e := range leaves(err) {
 		p.add(at+".contract", "%v", e)
 	}
@@ -316,11 +300,16 @@ func (s Stack) validateContract(p *problems, at string, svc Service) {
 			p.add(at+".env."+name, "is the contract's: set it there")
 		}
 	}
-	if svc.StopGrace <= common.DrainTimeout {
-		p.add(at+".stopGrace", "%s must be longer than the drain timeout of %s, or a draining container is killed", svc.StopGrace, common.DrainTimeout)
+
+	drain, answer := svc.Contract.Shared().DrainTimeout, svc.Contract.LongestAnswer()
+	if svc.StopGrace <= drain {
+		p.add(at+".stopGrace",
+			"%s must be longer than the drain timeout of %s, or a draining container is killed",
+			svc.StopGrace, drain)
 	}
-	if !s.Development && common.DrainTimeout < generation {
-		p.add(at+".contract", "DRAIN_TIMEOUT: %s must not be shorter than the generation timeout of %s, or an update cuts answers", common.DrainTimeout, generation)
+	if !s.Development && drain < answer {
+		p.add(at+".contract", "DRAIN_TIMEOUT: %s must not be shorter than the generation timeout "+
+			"of %s, or an update cuts answers", drain, answer)
 	}
 }
 

@@ -8,7 +8,8 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -46,9 +47,7 @@ func TestValidate(t *testing.T) {
 		"gpu":                {func(s *stacks.Stack) { s.Service("ollama").GPU = &stacks.GPU{} }, "services.ollama.gpu: set either count or devices"},
 		"log":                {func(s *stacks.Stack) { s.Service("ml").Log = stacks.Log{} }, "services.ml.log: must be bounded"},
 		"redis url": {func(s *stacks.Stack) {
-			c := s.Service("backend").Contract.(contract.Backend)
-			c.RedisURL = "http://redis"
-			s.Service("backend").Contract = c
+			s.Service("backend").Contract.(*backendenv.Config).RedisURL = "http://redis"
 		}, `services.backend.contract: REDIS_URL: scheme "http" is none of redis, rediss`},
 		"tokenless secret":    {func(s *stacks.Stack) { s.Service("redis").Files[1].Content = "x" }, `services.redis.files./run/secrets/redis-auth.conf: names the secret "redis-password" and has no place for it`},
 		"empty file":          {func(s *stacks.Stack) { s.Service("edge").Files[0].Content = "" }, "services.edge.files./etc/caddy/Caddyfile: is empty"},
@@ -79,7 +78,6 @@ func TestValidate(t *testing.T) {
 		}, `services.ml.networks: "codexcontinue-network" is there twice`},
 		"variable":         {func(s *stacks.Stack) { s.Service("ollama").Env["ollama debug"] = "1" }, "services.ollama.env.ollama debug: is no name of a variable"},
 		"two of a name":    {func(s *stacks.Stack) { s.Service("backend").Env = map[string]string{"REDIS_URL": "x"} }, "services.backend.env.REDIS_URL: is the contract's"},
-		"no environment":   {func(s *stacks.Stack) { s.Service("backend").Contract = 7 }, "services.backend.contract: int is no environment contract"},
 		"start timeout":    {func(s *stacks.Stack) { s.Service("edge").StartTimeout = 0 }, "services.edge.startTimeout: must be positive"},
 		"no grace":         {func(s *stacks.Stack) { s.Service("edge").StopGrace = 0 }, "services.edge.stopGrace: must be positive"},
 		"secret key":       {func(s *stacks.Stack) { s.Secrets[0].ConfigKey = "password" }, `secrets.redis-password.configKey: "password" is no secret key of the config (valid: redisPassword)`},
@@ -88,9 +86,7 @@ func TestValidate(t *testing.T) {
 		"model undigested": {func(s *stacks.Stack) { s.Model.Digest = "" }, "model.digest: is empty"},
 		"no services":      {func(s *stacks.Stack) { s.Services = nil }, "services: the stack has none"},
 		"short drain": {func(s *stacks.Stack) {
-			c := s.Service("ml").Contract.(contract.ML)
-			c.DrainTimeout = time.Minute
-			s.Service("ml").Contract = c
+			s.Service("ml").Contract.(*mlenv.Config).DrainTimeout = time.Minute
 		}, "services.ml.contract: DRAIN_TIMEOUT: 1m0s must not be shorter than the generation timeout of 10m0s"},
 		"service twice":  {func(s *stacks.Stack) { s.Services = append(s.Services, s.Services[0]) }, "services.edge: is there twice"},
 		"call of nobody": {func(s *stacks.Stack) { s.Service("ml").Calls = []string{"llm"} }, `services.ml.calls: there is no service "llm"`},
@@ -168,7 +164,7 @@ func TestOverlays(t *testing.T) {
 	if u := dev.Service("backend").Security.UID; u != 1000 {
 		t.Errorf("dev's backend runs as %d, want the owner of the checkout", u)
 	}
-	if !dev.Service("ml").Contract.(contract.ML).Debug {
+	if !dev.Service("ml").Contract.(*mlenv.Config).Debug {
 		t.Error("dev does not debug")
 	}
 	rooted, err := stacks.Load("dev", stacks.Settings{}, stacks.Checkout{FS: os.DirFS("..")})
@@ -193,11 +189,15 @@ func TestLoadRefuses(t *testing.T) {
 		want     string
 	}{
 		"unknown stack":   {"staging", stacks.Settings{}, checkout(), `stack "staging" has no overlay: set one with`},
-		"unknown overlay": {"x", stacks.Settings{Overlay: "test"}, checkout(), `codexcontinue:overlay: "test" is none of dev, healthcare, prod`},
+		"unknown overlay": {"x", stacks.Settings{Overlay: "test"}, checkout(), `codexcontinue:overlay: "test" is none of ` + strings.Join(stacks.Overlays(), ", ")},
 		"missing secret":  {"prod", stacks.Settings{}, checkout(), "codexcontinue:redisPassword: is not set, and this stack needs it: pulumi config set --secret"},
 		"unknown service": {"dev", stacks.Settings{Services: map[string]stacks.ServiceSettings{"bakend": {}}}, checkout(), "codexcontinue:services.bakend: this stack has no such service (it has edge, "},
-		"no Modelfile":    {"dev", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}}, checkout(), "modelfiles/gone/Modelfile: there is no such Modelfile"},
-		"both at once":    {"prod", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}}, checkout(), "redisPassword\ncodexcontinue:model.modelfile: "},
+		"unknown domain": {"dev", stacks.Settings{Domain: "legal"}, checkout(),
+			`codexcontinue:domain: "legal" is none of codexcontinue, healthcare`},
+		"a domain elsewhere": {"dev", stacks.Settings{Domain: "../stacks"}, checkout(),
+			`codexcontinue:domain: "../stacks" is none of codexcontinue, healthcare`},
+		"no Modelfile": {"dev", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}}, checkout(), "modelfiles/gone/Modelfile: there is no such Modelfile"},
+		"both at once": {"prod", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}}, checkout(), "redisPassword\ncodexcontinue:model.modelfile: "},
 		"Modelfile outside": {"dev", stacks.Settings{Model: stacks.ModelSettings{Modelfile: "other/Modelfile"}},
 			stacks.Checkout{FS: fstest.MapFS{"other/Modelfile": {Data: []byte("FROM x\n")}}}, "does not lie in modelfiles/"},
 	} {
@@ -212,7 +212,7 @@ func TestLoadRefuses(t *testing.T) {
 
 func TestSettingsChangeTheStack(t *testing.T) {
 	three := 3
-	s := load(t, "mine", stacks.Settings{Overlay: "dev", PortOffset: 1000, Domain: "legal", Secrets: map[string]bool{"redisPassword": true},
+	s := load(t, "mine", stacks.Settings{Overlay: "dev", PortOffset: 1000, Domain: "healthcare", DomainTitle: "Care", Secrets: map[string]bool{"redisPassword": true},
 		Edge: stacks.EdgeSettings{Port: 80, Address: "0.0.0.0"}, GPU: &stacks.GPU{Count: 1}, Model: stacks.ModelSettings{Base: "tiny"},
 		Services: map[string]stacks.ServiceSettings{"redis": {Memory: stacks.GiB}, "frontend": {Replicas: &three}}})
 	if p := s.Service("edge").Ports[0]; p.Host != 1080 || p.Address != "0.0.0.0" {
@@ -221,12 +221,16 @@ func TestSettingsChangeTheStack(t *testing.T) {
 	if c := s.Service("redis").Files[0].Content; !strings.Contains(c, "maxmemory 805306368\n") || !strings.Contains(strings.Join(s.Service("redis").Command, " "), "/run/secrets/redis-auth.conf") {
 		t.Errorf("redis.conf:\n%s", c)
 	}
-	ml := s.Service("ml").Contract.(contract.ML)
+	ml := s.Service("ml").Contract.(*mlenv.Config)
 	if ml.BaseModel != "tiny" || ml.ModelfileDigest != s.Model.Digest || ml.ModelfilePath != "/models/ollama/codexcontinue/Modelfile" {
 		t.Errorf("ml gets %+v", ml)
 	}
-	if s.Service("ollama").GPU == nil || s.Service("frontend").Replicas != 3 || s.Service("frontend").Contract.(contract.Frontend).Domain != "legal" {
+	if s.Service("ollama").GPU == nil || s.Service("frontend").Replicas != 3 {
 		t.Error("a setting was dropped")
+	}
+	texts := s.Service("frontend").Files[0].Content
+	if !strings.Contains(texts, `"title": "Care"`) || !strings.Contains(texts, "Not a medical device") {
+		t.Errorf("people see %s", texts)
 	}
 	if other := load(t, "dev", stacks.Settings{}); other.Model.Digest == s.Model.Digest {
 		t.Error("another base model has the same digest")

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the real command in a project with the repository's own
-// settings files and Modelfile.
+// settings files and domain.
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -47,13 +47,13 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			names := []string{
 				"Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml",
-				"modelfiles/codexcontinue/Modelfile",
+				"modelfiles/codexcontinue/Modelfile", "modelfiles/codexcontinue/domain.yaml",
 				"tools/lint/go.mod", "tools/lint/go.sum",
 			}
 
-			for _, service := range []string{"frontend", "backend", "ml", "ollama"} {
-				names = append(names, "services/"+service+"/Dockerfile",
-					"services/"+service+"/Dockerfile.dockerignore")
+			for _, service := range []string{"frontend.", "backend.", "ml.", "ollama/", ""} {
+				names = append(names, "services/"+service+"Dockerfile",
+					"services/"+service+"Dockerfile.dockerignore")
 			}
 
 			for _, name := range names {

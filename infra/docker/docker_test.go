@@ -6,7 +6,7 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
 )
@@ -55,8 +55,7 @@ func TestWhatDockerCannotExpress(t *testing.T) {
 		"unknown mount":     {change("web", func(s *stacks.Service) { s.Mounts[0].Kind = "nfs" }), `services.web.mounts./services: docker knows no mount of kind "nfs"`},
 		"both GPU requests": {change("web", func(s *stacks.Service) { s.GPU = &stacks.GPU{Count: 1, Devices: []string{"0"}} }), "services.web.gpu: set count or devices, not both"},
 		"empty GPU request": {change("web", func(s *stacks.Service) { s.GPU = &stacks.GPU{} }), "services.web.gpu: asks for no device"},
-		"foreign contract":  {change("web", func(s *stacks.Service) { s.Contract = struct{}{} }), "services.web.contract: struct {} is none"},
-		"invalid contract":  {change("web", func(s *stacks.Service) { s.Contract = contract.Frontend{} }), "services.web.contract: LOG_LEVEL"},
+		"invalid contract":  {change("web", func(s *stacks.Service) { s.Contract = &frontendenv.Config{} }), "services.web.contract: LOG_LEVEL"},
 		"variable twice": {change("web", func(s *stacks.Service) {
 			s.Env, s.GPU = map[string]string{"NVIDIA_VISIBLE_DEVICES": "all"}, &stacks.GPU{Count: 1}
 		}), "services.web.env.NVIDIA_VISIBLE_DEVICES: is set twice"},

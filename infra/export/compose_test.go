@@ -97,7 +97,8 @@ func TestComposeParity(t *testing.T) {
 			for _, file := range slices.Concat([]string{"base"}, overrides) {
 				written = append(written, filepath.Join(root, "infra/docker/testdata/compose", file+".yaml"))
 			}
-			want := load(t, root, []string{"STACK=" + name, "MODELFILE_DIGEST=" + stack.Model.Digest, "REDIS_PASSWORD=x", "REDIS_AUTH=x"}, written...)
+			want := load(t, root, []string{"STACK=" + name, "MODELFILE_DIGEST=" + stack.Model.Digest,
+				"DOMAIN_TEXTS=" + stack.Service(stacks.Frontend).Files[0].Content, "REDIS_PASSWORD=x", "REDIS_AUTH=x"}, written...)
 			if d := cmp.Diff(meaning(t, want), meaning(t, got)); d != "" {
 				t.Errorf("-compose files +export:\n%s", d)
 			}

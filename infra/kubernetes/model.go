@@ -16,6 +16,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	batchv1 "k8s.io/api/batch/v1"
@@ -59,10 +60,12 @@ func planModel(stack stacks.Stack, plans []plan, root string) (*modelPlan, *mode
 		return nil, nil, err
 	}
 	for _, p := range plans {
-		c, ok := p.Contract.(contract.ML)
+		client, ok := p.Contract.(*mlenv.Config)
 		if !ok {
 			continue
 		}
+		c := *client
+		c.OptionalRedis = contract.OptionalRedis{} // what makes the model answers nobody
 		m := &modelPlan{digest: stack.Model.Digest, client: p, replicas: 1}
 		at, err := url.Parse(c.OllamaURL)
 		if err != nil {
@@ -80,7 +83,7 @@ func planModel(stack stacks.Stack, plans []plan, root string) (*modelPlan, *mode
 			at.Host, m.replicas = "127.0.0.1:"+at.Port(), 1
 			c.OllamaURL = at.String()
 		}
-		if m.env, err = contract.Render(c.WithoutRedis()); err != nil {
+		if m.env, err = contract.Render(&c); err != nil {
 			return nil, nil, fmt.Errorf("services.%s.contract: %w", p.Name, err)
 		}
 		return m, files, nil

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -70,8 +70,7 @@ func TestWhatAClusterCannotExpress(t *testing.T) {
 			}
 		}, "model.modelfile" + cannot + "modelfiles/lab/Modelfile and what it names are more than the 1 MiB"},
 		"missing Modelfile":  {func(s *stacks.Stack, _ *kubernetes.Options) { s.Model.Modelfile = "modelfiles/gone" }, "model.modelfile: modelfiles/gone: there is no such Modelfile"},
-		"invalid contract":   {on("ml", func(s *stacks.Service) { s.Contract = contract.ML{} }), "services.ml.contract: LOG_LEVEL"},
-		"foreign contract":   {on("ml", func(s *stacks.Service) { s.Contract = struct{}{} }), "services.ml.contract: struct {} is none"},
+		"invalid contract":   {on("ml", func(s *stacks.Service) { s.Contract = &mlenv.Config{} }), "services.ml.contract: LOG_LEVEL"},
 		"variable twice":     {on("ml", func(s *stacks.Service) { s.Env = map[string]string{"LOG_LEVEL": "info"} }), "services.ml.env.LOG_LEVEL: is set twice"},
 		"missing Dockerfile": {on("ml", func(s *stacks.Service) { s.Image.Build.Dockerfile = "gone" }), "services.ml.image.build.dockerfile: open gone"},
 		"circle":             {on("store", func(s *stacks.Service) { s.DependsOn = []string{"web"} }), "dependsOn: the services wait for each other in a circle"},

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -28,9 +28,10 @@ type plan struct {
 
 // planService reports every part of the service that a cluster cannot express.
 func planService(stack stacks.Stack, svc stacks.Service, opts Options) (plan, error) {
-	if c, ok := svc.Contract.(contract.ML); ok {
-		c.ApplyModel = false // the Job does (model.go)
-		svc.Contract = c
+	if c, ok := svc.Contract.(*mlenv.Config); ok {
+		waiting := *c
+		waiting.ApplyModel = false // the Job does (model.go)
+		svc.Contract = &waiting
 	}
 	p := plan{Service: svc, kind: kindDeployment, most: most(svc)}
 	p.Files = sortedFiles(svc.Files)

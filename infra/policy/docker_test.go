@@ -9,7 +9,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
-	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
 )
@@ -63,9 +62,7 @@ var badOnDocker = map[string]bad{
 	"latest":                      {change: service("redis", func(s *stacks.Service) { s.Image.Ref = "redis:latest" }), subject: "redis", want: "pinned-image"},
 	"no tag":                      {change: service("redis", func(s *stacks.Service) { s.Image.Ref = "registry.example.com:5000/redis" }), subject: "redis", want: "pinned-image"},
 	"debugged production": {change: service("backend", func(s *stacks.Service) {
-		c := s.Contract.(contract.Backend)
-		c.Debug = true
-		s.Contract = c
+		s.Contract.Shared().Debug = true
 	}), subject: "backend", want: "debug"},
 	"a password in the environment": {change: service("redis", func(s *stacks.Service) { s.Env = map[string]string{"REDIS_PASSWORD": "x"} }), subject: "redis", want: "secret-in-environment"},
 	"a key in the environment":      {change: service("ollama", func(s *stacks.Service) { s.Env["HF_API_KEY"] = "x" }), subject: "ollama", want: "secret-in-environment"},
@@ -87,9 +84,7 @@ var badOnDocker = map[string]bad{
 	}, subject: "*", want: "isolation"},
 	"healthcare's domain on prod": {change: func(s *stacks.Stack) {
 		s.Service("ollama").Env["OLLAMA_NO_CLOUD"] = "1"
-		c := s.Service("frontend").Contract.(contract.Frontend)
-		c.Domain = "healthcare"
-		s.Service("frontend").Contract = c
+		s.Domain = "healthcare"
 	}, subject: "*", want: "isolation"},
 	"healthcare with the cloud": {from: "healthcare", change: service("ollama", func(s *stacks.Service) { delete(s.Env, "OLLAMA_NO_CLOUD") }), subject: "ollama", want: "cloud-models"},
 	"a volume that goes":        {alterAll: func(r *docker.Rendering) { r.Retained = []string{stacks.OllamaData} }, subject: "redis-data", want: "retained-volume"},

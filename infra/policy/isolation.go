@@ -8,7 +8,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// healthcare is the DOMAIN of stacks whose data must not leave them.
+// healthcare is the domain of stacks whose data must not leave them.
 const healthcare = "healthcare"
 
 var isolationRules = []Rule{{
@@ -28,18 +28,9 @@ var isolationRules = []Rule{{
 	}),
 }}
 
-// isolated says whether the stack must keep to itself.
+// isolated reports whether the stack must keep to itself.
 func isolated(p Plan) bool {
-	if slices.ContainsFunc(p.Networks, func(n workload.Network) bool { return n.Internal }) ||
-		slices.ContainsFunc(p.Stack.Networks, func(n stacks.Network) bool { return n.Internal }) {
-		return true
-	}
-	for _, w := range p.Workloads {
-		for _, c := range w.Containers {
-			if c.Value("DOMAIN") == healthcare {
-				return true
-			}
-		}
-	}
-	return false
+	return p.Stack.Domain == healthcare ||
+		slices.ContainsFunc(p.Networks, func(n workload.Network) bool { return n.Internal }) ||
+		slices.ContainsFunc(p.Stack.Networks, func(n stacks.Network) bool { return n.Internal })
 }

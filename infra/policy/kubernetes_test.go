@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
-	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -36,9 +35,7 @@ var badOnKubernetes = map[string]bad{
 	"latest":                     {service: "redis", tamper: container(set("image", "redis")), want: "pinned-image"},
 	"a sidecar from the network": {service: "redis", tamper: addContainer("initContainers", "busybox:latest"), want: "pinned-image"},
 	"debugged production": {change: service("backend", func(s *stacks.Service) {
-		c := s.Contract.(contract.Backend)
-		c.Debug = true
-		s.Contract = c
+		s.Contract.Shared().Debug = true
 	}), subject: "backend", want: "debug"},
 	"a password in the environment": {change: service("redis", func(s *stacks.Service) { s.Env = map[string]string{"REDIS_PASSWORD": "x"} }), subject: "redis", want: "secret-in-environment"},
 	"a secret as a variable": {service: "backend", tamper: container(set("env", []any{map[string]any{"name": "X",

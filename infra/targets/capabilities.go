@@ -12,6 +12,7 @@ var (
 	withRoute   = refused("with the route")
 	ofCluster   = "an engine has one node"
 	kubeletLog  = machine("the kubelet's `containerLogMaxSize` and `containerLogMaxFiles`")
+	textsByLoad = other("read by Load, which gives the frontend a file of its texts (`File.Content`), and by the policy")
 	inContract  = other("in the environment, by `Service.Contract`")
 )
 
@@ -19,6 +20,7 @@ var (
 var Capabilities = []Capability{
 	{"Stack.Name", rendered("part of the names of networks, volumes and containers; label `dev.codexcontinue.stack`"), rendered("Namespace `codexcontinue-<name>`; the same label")},
 	{"Stack.Development", other("read by the dev overlay and by validation"), other("read by the dev overlay and by validation")},
+	{"Stack.Domain", textsByLoad, textsByLoad},
 	{"Stack.Route", refused("publish a port with `edge.port` and `edge.address`"), rendered("HTTPRoute or Ingress to the edge")},
 	{"Stack.Registry", refused("images run on the engine that builds them"), rendered("images are built and pushed there, and pods name their digests; without it they are put onto the nodes by `codexctl images load`")},
 

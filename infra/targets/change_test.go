@@ -10,7 +10,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/targets"
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -98,6 +98,7 @@ const (
 var edits = []edit{
 	{field: "Stack.Name", change: func(s *stacks.Stack) { s.Name = "lab2" }, docker: "container:Container codexcontinue-lab2-web", kubernetes: "core/v1:Namespace namespace"},
 	{field: "Stack.Development", change: func(s *stacks.Stack) { s.Development = true }},
+	{field: "Stack.Domain", change: func(s *stacks.Stack) { s.Domain = "healthcare" }},
 	{field: "Stack.Route", change: route(nothing[stacks.Route]), docker: "route.host", kubernetes: httpRoute},
 	{field: "Stack.Registry", change: func(s *stacks.Stack) { s.Registry = "registry.example.com" }, docker: "registry", kubernetes: "image:Image ml"},
 	{field: "Network.Name", change: func(s *stacks.Stack) {
@@ -136,9 +137,7 @@ var edits = []edit{
 	{field: "Service.Entrypoint", change: service("edge", func(s *stacks.Service) { s.Entrypoint = []string{"/other"} }), docker: edgeContainer, kubernetes: edgePods},
 	{field: "Service.Command", change: service("edge", func(s *stacks.Service) { s.Command = []string{"other"} }), docker: edgeContainer, kubernetes: edgePods},
 	{field: "Service.Contract", change: service("ml", func(s *stacks.Service) {
-		c := s.Contract.(contract.ML)
-		c.MaxQueue++
-		s.Contract = c
+		s.Contract.(*mlenv.Config).MaxQueue++
 	}), docker: mlContainer, kubernetes: mlPods},
 	{field: "Service.Env", change: service("web", func(s *stacks.Service) { s.Env["MORE"] = "1" }), docker: webContainer, kubernetes: webPods},
 	{field: "Service.Networks", change: service("web", func(s *stacks.Service) { s.Networks = []string{"private", "main"} }), docker: webContainer},

@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -92,7 +93,7 @@ func labStack(t *testing.T, root string) stacks.Stack {
 	ml := service("ml", stacks.Service{
 		Image: stacks.Image{Build: &stacks.Build{Repository: "codexcontinue/ml", Context: ".", Dockerfile: "services/ml/Dockerfile", Target: "production",
 			Args: map[string]string{"GO_IMAGE": "golang:1.26"}}},
-		Contract: contract.ML{Common: contract.Common{Environment: "lab", LogLevel: "info", ListenAddr: ":5000", DrainTimeout: 10 * time.Second},
+		Contract: &mlenv.Config{Common: contract.Common{Environment: "lab", LogLevel: "info", ListenAddr: ":5000", DrainTimeout: 10 * time.Second},
 			OllamaURL: "http://ollama:11434", DefaultModel: "lab", ModelfilePath: "/models/ollama/lab/Modelfile", ModelfileDigest: model.Digest, ApplyModel: true,
 			MaxParallel: 2, MaxQueue: 4, GenerationTimeout: 5 * time.Second, KeepAlive: time.Minute},
 		Ports:     []stacks.Port{{Name: "http", Container: 5000}},

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
-	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
@@ -128,7 +128,7 @@ func conversation(t testing.TB, url, id string) (d backendapi.ConversationDetail
 // within five seconds, and nothing of it is missing or twice there.
 func TestKilledBackend(t *testing.T) {
 	redis, ml := redistest.Start(t), mltest.Start(t)
-	env := environ(t, func(b *contract.Backend) { b.RedisURL, b.MLServiceURL = redis.URL, ml.URL })
+	env := environ(t, func(b *backendenv.Config) { b.RedisURL, b.MLServiceURL = redis.URL, ml.URL })
 	victim := startProcess(t, env)
 	survivor, _ := serveHere(t, env)
 	const words = 500
@@ -197,7 +197,7 @@ func TestRandomKills(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 	redis, ml := redistest.Start(t), mltest.Start(t)
-	env := environ(t, func(b *contract.Backend) { b.RedisURL, b.MLServiceURL = redis.URL, ml.URL })
+	env := environ(t, func(b *backendenv.Config) { b.RedisURL, b.MLServiceURL = redis.URL, ml.URL })
 	f := &fleet{}
 	for range 3 {
 		f.members = append(f.members, startProcess(t, env))

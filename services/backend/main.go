@@ -1,6 +1,6 @@
 // Command backend is the REST API: conversations, answers that outlive their readers, models and the stack's status.
 //
-//	backend                    serve, as the environment says (see services/contract)
+//	backend                    serve, as the environment says (see services/backend/backendenv)
 //	backend healthcheck [URL]  exit 0 when /health answers 200
 //	backend version            print the version
 package main
@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/api"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
@@ -59,7 +60,7 @@ const (
 )
 
 func serve(ctx context.Context, environ []string, stderr io.Writer) error {
-	cfg, err := contract.Parse[contract.Backend](environ)
+	cfg, err := contract.Parse[backendenv.Config](environ)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
@@ -35,15 +36,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func environ(t testing.TB, change func(*contract.Backend)) []string {
+func environ(t testing.TB, change func(*backendenv.Config)) []string {
 	t.Helper()
-	cfg := contract.Backend{Common: contract.Common{Environment: "test", LogLevel: "info", ListenAddr: "127.0.0.1:0", DrainTimeout: 2 * time.Second},
-		RedisURL: "redis://127.0.0.1:1/0", MLServiceURL: "http://127.0.0.1:1", DefaultModel: "codexcontinue",
+	cfg := backendenv.Config{Common: contract.Common{Environment: "test", LogLevel: "info", ListenAddr: "127.0.0.1:0", DrainTimeout: 2 * time.Second},
+		RequiredRedis: contract.RequiredRedis{RedisURL: "redis://127.0.0.1:1/0"},
+		MLServiceURL:  "http://127.0.0.1:1", DefaultModel: "codexcontinue",
 		ConversationTTL: time.Hour, GenerationTimeout: time.Minute}
 	if change != nil {
 		change(&cfg)
 	}
-	vars, err := contract.Render(cfg)
+	vars, err := contract.Render(&cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +235,7 @@ func TestPeersAreMissing(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	url, out := serveHere(t, environ(t, func(b *contract.Backend) { b.RedisURL = "redis://" + addr + "/0"; b.Debug = true }))
+	url, out := serveHere(t, environ(t, func(b *backendenv.Config) { b.RedisURL = "redis://" + addr + "/0"; b.Debug = true }))
 	if code, _ := get(t, url+"/health"); code != 200 {
 		t.Errorf("/health: %d", code)
 	}
@@ -264,7 +266,7 @@ func TestPeersAreMissing(t *testing.T) {
 // Without ml there are no new answers, and everything else works: the backend is ready.
 func TestReadyWithoutModelService(t *testing.T) {
 	redis := redistest.Start(t)
-	url, _ := serveHere(t, environ(t, func(b *contract.Backend) { b.RedisURL = redis.URL }))
+	url, _ := serveHere(t, environ(t, func(b *backendenv.Config) { b.RedisURL = redis.URL }))
 	for _, path := range []string{"/ready", "/api/conversations", "/api/status"} {
 		if code, body := get(t, url+path); code != 200 {
 			t.Errorf("%s: %d %s", path, code, body)
@@ -285,7 +287,7 @@ func TestRedisPassword(t *testing.T) {
 		"none":  {"", 503, "asks for a password: set REDIS_PASSWORD_FILE"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			env := environ(t, func(b *contract.Backend) {
+			env := environ(t, func(b *backendenv.Config) {
 				b.RedisURL, b.MLServiceURL = redis.URL, ml.URL
 				if tc.password != "" {
 					b.RedisPasswordFile = file
@@ -329,7 +331,7 @@ func TestRedisUser(t *testing.T) {
 			if err := os.WriteFile(file, []byte(tc.password), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			url, out := serveHere(t, environ(t, func(b *contract.Backend) {
+			url, out := serveHere(t, environ(t, func(b *backendenv.Config) {
 				b.RedisURL, b.MLServiceURL, b.RedisPasswordFile = strings.Replace(redis.URL, "//", "//"+tc.user, 1), ml.URL, file
 			}))
 			code, body := get(t, url+"/ready")
@@ -388,7 +390,7 @@ func TestRedisTLS(t *testing.T) {
 		"the server is not":   {"redis://" + server.Addr + "/0", "", 503, "write REDIS_URL with rediss://"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			url, _ := serveHere(t, environ(t, func(b *contract.Backend) { b.RedisURL, b.RedisCAFile, b.MLServiceURL = tc.url, tc.ca, ml.URL }))
+			url, _ := serveHere(t, environ(t, func(b *backendenv.Config) { b.RedisURL, b.RedisCAFile, b.MLServiceURL = tc.url, tc.ca, ml.URL }))
 			code, body := get(t, url+"/ready")
 			if code != tc.code || !strings.Contains(body, tc.want) {
 				t.Errorf("/ready: %d %s", code, body)
@@ -401,7 +403,7 @@ func TestRedisTLS(t *testing.T) {
 	t.Run("the system's authorities", func(t *testing.T) {
 		out := newLogs()
 		backend := exec.Command(os.Args[0]) // a process reads them once
-		backend.Env = append(environ(t, func(b *contract.Backend) { b.RedisURL, b.MLServiceURL = server.URL, ml.URL }),
+		backend.Env = append(environ(t, func(b *backendenv.Config) { b.RedisURL, b.MLServiceURL = server.URL, ml.URL }),
 			asBackend+"=1", "SSL_CERT_FILE="+authority.File)
 		backend.Stderr = out
 		if err := backend.Start(); err != nil {
@@ -422,7 +424,7 @@ func TestRedisTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		env := environ(t, func(b *contract.Backend) { b.RedisURL, b.RedisCAFile = server.URL, file })
+		env := environ(t, func(b *backendenv.Config) { b.RedisURL, b.RedisCAFile = server.URL, file })
 		if err := run(t.Context(), nil, env, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "REDIS_CA_FILE: ") {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -7,48 +7,119 @@ import (
 	"os"
 )
 
-// Redis says where Redis is: one server, the master that Sentinels name, or a Cluster. Backend and ML
-// have a variable for each field.
+// RequiredRedis holds the variables of a service that cannot do without Redis.
+type RequiredRedis struct {
+	// RedisURL is redis://host:port/db, or rediss:// for TLS, with a user's name where Redis has
+	// one (redis://user@host...). It never has a password, which RedisPasswordFile holds, and no
+	// parameters.
+	RedisURL string `env:"REDIS_URL,required,notEmpty"`
+
+	// RedisSentinels are the host:port of the Sentinels that know the master named RedisMaster.
+	// The host and port of RedisURL are not used then; its scheme, user and database are. The
+	// scheme is for the Sentinels as well. They are offered the password of RedisPasswordFile
+	// without the user: a Sentinel has the password of the Redis that it watches (the charts' usual
+	// way) or none, and one without takes any.
+	RedisSentinels []string `env:"REDIS_SENTINELS" optional:"true"`
+	RedisMaster    string   `env:"REDIS_MASTER" optional:"true"`
+
+	// RedisCluster are the host:port of nodes of a Redis Cluster, the first to be asked for all
+	// others. The host and port of RedisURL are not used then.
+	RedisCluster []string `env:"REDIS_CLUSTER" optional:"true"`
+
+	// RedisCAFile is the path of a file with the certificates (PEM) of the authorities that sign
+	// those of Redis and of the Sentinels, for a RedisURL with rediss://. Empty trusts those of the
+	// system. Certificates must name the host or the IP address that the server is reached by: of
+	// Sentinels and of a Cluster the one that they announce.
+	RedisCAFile string `env:"REDIS_CA_FILE" optional:"true"`
+
+	// RedisPasswordFile is the path of a file that holds the password. It is empty if Redis asks
+	// for none.
+	RedisPasswordFile string `env:"REDIS_PASSWORD_FILE" optional:"true"`
+}
+
+// OptionalRedis holds the variables of a service that works without Redis too: they are those of
+// RequiredRedis, and none is set if RedisURL is not.
+type OptionalRedis struct {
+	RedisURL          string   `env:"REDIS_URL" optional:"true"`
+	RedisSentinels    []string `env:"REDIS_SENTINELS" optional:"true"`
+	RedisMaster       string   `env:"REDIS_MASTER" optional:"true"`
+	RedisCluster      []string `env:"REDIS_CLUSTER" optional:"true"`
+	RedisCAFile       string   `env:"REDIS_CA_FILE" optional:"true"`
+	RedisPasswordFile string   `env:"REDIS_PASSWORD_FILE" optional:"true"`
+}
+
+// RedisUser is the environment of a service that uses Redis.
+type RedisUser interface {
+	Environment
+
+	// RedisVariables returns the variables of Redis, also of a service to which they are optional.
+	RedisVariables() *RequiredRedis
+}
+
+// RedisVariables implements RedisUser for the structs that embed r.
+func (r *RequiredRedis) RedisVariables() *RequiredRedis { return r }
+
+// RedisVariables implements RedisUser for the structs that embed o.
+func (o *OptionalRedis) RedisVariables() *RequiredRedis { return (*RequiredRedis)(o) }
+
+// Validate checks the variables of Redis.
+func (r *RequiredRedis) Validate() error {
+	return errors.Join(
+		r.address().validate(),
+		Absolute("REDIS_PASSWORD_FILE", r.RedisPasswordFile),
+		Absolute("REDIS_CA_FILE", r.RedisCAFile),
+	)
+}
+
+// Validate checks the variables of Redis, of which there may be none.
+func (o *OptionalRedis) Validate() error {
+	if o.RedisURL != "" {
+		return o.RedisVariables().Validate()
+	}
+	if len(o.RedisSentinels)+len(o.RedisCluster) > 0 ||
+		o.RedisMaster+o.RedisCAFile+o.RedisPasswordFile != "" {
+		return errors.New("REDIS_URL: is not set, but other variables of Redis are")
+	}
+	return nil
+}
+
+// Redis returns where Redis is, with the password that its file holds.
+func (r *RequiredRedis) Redis() (Redis, error) {
+	a := r.address()
+	var err error
+	a.Password, err = Secret("REDIS_PASSWORD_FILE", r.RedisPasswordFile)
+	return a, err
+}
+
+// Redis returns where Redis is, with the password that its file holds.
+func (o *OptionalRedis) Redis() (Redis, error) { return o.RedisVariables().Redis() }
+
+func (r *RequiredRedis) address() Redis {
+	return Redis{
+		URL: r.RedisURL, CAFile: r.RedisCAFile,
+		Sentinels: r.RedisSentinels, Master: r.RedisMaster, Cluster: r.RedisCluster,
+	}
+}
+
+// Redis is where Redis is: one server, the master that Sentinels name, or a Cluster.
 type Redis struct {
 	// URL is redis://[user@]host:port/db, or rediss:// for TLS.
 	URL string
-	// Password is empty when Redis asks for none. Sentinels are offered the same, for their default
+
+	// Password is empty if Redis asks for none. Sentinels are offered the same, for their default
 	// user: one that asks for none takes any.
 	Password string
-	// CAFile holds the authorities that sign the servers' certificates, as PEM; empty trusts those of
-	// the system.
+
+	// CAFile holds the authorities that sign the servers' certificates, as PEM; empty trusts those
+	// of the system.
 	CAFile string
+
 	// Sentinels are asked for the master of the name.
 	Sentinels []string
 	Master    string
+
 	// Cluster are nodes of a Redis Cluster, which know the others.
 	Cluster []string
-}
-
-// Redis returns where the backend's Redis is, with the password that its file holds.
-func (b Backend) Redis() (Redis, error) { return b.redis().withPassword(b.RedisPasswordFile) }
-
-// Redis returns where the Redis of ml's queue is, with the password that its file holds.
-func (m ML) Redis() (Redis, error) { return m.redis().withPassword(m.RedisPasswordFile) }
-
-func (b Backend) redis() Redis {
-	return Redis{
-		URL: b.RedisURL, CAFile: b.RedisCAFile,
-		Sentinels: b.RedisSentinels, Master: b.RedisMaster, Cluster: b.RedisCluster,
-	}
-}
-
-func (m ML) redis() Redis {
-	return Redis{
-		URL: m.RedisURL, CAFile: m.RedisCAFile,
-		Sentinels: m.RedisSentinels, Master: m.RedisMaster, Cluster: m.RedisCluster,
-	}
-}
-
-func (a Redis) withPassword(file string) (Redis, error) {
-	var err error
-	a.Password, err = Secret("REDIS_PASSWORD_FILE", file)
-	return a, err
 }
 
 // Authorities returns those that sign the servers' certificates; nil stands for those of the system.
@@ -69,28 +140,37 @@ func (a Redis) Authorities() (*x509.CertPool, error) {
 	return authorities, nil
 }
 
-// validate checks the variables that say where Redis is.
+// validate checks the variables of an address.
 func (a Redis) validate() error {
 	var errs []error
 	u, err := baseURL("REDIS_URL", a.URL, "redis", "rediss")
 	if err != nil {
 		errs = append(errs, err)
 	} else if _, has := u.User.Password(); has {
-		errs = append(errs, errors.New("REDIS_URL: must not hold a password: put it in the file that REDIS_PASSWORD_FILE names"))
+		errs = append(errs, errors.New("REDIS_URL: must not hold a password: "+
+			"put it in the file that REDIS_PASSWORD_FILE names"))
 	} else if u.RawQuery != "" || u.Fragment != "" {
-		errs = append(errs, errors.New("REDIS_URL: takes no parameters: nothing may follow the database"))
+		errs = append(errs, errors.New(
+			"REDIS_URL: takes no parameters: nothing may follow the database"))
 	}
+
 	if a.CAFile != "" && u != nil && u.Scheme != "rediss" {
-		errs = append(errs, errors.New("REDIS_CA_FILE: is for TLS: write REDIS_URL with rediss://"))
+		errs = append(errs, errors.New(
+			"REDIS_CA_FILE: is for TLS: write REDIS_URL with rediss://"))
 	}
-	errs = append(errs, addresses("REDIS_SENTINELS", a.Sentinels), addresses("REDIS_CLUSTER", a.Cluster))
+
+	errs = append(errs,
+		addresses("REDIS_SENTINELS", a.Sentinels), addresses("REDIS_CLUSTER", a.Cluster))
 	switch {
 	case len(a.Sentinels) > 0 && len(a.Cluster) > 0:
-		errs = append(errs, errors.New("REDIS_CLUSTER: is set beside REDIS_SENTINELS: Redis is one of the two"))
+		errs = append(errs, errors.New(
+			"REDIS_CLUSTER: is set beside REDIS_SENTINELS: Redis is one of the two"))
 	case (len(a.Sentinels) > 0) != (a.Master != ""):
-		errs = append(errs, errors.New("REDIS_MASTER: REDIS_SENTINELS and the name of the master that they know belong together"))
+		errs = append(errs, errors.New("REDIS_MASTER: "+
+			"REDIS_SENTINELS and the name of the master that they know belong together"))
 	case len(a.Cluster) > 0 && u != nil && u.Path != "" && u.Path != "/" && u.Path != "/0":
-		errs = append(errs, fmt.Errorf("REDIS_URL: a Redis Cluster has the database 0 alone, got %q", u.Path))
+		errs = append(errs, fmt.Errorf(
+			"REDIS_URL: a Redis Cluster has the database 0 alone, got %q", u.Path))
 	}
 	return errors.Join(errs...)
 }

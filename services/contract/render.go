@@ -7,14 +7,15 @@ import (
 	"strings"
 )
 
-// Render gives the variables that make Parse return cfg: the inverse of Parse. An optional field that is empty is
-// left out, so that the container's environment shows only what is in force.
-func Render[T Environment](cfg T) (map[string]string, error) {
+// Render returns the variables that make Parse return what cfg points to. An optional field that is
+// empty is left out, so that the container's environment shows only what is in force.
+func Render(cfg Environment) (map[string]string, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+
 	out := map[string]string{}
-	if err := render(reflect.ValueOf(cfg), out); err != nil {
+	if err := render(reflect.ValueOf(cfg).Elem(), out); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -29,6 +30,7 @@ func render(v reflect.Value, out map[string]string) error {
 			}
 			continue
 		}
+
 		name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
 		if name == "" {
 			return fmt.Errorf("contract: field %s.%s has no env tag", v.Type().Name(), f.Name)
@@ -36,9 +38,11 @@ func render(v reflect.Value, out map[string]string) error {
 		if _, dup := out[name]; dup {
 			return fmt.Errorf("contract: %s is named twice", name)
 		}
+
 		if f.Tag.Get("optional") == "true" && fv.IsZero() {
 			continue
 		}
+
 		switch x := fv.Interface().(type) {
 		case []string:
 			out[name] = strings.Join(x, ",")

@@ -1,7 +1,7 @@
 // Command frontend serves the web UI: server-rendered chat pages, answers streamed as sanitised
 // HTML, and a proxy to the backend's API.
 //
-//	frontend                    serve, configured by the environment (see services/contract)
+//	frontend                    serve, configured by the environment (see services/frontend/frontendenv)
 //	frontend healthcheck [URL]  exit 0 when /healthz answers 200
 //	frontend version            print the version
 package main
@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/web"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
@@ -40,14 +42,19 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 }
 
 func serve(ctx context.Context, environ []string, stderr io.Writer) error {
-	cfg, err := contract.Parse[contract.Frontend](environ)
+	cfg, err := contract.Parse[frontendenv.Config](environ)
 	if err != nil {
 		return err
 	}
 
 	log := logging.New(stderr, "frontend", cfg.LogLevel, cfg.Debug)
 	srv := server.New("frontend", log, cfg.DrainTimeout)
-	app, err := web.New(cfg, log)
+	texts, err := domain.Read(cfg.DomainFile)
+	if err != nil {
+		return fmt.Errorf("DOMAIN_FILE: %w", err)
+	}
+
+	app, err := web.New(cfg, texts, log)
 	if err != nil {
 		return err
 	}

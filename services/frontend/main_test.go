@@ -7,12 +7,16 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
 )
 
@@ -36,16 +40,29 @@ func (l *lines) String() string {
 
 func environ(t *testing.T, addr, backend string) []string {
 	t.Helper()
-	vars, err := contract.Render(contract.Frontend{
+	texts, err := domain.Texts{
+		Title:    "CodexContinue",
+		Greeting: "What are you working on?",
+		Prompts:  []string{"Write a Go function."},
+		Notice:   "Answers can be wrong.",
+	}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "domain.json")
+	if err := os.WriteFile(file, []byte(texts), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	vars, err := contract.Render(&frontendenv.Config{
 		Common: contract.Common{
 			Environment:  "dev",
 			LogLevel:     "info",
 			ListenAddr:   addr,
 			DrainTimeout: 10 * time.Second,
 		},
-		BackendURL:  backend,
-		Domain:      "general",
-		DomainTitle: "CodexContinue",
+		BackendURL: backend,
+		DomainFile: file,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -160,6 +177,7 @@ func TestCommandLine(t *testing.T) {
 		{nil, nil, "BACKEND_URL"},
 		{nil, append(environ(t, ":0", "http://backend:8000"), "BACKEND_URL=http://backend"), "BACKEND_URL"},
 		{nil, append(environ(t, ":0", "http://backend:8000"), "LISTEN_ADDR=nowhere:99999"), "LISTEN_ADDR"},
+		{nil, append(environ(t, ":0", "http://backend:8000"), "DOMAIN_FILE=/absent.json"), "DOMAIN_FILE"},
 	} {
 		err := run(t.Context(), tt.args, tt.environ, io.Discard, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -18,6 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
 const (
@@ -42,7 +43,7 @@ func apply(ctx context.Context, args, environ []string, stderr io.Writer) error 
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *want < 1 || *timeout <= 0 || *tries < 1 {
 		return &build.FinalError{Err: errors.New("usage: ml model apply " + applyFlags + ", with N of 1 or more")}
 	}
-	cfg, err := contract.Parse[contract.ML](environ)
+	cfg, err := contract.Parse[mlenv.Config](environ)
 	if err != nil {
 		return &build.FinalError{Err: err}
 	}
@@ -69,7 +70,7 @@ func retry(ctx context.Context, tries int, pause time.Duration, out *lines, try 
 }
 
 // applyOnce makes the model in every replica.
-func applyOnce(ctx context.Context, cfg contract.ML, want int, timeout time.Duration, log *slog.Logger, out *lines) error {
+func applyOnce(ctx context.Context, cfg mlenv.Config, want int, timeout time.Duration, log *slog.Logger, out *lines) error {
 	pool, err := replicas.New(replicas.Options{URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Log: log})
 	if err != nil {
 		return err

@@ -1,6 +1,6 @@
 // Command ml is the model service: it makes the stack's custom model and stands between the backend and Ollama.
 //
-//	ml                    serve, as the environment says (see services/contract)
+//	ml                    serve, as the environment says (see services/ml/mlenv)
 //	ml model apply [--replicas N] [--timeout 15m] [--tries N]
 //	                      make the custom model in every replica of Ollama, N at least, and exit; progress goes to stderr.
 //	                      The timeout is for the replicas to be there and to answer. A try that failed is repeated while
@@ -33,6 +33,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
 func main() {
@@ -72,12 +73,12 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
-func options(cfg contract.ML) build.Options {
+func options(cfg mlenv.Config) build.Options {
 	return build.Options{Name: cfg.DefaultModel, Modelfile: cfg.ModelfilePath, Digest: cfg.ModelfileDigest, Base: cfg.BaseModel}
 }
 
 func serve(ctx context.Context, environ []string, stderr io.Writer) error {
-	cfg, err := contract.Parse[contract.ML](environ)
+	cfg, err := contract.Parse[mlenv.Config](environ)
 	if err != nil {
 		return err
 	}
@@ -126,7 +127,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 }
 
 // connect makes the client of the Redis that holds the queue. It does not connect yet.
-func connect(cfg contract.ML) (*redis.Client, error) {
+func connect(cfg mlenv.Config) (*redis.Client, error) {
 	at, err := cfg.Redis()
 	if err != nil {
 		return nil, err

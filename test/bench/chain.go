@@ -12,7 +12,11 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
 
@@ -22,8 +26,8 @@ const tokens = 400
 // own are the repository's services in their order of start.
 var own = []string{"ml", "backend", "frontend"}
 
-// tags are the build tags that the services' Dockerfiles name.
-var tags = map[string]string{"frontend": "nethttpomithttp2"}
+// tags are the build tags that services/Dockerfile names.
+const tags = "nethttpomithttp2"
 
 // health are the paths of the services' liveness probes.
 var health = map[string]string{"ml": "/health", "backend": "/health", "frontend": "/healthz"}
@@ -83,7 +87,7 @@ func (b *bench) newChain(ctx context.Context, name string) (*chain, error) {
 
 	for _, s := range own {
 		_, err := b.output(ctx, b.root, "env", "CGO_ENABLED=0", golang, "build", "-trimpath",
-			"-tags="+tags[s], "-ldflags=-s -w", "-o", c.binary(s), "./services/"+s)
+			"-tags="+tags, "-ldflags=-s -w", "-o", c.binary(s), "./services/"+s)
 		if err != nil {
 			return nil, err
 		}
@@ -157,6 +161,20 @@ func (c *chain) configure() error {
 		return err
 	}
 
+	domainFile := filepath.Join(c.dir, "domain.json")
+	texts, err := domain.Texts{
+		Title:    "Bench",
+		Greeting: "Ask",
+		Prompts:  []string{"Ask"},
+		Notice:   "A benchmark",
+	}.Encode()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(domainFile, []byte(texts), 0o644); err != nil {
+		return err
+	}
+
 	common := func(name string) contract.Common {
 		return contract.Common{
 			Environment:  "bench",
@@ -166,8 +184,10 @@ func (c *chain) configure() error {
 		}
 	}
 
+	redis := fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"])
+
 	// The queue has room for the streams that are open at once.
-	ml, errML := contract.Render(contract.ML{
+	ml, errML := contract.Render(&mlenv.Config{
 		Common:            common("ml"),
 		OllamaURL:         c.url("ollama", ""),
 		DefaultModel:      "bench",
@@ -178,22 +198,21 @@ func (c *chain) configure() error {
 		MaxQueue:          2 * streams,
 		GenerationTimeout: 5 * time.Minute,
 		KeepAlive:         -1,
-		RedisURL:          fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"]),
+		OptionalRedis:     contract.OptionalRedis{RedisURL: redis},
 	})
 
-	backend, errBackend := contract.Render(contract.Backend{
+	backend, errBackend := contract.Render(&backendenv.Config{
 		Common:            common("backend"),
-		RedisURL:          fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"]),
+		RequiredRedis:     contract.RequiredRedis{RedisURL: redis},
 		MLServiceURL:      c.url("ml", ""),
 		DefaultModel:      "bench",
 		GenerationTimeout: 5 * time.Minute,
 	})
 
-	frontend, errFrontend := contract.Render(contract.Frontend{
-		Common:      common("frontend"),
-		BackendURL:  c.url("backend", ""),
-		Domain:      "general",
-		DomainTitle: "Bench",
+	frontend, errFrontend := contract.Render(&frontendenv.Config{
+		Common:     common("frontend"),
+		BackendURL: c.url("backend", ""),
+		DomainFile: domainFile,
 	})
 
 	rendered := map[string]map[string]string{"ml": ml, "backend": backend, "frontend": frontend}

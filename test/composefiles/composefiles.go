@@ -88,7 +88,7 @@ func (p Project) Write(dir string) ([]string, error) {
 	}
 	files := map[string]string{
 		// Secrets reach containers as files, so that they stand in no environment: compose's variables for them stay empty.
-		"env":           fmt.Sprintf("STACK=%s\nMODELFILE_DIGEST=%s\nREDIS_PASSWORD=\nREDIS_AUTH=\n", p.Name, p.Stack.Model.Digest),
+		"env":           fmt.Sprintf("STACK=%s\nMODELFILE_DIGEST=%s\nDOMAIN_TEXTS=\nREDIS_PASSWORD=\nREDIS_AUTH=\n", p.Name, p.Stack.Model.Digest),
 		"override.yaml": override,
 	}
 	for _, svc := range p.Stack.Services {
@@ -167,6 +167,8 @@ func (p Project) override(dir string) (string, error) {
 			name := path.Base(f.Path)
 			file := filepath.Join(dir, name)
 			switch {
+			case f.Path == "/etc/frontend/domain.json":
+				configs = append(configs, fmt.Sprintf("domain: !override {file: %q}", file))
 			case f.Path == "/etc/redis/start.sh":
 				configs = append(configs, fmt.Sprintf("redis-start: !override {file: %q}", file))
 			case f.Path == "/etc/redis/redis.conf":

@@ -61,12 +61,18 @@ func copyTree(t *testing.T) *checkout {
 		if err != nil {
 			t.Fatal(err)
 		}
-		data, err := os.ReadFile(src)
-		if err != nil {
-			t.Fatal(err)
-		}
 		dst := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if to, err := os.Readlink(src); err == nil {
+			if err := os.Symlink(to, dst); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		data, err := os.ReadFile(src)
+		if err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(dst, data, info.Mode().Perm()|0o444); err != nil {

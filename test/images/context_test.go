@@ -22,28 +22,52 @@ import (
 
 const root = "../.."
 
-var services = []string{"backend", "frontend", "ml"}
+// services returns the names of the Go services: each has a link to their one Dockerfile.
+func services(t *testing.T) []string {
+	t.Helper()
+	links, err := filepath.Glob(filepath.Join(root, "services", "*.Dockerfile"))
+	if err != nil || len(links) < 3 {
+		t.Fatalf("links to services/Dockerfile: %q, %v", links, err)
+	}
+
+	var names []string
+	for _, link := range links {
+		if to, err := os.Readlink(link); err != nil || to != "Dockerfile" {
+			t.Errorf("%s leads to %q, want Dockerfile (%v)", link, to, err)
+		}
+		names = append(names, strings.TrimSuffix(filepath.Base(link), ".Dockerfile"))
+	}
+
+	return names
+}
 
 // TestContextHoldsWhatTheBinaryIsBuiltFrom compares the context with the sources. A file that
-// Dockerfile.dockerignore leaves out breaks the build in Docker only; one too many makes a new
+// NAME.Dockerfile.dockerignore leaves out breaks the build in Docker only; one too many makes a new
 // image for a change that is not in it.
 func TestContextHoldsWhatTheBinaryIsBuiltFrom(t *testing.T) {
-	for _, service := range services {
+	for _, service := range services(t) {
 		t.Run(service, func(t *testing.T) {
 			sources := sourcesOf(t, service)
 			context := contextOf(t, service)
 			for _, path := range append(sources, "go.mod", "go.sum") {
 				if !slices.Contains(context, path) {
 					t.Errorf("%s: the binary is built from it, "+
-						"services/%s/Dockerfile.dockerignore leaves it out",
+						"services/%s.Dockerfile.dockerignore leaves it out",
 						path, service)
 				}
 			}
 
 			for _, path := range context {
+				// The link needs what it leads to.
 				if strings.HasSuffix(path, "_test.go") || strings.Contains(path, "/testdata/") ||
-					strings.HasSuffix(path, "Dockerfile") {
+					strings.HasSuffix(path, "Dockerfile") && path != "services/Dockerfile" {
 					t.Errorf("%s: no part of the binary, but of the context", path)
+				}
+
+				for _, other := range services(t) {
+					if other != service && strings.HasPrefix(path, "services/"+other+"/") {
+						t.Errorf("%s: an edit of %s makes a new image of %s", path, other, service)
+					}
 				}
 			}
 		})
@@ -53,7 +77,7 @@ func TestContextHoldsWhatTheBinaryIsBuiltFrom(t *testing.T) {
 // TestLiveReloadWatchesWhatTheBinaryIsBuiltFrom checks that air watches every embedded file: others
 // would need a restart by hand.
 func TestLiveReloadWatchesWhatTheBinaryIsBuiltFrom(t *testing.T) {
-	for _, service := range services {
+	for _, service := range services(t) {
 		config, err := os.ReadFile(filepath.Join(root, "services", service, ".air.toml"))
 		if err != nil {
 			t.Fatal(err)
@@ -150,7 +174,7 @@ func sourcesOf(t *testing.T, service string) []string {
 // relative to the root.
 func contextOf(t *testing.T, service string) []string {
 	t.Helper()
-	f, err := os.Open(filepath.Join(root, "services", service, "Dockerfile.dockerignore"))
+	f, err := os.Open(filepath.Join(root, "services", service+".Dockerfile.dockerignore"))
 	if err != nil {
 		t.Fatal(err)
 	}

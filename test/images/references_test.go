@@ -24,8 +24,7 @@ func TestReferencesAreThoseOfTheStack(t *testing.T) {
 		"redis":  {"stacks/base.go"},
 		"caddy":  {"stacks/base.go"},
 		"ollama": {"stacks/base.go", "services/ollama/Dockerfile"},
-		"golang": {"stacks/base.go", "services/backend/Dockerfile", "services/frontend/Dockerfile",
-			"services/ml/Dockerfile"},
+		"golang": {"stacks/base.go", "services/Dockerfile", "services/ollama/Dockerfile"},
 	}
 
 	for _, r := range references {

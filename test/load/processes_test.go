@@ -22,7 +22,11 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/codexcontinue/codexcontinue/test/slowmodel"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
@@ -231,25 +235,23 @@ func startProcesses(t *testing.T) *processes {
 	mlAt := freeAddress(t)
 	add("ml", &process{address: mlAt, healthy: "/ready", argv: []string{filepath.Join(dir, "ml")},
 		env: render(
-			contract.Render(
-				contract.ML{
-					Common:       common(mlAt),
-					OllamaURL:    "http://" + ollamaAt,
-					DefaultModel: "load",
-					ApplyModel:   true,
-					ModelfilePath: filepath.Join(
-						dir,
-						"modelfile",
-						"Modelfile",
-					),
-					ModelfileDigest:   m.Digest,
-					MaxParallel:       parallel,
-					MaxQueue:          64,
-					GenerationTimeout: 5 * time.Minute,
-					KeepAlive:         -1,
-					RedisURL:          "redis://" + redisAt + "/0",
-				},
-			),
+			contract.Render(&mlenv.Config{
+				Common:       common(mlAt),
+				OllamaURL:    "http://" + ollamaAt,
+				DefaultModel: "load",
+				ApplyModel:   true,
+				ModelfilePath: filepath.Join(
+					dir,
+					"modelfile",
+					"Modelfile",
+				),
+				ModelfileDigest:   m.Digest,
+				MaxParallel:       parallel,
+				MaxQueue:          64,
+				GenerationTimeout: 5 * time.Minute,
+				KeepAlive:         -1,
+				OptionalRedis:     contract.OptionalRedis{RedisURL: "redis://" + redisAt + "/0"},
+			}),
 		)})
 
 	var backends []string
@@ -260,18 +262,25 @@ func startProcesses(t *testing.T) *processes {
 			"backend",
 			&process{address: at, healthy: "/health", argv: []string{filepath.Join(dir, "backend")},
 				env: render(
-					contract.Render(
-						contract.Backend{
-							Common:            common(at),
-							RedisURL:          "redis://" + redisAt + "/0",
-							MLServiceURL:      "http://" + mlAt,
-							DefaultModel:      "load",
-							GenerationTimeout: 5 * time.Minute,
-						},
-					),
+					contract.Render(&backendenv.Config{
+						Common:            common(at),
+						RequiredRedis:     contract.RequiredRedis{RedisURL: "redis://" + redisAt + "/0"},
+						MLServiceURL:      "http://" + mlAt,
+						DefaultModel:      "load",
+						GenerationTimeout: 5 * time.Minute,
+					}),
 				)},
 		)
 	}
+	domainFile := filepath.Join(dir, "domain.json")
+	texts, err := domain.Texts{Title: "Load", Greeting: "Ask", Prompts: []string{"Ask"}, Notice: "A test"}.Encode()
+	if err == nil {
+		err = os.WriteFile(domainFile, []byte(texts), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	frontendAt := freeAddress(t)
 	add(
 		"frontend",
@@ -280,14 +289,11 @@ func startProcesses(t *testing.T) *processes {
 			healthy: "/healthz",
 			argv:    []string{filepath.Join(dir, "frontend")},
 			env: render(
-				contract.Render(
-					contract.Frontend{
-						Common:      common(frontendAt),
-						BackendURL:  "http://" + balance(t, backends),
-						Domain:      "general",
-						DomainTitle: "Load",
-					},
-				),
+				contract.Render(&frontendenv.Config{
+					Common:     common(frontendAt),
+					BackendURL: "http://" + balance(t, backends),
+					DomainFile: domainFile,
+				}),
 			),
 		},
 	)

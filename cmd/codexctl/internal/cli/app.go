@@ -116,7 +116,7 @@ const (
 	groupStack   = "stack"
 	groupPlan    = "plan"
 	groupRunning = "running"
-	groupDevelop = "develop"
+	groupSources = "sources"
 	groupHelp    = "help"
 )
 
@@ -142,7 +142,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 	c.AddGroup(&cobra.Group{ID: groupStack, Title: "A stack:"},
 		&cobra.Group{ID: groupPlan, Title: "A plan, from the files alone:"},
 		&cobra.Group{ID: groupRunning, Title: "What runs:"},
-		&cobra.Group{ID: groupDevelop, Title: "A service, in its development container:"},
+		&cobra.Group{ID: groupSources, Title: "The sources:"},
 		&cobra.Group{ID: groupHelp, Title: "Help:"})
 
 	c.SetHelpCommandGroupID(groupHelp)
@@ -161,7 +161,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 		a.exportCommand())
 	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(),
 		a.forwardCommand())
-	add(groupDevelop, a.testCommand(), a.lintCommand())
+	add(groupSources, a.testCommand(), a.lintCommand(), a.newCommand())
 	add(groupHelp, a.doctorCommand(), a.envCommand(), a.versionCommand())
 	return c
 }

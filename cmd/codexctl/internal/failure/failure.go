@@ -68,7 +68,7 @@ var rules = []rule{
 	},
 	{
 		regexp.MustCompile(`(?i)(failed to solve|executor failed running|did not complete successfully|returned a non-zero code|unable to build image|failed to build)`),
-		"the image does not build", "the lines above name the failing step of services/$service/Dockerfile; correct it and run the command again",
+		"the image does not build", "the lines above name the failing step of $service's Dockerfile in services/; correct it and run the command again",
 	},
 	{
 		regexp.MustCompile(`(?i)(failed to be in healthy state|container \S+ is (?:unhealthy|starting|exited with code \d+) after|is unhealthy)`),

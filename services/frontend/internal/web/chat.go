@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
@@ -28,7 +29,7 @@ type chatPage struct {
 	Key      string
 	Messages []message
 	Model    modelState
-	Domain   domain
+	Domain   domain.Texts
 
 	// Before is the cursor of the page of messages that is shown; empty for the last ones. Earlier
 	// is the address of the page before it, if there is one.

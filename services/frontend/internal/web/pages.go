@@ -61,14 +61,14 @@ type page struct {
 
 func (a *App) page(r *http.Request, title string, s sidebar, main any) page {
 	if title == "" {
-		title = a.cfg.DomainTitle
+		title = a.domain.Title
 	} else {
-		title += " · " + a.cfg.DomainTitle
+		title += " · " + a.domain.Title
 	}
 
 	return page{
 		Title:       title,
-		Site:        a.cfg.DomainTitle,
+		Site:        a.domain.Title,
 		Environment: a.cfg.Environment,
 		Theme:       themeOf(r),
 		Path:        r.URL.Path,

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
@@ -237,8 +237,10 @@ func TestScreenshots(t *testing.T) {
 	})
 
 	t.Run("down", func(t *testing.T) {
-		s := newSiteAt(t, nil, "http://127.0.0.1:1", func(c *contract.Frontend) {
-			c.Domain, c.DomainTitle = "healthcare", "CareAssist"
+		s := newSiteAt(t, nil, "http://127.0.0.1:1", func(d *domain.Texts) {
+			d.Title, d.Greeting = "CareAssist", "What would you like to understand?"
+			d.Notice = "Not a medical device. For information and drafts only, not for " +
+				"diagnosis or treatment; a qualified person must check every answer."
 		})
 		b := newBrowser(t, 1280, 800)
 		b.do(chromedp.Navigate(s.url+"/"), chromedp.WaitVisible("#model-state .banner"))

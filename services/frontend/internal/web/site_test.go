@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/web"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
@@ -28,7 +30,7 @@ type site struct {
 }
 
 func newSite(
-	t *testing.T, play func(string, *fakebackend.Answer), change ...func(*contract.Frontend),
+	t *testing.T, play func(string, *fakebackend.Answer), change ...func(*domain.Texts),
 ) *site {
 	t.Helper()
 	b := fakebackend.New(time.Now(), play)
@@ -38,28 +40,37 @@ func newSite(
 }
 
 func newSiteAt(
-	t *testing.T, b *fakebackend.Backend, backendURL string, change ...func(*contract.Frontend),
+	t *testing.T, b *fakebackend.Backend, backendURL string, change ...func(*domain.Texts),
 ) *site {
 	t.Helper()
-	cfg := contract.Frontend{
+	cfg := frontendenv.Config{
 		Common: contract.Common{
 			Environment:  "dev",
 			LogLevel:     "error",
 			ListenAddr:   ":0",
 			DrainTimeout: time.Second,
 		},
-		BackendURL:  backendURL,
-		Domain:      "general",
-		DomainTitle: "CodexContinue",
+		BackendURL: backendURL,
 	}
 
+	texts := domain.Texts{
+		Title:    "CodexContinue",
+		Greeting: "What are you working on?",
+		Prompts: []string{
+			"Explain what this error means and how to fix it: ",
+			"Write a Go function that retries with exponential backoff.",
+			"Review this SQL query for mistakes and slow parts: ",
+			"Compare a mutex and a channel for guarding a map in Go.",
+		},
+		Notice: "Answers can be wrong. Check what matters.",
+	}
 	for _, f := range change {
-		f(&cfg)
+		f(&texts)
 	}
 
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	srv := server.New("frontend", log, time.Second)
-	app, err := web.New(cfg, log)
+	app, err := web.New(cfg, texts, log)
 	if err != nil {
 		t.Fatal(err)
 	}

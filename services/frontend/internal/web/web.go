@@ -11,20 +11,21 @@ import (
 	"net/url"
 	"sync"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/markdown"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
 // App is the web UI.
 type App struct {
-	cfg      contract.Frontend
+	cfg      frontendenv.Config
 	log      *slog.Logger
 	backend  *client
 	md       *markdown.Renderer
 	assets   *assets
 	pages    *pages
-	domain   domain
+	domain   domain.Texts
 	csrf     *http.CrossOriginProtection
 	backbase *url.URL
 
@@ -35,7 +36,7 @@ type App struct {
 }
 
 // New returns the web UI. It fails only on an invalid BACKEND_URL or a faulty build.
-func New(cfg contract.Frontend, log *slog.Logger) (*App, error) {
+func New(cfg frontendenv.Config, texts domain.Texts, log *slog.Logger) (*App, error) {
 	base, err := url.Parse(cfg.BackendURL)
 	if err != nil {
 		return nil, fmt.Errorf("BACKEND_URL: %w", err)
@@ -46,7 +47,7 @@ func New(cfg contract.Frontend, log *slog.Logger) (*App, error) {
 		log:      log,
 		backend:  newClient(cfg.BackendURL),
 		md:       markdown.New(),
-		domain:   domainOf(cfg.Domain),
+		domain:   texts,
 		backbase: base,
 		csrf:     http.NewCrossOriginProtection(),
 		draining: make(chan struct{}),

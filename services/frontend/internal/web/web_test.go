@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
@@ -339,8 +339,8 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestBackendDown(t *testing.T) {
-	s := newSiteAt(t, nil, "http://127.0.0.1:1", func(c *contract.Frontend) {
-		c.Domain, c.DomainTitle = "healthcare", "Care"
+	s := newSiteAt(t, nil, "http://127.0.0.1:1", func(d *domain.Texts) {
+		d.Title, d.Notice = "Care", "Not a medical device. Check every answer."
 	})
 	v := s.visitor()
 	r := v.get("/")

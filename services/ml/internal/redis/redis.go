@@ -2,7 +2,7 @@
 // backend's library would take 8 MB of ml: where text/template is linked, which may call any method
 // by its name, the linker keeps each of the library's hundreds of commands.
 //
-// Redis is one server, the master that Sentinels name, or a Cluster, as contract.ML says it. The
+// Redis is one server, the master that Sentinels name, or a Cluster, as contract.Redis says it. The
 // keys of a script lie in one hash slot, so one connection to one server does.
 package redis
 

@@ -1,0 +1,51 @@
+package scaffold
+
+import (
+	"fmt"
+	"go/token"
+	"go/types"
+	"regexp"
+	"strings"
+)
+
+// Name is the name of what is added: lower-case words with dashes between them.
+type Name string
+
+const maxName = 30
+
+var nameRule = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+
+// ParseName returns text as a Name. Folders, stacks, containers and Go identifiers are named after
+// it, so it takes what all of these accept.
+func ParseName(text string) (Name, error) {
+	switch n := Name(text); {
+	case !nameRule.MatchString(text):
+		return "", fmt.Errorf("name %q: use lower-case letters, digits and single dashes, "+
+			"beginning with a letter",
+			text)
+	case len(text) > maxName:
+		return "", fmt.Errorf("name %q: has %d characters: use at most %d", text, len(text), maxName)
+	case token.IsKeyword(n.Package()), types.Universe.Lookup(n.Package()) != nil:
+		return "", fmt.Errorf("name %q: means something in Go: choose another name", text)
+	default:
+		return n, nil
+	}
+}
+
+// Package returns the name as that of a Go package: legaladvice.
+func (n Name) Package() string { return strings.ReplaceAll(string(n), "-", "") }
+
+// Exported returns the name as an exported identifier: LegalAdvice.
+func (n Name) Exported() string { return strings.ReplaceAll(n.Title(), " ", "") }
+
+// Identifier returns the name as an identifier that is not exported: legalAdvice.
+func (n Name) Identifier() string { return string(n[:1]) + n.Exported()[1:] }
+
+// Title returns the name as people write it: Legal Advice.
+func (n Name) Title() string {
+	words := strings.Split(string(n), "-")
+	for i, w := range words {
+		words[i] = strings.ToUpper(w[:1]) + w[1:]
+	}
+	return strings.Join(words, " ")
+}

@@ -1,0 +1,49 @@
+// Package backendenv is the environment of the backend.
+package backendenv
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+)
+
+// Config is the environment of the backend.
+type Config struct {
+	contract.Common
+	contract.RequiredRedis
+
+	// MLServiceURL is the base URL of the ml service.
+	MLServiceURL string `env:"ML_SERVICE_URL,required,notEmpty"`
+
+	// DefaultModel answers when a request names no model.
+	DefaultModel string `env:"DEFAULT_MODEL,required,notEmpty"`
+
+	// ConversationTTL is how long an untouched conversation is kept; 0 keeps it for ever.
+	ConversationTTL time.Duration `env:"CONVERSATION_TTL,required"`
+
+	// GenerationTimeout bounds one answer, from when ml begins it to the last token.
+	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
+}
+
+// LongestAnswer implements contract.Environment.
+func (c *Config) LongestAnswer() time.Duration { return c.GenerationTimeout }
+
+// Validate implements contract.Environment.
+func (c *Config) Validate() error {
+	errs := []error{
+		c.Common.Validate(),
+		c.RequiredRedis.Validate(),
+		contract.HTTPURL("ML_SERVICE_URL", c.MLServiceURL),
+	}
+	if c.ConversationTTL < 0 {
+		errs = append(errs, fmt.Errorf("CONVERSATION_TTL: must not be negative, got %s",
+			c.ConversationTTL))
+	}
+	if c.GenerationTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("GENERATION_TIMEOUT: must be positive, got %s",
+			c.GenerationTimeout))
+	}
+	return errors.Join(errs...)
+}
