@@ -58,7 +58,7 @@ func TestWrong(t *testing.T) { fmt.Printf("%d", "text") }
 func unused() {}
 `)
 	says(run(1, "lint"), "not gofmt'ed:\n"+dir+"wrong_test.go",
-		"wrong_test.go:5:43: fmt.Printf format %d", "func unused is unused (U1000)")
+		"wrong_test.go:5:44: fmt.Printf format %d", "func unused is unused (U1000)")
 	if err := os.Remove(c.path(dir + "wrong_test.go")); err != nil {
 		t.Fatal(err)
 	}
