@@ -18,17 +18,22 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
+// applySettings changes the stack as the settings ask, but for the model and the domain.
 func (s *Stack) applySettings(v Settings) error {
 	var errs []error
 	if v.Secrets[RedisPasswordKey] && len(s.Secrets) == 0 {
 		s.requirePassword()
 	}
+
 	for _, secret := range s.Secrets {
 		if !v.Secrets[secret.ConfigKey] && !v.AssumeSecrets {
-			errs = append(errs, fmt.Errorf("%s:%s: is not set, and this stack needs it: pulumi config set --secret -s %s %s:%s",
-				Project, secret.ConfigKey, s.Name, Project, secret.ConfigKey))
+			errs = append(errs,
+				fmt.Errorf("%s:%s: is not set, and this stack needs it: pulumi config set "+
+					"--secret -s %s %s:%s",
+					Project, secret.ConfigKey, s.Name, Project, secret.ConfigKey))
 		}
 	}
+
 	if v.Domain != "" {
 		s.Domain = v.Domain
 	}
@@ -41,6 +46,7 @@ func (s *Stack) applySettings(v Settings) error {
 	if v.Model.Parallel != 0 {
 		s.parallel(v.Model.Parallel)
 	}
+
 	edit(s, func(c contract.Environment) {
 		if v.Debug != nil {
 			c.Shared().Debug = *v.Debug
@@ -49,19 +55,28 @@ func (s *Stack) applySettings(v Settings) error {
 			c.Shared().LogLevel = v.LogLevel
 		}
 	})
+
 	edit(s, func(c *backendenv.Config) {
 		if v.ConversationTTL != nil {
 			c.ConversationTTL = *v.ConversationTTL
 		}
 	})
+
 	if o := s.Service(Ollama); o != nil && v.GPU != nil {
 		o.GPU = v.GPU
 	}
+
 	errs = append(errs, s.applyRedis(v.Redis), s.applyVolumes(v.Volumes, v.Target))
 	s.Registry = v.Registry
 	if v.Edge.Host != "" {
-		s.Route = &Route{Host: v.Edge.Host, Gateway: v.Edge.Gateway, Ingress: v.Edge.Ingress, TLS: v.Edge.TLS}
+		s.Route = &Route{
+			Host:    v.Edge.Host,
+			Gateway: v.Edge.Gateway,
+			Ingress: v.Edge.Ingress,
+			TLS:     v.Edge.TLS,
+		}
 	}
+
 	if e := s.Service(Edge); e != nil {
 		if v.Edge.Port != 0 {
 			e.Ports[0].Host = v.Edge.Port
@@ -70,6 +85,7 @@ func (s *Stack) applySettings(v Settings) error {
 			e.Ports[0].Address = v.Edge.Address
 		}
 	}
+
 	for i := range s.Services {
 		for j := range s.Services[i].Ports {
 			if p := &s.Services[i].Ports[j]; p.Host != 0 {
@@ -77,6 +93,7 @@ func (s *Stack) applySettings(v Settings) error {
 			}
 		}
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(v.Services)) {
 		svc := s.Service(name)
 		if svc == nil {
@@ -84,14 +101,23 @@ func (s *Stack) applySettings(v Settings) error {
 			for _, x := range s.Services {
 				names = append(names, x.Name)
 			}
-			errs = append(errs, fmt.Errorf("%s:services.%s: this stack has no such service (it has %s)", Project, name, strings.Join(names, ", ")))
+
+			errs = append(errs,
+				fmt.Errorf("%s:services.%s: this stack has no such service (it has %s)", Project,
+					name, strings.Join(names, ", ")))
 			continue
 		}
+
 		if v.Target == Kubernetes && v.Services[name].PIDs != 0 {
-			errs = append(errs, fmt.Errorf("%s:services.%s.pids: the kubernetes target cannot express it: the kubelet of each node has one limit for all pods (podPidsLimit); remove the key", Project, name))
+			errs = append(errs,
+				fmt.Errorf("%s:services.%s.pids: the kubernetes target cannot express it: the "+
+					"kubelet of each node has one limit for all pods (podPidsLimit); remove the key",
+					Project, name))
 		}
+
 		svc.apply(v.Services[name])
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -113,22 +139,25 @@ func (s *Service) apply(v ServiceSettings) {
 	}
 }
 
-// fsync writes into redis.conf when Redis writes to the disk.
+// fsync sets in redis.conf when Redis writes to the disk.
 func (s *Stack) fsync(when string) error {
 	r := s.Service(Redis)
 	if r == nil {
 		return fmt.Errorf("%s:redis.fsync: the stack has no Redis of its own", Project)
 	}
+
 	for i := range r.Files {
 		if r.Files[i].Path == redisConfig {
-			r.Files[i].Content = strings.Replace(r.Files[i].Content, "\nappendfsync everysec\n", "\nappendfsync "+when+"\n", 1)
+			r.Files[i].Content = strings.Replace(r.Files[i].Content, "\nappendfsync everysec\n",
+				"\nappendfsync "+when+"\n", 1)
 		}
 	}
+
 	return nil
 }
 
-// applyRedis puts a Redis that somebody else runs in the place of the stack's own, or says when its own writes to the
-// disk.
+// applyRedis puts a Redis that somebody else runs in the place of the stack's own, or sets when the
+// latter writes to the disk.
 func (s *Stack) applyRedis(v *RedisSettings) error {
 	if v == nil {
 		return nil
@@ -136,19 +165,25 @@ func (s *Stack) applyRedis(v *RedisSettings) error {
 	if v.Fsync != "" {
 		return s.fsync(v.Fsync)
 	}
+
 	at := Project + ":redis"
 	u, err := neturl.Parse(v.URL)
 	if err != nil || u.Port() == "" {
-		return fmt.Errorf("%s.url: is no URL with a host and a port: write it like redis://redis.example.com:6379/0, or rediss:// for TLS", at)
+		return fmt.Errorf("%s.url: is no URL with a host and a port: write it like "+
+			"redis://redis.example.com:6379/0, or rediss:// for TLS",
+			at)
 	}
+
 	addresses := slices.Concat(v.Sentinels, v.Cluster)
 	if len(addresses) == 0 {
 		addresses = []string{u.Host}
 	}
+
 	s.Remove(Redis)
 	if s.Service(Backend) == nil {
 		return fmt.Errorf("%s: the stack has no backend that would use it", at)
 	}
+
 	outside, err := outsideRedis(v, u.Port(), addresses)
 	for i := range s.Services {
 		svc := &s.Services[i]
@@ -156,19 +191,22 @@ func (s *Stack) applyRedis(v *RedisSettings) error {
 		if !ok {
 			continue
 		}
+
 		svc.Outside = append(svc.Outside, outside...)
 
 		r := user.RedisVariables()
-		r.RedisURL, r.RedisSentinels, r.RedisMaster, r.RedisCluster = v.URL, v.Sentinels, v.Master, v.Cluster
+		r.RedisURL, r.RedisSentinels = v.URL, v.Sentinels
+		r.RedisMaster, r.RedisCluster = v.Master, v.Cluster
 		if v.CA != "" {
 			svc.Files = append(svc.Files, File{Path: redisCA, Content: v.CA})
 			r.RedisCAFile = redisCA
 		}
 	}
+
 	return err
 }
 
-// outsideRedis is what those who use an external Redis connect to.
+// outsideRedis returns what the users of an external Redis connect to.
 func outsideRedis(v *RedisSettings, port string, addresses []string) ([]Outside, error) {
 	at := Project + ":redis"
 	var out []Outside
@@ -180,19 +218,30 @@ func outsideRedis(v *RedisSettings, port string, addresses []string) ([]Outside,
 			errs = append(errs, fmt.Errorf("%s: %q is not host:port", at, a))
 			continue
 		}
-		out = append(out, Outside{Host: host, Port: n, Reason: "the Redis that keeps the conversations"})
+
+		out = append(out, Outside{
+			Host:   host,
+			Port:   n,
+			Reason: "the Redis that keeps the conversations",
+		})
 	}
+
 	for _, o := range slices.Clone(out) {
-		// The nodes of a Cluster name each other by addresses that need not be those of the settings.
-		if any := (Outside{Port: o.Port, Reason: "the nodes that a Redis Cluster names"}); len(v.Cluster) > 0 && !slices.Contains(out, any) {
-			out = append(out, any)
+		// The nodes of a Cluster name each other by addresses that need not be
+		// those of the settings.
+		node := Outside{Port: o.Port, Reason: "the nodes that a Redis Cluster names"}
+		if len(v.Cluster) > 0 && !slices.Contains(out, node) {
+			out = append(out, node)
 		}
 	}
+
 	if len(v.Sentinels) > 0 {
-		// The Sentinels name the master, whose address the stack cannot know; its port is the URL's.
+		// The Sentinels name the master, whose address the stack cannot know;
+		// its port is the URL's.
 		n, _ := strconv.Atoi(port)
 		out = append(out, Outside{Port: n, Reason: "the Redis master that the Sentinels name"})
 	}
+
 	return out, errors.Join(errs...)
 }
 
@@ -205,26 +254,41 @@ func (s *Stack) applyVolumes(v map[string]VolumeSettings, on Target) error {
 			for _, x := range s.Volumes {
 				names = append(names, x.Name)
 			}
-			errs = append(errs, fmt.Errorf("%s:volumes.%s: this stack has no such volume (it has %s)", Project, name, strings.Join(names, ", ")))
+
+			errs = append(errs,
+				fmt.Errorf("%s:volumes.%s: this stack has no such volume (it has %s)", Project,
+					name, strings.Join(names, ", ")))
 			continue
 		}
+
 		volume, set := &s.Volumes[i], v[name]
 		if set.Size != 0 {
 			if on != Kubernetes {
-				errs = append(errs, fmt.Errorf("%s:volumes.%s.size: the docker target cannot express it: an engine's local driver reserves nothing, and a volume may fill the disk that it is on; remove the key", Project, name))
+				errs = append(errs,
+					fmt.Errorf("%s:volumes.%s.size: the docker target cannot express it: an "+
+						"engine's local driver reserves nothing, and a volume may fill the disk "+
+						"that it is on; remove the key",
+						Project, name))
 			}
+
 			volume.Size = set.Size
 		}
+
 		if set.Class != "" {
 			volume.Class = set.Class
 		}
 		if set.Shared == nil || !*set.Shared {
 			continue
 		}
+
 		if !volume.PerReplica {
-			errs = append(errs, fmt.Errorf("%s:volumes.%s.shared: the volume's data belong to one container alone; only %s can be shared", Project, name, OllamaData))
+			errs = append(errs,
+				fmt.Errorf("%s:volumes.%s.shared: the volume's data belong to one container "+
+					"alone; only %s can be shared",
+					Project, name, OllamaData))
 			continue
 		}
+
 		volume.Shared, volume.PerReplica = true, false
 		for j := range s.Services {
 			for k := range s.Services[j].Mounts {
@@ -232,6 +296,7 @@ func (s *Stack) applyVolumes(v map[string]VolumeSettings, on Target) error {
 				if m.Kind != MountVolume || m.Source != name {
 					continue
 				}
+
 				m.ReadOnly = true
 				if home := env["HOME"]; home == m.Target || strings.HasPrefix(home, m.Target+"/") {
 					env["HOME"] = "/tmp" // Ollama keeps a key of its own there
@@ -239,25 +304,31 @@ func (s *Stack) applyVolumes(v map[string]VolumeSettings, on Target) error {
 			}
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
-// applyModel digests the model's inputs and tells the services its name: a changed prompt is a changed plan.
+// applyModel digests the model's inputs and gives the services its name and digest, so that a
+// changed prompt is a changed plan.
 func (s *Stack) applyModel(fsys fs.FS, base string) error {
 	s.Model.Base = base
 	m, err := modelfiles.Load(fsys, s.Model.Modelfile, base)
 	if err != nil {
 		return fmt.Errorf("%s:model.modelfile: %w", Project, err)
 	}
+
 	s.Model.Digest = m.Digest
 	inside, ok := strings.CutPrefix(s.Model.Modelfile, "modelfiles/")
 	if !ok {
-		return fmt.Errorf("%s:model.modelfile: %q does not lie in modelfiles/, which is what ml can read", Project, s.Model.Modelfile)
+		return fmt.Errorf("%s:model.modelfile: %q does not lie in modelfiles/, "+
+			"which is what ml can read", Project, s.Model.Modelfile)
 	}
+
 	edit(s, func(c *backendenv.Config) { c.DefaultModel = s.Model.Name })
 	edit(s, func(c *mlenv.Config) {
 		c.DefaultModel, c.BaseModel = s.Model.Name, base
 		c.ModelfilePath, c.ModelfileDigest = path.Join(modelfilesDir, inside), m.Digest
 	})
+
 	return nil
 }

@@ -14,7 +14,12 @@ import (
 
 func TestExternalRedis(t *testing.T) {
 	v := withPassword()
-	v.Redis = &stacks.RedisSettings{URL: "rediss://redis.example.com:6380/2", Sentinels: []string{"10.0.0.1:26379"}, Master: "main"}
+	v.Redis = &stacks.RedisSettings{
+		URL:       "rediss://redis.example.com:6380/2",
+		Sentinels: []string{"10.0.0.1:26379"},
+		Master:    "main",
+	}
+
 	s := load(t, "prod", v)
 	if err := s.Validate(); err != nil {
 		t.Fatal(err)
@@ -22,46 +27,67 @@ func TestExternalRedis(t *testing.T) {
 	if s.Service(stacks.Redis) != nil {
 		t.Error("the stack's own Redis is still there")
 	}
+
 	for _, volume := range s.Volumes {
 		if volume.Name == stacks.RedisData {
 			t.Error("the volume of the stack's own Redis is still there")
 		}
 	}
+
 	b := s.Service(stacks.Backend)
-	want := []stacks.Outside{{Host: "10.0.0.1", Port: 26379, Reason: "the Redis that keeps the conversations"},
+	want := []stacks.Outside{{
+		Host:   "10.0.0.1",
+		Port:   26379,
+		Reason: "the Redis that keeps the conversations",
+	},
 		{Port: 6380, Reason: "the Redis master that the Sentinels name"}}
+
 	if d := cmp.Diff(want, b.Outside); d != "" {
 		t.Errorf("outside (-want +got):\n%s", d)
 	}
+
 	c := b.Contract.(*backendenv.Config)
-	if c.RedisURL != v.Redis.URL || c.RedisMaster != "main" || len(c.RedisSentinels) != 1 || c.RedisPasswordFile == "" {
+	if c.RedisURL != v.Redis.URL || c.RedisMaster != "main" || len(c.RedisSentinels) != 1 ||
+		c.RedisPasswordFile == "" {
 		t.Errorf("backend gets %+v", c)
 	}
+
 	ml := s.Service(stacks.ML)
 	if d := cmp.Diff(want, ml.Outside); d != "" {
 		t.Errorf("ml: outside (-want +got):\n%s", d)
 	}
-	if m := ml.Contract.(*mlenv.Config); m.RedisURL != c.RedisURL || m.RedisMaster != "main" || len(m.RedisSentinels) != 1 || m.RedisPasswordFile != c.RedisPasswordFile {
+
+	if m := ml.Contract.(*mlenv.Config); m.RedisURL != c.RedisURL || m.RedisMaster != "main" ||
+		len(m.RedisSentinels) != 1 || m.RedisPasswordFile != c.RedisPasswordFile {
 		t.Errorf("ml gets %+v", m)
 	}
 }
 
 func TestExternalRedisCluster(t *testing.T) {
 	v := withPassword()
-	v.Redis = &stacks.RedisSettings{URL: "rediss://redis.example.com:6379", Cluster: []string{"10.0.0.1:6379", "10.0.0.2:6379"}, CA: "the PEM"}
+	v.Redis = &stacks.RedisSettings{
+		URL:     "rediss://redis.example.com:6379",
+		Cluster: []string{"10.0.0.1:6379", "10.0.0.2:6379"},
+		CA:      "the PEM",
+	}
+
 	s := load(t, "prod", v)
 	if err := s.Validate(); err != nil {
 		t.Fatal(err)
 	}
+
 	b := s.Service(stacks.Backend)
 	any := stacks.Outside{Port: 6379, Reason: "the nodes that a Redis Cluster names"}
 	if len(b.Outside) != 3 || b.Outside[2] != any {
 		t.Errorf("outside: %+v", b.Outside)
 	}
+
 	ml := s.Service(stacks.ML)
-	if m := ml.Contract.(*mlenv.Config); m.RedisCAFile != b.Contract.(*backendenv.Config).RedisCAFile || len(m.RedisCluster) != 2 || len(ml.Outside) != 3 {
+	c, m := b.Contract.(*backendenv.Config), ml.Contract.(*mlenv.Config)
+	if m.RedisCAFile != c.RedisCAFile || len(m.RedisCluster) != 2 || len(ml.Outside) != 3 {
 		t.Errorf("ml gets %+v and reaches %+v", m, ml.Outside)
 	}
+
 	for _, svc := range []*stacks.Service{b, ml} {
 		ca := stacks.File{Path: b.Contract.(*backendenv.Config).RedisCAFile, Content: "the PEM"}
 		if !slices.Contains(svc.Files, ca) {
@@ -70,7 +96,8 @@ func TestExternalRedisCluster(t *testing.T) {
 	}
 }
 
-// TestParallel: Ollama has as many slots as ml sends it answers to write, two unless the settings say otherwise.
+// TestParallel: Ollama has as many slots as ml sends it answers to write, two unless the
+// settings say otherwise.
 func TestParallel(t *testing.T) {
 	for _, name := range stacks.Overlays() {
 		for _, target := range []stacks.Target{stacks.Docker, stacks.Kubernetes} {
@@ -78,9 +105,11 @@ func TestParallel(t *testing.T) {
 				v := withPassword()
 				v.Target, v.Model.Parallel = target, set
 				s := load(t, name, v)
-				slots, sent := s.Service(stacks.Ollama).Env["OLLAMA_NUM_PARALLEL"], s.Service(stacks.ML).Contract.(*mlenv.Config).MaxParallel
+				slots := s.Service(stacks.Ollama).Env["OLLAMA_NUM_PARALLEL"]
+				sent := s.Service(stacks.ML).Contract.(*mlenv.Config).MaxParallel
 				if slots != strconv.Itoa(want) || sent != want {
-					t.Errorf("%s on %s with %d: Ollama has %s slots, ml sends %d", name, target, set, slots, sent)
+					t.Errorf("%s on %s with %d: Ollama has %s slots, ml sends %d",
+						name, target, set, slots, sent)
 				}
 			}
 		}
@@ -90,59 +119,80 @@ func TestParallel(t *testing.T) {
 func TestSharedVolume(t *testing.T) {
 	v, yes, four := withPassword(), true, 4
 	v.Target = stacks.Kubernetes
-	v.Volumes = map[string]stacks.VolumeSettings{stacks.OllamaData: {Size: stacks.GiB, Class: "nfs", Shared: &yes}}
+	v.Volumes = map[string]stacks.VolumeSettings{stacks.OllamaData: {
+		Size:   stacks.GiB,
+		Class:  "nfs",
+		Shared: &yes,
+	}}
+
 	v.Services = map[string]stacks.ServiceSettings{stacks.Ollama: {Replicas: &four}}
 	s := load(t, "prod", v)
 	if err := s.Validate(); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, m := range s.Service(stacks.Ollama).Mounts {
 		if m.Source == stacks.OllamaData && !m.ReadOnly {
 			t.Error("a replica can write to the shared volume")
 		}
 	}
+
 	if home := s.Service(stacks.Ollama).Env["HOME"]; home != "/tmp" {
 		t.Errorf("the home of Ollama is %s, which it cannot write to", home)
 	}
+
 	v.Volumes = map[string]stacks.VolumeSettings{stacks.RedisData: {Shared: &yes}, "models": {}}
 	_, err := stacks.Load("prod", v, checkout())
-	for _, want := range []string{"codexcontinue:volumes.redis-data.shared: the volume's data belong to one container", "codexcontinue:volumes.models: this stack has no such volume (it has redis-data, ollama-data)"} {
+	for _, want := range []string{
+		"codexcontinue:volumes.redis-data.shared: the volume's data belong to one container",
+		"codexcontinue:volumes.models: this stack has no such volume (it has redis-data, ollama-data)",
+	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want it to hold %q", err, want)
 		}
 	}
 }
 
-// TestDevOnACluster has what containers that cannot see the checkout can do: production images with debug logs.
+// TestDevOnACluster has what containers that cannot see the checkout can do: production
+// images with debug logs.
 func TestDevOnACluster(t *testing.T) {
 	s := load(t, "dev", stacks.Settings{Target: stacks.Kubernetes})
 	if err := s.Validate(); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, svc := range s.Services {
 		if svc.Image.Build != nil && svc.Image.Build.Target != "production" {
 			t.Errorf("%s runs the stage %s", svc.Name, svc.Image.Build.Target)
 		}
+
 		for _, m := range svc.Mounts {
 			if m.Source == "." {
 				t.Errorf("%s mounts the checkout", svc.Name)
 			}
 		}
 	}
+
 	if !s.Service(stacks.Backend).Contract.(*backendenv.Config).Debug {
 		t.Error("no debug logs")
 	}
 }
 
 func TestPIDsOnACluster(t *testing.T) {
-	v := stacks.Settings{Target: stacks.Kubernetes, Services: map[string]stacks.ServiceSettings{stacks.ML: {PIDs: 100}}}
+	v := stacks.Settings{
+		Target:   stacks.Kubernetes,
+		Services: map[string]stacks.ServiceSettings{stacks.ML: {PIDs: 100}},
+	}
+
 	_, err := stacks.Load("dev", v, checkout())
-	if err == nil || !strings.Contains(err.Error(), "codexcontinue:services.ml.pids: the kubernetes target cannot express it") {
+	if err == nil || !strings.Contains(err.Error(),
+		"codexcontinue:services.ml.pids: the kubernetes target cannot express it") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// TestVolumeSize: storage is reserved where the target does that; where it does not, asking for it is an error.
+// TestVolumeSize: storage is reserved where the target does that; where it does not,
+// asking for it is an error.
 func TestVolumeSize(t *testing.T) {
 	v := withPassword()
 	v.Volumes = map[string]stacks.VolumeSettings{stacks.OllamaData: {Size: 80 * stacks.GiB}}
@@ -152,24 +202,29 @@ func TestVolumeSize(t *testing.T) {
 			t.Errorf("the volume is of %d bytes", volume.Size)
 		}
 	}
+
 	v.Target = stacks.Docker
 	_, err := stacks.Load("prod", v, checkout())
-	if err == nil || !strings.Contains(err.Error(), "codexcontinue:volumes.ollama-data.size: the docker target cannot express it: ") {
+	if err == nil || !strings.Contains(err.Error(),
+		"codexcontinue:volumes.ollama-data.size: the docker target cannot express it: ") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// TestFsync holds that the stack's own Redis acknowledges only what is on the disk, where the settings ask for that.
+// TestFsync holds that the stack's own Redis acknowledges only what is on the disk, where the
+// settings ask for that.
 func TestFsync(t *testing.T) {
 	for when, want := range map[string]string{"": "everysec", "everysec": "everysec", "always": "always"} {
 		v := withPassword()
 		if when != "" {
 			v.Redis = &stacks.RedisSettings{Fsync: when}
 		}
+
 		s := load(t, "prod", v)
 		if err := s.Validate(); err != nil {
 			t.Fatal(err)
 		}
+
 		r := s.Service(stacks.Redis)
 		if r == nil || !strings.Contains(r.Files[0].Content, "\nappendfsync "+want+"\n") {
 			t.Errorf("with %q redis.conf does not say %q:\n%+v", when, want, r)

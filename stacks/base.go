@@ -12,7 +12,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
-// References of the upstream images, pinned. test/images makes equivalents under the same references.
+// References of the upstream images, pinned. test/images makes equivalents
+// under the same references.
 const (
 	RedisImage  = "redis:8.2.1-bookworm"
 	OllamaImage = "ollama/ollama:0.17.4"
@@ -22,18 +23,25 @@ const (
 
 // Ports inside the containers; the services' are those of the compose stack that this replaces.
 const (
-	edgePort, frontendPort, backendPort, mlPort, redisPort, ollamaPort = 8080, 8501, 8000, 5000, 6379, 11434
+	edgePort     = 8080
+	frontendPort = 8501
+	backendPort  = 8000
+	mlPort       = 5000
+	redisPort    = 6379
+	ollamaPort   = 11434
 )
 
-// Time bounds that depend on each other: an answer ends before the drain does, and the drain before the kill. A container
-// that is replaced stays only as long as the answers it is writing, mostly seconds; new ones are its successor's.
+// Time bounds that depend on each other: an answer ends before the drain does, and the drain before
+// the kill. A container that is replaced stays only as long as the answers that it is writing,
+// mostly seconds. Its successor takes the new ones.
 const (
 	generationTimeout = 10 * time.Minute
 	drainTimeout      = generationTimeout + 10*time.Second
 	stopGrace         = drainTimeout + 20*time.Second
 )
 
-// defaultParallel is how many answers a replica of Ollama writes at once unless the stack says otherwise (Stack.parallel).
+// defaultParallel is how many answers a replica of Ollama writes at once unless the stack says
+// otherwise (Stack.parallel).
 const defaultParallel = 2
 
 // parallelVariable tells Ollama how many answers to write at once.
@@ -42,7 +50,8 @@ const parallelVariable = "OLLAMA_NUM_PARALLEL"
 // loopback is the address that ports are published on unless the stack says otherwise.
 const loopback = "127.0.0.1"
 
-// serviceUser is the user of the project's own containers: "nobody" of distroless images, unknown to every host.
+// serviceUser is the user of the project's own containers: "nobody" of distroless images,
+// unknown to every host.
 const serviceUser = 65532
 
 // modelfilesDir is where ml finds the Modelfiles.
@@ -68,6 +77,11 @@ const redisConfig, redisStart = "/etc/redis/redis.conf", "/etc/redis/start.sh"
 
 // base is the single source of truth: what every stack is before its overlay.
 func base(name string) Stack {
+	services := []Service{edge()}
+	for _, service := range ownServices {
+		services = append(services, service(name))
+	}
+
 	return Stack{
 		Name:     name,
 		Domain:   "codexcontinue",
@@ -78,42 +92,67 @@ func base(name string) Stack {
 			// A model can be downloaded and made again.
 			{Name: OllamaData, Size: 50 * GiB, PerReplica: true}},
 		Model:    Model{Name: "codexcontinue", Modelfile: "modelfiles/codexcontinue/Modelfile"},
-		Services: []Service{edge(), frontend(name), backend(name), ml(name), redis(), ollama()},
+		Services: append(services, redis(), ollama()),
 	}
+}
+
+// ownServices are those of this repository, in the order in which people see them. A new one is a
+// function in a file of its own, and a line here.
+var ownServices = []func(environment string) Service{
+	frontend,
+	backend,
+	ml,
 }
 
 func edge() Service {
 	return Service{
-		Name:     Edge,
-		Image:    Image{Ref: CaddyImage},
-		Command:  []string{"caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"},
+		Name:  Edge,
+		Image: Image{Ref: CaddyImage},
+		Command: []string{
+			"caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile",
+		},
 		Ports:    []Port{{Name: "http", Container: edgePort, Host: edgePort, Address: loopback}},
 		Networks: []string{MainNetwork},
-		// Below /tmp, because a tmpfs takes the mode of the image's directory under it, and only /tmp's lets everyone write.
-		Env:       map[string]string{"XDG_CONFIG_HOME": "/tmp/config", "XDG_DATA_HOME": "/tmp/data"},
+		// Below /tmp, because a tmpfs takes the mode of the image's directory under it, and only
+		// /tmp's lets everyone write.
+		Env: map[string]string{
+			"XDG_CONFIG_HOME": "/tmp/config",
+			"XDG_DATA_HOME":   "/tmp/data",
+		},
 		Mounts:    []Mount{{Kind: MountTmpfs, Target: "/tmp", Size: 16 * MiB}},
 		Files:     []File{{Path: "/etc/caddy/Caddyfile", Content: caddyfile}},
 		DependsOn: []string{Frontend},
 		Calls:     []string{Frontend},
 		// The upstream image and its test equivalent have wget.
-		Health:    health("/edge/health", "/edge/health", "wget", "-q", "-O", "/dev/null", fmt.Sprintf("http://127.0.0.1:%d/edge/health", edgePort)),
+		Health: health("/edge/health", "/edge/health", "wget", "-q", "-O", "/dev/null",
+			fmt.Sprintf("http://127.0.0.1:%d/edge/health", edgePort)),
 		Replicas:  1,
 		Resources: Resources{CPU: 1000, Memory: 128 * MiB, PIDs: 128},
 		Security: Security{UID: serviceUser, GID: serviceUser, KeepCapabilities: map[string]string{
-			"NET_BIND_SERVICE": "the upstream binary carries it as a file capability, and the kernel refuses to run such a file when the capability is not in the bounding set; no-new-privileges keeps the process itself from having it",
+			"NET_BIND_SERVICE": "the upstream binary carries it as a file capability, and the " +
+				"kernel refuses to run such a file when the capability is not in the bounding " +
+				"set; no-new-privileges keeps the process itself from having it",
 		}},
-		// A replaced edge has to give its published port away before the next one can start. So it does not wait for event
-		// streams: browsers connect again and go on where they were. Longer than grace_period of the Caddyfile.
-		StopGrace: 15 * time.Second, Log: logs(), StartTimeout: 2 * time.Minute,
+		// A replaced edge has to give its published port away before the next one can start. So it
+		// does not wait for event streams: browsers connect again and go on where they were. Longer
+		// than grace_period of the Caddyfile.
+		StopGrace:    15 * time.Second,
+		Log:          logs(),
+		StartTimeout: 2 * time.Minute,
 	}
 }
 
-// common is what the services share; overlays change it by Stack.contracts.
+// common returns the variables that the services share, which overlays change by edit.
 func common(environment string, port int) contract.Common {
-	return contract.Common{Environment: environment, LogLevel: "info", ListenAddr: fmt.Sprintf(":%d", port), DrainTimeout: drainTimeout}
+	return contract.Common{
+		Environment:  environment,
+		LogLevel:     "info",
+		ListenAddr:   fmt.Sprintf(":%d", port),
+		DrainTimeout: drainTimeout,
+	}
 }
 
-// own is a service of this repository in its production image.
+// own returns a service of this repository in its production image.
 func own(name string, port int, livePath string) Service {
 	return Service{
 		Name: name,
@@ -134,29 +173,57 @@ func own(name string, port int, livePath string) Service {
 
 func frontend(environment string) Service {
 	s := own(Frontend, frontendPort, "/healthz")
-	s.Contract = &frontendenv.Config{Common: common(environment, frontendPort), BackendURL: url("http", Backend, backendPort),
-		DomainFile: domainFile}
+	s.Contract = &frontendenv.Config{
+		Common:     common(environment, frontendPort),
+		BackendURL: url("http", Backend, backendPort),
+		DomainFile: domainFile,
+	}
+
 	s.DependsOn, s.Calls = []string{Backend}, []string{Backend}
 	return s
 }
 
 func backend(environment string) Service {
 	s := own(Backend, backendPort, "/health")
-	s.Contract = &backendenv.Config{Common: common(environment, backendPort),
-		RequiredRedis: contract.RequiredRedis{RedisURL: url("redis", Redis, redisPort) + "/0"},
-		MLServiceURL:  url("http", ML, mlPort), DefaultModel: "codexcontinue", ConversationTTL: 0, GenerationTimeout: generationTimeout}
+	s.Contract = &backendenv.Config{
+		Common:            common(environment, backendPort),
+		RequiredRedis:     contract.RequiredRedis{RedisURL: url("redis", Redis, redisPort) + "/0"},
+		MLServiceURL:      url("http", ML, mlPort),
+		DefaultModel:      "codexcontinue",
+		ConversationTTL:   0,
+		GenerationTimeout: generationTimeout,
+	}
+
 	s.DependsOn, s.Calls = []string{Redis, ML}, []string{Redis, ML}
-	// An engine asks one thing: a backend that does not get at Redis takes no request, so its predecessor has to stay.
-	s.Health.Command = []string{"/" + Backend, "healthcheck", url("http", "127.0.0.1", backendPort) + "/ready"}
+	// An engine has one check for both probes. A backend that does not reach Redis takes no
+	// request, so its predecessor has to stay.
+	s.Health.Command = []string{
+		"/" + Backend, "healthcheck", url("http", "127.0.0.1", backendPort) + "/ready",
+	}
 	return s
 }
 
 func ml(environment string) Service {
 	s := own(ML, mlPort, "/health")
-	s.Contract = &mlenv.Config{Common: common(environment, mlPort), OllamaURL: url("http", Ollama, ollamaPort),
-		DefaultModel: "codexcontinue", ApplyModel: true, MaxParallel: defaultParallel, MaxQueue: 32, GenerationTimeout: generationTimeout, KeepAlive: 30 * time.Minute,
-		OptionalRedis: contract.OptionalRedis{RedisURL: url("redis", Redis, redisPort) + "/0"}}
-	s.Mounts = []Mount{{Kind: MountBind, Source: "modelfiles", Target: modelfilesDir, ReadOnly: true}}
+	s.Contract = &mlenv.Config{
+		Common:            common(environment, mlPort),
+		OllamaURL:         url("http", Ollama, ollamaPort),
+		DefaultModel:      "codexcontinue",
+		ApplyModel:        true,
+		MaxParallel:       defaultParallel,
+		MaxQueue:          32,
+		GenerationTimeout: generationTimeout,
+		KeepAlive:         30 * time.Minute,
+		OptionalRedis:     contract.OptionalRedis{RedisURL: url("redis", Redis, redisPort) + "/0"},
+	}
+
+	s.Mounts = []Mount{{
+		Kind:     MountBind,
+		Source:   "modelfiles",
+		Target:   modelfilesDir,
+		ReadOnly: true,
+	}}
+
 	s.DependsOn, s.Calls = []string{Ollama, Redis}, []string{Ollama, Redis}
 	return s
 }
@@ -170,47 +237,74 @@ func redis() Service {
 		Networks: []string{MainNetwork},
 		Mounts:   []Mount{{Kind: MountVolume, Source: RedisData, Target: "/data"}},
 		Files:    []File{{Path: redisConfig, Content: redisConf}},
-		// As a user of redis.conf that can do nothing else, whom any password lets in: the check needs no secret. -e makes
-		// an error the exit code: while Redis still loads its data, and when it cannot write them.
-		Health:    health("", "", "redis-cli", "-e", "--no-auth-warning", "--user", "health", "--pass", "any", "echo", "ok"),
-		Replicas:  1,
-		Resources: Resources{CPU: 1000, Memory: 512 * MiB, PIDs: 64},
-		Security:  Security{UID: 999, GID: 999},
-		StopGrace: 30 * time.Second, Log: logs(), StartTimeout: 2 * time.Minute,
+		// The user of redis.conf can do nothing else, and any password lets it in: the check needs
+		// no secret. -e makes an error the exit code, while Redis still loads its data and when it
+		// cannot write them.
+		Health: health("", "", "redis-cli", "-e", "--no-auth-warning", "--user", "health",
+			"--pass", "any", "echo", "ok"),
+		Replicas:     1,
+		Resources:    Resources{CPU: 1000, Memory: 512 * MiB, PIDs: 64},
+		Security:     Security{UID: 999, GID: 999},
+		StopGrace:    30 * time.Second,
+		Log:          logs(),
+		StartTimeout: 2 * time.Minute,
 	}
 }
 
 func ollama() Service {
 	return Service{
 		Name: Ollama,
-		// The upstream image with a home for a user other than root, and a first process that drains.
-		Image: Image{Build: &Build{Repository: Project + "/" + Ollama, Context: ".", Dockerfile: "services/ollama/Dockerfile",
-			Target: "production", Args: map[string]string{"OLLAMA_IMAGE": OllamaImage, "GO_IMAGE": GoImage}}},
+		// The upstream image with a home for a user other than root, and a
+		// first process that drains.
+		Image: Image{Build: &Build{
+			Repository: Project + "/" + Ollama,
+			Context:    ".",
+			Dockerfile: "services/ollama/Dockerfile",
+			Target:     "production",
+			Args:       map[string]string{"OLLAMA_IMAGE": OllamaImage, "GO_IMAGE": GoImage},
+		}},
 		Env: map[string]string{
-			"HOME": "/ollama", "OLLAMA_HOST": fmt.Sprintf("0.0.0.0:%d", ollamaPort), "OLLAMA_MODELS": "/ollama/models",
+			"HOME":          "/ollama",
+			"OLLAMA_HOST":   fmt.Sprintf("0.0.0.0:%d", ollamaPort),
+			"OLLAMA_MODELS": "/ollama/models",
 			// ml keeps the previous version of the model for a rollback.
-			"OLLAMA_NOPRUNE": "1", parallelVariable: strconv.Itoa(defaultParallel),
+			"OLLAMA_NOPRUNE": "1",
+			parallelVariable: strconv.Itoa(defaultParallel),
 		},
 		Ports:    []Port{{Name: "ollama", Container: ollamaPort, Address: loopback}},
 		Networks: []string{MainNetwork},
 		Mounts: []Mount{{Kind: MountVolume, Source: OllamaData, Target: "/ollama"},
 			{Kind: MountTmpfs, Target: "/tmp", Size: 256 * MiB, Exec: true}},
-		Outside:   []Outside{{Port: 443, Reason: "downloads base models from their registry, whose addresses change"}},
-		Health:    health("/", "/api/version", "ollama", "list"),
-		Replicas:  1,
-		Resources: Resources{CPU: 4000, Memory: 8 * GiB, PIDs: 1024},
-		Security:  Security{UID: 10001, GID: 10001},
-		StopGrace: stopGrace, Log: logs(), StartTimeout: 5 * time.Minute,
+		Outside: []Outside{{
+			Port:   443,
+			Reason: "downloads base models from their registry, whose addresses change",
+		}},
+		Health:       health("/", "/api/version", "ollama", "list"),
+		Replicas:     1,
+		Resources:    Resources{CPU: 4000, Memory: 8 * GiB, PIDs: 1024},
+		Security:     Security{UID: 10001, GID: 10001},
+		StopGrace:    stopGrace,
+		Log:          logs(),
+		StartTimeout: 5 * time.Minute,
 	}
 }
 
-// health asks every three seconds: the first check comes after one interval, and five services start one after the
-// other, so the interval is most of what a warm `up` takes. Each check costs the machine some 30 ms of one core.
+// health returns a check every three seconds. The first comes after one interval, which every `up`
+// waits for; each costs the machine some 30 ms of one core.
 func health(livePath, readyPath string, command ...string) Health {
-	return Health{Command: command, LivePath: livePath, ReadyPath: readyPath, Interval: 3 * time.Second, Timeout: 4 * time.Second,
-		StartPeriod: 30 * time.Second, Retries: 5}
+	return Health{
+		Command:     command,
+		LivePath:    livePath,
+		ReadyPath:   readyPath,
+		Interval:    3 * time.Second,
+		Timeout:     4 * time.Second,
+		StartPeriod: 30 * time.Second,
+		Retries:     5,
+	}
 }
 
 func logs() Log { return Log{MaxSize: 10 * MiB, MaxFiles: 3} }
 
-func url(scheme, host string, port int) string { return fmt.Sprintf("%s://%s:%d", scheme, host, port) }
+func url(scheme, host string, port int) string {
+	return fmt.Sprintf("%s://%s:%d", scheme, host, port)
+}

@@ -22,14 +22,21 @@ var secretKeys = []string{RedisPasswordKey}
 // maxParallel is more answers at once than any accelerator serves: a greater number is a slip.
 const maxParallel = 512
 
-// fields maps a key to what reads its value: the text of a string or number, or the JSON of an object or list.
+// fields maps a key to what reads its value: the text of a string or number, or the JSON
+// of an object or list.
 type fields map[string]func(text string) error
 
-// DecodeSettings reads the config strictly. plain holds each set key's text (JSON where it is an object or a list),
-// without the project's namespace; secret names the keys whose values are secret. All problems are reported at once,
-// each as "codexcontinue:<key>: ...".
+// DecodeSettings reads the config strictly. plain holds each set key's text (JSON where it is an
+// object or a list), without the project's namespace; secret names the keys whose values are
+// secret. All problems are reported at once, each as "codexcontinue:<key>: ...".
 func DecodeSettings(plain map[string]string, secret []string) (Settings, error) {
-	s := Settings{Target: Docker, Services: map[string]ServiceSettings{}, Volumes: map[string]VolumeSettings{}, Secrets: map[string]bool{}}
+	s := Settings{
+		Target:   Docker,
+		Services: map[string]ServiceSettings{},
+		Volumes:  map[string]VolumeSettings{},
+		Secrets:  map[string]bool{},
+	}
+
 	known := fields{
 		"overlay":         orEmpty(text(&s.Overlay)),
 		"target":          s.decodeTarget,
@@ -40,27 +47,37 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"portOffset":      integer(&s.PortOffset, 0, 60000),
 		"conversationTTL": orEmpty(s.decodeTTL),
 		"model": object(fields{
-			"name": text(&s.Model.Name), "modelfile": text(&s.Model.Modelfile), "base": text(&s.Model.Base),
-			"parallel": integer(&s.Model.Parallel, 1, maxParallel)}),
-		"edge":       s.decodeEdge,
-		"gpu":        s.decodeGPU,
-		"registry":   orEmpty(text(&s.Registry)),
-		"services":   s.decodeServices,
-		"volumes":    s.decodeVolumes,
-		"redis":      s.decodeRedis,
-		"kubernetes": object(fields{"context": text(&s.Kubernetes.Context), "namespace": text(&s.Kubernetes.Namespace)}),
+			"name":      text(&s.Model.Name),
+			"modelfile": text(&s.Model.Modelfile),
+			"base":      text(&s.Model.Base),
+			"parallel":  integer(&s.Model.Parallel, 1, maxParallel),
+		}),
+		"edge":     s.decodeEdge,
+		"gpu":      s.decodeGPU,
+		"registry": orEmpty(text(&s.Registry)),
+		"services": s.decodeServices,
+		"volumes":  s.decodeVolumes,
+		"redis":    s.decodeRedis,
+		"kubernetes": object(fields{
+			"context":   text(&s.Kubernetes.Context),
+			"namespace": text(&s.Kubernetes.Namespace),
+		}),
 	}
+
 	for _, k := range secretKeys {
 		known[k] = func(string) error {
-			return fmt.Errorf("must be a secret: set it with `pulumi config set --secret %s:%s`", Project, k)
+			return fmt.Errorf("must be a secret: set it with `pulumi config set --secret %s:%s`",
+				Project, k)
 		}
 	}
+
 	var errs []error
 	for _, key := range slices.Sorted(maps.Keys(plain)) {
 		if err := known.decode(key, plain[key]); err != nil {
 			errs = append(errs, prefixed(Project+":"+key, err))
 		}
 	}
+
 	for _, key := range slices.Sorted(slices.Values(secret)) {
 		switch {
 		case slices.Contains(secretKeys, key):
@@ -68,9 +85,11 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		case known[key] == nil:
 			errs = append(errs, prefixed(Project+":"+key, known.unknown(key)))
 		default:
-			errs = append(errs, fmt.Errorf("%s:%s: is no secret: set it again without --secret", Project, key))
+			errs = append(errs,
+				fmt.Errorf("%s:%s: is no secret: set it again without --secret", Project, key))
 		}
 	}
+
 	return s, errors.Join(errs...)
 }
 
@@ -88,13 +107,17 @@ func (f fields) unknown(key string) error { return unknownKey(key, slices.Sorted
 func unknownKey(key string, names []string) error {
 	best, distance := "", 3
 	for _, n := range names {
-		if d := levenshtein.ComputeDistance(strings.ToLower(key), strings.ToLower(n)); d < distance {
+		d := levenshtein.ComputeDistance(strings.ToLower(key), strings.ToLower(n))
+		if d < distance {
 			best, distance = n, d
 		}
 	}
+
 	if best != "" {
-		return fmt.Errorf("unknown key: did you mean %s? (valid: %s)", best, strings.Join(names, ", "))
+		return fmt.Errorf("unknown key: did you mean %s? (valid: %s)", best,
+			strings.Join(names, ", "))
 	}
+
 	return fmt.Errorf("unknown key (valid: %s)", strings.Join(names, ", "))
 }
 
@@ -107,10 +130,12 @@ func prefixed(path string, err error) error {
 		}
 		return errors.Join(out...)
 	}
+
 	var nested *pathError
 	if errors.As(err, &nested) {
 		return &pathError{path + "." + nested.path, nested.err}
 	}
+
 	return &pathError{path, err}
 }
 
@@ -135,6 +160,7 @@ func eachKey(value string, read func(key, text string) error) error {
 	if err := json.Unmarshal([]byte(value), &raw); err != nil || raw == nil {
 		return fmt.Errorf("must be an object of keys and values, got %q", value)
 	}
+
 	var errs []error
 	for _, key := range slices.Sorted(maps.Keys(raw)) {
 		text := string(bytes.TrimSpace(raw[key]))
@@ -144,10 +170,12 @@ func eachKey(value string, read func(key, text string) error) error {
 				continue
 			}
 		}
+
 		if err := read(key, text); err != nil {
 			errs = append(errs, prefixed(key, err))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -158,6 +186,7 @@ func list(read func(string) error) func(string) error {
 		if err := json.Unmarshal([]byte(value), &raw); err != nil || len(raw) == 0 {
 			return fmt.Errorf("must be a list, got %q", value)
 		}
+
 		var errs []error
 		for i, item := range raw {
 			text := string(bytes.TrimSpace(item))
@@ -167,10 +196,12 @@ func list(read func(string) error) func(string) error {
 					continue
 				}
 			}
+
 			if err := read(text); err != nil {
 				errs = append(errs, prefixed(strconv.Itoa(i), err))
 			}
 		}
+
 		return errors.Join(errs...)
 	}
 }
@@ -186,6 +217,7 @@ func labels(into *map[string]string) func(string) error {
 		if err == nil && len(out) == 0 {
 			err = errors.New("is empty: remove the key")
 		}
+
 		*into = out
 		return err
 	}
@@ -199,12 +231,14 @@ func text(into *string) func(string) error {
 		if strings.HasPrefix(v, "{") || strings.HasPrefix(v, "[") {
 			return fmt.Errorf("must be text, got %q", v)
 		}
+
 		*into = v
 		return nil
 	}
 }
 
-// orEmpty takes the empty value as "not set": it is the default that Pulumi.yaml gives to keys a stack may leave out.
+// orEmpty reads the empty value as "not set". It is the default in Pulumi.yaml of keys that a stack
+// may leave out.
 func orEmpty(read func(string) error) func(string) error {
 	return func(v string) error {
 		if v == "" {
@@ -244,12 +278,14 @@ func integer(into *int, low, high int) func(string) error {
 		if n < low || n > high {
 			return fmt.Errorf("must be from %d to %d, got %d", low, high, n)
 		}
+
 		*into = n
 		return nil
 	}
 }
 
-// quantity reads an amount of a resource. Nothing at all is refused: it is what no limit looks like.
+// quantity reads an amount of a resource. Nothing at all is refused: it is
+// what no limit looks like.
 func quantity[T ~int64](into *T, parse func(string) (T, error)) func(string) error {
 	return func(v string) error {
 		q, err := parse(v)
@@ -273,7 +309,8 @@ func (s *Settings) decodeTarget(v string) error {
 func (s *Settings) decodeTTL(v string) error {
 	d, err := time.ParseDuration(v)
 	if err != nil || d < 0 {
-		return fmt.Errorf("%q is no duration: write it like 720h, or 0s to keep conversations for ever", v)
+		return fmt.Errorf("%q is no duration: write it like 720h, "+
+			"or 0s to keep conversations for ever", v)
 	}
 	s.ConversationTTL = &d
 	return nil

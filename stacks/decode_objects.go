@@ -12,8 +12,11 @@ import (
 func (s *Settings) decodeAddress(v string) error {
 	a, err := netip.ParseAddr(v)
 	if err != nil {
-		return fmt.Errorf("%q is no IP address: write it like 127.0.0.1, or 0.0.0.0 for every address of the machine", v)
+		return fmt.Errorf("%q is no IP address: write it like 127.0.0.1, or 0.0.0.0 for every "+
+			"address of the machine",
+			v)
 	}
+
 	s.Edge.Address = a.String()
 	return nil
 }
@@ -22,6 +25,7 @@ func (s *Settings) decodeGPU(v string) error {
 	if strings.TrimSpace(v) == "{}" {
 		return nil
 	}
+
 	g := GPU{}
 	err := object(fields{
 		"count": func(v string) error {
@@ -33,7 +37,9 @@ func (s *Settings) decodeGPU(v string) error {
 		},
 		"devices": func(v string) error {
 			if err := json.Unmarshal([]byte(v), &g.Devices); err != nil || len(g.Devices) == 0 {
-				return fmt.Errorf("must be a list of indexes or UUIDs as strings, like [\"0\", \"1\"], got %q", v)
+				return fmt.Errorf("must be a list of indexes or UUIDs as strings, like [\"0\", "+
+					"\"1\"], got %q",
+					v)
 			}
 			return nil
 		},
@@ -47,6 +53,7 @@ func (s *Settings) decodeGPU(v string) error {
 			if err == nil && t.Key == "" {
 				err = errors.New("needs the key of a taint")
 			}
+
 			g.Tolerations = append(g.Tolerations, t)
 			return err
 		}),
@@ -57,6 +64,7 @@ func (s *Settings) decodeGPU(v string) error {
 	if (g.Count == 0) == (len(g.Devices) == 0) {
 		return errors.New("set either count (a number, or all) or devices")
 	}
+
 	s.GPU = &g
 	return nil
 }
@@ -78,10 +86,15 @@ func (s *Settings) decodeServices(v string) error {
 			"pids":   integer(&out.PIDs, 1, 1<<20),
 			"autoscale": func(v string) error {
 				a := Autoscale{Min: 1, CPU: defaultAutoscaleCPU}
-				err := object(fields{"min": integer(&a.Min, 1, 1000), "max": integer(&a.Max, 1, 1000), "cpu": integer(&a.CPU, 1, 100)})(v)
+				err := object(fields{
+					"min": integer(&a.Min, 1, 1000),
+					"max": integer(&a.Max, 1, 1000),
+					"cpu": integer(&a.CPU, 1, 100),
+				})(v)
 				if err == nil && a.Max == 0 {
 					err = errors.New("needs max, the greatest number of replicas")
 				}
+
 				out.Autoscale = &a
 				return err
 			},
@@ -92,12 +105,14 @@ func (s *Settings) decodeServices(v string) error {
 		if err != nil {
 			return err
 		}
+
 		s.Services[name] = out
 		return nil
 	})
 }
 
-// defaultAutoscaleCPU is the use of processor time that autoscale keeps unless told otherwise, in percent.
+// defaultAutoscaleCPU is the use of processor time that autoscale keeps unless told
+// otherwise, in percent.
 const defaultAutoscaleCPU = 70
 
 func (s *Settings) decodeEdge(v string) error {
@@ -106,7 +121,11 @@ func (s *Settings) decodeEdge(v string) error {
 		"port": integer(&e.Port, 1, 65535), "address": s.decodeAddress, "host": text(&e.Host),
 		"gateway": func(v string) error {
 			e.Gateway = &Gateway{}
-			return object(fields{"name": text(&e.Gateway.Name), "namespace": text(&e.Gateway.Namespace), "class": text(&e.Gateway.Class)})(v)
+			return object(fields{
+				"name":      text(&e.Gateway.Name),
+				"namespace": text(&e.Gateway.Namespace),
+				"class":     text(&e.Gateway.Class),
+			})(v)
 		},
 		"ingress": func(v string) error {
 			e.Ingress = &Ingress{}
@@ -114,31 +133,56 @@ func (s *Settings) decodeEdge(v string) error {
 		},
 		"tls": func(v string) error {
 			e.TLS = &TLS{}
-			return object(fields{"secret": text(&e.TLS.Secret), "issuer": text(&e.TLS.Issuer), "clusterIssuer": text(&e.TLS.ClusterIssuer)})(v)
+			return object(fields{
+				"secret":        text(&e.TLS.Secret),
+				"issuer":        text(&e.TLS.Issuer),
+				"clusterIssuer": text(&e.TLS.ClusterIssuer),
+			})(v)
 		},
 	})(v)
 	if err != nil {
 		return err
 	}
+
 	var errs []error
 	g, i := e.Gateway, e.Ingress
 	switch {
 	case e.Host == "" && (g != nil || i != nil || e.TLS != nil):
-		errs = append(errs, prefixed("host", errors.New("is not set: gateway, ingress and tls belong to a host name, like chat.example.com")))
+		errs = append(errs,
+			prefixed("host",
+				errors.New("is not set: gateway, ingress and tls belong to a host name, like "+
+					"chat.example.com")))
 	case e.Host == "":
 	case g == nil && i == nil:
-		errs = append(errs, prefixed("host", errors.New("needs what routes it: gateway {class} or {name, namespace}, or ingress {class}")))
+		errs = append(errs,
+			prefixed("host",
+				errors.New("needs what routes it: gateway {class} or {name, namespace}, or "+
+					"ingress {class}")))
 	case g != nil && i != nil:
-		errs = append(errs, prefixed("ingress", errors.New("is set beside gateway: the host is routed by one of the two")))
+		errs = append(errs,
+			prefixed("ingress",
+				errors.New("is set beside gateway: the host is routed by one of the two")))
 	case g != nil && (g.Class == "") == (g.Name == ""):
-		errs = append(errs, prefixed("gateway", errors.New("set either class, for a Gateway of the stack's own, or name and namespace of one that is there")))
+		errs = append(errs,
+			prefixed("gateway",
+				errors.New("set either class, for a Gateway of the stack's own, or name and "+
+					"namespace of one that is there")))
 	case g != nil && g.Class != "" && g.Namespace != "":
-		errs = append(errs, prefixed("gateway.namespace", errors.New("is that of a Gateway that is there: with class, the stack brings its own")))
+		errs = append(errs,
+			prefixed("gateway.namespace",
+				errors.New("is that of a Gateway that is there: "+
+					"with class, the stack brings its own")))
 	case g != nil && g.Name != "" && e.TLS != nil:
-		errs = append(errs, prefixed("tls", errors.New("belongs to the Gateway that is there: set it on its listener, and remove it here")))
+		errs = append(errs,
+			prefixed("tls",
+				errors.New("belongs to the Gateway that is there: set it on its listener, and "+
+					"remove it here")))
 	case i != nil && i.Class == "":
-		errs = append(errs, prefixed("ingress.class", errors.New("is not set: name the IngressClass of the cluster")))
+		errs = append(errs,
+			prefixed("ingress.class",
+				errors.New("is not set: name the IngressClass of the cluster")))
 	}
+
 	if t := e.TLS; t != nil {
 		set := 0
 		for _, x := range []string{t.Secret, t.Issuer, t.ClusterIssuer} {
@@ -146,17 +190,25 @@ func (s *Settings) decodeEdge(v string) error {
 				set++
 			}
 		}
+
 		if set != 1 {
-			errs = append(errs, prefixed("tls", errors.New("set exactly one of secret, issuer, clusterIssuer")))
+			errs = append(errs,
+				prefixed("tls", errors.New("set exactly one of secret, issuer, clusterIssuer")))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
 func (s *Settings) decodeVolumes(v string) error {
 	return eachKey(v, func(name, value string) error {
 		var out VolumeSettings
-		err := object(fields{"size": quantity(&out.Size, ParseBytes), "class": text(&out.Class), "shared": boolean(&out.Shared)})(value)
+		err := object(fields{
+			"size":   quantity(&out.Size, ParseBytes),
+			"class":  text(&out.Class),
+			"shared": boolean(&out.Shared),
+		})(value)
+
 		s.Volumes[name] = out
 		return err
 	})
@@ -166,20 +218,39 @@ func (s *Settings) decodeRedis(v string) error {
 	if strings.TrimSpace(v) == "{}" {
 		return nil
 	}
+
 	r := RedisSettings{}
-	err := object(fields{"url": text(&r.URL), "fsync": oneOf(&r.Fsync, "everysec", "always"), "master": text(&r.Master), "ca": text(&r.CA),
-		"sentinels": list(func(v string) error { r.Sentinels = append(r.Sentinels, v); return nil }),
-		"cluster":   list(func(v string) error { r.Cluster = append(r.Cluster, v); return nil })})(v)
+	err := object(fields{
+		"url":    text(&r.URL),
+		"fsync":  oneOf(&r.Fsync, "everysec", "always"),
+		"master": text(&r.Master),
+		"ca":     text(&r.CA),
+		"sentinels": list(func(v string) error {
+			r.Sentinels = append(r.Sentinels, v)
+			return nil
+		}),
+		"cluster": list(func(v string) error { r.Cluster = append(r.Cluster, v); return nil }),
+	})(v)
+
 	external := r.URL != "" || r.Master != "" || r.CA != "" || len(r.Sentinels)+len(r.Cluster) > 0
 	if err == nil && r.Fsync != "" && external {
-		err = prefixed("fsync", errors.New("is for the stack's own Redis: one that somebody else runs has its own setting"))
+		err = prefixed("fsync",
+			errors.New("is for the stack's own Redis: "+
+				"one that somebody else runs has its own setting"))
 	}
+
 	if err == nil && r.Fsync == "" && r.URL == "" {
-		err = prefixed("url", errors.New("is not set: write it like redis://redis.example.com:6379/0, or rediss:// for TLS"))
+		err = prefixed("url",
+			errors.New("is not set: write it like "+
+				"redis://redis.example.com:6379/0, or rediss:// for TLS"))
 	}
+
 	if err == nil && r.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(r.CA)) {
-		err = prefixed("ca", errors.New("holds no certificate in PEM: paste the file that begins with -----BEGIN CERTIFICATE-----"))
+		err = prefixed("ca",
+			errors.New("holds no certificate in PEM: paste the file that begins with -----BEGIN "+
+				"CERTIFICATE-----"))
 	}
+
 	s.Redis = &r
 	return err
 }

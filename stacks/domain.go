@@ -46,9 +46,11 @@ func (s *Stack) domain(name string) {
 func (s *Stack) applyDomain(fsys fs.FS, title string) error {
 	texts, err := readTexts(fsys, path.Join(modelfilesRoot, s.Domain, textsFile))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
-		return fmt.Errorf("%s:domain: %q is none of %s, the folders of %s with a %s", Project, s.Domain,
+		return fmt.Errorf("%s:domain: %q is none of %s, the folders of %s with a %s", Project,
+			s.Domain,
 			strings.Join(domains(fsys), ", "), modelfilesRoot, textsFile)
 	}
+
 	if err != nil {
 		return err
 	}
@@ -56,6 +58,7 @@ func (s *Stack) applyDomain(fsys fs.FS, title string) error {
 	if title != "" {
 		texts.Title = title
 	}
+
 	content, err := texts.Encode()
 	if err != nil {
 		return err
@@ -64,6 +67,7 @@ func (s *Stack) applyDomain(fsys fs.FS, title string) error {
 	if f := s.Service(Frontend); f != nil {
 		f.Files = append(f.Files, File{Path: domainFile, Content: content})
 	}
+
 	return nil
 }
 
@@ -92,8 +96,10 @@ func readTexts(fsys fs.FS, name string) (domain.Texts, error) {
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return domain.Texts{}, fmt.Errorf("%s: must be one document", name)
 	}
+
 	if len(document.Content) != 1 || document.Content[0].Kind != yaml.MappingNode {
-		return domain.Texts{}, fmt.Errorf("%s: must hold the keys %s", name, strings.Join(textKeys, ", "))
+		return domain.Texts{}, fmt.Errorf("%s: must hold the keys %s", name,
+			strings.Join(textKeys, ", "))
 	}
 
 	r := textReader{name: name}
@@ -140,6 +146,7 @@ func (r *textReader) mapping(node *yaml.Node) domain.Texts {
 			r.at(node, key, "is missing")
 		}
 	}
+
 	return t
 }
 
@@ -148,6 +155,7 @@ func (r *textReader) prompts(node *yaml.Node, key string) []string {
 		r.at(node, key, "must be a list of examples, one or more")
 		return nil
 	}
+
 	if n := len(node.Content); n > maxPrompts {
 		r.at(node, key, "%d examples are too many: leave %d at most", n, maxPrompts)
 	}
@@ -156,6 +164,7 @@ func (r *textReader) prompts(node *yaml.Node, key string) []string {
 	for i, item := range node.Content {
 		out = append(out, r.text(item, fmt.Sprintf("%s.%d", key, i), maxPrompt))
 	}
+
 	return out
 }
 
@@ -175,5 +184,6 @@ func (r *textReader) text(node *yaml.Node, key string, limit int) string {
 	case strings.ContainsFunc(text, unicode.IsControl):
 		r.at(node, key, "must be one line of text: a text that is folded begins with >-")
 	}
+
 	return text
 }

@@ -37,23 +37,27 @@ func TestTexts(t *testing.T) {
 
 	f := s.Service(stacks.Frontend)
 	if len(f.Files) != 1 || f.Files[0].Path != f.Contract.(*frontendenv.Config).DomainFile {
-		t.Fatalf("the frontend reads %q and has %+v", f.Contract.(*frontendenv.Config).DomainFile, f.Files)
+		t.Fatalf("the frontend reads %q and has %+v",
+			f.Contract.(*frontendenv.Config).DomainFile, f.Files)
 	}
 
 	file := filepath.Join(t.TempDir(), "domain.json")
 	if err := os.WriteFile(file, []byte(f.Files[0].Content), 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	got, err := domain.Read(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	want := domain.Texts{
 		Title:    "Law",
 		Greeting: "What is the case?",
 		Prompts:  []string{"Summarise this contract: ", "42"},
 		Notice:   "No legal advice.",
 	}
+
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
@@ -72,28 +76,36 @@ func TestTextsRefuse(t *testing.T) {
 		text string
 		want []string // without the file's name before each
 	}{
-		"nothing":         {"", []string{": must hold the keys greeting, notice, prompts, title"}},
-		"a list":          {"- a", []string{": must hold the keys greeting, notice, prompts, title"}},
-		"no YAML":         {"title: [", []string{": yaml: line 1: "}},
-		"two documents":   {texts + "---\ntitle: x\n", []string{": must be one document"}},
-		"an unknown key":  {texts + "Tilte: x\n", []string{":9: Tilte: unknown key: did you mean title?"}},
-		"a key twice":     {texts + "title: x\n", []string{":9: title: is there twice"}},
-		"a missing key":   {change("title: Law\n", ""), []string{":1: title: is missing"}},
-		"an empty key":    {change("Law", ""), []string{":1: title: is empty"}},
-		"a blank key":     {change("Law", `" "`), []string{":1: title: is empty"}},
-		"a null":          {change("Law", "null"), []string{":1: title: is empty"}},
-		"no text":         {change("Law", "[Law]"), []string{":1: title: must be text"}},
-		"a title of 61":   {change("Law", strings.Repeat("ü", 61)), []string{":1: title: is of 61 characters: use at most 60"}},
-		"a long greeting": {change("What is", strings.Repeat("a", 120)), []string{":2: greeting: is of 130 characters: use at most 120"}},
-		"a long prompt":   {change("42", strings.Repeat("a", 201)), []string{":5: prompts.1: is of 201 characters: use at most 200"}},
-		"a long notice":   {change("No legal", strings.Repeat("a", 300)), []string{":6: notice: is of 308 characters: use at most 300"}},
-		"two lines":       {change(">-", "|"), []string{":6: notice: must be one line of text"}},
-		"no list":         {change("\n  - \"Summarise this contract: \"\n  - 42", " x"), []string{":3: prompts: must be a list of examples, one or more"}},
-		"an empty list":   {change("\n  - \"Summarise this contract: \"\n  - 42", " []"), []string{":3: prompts: must be a list of examples, one or more"}},
+		"nothing":        {"", []string{": must hold the keys greeting, notice, prompts, title"}},
+		"a list":         {"- a", []string{": must hold the keys greeting, notice, prompts, title"}},
+		"no YAML":        {"title: [", []string{": yaml: line 1: "}},
+		"two documents":  {texts + "---\ntitle: x\n", []string{": must be one document"}},
+		"an unknown key": {texts + "Tilte: x\n", []string{":9: Tilte: unknown key: did you mean title?"}},
+		"a key twice":    {texts + "title: x\n", []string{":9: title: is there twice"}},
+		"a missing key":  {change("title: Law\n", ""), []string{":1: title: is missing"}},
+		"an empty key":   {change("Law", ""), []string{":1: title: is empty"}},
+		"a blank key":    {change("Law", `" "`), []string{":1: title: is empty"}},
+		"a null":         {change("Law", "null"), []string{":1: title: is empty"}},
+		"no text":        {change("Law", "[Law]"), []string{":1: title: must be text"}},
+		"a title of 61": {change("Law", strings.Repeat("ü", 61)),
+			[]string{":1: title: is of 61 characters: use at most 60"}},
+		"a long greeting": {change("What is", strings.Repeat("a", 120)),
+			[]string{":2: greeting: is of 130 characters: use at most 120"}},
+		"a long prompt": {change("42", strings.Repeat("a", 201)),
+			[]string{":5: prompts.1: is of 201 characters: use at most 200"}},
+		"a long notice": {change("No legal", strings.Repeat("a", 300)),
+			[]string{":6: notice: is of 308 characters: use at most 300"}},
+		"two lines": {change(">-", "|"), []string{":6: notice: must be one line of text"}},
+		"no list": {change("\n  - \"Summarise this contract: \"\n  - 42", " x"),
+			[]string{":3: prompts: must be a list of examples, one or more"}},
+		"an empty list": {change("\n  - \"Summarise this contract: \"\n  - 42", " []"),
+			[]string{":3: prompts: must be a list of examples, one or more"}},
 		"an empty prompt": {change("42", `""`), []string{":5: prompts.1: is empty"}},
-		"7 prompts":       {change("42", "a\n  - b\n  - c\n  - d\n  - e\n  - f"), []string{":4: prompts: 7 examples are too many: leave 6 at most"}},
-		"all at once": {"title:\nnotise: x\ngreeting: {a: b}\n", []string{":1: title: is empty", ":2: notise: unknown key: did you mean notice?",
-			":3: greeting: must be text", ":1: notice: is missing", ":1: prompts: is missing"}},
+		"7 prompts": {change("42", "a\n  - b\n  - c\n  - d\n  - e\n  - f"),
+			[]string{":4: prompts: 7 examples are too many: leave 6 at most"}},
+		"all at once": {"title:\nnotise: x\ngreeting: {a: b}\n",
+			[]string{":1: title: is empty", ":2: notise: unknown key: did you mean notice?",
+				":3: greeting: must be text", ":1: notice: is missing", ":1: prompts: is missing"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := withTexts(tc.text)
@@ -105,6 +117,7 @@ func TestTextsRefuse(t *testing.T) {
 			if len(got) != len(tc.want) {
 				t.Fatalf("got %d problems, want %d:\n%v", len(got), len(tc.want), err)
 			}
+
 			for i, want := range tc.want {
 				if !strings.HasPrefix(got[i], "modelfiles/codexcontinue/domain.yaml"+want) {
 					t.Errorf("got  %s\nwant %s", got[i], want)
@@ -122,8 +135,9 @@ func TestTextsRefuse(t *testing.T) {
 
 // withTexts is a stack of a checkout whose domain has these texts.
 func withTexts(text string) (stacks.Stack, error) {
-	return stacks.Load("dev", stacks.Settings{Target: stacks.Docker}, stacks.Checkout{FS: fstest.MapFS{
-		"modelfiles/codexcontinue/Modelfile":   {Data: []byte("FROM x\n")},
-		"modelfiles/codexcontinue/domain.yaml": {Data: []byte(text)},
-	}})
+	return stacks.Load("dev", stacks.Settings{Target: stacks.Docker},
+		stacks.Checkout{FS: fstest.MapFS{
+			"modelfiles/codexcontinue/Modelfile":   {Data: []byte("FROM x\n")},
+			"modelfiles/codexcontinue/domain.yaml": {Data: []byte(text)},
+		}})
 }

@@ -21,24 +21,28 @@ import (
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
-// edge starts the real Caddy on the stack's Caddyfile, in front of the port upstream of this machine.
+// edge starts the real Caddy on the stack's Caddyfile, in front of the port
+// upstream of this machine.
 func edge(t *testing.T, upstream string, oldNew ...string) (*process, string) {
 	t.Helper()
 	return edgeOf(t, append(oldNew, "dynamic a frontend 8501", "dynamic a localhost "+upstream)...)
 }
 
-// edgeOf starts the real Caddy on the stack's Caddyfile, in which each old text is replaced by the new one after it.
+// edgeOf starts the real Caddy on the stack's Caddyfile, in which each old text is replaced by
+// the new one after it.
 func edgeOf(t *testing.T, oldNew ...string) (*process, string) {
 	t.Helper()
 	program := peers.Find(t, "caddy", "caddy")
 	stack := load(t, "prod", withPassword())
 	service := stack.Service(stacks.Edge)
 	port := freePort(t)
-	text := replaced(t, service.Files[0].Text(""), append(oldNew, ":8080 {", "http://127.0.0.1:"+port+" {")...)
+	text := replaced(t, service.Files[0].Text(""),
+		append(oldNew, ":8080 {", "http://127.0.0.1:"+port+" {")...)
 	config := filepath.Join(t.TempDir(), "Caddyfile")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	p := start(t, program, "run", "--config", config, "--adapter", "caddyfile")
 	url := "http://127.0.0.1:" + port
 	p.await("health", func() bool {
@@ -49,6 +53,7 @@ func edgeOf(t *testing.T, oldNew ...string) (*process, string) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
+
 	return p, url
 }
 
@@ -59,10 +64,12 @@ func get(t *testing.T, req *http.Request) (*http.Response, string) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return resp, string(body)
 }
 
@@ -104,7 +111,8 @@ func TestEdge(t *testing.T) {
 			n, err := io.Copy(io.Discard, r.Body)
 			fmt.Fprint(w, n, err)
 		default:
-			fmt.Fprintf(w, "for=%s proto=%s host=%s", r.Header.Get("X-Forwarded-For"), r.Header.Get("X-Forwarded-Proto"), r.Host)
+			fmt.Fprintf(w, "for=%s proto=%s host=%s", r.Header.Get("X-Forwarded-For"),
+				r.Header.Get("X-Forwarded-Proto"), r.Host)
 		}
 	}))
 	defer app.Close()
@@ -116,46 +124,66 @@ func TestEdge(t *testing.T) {
 		req.Header.Set("Authorization", "Bearer hunter2")
 		req.Header.Set("Cookie", "session=hunter2")
 		resp, body := get(t, req)
-		if want := "for=127.0.0.1 proto=http host=" + strings.TrimPrefix(url, "http://"); resp.StatusCode != http.StatusOK || body != want {
+		if want := "for=127.0.0.1 proto=http host=" +
+			strings.TrimPrefix(url, "http://"); resp.StatusCode != http.StatusOK || body != want {
 			t.Errorf("got %s %q, want %q", resp.Status, body, want)
 		}
+
 		for _, name := range []string{"Server", "Via"} {
 			if v := resp.Header.Values(name); len(v) != 0 {
 				t.Errorf("%s: %q", name, v)
 			}
 		}
-		p.await("the line in the access log", func() bool { return strings.Contains(p.out.String(), `"uri":"/chat?x=1"`) })
+
+		p.await("the line in the access log", func() bool {
+			return strings.Contains(p.out.String(), `"uri":"/chat?x=1"`)
+		})
 		if strings.Contains(p.out.String(), "hunter2") {
 			t.Error("the log shows credentials")
 		}
 	})
+
 	t.Run("keeps the services' probes inside", func(t *testing.T) {
 		for _, path := range []string{"/metrics", "/ready", "/healthz", "/debug/pprof/"} {
-			if resp, body := get(t, request(t, http.MethodGet, url+path, nil)); resp.StatusCode != http.StatusNotFound || strings.Contains(body, "for=") {
+			if resp, body := get(t,
+				request(t, http.MethodGet, url+path,
+					nil)); resp.StatusCode != http.StatusNotFound ||
+				strings.Contains(body, "for=") {
 				t.Errorf("%s: %s %q", path, resp.Status, body)
 			}
 		}
 	})
+
 	t.Run("bounds the body", func(t *testing.T) {
-		if _, body := get(t, request(t, http.MethodPost, url+"/echo", strings.NewReader(strings.Repeat("x", 200<<10)))); body != "204800 <nil>" {
+		if _, body := get(t,
+			request(t, http.MethodPost, url+"/echo",
+				strings.NewReader(strings.Repeat("x", 200<<10)))); body != "204800 <nil>" {
 			t.Errorf("200 KiB: %s", body)
 		}
-		resp, body := get(t, request(t, http.MethodPost, url+"/echo", strings.NewReader(strings.Repeat("x", 2<<20))))
-		if resp.StatusCode != http.StatusRequestEntityTooLarge || resp.Header.Get("Content-Type") != "application/problem+json" || !strings.Contains(body, `"status":413`) {
+
+		resp, body := get(t,
+			request(t, http.MethodPost, url+"/echo", strings.NewReader(strings.Repeat("x", 2<<20))))
+		if resp.StatusCode != http.StatusRequestEntityTooLarge ||
+			resp.Header.Get("Content-Type") != "application/problem+json" ||
+			!strings.Contains(body, `"status":413`) {
 			t.Errorf("2 MiB: %s %s %q", resp.Status, resp.Header.Get("Content-Type"), body)
 		}
 	})
+
 	t.Run("streams every event at once and cuts streams when it stops", func(t *testing.T) {
 		resp, err := http.DefaultClient.Do(request(t, http.MethodGet, url+"/stream", nil))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
+
 		lines := bufio.NewReader(resp.Body)
 		for i := range 2 { // the second event is not sent before the first one is here
-			if line, err := lines.ReadString('\n'); err != nil || line != fmt.Sprintf("data: %d\n", i) {
+			if line, err := lines.ReadString('\n'); err != nil ||
+				line != fmt.Sprintf("data: %d\n", i) {
 				t.Fatalf("event %d: %q, %v", i, line, err)
 			}
+
 			if _, err := lines.ReadString('\n'); err != nil {
 				t.Fatal(err)
 			}
@@ -163,6 +191,7 @@ func TestEdge(t *testing.T) {
 				release <- struct{}{}
 			}
 		}
+
 		p.stop(10 * time.Second)
 		if rest, err := io.ReadAll(lines); err == nil {
 			t.Errorf("the cut stream looks complete: %q", rest)
@@ -170,14 +199,18 @@ func TestEdge(t *testing.T) {
 	})
 }
 
-// TestEdgeWaitsForTheApplication: between two containers a request is tried again; after that it is told why it failed.
+// TestEdgeWaitsForTheApplication: between two containers a request is tried again; after that it
+// is told why it failed.
 func TestEdgeWaitsForTheApplication(t *testing.T) {
 	upstream := freePort(t)
 	p, url := edge(t, upstream, "lb_try_duration 10s", "lb_try_duration 300ms")
 	resp, body := get(t, request(t, http.MethodGet, url+"/", nil))
-	if resp.StatusCode != http.StatusBadGateway || resp.Header.Get("Content-Type") != "application/problem+json" || !strings.Contains(body, `"status":502`) || resp.Header.Get("Server") != "" {
+	if resp.StatusCode != http.StatusBadGateway ||
+		resp.Header.Get("Content-Type") != "application/problem+json" ||
+		!strings.Contains(body, `"status":502`) || resp.Header.Get("Server") != "" {
 		t.Errorf("without an application: %s %v %q", resp.Status, resp.Header, body)
 	}
+
 	p.stop(10 * time.Second)
 
 	p, url = edge(t, upstream)
@@ -185,45 +218,56 @@ func TestEdgeWaitsForTheApplication(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	go func() {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/api/chat", strings.NewReader("hello"))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/api/chat",
+			strings.NewReader("hello"))
 		if err != nil {
 			answered <- err.Error()
 			return
 		}
+
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			answered <- err.Error()
 			return
 		}
 		defer resp.Body.Close()
+
 		body, err := io.ReadAll(resp.Body)
 		answered <- fmt.Sprint(resp.StatusCode, " ", string(body), err)
 	}()
+
 	select {
 	case got := <-answered:
 		t.Fatalf("answered before there was an application: %s", got)
 	case <-time.After(300 * time.Millisecond): // several tries
 	}
+
 	l, err := net.Listen("tcp", "127.0.0.1:"+upstream)
 	if err != nil {
 		t.Fatal(err)
 	}
-	app := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(w, r.Body)
-	})}}
+
+	app := &httptest.Server{
+		Listener: l,
+		Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(w, r.Body)
+		})},
+	}
+
 	app.Start()
 	defer app.Close()
 	if got := <-answered; got != "200 hello<nil>" {
 		t.Errorf("got %q", got)
 	}
+
 	p.stop(20 * time.Second)
 }
 
 // tried is a request as the application got it.
 type tried struct{ method, path, key, body string }
 
-// TestEdgeResends: a request whose reply was lost is sent again where doing it twice is doing it once, and one that was
-// refused because the container stops or starts in any case.
+// TestEdgeResends: a request whose reply was lost is sent again where doing it twice is doing it
+// once, and one that was refused because the container stops or starts in any case.
 func TestEdgeResends(t *testing.T) {
 	var mu sync.Mutex
 	var got []tried
@@ -233,6 +277,7 @@ func TestEdgeResends(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+
 		mu.Lock()
 		got = append(got, tried{r.Method, r.URL.Path, r.Header.Get("Idempotency-Key"), string(b)})
 		first, f := len(got) == 1, fail
@@ -241,6 +286,7 @@ func TestEdgeResends(t *testing.T) {
 			f(w)
 			return
 		}
+
 		fmt.Fprint(w, "done")
 	}))
 	defer app.Close()
@@ -255,6 +301,7 @@ func TestEdgeResends(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	}
+
 	const empty = "empty" // a header without a value
 	for _, tt := range []struct {
 		name, method, path, key string
@@ -285,6 +332,7 @@ func TestEdgeResends(t *testing.T) {
 			if tt.method == "POST" {
 				body = strings.Repeat("text ", 20000)
 			}
+
 			req := request(t, tt.method, url+tt.path, strings.NewReader(body))
 			switch tt.key {
 			case "":
@@ -294,43 +342,53 @@ func TestEdgeResends(t *testing.T) {
 			default:
 				req.Header.Set("Idempotency-Key", tt.key)
 			}
+
 			resp, _ := get(t, req)
 			mu.Lock()
 			got := slices.Clone(got)
 			mu.Unlock()
 			if resp.StatusCode != tt.status || len(got) != tt.tries {
-				t.Fatalf("%s after %d tries, want %d after %d", resp.Status, len(got), tt.status, tt.tries)
+				t.Fatalf("%s after %d tries, want %d after %d",
+					resp.Status, len(got), tt.status, tt.tries)
 			}
+
 			for _, g := range got {
-				if g.method != tt.method || g.path != tt.path || g.body != body || g.key != got[0].key {
-					t.Errorf("got %s %s with the key %q and %d bytes", g.method, g.path, g.key, len(g.body))
+				if g.method != tt.method || g.path != tt.path || g.body != body ||
+					g.key != got[0].key {
+					t.Errorf("got %s %s with the key %q and %d bytes",
+						g.method, g.path, g.key, len(g.body))
 				}
 			}
+
 			message := tt.path == "/chat" || tt.path == "/api/chat"
-			if tt.key != "" && got[0].key != tt.key || message != (got[0].key != "") && tt.key == "" {
+			if tt.key != "" && got[0].key != tt.key ||
+				message != (got[0].key != "") && tt.key == "" {
 				t.Errorf("the key is %q", got[0].key)
 			}
 		})
 	}
 }
 
-// TestEdgeKilledContainer: one of two containers is killed and comes back, again and again, though the name resolves to both
-// all the time. No page and no message fails, and each message is there.
+// TestEdgeKilledContainer: one of two containers is killed and comes back, again and again, though
+// the name resolves to both all the time. No page and no message fails, and each message is there.
 func TestEdgeKilledContainer(t *testing.T) {
 	stay, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	_, upstream, err := net.SplitHostPort(stay.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	killed := net.JoinHostPort("127.0.0.2", upstream)
 	if l, err := net.Listen("tcp", killed); err != nil {
 		t.Skipf("this machine has one loopback address: %v", err)
 	} else {
 		l.Close()
 	}
+
 	var messages sync.Map
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
@@ -340,12 +398,15 @@ func TestEdgeKilledContainer(t *testing.T) {
 		if r.Method == http.MethodPost {
 			messages.Store(r.Header.Get("Idempotency-Key"), string(b))
 		}
+
 		select { // as long as a request of the application takes: some are in flight when it is killed
 		case <-time.After(2 * time.Millisecond):
 		case <-r.Context().Done():
 		}
+
 		fmt.Fprint(w, "ok")
 	})
+
 	app := &httptest.Server{Listener: stay, Config: &http.Server{Handler: handler}}
 	app.Start()
 	defer app.Close()
@@ -359,13 +420,18 @@ func TestEdgeKilledContainer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+
 		s := &httptest.Server{Listener: l, Config: &http.Server{Handler: handler}}
 		s.Start()
 		return s
 	}
+
 	victim := run()
-	source := func(host string) string { return "a " + host + " " + upstream + " {\n refresh 1s\n }\n" }
-	_, url := edgeOf(t, "dynamic a frontend 8501 {\n\t\t\t\trefresh 1s\n\t\t\t}\n", "dynamic multi {\n"+source("127.0.0.1")+source("127.0.0.2")+"}\n")
+	source := func(host string) string {
+		return "a " + host + " " + upstream + " {\n refresh 1s\n }\n"
+	}
+	_, url := edgeOf(t, "dynamic a frontend 8501 {\n\t\t\t\trefresh 1s\n\t\t\t}\n",
+		"dynamic multi {\n"+source("127.0.0.1")+source("127.0.0.2")+"}\n")
 	const requests, kills = 1200, 4
 	var sent atomic.Int64
 	var wg sync.WaitGroup
@@ -377,34 +443,43 @@ func TestEdgeKilledContainer(t *testing.T) {
 				if n%3 == 0 {
 					method, path, body = http.MethodPost, "/chat", fmt.Sprint("message ", n)
 				}
-				req, err := http.NewRequestWithContext(t.Context(), method, url+path, strings.NewReader(body))
+
+				req, err := http.NewRequestWithContext(t.Context(), method, url+path,
+					strings.NewReader(body))
 				if err != nil {
 					t.Error(err)
 					return
 				}
+
 				if resp, err := http.DefaultClient.Do(req); err != nil {
 					t.Error(err)
 				} else {
-					if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+					if b, err := io.ReadAll(resp.Body); err != nil ||
+						resp.StatusCode != http.StatusOK {
 						t.Errorf("%s %s: %s %s %v", method, path, resp.Status, b, err)
 					}
 					resp.Body.Close()
 				}
+
 				progress <- struct{}{}
 			}
 		})
 	}
+
 	for range kills {
 		for range requests / (2*kills + 1) {
 			<-progress
 		}
+
 		victim.Listener.Close()
 		victim.CloseClientConnections()
 		for range requests / (2*kills + 1) {
 			<-progress
 		}
+
 		victim = run()
 	}
+
 	wg.Wait()
 	victim.Close()
 	there := map[string]bool{}

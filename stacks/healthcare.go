@@ -9,9 +9,9 @@ import (
 // privateNetwork has no way out.
 const privateNetwork = "codexcontinue-private"
 
-// healthcare is prod with a domain and a shorter memory of its own, on a network that nothing leaves: only the edge is
-// also on the main network, which lets it publish its port. The base model must be in the ollama-data
-// volume already, as Ollama cannot download it from there.
+// healthcare is prod with a domain and a shorter memory of its own, on a network that nothing
+// leaves: only the edge is also on the main network, which lets it publish its port. The base model
+// must be in the ollama-data volume already, as Ollama cannot download it from there.
 func healthcare(s *Stack, c Checkout) {
 	prod(s, c)
 	s.domain("healthcare")
@@ -19,6 +19,7 @@ func healthcare(s *Stack, c Checkout) {
 	for i := range s.Services {
 		s.Services[i].Networks = []string{privateNetwork}
 	}
+
 	edge := s.Service(Edge)
 	edge.Networks = []string{MainNetwork, privateNetwork}
 	ollama := s.Service(Ollama)

@@ -18,7 +18,10 @@ func checkout() stacks.Checkout { return stacks.Checkout{FS: os.DirFS(".."), UID
 
 // withPassword are settings that every shipped stack accepts.
 func withPassword() stacks.Settings {
-	return stacks.Settings{Target: stacks.Docker, Secrets: map[string]bool{stacks.RedisPasswordKey: true}}
+	return stacks.Settings{
+		Target:  stacks.Docker,
+		Secrets: map[string]bool{stacks.RedisPasswordKey: true},
+	}
 }
 
 func load(t *testing.T, name string, s stacks.Settings) stacks.Stack {
@@ -37,27 +40,34 @@ func TestShippedStacks(t *testing.T) {
 			if name == "dev" {
 				s.Secrets = nil
 			}
+
 			stack := load(t, name, s)
 			if err := stack.Validate(); err != nil {
 				t.Fatal(err)
 			}
+
 			stack.Model.Digest = "digest" // of files that people edit
 			got, err := json.MarshalIndent(stack, "", "  ")
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			golden := filepath.Join("testdata", name+".json")
 			if *update {
 				if err := os.WriteFile(golden, append(got, '\n'), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			want, err := os.ReadFile(golden)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if d := cmp.Diff(string(want), string(got)+"\n"); d != "" {
-				t.Errorf("the stack changed; rewrite the golden with -update when it should (-want +got):\n%s", d)
+				t.Errorf("the stack changed; rewrite the golden with -update when it should "+
+					"(-want +got):\n%s",
+					d)
 			}
 		})
 	}
@@ -71,6 +81,7 @@ func TestLoadSharesNothing(t *testing.T) {
 			svc.Contract.Shared().LogLevel = "debug"
 		}
 	}
+
 	for _, svc := range two.Services {
 		if svc.Contract != nil && svc.Contract.Shared().LogLevel != "info" {
 			t.Errorf("%s is one of both stacks", svc.Name)

@@ -18,15 +18,18 @@ import (
 // Checkout is the copy of the repository that a stack is provisioned from.
 type Checkout struct {
 	FS fs.FS
-	// UID and GID own it; what dev's containers write belongs to them. 0 stands for root or unknown.
+
+	// UID and GID own it; what dev's containers write belongs to them. 0
+	// stands for root or unknown.
 	UID, GID int
+
 	// Mountable reports whether containers can mount it. It is set for those of this machine's
 	// engine; whoever brings a copy to those of a cluster sets it.
 	Mountable bool
 }
 
-// overlays are the shipped stacks: a function that changes the base. A new domain is a file with such a function and
-// a line here.
+// overlays are the shipped stacks: a function that changes the base. A new domain is a file with
+// such a function and a line here.
 var overlays = map[string]func(*Stack, Checkout){
 	"dev":        dev,
 	"prod":       prod,
@@ -36,21 +39,25 @@ var overlays = map[string]func(*Stack, Checkout){
 // Overlays lists the names of the shipped stacks, sorted.
 func Overlays() []string { return slices.Sorted(maps.Keys(overlays)) }
 
-// Load makes the stack of that name: the base, its overlay, then the settings. It reports what the settings name that
-// the stack has not; Validate checks the rest.
+// Load returns the stack of that name: the base, its overlay, then the settings. It is an error if
+// the settings name what the stack does not have; Validate checks the rest.
 func Load(name string, v Settings, c Checkout) (Stack, error) {
 	overlay := v.Overlay
 	if overlay == "" {
 		overlay = name
 	}
+
 	apply, ok := overlays[overlay]
 	if !ok {
 		if v.Overlay != "" {
-			return Stack{}, fmt.Errorf("%s:overlay: %q is none of %s", Project, overlay, strings.Join(Overlays(), ", "))
+			return Stack{}, fmt.Errorf("%s:overlay: %q is none of %s", Project, overlay,
+				strings.Join(Overlays(), ", "))
 		}
-		return Stack{}, fmt.Errorf("stack %q has no overlay: set one with `pulumi config set -s %s %s:overlay dev` (valid: %s)",
+		return Stack{}, fmt.Errorf("stack %q has no overlay: set one with `pulumi config set -s "+
+			"%s %s:overlay dev` (valid: %s)",
 			name, name, Project, strings.Join(Overlays(), ", "))
 	}
+
 	stack := base(name)
 	c.Mountable = c.Mountable || v.Target != Kubernetes
 	apply(&stack, c)
@@ -59,11 +66,12 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 	if err != nil {
 		return Stack{}, err
 	}
+
 	stack.boundRedis()
 	return stack, nil
 }
 
-// Service returns the service of that name, nil when the stack has none.
+// Service returns the service of that name, or nil.
 func (s *Stack) Service(name string) *Service {
 	for i := range s.Services {
 		if s.Services[i].Name == name {
@@ -93,8 +101,8 @@ func (s *Stack) WayOut(svc Service) (Network, bool) {
 	return Network{}, false
 }
 
-// Remove takes services out of the stack, with the volumes that nobody else mounts, and out of what others wait for and
-// call.
+// Remove removes services from the stack, with the volumes that no other service mounts. The others
+// no longer wait for them nor call them.
 func (s *Stack) Remove(names ...string) {
 	gone := func(n string) bool { return slices.Contains(names, n) }
 	s.Services = slices.DeleteFunc(s.Services, func(x Service) bool { return gone(x.Name) })
@@ -102,9 +110,12 @@ func (s *Stack) Remove(names ...string) {
 		s.Services[i].DependsOn = slices.DeleteFunc(s.Services[i].DependsOn, gone)
 		s.Services[i].Calls = slices.DeleteFunc(s.Services[i].Calls, gone)
 	}
+
 	s.Volumes = slices.DeleteFunc(s.Volumes, func(v Volume) bool {
 		return !slices.ContainsFunc(s.Services, func(x Service) bool {
-			return slices.ContainsFunc(x.Mounts, func(m Mount) bool { return m.Kind == MountVolume && m.Source == v.Name })
+			return slices.ContainsFunc(x.Mounts, func(m Mount) bool {
+				return m.Kind == MountVolume && m.Source == v.Name
+			})
 		})
 	})
 }
@@ -119,8 +130,8 @@ func edit[E contract.Environment](s *Stack, change func(E)) {
 	}
 }
 
-// parallel sets how many answers each replica of Ollama writes at once: ml sends it as many as it has slots for. Each is a KV
-// cache in memory (docs/scaling.md has the arithmetic).
+// parallel sets how many answers each replica of Ollama writes at once, and ml sends it. Each takes
+// a KV cache in memory (docs/scaling.md has the arithmetic).
 func (s *Stack) parallel(n int) {
 	if o := s.Service(Ollama); o != nil {
 		o.Env[parallelVariable] = strconv.Itoa(n)
@@ -128,24 +139,33 @@ func (s *Stack) parallel(n int) {
 	edit(s, func(c *mlenv.Config) { c.MaxParallel = n })
 }
 
-// formerPassword is how long Redis takes the password before: as long as an `up` may take that replaces the containers
-// which were given it, image builds and the drain of each included, and as long as somebody may need to repair one that
-// failed half-way.
+// formerPassword is how long Redis takes a password that was replaced. An `up` that replaces the
+// containers which know it ends within that time, with image builds and the drain of each, and one
+// that failed half-way can be repaired.
 const formerPassword = time.Hour
 
-// requirePassword makes Redis ask for the password that the config holds, and its users give it. Redis gets the hash
-// only: a password of any characters fits, and none can be read from the container of Redis. A password that was replaced
-// is taken for a while (formerPassword).
+// requirePassword makes Redis ask for the password of the config, and gives that to its users.
+// Redis gets the hash alone, so the password may have any characters and cannot be read from its
+// container. A password that was replaced is taken for a while (formerPassword).
 func (s *Stack) requirePassword() {
 	s.Secrets = append(s.Secrets, Secret{Name: RedisPassword, ConfigKey: RedisPasswordKey})
 	file := path.Join(secretsDir, RedisPassword)
 	if r := s.Service(Redis); r != nil {
 		auth := path.Join(secretsDir, "redis-auth.conf")
 		r.Files = append(r.Files,
-			File{Path: auth, Content: "user default reset on #" + SecretHashToken + " ~* &* +@all\n", Secret: RedisPassword},
+			File{
+				Path:    auth,
+				Content: "user default reset on #" + SecretHashToken + " ~* &* +@all\n",
+				Secret:  RedisPassword,
+			},
 			File{Path: redisStart, Content: redisStartScript})
-		r.Command = []string{"sh", redisStart, auth, "/data/passwords", strconv.Itoa(int(formerPassword / time.Second)), redisConfig}
+
+		r.Command = []string{
+			"sh", redisStart, auth, "/data/passwords",
+			strconv.Itoa(int(formerPassword / time.Second)), redisConfig,
+		}
 	}
+
 	for i := range s.Services {
 		svc := &s.Services[i]
 		if c, ok := svc.Contract.(contract.RedisUser); ok {
@@ -155,13 +175,15 @@ func (s *Stack) requirePassword() {
 	}
 }
 
-// boundRedis writes Redis' own bound of memory from the container's.
+// boundRedis makes Redis bound its memory to three quarters of the container's.
 func (s *Stack) boundRedis() {
 	r := s.Service(Redis)
 	if r == nil {
 		return
 	}
+
 	for i := range r.Files {
-		r.Files[i].Content = strings.ReplaceAll(r.Files[i].Content, "${maxmemory}", fmt.Sprint(int64(r.Resources.Memory)/4*3))
+		r.Files[i].Content = strings.ReplaceAll(r.Files[i].Content, "${maxmemory}",
+			fmt.Sprint(int64(r.Resources.Memory)/4*3))
 	}
 }

@@ -35,11 +35,18 @@ func (o *output) String() string { o.mu.Lock(); defer o.mu.Unlock(); return o.bu
 
 func start(t *testing.T, program string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(program, args...), out: &output{}, gone: make(chan struct{})}
+	p := &process{
+		t:    t,
+		cmd:  exec.Command(program, args...),
+		out:  &output{},
+		gone: make(chan struct{}),
+	}
+
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	go func() { _ = p.cmd.Wait(); close(p.gone) }()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
@@ -48,6 +55,7 @@ func start(t *testing.T, program string, args ...string) *process {
 			t.Logf("%s said:\n%s", program, p.out)
 		}
 	})
+
 	return p
 }
 
@@ -99,5 +107,6 @@ func replaced(t *testing.T, s string, oldNew ...string) string {
 		}
 		s = strings.ReplaceAll(s, oldNew[i], oldNew[i+1])
 	}
+
 	return s
 }

@@ -1,7 +1,7 @@
 package stacks
 
-// prod runs the production images, two of each service that can be more than one, behind a Redis that asks for its
-// password. Only the edge publishes a port.
+// prod runs the production images, two of each service of this repository but ml, with a Redis that
+// asks for its password. Only the edge publishes a port.
 func prod(s *Stack, _ Checkout) {
 	s.requirePassword()
 	for i := range s.Services {
@@ -10,6 +10,7 @@ func prod(s *Stack, _ Checkout) {
 			svc.Resources.Memory = GiB
 		}
 	}
-	// Ollama, not ml, is what bounds the answers.
+
+	// A second ml would answer no faster: Ollama is the bound.
 	s.Service(ML).Replicas = 1
 }

@@ -11,57 +11,76 @@ const (
 	Kubernetes Target = "kubernetes"
 )
 
-// Settings are the values of a stack's Pulumi config (Pulumi.<stack>.yaml) under the project's namespace. They hold
-// values, never structure. A zero field keeps what the base and the overlay say.
+// Settings are the values of a stack's Pulumi config (Pulumi.<stack>.yaml) under the
+// project's namespace. They hold values, never structure. A zero field keeps what the
+// base and the overlay say.
 type Settings struct {
-	// Overlay names the overlay to use; empty means the one of the stack's own name. It lets a stack of any name (a
-	// colleague's, a throwaway of CI) be a dev or a prod stack.
+	// Overlay names the overlay to use; empty means the one of the stack's own name. It lets a
+	// stack of any name (a colleague's, a throwaway of CI) be a dev or a prod stack.
 	Overlay string
 	Target  Target
+
 	// Debug turns on debug logs and profiling in every service.
 	Debug *bool
+
 	// LogLevel is one of debug, info, warn, error.
 	LogLevel string
-	// Domain is the folder of modelfiles whose texts people see; DomainTitle replaces the title among them.
+
+	// Domain is the folder of modelfiles whose texts people see; DomainTitle replaces
+	// the title among them.
 	Domain, DomainTitle string
 	Model               ModelSettings
 	Edge                EdgeSettings
-	// PortOffset is added to every port published on the machine, so that several stacks fit on one.
+
+	// PortOffset is added to every port published on the machine, so that
+	// several stacks fit on one.
 	PortOffset int
+
 	// ConversationTTL is how long an untouched conversation is kept; 0 keeps it for ever.
 	ConversationTTL *time.Duration
+
 	// GPU asks for accelerators for Ollama.
 	GPU *GPU
+
 	// Registry is where built images are pushed to.
 	Registry string
+
 	// Volumes holds values of single volumes by name.
 	Volumes map[string]VolumeSettings
-	// Redis is a Redis that somebody else runs, in the place of the stack's own; nil keeps the latter.
+
+	// Redis is how the stack's own Redis keeps its data, or another in its place; nil is neither.
 	Redis *RedisSettings
-	// Kubernetes says where in a cluster the stack goes; other targets do not look at it.
+
+	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings
+
 	// Services holds values of single services by name.
 	Services map[string]ServiceSettings
+
 	// Secrets holds the names of the secret settings that are set. Their values are not known here.
 	Secrets map[string]bool
-	// AssumeSecrets says that the secrets which the stack needs count as set: a plan that provisions nothing needs no
-	// values. No key of the config sets it.
+
+	// AssumeSecrets makes the secrets that the stack needs count as set: a plan that provisions
+	// nothing needs no values. No key of the config sets it.
 	AssumeSecrets bool
 }
 
 // ModelSettings choose the custom model and how it is served.
 type ModelSettings struct {
-	// Name is the model's name in Ollama; Modelfile its path in the repository; Base replaces its FROM.
+	// Name is the model's name in Ollama; Modelfile its path in the repository;
+	// Base replaces its FROM.
 	Name, Modelfile, Base string
 	// Parallel is how many answers each replica of Ollama writes at once; 0 keeps the stack's.
 	Parallel int
 }
 
-// EdgeSettings say where the stack is reached.
+// EdgeSettings are where the stack is reached.
 type EdgeSettings struct {
-	// Address of the machine; 0.0.0.0 opens the stack to the network: on a cluster, through a load balancer.
+	// Address of the machine; 0.0.0.0 opens the stack to the network: on a cluster,
+	// through a load balancer.
 	Address string
 	Port    int
+
 	// Host is the DNS name of the edge, with Gateway or Ingress and TLS as in Route.
 	Host    string
 	Gateway *Gateway
@@ -76,20 +95,25 @@ type VolumeSettings struct {
 	Shared *bool
 }
 
-// RedisSettings are the address of an external Redis, whose password is the secret redisPassword, or how the stack's own
-// keeps what it acknowledged.
+// RedisSettings are the address of an external Redis, whose password is the secret redisPassword,
+// or how the stack's own keeps what it acknowledged.
 type RedisSettings struct {
-	// Fsync is when the stack's own Redis writes to the disk: everysec, of which a power loss takes the last second, or
-	// always, before it acknowledges. Empty is everysec; it is not for an external Redis.
+	// Fsync is when the stack's own Redis writes to the disk: everysec, of which a power loss
+	// takes the last second, or always, before it acknowledges. Empty is everysec; it is not
+	// for an external Redis.
 	Fsync string
+
 	// URL is redis://[user@]host:port/db, or rediss:// for TLS.
 	URL string
-	// Sentinels (host:port) and the name of their Master, or nodes of a Cluster (host:port), take the place of the URL's
-	// host.
+
+	// Sentinels (host:port) and the name of their Master, or nodes of a Cluster (host:port), take
+	// the place of the URL's host.
 	Sentinels []string
 	Master    string
 	Cluster   []string
-	// CA is the PEM of the certificate authority that signed what Redis shows; empty trusts the usual ones.
+
+	// CA is the PEM of the certificate authority that signed what Redis shows; empty
+	// trusts the usual ones.
 	CA string
 }
 
@@ -107,6 +131,7 @@ type ServiceSettings struct {
 	CPU      MilliCPU
 	Memory   Bytes
 	PIDs     int
+
 	// Autoscale lets the number of replicas follow the load.
 	Autoscale *Autoscale
 }

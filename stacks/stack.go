@@ -1,8 +1,8 @@
-// Package stacks says what runs: one typed, neutral description of the stack that every target provisions. It knows
-// nothing of Pulumi, Docker or Kubernetes.
+// Package stacks describes what runs: one typed, neutral description that every target provisions.
+// It knows nothing of Pulumi, Docker or Kubernetes.
 //
-// Load builds a Stack in three steps: the base, the typed overlay of the stack's name, and the settings of its
-// Pulumi.<stack>.yaml. Validate reports every problem of the result at once.
+// Load builds a Stack in three steps: the base, the typed overlay of the stack's name, and the
+// settings of its Pulumi.<stack>.yaml. Validate reports every problem of the result at once.
 package stacks
 
 import (
@@ -40,7 +40,12 @@ const (
 
 // Names of the base's services, networks, volumes and secrets.
 const (
-	Edge, Frontend, Backend, ML, Redis, Ollama = "edge", "frontend", "backend", "ml", "redis", "ollama"
+	Edge     = "edge"
+	Frontend = "frontend"
+	Backend  = "backend"
+	ML       = "ml"
+	Redis    = "redis"
+	Ollama   = "ollama"
 
 	MainNetwork = "codexcontinue-network"
 
@@ -48,7 +53,8 @@ const (
 
 	RedisPassword = "redis-password"
 
-	// ModelJob is the LabelService of what makes the model where ml does not do so itself; no service has this name.
+	// ModelJob is the LabelService of the job that makes the model where ml does not. No service
+	// has this name.
 	ModelJob = "model"
 )
 
@@ -56,24 +62,31 @@ const (
 type Stack struct {
 	// Name is the Pulumi stack's name: dev, prod, healthcare, ...
 	Name string
-	// Development stacks mount the sources and may publish every service on the machine's loopback address; they stop
-	// at once, where others let every answer end.
+
+	// Development stacks mount the sources and may publish every service on the machine's loopback
+	// address; they stop at once, where others let every answer end.
 	Development bool
+
 	// Domain is what the stack is about: the folder of modelfiles whose texts people see.
 	Domain string
+
 	// Networks, Volumes and Secrets are referred to by name from Services.
 	Networks []Network
 	Volumes  []Volume
 	Secrets  []Secret
+
 	// Services in the order of the base; start order follows DependsOn alone.
 	Services []Service
 	Model    Model
-	// Route is how people reach the edge by a name, through the cluster's gateway or ingress; nil leaves it to the edge's
-	// published port.
+
+	// Route is how people reach the edge by a name, through the cluster's gateway or ingress. It is
+	// nil if the published port of the edge is all there is.
 	Route *Route
-	// Registry is where the images that are built are pushed to, such as registry.example.com/team, so that other machines
-	// can pull them; empty keeps them where they are built.
+
+	// Registry is where built images are pushed to, such as registry.example.com/team, so that
+	// other machines can pull them. It is empty if they stay where they are built.
 	Registry string
+
 	// Waivers let single violations of the policy pass.
 	Waivers []Waiver
 }
@@ -82,17 +95,20 @@ type Stack struct {
 type Route struct {
 	// Host is the DNS name people type.
 	Host string
-	// Gateway routes through the Gateway API; Ingress through an Ingress instead. Exactly one is set.
+
+	// Gateway routes through the Gateway API; Ingress through an Ingress
+	// instead. Exactly one is set.
 	Gateway *Gateway
 	Ingress *Ingress
+
 	// TLS encrypts; nil leaves encryption to whatever stands before the route.
 	TLS *TLS
 }
 
 // Gateway is a Gateway of the Gateway API.
 type Gateway struct {
-	// Name and Namespace are those of a Gateway that is there already and lets the stack's namespace attach routes. TLS is
-	// its owner's business then.
+	// Name and Namespace are those of a Gateway that is there already and lets the stack's
+	// namespace attach routes. TLS is its owner's business then.
 	Name, Namespace string
 	// Class makes the stack bring its own Gateway of this GatewayClass instead.
 	Class string
@@ -103,7 +119,7 @@ type Ingress struct {
 	Class string
 }
 
-// TLS says where the certificate comes from. Exactly one field is set.
+// TLS is where the certificate comes from. Exactly one field is set.
 type TLS struct {
 	// Secret names a TLS secret that somebody else keeps in the stack's namespace.
 	Secret string
@@ -115,8 +131,10 @@ type TLS struct {
 type Waiver struct {
 	// Rule is the rule's id; Subject the resource or service it is waived for.
 	Rule, Subject string
+
 	// Reason is what a reviewer accepted.
 	Reason string
+
 	// Expires is the first day (UTC) on which the waiver is void.
 	Expires time.Time
 }
@@ -131,22 +149,29 @@ type Network struct {
 // Volume is storage that outlives the containers, and the stack: destroying a stack keeps it.
 type Volume struct {
 	Name string
+
 	// Size is the storage to ask for where the target reserves it; Docker's local driver does not.
 	Size Bytes
+
 	// Class is the storage class to take it from; empty is the cluster's default.
 	Class string
-	// PerReplica volumes hold what each replica can make again: every replica of the service that mounts one has its own.
+
+	// PerReplica volumes hold what each replica can make again: every replica of the service that
+	// mounts one has its own.
 	PerReplica bool
-	// SingleWriter volumes take one writer at a time: a container that mounts one is gone before its successor starts, and
-	// whoever calls it bears the gap. A service that mounts one has one replica.
+
+	// SingleWriter volumes take one writer at a time: a container that mounts one is gone
+	// before its successor starts, and whoever calls it bears the gap. A service that
+	// mounts one has one replica.
 	SingleWriter bool
-	// Shared volumes are one copy that every replica reads and none writes: whoever applies the model fills it. It takes
-	// storage that many machines can mount (ReadWriteMany).
+
+	// Shared volumes are one copy that every replica reads and none writes: whoever applies the
+	// model fills it. It takes storage that many machines can mount (ReadWriteMany).
 	Shared bool
 }
 
-// Secret is a value that reaches containers as a file only. Its value never stands in the Stack: the targets take it
-// from the Pulumi config.
+// Secret is a value that reaches containers as a file only. It is not in the Stack: the targets
+// take it from the Pulumi config.
 type Secret struct {
 	// Name is the file's name under /run/secrets.
 	Name string
@@ -158,34 +183,48 @@ type Secret struct {
 type Service struct {
 	Name  string
 	Image Image
+
 	// Entrypoint and Command replace the image's own when not empty.
 	Entrypoint []string
 	Command    []string
+
 	// Contract is the environment of a service of this repository; nil for the others.
 	Contract contract.Environment
+
 	// Env holds variables beside the contract: those of upstream images. Never secrets.
 	Env      map[string]string
 	Ports    []Port
 	Networks []string
 	Mounts   []Mount
 	Files    []File
+
 	// DependsOn names services that must be healthy before this one is started.
 	DependsOn []string
-	// Calls names the services whose first port this one connects to. Where the target can, nothing else is let through.
+
+	// Calls names the services whose first port this one connects to. Where the target can,
+	// nothing else is let through.
 	Calls []string
-	// Outside lists what the service connects to beyond the stack. Where the target can, nothing else is let out.
+
+	// Outside lists what the service connects to beyond the stack. Where the target can,
+	// nothing else is let out.
 	Outside []Outside
 	Health  Health
-	// Replicas is the number of identical containers, 1 or more: with Autoscale, the number to begin with.
+
+	// Replicas is the number of identical containers, 1 or more: with Autoscale, the
+	// number to begin with.
 	Replicas int
+
 	// Autoscale lets the number of replicas follow the load; nil keeps it fixed.
 	Autoscale *Autoscale
 	Resources Resources
 	GPU       *GPU
 	Security  Security
-	// StopGrace is how long a stopping container may take before it is killed: longer than its longest stream.
+
+	// StopGrace is how long a stopping container may take before it is killed: longer
+	// than its longest stream.
 	StopGrace time.Duration
 	Log       Log
+
 	// StartTimeout bounds the wait for the container to become healthy on `up`.
 	StartTimeout time.Duration
 }
@@ -195,11 +234,12 @@ type Outside struct {
 	// Host is a DNS name or an IP address; empty is any.
 	Host string
 	Port int
-	// Reason is what for.
+
+	// Reason is what the connection is for.
 	Reason string
 }
 
-// String is the destination as errors name it.
+// String returns the destination as errors name it.
 func (o Outside) String() string {
 	host := o.Host
 	if host == "" {
@@ -216,7 +256,8 @@ type Autoscale struct {
 	CPU int
 }
 
-// Image is where a service's container image comes from: a reference that is pulled when absent, or a build.
+// Image is where a service's container image comes from: a reference that is pulled
+// when absent, or a build.
 type Image struct {
 	// Ref is an image reference with a pinned tag or digest; empty when Build is set.
 	Ref   string
@@ -227,8 +268,10 @@ type Image struct {
 type Build struct {
 	// Repository is the image's name without tag; the tag is the digest of the build's inputs.
 	Repository string
+
 	// Context and Dockerfile are paths relative to the project's root.
 	Context, Dockerfile string
+
 	// Target is the stage of the Dockerfile: development or production.
 	Target string
 	Args   map[string]string
@@ -236,17 +279,21 @@ type Build struct {
 
 // Port is a TCP port that the container listens on.
 type Port struct {
-	// Name says what speaks there: http, redis, debugger, ...
+	// Name is what speaks there: http, redis, debugger, ...
 	Name string
+
 	// Container is the port number inside the container.
 	Container int
+
 	// Host is the port number published on the machine; 0 publishes nothing.
 	Host int
-	// Address is the address of the machine the port is published on; 127.0.0.1 unless the stack says otherwise.
+
+	// Address is the address of the machine the port is published on; 127.0.0.1 unless the
+	// stack says otherwise.
 	Address string
 }
 
-// MountKind says what a mount's source is.
+// MountKind is what the source of a mount is.
 type MountKind string
 
 // The kinds of mounts.
@@ -262,59 +309,75 @@ type Mount struct {
 	Source   string
 	Target   string
 	ReadOnly bool
+
 	// Size bounds a tmpfs; it counts against the container's memory.
 	Size Bytes
+
 	// Exec lets programs be run from a tmpfs.
 	Exec bool
 }
 
-// File is a small read-only file put into the container at start: configuration (Content) or a Secret.
+// File is a small read-only file put into the container at start: configuration
+// (Content) or a Secret.
 type File struct {
 	// Path is absolute; no other mount may lie at or below its directory.
 	Path string
-	// Content is the file's text; Text says what becomes of it when Secret is set.
+
+	// Content is the file's text. With a Secret it may hold tokens, which Text replaces.
 	Content string
+
 	// Secret names a Secret of the stack.
 	Secret string
 }
 
 // Tokens in the Content of a File with a Secret.
 const (
-	// SecretToken stands for the secret's value as it is. The format around it has to take any value.
+	// SecretToken stands for the secret's value as it is. The format around it
+	// has to take any value.
 	SecretToken = "${secret}"
-	// SecretHashToken stands for the SHA-256 of the value in hex, for programs that need no more than that: it can be
-	// put into any format without quoting, and the value stays out of the container.
+	// SecretHashToken stands for the SHA-256 of the value in hex, for programs that need no
+	// more than that: it can be put into any format without quoting, and the value stays
+	// out of the container.
 	SecretHashToken = "${secret.sha256}"
 )
 
-// Text is what the file holds, given the value of its Secret: Content with the tokens replaced, or the value itself when
-// Content is empty. Line breaks at the value's end are not part of it: pipes and editors add them.
+// Text returns what the file holds, given the value of its Secret: Content with the tokens
+// replaced, or the value itself if Content is empty. Line breaks at the value's end are not part of
+// it: pipes and editors add them.
 func (f File) Text(value string) string {
 	if f.Secret == "" {
 		return f.Content
 	}
+
 	value = strings.TrimRight(value, "\r\n")
 	if f.Content == "" {
 		return value
 	}
+
 	hash := sha256.Sum256([]byte(value))
-	return strings.NewReplacer(SecretToken, value, SecretHashToken, hex.EncodeToString(hash[:])).Replace(f.Content)
+	return strings.NewReplacer(SecretToken, value, SecretHashToken,
+		hex.EncodeToString(hash[:])).Replace(f.Content)
 }
 
-// Health is how a container says that it works: Docker's health check and, on Kubernetes, its liveness.
+// Health is how a container is asked whether it works: Docker's health check and, on Kubernetes,
+// the probes.
 type Health struct {
 	// Command is run inside the container; exit code 0 is healthy.
 	Command []string
-	// LivePath is the HTTP path (on the first port) that answers 200 as long as the process works, whatever it depends on;
-	// empty when Command is all there is.
+
+	// LivePath is the HTTP path (on the first port) that answers 200 as long as the process works,
+	// whatever it depends on; empty when Command is all there is.
 	LivePath string
-	// ReadyPath is the HTTP path (on the first port) that answers 200 when the service may get traffic; empty when
-	// health is all there is.
+
+	// ReadyPath is the HTTP path (on the first port) that answers 200 when the service may get
+	// traffic; empty when health is all there is.
 	ReadyPath string
 	Interval  time.Duration
 	Timeout   time.Duration
+
 	// StartPeriod is how long failures do not count after the start.
 	StartPeriod time.Duration
+
 	// Retries is how many failures in a row make the container unhealthy.
 	Retries int
 }
@@ -323,6 +386,7 @@ type Health struct {
 type Resources struct {
 	CPU    MilliCPU
 	Memory Bytes
+
 	// PIDs is the greatest number of processes and threads.
 	PIDs int
 }
@@ -331,15 +395,21 @@ type Resources struct {
 type GPU struct {
 	// Count is the number of GPUs; AllGPUs asks for every one.
 	Count int
+
 	// Devices names GPUs by index or UUID instead of a count.
 	Devices []string
-	// Resource is the name under which a cluster's device plugin offers the devices, such as nvidia.com/mig-1g.10gb for a
-	// slice (MIG); empty is nvidia.com/gpu.
+
+	// Resource is the name under which a cluster's device plugin offers the devices, such as
+	// nvidia.com/mig-1g.10gb for a slice (MIG); empty is nvidia.com/gpu.
 	Resource string
-	// RuntimeClass is the cluster's runtime class that gives containers the devices; empty is the node's default.
+
+	// RuntimeClass is the cluster's runtime class that gives containers the devices; empty
+	// is the node's default.
 	RuntimeClass string
+
 	// NodeSelector are labels of the nodes that have the devices.
 	NodeSelector map[string]string
+
 	// Tolerations are the taints such nodes keep others away with.
 	Tolerations []Toleration
 }
@@ -358,8 +428,11 @@ const AllGPUs = -1
 type Security struct {
 	// UID and GID the container runs as; 0 is refused.
 	UID, GID int
-	// WritableRoot makes the root file system writable; only for images that cannot do without, with the reason.
+
+	// WritableRoot makes the root file system writable; only for images that cannot do
+	// without, with the reason.
 	WritableRoot string
+
 	// KeepCapabilities lists the few capabilities not dropped, each with its reason.
 	KeepCapabilities map[string]string
 }
@@ -375,10 +448,13 @@ type Log struct {
 type Model struct {
 	// Name is the model's name in Ollama, without tag.
 	Name string
+
 	// Modelfile is the Modelfile's path relative to the project's root.
 	Modelfile string
+
 	// Base replaces the Modelfile's FROM; empty keeps it.
 	Base string
+
 	// Digest is the sha256 (hex) of the model's inputs: Modelfile, base and the files they name.
 	Digest string
 }

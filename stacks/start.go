@@ -4,50 +4,58 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 )
 
-// StartOrder sorts the services so that each comes after those it depends on, else in the stack's own order.
+// StartOrder returns the services sorted so that each comes after those that it depends on, else in
+// the stack's own order. It reports every circle.
 func (s Stack) StartOrder() ([]Service, error) {
-	byName := map[string]Service{}
-	for _, svc := range s.Services {
-		byName[svc.Name] = svc
-	}
 	var out []Service
-	state := map[string]int{} // 1: on the path, 2: done
-	var visit func(svc Service) error
-	visit = func(svc Service) error {
+	var errs []error
+	state := map[string]int{} // 1: on the trail, 2: done
+	var visit func(svc Service, trail []string)
+	visit = func(svc Service, trail []string) {
+		trail = append(trail, svc.Name)
 		switch state[svc.Name] {
 		case 1:
-			return fmt.Errorf("services.%s.dependsOn: the services wait for each other in a circle", svc.Name)
+			errs = append(errs, fmt.Errorf("services.%s.dependsOn: "+
+				"the services wait for each other in a circle: %s",
+				svc.Name, strings.Join(trail, " -> ")))
+			return
 		case 2:
-			return nil
+			return
 		}
+
 		state[svc.Name] = 1
-		for _, dep := range svc.DependsOn {
-			d, ok := byName[dep]
-			if !ok {
-				return fmt.Errorf("services.%s.dependsOn: there is no service %q", svc.Name, dep)
+		for _, name := range svc.DependsOn {
+			d := s.Service(name)
+			if d == nil {
+				errs = append(errs, fmt.Errorf("services.%s.dependsOn: there is no service %q",
+					svc.Name, name))
+				continue
 			}
-			if err := visit(d); err != nil {
-				return err
-			}
+			visit(*d, trail)
 		}
+
 		state[svc.Name] = 2
 		out = append(out, svc)
-		return nil
 	}
+
 	for _, svc := range s.Services {
-		if err := visit(svc); err != nil {
-			return nil, err
-		}
+		visit(svc, nil)
 	}
+
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+
 	return out, nil
 }
 
-// Environment is the container's environment: the variables of the contract, of Env, and of the target's own. A variable
-// that two of them set is an error, with the field below the service.
+// Environment returns the container's environment: the variables of the contract, of Env, and of
+// the target's own. A variable that two of them set is an error, with the field below the service.
 func (s Service) Environment(own map[string]string) (map[string]string, error) {
 	vars := map[string]string{}
 	if s.Contract != nil {
@@ -66,5 +74,6 @@ func (s Service) Environment(own map[string]string) (map[string]string, error) {
 		}
 		maps.Copy(vars, more)
 	}
+
 	return vars, errors.Join(errs...)
 }

@@ -8,15 +8,18 @@ import (
 	"strings"
 )
 
-// nameRule is what every target accepts as a name: a DNS label (RFC 1123) of at most 40 characters, which leaves room for
-// what the targets put around it.
+// nameRule is what every target accepts as a name: a DNS label (RFC 1123) of at most 40 characters,
+// which leaves room for what the targets put around it.
 var nameRule = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$`)
 
 var (
 	// registryRule is the domain, port and path of an image reference (distribution/reference).
-	registryRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
+	registryRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?` +
+		`(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
+
 	// hostRule is a DNS name of two or more labels (RFC 1123).
-	hostRule = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	hostRule = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+` +
+		`[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 )
 
 // problems collects what is wrong, each with its path.
@@ -26,64 +29,91 @@ func (p *problems) add(path, format string, args ...any) {
 	p.errs = append(p.errs, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
 }
 
-// sorted joins the problems in the order of their paths, whatever order they were found in.
+// sorted returns the problems joined, in the order of their paths.
 func (p *problems) sorted() error {
 	slices.SortFunc(p.errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return errors.Join(slices.CompactFunc(p.errs, func(a, b error) bool { return a.Error() == b.Error() })...)
+	return errors.Join(slices.CompactFunc(p.errs, func(a, b error) bool {
+		return a.Error() == b.Error()
+	})...)
 }
 
-// Validate reports every problem of the stack at once, each as "<path>: what is wrong". A stack that passes can be
-// provisioned as far as the description tells; a target may still refuse what it cannot express.
+// Validate reports every problem of the stack at once, each as "<path>: what is wrong". A stack
+// that passes can be provisioned as far as the description tells; a target may still refuse
+// what it cannot express.
 func (s Stack) Validate() error {
 	p := &problems{}
 	if !nameRule.MatchString(s.Name) {
-		p.add("name", "%q is no DNS label of at most 40 characters: use lower-case letters, digits and dashes", s.Name)
+		p.add("name",
+			"%q is no DNS label of at most 40 characters: "+
+				"use lower-case letters, digits and dashes",
+			s.Name)
 	}
+
 	names(p, "networks", s.Networks, func(n Network) string { return n.Name })
 	names(p, "volumes", s.Volumes, func(v Volume) string { return v.Name })
 	names(p, "secrets", s.Secrets, func(x Secret) string { return x.Name })
 	names(p, "services", s.Services, func(x Service) string { return x.Name })
 	for _, x := range s.Secrets {
 		if !slices.Contains(secretKeys, x.ConfigKey) {
-			p.add("secrets."+x.Name+".configKey", "%q is no secret key of the config (valid: %s)", x.ConfigKey, strings.Join(secretKeys, ", "))
+			p.add("secrets."+x.Name+".configKey", "%q is no secret key of the config (valid: %s)",
+				x.ConfigKey, strings.Join(secretKeys, ", "))
 		}
 	}
+
 	for _, v := range s.Volumes {
 		if v.Size <= 0 {
 			p.add("volumes."+v.Name+".size", "must be positive, got %d", v.Size)
 		}
 	}
+
 	s.validateRoute(p)
 	s.validateWaivers(p)
 	if s.Registry != "" && !registryRule.MatchString(s.Registry) {
-		p.add("registry", "%q is no registry: write it like registry.example.com/team, without a scheme or a tag", s.Registry)
+		p.add("registry",
+			"%q is no registry: write it like registry.example.com/team, without a scheme or a tag",
+			s.Registry)
 	}
+
 	if len(s.Services) == 0 {
 		p.add("services", "the stack has none")
 	}
+
 	for _, svc := range s.Services {
 		s.validateService(p, svc)
 	}
+
 	s.validateHostPorts(p)
-	s.validateOrder(p)
-	if s.Model.Name == "" || !nameRule.MatchString(s.Model.Name) {
-		p.add("model.name", "%q is no name of lower-case letters, digits and dashes; the tag is given by its digest", s.Model.Name)
+	if _, err := s.StartOrder(); err != nil {
+		p.errs = append(p.errs, leaves(err)...)
 	}
+
+	if s.Model.Name == "" || !nameRule.MatchString(s.Model.Name) {
+		p.add("model.name",
+			"%q is no name of lower-case letters, digits and dashes; "+
+				"the tag is given by its digest",
+			s.Model.Name)
+	}
+
 	if s.Model.Digest == "" {
 		p.add("model.digest", "is empty: the stack was not made by Load")
 	}
+
 	return p.sorted()
 }
 
-// validateRoute wants a route that leads somewhere. Which of its parts belong together, DecodeSettings checks.
+// validateRoute checks that the route leads somewhere. DecodeSettings checks which of its parts
+// belong together.
 func (s Stack) validateRoute(p *problems) {
 	r := s.Route
 	if r == nil {
 		return
 	}
+
 	if !hostRule.MatchString(r.Host) {
-		p.add("route.host", "%q is no DNS name: write it like chat.example.com, without a scheme or a port", r.Host)
+		p.add("route.host",
+			"%q is no DNS name: write it like chat.example.com, without a scheme or a port", r.Host)
 	}
+
 	if (r.Gateway == nil) == (r.Ingress == nil) {
 		p.add("route", "needs a gateway or an ingress")
 	}
@@ -100,6 +130,7 @@ func (s Stack) validateWaivers(p *problems) {
 	}
 }
 
+// names checks that the names are valid and different.
 func names[T any](p *problems, kind string, list []T, name func(T) string) {
 	seen := map[string]bool{}
 	for _, x := range list {
@@ -110,6 +141,7 @@ func names[T any](p *problems, kind string, list []T, name func(T) string) {
 		if seen[n] {
 			p.add(kind+"."+n, "is there twice")
 		}
+
 		seen[n] = true
 	}
 }
@@ -122,34 +154,13 @@ func (s Stack) validateHostPorts(p *problems) {
 			if port.Host == 0 {
 				continue
 			}
+
 			if first, taken := owner[port.Host]; taken {
-				p.add("services."+svc.Name+".ports."+port.Name+".host", "%d is %s's already", port.Host, first)
+				p.add("services."+svc.Name+".ports."+port.Name+".host", "%d is %s's already",
+					port.Host, first)
 			}
+
 			owner[port.Host] = svc.Name
 		}
-	}
-}
-
-// validateOrder refuses services that wait for each other in a circle.
-func (s Stack) validateOrder(p *problems) {
-	state := map[string]int{} // 1: being visited, 2: done
-	var visit func(name string, trail []string)
-	visit = func(name string, trail []string) {
-		svc := s.Service(name)
-		if svc == nil || state[name] == 2 {
-			return
-		}
-		if state[name] == 1 {
-			p.add("services."+name+".dependsOn", "the services wait for each other in a circle: %s", strings.Join(append(trail, name), " -> "))
-			return
-		}
-		state[name] = 1
-		for _, d := range svc.DependsOn {
-			visit(d, append(trail, name))
-		}
-		state[name] = 2
-	}
-	for _, svc := range s.Services {
-		visit(svc.Name, nil)
 	}
 }

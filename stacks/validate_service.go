@@ -11,10 +11,14 @@ import (
 )
 
 var (
-	// referenceRule wants a tag or a digest on an image reference; the path before it is the registry's business.
-	referenceRule = regexp.MustCompile(`^[a-z0-9][a-zA-Z0-9./_:-]*(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})$`)
+	// referenceRule wants a tag or a digest on an image reference; the path before it is
+	// the registry's business.
+	referenceRule = regexp.MustCompile(`^[a-z0-9][a-zA-Z0-9./_:-]*` +
+		`(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})$`)
+
 	// capabilityRule is capabilities(7) without the prefix CAP_, as Docker and Kubernetes write it.
 	capabilityRule = regexp.MustCompile(`^[A-Z]+(_[A-Z]+)*$`)
+
 	// variableRule is what POSIX calls the name of an environment variable.
 	variableRule = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 )
@@ -28,15 +32,22 @@ func (s Stack) validateService(p *problems, svc Service) {
 	if svc.Resources.CPU < 10 {
 		p.add(at+".resources.cpu", "must be 10m or more, got %s", svc.Resources.CPU)
 	}
+
 	if svc.Resources.Memory < 6*MiB {
-		p.add(at+".resources.memory", "must be 6Mi or more, which is the least Docker accepts, got %s", svc.Resources.Memory)
+		p.add(at+".resources.memory",
+			"must be 6Mi or more, which is the least Docker accepts, got %s", svc.Resources.Memory)
 	}
+
 	if svc.Resources.PIDs < 1 {
 		p.add(at+".resources.pids", "must be 1 or more, got %d", svc.Resources.PIDs)
 	}
+
 	if a := svc.Autoscale; a != nil && (a.Min < 1 || a.Max < a.Min || a.CPU < 1 || a.CPU > 100) {
-		p.add(at+".autoscale", "needs 1 <= min <= max and cpu from 1 to 100 percent, got min %d, max %d, cpu %d", a.Min, a.Max, a.CPU)
+		p.add(at+".autoscale",
+			"needs 1 <= min <= max and cpu from 1 to 100 percent, got min %d, max %d, cpu %d",
+			a.Min, a.Max, a.CPU)
 	}
+
 	if g := svc.GPU; g != nil && ((g.Count == 0) == (len(g.Devices) == 0) || g.Count < AllGPUs) {
 		p.add(at+".gpu", "set either count or devices")
 	}
@@ -46,9 +57,12 @@ func (s Stack) validateService(p *problems, svc Service) {
 	if svc.StopGrace <= 0 {
 		p.add(at+".stopGrace", "must be positive, got %s", svc.StopGrace)
 	}
+
 	if svc.Log.MaxSize <= 0 || svc.Log.MaxFiles < 1 {
-		p.add(at+".log", "must be bounded: maxSize %s, maxFiles %d", svc.Log.MaxSize, svc.Log.MaxFiles)
+		p.add(at+".log", "must be bounded: maxSize %s, maxFiles %d",
+			svc.Log.MaxSize, svc.Log.MaxFiles)
 	}
+
 	validateSecurity(p, at+".security", svc.Security)
 	validateHealth(p, at+".health", svc)
 	s.validateReferences(p, at, svc)
@@ -70,6 +84,7 @@ func validateImage(p *problems, at string, image Image) {
 		if b.Repository == "" || b.Target == "" {
 			p.add(at+".build", "repository and target are both needed")
 		}
+
 		for name, v := range map[string]string{"context": b.Context, "dockerfile": b.Dockerfile} {
 			if !inside(v) {
 				p.add(at+".build."+name, "%q must be a path inside the repository", v)
@@ -82,9 +97,11 @@ func validateSecurity(p *problems, at string, sec Security) {
 	if sec.UID <= 0 || sec.GID <= 0 {
 		p.add(at, "must run as a user and a group other than root, got %d:%d", sec.UID, sec.GID)
 	}
+
 	for name, reason := range sec.KeepCapabilities {
 		if !capabilityRule.MatchString(name) || name == "ALL" || strings.HasPrefix(name, "CAP_") {
-			p.add(at+".keepCapabilities."+name, "is no single capability: write it like NET_BIND_SERVICE")
+			p.add(at+".keepCapabilities."+name,
+				"is no single capability: write it like NET_BIND_SERVICE")
 		}
 		if reason == "" {
 			p.add(at+".keepCapabilities."+name, "needs its reason")
@@ -94,9 +111,11 @@ func validateSecurity(p *problems, at string, sec Security) {
 
 func validateHealth(p *problems, at string, svc Service) {
 	h := svc.Health
-	if len(h.Command) == 0 || h.Interval <= 0 || h.Timeout <= 0 || h.Retries < 1 || h.StartPeriod < 0 {
+	if len(h.Command) == 0 || h.Interval <= 0 || h.Timeout <= 0 || h.Retries < 1 ||
+		h.StartPeriod < 0 {
 		p.add(at, "needs a command, an interval, a timeout and retries")
 	}
+
 	for name, v := range map[string]string{"livePath": h.LivePath, "readyPath": h.ReadyPath} {
 		if v != "" && (!path.IsAbs(v) || len(svc.Ports) == 0) {
 			p.add(at+"."+name, "%q must be a path like /ready on the first port", v)
@@ -108,6 +127,7 @@ func (s Stack) validateReferences(p *problems, at string, svc Service) {
 	if len(svc.Networks) == 0 {
 		p.add(at+".networks", "is empty: nothing could reach the service")
 	}
+
 	for i, n := range svc.Networks {
 		if !slices.ContainsFunc(s.Networks, func(x Network) bool { return x.Name == n }) {
 			p.add(at+".networks", "there is no network %q", n)
@@ -116,6 +136,7 @@ func (s Stack) validateReferences(p *problems, at string, svc Service) {
 			p.add(at+".networks", "%q is there twice", n)
 		}
 	}
+
 	for i, c := range svc.Calls {
 		callee := s.Service(c)
 		switch {
@@ -123,30 +144,33 @@ func (s Stack) validateReferences(p *problems, at string, svc Service) {
 			p.add(at+".calls", "there is no service %q", c)
 		case len(callee.Ports) == 0:
 			p.add(at+".calls", "%s listens on no port", c)
-		case !slices.ContainsFunc(svc.Networks, func(n string) bool { return slices.Contains(callee.Networks, n) }):
+		case !slices.ContainsFunc(svc.Networks, func(n string) bool {
+			return slices.Contains(callee.Networks, n)
+		}):
 			p.add(at+".calls", "no network has both %s and %s", svc.Name, c)
 		}
+
 		if slices.Contains(svc.Calls[:i], c) {
 			p.add(at+".calls", "%q is there twice", c)
 		}
 	}
+
 	for _, o := range svc.Outside {
 		if o.Port < 1 || o.Port > 65535 || o.Reason == "" {
-			p.add(at+".outside", "needs a port from 1 to 65535 and a reason, got %q %d %q", o.Host, o.Port, o.Reason)
+			p.add(at+".outside", "needs a port from 1 to 65535 and a reason, got %q %d %q",
+				o.Host, o.Port, o.Reason)
 		}
 	}
+
 	for i, d := range svc.DependsOn {
-		if s.Service(d) == nil {
-			p.add(at+".dependsOn", "there is no service %q", d)
-		}
 		if slices.Contains(svc.DependsOn[:i], d) {
 			p.add(at+".dependsOn", "%q is there twice", d)
 		}
 	}
 }
 
-// validatePorts holds a service to its own rules of publishing: only the edge may be reached from outside the machine,
-// and outside development it is the only one that is published at all.
+// validatePorts holds a service to its own rules of publishing: only the edge may be reached from
+// outside the machine, and outside development it is the only one that is published at all.
 func (s Stack) validatePorts(p *problems, at string, svc Service) {
 	seen := map[int]bool{}
 	for _, port := range svc.Ports {
@@ -160,6 +184,7 @@ func (s Stack) validatePorts(p *problems, at string, svc Service) {
 		if seen[port.Container] {
 			p.add(here+".container", "%d is there twice", port.Container)
 		}
+
 		seen[port.Container] = true
 		if port.Host == 0 {
 			continue
@@ -167,14 +192,17 @@ func (s Stack) validatePorts(p *problems, at string, svc Service) {
 		if port.Host < 1 || port.Host > 65535 {
 			p.add(here+".host", "must be from 1 to 65535, got %d", port.Host)
 		}
+
 		address, err := netip.ParseAddr(port.Address)
 		switch {
 		case err != nil:
 			p.add(here+".address", "%q is no IP address", port.Address)
 		case svc.Name != Edge && !s.Development:
-			p.add(here+".host", "only the edge publishes a port outside development, got %d", port.Host)
+			p.add(here+".host", "only the edge publishes a port outside development, got %d",
+				port.Host)
 		case svc.Name != Edge && !address.IsLoopback():
-			p.add(here+".address", "only the edge is published beyond the machine, got %s", port.Address)
+			p.add(here+".address", "only the edge is published beyond the machine, got %s",
+				port.Address)
 		}
 	}
 }
@@ -188,6 +216,7 @@ func (s Stack) otherWriter(svc Service, v Volume) string {
 			return other.Name
 		}
 	}
+
 	return ""
 }
 
@@ -201,6 +230,7 @@ func (s Stack) validateMounts(p *problems, at string, svc Service) {
 		if seen[m.Target] {
 			p.add(here, "is there twice")
 		}
+
 		seen[m.Target] = true
 		switch m.Kind {
 		case MountVolume:
@@ -209,12 +239,20 @@ func (s Stack) validateMounts(p *problems, at string, svc Service) {
 				p.add(here, "there is no volume %q", m.Source)
 				continue
 			}
+
 			switch {
 			case svc.Autoscale != nil && v.PerReplica:
-				p.add(at+".autoscale", "a new replica would come up with an empty volume %s: share it (%s:volumes.%s.shared) or set replicas", m.Source, Project, m.Source)
-			case v.SingleWriter && svc.most() > 1, svc.Autoscale != nil && !m.ReadOnly, svc.Replicas > 1 && !m.ReadOnly && !v.PerReplica:
-				p.add(at+".replicas", "%d containers cannot write to the volume %s, whose data belong to one", svc.most(), m.Source)
+				p.add(at+".autoscale",
+					"a new replica would come up with an empty volume %s: share it "+
+						"(%s:volumes.%s.shared) or set replicas",
+					m.Source, Project, m.Source)
+			case v.SingleWriter && svc.most() > 1, svc.Autoscale != nil && !m.ReadOnly,
+				svc.Replicas > 1 && !m.ReadOnly && !v.PerReplica:
+				p.add(at+".replicas",
+					"%d containers cannot write to the volume %s, whose data belong to one",
+					svc.most(), m.Source)
 			}
+
 			if other := s.otherWriter(svc, v); v.SingleWriter && !m.ReadOnly && other != "" {
 				p.add(here, "the volume %s takes one writer, and %s writes to it", m.Source, other)
 			}
@@ -232,8 +270,12 @@ func (s Stack) validateMounts(p *problems, at string, svc Service) {
 			if m.Source != "" {
 				p.add(here, "a tmpfs has no source, got %q", m.Source)
 			}
+
 			if m.Size <= 0 || m.Size > svc.Resources.Memory {
-				p.add(here, "a tmpfs counts against the memory of %s: its size must be positive and below, got %s", svc.Resources.Memory, m.Size)
+				p.add(here,
+					"a tmpfs counts against the memory of %s: its size must be positive and "+
+						"below, got %s",
+					svc.Resources.Memory, m.Size)
 			}
 		default:
 			p.add(here, "unknown kind %q", m.Kind)
@@ -251,28 +293,36 @@ func (s Stack) validateFiles(p *problems, at string, svc Service) {
 		if seen[f.Path] {
 			p.add(here, "is there twice")
 		}
+
 		seen[f.Path] = true
 		for _, m := range svc.Mounts {
 			if dir := path.Dir(f.Path); m.Target == dir || strings.HasPrefix(m.Target, dir+"/") {
 				p.add(here, "its directory holds the mount %s", m.Target)
 			}
 		}
-		hasToken := strings.Contains(f.Content, SecretToken) || strings.Contains(f.Content, SecretHashToken)
+
+		hasToken := strings.Contains(f.Content, SecretToken) ||
+			strings.Contains(f.Content, SecretHashToken)
 		switch {
 		case f.Secret == "" && hasToken:
 			p.add(here, "holds a token of a secret and names no secret")
 		case f.Secret != "" && f.Content != "" && !hasToken:
-			p.add(here, "names the secret %q and has no place for it: put %s or %s into the content", f.Secret, SecretToken, SecretHashToken)
+			p.add(here,
+				"names the secret %q and has no place for it: put %s or %s into the content",
+				f.Secret, SecretToken, SecretHashToken)
 		case f.Secret == "" && f.Content == "":
 			p.add(here, "is empty: set a content or a secret")
 		}
-		if f.Secret != "" && !slices.ContainsFunc(s.Secrets, func(x Secret) bool { return x.Name == f.Secret }) {
+
+		if f.Secret != "" && !slices.ContainsFunc(s.Secrets, func(x Secret) bool {
+			return x.Name == f.Secret
+		}) {
 			p.add(here, "there is no secret %q", f.Secret)
 		}
 	}
 }
 
-// most is the greatest number of replicas.
+// most returns the greatest number of replicas.
 func (s Service) most() int {
 	if s.Autoscale != nil {
 		return s.Autoscale.Max
@@ -280,13 +330,16 @@ func (s Service) most() int {
 	return s.Replicas
 }
 
-// validateContract checks the environment as the service itself will, and that the container outlives its work.
+// validateContract checks the environment as the service itself will, and that the
+// container outlives its work.
 func (s Stack) validateContract(p *problems, at string, svc Service) {
 	for name := range svc.Env {
 		if !variableRule.MatchString(name) {
-			p.add(at+".env."+name, "is no name of a variable: use upper-case letters, digits and underscores")
+			p.add(at+".env."+name,
+				"is no name of a variable: use upper-case letters, digits and underscores")
 		}
 	}
+
 	if svc.Contract == nil {
 		return
 	}
@@ -295,6 +348,7 @@ func (s Stack) validateContract(p *problems, at string, svc Service) {
 	for _, e := range leaves(err) {
 		p.add(at+".contract", "%v", e)
 	}
+
 	for name := range vars {
 		if _, both := svc.Env[name]; both {
 			p.add(at+".env."+name, "is the contract's: set it there")
@@ -307,13 +361,14 @@ func (s Stack) validateContract(p *problems, at string, svc Service) {
 			"%s must be longer than the drain timeout of %s, or a draining container is killed",
 			svc.StopGrace, drain)
 	}
+
 	if !s.Development && drain < answer {
 		p.add(at+".contract", "DRAIN_TIMEOUT: %s must not be shorter than the generation timeout "+
 			"of %s, or an update cuts answers", drain, answer)
 	}
 }
 
-// leaves are the single errors that err joins.
+// leaves returns the single errors that err joins.
 func leaves(err error) []error {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -322,14 +377,16 @@ func leaves(err error) []error {
 		}
 		return []error{err}
 	}
+
 	var out []error
 	for _, e := range joined.Unwrap() {
 		out = append(out, leaves(e)...)
 	}
+
 	return out
 }
 
-// inside says that a path relative to the project's root does not leave it.
+// inside reports whether a path relative to the project's root stays in it.
 func inside(name string) bool {
 	clean := path.Clean(name)
 	return name != "" && !path.IsAbs(name) && clean != ".." && !strings.HasPrefix(clean, "../")

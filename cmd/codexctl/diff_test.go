@@ -33,6 +33,9 @@ var edits = []edit{
 	{"prompt", "modelfiles/codexcontinue/Modelfile", "You are CodexContinue,",
 		"You are a pirate and CodexContinue,",
 		[]string{"+ SYSTEM \"\"\"You are a pirate", "envs[MODELFILE_DIGEST]"}},
+	{"greeting", "modelfiles/codexcontinue/domain.yaml", "What are you working on?",
+		"What is on your mind?",
+		[]string{`"greeting": "What is on your mind?"`}},
 	{"image", "stacks/base.go", `RedisImage  = "redis:8.2.1-bookworm"`,
 		`RedisImage  = "redis:8.4.0-bookworm"`,
 		[]string{

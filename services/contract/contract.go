@@ -69,13 +69,16 @@ func (c *Common) Validate() error {
 		errs = append(errs, fmt.Errorf("LOG_LEVEL: %q is none of %s", c.LogLevel,
 			strings.Join(levels, ", ")))
 	}
+
 	if !strings.Contains(c.ListenAddr, ":") {
 		errs = append(errs, fmt.Errorf("LISTEN_ADDR: %q has no port: write it like \":8000\"",
 			c.ListenAddr))
 	}
+
 	if c.DrainTimeout <= 0 {
 		errs = append(errs, fmt.Errorf("DRAIN_TIMEOUT: must be positive, got %s", c.DrainTimeout))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -105,6 +108,7 @@ func Parse[T any, P interface {
 	if err := P(&cfg).Validate(); err != nil {
 		return zero, err
 	}
+
 	return cfg, nil
 }
 
@@ -124,6 +128,7 @@ func Secret(variable, file string) (string, error) {
 	if s == "" {
 		return "", fmt.Errorf("%s: %s is empty", variable, file)
 	}
+
 	return s, nil
 }
 
@@ -148,14 +153,17 @@ func baseURL(variable, raw string, schemes ...string) (*url.URL, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: not a URL (write it like %s://host:port)", variable, schemes[0])
 	}
+
 	if !slices.Contains(schemes, u.Scheme) {
 		return nil, fmt.Errorf("%s: scheme %q is none of %s", variable, u.Scheme,
 			strings.Join(schemes, ", "))
 	}
+
 	if u.Hostname() == "" || u.Port() == "" {
-		return nil, fmt.Errorf("%s: %q needs a host and a port: %s://host:port", variable,
-			u.Redacted(), u.Scheme)
+		return nil, fmt.Errorf("%s: %q needs a host and a port: %s://host:port",
+			variable, u.Redacted(), u.Scheme)
 	}
+
 	return u, nil
 }
 
@@ -169,5 +177,6 @@ func addresses(variable string, list []string) error {
 			errs = append(errs, fmt.Errorf("%s: %q is not host:port", variable, a))
 		}
 	}
+
 	return errors.Join(errs...)
 }

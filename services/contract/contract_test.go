@@ -26,6 +26,7 @@ func (c *config) Validate() error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -59,6 +60,7 @@ func environ(t *testing.T, c contract.Environment) []string {
 	for k, v := range vars {
 		out = append(out, k+"="+v)
 	}
+
 	return out
 }
 
@@ -97,6 +99,7 @@ func TestOptionalRedis(t *testing.T) {
 		RedisSentinels: []string{"a:26379"}, RedisMaster: "main",
 		RedisCAFile: "/etc/ca.pem", RedisPasswordFile: "/run/secrets/redis-password",
 	}
+
 	got, err := contract.Parse[other](environ(t, want))
 	if err != nil {
 		t.Fatal(err)
@@ -154,6 +157,7 @@ func TestParseReportsEveryProblem(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
+
 	for _, want := range []string{"ENVIRONMENT", "LISTEN_ADDR", "REDIS_URL", "PEER_URL", "Debug"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not name %s:\n%v", want, err)
@@ -184,7 +188,9 @@ func TestValidate(t *testing.T) {
 		"cluster address": {func(c *config) { c.RedisCluster = []string{"a"} },
 			`REDIS_CLUSTER: "a" is not host:port`},
 		"cluster database": {
-			func(c *config) { c.RedisURL, c.RedisCluster = "redis://redis:6379/1", []string{"a:1"} },
+			func(c *config) {
+				c.RedisURL, c.RedisCluster = "redis://redis:6379/1", []string{"a:1"}
+			},
 			"REDIS_URL: a Redis Cluster"},
 		"cluster, sentinel": {func(c *config) {
 			c.RedisMaster, c.RedisSentinels, c.RedisCluster = "m", []string{"a:1"}, []string{"a:1"}

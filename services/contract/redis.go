@@ -76,10 +76,12 @@ func (o *OptionalRedis) Validate() error {
 	if o.RedisURL != "" {
 		return o.RedisVariables().Validate()
 	}
+
 	if len(o.RedisSentinels)+len(o.RedisCluster) > 0 ||
 		o.RedisMaster+o.RedisCAFile+o.RedisPasswordFile != "" {
 		return errors.New("REDIS_URL: is not set, but other variables of Redis are")
 	}
+
 	return nil
 }
 
@@ -122,7 +124,8 @@ type Redis struct {
 	Cluster []string
 }
 
-// Authorities returns those that sign the servers' certificates; nil stands for those of the system.
+// Authorities returns those that sign the servers' certificates; nil stands
+// for those of the system.
 func (a Redis) Authorities() (*x509.CertPool, error) {
 	if a.CAFile == "" {
 		return nil, nil
@@ -137,6 +140,7 @@ func (a Redis) Authorities() (*x509.CertPool, error) {
 	if !authorities.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("REDIS_CA_FILE: %s holds no certificate in PEM form", a.CAFile)
 	}
+
 	return authorities, nil
 }
 
@@ -172,5 +176,6 @@ func (a Redis) validate() error {
 		errs = append(errs, fmt.Errorf(
 			"REDIS_URL: a Redis Cluster has the database 0 alone, got %q", u.Path))
 	}
+
 	return errors.Join(errs...)
 }

@@ -18,6 +18,7 @@ func Render(cfg Environment) (map[string]string, error) {
 	if err := render(reflect.ValueOf(cfg).Elem(), out); err != nil {
 		return nil, err
 	}
+
 	return out, nil
 }
 
@@ -58,5 +59,6 @@ func render(v reflect.Value, out map[string]string) error {
 			out[name] = fmt.Sprint(x)
 		}
 	}
+
 	return nil
 }

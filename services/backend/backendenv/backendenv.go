@@ -41,9 +41,11 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("CONVERSATION_TTL: must not be negative, got %s",
 			c.ConversationTTL))
 	}
+
 	if c.GenerationTimeout <= 0 {
 		errs = append(errs, fmt.Errorf("GENERATION_TIMEOUT: must be positive, got %s",
 			c.GenerationTimeout))
 	}
+
 	return errors.Join(errs...)
 }

@@ -32,6 +32,7 @@ func TestRoundTrip(t *testing.T) {
 	for k, v := range vars {
 		environ = append(environ, k+"="+v)
 	}
+
 	got, err := contract.Parse[backendenv.Config](environ)
 	if err != nil {
 		t.Fatal(err)

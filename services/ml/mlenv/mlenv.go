@@ -71,9 +71,11 @@ func (c *Config) Validate() error {
 	if c.MaxQueue < 0 {
 		errs = append(errs, fmt.Errorf("MAX_QUEUE: must not be negative, got %d", c.MaxQueue))
 	}
+
 	if c.GenerationTimeout <= 0 {
 		errs = append(errs, fmt.Errorf("GENERATION_TIMEOUT: must be positive, got %s",
 			c.GenerationTimeout))
 	}
+
 	return errors.Join(append(errs, c.OptionalRedis.Validate())...)
 }

@@ -44,6 +44,7 @@ func TestRoundTrip(t *testing.T) {
 		for k, v := range vars {
 			environ = append(environ, k+"="+v)
 		}
+
 		got, err := contract.Parse[mlenv.Config](environ)
 		if err != nil {
 			t.Fatal(err)

@@ -12,28 +12,29 @@ import (
 func (a *App) newCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "new",
-		Short: "Add a domain to the sources",
-		Long: `Writes what a new domain is made of into the checkout, ready to be planned and
-tested: docs/extending.md tells what each file is for. It writes all of it or
-nothing, and overwrites nothing.`,
+		Short: "Add a service or a domain to the sources",
+		Long: `Writes what a new service or domain is made of into the checkout, ready to be
+planned and tested: docs/extending.md tells what each file is for. It writes all
+of it or nothing, and overwrites nothing.`,
 		SuggestionsMinimumDistance: 2,
 		Args:                       noArgs,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 
 	for _, kind := range []struct {
-		name, short string
-		make        func(scaffold.Name) (scaffold.Change, error)
+		name, short, example string
+		make                 func(root string, name scaffold.Name) (scaffold.Change, error)
 	}{
-		{"domain", "Add a stack with a model and texts of its own", scaffold.Domain},
+		{"domain", "Add a stack with a model and texts of its own", "legal", scaffold.Domain},
+		{"service", "Add a Go service that every stack runs", "search", scaffold.Service},
 	} {
 		c.AddCommand(&cobra.Command{
 			Use:   kind.name + " NAME",
 			Short: kind.short,
 			Args: func(c *cobra.Command, args []string) error {
 				if len(args) != 1 {
-					return usageError{fmt.Errorf("name one %s, such as legal: see `%s --help`",
-						kind.name, c.CommandPath())}
+					return usageError{fmt.Errorf("name one %s, such as %s: see `%s --help`",
+						kind.name, kind.example, c.CommandPath())}
 				}
 				return nil
 			},
@@ -49,7 +50,9 @@ nothing, and overwrites nothing.`,
 
 // add writes the change of that name into the checkout, and prints what it wrote and what comes
 // next.
-func (a *App) add(text string, change func(scaffold.Name) (scaffold.Change, error)) error {
+func (a *App) add(
+	text string, change func(root string, name scaffold.Name) (scaffold.Change, error),
+) error {
 	name, err := scaffold.ParseName(text)
 	if err != nil {
 		return usageError{err}
@@ -59,7 +62,7 @@ func (a *App) add(text string, change func(scaffold.Name) (scaffold.Change, erro
 		return err
 	}
 
-	c, err := change(name)
+	c, err := change(p.Root, name)
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,8 @@ const registry = "stacks/overlay.go"
 
 // Domain returns what a new domain adds to the checkout: its overlay, its folder of modelfiles and
 // the settings of its stack.
-func Domain(name Name) (Change, error) {
-	files, err := expand("domain", name)
+func Domain(_ string, name Name) (Change, error) {
+	files, err := expand("domain", name, name)
 	if err != nil {
 		return Change{}, err
 	}
@@ -19,12 +19,11 @@ func Domain(name Name) (Change, error) {
 		Files: files,
 		Edits: []Edit{addEntry(registry, "overlays", entry)},
 		Next: []string{
-			fmt.Sprintf("edit the model in modelfiles/%s, and the structure in stacks/%[1]s.go", name),
+			fmt.Sprintf("write the prompt and the texts in modelfiles/%s", name),
+			fmt.Sprintf("say in stacks/%s.go what else the stack has of its own", name),
+			fmt.Sprintf("make build && bin/codexctl plan %s", name),
 			"make update-goldens test",
-			"make build",
-			fmt.Sprintf("bin/codexctl plan %s", name),
-			fmt.Sprintf("pulumi config set --secret -s %s codexcontinue:redisPassword", name),
-			fmt.Sprintf("bin/codexctl up %s", name),
+			"give it its secret and bring it up, as docs/extending.md shows",
 		},
 	}, nil
 }

@@ -27,6 +27,9 @@ type Change struct {
 // File is a new file. Its path is relative to the root of the checkout, with slashes.
 type File struct {
 	Path, Text string
+
+	// Link makes the file a symbolic link to that path. It has no Text then.
+	Link string
 }
 
 // Edit changes one file.
@@ -128,6 +131,14 @@ func (w *writer) create(f File) error {
 		} else if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
+	}
+
+	if f.Link != "" {
+		err := w.root.Symlink(f.Link, f.Path)
+		if err == nil {
+			w.steps = append(w.steps, func() error { return w.root.Remove(f.Path) })
+		}
+		return err
 	}
 
 	file, err := w.root.OpenFile(f.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)

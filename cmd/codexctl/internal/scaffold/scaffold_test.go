@@ -47,13 +47,14 @@ func TestParseName(t *testing.T) {
 func TestWriteIsWhole(t *testing.T) {
 	grow := func(text []byte) ([]byte, error) { return append(text, " and more"...), nil }
 	change := scaffold.Change{
-		Files: []scaffold.File{{Path: "new/folder/a.txt", Text: "a"}, {Path: "new/b.txt", Text: "b"}},
+		Files: []scaffold.File{{Path: "new/folder/a.txt", Text: "a"}, {Path: "new/b.txt", Text: "b"},
+			{Path: "new/link", Link: "b.txt"}},
 		Edits: []scaffold.Edit{{Path: "one.txt", Apply: grow}, {Path: "sub/two.txt", Apply: grow}},
 	}
 	before := map[string]string{"one.txt": "one", "sub/two.txt": "two"}
 	after := map[string]string{
 		"one.txt": "one and more", "sub/two.txt": "two and more",
-		"new/folder/a.txt": "a", "new/b.txt": "b",
+		"new/folder/a.txt": "a", "new/b.txt": "b", "new/link": "b",
 	}
 
 	for name, tc := range map[string]struct {
@@ -111,7 +112,7 @@ func TestDomain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	change, err := scaffold.Domain(name)
+	change, err := scaffold.Domain("", name)
 	if err != nil {
 		t.Fatal(err)
 	}

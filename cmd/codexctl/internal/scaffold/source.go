@@ -15,19 +15,21 @@ import (
 )
 
 // templates holds a folder for each kind of thing. A file in it becomes one of the checkout at the
-// same path, without .tmpl and with the name in the place of NAME.
+// same path, without .tmpl. The name takes the place of NAME there, and as that of a package the
+// place of PACKAGE.
 //
 //go:embed all:templates
 var templates embed.FS
 
-// expand returns the files that the templates of a kind make for the name. Those of Go come out as
-// gofmt writes them.
-func expand(kind string, name Name) ([]File, error) {
+// expand returns the files that the templates of a kind make of data for the name. Those of Go come
+// out as gofmt writes them.
+func expand(kind string, name Name, data any) ([]File, error) {
 	dir, err := fs.Sub(templates, "templates/"+kind)
 	if err != nil {
 		return nil, err
 	}
 
+	names := strings.NewReplacer("NAME", string(name), "PACKAGE", name.Package(), ".tmpl", "")
 	var files []File
 	err = fs.WalkDir(dir, ".", func(source string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -39,11 +41,11 @@ func expand(kind string, name Name) ([]File, error) {
 			return err
 		}
 		var text bytes.Buffer
-		if err := t.ExecuteTemplate(&text, d.Name(), name); err != nil {
+		if err := t.ExecuteTemplate(&text, d.Name(), data); err != nil {
 			return err
 		}
 
-		f := File{Path: strings.ReplaceAll(strings.TrimSuffix(source, ".tmpl"), "NAME", string(name))}
+		f := File{Path: names.Replace(source)}
 		if f.Text, err = formatted(f.Path, text.Bytes()); err != nil {
 			return err
 		}
