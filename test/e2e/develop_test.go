@@ -38,7 +38,7 @@ func developed(t *testing.T, c *checkout, flags ...string) {
 		}
 	}
 
-	says(run(0, "test", "--", "-run", "^TestTitle$", "-v"), "ok ", "backend/internal/generation")
+	says(run(0, "test", "--", "-run", "^TestTitle$", "-v"), "--- PASS: TestTitle", "ok ")
 	run(0, "lint")
 
 	// An edit is there in the next run.
