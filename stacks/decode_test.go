@@ -272,6 +272,14 @@ func FuzzParseBytes(f *testing.F) {
 	})
 }
 
+func TestCores(t *testing.T) {
+	for c, want := range map[stacks.MilliCPU]string{1: "0.001", 500: "0.5", 1000: "1", 12500: "12.5"} {
+		if got := c.Cores(); got != want {
+			t.Errorf("%s is %s cores, want %s", c, got, want)
+		}
+	}
+}
+
 func FuzzParseMilliCPU(f *testing.F) {
 	for _, s := range []string{"500m", "1.5", "2", "", ".5", "1.", "0.001", "-1", "1e3", "1.0000"} {
 		f.Add(s)

@@ -74,3 +74,6 @@ func ParseMilliCPU(s string) (MilliCPU, error) {
 
 // String writes c as ParseMilliCPU reads it.
 func (c MilliCPU) String() string { return strconv.FormatInt(int64(c), 10) + "m" }
+
+// Cores writes c in cores, with as many decimals as it takes: 1.5.
+func (c MilliCPU) Cores() string { return strconv.FormatFloat(float64(c)/1000, 'f', -1, 64) }

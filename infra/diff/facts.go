@@ -3,18 +3,18 @@ package diff
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/workload"
-	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // Section is what a fact is about.
 type Section string
 
-// The sections, in the order in which they are shown.
+// The sections.
 const (
 	Exposure Section = "exposure"
 	Limits   Section = "limits"
@@ -22,21 +22,24 @@ const (
 	Storage  Section = "storage"
 )
 
-// Sections are in the order in which they are shown.
-var Sections = []Section{Exposure, Limits, Images, Storage}
+// sections are in the order in which they are shown.
+var sections = []Section{Exposure, Limits, Images, Storage}
 
 // Fact is what a change means for a service.
 type Fact struct {
 	Section Section `json:"section"`
+
 	// Service is the service, or the volume, that it is about.
 	Service string `json:"service"`
-	// What is the property: memory, image. Of Exposure it is the way itself, and Before and After say whether it is open.
+
+	// What is the property: memory, image. Of Exposure it is the way itself, which is open
+	// before, or after, or absent.
 	What   string `json:"what"`
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
 }
 
-// Opens says that the change exposes more than before.
+// Opens reports whether the change exposes more than before.
 func (f Fact) Opens() bool { return f.Section == Exposure && f.After != "" }
 
 // open marks a way that is there.
@@ -54,39 +57,41 @@ type subject struct {
 	service, what string
 }
 
-// compareFacts are the facts that differ, by section, service and property.
+// compareFacts returns the facts that differ, by section, service and property.
 func compareFacts(before, after workload.View) []Fact {
 	old, now := facts(before), facts(after)
+	either := maps.Clone(old)
+	maps.Copy(either, now)
 	var out []Fact
-	add := func(s subject) { out = append(out, Fact{s.section, s.service, s.what, old[s], now[s]}) }
-	for s := range old {
+	for s := range either {
 		if old[s] != now[s] {
-			add(s)
+			out = append(out, Fact{s.section, s.service, s.what, old[s], now[s]})
 		}
 	}
-	for s := range now {
-		if _, both := old[s]; !both {
-			add(s)
-		}
-	}
+
 	slices.SortFunc(out, func(a, b Fact) int {
-		return cmp.Or(cmp.Compare(slices.Index(Sections, a.Section), slices.Index(Sections, b.Section)),
+		return cmp.Or(
+			cmp.Compare(slices.Index(sections, a.Section), slices.Index(sections, b.Section)),
 			cmp.Compare(a.Service, b.Service), cmp.Compare(a.What, b.What))
 	})
+
 	return out
 }
 
-// facts are what the view says about exposure, limits, images and storage.
+// facts returns what the view has of exposure, limits, images and storage.
 func facts(v workload.View) map[subject]string {
 	out := map[subject]string{}
 	for _, e := range v.Exposed {
 		out[subject{Exposure, e.Service, exposed(e)}] = open
 	}
+
 	for _, n := range v.Networks {
 		if !n.Internal {
-			out[subject{Exposure, strings.TrimSuffix(n.Name, "-"+v.Stack), "a network with a way out"}] = open
+			name := strings.TrimSuffix(n.Name, "-"+v.Stack)
+			out[subject{Exposure, name, "a network with a way out"}] = open
 		}
 	}
+
 	for _, group := range v.Services() {
 		service := group[0].Service
 		replicas := 0
@@ -96,16 +101,19 @@ func facts(v workload.View) map[subject]string {
 		}
 		out[subject{Limits, service, "replicas"}] = strconv.Itoa(replicas)
 	}
+
 	for _, volume := range v.Volumes {
 		size, kept := "as large as the disk", "goes with the stack"
 		if volume.Size > 0 {
-			size = amount(volume.Size)
+			size = volume.Size.String()
 		}
 		if volume.Retained {
 			kept = "outlives the stack"
 		}
+
 		out[subject{Storage, volume.Name, "volume"}] = size + ", " + kept
 	}
+
 	return out
 }
 
@@ -114,23 +122,28 @@ func workloadFacts(out map[subject]string, stack string, w workload.Workload) {
 	for _, n := range w.Networks {
 		opened(onNetwork + strings.TrimSuffix(n, "-"+stack)) // the same network in every stack
 	}
+
 	for _, way := range w.WaysOut {
 		opened(wayOut + strings.TrimSuffix(way, "-"+stack))
 	}
+
 	if len(w.Networks) == 0 { // on networks, whoever is on the same one may connect
 		for _, call := range w.Calls {
 			opened("may connect to " + call)
 		}
 	}
+
 	for _, n := range w.HostNamespaces {
 		opened("the machine's " + n + " namespace")
 	}
+
 	if w.Token {
 		opened("a credential for the cluster's API")
 	}
 	if !w.Fenced {
 		opened("traffic that no rule allows")
 	}
+
 	for _, c := range w.Containers {
 		containerFacts(out, w.Service, c)
 	}
@@ -141,6 +154,7 @@ func containerFacts(out map[subject]string, service string, c workload.Container
 	if c.Name != "" && c.Name != service {
 		part = c.Name + ": "
 	}
+
 	opened := func(what string) { out[subject{Exposure, service, part + what}] = open }
 	if c.Privileged {
 		opened("privileged")
@@ -157,15 +171,19 @@ func containerFacts(out map[subject]string, service string, c workload.Container
 	if !slices.Contains(c.DroppedCapabilities, "ALL") {
 		opened("the default capabilities")
 	}
+
 	for _, capability := range c.AddedCapabilities {
 		opened("capability " + capability)
 	}
+
 	for _, confinement := range c.Unconfined {
 		opened("no " + confinement + " confinement")
 	}
+
 	for _, device := range c.Devices {
 		opened("device " + device)
 	}
+
 	for _, m := range c.Mounts {
 		if m.Kind == workload.HostPath {
 			access := "reads"
@@ -175,24 +193,26 @@ func containerFacts(out map[subject]string, service string, c workload.Container
 			opened(access + " " + m.Source + " of the machine")
 		}
 	}
-	limit := func(what, value string) { out[subject{Limits, service, part + what}] = value }
-	limit("cpu", orNone(c.CPU != 0, strconv.FormatFloat(float64(c.CPU)/1000, 'f', -1, 64)))
-	limit("memory", orNone(c.Memory != 0, amount(c.Memory)))
-	limit("gpu", orNone(c.GPU != "", c.GPU))
+
+	limits := map[string]string{"cpu": "none", "memory": "none", "gpu": cmp.Or(c.GPU, "none")}
+	if c.CPU != 0 {
+		limits["cpu"] = c.CPU.Cores()
+	}
+	if c.Memory != 0 {
+		limits["memory"] = c.Memory.String()
+	}
 	if c.PIDs != 0 {
-		limit("processes", strconv.Itoa(c.PIDs))
+		limits["processes"] = strconv.Itoa(c.PIDs)
 	}
 	if c.Swap {
-		limit("swap", "beyond the memory")
+		limits["swap"] = "beyond the memory"
 	}
-	out[subject{Images, service, part + "image"}] = c.Image
-}
 
-func orNone(set bool, value string) string {
-	if !set {
-		return "none"
+	for what, value := range limits {
+		out[subject{Limits, service, part + what}] = value
 	}
-	return value
+
+	out[subject{Images, service, part + "image"}] = c.Image
 }
 
 func exposed(e workload.Exposure) string {
@@ -205,18 +225,6 @@ func exposed(e workload.Exposure) string {
 	default:
 		text += ", from other machines"
 	}
-	return text
-}
 
-// amount writes bytes with the largest binary unit that keeps them whole.
-func amount(n stacks.Bytes) string {
-	for _, unit := range []struct {
-		size stacks.Bytes
-		name string
-	}{{stacks.GiB, "Gi"}, {stacks.MiB, "Mi"}, {stacks.KiB, "Ki"}} {
-		if n%unit.size == 0 {
-			return fmt.Sprintf("%d%s", n/unit.size, unit.name)
-		}
-	}
-	return strconv.FormatInt(int64(n), 10)
+	return text
 }

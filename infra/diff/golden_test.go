@@ -18,46 +18,56 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// recorded is the plan of an edited stack, which no file holds.
-func recorded(t *testing.T, root, name string, target stacks.Target, edit func(*stacks.Stack)) plan.Document {
+// recorded returns the plan of an edited stack, which no file holds.
+func recorded(
+	t *testing.T, root, name string, target stacks.Target, edit func(*stacks.Stack),
+) plan.Document {
 	t.Helper()
 	config, err := program.ReadConfig(root, name)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	key := stacks.Project + ":target"
-	d := plan.Document{Version: plan.Version, Project: stacks.Project, Stack: name, Target: target, Chosen: config.Plain[key] == string(target)}
+	d := plan.Document{Version: plan.Version, Project: stacks.Project, Stack: name, Target: target,
+		Chosen: config.Plain[key] == string(target)}
 	config.Plain[key] = string(target)
 	plain, secret := config.Own()
 	settings, stack, err := program.LoadOffline(root, name, plain, secret)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	edit(&stack)
 	if err := stack.Validate(); err != nil {
 		t.Fatal(err)
 	}
+
 	run := plan.Stack{Project: stacks.Project, Name: name, Config: config.Plain}
 	for _, s := range stack.Secrets {
 		key := stacks.Project + ":" + s.ConfigKey
 		run.Config[key] = "placeholder"
 		run.Secrets = append(run.Secrets, key)
 	}
+
 	rendered, err := program.Render(settings, stack, root, plan.Platform)
 	if err == nil {
 		d.Resources, err = plan.Record(context.Background(), run, func(ctx *pulumi.Context) error {
 			return program.Provision(ctx, stack, rendered, root)
 		})
 	}
+
 	if err != nil {
 		d.Refused = err.Error()
 	}
+
 	d.Docker = rendered.Docker
 	return d
 }
 
-// TestGolden compares what is said of two edits of overlays, in all shipped stacks on both targets, with testdata; -update
-// rewrites these. TestDiff in cmd/codexctl has others, of which each needs a compiler.
+// TestGolden compares what is said of two edits of overlays, in all shipped stacks on both
+// targets, with testdata; -update rewrites these. TestDiff in cmd/codexctl has others, of which
+// each needs a compiler.
 func TestGolden(t *testing.T) {
 	for name, edit := range map[string]func(*stacks.Stack){
 		"port": func(s *stacks.Stack) {
@@ -76,18 +86,22 @@ func TestGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			var before, after []plan.Document
 			for _, stack := range names {
 				for _, target := range plan.Targets {
-					before = append(before, recorded(t, repository(t), stack, target, func(*stacks.Stack) {}))
+					before = append(before,
+						recorded(t, repository(t), stack, target, func(*stacks.Stack) {}))
 					after = append(after, recorded(t, repository(t), stack, target, edit))
 				}
 			}
+
 			r := compare(t, before, after)
 			var text strings.Builder
 			if err := diff.Text(&text, r, 80, nil); err != nil {
 				t.Fatal(err)
 			}
+
 			golden(t, name+".txt", text.String())
 			golden(t, name+".md", diff.Markdown(r))
 		})
@@ -105,11 +119,14 @@ func golden(t *testing.T, name, got string) {
 			t.Fatal(err)
 		}
 	}
+
 	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatalf("%v: run `go test ./infra/diff -run Golden -update`", err)
 	}
+
 	if got != string(want) {
-		t.Errorf("%s differs: run `go test ./infra/diff -run Golden -update && git diff`\ngot:\n%s", path, got)
+		t.Errorf("%s differs: run `go test ./infra/diff -run Golden -update && git diff`\ngot:\n%s",
+			path, got)
 	}
 }

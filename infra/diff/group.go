@@ -10,33 +10,35 @@ import (
 
 // resourceGroup is the same change of several resources of a plan, as of the replicas of a service.
 type resourceGroup struct {
-	action                                Action
-	kind                                  string
-	names                                 []string
-	props                                 []Property
-	component, retained, downtime, unsure bool
+	Resource
+	names []string
 }
 
-func grouped(p Plan) []resourceGroup {
+func grouped(p Comparison) []resourceGroup {
 	var out []resourceGroup
 	byKey := map[string]int{}
 	for _, r := range p.Resources {
-		g := resourceGroup{r.Action, r.Kind(), []string{shortName(r.Name, p.Stack)}, neutralNames(r.Properties, p.Stack), r.Component, r.Retained, r.Downtime, r.Unsure}
+		name := shortName(r.Name, p.Stack)
+		r.URN, r.Name, r.Type = "", "", r.Kind()
+		r.Properties = neutralNames(r.Properties, p.Stack)
 		if r.Action == Create || r.Action == Delete {
-			g.props = nil // `codexctl plan` and the JSON show what it has
+			r.Properties = nil // `codexctl plan` and the JSON show what it has
 		}
-		key := fmt.Sprint(g.action, g.kind, g.component, g.retained, g.downtime, g.unsure, propertiesKey(g.props))
+
+		key := fmt.Sprintf("%#v", r)
 		if i, ok := byKey[key]; ok {
-			out[i].names = append(out[i].names, g.names...)
+			out[i].names = append(out[i].names, name)
 			continue
 		}
+
 		byKey[key] = len(out)
-		out = append(out, g)
+		out = append(out, resourceGroup{r, []string{name}})
 	}
+
 	return out
 }
 
-// shortName is the resource's name without what every one of the stack has.
+// shortName returns the resource's name without what every one of the stack has.
 func shortName(name, stack string) string {
 	return strings.TrimPrefix(name, stacks.Project+"-"+stack+"-")
 }
@@ -52,30 +54,42 @@ func neutralNames(props []Property, stack string) []Property {
 		}
 		out[i].From = from
 	}
+
 	return out
 }
 
 var signs = map[Action]string{Delete: "-", Replace: "±", Update: "~", Create: "+", Options: "~"}
 
-var words = map[Action]string{Delete: "removed", Replace: "replaced", Update: "updated in place", Create: "added", Options: "options"}
-
-func (g resourceGroup) word() string {
-	word := words[g.action]
-	switch {
-	case g.retained:
-		word = "taken out of the stack, but kept"
-	case g.downtime:
-		word += ", the old one first"
-	case g.unsure:
-		word = "updated, or replaced"
-	}
-	return word
+var words = map[Action]string{
+	Delete: "removed", Replace: "replaced", Update: "updated in place", Create: "added",
+	Options: "options",
 }
 
-// headline says why.
+// entry returns the change with its properties.
+func (g resourceGroup) entry() entry {
+	text := words[g.Action]
+	switch {
+	case g.Retained:
+		text = "taken out of the stack, but kept"
+	case g.Downtime:
+		text += ", the old one first"
+	case g.Unsure:
+		text = "updated, or replaced"
+	}
+
+	return entry{
+		sign:  signs[g.Action],
+		kind:  g.Type,
+		names: g.names,
+		text:  text,
+		props: g.Properties,
+	}
+}
+
+// headline returns the change with the properties that make it a replacement.
 func (g resourceGroup) headline() entry {
 	var why []string
-	for _, p := range g.props {
+	for _, p := range g.Properties {
 		if p.Replaces {
 			reason := strings.TrimPrefix(p.Path, "spec.template.spec.") // of a pod
 			if len(p.From) > 0 {
@@ -84,22 +98,23 @@ func (g resourceGroup) headline() entry {
 			why = append(why, reason)
 		}
 	}
-	text := g.word()
+
+	e := g.entry()
+	e.props = nil
 	if len(why) > 0 {
-		text += ": " + strings.Join(why, ", ")
+		e.text += ": " + strings.Join(why, ", ")
 	}
-	return entry{sign: signs[g.action], kind: g.kind, names: g.names, text: text}
+
+	return e
 }
 
-func (g resourceGroup) detail() entry {
-	return entry{sign: signs[g.action], kind: g.kind, names: g.names, text: g.word(), props: g.props}
-}
-
-// asModel is the plan with the Modelfile's text shown once: where a resource holds it too, it says so.
-func asModel(p Plan) Plan {
+// asModel returns the plan with the Modelfile's text shown once: a resource that
+// holds it too refers to it.
+func asModel(p Comparison) Comparison {
 	if p.Model == nil || len(p.Model.Lines) == 0 {
 		return p
 	}
+
 	p.Resources = slices.Clone(p.Resources)
 	for i, r := range p.Resources {
 		p.Resources[i].Properties = slices.Clone(r.Properties)
@@ -109,5 +124,6 @@ func asModel(p Plan) Plan {
 			}
 		}
 	}
+
 	return p
 }

@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,9 +14,11 @@ import (
 type section struct {
 	title   string
 	entries []entry
-	// byKey finds an entry by what it says.
+
+	// byKey holds the index of each entry, by the entry without its places.
 	byKey map[string]int
-	// fold says that only who wants the details reads it.
+
+	// fold reports whether only who wants the details reads it.
 	fold bool
 }
 
@@ -23,8 +26,10 @@ type section struct {
 type entry struct {
 	// sign is +, -, ~, ± or !.
 	sign string
+
 	// kind is what is counted where entries are summed up.
 	kind string
+
 	// names are what changes; the same change of several is one entry.
 	names []string
 	text  string
@@ -39,136 +44,157 @@ type place struct {
 	target stacks.Target
 }
 
-// layout sorts what changes into sections, the most important first.
+// Titles of sections. Those of facts have the name of the facts' section.
+const (
+	refusedPlans = "Cannot be planned"
+	comeAndGo    = "Stacks and services that come, go or move"
+	replacements = "Replaced or removed"
+	modelChanges = "Model"
+	everything   = "Every change, property by property"
+)
+
+// titles are in the order in which the sections are shown, the most important first.
+var titles = []string{
+	refusedPlans, comeAndGo, replacements, title(Exposure), title(Limits), title(Images),
+	modelChanges, title(Storage), everything,
+}
+
+func title(s Section) string { return strings.ToUpper(string(s[:1])) + string(s[1:]) }
+
+// layout sorts what changes into sections.
 func layout(r Report) []section {
-	sections := []section{
-		{title: "Cannot be planned"}, {title: "Stacks and services that come, go or move"}, {title: "Replaced or removed"}, {title: "Exposure"},
-		{title: "Limits"}, {title: "Images"}, {title: "Model"}, {title: "Storage"}, {title: "Every change, property by property", fold: true},
+	sections := make([]section, len(titles))
+	for i, title := range titles {
+		sections[i].title, sections[i].fold = title, title == everything
 	}
-	at := func(i int) *section { return &sections[i] }
+
 	for _, p := range r.Plans {
-		here := place{p.Stack, p.Target}
-		layoutRefusal(at(0), p, here)
-		come, gone := comings(p)
-		if p.Added {
-			at(1).add(entry{sign: "+", kind: "stack", text: "stack " + p.Stack}, here)
-		}
-		if p.Removed {
-			at(1).add(entry{sign: "-", kind: "stack", text: "stack " + p.Stack}, here)
-		}
-		if p.Moved && p.Chosen {
-			at(1).add(entry{sign: "!", kind: "stack", text: fmt.Sprintf("stack %s moves to %s: what it has elsewhere is removed, but for volumes that outlive it, and all of it is made here",
-				p.Stack, p.Target)}, here)
-		}
-		if !p.Added && !p.Removed {
-			for _, s := range come {
-				at(1).add(entry{sign: "+", kind: "service", text: "service " + s + ": " + describe(p.Facts, s, true)}, here)
-			}
-			for _, s := range gone {
-				at(1).add(entry{sign: "-", kind: "service", text: "service " + s + ": " + describe(p.Facts, s, false)}, here)
-			}
-		}
-		for _, f := range p.Facts {
-			if told(f, p.Added || slices.Contains(come, f.Service), p.Removed || slices.Contains(gone, f.Service)) {
-				continue
-			}
-			at(3+slices.Index([]Section{Exposure, Limits, Images, "", Storage}, f.Section)).add(factEntry(f), here)
-		}
-		if p.Model != nil {
-			at(6).add(entry{sign: "~", kind: "model", text: "the model that the stack serves", props: p.Model.Properties, lines: p.Model.Lines}, here)
-		}
-		for _, res := range grouped(asModel(p)) {
-			if !res.component && (res.action == Delete || res.action == Replace) {
-				at(2).add(res.headline(), here)
-			}
-			at(8).add(res.detail(), here)
-		}
-		if len(p.Outputs) > 0 {
-			at(8).add(entry{sign: "~", kind: "outputs", text: "outputs of the stack", props: p.Outputs}, here)
-		}
-		if len(p.Plugins) > 0 {
-			at(8).add(entry{sign: "~", kind: "provider plugin", text: "provider plugins", props: p.Plugins}, here)
-		}
+		p.layout(func(title string, e entry) {
+			sections[slices.Index(titles, title)].add(e, place{p.Stack, p.Target})
+		})
 	}
+
 	return slices.DeleteFunc(sections, func(s section) bool { return len(s.entries) == 0 })
 }
 
-func layoutRefusal(s *section, p Plan, here place) {
+// layout adds what changes in the plan to the section of the title.
+func (p Comparison) layout(add func(title string, e entry)) {
+	note := func(title, sign, kind, text string) {
+		add(title, entry{sign: sign, kind: kind, text: text})
+	}
+
+	switch r := p.Refused; {
+	case r == nil:
+	case r.After != "":
+		note(refusedPlans, "!", "plan", r.After)
+	case !p.Added && !p.Removed:
+		note(refusedPlans, "+", "plan", "can be planned now; it was refused before: "+r.Before)
+	}
+
+	come, gone := comings(p)
 	switch {
-	case p.Refused == nil:
-	case p.Refused.After == "":
-		if !p.Added && !p.Removed {
-			s.add(entry{sign: "+", kind: "plan", text: "can be planned now; it was refused before: " + p.Refused.Before}, here)
-		}
+	case p.Added:
+		note(comeAndGo, "+", "stack", "stack "+p.Stack)
+	case p.Removed:
+		note(comeAndGo, "-", "stack", "stack "+p.Stack)
 	default:
-		s.add(entry{sign: "!", kind: "plan", text: p.Refused.After}, here)
+		if p.Moved && p.Chosen {
+			note(comeAndGo, "!", "stack", fmt.Sprintf("stack %s moves to %s: what it has elsewhere "+
+				"is removed, but for volumes that outlive it, and all of it is made here",
+				p.Stack, p.Target))
+		}
+
+		for _, s := range come {
+			note(comeAndGo, "+", "service", "service "+s+": "+describe(p.Facts, s, true))
+		}
+
+		for _, s := range gone {
+			note(comeAndGo, "-", "service", "service "+s+": "+describe(p.Facts, s, false))
+		}
+	}
+
+	for _, f := range p.Facts {
+		if !impliedByService(f, p.Added || slices.Contains(come, f.Service),
+			p.Removed || slices.Contains(gone, f.Service)) {
+			add(title(f.Section), factEntry(f))
+		}
+	}
+
+	if m := p.Model; m != nil {
+		add(modelChanges, entry{sign: "~", kind: "model", text: "the model that the stack serves",
+			props: m.Properties, lines: m.Lines})
+	}
+
+	for _, g := range grouped(asModel(p)) {
+		if !g.Component && (g.Action == Delete || g.Action == Replace) {
+			add(replacements, g.headline())
+		}
+		add(everything, g.entry())
+	}
+
+	if len(p.Outputs) > 0 {
+		add(everything, entry{sign: "~", kind: "outputs", text: "outputs of the stack",
+			props: p.Outputs})
+	}
+
+	if len(p.Plugins) > 0 {
+		add(everything, entry{sign: "~", kind: "provider plugin", text: "provider plugins",
+			props: p.Plugins})
 	}
 }
 
-// add puts the entry in, or the place to the entry that says the same.
+// add puts the entry in, or the place to the entry that is otherwise the same.
 func (s *section) add(e entry, where place) {
-	key := e.key()
+	key := fmt.Sprintf("%#v", e)
 	if i, ok := s.byKey[key]; ok {
 		if have := s.entries[i].where; have[len(have)-1] != where { // plans come one after the other
 			s.entries[i].where = append(have, where)
 		}
 		return
 	}
+
 	if s.byKey == nil {
 		s.byKey = map[string]int{}
 	}
+
 	s.byKey[key] = len(s.entries)
 	e.where = []place{where}
 	s.entries = append(s.entries, e)
 }
 
-// key is all that the entry says.
-func (e entry) key() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%q %q %q %q", e.sign, e.text, e.kind, e.names)
-	for _, l := range e.lines {
-		fmt.Fprintf(&b, "\n%s%q", l.Sign, l.Text)
-	}
-	b.WriteString(propertiesKey(e.props))
-	return b.String()
-}
-
-func propertiesKey(props []Property) string {
-	var b strings.Builder
-	for _, p := range props {
-		fmt.Fprintf(&b, "\n%q %v %q %q %q %q", p.Path, p.Replaces, p.From, p.same, text(p.Before), text(p.After))
-	}
-	return b.String()
-}
-
-// comings are the services that are new, and those that are gone.
-func comings(p Plan) (come, gone []string) {
+// comings returns the services that are new, and those that are gone.
+func comings(p Comparison) (come, gone []string) {
 	for _, f := range p.Facts {
 		if f.Section != Limits || f.What != "replicas" {
 			continue
 		}
+
 		if f.Before == "" {
 			come = append(come, f.Service)
 		} else if f.After == "" {
 			gone = append(gone, f.Service)
 		}
 	}
+
 	return come, gone
 }
 
-// told says that a fact about a service that comes or goes is said with it: what is gone exposes nothing, and of what is
-// new only ports and privileges are worth a line of their own.
-func told(f Fact, come, gone bool) bool {
+// impliedByService reports whether the entry of a service that comes or goes covers the
+// fact: what is gone exposes nothing, and of what is new only ports and privileges are
+// worth a line of their own.
+func impliedByService(f Fact, come, gone bool) bool {
 	switch f.Section {
 	case Limits, Images:
 		return come || gone
 	case Exposure:
-		return gone || come && (strings.HasPrefix(f.What, onNetwork) || strings.HasPrefix(f.What, wayOut))
+		network := strings.HasPrefix(f.What, onNetwork) || strings.HasPrefix(f.What, wayOut)
+		return gone || come && network
 	}
+
 	return gone && f.Section == Storage && f.After == ""
 }
 
-// describe says what a service that is new, or gone, has.
+// describe returns what a service that is new, or gone, has.
 func describe(facts []Fact, service string, after bool) string {
 	var parts []string
 	for _, f := range facts {
@@ -176,9 +202,11 @@ func describe(facts []Fact, service string, after bool) string {
 			parts = append(parts, "network "+name)
 			continue
 		}
+
 		if f.Service != service || f.Section != Limits && f.Section != Images {
 			continue
 		}
+
 		value := f.Before
 		if after {
 			value = f.After
@@ -186,12 +214,14 @@ func describe(facts []Fact, service string, after bool) string {
 		if f.What == "gpu" && value == "none" {
 			continue
 		}
+
 		parts = append(parts, f.What+" "+value)
 	}
+
 	return strings.Join(parts, ", ")
 }
 
-// openedWay is the kind of entry that says that more is exposed than before.
+// openedWay is the kind of an entry where more is exposed than before.
 const openedWay = "opened way"
 
 func factEntry(f Fact) entry {
@@ -201,17 +231,12 @@ func factEntry(f Fact) entry {
 	case f.Section == Exposure:
 		return entry{sign: "-", kind: "closed way", text: f.Service + ": no more " + f.What}
 	}
-	return entry{sign: "~", kind: string(f.Section), text: fmt.Sprintf("%s %s: %s → %s", f.Service, f.What, orAbsent(f.Before), orAbsent(f.After))}
+
+	return entry{sign: "~", kind: string(f.Section), text: fmt.Sprintf("%s %s: %s → %s",
+		f.Service, f.What, cmp.Or(f.Before, "(none)"), cmp.Or(f.After, "(none)"))}
 }
 
-func orAbsent(s string) string {
-	if s == "" {
-		return "(none)"
-	}
-	return s
-}
-
-// head is the entry's first line without its places.
+// head returns the entry's first line without its places.
 func (e entry) head() string {
 	if len(e.names) == 0 {
 		return e.text
@@ -224,8 +249,8 @@ func places(where []place, all int) string {
 	if len(where) == all && all > 1 {
 		return "every plan"
 	}
-	byTarget := map[string][]stacks.Target{}
-	var lists []string // of stacks, in order
+
+	var out []string
 	for _, target := range plan.Targets {
 		var names []string
 		for _, p := range where {
@@ -233,27 +258,23 @@ func places(where []place, all int) string {
 				names = append(names, p.stack)
 			}
 		}
+
 		if len(names) == 0 {
 			continue
 		}
-		list := strings.Join(names, ", ")
-		if byTarget[list] == nil {
-			lists = append(lists, list)
+
+		on := strings.Join(names, ", ") + " on "
+		if i := len(out) - 1; i >= 0 && strings.HasPrefix(out[i], on) {
+			out[i] += " and " + string(target)
+		} else {
+			out = append(out, on+string(target))
 		}
-		byTarget[list] = append(byTarget[list], target)
 	}
-	var out []string
-	for _, list := range lists {
-		var targets []string
-		for _, t := range byTarget[list] {
-			targets = append(targets, string(t))
-		}
-		out = append(out, list+" on "+strings.Join(targets, " and "))
-	}
+
 	return strings.Join(out, "; ")
 }
 
-// sentence sums the report up, which the sections lay out.
+// sentence sums up the report, which the sections lay out.
 func sentence(r Report, sections []section) string {
 	changed := 0
 	for _, p := range r.Plans {
@@ -261,9 +282,12 @@ func sentence(r Report, sections []section) string {
 			changed++
 		}
 	}
+
 	if changed == 0 {
-		return fmt.Sprintf("No plan changes from %s to %s (%d plans).", r.Base, r.Head, len(r.Plans))
+		return fmt.Sprintf("No plan changes from %s to %s (%d plans).", r.Base, r.Head,
+			len(r.Plans))
 	}
+
 	opened := 0 // as people read them: the same way in several plans is one
 	for _, part := range sections {
 		for _, e := range part.entries {
@@ -272,12 +296,15 @@ func sentence(r Report, sections []section) string {
 			}
 		}
 	}
+
 	c := r.Counts()
-	out := fmt.Sprintf("%d of %d plans change from %s to %s: %d to create, %d to update, %d to replace, %d to delete.",
+	out := fmt.Sprintf("%d of %d plans change from %s to %s: "+
+		"%d to create, %d to update, %d to replace, %d to delete.",
 		changed, len(r.Plans), r.Base, r.Head, c.Create, c.Update, c.Replace, c.Delete)
 	if opened > 0 {
 		out += fmt.Sprintf(" %s.", plural(opened, "thing becomes exposed", "things become exposed"))
 	}
+
 	return out
 }
 

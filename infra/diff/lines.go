@@ -15,8 +15,8 @@ type Line struct {
 // around is how many lines that stay are shown before and after a change.
 const around = 1
 
-// maxLines bounds the texts that are compared line by line: the time grows with the square of it. Of
-// a longer one all is shown as replaced that lies between the equal lines at both ends.
+// maxLines bounds the texts that are compared line by line: the time grows with the square of it.
+// Of a longer one all is shown as replaced that lies between the equal lines at both ends.
 const maxLines = 2000
 
 // Lines returns the changed lines of a text, with the lines around them. "…" stands for lines that
@@ -35,6 +35,7 @@ func Lines(before, after string) []Line {
 		if i > 0 {
 			out = append(out, Line{" ", "…"})
 		}
+
 		for _, op := range group {
 			if op.Tag == 'e' {
 				add(" ", a[op.I1:op.I2])
@@ -51,7 +52,8 @@ func Lines(before, after string) []Line {
 // changes returns how a becomes b: groups of changes, with the equal lines around each.
 func changes(a, b []string) [][]difflib.OpCode {
 	if max(len(a), len(b)) <= maxLines {
-		// No line is junk: one that is often there, such as a closing brace, is compared as the others are.
+		// No line is junk: one that is often there, such as a closing brace, is
+		// compared as the others are.
 		return difflib.NewMatcherWithJunk(a, b, false, nil).GetGroupedOpCodes(around)
 	}
 
@@ -59,6 +61,7 @@ func changes(a, b []string) [][]difflib.OpCode {
 	for head < min(len(a), len(b)) && a[head] == b[head] {
 		head++
 	}
+
 	for tail < min(len(a), len(b))-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
 		tail++
 	}
@@ -67,6 +70,7 @@ func changes(a, b []string) [][]difflib.OpCode {
 	if head == endA && head == endB {
 		return nil
 	}
+
 	before, after := min(head, around), min(tail, around)
 	return [][]difflib.OpCode{{
 		{Tag: 'e', I1: head - before, I2: head, J1: head - before, J2: head},

@@ -14,6 +14,7 @@ func compareModel(before, after *plan.Model) *Model {
 	if before == nil || after == nil { // a stack that is new or gone
 		return nil
 	}
+
 	var m Model
 	for _, p := range []Property{
 		{Path: "name", Before: before.Name, After: after.Name},
@@ -25,9 +26,11 @@ func compareModel(before, after *plan.Model) *Model {
 			m.Properties = append(m.Properties, p)
 		}
 	}
+
 	if len(m.Properties) == 0 {
 		return nil // a comment, or the layout: the model stays the same
 	}
+
 	m.Lines = Lines(before.Text, after.Text)
 	return &m
 }

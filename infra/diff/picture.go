@@ -1,28 +1,37 @@
 package diff
 
 import (
-	"reflect"
+	"slices"
 
 	"github.com/codexcontinue/codexcontinue/infra/graph"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 )
 
-// picture is the Mermaid flowchart of the plan after the change, where the change adds or takes away a service, a network, a
-// volume or a way between them; empty otherwise.
+// picture returns the Mermaid flowchart of the plan after the change, where the change adds or
+// takes away a service, a network, a volume or a way between them; empty otherwise.
 func picture(before, after workload.View) string {
-	now := graph.New(after)
-	if len(after.Workloads) == 0 || reflect.DeepEqual(shape(graph.New(before)), shape(now)) {
+	if len(after.Workloads) == 0 || graph.Mermaid(topology(before)) == graph.Mermaid(topology(after)) {
 		return ""
 	}
-	return now.Mermaid()
+	return graph.Mermaid(after)
 }
 
-// shape is the graph without what a node says of itself: images, limits, how many replicas.
-func shape(g graph.Graph) graph.Graph {
-	nodes := make([]graph.Node, len(g.Nodes))
-	for i, n := range g.Nodes {
-		nodes[i] = graph.Node{ID: n.ID, Kind: n.Kind, Group: n.Group}
+// topology returns the view without what services and volumes say of themselves: images, limits,
+// sizes, how many replicas.
+func topology(v workload.View) workload.View {
+	v.Workloads, v.Volumes = slices.Clone(v.Workloads), slices.Clone(v.Volumes)
+	for i := range v.Workloads {
+		w := &v.Workloads[i]
+		w.Kind, w.Replicas, w.WaysOut = "", 0, nil
+		w.Containers = slices.Clone(w.Containers)
+		for j, c := range w.Containers {
+			w.Containers[j] = workload.Container{Mounts: c.Mounts}
+		}
 	}
-	g.Nodes = nodes
-	return g
+
+	for i := range v.Volumes {
+		v.Volumes[i].Size = 0
+	}
+
+	return v
 }

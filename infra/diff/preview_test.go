@@ -40,12 +40,21 @@ func of(name string, edit func(*stacks.Service)) func(*stacks.Stack) {
 	return func(s *stacks.Stack) { edit(s.Service(name)) }
 }
 
-// withSessions is a service more: a second Redis.
+// withSessions adds a service: a second Redis.
 func withSessions(s *stacks.Stack) {
 	sessions := *s.Service(stacks.Redis)
 	sessions.Name = "sessions"
-	sessions.Ports = []stacks.Port{{Name: sessions.Ports[0].Name, Container: sessions.Ports[0].Container}}
-	sessions.Mounts = []stacks.Mount{{Kind: stacks.MountTmpfs, Target: "/data", Size: 16 * stacks.MiB}}
+	sessions.Ports = []stacks.Port{{
+		Name:      sessions.Ports[0].Name,
+		Container: sessions.Ports[0].Container,
+	}}
+
+	sessions.Mounts = []stacks.Mount{{
+		Kind:   stacks.MountTmpfs,
+		Target: "/data",
+		Size:   16 * stacks.MiB,
+	}}
+
 	s.Services = append(slices.Clone(s.Services), sessions)
 }
 
@@ -63,20 +72,38 @@ var labs = []struct {
 }{
 	{"prod", plan.Targets, nil, []change{
 		{name: "nothing"},
-		{name: "limit", file: prodYAML, old: backendSettings, text: backendSettings + "      memory: 2Gi\n"},
-		{name: "replicas", file: prodYAML, old: backendSettings, text: "    backend:\n      replicas: 3\n"},
-		{name: "fewer replicas", file: prodYAML, old: backendSettings, text: "    backend:\n      replicas: 1\n"},
+		{
+			name: "limit",
+			file: prodYAML,
+			old:  backendSettings,
+			text: backendSettings + "      memory: 2Gi\n",
+		},
+		{
+			name: "replicas",
+			file: prodYAML,
+			old:  backendSettings,
+			text: "    backend:\n      replicas: 3\n",
+		},
+		{name: "fewer replicas", file: prodYAML, old: backendSettings,
+			text: "    backend:\n      replicas: 1\n"},
 		{name: "secret", secret: "staple-tr0ub4dor"},
-		{name: "prompt", file: "modelfiles/codexcontinue/Modelfile", old: "You are CodexContinue,", text: "You are a pirate and CodexContinue,"},
-		{name: "source", file: "services/backend/main.go", old: "package main", text: "package main // edited"},
-		{name: "image", stack: of(stacks.Redis, func(s *stacks.Service) { s.Image.Ref = "redis:8.4.0-bookworm" })},
-		{name: "several", file: prodYAML, old: backendSettings, text: backendSettings + "      cpu: 700m\n", stack: func(s *stacks.Stack) {
-			s.Service(stacks.Redis).Command = append(slices.Clone(s.Service(stacks.Redis).Command), "--maxclients", "100")
-			s.Service(stacks.Frontend).Health.Retries++
-			s.Service(stacks.ML).StopGrace *= 2
-			s.Service(stacks.Ollama).Security.UID++
-			s.Service(stacks.Edge).Files[0].Content += "\n# edited\n"
-		}},
+		{name: "prompt", file: "modelfiles/codexcontinue/Modelfile", old: "You are CodexContinue,",
+			text: "You are a pirate and CodexContinue,"},
+		{name: "source", file: "services/backend/main.go", old: "package main",
+			text: "package main // edited"},
+		{name: "image",
+			stack: of(stacks.Redis, func(s *stacks.Service) {
+				s.Image.Ref = "redis:8.4.0-bookworm"
+			})},
+		{name: "several", file: prodYAML, old: backendSettings,
+			text: backendSettings + "      cpu: 700m\n", stack: func(s *stacks.Stack) {
+				s.Service(stacks.Redis).Command = append(slices.Clone(s.Service(stacks.Redis).Command),
+					"--maxclients", "100")
+				s.Service(stacks.Frontend).Health.Retries++
+				s.Service(stacks.ML).StopGrace *= 2
+				s.Service(stacks.Ollama).Security.UID++
+				s.Service(stacks.Edge).Files[0].Content += "\n# edited\n"
+			}},
 		{name: "service", stack: withSessions},
 	}},
 	{"dev", []stacks.Target{stacks.Docker}, withSessions, []change{
@@ -93,58 +120,78 @@ var labs = []struct {
 	}},
 }
 
-// previewLab is a stack whose state says that it is up, and real previews of it.
+// previewLab is a stack that is up by its state, and real previews of it.
 type previewLab struct {
 	root, stack string
 	target      stacks.Target
+
 	// base edits the stack that is up; nil for the shipped one.
 	base func(*stacks.Stack)
 	pul  auto.Stack
 }
 
-// newPreviewLab copies what the stack is made of and has a real engine write the state of an `up` that is pretended.
-func newPreviewLab(t *testing.T, stack string, target stacks.Target, base func(*stacks.Stack)) *previewLab {
+// newPreviewLab copies what the stack is made of and has a real engine write the state of an
+// `up` that is pretended.
+func newPreviewLab(
+	t *testing.T, stack string, target stacks.Target, base func(*stacks.Stack),
+) *previewLab {
 	t.Helper()
 	peers.Find(t, "pulumi", "pulumi")
 	binary := peers.DockerPlugin
 	if target == stacks.Kubernetes {
 		binary = peers.KubernetesPlugin
 	}
+
 	ctx := context.Background()
 	l := &previewLab{root: t.TempDir(), stack: stack, target: target, base: base}
 	for _, name := range []string{"services", "modelfiles", "tools/lint"} {
-		if err := os.CopyFS(filepath.Join(l.root, name), os.DirFS(filepath.Join(repository(t), name))); err != nil {
+		if err := os.CopyFS(filepath.Join(l.root, name),
+			os.DirFS(filepath.Join(repository(t), name))); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	own := "Pulumi." + stack + ".yaml"
 	for _, name := range []string{"go.mod", "go.sum", "Pulumi.yaml", own} {
 		text, err := os.ReadFile(filepath.Join(repository(t), name))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if name == own {
-			text = bytes.Replace(text, []byte("config:\n"), []byte("config:\n  codexcontinue:target: "+string(target)+"\n"), 1)
+			text = bytes.Replace(text, []byte("config:\n"),
+				[]byte("config:\n  codexcontinue:target: "+string(target)+"\n"), 1)
 		}
+
 		l.write(t, name, text)
 	}
+
 	l.write(t, "infra/main.go", []byte("package main\n"))
 
-	env := map[string]string{"PULUMI_BACKEND_URL": "file://" + t.TempDir(), "PULUMI_CONFIG_PASSPHRASE": "codexcontinue-dev", "PULUMI_SKIP_UPDATE_CHECK": "true",
+	env := map[string]string{"PULUMI_BACKEND_URL": "file://" + t.TempDir(),
+		"PULUMI_CONFIG_PASSPHRASE": "codexcontinue-dev", "PULUMI_SKIP_UPDATE_CHECK": "true",
 		"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true"}
 	// There is no cluster, and an engine that does nothing.
-	for name, value := range map[string]string{"DOCKER_HOST": idleEngine(t), "KUBECONFIG": filepath.Join(l.root, "kubeconfig")} {
+	for name, value := range map[string]string{"DOCKER_HOST": idleEngine(t),
+		"KUBECONFIG": filepath.Join(l.root, "kubeconfig")} {
 		env[name] = value
-		t.Setenv(name, value) // of this process: the program runs in it, and the plugin gets what it has
+		// of this process: the program runs in it, and the plugin gets what it has
+		t.Setenv(name, value)
 	}
+
 	pretended := maps.Clone(env)
-	pretended["PULUMI_DEBUG_PROVIDERS"] = fmt.Sprintf("%s:%d", target, pretend(t, string(target), binary(t), filepath.Join(l.root, "infra")))
+	pretended["PULUMI_DEBUG_PROVIDERS"] = fmt.Sprintf("%s:%d", target,
+		pretend(t, string(target), binary(t), filepath.Join(l.root, "infra")))
 	// The program waits for the pods; the plugin has its own idea of the cluster, from before.
-	t.Setenv("KUBECONFIG", idleCluster(t, []string{stacks.Edge, stacks.Frontend, stacks.Backend, stacks.ML, stacks.Redis, stacks.Ollama}))
-	up, err := auto.UpsertStackInlineSource(ctx, stack, stacks.Project, l.program(base), auto.WorkDir(l.root), auto.EnvVars(pretended))
+	t.Setenv("KUBECONFIG",
+		idleCluster(t, []string{stacks.Edge, stacks.Frontend, stacks.Backend, stacks.ML,
+			stacks.Redis, stacks.Ollama}))
+	up, err := auto.UpsertStackInlineSource(ctx, stack, stacks.Project, l.program(base),
+		auto.WorkDir(l.root), auto.EnvVars(pretended))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	l.pul = up
 	if stack == "prod" {
 		l.password(t, "correct-horse-battery")
@@ -152,16 +199,20 @@ func newPreviewLab(t *testing.T, stack string, target stacks.Target, base func(*
 	if _, err := up.Up(ctx, optup.SuppressProgress()); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Setenv("KUBECONFIG", env["KUBECONFIG"])
-	if l.pul, err = auto.SelectStackInlineSource(ctx, stack, stacks.Project, l.program(base), auto.WorkDir(l.root), auto.EnvVars(env)); err != nil {
+	if l.pul, err = auto.SelectStackInlineSource(ctx, stack, stacks.Project, l.program(base),
+		auto.WorkDir(l.root), auto.EnvVars(env)); err != nil {
 		t.Fatal(err)
 	}
+
 	return l
 }
 
 func (l *previewLab) password(t *testing.T, value string) {
 	t.Helper()
-	if err := l.pul.SetConfig(context.Background(), stacks.Project+":"+stacks.RedisPasswordKey, auto.ConfigValue{Value: value, Secret: true}); err != nil {
+	if err := l.pul.SetConfig(context.Background(), stacks.Project+":"+stacks.RedisPasswordKey,
+		auto.ConfigValue{Value: value, Secret: true}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -186,33 +237,38 @@ func (l *previewLab) write(t *testing.T, name string, text []byte) {
 	}
 }
 
-// program is the project's own, with the stack edited.
+// program returns the project's own, with the stack edited.
 func (l *previewLab) program(edit func(*stacks.Stack)) pulumi.RunFunc {
 	return func(ctx *pulumi.Context) error {
 		config, err := program.ReadConfig(l.root, l.stack)
 		if err != nil {
 			return err
 		}
+
 		plain, secret := config.Own()
 		settings, stack, err := program.Load(l.root, l.stack, plain, secret)
 		if err != nil {
 			return err
 		}
+
 		if edit != nil {
 			edit(&stack)
 			if err := stack.Validate(); err != nil {
 				return err
 			}
 		}
+
 		rendered, err := program.Render(settings, stack, l.root, image.Platform())
 		if err != nil {
 			return err
 		}
+
 		return program.Provision(ctx, stack, rendered, l.root)
 	}
 }
 
-// document is the plan as `codexctl diff` makes it; that of an edited stack is recorded here, as no file holds the edit.
+// document returns the plan as `codexctl diff` makes it; that of an edited stack is recorded here,
+// as no file holds the edit.
 func (l *previewLab) document(t *testing.T, edit func(*stacks.Stack)) plan.Document {
 	t.Helper()
 	ctx := context.Background()
@@ -223,6 +279,7 @@ func (l *previewLab) document(t *testing.T, edit func(*stacks.Stack)) plan.Docum
 		}
 		return p.Document
 	}
+
 	return recorded(t, l.root, l.stack, l.target, edit)
 }
 
@@ -236,10 +293,12 @@ func (l *previewLab) apply(t *testing.T, c change) (undo func()) {
 	if file == "" {
 		return func() {}
 	}
+
 	before, err := os.ReadFile(filepath.Join(l.root, file))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if c.secret != "" {
 		l.password(t, c.secret)
 	} else if !bytes.Contains(before, []byte(c.old)) {
@@ -247,6 +306,7 @@ func (l *previewLab) apply(t *testing.T, c change) (undo func()) {
 	} else {
 		l.write(t, file, bytes.Replace(before, []byte(c.old), []byte(c.text), 1))
 	}
+
 	return func() { l.write(t, file, before) }
 }
 
@@ -263,7 +323,7 @@ func (e effects) set(urn, action string, paths []string) {
 	e[urn] = effect{action, slices.Compact(paths)}
 }
 
-// preview is what the real one says.
+// preview returns the changes of the real one.
 func (l *previewLab) preview(t *testing.T, edit func(*stacks.Stack)) effects {
 	t.Helper()
 	l.pul.Workspace().SetProgram(l.program(edit))
@@ -275,6 +335,7 @@ func (l *previewLab) preview(t *testing.T, edit func(*stacks.Stack)) effects {
 			if e.ResourcePreEvent == nil {
 				continue
 			}
+
 			m := e.ResourcePreEvent.Metadata
 			switch m.Op {
 			case apitype.OpCreate, apitype.OpDelete, apitype.OpUpdate, apitype.OpReplace:
@@ -282,22 +343,27 @@ func (l *previewLab) preview(t *testing.T, edit func(*stacks.Stack)) effects {
 				if len(m.DetailedDiff) > 0 {
 					paths = slices.Collect(maps.Keys(m.DetailedDiff))
 				}
+
 				for i := range paths {
 					paths[i] = general(paths[i])
 				}
+
 				out.set(m.URN, string(m.Op), paths)
 			}
 		}
 	}()
-	_, err := l.pul.Preview(context.Background(), optpreview.EventStreams(stream), optpreview.SuppressProgress())
+
+	_, err := l.pul.Preview(context.Background(), optpreview.EventStreams(stream),
+		optpreview.SuppressProgress())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	<-done
 	return out
 }
 
-// derived is what the comparison of the plans says.
+// derived returns the changes that the comparison of the plans finds.
 func derived(t *testing.T, before, after plan.Document) effects {
 	t.Helper()
 	out := effects{}
@@ -310,27 +376,31 @@ func derived(t *testing.T, before, after plan.Document) effects {
 			out.set(r.URN, string(r.Action), paths)
 		}
 	}
+
 	return out
 }
 
 var index = regexp.MustCompile(`\[[^\]]*\]`)
 
-// general is the path without places in lists, which both sides number in their own way.
+// general returns the path without places in lists, which both sides number in their own way.
 func general(path string) string { return index.ReplaceAllString(path, "") }
 
-// within says that the path is one of those, or lies in one, or holds one: of a list either side may tell all.
+// within reports whether the path is one of those, or lies in one, or holds one: of a list
+// either side may tell all.
 func within(path string, of []string) bool {
 	return slices.ContainsFunc(of, func(o string) bool {
 		return o == path || strings.HasPrefix(path, o+".") || strings.HasPrefix(o, path+".")
 	})
 }
 
-// TestPreview holds what the comparison of two plans says against a real preview, by the real Pulumi engine and the real
-// provider, of the same change: every resource and property of either must be in the other.
+// TestPreview checks what the comparison of two plans says against a real preview, by the real
+// Pulumi engine and the real provider, of the same change: every resource and property of either
+// must be in the other.
 func TestPreview(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the Pulumi CLI dozens of times")
 	}
+
 	for _, lab := range labs {
 		for _, target := range lab.targets {
 			t.Run(lab.stack+" on "+string(target), func(t *testing.T) {
@@ -350,17 +420,20 @@ func (l *previewLab) hold(t *testing.T, c change) {
 	} else if was == nil {
 		was = func(*stacks.Stack) {} // recorded as what it is compared with
 	}
+
 	before := l.document(t, was)
 	defer l.apply(t, c)()
 	said, real := derived(t, before, l.document(t, edit)), l.preview(t, edit)
 	if len(real) == 0 && c.name != "nothing" {
 		t.Error("the change changes nothing")
 	}
+
 	for _, urn := range slices.Sorted(maps.Keys(said)) {
 		if _, both := real[urn]; !both {
 			t.Errorf("only the plans say %s of %s: %v", said[urn].action, urn, said[urn].paths)
 		}
 	}
+
 	for _, urn := range slices.Sorted(maps.Keys(real)) {
 		is := real[urn]
 		s, both := said[urn]
@@ -369,20 +442,27 @@ func (l *previewLab) hold(t *testing.T, c change) {
 			t.Errorf("only the preview says %s of %s: %v", is.action, urn, is.paths)
 			continue
 		case s.action != is.action:
-			t.Errorf("%s: %s by the plans %v, %s by the preview %v", urn, s.action, s.paths, is.action, is.paths)
+			t.Errorf("%s: %s by the plans %v, %s by the preview %v", urn, s.action, s.paths,
+				is.action, is.paths)
 		case s.action == "create" || s.action == "delete":
 			continue
 		}
+
 		for _, p := range s.paths {
 			if !within(p, is.paths) {
-				t.Errorf("%s: only the plans say that %s changes; the preview: %v", urn, p, is.paths)
+				t.Errorf("%s: only the plans say that %s changes; the preview: %v", urn, p,
+					is.paths)
 			}
 		}
+
 		for _, p := range is.paths {
-			// The provider digests the files of a build itself; the plans' digest of them is the image's tag.
-			files := strings.Contains(urn, "docker:index/image:Image") && p == "build" && within("imageName", s.paths)
+			// The provider digests the files of a build itself; the plans' digest of
+			// them is the image's tag.
+			files := strings.Contains(urn, "docker:index/image:Image") && p == "build" &&
+				within("imageName", s.paths)
 			if !within(p, s.paths) && !files {
-				t.Errorf("%s: only the preview says that %s changes; the plans: %v", urn, p, s.paths)
+				t.Errorf("%s: only the preview says that %s changes; the plans: %v", urn, p,
+					s.paths)
 			}
 		}
 	}

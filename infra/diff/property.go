@@ -11,134 +11,155 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 )
 
-// numbers gives each fingerprint a number in the order in which it is first shown. A report shows numbers alone: they say
-// which secrets are the same and nothing else, and they are the same in every run, which keyed fingerprints are not.
-type numbers struct {
-	of map[string]int
+// secret is a secret in a plan that is compared: its fingerprint, which is
+// empty where there is none.
+type secret string
+
+// withSecrets returns the value with the fingerprint in the place of each secret. path is that of
+// the value in the plan.
+func withSecrets(v any, path string, fingerprints map[string]string) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for k, e := range v {
+			out[k] = withSecrets(e, plan.Path(path, k), fingerprints)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = withSecrets(e, plan.Path(path, i), fingerprints)
+		}
+		return out
+	case string:
+		if v == plan.Secret {
+			return secret(fingerprints[path])
+		}
+	}
+
+	return v
 }
 
-func (n *numbers) label(fingerprint string) string {
-	if fingerprint == "" {
+// numbers gives each fingerprint a number in the order in which it is first shown. A report shows
+// numbers alone: they tell which secrets are the same and nothing else, and they are the same in
+// every run, which keyed fingerprints are not.
+type numbers map[secret]int
+
+func (n numbers) label(s secret) string {
+	if s == "" {
 		return plan.Secret
 	}
-	if n.of == nil {
-		n.of = map[string]int{}
+	if n[s] == 0 {
+		n[s] = len(n) + 1
 	}
-	if n.of[fingerprint] == 0 {
-		n.of[fingerprint] = len(n.of) + 1
-	}
-	return fmt.Sprintf("[secret %d]", n.of[fingerprint])
+	return fmt.Sprintf("[secret %d]", n[s])
 }
 
-// compareInputs are the changed inputs of a resource, sorted by path.
-func compareInputs(before, after plan.Resource, secrets *numbers) []Property {
-	c := comparison{names: elementNames(cmp.Or(after.Type, before.Type)), before: before.Fingerprints, after: after.Fingerprints, secrets: secrets}
-	c.object("", "", "", before.Inputs, after.Inputs)
-	if before.Provider != after.Provider && before.Inputs != nil && after.Inputs != nil {
-		c.out = append(c.out, Property{Path: "provider", Before: before.Provider, After: after.Provider})
+// shown returns the value with its secrets numbered.
+func (n numbers) shown(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for _, k := range keysOf(v, nil) {
+			out[k] = n.shown(v[k])
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = n.shown(e)
+		}
+		return out
+	case secret:
+		return n.label(v)
 	}
+
+	return v
+}
+
+// compareInputs returns the changed inputs of a resource, sorted by path.
+func compareInputs(before, after plan.Resource, secrets numbers) []Property {
+	c := properties{names: elementNames(cmp.Or(after.Type, before.Type)), secrets: secrets}
+	c.value("", withSecrets(before.Inputs, "", before.Fingerprints),
+		withSecrets(after.Inputs, "", after.Fingerprints))
+
+	if before.Provider != after.Provider && before.Inputs != nil && after.Inputs != nil {
+		c.add("provider", before.Provider, after.Provider)
+	}
+
 	return c.out
 }
 
-// elementNames are the keys that name an element of a list in the inputs of the type.
+// elementNames returns the keys that name an element of a list in the inputs of the type.
 func elementNames(typ string) []string {
 	pkg, _, _ := strings.Cut(typ, ":")
 	return names[pkg]
 }
 
-// comparison collects the changed properties of one resource.
-type comparison struct {
+// properties collects the changed properties of one resource.
+type properties struct {
 	// names are the keys that name an element of a list.
-	names []string
-	// before and after hold the fingerprints of secrets by their path in the plan.
-	before, after map[string]string
-	secrets       *numbers
-	out           []Property
+	names   []string
+	secrets numbers
+	out     []Property
 }
 
-// object compares two objects. path is the one that is shown; was and now are those in the two plans, which differ where
-// lists are told apart by names.
-func (c *comparison) object(path, was, now string, before, after map[string]any) {
-	for _, key := range keysOf(before, after) {
-		b, hadB := before[key]
-		a, hasA := after[key]
-		p := plan.Path(path, key)
-		c.value(p, plan.Path(was, key), plan.Path(now, key), b, a, hadB, hasA)
-	}
+func (c *properties) add(path string, before, after any) {
+	c.out = append(c.out,
+		Property{Path: path, Before: c.secrets.shown(before), After: c.secrets.shown(after)})
 }
 
-func (c *comparison) value(path, was, now string, before, after any, had, has bool) {
-	if before == plan.Secret && after == plan.Secret && had && has {
-		if c.before[was] != c.after[now] {
-			c.add(path, was, now, before, after)
-		}
+// value compares two values. nil is one that is absent, as plans leave out what is null.
+func (c *properties) value(path string, before, after any) {
+	if reflect.DeepEqual(before, after) {
 		return
 	}
-	if !had || !has {
-		c.add(path, was, now, before, after)
-		return
-	}
+
 	switch b := before.(type) {
 	case map[string]any:
 		if a, ok := after.(map[string]any); ok {
-			c.object(path, was, now, b, a)
+			for _, key := range keysOf(b, a) {
+				c.value(plan.Path(path, key), b[key], a[key])
+			}
 			return
 		}
 	case []any:
 		if a, ok := after.([]any); ok {
-			c.list(path, was, now, b, a)
+			c.list(path, b, a)
 			return
 		}
 	}
-	if !reflect.DeepEqual(before, after) {
-		c.add(path, was, now, before, after)
-	}
+
+	c.add(path, before, after)
 }
 
-// list compares two lists: by the names of their elements where they have some, else element by element when there are as
-// many, else as a whole.
-func (c *comparison) list(path, was, now string, before, after []any) {
+// list compares two lists that differ: by the names of their elements where they have some, else
+// element by element where there are as many, else as a whole.
+func (c *properties) list(path string, before, after []any) {
 	b, named := elements(c.names, before)
 	a, alsoNamed := elements(c.names, after)
 	switch {
-	case named && alsoNamed && len(before)+len(after) > 0:
+	case named && alsoNamed:
+		at := func(list []any, index map[string]int, name string) any {
+			if i, ok := index[name]; ok {
+				return assigned(list[i])
+			}
+			return nil
+		}
+
 		for _, name := range keysOf(b, a) {
-			i, had := b[name]
-			j, has := a[name]
-			p := path + "[" + name + "]"
-			var x, y any
-			if had {
-				x = before[i]
-			}
-			if has {
-				y = after[j]
-			}
-			c.value(p, plan.Path(was, i), plan.Path(now, j), assigned(x), assigned(y), had, has)
+			c.value(path+"["+name+"]", at(before, b, name), at(after, a, name))
 		}
 	case len(before) == len(after) && !slices.ContainsFunc(slices.Concat(before, after), scalar):
 		for i := range before {
-			c.value(plan.Path(path, i), plan.Path(was, i), plan.Path(now, i), before[i], after[i], true, true)
+			c.value(plan.Path(path, i), before[i], after[i])
 		}
-	case !reflect.DeepEqual(before, after) || !c.sameSecrets(was, now):
-		c.add(path, was, now, before, after)
+	default:
+		c.add(path, before, after)
 	}
 }
 
-// sameSecrets says whether the secrets below the two paths are the same.
-func (c *comparison) sameSecrets(was, now string) bool {
-	below := func(m map[string]string, path string) map[string]string {
-		out := map[string]string{}
-		for k, v := range m {
-			if rest, ok := strings.CutPrefix(k, path); ok {
-				out[rest] = v
-			}
-		}
-		return out
-	}
-	return maps.Equal(below(c.before, was), below(c.after, now))
-}
-
-// assigned is the value of NAME=VALUE; anything else is itself.
+// assigned returns the value of NAME=VALUE; anything else is itself.
 func assigned(v any) any {
 	if s, ok := v.(string); ok {
 		if _, value, ok := strings.Cut(s, "="); ok {
@@ -148,8 +169,8 @@ func assigned(v any) any {
 	return v
 }
 
-// elements maps the name of each element to its index, when all have one and all differ: objects with one of the keys that
-// name elements, or texts of the form NAME=VALUE.
+// elements maps the name of each element to its index, where all have one and all differ: objects
+// with one of the keys that name elements, or texts of the form NAME=VALUE.
 func elements(names []string, list []any) (map[string]int, bool) {
 	out := map[string]int{}
 	for i, e := range list {
@@ -157,24 +178,33 @@ func elements(names []string, list []any) (map[string]int, bool) {
 		switch e := e.(type) {
 		case string:
 			key, _, ok := strings.Cut(e, "=")
-			if !ok || key == "" || strings.ContainsAny(key, " /:") {
+			if !ok || strings.ContainsAny(key, " /:") {
 				return nil, false
 			}
 			name = key
 		case map[string]any:
 			for _, key := range names {
-				if v, ok := e[key]; ok && scalar(v) && v != plan.Computed && v != plan.Secret {
+				if v, ok := e[key]; ok && isName(v) {
 					name = fmt.Sprint(v)
 					break
 				}
 			}
 		}
+
 		if _, taken := out[name]; name == "" || taken {
 			return nil, false
 		}
+
 		out[name] = i
 	}
+
 	return out, true
+}
+
+// isName reports whether the value can name an element: a scalar that is known.
+func isName(v any) bool {
+	_, hidden := v.(secret)
+	return scalar(v) && !hidden && v != plan.Computed && v != plan.Secret
 }
 
 func scalar(v any) bool {
@@ -185,34 +215,7 @@ func scalar(v any) bool {
 	return true
 }
 
-func (c *comparison) add(path, was, now string, before, after any) {
-	c.out = append(c.out, Property{Path: path, Before: c.shown(before, c.before, was), After: c.shown(after, c.after, now)})
-}
-
-// shown is the value with its secrets numbered.
-func (c *comparison) shown(v any, fingerprints map[string]string, path string) any {
-	switch v := v.(type) {
-	case map[string]any:
-		out := map[string]any{}
-		for _, k := range keysOf(v, nil) {
-			out[k] = c.shown(v[k], fingerprints, plan.Path(path, k))
-		}
-		return out
-	case []any:
-		out := make([]any, len(v))
-		for i := range v {
-			out[i] = c.shown(v[i], fingerprints, plan.Path(path, i))
-		}
-		return out
-	case string:
-		if v == plan.Secret && c.secrets != nil {
-			return c.secrets.label(fingerprints[path])
-		}
-	}
-	return v
-}
-
-// keysOf are the keys of both maps, sorted.
+// keysOf returns the keys of both maps, sorted.
 func keysOf[V any](a, b map[string]V) []string {
 	keys := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
 	slices.Sort(keys)

@@ -18,11 +18,13 @@ const (
 	Replace Action = "replace"
 	Update  Action = "update"
 	Create  Action = "create"
-	// Options are changed options of a resource (protection, what it waits for) that change nothing of it by themselves.
+
+	// Options are changed options of a resource (protection, what it waits for) that change nothing
+	// of it by themselves.
 	Options Action = "options"
 )
 
-var actionOrder = map[Action]int{Delete: 0, Replace: 1, Update: 2, Create: 3, Options: 4}
+var actions = []Action{Delete, Replace, Update, Create, Options}
 
 // Resource is one that changes.
 type Resource struct {
@@ -30,14 +32,21 @@ type Resource struct {
 	URN    string `json:"urn"`
 	Type   string `json:"type"`
 	Name   string `json:"name"`
-	// Component says that it only groups others: nothing of it is on an engine or in a cluster.
+
+	// Component reports whether it only groups others: nothing of it is on an
+	// engine or in a cluster.
 	Component bool `json:"component,omitempty"`
-	// Retained says that deleting it takes it out of the stack only: what it stands for stays.
+
+	// Retained reports whether deleting it only takes it out of the stack:
+	// what it stands for stays.
 	Retained bool `json:"retained,omitempty"`
-	// Downtime says that the old one goes before the new one is there.
+
+	// Downtime reports whether the old one goes before the new one is there.
 	Downtime bool `json:"downtime,omitempty"`
-	// Unsure says that nothing is known about its type: what is shown as an update may be a replacement.
+
+	// Unsure reports whether nothing is known about its type: an update may be a replacement.
 	Unsure bool `json:"unsure,omitempty"`
+
 	// Properties are those that change; of a created or deleted resource, what it has.
 	Properties []Property `json:"properties,omitempty"`
 }
@@ -46,153 +55,174 @@ type Resource struct {
 type Property struct {
 	// Path is its place; elements of lists that have a name are named by it.
 	Path string `json:"path"`
+
 	// Before and After are absent where there is none.
 	Before any `json:"before,omitempty"`
 	After  any `json:"after,omitempty"`
-	// Replaces says that the change replaces the resource.
+
+	// Replaces reports whether the change replaces the resource.
 	Replaces bool `json:"replaces,omitempty"`
+
 	// From names the replaced resources whose values, known later, make the change.
 	From []string `json:"from,omitempty"`
-	// same says for people where the same change is told.
+
+	// same is where the report for people shows the same change; empty where it does not.
 	same string
 }
 
-// holds says that the path is the property's, or lies in it.
+// holds reports whether the path is the property's, or lies in it.
 func (p Property) holds(path string) bool {
 	rest, ok := strings.CutPrefix(path, p.Path)
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// Kind is the last part of the type: Container, Deployment.
+// Kind returns the last part of the type: Container, Deployment.
 func (r Resource) Kind() string { return r.Type[strings.LastIndex(r.Type, ":")+1:] }
-
-func (r Resource) count() Counts {
-	switch r.Action {
-	case Create:
-		return Counts{Create: 1}
-	case Update:
-		return Counts{Update: 1}
-	case Replace:
-		return Counts{Replace: 1}
-	case Delete:
-		return Counts{Delete: 1}
-	}
-	return Counts{}
-}
 
 const stackType = "pulumi:pulumi:Stack"
 
-// compareResources pairs the resources by URN and says what happens to each.
-func compareResources(before, after []plan.Resource, secrets *numbers) []Resource {
+// compareResources pairs the resources by URN and returns those that change.
+func compareResources(before, after []plan.Resource, secrets numbers) []Resource {
 	old := map[string]plan.Resource{}
 	for _, r := range before {
 		old[r.URN] = r
 	}
+
 	var out []Resource
-	changed := map[string]*Resource{} // of the new ones, by "type name"
 	kept := map[string]bool{}
 	for _, now := range after {
-		urn := now.URN
-		if _, ok := old[urn]; !ok {
-			for _, alias := range now.Aliases {
-				if _, ok := old[alias]; ok {
-					urn = alias
-					break
-				}
-			}
-		}
 		r := Resource{URN: now.URN, Type: now.Type, Name: now.Name, Component: now.Component}
-		was, ok := old[urn]
-		kept[urn] = ok
-		if !ok {
+		urns := append([]string{now.URN}, now.Aliases...)
+		i := slices.IndexFunc(urns, func(urn string) bool { _, ok := old[urn]; return ok })
+		if i < 0 {
 			r.Action, r.Properties = Create, compareInputs(plan.Resource{}, now, secrets)
-			changed[now.Type+" "+now.Name] = &r
 			out = append(out, r)
 			continue
 		}
-		r.Properties = slices.DeleteFunc(compareInputs(was, now, secrets), func(p Property) bool { return ignored(now, p.Path) })
+
+		was := old[urns[i]]
+		kept[was.URN] = true
+		r.Properties = slices.DeleteFunc(compareInputs(was, now, secrets), func(p Property) bool {
+			return ignored(now, p.Path)
+		})
 		r.decide(now)
 		if r.Action == "" {
 			if r.Properties = compareOptions(was, now); len(r.Properties) > 0 {
 				r.Action = Options
 			}
 		}
-		changed[now.Type+" "+now.Name] = &r
+
 		out = append(out, r)
 	}
+
 	spread(out, after)
 	for _, was := range before {
-		if kept[was.URN] {
-			continue
+		if !kept[was.URN] {
+			out = append(out, Resource{
+				Action: Delete, URN: was.URN, Type: was.Type, Name: was.Name,
+				Component: was.Component, Retained: optionsOf(was).RetainOnDelete,
+				Properties: compareInputs(was, plan.Resource{}, secrets),
+			})
 		}
-		out = append(out, Resource{Action: Delete, URN: was.URN, Type: was.Type, Name: was.Name, Component: was.Component,
-			Retained: was.Options != nil && was.Options.RetainOnDelete, Properties: compareInputs(was, plan.Resource{}, secrets)})
 	}
+
 	out = slices.DeleteFunc(out, func(r Resource) bool { return r.Action == "" })
 	slices.SortFunc(out, func(a, b Resource) int {
-		return cmp.Or(cmp.Compare(actionOrder[a.Action], actionOrder[b.Action]), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.URN, b.URN))
+		return cmp.Or(
+			cmp.Compare(slices.Index(actions, a.Action), slices.Index(actions, b.Action)),
+			cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.URN, b.URN))
 	})
+
 	return out
 }
 
-// decide says what the changed properties do to the resource.
+// optionsOf returns the resource's options, which are all zero where the plan has none.
+func optionsOf(r plan.Resource) plan.Options {
+	if r.Options == nil {
+		return plan.Options{}
+	}
+	return *r.Options
+}
+
+// decide sets what the changed properties do to the resource.
 func (r *Resource) decide(now plan.Resource) {
 	if len(r.Properties) == 0 {
 		return
 	}
+
 	r.Action = Update
-	known := false
 	for i := range r.Properties {
 		p := &r.Properties[i]
-		p.Replaces, known = replaces(now, p.Path)
-		if p.Replaces {
+		known := false
+		if p.Replaces, known = replaces(now, p.Path); p.Replaces {
 			r.Action = Replace
 		}
 		r.Unsure = r.Unsure || !known
 	}
+
 	if r.Action == Replace {
-		r.Unsure = false
-		r.Downtime = now.Options != nil && now.Options.DeleteBeforeReplace != nil && *now.Options.DeleteBeforeReplace
+		first := optionsOf(now).DeleteBeforeReplace
+		r.Unsure, r.Downtime = false, first != nil && *first
 	}
 }
 
-// spread follows what is known later: an input that comes from a replaced resource changes with it. resources are those of
-// after, in its order.
+// spread follows what is known later: an input that comes from a replaced resource changes with it.
+// resources are those of after, in its order.
 func spread(resources []Resource, after []plan.Resource) {
-	replaced := map[string]bool{}
+	replaced := map[string]bool{} // by "type name"
 	for again := true; again; {
 		again = false
-		for i := range resources {
+		for i, now := range after {
 			// A provider refers to a resource by a value that a new resource has anew.
-			if key := after[i].Type + " " + after[i].Name; resources[i].Action == Replace && !replaced[key] {
-				replaced[key], again = true, true
+			ref := now.Type + " " + now.Name
+			if resources[i].Action == Replace && !replaced[ref] {
+				replaced[ref], again = true, true
 			}
 		}
-		for i := range resources {
-			r, now := &resources[i], after[i]
-			if r.Action == Create {
-				continue
-			}
-			for _, input := range keysOf(now.ComputedFrom, nil) {
-				from := slices.DeleteFunc(slices.Clone(now.ComputedFrom[input]), func(ref string) bool { return !replaced[ref] })
-				for _, path := range computedPaths(elementNames(now.Type), input, now.Inputs[input]) {
-					why := slices.DeleteFunc(slices.Clone(from), func(ref string) bool { return kind(path) != kind(ref) })
-					if len(why) == 0 || ignored(now, path) || r.Action != Options && slices.ContainsFunc(r.Properties, func(p Property) bool { return p.holds(path) }) {
-						continue
-					}
-					if r.Action == Options {
-						r.Properties = nil
-					}
-					r.Properties = append(r.Properties, Property{Path: path, Before: plan.Computed, After: plan.Computed, From: why})
-					r.decide(now)
-					again = true
-				}
+
+		for i, now := range after {
+			if resources[i].Action != Create && resources[i].follow(now, replaced) {
+				again = true
 			}
 		}
 	}
 }
 
-// computedPaths are the places in an input whose values are known later.
+// follow adds the properties that come from replaced resources, and reports whether there are some.
+func (r *Resource) follow(now plan.Resource, replaced map[string]bool) bool {
+	added := false
+	for _, input := range keysOf(now.ComputedFrom, nil) {
+		for _, path := range computedPaths(elementNames(now.Type), input, now.Inputs[input]) {
+			var from []string
+			for _, ref := range now.ComputedFrom[input] {
+				if replaced[ref] && kind(path) == kind(ref) {
+					from = append(from, ref)
+				}
+			}
+
+			there := r.Action != Options &&
+				slices.ContainsFunc(r.Properties, func(p Property) bool {
+					return p.holds(path)
+				})
+			if len(from) == 0 || there || ignored(now, path) {
+				continue
+			}
+
+			if r.Action == Options {
+				r.Properties = nil
+			}
+
+			r.Properties = append(r.Properties,
+				Property{Path: path, Before: plan.Computed, After: plan.Computed, From: from})
+			r.decide(now)
+			added = true
+		}
+	}
+
+	return added
+}
+
+// computedPaths returns the places in an input whose values are known later.
 func computedPaths(names []string, path string, v any) []string {
 	var out []string
 	switch v := v.(type) {
@@ -209,19 +239,23 @@ func computedPaths(names []string, path string, v any) []string {
 		for i := range v {
 			at[i] = plan.Path(path, i)
 		}
+
 		byName, _ := elements(names, v)
 		for name, i := range byName {
 			at[i] = path + "[" + name + "]"
 		}
+
 		for i, e := range v {
 			out = append(out, computedPaths(names, at[i], e)...)
 		}
 	}
+
 	return out
 }
 
-// kind is what sort of thing a property's value, or a resource, is: an image, a ConfigMap, a Secret or anything else. The
-// SDK tells from which resources an input comes and not which part of it: in a pod, each comes from its own kind.
+// kind returns the sort of a property's value, or of a resource: an image, a ConfigMap, a Secret or
+// anything else. The SDK tells from which resources an input comes and not which part of it: in a
+// pod, each comes from its own kind.
 func kind(pathOrRef string) string {
 	word, _, _ := strings.Cut(strings.ToLower(pathOrRef), " ")
 	for _, k := range []string{"configmap", "secret"} {
@@ -229,49 +263,47 @@ func kind(pathOrRef string) string {
 			return k
 		}
 	}
+
 	if strings.HasSuffix(word, "image") {
 		return "image"
 	}
+
 	return ""
 }
 
-// ignored says that the engine does not look at changes of the property.
-func ignored(r plan.Resource, path string) bool {
-	return r.Options != nil && matches(r.Options.IgnoreChanges, path)
-}
+// ignored reports whether the engine overlooks changes of the property.
+func ignored(r plan.Resource, path string) bool { return matches(optionsOf(r).IgnoreChanges, path) }
 
-// compareOptions are the changed options of a resource that is otherwise the same.
+// compareOptions returns the changed options of a resource that is otherwise the same.
 func compareOptions(before, after plan.Resource) []Property {
-	var b, a plan.Options
-	if before.Options != nil {
-		b = *before.Options
-	}
-	if after.Options != nil {
-		a = *after.Options
-	}
+	b, a := optionsOf(before), optionsOf(after)
 	var out []Property
 	add := func(name string, before, after any) {
 		if !reflect.DeepEqual(before, after) {
 			out = append(out, Property{Path: name, Before: before, After: after})
 		}
 	}
+
 	add("retainOnDelete", b.RetainOnDelete, a.RetainOnDelete)
 	add("protect", b.Protect, a.Protect)
 	add("parent", before.Parent, after.Parent)
 	add("provider", before.Provider, after.Provider)
 	add("deleteBeforeReplace", flag(b.DeleteBeforeReplace), flag(a.DeleteBeforeReplace))
+
 	each := func(name string, before, after []string) {
 		for _, s := range before {
 			if !slices.Contains(after, s) {
 				add(name, s, nil)
 			}
 		}
+
 		for _, s := range after {
 			if !slices.Contains(before, s) {
 				add(name, nil, s)
 			}
 		}
 	}
+
 	each("dependsOn", b.DependsOn, a.DependsOn)
 	each("ignoreChanges", b.IgnoreChanges, a.IgnoreChanges)
 	each("replaceOnChanges", b.ReplaceOnChanges, a.ReplaceOnChanges)
@@ -285,20 +317,22 @@ func flag(b *bool) any {
 	return *b
 }
 
-// compareOutputs are the changed outputs of the stack itself.
+// compareOutputs returns the changed outputs of the stack itself.
 func compareOutputs(before, after []plan.Resource) []Property {
-	var outputs [2]map[string]any
-	for i, list := range [][]plan.Resource{before, after} {
-		for _, r := range list {
-			if r.Type == stackType {
-				outputs[i] = r.Outputs
-			}
+	outputs := func(list []plan.Resource) map[string]any {
+		i := slices.IndexFunc(list, func(r plan.Resource) bool { return r.Type == stackType })
+		if i < 0 {
+			return nil
 		}
+		return list[i].Outputs
 	}
-	if outputs[0] == nil || outputs[1] == nil {
+
+	old, now := outputs(before), outputs(after)
+	if old == nil || now == nil {
 		return nil // a new stack, or one that is gone: its resources tell
 	}
-	c := comparison{}
-	c.object("", "", "", outputs[0], outputs[1])
+
+	c := properties{}
+	c.value("", old, now)
 	return c.out
 }

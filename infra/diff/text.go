@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// Style is how a part of the text is shown, where styles can be shown.
+// Style is how a part of the text looks, where styles can be shown.
 type Style int
 
 // The styles.
@@ -25,12 +25,14 @@ func Text(w io.Writer, r Report, width int, paint func(Style, string) string) er
 	if paint == nil {
 		paint = func(_ Style, s string) string { return s }
 	}
+
 	t := &texter{width: max(width, 40), paint: paint, plans: len(r.Plans)}
 	sections := layout(r)
-	t.wrapped("", "", sentence(r, sections))
+	t.wrapped("", sentence(r, sections))
 	if r.Changed() {
 		t.table(r)
 	}
+
 	for _, s := range sections {
 		t.line("")
 		t.line(paint(Heading, s.title))
@@ -38,11 +40,13 @@ func Text(w io.Writer, r Report, width int, paint func(Style, string) string) er
 			t.entry(e)
 		}
 	}
+
 	t.line("")
 	t.line(paint(Heading, "What this cannot know"))
 	for _, u := range r.Unknown {
-		t.wrapped("  - ", "    ", u)
+		t.wrapped("  - ", u)
 	}
+
 	_, err := io.WriteString(w, t.out.String())
 	return err
 }
@@ -56,57 +60,68 @@ type texter struct {
 
 func (t *texter) line(s string) { t.out.WriteString(s + "\n") }
 
-// wrapped writes text in lines of the width; a longer word is broken.
-func (t *texter) wrapped(first, next, s string) {
-	for i, l := range wrap(s, t.width-utf8.RuneCountInString(first)) {
-		if i == 0 {
-			t.line(first + l)
-		} else {
-			t.line(next + l)
-		}
+// wrapped writes text in lines of the width, below each other after a prefix.
+func (t *texter) wrapped(prefix, s string) {
+	indent := strings.Repeat(" ", utf8.RuneCountInString(prefix))
+	for _, l := range wrap(s, t.width-len(indent)) {
+		t.line(prefix + l)
+		prefix = indent
+	}
+}
+
+// painted writes text in lines of the width, indented and with a sign before the first of them.
+func (t *texter) painted(indent int, style Style, sign, s string) {
+	for _, l := range wrap(s, t.width-indent-2) {
+		t.line(strings.Repeat(" ", indent) + t.paint(style, strings.TrimRight(sign+" "+l, " ")))
+		sign = " "
 	}
 }
 
 func (t *texter) table(r Report) {
-	rows := [][]string{{"STACK", "TARGET", "CREATE", "UPDATE", "REPLACE", "DELETE"}}
+	rows := [][6]string{{"STACK", "TARGET", "CREATE", "UPDATE", "REPLACE", "DELETE"}}
 	for _, p := range r.Plans {
 		target := string(p.Target)
 		if p.Chosen {
 			target += " *"
 		}
-		row := []string{p.Stack, target}
-		for _, n := range []int{p.Counts.Create, p.Counts.Update, p.Counts.Replace, p.Counts.Delete} {
-			row = append(row, count(n))
-		}
+
+		c := p.Counts
+		row := [6]string{p.Stack, target,
+			count(c.Create), count(c.Update), count(c.Replace), count(c.Delete)}
 		if p.Refused != nil && p.Refused.After != "" {
-			row = append(row[:2], "refused")
+			row = [6]string{p.Stack, target, "refused"}
 		}
+
 		rows = append(rows, row)
 	}
+
 	var widths [6]int
 	for _, row := range rows {
 		for i, cell := range row {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
+
 	t.line("")
 	for i, row := range rows {
-		var b strings.Builder
+		line := ""
 		for x, cell := range row {
-			pad := strings.Repeat(" ", widths[x]-utf8.RuneCountInString(cell))
 			if x >= 2 && cell != "refused" { // numbers to the right
-				b.WriteString("  " + pad + cell)
+				line += fmt.Sprintf("  %*s", widths[x], cell)
 			} else {
-				b.WriteString("  " + cell + pad)
+				line += fmt.Sprintf("  %-*s", widths[x], cell)
 			}
 		}
-		s := strings.TrimRight(b.String(), " ")
+
+		line = strings.TrimRight(line, " ")
 		if i == 0 {
-			s = t.paint(Quiet, s)
+			line = t.paint(Quiet, line)
 		}
-		t.line(s)
+
+		t.line(line)
 	}
-	t.wrapped("  ", "  ", "* the target that the stack's settings name; the others are what if.")
+
+	t.wrapped("  ", "* the target that the stack's settings name; the others are what if.")
 }
 
 func count(n int) string {
@@ -119,89 +134,68 @@ func count(n int) string {
 var signStyles = map[string]Style{"+": Added, "-": Removed, "~": Changed, "±": Changed, "!": Alarm}
 
 func (t *texter) entry(e entry) {
-	head := wrap(e.head(), t.width-4)
-	for i, l := range head {
-		if i == 0 {
-			t.line("  " + t.paint(signStyles[e.sign], e.sign+" "+l))
-		} else {
-			t.line("    " + t.paint(signStyles[e.sign], l))
-		}
-	}
+	t.painted(2, signStyles[e.sign], e.sign, e.head())
 	for _, l := range wrap(places(e.where, t.plans), t.width-6) {
 		t.line("      " + t.paint(Quiet, l))
 	}
+
 	for _, p := range e.props {
 		t.property(p)
 	}
+
 	t.lines(e.lines)
 }
 
 func (t *texter) property(p Property) {
-	notes := p.notes()
+	title, notes := plainText(p.Path), p.notes()
 	if notes != "" {
 		notes = "  (" + notes + ")"
 	}
+
 	if lines := p.linesOf(); lines != nil && !p.noted() {
-		t.line("      " + plainText(p.Path) + notes)
+		t.line("      " + title + notes)
 		t.lines(lines)
 		return
 	}
+
 	before, after := p.texts()
-	one := ""
+	one, both := title, ""
 	switch {
 	case p.noted():
 		before, after = "", ""
-		one = plainText(p.Path)
 	case before == "":
-		one = plainText(p.Path) + ": + " + after
+		one += ": + " + after
 	case after == "":
-		one = plainText(p.Path) + ": - " + before
+		one += ": - " + before
 	default:
-		one = plainText(p.Path) + ": " + before + " → " + after
+		both = before + " → " + after
+		one += ": " + both
 	}
+
 	if utf8.RuneCountInString(one+notes)+6 <= t.width {
 		t.line("      " + one + t.paint(Quiet, notes))
 		return
 	}
-	t.wrapped("      ", "      ", plainText(p.Path)+notes)
-	if both := before + " → " + after; before != "" && after != "" && utf8.RuneCountInString(both)+8 <= t.width {
+
+	t.wrapped("      ", title+notes)
+	if both != "" && utf8.RuneCountInString(both)+8 <= t.width {
 		t.line("        " + both)
 		return
 	}
-	t.value(Removed, "- ", before)
-	t.value(Added, "+ ", after)
-}
 
-func (t *texter) value(style Style, sign, s string) {
-	if s == "" {
-		return
+	if before != "" {
+		t.painted(8, Removed, "-", before)
 	}
-	for i, l := range wrap(s, t.width-10) {
-		if i > 0 {
-			sign = "  "
-		}
-		t.line("        " + t.paint(style, sign+l))
+	if after != "" {
+		t.painted(8, Added, "+", after)
 	}
 }
 
 func (t *texter) lines(lines []Line) {
+	styles := map[string]Style{"-": Removed, "+": Added, " ": Quiet}
 	for _, l := range lines {
-		if l.Sign == " " && strings.TrimSpace(l.Text) == "" {
-			continue
-		}
-		style := Quiet
-		switch l.Sign {
-		case "-":
-			style = Removed
-		case "+":
-			style = Added
-		}
-		for i, part := range wrap(plainText(l.Text), t.width-10) {
-			sign := l.Sign
-			if i > 0 {
-				sign = " "
-			}
-			t.line("        " + t.paint(style, strings.TrimRight(sign+" "+part, " ")))
+		if l.Sign != " " || strings.TrimSpace(l.Text) != "" {
+			t.painted(8, styles[l.Sign], l.Sign, plainText(l.Text))
 		}
 	}
 }
@@ -219,7 +213,8 @@ func plainText(s string) string {
 	}, s)
 }
 
-// wrap breaks the text into lines of at most n characters: at spaces where there are some, else before a part of a path.
+// wrap breaks the text into lines of at most n characters: at spaces where there are some, else
+// before a part of a path.
 func wrap(s string, n int) []string {
 	n = max(n, 8)
 	var out []string
@@ -232,16 +227,15 @@ func wrap(s string, n int) []string {
 		if at <= n/2 {
 			at = n
 		}
+
 		out = append(out, strings.TrimRight(string(rest[:at]), " "))
-		rest = rest[at:]
-		for len(rest) > 0 && rest[0] == ' ' {
-			rest = rest[1:]
-		}
+		rest = []rune(strings.TrimLeft(string(rest[at:]), " "))
 	}
+
 	return append(out, string(rest))
 }
 
-// lastOf is where the last of the characters is; -1 where none is.
+// lastOf returns the index of the last of the characters, -1 where there is none.
 func lastOf(text []rune, chars string) int {
 	for i := len(text) - 1; i >= 0; i-- {
 		if strings.ContainsRune(chars, text[i]) {

@@ -10,30 +10,34 @@ import (
 	"unicode"
 )
 
-// text is a value as a person reads it, on one line.
+// text returns a value as a person reads it, on one line.
 func text(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return ""
 	case string:
-		if v == "" || v != strings.TrimSpace(v) || strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		odd := strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) })
+		if v == "" || odd || v != strings.TrimSpace(v) {
 			return strconv.Quote(v)
 		}
 		return v
 	}
+
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		return fmt.Sprint(v)
 	}
+
 	return strings.TrimSpace(out.String())
 }
 
 // digest is what is too long to be read and tells nothing as a whole.
 var digest = regexp.MustCompile(`\b[0-9a-f]{40,}\b`)
 
-// texts are the two values as a person reads them: of digests the beginning, unless both begin alike.
+// texts returns the two values as a person reads them: of digests the beginning, unless both begin
+// alike.
 func (p Property) texts() (before, after string) {
 	before, after = text(p.Before), text(p.After)
 	short := func(s string) string {
@@ -42,13 +46,14 @@ func (p Property) texts() (before, after string) {
 	if b, a := short(before), short(after); b != a {
 		return b, a
 	}
+
 	return before, after
 }
 
-// noted says that the notes are all there is to say.
+// noted reports whether the notes show all of the change.
 func (p Property) noted() bool { return p.same != "" || len(p.From) > 0 }
 
-// linesOf are the changed lines of a text of several lines, nil for other values.
+// linesOf returns the changed lines of a text of several lines, nil for other values.
 func (p Property) linesOf() []Line {
 	before, isText := p.Before.(string)
 	after, alsoText := p.After.(string)
@@ -58,7 +63,7 @@ func (p Property) linesOf() []Line {
 	return Lines(before, after)
 }
 
-// notes say what else is known about the change.
+// notes returns what else is known about the change.
 func (p Property) notes() string {
 	var out []string
 	if p.same != "" {
@@ -70,5 +75,6 @@ func (p Property) notes() string {
 	if p.Replaces {
 		out = append(out, "replaces")
 	}
+
 	return strings.Join(out, "; ")
 }

@@ -16,31 +16,57 @@ import (
 // ComposeFile is the name of the compose file in an export.
 const ComposeFile = "compose.yaml"
 
-// Compose exports a stack rendered for the target docker as a project of docker compose 2.24 or later: compose.yaml, the
-// files that containers mount, and secrets.sh, which makes those that hold secrets. What compose cannot do is said at the
-// top of the file: a replica is not created and healthy before the one it replaces goes.
+// Compose exports a stack rendered for the target docker as a project of docker compose 2.24 or
+// later: compose.yaml, the files that containers mount, and secrets.sh, which makes those that hold
+// secrets. What compose cannot do stands at the top of the file: a replica is not created and
+// healthy before the one it replaces goes.
 func Compose(s Source) ([]File, error) {
-	text, err := s.compose()
+	out, err := s.project()
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)
-	}
-
-	script := composeSecrets(s.Stack)
-	out := []File{{Path: ComposeFile, Mode: 0o644, Text: composeHeader(s.Stack, script != "") + text}}
-	if script != "" {
-		out = append(out, File{Path: secretsScriptName, Mode: 0o755, Text: script})
-	}
-	for _, svc := range s.Stack.Services {
-		for _, f := range svc.Files {
-			if f.Secret == "" {
-				out = append(out, File{Path: docker.FilePath(svc.Name, f), Mode: 0o644, Text: f.Content})
-			}
-		}
 	}
 	return out, nil
 }
 
-// compose is the project with its folders named from the export's.
+func (s Source) project() ([]File, error) {
+	var mounted []File
+	var secrets []secretFile
+	for _, svc := range s.Stack.Services {
+		for _, f := range svc.Files {
+			path := docker.FilePath(svc.Name, f)
+			if f.Secret == "" {
+				mounted = append(mounted, File{Path: path, Mode: 0o644, Text: f.Content})
+			} else {
+				secrets = append(secrets, secretFile{path, f.Secret, printf(f)})
+			}
+		}
+	}
+
+	text := newText(s.Stack, secrets)
+
+	head, err := write("compose.yaml", text)
+	if err != nil {
+		return nil, err
+	}
+
+	body, err := s.compose()
+	if err != nil {
+		return nil, err
+	}
+
+	out := []File{{Path: ComposeFile, Mode: 0o644, Text: head + body}}
+	if len(text.Secrets) > 0 {
+		script, err := write("compose.sh", text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, File{Path: secretsScriptName, Mode: 0o755, Text: script})
+	}
+
+	return append(out, mounted...), nil
+}
+
+// compose returns the project with its folders named from the export's.
 func (s Source) compose() (string, error) {
 	project := *s.Docker.Project
 	project.Services = maps.Clone(project.Services)
@@ -53,6 +79,7 @@ func (s Source) compose() (string, error) {
 			}
 			svc.Build = &build
 		}
+
 		svc.Volumes = slices.Clone(svc.Volumes)
 		for i := range svc.Volumes {
 			m := &svc.Volumes[i]
@@ -63,6 +90,7 @@ func (s Source) compose() (string, error) {
 				return "", fmt.Errorf("services.%s: %w", name, err)
 			}
 		}
+
 		project.Services[name] = svc
 	}
 
@@ -70,6 +98,7 @@ func (s Source) compose() (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	return readable(text, s.Stack)
 }
 
@@ -86,13 +115,19 @@ func readable(text []byte, stack stacks.Stack) (string, error) {
 		if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
 			n.Value = strings.ReplaceAll(n.Value, "$", "$$")
 		}
-		if n.Kind == yaml.SequenceNode && !slices.ContainsFunc(n.Content, func(e *yaml.Node) bool { return e.Kind != yaml.ScalarNode }) {
+
+		nested := slices.ContainsFunc(n.Content, func(e *yaml.Node) bool {
+			return e.Kind != yaml.ScalarNode
+		})
+		if n.Kind == yaml.SequenceNode && !nested {
 			n.Style = yaml.FlowStyle
 		}
+
 		for _, c := range n.Content {
 			edit(c)
 		}
 	}
+
 	edit(&doc)
 	top := doc.Content[0].Content
 	for i := 0; i < len(top); i += 2 {
@@ -107,10 +142,11 @@ func readable(text []byte, stack stacks.Stack) (string, error) {
 	if err := enc.Encode(&doc); err != nil {
 		return "", err
 	}
+
 	return out.String(), nil
 }
 
-// inOrder are the entries of the mapping of services, keys and values by turns.
+// inOrder returns the entries of the mapping of services, keys and values by turns.
 func inOrder(entries []*yaml.Node, stack stacks.Stack) []*yaml.Node {
 	var out []*yaml.Node
 	for _, svc := range stack.Services {
@@ -120,5 +156,6 @@ func inOrder(entries []*yaml.Node, stack stacks.Stack) []*yaml.Node {
 			}
 		}
 	}
+
 	return out
 }

@@ -28,30 +28,38 @@ import (
 )
 
 // manifests exports the stack to the folder and writes it there; it returns what is rendered, too.
-func manifests(t *testing.T, stack stacks.Stack, dir string) ([]export.File, *kubernetes.Rendering) {
+func manifests(
+	t *testing.T, stack stacks.Stack, dir string,
+) ([]export.File, *kubernetes.Rendering) {
 	t.Helper()
 	rendered, err := kubernetes.Render(stack, kubernetes.Options{Root: projectRoot(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	files, err := export.Kubernetes(source(t, stack, rendered, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, f := range files {
 		if err := os.WriteFile(filepath.Join(dir, f.Path), []byte(f.Text), f.Mode); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	return files, rendered
 }
 
-func source(t *testing.T, stack stacks.Stack, rendered *kubernetes.Rendering, dir string) export.Source {
+func source(
+	t *testing.T, stack stacks.Stack, rendered *kubernetes.Rendering, dir string,
+) export.Source {
 	t.Helper()
-	return export.Source{Rendered: program.Rendered{Kubernetes: rendered}, Stack: stack, Root: projectRoot(t), Dir: dir}
+	return export.Source{Rendered: program.Rendered{Kubernetes: rendered}, Stack: stack,
+		Root: projectRoot(t), Dir: dir}
 }
 
-// recorded is the stack's plan.
+// recorded returns the stack's plan.
 func recorded(t *testing.T, stack stacks.Stack) []plan.Resource {
 	t.Helper()
 	resources, err := plan.Record(context.Background(), plan.Stack{
@@ -69,6 +77,7 @@ func recorded(t *testing.T, stack stacks.Stack) []plan.Resource {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return resources
 }
 
@@ -82,11 +91,16 @@ var clustered = map[string]struct {
 	"healthcare": {"healthcare", nil},
 	"pushed":     {"prod", func(s *stacks.Settings) { s.Registry = "registry.example.com/team" }},
 	"gateway": {"prod", func(s *stacks.Settings) {
-		s.Edge.Host, s.Edge.Gateway, s.Edge.TLS = "chat.example.com", &stacks.Gateway{Class: "c"}, &stacks.TLS{Issuer: "i"}
+		s.Edge.Host = "chat.example.com"
+		s.Edge.Gateway, s.Edge.TLS = &stacks.Gateway{Class: "c"}, &stacks.TLS{Issuer: "i"}
 	}},
 	"ingress": {"prod", func(s *stacks.Settings) {
 		s.Edge.Host, s.Edge.Ingress = "chat.example.com", &stacks.Ingress{Class: "c"}
-		s.Services = map[string]stacks.ServiceSettings{stacks.Backend: {Autoscale: &stacks.Autoscale{Min: 2, Max: 4, CPU: 60}}}
+		s.Services = map[string]stacks.ServiceSettings{stacks.Backend: {Autoscale: &stacks.Autoscale{
+			Min: 2,
+			Max: 4,
+			CPU: 60,
+		}}}
 	}},
 	"shared models": {"prod", func(s *stacks.Settings) {
 		shared, replicas := true, 2
@@ -96,7 +110,8 @@ var clustered = map[string]struct {
 	"pushed shared models": {"prod", pushedShared},
 }
 
-// pushedShared has a Job whose two containers, ml's and an Ollama beside it, are of two images that are pushed.
+// pushedShared makes a Job whose two containers, ml's and an Ollama beside it, are of two
+// images that are pushed.
 func pushedShared(s *stacks.Settings) {
 	shared := true
 	s.Registry = "registry.example.com/team"
@@ -117,7 +132,7 @@ func eachClustered(t *testing.T, f func(t *testing.T, stack stacks.Stack)) {
 	}
 }
 
-// documents are the objects of a stream, as JSON.
+// documents returns the objects of a stream, as JSON.
 func documents(t *testing.T, text string) [][]byte {
 	t.Helper()
 	var out [][]byte
@@ -129,15 +144,18 @@ func documents(t *testing.T, text string) [][]byte {
 		} else if err != nil {
 			t.Fatal(err)
 		}
+
 		if len(raw) > 0 && !bytes.Equal(raw, []byte("null")) { // a document of comments is none
 			out = append(out, raw)
 		}
 	}
 }
 
-// TestManifests decodes every manifest strictly, as the API server does, and reads the same from them as from the plan.
+// TestManifests decodes every manifest strictly, as the API server does, and reads the same from
+// them as from the plan.
 func TestManifests(t *testing.T) {
-	strict := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	strict := serializer.NewCodecFactory(scheme.Scheme,
+		serializer.EnableStrict).UniversalDeserializer()
 	eachClustered(t, func(t *testing.T, stack stacks.Stack) {
 		files, _ := manifests(t, stack, t.TempDir())
 		resources := recorded(t, stack)
@@ -148,12 +166,14 @@ func TestManifests(t *testing.T) {
 			if err := json.Unmarshal(doc, &in); err != nil {
 				t.Fatal(err)
 			}
+
 			kind, meta := in["kind"].(string), in["metadata"].(map[string]any)
 			if kind != "Gateway" && kind != "HTTPRoute" { // no types of client-go
 				if _, _, err := strict.Decode(doc, nil, nil); err != nil {
 					t.Errorf("%s %v: %v", kind, meta["name"], err)
 				}
 			}
+
 			name, _ := meta["name"].(string)
 			if name == "" || names[kind+"/"+name] {
 				t.Errorf("%s %q has no name of its own", kind, name)
@@ -161,21 +181,30 @@ func TestManifests(t *testing.T) {
 			if kind != "Namespace" && meta["namespace"] != kubernetes.Namespace(stack.Name) {
 				t.Errorf("%s %s is in the namespace %v", kind, name, meta["namespace"])
 			}
+
 			names[kind+"/"+name] = true
-			exported = append(exported, plan.Resource{Type: "kubernetes:" + kind, Name: name, Inputs: in})
+			exported = append(exported, plan.Resource{
+				Type:   "kubernetes:" + kind,
+				Name:   name,
+				Inputs: in,
+			})
 		}
+
 		planned := 0
 		for _, r := range resources {
-			if kind := r.Inputs["kind"]; strings.HasPrefix(r.Type, "kubernetes:") && kind != nil && kind != "Secret" {
+			if kind := r.Inputs["kind"]; strings.HasPrefix(r.Type, "kubernetes:") && kind != nil &&
+				kind != "Secret" {
 				planned++
 			}
 		}
+
 		if len(exported) != planned {
 			t.Errorf("%d objects, the plan has %d", len(exported), planned)
 		}
 		if d := cmp.Diff(read(t, stack, resources), read(t, stack, exported)); d != "" {
 			t.Errorf("-plan +export:\n%s", d)
 		}
+
 		for _, f := range files {
 			for _, bad := range []string{recordedPassword, plan.Secret, plan.Computed, "pulumi"} {
 				if strings.Contains(strings.ReplaceAll(f.Text, "`codexctl", ""), bad) {
@@ -183,17 +212,20 @@ func TestManifests(t *testing.T) {
 				}
 			}
 		}
+
 		for _, name := range secretNames(exported) {
 			if !strings.Contains(files[1].Text, "create secret generic '"+name+"' ") {
 				t.Errorf("pods mount the Secret %q, which nothing makes", name)
 			}
 		}
+
 		if got := len(secretNames(exported)); (got > 0) != (len(stack.Secrets) > 0) {
 			t.Errorf("pods mount %d Secrets", got)
 		}
 		if (len(files) > 1) != (len(stack.Secrets) > 0) {
 			t.Errorf("%d files for %d secrets", len(files), len(stack.Secrets))
 		}
+
 		again, _ := manifests(t, stack, t.TempDir())
 		if d := cmp.Diff(files, again); d != "" {
 			t.Errorf("two exports differ:\n%s", d)
@@ -201,12 +233,14 @@ func TestManifests(t *testing.T) {
 	})
 }
 
-// TestManifestImages holds that each container runs the image of its service, also where two of them are in one pod.
+// TestManifestImages checks that each container runs the image of its service, also where two
+// of them are in one pod.
 func TestManifestImages(t *testing.T) {
 	stack := shipped(t, "prod", func(s *stacks.Settings) {
 		s.Target = stacks.Kubernetes
 		pushedShared(s)
 	})
+
 	files, _ := manifests(t, stack, t.TempDir())
 	resources := recorded(t, stack)
 	seen := 0
@@ -219,6 +253,7 @@ func TestManifestImages(t *testing.T) {
 			t.Errorf("%s: the container %s runs %s, want %s", where, service, image, repository)
 		}
 	}
+
 	for _, doc := range documents(t, files[0].Text) {
 		var o struct {
 			Kind string
@@ -230,24 +265,29 @@ func TestManifestImages(t *testing.T) {
 				}
 			}
 		}
+
 		if err := json.Unmarshal(doc, &o); err != nil {
 			t.Fatal(err)
 		}
-		for _, c := range slices.Concat(o.Spec.Template.Spec.InitContainers, o.Spec.Template.Spec.Containers) {
+
+		pod := o.Spec.Template.Spec
+		for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
 			check("export: "+o.Kind, c.Name, c.Image)
 		}
 	}
+
 	for _, w := range read(t, stack, resources).Workloads {
 		for _, c := range w.Containers {
 			check("view: "+w.Kind+" "+w.Name, c.Name, c.Image)
 		}
 	}
+
 	if seen != 2*(len(stack.Services)+2) {
 		t.Errorf("%d containers", seen)
 	}
 }
 
-// secretNames are the names of the Secrets that pods mount.
+// secretNames returns the names of the Secrets that pods mount.
 func secretNames(objects []plan.Resource) []string {
 	var out []string
 	var find func(v any)
@@ -267,31 +307,41 @@ func secretNames(objects []plan.Resource) []string {
 			}
 		}
 	}
+
 	for _, o := range objects {
 		find(o.Inputs)
 	}
+
 	return out
 }
 
-// read is what the resources would run, but what only a plan tells.
+// read returns what the resources would run, but what only a plan tells.
 func read(t *testing.T, stack stacks.Stack, resources []plan.Resource) workload.View {
 	t.Helper()
-	v, err := workload.Of(plan.Document{Stack: stack.Name, Target: stacks.Kubernetes, Resources: resources})
+	v, err := workload.Of(plan.Document{
+		Stack:     stack.Name,
+		Target:    stacks.Kubernetes,
+		Resources: resources,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for i := range v.Volumes {
-		v.Volumes[i].Retained, v.Volumes[i].Resource = false, ""
+		v.Volumes[i].Retained = false
 	}
+
 	for i := range v.Workloads {
 		for j := range v.Workloads[i].Containers {
 			v.Workloads[i].Containers[j].Built = false
 		}
 	}
+
 	return v
 }
 
-// TestManifestOrder holds that each object comes after those it names, so that one `kubectl apply` is enough.
+// TestManifestOrder checks that each object comes after those it names, so that one
+// `kubectl apply` is enough.
 func TestManifestOrder(t *testing.T) {
 	eachClustered(t, func(t *testing.T, stack stacks.Stack) {
 		files, _ := manifests(t, stack, t.TempDir())
@@ -303,6 +353,7 @@ func TestManifestOrder(t *testing.T) {
 			}
 			kinds = append(kinds, o.Kind)
 		}
+
 		last := func(kind string) int {
 			i := slices.Index(kinds, kind)
 			for ; i >= 0 && i < len(kinds) && kinds[i] == kind; i++ {
@@ -312,8 +363,11 @@ func TestManifestOrder(t *testing.T) {
 		if kinds[0] != "Namespace" {
 			t.Errorf("the first is a %s", kinds[0])
 		}
+
 		for _, pods := range []string{"Deployment", "StatefulSet", "Job"} {
-			for _, first := range []string{"ServiceAccount", "ConfigMap", "NetworkPolicy", "PersistentVolumeClaim", "Service"} {
+			for _, first := range []string{
+				"ServiceAccount", "ConfigMap", "NetworkPolicy", "PersistentVolumeClaim", "Service",
+			} {
 				if at := slices.Index(kinds, pods); at >= 0 && last(first) > at {
 					t.Errorf("a %s comes before a %s", pods, first)
 				}
@@ -332,7 +386,8 @@ echo "$@" >>"$MADE.args"
 cat >/dev/null <&0 || true
 `
 
-// TestSecretScripts runs the script, and the command of each comment, against a kubectl that keeps what it is given.
+// TestSecretScripts runs the script, and the command of each comment, against a kubectl that
+// keeps what it is given.
 func TestSecretScripts(t *testing.T) {
 	stack := shipped(t, "prod", func(s *stacks.Settings) { s.Target = stacks.Kubernetes })
 	dir, bin := t.TempDir(), t.TempDir()
@@ -340,15 +395,20 @@ func TestSecretScripts(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(fakeKubectl), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	var commands []string
 	for line := range strings.Lines(files[0].Text) {
-		if command, ok := strings.CutPrefix(line, "#   kubectl --namespace codexcontinue-prod create secret"); ok {
-			commands = append(commands, "kubectl --namespace codexcontinue-prod create secret"+command)
+		const create = "#   kubectl --namespace codexcontinue-prod create secret"
+		if command, ok := strings.CutPrefix(line, create); ok {
+			commands = append(commands,
+				"kubectl --namespace codexcontinue-prod create secret"+command)
 		}
 	}
+
 	if len(commands) != 3 {
 		t.Fatalf("%d commands, want those of backend, ml and redis: %q", len(commands), commands)
 	}
+
 	for _, value := range []string{"sesame", "it's \"$HOME\" `id` %s \\n ü"} {
 		for name, run := range map[string][]string{
 			"script":   {"sh", filepath.Join(dir, "secrets.sh")},
@@ -358,24 +418,34 @@ func TestSecretScripts(t *testing.T) {
 			if err := os.Mkdir(made, 0o755); err != nil {
 				t.Fatal(err)
 			}
+
 			cmd := exec.Command(run[0], run[1:]...)
-			cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "MADE=" + made, "REDIS_PASSWORD=" + value, "value=" + value}
-			if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), value) {
+			cmd.Env = []string{
+				"PATH=" + bin + ":" + os.Getenv("PATH"), "MADE=" + made, "REDIS_PASSWORD=" + value,
+				"value=" + value,
+			}
+
+			if out, err := cmd.CombinedOutput(); err != nil ||
+				strings.Contains(string(out), value) {
 				t.Fatalf("%s: %v: %s", name, err, out)
 			}
+
 			args, err := os.ReadFile(made + ".args")
 			if err != nil || strings.Contains(string(args), value) {
 				t.Errorf("%s: kubectl was called with %s (%v)", name, args, err)
 			}
+
 			for _, svc := range stack.Services {
 				for _, f := range svc.Files {
 					if f.Secret == "" {
 						continue
 					}
+
 					key := strings.ReplaceAll(f.Path[1:], "/", ".")
 					text, err := os.ReadFile(filepath.Join(made, key))
 					if err != nil || string(text) != f.Text(value) {
-						t.Errorf("%s: %s holds %q (%v), want %q", name, key, text, err, f.Text(value))
+						t.Errorf("%s: %s holds %q (%v), want %q", name, key, text, err,
+							f.Text(value))
 					}
 				}
 			}
@@ -383,7 +453,7 @@ func TestSecretScripts(t *testing.T) {
 	}
 }
 
-// TestManifestsRefuse holds that a kind whose place among the others nobody said is not written.
+// TestManifestsRefuse checks that a kind whose place among the others nobody said is not written.
 func TestManifestsRefuse(t *testing.T) {
 	stack := shipped(t, "prod", func(s *stacks.Settings) { s.Target = stacks.Kubernetes })
 	_, rendered := manifests(t, stack, t.TempDir())

@@ -16,189 +16,203 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Graph is what is drawn.
-type Graph struct {
-	// Title names stack and target.
-	Title  string
-	Groups []Group
-	Nodes  []Node
-	Edges  []Edge
-}
+// Mermaid draws the view, without the fence of Markdown around it. It names no colours: GitHub has
+// a light and a dark theme.
+func Mermaid(v workload.View) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%%%% %s on %s\nflowchart LR\n", v.Stack, v.Target)
 
-// Kind says what a node is.
-type Kind string
-
-// The kinds of nodes.
-const (
-	People  Kind = "people"
-	Service Kind = "service"
-	Volume  Kind = "volume"
-)
-
-// Group is a set of networks with the services that are on exactly those.
-type Group struct {
-	// Titles name the networks.
-	Titles []string
-	// Internal says that there is no way out.
-	Internal bool
-}
-
-// Node is a service, a volume, or those who reach the stack.
-type Node struct {
-	// ID is made of lower-case letters, digits and underscores.
-	ID    string
-	Kind  Kind
-	Title string
-	Lines []string
-	// Group is the index of the service's group; -1 for others.
-	Group int
-}
-
-// EdgeKind says what an edge is.
-type EdgeKind string
-
-// The kinds of edges.
-const (
-	Calls    EdgeKind = "calls"
-	Stores   EdgeKind = "stores"
-	Local    EdgeKind = "local"  // reached from this machine
-	Exposed  EdgeKind = "public" // reached from other machines
-	anywhere          = "network"
-	here              = "machine"
-)
-
-// Edge leads from one node to another, by their IDs.
-type Edge struct {
-	From, To string
-	Kind     EdgeKind
-	Label    string
-}
-
-// New makes the graph of a plan.
-func New(v workload.View) Graph {
-	g := Graph{Title: fmt.Sprintf("%s on %s", v.Stack, v.Target)}
-	g.addPeople(v)
-	services := v.Services()
-	exposed := func(group []workload.Workload) bool {
-		return slices.ContainsFunc(v.Exposed, func(e workload.Exposure) bool { return e.Service == group[0].Service })
+	ways := ways(v.Exposed)
+	for _, from := range []struct{ id, title string }{
+		{network, "the network"}, {machine, "this machine"},
+	} {
+		if slices.ContainsFunc(ways, func(e edge) bool { return e.from == from.id }) {
+			fmt.Fprintf(&b, "  %s([%s])\n", from.id, text(from.title))
+		}
 	}
-	for _, first := range []bool{true, false} { // the drawing begins where people come in
-		for _, group := range services {
-			if exposed(group) == first {
-				g.addService(v, group)
+
+	services := v.Services()
+	groups, edges := []group(nil), ways
+	for _, s := range exposedFirst(v, services) {
+		if g := groupOf(v, s[0]); !slices.Contains(groups, g) {
+			groups = append(groups, g)
+		}
+		edges = append(edges, edgesOf(s)...)
+	}
+
+	for i, g := range groups {
+		fmt.Fprintf(&b, "  subgraph network_%d[%s]\n", i, quote(g.title))
+		for _, s := range services {
+			if groupOf(v, s[0]) == g {
+				fmt.Fprintf(&b, "    %s[%s]\n", serviceID(s[0].Service), serviceText(v, s))
 			}
 		}
+		b.WriteString("  end\n")
 	}
+
 	for _, x := range v.Volumes {
-		n := Node{ID: id("volume", x.Name), Kind: Volume, Title: x.Name, Group: -1}
+		var lines []string
 		if x.Size > 0 {
-			n.Lines = []string{size(x.Size)}
+			lines = append(lines, size(x.Size))
 		}
-		g.Nodes = append(g.Nodes, n)
+		fmt.Fprintf(&b, "  %s[(%s)]\n", volumeID(x.Name), text(x.Name, lines...))
 	}
-	return g
+
+	for _, e := range edges {
+		fmt.Fprintf(&b, "  %s %s %s\n", e.from, e.arrow, e.to)
+	}
+
+	for i, g := range groups {
+		if g.internal {
+			fmt.Fprintf(&b, "  style network_%d stroke-dasharray: 6 4\n", i)
+		}
+	}
+
+	return b.String()
 }
 
-// addPeople adds those who reach the stack, with what they reach.
-func (g *Graph) addPeople(v workload.View) {
-	labels := map[Edge][]string{}
-	var edges []Edge
-	for _, e := range v.Exposed {
-		edge, label := Edge{From: anywhere, To: id("service", e.Service), Kind: Exposed}, e.String()
+// The nodes of those who reach the stack.
+const (
+	network = "network"
+	machine = "machine"
+)
+
+// edge leads from one node to another, by their IDs.
+type edge struct{ from, arrow, to string }
+
+// ways returns the edges from those who reach the stack, with the addresses as labels.
+func ways(exposed []workload.Exposure) []edge {
+	labels := map[edge][]string{}
+	var out []edge
+	for _, e := range exposed {
+		way, label := edge{network, "==>", serviceID(e.Service)}, e.String()
 		switch {
 		case e.Loopback:
-			edge.From, edge.Kind, label = here, Local, ":"+strconv.Itoa(e.Port)
+			way.from, way.arrow, label = machine, "-->", ":"+strconv.Itoa(e.Port)
 		case e.How != "port":
 			label = e.How + " " + label
 		}
-		if labels[edge] == nil {
-			edges = append(edges, edge)
+
+		if labels[way] == nil {
+			out = append(out, way)
 		}
-		labels[edge] = append(labels[edge], label)
+
+		labels[way] = append(labels[way], label)
 	}
-	for _, p := range []Node{{ID: anywhere, Title: "the network"}, {ID: here, Title: "this machine"}} {
-		if slices.ContainsFunc(edges, func(e Edge) bool { return e.From == p.ID }) {
-			g.Nodes = append(g.Nodes, Node{ID: p.ID, Kind: People, Title: p.Title, Group: -1})
-		}
+
+	for i, way := range out {
+		out[i].arrow += "|" + quote(strings.Join(labels[way], " ")) + "|"
 	}
-	for _, e := range edges {
-		label := strings.Join(labels[e], " ")
-		e.Label = label
-		g.Edges = append(g.Edges, e)
-	}
+
+	return out
 }
 
-// addService adds a service with what it calls and stores. Its workloads are replicas, or of several kinds.
-func (g *Graph) addService(v workload.View, all []workload.Workload) {
-	w := all[0]
-	n := Node{ID: id("service", w.Service), Kind: Service, Title: w.Service, Group: g.group(v, w)}
-	replicas := 0
-	for _, x := range all {
-		if x.Kind == w.Kind {
-			replicas += x.Replicas
+// exposedFirst returns the services, with those first where people come in: the drawing begins
+// there.
+func exposedFirst(v workload.View, services [][]workload.Workload) [][]workload.Workload {
+	rank := func(s []workload.Workload) int {
+		at := slices.IndexFunc(v.Exposed, func(e workload.Exposure) bool {
+			return e.Service == s[0].Service
+		})
+		return min(at, 0) // -1 where it is not exposed
+	}
+
+	return slices.SortedStableFunc(slices.Values(services), func(a, b []workload.Workload) int {
+		return cmp.Compare(rank(b), rank(a))
+	})
+}
+
+// edgesOf returns those to what the service stores in and calls. Its workloads are replicas, or of
+// several kinds.
+func edgesOf(service []workload.Workload) []edge {
+	var out []edge
+	add := func(arrow, to string) {
+		if e := (edge{serviceID(service[0].Service), arrow, to}); !slices.Contains(out, e) {
+			out = append(out, e)
 		}
 	}
-	if w.Kind == "Job" {
-		n.Title += " (job)"
-	}
-	if replicas > 1 {
-		n.Title += " ×" + strconv.Itoa(replicas)
-	}
-	calls := map[string]bool{}
-	stores := map[string]bool{}
-	for i, x := range all {
-		for j, c := range x.Containers {
-			if i == 0 && j == 0 {
-				n.Lines = append(n.Lines, image(c), limits(c))
-			}
+
+	for _, w := range service {
+		for _, c := range w.Containers {
 			for _, m := range c.Mounts {
-				if m.Kind == workload.Storage && !stores[m.Source] {
-					stores[m.Source] = true
-					g.Edges = append(g.Edges, Edge{From: n.ID, To: id("volume", m.Source), Kind: Stores})
+				if m.Kind == workload.Storage {
+					add("---", volumeID(m.Source))
 				}
 			}
 		}
-		for _, called := range x.Calls {
-			if !calls[called] {
-				calls[called] = true
-				g.Edges = append(g.Edges, Edge{From: n.ID, To: id("service", called), Kind: Calls})
-			}
+
+		for _, called := range w.Calls {
+			add("-->", serviceID(called))
 		}
 	}
-	if v.Target != stacks.Docker { // on an engine, the network is the way out
-		for _, way := range w.WaysOut {
-			n.Lines = append(n.Lines, "→ "+way)
-		}
-	}
-	g.Nodes = append(g.Nodes, n)
+
+	return out
 }
 
-// group finds or adds the group of the workload's networks.
-func (g *Graph) group(v workload.View, w workload.Workload) int {
-	internal := true
+// serviceText returns what stands in a service's node.
+func serviceText(v workload.View, service []workload.Workload) string {
+	first := service[0]
+	title, replicas := first.Service, 0
+	for _, w := range service {
+		if w.Kind == first.Kind {
+			replicas += w.Replicas
+		}
+	}
+
+	if first.Kind == "Job" {
+		title += " (job)"
+	}
+	if replicas > 1 {
+		title += " ×" + strconv.Itoa(replicas)
+	}
+
+	var lines []string
+	if len(first.Containers) > 0 {
+		lines = append(lines, image(first.Containers[0]), limits(first.Containers[0]))
+	}
+
+	if v.Target != stacks.Docker { // on an engine, the network is the way out
+		for _, way := range first.WaysOut {
+			lines = append(lines, "→ "+way)
+		}
+	}
+
+	return text(title, lines...)
+}
+
+// group is a set of networks with the services that are on exactly those.
+type group struct {
+	// title names the networks.
+	title string
+	// internal reports whether there is no way out.
+	internal bool
+}
+
+func groupOf(v workload.View, w workload.Workload) group {
+	g := group{internal: true}
 	var names []string
 	for _, n := range v.Networks {
 		if !slices.Contains(w.Networks, n.Name) {
 			continue
 		}
+
 		name := n.Name
 		if n.Internal {
 			name += " (internal, no way out)"
 		}
-		names, internal = append(names, name), internal && n.Internal
+
+		names, g.internal = append(names, name), g.internal && n.Internal
 	}
-	group := Group{Titles: names, Internal: internal && len(names) > 0}
+
 	if len(names) == 0 {
-		group.Titles = []string{"no network of the stack"}
+		return group{title: "no network of the stack"}
 	}
-	if i := slices.IndexFunc(g.Groups, func(x Group) bool { return slices.Equal(x.Titles, group.Titles) }); i >= 0 {
-		return i
-	}
-	g.Groups = append(g.Groups, group)
-	return len(g.Groups) - 1
+
+	g.title = strings.Join(names, " + ")
+	return g
 }
 
-// image is the last part of the reference, without what an edit of a source changes.
+// image returns the last part of the reference, without what an edit of a source changes.
 func image(c workload.Container) string {
 	if c.Built {
 		return "built here"
@@ -210,7 +224,7 @@ func image(c workload.Container) string {
 func limits(c workload.Container) string {
 	var parts []string
 	if c.CPU > 0 {
-		parts = append(parts, strconv.FormatFloat(float64(c.CPU)/1000, 'f', -1, 64)+" CPU")
+		parts = append(parts, c.CPU.Cores()+" CPU")
 	}
 	if c.Memory > 0 {
 		parts = append(parts, size(c.Memory))
@@ -221,23 +235,20 @@ func limits(c workload.Container) string {
 	if len(parts) == 0 {
 		return "no limits"
 	}
+
 	return strings.Join(parts, " · ")
 }
 
-// size writes bytes in the greatest unit that leaves no fraction.
+// size writes bytes with a space and the whole unit: 8 GiB.
 func size(b stacks.Bytes) string {
-	for _, u := range []struct {
-		unit stacks.Bytes
-		name string
-	}{{stacks.GiB, "GiB"}, {stacks.MiB, "MiB"}, {stacks.KiB, "KiB"}} {
-		if b >= u.unit && b%u.unit == 0 {
-			return fmt.Sprintf("%d %s", b/u.unit, u.name)
-		}
-	}
-	return fmt.Sprintf("%d B", b)
+	digits := strings.TrimRight(b.String(), "KMGTi")
+	return digits + " " + strings.TrimPrefix(b.String(), digits) + "B"
 }
 
-// id is a name that every format takes as it is.
+func serviceID(name string) string { return id("service", name) }
+func volumeID(name string) string  { return id("volume", name) }
+
+// id returns a name that Mermaid takes as it is: lower-case letters, digits and underscores.
 func id(kind, name string) string {
 	return kind + "_" + strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
@@ -247,14 +258,19 @@ func id(kind, name string) string {
 	}, strings.ToLower(name))
 }
 
-// members are the nodes of the group, in order.
-func (g Graph) members(group int) []Node {
-	var out []Node
-	for _, n := range g.Nodes {
-		if n.Group == group {
-			out = append(out, n)
-		}
+// text returns what stands in a node.
+func text(title string, lines ...string) string {
+	out := "<b>" + escape(title) + "</b>"
+	for _, l := range lines {
+		out += "<br>" + escape(l)
 	}
-	slices.SortStableFunc(out, func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
-	return out
+	return `"` + out + `"`
+}
+
+func quote(s string) string { return `"` + escape(s) + `"` }
+
+// escape writes what Mermaid or the HTML in its labels would read as its own with entities.
+func escape(s string) string {
+	return strings.NewReplacer("#", "#35;", `"`, "#quot;", "<", "#lt;", ">", "#gt;", "&", "#amp;",
+		"`", "#96;").Replace(s)
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
-	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,35 +20,38 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden drawings")
 
-// view is what a shipped stack would run, from its files.
+// view returns what a shipped stack would run, from its files.
 func view(t *testing.T, name string, target stacks.Target) workload.View {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	p, err := plan.Of(context.Background(), root, name, plan.OfOptions{Target: target})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	v, err := workload.Of(p.Document)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return v
 }
 
-// TestGolden compares the drawings of every stack on Kubernetes with those of the repository; -update
-// rewrites them. Those on Docker stand in docs/architecture.md.
+// TestGolden compares the drawings of every stack on Kubernetes with those of the repository;
+// -update rewrites them. Those on Docker stand in docs/architecture.md.
 func TestGolden(t *testing.T) {
 	for _, name := range stacks.Overlays() {
-		drawn := graph.New(view(t, name, stacks.Kubernetes)).Mermaid()
+		drawn := graph.Mermaid(view(t, name, stacks.Kubernetes))
 		golden(t, filepath.Join("testdata", name+"-kubernetes.mmd"), drawn)
 	}
 }
 
-// TestDocumented compares the drawings of docs/architecture.md, where GitHub renders them, with those
-// of the stacks on Docker; -update rewrites them. A stack may have no place there.
+// TestDocumented compares the drawings of docs/architecture.md, where GitHub renders them, with
+// those of the stacks on Docker; -update rewrites them. A stack may have no place there.
 func TestDocumented(t *testing.T) {
 	const path, end = "../../docs/architecture.md", "<!-- end of graph -->"
 
@@ -78,7 +81,7 @@ func TestDocumented(t *testing.T) {
 			t.Fatalf("%s does not say where the drawing of %s ends", path, name)
 		}
 
-		drawn := graph.New(view(t, name, stacks.Docker)).Mermaid()
+		drawn := graph.Mermaid(view(t, name, stacks.Docker))
 		golden(t, path, head+begin+"```mermaid\n"+drawn+"```\n"+end+tail)
 	}
 }
@@ -90,86 +93,178 @@ func golden(t *testing.T, path, got string) {
 			t.Fatal(err)
 		}
 	}
+
 	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if !bytes.Equal(want, []byte(got)) {
-		t.Errorf("%s is not what is drawn: look at `go test ./infra/graph -update && git diff`", filepath.Base(path))
+		t.Errorf("%s is not what is drawn: look at `go test ./infra/graph -update && git diff`",
+			filepath.Base(path))
 	}
 }
 
 // odd are plans that no shipped stack has.
 var odd = map[string]workload.View{
 	"nothing": {Stack: "empty", Target: stacks.Docker},
-	"a circle": {Stack: "circle", Target: stacks.Docker, Networks: []workload.Network{{Name: "n"}}, Workloads: []workload.Workload{
-		{Service: "a", Kind: "Container", Replicas: 1, Networks: []string{"n"}, Calls: []string{"b", "a"}, Containers: []workload.Container{{}}},
-		{Service: "b", Kind: "Container", Replicas: 1, Networks: []string{"n"}, Calls: []string{"a"}, Containers: []workload.Container{{}}},
-	}},
+	"a circle": {Stack: "circle", Target: stacks.Docker, Networks: []workload.Network{{Name: "n"}},
+		Workloads: []workload.Workload{
+			{Service: "a", Kind: "Container", Replicas: 1, Networks: []string{"n"},
+				Calls: []string{"b", "a"}, Containers: []workload.Container{{}}},
+			{Service: "b", Kind: "Container", Replicas: 1, Networks: []string{"n"},
+				Calls: []string{"a"}, Containers: []workload.Container{{}}},
+		}},
 	"many networks": {Stack: "many", Target: stacks.Docker,
 		Networks: []workload.Network{{Name: "a"}, {Name: "b", Internal: true}, {Name: "c"}},
 		Volumes:  []workload.Volume{{Name: "disk", Size: 5 * stacks.GiB}},
-		Exposed:  []workload.Exposure{{Service: "web", How: "port", Address: "0.0.0.0", Port: 80}, {Service: "api", How: "port", Address: "127.0.0.1", Port: 81, Loopback: true}},
+		Exposed: []workload.Exposure{{Service: "web", How: "port", Address: "0.0.0.0", Port: 80},
+			{Service: "api", How: "port", Address: "127.0.0.1", Port: 81, Loopback: true}},
 		Workloads: []workload.Workload{
-			{Service: "web", Kind: "Container", Replicas: 1, Networks: []string{"a", "b"}, Calls: []string{"api", "store"}, Containers: []workload.Container{{Image: "x/web:1"}}},
-			{Service: "api", Kind: "Container", Replicas: 3, Networks: []string{"b"}, Calls: []string{"store"}, Containers: []workload.Container{{Image: "x/<api>&\"`#:1"}}},
-			{Service: "store", Kind: "Container", Replicas: 1, Networks: []string{"c"}, Containers: []workload.Container{{GPU: "all", Mounts: []workload.Mount{{Kind: workload.Storage, Source: "disk"}}}}},
-			{Service: "lonely", Kind: "Container", Replicas: 1, Containers: []workload.Container{{}}},
+			{Service: "web", Kind: "Container", Replicas: 1, Networks: []string{"a", "b"},
+				Calls: []string{"api",
+					"store"}, Containers: []workload.Container{{Image: "x/web:1"}}},
+			{
+				Service:    "api",
+				Kind:       "Container",
+				Replicas:   3,
+				Networks:   []string{"b"},
+				Calls:      []string{"store"},
+				Containers: []workload.Container{{Image: "x/<api>&\"`#:1"}},
+			},
+			{
+				Service:  "store",
+				Kind:     "Container",
+				Replicas: 1,
+				Networks: []string{"c"},
+				Containers: []workload.Container{{
+					GPU:    "all",
+					Mounts: []workload.Mount{{Kind: workload.Storage, Source: "disk"}},
+				}},
+			},
+			{
+				Service:    "lonely",
+				Kind:       "Container",
+				Replicas:   1,
+				Containers: []workload.Container{{}},
+			},
 		}},
 }
 
-// drawings are all graphs: those of the shipped stacks and odd ones.
-func drawings(t *testing.T) map[string]graph.Graph {
-	out := map[string]graph.Graph{}
+// TestMermaid checks that each node and edge stands in the text once, and that no name is read as
+// syntax.
+func TestMermaid(t *testing.T) {
+	views := maps.Clone(odd)
 	for _, name := range stacks.Overlays() {
 		for _, target := range plan.Targets {
-			out[name+" on "+string(target)] = graph.New(view(t, name, target))
+			views[name+" on "+string(target)] = view(t, name, target)
 		}
 	}
-	for name, v := range odd {
-		out[name] = graph.New(v)
+
+	for name, v := range views {
+		t.Run(name, func(t *testing.T) {
+			text := graph.Mermaid(v)
+			lines := strings.Split(text, "\n")
+			for _, id := range nodes(v) {
+				defined := 0
+				for _, line := range lines {
+					rest, ok := strings.CutPrefix(strings.TrimSpace(line), id)
+					if ok && strings.ContainsAny(rest[:1], "[(") {
+						defined++
+					}
+				}
+
+				if defined != 1 {
+					t.Errorf("node %s is defined %d times", id, defined)
+				}
+			}
+
+			for _, e := range edges(v) {
+				if n := strings.Count(text, "  "+e+"\n"); n != 1 {
+					t.Errorf("the edge %s is there %d times", e, n)
+				}
+			}
+
+			for _, e := range v.Exposed {
+				from := "network ==>|"
+				if e.Loopback {
+					from = "machine -->|"
+				}
+
+				if !slices.ContainsFunc(lines, func(line string) bool {
+					return strings.HasPrefix(line, "  "+from) &&
+						strings.HasSuffix(line, "| "+id("service", e.Service))
+				}) {
+					t.Errorf("the way to %s is missing", e.Service)
+				}
+			}
+
+			if strings.Count(text, `"`)%2 != 0 || strings.Contains(text, "<api>") {
+				t.Errorf("a label is not escaped:\n%s", text)
+			}
+		})
 	}
+}
+
+// nodes returns the IDs of the services, the volumes, and those who reach the view.
+func nodes(v workload.View) []string {
+	var out []string
+	for _, group := range v.Services() {
+		out = append(out, id("service", group[0].Service))
+	}
+
+	for _, x := range v.Volumes {
+		out = append(out, id("volume", x.Name))
+	}
+
+	for _, e := range v.Exposed {
+		if e.Loopback {
+			out = append(out, "machine")
+		} else {
+			out = append(out, "network")
+		}
+	}
+
 	return out
 }
 
-// TestMermaid holds that each node and edge stands in the text once, and that no name is read as syntax.
-func TestMermaid(t *testing.T) {
-	for name, g := range drawings(t) {
-		text := g.Mermaid()
-		lines := strings.Split(text, "\n")
-		for _, n := range g.Nodes {
-			defined := 0
-			for _, line := range lines {
-				if rest, ok := strings.CutPrefix(strings.TrimSpace(line), n.ID); ok && strings.ContainsAny(rest[:1], "[(") {
-					defined++
+// edges returns those between the nodes of the view.
+func edges(v workload.View) []string {
+	var out []string
+	for _, w := range v.Workloads {
+		from := id("service", w.Service)
+		for _, called := range w.Calls {
+			out = append(out, from+" --> "+id("service", called))
+		}
+
+		for _, c := range w.Containers {
+			for _, m := range c.Mounts {
+				if m.Kind == workload.Storage {
+					out = append(out, from+" --- "+id("volume", m.Source))
 				}
 			}
-			if defined != 1 {
-				t.Errorf("%s: node %s is defined %d times", name, n.ID, defined)
-			}
-		}
-		for _, e := range g.Edges {
-			if n := strings.Count(text, fmt.Sprintf("  %s ", e.From)) * strings.Count(text, " "+e.To+"\n"); n == 0 {
-				t.Errorf("%s: the edge from %s to %s is missing", name, e.From, e.To)
-			}
-		}
-		if strings.Count(text, `"`)%2 != 0 || strings.Contains(text, "<api>") {
-			t.Errorf("%s: a label is not escaped:\n%s", name, text)
 		}
 	}
+
+	return out
 }
 
-// TestTopologyOnly holds that an edit of a source changes no drawing, and that a change of what is exposed does.
+func id(kind, name string) string { return kind + "_" + strings.ReplaceAll(name, "-", "_") }
+
+// TestTopologyOnly checks that an edit of a source changes no drawing, and that a change of
+// what is exposed does.
 func TestTopologyOnly(t *testing.T) {
 	draw := func(change func(*workload.View)) string {
 		v := view(t, "prod", stacks.Docker)
 		change(&v)
-		return graph.New(v).Mermaid()
+		return graph.Mermaid(v)
 	}
+
 	before := draw(func(*workload.View) {})
 	if again := draw(func(*workload.View) {}); again != before {
 		t.Error("two drawings of one plan differ")
 	}
+
 	if edited := draw(func(v *workload.View) {
 		for i := range v.Workloads {
 			if c := &v.Workloads[i].Containers[0]; c.Built {
@@ -179,11 +274,14 @@ func TestTopologyOnly(t *testing.T) {
 	}); edited != before {
 		t.Error("the tag of a built image shows")
 	}
+
 	for what, change := range map[string]func(*workload.View){
 		"a published port": func(v *workload.View) {
 			v.Exposed = append(v.Exposed, workload.Exposure{Service: "redis", How: "port", Port: 6379})
 		},
-		"an open edge":     func(v *workload.View) { v.Exposed[0].Loopback, v.Exposed[0].Address = false, "0.0.0.0" },
+		"an open edge": func(v *workload.View) {
+			v.Exposed[0].Loopback, v.Exposed[0].Address = false, "0.0.0.0"
+		},
 		"a replica":        func(v *workload.View) { v.Workloads[0].Replicas++ },
 		"an inner network": func(v *workload.View) { v.Networks[0].Internal = true },
 		"no call": func(v *workload.View) {

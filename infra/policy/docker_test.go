@@ -13,7 +13,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// onEngine is the stack as it is rendered for an engine, and then altered unless alter is nil.
+// onEngine returns the stack as it is rendered for an engine, and then altered unless alter is nil.
 func onEngine(t *testing.T, stack stacks.Stack, alter func(*docker.Rendering)) workload.View {
 	t.Helper()
 	r, err := docker.Render(os.DirFS(projectRoot(t)), stack, plan.Platform)
@@ -23,60 +23,141 @@ func onEngine(t *testing.T, stack stacks.Stack, alter func(*docker.Rendering)) w
 	if alter != nil {
 		alter(r)
 	}
+
 	return workload.FromProject(r, projectRoot(t))
 }
 
 var badOnDocker = map[string]bad{
-	"a published backend":         {change: service("backend", func(s *stacks.Service) { s.Replicas = 1; s.Ports[0].Host = 8000; s.Ports[0].Address = "0.0.0.0" }), subject: "backend", want: "public-port"},
-	"a published redis":           {change: service("redis", func(s *stacks.Service) { s.Ports[0].Host = 6379 }), subject: "redis", want: "public-port"},
-	"dev open to the network":     {from: "dev", change: service("ollama", func(s *stacks.Service) { s.Ports[0].Address = "0.0.0.0" }), subject: "ollama", want: "public-port"},
-	"privileged":                  {service: "ml", alter: func(c *types.ServiceConfig) { c.Privileged = true }, want: "privileged"},
-	"root":                        {service: "ml", alter: func(c *types.ServiceConfig) { c.User = "0:0" }, want: "non-root"},
-	"root's group":                {service: "ml", alter: func(c *types.ServiceConfig) { c.User = "65532:0" }, want: "non-root"},
-	"the image's user":            {service: "ml", alter: func(c *types.ServiceConfig) { c.User = "" }, want: "non-root"},
-	"a writable root":             {change: service("ollama", func(s *stacks.Service) { s.Security.WritableRoot = "it was easier" }), subject: "ollama", want: "read-only-root"},
-	"a dangerous capability":      {change: service("ml", func(s *stacks.Service) { s.Security.KeepCapabilities = map[string]string{"SYS_ADMIN": "for mounts"} }), subject: "ml", want: "capabilities"},
-	"a capability for no reason":  {change: service("edge", func(s *stacks.Service) { s.Security.KeepCapabilities["NET_BIND_SERVICE"] = " " }), subject: "edge", want: "capabilities"},
-	"capabilities not dropped":    {service: "redis", alter: func(c *types.ServiceConfig) { c.CapDrop = []string{"NET_RAW"} }, want: "capabilities"},
-	"privileges to gain":          {service: "backend", alter: func(c *types.ServiceConfig) { c.SecurityOpt = nil }, want: "no-new-privileges"},
-	"no seccomp":                  {service: "backend", alter: func(c *types.ServiceConfig) { c.SecurityOpt = append(c.SecurityOpt, "seccomp=unconfined") }, want: "confined"},
-	"no SELinux":                  {service: "backend", alter: func(c *types.ServiceConfig) { c.SecurityOpt = append(c.SecurityOpt, "label:disable") }, want: "confined"},
-	"the machine's network":       {service: "backend", alter: func(c *types.ServiceConfig) { c.NetworkMode, c.Networks = "host", nil }, want: "host-namespace"},
-	"the machine's processes":     {service: "backend", alter: func(c *types.ServiceConfig) { c.Pid = "host" }, want: "host-namespace"},
-	"the machine's memory":        {service: "backend", alter: func(c *types.ServiceConfig) { c.Ipc = "host" }, want: "host-namespace"},
-	"a device":                    {service: "ollama", alter: func(c *types.ServiceConfig) { c.Devices = []types.DeviceMapping{{Source: "/dev/mem"}} }, want: "host-device"},
-	"the engine's socket":         {service: "backend", alter: bind("/var/run/docker.sock", true), want: "engine-socket"},
-	"the folder of the sockets":   {service: "backend", alter: bind("/var/run", true), want: "engine-socket"},
-	"a folder of the machine":     {service: "backend", alter: bind("/etc", true), want: "host-path"},
-	"the checkout's neighbour":    {service: "backend", alter: func(c *types.ServiceConfig) { root, _ := filepath.Abs("../.."); bind(root+"-secret", true)(c) }, want: "host-path"},
-	"above the checkout":          {service: "backend", alter: func(c *types.ServiceConfig) { root, _ := filepath.Abs("../.."); bind(root+"/../x", true)(c) }, want: "host-path"},
-	"another writable checkout":   {change: service("ml", func(s *stacks.Service) { s.Mounts[0].ReadOnly = false }), subject: "ml", want: "source-mount"},
-	"the sources in production":   {change: service("ml", func(s *stacks.Service) { s.Mounts[0].Source = "." }), subject: "ml", want: "source-mount"},
-	"no memory limit":             {service: "ml", alter: func(c *types.ServiceConfig) { c.MemLimit, c.MemSwapLimit = 0, 0 }, want: "limits"},
-	"swap":                        {service: "ml", alter: func(c *types.ServiceConfig) { c.MemSwapLimit = -1 }, want: "limits"},
-	"no CPU limit":                {service: "ml", alter: func(c *types.ServiceConfig) { c.CPUQuota = 0 }, want: "limits"},
-	"no limit of processes":       {service: "ml", alter: func(c *types.ServiceConfig) { c.PidsLimit = 0 }, want: "limits"},
-	"an endless log":              {service: "ml", alter: func(c *types.ServiceConfig) { c.Logging.Options = nil }, want: "bounded-log"},
-	"no health check":             {service: "ml", alter: func(c *types.ServiceConfig) { c.HealthCheck = nil }, want: "health-check"},
-	"a health check switched off": {service: "ml", alter: func(c *types.ServiceConfig) { c.HealthCheck.Test = []string{"NONE"} }, want: "health-check"},
-	"latest":                      {change: service("redis", func(s *stacks.Service) { s.Image.Ref = "redis:latest" }), subject: "redis", want: "pinned-image"},
-	"no tag":                      {change: service("redis", func(s *stacks.Service) { s.Image.Ref = "registry.example.com:5000/redis" }), subject: "redis", want: "pinned-image"},
+	"a published backend": {change: service("backend", func(s *stacks.Service) {
+		s.Replicas = 1
+		s.Ports[0].Host = 8000
+		s.Ports[0].Address = "0.0.0.0"
+	}), subject: "backend", want: "public-port"},
+	"a published redis": {change: service("redis", func(s *stacks.Service) {
+		s.Ports[0].Host = 6379
+	}), subject: "redis", want: "public-port"},
+	"dev open to the network": {from: "dev",
+		change: service("ollama", func(s *stacks.Service) {
+			s.Ports[0].Address = "0.0.0.0"
+		}), subject: "ollama", want: "public-port"},
+	"privileged": {service: "ml",
+		alter: func(c *types.ServiceConfig) { c.Privileged = true }, want: "privileged"},
+	"root": {service: "ml",
+		alter: func(c *types.ServiceConfig) { c.User = "0:0" }, want: "non-root"},
+	"root's group": {service: "ml",
+		alter: func(c *types.ServiceConfig) { c.User = "65532:0" }, want: "non-root"},
+	"the image's user": {service: "ml",
+		alter: func(c *types.ServiceConfig) { c.User = "" }, want: "non-root"},
+	"a writable root": {change: service("ollama", func(s *stacks.Service) {
+		s.Security.WritableRoot = "it was easier"
+	}), subject: "ollama", want: "read-only-root"},
+	"a dangerous capability": {change: service("ml", func(s *stacks.Service) {
+		s.Security.KeepCapabilities = map[string]string{"SYS_ADMIN": "for mounts"}
+	}), subject: "ml", want: "capabilities"},
+	"a capability for no reason": {change: service("edge", func(s *stacks.Service) {
+		s.Security.KeepCapabilities["NET_BIND_SERVICE"] = " "
+	}), subject: "edge", want: "capabilities"},
+	"capabilities not dropped": {service: "redis", alter: func(c *types.ServiceConfig) {
+		c.CapDrop = []string{"NET_RAW"}
+	}, want: "capabilities"},
+	"privileges to gain": {service: "backend",
+		alter: func(c *types.ServiceConfig) { c.SecurityOpt = nil }, want: "no-new-privileges"},
+	"no seccomp": {service: "backend", alter: func(c *types.ServiceConfig) {
+		c.SecurityOpt = append(c.SecurityOpt, "seccomp=unconfined")
+	}, want: "confined"},
+	"no SELinux": {service: "backend", alter: func(c *types.ServiceConfig) {
+		c.SecurityOpt = append(c.SecurityOpt, "label:disable")
+	}, want: "confined"},
+	"the machine's network": {service: "backend", alter: func(c *types.ServiceConfig) {
+		c.NetworkMode, c.Networks = "host", nil
+	}, want: "host-namespace"},
+	"the machine's processes": {service: "backend",
+		alter: func(c *types.ServiceConfig) { c.Pid = "host" }, want: "host-namespace"},
+	"the machine's memory": {service: "backend",
+		alter: func(c *types.ServiceConfig) { c.Ipc = "host" }, want: "host-namespace"},
+	"a device": {service: "ollama", alter: func(c *types.ServiceConfig) {
+		c.Devices = []types.DeviceMapping{{Source: "/dev/mem"}}
+	}, want: "host-device"},
+	"the engine's socket": {service: "backend", alter: bind("/var/run/docker.sock", true),
+		want: "engine-socket"},
+	"the folder of the sockets": {
+		service: "backend",
+		alter:   bind("/var/run", true),
+		want:    "engine-socket",
+	},
+	"a folder of the machine": {service: "backend", alter: bind("/etc", true), want: "host-path"},
+	"the checkout's neighbour": {service: "backend", alter: func(c *types.ServiceConfig) {
+		root, _ := filepath.Abs("../..")
+		bind(root+"-secret", true)(c)
+	}, want: "host-path"},
+	"above the checkout": {service: "backend", alter: func(c *types.ServiceConfig) {
+		root, _ := filepath.Abs("../..")
+		bind(root+"/../x", true)(c)
+	}, want: "host-path"},
+	"another writable checkout": {change: service("ml", func(s *stacks.Service) {
+		s.Mounts[0].ReadOnly = false
+	}), subject: "ml", want: "source-mount"},
+	"the sources in production": {change: service("ml", func(s *stacks.Service) {
+		s.Mounts[0].Source = "."
+	}), subject: "ml", want: "source-mount"},
+	"no memory limit": {service: "ml",
+		alter: func(c *types.ServiceConfig) { c.MemLimit, c.MemSwapLimit = 0, 0 }, want: "limits"},
+	"swap": {service: "ml",
+		alter: func(c *types.ServiceConfig) { c.MemSwapLimit = -1 }, want: "limits"},
+	"no CPU limit": {service: "ml",
+		alter: func(c *types.ServiceConfig) { c.CPUQuota = 0 }, want: "limits"},
+	"no limit of processes": {service: "ml",
+		alter: func(c *types.ServiceConfig) { c.PidsLimit = 0 }, want: "limits"},
+	"an endless log": {service: "ml",
+		alter: func(c *types.ServiceConfig) { c.Logging.Options = nil }, want: "bounded-log"},
+	"no health check": {service: "ml",
+		alter: func(c *types.ServiceConfig) { c.HealthCheck = nil }, want: "health-check"},
+	"a health check switched off": {service: "ml", alter: func(c *types.ServiceConfig) {
+		c.HealthCheck.Test = []string{"NONE"}
+	}, want: "health-check"},
+	"latest": {change: service("redis", func(s *stacks.Service) {
+		s.Image.Ref = "redis:latest"
+	}), subject: "redis", want: "pinned-image"},
+	"no tag": {change: service("redis", func(s *stacks.Service) {
+		s.Image.Ref = "registry.example.com:5000/redis"
+	}), subject: "redis", want: "pinned-image"},
 	"debugged production": {change: service("backend", func(s *stacks.Service) {
 		s.Contract.Shared().Debug = true
 	}), subject: "backend", want: "debug"},
-	"a password in the environment": {change: service("redis", func(s *stacks.Service) { s.Env = map[string]string{"REDIS_PASSWORD": "x"} }), subject: "redis", want: "secret-in-environment"},
-	"a key in the environment":      {change: service("ollama", func(s *stacks.Service) { s.Env["HF_API_KEY"] = "x" }), subject: "ollama", want: "secret-in-environment"},
-	"a password in a URL":           {change: service("ollama", func(s *stacks.Service) { s.Env["HTTPS_PROXY"] = "http://me:x@proxy:3128" }), subject: "ollama", want: "secret-in-environment"},
-	"a secret in the environment":   {service: "ml", alter: func(c *types.ServiceConfig) { c.Environment["KEY"] = new(stacks.SecretToken) }, want: "secret-in-environment"},
-	"a hash of a secret":            {service: "ml", alter: func(c *types.ServiceConfig) { c.Environment["USER"] = new("#" + stacks.SecretHashToken) }, want: "secret-in-environment"},
-	"a secret argument":             {service: "redis", alter: func(c *types.ServiceConfig) { c.Command = append(c.Command, "--requirepass", stacks.SecretToken) }, want: "secret-in-arguments"},
-	"a secret health check":         {service: "redis", alter: func(c *types.ServiceConfig) { c.HealthCheck.Test = append(c.HealthCheck.Test, stacks.SecretToken) }, want: "secret-in-arguments"},
+	"a password in the environment": {change: service("redis", func(s *stacks.Service) {
+		s.Env = map[string]string{"REDIS_PASSWORD": "x"}
+	}), subject: "redis", want: "secret-in-environment"},
+	"a key in the environment": {change: service("ollama", func(s *stacks.Service) {
+		s.Env["HF_API_KEY"] = "x"
+	}), subject: "ollama", want: "secret-in-environment"},
+	"a password in a URL": {change: service("ollama", func(s *stacks.Service) {
+		s.Env["HTTPS_PROXY"] = "http://me:x@proxy:3128"
+	}), subject: "ollama", want: "secret-in-environment"},
+	"a secret in the environment": {service: "ml", alter: func(c *types.ServiceConfig) {
+		c.Environment["KEY"] = new(stacks.SecretToken)
+	}, want: "secret-in-environment"},
+	"a hash of a secret": {service: "ml", alter: func(c *types.ServiceConfig) {
+		c.Environment["USER"] = new("#" + stacks.SecretHashToken)
+	}, want: "secret-in-environment"},
+	"a secret argument": {service: "redis", alter: func(c *types.ServiceConfig) {
+		c.Command = append(c.Command, "--requirepass",
+			stacks.SecretToken)
+	}, want: "secret-in-arguments"},
+	"a secret health check": {service: "redis", alter: func(c *types.ServiceConfig) {
+		c.HealthCheck.Test = append(c.HealthCheck.Test,
+			stacks.SecretToken)
+	}, want: "secret-in-arguments"},
 	"a redis for everyone": {change: service("redis", func(s *stacks.Service) {
 		s.Files = slices.DeleteFunc(s.Files, func(f stacks.File) bool { return f.Secret != "" })
 	}), subject: "redis", want: "redis-password"},
-	"healthcare on an open network": {from: "healthcare", change: service("backend", func(s *stacks.Service) {
-		s.Networks = []string{"codexcontinue-private", stacks.MainNetwork}
-	}), subject: "backend", want: "isolation"},
+	"healthcare on an open network": {
+		from: "healthcare",
+		change: service("backend", func(s *stacks.Service) {
+			s.Networks = []string{"codexcontinue-private", stacks.MainNetwork}
+		}),
+		subject: "backend",
+		want:    "isolation",
+	},
 	"healthcare without its fence": {from: "healthcare", change: func(s *stacks.Stack) {
 		for i := range s.Networks {
 			s.Networks[i].Internal = false
@@ -86,17 +167,30 @@ var badOnDocker = map[string]bad{
 		s.Service("ollama").Env["OLLAMA_NO_CLOUD"] = "1"
 		s.Domain = "healthcare"
 	}, subject: "*", want: "isolation"},
-	"healthcare with the cloud": {from: "healthcare", change: service("ollama", func(s *stacks.Service) { delete(s.Env, "OLLAMA_NO_CLOUD") }), subject: "ollama", want: "cloud-models"},
-	"a volume that goes":        {alterAll: func(r *docker.Rendering) { r.Retained = []string{stacks.OllamaData} }, subject: "redis-data", want: "retained-volume"},
-	"two at one volume":         {service: "redis", alterAll: func(r *docker.Rendering) { r.StopsFirst = nil }, subject: "redis", want: "single-writer"},
+	"healthcare with the cloud": {from: "healthcare",
+		change: service("ollama", func(s *stacks.Service) {
+			delete(s.Env, "OLLAMA_NO_CLOUD")
+		}), subject: "ollama", want: "cloud-models"},
+	"a volume that goes": {alterAll: func(r *docker.Rendering) {
+		r.Retained = []string{stacks.OllamaData}
+	}, subject: "redis-data", want: "retained-volume"},
+	"two at one volume": {service: "redis", alterAll: func(r *docker.Rendering) {
+		r.StopsFirst = nil
+	}, subject: "redis", want: "single-writer"},
 	"a second writer": {service: "backend", alter: func(c *types.ServiceConfig) {
-		c.Volumes = []types.ServiceVolumeConfig{{Type: "volume", Source: stacks.RedisData, Target: "/data"}}
+		c.Volumes = []types.ServiceVolumeConfig{{
+			Type:   "volume",
+			Source: stacks.RedisData,
+			Target: "/data",
+		}}
 	}, subject: "*", want: "single-writer"},
-	"the default network": {service: "ml", alter: func(c *types.ServiceConfig) { c.Networks = nil }, want: "fenced"},
+	"the default network": {service: "ml", alter: func(c *types.ServiceConfig) { c.Networks = nil },
+		want: "fenced"},
 }
 
 func bind(source string, readOnly bool) func(*types.ServiceConfig) {
 	return func(c *types.ServiceConfig) {
-		c.Volumes = []types.ServiceVolumeConfig{{Type: "bind", Source: source, Target: "/mnt", ReadOnly: readOnly}}
+		c.Volumes = []types.ServiceVolumeConfig{{Type: "bind", Source: source, Target: "/mnt",
+			ReadOnly: readOnly}}
 	}
 }

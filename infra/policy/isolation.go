@@ -12,25 +12,30 @@ import (
 const healthcare = "healthcare"
 
 var isolationRules = []Rule{{
-	ID:     "isolation",
-	Reason: "in a healthcare stack, and wherever a network is internal, what people write must not leave: only the edge stands on both sides",
-	Fix:    "put the service on internal networks only, and remove what it may reach outside",
-	check: workloads(func(p Plan, w workload.Workload) []string {
-		return when(isolated(p) && w.Service != stacks.Edge && len(w.WaysOut) > 0, "can reach hosts beyond the stack through %s", strings.Join(w.WaysOut, " and "))
+	ID: "isolation",
+	Reason: "in a healthcare stack, and wherever a network is internal, what people write must not " +
+		"leave: only the edge stands on both sides",
+	Fix: "put the service on internal networks only, and remove what it may reach outside",
+	check: workloads(func(in Input, w workload.Workload) []string {
+		return when(isolated(in) && w.Service != stacks.Edge && len(w.WaysOut) > 0,
+			"can reach hosts beyond the stack through %s", strings.Join(w.WaysOut, " and "))
 	}),
 }, {
-	ID:     "cloud-models",
-	Reason: "Ollama can hand a question to a model in somebody else's cloud; a network rule must not be all that stops it",
-	Fix:    "set OLLAMA_NO_CLOUD=1 in the environment of ollama",
-	check: containers(func(p Plan, w workload.Workload, c workload.Container) []string {
-		server := c.Value("OLLAMA_HOST") != "" // whatever else runs in the same image is no server
-		return when(isolated(p) && w.Service == stacks.Ollama && server && c.Value("OLLAMA_NO_CLOUD") != "1", "may use cloud models in an isolated stack")
+	ID: "cloud-models",
+	Reason: "Ollama can hand a question to a model in somebody else's cloud; " +
+		"a network rule must not be all that stops it",
+	Fix: "set OLLAMA_NO_CLOUD=1 in the environment of ollama",
+	check: containers(func(c container) []string {
+		// Whatever else runs in the same image is no server.
+		server := c.workload.Service == stacks.Ollama && c.Env["OLLAMA_HOST"] != ""
+		return when(isolated(c.in) && server && c.Env["OLLAMA_NO_CLOUD"] != "1",
+			"may use cloud models in an isolated stack")
 	}),
 }}
 
 // isolated reports whether the stack must keep to itself.
-func isolated(p Plan) bool {
-	return p.Stack.Domain == healthcare ||
-		slices.ContainsFunc(p.Networks, func(n workload.Network) bool { return n.Internal }) ||
-		slices.ContainsFunc(p.Stack.Networks, func(n stacks.Network) bool { return n.Internal })
+func isolated(in Input) bool {
+	return in.Stack.Domain == healthcare ||
+		slices.ContainsFunc(in.Networks, func(n workload.Network) bool { return n.Internal }) ||
+		slices.ContainsFunc(in.Stack.Networks, func(n stacks.Network) bool { return n.Internal })
 }

@@ -1,5 +1,6 @@
-// Package policy holds what no stack may do, as rules over a plan: over what would be provisioned, not over
-// what a stack claims. A rule is one small function; a stack may waive a single violation, with a reason and until a date.
+// Package policy holds what no stack may do, as rules over a plan: over what would be provisioned,
+// not over what a stack claims. A rule is one small function; a stack may waive a single violation,
+// with a reason and until a date.
 package policy
 
 import (
@@ -17,16 +18,19 @@ import (
 type Rule struct {
 	// ID names the rule in reports and waivers; it never changes.
 	ID string
+
 	// Reason is why, Fix what to do about a violation.
 	Reason, Fix string
-	check       func(Plan) []Finding
+	check       func(Input) []Finding
 }
 
-// Plan is what the rules look at.
-type Plan struct {
+// Input is what the rules look at.
+type Input struct {
 	workload.View
+
 	// Stack is what was planned; rules ask it only for reasons that a plan does not carry.
 	Stack stacks.Stack
+
 	// Root is how the plan names the project's root: an absolute path, or plan.Root.
 	Root string
 }
@@ -59,10 +63,12 @@ type Waiver struct {
 	Expires string `json:"expires"`
 }
 
-// Report is what the rules say about one plan. Its JSON form is for programs: fields are added, never changed.
+// Report is what the rules found in one plan. Its JSON form is for programs: fields are
+// added, never changed.
 type Report struct {
 	Stack  string        `json:"stack"`
 	Target stacks.Target `json:"target"`
+
 	// Rules is how many were asked.
 	Rules      int         `json:"rules"`
 	Violations []Violation `json:"violations"`
@@ -75,52 +81,65 @@ const WaiverRule = "waiver"
 // longestWaiver is how far ahead a waiver may expire: a longer one would never be looked at again.
 const longestWaiver = 366 * 24 * time.Hour
 
-// Rules are all rules, sorted by ID. WaiverRule is among them.
+// Rules returns all rules, sorted by ID. WaiverRule is among them.
 func Rules() []Rule {
-	all := slices.Concat(exposureRules, containerRules, secretRules, isolationRules, storageRules, clusterRules,
-		[]Rule{{ID: WaiverRule,
+	all := slices.Concat(exposureRules, containerRules, secretRules, isolationRules, storageRules,
+		clusterRules, []Rule{{ID: WaiverRule,
 			Reason: "a waiver that nobody needs or renews hides the next violation",
-			Fix:    "remove the waiver, or renew its date and reason in the stack's overlay; at most a year ahead",
-			check:  func(Plan) []Finding { return nil },
+			Fix: "remove the waiver, or renew its date and reason in the stack's overlay; " +
+				"at most a year ahead",
+			check: func(Input) []Finding { return nil },
 		}})
+
 	slices.SortFunc(all, func(a, b Rule) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }
 
-// Check asks every rule. A waiver of the stack lets the violations of its rule by its subject pass until the day it
-// expires; one that is expired, unused or of an unknown rule is a violation itself. A waiver without a reason is an error.
-func Check(p Plan, now time.Time) (Report, error) {
-	rules := Rules()
-	r := Report{Stack: p.View.Stack, Target: p.Target, Rules: len(rules), Violations: []Violation{}, Waived: []Waived{}}
-	waivers := p.Stack.Waivers
-	known := map[string]bool{}
-	for _, rule := range rules {
-		known[rule.ID] = true
-	}
-	used := make([]bool, len(waivers))
+// Check asks every rule. A waiver of the stack lets the violations of its rule by its subject pass
+// until the day it expires; one that is expired, unused or of an unknown rule is a violation
+// itself. A waiver without a reason is an error.
+func Check(in Input, now time.Time) (Report, error) {
+	waivers := in.Stack.Waivers
 	for _, w := range waivers {
 		if strings.TrimSpace(w.Reason) == "" || w.Subject == "" || w.Expires.IsZero() {
-			return Report{}, fmt.Errorf("waivers.%s: needs a subject, a reason and the day it expires on", w.Rule)
+			return Report{}, fmt.Errorf(
+				"waivers.%s: needs a subject, a reason and the day it expires on", w.Rule)
 		}
 	}
-	for _, rule := range rules {
-		for _, f := range distinct(rule.check(p)) {
-			v := Violation{Rule: rule.ID, Finding: f, Reason: rule.Reason, Fix: rule.Fix}
+
+	rules := map[string]Rule{}
+	r := Report{
+		Stack:      in.View.Stack,
+		Target:     in.Target,
+		Violations: []Violation{},
+		Waived:     []Waived{},
+	}
+
+	used := make([]bool, len(waivers))
+	for _, rule := range Rules() {
+		rules[rule.ID] = rule
+		for _, f := range distinct(rule.check(in)) {
+			v := rule.violation(f)
 			i := slices.IndexFunc(waivers, func(w stacks.Waiver) bool {
 				return w.Rule == rule.ID && w.Subject == f.Subject && now.Before(w.Expires)
 			})
-			if i >= 0 {
-				used[i] = true
-				r.Waived = append(r.Waived, Waived{v, Waiver{waivers[i].Reason, waivers[i].Expires.Format(time.DateOnly)}})
+			if i < 0 {
+				r.Violations = append(r.Violations, v)
 				continue
 			}
-			r.Violations = append(r.Violations, v)
+
+			used[i] = true
+			waiver := Waiver{waivers[i].Reason, waivers[i].Expires.Format(time.DateOnly)}
+			r.Waived = append(r.Waived, Waived{v, waiver})
 		}
 	}
+
+	r.Rules = len(rules)
+
 	for i, w := range waivers {
-		what := ""
-		switch date := w.Expires.Format(time.DateOnly); {
-		case !known[w.Rule] || w.Rule == WaiverRule:
+		date, what := w.Expires.Format(time.DateOnly), ""
+		switch _, known := rules[w.Rule]; {
+		case !known || w.Rule == WaiverRule:
 			what = fmt.Sprintf("waives %s, which is no rule that can be waived", w.Rule)
 		case !now.Before(w.Expires):
 			what = fmt.Sprintf("waives %s, but has expired on %s", w.Rule, date)
@@ -131,24 +150,31 @@ func Check(p Plan, now time.Time) (Report, error) {
 		default:
 			continue
 		}
-		rule := rules[slices.IndexFunc(rules, func(r Rule) bool { return r.ID == WaiverRule })]
-		r.Violations = append(r.Violations, Violation{rule.ID, Finding{w.Subject, what}, rule.Reason, rule.Fix})
+
+		r.Violations = append(r.Violations, rules[WaiverRule].violation(Finding{w.Subject, what}))
 	}
+
 	return r, nil
 }
 
-// distinct sorts the findings: replicas that are resources of their own say the same.
+func (r Rule) violation(f Finding) Violation {
+	return Violation{Rule: r.ID, Finding: f, Reason: r.Reason, Fix: r.Fix}
+}
+
+// distinct sorts the findings: replicas that are resources of their own have the same ones.
 func distinct(all []Finding) []Finding {
-	slices.SortFunc(all, func(a, b Finding) int { return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.What, b.What)) })
+	slices.SortFunc(all, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.What, b.What))
+	})
 	return slices.Compact(all)
 }
 
-// workloads makes a check of one that says what is wrong with a workload; nothing is fine.
-func workloads(check func(Plan, workload.Workload) []string) func(Plan) []Finding {
-	return func(p Plan) []Finding {
+// workloads makes a check of one that returns what is wrong with a workload.
+func workloads(check func(Input, workload.Workload) []string) func(Input) []Finding {
+	return func(in Input) []Finding {
 		var out []Finding
-		for _, w := range p.Workloads {
-			for _, what := range check(p, w) {
+		for _, w := range in.Workloads {
+			for _, what := range check(in, w) {
 				out = append(out, Finding{w.Service, what})
 			}
 		}
@@ -156,23 +182,42 @@ func workloads(check func(Plan, workload.Workload) []string) func(Plan) []Findin
 	}
 }
 
-// containers makes a check of one that says what is wrong with a container.
-func containers(check func(Plan, workload.Workload, workload.Container) []string) func(Plan) []Finding {
-	return workloads(func(p Plan, w workload.Workload) []string {
+// container is one of a workload of what the rules look at.
+type container struct {
+	workload.Container
+	workload workload.Workload
+	in       Input
+}
+
+// containers makes a check of one that returns what is wrong with a container.
+func containers(check func(container) []string) func(Input) []Finding {
+	return workloads(func(in Input, w workload.Workload) []string {
 		var out []string
 		for _, c := range w.Containers {
-			for _, what := range check(p, w, c) {
+			for _, what := range check(container{c, w, in}) {
 				if c.Name != "" && len(w.Containers) > 1 {
 					what = "container " + c.Name + " " + what
 				}
 				out = append(out, what)
 			}
 		}
+
 		return out
 	})
 }
 
-// when is a finding if it is so.
+// mounts makes a check of one that returns what is wrong with a mount of a container.
+func mounts(check func(Input, workload.Mount) []string) func(Input) []Finding {
+	return containers(func(c container) []string {
+		var out []string
+		for _, m := range c.Mounts {
+			out = append(out, check(c.in, m)...)
+		}
+		return out
+	})
+}
+
+// when returns what is wrong, or nothing unless it is so.
 func when(broken bool, format string, args ...any) []string {
 	if !broken {
 		return nil

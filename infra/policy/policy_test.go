@@ -38,11 +38,14 @@ func projectRoot(t *testing.T) string {
 // shipped loads a shipped stack for the target, with the secret that a person adds.
 func shipped(t *testing.T, name string, target stacks.Target) stacks.Stack {
 	t.Helper()
-	settings := stacks.Settings{Target: target, Secrets: map[string]bool{stacks.RedisPasswordKey: name != "dev"}}
-	stack, err := stacks.Load(name, settings, stacks.Checkout{FS: os.DirFS(projectRoot(t)), UID: 1000, GID: 1000})
+	settings := stacks.Settings{Target: target,
+		Secrets: map[string]bool{stacks.RedisPasswordKey: name != "dev"}}
+	stack, err := stacks.Load(name, settings,
+		stacks.Checkout{FS: os.DirFS(projectRoot(t)), UID: 1000, GID: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return stack
 }
 
@@ -64,13 +67,15 @@ func record(t *testing.T, stack stacks.Stack) []plan.Resource {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return resources
 }
 
-// onCluster is the stack as it was planned for a cluster.
+// onCluster returns the stack as it was planned for a cluster.
 func onCluster(t *testing.T, stack stacks.Stack, resources []plan.Resource) workload.View {
 	t.Helper()
-	view, err := workload.Of(plan.Document{Stack: stack.Name, Target: stacks.Kubernetes, Resources: resources})
+	view, err := workload.Of(plan.Document{Stack: stack.Name, Target: stacks.Kubernetes,
+		Resources: resources})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,14 +84,14 @@ func onCluster(t *testing.T, stack stacks.Stack, resources []plan.Resource) work
 
 func check(t *testing.T, stack stacks.Stack, view workload.View) policy.Report {
 	t.Helper()
-	report, err := policy.Check(policy.Plan{View: view, Stack: stack, Root: projectRoot(t)}, today)
+	report, err := policy.Check(policy.Input{View: view, Stack: stack, Root: projectRoot(t)}, today)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return report
 }
 
-// TestShippedStacks holds that the stacks of this repository keep every rule, without a waiver.
+// TestShippedStacks checks that the stacks of this repository keep every rule, without a waiver.
 func TestShippedStacks(t *testing.T) {
 	for _, name := range stacks.Overlays() {
 		for _, target := range plan.Targets {
@@ -96,10 +101,12 @@ func TestShippedStacks(t *testing.T) {
 				if target == stacks.Kubernetes {
 					view = onCluster(t, stack, record(t, stack))
 				}
+
 				report := check(t, stack, view)
 				for _, v := range report.Violations {
 					t.Errorf("%s: %s %s", v.Rule, v.Subject, v.What)
 				}
+
 				if len(report.Waived) > 0 {
 					t.Errorf("waived: %v", report.Waived)
 				}
@@ -108,15 +115,17 @@ func TestShippedStacks(t *testing.T) {
 	}
 }
 
-// bad is a stack that breaks one rule: changed before it is planned, as a careless overlay would, or in its plan, where
-// the description cannot even say such a thing.
+// bad is a stack that breaks one rule: changed before it is planned, as a careless overlay would,
+// or in its plan, where the description cannot even say such a thing.
 type bad struct {
 	from    string // prod unless set
 	change  func(*stacks.Stack)
 	service string // whose containers are changed in the plan
+
 	// alter changes what is rendered for an engine.
 	alter    func(*types.ServiceConfig)
 	alterAll func(*docker.Rendering)
+
 	// tamper and tamperAll, which changes any resource, change the plan for a cluster.
 	tamper    func(in map[string]any)
 	tamperAll func(r *plan.Resource)
@@ -137,16 +146,18 @@ func both(a, b func(map[string]any)) func(map[string]any) {
 	return func(in map[string]any) { a(in); b(in) }
 }
 
-// TestBadStacks holds that each bad stack is caught by the rule that should, and by no other.
+// TestBadStacks checks that each bad stack is caught by the rule that should, and by no other.
 func TestBadStacks(t *testing.T) {
 	caught := map[string]bool{policy.WaiverRule: true} // TestWaivers
 	recorded := map[string][]plan.Resource{}           // of unchanged stacks on a cluster
-	for target, table := range map[stacks.Target]map[string]bad{stacks.Docker: badOnDocker, stacks.Kubernetes: badOnKubernetes} {
+	for target, table := range map[stacks.Target]map[string]bad{stacks.Docker: badOnDocker,
+		stacks.Kubernetes: badOnKubernetes} {
 		for name, b := range table {
 			caught[b.want] = true
 			t.Run(name+" on "+string(target), func(t *testing.T) { b.test(t, target, recorded) })
 		}
 	}
+
 	for _, rule := range policy.Rules() {
 		if !caught[rule.ID] {
 			t.Errorf("no bad stack shows what %s is for", rule.ID)
@@ -159,6 +170,7 @@ func (b bad) test(t *testing.T, target stacks.Target, recorded map[string][]plan
 	if b.change != nil {
 		b.change(&stack)
 	}
+
 	var view workload.View
 	if target == stacks.Docker {
 		view = onEngine(t, stack, b.altered)
@@ -170,28 +182,35 @@ func (b bad) test(t *testing.T, target stacks.Target, recorded map[string][]plan
 		if b.change == nil {
 			recorded[stack.Name] = resources
 		}
+
 		view = onCluster(t, stack, b.tampered(t, resources))
 	}
+
 	report := check(t, stack, view)
 	subject := cmp.Or(b.subject, b.service)
 	if len(report.Violations) == 0 {
 		t.Fatal("no rule catches it")
 	}
+
 	for _, v := range report.Violations {
-		if v.Rule != b.want || subject != "*" && v.Subject != subject || v.What == "" || v.Reason == "" || v.Fix == "" {
-			t.Errorf("caught by %s (%s: %s), want %s for %s", v.Rule, v.Subject, v.What, b.want, subject)
+		if v.Rule != b.want || subject != "*" && v.Subject != subject || v.What == "" ||
+			v.Reason == "" || v.Fix == "" {
+			t.Errorf("caught by %s (%s: %s), want %s for %s", v.Rule, v.Subject, v.What, b.want,
+				subject)
 		}
 	}
 }
 
 // running are the types of resources that run containers.
-var running = []string{"kubernetes:apps/v1:Deployment", "kubernetes:apps/v1:StatefulSet", "kubernetes:batch/v1:Job"}
+var running = []string{"kubernetes:apps/v1:Deployment", "kubernetes:apps/v1:StatefulSet",
+	"kubernetes:batch/v1:Job"}
 
 // altered changes what is rendered.
 func (b bad) altered(r *docker.Rendering) {
 	if b.alterAll != nil {
 		b.alterAll(r)
 	}
+
 	if b.alter != nil {
 		c := r.Project.Services[b.service]
 		b.alter(&c)
@@ -206,22 +225,26 @@ func (b bad) tampered(t *testing.T, resources []plan.Resource) []plan.Resource {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var out []plan.Resource
 	if err := json.Unmarshal(text, &out); err != nil {
 		t.Fatal(err)
 	}
+
 	for i := range out {
 		if b.tamperAll != nil {
 			b.tamperAll(&out[i])
 		}
-		if b.tamper != nil && slices.Contains(running, out[i].Type) && strings.HasSuffix(out[i].Parent, ":Service "+b.service) {
+		if b.tamper != nil && slices.Contains(running, out[i].Type) &&
+			strings.HasSuffix(out[i].Parent, ":Service "+b.service) {
 			b.tamper(out[i].Inputs)
 		}
 	}
+
 	return out
 }
 
-// TestWaivers holds what a waiver does, and what is said about a bad one.
+// TestWaivers checks what a waiver does, and what is said about a bad one.
 func TestWaivers(t *testing.T) {
 	stack := shipped(t, "prod", stacks.Docker)
 	stack.Service("ollama").Security.WritableRoot = "it was easier"
@@ -233,56 +256,83 @@ func TestWaivers(t *testing.T) {
 		waived     int
 		err        string
 	}{
-		"none":            {nil, []string{"read-only-root ollama"}, 0, ""},
-		"good":            {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "until the upstream fix", Expires: day(30)}}, nil, 1, ""},
-		"last day":        {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "r", Expires: day(1)}}, nil, 1, ""},
-		"expired":         {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "r", Expires: day(0)}}, []string{"read-only-root ollama", "waiver ollama"}, 0, ""},
-		"another subject": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "redis", Reason: "r", Expires: day(9)}}, []string{"read-only-root ollama", "waiver redis"}, 0, ""},
-		"another rule":    {[]stacks.Waiver{{Rule: "limits", Subject: "ollama", Reason: "r", Expires: day(9)}}, []string{"read-only-root ollama", "waiver ollama"}, 0, ""},
-		"unknown rule":    {[]stacks.Waiver{{Rule: "read-only", Subject: "ollama", Reason: "r", Expires: day(9)}}, []string{"read-only-root ollama", "waiver ollama"}, 0, ""},
+		"none": {nil, []string{"read-only-root ollama"}, 0, ""},
+		"good": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama",
+			Reason: "until the upstream fix", Expires: day(30)}}, nil, 1, ""},
+		"last day": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "r",
+			Expires: day(1)}}, nil, 1, ""},
+		"expired": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "r",
+			Expires: day(0)}}, []string{"read-only-root ollama", "waiver ollama"}, 0, ""},
+		"another subject": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "redis", Reason: "r",
+			Expires: day(9)}}, []string{"read-only-root ollama", "waiver redis"}, 0, ""},
+		"another rule": {[]stacks.Waiver{{Rule: "limits", Subject: "ollama", Reason: "r",
+			Expires: day(9)}}, []string{"read-only-root ollama", "waiver ollama"}, 0, ""},
+		"unknown rule": {[]stacks.Waiver{{Rule: "read-only", Subject: "ollama", Reason: "r",
+			Expires: day(9)}}, []string{"read-only-root ollama", "waiver ollama"}, 0, ""},
 		"of waivers": {[]stacks.Waiver{{Rule: "waiver", Subject: "ollama", Reason: "r", Expires: day(9)},
-			{Rule: "limits", Subject: "ollama", Reason: "r", Expires: day(9)}}, []string{"read-only-root ollama", "waiver ollama", "waiver ollama"}, 0, ""},
-		"for ever":   {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "r", Expires: day(4000)}}, []string{"waiver ollama"}, 1, ""},
-		"no reason":  {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: " ", Expires: day(9)}}, nil, 0, "waivers.read-only-root: needs a subject, a reason"},
-		"no expiry":  {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "r"}}, nil, 0, "the day it expires on"},
-		"no subject": {[]stacks.Waiver{{Rule: "read-only-root", Reason: "r", Expires: day(9)}}, nil, 0, "needs a subject"},
-		"one of two": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "r", Expires: day(9)}, {Rule: "limits", Subject: "ml", Reason: "r", Expires: day(9)}}, []string{"waiver ml"}, 1, ""},
-		"still a waiver": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "old", Expires: day(-9)}, {Rule: "read-only-root", Subject: "ollama", Reason: "new", Expires: day(9)}},
+			{Rule: "limits", Subject: "ollama", Reason: "r",
+				Expires: day(9)}}, []string{"read-only-root ollama", "waiver ollama",
+			"waiver ollama"}, 0, ""},
+		"for ever": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "r",
+			Expires: day(4000)}}, []string{"waiver ollama"}, 1, ""},
+		"no reason": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: " ",
+			Expires: day(9)}}, nil, 0, "waivers.read-only-root: needs a subject, a reason"},
+		"no expiry": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "r"}},
+			nil, 0, "the day it expires on"},
+		"no subject": {[]stacks.Waiver{{Rule: "read-only-root", Reason: "r", Expires: day(9)}}, nil,
+			0, "needs a subject"},
+		"one of two": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama", Reason: "r",
+			Expires: day(9)}, {Rule: "limits", Subject: "ml", Reason: "r",
+			Expires: day(9)}}, []string{"waiver ml"}, 1, ""},
+		"still a waiver": {[]stacks.Waiver{{Rule: "read-only-root", Subject: "ollama",
+			Reason: "old", Expires: day(-9)}, {Rule: "read-only-root", Subject: "ollama",
+			Reason: "new", Expires: day(9)}},
 			[]string{"waiver ollama"}, 1, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stack := stack
 			stack.Waivers = tc.waivers
-			report, err := policy.Check(policy.Plan{View: view, Stack: stack, Root: projectRoot(t)}, today)
+			report, err := policy.Check(policy.Input{
+				View:  view,
+				Stack: stack,
+				Root:  projectRoot(t),
+			},
+				today)
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Fatalf("got %v, want an error with %q", err, tc.err)
 				}
 				return
 			}
+
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			var got []string
 			for _, v := range report.Violations {
 				got = append(got, v.Rule+" "+v.Subject)
 			}
+
 			if !slices.Equal(got, tc.violations) || len(report.Waived) != tc.waived {
-				t.Errorf("violations %v, want %v; waived %v, want %d", report.Violations, tc.violations, report.Waived, tc.waived)
+				t.Errorf("violations %v, want %v; waived %v, want %d", report.Violations,
+					tc.violations, report.Waived, tc.waived)
 			}
 		})
 	}
 }
 
-// TestRules holds that every rule says what a person needs, and that IDs are names.
+// TestRules checks that every rule says what a person needs, and that IDs are names.
 func TestRules(t *testing.T) {
 	seen := map[string]bool{}
 	for _, r := range policy.Rules() {
-		if r.ID == "" || r.Reason == "" || r.Fix == "" || seen[r.ID] || strings.ToLower(r.ID) != r.ID || strings.ContainsAny(r.ID, " _.") {
+		if r.ID == "" || r.Reason == "" || r.Fix == "" || seen[r.ID] ||
+			strings.ToLower(r.ID) != r.ID || strings.ContainsAny(r.ID, " _.") {
 			t.Errorf("%+v", r)
 		}
 		seen[r.ID] = true
 	}
+
 	ids := slices.Sorted(maps.Keys(seen))
 	if got := fmt.Sprint(ids); !slices.IsSorted(ids) || len(ids) != len(policy.Rules()) {
 		t.Errorf("rules are not sorted: %s", got)

@@ -11,11 +11,11 @@ var storageRules = []Rule{{
 	ID:     "retained-volume",
 	Reason: "conversations and models outlive the stack: a mistaken destroy must not delete them",
 	Fix:    "keep RetainOnDelete, or the claims' retention policy Retain",
-	check: func(p Plan) []Finding {
+	check: func(in Input) []Finding {
 		var out []Finding
-		for _, v := range p.Volumes {
-			for _, what := range when(!v.Retained, "is deleted with the stack") {
-				out = append(out, Finding{v.Name, what})
+		for _, v := range in.Volumes {
+			if !v.Retained {
+				out = append(out, Finding{v.Name, "is deleted with the stack"})
 			}
 		}
 		return out
@@ -23,12 +23,13 @@ var storageRules = []Rule{{
 }, {
 	ID:     "single-writer",
 	Reason: "two servers that append to one file lose what either has acknowledged",
-	Fix:    "run one container, which is stopped before its successor starts: DeleteBeforeReplace, or a StatefulSet with one replica",
-	check: func(p Plan) []Finding {
+	Fix: "run one container, which is stopped before its successor starts: DeleteBeforeReplace, " +
+		"or a StatefulSet with one replica",
+	check: func(in Input) []Finding {
 		var out []Finding
-		for _, volume := range p.Stack.Volumes {
+		for _, volume := range in.Stack.Volumes {
 			if volume.SingleWriter {
-				out = append(out, writers(p, volume.Name)...)
+				out = append(out, writers(in, volume.Name)...)
 			}
 		}
 		return out
@@ -36,24 +37,29 @@ var storageRules = []Rule{{
 }}
 
 // writers returns what is wrong with those that write to a volume that takes one writer.
-func writers(p Plan, volume string) []Finding {
+func writers(in Input, volume string) []Finding {
 	var out []Finding
 	first := ""
-	for _, w := range p.Workloads {
+	for _, w := range in.Workloads {
 		if !writes(w, volume) {
 			continue
 		}
 
+		found := func(format string, args ...any) {
+			out = append(out, Finding{w.Service, fmt.Sprintf(format, args...)})
+		}
 		switch {
 		case w.Replicas > 1:
-			out = append(out, Finding{w.Service, fmt.Sprintf("has %d replicas on the volume %s", w.Replicas, volume)})
+			found("has %d replicas on the volume %s", w.Replicas, volume)
 		case first != "":
-			out = append(out, Finding{w.Service, fmt.Sprintf("shares the volume %s with %s", volume, first)})
+			found("shares the volume %s with %s", volume, first)
 		case !w.StopsFirst:
-			out = append(out, Finding{w.Service, "is replaced while it writes to the volume " + volume})
+			found("is replaced while it writes to the volume %s", volume)
 		}
+
 		first = w.Name
 	}
+
 	return out
 }
 

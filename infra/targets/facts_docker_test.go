@@ -66,7 +66,9 @@ func (c container) label(name string) string {
 type engine struct {
 	recording
 	containers map[string][]container // by service
-	// images by the component, volumes by their physical name, internal networks, the service of each container resource.
+
+	// images by the component, volumes by their physical name, internal networks, the service of
+	// each container resource.
 	images, volumes map[string]string
 	internal        map[string]bool
 	serviceOf       map[string]string
@@ -86,7 +88,8 @@ func decode(t *testing.T, r plan.Resource, into any) {
 // dockerFacts reads a plan for an engine.
 func dockerFacts(t *testing.T, rec recording) facts {
 	t.Helper()
-	e := engine{recording: rec, containers: map[string][]container{}, images: map[string]string{}, volumes: map[string]string{}, internal: map[string]bool{}, serviceOf: map[string]string{}}
+	e := engine{recording: rec, containers: map[string][]container{}, images: map[string]string{},
+		volumes: map[string]string{}, internal: map[string]bool{}, serviceOf: map[string]string{}}
 	waits := map[string][]string{}
 	for _, r := range rec.resources {
 		name, _ := r.Inputs["name"].(string)
@@ -108,12 +111,14 @@ func dockerFacts(t *testing.T, rec recording) facts {
 			e.serviceOf[r.Type+" "+r.Name] = c.label(stacks.LabelService)
 		}
 	}
+
 	f := facts{}
 	for _, r := range rec.resources {
 		service := e.serviceOf[r.Type+" "+r.Name]
 		if service == "" {
 			continue
 		}
+
 		var c container
 		decode(t, r, &c)
 		e.containers[service] = append(e.containers[service], c)
@@ -124,6 +129,7 @@ func dockerFacts(t *testing.T, rec recording) facts {
 			}
 		}
 	}
+
 	for service, list := range e.containers {
 		f.set(service+"/replicas", strconv.Itoa(len(list)))
 		f.set(service+"/waits for", words(unique(waits[service])))
@@ -133,6 +139,7 @@ func dockerFacts(t *testing.T, rec recording) facts {
 		e.addFiles(f, service)
 		e.addReach(f, service)
 	}
+
 	return f
 }
 
@@ -147,12 +154,14 @@ func (e engine) add(t *testing.T, f facts, service string, c container) {
 	f.set(service+"/user", c.User)
 	f.set(service+"/read-only root", fmt.Sprint(c.ReadOnly))
 	f.set(service+"/privileged", fmt.Sprint(c.Privileged))
-	f.set(service+"/new privileges", fmt.Sprint(!slices.Contains(c.SecurityOpts, "no-new-privileges:true")))
+	f.set(service+"/new privileges",
+		fmt.Sprint(!slices.Contains(c.SecurityOpts, "no-new-privileges:true")))
 	f.set(service+"/capabilities", capabilities(c.Capabilities.Drops, c.Capabilities.Adds))
 	f.set(service+"/stop grace", fmt.Sprint(c.StopTimeout, "s"))
 	if c.DestroyGraceSeconds != c.StopTimeout {
 		f.set(service+"/stop grace", fmt.Sprint(c.DestroyGraceSeconds, "s"))
 	}
+
 	f.set(service+"/health/asks", e.asks(t, service, c))
 	f.set(service+"/health/every", span(t, c.Healthcheck.Interval))
 	f.set(service+"/health/timeout", span(t, c.Healthcheck.Timeout))
@@ -167,6 +176,7 @@ func (e engine) add(t *testing.T, f facts, service string, c container) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			f.set(at, fmt.Sprintf("folder %s, read-only %v", from, m.ReadOnly))
 			// Of the folder, what the service is told to read.
 			if inside, ok := strings.CutPrefix(environment(c)["MODELFILE_PATH"], m.Target+"/"); ok {
@@ -178,6 +188,7 @@ func (e engine) add(t *testing.T, f facts, service string, c container) {
 			}
 		}
 	}
+
 	for target, options := range c.Tmpfs {
 		list := strings.Split(options, ",")
 		size := ""
@@ -186,35 +197,43 @@ func (e engine) add(t *testing.T, f facts, service string, c container) {
 				size = v
 			}
 		}
-		f.set(service+"/mount "+target, fmt.Sprintf("memory of %s bytes, read-only %v", size, slices.Contains(list, "ro")))
+
+		f.set(service+"/mount "+target,
+			fmt.Sprintf("memory of %s bytes, read-only %v", size, slices.Contains(list, "ro")))
 		f.set(service+"/programs in "+target, fmt.Sprint(!slices.Contains(list, "noexec")))
 	}
 }
 
-// asks is what the health check asks: the address of an HTTP request that its command makes, or the command.
+// asks returns what the health check asks: the address of an HTTP request that its command
+// makes, or the command.
 func (e engine) asks(t *testing.T, service string, c container) string {
 	t.Helper()
 	test := c.Healthcheck.Tests
 	if len(test) < 2 || test[0] != "CMD" {
 		return words(test)
 	}
+
 	command := test[1:]
 	if u, err := url.Parse(command[len(command)-1]); err == nil && u.Scheme == "http" {
 		return "GET " + u.Path + " at " + u.Port()
 	}
+
 	if len(command) == 2 && command[0] == "/"+service && command[1] == "healthcheck" {
 		// The service's own command asks its own path at the port it listens on.
 		source, err := os.ReadFile(filepath.Join(e.root, "services", service, "main.go"))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		m := regexp.MustCompile(`server\.Command\{\s*Health:\s+"([^"]+)"`).FindSubmatch(source)
 		if m == nil {
 			t.Fatalf("services/%s/main.go does not say which path its healthcheck asks", service)
 		}
+
 		_, port, _ := strings.Cut(environment(c)["LISTEN_ADDR"], ":")
 		return "GET " + string(m[1]) + " at " + port
 	}
+
 	return words(command)
 }
 
@@ -227,19 +246,21 @@ func environment(c container) map[string]string {
 	return out
 }
 
-// addFiles says what the files hold that a carrier has for the service's containers, where these mount their folders.
+// addFiles adds what the files hold that a carrier has for the service's containers, where
+// these mount their folders.
 func (e engine) addFiles(f facts, service string) {
 	for _, c := range e.containers[service] {
 		if len(c.Volumes) != 1 || !c.Volumes[0].ReadOnly || c.Volumes[0].FromContainer == "" {
 			return // it mounts no carrier
 		}
 	}
+
 	for name, content := range e.files[service] {
 		f.set(service+"/file "+name, digest(content))
 	}
 }
 
-// addReach says who is called, what gets out, and how people get in.
+// addReach adds who is called, what gets out, and how people get in.
 func (e engine) addReach(f facts, service string) {
 	var text []string
 	networks := map[string]bool{}
@@ -247,9 +268,11 @@ func (e engine) addReach(f facts, service string) {
 		for _, v := range environment(c) {
 			text = append(text, v)
 		}
+
 		for _, n := range c.NetworksAdvanced {
 			networks[n.Name] = true
 		}
+
 		for _, p := range c.Ports {
 			who := "everybody"
 			if a, err := netip.ParseAddr(p.IP); err == nil && a.IsLoopback() {
@@ -257,18 +280,23 @@ func (e engine) addReach(f facts, service string) {
 			} else if err != nil || !a.IsUnspecified() {
 				who = p.IP
 			}
-			f.set(service+"/published", fmt.Sprintf("to %s at %d for %d", who, p.External, p.Internal))
+
+			f.set(service+"/published",
+				fmt.Sprintf("to %s at %d for %d", who, p.External, p.Internal))
 		}
 	}
+
 	for _, content := range e.files[service] {
 		text = append(text, content)
 	}
+
 	var calls, others []string
 	for other := range e.containers {
 		if other != service {
 			others = append(others, other)
 		}
 	}
+
 	for _, called := range named(strings.Join(text, "\n"), others) {
 		name, _, _ := strings.Cut(called, ":")
 		if !e.reaches(networks, name) {
@@ -276,22 +304,25 @@ func (e engine) addReach(f facts, service string) {
 		}
 		calls = append(calls, called)
 	}
+
 	f.set(service+"/calls", words(unique(calls)))
 	for _, other := range others {
 		if e.reaches(networks, other) {
 			f.set(service+"/may reach "+other, "yes")
 		}
 	}
+
 	leaves := "nowhere"
 	for n := range networks {
 		if !e.internal[n] {
 			leaves = "anywhere"
 		}
 	}
+
 	f.set(service+"/leaves to", leaves)
 }
 
-// reaches says that every container of the service has its name on one of the networks.
+// reaches reports whether every container of the service has its name on one of the networks.
 func (e engine) reaches(networks map[string]bool, service string) bool {
 	for _, c := range e.containers[service] {
 		found := false
@@ -302,6 +333,7 @@ func (e engine) reaches(networks map[string]bool, service string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 

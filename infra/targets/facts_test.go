@@ -18,7 +18,8 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
-// facts are what a plan says about the services, as "service/aspect" in words that are the same for both targets.
+// facts are what a plan says about the services, as "service/aspect" in words that are the
+// same for both targets.
 type facts map[string]string
 
 // set refuses to say two things at once: replicas of one service must be alike.
@@ -32,8 +33,9 @@ func (f facts) set(key, value string) {
 // recording is a stack's plan on a target.
 type recording struct {
 	resources []plan.Resource
-	// files holds the content of the files that the recorded program gives a service, by path: of a container all, of pods the
-	// secret ones by their keys. The plan hides them.
+
+	// files holds the content of the files that the recorded program gives a service, by path: of a
+	// container all, of pods the secret ones by their keys. The plan hides them.
 	files map[string]map[string]string
 	root  string
 }
@@ -42,7 +44,8 @@ func recordFacts(t *testing.T, stack stacks.Stack, target stacks.Target, root st
 	t.Helper()
 	files := opened{files: map[string]map[string]string{}}
 	values, secrets := config()
-	resources, err := plan.Record(context.Background(), plan.Stack{Project: stacks.Project, Name: stack.Name, Config: values, Secrets: secrets},
+	resources, err := plan.Record(context.Background(),
+		plan.Stack{Project: stacks.Project, Name: stack.Name, Config: values, Secrets: secrets},
 		func(ctx *pulumi.Context) error {
 			if err := ctx.RegisterStackTransformation(files.look); err != nil {
 				return err
@@ -52,6 +55,7 @@ func recordFacts(t *testing.T, stack stacks.Stack, target stacks.Target, root st
 	if err != nil {
 		t.Fatalf("%s on %s: %v", stack.Name, target, err)
 	}
+
 	files.looking.Wait()
 	return recording{resources: resources, files: files.files, root: root}
 }
@@ -71,14 +75,17 @@ func (f facts) addEnvironment(service string, variables map[string]string) {
 	}
 }
 
-// named are the services, as "name:port", that a text names with a port.
+// named returns the services, as "name:port", that a text names with a port.
 func named(text string, services []string) []string {
 	var out []string
 	for _, s := range services {
-		for _, m := range regexp.MustCompile(`(?:^|[^\w.-])`+regexp.QuoteMeta(s)+`[: ](\d{2,5})\b`).FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile(`(?:^|[^\w.-])`+regexp.QuoteMeta(s)+
+			`[: ](\d{2,5})\b`).FindAllStringSubmatch(text,
+			-1) {
 			out = append(out, s+":"+m[1])
 		}
 	}
+
 	return out
 }
 
@@ -97,13 +104,16 @@ type opened struct {
 }
 
 // look sees what is registered before it is recorded. It changes nothing.
-func (o *opened) look(args *pulumi.ResourceTransformationArgs) *pulumi.ResourceTransformationResult {
+func (o *opened) look(
+	args *pulumi.ResourceTransformationArgs,
+) *pulumi.ResourceTransformationResult {
 	service := strings.TrimSuffix(args.Name, "-files")
 	switch props := args.Props.(type) {
 	case *docker.ContainerArgs:
 		if props.Uploads == nil {
 			break
 		}
+
 		service = service[strings.LastIndex(service, "-")+1:] // codexcontinue-<stack>-<service>
 		o.looking.Add(1)
 		props.Uploads.ToContainerUploadArrayOutput().ApplyT(func(list []docker.ContainerUpload) int {
@@ -118,6 +128,7 @@ func (o *opened) look(args *pulumi.ResourceTransformationArgs) *pulumi.ResourceT
 		if !ok {
 			break // not a Secret
 		}
+
 		o.looking.Add(1)
 		data.ApplyT(func(data map[string]string) (int, error) {
 			defer o.looking.Done()
@@ -128,9 +139,11 @@ func (o *opened) look(args *pulumi.ResourceTransformationArgs) *pulumi.ResourceT
 				}
 				o.add(service, key, string(content))
 			}
+
 			return len(data), nil
 		})
 	}
+
 	return nil
 }
 

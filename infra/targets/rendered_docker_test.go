@@ -17,19 +17,19 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
-	"github.com/codexcontinue/codexcontinue/infra/targets"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestProjectIsRegistered holds that what is registered for an engine is what was rendered: of every
-// stack, and after each change of a field.
+// TestProjectIsRegistered checks that what is registered for an engine is what was rendered: of
+// every stack, and after each change of a field.
 func TestProjectIsRegistered(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, name := range stacks.Overlays() {
 		t.Run(name, func(t *testing.T) {
 			p, err := plan.Of(t.Context(), root, name, plan.OfOptions{Target: stacks.Docker})
@@ -39,12 +39,15 @@ func TestProjectIsRegistered(t *testing.T) {
 			holdProject(t, p.Stack, root)
 		})
 	}
+
 	lab := labRoot(t)
 	t.Run("lab", func(t *testing.T) { holdProject(t, labStack(t, lab), lab) })
 	for i, e := range edits {
-		if fate, _ := e.expected(t, stacks.Docker); fate == targets.Refused || e.err != "" || e.only == stacks.Kubernetes {
+		if fate, _ := e.expected(t, stacks.Docker); fate == fateRefused || e.err != "" ||
+			e.only == stacks.Kubernetes {
 			continue
 		}
+
 		t.Run(fmt.Sprintf("%d %s", i, e.field), func(t *testing.T) {
 			if e.before != nil {
 				holdProject(t, changed(t, lab, e.before), lab)
@@ -60,6 +63,7 @@ func holdProject(t *testing.T, stack stacks.Stack, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	rec := recordFacts(t, stack, stacks.Docker, root)
 	if d := cmp.Diff(generic(t, withoutFiles(rendered)), generic(t, readBack(t, rec))); d != "" {
 		t.Errorf("-rendered +registered:\n%s", d)
@@ -70,8 +74,10 @@ func holdProject(t *testing.T, stack stacks.Stack, root string) {
 	for _, svc := range stack.Services {
 		c := rendered.Project.Services[svc.Name]
 		if len(c.Configs)+len(c.Secrets) != len(svc.Files) {
-			t.Errorf("%s has %d files, want %d", svc.Name, len(c.Configs)+len(c.Secrets), len(svc.Files))
+			t.Errorf("%s has %d files, want %d", svc.Name, len(c.Configs)+len(c.Secrets),
+				len(svc.Files))
 		}
+
 		for _, f := range svc.Files {
 			if want[svc.Name] == nil {
 				want[svc.Name] = map[string]string{}
@@ -79,12 +85,13 @@ func holdProject(t *testing.T, stack stacks.Stack, root string) {
 			want[svc.Name][f.Path] = f.Text(recordedPassword)
 		}
 	}
+
 	if d := cmp.Diff(want, rec.files); d != "" {
 		t.Errorf("files (-stack +registered):\n%s", d)
 	}
 }
 
-// withoutFiles is the rendering without the files of its services.
+// withoutFiles returns the rendering without the files of its services.
 func withoutFiles(r *docker.Rendering) *docker.Rendering {
 	project := *r.Project
 	project.Configs, project.Secrets, project.Services = nil, nil, maps.Clone(project.Services)
@@ -92,6 +99,7 @@ func withoutFiles(r *docker.Rendering) *docker.Rendering {
 		c.Configs, c.Secrets = nil, nil
 		project.Services[name] = c
 	}
+
 	out := *r
 	out.Project = &project
 	slices.Sort(out.StopsFirst)
@@ -105,10 +113,12 @@ func generic(t *testing.T, v any) map[string]any {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var out map[string]any
 	if err := json.Unmarshal(text, &out); err != nil {
 		t.Fatal(err)
 	}
+
 	return out
 }
 
@@ -153,10 +163,12 @@ func (p *pairs) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &list); err != nil {
 		return err
 	}
+
 	*p = pairs{}
 	for _, l := range list {
 		(*p)[l.Label] = l.Value
 	}
+
 	return nil
 }
 
@@ -167,6 +179,7 @@ func strictly(t *testing.T, r plan.Resource, into any) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
@@ -178,6 +191,7 @@ func strictly(t *testing.T, r plan.Resource, into any) {
 type reading struct {
 	recording
 	out *docker.Rendering
+
 	// images are those of the components, services those of the containers, carriers the services
 	// that have files.
 	images            map[string]types.ServiceConfig
@@ -189,14 +203,22 @@ type reading struct {
 // readBack returns the rendering that the registered resources amount to, but for files.
 func readBack(t *testing.T, rec recording) *docker.Rendering {
 	t.Helper()
-	r := reading{recording: rec, images: map[string]types.ServiceConfig{}, services: map[string]string{},
-		carriers: map[string]bool{}, networks: map[string]string{}, volumes: map[string]string{},
+	r := reading{
+		recording: rec,
+		images:    map[string]types.ServiceConfig{},
+		services:  map[string]string{},
+		carriers:  map[string]bool{},
+		networks:  map[string]string{},
+		volumes:   map[string]string{},
 		out: &docker.Rendering{Project: &types.Project{
 			Services: types.Services{}, Networks: types.Networks{}, Volumes: types.Volumes{},
-		}}}
+		}},
+	}
+
 	for _, res := range rec.resources {
 		r.prepare(t, res)
 	}
+
 	replicas := map[string]int{}
 	for _, res := range rec.resources {
 		name := r.services[res.Type+" "+res.Name]
@@ -211,11 +233,13 @@ func readBack(t *testing.T, rec recording) *docker.Rendering {
 			}
 			continue
 		}
+
 		r.out.Project.Services[name] = c
 		if *res.Options.DeleteBeforeReplace {
 			r.out.StopsFirst = append(r.out.StopsFirst, name)
 		}
 	}
+
 	for name, n := range replicas {
 		if c := r.out.Project.Services[name]; n > 1 {
 			if c.Deploy == nil {
@@ -225,6 +249,7 @@ func readBack(t *testing.T, rec recording) *docker.Rendering {
 			r.out.Project.Services[name] = c
 		}
 	}
+
 	slices.Sort(r.out.StopsFirst)
 	return r.out
 }
@@ -240,17 +265,21 @@ func (r reading) prepare(t *testing.T, res plan.Resource) {
 			Internal     bool
 			Labels       pairs
 		}
+
 		strictly(t, res, &in)
 		r.networks[in.Name] = res.Name
-		p.Networks[res.Name] = types.NetworkConfig{Name: in.Name, Driver: in.Driver, Internal: in.Internal, Labels: types.Labels(in.Labels)}
+		p.Networks[res.Name] = types.NetworkConfig{Name: in.Name, Driver: in.Driver,
+			Internal: in.Internal, Labels: types.Labels(in.Labels)}
 	case "Volume":
 		var in struct {
 			Name, Driver string
 			Labels       pairs
 		}
+
 		strictly(t, res, &in)
 		r.volumes[in.Name] = res.Name
-		p.Volumes[res.Name] = types.VolumeConfig{Name: in.Name, Driver: in.Driver, Labels: types.Labels(in.Labels)}
+		p.Volumes[res.Name] = types.VolumeConfig{Name: in.Name, Driver: in.Driver,
+			Labels: types.Labels(in.Labels)}
 		if res.Options.RetainOnDelete {
 			r.out.Retained = append(r.out.Retained, res.Name)
 		}
@@ -259,6 +288,7 @@ func (r reading) prepare(t *testing.T, res plan.Resource) {
 			Name        string
 			KeepLocally bool
 		}
+
 		strictly(t, res, &in)
 		var c types.ServiceConfig
 		c.Image = in.Name
@@ -272,23 +302,29 @@ func (r reading) prepare(t *testing.T, res plan.Resource) {
 				Args                                                  map[string]string
 			}
 		}
+
 		strictly(t, res, &in)
-		if in.BuildOnPreview || !in.SkipPush || in.Build.BuilderVersion != "BuilderBuildKit" || in.Build.Platform != image.Platform() {
+		if in.BuildOnPreview || !in.SkipPush || in.Build.BuilderVersion != "BuilderBuildKit" ||
+			in.Build.Platform != image.Platform() {
 			t.Errorf("%s: %+v", res.Name, in)
 		}
+
 		folder := path.Join("infra", in.Build.Context) // the provider starts there
 		dockerfile, err := filepath.Rel(folder, path.Join("infra", in.Build.Dockerfile))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		var c types.ServiceConfig
-		c.Image, c.Build = in.ImageName, &types.BuildConfig{Context: folder, Dockerfile: dockerfile, Target: in.Build.Target}
+		c.Image, c.Build = in.ImageName, &types.BuildConfig{Context: folder, Dockerfile: dockerfile,
+			Target: in.Build.Target}
 		for k, v := range in.Build.Args {
 			if c.Build.Args == nil {
 				c.Build.Args = types.MappingWithEquals{}
 			}
 			c.Build.Args[k] = &v
 		}
+
 		r.images[res.Parent] = c
 	case "Container":
 		var in struct{ Labels pairs }
@@ -306,19 +342,24 @@ func (r reading) container(t *testing.T, name string, res plan.Resource) types.S
 	t.Helper()
 	var in registeredContainer
 	strictly(t, res, &in)
-	if in.Wait || !in.MustRun || in.NetworkMode != "bridge" || in.Healthcheck.StartInterval != "0s" || in.DestroyGraceSeconds != in.StopTimeout {
+	if in.Wait || !in.MustRun || in.NetworkMode != "bridge" ||
+		in.Healthcheck.StartInterval != "0s" || in.DestroyGraceSeconds != in.StopTimeout {
 		t.Errorf("%s: %+v", res.Name, in)
 	}
+
 	for _, v := range in.Volumes {
 		if v.FromContainer != plan.Computed || !v.ReadOnly {
 			t.Errorf("%s: volumes of %+v", res.Name, v)
 		}
 	}
+
 	if (len(in.Volumes) == 1) != r.carriers[name] || len(in.Volumes) > 1 {
 		t.Errorf("%s mounts %d carriers", res.Name, len(in.Volumes))
 	}
+
 	o := res.Options
-	if len(o.AfterCreate) != 1 || !slices.Equal(o.AfterCreate, o.AfterUpdate) || !strings.HasSuffix(res.Parent, ":Service "+name) {
+	if len(o.AfterCreate) != 1 || !slices.Equal(o.AfterCreate, o.AfterUpdate) ||
+		!strings.HasSuffix(res.Parent, ":Service "+name) {
 		t.Errorf("%s: %+v below %s", res.Name, o, res.Parent)
 	}
 
@@ -326,6 +367,7 @@ func (r reading) container(t *testing.T, name string, res plan.Resource) types.S
 	if by := map[bool]string{true: c.Image, false: plan.Computed}[c.Build != nil]; in.Image != by {
 		t.Errorf("%s runs %s, want %s", res.Name, in.Image, by)
 	}
+
 	c.Entrypoint, c.Command, c.User, c.Restart = in.Entrypoints, in.Command, in.User, in.Restart
 	c.ReadOnly, c.Privileged, c.Init = in.ReadOnly, in.Privileged, &in.Init
 	c.CapDrop, c.SecurityOpt = in.Capabilities.Drops, in.SecurityOpts
@@ -334,15 +376,23 @@ func (r reading) container(t *testing.T, name string, res plan.Resource) types.S
 	c.StopGracePeriod = new(types.Duration(time.Duration(in.StopTimeout) * time.Second))
 	c.Logging = &types.LoggingConfig{Driver: in.LogDriver, Options: types.Options(in.LogOpts)}
 	h := in.Healthcheck
-	c.HealthCheck = &types.HealthCheckConfig{Test: h.Tests, Retries: &h.Retries,
-		Interval: length(t, h.Interval), Timeout: length(t, h.Timeout), StartPeriod: length(t, h.StartPeriod)}
+	c.HealthCheck = &types.HealthCheckConfig{
+		Test:        h.Tests,
+		Retries:     &h.Retries,
+		Interval:    length(t, h.Interval),
+		Timeout:     length(t, h.Timeout),
+		StartPeriod: length(t, h.StartPeriod),
+	}
+
 	for _, a := range in.Capabilities.Adds {
 		c.CapAdd = append(c.CapAdd, strings.TrimPrefix(a, "CAP_"))
 	}
+
 	var err error
 	if c.PidsLimit, err = strconv.ParseInt(in.Labels[docker.LabelPIDs], 10, 64); err != nil {
 		t.Errorf("%s: %v", res.Name, err)
 	}
+
 	delete(in.Labels, docker.LabelPIDs)
 	c.Labels = types.Labels(in.Labels)
 	c.Environment = types.NewMappingWithEquals(in.Envs)
@@ -355,6 +405,7 @@ func (r reading) container(t *testing.T, name string, res plan.Resource) types.S
 		}
 		c.Networks[r.networks[n.Name]] = nil
 	}
+
 	for _, m := range in.Mounts {
 		source := r.volumes[m.Source]
 		if m.Type == types.VolumeTypeBind {
@@ -363,24 +414,40 @@ func (r reading) container(t *testing.T, name string, res plan.Resource) types.S
 			}
 			source = "./" + source
 		}
-		c.Volumes = append(c.Volumes, types.ServiceVolumeConfig{Type: m.Type, Source: source, Target: m.Target, ReadOnly: m.ReadOnly})
+
+		c.Volumes = append(c.Volumes, types.ServiceVolumeConfig{Type: m.Type, Source: source,
+			Target: m.Target, ReadOnly: m.ReadOnly})
 	}
+
 	for _, target := range slices.Sorted(maps.Keys(in.Tmpfs)) {
 		c.Tmpfs = append(c.Tmpfs, target+":"+in.Tmpfs[target])
 	}
+
 	for _, p := range in.Ports {
-		c.Ports = append(c.Ports, types.ServicePortConfig{Mode: "ingress", Protocol: p.Protocol, HostIP: p.IP,
-			Published: strconv.Itoa(p.External), Target: uint32(p.Internal)})
+		c.Ports = append(c.Ports, types.ServicePortConfig{
+			Mode:      "ingress",
+			Protocol:  p.Protocol,
+			HostIP:    p.IP,
+			Published: strconv.Itoa(p.External),
+			Target:    uint32(p.Internal),
+		})
 	}
+
 	for _, dep := range res.Options.DependsOn {
 		if of := r.services[dep]; of != "" {
 			if c.DependsOn == nil {
 				c.DependsOn = types.DependsOnConfig{}
 			}
-			c.DependsOn[of] = types.ServiceDependency{Condition: types.ServiceConditionHealthy, Required: true}
+			c.DependsOn[of] = types.ServiceDependency{Condition: types.ServiceConditionHealthy,
+				Required: true}
 		}
 	}
-	gpus := types.DeviceRequest{Driver: "nvidia", Capabilities: []string{"gpu", "compute", "utility"}}
+
+	gpus := types.DeviceRequest{
+		Driver:       "nvidia",
+		Capabilities: []string{"gpu", "compute", "utility"},
+	}
+
 	switch devices := c.Environment["NVIDIA_VISIBLE_DEVICES"]; {
 	case in.Gpus == "all" && in.Runtime == "":
 		gpus.Count = -1
@@ -394,6 +461,7 @@ func (r reading) container(t *testing.T, name string, res plan.Resource) types.S
 		}
 		return c
 	}
+
 	c.Deploy = &types.DeployConfig{}
 	c.Deploy.Resources.Reservations = &types.Resource{Devices: []types.DeviceRequest{gpus}}
 	return c

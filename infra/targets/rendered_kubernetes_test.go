@@ -19,11 +19,10 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
-	"github.com/codexcontinue/codexcontinue/infra/targets"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestObjectsAreRegistered holds that what is registered for a cluster is what was rendered, for
+// TestObjectsAreRegistered checks that what is registered for a cluster is what was rendered, for
 // every stack and every change of a field: each object under its type, with all of its fields and
 // none besides, and with the options that stand beside it.
 func TestObjectsAreRegistered(t *testing.T) {
@@ -38,9 +37,10 @@ func TestObjectsAreRegistered(t *testing.T) {
 			ollama.Mounts[0].ReadOnly, ollama.Replicas, ollama.Image = true, 2, stacks.Image{Build: &build}
 		}), root)
 	})
+
 	for i, e := range edits {
 		fate, _ := e.expected(t, stacks.Kubernetes)
-		if fate == targets.Refused || e.err != "" || e.only == stacks.Docker {
+		if fate == fateRefused || e.err != "" || e.only == stacks.Docker {
 			continue
 		}
 		t.Run(fmt.Sprintf("%d %s", i, e.field), func(t *testing.T) {
@@ -56,6 +56,7 @@ func holdRegistered(t *testing.T, stack stacks.Stack, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	recorded := byRef(mustRecord(t, stack, stacks.Kubernetes, root))
 	objects := 0
 	for ref := range recorded {
@@ -63,24 +64,30 @@ func holdRegistered(t *testing.T, stack stacks.Stack, root string) {
 			objects++
 		}
 	}
+
 	if objects != len(rendering.Objects) {
-		t.Errorf("%d objects are registered of %d that are rendered", objects, len(rendering.Objects))
+		t.Errorf("%d objects are registered of %d that are rendered", objects,
+			len(rendering.Objects))
 	}
+
 	for _, o := range rendering.Objects {
 		r, ok := recorded[refOf(o)]
 		if !ok {
 			t.Errorf("%s is not registered as %s", o, refOf(o))
 			continue
 		}
-		// An empty list is registered where the stack that is up has one; the API knows no difference.
+
+		// An empty list is registered where the stack that is up has one; the
+		// API knows no difference.
 		if d := cmp.Diff(rendered(t, o), typed(t, r, recorded), cmpopts.EquateEmpty()); d != "" {
 			t.Errorf("%s (-rendered +registered):\n%s", o, d)
 		}
+
 		holdOptions(t, o, rendering.Objects, r)
 	}
 }
 
-// refOf is "type name" of the object's resource.
+// refOf returns "type name" of the object's resource.
 func refOf(o *kubernetes.Object) string {
 	gvk := o.GetObjectKind().GroupVersionKind()
 	group := gvk.Group
@@ -99,26 +106,29 @@ func byRef(resources []plan.Resource) map[string]plan.Resource {
 	return out
 }
 
-// rendered is the object as it is registered: with what is for Pulumi, and of a Secret without the
-// values, which a plan hides as a whole, and the name, which Pulumi chooses.
+// rendered returns the object as it is registered: with what is for Pulumi, and of a Secret without
+// the values, which a plan hides as a whole, and the name, which Pulumi chooses.
 func rendered(t *testing.T, o *kubernetes.Object) runtime.Object {
 	t.Helper()
 	out := o.DeepCopyObject().(kubernetes.API)
 	if s, ok := out.(*corev1.Secret); ok {
 		s.Name, s.StringData = "", nil
 	}
+
 	annotations := maps.Clone(out.GetAnnotations())
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
+
 	maps.Copy(annotations, o.Annotations)
 	if len(annotations) > 0 {
 		out.SetAnnotations(annotations)
 	}
+
 	return out
 }
 
-// typed is the resource as a Go type of its API, strictly: a field that the type has not is an
+// typed returns the resource as a Go type of its API, strictly: a field that the type has not is an
 // error. Kinds of the Gateway API have none.
 func typed(t *testing.T, r plan.Resource, all map[string]plan.Resource) runtime.Object {
 	t.Helper()
@@ -126,6 +136,7 @@ func typed(t *testing.T, r plan.Resource, all map[string]plan.Resource) runtime.
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	u := &unstructured.Unstructured{}
 	if err := u.UnmarshalJSON(text); err != nil {
 		t.Fatal(err)
@@ -133,33 +144,38 @@ func typed(t *testing.T, r plan.Resource, all map[string]plan.Resource) runtime.
 	if !kubernetes.Scheme().Recognizes(u.GroupVersionKind()) {
 		return u
 	}
+
 	claims, _, _ := unstructured.NestedSlice(u.Object, "spec", "volumeClaimTemplates")
 	for _, o := range append(claims, u.Object) {
 		if status := o.(map[string]any)["status"]; status != nil {
 			t.Errorf("%s: its status is registered: %v", r.URN, status)
 		}
 	}
+
 	if u.GetKind() == "Secret" {
 		if u.Object["data"] != plan.Secret {
 			t.Errorf("%s: its data are %v", r.URN, u.Object["data"])
 		}
 		delete(u.Object, "data")
 	}
+
 	resolve(t, u.Object, r, all)
 	if text, err = u.MarshalJSON(); err != nil {
 		t.Fatal(err)
 	}
+
 	codecs := serializer.NewCodecFactory(kubernetes.Scheme(), serializer.EnableStrict)
 	out, _, err := codecs.UniversalDeserializer().Decode(text, nil, nil)
 	if err != nil {
 		t.Fatalf("%s: %v", r.URN, err)
 	}
+
 	out.GetObjectKind().SetGroupVersionKind(u.GroupVersionKind())
 	return out
 }
 
-// resolve names what the plan leaves open: the images that are pushed, after the containers that run
-// them, and the Secret that the pods mount, of which there is one.
+// resolve names what the plan leaves open: the images that are pushed, after the containers that
+// run them, and the Secret that the pods mount, of which there is one.
 func resolve(t *testing.T, v any, r plan.Resource, all map[string]plan.Resource) {
 	t.Helper()
 	switch v := v.(type) {
@@ -169,12 +185,16 @@ func resolve(t *testing.T, v any, r plan.Resource, all map[string]plan.Resource)
 			hold(t, r, v["image"])
 			v["image"] = pushed.Inputs["imageName"]
 		}
+
 		if secret, ok := v["secret"].(map[string]any); ok {
 			hold(t, r, secret["name"])
 			const kind = "kubernetes:core/v1:Secret "
-			i := slices.IndexFunc(r.Options.DependsOn, func(d string) bool { return strings.HasPrefix(d, kind) })
+			i := slices.IndexFunc(r.Options.DependsOn, func(d string) bool {
+				return strings.HasPrefix(d, kind)
+			})
 			secret["name"] = strings.TrimPrefix(r.Options.DependsOn[i], kind)
 		}
+
 		for _, x := range v {
 			resolve(t, x, r, all)
 		}
@@ -185,7 +205,7 @@ func resolve(t *testing.T, v any, r plan.Resource, all map[string]plan.Resource)
 	}
 }
 
-// hold holds that the value is known after provisioning.
+// hold checks that the value is known after provisioning.
 func hold(t *testing.T, r plan.Resource, value any) {
 	t.Helper()
 	if value != plan.Computed {
@@ -193,17 +213,19 @@ func hold(t *testing.T, r plan.Resource, value any) {
 	}
 }
 
-// namedBy are the resources, as "type name", of the objects that the object names.
+// namedBy returns the resources, as "type name", of the objects that the object names.
 func namedBy(o *kubernetes.Object, all []*kubernetes.Object) []string {
 	refs := map[string]string{}
 	for _, a := range all {
 		refs[a.String()] = refOf(a)
 	}
+
 	var out []string
 	add := func(kind, name string) { out = append(out, refs[kind+" "+name]) }
 	if o.GetNamespace() != "" {
 		add("Namespace", o.GetNamespace())
 	}
+
 	var pod corev1.PodSpec
 	switch x := o.API.(type) {
 	case *appsv1.Deployment:
@@ -213,6 +235,7 @@ func namedBy(o *kubernetes.Object, all []*kubernetes.Object) []string {
 	case *batchv1.Job:
 		pod = x.Spec.Template.Spec
 	}
+
 	for _, v := range pod.Volumes {
 		if v.ConfigMap != nil {
 			add("ConfigMap", v.ConfigMap.Name)
@@ -223,6 +246,7 @@ func namedBy(o *kubernetes.Object, all []*kubernetes.Object) []string {
 		if v.Projected == nil {
 			continue
 		}
+
 		for _, source := range v.Projected.Sources {
 			if source.ConfigMap != nil {
 				add("ConfigMap", source.ConfigMap.Name)
@@ -232,10 +256,11 @@ func namedBy(o *kubernetes.Object, all []*kubernetes.Object) []string {
 			}
 		}
 	}
+
 	return out
 }
 
-// holdOptions holds that what stands beside the object is told to Pulumi.
+// holdOptions checks that Pulumi is given what stands beside the object.
 func holdOptions(t *testing.T, o *kubernetes.Object, all []*kubernetes.Object, r plan.Resource) {
 	t.Helper()
 	parent := map[string]string{
@@ -245,25 +270,32 @@ func holdOptions(t *testing.T, o *kubernetes.Object, all []*kubernetes.Object, r
 	if parent == "" {
 		parent = "codexcontinue:kubernetes:Service " + o.Component
 	}
+
 	provider := "cluster"
 	if o.Kept {
 		provider = "cluster-kept"
 	}
+
 	if r.Parent != parent || r.Provider != provider || r.Options.RetainOnDelete != o.Retained {
-		t.Errorf("%s: parent %q, provider %q, retained %v", o, r.Parent, r.Provider, r.Options.RetainOnDelete)
+		t.Errorf("%s: parent %q, provider %q, retained %v", o, r.Parent, r.Provider,
+			r.Options.RetainOnDelete)
 	}
+
 	if r.Options.Version == "" {
 		t.Errorf("%s asks for no version of the plugin", o)
 	}
+
 	before := namedBy(o, all)
 	for _, a := range o.After {
 		before = append(before, refOf(a))
 	}
+
 	for _, ref := range before {
 		if !slices.Contains(r.Options.DependsOn, ref) {
 			t.Errorf("%s is not made after %q", o, ref)
 		}
 	}
+
 	var want *plan.Timeouts
 	if x := o.Timeouts; x != nil {
 		want = &plan.Timeouts{Create: x.Create, Update: x.Update, Delete: x.Delete}

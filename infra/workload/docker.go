@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
 )
@@ -22,9 +23,14 @@ func FromProject(r *docker.Rendering, root string) View {
 	for _, n := range p.Networks {
 		v.Networks = append(v.Networks, Network{Name: n.Name, Internal: n.Internal})
 	}
+
 	for name := range p.Volumes {
-		v.Volumes = append(v.Volumes, Volume{Resource: name, Name: name, Retained: slices.Contains(r.Retained, name)})
+		v.Volumes = append(v.Volumes, Volume{
+			Name:     name,
+			Retained: slices.Contains(r.Retained, name),
+		})
 	}
+
 	for service, c := range p.Services {
 		w := Workload{
 			Service: service, Kind: "Container", Replicas: 1, Fenced: true,
@@ -33,6 +39,7 @@ func FromProject(r *docker.Rendering, root string) View {
 			Calls:          calls(c),
 			Containers:     []Container{containerOf(c, root)},
 		}
+
 		for name := range c.Networks {
 			n := p.Networks[name]
 			w.Networks = append(w.Networks, n.Name)
@@ -40,6 +47,7 @@ func FromProject(r *docker.Rendering, root string) View {
 				w.WaysOut = append(w.WaysOut, "network "+n.Name)
 			}
 		}
+
 		slices.Sort(w.Networks)
 		slices.Sort(w.WaysOut)
 		switch {
@@ -48,10 +56,12 @@ func FromProject(r *docker.Rendering, root string) View {
 		case len(w.Networks) == 0 && c.NetworkMode != "none":
 			w.WaysOut, w.Fenced = []string{"the engine's default network"}, false
 		}
+
 		for i := range c.GetScale() {
 			w.Name = r.ContainerName(service, i)
 			v.Workloads = append(v.Workloads, w)
 		}
+
 		for _, port := range c.Ports {
 			ip := net.ParseIP(port.HostIP)
 			number, _ := strconv.Atoi(port.Published) // 0 is a port that the engine chooses
@@ -61,25 +71,43 @@ func FromProject(r *docker.Rendering, root string) View {
 			})
 		}
 	}
+
 	v.sort()
 	return v
 }
 
 func containerOf(c types.ServiceConfig, root string) Container {
 	out := Container{
-		Image: c.Image, Built: c.Build != nil,
-		Command: words(slices.Concat(c.Entrypoint, c.Command)),
-		User:    c.User, ReadOnlyRoot: c.ReadOnly, Privileged: c.Privileged, NewPrivileges: true,
-		DroppedCapabilities: capabilities(c.CapDrop), AddedCapabilities: capabilities(c.CapAdd),
-		Memory: stacks.Bytes(c.MemLimit), Swap: c.MemSwapLimit != c.MemLimit, PIDs: int(c.PidsLimit),
-		CPU: stacks.MilliCPU(1000 * c.CPUS), Mounts: mounts(c, root),
+		Image:               c.Image,
+		Built:               c.Build != nil,
+		Env:                 map[string]string{},
+		Labels:              map[string]string{},
+		User:                c.User,
+		ReadOnlyRoot:        c.ReadOnly,
+		Privileged:          c.Privileged,
+		NewPrivileges:       true,
+		DroppedCapabilities: capabilities(c.CapDrop),
+		AddedCapabilities:   capabilities(c.CapAdd),
+		Memory:              stacks.Bytes(c.MemLimit),
+		Swap:                c.MemSwapLimit != c.MemLimit,
+		PIDs:                int(c.PidsLimit),
+		CPU:                 stacks.MilliCPU(1000 * c.CPUS),
+		Mounts:              mounts(c, root),
 	}
 	if c.CPUPeriod > 0 {
 		out.CPU = stacks.MilliCPU(1000 * c.CPUQuota / c.CPUPeriod)
 	}
-	if h := c.HealthCheck; h != nil && !h.Disable {
-		out.Health = words(h.Test)
+
+	for _, s := range slices.Concat(c.Entrypoint, c.Command) {
+		out.Command = append(out.Command, hidden(s))
 	}
+
+	if h := c.HealthCheck; h != nil && !h.Disable {
+		for _, s := range h.Test {
+			out.Health = append(out.Health, hidden(s))
+		}
+	}
+
 	for _, o := range c.SecurityOpt {
 		key, value, _ := strings.Cut(strings.Replace(o, "=", ":", 1), ":")
 		switch {
@@ -91,11 +119,19 @@ func containerOf(c types.ServiceConfig, root string) Container {
 			out.Unconfined = append(out.Unconfined, "selinux")
 		}
 	}
-	out.Env = variables(c.Environment.ToMapping())
-	out.Labels = variables(c.Labels)
+
+	for name, value := range c.Environment.ToMapping() {
+		out.Env[name] = hidden(value)
+	}
+
+	for name, value := range c.Labels {
+		out.Labels[name] = hidden(value)
+	}
+
 	for _, d := range c.Devices {
 		out.Devices = append(out.Devices, d.Source)
 	}
+
 	if c.Deploy != nil && c.Deploy.Resources.Reservations != nil {
 		for _, d := range c.Deploy.Resources.Reservations.Devices {
 			out.GPU = strings.Join(d.IDs, ",")
@@ -104,14 +140,17 @@ func containerOf(c types.ServiceConfig, root string) Container {
 			}
 		}
 	}
+
 	if l := c.Logging; l != nil {
 		out.LogBounded = l.Driver == "none" || l.Driver == "local" || l.Options["max-size"] != ""
 	}
+
 	return out
 }
 
-// calls are the services that the container connects to. It waits for what it cannot start without; of those, it calls the
-// ones whose names are hosts in its environment. Where none is, its addresses stand in a file, and it calls all of them.
+// calls returns the services that the container connects to. It waits for what it cannot start
+// without; of those, it calls the ones whose names are hosts in its environment. Where none is, its
+// addresses stand in a file, and it calls all of them.
 func calls(c types.ServiceConfig) []string {
 	var named []string
 	for _, value := range c.Environment.ToMapping() {
@@ -123,15 +162,17 @@ func calls(c types.ServiceConfig) []string {
 			named = append(named, u.Hostname())
 		}
 	}
+
 	if len(named) == 0 {
 		return slices.Sorted(maps.Keys(c.DependsOn))
 	}
+
 	slices.Sort(named)
 	return slices.Compact(named)
 }
 
-// mounts are the container's, with the folders of its files. These are secrets as soon as one of
-// the files is: one carrier has them all.
+// mounts returns the container's, with the folders of its files. These are secrets as soon as one
+// of the files is: one carrier has them all.
 func mounts(c types.ServiceConfig, root string) []Mount {
 	var out []Mount
 	for _, m := range c.Volumes {
@@ -139,66 +180,57 @@ func mounts(c types.ServiceConfig, root string) []Mount {
 		if m.Type == types.VolumeTypeBind && !path.IsAbs(source) {
 			source = path.Join(root, source)
 		}
-		out = append(out, Mount{Kind: MountKind(m.Type), Source: source, Target: m.Target, ReadOnly: m.ReadOnly})
+		out = append(out, Mount{MountKind(m.Type), source, m.Target, m.ReadOnly})
 	}
+
 	kind, folders := Files, map[string]bool{}
 	for _, f := range c.Configs {
 		folders[path.Dir(f.Target)] = true
 	}
+
 	for _, f := range c.Secrets {
 		folders[path.Dir(f.Target)], kind = true, Secrets
 	}
+
 	for _, folder := range slices.Sorted(maps.Keys(folders)) {
-		out = append(out, Mount{Kind: kind, Target: folder, ReadOnly: true})
+		out = append(out, Mount{Kind: kind, Path: folder, ReadOnly: true})
 	}
+
 	for _, t := range slices.Sorted(slices.Values(c.Tmpfs)) {
-		target, _, _ := strings.Cut(t, ":")
-		out = append(out, Mount{Kind: Memory, Target: target})
+		folder, _, _ := strings.Cut(t, ":")
+		out = append(out, Mount{Kind: Memory, Path: folder})
 	}
+
 	return out
 }
 
 func hostNamespaces(c types.ServiceConfig) []string {
 	var out []string
 	for _, n := range []struct{ name, value string }{
-		{"network", c.NetworkMode}, {"pid", c.Pid}, {"ipc", c.Ipc}, {"user", c.UserNSMode}, {"cgroup", c.Cgroup},
+		{"network", c.NetworkMode}, {"pid", c.Pid}, {"ipc", c.Ipc}, {"user", c.UserNSMode},
+		{"cgroup", c.Cgroup},
 	} {
 		if n.value == "host" {
 			out = append(out, n.name)
 		}
 	}
+
 	return out
 }
 
-// word is a word of the project. One that stands for a secret is one.
-func word(s string) Text {
+// hidden returns the text, or plan.Secret where a secret stands in it.
+func hidden(s string) string {
 	if strings.Contains(s, stacks.SecretToken) || strings.Contains(s, stacks.SecretHashToken) {
-		return Text{Secret: true}
+		return plan.Secret
 	}
-	return Text{Value: s}
+	return s
 }
 
-func words(list []string) []Text {
-	var out []Text
-	for _, s := range list {
-		out = append(out, word(s))
-	}
-	return out
-}
-
-// variables are sorted by name.
-func variables(m map[string]string) []Variable {
-	var out []Variable
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, Variable{name, word(m[name])})
-	}
-	return out
-}
-
-func capabilities(names []string) []string {
+// capabilities returns the names as Linux has them, without CAP_.
+func capabilities[S ~string](names []S) []string {
 	var out []string
 	for _, c := range names {
-		out = append(out, strings.TrimPrefix(strings.ToUpper(c), "CAP_"))
+		out = append(out, strings.TrimPrefix(strings.ToUpper(string(c)), "CAP_"))
 	}
 	slices.Sort(out)
 	return out

@@ -20,123 +20,135 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 )
 
 // pushedType is the type of what builds and pushes an image.
 const pushedType = "docker:index/image:Image"
 
-// readKubernetes reads a plan for a cluster, whose objects are registered as they are rendered. An
-// image that is pushed is not known there: it is the one of the service after which the container
-// that runs it is named.
+// cluster is what has to be known of all objects before one can be read.
+type cluster struct {
+	// pushed are the images that are pushed, by service. Their references are not known in a plan:
+	// each is that of the service after which the container that runs it is named.
+	pushed    map[string]string
+	tokens    map[string]bool // by the name of the account
+	least     map[string]int  // replicas that an autoscaler keeps, by "Kind/name"
+	tls       map[string]bool // listeners of gateways that encrypt, as name/listener
+	policies  []networkingv1.NetworkPolicy
+	namespace string
+
+	// kept reports whether the namespace, and with it every claim in it, outlives the stack.
+	kept bool
+}
+
+// readKubernetes reads a plan for a cluster, whose objects are registered as they are rendered.
 func (v *View) readKubernetes(resources []plan.Resource) error {
-	pushed := map[string]string{} // by service
-	for _, r := range resources {
-		if r.Type == pushedType {
-			pushed[r.Name], _ = r.Inputs["imageName"].(string)
-		}
+	c := &cluster{
+		pushed: map[string]string{}, tokens: map[string]bool{},
+		least: map[string]int{}, tls: map[string]bool{},
 	}
+
 	var objects []*kubernetes.Object
 	for _, r := range resources {
+		if r.Type == pushedType {
+			c.pushed[r.Name], _ = r.Inputs["imageName"].(string)
+		}
+
 		// Components, providers and images are no objects. Of a Secret a plan shows nothing.
-		if r.Inputs["kind"] == nil || !strings.HasPrefix(r.Type, "kubernetes:") || strings.HasSuffix(r.Type, ":Secret") {
+		if r.Inputs["kind"] == nil || !strings.HasPrefix(r.Type, "kubernetes:") ||
+			strings.HasSuffix(r.Type, ":Secret") {
 			continue
 		}
+
 		o, err := objectOf(r)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", r.Type, r.Name, err)
 		}
+
+		c.note(o)
 		objects = append(objects, o)
 	}
-	v.addObjects(objects, pushed)
+
+	if c.namespace != "" {
+		v.Networks = []Network{{Name: c.namespace}}
+	}
+
+	for _, o := range objects {
+		v.addObject(o, c)
+	}
+
 	return nil
 }
 
-// objectOf is the resource as a type of its API. Text that stands for a value that is not known
-// stays text.
+// objectOf returns the resource as a type of its API. Text that stands for a value that is
+// not known stays text.
 func objectOf(r plan.Resource) (*kubernetes.Object, error) {
-	o := &kubernetes.Object{Resource: r.Name, Retained: r.Options != nil && r.Options.RetainOnDelete}
+	o := &kubernetes.Object{Retained: r.Options != nil && r.Options.RetainOnDelete}
 	u := &unstructured.Unstructured{Object: r.Inputs}
 	typed, err := kubernetes.Scheme().New(u.GroupVersionKind())
 	if runtime.IsNotRegisteredError(err) {
 		o.API = u
 		return o, nil
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	text, err := json.Marshal(r.Inputs)
 	if err != nil {
 		return nil, err
 	}
+
 	o.API = typed.(kubernetes.API)
 	return o, json.Unmarshal(text, typed)
 }
 
-// cluster is what has to be known of all objects before one can be read.
-type cluster struct {
-	pushed    map[string]string // images by service
-	tokens    map[string]bool   // by the name of the account
-	least     map[string]int    // replicas that an autoscaler keeps, by "Kind/name"
-	tls       map[string]bool   // listeners of gateways that encrypt, as name/listener
-	policies  []networkingv1.NetworkPolicy
-	namespace string
-	// kept says that the namespace, and with it every claim in it, outlives the stack.
-	kept bool
-}
-
-// addObjects adds what the objects would run.
-func (v *View) addObjects(objects []*kubernetes.Object, pushed map[string]string) {
-	c := clusterOf(objects)
-	c.pushed = pushed
-	if c.namespace != "" {
-		v.Networks = []Network{{Name: c.namespace}}
-	}
-	for _, o := range objects {
-		switch x := o.API.(type) {
-		case *appsv1.Deployment:
-			v.addPods(o, c, x.Spec.Replicas, x.Spec.Template, nil)
-		case *appsv1.StatefulSet:
-			policy := x.Spec.PersistentVolumeClaimRetentionPolicy
-			kept := policy == nil || policy.WhenDeleted != appsv1.DeletePersistentVolumeClaimRetentionPolicyType
-			for _, claim := range x.Spec.VolumeClaimTemplates {
-				v.addClaim(o, claim, c.kept && kept)
-			}
-			v.addPods(o, c, x.Spec.Replicas, x.Spec.Template, x.Spec.VolumeClaimTemplates)
-		case *batchv1.Job:
-			v.addPods(o, c, x.Spec.Parallelism, x.Spec.Template, nil)
-		case *corev1.PersistentVolumeClaim:
-			v.addClaim(o, *x, c.kept && o.Retained)
-		case *corev1.Service:
-			v.addService(x)
-		case *networkingv1.Ingress:
-			v.addIngress(x)
-		case *unstructured.Unstructured:
-			v.addHTTPRoute(routeOf(x), c.tls)
+// note keeps what others have to know of the object.
+func (c *cluster) note(o *kubernetes.Object) {
+	switch x := o.API.(type) {
+	case *corev1.Namespace:
+		c.namespace, c.kept = "namespace "+x.Name, o.Retained
+	case *corev1.ServiceAccount:
+		c.tokens[x.Name] = ptr.Deref(x.AutomountServiceAccountToken, true)
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		if x.Spec.MinReplicas != nil {
+			of := x.Spec.ScaleTargetRef
+			c.least[of.Kind+"/"+of.Name] = int(*x.Spec.MinReplicas)
+		}
+	case *networkingv1.NetworkPolicy:
+		c.policies = append(c.policies, *x)
+	case *unstructured.Unstructured:
+		for _, l := range routeOf(x).Spec.Listeners {
+			c.tls[x.GetName()+"/"+l.Name] = l.TLS != nil
 		}
 	}
 }
 
-func clusterOf(objects []*kubernetes.Object) *cluster {
-	c := &cluster{tokens: map[string]bool{}, least: map[string]int{}, tls: map[string]bool{}}
-	for _, o := range objects {
-		switch x := o.API.(type) {
-		case *corev1.Namespace:
-			c.namespace, c.kept = "namespace "+x.Name, o.Retained
-		case *corev1.ServiceAccount:
-			c.tokens[x.Name] = x.AutomountServiceAccountToken == nil || *x.AutomountServiceAccountToken
-		case *autoscalingv2.HorizontalPodAutoscaler:
-			if x.Spec.MinReplicas != nil {
-				c.least[x.Spec.ScaleTargetRef.Kind+"/"+x.Spec.ScaleTargetRef.Name] = int(*x.Spec.MinReplicas)
-			}
-		case *networkingv1.NetworkPolicy:
-			c.policies = append(c.policies, *x)
-		case *unstructured.Unstructured:
-			for _, l := range routeOf(x).Spec.Listeners {
-				c.tls[x.GetName()+"/"+l.Name] = l.TLS != nil
-			}
+// addObject adds what the object would run, keep or open.
+func (v *View) addObject(o *kubernetes.Object, c *cluster) {
+	switch x := o.API.(type) {
+	case *appsv1.Deployment:
+		v.addPods(o, c, x.Spec.Replicas, x.Spec.Template, nil)
+	case *appsv1.StatefulSet:
+		policy := x.Spec.PersistentVolumeClaimRetentionPolicy
+		kept := policy == nil ||
+			policy.WhenDeleted != appsv1.DeletePersistentVolumeClaimRetentionPolicyType
+		for _, claim := range x.Spec.VolumeClaimTemplates {
+			v.addClaim(claim, c.kept && kept)
 		}
+		v.addPods(o, c, x.Spec.Replicas, x.Spec.Template, x.Spec.VolumeClaimTemplates)
+	case *batchv1.Job:
+		v.addPods(o, c, x.Spec.Parallelism, x.Spec.Template, nil)
+	case *corev1.PersistentVolumeClaim:
+		v.addClaim(*x, c.kept && o.Retained)
+	case *corev1.Service:
+		v.addService(x)
+	case *networkingv1.Ingress:
+		v.addIngress(x)
+	case *unstructured.Unstructured:
+		v.addHTTPRoute(routeOf(x), c.tls)
 	}
-	return c
 }
 
 // route is what of the objects of the Gateway API is read: a Gateway's listeners, and where an
@@ -169,28 +181,28 @@ func routeOf(u *unstructured.Unstructured) route {
 	return r
 }
 
-func (v *View) addClaim(o *kubernetes.Object, claim corev1.PersistentVolumeClaim, retained bool) {
-	storage := claim.Spec.Resources.Requests[corev1.ResourceStorage]
-	v.Volumes = append(v.Volumes, Volume{Resource: o.Resource, Name: claim.Name, Size: stacks.Bytes(storage.Value()), Retained: retained})
+func (v *View) addClaim(claim corev1.PersistentVolumeClaim, retained bool) {
+	size := stacks.Bytes(claim.Spec.Resources.Requests.Storage().Value())
+	v.Volumes = append(v.Volumes, Volume{Name: claim.Name, Size: size, Retained: retained})
 }
 
 // addService adds what a Service opens to other machines.
 func (v *View) addService(s *corev1.Service) {
-	how := ""
-	switch s.Spec.Type {
-	case corev1.ServiceTypeLoadBalancer:
-		how = "load balancer"
-	case corev1.ServiceTypeNodePort:
-		how = "node port"
-	}
+	how := map[corev1.ServiceType]string{
+		corev1.ServiceTypeLoadBalancer: "load balancer",
+		corev1.ServiceTypeNodePort:     "node port",
+	}[s.Spec.Type]
 	if len(s.Spec.ExternalIPs) > 0 {
 		how = "external address"
 	}
 	if how == "" {
 		return
 	}
+
 	for _, p := range s.Spec.Ports {
-		v.Exposed = append(v.Exposed, Exposure{Service: cmp.Or(s.Labels[stacks.LabelService], s.Name), How: how, Port: int(p.Port)})
+		v.Exposed = append(v.Exposed, Exposure{
+			Service: cmp.Or(s.Labels[stacks.LabelService], s.Name), How: how, Port: int(p.Port),
+		})
 	}
 }
 
@@ -199,44 +211,58 @@ func (v *View) addIngress(i *networkingv1.Ingress) {
 		if rule.HTTP == nil {
 			continue
 		}
+
 		for _, p := range rule.HTTP.Paths {
-			if p.Backend.Service != nil {
-				v.Exposed = append(v.Exposed, Exposure{Service: p.Backend.Service.Name, How: "ingress", Address: rule.Host, TLS: len(i.Spec.TLS) > 0})
+			if to := p.Backend.Service; to != nil {
+				v.Exposed = append(v.Exposed, Exposure{
+					Service: to.Name, How: "ingress", Address: rule.Host, TLS: len(i.Spec.TLS) > 0,
+				})
 			}
 		}
 	}
 }
 
-// addHTTPRoute adds what a route of the Gateway API leads to; one that only redirects leads nowhere.
+// addHTTPRoute adds what a route of the Gateway API leads to; one that only
+// redirects leads nowhere.
 func (v *View) addHTTPRoute(r route, tls map[string]bool) {
 	host := ""
 	if len(r.Spec.Hostnames) > 0 {
 		host = r.Spec.Hostnames[0]
 	}
+
 	encrypted := false // by a listener of the stack's own gateway
 	for _, parent := range r.Spec.ParentRefs {
 		encrypted = encrypted || tls[parent.Name+"/"+parent.SectionName]
 	}
+
 	for _, rule := range r.Spec.Rules {
 		for _, to := range rule.BackendRefs {
-			v.Exposed = append(v.Exposed, Exposure{Service: to.Name, How: "route", Address: host, TLS: encrypted})
+			v.Exposed = append(v.Exposed, Exposure{
+				Service: to.Name, How: "route", Address: host, TLS: encrypted,
+			})
 		}
 	}
 }
 
 // addPods adds the pods of a controller. claims are those that it makes for each.
-func (v *View) addPods(o *kubernetes.Object, c *cluster, replicas *int32, template corev1.PodTemplateSpec, claims []corev1.PersistentVolumeClaim) {
-	pod, kind := template.Spec, o.GetObjectKind().GroupVersionKind().Kind
-	w := Workload{Service: cmp.Or(template.Labels[stacks.LabelService], o.GetName()), Kind: kind, Name: o.GetName(), Replicas: 1}
-	w.StopsFirst = kind == "StatefulSet" // its pods keep their names, so the old one has to be gone
+func (v *View) addPods(
+	o *kubernetes.Object, c *cluster, replicas *int32, template corev1.PodTemplateSpec,
+	claims []corev1.PersistentVolumeClaim,
+) {
+	pod, kind, name := template.Spec, o.GetObjectKind().GroupVersionKind().Kind, o.GetName()
+	w := Workload{
+		Service: cmp.Or(template.Labels[stacks.LabelService], name), Kind: kind, Name: name,
+		Replicas: cmp.Or(c.least[kind+"/"+name], 1),
+		// The pods of a StatefulSet keep their names, so the old one has to be gone.
+		StopsFirst: kind == "StatefulSet",
+	}
 	if replicas != nil {
 		w.Replicas = int(*replicas)
-	} else if least, ok := c.least[kind+"/"+o.GetName()]; ok {
-		w.Replicas = least
 	}
 	if c.namespace != "" {
 		w.Networks = []string{c.namespace}
 	}
+
 	for _, n := range []struct {
 		name   string
 		shared bool
@@ -245,33 +271,38 @@ func (v *View) addPods(o *kubernetes.Object, c *cluster, replicas *int32, templa
 			w.HostNamespaces = append(w.HostNamespaces, n.name)
 		}
 	}
-	if pod.AutomountServiceAccountToken != nil {
-		w.Token = *pod.AutomountServiceAccountToken
-	} else if token, ok := c.tokens[cmp.Or(pod.ServiceAccountName, "default")]; !ok || token {
-		w.Token = true
-	}
+
+	token, known := c.tokens[cmp.Or(pod.ServiceAccountName, "default")]
+	w.Token = ptr.Deref(pod.AutomountServiceAccountToken, token || !known)
 	w.fence(c.policies, template.Labels)
 	sources := podSources(pod, claims)
-	for i, list := range [][]corev1.Container{pod.InitContainers, pod.Containers} {
-		for _, container := range list {
-			read := podContainer(container, pod, sources)
-			read.Init = i == 0 && (container.RestartPolicy == nil || *container.RestartPolicy != corev1.ContainerRestartPolicyAlways)
-			if pushed, ok := c.pushed[read.Name]; ok && read.Image == plan.Computed {
-				read.Image, read.Built = pushed, true
-			}
-			read.Built = read.Built || strings.HasPrefix(read.Image, stacks.Project+"/")
-			for name, value := range template.Annotations {
-				read.Labels = append(read.Labels, Variable{name, textOf(value)})
-			}
-			slices.SortFunc(read.Labels, func(a, b Variable) int { return cmp.Compare(a.Name, b.Name) })
-			w.Containers = append(w.Containers, read)
-			for _, p := range container.Ports {
-				if p.HostPort != 0 {
-					v.Exposed = append(v.Exposed, Exposure{Service: w.Service, How: "host port", Address: p.HostIP, Port: int(p.HostPort)})
-				}
+	add := func(container corev1.Container, init bool) {
+		read := podContainer(container, pod, sources)
+		read.Init, read.Labels = init, template.Annotations
+		if pushed, ok := c.pushed[read.Name]; ok && read.Image == plan.Computed {
+			read.Image, read.Built = pushed, true
+		}
+
+		w.Containers = append(w.Containers, read)
+
+		for _, p := range container.Ports {
+			if p.HostPort != 0 {
+				v.Exposed = append(v.Exposed, Exposure{
+					Service: w.Service, How: "host port", Address: p.HostIP, Port: int(p.HostPort),
+				})
 			}
 		}
 	}
+
+	for _, container := range pod.InitContainers {
+		always := ptr.Deref(container.RestartPolicy, "") == corev1.ContainerRestartPolicyAlways
+		add(container, !always)
+	}
+
+	for _, container := range pod.Containers {
+		add(container, false)
+	}
+
 	v.Workloads = append(v.Workloads, w)
 }
 
@@ -283,16 +314,19 @@ func (w *Workload) fence(policies []networkingv1.NetworkPolicy, pod map[string]s
 		if err != nil || !selector.Matches(labels.Set(pod)) {
 			continue
 		}
+
 		in = in || slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeIngress)
 		out = out || slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
 		for _, rule := range p.Spec.Egress {
 			w.let(rule)
 		}
 	}
+
 	w.Fenced = in && out
 	if !out {
 		w.WaysOut = append(w.WaysOut, "any address, as no network policy is about it")
 	}
+
 	slices.Sort(w.Calls)
 	w.Calls = slices.Compact(w.Calls)
 	slices.Sort(w.WaysOut)
@@ -315,18 +349,19 @@ func (w *Workload) let(rule networkingv1.NetworkPolicyEgressRule) {
 		onlyDNS = onlyDNS && p.Port.IntValue() == dnsPort
 		numbers = append(numbers, p.Port.String())
 	}
+
 	if len(numbers) > 0 {
 		at = " port " + strings.Join(slices.Compact(numbers), ", ")
 	}
 	if len(rule.To) == 0 {
 		w.WaysOut = append(w.WaysOut, "any address"+at)
 	}
+
 	for _, to := range rule.To {
 		switch {
 		case to.IPBlock != nil && (to.IPBlock.CIDR == "0.0.0.0/0" || to.IPBlock.CIDR == "::/0"):
 			w.WaysOut = append(w.WaysOut, "any address"+at)
-		case to.IPBlock != nil && onlyDNS && strings.HasSuffix(to.IPBlock.CIDR, "/32") && strings.HasPrefix(to.IPBlock.CIDR, "169.254."):
-			// the name server on the node itself
+		case to.IPBlock != nil && onlyDNS && onNode(to.IPBlock.CIDR):
 		case to.IPBlock != nil:
 			w.WaysOut = append(w.WaysOut, to.IPBlock.CIDR+at)
 		case to.NamespaceSelector != nil && onlyDNS:
@@ -338,12 +373,19 @@ func (w *Workload) let(rule networkingv1.NetworkPolicyEgressRule) {
 	}
 }
 
-// podSources are what is behind the volumes of a pod, by their names; claims that a controller makes are named by it.
+// onNode reports whether the addresses are that of the name server on the node itself.
+func onNode(cidr string) bool {
+	return strings.HasPrefix(cidr, "169.254.") && strings.HasSuffix(cidr, "/32")
+}
+
+// podSources returns what is behind the volumes of a pod, by their names; claims that a controller
+// makes are named by it.
 func podSources(pod corev1.PodSpec, claims []corev1.PersistentVolumeClaim) map[string]Mount {
 	out := map[string]Mount{}
 	for _, claim := range claims {
 		out[claim.Name] = Mount{Kind: Storage, Source: claim.Name}
 	}
+
 	for _, v := range pod.Volumes {
 		m := Mount{Kind: Files, Source: v.Name}
 		switch {
@@ -353,108 +395,98 @@ func podSources(pod corev1.PodSpec, claims []corev1.PersistentVolumeClaim) map[s
 			m.Kind, m.Source = Storage, v.PersistentVolumeClaim.ClaimName
 		case v.EmptyDir != nil:
 			m.Kind, m.Source = Memory, ""
-		case v.Secret != nil:
-			m.Kind = Secrets
-		case v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.Secret != nil }):
+		case v.Secret != nil, v.Projected != nil && slices.ContainsFunc(v.Projected.Sources,
+			func(s corev1.VolumeProjection) bool { return s.Secret != nil }):
 			m.Kind = Secrets
 		}
+
 		out[v.Name] = m
 	}
+
 	return out
 }
 
 func podContainer(c corev1.Container, pod corev1.PodSpec, sources map[string]Mount) Container {
-	out := Container{Name: c.Name, Image: c.Image, LogBounded: true} // the kubelet bounds it
-	for _, word := range slices.Concat(c.Command, c.Args) {
-		out.Command = append(out.Command, textOf(word))
+	out := Container{
+		Name: c.Name, Image: c.Image, Built: strings.HasPrefix(c.Image, stacks.Project+"/"),
+		Command: slices.Concat(c.Command, c.Args), Env: map[string]string{},
+		CPU:        stacks.MilliCPU(c.Resources.Limits.Cpu().MilliValue()),
+		Memory:     stacks.Bytes(c.Resources.Limits.Memory().Value()),
+		Health:     probeOf(c.LivenessProbe),
+		LogBounded: true, // by the kubelet
 	}
+
 	for _, e := range c.Env {
-		text := textOf(e.Value)
-		text.Secret = text.Secret || e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil
-		out.Env = append(out.Env, Variable{e.Name, text})
-	}
-	for _, from := range c.EnvFrom {
-		if from.SecretRef != nil {
-			out.Env = append(out.Env, Variable{"everything of the secret " + from.SecretRef.Name, Text{Secret: true}})
+		out.Env[e.Name] = e.Value
+		if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
+			out.Env[e.Name] = plan.Secret
 		}
 	}
-	out.secure(c.SecurityContext, pod.SecurityContext)
-	out.CPU = stacks.MilliCPU(c.Resources.Limits.Cpu().MilliValue())
-	out.Memory = stacks.Bytes(c.Resources.Limits.Memory().Value())
+
+	for _, from := range c.EnvFrom {
+		if from.SecretRef != nil {
+			out.Env["everything of the secret "+from.SecretRef.Name] = plan.Secret
+		}
+	}
+
 	for name, q := range c.Resources.Limits {
 		if strings.Contains(string(name), "/") {
 			out.GPU = string(name) + " " + q.String()
 		}
 	}
+
 	for _, m := range c.VolumeMounts {
 		mount := sources[m.Name]
-		mount.Target, mount.ReadOnly = m.MountPath, m.ReadOnly || mount.Kind == Files || mount.Kind == Secrets
+		mount.Path = m.MountPath
+		mount.ReadOnly = m.ReadOnly || mount.Kind == Files || mount.Kind == Secrets
 		out.Mounts = append(out.Mounts, mount)
 	}
+
 	for _, d := range c.VolumeDevices {
 		out.Devices = append(out.Devices, d.DevicePath)
 	}
-	out.Health = probeOf(c.LivenessProbe)
+
+	out.secure(cmp.Or(c.SecurityContext, &corev1.SecurityContext{}),
+		cmp.Or(pod.SecurityContext, &corev1.PodSecurityContext{}))
 	return out
 }
 
 // secure reads what the container may do; what it leaves out is the pod's to say.
 func (c *Container) secure(own *corev1.SecurityContext, pod *corev1.PodSecurityContext) {
-	if own == nil {
-		own = &corev1.SecurityContext{}
-	}
-	if pod == nil {
-		pod = &corev1.PodSecurityContext{}
-	}
-	user, group := cmp.Or(own.RunAsUser, pod.RunAsUser), cmp.Or(own.RunAsGroup, pod.RunAsGroup)
-	if user != nil {
+	if user := cmp.Or(own.RunAsUser, pod.RunAsUser); user != nil {
 		c.User = strconv.FormatInt(*user, 10)
-		if group != nil {
+		if group := cmp.Or(own.RunAsGroup, pod.RunAsGroup); group != nil {
 			c.User += ":" + strconv.FormatInt(*group, 10)
 		}
 	}
-	c.ReadOnlyRoot = own.ReadOnlyRootFilesystem != nil && *own.ReadOnlyRootFilesystem
-	c.Privileged = own.Privileged != nil && *own.Privileged
-	c.NewPrivileges = own.AllowPrivilegeEscalation == nil || *own.AllowPrivilegeEscalation
-	if own.Capabilities != nil {
-		for _, d := range own.Capabilities.Drop {
-			c.DroppedCapabilities = append(c.DroppedCapabilities, string(d))
-		}
-		for _, a := range own.Capabilities.Add {
-			c.AddedCapabilities = append(c.AddedCapabilities, strings.TrimPrefix(string(a), "CAP_"))
-		}
-	}
-	slices.Sort(c.DroppedCapabilities)
-	slices.Sort(c.AddedCapabilities)
+
+	c.ReadOnlyRoot = ptr.Deref(own.ReadOnlyRootFilesystem, false)
+	c.Privileged = ptr.Deref(own.Privileged, false)
+	c.NewPrivileges = ptr.Deref(own.AllowPrivilegeEscalation, true)
+	kept := ptr.Deref(own.Capabilities, corev1.Capabilities{})
+	c.DroppedCapabilities, c.AddedCapabilities = capabilities(kept.Drop), capabilities(kept.Add)
+
 	// A cluster's default is no profile at all.
-	if profile := cmp.Or(own.SeccompProfile, pod.SeccompProfile); profile == nil || profile.Type == corev1.SeccompProfileTypeUnconfined {
+	seccomp := cmp.Or(own.SeccompProfile, pod.SeccompProfile)
+	if seccomp == nil || seccomp.Type == corev1.SeccompProfileTypeUnconfined {
 		c.Unconfined = append(c.Unconfined, "seccomp")
 	}
-	if profile := cmp.Or(own.AppArmorProfile, pod.AppArmorProfile); profile != nil && profile.Type == corev1.AppArmorProfileTypeUnconfined {
+
+	appArmor := cmp.Or(own.AppArmorProfile, pod.AppArmorProfile)
+	if appArmor != nil && appArmor.Type == corev1.AppArmorProfileTypeUnconfined {
 		c.Unconfined = append(c.Unconfined, "apparmor")
 	}
 }
 
-func probeOf(p *corev1.Probe) []Text {
+func probeOf(p *corev1.Probe) []string {
 	switch {
 	case p == nil:
 		return nil
 	case p.Exec != nil:
-		var out []Text
-		for _, word := range p.Exec.Command {
-			out = append(out, textOf(word))
-		}
-		return out
+		return p.Exec.Command
 	case p.HTTPGet != nil:
-		return []Text{{Value: "GET"}, textOf(p.HTTPGet.Path)}
+		return []string{"GET", p.HTTPGet.Path}
 	}
-	return []Text{{Value: "a probe"}}
-}
 
-// textOf tells a secret from a word.
-func textOf(s string) Text {
-	if s == plan.Secret {
-		return Text{Secret: true}
-	}
-	return Text{Value: s}
+	return []string{"a probe"}
 }

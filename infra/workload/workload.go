@@ -1,7 +1,9 @@
-// Package workload reads a plan as what would run: containers with what they may do, the networks between them,
-// the volumes, and what is exposed. It is the same for every target, so that policy, graph and plan are written once.
+// Package workload reads a plan as what would run: containers with what they may do, the networks
+// between them, the volumes, and what is exposed. It is the same for every target, so that policy,
+// graph and plan are written once.
 //
-// It reads what is rendered and provisioned, whatever the stack claims, and the plan of another revision reads the same.
+// It reads what is rendered and provisioned, whatever the stack claims, and the plan of another
+// revision reads the same.
 package workload
 
 import (
@@ -17,10 +19,13 @@ import (
 type View struct {
 	Stack  string
 	Target stacks.Target
-	// Workloads are sorted by service and name. Replicas that are resources of their own are workloads of their own.
+
+	// Workloads are sorted by service and name. Replicas that are resources of their own are
+	// workloads of their own.
 	Workloads []Workload
 	Networks  []Network
 	Volumes   []Volume
+
 	// Exposed is what can be reached from outside the stack, sorted by service and port.
 	Exposed []Exposure
 }
@@ -29,77 +34,89 @@ type View struct {
 type Workload struct {
 	// Service is the stack's service that it belongs to.
 	Service string
+
 	// Kind is Container, Deployment, StatefulSet or Job; Name the resource's.
 	Kind, Name string
 	Replicas   int
-	// StopsFirst reports that a container is gone before its successor starts.
+
+	// StopsFirst reports whether a container is gone before its successor starts.
 	StopsFirst bool
+
 	// Networks are the names of those that the containers are on; a cluster has none.
 	Networks []string
-	// Calls are the services that it connects to, sorted: on a cluster those that network policies let it; on an engine,
-	// which has no such rules, those that its environment names, or that it waits for.
+
+	// Calls are the services that it connects to, sorted: on a cluster those that network policies
+	// let it; on an engine, which has no such rules, those that its environment names, or that it
+	// waits for.
 	Calls []string
-	// WaysOut are what lets it reach hosts beyond the stack: networks that are not internal, or what a network policy
-	// lets through. Empty is isolated.
+
+	// WaysOut are what lets it reach hosts beyond the stack: networks that are not internal, or
+	// what a network policy lets through. Empty is isolated.
 	WaysOut []string
+
 	// HostNamespaces are those of the machine that it shares: network, pid, ipc, user.
 	HostNamespaces []string
-	// Token says that its pods get a credential for the cluster's API.
+
+	// Token reports whether its pods get a credential for the cluster's API.
 	Token bool
-	// Fenced says that traffic that nobody allowed is denied, in and out. Engines do so between networks.
+
+	// Fenced reports whether traffic that nobody allowed is denied, in and out. Engines
+	// do so between networks.
 	Fenced     bool
 	Containers []Container
 }
 
-// Container is one container of a workload.
+// Container is one container of a workload. In its texts, plan.Secret stands in
+// the place of a secret.
 type Container struct {
 	// Name is empty where the workload has one only; Init ones end before the others start.
 	Name string
 	Init bool
-	// Image is the reference as the plan knows it; Built says that the stack builds it.
+
+	// Image is the reference as the plan knows it; Built reports whether the stack builds it.
 	Image string
 	Built bool
+
 	// Command is entrypoint and arguments, as far as the plan replaces the image's.
-	Command []Text
-	Env     []Variable
+	Command []string
+	Env     map[string]string
+
 	// User is uid:gid or a name, empty where the image decides.
 	User                                    string
 	ReadOnlyRoot, Privileged, NewPrivileges bool
+
 	// DroppedCapabilities and AddedCapabilities are sorted, without CAP_.
 	DroppedCapabilities, AddedCapabilities []string
+
 	// Unconfined are the confinements that are switched off: seccomp, apparmor, selinux.
 	Unconfined []string
-	// CPU, Memory and PIDs are limits; 0 is none. Swap says that memory may be swapped out beyond the limit.
+
+	// CPU, Memory and PIDs are limits; 0 is none.
 	CPU    stacks.MilliCPU
 	Memory stacks.Bytes
 	PIDs   int
-	Swap   bool
+
+	// Swap reports whether memory may be swapped out beyond the limit.
+	Swap bool
+
 	// GPU is what it asks for, empty for none.
 	GPU    string
 	Mounts []Mount
+
 	// Devices are those of the machine, beside GPUs.
 	Devices []string
+
 	// Health is the check by which the target knows that it works, empty for none.
-	Health []Text
+	Health []string
+
 	// Labels as far as they are visible to whoever may inspect the container.
-	Labels []Variable
-	// LogBounded says that the log cannot fill the machine's disk.
+	Labels map[string]string
+
+	// LogBounded reports whether the log cannot fill the machine's disk.
 	LogBounded bool
 }
 
-// Text is a word of a plan, which may be a secret.
-type Text struct {
-	Value  string
-	Secret bool
-}
-
-// Variable is a named word.
-type Variable struct {
-	Name string
-	Text
-}
-
-// MountKind says what is behind a mount.
+// MountKind is what is behind a mount.
 type MountKind string
 
 // The kinds of mounts.
@@ -115,7 +132,7 @@ const (
 type Mount struct {
 	Kind     MountKind
 	Source   string
-	Target   string
+	Path     string // in the container
 	ReadOnly bool
 }
 
@@ -128,34 +145,36 @@ type Network struct {
 
 // Volume is storage of the stack.
 type Volume struct {
-	// Resource is the name of the resource that makes it, Name the stack's name of it.
-	Resource, Name string
+	Name string
+
 	// Size is 0 where the target reserves none.
 	Size stacks.Bytes
-	// Retained says that it outlives the stack.
+
+	// Retained reports whether it outlives the stack.
 	Retained bool
 }
 
 // Exposure is a way into the stack.
 type Exposure struct {
 	Service string
+
 	// How is port, load balancer, node port, host port, route or ingress.
 	How string
+
 	// Address is the machine's address or the host name; empty is every one.
 	Address string
 	Port    int
-	// Loopback says that only this machine reaches it.
+
+	// Loopback reports whether only this machine reaches it.
 	Loopback bool
-	// TLS says that the stack has it encrypted; what stands before it may do so as well.
+
+	// TLS reports whether the stack encrypts it; what stands before it may do so as well.
 	TLS bool
 }
 
-// String is what a person reads: 127.0.0.1:8080.
+// String returns what a person reads: 127.0.0.1:8080.
 func (e Exposure) String() string {
-	host := e.Address
-	if host == "" {
-		host = "any address"
-	}
+	host := cmp.Or(e.Address, "any address")
 	if e.Port == 0 {
 		return host
 	}
@@ -177,39 +196,33 @@ func Of(d plan.Document) (View, error) {
 	if err := v.readKubernetes(d.Resources); err != nil {
 		return View{}, fmt.Errorf("workload: %w", err)
 	}
+
 	v.sort()
 	return v, nil
 }
 
 // sort brings what the view lists into its order.
 func (v *View) sort() {
-	slices.SortFunc(v.Workloads, func(a, b Workload) int { return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(v.Workloads, func(a, b Workload) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Name, b.Name))
+	})
 	slices.SortFunc(v.Networks, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(v.Volumes, func(a, b Volume) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(v.Exposed, func(a, b Exposure) int {
-		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Port, b.Port), cmp.Compare(a.How, b.How))
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Port, b.Port),
+			cmp.Compare(a.How, b.How))
 	})
 }
 
-// Services groups the workloads by service, in the order of their names.
+// Services returns the workloads of each service, in the order of the services' names.
 func (v View) Services() [][]Workload {
 	var out [][]Workload
-	for _, w := range v.Workloads {
-		if n := len(out); n > 0 && out[n-1][0].Service == w.Service {
-			out[n-1] = append(out[n-1], w)
-			continue
+	for i, w := range v.Workloads {
+		if i == 0 || v.Workloads[i-1].Service != w.Service {
+			out = append(out, nil)
 		}
-		out = append(out, []Workload{w})
+		out[len(out)-1] = append(out[len(out)-1], w)
 	}
-	return out
-}
 
-// Value is the value of the variable, empty when it is not set or secret.
-func (c Container) Value(name string) string {
-	for _, v := range c.Env {
-		if v.Name == name {
-			return v.Text.Value
-		}
-	}
-	return ""
+	return out
 }

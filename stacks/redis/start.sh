@@ -1,11 +1,12 @@
 #!/bin/sh
-# Starts a Redis that asks for a password, and lets the password before it in for a while: clients that were given the
-# old one stay until they have finished what they are doing.
+# Starts a Redis that asks for a password, and takes the previous one for a while: clients that were
+# given that one stay until they have finished what they are doing.
 #
 #   start.sh AUTH STATE SECONDS CONFIG
 #
-# AUTH is a file with the line `user default ... #SHA256 ...`, STATE a file of this script's own that outlives the
-# container: "CURRENT PREVIOUS UNTIL", two hashes and a Unix time. SECONDS is how long the previous password is taken.
+# AUTH is a file with the line `user default ... #SHA256 ...`, STATE a file of this script's own that
+# outlives the container: "CURRENT PREVIOUS UNTIL", two hashes and a Unix time. SECONDS is how long
+# the previous password is taken.
 # Passwords appear here as hashes only, and never in a list of processes.
 set -eu
 auth=$1 state=$2 seconds=$3 config=$4
@@ -19,8 +20,9 @@ fi
 
 if [ "$current" != "$hash" ]; then
 	previous=${current:-none} until=$((now + seconds)) current=$hash
-	# A Redis that cannot note it, on a full disk, starts all the same. The note goes then: the next start would take the
-	# change for a new one, and let the previous password in for as long again.
+	# A Redis that cannot note the change, on a full disk, starts all the same. The note is removed
+	# then: by the old one the next start would find a change again, and take the previous password
+	# for as long again.
 	{ (umask 077 && echo "$current $previous $until" >"$state.new") && mv "$state.new" "$state"; } ||
 		rm -f "$state" || true
 fi
@@ -33,7 +35,7 @@ if [ "${previous:-none}" = none ] || [ "$left" -le 0 ]; then
 	exec redis-server "$config" - <"$auth"
 fi
 
-# A user of its own takes the old password away: its own one lives in this process alone.
+# A user of its own takes the old password away. That user's password is in this process alone.
 key=$(head -c 32 /dev/urandom | sha256sum | cut -d' ' -f1)
 (
 	rotation() { REDISCLI_AUTH=$key redis-cli -e --no-auth-warning --user rotation; }

@@ -43,7 +43,7 @@ func (a *App) graph(ctx context.Context, name string, on stacks.Target) error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprint(a.out, graph.New(view).Mermaid()); err != nil {
+	if _, err := fmt.Fprint(a.out, graph.Mermaid(view)); err != nil {
 		return fmt.Errorf("graph: %w", err)
 	}
 

@@ -264,7 +264,7 @@ func replicasText(svc *stacks.Service, n int) string {
 func limitsText(c workload.Container) string {
 	var out []string
 	if c.CPU > 0 {
-		out = append(out, cores(int64(c.CPU))+" CPU")
+		out = append(out, c.CPU.Cores()+" CPU")
 	}
 	if c.Memory > 0 {
 		out = append(out, console.Size(int64(c.Memory)))
@@ -282,7 +282,7 @@ func limitsText(c workload.Container) string {
 func mountsText(mounts []workload.Mount) []string {
 	var out []string
 	for _, m := range mounts {
-		text := m.Target + "  " + string(m.Kind)
+		text := m.Path + "  " + string(m.Kind)
 		if m.Source != "" {
 			text += " " + m.Source
 		}
@@ -299,10 +299,8 @@ func mountsText(mounts []workload.Mount) []string {
 func healthText(svc *stacks.Service, c workload.Container) string {
 	var words []string
 	for _, w := range c.Health {
-		if w.Secret {
-			words = append(words, plan.Secret)
-		} else if w.Value != "CMD" {
-			words = append(words, w.Value)
+		if w != "CMD" {
+			words = append(words, w)
 		}
 	}
 

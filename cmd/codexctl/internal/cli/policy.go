@@ -121,7 +121,7 @@ func (a *App) checkPolicy(p plan.Plan) (policy.Report, error) {
 	if err != nil {
 		return policy.Report{}, err
 	}
-	return policy.Check(policy.Plan{View: view, Stack: p.Stack, Root: plan.Root}, a.now())
+	return policy.Check(policy.Input{View: view, Stack: p.Stack, Root: plan.Root}, a.now())
 }
 
 func (a *App) printPolicy(reports []policy.Report, asJSON bool) error {

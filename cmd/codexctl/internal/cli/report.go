@@ -331,6 +331,5 @@ func cores(milli int64) string {
 	if milli == 0 {
 		return ""
 	}
-	return strings.TrimRight(strings.TrimRight(fmt.Sprintf("%d.%03d", milli/1000, milli%1000), "0"),
-		".")
+	return stacks.MilliCPU(milli).Cores()
 }
