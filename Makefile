@@ -48,13 +48,17 @@ doctor: build ## Find out why a stack does not work here
 
 ##@ Development
 
-.PHONY: build test e2e e2e-docker e2e-cluster load load-compose bench lint ci-preview images
-.PHONY: mutants update-goldens clean
+.PHONY: build test test-service lint-service e2e e2e-docker e2e-cluster load load-compose bench lint
+.PHONY: ci-preview images mutants update-goldens clean
 build: ## Build bin/codexctl
 	@$(GO) build -o $(CODEXCTL) ./cmd/codexctl
 test: ## Unit tests, goldens, races; a test without its peer skips
 	$(GO) vet ./...
 	$(GO) test -race -timeout 20m $(ARGS) ./...
+test-service: build ## Those of SERVICE, in its development container
+	@$(CODEXCTL) test --stack $(STACK) $(SERVICE) -- $(ARGS)
+lint-service: build ## gofmt, vet, staticcheck on SERVICE, in its container
+	@$(CODEXCTL) lint --stack $(STACK) $(ARGS) $(SERVICE)
 e2e: e2e-docker e2e-cluster ## Provision real stacks here and chat in a browser
 e2e-docker: build ## Those of e2e on this machine's engine
 	$(END_TO_END) -run '$(DOCKER_TESTS)' ./infra/docker ./test/e2e

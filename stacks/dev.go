@@ -10,6 +10,12 @@ import (
 // like every volume, so that the next `up` starts in seconds.
 const GoCache = "go-cache"
 
+// DevelopmentStage is the stage of a Dockerfile that has the toolchain, and mounts the sources.
+const DevelopmentStage = "development"
+
+// SourcesDir is where development containers have the checkout.
+const SourcesDir = "/src"
+
 // debuggers maps each service to the port of its debugger, which its .air.toml starts.
 var debuggers = map[string]int{
 	Backend:  2345,
@@ -45,11 +51,10 @@ func dev(s *Stack, c Checkout) {
 			continue
 		}
 
-		svc.Image.Build.Target = "development"
-		// The development stage copies nothing, and the Dockerfile.dockerignore lets nothing in: an
-		// edit of a source changes no plan.
+		svc.Image.Build.Target = DevelopmentStage
+		// The development stage has linters in it and no sources: an edit of a source changes no plan.
 		svc.Image.Build.Repository += "-dev"
-		svc.Image.Build.Context, svc.Image.Build.Dockerfile = "services", "services/Dockerfile"
+		svc.Image.Build.Context, svc.Image.Build.Dockerfile = "tools/lint", "services/Dockerfile"
 		port := debuggers[svc.Name]
 		svc.Ports = append(svc.Ports, Port{
 			Name:      "debugger",
@@ -59,7 +64,7 @@ func dev(s *Stack, c Checkout) {
 		})
 
 		svc.Mounts = append(svc.Mounts,
-			Mount{Kind: MountBind, Source: ".", Target: "/src", ReadOnly: true},
+			Mount{Kind: MountBind, Source: ".", Target: SourcesDir, ReadOnly: true},
 			Mount{Kind: MountVolume, Source: GoCache, Target: "/cache"},
 			Mount{Kind: MountTmpfs, Target: "/tmp", Size: 256 * MiB})
 

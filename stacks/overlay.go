@@ -23,8 +23,8 @@ type Checkout struct {
 	// stands for root or unknown.
 	UID, GID int
 
-	// Mountable is set if containers can mount it, as those of this machine's engine can and those
-	// of a cluster cannot.
+	// Mountable reports whether containers can mount it. It is set for those of this machine's
+	// engine; whoever brings a copy to those of a cluster sets it.
 	Mountable bool
 }
 
@@ -59,7 +59,7 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 	}
 
 	stack := base(name)
-	c.Mountable = v.Target != Kubernetes
+	c.Mountable = c.Mountable || v.Target != Kubernetes
 	apply(&stack, c)
 	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model.Base),
 		stack.applyDomain(c.FS, v.DomainTitle))

@@ -68,7 +68,7 @@ func sources(t *testing.T) (root string, environ []string) {
 	root = filepath.Join(t.TempDir(), "checkout")
 	for _, name := range []string{
 		"go.mod", "go.sum", "Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml",
-		"Pulumi.healthcare.yaml", "infra", "stacks", "services", "modelfiles",
+		"Pulumi.healthcare.yaml", "infra", "stacks", "services", "modelfiles", "tools/lint",
 	} {
 		copyTree(t, filepath.Join("../..", name), filepath.Join(root, name))
 	}

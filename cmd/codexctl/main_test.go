@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			names := []string{
 				"Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml",
 				"modelfiles/codexcontinue/Modelfile", "modelfiles/codexcontinue/domain.yaml",
+				"tools/lint/go.mod", "tools/lint/go.sum",
 			}
 
 			for _, service := range []string{"frontend.", "backend.", "ml.", "ollama/", ""} {

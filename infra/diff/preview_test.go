@@ -144,7 +144,7 @@ func newPreviewLab(
 
 	ctx := context.Background()
 	l := &previewLab{root: t.TempDir(), stack: stack, target: target, base: base}
-	for _, name := range []string{"services", "modelfiles"} {
+	for _, name := range []string{"services", "modelfiles", "tools/lint"} {
 		if err := os.CopyFS(filepath.Join(l.root, name),
 			os.DirFS(filepath.Join(repository(t), name))); err != nil {
 			t.Fatal(err)

@@ -135,6 +135,24 @@ func LoadOffline(
 	return load(stack, settings, stacks.Checkout{FS: os.DirFS(root)})
 }
 
+// LoadSources is Load for a command that runs in the development container of a service, whatever
+// the target: it needs no secret, and a cluster's container is given a copy of the checkout.
+func LoadSources(
+	root, stack string, plain map[string]string, secret []string,
+) (stacks.Settings, stacks.Stack, error) {
+	settings, err := stacks.DecodeSettings(plain, secret)
+	if err != nil {
+		return stacks.Settings{}, stacks.Stack{}, err
+	}
+
+	settings.AssumeSecrets = true
+	c := checkout(root)
+	if settings.Target == stacks.Kubernetes {
+		c = stacks.Checkout{FS: c.FS, Mountable: true} // what is written there is nobody's here
+	}
+	return load(stack, settings, c)
+}
+
 func load(
 	stack string, settings stacks.Settings, c stacks.Checkout,
 ) (stacks.Settings, stacks.Stack, error) {

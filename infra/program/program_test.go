@@ -17,7 +17,7 @@ import (
 func project(t *testing.T, config string) string {
 	t.Helper()
 	root := t.TempDir()
-	for _, dir := range []string{"modelfiles", "services"} {
+	for _, dir := range []string{"modelfiles", "services", "tools/lint"} {
 		if err := os.CopyFS(filepath.Join(root, dir), os.DirFS(filepath.Join("../..", dir))); err != nil {
 			t.Fatal(err)
 		}

@@ -78,6 +78,12 @@ func TestDev(t *testing.T) {
 		sameContainers(t, before, c.containers(t, stack))
 	})
 
+	t.Run("tests and linters", func(t *testing.T) {
+		before := c.containers(t, stack)
+		developed(t, c, "--stack", stack)
+		sameContainers(t, before, c.containers(t, stack))
+	})
+
 	t.Run("live reload", func(t *testing.T) { liveReload(t, c, stack) })
 	t.Run("logs and status", func(t *testing.T) {
 		if out := c.must(t, time.Minute, "bin/codexctl", "logs", "--stack", stack,

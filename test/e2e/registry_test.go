@@ -117,6 +117,16 @@ func TestKubernetesRegistry(t *testing.T) {
 		}
 	})
 
+	t.Run("tests and linters", func(t *testing.T) {
+		c.repository(t)
+		before := n.uids(t)
+		developed(t, c, "--stack", stack)
+		replacedOnly(t, before, n.uids(t))
+		if jobs := n.jobs(t); len(jobs) != 1 || !strings.HasPrefix(jobs[0], stacks.ModelJob) {
+			t.Errorf("jobs %v, want the model's alone", jobs)
+		}
+	})
+
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 	n.gone(t)
 }

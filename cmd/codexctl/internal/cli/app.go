@@ -150,7 +150,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 		a.exportCommand())
 	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(),
 		a.forwardCommand())
-	add(groupSources, a.newCommand())
+	add(groupSources, a.testCommand(), a.lintCommand(), a.newCommand())
 	add(groupHelp, a.doctorCommand(), a.envCommand(), a.versionCommand())
 	return c
 }

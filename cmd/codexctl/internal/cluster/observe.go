@@ -159,7 +159,9 @@ func (o *Observer) working(seen observation) (out map[Work]time.Time, done []Wor
 	}
 
 	for _, j := range seen.jobs {
-		out[Work{Service: serviceOf(j)}] = o.all
+		if !ofCommand(j) {
+			out[Work{Service: serviceOf(j)}] = o.all
+		}
 	}
 
 	return out, nil

@@ -238,9 +238,12 @@ func (o observation) unschedulable(p *corev1.Pod, message string, add func(Findi
 }
 
 // setting returns the service in whose settings the pod's resources are. The model's Job is of ml,
-// or of Ollama where the model is shared.
+// or of Ollama where the model is shared; another Job's container has the name of its service.
 func setting(p *corev1.Pod) string {
 	service := serviceOf(p)
+	if service != stacks.ModelJob && ofJob(p) {
+		return p.Spec.Containers[0].Name
+	}
 	if service != stacks.ModelJob {
 		return service
 	}

@@ -133,7 +133,12 @@ func (f *fake) logs(w http.ResponseWriter, r *http.Request, c *fakeContainer) {
 func start(t *testing.T) (*fake, *Engine) {
 	t.Helper()
 	f := &fake{containers: map[string]*fakeContainer{}}
+	return f, connect(t, f)
+}
 
+// connect returns a connection to an engine that the handler is.
+func connect(t *testing.T, f http.Handler) *Engine {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "engine") // the path of a socket is limited to about 100 bytes
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +165,7 @@ func start(t *testing.T) (*fake, *Engine) {
 	}
 
 	t.Cleanup(func() { e.Close() })
-	return f, e
+	return e
 }
 
 func TestInspect(t *testing.T) {

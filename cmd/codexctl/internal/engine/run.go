@@ -1,0 +1,181 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/compose-spec/compose-go/v2/types"
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/api/pkg/stdcopy"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/client"
+)
+
+// Command is a command that runs once, in a container of its own.
+type Command struct {
+	// Args are the program and its arguments.
+	Args []string
+
+	// Name is the beginning of the container's name.
+	Name string
+
+	// Service is what the container is like: its image, user, limits and mounts. The container has
+	// nothing else of it, such as its environment, files, networks and ports.
+	Service types.ServiceConfig
+
+	// Volumes are those that the mounts name. They are made if they are not there.
+	Volumes types.Volumes
+
+	// Root is the folder that the sources of bind mounts are relative to.
+	Root string
+
+	// Labels are the container's.
+	Labels         map[string]string
+	Stdout, Stderr io.Writer
+}
+
+// removeTimeout bounds how long removing a container may take.
+const removeTimeout = 10 * time.Second
+
+// Run runs the command and returns its exit code. The container is removed when the command ends,
+// or when the context does.
+func (e *Engine) Run(ctx context.Context, c Command) (code int, err error) {
+	mounts, err := e.mounts(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+
+	fail := func(err error) (int, error) {
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		return 0, fmt.Errorf("engine: run %s: %w", c.Args[0], err)
+	}
+
+	made, err := e.api.ContainerCreate(ctx, client.ContainerCreateOptions{
+		Name:       c.Name + "-" + strings.ToLower(rand.Text()[:6]),
+		Config:     c.config(),
+		HostConfig: c.hostConfig(mounts),
+	})
+	if err != nil {
+		return fail(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
+		defer cancel()
+		gone := e.RemoveContainer(ctx, made.ID)
+		if gone != nil && !cerrdefs.IsConflict(gone) { // in conflict with a removal that goes on
+			err = errors.Join(err, gone)
+		}
+	}()
+
+	// Before the start, so that nothing of the output and no quick end is missed.
+	conn, err := e.api.ContainerAttach(ctx, made.ID, client.ContainerAttachOptions{
+		Stream: true,
+		Stdout: true,
+		Stderr: true,
+	})
+	if err != nil {
+		return fail(err)
+	}
+	defer conn.Close()
+
+	// The hijacked connection does not follow the context.
+	stop := context.AfterFunc(ctx, conn.Close)
+	defer stop()
+	ended := e.api.ContainerWait(ctx, made.ID, client.ContainerWaitOptions{
+		Condition: container.WaitConditionRemoved,
+	})
+	if _, err := e.api.ContainerStart(ctx, made.ID, client.ContainerStartOptions{}); err != nil {
+		return fail(err)
+	}
+
+	if _, err := stdcopy.StdCopy(c.Stdout, c.Stderr, conn.Reader); err != nil {
+		return fail(err)
+	}
+
+	select {
+	case r := <-ended.Result:
+		if r.Error != nil {
+			return fail(errors.New(r.Error.Message))
+		}
+		return int(r.StatusCode), nil
+	case err := <-ended.Error:
+		return fail(err)
+	}
+}
+
+// mounts returns the mounts of the command's container. It makes the volumes that are not there, as
+// the stack would.
+func (e *Engine) mounts(ctx context.Context, c Command) ([]mount.Mount, error) {
+	var out []mount.Mount
+	for _, m := range c.Service.Volumes {
+		to := mount.Mount{
+			Type:     mount.Type(m.Type),
+			Source:   filepath.Join(c.Root, m.Source),
+			Target:   m.Target,
+			ReadOnly: m.ReadOnly,
+		}
+		if m.Type == types.VolumeTypeVolume {
+			v := c.Volumes[m.Source]
+			to.Source = v.Name
+			_, err := e.api.VolumeCreate(ctx, client.VolumeCreateOptions{
+				Name:   v.Name,
+				Driver: v.Driver,
+				Labels: v.Labels,
+			})
+			if err != nil {
+				return nil, fmt.Errorf("engine: volume %s: %w", v.Name, err)
+			}
+		}
+
+		out = append(out, to)
+	}
+
+	return out, nil
+}
+
+func (c Command) config() *container.Config {
+	return &container.Config{
+		Image:      c.Service.Image,
+		User:       c.Service.User,
+		Entrypoint: c.Args[:1],
+		Cmd:        c.Args[1:],
+		Labels:     c.Labels,
+	}
+}
+
+func (c Command) hostConfig(mounts []mount.Mount) *container.HostConfig {
+	s := c.Service
+	tmpfs := map[string]string{}
+	for _, t := range s.Tmpfs {
+		target, options, _ := strings.Cut(t, ":")
+		tmpfs[target] = options
+	}
+
+	return &container.HostConfig{
+		AutoRemove:     true, // also when this process is killed
+		CapAdd:         s.CapAdd,
+		CapDrop:        s.CapDrop,
+		Init:           s.Init,
+		LogConfig:      container.LogConfig{Type: s.Logging.Driver, Config: s.Logging.Options},
+		Mounts:         mounts,
+		ReadonlyRootfs: s.ReadOnly,
+		SecurityOpt:    s.SecurityOpt,
+		Tmpfs:          tmpfs,
+		Resources: container.Resources{
+			CPUPeriod:  s.CPUPeriod,
+			CPUQuota:   s.CPUQuota,
+			Memory:     int64(s.MemLimit),
+			MemorySwap: int64(s.MemSwapLimit),
+			PidsLimit:  &s.PidsLimit,
+		},
+	}
+}
