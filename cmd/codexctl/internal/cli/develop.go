@@ -244,7 +244,7 @@ func (a *App) runOnCluster(
 	}.Objects()
 	checkout := sources.Checkout{
 		Root:    t.project.Root,
-		Cache:   filepath.Join(a.cacheDir(), "modules"),
+		Cache:   filepath.Join(cache, "codexcontinue", "modules"),
 		Environ: a.environ,
 	}
 	return c.Run(ctx, cluster.Command{
