@@ -41,7 +41,7 @@ func alone(t *testing.T) (*Manager, func(metric, value string) float64) {
 	}
 }
 
-// TestRead holds what is passed on of ml's lines, and which of them says that the turn has come.
+// TestRead holds what is passed on of ml's lines, and which of them begins the turn.
 func TestRead(t *testing.T) {
 	most, third := strings.Repeat("x", MaxThinking), strings.Repeat("x", MaxThinking/3+1)
 	for name, tc := range map[string]struct {
@@ -80,7 +80,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// TestSaysWhatIsCut says that an answer was cut, unless the job is over.
+// TestSaysWhatIsCut expects a log line for an answer that was cut, unless the job is over.
 func TestSaysWhatIsCut(t *testing.T) {
 	for _, over := range []bool{false, true} {
 		m, _ := alone(t)

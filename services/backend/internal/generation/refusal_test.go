@@ -23,7 +23,7 @@ func TestRefusal(t *testing.T) {
 	const other = "/problems/other"
 	for name, tc := range map[string]struct {
 		err error
-		// taken says that an earlier request of this answer was taken, continued that it has text.
+		// taken is set if ml took an earlier request of this answer, continued if that had text.
 		taken, continued bool
 		want             said
 	}{

@@ -118,16 +118,19 @@ func clean(src string) []byte {
 // policy is the allow-list of what the renderers make.
 func policy() *bluemonday.Policy {
 	p := bluemonday.NewPolicy()
-	p.AllowElements("p", "br", "hr", "h3", "h4", "h5", "h6", "em", "strong", "del", "blockquote", "ul", "li", "code", "pre",
-		"table", "thead", "tbody", "tr")
+	p.AllowElements("p", "br", "hr", "h3", "h4", "h5", "h6", "em", "strong", "del", "blockquote",
+		"ul", "li", "code", "pre", "table", "thead", "tbody", "tr")
 	p.AllowAttrs("start").Matching(bluemonday.Integer).OnElements("ol")
 	p.AllowElements("ol", "th", "td", "div", "span", "button", "input")
-	p.AllowAttrs("align").Matching(regexp.MustCompile(`^(left|center|right)$`)).OnElements("th", "td")
-	p.AllowAttrs("class").Matching(regexp.MustCompile(`^(code|code-head|code-lang|copy|scroll-x)$`)).OnElements("div", "span", "button")
+	sides := regexp.MustCompile(`^(left|center|right)$`)
+	p.AllowAttrs("align").Matching(sides).OnElements("th", "td")
+	parts := regexp.MustCompile(`^(code|code-head|code-lang|copy|scroll-x)$`)
+	p.AllowAttrs("class").Matching(parts).OnElements("div", "span", "button")
 	tokens := regexp.MustCompile(`^(k|kt|nf|s|m|c|gd|gi|gh)$`)
 	p.AllowAttrs("class").Matching(tokens).OnElements("span")
 	p.AllowAttrs("class").Matching(regexp.MustCompile(`^(raw|image)$`)).OnElements("p", "code", "a")
-	p.AllowAttrs("type").Matching(regexp.MustCompile(`^(button|checkbox)$`)).OnElements("button", "input")
+	types := regexp.MustCompile(`^(button|checkbox)$`)
+	p.AllowAttrs("type").Matching(types).OnElements("button", "input")
 	p.AllowAttrs("tabindex").Matching(regexp.MustCompile(`^0$`)).OnElements("pre", "div")
 	p.AllowAttrs("checked", "disabled").Matching(regexp.MustCompile(`^$`)).OnElements("input")
 	p.AllowAttrs("href", "title").OnElements("a")

@@ -53,7 +53,10 @@ func TestNothingActiveReachesThePage(t *testing.T) {
 		"\x00<script\x00>alert(1)</script>",
 		`&lt;script&gt;alert(1)&lt;/script&gt;`,
 	}
-	wraps := []string{"%", "> %", "- %", "1. a\n\n   %", "# %", "**%**", "| a |\n|---|\n| % |\n", "text %", "[%](https://a.example)"}
+	wraps := []string{
+		"%", "> %", "- %", "1. a\n\n   %", "# %", "**%**", "| a |\n|---|\n| % |\n", "text %",
+		"[%](https://a.example)",
+	}
 	r := New()
 	for _, v := range vectors {
 		for _, w := range wraps {
@@ -67,7 +70,8 @@ func TestNothingActiveReachesThePage(t *testing.T) {
 	}
 }
 
-var allowedElements = regexp.MustCompile(`^(p|br|hr|h[3-6]|em|strong|del|blockquote|ul|ol|li|code|pre|table|thead|tbody|tr|th|td|div|span|button|input|a)$`)
+var allowedElements = regexp.MustCompile(`^(p|br|hr|h[3-6]|em|strong|del|blockquote|ul|ol|li|` +
+	`code|pre|table|thead|tbody|tr|th|td|div|span|button|input|a)$`)
 
 // active says what in the fragment could act, load or restyle; "" when nothing can. It does not share the renderer's
 // allow-list.
@@ -98,8 +102,10 @@ func active(fragment string) string {
 				}
 			}
 			if tok.Data == "a" {
-				rel := attr(tok, "rel")
-				if attr(tok, "href") != "" && (!strings.Contains(rel, "nofollow") || strings.HasPrefix(attr(tok, "href"), "http") && !strings.Contains(rel, "noopener")) {
+				href, rel := attr(tok, "href"), attr(tok, "rel")
+				unsafe := !strings.Contains(rel, "nofollow") ||
+					strings.HasPrefix(href, "http") && !strings.Contains(rel, "noopener")
+				if href != "" && unsafe {
 					return "a link with rel " + rel
 				}
 			}
@@ -125,13 +131,45 @@ func TestAnswer(t *testing.T) {
 		{"raw html is text", "x <b>y</b>", "<p>x &lt;b&gt;y&lt;/b&gt;</p>\n"},
 		{"html block is text", "<div>\nx\n</div>", "<p class=\"raw\">&lt;div&gt;\nx\n&lt;/div&gt;</p>\n"},
 		{"br", "a<br>b<BR />c", "<p>a<br>b<br>c</p>\n"},
-		{"image is a link", "![A cat](https://a.example/c.png)", `<p><a class="image" href="https://a.example/c.png" rel="nofollow noreferrer noopener" target="_blank">A cat</a></p>` + "\n"},
-		{"bare link", "see www.example.com", `<p>see <a href="http://www.example.com" rel="nofollow noreferrer noopener" target="_blank">www.example.com</a></p>` + "\n"},
-		{"task list", "- [x] a\n- [ ] b", "<ul>\n<li><input checked=\"\" disabled=\"\" type=\"checkbox\"> a</li>\n<li><input disabled=\"\" type=\"checkbox\"> b</li>\n</ul>\n"},
+		{
+			"image is a link",
+			"![A cat](https://a.example/c.png)",
+			`<p><a class="image" href="https://a.example/c.png" ` +
+				`rel="nofollow noreferrer noopener" target="_blank">A cat</a></p>` + "\n",
+		},
+		{
+			"bare link",
+			"see www.example.com",
+			`<p>see <a href="http://www.example.com" rel="nofollow noreferrer noopener" ` +
+				`target="_blank">www.example.com</a></p>` + "\n",
+		},
+		{
+			"task list",
+			"- [x] a\n- [ ] b",
+			"<ul>\n<li><input checked=\"\" disabled=\"\" type=\"checkbox\"> a</li>\n" +
+				"<li><input disabled=\"\" type=\"checkbox\"> b</li>\n</ul>\n",
+		},
 		{"ordered from", "3. a", "<ol start=\"3\">\n<li>a</li>\n</ol>\n"},
-		{"table", "|a|\n|:-:|\n|b|", "<table>\n<thead>\n<tr>\n<th align=\"center\">a</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n<td align=\"center\">b</td>\n</tr>\n</tbody>\n</table>\n"},
-		{"code", "```go\nx := \"<\"\n```", `<div class="code"><div class="code-head"><span class="code-lang">go</span><button type="button" class="copy">Copy</button></div><pre tabindex="0"><code>x := <span class="s">&#34;&lt;&#34;</span>` + "\n</code></pre></div>\n"},
-		{"code of no known language", "```nosuch\n<x>\n```", `<div class="code"><div class="code-head"><span class="code-lang">nosuch</span><button type="button" class="copy">Copy</button></div><pre tabindex="0"><code>&lt;x&gt;` + "\n</code></pre></div>\n"},
+		{
+			"table",
+			"|a|\n|:-:|\n|b|",
+			"<table>\n<thead>\n<tr>\n<th align=\"center\">a</th>\n</tr>\n</thead>\n" +
+				"<tbody>\n<tr>\n<td align=\"center\">b</td>\n</tr>\n</tbody>\n</table>\n",
+		},
+		{
+			"code",
+			"```go\nx := \"<\"\n```",
+			`<div class="code"><div class="code-head"><span class="code-lang">go</span>` +
+				`<button type="button" class="copy">Copy</button></div><pre tabindex="0"><code>` +
+				`x := <span class="s">&#34;&lt;&#34;</span>` + "\n</code></pre></div>\n",
+		},
+		{
+			"code of no known language",
+			"```nosuch\n<x>\n```",
+			`<div class="code"><div class="code-head"><span class="code-lang">nosuch</span>` +
+				`<button type="button" class="copy">Copy</button></div><pre tabindex="0"><code>` +
+				"&lt;x&gt;\n</code></pre></div>\n",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := string(r.Answer(tt.src)); got != tt.want {

@@ -44,7 +44,8 @@ var documents = []string{
 	"> quote\nlazy\n> - list\n\n> next\n\n    indented\n\n    code\n",
 	"<div>\nraw *not em*\n\n</div>\n\n<script>alert(1)</script>\n\ntext <b>x</b> <br/> end",
 	"<!-- comment\n\nstill -->\n\nafter",
-	"*em* **strong** ~~del~~ `code` [link](https://example.com \"t\") <https://example.com> www.example.com\n\\* &amp; &copy; 😀é\n",
+	"*em* **strong** ~~del~~ `code` [link](https://example.com \"t\") <https://example.com> " +
+		"www.example.com\n\\* &amp; &copy; 😀é\n",
 	"[a]: https://example.com/a\n\nUses [a] after.\n\n[b]: https://example.com/b\n  'title'\n\n[b] too",
 	"hard  \nbreak\\\nhere\r\nwindows\r\n\r\nnew",
 	"- one\n-\n- three\n\n-\n\ntext\n\n10. ten\n11. eleven\n",
