@@ -125,9 +125,11 @@ func TestFindingsNameTheContainer(t *testing.T) {
 // TestIsolated holds what makes a stack one that keeps to itself.
 func TestIsolated(t *testing.T) {
 	server := func(domain string) policy.Input {
-		return runningOn(stacks.Ollama, workload.Container{Env: map[string]string{
-			"OLLAMA_HOST": "0.0.0.0", "DOMAIN": domain,
-		}})
+		in := runningOn(stacks.Ollama, workload.Container{
+			Env: map[string]string{"OLLAMA_HOST": "0.0.0.0"},
+		})
+		in.Stack.Domain = domain
+		return in
 	}
 	provisioned, described, open := server("general"), server("general"), server("general")
 	provisioned.Networks = []workload.Network{{Internal: true}}
