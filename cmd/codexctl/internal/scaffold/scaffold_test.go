@@ -106,6 +106,29 @@ func TestWriteIsWhole(t *testing.T) {
 	}
 }
 
+// TestWriteKeepsWhatIsBeside holds that a change overwrites and removes nothing that it has not
+// written itself, where its new texts begin.
+func TestWriteKeepsWhatIsBeside(t *testing.T) {
+	for _, theirs := range []string{"one.txt.new", "one.txt.new/notes.txt"} {
+		dir := t.TempDir()
+		want := map[string]string{"one.txt": "one", theirs: "theirs"}
+		for path, text := range want {
+			writeFile(t, filepath.Join(dir, path), text)
+		}
+
+		c := scaffold.Change{Edits: []scaffold.Edit{{
+			Path:  "one.txt",
+			Apply: func([]byte) ([]byte, error) { return []byte("more"), nil },
+		}}}
+		if err := c.Write(dir); err == nil || !strings.Contains(err.Error(), "one.txt.new") {
+			t.Errorf("%s: got %v, want it to name one.txt.new", theirs, err)
+		}
+		if d := cmp.Diff(want, tree(t, dir)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", theirs, d)
+		}
+	}
+}
+
 // TestDomain holds that a domain is a line of the registry and files of its own.
 func TestDomain(t *testing.T) {
 	name, err := scaffold.ParseName("legal-advice")
