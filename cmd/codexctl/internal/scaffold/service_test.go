@@ -85,6 +85,10 @@ func TestServiceRefuses(t *testing.T) {
 	for name, want := range map[string]string{
 		"redis":    `name "redis": a stack has that already: choose another name`,
 		"model":    `name "model": a stack has that already: choose another name`,
+		"service":  `name "service": means something else in an image or to Go: choose another name`,
+		"etc":      `name "etc": means something else in an image or to Go: choose another name`,
+		"run":      `name "run": means something else in an image or to Go: choose another name`,
+		"vendor":   `name "vendor": means something else in an image or to Go: choose another name`,
 		"contract": "services/contract: exists already: choose another name",
 		"search":   "stacks/dev.go: has no variable debuggers that holds a composite literal",
 	} {
