@@ -162,13 +162,13 @@ func copyOfTree(t *testing.T) string {
 	return dir
 }
 
-// run returns what the command prints. Without the path of the copy in the binaries, what one test
-// has compiled serves the next.
+// run returns what the command prints. Its flags are those that other modules are compiled with
+// elsewhere, by vet and make build: only the copy itself is compiled again.
 func run(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	c := exec.Command(name, args...)
 	c.Dir = dir
-	c.Env = append(os.Environ(), "GOFLAGS=-trimpath -buildvcs=false", "GOPROXY=off")
+	c.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "GOPROXY=off")
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
 	out, err := c.Output()
