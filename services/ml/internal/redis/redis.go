@@ -106,31 +106,30 @@ func (c *Client) Run(ctx context.Context, s *Script, keys []string, args ...stri
 
 	words := append([]string{strconv.Itoa(len(keys))}, keys...)
 	words = append(words, args...)
-	var to redirection
+	to := "" // where a node sent the script
 	for try := 0; ; try++ {
 		kept := cn != nil
 		var reply []int
 		var err error
 		if !kept {
-			cn, err = c.connect(ctx, to.address)
+			cn, err = c.connect(ctx, to)
 		}
 		if err == nil {
-			reply, err = s.run(ctx, cn, to.ask, words)
+			reply, err = s.run(ctx, cn, words)
 		}
 
 		var said Error
 		errors.As(err, &said)
 		answered := err == nil || said != "" && !said.elsewhere()
-		asked := to.ask
-		to = redirection{}
-		if cn != nil && (asked || !answered) {
+		to = ""
+		if cn != nil && !answered {
 			// The connection is of no use, or leads to a server that does not serve the slot.
-			to = said.redirection(cn)
+			to = said.moved(cn)
 			_ = cn.Close()
 			cn = nil
 		}
 
-		if answered || ctx.Err() != nil || !kept && to.address == "" || try == maxMoves {
+		if answered || ctx.Err() != nil || !kept && to == "" || try == maxMoves {
 			return reply, err
 		}
 	}

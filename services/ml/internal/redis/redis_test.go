@@ -166,30 +166,6 @@ func until(t *testing.T, reached func() bool) {
 	}
 }
 
-// A script whose key has been moved to another node, before the whole slot is, runs there.
-func TestSlotIsBeingMoved(t *testing.T) {
-	cluster := redistest.StartCluster(t)
-	c := client(t, contract.Redis{URL: "redis://unused:1", Cluster: cluster.Addrs()})
-	want := func(n int) {
-		t.Helper()
-		if got, err := add(t, c, "n", "1"); err != nil || got[0] != n {
-			t.Errorf("%v, %v, want %d", got, err, n)
-		}
-	}
-
-	want(1)
-	move := cluster.MoveSlot(t, "n")
-	want(2)
-	for _, key := range move.Keys() {
-		move.Key(key)
-	}
-
-	want(3)
-	want(4)
-	move.End()
-	want(5)
-}
-
 // A command for which Redis takes its time delays no other.
 func TestSlowCommand(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
