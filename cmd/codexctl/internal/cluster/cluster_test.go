@@ -156,6 +156,8 @@ func TestNeedsFollowTheStack(t *testing.T) {
 	}
 	plain := stacks.Stack{}
 	full := stacks.Stack{
+		Development: true,
+
 		Volumes:  []stacks.Volume{{Shared: true}},
 		Services: []stacks.Service{{Autoscale: &stacks.Autoscale{}}},
 		Route:    &stacks.Route{Gateway: &stacks.Gateway{Class: "x"}, Ingress: &stacks.Ingress{}},
@@ -163,11 +165,27 @@ func TestNeedsFollowTheStack(t *testing.T) {
 
 	for _, what := range []string{"create persistentvolumeclaims",
 		"patch horizontalpodautoscalers.autoscaling", "create ingresses.networking.k8s.io",
-		"create httproutes.gateway.networking.k8s.io", "delete gateways.gateway.networking.k8s.io"} {
+		"create httproutes.gateway.networking.k8s.io", "delete gateways.gateway.networking.k8s.io",
+		"create pods/attach"} {
 		if asks(plain, what) || !asks(full, what) {
 			t.Errorf("%s: asked for a plain stack: %v, for one that needs it: %v", what,
 				asks(plain, what), asks(full, what))
 		}
+	}
+
+	// Reading a pod and its exit code, and removing one that blocks an update.
+	if !asks(plain, "get pods") || !asks(plain, "delete pods") {
+		t.Errorf("a plain stack needs %v", c.needs(plain))
+	}
+
+	claims := 0
+	for _, a := range c.needs(full) {
+		if a.String() == "create persistentvolumeclaims" {
+			claims++
+		}
+	}
+	if claims != 1 || !asks(stacks.Stack{Development: true}, "create persistentvolumeclaims") {
+		t.Errorf("claims of a development stack: %d times", claims)
 	}
 }
 
