@@ -15,9 +15,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
 	ktesting "k8s.io/client-go/testing"
 
@@ -365,6 +367,26 @@ func TestDenial(t *testing.T) {
 		`in API group "" in the namespace "codexcontinue-lab"`)
 	if got != "ada may not list pods in the namespace codexcontinue-lab" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestFailed checks that only what RBAC forbids is told as a lack of rights.
+func TestFailed(t *testing.T) {
+	c, _ := lab()
+	jobs := schema.GroupResource{Group: "batch", Resource: "jobs"}
+	for why, want := range map[string]string{
+		`User "ada" cannot create resource "jobs" in API group "batch"`: "forbidden: ada may not " +
+			"create jobs.batch: ask the cluster's administrator for the permission",
+		"exceeded quota: few, requested: count/jobs.batch=1, used: count/jobs.batch=4, limited: " +
+			"count/jobs.batch=4": "the namespace's quota few is exceeded",
+		"unable to create new content in namespace x because it is being terminated": "unable to " +
+			"create new content in namespace x because it is being terminated",
+	} {
+		err := c.failed("make job x", apierrors.NewForbidden(jobs, "x", errors.New(why)))
+		rights := strings.Contains(err.Error(), "permission")
+		if !strings.Contains(err.Error(), want) || rights != strings.Contains(want, "permission") {
+			t.Errorf("got %v, want it to hold %q", err, want)
+		}
 	}
 }
 
