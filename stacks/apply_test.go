@@ -212,8 +212,8 @@ func TestVolumeSize(t *testing.T) {
 	}
 }
 
-// TestCacheOnACluster: the cache, which only the commands in a development container have there, may
-// be of a class, and no other stack has it.
+// TestCacheOnACluster: the cache, which only the commands in a development container have there,
+// may be of a class, and no other stack has it.
 func TestCacheOnACluster(t *testing.T) {
 	v := stacks.Settings{
 		Target:  stacks.Kubernetes,

@@ -62,7 +62,7 @@ func (e *Engine) Run(ctx context.Context, c Command) (code int, err error) {
 		return 0, fmt.Errorf("engine: run %s: %w", c.Args[0], err)
 	}
 
-	// An engine goes on with what it was asked, so that an interrupt waits for what it has to remove.
+	// The engine finishes what it was asked for: an interrupt waits for what it has to remove.
 	create, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
 	defer cancel()
 	made, err := e.api.ContainerCreate(create, client.ContainerCreateOptions{

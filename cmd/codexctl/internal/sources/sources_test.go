@@ -175,8 +175,8 @@ func TestPackRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = c.Pack(t.Context(), "./services/a/...", &b)
-	if err == nil || !strings.Contains(err.Error(), "the largest is model.gguf with 300Mi: name it "+
-		"in .gitignore") || b.Len() > 0 {
+	if err == nil || !strings.Contains(err.Error(), "the largest is model.gguf with 300Mi: name "+
+		"it in .gitignore") || b.Len() > 0 {
 		t.Errorf("a large file: %v, %d bytes sent", err, b.Len())
 	}
 
