@@ -256,6 +256,9 @@ func (s *Stack) applyVolumes(v map[string]VolumeSettings, on Target) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		i := slices.IndexFunc(s.Volumes, func(x Volume) bool { return x.Name == name })
+		if i < 0 && name == GoCache && s.Development && on == Kubernetes {
+			continue // of commands in a development container, see Checkout.Mountable
+		}
 		if i < 0 {
 			var names []string
 			for _, x := range s.Volumes {
