@@ -232,7 +232,7 @@ func ml(environment string) Service {
 }
 
 func redis() Service {
-	return Service{
+	s := Service{
 		Name:     Redis,
 		Image:    Image{Ref: RedisImage},
 		Command:  []string{"redis-server", redisConfig},
@@ -244,13 +244,17 @@ func redis() Service {
 		// no secret. -e makes an error the exit code, as while Redis still loads its data.
 		Health: health("", "", "redis-cli", "-e", "--no-auth-warning", "--user", "health",
 			"--pass", "any", "exists", "health"),
-		Replicas:     1,
-		Resources:    Resources{CPU: 1000, Memory: 512 * MiB, PIDs: 64},
-		Security:     Security{UID: 999, GID: 999},
-		StopGrace:    30 * time.Second,
-		Log:          logs(),
-		StartTimeout: 2 * time.Minute,
+		Replicas:  1,
+		Resources: Resources{CPU: 1000, Memory: 512 * MiB, PIDs: 64},
+		Security:  Security{UID: 999, GID: 999},
+		StopGrace: 30 * time.Second,
+		Log:       logs(),
 	}
+
+	// Redis is healthy when it has loaded its data: minutes from a slow disk. One that is killed
+	// meanwhile begins again.
+	s.Health.StartPeriod, s.StartTimeout = 15*time.Minute, 15*time.Minute
+	return s
 }
 
 func ollama() Service {
