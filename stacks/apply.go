@@ -21,9 +21,10 @@ import (
 // applySettings changes the stack as the settings ask, but for the model and the domain.
 func (s *Stack) applySettings(v Settings) error {
 	var errs []error
-	if v.Secrets[RedisPasswordKey] && len(s.Secrets) == 0 {
+	if v.Secrets[RedisPasswordKey] && !s.hasPassword() {
 		s.requirePassword()
 	}
+	s.givePassword()
 
 	for _, secret := range s.Secrets {
 		if !v.Secrets[secret.ConfigKey] && !v.AssumeSecrets {
@@ -62,8 +63,12 @@ func (s *Stack) applySettings(v Settings) error {
 		}
 	})
 
-	if o := s.Service(Ollama); o != nil && v.GPU != nil {
-		o.GPU = v.GPU
+	if o := s.Service(Ollama); o != nil {
+		if v.GPU != nil {
+			o.GPU = v.GPU
+		}
+	} else if v.GPU != nil {
+		errs = append(errs, fmt.Errorf("%s:gpu: this stack has no %s", Project, Ollama))
 	}
 
 	errs = append(errs, s.applyRedis(v.Redis), s.applyVolumes(v.Volumes, v.Target))
@@ -84,6 +89,8 @@ func (s *Stack) applySettings(v Settings) error {
 		if v.Edge.Address != "" {
 			e.Ports[0].Address = v.Edge.Address
 		}
+	} else if v.Edge.Port != 0 || v.Edge.Address != "" {
+		errs = append(errs, fmt.Errorf("%s:edge: this stack has no %s", Project, Edge))
 	}
 
 	for i := range s.Services {
@@ -249,6 +256,9 @@ func (s *Stack) applyVolumes(v map[string]VolumeSettings, on Target) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		i := slices.IndexFunc(s.Volumes, func(x Volume) bool { return x.Name == name })
+		if i < 0 && name == GoCache && s.Development && on == Kubernetes {
+			continue // of commands in a development container, see Checkout.Mountable
+		}
 		if i < 0 {
 			var names []string
 			for _, x := range s.Volumes {

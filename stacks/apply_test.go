@@ -1,6 +1,7 @@
 package stacks_test
 
 import (
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -208,6 +209,30 @@ func TestVolumeSize(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(),
 		"codexcontinue:volumes.ollama-data.size: the docker target cannot express it: ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestCacheOnACluster: the cache, which only the commands in a development container have there,
+// may be of a class, and no other stack has it.
+func TestCacheOnACluster(t *testing.T) {
+	v := stacks.Settings{
+		Target:  stacks.Kubernetes,
+		Volumes: map[string]stacks.VolumeSettings{stacks.GoCache: {Class: "fast"}},
+	}
+	s := load(t, "dev", v)
+	if volume, ok := s.Volume(stacks.GoCache); ok {
+		t.Errorf("the stack itself has %+v", volume)
+	}
+
+	s, err := stacks.Load("dev", v, stacks.Checkout{FS: os.DirFS(".."), Mountable: true})
+	if volume, _ := s.Volume(stacks.GoCache); err != nil || volume.Class != "fast" {
+		t.Errorf("got %+v, %v", volume, err)
+	}
+
+	v.Secrets = withPassword().Secrets
+	_, err = stacks.Load("prod", v, checkout())
+	if err == nil || !strings.Contains(err.Error(), "volumes.go-cache: this stack has no such") {
+		t.Errorf("a stack without development containers: %v", err)
 	}
 }
 

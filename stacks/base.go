@@ -82,7 +82,7 @@ func base(name string) Stack {
 		services = append(services, service(name))
 	}
 
-	return Stack{
+	s := Stack{
 		Name:     name,
 		Domain:   "codexcontinue",
 		Networks: []Network{{Name: MainNetwork}},
@@ -94,6 +94,11 @@ func base(name string) Stack {
 		Model:    Model{Name: "codexcontinue", Modelfile: "modelfiles/codexcontinue/Modelfile"},
 		Services: append(services, redis(), ollama()),
 	}
+
+	edit(&s, func(c contract.RedisUser) {
+		c.RedisVariables().RedisURL = url("redis", Redis, redisPort) + "/0"
+	})
+	return s
 }
 
 // ownServices are those of this repository, in the order in which people see them. A new one is a
@@ -187,7 +192,6 @@ func backend(environment string) Service {
 	s := own(Backend, backendPort, "/health")
 	s.Contract = &backendenv.Config{
 		Common:            common(environment, backendPort),
-		RequiredRedis:     contract.RequiredRedis{RedisURL: url("redis", Redis, redisPort) + "/0"},
 		MLServiceURL:      url("http", ML, mlPort),
 		DefaultModel:      "codexcontinue",
 		ConversationTTL:   0,
@@ -214,7 +218,6 @@ func ml(environment string) Service {
 		MaxQueue:          32,
 		GenerationTimeout: generationTimeout,
 		KeepAlive:         30 * time.Minute,
-		OptionalRedis:     contract.OptionalRedis{RedisURL: url("redis", Redis, redisPort) + "/0"},
 	}
 
 	s.Mounts = []Mount{{
@@ -229,7 +232,7 @@ func ml(environment string) Service {
 }
 
 func redis() Service {
-	return Service{
+	s := Service{
 		Name:     Redis,
 		Image:    Image{Ref: RedisImage},
 		Command:  []string{"redis-server", redisConfig},
@@ -241,13 +244,17 @@ func redis() Service {
 		// no secret. -e makes an error the exit code, as while Redis still loads its data.
 		Health: health("", "", "redis-cli", "-e", "--no-auth-warning", "--user", "health",
 			"--pass", "any", "exists", "health"),
-		Replicas:     1,
-		Resources:    Resources{CPU: 1000, Memory: 512 * MiB, PIDs: 64},
-		Security:     Security{UID: 999, GID: 999},
-		StopGrace:    30 * time.Second,
-		Log:          logs(),
-		StartTimeout: 2 * time.Minute,
+		Replicas:  1,
+		Resources: Resources{CPU: 1000, Memory: 512 * MiB, PIDs: 64},
+		Security:  Security{UID: 999, GID: 999},
+		StopGrace: 30 * time.Second,
+		Log:       logs(),
 	}
+
+	// Redis is healthy when it has loaded its data: minutes from a slow disk. One that is killed
+	// meanwhile begins again.
+	s.Health.StartPeriod, s.StartTimeout = 15*time.Minute, 15*time.Minute
+	return s
 }
 
 func ollama() Service {

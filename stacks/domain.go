@@ -56,6 +56,9 @@ func (s *Stack) applyDomain(fsys fs.FS, title string) error {
 	}
 
 	if title != "" {
+		if err := checkText(title, maxTitle); err != nil {
+			return fmt.Errorf("%s:domainTitle: %w", Project, err)
+		}
 		texts.Title = title
 	}
 
@@ -176,14 +179,25 @@ func (r *textReader) text(node *yaml.Node, key string, limit int) string {
 	}
 
 	text := strings.TrimRight(node.Value, "\n")
-	switch n := utf8.RuneCountInString(text); {
-	case strings.TrimSpace(text) == "" || node.Tag == "!!null":
-		r.at(node, key, "is empty")
-	case n > limit:
-		r.at(node, key, "is of %d characters: use at most %d", n, limit)
-	case strings.ContainsFunc(text, unicode.IsControl):
-		r.at(node, key, "must be one line of text: a text that is folded begins with >-")
+	if node.Tag == "!!null" {
+		text = ""
+	}
+	if err := checkText(text, limit); err != nil {
+		r.at(node, key, "%v", err)
 	}
 
 	return text
+}
+
+// checkText returns an error unless text is one line of 1 to limit characters.
+func checkText(text string, limit int) error {
+	switch n := utf8.RuneCountInString(text); {
+	case strings.TrimSpace(text) == "":
+		return errors.New("is empty")
+	case n > limit:
+		return fmt.Errorf("is of %d characters: use at most %d", n, limit)
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return errors.New("must be one line of text: a text that is folded begins with >-")
+	}
+	return nil
 }

@@ -144,12 +144,11 @@ func (s *Stack) parallel(n int) {
 // that failed half-way can be repaired.
 const formerPassword = time.Hour
 
-// requirePassword makes Redis ask for the password of the config, and gives that to its users.
+// requirePassword makes Redis ask for the password of the config, which Load gives to its users.
 // Redis gets the hash alone, so the password may have any characters and cannot be read from its
 // container. A password that was replaced is taken for a while (formerPassword).
 func (s *Stack) requirePassword() {
 	s.Secrets = append(s.Secrets, Secret{Name: RedisPassword, ConfigKey: RedisPasswordKey})
-	file := path.Join(secretsDir, RedisPassword)
 	if r := s.Service(Redis); r != nil {
 		auth := path.Join(secretsDir, "redis-auth.conf")
 		r.Files = append(r.Files,
@@ -165,7 +164,20 @@ func (s *Stack) requirePassword() {
 			strconv.Itoa(int(formerPassword / time.Second)), redisConfig,
 		}
 	}
+}
 
+// hasPassword reports whether Redis asks for a password.
+func (s *Stack) hasPassword() bool {
+	return slices.ContainsFunc(s.Secrets, func(x Secret) bool { return x.Name == RedisPassword })
+}
+
+// givePassword gives the password to the services that use Redis, those of an overlay included.
+func (s *Stack) givePassword() {
+	if !s.hasPassword() {
+		return
+	}
+
+	file := path.Join(secretsDir, RedisPassword)
 	for i := range s.Services {
 		svc := &s.Services[i]
 		if c, ok := svc.Contract.(contract.RedisUser); ok {

@@ -184,9 +184,12 @@ func letsInBelow(matcher *patternmatcher.PatternMatcher, dir string) bool {
 			continue
 		}
 
-		pattern := strings.TrimPrefix(p.String(), "!")
-		if strings.ContainsAny(pattern, `*?[\`) || strings.HasPrefix(pattern+"/", dir+"/") ||
-			strings.HasPrefix(dir+"/", pattern+"/") {
+		// What the pattern begins with, up to its first wildcard.
+		prefix := strings.TrimPrefix(p.String(), "!") + "/"
+		if i := strings.IndexAny(prefix, `*?[\`); i >= 0 {
+			prefix = prefix[:i]
+		}
+		if strings.HasPrefix(prefix, dir+"/") || strings.HasPrefix(dir+"/", prefix) {
 			return true
 		}
 	}

@@ -15,8 +15,10 @@ import (
 // TestCommand checks that a command is bounded and confined as its service is, and that it is none
 // of the service's pods.
 func TestCommand(t *testing.T) {
-	stack, err := stacks.Load("dev", stacks.Settings{Target: stacks.Kubernetes},
-		stacks.Checkout{FS: os.DirFS("../.."), Mountable: true})
+	stack, err := stacks.Load("dev", stacks.Settings{
+		Target:  stacks.Kubernetes,
+		Volumes: map[string]stacks.VolumeSettings{stacks.GoCache: {Class: "fast"}},
+	}, stacks.Checkout{FS: os.DirFS("../.."), Mountable: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +72,8 @@ func TestCommand(t *testing.T) {
 	}
 	if len(claims) != 1 || claims[0].Name != stacks.GoCache || claims[0].Namespace != "team" ||
 		claims[0].Labels[stacks.LabelStack] != "dev" ||
-		claims[0].Spec.Resources.Requests.Storage().IsZero() {
+		claims[0].Spec.Resources.Requests.Storage().IsZero() ||
+		claims[0].Spec.StorageClassName == nil || *claims[0].Spec.StorageClassName != "fast" {
 		t.Errorf("claims %+v", claims)
 	}
 }

@@ -148,7 +148,8 @@ func LoadSources(
 	settings.AssumeSecrets = true
 	c := checkout(root)
 	if settings.Target == stacks.Kubernetes {
-		c = stacks.Checkout{FS: c.FS, Mountable: true} // what is written there is nobody's here
+		// The container has its own copy: there is no owner to keep.
+		c = stacks.Checkout{FS: c.FS, Mountable: true}
 	}
 	return load(stack, settings, c)
 }

@@ -80,14 +80,14 @@ func (r *reader) value(path string, v resource.PropertyValue) any {
 }
 
 // fingerprint keeps what distinguishes the secret from others, and nothing else: its HMAC-SHA256.
+// What holds something unknown has no identity before it is provisioned, and so no fingerprint.
 func (r *reader) fingerprint(path string, v resource.PropertyValue) {
-	if r.key == nil {
+	if r.key == nil || v.ContainsUnknowns() {
 		return
 	}
 
 	mac := hmac.New(sha256.New, r.key)
-	// The wire form distinguishes "1" from 1, and a deterministic one has sorted keys. What cannot
-	// be written holds something unknown, which has no identity before it is provisioned.
+	// The wire form distinguishes "1" from 1, and a deterministic one has sorted keys.
 	wire, err := plugin.MarshalPropertyValue("", v, keepAll)
 	if err != nil {
 		return

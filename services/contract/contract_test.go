@@ -152,6 +152,16 @@ func TestRenderLeavesOutEmptyOptional(t *testing.T) {
 	}
 }
 
+// TestRenderRefusesEmpty renders a variable that must not be empty and that Validate does not check.
+func TestRenderRefusesEmpty(t *testing.T) {
+	c := valid()
+	c.Environment = ""
+	_, err := contract.Render(c)
+	if err == nil || err.Error() != "ENVIRONMENT: is empty" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestParseReportsEveryProblem(t *testing.T) {
 	_, err := contract.Parse[config]([]string{"LOG_LEVEL=info", "DEBUG=maybe", "REDIS_URL="})
 	if err == nil {

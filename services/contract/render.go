@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -32,7 +33,7 @@ func render(v reflect.Value, out map[string]string) error {
 			continue
 		}
 
-		name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+		name, options, _ := strings.Cut(f.Tag.Get("env"), ",")
 		if name == "" {
 			return fmt.Errorf("contract: field %s.%s has no env tag", v.Type().Name(), f.Name)
 		}
@@ -42,6 +43,9 @@ func render(v reflect.Value, out map[string]string) error {
 
 		if f.Tag.Get("optional") == "true" && fv.IsZero() {
 			continue
+		}
+		if fv.IsZero() && slices.Contains(strings.Split(options, ","), "notEmpty") {
+			return fmt.Errorf("%s: is empty", name)
 		}
 
 		switch x := fv.Interface().(type) {

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cluster"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
@@ -187,19 +190,24 @@ func (a *App) runOnEngine(
 		return 0, err
 	}
 
-	// Not the service's label: the container is none of its replicas.
-	labels := c.Labels
-	delete(labels, stacks.LabelService)
 	return eng.Run(ctx, engine.Command{
 		Args:    d.args,
 		Name:    strings.Join([]string{r.Project.Name, d.name, d.service}, "-"),
 		Service: c,
 		Volumes: r.Project.Volumes,
 		Root:    t.project.Root,
-		Labels:  labels,
+		Labels:  commandLabels(c.Labels),
 		Stdout:  a.out,
 		Stderr:  a.err,
 	})
+}
+
+// commandLabels returns the labels of a container that is like one of a service's, and none of its
+// replicas.
+func commandLabels(service types.Labels) map[string]string {
+	out := maps.Clone(service)
+	delete(out, stacks.LabelService)
+	return out
 }
 
 // runOnCluster runs the command in a Job of the stack's cluster and returns its exit code.
@@ -217,9 +225,14 @@ func (a *App) runOnCluster(
 	}
 
 	// Before the image, which takes a while. Who may not see namespaces is told later.
-	if state, err := c.NamespaceState(ctx); err == nil && state == "absent" {
+	switch state, err := c.NamespaceState(ctx); {
+	case err != nil:
+	case state == "absent":
 		return 0, fmt.Errorf("cluster: there is no namespace %s: `codexctl up %s` makes it",
 			c.Namespace, t.name)
+	case state == string(corev1.NamespaceTerminating):
+		return 0, fmt.Errorf("cluster: the namespace %s is being deleted: when it is gone, "+
+			"`codexctl up %s` makes it", c.Namespace, t.name)
 	}
 
 	ref, err := a.deliverImage(ctx, t, c, stack, svc, d.into)
@@ -247,6 +260,7 @@ func (a *App) runOnCluster(
 		Cache:   filepath.Join(cache, "codexcontinue", "modules"),
 		Environ: a.environ,
 	}
+	a.say("waiting for the job's pod")
 	return c.Run(ctx, cluster.Command{
 		Job:    job,
 		Claims: claims,
@@ -289,5 +303,7 @@ func (a *App) deliverImage(
 	if err := a.ensureImages(ctx, t, eng, list); err != nil {
 		return "", err
 	}
+
+	a.say("pushing %s", x.Ref)
 	return x.Ref, images.Push(ctx, x.Ref, eng.Host.URL, a.environ)
 }

@@ -61,7 +61,8 @@ func madeOf(s stacks.Stack) []kind {
 	return out
 }
 
-// needs returns what up, status, logs, restart and forward use of the API.
+// needs returns what up, status, logs, restart and forward use of the API, and what test and lint
+// use where the stack has development containers.
 func (c *Cluster) needs(s stacks.Stack) []Access {
 	var out []Access
 	add := func(kinds []kind, verbs ...string) {
@@ -91,8 +92,8 @@ func (c *Cluster) needs(s stacks.Stack) []Access {
 		{"apps", "deployments"}, {"apps", "replicasets"}, {"apps", "statefulsets"},
 		{"batch", "jobs"},
 	}, "list", "watch")
-
-	return append(out,
+	add([]kind{{"", "pods"}}, "get", "delete")
+	out = append(out,
 		Access{Namespace: c.Namespace, Verb: "get", Resource: "pods", Subresource: "log"},
 		Access{
 			Namespace:   c.Namespace,
@@ -100,6 +101,20 @@ func (c *Cluster) needs(s stacks.Stack) []Access {
 			Resource:    "pods",
 			Subresource: "portforward",
 		})
+	if !s.Development {
+		return out
+	}
+
+	claim := Access{Namespace: c.Namespace, Verb: "create", Resource: "persistentvolumeclaims"}
+	if !slices.Contains(out, claim) {
+		out = append(out, claim)
+	}
+	return append(out, Access{
+		Namespace:   c.Namespace,
+		Verb:        "create",
+		Resource:    "pods",
+		Subresource: "attach",
+	})
 }
 
 // parallel bounds how many access reviews are requested at once.

@@ -15,9 +15,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
 	ktesting "k8s.io/client-go/testing"
 
@@ -156,6 +158,8 @@ func TestNeedsFollowTheStack(t *testing.T) {
 	}
 	plain := stacks.Stack{}
 	full := stacks.Stack{
+		Development: true,
+
 		Volumes:  []stacks.Volume{{Shared: true}},
 		Services: []stacks.Service{{Autoscale: &stacks.Autoscale{}}},
 		Route:    &stacks.Route{Gateway: &stacks.Gateway{Class: "x"}, Ingress: &stacks.Ingress{}},
@@ -163,11 +167,27 @@ func TestNeedsFollowTheStack(t *testing.T) {
 
 	for _, what := range []string{"create persistentvolumeclaims",
 		"patch horizontalpodautoscalers.autoscaling", "create ingresses.networking.k8s.io",
-		"create httproutes.gateway.networking.k8s.io", "delete gateways.gateway.networking.k8s.io"} {
+		"create httproutes.gateway.networking.k8s.io", "delete gateways.gateway.networking.k8s.io",
+		"create pods/attach"} {
 		if asks(plain, what) || !asks(full, what) {
 			t.Errorf("%s: asked for a plain stack: %v, for one that needs it: %v", what,
 				asks(plain, what), asks(full, what))
 		}
+	}
+
+	// Reading a pod and its exit code, and removing one that blocks an update.
+	if !asks(plain, "get pods") || !asks(plain, "delete pods") {
+		t.Errorf("a plain stack needs %v", c.needs(plain))
+	}
+
+	claims := 0
+	for _, a := range c.needs(full) {
+		if a.String() == "create persistentvolumeclaims" {
+			claims++
+		}
+	}
+	if claims != 1 || !asks(stacks.Stack{Development: true}, "create persistentvolumeclaims") {
+		t.Errorf("claims of a development stack: %d times", claims)
 	}
 }
 
@@ -347,6 +367,26 @@ func TestDenial(t *testing.T) {
 		`in API group "" in the namespace "codexcontinue-lab"`)
 	if got != "ada may not list pods in the namespace codexcontinue-lab" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestFailed checks that only what RBAC forbids is told as a lack of rights.
+func TestFailed(t *testing.T) {
+	c, _ := lab()
+	jobs := schema.GroupResource{Group: "batch", Resource: "jobs"}
+	for why, want := range map[string]string{
+		`User "ada" cannot create resource "jobs" in API group "batch"`: "forbidden: ada may not " +
+			"create jobs.batch: ask the cluster's administrator for the permission",
+		"exceeded quota: few, requested: count/jobs.batch=1, used: count/jobs.batch=4, limited: " +
+			"count/jobs.batch=4": "the namespace's quota few is exceeded",
+		"unable to create new content in namespace x because it is being terminated": "unable to " +
+			"create new content in namespace x because it is being terminated",
+	} {
+		err := c.failed("make job x", apierrors.NewForbidden(jobs, "x", errors.New(why)))
+		rights := strings.Contains(err.Error(), "permission")
+		if !strings.Contains(err.Error(), want) || rights != strings.Contains(want, "permission") {
+			t.Errorf("got %v, want it to hold %q", err, want)
+		}
 	}
 }
 

@@ -72,11 +72,12 @@ func options(container string, o running.LogOptions) *corev1.PodLogOptions {
 }
 
 // past copies what the container logged before its last restart, as far as the options ask for it.
+// Of a container that waits for its restart, the log now is that of the run that ended last.
 func (c *Cluster) past(
 	ctx context.Context, p *corev1.Pod, s corev1.ContainerStatus, o running.LogOptions,
 	line running.Line,
 ) error {
-	if s.LastTerminationState.Terminated == nil {
+	if t := s.LastTerminationState.Terminated; t == nil || t.ContainerID == s.ContainerID {
 		return nil
 	}
 

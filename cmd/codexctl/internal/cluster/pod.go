@@ -61,12 +61,19 @@ func (c *Cluster) pods(ctx context.Context, service string) ([]corev1.Pod, error
 	return list.Items, nil
 }
 
-// failed returns an error for what could not be done; where RBAC forbids it, with what is missing.
+// failed returns an error for what could not be done; where RBAC forbids it, with what is missing,
+// and where the API server refuses it, with what to do.
 func (c *Cluster) failed(what string, err error) error {
-	if apierrors.IsForbidden(err) {
+	text := err.Error()
+	why, todo := Refusal(text, c.Stack, "")
+	switch {
+	case !apierrors.IsForbidden(err):
+	case rbac.MatchString(text):
 		return fmt.Errorf("cluster: %s: forbidden: %s: ask the cluster's administrator for the "+
 			"permission (`codexctl doctor %s` lists all that are missing)",
-			what, denial(err.Error()), c.Stack)
+			what, denial(text), c.Stack)
+	case why != "":
+		return fmt.Errorf("cluster: %s: %s: %s", what, why, todo)
 	}
 	return fmt.Errorf("cluster: %s: %w", what, err)
 }

@@ -60,6 +60,12 @@ func (c *Cluster) Restart(
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
+		// Before the pods: those that a finished rollout counts are reported then.
+		rollout, err := c.workloads(ctx, service)
+		if err != nil {
+			return err
+		}
+
 		pods, err := c.pods(ctx, service)
 		if err != nil {
 			return err
@@ -72,9 +78,8 @@ func (c *Cluster) Restart(
 			}
 		}
 
-		rollout, err := c.workloads(ctx, service)
-		if err != nil || rollout.rolledOut(Work{Service: service}) {
-			return err
+		if rollout.rolledOut(Work{Service: service}) {
+			return nil
 		}
 
 		seen := o.observe()

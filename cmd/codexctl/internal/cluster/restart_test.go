@@ -1,12 +1,16 @@
 package cluster
 
 import (
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	ktesting "k8s.io/client-go/testing"
 )
 
 // TestRestart restarts workloads of which every pod is ready again at once, and refuses those that
@@ -20,12 +24,33 @@ func TestRestart(t *testing.T) {
 		AvailableReplicas: 2,
 	}
 
-	c, api := lab(whole)
+	c, api := lab(whole, runningPod("before", nil))
+	var restarted []string
 	restart := func(c *Cluster) error {
-		return c.Restart(t.Context(), "backend", time.Minute, func(string, time.Duration) {})
+		return c.Restart(t.Context(), "backend", time.Minute,
+			func(pod string, _ time.Duration) { restarted = append(restarted, pod) })
 	}
+
+	// The last pod becomes ready just before the Deployment says that all are.
+	var patched, added atomic.Bool
+	api.PrependReactor("patch", "deployments",
+		func(ktesting.Action) (bool, runtime.Object, error) {
+			patched.Store(true)
+			return false, nil, nil
+		})
+	api.PrependReactor("list", "deployments",
+		func(ktesting.Action) (bool, runtime.Object, error) {
+			if patched.Load() && added.CompareAndSwap(false, true) {
+				return false, nil, api.Tracker().Add(runningPod("after", nil))
+			}
+			return false, nil, nil
+		})
+
 	if err := restart(c); err != nil {
 		t.Fatal(err)
+	}
+	if !slices.Equal(restarted, []string{"after"}) {
+		t.Errorf("it told of %v", restarted)
 	}
 
 	d, err := api.AppsV1().Deployments(c.Namespace).Get(t.Context(), "backend", metav1.GetOptions{})

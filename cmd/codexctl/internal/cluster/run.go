@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -123,6 +124,10 @@ func notStarted(found []Finding, job *batchv1.Job) error {
 			f.Todo = "check the nodes' way to the registry; without one, say with --into where " +
 				"they take images from"
 		case "admission":
+			if !overQuota.MatchString(f.Why) {
+				f.Todo, _, _ = strings.Cut(f.Todo, "; then run ") // what updates the stack
+				break
+			}
 			f.Todo = fmt.Sprintf("try again when no update goes on, or ask for less: "+
 				"codexcontinue:services: {%s: {cpu: ..., memory: ...}} in the stack's settings",
 				job.Spec.Template.Spec.Containers[0].Name)
@@ -142,17 +147,17 @@ func (c *Cluster) attach(ctx context.Context, pod string, cmd Command) error {
 			Stderr: true,
 		}, scheme.ParameterCodec).URL()
 	// As kubectl does: by WebSocket, and by SPDY where that is not known.
-	tunnel, err := remotecommand.NewWebSocketExecutor(c.config, "GET", url.String())
+	webSocket, err := remotecommand.NewWebSocketExecutor(c.config, "GET", url.String())
 	if err != nil {
 		return c.failed("attach to "+pod, err)
 	}
 
-	plain, err := remotecommand.NewSPDYExecutor(c.config, "POST", url)
+	spdy, err := remotecommand.NewSPDYExecutor(c.config, "POST", url)
 	if err != nil {
 		return c.failed("attach to "+pod, err)
 	}
 
-	executor, err := remotecommand.NewFallbackExecutor(tunnel, plain, func(err error) bool {
+	executor, err := remotecommand.NewFallbackExecutor(webSocket, spdy, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
 	if err != nil {
@@ -204,6 +209,10 @@ func (c *Cluster) exitCode(ctx context.Context, name string, deadline time.Durat
 		}
 		if err != nil {
 			return 0, c.failed("pod "+name, err)
+		}
+		if p.Status.Reason != "" { // its node evicted it, or shuts down
+			return 0, fmt.Errorf("cluster: the pod %s was stopped: %s: %s", name, p.Status.Reason,
+				p.Status.Message)
 		}
 
 		for _, s := range p.Status.ContainerStatuses {

@@ -29,6 +29,10 @@ func TestExitCode(t *testing.T) {
 		"failed": {ended(3, "Error"), 3, ""},
 		"memory": {ended(137, "OOMKilled"), 0, "used more than its 512Mi of memory: give it more: " +
 			"codexcontinue:services: {backend: {memory: ...}}"},
+		"evicted": {func(p *corev1.Pod) {
+			ended(137, "Error")(p)
+			p.Status.Reason, p.Status.Message = "Evicted", "The node was low on resource: memory."
+		}, 0, "was stopped: Evicted: The node was low on resource: memory."},
 		"removed": {func(p *corev1.Pod) {
 			ended(143, "Error")(p)
 			p.DeletionTimestamp, p.Finalizers = new(metav1.Now()), []string{"test/kept"}
@@ -117,6 +121,14 @@ func TestNotStarted(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q: %s", want, text)
 		}
+	}
+
+	seen.events[0].Message = `admission webhook "images.example" denied the request: unsigned`
+	text = notStarted(seen.findings(Work{Service: "test-backend"}, began), job).Error()
+	if !strings.Contains(text, "the cluster's policy images.example refuses it: unsigned") ||
+		!strings.Contains(text, "ask the cluster's administrator") ||
+		strings.Contains(text, "ask for less") || strings.Contains(text, "codexctl up") {
+		t.Errorf("refused by a webhook: %s", text)
 	}
 }
 

@@ -41,8 +41,11 @@ type Command struct {
 	Stdout, Stderr io.Writer
 }
 
-// removeTimeout bounds how long removing a container may take.
-const removeTimeout = 10 * time.Second
+// How long making a container may take, and removing one.
+const (
+	createTimeout = time.Minute
+	removeTimeout = 10 * time.Second
+)
 
 // Run runs the command and returns its exit code. The container is removed when the command ends,
 // or when the context does.
@@ -59,7 +62,10 @@ func (e *Engine) Run(ctx context.Context, c Command) (code int, err error) {
 		return 0, fmt.Errorf("engine: run %s: %w", c.Args[0], err)
 	}
 
-	made, err := e.api.ContainerCreate(ctx, client.ContainerCreateOptions{
+	// The engine finishes what it was asked for: an interrupt waits for what it has to remove.
+	create, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
+	made, err := e.api.ContainerCreate(create, client.ContainerCreateOptions{
 		Name:       c.Name + "-" + strings.ToLower(rand.Text()[:6]),
 		Config:     c.config(),
 		HostConfig: c.hostConfig(mounts),

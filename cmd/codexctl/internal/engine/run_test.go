@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/compose-spec/compose-go/v2/types"
 )
@@ -25,6 +26,9 @@ type runner struct {
 	removed []string
 
 	started, ended chan struct{}
+
+	// creating is called while the container is made.
+	creating func()
 }
 
 func (f *runner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -47,7 +51,14 @@ func (f *runner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "volumes/create":
 		fmt.Fprint(w, `{}`)
 	case path == "containers/create":
-		fmt.Fprint(w, `{"Id":"c1"}`)
+		if f.creating != nil {
+			f.creating()
+		}
+		select {
+		case <-r.Context().Done(): // the client did not wait
+		case <-time.After(50 * time.Millisecond):
+			fmt.Fprint(w, `{"Id":"c1"}`)
+		}
 	case path == "containers/c1/attach":
 		f.attach(w)
 	case path == "containers/c1/wait":
@@ -110,10 +121,13 @@ func command(stdout, stderr io.Writer) Command {
 				},
 			},
 		},
-		Volumes: types.Volumes{"go-cache": types.VolumeConfig{Name: "codexcontinue-go-cache-dev"}},
-		Labels:  map[string]string{"of": "dev"},
-		Stdout:  stdout,
-		Stderr:  stderr,
+		Volumes: types.Volumes{"go-cache": types.VolumeConfig{
+			Name:   "codexcontinue-go-cache-dev",
+			Labels: types.Labels{"of": "the cache"},
+		}},
+		Labels: map[string]string{"of": "dev"},
+		Stdout: stdout,
+		Stderr: stderr,
 	}
 }
 
@@ -171,8 +185,13 @@ func TestRun(t *testing.T) {
 		h.Mounts[1].Source != "codexcontinue-go-cache-dev" {
 		t.Errorf("mounts %+v", h.Mounts)
 	}
-	if f.made["volumes/create"] == "" {
-		t.Error("the volume is not made")
+	var volume struct {
+		Name   string
+		Labels map[string]string
+	}
+	if err := json.Unmarshal([]byte(f.made["volumes/create"]), &volume); err != nil ||
+		volume.Name != "codexcontinue-go-cache-dev" || volume.Labels["of"] != "the cache" {
+		t.Errorf("the volume is made as %+v, %v", volume, err)
 	}
 }
 
@@ -185,6 +204,20 @@ func TestRunInterrupted(t *testing.T) {
 		cancel()
 	}()
 
+	_, err := e.Run(ctx, command(io.Discard, io.Discard))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if !slices.Equal(f.removed, []string{"containers/c1"}) {
+		t.Errorf("removed %q", f.removed)
+	}
+}
+
+// TestRunInterruptedEarly ends the context while the container is made.
+func TestRunInterruptedEarly(t *testing.T) {
+	f, e := startRunner(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.creating = cancel
 	_, err := e.Run(ctx, command(io.Discard, io.Discard))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)

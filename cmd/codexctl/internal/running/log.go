@@ -43,8 +43,12 @@ type Log struct {
 	Copy func(ctx context.Context, o LogOptions, line Line) error
 }
 
-// lookEvery is the time between two looks for containers that have started.
-const lookEvery = time.Second
+// lookEvery is the time between two looks for containers that have started. Of maxFailures looks in
+// a row that fail, the last one's error ends the logs.
+const (
+	lookEvery   = time.Second
+	maxFailures = 10
+)
 
 // Logs calls line for each line of the logs that list returns, one at a time. The lines of one log
 // keep their order. Without Follow the logs follow one another. With it they are copied side by
@@ -102,6 +106,7 @@ func Logs(
 
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	failures := 0 // in a row
 	for {
 		select {
 		case <-ctx.Done():
@@ -113,11 +118,16 @@ func Logs(
 		}
 
 		if logs, err = list(ctx); err != nil && ctx.Err() == nil {
+			if failures++; failures < maxFailures {
+				continue
+			}
+
 			cancel()
 			_ = copies.Wait() // the list's error is the first
 			return err
 		}
 
+		failures = 0
 		for _, l := range logs {
 			begin(l, LogOptions{Tail: -1, Follow: true, Since: l.Before})
 		}

@@ -2,6 +2,7 @@ package running
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -66,6 +67,43 @@ func TestFollow(t *testing.T) {
 
 		slices.Sort(lines)
 		if !slices.Equal(lines, []string{"a", "a", "b"}) {
+			t.Errorf("lines of %v", lines)
+		}
+	})
+}
+
+// TestFollowFailingLooks checks that looks for other containers that fail now and then end nothing,
+// and that those that keep failing do.
+func TestFollowFailingLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin, failure := time.Now(), errors.New("the engine is away")
+		var lines []string
+		err := Logs(t.Context(), LogOptions{Follow: true},
+			func(r Replica, _ string) { lines = append(lines, r.Name) },
+			func(context.Context) ([]Log, error) {
+				now := time.Since(begin)
+				if now > 0 && now < 9500*time.Millisecond || now > 11*time.Second {
+					return nil, failure
+				}
+
+				name := "a"
+				if now > 0 {
+					name = "b"
+				}
+
+				return []Log{{Source: name, Copy: func(
+					ctx context.Context, _ LogOptions, line Line,
+				) error {
+					line(Replica{Name: name}, "a line")
+					<-ctx.Done()
+					return nil
+				}}}, nil
+			})
+
+		if after := time.Since(begin); !errors.Is(err, failure) || after < 20*time.Second {
+			t.Errorf("%v after %s", err, after)
+		}
+		if !slices.Equal(lines, []string{"a", "b"}) {
 			t.Errorf("lines of %v", lines)
 		}
 	})

@@ -18,6 +18,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 )
 
 // Modules is the folder of an archive that has the modules, as a GOPROXY serves them.
@@ -38,8 +41,7 @@ type Checkout struct {
 // Pack writes an archive of tar with the files that git tracks or does not ignore, and the modules
 // that the packages and their tests import. Nothing is written if one of these cannot be had.
 func (c Checkout) Pack(ctx context.Context, packages string, to io.Writer) error {
-	listed, err := c.run(ctx, nil, "git", "ls-files", "-z",
-		"--cached", "--others", "--exclude-standard")
+	files, err := c.files(ctx)
 	if err != nil {
 		return err
 	}
@@ -50,9 +52,9 @@ func (c Checkout) Pack(ctx context.Context, packages string, to io.Writer) error
 	}
 
 	w := tar.NewWriter(to)
-	for name := range strings.SplitSeq(strings.TrimRight(listed, "\x00"), "\x00") {
+	for _, name := range files {
 		err := add(w, filepath.Join(c.Root, filepath.FromSlash(name)), name)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // removed from the working tree
+		if err != nil && !missing(err) { // removed since
 			return fmt.Errorf("sources: %w", err)
 		}
 	}
@@ -80,7 +82,68 @@ func (c Checkout) Pack(ctx context.Context, packages string, to io.Writer) error
 	return w.Close()
 }
 
-// add adds a file, with the time of its last change: by it go knows what a test has read.
+// most bounds the size of the files, which share a pod's volume with the modules.
+const most = 256 << 20
+
+// files returns the names of the files that git tracks or does not ignore, and that are there.
+func (c Checkout) files(ctx context.Context) ([]string, error) {
+	listed, err := c.run(ctx, nil, "git", "ls-files", "-z",
+		"--cached", "--others", "--exclude-standard")
+	if err != nil {
+		return nil, err
+	}
+
+	root, err := filepath.EvalSymlinks(c.Root)
+	if err != nil {
+		return nil, fmt.Errorf("sources: %w", err)
+	}
+
+	var out []string
+	var total, largest int64
+	var name string // of the largest
+	for file := range strings.SplitSeq(strings.TrimRight(listed, "\x00"), "\x00") {
+		from := filepath.Join(root, filepath.FromSlash(file))
+		info, err := os.Lstat(from)
+		if missing(err) {
+			continue // removed from the working tree
+		}
+		if err != nil {
+			return nil, fmt.Errorf("sources: %w", err)
+		}
+
+		// A folder that git tracks and that is a link now may lead out of the checkout.
+		dir := filepath.Dir(from)
+		if real, err := filepath.EvalSymlinks(dir); err != nil || real != dir {
+			continue
+		}
+
+		out = append(out, file)
+		if info.Mode().IsRegular() {
+			total += info.Size()
+			if info.Size() > largest {
+				largest, name = info.Size(), file
+			}
+		}
+	}
+
+	if total > most {
+		return nil, fmt.Errorf("sources: the files that git does not ignore are %s, and a cluster "+
+			"is sent %s at most: the largest is %s with %s: name it in .gitignore, or keep it "+
+			"outside the checkout", console.Size(total), console.Size(most), name,
+			console.Size(largest))
+	}
+
+	return out, nil
+}
+
+// missing reports whether the error is that of a file that is not there, or whose folder is a file
+// now.
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// add adds a file with the time of its last change, by which go knows whether a file that a test
+// has read is still the same.
 func add(w *tar.Writer, from, name string) error {
 	info, err := os.Lstat(from)
 	if err != nil {

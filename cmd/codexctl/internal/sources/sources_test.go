@@ -86,11 +86,24 @@ func TestPack(t *testing.T) {
 		"services/a/gone.go":   "package a\n",
 		"services/a/a_test.go": "package a\n\nimport _ \"github.com/google/go-cmp/cmp\"\n",
 		"services/b/b.go":      "package b\n\nimport _ \"gopkg.in/yaml.v3\"\n",
+		"linked/secret":        "",
+		"file/x":               "",
 	})
+	outside := t.TempDir()
+	for _, dir := range []string{"linked", "file"} {
+		if err := os.RemoveAll(filepath.Join(c.Root, dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(outside, filepath.Join(c.Root, "linked")); err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
 		"secret":          "of nobody else",
 		"services/a/a.go": "package a // edited\n",
 		"services/a/n.go": "package a // new\n",
+		"linked/secret":   "outside of the checkout",
+		"file":            "a folder before",
 	} {
 		if err := os.WriteFile(filepath.Join(c.Root, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -113,13 +126,17 @@ func TestPack(t *testing.T) {
 		"services/a/a.go": "package a // edited\n",
 		"services/a/n.go": "package a // new\n",
 		"services/a/link": "a.go",
+		"linked":          outside,
+		"file":            "a folder before",
 		"services/b/b.go": "package b\n\nimport _ \"gopkg.in/yaml.v3\"\n",
 	} {
 		if got[name] != text {
 			t.Errorf("%s has %q, want %q", name, got[name], text)
 		}
 	}
-	for _, name := range []string{"secret", "services/a/gone.go", ".git/config"} {
+	for _, name := range []string{
+		"secret", "services/a/gone.go", ".git/config", "linked/secret", "file/x",
+	} {
 		if _, ok := got[name]; ok {
 			t.Errorf("%s is sent", name)
 		}
@@ -148,6 +165,19 @@ func TestPackRefuses(t *testing.T) {
 	err := c.Pack(t.Context(), "./services/a/...", &b)
 	if err == nil || !strings.Contains(err.Error(), "example.com/nowhere") || b.Len() > 0 {
 		t.Errorf("an unknown module: %v, %d bytes sent", err, b.Len())
+	}
+
+	large := filepath.Join(c.Root, "model.gguf")
+	if err := os.WriteFile(large, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(large, 300<<20); err != nil {
+		t.Fatal(err)
+	}
+	err = c.Pack(t.Context(), "./services/a/...", &b)
+	if err == nil || !strings.Contains(err.Error(), "the largest is model.gguf with 300Mi: name "+
+		"it in .gitignore") || b.Len() > 0 {
+		t.Errorf("a large file: %v, %d bytes sent", err, b.Len())
 	}
 
 	c.Root = t.TempDir()

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strconv"
@@ -113,7 +114,9 @@ func (a *API) conversationRoutes() {
 	const tag = "conversations"
 	op := operation("createConversation", "POST /api/conversations", tag, "Create a conversation")
 	op.DefaultStatus, op.MaxBodyBytes = http.StatusCreated, maxBody
-	op.Errors = []int{http.StatusTooManyRequests, http.StatusInsufficientStorage}
+	op.Errors = []int{
+		http.StatusNotFound, http.StatusTooManyRequests, http.StatusInsufficientStorage,
+	}
 	register(a, op, a.create)
 
 	op = operation("listConversations", "GET /api/conversations", tag,
@@ -142,15 +145,13 @@ func (a *API) conversationRoutes() {
 }
 
 func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, error) {
-	title, model := "", a.DefaultModel
+	title, asked := "", ""
 	if in.Body != nil {
-		title = strings.TrimSpace(in.Body.Title)
-		if in.Body.Model != "" {
-			model = in.Body.Model
-		}
+		title, asked = strings.TrimSpace(in.Body.Title), in.Body.Model
 	}
 
-	c, err := a.Store.Create(ctx, in.owner(), string(in.Key), title, model)
+	c, err := a.Store.Create(ctx, in.owner(), string(in.Key), title, asked,
+		cmp.Or(asked, a.DefaultModel))
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,7 @@ type instance struct {
 type options struct {
 	outage time.Duration
 	drain  time.Duration
+	model  string // the default model
 	timing func(*generation.Timing)
 	store  func(*store.Options)
 }
@@ -74,6 +75,9 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	}
 	if o.drain == 0 {
 		o.drain = patience
+	}
+	if o.model == "" {
+		o.model = "codexcontinue"
 	}
 
 	timing := generation.DefaultTiming(time.Minute)
@@ -103,13 +107,13 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 
 	srv := server.New("backend", log, o.drain)
 	ml := hop.New("ml", mlURL)
-	jobs := generation.New(st, hop.NewStreaming("ml", mlURL), "codexcontinue",
+	jobs := generation.New(st, hop.NewStreaming("ml", mlURL), o.model,
 		timing, log, srv.Registry())
 	if err := api.Register(srv, api.Options{
 		Store:        st,
 		Jobs:         jobs,
 		ML:           ml,
-		DefaultModel: "codexcontinue",
+		DefaultModel: o.model,
 		Log:          log,
 		Draining:     srv.Draining,
 	}); err != nil {

@@ -248,7 +248,7 @@ func TestBegunWithoutAReply(t *testing.T) {
 
 // A conversation that is created again with the same key, because the reply was lost, is one.
 func TestCreatedOnce(t *testing.T) {
-	i, _, _ := stack(t)
+	i, ml, redis := stack(t)
 	h := alice.with(wire.KeyHeader, "create-1")
 	create := func(title string, h header) (c backendapi.Conversation) {
 		t.Helper()
@@ -265,6 +265,23 @@ func TestCreatedOnce(t *testing.T) {
 		t.Error("another owner got the conversation")
 	}
 
+	// The stack's model changes, and then Redis is full.
+	i = newInstance(t, redis.URL, ml.URL, options{model: "other"})
+	config := func(name, value string) {
+		t.Helper()
+		if err := redis.Client(t).ConfigSet(t.Context(), name, value).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	for _, limit := range []string{"0", "1mb"} {
+		config("maxmemory", limit)
+		if again := create("Trip", h); again != first {
+			t.Errorf("with maxmemory %s: %+v, want %+v", limit, again, first)
+		}
+	}
+
+	config("maxmemory", "0")
 	var page backendapi.ConversationPage
 	i.want(http.StatusOK, &page, http.MethodGet, "/api/conversations", nil, alice)
 	if len(page.Conversations) != 1 {
@@ -280,4 +297,8 @@ func TestCreatedOnce(t *testing.T) {
 			t.Errorf("%s: %+v", path, p)
 		}
 	}
+
+	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations/"+first.ID, nil, alice)
+	i.refused(http.StatusNotFound, http.MethodPost, "/api/conversations",
+		map[string]string{"title": "Trip"}, h)
 }

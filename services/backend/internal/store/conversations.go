@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -39,12 +40,26 @@ func (c Conversation) Public() backendapi.Conversation {
 	return out
 }
 
-// Create makes an empty conversation. With the key of a request that made one it returns that one.
-// It fails with ErrTooMany, ErrKeyReused or ErrStorageFull.
-func (s *Store) Create(ctx context.Context, owner, key, title, model string) (Conversation, error) {
+// Create makes an empty conversation. With the key of a request that made one it returns that one;
+// asked is the model that the request names, or empty. It fails with ErrTooMany, ErrKeyReused or
+// ErrStorageFull, and with ErrNotFound if the one that was made is deleted.
+func (s *Store) Create(
+	ctx context.Context, owner, key, title, asked, model string,
+) (Conversation, error) {
 	id, err := newID()
 	if err != nil {
 		return Conversation{}, err
+	}
+
+	sent := digest("conversation", title, asked)
+	if key != "" {
+		made, err := s.sent(ctx, owner, key, sent)
+		if err == nil {
+			return s.Get(ctx, owner, made.ConversationID)
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return Conversation{}, err
+		}
 	}
 
 	keys, script := s.key.ofConversation(owner, id), s.scripts.create
@@ -54,8 +69,7 @@ func (s *Store) Create(ctx context.Context, owner, key, title, model string) (Co
 
 	now := storedNow()
 	reply, err := s.run(ctx, script, keys, id, owner, title, model, now.UnixMilli(),
-		millis(s.opts.TTL), s.opts.MaxConversations, digest("conversation", title, model),
-		millis(KeyKept)).StringSlice()
+		millis(s.opts.TTL), s.opts.MaxConversations, sent, millis(KeyKept)).StringSlice()
 	if err != nil {
 		return Conversation{}, fmt.Errorf("create a conversation: %w", err)
 	}

@@ -112,12 +112,17 @@ type Begun struct {
 // Known returns the answer to a message that was sent before with the same key. A message that is
 // asked for so is not taken back any more. It fails with ErrNotFound or ErrKeyReused.
 func (s *Store) Known(ctx context.Context, t Turn) (Generation, error) {
-	reply, err := s.run(ctx, s.scripts.known, []string{s.key.message(t.Owner, t.Key)},
-		t.digest()).StringSlice()
+	return s.sent(ctx, t.Owner, t.Key, t.digest())
+}
+
+// sent returns what the request with the key and the digest has made.
+func (s *Store) sent(ctx context.Context, owner, key, digest string) (Generation, error) {
+	reply, err := s.run(ctx, s.scripts.known, []string{s.key.message(owner, key)},
+		digest).StringSlice()
 	if err != nil {
-		return Generation{}, fmt.Errorf("look for a message: %w", err)
+		return Generation{}, fmt.Errorf("look for a request: %w", err)
 	}
-	return known(t.Owner, reply)
+	return known(owner, reply)
 }
 
 // known reads what a script replied about the key of a request.

@@ -49,7 +49,7 @@ func TestReplacedRedis(t *testing.T) {
 	}
 	defer s.Close()
 
-	c, err := s.Create(t.Context(), "alice", "", "T", "m") // bears that it has just been started
+	c, err := s.Create(t.Context(), "alice", "", "T", "", "m") // bears that it has just been started
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,17 +23,8 @@ func NewScript(source string) *Script {
 }
 
 // run runs the script with the keys and arguments that the words are: the number of the keys first.
-// ask is set for a server that has the keys but not their slot yet.
-func (s *Script) run(ctx context.Context, cn *conn, ask bool, words []string) ([]int, error) {
-	name, script := "EVALSHA", s.sha1
-	if ask {
-		if _, err := cn.do(ctx, "ASKING"); err != nil {
-			return nil, err
-		}
-		name, script = "EVAL", s.source // ASKING holds for one command
-	}
-
-	v, err := cn.do(ctx, append([]string{name, script}, words...)...)
+func (s *Script) run(ctx context.Context, cn *conn, words []string) ([]int, error) {
+	v, err := cn.do(ctx, append([]string{"EVALSHA", s.sha1}, words...)...)
 	var said Error
 	if errors.As(err, &said) && strings.HasPrefix(string(said), "NOSCRIPT") {
 		v, err = cn.do(ctx, append([]string{"EVAL", s.source}, words...)...)
@@ -71,25 +62,19 @@ func isReply(err error) bool {
 func (e Error) elsewhere() bool {
 	word, _, _ := strings.Cut(string(e), " ")
 	switch word {
-	case "MOVED", "ASK", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "LOADING":
+	case "MOVED", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "LOADING":
 		return true
 	}
 	return false
 }
 
-// redirection is where a node of a Cluster sends a command.
-type redirection struct {
-	address string // empty if the node names none
-
-	// ask is set if the node has the keys but not their slot yet: it is to be asked this time only.
-	ask bool
-}
-
-// redirection returns where the error, which came by the connection, sends the command.
-func (e Error) redirection(from *conn) redirection {
+// moved returns where the error, which came by the connection, sends the command; empty if nowhere.
+// ASK is not followed: while a slot is being moved, a script of which one key is there and another
+// is not runs on neither node.
+func (e Error) moved(from *conn) string {
 	words := strings.Fields(string(e))
-	if len(words) != 3 || words[0] != "MOVED" && words[0] != "ASK" {
-		return redirection{}
+	if len(words) != 3 || words[0] != "MOVED" {
+		return ""
 	}
 
 	address := words[2]
@@ -99,7 +84,7 @@ func (e Error) redirection(from *conn) redirection {
 		address = net.JoinHostPort(host, address[1:])
 	}
 
-	return redirection{address, words[0] == "ASK"}
+	return address
 }
 
 // do sends a command and reads its reply: a string, an int, nil or a list of these.

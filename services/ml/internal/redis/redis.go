@@ -33,7 +33,7 @@ type Client struct {
 	// turns holds the connections that nobody uses, and nil for each that may still be made.
 	turns chan *conn
 
-	// next counts the Sentinels or nodes that were tried.
+	// next counts the Sentinels or nodes that turned out to be of no use.
 	next atomic.Uint32
 }
 
@@ -45,6 +45,9 @@ const maxConns = 4
 type conn struct {
 	net.Conn
 	r *bufio.Reader
+
+	// next was the client's when the connection was made.
+	next uint32
 }
 
 // New returns a client. It does not connect: Redis may come later.
@@ -106,32 +109,52 @@ func (c *Client) Run(ctx context.Context, s *Script, keys []string, args ...stri
 
 	words := append([]string{strconv.Itoa(len(keys))}, keys...)
 	words = append(words, args...)
-	var to redirection
+	to := "" // where a node sent the script
 	for try := 0; ; try++ {
 		kept := cn != nil
 		var reply []int
 		var err error
 		if !kept {
-			cn, err = c.connect(ctx, to.address)
+			cn, err = c.connect(ctx, to)
 		}
 		if err == nil {
-			reply, err = s.run(ctx, cn, to.ask, words)
+			reply, err = s.run(ctx, cn, words)
 		}
 
 		var said Error
 		errors.As(err, &said)
 		answered := err == nil || said != "" && !said.elsewhere()
-		asked := to.ask
-		to = redirection{}
-		if cn != nil && (asked || !answered) {
+		to = ""
+		if cn != nil && !answered {
 			// The connection is of no use, or leads to a server that does not serve the slot.
-			to = said.redirection(cn)
+			if to = said.moved(cn); to == "" {
+				c.next.CompareAndSwap(cn.next, cn.next+1)
+			}
+			if said == "" {
+				c.closeIdle() // they may hang as this one does
+			}
+
 			_ = cn.Close()
 			cn = nil
 		}
 
-		if answered || ctx.Err() != nil || !kept && to.address == "" || try == maxMoves {
+		if answered || ctx.Err() != nil || !kept && to == "" || try == maxMoves {
 			return reply, err
+		}
+	}
+}
+
+// closeIdle closes the connections that nobody uses.
+func (c *Client) closeIdle() {
+	for range maxConns {
+		select {
+		case cn := <-c.turns:
+			if cn != nil {
+				_ = cn.Close()
+			}
+			c.turns <- nil
+		default:
+			return
 		}
 	}
 }
@@ -155,8 +178,9 @@ func (c *Client) connect(ctx context.Context, to string) (*conn, error) {
 	return c.firstOf(ctx, a.Cluster, func(node string) (*conn, error) { return c.dial(ctx, node) })
 }
 
-// firstOf connects to the first of the servers that can be reached. Each attempt begins behind the
-// server that the one before ended with: one that hangs uses up all the time of an attempt.
+// firstOf connects to the first of the servers that can be reached. An attempt begins with the
+// server that the one before ended with, unless that was of no use: one that hangs uses up all the
+// time of an attempt.
 func (c *Client) firstOf(
 	ctx context.Context, servers []string, connect func(string) (*conn, error),
 ) (*conn, error) {
@@ -167,12 +191,14 @@ func (c *Client) firstOf(
 			break
 		}
 
-		server := servers[int(c.next.Add(1)-1)%len(servers)]
-		cn, err := connect(server)
+		next := c.next.Load()
+		cn, err := connect(servers[int(next)%len(servers)])
 		if err == nil {
+			cn.next = next
 			return cn, nil
 		}
 
+		c.next.CompareAndSwap(next, next+1)
 		errs = append(errs, err)
 	}
 

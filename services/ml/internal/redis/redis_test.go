@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -166,30 +167,6 @@ func until(t *testing.T, reached func() bool) {
 	}
 }
 
-// A script whose key has been moved to another node, before the whole slot is, runs there.
-func TestSlotIsBeingMoved(t *testing.T) {
-	cluster := redistest.StartCluster(t)
-	c := client(t, contract.Redis{URL: "redis://unused:1", Cluster: cluster.Addrs()})
-	want := func(n int) {
-		t.Helper()
-		if got, err := add(t, c, "n", "1"); err != nil || got[0] != n {
-			t.Errorf("%v, %v, want %d", got, err, n)
-		}
-	}
-
-	want(1)
-	move := cluster.MoveSlot(t, "n")
-	want(2)
-	for _, key := range move.Keys() {
-		move.Key(key)
-	}
-
-	want(3)
-	want(4)
-	move.End()
-	want(5)
-}
-
 // A command for which Redis takes its time delays no other.
 func TestSlowCommand(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -319,5 +296,122 @@ func TestHungServerIsNotAskedAgain(t *testing.T) {
 				t.Errorf("the next attempt: %v", err)
 			}
 		})
+	}
+}
+
+// node answers scripts with 1.
+type node struct {
+	addr string
+
+	// came receives for each script that came, which is answered when goOn is closed.
+	came, goOn chan struct{}
+
+	// silent is how many of the connections, in their order, get no answer any more.
+	silent atomic.Int32
+}
+
+func newNode(t *testing.T) *node {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { l.Close() })
+
+	n := &node{addr: l.Addr().String(), came: make(chan struct{}, 16), goOn: make(chan struct{})}
+	go func() {
+		for number := int32(1); ; number++ {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+
+			go func() {
+				defer conn.Close()
+				for b := make([]byte, 4<<10); ; {
+					if _, err := conn.Read(b); err != nil {
+						return
+					}
+
+					n.came <- struct{}{}
+					<-n.goOn
+					if number > n.silent.Load() {
+						fmt.Fprint(conn, "*1\r\n:1\r\n")
+					}
+				}
+			}()
+		}
+	}()
+
+	return n
+}
+
+// connect makes the client open all its connections.
+func (n *node) connect(t *testing.T, c *redis.Client) {
+	t.Helper()
+	const all = 4
+	errs := make(chan error, all)
+	for range all {
+		go func() {
+			_, err := add(t, c, "n", "1")
+			errs <- err
+		}()
+	}
+
+	for range all {
+		select {
+		case <-n.came:
+		case <-time.After(3 * time.Second):
+			t.Error("a connection does not lead to the node")
+		}
+	}
+
+	close(n.goOn)
+	for range all {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// hangs checks that a script gets no answer.
+func hangs(t *testing.T, c *redis.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := c.Run(ctx, count, []string{"n"}, "1", ""); err == nil {
+		t.Error("the hung server answered")
+	}
+}
+
+// TestStaysWithAnswering checks that of two nodes none is asked again that hangs, however many
+// connections are made later.
+func TestStaysWithAnswering(t *testing.T) {
+	hung, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { hung.Close() })
+
+	n := newNode(t)
+	c := client(t, contract.Redis{URL: "redis://unused:1",
+		Cluster: []string{hung.Addr().String(), n.addr}})
+	hangs(t, c)
+	n.connect(t, c)
+}
+
+// TestHungConnections checks that connections that hang together, as those to a master that has
+// gone, cost one script and not one each.
+func TestHungConnections(t *testing.T) {
+	n := newNode(t)
+	c := client(t, contract.Redis{URL: "redis://" + n.addr})
+	n.connect(t, c)
+	n.silent.Store(4)
+	hangs(t, c)
+	for range 4 {
+		if _, err := add(t, c, "n", "1"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

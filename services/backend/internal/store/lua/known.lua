@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- KEYS the message's key
--- ARGV digest of the message
+-- KEYS the request's key
+-- ARGV digest of the request
 -- Returns '' or what known returns.
 return known(KEYS[1], ARGV[1]) or {''}
