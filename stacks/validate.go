@@ -89,7 +89,7 @@ func (s Stack) Validate() error {
 
 	if s.Model.Name == "" || !nameRule.MatchString(s.Model.Name) {
 		p.add("model.name",
-			"%q is no name of lower-case letters, digits and dashes; "+
+			"%q is no name of at most 40 characters: lower-case letters, digits and dashes; "+
 				"the tag is given by its digest",
 			s.Model.Name)
 	}

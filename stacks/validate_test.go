@@ -58,8 +58,8 @@ func TestValidate(t *testing.T) {
 			s.Service("ml").Networks = nil
 		}, "services.ml.networks: is empty"},
 		"unknown dependency": {func(s *stacks.Stack) {
-			s.Service("ml").DependsOn = []string{"gone"}
-		}, `services.ml.dependsOn: there is no service "gone"`},
+			s.Service("ml").DependsOn = []string{"Gone"}
+		}, `services.ml.dependsOn: there is no service "Gone"`},
 		"circle": {func(s *stacks.Stack) {
 			s.Service("ollama").DependsOn = []string{"backend"}
 		}, "in a circle: "},
@@ -201,8 +201,8 @@ func TestValidate(t *testing.T) {
 			s.Services = append(s.Services, s.Services[0])
 		}, "services.edge: is there twice"},
 		"call of nobody": {func(s *stacks.Stack) {
-			s.Service("ml").Calls = []string{"llm"}
-		}, `services.ml.calls: there is no service "llm"`},
+			s.Service("ml").Calls = []string{"Nobody"}
+		}, `services.ml.calls: there is no service "Nobody"`},
 		"call across networks": {func(s *stacks.Stack) {
 			s.Networks = append(s.Networks, stacks.Network{Name: "other"})
 			s.Service("redis").Networks = []string{"other"}
@@ -327,18 +327,20 @@ func TestLoadRefuses(t *testing.T) {
 		checkout stacks.Checkout
 		want     string
 	}{
-		"unknown stack": {"staging", stacks.Settings{}, checkout(), `stack "staging" has no overlay: set one with`},
-		"unknown overlay": {"x", stacks.Settings{Overlay: "test"}, checkout(),
-			`codexcontinue:overlay: "test" is none of ` + strings.Join(stacks.Overlays(), ", ")},
+		// Upper case: `codexctl new` gives nobody such a name.
+		"unknown stack": {"Staging", stacks.Settings{}, checkout(),
+			`stack "Staging" has no overlay: set one with`},
+		"unknown overlay": {"x", stacks.Settings{Overlay: "Test"}, checkout(),
+			`codexcontinue:overlay: "Test" is none of ` + strings.Join(stacks.Overlays(), ", ")},
 		"missing secret": {"prod", stacks.Settings{}, checkout(),
 			"codexcontinue:redisPassword: is not set, and this stack needs it: pulumi config set --secret"},
 		"unknown service": {"dev",
 			stacks.Settings{Services: map[string]stacks.ServiceSettings{"bakend": {}}}, checkout(),
 			"codexcontinue:services.bakend: this stack has no such service (it has edge, "},
-		"unknown domain": {"dev", stacks.Settings{Domain: "legal"}, checkout(),
-			`codexcontinue:domain: "legal" is none of codexcontinue, healthcare`},
+		"unknown domain": {"dev", stacks.Settings{Domain: "No-Domain"}, checkout(),
+			`codexcontinue:domain: "No-Domain" is none of `},
 		"a domain elsewhere": {"dev", stacks.Settings{Domain: "../stacks"}, checkout(),
-			`codexcontinue:domain: "../stacks" is none of codexcontinue, healthcare`},
+			`codexcontinue:domain: "../stacks" is none of `},
 		"no Modelfile": {"dev",
 			stacks.Settings{Model: stacks.ModelSettings{Modelfile: "modelfiles/gone/Modelfile"}},
 			checkout(), "modelfiles/gone/Modelfile: there is no such Modelfile"},

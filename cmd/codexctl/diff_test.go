@@ -249,7 +249,7 @@ func TestDiff(t *testing.T) {
 	}
 
 	t.Run("domain", func(t *testing.T) {
-		code, _, stderr := codexctl(environ, "new", "-C", root, "domain", "legal-advice")
+		code, _, stderr := codexctl(environ, "new", "-C", root, "domain", "a-test-only")
 		if code != 0 {
 			t.Fatalf("exit code %d: %s", code, stderr)
 		}
@@ -257,7 +257,7 @@ func TestDiff(t *testing.T) {
 		out := diff(t, 2, environ)
 		for _, want := range []string{
 			"2 of 8 plans change", " 0 to replace, 0 to delete.",
-			"+ stack legal-advice\n      legal-advice on docker and kubernetes\n",
+			"+ stack a-test-only\n      a-test-only on docker and kubernetes\n",
 		} {
 			if !strings.Contains(out, want) {
 				t.Errorf("the report does not say %q:\n%s", want, out)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -51,9 +52,12 @@ func TestScripts(t *testing.T) {
 				"tools/lint/go.mod", "tools/lint/go.sum",
 			}
 
-			for _, service := range []string{"frontend.", "backend.", "ml.", "ollama/", ""} {
-				names = append(names, "services/"+service+"Dockerfile",
-					"services/"+service+"Dockerfile.dockerignore")
+			for _, pattern := range []string{"services/*Dockerfile*", "services/*/Dockerfile*"} {
+				found, err := fs.Glob(os.DirFS(root), pattern)
+				if err != nil {
+					return err
+				}
+				names = append(names, found...)
 			}
 
 			for _, name := range names {

@@ -158,10 +158,10 @@ var benchmark = []struct {
 					!strings.HasPrefix(source, p.root+"/")
 			})
 		}},
-	{"5.9, 5.13 published ports only at the edge, in dev on the loopback",
+	{"5.9, 5.13 published ports only at the edge, in development on the loopback",
 		func(p planned, svc stacks.Service, in map[string]any) bool {
 			ports, _ := in["ports"].([]any)
-			if p.stack.Name != "dev" && p.stack.Name != "lab" {
+			if !p.stack.Development && p.stack.Name != "lab" {
 				return len(ports) == 0 || svc.Name == stacks.Edge
 			}
 

@@ -27,7 +27,7 @@ func TestScaling(t *testing.T) {
 	}
 
 	one, three := templates(1), templates(3)
-	if len(one) != 6 {
+	if len(one) < 6 {
 		t.Errorf("%d workloads", len(one))
 	}
 	if diff := cmp.Diff(one, three); diff != "" {

@@ -181,7 +181,7 @@ func TestSameStack(t *testing.T) {
 }
 
 // TestSameDescription checks that the settings' target alone does not change what a stack is: but
-// for dev, which mounts the sources where containers can see them.
+// for one of development, which mounts the sources where containers can see them.
 func TestSameDescription(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -197,11 +197,11 @@ func TestSameDescription(t *testing.T) {
 			}
 
 			found[i] = p.Stack
-			if name != "dev" {
+			if !p.Stack.Development {
 				continue
 			}
 
-			for j := range found[i].Services { // what dev's mounted sources need
+			for j := range found[i].Services { // what mounted sources need
 				s := &found[i].Services[j]
 				s.Image, s.Ports, s.Mounts, s.Health = stacks.Image{}, nil, nil, stacks.Health{}
 				s.StartTimeout, s.Resources, s.Security = 0, stacks.Resources{}, stacks.Security{}

@@ -21,8 +21,8 @@ func TestPlanTellsGaps(t *testing.T) {
 
 	for target, want := range map[stacks.Target]map[string]string{
 		stacks.Docker: {
-			stacks.Redis: "calls: reaches edge, frontend, backend, ml, ollama too",
-			stacks.Edge:  "calls: reaches backend, ml, redis, ollama too",
+			stacks.Redis: "calls: reaches edge, frontend, backend, ml",
+			stacks.Edge:  "calls: reaches backend, ml",
 		},
 		// The edge can write to its tmpfs only, and Redis has none.
 		stacks.Kubernetes: {stacks.Redis: "", stacks.Edge: "mounts./tmp: can run programs"},

@@ -1,6 +1,8 @@
 package scaffold_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -8,10 +10,16 @@ import (
 )
 
 // TestDomainInTree adds a domain to a copy of the tree. Of the files that were there the list of
-// overlays changes alone, and the new stack passes the tests that every stack passes.
+// overlays changes alone, and the new stack passes the tests that every stack passes, as one of
+// development too.
 func TestDomainInTree(t *testing.T) {
 	dir := copyOfTree(t)
-	change, err := scaffold.Domain(dir, "legal-advice")
+	// It is as long as a name can be and sorts before the others; the tree has none of that name.
+	name, err := scaffold.ParseName("a-name-of-a-test-at-length")
+	if err != nil {
+		t.Fatal(err)
+	}
+	change, err := scaffold.Domain(dir, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,9 +38,18 @@ func TestDomainInTree(t *testing.T) {
 		kind, path := strings.TrimSpace(line[:2]), strings.TrimSpace(line[2:])
 		switch {
 		case kind == "M" && path == "stacks/overlay.go":
-		case kind == "??" && strings.Contains(path, "legal-advice"):
+		case kind == "??" && strings.Contains(path, string(name)):
 		default:
 			t.Errorf("the domain changes %s %s", kind, path)
 		}
 	}
+
+	overlay := filepath.Join(dir, "stacks", string(name)+".go")
+	text, err := os.ReadFile(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, overlay, strings.Replace(string(text), "\tprod(s, c)", "\tdev(s, c)", 1))
+	run(t, dir, "go", "test", "-vet=off", "./infra/docker", "./infra/targets",
+		"-run", "^(TestBenchmark|TestSameDescription)$")
 }

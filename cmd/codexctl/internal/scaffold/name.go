@@ -2,8 +2,6 @@ package scaffold
 
 import (
 	"fmt"
-	"go/token"
-	"go/types"
 	"regexp"
 	"strings"
 )
@@ -11,9 +9,13 @@ import (
 // Name is the name of what is added: lower-case words with dashes between them.
 type Name string
 
-const maxName = 30
+// maxName leaves room for what is put before the name of a domain: its model is
+// codexcontinue-NAME, and no name of a stack has more than 40 characters.
+const maxName = 26
 
-var nameRule = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+// nameRule has every word begin with a letter, so that two names are two identifiers: a1 and a-1
+// would be one.
+var nameRule = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z][a-z0-9]*)*$`)
 
 // ParseName returns text as a Name. Folders, stacks, containers and Go identifiers are named after
 // it, so it takes what all of these accept.
@@ -21,12 +23,10 @@ func ParseName(text string) (Name, error) {
 	switch n := Name(text); {
 	case !nameRule.MatchString(text):
 		return "", fmt.Errorf("name %q: use lower-case letters, digits and single dashes, "+
-			"beginning with a letter",
+			"each word beginning with a letter",
 			text)
 	case len(text) > maxName:
 		return "", fmt.Errorf("name %q: has %d characters: use at most %d", text, len(text), maxName)
-	case token.IsKeyword(n.Package()), types.Universe.Lookup(n.Package()) != nil:
-		return "", fmt.Errorf("name %q: means something in Go: choose another name", text)
 	default:
 		return n, nil
 	}

@@ -164,12 +164,18 @@ func (w *writer) replace(name string, text []byte) error {
 
 	set := func(text []byte) error {
 		beside := name + ".new"
-		err := w.root.WriteFile(beside, text, info.Mode().Perm())
-		if err == nil {
+		// What is there already is somebody's.
+		file, err := w.root.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, info.Mode().Perm())
+		if err != nil {
+			return err
+		}
+
+		_, err = file.Write(text)
+		if err = errors.Join(err, file.Close()); err == nil {
 			err = w.root.Rename(beside, name)
 		}
 		if err != nil {
-			return errors.Join(err, w.root.RemoveAll(beside))
+			return errors.Join(err, w.root.Remove(beside))
 		}
 		return nil
 	}

@@ -23,6 +23,13 @@ func TestParseName(t *testing.T) {
 		t.Errorf("-want +got:\n%s", d)
 	}
 
+	// What means something in Go is fine: every identifier is longer than the name.
+	for _, name := range []string{"go", "new", "real", strings.Repeat("a", 26)} {
+		if _, err := scaffold.ParseName(name); err != nil {
+			t.Error(err)
+		}
+	}
+
 	for name, want := range map[string]string{
 		"":                      "use lower-case letters",
 		"Legal":                 "use lower-case letters",
@@ -33,9 +40,8 @@ func TestParseName(t *testing.T) {
 		"legal--advice":         "use lower-case letters",
 		"../legal":              "use lower-case letters",
 		"legal\n":               "use lower-case letters",
-		"func":                  "means something in Go",
-		"st-ring":               "means something in Go",
-		strings.Repeat("a", 31): "has 31 characters: use at most 30",
+		"legal-2":               "each word beginning with a letter",
+		strings.Repeat("a", 27): "has 27 characters: use at most 26",
 	} {
 		if _, err := scaffold.ParseName(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want it to hold %q", name, err, want)
@@ -103,6 +109,29 @@ func TestWriteIsWhole(t *testing.T) {
 				t.Errorf("-want +got:\n%s", d)
 			}
 		})
+	}
+}
+
+// TestWriteKeepsWhatIsBeside holds that a change overwrites and removes nothing that it has not
+// written itself, where its new texts begin.
+func TestWriteKeepsWhatIsBeside(t *testing.T) {
+	for _, theirs := range []string{"one.txt.new", "one.txt.new/notes.txt"} {
+		dir := t.TempDir()
+		want := map[string]string{"one.txt": "one", theirs: "theirs"}
+		for path, text := range want {
+			writeFile(t, filepath.Join(dir, path), text)
+		}
+
+		c := scaffold.Change{Edits: []scaffold.Edit{{
+			Path:  "one.txt",
+			Apply: func([]byte) ([]byte, error) { return []byte("more"), nil },
+		}}}
+		if err := c.Write(dir); err == nil || !strings.Contains(err.Error(), "one.txt.new") {
+			t.Errorf("%s: got %v, want it to name one.txt.new", theirs, err)
+		}
+		if d := cmp.Diff(want, tree(t, dir)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", theirs, d)
+		}
 	}
 }
 

@@ -31,12 +31,26 @@ type service struct {
 	Port, Debugger int
 }
 
+// reserved are the names that no service can have. Its binary /NAME would be in the way of its link
+// /service, of a folder of its image, or of what is mounted; and Go passes over its folder
+// services/NAME.
+var reserved = []string{
+	"service",
+	"etc", "usr",
+	"dev", "proc", "run", "sys", "tmp",
+	"testdata", "vendor",
+}
+
 // Service returns what a new service adds to the checkout at root: its folder, what bounds the
 // context of its image, and its description for the stacks.
 func Service(root string, name Name) (Change, error) {
 	taken := []string{stacks.Edge, stacks.Redis, stacks.Ollama, stacks.ModelJob}
 	if slices.Contains(taken, string(name)) {
 		return Change{}, fmt.Errorf("name %q: a stack has that already: choose another name", name)
+	}
+	if slices.Contains(reserved, string(name)) {
+		return Change{}, fmt.Errorf("name %q: means something else in an image or to Go: "+
+			"choose another name", name)
 	}
 	folder := filepath.Join(root, "services", string(name))
 	if _, err := os.Lstat(folder); !errors.Is(err, fs.ErrNotExist) {
@@ -48,7 +62,7 @@ func Service(root string, name Name) (Change, error) {
 	if s.Debugger, err = nextDebugger(root); err != nil {
 		return Change{}, fmt.Errorf("%s: %w", devFile, err)
 	}
-	// Like the debuggers', the HTTP ports of services follow each other, from the backend's 8000.
+	// New services count up from 8003, with their debuggers.
 	s.Port = s.Debugger - firstDebugger + 8000
 
 	files, err := expand("service", name, s)
