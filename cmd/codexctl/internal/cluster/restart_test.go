@@ -31,7 +31,7 @@ func TestRestart(t *testing.T) {
 			func(pod string, _ time.Duration) { restarted = append(restarted, pod) })
 	}
 
-	// The last pod becomes ready just before the Deployment says that all are.
+	// The last pod becomes ready just before the Deployment counts it.
 	var patched, added atomic.Bool
 	api.PrependReactor("patch", "deployments",
 		func(ktesting.Action) (bool, runtime.Object, error) {
