@@ -53,9 +53,6 @@ func (a *App) env(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := find.Get(ctx); err != nil {
-		return err
-	}
 	if found := find.Look(ctx); found.Path == found.Built {
 		env["PATH"] = filepath.Dir(found.Built) + string(filepath.ListSeparator) + a.getenv("PATH")
 	}
