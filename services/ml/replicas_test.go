@@ -275,13 +275,12 @@ func TestReplicas(t *testing.T) {
 		t.Error("with two of three replicas the service is not ready")
 	}
 
-	// It comes back, and its conversations with it.
+	// It comes back, and its conversations with it. A turn goes elsewhere while its replica is slow
+	// to answer; the next one is at home again.
 	dead.Restart(t)
 	await(t, func() bool { return s.at("ml_ollama_replica_up")[dead.Address()] == 1 })
 	for q, home := range homes {
-		if now := s.home(func() { _, _ = s.chat("", q) }); now != home {
-			t.Errorf("%q went from %s to %s for good", q, home, now)
-		}
+		await(t, func() bool { return s.home(func() { _, _ = s.chat("", q) }) == home })
 	}
 
 	// One that dies in the middle of an answer: the reader learns it, and the
