@@ -171,12 +171,7 @@ func (a *App) runOnEngine(
 		return 0, err
 	}
 
-	host, err := a.engineHost(t)
-	if err != nil {
-		return 0, err
-	}
-
-	eng, err := engine.Connect(ctx, host, t.file.Name)
+	eng, err := a.localEngine(ctx, t)
 	if err != nil {
 		return 0, err
 	}

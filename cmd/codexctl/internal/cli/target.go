@@ -85,12 +85,7 @@ func (a *App) connect(ctx context.Context, t target) (platform, error) {
 		return &onCluster{Cluster: c, t: t, say: a.say}, nil
 	}
 
-	host, err := a.engineHost(t)
-	if err != nil {
-		return nil, err
-	}
-
-	eng, err := engine.Connect(ctx, host, t.file.Name)
+	eng, err := a.localEngine(ctx, t)
 	if err != nil {
 		return nil, err
 	}
