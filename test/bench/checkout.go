@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/worktree"
 )
 
 // portOffset keeps the stacks of a run away from a developer's own.
@@ -60,40 +61,7 @@ func (b *bench) copyTree(ctx context.Context, to string) (git, golang string, er
 		return "", "", err
 	}
 
-	names, err := b.output(ctx, b.root, git, "ls-files",
-		"-z", "--cached", "--others", "--exclude-standard")
-	if err != nil {
-		return "", "", err
-	}
-
-	for name := range strings.SplitSeq(strings.TrimRight(names, "\x00"), "\x00") {
-		if err := copyFile(filepath.Join(b.root, name), filepath.Join(to, name)); err != nil {
-			return "", "", err
-		}
-	}
-
-	return git, golang, nil
-}
-
-// copyFile copies a file, unless it was deleted from the working tree.
-func copyFile(from, to string) error {
-	info, err := os.Stat(from)
-	if os.IsNotExist(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-
-	data, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
-
-	return os.WriteFile(to, data, info.Mode().Perm()|0o444)
+	return git, golang, worktree.Copy(ctx, b.root, to)
 }
 
 // stack makes a throwaway stack of an overlay and returns its description.

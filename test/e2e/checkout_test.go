@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/worktree"
 )
 
 // checkout is a copy of the working tree with its own Pulumi state, in which codexctl and pulumi
@@ -48,39 +49,8 @@ func copyTree(t *testing.T) *checkout {
 		}
 	}
 
-	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-	list.Dir = root
-	out, err := list.Output()
-	if err != nil {
-		t.Fatalf("git ls-files: %v", err)
-	}
-
-	for name := range strings.SplitSeq(strings.TrimRight(string(out), "\x00"), "\x00") {
-		src := filepath.Join(root, name)
-		info, err := os.Stat(src)
-		if os.IsNotExist(err) {
-			continue // deleted in the working tree
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		dst := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if to, err := os.Readlink(src); err == nil {
-			if err := os.Symlink(to, dst); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		data, err := os.ReadFile(src)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(dst, data, info.Mode().Perm()|0o444); err != nil {
-			t.Fatal(err)
-		}
+	if err := worktree.Copy(t.Context(), root, dir); err != nil {
+		t.Fatal(err)
 	}
 
 	// Whatever somebody is logged in to on this machine, the state is the checkout's own.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/scaffold"
+	"github.com/codexcontinue/codexcontinue/test/worktree"
 )
 
 // TestService adds a service to a copy of the tree. What changes of the files that were there is
@@ -131,29 +132,8 @@ func copyOfTree(t *testing.T) string {
 	}
 
 	dir := t.TempDir()
-	list := run(t, root, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-	for name := range strings.SplitSeq(strings.TrimRight(list, "\x00"), "\x00") {
-		from, to := filepath.Join(root, name), filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if link, err := os.Readlink(from); err == nil {
-			if err := os.Symlink(link, to); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-
-		text, err := os.ReadFile(from)
-		if os.IsNotExist(err) {
-			continue // deleted in the working tree
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(to, text, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if err := worktree.Copy(t.Context(), root, dir); err != nil {
+		t.Fatal(err)
 	}
 
 	run(t, dir, "git", "init", "-q")
