@@ -2,6 +2,7 @@
 package environ
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,20 @@ func (v Vars) LookPath(program string) (string, error) {
 		return path, nil
 	}
 	return "", fmt.Errorf("%s: %w", program, exec.ErrNotFound)
+}
+
+// Command returns a command for a program on PATH, in the folder dir and with these variables.
+func (v Vars) Command(
+	ctx context.Context, dir, program string, args ...string,
+) (*exec.Cmd, error) {
+	path, err := v.LookPath(program)
+	if err != nil {
+		return nil, err
+	}
+
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir, cmd.Env = dir, v
+	return cmd, nil
 }
 
 // Find returns the path of the program in the first of the folders that has it, or "".

@@ -237,30 +237,35 @@ func (d Destination) Ready() error {
 }
 
 func (d Destination) run(ctx context.Context, command ...string) (string, error) {
-	path, err := d.environ.LookPath(command[0])
-	if err != nil {
+	out, err := output(ctx, d.environ, command...)
+	switch {
+	case err == nil:
+		return out, nil
+	case errors.Is(err, exec.ErrNotFound):
 		return "", d.Ready()
+	case ctx.Err() != nil:
+		return "", ctx.Err()
 	}
 
-	cmd := exec.CommandContext(ctx, path, command[1:]...)
-	cmd.Env = d.environ
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return "", ctx.Err()
-		}
-
-		why := strings.TrimSpace(stderr.String())
-		if why == "" {
-			why = err.Error()
-		}
-
-		return "", fmt.Errorf("images: %s: %s",
-			strings.Join(command[:min(4, len(command))], " "), lastLine(why))
-	}
-
-	return stdout.String(), nil
+	return "", fmt.Errorf("images: %s: %w", strings.Join(command[:min(4, len(command))], " "), err)
 }
 
-func lastLine(text string) string { return text[strings.LastIndex(text, "\n")+1:] }
+// output runs a command and returns what it prints. The error is the last line that it prints to
+// standard error, if there is one.
+func output(ctx context.Context, env environ.Vars, command ...string) (string, error) {
+	cmd, err := env.Command(ctx, "", command[0], command[1:]...)
+	if err != nil {
+		return "", err
+	}
+
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err == nil {
+		return string(out), nil
+	}
+	if why := strings.TrimSpace(stderr.String()); why != "" {
+		err = errors.New(why[strings.LastIndex(why, "\n")+1:])
+	}
+	return "", err
+}

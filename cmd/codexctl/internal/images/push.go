@@ -1,11 +1,10 @@
 package images
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
-	"strings"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 )
@@ -13,25 +12,17 @@ import (
 // Push pushes an image of the engine at host to its registry. It runs the docker command, which
 // knows the credentials of `docker login`.
 func Push(ctx context.Context, ref, host string, env environ.Vars) error {
-	docker, err := env.LookPath("docker")
-	if err != nil {
+	env = append(env[:len(env):len(env)], "DOCKER_HOST="+host)
+	_, err := output(ctx, env, "docker", "push", "--quiet", ref)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, exec.ErrNotFound):
 		return fmt.Errorf("image %s: the docker command is not on PATH, which pushes it: install "+
 			"it, or push the image yourself", ref)
+	case ctx.Err() != nil:
+		return ctx.Err()
 	}
 
-	cmd := exec.CommandContext(ctx, docker, "push", "--quiet", ref)
-	cmd.Env = append(env[:len(env):len(env)], "DOCKER_HOST="+host)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if text := strings.TrimSpace(stderr.String()); text != "" {
-			return fmt.Errorf("image %s: cannot be pushed: %s", ref, lastLine(text))
-		}
-		return fmt.Errorf("image %s: cannot be pushed: %w", ref, err)
-	}
-
-	return nil
+	return fmt.Errorf("image %s: cannot be pushed: %w", ref, err)
 }

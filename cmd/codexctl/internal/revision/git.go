@@ -280,10 +280,9 @@ func (c *Checkout) git(ctx context.Context, env []string, args ...string) (strin
 func (c *Checkout) gitIn(
 	ctx context.Context, dir string, env []string, args ...string,
 ) (string, error) {
-	cmd, err := command(ctx, dir,
-		append(slices.Clone(c.environ),
-			append([]string{"LC_ALL=C", "GIT_OPTIONAL_LOCKS=0"}, env...)...),
-		"git", append([]string{"-c", "core.safecrlf=false"}, args...)...)
+	vars := append(slices.Clone(c.environ), "LC_ALL=C", "GIT_OPTIONAL_LOCKS=0")
+	cmd, err := append(vars, env...).Command(ctx, dir, "git",
+		append([]string{"-c", "core.safecrlf=false"}, args...)...)
 	if err != nil {
 		return "", err
 	}
@@ -299,19 +298,6 @@ func (c *Checkout) gitIn(
 	}
 
 	return strings.TrimSuffix(string(out), "\n"), nil
-}
-
-// command returns a command for a program that is found on the PATH of environ.
-func command(
-	ctx context.Context, dir string, env environ.Vars, program string, args ...string,
-) (*exec.Cmd, error) {
-	path, err := env.LookPath(program)
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Dir, cmd.Env = dir, env
-	return cmd, nil
 }
 
 // copyFile copies a program.

@@ -205,7 +205,7 @@ func (c *Checkout) build(ctx context.Context, r Revision, to, overlay string) er
 		}
 	}
 
-	cmd, err := command(ctx, c.root, env, "go", append(args, "./"+planner)...)
+	cmd, err := env.Command(ctx, c.root, "go", append(args, "./"+planner)...)
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,12 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 )
 
 // Modules is the folder of an archive that has the modules, as a GOPROXY serves them.
@@ -35,7 +37,7 @@ type Checkout struct {
 	Cache string
 
 	// Environ is the environment of git and go.
-	Environ []string
+	Environ environ.Vars
 }
 
 // Pack writes an archive of tar with the files that git tracks or does not ignore, and the modules
@@ -217,11 +219,14 @@ func (c Checkout) modules(ctx context.Context, packages string) (string, error) 
 func (c Checkout) run(
 	ctx context.Context, env []string, program string, args ...string,
 ) (string, error) {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir, cmd.Env = c.Root, append(c.Environ[:len(c.Environ):len(c.Environ)], env...)
 	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	var out []byte
+	cmd, err := append(slices.Clone(c.Environ), env...).Command(ctx, c.Root, program, args...)
+	if err == nil {
+		cmd.Stderr = &stderr
+		out, err = cmd.Output()
+	}
+
 	switch {
 	case err == nil:
 		return string(out), nil
