@@ -127,12 +127,12 @@ func (a *App) develop(ctx context.Context, d development) error {
 		return err
 	}
 
-	run := a.runOnEngine
+	var code int
 	if settings.Target == stacks.Kubernetes {
-		run = a.runOnCluster
+		code, err = a.runOnCluster(ctx, t, settings, stack, svc, d)
+	} else {
+		code, err = a.runOnEngine(ctx, t, stack, svc, d)
 	}
-
-	code, err := run(ctx, t, stack, svc, d)
 	if err == nil && code != 0 {
 		return exitError{code}
 	}
@@ -207,14 +207,10 @@ func commandLabels(service types.Labels) map[string]string {
 
 // runOnCluster runs the command in a Job of the stack's cluster and returns its exit code.
 func (a *App) runOnCluster(
-	ctx context.Context, t target, stack stacks.Stack, svc stacks.Service, d development,
+	ctx context.Context, t target, settings stacks.Settings, stack stacks.Stack, svc stacks.Service,
+	d development,
 ) (int, error) {
-	place, err := t.place()
-	if err != nil {
-		return 0, err
-	}
-
-	c, err := a.connectCluster(ctx, t, place)
+	c, err := a.connectCluster(ctx, t, settings)
 	if err != nil {
 		return 0, err
 	}

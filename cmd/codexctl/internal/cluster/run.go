@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
 // Command is a Job that runs once, of one container that reads its standard input.
@@ -221,9 +222,9 @@ func (c *Cluster) exitCode(ctx context.Context, name string, deadline time.Durat
 				continue
 			}
 			if main := p.Spec.Containers[0]; t.Reason == "OOMKilled" {
-				return 0, fmt.Errorf("cluster: the command used more than its %s of memory: give "+
-					"it more: codexcontinue:services: {%s: {memory: ...}} in the stack's settings",
-					console.Size(main.Resources.Limits.Memory().Value()), main.Name)
+				return 0, fmt.Errorf("cluster: the command used more than its %s of memory: %s",
+					console.Size(main.Resources.Limits.Memory().Value()),
+					running.MoreMemory(main.Name))
 			}
 			return int(t.ExitCode), nil
 		}

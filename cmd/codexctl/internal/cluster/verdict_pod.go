@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -104,9 +105,7 @@ func (o observation) containerFindings(
 		f.Why = "CrashLoopBackOff: " + crashed(p, s)
 		f.Todo = "its log says why; correct it and run `codexctl up " + o.stack + "`"
 		if strings.Contains(f.Why, "of memory") {
-			f.Todo = fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in "+
-				"the stack's settings",
-				setting(p))
+			f.Todo = running.MoreMemory(setting(p))
 		}
 
 		if ofJob(p) {

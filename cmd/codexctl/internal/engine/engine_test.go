@@ -261,21 +261,21 @@ func TestTakenPort(t *testing.T) {
 	local := netip.MustParseAddr("127.0.0.1")
 	at := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, uint16(port)) }
 	for name, c := range map[string]struct {
-		publishers map[netip.AddrPort]Holder
+		publishers map[netip.AddrPort]holder
 		local      bool
 		by         string // empty: free
 	}{
 		"process of this machine": {nil, true, "process"},
 		"engine elsewhere":        {nil, false, ""},
-		"own container":           {map[netip.AddrPort]Holder{at(local): {Name: "x", Stack: "dev"}}, true, ""},
-		"another stack": {map[netip.AddrPort]Holder{at(local): {Name: "x", Stack: "prod"}},
+		"own container":           {map[netip.AddrPort]holder{at(local): {Name: "x", Stack: "dev"}}, true, ""},
+		"another stack": {map[netip.AddrPort]holder{at(local): {Name: "x", Stack: "prod"}},
 			true, "stack prod"},
-		"another container": {map[netip.AddrPort]Holder{at(netip.IPv4Unspecified()): {Name: "nginx"}},
+		"another container": {map[netip.AddrPort]holder{at(netip.IPv4Unspecified()): {Name: "nginx"}},
 			false, "container nginx"},
-		"another address": {map[netip.AddrPort]Holder{at(netip.MustParseAddr("10.0.0.1")): {Name: "nginx"}}, false, ""},
+		"another address": {map[netip.AddrPort]holder{at(netip.MustParseAddr("10.0.0.1")): {Name: "nginx"}}, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := TakenPort(c.publishers, "dev", "127.0.0.1", port, c.local)
+			got := takenPort(c.publishers, "dev", "127.0.0.1", port, c.local)
 			if (got == nil) != (c.by == "") ||
 				got != nil && !strings.Contains(got.By+"process", c.by) {
 				t.Errorf("got %+v, want %q", got, c.by)

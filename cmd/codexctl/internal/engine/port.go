@@ -18,22 +18,22 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// Holder is a container that has published a port.
-type Holder struct {
+// holder is a container that has published a port.
+type holder struct {
 	Name  string
 	Stack string // of this project; empty when it belongs to something else
 }
 
 // publishers returns the containers on the engine by the TCP ports they publish.
-func (e *Engine) publishers(ctx context.Context) (map[netip.AddrPort]Holder, error) {
+func (e *Engine) publishers(ctx context.Context) (map[netip.AddrPort]holder, error) {
 	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("engine: list containers: %w", err)
 	}
 
-	out := map[netip.AddrPort]Holder{}
+	out := map[netip.AddrPort]holder{}
 	for _, c := range list.Items {
-		h := Holder{}
+		h := holder{}
 		if len(c.Names) > 0 {
 			h.Name = strings.TrimPrefix(c.Names[0], "/")
 		}
@@ -86,7 +86,7 @@ func (e *Engine) TakenPorts(ctx context.Context, s stacks.Stack) ([]*Taken, erro
 			}
 
 			address := cmp.Or(p.Address, "127.0.0.1")
-			if t := TakenPort(publishers, s.Name, address, p.Host, e.Host.Local()); t != nil {
+			if t := takenPort(publishers, s.Name, address, p.Host, e.Host.Local()); t != nil {
 				t.Service = svc.Name
 				out = append(out, t)
 			}
@@ -96,10 +96,10 @@ func (e *Engine) TakenPorts(ctx context.Context, s stacks.Stack) ([]*Taken, erro
 	return out, nil
 }
 
-// TakenPort returns a *Taken if a port that stack publishes is held by something other than the
+// takenPort returns a *Taken if a port that stack publishes is held by something other than the
 // stack, or nil. Processes of the host are found only if the engine runs on this machine.
-func TakenPort(
-	publishers map[netip.AddrPort]Holder, stack, address string, port int, local bool,
+func takenPort(
+	publishers map[netip.AddrPort]holder, stack, address string, port int, local bool,
 ) *Taken {
 	addr, err := netip.ParseAddr(address)
 	if err != nil {

@@ -48,9 +48,7 @@ func (c *Container) setState(s container.State) {
 	c.Created = s.Status == container.StateCreated && s.Error == ""
 	c.Starting = health == container.Starting
 	if s.OOMKilled {
-		c.Todo = fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in the "+
-			"stack's settings",
-			c.Service)
+		c.Todo = running.MoreMemory(c.Service)
 	}
 
 	text := string(s.Status)

@@ -98,3 +98,9 @@ func (e *UnhealthyError) Error() string {
 	}
 	return text + ": did not become healthy"
 }
+
+// MoreMemory tells how to give a service more memory.
+func MoreMemory(service string) string {
+	return fmt.Sprintf("give it more: codexcontinue:services: {%s: {memory: ...}} in the "+
+		"stack's settings", service)
+}

@@ -103,9 +103,9 @@ func nextDebugger(root string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	literal := literalOf(file, "debuggers")
-	if literal == nil {
-		return 0, errors.New("has no variable debuggers that holds a composite literal")
+	literal, err := literalOf(file, "debuggers")
+	if err != nil {
+		return 0, err
 	}
 
 	next := firstDebugger

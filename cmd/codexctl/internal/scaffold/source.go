@@ -77,9 +77,9 @@ func addEntry(path, variable, entry string) Edit {
 			return nil, err
 		}
 
-		literal := literalOf(file, variable)
-		if literal == nil {
-			return nil, fmt.Errorf("has no variable %s that holds a composite literal", variable)
+		literal, err := literalOf(file, variable)
+		if err != nil {
+			return nil, err
 		}
 
 		end := fset.Position(literal.Rbrace)
@@ -90,8 +90,8 @@ func addEntry(path, variable, entry string) Edit {
 	}}
 }
 
-// literalOf returns the composite literal that the variable of the package holds, or nil.
-func literalOf(file *ast.File, variable string) *ast.CompositeLit {
+// literalOf returns the composite literal that the variable of the package holds.
+func literalOf(file *ast.File, variable string) (*ast.CompositeLit, error) {
 	for _, d := range file.Decls {
 		group, ok := d.(*ast.GenDecl)
 		if !ok || group.Tok != token.VAR {
@@ -104,10 +104,10 @@ func literalOf(file *ast.File, variable string) *ast.CompositeLit {
 				continue
 			}
 			if literal, ok := v.Values[0].(*ast.CompositeLit); ok {
-				return literal
+				return literal, nil
 			}
 		}
 	}
 
-	return nil
+	return nil, fmt.Errorf("has no variable %s that holds a composite literal", variable)
 }
