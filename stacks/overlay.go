@@ -90,6 +90,15 @@ func (s *Stack) Volume(name string) (Volume, bool) {
 	return s.Volumes[i], true
 }
 
+// SecretKeys returns the keys of the config that hold the secrets, by the secrets' names.
+func (s *Stack) SecretKeys() map[string]string {
+	keys := map[string]string{}
+	for _, x := range s.Secrets {
+		keys[x.Name] = x.ConfigKey
+	}
+	return keys
+}
+
 // WayOut returns the first network of the service that has a way out, and reports whether there is
 // one.
 func (s *Stack) WayOut(svc Service) (Network, bool) {

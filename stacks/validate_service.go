@@ -246,11 +246,11 @@ func (s Stack) validateMounts(p *problems, at string, svc Service) {
 					"a new replica would come up with an empty volume %s: share it "+
 						"(%s:volumes.%s.shared) or set replicas",
 					m.Source, Project, m.Source)
-			case v.SingleWriter && svc.most() > 1, svc.Autoscale != nil && !m.ReadOnly,
+			case v.SingleWriter && svc.MaxReplicas() > 1, svc.Autoscale != nil && !m.ReadOnly,
 				svc.Replicas > 1 && !m.ReadOnly && !v.PerReplica:
 				p.add(at+".replicas",
 					"%d containers cannot write to the volume %s, whose data belong to one",
-					svc.most(), m.Source)
+					svc.MaxReplicas(), m.Source)
 			}
 
 			if other := s.otherWriter(svc, v); v.SingleWriter && !m.ReadOnly && other != "" {
@@ -322,8 +322,8 @@ func (s Stack) validateFiles(p *problems, at string, svc Service) {
 	}
 }
 
-// most returns the greatest number of replicas.
-func (s Service) most() int {
+// MaxReplicas returns the greatest number of replicas.
+func (s Service) MaxReplicas() int {
 	if s.Autoscale != nil {
 		return s.Autoscale.Max
 	}

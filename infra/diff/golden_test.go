@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
-
 	"github.com/codexcontinue/codexcontinue/infra/diff"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/program"
@@ -53,9 +51,7 @@ func recorded(
 
 	rendered, err := program.Render(settings, stack, root, plan.Platform)
 	if err == nil {
-		d.Resources, err = recorder.Record(context.Background(), run, func(ctx *pulumi.Context) error {
-			return program.Provision(ctx, stack, rendered, root)
-		})
+		d.Resources, err = program.Record(context.Background(), run, stack, rendered, root)
 	}
 
 	if err != nil {

@@ -45,13 +45,9 @@ func Provision(ctx *pulumi.Context, r *Rendering, root string) (Outputs, error) 
 		services: map[string]*service{},
 	}
 
-	keys := map[string]string{}
-	for _, s := range r.stack.Secrets {
-		keys[s.Name] = s.ConfigKey
-	}
-
 	var err error
-	if d.secrets, err = secret.Values(ctx, stacks.Project, r.stack.Name, keys); err != nil {
+	d.secrets, err = secret.Values(ctx, stacks.Project, r.stack.Name, r.stack.SecretKeys())
+	if err != nil {
 		return Outputs{}, err
 	}
 

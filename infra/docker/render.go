@@ -96,10 +96,8 @@ func (r *Rendering) labels() types.Labels {
 func (r *Rendering) stopsFirst(svc stacks.Service) bool {
 	return len(published(svc.Ports)) > 0 ||
 		slices.ContainsFunc(svc.Mounts, func(m stacks.Mount) bool {
-			return m.Kind == stacks.MountVolume &&
-				slices.ContainsFunc(r.stack.Volumes, func(v stacks.Volume) bool {
-					return v.Name == m.Source && v.SingleWriter
-				})
+			v, _ := r.stack.Volume(m.Source)
+			return m.Kind == stacks.MountVolume && v.SingleWriter
 		})
 }
 

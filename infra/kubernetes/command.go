@@ -103,15 +103,9 @@ func (c Command) mount() (v volumes, claims []*corev1.PersistentVolumeClaim, sou
 				SizeLimit: new(byteQuantity(checkoutSize)),
 			}}, m.Target, false)
 		case m.Kind == stacks.MountTmpfs:
-			v.add("memory", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
-				Medium:    corev1.StorageMediumMemory,
-				SizeLimit: new(byteQuantity(m.Size)),
-			}}, m.Target, false)
+			v.addMemory(m)
 		case m.Kind == stacks.MountVolume:
-			v.claims = true
-			v.add(m.Source, corev1.VolumeSource{
-				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: m.Source},
-			}, m.Target, m.ReadOnly)
+			v.addClaim(m.Source, m.Target, m.ReadOnly)
 			volume, _ := c.Stack.Volume(m.Source)
 			claims = append(claims, &corev1.PersistentVolumeClaim{
 				ObjectMeta: metav1.ObjectMeta{

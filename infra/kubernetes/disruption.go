@@ -8,7 +8,7 @@ import (
 // addDisruptionBudget lets a drain of nodes take one replica at a time. A service of one replica
 // has none: the budget would stop the drain for ever, or say nothing.
 func (r *renderer) addDisruptionBudget(p plan) {
-	if p.most < 2 {
+	if p.MaxReplicas() < 2 {
 		return
 	}
 

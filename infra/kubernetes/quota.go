@@ -47,9 +47,9 @@ func (r *renderer) addQuota() {
 	}
 
 	for _, p := range r.plans {
-		pods := p.most
+		pods := p.MaxReplicas()
 		if p.kind == kindDeployment {
-			pods = 2*p.most + p.surge()
+			pods = 2*p.MaxReplicas() + p.surge()
 		}
 		count(pods, resourcesOf(p.Resources, p.GPU))
 	}

@@ -172,9 +172,9 @@ func (r *refusals) mounts(s stacks.Stack, svc stacks.Service) {
 			switch {
 			case !ok:
 				r.wrong("%s: there is no volume %q", at, m.Source)
-			case svc.Autoscale != nil && !v.Shared, most(svc) > 1 && !v.Shared && !v.PerReplica:
+			case svc.Autoscale != nil && !v.Shared, svc.MaxReplicas() > 1 && !v.Shared && !v.PerReplica:
 				r.cannot("replicas", "each of %d pods would have a claim %s of its own, and the "+
-					"data belong to one: set 1", most(svc), m.Source)
+					"data belong to one: set 1", svc.MaxReplicas(), m.Source)
 			}
 		case stacks.MountBind:
 			if m.Source != modelfilesSource {

@@ -62,13 +62,9 @@ func Provision(ctx *pulumi.Context, r *Rendering) (Outputs, error) {
 		waiting:    newWaiting(r.plans, r.model),
 	}
 
-	keys := map[string]string{}
-	for _, s := range r.stack.Secrets {
-		keys[s.Name] = s.ConfigKey
-	}
-
 	var err error
-	if d.secrets, err = secret.Values(ctx, stacks.Project, r.stack.Name, keys); err != nil {
+	d.secrets, err = secret.Values(ctx, stacks.Project, r.stack.Name, r.stack.SecretKeys())
+	if err != nil {
 		return Outputs{}, err
 	}
 	if err := d.addProviders(); err != nil {

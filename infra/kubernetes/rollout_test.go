@@ -154,8 +154,8 @@ func TestTrouble(t *testing.T) {
 // labWaiting waits for a store, ml, which needs the model, and web, which needs both.
 func labWaiting() *waiting {
 	service := func(name string, needs ...string) plan {
-		p := plan{kind: kindDeployment, most: 1}
-		p.Name, p.DependsOn, p.StartTimeout = name, needs, time.Minute
+		p := plan{kind: kindDeployment}
+		p.Name, p.DependsOn, p.StartTimeout, p.Replicas = name, needs, time.Minute, 1
 		return p
 	}
 	plans := []plan{service("store"), service("ml"), service("web", "ml", "store")}

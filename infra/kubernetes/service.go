@@ -24,9 +24,6 @@ type plan struct {
 
 	// kind is that of the workload.
 	kind string
-
-	// most is the greatest number of replicas.
-	most int
 }
 
 // planService reports every part of the service that a cluster cannot express.
@@ -37,7 +34,7 @@ func planService(stack stacks.Stack, svc stacks.Service, opts Options) (plan, er
 		svc.Contract = &waiting
 	}
 
-	p := plan{Service: svc, kind: kindDeployment, most: most(svc)}
+	p := plan{Service: svc, kind: kindDeployment}
 	var errs []error
 	collect := func(err error) {
 		if err != nil {
@@ -91,14 +88,6 @@ func (p *plan) moveHome(stack stacks.Stack) error {
 	p.env = maps.Clone(p.env)
 	p.env["HOME"] = p.Mounts[i].Target
 	return nil
-}
-
-// most returns the greatest number of the service's replicas.
-func most(svc stacks.Service) int {
-	if svc.Autoscale != nil {
-		return svc.Autoscale.Max
-	}
-	return svc.Replicas
 }
 
 // addService adds what runs the service.

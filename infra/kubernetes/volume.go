@@ -21,6 +21,9 @@ type volumes struct {
 
 	// claims is set if one of the mounts is a claim.
 	claims bool
+
+	// memory is the number of volumes in memory.
+	memory int
 }
 
 func (v *volumes) add(name string, source corev1.VolumeSource, target string, readOnly bool) {
@@ -34,6 +37,29 @@ func (v *volumes) mount(name, target string, readOnly bool) {
 		MountPath: target,
 		ReadOnly:  readOnly,
 	})
+}
+
+// addClaim adds a claim that is made apart from the pod.
+func (v *volumes) addClaim(name, target string, readOnly bool) {
+	v.claims = true
+	v.add(name, corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
+			ClaimName: name,
+			ReadOnly:  readOnly,
+		},
+	}, target, readOnly)
+}
+
+// addMemory adds a volume in memory. It counts against the container's memory, as on Docker. Pods
+// have no way to say noexec.
+func (v *volumes) addMemory(m stacks.Mount) {
+	v.add(fmt.Sprintf("memory-%d", v.memory), corev1.VolumeSource{
+		EmptyDir: &corev1.EmptyDirVolumeSource{
+			Medium:    corev1.StorageMediumMemory,
+			SizeLimit: new(byteQuantity(m.Size)),
+		},
+	}, m.Target, m.ReadOnly)
+	v.memory++
 }
 
 // keepsData reports whether the stack has volumes, which outlive it.
@@ -116,33 +142,22 @@ func (r *renderer) mountVolumes(p plan, v *volumes, writeShared bool) {
 	for _, m := range p.Mounts {
 		mounts[m.Target] = m
 	}
-	memory := 0
+
 	for _, target := range slices.Sorted(maps.Keys(mounts)) {
 		m := mounts[target]
 		switch m.Kind {
 		case stacks.MountVolume:
-			v.claims = true
 			volume, _ := r.stack.Volume(m.Source)
 			if !volume.Shared {
+				v.claims = true
 				v.templates = append(v.templates, r.claimTemplate(p.Name, volume))
 				v.mount(m.Source, m.Target, m.ReadOnly)
 				continue
 			}
 
-			readOnly := m.ReadOnly && !writeShared
-			v.add(m.Source,
-				corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
-					ClaimName: m.Source,
-					ReadOnly:  readOnly,
-				}}, m.Target, readOnly)
+			v.addClaim(m.Source, m.Target, m.ReadOnly && !writeShared)
 		case stacks.MountTmpfs:
-			// It counts against the container's memory, as on Docker. Pods have
-			// no way to say noexec.
-			v.add(fmt.Sprintf("memory-%d", memory),
-				corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
-					Medium: corev1.StorageMediumMemory, SizeLimit: new(byteQuantity(m.Size)),
-				}}, m.Target, m.ReadOnly)
-			memory++
+			v.addMemory(m)
 		case stacks.MountBind:
 			v.add(modelfilesSource, r.files.source(), m.Target, true)
 		}

@@ -32,8 +32,8 @@ func TestWaits(t *testing.T) {
 			8 * time.Minute, 75 * time.Minute, 90 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := plan{kind: tc.kind, most: tc.most}
-			p.GPU, p.StartTimeout, p.StopGrace = tc.gpu, tc.start, tc.grace
+			p := plan{kind: tc.kind}
+			p.GPU, p.StartTimeout, p.StopGrace, p.Replicas = tc.gpu, tc.start, tc.grace, tc.most
 			p.Ports = []stacks.Port{{Name: "http"}}
 			got := p.timeouts()
 			for what, x := range map[string]struct {

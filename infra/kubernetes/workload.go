@@ -41,7 +41,7 @@ func (p plan) timeouts() *pulumi.CustomTimeouts {
 func (p plan) rolloutTime() time.Duration {
 	stop := p.drain() + p.StopGrace
 	update, later := p.StartTimeout+schedulingTime, schedulingTime
-	steps := (p.most + p.step() - 1) / p.step()
+	steps := (p.MaxReplicas() + p.step() - 1) / p.step()
 	if p.surge() == 0 { // each pod goes before its successor comes
 		update, later = update+stop, later+stop
 	}
@@ -120,7 +120,7 @@ func (p plan) step() int {
 	if p.kind == kindStatefulSet || p.GPU != nil {
 		return 1
 	}
-	return (p.most + 3) / 4
+	return (p.MaxReplicas() + 3) / 4
 }
 
 // surge returns how many pods more than its replicas a rolling update of the service may run.
