@@ -35,7 +35,7 @@ func edgeOf(t *testing.T, oldNew ...string) (*process, string) {
 	program := peers.Find(t, "caddy", "caddy")
 	stack := load(t, "prod", withPassword())
 	service := stack.Service(stacks.Edge)
-	port := freePort(t)
+	port := peers.FreePort(t, "127.0.0.1")
 	text := replaced(t, service.Files[0].Text(""),
 		append(oldNew, ":8080 {", "http://127.0.0.1:"+port+" {")...)
 	config := filepath.Join(t.TempDir(), "Caddyfile")
@@ -202,7 +202,7 @@ func TestEdge(t *testing.T) {
 // TestEdgeWaitsForTheApplication: between two containers a request is tried again; after that it
 // is told why it failed.
 func TestEdgeWaitsForTheApplication(t *testing.T) {
-	upstream := freePort(t)
+	upstream := peers.FreePort(t, "127.0.0.1")
 	p, url := edge(t, upstream, "lb_try_duration 10s", "lb_try_duration 300ms")
 	resp, body := get(t, request(t, http.MethodGet, url+"/", nil))
 	if resp.StatusCode != http.StatusBadGateway ||

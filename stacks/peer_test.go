@@ -2,9 +2,7 @@ package stacks_test
 
 import (
 	"bytes"
-	"net"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -85,17 +83,6 @@ func (p *process) await(what string, ask func() bool) {
 		case <-tick.C:
 		}
 	}
-}
-
-// freePort is a port of the loopback address that nothing listens on now.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 // replaced is s with each old text, which it has to hold, replaced by the new one that follows it.

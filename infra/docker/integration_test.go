@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -76,7 +77,11 @@ func newLab(t *testing.T) *lab {
 		"FROM scratch AS base\nCOPY probe /probe\nFROM base AS production\n"+
 			"ENTRYPOINT [\"/probe\"]\n")
 	l.write("services/built/Dockerfile.dockerignore", "**\n!probe\n")
-	l.stack = labStack(name, l.ref, freePort(t))
+	port, err := strconv.Atoi(peers.FreePort(t, "127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.stack = labStack(name, l.ref, port)
 
 	l.state = t.TempDir()
 	l.pul, err = auto.UpsertStackInlineSource(ctx, name, "codexcontinue",
@@ -185,16 +190,6 @@ func (l *lab) importProbe() {
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		l.t.Fatal(err)
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // labStack uses every part of the model that Docker provisions: a volume, a secret and a

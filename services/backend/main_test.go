@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
 const patience = 30 * time.Second
@@ -55,17 +55,12 @@ func environ(t testing.TB, change func(*backendenv.Config)) []string {
 		change(&cfg)
 	}
 
-	vars, err := contract.Render(&cfg)
+	vars, err := contract.Environ(&cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	var env []string
-	for k, v := range vars {
-		env = append(env, k+"="+v)
-	}
-
-	return env
+	return vars
 }
 
 func TestRunRefusesAWrongEnvironment(t *testing.T) {
@@ -254,13 +249,7 @@ func get(t testing.TB, url string) (int, string) {
 
 // The service starts without its peers, says what is wrong with each, and recovers by itself.
 func TestPeersAreMissing(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	addr := l.Addr().String()
-	l.Close()
+	addr := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
 	url, out := serveHere(t, environ(t, func(b *backendenv.Config) {
 		b.RedisURL = "redis://" + addr + "/0"
 		b.Debug = true

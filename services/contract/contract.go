@@ -75,11 +75,7 @@ func (c *Common) Validate() error {
 			c.ListenAddr))
 	}
 
-	if c.DrainTimeout <= 0 {
-		errs = append(errs, fmt.Errorf("DRAIN_TIMEOUT: must be positive, got %s", c.DrainTimeout))
-	}
-
-	return errors.Join(errs...)
+	return errors.Join(append(errs, Positive("DRAIN_TIMEOUT", c.DrainTimeout))...)
 }
 
 // Parse reads the environment (as os.Environ returns it: KEY=VALUE) into the service's struct and
@@ -136,6 +132,14 @@ func Secret(variable, file string) (string, error) {
 func HTTPURL(variable, raw string) error {
 	_, err := baseURL(variable, raw, "http", "https")
 	return err
+}
+
+// Positive returns an error unless d is above zero.
+func Positive(variable string, d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("%s: must be positive, got %s", variable, d)
+	}
+	return nil
 }
 
 // Absolute returns an error if the path is set and relative.

@@ -51,17 +51,12 @@ func valid() *config {
 
 func environ(t *testing.T, c contract.Environment) []string {
 	t.Helper()
-	vars, err := contract.Render(c)
+	vars, err := contract.Environ(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	var out []string
-	for k, v := range vars {
-		out = append(out, k+"="+v)
-	}
-
-	return out
+	return vars
 }
 
 func TestRoundTrip(t *testing.T) {

@@ -3,6 +3,7 @@ package contract
 import (
 	"encoding"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -20,6 +21,20 @@ func Render(cfg Environment) (map[string]string, error) {
 		return nil, err
 	}
 
+	return out, nil
+}
+
+// Environ returns the variables of Render as os.Environ does, in the order of their names.
+func Environ(cfg Environment) ([]string, error) {
+	vars, err := Render(cfg)
+	if err != nil {
+		return nil, err
+	}
+
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		out = append(out, name+"="+vars[name])
+	}
 	return out, nil
 }
 

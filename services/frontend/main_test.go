@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/fakebackend"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
 // lines is a log that can be read while it is written.
@@ -54,7 +54,7 @@ func environ(t *testing.T, addr, backend string) []string {
 		t.Fatal(err)
 	}
 
-	vars, err := contract.Render(&frontendenv.Config{
+	vars, err := contract.Environ(&frontendenv.Config{
 		Common: contract.Common{
 			Environment:  "dev",
 			LogLevel:     "info",
@@ -68,22 +68,12 @@ func environ(t *testing.T, addr, backend string) []string {
 		t.Fatal(err)
 	}
 
-	var out []string
-	for k, v := range vars {
-		out = append(out, k+"="+v)
-	}
-
-	return out
+	return vars
 }
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
 }
 
 // TestServeAndDrain checks that the service passes its own health check and follows an answer,

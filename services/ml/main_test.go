@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollamatest"
+	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
 
@@ -37,13 +38,7 @@ func project(t *testing.T, ollamaURL string) (environ []string, url string) {
 		t.Fatal(err)
 	}
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	addr := l.Addr().String()
-	l.Close()
+	addr := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
 	return []string{"ENVIRONMENT=test", "LOG_LEVEL=info", "DEBUG=false", "LISTEN_ADDR=" + addr,
 		"DRAIN_TIMEOUT=5s", "OLLAMA_API_URL=" + ollamaURL,
 		"DEFAULT_MODEL=m", "MODELFILE_PATH=" + filepath.Join(dir, "Modelfile"),

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
 // TestMain is, for the tests' own processes, drain and a server that it runs: that answers a line
@@ -55,14 +57,8 @@ func start(t *testing.T) (cmd *process, address string) {
 		t.Skip("connections are seen on Linux only, which is what the image runs on")
 	}
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	address = l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(address)
+	port := peers.FreePort(t, "127.0.0.1")
+	address = "127.0.0.1:" + port
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -187,7 +187,7 @@ func (c *chain) configure() error {
 	redis := fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"])
 
 	// The queue has room for the streams that are open at once.
-	ml, errML := contract.Render(&mlenv.Config{
+	ml, errML := contract.Environ(&mlenv.Config{
 		Common:            common("ml"),
 		OllamaURL:         c.url("ollama", ""),
 		DefaultModel:      "bench",
@@ -201,7 +201,7 @@ func (c *chain) configure() error {
 		OptionalRedis:     contract.OptionalRedis{RedisURL: redis},
 	})
 
-	backend, errBackend := contract.Render(&backendenv.Config{
+	backend, errBackend := contract.Environ(&backendenv.Config{
 		Common:            common("backend"),
 		RequiredRedis:     contract.RequiredRedis{RedisURL: redis},
 		MLServiceURL:      c.url("ml", ""),
@@ -209,17 +209,16 @@ func (c *chain) configure() error {
 		GenerationTimeout: 5 * time.Minute,
 	})
 
-	frontend, errFrontend := contract.Render(&frontendenv.Config{
+	frontend, errFrontend := contract.Environ(&frontendenv.Config{
 		Common:     common("frontend"),
 		BackendURL: c.url("backend", ""),
 		DomainFile: domainFile,
 	})
 
-	rendered := map[string]map[string]string{"ml": ml, "backend": backend, "frontend": frontend}
-	for name, vars := range rendered {
-		for k, v := range vars {
-			c.env[name] = append(c.env[name], k+"="+v)
-		}
+	for name, vars := range map[string][]string{
+		"ml": ml, "backend": backend, "frontend": frontend,
+	} {
+		c.env[name] = append(c.env[name], vars...)
 	}
 
 	return errors.Join(errML, errBackend, errFrontend)

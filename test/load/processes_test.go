@@ -190,18 +190,13 @@ func startProcesses(t *testing.T) *processes {
 		return p
 	}
 
-	render := func(vars map[string]string, err error) []string {
+	environ := func(c contract.Environment) []string {
 		t.Helper()
+		vars, err := contract.Environ(c)
 		if err != nil {
 			t.Fatal(err)
 		}
-
-		var env []string
-		for k, v := range vars {
-			env = append(env, k+"="+v)
-		}
-
-		return env
+		return vars
 	}
 
 	common := func(address string) contract.Common {
@@ -251,44 +246,41 @@ func startProcesses(t *testing.T) *processes {
 
 	const parallel = 64
 	mlAt := freeAddress(t)
-	add("ml", &process{address: mlAt, healthy: "/ready", argv: []string{filepath.Join(dir, "ml")},
-		env: render(
-			contract.Render(&mlenv.Config{
-				Common:       common(mlAt),
-				OllamaURL:    "http://" + ollamaAt,
-				DefaultModel: "load",
-				ApplyModel:   true,
-				ModelfilePath: filepath.Join(
-					dir,
-					"modelfile",
-					"Modelfile",
-				),
-				ModelfileDigest:   m.Digest,
-				MaxParallel:       parallel,
-				MaxQueue:          64,
-				GenerationTimeout: 5 * time.Minute,
-				KeepAlive:         -1,
-				OptionalRedis:     contract.OptionalRedis{RedisURL: "redis://" + redisAt + "/0"},
-			}),
-		)})
+	add("ml", &process{
+		address: mlAt,
+		healthy: "/ready",
+		argv:    []string{filepath.Join(dir, "ml")},
+		env: environ(&mlenv.Config{
+			Common:            common(mlAt),
+			OllamaURL:         "http://" + ollamaAt,
+			DefaultModel:      "load",
+			ApplyModel:        true,
+			ModelfilePath:     filepath.Join(dir, "modelfile", "Modelfile"),
+			ModelfileDigest:   m.Digest,
+			MaxParallel:       parallel,
+			MaxQueue:          64,
+			GenerationTimeout: 5 * time.Minute,
+			KeepAlive:         -1,
+			OptionalRedis:     contract.OptionalRedis{RedisURL: "redis://" + redisAt + "/0"},
+		}),
+	})
 
 	var backends []string
 	for range 2 {
 		at := freeAddress(t)
 		backends = append(backends, at)
-		add(
-			"backend",
-			&process{address: at, healthy: "/health", argv: []string{filepath.Join(dir, "backend")},
-				env: render(
-					contract.Render(&backendenv.Config{
-						Common:            common(at),
-						RequiredRedis:     contract.RequiredRedis{RedisURL: "redis://" + redisAt + "/0"},
-						MLServiceURL:      "http://" + mlAt,
-						DefaultModel:      "load",
-						GenerationTimeout: 5 * time.Minute,
-					}),
-				)},
-		)
+		add("backend", &process{
+			address: at,
+			healthy: "/health",
+			argv:    []string{filepath.Join(dir, "backend")},
+			env: environ(&backendenv.Config{
+				Common:            common(at),
+				RequiredRedis:     contract.RequiredRedis{RedisURL: "redis://" + redisAt + "/0"},
+				MLServiceURL:      "http://" + mlAt,
+				DefaultModel:      "load",
+				GenerationTimeout: 5 * time.Minute,
+			}),
+		})
 	}
 
 	domainFile := filepath.Join(dir, "domain.json")
@@ -303,21 +295,16 @@ func startProcesses(t *testing.T) *processes {
 	}
 
 	frontendAt := freeAddress(t)
-	add(
-		"frontend",
-		&process{
-			address: frontendAt,
-			healthy: "/healthz",
-			argv:    []string{filepath.Join(dir, "frontend")},
-			env: render(
-				contract.Render(&frontendenv.Config{
-					Common:     common(frontendAt),
-					BackendURL: "http://" + balance(t, backends),
-					DomainFile: domainFile,
-				}),
-			),
-		},
-	)
+	add("frontend", &process{
+		address: frontendAt,
+		healthy: "/healthz",
+		argv:    []string{filepath.Join(dir, "frontend")},
+		env: environ(&frontendenv.Config{
+			Common:     common(frontendAt),
+			BackendURL: "http://" + balance(t, backends),
+			DomainFile: domainFile,
+		}),
+	})
 
 	s.url = "http://" + frontendAt
 	if caddy, err := exec.LookPath("caddy"); err == nil {
@@ -424,12 +411,7 @@ func writeCaddyfile(t *testing.T, dir, root, edge, frontend string) string {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
 }
 
 // balance passes connections on to one address after the other, and to the next where one is

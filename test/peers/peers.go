@@ -5,11 +5,13 @@ package peers
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -34,22 +36,22 @@ func Missing(t testing.TB, peer string, why error) {
 	t.Skipf("peer %s is absent, so this was not tested: %v", peer, why)
 }
 
-// FreePort returns a port of the address that nobody listens on. Somebody may take it before the test
-// does.
+// FreePort returns a port of the address that nobody listens on. It is below those that the kernel
+// gives to whoever asks for any, so that no server of another package's test has it by the time that
+// this one listens.
 func FreePort(t testing.TB, address string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(20_000 + rand.IntN(10_000))
+		l, err := net.Listen("tcp", net.JoinHostPort(address, port))
+		if err == nil {
+			l.Close()
+			return port
+		}
 	}
 
-	return port
+	t.Fatal("no port from 20000 on is free")
+	return ""
 }
 
 // EndToEnd skips the test unless CODEXCONTINUE_E2E is set, as `make e2e` does. Tests that provision

@@ -5,9 +5,6 @@ package slowmodel_test
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,7 +29,7 @@ func TestReal(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 
-	address := freeAddress(t)
+	address := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
 	env := append(
 		os.Environ(),
 		"OLLAMA_REAL="+real,
@@ -173,21 +170,4 @@ func TestReal(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("it does not end")
 	}
-}
-
-// freeAddress returns an address of loopback that nothing listens on. Its port is below those that
-// the kernel gives to whoever asks for any: the program listens only when the real server answers,
-// and a server of another package's test must not be there first.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
-	}
-
-	t.Fatal("no port from 20000 on is free")
-	return ""
 }

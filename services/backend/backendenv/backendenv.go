@@ -42,10 +42,6 @@ func (c *Config) Validate() error {
 			c.ConversationTTL))
 	}
 
-	if c.GenerationTimeout <= 0 {
-		errs = append(errs, fmt.Errorf("GENERATION_TIMEOUT: must be positive, got %s",
-			c.GenerationTimeout))
-	}
-
+	errs = append(errs, contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout))
 	return errors.Join(errs...)
 }

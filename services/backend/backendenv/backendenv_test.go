@@ -23,14 +23,9 @@ func valid() *backendenv.Config {
 }
 
 func TestRoundTrip(t *testing.T) {
-	vars, err := contract.Render(valid())
+	environ, err := contract.Environ(valid())
 	if err != nil {
 		t.Fatal(err)
-	}
-
-	var environ []string
-	for k, v := range vars {
-		environ = append(environ, k+"="+v)
 	}
 
 	got, err := contract.Parse[backendenv.Config](environ)

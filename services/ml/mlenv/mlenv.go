@@ -72,10 +72,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("MAX_QUEUE: must not be negative, got %d", c.MaxQueue))
 	}
 
-	if c.GenerationTimeout <= 0 {
-		errs = append(errs, fmt.Errorf("GENERATION_TIMEOUT: must be positive, got %s",
-			c.GenerationTimeout))
-	}
-
-	return errors.Join(append(errs, c.OptionalRedis.Validate())...)
+	errs = append(errs, contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
+		c.OptionalRedis.Validate())
+	return errors.Join(errs...)
 }

@@ -35,14 +35,9 @@ func TestRoundTrip(t *testing.T) {
 	} {
 		want := valid()
 		want.OptionalRedis = redis
-		vars, err := contract.Render(want)
+		environ, err := contract.Environ(want)
 		if err != nil {
 			t.Fatal(err)
-		}
-
-		var environ []string
-		for k, v := range vars {
-			environ = append(environ, k+"="+v)
 		}
 
 		got, err := contract.Parse[mlenv.Config](environ)

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"errors"
 
 	"net"
 	"strings"
@@ -149,8 +150,8 @@ func TestFormerKeys(t *testing.T) {
 	if err := s.Append(t.Context(), g, 0, "text"); err != nil {
 		t.Error(err)
 	}
-	if leased, err := s.Reap(t.Context(), g); !leased || err != nil {
-		t.Errorf("leased %v, %v", leased, err)
+	if err := s.Reap(t.Context(), g); !errors.Is(err, store.ErrLeased) {
+		t.Errorf("got %v, want that it is leased", err)
 	}
 	if err := s.End(t.Context(), g, store.Stopped()); err != nil {
 		t.Error(err)

@@ -368,7 +368,7 @@ func Stopped() Ending {
 // ErrEnded, or with ErrNotFound if nothing is left of the answer. It fails with ErrSuperseded if
 // the answer has another writer now.
 func (s *Store) End(ctx context.Context, g Generation, e Ending) error {
-	_, err := s.end(ctx, g, e, 0)
+	err := s.end(ctx, g, e, 0)
 	if err == nil {
 		s.Forget(ctx, g)
 	}
@@ -376,9 +376,9 @@ func (s *Store) End(ctx context.Context, g Generation, e Ending) error {
 }
 
 // Reap ends an answer that an instance of the former version began and whose writer is gone: its
-// lease has expired, and it did not renew it when that was found out. It reports whether the writer
-// is there, or may be.
-func (s *Store) Reap(ctx context.Context, g Generation) (leased bool, err error) {
+// lease has expired, and it did not renew it when that was found out. It fails with ErrLeased if the
+// writer is there, or may be.
+func (s *Store) Reap(ctx context.Context, g Generation) error {
 	g.Fence = 0
 	return s.end(ctx, g, Failed(Interrupted("/problems/restarted",
 		"The backend was restarted while it wrote this answer. What came so far is kept: "+
@@ -387,11 +387,11 @@ func (s *Store) Reap(ctx context.Context, g Generation) (leased bool, err error)
 
 func (s *Store) end(
 	ctx context.Context, g Generation, e Ending, grace time.Duration,
-) (leased bool, err error) {
+) (err error) {
 	var why []byte
 	if e.Problem != nil {
 		if why, err = json.Marshal(e.Problem); err != nil {
-			return false, fmt.Errorf("end an answer: %w", err)
+			return fmt.Errorf("end an answer: %w", err)
 		}
 		e.Data = why
 	}
@@ -405,14 +405,10 @@ func (s *Store) end(
 		e.State, why, time.Now().UnixMilli(), millis(s.opts.TTL), millis(s.opts.Keep), fence,
 		millis(grace), millis(s.opts.Outage)).Text()
 	if err != nil {
-		return false, fmt.Errorf("end an answer: %w", err)
+		return fmt.Errorf("end an answer: %w", err)
 	}
 
-	if reply == "leased" {
-		return true, nil
-	}
-
-	return false, refusals[reply]
+	return refusals[reply]
 }
 
 // Generation reads an answer of the owner. One whose conversation is gone is not found.

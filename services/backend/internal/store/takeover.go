@@ -60,10 +60,8 @@ func (s *Store) Claim(ctx context.Context, g Generation) (Claim, error) {
 	}
 
 	if reply[0] == "former" {
-		leased, err := s.Reap(ctx, g)
-		if err == nil && leased {
-			err = ErrLeased
-		} else if err == nil {
+		err := s.Reap(ctx, g)
+		if err == nil {
 			s.Forget(ctx, g)
 			err = ErrEnded
 		}

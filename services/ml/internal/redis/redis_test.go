@@ -169,55 +169,22 @@ func until(t *testing.T, reached func() bool) {
 
 // A command for which Redis takes its time delays no other.
 func TestSlowCommand(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() { l.Close() })
-
-	came := make(chan struct{}, 2)
-	goOn := make(chan struct{})
-	go func() {
-		for first := true; ; first = false {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-
-			go func() {
-				defer conn.Close()
-				for b := make([]byte, 4<<10); ; {
-					if _, err := conn.Read(b); err != nil {
-						return
-					}
-
-					came <- struct{}{}
-					if first {
-						<-goOn
-					}
-
-					fmt.Fprint(conn, "*1\r\n:1\r\n")
-				}
-			}()
-		}
-	}()
-
-	c := client(t, contract.Redis{URL: "redis://" + l.Addr().String()})
+	n := newNode(t, 1)
+	c := client(t, contract.Redis{URL: "redis://" + n.addr})
 	slow := make(chan error)
 	go func() {
 		_, err := add(t, c, "n", "1")
 		slow <- err
 	}()
 
-	<-came
+	<-n.came
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := c.Run(ctx, count, []string{"n"}, "1", ""); err != nil {
 		t.Errorf("while another command is slow: %v", err)
 	}
 
-	close(goOn)
+	close(n.goOn)
 	if err := <-slow; err != nil {
 		t.Error(err)
 	}
@@ -303,14 +270,17 @@ func TestHungServerIsNotAskedAgain(t *testing.T) {
 type node struct {
 	addr string
 
-	// came receives for each script that came, which is answered when goOn is closed.
+	// came receives for each script that came. The first connections answer when goOn is closed.
 	came, goOn chan struct{}
 
 	// silent is how many of the connections, in their order, get no answer any more.
 	silent atomic.Int32
 }
 
-func newNode(t *testing.T) *node {
+// newNode returns a node of which so many connections wait, in their order, and others answer at
+// once.
+func newNode(t *testing.T, waiting int32) *node {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -334,7 +304,9 @@ func newNode(t *testing.T) *node {
 					}
 
 					n.came <- struct{}{}
-					<-n.goOn
+					if number <= waiting {
+						<-n.goOn
+					}
 					if number > n.silent.Load() {
 						fmt.Fprint(conn, "*1\r\n:1\r\n")
 					}
@@ -394,7 +366,7 @@ func TestStaysWithAnswering(t *testing.T) {
 
 	t.Cleanup(func() { hung.Close() })
 
-	n := newNode(t)
+	n := newNode(t, 4)
 	c := client(t, contract.Redis{URL: "redis://unused:1",
 		Cluster: []string{hung.Addr().String(), n.addr}})
 	hangs(t, c)
@@ -404,7 +376,7 @@ func TestStaysWithAnswering(t *testing.T) {
 // TestHungConnections checks that connections that hang together, as those to a master that has
 // gone, cost one script and not one each.
 func TestHungConnections(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, 4)
 	c := client(t, contract.Redis{URL: "redis://" + n.addr})
 	n.connect(t, c)
 	n.silent.Store(4)
