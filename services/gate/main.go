@@ -21,6 +21,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
@@ -94,9 +95,14 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return signer.Sign(p, identity.Backend)
 	}, log)
 
+	own, err := pages.New(cfg.Title, log)
+	if err != nil {
+		return err
+	}
+
 	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
-	srv.Handle("/", browser.Loopback(http.HandlerFunc(
+	srv.Handle("/", browser.Loopback(own, http.HandlerFunc(
 		func(w http.ResponseWriter, r *http.Request) {
 			ended := context.WithoutCancel(ctx)
 			if strings.HasPrefix(r.URL.Path, "/generations/") {

@@ -31,6 +31,7 @@ func environ(t *testing.T, addr, redisURL, frontendURL string) []string {
 		},
 		RequiredRedis:     contract.RequiredRedis{RedisURL: redisURL},
 		FrontendURL:       frontendURL,
+		Title:             "CodexContinue",
 		SignIn:            gateenv.None,
 		GenerationTimeout: time.Minute,
 	})

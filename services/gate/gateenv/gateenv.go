@@ -28,6 +28,9 @@ type Config struct {
 	// FrontendURL is the base URL of the frontend, which has the pages.
 	FrontendURL string `env:"FRONTEND_URL,required,notEmpty"`
 
+	// Title is what the site calls itself.
+	Title string `env:"TITLE,required,notEmpty"`
+
 	// SignIn is how people sign in.
 	SignIn string `env:"SIGN_IN,required,notEmpty"`
 

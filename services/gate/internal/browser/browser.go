@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -75,7 +76,7 @@ func valid(id string) bool {
 var hosts = []string{"localhost", "127.0.0.1", "::1"}
 
 // Loopback returns a handler that refuses requests to other hosts than the loopback address.
-func Loopback(next http.Handler) http.Handler {
+func Loopback(p *pages.Pages, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host
 		if name, _, err := net.SplitHostPort(host); err == nil {
@@ -83,7 +84,7 @@ func Loopback(next http.Handler) http.Handler {
 		}
 
 		if !slices.Contains(hosts, strings.Trim(host, "[]")) {
-			problem.Write(w, r, problem.New(http.StatusMisdirectedRequest,
+			p.Fail(w, r, problem.New(http.StatusMisdirectedRequest,
 				"Nobody signs in here, so this site answers at http://localhost and "+
 					"http://127.0.0.1 only. A stack that others reach needs codexcontinue:signIn."))
 			return
