@@ -22,6 +22,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // send sends a message until somebody acknowledges it; it goes to another backend each time.
@@ -140,7 +141,7 @@ func conversation(t testing.TB, url, id string) (d backendapi.ConversationDetail
 // A backend is killed while it writes an answer: for the reader on another instance text goes on
 // within five seconds, and nothing of it is missing or twice there.
 func TestKilledBackend(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	env := environ(t, func(b *backendenv.Config) { b.RedisURL, b.MLServiceURL = redis.URL, ml.URL })
 	victim := startProcess(t, env)
 	survivor, _ := serveHere(t, env)
@@ -214,7 +215,7 @@ func TestRandomKills(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	env := environ(t, func(b *backendenv.Config) { b.RedisURL, b.MLServiceURL = redis.URL, ml.URL })
 	f := &fleet{}
 	for range 3 {

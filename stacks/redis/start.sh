@@ -47,7 +47,8 @@ for hash in $previous; do
 done
 
 # A user of its own takes the old passwords away. That user's password is in this process alone.
-key=$(head -c 32 /dev/urandom | sha256sum | cut -d' ' -f1)
+sha256() { sha256sum | cut -d' ' -f1; }
+key=$(head -c 32 /dev/urandom | sha256)
 (
 	rotation() { REDISCLI_AUTH=$key redis-cli -e --no-auth-warning --user rotation; }
 	sleep "$left"
@@ -63,5 +64,5 @@ key=$(head -c 32 /dev/urandom | sha256sum | cut -d' ' -f1)
 ) >/dev/null 2>&1 &
 exec redis-server "$config" - <<CONF
 $(sed "$both" "$users")
-user rotation reset on #$(printf %s "$key" | sha256sum | cut -d' ' -f1) -@all +acl|setuser +acl|deluser
+user rotation reset on #$(printf %s "$key" | sha256) +acl|setuser +acl|deluser
 CONF

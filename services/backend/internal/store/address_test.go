@@ -39,7 +39,8 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 	single, node := redistest.Start(t), redistest.StartNode(t)
 	replica := redistest.Start(t, "--replicaof", strings.Replace(single.Addr, ":", " ", 1))
 	sentinel := redistest.StartWatched(t, "correct-horse", false)
-	acl := redistest.Start(t, "--user", "weak", "on", ">correct-horse", "~*", "+@read")
+	acl := redistest.Start(t, "--user", "weak", "on", ">correct-horse", "~*", "+@read",
+		"--user", "open", "on", "nopass", "~*", "+@all", "--user", "default", "off")
 	chat := []string{sentinel.Sentinel.Addr}
 	for name, tc := range map[string]struct {
 		address store.Address
@@ -78,6 +79,8 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 			"REDIS_CLUSTER: 127.0.0.1:1: 127.0.0.1:1 cannot be reached: "},
 		"no such host": {store.Address{URL: "redis://redis.invalid:6379"},
 			"REDIS_URL: redis.invalid:6379: the host redis.invalid does not resolve"},
+		"a user without a password": {
+			store.Address{URL: strings.Replace(acl.URL, "//", "//open@", 1)}, ""},
 		"too few rights": {store.Address{URL: strings.Replace(acl.URL, "//", "//weak@", 1), Password: "correct-horse"},
 			"the user may not do what the backend does"},
 	} {

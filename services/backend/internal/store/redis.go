@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -58,10 +59,11 @@ func (a Address) options() (*redis.UniversalOptions, error) {
 	}
 
 	u := &redis.UniversalOptions{
-		Addrs:                    []string{opt.Addr},
-		DB:                       opt.DB,
-		Username:                 opt.Username,
-		Password:                 a.Password,
+		Addrs:    []string{opt.Addr},
+		DB:       opt.DB,
+		Username: opt.Username,
+		// A user who has none takes any, and go-redis says who it is only with one.
+		Password:                 cmp.Or(a.Password, opt.Username),
 		TLSConfig:                opt.TLSConfig,
 		MaxRetries:               -1, // see once
 		DialTimeout:              dialTimeout,
