@@ -229,3 +229,18 @@ func TestRedisPasswords(t *testing.T) {
 		}
 	}
 }
+
+// TestRedisUsersDocumented holds that the docs tell the owner of another Redis what services need.
+func TestRedisUsersDocumented(t *testing.T) {
+	docs, err := os.ReadFile("../docs/scaling.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, service := range []string{gate, stacks.Backend, stacks.ML} {
+		line := "\nuser " + service + " on >PASSWORD " + stacks.RedisACL(service) + "\n"
+		if !strings.Contains(string(docs), line) {
+			t.Errorf("docs/scaling.md lacks the line\n%s", line)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -96,6 +97,34 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 				t.Errorf("shows a password: %v", err)
 			}
 		})
+	}
+}
+
+// In a Cluster a user needs the rights that docs/scaling.md names beside those of one server, and
+// asks for no more.
+func TestClusterUser(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	rules := stacks.RedisACL(stacks.Backend) + " ~{*}:* +command +cluster|slots +cluster|info"
+	for _, n := range cluster.Nodes {
+		user := []any{"acl", "setuser", "chat", "on", "nopass"}
+		for rule := range strings.FieldsSeq(rules) {
+			user = append(user, rule)
+		}
+		if err := n.Client(t).Do(t.Context(), user...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	s := openAt(t, store.Address{URL: "redis://chat@unused:1", Cluster: cluster.Addrs()})
+	if err := s.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	begin(t, s)
+
+	for _, n := range cluster.Nodes {
+		if denied := n.Client(t).ACLLog(t.Context(), 10).Val(); len(denied) > 0 {
+			t.Errorf("refused: %s", denied[0].Object)
+		}
 	}
 }
 
