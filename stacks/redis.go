@@ -21,7 +21,7 @@ import (
 // CONFIG, ACL, DEBUG, SHUTDOWN. Nobody has channels.
 var redisACL = map[string][]string{
 	// The gate signs people in. It keeps accounts, sessions and limits.
-	"gate": {
+	Gate: {
 		"~gate:*",
 		// It signs who asks; the public keys by which others verify that.
 		"~identity:gate:*",

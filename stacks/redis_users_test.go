@@ -19,22 +19,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// gate is the service that stands before the frontend where people sign in.
-const gate = "gate"
-
-// startStack starts the Redis of the stack, with further lines in its configuration.
-func (s *passwordServer) startStack(stack stacks.Stack, secret, more string) {
+// startStack starts the Redis of the stack.
+func (s *passwordServer) startStack(stack stacks.Stack, secret string) {
 	s.t.Helper()
 	r := stack.Service(stacks.Redis)
 	own := strings.NewReplacer("bind * -::*", "bind 127.0.0.1", "port 6379",
 		fmt.Sprint("port ", s.port), "dir /data", "dir "+s.dir)
 	command := strings.Join(r.Command, " ")
 	for _, f := range r.Files {
-		text := own.Replace(f.Text(secret))
-		if strings.HasSuffix(f.Path, "/redis.conf") {
-			text += more
-		}
-		s.write(path.Base(f.Path), text)
+		s.write(path.Base(f.Path), own.Replace(f.Text(secret)))
 		command = strings.ReplaceAll(command, f.Path, filepath.Join(s.dir, path.Base(f.Path)))
 	}
 
@@ -85,15 +78,14 @@ func words(command string, quoted ...any) []any {
 // TestRedisUsers tries what each service's user may do in the stack's own Redis, and what not.
 func TestRedisUsers(t *testing.T) {
 	s := newPasswordServer(t)
-	s.startStack(load(t, "dev", stacks.Settings{}), "",
-		"user gate reset on nopass "+stacks.RedisACL(gate)+"\n")
+	s.startStack(load(t, "dev", stacks.Settings{}), "")
 
 	// Each user's own keys, of which the others may neither read nor write any.
 	keys := map[string][]string{
 		stacks.Backend: {"conversation:c", "conversation:c:messages", "generation:g",
 			"generation:g:text", "owner:o:conversations", "owner:o:usage", "running"},
-		stacks.ML: {"{queue}:leases", "{queue}:running", "{queue}:waiting"},
-		gate:      {"gate:session:s", "gate:account:a"},
+		stacks.ML:   {"{queue}:leases", "{queue}:running", "{queue}:waiting"},
+		stacks.Gate: {"gate:session:s", "gate:account:a"},
 	}
 	read := words("eval % 0", "return redis.call('GET', 'KEY')")
 	write := words("eval % 0", "return redis.call('DEL', 'KEY')")
@@ -107,7 +99,7 @@ func TestRedisUsers(t *testing.T) {
 			for _, key := range append(names, "identity:"+owner+":k") {
 				public := strings.HasPrefix(key, "identity:")
 				writable := owner == user && (!public || user != stacks.ML)
-				readable := owner == user || public && user != gate
+				readable := owner == user || public && user != stacks.Gate
 				for what, does := range map[string]struct {
 					words []any
 					may   bool
@@ -205,7 +197,7 @@ func TestRedisPasswords(t *testing.T) {
 	const secret = "correct-horse-battery-staple"
 	stack := load(t, "prod", withPassword())
 	s := newPasswordServer(t)
-	s.startStack(stack, secret, "")
+	s.startStack(stack, secret)
 
 	passwords := map[string]string{"the config": secret, "nobody": ""}
 	for _, svc := range stack.Services {
@@ -216,15 +208,15 @@ func TestRedisPasswords(t *testing.T) {
 		}
 	}
 
-	if len(slices.Compact(slices.Sorted(maps.Values(passwords)))) != 4 {
+	if len(slices.Compact(slices.Sorted(maps.Values(passwords)))) != 5 {
 		t.Errorf("some passwords are the same")
 	}
 
-	for _, user := range []string{"", "default", stacks.Backend, stacks.ML, gate, "rotation"} {
+	for _, user := range []string{"", "default", stacks.Backend, stacks.ML, stacks.Gate, "rotation"} {
 		for of, password := range passwords {
-			if got := s.as(user, password).Do(t.Context(), "get", "identity:x").Err() == redis.Nil; got !=
-				(user == of) {
-				t.Errorf("the password of %s opens to %q: %v", of, user, got)
+			err := s.as(user, password).Do(t.Context(), "get", "identity:gate:x").Err()
+			if opens := err == redis.Nil; opens != (user == of) {
+				t.Errorf("the password of %s opens to %q: %v", of, user, opens)
 			}
 		}
 	}
@@ -237,7 +229,7 @@ func TestRedisUsersDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	for _, service := range []string{gate, stacks.Backend, stacks.ML} {
+	for _, service := range []string{stacks.Gate, stacks.Backend, stacks.ML} {
 		line := "\nuser " + service + " on >PASSWORD " + stacks.RedisACL(service) + "\n"
 		if !strings.Contains(string(docs), line) {
 			t.Errorf("docs/scaling.md lacks the line\n%s", line)

@@ -111,8 +111,8 @@ func (p Project) Write(dir string) ([]string, error) {
 		// Secrets reach containers as files, so that they stand in no environment: compose's
 		// variables for them stay empty.
 		"env": fmt.Sprintf(
-			"STACK=%s\nMODELFILE_DIGEST=%s\nDOMAIN_TEXTS=\nBACKEND_REDIS_PASSWORD=\n"+
-				"ML_REDIS_PASSWORD=\nREDIS_AUTH=\n",
+			"STACK=%s\nMODELFILE_DIGEST=%s\nDOMAIN_TEXTS=\nGATE_REDIS_PASSWORD=\n"+
+				"BACKEND_REDIS_PASSWORD=\nML_REDIS_PASSWORD=\nREDIS_AUTH=\n",
 			p.Name, p.Stack.Model.Digest),
 		"override.yaml": override,
 	}

@@ -88,6 +88,7 @@ func TestWrite(t *testing.T) {
 
 			hex := regexp.MustCompile("^[0-9a-f]{64}$").MatchString
 			for name, want := range map[string]func(string) bool{
+				"gate-redis-password":    hex,
 				"backend-redis-password": hex,
 				"ml-redis-password":      hex,
 				"redis-auth": func(text string) bool {
