@@ -24,7 +24,6 @@ func (s *Stack) applySettings(v Settings) error {
 	if v.Secrets[RedisPasswordKey] && !s.hasPassword() {
 		s.requirePassword()
 	}
-	s.givePassword()
 
 	for _, secret := range s.Secrets {
 		if !v.Secrets[secret.ConfigKey] && !v.AssumeSecrets {
@@ -72,6 +71,7 @@ func (s *Stack) applySettings(v Settings) error {
 	}
 
 	errs = append(errs, s.applyRedis(v.Redis), s.applyVolumes(v.Volumes, v.Target))
+	s.signIn()
 	s.Registry = v.Registry
 	if v.Edge.Host != "" {
 		s.Route = &Route{

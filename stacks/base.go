@@ -72,8 +72,13 @@ var redisConf string
 //go:embed redis/start.sh
 var redisStartScript string
 
-// Where Redis finds its configuration and, where it asks for a password, what starts it.
-const redisConfig, redisStart = "/etc/redis/redis.conf", "/etc/redis/start.sh"
+// Where Redis finds its configuration and, where it asks for passwords, what starts it; else its
+// users.
+const (
+	redisConfig = "/etc/redis/redis.conf"
+	redisStart  = "/etc/redis/start.sh"
+	redisUsers  = "/etc/redis/users.conf"
+)
 
 // base is the single source of truth: what every stack is before its overlay.
 func base(name string) Stack {
@@ -82,7 +87,7 @@ func base(name string) Stack {
 		services = append(services, service(name))
 	}
 
-	s := Stack{
+	return Stack{
 		Name:     name,
 		Domain:   "codexcontinue",
 		Networks: []Network{{Name: MainNetwork}},
@@ -94,11 +99,6 @@ func base(name string) Stack {
 		Model:    Model{Name: "codexcontinue", Modelfile: "modelfiles/codexcontinue/Modelfile"},
 		Services: append(services, redis(), ollama()),
 	}
-
-	edit(&s, func(c contract.RedisUser) {
-		c.RedisVariables().RedisURL = url("redis", Redis, redisPort) + "/0"
-	})
-	return s
 }
 
 // ownServices are those of this repository, in the order in which people see them. A new one is a

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
@@ -62,12 +60,11 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 	c.Mountable = c.Mountable || v.Target != Kubernetes
 	apply(&stack, c)
 	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model.Base),
-		stack.applyDomain(c.FS, v.DomainTitle))
+		stack.applyDomain(c.FS, v.DomainTitle), stack.finishRedis())
 	if err != nil {
 		return Stack{}, err
 	}
 
-	stack.boundRedis()
 	return stack, nil
 }
 
@@ -146,65 +143,4 @@ func (s *Stack) parallel(n int) {
 		o.Env[parallelVariable] = strconv.Itoa(n)
 	}
 	edit(s, func(c *mlenv.Config) { c.MaxParallel = n })
-}
-
-// formerPassword is how long Redis takes a password that was replaced. An `up` that replaces the
-// containers which know it ends within that time, with image builds and the drain of each, and one
-// that failed half-way can be repaired.
-const formerPassword = time.Hour
-
-// requirePassword makes Redis ask for the password of the config, which Load gives to its users.
-// Redis gets the hash alone, so the password may have any characters and cannot be read from its
-// container. A password that was replaced is taken for a while (formerPassword).
-func (s *Stack) requirePassword() {
-	s.Secrets = append(s.Secrets, Secret{Name: RedisPassword, ConfigKey: RedisPasswordKey})
-	if r := s.Service(Redis); r != nil {
-		auth := path.Join(secretsDir, "redis-auth.conf")
-		r.Files = append(r.Files,
-			File{
-				Path:    auth,
-				Content: "user default reset on #" + SecretHashToken + " ~* &* +@all\n",
-				Secret:  RedisPassword,
-			},
-			File{Path: redisStart, Content: redisStartScript})
-
-		r.Command = []string{
-			"sh", redisStart, auth, "/data/passwords",
-			strconv.Itoa(int(formerPassword / time.Second)), redisConfig,
-		}
-	}
-}
-
-// hasPassword reports whether Redis asks for a password.
-func (s *Stack) hasPassword() bool {
-	return slices.ContainsFunc(s.Secrets, func(x Secret) bool { return x.Name == RedisPassword })
-}
-
-// givePassword gives the password to the services that use Redis, those of an overlay included.
-func (s *Stack) givePassword() {
-	if !s.hasPassword() {
-		return
-	}
-
-	file := path.Join(secretsDir, RedisPassword)
-	for i := range s.Services {
-		svc := &s.Services[i]
-		if c, ok := svc.Contract.(contract.RedisUser); ok {
-			svc.Files = append(svc.Files, File{Path: file, Secret: RedisPassword})
-			c.RedisVariables().RedisPasswordFile = file
-		}
-	}
-}
-
-// boundRedis makes Redis bound its memory to three quarters of the container's.
-func (s *Stack) boundRedis() {
-	r := s.Service(Redis)
-	if r == nil {
-		return
-	}
-
-	for i := range r.Files {
-		r.Files[i].Content = strings.ReplaceAll(r.Files[i].Content, "${maxmemory}",
-			fmt.Sprint(int64(r.Resources.Memory)/4*3))
-	}
 }

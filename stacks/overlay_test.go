@@ -45,3 +45,21 @@ func TestPasswordOfAddedService(t *testing.T) {
 		t.Errorf("files %+v and the variable %q, want the password once", svc.Files, file)
 	}
 }
+
+// TestRedisUserOfAddedService adds a service of which nobody says what it may do in Redis.
+func TestRedisUserOfAddedService(t *testing.T) {
+	s := base("x")
+	added := backend("x")
+	added.Name = "added"
+	s.Services = append(s.Services, added)
+	want := "services.added: uses Redis, and nobody says what it may do there: " +
+		"add its rules to redisACL in stacks/redis.go"
+	if err := s.finishRedis(); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+
+	s.Remove(Redis) // in somebody else's it is what its owner says
+	if err := s.finishRedis(); err != nil {
+		t.Error(err)
+	}
+}

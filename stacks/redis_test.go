@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,16 +18,18 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 )
 
 // passwordServer is a Redis that start.sh starts, again and again on the same data.
 type passwordServer struct {
-	t    *testing.T
-	dir  string
-	port int
-	out  bytes.Buffer
-	cmd  *exec.Cmd
+	t     *testing.T
+	dir   string
+	port  int
+	users []string
+	out   bytes.Buffer
+	cmd   *exec.Cmd
 }
 
 func newPasswordServer(t *testing.T) *passwordServer {
@@ -38,7 +41,10 @@ func newPasswordServer(t *testing.T) *passwordServer {
 	}
 	defer l.Close()
 
-	s := &passwordServer{t: t, dir: t.TempDir(), port: l.Addr().(*net.TCPAddr).Port}
+	s := &passwordServer{
+		t: t, dir: t.TempDir(), port: l.Addr().(*net.TCPAddr).Port,
+		users: []string{"backend", "ml"},
+	}
 	s.write("redis.conf",
 		fmt.Sprintf("bind 127.0.0.1\nport %d\ndir %s\nsave \"\"\n"+
 			"user health on nopass -@all +ping\n",
@@ -59,7 +65,11 @@ func (s *passwordServer) write(name, text string) {
 func (s *passwordServer) start(password string, seconds int) {
 	s.t.Helper()
 	hash := sha256.Sum256([]byte(password))
-	s.write("auth.conf", "user default reset on #"+hex.EncodeToString(hash[:])+" ~* &* +@all\n")
+	conf := "user default reset ~* &* +@all\n"
+	for _, user := range s.users {
+		conf += "user " + user + " reset on #" + hex.EncodeToString(hash[:]) + " +ping +acl|users\n"
+	}
+	s.write("auth.conf", conf)
 
 	file := func(name string) string { return filepath.Join(s.dir, name) }
 	s.cmd = exec.Command("sh", "redis/start.sh", file("auth.conf"), file("passwords"),
@@ -104,57 +114,85 @@ func (s *passwordServer) takes(user, password string) bool {
 	return c.Ping(context.Background()).Err() == nil
 }
 
-// TestPasswordRotation holds that Redis takes the password before for a while, over its own
+// opensTo returns the users that the password lets in, of those that there may be.
+func (s *passwordServer) opensTo(password string) string {
+	var users []string
+	for _, user := range []string{"default", "backend", "ml", "rotation"} {
+		if s.takes(user, password) {
+			users = append(users, user)
+		}
+	}
+	return strings.Join(users, " ")
+}
+
+// holds fails the test unless each password lets in the users.
+func (s *passwordServer) holds(when string, want map[string]string) {
+	s.t.Helper()
+	got := map[string]string{}
+	for password := range want {
+		got[password] = s.opensTo(password)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		s.t.Fatalf("%s, who gets in (-want +got):\n%s%s", when, d, s.out.String())
+	}
+}
+
+// rotates reports whether the user who takes former passwords away is there.
+func (s *passwordServer) rotates() bool {
+	c := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", s.port),
+		Username: "backend", Password: "first", DisableIdentity: true})
+	defer c.Close()
+	list, err := c.Do(context.Background(), "acl", "users").StringSlice()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return slices.Contains(list, "rotation")
+}
+
+// ownCLI makes the script's redis-cli, which talks to the stack's port, talk to the test's.
+func (s *passwordServer) ownCLI() {
+	s.t.Helper()
+	cli := peers.Find(s.t, "redis", "redis-cli")
+	s.write("redis-cli", fmt.Sprintf("#!/bin/sh\nexec %s -p %d \"$@\"\n", cli, s.port))
+	if err := os.Chmod(filepath.Join(s.dir, "redis-cli"), 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// until waits until the password lets in nobody.
+func (s *passwordServer) until(password string) {
+	s.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for ; s.opensTo(password) != ""; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("Redis still takes the former password:\n%s", s.out.String())
+		}
+	}
+}
+
+// TestPasswordRotation holds that Redis takes the passwords before for a while, over its own
 // restarts, and not after.
 func TestPasswordRotation(t *testing.T) {
 	s := newPasswordServer(t)
-	// The script's redis-cli talks to the stack's port; here it has to take the test's.
-	cli, err := exec.LookPath("redis-cli")
-	if err != nil {
-		t.Skip("redis-cli is not on PATH")
-	}
-
-	s.write("redis-cli", fmt.Sprintf("#!/bin/sh\nexec %s -p %d \"$@\"\n", cli, s.port))
-	if err := os.Chmod(filepath.Join(s.dir, "redis-cli"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	s.ownCLI()
 
 	s.start("first", 3)
-	if !s.takes("", "first") || s.takes("", "second") || s.takes("rotation", "") {
-		t.Fatal("a Redis with its first password takes another, or not its own")
-	}
-
+	s.holds("with the first password", map[string]string{"first": "backend ml", "second": "", "": ""})
 	s.stop()
 
 	s.start("second", 3)
-	if !s.takes("", "second") || !s.takes("", "first") || s.takes("", "third") {
-		t.Fatalf("after a rotation Redis does not take both:\n%s", s.out.String())
-	}
-
+	s.holds("after a rotation",
+		map[string]string{"first": "backend ml", "second": "backend ml", "third": ""})
 	s.stop()
 
 	s.start("second", 3) // it crashed: the former password is still taken
-	if !s.takes("", "second") || !s.takes("", "first") {
-		t.Fatalf("after a restart Redis does not take both:\n%s", s.out.String())
-	}
-
-	for deadline := time.Now().Add(10 * time.Second); s.takes("", "first"); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("Redis still takes the former password:\n%s", s.out.String())
-		}
-	}
-
-	if !s.takes("", "second") {
-		t.Error("Redis forgot its own password with the former one")
-	}
-
+	s.holds("after a restart", map[string]string{"first": "backend ml", "second": "backend ml"})
+	s.until("first")
+	s.holds("when the time is over", map[string]string{"first": "", "second": "backend ml"})
 	s.stop()
 
 	s.start("second", 3)
-	if s.takes("", "first") {
-		t.Error("a restart brings the former password back")
-	}
-
+	s.holds("after another restart", map[string]string{"first": "", "second": "backend ml"})
 	s.stop()
 
 	state, err := os.ReadFile(filepath.Join(s.dir, "passwords"))
@@ -162,6 +200,62 @@ func TestPasswordRotation(t *testing.T) {
 		strings.Contains(s.out.String(), "second") {
 		t.Errorf("the state holds %q (%v), Redis said %q", state, err, s.out.String())
 	}
+}
+
+// TestPasswordOfDefaultUser holds that the default user, as whom the services of the version before
+// signed in, is let in as long as a former password, with another one of the config or the same.
+func TestPasswordOfDefaultUser(t *testing.T) {
+	for name, password := range map[string]string{"the same": "first", "another": "second"} {
+		t.Run(name, func(t *testing.T) {
+			s := newPasswordServer(t)
+			s.ownCLI()
+			hash := sha256.Sum256([]byte("first"))
+			s.write("passwords", hex.EncodeToString(hash[:])+" none 1790000000\n")
+
+			s.start(password, 3)
+			want := map[string]string{"first": "default", "second": ""}
+			want[password] += " backend ml"
+			want[password] = strings.TrimSpace(want[password])
+			s.holds("after the update", want)
+			s.stop()
+
+			s.start(password, 3)
+			s.holds("after a restart", want)
+			deadline := time.Now().Add(10 * time.Second)
+			for ; s.takes("default", "first"); time.Sleep(100 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("the default user still gets in:\n%s", s.out.String())
+				}
+			}
+
+			want = map[string]string{"first": "", "second": ""}
+			want[password] = "backend ml"
+			s.holds("when the time is over", want)
+			s.stop()
+		})
+	}
+}
+
+// TestPasswordOfNewUser holds that a user who comes later takes nothing away from the others when
+// the time of former passwords is over.
+func TestPasswordOfNewUser(t *testing.T) {
+	s := newPasswordServer(t)
+	s.ownCLI()
+	s.users = []string{"backend"}
+	s.start("first", 1)
+	s.holds("without the user", map[string]string{"first": "backend"})
+	s.stop()
+
+	s.users = append(s.users, "ml")
+	s.start("first", 1)
+	s.holds("with the user", map[string]string{"first": "backend ml"})
+	for deadline := time.Now().Add(10 * time.Second); s.rotates(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the user of the rotation is still there:\n%s", s.out.String())
+		}
+	}
+
+	s.holds("when the time is over", map[string]string{"first": "backend ml"})
 }
 
 // TestPasswordOnAFullDisk holds that Redis starts with a password that start.sh cannot note, takes
@@ -177,10 +271,7 @@ func TestPasswordOnAFullDisk(t *testing.T) {
 	}
 
 	s.start("second", 3600)
-	if !s.takes("", "second") || !s.takes("", "first") {
-		t.Errorf("on a full disk Redis does not take both:\n%s", s.out.String())
-	}
-
+	s.holds("on a full disk", map[string]string{"first": "backend ml", "second": "backend ml"})
 	s.stop()
 
 	if err := os.Remove(full); err != nil {
@@ -188,16 +279,12 @@ func TestPasswordOnAFullDisk(t *testing.T) {
 	}
 
 	s.start("second", 3600)
-	if !s.takes("", "second") || s.takes("", "first") {
-		t.Error("Redis takes a password that was replaced in a run before")
-	}
-
+	s.holds("in the run after it", map[string]string{"first": "", "second": "backend ml"})
 	s.stop()
 
 	s.start("third", 3600)
-	if !s.takes("", "third") || !s.takes("", "second") || s.takes("", "first") {
-		t.Error("the next rotation does not let in the password before it, and that alone")
-	}
+	s.holds("after the next rotation",
+		map[string]string{"first": "", "second": "backend ml", "third": "backend ml"})
 }
 
 // TestHealthOnAFullDisk holds that a Redis that cannot write to its disk, and can be read,

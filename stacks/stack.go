@@ -6,9 +6,11 @@
 package stacks
 
 import (
+	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -341,6 +343,28 @@ const (
 	SecretHashToken = "${secret.sha256}"
 )
 
+// SecretFor returns the token that stands for a secret of its own for the purpose, derived from the
+// value: a container that has one knows neither the value nor the secrets for other purposes.
+func SecretFor(purpose string) string { return "${secret for " + purpose + "}" }
+
+// SecretHashFor returns the token that stands for the SHA-256 of SecretFor's in hex.
+func SecretHashFor(purpose string) string { return "${secret.sha256 for " + purpose + "}" }
+
+// secretToken matches the tokens.
+var secretToken = regexp.MustCompile(`\$\{secret(\.sha256)?(?: for ([a-z0-9 -]+))?\}`)
+
+// HasSecret reports whether a token stands in the text.
+func HasSecret(text string) bool { return secretToken.MatchString(text) }
+
+// ReplaceSecrets returns the text with its tokens replaced. The purpose is empty for the secret's
+// own value.
+func ReplaceSecrets(text string, with func(purpose string, hash bool) string) string {
+	return secretToken.ReplaceAllStringFunc(text, func(token string) string {
+		m := secretToken.FindStringSubmatch(token)
+		return with(m[2], m[1] != "")
+	})
+}
+
 // Text returns what the file holds, given the value of its Secret: Content with the tokens
 // replaced, or the value itself if Content is empty. Line breaks at the value's end are not part of
 // it: pipes and editors add them.
@@ -354,9 +378,27 @@ func (f File) Text(value string) string {
 		return value
 	}
 
-	hash := sha256.Sum256([]byte(value))
-	return strings.NewReplacer(SecretToken, value, SecretHashToken,
-		hex.EncodeToString(hash[:])).Replace(f.Content)
+	return ReplaceSecrets(f.Content, func(purpose string, hash bool) string {
+		text := value
+		if purpose != "" {
+			text = derive(value, purpose)
+		}
+		if !hash {
+			return text
+		}
+
+		sum := sha256.Sum256([]byte(text))
+		return hex.EncodeToString(sum[:])
+	})
+}
+
+// derive returns the secret for the purpose in hex, by HKDF with SHA-256.
+func derive(value, purpose string) string {
+	key, err := hkdf.Key(sha256.New, []byte(value), nil, purpose, sha256.Size)
+	if err != nil {
+		panic(err) // only where GODEBUG=fips140=only finds the value too short
+	}
+	return hex.EncodeToString(key)
 }
 
 // Health is how a container is asked whether it works: Docker's health check and, on Kubernetes,

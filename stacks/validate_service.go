@@ -301,8 +301,7 @@ func (s Stack) validateFiles(p *problems, at string, svc Service) {
 			}
 		}
 
-		hasToken := strings.Contains(f.Content, SecretToken) ||
-			strings.Contains(f.Content, SecretHashToken)
+		hasToken := HasSecret(f.Content)
 		switch {
 		case f.Secret == "" && hasToken:
 			p.add(here, "holds a token of a secret and names no secret")

@@ -427,6 +427,11 @@ func TestFileText(t *testing.T) {
 			"#d74ff0ee8da3b9806b18c877dbf29bbde50b5bd8e4dad7a3a725000feb82e8f1"},
 		"both": {stacks.File{Secret: "s", Content: "${secret}${secret.sha256}"},
 			"passd74ff0ee8da3b9806b18c877dbf29bbde50b5bd8e4dad7a3a725000feb82e8f1"},
+		"derived": {stacks.File{Secret: "s", Content: "a " + stacks.SecretFor("redis user ml")},
+			"a 70038fa30b427d0919ae0a00f439c7452915f33bfc45c51439a75ff405e97955"},
+		"derived, as a hash": {
+			stacks.File{Secret: "s", Content: "#" + stacks.SecretHashFor("redis user ml") + "\n"},
+			"#2d71694d2bd7c8d6a0f463802ca562d8bc1620bc8b1faac9cd0f1fbbe120282a\n"},
 		"like shell": {stacks.File{Secret: "s", Content: "$secret ${other}"}, "$secret ${other}"},
 	} {
 		if got := tc.file.Text("pass\r\n"); got != tc.want {

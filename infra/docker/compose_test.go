@@ -130,7 +130,10 @@ func loadCompose(t *testing.T, p planned, names []string) *types.Project {
 		cli.WithName(stacks.Project), cli.WithEnv([]string{
 			"STACK=" + p.stack.Name, "MODELFILE_DIGEST=" + p.stack.Model.Digest,
 			"DOMAIN_TEXTS=" + textsOf(p.stack), "REDIS_PASSWORD=" + recordedPassword,
-			"REDIS_AUTH=user default reset on #" + recordedPassword}))
+			"GATE_REDIS_PASSWORD=" + recordedPassword,
+			"BACKEND_REDIS_PASSWORD=" + recordedPassword,
+			"ML_REDIS_PASSWORD=" + recordedPassword,
+			"REDIS_AUTH=user backend reset on #" + recordedPassword}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -377,12 +377,18 @@ func TestManifestOrder(t *testing.T) {
 	})
 }
 
-// fakeKubectl is a kubectl that keeps what it is given: Secrets' files under their names.
+// fakeKubectl is a kubectl that keeps what it is given: Secrets' files under their names, in a
+// folder for each Secret.
 const fakeKubectl = `#!/bin/sh
-for a in "$@"; do case $a in
---from-file=*=*) f=${a#--from-file=}; cat "${f#*=}" >"$MADE/${f%%=*}";;
---from-file=*) cp "${a#--from-file=}"/* "$MADE";;
-esac; done
+last='' name=''
+for a in "$@"; do
+	[ "$last" != generic ] || { name=$a; mkdir "$MADE/$name"; }
+	last=$a
+	case $a in
+	--from-file=*=*) f=${a#--from-file=}; cat "${f#*=}" >"$MADE/$name/${f%%=*}";;
+	--from-file=*) cp "${a#--from-file=}"/* "$MADE/$name";;
+	esac
+done
 echo "$@" >>"$MADE.args"
 cat >/dev/null <&0 || true
 `
@@ -443,7 +449,7 @@ func TestSecretScripts(t *testing.T) {
 					}
 
 					key := strings.ReplaceAll(f.Path[1:], "/", ".")
-					text, err := os.ReadFile(filepath.Join(made, key))
+					text, err := os.ReadFile(filepath.Join(made, svc.Name+"-files", key))
 					if err != nil || string(text) != f.Text(value) {
 						t.Errorf("%s: %s holds %q (%v), want %q", name, key, text, err,
 							f.Text(value))

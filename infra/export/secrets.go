@@ -71,8 +71,10 @@ func newText(stack stacks.Stack, files []secretFile) text {
 
 // write executes the template of the name.
 func write(name string, data any) (string, error) {
-	functions := template.FuncMap{"quote": quote, "bash": bash, "shown": shown}
-	t, err := template.New("").Funcs(functions).ParseFS(templates, "templates/*")
+	t, err := template.New("").Funcs(template.FuncMap{
+		"quote": quote, "bash": bash, "shown": shown,
+		"functions": func() string { return functions },
+	}).ParseFS(templates, "templates/*")
 	if err != nil {
 		return "", err
 	}
@@ -85,16 +87,33 @@ func write(name string, data any) (string, error) {
 // quote writes a word of a POSIX shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// bash returns the command that writes the file's text where the functions of the scripts are not.
+// functions are those of a shell that printf calls. HKDF is two HMACs, the secret the message of
+// the first. No value is ever an argument of a program: printf is the shell's own.
+const functions = `sha256() { if command -v sha256sum >/dev/null; then sha256sum; \
+	else shasum -a 256; fi | cut -d' ' -f1; }
+bytes() { for b in $(printf %s "$2" | sed 's/../0x& /g'); do \
+	printf "\\$(printf %03o "$((b ^ $1))")"; done; }
+hmac() { k=$(printf %-128s "$1" | tr ' ' 0); h=$({ bytes 54 "$k"; cat; } | sha256); \
+	{ bytes 92 "$k"; bytes 0 "$h"; } | sha256; }
+derive() { printf '%s\001' "$1" | hmac "$(printf %s "$value" | hmac '')"; }`
+
+// bash returns the command that writes the file's text where the functions are not.
 func bash(f stacks.File) string {
-	return strings.ReplaceAll(printf(f), "| sha256)", "| sha256sum | cut -d' ' -f1)")
+	return strings.NewReplacer("\\\n\t", "", "\n", "; ").Replace(functions) + "; " + printf(f)
 }
 
 // shown returns the file's text with words in the place of the secret.
 func shown(f stacks.File) string {
-	return strconv.Quote(strings.NewReplacer(
-		stacks.SecretToken, "<the secret "+f.Secret+">",
-		stacks.SecretHashToken, "<its SHA-256 in hex>").Replace(contentOf(f)))
+	return strconv.Quote(stacks.ReplaceSecrets(contentOf(f), func(purpose string, hash bool) string {
+		what := "the secret " + f.Secret
+		if purpose != "" {
+			what = "what is derived from " + what + " for " + purpose
+		}
+		if hash {
+			what = "the SHA-256 in hex of " + what
+		}
+		return "<" + what + ">"
+	}))
 }
 
 func contentOf(f stacks.File) string {
@@ -106,18 +125,19 @@ func contentOf(f stacks.File) string {
 
 // printf returns the command that writes the file's text in one line, with the secret in $value.
 func printf(f stacks.File) string {
-	format, args := "", ""
-	for content := contentOf(f); content != ""; {
-		if rest, ok := strings.CutPrefix(content, stacks.SecretToken); ok {
-			content, format, args = rest, format+"%s", args+` "$value"`
-		} else if rest, ok := strings.CutPrefix(content, stacks.SecretHashToken); ok {
-			content, format = rest, format+"%s"
-			args += ` "$(printf '%s' "$value" | sha256)"`
-		} else {
-			format += strings.NewReplacer("%", "%%", `\`, `\\`, "\n", `\n`).Replace(content[:1])
-			content = content[1:]
+	format := strings.NewReplacer("%", "%%", `\`, `\\`, "\n", `\n`).Replace(contentOf(f))
+	args := ""
+	format = stacks.ReplaceSecrets(format, func(purpose string, hash bool) string {
+		arg := `"$value"`
+		if purpose != "" {
+			arg = `"$(derive ` + quote(purpose) + `)"`
 		}
-	}
+		if hash {
+			arg = `"$(printf %s ` + arg + ` | sha256)"`
+		}
+		args += " " + arg
+		return "%s"
+	})
 
 	return "printf " + quote(format) + args
 }

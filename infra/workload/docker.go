@@ -220,7 +220,7 @@ func hostNamespaces(c types.ServiceConfig) []string {
 
 // hidden returns the text, or plan.Secret where a secret stands in it.
 func hidden(s string) string {
-	if strings.Contains(s, stacks.SecretToken) || strings.Contains(s, stacks.SecretHashToken) {
+	if stacks.HasSecret(s) {
 		return plan.Secret
 	}
 	return s

@@ -25,6 +25,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // person is somebody who asks backends.
@@ -167,7 +168,7 @@ func (p *person) get(ctx context.Context, path string, out any) error {
 // A backend is killed while it writes an answer: for the reader on another instance text goes on
 // within five seconds, and nothing of it is missing or twice there.
 func TestKilledBackend(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	env := environ(t, func(b *backendenv.Config) { b.RedisURL, b.MLServiceURL = redis.URL, ml.URL })
 	victim := startProcess(t, env)
 	survivor, _ := serveHere(t, env)
@@ -245,7 +246,7 @@ func TestRandomKills(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	env := environ(t, func(b *backendenv.Config) { b.RedisURL, b.MLServiceURL = redis.URL, ml.URL })
 	f := &fleet{}
 	for range 3 {

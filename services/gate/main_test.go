@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/redis/go-redis/v9"
 )
@@ -153,7 +154,7 @@ func redisGet(c *redis.Client) identity.Get {
 // TestForward checks that a request reaches the frontend in the name of the browser's owner, which the
 // backend can check, and with nothing that the browser made up.
 func TestForward(t *testing.T) {
-	r, f := redistest.Start(t), newFrontend(t)
+	r, f := redistest.StartAs(t, stacks.Gate), newFrontend(t)
 	base, stop, log := start(t, r.URL, f.URL)
 	resp, body := get(t, base+"/c/1?x=y",
 		"Authorization", "Bearer made-up", "X-Codexcontinue-Owner", "somebody",
@@ -224,7 +225,7 @@ func TestForward(t *testing.T) {
 // TestOnce checks that a request that the edge sends again is of the same person, though the browser
 // has not heard of its cookie.
 func TestOnce(t *testing.T) {
-	r, f := redistest.Start(t), newFrontend(t)
+	r, f := redistest.StartAs(t, stacks.Gate), newFrontend(t)
 	base, _, _ := start(t, r.URL, f.URL)
 	person := func(key string) string {
 		resp, _ := get(t, base+"/", "Idempotency-Key", key)
@@ -242,7 +243,7 @@ func TestOnce(t *testing.T) {
 
 // TestHosts checks that only the names of the loopback address are answered.
 func TestHosts(t *testing.T) {
-	r, f := redistest.Start(t), newFrontend(t)
+	r, f := redistest.StartAs(t, stacks.Gate), newFrontend(t)
 	base, _, _ := start(t, r.URL, f.URL)
 	for host, want := range map[string]int{
 		"localhost": 200, "localhost:8080": 200, "127.0.0.1:1": 200, "[::1]": 200, "[::1]:9": 200,
@@ -257,7 +258,7 @@ func TestHosts(t *testing.T) {
 
 // TestDrain checks that an event stream of a page ends cleanly when the gate stops.
 func TestDrain(t *testing.T) {
-	r, f := redistest.Start(t), newFrontend(t)
+	r, f := redistest.StartAs(t, stacks.Gate), newFrontend(t)
 	base, stop, log := start(t, r.URL, f.URL)
 	resp, err := http.Get(base + "/generations/1/events")
 	if err != nil {

@@ -111,7 +111,8 @@ func (p Project) Write(dir string) ([]string, error) {
 		// Secrets reach containers as files, so that they stand in no environment: compose's
 		// variables for them stay empty.
 		"env": fmt.Sprintf(
-			"STACK=%s\nMODELFILE_DIGEST=%s\nDOMAIN_TEXTS=\nREDIS_PASSWORD=\nREDIS_AUTH=\n",
+			"STACK=%s\nMODELFILE_DIGEST=%s\nDOMAIN_TEXTS=\nGATE_REDIS_PASSWORD=\n"+
+				"BACKEND_REDIS_PASSWORD=\nML_REDIS_PASSWORD=\nREDIS_AUTH=\n",
 			p.Name, p.Stack.Model.Digest),
 		"override.yaml": override,
 	}
@@ -123,7 +124,7 @@ func (p Project) Write(dir string) ([]string, error) {
 				return nil, fmt.Errorf("compose: services.%s: secret %s has no value",
 					svc.Name, f.Secret)
 			}
-			files[path.Base(f.Path)] = f.Text(value)
+			files[fileName(svc.Name, f)] = f.Text(value)
 		}
 	}
 
@@ -150,6 +151,16 @@ func (p Project) Write(dir string) ([]string, error) {
 	}
 
 	return append(args, "-f", filepath.Join(dir, "override.yaml")), nil
+}
+
+// fileName returns the name of the service's file in the folder. A secret's begins with the name of
+// the service, as several have one of the same name with values of their own.
+func fileName(service string, f stacks.File) string {
+	name := path.Base(f.Path)
+	if f.Secret != "" && !strings.HasPrefix(name, service+"-") {
+		name = service + "-" + name
+	}
+	return name
 }
 
 // override is the last compose file: it says what depends on this machine, the settings and this
@@ -211,21 +222,20 @@ func (p Project) override(dir string) (string, error) {
 	var configs, secrets []string
 	for _, svc := range p.Stack.Services {
 		for _, f := range svc.Files {
-			name := path.Base(f.Path)
+			name := fileName(svc.Name, f)
 			file := filepath.Join(dir, name)
 			switch {
 			case f.Path == "/etc/frontend/domain.json":
 				configs = append(configs, fmt.Sprintf("domain: !override {file: %q}", file))
 			case f.Path == "/etc/redis/start.sh":
 				configs = append(configs, fmt.Sprintf("redis-start: !override {file: %q}", file))
+			case f.Path == "/etc/redis/users.conf":
+				configs = append(configs, fmt.Sprintf("redis-users: !override {file: %q}", file))
 			case f.Path == "/etc/redis/redis.conf":
 				configs = append(configs, fmt.Sprintf("redis: !override {file: %q}", file))
 			case f.Secret != "":
-				entry := fmt.Sprintf("%s: !override {file: %q}",
-					strings.TrimSuffix(name, ".conf"), file)
-				if !slices.Contains(secrets, entry) { // two services may have the same
-					secrets = append(secrets, entry)
-				}
+				secrets = append(secrets, fmt.Sprintf("%s: !override {file: %q}",
+					strings.TrimSuffix(name, ".conf"), file))
 			}
 		}
 	}

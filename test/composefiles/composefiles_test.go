@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -85,8 +86,11 @@ func TestWrite(t *testing.T) {
 				return
 			}
 
+			hex := regexp.MustCompile("^[0-9a-f]{64}$").MatchString
 			for name, want := range map[string]func(string) bool{
-				"redis-password": func(text string) bool { return text == password },
+				"gate-redis-password":    hex,
+				"backend-redis-password": hex,
+				"ml-redis-password":      hex,
 				"redis-auth": func(text string) bool {
 					return strings.Contains(text, " #") && !strings.Contains(text, password)
 				},

@@ -167,10 +167,35 @@ func TestProd(t *testing.T) {
 	})
 
 	t.Run("the secret shows nowhere", func(t *testing.T) {
-		showsNowhere(t, c, stack, password, map[string]string{
-			"up":      said,
-			"preview": c.preview(t, stack, "--diff"),
-		})
+		// Also not the one that ml has of it.
+		own := stacks.File{Secret: stacks.RedisPassword, Content: stacks.SecretFor("redis user ml")}
+		preview := c.preview(t, stack, "--diff")
+		for _, value := range []string{password, own.Text(password)} {
+			showsNowhere(t, c, stack, value, map[string]string{"up": said, "preview": preview})
+		}
+	})
+
+	t.Run("Redis knows its services alone", func(t *testing.T) {
+		out := c.must(t, time.Minute, "docker", "exec", running[stacks.Redis][0].ID,
+			"redis-cli", "get", "running")
+		if !strings.Contains(out, "NOAUTH") {
+			t.Errorf("who is nobody gets %q", out)
+		}
+	})
+
+	t.Run("another password replaces those who have it", func(t *testing.T) {
+		before := c.containers(t, stack)
+		c.secret(t, stack, "codexcontinue:redisPassword", "staple-battery-horse-correct")
+		c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
+		after := c.containers(t, stack)
+		having := []string{stacks.Redis, stacks.Gate, stacks.Backend, stacks.ML}
+		for _, s := range allServices {
+			user := slices.Contains(having, s)
+			if same := ids(before[s]) == ids(after[s]); same == user {
+				t.Errorf("%s: %s, then %s", s, ids(before[s]), ids(after[s]))
+			}
+		}
+		chat(t, b, "http://127.0.0.1:"+port+"/")
 	})
 
 	t.Run("a changed source replaces its service only", func(t *testing.T) {

@@ -22,7 +22,8 @@ func changedSecret(t *testing.T, c *checkout, n *namespace, stack, url string) {
 	}
 
 	modelReady(t, url)
-	replacedOnly(t, before, n.uids(t), stacks.Redis, stacks.Backend, stacks.ML)
+	replacedOnly(t, before, n.uids(t), stacks.Redis, stacks.Gate, stacks.Backend,
+		stacks.ML)
 	noChanges(t, c, stack)
 }
 

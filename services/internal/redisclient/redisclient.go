@@ -2,6 +2,7 @@
 package redisclient
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -51,10 +52,11 @@ func (a Address) Options() (*redis.UniversalOptions, error) {
 	}
 
 	u := &redis.UniversalOptions{
-		Addrs:                    []string{opt.Addr},
-		DB:                       opt.DB,
-		Username:                 opt.Username,
-		Password:                 a.Password,
+		Addrs:    []string{opt.Addr},
+		DB:       opt.DB,
+		Username: opt.Username,
+		// A user who has none takes any, and go-redis says who it is only with one.
+		Password:                 cmp.Or(a.Password, opt.Username),
 		TLSConfig:                opt.TLSConfig,
 		MaxRetries:               -1,
 		DialTimeout:              dialTimeout,

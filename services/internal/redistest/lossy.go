@@ -3,6 +3,7 @@ package redistest
 import (
 	"bytes"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,7 +42,7 @@ func (s *Server) Lossy(t testing.TB) (url string, lose func(text string)) {
 		}
 	}()
 
-	return "redis://" + l.Addr().String() + "/0", func(text string) {
+	return strings.Replace(s.URL, s.Addr, l.Addr().String(), 1), func(text string) {
 		mu.Lock()
 		defer mu.Unlock()
 		wanted = []byte(text)

@@ -8,10 +8,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/redis/go-redis/v9"
 )
@@ -36,6 +38,21 @@ func Start(t testing.TB, args ...string) *Server {
 	return retried(t, func(port string) (*Server, error) {
 		return launch(t, port, append([]string{"--port", port}, args...)...)
 	})
+}
+
+// StartAs is Start of a server that knows the user by whom the service signs in to the stack's own
+// Redis, with what it may do there. URL names that user. Client is not bound by it.
+func StartAs(t testing.TB, service string, args ...string) *Server {
+	t.Helper()
+	rules := stacks.RedisACL(service)
+	if rules == "" {
+		t.Fatalf("the stack's Redis has no user %s", service)
+	}
+
+	user := append([]string{"--user", service, "reset", "on", "nopass"}, strings.Fields(rules)...)
+	s := Start(t, append(user, args...)...)
+	s.URL = strings.Replace(s.URL, "//", "//"+service+"@", 1)
+	return s
 }
 
 // StartOn is Start of a server that keeps its data in the directory, as that of the stack does.
@@ -160,6 +177,7 @@ func (s *Server) Client(t testing.TB) *redis.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	opt.Username = ""
 
 	c := redis.NewClient(opt)
 	t.Cleanup(func() { c.Close() })

@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -224,7 +225,7 @@ func TestPages(t *testing.T) {
 }
 
 func TestStatusAndModels(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{})
 	status := func() (backendapi.Status, map[string]backendapi.ServiceStatus) {
 		t.Helper()

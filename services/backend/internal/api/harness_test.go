@@ -26,6 +26,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
@@ -153,7 +154,7 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 // stack is one backend with its peers.
 func stack(t testing.TB) (*instance, *mltest.Server, *redistest.Server) {
 	t.Helper()
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	// The instance is cleaned up first: its requests to ml end before ml does.
 	return newInstance(t, redis.URL, ml.URL, options{drain: time.Second}), ml, redis
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 func (i *instance) sendKey(key string, req backendapi.ChatRequest) backendapi.Generation {
@@ -29,7 +30,7 @@ func (i *instance) sendKey(key string, req backendapi.ChatRequest) backendapi.Ge
 func TestMessageKey(t *testing.T) {
 	for name, start := range map[string]func(testing.TB) store.Address{
 		"one Redis": func(t testing.TB) store.Address {
-			return store.Address{URL: redistest.Start(t).URL}
+			return store.Address{URL: redistest.StartAs(t, stacks.Backend).URL}
 		},
 		"a Cluster": func(t testing.TB) store.Address {
 			return store.Address{URL: "redis://unused:1",
@@ -202,7 +203,7 @@ func TestKeysThatAreNone(t *testing.T) {
 // The reply to a message is lost with its backend: sent again, it is the message whose answer
 // another one goes on with.
 func TestKeyOfADeadBackend(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	s := dead(t, store.Address{URL: redis.URL}, lease)
 	b, err := s.Begin(t.Context(), store.Turn{Owner: "alice", Key: "k",
 		Title: generation.Title("Hi"), Model: "codexcontinue", Message: "Hi"}, "Hi")
@@ -225,7 +226,7 @@ func TestKeyOfADeadBackend(t *testing.T) {
 // Redis stores a message and its reply is lost: the backend that sends it again finds its own
 // answer and writes it at once, without one of the answer's takeovers being spent.
 func TestBegunWithoutAReply(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	url, lose := redis.Lossy(t)
 	i := newInstance(t, url, ml.URL, options{})
 	// Redis knows the scripts now

@@ -17,12 +17,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // Any instance stops an answer: the readers everywhere see it at once, and the one that
 // writes it lets go of ml.
 func TestStopFromAnotherInstance(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	a := newInstance(t, redis.URL, ml.URL, options{})
 	b := newInstance(t, redis.URL, ml.URL, options{})
 	for name, tc := range map[string]struct {
@@ -116,7 +117,7 @@ func TestReaderThatLeavesDoesNotCancel(t *testing.T) {
 // A stopping instance takes no new answer, completes those it writes, and its
 // readers get the last event.
 func TestDrainCompletesAnswers(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{drain: patience})
 	release := make(chan struct{})
 	ml.Chat(func(s *mltest.Stream) { s.Text("one "); <-release; s.Text("two"); s.Done() })
@@ -146,7 +147,7 @@ func TestDrainCompletesAnswers(t *testing.T) {
 // What is not complete at the end of the drain is released: another instance goes on with it, and
 // the readers of the one that stops, whose streams are cut, go on there.
 func TestDrainReleasesWhatIsLeft(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{drain: 2 * time.Second})
 	const words = 300
 	ml.Chat(mltest.Count(words, 10*time.Millisecond))
@@ -182,7 +183,7 @@ func TestDrainReleasesWhatIsLeft(t *testing.T) {
 
 // The answers of other instances do not keep one that stops: its readers go on elsewhere.
 func TestDrainCutsReadersOfOtherInstances(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{drain: 2 * time.Second})
 	other := newInstance(t, redis.URL, ml.URL, options{drain: time.Second})
 	release := make(chan struct{})
@@ -208,7 +209,7 @@ func TestDrainCutsReadersOfOtherInstances(t *testing.T) {
 
 // A reader that does not read holds up neither the answer nor other readers, and is let go of.
 func TestSlowReader(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{
 		drain: time.Second,
 		timing: func(g *generation.Timing) {
@@ -297,7 +298,7 @@ func TestTooManyReaders(t *testing.T) {
 }
 
 func TestKeepAlive(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{
 		drain: time.Second,
 		timing: func(g *generation.Timing) {
@@ -327,7 +328,7 @@ func TestKeepAlive(t *testing.T) {
 }
 
 func TestAnswerTimeout(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) {
 		g.Answer = 200 * time.Millisecond
 	}})
@@ -345,7 +346,7 @@ func TestAnswerTimeout(t *testing.T) {
 
 // ml does not answer in time: the request counts as taken, and a later refusal is an event.
 func TestLateRefusal(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) {
 		g.Admission = 20 * time.Millisecond
 	}})

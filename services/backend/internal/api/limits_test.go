@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -23,7 +24,7 @@ import (
 // Redis has reached its maxmemory: what is there can be read, stopped and deleted, answers go on,
 // and nothing new is stored.
 func TestRedisIsFull(t *testing.T) {
-	redis, ml := redistest.Start(t, "--maxmemory-policy", "noeviction"), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend, "--maxmemory-policy", "noeviction"), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{})
 	i.follow(alice, i.send(alice, "", "An old one").ID, "").rest()
 	goOn := make(chan struct{})
@@ -112,7 +113,7 @@ func TestRedisIsFull(t *testing.T) {
 
 // An orphan is taken over and completed although Redis is full.
 func TestTakeoverWhenRedisIsFull(t *testing.T) {
-	redis, ml := redistest.Start(t, "--maxmemory-policy", "noeviction"), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend, "--maxmemory-policy", "noeviction"), mltest.Start(t)
 	s := dead(t, store.Address{URL: redis.URL}, lease)
 	b := orphan(t, s, "0 1 ")
 	if err := redis.Client(t).ConfigSet(t.Context(), "maxmemory", "1mb").Err(); err != nil {
@@ -129,7 +130,7 @@ func TestTakeoverWhenRedisIsFull(t *testing.T) {
 
 // What one person stores is bounded; deleting makes room, and so does time.
 func TestOwnersBounds(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{store: func(o *store.Options) {
 		o.MaxBytes,
 			o.MaxConversations = 100<<10, 4
@@ -360,7 +361,7 @@ func TestPagesOfMessages(t *testing.T) {
 
 // The backend works without ml: it is ready, and pages, reading and the status answer.
 func TestWithoutModelService(t *testing.T) {
-	redis := redistest.Start(t)
+	redis := redistest.StartAs(t, stacks.Backend)
 	i := newInstance(t, redis.URL, "http://127.0.0.1:1", options{})
 	i.want(http.StatusOK, nil, http.MethodGet, "/api/conversations", nil, alice)
 	var s backendapi.Status

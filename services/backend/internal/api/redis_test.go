@@ -17,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	goredis "github.com/redis/go-redis/v9"
 )
 
@@ -242,7 +243,7 @@ func TestSentinelSwitch(t *testing.T) {
 // Redis answers nothing for longer than a lease: the answer goes on when it does again, and
 // nobody ends it meanwhile.
 func TestOutageLongerThanALease(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	address := store.Address{URL: redis.URL}
 	writer := newInstanceAt(t, address, ml.URL, options{outage: patience})
 	n := count(ml)

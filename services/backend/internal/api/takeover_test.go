@@ -19,6 +19,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -76,7 +77,7 @@ func stored(t testing.TB, s *store.Store, conversation string) backendapi.Messag
 func TestOrphanNobodyVisits(t *testing.T) {
 	for name, start := range map[string]func(testing.TB) (store.Address, string){
 		"one Redis": func(t testing.TB) (store.Address, string) {
-			return store.Address{URL: redistest.Start(t).URL}, ""
+			return store.Address{URL: redistest.StartAs(t, stacks.Backend).URL}, ""
 		},
 		"a Cluster": func(t testing.TB) (store.Address, string) {
 			return store.Address{URL: "redis://unused:1",
@@ -136,7 +137,7 @@ func TestOrphanNobodyVisits(t *testing.T) {
 
 // The reader finds the orphan as well as the sweeper does, and sees the text go on.
 func TestReaderSeesTheAnswerGoOn(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	s := dead(t, store.Address{URL: redis.URL}, lease)
 	b := orphan(t, s, "0 1 2 ")
 	ml.Chat(mltest.Count(50, 10*time.Millisecond))
@@ -156,7 +157,7 @@ func TestReaderSeesTheAnswerGoOn(t *testing.T) {
 // A backend that was only slow wakes up when another one writes its answer: it stops without a
 // word.
 func TestOldWriterWakesUp(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	release := make(chan struct{})
 	var requests atomic.Int32
 	ml.Chat(func(s *mltest.Stream) {
@@ -218,7 +219,7 @@ func TestOldWriterWaits(t *testing.T) {
 
 // An answer whose writers die again and again is ended, and the person is told what to do.
 func TestTakenOverTooOften(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	address := store.Address{URL: redis.URL}
 	s := dead(t, address, 20*time.Millisecond)
 	b := orphan(t, s, "so far")
@@ -247,7 +248,7 @@ func TestTakenOverTooOften(t *testing.T) {
 // writes it in the end.
 func TestRedisAwayForFiveSeconds(t *testing.T) {
 	t.Parallel()
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	a := newInstance(t, redis.URL, ml.URL, options{outage: patience})
 	b := newInstance(t, redis.URL, ml.URL, options{outage: patience})
 	const words = 700
@@ -290,7 +291,7 @@ func TestRedisAwayForFiveSeconds(t *testing.T) {
 // looks for orphans: nobody takes it over, and its text is whole.
 func TestClockIsSetMeanwhile(t *testing.T) {
 	t.Parallel()
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	long := options{store: func(o *store.Options) { o.Lease = 4 * time.Second }}
 	a, b := newInstance(t, redis.URL, ml.URL, long), newInstance(t, redis.URL, ml.URL, long)
 	n := count(ml)
@@ -513,7 +514,7 @@ func TestModelServiceOfTheFormerVersion(t *testing.T) {
 // ml cannot be reached when the message comes: the answer waits for it, up to the outage that it
 // bears.
 func TestModelServiceComesLate(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) {
 		g.Admission = 20 * time.Millisecond
 	}, outage: patience})
@@ -537,7 +538,7 @@ func TestModelServiceComesLate(t *testing.T) {
 
 // What an answer waits for its turn is not part of its time.
 func TestWaitingDoesNotCount(t *testing.T) {
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{timing: func(g *generation.Timing) {
 		g.Answer,
 			g.Wait = 400*time.Millisecond, time.Second
@@ -625,7 +626,7 @@ func TestThinkingAndHistory(t *testing.T) {
 // it was taken is a new beginning, however long it waited.
 func TestWaitingBearsEveryUpdate(t *testing.T) {
 	const outage = 300 * time.Millisecond
-	redis, ml := redistest.Start(t), mltest.Start(t)
+	redis, ml := redistest.StartAs(t, stacks.Backend), mltest.Start(t)
 	i := newInstance(t, redis.URL, ml.URL, options{outage: outage})
 	draining := mlapi.Chunk{Error: &problem.Problem{
 		Type: problem.TypeDraining, Title: "x", Status: 503,

@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -39,7 +40,8 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 	single, node := redistest.Start(t), redistest.StartNode(t)
 	replica := redistest.Start(t, "--replicaof", strings.Replace(single.Addr, ":", " ", 1))
 	sentinel := redistest.StartWatched(t, "correct-horse", false)
-	acl := redistest.Start(t, "--user", "weak", "on", ">correct-horse", "~*", "+@read")
+	acl := redistest.Start(t, "--user", "weak", "on", ">correct-horse", "~*", "+@read",
+		"--user", "open", "on", "nopass", "~*", "+@all", "--user", "default", "off")
 	chat := []string{sentinel.Sentinel.Addr}
 	for name, tc := range map[string]struct {
 		address store.Address
@@ -78,6 +80,8 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 			"REDIS_CLUSTER: 127.0.0.1:1: 127.0.0.1:1 cannot be reached: "},
 		"no such host": {store.Address{URL: "redis://redis.invalid:6379"},
 			"REDIS_URL: redis.invalid:6379: the host redis.invalid does not resolve"},
+		"a user without a password": {
+			store.Address{URL: strings.Replace(acl.URL, "//", "//open@", 1)}, ""},
 		"too few rights": {store.Address{URL: strings.Replace(acl.URL, "//", "//weak@", 1), Password: "correct-horse"},
 			"the user may not do what the backend does"},
 	} {
@@ -93,6 +97,34 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 				t.Errorf("shows a password: %v", err)
 			}
 		})
+	}
+}
+
+// In a Cluster a user needs the rights that docs/scaling.md names beside those of one server, and
+// asks for no more.
+func TestClusterUser(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	rules := stacks.RedisACL(stacks.Backend) + " ~{*}:* +command +cluster|slots +cluster|info"
+	for _, n := range cluster.Nodes {
+		user := []any{"acl", "setuser", "chat", "on", "nopass"}
+		for rule := range strings.FieldsSeq(rules) {
+			user = append(user, rule)
+		}
+		if err := n.Client(t).Do(t.Context(), user...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	s := openAt(t, store.Address{URL: "redis://chat@unused:1", Cluster: cluster.Addrs()})
+	if err := s.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	begin(t, s)
+
+	for _, n := range cluster.Nodes {
+		if denied := n.Client(t).ACLLog(t.Context(), 10).Val(); len(denied) > 0 {
+			t.Errorf("refused: %s", denied[0].Object)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
 	goredis "github.com/redis/go-redis/v9"
 	redislog "github.com/redis/go-redis/v9/logging"
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 
 func open(t testing.TB, change func(*store.Options)) (*store.Store, *redistest.Server) {
 	t.Helper()
-	redis := redistest.Start(t)
+	redis := redistest.StartAs(t, stacks.Backend)
 	o := store.Options{
 		Address: store.Address{URL: redis.URL},
 		TTL:     time.Hour,

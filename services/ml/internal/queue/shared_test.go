@@ -17,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // await bounds every wait for something that happens within seconds.
@@ -93,7 +94,7 @@ func state(q *Queue, w *waiter) string {
 // TestSharedDecidesAsOne: whatever comes and goes at several queues, each request has the place
 // that it would have in a queue of one process.
 func TestSharedDecidesAsOne(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		parallel, bound := 1+r.IntN(3), 2+r.IntN(8)
@@ -158,7 +159,7 @@ func TestSharedDecidesAsOne(t *testing.T) {
 
 // TestBoundIsOfAll: one owner takes every place at three queues, and keeps nobody out.
 func TestBoundIsOfAll(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	queues := join(t, contract.Redis{URL: server.URL}, 3, 2, 32)
 	for _, q := range queues {
 		running(t, q)
@@ -215,7 +216,7 @@ func TestBoundIsOfAll(t *testing.T) {
 
 // TestKilledProcess: the places of one that is silent come free when its lease ends.
 func TestKilledProcess(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	queues := join(t, contract.Redis{URL: server.URL}, 2, 2, 8)
 	stop := running(t, queues[0])
 	running(t, queues[1])
@@ -293,7 +294,7 @@ func allShared(queues ...*Queue) func() bool {
 // TestRedisRestarts: while Redis is away, and has lost everything when it comes back, nothing
 // fails, and the bound is that of all again.
 func TestRedisRestarts(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	queues := join(t, contract.Redis{URL: server.URL}, 3, 4, 40)
 	for _, q := range queues {
 		running(t, q)
@@ -351,7 +352,7 @@ func TestRedisRestarts(t *testing.T) {
 // TestPlacesAreHandedIn: those that wait keep their turn over a Redis that lost them, and one that
 // has its turn counts.
 func TestPlacesAreHandedIn(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	queues := join(t, contract.Redis{URL: server.URL}, 2, 1, 2)
 	for _, q := range queues {
 		running(t, q)
@@ -404,7 +405,7 @@ func TestPlacesAreHandedIn(t *testing.T) {
 
 // TestRedisIsFull: a Redis without memory decides all the same.
 func TestRedisIsFull(t *testing.T) {
-	server := redistest.Start(t, "--maxmemory", "1")
+	server := redistest.StartAs(t, stacks.ML, "--maxmemory", "1")
 	if err := server.Client(t).Set(t.Context(), "x", "y", 0).Err(); err == nil {
 		t.Fatal("Redis has room")
 	}
@@ -468,7 +469,7 @@ func TestRedisRefuses(t *testing.T) {
 
 // TestRedisHangs: nobody waits long for a Redis that says nothing.
 func TestRedisHangs(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	queues := join(t, contract.Redis{URL: server.URL}, 2, 2, 8)
 	for _, q := range queues {
 		running(t, q)
@@ -501,7 +502,7 @@ func TestRedisHangs(t *testing.T) {
 
 // TestSlowRedis: one that takes its time decides all the same.
 func TestSlowRedis(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	slow := "redis://" + delayed(t, server.Addr, 30*time.Millisecond)
 	q := join(t, contract.Redis{URL: slow}, 1, 1, 8)[0]
 	running(t, q)
@@ -564,7 +565,7 @@ func delayed(t *testing.T, to string, by time.Duration) string {
 
 // TestLostReplies: what Redis did for a process that did not hear of it is undone.
 func TestLostReplies(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	queues := join(t, contract.Redis{URL: server.URL}, 2, 1, 8)
 	q := queues[0]
 	q.mu.Lock()
@@ -591,7 +592,7 @@ func TestLostReplies(t *testing.T) {
 
 // TestSharedClose, with a change of the capacity: both reach Redis at once.
 func TestSharedClose(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	queues := join(t, contract.Redis{URL: server.URL}, 2, 1, 8)
 	for _, q := range queues {
 		running(t, q)
@@ -653,7 +654,7 @@ func TestCluster(t *testing.T) {
 
 // TestHidesOwners: no key and no value holds an owner.
 func TestHidesOwners(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	q := join(t, contract.Redis{URL: server.URL}, 1, 1, 8)[0]
 	const owner = "cookie-of-somebody"
 	for range 2 {
@@ -686,14 +687,14 @@ func BenchmarkTurn(b *testing.B) {
 
 	b.Run("alone", func(b *testing.B) { one(b, New(2, 32)) })
 	b.Run("shared", func(b *testing.B) {
-		one(b, join(b, contract.Redis{URL: redistest.Start(b).URL}, 1, 2, 32)[0])
+		one(b, join(b, contract.Redis{URL: redistest.StartAs(b, stacks.ML).URL}, 1, 2, 32)[0])
 	})
 }
 
 func BenchmarkHandOver(b *testing.B) {
 	for name, n := range map[string]int{"within a process": 1, "to another": 2} {
 		b.Run(name, func(b *testing.B) {
-			queues := join(b, contract.Redis{URL: redistest.Start(b).URL}, n, 1, 32)
+			queues := join(b, contract.Redis{URL: redistest.StartAs(b, stacks.ML).URL}, n, 1, 32)
 			for _, q := range queues {
 				running(b, q)
 			}

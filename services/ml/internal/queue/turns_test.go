@@ -10,6 +10,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // scripts counts the scripts that Redis ran.
@@ -33,7 +34,7 @@ func clock(q *Queue) *time.Time {
 
 // TestSettles: Redis decides when it has answered for a while, and not before.
 func TestSettles(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	q := share(t, contract.Redis{URL: server.URL}, 1, 8)
 	q.shared.patience = await
 	now := clock(q)
@@ -52,7 +53,7 @@ func TestSettles(t *testing.T) {
 // TestRenewsItsLease once a beat; between, Redis is asked only where somebody waits, and writes
 // nothing.
 func TestRenewsItsLease(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	q := join(t, contract.Redis{URL: server.URL}, 1, 1, 8)[0]
 	now := clock(q)
 	end := func() float64 {
@@ -85,7 +86,7 @@ func TestRenewsItsLease(t *testing.T) {
 
 // TestAsksOftenForThoseWhoWait: a turn that comes free elsewhere is seen long before the next beat.
 func TestAsksOftenForThoseWhoWait(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	queues := join(t, contract.Redis{URL: server.URL}, 2, 1, 8)
 	running(t, queues[1])
 	const turns = 10
@@ -115,7 +116,7 @@ func TestAsksOftenForThoseWhoWait(t *testing.T) {
 
 // TestForgotten: a process of which Redis does not know decides by itself, at once.
 func TestForgotten(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	q := join(t, contract.Redis{URL: server.URL}, 1, 1, 8)[0]
 	if err := server.Client(t).FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
@@ -129,7 +130,7 @@ func TestForgotten(t *testing.T) {
 // TestKeepsTheOrderAlone: those that wait keep their places when Redis goes, also those of an owner
 // who has several.
 func TestKeepsTheOrderAlone(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	q := join(t, contract.Redis{URL: server.URL}, 1, 1, 8)[0]
 	var waiting []*waiter
 	for _, owner := range []string{"x", "a", "a", "a", "b"} {
@@ -154,7 +155,7 @@ func TestKeepsTheOrderAlone(t *testing.T) {
 
 // TestSaysWhoDecides once each time that it changes.
 func TestSaysWhoDecides(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartAs(t, stacks.ML)
 	q := share(t, contract.Redis{URL: server.URL}, 1, 8)
 	said := &messages{}
 	q.shared.patience, q.shared.log = await, slog.New(said)

@@ -8,6 +8,7 @@ package redis
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -285,8 +286,8 @@ func (c *Client) dial(ctx context.Context, to string) (*conn, error) {
 
 	var hello [][]string
 	switch {
-	case c.address.Password != "" && c.user != "":
-		hello = append(hello, []string{"AUTH", c.user, c.address.Password})
+	case c.user != "": // one who has no password takes any
+		hello = append(hello, []string{"AUTH", c.user, cmp.Or(c.address.Password, c.user)})
 	case c.address.Password != "":
 		hello = append(hello, []string{"AUTH", c.address.Password})
 	}

@@ -50,7 +50,8 @@ func TestRun(t *testing.T) {
 	plain := redistest.Start(t)
 	encrypted := authority.StartTLS(t, "127.0.0.1", "--tls-auth-clients", "no")
 	secret := redistest.Start(t, "--requirepass", password,
-		"--user", "chat", "on", ">"+password, "~*", "+@all")
+		"--user", "chat", "on", ">"+password, "~*", "+@all",
+		"--user", "open", "on", "nopass", "~*", "+@all")
 	watched := redistest.StartWatched(t, password, false)
 	open := redistest.StartWatched(t, password, true)
 	cluster := redistest.StartCluster(t)
@@ -64,6 +65,7 @@ func TestRun(t *testing.T) {
 	}
 	const nobody, master = "127.0.0.1:1", redistest.MasterName
 	asChat := strings.Replace(secret.URL, "//", "//chat@", 1)
+	asOpen := strings.Replace(secret.URL, "//", "//open@", 1)
 	for name, tc := range map[string]struct {
 		a    contract.Redis
 		want string // the error
@@ -73,6 +75,7 @@ func TestRun(t *testing.T) {
 		"TLS":                  {contract.Redis{URL: encrypted.URL, CAFile: authority.File}, ""},
 		"a password":           {contract.Redis{URL: secret.URL, Password: password}, ""},
 		"a user":               {contract.Redis{URL: asChat, Password: password}, ""},
+		"a user without one":   {contract.Redis{URL: asOpen}, ""},
 		"Sentinels":            {sentinels(master, nobody, watched.Sentinel.Addr), ""},
 		"an open Sentinel":     {sentinels(master, open.Sentinel.Addr), ""},
 		"a Cluster":            {nodes(append([]string{nobody}, cluster.Addrs()...)...), ""},

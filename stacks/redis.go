@@ -1,0 +1,181 @@
+package stacks
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+)
+
+// redisACL says what each service may do in the stack's own Redis, in the words of ACL SETUSER: the
+// keys that it owns, and the commands that it sends and that its scripts run. Redis holds scripts
+// to the same. A service signs in as the user of its name, and Redis has the users of the services
+// that a stack has.
+//
+// Nobody may do what reaches beyond one's own keys or changes the server: KEYS, SCAN, FLUSHALL,
+// CONFIG, ACL, DEBUG, SHUTDOWN. Nobody has channels.
+var redisACL = map[string][]string{
+	// The gate signs people in. It keeps accounts, sessions and limits.
+	Gate: {
+		"~gate:*",
+		// It signs who asks; the public keys by which others verify that.
+		"~identity:gate:*",
+
+		"+eval", "+evalsha", "+script|load", "+@transaction",
+		"+@string", "+@hash", "+@list", "+@set", "+@sortedset", "+@stream",
+		"+del", "+unlink", "+exists", "+type", "+touch", "+persist",
+		"+expire", "+expireat", "+expiretime", "+ttl",
+		"+pexpire", "+pexpireat", "+pexpiretime", "+pttl",
+		"+ping", "+time",
+		"-@dangerous", // SORT, which reads the keys that it is told in a pattern
+	},
+
+	// The backend keeps conversations and answers.
+	Backend: {
+		"~conversation:*", "~generation:*", "~owner:*", "~running",
+		// It signs for the jobs that it takes over, and verifies who asks.
+		"~identity:backend:*", "%R~identity:*",
+
+		"+eval", "+evalsha",
+		"+get", "+mget", "+set", "+append", "+getrange", "+strlen",
+		"+hget", "+hmget", "+hset", "+hsetnx", "+hdel", "+hexists", "+hincrby", "+hkeys",
+		"+lindex", "+llen", "+lset", "+rpush", "+rpop",
+		"+zadd", "+zcard", "+zrange", "+zrem", "+zremrangebyscore", "+zrevrangebyscore", "+zscore",
+		"+xadd", "+xread", "+xrevrange", "+xtrim",
+		"+del", "+unlink", "+exists", "+pexpire", "+persist",
+		"+ping", "+time",
+		"+info", // by which it tells a replica, a node of a Cluster and an old version
+	},
+
+	// ml keeps the queue, by one script.
+	ML: {
+		"~{queue}:*",
+		// It verifies who asks.
+		"%R~identity:*",
+
+		"+eval", "+evalsha",
+		"+get", "+mget",
+		"+lrange", "+rpush",
+		"+sadd", "+scard", "+sismember", "+smembers", "+srem",
+		"+zadd", "+zcard", "+zrangebyscore", "+zrem", "+zscore",
+		"+del", "+pexpire", "+time",
+	},
+}
+
+// RedisACL returns what the service may do in the stack's own Redis, as the words that follow the
+// user's name and password in Redis's configuration. It is empty for a service that has no user.
+func RedisACL(service string) string { return strings.Join(redisACL[service], " ") }
+
+// redisUser is what a service's password is derived for.
+func redisUser(service string) string { return "redis user " + service }
+
+// formerPassword is how long Redis takes a password that was replaced. An `up` that replaces the
+// containers which know it ends within that time, with image builds and the drain of each, and one
+// that failed half-way can be repaired.
+const formerPassword = time.Hour
+
+// requirePassword makes Redis ask for passwords, which come of the one in the config.
+func (s *Stack) requirePassword() {
+	s.Secrets = append(s.Secrets, Secret{Name: RedisPassword, ConfigKey: RedisPasswordKey})
+}
+
+// hasPassword reports whether Redis asks for passwords.
+func (s *Stack) hasPassword() bool {
+	return slices.ContainsFunc(s.Secrets, func(x Secret) bool { return x.Name == RedisPassword })
+}
+
+// signIn tells the services that use Redis, those of an overlay included, how to sign in. In the
+// stack's own each is a user with a password of its own. In another they are all the user of its
+// URL, with the password of the config.
+func (s *Stack) signIn() {
+	own := s.Service(Redis) != nil
+	for i := range s.Services {
+		svc := &s.Services[i]
+		c, ok := svc.Contract.(contract.RedisUser)
+		if !ok {
+			continue
+		}
+
+		vars := c.RedisVariables()
+		password := File{Path: path.Join(secretsDir, RedisPassword), Secret: RedisPassword}
+		if own {
+			vars.RedisURL = url("redis", svc.Name+"@"+Redis, redisPort) + "/0"
+			password.Content = SecretFor(redisUser(svc.Name))
+		}
+
+		if s.hasPassword() {
+			svc.Files = append(svc.Files, password)
+			vars.RedisPasswordFile = password.Path
+		}
+	}
+}
+
+// finishRedis gives the stack's own Redis its users, and bounds its memory to three quarters of the
+// container's.
+//
+// Where it asks for passwords it gets their hashes alone, so none can be read from its container,
+// and a password that was replaced is taken for a while (formerPassword). The default user is off
+// then. It keeps its rights for the start script, which lets it in for as long after an update from
+// a version in which all signed in as that user.
+func (s *Stack) finishRedis() error {
+	r := s.Service(Redis)
+	if r == nil {
+		return nil
+	}
+
+	password := func(string) string { return "nopass" }
+	if s.hasPassword() {
+		password = func(service string) string { return "#" + SecretHashFor(redisUser(service)) }
+	}
+
+	users, err := s.aclOf(password)
+	if s.hasPassword() {
+		auth := path.Join(secretsDir, "redis-auth.conf")
+		r.Files = append(r.Files,
+			File{
+				Path:    auth,
+				Content: "user default reset ~* &* +@all\n" + users,
+				Secret:  RedisPassword,
+			},
+			File{Path: redisStart, Content: redisStartScript})
+		r.Command = []string{
+			"sh", redisStart, auth, "/data/passwords",
+			strconv.Itoa(int(formerPassword / time.Second)), redisConfig,
+		}
+	} else if users != "" {
+		r.Files = append(r.Files, File{Path: redisUsers, Content: users})
+		r.Command = append(r.Command, "--include", redisUsers)
+	}
+
+	for i := range r.Files {
+		r.Files[i].Content = strings.ReplaceAll(r.Files[i].Content, "${maxmemory}",
+			fmt.Sprint(int64(r.Resources.Memory)/4*3))
+	}
+
+	return err
+}
+
+// aclOf returns the configuration of the users of the stack's services.
+func (s *Stack) aclOf(password func(service string) string) (string, error) {
+	var users strings.Builder
+	var errs []error
+	for _, svc := range s.Services {
+		if _, ok := svc.Contract.(contract.RedisUser); !ok {
+			continue
+		}
+
+		acl := RedisACL(svc.Name)
+		if acl == "" {
+			errs = append(errs, fmt.Errorf("services.%s: uses Redis, and nobody says what it may do "+
+				"there: add its rules to redisACL in stacks/redis.go", svc.Name))
+		}
+		fmt.Fprintf(&users, "user %s reset on %s %s\n", svc.Name, password(svc.Name), acl)
+	}
+
+	return users.String(), errors.Join(errs...)
+}
