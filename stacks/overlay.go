@@ -68,6 +68,9 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 	}
 
 	stack.boundRedis()
+	if err := stack.renderEdge(); err != nil {
+		return Stack{}, err
+	}
 	return stack, nil
 }
 
