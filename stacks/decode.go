@@ -14,8 +14,8 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// Keys of secrets in the Pulumi config, without the namespace: the password of Redis, and the key of
-// the edge's certificate.
+// Keys of secrets in the Pulumi config, without the namespace: the password of Redis, and the key
+// of the edge's certificate.
 const (
 	RedisPasswordKey = "redisPassword"
 	TLSKeyKey        = "tlsKey"

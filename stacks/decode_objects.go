@@ -141,8 +141,12 @@ func (s *Settings) decodeEdge(v string) error {
 	var errs []error
 	g, i := e.Gateway, e.Ingress
 	switch {
+	case e.OwnTLS != nil && (g != nil || i != nil):
+		errs = append(errs,
+			prefixed("tls",
+				errors.New("acme, certificate and internal make the edge end TLS, which a gateway or "+
+					"an ingress does before it: set secret, issuer or clusterIssuer")))
 	case e.OwnTLS != nil:
-		errs = append(errs, e.checkOwnTLS())
 	case e.TLS != nil && g == nil && i == nil && s.Target == Docker && *e.TLS != (TLS{}):
 		errs = append(errs,
 			prefixed("tls",
@@ -245,18 +249,6 @@ func (e *EdgeSettings) decodeProxy(v string) error {
 	e.TrustedProxies = append(e.TrustedProxies, v)
 	_, err := parseNetwork(v)
 	return err
-}
-
-// checkOwnTLS reports what does not belong beside a certificate of the edge's own. Validate checks
-// the certificate's origin.
-func (e *EdgeSettings) checkOwnTLS() error {
-	if e.Gateway != nil || e.Ingress != nil {
-		return prefixed("tls", errors.New("acme, certificate and internal make the edge end TLS, "+
-			"which a gateway or an ingress does before it: set secret, issuer or clusterIssuer"))
-	}
-
-	e.OwnTLS.Host = e.Host
-	return nil
 }
 
 func (s *Settings) decodeVolumes(v string) error {

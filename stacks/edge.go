@@ -135,8 +135,10 @@ func (s *Stack) applyEdge(v Settings) error {
 		e.Ports[0].Host = v.Edge.Port
 	}
 
-	if t := v.Edge.OwnTLS; t != nil {
-		s.endTLS(e, *t, v.Edge.Port)
+	if v.Edge.OwnTLS != nil {
+		t := *v.Edge.OwnTLS
+		t.Host = v.Edge.Host
+		s.endTLS(e, t, v.Edge.Port)
 	}
 	if v.Secrets[TLSKeyKey] && (s.TLS == nil || s.TLS.Certificate == "") {
 		return fmt.Errorf("%s:%s: is the key of edge.tls.certificate, which is not set: set that, or "+

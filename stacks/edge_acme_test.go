@@ -42,7 +42,6 @@ func TestEdgeACME(t *testing.T) {
 	edge := newTLSEdge(t, t.TempDir())
 	authority := startAuthority(t, program, edge)
 	settings := stacks.EdgeSettings{Host: edgeHost, OwnTLS: &stacks.EdgeTLS{
-		Host: edgeHost,
 		ACME: &stacks.ACME{Email: "admin@example.com", Directory: authority.directory},
 	}}
 	t.Setenv("SSL_CERT_FILE", authority.root)

@@ -124,7 +124,7 @@ func TestEdgeNamesPublishedPort(t *testing.T) {
 		1000: {"redir https://chat.example.com:1443{uri}", "`h3=\":1443\"; "},
 	} {
 		s := edgeTLS(stacks.EdgeSettings{
-			Host: edgeHost, OwnTLS: &stacks.EdgeTLS{Host: edgeHost, Internal: true},
+			Host: edgeHost, OwnTLS: &stacks.EdgeTLS{Internal: true},
 		})
 		s.PortOffset = offset
 		stack := load(t, "dev", s)

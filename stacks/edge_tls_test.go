@@ -192,20 +192,19 @@ func TestEdgeForms(t *testing.T) {
 		"none":    {},
 		"gateway": {Address: "0.0.0.0", TrustedProxies: []string{"10.1.0.0/16", "fd00::7/128"}},
 		"acme": {Host: edgeHost, OwnTLS: &stacks.EdgeTLS{
-			Host: edgeHost, ACME: &stacks.ACME{Email: "admin@example.com"},
+			ACME: &stacks.ACME{Email: "admin@example.com"},
 		}},
 		"acme elsewhere": {Host: edgeHost, OwnTLS: &stacks.EdgeTLS{
-			Host: edgeHost,
 			ACME: &stacks.ACME{
 				Email:     "admin@example.com",
 				Directory: "https://ca.example.com/acme/directory",
 			},
 		}},
 		"certificate":       {OwnTLS: &stacks.EdgeTLS{Certificate: cert}},
-		"named certificate": {OwnTLS: &stacks.EdgeTLS{Certificate: cert, Host: edgeHost}},
+		"named certificate": {Host: edgeHost, OwnTLS: &stacks.EdgeTLS{Certificate: cert}},
 		"internal":          {OwnTLS: &stacks.EdgeTLS{Internal: true}},
-		"internal, open": {Address: "0.0.0.0",
-			OwnTLS: &stacks.EdgeTLS{Internal: true, Host: edgeHost}},
+		"internal, open": {Host: edgeHost, Address: "0.0.0.0",
+			OwnTLS: &stacks.EdgeTLS{Internal: true}},
 		"internal, at an address": {Address: "fd00::8", OwnTLS: &stacks.EdgeTLS{Internal: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -233,7 +232,7 @@ func TestEdgeForms(t *testing.T) {
 // those there who come by HTTP, and has the same certificate after it was gone.
 func TestEdgeInternal(t *testing.T) {
 	settings := stacks.EdgeSettings{Host: edgeHost, Port: 9443, OwnTLS: &stacks.EdgeTLS{
-		Internal: true, Host: edgeHost,
+		Internal: true,
 	}}
 	upstream, data := whoAsks(t), t.TempDir()
 	e := startTLS(t, settings, upstream, data)

@@ -87,7 +87,7 @@ type EdgeSettings struct {
 	Ingress *Ingress
 	TLS     *TLS
 
-	// OwnTLS makes the edge end TLS itself. Its Host is the one above.
+	// OwnTLS makes the edge end TLS itself, as the Host above.
 	OwnTLS *EdgeTLS
 
 	// TrustedProxies are the networks of the gateways before the edge; see Stack.

@@ -11,13 +11,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// endsTLS are the forms in which an edge that is open to the network gets its certificate.
+// endsTLS are the forms in which an edge gets its certificate.
 var endsTLS = map[string]stacks.EdgeTLS{
-	"acme": {Host: "chat.example.com", ACME: &stacks.ACME{
+	"acme": {ACME: &stacks.ACME{
 		Email: "admin@example.com", Directory: "https://ca.example.com/acme/directory",
 	}},
 	"certificate": {Certificate: "a certificate in PEM"},
-	"internal":    {Host: "chat.example.com", Internal: true},
+	"internal":    {Internal: true},
 }
 
 // TestGoldenTLS compares what prod's plan has of the edge in each form with testdata/edge-tls.json.
@@ -31,7 +31,9 @@ func TestGoldenTLS(t *testing.T) {
 	for form, own := range endsTLS {
 		settings := shippedSettings(t, root, "prod")
 		settings.AssumeSecrets = true
-		settings.Edge = stacks.EdgeSettings{Host: own.Host, Address: "0.0.0.0", OwnTLS: &own}
+		settings.Edge = stacks.EdgeSettings{
+			Host: "chat.example.com", Address: "0.0.0.0", OwnTLS: &own,
+		}
 		stack, err := stacks.Load("prod", settings, stacks.Checkout{FS: os.DirFS(root)})
 		if err != nil {
 			t.Fatal(err)
@@ -77,7 +79,7 @@ func TestTLSOutputs(t *testing.T) {
 		"https://[::1]:8443":            {Address: "::1", Port: 8443},
 	} {
 		settings := shippedSettings(t, root, "prod")
-		settings.Edge, settings.Edge.OwnTLS = edge, &stacks.EdgeTLS{Host: edge.Host, Internal: true}
+		settings.Edge, settings.Edge.OwnTLS = edge, &stacks.EdgeTLS{Internal: true}
 		stack, err := stacks.Load("prod", settings, stacks.Checkout{FS: os.DirFS(root)})
 		if err != nil {
 			t.Fatal(err)

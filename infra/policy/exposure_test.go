@@ -51,15 +51,16 @@ func TestEdgeTLS(t *testing.T) {
 // TestOpenStacks holds that a stack which is open to a network with TLS breaks no rule.
 func TestOpenStacks(t *testing.T) {
 	for name, edge := range map[string]stacks.EdgeSettings{
-		"acme": {OwnTLS: &stacks.EdgeTLS{
-			Host: "chat.example.com", ACME: &stacks.ACME{Email: "a@example.com"},
-		}},
+		"acme":        {OwnTLS: &stacks.EdgeTLS{ACME: &stacks.ACME{Email: "a@example.com"}}},
 		"certificate": {OwnTLS: &stacks.EdgeTLS{Certificate: "PEM"}},
-		"internal":    {OwnTLS: &stacks.EdgeTLS{Host: "chat.example.com", Internal: true}},
+		"internal":    {OwnTLS: &stacks.EdgeTLS{Internal: true}},
 		"gateway":     {TrustedProxies: []string{"10.1.2.0/24"}},
 	} {
 		for _, overlay := range []string{"prod", "healthcare"} {
 			edge.Address = "0.0.0.0"
+			if edge.OwnTLS != nil {
+				edge.Host = "chat.example.com"
+			}
 			stack, err := stacks.Load(overlay, stacks.Settings{
 				Target: stacks.Docker, Edge: edge, Secrets: map[string]bool{
 					stacks.RedisPasswordKey: true, stacks.TLSKeyKey: name == "certificate",
