@@ -307,6 +307,10 @@ var edits = []edit{
 		docker: edgeContainer, kubernetes: edgeService},
 	{field: "Port.UDP", change: service("edge", func(s *stacks.Service) { s.Ports[0].UDP = true }),
 		only: stacks.Kubernetes, kubernetes: edgePods},
+	{field: "Port.UDP", change: service("ml", func(s *stacks.Service) { s.Ports[0].UDP = true }),
+		only: stacks.Kubernetes, kubernetes: "NetworkPolicy web"},
+	{field: "Port.UDP", change: service("ml", func(s *stacks.Service) { s.Ports[0].UDP = true }),
+		only: stacks.Kubernetes, kubernetes: "NetworkPolicy ml"},
 	{field: "Port.Host", change: service("edge", func(s *stacks.Service) { s.Ports[0].Host++ }),
 		docker: edgeContainer, kubernetes: edgeService},
 	{
