@@ -108,7 +108,7 @@ func (e *tlsEdge) start(t *testing.T, s stacks.EdgeSettings, upstream string, ol
 
 	text := replaced(t, stack.Service(stacks.Edge).Files[0].Content, append(oldNew,
 		"8080", e.http, "8443", e.https,
-		"dynamic a frontend 8501", "dynamic a localhost "+upstream)...)
+		"dynamic a gate 8003", "dynamic a localhost "+upstream)...)
 	t.Setenv("XDG_DATA_HOME", e.data)
 	e.process = start(t, program, "run", "--config", writeFile(t, "Caddyfile", text),
 		"--adapter", "caddyfile")
@@ -346,7 +346,7 @@ func TestEdgeTrustsProxies(t *testing.T) {
 			free := peers.FreePort(t, "127.0.0.1")
 			text := replaced(t, stack.Service(stacks.Edge).Files[0].Content,
 				":8080 {", "http://:"+free+" {",
-				"dynamic a frontend 8501", "dynamic a localhost "+whoAsks(t))
+				"dynamic a gate 8003", "dynamic a localhost "+whoAsks(t))
 			p := start(t, program, "run", "--config", writeFile(t, "Caddyfile", text),
 				"--adapter", "caddyfile")
 			req := request(t, http.MethodGet, "http://127.0.0.1:"+free+"/", nil)
