@@ -1,6 +1,7 @@
 package stacks_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -125,11 +126,12 @@ func (e *tlsEdge) start(t *testing.T, s stacks.EdgeSettings, upstream string, ol
 // client returns one that trusts the roots, finds every host at the edge's port, and asks it for
 // the name.
 func (e *tlsEdge) client(name string, roots *x509.CertPool) *http.Client {
-	dial := func(network, _ string) (net.Conn, error) {
-		return net.Dial(network, "127.0.0.1:"+e.https)
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, "127.0.0.1:"+e.https)
 	}
 	transport := &http.Transport{
-		Dial: dial, ForceAttemptHTTP2: true, DisableKeepAlives: true,
+		DialContext: dial, ForceAttemptHTTP2: true, DisableKeepAlives: true,
 		TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: name},
 	}
 	return &http.Client{Transport: transport}
