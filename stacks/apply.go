@@ -24,6 +24,7 @@ func (s *Stack) applySettings(v Settings) error {
 	if v.Secrets[RedisPasswordKey] && !s.hasPassword() {
 		s.requirePassword()
 	}
+	errs = append(errs, s.applyEdge(v))
 
 	for _, secret := range s.Secrets {
 		if !v.Secrets[secret.ConfigKey] && !v.AssumeSecrets {
@@ -73,26 +74,6 @@ func (s *Stack) applySettings(v Settings) error {
 	errs = append(errs, s.applyRedis(v.Redis), s.applyVolumes(v.Volumes, v.Target))
 	s.signIn()
 	s.Registry = v.Registry
-	if v.Edge.Host != "" {
-		s.Route = &Route{
-			Host:    v.Edge.Host,
-			Gateway: v.Edge.Gateway,
-			Ingress: v.Edge.Ingress,
-			TLS:     v.Edge.TLS,
-		}
-	}
-
-	if e := s.Service(Edge); e != nil {
-		if v.Edge.Port != 0 {
-			e.Ports[0].Host = v.Edge.Port
-		}
-		if v.Edge.Address != "" {
-			e.Ports[0].Address = v.Edge.Address
-		}
-	} else if v.Edge.Port != 0 || v.Edge.Address != "" {
-		errs = append(errs, fmt.Errorf("%s:edge: this stack has no %s", Project, Edge))
-	}
-
 	for i := range s.Services {
 		for j := range s.Services[i].Ports {
 			if p := &s.Services[i].Ports[j]; p.Host != 0 {
@@ -123,6 +104,10 @@ func (s *Stack) applySettings(v Settings) error {
 		}
 
 		svc.apply(v.Services[name])
+	}
+
+	if v.Target == Docker {
+		errs = append(errs, s.refuseOpen())
 	}
 
 	return errors.Join(errs...)

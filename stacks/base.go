@@ -63,9 +63,6 @@ const secretsDir = "/run/secrets"
 // redisCA is where backend and ml find the authority of an external Redis' certificate.
 const redisCA = "/etc/redis-ca/ca.pem"
 
-//go:embed edge/Caddyfile
-var caddyfile string
-
 //go:embed redis/redis.conf
 var redisConf string
 
@@ -115,7 +112,7 @@ func edge() Service {
 		Name:  Edge,
 		Image: Image{Ref: CaddyImage},
 		Command: []string{
-			"caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile",
+			"caddy", "run", "--config", caddyConfig, "--adapter", "caddyfile",
 		},
 		Ports:    []Port{{Name: "http", Container: edgePort, Host: edgePort, Address: loopback}},
 		Networks: []string{MainNetwork},
@@ -126,7 +123,7 @@ func edge() Service {
 			"XDG_DATA_HOME":   "/tmp/data",
 		},
 		Mounts:    []Mount{{Kind: MountTmpfs, Target: "/tmp", Size: 16 * MiB}},
-		Files:     []File{{Path: "/etc/caddy/Caddyfile", Content: caddyfile}},
+		Files:     []File{{Path: caddyConfig, Content: caddyfile}},
 		DependsOn: []string{Gate},
 		Calls:     []string{Gate},
 		// The upstream image and its test equivalent have wget.

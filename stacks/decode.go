@@ -14,10 +14,14 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// RedisPasswordKey is the key of the Redis password in the Pulumi config, without the namespace.
-const RedisPasswordKey = "redisPassword"
+// Keys of secrets in the Pulumi config, without the namespace: the password of Redis, and the key
+// of the edge's certificate.
+const (
+	RedisPasswordKey = "redisPassword"
+	TLSKeyKey        = "tlsKey"
+)
 
-var secretKeys = []string{RedisPasswordKey}
+var secretKeys = []string{RedisPasswordKey, TLSKeyKey}
 
 // maxParallel is more answers at once than any accelerator serves: a greater number is a slip.
 const maxParallel = 512
@@ -35,6 +39,11 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		Services: map[string]ServiceSettings{},
 		Volumes:  map[string]VolumeSettings{},
 		Secrets:  map[string]bool{},
+	}
+
+	// What the edge may have depends on the target, which comes after it.
+	if plain["target"] == string(Kubernetes) {
+		s.Target = Kubernetes
 	}
 
 	known := fields{

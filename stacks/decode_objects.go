@@ -131,14 +131,8 @@ func (s *Settings) decodeEdge(v string) error {
 			e.Ingress = &Ingress{}
 			return object(fields{"class": text(&e.Ingress.Class)})(v)
 		},
-		"tls": func(v string) error {
-			e.TLS = &TLS{}
-			return object(fields{
-				"secret":        text(&e.TLS.Secret),
-				"issuer":        text(&e.TLS.Issuer),
-				"clusterIssuer": text(&e.TLS.ClusterIssuer),
-			})(v)
-		},
+		"tls":            e.decodeTLS,
+		"trustedProxies": list(e.decodeProxy),
 	})(v)
 	if err != nil {
 		return err
@@ -147,6 +141,17 @@ func (s *Settings) decodeEdge(v string) error {
 	var errs []error
 	g, i := e.Gateway, e.Ingress
 	switch {
+	case e.OwnTLS != nil && (g != nil || i != nil):
+		errs = append(errs,
+			prefixed("tls",
+				errors.New("acme, certificate and internal make the edge end TLS, which a gateway or "+
+					"an ingress does before it: set secret, issuer or clusterIssuer")))
+	case e.OwnTLS != nil:
+	case e.TLS != nil && g == nil && i == nil && s.Target == Docker && *e.TLS != (TLS{}):
+		errs = append(errs,
+			prefixed("tls",
+				errors.New("the docker target cannot express it: secret, issuer and clusterIssuer "+
+					"are a cluster's; set acme, certificate or internal")))
 	case e.Host == "" && (g != nil || i != nil || e.TLS != nil):
 		errs = append(errs,
 			prefixed("host",
@@ -157,7 +162,7 @@ func (s *Settings) decodeEdge(v string) error {
 		errs = append(errs,
 			prefixed("host",
 				errors.New("needs what routes it: gateway {class} or {name, namespace}, or "+
-					"ingress {class}")))
+					"ingress {class}; on Docker tls {acme}, {certificate} or {internal}")))
 	case g != nil && i != nil:
 		errs = append(errs,
 			prefixed("ingress",
@@ -193,11 +198,57 @@ func (s *Settings) decodeEdge(v string) error {
 
 		if set != 1 {
 			errs = append(errs,
-				prefixed("tls", errors.New("set exactly one of secret, issuer, clusterIssuer")))
+				prefixed("tls", errors.New(oneCertificate)))
 		}
 	}
 
 	return errors.Join(errs...)
+}
+
+const oneCertificate = "set exactly one of acme, certificate, internal; on a cluster of secret, " +
+	"issuer, clusterIssuer"
+
+// decodeTLS reads where a certificate comes from: what a cluster keeps (TLS), or what the edge
+// itself is given or gets (OwnTLS).
+func (e *EdgeSettings) decodeTLS(v string) error {
+	var t TLS
+	var own EdgeTLS
+	internal := new(bool)
+	err := object(fields{
+		"secret":        text(&t.Secret),
+		"issuer":        text(&t.Issuer),
+		"clusterIssuer": text(&t.ClusterIssuer),
+		"acme": func(v string) error {
+			own.ACME = &ACME{}
+			return object(fields{
+				"email":     text(&own.ACME.Email),
+				"directory": text(&own.ACME.Directory),
+			})(v)
+		},
+		"certificate": text(&own.Certificate),
+		"key": func(string) error {
+			return fmt.Errorf("is a secret: set it with `pulumi config set --secret %s:%s`, and "+
+				"remove it here", Project, TLSKeyKey)
+		},
+		"internal": boolean(&internal),
+	})(v)
+	own.Internal = *internal
+	if err == nil && own == (EdgeTLS{}) {
+		e.TLS = &t
+		return nil
+	}
+
+	e.OwnTLS = &own
+	if err == nil && t != (TLS{}) {
+		err = errors.New(oneCertificate)
+	}
+	return err
+}
+
+func (e *EdgeSettings) decodeProxy(v string) error {
+	e.TrustedProxies = append(e.TrustedProxies, v)
+	_, err := parseNetwork(v)
+	return err
 }
 
 func (s *Settings) decodeVolumes(v string) error {

@@ -65,6 +65,9 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 		return Stack{}, err
 	}
 
+	if err := stack.renderEdge(); err != nil {
+		return Stack{}, err
+	}
 	return stack, nil
 }
 

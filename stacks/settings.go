@@ -86,6 +86,12 @@ type EdgeSettings struct {
 	Gateway *Gateway
 	Ingress *Ingress
 	TLS     *TLS
+
+	// OwnTLS makes the edge end TLS itself, as the Host above.
+	OwnTLS *EdgeTLS
+
+	// TrustedProxies are the networks of the gateways before the edge; see Stack.
+	TrustedProxies []string
 }
 
 // VolumeSettings are values of one volume; see Volume.

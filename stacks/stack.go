@@ -85,6 +85,13 @@ type Stack struct {
 	// nil if the published port of the edge is all there is.
 	Route *Route
 
+	// TLS makes the edge itself end TLS; nil leaves that to what stands before it.
+	TLS *EdgeTLS
+
+	// TrustedProxies are the networks, such as 10.1.2.0/24, of the gateways before the edge: what
+	// they say of a request's scheme, host and address is believed.
+	TrustedProxies []string
+
 	// Registry is where built images are pushed to, such as registry.example.com/team, so that
 	// other machines can pull them. It is empty if they stay where they are built.
 	Registry string
@@ -279,10 +286,13 @@ type Build struct {
 	Args   map[string]string
 }
 
-// Port is a TCP port that the container listens on.
+// Port is a port that the container listens on.
 type Port struct {
 	// Name is what speaks there: http, redis, debugger, ...
 	Name string
+
+	// UDP reports whether it is a port of UDP; the others are of TCP.
+	UDP bool
 
 	// Container is the port number inside the container.
 	Container int
@@ -293,6 +303,14 @@ type Port struct {
 	// Address is the address of the machine the port is published on; 127.0.0.1 unless the
 	// stack says otherwise.
 	Address string
+}
+
+// Protocol returns tcp or udp.
+func (p Port) Protocol() string {
+	if p.UDP {
+		return "udp"
+	}
+	return "tcp"
 }
 
 // MountKind is what the source of a mount is.

@@ -67,6 +67,7 @@ func (s Stack) Validate() error {
 	}
 
 	s.validateRoute(p)
+	s.validateTLS(p)
 	s.validateWaivers(p)
 	if s.Registry != "" && !registryRule.MatchString(s.Registry) {
 		p.add("registry",
@@ -148,19 +149,24 @@ func names[T any](p *problems, kind string, list []T, name func(T) string) {
 
 // validateHostPorts refuses two services on one port of the machine.
 func (s Stack) validateHostPorts(p *problems) {
-	owner := map[int]string{}
+	type number struct {
+		port int
+		udp  bool
+	}
+	owner := map[number]string{}
 	for _, svc := range s.Services {
 		for _, port := range svc.Ports {
 			if port.Host == 0 {
 				continue
 			}
 
-			if first, taken := owner[port.Host]; taken {
+			n := number{port.Host, port.UDP}
+			if first, taken := owner[n]; taken {
 				p.add("services."+svc.Name+".ports."+port.Name+".host", "%d is %s's already",
 					port.Host, first)
 			}
 
-			owner[port.Host] = svc.Name
+			owner[n] = svc.Name
 		}
 	}
 }

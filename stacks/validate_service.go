@@ -1,6 +1,7 @@
 package stacks
 
 import (
+	"fmt"
 	"net/netip"
 	"path"
 	"regexp"
@@ -172,7 +173,7 @@ func (s Stack) validateReferences(p *problems, at string, svc Service) {
 // validatePorts holds a service to its own rules of publishing: only the edge may be reached from
 // outside the machine, and outside development it is the only one that is published at all.
 func (s Stack) validatePorts(p *problems, at string, svc Service) {
-	seen := map[int]bool{}
+	seen := map[string]bool{}
 	for _, port := range svc.Ports {
 		here := at + ".ports." + port.Name
 		if !nameRule.MatchString(port.Name) {
@@ -181,11 +182,12 @@ func (s Stack) validatePorts(p *problems, at string, svc Service) {
 		if port.Container < 1 || port.Container > 65535 {
 			p.add(here+".container", "must be from 1 to 65535, got %d", port.Container)
 		}
-		if seen[port.Container] {
+		listens := fmt.Sprint(port.Container, port.Protocol())
+		if seen[listens] {
 			p.add(here+".container", "%d is there twice", port.Container)
 		}
 
-		seen[port.Container] = true
+		seen[listens] = true
 		if port.Host == 0 {
 			continue
 		}

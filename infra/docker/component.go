@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"slices"
@@ -99,11 +100,17 @@ func (d *deployment) startService(name string, s *service) error {
 	})
 }
 
-// urls returns where a person on this machine reaches the service's published ports.
+// urls returns where a person on this machine reaches the service's published ports. One that leads
+// to HTTPS, or is found by it, is not among them.
 func (r *Rendering) urls(service string) []string {
+	ports := r.stack.Service(service).Ports
+	if t := r.stack.TLS; t != nil && service == stacks.Edge {
+		host := cmp.Or(t.Host, reachable(ports[0].Address))
+		return []string{stacks.HTTPSURL(host, ports[0].Host)}
+	}
+
 	var out []string
 	for _, p := range r.Project.Services[service].Ports {
-		ports := r.stack.Service(service).Ports
 		i := slices.IndexFunc(ports, func(own stacks.Port) bool {
 			return strconv.Itoa(own.Host) == p.Published
 		})
@@ -112,13 +119,16 @@ func (r *Rendering) urls(service string) []string {
 			scheme = name
 		}
 
-		host := p.HostIP
-		if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-			host = "localhost"
-		}
-
-		out = append(out, scheme+"://"+net.JoinHostPort(host, p.Published))
+		out = append(out, scheme+"://"+net.JoinHostPort(reachable(p.HostIP), p.Published))
 	}
 
 	return out
+}
+
+// reachable returns the address that a port is published on, or localhost for every one.
+func reachable(address string) string {
+	if ip := net.ParseIP(address); ip != nil && ip.IsUnspecified() {
+		return "localhost"
+	}
+	return address
 }

@@ -215,7 +215,8 @@ func composeViews(t *testing.T, project *types.Project, root string) map[string]
 		}
 
 		for _, p := range s.Ports {
-			v.Ports = append(v.Ports, fmt.Sprintf("%s:%s:%d", p.HostIP, p.Published, p.Target))
+			v.Ports = append(v.Ports,
+				fmt.Sprintf("%s:%s:%d/%s", p.HostIP, p.Published, p.Target, p.Protocol))
 		}
 
 		for _, m := range s.Volumes {
@@ -387,7 +388,8 @@ func planViews(t *testing.T, p planned) map[string]view {
 		for _, entry := range ports {
 			port := entry.(map[string]any)
 			v.Ports = append(v.Ports,
-				fmt.Sprintf("%v:%v:%v", port["ip"], port["external"], port["internal"]))
+				fmt.Sprintf("%v:%v:%v/%v", port["ip"], port["external"], port["internal"],
+					port["protocol"]))
 		}
 
 		mounts, _ := in["mounts"].([]any)

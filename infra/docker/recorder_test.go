@@ -18,7 +18,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
-// The password of the recorded stacks: it must not appear anywhere.
+// The value of every secret of the recorded stacks: it must not appear anywhere.
 const recordedPassword = "hunter2-hunter2"
 
 // record deploys the stack on the recording monitor.
@@ -26,8 +26,10 @@ func record(stack stacks.Stack, root string) ([]plan.Resource, docker.Outputs, e
 	var outputs docker.Outputs
 	resources, err := recorder.Record(context.Background(), recorder.Stack{
 		Project: stacks.Project, Name: stack.Name,
-		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
-		Secrets: []string{"codexcontinue:redisPassword"},
+		Config: map[string]string{
+			"codexcontinue:redisPassword": recordedPassword, "codexcontinue:tlsKey": recordedPassword,
+		},
+		Secrets: []string{"codexcontinue:redisPassword", "codexcontinue:tlsKey"},
 	}, func(ctx *pulumi.Context) error {
 		var err error
 		outputs, err = deploy(ctx, stack, root)

@@ -222,16 +222,21 @@ func capabilities(kept map[string]string) []string {
 func published(ports []stacks.Port) []types.ServicePortConfig {
 	var out []types.ServicePortConfig
 	for _, p := range ports {
-		if p.Host != 0 {
-			out = append(out, types.ServicePortConfig{
-				Mode: "ingress", Protocol: "tcp", HostIP: cmp.Or(p.Address, "127.0.0.1"),
-				Published: strconv.Itoa(p.Host), Target: uint32(p.Container),
-			})
+		if p.Host == 0 {
+			continue
+		}
+
+		out = append(out, types.ServicePortConfig{
+			Mode: "ingress", Protocol: p.Protocol(), HostIP: cmp.Or(p.Address, "127.0.0.1"),
+			Published: strconv.Itoa(p.Host), Target: uint32(p.Container),
+		})
+		if p.Name == stacks.HTTPS || p.Name == stacks.HTTP3 {
+			out[len(out)-1].AppProtocol = stacks.HTTPS
 		}
 	}
 
 	slices.SortFunc(out, func(a, b types.ServicePortConfig) int {
-		return cmp.Compare(a.Target, b.Target)
+		return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Protocol, b.Protocol))
 	})
 	return out
 }

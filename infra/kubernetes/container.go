@@ -63,7 +63,7 @@ func container(p plan) corev1.Container {
 
 	for _, port := range p.Ports {
 		c.Ports = append(c.Ports, corev1.ContainerPort{
-			Name: port.Name, ContainerPort: int32(port.Container), Protocol: corev1.ProtocolTCP,
+			Name: port.Name, ContainerPort: int32(port.Container), Protocol: protocol(port),
 		})
 	}
 
@@ -74,6 +74,13 @@ func container(p plan) corev1.Container {
 	}
 
 	return c
+}
+
+func protocol(p stacks.Port) corev1.Protocol {
+	if p.UDP {
+		return corev1.ProtocolUDP
+	}
+	return corev1.ProtocolTCP
 }
 
 // variables returns the variables sorted: the API server compares lists with their order.

@@ -64,7 +64,7 @@ type (
 func (r *renderer) addServicePolicy(svc stacks.Service) *Object {
 	var ingress []ingressRule
 	if len(svc.Ports) > 0 {
-		rule := ingressRule{Ports: ports(corev1.ProtocolTCP, svc.Ports[0].Container)}
+		rule := ingressRule{Ports: listens(svc)}
 		if svc.Name != stacks.Edge { // people, gateways and load balancers are anywhere
 			for _, caller := range r.callers(svc.Name) {
 				rule.From = append(rule.From, r.podsOf(caller))
@@ -106,7 +106,7 @@ func (r *renderer) podsOf(name string) peer { return peer{PodSelector: r.selecto
 func (r *renderer) toService(name string) egressRule {
 	return egressRule{
 		To:    []peer{r.podsOf(name)},
-		Ports: ports(corev1.ProtocolTCP, r.stack.Service(name).Ports[0].Container),
+		Ports: listens(*r.stack.Service(name)),
 	}
 }
 
@@ -152,6 +152,11 @@ func outside(list []stacks.Outside) []egressRule {
 
 func ports(protocol corev1.Protocol, port int) []networkingv1.NetworkPolicyPort {
 	return []networkingv1.NetworkPolicyPort{{Protocol: &protocol, Port: new(intstr.FromInt(port))}}
+}
+
+// listens returns the first port of a service, to which its callers connect.
+func listens(svc stacks.Service) []networkingv1.NetworkPolicyPort {
+	return ports(protocol(svc.Ports[0]), svc.Ports[0].Container)
 }
 
 // addPolicy makes a policy for both directions: one without rules for a direction lets

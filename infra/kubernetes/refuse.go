@@ -78,6 +78,10 @@ func refuseStack(s stacks.Stack, opts Options) error {
 		}
 	}
 
+	if s.TLS != nil {
+		r.cannot("edge.tls", "a gateway or an ingress ends TLS before the edge: set secret, issuer or "+
+			"clusterIssuer in the place of acme, certificate and internal")
+	}
 	if s.Route != nil {
 		if e := s.Service(stacks.Edge); e == nil || len(e.Ports) == 0 {
 			r.cannot("route", "it leads to the edge, which the stack has not")

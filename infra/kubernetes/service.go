@@ -194,7 +194,7 @@ func (r *renderer) addServiceObject(p plan, after []*Object) *Object {
 			Name:       port.Name,
 			Port:       int32(number),
 			TargetPort: intstr.FromString(port.Name),
-			Protocol:   corev1.ProtocolTCP,
+			Protocol:   protocol(port),
 		}
 		if port.Name == "http" {
 			out.AppProtocol = new("http")

@@ -40,6 +40,9 @@ var badOnDocker = map[string]bad{
 		change: service("ollama", func(s *stacks.Service) {
 			s.Ports[0].Address = "0.0.0.0"
 		}), subject: "ollama", want: "public-port"},
+	"an edge open in clear text": {change: service("edge", func(s *stacks.Service) {
+		s.Ports[0].Address = "0.0.0.0"
+	}), subject: "edge", want: "edge-tls"},
 	"privileged": {service: "ml",
 		alter: func(c *types.ServiceConfig) { c.Privileged = true }, want: "privileged"},
 	"root": {service: "ml",

@@ -13,6 +13,9 @@ var badOnKubernetes = map[string]bad{
 	"a balanced backend": {tamperAll: object("Service", "backend", func(in map[string]any) {
 		at(in, "spec")["type"] = "LoadBalancer"
 	}), subject: "backend", want: "public-port"},
+	"an edge balanced in clear text": {change: service("edge", func(s *stacks.Service) {
+		s.Ports[0].Address = "0.0.0.0"
+	}), subject: "edge", want: "edge-tls"},
 	"a node's port": {tamperAll: object("Service", "redis", func(in map[string]any) {
 		at(in, "spec")["type"] = "NodePort"
 	}), subject: "redis", want: "public-port"},

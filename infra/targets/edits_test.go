@@ -68,6 +68,24 @@ func tls(f func(*stacks.TLS)) func(*stacks.Stack) {
 	return route(func(r *stacks.Route) { r.TLS = &stacks.TLS{}; f(r.TLS) })
 }
 
+func endTLS(f func(*stacks.EdgeTLS)) func(*stacks.Stack) {
+	return func(s *stacks.Stack) {
+		if s.TLS == nil {
+			s.TLS = &stacks.EdgeTLS{}
+		}
+		f(s.TLS)
+	}
+}
+
+func acme(f func(*stacks.ACME)) func(*stacks.Stack) {
+	return endTLS(func(e *stacks.EdgeTLS) {
+		if e.ACME == nil {
+			e.ACME = &stacks.ACME{}
+		}
+		f(e.ACME)
+	})
+}
+
 func autoscaled(least, most, cpu int) func(*stacks.Stack) {
 	return service("web", func(s *stacks.Service) {
 		s.Autoscale = &stacks.Autoscale{Min: least, Max: most, CPU: cpu}
@@ -92,6 +110,7 @@ func waiver(f func(*stacks.Waiver)) func(*stacks.Stack) {
 const (
 	webContainer, webPods   = "container:Container codexcontinue-lab-web", "apps/v1:Deployment web"
 	edgeContainer, edgePods = "container:Container codexcontinue-lab-edge", "apps/v1:Deployment edge"
+	edgeComponent           = "codexcontinue:docker:Service edge"
 	mlContainer, mlPods     = "container:Container codexcontinue-lab-ml", "apps/v1:Deployment ml"
 	storeContainer          = "container:Container codexcontinue-lab-store"
 	storePods               = "apps/v1:StatefulSet store"
@@ -120,6 +139,11 @@ var edits = []edit{
 		docker:     "route.host",
 		kubernetes: httpRoute,
 	},
+	{field: "Stack.TLS", change: endTLS(nothing[stacks.EdgeTLS]), docker: edgeComponent,
+		kubernetes: "edge.tls"},
+	{field: "Stack.TrustedProxies", change: func(s *stacks.Stack) {
+		s.TrustedProxies = []string{"10.0.0.0/8"}
+	}},
 	{field: "Stack.Registry", change: func(s *stacks.Stack) { s.Registry = "registry.example.com" },
 		docker: "registry", kubernetes: "image:Image ml"},
 	{field: "Network.Name", change: func(s *stacks.Stack) {
@@ -279,6 +303,14 @@ var edits = []edit{
 		change: service("ml", func(s *stacks.Service) {
 			s.Ports[0].Container++
 		}), only: stacks.Kubernetes, kubernetes: "core/v1:Service ml"},
+	{field: "Port.UDP", change: service("edge", func(s *stacks.Service) { s.Ports[0].UDP = true }),
+		docker: edgeContainer, kubernetes: edgeService},
+	{field: "Port.UDP", change: service("edge", func(s *stacks.Service) { s.Ports[0].UDP = true }),
+		only: stacks.Kubernetes, kubernetes: edgePods},
+	{field: "Port.UDP", change: service("ml", func(s *stacks.Service) { s.Ports[0].UDP = true }),
+		only: stacks.Kubernetes, kubernetes: "NetworkPolicy web"},
+	{field: "Port.UDP", change: service("ml", func(s *stacks.Service) { s.Ports[0].UDP = true }),
+		only: stacks.Kubernetes, kubernetes: "NetworkPolicy ml"},
 	{field: "Port.Host", change: service("edge", func(s *stacks.Service) { s.Ports[0].Host++ }),
 		docker: edgeContainer, kubernetes: edgeService},
 	{
@@ -558,6 +590,23 @@ var edits = []edit{
 		change: tls(func(t *stacks.TLS) {
 			t.ClusterIssuer = "one"
 		}), docker: "route.host", kubernetes: "Gateway edge"},
+
+	{field: "EdgeTLS.Host", change: endTLS(func(e *stacks.EdgeTLS) { e.Host = "x.example.com" }),
+		before: endTLS(nothing[stacks.EdgeTLS]), docker: edgeComponent, kubernetes: "edge.tls"},
+	{field: "EdgeTLS.ACME",
+		change: endTLS(func(e *stacks.EdgeTLS) {
+			e.ACME = &stacks.ACME{Email: "a@example.com"}
+		}), before: endTLS(nothing[stacks.EdgeTLS]), kubernetes: "edge.tls"},
+	{field: "EdgeTLS.Certificate",
+		change: endTLS(func(e *stacks.EdgeTLS) {
+			e.Certificate = "PEM"
+		}), before: endTLS(nothing[stacks.EdgeTLS]), kubernetes: "edge.tls"},
+	{field: "EdgeTLS.Internal", change: endTLS(func(e *stacks.EdgeTLS) { e.Internal = true }),
+		before: endTLS(nothing[stacks.EdgeTLS]), kubernetes: "edge.tls"},
+	{field: "ACME.Email", change: acme(func(a *stacks.ACME) { a.Email = "b@example.com" }),
+		before: acme(nothing[stacks.ACME]), kubernetes: "edge.tls"},
+	{field: "ACME.Directory", change: acme(func(a *stacks.ACME) { a.Directory = "https://x" }),
+		before: acme(nothing[stacks.ACME]), kubernetes: "edge.tls"},
 
 	{field: "Waiver.Rule", change: waiver(func(w *stacks.Waiver) { w.Rule = "other" })},
 	{field: "Waiver.Subject", change: waiver(func(w *stacks.Waiver) { w.Subject = "other" })},

@@ -67,12 +67,14 @@ func FromProject(r *docker.Rendering, root string) View {
 			number, _ := strconv.Atoi(port.Published) // 0 is a port that the engine chooses
 			v.Exposed = append(v.Exposed, Exposure{
 				Service: service, How: "port", Address: port.HostIP, Port: number,
-				Loopback: ip != nil && ip.IsLoopback(),
+				Loopback: ip != nil && ip.IsLoopback(), TLS: port.AppProtocol == stacks.HTTPS,
 			})
 		}
 	}
 
 	v.sort()
+	// HTTP/3 has the number of the port where people begin.
+	v.Exposed = slices.Compact(v.Exposed)
 	return v
 }
 

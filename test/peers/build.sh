@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs that tests run against, from pinned Go modules, into the cache's bin folder:
 #
-#   test/peers/build.sh [pulumi|ollama|caddy|docker-compose|kubernetes-cluster|kubernetes-provider|registry ...]
+#   test/peers/build.sh [pulumi|ollama|caddy|pebble|docker-compose|kubernetes-cluster|kubernetes-provider|registry ...]
 #
 # Each is built again only when its module or the Go toolchain changed. Ollama is one static program
 # with the processor backend; building it needs a C++ compiler, nlohmann-json3-dev and libstb-dev.
@@ -143,6 +143,10 @@ build_one() {
 				version test/peers/caddy github.com/caddyserver/caddy/v2
 			)"
 		;;
+	pebble)
+		build pebble test/peers/pebble github.com/letsencrypt/pebble/v2/cmd/pebble \
+			-ldflags "-s -w -X main.version=$(version test/peers/pebble github.com/letsencrypt/pebble/v2)"
+		;;
 	docker-compose)
 		build docker-compose tools/compose github.com/docker/compose/v2/cmd \
 			-ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$(
@@ -161,7 +165,7 @@ build_one() {
 	esac
 }
 
-all=(pulumi ollama caddy docker-compose kubernetes-cluster kubernetes-provider registry)
+all=(pulumi ollama caddy pebble docker-compose kubernetes-cluster kubernetes-provider registry)
 [[ $# -gt 0 ]] || set -- "${all[@]}"
 for name; do build_one "$name"; done
 printf '%s\n' "$bin"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -219,7 +220,7 @@ func (k *onCluster) Edge(ctx context.Context, stack stacks.Stack) (edge, error) 
 		return nil
 	}
 
-	e.url = "http://" + l.Addr().String()
+	e.url, e.client = "http://"+l.Addr().String(), &http.Client{}
 	e.close = func() {
 		cancel()
 		f.Close()

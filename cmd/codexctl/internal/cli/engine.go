@@ -2,10 +2,14 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -194,20 +198,64 @@ func message(line string) string {
 	return record.Msg
 }
 
-// Edge returns the address that the engine publishes.
-func (e *onEngine) Edge(ctx context.Context, _ stacks.Stack) (edge, error) {
+// Edge returns the address that the engine publishes, by the stack's name for it if it has one.
+func (e *onEngine) Edge(ctx context.Context, stack stacks.Stack) (edge, error) {
 	list, err := e.Containers(ctx, stacks.Edge)
 	if err != nil {
 		return edge{}, err
 	}
 
 	for _, c := range list {
-		if len(c.Ports) > 0 {
-			return edge{url: c.Ports[0].URL(), address: c.Ports[0].URL()}, nil
+		if len(c.Ports) == 0 {
+			continue
 		}
+
+		p := c.Ports[0]
+		way := edge{url: p.URL(), client: &http.Client{}}
+		if p.TLS {
+			way.client = secureClient(p, e.Host.Local())
+			if stack.TLS != nil && stack.TLS.Host != "" {
+				way.url = stacks.HTTPSURL(stack.TLS.Host, p.Host)
+			}
+		}
+
+		way.address = way.url
+		return way, nil
 	}
 
 	return edge{}, nil
+}
+
+// secureClient returns a client that finds every host at the port. It does not ask whose the
+// certificate is where the port is this machine's own: what is sent there does not leave it, and
+// the machine need not trust the edge's authority. local reports whether the engine is here.
+func secureClient(p running.Port, local bool) *http.Client {
+	at := net.JoinHostPort(p.Reach(), strconv.Itoa(p.Host))
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, at)
+		},
+	}
+	if local && ownAddress(p.Reach()) {
+		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	}
+
+	return &http.Client{Transport: transport}
+}
+
+// ownAddress reports whether the host is an address of this machine.
+func ownAddress(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+
+	ip := net.ParseIP(host)
+	list, err := net.InterfaceAddrs()
+	return ip.IsLoopback() || err == nil && slices.ContainsFunc(list, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(ip)
+	})
 }
 
 // Clear does nothing: the volumes of an engine belong to no namespace that could be left.

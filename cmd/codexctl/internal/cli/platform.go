@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
@@ -80,6 +81,9 @@ type watch struct {
 type edge struct {
 	// url is the address at which this process reaches the edge; "" if it cannot.
 	url string
+
+	// client asks there.
+	client *http.Client
 
 	// address is the URL for people; "" if there is none and hint says how to get one.
 	address string

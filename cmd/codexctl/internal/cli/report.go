@@ -182,7 +182,7 @@ func (r *report) print(out *console.Console) {
 				if i > 0 {
 					rows = append(rows, make([]string, 8))
 				}
-				rows[len(rows)-1][7] = strings.TrimPrefix(p.URL(), "http://")
+				_, rows[len(rows)-1][7], _ = strings.Cut(p.URL(), "://")
 			}
 		}
 	}

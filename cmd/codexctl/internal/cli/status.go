@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"slices"
 	"time"
 
@@ -66,7 +65,7 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 	if way.url != "" {
 		ask, cancel := context.WithTimeout(ctx, askModel)
 		defer cancel()
-		if s, err := modelwait.Get(ask, &http.Client{}, way.url); err == nil {
+		if s, err := modelwait.Get(ask, way.client, way.url); err == nil {
 			r.setModel(&s)
 		} else if !asJSON {
 			defer a.say("the address does not answer: %s", way.explain(err))

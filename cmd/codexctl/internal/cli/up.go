@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,7 +105,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 
 	var model *status.Status
 	if !o.noWait && way.url != "" {
-		m, problems, err := a.awaitModel(ctx, p, stack, way.url, o.waitTimeout)
+		m, problems, err := a.awaitModel(ctx, p, stack, way, o.waitTimeout)
 		if len(problems) > 0 {
 			return a.notUp(ctx, p, stack, t.name, problems)
 		}
@@ -191,7 +190,7 @@ func (a *App) update(
 // awaitModel waits until the model can be used. It gives up, with problems, when the service that
 // makes it cannot come up.
 func (a *App) awaitModel(
-	ctx context.Context, p platform, stack stacks.Stack, url string, timeout time.Duration,
+	ctx context.Context, p platform, stack stacks.Stack, way edge, timeout time.Duration,
 ) (model status.Status, problems []failure.Problem, err error) {
 	note := func(context.Context, running.Note) {} // the model's progress is shown
 	problems, err = runWatched(ctx, p, stack, note,
@@ -201,14 +200,14 @@ func (a *App) awaitModel(
 			}
 
 			w := modelwait.Waiter{
-				Client:  &http.Client{},
+				Client:  way.client,
 				Out:     a.err,
 				Timeout: timeout,
 				Every:   pollModel,
 				Now:     a.now,
 			}
 
-			model, err = w.Wait(ctx, url)
+			model, err = w.Wait(ctx, way.url)
 			return err
 		})
 

@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -68,7 +71,7 @@ func state(_ context.Context, p *Patient) []Finding {
 	return found(OK, "", "%s", p.State)
 }
 
-func ports(_ context.Context, p *Patient) []Finding {
+func ports(ctx context.Context, p *Patient) []Finding {
 	if p.TakenErr != nil {
 		return cannot(p.TakenErr)
 	}
@@ -79,8 +82,20 @@ func ports(_ context.Context, p *Patient) []Finding {
 		if by == "" {
 			by = "something else"
 		}
+		number := strconv.Itoa(t.Port)
+		if t.Protocol == "udp" {
+			number += " (UDP)"
+		}
 		out = append(out,
-			found(Fail, t.Todo, "%s of %s: %d is taken by %s", t.Address, t.Service, t.Port, by)...)
+			found(Fail, t.Todo, "%s of %s: %s is taken by %s", t.Address, t.Service, number, by)...)
+	}
+
+	info, err := p.Engine.Info(ctx)
+	if err != nil {
+		return append(out, cannot(err)...)
+	}
+	if slices.Contains(info.SecurityOptions, "name=rootless") {
+		out = append(out, rootlessPorts(p.Stack, firstPort())...)
 	}
 
 	if len(out) > 0 {
@@ -97,6 +112,42 @@ func ports(_ context.Context, p *Patient) []Finding {
 	}
 
 	return found(OK, "", "%d published, free or held by this stack", n)
+}
+
+// firstPort returns the first port that every user may have.
+func firstPort() int {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	if err != nil {
+		return 1024
+	}
+
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 1024
+	}
+	return n
+}
+
+// rootlessPorts finds those that an engine of a user may not publish, as they come before first.
+func rootlessPorts(s stacks.Stack, first int) []Finding {
+	var low []int
+	for _, svc := range s.Services {
+		for _, port := range svc.Ports {
+			if port.Host != 0 && port.Host < first && !slices.Contains(low, port.Host) {
+				low = append(low, port.Host)
+			}
+		}
+	}
+
+	if len(low) == 0 {
+		return nil
+	}
+
+	slices.Sort(low)
+	return found(Fail, fmt.Sprintf("sudo sysctl net.ipv4.ip_unprivileged_port_start=%d (a file in "+
+		"/etc/sysctl.d keeps it), or choose another port with codexcontinue:edge.port", low[0]),
+		"the engine is rootless, and may publish no port below %d: %s", first,
+		strings.Trim(fmt.Sprint(low), "[]"))
 }
 
 // spare is the memory that the machine's own work needs in addition to the stack.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 	"k8s.io/apimachinery/pkg/util/wait"
 
@@ -123,6 +124,10 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 		}
 
 		for port, binds := range h.PortBindings {
+			if port.Proto() != network.TCP {
+				continue // people begin with TCP
+			}
+
 			for _, b := range binds {
 				n, err := strconv.Atoi(b.HostPort)
 				if err != nil {
@@ -130,6 +135,7 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 				}
 
 				p := running.Port{Host: n, Container: int(port.Num())}
+				p.TLS = c.Service == stacks.Edge && p.Container == stacks.EdgeTLSPort
 				if b.HostIP.IsValid() {
 					p.Address = b.HostIP.String()
 				}
@@ -138,7 +144,15 @@ func (e *Engine) Inspect(ctx context.Context, id string) (Container, error) {
 			}
 		}
 
-		slices.SortFunc(c.Ports, func(a, b running.Port) int { return cmp.Compare(a.Host, b.Host) })
+		slices.SortFunc(c.Ports, func(a, b running.Port) int {
+			switch {
+			case a.TLS && !b.TLS:
+				return -1
+			case b.TLS && !a.TLS:
+				return 1
+			}
+			return cmp.Compare(a.Host, b.Host)
+		})
 	}
 
 	if x.State != nil {

@@ -83,18 +83,26 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"State":   map[string]any{"Status": "running"},
 			"Config":  map[string]any{"Labels": map[string]string{stacks.LabelService: c.service}},
 			"HostConfig": map[string]any{
-				"CpuPeriod": 100000,
-				"CpuQuota":  150000,
-				"Memory":    1 << 29,
-				"PortBindings": map[string]any{"8080/tcp": []any{map[string]string{
-					"HostIp":   "127.0.0.1",
-					"HostPort": "18080",
-				}}},
+				"CpuPeriod":    100000,
+				"CpuQuota":     150000,
+				"Memory":       1 << 29,
+				"PortBindings": bindings(id),
 			},
 		})
 	default:
 		w.WriteHeader(http.StatusNotImplemented)
 	}
+}
+
+// bindings are the published ports of a container: of tls1 those of an edge that ends TLS.
+func bindings(id string) map[string]any {
+	at := func(port string) []any {
+		return []any{map[string]string{"HostIp": "127.0.0.1", "HostPort": port}}
+	}
+	if id == "tls1" {
+		return map[string]any{"8080/tcp": at("80"), "8443/tcp": at("443"), "8443/udp": at("443")}
+	}
+	return map[string]any{"8080/tcp": at("18080")}
 }
 
 func (f *fake) logs(w http.ResponseWriter, r *http.Request, c *fakeContainer) {
@@ -250,6 +258,44 @@ func TestFollowOverReplacement(t *testing.T) {
 	}
 }
 
+// TestEdgePorts holds that the edge's address is the one where it ends TLS.
+func TestEdgePorts(t *testing.T) {
+	f, e := start(t)
+	f.add("tls1", stacks.Edge)
+	c, err := e.Inspect(t.Context(), "tls1")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var got []string
+	for _, p := range c.Ports {
+		got = append(got, p.URL())
+	}
+	if want := []string{"https://127.0.0.1", "http://127.0.0.1:80"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestTakenUDPPort holds that a port of UDP is another than that of TCP with its number.
+func TestTakenUDPPort(t *testing.T) {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+
+	port := c.LocalAddr().(*net.UDPAddr).Port
+	if got := takenPort(nil, "dev", "tcp", "127.0.0.1", port, true); got != nil {
+		t.Errorf("the port of TCP is taken: %v", got)
+	}
+
+	got := takenPort(nil, "dev", "udp", "127.0.0.1", port, true)
+	if want := fmt.Sprintf("127.0.0.1:%d (UDP) is taken by process %d", port, os.Getpid()); got == nil ||
+		!strings.Contains(got.Error(), want) {
+		t.Errorf("got %v, want it to hold %s", got, want)
+	}
+}
+
 func TestTakenPort(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -275,7 +321,7 @@ func TestTakenPort(t *testing.T) {
 		"another address": {map[netip.AddrPort]holder{at(netip.MustParseAddr("10.0.0.1")): {Name: "nginx"}}, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := takenPort(c.publishers, "dev", "127.0.0.1", port, c.local)
+			got := takenPort(c.publishers, "dev", "tcp", "127.0.0.1", port, c.local)
 			if (got == nil) != (c.by == "") ||
 				got != nil && !strings.Contains(got.By+"process", c.by) {
 				t.Errorf("got %+v, want %q", got, c.by)

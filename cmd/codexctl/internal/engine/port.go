@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -24,14 +25,14 @@ type holder struct {
 	Stack string // of this project; empty when it belongs to something else
 }
 
-// publishers returns the containers on the engine by the TCP ports they publish.
-func (e *Engine) publishers(ctx context.Context) (map[netip.AddrPort]holder, error) {
+// publishers returns the containers on the engine by the ports they publish, of each protocol.
+func (e *Engine) publishers(ctx context.Context) (map[string]map[netip.AddrPort]holder, error) {
 	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("engine: list containers: %w", err)
 	}
 
-	out := map[netip.AddrPort]holder{}
+	out := map[string]map[netip.AddrPort]holder{}
 	for _, c := range list.Items {
 		h := holder{}
 		if len(c.Names) > 0 {
@@ -42,9 +43,13 @@ func (e *Engine) publishers(ctx context.Context) (map[netip.AddrPort]holder, err
 		}
 
 		for _, p := range c.Ports {
-			if p.PublicPort != 0 && p.Type == "tcp" {
-				out[netip.AddrPortFrom(p.IP, p.PublicPort)] = h
+			if p.PublicPort == 0 {
+				continue
 			}
+			if out[p.Type] == nil {
+				out[p.Type] = map[netip.AddrPort]holder{}
+			}
+			out[p.Type][netip.AddrPortFrom(p.IP, p.PublicPort)] = h
 		}
 	}
 
@@ -63,6 +68,9 @@ type Taken struct {
 	Service string
 	Address string
 	Port    int
+
+	// Protocol is tcp or udp.
+	Protocol string
 
 	// By names what holds the port; empty if that is not known.
 	By string
@@ -85,8 +93,9 @@ func (e *Engine) TakenPorts(ctx context.Context, s stacks.Stack) ([]*Taken, erro
 				continue
 			}
 
-			address := cmp.Or(p.Address, "127.0.0.1")
-			if t := takenPort(publishers, s.Name, address, p.Host, e.Host.Local()); t != nil {
+			address, held := cmp.Or(p.Address, "127.0.0.1"), publishers[p.Protocol()]
+			t := takenPort(held, s.Name, p.Protocol(), address, p.Host, e.Host.Local())
+			if t != nil {
 				t.Service = svc.Name
 				out = append(out, t)
 			}
@@ -98,8 +107,9 @@ func (e *Engine) TakenPorts(ctx context.Context, s stacks.Stack) ([]*Taken, erro
 
 // takenPort returns a *Taken if a port that stack publishes is held by something other than the
 // stack, or nil. Processes of the host are found only if the engine runs on this machine.
+// publishers are those of the protocol.
 func takenPort(
-	publishers map[netip.AddrPort]holder, stack, address string, port int, local bool,
+	publishers map[netip.AddrPort]holder, stack, protocol, address string, port int, local bool,
 ) *Taken {
 	addr, err := netip.ParseAddr(address)
 	if err != nil {
@@ -116,10 +126,11 @@ func takenPort(
 		}
 
 		t := &Taken{
-			Address: address,
-			Port:    port,
-			By:      "container " + holder.Name,
-			Todo:    "stop it with `docker stop " + holder.Name + "`",
+			Address:  address,
+			Port:     port,
+			Protocol: protocol,
+			By:       "container " + holder.Name,
+			Todo:     "stop it with `docker stop " + holder.Name + "`",
 		}
 		if holder.Stack != "" {
 			t.By = "stack " + holder.Stack + " (container " + holder.Name + ")"
@@ -133,28 +144,40 @@ func takenPort(
 		return nil
 	}
 
-	l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port)))
-	if err == nil {
-		l.Close()
-		return nil
-	}
-
+	err = listen(protocol, net.JoinHostPort(address, strconv.Itoa(port)))
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return nil // the engine may be allowed what this process is not
 	}
 
 	t := &Taken{
-		Address: address,
-		Port:    port,
-		Todo:    "stop what listens there (`ss -ltnp 'sport = :" + strconv.Itoa(port) + "'` names it)",
+		Address:  address,
+		Port:     port,
+		Protocol: protocol,
+		Todo: fmt.Sprintf("stop what listens there (`ss -l%cnp 'sport = :%d'` names it)",
+			protocol[0], port),
 	}
 
-	if pid, name := listener(want); pid != 0 {
+	if pid, name := listener(protocol, want); pid != 0 {
 		t.By = fmt.Sprintf("process %d (%s)", pid, name)
 		t.Todo = fmt.Sprintf("stop it (kill %d)", pid)
 	}
 
 	return t
+}
+
+// listen tries to listen on the address.
+func listen(protocol, address string) error {
+	var l io.Closer
+	var err error
+	if protocol == "udp" {
+		l, err = net.ListenPacket(protocol, address)
+	} else {
+		l, err = net.Listen(protocol, address)
+	}
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // Local reports whether the engine runs on this machine, as far as its address tells.
@@ -165,9 +188,14 @@ func (h Host) Local() bool {
 
 // listener returns the process that listens on the address, from /proc as ss does, or 0 if it is
 // not found or belongs to another user.
-func listener(want netip.AddrPort) (pid int, name string) {
-	inode := ""
-	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+func listener(protocol string, want netip.AddrPort) (pid int, name string) {
+	// The state is LISTEN, or of UDP, where nobody does, CLOSE.
+	inode, state := "", "0A"
+	if protocol == "udp" {
+		state = "07"
+	}
+
+	for _, file := range []string{"/proc/net/" + protocol, "/proc/net/" + protocol + "6"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			continue
@@ -175,8 +203,8 @@ func listener(want netip.AddrPort) (pid int, name string) {
 
 		for line := range strings.Lines(string(b)) {
 			f := strings.Fields(line)
-			// Field 1 is the local address, 3 the state (0A is LISTEN), 9 the socket's inode.
-			if len(f) < 10 || f[3] != "0A" {
+			// Field 1 is the local address, 3 the state, 9 the socket's inode.
+			if len(f) < 10 || f[3] != state {
 				continue
 			}
 
@@ -211,7 +239,11 @@ func (t *Taken) Error() string {
 	if by == "" {
 		by = "something else"
 	}
+	at := net.JoinHostPort(t.Address, strconv.Itoa(t.Port))
+	if t.Protocol == "udp" {
+		at += " (UDP)"
+	}
 	return fmt.Sprintf("services.%s.ports: %s is taken by %s: %s, or choose another port in the "+
 		"stack's settings (codexcontinue:edge.port, codexcontinue:portOffset)",
-		t.Service, net.JoinHostPort(t.Address, strconv.Itoa(t.Port)), by, t.Todo)
+		t.Service, at, by, t.Todo)
 }

@@ -4,8 +4,8 @@ package running
 
 import (
 	"fmt"
+	"net"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -58,19 +58,25 @@ type Port struct {
 	Address   string
 	Host      int
 	Container int
+
+	// TLS reports whether the edge ends TLS there.
+	TLS bool
+}
+
+// Reach returns the host that reaches the port from this machine.
+func (p Port) Reach() string {
+	if p.Address == "" || p.Address == "0.0.0.0" || p.Address == "::" {
+		return "localhost"
+	}
+	return p.Address
 }
 
 // URL returns the address of the port for a person on this machine.
 func (p Port) URL() string {
-	host := p.Address
-	if host == "" || host == "0.0.0.0" || host == "::" {
-		host = "localhost"
+	if p.TLS {
+		return stacks.HTTPSURL(p.Reach(), p.Host)
 	}
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-
-	return "http://" + host + ":" + strconv.Itoa(p.Host)
+	return "http://" + net.JoinHostPort(p.Reach(), strconv.Itoa(p.Host))
 }
 
 // Note reports what a replica of a service that is starting waits for or logged last, or that the

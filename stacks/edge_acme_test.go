@@ -1,0 +1,183 @@
+package stacks_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/peers"
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// lifetime is that of the certificates that the authority of the test issues.
+const lifetime = 20 * time.Second
+
+// TestEdgeACME gets certificates from a real authority, and renews them while a stream goes on.
+func TestEdgeACME(t *testing.T) {
+	program := peers.Find(t, "pebble", "pebble")
+	release := make(chan string)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for {
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case event := <-release:
+				fmt.Fprintln(w, event)
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}))
+	defer app.Close()
+
+	edge := newTLSEdge(t, t.TempDir())
+	authority := startAuthority(t, program, edge)
+	settings := stacks.EdgeSettings{Host: edgeHost, OwnTLS: &stacks.EdgeTLS{
+		ACME: &stacks.ACME{Email: "admin@example.com", Directory: authority.directory},
+	}}
+	t.Setenv("SSL_CERT_FILE", authority.root)
+	edge.start(t, settings, port(t, app),
+		"persist_config off", "persist_config off\n\trenew_interval 1s")
+
+	// Who asks by what it was issued is not checked here: the root is Pebble's own, for this run.
+	var leaf *x509.Certificate
+	client := edge.client(edgeHost, nil)
+	client.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
+	shown := func() *x509.Certificate {
+		conn, err := tls.Dial("tcp", "127.0.0.1:"+edge.https,
+			&tls.Config{ServerName: edgeHost, InsecureSkipVerify: true})
+		if err != nil {
+			return nil
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0]
+	}
+	edge.await("a certificate", func() bool { leaf = shown(); return leaf != nil })
+	if err := leaf.VerifyHostname(edgeHost); err != nil ||
+		!strings.Contains(leaf.Issuer.CommonName, "Pebble") {
+		t.Fatalf("a certificate of %s: %v", leaf.Issuer, err)
+	}
+
+	resp, err := client.Get("https://" + edgeHost + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+
+	edge.await("another certificate", func() bool {
+		next := shown()
+		return next != nil && next.SerialNumber.Cmp(leaf.SerialNumber) != 0
+	})
+
+	release <- "after the renewal"
+	if line, err := bufio.NewReader(resp.Body).ReadString('\n'); line != "after the renewal\n" {
+		t.Errorf("the stream had %q, %v", line, err)
+	}
+
+	edge.await("the expiry of the first one", func() bool { return time.Now().After(leaf.NotAfter) })
+	if next := shown(); next == nil || time.Now().After(next.NotAfter) {
+		t.Error("no certificate that is valid when the first has expired")
+	}
+}
+
+// authority is a real server of ACME.
+type authority struct {
+	directory string // its URL
+	root      string // a file with whom to trust about that
+}
+
+// startAuthority starts one that finds every name at the edge's ports.
+func startAuthority(t *testing.T, program string, edge *tlsEdge) authority {
+	t.Helper()
+	cert, key := certificate(t, "localhost")
+	a := authority{root: writeFile(t, "cert.pem", cert)}
+	address := "localhost:" + peers.FreePort(t, "127.0.0.1")
+	a.directory = "https://" + address + "/dir"
+	config := fmt.Sprintf(`{"pebble": {"listenAddress": %q, "certificate": %q, "privateKey": %q,
+		"httpPort": %s, "tlsPort": %s,
+		"profiles": {"default": {"description": "short", "validityPeriod": %d}}}}`,
+		address, a.root, writeFile(t, "key.pem", key), edge.http, edge.https,
+		int(lifetime/time.Second))
+	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	p := start(t, program, "-config", writeFile(t, "pebble.json", config), "-dnsserver", resolve(t))
+	p.await("an authority", func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+
+	return a
+}
+
+// resolve starts a name server that knows one address for every name, and returns its own. It
+// speaks TCP, as Pebble does.
+func resolve(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				for answer(c) == nil {
+				}
+			}()
+		}
+	}()
+
+	return l.Addr().String()
+}
+
+// answer reads one question, and answers it.
+func answer(c net.Conn) error {
+	var size uint16
+	if err := binary.Read(c, binary.BigEndian, &size); err != nil {
+		return err
+	}
+
+	question := make([]byte, size)
+	if _, err := io.ReadFull(c, question); err != nil {
+		return err
+	}
+
+	var m dnsmessage.Message
+	if err := m.Unpack(question); err != nil {
+		return err
+	}
+
+	m.Response, m.Additionals = true, nil
+	if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
+		m.Answers = []dnsmessage.Resource{{
+			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 1},
+			Body:   &dnsmessage.AResource{A: [4]byte{127, 0, 0, 1}},
+		}}
+	}
+
+	out, err := m.AppendPack(make([]byte, 2))
+	if err != nil {
+		return err
+	}
+
+	binary.BigEndian.PutUint16(out, uint16(len(out)-2))
+	_, err = c.Write(out)
+	return err
+}
