@@ -82,7 +82,8 @@
 // A question that is asked again, or in other words, takes the place of the end of a conversation.
 // The turn names the answers that go by their ids, the first and the last one, so that nothing goes
 // that came since. They go in the script that stores it, with their events and out of the account,
-// and come back in the one that takes it back, but for the events.
+// and come back in the one that takes it back, but for the events. No former version of an answer
+// is kept.
 //
 // # When Redis fails
 //
