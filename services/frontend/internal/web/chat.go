@@ -138,8 +138,8 @@ type started struct {
 	HTML string `json:"html"`
 }
 
-// chat sends a message, behind those of its conversation or in the place of the last ones. A browser
-// without JavaScript is redirected to the conversation, which shows the answer as it grows.
+// chat sends a message, behind those of its conversation or in the place of the last ones. A
+// browser without JavaScript is redirected to the conversation, which shows the answer as it grows.
 func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
 		a.fail(w, r, http.StatusRequestEntityTooLarge,

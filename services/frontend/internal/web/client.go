@@ -129,8 +129,8 @@ func asProblem(err error) *problem.Problem {
 	}
 }
 
-// isUnknown reports whether a backend of the former version refused what it does not know, which has
-// the location in the request.
+// isUnknown reports whether a backend of the former version refused what it does not know, which
+// has the location in the request.
 func isUnknown(p *problem.Problem, location string) bool {
 	return p.Status == http.StatusUnprocessableEntity &&
 		slices.ContainsFunc(p.Errors, func(e problem.FieldError) bool {

@@ -103,8 +103,8 @@ func firstLine(text string) string {
 	return line
 }
 
-// refuseReplacing answers a message that was not accepted in the place of others: with its form, the
-// text kept, or with the page as it was if the question was to be asked as it is, or is gone.
+// refuseReplacing answers a message that was not accepted in the place of others: with its form,
+// the text kept, or with the page as it was if the question was to be asked as it is, or is gone.
 func (a *App) refuseReplacing(
 	w http.ResponseWriter, r *http.Request, status int, req backendapi.ChatRequest,
 	why *problem.Problem,
@@ -122,5 +122,6 @@ func (a *App) refuseReplacing(
 		a.chatPage(w, r, status, chat)
 		return
 	}
+
 	a.renderQuestion(w, r, status, p)
 }

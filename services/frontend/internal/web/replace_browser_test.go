@@ -12,8 +12,10 @@ import (
 )
 
 const (
-	lastComplete = "document.querySelector('article.answer:last-of-type')?.dataset.state === 'complete'"
-	shown        = "[...document.querySelectorAll('.bubble, .answer .body')].map(e => e.innerText).join('|')"
+	lastComplete = "document.querySelector('article.answer:last-of-type')?.dataset.state" +
+		" === 'complete'"
+	shown = "[...document.querySelectorAll('.bubble, .answer .body')]" +
+		".map(e => e.innerText).join('|')"
 )
 
 // withoutScripts turns the scripts of pages off. The test's own still run.
@@ -34,6 +36,7 @@ func (b *chromium) focus(selector string) {
 		}
 		b.do(chromedp.KeyEvent("\t"))
 	}
+
 	b.t.Fatalf("Tab does not reach %s, but %s", selector,
 		value[string](b, "document.activeElement.outerHTML"))
 }
@@ -47,7 +50,8 @@ func (b *chromium) askAll(questions ...string) {
 	}
 }
 
-// TestBrowserAskAgain answers again with a click, and follows the new answer in the place of the old.
+// TestBrowserAskAgain answers again with a click, and follows the new answer in
+// the place of the old.
 func TestBrowserAskAgain(t *testing.T) {
 	s := newSite(t, numbered())
 	b := newBrowser(t, 1000, 700)
@@ -63,10 +67,21 @@ func TestBrowserAskAgain(t *testing.T) {
 	b.wait(lastComplete + " && " + shown + " === 'first|answer 1|second|answer 4'")
 	b.do(script("[...document.querySelectorAll('.edit-question')].pop().click()"),
 		chromedp.WaitVisible(".edit-form textarea"))
-	b.do(chromedp.SendKeys(".edit-form textarea", " thought"), chromedp.Click(".edit-form .primary"))
+	b.do(chromedp.SendKeys(".edit-form textarea", " thought"),
+		chromedp.Click(".edit-form .primary"))
 	b.wait(lastComplete + " && " + shown + " === 'first|answer 1|second thought|answer 5'")
 	b.do(chromedp.Reload())
 	b.wait(shown + " === 'first|answer 1|second thought|answer 5'")
+
+	// What came since the form was opened is not marked, and does not go.
+	b.expect("409")
+	b.wait("document.documentElement.classList.contains('js')")
+	b.do(script("document.querySelector('.edit-question').click()"))
+	b.askAll("third")
+	b.do(chromedp.Click(".edit-form .primary"))
+	b.wait("document.getElementById('alert-text').innerText.includes('has changed since')")
+	b.do(chromedp.Click(".edit-form [data-cancel]"))
+	b.wait(shown + " === 'first|answer 1|second thought|answer 5|third|answer 6'")
 
 	// What is refused leaves everything as it is, and says why.
 	b.expect("429")
@@ -74,12 +89,13 @@ func TestBrowserAskAgain(t *testing.T) {
 	b.wait("document.documentElement.classList.contains('js')")
 	b.do(chromedp.Click("article:last-of-type .again button"))
 	b.wait("document.getElementById('alert-text').innerText.includes('Too many people')")
-	if got := value[string](b, shown); got != "first|answer 1|second thought|answer 5" {
+	if got := value[string](b, shown); !strings.HasSuffix(got, "|third|answer 6") {
 		t.Errorf("refused, and the page shows %q", got)
 	}
+
 	s.backend.Fail("POST /api/chat", nil)
 	b.do(chromedp.Click("#alert-retry"))
-	b.wait(lastComplete + " && " + shown + " === 'first|answer 1|second thought|answer 6'")
+	b.wait(lastComplete + " && " + shown + " === 'first|answer 1|second thought|answer 5|third|answer 7'")
 }
 
 // TestBrowserKeyboard edits a question, asks again and searches with the keyboard alone.
@@ -137,6 +153,7 @@ func TestBrowserEditWhileAnAnswerIsWritten(t *testing.T) {
 	if n := value[int](b, offered); n != 0 {
 		t.Errorf("%d are offered", n)
 	}
+
 	b.do(chromedp.Click("#stop"))
 	b.wait("document.getElementById('stop').hidden && " + offered + " === 2")
 }
@@ -172,7 +189,8 @@ func TestBrowserExport(t *testing.T) {
 	b := newBrowser(t, 1000, 700)
 	b.do(chromedp.Navigate(s.url + "/"))
 	b.askAll("first")
-	b.do(script("document.querySelector('.item .edit').click()"), chromedp.WaitVisible("#edit-dialog"))
+	b.do(script("document.querySelector('.item .edit').click()"),
+		chromedp.WaitVisible("#edit-dialog"))
 	for _, format := range []string{"markdown", "json"} {
 		got := value[string](b, "document.getElementById('export-"+format+"').href")
 		if !strings.HasSuffix(got, "/api/conversations/c1/export?format="+format) {

@@ -42,10 +42,12 @@ func againForm(t *testing.T, page string) url.Values {
 	for _, name := range []string{"key", "from", "to"} {
 		form += fmt.Sprintf(field, name)
 	}
+
 	all := regexp.MustCompile(form).FindAllStringSubmatch(page, -1)
 	if len(all) == 0 {
 		t.Fatalf("no form asks again:\n%s", page)
 	}
+
 	m := all[len(all)-1]
 	return url.Values{m[1]: {m[2]}, m[3]: {m[4]}, m[5]: {m[6]}}
 }
@@ -61,6 +63,7 @@ func TestAskAgain(t *testing.T) {
 	if form.Get("from") != "g2" || form.Get("to") != "g2" || form.Get("key") == "" {
 		t.Errorf("%v", form)
 	}
+
 	for range 2 {
 		r := v.do("POST", "/c/c1/replace", form.Encode())
 		if r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/c/c1#latest" {
@@ -89,6 +92,7 @@ func TestAskAgainAtTheEnd(t *testing.T) {
 		}
 		a.Done()
 	})
+
 	v := s.visitor()
 	v.do("POST", "/chat", "message=empty")
 	l := v.listen("/generations/g1/events")
@@ -96,6 +100,7 @@ func TestAskAgainAtTheEnd(t *testing.T) {
 	if form := againForm(t, l.end.Footer); form.Get("from") != "g1" || form.Get("to") != "g1" {
 		t.Errorf("%v", form)
 	}
+
 	v.do("POST", "/chat", "message=fail&conversation_id=c1")
 	l = v.listen("/generations/g2/events")
 	if l.until("end"); strings.Contains(l.end.Footer, "/replace") {
@@ -103,8 +108,8 @@ func TestAskAgainAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestEditQuestion asks a question in other words, as a browser without scripts does. The page shows
-// what goes, whatever page of the conversation the question is on.
+// TestEditQuestion asks a question in other words, as a browser without scripts does. The page
+// shows what goes, whatever page of the conversation the question is on.
 func TestEditQuestion(t *testing.T) {
 	s := newSite(t, numbered())
 	v := s.visitor()
@@ -112,6 +117,7 @@ func TestEditQuestion(t *testing.T) {
 	for n, q := range []string{"second\nline", "<b>third</b>", strings.Repeat("long ", 30)} {
 		v.complete("c1", q, n+2)
 	}
+
 	for _, size := range []int{0, 1, 3} {
 		s.backend.PageSize(size)
 		page := v.get("/c/c1/edit/g2").body
@@ -121,6 +127,7 @@ func TestEditQuestion(t *testing.T) {
 		if strings.Contains(page, "<li>second") || strings.Contains(page, " more</li>") {
 			t.Errorf("it names others:\n%s", page)
 		}
+
 		last := v.get("/c/c1/edit/g4").body
 		mustContain(t, last, "Asking again removes the answer to this question.")
 	}
@@ -134,6 +141,7 @@ func TestEditQuestion(t *testing.T) {
 		}
 		v.listen("/generations/g5/events").until("end")
 	}
+
 	got := s.backend.Questions()
 	if want := []string{"first", "in other\nwords"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
@@ -156,6 +164,7 @@ func TestEditQuestionOfMany(t *testing.T) {
 			backendapi.Message{Role: "assistant", GenerationID: fmt.Sprint("g", n),
 				State: backendapi.MessageComplete})
 	}
+
 	s.backend.Add(v.jar.m["codexcontinue_owner"].Value, d)
 	page := v.get("/c/long/edit/g0").body
 	mustContain(t, page, "49 messages in all", "<li>question 1</li>", "<li>question 20</li>",
@@ -168,7 +177,11 @@ func TestEditQuestionOfMany(t *testing.T) {
 // TestAskAgainRefused loses no text and says why, with and without scripts.
 func TestAskAgainRefused(t *testing.T) {
 	former := problem.New(http.StatusUnprocessableEntity, "validation failed")
-	former.Errors = []problem.FieldError{{Location: "body.replaces", Message: "unexpected property"}}
+	former.Errors = []problem.FieldError{{
+		Location: "body.replaces",
+		Message:  "unexpected property",
+	}}
+
 	changed := problem.Typed(backendapi.TypeChanged, 409, "changed")
 	for name, tt := range map[string]struct {
 		fail   *problem.Problem
@@ -197,6 +210,7 @@ func TestAskAgainRefused(t *testing.T) {
 			if r.StatusCode != tt.status {
 				t.Errorf("%s", r.Status)
 			}
+
 			mustContain(t, r.body, tt.says, `role="alert"`, `name="from" value="g1"`,
 				`value="ABCDEFGHIJKLMNOPQRSTUVWXY2"`)
 			if text := strings.TrimSpace(tt.text); text != "" {
@@ -208,6 +222,7 @@ func TestAskAgainRefused(t *testing.T) {
 				Error  string
 				Resend bool
 			}
+
 			if err := json.Unmarshal([]byte(r.body), &e); err != nil || r.StatusCode != tt.status ||
 				!strings.Contains(e.Error, tt.says) || e.Resend != tt.resend {
 				t.Errorf("script: %s %s %v", r.Status, r.body, err)
@@ -216,11 +231,13 @@ func TestAskAgainRefused(t *testing.T) {
 			if tt.fail == nil {
 				return
 			}
+
 			form.Del("message") // as it is: the conversation says so
 			r = v.do("POST", "/c/c1/replace", form.Encode())
 			if r.StatusCode != tt.status {
 				t.Errorf("as it is: %s", r.Status)
 			}
+
 			mustContain(t, r.body, tt.says, "answer 1", `id="composer"`)
 			if got := s.backend.Questions(); !slices.Equal(got, []string{"first"}) {
 				t.Errorf("%q", got)
@@ -249,6 +266,7 @@ func TestEditLosesNoText(t *testing.T) {
 	if r.StatusCode != http.StatusConflict {
 		t.Errorf("%s", r.Status)
 	}
+
 	mustContain(t, r.body, ">my text</textarea>", "has changed since", "answer 2")
 
 	v.do("POST", "/c/c1/delete", "x=1")
@@ -256,6 +274,7 @@ func TestEditLosesNoText(t *testing.T) {
 	if r.StatusCode != http.StatusNotFound {
 		t.Errorf("%s", r.Status)
 	}
+
 	mustContain(t, r.body, ">my text</textarea>", "no longer exists")
 }
 
@@ -269,6 +288,7 @@ func TestAskAgainLostReply(t *testing.T) {
 	if r.StatusCode != http.StatusSeeOther {
 		t.Errorf("%s", r.Status)
 	}
+
 	v.listen("/generations/g2/events").until("end")
 	mustContain(t, v.get("/c/c1").body, "answer 2")
 	if got := s.backend.Questions(); !slices.Equal(got, []string{"first"}) {
@@ -294,9 +314,11 @@ func TestForeign(t *testing.T) {
 			}
 		}
 	}
+
 	if r := other.get("/search?q=mine"); strings.Contains(r.body, "/c/c1") {
 		t.Errorf("the search finds it:\n%s", r.body)
 	}
+
 	mustContain(t, v.get("/c/c1").body, "answer 1")
 }
 
@@ -306,6 +328,7 @@ func TestSearch(t *testing.T) {
 		a.Text("a <i>needle</i> & hay")
 		a.Done()
 	})
+
 	v := s.visitor()
 	v.complete("", "<u>Which</u> one?", 1)
 	page := v.get("/search?q=+needle+").body
@@ -313,28 +336,37 @@ func TestSearch(t *testing.T) {
 		`<a href="/c/c1">&lt;u&gt;Which&lt;/u&gt; one?</a>`,
 		`<p>a &lt;i&gt;<mark>needle</mark>&lt;/i&gt; &amp; hay</p>`,
 		"<title>needle · Search · CodexContinue</title>", "Today")
+
 	mustContain(t, v.get("/search?q=Which").body,
 		`<a href="/c/c1">&lt;u&gt;<mark>Which</mark>&lt;/u&gt; one?</a>`)
 	mustContain(t, v.get("/search?q=nowhere").body, "Nothing with “nowhere” was found.")
-	mustContain(t, v.get("/search?q=%22%3E%3Cscript%3E").body, "Nothing with “&#34;&gt;&lt;script&gt;”")
+	mustContain(t, v.get("/search?q=%22%3E%3Cscript%3E").body,
+		"Nothing with “&#34;&gt;&lt;script&gt;”")
 	mustContain(t, v.get("/search").body, "Write the words")
-	mustContain(t, v.get("/").body, `<form class="search" role="search" method="get" action="/search">`)
+	mustContain(t, v.get("/").body,
+		`<form class="search" role="search" method="get" action="/search">`)
 	r := v.get("/search?q=" + strings.Repeat("x", backendapi.MaxQuery+1))
 	if r.StatusCode != http.StatusUnprocessableEntity {
 		t.Errorf("%s", r.Status)
 	}
+
 	mustContain(t, r.body, "at most 200 characters")
 
 	me := v.jar.m["codexcontinue_owner"].Value
 	for n := range 30 {
 		s.backend.Add(me, backendapi.ConversationDetail{Conversation: backendapi.Conversation{
-			ID: fmt.Sprint("old", n), Title: "old needle", UpdatedAt: time.Now().AddDate(0, 0, -n-1)}})
+			ID:        fmt.Sprint("old", n),
+			Title:     "old needle",
+			UpdatedAt: time.Now().AddDate(0, 0, -n-1),
+		}})
 	}
+
 	first := v.get("/search?q=needle").body
 	mustContain(t, first, `<a href="/search?cursor=20&amp;q=needle">More results</a>`, "Yesterday")
 	if n := strings.Count(first, `<a href="/c/`); n != 20 {
 		t.Errorf("%d results", n)
 	}
+
 	mustContain(t, v.get("/search?cursor=20&q=needle").body, ", continued", `href="/c/old29"`)
 	s.backend.Partial()
 	mustContain(t, v.get("/search?q=needle").body, "Not everything was searched",

@@ -42,6 +42,7 @@ export function startReplace(messages, model, send) {
     const question = link.closest("article");
     const bubble = question.querySelector(".bubble");
     const below = following(question);
+    const last = messages.querySelector("article.answer:last-of-type").dataset.answer;
     const form = layout.content.firstElementChild.cloneNode(true);
     const box = form.querySelector("textarea");
     const shown = (editing) => {
@@ -77,7 +78,7 @@ export function startReplace(messages, model, send) {
       event.preventDefault();
       const data = new FormData(form);
       data.set("from", link.href.replace(/^.*\//, ""));
-      data.set("to", messages.querySelector("article.answer:last-of-type").dataset.answer);
+      data.set("to", last); // of those that are marked: if others came since it is refused
       replace(form.action, data, () => drop(question));
     });
     shown(true);
