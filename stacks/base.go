@@ -104,6 +104,7 @@ func base(name string) Stack {
 // ownServices are those of this repository, in the order in which people see them. A new one is a
 // function in a file of its own, and a line here.
 var ownServices = []func(environment string) Service{
+	gate,
 	frontend,
 	backend,
 	ml,
@@ -126,8 +127,8 @@ func edge() Service {
 		},
 		Mounts:    []Mount{{Kind: MountTmpfs, Target: "/tmp", Size: 16 * MiB}},
 		Files:     []File{{Path: "/etc/caddy/Caddyfile", Content: caddyfile}},
-		DependsOn: []string{Frontend},
-		Calls:     []string{Frontend},
+		DependsOn: []string{Gate},
+		Calls:     []string{Gate},
 		// The upstream image and its test equivalent have wget.
 		Health: health("/edge/health", "/edge/health", "wget", "-q", "-O", "/dev/null",
 			fmt.Sprintf("http://127.0.0.1:%d/edge/health", edgePort)),

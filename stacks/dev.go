@@ -21,6 +21,7 @@ var debuggers = map[string]int{
 	Backend:  2345,
 	Frontend: 2346,
 	ML:       2347,
+	Gate:     2348,
 }
 
 // dev mounts the sources into the development images: an edit is compiled and running within

@@ -15,6 +15,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 )
 
 // modelfilesRoot holds a folder for each domain: its model in a Modelfile, and its texts.
@@ -41,7 +42,7 @@ func (s *Stack) domain(name string) {
 	s.Model.Modelfile = path.Join(modelfilesRoot, name, "Modelfile")
 }
 
-// applyDomain hands the texts of the domain to the frontend. A title replaces the domain's own
+// applyDomain hands the texts of the domain to the frontend, and their title to the gate. A title replaces the domain's own
 // unless it is empty.
 func (s *Stack) applyDomain(fsys fs.FS, title string) error {
 	texts, err := readTexts(fsys, path.Join(modelfilesRoot, s.Domain, textsFile))
@@ -70,6 +71,7 @@ func (s *Stack) applyDomain(fsys fs.FS, title string) error {
 	if f := s.Service(Frontend); f != nil {
 		f.Files = append(f.Files, File{Path: domainFile, Content: content})
 	}
+	edit(s, func(c *gateenv.Config) { c.Title = texts.Title })
 
 	return nil
 }

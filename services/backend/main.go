@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/prometheus/client_golang/prometheus"
@@ -99,11 +101,25 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	defer st.Close()
 
+	// It believes the gate alone whose requests are, and tells ml whose answers it asks for: an
+	// answer that it takes over has an owner, and nobody who waits for it.
+	verifier := identity.NewVerifier(identity.Backend, st.Public, identity.Gate)
+	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
+	signer := identity.NewSigner(identity.Backend)
+	ml, writing := hop.New("ml", cfg.MLServiceURL), hop.NewStreaming("ml", cfg.MLServiceURL)
+	for _, c := range []*hop.Client{ml, writing} {
+		c.Sign(func(owner string) string {
+			return signer.Sign(identity.Person{ID: owner}, identity.ML)
+		})
+	}
+
 	// Without Redis it can do nothing. Pages, reading and the status live without ml.
 	checks := map[string]server.Check{"redis": st.Check}
-	srv.StartWhen(checks)
-	ml := hop.New("ml", cfg.MLServiceURL)
-	jobs := generation.New(st, hop.NewStreaming("ml", cfg.MLServiceURL), cfg.DefaultModel,
+	srv.StartWhen(map[string]server.Check{
+		"redis": st.Check,
+		"key":   func(ctx context.Context) error { return signer.Publish(ctx, st.Publish) },
+	})
+	jobs := generation.New(st, writing, cfg.DefaultModel,
 		generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
 	if err := api.Register(srv, api.Options{
 		Store:        st,
@@ -125,6 +141,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	go st.Watch(watching, log, watchEvery)
+	go signer.Run(watching, st.Publish, log)
 	go jobs.Sweep(watching, sweepEvery)
 	return srv.Run(ctx, cfg.ListenAddr, jobs.Drain)
 }

@@ -4,7 +4,6 @@
 //	ml                    serve, as the environment says (see services/ml/mlenv)
 //	ml model apply [--replicas N] [--timeout 15m] [--tries N]
 //	                      make the custom model in every replica of Ollama, N at least, and exit
-//	ml model status       print how far the custom model is, as the service that runs here has it
 //	ml healthcheck [URL]  exit 0 when /health answers 200
 //	ml version            print the version
 //
@@ -18,17 +17,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
-	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
-	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/api"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
@@ -66,16 +64,13 @@ const patience = 20 * time.Second
 
 // run is the whole command: it returns nil after a clean stop.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	switch {
-	case len(args) >= 2 && args[0] == "model" && args[1] == "apply":
+	if len(args) >= 2 && args[0] == "model" && args[1] == "apply" {
 		return apply(ctx, args[2:], environ, stderr)
-	case strings.Join(args, " ") == "model status":
-		return status(ctx, environ, stdout)
 	}
 
 	c := server.Command{
 		Health: "/health",
-		Usage:  "usage: ml [model apply " + applyFlags + " | model status | healthcheck [URL] | version]",
+		Usage:  "usage: ml [model apply " + applyFlags + " | healthcheck [URL] | version]",
 		Serve:  serve,
 	}
 
@@ -98,21 +93,23 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 
 	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
-	turns := queue.New(cfg.MaxParallel, cfg.MaxQueue)
-	if cfg.RedisURL != "" {
-		at, err := cfg.Redis()
-		if err != nil {
-			return err
-		}
-
-		r, err := redis.New(at) // it connects when it is used
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-
-		turns.Share(r, log)
+	if cfg.RedisURL == "" {
+		return errors.New("REDIS_URL: is not set, and the keys of who asks are there")
 	}
+
+	at, err := cfg.Redis()
+	if err != nil {
+		return err
+	}
+
+	r, err := redis.New(at) // it connects when it is used
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+
+	turns := queue.New(cfg.MaxParallel, cfg.MaxQueue)
+	turns.Share(r, log)
 
 	pool, err := replicas.New(replicas.Options{
 		URL:        cfg.OllamaURL,
@@ -128,6 +125,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	builder := build.New(options(cfg), ollama.New(cfg.OllamaURL), log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
+	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend)
+	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
 	watch := api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder,
 		Await: !cfg.ApplyModel, DefaultModel: cfg.DefaultModel, Timeout: cfg.GenerationTimeout,
 		Silence: silence, Patience: patience, KeepAlive: cfg.KeepAlive, Log: log})
@@ -154,23 +153,4 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		turns.Close()
 		return nil
 	})
-}
-
-// status prints what the service that runs here says of its build. Like the health check it
-// needs LISTEN_ADDR only.
-func status(ctx context.Context, environ []string, stdout io.Writer) error {
-	url, err := server.LocalURL(environ)
-	if err != nil {
-		return err
-	}
-
-	var m mlapi.Models
-	if err := hop.New("the service", url).JSON(ctx, "GET", "/models", nil, &m, nil); err != nil {
-		return err
-	}
-
-	b := m.Build
-	_, err = fmt.Fprintln(stdout,
-		strings.TrimSpace(fmt.Sprintf("%s %s %s%s", b.Name, b.State, b.Detail, b.Error)))
-	return err
 }

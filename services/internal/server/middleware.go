@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
@@ -49,6 +50,11 @@ func newMetrics(reg *prometheus.Registry, service string) *metrics {
 // middleware gives a request its id, refuses it while the server starts or drains, logs and counts
 // it, and turns a panic into a problem.
 func (s *Server) middleware(mux *http.ServeMux) http.Handler {
+	guarded := http.Handler(mux)
+	if s.guard != nil {
+		guarded = s.guard(mux)
+	}
+
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		id := r.Header.Get(wire.RequestIDHeader)
@@ -115,7 +121,11 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 			return
 		}
 
-		mux.ServeHTTP(rec, r)
+		if tool(r.URL.Path) {
+			mux.ServeHTTP(rec, r)
+		} else {
+			guarded.ServeHTTP(rec, r)
+		}
 	})
 }
 
@@ -162,6 +172,9 @@ func probe(path string) bool {
 	}
 	return false
 }
+
+// tool reports whether the path is for the stack's own tools, which the edge does not let in.
+func tool(path string) bool { return probe(path) || strings.HasPrefix(path, "/debug/") }
 
 // validRequestID reports whether id may be used: it accepts what proxies and tracing tools make,
 // and nothing that could forge a log line.

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -74,7 +73,7 @@ func (s *Server) start(ctx context.Context) bool {
 // refusal returns why a request is refused before its handler, or nil. A request that arrives while
 // the checks of StartWhen run for the first time waits for them.
 func (s *Server) refusal(r *http.Request) (*problem.Problem, string) {
-	if probe(r.URL.Path) || strings.HasPrefix(r.URL.Path, "/debug/") {
+	if tool(r.URL.Path) {
 		return nil, ""
 	}
 

@@ -30,6 +30,9 @@ type Server struct {
 	registry *prometheus.Registry
 	draining atomic.Bool
 
+	// guard stands before every route but those for the stack's own tools; nil lets all through.
+	guard func(http.Handler) http.Handler
+
 	// starting is true until all checks of starts have passed once. checked is closed when they
 	// have run for the first time.
 	starting atomic.Bool
@@ -66,6 +69,10 @@ func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, 
 
 // HandleFunc registers a route: a pattern of http.ServeMux.
 func (s *Server) HandleFunc(pattern string, h http.HandlerFunc) { s.mux.HandleFunc(pattern, h) }
+
+// Guard puts the handler that wrap makes before every route but the probes, the metrics and
+// /debug/. It must be called before Run.
+func (s *Server) Guard(wrap func(http.Handler) http.Handler) { s.guard = wrap }
 
 // Liveness answers 200 at the path while the process serves. It depends on nothing else, so that an
 // outage of a dependency does not restart the service.

@@ -50,8 +50,9 @@ type Config struct {
 	// KeepAlive is how long Ollama keeps an idle model loaded; negative means for ever.
 	KeepAlive time.Duration `env:"KEEP_ALIVE,required"`
 
-	// OptionalRedis is where the queue is that all ml share. Without a RedisURL this ml has a queue
-	// of its own; it has one as well while Redis does not answer.
+	// OptionalRedis is where the queue is that all ml share, and the keys by which ml knows who asks.
+	// A RedisURL is needed to serve, and not to make the model. While Redis does not answer, ml has
+	// a queue of its own.
 	contract.OptionalRedis
 }
 

@@ -26,7 +26,7 @@ func (s *Store) Check(ctx context.Context) error {
 	}
 
 	if err := s.eachMaster(ctx, ping); err != nil {
-		return s.addr.explain(err)
+		return explain(s.addr, err)
 	}
 
 	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
@@ -34,7 +34,7 @@ func (s *Store) Check(ctx context.Context) error {
 		switch {
 		case redis.HasErrorPrefix(err, "NOPERM"): // a user that may not ask is as good
 		case err != nil:
-			return s.addr.explain(err)
+			return explain(s.addr, err)
 		case strings.Contains(info, "cluster_state:fail"):
 			return fmt.Errorf("%s: the Cluster is down: not every slot is served (CLUSTER INFO says more)",
 				s.addr)
@@ -83,7 +83,7 @@ func tooOld(info string) string {
 }
 
 // explain returns an error of a connection or a command with what to do about it.
-func (a Address) explain(err error) error {
+func explain(a Address, err error) error {
 	text := err.Error()
 	user := ""
 	if opt, urlErr := redis.ParseURL(a.URL); urlErr == nil {
@@ -112,11 +112,11 @@ func (a Address) explain(err error) error {
 			a)
 	}
 
-	return a.explainTransport(err)
+	return explainTransport(a, err)
 }
 
 // explainTransport is explain for what went wrong before Redis replied.
-func (a Address) explainTransport(err error) error {
+func explainTransport(a Address, err error) error {
 	text := err.Error()
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError

@@ -2,16 +2,11 @@ package store
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // Limits of one instance. In a Redis Cluster those of connections are for each node.
@@ -22,88 +17,16 @@ const (
 
 	// MaxReaders bounds the readers that wait for events at once. Each holds a connection.
 	MaxReaders = 1024
-
-	dialTimeout = 2 * time.Second
-
-	// ioTimeout bounds one command. Redis answers in microseconds or is in trouble.
-	ioTimeout = 3 * time.Second
 )
 
 // Address is where Redis is.
-type Address contract.Redis
-
-// String returns the address as errors name it, without user and password.
-func (a Address) String() string {
-	switch {
-	case len(a.Cluster) > 0:
-		return "REDIS_CLUSTER: " + strings.Join(a.Cluster, ", ")
-	case len(a.Sentinels) > 0:
-		return fmt.Sprintf("REDIS_SENTINELS: the master %q of %s", a.Master,
-			strings.Join(a.Sentinels, ", "))
-	}
-
-	opt, err := redis.ParseURL(a.URL)
-	if err != nil {
-		return "REDIS_URL"
-	}
-
-	return "REDIS_URL: " + opt.Addr
-}
-
-// options are those of both of the store's clients.
-func (a Address) options() (*redis.UniversalOptions, error) {
-	opt, err := redis.ParseURL(a.URL)
-	if err != nil {
-		return nil, fmt.Errorf("REDIS_URL: %w", err)
-	}
-
-	u := &redis.UniversalOptions{
-		Addrs:                    []string{opt.Addr},
-		DB:                       opt.DB,
-		Username:                 opt.Username,
-		Password:                 a.Password,
-		TLSConfig:                opt.TLSConfig,
-		MaxRetries:               -1, // see once
-		DialTimeout:              dialTimeout,
-		DialerRetries:            1,
-		ReadTimeout:              ioTimeout,
-		WriteTimeout:             ioTimeout,
-		ContextTimeoutEnabled:    true,
-		DisableIdentity:          true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}
-
-	switch {
-	case len(a.Cluster) > 0:
-		u.Addrs, u.IsClusterMode = slices.Clone(a.Cluster), true
-	case len(a.Sentinels) > 0:
-		u.Addrs, u.MasterName, u.SentinelPassword = slices.Clone(a.Sentinels), a.Master, a.Password
-	}
-
-	if u.TLSConfig == nil {
-		if a.CAFile != "" {
-			return nil, errors.New("REDIS_CA_FILE: is for TLS: write REDIS_URL with rediss://")
-		}
-		return u, nil
-	}
-
-	u.TLSConfig = u.TLSConfig.Clone()
-	u.TLSConfig.MinVersion = tls.VersionTLS12
-	if len(a.Cluster) > 0 || len(a.Sentinels) > 0 {
-		u.TLSConfig.ServerName = "" // each server's certificate names the server
-	}
-	if u.TLSConfig.RootCAs, err = contract.Redis(a).Authorities(); err != nil {
-		return nil, err
-	}
-
-	return u, nil
-}
+type Address = redisclient.Address
 
 // clients returns the store's two clients, which connect when they are used. rdb runs commands.
 // wait runs those that block until something happens, so that readers that wait never take the
 // connections of writers.
-func (a Address) clients() (rdb, wait redis.UniversalClient, err error) {
-	u, err := a.options()
+func clients(a Address) (rdb, wait redis.UniversalClient, err error) {
+	u, err := a.Options()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -140,7 +140,7 @@ func New(o Options) (*Store, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 
-	rdb, wait, err := o.clients()
+	rdb, wait, err := clients(o.Address)
 	if err != nil {
 		return nil, err
 	}

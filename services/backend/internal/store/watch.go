@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 )
 
 // Watch asks Redis again and again whether it answers, until ctx ends, and logs what changes: once
@@ -13,7 +15,7 @@ func (s *Store) Watch(ctx context.Context, log *slog.Logger, every time.Duration
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for last := "unknown"; ; {
-		check, cancel := context.WithTimeout(ctx, ioTimeout)
+		check, cancel := context.WithTimeout(ctx, redisclient.IOTimeout)
 		err := s.Check(check)
 		if err == nil {
 			err = s.Full(check)

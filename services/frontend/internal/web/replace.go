@@ -55,7 +55,7 @@ func (a *App) lookUp(
 ) (there bool, err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
-	me := owner(w, r)
+	me := caller(r)
 	var after []backendapi.Message // the messages behind the one that is looked at, last first
 	for before := ""; ; {
 		d, err := a.backend.conversation(ctx, me, p.ID, before)

@@ -165,7 +165,7 @@ func TestEditQuestionOfMany(t *testing.T) {
 				State: backendapi.MessageComplete})
 	}
 
-	s.backend.Add(v.jar.m["codexcontinue_owner"].Value, d)
+	s.backend.Add(v.jar.m[ownerCookie].Value, d)
 	page := v.get("/c/long/edit/g0").body
 	mustContain(t, page, "49 messages in all", "<li>question 1</li>", "<li>question 20</li>",
 		"<li>and 4 more</li>")
@@ -352,7 +352,7 @@ func TestSearch(t *testing.T) {
 
 	mustContain(t, r.body, "at most 200 characters")
 
-	me := v.jar.m["codexcontinue_owner"].Value
+	me := v.jar.m[ownerCookie].Value
 	for n := range 30 {
 		s.backend.Add(me, backendapi.ConversationDetail{Conversation: backendapi.Conversation{
 			ID:        fmt.Sprint("old", n),

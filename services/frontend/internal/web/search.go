@@ -56,7 +56,7 @@ func (a *App) search(w http.ResponseWriter, r *http.Request) {
 func (a *App) find(w http.ResponseWriter, r *http.Request, p *searchPage, cursor string) int {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
-	page, err := a.backend.search(ctx, owner(w, r), p.Query, cursor)
+	page, err := a.backend.search(ctx, caller(r), p.Query, cursor)
 	if err != nil {
 		a.log.WarnContext(r.Context(), "search", "error", err)
 		why := asProblem(err)

@@ -1,4 +1,4 @@
-// Package redis is a client of Redis that runs scripts and can do nothing else. The backend's
+// Package redis is a client of Redis that runs scripts, reads strings and can do nothing else. The backend's
 // library would make ml larger by 8 MB: ml links text/template, which may call any method by its
 // name, so the linker keeps each of the library's hundreds of commands.
 //
@@ -98,27 +98,47 @@ func (c *Client) Close() {
 
 // Run runs a script and returns the whole numbers that it returned. A script may run twice when the
 // connection breaks: it must do the same then. ctx has to have an end.
-func (c *Client) Run(ctx context.Context, s *Script, keys []string, args ...string) ([]int, error) {
+func (c *Client) Run(
+	ctx context.Context, s *Script, keys []string, args ...string,
+) (out []int, err error) {
+	words := append([]string{strconv.Itoa(len(keys))}, keys...)
+	words = append(words, args...)
+	err = c.do(ctx, func(cn *conn) error {
+		out, err = s.run(ctx, cn, words)
+		return err
+	})
+	return out, err
+}
+
+// Get returns the string with the key, "" if there is none. ctx has to have an end.
+func (c *Client) Get(ctx context.Context, key string) (value string, err error) {
+	err = c.do(ctx, func(cn *conn) error {
+		v, err := cn.do(ctx, "GET", key)
+		value, _ = v.(string)
+		return err
+	})
+	return value, err
+}
+
+// do has a command done over a connection, which may be twice when a connection breaks.
+func (c *Client) do(ctx context.Context, command func(*conn) error) error {
 	var cn *conn
 	select {
 	case cn = <-c.turns:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("redis: %w", context.Cause(ctx))
+		return fmt.Errorf("redis: %w", context.Cause(ctx))
 	}
 	defer func() { c.turns <- cn }()
 
-	words := append([]string{strconv.Itoa(len(keys))}, keys...)
-	words = append(words, args...)
-	to := "" // where a node sent the script
+	to := "" // where a node sent the command
 	for try := 0; ; try++ {
 		kept := cn != nil
-		var reply []int
 		var err error
 		if !kept {
 			cn, err = c.connect(ctx, to)
 		}
 		if err == nil {
-			reply, err = s.run(ctx, cn, words)
+			err = command(cn)
 		}
 
 		var said Error
@@ -139,7 +159,7 @@ func (c *Client) Run(ctx context.Context, s *Script, keys []string, args ...stri
 		}
 
 		if answered || ctx.Err() != nil || !kept && to == "" || try == maxMoves {
-			return reply, err
+			return err
 		}
 	}
 }
@@ -159,7 +179,7 @@ func (c *Client) closeIdle() {
 	}
 }
 
-// maxMoves bounds how often a script is sent on.
+// maxMoves bounds how often a command is sent on.
 const maxMoves = 3
 
 // connect connects to the server at the address; where that is empty, to the one that the client's

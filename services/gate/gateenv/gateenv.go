@@ -1,0 +1,58 @@
+// Package gateenv is the environment of the gate.
+package gateenv
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+)
+
+// How people sign in: the values of Config.SignIn.
+const (
+	// None knows a browser by a cookie alone, and answers on the machine's loopback address only.
+	None = "none"
+)
+
+// modes are all values of Config.SignIn.
+var modes = []string{None}
+
+// Config is the environment of the gate.
+type Config struct {
+	contract.Common
+	contract.RequiredRedis
+
+	// FrontendURL is the base URL of the frontend, which has the pages.
+	FrontendURL string `env:"FRONTEND_URL,required,notEmpty"`
+
+	// Title is what the site calls itself.
+	Title string `env:"TITLE,required,notEmpty"`
+
+	// SignIn is how people sign in.
+	SignIn string `env:"SIGN_IN,required,notEmpty"`
+
+	// GenerationTimeout bounds one answer, from its turn to the last token.
+	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
+}
+
+// LongestAnswer implements contract.Environment.
+func (c *Config) LongestAnswer() time.Duration { return c.GenerationTimeout }
+
+// Validate implements contract.Environment.
+func (c *Config) Validate() error {
+	errs := []error{
+		c.Common.Validate(),
+		c.RequiredRedis.Validate(),
+		contract.HTTPURL("FRONTEND_URL", c.FrontendURL),
+		contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
+	}
+	if !slices.Contains(modes, c.SignIn) {
+		errs = append(errs, fmt.Errorf("SIGN_IN: %q is none of %s", c.SignIn,
+			strings.Join(modes, ", ")))
+	}
+
+	return errors.Join(errs...)
+}

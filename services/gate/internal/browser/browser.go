@@ -1,0 +1,95 @@
+// Package browser knows a browser by a random cookie, where nobody signs in. Whoever has the cookie
+// has the conversations, and whoever reaches the page gets one: so it answers on the loopback address
+// alone, by names that no other site's DNS can claim.
+package browser
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"net"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+)
+
+// Cookie is the name of the cookie.
+const Cookie = "codexcontinue_browser"
+
+// issuer is what vouches for a browser among those that vouch for people.
+const issuer = "browser"
+
+// cookieAge is the longest time that browsers keep a cookie.
+const cookieAge = 400 * 24 * time.Hour
+
+// Person returns the person who uses the browser. A browser without a cookie, or with one that was not
+// made here, gets a new one of 130 bits.
+func Person(w http.ResponseWriter, r *http.Request, names *pseudonym.Names) identity.Person {
+	return identity.Person{ID: names.Of(issuer, cookie(w, r))}
+}
+
+// cookie returns the value of the browser's cookie. A new one is random, but for a request with a key
+// of the edge, which may be sent again before the browser has heard of its cookie: there it follows
+// from the key.
+func cookie(w http.ResponseWriter, r *http.Request) string {
+	if c, err := r.Cookie(Cookie); err == nil && valid(c.Value) {
+		return c.Value
+	}
+
+	id := rand.Text()
+	if key := r.Header.Get(wire.KeyHeader); edgeKey.MatchString(key) {
+		sum := sha256.Sum256([]byte("browser\x00" + key))
+		id = base32.StdEncoding.EncodeToString(sum[:])[:len(id)]
+	}
+
+	http.SetCookie(w, &http.Cookie{
+		Name:     Cookie,
+		Value:    id,
+		Path:     "/",
+		MaxAge:   int(cookieAge.Seconds()),
+		HttpOnly: true,
+		SameSite: http.SameSiteLaxMode,
+	})
+	return id
+}
+
+// edgeKey matches the keys that the edge gives requests without one: random ones, which nobody can
+// guess. A client's own may be anything, such as a hash of what everybody knows.
+var edgeKey = regexp.MustCompile(
+	`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+
+// valid reports whether id has the form of rand.Text: 26 characters of base32.
+func valid(id string) bool {
+	return len(id) == 26 && strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
+
+// hosts are the names under which the page answers. A site that has its own name resolve to the
+// loopback address (DNS rebinding) has its own name in the header Host.
+var hosts = []string{"localhost", "127.0.0.1", "::1"}
+
+// Loopback returns a handler that refuses requests to other hosts than the loopback address.
+func Loopback(p *pages.Pages, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+
+		if !slices.Contains(hosts, strings.Trim(host, "[]")) {
+			p.Fail(w, r, problem.New(http.StatusMisdirectedRequest,
+				"Nobody signs in here, so this site answers at http://localhost and "+
+					"http://127.0.0.1 only. A stack that others reach needs codexcontinue:signIn."))
+			return
+		}
+
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,55 @@
+// Package pseudonym gives people names that tell nothing about who they are, for the names of keys in
+// Redis, for logs and for queues.
+package pseudonym
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// key is the name in Redis of the secret that makes the names.
+const key = "gate:pseudonyms"
+
+// length is the length of a name in characters, each of which has 5 bits.
+const length = 26
+
+// Claim stores the value with the key if nothing is stored there, and returns what is there then.
+type Claim func(ctx context.Context, key, value string) (string, error)
+
+// Names makes names. All gates of a stack make the same.
+type Names struct{ secret atomic.Pointer[string] }
+
+// Load loads the secret that makes the names, or makes it if there is none. A secret that is loaded
+// stays, and a Redis that has lost it gets it again.
+func (n *Names) Load(ctx context.Context, claim Claim) error {
+	mine := rand.Text()
+	if known := n.secret.Load(); known != nil {
+		mine = *known
+	}
+
+	there, err := claim(ctx, key, mine)
+	if err != nil {
+		return fmt.Errorf("pseudonyms: %w", err)
+	}
+
+	n.secret.CompareAndSwap(nil, &there)
+	if *n.secret.Load() != there {
+		return errors.New("pseudonyms: another gate makes other names: restart this one")
+	}
+
+	return nil
+}
+
+// Of returns the name of the subject that the issuer knows: 26 characters of base32. It panics before
+// Load has returned without an error.
+func (n *Names) Of(issuer, subject string) string {
+	mac := hmac.New(sha256.New, []byte(*n.secret.Load()))
+	mac.Write([]byte(issuer + "\x00" + subject))
+	return base32.StdEncoding.EncodeToString(mac.Sum(nil))[:length]
+}

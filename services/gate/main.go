@@ -1,0 +1,122 @@
+// Command gate lets people in: it knows who a request is from, and passes it on to the frontend in
+// that person's name.
+//
+//	gate                    serve, configured by the environment (see gateenv)
+//	gate healthcheck [URL]  exit 0 when /health answers 200
+//	gate version            print the version
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
+	"github.com/codexcontinue/codexcontinue/services/internal/server"
+	redislog "github.com/redis/go-redis/v9/logging"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "gate:", err)
+		os.Exit(1)
+	}
+}
+
+// run runs the command. It returns nil after a clean stop.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
+	c := server.Command{
+		Health: "/health",
+		Usage:  "usage: gate [healthcheck [URL] | version]",
+		Serve:  serve,
+	}
+	return c.Run(ctx, args, environ, stdout, stderr)
+}
+
+func serve(ctx context.Context, environ []string, stderr io.Writer) error {
+	cfg, err := contract.Parse[gateenv.Config](environ)
+	if err != nil {
+		return err
+	}
+
+	at, err := cfg.Redis()
+	if err != nil {
+		return err
+	}
+
+	redislog.Disable() // errors are logged here, by the service's own log
+	log := logging.New(stderr, "gate", cfg.LogLevel, cfg.Debug)
+	st, err := store.New(redisclient.Address(at))
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+
+	base, err := url.Parse(cfg.FrontendURL)
+	if err != nil {
+		return fmt.Errorf("FRONTEND_URL: %w", err)
+	}
+
+	srv := server.New("gate", log, cfg.DrainTimeout)
+	srv.Liveness("/health")
+	// Readiness asks nothing: without Redis, those whose names it knows go on.
+	srv.Readiness("/ready", nil)
+	if cfg.Debug {
+		srv.Profiling()
+	}
+
+	signer, names := identity.NewSigner(identity.Gate), &pseudonym.Names{}
+	srv.StartWhen(map[string]server.Check{
+		"key":        func(ctx context.Context) error { return signer.Publish(ctx, st.Set) },
+		"pseudonyms": func(ctx context.Context) error { return names.Load(ctx, st.Claim) },
+	})
+
+	frontend := hop.New("frontend", cfg.FrontendURL)
+	frontend.Register(srv.Registry())
+	forwarder := forward.New(frontend, base, func(p identity.Person) string {
+		return signer.Sign(p, identity.Backend)
+	}, log)
+
+	own, err := pages.New(cfg.Title, log)
+	if err != nil {
+		return err
+	}
+
+	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
+	defer drain()
+	srv.Handle("/", browser.Loopback(own, http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) {
+			ended := context.WithoutCancel(ctx)
+			if strings.HasPrefix(r.URL.Path, "/generations/") {
+				ended = draining // the page opens the stream again, at another gate
+			}
+
+			forwarder.Serve(w, r, browser.Person(w, r, names), ended)
+		})))
+
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	go signer.Run(running, st.Set, log)
+	return srv.Run(ctx, cfg.ListenAddr, func(context.Context) error {
+		drain()
+		return nil
+	})
+}

@@ -1,0 +1,23 @@
+package stacks
+
+import "github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+
+// Gate is the name of the service that lets people in.
+const Gate = "gate"
+
+// gatePort is the port of the gate in its container.
+const gatePort = 8003
+
+// gate stands between the edge and the frontend.
+func gate(environment string) Service {
+	s := own(Gate, gatePort, "/health")
+	s.Contract = &gateenv.Config{
+		Common:            common(environment, gatePort),
+		FrontendURL:       url("http", Frontend, frontendPort),
+		SignIn:            gateenv.None,
+		GenerationTimeout: generationTimeout,
+	}
+
+	s.DependsOn, s.Calls = []string{Redis, Frontend}, []string{Redis, Frontend}
+	return s
+}
