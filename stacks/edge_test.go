@@ -315,6 +315,8 @@ func TestEdgeResends(t *testing.T) {
 		{"message with a key", "POST", "/api/chat", "mine", lost, 2, 200},
 		{"message with an empty key", "POST", "/chat", empty, lost, 2, 200},
 		{"new conversation with an empty key", "POST", "/api/conversations", empty, lost, 1, 502},
+		{"question in other words without a key", "POST", "/c/x/replace", "", lost, 2, 200},
+		{"question in other words with a key", "POST", "/c/x/replace", "mine", lost, 2, 200},
 		{"rename", "POST", "/c/x/rename", "", lost, 2, 200},
 		{"stop", "POST", "/generations/x/stop", "", lost, 2, 200},
 		{"new conversation", "POST", "/api/conversations", "", lost, 1, 502},
@@ -360,7 +362,7 @@ func TestEdgeResends(t *testing.T) {
 				}
 			}
 
-			message := tt.path == "/chat" || tt.path == "/api/chat"
+			message := slices.Contains([]string{"/chat", "/api/chat", "/c/x/replace"}, tt.path)
 			if tt.key != "" && got[0].key != tt.key ||
 				message != (got[0].key != "") && tt.key == "" {
 				t.Errorf("the key is %q", got[0].key)

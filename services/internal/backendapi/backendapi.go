@@ -2,12 +2,14 @@
 // frontend is a client of it.
 //
 //	POST   /api/chat                        start an answer      202 Generation, or with
-//	                                        Accept: text/event-stream its events
+//	                                        Accept: text/event-stream its events; with replaces
+//	                                        in the place of the last ones
 //	GET    /api/generations/{id}/events     the events of an answer; Last-Event-ID resumes
 //	DELETE /api/generations/{id}            stop it (204; also when it has ended)
 //	POST   /api/conversations               create               201 Conversation
-//	GET    /api/conversations?limit&cursor  list, newest first   200 ConversationPage
+//	GET    /api/conversations?limit&cursor&q  list, newest first, or search  200 ConversationPage
 //	GET    /api/conversations/{id}?limit&before  read with its last messages  200 ConversationDetail
+//	GET    /api/conversations/{id}/export?format  all of it in a file: markdown or json
 //	PATCH  /api/conversations/{id}          rename               200 Conversation
 //	DELETE /api/conversations/{id}          delete               204
 //	GET    /api/models                      200 mlapi.Models
@@ -16,6 +18,10 @@
 // Every request may carry wire.OwnerHeader: conversations and generations belong to an owner and no
 // other can see them. Without the header the owner is "public". The frontend sets it from the
 // browser's session cookie and never passes on one that the browser sent.
+//
+// A message that replaces the end of a conversation is how a question is asked again, as it was or
+// in other words. Nothing is replaced while an answer is being written (409), nor if the
+// conversation does not end any more as the request says (409, TypeChanged).
 //
 // A message and a new conversation may carry wire.KeyHeader, 1 to 64 letters, digits, dashes
 // and underscores, made by the client: sent again with the same key, because the reply was
@@ -58,12 +64,27 @@ func Final(name string) bool {
 	return name == EventDone || name == EventError || name == EventStopped
 }
 
+// TypeChanged is the type of a refusal (409): the conversation does not end any more with what the
+// message should replace.
+const TypeChanged = "/problems/conversation-changed"
+
 // ChatRequest sends a message. Without a conversation one is created, titled by
 // the message's beginning.
 type ChatRequest struct {
 	ConversationID string `json:"conversation_id,omitempty"`
 	Model          string `json:"model,omitempty"`
 	Message        string `json:"message"`
+
+	// Replaces is the end of the conversation that this message takes the place of. With it the
+	// message may be empty: then the first question that goes is asked again.
+	Replaces *Replaces `json:"replaces,omitempty"`
+}
+
+// Replaces names answers, which go together with their questions: those from one to the
+// conversation's last. What has come after the last one that a person saw is never dropped so.
+type Replaces struct {
+	From string `json:"from" doc:"The generation_id of the first answer that goes"`
+	To   string `json:"to" doc:"The generation_id of the last one, the conversation's last"`
 }
 
 // Generation names an answer that was started.
@@ -103,6 +124,22 @@ type Conversation struct {
 	Model     string    `json:"model"`
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
+
+	// Found is where the words of a search are. It is set in a search's results only.
+	Found *Found `json:"found,omitempty"`
+}
+
+// Found shows where the words of a search are in a conversation: in its title, and in an excerpt of
+// the message that has the most of those that the title lacks.
+type Found struct {
+	Title   []Piece `json:"title"`
+	Excerpt []Piece `json:"excerpt,omitempty"`
+}
+
+// Piece is a part of a text. Hit is set if it is one of the words that were looked for.
+type Piece struct {
+	Text string `json:"text"`
+	Hit  bool   `json:"hit,omitempty"`
 }
 
 // The states of a message. Only an assistant's message is ever anything but complete.
@@ -153,7 +190,14 @@ type ConversationDetail struct {
 type ConversationPage struct {
 	Conversations []Conversation `json:"conversations"`
 	Next          string         `json:"next,omitempty"`
+
+	// Partial is set if a search ended for want of time, and not because the page is full. Next
+	// goes on with it.
+	Partial bool `json:"partial,omitempty"`
 }
+
+// MaxQuery is the greatest length of a search's query in characters.
+const MaxQuery = 200
 
 // Rename is the body of PATCH.
 type Rename struct {

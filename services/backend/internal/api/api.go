@@ -23,6 +23,9 @@ import (
 type API struct {
 	Options
 	huma huma.API
+
+	// searches has a place for each search that goes on.
+	searches chan struct{}
 }
 
 // Options are what the API works with.
@@ -80,7 +83,10 @@ func Register(mux Mux, o Options) error {
 		// DocsPath and SchemasPath stay empty.
 	}
 
-	a := &API{Options: o, huma: humago.New(routes{Mux: mux}, config)}
+	a := &API{
+		Options: o, huma: humago.New(routes{Mux: mux}, config),
+		searches: make(chan struct{}, maxSearches),
+	}
 	a.huma.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
 		ctx.SetHeader("Cache-Control", "no-store")
 		next(ctx)

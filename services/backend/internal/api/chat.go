@@ -45,8 +45,15 @@ func (messageKey) Schema(huma.Registry) *huma.Schema {
 // Resolve implements huma.Resolver: it checks what a schema cannot say. Lengths are of bytes.
 func (in *chatInput) Resolve(huma.Context) []error {
 	var errs []error
+	again := in.Body.Replaces != nil && in.Body.Message == ""
+	if in.Body.Replaces != nil && in.Body.ConversationID == "" {
+		errs = append(errs, &huma.ErrorDetail{
+			Location: "body.conversation_id", Message: "must name what replaces is about",
+		})
+	}
+
 	switch {
-	case strings.TrimSpace(in.Body.Message) == "":
+	case strings.TrimSpace(in.Body.Message) == "" && !again:
 		errs = append(errs, &huma.ErrorDetail{
 			Location: "body.message", Message: "must say something",
 		})
@@ -95,8 +102,10 @@ func (a *API) chatRoutes() {
 
 	op := operation("chat", "POST /api/chat", "chat", "Send a message and start its answer")
 	op.Description = "With Accept: text/event-stream the response is the answer's events, else it " +
-		"names the answer. A message is at most 65536 bytes. A request that the model service " +
-		"refuses at once, such as for its full queue (429), leaves no trace."
+		"names the answer. A message is at most 65536 bytes. With replaces the last questions and " +
+		"answers of the conversation go, and an empty message asks the first of them again. A " +
+		"request that the model service refuses at once, such as for its full queue (429), leaves " +
+		"no trace, and what it would have replaced stays."
 	op.DefaultStatus, op.MaxBodyBytes = http.StatusAccepted, maxChatBody
 	op.Errors = []int{
 		http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,

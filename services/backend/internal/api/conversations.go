@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -101,6 +102,16 @@ type listInput struct {
 	Owned
 	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"The greatest number of conversations"`
 	Cursor string `query:"cursor" maxLength:"128" doc:"next of the page before"`
+	Query  query  `query:"q"`
+}
+
+// query is what a search looks for.
+type query string
+
+// Schema implements huma.SchemaProvider.
+func (query) Schema(huma.Registry) *huma.Schema {
+	return textSchema(0, backendapi.MaxQuery, "", "Only those conversations in which each of these "+
+		"words, 16 at most, is part of the title or of a message, in whatever case")
 }
 
 type body[T any] struct{ Body T }
@@ -120,7 +131,9 @@ func (a *API) conversationRoutes() {
 	register(a, op, a.create)
 
 	op = operation("listConversations", "GET /api/conversations", tag,
-		"List conversations, the last changed first")
+		"List conversations, the last changed first, or search them")
+	op.Description = "A search takes two seconds at most. What it has found by then is a page " +
+		"that is partial, and its next goes on."
 	op.Errors = []int{http.StatusBadRequest}
 	register(a, op, a.list)
 
@@ -130,6 +143,8 @@ func (a *API) conversationRoutes() {
 		"has no content yet: its generation's events have it all."
 	op.Errors = []int{http.StatusBadRequest, http.StatusNotFound}
 	register(a, op, a.get)
+
+	a.exportRoute()
 
 	op = operation("renameConversation", "PATCH /api/conversations/{id}", tag,
 		"Rename a conversation")
@@ -160,7 +175,31 @@ func (a *API) create(ctx context.Context, in *createInput) (*createdOutput, erro
 }
 
 func (a *API) list(ctx context.Context, in *listInput) (*body[backendapi.ConversationPage], error) {
+	if strings.TrimSpace(string(in.Query)) != "" {
+		return a.search(ctx, in)
+	}
+
 	page, err := a.Store.List(ctx, in.owner(), in.Limit, in.Cursor)
+	return &body[backendapi.ConversationPage]{page}, err
+}
+
+// Searches read all that an owner has: few go on at once, and none for long.
+const (
+	maxSearches = 4
+	searchTime  = 2 * time.Second
+)
+
+func (a *API) search(
+	ctx context.Context, in *listInput,
+) (*body[backendapi.ConversationPage], error) {
+	select {
+	case a.searches <- struct{}{}:
+		defer func() { <-a.searches }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+
+	page, err := a.Store.Search(ctx, in.owner(), string(in.Query), in.Limit, in.Cursor, searchTime)
 	return &body[backendapi.ConversationPage]{page}, err
 }
 

@@ -124,12 +124,22 @@ func TestOwners(t *testing.T) {
 		i.refused(404, http.MethodDelete, "/api/conversations/"+g.ConversationID, nil, other)
 		i.refused(404, http.MethodPost, "/api/chat",
 			backendapi.ChatRequest{ConversationID: g.ConversationID, Message: "x"}, other)
+		i.refused(404, http.MethodPost, "/api/chat", backendapi.ChatRequest{
+			ConversationID: g.ConversationID, Message: "x",
+			Replaces: &backendapi.Replaces{From: g.ID, To: g.ID},
+		}, other)
+		for _, format := range []string{"", "?format=markdown", "?format=json"} {
+			i.refused(404, http.MethodGet, "/api/conversations/"+g.ConversationID+"/export"+format,
+				nil, other)
+		}
 		i.refused(404, http.MethodGet, "/api/generations/"+g.ID+"/events", nil, other)
 		i.refused(404, http.MethodDelete, "/api/generations/"+g.ID, nil, other)
 		var page backendapi.ConversationPage
-		i.want(200, &page, http.MethodGet, "/api/conversations", nil, other)
-		if len(page.Conversations) != 0 {
-			t.Errorf("%v sees %+v", other, page)
+		for _, q := range []string{"", "?q=Hi"} {
+			i.want(200, &page, http.MethodGet, "/api/conversations"+q, nil, other)
+			if len(page.Conversations) != 0 {
+				t.Errorf("%v sees %+v", other, page)
+			}
 		}
 	}
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/danielgtaylor/huma/v2"
@@ -87,6 +88,9 @@ func (a *API) failure(ctx context.Context, err error) error {
 	case errors.Is(err, store.ErrBusy):
 		p = problem.Typed("/problems/answer-running", http.StatusConflict,
 			"An answer is being written in this conversation: wait for its end or stop it.")
+	case errors.Is(err, store.ErrChanged):
+		p = problem.Typed(backendapi.TypeChanged, http.StatusConflict,
+			"The conversation does not end any more with what should be replaced: read it again.")
 	case errors.Is(err, store.ErrFull):
 		p = problem.Typed("/problems/conversation-full", http.StatusConflict,
 			"The conversation has its %d messages: begin another one.", store.MaxMessages)

@@ -67,7 +67,11 @@ func sinceBegun(text string) string {
 
 // beginAgain returns what is added to the text so far before the answer begins again: beginsAgain,
 // behind the end of a code block that is open.
-func beginAgain(text string) string {
+func beginAgain(text string) string { return CloseCode(text) + beginsAgain }
+
+// CloseCode returns what ends the block of code that is open at the end of a text in
+// Markdown, or "" if none is.
+func CloseCode(text string) string {
 	fence := ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
@@ -92,8 +96,8 @@ func beginAgain(text string) string {
 	}
 
 	if fence != "" {
-		return "\n" + fence + beginsAgain
+		return "\n" + fence
 	}
 
-	return beginsAgain
+	return ""
 }

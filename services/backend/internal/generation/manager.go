@@ -90,10 +90,10 @@ var (
 )
 
 // Start stores the message and starts its answer, in the conversation that the request names or in
-// a new one. It returns when ml has taken the request or Timing.Admission is over. A request that
-// ml refuses in this time leaves no trace, and the refusal is the error, a *problem.Problem. Other
-// errors are those of store.Store.Begin. For a message with the key of one that is stored it
-// returns the answer to that one.
+// a new one, behind its messages or in the place of the last ones. It returns when ml has taken the
+// request or Timing.Admission is over. A request that ml refuses in this time leaves no trace, and
+// the refusal is the error, a *problem.Problem. Other errors are those of store.Store.Begin. For a
+// message with the key of one that is stored it returns the answer to that one.
 func (m *Manager) Start(
 	ctx context.Context, owner, key string, req backendapi.ChatRequest,
 ) (store.Generation, error) {
@@ -135,7 +135,11 @@ func (m *Manager) start(
 
 	title := Title(req.Message)
 	turn := store.Turn{Owner: owner, Key: key, ConversationID: req.ConversationID, Title: title,
-		Asked: req.Model, Model: req.Model, Message: req.Message}
+		Asked: req.Model, Model: req.Model, Message: req.Message, Repeats: req.Message == ""}
+	if req.Replaces != nil {
+		turn.Replaces = &store.Replaced{Replaces: *req.Replaces}
+	}
+
 	if key != "" {
 		if g, err = m.store.Known(ctx, turn); !errors.Is(err, store.ErrNotFound) {
 			return g, err == nil, err
@@ -159,6 +163,18 @@ func (m *Manager) start(
 			return store.Generation{}, false, err
 		} else if running && key == "" {
 			return store.Generation{}, false, store.ErrBusy
+		}
+	}
+
+	if req.Replaces != nil {
+		replaced, err := m.store.Replaced(ctx, owner, turn.ConversationID, *req.Replaces)
+		if err != nil {
+			return store.Generation{}, false, err
+		}
+
+		turn.Replaces = &replaced
+		if turn.Repeats {
+			turn.Message = replaced.Question
 		}
 	}
 

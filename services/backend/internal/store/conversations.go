@@ -265,10 +265,13 @@ func (s *Store) Delete(ctx context.Context, owner, id string) (generation string
 // included.
 const longestAnswer = 3 * time.Hour
 
+// oldestEvents returns the time before which no answer began whose events may be there yet.
+func (s *Store) oldestEvents() time.Time { return time.Now().Add(-s.opts.Keep - longestAnswer) }
+
 // readable returns a conversation with its answers whose events may be there yet.
 func (s *Store) readable(ctx context.Context, owner, id string) (
 	c Conversation, generations []string, err error) {
-	oldest := time.Now().Add(-s.opts.Keep - longestAnswer)
+	oldest := s.oldestEvents()
 	for before := ""; ; {
 		var page Page
 		if c, page, err = s.Detail(ctx, owner, id, MaxMessages, before); err != nil {

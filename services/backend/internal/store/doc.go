@@ -15,6 +15,9 @@
 //	conversation:<id>:messages    list        JSON of backendapi.Message, oldest first. While an
 //	                                          answer is written its message is the last one, without
 //	                                          content and in state streaming
+//	conversation:<id>:replaced    list        the messages that the turn being answered replaces:
+//	                                          they are back if the turn is withdrawn, else go
+//	                                          with its end, or after ten minutes
 //	generation:<id>               hash        owner, conversation, and the fields below
 //	generation:<id>:events        stream      e: the event's name, d: its data: JSON, of a delta the
 //	                                          plain text
@@ -73,6 +76,14 @@
 // conversation likewise. Whoever sends it
 // again hears of the first one's answer, and from then on the message cannot be taken back: a
 // refusal by ml becomes an event of the answer.
+//
+// # A turn may replace others
+//
+// A question that is asked again, or in other words, takes the place of the end of a conversation.
+// The turn names the answers that go by their ids, the first and the last one, so that nothing goes
+// that came since. They go in the script that stores it, with their events and out of the account,
+// and come back in the one that takes it back, but for the events. No former version of an answer
+// is kept.
 //
 // # When Redis fails
 //

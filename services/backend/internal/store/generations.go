@@ -76,10 +76,27 @@ type Turn struct {
 	// Asked is the model that the request names, or empty. It tells a message that is sent again
 	// from another one.
 	Asked string
+
+	// Replaces is the end of the conversation that the turn takes the place of, or nil.
+	Replaces *Replaced
+
+	// Repeats reports whether Message is the replaced question, and the request has none.
+	Repeats bool
 }
 
 // digest returns the digest of what the client sent.
-func (t Turn) digest() string { return digest(t.ConversationID, t.Asked, t.Message) }
+func (t Turn) digest() string {
+	if t.Replaces == nil {
+		return digest(t.ConversationID, t.Asked, t.Message)
+	}
+
+	message := t.Message
+	if t.Repeats {
+		message = ""
+	}
+
+	return digest(t.ConversationID, t.Asked, message, t.Replaces.From, t.Replaces.To)
+}
 
 func digest(parts ...string) string {
 	h := sha256.New()
@@ -135,7 +152,7 @@ func known(owner string, reply []string) (Generation, error) {
 
 // Begin stores the user's message and an empty message of the answer, and takes the answer's lease.
 // title is the conversation's title for the start event. It fails with ErrNotFound, ErrBusy,
-// ErrFull, ErrTooMuch, ErrTooMany, ErrKeyReused or ErrStorageFull.
+// ErrChanged, ErrFull, ErrTooMuch, ErrTooMany, ErrKeyReused or ErrStorageFull.
 func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) {
 	b := Begun{Created: t.ConversationID == "", Generation: Generation{Owner: t.Owner,
 		ConversationID: t.ConversationID, Fence: 1}}
@@ -177,9 +194,18 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 		}
 	}
 
-	keys, script := s.keys(b.Generation)[:6], s.scripts.begin
+	keys, script, sent := s.keys(b.Generation), s.scripts.begin, ""
 	if t.Key != "" {
 		keys, script = append(keys, s.key.message(t.Owner, t.Key)), script.repeated()
+		sent = t.digest()
+	}
+
+	place, from, to := "", "", ""
+	if r := t.Replaces; r != nil {
+		place, from, to = strconv.Itoa(r.place), r.From, r.To
+		for _, g := range r.answers {
+			keys = append(keys, s.key.own(b.Owner, g)...)
+		}
 	}
 
 	err := s.Remember(ctx, b.Generation)
@@ -191,7 +217,8 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 		b.now, millis(s.opts.TTL), b.ID, entries[0], entries[1], entries[2],
 		millis(s.opts.Lease), millis(formerLease), MaxMessages, created, HistoryMessages,
 		HistoryBytes,
-		s.opts.MaxBytes, s.opts.MaxConversations, t.digest(), millis(KeyKept)).StringSlice()
+		s.opts.MaxBytes, s.opts.MaxConversations, sent, millis(KeyKept), place, from, to,
+		millis(replacedKept)).StringSlice()
 	if err != nil {
 		return Begun{}, fmt.Errorf("begin an answer: %w", err) // if it has begun, a sweep finds it
 	}
@@ -217,8 +244,8 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 	return Begun{Generation: g, Again: err == nil}, err
 }
 
-// Withdraw undoes Begin: nothing of the turn is left. It fails with ErrEnded if the answer was
-// stopped before, with ErrAcknowledged if the message was sent again.
+// Withdraw undoes Begin: nothing of the turn is left, and what it replaced is back. It fails with
+// ErrEnded if the answer was stopped before, with ErrAcknowledged if the message was sent again.
 func (s *Store) Withdraw(ctx context.Context, b Begun, t Turn) error {
 	created := "0"
 	if b.Created {
@@ -231,7 +258,8 @@ func (s *Store) Withdraw(ctx context.Context, b Begun, t Turn) error {
 	}
 
 	n, err := s.run(ctx, s.scripts.withdraw, keys, b.Fence, b.ConversationID, b.ID, created,
-		t.Title, t.Model, b.now, b.previous[0], b.previous[1], b.previous[2]).Int()
+		t.Title, t.Model, b.now, b.previous[0], b.previous[1], b.previous[2],
+		millis(s.opts.TTL)).Int()
 	if err == nil && n == 2 {
 		return ErrAcknowledged
 	}
@@ -376,8 +404,8 @@ func (s *Store) End(ctx context.Context, g Generation, e Ending) error {
 }
 
 // Reap ends an answer that an instance of the former version began and whose writer is gone: its
-// lease has expired, and it did not renew it when that was found out. It fails with ErrLeased if the
-// writer is there, or may be.
+// lease has expired, and it did not renew it when that was found out. It fails with ErrLeased if
+// the writer is there, or may be.
 func (s *Store) Reap(ctx context.Context, g Generation) error {
 	g.Fence = 0
 	return s.end(ctx, g, Failed(Interrupted("/problems/restarted",

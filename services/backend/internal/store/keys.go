@@ -30,6 +30,11 @@ func (k keyspace) messages(owner, id string) string {
 	return k.of(owner, "conversation", id, "messages")
 }
 
+// replaced is where the messages are that a turn replaces, until it is certain that it stays.
+func (k keyspace) replaced(owner, id string) string {
+	return k.of(owner, "conversation", id, "replaced")
+}
+
 func (k keyspace) generation(owner, id string) string { return k.of(owner, "generation", id) }
 func (k keyspace) events(owner, id string) string {
 	return k.of(owner, "generation", id, "events")
@@ -54,7 +59,9 @@ func (k keyspace) own(owner, id string) []string {
 	}
 }
 
-// ofGeneration returns the keys of an answer's conversation and its own, as the scripts take them.
+// ofGeneration returns the keys of an answer's conversation, its own, and that of the messages
+// which its turn replaces, as the scripts take them.
 func (k keyspace) ofGeneration(owner, conversation, id string) []string {
-	return append(k.ofConversation(owner, conversation), k.own(owner, id)...)
+	keys := append(k.ofConversation(owner, conversation), k.own(owner, id)...)
+	return append(keys, k.replaced(owner, conversation))
 }

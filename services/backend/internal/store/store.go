@@ -17,6 +17,9 @@ var (
 	// ErrBusy reports that an answer is being written in the conversation.
 	ErrBusy = errors.New("an answer is being written in this conversation")
 
+	// ErrChanged reports that a conversation does not end as a turn says that replaces its end.
+	ErrChanged = errors.New("the conversation has changed")
+
 	// ErrFull reports that the conversation has MaxMessages messages.
 	ErrFull = fmt.Errorf("the conversation has %d messages", MaxMessages)
 
@@ -63,6 +66,7 @@ var refusals = map[string]error{
 	"":              ErrNotFound,
 	"missing":       ErrNotFound,
 	"busy":          ErrBusy,
+	"changed":       ErrChanged,
 	"full":          ErrFull,
 	"already":       ErrEnded,
 	"superseded":    ErrSuperseded,

@@ -34,6 +34,7 @@ type Backend struct {
 	cut           int
 	lose          int
 	pageSize      int
+	partial       bool
 	keys          map[string]backendapi.Generation // by owner and key
 
 	// Play writes the answer of a message; it runs in a goroutine of its own.
@@ -114,6 +115,13 @@ func (b *Backend) PageSize(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.pageSize = n
+}
+
+// Partial makes searches say that they ended for want of time.
+func (b *Backend) Partial() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.partial = true
 }
 
 // Questions returns the messages that people sent, of all conversations.
@@ -337,6 +345,13 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 
+	if req.Replaces != nil && !c.replace(&req) {
+		b.mu.Unlock()
+		problem.Write(w, r,
+			problem.Typed(backendapi.TypeChanged, http.StatusConflict, "it has changed"))
+		return
+	}
+
 	c.UpdatedAt, c.Model = b.now, req.Model
 	a := &Answer{b: b, id: "g" + n, c: c, more: make(chan struct{}), stop: make(chan struct{})}
 	b.generations[a.id] = a
@@ -379,6 +394,23 @@ func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {
 	}
 
 	wire.WriteJSON(w, http.StatusAccepted, backendapi.Generation{ID: a.id, ConversationID: c.ID})
+}
+
+// replace drops the messages that the request takes the place of, and gives it their first question
+// if it has none. It reports whether they are there.
+func (c *conversation) replace(req *backendapi.ChatRequest) bool {
+	first := slices.IndexFunc(c.Messages, func(m backendapi.Message) bool {
+		return m.GenerationID == req.Replaces.From
+	}) - 1
+	if first < 0 || c.Messages[len(c.Messages)-1].GenerationID != req.Replaces.To {
+		return false
+	}
+
+	if req.Message == "" {
+		req.Message = c.Messages[first].Content
+	}
+	c.Messages = c.Messages[:first:first]
+	return true
 }
 
 func title(message string) string {
@@ -475,8 +507,9 @@ func (b *Backend) list(w http.ResponseWriter, r *http.Request) {
 	defer b.mu.Unlock()
 	p := backendapi.ConversationPage{Conversations: []backendapi.Conversation{}}
 	for _, c := range b.conversations {
-		if c.owner == ownerOf(r) {
-			p.Conversations = append(p.Conversations, c.Conversation)
+		found := c.Conversation
+		if c.owner == ownerOf(r) && c.find(r.URL.Query().Get("q"), &found) {
+			p.Conversations = append(p.Conversations, found)
 		}
 	}
 
@@ -494,7 +527,35 @@ func (b *Backend) list(w http.ResponseWriter, r *http.Request) {
 		p.Conversations, p.Next = p.Conversations[:limit], strconv.Itoa(from+limit)
 	}
 
+	p.Partial = b.partial && p.Next != ""
 	wire.WriteJSON(w, http.StatusOK, p)
+}
+
+// find reports whether the text occurs in the conversation, and fills in where.
+func (c *conversation) find(text string, into *backendapi.Conversation) bool {
+	if text == "" {
+		return true
+	}
+
+	mark := func(in string) []backendapi.Piece {
+		before, after, found := strings.Cut(in, text)
+		if !found {
+			return nil
+		}
+		return []backendapi.Piece{{Text: before}, {Text: text, Hit: true}, {Text: after}}
+	}
+
+	into.Found = &backendapi.Found{Title: mark(c.Title)}
+	found := into.Found.Title != nil
+	if !found {
+		into.Found.Title = []backendapi.Piece{{Text: c.Title}}
+	}
+	for _, m := range c.Messages {
+		if excerpt := mark(m.Content); excerpt != nil {
+			into.Found.Excerpt, found = excerpt, true
+		}
+	}
+	return found
 }
 
 // one calls f with the conversation of the path, or answers 404.

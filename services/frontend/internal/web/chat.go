@@ -134,12 +134,12 @@ type started struct {
 	GenerationID   string `json:"generation_id"`
 	URL            string `json:"url"`
 
-	// HTML is the question and the empty answer.
+	// HTML is the question, if the request has one, and the empty answer.
 	HTML string `json:"html"`
 }
 
-// chat sends a message. A browser without JavaScript is redirected to the conversation, which shows
-// the answer as it grows.
+// chat sends a message, behind those of its conversation or in the place of the last ones. A
+// browser without JavaScript is redirected to the conversation, which shows the answer as it grows.
 func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
 		a.fail(w, r, http.StatusRequestEntityTooLarge,
@@ -153,9 +153,18 @@ func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 		Message: strings.TrimSpace(strings.ReplaceAll(r.PostForm.Get("message"), "\r\n", "\n")),
 	}
 
+	again := false // the question is asked as it is stored
+	if id := r.PathValue("id"); id != "" {
+		req.ConversationID = id
+		req.Replaces = &backendapi.Replaces{
+			From: r.PostForm.Get("from"), To: r.PostForm.Get("to"),
+		}
+		again = !r.PostForm.Has("message")
+	}
+
 	me := caller(r)
 	switch {
-	case req.Message == "":
+	case req.Message == "" && !again:
 		a.refuse(w, r, req, problem.New(http.StatusUnprocessableEntity, "Write a message first."))
 		return
 	case len(req.Message) > backendapi.MaxMessage || !utf8.ValidString(req.Message):
@@ -186,8 +195,10 @@ func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 			Content: req.Message,
 			State:   backendapi.MessageComplete,
 		},
-		HTML: a.md.Question(req.Message),
-		Time: now,
+		HTML:           a.md.Question(req.Message),
+		ConversationID: g.ConversationID,
+		Answer:         g.ID,
+		Time:           now,
 	}
 
 	answer := message{
@@ -202,7 +213,12 @@ func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 		Time:           now,
 	}
 
-	html, err := a.execute("parts", "messages", []message{question, answer})
+	fresh := []message{question, answer}
+	if again {
+		fresh = fresh[1:]
+	}
+
+	html, err := a.execute("parts", "messages", fresh)
 	if err != nil {
 		a.log.ErrorContext(r.Context(), "template", "error", err)
 		a.fail(w, r, http.StatusInternalServerError,
@@ -222,6 +238,11 @@ func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 func rephrase(original *problem.Problem) *problem.Problem {
 	p := *original
 	p.Detail = original.Error()
+	if isUnknown(original, "body.replaces") {
+		return problem.Typed(problem.TypeStarting, http.StatusServiceUnavailable,
+			"The chat service is being updated, and cannot ask again yet. Try again in a moment.")
+	}
+
 	switch p.Status {
 	case http.StatusTooManyRequests:
 		p.Detail = "Too many people are waiting for an answer right now. Try again in a moment."
@@ -231,6 +252,11 @@ func rephrase(original *problem.Problem) *problem.Problem {
 				before)
 		}
 	case http.StatusConflict:
+		if p.Type == backendapi.TypeChanged {
+			p.Detail = "This conversation has changed since you looked at it, perhaps in another " +
+				"tab. Reload it to see what it holds now."
+			break
+		}
 		p.Detail = "This conversation is still being answered. Wait for the answer, or stop it, " +
 			"and send again."
 	case http.StatusNotFound:
@@ -261,6 +287,11 @@ func (a *App) refuse(
 
 	if status == http.StatusNotFound {
 		req.ConversationID = ""
+	}
+
+	if req.Replaces != nil && req.ConversationID != "" {
+		a.refuseReplacing(w, r, status, req, why)
+		return
 	}
 
 	// The key stays the same, as the message may have been stored nevertheless.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
@@ -55,6 +56,18 @@ func (c *client) conversations(
 	ctx context.Context, caller, cursor string,
 ) (p backendapi.ConversationPage, err error) {
 	q := url.Values{"limit": {"50"}}
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	err = c.hop.JSON(ctx, http.MethodGet, "/api/conversations?"+q.Encode(), nil, &p, of(caller))
+	return p, err
+}
+
+// search returns a page of the conversations in which the words of the query occur.
+func (c *client) search(
+	ctx context.Context, caller, query, cursor string,
+) (p backendapi.ConversationPage, err error) {
+	q := url.Values{"limit": {"20"}, "q": {query}}
 	if cursor != "" {
 		q.Set("cursor", cursor)
 	}
@@ -113,6 +126,15 @@ func asProblem(err error) *problem.Problem {
 		Detail: "The chat service cannot be reached right now. It may be restarting: try again " +
 			"in a moment.",
 	}
+}
+
+// isUnknown reports whether a backend of the former version refused what it does not know, which
+// has the location in the request.
+func isUnknown(p *problem.Problem, location string) bool {
+	return p.Status == http.StatusUnprocessableEntity &&
+		slices.ContainsFunc(p.Errors, func(e problem.FieldError) bool {
+			return e.Location == location
+		})
 }
 
 func isNotFound(err error) bool {

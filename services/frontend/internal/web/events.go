@@ -109,11 +109,12 @@ func (a *App) events(w http.ResponseWriter, r *http.Request) {
 	}
 
 	s := &answerStream{
-		app:  a,
-		out:  out,
-		md:   a.md.NewStream(),
-		seen: last,
-		hold: r.URL.Query().Get("whole") != "",
+		app:    a,
+		out:    out,
+		md:     a.md.NewStream(),
+		answer: id,
+		seen:   last,
+		hold:   r.URL.Query().Get("whole") != "",
 	}
 
 	in := make(chan sse.Event, 64)
@@ -194,6 +195,7 @@ type answerStream struct {
 	out *sse.Writer
 	md  *markdown.Stream
 
+	answer  string // its id
 	id      string // of the last event that was handled
 	seen    string // the browser's last event; nothing up to it is sent again
 	hold    bool   // the first rendering waits for what comes at once
@@ -375,10 +377,11 @@ func (s *answerStream) end(state string, p *problem.Problem) error {
 
 	m := message{
 		Message: backendapi.Message{
-			Role:    "assistant",
-			State:   state,
-			Content: s.md.Text(),
-			Error:   p,
+			Role:         "assistant",
+			State:        state,
+			Content:      s.md.Text(),
+			GenerationID: s.answer,
+			Error:        p,
 		},
 		ConversationID: s.conversationID,
 	}

@@ -33,7 +33,12 @@ func messageKey(r *http.Request, req backendapi.ChatRequest) string {
 		return newKey()
 	}
 
-	sum := sha256.Sum256([]byte(key + "\x00" + req.ConversationID + "\x00" + req.Message))
+	all := key + "\x00" + req.ConversationID + "\x00" + req.Message
+	if req.Replaces != nil {
+		all += "\x00" + req.Replaces.From + "\x00" + req.Replaces.To
+	}
+
+	sum := sha256.Sum256([]byte(all))
 	return hex.EncodeToString(sum[:16])
 }
 

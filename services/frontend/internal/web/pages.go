@@ -30,7 +30,7 @@ func loadPages(a *assets) (*pages, error) {
 	}
 
 	p := &pages{sets: map[string]*template.Template{"parts": shared}}
-	for _, name := range []string{"chat", "edit", "status", "error"} {
+	for _, name := range []string{"chat", "edit", "question", "search", "status", "error"} {
 		set, err := shared.Clone()
 		if err == nil {
 			_, err = set.ParseFS(embedded, "templates/"+name+".html")
@@ -187,10 +187,12 @@ var icons = map[string]string{
 	"light": `<circle cx="12" cy="12" r="4"/>` +
 		`<path d="M12 2.5v2M12 19.5v2M2.5 12h2M19.5 12h2` +
 		`M5.3 5.3l1.4 1.4M17.3 17.3l1.4 1.4M5.3 18.7l1.4-1.4M17.3 6.7l1.4-1.4"/>`,
-	"dark":  `<path d="M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z"/>`,
-	"fold":  `<path d="M9 6l6 6-6 6"/>`,
-	"alert": `<path d="M12 3.5L2.5 20h19z"/><path d="M12 10v4.5M12 17.3h.01"/>`,
-	"retry": `<path d="M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6"/>`,
+	"dark":   `<path d="M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z"/>`,
+	"fold":   `<path d="M9 6l6 6-6 6"/>`,
+	"edit":   `<path d="M4 20l1-4.5L16.5 4a2.1 2.1 0 0 1 3 3L8 18.5z"/>`,
+	"search": `<circle cx="11" cy="11" r="6.5"/><path d="M16 16l4.5 4.5"/>`,
+	"alert":  `<path d="M12 3.5L2.5 20h19z"/><path d="M12 10v4.5M12 17.3h.01"/>`,
+	"retry":  `<path d="M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6"/>`,
 }
 
 func clock(t time.Time) string { return t.Format("15:04") }

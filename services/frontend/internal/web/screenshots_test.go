@@ -144,6 +144,22 @@ func TestScreenshots(t *testing.T) {
 				b.ask("thought")
 				b.wait("document.querySelector('article.answer:last-of-type').dataset.state === 'complete'")
 				shot("thought")
+				b.do(script("document.querySelector('.edit-question').click()"))
+				b.wait("document.querySelectorAll('.going').length === 3")
+				b.noOverflow()
+				shot("edit-question")
+				b.do(chromedp.Navigate(value[string](b,
+					"document.querySelector('.edit-question').href")), chromedp.WaitVisible("#question"))
+				b.noOverflow()
+				shot("edit-question-page")
+				b.do(chromedp.Navigate(s.url + "/search?q=mutex"))
+				b.wait("document.querySelector('mark')")
+				b.noOverflow()
+				shot("search")
+				b.do(chromedp.Navigate(value[string](b,
+					"document.querySelector('.results a').href + '/edit'")),
+					chromedp.WaitVisible("#title"))
+				shot("edit-conversation")
 				s.backend.Add(owner, longConversation())
 				s.backend.PageSize(4)
 				b.do(chromedp.Navigate(s.url+"/c/long"),

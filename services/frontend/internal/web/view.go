@@ -17,7 +17,10 @@ type sidebar struct {
 	Hidden  bool
 	Failed  bool
 	Current string
-	Groups  []group
+
+	// Query is what the page searches for.
+	Query  string
+	Groups []group
 
 	// More and Newest are the addresses of the next and the first page of the list, or empty.
 	More, Newest string
@@ -77,7 +80,10 @@ type message struct {
 
 	// Asked is the question of the answer, which can be asked again if it failed.
 	Asked, ConversationID string
-	Time                  time.Time
+
+	// Answer is the id of the question's answer, by which it can be asked in other words.
+	Answer string
+	Time   time.Time
 }
 
 // Streaming, Stopped and Failed report the state of an answer.
@@ -85,8 +91,8 @@ func (m message) Streaming() bool { return m.State == backendapi.MessageStreamin
 func (m message) Stopped() bool   { return m.State == backendapi.MessageStopped }
 func (m message) Failed() bool    { return m.State == backendapi.MessageFailed }
 
-// Key returns a new idempotency key for the form that asks a failed answer's question again,
-// which is another message.
+// Key returns a new idempotency key for the form that asks the answer's question again, which is
+// another message.
 func (m message) Key() string { return newKey() }
 
 // Thinks reports whether the text of the answer has not begun, so that there is only
@@ -128,6 +134,9 @@ func (a *App) messages(d backendapi.ConversationDetail, loc *time.Location) []me
 		switch {
 		case m.Role == "user":
 			asked, v.HTML = m.Content, md.Question(m.Content)
+			if i+1 < len(d.Messages) {
+				v.Answer = d.Messages[i+1].GenerationID
+			}
 		case m.State == backendapi.MessageStreaming:
 			v.Asked, v.HTML = asked, md.Begun(m.Content)
 		default:

@@ -117,6 +117,7 @@ func TestWithoutGate(t *testing.T) {
 	for target, want := range map[string]int{
 		"GET /": 401, "GET /c/c1": 401, "GET /c/c1/edit": 401, "POST /chat": 401,
 		"POST /c/c1/rename": 401, "POST /c/c1/delete": 401, "GET /generations/g1/events": 401,
+		"GET /c/c1/edit/g1": 401, "POST /c/c1/replace": 401, "GET /search": 401,
 		"POST /generations/g1/stop": 401, "GET /status": 401, "GET /fragments/sidebar": 401,
 		"GET /api/conversations": 401, "DELETE /api/conversations/c1": 401, "GET /nothing": 401,
 		"GET /static/x/app.css": 200, "GET /healthz": 200, "GET /ready": 200,
@@ -187,7 +188,8 @@ func TestProxy(t *testing.T) {
 func TestCrossSiteWritesAreRefused(t *testing.T) {
 	s := newSite(t, echo)
 	for _, path := range []string{
-		"/chat", "/c/c1/delete", "/c/c1/rename", "/generations/g1/stop", "/theme", "/api/chat",
+		"/chat", "/c/c1/delete", "/c/c1/rename", "/c/c1/replace", "/generations/g1/stop", "/theme",
+		"/api/chat",
 	} {
 		for _, h := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}} {
 			if r := s.visitor().do("POST", path, "message=x", h...); r.StatusCode != http.StatusForbidden {
@@ -499,7 +501,10 @@ func TestTitlesAreEscaped(t *testing.T) {
 	s := newSite(t, echo)
 	v := s.visitor()
 	v.do("POST", "/chat", url.Values{"message": {`"><script>alert(1)</script>`}}.Encode())
-	for _, path := range []string{"/", "/c/c1", "/c/c1/edit", "/fragments/sidebar?current=c1"} {
+	for _, path := range []string{
+		"/", "/c/c1", "/c/c1/edit", "/c/c1/edit/g1", "/fragments/sidebar?current=c1",
+		"/search?q=script", "/search?q=%3Cscript%3Ealert",
+	} {
 		if r := v.get(path); r.StatusCode != 200 || strings.Contains(r.body, "<script>alert") {
 			t.Errorf("%s: %s, holds the script", path, r.Status)
 		}

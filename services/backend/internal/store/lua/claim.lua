@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes over an answer whose writer is gone: raises the fencing token, so that the old writer is
 -- refused.
--- KEYS conversation, messages, list, usage, generation, events, text, thinking
+-- KEYS conversation, messages, list, usage, generation, events, text, thinking, replaced
 -- ARGV generation id, lease, former lease, grace: the time in ms to renew an expired lease, greatest
 -- number of retries, and of messages and bytes of the history
 -- Returns 'already' when the answer has ended, 'missing', 'leased' when its writer is there or may

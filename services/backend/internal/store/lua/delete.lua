@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- KEYS conversation, messages, list, usage, generation, events, text, thinking: of the answer that
 -- is being written, if there
---      is one, and all keys of answers that have ended
+--      is one, replaced, and all keys of answers that have ended
 -- ARGV id, owner, keep, generation id or ''
 -- Returns 'deleted', 'missing' when the owner has no such conversation, or 'changed' when its answer is another one.
 local conversation, messages, list, usage, generation, events, text, thinking = unpack(KEYS, 1, 8)

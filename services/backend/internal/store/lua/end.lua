@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- Ends an answer, once: writes its last event, and its message with the text so far.
--- KEYS conversation, messages, list, usage, generation, events, text, thinking
+-- KEYS conversation, messages, list, usage, generation, events, text, thinking, replaced
 -- ARGV id, generation id, event, data, message state, problem or '', now, ttl, keep, fencing token
 --      or '' for whoever may end it besides its writer, grace: 0, or the time in ms to renew an
 --      expired lease, to end the answer of a former version only if nobody holds its lease, outage:
 --      the time in ms after which nobody can be there who would
 -- Returns 'ended' (by this call), 'already', 'superseded', 'leased', or 'missing'.
-local conversation, messages, list, usage, generation, events, text, thinking = unpack(KEYS)
+local conversation, messages, list, usage, generation, events, text, thinking, replaced =
+  unpack(KEYS)
 local state = redis.call('HGET', generation, 'state')
 local current = redis.call('HGET', conversation, 'generation') == ARGV[2]
 if state == 'ended' then
@@ -45,5 +46,6 @@ if current then
   touch(conversation, messages, list, usage, ARGV[1], ARGV[7], tonumber(ARGV[8]))
 end
 redis.call('DEL', text, thinking)
+if current then redis.call('UNLINK', replaced) end
 keep(tonumber(ARGV[9]), generation, events)
 return 'ended'

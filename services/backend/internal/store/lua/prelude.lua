@@ -83,6 +83,23 @@ local function known(key, digest)
   return {'known', generation, conversation}
 end
 
+-- answers reports whether the message at a place is the answer with the id. In JSON a text cannot
+-- hold what is looked for, as its quotes are escaped.
+local function answers(messages, place, generation)
+  local message = redis.call('LINDEX', messages, place)
+  return message and string.find(message, '"generation_id":"' .. generation .. '"', 1, true)
+end
+
+-- restore puts the messages back that a turn has replaced, and returns their bytes.
+local function restore(messages, replaced, ttl)
+  local bytes = 0
+  for _ = 1, redis.call('LLEN', replaced) do
+    bytes = bytes + #redis.call('LMOVE', replaced, messages, 'LEFT', 'RIGHT')
+  end
+  keep(ttl, messages)
+  return bytes
+end
+
 -- before returns the place of the first and the list of up to count messages before a place, oldest
 -- first, of together up to so many bytes; the last of them is there in any case when least is 1.
 local function before(messages, place, count, bytes, least)

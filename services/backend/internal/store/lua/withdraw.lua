@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
 -- Undoes begin: the answer was refused before it began.
--- KEYS conversation, messages, list, usage, generation, events, text, thinking, the message's key
--- if it has one
+-- KEYS conversation, messages, list, usage, generation, events, text, thinking, replaced, the
+-- message's key if it has one
 -- ARGV fencing token, id, generation id, '1' when begin created the conversation, title, model and
 -- time that begin set, title,
---      model and time of the last change before
+--      model and time of the last change before, ttl
 -- Returns 1, 0 or -1 (see writer), or 2 when the message was sent again meanwhile and is known to
 -- be stored.
-local conversation, messages, list, usage, generation, events, text, thinking, key = unpack(KEYS)
+local conversation, messages, list, usage, generation, events, text, thinking, replaced, key =
+  unpack(KEYS)
 if redis.call('EXISTS', generation) == 0 then return 1 end -- withdrawn before: the reply was lost
 local held = writer(generation, ARGV[1])
 if held ~= 1 then return held end
@@ -20,9 +21,9 @@ if redis.call('HGET', conversation, 'generation') ~= ARGV[3] then return 1 end
 redis.call('HDEL', conversation, 'generation')
 local bytes = 0
 for _, message in ipairs(redis.call('RPOP', messages, 2)) do -- nobody can have pushed after begin
-  bytes = bytes + #message
+  bytes = bytes - #message
 end
-account(usage, ARGV[2], -bytes)
+account(usage, ARGV[2], bytes + restore(messages, replaced, tonumber(ARGV[11])))
 if ARGV[4] == '1' then
   redis.call('DEL', conversation, messages)
   redis.call('ZREM', list, ARGV[2])

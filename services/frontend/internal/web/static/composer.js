@@ -1,7 +1,9 @@
 // The composer: sends a message without leaving the page, and stops the answer.
 import { ask, askKeyed } from "./ask.js";
+import { fit, sends } from "./box.js";
 import { forgetKey, keyOf, newKey } from "./key.js";
 import { refresh } from "./live.js";
+import { startReplace } from "./replace.js";
 import { toEnd } from "./scroll.js";
 import { refreshList } from "./sidebar.js";
 import { follow } from "./stream.js";
@@ -28,9 +30,7 @@ export function startComposer() {
     update();
   });
   box.addEventListener("keydown", (event) => {
-    // An input method uses Enter to choose a word; on a touch keyboard it is the only way to a new line.
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
-    if (matchMedia("(pointer: coarse) and (hover: none)").matches) return;
+    if (!sends(event)) return;
     event.preventDefault();
     if (!send.disabled && !send.hidden) form.requestSubmit(send);
   });
@@ -41,7 +41,7 @@ export function startComposer() {
     event.preventDefault();
     const conversation = form.conversation_id.value;
     const sent = box.value;
-    post(new FormData(form), keyOf(conversation), () => {
+    post("/chat", new FormData(form), keyOf(conversation), () => {
       forgetKey(conversation);
       if (box.value.trim() !== sent.trim()) return; // the text is the next message
       sessionStorage.removeItem(draftKey());
@@ -56,8 +56,9 @@ export function startComposer() {
     if (!data.get("message")) data.set("message", question(article));
     if (form.model?.value) data.set("model", form.model.value);
     data.set("conversation_id", form.conversation_id.value);
-    post(data, newKey(), () => event.target.remove());
+    post("/chat", data, newKey(), () => event.target.remove());
   });
+  startReplace(messages, () => form.model?.value, post);
   again.addEventListener("click", () => retried?.());
   document.addEventListener("click", (event) => {
     const prompt = event.target.closest?.(".prompt");
@@ -88,25 +89,22 @@ export function startComposer() {
     send.hidden = running !== null;
     stop.hidden = running === null;
     send.disabled = !usable || sending || box.value.trim() === "";
-    if (!CSS.supports("field-sizing", "content")) {
-      box.style.height = "auto"; // the policy allows this to scripts, not to markup
-      box.style.height = `${box.scrollHeight}px`;
-    }
+    fit(box);
   }
 
-  // post sends a message under its key, and calls accepted if it was.
-  async function post(data, key, accepted) {
+  // post sends a message under its key, and calls accepted with the reply if it was.
+  async function post(to, data, key, accepted) {
     if (sending || running) return;
     sending = true;
     data.set("key", key);
     warn("");
     update();
     try {
-      const { reply } = await askKeyed("/chat", data, key, () => (waiting.hidden = false));
-      accepted();
+      const { reply } = await askKeyed(to, data, key, () => (waiting.hidden = false));
+      accepted(reply);
       show(reply);
     } catch (error) {
-      retried = () => post(data, key, accepted);
+      retried = () => post(to, data, key, accepted);
       warn(error.message, ![409, 413, 422].includes(error.status));
       if (error.status === 503 || error.status === 502) refresh("/fragments/model").catch(() => {});
     } finally {

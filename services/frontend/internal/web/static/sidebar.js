@@ -19,6 +19,9 @@ export function startSidebar() {
     const { id, title: name } = link.closest(".item").dataset;
     item = { id, title: name };
     title.value = name;
+    for (const format of ["markdown", "json"]) {
+      document.getElementById(`export-${format}`).href = `/api/conversations/${encodeURIComponent(id)}/export?format=${format}`;
+    }
     open(edit);
     title.select();
   });

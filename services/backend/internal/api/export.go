@@ -1,0 +1,153 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"reflect"
+	"strings"
+	"unicode"
+
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
+	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/danielgtaylor/huma/v2"
+)
+
+type exportInput struct {
+	Owned
+	ID     string `path:"id" doc:"The conversation"`
+	Format string `query:"format" enum:"markdown,json" default:"markdown" doc:"The file's format"`
+}
+
+// markdownType is the media type of Markdown (RFC 7763).
+const markdownType = "text/markdown; charset=utf-8"
+
+func (a *API) exportRoute() {
+	op := operation("exportConversation", "GET /api/conversations/{id}/export", "conversations",
+		"Read a conversation with all of its messages, as a file")
+	op.Description = "In Markdown each message is as it was written, below a heading that says " +
+		"whose it is and when it was written. The JSON is that of a conversation with its messages."
+	op.Errors = []int{http.StatusNotFound}
+	text := &huma.Schema{Type: huma.TypeString}
+	detail := a.huma.OpenAPI().Components.Schemas.Schema(
+		reflect.TypeFor[backendapi.ConversationDetail](), true, "")
+	op.Responses = map[string]*huma.Response{"200": {
+		Description: "The file",
+		Content: map[string]*huma.MediaType{
+			"text/markdown":    {Schema: text},
+			"application/json": {Schema: detail},
+		},
+	}}
+	register(a, op, a.export)
+}
+
+func (a *API) export(ctx context.Context, in *exportInput) (*huma.StreamResponse, error) {
+	c, err := a.Store.Get(ctx, in.owner(), in.ID)
+	if err != nil {
+		return nil, err
+	}
+
+	write, media, suffix := a.writeMarkdown, markdownType, ".md"
+	if in.Format == "json" {
+		write, media, suffix = a.writeJSON, "application/json", ".json"
+	}
+
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		hc.SetHeader("Content-Type", media)
+		hc.SetHeader("Content-Disposition", mime.FormatMediaType("attachment",
+			map[string]string{"filename": fileName(c.Public().Title) + suffix}))
+		if err := write(hc.Context(), hc.BodyWriter(), c); err != nil {
+			a.Log.WarnContext(hc.Context(), "an export was cut", "conversation", c.ID, "error", err)
+			panic(http.ErrAbortHandler) // half a file must not look like all of it
+		}
+	}}, nil
+}
+
+// maxFileName is the greatest length of a file's name in characters, without its suffix.
+const maxFileName = 60
+
+// fileName returns a name for a file that every system takes: letters, digits and dashes.
+func fileName(title string) string {
+	words := strings.FieldsFunc(title, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	})
+	name := []rune(strings.Join(words, "-"))
+	if len(name) == 0 {
+		return "conversation"
+	}
+	return strings.TrimRight(string(name[:min(len(name), maxFileName)]), "-")
+}
+
+// exportTime is how a Markdown file writes a time.
+const exportTime = "2006-01-02 15:04 UTC"
+
+func (a *API) writeMarkdown(ctx context.Context, w io.Writer, c store.Conversation) error {
+	if _, err := fmt.Fprintf(w, "# %s\n", c.Public().Title); err != nil {
+		return err
+	}
+
+	for m, err := range a.Store.Messages(ctx, c) {
+		if err != nil {
+			return err
+		}
+
+		who := "You"
+		if m.Role != "user" {
+			who = m.Model
+		}
+
+		state := ""
+		if m.State != backendapi.MessageComplete {
+			state = " · " + m.State
+		}
+
+		text := m.Content
+		if m.Error != nil {
+			text += "\n\n> " + m.Error.Error()
+		}
+
+		_, err = fmt.Fprintf(w, "\n## %s · %s%s\n\n%s\n", who, m.CreatedAt.UTC().Format(exportTime),
+			state, text+generation.CloseCode(text))
+		if err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func (a *API) writeJSON(ctx context.Context, w io.Writer, c store.Conversation) error {
+	head, err := json.Marshal(c.Public())
+	if err != nil {
+		return err
+	}
+	head = bytes.TrimSuffix(head, []byte("}"))
+	if _, err := fmt.Fprintf(w, "%s,\n\"messages\":[", head); err != nil {
+		return err
+	}
+
+	separator := "\n"
+	for m, err := range a.Store.Messages(ctx, c) {
+		if err != nil {
+			return err
+		}
+
+		b, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "%s%s", separator, b); err != nil {
+			return err
+		}
+
+		separator = ",\n"
+	}
+
+	_, err = io.WriteString(w, "\n]}\n")
+	return err
+}
