@@ -33,6 +33,8 @@ func environ(t *testing.T, addr, redisURL, frontendURL string) []string {
 		FrontendURL:       frontendURL,
 		Title:             "CodexContinue",
 		SignIn:            gateenv.None,
+		SessionIdle:       time.Hour,
+		SessionLife:       24 * time.Hour,
 		GenerationTimeout: time.Minute,
 	})
 	if err != nil {

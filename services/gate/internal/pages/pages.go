@@ -65,7 +65,8 @@ func New(site string, log *slog.Logger) (*Pages, error) {
 type Page struct {
 	Title string
 
-	// Tabs are the pages that the person may go to from this one; Path is the page's own.
+	// Tabs are the pages that the person may go to from this one; Path is the page's own, that of
+	// the request if it is empty.
 	Tabs []Tab
 	Path string
 
@@ -87,7 +88,10 @@ type layout struct {
 func (p *Pages) Render(
 	w http.ResponseWriter, r *http.Request, status int, name string, page Page,
 ) {
-	page.Path = r.URL.Path
+	if page.Path == "" {
+		page.Path = r.URL.Path
+	}
+
 	var b bytes.Buffer
 	data := layout{Page: page, Site: p.site, Theme: theme(r)}
 	if err := p.sets[name].ExecuteTemplate(&b, "layout", data); err != nil {
