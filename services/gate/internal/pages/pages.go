@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -118,6 +119,10 @@ func (p *Pages) Fail(w http.ResponseWriter, r *http.Request, fault *problem.Prob
 	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
 		problem.Write(w, r, fault)
 		return
+	}
+
+	if fault.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(fault.RetryAfter))
 	}
 
 	p.Render(w, r, fault.Status, "error", Page{Title: fault.Title, Main: struct {

@@ -38,7 +38,9 @@ type Site struct {
 func (s *Site) Register(handle func(pattern string, h http.Handler)) {
 	handle("POST "+SignOutPath, http.HandlerFunc(s.signOut))
 	for pattern, h := range map[string]http.HandlerFunc{
-		"GET " + AccountPath:   func(w http.ResponseWriter, r *http.Request) { s.Account(w, r, "", "") },
+		"GET " + AccountPath: func(w http.ResponseWriter, r *http.Request) {
+			s.Account(w, r, http.StatusOK, "", "")
+		},
 		"GET " + SessionsPath:  func(w http.ResponseWriter, r *http.Request) { s.list(w, r, "") },
 		"POST " + SessionsPath: s.end,
 	} {
@@ -47,12 +49,9 @@ func (s *Site) Register(handle func(pattern string, h http.Handler)) {
 }
 
 // Account shows the page of the account, with what went wrong or well.
-func (s *Site) Account(w http.ResponseWriter, r *http.Request, alert, note string) {
-	status := http.StatusOK
-	if alert != "" {
-		status = http.StatusUnprocessableEntity
-	}
-
+func (s *Site) Account(
+	w http.ResponseWriter, r *http.Request, status int, alert, note string,
+) {
 	me := From(r.Context())
 	s.Pages.Render(w, r, status, "account", pages.Page{
 		Title: "Account", Tabs: s.Tabs(me.Person()), Path: AccountPath, Alert: alert, Note: note,

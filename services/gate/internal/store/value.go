@@ -68,3 +68,15 @@ func (s *Store) Present(ctx context.Context, keys []string) ([]bool, error) {
 
 	return present, nil
 }
+
+// Add adds to the number that is the key's value and returns the sum. The key stays for the time from
+// now on.
+func (s *Store) Add(ctx context.Context, key string, n int64, life time.Duration) (int64, error) {
+	var sum *redis.IntCmd
+	_, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		sum = pipe.IncrBy(ctx, key, n)
+		pipe.PExpire(ctx, key, life)
+		return nil
+	})
+	return sum.Val(), err
+}
