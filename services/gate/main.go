@@ -136,6 +136,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			status:    &publicStatus{frontend: frontend, sign: sign},
 			ended:     ended,
 		}
+
 		p.register(srv, cfg, account.New(st, names, sessions))
 	}
 

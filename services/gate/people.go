@@ -32,6 +32,7 @@ func (p *people) register(srv *server.Server, cfg gateenv.Config, accounts *acco
 		p.site.Pages.Fail(w, r, problem.New(http.StatusForbidden,
 			"This request came from another site and was refused."))
 	}))
+
 	handle := func(pattern string, h http.Handler) { srv.Handle(pattern, guard.Handler(h)) }
 
 	p.site.Register(handle)
@@ -50,11 +51,12 @@ func (p *people) register(srv *server.Server, cfg gateenv.Config, accounts *acco
 		}
 		p.forward().ServeHTTP(w, r)
 	}))
+
 	handle("/", p.forward())
 }
 
-// forward returns the handler that passes on the requests of people who are signed in, for no longer
-// than they are.
+// forward returns the handler that passes on the requests of people who are signed in, for no
+// longer than they are.
 func (p *people) forward() http.Handler {
 	sessions := p.site.Sessions
 	return sessions.Require(p.site.Pages, http.HandlerFunc(
@@ -81,6 +83,6 @@ func tabs(signIn string) func(identity.Person) []pages.Tab {
 	}
 }
 
-// resumable reports whether the request is for a page's event stream, which the page opens again, at
-// another gate, when this one stops.
+// resumable reports whether the request is for a page's event stream, which the page opens again,
+// at another gate, when this one stops.
 func resumable(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/generations/") }
