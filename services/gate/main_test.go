@@ -21,9 +21,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-func environ(t *testing.T, addr, redisURL, frontendURL string) []string {
+func environ(
+	t *testing.T, addr, redisURL, frontendURL string, changes ...func(*gateenv.Config),
+) []string {
 	t.Helper()
-	vars, err := contract.Environ(&gateenv.Config{
+	cfg := &gateenv.Config{
 		Common: contract.Common{
 			Environment:  "test",
 			LogLevel:     "info",
@@ -34,8 +36,16 @@ func environ(t *testing.T, addr, redisURL, frontendURL string) []string {
 		FrontendURL:       frontendURL,
 		Title:             "CodexContinue",
 		SignIn:            gateenv.None,
+		SessionIdle:       time.Hour,
+		SessionLife:       24 * time.Hour,
 		GenerationTimeout: time.Minute,
-	})
+	}
+
+	for _, change := range changes {
+		change(cfg)
+	}
+
+	vars, err := contract.Environ(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,11 +56,11 @@ func environ(t *testing.T, addr, redisURL, frontendURL string) []string {
 // start runs the service until the test ends or stop is called, and returns its URL. The log may be
 // read after stop.
 func start(
-	t *testing.T, redisURL, frontendURL string,
+	t *testing.T, redisURL, frontendURL string, changes ...func(*gateenv.Config),
 ) (base string, stop func() error, log *bytes.Buffer) {
 	t.Helper()
 	addr := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
-	env := environ(t, addr, redisURL, frontendURL)
+	env := environ(t, addr, redisURL, frontendURL, changes...)
 	ctx, cancel := context.WithCancel(t.Context())
 	log = &bytes.Buffer{}
 	done := make(chan error, 1)
@@ -68,6 +78,7 @@ func start(
 		if time.Now().After(deadline) {
 			t.Fatal("never ready")
 		}
+
 		time.Sleep(10 * time.Millisecond)
 	}
 
@@ -92,6 +103,13 @@ func newFrontend(t *testing.T) *frontend {
 		f.mu.Lock()
 		f.requests = append(f.requests, r)
 		f.mu.Unlock()
+		if r.URL.Path == "/api/status" {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"status": "ready", "model": {"name": "m", "state": "ready"},
+				"services": [{"name": "redis", "status": "ready", "detail": "at 10.0.0.7"}]}`)
+			return
+		}
+
 		if !strings.HasSuffix(r.URL.Path, "/events") {
 			_, _ = io.WriteString(w, "the page")
 			return
@@ -105,6 +123,7 @@ func newFrontend(t *testing.T) *frontend {
 		case <-r.Context().Done():
 		}
 	}))
+
 	t.Cleanup(func() { close(f.hold); f.Close() })
 	return f
 }
@@ -126,9 +145,11 @@ func get(t *testing.T, url string, header ...string) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Add(header[i], header[i+1])
 	}
+
 	if h := req.Header.Get("Host"); h != "" {
 		req.Host = h
 	}
@@ -138,6 +159,7 @@ func get(t *testing.T, url string, header ...string) (*http.Response, string) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -151,8 +173,8 @@ func redisGet(c *redis.Client) identity.Get {
 	return func(ctx context.Context, key string) (string, error) { return c.Get(ctx, key).Result() }
 }
 
-// TestForward checks that a request reaches the frontend in the name of the browser's owner, which the
-// backend can check, and with nothing that the browser made up.
+// TestForward checks that a request reaches the frontend in the name of the browser's owner, which
+// the backend can check, and with nothing that the browser made up.
 func TestForward(t *testing.T) {
 	r, f := redistest.StartAs(t, stacks.Gate), newFrontend(t)
 	base, stop, log := start(t, r.URL, f.URL)
@@ -192,6 +214,7 @@ func TestForward(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, h, want)
 		}
 	}
+
 	if got.Host != strings.TrimPrefix(base, "http://") || got.URL.String() != "/c/1?x=y" {
 		t.Errorf("host %s, URL %s", got.Host, got.URL)
 	}
@@ -222,8 +245,8 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestOnce checks that a request that the edge sends again is of the same person, though the browser
-// has not heard of its cookie.
+// TestOnce checks that a request that the edge sends again is of the same person, though the
+// browser has not heard of its cookie.
 func TestOnce(t *testing.T) {
 	r, f := redistest.StartAs(t, stacks.Gate), newFrontend(t)
 	base, _, _ := start(t, r.URL, f.URL)

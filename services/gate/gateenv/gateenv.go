@@ -15,10 +15,13 @@ import (
 const (
 	// None knows a browser by a cookie alone, and answers on the machine's loopback address only.
 	None = "none"
+
+	// Accounts has people sign in with a name and a password that are known here.
+	Accounts = "accounts"
 )
 
 // modes are all values of Config.SignIn.
-var modes = []string{None}
+var modes = []string{None, Accounts}
 
 // Config is the environment of the gate.
 type Config struct {
@@ -34,6 +37,10 @@ type Config struct {
 	// SignIn is how people sign in.
 	SignIn string `env:"SIGN_IN,required,notEmpty"`
 
+	// SessionIdle is how long a session lasts without use, SessionLife how long in any case.
+	SessionIdle time.Duration `env:"SESSION_IDLE,required"`
+	SessionLife time.Duration `env:"SESSION_LIFE,required"`
+
 	// GenerationTimeout bounds one answer, from its turn to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
 }
@@ -47,6 +54,8 @@ func (c *Config) Validate() error {
 		c.Common.Validate(),
 		c.RequiredRedis.Validate(),
 		contract.HTTPURL("FRONTEND_URL", c.FrontendURL),
+		contract.Positive("SESSION_IDLE", c.SessionIdle),
+		contract.Positive("SESSION_LIFE", c.SessionLife),
 		contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
 	}
 	if !slices.Contains(modes, c.SignIn) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 )
 
@@ -49,6 +50,9 @@ func loadPages(a *assets) (*pages, error) {
 type page struct {
 	Title, Site, Environment, Theme, Path string
 
+	// Account is the name of the person who is signed in; empty where nobody signs in.
+	Account string
+
 	// Modules are the scripts that app.js imports. The page names them so that they load at once.
 	Modules []string
 
@@ -66,8 +70,10 @@ func (a *App) page(r *http.Request, title string, s sidebar, main any) page {
 		title += " · " + a.domain.Title
 	}
 
+	me, _ := identity.Peek(caller(r)) // the backend checks it
 	return page{
 		Title:       title,
+		Account:     me.Name,
 		Site:        a.domain.Title,
 		Environment: a.cfg.Environment,
 		Theme:       themeOf(r),
@@ -192,6 +198,7 @@ var icons = map[string]string{
 	"edit":   `<path d="M4 20l1-4.5L16.5 4a2.1 2.1 0 0 1 3 3L8 18.5z"/>`,
 	"search": `<circle cx="11" cy="11" r="6.5"/><path d="M16 16l4.5 4.5"/>`,
 	"alert":  `<path d="M12 3.5L2.5 20h19z"/><path d="M12 10v4.5M12 17.3h.01"/>`,
+	"person": `<circle cx="12" cy="8" r="4"/><path d="M4.5 20a7.5 7.5 0 0 1 15 0"/>`,
 	"retry":  `<path d="M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6"/>`,
 }
 
