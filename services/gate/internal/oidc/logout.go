@@ -1,0 +1,83 @@
+package oidc
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/coreos/go-oidc/v3/oidc"
+)
+
+// logoutLife is how old a logout token may be.
+const logoutLife = 10 * time.Minute
+
+// maxHint is the longest ID token that is put into a URL: servers refuse long ones.
+const maxHint = 4000
+
+// LogoutURL returns where a person who has signed out here signs out at the provider, and comes back
+// from to SignedOutPath. It is empty if the provider has no such place. The token is that of
+// Identity, or empty.
+func (c *Client) LogoutURL(idToken string) string {
+	p := c.known.Load()
+	if p == nil || p.endSession == "" {
+		return ""
+	}
+
+	u, err := url.Parse(p.endSession)
+	if err != nil {
+		return ""
+	}
+
+	q := u.Query()
+	q.Set("client_id", c.cfg.ClientID)
+	q.Set("post_logout_redirect_uri", c.cfg.PublicURL+SignedOutPath)
+	if idToken != "" && len(idToken) <= maxHint {
+		q.Set("id_token_hint", idToken)
+	}
+
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// Logout is what has ended at the provider: the session SID, or all sessions of the Subject if SID is
+// empty.
+type Logout struct{ Issuer, Subject, SID string }
+
+// BackChannel returns what has ended, of a request to BackChannelPath. Anybody may send one; the
+// provider alone can sign it.
+func (c *Client) BackChannel(r *http.Request) (Logout, *problem.Problem) {
+	ctx := r.Context()
+	refuse := func(why string) (Logout, *problem.Problem) {
+		c.log.WarnContext(ctx, "back-channel logout refused", "reason", why)
+		return Logout{}, problem.New(http.StatusBadRequest, "This is no valid logout token.")
+	}
+
+	p, fault := c.provider(ctx)
+	if fault != nil {
+		return Logout{}, fault
+	}
+
+	token, err := p.verifier.VerifyLogout(oidc.ClientContext(ctx, c.http),
+		r.PostFormValue("logout_token"))
+	if err != nil {
+		return refuse("the token " + reason(err))
+	}
+	if age := time.Since(token.IssuedAt); early(token.IssuedAt) || age > logoutLife+identity.Skew {
+		return refuse("the token is old, of the future, or does not say of when it is")
+	}
+
+	// A token is remembered for longer than it is good.
+	first, err := c.store.Once(ctx, "gate:oidc:logout:"+hash(token.TokenID),
+		logoutLife+3*identity.Skew)
+	if err != nil {
+		c.log.WarnContext(ctx, "back-channel logout", "error", err)
+		return Logout{}, storeAway()
+	}
+	if !first {
+		return refuse("the token has been used")
+	}
+
+	return Logout{c.cfg.Issuer, token.Subject, token.SessionID}, nil
+}
