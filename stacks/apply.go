@@ -125,6 +125,7 @@ func (s *Stack) applySettings(v Settings) error {
 		svc.apply(v.Services[name])
 	}
 
+	errs = append(errs, s.applySignIn(v))
 	return errors.Join(errs...)
 }
 

@@ -14,10 +14,14 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// RedisPasswordKey is the key of the Redis password in the Pulumi config, without the namespace.
-const RedisPasswordKey = "redisPassword"
+// Keys of secrets in the Pulumi config, without the namespace: the password of Redis, and the secret
+// by which an OpenID provider knows the stack.
+const (
+	RedisPasswordKey = "redisPassword"
+	OIDCSecretKey    = "oidcClientSecret"
+)
 
-var secretKeys = []string{RedisPasswordKey}
+var secretKeys = []string{RedisPasswordKey, OIDCSecretKey}
 
 // maxParallel is more answers at once than any accelerator serves: a greater number is a slip.
 const maxParallel = 512
@@ -58,6 +62,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"services": s.decodeServices,
 		"volumes":  s.decodeVolumes,
 		"redis":    s.decodeRedis,
+		"signIn":   orEmpty(s.decodeSignIn),
 		"kubernetes": object(fields{
 			"context":   text(&s.Kubernetes.Context),
 			"namespace": text(&s.Kubernetes.Namespace),

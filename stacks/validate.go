@@ -67,6 +67,7 @@ func (s Stack) Validate() error {
 	}
 
 	s.validateRoute(p)
+	s.validateSignIn(p)
 	s.validateWaivers(p)
 	if s.Registry != "" && !registryRule.MatchString(s.Registry) {
 		p.add("registry",

@@ -40,6 +40,13 @@ var badOnDocker = map[string]bad{
 		change: service("ollama", func(s *stacks.Service) {
 			s.Ports[0].Address = "0.0.0.0"
 		}), subject: "ollama", want: "public-port"},
+	"open to whoever comes": {change: service("edge", func(s *stacks.Service) {
+		s.Ports[0].Address = "0.0.0.0"
+	}), subject: "edge", want: "sign-in"},
+	"a gate that asks nobody": {from: "healthcare",
+		change: service("gate", func(s *stacks.Service) {
+			s.Networks = append(s.Networks, stacks.MainNetwork)
+		}), subject: "gate", want: "isolation"},
 	"privileged": {service: "ml",
 		alter: func(c *types.ServiceConfig) { c.Privileged = true }, want: "privileged"},
 	"root": {service: "ml",

@@ -124,8 +124,9 @@ func TestOutputsOfACluster(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			resources, err := record(project(t,
 				"  codexcontinue:target: kubernetes\n  codexcontinue:kubernetes: {}\n"+
-					"  codexcontinue:edge: {}\n"),
+					"  codexcontinue:edge: {}\n  codexcontinue:signIn: {}\n"),
 				map[string]string{
+					"signIn":     `{"accounts":true}`,
 					"target":     "kubernetes",
 					"kubernetes": `{"context":"lab","namespace":"team"}`,
 					"edge":       tc.edge,

@@ -15,10 +15,16 @@ import (
 const (
 	// None knows a browser by a cookie alone, and answers on the machine's loopback address only.
 	None = "none"
+
+	// Accounts are the gate's own, to which people are invited.
+	Accounts = "accounts"
+
+	// OIDC is an OpenID provider, of which Config.Provider is.
+	OIDC = "oidc"
 )
 
 // modes are all values of Config.SignIn.
-var modes = []string{None}
+var modes = []string{None, Accounts, OIDC}
 
 // Config is the environment of the gate.
 type Config struct {
@@ -33,6 +39,11 @@ type Config struct {
 
 	// SignIn is how people sign in.
 	SignIn string `env:"SIGN_IN,required,notEmpty"`
+
+	// PublicURL is where browsers reach the stack: scheme, host and port, without a path.
+	PublicURL string `env:"PUBLIC_URL" optional:"true"`
+
+	Provider
 
 	// GenerationTimeout bounds one answer, from its turn to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
@@ -49,6 +60,20 @@ func (c *Config) Validate() error {
 		contract.HTTPURL("FRONTEND_URL", c.FrontendURL),
 		contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
 	}
+	if c.PublicURL != "" {
+		errs = append(errs, at("PUBLIC_URL", CheckPublicURL(c.PublicURL)))
+	}
+
+	switch {
+	case c.SignIn == OIDC:
+		errs = append(errs, c.Provider.validate())
+		if c.PublicURL == "" {
+			errs = append(errs, errors.New("PUBLIC_URL: is not set, and SIGN_IN is oidc"))
+		}
+	case c.Provider.Issuer != "":
+		errs = append(errs, fmt.Errorf("OIDC_ISSUER: is set, but SIGN_IN is %s", c.SignIn))
+	}
+
 	if !slices.Contains(modes, c.SignIn) {
 		errs = append(errs, fmt.Errorf("SIGN_IN: %q is none of %s", c.SignIn,
 			strings.Join(modes, ", ")))
