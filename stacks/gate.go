@@ -1,6 +1,10 @@
 package stacks
 
-import "github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+import (
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+)
 
 // Gate is the name of the service that lets people in.
 const Gate = "gate"
@@ -15,6 +19,8 @@ func gate(environment string) Service {
 		Common:            common(environment, gatePort),
 		FrontendURL:       url("http", Frontend, frontendPort),
 		SignIn:            gateenv.None,
+		SessionIdle:       12 * time.Hour,
+		SessionLife:       7 * 24 * time.Hour,
 		GenerationTimeout: generationTimeout,
 	}
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 )
 
 // privateNetwork has no way out.
@@ -25,5 +26,6 @@ func healthcare(s *Stack, c Checkout) {
 	ollama := s.Service(Ollama)
 	ollama.Env["OLLAMA_NO_CLOUD"] = "1"
 	ollama.Outside = nil
+	edit(s, func(c *gateenv.Config) { c.SessionIdle = 15 * time.Minute })
 	edit(s, func(c *backendenv.Config) { c.ConversationTTL = 30 * 24 * time.Hour })
 }

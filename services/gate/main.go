@@ -3,6 +3,7 @@
 //
 //	gate                    serve, configured by the environment (see gateenv)
 //	gate healthcheck [URL]  exit 0 when /health answers 200
+//	gate user ...           manage the accounts, as codexctl user does
 //	gate version            print the version
 package main
 
@@ -14,15 +15,16 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
@@ -45,9 +47,13 @@ func main() {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
 		Health: "/health",
-		Usage:  "usage: gate [healthcheck [URL] | version]",
+		Usage:  "usage: gate [healthcheck [URL] | user ... | version]",
 		Serve:  serve,
 	}
+	if len(args) > 0 && args[0] == "user" {
+		return user(ctx, args[1:], environ, stdout)
+	}
+
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
 
@@ -91,9 +97,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	frontend := hop.New("frontend", cfg.FrontendURL)
 	frontend.Register(srv.Registry())
-	forwarder := forward.New(frontend, base, func(p identity.Person) string {
-		return signer.Sign(p, identity.Backend)
-	}, log)
+	sign := func(p identity.Person) string { return signer.Sign(p, identity.Backend) }
+	forwarder := forward.New(frontend, base, sign, log)
 
 	own, err := pages.New(cfg.Title, log)
 	if err != nil {
@@ -102,18 +107,38 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
-	srv.Handle("/", browser.Loopback(own, http.HandlerFunc(
-		func(w http.ResponseWriter, r *http.Request) {
-			ended := context.WithoutCancel(ctx)
-			if strings.HasPrefix(r.URL.Path, "/generations/") {
-				ended = draining // the page opens the stream again, at another gate
-			}
-
-			forwarder.Serve(w, r, browser.Person(w, r, names), ended)
-		})))
-
 	running, stop := context.WithCancel(ctx)
 	defer stop()
+	ended := func(r *http.Request) context.Context {
+		if resumable(r) {
+			return draining
+		}
+		return context.WithoutCancel(ctx)
+	}
+
+	if cfg.SignIn == gateenv.None {
+		srv.Handle("/", browser.Loopback(own, http.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request) {
+				forwarder.Serve(w, r, browser.Person(w, r, names), ended(r))
+			})))
+	} else {
+		sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
+		go sessions.Run(running)
+		p := &people{
+			site: &session.Site{
+				Sessions:  sessions,
+				Pages:     own,
+				Tabs:      tabs(cfg.SignIn),
+				Passwords: cfg.SignIn == gateenv.Accounts,
+				Log:       log,
+			},
+			forwarder: forwarder,
+			status:    &publicStatus{frontend: frontend, sign: sign},
+			ended:     ended,
+		}
+		p.register(srv, cfg, account.New(st, names, sessions))
+	}
+
 	go signer.Run(running, st.Set, log)
 	return srv.Run(ctx, cfg.ListenAddr, func(context.Context) error {
 		drain()

@@ -20,9 +20,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-func environ(t *testing.T, addr, redisURL, frontendURL string) []string {
+func environ(
+	t *testing.T, addr, redisURL, frontendURL string, changes ...func(*gateenv.Config),
+) []string {
 	t.Helper()
-	vars, err := contract.Environ(&gateenv.Config{
+	cfg := &gateenv.Config{
 		Common: contract.Common{
 			Environment:  "test",
 			LogLevel:     "info",
@@ -33,8 +35,15 @@ func environ(t *testing.T, addr, redisURL, frontendURL string) []string {
 		FrontendURL:       frontendURL,
 		Title:             "CodexContinue",
 		SignIn:            gateenv.None,
+		SessionIdle:       time.Hour,
+		SessionLife:       24 * time.Hour,
 		GenerationTimeout: time.Minute,
-	})
+	}
+	for _, change := range changes {
+		change(cfg)
+	}
+
+	vars, err := contract.Environ(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,11 +54,11 @@ func environ(t *testing.T, addr, redisURL, frontendURL string) []string {
 // start runs the service until the test ends or stop is called, and returns its URL. The log may be
 // read after stop.
 func start(
-	t *testing.T, redisURL, frontendURL string,
+	t *testing.T, redisURL, frontendURL string, changes ...func(*gateenv.Config),
 ) (base string, stop func() error, log *bytes.Buffer) {
 	t.Helper()
 	addr := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
-	env := environ(t, addr, redisURL, frontendURL)
+	env := environ(t, addr, redisURL, frontendURL, changes...)
 	ctx, cancel := context.WithCancel(t.Context())
 	log = &bytes.Buffer{}
 	done := make(chan error, 1)
@@ -91,6 +100,12 @@ func newFrontend(t *testing.T) *frontend {
 		f.mu.Lock()
 		f.requests = append(f.requests, r)
 		f.mu.Unlock()
+		if r.URL.Path == "/api/status" {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"status": "ready", "model": {"name": "m", "state": "ready"},
+				"services": [{"name": "redis", "status": "ready", "detail": "at 10.0.0.7"}]}`)
+			return
+		}
 		if !strings.HasSuffix(r.URL.Path, "/events") {
 			_, _ = io.WriteString(w, "the page")
 			return

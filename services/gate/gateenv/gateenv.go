@@ -16,10 +16,10 @@ const (
 	// None knows a browser by a cookie alone, and answers on the machine's loopback address only.
 	None = "none"
 
-	// Accounts are the gate's own, to which people are invited.
+	// Accounts has people sign in with a name and a password that are known here.
 	Accounts = "accounts"
 
-	// OIDC is an OpenID provider, of which Config.Provider is.
+	// OIDC has people sign in at an OpenID provider, the Provider of Config.
 	OIDC = "oidc"
 )
 
@@ -45,6 +45,10 @@ type Config struct {
 
 	Provider
 
+	// SessionIdle is how long a session lasts without use, SessionLife how long in any case.
+	SessionIdle time.Duration `env:"SESSION_IDLE,required"`
+	SessionLife time.Duration `env:"SESSION_LIFE,required"`
+
 	// GenerationTimeout bounds one answer, from its turn to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
 }
@@ -58,6 +62,8 @@ func (c *Config) Validate() error {
 		c.Common.Validate(),
 		c.RequiredRedis.Validate(),
 		contract.HTTPURL("FRONTEND_URL", c.FrontendURL),
+		contract.Positive("SESSION_IDLE", c.SessionIdle),
+		contract.Positive("SESSION_LIFE", c.SessionLife),
 		contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
 	}
 	if c.PublicURL != "" {

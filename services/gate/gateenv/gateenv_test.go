@@ -18,6 +18,8 @@ func valid() *gateenv.Config {
 		FrontendURL:       "http://frontend:8501",
 		Title:             "CodexContinue",
 		SignIn:            gateenv.None,
+		SessionIdle:       time.Hour,
+		SessionLife:       24 * time.Hour,
 		GenerationTimeout: time.Minute,
 	}
 }
@@ -62,6 +64,8 @@ func TestValidate(t *testing.T) {
 		"REDIS_URL: ":          func(c *gateenv.Config) { c.RedisURL = "redis" },
 		"FRONTEND_URL: ":       func(c *gateenv.Config) { c.FrontendURL = "http://frontend" },
 		"SIGN_IN: ":            func(c *gateenv.Config) { c.SignIn = "word" },
+		"SESSION_IDLE: ":       func(c *gateenv.Config) { c.SessionIdle = 0 },
+		"SESSION_LIFE: ":       func(c *gateenv.Config) { c.SessionLife = -time.Hour },
 		"GENERATION_TIMEOUT: ": func(c *gateenv.Config) { c.GenerationTimeout = 0 },
 		"PUBLIC_URL: ":         func(c *gateenv.Config) { c.PublicURL = "chat.example.com" },
 		"OIDC_ISSUER: is set":  func(c *gateenv.Config) { c.Issuer = "https://id.example.com" },

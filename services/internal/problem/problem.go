@@ -28,6 +28,9 @@ const (
 	// fit the model's context.
 	TypeTooLong = "/problems/message-too-long"
 
+	// TypeSignIn is the type of a refusal (401) of somebody who is not signed in, or not any more.
+	TypeSignIn = "/problems/sign-in"
+
 	// TypeTimeout is the type of the end (504) of an answer that took as long as one may. It is
 	// final: asked for again it would take as long again.
 	TypeTimeout = "/problems/answer-timeout"

@@ -1,6 +1,8 @@
 package oidc
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -45,18 +47,20 @@ func (c *Client) LogoutURL(idToken string) string {
 // empty.
 type Logout struct{ Issuer, Subject, SID string }
 
-// BackChannel returns what has ended, of a request to BackChannelPath. Anybody may send one; the
-// provider alone can sign it.
-func (c *Client) BackChannel(r *http.Request) (Logout, *problem.Problem) {
+// BackChannel calls end with what has ended at the provider, of a request to BackChannelPath. Anybody
+// may send one; the provider alone can sign it. One for which end failed may come again.
+func (c *Client) BackChannel(
+	r *http.Request, end func(context.Context, Logout) error,
+) *problem.Problem {
 	ctx := r.Context()
-	refuse := func(why string) (Logout, *problem.Problem) {
+	refuse := func(why string) *problem.Problem {
 		c.log.WarnContext(ctx, "back-channel logout refused", "reason", why)
-		return Logout{}, problem.New(http.StatusBadRequest, "This is no valid logout token.")
+		return problem.New(http.StatusBadRequest, "This is no valid logout token.")
 	}
 
 	p, fault := c.provider(ctx)
 	if fault != nil {
-		return Logout{}, fault
+		return fault
 	}
 
 	token, err := p.verifier.VerifyLogout(oidc.ClientContext(ctx, c.http),
@@ -69,15 +73,22 @@ func (c *Client) BackChannel(r *http.Request) (Logout, *problem.Problem) {
 	}
 
 	// A token is remembered for longer than it is good.
-	first, err := c.store.Once(ctx, "gate:oidc:logout:"+hash(token.TokenID),
-		logoutLife+3*identity.Skew)
-	if err != nil {
-		c.log.WarnContext(ctx, "back-channel logout", "error", err)
-		return Logout{}, storeAway()
-	}
-	if !first {
+	key := "gate:oidc:logout:" + hash(token.TokenID)
+	first, err := c.store.SetNew(ctx, key, "used", logoutLife+3*identity.Skew)
+	if err == nil && !first {
 		return refuse("the token has been used")
 	}
+	if err == nil {
+		err = end(ctx, Logout{c.cfg.Issuer, token.Subject, token.SessionID})
+		if err != nil {
+			_, forget := c.store.Delete(ctx, key)
+			err = errors.Join(err, forget)
+		}
+	}
+	if err != nil {
+		c.log.WarnContext(ctx, "back-channel logout", "error", err)
+		return storeAway()
+	}
 
-	return Logout{c.cfg.Issuer, token.Subject, token.SessionID}, nil
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -119,6 +120,17 @@ func TestBackChannel(t *testing.T) {
 
 	if strings.Contains(s.log.String(), "session-1") || strings.Contains(s.log.String(), "eyJ") {
 		t.Errorf("the log tells of the token:\n%s", s.log)
+	}
+
+	// What could not be done may come again.
+	token := s.Sign(s.LogoutToken("ada", ""))
+	s.broken = errors.New("Redis is away")
+	if status, _ := post(t, s, token); status != http.StatusServiceUnavailable {
+		t.Errorf("not done: %d", status)
+	}
+	s.broken = nil
+	if status, _ := post(t, s, token); status != http.StatusOK {
+		t.Errorf("sent again: %d", status)
 	}
 
 	// Once the provider has signed with a new key, the former one counts no more.

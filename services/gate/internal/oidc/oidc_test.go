@@ -2,6 +2,7 @@ package oidc_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -35,6 +36,9 @@ type site struct {
 	client *oidc.Client
 	redis  *redistest.Server
 	log    *buffer
+
+	// broken is what ends no session.
+	broken error
 }
 
 // newSite starts a provider, and a gate whose settings change changes.
@@ -76,7 +80,13 @@ func newSite(t *testing.T, change func(*oidc.Config)) *site {
 		answer(w, r, s.client.Callback)
 	})
 	mux.HandleFunc("POST "+oidc.BackChannelPath, func(w http.ResponseWriter, r *http.Request) {
-		answer(w, r, s.client.BackChannel)
+		answer(w, r, func(r *http.Request) (ended oidc.Logout, fault *problem.Problem) {
+			fault = s.client.BackChannel(r, func(_ context.Context, l oidc.Logout) error {
+				ended = l
+				return s.broken
+			})
+			return ended, fault
+		})
 	})
 	return s
 }

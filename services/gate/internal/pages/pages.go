@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,7 +66,8 @@ func New(site string, log *slog.Logger) (*Pages, error) {
 type Page struct {
 	Title string
 
-	// Tabs are the pages that the person may go to from this one; Path is the page's own.
+	// Tabs are the pages that the person may go to from this one; Path is the page's own, that of
+	// the request if it is empty.
 	Tabs []Tab
 	Path string
 
@@ -87,7 +89,10 @@ type layout struct {
 func (p *Pages) Render(
 	w http.ResponseWriter, r *http.Request, status int, name string, page Page,
 ) {
-	page.Path = r.URL.Path
+	if page.Path == "" {
+		page.Path = r.URL.Path
+	}
+
 	var b bytes.Buffer
 	data := layout{Page: page, Site: p.site, Theme: theme(r)}
 	if err := p.sets[name].ExecuteTemplate(&b, "layout", data); err != nil {
@@ -114,6 +119,10 @@ func (p *Pages) Fail(w http.ResponseWriter, r *http.Request, fault *problem.Prob
 	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
 		problem.Write(w, r, fault)
 		return
+	}
+
+	if fault.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(fault.RetryAfter))
 	}
 
 	p.Render(w, r, fault.Status, "error", Page{Title: fault.Title, Main: struct {

@@ -4,7 +4,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
@@ -51,18 +50,4 @@ func (s *Store) Claim(ctx context.Context, key, value string) (string, error) {
 		return "", err
 	}
 	return s.rdb.Get(ctx, key).Result()
-}
-
-// Take returns the value of the key, "" if there is none, and forgets it: nobody else gets it.
-func (s *Store) Take(ctx context.Context, key string) (string, error) {
-	value, err := s.rdb.GetDel(ctx, key).Result()
-	if errors.Is(err, redis.Nil) {
-		return "", nil
-	}
-	return value, err
-}
-
-// Once reports whether the key was not there, and stores it for a time.
-func (s *Store) Once(ctx context.Context, key string, life time.Duration) (bool, error) {
-	return s.rdb.SetNX(ctx, key, 1, life).Result()
 }

@@ -1,0 +1,292 @@
+package account
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+)
+
+// The paths of the pages, besides session.SignInPath.
+const (
+	invitationPath = "/invitation"
+	passwordPath   = "/account/password"
+	UsersPath      = "/account/users"
+)
+
+// maxForm bounds a form's body.
+const maxForm = 16 << 10
+
+// Site has the pages of the accounts.
+type Site struct {
+	*session.Site
+	accounts *Accounts
+	limit    *limiter
+}
+
+// NewSite returns the pages, as a part of those of sessions.
+func NewSite(accounts *Accounts, site *session.Site) *Site {
+	return &Site{site, accounts, &limiter{accounts.store, accounts.names}}
+}
+
+// Register adds the pages by handle, which takes a pattern of http.ServeMux.
+func (s *Site) Register(handle func(pattern string, h http.Handler)) {
+	signedIn := func(h http.HandlerFunc) http.Handler {
+		return s.Sessions.Require(s.Pages, h)
+	}
+	for pattern, h := range map[string]http.Handler{
+		"GET " + session.SignInPath:  http.HandlerFunc(s.signInPage),
+		"POST " + session.SignInPath: http.HandlerFunc(s.signIn),
+		"GET " + invitationPath:      http.HandlerFunc(s.invitationPage),
+		"POST " + invitationPath:     http.HandlerFunc(s.accept),
+		"POST " + passwordPath:       signedIn(s.changePassword),
+		"GET " + UsersPath:           signedIn(s.admins(s.users)),
+		"POST " + UsersPath:          signedIn(s.admins(s.manage)),
+	} {
+		handle(pattern, s.form(h))
+	}
+}
+
+// form bounds and reads the form of a request.
+func (s *Site) form(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		err := r.ParseForm()
+		var tooLong *http.MaxBytesError
+		switch {
+		case errors.As(err, &tooLong):
+			s.Pages.Fail(w, r, problem.New(http.StatusRequestEntityTooLarge,
+				"The form is larger than %d KB.", maxForm>>10))
+		case err != nil:
+			s.Pages.Fail(w, r, problem.New(http.StatusBadRequest, "The form cannot be read."))
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// entry is the data of the pages on which people come in.
+type entry struct{ Name, Code, Back string }
+
+func (s *Site) signInPage(w http.ResponseWriter, r *http.Request) {
+	back := session.Back(r)
+	if _, err := s.Sessions.Find(r); err == nil {
+		http.Redirect(w, r, back, http.StatusSeeOther)
+		return
+	}
+
+	s.enter(w, r, http.StatusOK, "sign-in", "", entry{Back: back})
+}
+
+func (s *Site) invitationPage(w http.ResponseWriter, r *http.Request) {
+	s.enter(w, r, http.StatusOK, "invitation", "", entry{})
+}
+
+// titles are those of the pages on which people come in.
+var titles = map[string]string{"sign-in": "Sign in", "invitation": "Choose a password"}
+
+func (s *Site) enter(
+	w http.ResponseWriter, r *http.Request, status int, page, alert string, e entry,
+) {
+	s.Pages.Render(w, r, status, page, pages.Page{Title: titles[page], Alert: alert, Main: e})
+}
+
+// signIn signs in who has the password of an account. Everything is the same for a name that has
+// none, but the end.
+func (s *Site) signIn(w http.ResponseWriter, r *http.Request) {
+	name, password := canonical(r.PostFormValue("name")), r.PostFormValue("password")
+	e := entry{Name: name, Back: session.Back(r)}
+	sources, err := s.sources(r, name)
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+
+	wait, err := s.limit.attempt(r.Context(), sources...)
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+	if wait > 0 {
+		s.enter(w, r, http.StatusTooManyRequests, "sign-in", later(w, wait), e)
+		return
+	}
+
+	account, err := s.accounts.Find(r.Context(), name)
+	if err != nil && !errors.Is(err, ErrUnknown) {
+		s.unavailable(w, r, err)
+		return
+	}
+
+	same, err := s.accounts.hasher.matches(r.Context(), account, password)
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+	if !same {
+		s.Log.InfoContext(r.Context(), "sign-in refused", "address", session.Address(r))
+		s.enter(w, r, http.StatusUnprocessableEntity, "sign-in",
+			"The name and the password do not belong together.", e)
+		return
+	}
+
+	if err := s.limit.forget(r.Context(), sources...); err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+
+	s.admit(w, r, account, e.Back)
+}
+
+// sources returns what the attempt to sign in with the name counts for.
+func (s *Site) sources(r *http.Request, name string) ([]source, error) {
+	browser, err := s.accounts.known(r, name)
+	if err != nil {
+		return nil, err
+	}
+	if browser != "" {
+		return []source{{byBrowser, browser + " " + name}}, nil
+	}
+
+	address := network(session.Address(r))
+	return []source{
+		{byAddress, address}, {byPair, address + " " + name}, {byName, name}, {everywhere, ""},
+	}, nil
+}
+
+// admit signs the person in, and sends the browser back to where it came from.
+func (s *Site) admit(w http.ResponseWriter, r *http.Request, account *Account, back string) {
+	err := s.accounts.remember(r.Context(), w, r, account.Name)
+	if err == nil {
+		err = s.Sessions.SignIn(w, r, account.who())
+	}
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+
+	// Whoever took away the account or its rights meanwhile has not seen the new session.
+	now, err := s.accounts.Find(r.Context(), account.Name)
+	if err == nil && encode(now) != encode(account) || errors.Is(err, ErrUnknown) {
+		id := s.accounts.names.Of(Issuer, account.Subject)
+		err = s.Sessions.EndAll(r.Context(), id, "")
+	}
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+
+	http.Redirect(w, r, back, http.StatusSeeOther)
+}
+
+// accept takes an invitation.
+func (s *Site) accept(w http.ResponseWriter, r *http.Request) {
+	password := r.PostFormValue("password")
+	e := entry{Name: canonical(r.PostFormValue("name")), Code: r.PostFormValue("code")}
+	refuse := func(status int, alert string) { s.enter(w, r, status, "invitation", alert, e) }
+	if password != r.PostFormValue("again") {
+		refuse(http.StatusUnprocessableEntity, "The passwords are not the same.")
+		return
+	}
+
+	account, err := s.accounts.accept(r.Context(), e.Name, e.Code, password)
+	var unfit *refusal
+	switch {
+	case errors.Is(err, ErrCode), errors.Is(err, ErrTaken), errors.Is(err, ErrUnknown):
+		e.Code = ""
+		refuse(http.StatusUnprocessableEntity, ErrCode.Error())
+	case errors.As(err, &unfit):
+		refuse(http.StatusUnprocessableEntity, unfit.Error())
+	case err != nil:
+		s.unavailable(w, r, err)
+	default:
+		s.admit(w, r, account, "/")
+	}
+}
+
+// changePassword changes the password of who is signed in. All other sessions end, and this one has a
+// new token.
+func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
+	me, ctx, password := session.From(r.Context()), r.Context(), r.PostFormValue("password")
+	bounds := source{byPassword, me.ID}
+	wait, err := s.limit.attempt(ctx, bounds)
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+	if wait > 0 {
+		s.Account(w, r, http.StatusTooManyRequests, later(w, wait), "")
+		return
+	}
+
+	account, err := s.accounts.Find(ctx, me.Name)
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+
+	same, err := s.accounts.hasher.matches(ctx, account, r.PostFormValue("current"))
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+
+	refuse := func(alert string) { s.Account(w, r, http.StatusUnprocessableEntity, alert, "") }
+	unfit := check(me.Name, password)
+	switch {
+	case !same:
+		refuse("The password now is another one.")
+		return
+	case password != r.PostFormValue("again"):
+		refuse("The new passwords are not the same.")
+		return
+	case unfit != nil:
+		refuse(unfit.Error())
+		return
+	}
+
+	hash, err := s.accounts.hasher.hash(ctx, password)
+	if err == nil {
+		account, err = s.accounts.setPassword(ctx, me.Name, hash, me.Ref)
+	}
+	if err == nil {
+		err = s.limit.forget(ctx, bounds)
+	}
+	if err == nil {
+		err = s.Sessions.SignIn(w, r, account.who())
+	}
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+
+	s.Account(w, r, http.StatusOK, "", "The password has been changed.")
+}
+
+// unavailable answers a request that cannot be decided now.
+func (s *Site) unavailable(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, ErrBusy) {
+		fault := problem.New(http.StatusServiceUnavailable,
+			"Too many people sign in at this moment. Try again in a few seconds.")
+		fault.RetryAfter = 5
+		s.Pages.Fail(w, r, fault)
+		return
+	}
+
+	session.Unavailable(w, r, s.Pages, s.Log, err)
+}
+
+// later says after which time the next attempt may be made.
+func later(w http.ResponseWriter, wait time.Duration) string {
+	seconds := int(math.Ceil(wait.Seconds()))
+	w.Header().Set("Retry-After", fmt.Sprint(seconds))
+	if seconds < 120 {
+		return fmt.Sprintf("There were too many attempts. Try again in %d seconds.", seconds)
+	}
+	return fmt.Sprintf("There were too many attempts. Try again in %d minutes.", (seconds+59)/60)
+}

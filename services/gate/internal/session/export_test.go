@@ -1,0 +1,6 @@
+package session
+
+var (
+	Look     = (*Manager).look
+	Describe = describe
+)

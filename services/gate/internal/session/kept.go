@@ -1,0 +1,171 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// key returns the name in Redis of the session with the Ref: the hash of its token.
+func key(ref string) string { return "gate:session:" + ref }
+
+// byPerson and bySID return the names of the indexes of a person's sessions, and of those that an
+// issuer knows by a name of its own.
+func byPerson(id string) string { return "gate:sessions:" + id }
+
+func (m *Manager) bySID(issuer, sid string) string {
+	return "gate:sids:" + m.names.Of("sid\x00"+issuer, sid)
+}
+
+// kept is the scs.CtxStore of the manager. scs gives it hashes of tokens.
+type kept struct{ m *Manager }
+
+type backgroundKey struct{}
+
+// background returns a context in which finding a session does not begin its idle time anew.
+func background(ctx context.Context) context.Context {
+	return context.WithValue(ctx, backgroundKey{}, true)
+}
+
+// FindCtx implements scs.CtxStore.
+func (k *kept) FindCtx(ctx context.Context, ref string) ([]byte, bool, error) {
+	find := k.m.store.Get
+	if ctx.Value(backgroundKey{}) == nil {
+		find = func(ctx context.Context, key string) (string, error) {
+			return k.m.store.Touch(ctx, key, k.m.idle)
+		}
+	}
+
+	value, err := find(ctx, key(ref))
+	if err != nil || value == "" {
+		return nil, false, err
+	}
+
+	s, err := read(ref, value)
+	if err != nil || !time.Now().Before(s.Deadline) {
+		return nil, false, err
+	}
+
+	b, err := json.Marshal(s)
+	return b, err == nil, err
+}
+
+// CommitCtx implements scs.CtxStore. It is called for a new session only: to write one again could
+// bring back one that has just been ended.
+func (k *kept) CommitCtx(ctx context.Context, ref string, b []byte, expiry time.Time) error {
+	s, err := read(ref, string(b))
+	if err != nil {
+		return err
+	}
+
+	// First the indexes: a session that they lack could not be ended.
+	if err := k.m.store.AddToIndex(ctx, byPerson(s.ID), ref, s.Deadline); err != nil {
+		return err
+	}
+	if s.SID != "" {
+		err := k.m.store.AddToIndex(ctx, k.m.bySID(s.Issuer, s.SID), ref, s.Deadline)
+		if err != nil {
+			return err
+		}
+	}
+
+	return k.m.store.Set(ctx, key(ref), string(b), time.Until(expiry))
+}
+
+// DeleteCtx implements scs.CtxStore.
+func (k *kept) DeleteCtx(ctx context.Context, ref string) error {
+	value, err := k.m.store.Get(ctx, key(ref))
+	if err != nil || value == "" {
+		return err
+	}
+
+	s, err := read(ref, value)
+	if err != nil {
+		return err
+	}
+
+	return k.m.remove(ctx, s)
+}
+
+// errNoContext answers what scs calls only where a store takes no context.
+var errNoContext = errors.New("session: called without a context")
+
+// Find implements scs.Store.
+func (k *kept) Find(string) ([]byte, bool, error) { return nil, false, errNoContext }
+
+// Commit implements scs.Store.
+func (k *kept) Commit(string, []byte, time.Time) error { return errNoContext }
+
+// Delete implements scs.Store.
+func (k *kept) Delete(string) error { return errNoContext }
+
+// read returns the session that is stored with the Ref.
+func read(ref, value string) (*Session, error) {
+	s := &Session{}
+	if err := json.Unmarshal([]byte(value), s); err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+
+	s.Ref = ref
+	return s, nil
+}
+
+// remove ends the session. What is left of it in the indexes, if Redis goes away in between, leaves
+// them in time.
+func (m *Manager) remove(ctx context.Context, s *Session) error {
+	if _, err := m.store.Delete(ctx, key(s.Ref)); err != nil {
+		return fmt.Errorf("session: %w", err)
+	}
+
+	m.close(s.Ref)
+	if err := m.store.RemoveFromIndex(ctx, byPerson(s.ID), s.Ref); err != nil {
+		return fmt.Errorf("session: %w", err)
+	}
+	if s.SID == "" {
+		return nil
+	}
+
+	if err := m.store.RemoveFromIndex(ctx, m.bySID(s.Issuer, s.SID), s.Ref); err != nil {
+		return fmt.Errorf("session: %w", err)
+	}
+
+	return nil
+}
+
+// list returns the sessions in the index, those first that were used last.
+func (m *Manager) list(ctx context.Context, index string) ([]Shown, error) {
+	refs, err := m.store.Index(ctx, index)
+	if err != nil {
+		return nil, fmt.Errorf("sessions: %w", err)
+	}
+
+	var all []Shown
+	for _, ref := range refs {
+		value, err := m.store.Get(ctx, key(ref))
+		if err != nil {
+			return nil, fmt.Errorf("sessions: %w", err)
+		}
+		if value == "" {
+			continue // it has ended
+		}
+
+		s, err := read(ref, value)
+		if err != nil {
+			return nil, err
+		}
+
+		left, err := m.store.Left(ctx, key(ref))
+		if err != nil {
+			return nil, fmt.Errorf("sessions: %w", err)
+		}
+		if time.Now().Before(s.Deadline) {
+			all = append(all, Shown{Session: s, Seen: time.Now().Add(left - m.idle)})
+		}
+	}
+
+	slices.SortFunc(all, func(a, b Shown) int { return b.Seen.Compare(a.Seen) })
+	return all, nil
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
+	redislog "github.com/redis/go-redis/v9/logging"
+)
+
+// user manages the accounts, in a gate's container. `--at=URL` says where the site is.
+func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	cfg, err := contract.Parse[gateenv.Config](environ)
+	if err != nil {
+		return err
+	}
+	if cfg.SignIn != gateenv.Accounts {
+		return fmt.Errorf("nobody has an account in this stack: SIGN_IN is %s, not %s", cfg.SignIn,
+			gateenv.Accounts)
+	}
+
+	at, err := cfg.Redis()
+	if err != nil {
+		return err
+	}
+
+	redislog.Disable()
+	address := redisclient.Address(at)
+	st, err := store.New(address)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+
+	names := &pseudonym.Names{}
+	if err := names.Load(ctx, st.Claim); err != nil {
+		return fmt.Errorf("%s: %w", address, err)
+	}
+
+	site := ""
+	if len(args) > 0 {
+		if value, ok := strings.CutPrefix(args[0], "--at="); ok {
+			site, args = strings.TrimSuffix(value, "/"), args[1:]
+		}
+	}
+
+	log := slog.New(slog.DiscardHandler)
+	sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
+	err = account.New(st, names, sessions).Command(ctx, args, site, stdout)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: %w", address, err)
+	}
+
+	return err
+}
