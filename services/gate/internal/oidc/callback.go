@@ -33,8 +33,8 @@ type Identity struct {
 	// SID is the session at the provider, empty if that does not say.
 	SID string
 
-	// IDToken is what LogoutURL takes.
-	IDToken string
+	// Hint is what Leave takes: the ID token, empty if that is too long for a URL.
+	Hint string
 
 	// Back is the local path that the person wanted.
 	Back string
@@ -91,7 +91,10 @@ func (c *Client) Callback(r *http.Request) (Identity, *problem.Problem) {
 		return Identity{}, untrusted()
 	}
 
-	id.IDToken, id.Back = raw, a.Back
+	id.Back = a.Back
+	if len(raw) <= maxHint {
+		id.Hint = raw
+	}
 	return id, nil
 }
 

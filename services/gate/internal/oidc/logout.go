@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"net/url"
@@ -18,10 +19,28 @@ const logoutLife = 10 * time.Minute
 // maxHint is the longest ID token that is put into a URL: servers refuse long ones.
 const maxHint = 4000
 
-// LogoutURL returns where a person who has signed out here signs out at the provider, and comes back
-// from to SignedOutPath. It is empty if the provider has no such place. The token is that of
-// Identity, or empty.
-func (c *Client) LogoutURL(idToken string) string {
+// Leave returns the local path where a person goes who has signed out here, with the Hint of who it
+// was: SignedOutPath if the provider lets people sign out there, and SignInPath if not.
+func (c *Client) Leave(ctx context.Context, hint string) string {
+	if p := c.known.Load(); p == nil || p.endSession == "" {
+		return SignInPath
+	}
+	if hint == "" {
+		return SignedOutPath
+	}
+
+	// The hint tells who the person is: it is no part of an address here.
+	ticket := rand.Text()
+	if err := c.store.Set(ctx, leaveKey(ticket), hint, leaveLife); err != nil {
+		c.log.WarnContext(ctx, "sign-out", "error", err)
+		return SignedOutPath
+	}
+	return SignedOutPath + "?ticket=" + ticket
+}
+
+// LogoutURL returns where a person signs out at the provider, of a request to SignedOutPath, from where
+// the provider sends the browser to SignInPath. It is empty if the provider has no such place.
+func (c *Client) LogoutURL(r *http.Request) string {
 	p := c.known.Load()
 	if p == nil || p.endSession == "" {
 		return ""
@@ -34,14 +53,25 @@ func (c *Client) LogoutURL(idToken string) string {
 
 	q := u.Query()
 	q.Set("client_id", c.cfg.ClientID)
-	q.Set("post_logout_redirect_uri", c.cfg.PublicURL+SignedOutPath)
-	if idToken != "" && len(idToken) <= maxHint {
-		q.Set("id_token_hint", idToken)
+	q.Set("post_logout_redirect_uri", c.cfg.PublicURL+SignInPath)
+	if ticket := r.FormValue("ticket"); random(ticket) {
+		hint, err := c.store.Take(r.Context(), leaveKey(ticket))
+		if err != nil {
+			c.log.WarnContext(r.Context(), "sign-out", "error", err)
+		}
+		if hint != "" {
+			q.Set("id_token_hint", hint)
+		}
 	}
 
 	u.RawQuery = q.Encode()
 	return u.String()
 }
+
+// leaveLife is how long a browser may take from the end of its session to SignedOutPath.
+const leaveLife = time.Minute
+
+func leaveKey(ticket string) string { return "gate:oidc:leave:" + hash(ticket) }
 
 // Logout is what has ended at the provider: the session SID, or all sessions of the Subject if SID is
 // empty.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -17,39 +18,61 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// TestLogoutURL signs out at the provider, which sends the browser back.
-func TestLogoutURL(t *testing.T) {
+// TestLeave signs out at the provider, which sends the browser back.
+func TestLeave(t *testing.T) {
 	s := newSite(t, nil)
-	if to := s.client.LogoutURL("token"); to != "" {
-		t.Errorf("before discovery: %s", to)
+	leave := func(hint string) (path, to string) {
+		path = s.client.Leave(t.Context(), hint)
+		return path, s.client.LogoutURL(httptest.NewRequest(http.MethodGet, path, nil))
+	}
+	if path, to := leave("token"); path != oidc.SignInPath || to != "" {
+		t.Errorf("before discovery: %s, %s", path, to)
 	}
 
 	b := newBrowser(t)
 	_, id, _ := b.open(b.signIn(s, "/"))
 	b.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	for _, token := range []string{id.IDToken, ""} {
-		resp, err := b.Get(s.client.LogoutURL(token))
+	for _, hint := range []string{id.Hint, ""} {
+		path, to := leave(hint)
+		u, err := url.Parse(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u.Query().Get("id_token_hint") != hint || u.Query().Get("client_id") != oidctest.ClientID ||
+			strings.Contains(path, "eyJ") {
+			t.Errorf("%s leads to %s", path, to)
+		}
+
+		resp, err := b.Get(to)
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if to := resp.Header.Get("Location"); to != s.URL+oidc.SignedOutPath {
+		if to := resp.Header.Get("Location"); to != s.URL+oidc.SignInPath {
 			t.Errorf("%s sends to %q", resp.Status, to)
+		}
+
+		// A ticket is good once.
+		again := s.client.LogoutURL(httptest.NewRequest(http.MethodGet, path, nil))
+		if strings.Contains(again, "id_token_hint") {
+			t.Errorf("%s leads to %s again", path, again)
 		}
 	}
 
-	long := s.client.LogoutURL(strings.Repeat("x", 10000))
-	if u, err := url.Parse(long); err != nil || u.Query().Has("id_token_hint") ||
-		u.Query().Get("client_id") != oidctest.ClientID {
-		t.Errorf("with a long token: %s %v", long, err)
+	// A token that is too long for an address is no hint.
+	s.SignIn(oidctest.Person{Subject: "ada", Claims: map[string]any{"groups": "team",
+		"more": strings.Repeat("x", 4000)}})
+	b = newBrowser(t)
+	if status, id, body := b.open(b.signIn(s, "/")); status != http.StatusOK || id.Hint != "" {
+		t.Errorf("with a long token: %d %s", status, body)
 	}
 
 	// Google has no such place.
 	s = newSite(t, nil)
 	s.Say(map[string]any{"end_session_endpoint": nil})
 	newBrowser(t).signIn(s, "/")
-	if to := s.client.LogoutURL(id.IDToken); to != "" {
-		t.Errorf("without a place to sign out: %s", to)
+	if path, to := leave("token"); path != oidc.SignInPath || to != "" {
+		t.Errorf("without a place to sign out: %s, %s", path, to)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -29,12 +29,14 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Paths that the provider knows: where it sends browsers back to, where it tells of people who have
-// signed out there, and where it sends those who have signed out here.
+// Paths of the gate. The provider knows the last three: where it sends browsers back to, where it tells
+// of people who have signed out there, and where it sends those who have signed out here.
 const (
+	StartPath       = "/oidc/start"
+	SignedOutPath   = "/oidc/signed-out"
 	CallbackPath    = "/oidc/callback"
 	BackChannelPath = "/oidc/back-channel"
-	SignedOutPath   = "/sign-in"
+	SignInPath      = session.SignInPath
 )
 
 const (
@@ -232,8 +234,8 @@ type attempt struct {
 }
 
 // Start sends the browser to the provider. Signed in, it comes to CallbackPath, and belongs to the
-// local path back.
-func (c *Client) Start(w http.ResponseWriter, r *http.Request, back string) *problem.Problem {
+// local path that the field "back" of the address names.
+func (c *Client) Start(w http.ResponseWriter, r *http.Request) *problem.Problem {
 	p, fault := c.provider(r.Context())
 	if fault != nil {
 		return fault
@@ -249,7 +251,7 @@ func (c *Client) Start(w http.ResponseWriter, r *http.Request, back string) *pro
 		Verifier: oauth2.GenerateVerifier(),
 		Nonce:    rand.Text(),
 		Browser:  hash(browser),
-		Back:     localPath(back),
+		Back:     session.Back(r),
 	}
 	text, err := json.Marshal(a)
 	if err == nil {
@@ -314,15 +316,4 @@ func attemptKey(state string) string { return "gate:oidc:attempt:" + hash(state)
 func hash(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
-}
-
-// localPath returns the path if it leads to this site, and "/" if it does not.
-func localPath(path string) string {
-	u, err := url.Parse(path)
-	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || len(path) > 2000 ||
-		!strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") ||
-		strings.ContainsFunc(path, func(c rune) bool { return c == '\\' || c < ' ' || c == 0x7f }) {
-		return "/"
-	}
-	return path
 }

@@ -72,7 +72,7 @@ func newSite(t *testing.T, change func(*oidc.Config)) *site {
 
 	s.client = oidc.New(cfg, st, slog.New(slog.NewTextHandler(s.log, nil)))
 	mux.HandleFunc("GET /start", func(w http.ResponseWriter, r *http.Request) {
-		if fault := s.client.Start(w, r, r.FormValue("back")); fault != nil {
+		if fault := s.client.Start(w, r); fault != nil {
 			problem.Write(w, r, fault)
 		}
 	})
@@ -188,7 +188,7 @@ func TestSignIn(t *testing.T) {
 	status, id, body := b.open(callback)
 	if status != http.StatusOK || id.Issuer != s.Issuer || id.Subject != "ada" ||
 		id.Name != "Ada Lovelace" || !id.Admin || id.SID != "session-1" || id.Back != "/c/1?x=y" ||
-		!slices.Equal(id.Groups, []string{"maintainers", "team"}) || id.IDToken == "" {
+		!slices.Equal(id.Groups, []string{"maintainers", "team"}) || id.Hint == "" {
 		t.Errorf("%d %s", status, body)
 	}
 
@@ -197,7 +197,7 @@ func TestSignIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{u.Query().Get("state"), u.Query().Get("code"), id.IDToken,
+	for _, secret := range []string{u.Query().Get("state"), u.Query().Get("code"), id.Hint,
 		"Lovelace", oidctest.Secret} {
 		if strings.Contains(s.log.String(), secret) {
 			t.Errorf("the log has %q:\n%s", secret, s.log)
