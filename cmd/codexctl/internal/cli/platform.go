@@ -25,6 +25,10 @@ type platform interface {
 	// Logs calls line for each line that the service's replicas log, one at a time.
 	Logs(ctx context.Context, service string, o running.LogOptions, line running.Line) error
 
+	// Exec runs a command inside a replica and returns its exit code and output.
+	Exec(ctx context.Context, in running.Replica, command []string) (
+		code int, output string, err error)
+
 	// Restart restarts the service's replicas one after the other, each healthy before the next one
 	// goes, and calls restarted for each. It returns a *running.UnhealthyError when one does not
 	// become healthy.

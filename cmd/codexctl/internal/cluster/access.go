@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -61,8 +62,18 @@ func madeOf(s stacks.Stack) []kind {
 	return out
 }
 
-// needs returns what up, status, logs, restart and forward use of the API, and what test and lint
-// use where the stack has development containers.
+// managesAccounts reports whether `codexctl user` runs commands in the stack's gate.
+func managesAccounts(s stacks.Stack) bool {
+	gate := s.Service(stacks.Gate)
+	if gate == nil {
+		return false
+	}
+	cfg, ok := gate.Contract.(*gateenv.Config)
+	return ok && cfg.SignIn == gateenv.Accounts
+}
+
+// needs returns what up, status, logs, restart and forward use of the API, what user uses where the
+// stack has accounts, and what test and lint use where it has development containers.
 func (c *Cluster) needs(s stacks.Stack) []Access {
 	var out []Access
 	add := func(kinds []kind, verbs ...string) {
@@ -101,6 +112,15 @@ func (c *Cluster) needs(s stacks.Stack) []Access {
 			Resource:    "pods",
 			Subresource: "portforward",
 		})
+	if managesAccounts(s) {
+		out = append(out, Access{
+			Namespace:   c.Namespace,
+			Verb:        "create",
+			Resource:    "pods",
+			Subresource: "exec",
+		})
+	}
+
 	if !s.Development {
 		return out
 	}

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	ktesting "k8s.io/client-go/testing"
 
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -156,19 +157,24 @@ func TestNeedsFollowTheStack(t *testing.T) {
 	asks := func(s stacks.Stack, what string) bool {
 		return slices.ContainsFunc(c.needs(s), func(a Access) bool { return a.String() == what })
 	}
-	plain := stacks.Stack{}
+	plain := stacks.Stack{Services: []stacks.Service{
+		{Name: stacks.Gate, Contract: &gateenv.Config{SignIn: gateenv.None}},
+	}}
 	full := stacks.Stack{
 		Development: true,
 
-		Volumes:  []stacks.Volume{{Shared: true}},
-		Services: []stacks.Service{{Autoscale: &stacks.Autoscale{}}},
-		Route:    &stacks.Route{Gateway: &stacks.Gateway{Class: "x"}, Ingress: &stacks.Ingress{}},
+		Volumes: []stacks.Volume{{Shared: true}},
+		Services: []stacks.Service{
+			{Autoscale: &stacks.Autoscale{}},
+			{Name: stacks.Gate, Contract: &gateenv.Config{SignIn: gateenv.Accounts}},
+		},
+		Route: &stacks.Route{Gateway: &stacks.Gateway{Class: "x"}, Ingress: &stacks.Ingress{}},
 	}
 
 	for _, what := range []string{"create persistentvolumeclaims",
 		"patch horizontalpodautoscalers.autoscaling", "create ingresses.networking.k8s.io",
 		"create httproutes.gateway.networking.k8s.io", "delete gateways.gateway.networking.k8s.io",
-		"create pods/attach"} {
+		"create pods/attach", "create pods/exec"} {
 		if asks(plain, what) || !asks(full, what) {
 			t.Errorf("%s: asked for a plain stack: %v, for one that needs it: %v", what,
 				asks(plain, what), asks(full, what))

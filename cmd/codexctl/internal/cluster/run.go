@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +13,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/client-go/util/exec"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
@@ -140,26 +143,10 @@ func notStarted(found []Finding, job *batchv1.Job) error {
 
 // attach writes the command's standard input and copies its output, until it ends.
 func (c *Cluster) attach(ctx context.Context, pod string, cmd Command) error {
-	url := c.api.CoreV1().RESTClient().Post().Resource("pods").Namespace(c.Namespace).Name(pod).
-		SubResource("attach").
-		VersionedParams(&corev1.PodAttachOptions{
-			Stdin:  true,
-			Stdout: true,
-			Stderr: true,
-		}, scheme.ParameterCodec).URL()
-	// As kubectl does: by WebSocket, and by SPDY where that is not known.
-	webSocket, err := remotecommand.NewWebSocketExecutor(c.config, "GET", url.String())
-	if err != nil {
-		return c.failed("attach to "+pod, err)
-	}
-
-	spdy, err := remotecommand.NewSPDYExecutor(c.config, "POST", url)
-	if err != nil {
-		return c.failed("attach to "+pod, err)
-	}
-
-	executor, err := remotecommand.NewFallbackExecutor(webSocket, spdy, func(err error) bool {
-		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
+	executor, err := c.executor(pod, "attach", &corev1.PodAttachOptions{
+		Stdin:  true,
+		Stdout: true,
+		Stderr: true,
 	})
 	if err != nil {
 		return c.failed("attach to "+pod, err)
@@ -190,6 +177,55 @@ func (c *Cluster) attach(ctx context.Context, pod string, cmd Command) error {
 	}
 
 	return nil
+}
+
+// executor returns what connects to the pod's subresource: by WebSocket, and by SPDY where that is not
+// known, as kubectl does.
+func (c *Cluster) executor(
+	pod, subresource string, options runtime.Object,
+) (remotecommand.Executor, error) {
+	url := c.api.CoreV1().RESTClient().Post().Resource("pods").Namespace(c.Namespace).Name(pod).
+		SubResource(subresource).VersionedParams(options, scheme.ParameterCodec).URL()
+	webSocket, err := remotecommand.NewWebSocketExecutor(c.config, "GET", url.String())
+	if err != nil {
+		return nil, err
+	}
+
+	spdy, err := remotecommand.NewSPDYExecutor(c.config, "POST", url)
+	if err != nil {
+		return nil, err
+	}
+
+	return remotecommand.NewFallbackExecutor(webSocket, spdy, func(err error) bool {
+		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
+	})
+}
+
+// Exec runs a command inside a pod and returns its exit code and output.
+func (c *Cluster) Exec(
+	ctx context.Context, in running.Replica, command []string,
+) (code int, output string, err error) {
+	what := "exec " + command[0] + " in " + in.Name
+	executor, err := c.executor(in.Name, "exec", &corev1.PodExecOptions{
+		Command: command,
+		Stdout:  true,
+		Stderr:  true,
+	})
+	if err != nil {
+		return 0, "", c.failed(what, err)
+	}
+
+	var b bytes.Buffer
+	err = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &b, Stderr: &b})
+	var ended exec.CodeExitError
+	switch {
+	case errors.As(err, &ended):
+		code = ended.Code
+	case err != nil:
+		return 0, "", c.failed(what, err)
+	}
+
+	return code, strings.TrimSpace(b.String()), nil
 }
 
 // endTimeout bounds the wait until the API server knows that a container has ended.

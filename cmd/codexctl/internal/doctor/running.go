@@ -111,7 +111,8 @@ func reach(
 		return "", fmt.Errorf("%s has no port", name)
 	}
 
-	_, output, err := eng.Exec(ctx, c.ID, []string{c.HealthCommand[0], c.HealthCommand[1], url})
+	command := []string{c.HealthCommand[0], c.HealthCommand[1], url}
+	_, output, err := eng.Exec(ctx, c.Replica, command)
 	return output, err
 }
 

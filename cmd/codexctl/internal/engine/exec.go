@@ -9,19 +9,21 @@ import (
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
 // maxOutput bounds the output of a command, in bytes.
-const maxOutput = 16 << 10
+const maxOutput = 1 << 20
 
 // Exec runs a command inside a container and returns its exit code and output.
 func (e *Engine) Exec(
-	ctx context.Context, id string, command []string,
+	ctx context.Context, in running.Replica, command []string,
 ) (code int, output string, err error) {
 	fail := func(err error) (int, string, error) {
-		return 0, "", fmt.Errorf("engine: exec %s in %.12s: %w", command[0], id, err)
+		return 0, "", fmt.Errorf("engine: exec %s in %s: %w", command[0], in.Name, err)
 	}
-	x, err := e.api.ExecCreate(ctx, id, client.ExecCreateOptions{
+	x, err := e.api.ExecCreate(ctx, in.ID, client.ExecCreateOptions{
 		Cmd:          command,
 		AttachStdout: true,
 		AttachStderr: true,

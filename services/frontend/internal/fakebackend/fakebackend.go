@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
@@ -282,8 +283,11 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux.ServeHTTP(w, r)
 }
 
-// ownerOf returns who the request is from: the token itself.
+// ownerOf returns who the request is from: the person whom the token names, or what is there instead.
 func ownerOf(r *http.Request) string {
+	if p, ok := identity.Peek(r.Header.Get("Authorization")); ok {
+		return p.ID
+	}
 	return strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 }
 

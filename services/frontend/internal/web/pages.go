@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 )
 
@@ -49,6 +50,9 @@ func loadPages(a *assets) (*pages, error) {
 type page struct {
 	Title, Site, Environment, Theme, Path string
 
+	// Account is the name of the person who is signed in; empty where nobody signs in.
+	Account string
+
 	// Modules are the scripts that app.js imports. The page names them so that they load at once.
 	Modules []string
 
@@ -66,8 +70,10 @@ func (a *App) page(r *http.Request, title string, s sidebar, main any) page {
 		title += " · " + a.domain.Title
 	}
 
+	me, _ := identity.Peek(caller(r)) // the backend checks it
 	return page{
 		Title:       title,
+		Account:     me.Name,
 		Site:        a.domain.Title,
 		Environment: a.cfg.Environment,
 		Theme:       themeOf(r),
@@ -187,10 +193,11 @@ var icons = map[string]string{
 	"light": `<circle cx="12" cy="12" r="4"/>` +
 		`<path d="M12 2.5v2M12 19.5v2M2.5 12h2M19.5 12h2` +
 		`M5.3 5.3l1.4 1.4M17.3 17.3l1.4 1.4M5.3 18.7l1.4-1.4M17.3 6.7l1.4-1.4"/>`,
-	"dark":  `<path d="M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z"/>`,
-	"fold":  `<path d="M9 6l6 6-6 6"/>`,
-	"alert": `<path d="M12 3.5L2.5 20h19z"/><path d="M12 10v4.5M12 17.3h.01"/>`,
-	"retry": `<path d="M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6"/>`,
+	"dark":   `<path d="M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z"/>`,
+	"fold":   `<path d="M9 6l6 6-6 6"/>`,
+	"alert":  `<path d="M12 3.5L2.5 20h19z"/><path d="M12 10v4.5M12 17.3h.01"/>`,
+	"person": `<circle cx="12" cy="8" r="4"/><path d="M4.5 20a7.5 7.5 0 0 1 15 0"/>`,
+	"retry":  `<path d="M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6"/>`,
 }
 
 func clock(t time.Time) string { return t.Format("15:04") }

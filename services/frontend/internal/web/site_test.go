@@ -26,6 +26,9 @@ type site struct {
 	backend *fakebackend.Backend
 	app     *web.App
 
+	// ungated is the site as the gate reaches it.
+	ungated http.Handler
+
 	// kill stops the site and cuts its connections.
 	kill func()
 }
@@ -79,10 +82,11 @@ func newSiteAt(
 	app.Register(srv)
 	s := httptest.NewServer(gate(srv.Handler()))
 	t.Cleanup(func() { _ = app.Drain(t.Context()); s.CloseClientConnections(); s.Close() })
-	return &site{t: t, url: s.URL, backend: b, app: app, kill: func() {
+	kill := func() {
 		s.Listener.Close()
 		s.CloseClientConnections()
-	}}
+	}
+	return &site{t: t, url: s.URL, backend: b, app: app, ungated: srv.Handler(), kill: kill}
 }
 
 // ownerCookie is the cookie by which the tests' gate knows a browser.

@@ -1,4 +1,5 @@
 // Requests of the page that change something.
+import { signedOut } from "./signedout.js";
 
 // How often a message is sent again, and the pauses between: some fifteen seconds together.
 const pauses = [300, 700, 1500, 2500, 4000, 6000];
@@ -15,6 +16,7 @@ export async function ask(url, data, { headers = {}, signal } = {}) {
   } catch {
     throw Object.assign(new Error("The server cannot be reached. Check the connection and try again."), { status: 0, resend: true });
   }
+  if (response.status === 401) signedOut();
   // An error of the edge has a title, one of a stopping server a type, and one of the
   // page's own server an error.
   const reply = await response.json().catch(() => ({}));

@@ -107,6 +107,7 @@ export function startComposer() {
       show(reply);
     } catch (error) {
       retried = () => post(data, key, accepted);
+      if (error.status === 401) return; // the page says so
       warn(error.message, ![409, 413, 422].includes(error.status));
       if (error.status === 503 || error.status === 502) refresh("/fragments/model").catch(() => {});
     } finally {

@@ -1,6 +1,8 @@
 // Parts of the page update themselves. An element with data-url and data-poll is fetched again
 // after as many milliseconds, and every element of the response replaces the one with its id.
 
+import { isSignedOut, signedOut } from "./signedout.js";
+
 // announce tells screen readers, once.
 export function announce(text) {
   const live = document.getElementById("live");
@@ -10,6 +12,7 @@ export function announce(text) {
 
 export async function fragment(url) {
   const response = await fetch(url, { headers: { Accept: "text/html" } });
+  if (response.status === 401) signedOut();
   if (!response.ok) throw new Error(`${url}: ${response.status}`);
   const template = document.createElement("template");
   template.innerHTML = await response.text();
@@ -49,6 +52,7 @@ function poll(id) {
   if (!wait) return;
   setTimeout(async () => {
     const element = document.getElementById(id);
+    if (isSignedOut()) return;
     if (element?.dataset.url && !document.hidden) await refresh(element.dataset.url).catch(() => {});
     poll(id);
   }, wait);

@@ -1,6 +1,7 @@
 // An answer while it is written. The server sends rendered blocks, and a block that changed
 // from where it changed.
 import { announce } from "./live.js";
+import { signedOut } from "./signedout.js";
 
 const pauses = [200, 500, 1000, 2000, 4000, 5000]; // milliseconds between attempts to connect; the last one repeats
 const patience = 5 * 60 * 1000; // without any connection, before the person is asked
@@ -69,12 +70,14 @@ export function follow(article, on) {
     };
   }
 
-  // look finds out why a stream was refused: an answer that is gone does not come back.
+  // look finds out why a stream was refused: an answer that is gone does not come back, and somebody
+  // who has been signed out finds it after signing in.
   async function look() {
     const given = new AbortController();
-    const gone = await fetch(address(), { signal: given.signal }).then(({ status }) => status === 404 || status === 410, () => false);
+    const status = await fetch(address(), { signal: given.signal }).then((r) => r.status, () => 0);
     given.abort();
-    if (gone) lose("The answer is no longer there. ", () => location.reload());
+    if (status === 401) signedOut();
+    else if (status === 404 || status === 410) lose("The answer is no longer there. ", () => location.reload());
     else retry();
   }
 

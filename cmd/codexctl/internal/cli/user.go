@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+func (a *App) userCommand() *cobra.Command {
+	var stack string
+	c := &cobra.Command{
+		Use:   "user COMMAND",
+		Short: "Invite people to a stack, and manage their accounts",
+		Long: `Manages the accounts of a stack in which people sign in with a name and a password
+(codexcontinue:signIn: {accounts: true}). It runs inside one of the stack's gates.
+
+The code of an invitation is shown once, and good once, for 72 hours.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.PersistentFlags().StringVarP(&stack, "stack", "s", defaultStack, "the stack")
+
+	add := func(use, short string, args cobra.PositionalArgs) *cobra.Command {
+		word, _, _ := strings.Cut(use, " ")
+		sub := &cobra.Command{
+			Use:   use,
+			Short: short,
+			Args: func(c *cobra.Command, list []string) error {
+				if err := args(c, list); err != nil {
+					return usageError{fmt.Errorf("%w: see `%s --help`", err, c.CommandPath())}
+				}
+				return nil
+			},
+			RunE: func(c *cobra.Command, list []string) error {
+				line := append([]string{word}, list...)
+				if admin, _ := c.Flags().GetBool("admin"); admin {
+					line = append(line, "--admin")
+				}
+				return a.user(c.Context(), stack, line)
+			},
+			DisableFlagsInUseLine: true,
+		}
+		c.AddCommand(sub)
+		return sub
+	}
+
+	one := cobra.ExactArgs(1)
+	add("list", "List the accounts and invitations", cobra.NoArgs)
+	add("invite NAME", "Let somebody make an account", one).
+		Flags().Bool("admin", false, "as an admin, who can invite others on the page")
+	add("reset NAME", "Let somebody choose a new password", one)
+	add("admin NAME", "Make somebody an admin", one)
+	add("member NAME", "Make an admin a member", one)
+	add("groups NAME [GROUP...]", "Say of which groups somebody is", cobra.MinimumNArgs(1))
+	add("remove NAME", "Remove an account or an invitation", one)
+	return c
+}
+
+// user runs `gate user` with the words in one of the stack's gates.
+func (a *App) user(ctx context.Context, name string, words []string) error {
+	t, stack, err := a.load(name)
+	if err != nil {
+		return err
+	}
+
+	gate := stack.Service(stacks.Gate)
+	cfg, ok := gate.Contract.(*gateenv.Config)
+	if !ok || cfg.SignIn != gateenv.Accounts {
+		return fmt.Errorf("nobody has an account in stack %s: set %s:signIn: {accounts: true}, "+
+			"then `codexctl up %s`", t.file.Name, stacks.Project, t.name)
+	}
+
+	p, err := a.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+
+	list, err := t.replicas(ctx, p, stacks.Gate)
+	if err != nil {
+		return err
+	}
+
+	i := slices.IndexFunc(list, func(r running.Replica) bool { return r.Healthy })
+	if i < 0 {
+		return fmt.Errorf("%s of stack %s does not run well yet: `codexctl status %s`", stacks.Gate,
+			t.file.Name, t.name)
+	}
+
+	way, err := p.Edge(ctx, stack)
+	if err != nil {
+		return err
+	}
+	defer way.Close()
+
+	command := []string{gate.Health.Command[0], "user", "--at=" + way.address}
+	code, output, err := p.Exec(ctx, list[i], append(command, words...))
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return errors.New(strings.TrimPrefix(output, stacks.Gate+": "))
+	}
+
+	a.out.Printf("%s", output)
+	if way.address == "" && way.hint != "" {
+		a.say("%s", way.hint)
+	}
+
+	return nil
+}
