@@ -110,6 +110,7 @@ func (s *Stack) applySettings(v Settings) error {
 		errs = append(errs, s.refuseOpen())
 	}
 
+	errs = append(errs, s.applySignIn(v))
 	return errors.Join(errs...)
 }
 

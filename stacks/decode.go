@@ -14,14 +14,15 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// Keys of secrets in the Pulumi config, without the namespace: the password of Redis, and the key
-// of the edge's certificate.
+// Keys of secrets in the Pulumi config, without the namespace: the password of Redis, the secret by
+// which an OpenID provider knows the stack, and the key of the edge's certificate.
 const (
 	RedisPasswordKey = "redisPassword"
+	OIDCSecretKey    = "oidcClientSecret"
 	TLSKeyKey        = "tlsKey"
 )
 
-var secretKeys = []string{RedisPasswordKey, TLSKeyKey}
+var secretKeys = []string{RedisPasswordKey, OIDCSecretKey, TLSKeyKey}
 
 // maxParallel is more answers at once than any accelerator serves: a greater number is a slip.
 const maxParallel = 512
@@ -67,6 +68,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"services": s.decodeServices,
 		"volumes":  s.decodeVolumes,
 		"redis":    s.decodeRedis,
+		"signIn":   orEmpty(s.decodeSignIn),
 		"kubernetes": object(fields{
 			"context":   text(&s.Kubernetes.Context),
 			"namespace": text(&s.Kubernetes.Namespace),

@@ -296,12 +296,20 @@ func (s *Settings) decodeRedis(v string) error {
 				"redis://redis.example.com:6379/0, or rediss:// for TLS"))
 	}
 
-	if err == nil && r.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(r.CA)) {
-		err = prefixed("ca",
-			errors.New("holds no certificate in PEM: paste the file that begins with -----BEGIN "+
-				"CERTIFICATE-----"))
+	if err == nil {
+		err = checkCA(r.CA)
 	}
 
 	s.Redis = &r
 	return err
+}
+
+// checkCA returns an error unless the text holds a certificate in PEM, or is empty.
+func checkCA(text string) error {
+	if text != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
+		return prefixed("ca",
+			errors.New("holds no certificate in PEM: paste the file that begins with -----BEGIN "+
+				"CERTIFICATE-----"))
+	}
+	return nil
 }

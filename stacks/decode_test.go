@@ -106,6 +106,7 @@ func TestEmptyDefaults(t *testing.T) {
 		"conversationTTL": "",
 		"gpu":             "{}",
 		"services":        "{}",
+		"signIn":          "",
 	}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -51,6 +51,9 @@ type Settings struct {
 	// Redis is how the stack's own Redis keeps its data, or another in its place; nil is neither.
 	Redis *RedisSettings
 
+	// SignIn is how people sign in; nil keeps what the stack says, which is not at all.
+	SignIn *SignInSettings
+
 	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings
 
@@ -119,6 +122,36 @@ type RedisSettings struct {
 	Cluster   []string
 
 	// CA is the PEM of the certificate authority that signed what Redis shows; empty
+	// trusts the usual ones.
+	CA string
+}
+
+// SignInSettings are how people sign in: with accounts of the stack's own, at an OpenID provider, or
+// not at all if neither is set.
+type SignInSettings struct {
+	Accounts bool
+	OIDC     *OIDCSettings
+}
+
+// OIDCSettings are an OpenID provider, and whom of its people to let in. The client's secret, if it
+// has one, is the secret oidcClientSecret.
+type OIDCSettings struct {
+	Issuer, ClientID string
+
+	// URL is the address that people type. It is empty if the settings of the edge tell it.
+	URL string
+
+	// Scopes are asked for beside openid and profile.
+	Scopes []string
+
+	// GroupsClaim is the claim with a person's groups.
+	GroupsClaim string
+
+	// AllowedGroups and AdminGroups are let in; Everybody lets in whoever the provider signs in.
+	AllowedGroups, AdminGroups []string
+	Everybody                  bool
+
+	// CA is the PEM of the certificate authority that signed the provider's certificate; empty
 	// trusts the usual ones.
 	CA string
 }

@@ -68,6 +68,7 @@ func (s Stack) Validate() error {
 
 	s.validateRoute(p)
 	s.validateTLS(p)
+	s.validateSignIn(p)
 	s.validateWaivers(p)
 	if s.Registry != "" && !registryRule.MatchString(s.Registry) {
 		p.add("registry",

@@ -43,6 +43,13 @@ var badOnDocker = map[string]bad{
 	"an edge open in clear text": {change: service("edge", func(s *stacks.Service) {
 		s.Ports[0].Address = "0.0.0.0"
 	}), subject: "edge", want: "edge-tls"},
+	"open to whoever comes": {change: service("edge", func(s *stacks.Service) {
+		s.Ports[0].Address = "0.0.0.0"
+	}), subject: "edge", want: "sign-in"},
+	"a gate that asks nobody": {from: "healthcare",
+		change: service("gate", func(s *stacks.Service) {
+			s.Networks = append(s.Networks, stacks.MainNetwork)
+		}), subject: "gate", want: "isolation"},
 	"privileged": {service: "ml",
 		alter: func(c *types.ServiceConfig) { c.Privileged = true }, want: "privileged"},
 	"root": {service: "ml",

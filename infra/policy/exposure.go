@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/codexcontinue/codexcontinue/infra/workload"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -56,4 +57,34 @@ var exposureRules = []Rule{{
 
 		return out
 	},
+}, {
+	ID: "sign-in",
+	Reason: "without sign-in whoever reaches the page is let in, and a cookie that anyone gets is " +
+		"all that tells people apart",
+	Fix: "set codexcontinue:signIn to {accounts: true} or {oidc: {issuer: ..., clientID: ...}}, or " +
+		"publish the edge on 127.0.0.1 and give it no host",
+	check: func(in Input) []Finding {
+		if slices.ContainsFunc(in.Workloads, signsIn) {
+			return nil
+		}
+
+		var out []Finding
+		for _, e := range in.Exposed {
+			if e.Service == stacks.Edge && !e.Loopback {
+				out = append(out, Finding{e.Service, "lets in whoever comes by its " + e.How + " " +
+					e.String()})
+			}
+		}
+
+		return out
+	},
 }}
+
+// signsIn reports whether the workload is a gate where people sign in.
+func signsIn(w workload.Workload) bool {
+	return w.Service == stacks.Gate && slices.ContainsFunc(w.Containers,
+		func(c workload.Container) bool {
+			how := c.Env["SIGN_IN"]
+			return how == gateenv.Accounts || how == gateenv.OIDC
+		})
+}

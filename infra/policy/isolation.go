@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/workload"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -14,10 +15,10 @@ const healthcare = "healthcare"
 var isolationRules = []Rule{{
 	ID: "isolation",
 	Reason: "in a healthcare stack, and wherever a network is internal, what people write must not " +
-		"leave: only the edge stands on both sides",
+		"leave: only the edge stands on both sides, and a gate that asks an OpenID provider",
 	Fix: "put the service on internal networks only, and remove what it may reach outside",
 	check: workloads(func(in Input, w workload.Workload) []string {
-		return when(isolated(in) && w.Service != stacks.Edge && len(w.WaysOut) > 0,
+		return when(isolated(in) && w.Service != stacks.Edge && !asksProvider(w) && len(w.WaysOut) > 0,
 			"can reach hosts beyond the stack through %s", strings.Join(w.WaysOut, " and "))
 	}),
 }, {
@@ -32,6 +33,12 @@ var isolationRules = []Rule{{
 			"may use cloud models in an isolated stack")
 	}),
 }}
+
+// asksProvider reports whether the workload is a gate whose people sign in at an OpenID provider.
+func asksProvider(w workload.Workload) bool {
+	return w.Service == stacks.Gate && slices.ContainsFunc(w.Containers,
+		func(c workload.Container) bool { return c.Env["SIGN_IN"] == gateenv.OIDC })
+}
 
 // isolated reports whether the stack must keep to itself.
 func isolated(in Input) bool {

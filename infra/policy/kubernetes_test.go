@@ -16,6 +16,12 @@ var badOnKubernetes = map[string]bad{
 	"an edge balanced in clear text": {change: service("edge", func(s *stacks.Service) {
 		s.Ports[0].Address = "0.0.0.0"
 	}), subject: "edge", want: "edge-tls"},
+	"open to whoever comes": {change: service("edge", func(s *stacks.Service) {
+		s.Ports[0].Address = "0.0.0.0"
+	}), subject: "edge", want: "sign-in"},
+	"routed to whoever comes": {change: func(s *stacks.Stack) {
+		s.Route = &stacks.Route{Host: "chat.example.com", Ingress: &stacks.Ingress{Class: "c"}}
+	}, subject: "edge", want: "sign-in"},
 	"a node's port": {tamperAll: object("Service", "redis", func(in map[string]any) {
 		at(in, "spec")["type"] = "NodePort"
 	}), subject: "redis", want: "public-port"},

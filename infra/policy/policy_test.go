@@ -116,6 +116,40 @@ func TestShippedStacks(t *testing.T) {
 	}
 }
 
+// TestSignIn checks that a stack where people sign in may be open to a network, and that the gate of an
+// isolated one may ask an OpenID provider.
+func TestSignIn(t *testing.T) {
+	for name, how := range map[string]stacks.SignInSettings{
+		"accounts": {Accounts: true},
+		"OIDC": {OIDC: &stacks.OIDCSettings{Issuer: "https://id.example.com", ClientID: "chat",
+			URL: "https://chat.example.com", Everybody: true}},
+	} {
+		for _, target := range plan.Targets {
+			t.Run(name+" on "+string(target), func(t *testing.T) {
+				stack, err := stacks.Load("healthcare", stacks.Settings{
+					Target:  target,
+					Edge:    stacks.EdgeSettings{Address: "0.0.0.0"},
+					SignIn:  &how,
+					Secrets: map[string]bool{stacks.RedisPasswordKey: true},
+				}, stacks.Checkout{FS: os.DirFS(projectRoot(t))})
+				if err != nil {
+					t.Fatal(err)
+				}
+
+				var view workload.View
+				if target == stacks.Docker {
+					view = onEngine(t, stack, nil)
+				} else {
+					view = onCluster(t, stack, record(t, stack))
+				}
+				if v := check(t, stack, view).Violations; len(v) > 0 {
+					t.Errorf("violations %v", v)
+				}
+			})
+		}
+	}
+}
+
 // bad is a stack that breaks one rule: changed before it is planned, as a careless overlay would,
 // or in its plan, where the description cannot even say such a thing.
 type bad struct {

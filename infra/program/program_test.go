@@ -2,6 +2,8 @@ package program_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,8 +126,9 @@ func TestOutputsOfACluster(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			resources, err := record(project(t,
 				"  codexcontinue:target: kubernetes\n  codexcontinue:kubernetes: {}\n"+
-					"  codexcontinue:edge: {}\n"),
+					"  codexcontinue:edge: {}\n  codexcontinue:signIn: {}\n"),
 				map[string]string{
+					"signIn":     `{"accounts":true}`,
 					"target":     "kubernetes",
 					"kubernetes": `{"context":"lab","namespace":"team"}`,
 					"edge":       tc.edge,
@@ -193,5 +196,61 @@ func TestStackConfigDir(t *testing.T) {
 	_, err := record(root, map[string]string{"nonsense": "1"})
 	if err == nil || !strings.Contains(err.Error(), "codexcontinue:nonsense: unknown key") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestProviderSecret checks that the secret of an OpenID provider's client reaches the gate alone, as a
+// file, and that no plan has its value.
+func TestProviderSecret(t *testing.T) {
+	const secret, file = "hunter2-hunter2", "/run/secrets/oidc-client-secret"
+	for _, target := range plan.Targets {
+		t.Run(string(target), func(t *testing.T) {
+			resources, err := record(project(t, "  codexcontinue:target: docker\n"+
+				"  codexcontinue:signIn: {}\n  codexcontinue:oidcClientSecret: {secure: x}\n"),
+				map[string]string{
+					"target":           string(target),
+					"oidcClientSecret": secret,
+					"signIn": `{"oidc": {"issuer": "https://id.example.com/realms/team",
+						"clientID": "chat", "allowedGroups": ["team"], "adminGroups": ["a, b"]}}`,
+				}, "oidcClientSecret")
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			text, err := json.Marshal(resources)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range []string{secret, base64.StdEncoding.EncodeToString([]byte(secret))} {
+				if strings.Contains(string(text), s) {
+					t.Error("the plan shows the secret")
+				}
+			}
+
+			gates := 0
+			for _, r := range resources {
+				text, err := json.Marshal(r.Inputs)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !strings.Contains(string(text), file) {
+					continue
+				}
+
+				gates++
+				if !strings.HasSuffix(r.Parent, ":Service gate") {
+					t.Errorf("%s of %s has the file", r.Name, r.Parent)
+				}
+				for _, want := range []string{"https://id.example.com/realms/team",
+					"OIDC_ADMIN_GROUPS", "http://127.0.0.1:8080"} {
+					if !strings.Contains(string(text), want) {
+						t.Errorf("%s lacks %s: %s", r.Name, want, text)
+					}
+				}
+			}
+			if gates == 0 {
+				t.Error("nothing has the file")
+			}
+		})
 	}
 }

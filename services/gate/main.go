@@ -136,8 +136,17 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			status:    &publicStatus{frontend: frontend, sign: sign},
 			ended:     ended,
 		}
+		if cfg.SignIn == gateenv.OIDC {
+			client, err := newClient(cfg, st, log)
+			if err != nil {
+				return err
+			}
 
-		p.register(srv, cfg, account.New(st, names, sessions))
+			go client.Run(running)
+			p.provider = &provider{p.site, client, cfg.PublicURL}
+			p.site.After = p.provider.after
+		}
+		p.register(srv, account.New(st, names, sessions))
 	}
 
 	go signer.Run(running, st.Set, log)

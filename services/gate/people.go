@@ -21,12 +21,15 @@ type people struct {
 	forwarder *forward.Forwarder
 	status    http.Handler
 
+	// provider is nil if people have accounts.
+	provider *provider
+
 	// ended returns the context that ends a request's event stream when the gate stops.
 	ended func(*http.Request) context.Context
 }
 
 // register adds the routes to the server. Requests that come from another site are refused.
-func (p *people) register(srv *server.Server, cfg gateenv.Config, accounts *account.Accounts) {
+func (p *people) register(srv *server.Server, accounts *account.Accounts) {
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.site.Pages.Fail(w, r, problem.New(http.StatusForbidden,
@@ -36,7 +39,9 @@ func (p *people) register(srv *server.Server, cfg gateenv.Config, accounts *acco
 	handle := func(pattern string, h http.Handler) { srv.Handle(pattern, guard.Handler(h)) }
 
 	p.site.Register(handle)
-	if cfg.SignIn == gateenv.Accounts {
+	if p.provider != nil {
+		p.provider.register(handle)
+	} else {
 		account.NewSite(accounts, p.site).Register(handle)
 	}
 

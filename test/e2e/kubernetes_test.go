@@ -50,7 +50,7 @@ func TestKubernetes(t *testing.T) {
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	settings := func(more string) {
 		values := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n" +
-			"edge: {address: 0.0.0.0, port: 80}\n" +
+			"edge: {address: 0.0.0.0, port: 80}\nsignIn: {accounts: true}\n" +
 			"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n" + more
 		c.change(t, stack, values)
 	}

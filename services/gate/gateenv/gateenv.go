@@ -18,10 +18,13 @@ const (
 
 	// Accounts has people sign in with a name and a password that are known here.
 	Accounts = "accounts"
+
+	// OIDC has people sign in at an OpenID provider, the Provider of Config.
+	OIDC = "oidc"
 )
 
 // modes are all values of Config.SignIn.
-var modes = []string{None, Accounts}
+var modes = []string{None, Accounts, OIDC}
 
 // Config is the environment of the gate.
 type Config struct {
@@ -36,6 +39,11 @@ type Config struct {
 
 	// SignIn is how people sign in.
 	SignIn string `env:"SIGN_IN,required,notEmpty"`
+
+	// PublicURL is where browsers reach the stack: scheme, host and port, without a path.
+	PublicURL string `env:"PUBLIC_URL" optional:"true"`
+
+	Provider
 
 	// SessionIdle is how long a session lasts without use, SessionLife how long in any case.
 	SessionIdle time.Duration `env:"SESSION_IDLE,required"`
@@ -58,6 +66,20 @@ func (c *Config) Validate() error {
 		contract.Positive("SESSION_LIFE", c.SessionLife),
 		contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
 	}
+	if c.PublicURL != "" {
+		errs = append(errs, at("PUBLIC_URL", CheckPublicURL(c.PublicURL)))
+	}
+
+	switch {
+	case c.SignIn == OIDC:
+		errs = append(errs, c.Provider.validate())
+		if c.PublicURL == "" {
+			errs = append(errs, errors.New("PUBLIC_URL: is not set, and SIGN_IN is oidc"))
+		}
+	case c.Provider.Issuer != "":
+		errs = append(errs, fmt.Errorf("OIDC_ISSUER: is set, but SIGN_IN is %s", c.SignIn))
+	}
+
 	if !slices.Contains(modes, c.SignIn) {
 		errs = append(errs, fmt.Errorf("SIGN_IN: %q is none of %s", c.SignIn,
 			strings.Join(modes, ", ")))

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 
@@ -29,7 +30,7 @@ type Site struct {
 
 	// After returns the address where the person goes after the end of the session. It is
 	// the page to sign in unless it is set.
-	After func(*Session) string
+	After func(context.Context, *Session) string
 
 	Log *slog.Logger
 }
@@ -120,7 +121,7 @@ func (s *Site) signOut(w http.ResponseWriter, r *http.Request) {
 func (s *Site) leave(w http.ResponseWriter, r *http.Request, me *Session) {
 	target := SignInPath
 	if s.After != nil && me != nil {
-		target = s.After(me)
+		target = s.After(r.Context(), me)
 	}
 
 	setCookie(w, r, "")

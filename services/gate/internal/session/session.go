@@ -47,6 +47,9 @@ type Who struct {
 
 	// SID is what the issuer calls the session of its own, if it does.
 	SID string
+
+	// Hint tells the issuer who signs out. It opens nothing.
+	Hint string `json:",omitempty"`
 }
 
 // Session is one browser in which somebody is signed in.

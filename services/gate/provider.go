@@ -1,0 +1,158 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/oidc"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+)
+
+// newClient returns the client of the stack's OpenID provider.
+func newClient(cfg gateenv.Config, st *store.Store, log *slog.Logger) (*oidc.Client, error) {
+	secret, err := contract.Secret("OIDC_CLIENT_SECRET_FILE", cfg.ClientSecretFile)
+	if err != nil {
+		return nil, err
+	}
+
+	var authorities *x509.CertPool
+	if cfg.ProviderCAFile != "" {
+		pem, err := os.ReadFile(cfg.ProviderCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("OIDC_CA_FILE: %w", err)
+		}
+
+		authorities = x509.NewCertPool()
+		if !authorities.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("OIDC_CA_FILE: %s holds no certificate in PEM form",
+				cfg.ProviderCAFile)
+		}
+	}
+
+	return oidc.New(oidc.Config{
+		Issuer:        cfg.Issuer,
+		ClientID:      cfg.ClientID,
+		ClientSecret:  secret,
+		PublicURL:     cfg.PublicURL,
+		Scopes:        cfg.Scopes,
+		GroupsClaim:   cfg.GroupsClaim,
+		AllowedGroups: cfg.AllowedGroups,
+		AdminGroups:   cfg.AdminGroups,
+		Everybody:     cfg.Everybody,
+		Authorities:   authorities,
+	}, st, log), nil
+}
+
+// provider are the routes of a stack in which people sign in at an OpenID provider.
+type provider struct {
+	site      *session.Site
+	client    *oidc.Client
+	publicURL string
+}
+
+// register adds the routes by handle, which takes a pattern of http.ServeMux.
+func (p *provider) register(handle func(pattern string, h http.Handler)) {
+	for pattern, h := range map[string]http.HandlerFunc{
+		"GET " + oidc.SignInPath:       p.signIn,
+		"GET " + oidc.StartPath:        p.start,
+		"GET " + oidc.CallbackPath:     p.callback,
+		"GET " + oidc.SignedOutPath:    p.signedOut,
+		"POST " + oidc.BackChannelPath: p.backChannel,
+	} {
+		handle(pattern, h)
+	}
+}
+
+// after returns where a person goes whose session has ended.
+func (p *provider) after(ctx context.Context, s *session.Session) string {
+	return p.client.Leave(ctx, s.Hint)
+}
+
+// signIn shows the page from which people go to the provider. They go there by themselves: who has just
+// signed out would be signed in again.
+func (p *provider) signIn(w http.ResponseWriter, r *http.Request) {
+	back := session.Back(r)
+	if _, err := p.site.Sessions.Find(r); err == nil {
+		http.Redirect(w, r, back, http.StatusSeeOther)
+		return
+	}
+
+	// The provider sends browsers back to this address, where their cookie has to be.
+	start := p.publicURL + oidc.StartPath + "?" + url.Values{"back": {back}}.Encode()
+	p.site.Pages.Render(w, r, http.StatusOK, "provider", pages.Page{
+		Title: "Sign in", Main: struct{ Start string }{start},
+	})
+}
+
+func (p *provider) start(w http.ResponseWriter, r *http.Request) {
+	if fault := p.client.Start(w, r); fault != nil {
+		p.site.Pages.Fail(w, r, fault)
+	}
+}
+
+func (p *provider) callback(w http.ResponseWriter, r *http.Request) {
+	id, fault := p.client.Callback(r)
+	if fault != nil {
+		p.site.Pages.Fail(w, r, fault)
+		return
+	}
+
+	err := p.site.Sessions.SignIn(w, r, session.Who{
+		Issuer:  id.Issuer,
+		Subject: id.Subject,
+		Name:    cmp.Or(id.Name, id.Subject),
+		Admin:   id.Admin,
+		Groups:  id.Groups,
+		SID:     id.SID,
+		Hint:    id.Hint,
+	})
+	if err != nil {
+		session.Unavailable(w, r, p.site.Pages, p.site.Log, err)
+		return
+	}
+
+	w.Header().Set("Cache-Control", "no-store")
+	http.Redirect(w, r, id.Back, http.StatusSeeOther)
+}
+
+// signedOut leads to the provider. The form of the page before may not lead to another site, by the
+// policy of that page; this one may.
+func (p *provider) signedOut(w http.ResponseWriter, r *http.Request) {
+	to := p.client.LogoutURL(r)
+	if to == "" {
+		http.Redirect(w, r, oidc.SignInPath, http.StatusSeeOther)
+		return
+	}
+
+	w.Header().Set("Refresh", "0; url="+to)
+	p.site.Pages.Render(w, r, http.StatusOK, "signed-out", pages.Page{
+		Title: "Signed out", Main: struct{ LogoutURL string }{to},
+	})
+}
+
+// maxLogoutToken bounds the form with a logout token.
+const maxLogoutToken = 64 << 10
+
+func (p *provider) backChannel(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxLogoutToken)
+	fault := p.client.BackChannel(r, func(ctx context.Context, l oidc.Logout) error {
+		_, err := p.site.Sessions.EndBy(ctx, l.Issuer, l.Subject, l.SID)
+		return err
+	})
+	if fault != nil {
+		p.site.Pages.Fail(w, r, fault)
+		return
+	}
+
+	w.Header().Set("Cache-Control", "no-store")
+}
