@@ -112,6 +112,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			forwarder.Serve(w, r, browser.Person(w, r, names), ended)
 		})))
 
+	program(srv, cfg, st, signer, own, names, log)
+
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	go signer.Run(running, st.Set, log)

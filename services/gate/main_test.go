@@ -31,6 +31,8 @@ func environ(t *testing.T, addr, redisURL, frontendURL string) []string {
 		},
 		RequiredRedis:     contract.RequiredRedis{RedisURL: redisURL},
 		FrontendURL:       frontendURL,
+		MLServiceURL:      frontendURL,
+		RawCompletions:    true,
 		Title:             "CodexContinue",
 		SignIn:            gateenv.None,
 		GenerationTimeout: time.Minute,

@@ -16,6 +16,8 @@ func valid() *gateenv.Config {
 			DrainTimeout: time.Minute},
 		RequiredRedis:     contract.RequiredRedis{RedisURL: "redis://redis:6379/0"},
 		FrontendURL:       "http://frontend:8501",
+		MLServiceURL:      "http://ml:5000",
+		RawCompletions:    true,
 		Title:             "CodexContinue",
 		SignIn:            gateenv.None,
 		GenerationTimeout: time.Minute,
@@ -42,6 +44,7 @@ func TestValidate(t *testing.T) {
 		"LOG_LEVEL: ":          func(c *gateenv.Config) { c.LogLevel = "loud" },
 		"REDIS_URL: ":          func(c *gateenv.Config) { c.RedisURL = "redis" },
 		"FRONTEND_URL: ":       func(c *gateenv.Config) { c.FrontendURL = "http://frontend" },
+		"ML_SERVICE_URL: ":     func(c *gateenv.Config) { c.MLServiceURL = "ml:5000" },
 		"SIGN_IN: ":            func(c *gateenv.Config) { c.SignIn = "word" },
 		"GENERATION_TIMEOUT: ": func(c *gateenv.Config) { c.GenerationTimeout = 0 },
 	} {
