@@ -129,8 +129,8 @@ func (k *Keys) Make(
 	return secret, nil
 }
 
-// Check returns the person for whose program the secret speaks, if the key has the scope. The error
-// is ErrInvalid or ErrScope, or one of what could not be asked.
+// Check returns the person for whose program the secret speaks, if the key has the scope, which is
+// empty where any key will do. The error is ErrInvalid or ErrScope, or one of what could not be asked.
 func (k *Keys) Check(ctx context.Context, secret string, scope Scope) (identity.Person, error) {
 	if !valid(secret) {
 		return identity.Person{}, ErrInvalid
@@ -150,7 +150,7 @@ func (k *Keys) Check(ctx context.Context, secret string, scope Scope) (identity.
 		return identity.Person{}, ErrInvalid
 	case err != nil:
 		return identity.Person{}, err
-	case !slices.Contains(key.Scopes, scope):
+	case scope != "" && !slices.Contains(key.Scopes, scope):
 		return identity.Person{}, fmt.Errorf("%w %q", ErrScope, scope)
 	}
 

@@ -150,8 +150,9 @@ func decode(r *http.Request, rules rules, into any) error {
 	case errors.As(err, &f):
 		return f
 	case errors.As(err, &wrong):
-		return fault(http.StatusBadRequest, wrong.Field, "invalid_type",
-			"%s cannot be a %s.", wrong.Field, wrong.Value)
+		field := strings.TrimPrefix(wrong.Field, "sampling.")
+		return fault(http.StatusBadRequest, field, "invalid_type",
+			"%s cannot be a %s.", field, wrong.Value)
 	}
 
 	return fault(http.StatusBadRequest, "", "", "The request's body is not the JSON object expected.")
