@@ -25,7 +25,7 @@ import (
 // upstream of this machine.
 func edge(t *testing.T, upstream string, oldNew ...string) (*process, string) {
 	t.Helper()
-	return edgeOf(t, append(oldNew, "dynamic a frontend 8501", "dynamic a localhost "+upstream)...)
+	return edgeOf(t, append(oldNew, "dynamic a gate 8003", "dynamic a localhost "+upstream)...)
 }
 
 // edgeOf starts the real Caddy on the stack's Caddyfile, in which each old text is replaced by
@@ -430,7 +430,7 @@ func TestEdgeKilledContainer(t *testing.T) {
 	source := func(host string) string {
 		return "a " + host + " " + upstream + " {\n refresh 1s\n }\n"
 	}
-	_, url := edgeOf(t, "dynamic a frontend 8501 {\n\t\t\t\trefresh 1s\n\t\t\t}\n",
+	_, url := edgeOf(t, "dynamic a gate 8003 {\n\t\t\t\trefresh 1s\n\t\t\t}\n",
 		"dynamic multi {\n"+source("127.0.0.1")+source("127.0.0.2")+"}\n")
 	const requests, kills = 1200, 4
 	var sent atomic.Int64

@@ -18,14 +18,30 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
+	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity/identitytest"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
+// person is somebody who asks backends.
+type person struct {
+	client *http.Client
+
+	// url returns the URL of the backend to ask next.
+	url func() string
+}
+
+func newPerson(t testing.TB, redis contract.Redis, url func() string) *person {
+	t.Helper()
+	return &person{identitytest.Client(t, redis, "tester", identity.Backend), url}
+}
+
 // send sends a message until somebody acknowledges it; it goes to another backend each time.
-func send(ctx context.Context, urls func() string, key string,
+func (p *person) send(ctx context.Context, key string,
 	req backendapi.ChatRequest) (g backendapi.Generation, err error) {
 	body, err := json.Marshal(req)
 	if err != nil {
@@ -34,7 +50,7 @@ func send(ctx context.Context, urls func() string, key string,
 
 	for ctx.Err() == nil {
 		err = func() error {
-			r, err := http.NewRequestWithContext(ctx, http.MethodPost, urls()+"/api/chat",
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url()+"/api/chat",
 				bytes.NewReader(body))
 			if err != nil {
 				return err
@@ -42,7 +58,7 @@ func send(ctx context.Context, urls func() string, key string,
 
 			r.Header.Set("Content-Type", "application/json")
 			r.Header.Set(wire.KeyHeader, key)
-			resp, err := http.DefaultClient.Do(r)
+			resp, err := p.client.Do(r)
 			if err != nil {
 				return err
 			}
@@ -72,13 +88,13 @@ func send(ctx context.Context, urls func() string, key string,
 }
 
 // read reads an answer to its end. A stream that is cut is taken up at another backend.
-func read(ctx context.Context, urls func() string, id string, piece func(string)) (last sse.Event,
+func (p *person) read(ctx context.Context, id string, piece func(string)) (last sse.Event,
 	err error) {
 	after := ""
 	for ctx.Err() == nil {
 		err = func() error {
 			r, err := http.NewRequestWithContext(ctx, http.MethodGet,
-				urls()+"/api/generations/"+id+"/events", nil)
+				p.url()+"/api/generations/"+id+"/events", nil)
 			if err != nil {
 				return err
 			}
@@ -86,7 +102,7 @@ func read(ctx context.Context, urls func() string, id string, piece func(string)
 				r.Header.Set("Last-Event-ID", after)
 			}
 
-			resp, err := http.DefaultClient.Do(r)
+			resp, err := p.client.Do(r)
 			if err != nil {
 				return err
 			}
@@ -128,13 +144,24 @@ func read(ctx context.Context, urls func() string, id string, piece func(string)
 	return last, errors.Join(ctx.Err(), err)
 }
 
-func conversation(t testing.TB, url, id string) (d backendapi.ConversationDetail) {
-	t.Helper()
-	_, body := get(t, url+"/api/conversations/"+id)
-	if err := json.Unmarshal([]byte(body), &d); err != nil {
-		t.Fatalf("%v: %s", err, body)
+// get reads the JSON at the path into out.
+func (p *person) get(ctx context.Context, path string, out any) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url()+path, nil)
+	if err != nil {
+		return err
 	}
-	return d
+
+	resp, err := p.client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+
+	return json.NewDecoder(resp.Body).Decode(out)
 }
 
 // A backend is killed while it writes an answer: for the reader on another instance text goes on
@@ -148,8 +175,8 @@ func TestKilledBackend(t *testing.T) {
 	ml.Chat(mltest.Count(words, 10*time.Millisecond))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	g, err := send(ctx, func() string { return victim.url }, "key",
-		backendapi.ChatRequest{Message: "Count"})
+	asks := newPerson(t, contract.Redis{URL: redis.URL}, func() string { return victim.url })
+	g, err := asks.send(ctx, "key", backendapi.ChatRequest{Message: "Count"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +184,8 @@ func TestKilledBackend(t *testing.T) {
 	text := ""
 	var killed time.Time
 	var gap time.Duration
-	last, err := read(ctx, func() string { return survivor }, g.ID, func(piece string) {
+	asks.url = func() string { return survivor }
+	last, err := asks.read(ctx, g.ID, func(piece string) {
 		// what was under way has come
 		if !killed.IsZero() && gap == 0 && time.Since(killed) > 200*time.Millisecond {
 			gap = time.Since(killed)
@@ -176,8 +204,11 @@ func TestKilledBackend(t *testing.T) {
 		t.Errorf("text went on %s after the kill", gap)
 	}
 
-	if m := conversation(t, survivor,
-		g.ConversationID).Messages[1]; m.State != backendapi.MessageComplete || m.Content != text {
+	var d backendapi.ConversationDetail
+	if err := asks.get(ctx, "/api/conversations/"+g.ConversationID, &d); err != nil {
+		t.Fatal(err)
+	}
+	if m := d.Messages[1]; m.State != backendapi.MessageComplete || m.Content != text {
 		t.Errorf("message %+v", m)
 	}
 }
@@ -230,6 +261,7 @@ func TestRandomKills(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
+	asks := newPerson(t, contract.Redis{URL: redis.URL}, f.url)
 	for person := range people {
 		random := rand.New(rand.NewPCG(*seed, uint64(person)))
 		wg.Go(func() {
@@ -238,7 +270,7 @@ func TestRandomKills(t *testing.T) {
 			for turn := range turns {
 				key, message := fmt.Sprintf("p%d-t%d", person, turn),
 					fmt.Sprintf("message %d of %d", turn, person)
-				g, err := send(ctx, f.url, key, backendapi.ChatRequest{ConversationID: id,
+				g, err := asks.send(ctx, key, backendapi.ChatRequest{ConversationID: id,
 					Message: message})
 				if err != nil {
 					t.Errorf("%s: %v", message, err)
@@ -247,12 +279,12 @@ func TestRandomKills(t *testing.T) {
 
 				id, said = g.ConversationID, append(said, message)
 				text := ""
-				last, err := read(ctx, f.url, g.ID, func(piece string) { text += piece })
+				last, err := asks.read(ctx, g.ID, func(piece string) { text += piece })
 				if err != nil || last.Name != backendapi.EventDone || text != mltest.Words(words) {
 					t.Errorf("%s: read %d bytes, %+v, %v", message, len(text), last, err)
 				}
 
-				if again, err := send(ctx, f.url, key, backendapi.ChatRequest{
+				if again, err := asks.send(ctx, key, backendapi.ChatRequest{
 					ConversationID: map[bool]string{false: id}[turn == 0], Message: message,
 				}); err != nil || again != g {
 					t.Errorf("%s, sent again: %+v, %v, want %+v", message, again, err, g)
@@ -263,13 +295,7 @@ func TestRandomKills(t *testing.T) {
 
 			var d backendapi.ConversationDetail
 			for ctx.Err() == nil { // one may be dead
-				resp, err := http.Get(f.url() + "/api/conversations/" + id)
-				if err == nil {
-					err = json.NewDecoder(resp.Body).Decode(&d)
-					resp.Body.Close()
-				}
-
-				if err == nil && resp.StatusCode == http.StatusOK {
+				if asks.get(ctx, "/api/conversations/"+id, &d) == nil {
 					break
 				}
 			}
@@ -315,8 +341,8 @@ func TestRandomKills(t *testing.T) {
 	wg.Wait()
 	client := redis.Client(t)
 	var page backendapi.ConversationPage
-	_, body := get(t, f.members[0].url+"/api/conversations?limit=200")
-	if err := json.Unmarshal([]byte(body), &page); err != nil || len(page.Conversations) != people {
+	err := asks.get(t.Context(), "/api/conversations?limit=200", &page)
+	if err != nil || len(page.Conversations) != people {
 		t.Errorf("%d conversations, want %d: %v", len(page.Conversations), people, err)
 	}
 

@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +22,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity/identitytest"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 	"github.com/codexcontinue/codexcontinue/test/peers"
@@ -294,9 +300,14 @@ func TestPeersAreMissing(t *testing.T) {
 func TestReadyWithoutModelService(t *testing.T) {
 	redis := redistest.Start(t)
 	url, _ := serveHere(t, environ(t, func(b *backendenv.Config) { b.RedisURL = redis.URL }))
-	for _, path := range []string{"/ready", "/api/conversations", "/api/status"} {
-		if code, body := get(t, url+path); code != 200 {
-			t.Errorf("%s: %d %s", path, code, body)
+	if code, body := get(t, url+"/ready"); code != 200 {
+		t.Errorf("/ready: %d %s", code, body)
+	}
+
+	asks := newPerson(t, contract.Redis{URL: redis.URL}, func() string { return url })
+	for _, path := range []string{"/api/conversations", "/api/status"} {
+		if err := asks.get(t.Context(), path, new(any)); err != nil {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
 }
@@ -362,9 +373,10 @@ func TestRedisUser(t *testing.T) {
 				t.Fatal(err)
 			}
 
+			at := contract.Redis{URL: strings.Replace(redis.URL, "//", "//"+tc.user, 1),
+				Password: tc.password}
 			url, out := serveHere(t, environ(t, func(b *backendenv.Config) {
-				b.RedisURL, b.MLServiceURL, b.RedisPasswordFile = strings.Replace(redis.URL, "//",
-					"//"+tc.user, 1), ml.URL, file
+				b.RedisURL, b.MLServiceURL, b.RedisPasswordFile = at.URL, ml.URL, file
 			}))
 
 			code, body := get(t, url+"/ready")
@@ -375,15 +387,16 @@ func TestRedisUser(t *testing.T) {
 				t.Errorf("a password is shown: %s", body)
 			}
 			if code == 200 {
-				chat(t, url)
+				chat(t, at, url)
 			}
 		})
 	}
 }
 
 // chat asks for an answer and reads it to its end.
-func chat(t testing.TB, url string) {
+func chat(t testing.TB, redis contract.Redis, url string) {
 	t.Helper()
+	client := identitytest.Client(t, redis, "tester", identity.Backend)
 	req, err := http.NewRequest(http.MethodPost, url+"/api/chat",
 		strings.NewReader(`{"message":"Hi"}`))
 	if err != nil {
@@ -392,7 +405,7 @@ func chat(t testing.TB, url string) {
 
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", sse.ContentType)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -435,7 +448,7 @@ func TestRedisTLS(t *testing.T) {
 				t.Errorf("/ready: %d %s", code, body)
 			}
 			if code == 200 {
-				chat(t, url)
+				chat(t, contract.Redis{URL: tc.url, CAFile: tc.ca}, url)
 			}
 		})
 	}
@@ -479,4 +492,106 @@ func TestRedisTLS(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestForgedIdentity checks that the backend believes the gate alone whose a request is.
+func TestForgedIdentity(t *testing.T) {
+	redis := redistest.Start(t)
+	at := contract.Redis{URL: redis.URL}
+	url, out := serveHere(t, environ(t, func(b *backendenv.Config) { b.RedisURL = redis.URL }))
+	owner := identity.Person{ID: "VICTIM"}
+	gate := identitytest.Signer(t, at, identity.Gate)
+	right := gate.Sign(owner, identity.Backend)
+	parts := strings.Split(right, ".")
+	unpublished := identity.NewSigner(identity.Gate)
+
+	for name, token := range map[string]string{
+		"none":                      "",
+		"not a token":               "VICTIM",
+		"another audience":          gate.Sign(owner, identity.ML),
+		"another signer":            identitytest.Signer(t, at, identity.Backend).Sign(owner, identity.Backend),
+		"a key that nobody knows":   unpublished.Sign(owner, identity.Backend),
+		"without a signature":       parts[0] + "." + parts[1] + ".",
+		"the signature of another":  parts[0] + "." + parts[1] + "." + strings.Split(gate.Sign(identity.Person{ID: "ME"}, identity.Backend), ".")[2],
+		"alg none":                  unsigned(t, parts),
+		"alg HS256 by a public key": mac(t, redis, parts),
+	} {
+		for _, path := range []string{"/api/conversations", "/api/status", "/api/models", "/openapi.json"} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			req.Header.Set("X-Codexcontinue-Owner", "VICTIM")
+			if token != "" {
+				req.Header.Set("Authorization", identity.Authorization(token))
+			}
+
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s: %s answers %s", name, path, resp.Status)
+			}
+		}
+	}
+
+	if strings.Contains(out.String(), parts[2]) {
+		t.Errorf("the log has a signature:\n%s", out)
+	}
+
+	// What is refused above is the token alone.
+	client := identitytest.Client(t, at, "VICTIM", identity.Backend)
+	resp, err := client.Get(url + "/api/conversations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("the right token: %s", resp.Status)
+	}
+}
+
+// unsigned returns the token of the parts with the algorithm "none".
+func unsigned(t *testing.T, parts []string) string {
+	t.Helper()
+	return header(t, parts, "none") + "." + parts[1] + "."
+}
+
+// mac returns the token of the parts, authenticated with the public key as if that were a secret.
+func mac(t *testing.T, redis *redistest.Server, parts []string) string {
+	t.Helper()
+	client := redis.Client(t)
+	keys := client.Keys(t.Context(), "identity:gate:*").Val()
+	if len(keys) == 0 {
+		t.Fatal("no public key in Redis")
+	}
+
+	public, err := base64.StdEncoding.DecodeString(client.Get(t.Context(), keys[0]).Val())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	text := header(t, parts, "HS256") + "." + parts[1]
+	sum := hmac.New(sha256.New, public)
+	sum.Write([]byte(text))
+	return text + "." + base64.RawURLEncoding.EncodeToString(sum.Sum(nil))
+}
+
+// header returns the first of the parts with another algorithm.
+func header(t *testing.T, parts []string, alg string) string {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(parts[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	changed := strings.Replace(string(b), `"EdDSA"`, strconv.Quote(alg), 1)
+	if changed == string(b) {
+		t.Fatalf("the header %s has another algorithm", b)
+	}
+
+	return base64.RawURLEncoding.EncodeToString([]byte(changed))
 }

@@ -100,22 +100,20 @@ func TestServeAndDrain(t *testing.T) {
 		}
 	}
 
-	jar := &http.Client{}
-	resp, err := jar.Post("http://"+addr+"/chat", "application/x-www-form-urlencoded",
+	post, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+addr+"/chat",
 		strings.NewReader("message=x"))
+	get, _ := http.NewRequestWithContext(t.Context(), "GET",
+		"http://"+addr+"/generations/g1/events", nil)
+	post.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	post.Header.Set("Authorization", "Bearer tester")
+	get.Header.Set("Authorization", "Bearer tester")
+	sent, err := http.DefaultTransport.RoundTrip(post)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	resp.Body.Close()
-	// The redirect was followed without the cookie, so ask again with it.
-	req, _ := http.NewRequestWithContext(t.Context(), "GET",
-		"http://"+addr+"/generations/g1/events", nil)
-	for _, c := range resp.Request.Response.Cookies() {
-		req.AddCookie(c)
-	}
-
-	stream, err := jar.Do(req)
+	sent.Body.Close()
+	stream, err := http.DefaultClient.Do(get)
 	if err != nil {
 		t.Fatal(err)
 	}

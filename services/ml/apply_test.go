@@ -227,11 +227,9 @@ func TestAwaitsTheJob(t *testing.T) {
 	await(t, func() bool {
 		return run(t.Context(), []string{"healthcheck"}, environ, io.Discard, io.Discard) == nil
 	})
-	var status bytes.Buffer
+	client := backend(t, environ)
 	await(t, func() bool {
-		status.Reset()
-		return run(t.Context(), []string{"model", "status"}, environ, &status, io.Discard) == nil &&
-			strings.Contains(status.String(), "waiting for the model job, which makes m:")
+		return strings.Contains(state(t, client, url), "waiting for the model job, which makes m:")
 	})
 
 	ready := func() error {

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,13 +16,19 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity/identitytest"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollamatest"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
 
-// project is a folder with the tiny model, and the environment that serves it on a free port.
+// project is a folder with the tiny model, and the environment that serves it on a free port, with a
+// Redis of its own.
 func project(t *testing.T, ollamaURL string) (environ []string, url string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -43,7 +51,41 @@ func project(t *testing.T, ollamaURL string) (environ []string, url string) {
 		"DRAIN_TIMEOUT=5s", "OLLAMA_API_URL=" + ollamaURL,
 		"DEFAULT_MODEL=m", "MODELFILE_PATH=" + filepath.Join(dir, "Modelfile"),
 		"MODELFILE_DIGEST=" + m.Digest, "APPLY_MODEL=true", "MAX_PARALLEL=1", "MAX_QUEUE=2",
-		"GENERATION_TIMEOUT=1m", "KEEP_ALIVE=1m"}, "http://" + addr
+		"GENERATION_TIMEOUT=1m", "KEEP_ALIVE=1m", redisURL + redistest.Start(t).URL}, "http://" + addr
+}
+
+// redisURL begins the variable of the environment that says where Redis is.
+const redisURL = "REDIS_URL="
+
+// backend returns a client whose requests are those of the backend of a service with the environment.
+func backend(t *testing.T, environ []string) *http.Client {
+	t.Helper()
+	at := contract.Redis{}
+	for _, v := range environ {
+		if url, ok := strings.CutPrefix(v, redisURL); ok {
+			at.URL = url
+		}
+	}
+
+	return identitytest.Client(t, at, "tester", identity.ML)
+}
+
+// state returns what the service at the URL says of its model, or "" while it does not answer.
+func state(t *testing.T, client *http.Client, url string) string {
+	t.Helper()
+	resp, err := client.Get(url + "/models")
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+
+	var m mlapi.Models
+	if err := json.NewDecoder(resp.Body).Decode(&m); err != nil {
+		return ""
+	}
+
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s%s", m.Build.Name, m.Build.State, m.Build.Detail,
+		m.Build.Error))
 }
 
 func TestCommandLine(t *testing.T) {
@@ -63,11 +105,9 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("version: %q, %v", out.String(), err)
 	}
 
-	for _, args := range [][]string{{"healthcheck"}, {"model", "status"}} {
-		if err := run(t.Context(), args, nil, io.Discard,
-			io.Discard); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR is not set") {
-			t.Errorf("%v: %v", args, err)
-		}
+	if err := run(t.Context(), []string{"healthcheck"}, nil, io.Discard,
+		io.Discard); err == nil || !strings.Contains(err.Error(), "LISTEN_ADDR is not set") {
+		t.Errorf("healthcheck: %v", err)
 	}
 }
 
@@ -198,12 +238,7 @@ func TestSharesItsQueue(t *testing.T) {
 func TestService(t *testing.T) {
 	s := ollamatest.Start(t)
 	environ, url := project(t, s.URL)
-	if err := run(t.Context(), []string{"model", "status"}, environ, io.Discard,
-		io.Discard); err == nil || strings.Contains(err.Error(), "ml:") ||
-		!strings.Contains(err.Error(), "refused") {
-		t.Errorf("status without a service: %v", err)
-	}
-
+	client := backend(t, environ)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var logs output
@@ -217,12 +252,7 @@ func TestService(t *testing.T) {
 			io.Discard) == nil
 	})
 
-	var out bytes.Buffer
-	await(t, func() bool {
-		out.Reset()
-		return run(t.Context(), []string{"model", "status"}, environ, &out, io.Discard) == nil &&
-			out.String() == "m ready\n"
-	})
+	await(t, func() bool { return state(t, client, url) == "m ready" })
 
 	var progress output
 	if err := run(t.Context(), []string{"model", "apply"}, environ, io.Discard,
@@ -230,7 +260,7 @@ func TestService(t *testing.T) {
 		t.Errorf("apply: %v\n%s", err, progress.String())
 	}
 
-	resp, err := http.Post(url+"/chat", "application/json",
+	resp, err := client.Post(url+"/chat", "application/json",
 		strings.NewReader(`{"messages":[{"role":"user","content":"my secret question"}]}`))
 	if err != nil {
 		t.Fatal(err)
@@ -243,6 +273,7 @@ func TestService(t *testing.T) {
 		t.Errorf("answer: %s", answer)
 	}
 
+	refusesStrangers(t, url, environ)
 	stop()
 	select {
 	case err := <-ended:
@@ -264,6 +295,48 @@ func await(t *testing.T, ok func() bool) {
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it did not become true")
+		}
+	}
+}
+
+// refusesStrangers checks that the service answers the gate and the backend alone.
+func refusesStrangers(t *testing.T, url string, environ []string) {
+	t.Helper()
+	at := contract.Redis{URL: strings.TrimPrefix(environ[len(environ)-1], redisURL)}
+	person := identity.Person{ID: "VICTIM"}
+	sign := func(service, audience string) string {
+		return identity.Authorization(identitytest.Signer(t, at, service).Sign(person, audience))
+	}
+
+	for name, tc := range map[string]struct {
+		authorization string
+		status        int
+	}{
+		"none":             {"", http.StatusUnauthorized},
+		"not a token":      {"Bearer VICTIM", http.StatusUnauthorized},
+		"another audience": {sign(identity.Gate, identity.Backend), http.StatusUnauthorized},
+		"another signer":   {sign("frontend", identity.ML), http.StatusUnauthorized},
+		"the gate":         {sign(identity.Gate, identity.ML), http.StatusOK},
+		"the backend":      {sign(identity.Backend, identity.ML), http.StatusOK},
+	} {
+		for _, path := range []string{"GET /models", "POST /chat", "POST /embed"} {
+			method, path, _ := strings.Cut(path, " ")
+			req, err := http.NewRequestWithContext(t.Context(), method, url+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			req.Header.Set("Authorization", tc.authorization)
+			req.Header.Set(wire.OwnerHeader, "VICTIM")
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if tc.status != resp.StatusCode && (tc.status != http.StatusOK || path == "/models") ||
+				tc.status == http.StatusOK && resp.StatusCode == http.StatusUnauthorized {
+				t.Errorf("%s: %s %s answers %s", name, method, path, resp.Status)
+			}
 		}
 	}
 }

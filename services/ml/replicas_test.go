@@ -29,12 +29,13 @@ type serving struct {
 	t       *testing.T
 	environ []string
 	url     string
+	client  *http.Client
 	logs    output
 }
 
 func startService(t *testing.T, environ []string, url string) *serving {
 	t.Helper()
-	s := &serving{t: t, environ: environ, url: url}
+	s := &serving{t: t, environ: environ, url: url, client: backend(t, environ)}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, nil, environ, io.Discard, &s.logs) }()
@@ -93,7 +94,7 @@ func (s *serving) ask(
 		return nil, nil, err
 	}
 
-	resp, err := http.Post(s.url+"/chat", "application/json", bytes.NewReader(body))
+	resp, err := s.client.Post(s.url+"/chat", "application/json", bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
@@ -24,13 +25,15 @@ import (
 const tokens = 400
 
 // own are the repository's services in their order of start.
-var own = []string{"ml", "backend", "frontend"}
+var own = []string{"ml", "backend", "frontend", "gate"}
 
 // tags are the build tags that services/Dockerfile names.
 const tags = "nethttpomithttp2"
 
 // health are the paths of the services' liveness probes.
-var health = map[string]string{"ml": "/health", "backend": "/health", "frontend": "/healthz"}
+var health = map[string]string{
+	"ml": "/health", "backend": "/health", "frontend": "/healthz", "gate": "/ready",
+}
 
 // chain is the services and their dependencies, run as processes on loopback to measure them
 // without the cost of containers.
@@ -48,6 +51,10 @@ type chain struct {
 
 func (c *chain) url(name, path string) string {
 	return fmt.Sprintf("http://127.0.0.1:%d%s", c.ports[name], path)
+}
+
+func (c *chain) redisURL() string {
+	return fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"])
 }
 
 func (c *chain) stop() {
@@ -184,7 +191,7 @@ func (c *chain) configure() error {
 		}
 	}
 
-	redis := fmt.Sprintf("redis://127.0.0.1:%d/0", c.ports["redis"])
+	redis := c.redisURL()
 
 	// The queue has room for the streams that are open at once.
 	ml, errML := contract.Environ(&mlenv.Config{
@@ -215,13 +222,22 @@ func (c *chain) configure() error {
 		DomainFile: domainFile,
 	})
 
+	gate, errGate := contract.Environ(&gateenv.Config{
+		Common:            common("gate"),
+		RequiredRedis:     contract.RequiredRedis{RedisURL: redis},
+		FrontendURL:       c.url("frontend", ""),
+		Title:             "Bench",
+		SignIn:            gateenv.None,
+		GenerationTimeout: 5 * time.Minute,
+	})
+
 	for name, vars := range map[string][]string{
-		"ml": ml, "backend": backend, "frontend": frontend,
+		"ml": ml, "backend": backend, "frontend": frontend, "gate": gate,
 	} {
 		c.env[name] = append(c.env[name], vars...)
 	}
 
-	return errors.Join(errML, errBackend, errFrontend)
+	return errors.Join(errML, errBackend, errFrontend, errGate)
 }
 
 // service starts one of own.
@@ -233,7 +249,7 @@ func (c *chain) service(ctx context.Context, name string) (*process, error) {
 	return p, err
 }
 
-// all starts the three services and waits until the model can be used.
+// all starts the services and waits until the model can be used.
 func (c *chain) all(ctx context.Context) (map[string]*process, error) {
 	out := map[string]*process{}
 	for _, name := range own {
@@ -262,8 +278,8 @@ func (c *chain) edge(ctx context.Context) (bool, error) {
 
 	config := string(text)
 	for from, to := range map[string]string{
-		"\n:8080 {":               fmt.Sprintf("\n:%d {\n\tbind 127.0.0.1", c.ports["edge"]),
-		"dynamic a frontend 8501": fmt.Sprintf("dynamic a localhost %d", c.ports["frontend"]),
+		"\n:8080 {":           fmt.Sprintf("\n:%d {\n\tbind 127.0.0.1", c.ports["edge"]),
+		"dynamic a gate 8003": fmt.Sprintf("dynamic a localhost %d", c.ports["gate"]),
 	} {
 		if strings.Count(config, from) != 1 {
 			return false, fmt.Errorf("stacks/edge/Caddyfile does not hold %q once: teach the "+

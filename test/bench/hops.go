@@ -11,6 +11,9 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/token"
 )
 
 // hop is a place at which the same answer can be requested.
@@ -18,6 +21,9 @@ type hop struct {
 	name, url string
 	body      any
 	header    http.Header
+
+	// authorization returns the header of a request to a service behind the gate; nil sends none.
+	authorization func() string
 
 	// line reports whether a line of the stream brings text, and whether it ends the answer.
 	line func(line []byte) (text bool, done bool, err error)
@@ -43,7 +49,11 @@ func (b *bench) hops(ctx context.Context) error {
 		return err
 	}
 
-	hops := c.hopsOf()
+	hops, err := c.hopsOf(ctx)
+	if err != nil {
+		return err
+	}
+
 	found, err := c.edge(ctx)
 	if err != nil {
 		return err
@@ -107,7 +117,16 @@ func (t *table) sort(hops []hop) {
 }
 
 // hopsOf returns the hops of an answer, Ollama first, the edge last.
-func (c *chain) hopsOf() []hop {
+func (c *chain) hopsOf(ctx context.Context) ([]hop, error) {
+	signer, err := token.New(ctx, contract.Redis{URL: c.redisURL()})
+	if err != nil {
+		return nil, err
+	}
+
+	sign := func(service string) func() string {
+		return func() string { return signer.Authorization("bench", service) }
+	}
+
 	chat := map[string]any{
 		"model":    "bench",
 		"messages": []map[string]string{{"role": "user", "content": "go"}},
@@ -116,12 +135,13 @@ func (c *chain) hopsOf() []hop {
 	message := map[string]string{"message": "go"}
 	events := http.Header{"Accept": {"text/event-stream"}}
 	return []hop{
-		{"ollama", c.url("ollama", "/api/chat"), chat, nil, ollamaLine},
-		{"ml", c.url("ml", "/chat"), chat, nil, mlLine},
-		{"backend", c.url("backend", "/api/chat"), message, events, eventLine},
-		{"frontend", c.url("frontend", "/api/chat"), message, events, eventLine},
-		{"edge", c.url("edge", "/api/chat"), message, events, eventLine},
-	}
+		{"ollama", c.url("ollama", "/api/chat"), chat, nil, nil, ollamaLine},
+		{"ml", c.url("ml", "/chat"), chat, nil, sign("ml"), mlLine},
+		{"backend", c.url("backend", "/api/chat"), message, events, sign("backend"), eventLine},
+		{"frontend", c.url("frontend", "/api/chat"), message, events, sign("backend"), eventLine},
+		{"gate", c.url("gate", "/api/chat"), message, events, nil, eventLine},
+		{"edge", c.url("edge", "/api/chat"), message, events, nil, eventLine},
+	}, nil
 }
 
 // open sends the question and returns the response when its header has arrived.
@@ -141,6 +161,10 @@ func (h hop) open(ctx context.Context) (*http.Response, error) {
 	}
 
 	req.Header.Set("Content-Type", "application/json")
+	if h.authorization != nil {
+		req.Header.Set("Authorization", h.authorization())
+	}
+
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", h.name, err)

@@ -13,7 +13,7 @@ const streams = 100
 // model that is slower than its users.
 func (b *bench) openStreams(ctx context.Context) error {
 	t := b.report.table("Memory of open streams",
-		"Resident memory before, with 100 answers open through frontend and backend, and the "+
+		"Resident memory before, with 100 answers open through the gate, and the "+
 			"difference for one.",
 		"before", "with 100", "per stream")
 
@@ -38,12 +38,17 @@ func (b *bench) streamsRound(ctx context.Context, t *table) error {
 		return err
 	}
 
-	frontend := c.hopsOf()[3]
-	if _, err := frontend.ask(ctx); err != nil { // the first answer costs more than a stream
+	hops, err := c.hopsOf(ctx)
+	if err != nil {
 		return err
 	}
 
-	measured := []string{"frontend", "backend"}
+	gate := hops[4]
+	if _, err := gate.ask(ctx); err != nil { // the first answer costs more than a stream
+		return err
+	}
+
+	measured := []string{"gate", "frontend", "backend"}
 	before := map[string]float64{}
 	for _, name := range measured {
 		if before[name], err = all[name].rss(); err != nil {
@@ -61,7 +66,7 @@ func (b *bench) streamsRound(ctx context.Context, t *table) error {
 	}()
 
 	for range streams {
-		r, err := frontend.open(ctx) // the answer has begun when it returns
+		r, err := gate.open(ctx) // the answer has begun when it returns
 		if err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ func TestKills(t *testing.T) {
 	}
 
 	s := startProcesses(t)
-	services := []string{"frontend", "backend", "ml", "ollama", "redis"}
+	services := []string{"gate", "frontend", "backend", "ml", "ollama", "redis"}
 	if s.edge {
 		services = append(services, "edge")
 	}

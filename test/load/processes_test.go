@@ -26,6 +26,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/frontend/domain"
 	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/codexcontinue/codexcontinue/test/slowmodel"
@@ -123,8 +124,8 @@ func (p *process) await(ctx context.Context) error {
 }
 
 // processes are a stack on this machine without containers: Redis, the slow model, ml, two backends
-// behind a balancer that does what a cluster's Service does, a frontend, and the edge where there
-// is a Caddy.
+// behind a balancer that does what a cluster's Service does, a frontend, a gate, and the edge where
+// there is a Caddy.
 type processes struct {
 	url string
 	all map[string][]*process
@@ -147,6 +148,7 @@ func startProcesses(t *testing.T) *processes {
 		"ml":        "./services/ml",
 		"backend":   "./services/backend",
 		"frontend":  "./services/frontend",
+		"gate":      "./services/gate",
 		"slowmodel": "./test/slowmodel/cmd/slowmodel",
 	} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg)
@@ -306,7 +308,22 @@ func startProcesses(t *testing.T) *processes {
 		}),
 	})
 
-	s.url = "http://" + frontendAt
+	gateAt := freeAddress(t)
+	add("gate", &process{
+		address: gateAt,
+		healthy: "/ready",
+		argv:    []string{filepath.Join(dir, "gate")},
+		env: environ(&gateenv.Config{
+			Common:            common(gateAt),
+			RequiredRedis:     contract.RequiredRedis{RedisURL: "redis://" + redisAt + "/0"},
+			FrontendURL:       "http://" + frontendAt,
+			Title:             "Load",
+			SignIn:            gateenv.None,
+			GenerationTimeout: 5 * time.Minute,
+		}),
+	})
+
+	s.url = "http://" + gateAt
 	if caddy, err := exec.LookPath("caddy"); err == nil {
 		edgeAt := freeAddress(t)
 		add("edge", &process{address: edgeAt, healthy: "/edge/health", env: []string{"HOME=" + dir},
@@ -316,7 +333,7 @@ func startProcesses(t *testing.T) *processes {
 				"--adapter",
 				"caddyfile",
 				"--config",
-				writeCaddyfile(t, dir, cmp.Or(os.Getenv(sources), root), edgeAt, frontendAt),
+				writeCaddyfile(t, dir, cmp.Or(os.Getenv(sources), root), edgeAt, gateAt),
 			}})
 
 		s.url, s.edge = "http://"+edgeAt, true
@@ -324,7 +341,7 @@ func startProcesses(t *testing.T) *processes {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	for _, service := range []string{"redis", "ollama", "ml", "backend", "frontend", "edge"} {
+	for _, service := range []string{"redis", "ollama", "ml", "backend", "frontend", "gate", "edge"} {
 		for _, p := range s.all[service] {
 			if err := errors.Join(p.start(), p.await(ctx)); err != nil {
 				text, _ := os.ReadFile(p.log.Name()) // only to say more
@@ -381,7 +398,7 @@ func writeModel(t *testing.T, dir string) {
 }
 
 // writeCaddyfile writes the stack's own Caddyfile with addresses of this machine.
-func writeCaddyfile(t *testing.T, dir, root, edge, frontend string) string {
+func writeCaddyfile(t *testing.T, dir, root, edge, gate string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, "stacks", "edge", "Caddyfile"))
 	if err != nil {
@@ -389,11 +406,11 @@ func writeCaddyfile(t *testing.T, dir, root, edge, frontend string) string {
 	}
 
 	_, edgePort, _ := net.SplitHostPort(edge)
-	_, frontendPort, _ := net.SplitHostPort(frontend)
+	_, gatePort, _ := net.SplitHostPort(gate)
 	config := string(text)
 	for from, to := range map[string]string{
-		"\n:8080 {":               "\n:" + edgePort + " {\n\tbind 127.0.0.1",
-		"dynamic a frontend 8501": "dynamic a localhost " + frontendPort,
+		"\n:8080 {":           "\n:" + edgePort + " {\n\tbind 127.0.0.1",
+		"dynamic a gate 8003": "dynamic a localhost " + gatePort,
 	} {
 		if strings.Count(config, from) != 1 {
 			t.Fatalf("stacks/edge/Caddyfile does not hold %q once", from)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -281,11 +282,9 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux.ServeHTTP(w, r)
 }
 
+// ownerOf returns who the request is from: the token itself.
 func ownerOf(r *http.Request) string {
-	if o := r.Header.Get(wire.OwnerHeader); o != "" {
-		return o
-	}
-	return "public"
+	return strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 }
 
 // own returns a conversation of the request's owner, or nil. The caller holds the lock.

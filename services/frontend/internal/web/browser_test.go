@@ -211,7 +211,7 @@ func ownerOf(t *testing.T, b *chromium) string {
 		}
 
 		for _, c := range res.Cookies {
-			if c.Name == "codexcontinue_owner" {
+			if c.Name == ownerCookie {
 				owner = c.Value
 			}
 		}

@@ -60,7 +60,7 @@ func (a *App) conversation(w http.ResponseWriter, r *http.Request) {
 func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p chatPage) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
-	me, now, cursor := owner(w, r), time.Now().In(zoneOf(r)), r.URL.Query().Get("cursor")
+	me, now, cursor := caller(r), time.Now().In(zoneOf(r)), r.URL.Query().Get("cursor")
 	var (
 		wg                            sync.WaitGroup
 		list                          backendapi.ConversationPage
@@ -153,7 +153,7 @@ func (a *App) chat(w http.ResponseWriter, r *http.Request) {
 		Message: strings.TrimSpace(strings.ReplaceAll(r.PostForm.Get("message"), "\r\n", "\n")),
 	}
 
-	me := owner(w, r)
+	me := caller(r)
 	switch {
 	case req.Message == "":
 		a.refuse(w, r, req, problem.New(http.StatusUnprocessableEntity, "Write a message first."))
@@ -274,14 +274,14 @@ func (a *App) refuse(
 
 // stop stops an answer.
 func (a *App) stop(w http.ResponseWriter, r *http.Request) {
-	a.act(w, r, a.backend.stop(r.Context(), owner(w, r), r.PathValue("id")),
+	a.act(w, r, a.backend.stop(r.Context(), caller(r), r.PathValue("id")),
 		localPath(r.PostFormValue("back")))
 }
 
 func (a *App) edit(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
-	d, err := a.backend.conversation(ctx, owner(w, r), r.PathValue("id"), "")
+	d, err := a.backend.conversation(ctx, caller(r), r.PathValue("id"), "")
 	if err != nil {
 		a.failed(w, r, err)
 		return
@@ -300,11 +300,11 @@ func (a *App) rename(w http.ResponseWriter, r *http.Request) {
 	}
 
 	id := r.PathValue("id")
-	a.act(w, r, a.backend.rename(r.Context(), owner(w, r), id, title), "/c/"+url.PathEscape(id))
+	a.act(w, r, a.backend.rename(r.Context(), caller(r), id, title), "/c/"+url.PathEscape(id))
 }
 
 func (a *App) remove(w http.ResponseWriter, r *http.Request) {
-	err := a.backend.remove(r.Context(), owner(w, r), r.PathValue("id"))
+	err := a.backend.remove(r.Context(), caller(r), r.PathValue("id"))
 	if isNotFound(err) {
 		err = nil // deleted already, in another tab
 	}
@@ -338,7 +338,7 @@ func (a *App) sidebarFragment(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
 	current := r.URL.Query().Get("current")
-	list, err := a.backend.conversations(ctx, owner(w, r), "")
+	list, err := a.backend.conversations(ctx, caller(r), "")
 	path := "/"
 	if current != "" {
 		path = "/c/" + current
@@ -352,7 +352,7 @@ func (a *App) sidebarFragment(w http.ResponseWriter, r *http.Request) {
 func (a *App) modelFragment(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
-	models, err := a.backend.models(ctx, owner(w, r))
+	models, err := a.backend.models(ctx, caller(r))
 	a.fragment(w, r, "model", newModelState(models, err, r.URL.Query().Get("selected")))
 }
 

@@ -19,15 +19,14 @@ type client struct{ hop *hop.Client }
 
 func newClient(base string) *client { return &client{hop.New("backend", base)} }
 
-func ownedBy(owner string) http.Header {
-	return http.Header{http.CanonicalHeaderKey(wire.OwnerHeader): {owner}}
-}
+// of returns the headers of a request of the caller.
+func of(caller string) http.Header { return http.Header{"Authorization": {caller}} }
 
 // start sends a message under its key. Sent again with it, it is still one message.
 func (c *client) start(
-	ctx context.Context, owner, key string, req backendapi.ChatRequest,
+	ctx context.Context, caller, key string, req backendapi.ChatRequest,
 ) (g backendapi.Generation, err error) {
-	h := ownedBy(owner)
+	h := of(caller)
 	h.Set(wire.KeyHeader, key)
 	err = c.hop.JSON(ctx, http.MethodPost, "/api/chat", req, &g, h)
 	return g, err
@@ -36,9 +35,9 @@ func (c *client) start(
 // follow opens the events of an answer, from the one after the event with the id after, or from the
 // first if that is empty.
 func (c *client) follow(
-	ctx context.Context, owner, generation, after string,
+	ctx context.Context, caller, generation, after string,
 ) (*http.Response, error) {
-	h := ownedBy(owner)
+	h := of(caller)
 	h.Set("Accept", sse.ContentType)
 	if after != "" {
 		h.Set("Last-Event-ID", after)
@@ -47,53 +46,53 @@ func (c *client) follow(
 		nil, h)
 }
 
-func (c *client) stop(ctx context.Context, owner, generation string) error {
+func (c *client) stop(ctx context.Context, caller, generation string) error {
 	return c.hop.JSON(ctx, http.MethodDelete, "/api/generations/"+url.PathEscape(generation), nil,
-		nil, ownedBy(owner))
+		nil, of(caller))
 }
 
 func (c *client) conversations(
-	ctx context.Context, owner, cursor string,
+	ctx context.Context, caller, cursor string,
 ) (p backendapi.ConversationPage, err error) {
 	q := url.Values{"limit": {"50"}}
 	if cursor != "" {
 		q.Set("cursor", cursor)
 	}
-	err = c.hop.JSON(ctx, http.MethodGet, "/api/conversations?"+q.Encode(), nil, &p, ownedBy(owner))
+	err = c.hop.JSON(ctx, http.MethodGet, "/api/conversations?"+q.Encode(), nil, &p, of(caller))
 	return p, err
 }
 
 // conversation returns a conversation with the messages before the cursor, or its last
 // ones if that is empty.
 func (c *client) conversation(
-	ctx context.Context, owner, id, before string,
+	ctx context.Context, caller, id, before string,
 ) (d backendapi.ConversationDetail, err error) {
 	path := "/api/conversations/" + url.PathEscape(id)
 	if before != "" {
 		path += "?" + url.Values{"before": {before}}.Encode()
 	}
-	err = c.hop.JSON(ctx, http.MethodGet, path, nil, &d, ownedBy(owner))
+	err = c.hop.JSON(ctx, http.MethodGet, path, nil, &d, of(caller))
 	return d, err
 }
 
-func (c *client) rename(ctx context.Context, owner, id, title string) error {
+func (c *client) rename(ctx context.Context, caller, id, title string) error {
 	ctx = hop.Repeatable(ctx) // the same title twice is one title
 	return c.hop.JSON(ctx, http.MethodPatch, "/api/conversations/"+url.PathEscape(id),
-		backendapi.Rename{Title: title}, nil, ownedBy(owner))
+		backendapi.Rename{Title: title}, nil, of(caller))
 }
 
-func (c *client) remove(ctx context.Context, owner, id string) error {
+func (c *client) remove(ctx context.Context, caller, id string) error {
 	return c.hop.JSON(ctx, http.MethodDelete, "/api/conversations/"+url.PathEscape(id), nil, nil,
-		ownedBy(owner))
+		of(caller))
 }
 
-func (c *client) models(ctx context.Context, owner string) (m mlapi.Models, err error) {
-	err = c.hop.JSON(ctx, http.MethodGet, "/api/models", nil, &m, ownedBy(owner))
+func (c *client) models(ctx context.Context, caller string) (m mlapi.Models, err error) {
+	err = c.hop.JSON(ctx, http.MethodGet, "/api/models", nil, &m, of(caller))
 	return m, err
 }
 
-func (c *client) status(ctx context.Context, owner string) (s backendapi.Status, err error) {
-	err = c.hop.JSON(ctx, http.MethodGet, "/api/status", nil, &s, ownedBy(owner))
+func (c *client) status(ctx context.Context, caller string) (s backendapi.Status, err error) {
+	err = c.hop.JSON(ctx, http.MethodGet, "/api/status", nil, &s, of(caller))
 	return s, err
 }
 

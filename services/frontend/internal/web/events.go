@@ -86,7 +86,7 @@ type pageEndData struct {
 // then what follows. With ?whole=1 it does so from the start, for a page that shows a part
 // of the answer already.
 func (a *App) events(w http.ResponseWriter, r *http.Request) {
-	me, id := owner(w, r), r.PathValue("id")
+	me, id := caller(r), r.PathValue("id")
 	resp, err := a.backend.follow(r.Context(), me, id, "")
 	if err != nil {
 		p := asProblem(err)
@@ -180,6 +180,9 @@ func (a *App) read(
 			}
 			if isGone(err) {
 				return fmt.Errorf("the answer is gone: %w", err)
+			}
+			if asProblem(err).Status == http.StatusUnauthorized {
+				return errCut // the gate has to say anew who the browser's person is
 			}
 		}
 	}

@@ -54,7 +54,7 @@ func TestListAlone(t *testing.T) {
 	s := newSite(t, echo)
 	v := s.visitor()
 	v.do("POST", "/chat", "message=mine")
-	me := v.jar.m["codexcontinue_owner"].Value
+	me := v.jar.m[ownerCookie].Value
 	for i := range 60 {
 		id := "x" + strings.Repeat("x", i)
 		s.backend.Add(me, backendapi.ConversationDetail{Conversation: backendapi.Conversation{

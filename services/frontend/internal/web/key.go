@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
-	"regexp"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -14,25 +13,6 @@ import (
 
 // newKey returns an idempotency key for a form.
 func newKey() string { return rand.Text() }
-
-// pageKey matches the keys that the site's pages and their scripts put into a form, and edgeKey those
-// that the edge puts into the header: random ones, which nobody can guess.
-var (
-	pageKey = regexp.MustCompile(`^([A-Z2-7]{26}|[0-9a-f]{32})$`)
-	edgeKey = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
-)
-
-// randomKey returns the key that the request came with if it is one of those, else "". A client's own
-// may be anything, such as a hash of what everybody knows.
-func randomKey(r *http.Request) string {
-	key := sentKey(r)
-	inForm := r.PostForm.Get("key") != ""
-	if inForm && pageKey.MatchString(key) || !inForm && edgeKey.MatchString(key) {
-		return key
-	}
-
-	return ""
-}
 
 // sentKey returns the key that the request came with: the form's, else that of the header, which the
 // edge sets for a browser without scripts. It is empty where there is none.

@@ -111,50 +111,6 @@ func TestProxyWithoutKey(t *testing.T) {
 	}
 }
 
-// TestSentTwiceWithoutACookie checks that a browser's first message, which is sent again before the
-// reply has brought its cookie, is one message of one owner. A key that others may use as well makes
-// no owner.
-func TestSentTwiceWithoutACookie(t *testing.T) {
-	const (
-		ofPage   = "ABCDEFGHIJKLMNOPQRSTUVWXY2"
-		ofScript = "00112233445566778899aabbccddeeff"
-		ofEdge   = "3f2b8c1e-5d47-4a90-9c1b-2f6e8d7a0b13"
-		guessed  = "1"
-	)
-	for _, tt := range []struct {
-		name, path, body, key string
-		messages              int
-	}{
-		{"form", "/chat", url.Values{"message": {"hi"}, "key": {ofPage}}.Encode(), "", 1},
-		{"form without a key", "/chat", "message=hi", ofEdge, 1},
-		{"script", "/chat", url.Values{"message": {"hi"}, "key": {ofScript}}.Encode(), ofEdge, 1},
-		{"API", "/api/chat", `{"message":"hi"}`, ofEdge, 1},
-		{"form with a key that is none", "/chat", "message=hi&key=" + guessed, "", 2},
-		{"API with a hash", "/api/chat", `{"message":"hi"}`, ofScript, 2},
-		{"API with a key that is none", "/api/chat", `{"message":"hi"}`, guessed, 2},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			s := newSite(t, echo)
-			owners := map[string]bool{}
-			for range 2 {
-				v := s.visitor()
-				r := v.do("POST", tt.path, tt.body, wire.KeyHeader, tt.key)
-				if r.StatusCode >= 400 {
-					t.Fatalf("%s: %s", r.Status, r.body)
-				}
-				c := v.jar.m["codexcontinue_owner"]
-				if c == nil || !regexp.MustCompile(`^[A-Z2-7]{26}$`).MatchString(c.Value) {
-					t.Fatalf("cookie %+v", c)
-				}
-				owners[c.Value] = true
-			}
-			if got := s.backend.Questions(); len(got) != tt.messages || len(owners) != tt.messages {
-				t.Errorf("%d messages of %d owners, want %d", len(got), len(owners), tt.messages)
-			}
-		})
-	}
-}
-
 // TestRetryHasItsOwnKey checks that asking again is another message.
 func TestRetryHasItsOwnKey(t *testing.T) {
 	s := newSite(t, func(_ string, a *fakebackend.Answer) { a.Error(problem.New(502, "died")) })

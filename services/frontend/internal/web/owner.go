@@ -1,52 +1,32 @@
 package web
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base32"
 	"net/http"
 	"strings"
 	"time"
-)
 
-// ownerCookie holds a browser's random id. Whoever has the id has the conversations, so scripts
-// cannot read it, and it is sent only with requests from this site's own pages.
-const ownerCookie = "codexcontinue_owner"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+)
 
 // cookieAge is the longest time that browsers keep a cookie.
 const cookieAge = 400 * 24 * time.Hour
 
-// owner returns the browser's id. A browser without one, or with one that this service cannot have
-// made, gets a new one of 130 bits. It is random, but for a message, which may be sent again before
-// the browser has heard of it: there it follows from the message's key.
-func owner(w http.ResponseWriter, r *http.Request) string {
-	if c, err := r.Cookie(ownerCookie); err == nil && validOwner(c.Value) {
-		return c.Value
-	}
+// caller returns what the request says of the person it is from: the header Authorization, in which the
+// gate names and signs for them. The backend checks it.
+func caller(r *http.Request) string { return r.Header.Get("Authorization") }
 
-	id := rand.Text()
+// signed refuses requests that do not come through the gate.
+func (a *App) signed(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if caller(r) == "" {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			problem.Write(w, r, problem.New(http.StatusUnauthorized,
+				"This service takes requests through the stack's edge only."))
+			return
+		}
 
-	if key := randomKey(r); key != "" {
-		sum := sha256.Sum256([]byte("owner\x00" + key))
-		id = base32.StdEncoding.EncodeToString(sum[:])[:len(id)]
-	}
-
-	http.SetCookie(w, &http.Cookie{
-		Name:     ownerCookie,
-		Value:    id,
-		Path:     "/",
-		MaxAge:   int(cookieAge.Seconds()),
-		HttpOnly: true,
-		SameSite: http.SameSiteLaxMode,
-		Secure:   secure(r),
+		h.ServeHTTP(w, r)
 	})
-
-	return id
-}
-
-// validOwner reports whether id has the form of rand.Text: 26 characters of base32.
-func validOwner(id string) bool {
-	return len(id) == 26 && strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
 // secure reports whether the browser reached the site over TLS, which ends at the edge.

@@ -148,8 +148,8 @@ func (a *App) fail(w http.ResponseWriter, r *http.Request, status int, detail st
 
 func (a *App) notFound(w http.ResponseWriter, r *http.Request) {
 	a.fail(w, r, http.StatusNotFound,
-		"The page does not exist, or no longer. Conversations can be seen only in the browser "+
-			"that began them.")
+		"The page does not exist, or no longer. Conversations can be seen only by those who began "+
+			"them.")
 }
 
 // wantsJSON reports whether the page's script makes the request.

@@ -11,18 +11,16 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
-// proxy forwards /api/ to the backend in the name of the browser's owner. It drops what the client
-// sends as the owner, and its cookies, which concern this service only.
+// proxy forwards /api/ to the backend, in the name of the caller. It drops cookies, which concern this
+// service only.
 func (a *App) proxy() http.Handler {
-	rp := &httputil.ReverseProxy{
+	return &httputil.ReverseProxy{
 		Transport:     a.backend.hop.Transport(), // sends refused requests again
 		FlushInterval: -1,                        // events are forwarded as they come
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(&url.URL{Scheme: a.backbase.Scheme, Host: a.backbase.Host})
 			pr.SetXForwarded()
 			pr.Out.Header.Del("Cookie")
-			// The handler below sets it, on a request whose own header was dropped.
-			pr.Out.Header.Set(wire.OwnerHeader, pr.In.Header.Get(wire.OwnerHeader))
 			pr.Out.Header.Set(wire.RequestIDHeader, logging.RequestID(pr.In.Context()))
 		},
 		ModifyResponse: func(resp *http.Response) error {
@@ -55,11 +53,4 @@ func (a *App) proxy() http.Handler {
 					"The backend cannot be reached. Try again in a moment."))
 		},
 	}
-
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := owner(w, r)
-		r = r.Clone(r.Context())
-		r.Header.Set(wire.OwnerHeader, id)
-		rp.ServeHTTP(w, r)
-	})
 }

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"crypto/rand"
 	"io"
 	"log/slog"
 	"net"
@@ -76,12 +77,31 @@ func newSiteAt(
 	}
 
 	app.Register(srv)
-	s := httptest.NewServer(srv.Handler())
+	s := httptest.NewServer(gate(srv.Handler()))
 	t.Cleanup(func() { _ = app.Drain(t.Context()); s.CloseClientConnections(); s.Close() })
 	return &site{t: t, url: s.URL, backend: b, app: app, kill: func() {
 		s.Listener.Close()
 		s.CloseClientConnections()
 	}}
+}
+
+// ownerCookie is the cookie by which the tests' gate knows a browser.
+const ownerCookie = "codexcontinue_owner"
+
+// gate stands before the site and says who a request is from, as the stack's own does.
+func gate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := r.Cookie(ownerCookie)
+		if err != nil {
+			c = &http.Cookie{Name: ownerCookie, Value: rand.Text(), Path: "/"}
+			if r.URL.Path != "/theme" && !strings.HasPrefix(r.URL.Path, "/static/") {
+				http.SetCookie(w, c)
+			}
+		}
+
+		r.Header.Set("Authorization", "Bearer "+c.Value)
+		next.ServeHTTP(w, r)
+	})
 }
 
 // visitor returns a client that keeps its cookies and follows no redirects.

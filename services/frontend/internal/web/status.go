@@ -142,11 +142,11 @@ func statusWords(s string) (words, tone string) {
 }
 
 func (a *App) status(w http.ResponseWriter, r *http.Request) {
-	p := a.page(r, "Status", sidebar{Hidden: true}, a.statusData(r, owner(w, r)))
+	p := a.page(r, "Status", sidebar{Hidden: true}, a.statusData(r, caller(r)))
 	p.Refresh = 5
 	a.render(w, r, http.StatusOK, "status", p)
 }
 
 func (a *App) statusFragment(w http.ResponseWriter, r *http.Request) {
-	a.fragment(w, r, "health", a.statusData(r, owner(w, r)))
+	a.fragment(w, r, "health", a.statusData(r, caller(r)))
 }

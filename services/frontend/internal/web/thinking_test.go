@@ -143,7 +143,7 @@ func TestEarlierMessages(t *testing.T) {
 			})
 	}
 
-	s.backend.Add(v.jar.m["codexcontinue_owner"].Value, d)
+	s.backend.Add(v.jar.m[ownerCookie].Value, d)
 	s.backend.PageSize(4)
 	page := v.get("/c/long").body
 	mustContain(t, page, "question four", "answer five", `href="/c/long?before=6"`, `id="composer"`)

@@ -92,11 +92,11 @@ func (a *App) Register(s *server.Server) {
 		"GET /fragments/status":        a.statusFragment,
 		"/":                            a.notFound,
 	} {
-		s.Handle(pattern, a.protect(h))
+		s.Handle(pattern, a.protect(a.signed(h)))
 	}
 
 	s.Handle("GET /static/{hash}/{name}", a.protect(a.assets))
-	s.Handle("/api/", a.protect(a.proxy()))
+	s.Handle("/api/", a.protect(a.signed(a.proxy())))
 }
 
 // Drain ends the event streams; their browsers reconnect and find another replica.

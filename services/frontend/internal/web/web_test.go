@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -18,6 +19,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
@@ -84,23 +86,11 @@ func TestChatWithoutJavaScript(t *testing.T) {
 	}
 }
 
+// TestOwner checks that the backend gets the token that the gate made, and that nobody is served
+// without one.
 func TestOwner(t *testing.T) {
 	s := newSite(t, echo)
 	v, other := s.visitor(), s.visitor()
-	v.get("/")
-	c := v.jar.m["codexcontinue_owner"]
-	if c == nil || !regexp.MustCompile(`^[A-Z2-7]{26}$`).MatchString(c.Value) || !c.HttpOnly ||
-		c.SameSite != http.SameSiteLaxMode || c.Secure || c.Path != "/" {
-		t.Fatalf("cookie %+v", c)
-	}
-
-	if r := v.get("/"); len(r.Cookies()) != 0 {
-		t.Error("a browser that has an id got another")
-	}
-	if r := s.visitor().get("/", "X-Forwarded-Proto", "https"); !r.Cookies()[0].Secure {
-		t.Error("the cookie may leave over plain HTTP though the site is on HTTPS")
-	}
-
 	v.do("POST", "/chat", "message=mine")
 	mustContain(t, v.get("/").body, `href="/c/c1"`)
 	if r := other.get("/c/c1"); r.StatusCode != http.StatusNotFound ||
@@ -108,21 +98,39 @@ func TestOwner(t *testing.T) {
 		t.Errorf("another browser sees the conversation: %s", r.Status)
 	}
 
-	for _, forged := range []string{"x", "public", strings.Repeat("a", 26), strings.Repeat("A", 27)} {
-		w := s.visitor()
-		w.jar.m["codexcontinue_owner"] = &http.Cookie{Name: "codexcontinue_owner", Value: forged}
-		if got := w.get("/").Cookies(); len(got) != 1 {
-			t.Errorf("the id %q was accepted", forged)
+	for _, h := range s.backend.Headers() {
+		if got := h.Get("Authorization"); got != "Bearer "+v.jar.m[ownerCookie].Value &&
+			got != "Bearer "+other.jar.m[ownerCookie].Value {
+			t.Errorf("the backend got %q", got)
+		}
+		if h.Get("Cookie") != "" || h.Get(wire.OwnerHeader) != "" {
+			t.Errorf("the backend got %v", h)
+		}
+	}
+}
+
+// TestWithoutGate checks that nobody gets past the gate: only files and probes are for everybody.
+func TestWithoutGate(t *testing.T) {
+	s := newSite(t, echo)
+	srv := server.New("frontend", slog.New(slog.DiscardHandler), time.Second)
+	s.app.Register(srv)
+	for target, want := range map[string]int{
+		"GET /": 401, "GET /c/c1": 401, "GET /c/c1/edit": 401, "POST /chat": 401,
+		"POST /c/c1/rename": 401, "POST /c/c1/delete": 401, "GET /generations/g1/events": 401,
+		"POST /generations/g1/stop": 401, "GET /status": 401, "GET /fragments/sidebar": 401,
+		"GET /api/conversations": 401, "DELETE /api/conversations/c1": 401, "GET /nothing": 401,
+		"GET /static/x/app.css": 200, "GET /healthz": 200, "GET /ready": 200,
+	} {
+		method, path, _ := strings.Cut(target, " ")
+		w := httptest.NewRecorder()
+		srv.Handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		if w.Code != want {
+			t.Errorf("%s: %d, want %d", target, w.Code, want)
 		}
 	}
 
-	for _, h := range s.backend.Headers() {
-		if o := h.Get(wire.OwnerHeader); len(o) != 26 && o != "" {
-			t.Errorf("the backend got the owner %q", o)
-		}
-		if h.Get("Cookie") != "" {
-			t.Error("the backend got a cookie")
-		}
+	if got := s.backend.Headers(); len(got) > 0 {
+		t.Errorf("the backend got %v", got)
 	}
 }
 
@@ -130,7 +138,7 @@ func TestProxy(t *testing.T) {
 	s := newSite(t, echo)
 	v := s.visitor()
 	v.get("/")
-	me := v.jar.m["codexcontinue_owner"].Value
+	me := v.jar.m[ownerCookie].Value
 	r := v.do("POST", "/api/chat", `{"message":"hi"}`, "Content-Type", "application/json",
 		wire.OwnerHeader, "victim", "X-Request-Id", "trace-1", "Connection", "X-Hop", "X-Hop",
 		"1")
@@ -143,8 +151,8 @@ func TestProxy(t *testing.T) {
 
 	h := s.backend.Headers()
 	last := h[len(h)-1]
-	if got := last.Values(wire.OwnerHeader); len(got) != 1 || got[0] != me {
-		t.Errorf("the backend got the owner %q, want %q", got, me)
+	if got := last.Values("Authorization"); len(got) != 1 || got[0] != "Bearer "+me {
+		t.Errorf("the backend got %q, want the token of %q", got, me)
 	}
 
 	if last.Get("Cookie") != "" || last.Get("X-Hop") != "" ||
@@ -425,7 +433,7 @@ func TestListIsGroupedByDayInTheBrowsersZone(t *testing.T) {
 	s := newSite(t, echo)
 	v := s.visitor()
 	v.get("/")
-	me := v.jar.m["codexcontinue_owner"].Value
+	me := v.jar.m[ownerCookie].Value
 	tokyo, err := time.LoadLocation("Asia/Tokyo")
 	if err != nil {
 		t.Skipf("no time zones on this machine: %v", err)
@@ -467,7 +475,7 @@ func TestListPages(t *testing.T) {
 	s := newSite(t, echo)
 	v := s.visitor()
 	v.get("/")
-	me := v.jar.m["codexcontinue_owner"].Value
+	me := v.jar.m[ownerCookie].Value
 	for i := range 60 {
 		id := "x" + string(rune('A'+i/26)) + string(rune('a'+i%26))
 		s.backend.Add(me,
