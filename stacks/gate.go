@@ -14,10 +14,12 @@ func gate(environment string) Service {
 	s.Contract = &gateenv.Config{
 		Common:            common(environment, gatePort),
 		FrontendURL:       url("http", Frontend, frontendPort),
+		MLServiceURL:      url("http", ML, mlPort),
+		RawCompletions:    true,
 		SignIn:            gateenv.None,
 		GenerationTimeout: generationTimeout,
 	}
 
-	s.DependsOn, s.Calls = []string{Redis, Frontend}, []string{Redis, Frontend}
+	s.DependsOn, s.Calls = []string{Redis, Frontend}, []string{Redis, Frontend, ML}
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 )
 
 // privateNetwork has no way out.
@@ -26,4 +27,6 @@ func healthcare(s *Stack, c Checkout) {
 	ollama.Env["OLLAMA_NO_CLOUD"] = "1"
 	ollama.Outside = nil
 	edit(s, func(c *backendenv.Config) { c.ConversationTTL = 30 * 24 * time.Hour })
+	// The domain's SYSTEM prompt is for safety, and a raw prompt goes without it.
+	edit(s, func(c *gateenv.Config) { c.RawCompletions = false })
 }
