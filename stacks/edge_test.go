@@ -107,7 +107,7 @@ func TestEdge(t *testing.T) {
 					return
 				}
 			}
-		case "/echo":
+		case "/echo", "/v1/echo":
 			n, err := io.Copy(io.Discard, r.Body)
 			fmt.Fprint(w, n, err)
 		default:
@@ -167,6 +167,33 @@ func TestEdge(t *testing.T) {
 			resp.Header.Get("Content-Type") != "application/problem+json" ||
 			!strings.Contains(body, `"status":413`) {
 			t.Errorf("2 MiB: %s %s %q", resp.Status, resp.Header.Get("Content-Type"), body)
+		}
+	})
+
+	t.Run("bounds the body of the API", func(t *testing.T) {
+		post := func(n int) (*http.Response, string) {
+			return get(t, request(t, http.MethodPost, url+"/v1/echo",
+				strings.NewReader(strings.Repeat("x", n))))
+		}
+		if _, body := post(7 << 20); body != "7340032 <nil>" {
+			t.Errorf("7 MiB: %s", body)
+		}
+
+		resp, body := post(9 << 20)
+		if resp.StatusCode != http.StatusRequestEntityTooLarge ||
+			resp.Header.Get("Content-Type") != "application/json" ||
+			!strings.Contains(body, `"code":"request_too_large"`) {
+			t.Errorf("9 MiB: %s %s %q", resp.Status, resp.Header.Get("Content-Type"), body)
+		}
+	})
+
+	t.Run("does not log a key in a URL", func(t *testing.T) {
+		get(t, request(t, http.MethodGet, url+"/v1/cck_SECRET1/x?api_key=cck_SECRET2&y=z", nil))
+		p.await("the line in the access log", func() bool {
+			return strings.Contains(p.out.String(), `"uri":"/v1/cck_.../x?api_key=cck_...&y=z"`)
+		})
+		if strings.Contains(p.out.String(), "SECRET") {
+			t.Error("the log shows a key")
 		}
 	})
 
@@ -321,6 +348,9 @@ func TestEdgeResends(t *testing.T) {
 		{"stop", "POST", "/generations/x/stop", "", lost, 2, 200},
 		{"new conversation", "POST", "/api/conversations", "", lost, 1, 502},
 		{"new conversation of a client with a key", "POST", "/api/conversations", "mine", lost, 2, 200},
+		{"question of a program", "POST", "/v1/chat/completions", "", lost, 1, 502},
+		{"question of a program with a key", "POST", "/v1/chat/completions", "mine", lost, 1, 502},
+		{"question of a program that is refused", "POST", "/v1/completions", "", refused("draining"), 2, 200},
 		{"refused by a draining container", "POST", "/api/conversations", "", refused("draining"), 2, 200},
 		{"refused by a starting container", "POST", "/api/conversations", "", refused("starting"), 2, 200},
 		{"an answer that says no", "POST", "/chat", "", refused(""), 1, 503},

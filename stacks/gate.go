@@ -18,12 +18,14 @@ func gate(environment string) Service {
 	s.Contract = &gateenv.Config{
 		Common:            common(environment, gatePort),
 		FrontendURL:       url("http", Frontend, frontendPort),
+		MLServiceURL:      url("http", ML, mlPort),
+		RawCompletions:    true,
 		SignIn:            gateenv.None,
 		SessionIdle:       12 * time.Hour,
 		SessionLife:       7 * 24 * time.Hour,
 		GenerationTimeout: generationTimeout,
 	}
 
-	s.DependsOn, s.Calls = []string{Redis, Frontend}, []string{Redis, Frontend}
+	s.DependsOn, s.Calls = []string{Redis, Frontend}, []string{Redis, Frontend, ML}
 	return s
 }

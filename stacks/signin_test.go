@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// authority is one of nobody's authority, in PEM.
-const authority = `-----BEGIN CERTIFICATE-----
+// someCA is one of nobody's authority, in PEM.
+const someCA = `-----BEGIN CERTIFICATE-----
 MIIBODCB66ADAgECAgEBMAUGAytlcDAPMQ0wCwYDVQQDEwR0ZXN0MCAXDTI2MDEw
 MTAwMDAwMFoYDzIxMjYwMTAxMDAwMDAwWjAPMQ0wCwYDVQQDEwR0ZXN0MCowBQYD
 -----END CERTIFICATE-----
@@ -119,7 +119,7 @@ func TestSignIn(t *testing.T) {
 	}
 
 	settings.SignIn = &stacks.SignInSettings{OIDC: provider()}
-	settings.SignIn.OIDC.CA = authority
+	settings.SignIn.OIDC.CA = someCA
 	settings.Secrets[stacks.OIDCSecretKey] = true
 	settings.PortOffset = 1000
 	stack := load(t, "healthcare", settings)
@@ -151,7 +151,7 @@ func TestSignIn(t *testing.T) {
 
 	secret := stacks.File{Path: "/run/secrets/oidc-client-secret", Secret: stacks.OIDCSecret}
 	if !slices.Contains(svc.Files, secret) ||
-		!slices.Contains(svc.Files, stacks.File{Path: "/etc/oidc-ca/ca.pem", Content: authority}) ||
+		!slices.Contains(svc.Files, stacks.File{Path: "/etc/oidc-ca/ca.pem", Content: someCA}) ||
 		stack.SecretKeys()[stacks.OIDCSecret] != "oidcClientSecret" {
 		t.Errorf("files %v, secrets %v", svc.Files, stack.Secrets)
 	}

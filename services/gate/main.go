@@ -20,8 +20,10 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/openai"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
@@ -116,11 +118,21 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return context.WithoutCancel(ctx)
 	}
 
+	keys := newKeys(st)
+	api := newAPI(srv, cfg, signer, keys, log)
 	if cfg.SignIn == gateenv.None {
-		srv.Handle("/", browser.Loopback(own, http.HandlerFunc(
-			func(w http.ResponseWriter, r *http.Request) {
-				forwarder.Serve(w, r, browser.Person(w, r, names), ended(r))
-			})))
+		local := func(pattern string, h http.Handler) {
+			srv.Handle(pattern, browser.Loopback(own, h))
+		}
+		me := func(w http.ResponseWriter, r *http.Request) (identity.Person, bool) {
+			return browser.Person(w, r, names), true
+		}
+
+		local("/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			forwarder.Serve(w, r, browser.Person(w, r, names), ended(r))
+		}))
+		local(apikey.Path, keys.Page(own, me, noTabs, log))
+		openai.Register(local, api)
 	} else {
 		sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
 		go sessions.Run(running)
@@ -146,7 +158,11 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			p.provider = &provider{p.site, client, cfg.PublicURL}
 			p.site.After = p.provider.after
 		}
-		p.register(srv, account.New(st, names, sessions))
+
+		accounts := account.New(st, names, sessions)
+		accounts.OnRemove(keys.RevokeAll)
+		p.register(srv, accounts, keys.Page(own, signedIn, p.site.Tabs, log))
+		openai.Register(srv.Handle, api)
 	}
 
 	go signer.Run(running, st.Set, log)

@@ -34,6 +34,8 @@ func environ(
 		},
 		RequiredRedis:     contract.RequiredRedis{RedisURL: redisURL},
 		FrontendURL:       frontendURL,
+		MLServiceURL:      frontendURL,
+		RawCompletions:    true,
 		Title:             "CodexContinue",
 		SignIn:            gateenv.None,
 		SessionIdle:       time.Hour,

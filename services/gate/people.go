@@ -7,6 +7,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
@@ -29,7 +30,9 @@ type people struct {
 }
 
 // register adds the routes to the server. Requests that come from another site are refused.
-func (p *people) register(srv *server.Server, accounts *account.Accounts) {
+func (p *people) register(
+	srv *server.Server, accounts *account.Accounts, keys http.Handler,
+) {
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.site.Pages.Fail(w, r, problem.New(http.StatusForbidden,
@@ -57,6 +60,7 @@ func (p *people) register(srv *server.Server, accounts *account.Accounts) {
 		p.forward().ServeHTTP(w, r)
 	}))
 
+	handle(apikey.Path, p.site.Sessions.Require(p.site.Pages, keys))
 	handle("/", p.forward())
 }
 
@@ -79,6 +83,7 @@ func tabs(signIn string) func(identity.Person) []pages.Tab {
 		all := []pages.Tab{
 			{Path: session.AccountPath, Name: "Account"},
 			{Path: session.SessionsPath, Name: "Sessions"},
+			{Path: apikey.Path, Name: "Keys"},
 		}
 		if me.Admin && signIn == gateenv.Accounts {
 			all = append(all, pages.Tab{Path: account.UsersPath, Name: "People"})

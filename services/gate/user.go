@@ -57,7 +57,9 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 
 	log := slog.New(slog.DiscardHandler)
 	sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
-	err = account.New(st, names, sessions).Command(ctx, args, site, stdout)
+	accounts := account.New(st, names, sessions)
+	accounts.OnRemove(newKeys(st).RevokeAll)
+	err = accounts.Command(ctx, args, site, stdout)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", address, err)
 	}

@@ -226,6 +226,8 @@ func (c *chain) configure() error {
 		Common:            common("gate"),
 		RequiredRedis:     contract.RequiredRedis{RedisURL: redis},
 		FrontendURL:       c.url("frontend", ""),
+		MLServiceURL:      c.url("ml", ""),
+		RawCompletions:    true,
 		Title:             "Bench",
 		SignIn:            gateenv.None,
 		GenerationTimeout: 5 * time.Minute,

@@ -317,6 +317,8 @@ func startProcesses(t *testing.T) *processes {
 			Common:            common(gateAt),
 			RequiredRedis:     contract.RequiredRedis{RedisURL: "redis://" + redisAt + "/0"},
 			FrontendURL:       "http://" + frontendAt,
+			MLServiceURL:      "http://" + mlAt,
+			RawCompletions:    true,
 			Title:             "Load",
 			SignIn:            gateenv.None,
 			GenerationTimeout: 5 * time.Minute,

@@ -76,6 +76,10 @@ func Write(w io.Writer) error { return write(w, newVocabulary()) }
 // beginning, where the other one finds letters.
 func WriteContinuing(w io.Writer) error { return write(w, newContinuingVocabulary()) }
 
+// WriteCalling writes a model that says the same, and more if its prompt asks for it: see
+// CallingModelfile.
+func WriteCalling(w io.Writer) error { return write(w, newCallingVocabulary()) }
+
 func write(w io.Writer, v *vocabulary) error {
 	if err := writeGGUF(w, v.metadata(), v.tensors()); err != nil {
 		return fmt.Errorf("tinymodel: write GGUF: %w", err)
@@ -92,6 +96,30 @@ func Modelfile(from, end string) string {
 `
 }
 
+// CallingModelfile returns a Modelfile that makes a model from a GGUF file of WriteCalling. Given
+// tools it answers with Call, and with Answer when it has the call's result; between a text and its
+// suffix it writes Filling.
+func CallingModelfile(from string) string {
+	return "FROM " + from + "\n" + `TEMPLATE """{{ if .Suffix }}[before]{{ .Prompt }}[after]` +
+		`{{ .Suffix }}[middle]` + fillToken + `{{ else }}{{ if .System }}[SYS]{{ .System }}[/SYS]
+{{ end }}{{ range .Tools }}[tool] {{ . }}
+{{ end }}{{ $last := "" }}{{ range .Messages }}{{ $last = .Role }}[{{ .Role }}] {{ .Content }}` +
+		`{{ if .ToolCalls }}{{ range .ToolCalls }}` +
+		`{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}` +
+		`{{ end }}{{ end }}
+{{ end }}[assistant]{{ if and .Tools (ne $last "tool") }}` + callToken + `{{ end }}{{ end }}"""
+`
+}
+
+// What a model of WriteCalling says, and the tokens that select it.
+const (
+	Call    = `{"name": "weather", "arguments": {"city": "Oslo"}}`
+	Filling = "return first + second"
+
+	callToken = "<|call|>"
+	fillToken = "<|fill|>"
+)
+
 // vocabulary is the list of tokens and the chain that they form.
 type vocabulary struct {
 	tokens []string
@@ -100,11 +128,13 @@ type vocabulary struct {
 	next   []int // token that follows each class; -1 for none
 }
 
-func newVocabulary() *vocabulary { return makeVocabulary(false) }
+func newVocabulary() *vocabulary { return makeVocabulary(false, false) }
 
-func newContinuingVocabulary() *vocabulary { return makeVocabulary(true) }
+func newContinuingVocabulary() *vocabulary { return makeVocabulary(true, false) }
 
-func makeVocabulary(continuing bool) *vocabulary {
+func newCallingVocabulary() *vocabulary { return makeVocabulary(false, true) }
+
+func makeVocabulary(continuing, calling bool) *vocabulary {
 	v := &vocabulary{}
 	prompt, alt, loop := v.addClass(), v.addClass(), v.addClass()
 	v.add("<unk>", typeUnknown, prompt)
@@ -123,6 +153,14 @@ func makeVocabulary(continuing bool) *vocabulary {
 
 	if continuing {
 		v.addBeginnings(prompt, Answer)
+	}
+
+	if calling {
+		for _, x := range []struct{ token, text string }{{callToken, Call}, {fillToken, Filling}} {
+			class := v.addClass()
+			v.add(x.token, typeControl, class)
+			v.addSentence(class, x.text, false)
+		}
 	}
 
 	v.addSentence(prompt, Answer, false)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,7 +89,7 @@ func TestOllamaReadsWhatIsWritten(t *testing.T) {
 
 // Following the chain of tokens without Ollama gives the sentences that the constants promise.
 func TestChainSaysTheAnswers(t *testing.T) {
-	v := newVocabulary()
+	v := newCallingVocabulary()
 	say := func(class, limit int) string {
 		var b strings.Builder
 		for range limit {
@@ -112,6 +113,8 @@ func TestChainSaysTheAnswers(t *testing.T) {
 		{"any prompt", 0, 100, Answer},
 		{"alt", 1, 100, AltAnswer},
 		{"loop", 2, 4, LoopWords + LoopWords},
+		{"call", v.class[slices.Index(v.tokens, callToken)], 100, Call},
+		{"filling", v.class[slices.Index(v.tokens, fillToken)], 100, Filling},
 	} {
 		if got := say(tc.class, tc.limit); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
@@ -132,6 +135,10 @@ func TestChainSaysTheAnswers(t *testing.T) {
 }
 
 func TestModelfileIsValid(t *testing.T) {
+	if _, err := parser.ParseFile(strings.NewReader(CallingModelfile("./tiny.gguf"))); err != nil {
+		t.Errorf("a model that calls: %v", err)
+	}
+
 	for _, end := range []string{"", AltToken, LoopToken} {
 		f, err := parser.ParseFile(strings.NewReader(Modelfile("./tiny.gguf", end)))
 		if err != nil {

@@ -34,6 +34,12 @@ type Config struct {
 	// FrontendURL is the base URL of the frontend, which has the pages.
 	FrontendURL string `env:"FRONTEND_URL,required,notEmpty"`
 
+	// MLServiceURL is the base URL of ml, which the API for programs asks.
+	MLServiceURL string `env:"ML_SERVICE_URL,required,notEmpty"`
+
+	// RawCompletions lets programs send prompts to which the model's SYSTEM prompt is not added.
+	RawCompletions bool `env:"RAW_COMPLETIONS,required"`
+
 	// Title is what the site calls itself.
 	Title string `env:"TITLE,required,notEmpty"`
 
@@ -64,6 +70,7 @@ func (c *Config) Validate() error {
 		contract.HTTPURL("FRONTEND_URL", c.FrontendURL),
 		contract.Positive("SESSION_IDLE", c.SessionIdle),
 		contract.Positive("SESSION_LIFE", c.SessionLife),
+		contract.HTTPURL("ML_SERVICE_URL", c.MLServiceURL),
 		contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
 	}
 	if c.PublicURL != "" {

@@ -9,15 +9,41 @@
 // so the request may be sent again.
 package mlapi
 
-import "github.com/codexcontinue/codexcontinue/services/internal/problem"
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+)
 
 // NDJSON is the media type of a stream of chunks.
 const NDJSON = "application/x-ndjson"
 
-// Message is one turn of a conversation. Role is system, user or assistant.
+// TypeNoModel is the type of a refusal (404) for a model that Ollama does not have.
+const TypeNoModel = "/problems/no-such-model"
+
+// MaxTokens is the largest bound that a request may set for its answer, the option num_predict.
+const MaxTokens = 32768
+
+// Message is one turn of a conversation. Role is system, user or assistant; in a request with Whole
+// it may also be tool, with the result of a call.
 type Message struct {
 	Role    string `json:"role"`
 	Content string `json:"content"`
+
+	// ToolCalls are what an assistant's turn asks for.
+	ToolCalls []ToolCall `json:"tool_calls,omitempty"`
+
+	// ToolName and ToolCallID say of which call a tool's turn is the result.
+	ToolName   string `json:"tool_name,omitempty"`
+	ToolCallID string `json:"tool_call_id,omitempty"`
+}
+
+// ToolCall is a call of a tool that a model asks for. Arguments is a JSON object.
+type ToolCall struct {
+	ID        string          `json:"id,omitempty"`
+	Name      string          `json:"name"`
+	Arguments json.RawMessage `json:"arguments"`
 }
 
 // ChatRequest asks for the next assistant message. An empty Model means the default model.
@@ -29,6 +55,17 @@ type ChatRequest struct {
 	Model    string         `json:"model,omitempty"`
 	Messages []Message      `json:"messages"`
 	Options  map[string]any `json:"options,omitempty"`
+
+	// Whole is set for a program's conversation: nothing of it may be left out, so one that does not
+	// fit is refused, and what its system's messages say follows the model's own SYSTEM prompt. Its
+	// last message is not the assistant's.
+	Whole bool `json:"whole,omitempty"`
+
+	// Tools are what the model may call, each a JSON object in OpenAI's form. Only with Whole.
+	Tools []json.RawMessage `json:"tools,omitempty"`
+
+	// Format is "json" or a JSON schema that the answer has to follow. Only with Whole.
+	Format json.RawMessage `json:"format,omitempty"`
 }
 
 // GenerateRequest asks for the continuation of one prompt.
@@ -37,6 +74,11 @@ type GenerateRequest struct {
 	Prompt  string         `json:"prompt"`
 	System  string         `json:"system,omitempty"`
 	Options map[string]any `json:"options,omitempty"`
+
+	// Raw gives the model the prompt as it is, without its template and its SYSTEM prompt. So does
+	// Suffix, for which the model writes what stands between the two.
+	Raw    bool   `json:"raw,omitempty"`
+	Suffix string `json:"suffix,omitempty"`
 }
 
 // Chunk is one line of an answer.
@@ -58,6 +100,9 @@ type Chunk struct {
 
 	// Text is what the model added.
 	Text string `json:"text,omitempty"`
+
+	// ToolCalls are calls that the model added.
+	ToolCalls []ToolCall `json:"tool_calls,omitempty"`
 
 	// Done ends a complete answer.
 	Done *Done `json:"done,omitempty"`
@@ -90,6 +135,9 @@ type Done struct {
 type EmbedRequest struct {
 	Model string   `json:"model,omitempty"`
 	Input []string `json:"input"`
+
+	// Dimensions shortens the vectors; 0 leaves them as they are.
+	Dimensions int `json:"dimensions,omitempty"`
 }
 
 // EmbedResponse holds the vectors in the order of the inputs.
@@ -101,12 +149,15 @@ type EmbedResponse struct {
 
 // ModelInfo is a model that can be chosen.
 type ModelInfo struct {
-	Name          string `json:"name"`
-	Digest        string `json:"digest"`
-	SizeBytes     int64  `json:"size_bytes"`
-	Family        string `json:"family,omitempty"`
-	ParameterSize string `json:"parameter_size,omitempty"`
-	Quantization  string `json:"quantization,omitempty"`
+	Name      string `json:"name"`
+	Digest    string `json:"digest"`
+	SizeBytes int64  `json:"size_bytes"`
+
+	// Modified is when Ollama got it.
+	Modified      time.Time `json:"modified,omitzero"`
+	Family        string    `json:"family,omitempty"`
+	ParameterSize string    `json:"parameter_size,omitempty"`
+	Quantization  string    `json:"quantization,omitempty"`
 
 	// Default is set for the stack's custom model, Loaded for a model that is in memory.
 	Default bool `json:"default"`

@@ -106,7 +106,12 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 				log = s.log.DebugContext // probes come every few seconds
 			}
 
-			log(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", code, "bytes",
+			path, _, secret := strings.Cut(r.URL.Path, wire.APIKeyPrefix)
+			if secret {
+				path += wire.APIKeyPrefix + "..."
+			}
+
+			log(ctx, "request", "method", r.Method, "path", path, "status", code, "bytes",
 				rec.bytes,
 				"ms", wire.Milliseconds(elapsed))
 		}()

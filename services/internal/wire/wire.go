@@ -19,6 +19,9 @@ const OwnerHeader = "X-Codexcontinue-Owner"
 // header is that of draft-ietf-httpapi-idempotency-key-header.
 const KeyHeader = "Idempotency-Key"
 
+// APIKeyPrefix begins the keys of programs. No log has what follows it.
+const APIKeyPrefix = "cck_"
+
 // RefusedHeader is the reason of a refusal that has done nothing: RefusedDraining or
 // RefusedStarting. From it a proxy that does not read bodies knows that the request may be sent
 // again, to another instance.

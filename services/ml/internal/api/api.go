@@ -139,6 +139,7 @@ func (s *service) models(w http.ResponseWriter, r *http.Request) {
 			Name:          shortName(m.Name),
 			Digest:        m.Digest,
 			SizeBytes:     m.Size,
+			Modified:      m.ModifiedAt,
 			Family:        m.Details.Family,
 			ParameterSize: m.Details.ParameterSize,
 			Quantization:  m.Details.QuantizationLevel,
@@ -246,12 +247,9 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 	}
 
 	slices.Sort(shown)
-	return "", "", problem.Typed(typeNoModel, http.StatusNotFound,
+	return "", "", problem.Typed(mlapi.TypeNoModel, http.StatusNotFound,
 		"There is no model %q. There are: %s.", shortName(name), strings.Join(shown, ", "))
 }
-
-// typeNoModel is the type of a refusal for a model that Ollama does not have.
-const typeNoModel = "/problems/no-such-model"
 
 // shortName returns a model's name as people write it.
 func shortName(name string) string { return strings.TrimSuffix(name, ":latest") }
@@ -268,6 +266,10 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 
 	if len(req.Input) == 0 || slices.Contains(req.Input, "") {
 		problem.Write(w, r, invalid("body.input", "must be a list of texts, none of them empty"))
+		return
+	}
+	if req.Dimensions < 0 {
+		problem.Write(w, r, invalid("body.dimensions", "must not be negative"))
 		return
 	}
 
@@ -292,13 +294,20 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	turn := s.Ollama.Acquire(model, "")
 	defer func() { turn.Release() }()
+	no := false
 	embed := &api.EmbedRequest{
-		Model: model, Input: req.Input, KeepAlive: &api.Duration{Duration: s.KeepAlive},
+		Model: model, Input: req.Input, Dimensions: req.Dimensions, Truncate: &no,
+		KeepAlive: &api.Duration{Duration: s.KeepAlive},
 	}
 	e, err := turn.Client.Embed(ctx, embed)
 	if other := turn.Elsewhere(ctx, err); other != nil {
 		turn = other
 		e, err = turn.Client.Embed(ctx, embed)
+	}
+
+	if ollama.TooLong(err) {
+		err = problem.Typed(problem.TypeTooLong, http.StatusRequestEntityTooLarge,
+			"A text is longer than the model's context. Send it in parts.")
 	}
 
 	if err != nil {
@@ -330,6 +339,10 @@ func (s *service) asProblem(err error) *problem.Problem {
 		return p
 	case errors.Is(err, queue.ErrDraining):
 		return problem.Draining("This instance is shutting down. Try again.")
+	case errors.As(err, &long) && long.Whole:
+		return problem.Typed(problem.TypeTooLong, http.StatusRequestEntityTooLarge,
+			"The prompt has about %d tokens, and %d fit into the model's context beside the answer.",
+			long.Tokens, long.Room)
 	case errors.As(err, &long):
 		return problem.Typed(problem.TypeTooLong, http.StatusRequestEntityTooLarge,
 			"The message has about %d tokens, and %d fit into the model's context beside the system "+
@@ -342,9 +355,10 @@ func (s *service) asProblem(err error) *problem.Problem {
 		return problem.New(http.StatusGatewayTimeout, "The model took too long: %v.", err)
 	case errors.As(err, &status) && status.Status == http.StatusNotFound:
 		s.forget()
-		return problem.Typed(typeNoModel, http.StatusNotFound,
+		return problem.Typed(mlapi.TypeNoModel, http.StatusNotFound,
 			"Ollama no longer has that model: %s.", status.Message)
-	case errors.As(err, &status) && status.Status == http.StatusBadRequest:
+	case errors.As(err, &status) && (status.Status == http.StatusBadRequest ||
+		strings.HasPrefix(status.Message, "invalid JSON schema")):
 		return problem.New(http.StatusBadRequest, "Ollama refused the request: %s", status.Message)
 	}
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"strings"
 	"time"
@@ -19,6 +20,15 @@ type job struct {
 	messages   []api.Message
 	options    map[string]any
 
+	// whole is set if nothing of it may be left out, of which the next two are only then.
+	whole  bool
+	tools  api.Tools
+	format json.RawMessage
+
+	// prompt is set instead of messages for a text that is completed without the model's template,
+	// or between it and suffix.
+	prompt, suffix string
+
 	leftOut int  // how many of the oldest messages were left out
 	again   bool // the text so far was left out: the answer begins again
 	goesOn  bool // the last message is the text so far
@@ -33,11 +43,23 @@ type job struct {
 // estimated.
 const knowWait = 3 * time.Second
 
-// prepare makes the prompt of a request fit. It refuses one that cannot, before it waits for its
-// turn; where the context or the tokenizer is not known, that is left to Ollama.
-func (s *service) prepare(
-	ctx context.Context, name string, given []mlapi.Message, options map[string]any,
-) (*job, error) {
+// measured is a model, and what a prompt for it has to fit into.
+type measured struct {
+	name string // the full one
+	m    *prompt.Model
+
+	// size is the model's context in tokens. reserve of them are kept for the answer, which has
+	// predict of them at most, 0 if nothing says.
+	size, reserve, predict int
+
+	// sure reports whether these are known. Else they are estimates.
+	sure bool
+}
+
+// measure returns what is known of a request's model.
+func (s *service) measure(
+	ctx context.Context, name string, options map[string]any,
+) (*measured, error) {
 	name, digest, err := s.resolve(ctx, name)
 	if err != nil {
 		return nil, err
@@ -46,7 +68,34 @@ func (s *service) prepare(
 	know, cancel := context.WithTimeout(ctx, knowWait)
 	defer cancel()
 	m := s.catalog.Get(know, name, digest)
+	loaded := s.loadedContext(know, m, digest)
+	predict, set := options["num_predict"].(float64)
+	if !set && m != nil {
+		predict = float64(m.NumPredict)
+	}
 
+	size := m.Context(loaded)
+	return &measured{
+		name:    name,
+		m:       m,
+		size:    size,
+		reserve: prompt.Reserve(size, int(predict)),
+		predict: int(predict),
+		sure:    m.Exact() && (m.NumCtx > 0 || loaded > 0),
+	}, nil
+}
+
+// prepare makes the prompt of a request fit. It refuses one that cannot, before it waits for its
+// turn; where the context or the tokenizer is not known, that is left to Ollama.
+func (s *service) prepare(
+	ctx context.Context, name string, given []mlapi.Message, options map[string]any,
+) (*job, error) {
+	k, err := s.measure(ctx, name, options)
+	if err != nil {
+		return nil, err
+	}
+
+	m, size, reserve, predict := k.m, k.size, k.reserve, k.predict
 	messages := make([]api.Message, len(given))
 	for i, x := range given {
 		if x.Role != "system" { // the assistant's words may be the user's: "repeat after me"
@@ -55,18 +104,7 @@ func (s *service) prepare(
 		messages[i] = api.Message{Role: x.Role, Content: x.Content}
 	}
 
-	j := &job{model: name, key: beginning(messages), options: options}
-
-	loaded := s.loadedContext(know, m, digest)
-	size := m.Context(loaded)
-	sure := m.Exact() && (m.NumCtx > 0 || loaded > 0)
-	predict, set := options["num_predict"].(float64)
-	if !set && m != nil {
-		predict = float64(m.NumPredict)
-	}
-
-	reserve := prompt.Reserve(size, int(predict))
-
+	j := &job{model: k.name, key: beginning(messages), options: options}
 	if last := &messages[len(messages)-1]; last.Role == "assistant" {
 		text := strings.TrimRightFunc(last.Content, unicode.IsSpace)
 		j.seam = last.Content[len(text):]
@@ -83,7 +121,7 @@ func (s *service) prepare(
 				if j.options == nil {
 					j.options = map[string]any{}
 				}
-				j.options["num_predict"] = max(1, int(predict)-written)
+				j.options["num_predict"] = max(1, predict-written)
 			}
 		}
 	}
@@ -91,7 +129,7 @@ func (s *service) prepare(
 	j.messages, err = m.Fit(messages, size-reserve)
 	switch {
 	case err == nil:
-	case !sure:
+	case !k.sure:
 		j.messages = prompt.Least(messages)
 	case j.goesOn:
 		if _, alone := m.Fit(messages[:len(messages)-1], size-reserve); alone == nil {
@@ -128,6 +166,10 @@ func (s *service) loadedContext(ctx context.Context, m *prompt.Model, digest str
 
 // less leaves the oldest turn out. It reports whether there was one that may go.
 func (j *job) less() bool {
+	if j.whole {
+		return false
+	}
+
 	messages, ok := prompt.Less(j.messages)
 	if ok {
 		j.leftOut += len(j.messages) - len(messages)

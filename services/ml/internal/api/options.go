@@ -8,20 +8,23 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
 // options are the runner options a request may set, with what their values may be. Others would
 // load the model anew for one request, or reach into the machine (num_gpu, use_mmap, ...).
 var options = map[string]func(any) string{
-	"temperature":    number(0, 2),
-	"top_p":          number(0, 1),
-	"min_p":          number(0, 1),
-	"top_k":          whole(0, 1000),
-	"repeat_penalty": number(0, 2),
-	"num_predict":    whole(1, 32768),
-	"seed":           whole(math.MinInt32, math.MaxInt32),
-	"stop":           stops,
+	"temperature":       number(0, 2),
+	"top_p":             number(0, 1),
+	"min_p":             number(0, 1),
+	"top_k":             whole(0, 1000),
+	"repeat_penalty":    number(0, 2),
+	"presence_penalty":  number(-2, 2),
+	"frequency_penalty": number(-2, 2),
+	"num_predict":       whole(1, mlapi.MaxTokens),
+	"seed":              whole(math.MinInt32, math.MaxInt32),
+	"stop":              stops,
 }
 
 // checkOptions reports every option that cannot be.

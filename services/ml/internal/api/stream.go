@@ -37,19 +37,31 @@ const rewritePause = 100 * time.Millisecond
 func (s *service) chat(w http.ResponseWriter, r *http.Request) {
 	var req mlapi.ChatRequest
 	p := decode(w, r, &req)
-	if p == nil {
+	if p == nil && req.Whole {
+		p = checkWhole(&req)
+	} else if p == nil {
 		p = checkMessages(req.Messages)
+		if len(req.Tools) > 0 || len(req.Format) > 0 {
+			p = invalid("body.whole", "must be set for tools and a format")
+		}
+	}
+
+	prepare := func(ctx context.Context) (*job, error) {
+		if req.Whole {
+			return s.prepareWhole(ctx, &req)
+		}
+		return s.prepare(ctx, req.Model, req.Messages, req.Options)
 	}
 
 	run := func(ctx context.Context, c *ollama.Client, j *job, token onToken) error {
 		no := false
 		return c.Chat(ctx, &api.ChatRequest{
 			Model: j.model, Messages: j.messages, Options: j.options, Truncate: &no, Shift: &no,
-			KeepAlive: &api.Duration{Duration: s.KeepAlive},
+			Tools: j.tools, Format: j.format, KeepAlive: &api.Duration{Duration: s.KeepAlive},
 		}, token)
 	}
 
-	s.respond(w, r, p, req.Model, req.Messages, req.Options, run)
+	s.respond(w, r, p, req.Options, prepare, run)
 }
 
 // onToken gets an answer's tokens.
@@ -60,8 +72,8 @@ type runner = func(ctx context.Context, c *ollama.Client, j *job, token onToken)
 
 // respond refuses a request that is not valid, for which p is the reason, and answers any other.
 func (s *service) respond(
-	w http.ResponseWriter, r *http.Request, p *problem.Problem, model string,
-	messages []mlapi.Message, options map[string]any, run runner,
+	w http.ResponseWriter, r *http.Request, p *problem.Problem, options map[string]any,
+	prepare func(context.Context) (*job, error), run runner,
 ) {
 	if p == nil {
 		p = checkOptions(options)
@@ -72,7 +84,7 @@ func (s *service) respond(
 		return
 	}
 
-	j, err := s.prepare(r.Context(), model, messages, options)
+	j, err := prepare(r.Context())
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -113,20 +125,39 @@ func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 		p = invalid("body.prompt", "must not be empty")
 	}
 
-	messages := []mlapi.Message{{Role: "user", Content: req.Prompt}}
-	if req.System != "" {
-		messages = slices.Insert(messages, 0, mlapi.Message{Role: "system", Content: req.System})
+	if p == nil && req.System != "" && (req.Raw || req.Suffix != "") {
+		p = invalid("body.system", "must be empty with raw and with suffix")
+	}
+	if p == nil && req.Raw && req.Suffix != "" {
+		p = invalid("body.raw", "must not be set with suffix")
+	}
+
+	prepare := func(ctx context.Context) (*job, error) {
+		if req.Raw || req.Suffix != "" {
+			return s.prepareText(ctx, &req)
+		}
+
+		messages := []mlapi.Message{{Role: "user", Content: req.Prompt}}
+		if req.System != "" {
+			messages = slices.Insert(messages, 0,
+				mlapi.Message{Role: "system", Content: req.System})
+		}
+		return s.prepare(ctx, req.Model, messages, req.Options)
 	}
 
 	run := func(ctx context.Context, c *ollama.Client, j *job, token onToken) error {
-		no, last := false, j.messages[len(j.messages)-1]
+		no, text := false, j.prompt
+		if text == "" {
+			text = j.messages[len(j.messages)-1].Content
+		}
 		return c.Generate(ctx, &api.GenerateRequest{
-			Model: j.model, Prompt: last.Content, System: req.System, Options: j.options,
-			Truncate: &no, Shift: &no, KeepAlive: &api.Duration{Duration: s.KeepAlive},
+			Model: j.model, Prompt: text, Suffix: j.suffix, Raw: req.Raw, System: req.System,
+			Options: j.options, Truncate: &no, Shift: &no,
+			KeepAlive: &api.Duration{Duration: s.KeepAlive},
 		}, token)
 	}
 
-	s.respond(w, r, p, req.Model, messages, req.Options, run)
+	s.respond(w, r, p, req.Options, prepare, run)
 }
 
 // answer waits for a job's turn, runs it at the replica for its key, and streams its chunks.
@@ -181,14 +212,19 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 		}
 
 		text := j.join(t.Text)
-		if !t.Done && text == "" && t.Thinking == "" {
+		if !t.Done && text == "" && t.Thinking == "" && len(t.ToolCalls) == 0 {
 			return nil
+		}
+
+		calls, err := toolCalls(t.ToolCalls)
+		if err != nil {
+			return err
 		}
 		if err := s.preface(out, j); err != nil {
 			return err
 		}
 		if !t.Done {
-			return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text})
+			return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text, ToolCalls: calls})
 		}
 
 		s.metrics.tokens.Add(float64(t.EvalCount))
@@ -196,16 +232,21 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 			s.metrics.speed.Observe(float64(t.EvalCount) / t.EvalDuration.Seconds())
 		}
 
-		return out.send(&mlapi.Chunk{Thinking: t.Thinking, Text: text, Done: &mlapi.Done{
-			Model:        name,
-			Reason:       t.Reason,
-			PromptTokens: t.PromptEvalCount,
-			Tokens:       t.EvalCount,
-			QueueMS:      wire.Milliseconds(waited),
-			LoadMS:       wire.Milliseconds(t.LoadDuration),
-			PromptMS:     wire.Milliseconds(t.PromptEvalDuration),
-			EvalMS:       wire.Milliseconds(t.EvalDuration),
-		}})
+		return out.send(&mlapi.Chunk{
+			Thinking:  t.Thinking,
+			Text:      text,
+			ToolCalls: calls,
+			Done: &mlapi.Done{
+				Model:        name,
+				Reason:       t.Reason,
+				PromptTokens: t.PromptEvalCount,
+				Tokens:       t.EvalCount,
+				QueueMS:      wire.Milliseconds(waited),
+				LoadMS:       wire.Milliseconds(t.LoadDuration),
+				PromptMS:     wire.Milliseconds(t.PromptEvalDuration),
+				EvalMS:       wire.Milliseconds(t.EvalDuration),
+			},
+		})
 	}
 
 	begun := func() bool { return watch != nil }

@@ -202,15 +202,19 @@ type Token struct {
 	Text string
 
 	// Thinking is the model's reasoning, which is not part of the answer.
-	Thinking string
-	Done     bool
-	Reason   string
+	Thinking  string
+	ToolCalls []api.ToolCall
+	Done      bool
+	Reason    string
 	api.Metrics
 }
 
 // tokenLine is the part of Ollama's two kinds of answers that is used.
 type tokenLine struct {
-	Message    struct{ Content, Thinking string }
+	Message struct {
+		Content, Thinking string
+		ToolCalls         []api.ToolCall `json:"tool_calls"`
+	}
 	Response   string
 	Thinking   string
 	Done       bool
@@ -247,11 +251,12 @@ func (c *Client) generate(
 
 		done = done || l.Done
 		return token(Token{
-			Text:     l.Message.Content + l.Response,
-			Thinking: l.Message.Thinking + l.Thinking,
-			Done:     l.Done,
-			Reason:   l.DoneReason,
-			Metrics:  l.Metrics,
+			Text:      l.Message.Content + l.Response,
+			Thinking:  l.Message.Thinking + l.Thinking,
+			ToolCalls: l.Message.ToolCalls,
+			Done:      l.Done,
+			Reason:    l.DoneReason,
+			Metrics:   l.Metrics,
 		})
 	})
 	if err == nil && !done {

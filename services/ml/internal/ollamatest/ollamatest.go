@@ -164,6 +164,24 @@ func (s *Server) Continuing(t testing.TB, name string) {
 	s.Make(t, &api.CreateRequest{Model: name, Template: ContinuingTemplate}, b.Bytes())
 }
 
+// Calling makes a model of the tiny weights that calls a tool and fills in (see
+// tinymodel.CallingModelfile), with its own SYSTEM prompt and context.
+func (s *Server) Calling(t testing.TB, name, system string, numCtx int) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := tinymodel.WriteCalling(&b); err != nil {
+		t.Fatal(err)
+	}
+
+	_, template, _ := strings.Cut(tinymodel.CallingModelfile("x"), `"""`)
+	s.Make(t, &api.CreateRequest{
+		Model:      name,
+		Template:   strings.TrimSuffix(template, "\"\"\"\n"),
+		System:     system,
+		Parameters: map[string]any{"num_ctx": numCtx},
+	}, b.Bytes())
+}
+
 // ContinuingTemplate ends in the text so far when the last message is the assistant's, as those of
 // most models do.
 const ContinuingTemplate = `{{ if .System }}[SYS]{{ .System }}[/SYS]

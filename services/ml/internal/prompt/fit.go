@@ -41,8 +41,9 @@ func Rest(reserve, written int) int { return max(reserve-written, minRest) }
 // TooLongError refuses a message that does not fit, though everything that may be left out is.
 type TooLongError struct {
 	// Tokens is about how many the message has, Room how many fit beside the SYSTEM prompt and the
-	// answer.
+	// answer. Of a prompt that was checked whole they are its tokens, and how many may be.
 	Tokens, Room int
+	Whole        bool
 }
 
 func (e *TooLongError) Error() string {
@@ -55,7 +56,7 @@ func (e *TooLongError) Error() string {
 // follows; the first one left is a user's. The error is a *TooLongError.
 func (m *Model) Fit(messages []api.Message, room int) (kept []api.Message, err error) {
 	// Every token is a byte at least, so most prompts need no counting.
-	if prompt, err := m.render(messages); err == nil && len(prompt)+seams <= room {
+	if prompt, err := m.render(messages, nil); err == nil && len(prompt)+seams <= room {
 		return messages, nil
 	}
 
@@ -84,6 +85,32 @@ func (m *Model) Fit(messages []api.Message, room int) (kept []api.Message, err e
 	last := len(borders) - 1
 	tokens := m.countTo(messages[lastUser(messages)].Content, room)
 	return nil, &TooLongError{Tokens: tokens, Room: max(0, room-size(last)+tokens)}
+}
+
+// Check returns a *TooLongError if the prompt of all messages and tools has more than room tokens.
+func (m *Model) Check(messages []api.Message, tools api.Tools, room int) error {
+	prompt, err := m.render(messages, tools)
+	if err != nil {
+		prompt = tools.String()
+		for _, x := range messages {
+			prompt += x.Content
+		}
+		room -= turnEstimate * len(messages)
+	}
+
+	return m.CheckText(prompt, room)
+}
+
+// CheckText returns a *TooLongError if the text has more than room tokens.
+func (m *Model) CheckText(text string, room int) error {
+	if len(text)+seams <= room { // every token is a byte at least
+		return nil
+	}
+	if n := m.countTo(text, room) + seams; n > room {
+		return &TooLongError{Tokens: n, Room: room, Whole: true}
+	}
+
+	return nil
 }
 
 // Less returns the messages without their oldest turn; false when there is none that may go.
@@ -149,7 +176,7 @@ func (m *Model) frame(messages []api.Message) int {
 		bare[i].Content = "x"
 	}
 
-	prompt, err := m.render(bare)
+	prompt, err := m.render(bare, nil)
 	if err == nil {
 		return n + m.Count(prompt)
 	}

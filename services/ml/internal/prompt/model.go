@@ -115,8 +115,8 @@ func number(text string) int {
 
 var errUnknown = errors.New("nothing is known of the model")
 
-// render returns the prompt that Ollama's /api/chat makes of the messages.
-func (m *Model) render(messages []api.Message) (prompt string, err error) {
+// render returns the prompt that Ollama's /api/chat makes of the messages and tools.
+func (m *Model) render(messages []api.Message, tools api.Tools) (prompt string, err error) {
 	if m == nil {
 		return "", errUnknown
 	}
@@ -138,11 +138,42 @@ func (m *Model) render(messages []api.Message) (prompt string, err error) {
 		think = &api.ThinkValue{Value: true}
 	}
 	if m.renderer != "" {
-		return renderers.RenderWithRenderer(m.renderer, all, nil, think)
+		return renderers.RenderWithRenderer(m.renderer, all, tools, think)
 	}
 
 	var b bytes.Buffer
-	values := template.Values{Messages: all, Think: m.thinks, IsThinkSet: m.thinks}
+	values := template.Values{Messages: all, Tools: tools, Think: m.thinks, IsThinkSet: m.thinks}
+	err = m.template.Execute(&b, values)
+	return b.String(), err
+}
+
+// Led returns the messages led by the model's own SYSTEM prompt. Ollama puts it before them, but not
+// if the first of them is a system's: so it becomes the beginning of that one. It reports false if
+// nothing is known of the model, so that its SYSTEM prompt would be lost.
+func (m *Model) Led(messages []api.Message) (led []api.Message, ok bool) {
+	switch {
+	case messages[0].Role != "system":
+		return messages, true
+	case m == nil:
+		return nil, false
+	case m.system == "":
+		return messages, true
+	}
+
+	led = slices.Clone(messages)
+	led[0].Content = m.system + "\n\n" + led[0].Content
+	return led, true
+}
+
+// Between returns the prompt that Ollama's /api/generate makes of a text before and one after what
+// the model is to write.
+func (m *Model) Between(before, after string) (prompt string, err error) {
+	if m == nil {
+		return "", errUnknown
+	}
+
+	var b bytes.Buffer
+	values := template.Values{Prompt: before, Suffix: after, Think: m.thinks, IsThinkSet: m.thinks}
 	err = m.template.Execute(&b, values)
 	return b.String(), err
 }
@@ -207,7 +238,7 @@ func (m *Model) Continues(messages []api.Message) bool {
 		return false
 	}
 
-	prompt, err := m.render(messages)
+	prompt, err := m.render(messages, nil)
 	if err != nil || !strings.HasSuffix(prompt, text) {
 		return false
 	}
@@ -216,7 +247,7 @@ func (m *Model) Continues(messages []api.Message) bool {
 	// otherwise, and nothing else in it changes the end.
 	other := slices.Clone(messages)
 	other[len(other)-1].Content = probe
-	prompt, err = m.render(other)
+	prompt, err = m.render(other, nil)
 	return err == nil && strings.HasSuffix(prompt, probe)
 }
 

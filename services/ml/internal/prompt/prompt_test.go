@@ -175,7 +175,7 @@ func TestFit(t *testing.T) {
 		if err != nil || got.String() != tc.want {
 			t.Errorf("%s: %q, %v", name, got.String(), err)
 		}
-		if prompt, err := m.render(kept); err != nil || m.Count(prompt) > tc.room {
+		if prompt, err := m.render(kept, nil); err != nil || m.Count(prompt) > tc.room {
 			t.Errorf("%s: %d tokens, %v", name, m.Count(prompt), err)
 		}
 	}
@@ -362,7 +362,7 @@ func TestRenders(t *testing.T) {
 		{append([]api.Message{{Role: "system", Content: "Other."}}, conversation("Hi")...), "[S]Other.[U]Hi[A]"},
 	} {
 		before := fmt.Sprint(tc.messages)
-		got, err := m.render(tc.messages)
+		got, err := m.render(tc.messages, nil)
 		if d := cmp.Diff(tc.want, got); d != "" || err != nil || fmt.Sprint(tc.messages) != before {
 			t.Errorf("%v, %s", err, d)
 		}

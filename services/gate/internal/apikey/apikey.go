@@ -1,0 +1,252 @@
+// Package apikey keeps the keys with which people's programs ask the API.
+package apikey
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+)
+
+// Scope is what a key is good for.
+type Scope string
+
+// The scopes.
+const (
+	Chat        Scope = "chat"
+	Completions Scope = "completions"
+	Embeddings  Scope = "embeddings"
+	Models      Scope = "models"
+)
+
+// Scopes are all scopes.
+var Scopes = []Scope{Chat, Completions, Embeddings, Models}
+
+const (
+	// Most is how many keys a person may have.
+	Most = 20
+
+	// maxName bounds the name of a key in bytes.
+	maxName = 60
+)
+
+var (
+	// ErrInvalid reports a key that does not count: a made-up one, one that was revoked or has
+	// expired, or one of a person who is gone.
+	ErrInvalid = errors.New("the key is not valid")
+
+	// ErrScope reports a key that is not good for what was asked.
+	ErrScope = errors.New("the key lacks the scope")
+
+	// ErrRefused reports a key that cannot be made.
+	ErrRefused = errors.New("a key cannot be made")
+
+	// ErrGone reports that a person may not come in any more.
+	ErrGone = errors.New("the person is gone")
+)
+
+// Key is a key of a person's, without its secret.
+type Key struct {
+	// ID is the hash of the secret.
+	ID     string    `json:"-"`
+	Name   string    `json:"name"`
+	Owner  string    `json:"owner"` // the person's ID
+	Scopes []Scope   `json:"scopes"`
+	Made   time.Time `json:"made"`
+
+	// Expires is zero for a key that does not, and Used for one that was not used yet.
+	Expires time.Time `json:"expires,omitzero"`
+	Used    time.Time `json:"-"`
+}
+
+// Expired reports whether the key has expired.
+func (k *Key) Expired() bool { return !k.Expires.IsZero() && time.Now().After(k.Expires) }
+
+// Keys are the keys of all people.
+type Keys struct {
+	store   *store.Store
+	current func(ctx context.Context, owner string) (identity.Person, error)
+}
+
+// New returns the keys in the store. current returns the person with the ID as the person is now,
+// with what the groups allow, or ErrGone.
+func New(
+	s *store.Store, current func(ctx context.Context, owner string) (identity.Person, error),
+) *Keys {
+	return &Keys{s, current}
+}
+
+// Make makes a key, and returns its secret: it is not stored, and cannot be told again. The name
+// must not be empty, nor the scopes. A key that never expires has a zero time.
+func (k *Keys) Make(
+	ctx context.Context, owner, name string, scopes []Scope, expires time.Time,
+) (secret string, err error) {
+	name = strings.TrimSpace(name)
+	switch {
+	case name == "" || len(name) > maxName:
+		return "", fmt.Errorf("%w without a name, nor with one of more than %d characters",
+			ErrRefused, maxName)
+	case len(scopes) == 0:
+		return "", fmt.Errorf("%w that is good for nothing: choose what it is good for", ErrRefused)
+	}
+	for _, s := range scopes {
+		if !slices.Contains(Scopes, s) {
+			return "", fmt.Errorf("%w for %q: that is no scope", ErrRefused, s)
+		}
+	}
+
+	secret = newSecret()
+	record, err := json.Marshal(Key{
+		Name: name, Owner: owner, Scopes: scopes, Made: time.Now().UTC(), Expires: expires.UTC(),
+	})
+	if err != nil {
+		return "", err
+	}
+
+	ok, err := k.store.PutKey(ctx, owner, hash(secret), string(record), Most)
+	switch {
+	case err != nil:
+		return "", err
+	case !ok:
+		return "", fmt.Errorf("%w beside %d others: revoke one that is not used any more",
+			ErrRefused, Most)
+	}
+
+	return secret, nil
+}
+
+// Check returns the person for whose program the secret speaks, if the key has the scope, which is
+// empty where any key will do. The error is ErrInvalid or ErrScope, or one of what could not be asked.
+func (k *Keys) Check(ctx context.Context, secret string, scope Scope) (identity.Person, error) {
+	if !valid(secret) {
+		return identity.Person{}, ErrInvalid
+	}
+
+	key, err := k.get(ctx, hash(secret))
+	switch {
+	case err != nil:
+		return identity.Person{}, err
+	case key == nil || key.Expired():
+		return identity.Person{}, ErrInvalid
+	}
+
+	person, err := k.current(ctx, key.Owner)
+	switch {
+	case errors.Is(err, ErrGone):
+		return identity.Person{}, ErrInvalid
+	case err != nil:
+		return identity.Person{}, err
+	case scope != "" && !slices.Contains(key.Scopes, scope):
+		return identity.Person{}, fmt.Errorf("%w %q", ErrScope, scope)
+	}
+
+	if now := time.Now().Unix() / 60; now > key.Used.Unix()/60 {
+		// When it was used is not worth a refusal.
+		_ = k.store.UseKey(ctx, key.ID, now)
+	}
+
+	return person, nil
+}
+
+// List returns the owner's keys, the newest first.
+func (k *Keys) List(ctx context.Context, owner string) ([]Key, error) {
+	ids, err := k.store.KeysOf(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+
+	var out []Key
+	for _, id := range ids {
+		key, err := k.get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if key != nil {
+			out = append(out, *key)
+		}
+	}
+
+	slices.SortFunc(out, func(a, b Key) int {
+		return cmp.Or(b.Made.Compare(a.Made), cmp.Compare(a.ID, b.ID))
+	})
+	return out, nil
+}
+
+// Revoke ends a key of the owner's. A request that it began goes on; the next one is refused.
+func (k *Keys) Revoke(ctx context.Context, owner, id string) error {
+	return k.store.DropKey(ctx, owner, id)
+}
+
+// RevokeAll ends all keys of the owner.
+func (k *Keys) RevokeAll(ctx context.Context, owner string) error {
+	ids, err := k.store.KeysOf(ctx, owner)
+	for _, id := range ids {
+		err = errors.Join(err, k.store.DropKey(ctx, owner, id))
+	}
+	return err
+}
+
+// get returns the key with the id, or nil.
+func (k *Keys) get(ctx context.Context, id string) (*Key, error) {
+	record, used, err := k.store.Key(ctx, id)
+	if err != nil || record == "" {
+		return nil, err
+	}
+
+	key := Key{ID: id}
+	if err := json.Unmarshal([]byte(record), &key); err != nil {
+		return nil, fmt.Errorf("the stored key: %w", err)
+	}
+	if used > 0 {
+		key.Used = time.Unix(used*60, 0).UTC()
+	}
+
+	return &key, nil
+}
+
+// encoding is that of secrets: capital letters and digits that nobody mistakes for others.
+var encoding = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// lengths of the parts of a secret after its prefix, in characters.
+const random, sum = 32, 7
+
+// newSecret returns a secret: a prefix by which scanners find one that leaked, 160 random bits, and
+// their checksum, by which they tell it from what only looks like one.
+func newSecret() string {
+	b := make([]byte, random*5/8)
+	_, _ = rand.Read(b) // it never fails
+	text := encoding.EncodeToString(b)
+	return wire.APIKeyPrefix + text + checksum(text)
+}
+
+func checksum(text string) string {
+	return encoding.EncodeToString(
+		binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE([]byte(text))))
+}
+
+// valid reports whether the text has the form of a secret.
+func valid(secret string) bool {
+	text, ok := strings.CutPrefix(secret, wire.APIKeyPrefix)
+	return ok && len(text) == random+sum && checksum(text[:random]) == text[random:]
+}
+
+// hash returns what is stored of a secret. Nobody guesses 160 random bits, so a slow hash, which is
+// for passwords, would only slow each request.
+func hash(secret string) string {
+	h := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(h[:])
+}

@@ -1,0 +1,159 @@
+package apikey
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+)
+
+// Path is where the page is.
+const Path = "/account/keys"
+
+const (
+	// maxForm bounds a form in bytes.
+	maxForm = 16 << 10
+
+	// maxDays is the longest life of a key that expires.
+	maxDays = 3650
+
+	// usualDays is what the form suggests.
+	usualDays = "90"
+)
+
+// page is the page with a person's keys.
+type page struct {
+	keys   *Keys
+	pages  *pages.Pages
+	person func(http.ResponseWriter, *http.Request) (identity.Person, bool)
+	tabs   func(identity.Person) []pages.Tab
+	log    *slog.Logger
+}
+
+// view is the data of the template.
+type view struct {
+	Keys   []Key
+	Scopes []Scope
+	Most   int
+
+	// Secret is that of the key that was just made.
+	Secret string
+
+	// Name and Days are what is in the form.
+	Name, Days string
+}
+
+// Page returns the handler of Path. person returns who asks, or has answered already if it reports
+// false; tabs returns the pages that a person may go to.
+func (k *Keys) Page(
+	p *pages.Pages, person func(http.ResponseWriter, *http.Request) (identity.Person, bool),
+	tabs func(identity.Person) []pages.Tab, log *slog.Logger,
+) http.Handler {
+	x := &page{k, p, person, tabs, log}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+Path, x.signedIn(x.list))
+	mux.HandleFunc("POST "+Path, x.signedIn(x.post))
+
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.Fail(w, r, problem.New(http.StatusForbidden,
+			"The form was sent by another site. Open the page here and try again."))
+	}))
+	return protection.Handler(mux)
+}
+
+type personal = func(http.ResponseWriter, *http.Request, identity.Person)
+
+// signedIn returns a handler that knows who asks.
+func (x *page) signedIn(h personal) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if p, ok := x.person(w, r); ok {
+			r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+			h(w, r, p)
+		}
+	}
+}
+
+func (x *page) list(w http.ResponseWriter, r *http.Request, p identity.Person) {
+	x.render(w, r, http.StatusOK, p, view{Days: usualDays}, "")
+}
+
+// post revokes the key that the form names, or makes one.
+func (x *page) post(w http.ResponseWriter, r *http.Request, p identity.Person) {
+	if err := r.ParseForm(); err != nil {
+		x.pages.Fail(w, r, problem.New(http.StatusBadRequest, "The form is not valid."))
+		return
+	}
+
+	if id := r.PostForm.Get("revoke"); id != "" {
+		if err := x.keys.Revoke(r.Context(), p.ID, id); err != nil {
+			x.fail(w, r, err)
+			return
+		}
+
+		http.Redirect(w, r, Path, http.StatusSeeOther)
+		return
+	}
+
+	form := view{Name: r.PostForm.Get("name"), Days: strings.TrimSpace(r.PostForm.Get("days"))}
+	var scopes []Scope
+	for _, s := range r.PostForm["scope"] {
+		scopes = append(scopes, Scope(s))
+	}
+
+	var expires time.Time
+	if form.Days != "" {
+		n, err := strconv.Atoi(form.Days)
+		if err != nil || n < 1 || n > maxDays {
+			x.render(w, r, http.StatusBadRequest, p, form,
+				"A key expires after 1 to "+strconv.Itoa(maxDays)+" days, or never.")
+			return
+		}
+		expires = time.Now().AddDate(0, 0, n)
+	}
+
+	secret, err := x.keys.Make(r.Context(), p.ID, form.Name, scopes, expires)
+	switch {
+	case err == nil:
+		x.render(w, r, http.StatusOK, p, view{Secret: secret, Days: usualDays}, "")
+	case errors.Is(err, ErrRefused):
+		x.render(w, r, http.StatusBadRequest, p, form, sentence(err))
+	default:
+		x.fail(w, r, err)
+	}
+}
+
+// sentence returns an error as a sentence.
+func sentence(err error) string {
+	text := err.Error()
+	return strings.ToUpper(text[:1]) + text[1:] + "."
+}
+
+func (x *page) render(
+	w http.ResponseWriter, r *http.Request, status int, p identity.Person, v view, alert string,
+) {
+	keys, err := x.keys.List(r.Context(), p.ID)
+	if err != nil {
+		x.fail(w, r, err)
+		return
+	}
+
+	v.Keys, v.Scopes, v.Most = keys, Scopes, Most
+	x.pages.Render(w, r, status, "keys", pages.Page{
+		Title: "Keys", Tabs: x.tabs(p), Path: Path, Alert: alert, Main: v,
+	})
+}
+
+func (x *page) fail(w http.ResponseWriter, r *http.Request, err error) {
+	x.log.WarnContext(r.Context(), "keys", "error", err)
+	p := problem.New(http.StatusServiceUnavailable,
+		"The keys cannot be reached at the moment. Try again in a few seconds.")
+	p.RetryAfter = 5
+	x.pages.Fail(w, r, p)
+}

@@ -1,0 +1,317 @@
+package openai
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/outage"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/sse"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+)
+
+const (
+	// tries is how often ml is asked for an answer of which nothing has come, at most, and tryPause
+	// the time between two of them.
+	tries    = 5
+	tryPause = 500 * time.Millisecond
+
+	// maxLine bounds a line of ml's answer in bytes.
+	maxLine = 4 << 20
+
+	// writeTimeout bounds one write, so that a reader who stopped reading holds no answer open.
+	writeTimeout = 30 * time.Second
+
+	// keepAlive is how long a stream may be silent: what stands between may close one that is.
+	keepAlive = 15 * time.Second
+)
+
+// answer is what becomes of a request for text.
+type answer struct {
+	// id begins the ids of such answers, object and chunk are what they call themselves, whole and
+	// in a stream.
+	id, object, chunk string
+
+	// model is as the client named it, and prompt the parameter that may be too long.
+	model, prompt string
+	form          form
+
+	// oneCall leaves only the first call of a tool.
+	oneCall bool
+	calls   int
+}
+
+// form is how an answer says what the model added.
+type form interface {
+	// begin returns the first choice of a stream, or nil.
+	begin() any
+
+	// add returns the choices with what the chunk adds. first is the index of its first call.
+	add(c *mlapi.Chunk, first int) []any
+
+	// end returns a stream's last choice.
+	end(reason string) any
+
+	// whole returns the choice of an answer that is sent at once.
+	whole(text, thinking string, calls []mlapi.ToolCall, reason string) any
+}
+
+// usage counts tokens.
+type usage struct {
+	PromptTokens     int `json:"prompt_tokens"`
+	CompletionTokens int `json:"completion_tokens"`
+	TotalTokens      int `json:"total_tokens"`
+}
+
+// body is a whole answer, or a chunk of one.
+type body struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	Model   string `json:"model"`
+	Choices []any  `json:"choices"`
+	Usage   *usage `json:"usage,omitempty"`
+}
+
+// answer asks ml and sends the client what comes.
+func (s *service) answer(
+	w http.ResponseWriter, r *http.Request, owner string, how *sampling, a *answer,
+	path string, ask any,
+) error {
+	b := body{
+		ID: a.id + rand.Text(), Object: a.object, Created: time.Now().Unix(), Model: a.model,
+	}
+	if how.Stream {
+		b.Object = a.chunk
+		return s.stream(w, r, owner, how, a, b, path, ask)
+	}
+
+	var text, thinking strings.Builder
+	var calls []mlapi.ToolCall
+	done, err := s.ask(r.Context(), owner, path, ask, func(c *mlapi.Chunk) error {
+		text.WriteString(c.Text)
+		thinking.WriteString(c.Thinking)
+		calls = append(calls, a.take(c).ToolCalls...)
+		return nil
+	})
+	if err != nil {
+		return asFault(err, a.prompt)
+	}
+
+	b.Choices = []any{a.form.whole(text.String(), thinking.String(), calls, a.reason(done))}
+	b.Usage = useOf(done)
+	wire.WriteJSON(w, http.StatusOK, b)
+	return nil
+}
+
+// take returns the chunk with the calls that the client gets.
+func (a *answer) take(c *mlapi.Chunk) *mlapi.Chunk {
+	if a.oneCall {
+		c.ToolCalls = c.ToolCalls[:min(len(c.ToolCalls), max(0, 1-a.calls))]
+	}
+	a.calls += len(c.ToolCalls)
+	return c
+}
+
+// reason returns why the answer ended.
+func (a *answer) reason(d *mlapi.Done) string {
+	switch {
+	case d.Reason == "length":
+		return "length"
+	case a.calls > 0:
+		return "tool_calls"
+	}
+	return "stop"
+}
+
+func useOf(d *mlapi.Done) *usage {
+	return &usage{d.PromptTokens, d.Tokens, d.PromptTokens + d.Tokens}
+}
+
+// stream sends the answer as it comes. Until its first word an error is a response with its status,
+// from then on it is the last event.
+func (s *service) stream(
+	w http.ResponseWriter, r *http.Request, owner string, how *sampling, a *answer, b body,
+	path string, ask any,
+) error {
+	events := &events{w: w}
+	events.keep()
+	defer events.stop()
+
+	begun := false
+	send := func(choices ...any) error {
+		if first := a.form.begin(); !begun && first != nil {
+			choices = append([]any{first}, choices...)
+		}
+		begun = true
+		for _, c := range choices {
+			b.Choices = []any{c}
+			if err := events.send(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+
+	done, err := s.ask(r.Context(), owner, path, ask, func(c *mlapi.Chunk) error {
+		first := a.calls
+		return send(a.form.add(a.take(c), first)...)
+	})
+	if err == nil {
+		err = send(a.form.end(a.reason(done)))
+	}
+	if err == nil && how.usage() {
+		b.Choices, b.Usage = []any{}, useOf(done)
+		err = events.send(b)
+	}
+	if err == nil {
+		return events.data("[DONE]")
+	}
+
+	f := asFault(err, a.prompt)
+	if !events.begun() {
+		return f
+	}
+	if r.Context().Err() == nil {
+		s.Log.WarnContext(r.Context(), "api: an answer ended early", "error", err)
+		_ = events.send(faulty{f}) // if this fails, the cut stream says it
+	}
+
+	return nil
+}
+
+// errCut reports an answer that ended before its end.
+var errCut = errors.New("ml: the answer was cut off")
+
+// ask asks ml, and calls added for each chunk that adds something to the answer. It asks again if
+// the answer was cut, or ml goes away, before anything came.
+func (s *service) ask(
+	ctx context.Context, owner, path string, body any, added func(*mlapi.Chunk) error,
+) (*mlapi.Done, error) {
+	for try := 1; ; try++ {
+		came := false
+		done, err := s.once(ctx, owner, path, body, func(c *mlapi.Chunk) error {
+			came = true
+			return added(c)
+		})
+
+		var p *problem.Problem
+		lost := errors.Is(err, errCut) || errors.As(err, &p) && p.Type == problem.TypeDraining
+		if !lost || came || try == tries || !outage.Pause(ctx, tryPause) {
+			return done, err
+		}
+	}
+}
+
+// once asks ml once.
+func (s *service) once(
+	ctx context.Context, owner, path string, body any, added func(*mlapi.Chunk) error,
+) (*mlapi.Done, error) {
+	resp, err := s.ML.Do(ctx, http.MethodPost, path, body, forOwner(owner))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(make([]byte, 0, 4096), maxLine)
+	for lines.Scan() {
+		var c mlapi.Chunk
+		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
+			return nil, fmt.Errorf("ml: %w", err)
+		}
+		if c.Error != nil {
+			return nil, c.Error
+		}
+
+		if c.Text != "" || c.Thinking != "" || len(c.ToolCalls) > 0 {
+			if err := added(&c); err != nil {
+				return nil, err
+			}
+		}
+		if c.Done != nil {
+			return c.Done, nil
+		}
+	}
+
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+
+	return nil, errCut
+}
+
+// events are a stream to a client, which begins with what is sent first.
+type events struct {
+	w http.ResponseWriter
+
+	mu    sync.Mutex
+	sse   *sse.Writer // nil before it has begun
+	err   error       // of the stream's beginning, or of a comment
+	idle  *time.Timer
+	ended bool
+}
+
+// keep sends a comment when the stream is silent, until stop is called.
+func (e *events) keep() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.idle = time.AfterFunc(keepAlive, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.ended || e.begin() != nil {
+			return
+		}
+		e.err = e.sse.Comment("waiting")
+		e.idle.Reset(keepAlive)
+	})
+}
+
+func (e *events) stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+	e.idle.Stop()
+}
+
+// begin begins the stream.
+func (e *events) begin() error {
+	if e.sse == nil && e.err == nil {
+		e.sse, e.err = sse.NewWriter(e.w, writeTimeout)
+	}
+	return e.err
+}
+
+// begun reports whether the stream has begun.
+func (e *events) begun() bool { e.mu.Lock(); defer e.mu.Unlock(); return e.sse != nil }
+
+// send sends a value as JSON.
+func (e *events) send(v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	return e.data(strings.TrimSuffix(b.String(), "\n"))
+}
+
+func (e *events) data(text string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.begin(); err != nil {
+		return err
+	}
+	e.idle.Reset(keepAlive)
+	return e.sse.Send(sse.Event{Data: text})
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/openai"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/server"
+)
+
+// newKeys returns the keys of people's programs. Those of a person whose account is removed are
+// revoked with it; an OpenID provider does not say who has left.
+func newKeys(st *store.Store) *apikey.Keys {
+	return apikey.New(st, func(_ context.Context, owner string) (identity.Person, error) {
+		return identity.Person{ID: owner}, nil
+	})
+}
+
+// newAPI returns what the API for programs works with.
+func newAPI(
+	srv *server.Server, cfg gateenv.Config, signer *identity.Signer, keys *apikey.Keys,
+	log *slog.Logger,
+) openai.Options {
+	ml := hop.NewStreaming("ml", cfg.MLServiceURL)
+	ml.Register(srv.Registry())
+	ml.Sign(func(owner string) string {
+		return signer.Sign(identity.Person{ID: owner}, identity.ML)
+	})
+	return openai.Options{ML: ml, Keys: keys, RawCompletions: cfg.RawCompletions, Log: log}
+}
+
+// noTabs returns no other pages, where nobody signs in.
+func noTabs(identity.Person) []pages.Tab { return nil }
+
+// signedIn returns the person whose session a request is of, which Manager.Require let through.
+func signedIn(_ http.ResponseWriter, r *http.Request) (identity.Person, bool) {
+	return session.From(r.Context()).Person(), true
+}
