@@ -110,7 +110,9 @@ const (
 
 // applyEdge changes how the edge is reached.
 func (s *Stack) applyEdge(v Settings) error {
-	s.TrustedProxies = v.Edge.TrustedProxies
+	if len(v.Edge.TrustedProxies) > 0 {
+		s.TrustedProxies = v.Edge.TrustedProxies
+	}
 	if v.Edge.Host != "" && v.Edge.OwnTLS == nil {
 		s.Route = &Route{
 			Host:    v.Edge.Host,
