@@ -132,8 +132,8 @@ func (a *API) conversationRoutes() {
 
 	op = operation("listConversations", "GET /api/conversations", tag,
 		"List conversations, the last changed first, or search them")
-	op.Description = "A search takes two seconds at most. What it has found by then is a page " +
-		"that is partial, and its next goes on."
+	op.Description = "A search ends after two seconds, behind the conversation that it is at. " +
+		"What it has found by then is a page that is partial, and its next goes on."
 	op.Errors = []int{http.StatusBadRequest}
 	register(a, op, a.list)
 

@@ -169,7 +169,11 @@ func TestReplaceTakenBack(t *testing.T) {
 			t.Errorf("the messages live for %s", ttl)
 		}
 
-		// A turn behind it that is taken back brings nothing else.
+		// A turn behind it that is taken back brings nothing else, not even what an instance of the
+		// former version has left, which knows nothing of it.
+		if err := r.RPush(t.Context(), "conversation:"+id+":replaced", "{}").Err(); err != nil {
+			t.Fatal(err)
+		}
 		plain := store.Turn{Owner: "alice", Model: "m", ConversationID: id, Message: "plain"}
 		if err := s.Withdraw(t.Context(), ask(t, s, plain), plain); err != nil {
 			t.Fatal(err)
@@ -321,6 +325,11 @@ func TestReplaceKey(t *testing.T) {
 		"another text":   func(t *store.Turn) { t.Message, t.Repeats = "other", false },
 		"nothing":        func(t *store.Turn) { t.Replaces = nil },
 		"another answer": func(t *store.Turn) { t.Replaces = &store.Replaced{} },
+		"another end": func(t *store.Turn) {
+			r := *t.Replaces
+			r.To = answers[0]
+			t.Replaces = &r
+		},
 	} {
 		other := again
 		change(&other)
