@@ -176,7 +176,7 @@ func TestKilledBackend(t *testing.T) {
 	ml.Chat(mltest.Count(words, 10*time.Millisecond))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	asks := newPerson(t, contract.Redis{URL: redis.URL}, func() string { return victim.url })
+	asks := newPerson(t, contract.Redis{URL: "redis://" + redis.Addr}, func() string { return victim.url })
 	g, err := asks.send(ctx, "key", backendapi.ChatRequest{Message: "Count"})
 	if err != nil {
 		t.Fatal(err)
@@ -262,7 +262,7 @@ func TestRandomKills(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
-	asks := newPerson(t, contract.Redis{URL: redis.URL}, f.url)
+	asks := newPerson(t, contract.Redis{URL: "redis://" + redis.Addr}, f.url)
 	for person := range people {
 		random := rand.New(rand.NewPCG(*seed, uint64(person)))
 		wg.Go(func() {
