@@ -14,7 +14,8 @@ import (
 // edgeConfig is the key edge of a config, and what is secret beside it.
 func edgeConfig(t *testing.T, target, edge string, secrets ...string) (stacks.Stack, error) {
 	t.Helper()
-	s, err := stacks.DecodeSettings(map[string]string{"edge": edge, "target": target},
+	values := map[string]string{"edge": edge, "target": target, "signIn": `{"accounts": true}`}
+	s, err := stacks.DecodeSettings(values,
 		append(secrets, stacks.RedisPasswordKey))
 	if err != nil {
 		return stacks.Stack{}, err

@@ -31,7 +31,7 @@ const edgeHost = "chat.example.com"
 // edgeTLS are settings with the edge's.
 func edgeTLS(e stacks.EdgeSettings) stacks.Settings {
 	s := withPassword()
-	s.Edge = e
+	s.Edge, s.SignIn = e, &stacks.SignInSettings{Accounts: true}
 	s.Secrets[stacks.TLSKeyKey] = e.OwnTLS != nil && e.OwnTLS.Certificate != ""
 	return s
 }

@@ -44,7 +44,7 @@ var redisACL = map[string][]string{
 		"+eval", "+evalsha",
 		"+get", "+mget", "+set", "+append", "+getrange", "+strlen",
 		"+hget", "+hmget", "+hset", "+hsetnx", "+hdel", "+hexists", "+hincrby", "+hkeys",
-		"+lindex", "+llen", "+lset", "+rpush", "+rpop",
+		"+lindex", "+llen", "+lmove", "+lrange", "+lset", "+rpush", "+rpop",
 		"+zadd", "+zcard", "+zrange", "+zrem", "+zremrangebyscore", "+zrevrangebyscore", "+zscore",
 		"+xadd", "+xread", "+xrevrange", "+xtrim",
 		"+del", "+unlink", "+exists", "+pexpire", "+persist",
@@ -89,10 +89,10 @@ func (s *Stack) hasPassword() bool {
 	return slices.ContainsFunc(s.Secrets, func(x Secret) bool { return x.Name == RedisPassword })
 }
 
-// signIn tells the services that use Redis, those of an overlay included, how to sign in. In the
+// nameRedisUsers tells the services that use Redis, those of an overlay included, how to sign in. In the
 // stack's own each is a user with a password of its own. In another they are all the user of its
 // URL, with the password of the config.
-func (s *Stack) signIn() {
+func (s *Stack) nameRedisUsers() {
 	own := s.Service(Redis) != nil
 	for i := range s.Services {
 		svc := &s.Services[i]

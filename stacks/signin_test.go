@@ -243,6 +243,7 @@ func TestOpenWithoutSignIn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			settings := withPassword()
 			settings.Target, settings.Edge = tt.target, tt.edge
+			settings.Edge.TrustedProxies = []string{"10.0.0.0/8"} // where TLS ends
 			err := load(t, "prod", settings).Validate()
 			want := "signIn: is none, and " + tt.want + " opens the stack to a network"
 			if (err == nil) != (tt.want == "") || err != nil &&
