@@ -343,7 +343,9 @@ func TestRoutes(t *testing.T) {
 		},
 		"without the edge": {stacks.Route{Gateway: gateway}, false, "route: leads to the edge"},
 	} {
-		s := load(t, "prod", withPassword())
+		settings := withPassword()
+		settings.SignIn = &stacks.SignInSettings{Accounts: true}
+		s := load(t, "prod", settings)
 		tc.route.Host = "chat.example.com"
 		s.Route = &tc.route
 		if !tc.edge {

@@ -224,16 +224,14 @@ func (s *Stack) open() bool {
 	})
 }
 
-// validateSignIn refuses a stack that is open to a network, and lets in whoever comes.
+// validateSignIn refuses a stack that is open to a network, and whose gate lets in whoever comes.
 func (s *Stack) validateSignIn(p *problems) {
-	if !s.open() {
+	svc := s.Service(Gate)
+	if svc == nil || !s.open() {
 		return
 	}
-
-	if svc := s.Service(Gate); svc != nil {
-		if c, ok := svc.Contract.(*gateenv.Config); ok && c.SignIn != gateenv.None {
-			return
-		}
+	if c, ok := svc.Contract.(*gateenv.Config); !ok || c.SignIn != gateenv.None {
+		return
 	}
 
 	how := "edge.host"
