@@ -4,8 +4,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -267,5 +271,41 @@ func TestSettings(t *testing.T) {
 	if status, _, body := newBrowser(t).open(s.URL + "/start"); status != 503 ||
 		!strings.Contains(s.log.String(), "did not match the issuer") {
 		t.Errorf("%d %s\n%s", status, body, s.log)
+	}
+}
+
+// TestAuthority checks that a provider's certificate has to be of the authorities that are given.
+func TestAuthority(t *testing.T) {
+	var server *httptest.Server
+	server = httptest.NewUnstartedServer(http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(map[string]string{
+				"issuer": server.URL, "authorization_endpoint": server.URL + "/authorize",
+			})
+		}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+
+	pool := x509.NewCertPool()
+	pool.AddCert(server.Certificate())
+	for want, authorities := range map[int]*x509.CertPool{
+		http.StatusServiceUnavailable: x509.NewCertPool(),
+		http.StatusSeeOther:           pool,
+	} {
+		s := newSite(t, func(c *oidc.Config) {
+			c.Issuer, c.Authorities = server.URL, authorities
+		})
+		b := newBrowser(t)
+		b.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		resp, err := b.Get(s.URL + "/start")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s, want %d\n%s", resp.Status, want, s.log)
+		}
 	}
 }
