@@ -146,6 +146,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			p.provider = &provider{p.site, client, cfg.PublicURL}
 			p.site.After = p.provider.after
 		}
+
 		p.register(srv, account.New(st, names, sessions))
 	}
 

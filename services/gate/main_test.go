@@ -39,6 +39,7 @@ func environ(
 		SessionLife:       24 * time.Hour,
 		GenerationTimeout: time.Minute,
 	}
+
 	for _, change := range changes {
 		change(cfg)
 	}
@@ -76,6 +77,7 @@ func start(
 		if time.Now().After(deadline) {
 			t.Fatal("never ready")
 		}
+
 		time.Sleep(10 * time.Millisecond)
 	}
 
@@ -106,6 +108,7 @@ func newFrontend(t *testing.T) *frontend {
 				"services": [{"name": "redis", "status": "ready", "detail": "at 10.0.0.7"}]}`)
 			return
 		}
+
 		if !strings.HasSuffix(r.URL.Path, "/events") {
 			_, _ = io.WriteString(w, "the page")
 			return
@@ -119,6 +122,7 @@ func newFrontend(t *testing.T) *frontend {
 		case <-r.Context().Done():
 		}
 	}))
+
 	t.Cleanup(func() { close(f.hold); f.Close() })
 	return f
 }
@@ -140,9 +144,11 @@ func get(t *testing.T, url string, header ...string) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Add(header[i], header[i+1])
 	}
+
 	if h := req.Header.Get("Host"); h != "" {
 		req.Host = h
 	}
@@ -152,6 +158,7 @@ func get(t *testing.T, url string, header ...string) (*http.Response, string) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -165,8 +172,8 @@ func redisGet(c *redis.Client) identity.Get {
 	return func(ctx context.Context, key string) (string, error) { return c.Get(ctx, key).Result() }
 }
 
-// TestForward checks that a request reaches the frontend in the name of the browser's owner, which the
-// backend can check, and with nothing that the browser made up.
+// TestForward checks that a request reaches the frontend in the name of the browser's owner, which
+// the backend can check, and with nothing that the browser made up.
 func TestForward(t *testing.T) {
 	r, f := redistest.Start(t), newFrontend(t)
 	base, stop, log := start(t, r.URL, f.URL)
@@ -206,6 +213,7 @@ func TestForward(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, h, want)
 		}
 	}
+
 	if got.Host != strings.TrimPrefix(base, "http://") || got.URL.String() != "/c/1?x=y" {
 		t.Errorf("host %s, URL %s", got.Host, got.URL)
 	}
@@ -236,8 +244,8 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestOnce checks that a request that the edge sends again is of the same person, though the browser
-// has not heard of its cookie.
+// TestOnce checks that a request that the edge sends again is of the same person, though the
+// browser has not heard of its cookie.
 func TestOnce(t *testing.T) {
 	r, f := redistest.Start(t), newFrontend(t)
 	base, _, _ := start(t, r.URL, f.URL)

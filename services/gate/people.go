@@ -35,6 +35,7 @@ func (p *people) register(srv *server.Server, accounts *account.Accounts) {
 		p.site.Pages.Fail(w, r, problem.New(http.StatusForbidden,
 			"This request came from another site and was refused."))
 	}))
+
 	handle := func(pattern string, h http.Handler) { srv.Handle(pattern, guard.Handler(h)) }
 
 	p.site.Register(handle)
@@ -55,11 +56,12 @@ func (p *people) register(srv *server.Server, accounts *account.Accounts) {
 		}
 		p.forward().ServeHTTP(w, r)
 	}))
+
 	handle("/", p.forward())
 }
 
-// forward returns the handler that passes on the requests of people who are signed in, for no longer
-// than they are.
+// forward returns the handler that passes on the requests of people who are signed in, for no
+// longer than they are.
 func (p *people) forward() http.Handler {
 	sessions := p.site.Sessions
 	return sessions.Require(p.site.Pages, http.HandlerFunc(
@@ -86,6 +88,6 @@ func tabs(signIn string) func(identity.Person) []pages.Tab {
 	}
 }
 
-// resumable reports whether the request is for a page's event stream, which the page opens again, at
-// another gate, when this one stops.
+// resumable reports whether the request is for a page's event stream, which the page opens again,
+// at another gate, when this one stops.
 func resumable(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/generations/") }

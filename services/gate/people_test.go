@@ -78,8 +78,10 @@ func (town *town) visitor(address string) *visitor {
 	}
 
 	return &visitor{town, &http.Client{
-		Jar:           jar,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Jar: jar,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}, address}
 }
 
@@ -99,6 +101,7 @@ func (v *visitor) do(
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
+
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
@@ -177,14 +180,18 @@ func TestPeople(t *testing.T) {
 	town := newTown(t)
 	first := town.visitor("192.0.2.1")
 	resp, _ := first.get("/c/1?x=y")
-	if l := resp.Header.Get("Location"); resp.StatusCode != 303 || l != "/sign-in?back=%2Fc%2F1%3Fx%3Dy" {
+	if l := resp.Header.Get("Location"); resp.StatusCode != 303 ||
+		l != "/sign-in?back=%2Fc%2F1%3Fx%3Dy" {
 		t.Errorf("a page without sign-in: %s to %s", resp.Status, l)
 	}
+
 	if resp, body := first.get("/invitation"); resp.StatusCode != 200 ||
 		!strings.Contains(body, `name="code"`) {
 		t.Errorf("the page of an invitation: %s %s", resp.Status, body)
 	}
-	if resp, body := first.get("/static/gate/app.css"); resp.StatusCode != 200 || body != "the page" ||
+
+	if resp, body := first.get("/static/gate/app.css"); resp.StatusCode != 200 ||
+		body != "the page" ||
 		town.person().ID != "" {
 		t.Errorf("the stylesheet: %s %s", resp.Status, body)
 	}
@@ -216,10 +223,12 @@ func TestPeople(t *testing.T) {
 	if second.signedIn() {
 		t.Error("the session goes on with other rights")
 	}
+
 	if second.signIn("bob", password); !second.signedIn() ||
 		!slices.Equal(town.person().Groups, []string{"math"}) {
 		t.Errorf("%+v", town.person())
 	}
+
 	first.post("/account/users", "act", "admin", "name", "bob")
 	if second.signIn("bob", password); !second.signedIn() || !town.person().Admin {
 		t.Errorf("%+v", town.person())
@@ -239,6 +248,7 @@ func TestPeople(t *testing.T) {
 			t.Errorf("%q: %s", fields, resp.Status)
 		}
 	}
+
 	resp, body = second.post("/account/password", "current", password, "password", other,
 		"again", other)
 	if resp.StatusCode != 200 || !strings.Contains(body, "has been changed") {
@@ -265,6 +275,7 @@ func TestPeople(t *testing.T) {
 	if third.signedIn() || third.signIn("bob", password) != 422 {
 		t.Error("a removed account is still good")
 	}
+
 	third.join("bob", town.code("invite bob"))
 	if !third.signedIn() || town.person().ID == bob {
 		t.Error("a new person has the former one's conversations")
@@ -309,6 +320,7 @@ func TestSignOut(t *testing.T) {
 	if len(refs) != 4 || strings.Contains(body, cookie(here)) {
 		t.Fatalf("the page with the sessions: %s", body)
 	}
+
 	for _, address := range []string{"192.0.2.1", "192.0.2.10", "192.0.2.12"} {
 		if !strings.Contains(body, address) {
 			t.Errorf("no session from %s", address)
@@ -322,6 +334,7 @@ func TestSignOut(t *testing.T) {
 	if others[0].signedIn() || !others[1].signedIn() {
 		t.Error("after a sign-out")
 	}
+
 	token := cookie(others[1])
 	if resp, _ := here.post("/account/sessions", "end", refs[1][1]); resp.StatusCode != 200 {
 		t.Error(resp.Status)
@@ -339,15 +352,18 @@ func TestSignOut(t *testing.T) {
 			t.Errorf("%s is signed in after sign-out everywhere", v.address)
 		}
 	}
+
 	if resp, _ := town.visitor("192.0.2.9").get("/", "Accept", "application/json", "Cookie",
 		"codexcontinue_session="+token); resp.StatusCode != 401 {
 		t.Errorf("a token from before: %s", resp.Status)
 	}
 
 	begin := time.Now()
-	if rest, err := io.ReadAll(stream.Body); err != nil || !strings.HasSuffix(string(rest), "\n\n") {
+	if rest, err := io.ReadAll(stream.Body); err != nil ||
+		!strings.HasSuffix(string(rest), "\n\n") {
 		t.Errorf("the stream: %q, %v", rest, err)
 	}
+
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("the stream ended %s after the session", took)
 	}
@@ -473,8 +489,10 @@ func TestAttacks(t *testing.T) {
 		"an invitation of another person": {func() *http.Response {
 			return join("dave", fresh, password)
 		}, 422},
-		"no password":      {func() *http.Response { return join("carol", fresh, "") }, 422},
-		"a short password": {func() *http.Response { return join("carol", fresh, "elevenchars") }, 422},
+		"no password": {func() *http.Response { return join("carol", fresh, "") }, 422},
+		"a short password": {func() *http.Response {
+			return join("carol", fresh, "elevenchars")
+		}, 422},
 		"a long password": {func() *http.Response {
 			return join("carol", fresh, strings.Repeat("a", 129))
 		}, 422},
@@ -499,6 +517,7 @@ func TestAttacks(t *testing.T) {
 				resp.Header.Get("Set-Cookie"), tt.want)
 		}
 	}
+
 	if !admin.signedIn() || !member.signedIn() || town.person().Admin {
 		t.Error("an attack has changed something")
 	}
@@ -516,6 +535,7 @@ func TestAttacks(t *testing.T) {
 		if l := resp.Header.Get("Location"); l != "/" {
 			t.Errorf("back to %s: %s to %q", back, resp.Status, l)
 		}
+
 		if resp, body := stranger().get("/sign-in?back=" + url.QueryEscape(back)); strings.Contains(
 			body, "evil") {
 			t.Errorf("the form has %s: %s", back, resp.Status)
@@ -583,6 +603,7 @@ func TestGuessing(t *testing.T) {
 			}
 		})
 	}
+
 	guessers.Wait()
 	t.Logf("1,000 in %s: %d refused, %d guessed", time.Since(begin), refused.Load(), guessed.Load())
 	if guessed.Load() > 10 || other.Load() > 0 {
@@ -594,18 +615,21 @@ func TestGuessing(t *testing.T) {
 		!strings.Contains(body, "too many attempts") {
 		t.Errorf("the right password there: %s", resp.Status)
 	}
+
 	if got := town.visitor("203.0.113.1").signIn("ada", password); got != 303 {
 		t.Errorf("from another address: %d", got)
 	}
 
-	// Attempts at one account from everywhere do not lock out the browser that it knows, even at the
-	// address of a guesser.
+	// Attempts at one account from everywhere do not lock out the browser that it knows, even at
+	// the address of a guesser.
 	for i := range 120 {
 		town.visitor(fmt.Sprintf("203.0.113.%d", i)).signIn("ada", "wrong")
 	}
+
 	if got := town.visitor("203.0.113.200").signIn("ada", password); got != 429 {
 		t.Errorf("from an unknown address: %d", got)
 	}
+
 	known.address = "198.51.100.1"
 	if got := known.signIn("ada", password); got != 303 {
 		t.Errorf("in a browser that the account knows: %d", got)
@@ -618,6 +642,7 @@ func TestGuessing(t *testing.T) {
 			guessed.Add(1)
 		}
 	}
+
 	if n := guessed.Load(); n > 12 {
 		t.Errorf("the known browser guessed %d times", n)
 	}
@@ -644,6 +669,7 @@ func TestTiming(t *testing.T) {
 		slices.Sort(took[name])
 		return took[name][len(took[name])/2].Seconds()
 	}
+
 	// Without the hash of nobody's password the ratio would be far above 10.
 	if ratio := median("ada") / median("eve"); ratio < 0.4 || ratio > 2.5 {
 		t.Errorf("%.1f ms with an account, %.1f without", median("ada")*1e3, median("eve")*1e3)
@@ -662,6 +688,7 @@ func TestPublicStatus(t *testing.T) {
 		!strings.Contains(body, `"redis"`) || strings.Contains(body, "10.0.0.7") {
 		t.Errorf("%s %s", resp.Status, body)
 	}
+
 	if town.person().ID != "" {
 		t.Errorf("asked for in the name of %+v", town.person())
 	}
@@ -690,10 +717,12 @@ func TestUserCommand(t *testing.T) {
 	if out := town.user("list"); !strings.Contains(out, "Invite an admin") {
 		t.Errorf("nobody: %s", out)
 	}
+
 	if out := town.user("invite Ada@Example.org --admin"); !strings.Contains(out,
 		"http://localhost:8080/invitation") || !strings.Contains(out, "ada@example.org") {
 		t.Errorf("invite: %s", out)
 	}
+
 	if out := town.user("list"); !strings.Contains(out, "invited until") {
 		t.Errorf("list: %s", out)
 	}

@@ -17,8 +17,8 @@ import (
 // statusAge is how old a status may be that is shown to anybody.
 const statusAge = time.Second
 
-// publicStatus answers GET /api/status for those who have not signed in, such as `codexctl up`, with
-// what the state of the stack and of its model is. It is asked for in the gate's own name.
+// publicStatus answers GET /api/status for those who have not signed in, such as `codexctl up`,
+// with what the state of the stack and of its model is. It is asked for in the gate's own name.
 type publicStatus struct {
 	frontend *hop.Client
 	sign     func(identity.Person) string

@@ -24,6 +24,7 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	if cfg.SignIn != gateenv.Accounts {
 		return fmt.Errorf("nobody has an account in this stack: SIGN_IN is %s, not %s", cfg.SignIn,
 			gateenv.Accounts)

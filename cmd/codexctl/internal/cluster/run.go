@@ -55,6 +55,7 @@ func (c *Cluster) Run(ctx context.Context, cmd Command) (code int, err error) {
 	if err != nil {
 		return 0, c.failed("make job "+cmd.Job.GenerateName, err)
 	}
+
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
@@ -136,8 +137,10 @@ func notStarted(found []Finding, job *batchv1.Job) error {
 				"codexcontinue:services: {%s: {cpu: ..., memory: ...}} in the stack's settings",
 				job.Spec.Template.Spec.Containers[0].Name)
 		}
+
 		errs = append(errs, fmt.Errorf("%s: %s: %s: %s", f.Service, f.What, f.Why, f.Todo))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -165,6 +168,7 @@ func (c *Cluster) attach(ctx context.Context, pod string, cmd Command) error {
 		Stdout: cmd.Stdout,
 		Stderr: cmd.Stderr,
 	})
+
 	in.CloseWithError(io.ErrClosedPipe) // the command may end before it has read everything
 	wrote := <-written
 	switch {
@@ -179,8 +183,8 @@ func (c *Cluster) attach(ctx context.Context, pod string, cmd Command) error {
 	return nil
 }
 
-// executor returns what connects to the pod's subresource: by WebSocket, and by SPDY where that is not
-// known, as kubectl does.
+// executor returns what connects to the pod's subresource: by WebSocket, and by SPDY where that is
+// not known, as kubectl does.
 func (c *Cluster) executor(
 	pod, subresource string, options runtime.Object,
 ) (remotecommand.Executor, error) {
@@ -244,9 +248,11 @@ func (c *Cluster) exitCode(ctx context.Context, name string, deadline time.Durat
 				"somebody or because it took longer than %s",
 				name, deadline)
 		}
+
 		if err != nil {
 			return 0, c.failed("pod "+name, err)
 		}
+
 		if p.Status.Reason != "" { // its node evicted it, or shuts down
 			return 0, fmt.Errorf("cluster: the pod %s was stopped: %s: %s", name, p.Status.Reason,
 				p.Status.Message)
@@ -257,11 +263,13 @@ func (c *Cluster) exitCode(ctx context.Context, name string, deadline time.Durat
 			if t == nil {
 				continue
 			}
+
 			if main := p.Spec.Containers[0]; t.Reason == "OOMKilled" {
 				return 0, fmt.Errorf("cluster: the command used more than its %s of memory: %s",
 					console.Size(main.Resources.Limits.Memory().Value()),
 					running.MoreMemory(main.Name))
 			}
+
 			return int(t.ExitCode), nil
 		}
 

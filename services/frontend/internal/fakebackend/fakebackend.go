@@ -283,7 +283,8 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux.ServeHTTP(w, r)
 }
 
-// ownerOf returns who the request is from: the person whom the token names, or what is there instead.
+// ownerOf returns who the request is from: the person whom the token names, or
+// what is there instead.
 func ownerOf(r *http.Request) string {
 	if p, ok := identity.Peek(r.Header.Get("Authorization")); ok {
 		return p.ID

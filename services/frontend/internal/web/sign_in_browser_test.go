@@ -72,6 +72,7 @@ func (g *gated) start(idle time.Duration) string {
 	if err := cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}
+
 	g.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -85,6 +86,7 @@ func (g *gated) start(idle time.Duration) string {
 				return "http://" + address
 			}
 		}
+
 		if time.Now().After(deadline) {
 			g.t.Fatalf("the gate is not ready: %v", err)
 		}
@@ -149,7 +151,8 @@ func TestBrowserSignIn(t *testing.T) {
 	p.words <- ""
 	b.do(chromedp.Click("#signed-out a"))
 	b.signIn("ada")
-	b.wait("location.pathname === '/c/c1' && document.querySelector('.body strong')?.innerText === 'bold'")
+	b.wait("location.pathname === '/c/c1' && " +
+		"document.querySelector('.body strong')?.innerText === 'bold'")
 	b.wait("document.getElementById('message').value === 'my draft'")
 
 	// Who asks when the session has ended is told, and keeps the question.
@@ -168,7 +171,8 @@ func TestBrowserSignIn(t *testing.T) {
 	other.do(chromedp.Navigate(lasting + "/c/c1"))
 	other.wait("document.body.innerText.includes('There is nothing here')")
 	other.do(chromedp.Navigate(lasting + "/account"))
-	other.wait("document.body.innerText.includes('bob') && !document.body.innerText.includes('People')")
+	other.wait("document.body.innerText.includes('bob') && " +
+		"!document.body.innerText.includes('People')")
 	other.noOverflow()
 
 	// Signed out everywhere, in another browser of the same person.
@@ -220,6 +224,7 @@ func TestScreenshotsSignIn(t *testing.T) {
 					b.noOverflow()
 					b.screenshot(fmt.Sprintf("%s-%s-%s", name, size.name, scheme))
 				}
+
 				b.do(media("prefers-color-scheme", scheme), chromedp.Navigate(at+"/"))
 				b.wait("location.pathname === '/sign-in'")
 				shot("sign-in")
@@ -237,11 +242,14 @@ func TestScreenshotsSignIn(t *testing.T) {
 					b.wait("document.body.classList.contains('drawer-open')")
 					shot("drawer-signed-in")
 				}
+
 				for _, page := range []string{"/account", "/account/sessions", "/account/users"} {
 					b.do(chromedp.Navigate(at + page))
 					shot("gate" + regexp.MustCompile(`/`).ReplaceAllString(page, "-"))
 				}
-				b.do(chromedp.SendKeys("input[type=text][name=name]", fmt.Sprintf("grace%d%d", i, j)),
+
+				b.do(chromedp.SendKeys("input[type=text][name=name]",
+					fmt.Sprintf("grace%d%d", i, j)),
 					chromedp.Click("button[value=invite]"))
 				b.wait("document.querySelector('section.card code') !== null")
 				shot("invited")

@@ -1,8 +1,8 @@
 // Package account knows people by a name and a password, where no identity provider does.
 //
-// Nobody makes an account of their own accord: an admin invites a person, and the first one is invited
-// by the command. An invitation is a code, which the person types together with a password. It is in
-// no address, because addresses are in logs, and in Redis as a hash.
+// Nobody makes an account of their own accord: an admin invites a person, and the first one is
+// invited by the command. An invitation is a code, which the person types together with a password.
+// It is in no address, because addresses are in logs, and in Redis as a hash.
 package account
 
 import (
@@ -98,8 +98,8 @@ func (a *Accounts) Find(ctx context.Context, name string) (*Account, error) {
 	return decode(value)
 }
 
-// Person returns the person with the id, as in identity.Person, who has the account with the name now.
-// It is an ErrUnknown if somebody else has.
+// Person returns the person with the id, as in identity.Person, who has the account with the name
+// now. It is an ErrUnknown if somebody else has.
 func (a *Accounts) Person(ctx context.Context, id, name string) (session.Who, error) {
 	account, err := a.Find(ctx, name)
 	if err != nil {

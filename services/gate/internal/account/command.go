@@ -60,6 +60,7 @@ func (a *Accounts) Command(ctx context.Context, args []string, site string, out 
 	default:
 		err = errors.New(usage)
 	}
+
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -82,13 +83,15 @@ func (a *Accounts) printAll(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	invitations, err := a.Invitations(ctx)
 	if err != nil {
 		return err
 	}
 
 	if len(all)+len(invitations) == 0 {
-		_, err := fmt.Fprintln(out, "Nobody has an account. Invite an admin: user invite NAME --admin")
+		_, err := fmt.Fprintln(out,
+			"Nobody has an account. Invite an admin: user invite NAME --admin")
 		return err
 	}
 
@@ -98,6 +101,7 @@ func (a *Accounts) printAll(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", account.Name, role(account.Admin),
 			strings.Join(account.Groups, ", "), account.Since.Format(time.DateOnly))
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(invitations)) {
 		if i := invitations[name]; !i.Reset {
 			fmt.Fprintf(table, "%s\t%s\t\tinvited until %s\n", name, role(i.Admin), i.expires())

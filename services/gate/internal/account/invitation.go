@@ -22,7 +22,8 @@ const (
 	invitationLife = 72 * time.Hour
 )
 
-// ErrCode reports a code that is not good for the name: not the one that was made, used, or too old.
+// ErrCode reports a code that is not good for the name: not the one that was
+// made, used, or too old.
 var ErrCode = errors.New("This code is not good for this name, has been used, or is too old. " +
 	"Ask for a new one.")
 
@@ -111,6 +112,7 @@ func (a *Accounts) Invitations(ctx context.Context) (map[string]*Invitation, err
 			all[name] = i
 			continue
 		}
+
 		if _, err := a.store.Swap(ctx, invitationsKey, name, value, ""); err != nil {
 			return nil, fmt.Errorf("invitations: %w", err)
 		}
@@ -149,10 +151,12 @@ func (a *Accounts) accept(ctx context.Context, name, code, password string) (*Ac
 	if err := json.Unmarshal([]byte(value), i); err != nil {
 		return nil, fmt.Errorf("invitations: %w", err)
 	}
+
 	if subtle.ConstantTimeCompare([]byte(i.CodeHash), []byte(hashCode(code))) == 0 ||
 		!time.Now().Before(i.Expires) {
 		return nil, ErrCode
 	}
+
 	if err := check(name, password); err != nil {
 		return nil, &refusal{err}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 )
 
-// knownCookie names a browser in which somebody has signed in before. It signs nobody in: it only has
-// the browser's attempts counted apart from those of strangers, who cannot lock it out then.
+// knownCookie names a browser in which somebody has signed in before. It signs nobody in: it only
+// has the browser's attempts counted apart from those of strangers, who cannot lock it out then.
 const knownCookie = forward.CookiePrefix + "known"
 
 // knownLength is the length of its value, that of rand.Text.
@@ -68,5 +68,6 @@ func (a *Accounts) remember(
 		HttpOnly: true,
 		SameSite: http.SameSiteLaxMode,
 	})
+
 	return nil
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 )
 
-// bound bounds the attempts to sign in that have something in common. Some are free. Then there has to
-// be a pause after each, twice as long as the one before.
+// bound bounds the attempts to sign in that have something in common. Some are free. Then there has
+// to be a pause after each, twice as long as the one before.
 type bound struct {
 	kind           string
 	free           int64
@@ -19,13 +19,13 @@ type bound struct {
 	// memory is the time without attempts after which all is forgotten.
 	memory time.Duration
 
-	// once reports whether the right password makes all former attempts forgotten, not only its own:
-	// it is so where all of them were one person's.
+	// once reports whether the right password makes all former attempts forgotten, not only its
+	// own: it is so where all of them were one person's.
 	once bool
 }
 
-// The bounds. Nobody can lock out another person with them: a browser in which somebody has signed in
-// before is under byBrowser alone. That person's attempts, and those of others, do not
+// The bounds. Nobody can lock out another person with them: a browser in which somebody has
+// signed in before is under byBrowser alone. That person's attempts, and those of others, do not
 // count for each other.
 var (
 	// byBrowser is for a browser that the account knows.
@@ -72,8 +72,8 @@ func (l *limiter) keys(s source) (count, pause string) {
 	return "gate:attempts:" + name, "gate:pause:" + name
 }
 
-// attempt counts an attempt that comes from the sources, and returns 0 if it may be made. Otherwise it
-// returns after which time one may be made.
+// attempt counts an attempt that comes from the sources, and returns 0 if it may be made. Otherwise
+// it returns after which time one may be made.
 func (l *limiter) attempt(ctx context.Context, sources ...source) (time.Duration, error) {
 	for _, s := range sources {
 		wait, err := l.count(ctx, s)
@@ -124,6 +124,7 @@ func (l *limiter) forget(ctx context.Context, sources ...source) error {
 		} else {
 			_, err = l.store.Add(ctx, count, -1, s.memory)
 		}
+
 		if err != nil {
 			return err
 		}

@@ -112,6 +112,7 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) {
 		s.unavailable(w, r, err)
 		return
 	}
+
 	if wait > 0 {
 		s.enter(w, r, http.StatusTooManyRequests, "sign-in", later(w, wait), e)
 		return
@@ -128,6 +129,7 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) {
 		s.unavailable(w, r, err)
 		return
 	}
+
 	if !same {
 		s.Log.InfoContext(r.Context(), "sign-in refused", "address", session.Address(r))
 		s.enter(w, r, http.StatusUnprocessableEntity, "sign-in",
@@ -165,6 +167,7 @@ func (s *Site) admit(w http.ResponseWriter, r *http.Request, account *Account, b
 	if err == nil {
 		err = s.Sessions.SignIn(w, r, account.who())
 	}
+
 	if err != nil {
 		s.unavailable(w, r, err)
 		return
@@ -176,6 +179,7 @@ func (s *Site) admit(w http.ResponseWriter, r *http.Request, account *Account, b
 		id := s.accounts.names.Of(Issuer, account.Subject)
 		err = s.Sessions.EndAll(r.Context(), id, "")
 	}
+
 	if err != nil {
 		s.unavailable(w, r, err)
 		return
@@ -209,8 +213,8 @@ func (s *Site) accept(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// changePassword changes the password of who is signed in. All other sessions end, and this one has a
-// new token.
+// changePassword changes the password of who is signed in. All other sessions end, and
+// this one has a new token.
 func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 	me, ctx, password := session.From(r.Context()), r.Context(), r.PostFormValue("password")
 	bounds := source{byPassword, me.ID}
@@ -219,6 +223,7 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 		s.unavailable(w, r, err)
 		return
 	}
+
 	if wait > 0 {
 		s.Account(w, r, http.StatusTooManyRequests, later(w, wait), "")
 		return
@@ -260,6 +265,7 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = s.Sessions.SignIn(w, r, account.who())
 	}
+
 	if err != nil {
 		s.unavailable(w, r, err)
 		return

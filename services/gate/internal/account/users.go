@@ -43,6 +43,7 @@ func (s *Site) showUsers(w http.ResponseWriter, r *http.Request, status int, p u
 	if p.Accounts, err = s.accounts.List(r.Context()); err == nil {
 		p.Invitations, err = s.accounts.Invitations(r.Context())
 	}
+
 	if err != nil {
 		s.unavailable(w, r, err)
 		return

@@ -16,8 +16,8 @@ var (
 	}
 )
 
-// describe returns what a person calls the browser with the header User-Agent. The header itself tells
-// more about a machine than anybody needs to keep.
+// describe returns what a person calls the browser with the header User-Agent. The header itself
+// tells more about a machine than anybody needs to keep.
 func describe(agent string) string {
 	browser, system := named(browsers, agent), named(systems, agent)
 	switch {

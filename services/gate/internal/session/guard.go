@@ -23,8 +23,8 @@ func From(ctx context.Context) *Session {
 	return s
 }
 
-// Require returns a handler that lets through requests of a session alone, which From returns then. A
-// person is sent to where people sign in, and a program is refused.
+// Require returns a handler that lets through requests of a session alone, which From returns then.
+// A person is sent to where people sign in, and a program is refused.
 func (m *Manager) Require(p *pages.Pages, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := m.Find(r)
@@ -62,8 +62,8 @@ func Unavailable(
 	p.Fail(w, r, fault)
 }
 
-// navigates reports whether a person goes to a page with the request. Scripts ask for parts of pages,
-// too, and would take the page to sign in for one.
+// navigates reports whether a person goes to a page with the request. Scripts ask for parts of
+// pages, too, and would take the page to sign in for one.
 func navigates(r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead || byScript(r) {
 		return false

@@ -65,6 +65,7 @@ func (k *kept) CommitCtx(ctx context.Context, ref string, b []byte, expiry time.
 	if err := k.m.store.AddToIndex(ctx, byPerson(s.ID), ref, s.Deadline); err != nil {
 		return err
 	}
+
 	if s.SID != "" {
 		err := k.m.store.AddToIndex(ctx, k.m.bySID(s.Issuer, s.SID), ref, s.Deadline)
 		if err != nil {

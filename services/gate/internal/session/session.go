@@ -1,8 +1,8 @@
 // Package session knows a browser again in which somebody has signed in.
 //
-// The browser has a random token in a cookie, and Redis the session under the token's hash: who reads
-// Redis, its files or a backup of them finds nothing to sign in with. A session ends when nobody
-// used it for a while, after a longer time in any case, and when somebody ends it.
+// The browser has a random token in a cookie, and Redis the session under the token's hash: who
+// reads Redis, its files or a backup of them finds nothing to sign in with. A session ends when
+// nobody used it for a while, after a longer time in any case, and when somebody ends it.
 package session
 
 import (
@@ -95,6 +95,7 @@ func New(
 		scs: scs.New(), store: st, names: names, idle: idle, log: log,
 		watched: make(map[string]map[*watch]struct{}),
 	}
+
 	m.scs.HashTokenInStore = true
 	m.scs.Lifetime, m.scs.IdleTimeout = life, idle
 	m.scs.Codec = codec{}
@@ -102,8 +103,8 @@ func New(
 	return m
 }
 
-// SignIn signs the person in at the browser. A session that it has ends, so that nobody can have known
-// the new one's token before.
+// SignIn signs the person in at the browser. A session that it has ends, so that nobody can have
+// known the new one's token before.
 func (m *Manager) SignIn(w http.ResponseWriter, r *http.Request, who Who) error {
 	ctx, err := m.scs.Load(background(r.Context()), token(r))
 	if err == nil {
@@ -120,6 +121,7 @@ func (m *Manager) SignIn(w http.ResponseWriter, r *http.Request, who Who) error 
 		Address: Address(r),
 		Since:   time.Now(),
 	})
+
 	token, _, err := m.scs.Commit(ctx)
 	if err != nil {
 		return fmt.Errorf("session: %w", err)
@@ -129,8 +131,8 @@ func (m *Manager) SignIn(w http.ResponseWriter, r *http.Request, who Who) error 
 	return nil
 }
 
-// Find returns the session that the request is of, else ErrNone. A request that a person makes begins
-// the idle time anew; one that a page makes by itself does not.
+// Find returns the session that the request is of, else ErrNone. A request that a person makes
+// begins the idle time anew; one that a page makes by itself does not.
 func (m *Manager) Find(r *http.Request) (*Session, error) {
 	token := token(r)
 	if token == "" {
@@ -194,8 +196,8 @@ func (m *Manager) EndAll(ctx context.Context, id, except string) error {
 	return err
 }
 
-// EndBy ends the sessions that an issuer says are over: those with its sid, or without one all of the
-// subject. It returns how many there were. One of subject and sid may be "".
+// EndBy ends the sessions that an issuer says are over: those with its sid, or without one all of
+// the subject. It returns how many there were. One of subject and sid may be "".
 func (m *Manager) EndBy(ctx context.Context, issuer, subject, sid string) (int, error) {
 	index := byPerson(m.names.Of(issuer, subject))
 	if sid != "" {
@@ -244,8 +246,8 @@ func token(r *http.Request) string {
 // maxToken bounds what is looked up. A token has 43 characters.
 const maxToken = 64
 
-// setCookie sets the cookie, or takes it back if the token is "". It has no age: the browser drops it
-// when it is closed.
+// setCookie sets the cookie, or takes it back if the token is "". It has no age: the browser drops
+// it when it is closed.
 func setCookie(w http.ResponseWriter, r *http.Request, token string) {
 	c := &http.Cookie{
 		Name:     plainCookie,
@@ -282,8 +284,8 @@ func Address(r *http.Request) string {
 	return host
 }
 
-// byItself reports whether a page makes the request while nobody does anything: it follows an answer,
-// or asks whether something is new.
+// byItself reports whether a page makes the request while nobody does anything: it follows an
+// answer, or asks whether something is new.
 func byItself(r *http.Request) bool {
 	p := r.URL.Path
 	return strings.HasPrefix(p, "/fragments/") || strings.HasSuffix(p, "/events") ||

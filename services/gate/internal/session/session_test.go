@@ -25,6 +25,7 @@ func manager(t *testing.T, url string, idle, life time.Duration) *session.Manage
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(st.Close)
 
 	names := &pseudonym.Names{}
@@ -46,6 +47,7 @@ func request(path string, cookies ...*http.Cookie) *http.Request {
 	for _, c := range cookies {
 		r.AddCookie(c)
 	}
+
 	return r
 }
 
@@ -78,7 +80,8 @@ func TestSession(t *testing.T) {
 
 	c := signIn(t, m, request("/sign-in"), ada)
 	if c.Name != "__Host-codexcontinue_session" || !c.Secure || !c.HttpOnly || c.Path != "/" ||
-		c.SameSite != http.SameSiteLaxMode || c.Domain != "" || c.MaxAge != 0 || len(c.Value) != 43 {
+		c.SameSite != http.SameSiteLaxMode || c.Domain != "" || c.MaxAge != 0 ||
+		len(c.Value) != 43 {
 		t.Errorf("cookie %v", c)
 	}
 
@@ -86,6 +89,7 @@ func TestSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	p := s.Person()
 	if len(p.ID) != 26 || p.Name != "ada" || !p.Admin || p.Groups[0] != "math" ||
 		s.Browser != "Firefox on Linux" || s.Address != "192.0.2.7" {
@@ -98,6 +102,7 @@ func TestSession(t *testing.T) {
 	if c := signIn(t, m, plain, ada); c.Name != "codexcontinue_session" || c.Secure {
 		t.Errorf("over plain HTTP: %v", c)
 	}
+
 	plain.AddCookie(c)
 	if _, err := m.Find(plain); !errors.Is(err, session.ErrNone) {
 		t.Errorf("the cookie of TLS over plain HTTP: %v", err)
@@ -117,6 +122,7 @@ func TestSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, key := range keys {
 		dump, err := redis.Dump(t.Context(), key).Result()
 		if err != nil || strings.Contains(key+dump, c.Value) {
@@ -149,8 +155,8 @@ func TestFixation(t *testing.T) {
 	}
 }
 
-// TestIdle checks that what a person does keeps a session alive, and what a page does by itself does
-// not.
+// TestIdle checks that what a person does keeps a session alive, and what a page
+// does by itself does not.
 func TestIdle(t *testing.T) {
 	const idle = 900 * time.Millisecond
 	m := manager(t, redistest.Start(t).URL, idle, time.Hour)
@@ -160,11 +166,13 @@ func TestIdle(t *testing.T) {
 		if _, err := m.Find(request("/c/1", used)); err != nil {
 			t.Fatalf("a session in use: %v", err)
 		}
+
 		for _, path := range []string{"/generations/1/events", "/fragments/sidebar", "/status",
 			"/api/status", "/api/generations/1/events"} {
 			_, _ = m.Find(request(path, idling))
 		}
 	}
+
 	if _, err := m.Find(request("/", idling)); !errors.Is(err, session.ErrNone) {
 		t.Errorf("after the idle time: %v", err)
 	}
@@ -210,6 +218,7 @@ func TestEnd(t *testing.T) {
 		signIn(t, m, request("/"), ada), signIn(t, m, request("/"), ada),
 		signIn(t, m, request("/"), second), signIn(t, m, request("/"), eve),
 	}
+
 	alive := func(want ...bool) {
 		t.Helper()
 		for i, c := range cookies {
@@ -231,17 +240,20 @@ func TestEnd(t *testing.T) {
 	if err := m.End(t.Context(), id, hers.Ref); err != nil {
 		t.Error(err)
 	}
+
 	alive(true, true, true, true) // it is somebody else's
 
 	if err := m.End(t.Context(), id, find(cookies[1]).Ref); err != nil {
 		t.Error(err)
 	}
+
 	alive(true, false, true, true)
 
 	// An issuer ends its own session of one person, and not that of the same name of another.
 	if n, err := m.EndBy(t.Context(), "accounts", "1", "s1"); err != nil || n != 1 {
 		t.Errorf("%d, %v", n, err)
 	}
+
 	alive(false, false, true, true)
 	if n, err := m.EndBy(t.Context(), "another", "", "s2"); err != nil || n != 0 {
 		t.Errorf("%d, %v", n, err)
@@ -249,19 +261,23 @@ func TestEnd(t *testing.T) {
 	if n, err := m.EndBy(t.Context(), "accounts", "", "s2"); err != nil || n != 1 {
 		t.Errorf("%d, %v", n, err)
 	}
+
 	alive(false, false, false, true)
 	if n, err := m.EndBy(t.Context(), "accounts", "3", ""); err != nil || n != 1 {
 		t.Errorf("%d, %v", n, err)
 	}
+
 	alive(false, false, false, false)
 
 	cookies = []*http.Cookie{
 		signIn(t, m, request("/"), ada), signIn(t, m, request("/"), ada),
 		signIn(t, m, request("/"), ada), signIn(t, m, request("/"), eve),
 	}
+
 	if err := m.EndAll(t.Context(), id, find(cookies[0]).Ref); err != nil {
 		t.Error(err)
 	}
+
 	alive(true, false, false, true)
 	w := httptest.NewRecorder()
 	if err := m.SignOut(w, request("/", cookies[0])); err != nil {
@@ -270,6 +286,7 @@ func TestEnd(t *testing.T) {
 	if c := w.Result().Cookies()[0]; c.MaxAge >= 0 || c.Value != "" {
 		t.Errorf("the cookie after sign-out: %v", c)
 	}
+
 	alive(false, false, false, true)
 }
 
@@ -288,6 +305,7 @@ func TestWatch(t *testing.T) {
 		t.Cleanup(stop)
 		return lasting, s.ID
 	}
+
 	ended := func(what string, lasting context.Context) {
 		t.Helper()
 		select {
@@ -303,10 +321,12 @@ func TestWatch(t *testing.T) {
 	if err := other.EndAll(t.Context(), id, ""); err != nil {
 		t.Fatal(err)
 	}
+
 	ended("signed out at another gate", here)
 	if idle.Err() != nil {
 		t.Error("another person's stream has ended")
 	}
+
 	time.Sleep(time.Second)
 	ended("idle", idle)
 }
@@ -330,6 +350,7 @@ func TestWatchMany(t *testing.T) {
 	if err := session.Look(m, t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
+
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("a look at 1,000 sessions took %s", took)
 	} else {
@@ -351,6 +372,7 @@ func TestRedisAway(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		r.Restart(t)
 	}()
+
 	if _, err := m.Find(request("/", c)); err != nil {
 		t.Errorf("while Redis restarts: %v", err)
 	}

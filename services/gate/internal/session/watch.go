@@ -26,6 +26,7 @@ func (m *Manager) Watch(ctx context.Context, s *Session) (lasting context.Contex
 	if m.watched[s.Ref] == nil {
 		m.watched[s.Ref] = make(map[*watch]struct{})
 	}
+
 	m.watched[s.Ref][w] = struct{}{}
 
 	return ctx, func() {
@@ -81,6 +82,7 @@ func (m *Manager) look(ctx context.Context, strict bool) error {
 	for ref := range m.watched {
 		refs, keys = append(refs, ref), append(keys, key(ref))
 	}
+
 	m.mu.Unlock()
 	if len(keys) == 0 {
 		return nil

@@ -16,8 +16,8 @@ func (s *Store) Field(ctx context.Context, key, field string) (string, error) {
 	return absent(s.rdb.HGet(ctx, key, field).Result())
 }
 
-// Swap puts the value into the hash's field if old is there now, and reports whether it did. A value
-// of "" stands for no field.
+// Swap puts the value into the hash's field if old is there now, and reports whether it did. A
+// value of "" stands for no field.
 func (s *Store) Swap(ctx context.Context, key, field, old, value string) (bool, error) {
 	return swap.Run(ctx, s.rdb, []string{key}, field, old, value).Bool()
 }

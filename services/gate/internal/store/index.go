@@ -8,7 +8,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// AddToIndex puts the name into an index, a set of names each of which leaves it at a time of its own.
+// AddToIndex puts the name into an index, a set of names each of which leaves it
+// at a time of its own.
 func (s *Store) AddToIndex(ctx context.Context, index, name string, until time.Time) error {
 	_, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.ZAdd(ctx, index, redis.Z{Score: float64(until.Unix()), Member: name})
@@ -17,6 +18,7 @@ func (s *Store) AddToIndex(ctx context.Context, index, name string, until time.T
 		pipe.ExpireNX(ctx, index, time.Until(until)+time.Minute)
 		return nil
 	})
+
 	return err
 }
 

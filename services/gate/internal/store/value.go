@@ -50,13 +50,15 @@ func (s *Store) Left(ctx context.Context, key string) (time.Duration, error) {
 	return max(left, 0), err
 }
 
-// Present reports of each key whether it is there. The keys may be many: they are asked for at once.
+// Present reports of each key whether it is there. The keys may be many: they
+// are asked for at once.
 func (s *Store) Present(ctx context.Context, keys []string) ([]bool, error) {
 	pipe := s.rdb.Pipeline()
 	replies := make([]*redis.IntCmd, len(keys))
 	for i, key := range keys {
 		replies[i] = pipe.Exists(ctx, key)
 	}
+
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, err
 	}
@@ -69,8 +71,8 @@ func (s *Store) Present(ctx context.Context, keys []string) ([]bool, error) {
 	return present, nil
 }
 
-// Add adds to the number that is the key's value and returns the sum. The key stays for the time from
-// now on.
+// Add adds to the number that is the key's value and returns the sum. The key stays for
+// the time from now on.
 func (s *Store) Add(ctx context.Context, key string, n int64, life time.Duration) (int64, error) {
 	var sum *redis.IntCmd
 	_, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
