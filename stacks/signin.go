@@ -40,6 +40,7 @@ func (s *Settings) decodeSignIn(v string) error {
 	if err == nil && s.SignIn.Accounts == (s.SignIn.OIDC != nil) {
 		err = errors.New("set exactly one of " + signInForms)
 	}
+
 	return err
 }
 
@@ -62,6 +63,7 @@ func (s *SignInSettings) decodeOIDC(v string) error {
 				"remove it here", Project, OIDCSecretKey)
 		},
 	})(v)
+
 	o.Everybody = *everybody
 	if err != nil {
 		return err
@@ -71,10 +73,12 @@ func (s *SignInSettings) decodeOIDC(v string) error {
 	if err := gateenv.CheckIssuer(o.Issuer); err != nil {
 		errs = append(errs, prefixed("issuer", err))
 	}
+
 	if o.ClientID == "" {
 		errs = append(errs, prefixed("clientID",
 			errors.New("is not set: register the stack with the provider, which names it")))
 	}
+
 	if o.URL != "" {
 		if err := gateenv.CheckPublicURL(o.URL); err != nil {
 			errs = append(errs, prefixed("url", err))
@@ -86,8 +90,9 @@ func (s *SignInSettings) decodeOIDC(v string) error {
 		errs = append(errs, prefixed("everybody",
 			errors.New("is set beside allowedGroups: set one of the two")))
 	case !some && !o.Everybody && len(o.AdminGroups) == 0:
-		errs = append(errs, prefixed("allowedGroups", errors.New("is not set: name the groups that "+
-			"are let in, or set everybody: true to let in whoever the provider signs in")))
+		errs = append(errs,
+			prefixed("allowedGroups", errors.New("is not set: name the groups that "+
+				"are let in, or set everybody: true to let in whoever the provider signs in")))
 	}
 
 	return errors.Join(errs...)
@@ -110,6 +115,7 @@ func (s *Stack) applySignIn(v Settings) error {
 		return fmt.Errorf("%s:%s: is set, and signIn.oidc is not: set that, or remove the secret with "+
 			"`pulumi config rm -s %s %[1]s:%[2]s`", Project, OIDCSecretKey, s.Name)
 	}
+
 	if v.SignIn == nil {
 		return nil
 	}
@@ -118,6 +124,7 @@ func (s *Stack) applySignIn(v Settings) error {
 	if svc == nil {
 		return fmt.Errorf("%s:signIn: this stack has no %s", Project, Gate)
 	}
+
 	c, ok := svc.Contract.(*gateenv.Config)
 	if !ok {
 		return fmt.Errorf("%s:signIn: this stack has a %s of another kind", Project, Gate)
@@ -150,6 +157,7 @@ func (s *Stack) applyOIDC(svc *Service, c *gateenv.Config, o OIDCSettings, secre
 		svc.Files = append(svc.Files, File{Path: oidcCA, Content: o.CA})
 		c.ProviderCAFile = oidcCA
 	}
+
 	if secret {
 		file := path.Join(secretsDir, OIDCSecret)
 		s.Secrets = append(s.Secrets, Secret{Name: OIDCSecret, ConfigKey: OIDCSecretKey})
@@ -166,6 +174,7 @@ func (s *Stack) applyOIDC(svc *Service, c *gateenv.Config, o OIDCSettings, secre
 	if port == 0 {
 		port = 443
 	}
+
 	svc.Outside = append(svc.Outside, Outside{
 		Host:   issuer.Hostname(),
 		Port:   port,
@@ -183,6 +192,7 @@ func (s *Stack) applyOIDC(svc *Service, c *gateenv.Config, o OIDCSettings, secre
 	if c.PublicURL == "" {
 		c.PublicURL = s.publicURL()
 	}
+
 	if c.PublicURL == "" {
 		return fmt.Errorf("%s:signIn.oidc.url: is not set, and the settings of the edge do not tell "+
 			"where people reach the stack: set it to the address that they type, like "+
@@ -221,23 +231,23 @@ func (s *Stack) publicURL() string {
 // address of the network.
 func (s *Stack) open() bool { return s.Route != nil || s.opened() != "" }
 
-// validateSignIn refuses a stack that is open to a network, and lets in whoever comes.
+// validateSignIn refuses a stack that is open to a network, and whose gate lets in whoever comes.
 func (s *Stack) validateSignIn(p *problems) {
-	if !s.open() {
+	svc := s.Service(Gate)
+	if svc == nil || !s.open() {
 		return
 	}
-
-	if svc := s.Service(Gate); svc != nil {
-		if c, ok := svc.Contract.(*gateenv.Config); ok && c.SignIn != gateenv.None {
-			return
-		}
+	if c, ok := svc.Contract.(*gateenv.Config); !ok || c.SignIn != gateenv.None {
+		return
 	}
 
 	how := "edge.host"
 	if s.Route == nil {
 		how = "edge.address " + s.Service(Edge).Ports[0].Address
 	}
-	p.add("signIn", "is none, and %s opens the stack to a network, where whoever comes would be let "+
-		"in: set %s:signIn to {accounts: true} or {oidc: {issuer: ..., clientID: ...}}, or "+
-		"edge.address to %s without edge.host", how, Project, loopback)
+
+	p.add("signIn",
+		"is none, and %s opens the stack to a network, where whoever comes would be let "+
+			"in: set %s:signIn to {accounts: true} or {oidc: {issuer: ..., clientID: ...}}, or "+
+			"edge.address to %s without edge.host", how, Project, loopback)
 }

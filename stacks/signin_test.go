@@ -38,13 +38,14 @@ func TestDecodeSignIn(t *testing.T) {
 		want  *stacks.SignInSettings
 		err   string
 	}{
-		"default":   {"", nil, ""},
-		"none":      {"none", &stacks.SignInSettings{}, ""},
-		"accounts":  {`{"accounts": true}`, &stacks.SignInSettings{Accounts: true}, ""},
-		"a word":    {"oidc", nil, `signIn: "oidc" is none of none, {accounts: true} or {oidc:`},
-		"nothing":   {"{}", nil, "signIn: set exactly one of none, {accounts: true} or {oidc:"},
-		"no":        {`{"accounts": false}`, nil, "signIn: set exactly one of"},
-		"both":      {`{"accounts": true, "oidc": {` + oidc + `, "everybody": true}}`, nil, "signIn: set exactly"},
+		"default":  {"", nil, ""},
+		"none":     {"none", &stacks.SignInSettings{}, ""},
+		"accounts": {`{"accounts": true}`, &stacks.SignInSettings{Accounts: true}, ""},
+		"a word":   {"oidc", nil, `signIn: "oidc" is none of none, {accounts: true} or {oidc:`},
+		"nothing":  {"{}", nil, "signIn: set exactly one of none, {accounts: true} or {oidc:"},
+		"no":       {`{"accounts": false}`, nil, "signIn: set exactly one of"},
+		"both": {`{"accounts": true, "oidc": {` + oidc + `, "everybody": true}}`, nil,
+			"signIn: set exactly"},
 		"other key": {`{"account": true}`, nil, "signIn.account: unknown key: did you mean accounts?"},
 		"all": {all, &stacks.SignInSettings{OIDC: &stacks.OIDCSettings{
 			Issuer:        "https://id.example.com/realms/team",
@@ -137,6 +138,7 @@ func TestSignIn(t *testing.T) {
 		AllowedGroups:    gateenv.Names{"team, the"},
 		AdminGroups:      gateenv.Names{"maintainers"},
 	}
+
 	if d := cmp.Diff(want, c.Provider); d != "" || c.SignIn != gateenv.OIDC ||
 		c.PublicURL != "http://127.0.0.1:9080" {
 		t.Errorf("%s at %s (-want +got):\n%s", c.SignIn, c.PublicURL, d)
@@ -159,7 +161,9 @@ func TestSignIn(t *testing.T) {
 	// The other services get nothing of it.
 	for _, other := range stack.Services {
 		if other.Name != stacks.Gate && (slices.Contains(other.Files, secret) ||
-			slices.ContainsFunc(other.Outside, func(o stacks.Outside) bool { return o == outside[0] })) {
+			slices.ContainsFunc(other.Outside, func(o stacks.Outside) bool {
+				return o == outside[0]
+			})) {
 			t.Errorf("%s: files %v, outside %v", other.Name, other.Files, other.Outside)
 		}
 	}
@@ -175,8 +179,9 @@ func TestSignIn(t *testing.T) {
 
 	settings.SignIn = nil
 	settings.Secrets[stacks.OIDCSecretKey] = true
-	if _, err := stacks.Load("prod", settings, checkout()); err == nil || !strings.Contains(err.Error(),
-		"codexcontinue:oidcClientSecret: is set, and signIn.oidc is not") {
+	if _, err := stacks.Load("prod", settings, checkout()); err == nil ||
+		!strings.Contains(err.Error(),
+			"codexcontinue:oidcClientSecret: is set, and signIn.oidc is not") {
 		t.Errorf("a secret of no provider: %v", err)
 	}
 }
@@ -189,11 +194,12 @@ func TestPublicURL(t *testing.T) {
 		url  string
 		want string
 	}{
-		"loopback":     {stacks.EdgeSettings{}, "", "http://127.0.0.1:8080"},
-		"its IPv6":     {stacks.EdgeSettings{Address: "::1", Port: 81}, "", "http://[::1]:81"},
-		"set":          {stacks.EdgeSettings{}, "https://a.example", "https://a.example"},
-		"network":      {stacks.EdgeSettings{Address: "0.0.0.0"}, "", unknown},
-		"network, set": {stacks.EdgeSettings{Address: "0.0.0.0"}, "https://a.example", "https://a.example"},
+		"loopback": {stacks.EdgeSettings{}, "", "http://127.0.0.1:8080"},
+		"its IPv6": {stacks.EdgeSettings{Address: "::1", Port: 81}, "", "http://[::1]:81"},
+		"set":      {stacks.EdgeSettings{}, "https://a.example", "https://a.example"},
+		"network":  {stacks.EdgeSettings{Address: "0.0.0.0"}, "", unknown},
+		"network, set": {stacks.EdgeSettings{Address: "0.0.0.0"}, "https://a.example",
+			"https://a.example"},
 		"route": {stacks.EdgeSettings{Host: "b.example", Ingress: &stacks.Ingress{Class: "c"},
 			TLS: &stacks.TLS{Secret: "s"}}, "", "https://b.example"},
 		"gateway of others": {stacks.EdgeSettings{Host: "b.example",
@@ -211,6 +217,7 @@ func TestPublicURL(t *testing.T) {
 				}
 				return
 			}
+
 			if err != nil {
 				t.Fatal(err)
 			}

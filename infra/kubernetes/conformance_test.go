@@ -111,6 +111,15 @@ var clustered = map[string]func(*stacks.Settings){
 		s.GPU = &stacks.GPU{Count: 1, Resource: "nvidia.com/mig-1g.10gb", RuntimeClass: "nvidia"}
 		s.Services = map[string]stacks.ServiceSettings{stacks.Ollama: {Replicas: &replicas}}
 	},
+	"OpenID provider": func(s *stacks.Settings) {
+		s.SignIn = &stacks.SignInSettings{OIDC: &stacks.OIDCSettings{
+			Issuer:        "https://id.example.com",
+			ClientID:      "chat",
+			AllowedGroups: []string{"team"},
+			GroupsClaim:   "groups",
+			CA:            "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
+		}}
+	},
 	"external Redis": func(s *stacks.Settings) {
 		s.Redis = &stacks.RedisSettings{
 			Sentinels: []string{"10.0.0.1:26379", "10.0.0.2:26379"},
@@ -139,7 +148,10 @@ func manifestsOf(
 ) []*unstructured.Unstructured {
 	t.Helper()
 	root := repository(t)
-	settings := stacks.Settings{Target: stacks.Kubernetes, AssumeSecrets: true}
+	settings := stacks.Settings{
+		Target: stacks.Kubernetes, AssumeSecrets: true,
+		SignIn: &stacks.SignInSettings{Accounts: true}, // some are open to a network
+	}
 	change(&settings)
 	stack, err := stacks.Load(name, settings, stacks.Checkout{FS: os.DirFS(root)})
 	if err != nil {

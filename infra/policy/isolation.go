@@ -18,7 +18,8 @@ var isolationRules = []Rule{{
 		"leave: only the edge stands on both sides, and a gate that asks an OpenID provider",
 	Fix: "put the service on internal networks only, and remove what it may reach outside",
 	check: workloads(func(in Input, w workload.Workload) []string {
-		return when(isolated(in) && w.Service != stacks.Edge && !asksProvider(w) && len(w.WaysOut) > 0,
+		return when(isolated(in) && w.Service != stacks.Edge && !asksProvider(w) &&
+			len(w.WaysOut) > 0,
 			"can reach hosts beyond the stack through %s", strings.Join(w.WaysOut, " and "))
 	}),
 }, {

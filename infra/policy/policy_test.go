@@ -116,8 +116,8 @@ func TestShippedStacks(t *testing.T) {
 	}
 }
 
-// TestSignIn checks that a stack where people sign in may be open to a network, and that the gate of an
-// isolated one may ask an OpenID provider.
+// TestSignIn checks that a stack where people sign in may be open to a network, and that the gate
+// of an isolated one may ask an OpenID provider.
 func TestSignIn(t *testing.T) {
 	for name, how := range map[string]stacks.SignInSettings{
 		"accounts": {Accounts: true},
@@ -142,6 +142,7 @@ func TestSignIn(t *testing.T) {
 				} else {
 					view = onCluster(t, stack, record(t, stack))
 				}
+
 				if v := check(t, stack, view).Violations; len(v) > 0 {
 					t.Errorf("violations %v", v)
 				}

@@ -78,8 +78,8 @@ func (p *provider) after(ctx context.Context, s *session.Session) string {
 	return p.client.Leave(ctx, s.Hint)
 }
 
-// signIn shows the page from which people go to the provider. They go there by themselves: who has just
-// signed out would be signed in again.
+// signIn shows the page from which people go to the provider. They go there by themselves: who has
+// just signed out would be signed in again.
 func (p *provider) signIn(w http.ResponseWriter, r *http.Request) {
 	back := session.Back(r)
 	if _, err := p.site.Sessions.Find(r); err == nil {

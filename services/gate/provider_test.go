@@ -25,8 +25,8 @@ var ada = oidctest.Person{Subject: "ada", Name: "Ada Lovelace", Claims: map[stri
 	"groups": []string{"maintainers", "team", "golf"}, "sid": "session-1",
 }}
 
-// newProvided starts a gate whose people sign in at an OpenID provider, which is down first if it is
-// said to be.
+// newProvided starts a gate whose people sign in at an OpenID provider, which is down
+// first if it is said to be.
 func newProvided(t *testing.T, down bool) (*town, *oidctest.Provider) {
 	t.Helper()
 	r, f, p := redistest.Start(t), newFrontend(t), oidctest.Start(t)
@@ -47,6 +47,7 @@ func newProvided(t *testing.T, down bool) (*town, *oidctest.Provider) {
 			AdminGroups:      gateenv.Names{"maintainers"},
 		}
 	})
+
 	p.Register(base)
 	return &town{t: t, redis: r, base: base, frontend: f, stop: stop, log: log}, p
 }
@@ -69,10 +70,12 @@ func (v *visitor) through(back string) (*http.Response, string) {
 	_, page := v.get("/sign-in?" + url.Values{"back": {back}}.Encode())
 	follow := *v.client
 	follow.CheckRedirect = nil
-	req, err := http.NewRequestWithContext(v.town.t.Context(), http.MethodGet, link(v.town.t, page), nil)
+	req, err := http.NewRequestWithContext(v.town.t.Context(), http.MethodGet, link(v.town.t, page),
+		nil)
 	if err != nil {
 		v.town.t.Fatal(err)
 	}
+
 	req.Header.Set("Accept", "text/html")
 
 	resp, err := follow.Do(req)
@@ -85,6 +88,7 @@ func (v *visitor) through(back string) (*http.Response, string) {
 	if err != nil {
 		v.town.t.Fatal(err)
 	}
+
 	return resp, string(body)
 }
 
@@ -109,13 +113,15 @@ func TestProvider(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	client := redis.NewClient(opt)
 	defer client.Close()
 	verifier := identity.NewVerifier(identity.Backend, redisGet(client), identity.Gate)
 	token := strings.TrimPrefix(got.Header.Get("Authorization"), "Bearer ")
 	who, _, err := verifier.Verify(t.Context(), token)
 	if err != nil || len(who.ID) != 26 || who.Name != "Ada Lovelace" || !who.Admin ||
-		!slices.Equal(who.Groups, []string{"maintainers", "team"}) || got.Header.Get("Cookie") != "" {
+		!slices.Equal(who.Groups, []string{"maintainers", "team"}) ||
+		got.Header.Get("Cookie") != "" {
 		t.Errorf("%+v, %v, cookies %q", who, err, got.Header.Get("Cookie"))
 	}
 
@@ -123,6 +129,7 @@ func TestProvider(t *testing.T) {
 	if resp, _ := v.get("/sign-in?back=/c/2"); resp.Header.Get("Location") != "/c/2" {
 		t.Errorf("signed in: %s", resp.Status)
 	}
+
 	if _, page := v.get("/account"); !strings.Contains(page, "Ada Lovelace") ||
 		strings.Contains(page, "password") {
 		t.Errorf("the account: %s", page)
@@ -134,24 +141,30 @@ func TestProvider(t *testing.T) {
 	if !strings.HasPrefix(left, "/oidc/signed-out?ticket=") {
 		t.Fatalf("%s to %s", resp.Status, left)
 	}
+
 	resp, page := v.get(left)
 	to := link(t, page)
 	u, err := url.Parse(to)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if !strings.HasPrefix(to, p.Issuer) || resp.Header.Get("Refresh") != "0; url="+to ||
 		u.Query().Get("id_token_hint") == "" {
 		t.Errorf("%s, refresh %q", to, resp.Header.Get("Refresh"))
 	}
+
 	resp, err = v.client.Get(to)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	resp.Body.Close()
 	if resp.Header.Get("Location") != town.base+"/sign-in" {
-		t.Errorf("the provider answers %s, and sends to %s", resp.Status, resp.Header.Get("Location"))
+		t.Errorf("the provider answers %s, and sends to %s", resp.Status,
+			resp.Header.Get("Location"))
 	}
+
 	if resp, _ := v.get("/"); resp.StatusCode != http.StatusSeeOther {
 		t.Errorf("signed out: %s", resp.Status)
 	}
@@ -161,6 +174,7 @@ func TestProvider(t *testing.T) {
 	if err := town.stop(); err != nil {
 		t.Error(err)
 	}
+
 	for _, secret := range []string{hint, token, "Lovelace", oidctest.Secret} {
 		if strings.Contains(town.log.String(), secret) {
 			t.Errorf("the log has %q:\n%s", secret, town.log)
@@ -177,6 +191,7 @@ func TestProviderRefuses(t *testing.T) {
 		!strings.Contains(page, "in no group that is let in") {
 		t.Errorf("%s %s", resp.Status, page)
 	}
+
 	if resp, _ := v.get("/"); resp.StatusCode != http.StatusSeeOther {
 		t.Errorf("of a wrong group: %s", resp.Status)
 	}
@@ -199,17 +214,19 @@ func TestProviderRefuses(t *testing.T) {
 			t.Errorf("%s: %s %s", path, resp.Status, body)
 		}
 	}
+
 	if len(town.frontend.requests) > 0 {
 		t.Errorf("the frontend got %v", town.frontend.requests[0].URL)
 	}
 }
 
-// TestProviderSays checks that sessions end when the provider says so: one, or all of a person; an event
-// stream within seconds.
+// TestProviderSays checks that sessions end when the provider says so: one, or all of a person; an
+// event stream within seconds.
 func TestProviderSays(t *testing.T) {
 	town, p := newProvided(t, false)
 	p.SignIn(ada)
-	laptop, phone, other := town.visitor("192.0.2.1"), town.visitor("192.0.2.2"), town.visitor("192.0.2.3")
+	laptop, phone := town.visitor("192.0.2.1"), town.visitor("192.0.2.2")
+	other := town.visitor("192.0.2.3")
 	laptop.through("/")
 	again := ada
 	again.Claims = map[string]any{"groups": "team", "sid": "session-2"}
@@ -224,6 +241,7 @@ func TestProviderSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	if _, err := io.ReadFull(resp.Body, make([]byte, 10)); err != nil {
 		t.Fatal(err)
 	}
@@ -237,12 +255,14 @@ func TestProviderSays(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			resp.Body.Close()
 			if resp.StatusCode != want || resp.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s, want %d", resp.Status, want)
 			}
 		}
 	}
+
 	signedIn := func(v *visitor) bool {
 		t.Helper()
 		resp, _ := v.get("/")
@@ -294,9 +314,15 @@ func TestProviderFiles(t *testing.T) {
 	}
 
 	for want, change := range map[string]func(*gateenv.Config){
-		"OIDC_CLIENT_SECRET_FILE: open /nowhere":           func(c *gateenv.Config) { c.ClientSecretFile = "/nowhere" },
-		"OIDC_CA_FILE: open /nowhere":                      func(c *gateenv.Config) { c.ProviderCAFile = "/nowhere" },
-		"OIDC_CA_FILE: " + empty + " holds no certificate": func(c *gateenv.Config) { c.ProviderCAFile = empty },
+		"OIDC_CLIENT_SECRET_FILE: open /nowhere": func(c *gateenv.Config) {
+			c.ClientSecretFile = "/nowhere"
+		},
+		"OIDC_CA_FILE: open /nowhere": func(c *gateenv.Config) {
+			c.ProviderCAFile = "/nowhere"
+		},
+		"OIDC_CA_FILE: " + empty + " holds no certificate": func(c *gateenv.Config) {
+			c.ProviderCAFile = empty
+		},
 	} {
 		env := environ(t, "127.0.0.1:0", "redis://127.0.0.1:1/0", "http://127.0.0.1:1",
 			func(c *gateenv.Config) {
@@ -305,6 +331,7 @@ func TestProviderFiles(t *testing.T) {
 					Everybody: true}
 				change(c)
 			})
+
 		err := run(t.Context(), nil, env, io.Discard, io.Discard)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want it to begin with %q", err, want)

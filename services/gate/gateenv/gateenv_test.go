@@ -40,6 +40,7 @@ func provided() *gateenv.Config {
 		AllowedGroups:    gateenv.Names{"team", "CN=a,OU=b", `quote "`},
 		AdminGroups:      gateenv.Names{"maintainers"},
 	}
+
 	return c
 }
 
@@ -98,21 +99,35 @@ func TestValidateProvider(t *testing.T) {
 			c.AllowedGroups, c.AdminGroups, c.GroupsClaim, c.Everybody = nil, nil, "", true
 		}, ""},
 		"everybody, and admins": {func(c *config) { c.AllowedGroups, c.Everybody = nil, true }, ""},
-		"everybody, and some":   {func(c *config) { c.Everybody = true }, "OIDC_ALLOWED_GROUPS: set"},
+		"everybody, and some": {func(c *config) {
+			c.Everybody = true
+		}, "OIDC_ALLOWED_GROUPS: set"},
 		"nobody": {func(c *config) { c.AllowedGroups, c.AdminGroups = nil, nil },
 			"OIDC_ALLOWED_GROUPS: set"},
-		"no issuer":       {func(c *config) { c.Issuer = "" }, `OIDC_ISSUER: "" is no issuer`},
-		"plain issuer":    {func(c *config) { c.Issuer = "http://id.example.com" }, "OIDC_ISSUER: "},
-		"issuer's query":  {func(c *config) { c.Issuer += "?a=b" }, "OIDC_ISSUER: "},
-		"issuer's user":   {func(c *config) { c.Issuer = "https://u:p@id.example.com" }, "OIDC_ISSUER: "},
-		"no client":       {func(c *config) { c.ClientID = "" }, "OIDC_CLIENT_ID: is not set"},
-		"no claim":        {func(c *config) { c.GroupsClaim = "" }, "OIDC_GROUPS_CLAIM: is not set"},
-		"relative secret": {func(c *config) { c.ClientSecretFile = "s" }, "OIDC_CLIENT_SECRET_FILE: "},
-		"relative CA":     {func(c *config) { c.ProviderCAFile = "s" }, "OIDC_CA_FILE: "},
-		"no address":      {func(c *config) { c.PublicURL = "" }, "PUBLIC_URL: is not set"},
-		"plain address":   {func(c *config) { c.PublicURL = "http://chat.example.com" }, "PUBLIC_URL: "},
-		"with a path":     {func(c *config) { c.PublicURL += "/" }, "PUBLIC_URL: "},
-		"with a user":     {func(c *config) { c.PublicURL = "https://a@chat.example.com" }, "PUBLIC_URL: "},
+		"no issuer": {func(c *config) { c.Issuer = "" }, `OIDC_ISSUER: "" is no issuer`},
+		"plain issuer": {func(c *config) {
+			c.Issuer = "http://id.example.com"
+		}, "OIDC_ISSUER: "},
+		"issuer's query": {func(c *config) { c.Issuer += "?a=b" }, "OIDC_ISSUER: "},
+		"issuer's user": {func(c *config) {
+			c.Issuer = "https://u:p@id.example.com"
+		}, "OIDC_ISSUER: "},
+		"no client": {func(c *config) { c.ClientID = "" }, "OIDC_CLIENT_ID: is not set"},
+		"no claim": {func(c *config) {
+			c.GroupsClaim = ""
+		}, "OIDC_GROUPS_CLAIM: is not set"},
+		"relative secret": {func(c *config) {
+			c.ClientSecretFile = "s"
+		}, "OIDC_CLIENT_SECRET_FILE: "},
+		"relative CA": {func(c *config) { c.ProviderCAFile = "s" }, "OIDC_CA_FILE: "},
+		"no address":  {func(c *config) { c.PublicURL = "" }, "PUBLIC_URL: is not set"},
+		"plain address": {func(c *config) {
+			c.PublicURL = "http://chat.example.com"
+		}, "PUBLIC_URL: "},
+		"with a path": {func(c *config) { c.PublicURL += "/" }, "PUBLIC_URL: "},
+		"with a user": {func(c *config) {
+			c.PublicURL = "https://a@chat.example.com"
+		}, "PUBLIC_URL: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := provided()

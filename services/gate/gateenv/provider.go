@@ -11,8 +11,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 )
 
-// Provider is the OpenID provider where people sign in, and whom of them the gate lets in. It is empty
-// unless Config.SignIn is OIDC.
+// Provider is the OpenID provider where people sign in, and whom of them the gate lets in. It is
+// empty unless Config.SignIn is OIDC.
 type Provider struct {
 	// Issuer is the provider's URL, as it calls itself.
 	Issuer string `env:"OIDC_ISSUER" optional:"true"`
@@ -48,6 +48,7 @@ func (p *Provider) validate() error {
 		contract.Absolute("OIDC_CLIENT_SECRET_FILE", p.ClientSecretFile),
 		contract.Absolute("OIDC_CA_FILE", p.ProviderCAFile),
 	}
+
 	groups := len(p.AllowedGroups)+len(p.AdminGroups) > 0
 	if p.ClientID == "" {
 		errs = append(errs, errors.New("OIDC_CLIENT_ID: is not set, and SIGN_IN is oidc"))
@@ -70,8 +71,8 @@ func at(variable string, err error) error {
 	return fmt.Errorf("%s: %w", variable, err)
 }
 
-// CheckIssuer returns an error unless the text is the URL of an OpenID provider: of HTTPS, but on the
-// loopback address.
+// CheckIssuer returns an error unless the text is the URL of an OpenID provider: of HTTPS, but on
+// the loopback address.
 func CheckIssuer(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || !private(u) || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -81,8 +82,8 @@ func CheckIssuer(text string) error {
 	return nil
 }
 
-// CheckPublicURL returns an error unless the text is the address of a site, without a path: of HTTPS,
-// but on the loopback address.
+// CheckPublicURL returns an error unless the text is the address of a site, without a path: of
+// HTTPS, but on the loopback address.
 func CheckPublicURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || !private(u) || text != u.Scheme+"://"+u.Host {

@@ -95,10 +95,12 @@ func (c *Client) Callback(r *http.Request) (Identity, *problem.Problem) {
 	if len(raw) <= maxHint {
 		id.Hint = raw
 	}
+
 	return id, nil
 }
 
-// take returns the attempt with the state, which nobody else gets then. It must be the browser's own.
+// take returns the attempt with the state, which nobody else gets then. It must
+// be the browser's own.
 func (c *Client) take(r *http.Request, state string) (attempt, *problem.Problem) {
 	var a attempt
 	if !random(state) {
@@ -149,6 +151,7 @@ func (c *Client) redeem(
 		c.refused(ctx, "the provider gave no ID token")
 		return "", untrusted()
 	}
+
 	return raw, nil
 }
 
@@ -248,5 +251,6 @@ func reason(err error) string {
 	case strings.Contains(text, "signature"), strings.Contains(text, "malformed jwt"):
 		return "has no valid signature"
 	}
+
 	return "is not valid"
 }

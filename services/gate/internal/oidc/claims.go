@@ -73,8 +73,8 @@ func names(all map[string]json.RawMessage, claim string) ([]string, error) {
 	var elsewhere map[string]string
 	_ = json.Unmarshal(all["_claim_names"], &elsewhere) // absent as a rule
 	if _, ok := elsewhere[claim]; ok {
-		return nil, fmt.Errorf("the person is in more groups than the provider puts into a token: let "+
-			"it put those of the application alone into the claim %s", claim)
+		return nil, fmt.Errorf("the person is in more groups than the provider puts into a token: "+
+			"let it put those of the application alone into the claim %s", claim)
 	}
 
 	text, ok := all[claim]
@@ -91,6 +91,7 @@ func names(all map[string]json.RawMessage, claim string) ([]string, error) {
 	if json.Unmarshal(text, &list) != nil {
 		return nil, fmt.Errorf("the claim %s is neither a name nor a list of names", claim)
 	}
+
 	return list, nil
 }
 

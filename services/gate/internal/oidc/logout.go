@@ -35,11 +35,13 @@ func (c *Client) Leave(ctx context.Context, hint string) string {
 		c.log.WarnContext(ctx, "sign-out", "error", err)
 		return SignedOutPath
 	}
+
 	return SignedOutPath + "?ticket=" + ticket
 }
 
-// LogoutURL returns where a person signs out at the provider, of a request to SignedOutPath, from where
-// the provider sends the browser to SignInPath. It is empty if the provider has no such place.
+// LogoutURL returns where a person signs out at the provider, of a request to
+// SignedOutPath, from where the provider sends the browser to SignInPath. It is empty if
+// the provider has no such place.
 func (c *Client) LogoutURL(r *http.Request) string {
 	p := c.known.Load()
 	if p == nil || p.endSession == "" {
@@ -73,12 +75,12 @@ const leaveLife = time.Minute
 
 func leaveKey(ticket string) string { return "gate:oidc:leave:" + hash(ticket) }
 
-// Logout is what has ended at the provider: the session SID, or all sessions of the Subject if SID is
-// empty.
+// Logout is what has ended at the provider: the session SID, or all sessions of the
+// Subject if SID is empty.
 type Logout struct{ Issuer, Subject, SID string }
 
-// BackChannel calls end with what has ended at the provider, of a request to BackChannelPath. Anybody
-// may send one; the provider alone can sign it. One for which end failed may come again.
+// BackChannel calls end with what has ended at the provider, of a request to BackChannelPath.
+// Anybody may send one; the provider alone can sign it. One for which end failed may come again.
 func (c *Client) BackChannel(
 	r *http.Request, end func(context.Context, Logout) error,
 ) *problem.Problem {
@@ -108,6 +110,7 @@ func (c *Client) BackChannel(
 	if err == nil && !first {
 		return refuse("the token has been used")
 	}
+
 	if err == nil {
 		err = end(ctx, Logout{c.cfg.Issuer, token.Subject, token.SessionID})
 		if err != nil {
@@ -115,6 +118,7 @@ func (c *Client) BackChannel(
 			err = errors.Join(err, forget)
 		}
 	}
+
 	if err != nil {
 		c.log.WarnContext(ctx, "back-channel logout", "error", err)
 		return storeAway()

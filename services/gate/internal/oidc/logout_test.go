@@ -25,6 +25,7 @@ func TestLeave(t *testing.T) {
 		path = s.client.Leave(t.Context(), hint)
 		return path, s.client.LogoutURL(httptest.NewRequest(http.MethodGet, path, nil))
 	}
+
 	if path, to := leave("token"); path != oidc.SignInPath || to != "" {
 		t.Errorf("before discovery: %s, %s", path, to)
 	}
@@ -38,7 +39,9 @@ func TestLeave(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if u.Query().Get("id_token_hint") != hint || u.Query().Get("client_id") != oidctest.ClientID ||
+
+		if u.Query().Get("id_token_hint") != hint ||
+			u.Query().Get("client_id") != oidctest.ClientID ||
 			strings.Contains(path, "eyJ") {
 			t.Errorf("%s leads to %s", path, to)
 		}
@@ -47,6 +50,7 @@ func TestLeave(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		resp.Body.Close()
 		if to := resp.Header.Get("Location"); to != s.URL+oidc.SignInPath {
 			t.Errorf("%s sends to %q", resp.Status, to)
@@ -88,6 +92,7 @@ func TestBackChannel(t *testing.T) {
 		change(claims)
 		return s.Sign(claims)
 	}
+
 	set := func(name string, value any) string {
 		return edited(func(claims map[string]any) { claims[name] = value })
 	}
@@ -101,7 +106,8 @@ func TestBackChannel(t *testing.T) {
 		token string
 		want  oidc.Logout // none: refused
 	}{
-		"both":        {s.Sign(s.LogoutToken("ada", "session-1")), oidc.Logout{s.Issuer, "ada", "session-1"}},
+		"both": {s.Sign(s.LogoutToken("ada", "session-1")),
+			oidc.Logout{s.Issuer, "ada", "session-1"}},
 		"subject":     {s.Sign(s.LogoutToken("ada", "")), oidc.Logout{s.Issuer, "ada", ""}},
 		"session":     {s.Sign(s.LogoutToken("", "session-1")), oidc.Logout{s.Issuer, "", "session-1"}},
 		"neither":     {s.Sign(s.LogoutToken("", "")), oidc.Logout{}},
@@ -151,6 +157,7 @@ func TestBackChannel(t *testing.T) {
 	if status, _ := post(t, s, token); status != http.StatusServiceUnavailable {
 		t.Errorf("not done: %d", status)
 	}
+
 	s.broken = nil
 	if status, _ := post(t, s, token); status != http.StatusOK {
 		t.Errorf("sent again: %d", status)
@@ -182,5 +189,6 @@ func post(t *testing.T, s *site, token string) (int, oidc.Logout) {
 			t.Fatal(err)
 		}
 	}
+
 	return resp.StatusCode, ended
 }

@@ -1,5 +1,5 @@
-// Package oidc signs people in at an OpenID provider, with the authorization code flow and PKCE, and
-// hears from the provider who has signed out there. It knows no sessions.
+// Package oidc signs people in at an OpenID provider, with the authorization code flow and PKCE,
+// and hears from the provider who has signed out there. It knows no sessions.
 //
 // No token, code or claim of a person is logged.
 package oidc
@@ -29,8 +29,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Paths of the gate. The provider knows the last three: where it sends browsers back to, where it tells
-// of people who have signed out there, and where it sends those who have signed out here.
+// Paths of the gate. The provider knows the last three: where it sends browsers back to, where it
+// tells of people who have signed out there, and where it sends those who have signed out here.
 const (
 	StartPath       = "/oidc/start"
 	SignedOutPath   = "/oidc/signed-out"
@@ -163,13 +163,15 @@ func (c *Client) provider(ctx context.Context) (*provider, *problem.Problem) {
 	if p := c.known.Load(); p != nil {
 		return p, nil
 	}
+
 	return nil, away()
 }
 
 // away is the answer while the provider cannot be reached.
 func away() *problem.Problem {
-	p := problem.New(http.StatusServiceUnavailable, "The identity provider cannot be reached at the "+
-		"moment. Try again in a few seconds; those who are signed in stay so.")
+	p := problem.New(http.StatusServiceUnavailable,
+		"The identity provider cannot be reached at the "+
+			"moment. Try again in a few seconds; those who are signed in stay so.")
 	p.RetryAfter = int(retry.Seconds())
 	return p
 }
@@ -189,6 +191,7 @@ func (c *Client) discover(ctx context.Context) error {
 		EndSession  string   `json:"end_session_endpoint"`
 		NamesItself bool     `json:"authorization_response_iss_parameter_supported"`
 	}
+
 	if err := found.Claims(&says); err != nil {
 		return fmt.Errorf("discover %s: %w", c.cfg.Issuer, err)
 	}
@@ -216,6 +219,7 @@ func (c *Client) discover(ctx context.Context) error {
 		endSession:  says.EndSession,
 		namesItself: says.NamesItself,
 	})
+
 	return nil
 }
 
@@ -253,10 +257,12 @@ func (c *Client) Start(w http.ResponseWriter, r *http.Request) *problem.Problem 
 		Browser:  hash(browser),
 		Back:     session.Back(r),
 	}
+
 	text, err := json.Marshal(a)
 	if err == nil {
 		err = c.store.Set(r.Context(), attemptKey(state), string(text), attemptLife)
 	}
+
 	if err != nil {
 		c.log.WarnContext(r.Context(), "sign-in", "error", err)
 		return storeAway()
@@ -271,6 +277,7 @@ func (c *Client) Start(w http.ResponseWriter, r *http.Request) *problem.Problem 
 		Secure:   c.secure(),
 		SameSite: http.SameSiteLaxMode,
 	})
+
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	http.Redirect(w, r, p.oauth.AuthCodeURL(state, oidc.Nonce(a.Nonce),

@@ -68,6 +68,7 @@ func newSite(t *testing.T, change func(*oidc.Config)) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(st.Close)
 
 	s.client = oidc.New(cfg, st, slog.New(slog.NewTextHandler(s.log, nil)))
@@ -76,6 +77,7 @@ func newSite(t *testing.T, change func(*oidc.Config)) *site {
 			problem.Write(w, r, fault)
 		}
 	})
+
 	mux.HandleFunc("GET "+oidc.CallbackPath, func(w http.ResponseWriter, r *http.Request) {
 		answer(w, r, s.client.Callback)
 	})
@@ -88,6 +90,7 @@ func newSite(t *testing.T, change func(*oidc.Config)) *site {
 			return ended, fault
 		})
 	})
+
 	return s
 }
 
@@ -155,6 +158,7 @@ func (b *browser) signIn(s *site, back string) string {
 		body, _ := io.ReadAll(resp.Body)
 		b.t.Fatalf("%s %s sends to %q: %s", resp.Request.URL, resp.Status, callback, body)
 	}
+
 	return callback
 }
 
@@ -178,6 +182,7 @@ func (b *browser) open(address string) (int, oidc.Identity, string) {
 			b.t.Fatal(err)
 		}
 	}
+
 	return resp.StatusCode, id, string(body)
 }
 
@@ -197,6 +202,7 @@ func TestSignIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, secret := range []string{u.Query().Get("state"), u.Query().Get("code"), id.Hint,
 		"Lovelace", oidctest.Secret} {
 		if strings.Contains(s.log.String(), secret) {
@@ -249,6 +255,7 @@ func TestAttempts(t *testing.T) {
 					t.Fatalf("%d %s", status, body)
 				}
 			}
+
 			if tt.other {
 				b = newBrowser(t)
 				b.signIn(s, "/") // it has a cookie of its own
@@ -258,6 +265,7 @@ func TestAttempts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			q := u.Query()
 			if tt.change != nil {
 				tt.change(q)
@@ -309,6 +317,7 @@ func TestNamesItself(t *testing.T) {
 	if status, _, body := b.open(b.signIn(s, "/")); status != http.StatusBadRequest {
 		t.Errorf("%d %s", status, body)
 	}
+
 	callback := b.signIn(s, "/") + "&iss=" + url.QueryEscape(s.Issuer)
 	if status, _, body := b.open(callback); status != http.StatusOK {
 		t.Errorf("with iss: %d %s", status, body)
@@ -337,11 +346,14 @@ func TestCookie(t *testing.T) {
 	} {
 		s := newSite(t, func(c *oidc.Config) { c.PublicURL = public })
 		b := newBrowser(t)
-		b.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		b.CheckRedirect = func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}
 		resp, err := b.Get(s.URL + "/start")
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		resp.Body.Close()
 
 		c := resp.Cookies()[0]
@@ -354,6 +366,7 @@ func TestCookie(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		q := to.Query()
 		if q.Get("redirect_uri") != public+"/oidc/callback" || q.Get("nonce") == "" ||
 			q.Get("code_challenge_method") != "S256" || q.Get("scope") != "openid profile" ||

@@ -4,8 +4,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +33,7 @@ func TestTokens(t *testing.T) {
 			return s.Sign(claims)
 		}
 	}
+
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, tt := range map[string]struct {
 		alter func(claims map[string]any) string
@@ -55,7 +60,8 @@ func TestTokens(t *testing.T) {
 		"foreign key": {func(claims map[string]any) string {
 			return oidctest.SignWith(jose.ES256, stranger, "unknown", claims)
 		}, 502, "no valid signature"},
-		// The public half of the key is known to everybody: as the secret of an HMAC it must not do.
+		// The public half of the key is known to everybody: as the secret of
+		// an HMAC it must not do.
 		"HMAC": {func(claims map[string]any) string {
 			return oidctest.SignWith(jose.HS256, []byte(strings.Repeat("k", 64)), "k", claims)
 		}, 502, "no valid signature"},
@@ -67,8 +73,10 @@ func TestTokens(t *testing.T) {
 			parts := strings.Split(s.Sign(claims), ".")
 			return parts[0] + "." + parts[1] + "x." + parts[2]
 		}, 502, "no valid signature"},
-		"absent":    {func(map[string]any) string { return "" }, 502, "gave no ID token"},
-		"a log-out": {func(map[string]any) string { return s.Sign(s.LogoutToken("ada", "")) }, 502, "another sign-in's"},
+		"absent": {func(map[string]any) string { return "" }, 502, "gave no ID token"},
+		"a log-out": {func(map[string]any) string {
+			return s.Sign(s.LogoutToken("ada", ""))
+		}, 502, "another sign-in's"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.Alter(tt.alter)
@@ -79,7 +87,9 @@ func TestTokens(t *testing.T) {
 			if status != tt.want || !strings.Contains(s.log.String(), tt.log) {
 				t.Errorf("%d %s, want %d and %q\n%s", status, body, tt.want, tt.log, s.log)
 			}
-			if strings.Contains(s.log.String(), "Lovelace") || strings.Contains(s.log.String(), "eyJ") {
+
+			if strings.Contains(s.log.String(), "Lovelace") ||
+				strings.Contains(s.log.String(), "eyJ") {
 				t.Errorf("the log tells of the token:\n%s", s.log)
 			}
 		})
@@ -88,11 +98,14 @@ func TestTokens(t *testing.T) {
 
 // TestGroups checks who is let in, as what.
 func TestGroups(t *testing.T) {
-	everybody := func(c *oidc.Config) { c.AllowedGroups, c.AdminGroups, c.Everybody = nil, nil, true }
+	everybody := func(c *oidc.Config) {
+		c.AllowedGroups, c.AdminGroups, c.Everybody = nil, nil, true
+	}
 	overage := map[string]any{
 		"_claim_names":   map[string]string{"groups": "src1"},
 		"_claim_sources": map[string]any{"src1": map[string]string{"endpoint": "https://graph.example"}},
 	}
+
 	for name, tt := range map[string]struct {
 		change func(*oidc.Config)
 		claims map[string]any
@@ -115,9 +128,15 @@ func TestGroups(t *testing.T) {
 			map[string]any{"hd": "team", "groups": []string{"maintainers"}}, 200, "team", false},
 		"everybody":             {everybody, nil, 200, "", false},
 		"everybody, of overage": {everybody, overage, 200, "", false},
-		"everybody, an admin": {func(c *oidc.Config) { everybody(c); c.AdminGroups = []string{"a"} },
+		"everybody, an admin": {func(c *oidc.Config) {
+			everybody(c)
+			c.AdminGroups = []string{"a"}
+		},
 			map[string]any{"groups": []string{"a", "b"}}, 200, "a", true},
-		"everybody, a member": {func(c *oidc.Config) { everybody(c); c.AdminGroups = []string{"a"} },
+		"everybody, a member": {func(c *oidc.Config) {
+			everybody(c)
+			c.AdminGroups = []string{"a"}
+		},
 			map[string]any{"groups": []string{"b"}}, 200, "", false},
 		"nobody was named": {func(c *oidc.Config) { everybody(c); c.Everybody = false },
 			map[string]any{"groups": []string{"team"}}, 403, "", false},
@@ -128,7 +147,8 @@ func TestGroups(t *testing.T) {
 			s.SignIn(oidctest.Person{Subject: "eve", Name: "Eve", Claims: tt.claims})
 			b := newBrowser(t)
 			status, id, body := b.open(b.signIn(s, "/"))
-			if status != tt.want || strings.Join(id.Groups, " ") != tt.groups || id.Admin != tt.admin {
+			if status != tt.want || strings.Join(id.Groups, " ") != tt.groups ||
+				id.Admin != tt.admin {
 				t.Errorf("%d %s\n%s", status, body, s.log)
 			}
 		})
@@ -154,6 +174,7 @@ func TestNames(t *testing.T) {
 			for k, v := range tt.claims {
 				claims[k] = v
 			}
+
 			s.SignIn(oidctest.Person{Subject: "ada", Name: tt.name, Claims: claims})
 			b := newBrowser(t)
 			if _, id, body := b.open(b.signIn(s, "/")); id.Name != tt.want {
@@ -180,6 +201,7 @@ func TestRotation(t *testing.T) {
 		old.Rotate(t)
 		return token
 	})
+
 	b := newBrowser(t)
 	if status, _, body := b.open(b.signIn(s, "/")); status != http.StatusBadGateway {
 		t.Errorf("of a former key: %d %s", status, body)
@@ -197,10 +219,12 @@ func TestDown(t *testing.T) {
 			RetryAfter int `json:"retry_after"`
 		}
 		if err := json.Unmarshal([]byte(body), &p); err != nil || p.RetryAfter == 0 ||
-			status != http.StatusServiceUnavailable || !strings.Contains(body, "cannot be reached") {
+			status != http.StatusServiceUnavailable ||
+			!strings.Contains(body, "cannot be reached") {
 			t.Errorf("%d %s %v", status, body, err)
 		}
 	}
+
 	if n := len(s.Visits()); n != 1 {
 		t.Errorf("a provider that is away was asked %d times for three requests at once", n)
 	}
@@ -212,6 +236,7 @@ func TestDown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		resp.Body.Close()
 		if resp.StatusCode != http.StatusServiceUnavailable {
 			break
@@ -219,6 +244,7 @@ func TestDown(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("never up again")
 		}
+
 		time.Sleep(50 * time.Millisecond)
 	}
 
@@ -228,6 +254,7 @@ func TestDown(t *testing.T) {
 	if status, _, body := b.open(callback); status != http.StatusServiceUnavailable {
 		t.Errorf("away in the middle: %d %s", status, body)
 	}
+
 	s.Down(false)
 	if status, _, body := b.open(b.signIn(s, "/")); status != http.StatusOK {
 		t.Errorf("up again: %d %s", status, body)
@@ -251,6 +278,7 @@ func TestSettings(t *testing.T) {
 					"token_endpoint_auth_methods_supported": []string{"client_secret_post"},
 				})
 			}
+
 			b := newBrowser(t)
 			if status, _, body := b.open(b.signIn(s, "/")); status != tt.want {
 				t.Errorf("%d %s\n%s", status, body, s.log)
@@ -267,5 +295,45 @@ func TestSettings(t *testing.T) {
 	if status, _, body := newBrowser(t).open(s.URL + "/start"); status != 503 ||
 		!strings.Contains(s.log.String(), "did not match the issuer") {
 		t.Errorf("%d %s\n%s", status, body, s.log)
+	}
+}
+
+// TestAuthority checks that a provider's certificate has to be of the authorities that are given.
+func TestAuthority(t *testing.T) {
+	var server *httptest.Server
+	server = httptest.NewUnstartedServer(http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(map[string]string{
+				"issuer": server.URL, "authorization_endpoint": server.URL + "/authorize",
+			})
+		}))
+
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+
+	pool := x509.NewCertPool()
+	pool.AddCert(server.Certificate())
+	for want, authorities := range map[int]*x509.CertPool{
+		http.StatusServiceUnavailable: x509.NewCertPool(),
+		http.StatusSeeOther:           pool,
+	} {
+		s := newSite(t, func(c *oidc.Config) {
+			c.Issuer, c.Authorities = server.URL, authorities
+		})
+		b := newBrowser(t)
+		b.CheckRedirect = func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}
+		resp, err := b.Get(s.URL + "/start")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s, want %d\n%s", resp.Status, want, s.log)
+		}
 	}
 }

@@ -143,10 +143,12 @@ func SignWith(
 	if err != nil {
 		panic(err)
 	}
+
 	signed, err := signer.Sign(text)
 	if err != nil {
 		panic(err)
 	}
+
 	token, err := signed.CompactSerialize()
 	if err != nil {
 		panic(err)
@@ -165,11 +167,13 @@ func (p *Provider) LogoutToken(subject, sid string) map[string]any {
 			"http://schemas.openid.net/event/backchannel-logout": map[string]any{},
 		},
 	}
+
 	for name, value := range map[string]string{"sub": subject, "sid": sid} {
 		if value != "" {
 			claims[name] = value
 		}
 	}
+
 	return claims
 }
 
@@ -201,6 +205,7 @@ func (p *Provider) around(next http.Handler) http.Handler {
 			says, alter, down = p.says, p.alter, p.down
 			p.visits = append(p.visits, r.URL.Path)
 		})
+
 		if down {
 			panic(http.ErrAbortHandler)
 		}
@@ -235,6 +240,7 @@ func edit(body []byte, change func(map[string]any)) []byte {
 	if err != nil {
 		panic(err)
 	}
+
 	return out
 }
 
@@ -251,6 +257,7 @@ func claimsOf(token string) map[string]any {
 	if err := dec.Decode(&claims); err != nil {
 		panic(err)
 	}
+
 	return claims
 }
 
@@ -336,6 +343,8 @@ type client struct {
 	site string
 }
 
-func (c *client) RedirectURIs() []string               { return []string{c.site + "/oidc/callback"} }
+func (c *client) RedirectURIs() []string {
+	return []string{c.site + "/oidc/callback"}
+}
 func (c *client) PostLogoutRedirectURIs() []string     { return []string{c.site + "/sign-in"} }
 func (c *client) IDTokenUserinfoClaimsAssertion() bool { return true }
