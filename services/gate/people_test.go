@@ -262,9 +262,8 @@ func TestPeople(t *testing.T) {
 	}
 
 	// A reset keeps the person.
-	bob := town.person().ID
 	second.signedIn()
-	bob = town.person().ID
+	bob := town.person().ID
 	third.join("bob", town.code("reset bob"))
 	if second.signedIn() || !third.signedIn() || town.person().ID != bob {
 		t.Error("after a reset")

@@ -24,8 +24,8 @@ const (
 
 // ErrCode reports a code that is not good for the name: not the one that was
 // made, used, or too old.
-var ErrCode = errors.New("This code is not good for this name, has been used, or is too old. " +
-	"Ask for a new one.")
+var ErrCode = errors.New("this code is not good for this name, has been used, or is too old: " +
+	"ask for a new one")
 
 // Invitation lets a person choose a password, once.
 type Invitation struct {

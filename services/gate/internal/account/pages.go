@@ -203,9 +203,9 @@ func (s *Site) accept(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, ErrCode), errors.Is(err, ErrTaken), errors.Is(err, ErrUnknown):
 		e.Code = ""
-		refuse(http.StatusUnprocessableEntity, ErrCode.Error())
+		refuse(http.StatusUnprocessableEntity, sentence(ErrCode))
 	case errors.As(err, &unfit):
-		refuse(http.StatusUnprocessableEntity, unfit.Error())
+		refuse(http.StatusUnprocessableEntity, sentence(unfit))
 	case err != nil:
 		s.unavailable(w, r, err)
 	default:
@@ -251,7 +251,7 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 		refuse("The new passwords are not the same.")
 		return
 	case unfit != nil:
-		refuse(unfit.Error())
+		refuse(sentence(unfit))
 		return
 	}
 

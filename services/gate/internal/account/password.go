@@ -99,11 +99,11 @@ func check(name, password string) error {
 	lower := strings.ToLower(password)
 	switch {
 	case n < shortest || n > longest:
-		return errors.New("A password has 12 to 128 characters. Some words in a row are a good one.")
+		return errors.New("a password has 12 to 128 characters: some words in a row are a good one")
 	case lower == name:
-		return errors.New("The name is no password.")
+		return errors.New("the name is no password")
 	case slices.Contains(common, strings.ReplaceAll(lower, " ", "")):
-		return errors.New("This password is one of those that are guessed first. Choose another one.")
+		return errors.New("this password is one of those that are guessed first: choose another one")
 	}
 
 	return nil
