@@ -406,8 +406,8 @@ func TestSecretScripts(t *testing.T) {
 		}
 	}
 
-	if len(commands) != 3 {
-		t.Fatalf("%d commands, want those of backend, ml and redis: %q", len(commands), commands)
+	if len(commands) != 4 {
+		t.Fatalf("%d commands, want those of gate, backend, ml and redis: %q", len(commands), commands)
 	}
 
 	for _, value := range []string{"sesame", "it's \"$HOME\" `id` %s \\n ü"} {

@@ -118,7 +118,7 @@ func isReady(p corev1.Pod) bool {
 func (n *namespace) uids(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	for _, s := range sixServices {
+	for _, s := range allServices {
 		var ids []string
 		for _, p := range n.pods(t, s) {
 			if p.OwnerReferences[0].Kind != "Job" {

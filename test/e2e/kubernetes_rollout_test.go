@@ -75,7 +75,7 @@ func (n *namespace) allServe(t *testing.T) {
 		}
 	}
 
-	if len(deployments.Items)+len(sets.Items) != len(sixServices) {
+	if len(deployments.Items)+len(sets.Items) != len(allServices) {
 		t.Errorf("there are %d Deployments and %d StatefulSets",
 			len(deployments.Items), len(sets.Items))
 	}

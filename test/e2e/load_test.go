@@ -207,7 +207,8 @@ func (l *loaded) kills(kill chaos.Kill, healthy chaos.Healthy) {
 		Between: 5 * time.Second,
 		Spread:  5 * time.Second,
 		Services: []string{
-			stacks.Frontend, stacks.Backend, stacks.ML, stacks.Ollama, stacks.Redis, stacks.Edge,
+			stacks.Gate, stacks.Frontend, stacks.Backend, stacks.ML, stacks.Ollama, stacks.Redis,
+			stacks.Edge,
 		},
 	}.Run(l.t.Context(), killed, healthy, func(e chaos.Event) { l.done(); l.t.Log(e) })
 	if err != nil {

@@ -94,7 +94,7 @@ func TestKubernetesRegistry(t *testing.T) {
 		return p[0].Spec.Containers[0].Image
 	}
 
-	for _, s := range []string{stacks.Backend, stacks.Frontend, stacks.ML} {
+	for _, s := range []string{stacks.Backend, stacks.Frontend, stacks.Gate, stacks.ML} {
 		if want := registry + "/team/codexcontinue/" + s + "@sha256:"; !strings.HasPrefix(image(s), want) {
 			t.Errorf("%s runs %s, want %s...", s, image(s), want)
 		}

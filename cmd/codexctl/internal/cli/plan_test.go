@@ -21,8 +21,8 @@ func TestPlanTellsGaps(t *testing.T) {
 
 	for target, want := range map[stacks.Target]map[string]string{
 		stacks.Docker: {
-			stacks.Redis: "calls: reaches edge, frontend, backend, ml",
-			stacks.Edge:  "calls: reaches backend, ml",
+			stacks.Redis: "calls: reaches edge, gate, frontend, backend, ml",
+			stacks.Edge:  "calls: reaches frontend, backend, ml",
 		},
 		// The edge can write to its tmpfs only, and Redis has none.
 		stacks.Kubernetes: {stacks.Redis: "", stacks.Edge: "mounts./tmp: can run programs"},
