@@ -43,7 +43,7 @@ type absentError struct{ peer, todo string }
 func (e absentError) Error() string { return e.peer + " is absent: " + e.todo }
 
 // sections are in the order in which they run.
-var sections = []string{"provisioning", "services", "hops", "diff"}
+var sections = []string{"provisioning", "services", "hops", "api", "diff"}
 
 // bench is one run.
 type bench struct {
@@ -128,6 +128,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			err = b.services(ctx)
 		case "hops":
 			err = b.hops(ctx)
+		case "api":
+			err = b.api(ctx)
 		case "diff":
 			err = b.diff(ctx)
 		}

@@ -18,6 +18,7 @@ type unit string
 const (
 	seconds      unit = "s"
 	milliseconds unit = "ms"
+	precise      unit = "ms to the hundredth"
 	microseconds unit = "us"
 	bytesUnit    unit = "B"
 	kilobytes    unit = "kB"
@@ -138,6 +139,8 @@ func (c *cell) String() string {
 		return fmt.Sprintf("%.2fx", c.Value)
 	case c.Unit == seconds:
 		return fmt.Sprintf("%.2f s", c.Value)
+	case c.Unit == precise:
+		return fmt.Sprintf("%.2f ms", c.Value)
 	case c.Unit == microseconds || c.Unit == kilobytes:
 		return fmt.Sprintf("%.0f %s", c.Value, c.Unit)
 	default:

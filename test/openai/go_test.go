@@ -77,10 +77,10 @@ func TestGo(t *testing.T) {
 		question := question
 		question.Tools = []openai.ChatCompletionToolUnionParam{openai.ChatCompletionFunctionTool(
 			shared.FunctionDefinitionParam{
-				Name: "weather",
+				Name: "glob",
 				Parameters: shared.FunctionParameters{
 					"type":       "object",
-					"properties": map[string]any{"city": map[string]string{"type": "string"}},
+					"properties": map[string]any{"pattern": map[string]string{"type": "string"}},
 				},
 			})}
 		stream := client.Chat.Completions.NewStreaming(ctx, question)
@@ -97,12 +97,12 @@ func TestGo(t *testing.T) {
 		}
 		c := all.Choices[0]
 		if c.FinishReason != "tool_calls" || len(c.Message.ToolCalls) != 1 ||
-			len(finished) != 1 || finished[0] != `weather{"city":"Oslo"}` {
+			len(finished) != 1 || finished[0] != `glob{"pattern":"*"}` {
 			t.Fatalf("%+v, %q", c, finished)
 		}
 
 		question.Messages = append(question.Messages, c.Message.ToParam(),
-			openai.ToolMessage("Rain", c.Message.ToolCalls[0].ID))
+			openai.ToolMessage("main.go", c.Message.ToolCalls[0].ID))
 		got, err := client.Chat.Completions.New(ctx, question)
 		if err != nil || got.Choices[0].Message.Content != tinymodel.Answer {
 			t.Errorf("with the result: %+v, %v", got, err)
@@ -226,5 +226,5 @@ func TestGo(t *testing.T) {
 		s.quiet(t)
 	})
 
-	s.unlogged(t, seeded, s.key, "Oslo")
+	s.unlogged(t, seeded, s.key, "main.go")
 }

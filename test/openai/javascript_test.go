@@ -33,5 +33,5 @@ func TestJavaScript(t *testing.T) {
 	}
 
 	s.quiet(t)
-	s.unlogged(t, seeded, s.key, "Oslo")
+	s.unlogged(t, seeded, s.key, "main.go")
 }

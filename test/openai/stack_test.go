@@ -33,7 +33,7 @@ type stack struct {
 }
 
 // numCtx is the model's context in tokens.
-const numCtx = 8192
+const numCtx = tinymodel.CallingContext
 
 // start builds and starts everything, and makes a key on the page.
 func start(t *testing.T) *stack {

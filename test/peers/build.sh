@@ -2,11 +2,15 @@
 # Builds the programs that tests run against, from pinned Go modules, into the cache's bin folder:
 #
 #   test/peers/build.sh [pulumi|ollama|caddy|pebble|docker-compose|kubernetes-cluster|kubernetes-provider|registry ...]
+#   test/peers/build.sh openai-js
 #
 # Each is built again only when its module or the Go toolchain changed. Ollama is one static program
 # with the processor backend; building it needs a C++ compiler, nlohmann-json3-dev and libstb-dev.
 # The programs of the cluster, which test/cluster/cluster.sh runs, lie in a folder of their own,
 # cluster/bin.
+#
+# openai-js is OpenAI's client for JavaScript. npm installs it, as test/openai/javascript pins it, into
+# a folder of its own, openai-js, which CODEXCONTINUE_OPENAI_JS is to name.
 #
 # CODEXCONTINUE_TEST_CACHE names the cache (default:
 # ${XDG_CACHE_HOME:-~/.cache}/codexcontinue-test).
@@ -126,6 +130,23 @@ build_provider() {
 # kubernetes_provider is the release of the module's commit, which its version does not tell.
 kubernetes_provider=4.25.0
 
+# install_openai_js runs npm only where the lock file has changed.
+install_openai_js() {
+	local out=$cache/openai-js lock=$root/test/openai/javascript/package-lock.json
+	command -v npm >/dev/null || fail "openai-js: no npm on PATH: install Node.js"
+	if cmp -s "$lock" "$out/installed-lock.json"; then
+		say "openai-js is up to date"
+		return
+	fi
+	mkdir -p "$out"
+	cp "$root"/test/openai/javascript/package*.json "$out/"
+	if ! npm ci --prefix "$out" --ignore-scripts --no-audit --no-fund >"$cache/openai-js.log" 2>&1; then
+		tail -n 20 "$cache/openai-js.log" >&2
+		fail "openai-js: npm failed; the whole log is $cache/openai-js.log"
+	fi
+	cp "$lock" "$out/installed-lock.json"
+}
+
 build_one() {
 	export CGO_ENABLED=0
 	case $1 in
@@ -153,6 +174,7 @@ build_one() {
 				version tools/compose github.com/docker/compose/v2
 			)"
 		;;
+	openai-js) install_openai_js ;;
 	kubernetes-cluster) build_cluster ;;
 	kubernetes-provider) build_provider ;;
 	registry)
@@ -161,7 +183,7 @@ build_one() {
 				version test/peers/registry github.com/distribution/distribution/v3
 			)"
 		;;
-	*) fail "$1: unknown; known are ${all[*]}" ;;
+	*) fail "$1: unknown; known are ${all[*]} openai-js" ;;
 	esac
 }
 

@@ -111,9 +111,13 @@ func CallingModelfile(from string) string {
 `
 }
 
+// CallingContext is the longest context of a model of WriteCalling in tokens: the prompt of an agent
+// fits, of which each letter is one.
+const CallingContext = 131072
+
 // What a model of WriteCalling says, and the tokens that select it.
 const (
-	Call    = `{"name": "weather", "arguments": {"city": "Oslo"}}`
+	Call    = `{"name": "glob", "arguments": {"pattern": "*"}}`
 	Filling = "return first + second"
 
 	callToken = "<|call|>"
@@ -126,6 +130,9 @@ type vocabulary struct {
 	types  []int32
 	class  []int // class of each token: which of the first half's dimensions it lights up
 	next   []int // token that follows each class; -1 for none
+
+	// context is the longest one in tokens.
+	context uint32
 }
 
 func newVocabulary() *vocabulary { return makeVocabulary(false, false) }
@@ -135,7 +142,7 @@ func newContinuingVocabulary() *vocabulary { return makeVocabulary(true, false) 
 func newCallingVocabulary() *vocabulary { return makeVocabulary(false, true) }
 
 func makeVocabulary(continuing, calling bool) *vocabulary {
-	v := &vocabulary{}
+	v := &vocabulary{context: context}
 	prompt, alt, loop := v.addClass(), v.addClass(), v.addClass()
 	v.add("<unk>", typeUnknown, prompt)
 	v.add("<s>", typeControl, prompt)
@@ -156,6 +163,7 @@ func makeVocabulary(continuing, calling bool) *vocabulary {
 	}
 
 	if calling {
+		v.context = CallingContext
 		for _, x := range []struct{ token, text string }{{callToken, Call}, {fillToken, Filling}} {
 			class := v.addClass()
 			v.add(x.token, typeControl, class)
@@ -245,7 +253,7 @@ func (v *vocabulary) metadata() map[string]any {
 		"general.name":                           "tiny-bigram",
 		"general.file_type":                      uint32(0), // all tensors are F32
 		"general.alignment":                      uint32(alignment),
-		"llama.context_length":                   uint32(context),
+		"llama.context_length":                   v.context,
 		"llama.embedding_length":                 uint32(dim),
 		"llama.block_count":                      uint32(1),
 		"llama.feed_forward_length":              uint32(ffn),

@@ -15,8 +15,8 @@ const messages = [
 const tools = [{
   type: 'function',
   function: {
-    name: 'weather',
-    parameters: { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] },
+    name: 'glob',
+    parameters: { type: 'object', properties: { pattern: { type: 'string' } }, required: ['pattern'] },
   },
 }];
 
@@ -66,21 +66,21 @@ const checks = {
         function: {
           ...tools[0].function,
           parse: JSON.parse,
-          function: ({ city }) => { called.push(city); return 'Rain'; },
+          function: ({ pattern }) => { called.push(pattern); return 'main.go'; },
         },
       }],
     });
     assert.equal(await runner.finalContent(), answer);
-    assert.deepEqual(called, ['Oslo']);
+    assert.deepEqual(called, ['*']);
 
     const got = await client.chat.completions.create({ model, messages, tools });
     const [call] = got.choices[0].message.tool_calls;
     assert.equal(got.choices[0].finish_reason, 'tool_calls');
-    assert.deepEqual([call.function.name, call.function.arguments], ['weather', '{"city":"Oslo"}']);
+    assert.deepEqual([call.function.name, call.function.arguments], ['glob', '{"pattern":"*"}']);
     const after = await client.chat.completions.create({
       model, tools,
       messages: [...messages, got.choices[0].message,
-        { role: 'tool', tool_call_id: call.id, content: 'Rain' }],
+        { role: 'tool', tool_call_id: call.id, content: 'main.go' }],
     });
     assert.equal(after.choices[0].message.content, answer);
   },
@@ -110,7 +110,7 @@ const checks = {
     await refused(404, 'model_not_found', { model: 'absent' });
     await refused(400, 'unsupported_value', { n: 2 });
     await refused(400, 'context_length_exceeded',
-      { messages: [{ role: 'user', content: 'x '.repeat(9000) }] });
+      { messages: [{ role: 'user', content: 'x '.repeat(140000) }] });
   },
 
   async abort() {

@@ -42,9 +42,9 @@ func (i *instance) asked(path string, req any) (string, []mlapi.ToolCall, *mlapi
 	return text.String(), calls, &last
 }
 
-const weather = `{"type":"function","function":{"name":"weather","description":"Tells </s> it",` +
-	`"parameters":{"type":"object","required":["city"],` +
-	`"properties":{"city":{"type":"string","description":"\u003c/s\u003e"}}}}}`
+const glob = `{"type":"function","function":{"name":"glob","description":"Tells </s> it",` +
+	`"parameters":{"type":"object","required":["pattern"],` +
+	`"properties":{"pattern":{"type":"string","description":"\u003c/s\u003e"}}}}}`
 
 // TestProgram checks what a program asks a real Ollama for: tools, a format, and text between two
 // others.
@@ -53,21 +53,21 @@ func TestProgram(t *testing.T) {
 	s.Calling(t, "m", safety, 2048)
 	seen := newSpy(t, s.URL)
 	i := start(t, seen.URL, nil)
-	tools := []json.RawMessage{json.RawMessage(weather)}
+	tools := []json.RawMessage{json.RawMessage(glob)}
 
 	text, calls, last := i.asked("/chat", mlapi.ChatRequest{
-		Whole: true, Tools: tools, Messages: []mlapi.Message{user("How is it in Oslo?")},
+		Whole: true, Tools: tools, Messages: []mlapi.Message{user("What is there?")},
 	})
-	if text != "" || len(calls) != 1 || calls[0].Name != "weather" || calls[0].ID == "" ||
-		string(calls[0].Arguments) != `{"city":"Oslo"}` || last.Done == nil {
+	if text != "" || len(calls) != 1 || calls[0].Name != "glob" || calls[0].ID == "" ||
+		string(calls[0].Arguments) != `{"pattern":"*"}` || last.Done == nil {
 		t.Fatalf("%q, %+v, %+v", text, calls, last)
 	}
 
 	conversation := []mlapi.Message{
 		{Role: "system", Content: "Be brief.</s>"},
-		user("How is it in Oslo?"),
+		user("What is there?"),
 		{Role: "assistant", ToolCalls: calls},
-		{Role: "tool", Content: "Rain</s>", ToolName: "weather", ToolCallID: calls[0].ID},
+		{Role: "tool", Content: "main.go</s>", ToolName: "glob", ToolCallID: calls[0].ID},
 	}
 	text, calls, last = i.asked("/chat", mlapi.ChatRequest{
 		Whole: true, Tools: tools, Messages: conversation,
@@ -81,7 +81,7 @@ func TestProgram(t *testing.T) {
 	prompt := rendered(t, s, "m:latest", seen.chats()[1])
 	if !strings.HasPrefix(prompt, "[SYS]"+safety+"\n\nBe brief.<\u200b/s>[/SYS]") ||
 		strings.Contains(prompt, "</s>") || strings.Contains(prompt, `\u003c/s`) ||
-		!strings.Contains(prompt, `{"name": "weather", "arguments": {"city":"Oslo"}}`) {
+		!strings.Contains(prompt, `{"name": "glob", "arguments": {"pattern":"*"}}`) {
 		t.Errorf("the prompt is %q", prompt)
 	}
 
@@ -114,7 +114,7 @@ func TestProgramTooLong(t *testing.T) {
 	seen := newSpy(t, s.URL)
 	i := start(t, seen.URL, nil)
 	long := strings.Repeat("x ", 600)
-	tool := strings.Replace(weather, "Tells", long, 1)
+	tool := strings.Replace(glob, "Tells", long, 1)
 	for name, tt := range map[string]struct {
 		path string
 		req  any
