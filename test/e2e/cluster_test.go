@@ -266,8 +266,8 @@ func (n *namespace) system(t *testing.T, pod, model string) string {
 	return show.System
 }
 
-// crowd asks the stack without a pause, as several people do at once, until stop is called:
-// pages, and whole answers.
+// crowd asks the stack without a pause, as several people do at once, until stop is called: pages,
+// and whole answers. All are signed in as the same person.
 type crowd struct {
 	stopped chan struct{}
 	people  sync.WaitGroup
@@ -278,13 +278,14 @@ type crowd struct {
 	slowest time.Duration
 }
 
-func startLoad(t *testing.T, url string, people int) *crowd {
+func startLoad(t *testing.T, as *person, people int) *crowd {
 	l := &crowd{stopped: make(chan struct{}), done: map[string]int{}}
 	// Each its own connections, as from different browsers: half of them kept, half
 	// of them new each time.
 	for i := range people {
 		client := &http.Client{
 			Transport: &http.Transport{DisableKeepAlives: i%2 == 0},
+			Jar:       as.jar,
 			Timeout:   time.Minute,
 		}
 
@@ -296,10 +297,10 @@ func startLoad(t *testing.T, url string, people int) *crowd {
 				default:
 				}
 
-				what, ask := "page", func() error { return page(t.Context(), client, url) }
+				what, ask := "page", func() error { return page(t.Context(), client, as.site) }
 				if n%4 == i%4 {
 					what, ask = "answer", func() error {
-						return fullAnswer(t.Context(), client, url)
+						return fullAnswer(t.Context(), client, as.site)
 					}
 				}
 

@@ -28,9 +28,9 @@ func changedSecret(t *testing.T, c *checkout, n *namespace, stack, url string) {
 }
 
 // moreReplicas has two Ollama for a while, each with the model on a claim of its own.
-func moreReplicas(t *testing.T, c *checkout, n *namespace, stack, url string) {
+func moreReplicas(t *testing.T, c *checkout, n *namespace, stack string, as *person) {
 	before := n.uids(t)
-	people := startLoad(t, url, 4)
+	people := startLoad(t, as, 4)
 	c.must(t, 5*time.Minute, "bin/codexctl", "scale", "--stack", stack, stacks.Ollama, "2")
 	want := n.system(t, "ollama-0", "codexcontinue")
 	if got := n.system(t, "ollama-1", "codexcontinue"); got != want {

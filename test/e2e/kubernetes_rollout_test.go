@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/cookiejar"
 	"os/exec"
 	"slices"
 	"strings"
@@ -97,10 +96,12 @@ func plainUp(t *testing.T, c *checkout, n *namespace, stack string, settings fun
 
 // oneWriter changes what Redis may use, and then the size of its claim, for which its StatefulSet
 // is replaced. There are never two of it, and what was acknowledged meanwhile is there afterwards.
-func oneWriter(t *testing.T, c *checkout, n *namespace, stack, url string, settings func(string)) {
+func oneWriter(
+	t *testing.T, c *checkout, n *namespace, stack string, as *person, settings func(string),
+) {
 	const fewer = "services: {backend: {memory: 512Mi}"
 	seen, stop := n.watchPods(t, stacks.Redis)
-	person := startWriter(t, url)
+	writer := startWriter(t, as)
 	settings(fewer + ", redis: {memory: 640Mi}}")
 	upServes(t, c, n, stack)
 	set := n.uid(t, stacks.Redis)
@@ -111,7 +112,7 @@ func oneWriter(t *testing.T, c *checkout, n *namespace, stack, url string, setti
 		t.Errorf("%s: the StatefulSet was not replaced, so that this test shows nothing", file)
 	}
 
-	person.allThere(t)
+	writer.allThere(t)
 	stop()
 	if len(seen.uids) < 3 {
 		t.Errorf("%d pods of Redis were seen, want three", len(seen.uids))
@@ -266,16 +267,11 @@ type writer struct {
 	refused      int
 }
 
-func startWriter(t *testing.T, url string) *writer {
+func startWriter(t *testing.T, as *person) *writer {
 	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-
 	w := &writer{
-		client:  &http.Client{Jar: jar, Timeout: time.Minute},
-		url:     url,
+		client:  as.client(),
+		url:     as.site,
 		stopped: make(chan struct{}),
 	}
 

@@ -5,9 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,10 +61,12 @@ func TestKubernetes(t *testing.T) {
 	said := upServes(t, c, n, stack, "--load", "--into", "containerd="+containerd)
 	url := c.url(t, stack)
 
+	ada := c.invite(t, stack, url, "ada", "--admin")
 	b := newBrowser(t)
+	b.signIn(t, ada, url)
 	chat(t, b, url+"/")
 	b.screenshot(t, "kubernetes")
-	c.forward(t, stack, "38080")
+	c.forward(t, stack, "38080", ada)
 
 	t.Run("preview is clean", func(t *testing.T) {
 		noChanges(t, c, stack)
@@ -108,7 +108,7 @@ func TestKubernetes(t *testing.T) {
 
 	t.Run("a changed limit rolls its Deployment only, and fails no request", func(t *testing.T) {
 		before := n.uids(t)
-		people := startLoad(t, url, 4)
+		people := startLoad(t, ada, 4)
 		settings("services: {backend: {memory: 512Mi}}")
 		upServes(t, c, n, stack)
 		people.noneFailed(t)
@@ -158,11 +158,11 @@ func TestKubernetes(t *testing.T) {
 	})
 	t.Run("a pod that leaves serves who has not heard", func(t *testing.T) { leaving(t, n) })
 	t.Run("one writer, whatever changes", func(t *testing.T) {
-		oneWriter(t, c, n, stack, url, settings)
+		oneWriter(t, c, n, stack, ada, settings)
 	})
 	t.Run("plain pulumi up waits too", func(t *testing.T) { plainUp(t, c, n, stack, settings) })
 	t.Run("more replicas of Ollama share the work", func(t *testing.T) {
-		moreReplicas(t, c, n, stack, url)
+		moreReplicas(t, c, n, stack, ada)
 	})
 	t.Run("what cannot be says so at once", func(t *testing.T) {
 		badUpdates(t, c, n, stack, settings)
@@ -432,7 +432,7 @@ func (n *namespace) gone(t *testing.T) {
 }
 
 // forward wants an answer through `codexctl forward`, the way to a stack without a load balancer.
-func (c *checkout) forward(t *testing.T, stack, port string) {
+func (c *checkout) forward(t *testing.T, stack, port string, as *person) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	cmd := exec.CommandContext(ctx, c.path("bin/codexctl"), "forward", "--port", port, stack)
@@ -443,8 +443,11 @@ func (c *checkout) forward(t *testing.T, stack, port string) {
 	}
 	defer func() { stop(); _ = cmd.Wait() }()
 
+	site := "http://127.0.0.1:" + port
+	modelReady(t, site)
+	client := as.at(t, site).client()
 	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-		err := fullAnswer(ctx, http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%s", port))
+		err := fullAnswer(ctx, client, site)
 		if err == nil {
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -80,16 +81,28 @@ func (l *loaded) down() {
 	l.must(l.t, 15*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", l.stack)
 }
 
+// What start puts in front of the stack.
+const (
+	lookers = 8
+	writers = 20
+)
+
 // start puts people in front of the stack: eight who look around and ask, and fifty event streams
-// on twenty answers of half a minute, open all the time.
-func (l *loaded) start(url string) {
+// on twenty answers of half a minute, open all the time. They have the accounts, if there are any.
+func (l *loaded) start(url string, accounts ...*person) {
 	l.t.Helper()
+	var jar func(int) http.CookieJar
+	if len(accounts) > 0 {
+		jar = func(number int) http.CookieJar { return accounts[number].jar }
+	}
+
 	// It ends when it is told to: also after a test that failed, whose context is done then.
 	run, err := load.Start(context.WithoutCancel(l.t.Context()), load.Options{
 		URL:      url,
 		Remote:   true, // the cluster's address is none of loopback, but this machine's own
-		People:   8,
-		Answers:  20,
+		People:   lookers,
+		Answers:  writers,
+		Jar:      jar,
 		Streams:  50,
 		Long:     30 * time.Second,
 		Rate:     40,
@@ -259,7 +272,8 @@ func TestKubernetesLoad(t *testing.T) {
 		c.continuing(t)
 	}, "--load", "--into", "containerd="+containerd)
 
-	l.start(l.url(t, stack))
+	url := l.url(t, stack)
+	l.start(url, l.members(t, stack, url, lookers+writers)...)
 	l.updates()
 	pods := chaos.NewPods(n, n.name, containerd)
 	l.kills(pods.Kill, pods.Healthy)

@@ -82,7 +82,9 @@ func TestKubernetesRegistry(t *testing.T) {
 	c.usePulumi(t, stack)
 
 	c.must(t, 10*time.Minute, "bin/codexctl", "up", stack)
-	if err := fullAnswer(t.Context(), http.DefaultClient, c.url(t, stack)); err != nil {
+	site := c.url(t, stack)
+	ada := c.invite(t, stack, site, "ada")
+	if err := fullAnswer(t.Context(), ada.client(), site); err != nil {
 		t.Error(err)
 	}
 

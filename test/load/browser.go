@@ -48,7 +48,13 @@ type browser struct {
 
 // newBrowser makes the browser of the person with that number.
 func (r *Run) newBrowser(name string, number int) *browser {
-	jar, _ := cookiejar.New(nil) // fails for no options
+	var jar http.CookieJar
+	if r.opts.Jar != nil {
+		jar = r.opts.Jar(number)
+	} else {
+		jar, _ = cookiejar.New(nil) // fails for no options
+	}
+
 	t := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		MaxIdleConnsPerHost: 6, // as browsers

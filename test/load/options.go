@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -53,6 +54,10 @@ type Options struct {
 
 	// Sentence is what every answer is, for a model that cannot count; Answers must be 0 then.
 	Sentence string
+
+	// Jar returns the cookies of the person with the number, where people sign in; nil has each
+	// begin without any.
+	Jar func(number int) http.CookieJar
 
 	// Progress gets a line from time to time, if it is not nil.
 	Progress func(line string)

@@ -1,0 +1,268 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// TestSignIn opens a stack to the network, by HTTPS and for people with accounts: an admin is invited
+// by the command, invites another person on the page, chats, and lets a program ask. Neither sees
+// what the other wrote, and who signs out is out.
+func TestSignIn(t *testing.T) {
+	enabled(t)
+	const stack, port, password = "e2e-sign-in", "29443", "open-sesame-by-https"
+	const site = "https://127.0.0.1:" + port
+	c := newCheckout(t)
+	c.remove(t, stack)
+	values := "overlay: prod\nportOffset: 21000\nmodel: {base: tiny}\nedge: {address: 0.0.0.0, port: 8443"
+	c.settings(t, stack, values+"}")
+	c.usePulumi(t, stack)
+	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
+	c.secret(t, stack, "codexcontinue:redisPassword", password)
+	c.refused(t, stack, time.Minute, "codexcontinue:edge.tls: is not set", "{internal: true}")
+	c.change(t, stack, values+", tls: {internal: true}}")
+	c.refused(t, stack, time.Minute, "signIn: is none", "{accounts: true}")
+	c.change(t, stack, values+", tls: {internal: true}}\nsignIn: {accounts: true}")
+	said := c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
+	if !strings.Contains(said, "https://") {
+		t.Errorf("up tells no address of HTTPS:\n%s", said)
+	}
+
+	ada := c.invite(t, stack, site, "ada", "--admin")
+	bob := ada.invite(t, "bob")
+	b := newBrowser(t, chromedp.Flag("ignore-certificate-errors", true))
+	b.signIn(t, ada, site)
+	chat(t, b, site+"/")
+	b.screenshot(t, "signed-in")
+	noChanges(t, c, stack)
+
+	path, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.pathname"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for who, want := range map[*person]int{ada.at(t, site): 200, bob: 404, {name: "nobody"}: 401} {
+		resp, err := who.client().Get(site + "/api/conversations/" + strings.TrimPrefix(path, "/c/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s gets %s, want %d", who.name, resp.Status, want)
+		}
+	}
+
+	t.Run("a program asks with a key", func(t *testing.T) { asksByKey(t, bob) })
+	t.Run("who signs out everywhere is out", func(t *testing.T) {
+		other := bob.at(t, site)
+		bob.post(t, "/account/sessions", url.Values{"end": {"all"}})
+		if err := page(t.Context(), other.client(), site); err == nil {
+			t.Error("the other session goes on")
+		}
+	})
+	t.Run("the secrets show nowhere", func(t *testing.T) {
+		own := stacks.File{Secret: stacks.RedisPassword, Content: stacks.SecretFor("redis user gate")}
+		for _, value := range []string{password, own.Text(password), ada.password} {
+			showsNowhere(t, c, stack, value, map[string]string{"up": said})
+		}
+	})
+	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// asksByKey makes a key on the page and asks the API with it, until it is revoked.
+func asksByKey(t *testing.T, p *person) {
+	t.Helper()
+	form := url.Values{"name": {"editor"}, "scope": {"chat", "models"}, "days": {"1"}}
+	key := regexp.MustCompile(`cck_[A-Za-z0-9]+`).FindString(p.post(t, "/account/keys", form))
+	if key == "" {
+		t.Fatal("the page shows no key")
+	}
+
+	ask := func() (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+			p.site+"/v1/chat/completions", strings.NewReader(
+				`{"model": "codexcontinue", "messages": [{"role": "user", "content": "Hello"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+key)
+		resp, err := (&http.Client{Transport: insecure(), Timeout: time.Minute}).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(body)
+	}
+
+	if status, body := ask(); status != http.StatusOK || !strings.Contains(body, answer) {
+		t.Errorf("%d %s", status, body)
+	}
+
+	resp, err := p.client().Get(p.site + "/account/keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+
+	list, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := regexp.MustCompile(`name="revoke" value="([^"]+)"`).FindSubmatch(list)
+	if id == nil || strings.Contains(string(list), key) {
+		t.Fatalf("the list of keys:\n%s", list)
+	}
+
+	p.post(t, "/account/keys", url.Values{"revoke": {string(id[1])}})
+	if status, body := ask(); status != http.StatusUnauthorized {
+		t.Errorf("with a revoked key: %d %s", status, body)
+	}
+}
+
+// insecure returns a transport that takes a certificate of whatever authority: that of a test is the
+// stack's own.
+func insecure() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	return t
+}
+
+// code matches the code of an invitation, by itself in a line of the command's output, and marked
+// on the page.
+var code = regexp.MustCompile(`(?m)^  ([A-Z0-9-]{16,})$|Code <code>([^<]+)</code>`)
+
+// person has an account of a stack.
+type person struct {
+	name, password string
+
+	// site is where the person's cookies are good.
+	site string
+	jar  http.CookieJar
+}
+
+// invite makes an account of a stack that is up, as a person does who is invited by the command, and
+// signs in.
+func (c *checkout) invite(t *testing.T, stack, site, name string, flags ...string) *person {
+	t.Helper()
+	args := append([]string{"user", "invite", "--stack", stack, name}, flags...)
+	return join(t, site, name, c.must(t, time.Minute, "bin/codexctl", args...))
+}
+
+// invite makes an account, as a person does whom an admin invites on the page.
+func (p *person) invite(t *testing.T, name string) *person {
+	t.Helper()
+	page := p.post(t, "/account/users", url.Values{"act": {"invite"}, "name": {name}})
+	return join(t, p.site, name, page)
+}
+
+// join accepts the invitation that was said.
+func join(t *testing.T, site, name, said string) *person {
+	t.Helper()
+	m := code.FindStringSubmatch(said)
+	if m == nil {
+		t.Fatalf("the invitation of %s has no code:\n%s", name, said)
+	}
+
+	p := &person{name: name, password: "correct horse battery of " + name}
+	p.enter(t, site, "/invitation", url.Values{
+		"name": {name}, "code": {m[1] + m[2]},
+		"password": {p.password}, "again": {p.password},
+	})
+	return p
+}
+
+// at returns the person signed in at another address of the stack.
+func (p *person) at(t *testing.T, site string) *person {
+	t.Helper()
+	q := &person{name: p.name, password: p.password}
+	q.enter(t, site, "/sign-in", url.Values{"name": {p.name}, "password": {p.password}})
+	return q
+}
+
+// enter sends a form that signs the person in.
+func (p *person) enter(t *testing.T, site, path string, form url.Values) {
+	t.Helper()
+	var err error
+	if p.jar, err = cookiejar.New(nil); err != nil {
+		t.Fatal(err)
+	}
+
+	p.site = site
+	p.post(t, path, form)
+	u, err := url.Parse(site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range p.jar.Cookies(u) {
+		if strings.HasSuffix(c.Name, "codexcontinue_session") {
+			return
+		}
+	}
+
+	t.Fatalf("%s is not signed in after %s", p.name, path)
+}
+
+// post sends a form and returns the page.
+func (p *person) post(t *testing.T, path string, form url.Values) string {
+	t.Helper()
+	client := p.client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}
+
+	resp, err := client.PostForm(p.site+path, form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+
+	page, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode >= 400 {
+		t.Fatalf("POST %s of %s: %s, %v\n%s", path, p.name, resp.Status, err, page)
+	}
+
+	return string(page)
+}
+
+// client returns a client with the person's cookies.
+func (p *person) client() *http.Client {
+	return &http.Client{Transport: insecure(), Jar: p.jar, Timeout: time.Minute}
+}
+
+// signIn signs the person in by the browser's own form, which the front page leads to.
+func (b *browser) signIn(t *testing.T, p *person, site string) {
+	t.Helper()
+	b.run(t, time.Minute, chromedp.Navigate(site+"/"), chromedp.WaitVisible("input[name=password]"))
+	b.screenshot(t, "sign-in")
+	b.run(t, time.Minute, chromedp.SendKeys("input[name=name]", p.name),
+		chromedp.SendKeys("input[name=password]", p.password+"\n"),
+		chromedp.WaitVisible("textarea[name=message]"))
+}
+
+// members are as many people as the number says, of whom the first is an admin.
+func (c *checkout) members(t *testing.T, stack, site string, number int) []*person {
+	t.Helper()
+	admin := c.invite(t, stack, site, "ada", "--admin")
+	all := []*person{admin}
+	for i := range number - 1 {
+		all = append(all, admin.invite(t, fmt.Sprintf("member-%d", i+1)))
+	}
+	return all
+}
