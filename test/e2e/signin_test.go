@@ -65,7 +65,7 @@ func TestSignIn(t *testing.T) {
 	t.Run("a program asks with a key", func(t *testing.T) { asksByKey(t, bob) })
 	t.Run("who signs out everywhere is out", func(t *testing.T) {
 		other := bob.at(t, site)
-		bob.post(t, "/account/sessions", url.Values{"end": {"all"}})
+		bob.post(t, "/account/sessions", url.Values{"end": {"everywhere"}})
 		if err := page(t.Context(), other.client(), site); err == nil {
 			t.Error("the other session goes on")
 		}
