@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -22,7 +24,7 @@ import (
 func TestSignIn(t *testing.T) {
 	enabled(t)
 	const stack, port, password = "e2e-sign-in", "29443", "open-sesame-by-https"
-	const site = "https://127.0.0.1:" + port
+	const site = "https://" + publicName + ":" + port
 	c := newCheckout(t)
 	c.remove(t, stack)
 	values := "overlay: prod\nportOffset: 21000\nmodel: {base: tiny}\nedge: {address: 0.0.0.0, port: 8443"
@@ -31,9 +33,10 @@ func TestSignIn(t *testing.T) {
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", password)
 	c.refused(t, stack, time.Minute, "codexcontinue:edge.tls: is not set", "{internal: true}")
-	c.change(t, stack, values+", tls: {internal: true}}")
+	values += ", host: " + publicName + ", tls: {internal: true}}"
+	c.change(t, stack, values)
 	c.refused(t, stack, time.Minute, "signIn: is none", "{accounts: true}")
-	c.change(t, stack, values+", tls: {internal: true}}\nsignIn: {accounts: true}")
+	c.change(t, stack, values+"\nsignIn: {accounts: true}")
 	said := c.must(t, 20*time.Minute, "bin/codexctl", "up", stack)
 	if !strings.Contains(said, "https://") {
 		t.Errorf("up tells no address of HTTPS:\n%s", said)
@@ -41,7 +44,8 @@ func TestSignIn(t *testing.T) {
 
 	ada := c.invite(t, stack, site, "ada", "--admin")
 	bob := ada.invite(t, "bob")
-	b := newBrowser(t, chromedp.Flag("ignore-certificate-errors", true))
+	b := newBrowser(t, chromedp.Flag("ignore-certificate-errors", true),
+		chromedp.Flag("host-resolver-rules", "MAP "+publicName+" 127.0.0.1"))
 	b.signIn(t, ada, site)
 	chat(t, b, site+"/")
 	b.screenshot(t, "signed-in")
@@ -136,10 +140,17 @@ func asksByKey(t *testing.T, p *person) {
 	}
 }
 
+// publicName is the name of a stack that is opened to a network. It is of this machine, for a test.
+const publicName = "chat.example.com"
+
 // insecure returns a transport that takes a certificate of whatever authority: that of a test is the
 // stack's own.
 func insecure() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, strings.Replace(address, publicName+":", "127.0.0.1:", 1))
+	}
 	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	return t
 }
