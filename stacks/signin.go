@@ -229,7 +229,11 @@ func (s *Stack) publicURL() string {
 
 // open reports whether others than this machine's own users reach the edge: by a route, or at an
 // address of the network.
-func (s *Stack) open() bool { return s.Route != nil || s.opened() != "" }
+// What stands before the edge lets others in as well.
+func (s *Stack) open() bool {
+	return s.Route != nil || s.opened() != "" || len(s.TrustedProxies) > 0 ||
+		s.TLS != nil && s.TLS.Host != ""
+}
 
 // validateSignIn refuses a stack that is open to a network, and whose gate lets in whoever comes.
 func (s *Stack) validateSignIn(p *problems) {
@@ -242,12 +246,15 @@ func (s *Stack) validateSignIn(p *problems) {
 	}
 
 	how := "edge.host"
-	if s.Route == nil {
-		how = "edge.address " + s.Service(Edge).Ports[0].Address
+	switch {
+	case s.opened() != "":
+		how = "edge.address " + s.opened()
+	case len(s.TrustedProxies) > 0:
+		how = "edge.trustedProxies"
 	}
 
 	p.add("signIn",
 		"is none, and %s opens the stack to a network, where whoever comes would be let "+
 			"in: set %s:signIn to {accounts: true} or {oidc: {issuer: ..., clientID: ...}}, or "+
-			"edge.address to %s without edge.host", how, Project, loopback)
+			"edge.address to %s without edge.host and edge.trustedProxies", how, Project, loopback)
 }

@@ -70,7 +70,7 @@ var exposureRules = []Rule{{
 
 		var out []Finding
 		for _, e := range in.Exposed {
-			if e.Service == stacks.Edge && !e.Loopback {
+			if e.Service == stacks.Edge && (!e.Loopback || len(in.Stack.TrustedProxies) > 0) {
 				out = append(out, Finding{e.Service, "lets in whoever comes by its " + e.How + " " +
 					e.String()})
 			}

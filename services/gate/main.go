@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -93,7 +94,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	signer, names := identity.NewSigner(identity.Gate), &pseudonym.Names{}
 	srv.StartWhen(map[string]server.Check{
-		"key":        func(ctx context.Context) error { return signer.Publish(ctx, st.Set) },
+		"key":        func(ctx context.Context) error { return signer.Publish(ctx, st.Publish) },
 		"pseudonyms": func(ctx context.Context) error { return names.Load(ctx, st.Claim) },
 	})
 
@@ -165,9 +166,22 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		openai.Register(srv.Handle, api)
 	}
 
-	go signer.Run(running, st.Set, log)
-	return srv.Run(ctx, cfg.ListenAddr, func(context.Context) error {
+	go signer.Run(running, st.Publish, log)
+	serving, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	go func() {
+		if err := names.Run(running, st.Claim); err != nil {
+			fail(err)
+		}
+	}()
+
+	err = srv.Run(serving, cfg.ListenAddr, func(context.Context) error {
 		drain()
 		return nil
 	})
+	if cause := context.Cause(serving); errors.Is(cause, pseudonym.ErrOther) {
+		err = errors.Join(cause, err)
+	}
+
+	return err
 }

@@ -44,7 +44,7 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	defer st.Close()
 
 	names := &pseudonym.Names{}
-	if err := names.Load(ctx, st.Claim); err != nil {
+	if err := names.Read(ctx, st.Get); err != nil {
 		return fmt.Errorf("%s: %w", address, err)
 	}
 

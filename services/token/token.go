@@ -16,7 +16,7 @@ import (
 // Signer signs as the gate does. It needs to write to the stack's Redis, which is what makes it one.
 type Signer struct{ signer *identity.Signer }
 
-// New returns a signer whose key is good for five minutes.
+// New returns a signer whose key is good for a day.
 func New(ctx context.Context, at contract.Redis) (*Signer, error) {
 	o, err := redisclient.Address(at).Options()
 	if err != nil {

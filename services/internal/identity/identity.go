@@ -36,8 +36,9 @@ const (
 	Skew = 30 * time.Second
 
 	// keyLife is how long a public key stays in Redis after its signer last published it: longer
-	// than a token is good, and than a Redis that restarts is away.
-	keyLife = 5 * time.Minute
+	// than a Redis that restarts is away, or that is full and takes nothing. Nobody signs with the
+	// key of a process that has ended.
+	keyLife = 24 * time.Hour
 
 	// publishEvery is the time between two publications. A Redis that lost the key has it again.
 	publishEvery = 5 * time.Second

@@ -31,7 +31,7 @@ type Get func(ctx context.Context, key string) (string, error)
 
 const (
 	// askAgain is how long a key is taken as known, and absent how long an id as one without a key.
-	askAgain = keyLife
+	askAgain = 5 * time.Minute
 	absent   = time.Second
 
 	// maxKeys bounds the keys that a verifier remembers. A stack has a few.
@@ -124,7 +124,8 @@ func (v *Verifier) ask(ctx context.Context, name string, old published) (publish
 	value, err := v.get(ctx, name)
 	k := published{until: time.Now().Add(absent)}
 	switch {
-	case err != nil && old.key != nil:
+	case (err != nil || value == "") && old.key != nil:
+		// Redis is away, or has lost what it knew: the key's owner publishes it again.
 		k.key = old.key
 	case err != nil:
 		return k, fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -72,6 +72,10 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 	}
 
 	gate := stack.Service(stacks.Gate)
+	if gate == nil {
+		return fmt.Errorf("stack %s has no %s", t.file.Name, stacks.Gate)
+	}
+
 	cfg, ok := gate.Contract.(*gateenv.Config)
 	if !ok || cfg.SignIn != gateenv.Accounts {
 		return fmt.Errorf("nobody has an account in stack %s: set %s:signIn: {accounts: true}, "+
@@ -101,7 +105,12 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 	}
 	defer way.Close()
 
-	command := []string{gate.Health.Command[0], "user", "--at=" + way.address}
+	at := way.address
+	if len(stack.TrustedProxies) > 0 {
+		at = "" // people come by what stands before the edge, whose address it does not know
+	}
+
+	command := []string{gate.Health.Command[0], "user", "--at=" + at}
 	code, output, err := p.Exec(ctx, list[i], append(command, words...))
 	if err != nil {
 		return err

@@ -211,16 +211,18 @@ func (c *Cluster) Exec(
 ) (code int, output string, err error) {
 	what := "exec " + command[0] + " in " + in.Name
 	executor, err := c.executor(in.Name, "exec", &corev1.PodExecOptions{
-		Command: command,
-		Stdout:  true,
-		Stderr:  true,
+		Container: in.Service, // a pod may have others, which somebody injects
+		Command:   command,
+		Stdout:    true,
+		Stderr:    true,
 	})
 	if err != nil {
 		return 0, "", c.failed(what, err)
 	}
 
-	var b bytes.Buffer
-	err = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &b, Stderr: &b})
+	var out, errs bytes.Buffer // each is written by a goroutine of its own
+	err = executor.StreamWithContext(ctx,
+		remotecommand.StreamOptions{Stdout: &out, Stderr: &errs})
 	var ended exec.CodeExitError
 	switch {
 	case errors.As(err, &ended):
@@ -229,7 +231,7 @@ func (c *Cluster) Exec(
 		return 0, "", c.failed(what, err)
 	}
 
-	return code, strings.TrimSpace(b.String()), nil
+	return code, strings.TrimSpace(out.String() + errs.String()), nil
 }
 
 // endTimeout bounds the wait until the API server knows that a container has ended.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -20,5 +21,5 @@ func (s *Store) Public(ctx context.Context, key string) (string, error) {
 
 // Publish stores a value for other services for a time. See package identity.
 func (s *Store) Publish(ctx context.Context, key, value string, life time.Duration) error {
-	return s.rdb.Set(ctx, key, value, life).Err()
+	return redisclient.Publish(ctx, s.rdb, key, value, life)
 }

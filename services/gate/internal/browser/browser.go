@@ -79,6 +79,9 @@ var hosts = []string{"localhost", "127.0.0.1", "::1"}
 func Loopback(p *pages.Pages, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host
+		if h := r.Header.Get("X-Forwarded-Host"); h != "" {
+			host = h // what people typed at a gateway before the edge
+		}
 		if name, _, err := net.SplitHostPort(host); err == nil {
 			host = name
 		}

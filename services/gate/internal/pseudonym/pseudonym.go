@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // key is the name in Redis of the secret that makes the names.
@@ -18,6 +19,9 @@ const key = "gate:pseudonyms"
 
 // length is the length of a name in characters, each of which has 5 bits.
 const length = 26
+
+// ErrOther reports that the stored secret is another than this gate's: Redis was given other data.
+var ErrOther = errors.New("pseudonyms: Redis has another secret than this gate, which has to start anew")
 
 // Claim stores the value with the key if nothing is stored there, and returns what is there then.
 type Claim func(ctx context.Context, key, value string) (string, error)
@@ -40,10 +44,46 @@ func (n *Names) Load(ctx context.Context, claim Claim) error {
 
 	n.secret.CompareAndSwap(nil, &there)
 	if *n.secret.Load() != there {
-		return errors.New("pseudonyms: another gate makes other names: restart this one")
+		return ErrOther
 	}
 
 	return nil
+}
+
+// Read loads the secret that the gates have made, for a command beside them.
+func (n *Names) Read(ctx context.Context, get func(context.Context, string) (string, error)) error {
+	there, err := get(ctx, key)
+	switch {
+	case err != nil:
+		return fmt.Errorf("pseudonyms: %w", err)
+	case there == "":
+		return errors.New("pseudonyms: no gate has made any yet")
+	}
+
+	n.secret.Store(&there)
+	return nil
+}
+
+// checkEvery is the time between two checks that all gates make the same names.
+const checkEvery = 5 * time.Second
+
+// Run checks again and again that all gates make the same names, and gives a Redis that has lost the
+// secret this gate's. It returns the error if another gate makes other names, and nil when ctx is
+// done.
+func (n *Names) Run(ctx context.Context, claim Claim) error {
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+
+		if err := n.Load(ctx, claim); errors.Is(err, ErrOther) {
+			return err
+		}
+	}
 }
 
 // Of returns the name of the subject that the issuer knows: 26 characters of base32. It panics before

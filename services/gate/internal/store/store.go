@@ -44,8 +44,17 @@ func (s *Store) Set(ctx context.Context, key, value string, life time.Duration) 
 	return s.rdb.Set(ctx, key, value, life).Err()
 }
 
+// Publish stores a value that other services have to know, for a time.
+func (s *Store) Publish(ctx context.Context, key, value string, life time.Duration) error {
+	return redisclient.Publish(ctx, s.rdb, key, value, life)
+}
+
 // Claim stores the value with the key if nothing is stored there, and returns what is there then.
 func (s *Store) Claim(ctx context.Context, key, value string) (string, error) {
+	if there, err := s.Get(ctx, key); err != nil || there != "" {
+		return there, err // also of a Redis that has no room
+	}
+
 	if err := s.rdb.SetNX(ctx, key, value, 0).Err(); err != nil {
 		return "", err
 	}

@@ -15,7 +15,13 @@ func (s *Store) Get(ctx context.Context, key string) (string, error) {
 
 // Touch is Get, and leaves the key for the time from now on.
 func (s *Store) Touch(ctx context.Context, key string, life time.Duration) (string, error) {
-	return absent(s.rdb.GetEx(ctx, key, life).Result())
+	v, err := s.rdb.GetEx(ctx, key, life).Result()
+	var refusal redis.Error
+	if errors.As(err, &refusal) && !errors.Is(err, redis.Nil) {
+		return s.Get(ctx, key) // a Redis that takes no writes, as on a full disk, can be read
+	}
+
+	return absent(v, err)
 }
 
 // Take is Get, and removes the key.
