@@ -121,6 +121,8 @@ func edge() Service {
 		Env: map[string]string{
 			"XDG_CONFIG_HOME": "/tmp/config",
 			"XDG_DATA_HOME":   "/tmp/data",
+			// Below the limit, so that bodies which many send at once are collected in time.
+			"GOMEMLIMIT": "200MiB",
 		},
 		Mounts:    []Mount{{Kind: MountTmpfs, Target: "/tmp", Size: 16 * MiB}},
 		Files:     []File{{Path: caddyConfig, Content: caddyfile}},
@@ -130,7 +132,7 @@ func edge() Service {
 		Health: health("/edge/health", "/edge/health", "wget", "-q", "-O", "/dev/null",
 			fmt.Sprintf("http://127.0.0.1:%d/edge/health", edgePort)),
 		Replicas:  1,
-		Resources: Resources{CPU: 1000, Memory: 128 * MiB, PIDs: 128},
+		Resources: Resources{CPU: 1000, Memory: 256 * MiB, PIDs: 128},
 		Security: Security{UID: serviceUser, GID: serviceUser, KeepCapabilities: map[string]string{
 			"NET_BIND_SERVICE": "the upstream binary carries it as a file capability, and the " +
 				"kernel refuses to run such a file when the capability is not in the bounding " +

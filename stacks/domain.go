@@ -27,6 +27,9 @@ const domainFile = "/etc/frontend/domain.json"
 // textKeys are the keys of the texts of a domain.
 var textKeys = []string{"greeting", "notice", "prompts", "title"}
 
+// safetyKey says that the prompt of the domain's model is there for people's safety. It may be left out.
+const safetyKey = "safety"
+
 // What fits on the page: characters of each text, and the number of prompts.
 const (
 	maxTitle, maxGreeting, maxPrompt, maxNotice = 60, 120, 200, 300
@@ -42,7 +45,8 @@ func (s *Stack) domain(name string) {
 	s.Model.Modelfile = path.Join(modelfilesRoot, name, "Modelfile")
 }
 
-// applyDomain hands the texts of the domain to the frontend, and their title to the gate. A title replaces the domain's own
+// applyDomain hands the texts of the domain to the frontend, and to the gate
+// what it has to know of them. A title replaces the domain's own
 // unless it is empty.
 func (s *Stack) applyDomain(fsys fs.FS, title string) error {
 	texts, err := readTexts(fsys, path.Join(modelfilesRoot, s.Domain, textsFile))
@@ -71,7 +75,7 @@ func (s *Stack) applyDomain(fsys fs.FS, title string) error {
 	if f := s.Service(Frontend); f != nil {
 		f.Files = append(f.Files, File{Path: domainFile, Content: content})
 	}
-	edit(s, func(c *gateenv.Config) { c.Title = texts.Title })
+	edit(s, func(c *gateenv.Config) { c.Title, c.RawCompletions = texts.Title, !texts.Safety })
 
 	return nil
 }
@@ -141,8 +145,12 @@ func (r *textReader) mapping(node *yaml.Node) domain.Texts {
 			t.Prompts = r.prompts(value, key)
 		case "notice":
 			t.Notice = r.text(value, key, maxNotice)
+		case safetyKey:
+			if err := value.Decode(&t.Safety); err != nil || value.Tag != "!!bool" {
+				r.at(value, key, "must be true or false")
+			}
 		default:
-			r.at(pair[0], key, "%v", unknownKey(key, textKeys))
+			r.at(pair[0], key, "%v", unknownKey(key, slices.Concat(textKeys, []string{safetyKey})))
 		}
 	}
 

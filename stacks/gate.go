@@ -19,7 +19,6 @@ func gate(environment string) Service {
 		Common:            common(environment, gatePort),
 		FrontendURL:       url("http", Frontend, frontendPort),
 		MLServiceURL:      url("http", ML, mlPort),
-		RawCompletions:    true,
 		SignIn:            gateenv.None,
 		SessionIdle:       12 * time.Hour,
 		SessionLife:       7 * 24 * time.Hour,

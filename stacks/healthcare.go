@@ -28,6 +28,4 @@ func healthcare(s *Stack, c Checkout) {
 	ollama.Outside = nil
 	edit(s, func(c *gateenv.Config) { c.SessionIdle = 15 * time.Minute })
 	edit(s, func(c *backendenv.Config) { c.ConversationTTL = 30 * 24 * time.Hour })
-	// The domain's SYSTEM prompt is for safety, and a raw prompt goes without it.
-	edit(s, func(c *gateenv.Config) { c.RawCompletions = false })
 }

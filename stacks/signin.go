@@ -247,6 +247,7 @@ func (s *Stack) validateSignIn(p *problems) {
 
 	how := "edge.host"
 	switch {
+	case s.Route != nil:
 	case s.opened() != "":
 		how = "edge.address " + s.opened()
 	case len(s.TrustedProxies) > 0:

@@ -24,6 +24,9 @@ type Texts struct {
 
 	// Notice is always below the composer.
 	Notice string `json:"notice"`
+
+	// Safety reports whether the model's prompt is there for people's safety: nobody asks without it.
+	Safety bool `json:"-"`
 }
 
 // Encode returns the file of the texts. It has one text a line, so that a comparison of two files
