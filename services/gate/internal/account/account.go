@@ -53,6 +53,9 @@ type Account struct {
 
 	// Hash is that of the password.
 	Hash string
+
+	// Removed reports whether the account is being removed: it is nobody's, but for Remove.
+	Removed bool `json:",omitempty"`
 }
 
 // who returns the person as a session knows one.
@@ -87,6 +90,15 @@ func canonical(name string) string { return strings.ToLower(strings.TrimSpace(na
 
 // Find returns the account with the name.
 func (a *Accounts) Find(ctx context.Context, name string) (*Account, error) {
+	account, err := a.stored(ctx, name)
+	if err == nil && account.Removed {
+		return nil, ErrUnknown
+	}
+	return account, err
+}
+
+// stored is Find, and returns an account that is being removed as well.
+func (a *Accounts) stored(ctx context.Context, name string) (*Account, error) {
 	value, err := a.store.Field(ctx, accountsKey, name)
 	if err != nil {
 		return nil, fmt.Errorf("accounts: %w", err)
@@ -164,6 +176,10 @@ func (a *Accounts) change(
 			return nil, err
 		}
 
+		if account.Removed {
+			return nil, ErrUnknown
+		}
+
 		edit(account)
 		done, err := a.store.Swap(ctx, accountsKey, name, old, encode(account))
 		if err != nil {
@@ -199,14 +215,22 @@ func (a *Accounts) setRights(ctx context.Context, name string, edit func(*Accoun
 	return a.sessions.EndAll(ctx, a.names.Of(Issuer, account.Subject), "")
 }
 
-// Remove removes the account or the invitation with the name.
+// removalTime bounds how long a removal goes on after whoever asked for it has gone.
+const removalTime = 30 * time.Second
+
+// Remove removes the account or the invitation with the name. If it fails, nobody signs in with the
+// account any more, and it can be removed again: the name is kept until all else is gone.
 func (a *Accounts) Remove(ctx context.Context, name string) error {
 	invited, err := a.withdraw(ctx, name)
 	if err != nil {
 		return err
 	}
 
-	account, err := a.take(ctx, name)
+	account, err := a.stored(ctx, name)
+	if err == nil && !account.Removed {
+		account, err = a.change(ctx, name, func(account *Account) { account.Removed = true })
+	}
+
 	switch {
 	case errors.Is(err, ErrUnknown) && invited:
 		return nil
@@ -214,34 +238,24 @@ func (a *Accounts) Remove(ctx context.Context, name string) error {
 		return err
 	}
 
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removalTime)
+	defer cancel()
 	id := a.names.Of(Issuer, account.Subject)
 	errs := []error{a.sessions.EndAll(ctx, id, "")}
 	for _, f := range a.removed {
 		errs = append(errs, f(ctx, id))
 	}
 
-	return errors.Join(errs...)
-}
-
-// take removes the account with the name, and returns it.
-func (a *Accounts) take(ctx context.Context, name string) (*Account, error) {
-	for {
-		value, err := a.store.Field(ctx, accountsKey, name)
-		if err != nil {
-			return nil, fmt.Errorf("accounts: %w", err)
-		}
-		if value == "" {
-			return nil, ErrUnknown
-		}
-
-		gone, err := a.store.Swap(ctx, accountsKey, name, value, "")
-		if err != nil {
-			return nil, fmt.Errorf("accounts: %w", err)
-		}
-		if gone {
-			return decode(value)
-		}
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
+
+	// If it is not there now, another removal was faster.
+	if _, err := a.store.Swap(ctx, accountsKey, name, encode(account), ""); err != nil {
+		return fmt.Errorf("accounts: %w", err)
+	}
+
+	return nil
 }
 
 func encode(account *Account) string {

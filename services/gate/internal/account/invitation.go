@@ -48,7 +48,7 @@ func (a *Accounts) Invite(
 		return "", nil, ErrName
 	}
 
-	_, err = a.Find(ctx, name)
+	_, err = a.stored(ctx, name)
 	switch {
 	case err == nil:
 		return "", nil, ErrTaken
