@@ -54,6 +54,9 @@ type Account struct {
 	// Hash is that of the password.
 	Hash string
 
+	// Code is the CodeHash of the invitation that the password came with: it has been used.
+	Code string `json:",omitempty"`
+
 	// Removed reports whether the account is being removed: it is nobody's, but for Remove.
 	Removed bool `json:",omitempty"`
 }
@@ -160,7 +163,7 @@ func (a *Accounts) create(ctx context.Context, account *Account) error {
 
 // change changes the account with the name.
 func (a *Accounts) change(
-	ctx context.Context, name string, edit func(*Account),
+	ctx context.Context, name string, edit func(*Account) error,
 ) (*Account, error) {
 	for {
 		old, err := a.store.Field(ctx, accountsKey, name)
@@ -180,7 +183,10 @@ func (a *Accounts) change(
 			return nil, ErrUnknown
 		}
 
-		edit(account)
+		if err := edit(account); err != nil {
+			return nil, err
+		}
+
 		done, err := a.store.Swap(ctx, accountsKey, name, old, encode(account))
 		if err != nil {
 			return nil, fmt.Errorf("accounts: %w", err)
@@ -193,7 +199,10 @@ func (a *Accounts) change(
 
 // SetAdmin makes an admin of the person, or a member. Who is signed in has to sign in again.
 func (a *Accounts) SetAdmin(ctx context.Context, name string, admin bool) error {
-	return a.setRights(ctx, name, func(account *Account) { account.Admin = admin })
+	return a.setRights(ctx, name, func(account *Account) error {
+		account.Admin = admin
+		return nil
+	})
 }
 
 // SetGroups puts the person into the groups, and into no others. Who is signed in has to sign in
@@ -204,10 +213,15 @@ func (a *Accounts) SetGroups(ctx context.Context, name string, groups []string) 
 			return fmt.Errorf("the group %q: %w", g, ErrName)
 		}
 	}
-	return a.setRights(ctx, name, func(account *Account) { account.Groups = groups })
+	return a.setRights(ctx, name, func(account *Account) error {
+		account.Groups = groups
+		return nil
+	})
 }
 
-func (a *Accounts) setRights(ctx context.Context, name string, edit func(*Account)) error {
+func (a *Accounts) setRights(
+	ctx context.Context, name string, edit func(*Account) error,
+) error {
 	account, err := a.change(ctx, name, edit)
 	if err != nil {
 		return err
@@ -228,7 +242,10 @@ func (a *Accounts) Remove(ctx context.Context, name string) error {
 
 	account, err := a.stored(ctx, name)
 	if err == nil && !account.Removed {
-		account, err = a.change(ctx, name, func(account *Account) { account.Removed = true })
+		account, err = a.change(ctx, name, func(account *Account) error {
+			account.Removed = true
+			return nil
+		})
 	}
 
 	switch {

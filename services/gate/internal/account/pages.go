@@ -257,7 +257,10 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 
 	hash, err := s.accounts.hasher.hash(ctx, password)
 	if err == nil {
-		account, err = s.accounts.setPassword(ctx, me.Name, hash, me.Ref)
+		account, err = s.accounts.setPassword(ctx, me.Name, me.Ref, func(a *Account) error {
+			a.Hash = hash
+			return nil
+		})
 	}
 	if err == nil {
 		err = s.limit.forget(ctx, bounds)
