@@ -165,12 +165,21 @@ func (s *Site) sources(r *http.Request, name string) ([]source, error) {
 func (s *Site) admit(w http.ResponseWriter, r *http.Request, account *Account, back string) {
 	err := s.accounts.remember(r.Context(), w, r, account.Name)
 	if err == nil {
-		err = s.Sessions.SignIn(w, r, account.who())
+		err = s.begin(w, r, account)
 	}
 
 	if err != nil {
 		s.unavailable(w, r, err)
 		return
+	}
+
+	http.Redirect(w, r, back, http.StatusSeeOther)
+}
+
+// begin begins a session of the person with the account.
+func (s *Site) begin(w http.ResponseWriter, r *http.Request, account *Account) error {
+	if err := s.Sessions.SignIn(w, r, account.who()); err != nil {
+		return err
 	}
 
 	// Whoever took away the account or its rights meanwhile has not seen the new session.
@@ -180,12 +189,7 @@ func (s *Site) admit(w http.ResponseWriter, r *http.Request, account *Account, b
 		err = s.Sessions.EndAll(r.Context(), id, "")
 	}
 
-	if err != nil {
-		s.unavailable(w, r, err)
-		return
-	}
-
-	http.Redirect(w, r, back, http.StatusSeeOther)
+	return err
 }
 
 // accept takes an invitation.
@@ -266,7 +270,7 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 		err = s.limit.forget(ctx, bounds)
 	}
 	if err == nil {
-		err = s.Sessions.SignIn(w, r, account.who())
+		err = s.begin(w, r, account)
 	}
 
 	if err != nil {
