@@ -19,9 +19,6 @@ const (
 	UsersPath      = "/account/users"
 )
 
-// maxForm bounds a form's body.
-const maxForm = 16 << 10
-
 // Site has the pages of the accounts.
 type Site struct {
 	*session.Site
@@ -48,26 +45,8 @@ func (s *Site) Register(handle func(pattern string, h http.Handler)) {
 		"GET " + UsersPath:           signedIn(s.admins(s.users)),
 		"POST " + UsersPath:          signedIn(s.admins(s.manage)),
 	} {
-		handle(pattern, s.form(h))
+		handle(pattern, s.Form(h))
 	}
-}
-
-// form bounds and reads the form of a request.
-func (s *Site) form(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-		err := r.ParseForm()
-		var tooLong *http.MaxBytesError
-		switch {
-		case errors.As(err, &tooLong):
-			s.Pages.Fail(w, r, problem.New(http.StatusRequestEntityTooLarge,
-				"The form is larger than %d KB.", maxForm>>10))
-		case err != nil:
-			s.Pages.Fail(w, r, problem.New(http.StatusBadRequest, "The form cannot be read."))
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
 }
 
 // entry is the data of the pages on which people come in.
