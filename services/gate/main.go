@@ -155,7 +155,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			}
 
 			go client.Run(running)
-			p.provider = &provider{p.site, client, cfg.PublicURL}
+			p.provider = &provider{p.site, client, account.NewStarts(st, names), cfg.PublicURL}
 			p.site.After = p.provider.after
 		}
 
