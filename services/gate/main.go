@@ -145,7 +145,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 				Log:       log,
 			},
 			forwarder: forwarder,
-			status:    &publicStatus{frontend: frontend, sign: sign},
+			status:    newPublicStatus(frontend, sign),
 			ended:     ended,
 		}
 		if cfg.SignIn == gateenv.OIDC {
