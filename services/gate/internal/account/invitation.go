@@ -137,7 +137,8 @@ func (a *Accounts) withdraw(ctx context.Context, name string) (bool, error) {
 }
 
 // accept gives the account of the name the password, for the code of an invitation. Who got no
-// answer may send the same again. The error is an ErrCode, an ErrBusy, one of check, or of the store.
+// answer may send the same again. The error is an ErrCode, an ErrBusy, one of check, or of the
+// store.
 func (a *Accounts) accept(ctx context.Context, name, code, password string) (*Account, error) {
 	value, err := a.store.Field(ctx, invitationsKey, name)
 	if err != nil {

@@ -30,8 +30,8 @@ func startSources(r *http.Request) []source {
 	return []source{{startsByAddress, network(session.Address(r))}, {startsEverywhere, ""}}
 }
 
-// Begin counts a sign-in that begins with the request, and returns 0 if it may. Otherwise it returns
-// after which time one may begin.
+// Begin counts a sign-in that begins with the request, and returns 0 if it may. Otherwise it
+// returns after which time one may begin.
 func (s *Starts) Begin(r *http.Request) (time.Duration, error) {
 	return s.limit.attempt(r.Context(), startSources(r)...)
 }
