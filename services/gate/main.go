@@ -146,7 +146,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 				Log:       log,
 			},
 			forwarder: forwarder,
-			status:    &publicStatus{frontend: frontend, sign: sign},
+			status:    newPublicStatus(frontend, sign),
 			ended:     ended,
 		}
 		if cfg.SignIn == gateenv.OIDC {
@@ -156,7 +156,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			}
 
 			go client.Run(running)
-			p.provider = &provider{p.site, client, cfg.PublicURL}
+			p.provider = &provider{p.site, client, account.NewStarts(st, names), cfg.PublicURL}
 			p.site.After = p.provider.after
 		}
 

@@ -502,6 +502,15 @@ func TestAttacks(t *testing.T) {
 			resp, _ := stranger().post("/sign-in", "name", strings.Repeat("a", 20000))
 			return resp
 		}, 413},
+		"a large form of sessions": {func() *http.Response {
+			resp, _ := member.post("/account/sessions", "x", strings.Repeat("a", 20000),
+				"end", "other")
+			return resp
+		}, 413},
+		"sessions that a link ends": {func() *http.Response {
+			resp, _ := member.do(http.MethodPost, "/account/sessions?end=everywhere", form())
+			return resp
+		}, 400},
 		"a form that is none": {func() *http.Response {
 			resp, _ := stranger().do(http.MethodPost, "/sign-in?x=%zz", form("name", "a"))
 			return resp

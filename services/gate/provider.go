@@ -6,16 +6,19 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/oidc"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
 // newClient returns the client of the stack's OpenID provider.
@@ -57,6 +60,7 @@ func newClient(cfg gateenv.Config, st *store.Store, log *slog.Logger) (*oidc.Cli
 type provider struct {
 	site      *session.Site
 	client    *oidc.Client
+	starts    *account.Starts
 	publicURL string
 }
 
@@ -95,6 +99,20 @@ func (p *provider) signIn(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *provider) start(w http.ResponseWriter, r *http.Request) {
+	wait, err := p.starts.Begin(r)
+	if err != nil {
+		session.Unavailable(w, r, p.site.Pages, p.site.Log, err)
+		return
+	}
+
+	if wait > 0 {
+		fault := problem.New(http.StatusTooManyRequests,
+			"Too many people sign in at this moment. Try again in a few seconds.")
+		fault.RetryAfter = int(math.Ceil(wait.Seconds()))
+		p.site.Pages.Fail(w, r, fault)
+		return
+	}
+
 	if fault := p.client.Start(w, r); fault != nil {
 		p.site.Pages.Fail(w, r, fault)
 	}
@@ -116,6 +134,9 @@ func (p *provider) callback(w http.ResponseWriter, r *http.Request) {
 		SID:     id.SID,
 		Hint:    id.Hint,
 	})
+	if err == nil {
+		err = p.starts.End(r)
+	}
 	if err != nil {
 		session.Unavailable(w, r, p.site.Pages, p.site.Log, err)
 		return

@@ -338,3 +338,58 @@ func TestProviderFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestStarts checks that a stranger cannot fill Redis with sign-ins that only begin.
+func TestStarts(t *testing.T) {
+	town, p := newProvided(t, false)
+	p.SignIn(ada)
+	start := func(address string) *http.Response {
+		resp, _ := town.visitor(address).get("/oidc/start")
+		return resp
+	}
+
+	var refused *http.Response
+	for range 200 {
+		if resp := start("192.0.2.1"); resp.StatusCode != http.StatusSeeOther {
+			refused = resp
+			break
+		}
+	}
+
+	if refused == nil || refused.StatusCode != http.StatusTooManyRequests ||
+		refused.Header.Get("Retry-After") == "" {
+		t.Errorf("200 sign-ins from one address: %v", refused)
+	}
+	if resp := start("192.0.2.2"); resp.StatusCode != http.StatusSeeOther {
+		t.Errorf("from another address: %s", resp.Status)
+	}
+}
+
+// TestStartsEnded checks that a sign-in that comes to its end does not count.
+func TestStartsEnded(t *testing.T) {
+	town, p := newProvided(t, false)
+	p.SignIn(ada)
+	redis := town.redis.Client(t)
+	count := func() (n int) {
+		for _, key := range redis.Keys(t.Context(), "gate:attempts:start*").Val() {
+			sum, err := redis.Get(t.Context(), key).Int()
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += sum
+		}
+		return n
+	}
+
+	town.visitor("192.0.2.1").get("/oidc/start")
+	if n := count(); n != 2 { // for the address, and in all
+		t.Errorf("one sign-in that began: %d", n)
+	}
+
+	if resp, _ := town.visitor("").through("/"); resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+	if n := count(); n != 2 {
+		t.Errorf("after one that ended: %d", n)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
@@ -14,8 +13,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
-// statusAge is how old a status may be that is shown to anybody.
-const statusAge = time.Second
+const (
+	// statusAge is how old a status may be that is shown to anybody.
+	statusAge = time.Second
+
+	// statusTime bounds how long the frontend is waited for.
+	statusTime = 3 * time.Second
+)
 
 // publicStatus answers GET /api/status for those who have not signed in, such as `codexctl up`,
 // with what the state of the stack and of its model is. It is asked for in the gate's own name.
@@ -23,10 +27,15 @@ type publicStatus struct {
 	frontend *hop.Client
 	sign     func(identity.Person) string
 
-	mu    sync.Mutex
+	// turn has room for the one who asks, and who may use what follows.
+	turn  chan struct{}
 	last  backendapi.Status
 	err   error
 	until time.Time
+}
+
+func newPublicStatus(frontend *hop.Client, sign func(identity.Person) string) *publicStatus {
+	return &publicStatus{frontend: frontend, sign: sign, turn: make(chan struct{}, 1)}
 }
 
 // ServeHTTP implements http.Handler.
@@ -46,8 +55,13 @@ func (p *publicStatus) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // get returns the status, which is asked for once a second however many want it.
 func (p *publicStatus) get(ctx context.Context) (backendapi.Status, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-ctx.Done():
+		return backendapi.Status{}, ctx.Err()
+	}
+
 	if time.Now().Before(p.until) {
 		return p.last, p.err
 	}
@@ -56,10 +70,11 @@ func (p *publicStatus) get(ctx context.Context) (backendapi.Status, error) {
 	header := http.Header{
 		"Authorization": {identity.Authorization(p.sign(identity.Person{}))},
 	}
+
+	// The answer is for those who wait, too.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusTime)
+	defer cancel()
 	err := p.frontend.JSON(ctx, http.MethodGet, "/api/status", nil, &s, header)
-	if ctx.Err() != nil {
-		return s, err // it says nothing to others
-	}
 
 	// Details are of no use to a stranger but to find a way in.
 	for i, service := range s.Services {

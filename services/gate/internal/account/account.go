@@ -53,6 +53,12 @@ type Account struct {
 
 	// Hash is that of the password.
 	Hash string
+
+	// Code is the CodeHash of the invitation that the password came with: it has been used.
+	Code string `json:",omitempty"`
+
+	// Removed reports whether the account is being removed: it is nobody's, but for Remove.
+	Removed bool `json:",omitempty"`
 }
 
 // who returns the person as a session knows one.
@@ -87,6 +93,15 @@ func canonical(name string) string { return strings.ToLower(strings.TrimSpace(na
 
 // Find returns the account with the name.
 func (a *Accounts) Find(ctx context.Context, name string) (*Account, error) {
+	account, err := a.stored(ctx, name)
+	if err == nil && account.Removed {
+		return nil, ErrUnknown
+	}
+	return account, err
+}
+
+// stored is Find, and returns an account that is being removed as well.
+func (a *Accounts) stored(ctx context.Context, name string) (*Account, error) {
 	value, err := a.store.Field(ctx, accountsKey, name)
 	if err != nil {
 		return nil, fmt.Errorf("accounts: %w", err)
@@ -148,7 +163,7 @@ func (a *Accounts) create(ctx context.Context, account *Account) error {
 
 // change changes the account with the name.
 func (a *Accounts) change(
-	ctx context.Context, name string, edit func(*Account),
+	ctx context.Context, name string, edit func(*Account) error,
 ) (*Account, error) {
 	for {
 		old, err := a.store.Field(ctx, accountsKey, name)
@@ -164,7 +179,14 @@ func (a *Accounts) change(
 			return nil, err
 		}
 
-		edit(account)
+		if account.Removed {
+			return nil, ErrUnknown
+		}
+
+		if err := edit(account); err != nil {
+			return nil, err
+		}
+
 		done, err := a.store.Swap(ctx, accountsKey, name, old, encode(account))
 		if err != nil {
 			return nil, fmt.Errorf("accounts: %w", err)
@@ -177,7 +199,10 @@ func (a *Accounts) change(
 
 // SetAdmin makes an admin of the person, or a member. Who is signed in has to sign in again.
 func (a *Accounts) SetAdmin(ctx context.Context, name string, admin bool) error {
-	return a.setRights(ctx, name, func(account *Account) { account.Admin = admin })
+	return a.setRights(ctx, name, func(account *Account) error {
+		account.Admin = admin
+		return nil
+	})
 }
 
 // SetGroups puts the person into the groups, and into no others. Who is signed in has to sign in
@@ -188,10 +213,15 @@ func (a *Accounts) SetGroups(ctx context.Context, name string, groups []string) 
 			return fmt.Errorf("the group %q: %w", g, ErrName)
 		}
 	}
-	return a.setRights(ctx, name, func(account *Account) { account.Groups = groups })
+	return a.setRights(ctx, name, func(account *Account) error {
+		account.Groups = groups
+		return nil
+	})
 }
 
-func (a *Accounts) setRights(ctx context.Context, name string, edit func(*Account)) error {
+func (a *Accounts) setRights(
+	ctx context.Context, name string, edit func(*Account) error,
+) error {
 	account, err := a.change(ctx, name, edit)
 	if err != nil {
 		return err
@@ -199,14 +229,25 @@ func (a *Accounts) setRights(ctx context.Context, name string, edit func(*Accoun
 	return a.sessions.EndAll(ctx, a.names.Of(Issuer, account.Subject), "")
 }
 
-// Remove removes the account or the invitation with the name.
+// removalTime bounds how long a removal goes on after whoever asked for it has gone.
+const removalTime = 30 * time.Second
+
+// Remove removes the account or the invitation with the name. If it fails, nobody signs in with the
+// account any more, and it can be removed again: the name is kept until all else is gone.
 func (a *Accounts) Remove(ctx context.Context, name string) error {
 	invited, err := a.withdraw(ctx, name)
 	if err != nil {
 		return err
 	}
 
-	account, err := a.take(ctx, name)
+	account, err := a.stored(ctx, name)
+	if err == nil && !account.Removed {
+		account, err = a.change(ctx, name, func(account *Account) error {
+			account.Removed = true
+			return nil
+		})
+	}
+
 	switch {
 	case errors.Is(err, ErrUnknown) && invited:
 		return nil
@@ -214,34 +255,24 @@ func (a *Accounts) Remove(ctx context.Context, name string) error {
 		return err
 	}
 
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removalTime)
+	defer cancel()
 	id := a.names.Of(Issuer, account.Subject)
 	errs := []error{a.sessions.EndAll(ctx, id, "")}
 	for _, f := range a.removed {
 		errs = append(errs, f(ctx, id))
 	}
 
-	return errors.Join(errs...)
-}
-
-// take removes the account with the name, and returns it.
-func (a *Accounts) take(ctx context.Context, name string) (*Account, error) {
-	for {
-		value, err := a.store.Field(ctx, accountsKey, name)
-		if err != nil {
-			return nil, fmt.Errorf("accounts: %w", err)
-		}
-		if value == "" {
-			return nil, ErrUnknown
-		}
-
-		gone, err := a.store.Swap(ctx, accountsKey, name, value, "")
-		if err != nil {
-			return nil, fmt.Errorf("accounts: %w", err)
-		}
-		if gone {
-			return decode(value)
-		}
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
+
+	// If it is not there now, another removal was faster.
+	if _, err := a.store.Swap(ctx, accountsKey, name, encode(account), ""); err != nil {
+		return fmt.Errorf("accounts: %w", err)
+	}
+
+	return nil
 }
 
 func encode(account *Account) string {

@@ -48,7 +48,7 @@ func (a *Accounts) Invite(
 		return "", nil, ErrName
 	}
 
-	_, err = a.Find(ctx, name)
+	_, err = a.stored(ctx, name)
 	switch {
 	case err == nil:
 		return "", nil, ErrTaken
@@ -136,8 +136,9 @@ func (a *Accounts) withdraw(ctx context.Context, name string) (bool, error) {
 	}
 }
 
-// accept gives the account of the name the password, for the code of an invitation. The error is an
-// ErrCode, an ErrBusy, one of check, or of the store.
+// accept gives the account of the name the password, for the code of an invitation. Who got no
+// answer may send the same again. The error is an ErrCode, an ErrBusy, one of check, or of the
+// store.
 func (a *Accounts) accept(ctx context.Context, name, code, password string) (*Account, error) {
 	value, err := a.store.Field(ctx, invitationsKey, name)
 	if err != nil {
@@ -161,32 +162,64 @@ func (a *Accounts) accept(ctx context.Context, name, code, password string) (*Ac
 		return nil, &refusal{err}
 	}
 
+	account, err := a.use(ctx, i, password)
+	if err != nil {
+		return nil, err
+	}
+
+	// The invitation goes last: until then the account knows that it has been used.
+	if _, err := a.store.Swap(ctx, invitationsKey, name, value, ""); err != nil {
+		return nil, fmt.Errorf("invitations: %w", err)
+	}
+
+	return account, nil
+}
+
+// use gives the account of the invitation the password. Of two who use it at once, one comes first,
+// and the other one gets an ErrCode.
+func (a *Accounts) use(ctx context.Context, i *Invitation, password string) (*Account, error) {
+	now, err := a.Find(ctx, i.Name)
+	switch {
+	case err == nil && now.Code == i.CodeHash:
+		same, err := a.hasher.matches(ctx, now, password)
+		if err == nil && !same {
+			err = ErrCode
+		}
+		if err != nil {
+			return nil, err
+		}
+
+		return now, a.sessions.EndAll(ctx, a.names.Of(Issuer, now.Subject), "")
+	case err != nil && !errors.Is(err, ErrUnknown):
+		return nil, err
+	}
+
 	hash, err := a.hasher.hash(ctx, password)
 	if err != nil {
 		return nil, err
 	}
 
-	// Of two who use a code at once, one comes first.
-	first, err := a.store.Swap(ctx, invitationsKey, name, value, "")
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("invitations: %w", err)
-	case !first:
-		return nil, ErrCode
-	case i.Reset:
-		return a.setPassword(ctx, name, hash, "")
+	if i.Reset {
+		return a.setPassword(ctx, i.Name, "", func(account *Account) error {
+			if account.Code == i.CodeHash {
+				return ErrCode
+			}
+
+			account.Hash, account.Code = hash, i.CodeHash
+			return nil
+		})
 	}
 
-	account := &Account{Name: name, Admin: i.Admin, Hash: hash}
+	account := &Account{Name: i.Name, Admin: i.Admin, Hash: hash, Code: i.CodeHash}
 	return account, a.create(ctx, account)
 }
 
-// setPassword gives the account another password, and ends its sessions, but for that with the
-// Ref except.
+// setPassword has edit give the account another password, and ends its sessions, but for that with
+// the Ref except.
 func (a *Accounts) setPassword(
-	ctx context.Context, name, hash, except string,
+	ctx context.Context, name, except string, edit func(*Account) error,
 ) (*Account, error) {
-	account, err := a.change(ctx, name, func(account *Account) { account.Hash = hash })
+	account, err := a.change(ctx, name, edit)
 	if err != nil {
 		return nil, err
 	}

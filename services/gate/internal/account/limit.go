@@ -73,8 +73,23 @@ func (l *limiter) keys(s source) (count, pause string) {
 }
 
 // attempt counts an attempt that comes from the sources, and returns 0 if it may be made. Otherwise
-// it returns after which time one may be made.
+// it returns after which time one may be made. An attempt in a pause counts for no source: nobody
+// is paused for what somebody else has done to a name.
 func (l *limiter) attempt(ctx context.Context, sources ...source) (time.Duration, error) {
+	var longest time.Duration
+	for _, s := range sources {
+		_, pause := l.keys(s)
+		left, err := l.store.Left(ctx, pause)
+		if err != nil {
+			return 0, err
+		}
+		longest = max(longest, left)
+	}
+
+	if longest > 0 {
+		return longest, nil
+	}
+
 	for _, s := range sources {
 		wait, err := l.count(ctx, s)
 		if err != nil || wait > 0 {
@@ -87,11 +102,6 @@ func (l *limiter) attempt(ctx context.Context, sources ...source) (time.Duration
 // count counts an attempt before it is made: of many at once, no more are made than one by one.
 func (l *limiter) count(ctx context.Context, s source) (time.Duration, error) {
 	count, pause := l.keys(s)
-	left, err := l.store.Left(ctx, pause)
-	if err != nil || left > 0 {
-		return left, err
-	}
-
 	n, err := l.store.Add(ctx, count, 1, s.memory)
 	if err != nil || n < s.free {
 		return 0, err
@@ -104,7 +114,8 @@ func (l *limiter) count(ctx context.Context, s source) (time.Duration, error) {
 		return 0, err
 	}
 
-	if left, err = l.store.Left(ctx, pause); err != nil {
+	left, err := l.store.Left(ctx, pause)
+	if err != nil {
 		return 0, err
 	}
 

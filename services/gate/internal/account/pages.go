@@ -19,9 +19,6 @@ const (
 	UsersPath      = "/account/users"
 )
 
-// maxForm bounds a form's body.
-const maxForm = 16 << 10
-
 // Site has the pages of the accounts.
 type Site struct {
 	*session.Site
@@ -48,26 +45,8 @@ func (s *Site) Register(handle func(pattern string, h http.Handler)) {
 		"GET " + UsersPath:           signedIn(s.admins(s.users)),
 		"POST " + UsersPath:          signedIn(s.admins(s.manage)),
 	} {
-		handle(pattern, s.form(h))
+		handle(pattern, s.Form(h))
 	}
-}
-
-// form bounds and reads the form of a request.
-func (s *Site) form(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-		err := r.ParseForm()
-		var tooLong *http.MaxBytesError
-		switch {
-		case errors.As(err, &tooLong):
-			s.Pages.Fail(w, r, problem.New(http.StatusRequestEntityTooLarge,
-				"The form is larger than %d KB.", maxForm>>10))
-		case err != nil:
-			s.Pages.Fail(w, r, problem.New(http.StatusBadRequest, "The form cannot be read."))
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
 }
 
 // entry is the data of the pages on which people come in.
@@ -165,12 +144,21 @@ func (s *Site) sources(r *http.Request, name string) ([]source, error) {
 func (s *Site) admit(w http.ResponseWriter, r *http.Request, account *Account, back string) {
 	err := s.accounts.remember(r.Context(), w, r, account.Name)
 	if err == nil {
-		err = s.Sessions.SignIn(w, r, account.who())
+		err = s.begin(w, r, account)
 	}
 
 	if err != nil {
 		s.unavailable(w, r, err)
 		return
+	}
+
+	http.Redirect(w, r, back, http.StatusSeeOther)
+}
+
+// begin begins a session of the person with the account.
+func (s *Site) begin(w http.ResponseWriter, r *http.Request, account *Account) error {
+	if err := s.Sessions.SignIn(w, r, account.who()); err != nil {
+		return err
 	}
 
 	// Whoever took away the account or its rights meanwhile has not seen the new session.
@@ -180,12 +168,7 @@ func (s *Site) admit(w http.ResponseWriter, r *http.Request, account *Account, b
 		err = s.Sessions.EndAll(r.Context(), id, "")
 	}
 
-	if err != nil {
-		s.unavailable(w, r, err)
-		return
-	}
-
-	http.Redirect(w, r, back, http.StatusSeeOther)
+	return err
 }
 
 // accept takes an invitation.
@@ -257,13 +240,16 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 
 	hash, err := s.accounts.hasher.hash(ctx, password)
 	if err == nil {
-		account, err = s.accounts.setPassword(ctx, me.Name, hash, me.Ref)
+		account, err = s.accounts.setPassword(ctx, me.Name, me.Ref, func(a *Account) error {
+			a.Hash = hash
+			return nil
+		})
 	}
 	if err == nil {
 		err = s.limit.forget(ctx, bounds)
 	}
 	if err == nil {
-		err = s.Sessions.SignIn(w, r, account.who())
+		err = s.begin(w, r, account)
 	}
 
 	if err != nil {

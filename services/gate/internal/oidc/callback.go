@@ -134,7 +134,7 @@ func (c *Client) redeem(
 	case errors.As(err, &refusal) && refusal.ErrorCode == "invalid_grant":
 		c.refused(ctx, "the provider does not take the code")
 		return "", invalid()
-	case errors.As(err, &refusal) && refusal.Response.StatusCode < 500:
+	case errors.As(err, &refusal) && final(refusal.Response.StatusCode):
 		c.refused(ctx, "the provider does not redeem codes: "+code(refusal.ErrorCode))
 		return "", problem.New(http.StatusBadGateway, "The identity provider does not know this "+
 			"site, or its secret. Who runs it finds more in the logs.")
@@ -153,6 +153,12 @@ func (c *Client) redeem(
 	}
 
 	return raw, nil
+}
+
+// final reports whether a provider that answers with the status will not answer otherwise soon.
+func final(status int) bool {
+	return status < 500 && status != http.StatusRequestTimeout &&
+		status != http.StatusTooManyRequests
 }
 
 // redacted returns what happened to a request, without what was received.

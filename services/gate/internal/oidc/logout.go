@@ -3,7 +3,6 @@ package oidc
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -15,6 +14,9 @@ import (
 
 // logoutLife is how old a logout token may be.
 const logoutLife = 10 * time.Minute
+
+// logoutTime bounds how long the sessions of a logout token may take to end.
+const logoutTime = 30 * time.Second
 
 // maxHint is the longest ID token that is put into a URL: servers refuse long ones.
 const maxHint = 4000
@@ -104,19 +106,22 @@ func (c *Client) BackChannel(
 		return refuse("the token is old, of the future, or does not say of when it is")
 	}
 
-	// A token is remembered for longer than it is good.
+	// What the provider said holds, whether or not it waits for the answer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTime)
+	defer cancel()
 	key := "gate:oidc:logout:" + hash(token.TokenID)
-	first, err := c.store.SetNew(ctx, key, "used", logoutLife+3*identity.Skew)
-	if err == nil && !first {
+	used, err := c.store.Get(ctx, key)
+	if err == nil && used != "" {
 		return refuse("the token has been used")
 	}
 
+	// A token is used when its sessions have ended: to end them twice does no harm. It is
+	// remembered for longer than it is good.
 	if err == nil {
 		err = end(ctx, Logout{c.cfg.Issuer, token.Subject, token.SessionID})
-		if err != nil {
-			_, forget := c.store.Delete(ctx, key)
-			err = errors.Join(err, forget)
-		}
+	}
+	if err == nil {
+		err = c.store.Set(ctx, key, "used", logoutLife+3*identity.Skew)
 	}
 
 	if err != nil {

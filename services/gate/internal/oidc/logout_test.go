@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/oidc"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/oidctest"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/go-jose/go-jose/v4"
 )
 
@@ -171,6 +173,44 @@ func TestBackChannel(t *testing.T) {
 	}
 	if status, _ := post(t, s, former); status != http.StatusBadRequest {
 		t.Errorf("of a former key: %d", status)
+	}
+}
+
+// TestBackChannelGone checks that sessions end whether or not the provider waits for it.
+func TestBackChannelGone(t *testing.T) {
+	s := newSite(t, nil)
+	token := s.Sign(s.LogoutToken("ada", ""))
+	send := func(end func(ctx context.Context, gone context.CancelFunc) error) *problem.Problem {
+		ctx, gone := context.WithCancel(t.Context())
+		defer gone()
+		r := httptest.NewRequestWithContext(ctx, http.MethodPost, oidc.BackChannelPath,
+			strings.NewReader(url.Values{"logout_token": {token}}.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		return s.client.BackChannel(r, func(ctx context.Context, _ oidc.Logout) error {
+			return end(ctx, gone)
+		})
+	}
+
+	// One that fails while the provider goes may come again.
+	fault := send(func(_ context.Context, gone context.CancelFunc) error {
+		gone()
+		return errors.New("Redis is away")
+	})
+	if fault == nil || fault.Status != http.StatusServiceUnavailable {
+		t.Errorf("not done: %v", fault)
+	}
+
+	fault = send(func(ctx context.Context, gone context.CancelFunc) error {
+		gone()
+		return ctx.Err()
+	})
+	if fault != nil {
+		t.Errorf("the provider has gone: %v", fault)
+	}
+
+	fault = send(func(context.Context, context.CancelFunc) error { return nil })
+	if fault == nil || fault.Status != http.StatusBadRequest {
+		t.Errorf("used: %v", fault)
 	}
 }
 

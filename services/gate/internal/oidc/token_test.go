@@ -208,6 +208,25 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestBusy checks that a provider that is busy is told from one that refuses this site.
+func TestBusy(t *testing.T) {
+	s := newSite(t, nil)
+	for answer, want := range map[int]int{
+		http.StatusRequestTimeout:      http.StatusServiceUnavailable,
+		http.StatusTooManyRequests:     http.StatusServiceUnavailable,
+		http.StatusInternalServerError: http.StatusServiceUnavailable,
+		http.StatusUnauthorized:        http.StatusBadGateway,
+	} {
+		b := newBrowser(t)
+		callback := b.signIn(s, "/")
+		s.Busy(answer)
+		if status, _, body := b.open(callback); status != want {
+			t.Errorf("the provider answers %d: %d %s, want %d", answer, status, body, want)
+		}
+		s.Busy(0)
+	}
+}
+
 // TestDown checks that a provider that is away stops nobody for longer than it is away.
 func TestDown(t *testing.T) {
 	s := newSite(t, nil)

@@ -49,6 +49,7 @@ type Provider struct {
 	says   map[string]any
 	alter  func(claims map[string]any) string
 	down   bool
+	busy   int
 	visits []string
 }
 
@@ -106,6 +107,9 @@ func (p *Provider) Alter(alter func(claims map[string]any) string) {
 
 // Down makes the provider break every connection, until it is up again.
 func (p *Provider) Down(down bool) { p.set(func() { p.down = down }) }
+
+// Busy makes the provider answer with the status where codes are redeemed; 0 ends that.
+func (p *Provider) Busy(status int) { p.set(func() { p.busy = status }) }
 
 // Rotate replaces the key that signs. The former one is forgotten.
 func (p *Provider) Rotate(t testing.TB) {
@@ -201,13 +205,19 @@ func (p *Provider) around(next http.Handler) http.Handler {
 		var says map[string]any
 		var alter func(map[string]any) string
 		var down bool
+		var busy int
 		p.set(func() {
-			says, alter, down = p.says, p.alter, p.down
+			says, alter, down, busy = p.says, p.alter, p.down, p.busy
 			p.visits = append(p.visits, r.URL.Path)
 		})
 
 		if down {
 			panic(http.ErrAbortHandler)
+		}
+
+		if busy != 0 && r.URL.Path == "/oauth/token" {
+			w.WriteHeader(busy)
+			return
 		}
 
 		answer := httptest.NewRecorder()

@@ -30,6 +30,14 @@ func background(ctx context.Context) context.Context {
 	return context.WithValue(ctx, backgroundKey{}, true)
 }
 
+// indexes returns the names of those that the session is in.
+func (m *Manager) indexes(s *Session) []string {
+	if s.SID == "" {
+		return []string{byPerson(s.ID)}
+	}
+	return []string{byPerson(s.ID), m.bySID(s.Issuer, s.SID)}
+}
+
 // FindCtx implements scs.CtxStore.
 func (k *kept) FindCtx(ctx context.Context, ref string) ([]byte, bool, error) {
 	find := k.m.store.Get
@@ -62,19 +70,34 @@ func (k *kept) CommitCtx(ctx context.Context, ref string, b []byte, expiry time.
 	}
 
 	// First the indexes: a session that they lack could not be ended.
-	if err := k.m.store.AddToIndex(ctx, byPerson(s.ID), ref, s.Deadline); err != nil {
-		return err
-	}
-
-	if s.SID != "" {
-		err := k.m.store.AddToIndex(ctx, k.m.bySID(s.Issuer, s.SID), ref, s.Deadline)
-		if err != nil {
+	indexes := k.m.indexes(s)
+	for _, index := range indexes {
+		if err := k.m.store.AddToIndex(ctx, index, ref, s.Deadline); err != nil {
 			return err
 		}
 	}
 
-	return k.m.store.Set(ctx, key(ref), string(b), time.Until(expiry))
+	if err := k.m.store.Set(ctx, key(ref), string(b), time.Until(expiry)); err != nil {
+		return err
+	}
+
+	// Who has ended the person's sessions meanwhile took it from the index, and maybe saw no more.
+	for _, index := range indexes {
+		in, err := k.m.store.InIndex(ctx, index, ref)
+		if err == nil && !in {
+			err = errEnded
+		}
+		if err != nil {
+			_, forget := k.m.store.Delete(ctx, key(ref))
+			return errors.Join(err, forget)
+		}
+	}
+
+	return nil
 }
+
+// errEnded reports a session that has been ended before it began.
+var errEnded = errors.New("the sessions of the person have been ended at this moment")
 
 // DeleteCtx implements scs.CtxStore.
 func (k *kept) DeleteCtx(ctx context.Context, ref string) error {
@@ -122,18 +145,40 @@ func (m *Manager) remove(ctx context.Context, s *Session) error {
 	}
 
 	m.close(s.Ref)
-	if err := m.store.RemoveFromIndex(ctx, byPerson(s.ID), s.Ref); err != nil {
-		return fmt.Errorf("session: %w", err)
-	}
-	if s.SID == "" {
-		return nil
-	}
-
-	if err := m.store.RemoveFromIndex(ctx, m.bySID(s.Issuer, s.SID), s.Ref); err != nil {
-		return fmt.Errorf("session: %w", err)
+	for _, index := range m.indexes(s) {
+		if err := m.store.RemoveFromIndex(ctx, index, s.Ref); err != nil {
+			return fmt.Errorf("session: %w", err)
+		}
 	}
 
 	return nil
+}
+
+// removeUnborn ends a session of the index that is about to begin, if it does not end by itself:
+// CommitCtx gives up what is no more in the index after it has stored it.
+func (m *Manager) removeUnborn(ctx context.Context, index, ref string) error {
+	if err := m.store.RemoveFromIndex(ctx, index, ref); err != nil {
+		return fmt.Errorf("session: %w", err)
+	}
+	if _, err := m.store.Delete(ctx, key(ref)); err != nil {
+		return fmt.Errorf("session: %w", err)
+	}
+
+	m.close(ref)
+	return nil
+}
+
+// get returns the session with the Ref, nil if there is none, or none yet.
+func (m *Manager) get(ctx context.Context, ref string) (*Session, error) {
+	value, err := m.store.Get(ctx, key(ref))
+	if err != nil {
+		return nil, fmt.Errorf("sessions: %w", err)
+	}
+	if value == "" {
+		return nil, nil
+	}
+
+	return read(ref, value)
 }
 
 // list returns the sessions in the index, those first that were used last.
@@ -145,17 +190,12 @@ func (m *Manager) list(ctx context.Context, index string) ([]Shown, error) {
 
 	var all []Shown
 	for _, ref := range refs {
-		value, err := m.store.Get(ctx, key(ref))
-		if err != nil {
-			return nil, fmt.Errorf("sessions: %w", err)
-		}
-		if value == "" {
-			continue // it has ended
-		}
-
-		s, err := read(ref, value)
+		s, err := m.get(ctx, ref)
 		if err != nil {
 			return nil, err
+		}
+		if s == nil {
+			continue // it has ended
 		}
 
 		left, err := m.store.Left(ctx, key(ref))

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 
@@ -16,6 +17,9 @@ const (
 	AccountPath  = "/account"
 	SessionsPath = "/account/sessions"
 )
+
+// maxForm bounds a form's body.
+const maxForm = 16 << 10
 
 // Site has the pages of everybody who is signed in.
 type Site struct {
@@ -45,8 +49,26 @@ func (s *Site) Register(handle func(pattern string, h http.Handler)) {
 		"GET " + SessionsPath:  func(w http.ResponseWriter, r *http.Request) { s.list(w, r, "") },
 		"POST " + SessionsPath: s.end,
 	} {
-		handle(pattern, s.Sessions.Require(s.Pages, h))
+		handle(pattern, s.Form(s.Sessions.Require(s.Pages, h)))
 	}
+}
+
+// Form returns a handler that bounds and reads the form of a request first.
+func (s *Site) Form(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		err := r.ParseForm()
+		var tooLong *http.MaxBytesError
+		switch {
+		case errors.As(err, &tooLong):
+			s.Pages.Fail(w, r, problem.New(http.StatusRequestEntityTooLarge,
+				"The form is larger than %d KB.", maxForm>>10))
+		case err != nil:
+			s.Pages.Fail(w, r, problem.New(http.StatusBadRequest, "The form cannot be read."))
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
 // Account shows the page of the account, with what went wrong or well.
@@ -85,7 +107,7 @@ func (s *Site) list(w http.ResponseWriter, r *http.Request, note string) {
 // end ends one session, those of all other browsers, or all.
 func (s *Site) end(w http.ResponseWriter, r *http.Request) {
 	me, ctx := From(r.Context()), r.Context()
-	switch which := r.FormValue("end"); which {
+	switch which := r.PostFormValue("end"); which {
 	case "everywhere":
 		if err := s.Sessions.EndAll(ctx, me.ID, ""); err != nil {
 			Unavailable(w, r, s.Pages, s.Log, err)

@@ -186,13 +186,13 @@ func (m *Manager) List(ctx context.Context, id string) ([]Shown, error) {
 
 // End ends the person's session with the Ref. One of somebody else is left alone.
 func (m *Manager) End(ctx context.Context, id, ref string) error {
-	_, err := m.endOf(ctx, byPerson(id), func(s *Session) bool { return s.Ref == ref })
+	_, err := m.endOf(ctx, byPerson(id), func(r string, _ *Session) bool { return r == ref })
 	return err
 }
 
 // EndAll ends the sessions of the person, but for that with the Ref except, which may be "".
 func (m *Manager) EndAll(ctx context.Context, id, except string) error {
-	_, err := m.endOf(ctx, byPerson(id), func(s *Session) bool { return s.Ref != except })
+	_, err := m.endOf(ctx, byPerson(id), func(r string, _ *Session) bool { return r != except })
 	return err
 }
 
@@ -204,23 +204,32 @@ func (m *Manager) EndBy(ctx context.Context, issuer, subject, sid string) (int, 
 		index = m.bySID(issuer, sid)
 	}
 
-	return m.endOf(ctx, index, func(s *Session) bool {
-		return (sid == "" || s.SID == sid) && (subject == "" || s.Subject == subject)
+	return m.endOf(ctx, index, func(_ string, s *Session) bool {
+		return s == nil || (sid == "" || s.SID == sid) && (subject == "" || s.Subject == subject)
 	})
 }
 
+// endOf ends the sessions of the index that are over, and returns how many there were. One that is
+// about to begin is nil.
 func (m *Manager) endOf(
-	ctx context.Context, index string, over func(*Session) bool,
+	ctx context.Context, index string, over func(ref string, s *Session) bool,
 ) (ended int, err error) {
-	all, err := m.list(ctx, index)
+	refs, err := m.store.Index(ctx, index)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("sessions: %w", err)
 	}
 
 	var errs []error
-	for _, s := range all {
-		if over(s.Session) {
-			errs = append(errs, m.remove(ctx, s.Session))
+	for _, ref := range refs {
+		s, err := m.get(ctx, ref)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case !over(ref, s):
+		case s == nil:
+			errs = append(errs, m.removeUnborn(ctx, index, ref))
+		default:
+			errs = append(errs, m.remove(ctx, s))
 			ended++
 		}
 	}

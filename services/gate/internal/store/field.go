@@ -16,14 +16,16 @@ func (s *Store) Field(ctx context.Context, key, field string) (string, error) {
 	return absent(s.rdb.HGet(ctx, key, field).Result())
 }
 
-// Swap puts the value into the hash's field if old is there now, and reports whether it did. A
-// value of "" stands for no field.
+// Swap puts the value into the hash's field if old is there now, and reports whether the value is
+// there then: done twice, it says the same. A value of "" stands for no field.
 func (s *Store) Swap(ctx context.Context, key, field, old, value string) (bool, error) {
 	return swap.Run(ctx, s.rdb, []string{key}, field, old, value).Bool()
 }
 
 var swap = redis.NewScript(`
-if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
+local now = redis.call('HGET', KEYS[1], ARGV[1]) or ''
+if now == ARGV[3] then return 1 end
+if now ~= ARGV[2] then return 0 end
 if ARGV[3] == '' then
 	redis.call('HDEL', KEYS[1], ARGV[1])
 else

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -35,4 +36,13 @@ func (s *Store) Index(ctx context.Context, index string) ([]string, error) {
 		Stop:    "+inf",
 		ByScore: true,
 	}).Result()
+}
+
+// InIndex reports whether the name is in the index.
+func (s *Store) InIndex(ctx context.Context, index, name string) (bool, error) {
+	err := s.rdb.ZScore(ctx, index, name).Err()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	return err == nil, err
 }

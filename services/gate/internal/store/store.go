@@ -15,7 +15,8 @@ const (
 	conns = 64
 
 	// A command is sent again while Redis cannot be reached, such as while it restarts: all tries
-	// together take some ten seconds. Commands here may be done twice.
+	// together take some ten seconds. Commands here may be done twice, if the first answer is lost;
+	// Take, SetNew and Delete may say then that somebody else was faster.
 	tries     = 14
 	minPause  = 50 * time.Millisecond
 	longPause = time.Second
