@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -166,6 +167,23 @@ func TestProgramRefusedByOllama(t *testing.T) {
 		`{"whole":true,"messages":[{"role":"system","content":"1"},{"role":"user","content":"2"}]}`))
 	if p.RetryAfter == 0 || len(f.bodies) != 1 {
 		t.Errorf("%+v after %d requests", p, len(f.bodies))
+	}
+}
+
+// TestSilentCall checks that a call that Ollama collects without a word is not taken for silence.
+func TestSilentCall(t *testing.T) {
+	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		tell(w, `{"message":{"content":"So"}}`)
+		time.Sleep(500 * time.Millisecond)
+		tell(w, done)
+	})
+	i := start(t, f.URL, func(o *Options) { o.Silence = 100 * time.Millisecond })
+	text, _, last := i.asked("/chat", mlapi.ChatRequest{
+		Whole: true, Tools: []json.RawMessage{json.RawMessage(glob)},
+		Messages: []mlapi.Message{user("Hi")},
+	})
+	if text != "So" || last.Done == nil {
+		t.Errorf("%q, %+v", text, last)
 	}
 }
 
