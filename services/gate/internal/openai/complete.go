@@ -46,7 +46,8 @@ func (s *service) complete(w http.ResponseWriter, r *http.Request, owner string)
 		id: "cmpl-", object: "text_completion", chunk: "text_completion",
 		model: req.Model, prompt: "prompt", form: textForm{},
 	}
-	return s.answer(w, r, owner, &req.sampling, a, "/generate", &mlapi.GenerateRequest{
+	how := req.sampling // the rest of the request is not held while ml answers
+	return s.answer(w, r, owner, &how, a, "/generate", &mlapi.GenerateRequest{
 		Model: req.Model, Prompt: prompt, Suffix: req.Suffix, Raw: req.Suffix == "",
 		Options: req.options(),
 	})

@@ -429,6 +429,9 @@ func TestInvalid(t *testing.T) {
 		{"/v1/chat/completions", chat("messages", `[{"role":"assistant","tool_calls":[{"id":"c",`+
 			`"function":{"name":"f","arguments":"[]"}}]},{"role":"user","content":""}]`),
 			"messages[0].tool_calls[0].function.arguments", "invalid_value"},
+		{"/v1/chat/completions", chat("messages", `[{"role":"assistant","tool_calls":[{"id":"c",`+
+			`"function":{"name":"`+strings.Repeat("f", 65)+`"}}]},{"role":"user","content":""}]`),
+			"messages[0].tool_calls[0].function.name", "invalid_value"},
 		{"/v1/chat/completions", chat("tools", `[{"type":"function","function":{"name":"a b"}}]`),
 			"tools[0].function.name", "invalid_value"},
 		{"/v1/chat/completions", chat("response_format", `{"type":"xml"}`), "response_format.type",
@@ -616,10 +619,62 @@ func TestKey(t *testing.T) {
 	}
 }
 
+// TestBodiesAtOnce checks that requests beyond what may be held at once are refused for a while.
+func TestBodiesAtOnce(t *testing.T) {
+	i := start(t, reply(said+done))
+	var bodies []*io.PipeWriter
+	var wg sync.WaitGroup
+	for n := range maxBodies / maxBody {
+		pr, pw := io.Pipe()
+		bodies = append(bodies, pw)
+		req := i.request(http.MethodPost, "/v1/chat/completions", "")
+		req.Body, req.ContentLength = pr, maxBody
+		if n%2 == 0 {
+			req.ContentLength = -1
+		}
+		wg.Go(func() {
+			if resp, err := http.DefaultClient.Do(req); err == nil {
+				resp.Body.Close()
+			}
+		})
+	}
+
+	full := false
+	for range 200 {
+		resp, body := i.post("/v1/chat/completions", ask)
+		if full = resp.StatusCode == http.StatusTooManyRequests; full {
+			if f := i.faultOf(body); code(f) != "rate_limit_exceeded" || f.Type != typeLimit ||
+				resp.Header.Get("Retry-After") == "" {
+				t.Errorf("%v %s", resp.Header, body)
+			}
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !full {
+		t.Error("all are let in")
+	}
+	if resp, body := i.send(i.request(http.MethodGet, "/v1/models", "")); resp.StatusCode != 200 {
+		t.Errorf("without a body: %s %s", resp.Status, body)
+	}
+
+	for _, pw := range bodies {
+		pw.CloseWithError(io.ErrUnexpectedEOF)
+	}
+	wg.Wait()
+	for range 200 {
+		if resp, _ := i.post("/v1/chat/completions", ask); resp.StatusCode == http.StatusOK {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("nothing is let in any more")
+}
+
 // TestRawOff checks that a stack with a safety prompt has no prompts without it.
 func TestRawOff(t *testing.T) {
 	i := start(t, reply(said+done))
-	s := &service{Options{Keys: i.keys, Log: slog.New(slog.DiscardHandler)}}
+	s := newService(Options{Keys: i.keys, Log: slog.New(slog.DiscardHandler)})
 	w := httptest.NewRecorder()
 	s.admit(apikey.Completions, s.complete).ServeHTTP(w,
 		i.request(http.MethodPost, "/v1/completions", askComplete))
