@@ -61,6 +61,12 @@ func invalid(param, format string, args ...any) *Fault {
 	return fault(http.StatusBadRequest, param, "invalid_value", format, args...)
 }
 
+// tooLarge returns the fault of a body that is longer than it may be.
+func tooLarge() *Fault {
+	return fault(http.StatusRequestEntityTooLarge, "", "request_too_large",
+		"The request is larger than %d MB.", maxBody>>20)
+}
+
 // params are the parameters that become options of ml.
 var params = map[string]string{
 	"temperature":       "temperature",
@@ -77,9 +83,12 @@ var params = map[string]string{
 func asFault(err error, prompt string) *Fault {
 	var f *Fault
 	var p *problem.Problem
+	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &f):
 		return f
+	case errors.As(err, &large):
+		return tooLarge()
 	case !errors.As(err, &p):
 		return &Fault{
 			Status: http.StatusBadGateway, Type: typeServer, RetryAfter: 5,
@@ -90,6 +99,8 @@ func asFault(err error, prompt string) *Fault {
 	switch {
 	case p.Type == problem.TypeTooLong:
 		return fault(http.StatusBadRequest, prompt, "context_length_exceeded", "%s", p.Detail)
+	case p.Status == http.StatusRequestEntityTooLarge:
+		return tooLarge()
 	case p.Type == mlapi.TypeNoModel:
 		return fault(http.StatusNotFound, "model", "model_not_found", "%s", p.Detail)
 	case p.Status == http.StatusTooManyRequests:

@@ -156,8 +156,7 @@ func decode(r *http.Request, rules rules, into any) error {
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
-		return fault(http.StatusRequestEntityTooLarge, "", "request_too_large",
-			"The request is larger than %d MB.", maxBody>>20)
+		return tooLarge()
 	case err != nil:
 		return fault(http.StatusBadRequest, "", "", "The request's body could not be read.")
 	}

@@ -488,6 +488,7 @@ func TestRefusals(t *testing.T) {
 		{busy, 429, "requests", "", "rate_limit_exceeded", "7"},
 		{option, 400, "invalid_request_error", "max_tokens", "invalid_value", ""},
 		{problem.New(400, "No tools."), 400, "invalid_request_error", "", "", ""},
+		{problem.New(413, "Large."), 413, "invalid_request_error", "", "request_too_large", ""},
 		{problem.New(504, "Slow."), 504, "server_error", "", "", ""},
 	} {
 		refusal = tt.refusal
@@ -503,6 +504,14 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%+v: %s %v %s", tt.refusal, resp.Status, resp.Header, body)
 			}
 		}
+	}
+}
+
+// TestTooLarge checks what a client is told of a body that is cut off as too large.
+func TestTooLarge(t *testing.T) {
+	f := asFault(fmt.Errorf("x: %w", &http.MaxBytesError{Limit: 1}), "")
+	if f.Status != http.StatusRequestEntityTooLarge || code(*f) != "request_too_large" {
+		t.Errorf("%+v", f)
 	}
 }
 
