@@ -287,6 +287,53 @@ func TestModelsAndEmbeddings(t *testing.T) {
 	}
 }
 
+// TestManyEmbeddings checks that ml is asked for many vectors in parts, and for no more than that.
+func TestManyEmbeddings(t *testing.T) {
+	var mu sync.Mutex
+	at := 0
+	i := start(t, func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		n := min(embedSlice, maxInputs-at)
+		out := mlapi.EmbedResponse{PromptTokens: n}
+		for range n {
+			out.Embeddings = append(out.Embeddings, []float32{float32(at)})
+			at++
+		}
+		wire.WriteJSON(w, http.StatusOK, out)
+	})
+	many := func(n int) string {
+		return `{"model":"m","input":["x"` + strings.Repeat(`,"x"`, n-1) + `]}`
+	}
+
+	resp, body := i.post("/v1/embeddings", many(maxInputs))
+	var got struct {
+		Data  []struct{ Embedding []float32 }
+		Usage struct {
+			PromptTokens int `json:"prompt_tokens"`
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &got); err != nil || len(got.Data) != maxInputs ||
+		got.Data[maxInputs-1].Embedding[0] != maxInputs-1 || got.Usage.PromptTokens != maxInputs {
+		t.Errorf("%s: %d vectors, %+v, %v", resp.Status, len(got.Data), got.Usage, err)
+	}
+	if n := strings.Count(i.last(), `"x"`); n > embedSlice || len(i.asked) != maxInputs/embedSlice {
+		t.Errorf("ml was asked %d times, at last for %d", len(i.asked), n)
+	}
+
+	asked := len(i.asked)
+	for _, ask := range []string{many(maxInputs + 1), `{"model":"m","input":[]}`,
+		`{"model":"m","input":["a",""]}`} {
+		resp, body := i.post("/v1/embeddings", ask)
+		if f := i.faultOf(body); resp.StatusCode != 400 || f.Param == nil || *f.Param != "input" {
+			t.Errorf("%.40s: %s %s", ask, resp.Status, body)
+		}
+	}
+	if len(i.asked) != asked {
+		t.Errorf("ml was asked %s", i.last())
+	}
+}
+
 // row matches a row of a table of fields: the field, what becomes of it, and an example.
 var row = regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (honoured|ignored|refused) \\| `(.+?)` \\|")
 
