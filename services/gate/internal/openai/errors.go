@@ -21,6 +21,9 @@ type Fault struct {
 	Type    string  `json:"type"`
 	Param   *string `json:"param"`
 	Code    *string `json:"code"`
+
+	// cause is what the log is told instead, if it is not nil.
+	cause error
 }
 
 // The types of faults.
@@ -103,6 +106,12 @@ func asFault(err error, prompt string) *Fault {
 		return tooLarge()
 	case p.Type == mlapi.TypeNoModel:
 		return fault(http.StatusNotFound, "model", "model_not_found", "%s", p.Detail)
+	case p.Status == http.StatusUnauthorized, p.Status == http.StatusForbidden:
+		// What ml knows of the gate's keys is late. The client's own was good.
+		return &Fault{
+			Status: http.StatusServiceUnavailable, Type: typeServer, RetryAfter: 2, cause: p,
+			Message: "The model cannot be asked at the moment. Try again in a few seconds.",
+		}
 	case p.Status == http.StatusTooManyRequests:
 		f = fault(p.Status, "", "rate_limit_exceeded", "%s", p.Detail)
 		f.Type = typeLimit

@@ -4,6 +4,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -91,7 +92,7 @@ func (s *service) admit(scope apikey.Scope, h handler) http.Handler {
 
 		f := asFault(err, "")
 		if f.Status >= http.StatusInternalServerError {
-			s.Log.WarnContext(r.Context(), "api", "error", err)
+			s.Log.WarnContext(r.Context(), "api", "error", cmp.Or(f.cause, err))
 		}
 		f.write(w)
 	})

@@ -536,6 +536,8 @@ func TestRefusals(t *testing.T) {
 		{option, 400, "invalid_request_error", "max_tokens", "invalid_value", ""},
 		{problem.New(400, "No tools."), 400, "invalid_request_error", "", "", ""},
 		{problem.New(413, "Large."), 413, "invalid_request_error", "", "request_too_large", ""},
+		{problem.New(401, "Who?"), 503, "server_error", "", "", "2"},
+		{problem.New(403, "You?"), 503, "server_error", "", "", "2"},
 		{problem.New(504, "Slow."), 504, "server_error", "", "", ""},
 	} {
 		refusal = tt.refusal
@@ -551,6 +553,9 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%+v: %s %v %s", tt.refusal, resp.Status, resp.Header, body)
 			}
 		}
+	}
+	if log := i.log.String(); !strings.Contains(log, "Who?") || !strings.Contains(log, "You?") {
+		t.Errorf("that ml does not know the gate is not in the log: %s", log)
 	}
 }
 
