@@ -77,7 +77,7 @@ func start(t *testing.T, answer http.HandlerFunc) *instance {
 		t.Fatal(err)
 	}
 	t.Cleanup(st.Close)
-	i.keys = apikey.New(st, func(_ context.Context, owner string) (identity.Person, error) {
+	i.keys = apikey.New(st, 0, func(_ context.Context, owner string) (identity.Person, error) {
 		return identity.Person{ID: owner}, nil
 	})
 	if i.key, err = i.keys.Make(t.Context(), "alice", "x", apikey.Scopes, time.Time{}); err != nil {
