@@ -173,6 +173,21 @@ func TestLongest(t *testing.T) {
 	}
 }
 
+// TestUnreadableUse checks that a key counts of which it cannot be read when it was used.
+func TestUnreadableUse(t *testing.T) {
+	k, client := newKeys(t, nil)
+	secret, err := k.Make(t.Context(), "alice", "x", Scopes, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.LPush(t.Context(), "gate:key-use:"+hash(secret), "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Check(t.Context(), secret, Chat); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMost(t *testing.T) {
 	k, client := newKeys(t, nil)
 	for range Most {
