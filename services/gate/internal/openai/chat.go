@@ -83,6 +83,9 @@ func (r *chatRequest) ask() (*mlapi.ChatRequest, error) {
 		return nil, invalid("model", "model must name a model: GET /v1/models lists them.")
 	}
 	if r.MaxCompletionTokens != nil {
+		if *r.MaxCompletionTokens < 1 { // ml's refusal would name max_tokens
+			return nil, invalid("max_completion_tokens", "max_completion_tokens must be 1 or more.")
+		}
 		r.MaxTokens = r.MaxCompletionTokens
 	}
 

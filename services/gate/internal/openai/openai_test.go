@@ -464,6 +464,8 @@ func TestInvalid(t *testing.T) {
 		{"/v1/chat/completions", chat("temperature", `"hot"`), "temperature", "invalid_type"},
 		{"/v1/chat/completions", chat("stop", `7`), "stop", "invalid_value"},
 		{"/v1/chat/completions", chat("model", `""`), "model", "invalid_value"},
+		{"/v1/chat/completions", chat("max_completion_tokens", `0`), "max_completion_tokens",
+			"invalid_value"},
 		{"/v1/chat/completions", chat("messages", `[]`), "messages", "invalid_value"},
 		{"/v1/chat/completions", chat("messages", `[{"role":"user","content":"Hi"},`+
 			`{"role":"assistant","content":"So"}]`), "messages", "invalid_value"},
