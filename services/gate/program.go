@@ -16,8 +16,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
-// oidcKeyDays is how long a key lasts where an OpenID provider knows the people: it does not say who
-// has left.
+// oidcKeyDays is how long a key lasts where an OpenID provider knows the people: it does not say
+// who has left.
 const oidcKeyDays = 90
 
 // newKeys returns the keys of people's programs. Those of a person whose account is removed are

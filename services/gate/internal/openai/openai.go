@@ -98,7 +98,8 @@ func (s *service) admit(scope apikey.Scope, h handler) http.Handler {
 	})
 }
 
-// bounded calls h if there is room for the request's body. One of unknown length may be the largest.
+// bounded calls h if there is room for the request's body. One of unknown length may be the
+// largest.
 func (s *service) bounded(w http.ResponseWriter, r *http.Request, owner string, h handler) error {
 	size := r.ContentLength
 	if size < 0 || size > maxBody {
@@ -107,7 +108,8 @@ func (s *service) bounded(w http.ResponseWriter, r *http.Request, owner string, 
 
 	if !s.bodies.TryAcquire(size) {
 		f := fault(http.StatusTooManyRequests, "", "rate_limit_exceeded",
-			"Requests of %d MB are being answered already. Try again in a few seconds.", maxBodies>>20)
+			"Requests of %d MB are being answered already. Try again in a few seconds.",
+			maxBodies>>20)
 		f.Type, f.RetryAfter = typeLimit, 5
 		return f
 	}

@@ -253,7 +253,8 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 		})
 	}
 
-	err = s.ask(ctx, j, func() bool { return begun }, func(c *ollama.Client) error { return run(ctx, c, j, token) })
+	err = s.ask(ctx, j, func() bool { return begun },
+		func(c *ollama.Client) error { return run(ctx, c, j, token) })
 	switch {
 	case j.goesOn && errors.Is(err, errTooLong): // the answer has come to the context's end
 		_ = out.send(full)
