@@ -119,7 +119,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return context.WithoutCancel(ctx)
 	}
 
-	keys := newKeys(st)
+	keys := newKeys(st, cfg.SignIn)
 	api := newAPI(srv, cfg, signer, keys, log)
 	if cfg.SignIn == gateenv.None {
 		local := func(pattern string, h http.Handler) {

@@ -16,10 +16,19 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
+// oidcKeyDays is how long a key lasts where an OpenID provider knows the people: it does not say
+// who has left.
+const oidcKeyDays = 90
+
 // newKeys returns the keys of people's programs. Those of a person whose account is removed are
-// revoked with it; an OpenID provider does not say who has left.
-func newKeys(st *store.Store) *apikey.Keys {
-	return apikey.New(st, func(_ context.Context, owner string) (identity.Person, error) {
+// revoked with it.
+func newKeys(st *store.Store, signIn string) *apikey.Keys {
+	days := 0
+	if signIn == gateenv.OIDC {
+		days = oidcKeyDays
+	}
+
+	return apikey.New(st, days, func(_ context.Context, owner string) (identity.Person, error) {
 		return identity.Person{ID: owner}, nil
 	})
 }

@@ -55,7 +55,7 @@ const exitFinal = 2
 // applyFlags are those of `ml model apply`.
 const applyFlags = "[--replicas N] [--timeout 15m] [--tries N]"
 
-// silence is how long a model may pause between two tokens.
+// silence is how long a model may pause between two tokens, where it has no tools to call.
 const silence = time.Minute
 
 // patience is how long a request waits for an Ollama that cannot be reached: one that was killed is

@@ -49,6 +49,20 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// TestPlainBody checks that a body is no longer than what it says.
+func TestPlainBody(t *testing.T) {
+	c := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		if b, err := io.ReadAll(r.Body); err != nil || string(b) != `{"a":"<b> & c"}` {
+			t.Errorf("got %s, %v", b, err)
+		}
+	})
+	resp, err := c.Do(t.Context(), http.MethodPost, "/", map[string]string{"a": "<b> & c"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+}
+
 func TestErrorResponses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		contentType, body string

@@ -79,15 +79,18 @@ func (k *Key) Expired() bool { return !k.Expires.IsZero() && time.Now().After(k.
 // Keys are the keys of all people.
 type Keys struct {
 	store   *store.Store
+	days    int
 	current func(ctx context.Context, owner string) (identity.Person, error)
 }
 
-// New returns the keys in the store. current returns the person with the ID as the person is now,
+// New returns the keys in the store. A key lasts the days at most; 0 lets it last for ever. current
+// returns the person with the ID as the person is now,
 // with what the groups allow, or ErrGone.
 func New(
-	s *store.Store, current func(ctx context.Context, owner string) (identity.Person, error),
+	s *store.Store, days int,
+	current func(ctx context.Context, owner string) (identity.Person, error),
 ) *Keys {
-	return &Keys{s, current}
+	return &Keys{s, days, current}
 }
 
 // Make makes a key, and returns its secret: it is not stored, and cannot be told again. The name
@@ -107,6 +110,11 @@ func (k *Keys) Make(
 		if !slices.Contains(Scopes, s) {
 			return "", fmt.Errorf("%w for %q: that is no scope", ErrRefused, s)
 		}
+	}
+
+	if latest := time.Now().AddDate(0, 0, k.days); k.days != 0 &&
+		(expires.IsZero() || expires.After(latest)) {
+		return "", fmt.Errorf("%w that lasts for more than %d days", ErrRefused, k.days)
 	}
 
 	secret = newSecret()
@@ -210,6 +218,10 @@ func (k *Keys) get(ctx context.Context, id string) (*Key, error) {
 	key := Key{ID: id}
 	if err := json.Unmarshal([]byte(record), &key); err != nil {
 		return nil, fmt.Errorf("the stored key: %w", err)
+	}
+	if latest := key.Made.AddDate(0, 0, k.days); k.days != 0 &&
+		(key.Expires.IsZero() || key.Expires.After(latest)) {
+		key.Expires = latest // it was made when keys could last for longer
 	}
 	if used > 0 {
 		key.Used = time.Unix(used*60, 0).UTC()

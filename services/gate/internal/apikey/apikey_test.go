@@ -31,7 +31,7 @@ func newKeys(t *testing.T, gone map[string]bool) (*Keys, *redis.Client) {
 	}
 	t.Cleanup(s.Close)
 
-	return New(s, func(_ context.Context, owner string) (identity.Person, error) {
+	return New(s, 0, func(_ context.Context, owner string) (identity.Person, error) {
 		if gone[owner] {
 			return identity.Person{}, ErrGone
 		}
@@ -127,6 +127,64 @@ func TestExpires(t *testing.T) {
 	if list, err := k.List(t.Context(), "alice"); err != nil || len(list) != 1 ||
 		!list[0].Expired() {
 		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// TestLongest checks that keys end with their time where nobody says who has left.
+func TestLongest(t *testing.T) {
+	k, _ := newKeys(t, nil)
+	ctx := t.Context()
+	before, err := k.Make(ctx, "alice", "for ever", Scopes, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	k.days = 90
+	for name, days := range map[string]int{"never": 0, "late": 91} {
+		var expires time.Time
+		if days > 0 {
+			expires = time.Now().AddDate(0, 0, days)
+		}
+		if _, err := k.Make(ctx, "alice", name, Scopes, expires); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	secret, err := k.Make(ctx, "alice", "x", Scopes, time.Now().AddDate(0, 0, 90))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	list, err := k.List(ctx, "alice")
+	if err != nil || len(list) != 2 {
+		t.Fatal(list, err)
+	}
+	for _, key := range list {
+		if d := time.Until(key.Expires); d <= 0 || d > 91*24*time.Hour {
+			t.Errorf("%s expires in %s", key.Name, d)
+		}
+	}
+
+	k.days = -1 // as if they were made long ago
+	if _, err := k.Check(ctx, before, Chat); !errors.Is(err, ErrInvalid) {
+		t.Errorf("one that was to last for ever: %v", err)
+	}
+	if _, err := k.Check(ctx, secret, Chat); !errors.Is(err, ErrInvalid) {
+		t.Errorf("one that was to last longer: %v", err)
+	}
+}
+
+// TestUnreadableUse checks that a key counts of which it cannot be read when it was used.
+func TestUnreadableUse(t *testing.T) {
+	k, client := newKeys(t, nil)
+	secret, err := k.Make(t.Context(), "alice", "x", Scopes, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.LPush(t.Context(), "gate:key-use:"+hash(secret), "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Check(t.Context(), secret, Chat); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -238,6 +296,22 @@ func TestPage(t *testing.T) {
 	if status, body := ask("bob", nil); status != http.StatusOK || strings.Contains(body, id[1]) {
 		t.Errorf("another's page: %d %s", status, body)
 	}
+
+	if _, body := ask("alice", nil); !strings.Contains(body, "(empty: never)") {
+		t.Errorf("it does not say that a key may last: %s", body)
+	}
+	k.days = 90
+	if _, body := ask("alice", nil); !strings.Contains(body, "(1 to 90)") {
+		t.Errorf("it does not say how long a key lasts: %s", body)
+	}
+	for _, days := range []string{"", "0", "91"} {
+		form := url.Values{"name": {"x"}, "scope": {"chat"}, "days": {days}}
+		if status, body := ask("alice", form); status != http.StatusBadRequest ||
+			!strings.Contains(body, "A key expires after 1 to 90 days.") {
+			t.Errorf("%q days: %d %s", days, status, body)
+		}
+	}
+	k.days = 0
 
 	for want, form := range map[string]url.Values{
 		"without a name":           {"scope": {"chat"}},

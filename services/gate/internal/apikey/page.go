@@ -2,6 +2,7 @@ package apikey
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -44,6 +45,9 @@ type view struct {
 
 	// Secret is that of the key that was just made.
 	Secret string
+
+	// Longest is how many days a key may last, 0 for ever.
+	Longest int
 
 	// Name and Days are what is in the form.
 	Name, Days string
@@ -108,11 +112,16 @@ func (x *page) post(w http.ResponseWriter, r *http.Request, p identity.Person) {
 	}
 
 	var expires time.Time
-	if form.Days != "" {
+	if form.Days != "" || x.keys.days != 0 {
+		most, never := maxDays, ", or never"
+		if x.keys.days != 0 {
+			most, never = x.keys.days, ""
+		}
+
 		n, err := strconv.Atoi(form.Days)
-		if err != nil || n < 1 || n > maxDays {
+		if err != nil || n < 1 || n > most {
 			x.render(w, r, http.StatusBadRequest, p, form,
-				"A key expires after 1 to "+strconv.Itoa(maxDays)+" days, or never.")
+				fmt.Sprintf("A key expires after 1 to %d days%s.", most, never))
 			return
 		}
 		expires = time.Now().AddDate(0, 0, n)
@@ -144,7 +153,7 @@ func (x *page) render(
 		return
 	}
 
-	v.Keys, v.Scopes, v.Most = keys, Scopes, Most
+	v.Keys, v.Scopes, v.Most, v.Longest = keys, Scopes, Most, x.keys.days
 	x.pages.Render(w, r, status, "keys", pages.Page{
 		Title: "Keys", Tabs: x.tabs(p), Path: Path, Alert: alert, Main: v,
 	})

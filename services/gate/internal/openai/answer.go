@@ -138,8 +138,8 @@ func useOf(d *mlapi.Done) *usage {
 	return &usage{d.PromptTokens, d.Tokens, d.PromptTokens + d.Tokens}
 }
 
-// stream sends the answer as it comes. Until its first word an error is a response with its status,
-// from then on it is the last event.
+// stream sends the answer as it comes. Until something is sent, a word, or a comment if the first
+// word is late, an error is a response with its status. From then on it is the last event.
 func (s *service) stream(
 	w http.ResponseWriter, r *http.Request, owner string, how *sampling, a *answer, b body,
 	path string, ask any,

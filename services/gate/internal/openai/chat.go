@@ -50,6 +50,9 @@ type responseFormat struct {
 	} `json:"json_schema"`
 }
 
+// maxName bounds the name of a function.
+const maxName = 64
+
 // function is the name of a function that a model may call.
 var function = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 
@@ -70,7 +73,8 @@ func (s *service) chat(w http.ResponseWriter, r *http.Request, owner string) err
 		model: req.Model, prompt: "messages", form: chatForm{},
 		oneCall: req.ParallelToolCalls != nil && !*req.ParallelToolCalls,
 	}
-	return s.answer(w, r, owner, &req.sampling, a, "/chat", ask)
+	how := req.sampling // the rest of the request is not held while ml answers
+	return s.answer(w, r, owner, &how, a, "/chat", ask)
 }
 
 // ask returns what ml is asked for.
@@ -79,6 +83,9 @@ func (r *chatRequest) ask() (*mlapi.ChatRequest, error) {
 		return nil, invalid("model", "model must name a model: GET /v1/models lists them.")
 	}
 	if r.MaxCompletionTokens != nil {
+		if *r.MaxCompletionTokens < 1 { // ml's refusal would name max_tokens
+			return nil, invalid("max_completion_tokens", "max_completion_tokens must be 1 or more.")
+		}
 		r.MaxTokens = r.MaxCompletionTokens
 	}
 
@@ -200,6 +207,10 @@ func (m *message) calls(at string, names map[string]string) ([]mlapi.ToolCall, e
 		if arguments[0] != '{' || !json.Valid([]byte(arguments)) {
 			return nil, invalid(at+".function.arguments",
 				"%s.function.arguments must be the text of a JSON object.", at)
+		}
+		if len(c.Function.Name) > maxName { // each result of the call repeats it
+			return nil, invalid(at+".function.name",
+				"%s.function.name must have %d characters at most.", at, maxName)
 		}
 
 		names[c.ID] = c.Function.Name

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"slices"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
@@ -46,7 +47,8 @@ func (s *service) complete(w http.ResponseWriter, r *http.Request, owner string)
 		id: "cmpl-", object: "text_completion", chunk: "text_completion",
 		model: req.Model, prompt: "prompt", form: textForm{},
 	}
-	return s.answer(w, r, owner, &req.sampling, a, "/generate", &mlapi.GenerateRequest{
+	how := req.sampling // the rest of the request is not held while ml answers
+	return s.answer(w, r, owner, &how, a, "/generate", &mlapi.GenerateRequest{
 		Model: req.Model, Prompt: prompt, Suffix: req.Suffix, Raw: req.Suffix == "",
 		Options: req.options(),
 	})
@@ -81,6 +83,15 @@ func texts(at string, raw json.RawMessage) ([]string, error) {
 	return many, nil
 }
 
+const (
+	// maxInputs is how many texts a request for vectors has at most, as OpenAI's.
+	maxInputs = 2048
+
+	// embedSlice is for how many vectors ml is asked at once: those of a large model, of 8192
+	// numbers each, are within what is read of an answer.
+	embedSlice = 128
+)
+
 // embeddingRequest is a request for the vectors of texts.
 type embeddingRequest struct {
 	Model          string          `json:"model"`
@@ -111,14 +122,24 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request, owner string) er
 		return invalid("model", "model must name a model: GET /v1/models lists them.")
 	case req.EncodingFormat != "" && req.EncodingFormat != "float" && req.EncodingFormat != "base64":
 		return refused("encoding_format", "encoding_format can be float and base64.")
+	case len(input) == 0 || slices.Contains(input, ""):
+		return invalid("input", "input must be a text or a list of texts, none of them empty.")
+	case len(input) > maxInputs:
+		return invalid("input", "input must have %d texts at most.", maxInputs)
 	}
 
 	var got mlapi.EmbedResponse
-	err = s.ML.JSON(r.Context(), http.MethodPost, "/embed", &mlapi.EmbedRequest{
-		Model: req.Model, Input: input, Dimensions: req.Dimensions,
-	}, &got, forOwner(owner))
-	if err != nil {
-		return asFault(err, "input")
+	for some := range slices.Chunk(input, embedSlice) {
+		var part mlapi.EmbedResponse
+		err := s.ML.JSON(r.Context(), http.MethodPost, "/embed", &mlapi.EmbedRequest{
+			Model: req.Model, Input: some, Dimensions: req.Dimensions,
+		}, &part, forOwner(owner))
+		if err != nil {
+			return asFault(err, "input")
+		}
+
+		got.Embeddings = append(got.Embeddings, part.Embeddings...)
+		got.PromptTokens += part.PromptTokens
 	}
 
 	out := struct {

@@ -21,6 +21,9 @@ type Fault struct {
 	Type    string  `json:"type"`
 	Param   *string `json:"param"`
 	Code    *string `json:"code"`
+
+	// cause is what the log is told instead, if it is not nil.
+	cause error
 }
 
 // The types of faults.
@@ -61,6 +64,12 @@ func invalid(param, format string, args ...any) *Fault {
 	return fault(http.StatusBadRequest, param, "invalid_value", format, args...)
 }
 
+// tooLarge returns the fault of a body that is longer than it may be.
+func tooLarge() *Fault {
+	return fault(http.StatusRequestEntityTooLarge, "", "request_too_large",
+		"The request is larger than %d MB.", maxBody>>20)
+}
+
 // params are the parameters that become options of ml.
 var params = map[string]string{
 	"temperature":       "temperature",
@@ -77,9 +86,12 @@ var params = map[string]string{
 func asFault(err error, prompt string) *Fault {
 	var f *Fault
 	var p *problem.Problem
+	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &f):
 		return f
+	case errors.As(err, &large):
+		return tooLarge()
 	case !errors.As(err, &p):
 		return &Fault{
 			Status: http.StatusBadGateway, Type: typeServer, RetryAfter: 5,
@@ -90,8 +102,16 @@ func asFault(err error, prompt string) *Fault {
 	switch {
 	case p.Type == problem.TypeTooLong:
 		return fault(http.StatusBadRequest, prompt, "context_length_exceeded", "%s", p.Detail)
+	case p.Status == http.StatusRequestEntityTooLarge:
+		return tooLarge()
 	case p.Type == mlapi.TypeNoModel:
 		return fault(http.StatusNotFound, "model", "model_not_found", "%s", p.Detail)
+	case p.Status == http.StatusUnauthorized, p.Status == http.StatusForbidden:
+		// What ml knows of the gate's keys is late. The client's own was good.
+		return &Fault{
+			Status: http.StatusServiceUnavailable, Type: typeServer, RetryAfter: 2, cause: p,
+			Message: "The model cannot be asked at the moment. Try again in a few seconds.",
+		}
 	case p.Status == http.StatusTooManyRequests:
 		f = fault(p.Status, "", "rate_limit_exceeded", "%s", p.Detail)
 		f.Type = typeLimit

@@ -4,6 +4,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,11 +18,16 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"golang.org/x/sync/semaphore"
 )
 
 // maxBody bounds a request in bytes: a program sends a long conversation anew with each question.
 // The edge has the same bound for /v1, and ml for what it gets.
 const maxBody = 8 << 20
+
+// maxBodies bounds the requests that are held at once, in bytes: each takes several times its size
+// while it is read.
+const maxBodies = 64 << 20
 
 // Options are what the API works with.
 type Options struct {
@@ -36,11 +42,16 @@ type Options struct {
 }
 
 // service is the API at work.
-type service struct{ Options }
+type service struct {
+	Options
+	bodies *semaphore.Weighted
+}
+
+func newService(o Options) *service { return &service{o, semaphore.NewWeighted(maxBodies)} }
 
 // Register adds the routes, each with handle: patterns of http.ServeMux.
 func Register(handle func(pattern string, h http.Handler), o Options) {
-	s := &service{o}
+	s := newService(o)
 	for pattern, route := range map[string]struct {
 		scope  apikey.Scope
 		handle handler
@@ -73,8 +84,7 @@ func (s *service) admit(scope apikey.Scope, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, err := s.person(r, scope)
 		if err == nil {
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-			err = h(w, r, p.ID)
+			err = s.bounded(w, r, p.ID, h)
 		}
 		if err == nil || r.Context().Err() != nil {
 			return // it is answered, or nobody reads the answer
@@ -82,10 +92,31 @@ func (s *service) admit(scope apikey.Scope, h handler) http.Handler {
 
 		f := asFault(err, "")
 		if f.Status >= http.StatusInternalServerError {
-			s.Log.WarnContext(r.Context(), "api", "error", err)
+			s.Log.WarnContext(r.Context(), "api", "error", cmp.Or(f.cause, err))
 		}
 		f.write(w)
 	})
+}
+
+// bounded calls h if there is room for the request's body. One of unknown length may be the
+// largest.
+func (s *service) bounded(w http.ResponseWriter, r *http.Request, owner string, h handler) error {
+	size := r.ContentLength
+	if size < 0 || size > maxBody {
+		size = maxBody
+	}
+
+	if !s.bodies.TryAcquire(size) {
+		f := fault(http.StatusTooManyRequests, "", "rate_limit_exceeded",
+			"Requests of %d MB are being answered already. Try again in a few seconds.",
+			maxBodies>>20)
+		f.Type, f.RetryAfter = typeLimit, 5
+		return f
+	}
+	defer s.bodies.Release(size)
+
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	return h(w, r, owner)
 }
 
 // person returns whose program asks.
@@ -128,8 +159,7 @@ func decode(r *http.Request, rules rules, into any) error {
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
-		return fault(http.StatusRequestEntityTooLarge, "", "request_too_large",
-			"The request is larger than %d MB.", maxBody>>20)
+		return tooLarge()
 	case err != nil:
 		return fault(http.StatusBadRequest, "", "", "The request's body could not be read.")
 	}

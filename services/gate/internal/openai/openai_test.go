@@ -77,7 +77,7 @@ func start(t *testing.T, answer http.HandlerFunc) *instance {
 		t.Fatal(err)
 	}
 	t.Cleanup(st.Close)
-	i.keys = apikey.New(st, func(_ context.Context, owner string) (identity.Person, error) {
+	i.keys = apikey.New(st, 0, func(_ context.Context, owner string) (identity.Person, error) {
 		return identity.Person{ID: owner}, nil
 	})
 	if i.key, err = i.keys.Make(t.Context(), "alice", "x", apikey.Scopes, time.Time{}); err != nil {
@@ -287,6 +287,53 @@ func TestModelsAndEmbeddings(t *testing.T) {
 	}
 }
 
+// TestManyEmbeddings checks that ml is asked for many vectors in parts, and for no more than that.
+func TestManyEmbeddings(t *testing.T) {
+	var mu sync.Mutex
+	at := 0
+	i := start(t, func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		n := min(embedSlice, maxInputs-at)
+		out := mlapi.EmbedResponse{PromptTokens: n}
+		for range n {
+			out.Embeddings = append(out.Embeddings, []float32{float32(at)})
+			at++
+		}
+		wire.WriteJSON(w, http.StatusOK, out)
+	})
+	many := func(n int) string {
+		return `{"model":"m","input":["x"` + strings.Repeat(`,"x"`, n-1) + `]}`
+	}
+
+	resp, body := i.post("/v1/embeddings", many(maxInputs))
+	var got struct {
+		Data  []struct{ Embedding []float32 }
+		Usage struct {
+			PromptTokens int `json:"prompt_tokens"`
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &got); err != nil || len(got.Data) != maxInputs ||
+		got.Data[maxInputs-1].Embedding[0] != maxInputs-1 || got.Usage.PromptTokens != maxInputs {
+		t.Errorf("%s: %d vectors, %+v, %v", resp.Status, len(got.Data), got.Usage, err)
+	}
+	if n := strings.Count(i.last(), `"x"`); n > embedSlice || len(i.asked) != maxInputs/embedSlice {
+		t.Errorf("ml was asked %d times, at last for %d", len(i.asked), n)
+	}
+
+	asked := len(i.asked)
+	for _, ask := range []string{many(maxInputs + 1), `{"model":"m","input":[]}`,
+		`{"model":"m","input":["a",""]}`} {
+		resp, body := i.post("/v1/embeddings", ask)
+		if f := i.faultOf(body); resp.StatusCode != 400 || f.Param == nil || *f.Param != "input" {
+			t.Errorf("%.40s: %s %s", ask, resp.Status, body)
+		}
+	}
+	if len(i.asked) != asked {
+		t.Errorf("ml was asked %s", i.last())
+	}
+}
+
 // row matches a row of a table of fields: the field, what becomes of it, and an example.
 var row = regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (honoured|ignored|refused) \\| `(.+?)` \\|")
 
@@ -417,6 +464,8 @@ func TestInvalid(t *testing.T) {
 		{"/v1/chat/completions", chat("temperature", `"hot"`), "temperature", "invalid_type"},
 		{"/v1/chat/completions", chat("stop", `7`), "stop", "invalid_value"},
 		{"/v1/chat/completions", chat("model", `""`), "model", "invalid_value"},
+		{"/v1/chat/completions", chat("max_completion_tokens", `0`), "max_completion_tokens",
+			"invalid_value"},
 		{"/v1/chat/completions", chat("messages", `[]`), "messages", "invalid_value"},
 		{"/v1/chat/completions", chat("messages", `[{"role":"user","content":"Hi"},`+
 			`{"role":"assistant","content":"So"}]`), "messages", "invalid_value"},
@@ -429,6 +478,9 @@ func TestInvalid(t *testing.T) {
 		{"/v1/chat/completions", chat("messages", `[{"role":"assistant","tool_calls":[{"id":"c",`+
 			`"function":{"name":"f","arguments":"[]"}}]},{"role":"user","content":""}]`),
 			"messages[0].tool_calls[0].function.arguments", "invalid_value"},
+		{"/v1/chat/completions", chat("messages", `[{"role":"assistant","tool_calls":[{"id":"c",`+
+			`"function":{"name":"`+strings.Repeat("f", 65)+`"}}]},{"role":"user","content":""}]`),
+			"messages[0].tool_calls[0].function.name", "invalid_value"},
 		{"/v1/chat/completions", chat("tools", `[{"type":"function","function":{"name":"a b"}}]`),
 			"tools[0].function.name", "invalid_value"},
 		{"/v1/chat/completions", chat("response_format", `{"type":"xml"}`), "response_format.type",
@@ -485,6 +537,9 @@ func TestRefusals(t *testing.T) {
 		{busy, 429, "requests", "", "rate_limit_exceeded", "7"},
 		{option, 400, "invalid_request_error", "max_tokens", "invalid_value", ""},
 		{problem.New(400, "No tools."), 400, "invalid_request_error", "", "", ""},
+		{problem.New(413, "Large."), 413, "invalid_request_error", "", "request_too_large", ""},
+		{problem.New(401, "Who?"), 503, "server_error", "", "", "2"},
+		{problem.New(403, "You?"), 503, "server_error", "", "", "2"},
 		{problem.New(504, "Slow."), 504, "server_error", "", "", ""},
 	} {
 		refusal = tt.refusal
@@ -500,6 +555,17 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%+v: %s %v %s", tt.refusal, resp.Status, resp.Header, body)
 			}
 		}
+	}
+	if log := i.log.String(); !strings.Contains(log, "Who?") || !strings.Contains(log, "You?") {
+		t.Errorf("that ml does not know the gate is not in the log: %s", log)
+	}
+}
+
+// TestTooLarge checks what a client is told of a body that is cut off as too large.
+func TestTooLarge(t *testing.T) {
+	f := asFault(fmt.Errorf("x: %w", &http.MaxBytesError{Limit: 1}), "")
+	if f.Status != http.StatusRequestEntityTooLarge || code(*f) != "request_too_large" {
+		t.Errorf("%+v", f)
 	}
 }
 
@@ -616,10 +682,60 @@ func TestKey(t *testing.T) {
 	}
 }
 
+// TestBodiesAtOnce checks that requests beyond what may be held at once are refused for a while.
+func TestBodiesAtOnce(t *testing.T) {
+	i := start(t, reply(said+done))
+	s := newService(Options{Keys: i.keys, Log: slog.New(slog.DiscardHandler)})
+	h := s.admit(apikey.Chat, func(w http.ResponseWriter, r *http.Request, _ string) error {
+		_, err := io.Copy(w, r.Body)
+		return err
+	})
+
+	var bodies []*io.PipeWriter
+	var wg sync.WaitGroup
+	for n := range maxBodies / maxBody {
+		pr, pw := io.Pipe()
+		bodies = append(bodies, pw)
+		req := i.request(http.MethodPost, "/", "")
+		req.Body, req.ContentLength = pr, maxBody
+		if n%2 == 0 {
+			req.ContentLength = -1
+		}
+		wg.Go(func() { h.ServeHTTP(httptest.NewRecorder(), req) })
+		if _, err := pw.Write([]byte("x")); err != nil { // it is read, so it was let in
+			t.Fatal(err)
+		}
+	}
+
+	for body, want := range map[string]int{"": http.StatusOK, "x": http.StatusTooManyRequests} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, i.request(http.MethodPost, "/", body))
+		if w.Code != want {
+			t.Errorf("%q: %d %s", body, w.Code, w.Body)
+		}
+		if want != http.StatusOK {
+			if f := i.faultOf(w.Body.String()); code(f) != "rate_limit_exceeded" ||
+				f.Type != typeLimit || w.Header().Get("Retry-After") == "" {
+				t.Errorf("%v %s", w.Header(), w.Body)
+			}
+		}
+	}
+
+	for _, pw := range bodies {
+		pw.Close()
+	}
+	wg.Wait()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, i.request(http.MethodPost, "/", "x"))
+	if w.Code != http.StatusOK {
+		t.Errorf("after them: %d %s", w.Code, w.Body)
+	}
+}
+
 // TestRawOff checks that a stack with a safety prompt has no prompts without it.
 func TestRawOff(t *testing.T) {
 	i := start(t, reply(said+done))
-	s := &service{Options{Keys: i.keys, Log: slog.New(slog.DiscardHandler)}}
+	s := newService(Options{Keys: i.keys, Log: slog.New(slog.DiscardHandler)})
 	w := httptest.NewRecorder()
 	s.admit(apikey.Completions, s.complete).ServeHTTP(w,
 		i.request(http.MethodPost, "/v1/completions", askComplete))

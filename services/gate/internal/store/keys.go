@@ -30,15 +30,17 @@ func (s *Store) PutKey(ctx context.Context, owner, id, key string, most int) (ok
 	return true, s.rdb.Set(ctx, keyName(id), key, 0).Err()
 }
 
-// Key returns a key, and the Unix minute in which it was last used; "" if there is none.
+// Key returns a key, and the Unix minute in which it was last used, 0 if that is not
+// known; "" if there is none.
 func (s *Store) Key(ctx context.Context, id string) (key string, used int64, err error) {
 	p := s.rdb.Pipeline()
 	k, u := p.Get(ctx, keyName(id)), p.Get(ctx, keyUse(id))
-	if _, err := p.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	_, _ = p.Exec(ctx) // each command has its own error
+	if err := k.Err(); err != nil && !errors.Is(err, redis.Nil) {
 		return "", 0, err
 	}
 
-	used, _ = strconv.ParseInt(u.Val(), 10, 64) // "" if it never was
+	used, _ = strconv.ParseInt(u.Val(), 10, 64) // "" if it never was, or cannot be read
 	return k.Val(), used, nil
 }
 

@@ -37,7 +37,8 @@ type Options struct {
 	Await        bool
 	DefaultModel string
 
-	// Timeout bounds one answer, from its turn on. Silence bounds the time between two tokens.
+	// Timeout bounds one answer, from its turn on. Silence bounds the time between two tokens
+	// where no tools are given.
 	Timeout, Silence time.Duration
 
 	// Patience is how long a request that has its turn waits for an Ollama that cannot be reached.

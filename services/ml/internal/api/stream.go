@@ -195,14 +195,18 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 		}
 	}()
 
-	started, first := time.Now(), true
+	started, first, begun := time.Now(), true, false
 	token := func(t ollama.Token) error {
-		// The first token may take as long as loading the model. From then on silence is a fault.
-		if watch == nil {
+		// The first token may take as long as loading the model. From then on silence is a fault,
+		// but for Ollama's while it collects the call of a tool.
+		begun = true
+		switch {
+		case len(j.tools) > 0:
+		case watch == nil:
 			watch = time.AfterFunc(s.Silence, func() {
 				silent(fmt.Errorf("%w for %s", errSilence, s.Silence))
 			})
-		} else {
+		default:
 			watch.Reset(s.Silence)
 		}
 
@@ -249,8 +253,8 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 		})
 	}
 
-	begun := func() bool { return watch != nil }
-	err = s.ask(ctx, j, begun, func(c *ollama.Client) error { return run(ctx, c, j, token) })
+	err = s.ask(ctx, j, func() bool { return begun },
+		func(c *ollama.Client) error { return run(ctx, c, j, token) })
 	switch {
 	case j.goesOn && errors.Is(err, errTooLong): // the answer has come to the context's end
 		_ = out.send(full)

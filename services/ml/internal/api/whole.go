@@ -13,8 +13,21 @@ import (
 	"github.com/ollama/ollama/api"
 )
 
+// maxMessages and maxTools bound what a program sends: a template's work grows with their square.
+const (
+	maxMessages = 4096
+	maxTools    = 256
+)
+
 // checkWhole returns what is wrong with a program's conversation, or nil.
 func checkWhole(req *mlapi.ChatRequest) *problem.Problem {
+	switch {
+	case len(req.Messages) > maxMessages:
+		return invalid("body.messages", "must be %d at most", maxMessages)
+	case len(req.Tools) > maxTools:
+		return invalid("body.tools", "must be %d at most", maxTools)
+	}
+
 	for i, m := range req.Messages {
 		switch m.Role {
 		case "system", "user", "assistant", "tool":
@@ -57,10 +70,10 @@ func (s *service) prepareWhole(ctx context.Context, req *mlapi.ChatRequest) (*jo
 			Role:       x.Role,
 			Content:    k.m.Neutralise(x.Content),
 			ToolName:   k.m.Neutralise(x.ToolName),
-			ToolCallID: x.ToolCallID,
+			ToolCallID: k.m.Neutralise(x.ToolCallID),
 		}
 		for n, c := range x.ToolCalls {
-			call := api.ToolCall{ID: c.ID}
+			call := api.ToolCall{ID: k.m.Neutralise(c.ID)}
 			call.Function.Index, call.Function.Name = n, k.m.Neutralise(c.Name)
 			if err := decodeNeutral(k.m, c.Arguments, &call.Function.Arguments); err != nil {
 				return nil, invalid(fmt.Sprintf("body.messages[%d].tool_calls[%d].arguments", i, n),

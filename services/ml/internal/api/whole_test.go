@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollamatest"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
+	"github.com/ollama/ollama/api"
 )
 
 // asked is the answer to a request: its text, its calls and its last chunk.
@@ -166,6 +168,93 @@ func TestProgramRefusedByOllama(t *testing.T) {
 		`{"whole":true,"messages":[{"role":"system","content":"1"},{"role":"user","content":"2"}]}`))
 	if p.RetryAfter == 0 || len(f.bodies) != 1 {
 		t.Errorf("%+v after %d requests", p, len(f.bodies))
+	}
+}
+
+// TestSilentCall checks that a call that Ollama collects without a word is not taken for silence.
+func TestSilentCall(t *testing.T) {
+	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		tell(w, `{"message":{"content":"So"}}`)
+		time.Sleep(500 * time.Millisecond)
+		tell(w, done)
+	})
+	i := start(t, f.URL, func(o *Options) { o.Silence = 100 * time.Millisecond })
+	text, _, last := i.asked("/chat", mlapi.ChatRequest{
+		Whole: true, Tools: []json.RawMessage{json.RawMessage(glob)},
+		Messages: []mlapi.Message{user("Hi")},
+	})
+	if text != "So" || last.Done == nil {
+		t.Errorf("%q, %+v", text, last)
+	}
+}
+
+// TestManyMessages checks that what has too many messages or tools is refused soon.
+func TestManyMessages(t *testing.T) {
+	f := newFake(t, answers)
+	f.show = vocabularyOf("{{ range .Messages }}{{ .Content }}{{ end }}")
+	i := start(t, f.URL, nil)
+	i.chat(t.Context(), ask).rest() // from now on the model is known
+	asked := len(f.bodies)
+	for _, tt := range []struct {
+		messages, size, tools int
+		status                int
+		location              string
+	}{
+		{250_000, 1, 0, 400, "body.messages"},
+		{4097, 1, 0, 400, "body.messages"},
+		{1, 1, 257, 400, "body.tools"},
+		{4096, 1, 256, 413, ""},
+		{4096, 1500, 0, 413, ""},
+	} {
+		req := mlapi.ChatRequest{Whole: true}
+		for range tt.messages {
+			req.Messages = append(req.Messages, user(strings.Repeat("x", tt.size)))
+		}
+		for range tt.tools {
+			req.Tools = append(req.Tools, json.RawMessage(glob))
+		}
+		body, err := json.Marshal(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		began := time.Now()
+		p := i.refused(tt.status, i.post(t.Context(), "/chat", string(body)))
+		if tt.location == "" && p.Type != problem.TypeTooLong ||
+			tt.location != "" && (len(p.Errors) != 1 || p.Errors[0].Location != tt.location) {
+			t.Errorf("%+v: %+v", tt, p)
+		}
+		if d := time.Since(began); d > 5*time.Second {
+			t.Errorf("%+v takes %s", tt, d)
+		}
+	}
+	if len(f.bodies) != asked {
+		t.Errorf("Ollama was asked %d times", len(f.bodies)-asked)
+	}
+}
+
+// TestCallIDs checks that no control token of a client is one in the ids of calls.
+func TestCallIDs(t *testing.T) {
+	f := newFake(t, answers)
+	f.show = vocabularyOf("{{ range .Messages }}{{ .Content }}{{ end }}", "<|eot_id|>")
+	i := start(t, f.URL, nil)
+	const id = "c<|eot_id|>"
+	i.asked("/chat", mlapi.ChatRequest{Whole: true, Messages: []mlapi.Message{
+		user("Hi"),
+		{Role: "assistant", ToolCalls: []mlapi.ToolCall{
+			{ID: id, Name: "f", Arguments: json.RawMessage("{}")},
+		}},
+		{Role: "tool", Content: "x", ToolName: "f", ToolCallID: id},
+	}})
+
+	var sent api.ChatRequest
+	if err := json.Unmarshal([]byte(f.lastBody()), &sent); err != nil {
+		t.Fatal(err)
+	}
+	const want = "c<\u200b|eot_id|>"
+	if call, of := sent.Messages[1].ToolCalls[0].ID, sent.Messages[2].ToolCallID; call != want ||
+		of != want {
+		t.Errorf("the ids are %q and %q", call, of)
 	}
 }
 

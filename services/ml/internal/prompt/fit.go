@@ -89,6 +89,10 @@ func (m *Model) Fit(messages []api.Message, room int) (kept []api.Message, err e
 
 // Check returns a *TooLongError if the prompt of all messages and tools has more than room tokens.
 func (m *Model) Check(messages []api.Message, tools api.Tools, room int) error {
+	if err := m.checkTexts(messages, room); err != nil {
+		return err
+	}
+
 	prompt, err := m.render(messages, tools)
 	if err != nil {
 		prompt = tools.String()
@@ -99,6 +103,23 @@ func (m *Model) Check(messages []api.Message, tools api.Tools, room int) error {
 	}
 
 	return m.CheckText(prompt, room)
+}
+
+// checkTexts returns a *TooLongError if the messages' texts alone have more than room tokens. To
+// render them may take time that grows with the square of their number.
+func (m *Model) checkTexts(messages []api.Message, room int) error {
+	if len(messages) > room { // each is a token at least
+		return &TooLongError{Tokens: len(messages), Room: room, Whole: true}
+	}
+
+	sum, most := 0, room+seams*len(messages) // as tokens may grow together at the seams
+	for _, x := range messages {
+		if sum += m.countTo(x.Content, most); sum > most {
+			return &TooLongError{Tokens: sum, Room: room, Whole: true}
+		}
+	}
+
+	return nil
 }
 
 // CheckText returns a *TooLongError if the text has more than room tokens.
