@@ -25,6 +25,6 @@ func gate(environment string) Service {
 		GenerationTimeout: generationTimeout,
 	}
 
-	s.DependsOn, s.Calls = []string{Redis, Frontend}, []string{Redis, Frontend, ML}
+	s.DependsOn, s.Calls = []string{Redis, Frontend, ML}, []string{Redis, Frontend, ML}
 	return s
 }

@@ -40,12 +40,11 @@ var badOnDocker = map[string]bad{
 		change: service("ollama", func(s *stacks.Service) {
 			s.Ports[0].Address = "0.0.0.0"
 		}), subject: "ollama", want: "public-port"},
-	"an edge open in clear text": {change: service("edge", func(s *stacks.Service) {
-		s.Ports[0].Address = "0.0.0.0"
-	}), subject: "edge", want: "edge-tls"},
-	"open to whoever comes": {change: service("edge", func(s *stacks.Service) {
-		s.Ports[0].Address = "0.0.0.0"
-	}), subject: "edge", want: "sign-in"},
+	"an edge open in clear text": {change: openInClearText, subject: "edge", want: "edge-tls"},
+	"open to whoever comes":      {change: openToAll, subject: "edge", want: "sign-in"},
+	"open behind a gateway": {change: func(s *stacks.Stack) {
+		s.TrustedProxies = []string{"10.0.0.0/8"}
+	}, subject: "edge", want: "sign-in"},
 	"a gate that asks nobody": {from: "healthcare",
 		change: service("gate", func(s *stacks.Service) {
 			s.Networks = append(s.Networks, stacks.MainNetwork)

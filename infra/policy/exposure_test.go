@@ -62,7 +62,8 @@ func TestOpenStacks(t *testing.T) {
 				edge.Host = "chat.example.com"
 			}
 			stack, err := stacks.Load(overlay, stacks.Settings{
-				Target: stacks.Docker, Edge: edge, Secrets: map[string]bool{
+				Target: stacks.Docker, Edge: edge, SignIn: &stacks.SignInSettings{Accounts: true},
+				Secrets: map[string]bool{
 					stacks.RedisPasswordKey: true, stacks.TLSKeyKey: name == "certificate",
 				},
 			}, stacks.Checkout{FS: os.DirFS(projectRoot(t))})

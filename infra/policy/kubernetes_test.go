@@ -13,14 +13,11 @@ var badOnKubernetes = map[string]bad{
 	"a balanced backend": {tamperAll: object("Service", "backend", func(in map[string]any) {
 		at(in, "spec")["type"] = "LoadBalancer"
 	}), subject: "backend", want: "public-port"},
-	"an edge balanced in clear text": {change: service("edge", func(s *stacks.Service) {
-		s.Ports[0].Address = "0.0.0.0"
-	}), subject: "edge", want: "edge-tls"},
-	"open to whoever comes": {change: service("edge", func(s *stacks.Service) {
-		s.Ports[0].Address = "0.0.0.0"
-	}), subject: "edge", want: "sign-in"},
+	"an edge balanced in clear text": {change: openInClearText, subject: "edge", want: "edge-tls"},
+	"open to whoever comes":          {change: openToAll, subject: "edge", want: "sign-in"},
 	"routed to whoever comes": {change: func(s *stacks.Stack) {
-		s.Route = &stacks.Route{Host: "chat.example.com", Ingress: &stacks.Ingress{Class: "c"}}
+		s.Route = &stacks.Route{Host: "chat.example.com", Ingress: &stacks.Ingress{Class: "c"},
+			TLS: &stacks.TLS{Secret: "certificate"}}
 	}, subject: "edge", want: "sign-in"},
 	"a node's port": {tamperAll: object("Service", "redis", func(in map[string]any) {
 		at(in, "spec")["type"] = "NodePort"

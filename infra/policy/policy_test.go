@@ -19,6 +19,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/policy"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -127,8 +128,9 @@ func TestSignIn(t *testing.T) {
 		for _, target := range plan.Targets {
 			t.Run(name+" on "+string(target), func(t *testing.T) {
 				stack, err := stacks.Load("healthcare", stacks.Settings{
-					Target:  target,
-					Edge:    stacks.EdgeSettings{Address: "0.0.0.0"},
+					Target: target,
+					Edge: stacks.EdgeSettings{Address: "0.0.0.0",
+						TrustedProxies: []string{"10.0.0.0/8"}},
 					SignIn:  &how,
 					Secrets: map[string]bool{stacks.RedisPasswordKey: true},
 				}, stacks.Checkout{FS: os.DirFS(projectRoot(t))})
@@ -171,6 +173,18 @@ type bad struct {
 
 func service(name string, f func(*stacks.Service)) func(*stacks.Stack) {
 	return func(s *stacks.Stack) { f(s.Service(name)) }
+}
+
+// openInClearText opens the edge to people who sign in, without TLS.
+func openInClearText(s *stacks.Stack) {
+	s.Service(stacks.Edge).Ports[0].Address = "0.0.0.0"
+	s.Service(stacks.Gate).Contract.(*gateenv.Config).SignIn = gateenv.Accounts
+}
+
+// openToAll opens the edge behind a gateway that ends TLS, to whoever comes.
+func openToAll(s *stacks.Stack) {
+	s.Service(stacks.Edge).Ports[0].Address = "0.0.0.0"
+	s.TrustedProxies = []string{"10.0.0.0/8"}
 }
 
 func set(key string, value any) func(map[string]any) {
