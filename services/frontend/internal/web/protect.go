@@ -20,7 +20,7 @@ func (a *App) protect(h http.Handler) http.Handler {
 		header := w.Header()
 		header.Set("Content-Security-Policy", csp)
 		header.Set("X-Content-Type-Options", "nosniff")
-		header.Set("Referrer-Policy", "no-referrer")
+		header.Set("Referrer-Policy", "same-origin")
 		header.Set("Permissions-Policy",
 			"camera=(), geolocation=(), microphone=(), payment=(), usb=()")
 		header.Set("Cross-Origin-Opener-Policy", "same-origin")

@@ -215,7 +215,7 @@ func TestSecurityHeaders(t *testing.T) {
 				"'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri " +
 				"'none'; frame-ancestors 'none'",
 			"X-Content-Type-Options":     "nosniff",
-			"Referrer-Policy":            "no-referrer",
+			"Referrer-Policy":            "same-origin",
 			"Cross-Origin-Opener-Policy": "same-origin",
 		}
 
