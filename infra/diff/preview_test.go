@@ -184,7 +184,7 @@ func newPreviewLab(
 		pretend(t, string(target), binary(t), filepath.Join(l.root, "infra")))
 	// The program waits for the pods; the plugin has its own idea of the cluster, from before.
 	t.Setenv("KUBECONFIG",
-		idleCluster(t, []string{stacks.Edge, stacks.Frontend, stacks.Backend, stacks.ML,
+		idleCluster(t, []string{stacks.Edge, stacks.Gate, stacks.Frontend, stacks.Backend, stacks.ML,
 			stacks.Redis, stacks.Ollama}))
 	up, err := auto.UpsertStackInlineSource(ctx, stack, stacks.Project, l.program(base),
 		auto.WorkDir(l.root), auto.EnvVars(pretended))

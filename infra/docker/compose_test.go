@@ -44,7 +44,7 @@ type view struct {
 
 // composed are the services that the compose files of the shipped stacks must hold. One that came
 // later is compared if they hold it.
-var composed = []string{"edge", "frontend", "backend", "ml", "redis", "ollama"}
+var composed = []string{"edge", "gate", "frontend", "backend", "ml", "redis", "ollama"}
 
 // TestComposeParity loads the hand-written compose files, base and override, with the official
 // loader: what they say is what the plan says, field by field.

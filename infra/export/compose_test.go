@@ -96,7 +96,7 @@ func load(t *testing.T, workingDir string, env []string, files ...string) *types
 }
 
 // composed are the services that the hand-written files must hold.
-var composed = []string{"edge", "frontend", "backend", "ml", "redis", "ollama"}
+var composed = []string{"edge", "gate", "frontend", "backend", "ml", "redis", "ollama"}
 
 // TestComposeParity loads the export with compose's own loader: it is what the hand-written files
 // of infra/docker say, field by field.

@@ -14,7 +14,7 @@ func TestScaling(t *testing.T) {
 		out := map[string]any{}
 		for _, o := range manifestsOf(t, "prod", func(s *stacks.Settings) {
 			s.Services = map[string]stacks.ServiceSettings{}
-			for _, name := range []string{stacks.Edge, stacks.Frontend, stacks.Backend, stacks.ML, stacks.Ollama} {
+			for _, name := range []string{stacks.Edge, stacks.Gate, stacks.Frontend, stacks.Backend, stacks.ML, stacks.Ollama} {
 				s.Services[name] = stacks.ServiceSettings{Replicas: &replicas}
 			}
 		}) {

@@ -21,7 +21,7 @@ import (
 // TestSteps: a seed repeats a schedule, another one makes another, and each round has every service
 // once.
 func TestSteps(t *testing.T) {
-	services := []string{"edge", "frontend", "backend", "ml", "ollama", "redis"}
+	services := []string{"edge", "gate", "frontend", "backend", "ml", "ollama", "redis"}
 	s := Schedule{Seed: 7, Services: services, Rounds: 4, Between: time.Second, Spread: time.Second}
 	steps := s.Steps()
 	if again := s.Steps(); !slices.Equal(steps, again) {
@@ -32,7 +32,7 @@ func TestSteps(t *testing.T) {
 	if reflect.DeepEqual(steps, s.Steps()) {
 		t.Error("another seed makes the same")
 	}
-	if len(steps) != 24 {
+	if len(steps) != 28 {
 		t.Fatalf("%d steps", len(steps))
 	}
 
