@@ -50,6 +50,7 @@ func (g *gated) command(address string, idle time.Duration, args ...string) *exe
 			DrainTimeout: time.Second},
 		RequiredRedis:     contract.RequiredRedis{RedisURL: g.redis},
 		FrontendURL:       g.frontend,
+		MLServiceURL:      "http://127.0.0.1:1", // no program asks
 		Title:             "CodexContinue",
 		SignIn:            gateenv.Accounts,
 		SessionIdle:       idle,
