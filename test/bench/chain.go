@@ -230,6 +230,8 @@ func (c *chain) configure() error {
 		RawCompletions:    true,
 		Title:             "Bench",
 		SignIn:            gateenv.None,
+		SessionIdle:       time.Hour,
+		SessionLife:       time.Hour,
 		GenerationTimeout: 5 * time.Minute,
 	})
 

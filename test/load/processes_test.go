@@ -321,6 +321,8 @@ func startProcesses(t *testing.T) *processes {
 			RawCompletions:    true,
 			Title:             "Load",
 			SignIn:            gateenv.None,
+			SessionIdle:       time.Hour,
+			SessionLife:       time.Hour,
 			GenerationTimeout: 5 * time.Minute,
 		}),
 	})

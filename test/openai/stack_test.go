@@ -119,6 +119,8 @@ func start(t *testing.T) *stack {
 		RawCompletions:    true,
 		Title:             "Test",
 		SignIn:            gateenv.None,
+		SessionIdle:       time.Hour,
+		SessionLife:       time.Hour,
 		GenerationTimeout: time.Minute,
 	}), filepath.Join(dir, "gate"))
 
