@@ -13,7 +13,6 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -228,7 +227,7 @@ func TestForward(t *testing.T) {
 		same         bool
 	}{{base, c.Value, true}, {second, c.Value, true}, {base, "", false},
 		{base, "ABC", false}, {base, strings.Repeat("A", 26), false}} {
-		get(t, tt.base+"/", "Cookie", browser.Cookie+"="+tt.cookie)
+		get(t, tt.base+"/", "Cookie", "codexcontinue_browser="+tt.cookie)
 		token := strings.TrimPrefix(f.last(t).Header.Get("Authorization"), "Bearer ")
 		q, _, err := v.Verify(t.Context(), token)
 		if err != nil || (q.ID == p.ID) != tt.same {

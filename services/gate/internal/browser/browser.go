@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/cookie"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
@@ -21,8 +22,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
-// Cookie is the name of the cookie.
-const Cookie = "codexcontinue_browser"
+// cookieName is the name of the cookie, as package cookie has it.
+const cookieName = "browser"
 
 // issuer is what vouches for a browser among those that vouch for people.
 const issuer = "browser"
@@ -33,15 +34,15 @@ const cookieAge = 400 * 24 * time.Hour
 // Person returns the person who uses the browser. A browser without a cookie, or with one that was not
 // made here, gets a new one of 130 bits.
 func Person(w http.ResponseWriter, r *http.Request, names *pseudonym.Names) identity.Person {
-	return identity.Person{ID: names.Of(issuer, cookie(w, r))}
+	return identity.Person{ID: names.Of(issuer, id(w, r))}
 }
 
-// cookie returns the value of the browser's cookie. A new one is random, but for a request with a key
-// of the edge, which may be sent again before the browser has heard of its cookie: there it follows
-// from the key.
-func cookie(w http.ResponseWriter, r *http.Request) string {
-	if c, err := r.Cookie(Cookie); err == nil && valid(c.Value) {
-		return c.Value
+// id returns the value of the browser's cookie. A new one is random, but for a request with a key of
+// the edge, which may be sent again before the browser has heard of its cookie: there it follows from
+// the key.
+func id(w http.ResponseWriter, r *http.Request) string {
+	if known := cookie.Get(r, cookieName, false); known != "" {
+		return known
 	}
 
 	id := rand.Text()
@@ -50,14 +51,7 @@ func cookie(w http.ResponseWriter, r *http.Request) string {
 		id = base32.StdEncoding.EncodeToString(sum[:])[:len(id)]
 	}
 
-	http.SetCookie(w, &http.Cookie{
-		Name:     Cookie,
-		Value:    id,
-		Path:     "/",
-		MaxAge:   int(cookieAge.Seconds()),
-		HttpOnly: true,
-		SameSite: http.SameSiteLaxMode,
-	})
+	cookie.Set(w, cookieName, id, cookieAge, false)
 	return id
 }
 
@@ -65,11 +59,6 @@ func cookie(w http.ResponseWriter, r *http.Request) string {
 // guess. A client's own may be anything, such as a hash of what everybody knows.
 var edgeKey = regexp.MustCompile(
 	`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
-
-// valid reports whether id has the form of rand.Text: 26 characters of base32.
-func valid(id string) bool {
-	return len(id) == 26 && strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
-}
 
 // hosts are the names under which the page answers. A site that has its own name resolve to the
 // loopback address (DNS rebinding) has its own name in the header Host.

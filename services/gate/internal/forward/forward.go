@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/cookie"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
@@ -21,9 +22,6 @@ import (
 
 // maxBody bounds a request's body, which is kept to be sent again. The edge takes no larger one.
 const maxBody = 1 << 20
-
-// CookiePrefix begins the names of the gate's own cookies, which concern no other service.
-const CookiePrefix = "codexcontinue_"
 
 // Forwarder passes requests on.
 type Forwarder struct {
@@ -92,8 +90,7 @@ func dropCookies(r *http.Request) {
 	cookies := r.Cookies()
 	r.Header.Del("Cookie")
 	for _, c := range cookies {
-		name := strings.TrimPrefix(c.Name, "__Host-")
-		if !strings.HasPrefix(name, CookiePrefix) {
+		if !cookie.Own(c.Name) {
 			r.AddCookie(c)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/cookie"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -103,7 +104,7 @@ func (c *Client) Callback(r *http.Request) (Identity, *problem.Problem) {
 // be the browser's own.
 func (c *Client) take(r *http.Request, state string) (attempt, *problem.Problem) {
 	var a attempt
-	if !random(state) {
+	if !cookie.Random(state) {
 		return a, invalid()
 	}
 

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/cookie"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -58,7 +59,7 @@ func (c *Client) LogoutURL(r *http.Request) string {
 	q := u.Query()
 	q.Set("client_id", c.cfg.ClientID)
 	q.Set("post_logout_redirect_uri", c.cfg.PublicURL+SignInPath)
-	if ticket := r.FormValue("ticket"); random(ticket) {
+	if ticket := r.FormValue("ticket"); cookie.Random(ticket) {
 		hint, err := c.store.Take(r.Context(), leaveKey(ticket))
 		if err != nil {
 			c.log.WarnContext(r.Context(), "sign-out", "error", err)

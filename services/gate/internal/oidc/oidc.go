@@ -5,6 +5,7 @@
 package oidc
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -20,7 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/cookie"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
@@ -56,7 +57,7 @@ const (
 )
 
 // cookieName is the name of the cookie that binds a sign-in to the browser that began it.
-const cookieName = forward.CookiePrefix + "oidc"
+const cookieName = "oidc"
 
 // Config is what is known of the provider, and whom to let in.
 type Config struct {
@@ -245,11 +246,7 @@ func (c *Client) Start(w http.ResponseWriter, r *http.Request) *problem.Problem 
 		return fault
 	}
 
-	browser := c.browser(r)
-	if browser == "" {
-		browser = rand.Text()
-	}
-
+	browser := cmp.Or(c.browser(r), rand.Text()) // the same in each tab
 	state := rand.Text()
 	a := attempt{
 		Verifier: oauth2.GenerateVerifier(),
@@ -268,16 +265,7 @@ func (c *Client) Start(w http.ResponseWriter, r *http.Request) *problem.Problem 
 		return storeAway()
 	}
 
-	http.SetCookie(w, &http.Cookie{
-		Name:     c.cookieName(),
-		Value:    browser, // the same in each tab
-		Path:     "/",
-		MaxAge:   int(attemptLife.Seconds()),
-		HttpOnly: true,
-		Secure:   c.secure(),
-		SameSite: http.SameSiteLaxMode,
-	})
-
+	cookie.Set(w, cookieName, browser, attemptLife, c.secure())
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	http.Redirect(w, r, p.oauth.AuthCodeURL(state, oidc.Nonce(a.Nonce),
@@ -296,26 +284,8 @@ func storeAway() *problem.Problem {
 // secure reports whether browsers reach the gate over TLS.
 func (c *Client) secure() bool { return strings.HasPrefix(c.cfg.PublicURL, "https://") }
 
-func (c *Client) cookieName() string {
-	if c.secure() {
-		return "__Host-" + cookieName
-	}
-	return cookieName
-}
-
 // browser returns the value of the browser's cookie, or "" if there is none that was made here.
-func (c *Client) browser(r *http.Request) string {
-	cookie, err := r.Cookie(c.cookieName())
-	if err != nil || !random(cookie.Value) {
-		return ""
-	}
-	return cookie.Value
-}
-
-// random reports whether the text has the form of rand.Text.
-func random(text string) bool {
-	return len(text) == 26 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
-}
+func (c *Client) browser(r *http.Request) string { return cookie.Get(r, cookieName, c.secure()) }
 
 // attemptKey returns the name in Redis of the attempt with the state.
 func attemptKey(state string) string { return "gate:oidc:attempt:" + hash(state) }

@@ -18,19 +18,14 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/cookie"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 )
 
-// Names of the cookie. The prefix makes browsers take it from this very host alone, and over TLS
-// alone: another site below the same domain cannot plant one. A browser does not take it over plain
-// HTTP, which is for the loopback address.
-const (
-	plainCookie  = forward.CookiePrefix + "session"
-	secureCookie = "__Host-" + plainCookie
-)
+// cookieName is the name of the cookie, as package cookie has it.
+const cookieName = "session"
 
 // ErrNone reports that a request is of no session, or of one that has ended.
 var ErrNone = errors.New("nobody is signed in")
@@ -239,12 +234,7 @@ func (m *Manager) endOf(
 
 // token returns the token in the request's cookie, "" if there is none.
 func token(r *http.Request) string {
-	name := plainCookie
-	if Secure(r) {
-		name = secureCookie
-	}
-
-	c, err := r.Cookie(name)
+	c, err := r.Cookie(cookie.Name(cookieName, Secure(r)))
 	if err != nil || len(c.Value) > maxToken {
 		return ""
 	}
@@ -258,21 +248,11 @@ const maxToken = 64
 // setCookie sets the cookie, or takes it back if the token is "". It has no age: the browser drops
 // it when it is closed.
 func setCookie(w http.ResponseWriter, r *http.Request, token string) {
-	c := &http.Cookie{
-		Name:     plainCookie,
-		Value:    token,
-		Path:     "/",
-		HttpOnly: true,
-		SameSite: http.SameSiteLaxMode,
-	}
-	if Secure(r) {
-		c.Name, c.Secure = secureCookie, true
-	}
+	age := time.Duration(0)
 	if token == "" {
-		c.MaxAge = -1
+		age = -1
 	}
-
-	http.SetCookie(w, c)
+	cookie.Set(w, cookieName, token, age, Secure(r))
 }
 
 // Secure reports whether the browser's request came over TLS, as the edge says.
