@@ -27,7 +27,8 @@ const domainFile = "/etc/frontend/domain.json"
 // textKeys are the keys of the texts of a domain.
 var textKeys = []string{"greeting", "notice", "prompts", "title"}
 
-// safetyKey says that the prompt of the domain's model is there for people's safety. It may be left out.
+// safetyKey says that the prompt of the domain's model is there for people's
+// safety. It may be left out.
 const safetyKey = "safety"
 
 // What fits on the page: characters of each text, and the number of prompts.
@@ -45,9 +46,8 @@ func (s *Stack) domain(name string) {
 	s.Model.Modelfile = path.Join(modelfilesRoot, name, "Modelfile")
 }
 
-// applyDomain hands the texts of the domain to the frontend, and to the gate
-// what it has to know of them. A title replaces the domain's own
-// unless it is empty.
+// applyDomain hands the texts of the domain to the frontend, and to the gate what it has to know of
+// them. A title replaces the domain's own unless it is empty.
 func (s *Stack) applyDomain(fsys fs.FS, title string) error {
 	texts, err := readTexts(fsys, path.Join(modelfilesRoot, s.Domain, textsFile))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
@@ -75,6 +75,7 @@ func (s *Stack) applyDomain(fsys fs.FS, title string) error {
 	if f := s.Service(Frontend); f != nil {
 		f.Files = append(f.Files, File{Path: domainFile, Content: content})
 	}
+
 	edit(s, func(c *gateenv.Config) { c.Title, c.RawCompletions = texts.Title, !texts.Safety })
 
 	return nil
@@ -209,5 +210,6 @@ func checkText(text string, limit int) error {
 	case strings.ContainsFunc(text, unicode.IsControl):
 		return errors.New("must be one line of text: a text that is folded begins with >-")
 	}
+
 	return nil
 }

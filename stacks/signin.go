@@ -108,6 +108,17 @@ func appendText(into *[]string) func(string) error {
 	}
 }
 
+// SignIn returns how people sign in, in the words of gateenv. It is empty where the stack has no
+// gate, or one of another kind.
+func (s *Stack) SignIn() string {
+	if svc := s.Service(Gate); svc != nil {
+		if c, ok := svc.Contract.(*gateenv.Config); ok {
+			return c.SignIn
+		}
+	}
+	return ""
+}
+
 // applySignIn makes people sign in as the settings say. It comes when all ports are known.
 func (s *Stack) applySignIn(v Settings) error {
 	secret := v.Secrets[OIDCSecretKey]
@@ -227,9 +238,8 @@ func (s *Stack) publicURL() string {
 		uint16(e.Ports[0].Host)).String()
 }
 
-// open reports whether others than this machine's own users reach the edge: by a route, or at an
-// address of the network.
-// What stands before the edge lets others in as well.
+// open reports whether others than this machine's own users reach the edge: by a route, by a name,
+// at an address of the network, or by what stands before it.
 func (s *Stack) open() bool {
 	return s.Route != nil || s.opened() != "" || len(s.TrustedProxies) > 0 ||
 		s.TLS != nil && s.TLS.Host != ""
@@ -237,11 +247,7 @@ func (s *Stack) open() bool {
 
 // validateSignIn refuses a stack that is open to a network, and whose gate lets in whoever comes.
 func (s *Stack) validateSignIn(p *problems) {
-	svc := s.Service(Gate)
-	if svc == nil || !s.open() {
-		return
-	}
-	if c, ok := svc.Contract.(*gateenv.Config); !ok || c.SignIn != gateenv.None {
+	if s.SignIn() != gateenv.None || !s.open() {
 		return
 	}
 

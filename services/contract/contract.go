@@ -8,6 +8,7 @@
 package contract
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -126,6 +127,26 @@ func Secret(variable, file string) (string, error) {
 	}
 
 	return s, nil
+}
+
+// Authorities reads the certificates of authorities from the file of PEM that a *_CA_FILE variable
+// names. An empty path returns nil, which stands for those of the system.
+func Authorities(variable, file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+
+	authorities := x509.NewCertPool()
+	if !authorities.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: %s holds no certificate in PEM form", variable, file)
+	}
+
+	return authorities, nil
 }
 
 // HTTPURL returns an error unless raw is http://host:port or https://host:port.

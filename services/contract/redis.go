@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 )
 
 // RequiredRedis holds the variables of a service that cannot do without Redis.
@@ -127,21 +126,7 @@ type Redis struct {
 // Authorities returns those that sign the servers' certificates; nil stands
 // for those of the system.
 func (a Redis) Authorities() (*x509.CertPool, error) {
-	if a.CAFile == "" {
-		return nil, nil
-	}
-
-	pem, err := os.ReadFile(a.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("REDIS_CA_FILE: %w", err)
-	}
-
-	authorities := x509.NewCertPool()
-	if !authorities.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("REDIS_CA_FILE: %s holds no certificate in PEM form", a.CAFile)
-	}
-
-	return authorities, nil
+	return Authorities("REDIS_CA_FILE", a.CAFile)
 }
 
 // validate checks the variables of an address.

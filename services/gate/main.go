@@ -156,13 +156,15 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			}
 
 			go client.Run(running)
-			p.provider = &provider{p.site, client, account.NewStarts(st, names), cfg.PublicURL}
-			p.site.After = p.provider.after
+			there := &provider{p.site, client, account.NewStarts(st, names), cfg.PublicURL}
+			p.enter, p.site.After = there.register, there.after
+		} else {
+			accounts := account.New(st, names, sessions)
+			accounts.OnRemove(keys.RevokeAll)
+			p.enter = account.NewSite(accounts, p.site).Register
 		}
 
-		accounts := account.New(st, names, sessions)
-		accounts.OnRemove(keys.RevokeAll)
-		p.register(srv, accounts, keys.Page(own, signedIn, p.site.Tabs, log))
+		p.register(srv, keys.Page(own, signedIn, p.site.Tabs, log))
 		openai.Register(srv.Handle, api)
 	}
 
@@ -179,6 +181,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		drain()
 		return nil
 	})
+
 	if cause := context.Cause(serving); errors.Is(cause, pseudonym.ErrOther) {
 		err = errors.Join(cause, err)
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
-	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
@@ -22,59 +21,48 @@ type people struct {
 	forwarder *forward.Forwarder
 	status    http.Handler
 
-	// provider is nil if people have accounts.
-	provider *provider
+	// enter adds the routes by which people come in, by handle, which takes a pattern of
+	// http.ServeMux.
+	enter func(handle func(pattern string, h http.Handler))
 
 	// ended returns the context that ends a request's event stream when the gate stops.
 	ended func(*http.Request) context.Context
 }
 
 // register adds the routes to the server. Requests that come from another site are refused.
-func (p *people) register(
-	srv *server.Server, accounts *account.Accounts, keys http.Handler,
-) {
-	guard := http.NewCrossOriginProtection()
-	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.site.Pages.Fail(w, r, problem.New(http.StatusForbidden,
-			"This request came from another site and was refused."))
-	}))
-
-	handle := func(pattern string, h http.Handler) { srv.Handle(pattern, guard.Handler(h)) }
+func (p *people) register(srv *server.Server, keys http.Handler) {
+	sameSite := p.site.Pages.SameSite("This request came from another site and was refused.")
+	handle := func(pattern string, h http.Handler) { srv.Handle(pattern, sameSite(h)) }
 
 	p.site.Register(handle)
-	if p.provider != nil {
-		p.provider.register(handle)
-	} else {
-		account.NewSite(accounts, p.site).Register(handle)
-	}
+	p.enter(handle)
 
 	// The page to sign in has the looks of the frontend's pages.
 	handle("GET /static/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.forwarder.Serve(w, r, identity.Person{}, context.WithoutCancel(r.Context()))
 	}))
 	handle("GET /api/status", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := p.site.Sessions.Find(r); err != nil {
+		if s, err := p.site.Sessions.Find(r); err == nil {
+			p.forward(w, r, s)
+		} else {
 			p.status.ServeHTTP(w, r)
-			return
 		}
-		p.forward().ServeHTTP(w, r)
 	}))
 
-	handle(apikey.Path, p.site.Sessions.Require(p.site.Pages, keys))
-	handle("/", p.forward())
+	require := func(h http.Handler) http.Handler {
+		return p.site.Sessions.Require(p.site.Pages, h)
+	}
+	handle(apikey.Path, require(keys))
+	handle("/", require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.forward(w, r, session.From(r.Context()))
+	})))
 }
 
-// forward returns the handler that passes on the requests of people who are signed in, for no
-// longer than they are.
-func (p *people) forward() http.Handler {
-	sessions := p.site.Sessions
-	return sessions.Require(p.site.Pages, http.HandlerFunc(
-		func(w http.ResponseWriter, r *http.Request) {
-			s := session.From(r.Context())
-			lasting, stop := sessions.Watch(p.ended(r), s)
-			defer stop()
-			p.forwarder.Serve(w, r, s.Person(), lasting)
-		}))
+// forward passes on a request of somebody who is signed in, for no longer than that lasts.
+func (p *people) forward(w http.ResponseWriter, r *http.Request, s *session.Session) {
+	lasting, stop := p.site.Sessions.Watch(p.ended(r), s)
+	defer stop()
+	p.forwarder.Serve(w, r, s.Person(), lasting)
 }
 
 // tabs returns the function that says to which pages of the gate's own a person may go.

@@ -3,13 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
-	"fmt"
 	"log/slog"
 	"math"
 	"net/http"
 	"net/url"
-	"os"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
@@ -28,18 +25,9 @@ func newClient(cfg gateenv.Config, st *store.Store, log *slog.Logger) (*oidc.Cli
 		return nil, err
 	}
 
-	var authorities *x509.CertPool
-	if cfg.ProviderCAFile != "" {
-		pem, err := os.ReadFile(cfg.ProviderCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("OIDC_CA_FILE: %w", err)
-		}
-
-		authorities = x509.NewCertPool()
-		if !authorities.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("OIDC_CA_FILE: %s holds no certificate in PEM form",
-				cfg.ProviderCAFile)
-		}
+	authorities, err := contract.Authorities("OIDC_CA_FILE", cfg.ProviderCAFile)
+	if err != nil {
+		return nil, err
 	}
 
 	return oidc.New(oidc.Config{
@@ -137,6 +125,7 @@ func (p *provider) callback(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = p.starts.End(r)
 	}
+
 	if err != nil {
 		session.Unavailable(w, r, p.site.Pages, p.site.Log, err)
 		return

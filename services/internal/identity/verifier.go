@@ -58,8 +58,8 @@ type published struct {
 	until time.Time
 }
 
-// NewVerifier returns a verifier of tokens that one of the signers made for the audience. It asks get
-// for their keys.
+// NewVerifier returns a verifier of tokens that one of the signers made for the audience. It
+// asks get for their keys.
 func NewVerifier(audience string, get Get, signers ...string) *Verifier {
 	return &Verifier{
 		audience: audience,
@@ -88,6 +88,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (p Person, signer s
 
 		return v.key(ctx, name(c.Issuer, id))
 	})
+
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return Person{}, "", err
@@ -143,15 +144,16 @@ func (v *Verifier) ask(ctx context.Context, name string, old published) (publish
 	if len(v.keys) >= maxKeys {
 		clear(v.keys)
 	}
+
 	v.keys[name] = k
 	return k, nil
 }
 
 // Require returns a handler that lets through requests with a valid token alone, with the person in
-// the header wire.OwnerHeader in the place of what was sent there, and with Person in the context.
+// the header wire.OwnerHeader in the place of what was sent there.
 func (v *Verifier) Require(next http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, signer, err := v.Verify(r.Context(), bearer(r.Header.Get("Authorization")))
+		p, _, err := v.Verify(r.Context(), bearer(r.Header.Get("Authorization")))
 		switch {
 		case errors.Is(err, ErrUnavailable):
 			log.WarnContext(r.Context(), "identity", "error", err)
@@ -168,7 +170,7 @@ func (v *Verifier) Require(next http.Handler, log *slog.Logger) http.Handler {
 			return
 		}
 
-		r = r.Clone(context.WithValue(r.Context(), callerKey{}, caller{p, signer}))
+		r = r.Clone(r.Context())
 		r.Header.Del("Authorization")
 		r.Header.Del(wire.OwnerHeader)
 		if p.ID != "" {
@@ -177,18 +179,4 @@ func (v *Verifier) Require(next http.Handler, log *slog.Logger) http.Handler {
 
 		next.ServeHTTP(w, r)
 	})
-}
-
-type callerKey struct{}
-
-type caller struct {
-	person Person
-	signer string
-}
-
-// From returns the person for whom a request is made that Require let through, and the service that
-// signed for it.
-func From(ctx context.Context) (p Person, signer string) {
-	c, _ := ctx.Value(callerKey{}).(caller)
-	return c.person, c.signer
 }

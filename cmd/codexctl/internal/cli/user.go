@@ -26,6 +26,7 @@ The code of an invitation is shown once, and good once, for 72 hours.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+
 	c.PersistentFlags().StringVarP(&stack, "stack", "s", defaultStack, "the stack")
 
 	add := func(use, short string, args cobra.PositionalArgs) *cobra.Command {
@@ -48,6 +49,7 @@ The code of an invitation is shown once, and good once, for 72 hours.`,
 			},
 			DisableFlagsInUseLine: true,
 		}
+
 		c.AddCommand(sub)
 		return sub
 	}
@@ -76,8 +78,7 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 		return fmt.Errorf("stack %s has no %s", t.file.Name, stacks.Gate)
 	}
 
-	cfg, ok := gate.Contract.(*gateenv.Config)
-	if !ok || cfg.SignIn != gateenv.Accounts {
+	if stack.SignIn() != gateenv.Accounts {
 		return fmt.Errorf("nobody has an account in stack %s: set %s:signIn: {accounts: true}, "+
 			"then `codexctl up %s`", t.file.Name, stacks.Project, t.name)
 	}

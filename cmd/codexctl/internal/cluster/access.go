@@ -62,16 +62,6 @@ func madeOf(s stacks.Stack) []kind {
 	return out
 }
 
-// managesAccounts reports whether `codexctl user` runs commands in the stack's gate.
-func managesAccounts(s stacks.Stack) bool {
-	gate := s.Service(stacks.Gate)
-	if gate == nil {
-		return false
-	}
-	cfg, ok := gate.Contract.(*gateenv.Config)
-	return ok && cfg.SignIn == gateenv.Accounts
-}
-
 // needs returns what up, status, logs, restart and forward use of the API, what user uses where the
 // stack has accounts, and what test and lint use where it has development containers.
 func (c *Cluster) needs(s stacks.Stack) []Access {
@@ -103,6 +93,7 @@ func (c *Cluster) needs(s stacks.Stack) []Access {
 		{"apps", "deployments"}, {"apps", "replicasets"}, {"apps", "statefulsets"},
 		{"batch", "jobs"},
 	}, "list", "watch")
+
 	add([]kind{{"", "pods"}}, "get", "delete")
 	out = append(out,
 		Access{Namespace: c.Namespace, Verb: "get", Resource: "pods", Subresource: "log"},
@@ -112,7 +103,7 @@ func (c *Cluster) needs(s stacks.Stack) []Access {
 			Resource:    "pods",
 			Subresource: "portforward",
 		})
-	if managesAccounts(s) {
+	if s.SignIn() == gateenv.Accounts { // `codexctl user` runs commands in the gate
 		out = append(out, Access{
 			Namespace:   c.Namespace,
 			Verb:        "create",
@@ -129,6 +120,7 @@ func (c *Cluster) needs(s stacks.Stack) []Access {
 	if !slices.Contains(out, claim) {
 		out = append(out, claim)
 	}
+
 	return append(out, Access{
 		Namespace:   c.Namespace,
 		Verb:        "create",

@@ -113,20 +113,6 @@ func (a *Accounts) stored(ctx context.Context, name string) (*Account, error) {
 	return decode(value)
 }
 
-// Person returns the person with the id, as in identity.Person, who has the account with the name
-// now. It is an ErrUnknown if somebody else has.
-func (a *Accounts) Person(ctx context.Context, id, name string) (session.Who, error) {
-	account, err := a.Find(ctx, name)
-	if err != nil {
-		return session.Who{}, err
-	}
-	if a.names.Of(Issuer, account.Subject) != id {
-		return session.Who{}, ErrUnknown
-	}
-
-	return account.who(), nil
-}
-
 // List returns all accounts by name.
 func (a *Accounts) List(ctx context.Context) ([]*Account, error) {
 	values, err := a.store.Fields(ctx, accountsKey)
@@ -213,6 +199,7 @@ func (a *Accounts) SetGroups(ctx context.Context, name string, groups []string) 
 			return fmt.Errorf("the group %q: %w", g, ErrName)
 		}
 	}
+
 	return a.setRights(ctx, name, func(account *Account) error {
 		account.Groups = groups
 		return nil

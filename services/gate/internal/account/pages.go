@@ -45,7 +45,7 @@ func (s *Site) Register(handle func(pattern string, h http.Handler)) {
 		"GET " + UsersPath:           signedIn(s.admins(s.users)),
 		"POST " + UsersPath:          signedIn(s.admins(s.manage)),
 	} {
-		handle(pattern, s.Form(h))
+		handle(pattern, s.Pages.Form(h))
 	}
 }
 
@@ -186,9 +186,9 @@ func (s *Site) accept(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, ErrCode), errors.Is(err, ErrTaken), errors.Is(err, ErrUnknown):
 		e.Code = ""
-		refuse(http.StatusUnprocessableEntity, sentence(ErrCode))
+		refuse(http.StatusUnprocessableEntity, pages.Sentence(ErrCode))
 	case errors.As(err, &unfit):
-		refuse(http.StatusUnprocessableEntity, sentence(unfit))
+		refuse(http.StatusUnprocessableEntity, pages.Sentence(unfit))
 	case err != nil:
 		s.unavailable(w, r, err)
 	default:
@@ -234,7 +234,7 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 		refuse("The new passwords are not the same.")
 		return
 	case unfit != nil:
-		refuse(sentence(unfit))
+		refuse(pages.Sentence(unfit))
 		return
 	}
 
@@ -245,6 +245,7 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 			return nil
 		})
 	}
+
 	if err == nil {
 		err = s.limit.forget(ctx, bounds)
 	}

@@ -93,7 +93,7 @@ func (s *Site) manage(w http.ResponseWriter, r *http.Request) {
 		s.showUsers(w, r, http.StatusOK, p)
 	case errors.Is(err, ErrName), errors.Is(err, ErrTaken), errors.Is(err, ErrUnknown),
 		errors.Is(err, errSelf):
-		s.showUsers(w, r, http.StatusUnprocessableEntity, usersPage{alert: sentence(err)})
+		s.showUsers(w, r, http.StatusUnprocessableEntity, usersPage{alert: pages.Sentence(err)})
 	default:
 		s.unavailable(w, r, err)
 	}
@@ -103,9 +103,3 @@ func (s *Site) manage(w http.ResponseWriter, r *http.Request) {
 var errSelf = errors.New("another admin can do this to your account, you cannot")
 
 var words = map[string]string{"admin": "an admin", "member": "a member"}
-
-// sentence returns the error as a page says it.
-func sentence(err error) string {
-	text := err.Error()
-	return string(text[0]-'a'+'A') + text[1:] + "."
-}

@@ -84,8 +84,7 @@ type Keys struct {
 }
 
 // New returns the keys in the store. A key lasts the days at most; 0 lets it last for ever. current
-// returns the person with the ID as the person is now,
-// with what the groups allow, or ErrGone.
+// returns the person with the ID as the person is now, with what the groups allow, or ErrGone.
 func New(
 	s *store.Store, days int,
 	current func(ctx context.Context, owner string) (identity.Person, error),
@@ -106,6 +105,7 @@ func (k *Keys) Make(
 	case len(scopes) == 0:
 		return "", fmt.Errorf("%w that is good for nothing: choose what it is good for", ErrRefused)
 	}
+
 	for _, s := range scopes {
 		if !slices.Contains(Scopes, s) {
 			return "", fmt.Errorf("%w for %q: that is no scope", ErrRefused, s)
@@ -137,8 +137,9 @@ func (k *Keys) Make(
 	return secret, nil
 }
 
-// Check returns the person for whose program the secret speaks, if the key has the scope, which is
-// empty where any key will do. The error is ErrInvalid or ErrScope, or one of what could not be asked.
+// Check returns the person for whose program the secret speaks, if the key has the scope,
+// which is empty where any key will do. The error is ErrInvalid or ErrScope, or one of
+// what could not be asked.
 func (k *Keys) Check(ctx context.Context, secret string, scope Scope) (identity.Person, error) {
 	if !valid(secret) {
 		return identity.Person{}, ErrInvalid
@@ -219,10 +220,12 @@ func (k *Keys) get(ctx context.Context, id string) (*Key, error) {
 	if err := json.Unmarshal([]byte(record), &key); err != nil {
 		return nil, fmt.Errorf("the stored key: %w", err)
 	}
+
 	if latest := key.Made.AddDate(0, 0, k.days); k.days != 0 &&
 		(key.Expires.IsZero() || key.Expires.After(latest)) {
 		key.Expires = latest // it was made when keys could last for longer
 	}
+
 	if used > 0 {
 		key.Used = time.Unix(used*60, 0).UTC()
 	}

@@ -18,9 +18,6 @@ import (
 const Path = "/account/keys"
 
 const (
-	// maxForm bounds a form in bytes.
-	maxForm = 16 << 10
-
 	// maxDays is the longest life of a key that expires.
 	maxDays = 3650
 
@@ -64,12 +61,8 @@ func (k *Keys) Page(
 	mux.HandleFunc("GET "+Path, x.signedIn(x.list))
 	mux.HandleFunc("POST "+Path, x.signedIn(x.post))
 
-	protection := http.NewCrossOriginProtection()
-	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.Fail(w, r, problem.New(http.StatusForbidden,
-			"The form was sent by another site. Open the page here and try again."))
-	}))
-	return protection.Handler(mux)
+	sameSite := p.SameSite("The form was sent by another site. Open the page here and try again.")
+	return sameSite(p.Form(mux))
 }
 
 type personal = func(http.ResponseWriter, *http.Request, identity.Person)
@@ -78,7 +71,6 @@ type personal = func(http.ResponseWriter, *http.Request, identity.Person)
 func (x *page) signedIn(h personal) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if p, ok := x.person(w, r); ok {
-			r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 			h(w, r, p)
 		}
 	}
@@ -90,11 +82,6 @@ func (x *page) list(w http.ResponseWriter, r *http.Request, p identity.Person) {
 
 // post revokes the key that the form names, or makes one.
 func (x *page) post(w http.ResponseWriter, r *http.Request, p identity.Person) {
-	if err := r.ParseForm(); err != nil {
-		x.pages.Fail(w, r, problem.New(http.StatusBadRequest, "The form is not valid."))
-		return
-	}
-
 	if id := r.PostForm.Get("revoke"); id != "" {
 		if err := x.keys.Revoke(r.Context(), p.ID, id); err != nil {
 			x.fail(w, r, err)
@@ -124,6 +111,7 @@ func (x *page) post(w http.ResponseWriter, r *http.Request, p identity.Person) {
 				fmt.Sprintf("A key expires after 1 to %d days%s.", most, never))
 			return
 		}
+
 		expires = time.Now().AddDate(0, 0, n)
 	}
 
@@ -132,16 +120,10 @@ func (x *page) post(w http.ResponseWriter, r *http.Request, p identity.Person) {
 	case err == nil:
 		x.render(w, r, http.StatusOK, p, view{Secret: secret, Days: usualDays}, "")
 	case errors.Is(err, ErrRefused):
-		x.render(w, r, http.StatusBadRequest, p, form, sentence(err))
+		x.render(w, r, http.StatusBadRequest, p, form, pages.Sentence(err))
 	default:
 		x.fail(w, r, err)
 	}
-}
-
-// sentence returns an error as a sentence.
-func sentence(err error) string {
-	text := err.Error()
-	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
 func (x *page) render(

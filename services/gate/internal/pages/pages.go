@@ -5,6 +5,7 @@ package pages
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
@@ -130,6 +131,43 @@ func (p *Pages) Fail(w http.ResponseWriter, r *http.Request, fault *problem.Prob
 		Detail, RequestID string
 		Status            int
 	}{fault.Detail, logging.RequestID(r.Context()), fault.Status}})
+}
+
+// maxForm bounds a form's body.
+const maxForm = 16 << 10
+
+// Form returns a handler that bounds and reads the form of a request first.
+func (p *Pages) Form(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		err := r.ParseForm()
+		var tooLong *http.MaxBytesError
+		switch {
+		case errors.As(err, &tooLong):
+			p.Fail(w, r, problem.New(http.StatusRequestEntityTooLarge,
+				"The form is larger than %d KB.", maxForm>>10))
+		case err != nil:
+			p.Fail(w, r, problem.New(http.StatusBadRequest, "The form cannot be read."))
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// SameSite returns a function that wraps handlers: they refuse what another site makes a browser
+// send, in the words of the detail.
+func (p *Pages) SameSite(detail string) func(http.Handler) http.Handler {
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.Fail(w, r, problem.New(http.StatusForbidden, "%s", detail))
+	}))
+	return guard.Handler
+}
+
+// Sentence returns an error as a page says it.
+func Sentence(err error) string {
+	text := err.Error()
+	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
 // theme returns the colours that the person chose on the frontend's pages.

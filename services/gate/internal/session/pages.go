@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 
@@ -17,9 +16,6 @@ const (
 	AccountPath  = "/account"
 	SessionsPath = "/account/sessions"
 )
-
-// maxForm bounds a form's body.
-const maxForm = 16 << 10
 
 // Site has the pages of everybody who is signed in.
 type Site struct {
@@ -49,26 +45,8 @@ func (s *Site) Register(handle func(pattern string, h http.Handler)) {
 		"GET " + SessionsPath:  func(w http.ResponseWriter, r *http.Request) { s.list(w, r, "") },
 		"POST " + SessionsPath: s.end,
 	} {
-		handle(pattern, s.Form(s.Sessions.Require(s.Pages, h)))
+		handle(pattern, s.Pages.Form(s.Sessions.Require(s.Pages, h)))
 	}
-}
-
-// Form returns a handler that bounds and reads the form of a request first.
-func (s *Site) Form(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-		err := r.ParseForm()
-		var tooLong *http.MaxBytesError
-		switch {
-		case errors.As(err, &tooLong):
-			s.Pages.Fail(w, r, problem.New(http.StatusRequestEntityTooLarge,
-				"The form is larger than %d KB.", maxForm>>10))
-		case err != nil:
-			s.Pages.Fail(w, r, problem.New(http.StatusBadRequest, "The form cannot be read."))
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
 }
 
 // Account shows the page of the account, with what went wrong or well.

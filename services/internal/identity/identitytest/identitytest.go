@@ -2,35 +2,21 @@
 package identitytest
 
 import (
-	"context"
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
-	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
-	"github.com/redis/go-redis/v9"
+	"github.com/codexcontinue/codexcontinue/services/token"
 )
 
 // Signer returns a signer for the service, whose key is published in the Redis.
 func Signer(t testing.TB, at contract.Redis, service string) *identity.Signer {
 	t.Helper()
-	o, err := redisclient.Address(at).Options()
+	s, err := token.Published(t.Context(), at, service)
 	if err != nil {
 		t.Fatal(err)
 	}
-
-	client := redis.NewUniversalClient(o)
-	defer client.Close()
-	s := identity.NewSigner(service)
-	set := func(ctx context.Context, key, value string, life time.Duration) error {
-		return client.Set(ctx, key, value, life).Err()
-	}
-	if err := s.Publish(t.Context(), set); err != nil {
-		t.Fatal(err)
-	}
-
 	return s
 }
 

@@ -1,6 +1,6 @@
-// Package redis is a client of Redis that runs scripts, reads strings and can do nothing else. The backend's
-// library would make ml larger by 8 MB: ml links text/template, which may call any method by its
-// name, so the linker keeps each of the library's hundreds of commands.
+// Package redis is a client of Redis that runs scripts, reads strings and can do nothing else. The
+// backend's library would make ml larger by 8 MB: ml links text/template, which may call any method
+// by its name, so the linker keeps each of the library's hundreds of commands.
 //
 // Redis is one server, the master that Sentinels name, or a Cluster. The keys of a script lie in
 // one hash slot, so a script is sent to one server.
