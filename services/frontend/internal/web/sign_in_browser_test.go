@@ -184,6 +184,9 @@ func TestBrowserSignIn(t *testing.T) {
 	second.ask("and now?")
 	p.words <- "Never "
 	second.wait(answerText + "?.includes('Never')")
+
+	// The first browser's session, idle at the brief gate since its last click, has ended by now.
+	time.Sleep(5 * time.Second)
 	b.do(chromedp.Navigate(lasting + "/account/sessions"))
 	b.signIn("ada")
 	b.wait("document.querySelectorAll('section.card').length === 2")
