@@ -22,6 +22,9 @@ const KeyHeader = "Idempotency-Key"
 // APIKeyPrefix begins the keys of programs. No log has what follows it.
 const APIKeyPrefix = "cck_"
 
+// ReloadQuery is in the query of a page that a browser without scripts loads again by itself.
+const ReloadQuery = "reload"
+
 // RefusedHeader is the reason of a refusal that has done nothing: RefusedDraining or
 // RefusedStarting. From it a proxy that does not read bodies knows that the request may be sent
 // again, to another instance.

@@ -119,13 +119,29 @@ func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p cha
 
 	page := a.page(r, p.Title, s, p)
 	if p.Running != "" || p.Model.Poll() > 0 {
-		page.Refresh = 3
+		page.Refresh = reload(r, path)
 	}
 	if p.Degraded && status == http.StatusOK {
 		w.Header().Set("Retry-After", "3")
 	}
 
 	a.render(w, r, status, "chat", page)
+}
+
+// reload returns the page's Refresh at the path. To load it again by itself, the page goes to an
+// address that is no use of the person's session, once: from then on it keeps its place.
+func reload(r *http.Request, path string) string {
+	const seconds = "3"
+	q := url.Values{}
+	if r.Method == http.MethodGet {
+		q = r.URL.Query()
+	}
+	if q.Has(wire.ReloadQuery) {
+		return seconds
+	}
+
+	q.Set(wire.ReloadQuery, "")
+	return seconds + "; url=" + path + "?" + q.Encode() + "#latest"
 }
 
 // started is the response to the page's script for a message that was sent.

@@ -56,9 +56,9 @@ type page struct {
 	// Modules are the scripts that app.js imports. The page names them so that they load at once.
 	Modules []string
 
-	// Refresh is the number of seconds after which a browser without JavaScript
-	// reloads; 0 means never.
-	Refresh int
+	// Refresh is the number of seconds after which a browser without JavaScript reloads, and the
+	// address if that is another one, as in <meta http-equiv="refresh">; "" means never.
+	Refresh string
 	Sidebar sidebar
 	Main    any
 }

@@ -143,7 +143,7 @@ func statusWords(s string) (words, tone string) {
 
 func (a *App) status(w http.ResponseWriter, r *http.Request) {
 	p := a.page(r, "Status", sidebar{Hidden: true}, a.statusData(r, caller(r)))
-	p.Refresh = 5
+	p.Refresh = "5"
 	a.render(w, r, http.StatusOK, "status", p)
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // cookieName is the name of the cookie, as package cookie has it.
@@ -278,7 +279,8 @@ func Address(r *http.Request) string {
 func byItself(r *http.Request) bool {
 	p := r.URL.Path
 	return strings.HasPrefix(p, "/fragments/") || strings.HasSuffix(p, "/events") ||
-		p == "/status" || p == "/api/status"
+		p == "/status" || p == "/api/status" ||
+		r.Method == http.MethodGet && r.URL.Query().Has(wire.ReloadQuery)
 }
 
 // sessionKey is the name of the one value in a session of scs.

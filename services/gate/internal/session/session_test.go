@@ -168,7 +168,7 @@ func TestIdle(t *testing.T) {
 		}
 
 		for _, path := range []string{"/generations/1/events", "/fragments/sidebar", "/status",
-			"/api/status", "/api/generations/1/events"} {
+			"/api/status", "/api/generations/1/events", "/c/1?x=y&reload="} {
 			_, _ = m.Find(request(path, idling))
 		}
 	}
