@@ -197,6 +197,20 @@ func TestEdge(t *testing.T) {
 		}
 	})
 
+	t.Run("does not log what a sign-in passes on", func(t *testing.T) {
+		get(t, request(t, http.MethodGet,
+			url+"/oidc/callback?code=SECRET1&state=SECRET2&session_state=SECRET3/x", nil))
+		get(t, request(t, http.MethodGet, url+"/oidc/signed-out?ticket=SECRET4", nil))
+		for _, want := range []string{`"uri":"/oidc/callback?..."`, `"uri":"/oidc/signed-out?..."`} {
+			p.await("the line in the access log", func() bool {
+				return strings.Contains(p.out.String(), want)
+			})
+		}
+		if strings.Contains(p.out.String(), "SECRET") {
+			t.Error("the log shows what a sign-in passes on")
+		}
+	})
+
 	t.Run("streams every event at once and cuts streams when it stops", func(t *testing.T) {
 		resp, err := http.DefaultClient.Do(request(t, http.MethodGet, url+"/stream", nil))
 		if err != nil {
