@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/share"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
@@ -24,8 +25,9 @@ type API struct {
 	Options
 	huma huma.API
 
-	// searches has a place for each search that goes on.
-	searches chan struct{}
+	// searches has a place for each search that goes on, of which each owner has a share.
+	searches  chan struct{}
+	searchers *share.Shares
 }
 
 // Options are what the API works with.
@@ -85,7 +87,7 @@ func Register(mux Mux, o Options) error {
 
 	a := &API{
 		Options: o, huma: humago.New(routes{Mux: mux}, config),
-		searches: make(chan struct{}, maxSearches),
+		searches: make(chan struct{}, maxSearches), searchers: share.New(maxOwnSearches),
 	}
 	a.huma.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
 		ctx.SetHeader("Cache-Control", "no-store")

@@ -126,7 +126,7 @@ func (a *API) chatRoutes() {
 		"Read the events of an answer")
 	op.Description = "From its beginning, or after Last-Event-ID. An answer can be read for an hour " +
 		"after its end."
-	op.Errors = []int{http.StatusBadRequest, http.StatusNotFound}
+	op.Errors = []int{http.StatusBadRequest, http.StatusNotFound, http.StatusTooManyRequests}
 	op.Responses = map[string]*huma.Response{"200": stream, "204": {
 		Description: "The answer has ended and Last-Event-ID is its last event",
 	}}
@@ -143,7 +143,7 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 	follow := accepts(in.Accept, sse.ContentType)
 	if follow {
 		var err error
-		if release, err = a.Jobs.Admit(); err != nil {
+		if release, err = a.Jobs.Admit(in.owner()); err != nil {
 			return nil, err
 		}
 	}
@@ -191,7 +191,7 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 		}}, nil
 	}
 
-	release, err := a.Jobs.Admit()
+	release, err := a.Jobs.Admit(in.owner())
 	if err != nil {
 		return nil, err
 	}

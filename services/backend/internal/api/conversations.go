@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -134,7 +135,7 @@ func (a *API) conversationRoutes() {
 		"List conversations, the last changed first, or search them")
 	op.Description = "A search ends after two seconds, behind the conversation that it is at. " +
 		"What it has found by then is a page that is partial, and its next goes on."
-	op.Errors = []int{http.StatusBadRequest}
+	op.Errors = []int{http.StatusBadRequest, http.StatusTooManyRequests}
 	register(a, op, a.list)
 
 	op = operation("getConversation", "GET /api/conversations/{id}", tag,
@@ -183,15 +184,25 @@ func (a *API) list(ctx context.Context, in *listInput) (*body[backendapi.Convers
 	return &body[backendapi.ConversationPage]{page}, err
 }
 
-// Searches read all that an owner has: few go on at once, and none for long.
+// Searches read all that an owner has: few go on at once, fewer of one owner, and none for long.
 const (
-	maxSearches = 4
-	searchTime  = 2 * time.Second
+	maxSearches    = 4
+	maxOwnSearches = 2
+	searchTime     = 2 * time.Second
 )
 
 func (a *API) search(
 	ctx context.Context, in *listInput,
 ) (*body[backendapi.ConversationPage], error) {
+	leave, ok := a.searchers.Take(in.owner(), 1)
+	if !ok {
+		p := problem.New(http.StatusTooManyRequests,
+			"You have %d searches at once already. Try again in a moment.", maxOwnSearches)
+		p.RetryAfter = int(searchTime.Seconds())
+		return nil, p
+	}
+	defer leave()
+
 	select {
 	case a.searches <- struct{}{}:
 		defer func() { <-a.searches }()

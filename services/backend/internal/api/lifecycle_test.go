@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -267,7 +268,7 @@ func TestTooManyReaders(t *testing.T) {
 	i.follow(alice, g.ID, "").rest()
 	var places []func()
 	for {
-		release, err := i.jobs.Admit()
+		release, err := i.jobs.Admit(strconv.Itoa(len(places)))
 		if err != nil {
 			break
 		}

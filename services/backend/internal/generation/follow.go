@@ -14,23 +14,40 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 )
 
-// Admit takes a place for a reader, which release gives back. A reader holds a connection to Redis
-// while it waits, so their number is bounded. The error is a *problem.Problem.
-func (m *Manager) Admit() (release func(), err error) {
+// MaxOwnReaders bounds the readers of one owner.
+const MaxOwnReaders = 128
+
+// Admit takes a place for a reader of the owner, which release gives back. A reader holds a
+// connection to Redis while it waits, so their number is bounded. The error is a *problem.Problem.
+func (m *Manager) Admit(owner string) (release func(), err error) {
+	leave, ok := m.owners.Take(owner, 1)
+	if !ok {
+		return nil, tooManyReaders(http.StatusTooManyRequests,
+			"You follow %d answers at once already. Close some of their pages, or try again shortly.",
+			MaxOwnReaders)
+	}
+
 	select {
 	case m.readers <- struct{}{}:
 	default:
-		p := problem.Typed("/problems/too-many-readers", http.StatusServiceUnavailable,
+		leave()
+		return nil, tooManyReaders(http.StatusServiceUnavailable,
 			"Too many answers are being followed here. Try again shortly.")
-		p.RetryAfter = 5
-		return nil, p
 	}
 
 	m.metrics.readers.Inc()
 	return func() {
 		m.metrics.readers.Dec()
 		<-m.readers
+		leave()
 	}, nil
+}
+
+// tooManyReaders returns the refusal of a reader.
+func tooManyReaders(status int, format string, args ...any) *problem.Problem {
+	p := problem.Typed("/problems/too-many-readers", status, format, args...)
+	p.RetryAfter = 5
+	return p
 }
 
 // outagePause is how long a reader waits after Redis has failed.

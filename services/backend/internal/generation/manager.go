@@ -12,6 +12,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/share"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -55,6 +56,7 @@ type Manager struct {
 	metrics *metrics
 
 	readers chan struct{} // a place for each reader
+	owners  *share.Shares // of the readers
 	running sync.WaitGroup
 	mu      sync.Mutex
 	jobs    map[string]*job // by the answer's id
@@ -74,6 +76,7 @@ func New(
 	m := &Manager{
 		store: s, ml: ml, model: model, log: log, timing: timing, metrics: newMetrics(reg),
 		jobs: map[string]*job{}, readers: make(chan struct{}, store.MaxReaders),
+		owners: share.New(MaxOwnReaders),
 	}
 	m.closing, m.cut = context.WithCancel(context.Background())
 	return m

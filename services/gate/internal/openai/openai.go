@@ -17,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/share"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"golang.org/x/sync/semaphore"
 )
@@ -28,6 +29,9 @@ const maxBody = 8 << 20
 // maxBodies bounds the requests that are held at once, in bytes: each takes several times its size
 // while it is read.
 const maxBodies = 64 << 20
+
+// maxOwnBodies bounds those of one owner's programs.
+const maxOwnBodies = 3 * maxBody
 
 // Options are what the API works with.
 type Options struct {
@@ -45,9 +49,12 @@ type Options struct {
 type service struct {
 	Options
 	bodies *semaphore.Weighted
+	owners *share.Shares // of the bodies
 }
 
-func newService(o Options) *service { return &service{o, semaphore.NewWeighted(maxBodies)} }
+func newService(o Options) *service {
+	return &service{o, semaphore.NewWeighted(maxBodies), share.New(maxOwnBodies)}
+}
 
 // Register adds the routes, each with handle: patterns of http.ServeMux.
 func Register(handle func(pattern string, h http.Handler), o Options) {
@@ -106,17 +113,26 @@ func (s *service) bounded(w http.ResponseWriter, r *http.Request, owner string, 
 		size = maxBody
 	}
 
+	leave, ok := s.owners.Take(owner, size)
+	if !ok {
+		return full("Your requests of %d MB", maxOwnBodies)
+	}
+	defer leave()
 	if !s.bodies.TryAcquire(size) {
-		f := fault(http.StatusTooManyRequests, "", "rate_limit_exceeded",
-			"Requests of %d MB are being answered already. Try again in a few seconds.",
-			maxBodies>>20)
-		f.Type, f.RetryAfter = typeLimit, 5
-		return f
+		return full("Requests of %d MB", maxBodies)
 	}
 	defer s.bodies.Release(size)
 
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	return h(w, r, owner)
+}
+
+// full returns the fault of a request beyond those that are held at once, of so many bytes.
+func full(which string, bytes int) *Fault {
+	f := fault(http.StatusTooManyRequests, "", "rate_limit_exceeded",
+		which+" are being answered already. Try again in a few seconds.", bytes>>20)
+	f.Type, f.RetryAfter = typeLimit, 5
+	return f
 }
 
 // person returns whose program asks.

@@ -123,6 +123,16 @@ func (i *instance) request(method, path, body string) *http.Request {
 	return req
 }
 
+// as returns the instance with a key of the owner.
+func (i *instance) as(owner string) *instance {
+	i.t.Helper()
+	key, err := i.keys.Make(i.t.Context(), owner, "x", apikey.Scopes, time.Time{})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return &instance{t: i.t, url: i.url, key: key}
+}
+
 func (i *instance) send(req *http.Request) (*http.Response, string) {
 	i.t.Helper()
 	resp, err := http.DefaultClient.Do(req)
@@ -696,7 +706,7 @@ func TestBodiesAtOnce(t *testing.T) {
 	for n := range maxBodies / maxBody {
 		pr, pw := io.Pipe()
 		bodies = append(bodies, pw)
-		req := i.request(http.MethodPost, "/", "")
+		req := i.as(fmt.Sprint("person ", n*maxBody/maxOwnBodies)).request(http.MethodPost, "/", "")
 		req.Body, req.ContentLength = pr, maxBody
 		if n%2 == 0 {
 			req.ContentLength = -1
@@ -729,6 +739,49 @@ func TestBodiesAtOnce(t *testing.T) {
 	h.ServeHTTP(w, i.request(http.MethodPost, "/", "x"))
 	if w.Code != http.StatusOK {
 		t.Errorf("after them: %d %s", w.Code, w.Body)
+	}
+}
+
+// TestOwnBodiesAtOnce checks that one person's programs leave room for those of others.
+func TestOwnBodiesAtOnce(t *testing.T) {
+	i := start(t, reply(said+done))
+	s := newService(Options{Keys: i.keys, Log: slog.New(slog.DiscardHandler)})
+	h := s.admit(apikey.Chat, func(_ http.ResponseWriter, r *http.Request, _ string) error {
+		_, err := io.Copy(io.Discard, r.Body)
+		return err
+	})
+	status := func(i *instance) int {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, i.request(http.MethodPost, "/", "x"))
+		return w.Code
+	}
+
+	var bodies []*io.PipeWriter
+	var wg sync.WaitGroup
+	for range maxOwnBodies / maxBody {
+		pr, pw := io.Pipe()
+		bodies = append(bodies, pw)
+		req := i.request(http.MethodPost, "/", "")
+		req.Body, req.ContentLength = pr, -1
+		wg.Go(func() { h.ServeHTTP(httptest.NewRecorder(), req) })
+		if _, err := pw.Write([]byte("x")); err != nil { // it is read, so it was let in
+			t.Fatal(err)
+		}
+	}
+
+	if got := status(i); got != http.StatusTooManyRequests {
+		t.Errorf("one more of the same person: %d", got)
+	}
+	if got := status(i.as("bob")); got != http.StatusOK {
+		t.Errorf("one of somebody else: %d", got)
+	}
+
+	for _, pw := range bodies {
+		pw.Close()
+	}
+	wg.Wait()
+	if got := status(i); got != http.StatusOK {
+		t.Errorf("after them: %d", got)
 	}
 }
 
