@@ -70,7 +70,7 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 		}
 
 		refused, reason := s.refusal(r)
-		rec := &recorder{ResponseWriter: w}
+		rec := &recorder{ResponseWriter: w, timeout: s.timeouts.piece}
 		s.metrics.inFlight.Inc()
 		unmatched, route := mux.Handler(r)
 		if route == "" {
@@ -200,12 +200,15 @@ func validRequestID(id string) bool {
 	return true
 }
 
-// recorder records the status and size of a response. Unwrap lets http.ResponseController
-// reach the connection.
+// recorder records the status and size of a response, and lets go of a client that does not read it.
+// Unwrap lets http.ResponseController reach the connection.
 type recorder struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
+
+	// timeout bounds the writing of a piece. It is 0 where the handler sets deadlines of its own.
+	timeout time.Duration
 }
 
 func (r *recorder) WriteHeader(code int) {
@@ -219,9 +222,32 @@ func (r *recorder) Write(b []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
-	n, err := r.ResponseWriter.Write(b)
-	r.bytes += int64(n)
-	return n, err
+
+	n := 0
+	for {
+		piece := b[n:min(len(b), n+maxPiece)]
+		if r.timeout > 0 {
+			// A response without a connection, as in a test, has no deadline.
+			_ = r.controller().SetWriteDeadline(time.Now().Add(r.timeout))
+		}
+
+		written, err := r.ResponseWriter.Write(piece)
+		n += written
+		r.bytes += int64(written)
+		if err != nil || n == len(b) {
+			return n, err
+		}
+	}
+}
+
+// SetWriteDeadline is what http.ResponseController calls.
+func (r *recorder) SetWriteDeadline(deadline time.Time) error {
+	r.timeout = 0
+	return r.controller().SetWriteDeadline(deadline)
+}
+
+func (r *recorder) controller() *http.ResponseController {
+	return http.NewResponseController(r.ResponseWriter)
 }
 
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

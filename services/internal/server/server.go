@@ -30,6 +30,8 @@ type Server struct {
 	registry *prometheus.Registry
 	draining atomic.Bool
 
+	timeouts timeouts
+
 	// guard stands before every route but those for the stack's own tools; nil lets all through.
 	guard func(http.Handler) http.Handler
 
@@ -44,6 +46,18 @@ type Server struct {
 	cancelBase context.CancelFunc
 }
 
+// timeouts bound how long a client holds a connection that it does not use.
+type timeouts struct {
+	// header and request are the times in which a request's header comes, and all of it.
+	header, request time.Duration
+
+	// piece is the time in which the client reads a piece of its response, of maxPiece bytes at most.
+	// There is no bound for a whole one: a stream lasts as long as an answer.
+	piece time.Duration
+}
+
+const maxPiece = 64 << 10
+
 // Check returns an error if something that the service depends on does not work. It returns within
 // the deadline of its context.
 type Check func(ctx context.Context) error
@@ -56,7 +70,8 @@ func New(name string, log *slog.Logger, drain time.Duration) *Server {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	base, cancel := context.WithCancel(context.Background())
 	s := &Server{name: name, log: log, drain: drain, mux: http.NewServeMux(), registry: reg,
-		metrics: newMetrics(reg, name), base: base, cancelBase: cancel}
+		metrics: newMetrics(reg, name), base: base, cancelBase: cancel,
+		timeouts: timeouts{header: 10 * time.Second, request: time.Minute, piece: time.Minute}}
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	return s
 }
@@ -171,8 +186,8 @@ func (s *Server) Serve(
 	defer s.cancelBase()
 	srv := &http.Server{
 		Handler:           s.Handler(),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       60 * time.Second, // a request's body; streams are only ever written
+		ReadHeaderTimeout: s.timeouts.header,
+		ReadTimeout:       s.timeouts.request, // streams are only ever written
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
