@@ -308,17 +308,20 @@ func refusesStrangers(t *testing.T, url string, environ []string) {
 		return identity.Authorization(identitytest.Signer(t, at, service).Sign(person, audience))
 	}
 
-	for name, tc := range map[string]struct {
+	type answer struct {
 		authorization string
 		status        int
-	}{
-		"none":             {"", http.StatusUnauthorized},
-		"not a token":      {"Bearer VICTIM", http.StatusUnauthorized},
-		"another audience": {sign(identity.Gate, identity.Backend), http.StatusUnauthorized},
-		"another signer":   {sign("frontend", identity.ML), http.StatusUnauthorized},
-		"the gate":         {sign(identity.Gate, identity.ML), http.StatusOK},
-		"the backend":      {sign(identity.Backend, identity.ML), http.StatusOK},
-	} {
+	}
+	answers := map[string]answer{
+		"another signer": {sign("frontend", identity.ML), http.StatusUnauthorized},
+		"the gate":       {sign(identity.Gate, identity.ML), http.StatusOK},
+		"the backend":    {sign(identity.Backend, identity.ML), http.StatusOK},
+	}
+	for name, token := range identitytest.Forged(t, at, person.ID, identity.ML) {
+		answers[name] = answer{identity.Authorization(token), http.StatusUnauthorized}
+	}
+
+	for name, tc := range answers {
 		for _, path := range []string{"GET /models", "POST /chat", "POST /embed"} {
 			method, path, _ := strings.Cut(path, " ")
 			req, err := http.NewRequestWithContext(t.Context(), method, url+path, nil)

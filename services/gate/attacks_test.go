@@ -1,0 +1,76 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestThousandStreams: somebody who opens a thousand event streams and reads none takes little, holds
+// up nobody else, and has none left after signing out. A backend lets in few of them.
+func TestThousandStreams(t *testing.T) {
+	const streams = 1000
+	town := newTown(t)
+	ada, bob := town.visitor("192.0.2.1"), town.visitor("192.0.2.2")
+	ada.join("ada", town.code("invite ada"))
+	bob.join("bob", town.code("invite bob"))
+
+	before := memory()
+	bodies := make(chan io.ReadCloser, streams)
+	var open sync.WaitGroup
+	for range 20 {
+		open.Go(func() {
+			for range streams / 20 {
+				resp, err := ada.client.Do(streamRequest(t, ada))
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				if resp.StatusCode != http.StatusOK {
+					t.Error(resp.Status)
+				}
+				bodies <- resp.Body
+			}
+		})
+	}
+	open.Wait()
+	close(bodies)
+
+	// The memory is that of the streams' readers, of the gate and of the frontend.
+	each := (memory() - before) / streams
+	t.Logf("%d KiB for a stream, at its three ends together", each>>10)
+	if each > 256<<10 {
+		t.Errorf("a stream takes %d KiB", each>>10)
+	}
+
+	begin := time.Now()
+	if !bob.signedIn() {
+		t.Error("somebody else gets no page")
+	}
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("somebody else's page takes %s", took)
+	}
+
+	ada.post("/sign-out")
+	begin = time.Now()
+	for body := range bodies {
+		if _, err := io.Copy(io.Discard, body); err != nil {
+			t.Error(err)
+		}
+		body.Close()
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("the streams end %s after the session", took)
+	}
+}
+
+// memory returns what this process holds in heap and stacks.
+func memory() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
