@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/oidctest"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/oidctest"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/redis/go-redis/v9"
 )

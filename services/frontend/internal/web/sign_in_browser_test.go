@@ -23,6 +23,9 @@ import (
 type gated struct {
 	*site
 	binary, redis, frontend string
+
+	// change changes the configuration of the gates; nil leaves it.
+	change func(*gateenv.Config)
 }
 
 func newGated(t *testing.T, play func(string, *fakebackend.Answer)) *gated {
@@ -43,9 +46,7 @@ func newGated(t *testing.T, play func(string, *fakebackend.Answer)) *gated {
 // command returns the gate with an idle time of sessions, at the address.
 func (g *gated) command(address string, idle time.Duration, args ...string) *exec.Cmd {
 	g.t.Helper()
-	cmd := exec.Command(g.binary, args...)
-	var err error
-	cmd.Env, err = contract.Environ(&gateenv.Config{
+	cfg := &gateenv.Config{
 		Common: contract.Common{Environment: "test", LogLevel: "error", ListenAddr: address,
 			DrainTimeout: time.Second},
 		RequiredRedis:     contract.RequiredRedis{RedisURL: g.redis},
@@ -56,8 +57,14 @@ func (g *gated) command(address string, idle time.Duration, args ...string) *exe
 		SessionIdle:       idle,
 		SessionLife:       time.Hour,
 		GenerationTimeout: time.Minute,
-	})
-	if err != nil {
+	}
+	if g.change != nil {
+		g.change(cfg)
+	}
+
+	cmd := exec.Command(g.binary, args...)
+	var err error
+	if cmd.Env, err = contract.Environ(cfg); err != nil {
 		g.t.Fatal(err)
 	}
 

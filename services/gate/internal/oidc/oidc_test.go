@@ -17,8 +17,8 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/oidc"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/oidctest"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/oidctest"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"

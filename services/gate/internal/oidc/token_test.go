@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/oidc"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/oidctest"
+	"github.com/codexcontinue/codexcontinue/services/internal/oidctest"
 	"github.com/go-jose/go-jose/v4"
 )
 

@@ -1,6 +1,7 @@
 package identitytest
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/base64"
 	"strings"
@@ -38,6 +39,7 @@ func Forged(t testing.TB, at contract.Redis, person, audience string) map[string
 	}
 
 	token := with(func(*jwt.RegisteredClaims) {})
+	f.taken(at, token, audience)
 	parts := strings.Split(token, ".")
 	other := strings.Split(with(func(c *jwt.RegisteredClaims) { c.Subject = "SOMEBODY" }), ".")
 	unsigned := f.sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, right)
@@ -77,7 +79,8 @@ type forger struct {
 	id string
 }
 
-func (f *forger) publish(at contract.Redis, public ed25519.PublicKey) {
+// client returns a client of the Redis.
+func (f *forger) client(at contract.Redis) redis.UniversalClient {
 	f.t.Helper()
 	o, err := redisclient.Address(at).Options()
 	if err != nil {
@@ -85,7 +88,26 @@ func (f *forger) publish(at contract.Redis, public ed25519.PublicKey) {
 	}
 
 	client := redis.NewUniversalClient(o)
-	defer client.Close()
+	f.t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// taken checks that a token is good, so that those made of it are refused for what was changed.
+func (f *forger) taken(at contract.Redis, token, audience string) {
+	f.t.Helper()
+	client := f.client(at)
+	get := func(ctx context.Context, key string) (string, error) {
+		return client.Get(ctx, key).Result()
+	}
+	v := identity.NewVerifier(audience, get, identity.Gate)
+	if _, _, err := v.Verify(f.t.Context(), token); err != nil {
+		f.t.Fatalf("the right token: %v", err)
+	}
+}
+
+func (f *forger) publish(at contract.Redis, public ed25519.PublicKey) {
+	f.t.Helper()
+	client := f.client(at)
 	if err := redisclient.Publish(f.t.Context(), client, "identity:"+identity.Gate+":"+f.id,
 		base64.StdEncoding.EncodeToString(public), time.Hour); err != nil {
 		f.t.Fatal(err)
