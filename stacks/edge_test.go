@@ -111,8 +111,8 @@ func TestEdge(t *testing.T) {
 			n, err := io.Copy(io.Discard, r.Body)
 			fmt.Fprint(w, n, err)
 		default:
-			fmt.Fprintf(w, "for=%s proto=%s host=%s", r.Header.Get("X-Forwarded-For"),
-				r.Header.Get("X-Forwarded-Proto"), r.Host)
+			fmt.Fprintf(w, "for=%s proto=%s host=%s as=%s", r.Header.Get("X-Forwarded-For"),
+				r.Header.Get("X-Forwarded-Proto"), r.Host, r.Header.Get("X-Forwarded-Host"))
 		}
 	}))
 	defer app.Close()
@@ -121,11 +121,13 @@ func TestEdge(t *testing.T) {
 	t.Run("passes requests on and hides the machinery", func(t *testing.T) {
 		req := request(t, http.MethodGet, url+"/chat?x=1", nil)
 		req.Header.Set("X-Forwarded-For", "6.6.6.6") // who asks does not say who asks
+		req.Header.Set("X-Forwarded-Proto", "https")
+		req.Header.Set("X-Forwarded-Host", "evil.example")
 		req.Header.Set("Authorization", "Bearer hunter2")
 		req.Header.Set("Cookie", "session=hunter2")
 		resp, body := get(t, req)
-		if want := "for=127.0.0.1 proto=http host=" +
-			strings.TrimPrefix(url, "http://"); resp.StatusCode != http.StatusOK || body != want {
+		host := strings.TrimPrefix(url, "http://")
+		if want := "for=127.0.0.1 proto=http host=" + host + " as=" + host; resp.StatusCode != http.StatusOK || body != want {
 			t.Errorf("got %s %q, want %q", resp.Status, body, want)
 		}
 

@@ -278,6 +278,15 @@ func TestHosts(t *testing.T) {
 			t.Errorf("%s: %s %s, want %d", host, resp.Status, body, want)
 		}
 	}
+
+	// A page of another site's may say in this header what it likes, and its own name in the other.
+	for host, typed := range map[string]string{
+		"evil.example": "localhost", "localhost": "evil.example",
+	} {
+		if resp, body := get(t, base+"/", "Host", host, "X-Forwarded-Host", typed); resp.StatusCode != 421 {
+			t.Errorf("%s, typed %s: %s %s", host, typed, resp.Status, body)
+		}
+	}
 }
 
 // TestDrain checks that an event stream of a page ends cleanly when the gate stops.

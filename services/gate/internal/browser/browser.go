@@ -64,18 +64,13 @@ var edgeKey = regexp.MustCompile(
 // loopback address (DNS rebinding) has its own name in the header Host.
 var hosts = []string{"localhost", "127.0.0.1", "::1"}
 
-// Loopback returns a handler that refuses requests to other hosts than the loopback address.
+// Loopback returns a handler that refuses requests to other hosts than the loopback address. The
+// edge says in X-Forwarded-Host what people typed. Where the gate is reached without the edge, a page
+// can say so: its own name is in Host then.
 func Loopback(p *pages.Pages, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
-		if h := r.Header.Get("X-Forwarded-Host"); h != "" {
-			host = h // what people typed at a gateway before the edge
-		}
-		if name, _, err := net.SplitHostPort(host); err == nil {
-			host = name
-		}
-
-		if !slices.Contains(hosts, strings.Trim(host, "[]")) {
+		typed := r.Header.Get("X-Forwarded-Host")
+		if !loopback(r.Host) || typed != "" && !loopback(typed) {
 			p.Fail(w, r, problem.New(http.StatusMisdirectedRequest,
 				"Nobody signs in here, so this site answers at http://localhost and "+
 					"http://127.0.0.1 only. A stack that others reach needs codexcontinue:signIn."))
@@ -84,4 +79,12 @@ func Loopback(p *pages.Pages, next http.Handler) http.Handler {
 
 		next.ServeHTTP(w, r)
 	})
+}
+
+// loopback reports whether the host, with or without a port, is one of hosts.
+func loopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return slices.Contains(hosts, strings.Trim(host, "[]"))
 }
