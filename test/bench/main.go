@@ -1,8 +1,8 @@
 // Command bench compares this project with what people would use without it, in the same run and on
 // the same machine: provisioning with docker compose and the plain Pulumi CLI, the services on
-// their own, the time that each hop adds to an answer of Ollama, and how long `codexctl diff`
-// takes. It prints tables to stdout and its progress to stderr; docs/benchmarks.md explains how to
-// read them. `make bench` runs it.
+// their own, the time that each hop adds to an answer of Ollama, what sign-in costs, and how long
+// `codexctl diff` takes. It prints tables to stdout and its progress to stderr; docs/benchmarks.md
+// explains how to read them. `make bench` runs it.
 package main
 
 import (
@@ -43,7 +43,7 @@ type absentError struct{ peer, todo string }
 func (e absentError) Error() string { return e.peer + " is absent: " + e.todo }
 
 // sections are in the order in which they run.
-var sections = []string{"provisioning", "services", "hops", "api", "diff"}
+var sections = []string{"provisioning", "services", "hops", "api", "sign-in", "diff"}
 
 // bench is one run.
 type bench struct {
@@ -130,6 +130,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			err = b.hops(ctx)
 		case "api":
 			err = b.api(ctx)
+		case "sign-in":
+			err = b.signIn(ctx)
 		case "diff":
 			err = b.diff(ctx)
 		}
