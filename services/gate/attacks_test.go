@@ -3,7 +3,9 @@ package main
 import (
 	"io"
 	"net/http"
+	"regexp"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -64,6 +66,45 @@ func TestThousandStreams(t *testing.T) {
 	}
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("the streams end %s after the session", took)
+	}
+}
+
+// TestForeignOnPages: the pages of the gate's own end no session and revoke no key of somebody else.
+func TestForeignOnPages(t *testing.T) {
+	town := newTown(t)
+	ada, bob := town.visitor("192.0.2.1"), town.visitor("192.0.2.2")
+	ada.join("ada", town.code("invite ada --admin"))
+	bob.join("bob", town.code("invite bob"))
+	ada.post("/account/keys", "name", "editor", "scope", "chat", "days", "9")
+
+	// What names them on her pages.
+	_, sessions := ada.get("/account/sessions")
+	_, keys := ada.get("/account/keys")
+	session := regexp.MustCompile(`name="end" value="([\w-]{43})"`).FindStringSubmatch(sessions)
+	key := regexp.MustCompile(`name="revoke" value="(\w+)"`).FindStringSubmatch(keys)
+	if session == nil || key == nil {
+		t.Fatalf("no session and no key:\n%s\n%s", sessions, keys)
+	}
+
+	for _, form := range [][]string{
+		{"/account/sessions", "end", session[1]},
+		{"/account/keys", "revoke", key[1]},
+		{"/account/users", "act", "remove", "name", "ada"},
+		{"/account/users", "act", "reset", "name", "ada"},
+		{"/account/password", "current", password, "password", "one more horse", "again",
+			"one more horse", "name", "ada"},
+	} {
+		resp, body := bob.post(form[0], form[1:]...)
+		if strings.Contains(body, "editor") {
+			t.Errorf("%q: %s %s", form, resp.Status, body)
+		}
+	}
+
+	if !ada.signedIn() || town.visitor("192.0.2.3").signIn("ada", password) != http.StatusSeeOther {
+		t.Error("she is signed out, or cannot sign in")
+	}
+	if _, now := ada.get("/account/keys"); !strings.Contains(now, key[1]) {
+		t.Errorf("her key is gone:\n%s", now)
 	}
 }
 
