@@ -186,6 +186,11 @@ type ConversationDetail struct {
 	Earlier string `json:"earlier,omitempty"`
 }
 
+// All is all that an owner has.
+type All struct {
+	Conversations []ConversationDetail `json:"conversations"`
+}
+
 // ConversationPage is a page of the list. Next is empty on the last one.
 type ConversationPage struct {
 	Conversations []Conversation `json:"conversations"`

@@ -101,6 +101,10 @@ func (a *API) failure(ctx context.Context, err error) error {
 		p = problem.Typed("/problems/too-much-stored", http.StatusRequestEntityTooLarge,
 			"Your conversations have together the %d MiB that are kept: delete some.",
 			a.Store.MaxBytes()>>20)
+	case errors.Is(err, store.ErrErased):
+		p = problem.Typed("/problems/being-erased", http.StatusConflict,
+			"Your conversations were erased a moment ago: nothing new is stored for three minutes.")
+		p.RetryAfter = 60
 	case errors.Is(err, store.ErrTooMany):
 		p = problem.Typed("/problems/too-many-conversations", http.StatusTooManyRequests,
 			"You have the %d conversations that are kept: delete some.", a.Store.MaxConversations())
