@@ -33,6 +33,8 @@ var redisACL = map[string][]string{
 		"+pexpire", "+pexpireat", "+pexpiretime", "+pttl",
 		"+ping", "+time",
 		"-@dangerous", // SORT, which reads the keys that it is told in a pattern
+		// What a person has had erased is in the append-only file until that is written anew.
+		"+bgrewriteaof",
 	},
 
 	// The backend keeps conversations and answers.

@@ -57,7 +57,12 @@ func (a *API) export(ctx context.Context, in *exportInput) (*huma.StreamResponse
 		write, media, suffix = a.writeJSON, "application/json", ".json"
 	}
 
-	file := func(ctx context.Context, w io.Writer) error { return write(ctx, w, c) }
+	file := func(ctx context.Context, w io.Writer) error {
+		if err := write(ctx, w, c); err != nil {
+			return fmt.Errorf("conversation %s: %w", c.ID, err)
+		}
+		return nil
+	}
 	return a.download(fileName(c.Public().Title)+suffix, media, file), nil
 }
 

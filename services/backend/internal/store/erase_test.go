@@ -2,50 +2,15 @@ package store_test
 
 import (
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	goredis "github.com/redis/go-redis/v9"
 )
-
-// stored returns the keys that have one of the texts in their names or values.
-func stored(t testing.TB, r *goredis.Client, texts ...string) (keys []string) {
-	t.Helper()
-	all, err := r.Keys(t.Context(), "*").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	for _, key := range all {
-		// DUMP compresses texts: the values are read by their types.
-		kind, err := r.Type(t.Context(), key).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		read := map[string][]any{
-			"string": {"get", key}, "hash": {"hgetall", key}, "list": {"lrange", key, 0, -1},
-			"set": {"smembers", key}, "zset": {"zrange", key, 0, -1}, "stream": {"xrange", key, "-", "+"},
-		}[kind]
-		value, err := r.Do(t.Context(), read...).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		if slices.ContainsFunc(texts, func(text string) bool {
-			return strings.Contains(key+" "+fmt.Sprint(value), text)
-		}) {
-			keys = append(keys, key)
-		}
-	}
-
-	return keys
-}
 
 // TestErase leaves nothing of an owner but a mark and the ends of answers for their readers, both
 // for a short time, and all of the other owner.
@@ -104,7 +69,7 @@ func TestErase(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if got := stored(t, r, phrase); len(got) < 4 {
+	if got := redistest.Find(t, r, phrase); len(got) < 4 {
 		t.Fatalf("only %q have the phrase", got)
 	}
 
@@ -112,7 +77,7 @@ func TestErase(t *testing.T) {
 	if err != nil || !slices.Equal(stopped, []string{running.ID}) {
 		t.Fatalf("stopped %q, %v", stopped, err)
 	}
-	if got := stored(t, r, phrase); len(got) > 0 {
+	if got := redistest.Find(t, r, phrase); len(got) > 0 {
 		t.Errorf("%q have the phrase", got)
 	}
 
@@ -135,7 +100,7 @@ func TestErase(t *testing.T) {
 		t.Errorf("a conversation: %v", err)
 	}
 
-	left := stored(t, r, "alice", phrase)
+	left := redistest.Find(t, r, "alice", phrase)
 	for _, key := range left {
 		if time := r.PTTL(ctx, key).Val(); time <= 0 || time > 3*60e9 {
 			t.Errorf("%s stays for %v", key, time)
@@ -153,7 +118,7 @@ func TestErase(t *testing.T) {
 	}
 
 	time.Sleep(5 * time.Millisecond)
-	if got := stored(t, r, "alice", phrase); len(got) > 0 {
+	if got := redistest.Find(t, r, "alice", phrase); len(got) > 0 {
 		t.Errorf("left in the end: %q", got)
 	}
 	if _, err := s.Begin(ctx, mine, phrase); err != nil {
@@ -225,7 +190,7 @@ func TestEraseRace(t *testing.T) {
 	if err != nil || len(page.Conversations) > 0 || begun == 0 {
 		t.Errorf("%d were begun, %d are left, %v", begun, len(page.Conversations), err)
 	}
-	if got := stored(t, redis.Client(t), turn.Message+`"`); len(got) > 0 {
+	if got := redistest.Find(t, redis.Client(t), turn.Message+`"`); len(got) > 0 {
 		t.Errorf("%q have a message", got)
 	}
 }
