@@ -287,9 +287,8 @@ func TestNothingLeft(t *testing.T) {
 	if last := <-asked; last != "303" && last != "401" { // to the sign-in
 		t.Errorf("the other tab ends with %s", last)
 	}
-	if status, _ := ada.do("/sign-in", "name", "ada-lovelace", "password", memberPassword); status != 422 {
-		t.Errorf("signs in: %d", status)
-	}
+	ada.want(http.StatusUnprocessableEntity, "/sign-in", "name", "ada-lovelace", "password",
+		memberPassword)
 
 	for _, key := range redistest.Find(t, r, phrase, "ada-lovelace") {
 		t.Errorf("%s has the phrase or the name", key)
@@ -314,4 +313,39 @@ func TestNothingLeft(t *testing.T) {
 		t.Error("the other person's account is gone")
 	}
 	boss.want(http.StatusOK, "/")
+}
+
+// TestMoved gives one person's conversations to another one by the command.
+func TestMoved(t *testing.T) {
+	s := newSite(t)
+	const phrase = "the pangolin sleeps at noon"
+	s.ml.Chat(func(st *mltest.Stream) { st.Text(phrase); st.Done() })
+	ada, bob := s.join("ada"), s.join("bob")
+	ada.want(http.StatusSeeOther, "/chat", "message", "Tell me.")
+	for _, m := range []*member{ada, bob} {
+		for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+			all := m.want(http.StatusOK, "/account/data/export?format=json")
+			if strings.Contains(all, phrase) {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s has no conversation: %s", m.name, all)
+			}
+		}
+
+		if m == bob {
+			break
+		}
+
+		if out, err := s.user("move", "ada", "bob"); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		bob.want(http.StatusSeeOther, "/sign-in", "name", "bob", "password", memberPassword)
+	}
+
+	ada.want(http.StatusSeeOther, "/sign-in", "name", "ada", "password", memberPassword)
+	if all := ada.want(http.StatusOK, "/account/data/export?format=json"); strings.Contains(all,
+		phrase) {
+		t.Errorf("ada still has it: %s", all)
+	}
 }

@@ -29,6 +29,7 @@ func (town *town) erased() (ids []string) {
 			ids = append(ids, p.ID)
 		}
 	}
+
 	return ids
 }
 
@@ -44,6 +45,7 @@ func TestExportOwn(t *testing.T) {
 		owndata.Summary
 		Conversations []any `json:"conversations"`
 	}
+
 	if err := json.Unmarshal([]byte(body), &got); err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("%s, %v: %s", resp.Status, err, body)
 	}
@@ -54,6 +56,7 @@ func TestExportOwn(t *testing.T) {
 		got.Keys[0].Name != "editor" || got.Conversations == nil {
 		t.Errorf("%+v", got)
 	}
+
 	if resp.Header.Get("Content-Disposition") != `attachment; filename="codexcontinue.json"` ||
 		resp.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%v", resp.Header)
@@ -63,6 +66,7 @@ func TestExportOwn(t *testing.T) {
 		resp.Header.Get("Content-Type") != "application/zip" {
 		t.Errorf("%s %v", resp.Status, resp.Header)
 	}
+
 	if id := town.person().ID; len(id) != 26 {
 		t.Errorf("asked in the name of %q", id)
 	}
@@ -70,6 +74,7 @@ func TestExportOwn(t *testing.T) {
 	if resp, _ := v.get("/account/data/export?format=pdf"); resp.StatusCode != 400 {
 		t.Errorf("another format: %s", resp.Status)
 	}
+
 	stranger := town.visitor("192.0.2.2")
 	if resp, _ := stranger.get("/account/data/export?format=json"); resp.StatusCode != 303 {
 		t.Errorf("a stranger: %s", resp.Status)
@@ -101,8 +106,10 @@ func TestEraseAccount(t *testing.T) {
 	}{
 		"no password":    {false, nil, []string{"current", ""}, 422},
 		"wrong password": {false, nil, []string{"current", "wrong"}, 422},
-		"another site":   {false, []string{"Sec-Fetch-Site", "cross-site"}, []string{"current", password}, 403},
-		"no backend":     {true, nil, []string{"current", password}, 503},
+		"another site": {
+			false, []string{"Sec-Fetch-Site", "cross-site"}, []string{"current", password}, 403,
+		},
+		"no backend": {true, nil, []string{"current", password}, 503},
 	} {
 		town.frontend.refuses.Store(tt.refuses)
 		if resp, body := v.do(http.MethodPost, "/account/data", form(tt.fields...),
@@ -165,9 +172,10 @@ func TestEraseCommand(t *testing.T) {
 	refused("erase ada", "ada: nothing was erased: this is the last admin's account", town.env)
 	refused("erase bob", "there is no account", town.env)
 	refused("erase ada bob", "usage: gate user erase", town.env)
-	refused("erase --issuer=x ada", "usage: gate user erase", town.env)
-	refused("erase", "usage: gate user", town.env)
-	refused("erase ada", "nobody has an account", environ(t, ":1", town.redis.URL, town.frontend.URL))
+	refused("erase --yes", "usage: gate user erase", town.env)
+	refused("erase", "usage: gate user erase", town.env)
+	refused("erase ada", "nobody has an account",
+		environ(t, ":1", town.redis.URL, town.frontend.URL))
 	if !v.signedIn() {
 		t.Error("a refused erasure signs out")
 	}
@@ -176,8 +184,7 @@ func TestEraseCommand(t *testing.T) {
 	town.frontend.refuses.Store(true)
 	refused("erase Ada", "Not now", town.env)
 	town.frontend.refuses.Store(false)
-	if out := town.user("erase Ada"); !strings.Contains(out, "ada has been erased") &&
-		!strings.Contains(out, "Ada has been erased") {
+	if out := town.user("erase account:Ada"); !strings.Contains(out, "Ada has been erased") {
 		t.Error(out)
 	}
 	if v.signedIn() || strings.Contains(town.user("list"), "ada") {
@@ -192,8 +199,8 @@ func TestEraseCommand(t *testing.T) {
 	}
 }
 
-// TestEraseProvided erases people whom a provider signs in: by the page, where they type their name,
-// and by the command, which takes the subject.
+// TestEraseProvided erases people whom a provider signs in: by the page, where they type their
+// name, and by the command, which takes the subject.
 func TestEraseProvided(t *testing.T) {
 	town, p := newProvided(t, false)
 	p.SignIn(ada)
@@ -226,8 +233,9 @@ func TestEraseProvided(t *testing.T) {
 		c.Provider = gateenv.Provider{Issuer: p.Issuer, ClientID: "c", GroupsClaim: "groups",
 			Everybody: true}
 	})
+
 	var out bytes.Buffer
-	for _, line := range []string{"--issuer=https://former.example.com ada", "ada"} {
+	for _, line := range []string{"https://former.example.com#ada", "ada"} {
 		if !v.signedIn() {
 			t.Error("somebody else's erasure signs out")
 		}
@@ -274,5 +282,63 @@ func TestEraseUnasked(t *testing.T) {
 			t.Fatal("the erasure does not go on")
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// TestMoveCommand gives one person's conversations to another one, with a token of each, signs both
+// out, and revokes the keys of the first one.
+func TestMoveCommand(t *testing.T) {
+	town := newTown(t)
+	v, other := town.visitor("192.0.2.1"), town.visitor("192.0.2.2")
+	v.join("ada", town.code("invite ada"))
+	v.post("/account/keys", "name", "editor", "scope", "chat", "days", "9")
+	v.signedIn()
+	id := town.person().ID
+	other.join("bob", town.code("invite bob"))
+	other.signedIn()
+	to := town.person().ID
+
+	for line, want := range map[string]string{
+		"move ada":              "usage: gate user erase",
+		"move ada bob eve":      "usage: gate user erase",
+		"move ada eve":          "eve: there is no account",
+		"move ada account:Ada":  "are the same person",
+		"move ada --yes":        "usage: gate user erase",
+		"move eve https://x#me": "eve: there is no account",
+	} {
+		args := append([]string{"user"}, strings.Fields(line)...)
+		err := run(t.Context(), args, town.env, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("user %s: %v, want %q", line, err, want)
+		}
+	}
+
+	if !v.signedIn() || !other.signedIn() {
+		t.Fatal("a refused move signs out")
+	}
+
+	if out := town.user("move ada bob"); !strings.Contains(out, "the keys of ada are revoked") {
+		t.Error(out)
+	}
+
+	// The frontend is asked in the name of who gets them.
+	if r := town.frontend.last(t); r.URL.Path != "/api/conversations/take" ||
+		town.person().ID != to {
+		t.Errorf("%s in the name of %s", r.URL.Path, town.person().ID)
+	}
+
+	if v.signedIn() || other.signedIn() {
+		t.Error("somebody is still signed in")
+	}
+
+	r := town.redis.Client(t)
+	if left := redistest.Find(t, r, "editor", "gate:keys:"+id); len(left) > 0 {
+		t.Errorf("the keys are left: %q", left)
+	}
+
+	// Both can sign in again, and nothing is lost by a second time.
+	town.user("move ada bob")
+	if v.signIn("ada", password) != 303 || other.signIn("bob", password) != 303 {
+		t.Error("somebody cannot sign in")
 	}
 }

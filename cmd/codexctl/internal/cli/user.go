@@ -64,58 +64,8 @@ The code of an invitation is shown once, and good once, for 72 hours.`,
 	add("groups NAME [GROUP...]", "Say of which groups somebody is", cobra.MinimumNArgs(1))
 	add("remove NAME", "Remove an account or an invitation", one)
 
-	c.AddCommand(a.eraseCommand(&stack))
+	c.AddCommand(a.dataCommands(&stack)...)
 	return c
-}
-
-func (a *App) eraseCommand(stack *string) *cobra.Command {
-	var issuer string
-	var yes bool
-	c := &cobra.Command{
-		Use:   "erase NAME",
-		Short: "Erase all that is stored of somebody",
-		Long: `Erases all that is stored of somebody: conversations, sessions, keys and the account,
-which goes last, so that an erasure that failed can be repeated. The last admin is kept.
-
-Where an OpenID provider knows the people, NAME is the subject: what the provider's
-tokens call the person in the claim sub.`,
-		Args: func(c *cobra.Command, list []string) error {
-			if len(list) != 1 || list[0] == "" || strings.HasPrefix(list[0], "-") {
-				return usageError{fmt.Errorf("name one person: see `%s --help`", c.CommandPath())}
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, list []string) error {
-			return a.erase(c.Context(), *stack, list[0], issuer, yes)
-		},
-		DisableFlagsInUseLine: true,
-	}
-
-	c.Flags().StringVar(&issuer, "issuer", "", "the provider's issuer (default: the stack's)")
-	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask before")
-	return c
-}
-
-// erase runs `gate user erase` in one of the stack's gates, after the person at the terminal has
-// typed the name again.
-func (a *App) erase(ctx context.Context, stack, name, issuer string, yes bool) error {
-	if !yes && !a.asks() {
-		return usageError{fmt.Errorf("this erases all that is stored of %s and there is no terminal "+
-			"to ask on: add --yes", name)}
-	}
-
-	question := fmt.Sprintf("Erase all that is stored of %s in stack %s? Type the name again: ", name,
-		stack)
-	if !yes && !a.typed(question, name) {
-		return errors.New("nothing was erased")
-	}
-
-	words := []string{"erase"}
-	if issuer != "" {
-		words = append(words, "--issuer="+issuer)
-	}
-
-	return a.user(ctx, stack, append(words, name))
 }
 
 // user runs `gate user` with the words in one of the stack's gates.
@@ -131,7 +81,7 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 	}
 
 	if mode := stack.SignIn(); mode != gateenv.Accounts &&
-		!(words[0] == "erase" && mode == gateenv.OIDC) {
+		!(mode == gateenv.OIDC && (words[0] == "erase" || words[0] == "move")) {
 		return fmt.Errorf("nobody has an account in stack %s: set %s:signIn: {accounts: true}, "+
 			"then `codexctl up %s`", t.file.Name, stacks.Project, t.name)
 	}

@@ -3,11 +3,14 @@ package api
 import (
 	"archive/zip"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"reflect"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -42,6 +45,16 @@ func (a *API) allRoutes() {
 		"is stored. A deletion that fails half-way may be sent again, and goes on."
 	op.DefaultStatus = http.StatusNoContent
 	register(a, op, a.removeAll)
+
+	op = operation("takeConversations", "POST /api/conversations/take", tag,
+		"Take all conversations of another owner")
+	op.Description = "The other owner's consent is a token for this service. Each conversation " +
+		"changes its owner at once. Answers that are being written are stopped, and for three " +
+		"minutes nothing new is stored for the other owner. What fails half-way may be sent " +
+		"again, and goes on."
+	op.MaxBodyBytes, op.DefaultStatus = maxBody, http.StatusNoContent
+	op.Errors = []int{http.StatusForbidden, http.StatusConflict}
+	register(a, op, a.take)
 }
 
 func (a *API) exportAll(_ context.Context, in *exportAllInput) (*huma.StreamResponse, error) {
@@ -107,6 +120,29 @@ func (a *API) writeAll(ctx context.Context, w io.Writer, owner string) error {
 
 func (a *API) removeAll(ctx context.Context, in *ownedInput) (*struct{}, error) {
 	stopped, err := a.Store.Erase(ctx, in.owner())
+	for _, generation := range stopped {
+		a.Jobs.Cancel(generation)
+	}
+	return nil, err
+}
+
+type takeInput struct {
+	Owned
+	Body backendapi.Take
+}
+
+func (a *API) take(ctx context.Context, in *takeInput) (*struct{}, error) {
+	from, err := a.Owner(ctx, in.Body.From)
+	switch {
+	case errors.Is(err, identity.ErrInvalid):
+		return nil, problem.New(http.StatusForbidden, "The other owner's token does not count here.")
+	case err != nil:
+		return nil, err
+	case from == "":
+		return nil, problem.New(http.StatusForbidden, "The other owner's token names nobody.")
+	}
+
+	stopped, err := a.Store.Move(ctx, from, in.owner())
 	for _, generation := range stopped {
 		a.Jobs.Cancel(generation)
 	}

@@ -124,3 +124,22 @@ func TestDeleteAll(t *testing.T) {
 	i.detail(bob, c.ID)
 	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations", nil, alice)
 }
+
+// TestTake takes another owner's conversations with a token of theirs, and with no other one.
+func TestTake(t *testing.T) {
+	i, _, _ := stack(t)
+	var c backendapi.Conversation
+	i.want(http.StatusCreated, &c, http.MethodPost, "/api/conversations", nil, alice)
+	for _, token := range []string{"alice", "for ", "forged"} {
+		i.refused(http.StatusForbidden, http.MethodPost, "/api/conversations/take",
+			backendapi.Take{From: token}, bob)
+	}
+
+	i.refused(http.StatusUnprocessableEntity, http.MethodPost, "/api/conversations/take",
+		backendapi.Take{}, bob)
+	i.detail(alice, c.ID)
+	i.want(http.StatusNoContent, nil, http.MethodPost, "/api/conversations/take",
+		backendapi.Take{From: "for alice"}, bob)
+	i.detail(bob, c.ID)
+	i.refused(http.StatusNotFound, http.MethodGet, "/api/conversations/"+c.ID, nil, alice)
+}

@@ -23,22 +23,37 @@ const eraseBatch = 200
 // new, with ErrErased; so long is a mark left that holds a time. The end of an answer that was
 // stopped, without its text, is left for deletedKept. What fails half-way can be done again.
 func (s *Store) Erase(ctx context.Context, owner string) (stopped []string, err error) {
+	remove := func(id string) error {
+		generation, err := s.Delete(ctx, owner, id)
+		if generation != "" {
+			stopped = append(stopped, generation)
+		}
+		return err
+	}
+
+	err = s.empty(ctx, owner, remove)
+	return stopped, err
+}
+
+// empty marks the owner, calls take for each conversation, after which the owner has it no more, and
+// deletes what else is stored of the owner.
+func (s *Store) empty(ctx context.Context, owner string, take func(id string) error) error {
 	for {
 		if err := s.markErased(ctx, owner, false); err != nil {
-			return stopped, err
+			return err
 		}
 
-		if stopped, err = s.eraseConversations(ctx, owner, stopped); err != nil {
-			return stopped, err
+		if err := s.emptyList(ctx, owner, take); err != nil {
+			return err
 		}
 
 		if err := s.eraseRequests(ctx, owner); err != nil {
-			return stopped, err
+			return err
 		}
 
 		err := s.markErased(ctx, owner, true)
 		if !errors.Is(err, ErrChanged) {
-			return stopped, err
+			return err
 		}
 		// An instance of a former version, which knows no mark, has stored something.
 	}
@@ -64,28 +79,24 @@ func (s *Store) markErased(ctx context.Context, owner string, done bool) error {
 	return nil
 }
 
-// eraseConversations deletes the owner's conversations. It returns the answers with those that it
-// has stopped.
-func (s *Store) eraseConversations(
-	ctx context.Context, owner string, stopped []string,
-) ([]string, error) {
+// emptyList calls take for each conversation of the owner's list.
+func (s *Store) emptyList(ctx context.Context, owner string, take func(id string) error) error {
 	for {
 		ids, err := s.rdb.ZRange(ctx, s.key.list(owner), 0, eraseBatch-1).Result()
-		if err != nil || len(ids) == 0 {
-			return stopped, err
+		if err != nil {
+			return fmt.Errorf("list conversations: %w", err)
+		}
+		if len(ids) == 0 {
+			return nil
 		}
 
 		for _, id := range ids {
-			generation, err := s.Delete(ctx, owner, id)
+			err := take(id)
 			if errors.Is(err, ErrNotFound) { // it has expired
 				err = s.rdb.ZRem(ctx, s.key.list(owner), id).Err()
 			}
 			if err != nil {
-				return stopped, fmt.Errorf("erase an owner's data: %w", err)
-			}
-
-			if generation != "" {
-				stopped = append(stopped, generation)
+				return err
 			}
 		}
 	}

@@ -8,7 +8,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestBrowserData downloads all of a person's data, and erases them, on a phone and with the keyboard.
+// TestBrowserData downloads all of a person's data, and erases them, on a phone and with the
+// keyboard.
 func TestBrowserData(t *testing.T) {
 	p := newPaced()
 	g := newGated(t, p.play)
@@ -30,7 +31,8 @@ func TestBrowserData(t *testing.T) {
 	}
 
 	b.do(chromedp.Navigate(at+"/account"), chromedp.Click(".tabs a[href='/account/data']"))
-	b.wait("location.pathname === '/account/data' && document.querySelectorAll('a[download]').length === 2")
+	b.wait("location.pathname === '/account/data' && " +
+		"document.querySelectorAll('a[download]').length === 2")
 	b.noOverflow()
 	b.do(chromedp.SendKeys("input[name=current]", "a wrong password\r"))
 	b.wait("document.querySelector('.banner.bad')?.innerText.includes('another one')")

@@ -13,6 +13,15 @@ import (
 var errLastAdmin = fmt.Errorf("%w: this is the last admin's account, so make another admin first",
 	owndata.ErrKept)
 
+// ID returns the id of the person with the account.
+func (a *Accounts) ID(ctx context.Context, name string) (string, error) {
+	account, err := a.stored(ctx, canonical(name))
+	if err != nil {
+		return "", err
+	}
+	return a.names.Of(Issuer, account.Subject), nil
+}
+
 // eraseTime bounds an erasure, which goes on after whoever asked for it has gone.
 const eraseTime = 3 * time.Minute
 

@@ -38,7 +38,8 @@ func TestEraseLastAdmins(t *testing.T) {
 	}
 }
 
-// TestEraseAgain erases the data of a person whose account a crash has left closed, an admin's, too.
+// TestEraseAgain erases the data of a person whose account a crash has left
+// closed, an admin's, too.
 func TestEraseAgain(t *testing.T) {
 	a, _ := newAccounts(t)
 	ctx := t.Context()
@@ -54,6 +55,7 @@ func TestEraseAgain(t *testing.T) {
 		err, away) {
 		t.Errorf("erased: %v", err)
 	}
+
 	if account, err := a.stored(ctx, "ada"); err != nil || !account.Removed {
 		t.Fatalf("%+v, %v", account, err)
 	}
@@ -63,6 +65,7 @@ func TestEraseAgain(t *testing.T) {
 		ids = append(ids, id)
 		return nil
 	})
+
 	if _, unknown := a.stored(ctx, "ada"); err != nil || len(ids) != 1 ||
 		!errors.Is(unknown, ErrUnknown) {
 		t.Errorf("%q, %v, %v", ids, err, unknown)

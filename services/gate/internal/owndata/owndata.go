@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 )
@@ -53,7 +54,7 @@ func (d *Data) Erase(ctx context.Context, id string) error {
 
 	// The conversations go first, as they can fail: the person is signed in then, and tries again.
 	// From then on the backend takes nothing new for longer than requests of before are good.
-	resp, err := d.ask(ctx, http.MethodDelete, conversationsPath, id)
+	resp, err := d.ask(ctx, http.MethodDelete, conversationsPath, id, nil)
 	if err != nil {
 		return fmt.Errorf("erase conversations: %w", err)
 	}
@@ -69,11 +70,37 @@ func (d *Data) Rewrite(ctx context.Context) error {
 	return d.store.Rewrite(context.WithoutCancel(ctx))
 }
 
+// Move gives the conversations of the person with the first id to the one with the second id. Both
+// are signed out, and the first one's keys are revoked: they were made for somebody else. What
+// fails half-way can be done again.
+func (d *Data) Move(ctx context.Context, from, to string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTime)
+	defer cancel()
+	for _, id := range []string{from, to} {
+		if err := d.sessions.EndAll(ctx, id, ""); err != nil {
+			return err
+		}
+	}
+
+	// The token of the other person says that it is the gate that moves them.
+	consent := backendapi.Take{From: d.sign(identity.Person{ID: from})}
+	resp, err := d.ask(hop.Repeatable(ctx), http.MethodPost, conversationsPath+"/take", to, consent)
+	if err != nil {
+		return fmt.Errorf("move conversations: %w", err)
+	}
+
+	_ = resp.Body.Close()
+
+	return d.keys.RevokeAll(ctx, from)
+}
+
 // ask asks the backend in the name of the person with the id.
-func (d *Data) ask(ctx context.Context, method, path, id string) (*http.Response, error) {
+func (d *Data) ask(
+	ctx context.Context, method, path, id string, body any,
+) (*http.Response, error) {
 	token := d.sign(identity.Person{ID: id})
 	header := http.Header{"Authorization": {identity.Authorization(token)}}
-	return d.frontend.Do(ctx, method, path, nil, header)
+	return d.frontend.Do(ctx, method, path, body, header)
 }
 
 // Account is what is known of a person.
@@ -132,7 +159,7 @@ func (d *Data) Export(
 		}
 	}
 
-	resp, err := d.ask(ctx, http.MethodGet, conversationsPath+"/export?format="+format, me.ID)
+	resp, err := d.ask(ctx, http.MethodGet, conversationsPath+"/export?format="+format, me.ID, nil)
 	if err != nil {
 		return nil, fmt.Errorf("export conversations: %w", err)
 	}
