@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var bob = header{wire.OwnerHeader: "bob"}
+var carol = header{wire.OwnerHeader: "carol"}
 
 // exportAll returns the file with all conversations of alice.
 func (i *instance) exportAll(format string) (h http.Header, body []byte) {
@@ -39,7 +39,7 @@ func TestExportAll(t *testing.T) {
 	first := i.complete("", "What is\n\"1\"?")
 	ml.Chat(func(s *mltest.Stream) { s.Text("two"); s.Done() })
 	second := i.complete("", "What is 2?")
-	i.want(http.StatusCreated, nil, http.MethodPost, "/api/conversations", nil, bob)
+	i.want(http.StatusCreated, nil, http.MethodPost, "/api/conversations", nil, carol)
 
 	var want backendapi.All
 	for _, g := range []string{second.ConversationID, first.ConversationID} {
@@ -106,7 +106,7 @@ func TestDeleteAll(t *testing.T) {
 	}
 
 	var c backendapi.Conversation
-	i.want(http.StatusCreated, &c, http.MethodPost, "/api/conversations", nil, bob)
+	i.want(http.StatusCreated, &c, http.MethodPost, "/api/conversations", nil, carol)
 	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations", nil, alice)
 	if _, last, _ := r.rest(); last.Name != backendapi.EventStopped {
 		t.Errorf("the reader gets %+v", last)
@@ -121,7 +121,7 @@ func TestDeleteAll(t *testing.T) {
 	}
 
 	i.refused(http.StatusConflict, http.MethodPost, "/api/conversations", nil, alice)
-	i.detail(bob, c.ID)
+	i.detail(carol, c.ID)
 	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations", nil, alice)
 }
 
@@ -132,14 +132,14 @@ func TestTake(t *testing.T) {
 	i.want(http.StatusCreated, &c, http.MethodPost, "/api/conversations", nil, alice)
 	for _, token := range []string{"alice", "for ", "forged"} {
 		i.refused(http.StatusForbidden, http.MethodPost, "/api/conversations/take",
-			backendapi.Take{From: token}, bob)
+			backendapi.Take{From: token}, carol)
 	}
 
 	i.refused(http.StatusUnprocessableEntity, http.MethodPost, "/api/conversations/take",
-		backendapi.Take{}, bob)
+		backendapi.Take{}, carol)
 	i.detail(alice, c.ID)
 	i.want(http.StatusNoContent, nil, http.MethodPost, "/api/conversations/take",
-		backendapi.Take{From: "for alice"}, bob)
-	i.detail(bob, c.ID)
+		backendapi.Take{From: "for alice"}, carol)
+	i.detail(carol, c.ID)
 	i.refused(http.StatusNotFound, http.MethodGet, "/api/conversations/"+c.ID, nil, alice)
 }

@@ -106,7 +106,8 @@ func (a *API) failure(ctx context.Context, err error) error {
 			"Cluster, where two people's keys lie on different nodes.")
 	case errors.Is(err, store.ErrErased):
 		p = problem.Typed("/problems/being-erased", http.StatusConflict,
-			"Your conversations were erased a moment ago: nothing new is stored for three minutes.")
+			"Your conversations were erased or moved a moment ago: nothing new is stored for three "+
+				"minutes.")
 		p.RetryAfter = 60
 	case errors.Is(err, store.ErrTooMany):
 		p = problem.Typed("/problems/too-many-conversations", http.StatusTooManyRequests,

@@ -92,3 +92,35 @@ func TestMove(t *testing.T) {
 		t.Errorf("%d conversations, %v", len(page.Conversations), err)
 	}
 }
+
+// TestEraseCluster erases in a Cluster, where an owner's keys lie together, and moves nothing there.
+func TestEraseCluster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	s, ctx := openAt(t, store.Address{URL: "redis://unused:1", Cluster: cluster.Addrs()}), t.Context()
+	keyed := turn
+	keyed.Key = "k"
+	if _, err := s.Begin(ctx, keyed, "T"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Create(ctx, "alice", "k2", "T", "", "m"); err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err := s.Move(ctx, "alice", "bob"); !errors.Is(err, store.ErrSpread) {
+		t.Errorf("moved: %v", err)
+	}
+	if page, err := s.List(ctx, "alice", 10, ""); err != nil || len(page.Conversations) != 2 {
+		t.Errorf("%d conversations, %v", len(page.Conversations), err)
+	}
+
+	if stopped, err := s.Erase(ctx, "alice"); err != nil || len(stopped) != 1 {
+		t.Errorf("stopped %q, %v", stopped, err)
+	}
+
+	r := cluster.Nodes[cluster.Owner(t, "{alice}")].Client(t)
+	if left := redistest.Find(t, r, "{alice}:owner"); !slices.Equal(left,
+		[]string{"{alice}:owner:alice:usage"}) {
+		t.Errorf("left: %q", left)
+	}
+}
