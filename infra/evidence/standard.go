@@ -60,7 +60,8 @@ var standard = []struct {
 		Section: "164.312(a)(2)(ii)", Title: "Emergency access procedure",
 		Operator: "Write down who may use the way around sign-in, and when: who administers the " +
 			"engine or the cluster invites an administrator with `codexctl user invite --admin`. " +
-			"There is no way by which an administrator reads another person's conversations.",
+			"No administrator who signs in reads another person's conversations. Who administers " +
+			"the engine or the cluster gives them to somebody else with `codexctl user move`.",
 	},
 	claims: []claim{
 		test(gate, "TestUserCommand", "accounts are made and reset without anybody who can sign in"),

@@ -127,7 +127,11 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		ML:           ml,
 		DefaultModel: cfg.DefaultModel,
 		Log:          log,
-		Draining:     srv.Draining,
+		Owner: func(ctx context.Context, token string) (string, error) {
+			p, _, err := verifier.Verify(ctx, token)
+			return p.ID, err
+		},
+		Draining: srv.Draining,
 	}); err != nil {
 		return err
 	}

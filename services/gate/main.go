@@ -25,6 +25,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/openai"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
@@ -137,6 +138,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	} else {
 		sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
 		go sessions.Run(running)
+		data := owndata.New(st, frontend, sign, sessions, keys)
 		p := &people{
 			site: &session.Site{
 				Sessions:  sessions,
@@ -158,10 +160,12 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			go client.Run(running)
 			there := &provider{p.site, client, account.NewStarts(st, names), cfg.PublicURL}
 			p.enter, p.site.After = there.register, there.after
+			p.data = providedData(p.site, data)
 		} else {
 			accounts := account.New(st, names, sessions)
 			accounts.OnRemove(keys.RevokeAll)
-			p.enter = account.NewSite(accounts, p.site).Register
+			site := account.NewSite(accounts, p.site)
+			p.enter, p.data = site.Register, accountData(site, accounts, data)
 		}
 
 		p.register(srv, keys.Page(own, signedIn, p.site.Tabs, log))

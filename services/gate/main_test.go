@@ -8,12 +8,14 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
@@ -94,6 +96,9 @@ type frontend struct {
 	mu       sync.Mutex
 	requests []*http.Request
 
+	// refuses is set when it deletes nothing.
+	refuses atomic.Bool
+
 	// hold keeps event streams open until it is closed.
 	hold chan struct{}
 }
@@ -108,6 +113,16 @@ func newFrontend(t *testing.T) *frontend {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = io.WriteString(w, `{"status": "ready", "model": {"name": "m", "state": "ready"},
 				"services": [{"name": "redis", "status": "ready", "detail": "at 10.0.0.7"}]}`)
+			return
+		}
+
+		if r.URL.Path == "/api/conversations/export" {
+			_, _ = io.WriteString(w, "{\"conversations\":[]}\n")
+			return
+		}
+
+		if r.Method == http.MethodDelete && f.refuses.Load() {
+			problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "Not now."))
 			return
 		}
 

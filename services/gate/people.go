@@ -9,6 +9,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
@@ -25,6 +26,9 @@ type people struct {
 	// http.ServeMux.
 	enter func(handle func(pattern string, h http.Handler))
 
+	// data has the page of what is stored of a person.
+	data *owndata.Site
+
 	// ended returns the context that ends a request's event stream when the gate stops.
 	ended func(*http.Request) context.Context
 }
@@ -36,6 +40,7 @@ func (p *people) register(srv *server.Server, keys http.Handler) {
 
 	p.site.Register(handle)
 	p.enter(handle)
+	p.data.Register(handle)
 
 	// The page to sign in has the looks of the frontend's pages.
 	handle("GET /static/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -72,6 +77,7 @@ func tabs(signIn string) func(identity.Person) []pages.Tab {
 			{Path: session.AccountPath, Name: "Account"},
 			{Path: session.SessionsPath, Name: "Sessions"},
 			{Path: apikey.Path, Name: "Keys"},
+			{Path: owndata.Path, Name: "Data"},
 		}
 		if me.Admin && signIn == gateenv.Accounts {
 			all = append(all, pages.Tab{Path: account.UsersPath, Name: "People"})

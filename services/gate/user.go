@@ -25,7 +25,15 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 
-	if cfg.SignIn != gateenv.Accounts {
+	site := ""
+	if len(args) > 0 {
+		if value, ok := strings.CutPrefix(args[0], "--at="); ok {
+			site, args = strings.TrimSuffix(value, "/"), args[1:]
+		}
+	}
+
+	about := len(args) > 0 && (args[0] == "erase" || args[0] == "move") // somebody's data
+	if cfg.SignIn != gateenv.Accounts && !(about && cfg.SignIn == gateenv.OIDC) {
 		return fmt.Errorf("nobody has an account in this stack: SIGN_IN is %s, not %s", cfg.SignIn,
 			gateenv.Accounts)
 	}
@@ -48,18 +56,18 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return fmt.Errorf("%s: %w", address, err)
 	}
 
-	site := ""
-	if len(args) > 0 {
-		if value, ok := strings.CutPrefix(args[0], "--at="); ok {
-			site, args = strings.TrimSuffix(value, "/"), args[1:]
-		}
-	}
-
 	log := slog.New(slog.DiscardHandler)
 	sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
 	accounts := account.New(st, names, sessions)
-	accounts.OnRemove(newKeys(st, cfg.SignIn).RevokeAll)
-	err = accounts.Command(ctx, args, site, stdout)
+	keys := newKeys(st, cfg.SignIn)
+	accounts.OnRemove(keys.RevokeAll)
+	if about {
+		c := &dataCommand{cfg, st, names, accounts, sessions, keys}
+		err = c.run(ctx, args, stdout)
+	} else {
+		err = accounts.Command(ctx, args, site, stdout)
+	}
+
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", address, err)
 	}

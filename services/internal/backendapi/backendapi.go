@@ -186,6 +186,17 @@ type ConversationDetail struct {
 	Earlier string `json:"earlier,omitempty"`
 }
 
+// All is all that an owner has.
+type All struct {
+	Conversations []ConversationDetail `json:"conversations"`
+}
+
+// Take is the body of POST /api/conversations/take.
+type Take struct {
+	// From is a token in the name of the owner whose conversations are taken.
+	From string `json:"from" minLength:"1" maxLength:"4096" doc:"A token in the other owner's name"`
+}
+
 // ConversationPage is a page of the list. Next is empty on the last one.
 type ConversationPage struct {
 	Conversations []Conversation `json:"conversations"`

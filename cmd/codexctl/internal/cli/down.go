@@ -127,8 +127,7 @@ func (a *App) explainDown(
 // confirmVolumes asks whether the volumes may be deleted. It returns an error if there is
 // no terminal to ask on.
 func (a *App) confirmVolumes(ctx context.Context, p platform, stack string) error {
-	f, ok := a.in.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	if !a.asks() {
 		return usageError{errors.New("--volumes deletes conversations and models and there is no " +
 			"terminal to ask on: add --yes")}
 	}
@@ -142,13 +141,24 @@ func (a *App) confirmVolumes(ctx context.Context, p platform, stack string) erro
 		a.say("  %s", v)
 	}
 
-	fmt.Fprintf(a.err,
-		"Delete these volumes of stack %s with all conversations and models? Type the stack's name: ",
-		stack)
-	line, _ := bufio.NewReader(a.in).ReadString('\n')
-	if strings.TrimSpace(line) != stack {
+	question := fmt.Sprintf("Delete these volumes of stack %s with all conversations and models? "+
+		"Type the stack's name: ", stack)
+	if !a.typed(question, stack) {
 		return errors.New("nothing was removed")
 	}
 
 	return nil
+}
+
+// asks reports whether there is a terminal to ask on.
+func (a *App) asks() bool {
+	f, ok := a.in.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// typed asks the question, and reports whether the answer is the word.
+func (a *App) typed(question, word string) bool {
+	fmt.Fprint(a.err, question)
+	line, _ := bufio.NewReader(a.in).ReadString('\n')
+	return strings.TrimSpace(line) == word
 }

@@ -63,6 +63,8 @@ The code of an invitation is shown once, and good once, for 72 hours.`,
 	add("member NAME", "Make an admin a member", one)
 	add("groups NAME [GROUP...]", "Say of which groups somebody is", cobra.MinimumNArgs(1))
 	add("remove NAME", "Remove an account or an invitation", one)
+
+	c.AddCommand(a.dataCommands(&stack)...)
 	return c
 }
 
@@ -78,7 +80,8 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 		return fmt.Errorf("stack %s has no %s", t.file.Name, stacks.Gate)
 	}
 
-	if stack.SignIn() != gateenv.Accounts {
+	if mode := stack.SignIn(); mode != gateenv.Accounts &&
+		!(mode == gateenv.OIDC && (words[0] == "erase" || words[0] == "move")) {
 		return fmt.Errorf("nobody has an account in stack %s: set %s:signIn: {accounts: true}, "+
 			"then `codexctl up %s`", t.file.Name, stacks.Project, t.name)
 	}

@@ -2,6 +2,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -39,6 +40,9 @@ type Options struct {
 	ML           *hop.Client
 	DefaultModel string
 	Log          *slog.Logger
+
+	// Owner returns the owner for whom a token was signed; the error is one of identity's.
+	Owner func(ctx context.Context, token string) (string, error)
 
 	// Draining reports whether the instance is being stopped.
 	Draining func() bool

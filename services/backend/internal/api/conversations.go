@@ -146,6 +146,7 @@ func (a *API) conversationRoutes() {
 	register(a, op, a.get)
 
 	a.exportRoute()
+	a.allRoutes()
 
 	op = operation("renameConversation", "PATCH /api/conversations/{id}", tag,
 		"Rename a conversation")

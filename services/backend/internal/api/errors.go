@@ -101,6 +101,14 @@ func (a *API) failure(ctx context.Context, err error) error {
 		p = problem.Typed("/problems/too-much-stored", http.StatusRequestEntityTooLarge,
 			"Your conversations have together the %d MiB that are kept: delete some.",
 			a.Store.MaxBytes()>>20)
+	case errors.Is(err, store.ErrSpread):
+		p = problem.New(http.StatusConflict, "Conversations do not change their owner in a Redis "+
+			"Cluster, where two people's keys lie on different nodes.")
+	case errors.Is(err, store.ErrErased):
+		p = problem.Typed("/problems/being-erased", http.StatusConflict,
+			"Your conversations were erased or moved a moment ago: nothing new is stored for three "+
+				"minutes.")
+		p.RetryAfter = 60
 	case errors.Is(err, store.ErrTooMany):
 		p = problem.Typed("/problems/too-many-conversations", http.StatusTooManyRequests,
 			"You have the %d conversations that are kept: delete some.", a.Store.MaxConversations())

@@ -57,15 +57,28 @@ func (a *API) export(ctx context.Context, in *exportInput) (*huma.StreamResponse
 		write, media, suffix = a.writeJSON, "application/json", ".json"
 	}
 
+	file := func(ctx context.Context, w io.Writer) error {
+		if err := write(ctx, w, c); err != nil {
+			return fmt.Errorf("conversation %s: %w", c.ID, err)
+		}
+		return nil
+	}
+	return a.download(fileName(c.Public().Title)+suffix, media, file), nil
+}
+
+// download returns the response with a file of the name, which write writes.
+func (a *API) download(
+	name, media string, write func(context.Context, io.Writer) error,
+) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		hc.SetHeader("Content-Type", media)
-		hc.SetHeader("Content-Disposition", mime.FormatMediaType("attachment",
-			map[string]string{"filename": fileName(c.Public().Title) + suffix}))
-		if err := write(hc.Context(), hc.BodyWriter(), c); err != nil {
-			a.Log.WarnContext(hc.Context(), "an export was cut", "conversation", c.ID, "error", err)
+		hc.SetHeader("Content-Disposition",
+			mime.FormatMediaType("attachment", map[string]string{"filename": name}))
+		if err := write(hc.Context(), hc.BodyWriter()); err != nil {
+			a.Log.WarnContext(hc.Context(), "an export was cut", "error", err)
 			panic(http.ErrAbortHandler) // half a file must not look like all of it
 		}
-	}}, nil
+	}}
 }
 
 // maxFileName is the greatest length of a file's name in characters, without its suffix.

@@ -20,6 +20,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
@@ -116,6 +117,7 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 		ML:           ml,
 		DefaultModel: o.model,
 		Log:          log,
+		Owner:        tokenOwner,
 		Draining:     srv.Draining,
 	}); err != nil {
 		t.Fatal(err)
@@ -149,6 +151,14 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	})
 
 	return i
+}
+
+// tokenOwner takes the tokens "for NAME".
+func tokenOwner(_ context.Context, token string) (string, error) {
+	if owner, ok := strings.CutPrefix(token, "for "); ok {
+		return owner, nil
+	}
+	return "", identity.ErrInvalid
 }
 
 // stack is one backend with its peers.

@@ -64,7 +64,8 @@ func (s *Store) Create(
 
 	keys, script := s.key.ofConversation(owner, id), s.scripts.create
 	if key != "" {
-		keys, script = append(keys, s.key.message(owner, key)), script.repeated()
+		keys = append(keys, s.key.message(owner, key), s.key.requests(owner))
+		script = script.repeated()
 	}
 
 	now := storedNow()
@@ -241,8 +242,8 @@ func (s *Store) Delete(ctx context.Context, owner, id string) (generation string
 			}
 		}
 
-		reply, err := s.run(ctx, s.scripts.del, keys, id, owner, millis(s.opts.Keep),
-			c.Generation).Text()
+		reply, err := s.run(ctx, s.scripts.del, keys, id, owner,
+			millis(min(s.opts.Keep, deletedKept)), c.Generation).Text()
 		if err != nil {
 			return "", fmt.Errorf("delete a conversation: %w", err)
 		}
@@ -260,6 +261,10 @@ func (s *Store) Delete(ctx context.Context, owner, id string) (generation string
 		// An answer began or ended in between: look again.
 	}
 }
+
+// deletedKept is how long the end of an answer is kept that was being written in a conversation when
+// it was deleted: for those who read it then.
+const deletedKept = time.Minute
 
 // longestAnswer bounds the time from an answer's begin to its end, its waiting and its takeovers
 // included.

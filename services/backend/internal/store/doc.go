@@ -5,10 +5,12 @@
 //	owner:<owner>:conversations   sorted set  the owner's conversation ids, by the time of their
 //	                                          last change (ms)
 //	owner:<owner>:usage           hash        the bytes of each conversation's messages by its id,
-//	                                          and their total
+//	                                          and their total; erased: the time (ms) until which
+//	                                          nothing new is stored, after an Erase
 //	owner:<owner>:message:<key>   hash        of a message or a new conversation with an idempotency
 //	                                          key: its digest, answer (generation) and conversation,
 //	                                          and acknowledged once it was sent again
+//	owner:<owner>:requests        sorted set  the names of the keys before this, by when they expire
 //	conversation:<id>             hash        owner, title, model, created_at, updated_at (ms),
 //	                                          generation: the id of the answer being written, absent
 //	                                          if there is none
@@ -84,6 +86,12 @@
 // that came since. They go in the script that stores it, with their events and out of the account,
 // and come back in the one that takes it back, but for the events. No former version of an answer
 // is kept.
+//
+// # Nothing is left
+//
+// Erase deletes all of an owner: it marks the owner first, in the account, and each script that
+// stores something new looks there. So what another request stores is either there before the mark,
+// and found, or refused. The keys of requests are found by their list.
 //
 // # When Redis fails
 //

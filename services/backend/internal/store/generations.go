@@ -196,7 +196,8 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 
 	keys, script, sent := s.keys(b.Generation), s.scripts.begin, ""
 	if t.Key != "" {
-		keys, script = append(keys, s.key.message(t.Owner, t.Key)), script.repeated()
+		keys = append(keys, s.key.message(t.Owner, t.Key), s.key.requests(t.Owner))
+		script = script.repeated()
 		sent = t.digest()
 	}
 

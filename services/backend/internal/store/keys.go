@@ -25,6 +25,9 @@ func (k keyspace) message(owner, key string) string {
 	return k.of(owner, "owner", owner, "message", key)
 }
 
+// requests is where the names are of what message returns.
+func (k keyspace) requests(owner string) string { return k.of(owner, "owner", owner, "requests") }
+
 func (k keyspace) conversation(owner, id string) string { return k.of(owner, "conversation", id) }
 func (k keyspace) messages(owner, id string) string {
 	return k.of(owner, "conversation", id, "messages")

@@ -50,6 +50,9 @@ var (
 	// ErrTooMany reports that the owner has Options.MaxConversations.
 	ErrTooMany = errors.New("the owner has too many conversations")
 
+	// ErrErased reports that the owner's data are being erased, or were a moment ago.
+	ErrErased = errors.New("the owner's data are being erased")
+
 	// ErrLost reports that Redis no longer holds all of the answer's text that it took: a server
 	// took over that had not got it.
 	ErrLost = errors.New("a part of the answer is lost")
@@ -74,6 +77,7 @@ var refusals = map[string]error{
 	"mismatch":      ErrKeyReused,
 	"bytes":         ErrTooMuch,
 	"conversations": ErrTooMany,
+	"erased":        ErrErased,
 }
 
 // Options say how Redis is reached and how long things are kept.

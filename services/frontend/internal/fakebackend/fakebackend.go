@@ -261,6 +261,8 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"GET /api/generations/{id}/events": b.events,
 		"DELETE /api/generations/{id}":     b.stop,
 		"GET /api/conversations":           b.list,
+		"DELETE /api/conversations":        b.removeAll,
+		"GET /api/conversations/export":    b.exportAll,
 		"GET /api/conversations/{id}":      b.read,
 		"PATCH /api/conversations/{id}":    b.rename,
 		"DELETE /api/conversations/{id}":   b.remove,
@@ -306,6 +308,30 @@ func (b *Backend) own(r *http.Request, id string) *conversation {
 		return c
 	}
 	return nil
+}
+
+// exportAll exports in JSON alone.
+func (b *Backend) exportAll(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := backendapi.All{Conversations: []backendapi.ConversationDetail{}}
+	for id := range b.conversations {
+		if c := b.own(r, id); c != nil {
+			all.Conversations = append(all.Conversations, c.ConversationDetail)
+		}
+	}
+	wire.WriteJSON(w, http.StatusOK, all)
+}
+
+func (b *Backend) removeAll(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id := range b.conversations {
+		if b.own(r, id) != nil {
+			delete(b.conversations, id)
+		}
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 func (b *Backend) chat(w http.ResponseWriter, r *http.Request) {

@@ -231,6 +231,7 @@ func TestScreenshotsSignIn(t *testing.T) {
 				b := newBrowser(t, size.w, size.h)
 				b.expect("403")
 				b.expect("422")
+				b.expect("409")
 				shot := func(name string) {
 					b.noOverflow()
 					b.screenshot(fmt.Sprintf("%s-%s-%s", name, size.name, scheme))
@@ -254,7 +255,9 @@ func TestScreenshotsSignIn(t *testing.T) {
 					shot("drawer-signed-in")
 				}
 
-				for _, page := range []string{"/account", "/account/sessions", "/account/users"} {
+				for _, page := range []string{
+					"/account", "/account/sessions", "/account/data", "/account/users",
+				} {
 					b.do(chromedp.Navigate(at + page))
 					shot("gate" + regexp.MustCompile(`/`).ReplaceAllString(page, "-"))
 				}
@@ -267,6 +270,15 @@ func TestScreenshotsSignIn(t *testing.T) {
 				b.do(chromedp.Click("form:last-of-type button[value=remove]"))
 				b.wait("document.querySelector('.banner') !== null")
 				shot("removed")
+
+				b.do(chromedp.Navigate(at+"/account/data"),
+					chromedp.SendKeys("input[name=current]", "wrong\r"))
+				b.wait("document.querySelector('.banner.bad') !== null")
+				shot("erase-refused")
+				b.do(chromedp.SendKeys("input[name=current]", signInPassword+"\r"))
+				b.wait("document.querySelector('a[href=\"/sign-in\"]') !== null || " +
+					"document.body.innerText.includes('another admin')")
+				shot("erased")
 			})
 		}
 	}

@@ -229,10 +229,7 @@ func (a *Accounts) Remove(ctx context.Context, name string) error {
 
 	account, err := a.stored(ctx, name)
 	if err == nil && !account.Removed {
-		account, err = a.change(ctx, name, func(account *Account) error {
-			account.Removed = true
-			return nil
-		})
+		account, err = a.change(ctx, name, remove)
 	}
 
 	switch {
@@ -245,7 +242,7 @@ func (a *Accounts) Remove(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removalTime)
 	defer cancel()
 	id := a.names.Of(Issuer, account.Subject)
-	errs := []error{a.sessions.EndAll(ctx, id, "")}
+	errs := []error{a.sessions.EndAll(ctx, id, ""), a.forgetBrowsers(ctx, id)}
 	for _, f := range a.removed {
 		errs = append(errs, f(ctx, id))
 	}

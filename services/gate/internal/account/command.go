@@ -18,7 +18,9 @@ const usage = `usage: gate user list
        gate user reset NAME                let somebody choose a new password
        gate user admin|member NAME         say what somebody may do
        gate user groups NAME [GROUP...]    say of which groups somebody is
-       gate user remove NAME               remove an account or an invitation`
+       gate user remove NAME               remove an account or an invitation
+       gate user erase PERSON              erase all that is stored of somebody
+       gate user move FROM TO              give somebody's conversations to somebody else`
 
 // Command runs the command line of `gate user`. The page for a code is at the site.
 func (a *Accounts) Command(ctx context.Context, args []string, site string, out io.Writer) error {

@@ -38,15 +38,39 @@ func (a *Accounts) known(r *http.Request, name string) (string, error) {
 	return browser, nil
 }
 
+// knownOf returns the name in Redis of the index of the browsers that the account of the person
+// with the id knows, by which all are forgotten.
+func knownOf(id string) string { return "gate:known-of:" + id }
+
 // remember has the account know the browser.
 func (a *Accounts) remember(
-	ctx context.Context, w http.ResponseWriter, r *http.Request, name string,
+	ctx context.Context, w http.ResponseWriter, r *http.Request, account *Account,
 ) error {
 	browser := cmp.Or(cookie.Get(r, knownCookie, session.Secure(r)), rand.Text())
-	if err := a.store.Set(ctx, a.knownKey(browser, name), "1", knownLife); err != nil {
+	key, index := a.knownKey(browser, account.Name), knownOf(a.names.Of(Issuer, account.Subject))
+	if err := a.store.AddToIndex(ctx, index, key, time.Now().Add(knownLife)); err != nil {
+		return err
+	}
+	if err := a.store.Set(ctx, key, "1", knownLife); err != nil {
 		return err
 	}
 
 	cookie.Set(w, knownCookie, browser, knownLife, session.Secure(r))
+	return nil
+}
+
+// forgetBrowsers has the account of the person with the id know no browser.
+func (a *Accounts) forgetBrowsers(ctx context.Context, id string) error {
+	known, err := a.store.Index(ctx, knownOf(id))
+	if err != nil {
+		return err
+	}
+
+	for _, key := range append(known, knownOf(id)) { // the index goes last
+		if _, err := a.store.Delete(ctx, key); err != nil {
+			return err
+		}
+	}
+
 	return nil
 }

@@ -142,7 +142,7 @@ func (s *Site) sources(r *http.Request, name string) ([]source, error) {
 
 // admit signs the person in, and sends the browser back to where it came from.
 func (s *Site) admit(w http.ResponseWriter, r *http.Request, account *Account, back string) {
-	err := s.accounts.remember(r.Context(), w, r, account.Name)
+	err := s.accounts.remember(r.Context(), w, r, account)
 	if err == nil {
 		err = s.begin(w, r, account)
 	}
@@ -200,36 +200,20 @@ func (s *Site) accept(w http.ResponseWriter, r *http.Request) {
 // this one has a new token.
 func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 	me, ctx, password := session.From(r.Context()), r.Context(), r.PostFormValue("password")
-	bounds := source{byPassword, me.ID}
-	wait, err := s.limit.attempt(ctx, bounds)
+	status, alert, err := s.prove(w, r)
 	if err != nil {
 		s.unavailable(w, r, err)
 		return
 	}
 
-	if wait > 0 {
-		s.Account(w, r, http.StatusTooManyRequests, later(w, wait), "")
-		return
-	}
-
-	account, err := s.accounts.Find(ctx, me.Name)
-	if err != nil {
-		s.unavailable(w, r, err)
-		return
-	}
-
-	same, err := s.accounts.hasher.matches(ctx, account, r.PostFormValue("current"))
-	if err != nil {
-		s.unavailable(w, r, err)
+	if status != 0 {
+		s.Account(w, r, status, alert, "")
 		return
 	}
 
 	refuse := func(alert string) { s.Account(w, r, http.StatusUnprocessableEntity, alert, "") }
 	unfit := check(me.Name, password)
 	switch {
-	case !same:
-		refuse("The password now is another one.")
-		return
 	case password != r.PostFormValue("again"):
 		refuse("The new passwords are not the same.")
 		return
@@ -238,6 +222,7 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	var account *Account
 	hash, err := s.accounts.hasher.hash(ctx, password)
 	if err == nil {
 		account, err = s.accounts.setPassword(ctx, me.Name, me.Ref, func(a *Account) error {
@@ -247,7 +232,7 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 	}
 
 	if err == nil {
-		err = s.limit.forget(ctx, bounds)
+		err = s.limit.forget(ctx, source{byPassword, me.ID})
 	}
 	if err == nil {
 		err = s.begin(w, r, account)
@@ -259,6 +244,44 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 	}
 
 	s.Account(w, r, http.StatusOK, "", "The password has been changed.")
+}
+
+// prove checks that the form has the password of who is signed in. Otherwise it returns the status
+// and what to say. An attempt counts until limiter.forget, also one with the right password.
+func (s *Site) prove(
+	w http.ResponseWriter, r *http.Request,
+) (status int, alert string, err error) {
+	me, ctx := session.From(r.Context()), r.Context()
+	wait, err := s.limit.attempt(ctx, source{byPassword, me.ID})
+	if err != nil {
+		return 0, "", err
+	}
+
+	if wait > 0 {
+		return http.StatusTooManyRequests, later(w, wait), nil
+	}
+
+	account, err := s.accounts.Find(ctx, me.Name)
+	if err != nil {
+		return 0, "", err
+	}
+
+	same, err := s.accounts.hasher.matches(ctx, account, r.PostFormValue("current"))
+	if err == nil && !same {
+		return http.StatusUnprocessableEntity, "The password now is another one.", nil
+	}
+
+	return 0, "", err
+}
+
+// Confirm is an owndata.Site's: it checks the password of who is signed in.
+func (s *Site) Confirm(
+	w http.ResponseWriter, r *http.Request,
+) (status int, alert string, err error) {
+	if status, alert, err = s.prove(w, r); err == nil && status == 0 {
+		err = s.limit.forget(r.Context(), source{byPassword, session.From(r.Context()).ID})
+	}
+	return status, alert, err
 }
 
 // unavailable answers a request that cannot be decided now.

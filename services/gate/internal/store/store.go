@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
@@ -48,6 +49,37 @@ func (s *Store) Set(ctx context.Context, key, value string, life time.Duration) 
 // Publish stores a value that other services have to know, for a time.
 func (s *Store) Publish(ctx context.Context, key, value string, life time.Duration) error {
 	return redisclient.Publish(ctx, s.rdb, key, value, life)
+}
+
+// rewriteTries is how often a rewrite is asked for that another one is in the way of, once a second.
+const rewriteTries = 30
+
+// Rewrite has Redis write its append-only file anew, in the background, without what was deleted
+// before. A file that is being rewritten may still have it: the next rewrite counts.
+func (s *Store) Rewrite(ctx context.Context) error {
+	rewrite := func(ctx context.Context, c redis.UniversalClient) error {
+		for try := 1; ; try++ {
+			err := c.BgRewriteAOF(ctx).Err()
+			if err == nil || !strings.Contains(err.Error(), "already in progress") ||
+				try == rewriteTries {
+				return err
+			}
+
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Second):
+			}
+		}
+	}
+
+	cluster, ok := s.rdb.(*redis.ClusterClient)
+	if !ok {
+		return rewrite(ctx, s.rdb)
+	}
+	return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		return rewrite(ctx, c)
+	})
 }
 
 // Claim stores the value with the key if nothing is stored there, and returns what is there then.

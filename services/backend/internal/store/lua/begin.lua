@@ -1,8 +1,8 @@
 #!lua
 -- Stores the user's message and the message of an answer that begins. Without memory it is not run
 -- at all.
--- KEYS conversation, messages, list, usage, generation, events, text, thinking, replaced, the
--- message's key if it has one, and all keys of the answers that are replaced
+-- KEYS conversation, messages, list, usage, generation, events, text, thinking, replaced, if the
+-- message has a key, it and its owner's requests, and all keys of the answers that are replaced
 -- ARGV id, owner, title, model, now, ttl, generation id, user message, assistant message, start
 -- event, lease, former lease,
 --      greatest number of messages, '1' to create the conversation, greatest number of messages and
@@ -10,8 +10,8 @@
 --      the message, or '' if it has no key, time its key is known, place of the first message that
 --      is replaced, '' if none is, or -1 if it is not there, the first and the last answer that are
 --      replaced, time that the replaced messages are kept
--- Returns 'missing', 'busy', 'changed', 'full', 'bytes', 'conversations', what known returns, or
--- 'ok', the title, the model and the time of the last change before this, the last messages before
+-- Returns 'missing', 'busy', 'changed', 'full', 'erased', 'bytes', 'conversations', what known
+-- returns, or 'ok', the title, the model and the time of the last change before this, the last messages before
 -- these, and how many there are before those.
 local conversation, messages, list, usage, generation, events = unpack(KEYS, 1, 6)
 local replaced, key, first = KEYS[9], nil, tonumber(ARGV[21])
@@ -46,7 +46,7 @@ if exceeded then
 end
 if first then
   redis.call('PEXPIRE', replaced, ARGV[24])
-  for k = key and 11 or 10, #KEYS do redis.call('UNLINK', KEYS[k]) end
+  for k = key and 12 or 10, #KEYS do redis.call('UNLINK', KEYS[k]) end
 end
 local before_title, before_model, before_change = unpack(redis.call('HMGET', conversation, 'title',
   'model', 'updated_at'))
@@ -67,6 +67,7 @@ keep(ttl, generation, events)
 if key then
   redis.call('HSET', key, 'digest', ARGV[19], 'generation', ARGV[7], 'conversation', id)
   redis.call('PEXPIRE', key, ARGV[20])
+  remember(KEYS[11], key, tonumber(ARGV[20]))
 end
 for k, v in ipairs({'ok', before_title or '', before_model or '', before_change or '',
   tostring(earlier)}) do

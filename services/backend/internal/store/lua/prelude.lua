@@ -50,10 +50,24 @@ local function forget(usage, id)
   if bytes then account(usage, id, -tonumber(bytes)) end
 end
 
+-- remember notes the key of a request among its owner's, so that all can be found again.
+local function remember(requests, key, life)
+  local now = now_ms()
+  redis.call('ZREMRANGEBYSCORE', requests, '-inf', now)
+  redis.call('ZADD', requests, now + life, key)
+  redis.call('PEXPIRE', requests, life)
+end
+
 -- room returns which bound of an owner further bytes, or one more conversation, would exceed: 'bytes',
 -- 'conversations' or nil. Conversations that have expired since, or were deleted by an instance
--- that keeps no account, are taken out of it first.
+-- that keeps no account, are taken out of it first. It returns 'erased' for an owner whose data are
+-- being erased.
 local function room(list, usage, now, ttl, bytes, max_bytes, conversations, max_conversations)
+  local erased = redis.call('HGET', usage, 'erased')
+  if erased then
+    if tonumber(erased) > now_ms() then return 'erased' end
+    redis.call('HDEL', usage, 'erased')
+  end
   local dead = ttl > 0 and tonumber(now) - ttl or 0
   if conversations > 0 then
     redis.call('ZREMRANGEBYSCORE', list, '-inf', '(' .. dead)

@@ -1,0 +1,203 @@
+// Package owndata gives people all that is stored of them, and erases it.
+//
+// The gate has sessions and keys itself. Conversations are the backend's, which is asked through
+// the frontend, as for the pages, in the person's name.
+package owndata
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+)
+
+// conversationsPath is where all conversations of a person are.
+const conversationsPath = "/api/conversations"
+
+// eraseTime bounds an erasure, which goes on after whoever asked for it has gone.
+const eraseTime = 2 * time.Minute
+
+// Data is what is stored of people.
+type Data struct {
+	store    *store.Store
+	frontend *hop.Client
+	sign     func(identity.Person) string
+	sessions *session.Manager
+	keys     *apikey.Keys
+}
+
+// New returns what is stored: conversations behind the frontend, which takes the tokens that sign
+// makes, sessions and keys.
+func New(
+	st *store.Store, frontend *hop.Client, sign func(identity.Person) string,
+	sessions *session.Manager, keys *apikey.Keys,
+) *Data {
+	return &Data{st, frontend, sign, sessions, keys}
+}
+
+// Erase erases all that is stored of the person with the id, but for the account where there is
+// one, which goes last. What fails half-way can be done again. Whatever else is stored by a
+// person's id, such as counters of use, is erased here.
+func (d *Data) Erase(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTime)
+	defer cancel()
+
+	// The conversations go first, as they can fail: the person is signed in then, and tries again.
+	// From then on the backend takes nothing new for longer than requests of before are good.
+	resp, err := d.ask(ctx, http.MethodDelete, conversationsPath, id, nil)
+	if err != nil {
+		return fmt.Errorf("erase conversations: %w", err)
+	}
+
+	_ = resp.Body.Close()
+
+	return errors.Join(d.sessions.EndAll(ctx, id, ""), d.keys.RevokeAll(ctx, id))
+}
+
+// Rewrite has Redis forget what has been erased in its append-only file as well. It does so by
+// itself only when that has grown. A Redis of another owner may refuse it.
+func (d *Data) Rewrite(ctx context.Context) error {
+	return d.store.Rewrite(context.WithoutCancel(ctx))
+}
+
+// Move gives the conversations of the person with the first id to the one with the second id. Both
+// are signed out, and the first one's keys are revoked: they were made for somebody else. What
+// fails half-way can be done again.
+func (d *Data) Move(ctx context.Context, from, to string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTime)
+	defer cancel()
+	for _, id := range []string{from, to} {
+		if err := d.sessions.EndAll(ctx, id, ""); err != nil {
+			return err
+		}
+	}
+
+	// The token of the other person says that it is the gate that moves them.
+	consent := backendapi.Take{From: d.sign(identity.Person{ID: from})}
+	resp, err := d.ask(hop.Repeatable(ctx), http.MethodPost, conversationsPath+"/take", to, consent)
+	if err != nil {
+		return fmt.Errorf("move conversations: %w", err)
+	}
+
+	_ = resp.Body.Close()
+
+	return d.keys.RevokeAll(ctx, from)
+}
+
+// ask asks the backend in the name of the person with the id.
+func (d *Data) ask(
+	ctx context.Context, method, path, id string, body any,
+) (*http.Response, error) {
+	token := d.sign(identity.Person{ID: id})
+	header := http.Header{"Authorization": {identity.Authorization(token)}}
+	return d.frontend.Do(ctx, method, path, body, header)
+}
+
+// Account is what is known of a person.
+type Account struct {
+	Name    string   `json:"name"`
+	Issuer  string   `json:"issuer"`
+	Subject string   `json:"subject"`
+	Admin   bool     `json:"admin"`
+	Groups  []string `json:"groups"`
+}
+
+// Session is a session as an export has it.
+type Session struct {
+	Browser string    `json:"browser"`
+	Address string    `json:"address"`
+	Since   time.Time `json:"since"`
+	Seen    time.Time `json:"last_used"`
+	Ends    time.Time `json:"ends"`
+}
+
+// Key is a key as an export has it: with nothing of the secret.
+type Key struct {
+	Name    string         `json:"name"`
+	Scopes  []apikey.Scope `json:"scopes"`
+	Made    time.Time      `json:"made"`
+	Expires time.Time      `json:"expires,omitzero"`
+	Used    time.Time      `json:"last_used,omitzero"`
+}
+
+// Summary is an export without the conversations.
+type Summary struct {
+	Account  Account   `json:"account"`
+	Sessions []Session `json:"sessions"`
+	Keys     []Key     `json:"keys"`
+}
+
+// The formats of an export: JSON of all, and a ZIP archive with the conversations in Markdown.
+const (
+	JSON     = "json"
+	Markdown = "markdown"
+)
+
+// Export returns all that is stored of the person who is signed in. The caller reads it, as it
+// comes, and closes it.
+func (d *Data) Export(
+	ctx context.Context, me *session.Session, format string,
+) (io.ReadCloser, error) {
+	var head []byte
+	if format == JSON {
+		s, err := d.summary(ctx, me)
+		if err != nil {
+			return nil, err
+		}
+		if head, err = json.MarshalIndent(s, "", "  "); err != nil {
+			return nil, fmt.Errorf("export: %w", err)
+		}
+	}
+
+	resp, err := d.ask(ctx, http.MethodGet, conversationsPath+"/export?format="+format, me.ID, nil)
+	if err != nil {
+		return nil, fmt.Errorf("export conversations: %w", err)
+	}
+	if head == nil {
+		return resp.Body, nil
+	}
+
+	return joined(head, resp.Body)
+}
+
+// summary returns what the gate itself knows of the person.
+func (d *Data) summary(ctx context.Context, me *session.Session) (Summary, error) {
+	s := Summary{
+		Account: Account{me.Name, me.Issuer, me.Subject, me.Admin,
+			append([]string{}, me.Groups...)},
+		Sessions: []Session{},
+		Keys:     []Key{},
+	}
+
+	sessions, err := d.sessions.List(ctx, me.ID)
+	if err != nil {
+		return s, err
+	}
+
+	for _, x := range sessions {
+		s.Sessions = append(s.Sessions, Session{
+			x.Browser, x.Address, x.Since.UTC(), x.Seen.UTC(), x.Deadline.UTC(),
+		})
+	}
+
+	keys, err := d.keys.List(ctx, me.ID)
+	if err != nil {
+		return s, err
+	}
+
+	for _, k := range keys {
+		s.Keys = append(s.Keys, Key{k.Name, k.Scopes, k.Made, k.Expires, k.Used})
+	}
+
+	return s, nil
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+)
+
+// dataUsage is the error for a command line that is none.
+const dataUsage = `usage: gate user erase PERSON   erase all that is stored of somebody
+       gate user move FROM TO     give somebody's conversations to somebody else
+
+A person is account:NAME, ISSUER#SUBJECT, or as the stack's own sign-in knows people: the
+name of an account, or the subject at the provider.`
+
+// dataCommand runs the commands that are about people's data.
+type dataCommand struct {
+	cfg      gateenv.Config
+	store    *store.Store
+	names    *pseudonym.Names
+	accounts *account.Accounts
+	sessions *session.Manager
+	keys     *apikey.Keys
+}
+
+// run runs the command line.
+func (c *dataCommand) run(ctx context.Context, args []string, stdout io.Writer) error {
+	for _, word := range args[1:] {
+		if word == "" || strings.HasPrefix(word, "-") {
+			return errors.New(dataUsage)
+		}
+	}
+
+	signer := identity.NewSigner(identity.Gate)
+	if err := signer.Publish(ctx, c.store.Publish); err != nil {
+		return err
+	}
+
+	sign := func(p identity.Person) string { return signer.Sign(p, identity.Backend) }
+	frontend := hop.New("frontend", c.cfg.FrontendURL)
+	data := owndata.New(c.store, frontend, sign, c.sessions, c.keys)
+	var said string
+	var err error
+	switch {
+	case args[0] == "erase" && len(args) == 2:
+		said, err = c.erase(ctx, data, args[1])
+	case args[0] == "move" && len(args) == 3:
+		said, err = c.move(ctx, data, args[1], args[2])
+	default:
+		err = errors.New(dataUsage)
+	}
+
+	if err != nil {
+		return err
+	}
+
+	_, err = fmt.Fprintln(stdout, said)
+	return err
+}
+
+// erase erases all that is stored of the person, and returns what to say.
+func (c *dataCommand) erase(
+	ctx context.Context, data *owndata.Data, who string,
+) (said string, err error) {
+	if name, ok := c.account(who); ok {
+		err = c.accounts.Erase(ctx, name, data.Erase)
+	} else {
+		err = data.Erase(ctx, c.provided(who))
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", who, err)
+	}
+
+	said = fmt.Sprintf("All that was stored of %s has been erased.", who)
+	if err := data.Rewrite(ctx); err != nil {
+		said += fmt.Sprintf(" Redis does not write its append-only file anew, which has it until "+
+			"then: %v.", err)
+	}
+
+	return said, nil
+}
+
+// move gives the conversations of one person to another one, and returns what to say.
+func (c *dataCommand) move(
+	ctx context.Context, data *owndata.Data, from, to string,
+) (said string, err error) {
+	var ids [2]string
+	for i, who := range []string{from, to} {
+		if ids[i], err = c.id(ctx, who); err != nil {
+			return "", fmt.Errorf("%s: %w", who, err)
+		}
+	}
+
+	if ids[0] == ids[1] {
+		return "", fmt.Errorf("%s and %s are the same person", from, to)
+	}
+
+	if err := data.Move(ctx, ids[0], ids[1]); err != nil {
+		return "", fmt.Errorf("%s to %s: %w", from, to, err)
+	}
+
+	return fmt.Sprintf("%s has the conversations of %s now. Both have to sign in again; the keys of "+
+		"%s are revoked.", to, from, from), nil
+}
+
+// account returns the name of the account of a person, or reports that another issuer knows them.
+func (c *dataCommand) account(who string) (name string, ok bool) {
+	name, ok = strings.CutPrefix(who, "account:")
+	return name, ok || c.cfg.SignIn == gateenv.Accounts && !strings.Contains(who, "://")
+}
+
+// provided returns the id of a person whom a provider knows.
+func (c *dataCommand) provided(who string) string {
+	if issuer, subject, ok := strings.Cut(who, "#"); ok && strings.Contains(issuer, "://") {
+		return c.names.Of(issuer, subject)
+	}
+	return c.names.Of(c.cfg.Issuer, who)
+}
+
+// id returns the person's id.
+func (c *dataCommand) id(ctx context.Context, who string) (string, error) {
+	if name, ok := c.account(who); ok {
+		return c.accounts.ID(ctx, name)
+	}
+	return c.provided(who), nil
+}
