@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
 
@@ -24,19 +26,8 @@ func TestHealthcare(t *testing.T) {
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", "no-way-out-of-here")
 
-	weights := filepath.Join(t.TempDir(), "tiny.gguf")
-	f, err := os.Create(weights)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(tinymodel.Write(f), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-
-	missing := []string{
-		"the base model llama3 is not in Ollama",
-		"codexctl model pull " + stack + " llama3", "codexctl model import " + stack + " FILE.gguf",
-	}
+	weights := tinyWeights(t)
+	missing := missingModel(stack)
 	c.refused(t, stack, 5*time.Minute, missing...)
 	c.refused(t, stack, 30*time.Second, missing...) // nothing to do but to find that out
 
@@ -67,5 +58,65 @@ func TestHealthcare(t *testing.T) {
 		sameContainers(t, before, c.containers(t, stack))
 	})
 
+	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// tinyWeights writes the tiny model's weights outside the checkout.
+func tinyWeights(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "tiny.gguf")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(tinymodel.Write(f), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// missingModel is what up says of a stack of healthcare without its base model.
+func missingModel(stack string) []string {
+	return []string{
+		"the base model llama3 is not in Ollama",
+		"codexctl model pull " + stack + " llama3", "codexctl model import " + stack + " FILE.gguf",
+	}
+}
+
+// TestKubernetesHealthcare brings the base model into two replicas of Ollama on a cluster, through
+// the API server.
+func TestKubernetesHealthcare(t *testing.T) {
+	kubeconfig, containerd := clusterWanted(t)
+	const stack = "e2e-cluster-model"
+	c := newCheckout(t)
+	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
+	c.settings(t, stack, "overlay: healthcare\ntarget: kubernetes\n"+
+		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n"+
+		"services: {ollama: {replicas: 2, cpu: 500m, memory: 1Gi}}")
+	c.usePulumi(t, stack)
+	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
+	c.secret(t, stack, "codexcontinue:redisPassword", "no-way-out-of-here")
+
+	weights := tinyWeights(t)
+	_, said, err := c.run(t, time.Minute, "bin/codexctl", "model", "import", stack, weights)
+	if err == nil || !strings.Contains(said, "`codexctl up "+stack+"` starts it") {
+		t.Errorf("before up, import says %q, %v", said, err)
+	}
+
+	out, said, err := c.run(t, 10*time.Minute,
+		"bin/codexctl", "up", stack, "--load", "--into", "containerd="+containerd)
+	for _, want := range missingModel(stack) {
+		if err == nil || !strings.Contains(said, want) {
+			t.Fatalf("up does not say %q, %v:\n%s\n%s", want, err, tail(out, 20), tail(said, 40))
+		}
+	}
+
+	_, said, err = c.run(t, time.Minute, "bin/codexctl", "model", "import", stack, weights)
+	if err != nil || strings.Count(said, "llama3:latest is there") != len(n.pods(t, stacks.Ollama)) {
+		t.Fatalf("import says\n%s\n%v", said, err)
+	}
+
+	c.must(t, 10*time.Minute, "bin/codexctl", "up", stack)
+	noChanges(t, c, stack)
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 }

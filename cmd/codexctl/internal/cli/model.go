@@ -174,7 +174,8 @@ func (a *App) putModel(
 		defer o.Close()
 
 		if err := answers(ctx, o); err != nil {
-			return fmt.Errorf("%s: %w", at, err)
+			return fmt.Errorf("%s: Ollama does not answer there: %w: `codexctl up %s` first", at, err,
+				t.name)
 		}
 		if err := o.Put(ctx, name, m, show.tell); err != nil {
 			return err
@@ -201,8 +202,8 @@ func (a *App) putModel(
 // dialer connects to an Ollama.
 type dialer = func(ctx context.Context) (net.Conn, error)
 
-// answerWithin is how long an Ollama that was just started may take to answer.
-const answerWithin = time.Minute
+// answerWithin is how long an Ollama may take to answer that was just started.
+const answerWithin = 30 * time.Second
 
 // answers waits until Ollama does.
 func answers(ctx context.Context, o *models.Ollama) error {

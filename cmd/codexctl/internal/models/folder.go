@@ -97,10 +97,12 @@ func namesIn(fsys fs.FS) []string {
 	if a, ok := fsys.(*archive); ok {
 		files = a.names()
 	} else {
-		_ = fs.WalkDir(fsys, ".", func(name string, _ fs.DirEntry, err error) error {
-			files = append(files, name)
-			return nil
-		})
+		for _, root := range []string{"manifests", "models/manifests"} {
+			_ = fs.WalkDir(fsys, root, func(name string, _ fs.DirEntry, _ error) error {
+				files = append(files, name)
+				return nil
+			})
+		}
 	}
 
 	for _, name := range files {
@@ -121,7 +123,10 @@ func read(fsys fs.FS, text []byte) (Model, error) {
 		return Model{}, fmt.Errorf("its manifest: %w", err)
 	}
 
-	m := Model{Request: api.CreateRequest{Files: map[string]string{}}}
+	m := Model{Request: api.CreateRequest{
+		Files:    map[string]string{},
+		Adapters: map[string]string{},
+	}}
 	if err := m.configure(fsys, list.Config); err != nil {
 		return Model{}, err
 	}
@@ -140,7 +145,7 @@ func read(fsys fs.FS, text []byte) (Model, error) {
 			m.Request.Files[file] = l.Digest
 			err = m.weights(fsys, l, kind == "model")
 		case "adapter":
-			m.Request.Adapters = map[string]string{file: l.Digest}
+			m.Request.Adapters[file] = l.Digest
 			err = m.weights(fsys, l, false)
 		case "template":
 			err = intoText(fsys, l, &m.Request.Template)
@@ -162,6 +167,9 @@ func read(fsys fs.FS, text []byte) (Model, error) {
 		}
 	}
 
+	if len(m.Request.Adapters) == 0 {
+		m.Request.Adapters = nil // Ollama takes an empty list for a mistake
+	}
 	if len(licenses) > 0 {
 		m.Request.License = licenses
 	}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -69,7 +70,9 @@ func (s server) show(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("%q %q %q %q", r.Template, r.System, strings.Fields(r.Parameters), r.License)
+	parameters := strings.Split(r.Parameters, "\n") // in any order
+	slices.Sort(parameters)
+	return fmt.Sprintf("%q %q %q %q", r.Template, r.System, parameters, r.License)
 }
 
 // told collects what is told of the progress.
