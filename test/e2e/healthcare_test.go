@@ -1,8 +1,14 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -58,7 +64,60 @@ func TestHealthcare(t *testing.T) {
 		sameContainers(t, before, c.containers(t, stack))
 	})
 
+	t.Run("from a registry", func(t *testing.T) {
+		name := oneModelRegistry(t, weights) + "/library/third"
+		c.must(t, time.Minute, "bin/codexctl", "model", "pull", stack, name)
+		list := c.must(t, time.Minute, "docker", "exec", c.containers(t, stack)["ollama"][0].ID,
+			"ollama", "list")
+		if !strings.Contains(list, "/library/third:latest") {
+			t.Errorf("Ollama has\n%s", list)
+		}
+	})
+
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
+}
+
+// oneModelRegistry serves a model of the weights by whatever name, as a registry does, and returns its
+// address.
+func oneModelRegistry(t *testing.T, weights string) string {
+	t.Helper()
+	content, err := os.ReadFile(weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	type part struct {
+		MediaType string `json:"mediaType"`
+		Digest    string `json:"digest"`
+		Size      int    `json:"size"`
+	}
+	blobs := map[string][]byte{}
+	add := func(kind string, content []byte) part {
+		digest := fmt.Sprintf("sha256:%x", sha256.Sum256(content))
+		blobs[digest] = content
+		return part{kind, digest, len(content)}
+	}
+	manifest, err := json.Marshal(map[string]any{
+		"config": add("application/vnd.docker.container.image.v1+json", []byte("{}")),
+		"layers": []part{add("application/vnd.ollama.image.model", content)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		what := blobs[path.Base(r.URL.Path)]
+		if strings.HasSuffix(r.URL.Path, "/manifests/latest") {
+			what = manifest
+		}
+		if what == nil {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write(what)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
 }
 
 // tinyWeights writes the tiny model's weights outside the checkout.
