@@ -46,7 +46,8 @@ func (c *Cluster) ForwardTo(service, pod string) *Forwarder {
 	return &Forwarder{c: c, service: service, only: pod}
 }
 
-// Dial returns a connection to a pod. What it cannot be forwarded for, failed is called with.
+// Dial returns a connection to a pod. It ends at once if it cannot be forwarded, and failed is called
+// with why.
 func (f *Forwarder) Dial(ctx context.Context, failed func(error)) net.Conn {
 	local, remote := net.Pipe()
 	go func() {
