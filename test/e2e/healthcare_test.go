@@ -24,7 +24,7 @@ import (
 // down, and beside an Ollama that runs.
 func TestHealthcare(t *testing.T) {
 	enabled(t)
-	const stack, port = "e2e-healthcare", "23080"
+	const stack, site = "e2e-healthcare", "http://127.0.0.1:23080"
 	c := newCheckout(t)
 	c.remove(t, stack)
 	c.settings(t, stack, "overlay: healthcare\nportOffset: 15000")
@@ -51,7 +51,9 @@ func TestHealthcare(t *testing.T) {
 	}
 
 	c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
-	chat(t, newBrowser(t), "http://127.0.0.1:"+port+"/")
+	b := newBrowser(t)
+	b.signIn(t, c.invite(t, stack, site, "ada", "--admin"), site)
+	chat(t, b, site+"/")
 	noChanges(t, c, stack)
 
 	t.Run("beside an Ollama that runs", func(t *testing.T) {
