@@ -321,7 +321,9 @@ func (s *Stack) applyModel(fsys fs.FS, base string) error {
 	}
 
 	edit(s, func(c *backendenv.Config) { c.DefaultModel = s.Model.Name })
+	server := s.Service(Ollama)
 	edit(s, func(c *mlenv.Config) {
+		c.NoDownload = server != nil && len(server.Outside) == 0
 		c.DefaultModel, c.BaseModel = s.Model.Name, base
 		c.ModelfilePath, c.ModelfileDigest = path.Join(modelfilesDir, inside), m.Digest
 	})

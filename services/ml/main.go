@@ -83,6 +83,8 @@ func options(cfg mlenv.Config) build.Options {
 		Modelfile: cfg.ModelfilePath,
 		Digest:    cfg.ModelfileDigest,
 		Base:      cfg.BaseModel,
+
+		NoDownload: cfg.NoDownload,
 	}
 }
 

@@ -10,6 +10,11 @@
 // While it waits it accepts connections to PORT+1, and closes them. By that ml knows that this
 // replica goes, and sends new requests to another one if there is one.
 //
+//	drain relay PORT
+//
+// connects its standard input and output to PORT in the container. By that codexctl reaches an
+// Ollama whose network has no way in.
+//
 // It uses the standard library only and is built without the repository's go.mod: an update of some
 // dependency must not make a new image, for which every Ollama would load its model again.
 package main
@@ -18,6 +23,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -49,7 +55,13 @@ func main() {
 // run returns the server's exit code.
 func run(args []string) (int, error) {
 	if len(args) < 2 {
-		return 2, errors.New("usage: drain PORT COMMAND [ARGS...]")
+		return 2, errors.New("usage: drain PORT COMMAND [ARGS...] | relay PORT")
+	}
+	if args[0] == "relay" {
+		if err := relay(args[1], os.Stdin, os.Stdout); err != nil {
+			return 1, err
+		}
+		return 0, nil
 	}
 
 	port, err := strconv.ParseUint(args[0], 10, 16)
@@ -83,6 +95,24 @@ func run(args []string) (int, error) {
 	}
 
 	return 0, err
+}
+
+// relay copies in to a connection to the port and what comes back to out, until the server ends the
+// connection.
+func relay(port string, in io.Reader, out io.Writer) error {
+	c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+
+	go func() {
+		_, _ = io.Copy(c, in) // a server that has enough says so, and ends the connection
+		_ = c.(*net.TCPConn).CloseWrite()
+	}()
+
+	_, err = io.Copy(out, c)
+	return err
 }
 
 // drain waits until no connection is left that came in newsTime, a second signal comes, or the

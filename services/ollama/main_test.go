@@ -255,3 +255,41 @@ func TestRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestRelay: what comes in reaches the server, and what it answers comes out, until both are done.
+func TestRelay(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		text, _ := io.ReadAll(c) // to the end of what is sent
+		fmt.Fprintf(c, "got %d bytes", len(text))
+		c.Close()
+	}()
+
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var out strings.Builder
+	sent := strings.Repeat("weights ", 1<<17)
+	if err := relay(port, strings.NewReader(sent), &out); err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("got %d bytes", len(sent)); out.String() != want {
+		t.Errorf("answered %q, want %q", out.String(), want)
+	}
+
+	l.Close()
+	if code, err := run([]string{"relay", port}); code != 1 || err == nil {
+		t.Errorf("to a port that nobody listens on: %d, %v", code, err)
+	}
+}

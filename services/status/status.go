@@ -2,6 +2,8 @@
 package status
 
 import (
+	"strings"
+
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 )
@@ -18,6 +20,20 @@ const (
 	ModelReady   = mlapi.BuildReady
 	ModelFailed  = mlapi.BuildFailed
 )
+
+// MissingBase returns the base model that a line of ml's log says is missing, if it does.
+func MissingBase(line string) (base string, ok bool) {
+	before, after, _ := strings.Cut(mlapi.MissingText("\x00"), "\x00")
+	_, rest, ok := strings.Cut(line, before)
+	if !ok {
+		return "", false
+	}
+	base, _, ok = strings.Cut(rest, after)
+	return base, ok
+}
+
+// MissingText says that a base model is missing.
+func MissingText(base string) string { return mlapi.MissingText(base) }
 
 type (
 	// Status is the response.

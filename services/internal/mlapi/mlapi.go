@@ -189,8 +189,18 @@ type Build struct {
 	// Error tells why the state is failed, and what to do.
 	Error string `json:"error,omitempty"`
 
+	// Missing is the base model for want of which the state is failed, and which somebody has to
+	// put into Ollama. It goes on by itself when the model is there.
+	Missing string `json:"missing,omitempty"`
+
 	// Digest is the digest of the Modelfile, and of what it names, from which the model is built.
 	Digest string `json:"digest,omitempty"`
+}
+
+// MissingText says that Ollama lacks the base model. The command knows it by these words where it
+// has no more than a log.
+func MissingText(base string) string {
+	return "the base model " + base + " is not in Ollama, which has no way out to download it"
 }
 
 // Models is the response of GET /models.

@@ -36,6 +36,10 @@ type Config struct {
 	// BaseModel replaces the Modelfile's FROM; empty keeps it.
 	BaseModel string `env:"BASE_MODEL" optional:"true"`
 
+	// NoDownload is set where Ollama has no way out: a base model that it lacks is not asked for at
+	// a registry, and somebody has to put it there.
+	NoDownload bool `env:"NO_DOWNLOAD" optional:"true"`
+
 	// MaxParallel is how many requests a replica of Ollama is to have at once: all ml together send
 	// so many times the number of replicas.
 	MaxParallel int `env:"MAX_PARALLEL,required"`

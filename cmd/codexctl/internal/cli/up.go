@@ -253,7 +253,7 @@ func (a *App) explainUp(
 func (a *App) notUp(
 	ctx context.Context, p platform, stack stacks.Stack, name string, problems []failure.Problem,
 ) error {
-	failure.Print(a.err, problems)
+	failure.Print(a.err, withMissingModel(problems, name))
 	list, err := p.Replicas(ctx, "")
 	if err != nil {
 		return errReported
@@ -337,6 +337,12 @@ func (a *App) explainModel(
 		a.say("interrupted while waiting for the model: the stack is up and goes on with it "+
 			"(`codexctl status %s`)",
 			name)
+		return errReported
+	}
+
+	if failed, ok := errors.AsType[*modelwait.FailedError](err); ok && failed.Model.Missing != "" {
+		failure.Print(a.err, []failure.Problem{missingModel(failed.Model.Missing, name)})
+		a.say("The containers are up; only the model is missing.")
 		return errReported
 	}
 

@@ -24,6 +24,9 @@ type Forwarder struct {
 	c       *Cluster
 	service string
 
+	// only is the one pod to forward to; empty is any.
+	only string
+
 	mu   sync.Mutex
 	conn httpstream.Connection
 
@@ -36,6 +39,24 @@ type Forwarder struct {
 // Forward returns a forwarder to the service's pods. The caller closes it.
 func (c *Cluster) Forward(service string) *Forwarder {
 	return &Forwarder{c: c, service: service}
+}
+
+// ForwardTo returns a forwarder to one pod of the service. The caller closes it.
+func (c *Cluster) ForwardTo(service, pod string) *Forwarder {
+	return &Forwarder{c: c, service: service, only: pod}
+}
+
+// Dial returns a connection to a pod. It ends at once if it cannot be forwarded, and failed is called
+// with why.
+func (f *Forwarder) Dial(ctx context.Context, failed func(error)) net.Conn {
+	local, remote := net.Pipe()
+	go func() {
+		defer remote.Close()
+		if err := f.forward(ctx, remote); err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+	}()
+	return local
 }
 
 // Serve forwards the connections that l accepts until the context ends or l is closed. It calls
@@ -159,7 +180,7 @@ func (f *Forwarder) connection(ctx context.Context) (httpstream.Connection, erro
 	name, port := "", 0
 	for i := range pods {
 		p := &pods[i]
-		if ofJob(p) || p.DeletionTimestamp != nil || !ready(p) {
+		if ofJob(p) || p.DeletionTimestamp != nil || !ready(p) || f.only != "" && p.Name != f.only {
 			continue
 		}
 		if name = p.Name; len(p.Spec.Containers[0].Ports) > 0 {

@@ -16,6 +16,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/client"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
 // Command is a command that runs once, in a container of its own.
@@ -29,6 +31,12 @@ type Command struct {
 	// Service is what the container is like: its image, user, limits and mounts. The container has
 	// nothing else of it, such as its environment, files, networks and ports.
 	Service types.ServiceConfig
+
+	// Env are the container's variables.
+	Env []string
+
+	// Network is the one that the container is in; empty is the engine's default.
+	Network string
 
 	// Volumes are those that the mounts name. They are made if they are not there.
 	Volumes types.Volumes
@@ -50,40 +58,15 @@ const (
 // Run runs the command and returns its exit code. The container is removed when the command ends,
 // or when the context does.
 func (e *Engine) Run(ctx context.Context, c Command) (code int, err error) {
-	mounts, err := e.mounts(ctx, c)
+	fail := func(err error) (int, error) { return 0, c.failed(ctx, err) }
+	id, remove, err := e.create(ctx, c)
 	if err != nil {
 		return 0, err
 	}
-
-	fail := func(err error) (int, error) {
-		if ctx.Err() != nil {
-			return 0, ctx.Err()
-		}
-		return 0, fmt.Errorf("engine: run %s: %w", c.Args[0], err)
-	}
-
-	// The engine finishes what it was asked for: an interrupt waits for what it has to remove.
-	create, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
-	defer cancel()
-	made, err := e.api.ContainerCreate(create, client.ContainerCreateOptions{
-		Name:       c.Name + "-" + strings.ToLower(rand.Text()[:6]),
-		Config:     c.config(),
-		HostConfig: c.hostConfig(mounts),
-	})
-	if err != nil {
-		return fail(err)
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
-		defer cancel()
-		gone := e.RemoveContainer(ctx, made.ID)
-		if gone != nil && !cerrdefs.IsConflict(gone) { // in conflict with a removal that goes on
-			err = errors.Join(err, gone)
-		}
-	}()
+	defer func() { err = errors.Join(err, remove()) }()
 
 	// Before the start, so that nothing of the output and no quick end is missed.
-	conn, err := e.api.ContainerAttach(ctx, made.ID, client.ContainerAttachOptions{
+	conn, err := e.api.ContainerAttach(ctx, id, client.ContainerAttachOptions{
 		Stream: true,
 		Stdout: true,
 		Stderr: true,
@@ -96,10 +79,10 @@ func (e *Engine) Run(ctx context.Context, c Command) (code int, err error) {
 	// The hijacked connection does not follow the context.
 	stop := context.AfterFunc(ctx, conn.Close)
 	defer stop()
-	ended := e.api.ContainerWait(ctx, made.ID, client.ContainerWaitOptions{
+	ended := e.api.ContainerWait(ctx, id, client.ContainerWaitOptions{
 		Condition: container.WaitConditionRemoved,
 	})
-	if _, err := e.api.ContainerStart(ctx, made.ID, client.ContainerStartOptions{}); err != nil {
+	if _, err := e.api.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
 		return fail(err)
 	}
 
@@ -116,6 +99,61 @@ func (e *Engine) Run(ctx context.Context, c Command) (code int, err error) {
 	case err := <-ended.Error:
 		return fail(err)
 	}
+}
+
+// Serve runs the command, calls use with its container, and removes that when use returns.
+func (e *Engine) Serve(
+	ctx context.Context, c Command, use func(in running.Replica) error,
+) (err error) {
+	id, remove, err := e.create(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+
+	if _, err := e.api.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
+		return c.failed(ctx, err)
+	}
+
+	return use(running.Replica{ID: id, Name: c.Name})
+}
+
+// failed returns why the command could not be run.
+func (c Command) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("engine: run %s: %w", c.Args[0], err)
+}
+
+// create makes the command's container, which the caller removes.
+func (e *Engine) create(ctx context.Context, c Command) (id string, remove func() error, err error) {
+	mounts, err := e.mounts(ctx, c)
+	if err != nil {
+		return "", nil, err
+	}
+
+	// The engine finishes what it was asked for: an interrupt waits for what it has to remove.
+	create, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
+	made, err := e.api.ContainerCreate(create, client.ContainerCreateOptions{
+		Name:       c.Name + "-" + strings.ToLower(rand.Text()[:6]),
+		Config:     c.config(),
+		HostConfig: c.hostConfig(mounts),
+	})
+	if err != nil {
+		return "", nil, c.failed(ctx, err)
+	}
+
+	return made.ID, func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
+		defer cancel()
+		gone := e.RemoveContainer(ctx, made.ID)
+		if cerrdefs.IsConflict(gone) { // in conflict with a removal that goes on
+			return nil
+		}
+		return gone
+	}, nil
 }
 
 // mounts returns the mounts of the command's container. It makes the volumes that are not there, as
@@ -154,6 +192,7 @@ func (c Command) config() *container.Config {
 		User:       c.Service.User,
 		Entrypoint: c.Args[:1],
 		Cmd:        c.Args[1:],
+		Env:        c.Env,
 		Labels:     c.Labels,
 	}
 }
@@ -173,6 +212,7 @@ func (c Command) hostConfig(mounts []mount.Mount) *container.HostConfig {
 		Init:           s.Init,
 		LogConfig:      container.LogConfig{Type: s.Logging.Driver, Config: s.Logging.Options},
 		Mounts:         mounts,
+		NetworkMode:    container.NetworkMode(c.Network),
 		ReadonlyRootfs: s.ReadOnly,
 		SecurityOpt:    s.SecurityOpt,
 		Tmpfs:          tmpfs,

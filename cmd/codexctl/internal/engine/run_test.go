@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/moby/moby/api/pkg/stdcopy"
 )
 
 // runner is an engine that runs one command, which writes a line to each stream.
@@ -87,11 +87,10 @@ func (f *runner) attach(w http.ResponseWriter) {
 	go func() {
 		defer conn.Close()
 		<-f.started
-		for stream, text := range map[byte]string{1: "ok\n", 2: "warning\n"} {
-			head := make([]byte, 8)
-			head[0] = stream
-			binary.BigEndian.PutUint32(head[4:], uint32(len(text)))
-			fmt.Fprintf(conn, "%s%s", head, text)
+		for stream, text := range map[stdcopy.StdType]string{
+			stdcopy.Stdout: "ok\n", stdcopy.Stderr: "warning\n",
+		} {
+			writeFrame(conn, stream, text)
 		}
 		<-f.ended
 	}()

@@ -25,6 +25,9 @@ const (
 	maxBody = 1 << 20
 )
 
+// missingFor is how long a base model has to be missing: ml looks every second.
+const missingFor = 3 * time.Second
+
 // Get requests the status once.
 func Get(ctx context.Context, client *http.Client, edge string) (status.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -124,9 +127,21 @@ func (w Waiter) Wait(ctx context.Context, edge string) (status.Status, error) {
 	v := view{out: w.Out, start: start, now: w.Now}
 	defer v.clear()
 	var last status.Status
+	var missing time.Time // since when
 	for {
 		s, err := Get(ctx, w.Client, edge)
 		switch {
+		case err != nil || s.Model.Missing == "":
+			missing = time.Time{}
+		case missing.IsZero():
+			missing = w.Now()
+		}
+
+		switch {
+		case !missing.IsZero() && w.Now().Sub(missing) < missingFor:
+			// ml may not have seen yet what was just put into Ollama
+			last = s
+			v.show(s)
 		case err == nil && s.Model.State == status.ModelFailed:
 			return s, &FailedError{Model: s.Model}
 		case err == nil && s.Status == status.Ready && s.Model.State == status.ModelReady:

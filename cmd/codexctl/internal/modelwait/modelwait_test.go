@@ -85,6 +85,35 @@ func TestWaitFails(t *testing.T) {
 	}
 }
 
+// TestWaitMissing: a base model that is missing ends the wait, unless it was just put there.
+func TestWaitMissing(t *testing.T) {
+	const missing = `{"status":"degraded","model":{"name":"m","state":"failed",` +
+		`"error":"the base model llama3 is not in Ollama","missing":"llama3"}}`
+	for name, tc := range map[string]struct {
+		step   time.Duration // at each look at the clock
+		bodies []string
+		fails  bool
+	}{
+		"put there":     {time.Millisecond, []string{missing, missing, pulling, isReady}, false},
+		"stays missing": {time.Second, []string{missing, missing, missing, missing, missing}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Now()
+			w := Waiter{
+				Client: http.DefaultClient, Timeout: time.Minute, Every: time.Millisecond,
+				Out: console.New(&bytes.Buffer{}, func(string) string { return "" }),
+				Now: func() time.Time { now = now.Add(tc.step); return now },
+			}
+
+			_, err := w.Wait(t.Context(), serve(t, tc.bodies...).URL)
+			failed, ok := errors.AsType[*FailedError](err)
+			if ok != tc.fails || ok && failed.Model.Missing != "llama3" || !ok && err != nil {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 func TestWaitTimesOut(t *testing.T) {
 	for want, body := range map[string]string{
 		"model codexcontinue: pulling": pulling,

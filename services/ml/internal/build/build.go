@@ -38,6 +38,9 @@ type Options struct {
 	// its FROM when not empty.
 	Modelfile, Digest, Base string
 
+	// NoDownload is set if Ollama has no way out: a base model that is not there is missing.
+	NoDownload bool
+
 	// Reach bounds how long Apply waits for an Ollama that does not answer; 0 waits for ever.
 	Reach time.Duration
 }
@@ -48,6 +51,14 @@ type FinalError struct{ Err error }
 
 func (e *FinalError) Error() string { return e.Err.Error() }
 func (e *FinalError) Unwrap() error { return e.Err }
+
+// MissingError is the error of a base model that is not in Ollama where nothing is downloaded.
+type MissingError struct{ Base string }
+
+func (e *MissingError) Error() string {
+	return mlapi.MissingText(e.Base) + ": put it there with `codexctl model import` or " +
+		"`codexctl model pull`"
+}
 
 func finalf(format string, args ...any) error { return &FinalError{fmt.Errorf(format, args...)} }
 
@@ -92,6 +103,9 @@ const (
 
 	// watchEvery is how often Run looks whether the model is still there.
 	watchEvery = 15 * time.Second
+
+	// missingEvery is how often Run looks whether a missing base model is there.
+	missingEvery = time.Second
 )
 
 // Builder makes the model and knows how far it is. It is safe for concurrent use.
@@ -176,12 +190,30 @@ func (b *Builder) Run(ctx context.Context) {
 		if err == nil {
 			continue
 		}
+		if missing, ok := errors.AsType[*MissingError](err); ok {
+			if !b.awaitBase(ctx, missing.Base) {
+				return
+			}
+			pause = retryFirst
+			continue
+		}
 		if !outage.Pause(ctx, pause) {
 			return
 		}
 
 		pause = min(2*pause, retryMax)
 	}
+}
+
+// awaitBase waits until somebody has put the base model into Ollama. It reports whether it is there;
+// it is not if ctx is done.
+func (b *Builder) awaitBase(ctx context.Context, base string) bool {
+	for outage.Pause(ctx, missingEvery) {
+		if has, err := b.has(ctx, base); err == nil && has {
+			return true
+		}
+	}
+	return false
 }
 
 // awaitEvery is how often Await looks for the model, awaitTimeout bounds each look.
@@ -239,7 +271,12 @@ func (b *Builder) Apply(ctx context.Context) error {
 	case err == nil:
 		b.set(mlapi.BuildReady, "", nil)
 	case ctx.Err() == nil:
-		b.set(mlapi.BuildFailed, "", func(s *mlapi.Build) { s.Error = err.Error() })
+		b.set(mlapi.BuildFailed, "", func(s *mlapi.Build) {
+			s.Error = err.Error()
+			if missing, ok := errors.AsType[*MissingError](err); ok {
+				s.Missing = missing.Base
+			}
+		})
 	}
 
 	return err
@@ -348,6 +385,12 @@ func (b *Builder) digests(ctx context.Context) (map[string]string, error) {
 	return out, nil
 }
 
+// has reports whether Ollama has the model of that name.
+func (b *Builder) has(ctx context.Context, name string) (bool, error) {
+	have, err := b.digests(ctx)
+	return have[name] != "" || have[fullName(name)] != "", err
+}
+
 // create makes the version, downloading its base model first when it is not there.
 func (b *Builder) create(
 	ctx context.Context, root *os.Root, m modelfiles.Model, req *api.CreateRequest,
@@ -377,15 +420,11 @@ func (b *Builder) create(
 
 // pull downloads the base model when Ollama does not have it.
 func (b *Builder) pull(ctx context.Context, base string) error {
-	have, err := b.digests(ctx)
-	if err != nil {
+	if has, err := b.has(ctx, base); err != nil || has {
 		return err
 	}
-	if _, ok := have[base]; ok {
-		return nil
-	}
-	if _, ok := have[fullName(base)]; ok {
-		return nil
+	if b.opts.NoDownload {
+		return &FinalError{&MissingError{base}}
 	}
 
 	b.set(mlapi.BuildPulling, "asking the registry for "+base, nil)

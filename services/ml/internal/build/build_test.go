@@ -168,7 +168,7 @@ func TestBuilds(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *ollamatest.Server, string){
 		"from-a-file": testFromFile, "from-a-model": testFromModel, "versions": testVersions, "altered": testAltered,
 		"failing": testSmokeTest, "mismatch": testMismatch, "broken-weights": testBrokenWeights, "pulled": testPull,
-		"two-at-once": testTwoAtOnce, "gone": testGone, "thinks": testThinks,
+		"two-at-once": testTwoAtOnce, "gone": testGone, "thinks": testThinks, "missing": testMissing,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s, name) })
 	}
@@ -675,6 +675,36 @@ func await(t *testing.T, ok func() bool) {
 }
 
 // TestWaitsForOllama: Ollama may come after ml; a stop ends the wait.
+// testMissing: without a way out nothing is asked for at a registry, and the model is made as soon as
+// somebody has put its base there.
+func testMissing(t *testing.T, s *ollamatest.Server, name string) {
+	base := "base-of-" + name
+	o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile(base, "")}), "")
+	o.NoDownload = true
+	g := newGate(t, s.URL)
+	b, seen := builder(g.URL, o)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); b.Run(ctx) }()
+	defer func() { stop(); <-ended }()
+
+	await(t, func() bool { return b.State().State == mlapi.BuildFailed })
+	st := b.State()
+	if st.Missing != base || !strings.Contains(st.Error, "codexctl model import") {
+		t.Errorf("without its base: %+v", st)
+	}
+
+	if _, final := errors.AsType[*FinalError](b.Apply(ctx)); !final {
+		t.Error("a job would try again")
+	}
+
+	s.Tiny(t, base, "")
+	await(t, func() bool { return b.State().State == mlapi.BuildReady })
+	if p := seen.path(); strings.Contains(p, "pulling") || b.State().Missing != "" {
+		t.Errorf("states: %s, %+v", p, b.State())
+	}
+}
+
 func TestWaitsForOllama(t *testing.T) {
 	away := httptest.NewServer(http.NotFoundHandler())
 	away.Close()

@@ -3,7 +3,6 @@ package build
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,10 +12,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/ollama/ollama/api"
-	"github.com/ollama/ollama/fs/ggml"
 	"github.com/ollama/ollama/parser"
 )
 
@@ -52,7 +51,7 @@ func (b *Builder) uploadFile(ctx context.Context, root *os.Root, name, digest st
 	}
 	defer f.Close()
 
-	if err := checkGGUF(f); err != nil {
+	if err := modelfiles.CheckWeights(f); err != nil {
 		return err
 	}
 	if has, err := b.client.HasBlob(ctx, digest); err != nil || has {
@@ -64,35 +63,6 @@ func (b *Builder) uploadFile(ctx context.Context, root *os.Root, name, digest st
 
 	b.set(mlapi.BuildCreating, "uploading "+name, nil)
 	return b.client.CreateBlob(ctx, digest, f)
-}
-
-// checkGGUF refuses a weights file that would crash Ollama when it loads it. Files of other formats
-// pass: Ollama itself refuses those it does not know.
-func checkGGUF(f *os.File) error {
-	var magic [4]byte
-	if n, _ := f.ReadAt(magic[:], 0); n < 4 || string(magic[:]) != "GGUF" {
-		return nil
-	}
-
-	g, err := ggml.Decode(f, 0)
-	if err != nil {
-		return fmt.Errorf("this GGUF file cannot be read: %w", err)
-	}
-
-	kv := g.KV()
-	if kv.Kind() == "adapter" {
-		return nil
-	}
-	if arch := kv.Architecture(); arch == "" || arch == "unknown" {
-		return errors.New("this GGUF file names no general.architecture")
-	}
-
-	if kv.BlockCount() == 0 {
-		return fmt.Errorf("this GGUF file has no %s.block_count: Ollama would crash when it loads it",
-			kv.Architecture())
-	}
-
-	return nil
 }
 
 // unaltered reports whether the version is there and is what the request would make. It compares

@@ -1,0 +1,386 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/engine"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/infra/docker"
+	"github.com/codexcontinue/codexcontinue/infra/image"
+	"github.com/codexcontinue/codexcontinue/modelfiles"
+	"github.com/codexcontinue/codexcontinue/services/status"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+func (a *App) modelCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "model COMMAND",
+		Short: "Put base models into a stack whose Ollama cannot download them",
+		Long: `Puts a base model into every Ollama of a stack, which the stack's own model is then
+made of. Only this command reads files and asks registries: nothing opens the stack's
+networks. On an engine the stack may be up or not. On a cluster its Ollama has to run:
+"codexctl up" starts it, and says what is missing.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+
+	var name string
+	bring := &cobra.Command{
+		Use:   "import STACK FILE.gguf|DIR|ARCHIVE [--name NAME]",
+		Short: "Take the model from a file or folder of this machine",
+		Long: `Takes a GGUF file, or a folder of models as an Ollama keeps them in ~/.ollama/models,
+or a tar or tar.gz archive of such a folder. What Ollama has already is not sent again,
+so a second run goes on where an interrupted one stopped. Ollama checks the digests.`,
+		Args: exactly(2, "name the stack and a file"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.importModel(c.Context(), args[0], args[1], name)
+		},
+	}
+	bring.Flags().StringVar(&name, "name", "",
+		"the model's name in Ollama and in a folder; the default is the stack's base model")
+
+	pull := &cobra.Command{
+		Use:   "pull STACK NAME",
+		Short: "Download the model to this machine first",
+		Long: `Downloads the model from its registry to this machine, puts it into the stack, and
+removes the download. An interrupted download goes on with the next run.`,
+		Args: exactly(2, "name the stack and a model"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.pullModel(c.Context(), args[0], args[1])
+		},
+	}
+
+	for _, x := range []*cobra.Command{bring, pull} {
+		x.DisableFlagsInUseLine = true
+		c.AddCommand(x)
+	}
+	return c
+}
+
+// exactly takes that many arguments.
+func exactly(n int, want string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usageError{fmt.Errorf("%s: see `%s --help`", want, c.CommandPath())}
+		}
+		return nil
+	}
+}
+
+func (a *App) importModel(ctx context.Context, stackName, from, name string) error {
+	t, stack, err := a.load(stackName)
+	if err != nil {
+		return err
+	}
+
+	if name == "" {
+		if name, err = baseOf(t, stack); err != nil {
+			return err
+		}
+	}
+	if name, err = models.FullName(name); err != nil {
+		return err
+	}
+
+	show := &modelProgress{out: a.err, now: a.now}
+	m, done, err := models.Open(from, name, show.tell)
+	if err == nil {
+		err = a.putModel(ctx, t, stack, name, m, show)
+	}
+	return errors.Join(err, done())
+}
+
+func (a *App) pullModel(ctx context.Context, stackName, from string) error {
+	t, stack, err := a.load(stackName)
+	if err != nil {
+		return err
+	}
+
+	name, err := models.FullName(from)
+	if err != nil {
+		return err
+	}
+
+	cache := a.cacheDir()
+	if cache == "" {
+		return errors.New("model: there is no folder to download to: set HOME or XDG_CACHE_HOME")
+	}
+
+	dir := filepath.Join(cache, "codexcontinue", "models",
+		strings.NewReplacer("/", "_", ":", "_").Replace(name))
+	show := &modelProgress{out: a.err, now: a.now}
+	r := models.Registry{Client: &http.Client{}}
+	if err := r.Download(ctx, from, dir, show.tell); err != nil {
+		return err
+	}
+
+	m, err := models.FromFolder(os.DirFS(dir), dir, name)
+	if err != nil {
+		return err
+	}
+	if err := a.putModel(ctx, t, stack, name, m, show); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// baseOf returns the base model of the stack, which is one that somebody has to bring.
+func baseOf(t target, stack stacks.Stack) (string, error) {
+	fsys := os.DirFS(t.project.Root)
+	m, err := modelfiles.Load(fsys, stack.Model.Modelfile, stack.Model.Base)
+	if err != nil {
+		return "", err
+	}
+	if slices.Contains(m.Files, path.Clean(m.Base)) {
+		return "", fmt.Errorf("model: %s is made of a file beside it, %s, and needs no other: say "+
+			"--name for one that it does not name", stack.Model.Modelfile, m.Base)
+	}
+	return m.Base, nil
+}
+
+// putModel makes the model in every Ollama of the stack.
+func (a *App) putModel(
+	ctx context.Context, t target, stack stacks.Stack, name string, m models.Model,
+	show *modelProgress,
+) error {
+	if stack.Service(stacks.Ollama) == nil {
+		return fmt.Errorf("stack %s has no %s", t.file.Name, stacks.Ollama)
+	}
+
+	p, err := a.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+
+	put := func(at string, dial dialer) error {
+		o := models.NewOllama(dial)
+		defer o.Close()
+
+		if err := answers(ctx, o); err != nil {
+			return fmt.Errorf("%s: Ollama does not answer there: %w: `codexctl up %s` first", at, err,
+				t.name)
+		}
+		if err := o.Put(ctx, name, m, show.tell); err != nil {
+			return err
+		}
+		show.clear()
+		a.say("%s: %s is there", at, name)
+		return nil
+	}
+
+	defer show.clear()
+	switch p := p.(type) {
+	case *onEngine:
+		err = a.ollamasOnEngine(ctx, t, p.Engine, stack, put)
+	case *onCluster:
+		err = a.ollamasOnCluster(ctx, t, p, stack, put)
+	}
+	if ctx.Err() != nil {
+		show.clear()
+		return errors.New("interrupted: what was sent stays, the same command goes on from there")
+	}
+	return err
+}
+
+// dialer connects to an Ollama.
+type dialer = func(ctx context.Context) (net.Conn, error)
+
+// answerWithin is how long an Ollama may take to answer that was just started.
+const answerWithin = 30 * time.Second
+
+// answers waits until Ollama does.
+func answers(ctx context.Context, o *models.Ollama) error {
+	for deadline := time.Now().Add(answerWithin); ; {
+		_, err := o.Version(ctx)
+		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
+			return err
+		}
+
+		select {
+		case <-ctx.Done():
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// ollamasOnEngine calls put with a way to each container of Ollama. Where none runs it runs one
+// without a network on the stack's volume, as the stack would, for the time that put takes.
+func (a *App) ollamasOnEngine(
+	ctx context.Context, t target, eng *engine.Engine, stack stacks.Stack,
+	put func(at string, dial dialer) error,
+) error {
+	server := stack.Service(stacks.Ollama)
+	relay := []string{"/drain", "relay", fmt.Sprint(server.Ports[0].Container)}
+	to := func(in running.Replica) dialer {
+		return func(ctx context.Context) (net.Conn, error) { return eng.Dial(ctx, in, relay) }
+	}
+
+	list, err := eng.Containers(ctx, stacks.Ollama)
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if !c.Running {
+			return fmt.Errorf("%s %s: `codexctl up %s` repairs that first", c.Name, c.Condition, t.name)
+		}
+	}
+	for _, c := range list {
+		if err := put(c.Name, to(c.Replica)); err != nil {
+			return err
+		}
+	}
+	if len(list) > 0 {
+		return nil
+	}
+
+	r, err := docker.Render(os.DirFS(t.project.Root), stack, image.Platform())
+	if err != nil {
+		return err
+	}
+
+	c := r.Project.Services[stacks.Ollama]
+	err = a.ensureImages(ctx, t, eng, []images.Image{
+		{Service: stacks.Ollama, Ref: c.Image, Build: server.Image.Build},
+	})
+	if err != nil {
+		return err
+	}
+
+	var env []string
+	for key, value := range server.Env {
+		env = append(env, key+"="+value)
+	}
+
+	a.say("%s is not up: an Ollama without a network fills its volume", t.file.Name)
+	return eng.Serve(ctx, engine.Command{
+		Args:    []string{"/bin/ollama", "serve"},
+		Name:    r.Project.Name + "-model",
+		Service: c,
+		Env:     env,
+		Network: "none",
+		Volumes: r.Project.Volumes,
+		Root:    t.project.Root,
+		Labels:  commandLabels(c.Labels),
+	}, func(in running.Replica) error { return put(in.Name, to(in)) })
+}
+
+// ollamasOnCluster calls put with a way to each pod of Ollama.
+func (a *App) ollamasOnCluster(
+	ctx context.Context, t target, k *onCluster, stack stacks.Stack,
+	put func(at string, dial dialer) error,
+) error {
+	for _, v := range stack.Volumes {
+		if v.Name == stacks.OllamaData && v.Shared {
+			return fmt.Errorf("%s:volumes.%s.shared: the replicas of Ollama only read the volume, so "+
+				"no model can be put into it: remove the key, or give Ollama a way out",
+				stacks.Project, v.Name)
+		}
+	}
+
+	list, err := k.Replicas(ctx, stacks.Ollama)
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		return fmt.Errorf("no Ollama of stack %s runs: `codexctl up %s` starts it, and then says "+
+			"that the model is missing", t.file.Name, t.name)
+	}
+
+	for _, pod := range list {
+		f := k.ForwardTo(stacks.Ollama, pod.Name)
+		err := put(pod.Name, func(ctx context.Context) (net.Conn, error) {
+			return f.Dial(context.WithoutCancel(ctx), func(err error) { a.say("%s", err) }), nil
+		})
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// missingModel is the problem of a stack whose Ollama lacks the base model and cannot download it.
+func missingModel(base, stack string) failure.Problem {
+	return failure.Problem{
+		Service: stacks.ML,
+		What:    status.MissingText(base),
+		Todo: fmt.Sprintf("put it there with one of\n"+
+			"    codexctl model pull %s %s            # this machine downloads it\n"+
+			"    codexctl model import %s FILE.gguf   # or a folder or archive of models\n"+
+			"  and run `codexctl up %s` again", stack, base, stack, stack),
+	}
+}
+
+// withMissingModel returns the problems. One of them whose log says that the base model is missing
+// becomes that.
+func withMissingModel(problems []failure.Problem, stack string) []failure.Problem {
+	for i, p := range problems {
+		for _, line := range p.Log {
+			if base, ok := status.MissingBase(line); ok {
+				problems[i] = missingModel(base, stack)
+			}
+		}
+	}
+	return problems
+}
+
+// modelProgress shows how far a model is: a line that is redrawn on a terminal, elsewhere a line now
+// and then.
+type modelProgress struct {
+	out   *console.Console
+	now   func() time.Time
+	what  string
+	at    time.Time
+	drawn bool
+}
+
+func (p *modelProgress) tell(what string, done, total int64) {
+	every := 15 * time.Second
+	if p.out.Terminal {
+		every = 200 * time.Millisecond
+	}
+
+	now := p.now()
+	if what == p.what && now.Sub(p.at) < every {
+		return
+	}
+
+	p.what, p.at = what, now
+	if total > 0 {
+		what = fmt.Sprintf("%s  %s of %s (%d%%)", what, console.Size(done), console.Size(total),
+			100*done/total)
+	}
+
+	p.clear()
+	if !p.out.Terminal {
+		p.out.Printf("%s", what)
+		return
+	}
+
+	fmt.Fprint(p.out, console.Cut(what, p.out.Width()-1))
+	p.drawn = true
+}
+
+func (p *modelProgress) clear() {
+	if p.drawn {
+		fmt.Fprint(p.out, "\r\x1b[K")
+		p.drawn = false
+	}
+}

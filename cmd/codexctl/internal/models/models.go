@@ -1,0 +1,232 @@
+// Package models puts base models into an Ollama that cannot download them. A model comes of a GGUF
+// file, of a folder of models that another Ollama made, or of a registry that this machine reaches.
+//
+// Ollama itself writes what it has: a model's files go to it by its API, which checks their digests,
+// and it makes the model of them. So this works beside one that answers, and what it has is not sent
+// again.
+package models
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/ollama/ollama/api"
+	"github.com/ollama/ollama/types/model"
+
+	"github.com/codexcontinue/codexcontinue/modelfiles"
+)
+
+// Model is what Ollama makes a model of.
+type Model struct {
+	// Request has all but the model's name.
+	Request api.CreateRequest
+
+	// Blobs are the files that the request names by their digests.
+	Blobs []Blob
+}
+
+// Blob is a file of a model.
+type Blob struct {
+	// Digest has the form sha256:..., Size counts bytes.
+	Digest string
+	Size   int64
+
+	// Open opens the content.
+	Open func() (io.ReadCloser, error)
+}
+
+// Progress is called with how many bytes of how many are done.
+type Progress func(what string, done, total int64)
+
+// FullName returns the name as Ollama lists it, with its tag. It returns an error for a name that
+// Ollama would not take.
+func FullName(name string) (string, error) {
+	n := model.ParseName(name)
+	if !n.IsValid() {
+		return "", fmt.Errorf("model %q: is no name of a model, such as llama3 or llama3:8b", name)
+	}
+	return n.DisplayShortest(), nil
+}
+
+// Open returns the model that is at the path: the weights of a GGUF file, or the one of that name in
+// a folder of models or in an archive of one. The caller calls done when it needs the model no more.
+func Open(path, name string, progress Progress) (m Model, done func() error, err error) {
+	done = func() error { return nil }
+	f, err := os.Open(path)
+	if err != nil {
+		return m, done, fmt.Errorf("model: %w", err)
+	}
+	defer f.Close()
+
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return m, done, fmt.Errorf("model: %w", err)
+	case info.IsDir():
+		m, err = FromFolder(os.DirFS(path), path, name)
+		return m, done, err
+	case modelfiles.IsGGUF(f):
+		m, err = fromFile(f, path, progress)
+		return m, done, err
+	case !isArchive(f):
+		return m, done, fmt.Errorf("model: %s: is neither a GGUF file nor a folder of models nor an "+
+			"archive of one (tar or tar.gz)", path)
+	}
+
+	a, err := openArchive(path)
+	if err != nil {
+		return m, done, err
+	}
+	m, err = FromFolder(a, path, name)
+	return m, a.Close, err
+}
+
+// fromFile returns the model whose weights are the GGUF file at the path.
+func fromFile(f *os.File, path string, progress Progress) (Model, error) {
+	if err := modelfiles.CheckWeights(f); err != nil {
+		return Model{}, fmt.Errorf("model: %s: %w", path, err)
+	}
+
+	info, err := f.Stat()
+	if err != nil {
+		return Model{}, fmt.Errorf("model: %w", err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return Model{}, fmt.Errorf("model: %w", err)
+	}
+
+	h := sha256.New()
+	in := &counter{r: f, what: "reading " + filepath.Base(path), total: info.Size(), told: progress}
+	if _, err := io.Copy(h, in); err != nil {
+		return Model{}, fmt.Errorf("model: %w", err)
+	}
+
+	digest := "sha256:" + hex.EncodeToString(h.Sum(nil))
+	open := func() (io.ReadCloser, error) { return os.Open(path) }
+	return Model{
+		Request: api.CreateRequest{Files: map[string]string{"model.gguf": digest}},
+		Blobs:   []Blob{{Digest: digest, Size: info.Size(), Open: open}},
+	}, nil
+}
+
+// Ollama is an Ollama to put models into.
+type Ollama struct {
+	client *api.Client
+	http   *http.Client
+	base   *url.URL
+}
+
+// NewOllama returns the Ollama that dial connects to. The caller closes it.
+func NewOllama(dial func(ctx context.Context) (net.Conn, error)) *Ollama {
+	base := &url.URL{Scheme: "http", Host: "127.0.0.1"} // Ollama refuses names that it does not know
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+	}}
+	return &Ollama{client: api.NewClient(base, client), http: client, base: base}
+}
+
+// Close closes its connections.
+func (o *Ollama) Close() { o.http.CloseIdleConnections() }
+
+// Version returns Ollama's version: it answers.
+func (o *Ollama) Version(ctx context.Context) (string, error) { return o.client.Version(ctx) }
+
+// Put makes the model of that name. What Ollama has of it is not sent.
+func (o *Ollama) Put(ctx context.Context, name string, m Model, progress Progress) error {
+	for _, b := range m.Blobs {
+		if has, err := o.has(ctx, b.Digest); err != nil {
+			return err
+		} else if has {
+			continue
+		}
+
+		if err := o.send(ctx, b, progress); err != nil {
+			return fmt.Errorf("model %s: %.19s: %w", name, b.Digest, err)
+		}
+	}
+
+	req := m.Request
+	req.Model = name
+	made := false
+	err := o.client.Create(ctx, &req, func(p api.ProgressResponse) error {
+		made = made || p.Status == "success"
+		progress("making "+name+": "+p.Status, 0, 0)
+		return nil
+	})
+	if err == nil && !made {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("model %s: ollama: %w", name, err)
+	}
+
+	return nil
+}
+
+// has reports whether Ollama has the blob.
+func (o *Ollama) has(ctx context.Context, digest string) (bool, error) {
+	at := o.base.JoinPath("api", "blobs", digest).String()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, at, nil)
+	if err != nil {
+		return false, err
+	}
+
+	resp, err := o.http.Do(req)
+	if err != nil {
+		return false, fmt.Errorf("ollama: %w", unwrapURL(err))
+	}
+	resp.Body.Close()
+
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return true, nil
+	case http.StatusNotFound:
+		return false, nil
+	}
+	return false, fmt.Errorf("ollama: blob %.19s: %s", digest, resp.Status)
+}
+
+func (o *Ollama) send(ctx context.Context, b Blob, progress Progress) error {
+	f, err := b.Open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+
+	what := fmt.Sprintf("sending %.12s", b.Digest[len("sha256:"):])
+	err = o.client.CreateBlob(ctx, b.Digest,
+		&counter{r: f, what: what, total: b.Size, told: progress})
+	return unwrapURL(err)
+}
+
+// unwrapURL returns the error without the request's URL, which is of no place.
+func unwrapURL(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
+}
+
+// counter tells how much of a file is read.
+type counter struct {
+	r           io.Reader
+	what        string
+	done, total int64
+	told        Progress
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.done += int64(n)
+	c.told(c.what, c.done, c.total)
+	return n, err
+}
