@@ -20,9 +20,11 @@ import (
 // Nobody may do what reaches beyond one's own keys or changes the server: KEYS, SCAN, FLUSHALL,
 // CONFIG, ACL, DEBUG, SHUTDOWN. Nobody has channels.
 var redisACL = map[string][]string{
-	// The gate signs people in. It keeps accounts, sessions and limits.
+	// The gate signs people in. It keeps accounts, sessions and limits of attempts.
 	Gate: {
 		"~gate:*",
+		// It shows what people have used, and drops what somebody has used who is gone.
+		"~usage:*",
 		// It signs who asks; the public keys by which others verify that.
 		"~identity:gate:*",
 
@@ -52,9 +54,9 @@ var redisACL = map[string][]string{
 		"+info", // by which it tells a replica, a node of a Cluster and an old version
 	},
 
-	// ml keeps the queue, by one script.
+	// ml keeps the queue, and counts what people use, by a script for each.
 	ML: {
-		"~{queue}:*",
+		"~{queue}:*", "~usage:*",
 		// It verifies who asks.
 		"%R~identity:*",
 
@@ -62,7 +64,8 @@ var redisACL = map[string][]string{
 		"+get", "+mget",
 		"+lrange", "+rpush",
 		"+sadd", "+scard", "+sismember", "+smembers", "+srem",
-		"+zadd", "+zcard", "+zrangebyscore", "+zrem", "+zscore",
+		"+hdel", "+hget", "+hgetall", "+hincrby", "+hkeys", "+hset",
+		"+zadd", "+zcard", "+zrangebyscore", "+zrem", "+zremrangebyscore", "+zscore",
 		"+del", "+pexpire", "+time",
 	},
 }

@@ -59,6 +59,7 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
 	accounts := account.New(st, names, sessions)
 	accounts.OnRemove(newKeys(st, cfg.SignIn).RevokeAll)
+	accounts.OnRemove(st.DropUsage)
 	err = accounts.Command(ctx, args, site, stdout)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", address, err)

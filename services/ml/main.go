@@ -30,6 +30,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/api"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/meter"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
@@ -109,6 +110,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	defer r.Close()
 
 	turns := queue.New(cfg.MaxParallel, cfg.MaxQueue)
+	turns.Limit(cfg.RequestsAtOnce)
 	turns.Share(r, log)
 
 	pool, err := replicas.New(replicas.Options{
@@ -127,9 +129,19 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	srv := server.New("ml", log, cfg.DrainTimeout)
 	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend)
 	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
-	watch := api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder,
-		Await: !cfg.ApplyModel, DefaultModel: cfg.DefaultModel, Timeout: cfg.GenerationTimeout,
-		Silence: silence, Patience: patience, KeepAlive: cfg.KeepAlive, Log: log})
+	watch := api.Register(srv, api.Options{
+		Ollama:       pool,
+		Queue:        turns,
+		Builder:      builder,
+		Meter:        meter.New(r, cfg.Limits, log),
+		Await:        !cfg.ApplyModel,
+		DefaultModel: cfg.DefaultModel,
+		Timeout:      cfg.GenerationTimeout,
+		Silence:      silence,
+		Patience:     patience,
+		KeepAlive:    cfg.KeepAlive,
+		Log:          log,
+	})
 	if cfg.Debug {
 		srv.Profiling()
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -99,8 +100,8 @@ func (a *API) failure(ctx context.Context, err error) error {
 			"The Idempotency-Key is that of another request: make a new one for each request.")
 	case errors.Is(err, store.ErrTooMuch):
 		p = problem.Typed("/problems/too-much-stored", http.StatusRequestEntityTooLarge,
-			"Your conversations have together the %d MiB that are kept: delete some.",
-			a.Store.MaxBytes()>>20)
+			"Your conversations have together the %s that are kept: delete some.",
+			size(a.Store.MaxBytes()))
 	case errors.Is(err, store.ErrTooMany):
 		p = problem.Typed("/problems/too-many-conversations", http.StatusTooManyRequests,
 			"You have the %d conversations that are kept: delete some.", a.Store.MaxConversations())
@@ -132,4 +133,12 @@ func (a *API) failure(ctx context.Context, err error) error {
 
 	p.RequestID = logging.RequestID(ctx)
 	return failure{p}
+}
+
+// size returns a number of bytes as a person says it, in MiB or else in KiB.
+func size(bytes int64) string {
+	if bytes%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	}
+	return fmt.Sprintf("%d KiB", bytes>>10)
 }
