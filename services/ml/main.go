@@ -109,6 +109,13 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	defer r.Close()
 
+	// What people use lies on other nodes of a Cluster than the queue does.
+	uses, err := redis.New(at)
+	if err != nil {
+		return err
+	}
+	defer uses.Close()
+
 	turns := queue.New(cfg.MaxParallel, cfg.MaxQueue)
 	turns.Limit(cfg.RequestsAtOnce)
 	turns.Share(r, log)
@@ -133,7 +140,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		Ollama:       pool,
 		Queue:        turns,
 		Builder:      builder,
-		Meter:        meter.New(r, cfg.Limits, log),
+		Meter:        meter.New(uses, cfg.Limits, log),
 		Await:        !cfg.ApplyModel,
 		DefaultModel: cfg.DefaultModel,
 		Timeout:      cfg.GenerationTimeout,

@@ -42,13 +42,16 @@ type Meter struct {
 	count, people *redis.Script
 	limits        contract.Limits
 	log           *slog.Logger
-	now           func() time.Time
+
+	// Tests set these.
+	now      func() time.Time
+	patience time.Duration
 }
 
 // New returns a meter that counts in the Redis.
 func New(r *redis.Client, l contract.Limits, log *slog.Logger) *Meter {
 	return &Meter{
-		redis: r, limits: l, log: log, now: time.Now,
+		redis: r, limits: l, log: log, now: time.Now, patience: patience,
 		count: redis.NewScript(meterSource), people: redis.NewScript(peopleSource),
 	}
 }
@@ -157,7 +160,7 @@ func (q *Question) Undo(ctx context.Context) {
 // tell tells Redis what becomes of the question. It does so also for somebody who is gone.
 func (q *Question) tell(ctx context.Context, what string, a, b int64) ([]int, error) {
 	m := q.m
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.patience)
 	defer cancel()
 	oldest := q.day.AddDate(0, 0, 1-usage.Kept)
 	reply, err := m.redis.Run(ctx, m.count, []string{usage.Key(q.owner)}, what,

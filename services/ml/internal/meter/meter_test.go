@@ -44,7 +44,7 @@ func meters(t *testing.T, url string, n int, l contract.Limits) ([]*Meter, *cloc
 
 		t.Cleanup(r.Close)
 		m := New(r, l, slog.New(slog.DiscardHandler))
-		m.now = c.now
+		m.now, m.patience = c.now, 20*time.Second // also on a machine that is busy
 		out = append(out, m)
 	}
 
@@ -262,6 +262,24 @@ func TestForgets(t *testing.T) {
 	}
 }
 
+// TestCluster: people whose counts lie on different nodes are counted as others.
+func TestCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	r, err := redis.New(contract.Redis{URL: "redis://unused:1", Cluster: cluster.Addrs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(r.Close)
+	m := New(r, contract.Limits{RequestsPerDay: 1}, slog.New(slog.DiscardHandler))
+	m.patience = 20 * time.Second
+	for i := range 8 {
+		owner := fmt.Sprint("person ", i)
+		begin(t, m, owner, "").End(t.Context(), 1, 1)
+		refused(t, m, owner)
+	}
+}
+
 // TestShows: the headers say what is left, in OpenAI's words.
 func TestShows(t *testing.T) {
 	s := redistest.StartAs(t, stacks.ML)
@@ -297,6 +315,7 @@ func TestShows(t *testing.T) {
 func TestWithoutRedis(t *testing.T) {
 	s := redistest.StartAs(t, stacks.ML)
 	ms, _ := meters(t, s.URL, 1, contract.Limits{RequestsPerDay: 1})
+	ms[0].patience = patience
 	begin(t, ms[0], "alice", "").End(t.Context(), 1, 1)
 	resume := s.Pause(t)
 	start := time.Now()
