@@ -23,6 +23,8 @@ import (
 type gated struct {
 	*site
 	binary, redis, frontend string
+
+	limits contract.Limits // which the gates show
 }
 
 func newGated(t *testing.T, play func(string, *fakebackend.Answer)) *gated {
@@ -56,6 +58,7 @@ func (g *gated) command(address string, idle time.Duration, args ...string) *exe
 		SessionIdle:       idle,
 		SessionLife:       time.Hour,
 		GenerationTimeout: time.Minute,
+		Limits:            g.limits,
 	})
 	if err != nil {
 		g.t.Fatal(err)

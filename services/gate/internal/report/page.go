@@ -107,5 +107,5 @@ func (view) Date(day string) string {
 	if err != nil {
 		return day
 	}
-	return t.Format("2 Jan 2006")
+	return t.Format("2 Jan")
 }
