@@ -63,6 +63,7 @@ func (s *Stack) applySettings(v Settings) error {
 		}
 	})
 
+	s.applyLimits(v.Limits)
 	if o := s.Service(Ollama); o != nil {
 		if v.GPU != nil {
 			o.GPU = v.GPU

@@ -21,9 +21,11 @@ import (
 // CONFIG, ACL, DEBUG, SHUTDOWN. Nobody has channels. The gate may have the append-only file written
 // anew, which changes no data.
 var redisACL = map[string][]string{
-	// The gate signs people in. It keeps accounts, sessions and limits.
+	// The gate signs people in. It keeps accounts, sessions and limits of attempts.
 	Gate: {
 		"~gate:*",
+		// It shows what people have used, and drops what somebody has used who is gone.
+		"~usage:*",
 		// It signs who asks; the public keys by which others verify that.
 		"~identity:gate:*",
 
@@ -55,9 +57,9 @@ var redisACL = map[string][]string{
 		"+info", // by which it tells a replica, a node of a Cluster and an old version
 	},
 
-	// ml keeps the queue, by one script.
+	// ml keeps the queue, and counts what people use, by a script for each.
 	ML: {
-		"~{queue}:*",
+		"~{queue}:*", "~usage:*",
 		// It verifies who asks.
 		"%R~identity:*",
 
@@ -65,7 +67,8 @@ var redisACL = map[string][]string{
 		"+get", "+mget",
 		"+lrange", "+rpush",
 		"+sadd", "+scard", "+sismember", "+smembers", "+srem",
-		"+zadd", "+zcard", "+zrangebyscore", "+zrem", "+zscore",
+		"+hdel", "+hget", "+hgetall", "+hincrby", "+hkeys", "+hset",
+		"+zadd", "+zcard", "+zrangebyscore", "+zrem", "+zremrangebyscore", "+zscore",
 		"+del", "+pexpire", "+time",
 	},
 }

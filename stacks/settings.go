@@ -54,6 +54,9 @@ type Settings struct {
 	// SignIn is how people sign in; nil keeps what the stack says, which is not at all.
 	SignIn *SignInSettings
 
+	// Limits are how much one person may use.
+	Limits LimitSettings
+
 	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings
 
@@ -154,6 +157,16 @@ type OIDCSettings struct {
 	// CA is the PEM of the certificate authority that signed the provider's certificate; empty
 	// trusts the usual ones.
 	CA string
+}
+
+// LimitSettings are how much one person may use; 0 is no limit.
+type LimitSettings struct {
+	// RequestsPerDay and TokensPerDay bound a day (UTC): its questions, and the tokens of their
+	// prompts and answers. AtOnce bounds the questions that wait for their answers or get them.
+	RequestsPerDay, TokensPerDay, AtOnce int
+
+	// Storage bounds the messages of the person's conversations. 0 keeps the backend's own bound.
+	Storage Bytes
 }
 
 // KubernetesSettings choose the cluster and the place in it.

@@ -95,6 +95,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		Grace:   grace,
 		Outage:  outage,
 		OnError: func(error) { redisErrors.Inc() },
+
+		MaxBytes: cfg.MaxStored,
 	})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@
 //	gate                    serve, configured by the environment (see gateenv)
 //	gate healthcheck [URL]  exit 0 when /health answers 200
 //	gate user ...           manage the accounts, as codexctl user does
+//	gate usage ...          show what people have used, as codexctl usage does
 //	gate version            print the version
 package main
 
@@ -28,6 +29,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/report"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
@@ -51,11 +53,14 @@ func main() {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
 		Health: "/health",
-		Usage:  "usage: gate [healthcheck [URL] | user ... | version]",
+		Usage:  "usage: gate [healthcheck [URL] | user ... | usage ... | version]",
 		Serve:  serve,
 	}
 	if len(args) > 0 && args[0] == "user" {
 		return user(ctx, args[1:], environ, stdout)
+	}
+	if len(args) > 0 && args[0] == "usage" {
+		return printUsage(ctx, args[1:], environ, stdout)
 	}
 
 	return c.Run(ctx, args, environ, stdout, stderr)
@@ -133,7 +138,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		local("/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			forwarder.Serve(w, r, browser.Person(w, r, names), ended(r))
 		}))
-		local(apikey.Path, keys.Page(own, me, noTabs, log))
+		local(apikey.Path, keys.Page(own, me, localTabs, log))
+		local(report.Path, report.New(st, cfg.Limits, nil).Page(own, me, localTabs, log))
 		openai.Register(local, api)
 	} else {
 		sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
@@ -151,6 +157,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			status:    newPublicStatus(frontend, sign),
 			ended:     ended,
 		}
+
+		known := signedInNames(sessions)
 		if cfg.SignIn == gateenv.OIDC {
 			client, err := newClient(cfg, st, log)
 			if err != nil {
@@ -165,10 +173,13 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			accounts := account.New(st, names, sessions)
 			accounts.OnRemove(keys.RevokeAll)
 			site := account.NewSite(accounts, p.site)
+			accounts.OnRemove(st.DropUsage)
+			known = accounts.Names
 			p.enter, p.data = site.Register, accountData(site, accounts, data)
 		}
 
-		p.register(srv, keys.Page(own, signedIn, p.site.Tabs, log))
+		p.register(srv, keys.Page(own, signedIn, p.site.Tabs, log),
+			report.New(st, cfg.Limits, known).Page(own, signedIn, p.site.Tabs, log))
 		openai.Register(srv.Handle, api)
 	}
 

@@ -11,6 +11,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/report"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
@@ -34,7 +35,7 @@ type people struct {
 }
 
 // register adds the routes to the server. Requests that come from another site are refused.
-func (p *people) register(srv *server.Server, keys http.Handler) {
+func (p *people) register(srv *server.Server, keys, usage http.Handler) {
 	sameSite := p.site.Pages.SameSite("This request came from another site and was refused.")
 	handle := func(pattern string, h http.Handler) { srv.Handle(pattern, sameSite(h)) }
 
@@ -58,6 +59,7 @@ func (p *people) register(srv *server.Server, keys http.Handler) {
 		return p.site.Sessions.Require(p.site.Pages, h)
 	}
 	handle(apikey.Path, require(keys))
+	handle(report.Path, require(usage))
 	handle("/", require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.forward(w, r, session.From(r.Context()))
 	})))
@@ -77,6 +79,7 @@ func tabs(signIn string) func(identity.Person) []pages.Tab {
 			{Path: session.AccountPath, Name: "Account"},
 			{Path: session.SessionsPath, Name: "Sessions"},
 			{Path: apikey.Path, Name: "Keys"},
+			{Path: report.Path, Name: "Usage"},
 			{Path: owndata.Path, Name: "Data"},
 		}
 		if me.Admin && signIn == gateenv.Accounts {

@@ -9,6 +9,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/openai"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/report"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
@@ -46,8 +47,10 @@ func newAPI(
 	return openai.Options{ML: ml, Keys: keys, RawCompletions: cfg.RawCompletions, Log: log}
 }
 
-// noTabs returns no other pages, where nobody signs in.
-func noTabs(identity.Person) []pages.Tab { return nil }
+// localTabs returns the pages of the gate's own where nobody signs in.
+func localTabs(identity.Person) []pages.Tab {
+	return []pages.Tab{{Path: apikey.Path, Name: "Keys"}, {Path: report.Path, Name: "Usage"}}
+}
 
 // signedIn returns the person whose session a request is of, which Manager.Require let through.
 func signedIn(_ http.ResponseWriter, r *http.Request) (identity.Person, bool) {

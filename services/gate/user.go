@@ -61,6 +61,7 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	accounts := account.New(st, names, sessions)
 	keys := newKeys(st, cfg.SignIn)
 	accounts.OnRemove(keys.RevokeAll)
+	accounts.OnRemove(st.DropUsage)
 	if about {
 		c := &dataCommand{cfg, st, names, accounts, sessions, keys}
 		err = c.run(ctx, args, stdout)

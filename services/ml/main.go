@@ -30,6 +30,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/api"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/meter"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/redis"
@@ -110,7 +111,15 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	defer r.Close()
 
+	// What people use lies on other nodes of a Cluster than the queue does.
+	uses, err := redis.New(at)
+	if err != nil {
+		return err
+	}
+	defer uses.Close()
+
 	turns := queue.New(cfg.MaxParallel, cfg.MaxQueue)
+	turns.Limit(cfg.RequestsAtOnce)
 	turns.Share(r, log)
 
 	pool, err := replicas.New(replicas.Options{
@@ -129,9 +138,19 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	srv := server.New("ml", log, cfg.DrainTimeout)
 	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend)
 	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
-	watch := api.Register(srv, api.Options{Ollama: pool, Queue: turns, Builder: builder,
-		Await: !cfg.ApplyModel, DefaultModel: cfg.DefaultModel, Timeout: cfg.GenerationTimeout,
-		Silence: silence, Patience: patience, KeepAlive: cfg.KeepAlive, Log: log})
+	watch := api.Register(srv, api.Options{
+		Ollama:       pool,
+		Queue:        turns,
+		Builder:      builder,
+		Meter:        meter.New(uses, cfg.Limits, log),
+		Await:        !cfg.ApplyModel,
+		DefaultModel: cfg.DefaultModel,
+		Timeout:      cfg.GenerationTimeout,
+		Silence:      silence,
+		Patience:     patience,
+		KeepAlive:    cfg.KeepAlive,
+		Log:          log,
+	})
 	if cfg.Debug {
 		srv.Profiling()
 	}

@@ -23,6 +23,10 @@ type Config struct {
 	// ConversationTTL is how long an untouched conversation is kept; 0 keeps it for ever.
 	ConversationTTL time.Duration `env:"CONVERSATION_TTL,required"`
 
+	// MaxStored is how many bytes the conversations of one person may have; 0 keeps the backend's own
+	// bound.
+	MaxStored int64 `env:"MAX_STORED" optional:"true"`
+
 	// GenerationTimeout bounds one answer, from when ml begins it to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
 }
@@ -40,6 +44,10 @@ func (c *Config) Validate() error {
 	if c.ConversationTTL < 0 {
 		errs = append(errs, fmt.Errorf("CONVERSATION_TTL: must not be negative, got %s",
 			c.ConversationTTL))
+	}
+
+	if c.MaxStored < 0 {
+		errs = append(errs, fmt.Errorf("MAX_STORED: must not be negative, got %d", c.MaxStored))
 	}
 
 	errs = append(errs, contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout))

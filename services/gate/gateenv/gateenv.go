@@ -57,6 +57,9 @@ type Config struct {
 
 	// GenerationTimeout bounds one answer, from its turn to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
+
+	// Limits are those to which ml holds people. The gate shows them.
+	contract.Limits
 }
 
 // LongestAnswer implements contract.Environment.
@@ -72,6 +75,7 @@ func (c *Config) Validate() error {
 		contract.Positive("SESSION_LIFE", c.SessionLife),
 		contract.HTTPURL("ML_SERVICE_URL", c.MLServiceURL),
 		contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
+		c.Limits.Validate(),
 	}
 	if c.PublicURL != "" {
 		errs = append(errs, at("PUBLIC_URL", CheckPublicURL(c.PublicURL)))

@@ -155,6 +155,7 @@ func (c *Client) problem(resp *http.Response) *problem.Problem {
 		p = problem.New(resp.StatusCode, "%s answered %s", c.peer, resp.Status)
 	}
 
+	p.Header = resp.Header
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
 		p.RetryAfter = s
 	}

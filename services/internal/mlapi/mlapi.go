@@ -22,6 +22,14 @@ const NDJSON = "application/x-ndjson"
 // TypeNoModel is the type of a refusal (404) for a model that Ollama does not have.
 const TypeNoModel = "/problems/no-such-model"
 
+// The types of a refusal (429) of a person who has used what a day may have, and of one who has as
+// many questions as one may have at once. Where a day has limits, a response has OpenAI's headers
+// X-Ratelimit-Limit-Requests, -Remaining-Requests, -Reset-Requests and the same with -Tokens.
+const (
+	TypeDayLimit = "/problems/day-limit"
+	TypeAtOnce   = "/problems/at-once-limit"
+)
+
 // MaxTokens is the largest bound that a request may set for its answer, the option num_predict.
 const MaxTokens = 32768
 

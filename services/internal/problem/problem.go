@@ -64,6 +64,9 @@ type Problem struct {
 	// RetryAfter is the number of seconds after which a new request may succeed. Write also sends
 	// it as the Retry-After header.
 	RetryAfter int `json:"retry_after,omitempty"`
+
+	// Header is that of the response which a peer's problem came with. Write does not send it.
+	Header http.Header `json:"-"`
 }
 
 // FieldError is one fault of an invalid request.

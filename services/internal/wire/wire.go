@@ -19,6 +19,9 @@ const OwnerHeader = "X-Codexcontinue-Owner"
 // header is that of draft-ietf-httpapi-idempotency-key-header.
 const KeyHeader = "Idempotency-Key"
 
+// QuestionHeader names the question that ml is asked, which counts once however often it is asked.
+const QuestionHeader = "X-Codexcontinue-Question"
+
 // APIKeyPrefix begins the keys of programs. No log has what follows it.
 const APIKeyPrefix = "cck_"
 

@@ -58,6 +58,10 @@ type Config struct {
 	// A RedisURL is needed to serve, and not to make the model. While Redis does not answer, ml has
 	// a queue of its own.
 	contract.OptionalRedis
+
+	// Limits are how much one person may use. While Redis does not answer, those of a day do not
+	// hold, and RequestsAtOnce is that of each ml.
+	contract.Limits
 }
 
 // LongestAnswer implements contract.Environment.
@@ -78,6 +82,6 @@ func (c *Config) Validate() error {
 	}
 
 	errs = append(errs, contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
-		c.OptionalRedis.Validate())
+		c.OptionalRedis.Validate(), c.Limits.Validate())
 	return errors.Join(errs...)
 }

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -92,15 +90,9 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 	}
 	defer p.Close()
 
-	list, err := t.replicas(ctx, p, stacks.Gate)
+	replica, err := t.healthyGate(ctx, p)
 	if err != nil {
 		return err
-	}
-
-	i := slices.IndexFunc(list, func(r running.Replica) bool { return r.Healthy })
-	if i < 0 {
-		return fmt.Errorf("%s of stack %s does not run well yet: `codexctl status %s`", stacks.Gate,
-			t.file.Name, t.name)
 	}
 
 	way, err := p.Edge(ctx, stack)
@@ -115,7 +107,7 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 	}
 
 	command := []string{gate.Health.Command[0], "user", "--at=" + at}
-	code, output, err := p.Exec(ctx, list[i], append(command, words...))
+	code, output, err := p.Exec(ctx, replica, append(command, words...))
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -99,8 +100,8 @@ func (a *API) failure(ctx context.Context, err error) error {
 			"The Idempotency-Key is that of another request: make a new one for each request.")
 	case errors.Is(err, store.ErrTooMuch):
 		p = problem.Typed("/problems/too-much-stored", http.StatusRequestEntityTooLarge,
-			"Your conversations have together the %d MiB that are kept: delete some.",
-			a.Store.MaxBytes()>>20)
+			"Your conversations have together the %s that are kept: delete some.",
+			size(a.Store.MaxBytes()))
 	case errors.Is(err, store.ErrSpread):
 		p = problem.New(http.StatusConflict, "Conversations do not change their owner in a Redis "+
 			"Cluster, where two people's keys lie on different nodes.")
@@ -140,4 +141,12 @@ func (a *API) failure(ctx context.Context, err error) error {
 
 	p.RequestID = logging.RequestID(ctx)
 	return failure{p}
+}
+
+// size returns a number of bytes as a person says it, in MiB or else in KiB.
+func size(bytes int64) string {
+	if bytes%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	}
+	return fmt.Sprintf("%d KiB", bytes>>10)
 }

@@ -149,7 +149,8 @@ func TestOwnersBounds(t *testing.T) {
 	for _, id := range []string{"", all[0]} {
 		p := i.refused(http.StatusRequestEntityTooLarge, http.MethodPost, "/api/chat",
 			backendapi.ChatRequest{ConversationID: id, Message: long.Message}, alice)
-		if p.Type != "/problems/too-much-stored" || !strings.Contains(p.Detail, "delete") {
+		if p.Type != "/problems/too-much-stored" ||
+			p.Detail != "Your conversations have together the 100 KiB that are kept: delete some." {
 			t.Errorf("%+v", p)
 		}
 	}

@@ -158,7 +158,11 @@ func (j *job) request() (took bool, f *fault) {
 
 	ask := mlapi.ChatRequest{Model: j.model, Messages: messages}
 	resp, err := j.m.ml.Do(ctx, http.MethodPost, "/chat", ask, http.Header{
-		"Accept": {mlapi.NDJSON}, wire.OwnerHeader: {j.g.Owner}}) // ml is fair between owners
+		"Accept":         {mlapi.NDJSON},
+		wire.OwnerHeader: {j.g.Owner}, // ml is fair between owners, and counts what each asks,
+		// once however often it is asked.
+		wire.QuestionHeader: {j.g.ID},
+	})
 	if err != nil {
 		if p := j.expired(ctx); p != nil {
 			return false, &fault{problem: p}

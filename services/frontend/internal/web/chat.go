@@ -261,6 +261,9 @@ func rephrase(original *problem.Problem) *problem.Problem {
 
 	switch p.Status {
 	case http.StatusTooManyRequests:
+		if p.Type == mlapi.TypeDayLimit || p.Type == mlapi.TypeAtOnce {
+			break // it says what the person has used
+		}
 		p.Detail = "Too many people are waiting for an answer right now. Try again in a moment."
 		if before := p.QueuePosition - 1; before > 0 {
 			p.Detail = fmt.Sprintf("Too many people are waiting for an answer right now (%d "+

@@ -133,6 +133,21 @@ func (a *Accounts) List(ctx context.Context) ([]*Account, error) {
 	return all, nil
 }
 
+// Names returns the names of those who have accounts, by their ids.
+func (a *Accounts) Names(ctx context.Context, _ []string) (map[string]string, error) {
+	all, err := a.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	names := make(map[string]string, len(all))
+	for _, account := range all {
+		names[a.names.Of(Issuer, account.Subject)] = account.Name
+	}
+
+	return names, nil
+}
+
 // create makes an account. It is an ErrTaken if there is one with the name.
 func (a *Accounts) create(ctx context.Context, account *Account) error {
 	account.Subject, account.Since = rand.Text(), time.Now().UTC().Truncate(time.Second)

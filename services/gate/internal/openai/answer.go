@@ -98,7 +98,8 @@ func (s *service) answer(
 
 	var text, thinking strings.Builder
 	var calls []mlapi.ToolCall
-	done, err := s.ask(r.Context(), owner, path, ask, func(c *mlapi.Chunk) error {
+	show := func(h http.Header) { showLimits(w.Header(), h) }
+	done, err := s.ask(r.Context(), show, owner, path, ask, func(c *mlapi.Chunk) error {
 		text.WriteString(c.Text)
 		thinking.WriteString(c.Thinking)
 		calls = append(calls, a.take(c).ToolCalls...)
@@ -163,10 +164,11 @@ func (s *service) stream(
 		return nil
 	}
 
-	done, err := s.ask(r.Context(), owner, path, ask, func(c *mlapi.Chunk) error {
+	added := func(c *mlapi.Chunk) error {
 		first := a.calls
 		return send(a.form.add(a.take(c), first)...)
-	})
+	}
+	done, err := s.ask(r.Context(), events.showLimits, owner, path, ask, added)
 	if err == nil {
 		err = send(a.form.end(a.reason(done)))
 	}
@@ -193,14 +195,17 @@ func (s *service) stream(
 // errCut reports an answer that ended before its end.
 var errCut = errors.New("ml: the answer was cut off")
 
-// ask asks ml, and calls added for each chunk that adds something to the answer. It asks again if
-// the answer was cut, or ml goes away, before anything came.
+// ask asks ml, and calls added for each chunk that adds something to the answer, and show with the
+// header of each answer before. It asks again if the answer was cut, or ml goes away, before anything
+// came.
 func (s *service) ask(
-	ctx context.Context, owner, path string, body any, added func(*mlapi.Chunk) error,
+	ctx context.Context, show func(http.Header), owner, path string, body any,
+	added func(*mlapi.Chunk) error,
 ) (*mlapi.Done, error) {
+	question := rand.Text()
 	for try := 1; ; try++ {
 		came := false
-		done, err := s.once(ctx, owner, path, body, func(c *mlapi.Chunk) error {
+		done, err := s.once(ctx, show, asked(owner, question), path, body, func(c *mlapi.Chunk) error {
 			came = true
 			return added(c)
 		})
@@ -215,13 +220,15 @@ func (s *service) ask(
 
 // once asks ml once.
 func (s *service) once(
-	ctx context.Context, owner, path string, body any, added func(*mlapi.Chunk) error,
+	ctx context.Context, show func(http.Header), asked http.Header, path string, body any,
+	added func(*mlapi.Chunk) error,
 ) (*mlapi.Done, error) {
-	resp, err := s.ML.Do(ctx, http.MethodPost, path, body, forOwner(owner))
+	resp, err := s.ML.Do(ctx, http.MethodPost, path, body, asked)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
+	show(resp.Header)
 
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(make([]byte, 0, 4096), maxLine)
@@ -282,6 +289,15 @@ func (e *events) stop() {
 	defer e.mu.Unlock()
 	e.ended = true
 	e.idle.Stop()
+}
+
+// showLimits passes on what ml's header says of the limits, if the stream has not begun.
+func (e *events) showLimits(h http.Header) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.sse == nil {
+		showLimits(e.w.Header(), h)
+	}
 }
 
 // begin begins the stream.

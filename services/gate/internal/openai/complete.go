@@ -1,9 +1,13 @@
 package openai
 
 import (
+	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"slices"
@@ -129,11 +133,11 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request, owner string) er
 	}
 
 	var got mlapi.EmbedResponse
+	h := asked(owner, rand.Text())
 	for some := range slices.Chunk(input, embedSlice) {
-		var part mlapi.EmbedResponse
-		err := s.ML.JSON(r.Context(), http.MethodPost, "/embed", &mlapi.EmbedRequest{
+		part, err := s.vectors(r.Context(), w, h, &mlapi.EmbedRequest{
 			Model: req.Model, Input: some, Dimensions: req.Dimensions,
-		}, &part, forOwner(owner))
+		})
 		if err != nil {
 			return asFault(err, "input")
 		}
@@ -161,6 +165,27 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request, owner string) er
 
 	wire.WriteJSON(w, http.StatusOK, out)
 	return nil
+}
+
+// maxVectors bounds what is read of ml's answer in bytes.
+const maxVectors = 16 << 20
+
+// vectors asks ml for the vectors of some texts.
+func (s *service) vectors(
+	ctx context.Context, w http.ResponseWriter, asked http.Header, ask *mlapi.EmbedRequest,
+) (part mlapi.EmbedResponse, err error) {
+	resp, err := s.ML.Do(ctx, http.MethodPost, "/embed", ask, asked)
+	if err != nil {
+		return part, err
+	}
+	defer resp.Body.Close()
+
+	showLimits(w.Header(), resp.Header)
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxVectors)).Decode(&part)
+	if err != nil {
+		err = fmt.Errorf("ml: the answer is not the JSON expected: %w", err)
+	}
+	return part, err
 }
 
 // encoded returns a vector's numbers as bytes in base64, the lowest first.

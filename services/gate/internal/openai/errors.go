@@ -22,6 +22,9 @@ type Fault struct {
 	Param   *string `json:"param"`
 	Code    *string `json:"code"`
 
+	// limits has the headers of the limits, if ml sent some.
+	limits http.Header
+
 	// cause is what the log is told instead, if it is not nil.
 	cause error
 }
@@ -30,6 +33,7 @@ type Fault struct {
 const (
 	typeRequest = "invalid_request_error"
 	typeLimit   = "requests"
+	typeQuota   = "insufficient_quota"
 	typeServer  = "server_error"
 )
 
@@ -112,6 +116,9 @@ func asFault(err error, prompt string) *Fault {
 			Status: http.StatusServiceUnavailable, Type: typeServer, RetryAfter: 2, cause: p,
 			Message: "The model cannot be asked at the moment. Try again in a few seconds.",
 		}
+	case p.Type == mlapi.TypeDayLimit:
+		f = fault(p.Status, "", "insufficient_quota", "%s", p.Detail)
+		f.Type = typeQuota
 	case p.Status == http.StatusTooManyRequests:
 		f = fault(p.Status, "", "rate_limit_exceeded", "%s", p.Detail)
 		f.Type = typeLimit
@@ -129,13 +136,14 @@ func asFault(err error, prompt string) *Fault {
 		f = fault(http.StatusBadRequest, "", "", "%s", p.Detail)
 	}
 
-	f.RetryAfter = p.RetryAfter
+	f.RetryAfter, f.limits = p.RetryAfter, p.Header
 	return f
 }
 
 // write sends the fault as the response.
 func (f *Fault) write(w http.ResponseWriter) {
 	h := w.Header()
+	showLimits(h, f.limits)
 	if f.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.RetryAfter))
 	}

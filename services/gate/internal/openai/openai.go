@@ -207,6 +207,29 @@ func decode(r *http.Request, rules rules, into any) error {
 // forOwner returns the header that says whose request it is.
 func forOwner(owner string) http.Header { return http.Header{wire.OwnerHeader: {owner}} }
 
+// asked returns the header of a request that is part of a question: all of them count as one.
+func asked(owner, question string) http.Header {
+	h := forOwner(owner)
+	h.Set(wire.QuestionHeader, question)
+	return h
+}
+
+// limits are the headers by which ml says how much of the person's day is left. Clients know them by
+// the names that they have in OpenAI's answers.
+var limits = []string{
+	"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests",
+	"X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens",
+}
+
+// showLimits passes on what ml says of the limits.
+func showLimits(to, from http.Header) {
+	for _, name := range limits {
+		if v := from.Get(name); v != "" {
+			to.Set(name, v)
+		}
+	}
+}
+
 // list returns the models that can be chosen.
 func (s *service) list(ctx context.Context, owner string) ([]model, error) {
 	var m mlapi.Models

@@ -46,8 +46,8 @@ func New(
 }
 
 // Erase erases all that is stored of the person with the id, but for the account where there is
-// one, which goes last. What fails half-way can be done again. Whatever else is stored by a
-// person's id, such as counters of use, is erased here.
+// one, which goes last. What fails half-way can be done again. Whatever is stored by a person's id
+// is erased here.
 func (d *Data) Erase(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTime)
 	defer cancel()
@@ -61,7 +61,8 @@ func (d *Data) Erase(ctx context.Context, id string) error {
 
 	_ = resp.Body.Close()
 
-	return errors.Join(d.sessions.EndAll(ctx, id, ""), d.keys.RevokeAll(ctx, id))
+	return errors.Join(d.sessions.EndAll(ctx, id, ""), d.keys.RevokeAll(ctx, id),
+		d.store.DropUsage(ctx, id))
 }
 
 // Rewrite has Redis forget what has been erased in its append-only file as well. It does so by

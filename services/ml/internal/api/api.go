@@ -19,6 +19,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/meter"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/prompt"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
@@ -31,6 +32,9 @@ type Options struct {
 	Ollama  *replicas.Pool
 	Queue   *queue.Queue
 	Builder *build.Builder
+
+	// Meter counts what people use; nil counts nothing.
+	Meter *meter.Meter
 
 	// Await is set if somebody else makes the model. Then the service is not ready before exactly
 	// the wanted version is there.
@@ -280,6 +284,13 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	use, err := s.begin(w, r)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	defer use.end()
+
 	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(wire.OwnerHeader),
 		func(int) error {
 			return nil
@@ -316,6 +327,7 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	use.answered, use.prompt = true, e.PromptEvalCount
 	wire.WriteJSON(w, http.StatusOK, mlapi.EmbedResponse{
 		Model:        shortName(model),
 		Embeddings:   e.Embeddings,
@@ -327,6 +339,7 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request) {
 func (s *service) asProblem(err error) *problem.Problem {
 	var p *problem.Problem
 	var full *queue.FullError
+	var limit *meter.LimitError
 	var status *ollama.StatusError
 	var long *prompt.TooLongError
 	switch {
@@ -337,6 +350,14 @@ func (s *service) asProblem(err error) *problem.Problem {
 			"%d requests are waiting already. Try again in about %s.", full.Position-1,
 			full.RetryAfter)
 		p.QueuePosition, p.RetryAfter = full.Position, int(full.RetryAfter/time.Second)
+		return p
+	case errors.As(err, &limit):
+		return dayLimit(limit)
+	case errors.Is(err, queue.ErrAtOnce):
+		p = problem.Typed(mlapi.TypeAtOnce, http.StatusTooManyRequests,
+			"You have as many questions at once as one may have. Try again when one of them is "+
+				"answered.")
+		p.RetryAfter = atOncePause
 		return p
 	case errors.Is(err, queue.ErrDraining):
 		return problem.Draining("This instance is shutting down. Try again.")

@@ -170,6 +170,13 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 		return
 	}
 
+	use, err := s.begin(w, r)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	defer use.end()
+
 	arrived := time.Now()
 	release, err := s.Queue.Acquire(r.Context(), r.Header.Get(wire.OwnerHeader),
 		func(place int) error { return out.send(&mlapi.Chunk{Queue: place}) })
@@ -199,7 +206,11 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 	token := func(t ollama.Token) error {
 		// The first token may take as long as loading the model. From then on silence is a fault,
 		// but for Ollama's while it collects the call of a tool.
-		begun = true
+		begun, use.answered = true, true
+		if use.answer++; t.Done {
+			use.prompt, use.answer = t.PromptEvalCount, t.EvalCount
+		}
+
 		switch {
 		case len(j.tools) > 0:
 		case watch == nil:

@@ -24,6 +24,9 @@ import (
 // ErrDraining refuses requests while the service stops.
 var ErrDraining = errors.New("this instance is shutting down")
 
+// ErrAtOnce refuses a request of an owner who has as many as one may have at once.
+var ErrAtOnce = errors.New("the owner has too many requests already")
+
 // FullError refuses a request that would have had to wait behind too many.
 type FullError struct {
 	// Position is the place it would have had, 1 is next.
@@ -48,8 +51,12 @@ type Queue struct {
 
 	// capacity and bound are how many requests of all processes may run and wait.
 	capacity, bound int
-	last            uint64 // the number of the request that came last
-	running         map[uint64]bool
+
+	// atOnce is how many requests of one owner may run and wait; 0 is any number.
+	atOnce int
+
+	last    uint64            // the number of the request that came last
+	running map[uint64]string // the owners of the requests that have their turn
 
 	// waiting are this process's requests, in the order in which they will be admitted: by round,
 	// then by arrival in the round.
@@ -81,15 +88,18 @@ func New(parallel, bound int) *Queue {
 	return &Queue{
 		capacity: parallel,
 		bound:    bound,
-		running:  map[uint64]bool{},
+		running:  map[uint64]string{},
 		took:     firstEstimate,
 		now:      time.Now,
 	}
 }
 
+// Limit bounds the requests of one owner that run and wait. It is called before the queue is used.
+func (q *Queue) Limit(atOnce int) { q.atOnce = atOnce }
+
 // Acquire waits for a turn. position is called with each new place while it waits, 1 is next; not
 // at all when the turn comes at once. The caller calls release once when the work is done. The
-// error is a *FullError, ErrDraining, the cause of the context's end, or what position returned.
+// error is a *FullError, ErrAtOnce, ErrDraining, the cause of the context's end, or what position returned.
 func (q *Queue) Acquire(
 	ctx context.Context, owner string, position func(int) error,
 ) (release func(), err error) {
@@ -138,6 +148,10 @@ func (q *Queue) enter(owner string) (*waiter, error) {
 
 // enterAlone is enter where this process decides.
 func (q *Queue) enterAlone(w *waiter) error {
+	if q.atOnce > 0 && q.of(w.owner) >= q.atOnce {
+		return ErrAtOnce
+	}
+
 	if len(q.running) < q.parallel() { // then nobody waits: a turn that ends goes to the first who does
 		q.grant(w)
 		return nil
@@ -156,6 +170,22 @@ func (q *Queue) enterAlone(w *waiter) error {
 	q.waiting = append(q.waiting, w)
 	q.order()
 	return nil
+}
+
+// of returns how many requests of the owner run and wait here.
+func (q *Queue) of(owner string) (n int) {
+	for _, w := range q.waiting {
+		if w.owner == owner {
+			n++
+		}
+	}
+	for _, o := range q.running {
+		if o == owner {
+			n++
+		}
+	}
+
+	return n
 }
 
 // full refuses a request because too many wait already.
@@ -313,7 +343,7 @@ func (q *Queue) next() {
 
 // grant gives a request that no longer waits its turn.
 func (q *Queue) grant(w *waiter) {
-	q.running[w.id] = true
+	q.running[w.id] = w.owner
 	w.outcome <- nil
 }
 

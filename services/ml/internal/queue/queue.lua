@@ -4,11 +4,14 @@
 -- KEYS: leases   sorted set  each ml, by the end of its lease (ms)
 --       running  set         the requests that have their turn, each as ml:number
 --       waiting  list        "owner ml:number" of those that wait, the next one first
+--       owners   hash        the owners of those that have their turn, by ml:number; of others, too,
+--                            if an ml of the former version gave their turns back
 --
 -- ARGV: what, ml, lease (ms), capacity, bound, and
 --
---   enter  number, owner           returns the place: 0 is a turn, or -1 and the place that it
---                                  would have had, or -2 when this ml has no lease
+--   enter  number, owner, atOnce   returns the place: 0 is a turn, or -1 and the place that it
+--                                  would have had, or -2 when this ml has no lease, or -3 when the
+--                                  owner has atOnce requests already (0: any number)
 --   leave  number                  gives a turn or a place back
 --   sync   how, last, number, state...
 --                                  returns how many ml there are, 0 when this one has no lease; how
@@ -17,7 +20,7 @@
 --
 -- Each may run twice: it does the same then.
 
-local leases, running, waiting = KEYS[1], KEYS[2], KEYS[3]
+local leases, running, waiting, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local what, ml, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local capacity, bound = tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -77,24 +80,54 @@ local function displace(owner)
 	return true
 end
 
+-- run gives a request its turn, and halt takes it.
+local function run(id, owner)
+	redis.call('SADD', running, id)
+	redis.call('HSET', owners, id, owner)
+end
+
+local function halt(id)
+	redis.call('SREM', running, id)
+	redis.call('HDEL', owners, id)
+end
+
+-- has returns how many requests of the owner run and wait.
+local function has(owner)
+	local n, turns = 0, redis.call('HGETALL', owners)
+	for i = 1, #turns, 2 do
+		if redis.call('SISMEMBER', running, turns[i]) == 0 then
+			redis.call('HDEL', owners, turns[i])
+		elseif turns[i + 1] == owner then
+			n = n + 1
+		end
+	end
+	for _, x in ipairs(queue) do
+		if x.owner == owner then n = n + 1 end
+	end
+	return n
+end
+
 -- admit gives the turns that are free to those who wait.
 local function admit()
 	local free = capacity - redis.call('SCARD', running)
 	while free > 0 and #queue > 0 do
-		redis.call('SADD', running, table.remove(queue, 1).id)
+		local x = table.remove(queue, 1)
+		run(x.id, x.owner)
 		order()
 		free = free - 1
 	end
 	return free
 end
 
--- enter returns the place of a request, 0 for a turn, nil when too many wait.
-local function enter(id, owner, bounded)
+-- enter returns the place of a request, 0 for a turn, nil when too many wait, -3 when the owner has
+-- atOnce already.
+local function enter(id, owner, bounded, atOnce)
 	if redis.call('SISMEMBER', running, id) == 1 then return 0 end
 	local at = place(id)
 	if at then return at end
+	if atOnce > 0 and has(owner) >= atOnce then return -3 end
 	if admit() > 0 then
-		redis.call('SADD', running, id)
+		run(id, owner)
 		return 0
 	end
 	if bounded and #queue >= bound and not displace(owner) then return nil end
@@ -114,7 +147,7 @@ local function forget(name, last, but, turns)
 	end
 	if not turns then return end
 	for _, id in ipairs(redis.call('SMEMBERS', running)) do
-		if theirs(id) then redis.call('SREM', running, id) end
+		if theirs(id) then halt(id) end
 	end
 end
 
@@ -138,23 +171,23 @@ end
 
 if what == 'enter' then
 	if not redis.call('ZSCORE', leases, ml) then return save({-2}) end
-	local at = enter(ml .. ':' .. ARGV[6], ARGV[7], true)
+	local at = enter(ml .. ':' .. ARGV[6], ARGV[7], true, tonumber(ARGV[8] or 0))
 	if at then return save({at}) end
 	return save({-1, #queue + 1})
 end
 
 if what == 'leave' then
 	local id = ml .. ':' .. ARGV[6]
-	redis.call('SREM', running, id)
+	halt(id)
 	local at = place(id)
 	if at then remove(at) end
 	admit()
 	return save({})
 end
 
--- sync: the ml names its requests. The state is + with a turn, ? of one that asks at this moment,
--- else the owner of one that waits. What Redis has of this ml besides, up to the number that was
--- the last when it asked, is given back: a reply was lost. how is
+-- sync: the ml names its requests. The state is + and the owner with a turn, ? of one that asks at
+-- this moment, else the owner of one that waits. What Redis has of this ml besides, up to the number
+-- that was the last when it asked, is given back: a reply was lost. how is
 --
 --   ''      for a look at those that wait; it writes nothing where nothing changes
 --   whole   which renews the lease and looks through the turns as well
@@ -168,11 +201,11 @@ forget(ml, tonumber(ARGV[7]), mine, how ~= '')
 
 for i = 8, #ARGV, 2 do
 	local id, state = ml .. ':' .. ARGV[i], ARGV[i + 1]
-	if state == '+' then
-		if how == 'join' then redis.call('SADD', running, id) end
+	if state:sub(1, 1) == '+' then
+		if how == 'join' then run(id, state:sub(2)) end
 	elseif state ~= '?' then
 		table.insert(named, id)
-		enter(id, state, how ~= 'join')
+		enter(id, state, how ~= 'join', 0)
 	end
 end
 admit()

@@ -35,7 +35,7 @@ const (
 var source string
 
 // keys share a hash tag, so that they lie in one slot of a Cluster. Each has a time to live.
-var keys = []string{"{queue}:leases", "{queue}:running", "{queue}:waiting"}
+var keys = []string{"{queue}:leases", "{queue}:running", "{queue}:waiting", "{queue}:owners"}
 
 // shared is a queue's part in the one that lies in Redis.
 type shared struct {
@@ -68,6 +68,9 @@ type shared struct {
 	// warned is set once it is logged that Redis does not decide.
 	warned bool
 }
+
+// atOnce is the place of a request that is refused with ErrAtOnce.
+const atOnce = -3
 
 // errGone reports that Redis does not know this process: its lease has ended, or Redis has lost it.
 var errGone = errors.New("the lease of this process has ended")
@@ -161,9 +164,9 @@ func (q *Queue) ask(what string, args ...string) ([]int, error) {
 // enterShared is enter for a queue that Redis decides about. It reports whether Redis did.
 func (q *Queue) enterShared(w *waiter) (decided bool, err error) {
 	q.shared.asking[w.id] = true
-	reply, err := q.ask("enter", number(w.id), hash(w.owner))
+	reply, err := q.ask("enter", number(w.id), hash(w.owner), strconv.Itoa(q.atOnce))
 	delete(q.shared.asking, w.id)
-	if err == nil && (len(reply) == 0 || reply[0] < -1) {
+	if err == nil && (len(reply) == 0 || reply[0] < -1 && reply[0] != atOnce) {
 		err = errGone
 	}
 
@@ -176,6 +179,8 @@ func (q *Queue) enterShared(w *waiter) (decided bool, err error) {
 	case reply[0] == 0:
 		q.grant(w)
 		return true, nil
+	case reply[0] == atOnce:
+		return true, ErrAtOnce
 	case len(reply) == 2:
 		return true, q.full(reply[1])
 	case !q.shared.decides:
@@ -243,8 +248,8 @@ func (q *Queue) look() {
 
 	args := []string{how, number(q.last)}
 	if how != "" {
-		for id := range q.running {
-			args = append(args, number(id), "+")
+		for id, owner := range q.running {
+			args = append(args, number(id), "+"+hash(owner))
 		}
 	}
 
@@ -295,8 +300,9 @@ func (q *Queue) heard(how string, at time.Time, waiting []*waiter, reply []int) 
 	for i, w := range waiting {
 		at := slices.Index(q.waiting, w)
 		place := reply[2+i]
+		_, runs := q.running[w.id]
 		switch {
-		case at < 0 && place >= 0 && !q.running[w.id]:
+		case at < 0 && place >= 0 && !runs:
 			s.hurry() // it gave up meanwhile, perhaps before Redis heard of it here
 		case at < 0:
 		case place == 0:

@@ -82,7 +82,7 @@ func state(q *Queue, w *waiter) string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case q.running[w.id]:
+	case q.running[w.id] != "":
 		return "has its turn"
 	case slices.Contains(q.waiting, w):
 		return fmt.Sprint("waits at ", w.position)
@@ -666,8 +666,11 @@ func TestHidesOwners(t *testing.T) {
 	r := server.Client(t)
 	all := r.SMembers(t.Context(), keys[1]).Val()
 	all = append(all, r.LRange(t.Context(), keys[2], 0, -1).Val()...)
+	for id, of := range r.HGetAll(t.Context(), keys[3]).Val() {
+		all = append(all, id, of)
+	}
 	all = append(all, r.Keys(t.Context(), "*").Val()...)
-	if len(all) != 1+1+3 || strings.Contains(strings.Join(all, " "), owner) {
+	if len(all) != 1+1+2+4 || strings.Contains(strings.Join(all, " "), owner) {
 		t.Errorf("Redis holds %q", all)
 	}
 }

@@ -212,7 +212,7 @@ func TestGaveUpMeanwhile(t *testing.T) {
 			q.shared.decides, q.shared.beat = true, time.Now()
 			w := &waiter{id: 7, outcome: make(chan error, 1), moved: make(chan int, 1)}
 			if tc.running {
-				q.running[w.id] = true
+				q.running[w.id] = w.owner
 			}
 			q.mu.Lock()
 			q.heard("", time.Now(), []*waiter{w}, []int{1, 1, tc.place})

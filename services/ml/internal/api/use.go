@@ -1,0 +1,79 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/meter"
+)
+
+// atOncePause is after how many seconds somebody with too many questions at once may try again.
+const atOncePause = 2
+
+// use is what a request uses of the models.
+type use struct {
+	ctx      context.Context
+	question *meter.Question
+
+	// answered reports whether something came of the answer. Else the request counts for nothing.
+	answered bool
+
+	// prompt and answer count tokens. Until Ollama says how many they are, answer is how often
+	// something came, which is about the same.
+	prompt, answer int
+}
+
+// begin counts a request, and says in the response's headers what is left of the day. It refuses one
+// for which nothing is left.
+func (s *service) begin(w http.ResponseWriter, r *http.Request) (*use, error) {
+	q, err := s.Meter.Begin(r.Context(), r.Header.Get(wire.OwnerHeader),
+		r.Header.Get(wire.QuestionHeader))
+	q.Show(w.Header())
+	return &use{ctx: r.Context(), question: q}, err
+}
+
+// end counts what was used.
+func (u *use) end() {
+	if u.answered {
+		u.question.End(u.ctx, u.prompt, u.answer)
+	} else {
+		u.question.Undo(u.ctx)
+	}
+}
+
+// dayLimit returns the problem of a person who has used what a day may have.
+func dayLimit(e *meter.LimitError) *problem.Problem {
+	what := "questions"
+	if e.Tokens {
+		what = "tokens"
+	}
+
+	p := problem.Typed(mlapi.TypeDayLimit, http.StatusTooManyRequests,
+		"You have used the %d %s that a day may have. The next day begins at midnight UTC, in %s.",
+		e.Limit, what, roughly(e.RetryAfter))
+	p.RetryAfter = int(e.RetryAfter / time.Second)
+	return p
+}
+
+// roughly returns a time as a person says it.
+func roughly(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return "less than a minute"
+	case d < time.Hour:
+		return plural(int(d/time.Minute), "minute")
+	}
+	return plural(int(d/time.Hour), "hour")
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

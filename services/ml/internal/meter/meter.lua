@@ -1,0 +1,77 @@
+#!lua flags=allow-oom
+-- What a person has used, see package usage. It may run when Redis is full: what it holds is bounded.
+--
+-- KEYS: the person's hash
+--
+-- ARGV: what, day, oldest, question, run, and
+--
+--   ask    questions, tokens  counts the question, unless the day has so many already (0: any number)
+--   count  prompt, answer     counts the question and the tokens of a run
+--   undo                      takes the question back, unless a run of it was counted
+--
+-- It returns 1, or 0 if the question is refused; what the day has, in questions and tokens; and 1 if
+-- the question is the day's first. A question is counted once, on the day of its first run, however
+-- many runs it takes: asked has the newest questions, each as question=day=run, of which run is the
+-- last that was counted. So each may run twice: it does the same then.
+
+local newest = 64
+
+local person = KEYS[1]
+local what, day, oldest, question, run = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+
+local asked, on, last = {}, nil, nil
+for id, d, r in (redis.call('HGET', person, 'asked') or ''):gmatch('(%S+)=(%S+)=(%S+)') do
+	if id == question then
+		on, last = d, r
+	else
+		table.insert(asked, id .. '=' .. d .. '=' .. r)
+	end
+end
+
+local function used(kind) return tonumber(redis.call('HGET', person, kind .. ':' .. day) or 0) end
+
+local function reply(admitted, first)
+	return {admitted, used('q'), used('p') + used('a'), first}
+end
+
+local function save()
+	redis.call('HSET', person, 'asked', table.concat(asked, ' ', 1, math.min(#asked, newest)))
+	redis.call('PEXPIRE', person, 40 * 24 * 3600 * 1000)
+end
+
+if what == 'undo' then
+	if last == '-' then
+		redis.call('HINCRBY', person, 'q:' .. on, -1)
+		save()
+	end
+	return reply(1, 0)
+end
+
+if what == 'ask' and not on then
+	local questions, tokens = tonumber(ARGV[6]), tonumber(ARGV[7])
+	if questions > 0 and used('q') >= questions or tokens > 0 and used('p') + used('a') >= tokens then
+		return reply(0, 0)
+	end
+end
+
+local first = 0
+if not on then
+	on, last = day, '-'
+	if redis.call('HINCRBY', person, 'q:' .. day, 1) == 1 then
+		first = 1
+		for _, field in ipairs(redis.call('HKEYS', person)) do
+			local d = field:match('^%a:(.+)$')
+			if d and d < oldest then redis.call('HDEL', person, field) end
+		end
+	end
+end
+
+if what == 'count' and run ~= last then
+	redis.call('HINCRBY', person, 'p:' .. on, ARGV[6])
+	redis.call('HINCRBY', person, 'a:' .. on, ARGV[7])
+	last = run
+end
+
+table.insert(asked, 1, question .. '=' .. on .. '=' .. last)
+save()
+return reply(1, first)

@@ -1,0 +1,171 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// limited are queues with a limit: one that Redis does not decide about, and two of which it does.
+func limited(t *testing.T, parallel, atOnce int) map[string][]*Queue {
+	t.Helper()
+	all := map[string][]*Queue{
+		"of one process":   {New(parallel, 100)},
+		"of two processes": join(t, contract.Redis{URL: redistest.StartAs(t, stacks.ML).URL}, 2, parallel, 100),
+	}
+	for _, queues := range all {
+		for _, q := range queues {
+			q.Limit(atOnce)
+		}
+	}
+
+	return all
+}
+
+// TestAtOnce: what an owner has waiting and running is bounded, at all processes together, and whoever
+// gives a place back has one again. Others are not concerned.
+func TestAtOnce(t *testing.T) {
+	for name, queues := range limited(t, 1, 3) {
+		t.Run(name, func(t *testing.T) {
+			var mine []*waiter
+			for i := range 3 { // one runs, and two wait
+				w, err := queues[i%len(queues)].enter("a")
+				if err != nil {
+					t.Fatal(err)
+				}
+				mine = append(mine, w)
+			}
+
+			for _, q := range queues {
+				if _, err := q.enter("a"); !errors.Is(err, ErrAtOnce) {
+					t.Errorf("the fourth: %v", err)
+				}
+				if _, err := q.enter("b"); err != nil {
+					t.Errorf("another owner's: %v", err)
+				}
+			}
+
+			queues[0].leave(mine[0])
+			if _, err := queues[len(queues)-1].enter("a"); err != nil {
+				t.Errorf("after one has ended: %v", err)
+			}
+			if _, err := queues[0].enter("a"); !errors.Is(err, ErrAtOnce) {
+				t.Errorf("the fourth again: %v", err)
+			}
+		})
+	}
+}
+
+// TestAtOnceRace: however many come at once, no more are admitted than may be.
+func TestAtOnceRace(t *testing.T) {
+	for name, queues := range limited(t, 2, 5) {
+		t.Run(name, func(t *testing.T) {
+			var all sync.WaitGroup
+			errs := make(chan error, 50)
+			for i := range 50 {
+				all.Go(func() {
+					_, err := queues[i%len(queues)].enter("a")
+					errs <- err
+				})
+			}
+
+			all.Wait()
+			close(errs)
+			admitted := 0
+			for err := range errs {
+				if err == nil {
+					admitted++
+				} else if !errors.Is(err, ErrAtOnce) {
+					t.Error(err)
+				}
+			}
+
+			if admitted != 5 {
+				t.Errorf("%d of 50 are admitted, not 5", admitted)
+			}
+		})
+	}
+}
+
+// TestAtOnceAfterCrash: what a process had that was killed counts no longer than its lease, and what
+// has come back to Redis counts again.
+func TestAtOnceAfterCrash(t *testing.T) {
+	server := redistest.StartAs(t, stacks.ML)
+	queues := join(t, contract.Redis{URL: server.URL}, 2, 4, 8)
+	for _, q := range queues {
+		q.Limit(2)
+	}
+
+	for range 2 {
+		if _, err := queues[0].enter("a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := queues[1].enter("a"); !errors.Is(err, ErrAtOnce) {
+		t.Fatalf("the third: %v", err)
+	}
+
+	// Redis loses all, and the process hands in again what it runs.
+	if err := server.Client(t).FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range queues {
+		q.shared.hurry()
+		q.look() // its lease is gone
+		q.look()
+		q.shared.since = q.shared.since.Add(-settle)
+		q.look()
+	}
+	if _, err := queues[1].enter("a"); !errors.Is(err, ErrAtOnce) {
+		t.Errorf("the third after Redis has lost all: %v", err)
+	}
+
+	running(t, queues[1]) // the other one is silent from here on
+	until(t, "the lease has ended", func() bool {
+		_, err := queues[1].enter("a")
+		return err == nil
+	})
+}
+
+// TestAtOnceLeavesNothing: what ends leaves no owner in Redis, nor does a former version's end.
+func TestAtOnceLeavesNothing(t *testing.T) {
+	server := redistest.StartAs(t, stacks.ML)
+	q := join(t, contract.Redis{URL: server.URL}, 1, 4, 8)[0]
+	q.Limit(3)
+	r := server.Client(t)
+	var mine []*waiter
+	for range 3 {
+		w, err := q.enter("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		mine = append(mine, w)
+	}
+
+	q.leave(mine[0])
+	if n := r.HLen(t.Context(), keys[3]).Val(); n != 2 {
+		t.Errorf("%d owners after one has ended, not 2", n)
+	}
+
+	// A former version gives a turn back.
+	if err := r.SRem(t.Context(), keys[1], fmt.Sprint(q.shared.name, ":", mine[1].id)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := q.enter("a"); err != nil {
+			t.Errorf("a place that was given back counts: %v", err)
+		}
+	}
+	if n := r.HLen(t.Context(), keys[3]).Val(); n != 3 {
+		t.Errorf("%d owners, not 3", n)
+	}
+	if left := r.PTTL(t.Context(), keys[3]).Val(); left <= 0 || left > time.Minute {
+		t.Errorf("the owners stay for %s", left)
+	}
+}
