@@ -69,6 +69,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"volumes":  s.decodeVolumes,
 		"redis":    s.decodeRedis,
 		"signIn":   orEmpty(s.decodeSignIn),
+		"audit":    orEmpty(s.decodeAudit),
 		"kubernetes": object(fields{
 			"context":   text(&s.Kubernetes.Context),
 			"namespace": text(&s.Kubernetes.Namespace),

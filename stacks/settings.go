@@ -54,6 +54,9 @@ type Settings struct {
 	// SignIn is how people sign in; nil keeps what the stack says, which is not at all.
 	SignIn *SignInSettings
 
+	// Audit is how it is recorded who did what; nil is as by default.
+	Audit *AuditSettings
+
 	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings
 
