@@ -4,6 +4,7 @@
 //	gate                    serve, configured by the environment (see gateenv)
 //	gate healthcheck [URL]  exit 0 when /health answers 200
 //	gate user ...           manage the accounts, as codexctl user does
+//	gate audit ...          read who did what, as codexctl audit does
 //	gate version            print the version
 package main
 
@@ -29,6 +30,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
@@ -50,11 +52,16 @@ func main() {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
 		Health: "/health",
-		Usage:  "usage: gate [healthcheck [URL] | user ... | version]",
+		Usage:  "usage: gate [healthcheck [URL] | user ... | audit ... | version]",
 		Serve:  serve,
 	}
-	if len(args) > 0 && args[0] == "user" {
-		return user(ctx, args[1:], environ, stdout)
+	if len(args) > 0 {
+		switch args[0] {
+		case "user":
+			return user(ctx, args[1:], environ, stdout)
+		case "audit":
+			return readAudit(ctx, args[1:], environ, stdout)
+		}
 	}
 
 	return c.Run(ctx, args, environ, stdout, stderr)
@@ -92,6 +99,12 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		srv.Profiling()
 	}
 
+	records, err := audit.Open(&cfg.Auditing, at, identity.Gate, log, stderr)
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+
 	signer, names := identity.NewSigner(identity.Gate), &pseudonym.Names{}
 	srv.StartWhen(map[string]server.Check{
 		"key":        func(ctx context.Context) error { return signer.Publish(ctx, st.Publish) },
@@ -120,7 +133,9 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 
 	keys := newKeys(st, cfg.SignIn)
+	keys.Audit = records
 	api := newAPI(srv, cfg, signer, keys, log)
+	api.Audit = records
 	if cfg.SignIn == gateenv.None {
 		local := func(pattern string, h http.Handler) {
 			srv.Handle(pattern, browser.Loopback(own, h))
@@ -136,6 +151,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		openai.Register(local, api)
 	} else {
 		sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
+		sessions.Audit = records
 		go sessions.Run(running)
 		p := &people{
 			site: &session.Site{

@@ -14,11 +14,26 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
-// user manages the accounts, in a gate's container. `--at=URL` says where the site is.
+// commands names in records the gate that runs a command of codexctl.
+const commands = "codexctl"
+
+// flag returns the value of the flag, if it is the first of the arguments, and those after it.
+func flag(args []string, name string) (string, []string) {
+	if len(args) > 0 {
+		if value, ok := strings.CutPrefix(args[0], name); ok {
+			return value, args[1:]
+		}
+	}
+	return "", args
+}
+
+// user manages the accounts, in a gate's container. `--at=URL` says where the site is, and after it
+// `--by=NAME` who asks.
 func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	cfg, err := contract.Parse[gateenv.Config](environ)
 	if err != nil {
@@ -48,18 +63,21 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return fmt.Errorf("%s: %w", address, err)
 	}
 
-	site := ""
-	if len(args) > 0 {
-		if value, ok := strings.CutPrefix(args[0], "--at="); ok {
-			site, args = strings.TrimSuffix(value, "/"), args[1:]
-		}
-	}
+	site, args := flag(args, "--at=")
+	by, args := flag(args, "--by=")
 
 	log := slog.New(slog.DiscardHandler)
+	records, err := audit.Open(&cfg.Auditing, at, commands, log, nil)
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+
 	sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
+	sessions.Audit = records
 	accounts := account.New(st, names, sessions)
 	accounts.OnRemove(newKeys(st, cfg.SignIn).RevokeAll)
-	err = accounts.Command(ctx, args, site, stdout)
+	err = accounts.Command(ctx, args, strings.TrimSuffix(site, "/"), by, stdout)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", address, err)
 	}

@@ -173,8 +173,25 @@ func (r *Recorder) Begin(ctx context.Context, what auditlog.Record) (*Act, error
 	if r == nil {
 		return nil, nil
 	}
+	return r.begin(ctx, what, auditlog.Intent)
+}
 
+// Record records what has happened, and waits until Redis has taken it.
+func (r *Recorder) Record(
+	ctx context.Context, what auditlog.Record, outcome auditlog.Outcome,
+) error {
+	if r == nil {
+		return nil
+	}
+	_, err := r.begin(ctx, what, outcome)
+	return err
+}
+
+func (r *Recorder) begin(
+	ctx context.Context, what auditlog.Record, outcome auditlog.Outcome,
+) (*Act, error) {
 	a := r.act(ctx, what)
+	a.Record.Outcome = outcome
 	e := &entry{record: a.Record, stored: make(chan error, 1)}
 	wait := patience
 	if r.long.Load() {
@@ -210,7 +227,7 @@ func (r *Recorder) BeginAnyway(ctx context.Context, what auditlog.Record) *Act {
 	return a
 }
 
-// Note records what has happened, when Redis takes it.
+// Note is Record, and does not wait: it is written when Redis takes it.
 func (r *Recorder) Note(ctx context.Context, what auditlog.Record, outcome auditlog.Outcome) {
 	if r != nil {
 		r.act(ctx, what).End(outcome)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
@@ -47,8 +48,15 @@ func (a *API) exportRoute() {
 }
 
 func (a *API) export(ctx context.Context, in *exportInput) (*huma.StreamResponse, error) {
+	act, err := a.Audit.Begin(ctx,
+		a.record(ctx, auditlog.Export, in.owner(), aConversation, in.ID))
+	if err != nil {
+		return nil, err
+	}
+
 	c, err := a.Store.Get(ctx, in.owner(), in.ID)
 	if err != nil {
+		act.End(result(err))
 		return nil, err
 	}
 
@@ -61,7 +69,9 @@ func (a *API) export(ctx context.Context, in *exportInput) (*huma.StreamResponse
 		hc.SetHeader("Content-Type", media)
 		hc.SetHeader("Content-Disposition", mime.FormatMediaType("attachment",
 			map[string]string{"filename": fileName(c.Public().Title) + suffix}))
-		if err := write(hc.Context(), hc.BodyWriter(), c); err != nil {
+		err := write(hc.Context(), hc.BodyWriter(), c)
+		act.End(result(err))
+		if err != nil {
 			a.Log.WarnContext(hc.Context(), "an export was cut", "conversation", c.ID, "error", err)
 			panic(http.ErrAbortHandler) // half a file must not look like all of it
 		}

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -128,18 +129,15 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request, owner string) er
 		return invalid("input", "input must have %d texts at most.", maxInputs)
 	}
 
-	var got mlapi.EmbedResponse
-	for some := range slices.Chunk(input, embedSlice) {
-		var part mlapi.EmbedResponse
-		err := s.ML.JSON(r.Context(), http.MethodPost, "/embed", &mlapi.EmbedRequest{
-			Model: req.Model, Input: some, Dimensions: req.Dimensions,
-		}, &part, forOwner(owner))
-		if err != nil {
-			return asFault(err, "input")
-		}
+	act, err := s.begin(r, owner, req.Model)
+	if err != nil {
+		return err
+	}
 
-		got.Embeddings = append(got.Embeddings, part.Embeddings...)
-		got.PromptTokens += part.PromptTokens
+	got, err := s.vectors(r.Context(), owner, &req, input)
+	end(r.Context(), act, 0, &mlapi.Done{PromptTokens: got.PromptTokens}, err)
+	if err != nil {
+		return asFault(err, "input")
 	}
 
 	out := struct {
@@ -161,6 +159,26 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request, owner string) er
 
 	wire.WriteJSON(w, http.StatusOK, out)
 	return nil
+}
+
+// vectors asks ml for the vectors of the texts.
+func (s *service) vectors(
+	ctx context.Context, owner string, req *embeddingRequest, input []string,
+) (got mlapi.EmbedResponse, err error) {
+	for some := range slices.Chunk(input, embedSlice) {
+		var part mlapi.EmbedResponse
+		err := s.ML.JSON(ctx, http.MethodPost, "/embed", &mlapi.EmbedRequest{
+			Model: req.Model, Input: some, Dimensions: req.Dimensions,
+		}, &part, forOwner(owner))
+		if err != nil {
+			return got, err
+		}
+
+		got.Embeddings = append(got.Embeddings, part.Embeddings...)
+		got.PromptTokens += part.PromptTokens
+	}
+
+	return got, nil
 }
 
 // encoded returns a vector's numbers as bytes in base64, the lowest first.
