@@ -2,14 +2,11 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -73,11 +70,6 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 		return err
 	}
 
-	gate := stack.Service(stacks.Gate)
-	if gate == nil {
-		return fmt.Errorf("stack %s has no %s", t.file.Name, stacks.Gate)
-	}
-
 	if stack.SignIn() != gateenv.Accounts {
 		return fmt.Errorf("nobody has an account in stack %s: set %s:signIn: {accounts: true}, "+
 			"then `codexctl up %s`", t.file.Name, stacks.Project, t.name)
@@ -89,15 +81,9 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 	}
 	defer p.Close()
 
-	list, err := t.replicas(ctx, p, stacks.Gate)
+	g, err := healthyGate(ctx, t, stack, p)
 	if err != nil {
 		return err
-	}
-
-	i := slices.IndexFunc(list, func(r running.Replica) bool { return r.Healthy })
-	if i < 0 {
-		return fmt.Errorf("%s of stack %s does not run well yet: `codexctl status %s`", stacks.Gate,
-			t.file.Name, t.name)
 	}
 
 	way, err := p.Edge(ctx, stack)
@@ -111,16 +97,13 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 		at = "" // people come by what stands before the edge, whose address it does not know
 	}
 
-	command := []string{gate.Health.Command[0], "user", "--at=" + at}
-	code, output, err := p.Exec(ctx, list[i], append(command, words...))
+	line := append([]string{"user", "--at=" + at, "--by=" + operator()}, words...)
+	output, err := g.run(ctx, line...)
 	if err != nil {
 		return err
 	}
-	if code != 0 {
-		return errors.New(strings.TrimPrefix(output, stacks.Gate+": "))
-	}
 
-	a.out.Printf("%s", output)
+	a.out.Printf("%s\n", output)
 	if way.address == "" && way.hint != "" {
 		a.say("%s", way.hint)
 	}
