@@ -18,6 +18,10 @@ type AuditSettings struct {
 const auditKey = "audit-key"
 
 func (s *Settings) decodeAudit(v string) error {
+	if v == "{}" {
+		return nil
+	}
+
 	log := new(bool)
 	err := object(fields{"log": boolean(&log)})(v)
 	s.Audit = &AuditSettings{Log: *log}

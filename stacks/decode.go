@@ -69,7 +69,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"volumes":  s.decodeVolumes,
 		"redis":    s.decodeRedis,
 		"signIn":   orEmpty(s.decodeSignIn),
-		"audit":    orEmpty(s.decodeAudit),
+		"audit":    s.decodeAudit,
 		"kubernetes": object(fields{
 			"context":   text(&s.Kubernetes.Context),
 			"namespace": text(&s.Kubernetes.Namespace),
