@@ -10,9 +10,10 @@ import (
 // privateNetwork has no way out.
 const privateNetwork = "codexcontinue-private"
 
-// healthcare is prod with a domain and a shorter memory of its own, on a network that nothing
-// leaves: only the edge is also on the main network, which lets it publish its port. The base model
-// must be in the ollama-data volume already, as Ollama cannot download it from there.
+// healthcare is prod with a domain and a shorter memory of its own, where people sign in, on a
+// network that nothing leaves: only the edge is also on the main network, which lets it publish its
+// port. The base model must be in the ollama-data volume already, as Ollama cannot download it from
+// there.
 func healthcare(s *Stack, c Checkout) {
 	prod(s, c)
 	s.domain("healthcare")
@@ -26,6 +27,8 @@ func healthcare(s *Stack, c Checkout) {
 	ollama := s.Service(Ollama)
 	ollama.Env["OLLAMA_NO_CLOUD"] = "1"
 	ollama.Outside = nil
-	edit(s, func(c *gateenv.Config) { c.SessionIdle = 15 * time.Minute })
+	edit(s, func(c *gateenv.Config) {
+		c.SignIn, c.SessionIdle = gateenv.Accounts, 15*time.Minute
+	})
 	edit(s, func(c *backendenv.Config) { c.ConversationTTL = 30 * 24 * time.Hour })
 }

@@ -5,10 +5,13 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
 )
@@ -174,12 +177,39 @@ var badOnDocker = map[string]bad{
 	}, subject: "*", want: "isolation"},
 	"healthcare's domain on prod": {change: func(s *stacks.Stack) {
 		s.Service("ollama").Env["OLLAMA_NO_CLOUD"] = "1"
+		gate := s.Service("gate").Contract.(*gateenv.Config)
+		gate.SignIn, gate.SessionIdle = gateenv.Accounts, 15*time.Minute
+		s.Service("backend").Contract.(*backendenv.Config).ConversationTTL = time.Hour
 		s.Domain = "healthcare"
 	}, subject: "*", want: "isolation"},
 	"healthcare with the cloud": {from: "healthcare",
 		change: service("ollama", func(s *stacks.Service) {
 			delete(s.Env, "OLLAMA_NO_CLOUD")
 		}), subject: "ollama", want: "cloud-models"},
+	"healthcare for whoever comes": {
+		from: "healthcare",
+		change: service("gate", func(s *stacks.Service) {
+			s.Contract.(*gateenv.Config).SignIn = gateenv.None
+		}),
+		subject: "gate",
+		want:    "safeguards",
+	},
+	"healthcare on a screen that is left": {
+		from: "healthcare",
+		change: service("gate", func(s *stacks.Service) {
+			s.Contract.(*gateenv.Config).SessionIdle = 16 * time.Minute
+		}),
+		subject: "gate",
+		want:    "safeguards",
+	},
+	"healthcare for ever": {
+		from: "healthcare",
+		change: service("backend", func(s *stacks.Service) {
+			s.Contract.(*backendenv.Config).ConversationTTL = 367 * 24 * time.Hour
+		}),
+		subject: "backend",
+		want:    "safeguards",
+	},
 	"a volume that goes": {alterAll: func(r *docker.Rendering) {
 		r.Retained = []string{stacks.OllamaData}
 	}, subject: "redis-data", want: "retained-volume"},

@@ -3,6 +3,7 @@ package policy
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
@@ -33,7 +34,43 @@ var isolationRules = []Rule{{
 		return when(isolated(c.in) && server && c.Env["OLLAMA_NO_CLOUD"] != "1",
 			"may use cloud models in an isolated stack")
 	}),
+}, {
+	ID: "safeguards",
+	Reason: "in a healthcare stack it must be known who reads, a screen that is left must not stay " +
+		"open, and conversations must not be kept for ever",
+	Fix: "set codexcontinue:signIn to {accounts: true} or {oidc: ...}, codexcontinue:conversationTTL " +
+		"to a year at most, and leave the 15 minutes of the overlay",
+	check: containers(func(c container) []string {
+		if c.in.Stack.Domain != healthcare || c.Init {
+			return nil
+		}
+
+		switch c.workload.Service {
+		case stacks.Gate:
+			return append(
+				when(!signsIn(c.workload), "lets in people without sign-in"),
+				when(!within(c.Env["SESSION_IDLE"], longestIdle),
+					"keeps a session without use for longer than %s", longestIdle)...)
+		case stacks.Backend:
+			return when(!within(c.Env["CONVERSATION_TTL"], longestKept),
+				"keeps conversations for longer than a year")
+		}
+
+		return nil
+	}),
 }}
+
+// How long a healthcare stack may keep a session without use, and a conversation.
+const (
+	longestIdle = 15 * time.Minute
+	longestKept = 366 * 24 * time.Hour
+)
+
+// within reports whether the value is a duration of at most that.
+func within(value string, most time.Duration) bool {
+	d, err := time.ParseDuration(value)
+	return err == nil && d > 0 && d <= most
+}
 
 // asksProvider reports whether the workload is a gate whose people sign in at an OpenID provider.
 func asksProvider(w workload.Workload) bool {

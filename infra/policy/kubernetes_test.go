@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -131,6 +132,14 @@ var badOnKubernetes = map[string]bad{
 		change: service("ollama", func(s *stacks.Service) {
 			delete(s.Env, "OLLAMA_NO_CLOUD")
 		}), subject: "ollama", want: "cloud-models"},
+	"healthcare for whoever comes": {
+		from: "healthcare",
+		change: service("gate", func(s *stacks.Service) {
+			s.Contract.(*gateenv.Config).SignIn = gateenv.None
+		}),
+		subject: "gate",
+		want:    "safeguards",
+	},
 	"claims that go with their set": {
 		tamperAll: object("StatefulSet", "redis", func(in map[string]any) {
 			at(in, "spec", "persistentVolumeClaimRetentionPolicy")["whenDeleted"] = "Delete"

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -344,13 +345,25 @@ func page(ctx context.Context, client *http.Client, url string) error {
 	return err
 }
 
-// fullAnswer wants an answer to its end.
+// conversationID finds the conversation in the events of an answer.
+var conversationID = regexp.MustCompile(`"conversation_id":"([^"]+)"`)
+
+// fullAnswer wants an answer to its end. It deletes the conversation, as a person has a thousand of
+// them at most.
 func fullAnswer(ctx context.Context, client *http.Client, url string) error {
 	body, err := ask(ctx, client, http.MethodPost, url+"/api/chat",
 		[]byte(`{"message": "What is a bounded queue?"}`))
-	if err == nil && !bytes.Contains(body, []byte("event: done")) {
-		err = fmt.Errorf("an answer without its end: %s", tail(string(body), 6))
+	if err != nil {
+		return err
 	}
+
+	id := conversationID.FindSubmatch(body)
+	if id == nil || !bytes.Contains(body, []byte("event: done")) {
+		return fmt.Errorf("an answer without its end: %s", tail(string(body), 6))
+	}
+
+	_, err = ask(ctx, client, http.MethodDelete, url+"/api/conversations/"+string(id[1]), nil)
+
 	return err
 }
 
@@ -374,7 +387,10 @@ func ask(
 	defer resp.Body.Close()
 
 	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
+	// A request to delete that is sent again, because the first one's answer was lost, finds nothing.
+	deleted := method == http.MethodDelete &&
+		(resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotFound)
+	if err == nil && resp.StatusCode != http.StatusOK && !deleted {
 		err = fmt.Errorf("%s: %s", resp.Status, text)
 	}
 

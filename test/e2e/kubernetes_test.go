@@ -48,7 +48,8 @@ func TestKubernetes(t *testing.T) {
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	settings := func(more string) {
 		values := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n" +
-			"edge: {address: 0.0.0.0, port: 80}\nsignIn: {accounts: true}\n" +
+			"edge: {address: 0.0.0.0, port: 80, trustedProxies: [192.0.2.1/32]}\n" +
+			"signIn: {accounts: true}\n" +
 			"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n" + more
 		c.change(t, stack, values)
 	}

@@ -66,7 +66,8 @@ func TestKubernetesRegistry(t *testing.T) {
 	c := newCheckout(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	values := "overlay: dev\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n" +
-		"edge: {address: 0.0.0.0, port: 80}\nsignIn: {accounts: true}\n" +
+		"edge: {address: 0.0.0.0, port: 80, trustedProxies: [192.0.2.1/32]}\n" +
+		"signIn: {accounts: true}\n" +
 		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n"
 	c.ownWeights(t)
 	// Images that nobody loads under another name: the kubelet pulls one again that it knows by the

@@ -146,8 +146,8 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 
 	add(groupStack, a.upCommand(), a.previewCommand(), a.downCommand(), a.outputsCommand(),
 		a.imagesCommand())
-	add(groupPlan, a.planCommand(), a.diffCommand(), a.policyCommand(), a.graphCommand(),
-		a.exportCommand())
+	add(groupPlan, a.planCommand(), a.diffCommand(), a.policyCommand(),
+		a.evidenceCommand(), a.graphCommand(), a.exportCommand())
 	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(),
 		a.forwardCommand(), a.userCommand(), a.auditCommand())
 	add(groupSources, a.testCommand(), a.lintCommand(), a.newCommand())

@@ -152,17 +152,40 @@ func (a *App) printPolicy(reports []policy.Report, asJSON bool) error {
 	return nil
 }
 
-// printReport prints the violations to stdout, each with its reason and what to do,
-// and the rest to stderr.
-func (a *App) printReport(r policy.Report) {
-	where := fmt.Sprintf("%s on %s", r.Stack, r.Target)
-	for _, v := range r.Violations {
-		a.out.Printf("%s %s: %s %s",
-			a.out.Paint(console.Red, "✗ "+v.Rule), where, v.Subject, v.What)
-		a.paragraph("why", v.Reason)
-		a.paragraph("fix", v.Fix)
+// holdPolicy returns an error, once it has printed the violations, if the plan of the stack breaks
+// a rule.
+func (a *App) holdPolicy(ctx context.Context, name string) error {
+	_, p, err := a.planOf(ctx, name, "")
+	if err != nil {
+		return err
 	}
 
+	r, err := a.checkPolicy(p)
+	if err != nil || len(r.Violations) == 0 {
+		return err
+	}
+
+	a.printViolations(a.err, r)
+	a.say("Nothing was done: the policy forbids %s. Correct that, or waive it in the\nstack's "+
+		"overlay: docs/policy.md.", count(len(r.Violations), "thing"))
+
+	return errReported
+}
+
+// printViolations prints the violations, each with its reason and what to do.
+func (a *App) printViolations(out *console.Console, r policy.Report) {
+	for _, v := range r.Violations {
+		out.Printf("%s %s on %s: %s %s",
+			out.Paint(console.Red, "✗ "+v.Rule), r.Stack, r.Target, v.Subject, v.What)
+		paragraph(out, "why", v.Reason)
+		paragraph(out, "fix", v.Fix)
+	}
+}
+
+// printReport prints the violations to stdout, and the rest to stderr.
+func (a *App) printReport(r policy.Report) {
+	where := fmt.Sprintf("%s on %s", r.Stack, r.Target)
+	a.printViolations(a.out, r)
 	for _, w := range r.Waived {
 		a.say("%s %s: %s %s",
 			a.err.Paint(console.Yellow, "waived "+w.Rule), where, w.Subject, w.What)
@@ -173,8 +196,8 @@ func (a *App) printReport(r policy.Report) {
 		count(len(r.Violations), "violation"), len(r.Waived))
 }
 
-func (a *App) paragraph(head, text string) {
-	a.out.Hanging("  "+a.out.Paint(console.Dim, head)+"  ", text)
+func paragraph(out *console.Console, head, text string) {
+	out.Hanging("  "+out.Paint(console.Dim, head)+"  ", text)
 }
 
 func count(n int, what string) string {
@@ -204,8 +227,8 @@ func (a *App) listRules(asJSON bool) error {
 
 	for _, r := range all {
 		a.out.Printf("%s", a.out.Paint(console.Bold, r.ID))
-		a.paragraph("why", strings.ToUpper(r.Reason[:1])+r.Reason[1:])
-		a.paragraph("fix", r.Fix)
+		paragraph(a.out, "why", strings.ToUpper(r.Reason[:1])+r.Reason[1:])
+		paragraph(a.out, "fix", r.Fix)
 	}
 
 	return nil

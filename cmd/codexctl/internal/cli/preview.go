@@ -19,6 +19,8 @@ func (a *App) previewCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "preview [STACK]",
 		Short: "Show what up would change, without changing it",
+		Long: `Shows what "up" would change, without changing it. A stack that breaks a rule of
+"policy" is refused, as "up" refuses it.`,
 		Args:  stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.preview(c.Context(), stackOf(args), expectNone)
@@ -30,6 +32,10 @@ func (a *App) previewCommand() *cobra.Command {
 }
 
 func (a *App) preview(ctx context.Context, name string, expectNone bool) error {
+	if err := a.holdPolicy(ctx, name); err != nil {
+		return err
+	}
+
 	t, stack, p, err := a.open(ctx, name)
 	if err != nil {
 		return err

@@ -39,7 +39,8 @@ func (a *App) upCommand() *cobra.Command {
 		Short: "Bring a stack up, or to what its settings and sources say now",
 		Long: `Provisions the stack (default: dev), waits until every container is healthy and
 the model can be used, and prints the address. What has not changed stays as it
-is. A second run continues where an interrupted one stopped.`,
+is. A second run continues where an interrupted one stopped. A stack that breaks
+a rule of "policy" is refused before anything is made.`,
 		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.up(c.Context(), stackOf(args), o)
@@ -63,6 +64,10 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 
 func (a *App) up(ctx context.Context, name string, o upOptions) error {
 	start := a.now()
+	if err := a.holdPolicy(ctx, name); err != nil {
+		return err
+	}
+
 	t, stack, p, err := a.open(ctx, name)
 	if err != nil {
 		return err

@@ -1,0 +1,169 @@
+package evidence_test
+
+import (
+	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/infra/evidence"
+	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/infra/policy"
+	"github.com/codexcontinue/codexcontinue/infra/workload"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/evidence.md")
+
+const root = "../.."
+
+// of returns what supports the items in a shipped stack.
+func of(t *testing.T, name string, target stacks.Target) evidence.Report {
+	t.Helper()
+	in := planned(t, name, target)
+	r, err := evidence.Of(in, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return r
+}
+
+func planned(t *testing.T, name string, target stacks.Target) policy.Input {
+	t.Helper()
+	dir, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	p, err := plan.Of(t.Context(), dir, name, plan.OfOptions{Target: target})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	view, err := workload.Of(p.Document)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return policy.Input{View: view, Stack: p.Stack, Root: plan.Root}
+}
+
+// TestHealthcare holds that the shipped stack has everything that the page names, on both targets,
+// and that the page is current.
+func TestHealthcare(t *testing.T) {
+	for _, target := range plan.Targets {
+		for _, s := range of(t, "healthcare", target).Missing() {
+			t.Errorf("on %s: %s %s does not hold: %q", target, s.Kind, s.Name, s.Value)
+		}
+	}
+
+	const path = root + "/docs/evidence.md"
+	want := of(t, "healthcare", stacks.Docker).Markdown()
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s is not what the code says: `go test ./infra/evidence -update`", path)
+	}
+}
+
+// TestMissing holds that a stack without a safeguard says so, by the name of its field or rule.
+func TestMissing(t *testing.T) {
+	in := planned(t, "healthcare", stacks.Docker)
+	gate := slices.IndexFunc(in.Workloads,
+		func(w workload.Workload) bool { return w.Service == stacks.Gate })
+	env := in.Workloads[gate].Containers[0].Env
+	env["SIGN_IN"], env["SESSION_IDLE"] = gateenv.None, "12h0m0s"
+	in.Workloads[gate].Containers[0].Privileged = true
+	in.Workloads[gate].WaysOut = []string{"codexcontinue"}
+
+	r, err := evidence.Of(in, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var names []string
+	for _, s := range r.Missing() {
+		names = append(names, s.Name)
+	}
+	for _, want := range []string{
+		"services.gate.SIGN_IN", "services.gate.SESSION_IDLE", "isolation",
+	} {
+		if !slices.Contains(names, want) {
+			t.Errorf("%s is not missed in %q", want, names)
+		}
+	}
+
+	if page := r.Markdown(); !strings.Contains(page, "**not kept**") ||
+		!strings.Contains(page, "**`12h0m0s`**") {
+		t.Error("the page does not show what is missing")
+	}
+}
+
+// TestNamed holds that each rule and test that the page names is there.
+func TestNamed(t *testing.T) {
+	rules := map[string]bool{}
+	for _, r := range policy.Rules() {
+		rules[r.ID] = true
+	}
+
+	for _, item := range of(t, "healthcare", stacks.Docker).Items {
+		if item.Operator == "" {
+			t.Errorf("%s leaves nothing to the operator", item.Section)
+		}
+
+		for _, s := range item.Supports {
+			switch s.Kind {
+			case evidence.Rule:
+				if !rules[s.Name] {
+					t.Errorf("%s: there is no rule %s", item.Section, s.Name)
+				}
+			case evidence.Test:
+				dir, name, _ := strings.Cut(s.Name, ".")
+				if !slices.Contains(tests(t, dir), name) {
+					t.Errorf("%s: there is no test %s", item.Section, s.Name)
+				}
+			}
+		}
+	}
+}
+
+// tests returns the names of the tests of a folder.
+func tests(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var out []string
+	for _, path := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil {
+				out = append(out, f.Name.Name)
+			}
+		}
+	}
+
+	return out
+}

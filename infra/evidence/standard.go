@@ -1,0 +1,166 @@
+package evidence
+
+import (
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// Where tests are that support several items.
+const (
+	gate     = "services/gate"
+	account  = "services/gate/internal/account"
+	session  = "services/gate/internal/session"
+	identity = "services/internal/identity"
+	api      = "services/backend/internal/api"
+	stack    = "stacks"
+	endToEnd = "test/e2e"
+)
+
+// longestIdle is how long a session may last without use where records of patients are read. The
+// standard names no time.
+const longestIdle = 15 * time.Minute
+
+// standard is the technical safeguards, in their order: https://www.ecfr.gov/current/title-45/
+// section-164.312.
+var standard = []struct {
+	Item
+	claims []claim
+}{{
+	Item: Item{
+		Section: "164.312(a)(1)", Title: "Access control",
+		Operator: "Grant accounts or groups to those who need them, and take them back. Keep the " +
+			"machine, the engine and the cluster's API to few: who administers them reads everything.",
+	},
+	claims: []claim{
+		rule("sign-in", "lets in nobody whom it does not know"),
+		rule("public-port", "has one way in, the edge"),
+		rule("isolation", "keeps the services on networks without a way out"),
+		rule("redis-password", "keeps what people wrote behind a password"),
+		test(api, "TestOwners", "conversations of others cannot be read, changed or found"),
+		test("services/backend", "TestForgedIdentity",
+			"what comes without a token of the gate, or with a forged one, is refused"),
+		test(identity, "TestRefused", "a token that has expired, or is for another, is refused"),
+		test(stack, "TestRedisUsers", "each service reaches its own keys in Redis alone"),
+	},
+}, {
+	Item: Item{
+		Section: "164.312(a)(2)(i)", Title: "Unique user identification",
+		Operator: "Give each person an account of their own, and share none.",
+	},
+	claims: []claim{
+		field(stacks.Gate, "SIGN_IN", "people sign in, each by a name of their own",
+			one(gateenv.Accounts, gateenv.OIDC)),
+		test(identity, "TestVerify", "a request inside names the person, signed"),
+		test(account, "TestAcceptOnce", "an invitation makes one account, once"),
+	},
+}, {
+	Item: Item{
+		Section: "164.312(a)(2)(ii)", Title: "Emergency access procedure",
+		Operator: "Write down who may use the way around sign-in, and when: who administers the " +
+			"engine or the cluster invites an administrator with `codexctl user invite --admin`. " +
+			"There is no way by which an administrator reads another person's conversations.",
+	},
+	claims: []claim{
+		test(gate, "TestUserCommand", "accounts are made and reset without anybody who can sign in"),
+	},
+}, {
+	Item: Item{
+		Section: "164.312(a)(2)(iii)", Title: "Automatic logoff", Addressable: true,
+		Operator: "Lock the screens of workstations as well.",
+	},
+	claims: []claim{
+		field(stacks.Gate, "SESSION_IDLE", "a session ends after this time without use",
+			within(longestIdle)),
+		test(session, "TestIdle", "a session without use ends"),
+		test(gate, "TestIdleStream", "an answer that is being read is no use, and is cut off"),
+	},
+}, {
+	Item: Item{
+		Section: "164.312(a)(2)(iv)", Title: "Encryption and decryption", Addressable: true,
+		Operator: "Encrypt the disks under the volumes (LUKS, or the storage class's own), and " +
+			"backups. The stack writes its volumes in clear text.",
+	},
+}, {
+	Item: Item{
+		Section: "164.312(b)", Title: "Audit controls",
+		Operator: "Collect the containers' logs and the engine's or cluster's own audit log, and " +
+			"read them.",
+	},
+	claims: []claim{
+		rule("bounded-log", "keeps logs from filling the disk"),
+		rule("debug", "logs no content"),
+		test("services/internal/logging", "TestRequestIDIsOnEveryLine",
+			"each request can be followed through all services"),
+	},
+}, {
+	Item: Item{
+		Section: "164.312(c)(1)", Title: "Integrity",
+		Operator: "Back up the volumes, and try to restore them.",
+	},
+	claims: []claim{
+		rule("retained-volume", "keeps volumes when a stack is removed"),
+		rule("single-writer", "lets one server at a time write to a volume"),
+		rule("read-only-root", "lets no container change its own program"),
+		field(stacks.Backend, "CONVERSATION_TTL", "conversations end after this time without use",
+			within(366*24*time.Hour)),
+		test(api, "TestOutageLongerThanALease", "an answer goes on after Redis was away"),
+		test(endToEnd, "TestLoad", "no acknowledged message is lost while services are killed"),
+	},
+}, {
+	Item: Item{
+		Section: "164.312(c)(2)", Title: "Mechanism to authenticate electronic protected " +
+			"health information", Addressable: true,
+		Operator: "Treat answers as drafts: the record of a patient is elsewhere.",
+	},
+	claims: []claim{
+		test("services/backend/internal/store", "TestAppendTwice",
+			"a piece of an answer that arrives twice is kept once"),
+		test(api, "TestMessageKey", "a message that is sent twice is kept once"),
+	},
+}, {
+	Item: Item{
+		Section: "164.312(d)", Title: "Person or entity authentication",
+		Operator: "With an OpenID provider, require a second factor there. Accounts of the stack's " +
+			"own have none.",
+	},
+	claims: []claim{
+		field(stacks.Gate, "SIGN_IN", "people prove who they are",
+			one(gateenv.Accounts, gateenv.OIDC)),
+		test(account, "TestCheck", "short and common passwords are refused"),
+		test(gate, "TestGuessing", "guessing is slowed down, without locking anybody out"),
+		test(gate, "TestAttacks", "forged cookies and cross-site requests are refused"),
+		test("services/gate/internal/oidc", "TestTokens",
+			"forged, expired and replayed tokens of a provider are refused"),
+	},
+}, {
+	Item: Item{
+		Section: "164.312(e)(1)", Title: "Transmission security",
+		Operator: "Between the containers traffic is in clear text: it stays on the machine's " +
+			"bridge, or on the cluster's network, which must be encrypted where it is shared.",
+	},
+	claims: []claim{
+		rule("edge-tls", "speaks TLS with whoever comes from a network"),
+		rule("fenced", "keeps other services of the machine or cluster out"),
+		rule("cloud-models", "asks no model elsewhere"),
+	},
+}, {
+	Item: Item{
+		Section: "164.312(e)(2)(i)", Title: "Integrity controls", Addressable: true,
+		Operator: "Nothing more than for 164.312(e)(1).",
+	},
+	claims: []claim{
+		rule("edge-tls", "speaks TLS, which notices changed data"),
+		test(stack, "TestEdgeCertificate", "the edge serves the certificate of the settings"),
+	},
+}, {
+	Item: Item{
+		Section: "164.312(e)(2)(ii)", Title: "Encryption", Addressable: true,
+		Operator: "Install the authority's certificate, or use one that browsers know.",
+	},
+	claims: []claim{
+		rule("edge-tls", "speaks TLS with whoever comes from a network"),
+		test(stack, "TestEdgeInternal", "without a public name, the edge is its own authority"),
+	},
+}}
