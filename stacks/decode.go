@@ -70,6 +70,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"redis":    s.decodeRedis,
 		"signIn":   orEmpty(s.decodeSignIn),
 		"limits":   s.decodeLimits,
+		"audit":    s.decodeAudit,
 		"kubernetes": object(fields{
 			"context":   text(&s.Kubernetes.Context),
 			"namespace": text(&s.Kubernetes.Namespace),

@@ -107,6 +107,7 @@ func TestEmptyDefaults(t *testing.T) {
 		"gpu":             "{}",
 		"services":        "{}",
 		"signIn":          "",
+		"audit":           "{}",
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +128,7 @@ func TestEmptyDefaults(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	for name, tc := range map[string]struct{ key, value, want string }{
 		"unknown key": {"replcas", "1",
-			`codexcontinue:replcas: unknown key (valid: conversationTTL, debug, `},
+			`codexcontinue:replcas: unknown key (valid: audit, conversationTTL, debug, `},
 		"misspelt key": {"loglevl", "info", "codexcontinue:loglevl: unknown key: did you mean logLevel?"},
 		"wrong target": {"target", "swarm", `codexcontinue:target: "swarm" is none of docker, kubernetes`},
 		"wrong level": {"logLevel", "loud",

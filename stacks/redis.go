@@ -17,6 +17,9 @@ import (
 // to the same. A service signs in as the user of its name, and Redis has the users of the services
 // that a stack has.
 //
+// What a service may do to some keys alone is a selector, in parentheses. The records of the audit can be
+// added to, and neither changed nor removed, by whoever has a service's password.
+//
 // Nobody may do what reaches beyond one's own keys or changes the server: KEYS, SCAN, FLUSHALL,
 // CONFIG, ACL, DEBUG, SHUTDOWN. Nobody has channels. The gate may have the append-only file written
 // anew, which changes no data.
@@ -38,6 +41,9 @@ var redisACL = map[string][]string{
 		"-@dangerous", // SORT, which reads the keys that it is told in a pattern
 		// What a person has had erased is in the append-only file until that is written anew.
 		"+bgrewriteaof",
+
+		// It records who did what, and reads that for codexctl audit.
+		"(~{audit}:* +eval +evalsha +rpush +lindex +lrange)",
 	},
 
 	// The backend keeps conversations and answers.
@@ -55,6 +61,9 @@ var redisACL = map[string][]string{
 		"+del", "+unlink", "+exists", "+pexpire", "+persist",
 		"+ping", "+time",
 		"+info", // by which it tells a replica, a node of a Cluster and an old version
+
+		// It records who did what.
+		"(~{audit}:* +eval +evalsha +rpush +lindex)",
 	},
 
 	// ml keeps the queue, and counts what people use, by a script for each.

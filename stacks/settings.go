@@ -57,6 +57,9 @@ type Settings struct {
 	// Limits are how much one person may use.
 	Limits LimitSettings
 
+	// Audit is how it is recorded who did what; nil is as by default.
+	Audit *AuditSettings
+
 	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings
 

@@ -21,6 +21,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
@@ -103,6 +104,12 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	defer st.Close()
 
+	records, err := audit.Open(&cfg.Auditing, redis, identity.Backend, log, stderr)
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+
 	// It believes the gate alone whose requests are, and tells ml whose answers it asks for: an
 	// answer that it takes over has an owner, and nobody who waits for it.
 	verifier := identity.NewVerifier(identity.Backend, st.Public, identity.Gate)
@@ -123,10 +130,12 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	})
 	jobs := generation.New(st, writing, cfg.DefaultModel,
 		generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
+	jobs.Audit = records
 	if err := api.Register(srv, api.Options{
 		Store:        st,
 		Jobs:         jobs,
 		ML:           ml,
+		Audit:        records,
 		DefaultModel: cfg.DefaultModel,
 		Log:          log,
 		Owner: func(ctx context.Context, token string) (string, error) {

@@ -5,6 +5,7 @@
 //	gate healthcheck [URL]  exit 0 when /health answers 200
 //	gate user ...           manage the accounts, as codexctl user does
 //	gate usage ...          show what people have used, as codexctl usage does
+//	gate audit ...          read who did what, as codexctl audit does
 //	gate version            print the version
 package main
 
@@ -32,6 +33,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/report"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
@@ -53,14 +55,18 @@ func main() {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
 		Health: "/health",
-		Usage:  "usage: gate [healthcheck [URL] | user ... | usage ... | version]",
+		Usage:  "usage: gate [healthcheck [URL] | user ... | usage ... | audit ... | version]",
 		Serve:  serve,
 	}
-	if len(args) > 0 && args[0] == "user" {
-		return user(ctx, args[1:], environ, stdout)
-	}
-	if len(args) > 0 && args[0] == "usage" {
-		return printUsage(ctx, args[1:], environ, stdout)
+	if len(args) > 0 {
+		switch args[0] {
+		case "user":
+			return user(ctx, args[1:], environ, stdout)
+		case "audit":
+			return readAudit(ctx, args[1:], environ, stdout)
+		case "usage":
+			return printUsage(ctx, args[1:], environ, stdout)
+		}
 	}
 
 	return c.Run(ctx, args, environ, stdout, stderr)
@@ -98,6 +104,12 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		srv.Profiling()
 	}
 
+	records, err := audit.Open(&cfg.Auditing, at, identity.Gate, log, stderr)
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+
 	signer, names := identity.NewSigner(identity.Gate), &pseudonym.Names{}
 	srv.StartWhen(map[string]server.Check{
 		"key":        func(ctx context.Context) error { return signer.Publish(ctx, st.Publish) },
@@ -126,7 +138,9 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 
 	keys := newKeys(st, cfg.SignIn)
+	keys.Audit = records
 	api := newAPI(srv, cfg, signer, keys, log)
+	api.Audit = records
 	if cfg.SignIn == gateenv.None {
 		local := func(pattern string, h http.Handler) {
 			srv.Handle(pattern, browser.Loopback(own, h))
@@ -143,6 +157,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		openai.Register(local, api)
 	} else {
 		sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
+		sessions.Audit = records
 		go sessions.Run(running)
 		data := owndata.New(st, frontend, sign, sessions, keys)
 		p := &people{

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
@@ -17,7 +18,7 @@ func accountData(
 		Data:    data,
 		Confirm: site.Confirm,
 		Erase: func(ctx context.Context, me *session.Session) error {
-			return accounts.Erase(ctx, me.Name, data.Erase)
+			return accounts.Erase(ctx, me.Name, erased(data, me))
 		},
 	}
 }
@@ -29,7 +30,14 @@ func providedData(site *session.Site, data *owndata.Data) *owndata.Site {
 		Data:    data,
 		Confirm: owndata.TypedName,
 		Erase: func(ctx context.Context, me *session.Session) error {
-			return data.Erase(ctx, me.ID)
+			return erased(data, me)(ctx, me.ID)
 		},
+	}
+}
+
+// erased returns the function that erases what is stored of a person who asks for that.
+func erased(data *owndata.Data, me *session.Session) func(context.Context, string) error {
+	return func(ctx context.Context, id string) error {
+		return data.Erase(ctx, auditlog.Record{Actor: me.ID}, id)
 	}
 }

@@ -69,7 +69,9 @@ func (p *people) register(srv *server.Server, keys, usage http.Handler) {
 func (p *people) forward(w http.ResponseWriter, r *http.Request, s *session.Session) {
 	lasting, stop := p.site.Sessions.Watch(p.ended(r), s)
 	defer stop()
-	p.forwarder.Serve(w, r, s.Person(), lasting)
+	me := s.Person()
+	me.Address = session.Address(r) // where the person is now
+	p.forwarder.Serve(w, r, me, lasting)
 }
 
 // tabs returns the function that says to which pages of the gate's own a person may go.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
@@ -15,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
@@ -109,6 +111,8 @@ func (p *provider) start(w http.ResponseWriter, r *http.Request) {
 func (p *provider) callback(w http.ResponseWriter, r *http.Request) {
 	id, fault := p.client.Callback(r)
 	if fault != nil {
+		p.site.Sessions.Audit.Note(r.Context(), session.Record(r, auditlog.SignIn, ""),
+			audit.Result(fault))
 		p.site.Pages.Fail(w, r, fault)
 		return
 	}
@@ -156,7 +160,9 @@ const maxLogoutToken = 64 << 10
 func (p *provider) backChannel(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxLogoutToken)
 	fault := p.client.BackChannel(r, func(ctx context.Context, l oidc.Logout) error {
+		act := p.site.Sessions.Audit.BeginAnyway(ctx, p.site.Sessions.EndedBy(l.Issuer, l.Subject))
 		_, err := p.site.Sessions.EndBy(ctx, l.Issuer, l.Subject, l.SID)
+		act.End(audit.Result(err))
 		return err
 	})
 	if fault != nil {

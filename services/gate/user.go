@@ -14,24 +14,35 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
-// user manages the accounts, in a gate's container. `--at=URL` says where the site is.
+// commands names in records the gate that runs a command of codexctl.
+const commands = "codexctl"
+
+// flag returns the value of the flag, if it is the first of the arguments, and those after it.
+func flag(args []string, name string) (string, []string) {
+	if len(args) > 0 {
+		if value, ok := strings.CutPrefix(args[0], name); ok {
+			return value, args[1:]
+		}
+	}
+	return "", args
+}
+
+// user manages the accounts, in a gate's container. `--at=URL` says where the site is, and after it
+// `--by=NAME` who asks.
 func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	cfg, err := contract.Parse[gateenv.Config](environ)
 	if err != nil {
 		return err
 	}
 
-	site := ""
-	if len(args) > 0 {
-		if value, ok := strings.CutPrefix(args[0], "--at="); ok {
-			site, args = strings.TrimSuffix(value, "/"), args[1:]
-		}
-	}
-
+	site, args := flag(args, "--at=")
+	site = strings.TrimSuffix(site, "/")
+	by, args := flag(args, "--by=")
 	about := len(args) > 0 && (args[0] == "erase" || args[0] == "move") // somebody's data
 	if cfg.SignIn != gateenv.Accounts && !(about && cfg.SignIn == gateenv.OIDC) {
 		return fmt.Errorf("nobody has an account in this stack: SIGN_IN is %s, not %s", cfg.SignIn,
@@ -57,16 +68,23 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	}
 
 	log := slog.New(slog.DiscardHandler)
+	records, err := audit.Open(&cfg.Auditing, at, commands, log, nil)
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+
 	sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
+	sessions.Audit = records
 	accounts := account.New(st, names, sessions)
 	keys := newKeys(st, cfg.SignIn)
 	accounts.OnRemove(keys.RevokeAll)
 	accounts.OnRemove(st.DropUsage)
 	if about {
-		c := &dataCommand{cfg, st, names, accounts, sessions, keys}
+		c := &dataCommand{cfg, st, names, accounts, sessions, keys, by}
 		err = c.run(ctx, args, stdout)
 	} else {
-		err = accounts.Command(ctx, args, site, stdout)
+		err = accounts.Command(ctx, args, site, by, stdout)
 	}
 
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
@@ -33,6 +34,8 @@ type dataCommand struct {
 	accounts *account.Accounts
 	sessions *session.Manager
 	keys     *apikey.Keys
+
+	by string // who asks, as the machine of codexctl calls them
 }
 
 // run runs the command line.
@@ -74,10 +77,13 @@ func (c *dataCommand) run(ctx context.Context, args []string, stdout io.Writer) 
 func (c *dataCommand) erase(
 	ctx context.Context, data *owndata.Data, who string,
 ) (said string, err error) {
+	erase := func(ctx context.Context, id string) error {
+		return data.Erase(ctx, auditlog.Record{By: c.by}, id)
+	}
 	if name, ok := c.account(who); ok {
-		err = c.accounts.Erase(ctx, name, data.Erase)
+		err = c.accounts.Erase(ctx, name, erase)
 	} else {
-		err = data.Erase(ctx, c.provided(who))
+		err = erase(ctx, c.provided(who))
 	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", who, err)
@@ -107,7 +113,7 @@ func (c *dataCommand) move(
 		return "", fmt.Errorf("%s and %s are the same person", from, to)
 	}
 
-	if err := data.Move(ctx, ids[0], ids[1]); err != nil {
+	if err := data.Move(ctx, auditlog.Record{By: c.by}, ids[0], ids[1]); err != nil {
 		return "", fmt.Errorf("%s to %s: %w", from, to, err)
 	}
 

@@ -13,6 +13,7 @@ import (
 type Config struct {
 	contract.Common
 	contract.RequiredRedis
+	contract.Auditing
 
 	// MLServiceURL is the base URL of the ml service.
 	MLServiceURL string `env:"ML_SERVICE_URL,required,notEmpty"`
@@ -39,6 +40,7 @@ func (c *Config) Validate() error {
 	errs := []error{
 		c.Common.Validate(),
 		c.RequiredRedis.Validate(),
+		c.Auditing.Validate(),
 		contract.HTTPURL("ML_SERVICE_URL", c.MLServiceURL),
 	}
 	if c.ConversationTTL < 0 {

@@ -30,6 +30,7 @@ var modes = []string{None, Accounts, OIDC}
 type Config struct {
 	contract.Common
 	contract.RequiredRedis
+	contract.Auditing
 
 	// FrontendURL is the base URL of the frontend, which has the pages.
 	FrontendURL string `env:"FRONTEND_URL,required,notEmpty"`
@@ -70,6 +71,7 @@ func (c *Config) Validate() error {
 	errs := []error{
 		c.Common.Validate(),
 		c.RequiredRedis.Validate(),
+		c.Auditing.Validate(),
 		contract.HTTPURL("FRONTEND_URL", c.FrontendURL),
 		contract.Positive("SESSION_IDLE", c.SessionIdle),
 		contract.Positive("SESSION_LIFE", c.SessionLife),

@@ -58,6 +58,9 @@ type Person struct {
 
 	// Groups are those of the person that the stack knows.
 	Groups []string
+
+	// Address is that of the browser whose request it is, for the audit; empty where there is none.
+	Address string
 }
 
 // claims is the content of a token.
@@ -66,10 +69,14 @@ type claims struct {
 	Name   string   `json:"name,omitempty"`
 	Admin  bool     `json:"admin,omitempty"`
 	Groups []string `json:"groups,omitempty"`
+
+	Address string `json:"address,omitempty"`
 }
 
 func (c *claims) person() Person {
-	return Person{ID: c.Subject, Name: c.Name, Admin: c.Admin, Groups: c.Groups}
+	return Person{
+		ID: c.Subject, Name: c.Name, Admin: c.Admin, Groups: c.Groups, Address: c.Address,
+	}
 }
 
 // Signer signs tokens with a key of its own.
@@ -102,9 +109,10 @@ func (s *Signer) Sign(p Person, audience string) string {
 			IssuedAt:  jwt.NewNumericDate(now),
 			ExpiresAt: jwt.NewNumericDate(now.Add(Life)),
 		},
-		Name:   p.Name,
-		Admin:  p.Admin,
-		Groups: p.Groups,
+		Name:    p.Name,
+		Admin:   p.Admin,
+		Groups:  p.Groups,
+		Address: p.Address,
 	})
 	t.Header["kid"] = s.id
 

@@ -170,7 +170,7 @@ func (v *Verifier) Require(next http.Handler, log *slog.Logger) http.Handler {
 			return
 		}
 
-		r = r.Clone(r.Context())
+		r = r.Clone(context.WithValue(r.Context(), personKey{}, p))
 		r.Header.Del("Authorization")
 		r.Header.Del(wire.OwnerHeader)
 		if p.ID != "" {
@@ -179,4 +179,12 @@ func (v *Verifier) Require(next http.Handler, log *slog.Logger) http.Handler {
 
 		next.ServeHTTP(w, r)
 	})
+}
+
+type personKey struct{}
+
+// From returns the person of a request that Require let through.
+func From(ctx context.Context) Person {
+	p, _ := ctx.Value(personKey{}).(Person)
+	return p
 }

@@ -124,6 +124,9 @@ type Done struct {
 	// Model is the model that answered.
 	Model string `json:"model"`
 
+	// Digest is what Ollama calls the model's content, if ml has seen it.
+	Digest string `json:"digest,omitempty"`
+
 	// Reason is stop or length.
 	Reason string `json:"reason"`
 

@@ -21,7 +21,7 @@ func (a *App) previewCommand() *cobra.Command {
 		Short: "Show what up would change, without changing it",
 		Long: `Shows what "up" would change, without changing it. A stack that breaks a rule of
 "policy" is refused, as "up" refuses it.`,
-		Args:  stackArg,
+		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.preview(c.Context(), stackOf(args), expectNone)
 		},

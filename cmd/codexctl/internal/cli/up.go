@@ -122,6 +122,12 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		model = &m
 	}
 
+	if stack.Audited() {
+		if err := a.recordConfiguration(ctx, t, stack, p); err != nil {
+			a.say("the audit has no record of this up: %v", err)
+		}
+	}
+
 	report, err := collect(ctx, p, stack, way, a.now())
 	if err != nil {
 		return err

@@ -2,16 +2,9 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
-	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 func (a *App) usageCommand() *cobra.Command {
@@ -45,47 +38,22 @@ func (a *App) usage(ctx context.Context, name string, words []string) error {
 		return err
 	}
 
-	gate := stack.Service(stacks.Gate)
-	if gate == nil {
-		return fmt.Errorf("stack %s has no %s", t.file.Name, stacks.Gate)
-	}
-
 	p, err := a.connect(ctx, t)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
 
-	replica, err := t.healthyGate(ctx, p)
+	g, err := healthyGate(ctx, t, stack, p)
 	if err != nil {
 		return err
 	}
 
-	command := append([]string{gate.Health.Command[0], "usage"}, words...)
-	code, output, err := p.Exec(ctx, replica, command)
+	output, err := g.run(ctx, append([]string{"usage"}, words...)...)
 	if err != nil {
 		return err
 	}
-	if code != 0 {
-		return errors.New(strings.TrimPrefix(output, stacks.Gate+": "))
-	}
 
-	a.out.Printf("%s", output)
+	a.out.Printf("%s\n", output)
 	return nil
-}
-
-// healthyGate returns one of the stack's gates that runs well.
-func (t target) healthyGate(ctx context.Context, p platform) (running.Replica, error) {
-	list, err := t.replicas(ctx, p, stacks.Gate)
-	if err != nil {
-		return running.Replica{}, err
-	}
-
-	i := slices.IndexFunc(list, func(r running.Replica) bool { return r.Healthy })
-	if i < 0 {
-		return running.Replica{}, fmt.Errorf("%s of stack %s does not run well yet: `codexctl status %s`",
-			stacks.Gate, t.file.Name, t.name)
-	}
-
-	return list[i], nil
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -73,11 +72,6 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 		return err
 	}
 
-	gate := stack.Service(stacks.Gate)
-	if gate == nil {
-		return fmt.Errorf("stack %s has no %s", t.file.Name, stacks.Gate)
-	}
-
 	if mode := stack.SignIn(); mode != gateenv.Accounts &&
 		!(mode == gateenv.OIDC && (words[0] == "erase" || words[0] == "move")) {
 		return fmt.Errorf("nobody has an account in stack %s: set %s:signIn: {accounts: true}, "+
@@ -90,7 +84,7 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 	}
 	defer p.Close()
 
-	replica, err := t.healthyGate(ctx, p)
+	g, err := healthyGate(ctx, t, stack, p)
 	if err != nil {
 		return err
 	}
@@ -106,16 +100,13 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 		at = "" // people come by what stands before the edge, whose address it does not know
 	}
 
-	command := []string{gate.Health.Command[0], "user", "--at=" + at}
-	code, output, err := p.Exec(ctx, replica, append(command, words...))
+	line := append([]string{"user", "--at=" + at, "--by=" + operator()}, words...)
+	output, err := g.run(ctx, line...)
 	if err != nil {
 		return err
 	}
-	if code != 0 {
-		return errors.New(strings.TrimPrefix(output, stacks.Gate+": "))
-	}
 
-	a.out.Printf("%s", output)
+	a.out.Printf("%s\n", output)
 	if way.address == "" && way.hint != "" {
 		a.say("%s", way.hint)
 	}

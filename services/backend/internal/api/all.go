@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -57,14 +58,19 @@ func (a *API) allRoutes() {
 	register(a, op, a.take)
 }
 
-func (a *API) exportAll(_ context.Context, in *exportAllInput) (*huma.StreamResponse, error) {
+func (a *API) exportAll(ctx context.Context, in *exportAllInput) (*huma.StreamResponse, error) {
+	act, err := a.Audit.Begin(ctx, a.record(ctx, auditlog.Export, in.owner(), "", ""))
+	if err != nil {
+		return nil, err
+	}
+
 	write, media, suffix := a.writeArchive, "application/zip", ".zip"
 	if in.Format == "json" {
 		write, media, suffix = a.writeAll, "application/json", ".json"
 	}
 
 	file := func(ctx context.Context, w io.Writer) error { return write(ctx, w, in.owner()) }
-	return a.download("conversations"+suffix, media, file), nil
+	return a.download(act, "conversations"+suffix, media, file), nil
 }
 
 // writeArchive writes a ZIP archive with a file of Markdown for each of the owner's conversations.

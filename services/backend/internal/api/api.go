@@ -12,6 +12,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
@@ -35,6 +36,9 @@ type API struct {
 type Options struct {
 	Store *store.Store
 	Jobs  *generation.Manager
+
+	// Audit records who asks, stops, deletes and exports.
+	Audit *audit.Recorder
 
 	// ML is the model service, DefaultModel the model that answers when none is named.
 	ML           *hop.Client

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
@@ -148,7 +149,7 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 		}
 	}
 
-	g, err := a.Jobs.Start(ctx, in.owner(), string(in.Key), in.Body)
+	g, err := a.ask(ctx, in)
 	if err != nil {
 		if follow {
 			release()
@@ -171,6 +172,24 @@ func (a *API) chat(ctx context.Context, in *chatInput) (*huma.StreamResponse, er
 			ID: g.ID, ConversationID: g.ConversationID,
 		})
 	}}, nil
+}
+
+// ask starts the answer to a message.
+func (a *API) ask(ctx context.Context, in *chatInput) (store.Generation, error) {
+	question := a.record(ctx, auditlog.Question, in.owner(), aConversation, in.Body.ConversationID)
+	question.Model, question.Bytes = in.Body.Model, len(in.Body.Message)
+	act, err := a.Audit.Begin(ctx, question)
+	if err != nil {
+		return store.Generation{}, err
+	}
+
+	g, err := a.Jobs.Start(ctx, in.owner(), string(in.Key), in.Body)
+	if act != nil && err == nil { // a new conversation has its name now
+		act.Record.Object = a.Audit.Name(aConversation, g.ConversationID)
+	}
+
+	act.End(result(err))
+	return g, err
 }
 
 func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse, error) {
@@ -216,7 +235,11 @@ func (a *API) stream(hc huma.Context, g store.Generation, after string) {
 }
 
 func (a *API) stop(ctx context.Context, in *generationInput) (*struct{}, error) {
-	return nil, a.Jobs.Stop(ctx, in.owner(), in.ID)
+	act := a.Audit.BeginAnyway(ctx,
+		a.record(ctx, auditlog.Stop, in.owner(), anAnswer, in.ID))
+	err := a.Jobs.Stop(ctx, in.owner(), in.ID)
+	act.End(result(err))
+	return nil, err
 }
 
 // accepts reports whether an Accept header names the media type, with a quality above 0.

@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/danielgtaylor/huma/v2"
@@ -246,7 +247,10 @@ func (a *API) rename(ctx context.Context, in *renameInput) (*body[backendapi.Con
 }
 
 func (a *API) remove(ctx context.Context, in *conversationInput) (*struct{}, error) {
+	act := a.Audit.BeginAnyway(ctx,
+		a.record(ctx, auditlog.Delete, in.owner(), aConversation, in.ID))
 	generation, err := a.Store.Delete(ctx, in.owner(), in.ID)
+	act.End(result(err))
 	if err == nil && generation != "" {
 		a.Jobs.Cancel(generation)
 	}

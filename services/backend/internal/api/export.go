@@ -12,8 +12,10 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -47,8 +49,15 @@ func (a *API) exportRoute() {
 }
 
 func (a *API) export(ctx context.Context, in *exportInput) (*huma.StreamResponse, error) {
+	act, err := a.Audit.Begin(ctx,
+		a.record(ctx, auditlog.Export, in.owner(), aConversation, in.ID))
+	if err != nil {
+		return nil, err
+	}
+
 	c, err := a.Store.Get(ctx, in.owner(), in.ID)
 	if err != nil {
+		act.End(result(err))
 		return nil, err
 	}
 
@@ -63,18 +72,20 @@ func (a *API) export(ctx context.Context, in *exportInput) (*huma.StreamResponse
 		}
 		return nil
 	}
-	return a.download(fileName(c.Public().Title)+suffix, media, file), nil
+	return a.download(act, fileName(c.Public().Title)+suffix, media, file), nil
 }
 
-// download returns the response with a file of the name, which write writes.
+// download returns the response with a file of the name, which write writes. It ends the act.
 func (a *API) download(
-	name, media string, write func(context.Context, io.Writer) error,
+	act *audit.Act, name, media string, write func(context.Context, io.Writer) error,
 ) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		hc.SetHeader("Content-Type", media)
 		hc.SetHeader("Content-Disposition",
 			mime.FormatMediaType("attachment", map[string]string{"filename": name}))
-		if err := write(hc.Context(), hc.BodyWriter()); err != nil {
+		err := write(hc.Context(), hc.BodyWriter())
+		act.End(result(err))
+		if err != nil {
 			a.Log.WarnContext(hc.Context(), "an export was cut", "error", err)
 			panic(http.ErrAbortHandler) // half a file must not look like all of it
 		}

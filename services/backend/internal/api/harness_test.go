@@ -18,6 +18,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/generation"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/mltest"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
@@ -63,6 +64,7 @@ type options struct {
 	model  string // the default model
 	timing func(*generation.Timing)
 	store  func(*store.Options)
+	audit  *audit.Recorder
 }
 
 func newInstance(t testing.TB, redisURL, mlURL string, o options) *instance {
@@ -111,8 +113,10 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	ml := hop.New("ml", mlURL)
 	jobs := generation.New(st, hop.NewStreaming("ml", mlURL), o.model,
 		timing, log, srv.Registry())
+	jobs.Audit = o.audit
 	if err := api.Register(srv, api.Options{
 		Store:        st,
+		Audit:        o.audit,
 		Jobs:         jobs,
 		ML:           ml,
 		DefaultModel: o.model,

@@ -363,6 +363,7 @@ func (j *job) ended(state string) {
 	}
 
 	j.m.log.InfoContext(j.detached, "answer", args...)
+	j.m.record(j.detached, j.g, state, j.model, j.textStored, j.done)
 }
 
 // holdLease renews the lease until the job is over, and ends the job if somebody else has ended the

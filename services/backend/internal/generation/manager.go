@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
@@ -48,6 +49,9 @@ func DefaultTiming(answer time.Duration) Timing {
 
 // Manager runs the jobs of one instance.
 type Manager struct {
+	// Audit records how answers end. It must be set before the first job.
+	Audit *audit.Recorder
+
 	store   *store.Store
 	ml      *hop.Client
 	model   string

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 )
 
@@ -100,6 +101,7 @@ func (m *Manager) exhausted(ctx context.Context, c store.Claim) error {
 		return err // if nobody ended it meanwhile, the next sweep does
 	}
 
+	m.record(ctx, c.Generation, backendapi.MessageFailed, c.Model, len(c.Text), nil)
 	return store.ErrEnded
 }
 

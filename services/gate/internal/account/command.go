@@ -10,6 +10,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 )
 
 // usage is the error for a command line that is none.
@@ -22,8 +24,11 @@ const usage = `usage: gate user list
        gate user erase PERSON              erase all that is stored of somebody
        gate user move FROM TO              give somebody's conversations to somebody else`
 
-// Command runs the command line of `gate user`. The page for a code is at the site.
-func (a *Accounts) Command(ctx context.Context, args []string, site string, out io.Writer) error {
+// Command runs the command line of `gate user`, for the person who calls themselves by. The page for a
+// code is at the site.
+func (a *Accounts) Command(
+	ctx context.Context, args []string, site, by string, out io.Writer,
+) error {
 	admin := false
 	if i := slices.Index(args, "--admin"); i >= 0 && len(args) > 1 && args[0] == "invite" {
 		admin, args = true, slices.Delete(slices.Clone(args), i, i+1)
@@ -37,8 +42,27 @@ func (a *Accounts) Command(ctx context.Context, args []string, site string, out 
 	}
 
 	name := canonical(args[1])
+	if actions[args[0]] == "" {
+		return fmt.Errorf("%s: %s", name, usage)
+	}
+
 	var said string
-	var err error
+	err := a.recorded(ctx, auditlog.Record{By: by}, args[0], name, func() (err error) {
+		said, err = a.command(ctx, args, name, site, admin)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+
+	_, err = fmt.Fprintln(out, said)
+	return err
+}
+
+// command does what the words say to the account of the name, and returns what to say of it.
+func (a *Accounts) command(
+	ctx context.Context, args []string, name, site string, admin bool,
+) (said string, err error) {
 	switch args[0] {
 	case "invite", "reset":
 		code, i := "", &Invitation{}
@@ -59,16 +83,8 @@ func (a *Accounts) Command(ctx context.Context, args []string, site string, out 
 		err = a.SetGroups(ctx, name, args[2:])
 	case "remove":
 		said, err = name+" has been removed.", a.Remove(ctx, name)
-	default:
-		err = errors.New(usage)
 	}
-
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-
-	_, err = fmt.Fprintln(out, said)
-	return err
+	return said, err
 }
 
 // expires returns when the invitation expires as people say it.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -111,6 +112,7 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) {
 
 	if !same {
 		s.Log.InfoContext(r.Context(), "sign-in refused", "address", session.Address(r))
+		s.refused(r, account)
 		s.enter(w, r, http.StatusUnprocessableEntity, "sign-in",
 			"The name and the password do not belong together.", e)
 		return
@@ -122,6 +124,16 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 
 	s.admit(w, r, account, e.Back)
+}
+
+// refused records that somebody has not got in. Whose account it is, is recorded if there is one; the
+// name never is, as people type their passwords there.
+func (s *Site) refused(r *http.Request, account *Account) {
+	attempt := session.Record(r, auditlog.SignIn, "")
+	if account != nil {
+		attempt.Object = s.accounts.names.Of(Issuer, account.Subject)
+	}
+	s.Sessions.Audit.Note(r.Context(), attempt, auditlog.Refused)
 }
 
 // sources returns what the attempt to sign in with the name counts for.
@@ -181,7 +193,18 @@ func (s *Site) accept(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	act, err := s.Sessions.Audit.Begin(r.Context(), session.Record(r, auditlog.Password, ""))
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+
 	account, err := s.accounts.accept(r.Context(), e.Name, e.Code, password)
+	if act != nil && err == nil {
+		act.Record.Actor = s.accounts.names.Of(Issuer, account.Subject)
+	}
+	act.End(result(err))
+
 	var unfit *refusal
 	switch {
 	case errors.Is(err, ErrCode), errors.Is(err, ErrTaken), errors.Is(err, ErrUnknown):
@@ -222,6 +245,12 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	act, err := s.Sessions.Audit.Begin(ctx, session.Record(r, auditlog.Password, me.ID))
+	if err != nil {
+		s.unavailable(w, r, err)
+		return
+	}
+
 	var account *Account
 	hash, err := s.accounts.hasher.hash(ctx, password)
 	if err == nil {
@@ -231,6 +260,7 @@ func (s *Site) changePassword(w http.ResponseWriter, r *http.Request) {
 		})
 	}
 
+	act.End(result(err))
 	if err == nil {
 		err = s.limit.forget(ctx, source{byPassword, me.ID})
 	}

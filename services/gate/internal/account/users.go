@@ -1,6 +1,7 @@
 package account
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -74,14 +75,12 @@ func (s *Site) manage(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case name == session.From(ctx).Name && act != "reset":
 		err = errSelf // so that an admin is left
-	case act == "invite":
-		p.Code, p.Invited, err = s.accounts.Invite(ctx, name, r.PostFormValue("admin") != "")
-	case act == "reset":
-		p.Code, p.Invited, err = s.accounts.Reset(ctx, name)
-	case act == "admin", act == "member":
-		err, p.note = s.accounts.SetAdmin(ctx, name, act == "admin"), name+" is "+words[act]+" now."
-	case act == "remove":
-		err, p.note = s.accounts.Remove(ctx, name), name+" has been removed."
+	case actions[act] != "" && act != "groups":
+		who := session.Record(r, "", session.From(ctx).ID)
+		err = s.accounts.recorded(ctx, who, act, name, func() (err error) {
+			p, err = s.accounts.manage(ctx, act, name, r.PostFormValue("admin") != "")
+			return err
+		})
 	default:
 		s.Pages.Fail(w, r, problem.New(http.StatusBadRequest, "The form says nothing to do."))
 		return
@@ -97,6 +96,23 @@ func (s *Site) manage(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.unavailable(w, r, err)
 	}
+}
+
+// manage does what the word says, and returns what the page shows then.
+func (a *Accounts) manage(
+	ctx context.Context, act, name string, admin bool,
+) (p usersPage, err error) {
+	switch act {
+	case "invite":
+		p.Code, p.Invited, err = a.Invite(ctx, name, admin)
+	case "reset":
+		p.Code, p.Invited, err = a.Reset(ctx, name)
+	case "admin", "member":
+		err, p.note = a.SetAdmin(ctx, name, act == "admin"), name+" is "+words[act]+" now."
+	case "remove":
+		err, p.note = a.Remove(ctx, name), name+" has been removed."
+	}
+	return p, err
 }
 
 // errSelf reports that an admin would take away what is the admin's own.

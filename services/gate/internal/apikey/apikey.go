@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
@@ -78,6 +79,9 @@ func (k *Key) Expired() bool { return !k.Expires.IsZero() && time.Now().After(k.
 
 // Keys are the keys of all people.
 type Keys struct {
+	// Audit records keys that are made and revoked on the page. It must be set before the first request.
+	Audit *audit.Recorder
+
 	store   *store.Store
 	days    int
 	current func(ctx context.Context, owner string) (identity.Person, error)
@@ -89,7 +93,7 @@ func New(
 	s *store.Store, days int,
 	current func(ctx context.Context, owner string) (identity.Person, error),
 ) *Keys {
-	return &Keys{s, days, current}
+	return &Keys{store: s, days: days, current: current}
 }
 
 // Make makes a key, and returns its secret: it is not stored, and cannot be told again. The name

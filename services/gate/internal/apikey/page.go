@@ -9,7 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
@@ -83,7 +86,13 @@ func (x *page) list(w http.ResponseWriter, r *http.Request, p identity.Person) {
 // post revokes the key that the form names, or makes one.
 func (x *page) post(w http.ResponseWriter, r *http.Request, p identity.Person) {
 	if id := r.PostForm.Get("revoke"); id != "" {
-		if err := x.keys.Revoke(r.Context(), p.ID, id); err != nil {
+		act, err := x.keys.Audit.Begin(r.Context(),
+			x.record(r, auditlog.KeyRevoked, p.ID, id))
+		if err == nil {
+			err = x.keys.Revoke(r.Context(), p.ID, id)
+			act.End(audit.Result(err))
+		}
+		if err != nil {
 			x.fail(w, r, err)
 			return
 		}
@@ -115,7 +124,24 @@ func (x *page) post(w http.ResponseWriter, r *http.Request, p identity.Person) {
 		expires = time.Now().AddDate(0, 0, n)
 	}
 
+	act, err := x.keys.Audit.Begin(r.Context(), x.record(r, auditlog.KeyMade, p.ID, ""))
+	if err != nil {
+		x.fail(w, r, err)
+		return
+	}
+
 	secret, err := x.keys.Make(r.Context(), p.ID, form.Name, scopes, expires)
+	switch {
+	case act == nil:
+	case err == nil:
+		act.Record.Object = x.keys.Audit.Name(aKey, hash(secret))
+		act.End(auditlog.Done)
+	case errors.Is(err, ErrRefused):
+		act.End(auditlog.Refused)
+	default:
+		act.End(auditlog.Failed)
+	}
+
 	switch {
 	case err == nil:
 		x.render(w, r, http.StatusOK, p, view{Secret: secret, Days: usualDays}, "")
@@ -124,6 +150,18 @@ func (x *page) post(w http.ResponseWriter, r *http.Request, p identity.Person) {
 	default:
 		x.fail(w, r, err)
 	}
+}
+
+// aKey is the kind of keys in records.
+const aKey = "key"
+
+// record returns what the audit says of an act on the owner's key with the id.
+func (x *page) record(
+	r *http.Request, action auditlog.Action, owner, id string,
+) auditlog.Record {
+	record := session.Record(r, action, owner)
+	record.Object = x.keys.Audit.Name(aKey, id)
+	return record
 }
 
 func (x *page) render(
@@ -143,8 +181,11 @@ func (x *page) render(
 
 func (x *page) fail(w http.ResponseWriter, r *http.Request, err error) {
 	x.log.WarnContext(r.Context(), "keys", "error", err)
-	p := problem.New(http.StatusServiceUnavailable,
-		"The keys cannot be reached at the moment. Try again in a few seconds.")
-	p.RetryAfter = 5
+	var p *problem.Problem
+	if !errors.As(err, &p) {
+		p = problem.New(http.StatusServiceUnavailable,
+			"The keys cannot be reached at the moment. Try again in a few seconds.")
+		p.RetryAfter = 5
+	}
 	x.pages.Fail(w, r, p)
 }

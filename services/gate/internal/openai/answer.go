@@ -49,6 +49,11 @@ type answer struct {
 	// oneCall leaves only the first call of a tool.
 	oneCall bool
 	calls   int
+
+	// bytes is how much came, and done and err are how it ended.
+	bytes int
+	done  *mlapi.Done
+	err   error
 }
 
 // form is how an answer says what the model added.
@@ -88,6 +93,12 @@ func (s *service) answer(
 	w http.ResponseWriter, r *http.Request, owner string, how *sampling, a *answer,
 	path string, ask any,
 ) error {
+	act, err := s.begin(r, owner, a.model)
+	if err != nil {
+		return asFault(err, a.prompt)
+	}
+	defer func() { end(r.Context(), act, a.bytes, a.done, a.err) }()
+
 	b := body{
 		ID: a.id + rand.Text(), Object: a.object, Created: time.Now().Unix(), Model: a.model,
 	}
@@ -99,18 +110,18 @@ func (s *service) answer(
 	var text, thinking strings.Builder
 	var calls []mlapi.ToolCall
 	show := func(h http.Header) { showLimits(w.Header(), h) }
-	done, err := s.ask(r.Context(), show, owner, path, ask, func(c *mlapi.Chunk) error {
+	a.done, a.err = s.ask(r.Context(), show, owner, path, ask, func(c *mlapi.Chunk) error {
 		text.WriteString(c.Text)
 		thinking.WriteString(c.Thinking)
 		calls = append(calls, a.take(c).ToolCalls...)
 		return nil
 	})
-	if err != nil {
-		return asFault(err, a.prompt)
+	if a.err != nil {
+		return asFault(a.err, a.prompt)
 	}
 
-	b.Choices = []any{a.form.whole(text.String(), thinking.String(), calls, a.reason(done))}
-	b.Usage = useOf(done)
+	b.Choices = []any{a.form.whole(text.String(), thinking.String(), calls, a.reason(a.done))}
+	b.Usage = useOf(a.done)
 	wire.WriteJSON(w, http.StatusOK, b)
 	return nil
 }
@@ -121,6 +132,7 @@ func (a *answer) take(c *mlapi.Chunk) *mlapi.Chunk {
 		c.ToolCalls = c.ToolCalls[:min(len(c.ToolCalls), max(0, 1-a.calls))]
 	}
 	a.calls += len(c.ToolCalls)
+	a.bytes += len(c.Text) + len(c.Thinking)
 	return c
 }
 
@@ -169,6 +181,7 @@ func (s *service) stream(
 		return send(a.form.add(a.take(c), first)...)
 	}
 	done, err := s.ask(r.Context(), events.showLimits, owner, path, ask, added)
+	a.done, a.err = done, err
 	if err == nil {
 		err = send(a.form.end(a.reason(done)))
 	}

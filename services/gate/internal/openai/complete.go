@@ -132,18 +132,15 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request, owner string) er
 		return invalid("input", "input must have %d texts at most.", maxInputs)
 	}
 
-	var got mlapi.EmbedResponse
-	h := asked(owner, rand.Text())
-	for some := range slices.Chunk(input, embedSlice) {
-		part, err := s.vectors(r.Context(), w, h, &mlapi.EmbedRequest{
-			Model: req.Model, Input: some, Dimensions: req.Dimensions,
-		})
-		if err != nil {
-			return asFault(err, "input")
-		}
+	act, err := s.begin(r, owner, req.Model)
+	if err != nil {
+		return err
+	}
 
-		got.Embeddings = append(got.Embeddings, part.Embeddings...)
-		got.PromptTokens += part.PromptTokens
+	got, err := s.vectors(r.Context(), w, owner, &req, input)
+	end(r.Context(), act, 0, &mlapi.Done{PromptTokens: got.PromptTokens}, err)
+	if err != nil {
+		return asFault(err, "input")
 	}
 
 	out := struct {
@@ -170,8 +167,28 @@ func (s *service) embed(w http.ResponseWriter, r *http.Request, owner string) er
 // maxVectors bounds what is read of ml's answer in bytes.
 const maxVectors = 16 << 20
 
-// vectors asks ml for the vectors of some texts.
+// vectors asks ml for the vectors of the texts.
 func (s *service) vectors(
+	ctx context.Context, w http.ResponseWriter, owner string, req *embeddingRequest, input []string,
+) (got mlapi.EmbedResponse, err error) {
+	h := asked(owner, rand.Text())
+	for some := range slices.Chunk(input, embedSlice) {
+		part, err := s.someVectors(ctx, w, h, &mlapi.EmbedRequest{
+			Model: req.Model, Input: some, Dimensions: req.Dimensions,
+		})
+		if err != nil {
+			return got, err
+		}
+
+		got.Embeddings = append(got.Embeddings, part.Embeddings...)
+		got.PromptTokens += part.PromptTokens
+	}
+
+	return got, nil
+}
+
+// someVectors asks ml once.
+func (s *service) someVectors(
 	ctx context.Context, w http.ResponseWriter, asked http.Header, ask *mlapi.EmbedRequest,
 ) (part mlapi.EmbedResponse, err error) {
 	resp, err := s.ML.Do(ctx, http.MethodPost, "/embed", ask, asked)
@@ -185,6 +202,7 @@ func (s *service) vectors(
 	if err != nil {
 		err = fmt.Errorf("ml: the answer is not the JSON expected: %w", err)
 	}
+
 	return part, err
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
@@ -38,6 +39,9 @@ type Options struct {
 	// ML signs what it sends for the owner that wire.OwnerHeader names, with identity.ML as audience.
 	ML   *hop.Client
 	Keys *apikey.Keys
+
+	// Audit records whose programs ask.
+	Audit *audit.Recorder
 
 	// RawCompletions lets prompts through to which neither the model's template nor its SYSTEM prompt
 	// is added.

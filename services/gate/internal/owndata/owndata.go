@@ -13,9 +13,11 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
@@ -47,11 +49,19 @@ func New(
 
 // Erase erases all that is stored of the person with the id, but for the account where there is
 // one, which goes last. What fails half-way can be done again. Whatever is stored by a person's id
-// is erased here.
-func (d *Data) Erase(ctx context.Context, id string) error {
+// is erased here. who is what the audit says of the one who asks.
+func (d *Data) Erase(ctx context.Context, who auditlog.Record, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTime)
 	defer cancel()
+	who.Action, who.Object = auditlog.Erase, id
+	act := d.sessions.Audit.BeginAnyway(ctx, who)
+	err := d.erase(ctx, id)
+	act.End(audit.Result(err))
 
+	return err
+}
+
+func (d *Data) erase(ctx context.Context, id string) error {
 	// The conversations go first, as they can fail: the person is signed in then, and tries again.
 	// From then on the backend takes nothing new for longer than requests of before are good.
 	resp, err := d.ask(ctx, http.MethodDelete, conversationsPath, id, nil)
@@ -73,10 +83,23 @@ func (d *Data) Rewrite(ctx context.Context) error {
 
 // Move gives the conversations of the person with the first id to the one with the second id. Both
 // are signed out, and the first one's keys are revoked: they were made for somebody else. What
-// fails half-way can be done again.
-func (d *Data) Move(ctx context.Context, from, to string) error {
+// fails half-way can be done again. who is what the audit says of the one who asks.
+func (d *Data) Move(ctx context.Context, who auditlog.Record, from, to string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTime)
 	defer cancel()
+	who.Action, who.Object, who.Detail = auditlog.Move, from, map[string]string{"to": to}
+	act, err := d.sessions.Audit.Begin(ctx, who)
+	if err != nil {
+		return err
+	}
+
+	err = d.move(ctx, from, to)
+	act.End(audit.Result(err))
+
+	return err
+}
+
+func (d *Data) move(ctx context.Context, from, to string) error {
 	for _, id := range []string{from, to} {
 		if err := d.sessions.EndAll(ctx, id, ""); err != nil {
 			return err

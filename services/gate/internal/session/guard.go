@@ -56,9 +56,12 @@ func Unavailable(
 		log.WarnContext(r.Context(), "sign-in", "error", err)
 	}
 
-	fault := problem.New(http.StatusServiceUnavailable,
-		"Who is signed in cannot be found out at the moment. Try again in a few seconds.")
-	fault.RetryAfter = 5
+	var fault *problem.Problem
+	if !errors.As(err, &fault) {
+		fault = problem.New(http.StatusServiceUnavailable,
+			"Who is signed in cannot be found out at the moment. Try again in a few seconds.")
+		fault.RetryAfter = 5
+	}
 	p.Fail(w, r, fault)
 }
 

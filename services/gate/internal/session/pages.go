@@ -5,7 +5,9 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
@@ -87,7 +89,10 @@ func (s *Site) end(w http.ResponseWriter, r *http.Request) {
 	me, ctx := From(r.Context()), r.Context()
 	switch which := r.PostFormValue("end"); which {
 	case "everywhere":
-		if err := s.Sessions.EndAll(ctx, me.ID, ""); err != nil {
+		act := s.begin(r, me)
+		err := s.Sessions.EndAll(ctx, me.ID, "")
+		act.End(audit.Result(err))
+		if err != nil {
 			Unavailable(w, r, s.Pages, s.Log, err)
 			return
 		}
@@ -98,7 +103,10 @@ func (s *Site) end(w http.ResponseWriter, r *http.Request) {
 	case me.Ref:
 		s.signOut(w, r)
 	default:
-		if err := s.Sessions.End(ctx, me.ID, which); err != nil {
+		act := s.begin(r, me)
+		err := s.Sessions.End(ctx, me.ID, which)
+		act.End(audit.Result(err))
+		if err != nil {
 			Unavailable(w, r, s.Pages, s.Log, err)
 			return
 		}
@@ -109,12 +117,23 @@ func (s *Site) end(w http.ResponseWriter, r *http.Request) {
 
 func (s *Site) signOut(w http.ResponseWriter, r *http.Request) {
 	me, _ := s.Sessions.Find(r) // without one there is nothing to end
-	if err := s.Sessions.SignOut(w, r); err != nil {
+	act := s.begin(r, me)
+	err := s.Sessions.SignOut(w, r)
+	act.End(audit.Result(err))
+	if err != nil {
 		Unavailable(w, r, s.Pages, s.Log, err)
 		return
 	}
 
 	s.leave(w, r, me)
+}
+
+// begin records that sessions of the person end, who may be nobody.
+func (s *Site) begin(r *http.Request, me *Session) *audit.Act {
+	if me == nil {
+		return nil
+	}
+	return s.Sessions.Audit.BeginAnyway(r.Context(), Record(r, auditlog.SignOut, me.ID))
 }
 
 // leave sends the person away from a session that has ended.

@@ -18,9 +18,11 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/cookie"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
@@ -72,6 +74,9 @@ func (s *Session) Person() identity.Person {
 
 // Manager knows the sessions of all gates.
 type Manager struct {
+	// Audit records who signs in and out. It must be set before the first request.
+	Audit *audit.Recorder
+
 	scs   *scs.SessionManager
 	store *store.Store
 	names *pseudonym.Names
@@ -102,6 +107,32 @@ func New(
 // SignIn signs the person in at the browser. A session that it has ends, so that nobody can have
 // known the new one's token before.
 func (m *Manager) SignIn(w http.ResponseWriter, r *http.Request, who Who) error {
+	act, err := m.Audit.Begin(r.Context(),
+		Record(r, auditlog.SignIn, m.names.Of(who.Issuer, who.Subject)))
+	if err != nil {
+		return err
+	}
+
+	err = m.signIn(w, r, who)
+	act.End(audit.Result(err))
+	return err
+}
+
+// Record returns what the audit says of an act that the person with the ID asks for.
+func Record(r *http.Request, action auditlog.Action, id string) auditlog.Record {
+	return auditlog.Record{Action: action, Actor: id, Address: Address(r)}
+}
+
+// EndedBy returns what the audit says of an issuer that ends sessions of the subject, which may be "".
+func (m *Manager) EndedBy(issuer, subject string) auditlog.Record {
+	record := auditlog.Record{Action: auditlog.SignOut, By: "the OpenID provider"}
+	if subject != "" {
+		record.Object = m.names.Of(issuer, subject)
+	}
+	return record
+}
+
+func (m *Manager) signIn(w http.ResponseWriter, r *http.Request, who Who) error {
 	ctx, err := m.scs.Load(background(r.Context()), token(r))
 	if err == nil {
 		err = m.scs.RenewToken(ctx)

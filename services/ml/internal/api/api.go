@@ -256,6 +256,13 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 		"There is no model %q. There are: %s.", shortName(name), strings.Join(shown, ", "))
 }
 
+// digest returns the digest of a model, "" if it has not been seen.
+func (s *service) digest(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.names[name]
+}
+
 // shortName returns a model's name as people write it.
 func shortName(name string) string { return strings.TrimSuffix(name, ":latest") }
 

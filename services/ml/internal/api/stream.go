@@ -164,7 +164,8 @@ func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run runner) {
 	out := newStream(w)
 	name := shortName(j.model)
-	full := &mlapi.Chunk{Done: &mlapi.Done{Model: name, Reason: "length"}}
+	digest := s.digest(j.model)
+	full := &mlapi.Chunk{Done: &mlapi.Done{Model: name, Digest: digest, Reason: "length"}}
 	if j.full {
 		_ = out.send(full)
 		return
@@ -253,6 +254,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 			ToolCalls: calls,
 			Done: &mlapi.Done{
 				Model:        name,
+				Digest:       digest,
 				Reason:       t.Reason,
 				PromptTokens: t.PromptEvalCount,
 				Tokens:       t.EvalCount,

@@ -1,0 +1,340 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+type auditOptions struct {
+	since, export, against string
+	json, verify           bool
+}
+
+func (a *App) auditCommand() *cobra.Command {
+	var o auditOptions
+	c := &cobra.Command{
+		Use:   "audit [STACK]",
+		Short: "Show who did what, and check that no record was changed",
+		Long: `Prints the records of a stack in which people sign in: who signed in, asked,
+stopped, deleted, exported, made keys or managed accounts, and which
+configurations up made. It runs inside one of the stack's gates.
+
+--verify finds a record that was changed, taken out or moved. One that was cut
+off the end it finds with --against: the file of an earlier --export, or what
+the services logged where codexcontinue:audit is {log: true}.`,
+		Args: stackArg,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.audit(c.Context(), stackOf(args), o)
+		},
+	}
+
+	f := c.Flags()
+	f.StringVar(&o.since, "since", "", "print records of this day (UTC) and later: 2026-11-26")
+	f.BoolVar(&o.json, "json", false, "print the records as they are, one line of JSON each")
+	f.BoolVar(&o.verify, "verify", false, "check all records, and print what was found")
+	f.StringVar(&o.export, "export", "", "write the records as they are to this new file")
+	f.StringVar(&o.against, "against", "",
+		"check also that what stands in this file is what the stack has")
+	return c
+}
+
+func (a *App) audit(ctx context.Context, name string, o auditOptions) error {
+	if _, err := time.Parse(time.DateOnly, o.since); o.since != "" && err != nil {
+		return usageError{fmt.Errorf("--since %s is no day: write it like 2026-11-26", o.since)}
+	}
+
+	t, stack, err := a.load(name)
+	if err != nil {
+		return err
+	}
+
+	if !stack.Audited() {
+		return fmt.Errorf("nothing is recorded in stack %s, as nobody signs in: set %s:signIn, "+
+			"then `codexctl up %s`", t.file.Name, stacks.Project, t.name)
+	}
+
+	p, err := a.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+
+	g, err := healthyGate(ctx, t, stack, p)
+	if err != nil {
+		return err
+	}
+
+	switch {
+	case o.verify || o.against != "":
+		return a.verifyAudit(ctx, g, o.against)
+	case o.export != "":
+		return a.exportAudit(ctx, g, o)
+	}
+
+	lines, err := g.auditLines(ctx, o.since)
+	if err != nil {
+		return err
+	}
+
+	if o.json {
+		for _, line := range lines {
+			a.out.Printf("%s\n", line)
+		}
+		return nil
+	}
+
+	return a.printAudit(ctx, g, lines)
+}
+
+// verifyAudit has the gate check all records, by the key that it alone has, and compares them with
+// those in the file, if one is named.
+func (a *App) verifyAudit(ctx context.Context, g gate, file string) error {
+	said, err := g.run(ctx, "audit", "verify")
+	if err != nil {
+		return err
+	}
+	a.out.Printf("%s\n", said)
+	if file == "" {
+		return nil
+	}
+
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+
+	var copied []string
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimRight(line, "\r\n")
+		if _, err := auditlog.Parse(line); err == nil { // others are of the log around them
+			copied = append(copied, line)
+		}
+	}
+	if len(copied) == 0 {
+		return fmt.Errorf("%s: has no record of an audit", file)
+	}
+
+	lines, err := g.auditLines(ctx, "")
+	if err != nil {
+		return err
+	}
+
+	n, err := auditlog.Compare(lines, copied)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+
+	a.out.Printf("%d of the %d records in %s are in the stack, as they stand there; the others "+
+		"are older than what it keeps.\n", n, len(copied), file)
+	return nil
+}
+
+// exportAudit writes the records to a file that must not be there.
+func (a *App) exportAudit(ctx context.Context, g gate, o auditOptions) (err error) {
+	lines, err := g.auditLines(ctx, o.since)
+	if err != nil {
+		return err
+	}
+
+	f, err := os.OpenFile(o.export, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(f, line); err != nil {
+			return err
+		}
+	}
+
+	a.say("%d records written to %s", len(lines), o.export)
+	return nil
+}
+
+// printAudit prints the records as a table. Accounts that there still are have their names.
+func (a *App) printAudit(ctx context.Context, g gate, lines []string) error {
+	output, err := g.run(ctx, "audit", "names")
+	if err != nil {
+		return err
+	}
+
+	names := map[string]string{}
+	if err := json.Unmarshal([]byte(output), &names); err != nil {
+		return fmt.Errorf("the names of the accounts: %w", err)
+	}
+
+	var text strings.Builder
+	if err := writeAudit(&text, lines, names); err != nil {
+		return err
+	}
+
+	a.out.Printf("%s", text.String())
+	return nil
+}
+
+func writeAudit(w io.Writer, lines []string, names map[string]string) error {
+	named := func(id string) string {
+		if name, ok := names[id]; ok {
+			return name
+		}
+		return id
+	}
+
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "RECORD\tTIME\tWHO\tFROM\tDID\tOUTCOME\tABOUT\tMODEL\tBYTES")
+	for _, line := range lines {
+		r, err := auditlog.Parse(line)
+		if err != nil {
+			return fmt.Errorf("%w: `codexctl audit --verify` says where", err)
+		}
+
+		who := named(r.Actor)
+		if r.By != "" {
+			who = strconv.Quote(r.By) // as the one who typed it called themselves
+		}
+
+		about := named(r.Object)
+		if r.Action == auditlog.Configuration {
+			about = r.Detail["revision"] + " " + r.Detail["settings"]
+		}
+
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.Number,
+			r.Time.UTC().Format(time.DateTime), who, r.Address, r.Action, r.Outcome, about, r.Model,
+			r.Bytes)
+	}
+
+	return table.Flush()
+}
+
+// pageSize is how many records a gate prints at once; see audit.PageSize.
+const pageSize = 500
+
+// auditLines returns the lines of the records since the day, or all if it is empty.
+func (g gate) auditLines(ctx context.Context, since string) ([]string, error) {
+	days, err := g.run(ctx, "audit", "days")
+	if err != nil {
+		return nil, err
+	}
+
+	var lines []string
+	for _, day := range strings.Fields(days) {
+		if day < since {
+			continue
+		}
+
+		for from := 0; ; from += pageSize {
+			output, err := g.run(ctx, "audit", "page", day, strconv.Itoa(from))
+			if err != nil {
+				return nil, err
+			}
+			if output == "" {
+				break
+			}
+			lines = append(lines, strings.Split(output, "\n")...)
+		}
+	}
+
+	return lines, nil
+}
+
+// gate is a container in which the gate's commands run.
+type gate struct {
+	platform platform
+	replica  running.Replica
+	program  string
+}
+
+// healthyGate returns one of the stack's gates that runs well.
+func healthyGate(
+	ctx context.Context, t target, stack stacks.Stack, p platform,
+) (gate, error) {
+	service := stack.Service(stacks.Gate)
+	if service == nil {
+		return gate{}, fmt.Errorf("stack %s has no %s", t.file.Name, stacks.Gate)
+	}
+
+	list, err := t.replicas(ctx, p, stacks.Gate)
+	if err != nil {
+		return gate{}, err
+	}
+
+	for _, r := range list {
+		if r.Healthy {
+			return gate{p, r, service.Health.Command[0]}, nil
+		}
+	}
+
+	return gate{}, fmt.Errorf("%s of stack %s does not run well yet: `codexctl status %s`",
+		stacks.Gate, t.file.Name, t.name)
+}
+
+// run runs the gate's command with the words, and returns what it prints.
+func (g gate) run(ctx context.Context, words ...string) (string, error) {
+	code, output, err := g.platform.Exec(ctx, g.replica, append([]string{g.program}, words...))
+	if err != nil {
+		return "", err
+	}
+	output = strings.TrimRight(output, "\n")
+	if code != 0 {
+		return "", errors.New(strings.TrimPrefix(output, stacks.Gate+": "))
+	}
+	return output, nil
+}
+
+// recordConfiguration records that the stack is what its settings and sources say.
+func (a *App) recordConfiguration(
+	ctx context.Context, t target, stack stacks.Stack, p platform,
+) error {
+	g, err := healthyGate(ctx, t, stack, p)
+	if err != nil {
+		return err
+	}
+
+	settings, err := os.ReadFile(t.file.Path)
+	if err != nil {
+		return err
+	}
+
+	digest := sha256.Sum256(settings)
+	_, err = g.run(ctx, "audit", "configuration", operator(), a.revision(ctx, t),
+		hex.EncodeToString(digest[:]))
+	return err
+}
+
+// operator returns the name of who runs the command, as the machine has it.
+func operator() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "unknown"
+}
+
+// revision returns the commit of the sources, with "-dirty" if they have changed since.
+func (a *App) revision(ctx context.Context, t target) string {
+	c := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--exclude=*")
+	c.Dir, c.Env = t.project.Root, a.environ
+	out, err := c.Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
+	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
+	redislog "github.com/redis/go-redis/v9/logging"
+)
+
+const auditUsage = `usage: gate audit verify                     check all records
+       gate audit days                       list the days that have records
+       gate audit page DAY FROM              print records of a day
+       gate audit names                      print the names of accounts, by their pseudonyms
+       gate audit configuration BY REVISION DIGEST   record a configuration`
+
+// readAudit reads the records of who did what, in a gate's container.
+func readAudit(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	cfg, err := contract.Parse[gateenv.Config](environ)
+	if err != nil {
+		return err
+	}
+
+	if !cfg.Audit {
+		return errors.New("nothing is recorded in this stack: nobody signs in")
+	}
+
+	at, err := cfg.Redis()
+	if err != nil {
+		return err
+	}
+
+	secret, err := contract.Secret("AUDIT_KEY_FILE", cfg.AuditKeyFile)
+	if err != nil {
+		return err
+	}
+
+	redislog.Disable()
+	records, err := audit.NewReader(redisclient.Address(at))
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+
+	key := auditlog.NewKey(secret)
+	switch {
+	case len(args) == 1 && args[0] == "verify":
+		return verify(ctx, records, key, stdout)
+	case len(args) == 1 && args[0] == "days":
+		days, err := records.Days(ctx)
+		return printed(stdout, days, err)
+	case len(args) == 3 && args[0] == "page":
+		from, err := strconv.ParseInt(args[2], 10, 64)
+		if err != nil || from < 0 {
+			return errors.New(auditUsage)
+		}
+
+		lines, err := records.Page(ctx, args[1], from)
+		return printed(stdout, lines, err)
+	case len(args) == 1 && args[0] == "names":
+		return accountNames(ctx, cfg, at, key, stdout)
+	case len(args) == 4 && args[0] == "configuration":
+		return configuration(ctx, cfg, at, args[1], args[2], args[3])
+	}
+
+	return errors.New(auditUsage)
+}
+
+// verify checks the whole chain.
+func verify(
+	ctx context.Context, records *audit.Reader, key auditlog.Key, stdout io.Writer,
+) error {
+	chain := auditlog.NewChain(key)
+	if err := records.Each(ctx, "", chain.Add); err != nil {
+		return err
+	}
+
+	said, err := chain.End()
+	if err != nil {
+		return err
+	}
+
+	_, err = fmt.Fprintln(stdout, said)
+	return err
+}
+
+func printed(stdout io.Writer, lines []string, err error) error {
+	for _, line := range lines {
+		if err == nil {
+			_, err = fmt.Fprintln(stdout, line)
+		}
+	}
+	return err
+}
+
+// accountNames prints the names of the accounts by what records call them, as a JSON object.
+func accountNames(
+	ctx context.Context, cfg gateenv.Config, at contract.Redis, key auditlog.Key, stdout io.Writer,
+) error {
+	all := map[string]string{}
+	if cfg.SignIn == gateenv.Accounts {
+		st, err := store.New(redisclient.Address(at))
+		if err != nil {
+			return err
+		}
+		defer st.Close()
+
+		names := &pseudonym.Names{}
+		if err := names.Read(ctx, st.Get); err != nil {
+			return err
+		}
+
+		log := slog.New(slog.DiscardHandler)
+		sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
+		all, err = account.New(st, names, sessions).Recorded(ctx, key)
+		if err != nil {
+			return err
+		}
+	}
+
+	return json.NewEncoder(stdout).Encode(all)
+}
+
+// configuration records that `codexctl up` has made the stack what its configuration says.
+func configuration(
+	ctx context.Context, cfg gateenv.Config, at contract.Redis, by, revision, digest string,
+) error {
+	records, err := audit.Open(&cfg.Auditing, at, commands, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+
+	return records.Record(ctx, auditlog.Record{
+		Action: auditlog.Configuration, By: by,
+		Detail: map[string]string{"revision": revision, "settings": digest},
+	}, auditlog.Done)
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+)
+
+func auditing(c *gateenv.Config) { c.Audit = true }
+
+// audit runs `gate audit` with the words.
+func (town *town) audit(words ...string) (string, error) {
+	var out bytes.Buffer
+	err := run(town.t.Context(), append([]string{"audit"}, words...), town.env, &out, io.Discard)
+	return out.String(), err
+}
+
+// records returns what is recorded, each as its action and outcome.
+func (town *town) records() (text string, acts []string) {
+	town.t.Helper()
+	days, err := town.audit("days")
+	if err != nil {
+		town.t.Fatal(err)
+	}
+
+	for _, day := range strings.Fields(days) {
+		page, err := town.audit("page", day, "0")
+		if err != nil {
+			town.t.Fatal(err)
+		}
+		text += page
+	}
+
+	for line := range strings.Lines(text) {
+		r, err := auditlog.Parse(line)
+		if err != nil {
+			town.t.Errorf("%s: %v", line, err)
+		}
+		acts = append(acts, fmt.Sprint(r.Action, " ", r.Outcome))
+	}
+
+	return text, acts
+}
+
+// TestAudit holds that it is recorded who comes in, who does not, and what is done to accounts.
+func TestAudit(t *testing.T) {
+	town := newTown(t, auditing)
+	ada := town.visitor("192.0.2.7")
+	ada.join("ada", town.code("invite ada --admin"))
+	bob := town.visitor("192.0.2.8")
+	bob.signIn("ada", "not the password at all")
+	bob.signIn("a password typed as a name", "x")
+	ada.post("/account/users", "act", "invite", "name", "bob")
+	ada.post("/account/users", "act", "remove", "name", "ada") // she may not
+	ada.post("/account/keys", "name", "editor", "scope", "chat", "days", "9")
+	ada.post("/sign-out")
+	if err := town.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := town.audit("configuration", "carol", "abc123", "def456"); err != nil {
+		t.Fatal(err)
+	}
+
+	text, acts := town.records()
+	want := []string{
+		"user-invited intent", "user-invited done", // by the command
+		"password intent", "password done", "sign-in intent", "sign-in done",
+		"sign-in refused", "sign-in refused",
+		"user-invited intent", "user-invited done",
+		"key-made intent", "key-made done",
+		"sign-out intent", "sign-out done",
+		"configuration done",
+	}
+	if !slices.Equal(acts, want) {
+		t.Errorf("recorded are %q", acts)
+	}
+
+	for _, told := range []string{"192.0.2.7", "192.0.2.8", `"by":"carol"`, "abc123", "def456"} {
+		if !strings.Contains(text, told) {
+			t.Errorf("%s is not in the records", told)
+		}
+	}
+	for _, secret := range []string{"ada", "bob", "typed", "editor", "cck_"} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%s is in the records", secret)
+		}
+	}
+
+	names, err := town.audit("names")
+	if err != nil || strings.Count(names, `"ada"`) != 2 || strings.Contains(names, "bob") {
+		t.Errorf("names %s, %v", names, err)
+	}
+
+	said, err := town.audit("verify")
+	if err != nil || !strings.Contains(said, "15 records, 1 to 15") {
+		t.Errorf("verify: %s, %v", said, err)
+	}
+}
+
+// TestAuditTampered finds what somebody with all rights in Redis has done to the records.
+func TestAuditTampered(t *testing.T) {
+	town := newTown(t, auditing)
+	for i := range 5 {
+		if _, err := town.audit("configuration", "carol", fmt.Sprint(i), "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	redis, ctx := town.redis.Client(t), t.Context()
+	day := redis.LIndex(ctx, "{audit}:days", 0).Val()
+	key := "{audit}:" + day
+	lines := redis.LRange(ctx, key, 0, -1).Val()
+	for name, tamper := range map[string]func() error{
+		"record 3,": func() error {
+			return redis.LSet(ctx, key, 2, strings.Replace(lines[2], `"2"`, `"9"`, 1)).Err()
+		},
+		"record 4: it is lost": func() error { return redis.LRem(ctx, key, 1, lines[3]).Err() },
+		"record 2: it is lost": func() error {
+			if err := redis.LSet(ctx, key, 1, lines[2]).Err(); err != nil {
+				return err
+			}
+			return redis.LSet(ctx, key, 2, lines[1]).Err()
+		},
+		"after record 5": func() error { return redis.RPush(ctx, key, "x").Err() },
+	} {
+		if err := tamper(); err != nil {
+			t.Fatal(err)
+		}
+		if said, err := town.audit("verify"); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %s, %v", name, said, err)
+		}
+
+		redis.Del(ctx, key)
+		for _, line := range lines {
+			redis.RPush(ctx, key, line)
+		}
+	}
+
+	if said, err := town.audit("verify"); err != nil {
+		t.Errorf("as it was: %s, %v", said, err)
+	}
+}
+
+// TestAuditUnwritten holds that nobody comes in who cannot be recorded, and that people can leave.
+func TestAuditUnwritten(t *testing.T) {
+	town := newTown(t, auditing)
+	ada := town.visitor("192.0.2.7")
+	ada.join("ada", town.code("invite ada --admin"))
+	admin := town.redis.Client(t)
+	if err := admin.Do(t.Context(), "acl", "setuser", "default", "-rpush").Err(); err != nil {
+		t.Fatal(err)
+	}
+
+	resp, body := ada.post("/account/keys", "name", "editor", "scope", "chat", "days", "9")
+	if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "recorded") {
+		t.Errorf("a key was made: %s\n%s", resp.Status, body)
+	}
+	if status := town.visitor("192.0.2.9").signIn("ada", password); status !=
+		http.StatusServiceUnavailable {
+		t.Errorf("somebody has signed in: %d", status)
+	}
+
+	if resp, _ := ada.post("/sign-out"); resp.StatusCode != http.StatusSeeOther || ada.signedIn() {
+		t.Errorf("signing out: %s", resp.Status)
+	}
+}
