@@ -46,6 +46,7 @@ func TestEdgeSlowClients(t *testing.T) {
 	if resp, _ := get(t, request(t, http.MethodGet, url+"/", nil)); resp.StatusCode != http.StatusOK {
 		t.Errorf("beside %d slow clients: %s", cap(open), resp.Status)
 	}
+
 	clients.Wait()
 
 	req := request(t, http.MethodGet, url+"/large", nil)

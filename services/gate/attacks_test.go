@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestThousandStreams: somebody who opens a thousand event streams and reads none takes little, holds
-// up nobody else, and has none left after signing out. A backend lets in few of them.
+// TestThousandStreams: somebody who opens a thousand event streams and reads none takes little,
+// holds up nobody else, and has none left after signing out. A backend lets in few of them.
 func TestThousandStreams(t *testing.T) {
 	const streams = 1000
 	town := newTown(t)
@@ -31,13 +31,16 @@ func TestThousandStreams(t *testing.T) {
 					t.Error(err)
 					continue
 				}
+
 				if resp.StatusCode != http.StatusOK {
 					t.Error(resp.Status)
 				}
+
 				bodies <- resp.Body
 			}
 		})
 	}
+
 	open.Wait()
 	close(bodies)
 
@@ -64,12 +67,14 @@ func TestThousandStreams(t *testing.T) {
 		}
 		body.Close()
 	}
+
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("the streams end %s after the session", took)
 	}
 }
 
-// TestForeignOnPages: the pages of the gate's own end no session and revoke no key of somebody else.
+// TestForeignOnPages: the pages of the gate's own end no session and revoke no
+// key of somebody else.
 func TestForeignOnPages(t *testing.T) {
 	town := newTown(t)
 	ada, bob := town.visitor("192.0.2.1"), town.visitor("192.0.2.2")

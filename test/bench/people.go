@@ -28,8 +28,8 @@ const (
 	askPause = 100 * time.Millisecond
 )
 
-// signIn measures what it costs that people sign in: the time that a page takes, and memory, with as
-// many people and open answers where nobody does. Rounds are taken in turns.
+// signIn measures what it costs that people sign in: the time that a page takes, and memory, with
+// as many people and open answers where nobody does. Rounds are taken in turns.
 func (b *bench) signIn(ctx context.Context) error {
 	t := b.report.table(
 		fmt.Sprintf("Sign-in: %d people, %d of them with an open answer", everybody, asking),
@@ -47,6 +47,7 @@ func (b *bench) signIn(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+
 		crowds = append(crowds, c)
 	}
 
@@ -164,6 +165,7 @@ func (c *crowd) person(ctx context.Context, n int, signIn string) (*http.Client,
 		"name": {name}, "code": {invitationCode.FindString(string(said))},
 		"password": {password}, "again": {password},
 	}
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url("gate", "/invitation"),
 		strings.NewReader(form.Encode()))
 	if err != nil {
@@ -175,6 +177,7 @@ func (c *crowd) person(ctx context.Context, n int, signIn string) (*http.Client,
 	if err != nil {
 		return nil, err
 	}
+
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK || resp.Request.URL.Path != "/" {
 		return nil, fmt.Errorf("the invitation leads to %s: %s", resp.Request.URL, resp.Status)
@@ -246,6 +249,7 @@ func (c *crowd) round(ctx context.Context, t *table) error {
 		}
 		open = append(open, resp.Header.Get("Location"))
 	}
+
 	defer func() {
 		for i, events := range open {
 			c.stopAnswer(context.WithoutCancel(ctx), c.people[i], events)
@@ -267,12 +271,15 @@ func (c *crowd) round(ctx context.Context, t *table) error {
 		if p.name != "redis" && !slices.Contains(own, p.name) {
 			continue
 		}
+
 		rss, err := p.rss()
 		if err != nil {
 			return err
 		}
+
 		memory += rss
 	}
+
 	t.row(c.name).add("memory", bytesUnit, memory)
 	return nil
 }

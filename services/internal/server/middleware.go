@@ -200,8 +200,8 @@ func validRequestID(id string) bool {
 	return true
 }
 
-// recorder records the status and size of a response, and lets go of a client that does not read it.
-// Unwrap lets http.ResponseController reach the connection.
+// recorder records the status and size of a response, and lets go of a client that does not read
+// it. Unwrap lets http.ResponseController reach the connection.
 type recorder struct {
 	http.ResponseWriter
 	status int

@@ -19,6 +19,7 @@ func dial(t *testing.T, url, text string) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { conn.Close() })
 
 	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
@@ -37,8 +38,8 @@ func stalled(t *testing.T, url, path string) {
 	dial(t, url, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n")
 }
 
-// TestSlowRequest checks that a client that sends its request a byte at a time is let go of, and that
-// no handler takes what is too large.
+// TestSlowRequest checks that a client that sends its request a byte at a time is let go of, and
+// that no handler takes what is too large.
 func TestSlowRequest(t *testing.T) {
 	s := server.New("x", slog.New(slog.DiscardHandler), time.Second)
 	s.SetTimeouts(500*time.Millisecond, time.Second, patience)
@@ -47,6 +48,7 @@ func TestSlowRequest(t *testing.T) {
 		_, err := io.Copy(io.Discard, r.Body)
 		handled <- err
 	})
+
 	url, _, _ := serve(t, s)
 
 	for name, begin := range map[string]string{
@@ -66,6 +68,7 @@ func TestSlowRequest(t *testing.T) {
 				}
 				t.Errorf("a slow %s: the connection stays open", name)
 			}
+
 			break
 		}
 	}
@@ -84,6 +87,7 @@ func TestSlowRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge || len(handled) > 0 {
 		t.Errorf("a large header: %s", resp.Status)
@@ -104,10 +108,12 @@ func TestStalledReader(t *testing.T) {
 		}
 		ended <- err
 	})
+
 	s.HandleFunc("GET /large", func(w http.ResponseWriter, _ *http.Request) {
 		_, err := io.WriteString(w, large)
 		ended <- err
 	})
+
 	url, _, _ := serve(t, s)
 
 	for _, path := range []string{"/stream", "/large"} {
@@ -131,6 +137,7 @@ func TestStalledReader(t *testing.T) {
 		}
 		time.Sleep(150 * time.Millisecond) // for longer than the bound, together
 	}
+
 	if err := within(t, "the end", ended); err != nil || got != len(large) {
 		t.Errorf("a slow reader gets %d bytes: %v", got, err)
 	}
@@ -148,6 +155,7 @@ func TestOwnDeadline(t *testing.T) {
 		}
 		ended <- err
 	})
+
 	url, _, _ := serve(t, s)
 	stalled(t, url, "/")
 	if err := within(t, "the end", ended); err == nil {

@@ -31,10 +31,16 @@ type attempt struct {
 var attempts = map[string][]attempt{
 	"POST /api/chat": {
 		{body: `{"conversation_id": "CONVERSATION", "message": "x"}`},
-		{body: `{"conversation_id": "CONVERSATION", "message": "x"}`, header: header{"Accept": sse.ContentType}},
+		{
+			body:   `{"conversation_id": "CONVERSATION", "message": "x"}`,
+			header: header{"Accept": sse.ContentType},
+		},
 		{body: `{"conversation_id": "CONVERSATION", "message": "",
 			"replaces": {"from": "ANSWER", "to": "ANSWER"}}`},
-		{body: `{"conversation_id": "CONVERSATION", "message": "x"}`, header: header{wire.KeyHeader: "her-key"}},
+		{
+			body:   `{"conversation_id": "CONVERSATION", "message": "x"}`,
+			header: header{wire.KeyHeader: "her-key"},
+		},
 		{body: `{"message": "x"}`, header: header{wire.KeyHeader: "her-key"}},
 	},
 	"POST /api/conversations": {

@@ -23,8 +23,8 @@ func (m *Manager) Admit(owner string) (release func(), err error) {
 	leave, ok := m.owners.Take(owner, 1)
 	if !ok {
 		return nil, tooManyReaders(http.StatusTooManyRequests,
-			"You follow %d answers at once already. Close some of their pages, or try again shortly.",
-			MaxOwnReaders)
+			"You follow %d answers at once already. Close some of their pages, or try again "+
+				"shortly.", MaxOwnReaders)
 	}
 
 	select {

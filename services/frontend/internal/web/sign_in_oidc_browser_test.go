@@ -21,9 +21,9 @@ func (b *chromium) through() {
 	b.do(chromedp.Click("a.primary"))
 }
 
-// TestBrowserProvider goes to an OpenID provider: first without being let in, then to ask, and again
-// when the session has ended in the middle of the answer. It signs out at both, and is signed out
-// by the provider.
+// TestBrowserProvider goes to an OpenID provider: first without being let in, then to ask, and
+// again when the session has ended in the middle of the answer. It signs out at both, and is
+// signed out by the provider.
 func TestBrowserProvider(t *testing.T) {
 	p, provider := newPaced(), oidctest.Start(t)
 	g := newGated(t, p.play)
@@ -37,12 +37,14 @@ func TestBrowserProvider(t *testing.T) {
 		if site == "" {
 			site = "http://" + c.ListenAddr
 		}
+
 		c.SignIn, c.PublicURL = gateenv.OIDC, site
 		c.Provider = gateenv.Provider{
 			Issuer: provider.Issuer, ClientID: oidctest.ClientID, ClientSecretFile: secret,
 			GroupsClaim: "groups", AllowedGroups: gateenv.Names{"team"},
 		}
 	}
+
 	lasting, brief := g.start(time.Hour), g.start(3*time.Second)
 	provider.Register(lasting)
 
@@ -86,6 +88,7 @@ func TestBrowserProvider(t *testing.T) {
 	if visits := provider.Visits(); !slices.Contains(visits, "/end_session") {
 		t.Errorf("the provider was asked for %q", visits)
 	}
+
 	b.do(chromedp.Navigate(lasting + "/c/c1"))
 	b.through()
 	b.wait("location.pathname === '/c/c1' && " + signedIn)
@@ -99,10 +102,12 @@ func TestBrowserProvider(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		t.Errorf("back-channel logout: %s", resp.Status)
 	}
+
 	b.wait(signedOutShown)
 	close(p.words)
 }

@@ -54,7 +54,8 @@ func TestChatWithoutJavaScript(t *testing.T) {
 	}
 
 	running := v.get("/c/c1").body
-	mustContain(t, running, `<noscript><meta http-equiv="refresh" content="3; url=/c/c1?reload=#latest"></noscript>`,
+	mustContain(t, running,
+		`<noscript><meta http-equiv="refresh" content="3; url=/c/c1?reload=#latest"></noscript>`,
 		`data-generation="g1"`, "Hello<br>\nthere", `action="/generations/g1/stop"`)
 	mustContain(t, v.get("/c/c1?reload=").body, `<meta http-equiv="refresh" content="3">`)
 	close(release)

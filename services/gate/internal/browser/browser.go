@@ -1,6 +1,6 @@
 // Package browser knows a browser by a random cookie, where nobody signs in. Whoever has the cookie
-// has the conversations, and whoever reaches the page gets one: so it answers on the loopback address
-// alone, by names that no other site's DNS can claim.
+// has the conversations, and whoever reaches the page gets one: so it answers on the loopback
+// address alone, by names that no other site's DNS can claim.
 package browser
 
 import (
@@ -31,15 +31,15 @@ const issuer = "browser"
 // cookieAge is the longest time that browsers keep a cookie.
 const cookieAge = 400 * 24 * time.Hour
 
-// Person returns the person who uses the browser. A browser without a cookie, or with one that was not
-// made here, gets a new one of 130 bits.
+// Person returns the person who uses the browser. A browser without a cookie, or with one that was
+// not made here, gets a new one of 130 bits.
 func Person(w http.ResponseWriter, r *http.Request, names *pseudonym.Names) identity.Person {
 	return identity.Person{ID: names.Of(issuer, id(w, r))}
 }
 
-// id returns the value of the browser's cookie. A new one is random, but for a request with a key of
-// the edge, which may be sent again before the browser has heard of its cookie: there it follows from
-// the key.
+// id returns the value of the browser's cookie. A new one is random, but for a request with a key
+// of the edge, which may be sent again before the browser has heard of its cookie: there it
+// follows from the key.
 func id(w http.ResponseWriter, r *http.Request) string {
 	if known := cookie.Get(r, cookieName, false); known != "" {
 		return known
@@ -65,8 +65,8 @@ var edgeKey = regexp.MustCompile(
 var hosts = []string{"localhost", "127.0.0.1", "::1"}
 
 // Loopback returns a handler that refuses requests to other hosts than the loopback address. The
-// edge says in X-Forwarded-Host what people typed. Where the gate is reached without the edge, a page
-// can say so: its own name is in Host then.
+// edge says in X-Forwarded-Host what people typed. Where the gate is reached without the edge, a
+// page can say so: its own name is in Host then.
 func Loopback(p *pages.Pages, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		typed := r.Header.Get("X-Forwarded-Host")

@@ -15,8 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Forged returns tokens with which the audience must take no request of the person, by what is wrong
-// with them. Where nothing is said of the key, it is one of the gate's, published in the Redis.
+// Forged returns tokens with which the audience must take no request of the person, by
+// what is wrong with them. Where nothing is said of the key, it is one of the gate's,
+// published in the Redis.
 func Forged(t testing.TB, at contract.Redis, person, audience string) map[string]string {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
@@ -32,6 +33,7 @@ func Forged(t testing.TB, at contract.Redis, person, audience string) map[string
 		Issuer: identity.Gate, Subject: person, Audience: jwt.ClaimStrings{audience},
 		IssuedAt: after(0), ExpiresAt: after(identity.Life),
 	}
+
 	with := func(change func(*jwt.RegisteredClaims)) string {
 		claims := right
 		change(&claims)
@@ -122,5 +124,6 @@ func (f *forger) sign(method jwt.SigningMethod, key any, claims jwt.RegisteredCl
 	if err != nil {
 		f.t.Fatal(err)
 	}
+
 	return signed
 }
