@@ -24,7 +24,7 @@ const dataUsage = `usage: gate user erase PERSON   erase all that is stored of s
        gate user move FROM TO     give somebody's conversations to somebody else
 
 A person is account:NAME, ISSUER#SUBJECT, or as the stack's own sign-in knows people: the
-name of an account, or the subject at the provider.`
+name of an account, or the subject at the provider`
 
 // dataCommand runs the commands that are about people's data.
 type dataCommand struct {

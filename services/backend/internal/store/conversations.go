@@ -262,8 +262,8 @@ func (s *Store) Delete(ctx context.Context, owner, id string) (generation string
 	}
 }
 
-// deletedKept is how long the end of an answer is kept that was being written in a conversation when
-// it was deleted: for those who read it then.
+// deletedKept is how long the end of an answer is kept that was being written in a conversation
+// when it was deleted: for those who read it then.
 const deletedKept = time.Minute
 
 // longestAnswer bounds the time from an answer's begin to its end, its waiting and its takeovers

@@ -35,8 +35,8 @@ func (s *Store) Erase(ctx context.Context, owner string) (stopped []string, err 
 	return stopped, err
 }
 
-// empty marks the owner, calls take for each conversation, after which the owner has it no more, and
-// deletes what else is stored of the owner.
+// empty marks the owner, calls take for each conversation, after which the owner has it no more,
+// and deletes what else is stored of the owner.
 func (s *Store) empty(ctx context.Context, owner string, take func(id string) error) error {
 	for {
 		if err := s.markErased(ctx, owner, false); err != nil {

@@ -255,7 +255,7 @@ func (s *Store) Withdraw(ctx context.Context, b Begun, t Turn) error {
 
 	keys := s.keys(b.Generation)
 	if t.Key != "" {
-		keys = append(keys, s.key.message(t.Owner, t.Key))
+		keys = append(keys, s.key.message(t.Owner, t.Key), s.key.requests(t.Owner))
 	}
 
 	n, err := s.run(ctx, s.scripts.withdraw, keys, b.Fence, b.ConversationID, b.ID, created,

@@ -6,7 +6,8 @@ import (
 	"fmt"
 )
 
-// ErrSpread reports that two owners' keys lie on different nodes of a Cluster: no script touches both.
+// ErrSpread reports that two owners' keys lie on different nodes of a Cluster: no script touches
+// both.
 var ErrSpread = errors.New("conversations do not change their owner in a Redis Cluster")
 
 // Move gives all conversations of one owner to another one, each at once, and stops the answers

@@ -73,7 +73,8 @@ func TestMove(t *testing.T) {
 	if _, err := s.Begin(ctx, turn, "T"); !errors.Is(err, store.ErrErased) {
 		t.Errorf("the former owner asks: %v", err)
 	}
-	if left := redistest.Find(t, r, "owner:alice:"); !slices.Equal(left, []string{"owner:alice:usage"}) {
+	if left := redistest.Find(t, r, "owner:alice:"); !slices.Equal(left,
+		[]string{"owner:alice:usage"}) {
 		t.Errorf("left: %q", left)
 	}
 
@@ -93,7 +94,8 @@ func TestMove(t *testing.T) {
 	}
 }
 
-// TestEraseCluster erases in a Cluster, where an owner's keys lie together, and moves nothing there.
+// TestEraseCluster erases in a Cluster, where an owner's keys lie together, and moves nothing
+// there.
 func TestEraseCluster(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)

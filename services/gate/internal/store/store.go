@@ -51,7 +51,8 @@ func (s *Store) Publish(ctx context.Context, key, value string, life time.Durati
 	return redisclient.Publish(ctx, s.rdb, key, value, life)
 }
 
-// rewriteTries is how often a rewrite is asked for that another one is in the way of, once a second.
+// rewriteTries is how often a rewrite is asked for that another one is in the way of, once a
+// second.
 const rewriteTries = 30
 
 // Rewrite has Redis write its append-only file anew, in the background, without what was deleted

@@ -11,8 +11,8 @@
 --      is replaced, '' if none is, or -1 if it is not there, the first and the last answer that are
 --      replaced, time that the replaced messages are kept
 -- Returns 'missing', 'busy', 'changed', 'full', 'erased', 'bytes', 'conversations', what known
--- returns, or 'ok', the title, the model and the time of the last change before this, the last messages before
--- these, and how many there are before those.
+-- returns, or 'ok', the title, the model and the time of the last change before this, the last
+-- messages before these, and how many there are before those.
 local conversation, messages, list, usage, generation, events = unpack(KEYS, 1, 6)
 local replaced, key, first = KEYS[9], nil, tonumber(ARGV[21])
 local id, now, ttl, created = ARGV[1], ARGV[5], tonumber(ARGV[6]), ARGV[14] == '1'
