@@ -14,6 +14,7 @@ func TestDays(t *testing.T) {
 		"q:2026-03-13": "0", // a question that was taken back
 		"asked":        "x=2026-03-14=y",
 	})
+
 	want := []Day{{"2026-03-15", Used{Questions: 1}}, {"2026-03-14", Used{2, 30, 4}}}
 	if d := cmp.Diff(want, got); err != nil || d != "" {
 		t.Errorf("%v (-want +got):\n%s", err, d)
@@ -28,8 +29,9 @@ func TestDays(t *testing.T) {
 func TestLeft(t *testing.T) {
 	west := time.FixedZone("west", -5*60*60)
 	for at, want := range map[time.Time]time.Duration{
-		time.Date(2026, 3, 14, 0, 0, 0, 0, time.UTC):               24 * time.Hour,
-		time.Date(2026, 3, 14, 20, 0, 0, 0, west):                  23 * time.Hour, // 1:00 of the 15th
+		time.Date(2026, 3, 14, 0, 0, 0, 0, time.UTC): 24 * time.Hour,
+		// 1:00 of the 15th
+		time.Date(2026, 3, 14, 20, 0, 0, 0, west):                  23 * time.Hour,
 		time.Date(2026, 12, 31, 23, 59, 59, 900_000_000, time.UTC): time.Second,
 	} {
 		if got := Left(at); got != want {
