@@ -346,3 +346,19 @@ func TestWithoutRedis(t *testing.T) {
 		t.Errorf("nobody's question: %v, %v", q, err)
 	}
 }
+
+// BenchmarkBegin is what a question waits for its being counted, where a day has limits.
+func BenchmarkBegin(b *testing.B) {
+	r, err := redis.New(contract.Redis{URL: redistest.StartAs(b, stacks.ML).URL})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(r.Close)
+
+	m := New(r, contract.Limits{RequestsPerDay: 1 << 40}, slog.New(slog.DiscardHandler))
+	for b.Loop() {
+		if _, err := m.Begin(b.Context(), "alice", ""); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
