@@ -11,8 +11,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestLimits holds that each limit reaches the services that it is for, and that there is none unless
-// it is set.
+// TestLimits holds that each limit reaches the services that it is for, and that there is
+// none unless it is set.
 func TestLimits(t *testing.T) {
 	for text, want := range map[string]struct {
 		limits  contract.Limits
@@ -20,7 +20,8 @@ func TestLimits(t *testing.T) {
 	}{
 		`{}`: {},
 		`{"requestsPerDay": 200, "tokensPerDay": 500000, "atOnce": 3, "storage": "100Mi"}`: {
-			contract.Limits{RequestsPerDay: 200, TokensPerDay: 500000, RequestsAtOnce: 3}, 100 << 20,
+			contract.Limits{RequestsPerDay: 200, TokensPerDay: 500000, RequestsAtOnce: 3},
+			100 << 20,
 		},
 		`{"storage": "1Mi"}`: {storage: 1 << 20},
 	} {
@@ -37,7 +38,8 @@ func TestLimits(t *testing.T) {
 		ml := s.Service(stacks.ML).Contract.(*mlenv.Config)
 		gate := s.Service(stacks.Gate).Contract.(*gateenv.Config)
 		backend := s.Service(stacks.Backend).Contract.(*backendenv.Config)
-		if ml.Limits != want.limits || gate.Limits != want.limits || backend.MaxStored != want.storage {
+		if ml.Limits != want.limits || gate.Limits != want.limits ||
+			backend.MaxStored != want.storage {
 			t.Errorf("%s: ml %+v, gate %+v, backend %d", text, ml.Limits, gate.Limits,
 				backend.MaxStored)
 		}

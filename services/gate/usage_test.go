@@ -25,6 +25,7 @@ func uses(t *testing.T, s *redistest.Server, id string, ago int, questions, prom
 		answer, "asked", "x="+day+"=-").Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := r.ZAdd(t.Context(), usage.People, redis.Z{Score: 1, Member: id}).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +34,8 @@ func uses(t *testing.T, s *redistest.Server, id string, ago int, questions, prom
 // plain returns the words of a page.
 func plain(body string) string {
 	body = regexp.MustCompile(`(?s)<main.*</main>`).FindString(body)
-	return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(body, " ")), " ")
+	return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(body, " ")),
+		" ")
 }
 
 func (town *town) usage(line string) (string, error) {
@@ -43,8 +45,8 @@ func (town *town) usage(line string) (string, error) {
 	return out.String(), err
 }
 
-// TestUsage: everybody sees what is their own, an admin what is everybody's, by name, as the command
-// does. Nothing is left of somebody whose account is removed.
+// TestUsage: everybody sees what is their own, an admin what is everybody's, by name, as the
+// command does. Nothing is left of somebody whose account is removed.
 func TestUsage(t *testing.T) {
 	town := newTown(t, func(c *gateenv.Config) {
 		c.Limits = contract.Limits{RequestsPerDay: 100, RequestsAtOnce: 3}
@@ -76,6 +78,7 @@ func TestUsage(t *testing.T) {
 			t.Errorf("bob's page lacks %q: %s", want, text)
 		}
 	}
+
 	if resp.StatusCode != http.StatusOK || strings.Contains(text, "Everybody") ||
 		strings.Contains(text, "ada") || resp.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("bob's page: %s %s", resp.Status, text)
@@ -88,8 +91,8 @@ func TestUsage(t *testing.T) {
 	}
 
 	out, err := town.usage("--days 40")
-	if err != nil || !regexp.MustCompile(
-		`(?m)^WHO .*\nbob +24 +12 +3011 +1234588 +1237567\nada +1 +1 +2 +3 +5\n$`).MatchString(out) {
+	table := `^WHO .*\nbob +24 +12 +3011 +1234588 +1237567\nada +1 +1 +2 +3 +5\n$`
+	if err != nil || !regexp.MustCompile(table).MatchString(out) {
 		t.Errorf("%v\n%s", err, out)
 	}
 
@@ -102,6 +105,7 @@ func TestUsage(t *testing.T) {
 			Days []usage.Day
 		}
 	}
+
 	if err != nil || json.Unmarshal([]byte(out), &got) != nil || got.Days != 1 ||
 		got.Limits["requests_per_day"] != 100 || len(got.People) != 2 ||
 		got.People[0].Name != "bob" || len(got.People[0].Days) != 1 ||
@@ -123,11 +127,12 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestUsageIsPersonal: who is not signed in sees nothing, and where nobody signs in a browser sees what
-// is its own.
+// TestUsageIsPersonal: who is not signed in sees nothing, and where nobody signs in a browser
+// sees what is its own.
 func TestUsageIsPersonal(t *testing.T) {
 	town := newTown(t)
-	if resp, _ := town.visitor("192.0.2.1").get("/account/usage"); resp.StatusCode != http.StatusSeeOther {
+	resp, _ := town.visitor("192.0.2.1").get("/account/usage")
+	if resp.StatusCode != http.StatusSeeOther {
 		t.Errorf("without sign-in: %s", resp.Status)
 	}
 
@@ -143,7 +148,9 @@ func TestUsageIsPersonal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text := plain(string(b)); !strings.Contains(text, "0 questions, 0 tokens. There is no limit.") ||
+
+	text := plain(string(b))
+	if !strings.Contains(text, "0 questions, 0 tokens. There is no limit.") ||
 		!strings.Contains(text, "Keys Usage") {
 		t.Errorf("%s %s", resp.Status, text)
 	}

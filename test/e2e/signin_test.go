@@ -67,6 +67,14 @@ func TestSignIn(t *testing.T) {
 	}
 
 	t.Run("a program asks with a key", func(t *testing.T) { asksByKey(t, bob) })
+	t.Run("what people use is counted", func(t *testing.T) {
+		said := c.must(t, time.Minute, "bin/codexctl", "usage", "--json", stack)
+		for _, want := range []string{`"name": "ada"`, `"name": "bob"`, `"questions": 1,`} {
+			if !strings.Contains(said, want) {
+				t.Errorf("codexctl usage lacks %s:\n%s", want, said)
+			}
+		}
+	})
 	t.Run("who signs out everywhere is out", func(t *testing.T) {
 		other := bob.at(t, site)
 		bob.post(t, "/account/sessions", url.Values{"end": {"everywhere"}})

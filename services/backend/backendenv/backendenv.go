@@ -24,8 +24,8 @@ type Config struct {
 	// ConversationTTL is how long an untouched conversation is kept; 0 keeps it for ever.
 	ConversationTTL time.Duration `env:"CONVERSATION_TTL,required"`
 
-	// MaxStored is how many bytes the conversations of one person may have; 0 keeps the backend's own
-	// bound.
+	// MaxStored is how many bytes the conversations of one person may have; 0 keeps the backend's
+	// own bound.
 	MaxStored int64 `env:"MAX_STORED" optional:"true"`
 
 	// GenerationTimeout bounds one answer, from when ml begins it to the last token.

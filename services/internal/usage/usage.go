@@ -1,10 +1,11 @@
-// Package usage describes what Redis knows of the use of models: ml counts it, and the gate shows it.
+// Package usage describes what Redis knows of the use of models: ml counts it,
+// and the gate shows it.
 //
-// A person has one key, Key(owner), a hash: of each day (UTC) the questions (q:DAY) and the tokens of
-// prompts and answers (p:DAY, a:DAY), of Kept days at most, and asked, by which ml tells a question
-// that it has counted. The key goes when nothing was asked for that long. People is a sorted set of
-// those who have one, by the day of their last question: nobody may look for keys in Redis. Whoever
-// deletes the former and takes the owner out of the latter leaves nothing of it.
+// A person has one key, Key(owner), a hash: of each day (UTC) the questions (q:DAY) and the tokens
+// of prompts and answers (p:DAY, a:DAY), of Kept days at most, and asked, by which ml tells a
+// question that it has counted. The key goes when nothing was asked for that long. People is a
+// sorted set of those who have one, by the day of their last question: nobody may look for keys in
+// Redis. Whoever deletes the former and takes the owner out of the latter leaves nothing of it.
 package usage
 
 import (

@@ -13,9 +13,9 @@ func (a *App) usageCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "usage [STACK]",
 		Short: "Show how many questions and tokens each person has used",
-		Long: `Shows how many questions each person has asked, on the page and by programs, and how many tokens
-were read and written for them, those first who have used most. Days begin at midnight UTC, and 40 of
-them are kept. It runs inside one of the stack's gates.`,
+		Long: `Shows how many questions each person has asked, on the page and by programs, and
+how many tokens were read and written for them, those first who have used most. Days
+begin at midnight UTC, and 40 of them are kept. It runs inside one of the stack's gates.`,
 		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			words := []string{"--days", strconv.Itoa(days)}

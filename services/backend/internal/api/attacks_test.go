@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -66,6 +67,16 @@ var attempts = map[string][]attempt{
 		{path: "/api/conversations/CONVERSATION/export"},
 		{path: "/api/conversations/CONVERSATION/export?format=json"},
 		{path: "/api/conversations/CONVERSATION/export?format=markdown"},
+	},
+	"GET /api/conversations/export": {
+		{path: "/api/conversations/export?format=json"},
+	},
+	"DELETE /api/conversations": {
+		// What somebody has erased bars them from storing more for a while.
+		{path: "/api/conversations", header: header{wire.OwnerHeader: "eve"}},
+	},
+	"POST /api/conversations/take": {
+		{path: "/api/conversations/take", body: `{"from": "CONVERSATION"}`},
 	},
 	"GET /api/generations/{id}/events": {
 		{path: "/api/generations/ANSWER/events"},
@@ -144,21 +155,18 @@ func (i *instance) routes() (all []string) {
 	return all
 }
 
-// attempt makes the attempt as bob, and returns the answer without what differs each time.
+// attempt makes the attempt, as bob unless it says otherwise, and returns the answer without what differs each time.
 func (i *instance) attempt(method string, a attempt, ids backendapi.Generation) string {
 	i.t.Helper()
 	put := strings.NewReplacer("CONVERSATION", ids.ConversationID, "ANSWER", ids.ID)
-	h := header{}
-	for name, value := range a.header {
-		h[name] = value
-	}
+	h := header{wire.OwnerHeader: bob[wire.OwnerHeader]}
+	maps.Copy(h, a.header)
 
 	var body any
 	if a.body != "" {
 		body = put.Replace(a.body)
 	}
 
-	h[wire.OwnerHeader] = bob[wire.OwnerHeader]
 	resp := i.do(method, put.Replace(a.path), body, h)
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {

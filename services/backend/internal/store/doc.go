@@ -38,8 +38,8 @@
 //	left_out  the number of messages that the model did not get
 //	lease     the end of a lease as the former version reads it
 //
-// ml keeps its queue beside these, in keys that begin with {queue} (services/ml/internal/queue), and
-// what people use, in keys that begin with usage (services/internal/usage).
+// ml keeps its queue beside these, in keys that begin with {queue} (services/ml/internal/queue),
+// and what people use, in keys that begin with usage (services/internal/usage).
 //
 // A conversation's keys live for the TTL after the last change (for ever when it is 0), its owner's
 // list as long as the youngest conversation in it. An answer's keys live as long while it runs, and

@@ -93,10 +93,10 @@ func TestRefusedIn(t *testing.T) {
 		"last error":  {problem.Problem{Status: 599, Detail: "why"}, 599, true, "why"},
 		"next":        {problem.Problem{Status: 429, QueuePosition: 1}, 429, true, "now. Try again"},
 		"second":      {problem.Problem{Status: 429, QueuePosition: 2}, 429, true, "(1 before you)"},
-		"used up": {problem.Problem{Status: 429, Type: mlapi.TypeDayLimit, Detail: "why"}, 429, true,
-			">why</p>"},
-		"at once": {problem.Problem{Status: 429, Type: mlapi.TypeAtOnce, Detail: "why"}, 429, true,
-			">why</p>"},
+		"used up": {problem.Problem{Status: 429, Type: mlapi.TypeDayLimit, Detail: "why"}, 429,
+			true, ">why</p>"},
+		"at once": {problem.Problem{Status: 429, Type: mlapi.TypeAtOnce, Detail: "why"}, 429,
+			true, ">why</p>"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, echo)

@@ -13,8 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// TestBrowserUsage: an admin finds the page of what was used from the account, by the keyboard too. It
-// fits a phone, in light and in dark, with large numbers and long names.
+// TestBrowserUsage: an admin finds the page of what was used from the account, by the keyboard too.
+// It fits a phone, in light and in dark, with large numbers and long names.
 func TestBrowserUsage(t *testing.T) {
 	g := newGated(t, newPaced().play)
 	g.change = func(c *gateenv.Config) {
@@ -31,6 +31,7 @@ func TestBrowserUsage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	r := redis.NewClient(o)
 	defer r.Close()
 
@@ -38,6 +39,7 @@ func TestBrowserUsage(t *testing.T) {
 	if err != nil || len(sessions) != 2 {
 		t.Fatal(sessions, err)
 	}
+
 	for _, key := range sessions {
 		id := strings.TrimPrefix(key, "gate:sessions:")
 		fields := []any{}
@@ -45,6 +47,7 @@ func TestBrowserUsage(t *testing.T) {
 			day := usage.DayOf(time.Now().AddDate(0, 0, -ago))
 			fields = append(fields, "q:"+day, 120+ago, "p:"+day, 1_234_567, "a:"+day, 345_678)
 		}
+
 		if err := r.HSet(t.Context(), usage.Key(id), fields...).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +60,8 @@ func TestBrowserUsage(t *testing.T) {
 		chromedp.KeyEvent("\r"))
 	b.wait("location.pathname === '/account/usage' && " +
 		"document.querySelector('.tabs [aria-current]').innerText === 'Usage'")
-	b.wait("document.body.innerText.includes('120 of 200 questions, 1,580,245 of 5,000,000 tokens.')")
+	b.wait("document.body.innerText.includes('120 of 200 questions, " +
+		"1,580,245 of 5,000,000 tokens.')")
 	b.wait("document.body.innerText.includes('" + long + "')")
 	other.do(chromedp.Navigate(at + "/account/usage"))
 	other.wait("document.body.innerText.includes('120 of 200') && " +

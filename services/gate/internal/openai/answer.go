@@ -166,6 +166,7 @@ func (s *service) stream(
 		if first := a.form.begin(); !begun && first != nil {
 			choices = append([]any{first}, choices...)
 		}
+
 		begun = true
 		for _, c := range choices {
 			b.Choices = []any{c}
@@ -173,6 +174,7 @@ func (s *service) stream(
 				return err
 			}
 		}
+
 		return nil
 	}
 
@@ -180,15 +182,18 @@ func (s *service) stream(
 		first := a.calls
 		return send(a.form.add(a.take(c), first)...)
 	}
+
 	done, err := s.ask(r.Context(), events.showLimits, owner, path, ask, added)
 	a.done, a.err = done, err
 	if err == nil {
 		err = send(a.form.end(a.reason(done)))
 	}
+
 	if err == nil && how.usage() {
 		b.Choices, b.Usage = []any{}, useOf(done)
 		err = events.send(b)
 	}
+
 	if err == nil {
 		return events.data("[DONE]")
 	}
@@ -197,6 +202,7 @@ func (s *service) stream(
 	if !events.begun() {
 		return f
 	}
+
 	if r.Context().Err() == nil {
 		s.Log.WarnContext(r.Context(), "api: an answer ended early", "error", err)
 		_ = events.send(faulty{f}) // if this fails, the cut stream says it
@@ -208,9 +214,9 @@ func (s *service) stream(
 // errCut reports an answer that ended before its end.
 var errCut = errors.New("ml: the answer was cut off")
 
-// ask asks ml, and calls added for each chunk that adds something to the answer, and show with the
-// header of each answer before. It asks again if the answer was cut, or ml goes away, before anything
-// came.
+// ask asks ml, and calls added for each chunk that adds something to the answer, and show with
+// the header of each answer before. It asks again if the answer was cut, or ml goes away,
+// before anything came.
 func (s *service) ask(
 	ctx context.Context, show func(http.Header), owner, path string, body any,
 	added func(*mlapi.Chunk) error,
@@ -218,10 +224,11 @@ func (s *service) ask(
 	question := rand.Text()
 	for try := 1; ; try++ {
 		came := false
-		done, err := s.once(ctx, show, asked(owner, question), path, body, func(c *mlapi.Chunk) error {
-			came = true
-			return added(c)
-		})
+		done, err := s.once(ctx, show, asked(owner, question), path, body,
+			func(c *mlapi.Chunk) error {
+				came = true
+				return added(c)
+			})
 
 		var p *problem.Problem
 		lost := errors.Is(err, errCut) || errors.As(err, &p) && p.Type == problem.TypeDraining
@@ -241,6 +248,7 @@ func (s *service) once(
 		return nil, err
 	}
 	defer resp.Body.Close()
+
 	show(resp.Header)
 
 	lines := bufio.NewScanner(resp.Body)
@@ -259,6 +267,7 @@ func (s *service) once(
 				return nil, err
 			}
 		}
+
 		if c.Done != nil {
 			return c.Done, nil
 		}

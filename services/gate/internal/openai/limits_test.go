@@ -12,8 +12,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
-// TestLimits: what ml says of the limits is in each answer, also in one that refuses, and an error is
-// one that OpenAI's clients know.
+// TestLimits: what ml says of the limits is in each answer, also in one that refuses, and an error
+// is one that OpenAI's clients know.
 func TestLimits(t *testing.T) {
 	left := map[string]string{
 		"X-Ratelimit-Limit-Requests":     "3",
@@ -23,16 +23,19 @@ func TestLimits(t *testing.T) {
 		"X-Ratelimit-Remaining-Tokens":   "90",
 		"X-Ratelimit-Reset-Tokens":       "6m0s",
 	}
+
 	var refusal *problem.Problem
 	i := start(t, func(w http.ResponseWriter, r *http.Request) {
 		for name, value := range left {
 			w.Header().Set(name, value)
 		}
+
 		w.Header().Set("X-Ratelimit-Other", "1")
 		if refusal != nil {
 			problem.Write(w, r, refusal)
 			return
 		}
+
 		reply(said+done)(w, r)
 	})
 
@@ -59,14 +62,17 @@ func TestLimits(t *testing.T) {
 				resp.Header.Get("X-Ratelimit-Other") != "" {
 				t.Errorf("%s: %s %v", x.body, resp.Status, resp.Header)
 			}
+
 			for name, value := range left {
 				if got := resp.Header.Get(name); got != value {
 					t.Errorf("%s, %d: %s is %q", x.body, tt.status, name, got)
 				}
 			}
+
 			if tt.refusal == nil {
 				continue
 			}
+
 			if f := i.faultOf(body); f.Type != tt.kind || code(f) != tt.code ||
 				f.Message != tt.refusal.Detail {
 				t.Errorf("%s: %s", x.body, body)
@@ -75,8 +81,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestQuestionIsOne: however often ml is asked for one answer, it is one question, and another answer
-// is another.
+// TestQuestionIsOne: however often ml is asked for one answer, it is one question, and
+// another answer is another.
 func TestQuestionIsOne(t *testing.T) {
 	var mu sync.Mutex
 	var ids []string
@@ -88,8 +94,10 @@ func TestQuestionIsOne(t *testing.T) {
 			_, _ = io.WriteString(w, `{"queue":1}`+"\n") // and the answer is cut
 			return
 		}
+
 		reply(said+done)(w, r)
 	})
+
 	for range 2 {
 		if resp, body := i.post("/v1/chat/completions", ask); resp.StatusCode != http.StatusOK {
 			t.Fatalf("%s: %s", resp.Status, body)

@@ -218,8 +218,8 @@ func asked(owner, question string) http.Header {
 	return h
 }
 
-// limits are the headers by which ml says how much of the person's day is left. Clients know them by
-// the names that they have in OpenAI's answers.
+// limits are the headers by which ml says how much of the person's day is left. Clients know them
+// by the names that they have in OpenAI's answers.
 var limits = []string{
 	"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests",
 	"X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens",

@@ -83,6 +83,7 @@ func (r *Reporter) All(ctx context.Context, days int) ([]Person, error) {
 			cmp.Compare(b.Total.Questions, a.Total.Questions), cmp.Compare(a.Name, b.Name),
 			cmp.Compare(a.ID, b.ID))
 	})
+
 	return all, nil
 }
 
@@ -109,9 +110,11 @@ func (r *Reporter) of(ctx context.Context, ids []string, days int) ([]Person, er
 			if d.Day == today {
 				p.Today = d.Used
 			}
+
 			p.Days = append(p.Days, d)
 			p.Total.Add(d.Used)
 		}
+
 		all[i] = p
 	}
 

@@ -19,6 +19,7 @@ func (s *Store) Usage(ctx context.Context, ids []string) ([]map[string]string, e
 	for i, id := range ids {
 		replies[i] = pipe.HGetAll(ctx, usage.Key(id))
 	}
+
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, err
 	}

@@ -28,8 +28,8 @@ type use struct {
 	prompt, answer int
 }
 
-// begin counts a request, and says in the response's headers what is left of the day. It refuses one
-// for which nothing is left.
+// begin counts a request, and says in the response's headers what is left of the day. It refuses
+// one for which nothing is left.
 func (s *service) begin(w http.ResponseWriter, r *http.Request) (*use, error) {
 	q, err := s.Meter.Begin(r.Context(), r.Header.Get(wire.OwnerHeader),
 		r.Header.Get(wire.QuestionHeader))

@@ -22,7 +22,9 @@ import (
 )
 
 // metered are so many instances on one Redis, which hold people to the limits.
-func metered(t *testing.T, s *redistest.Server, ollamaURL string, n int, l contract.Limits) []*instance {
+func metered(
+	t *testing.T, s *redistest.Server, ollamaURL string, n int, l contract.Limits,
+) []*instance {
 	t.Helper()
 	var out []*instance
 	for range n {
@@ -56,6 +58,7 @@ func used(t *testing.T, s *redistest.Server, want usage.Used) {
 		for _, d := range days {
 			got.Add(d.Used)
 		}
+
 		if got == want {
 			return
 		}
@@ -73,11 +76,13 @@ func TestUse(t *testing.T) {
 		case "/api/embed":
 			tell(w, `{"embeddings":[[1]],"prompt_eval_count":4}`)
 		case "/api/generate":
-			tell(w, `{"response":"x","done":true,"done_reason":"stop","prompt_eval_count":5,"eval_count":6}`)
+			tell(w, `{"response":"x","done":true,"done_reason":"stop",`+
+				`"prompt_eval_count":5,"eval_count":6}`)
 		default:
 			answers(w, r)
 		}
 	})
+
 	s := redistest.StartAs(t, stacks.ML)
 	is := metered(t, s, f.URL, 2, contract.Limits{RequestsPerDay: 3})
 
@@ -88,6 +93,7 @@ func TestUse(t *testing.T) {
 		resp.Header.Get("X-Ratelimit-Remaining-Requests") != "2" {
 		t.Fatalf("%s %v: %s", resp.Status, resp.Header, b)
 	}
+
 	used(t, s, usage.Used{Questions: 1, PromptTokens: 7, Tokens: 2})
 
 	is[1].post(t.Context(), "/generate", `{"prompt":"x"}`)
@@ -97,6 +103,7 @@ func TestUse(t *testing.T) {
 	if resp.Header.Get("X-Ratelimit-Remaining-Requests") != "0" {
 		t.Errorf("%v", resp.Header)
 	}
+
 	used(t, s, usage.Used{Questions: 3, PromptTokens: 16, Tokens: 8})
 
 	for _, i := range is {
@@ -107,22 +114,24 @@ func TestUse(t *testing.T) {
 			p := i.refused(http.StatusTooManyRequests, resp)
 			after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
 			if p.Type != mlapi.TypeDayLimit || after < 1 || after > 24*60*60 ||
-				!strings.HasPrefix(p.Detail, "You have used the 3 questions that a day may have.") ||
+				!strings.HasPrefix(p.Detail, "You have used the 3 questions that a day may") ||
 				resp.Header.Get("X-Ratelimit-Remaining-Requests") != "0" {
 				t.Errorf("%s: %v %+v", path, resp.Header, p)
 			}
 		}
 	}
+
 	used(t, s, usage.Used{Questions: 3, PromptTokens: 16, Tokens: 8})
 }
 
-// TestUseOfWhatEndsEarly: an answer that is stopped counts with what was written, and one that fails
-// before its first word does not count.
+// TestUseOfWhatEndsEarly: an answer that is stopped counts with what was written, and one that
+// fails before its first word does not count.
 func TestUseOfWhatEndsEarly(t *testing.T) {
 	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
 		tell(w, hello, `{"message":{"content":" you"}}`)
 		<-r.Context().Done()
 	})
+
 	s := redistest.StartAs(t, stacks.ML)
 	i := metered(t, s, f.URL, 1, contract.Limits{RequestsPerDay: 10})[0]
 
@@ -166,6 +175,7 @@ func TestAskedAgain(t *testing.T) {
 			t.Errorf("got %s", resp.Status)
 		}
 	}
+
 	used(t, s, usage.Used{Questions: 1, PromptTokens: 14, Tokens: 4})
 }
 
@@ -178,6 +188,7 @@ func TestAtOnce(t *testing.T) {
 		<-open
 		tell(w, done)
 	})
+
 	s := redistest.StartAs(t, stacks.ML)
 	i := metered(t, s, f.URL, 1, contract.Limits{RequestsPerDay: 10, RequestsAtOnce: 1})[0]
 	first := i.chat(t.Context(), ask)

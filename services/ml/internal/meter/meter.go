@@ -1,10 +1,10 @@
 // Package meter counts what people use of the models, and holds them to their limits of a day. Each
 // question of the chat page and of the API passes through ml, so it is counted here.
 //
-// The counts lie in Redis (see package usage) and are changed by one script, which counts a question
-// and looks at the limits at once: however many ml there are, and however many questions at once, no
-// more are admitted than may be. While Redis does not answer, the limits of a day do not hold and
-// nothing is counted: as with the queue, questions are answered all the same.
+// The counts lie in Redis (see package usage) and are changed by one script, which counts a
+// question and looks at the limits at once: however many ml there are, and however many questions
+// at once, no more are admitted than may be. While Redis does not answer, the limits of a day do
+// not hold and nothing is counted: as with the queue, questions are answered all the same.
 package meter
 
 import (
@@ -89,9 +89,9 @@ type Question struct {
 	questions, tokens int64 // of the day
 }
 
-// Begin counts a question, or refuses it with a *LimitError. The id is that of the question, however
-// often it is asked; one without is a question of its own. Whoever has no name is not counted. The
-// question is returned with an error, too: its Show says why.
+// Begin counts a question, or refuses it with a *LimitError. The id is that of the question,
+// however often it is asked; one without is a question of its own. Whoever has no name is not
+// counted. The question is returned with an error, too: its Show says why.
 func (m *Meter) Begin(ctx context.Context, owner, id string) (*Question, error) {
 	if m == nil || owner == "" {
 		return nil, nil
@@ -118,6 +118,7 @@ func (m *Meter) Begin(ctx context.Context, owner, id string) (*Question, error) 
 	if n := m.limits.TokensPerDay; n > 0 && q.tokens >= n {
 		e.Limit, e.Tokens = n, true
 	}
+
 	return q, e
 }
 
@@ -169,10 +170,12 @@ func (q *Question) tell(ctx context.Context, what string, a, b int64) ([]int, er
 	if err == nil && len(reply) != 4 {
 		err = fmt.Errorf("the script returned %d numbers", len(reply))
 	}
+
 	if err == nil && reply[3] == 1 {
 		_, err = m.redis.Run(ctx, m.people, []string{usage.People}, q.owner,
 			number(q.day), number(oldest.AddDate(0, 0, -1)))
 	}
+
 	if err != nil {
 		m.log.WarnContext(ctx, "the use of the models is not counted", "error", err)
 	}

@@ -1,16 +1,17 @@
 #!lua flags=allow-oom
--- What a person has used, see package usage. It may run when Redis is full: what it holds is bounded.
+-- What a person has used, see package usage. It may run when Redis is full: what it holds is
+-- bounded.
 --
 -- KEYS: the person's hash
 --
 -- ARGV: what, day, oldest, question, run, and
 --
---   ask    questions, tokens  counts the question, unless the day has so many already (0: any number)
+--   ask    questions, tokens  counts the question, unless the day has so many already (0: any)
 --   count  prompt, answer     counts the question and the tokens of a run
 --   undo                      takes the question back, unless a run of it was counted
 --
--- It returns 1, or 0 if the question is refused; what the day has, in questions and tokens; and 1 if
--- the question is the day's first. A question is counted once, on the day of its first run, however
+-- It returns 1, or 0 if the question is refused; what the day has, in questions and tokens; and 1
+-- if the question is the day's first. A question is counted once, on the day of its first run, however
 -- many runs it takes: asked has the newest questions, each as question=day=run, of which run is the
 -- last that was counted. So each may run twice: it does the same then.
 
@@ -49,7 +50,8 @@ end
 
 if what == 'ask' and not on then
 	local questions, tokens = tonumber(ARGV[6]), tonumber(ARGV[7])
-	if questions > 0 and used('q') >= questions or tokens > 0 and used('p') + used('a') >= tokens then
+	if questions > 0 and used('q') >= questions
+		or tokens > 0 and used('p') + used('a') >= tokens then
 		return reply(0, 0)
 	end
 end

@@ -62,6 +62,7 @@ func days(t *testing.T, s *redistest.Server, owner string) []usage.Day {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return list
 }
 
@@ -125,6 +126,7 @@ func TestCounts(t *testing.T) {
 				[]string{"bob", "alice"}) {
 				t.Errorf("those who have asked are %q", got)
 			}
+
 			for _, key := range []string{usage.People, usage.Key("bob")} {
 				if left := r.TTL(t.Context(), key).Val(); left < 39*24*time.Hour ||
 					left > usage.Kept*24*time.Hour {
@@ -172,6 +174,7 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
+
 	begin(t, ms[0], "alice", "q1") // which is admitted already
 
 	begin(t, ms[0], "bob", "").End(t.Context(), 90, 9)
@@ -222,6 +225,7 @@ func TestRace(t *testing.T) {
 	if admitted != 7 {
 		t.Errorf("%d of 50 are admitted, not 7", admitted)
 	}
+
 	want(t, s, "alice", day("2026-03-14", 7, 0, 0))
 }
 
@@ -251,6 +255,7 @@ func TestForgets(t *testing.T) {
 	for range 200 {
 		begin(t, ms[0], "alice", "").End(t.Context(), 1, 1)
 	}
+
 	want(t, s, "alice", day("2026-04-23", 200, 200, 200), day("2026-04-22", 1, 1, 1))
 
 	r := s.Client(t)
@@ -339,5 +344,21 @@ func TestWithoutRedis(t *testing.T) {
 
 	if q, err := ms[0].Begin(context.Background(), "", ""); q != nil || err != nil {
 		t.Errorf("nobody's question: %v, %v", q, err)
+	}
+}
+
+// BenchmarkBegin is what a question waits for its being counted, where a day has limits.
+func BenchmarkBegin(b *testing.B) {
+	r, err := redis.New(contract.Redis{URL: redistest.StartAs(b, stacks.ML).URL})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(r.Close)
+
+	m := New(r, contract.Limits{RequestsPerDay: 1 << 40}, slog.New(slog.DiscardHandler))
+	for b.Loop() {
+		if _, err := m.Begin(b.Context(), "alice", ""); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

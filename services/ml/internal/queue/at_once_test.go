@@ -16,9 +16,11 @@ import (
 func limited(t *testing.T, parallel, atOnce int) map[string][]*Queue {
 	t.Helper()
 	all := map[string][]*Queue{
-		"of one process":   {New(parallel, 100)},
-		"of two processes": join(t, contract.Redis{URL: redistest.StartAs(t, stacks.ML).URL}, 2, parallel, 100),
+		"of one process": {New(parallel, 100)},
+		"of two processes": join(t, contract.Redis{URL: redistest.StartAs(t, stacks.ML).URL}, 2,
+			parallel, 100),
 	}
+
 	for _, queues := range all {
 		for _, q := range queues {
 			q.Limit(atOnce)
@@ -28,8 +30,8 @@ func limited(t *testing.T, parallel, atOnce int) map[string][]*Queue {
 	return all
 }
 
-// TestAtOnce: what an owner has waiting and running is bounded, at all processes together, and whoever
-// gives a place back has one again. Others are not concerned.
+// TestAtOnce: what an owner has waiting and running is bounded, at all processes together, and
+// whoever gives a place back has one again. Others are not concerned.
 func TestAtOnce(t *testing.T) {
 	for name, queues := range limited(t, 1, 3) {
 		t.Run(name, func(t *testing.T) {
@@ -93,8 +95,8 @@ func TestAtOnceRace(t *testing.T) {
 	}
 }
 
-// TestAtOnceAfterCrash: what a process had that was killed counts no longer than its lease, and what
-// has come back to Redis counts again.
+// TestAtOnceAfterCrash: what a process had that was killed counts no longer than its lease, and
+// what has come back to Redis counts again.
 func TestAtOnceAfterCrash(t *testing.T) {
 	server := redistest.StartAs(t, stacks.ML)
 	queues := join(t, contract.Redis{URL: server.URL}, 2, 4, 8)
@@ -107,6 +109,7 @@ func TestAtOnceAfterCrash(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if _, err := queues[1].enter("a"); !errors.Is(err, ErrAtOnce) {
 		t.Fatalf("the third: %v", err)
 	}
@@ -115,6 +118,7 @@ func TestAtOnceAfterCrash(t *testing.T) {
 	if err := server.Client(t).FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, q := range queues {
 		q.shared.hurry()
 		q.look() // its lease is gone
@@ -122,6 +126,7 @@ func TestAtOnceAfterCrash(t *testing.T) {
 		q.shared.since = q.shared.since.Add(-settle)
 		q.look()
 	}
+
 	if _, err := queues[1].enter("a"); !errors.Is(err, ErrAtOnce) {
 		t.Errorf("the third after Redis has lost all: %v", err)
 	}
@@ -154,14 +159,17 @@ func TestAtOnceLeavesNothing(t *testing.T) {
 	}
 
 	// A former version gives a turn back.
-	if err := r.SRem(t.Context(), keys[1], fmt.Sprint(q.shared.name, ":", mine[1].id)).Err(); err != nil {
+	id := fmt.Sprint(q.shared.name, ":", mine[1].id)
+	if err := r.SRem(t.Context(), keys[1], id).Err(); err != nil {
 		t.Fatal(err)
 	}
+
 	for range 2 {
 		if _, err := q.enter("a"); err != nil {
 			t.Errorf("a place that was given back counts: %v", err)
 		}
 	}
+
 	if n := r.HLen(t.Context(), keys[3]).Val(); n != 3 {
 		t.Errorf("%d owners, not 3", n)
 	}

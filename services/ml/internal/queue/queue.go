@@ -99,7 +99,8 @@ func (q *Queue) Limit(atOnce int) { q.atOnce = atOnce }
 
 // Acquire waits for a turn. position is called with each new place while it waits, 1 is next; not
 // at all when the turn comes at once. The caller calls release once when the work is done. The
-// error is a *FullError, ErrAtOnce, ErrDraining, the cause of the context's end, or what position returned.
+// error is a *FullError, ErrAtOnce, ErrDraining, the cause of the context's end, or what position
+// returned.
 func (q *Queue) Acquire(
 	ctx context.Context, owner string, position func(int) error,
 ) (release func(), err error) {

@@ -4,8 +4,8 @@
 -- KEYS: leases   sorted set  each ml, by the end of its lease (ms)
 --       running  set         the requests that have their turn, each as ml:number
 --       waiting  list        "owner ml:number" of those that wait, the next one first
---       owners   hash        the owners of those that have their turn, by ml:number; of others, too,
---                            if an ml of the former version gave their turns back
+--       owners   hash        the owners of those that have their turn, by ml:number; of others,
+--                            too, if an ml of the former version gave their turns back
 --
 -- ARGV: what, ml, lease (ms), capacity, bound, and
 --
@@ -186,8 +186,8 @@ if what == 'leave' then
 end
 
 -- sync: the ml names its requests. The state is + and the owner with a turn, ? of one that asks at
--- this moment, else the owner of one that waits. What Redis has of this ml besides, up to the number
--- that was the last when it asked, is given back: a reply was lost. how is
+-- this moment, else the owner of one that waits. What Redis has of this ml besides, up to the
+-- number that was the last when it asked, is given back: a reply was lost. how is
 --
 --   ''      for a look at those that wait; it writes nothing where nothing changes
 --   whole   which renews the lease and looks through the turns as well
