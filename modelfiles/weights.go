@@ -21,8 +21,8 @@ type Weights interface {
 	io.ReaderAt
 }
 
-// CheckWeights refuses a file that would crash Ollama when it loads it. Files of other formats pass:
-// Ollama itself refuses those it does not know.
+// CheckWeights refuses a file that would crash Ollama when it loads it. Files of other formats
+// pass: Ollama itself refuses those it does not know.
 func CheckWeights(f Weights) error {
 	if !IsGGUF(f) {
 		return nil

@@ -57,6 +57,7 @@ func run(args []string) (int, error) {
 	if len(args) < 2 {
 		return 2, errors.New("usage: drain PORT COMMAND [ARGS...] | relay PORT")
 	}
+
 	if args[0] == "relay" {
 		if err := relay(args[1], os.Stdin, os.Stdout); err != nil {
 			return 1, err

@@ -20,8 +20,8 @@ import (
 )
 
 // TestHealthcare starts the domain that has no way out as its documentation says: the base model is
-// brought to it. Without it up says what to type; the model comes into the volume of a stack that is
-// down, and beside an Ollama that runs.
+// brought to it. Without it up says what to type; the model comes into the volume of a stack that
+// is down, and beside an Ollama that runs.
 func TestHealthcare(t *testing.T) {
 	enabled(t)
 	const stack, site = "e2e-healthcare", "http://127.0.0.1:23080"
@@ -35,7 +35,7 @@ func TestHealthcare(t *testing.T) {
 	weights := tinyWeights(t)
 	missing := missingModel(stack)
 	c.refused(t, stack, 5*time.Minute, missing...)
-	c.refused(t, stack, 30*time.Second, missing...) // nothing to do but to find that out
+	c.refused(t, stack, time.Minute, missing...) // nothing to do but to find that out
 
 	t.Run("a file that is no model", func(t *testing.T) {
 		_, said, err := c.run(t, time.Minute, "bin/codexctl", "model", "import", stack, "go.mod")
@@ -58,11 +58,13 @@ func TestHealthcare(t *testing.T) {
 
 	t.Run("beside an Ollama that runs", func(t *testing.T) {
 		before := c.containers(t, stack)
-		c.must(t, time.Minute, "bin/codexctl", "model", "import", stack, weights, "--name", "second")
+		c.must(t, time.Minute, "bin/codexctl", "model", "import", stack, weights, "--name",
+			"second")
 		list := c.must(t, time.Minute, "docker", "exec", before["ollama"][0].ID, "ollama", "list")
 		if !strings.Contains(list, "second:latest") || !strings.Contains(list, "llama3:latest") {
 			t.Errorf("Ollama has\n%s", list)
 		}
+
 		sameContainers(t, before, c.containers(t, stack))
 	})
 
@@ -79,8 +81,8 @@ func TestHealthcare(t *testing.T) {
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 }
 
-// oneModelRegistry serves a model of the weights by whatever name, as a registry does, and returns its
-// address.
+// oneModelRegistry serves a model of the weights by whatever name, as a registry does,
+// and returns its address.
 func oneModelRegistry(t *testing.T, weights string) string {
 	t.Helper()
 	content, err := os.ReadFile(weights)
@@ -93,12 +95,14 @@ func oneModelRegistry(t *testing.T, weights string) string {
 		Digest    string `json:"digest"`
 		Size      int    `json:"size"`
 	}
+
 	blobs := map[string][]byte{}
 	add := func(kind string, content []byte) part {
 		digest := fmt.Sprintf("sha256:%x", sha256.Sum256(content))
 		blobs[digest] = content
 		return part{kind, digest, len(content)}
 	}
+
 	manifest, err := json.Marshal(map[string]any{
 		"config": add("application/vnd.docker.container.image.v1+json", []byte("{}")),
 		"layers": []part{add("application/vnd.ollama.image.model", content)},
@@ -112,12 +116,15 @@ func oneModelRegistry(t *testing.T, weights string) string {
 		if strings.HasSuffix(r.URL.Path, "/manifests/latest") {
 			what = manifest
 		}
+
 		if what == nil {
 			http.NotFound(w, r)
 			return
 		}
+
 		_, _ = w.Write(what)
 	}))
+
 	t.Cleanup(s.Close)
 	return s.URL
 }
@@ -133,6 +140,7 @@ func tinyWeights(t *testing.T) string {
 	if err := errors.Join(tinymodel.Write(f), f.Close()); err != nil {
 		t.Fatal(err)
 	}
+
 	return name
 }
 

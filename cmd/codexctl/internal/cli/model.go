@@ -52,6 +52,7 @@ so a second run goes on where an interrupted one stopped. Ollama checks the dige
 			return a.importModel(c.Context(), args[0], args[1], name)
 		},
 	}
+
 	bring.Flags().StringVar(&name, "name", "",
 		"the model's name in Ollama and in a folder; the default is the stack's base model")
 
@@ -70,6 +71,7 @@ removes the download. An interrupted download goes on with the next run.`,
 		x.DisableFlagsInUseLine = true
 		c.AddCommand(x)
 	}
+
 	return c
 }
 
@@ -94,6 +96,7 @@ func (a *App) importModel(ctx context.Context, stackName, from, name string) err
 			return err
 		}
 	}
+
 	if name, err = models.FullName(name); err != nil {
 		return err
 	}
@@ -103,6 +106,7 @@ func (a *App) importModel(ctx context.Context, stackName, from, name string) err
 	if err == nil {
 		err = a.putModel(ctx, t, stack, name, m, show)
 	}
+
 	return errors.Join(err, done())
 }
 
@@ -137,6 +141,7 @@ func (a *App) pullModel(ctx context.Context, stackName, from string) error {
 	if err := a.putModel(ctx, t, stack, name, m, show); err != nil {
 		return err
 	}
+
 	return os.RemoveAll(dir)
 }
 
@@ -147,10 +152,12 @@ func baseOf(t target, stack stacks.Stack) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	if slices.Contains(m.Files, path.Clean(m.Base)) {
 		return "", fmt.Errorf("model: %s is made of a file beside it, %s, and needs no other: say "+
 			"--name for one that it does not name", stack.Model.Modelfile, m.Base)
 	}
+
 	return m.Base, nil
 }
 
@@ -174,12 +181,14 @@ func (a *App) putModel(
 		defer o.Close()
 
 		if err := answers(ctx, o); err != nil {
-			return fmt.Errorf("%s: Ollama does not answer there: %w: `codexctl up %s` first", at, err,
-				t.name)
+			return fmt.Errorf("%s: Ollama does not answer there: %w: `codexctl up %s` first", at,
+				err, t.name)
 		}
+
 		if err := o.Put(ctx, name, m, show.tell); err != nil {
 			return err
 		}
+
 		show.clear()
 		a.say("%s: %s is there", at, name)
 		return nil
@@ -192,10 +201,12 @@ func (a *App) putModel(
 	case *onCluster:
 		err = a.ollamasOnCluster(ctx, t, p, stack, put)
 	}
+
 	if ctx.Err() != nil {
 		show.clear()
 		return errors.New("interrupted: what was sent stays, the same command goes on from there")
 	}
+
 	return err
 }
 
@@ -236,16 +247,20 @@ func (a *App) ollamasOnEngine(
 	if err != nil {
 		return err
 	}
+
 	for _, c := range list {
 		if !c.Running {
-			return fmt.Errorf("%s %s: `codexctl up %s` repairs that first", c.Name, c.Condition, t.name)
+			return fmt.Errorf("%s %s: `codexctl up %s` repairs that first", c.Name, c.Condition,
+				t.name)
 		}
 	}
+
 	for _, c := range list {
 		if err := put(c.Name, to(c.Replica)); err != nil {
 			return err
 		}
 	}
+
 	if len(list) > 0 {
 		return nil
 	}
@@ -288,8 +303,8 @@ func (a *App) ollamasOnCluster(
 ) error {
 	for _, v := range stack.Volumes {
 		if v.Name == stacks.OllamaData && v.Shared {
-			return fmt.Errorf("%s:volumes.%s.shared: the replicas of Ollama only read the volume, so "+
-				"no model can be put into it: remove the key, or give Ollama a way out",
+			return fmt.Errorf("%s:volumes.%s.shared: the replicas of Ollama only read the "+
+				"volume, so no model can be put into it: remove the key, or give Ollama a way out",
 				stacks.Project, v.Name)
 		}
 	}
@@ -298,6 +313,7 @@ func (a *App) ollamasOnCluster(
 	if err != nil {
 		return err
 	}
+
 	if len(list) == 0 {
 		return fmt.Errorf("no Ollama of stack %s runs: `codexctl up %s` starts it, and then says "+
 			"that the model is missing", t.file.Name, t.name)
@@ -338,11 +354,12 @@ func withMissingModel(problems []failure.Problem, stack string) []failure.Proble
 			}
 		}
 	}
+
 	return problems
 }
 
-// modelProgress shows how far a model is: a line that is redrawn on a terminal, elsewhere a line now
-// and then.
+// modelProgress shows how far a model is: a line that is redrawn on a terminal,
+// elsewhere a line now and then.
 type modelProgress struct {
 	out   *console.Console
 	now   func() time.Time

@@ -46,8 +46,8 @@ func (c *Cluster) ForwardTo(service, pod string) *Forwarder {
 	return &Forwarder{c: c, service: service, only: pod}
 }
 
-// Dial returns a connection to a pod. It ends at once if it cannot be forwarded, and failed is called
-// with why.
+// Dial returns a connection to a pod. It ends at once if it cannot be forwarded, and
+// failed is called with why.
 func (f *Forwarder) Dial(ctx context.Context, failed func(error)) net.Conn {
 	local, remote := net.Pipe()
 	go func() {
@@ -56,6 +56,7 @@ func (f *Forwarder) Dial(ctx context.Context, failed func(error)) net.Conn {
 			failed(err)
 		}
 	}()
+
 	return local
 }
 

@@ -29,9 +29,11 @@ func TestServe(t *testing.T) {
 		default:
 			t.Error("it does not run")
 		}
+
 		if in.ID != "c1" || len(f.removed) > 0 {
 			t.Errorf("%+v is to be used, removed %q", in, f.removed)
 		}
+
 		return failed
 	})
 	if !errors.Is(err, failed) || !slices.Equal(f.removed, []string{"containers/c1"}) {
@@ -42,6 +44,7 @@ func TestServe(t *testing.T) {
 		Env        []string
 		HostConfig struct{ NetworkMode string }
 	}
+
 	if err := json.Unmarshal([]byte(f.made["containers/create"]), &made); err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +85,7 @@ func (f echo) answer(conn net.Conn, in io.Reader) {
 		}
 		writeFrame(conn, stdcopy.Stdout, strings.ToUpper(string(text[:n])))
 	}
+
 	writeFrame(conn, stdcopy.Stderr, f.said+"\n")
 }
 
@@ -108,6 +112,7 @@ func TestDial(t *testing.T) {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}
+
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
@@ -117,6 +122,7 @@ func TestDial(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+
 	if _, err := c.Read(got); err == nil || err.Error() != "drain: connection refused" {
 		t.Errorf("a command that fails: %v", err)
 	}

@@ -127,7 +127,9 @@ func (c Command) failed(ctx context.Context, err error) error {
 }
 
 // create makes the command's container, which the caller removes.
-func (e *Engine) create(ctx context.Context, c Command) (id string, remove func() error, err error) {
+func (e *Engine) create(
+	ctx context.Context, c Command,
+) (id string, remove func() error, err error) {
 	mounts, err := e.mounts(ctx, c)
 	if err != nil {
 		return "", nil, err

@@ -45,6 +45,7 @@ func (f *runner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodDelete {
 		f.removed = append(f.removed, path)
 	}
+
 	f.mu.Unlock()
 	switch {
 	case r.Method == http.MethodDelete, strings.HasSuffix(r.URL.Path, "/_ping"):
@@ -54,6 +55,7 @@ func (f *runner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if f.creating != nil {
 			f.creating()
 		}
+
 		select {
 		case <-r.Context().Done(): // the client did not wait
 		case <-time.After(50 * time.Millisecond):
@@ -92,6 +94,7 @@ func (f *runner) attach(w http.ResponseWriter) {
 		} {
 			writeFrame(conn, stream, text)
 		}
+
 		<-f.ended
 	}()
 }
@@ -164,6 +167,7 @@ func TestRun(t *testing.T) {
 			}
 		}
 	}
+
 	if err := json.Unmarshal([]byte(f.made["containers/create"]), &made); err != nil {
 		t.Fatal(err)
 	}
@@ -173,21 +177,26 @@ func TestRun(t *testing.T) {
 		!slices.Equal(slices.Concat(made.Entrypoint, made.Cmd), []string{"go", "test"}) {
 		t.Errorf("made %+v", made)
 	}
+
 	if len(made.Env) > 0 {
 		t.Errorf("it is given the service's environment: %q", made.Env)
 	}
+
 	if !h.AutoRemove || !h.ReadonlyRootfs || !slices.Equal(h.CapDrop, []string{"ALL"}) ||
 		h.Memory != 1<<30 || h.Tmpfs["/tmp"] != "rw,size=1" {
 		t.Errorf("host config %+v", h)
 	}
+
 	if len(h.Mounts) != 2 || h.Mounts[0].Source != "/checkout" || !h.Mounts[0].ReadOnly ||
 		h.Mounts[1].Source != "codexcontinue-go-cache-dev" {
 		t.Errorf("mounts %+v", h.Mounts)
 	}
+
 	var volume struct {
 		Name   string
 		Labels map[string]string
 	}
+
 	if err := json.Unmarshal([]byte(f.made["volumes/create"]), &volume); err != nil ||
 		volume.Name != "codexcontinue-go-cache-dev" || volume.Labels["of"] != "the cache" {
 		t.Errorf("the volume is made as %+v, %v", volume, err)

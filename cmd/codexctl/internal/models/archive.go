@@ -101,6 +101,7 @@ func (a *archive) unpack() error {
 	if _, err := io.Copy(to, z); err != nil {
 		return err
 	}
+
 	_, err = to.Seek(0, io.SeekStart)
 	return err
 }

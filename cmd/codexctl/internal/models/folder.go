@@ -50,8 +50,8 @@ func manifestPath(n model.Name) string {
 }
 
 // FromFolder returns the model of that name in a folder of models, as Ollama keeps them: with
-// manifests and blobs. The folder may also be one that has it in models. What it is called in errors
-// is the source.
+// manifests and blobs. The folder may also be one that has it in models. What it is called in
+// errors is the source.
 func FromFolder(fsys fs.FS, source, name string) (Model, error) {
 	n := model.ParseName(name)
 	if !n.IsValid() {
@@ -79,6 +79,7 @@ func FromFolder(fsys fs.FS, source, name string) (Model, error) {
 		if err != nil {
 			return fail(err)
 		}
+
 		return m, nil
 	}
 
@@ -87,6 +88,7 @@ func FromFolder(fsys fs.FS, source, name string) (Model, error) {
 		return Model{}, fmt.Errorf("model: %s: is no folder of models, with manifests and blobs, "+
 			"as Ollama keeps them in ~/.ollama/models", source)
 	}
+
 	return Model{}, fmt.Errorf("model: %s has no %s: it has %s", source, name,
 		strings.Join(there, ", "))
 }
@@ -127,6 +129,7 @@ func read(fsys fs.FS, text []byte) (Model, error) {
 		Files:    map[string]string{},
 		Adapters: map[string]string{},
 	}}
+
 	if err := m.configure(fsys, list.Config); err != nil {
 		return Model{}, err
 	}
@@ -135,7 +138,8 @@ func read(fsys fs.FS, text []byte) (Model, error) {
 	for i, l := range list.Layers {
 		kind, ok := strings.CutPrefix(l.MediaType, "application/vnd.ollama.image.")
 		if !ok {
-			return Model{}, fmt.Errorf("a part of the type %q cannot be put into Ollama", l.MediaType)
+			return Model{}, fmt.Errorf("a part of the type %q cannot be put into Ollama",
+				l.MediaType)
 		}
 
 		var err error
@@ -162,6 +166,7 @@ func read(fsys fs.FS, text []byte) (Model, error) {
 		default:
 			err = fmt.Errorf("a part of the type %q cannot be put into Ollama", l.MediaType)
 		}
+
 		if err != nil {
 			return Model{}, err
 		}
@@ -211,6 +216,7 @@ func (m *Model) weights(fsys fs.FS, l layer, check bool) error {
 	if !ok || !modelfiles.IsGGUF(w) {
 		return fmt.Errorf("%s: is no GGUF file", at)
 	}
+
 	if check {
 		if err := modelfiles.CheckWeights(w); err != nil {
 			return fmt.Errorf("%s: %w", at, err)
@@ -242,6 +248,7 @@ func readText(fsys fs.FS, name string) ([]byte, error) {
 	if err == nil && len(text) > maxText {
 		err = fmt.Errorf("%s: is larger than %d bytes", name, maxText)
 	}
+
 	return text, err
 }
 
@@ -264,5 +271,6 @@ func intoJSON(fsys fs.FS, l layer, to any) error {
 	if err := json.Unmarshal([]byte(text), to); err != nil {
 		return fmt.Errorf("%.19s: %w", l.Digest, err)
 	}
+
 	return nil
 }

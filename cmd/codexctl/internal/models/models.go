@@ -1,9 +1,9 @@
 // Package models puts base models into an Ollama that cannot download them. A model comes of a GGUF
 // file, of a folder of models that another Ollama made, or of a registry that this machine reaches.
 //
-// Ollama itself writes what it has: a model's files go to it by its API, which checks their digests,
-// and it makes the model of them. So this works beside one that answers, and what it has is not sent
-// again.
+// Ollama itself writes what it has: a model's files go to it by its API, which checks their
+// digests, and it makes the model of them. So this works beside one that answers, and what it
+// has is not sent again.
 package models
 
 import (
@@ -57,8 +57,9 @@ func FullName(name string) (string, error) {
 	return n.DisplayShortest(), nil
 }
 
-// Open returns the model that is at the path: the weights of a GGUF file, or the one of that name in
-// a folder of models or in an archive of one. The caller calls done when it needs the model no more.
+// Open returns the model that is at the path: the weights of a GGUF file, or the one of
+// that name in a folder of models or in an archive of one. The caller calls done when it
+// needs the model no more.
 func Open(path, name string, progress Progress) (m Model, done func() error, err error) {
 	done = func() error { return nil }
 	f, err := os.Open(path)
@@ -86,6 +87,7 @@ func Open(path, name string, progress Progress) (m Model, done func() error, err
 	if err != nil {
 		return m, done, err
 	}
+
 	m, err = FromFolder(a, path, name)
 	return m, a.Close, err
 }
@@ -127,7 +129,8 @@ type Ollama struct {
 
 // NewOllama returns the Ollama that dial connects to. The caller closes it.
 func NewOllama(dial func(ctx context.Context) (net.Conn, error)) *Ollama {
-	base := &url.URL{Scheme: "http", Host: "127.0.0.1"} // Ollama refuses names that it does not know
+	// Ollama refuses names that it does not know
+	base := &url.URL{Scheme: "http", Host: "127.0.0.1"}
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 	}}
@@ -184,6 +187,7 @@ func (o *Ollama) has(ctx context.Context, digest string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("ollama: %w", unwrapURL(err))
 	}
+
 	resp.Body.Close()
 
 	switch resp.StatusCode {
@@ -192,6 +196,7 @@ func (o *Ollama) has(ctx context.Context, digest string) (bool, error) {
 	case http.StatusNotFound:
 		return false, nil
 	}
+
 	return false, fmt.Errorf("ollama: blob %.19s: %s", digest, resp.Status)
 }
 

@@ -44,12 +44,14 @@ func start(t *testing.T) server {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 
 	s.Ollama = NewOllama(func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", address)
 	})
+
 	t.Cleanup(s.Close)
 
 	deadline := time.Now().Add(30 * time.Second)
@@ -70,6 +72,7 @@ func (s server) show(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	parameters := strings.Split(r.Parameters, "\n") // in any order
 	slices.Sort(parameters)
 	return fmt.Sprintf("%q %q %q %q", r.Template, r.System, parameters, r.License)
@@ -105,6 +108,7 @@ func gguf(t *testing.T, change func([]byte) []byte) string {
 	if err := os.WriteFile(name, change(b.Bytes()), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	return name
 }
 
@@ -116,29 +120,40 @@ func pack(t *testing.T, store string, compress bool) string {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, dir := range []string{"blobs", "manifests"} {
-		err := filepath.WalkDir(filepath.Join(store, dir), func(at string, e os.DirEntry, err error) error {
-			if err != nil || e.IsDir() {
+		err := filepath.WalkDir(filepath.Join(store, dir),
+			func(at string, e os.DirEntry, err error) error {
+				if err != nil || e.IsDir() {
+					return err
+				}
+
+				content, err := os.ReadFile(at)
+				if err != nil {
+					return err
+				}
+
+				rel, err := filepath.Rel(store, at)
+				if err != nil {
+					return err
+				}
+
+				h := &tar.Header{
+					Name: "./.ollama/models/" + rel,
+					Mode: 0o600,
+					Size: int64(len(content)),
+				}
+
+				if err := w.WriteHeader(h); err != nil {
+					return err
+				}
+
+				_, err = w.Write(content)
 				return err
-			}
-			content, err := os.ReadFile(at)
-			if err != nil {
-				return err
-			}
-			rel, err := filepath.Rel(store, at)
-			if err != nil {
-				return err
-			}
-			h := &tar.Header{Name: "./.ollama/models/" + rel, Mode: 0o600, Size: int64(len(content))}
-			if err := w.WriteHeader(h); err != nil {
-				return err
-			}
-			_, err = w.Write(content)
-			return err
-		})
+			})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -154,16 +169,19 @@ func pack(t *testing.T, store string, compress bool) string {
 		if err := z.Close(); err != nil {
 			t.Fatal(err)
 		}
+
 		content = packed.Bytes()
 	}
+
 	if err := os.WriteFile(name, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	return name
 }
 
-// TestPut brings one model from a file into an Ollama, gives it what a registry's models have beside
-// their weights, and brings that by each way into others.
+// TestPut brings one model from a file into an Ollama, gives it what a registry's models have
+// beside their weights, and brings that by each way into others.
 func TestPut(t *testing.T) {
 	first := start(t)
 	m, done, err := Open(gguf(t, whole), "tiny", quiet)
@@ -180,10 +198,18 @@ func TestPut(t *testing.T) {
 		t.Errorf("it told %v", progress.what)
 	}
 
-	made := &api.CreateRequest{Model: "llama3", From: "tiny", Template: "{{ .System }}! {{ .Prompt }}",
-		System: "Be brief.", License: []string{"Take it."},
-		Parameters: map[string]any{"temperature": 0.5, "stop": []string{"zzz"}}}
-	if err := first.client.Create(t.Context(), made, func(api.ProgressResponse) error { return nil }); err != nil {
+	made := &api.CreateRequest{
+		Model:      "llama3",
+		From:       "tiny",
+		Template:   "{{ .System }}! {{ .Prompt }}",
+		System:     "Be brief.",
+		License:    []string{"Take it."},
+		Parameters: map[string]any{"temperature": 0.5, "stop": []string{"zzz"}},
+	}
+
+	if err := first.client.Create(t.Context(), made, func(api.ProgressResponse) error {
+		return nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -215,7 +241,11 @@ func TestPut(t *testing.T) {
 
 	said := ""
 	err = second.client.Generate(t.Context(),
-		&api.GenerateRequest{Model: "llama3", Prompt: "Hello", Options: map[string]any{"num_ctx": 512}},
+		&api.GenerateRequest{
+			Model:   "llama3",
+			Prompt:  "Hello",
+			Options: map[string]any{"num_ctx": 512},
+		},
 		func(r api.GenerateResponse) error { said += r.Response; return nil })
 	if err != nil || strings.TrimSpace(said) != tinymodel.Answer {
 		t.Errorf("it says %q, %v", said, err)
@@ -237,7 +267,8 @@ func TestRefused(t *testing.T) {
 		t.TempDir(): "is no folder of models",
 		"/nowhere":  "no such file",
 	} {
-		if _, _, err := Open(from, "llama3", quiet); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := Open(from, "llama3", quiet); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", from, err, want)
 		}
 	}
@@ -250,6 +281,7 @@ func TestRefused(t *testing.T) {
 	if err := s.Put(t.Context(), "tiny:latest", m, quiet); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, from := range []string{s.store, pack(t, s.store, false)} {
 		_, _, err := Open(from, "llama3", quiet)
 		if err == nil || !strings.HasSuffix(err.Error(), "has no llama3: it has tiny:latest") {
@@ -262,6 +294,7 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	content[len(content)-1] ^= 1
 	if err := os.WriteFile(blob, content, 0o600); err != nil {
 		t.Fatal(err)
@@ -271,18 +304,20 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	other := start(t)
 	if err := other.Put(t.Context(), "tiny:latest", changed, quiet); err == nil ||
 		!strings.Contains(err.Error(), "digest") {
 		t.Errorf("changed weights: %v", err)
 	}
+
 	if list, err := other.client.List(t.Context()); err != nil || len(list.Models) > 0 {
 		t.Errorf("it has %v, %v", list, err)
 	}
 }
 
-// registry answers as a registry does, from a folder of models. The first answer for a file of weights
-// breaks off in the middle.
+// registry answers as a registry does, from a folder of models. The first answer for a file of
+// weights breaks off in the middle.
 type registry struct {
 	*httptest.Server
 	store string
@@ -311,8 +346,10 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 	file := filepath.Join(r.store, "blobs", strings.Replace(part[2], ":", "-", 1))
 	if part[1] == "manifests" {
-		file = filepath.Join(r.store, "manifests", "registry.ollama.ai", "library", part[0], part[2])
+		file = filepath.Join(r.store, "manifests", "registry.ollama.ai", "library", part[0],
+			part[2])
 	}
+
 	if info, err := os.Stat(file); err == nil && info.Size() > 100_000 && !r.broken {
 		r.broken = true
 		content, _ := os.ReadFile(file)
@@ -320,6 +357,7 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		_, _ = w.Write(content[:100_000])
 		panic(http.ErrAbortHandler)
 	}
+
 	http.ServeFile(w, req, file)
 }
 
@@ -352,11 +390,13 @@ func TestDownload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	f, err := got.Blobs[0].Open()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
+
 	h := sha256.New()
 	if _, err := h.Write(must(t, got.Blobs[0])); err != nil {
 		t.Fatal(err)
@@ -381,6 +421,7 @@ func TestDownload(t *testing.T) {
 	if err := os.WriteFile(blob, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	err = r.Download(t.Context(), name, t.TempDir(), quiet)
 	if err == nil || !strings.Contains(err.Error(), "what came has the digest") {
 		t.Errorf("changed weights: %v", err)
@@ -394,9 +435,11 @@ func must(t *testing.T, b Blob) []byte {
 		t.Fatal(err)
 	}
 	defer f.Close()
+
 	var out bytes.Buffer
 	if _, err := out.ReadFrom(f); err != nil {
 		t.Fatal(err)
 	}
+
 	return out.Bytes()
 }

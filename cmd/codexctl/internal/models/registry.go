@@ -132,6 +132,7 @@ func (r Registry) manifest(ctx context.Context, at *url.URL) (text []byte, err e
 		text, err = io.ReadAll(io.LimitReader(resp.Body, maxText))
 		return err
 	})
+
 	return text, err
 }
 
@@ -158,7 +159,9 @@ func (r Registry) blob(
 	}
 	defer f.Close()
 
-	err = r.retry(ctx, func() error { return r.fill(ctx, at.JoinPath("blobs", l.Digest), l, f, progress) })
+	err = r.retry(ctx, func() error {
+		return r.fill(ctx, at.JoinPath("blobs", l.Digest), l, f, progress)
+	})
 	if err != nil {
 		return err
 	}
@@ -166,10 +169,12 @@ func (r Registry) blob(
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
+
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return err
 	}
+
 	if got := "sha256:" + hex.EncodeToString(h.Sum(nil)); got != l.Digest {
 		return errors.Join(fmt.Errorf("%.19s: what came has the digest %.19s", l.Digest, got),
 			os.Remove(f.Name()))
@@ -208,11 +213,16 @@ func (r Registry) fill(
 
 	what := fmt.Sprintf("downloading %.12s", l.Digest[len("sha256:"):])
 	n, err := io.Copy(f, &counter{
-		r: io.LimitReader(resp.Body, l.Size-from), what: what, done: from, total: l.Size, told: progress,
+		r:     io.LimitReader(resp.Body, l.Size-from),
+		what:  what,
+		done:  from,
+		total: l.Size,
+		told:  progress,
 	})
 	if err == nil && from+n != l.Size {
 		err = io.ErrUnexpectedEOF
 	}
+
 	return err
 }
 
@@ -225,11 +235,14 @@ func (r Registry) retry(ctx context.Context, try func() error) error {
 
 	for n := 1; ; n++ {
 		err := try()
-		if _, refused := errors.AsType[refusedError](err); err == nil || refused || ctx.Err() != nil {
+		if _, refused := errors.AsType[refusedError](err); err == nil || refused ||
+			ctx.Err() != nil {
 			return err
 		}
+
 		if n == attempts {
-			return fmt.Errorf("%w, in %d attempts: the next run goes on where this one stopped", err, n)
+			return fmt.Errorf("%w, in %d attempts: the next run goes on where this one stopped",
+				err, n)
 		}
 
 		select {

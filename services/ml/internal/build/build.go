@@ -190,6 +190,7 @@ func (b *Builder) Run(ctx context.Context) {
 		if err == nil {
 			continue
 		}
+
 		if missing, ok := errors.AsType[*MissingError](err); ok {
 			if !b.awaitBase(ctx, missing.Base) {
 				return
@@ -197,6 +198,7 @@ func (b *Builder) Run(ctx context.Context) {
 			pause = retryFirst
 			continue
 		}
+
 		if !outage.Pause(ctx, pause) {
 			return
 		}
@@ -205,8 +207,8 @@ func (b *Builder) Run(ctx context.Context) {
 	}
 }
 
-// awaitBase waits until somebody has put the base model into Ollama. It reports whether it is there;
-// it is not if ctx is done.
+// awaitBase waits until somebody has put the base model into Ollama. It reports whether it is
+// there; it is not if ctx is done.
 func (b *Builder) awaitBase(ctx context.Context, base string) bool {
 	for outage.Pause(ctx, missingEvery) {
 		if has, err := b.has(ctx, base); err == nil && has {

@@ -674,9 +674,9 @@ func await(t *testing.T, ok func() bool) {
 	}
 }
 
-// TestWaitsForOllama: Ollama may come after ml; a stop ends the wait.
-// testMissing: without a way out nothing is asked for at a registry, and the model is made as soon as
-// somebody has put its base there.
+// TestWaitsForOllama: Ollama may come after ml; a stop ends the wait. testMissing: without
+// a way out nothing is asked for at a registry, and the model is made as soon as somebody
+// has put its base there.
 func testMissing(t *testing.T, s *ollamatest.Server, name string) {
 	base := "base-of-" + name
 	o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile(base, "")}), "")
