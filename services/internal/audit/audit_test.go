@@ -103,7 +103,8 @@ func TestRecord(t *testing.T) {
 	}
 
 	want := []string{
-		"question intent 0", "question done 3", "stop intent 0", "stop failed 0", "sign-in refused 0",
+		"question intent 0", "question done 3", "stop intent 0", "stop failed 0",
+		"sign-in refused 0",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("recorded are %q", got)
@@ -150,6 +151,7 @@ func TestManyWriters(t *testing.T) {
 				}
 			})
 		}
+
 		all.Wait()
 		return
 	}
@@ -165,6 +167,7 @@ func TestManyWriters(t *testing.T) {
 			}
 		})
 	}
+
 	all.Wait()
 
 	if n := len(read(t, reader(s))); n != processes*writers*each*2 {
@@ -205,6 +208,7 @@ func TestRefused(t *testing.T) {
 	if q := acts[auditlog.Question]; len(q) > 0 && q[len(q)-1] != auditlog.Refused {
 		t.Errorf("the question is recorded as %q", q)
 	}
+
 	if want := []auditlog.Outcome{auditlog.Intent, auditlog.Done}; !slices.Equal(
 		slices.Compact(acts[auditlog.Stop]), want) {
 		t.Errorf("the stop is recorded as %q", acts[auditlog.Stop])
@@ -213,7 +217,8 @@ func TestRefused(t *testing.T) {
 
 // TestFull holds that a Redis without memory refuses what could be left undone, and takes the rest.
 func TestFull(t *testing.T) {
-	s := redistest.StartAs(t, stacks.Backend, "--maxmemory", "1", "--maxmemory-policy", "noeviction")
+	s := redistest.StartAs(t, stacks.Backend, "--maxmemory", "1", "--maxmemory-policy",
+		"noeviction")
 	r := recorder(t, s.URL, nil)
 	_, err := r.Begin(t.Context(), auditlog.Record{Action: auditlog.Question})
 	var p *problem.Problem
@@ -267,6 +272,7 @@ func TestAppendOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		opt.Password = "any"
 		c := redis.NewClient(opt)
 		t.Cleanup(func() { c.Close() })
@@ -283,6 +289,7 @@ func TestAppendOnly(t *testing.T) {
 		if service == stacks.ML {
 			commands = append(commands, "rpush x", "lindex 0", "lrange 0 -1")
 		}
+
 		for _, command := range commands {
 			words := strings.Fields(command)
 			words = slices.Insert(words, 1, list)
@@ -325,6 +332,7 @@ func BenchmarkBegin(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+
 		took = append(took, time.Since(begun))
 		act.End(auditlog.Done)
 	}

@@ -22,8 +22,8 @@ const usage = `usage: gate user list
        gate user groups NAME [GROUP...]    say of which groups somebody is
        gate user remove NAME               remove an account or an invitation`
 
-// Command runs the command line of `gate user`, for the person who calls themselves by. The page for a
-// code is at the site.
+// Command runs the command line of `gate user`, for the person who calls themselves by. The page for
+// a code is at the site.
 func (a *Accounts) Command(
 	ctx context.Context, args []string, site, by string, out io.Writer,
 ) error {
