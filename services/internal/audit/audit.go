@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"sync/atomic"
 	"time"
 
@@ -240,8 +241,16 @@ func (r *Recorder) Note(ctx context.Context, what auditlog.Record, outcome audit
 func (r *Recorder) act(ctx context.Context, what auditlog.Record) *Act {
 	what.ID, what.Time, what.Service = rand.Text()[:idLength], now(), r.Service
 	what.Outcome, what.Request = auditlog.Intent, logging.RequestID(ctx)
+	if !modelName.MatchString(what.Model) {
+		what.Model = ""
+	}
+
 	return &Act{r, what}
 }
+
+// modelName is a model as Ollama names it. A program may send any text in its place, which is not
+// recorded.
+var modelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,255}$`)
 
 // idLength is the length of an act's id: 80 random bits.
 const idLength = 16

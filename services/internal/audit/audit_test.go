@@ -88,7 +88,8 @@ func TestRecord(t *testing.T) {
 	act.Record.Tokens = 3
 	act.End(auditlog.Done)
 	r.BeginAnyway(t.Context(), auditlog.Record{Action: auditlog.Stop}).End(auditlog.Failed)
-	r.Note(t.Context(), auditlog.Record{Action: auditlog.SignIn}, auditlog.Refused)
+	const phrase = "a text in the place of a model"
+	r.Note(t.Context(), auditlog.Record{Action: auditlog.SignIn, Model: phrase}, auditlog.Refused)
 	r.Close()
 
 	lines := read(t, reader(s))
@@ -116,6 +117,9 @@ func TestRecord(t *testing.T) {
 		t.Errorf("intent and outcome are %q and %q", first.ID, second.ID)
 	}
 
+	if strings.Contains(log.String(), phrase) {
+		t.Error("a text is recorded")
+	}
 	if log.String() != strings.Join(lines, "\n")+"\n" {
 		t.Errorf("logged is\n%s", log.String())
 	}
