@@ -17,8 +17,8 @@ import (
 // to the same. A service signs in as the user of its name, and Redis has the users of the services
 // that a stack has.
 //
-// What a service may do to some keys alone is a selector, in parentheses. The records of the audit can be
-// added to, and neither changed nor removed, by whoever has a service's password.
+// What a service may do to some keys alone is a selector, in parentheses. The records of the audit
+// can be added to, and neither changed nor removed, by whoever has a service's password.
 //
 // Nobody may do what reaches beyond one's own keys or changes the server: KEYS, SCAN, FLUSHALL,
 // CONFIG, ACL, DEBUG, SHUTDOWN. Nobody has channels. The gate may have the append-only file written

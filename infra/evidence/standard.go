@@ -10,6 +10,7 @@ import (
 // Where tests are that support several items.
 const (
 	gate     = "services/gate"
+	records  = "services/internal/audit"
 	account  = "services/gate/internal/account"
 	session  = "services/gate/internal/session"
 	identity = "services/internal/identity"
@@ -86,14 +87,19 @@ var standard = []struct {
 }, {
 	Item: Item{
 		Section: "164.312(b)", Title: "Audit controls",
-		Operator: "Collect the containers' logs and the engine's or cluster's own audit log, and " +
-			"read them.",
+		Operator: "Collect the containers' logs and the engine's or cluster's own audit log. Read " +
+			"them and the records of `codexctl audit`, and export those for as long as they are " +
+			"to be kept.",
 	},
 	claims: []claim{
 		rule("bounded-log", "keeps logs from filling the disk"),
 		rule("debug", "logs no content"),
 		test("services/internal/logging", "TestRequestIDIsOnEveryLine",
 			"each request can be followed through all services"),
+		test(gate, "TestAudit", "it is recorded who signs in and who does not, and what admins do"),
+		test(api, "TestAudit", "it is recorded who asks, stops, deletes and exports, without what"),
+		test(records, "TestAppendOnly", "no service can change or remove a record"),
+		test(gate, "TestAuditTampered", "a record that was changed or taken out is found"),
 	},
 }, {
 	Item: Item{

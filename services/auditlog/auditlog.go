@@ -1,9 +1,9 @@
 // Package auditlog is the form of the audit's records: who did what, as one line of JSON each, in a
 // chain. It writes and checks them, and knows no place where they are kept.
 //
-// A record has the SHA-256 of the line before it, and where the stack has a secret the HMAC-SHA256 of
-// its own. So no record can be changed, taken out or moved without a trace in those that follow, and
-// whoever lacks the key cannot make one.
+// A record has the SHA-256 of the line before it, and where the stack has a secret the HMAC-SHA256
+// of its own. So no record can be changed, taken out or moved without a trace in those that follow,
+// and whoever lacks the key cannot make one.
 package auditlog
 
 import (
@@ -50,8 +50,9 @@ const (
 // Outcome is what became of an act.
 type Outcome string
 
-// The outcomes. An act has a record with Intent before it is done, and one with another outcome
-// after it. One that nobody could have prevented, such as the end of an answer, has the latter alone.
+// The outcomes. An act has a record with Intent before it is done, and one with another
+// outcome after it. One that nobody could have prevented, such as the end of an answer,
+// has the latter alone.
 const (
 	Intent  Outcome = "intent"
 	Done    Outcome = "done"

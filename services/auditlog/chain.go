@@ -26,8 +26,8 @@ func NewChain(key Key) *Chain { return &Chain{key: key} }
 // NewUnkeyed returns a check of what can be seen without the key: that the lines follow each other.
 func NewUnkeyed() *Chain { return &Chain{unkeyed: true} }
 
-// Add checks the next line. The error names the first record that is not as it was written. After an
-// error the check is over.
+// Add checks the next line. The error names the first record that is not as it was written. After
+// an error the check is over.
 func (c *Chain) Add(line string) error {
 	r, err := Parse(line)
 	switch {
@@ -99,6 +99,7 @@ func (c *Chain) End() (string, error) {
 			"sealed by the records after them: redisPassword was changed.", c.others,
 			c.since.UTC().Format(time.RFC3339), c.until.UTC().Format(time.RFC3339))
 	}
+
 	if !c.unkeyed && c.key.id == "" {
 		said += "\nThe stack has no secret, so the chain has no key: whoever can write to its " +
 			"Redis could have made it anew."
@@ -144,6 +145,7 @@ func Compare(lines, copied []string) (int, error) {
 			return 0, fmt.Errorf("record %d, %s: it is another one in the copy than in the stack",
 				r.Number, stamp(r))
 		}
+
 		compared++
 	}
 

@@ -87,6 +87,7 @@ func TestAudit(t *testing.T) {
 			t.Errorf("%s is not in the records", told)
 		}
 	}
+
 	for _, secret := range []string{"ada", "bob", "typed", "editor", "cck_"} {
 		if strings.Contains(text, secret) {
 			t.Errorf("%s is in the records", secret)
@@ -162,6 +163,7 @@ func TestAuditUnwritten(t *testing.T) {
 	if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "recorded") {
 		t.Errorf("a key was made: %s\n%s", resp.Status, body)
 	}
+
 	if status := town.visitor("192.0.2.9").signIn("ada", password); status !=
 		http.StatusServiceUnavailable {
 		t.Errorf("somebody has signed in: %d", status)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -75,6 +76,7 @@ func TestSignIn(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the audit has it", func(t *testing.T) { audited(t, c, stack) })
 	t.Run("who signs out everywhere is out", func(t *testing.T) {
 		other := bob.at(t, site)
 		bob.post(t, "/account/sessions", url.Values{"end": {"everywhere"}})
@@ -150,6 +152,26 @@ func asksByKey(t *testing.T, p *person) {
 
 // publicName is the name of a stack that is opened to a network. It is of this machine, for a test.
 const publicName = "chat.example.com"
+
+// audited has codexctl read and check what was done in the stack so far.
+func audited(t *testing.T, c *checkout, stack string) {
+	table := c.must(t, time.Minute, "bin/codexctl", "audit", stack)
+	for _, want := range []string{
+		"ada", "bob", "configuration", "user-invited", "password", "sign-in", "question", "answer",
+		"key-made",
+	} {
+		if !strings.Contains(table, want) {
+			t.Errorf("%s is not in the audit:\n%s", want, table)
+		}
+	}
+
+	file := filepath.Join(t.TempDir(), "audit.jsonl")
+	c.must(t, time.Minute, "bin/codexctl", "audit", stack, "--export", file)
+	said := c.must(t, time.Minute, "bin/codexctl", "audit", stack, "--against", file)
+	if !strings.Contains(said, "are as they were written") || !strings.Contains(said, "in the stack") {
+		t.Errorf("the check says\n%s", said)
+	}
+}
 
 // insecure returns a transport that takes a certificate of whatever authority: that of a test is the
 // stack's own.

@@ -1,9 +1,9 @@
 // Package audit records who did what: the intent before an act is done, and its outcome after it.
 //
-// The records are a chain (package auditlog) in lists of Redis, one for each day. A service's user of
-// Redis may push to them and look at the last one, and nothing else: it cannot change or remove what
-// is there. All processes of a stack write one chain. A script pushes records only behind the one
-// that they were made to follow, and names the last one otherwise, so that they are made anew.
+// The records are a chain (package auditlog) in lists of Redis, one for each day. A service's user
+// of Redis may push to them and look at the last one, and nothing else: it cannot change or remove
+// what is there. All processes of a stack write one chain. A script pushes records only behind the
+// one that they were made to follow, and names the last one otherwise, so that they are made anew.
 package audit
 
 import (
@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"sync/atomic"
 	"time"
 
@@ -61,7 +62,8 @@ type Recorder struct {
 	rdb     redis.UniversalClient
 	waiting chan *entry
 
-	// away is the outage of Redis, and long reports whether it has gone on for longer than patience.
+	// away is the outage of Redis, and long reports whether it has gone on for
+	// longer than patience.
 	away *outage.Outage
 	long atomic.Bool
 
@@ -83,8 +85,8 @@ type entry struct {
 	// length: the act is done.
 	must bool
 
-	// settled is set once, by the one who has found out what becomes of it: the writer that stored it,
-	// or who waited for that too long, and does nothing.
+	// settled is set once, by the one who has found out what becomes of it: the writer that stored
+	// it, or who waited for that too long, and does nothing.
 	settled atomic.Bool
 	stored  chan error // has room for the outcome
 }
@@ -92,8 +94,8 @@ type entry struct {
 // settle reports whether the caller settles what becomes of the entry.
 func (e *entry) settle() bool { return e.settled.CompareAndSwap(false, true) }
 
-// Open returns the recorder of a service with the environment, nil if nothing is recorded. It does not
-// connect: Redis may come later.
+// Open returns the recorder of a service with the environment, nil if nothing is recorded. It does
+// not connect: Redis may come later.
 func Open(
 	v *contract.Auditing, at contract.Redis, service string, log *slog.Logger, lines io.Writer,
 ) (*Recorder, error) {
@@ -135,6 +137,7 @@ func New(o Options) (*Recorder, error) {
 		defer close(done)
 		r.run(working, stopping.Done())
 	}()
+
 	return r, nil
 }
 
@@ -160,8 +163,8 @@ func (r *Recorder) Name(kind, id string) string {
 	return r.Key.Name(kind, id)
 }
 
-// Act is an act whose intent has been recorded. What its Record says of it may be completed before its
-// end. A nil Act is of a stack without an audit.
+// Act is an act whose intent has been recorded. What its Record says of it may be completed before
+// its end. A nil Act is of a stack without an audit.
 type Act struct {
 	recorder *Recorder
 	Record   auditlog.Record
@@ -238,8 +241,16 @@ func (r *Recorder) Note(ctx context.Context, what auditlog.Record, outcome audit
 func (r *Recorder) act(ctx context.Context, what auditlog.Record) *Act {
 	what.ID, what.Time, what.Service = rand.Text()[:idLength], now(), r.Service
 	what.Outcome, what.Request = auditlog.Intent, logging.RequestID(ctx)
+	if !modelName.MatchString(what.Model) {
+		what.Model = ""
+	}
+
 	return &Act{r, what}
 }
+
+// modelName is a model as Ollama names it. A program may send any text in its place, which is not
+// recorded.
+var modelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,255}$`)
 
 // idLength is the length of an act's id: 80 random bits.
 const idLength = 16
@@ -272,6 +283,7 @@ func Result(err error) auditlog.Outcome {
 	case errors.As(err, &p) && p.Status < http.StatusInternalServerError:
 		return auditlog.Refused
 	}
+
 	return auditlog.Failed
 }
 

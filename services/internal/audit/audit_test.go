@@ -88,7 +88,8 @@ func TestRecord(t *testing.T) {
 	act.Record.Tokens = 3
 	act.End(auditlog.Done)
 	r.BeginAnyway(t.Context(), auditlog.Record{Action: auditlog.Stop}).End(auditlog.Failed)
-	r.Note(t.Context(), auditlog.Record{Action: auditlog.SignIn}, auditlog.Refused)
+	const phrase = "a text in the place of a model"
+	r.Note(t.Context(), auditlog.Record{Action: auditlog.SignIn, Model: phrase}, auditlog.Refused)
 	r.Close()
 
 	lines := read(t, reader(s))
@@ -103,7 +104,8 @@ func TestRecord(t *testing.T) {
 	}
 
 	want := []string{
-		"question intent 0", "question done 3", "stop intent 0", "stop failed 0", "sign-in refused 0",
+		"question intent 0", "question done 3", "stop intent 0", "stop failed 0",
+		"sign-in refused 0",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("recorded are %q", got)
@@ -115,6 +117,9 @@ func TestRecord(t *testing.T) {
 		t.Errorf("intent and outcome are %q and %q", first.ID, second.ID)
 	}
 
+	if strings.Contains(log.String(), phrase) {
+		t.Error("a text is recorded")
+	}
 	if log.String() != strings.Join(lines, "\n")+"\n" {
 		t.Errorf("logged is\n%s", log.String())
 	}
@@ -150,6 +155,7 @@ func TestManyWriters(t *testing.T) {
 				}
 			})
 		}
+
 		all.Wait()
 		return
 	}
@@ -165,6 +171,7 @@ func TestManyWriters(t *testing.T) {
 			}
 		})
 	}
+
 	all.Wait()
 
 	if n := len(read(t, reader(s))); n != processes*writers*each*2 {
@@ -205,6 +212,7 @@ func TestRefused(t *testing.T) {
 	if q := acts[auditlog.Question]; len(q) > 0 && q[len(q)-1] != auditlog.Refused {
 		t.Errorf("the question is recorded as %q", q)
 	}
+
 	if want := []auditlog.Outcome{auditlog.Intent, auditlog.Done}; !slices.Equal(
 		slices.Compact(acts[auditlog.Stop]), want) {
 		t.Errorf("the stop is recorded as %q", acts[auditlog.Stop])
@@ -213,7 +221,8 @@ func TestRefused(t *testing.T) {
 
 // TestFull holds that a Redis without memory refuses what could be left undone, and takes the rest.
 func TestFull(t *testing.T) {
-	s := redistest.StartAs(t, stacks.Backend, "--maxmemory", "1", "--maxmemory-policy", "noeviction")
+	s := redistest.StartAs(t, stacks.Backend, "--maxmemory", "1", "--maxmemory-policy",
+		"noeviction")
 	r := recorder(t, s.URL, nil)
 	_, err := r.Begin(t.Context(), auditlog.Record{Action: auditlog.Question})
 	var p *problem.Problem
@@ -267,6 +276,7 @@ func TestAppendOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		opt.Password = "any"
 		c := redis.NewClient(opt)
 		t.Cleanup(func() { c.Close() })
@@ -283,6 +293,7 @@ func TestAppendOnly(t *testing.T) {
 		if service == stacks.ML {
 			commands = append(commands, "rpush x", "lindex 0", "lrange 0 -1")
 		}
+
 		for _, command := range commands {
 			words := strings.Fields(command)
 			words = slices.Insert(words, 1, list)
@@ -325,6 +336,7 @@ func BenchmarkBegin(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+
 		took = append(took, time.Since(begun))
 		act.End(auditlog.Done)
 	}

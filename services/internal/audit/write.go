@@ -83,6 +83,7 @@ func (r *Recorder) run(ctx context.Context, stop <-chan struct{}) {
 			r.Log.Error("audit: records are lost", "count", len(batch)+len(r.waiting), "error", err)
 			return
 		}
+
 		pause = min(2*pause, lastPause)
 	}
 }
@@ -97,6 +98,7 @@ func (r *Recorder) more(batch []*entry) []*entry {
 			return batch
 		}
 	}
+
 	return batch
 }
 
@@ -149,6 +151,7 @@ func (r *Recorder) fail(batch []*entry, err error) []*entry {
 			e.stored <- err
 		}
 	}
+
 	return out
 }
 
@@ -215,6 +218,7 @@ func (r *Recorder) follow(line string) {
 	if last.Number < r.number {
 		r.Log.Error("audit: Redis has lost records", "last", last.Number, "known", r.number)
 	}
+
 	r.last, r.number = line, last.Number
 }
 

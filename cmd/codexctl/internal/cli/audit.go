@@ -111,6 +111,7 @@ func (a *App) verifyAudit(ctx context.Context, g gate, file string) error {
 	if err != nil {
 		return err
 	}
+
 	a.out.Printf("%s\n", said)
 	if file == "" {
 		return nil
@@ -128,6 +129,7 @@ func (a *App) verifyAudit(ctx context.Context, g gate, file string) error {
 			copied = append(copied, line)
 		}
 	}
+
 	if len(copied) == 0 {
 		return fmt.Errorf("%s: has no record of an audit", file)
 	}
@@ -249,6 +251,7 @@ func (g gate) auditLines(ctx context.Context, since string) ([]string, error) {
 			if output == "" {
 				break
 			}
+
 			lines = append(lines, strings.Split(output, "\n")...)
 		}
 	}
@@ -293,10 +296,12 @@ func (g gate) run(ctx context.Context, words ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	output = strings.TrimRight(output, "\n")
 	if code != 0 {
 		return "", errors.New(strings.TrimPrefix(output, stacks.Gate+": "))
 	}
+
 	return output, nil
 }
 

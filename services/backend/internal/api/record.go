@@ -10,7 +10,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 )
 
-// record returns what the audit says of an act of the owner's, about the thing of the kind with the id.
+// record returns what the audit says of an act of the owner's, about the thing of
+// the kind with the id.
 func (a *API) record(
 	ctx context.Context, action auditlog.Action, owner, kind, id string,
 ) auditlog.Record {

@@ -18,9 +18,11 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// audited returns a recorder with a Redis of its own, and the function that ends it and returns what
-// was recorded.
-func audited(t *testing.T) (*audit.Recorder, *redistest.Server, func() (text string, acts []string)) {
+// audited returns a recorder with a Redis of its own, and the function that ends it and
+// returns what was recorded.
+func audited(
+	t *testing.T,
+) (*audit.Recorder, *redistest.Server, func() (text string, acts []string)) {
 	t.Helper()
 	redis := redistest.StartAs(t, stacks.Backend)
 	var lines bytes.Buffer
@@ -43,6 +45,7 @@ func audited(t *testing.T) (*audit.Recorder, *redistest.Server, func() (text str
 			}
 			acts = append(acts, fmt.Sprint(record.Action, " ", record.Outcome))
 		}
+
 		return lines.String(), acts
 	}
 }

@@ -24,8 +24,8 @@ const usage = `usage: gate user list
        gate user erase PERSON              erase all that is stored of somebody
        gate user move FROM TO              give somebody's conversations to somebody else`
 
-// Command runs the command line of `gate user`, for the person who calls themselves by. The page for a
-// code is at the site.
+// Command runs the command line of `gate user`, for the person who calls themselves by. The page for
+// a code is at the site.
 func (a *Accounts) Command(
 	ctx context.Context, args []string, site, by string, out io.Writer,
 ) error {

@@ -126,8 +126,8 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) {
 	s.admit(w, r, account, e.Back)
 }
 
-// refused records that somebody has not got in. Whose account it is, is recorded if there is one; the
-// name never is, as people type their passwords there.
+// refused records that somebody has not got in. Whose account it is, is recorded if there is one;
+// the name never is, as people type their passwords there.
 func (s *Site) refused(r *http.Request, account *Account) {
 	attempt := session.Record(r, auditlog.SignIn, "")
 	if account != nil {

@@ -18,8 +18,8 @@ var actions = map[string]auditlog.Action{
 	"remove": auditlog.UserRemoved,
 }
 
-// recorded does to the account of the name what the word says, between two records of it. who is the
-// record of the one who asks.
+// recorded does to the account of the name what the word says, between two records of it. who is
+// the record of the one who asks.
 func (a *Accounts) recorded(
 	ctx context.Context, who auditlog.Record, word, name string, do func() error,
 ) error {
@@ -72,8 +72,10 @@ func result(err error) auditlog.Outcome {
 			return auditlog.Refused
 		}
 	}
+
 	if errors.As(err, &unfit) {
 		return auditlog.Refused
 	}
+
 	return audit.Result(err)
 }

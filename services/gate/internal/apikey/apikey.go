@@ -79,7 +79,8 @@ func (k *Key) Expired() bool { return !k.Expires.IsZero() && time.Now().After(k.
 
 // Keys are the keys of all people.
 type Keys struct {
-	// Audit records keys that are made and revoked on the page. It must be set before the first request.
+	// Audit records keys that are made and revoked on the page. It must be set before the first
+	// request.
 	Audit *audit.Recorder
 
 	store   *store.Store

@@ -123,7 +123,8 @@ func Record(r *http.Request, action auditlog.Action, id string) auditlog.Record 
 	return auditlog.Record{Action: action, Actor: id, Address: Address(r)}
 }
 
-// EndedBy returns what the audit says of an issuer that ends sessions of the subject, which may be "".
+// EndedBy returns what the audit says of an issuer that ends sessions of the subject, which may
+// be "".
 func (m *Manager) EndedBy(issuer, subject string) auditlog.Record {
 	record := auditlog.Record{Action: auditlog.SignOut, By: "the OpenID provider"}
 	if subject != "" {
