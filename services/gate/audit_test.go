@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/internal/oidctest"
 )
 
 func auditing(c *gateenv.Config) { c.Audit = true }
@@ -55,6 +57,7 @@ func TestAudit(t *testing.T) {
 	ada := town.visitor("192.0.2.7")
 	ada.join("ada", town.code("invite ada --admin"))
 	bob := town.visitor("192.0.2.8")
+	bob.post("/invitation", "name", "ada", "code", "INVENTED", "password", password, "again", password)
 	bob.signIn("ada", "not the password at all")
 	bob.signIn("a password typed as a name", "x")
 	ada.post("/account/users", "act", "invite", "name", "bob")
@@ -197,5 +200,31 @@ func TestAuditErase(t *testing.T) {
 		if strings.Contains(text, name) {
 			t.Errorf("%s is in the records:\n%s", name, text)
 		}
+	}
+}
+
+// TestAuditStranger holds that whoever has begun no sign-in at the provider adds no record.
+func TestAuditStranger(t *testing.T) {
+	town, p := newProvided(t, false, auditing)
+	p.SignIn(oidctest.Person{Subject: "eve"}) // she is in no group
+	v := town.visitor("192.0.2.7")
+	for range 3 {
+		v.get("/oidc/callback?code=x&state=" + rand.Text())
+	}
+	if resp, _ := v.through("/"); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("eve: %s", resp.Status)
+	}
+
+	if err := town.stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	days := town.redis.Client(t).LRange(t.Context(), "{audit}:days", 0, -1).Val()
+	var lines []string
+	for _, day := range days {
+		lines = append(lines, town.redis.Client(t).LRange(t.Context(), "{audit}:"+day, 0, -1).Val()...)
+	}
+	if len(lines) != 1 || !strings.Contains(lines[0], `"refused"`) {
+		t.Errorf("recorded are %q", lines)
 	}
 }

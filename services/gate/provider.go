@@ -109,10 +109,12 @@ func (p *provider) start(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *provider) callback(w http.ResponseWriter, r *http.Request) {
-	id, fault := p.client.Callback(r)
+	id, begun, fault := p.client.Callback(r)
 	if fault != nil {
-		p.site.Sessions.Audit.Note(r.Context(), session.Record(r, auditlog.SignIn, ""),
-			audit.Result(fault))
+		if begun { // the number of those is limited
+			p.site.Sessions.Audit.Note(r.Context(), session.Record(r, auditlog.SignIn, ""),
+				audit.Result(fault))
+		}
 		p.site.Pages.Fail(w, r, fault)
 		return
 	}

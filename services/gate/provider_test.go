@@ -27,7 +27,9 @@ var ada = oidctest.Person{Subject: "ada", Name: "Ada Lovelace", Claims: map[stri
 
 // newProvided starts a gate whose people sign in at an OpenID provider, which is down
 // first if it is said to be.
-func newProvided(t *testing.T, down bool) (*town, *oidctest.Provider) {
+func newProvided(
+	t *testing.T, down bool, changes ...func(*gateenv.Config),
+) (*town, *oidctest.Provider) {
 	t.Helper()
 	r, f, p := redistest.Start(t), newFrontend(t), oidctest.Start(t)
 	p.Down(down)
@@ -36,7 +38,7 @@ func newProvided(t *testing.T, down bool) (*town, *oidctest.Provider) {
 		t.Fatal(err)
 	}
 
-	base, stop, log := start(t, r.URL, f.URL, func(c *gateenv.Config) {
+	base, stop, log := start(t, r.URL, f.URL, append(changes, func(c *gateenv.Config) {
 		c.SignIn, c.PublicURL = gateenv.OIDC, "http://"+c.ListenAddr
 		c.Provider = gateenv.Provider{
 			Issuer:           p.Issuer,
@@ -46,7 +48,7 @@ func newProvided(t *testing.T, down bool) (*town, *oidctest.Provider) {
 			AllowedGroups:    gateenv.Names{"team"},
 			AdminGroups:      gateenv.Names{"maintainers"},
 		}
-	})
+	})...)
 
 	p.Register(base)
 	return &town{t: t, redis: r, base: base, frontend: f, stop: stop, log: log}, p

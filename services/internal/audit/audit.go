@@ -230,10 +230,11 @@ func (r *Recorder) BeginAnyway(ctx context.Context, what auditlog.Record) *Act {
 	return a
 }
 
-// Note is Record, and does not wait: it is written when Redis takes it.
+// Note is Record, and does not wait: it is written when Redis takes it. A refusal, of which anybody
+// can cause many, is dropped if Redis has no memory left.
 func (r *Recorder) Note(ctx context.Context, what auditlog.Record, outcome auditlog.Outcome) {
 	if r != nil {
-		r.act(ctx, what).End(outcome)
+		r.act(ctx, what).end(outcome, outcome != auditlog.Refused)
 	}
 }
 
@@ -259,13 +260,15 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
 // End records what became of the act, when Redis takes it.
 func (a *Act) End(outcome auditlog.Outcome) {
-	if a == nil {
-		return
+	if a != nil {
+		a.end(outcome, true)
 	}
+}
 
+func (a *Act) end(outcome auditlog.Outcome, must bool) {
 	record := a.Record
 	record.Time, record.Outcome = now(), outcome
-	e := &entry{record: record, must: true, stored: make(chan error, 1)}
+	e := &entry{record: record, must: must, stored: make(chan error, 1)}
 	select {
 	case a.recorder.waiting <- e:
 	default:

@@ -230,9 +230,11 @@ func TestFull(t *testing.T) {
 		t.Errorf("a question: %v", err)
 	}
 
+	r.Note(t.Context(), auditlog.Record{Action: auditlog.SignIn}, auditlog.Refused)
 	r.BeginAnyway(t.Context(), auditlog.Record{Action: auditlog.Delete}).End(auditlog.Done)
+	r.Note(t.Context(), auditlog.Record{Action: auditlog.Answer}, auditlog.Done)
 	r.Close()
-	if lines := read(t, reader(s)); len(lines) != 2 {
+	if lines := read(t, reader(s)); len(lines) != 3 {
 		t.Errorf("recorded are %q", lines)
 	}
 }

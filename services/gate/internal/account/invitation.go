@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 )
 
 const (
@@ -137,9 +139,11 @@ func (a *Accounts) withdraw(ctx context.Context, name string) (bool, error) {
 }
 
 // accept gives the account of the name the password, for the code of an invitation. Who got no
-// answer may send the same again. The error is an ErrCode, an ErrBusy, one of check, or of the
-// store.
-func (a *Accounts) accept(ctx context.Context, name, code, password string) (*Account, error) {
+// answer may send the same again. The error is an ErrCode, an ErrBusy, one of check, of the audit,
+// or of the store. who is the record of the one who has the code: without it nothing is recorded.
+func (a *Accounts) accept(
+	ctx context.Context, who auditlog.Record, name, code, password string,
+) (*Account, error) {
 	value, err := a.store.Field(ctx, invitationsKey, name)
 	if err != nil {
 		return nil, fmt.Errorf("invitations: %w", err)
@@ -162,7 +166,17 @@ func (a *Accounts) accept(ctx context.Context, name, code, password string) (*Ac
 		return nil, &refusal{err}
 	}
 
+	act, err := a.sessions.Audit.Begin(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+
 	account, err := a.use(ctx, i, password)
+	if act != nil && err == nil {
+		act.Record.Actor = a.names.Of(Issuer, account.Subject)
+	}
+
+	act.End(result(err))
 	if err != nil {
 		return nil, err
 	}

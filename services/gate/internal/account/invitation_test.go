@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"testing"
+
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 )
 
 // TestAcceptAgain checks that who gets no answer to a code can send it again, and nobody else can.
@@ -26,7 +28,7 @@ func TestAcceptAgain(t *testing.T) {
 		}
 
 		stored := redis.HGet(ctx, invitationsKey, "ada").Val()
-		first, err := a.accept(ctx, "ada", code, password+kind)
+		first, err := a.accept(ctx, auditlog.Record{}, "ada", code, password+kind)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,11 +38,11 @@ func TestAcceptAgain(t *testing.T) {
 
 		// It is as if Redis had gone away before the invitation was withdrawn.
 		redis.HSet(ctx, invitationsKey, "ada", stored)
-		if _, err := a.accept(ctx, "ada", code, other); !errors.Is(err, ErrCode) {
+		if _, err := a.accept(ctx, auditlog.Record{}, "ada", code, other); !errors.Is(err, ErrCode) {
 			t.Errorf("the %s with another password: %v", kind, err)
 		}
 
-		again, err := a.accept(ctx, "ada", code, password+kind)
+		again, err := a.accept(ctx, auditlog.Record{}, "ada", code, password+kind)
 		if err != nil || encode(again) != encode(first) {
 			t.Errorf("the %s again: %v", kind, err)
 		}
@@ -70,7 +72,8 @@ func TestAcceptOnce(t *testing.T) {
 		taken := make([]bool, 6)
 		for i := range taken {
 			people.Go(func() {
-				_, err := a.accept(t.Context(), name, code, "some password "+string(rune('a'+i)))
+				_, err := a.accept(t.Context(), auditlog.Record{}, name, code,
+					"some password "+string(rune('a'+i)))
 				taken[i] = err == nil
 			})
 		}

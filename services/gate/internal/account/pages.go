@@ -193,18 +193,8 @@ func (s *Site) accept(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	act, err := s.Sessions.Audit.Begin(r.Context(), session.Record(r, auditlog.Password, ""))
-	if err != nil {
-		s.unavailable(w, r, err)
-		return
-	}
-
-	account, err := s.accounts.accept(r.Context(), e.Name, e.Code, password)
-	if act != nil && err == nil {
-		act.Record.Actor = s.accounts.names.Of(Issuer, account.Subject)
-	}
-	act.End(result(err))
-
+	account, err := s.accounts.accept(r.Context(), session.Record(r, auditlog.Password, ""), e.Name,
+		e.Code, password)
 	var unfit *refusal
 	switch {
 	case errors.Is(err, ErrCode), errors.Is(err, ErrTaken), errors.Is(err, ErrUnknown):

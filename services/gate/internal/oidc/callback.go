@@ -41,14 +41,21 @@ type Identity struct {
 	Back string
 }
 
-// Callback returns who has signed in, of a request to CallbackPath.
-func (c *Client) Callback(r *http.Request) (Identity, *problem.Problem) {
-	ctx, q := r.Context(), r.URL.Query()
-	a, fault := c.take(r, q.Get("state"))
+// Callback returns who has signed in, of a request to CallbackPath. begun reports whether it is the
+// end of a sign-in that began here.
+func (c *Client) Callback(r *http.Request) (id Identity, begun bool, fault *problem.Problem) {
+	a, fault := c.take(r, r.URL.Query().Get("state"))
 	if fault != nil {
-		return Identity{}, fault
+		return Identity{}, false, fault
 	}
 
+	id, fault = c.finish(r, a)
+	return id, true, fault
+}
+
+// finish returns who has signed in, of the last request of an attempt.
+func (c *Client) finish(r *http.Request, a attempt) (Identity, *problem.Problem) {
+	ctx, q := r.Context(), r.URL.Query()
 	p, fault := c.provider(ctx)
 	if fault != nil {
 		return Identity{}, fault

@@ -79,7 +79,10 @@ func newSite(t *testing.T, change func(*oidc.Config)) *site {
 	})
 
 	mux.HandleFunc("GET "+oidc.CallbackPath, func(w http.ResponseWriter, r *http.Request) {
-		answer(w, r, s.client.Callback)
+		answer(w, r, func(r *http.Request) (oidc.Identity, *problem.Problem) {
+			id, _, fault := s.client.Callback(r)
+			return id, fault
+		})
 	})
 	mux.HandleFunc("POST "+oidc.BackChannelPath, func(w http.ResponseWriter, r *http.Request) {
 		answer(w, r, func(r *http.Request) (ended oidc.Logout, fault *problem.Problem) {
