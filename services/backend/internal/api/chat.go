@@ -235,9 +235,14 @@ func (a *API) stream(hc huma.Context, g store.Generation, after string) {
 }
 
 func (a *API) stop(ctx context.Context, in *generationInput) (*struct{}, error) {
+	g, err := a.Store.Generation(ctx, in.owner(), in.ID)
+	if err != nil || g.Ended {
+		return nil, err // nothing is done, and nothing recorded
+	}
+
 	act := a.Audit.BeginAnyway(ctx,
 		a.record(ctx, auditlog.Stop, in.owner(), anAnswer, in.ID))
-	err := a.Jobs.Stop(ctx, in.owner(), in.ID)
+	err = a.Jobs.Stop(ctx, g)
 	act.End(result(err))
 	return nil, err
 }

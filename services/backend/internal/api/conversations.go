@@ -247,6 +247,10 @@ func (a *API) rename(ctx context.Context, in *renameInput) (*body[backendapi.Con
 }
 
 func (a *API) remove(ctx context.Context, in *conversationInput) (*struct{}, error) {
+	if _, err := a.Store.Get(ctx, in.owner(), in.ID); err != nil {
+		return nil, err // nothing is done, and nothing recorded
+	}
+
 	act := a.Audit.BeginAnyway(ctx,
 		a.record(ctx, auditlog.Delete, in.owner(), aConversation, in.ID))
 	generation, err := a.Store.Delete(ctx, in.owner(), in.ID)

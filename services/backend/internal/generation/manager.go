@@ -231,18 +231,13 @@ func (m *Manager) enter() bool {
 	return true
 }
 
-// Stop stops an answer of the owner, whichever instance writes it. An answer that has
-// ended stays as it is.
-func (m *Manager) Stop(ctx context.Context, owner, id string) error {
-	g, err := m.store.Generation(ctx, owner, id)
-	if err != nil || g.Ended {
-		return err
-	}
+// Stop stops an answer, whichever instance writes it. An answer that has ended stays as it is.
+func (m *Manager) Stop(ctx context.Context, g store.Generation) error {
 	if err := m.store.End(ctx, g, store.Stopped()); err != nil && !errors.Is(err, store.ErrEnded) {
 		return err
 	}
 
-	m.Cancel(id)
+	m.Cancel(g.ID)
 	return nil
 }
 
