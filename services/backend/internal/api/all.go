@@ -125,7 +125,9 @@ func (a *API) writeAll(ctx context.Context, w io.Writer, owner string) error {
 }
 
 func (a *API) removeAll(ctx context.Context, in *ownedInput) (*struct{}, error) {
+	act := a.Audit.BeginAnyway(ctx, a.record(ctx, auditlog.Delete, in.owner(), "", ""))
 	stopped, err := a.Store.Erase(ctx, in.owner())
+	act.End(result(err))
 	for _, generation := range stopped {
 		a.Jobs.Cancel(generation)
 	}

@@ -32,7 +32,7 @@ const (
 // refusals are the errors of what a person may not do.
 var refusals = []error{
 	store.ErrNotFound, store.ErrBusy, store.ErrChanged, store.ErrFull, store.ErrKeyReused,
-	store.ErrTooMuch, store.ErrTooMany,
+	store.ErrTooMuch, store.ErrTooMany, store.ErrErased, store.ErrSpread,
 }
 
 // result returns the outcome of an act with the error.

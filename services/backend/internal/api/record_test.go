@@ -71,6 +71,18 @@ func TestAudit(t *testing.T) {
 		ConversationID: "0192f0c1-2345-7abc-8def-0123456789ab", Message: phrase}, alice)
 	i.want(http.StatusNoContent, nil, http.MethodDelete,
 		"/api/conversations/"+g.ConversationID, nil, alice)
+
+	// What is not there, or has ended, is no act.
+	for _, path := range []string{"/api/conversations/", "/api/generations/"} {
+		i.refused(http.StatusNotFound, http.MethodDelete, path+"0192f0c1-2345-7abc-8def-0123456789ab",
+			nil, alice)
+	}
+	ml.Chat(func(s *mltest.Stream) { s.Text("done"); s.Done() })
+	ended := i.complete("", "Hi")
+	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/generations/"+ended.ID, nil, alice)
+	i.want(http.StatusNoContent, nil, http.MethodDelete, "/api/conversations", nil, alice)
+	i.refused(http.StatusConflict, http.MethodPost, "/api/chat",
+		backendapi.ChatRequest{Message: phrase}, alice)
 	i.stop()
 	i.stopped <- soon(t, "the end of the drain", i.stopped)
 
@@ -82,11 +94,12 @@ func TestAudit(t *testing.T) {
 	}
 
 	for _, want := range [][]string{
-		{"question intent", "question done", "answer done", "export intent", "export done"},
+		{"question intent", "question done", "answer done"},
+		{"export intent", "export done"},
 		{"question intent", "question done", "stop intent", "stop done"},
-		{"question intent", "question refused"},
+		{"question intent", "question refused", "question intent", "question refused"},
 		{"answer stopped"},
-		{"delete intent", "delete done"},
+		{"delete intent", "delete done", "delete intent", "delete done"},
 	} {
 		rest := acts
 		for _, act := range want {
@@ -96,6 +109,20 @@ func TestAudit(t *testing.T) {
 				break
 			}
 			rest = rest[at+1:]
+		}
+	}
+
+	for act, want := range map[string]int{
+		"stop intent": 1, "stop refused": 0, "delete intent": 2, "delete refused": 0,
+	} {
+		n := 0
+		for _, got := range acts {
+			if got == act {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("%q is recorded %d times, want %d: %q", act, n, want, acts)
 		}
 	}
 
