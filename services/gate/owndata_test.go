@@ -342,3 +342,36 @@ func TestMoveCommand(t *testing.T) {
 		t.Error("somebody cannot sign in")
 	}
 }
+
+// TestEraseByPageOnly holds that a browser cannot delete or take all conversations without the page
+// that asks for the password.
+func TestEraseByPageOnly(t *testing.T) {
+	town := newTown(t)
+	v := town.visitor("192.0.2.1")
+	v.join("ada", town.code("invite ada"))
+	v.signedIn()
+	for _, tt := range []struct {
+		method, path string
+		status       int
+	}{
+		{http.MethodDelete, "/api/conversations", 403},
+		{http.MethodDelete, "/api/%63onversations?x=y", 403},
+		{http.MethodPost, "/api/conversations/take", 403},
+		{http.MethodPost, "/api/conversations", 200},
+		{http.MethodGet, "/api/conversations", 200},
+		{http.MethodDelete, "/api/conversations/1", 200},
+	} {
+		resp, body := v.do(tt.method, tt.path, nil, "Accept", "application/json")
+		last := town.frontend.last(t)
+		passed := last.Method == tt.method && last.URL.EscapedPath() == tt.path
+		if resp.StatusCode != tt.status || passed != (tt.status == 200) ||
+			!passed && !strings.Contains(body, "/account/data") {
+			t.Errorf("%s %s: %s %s", tt.method, tt.path, resp.Status, body)
+		}
+	}
+
+	stranger := town.visitor("192.0.2.2")
+	if resp, _ := stranger.do(http.MethodDelete, "/api/conversations", nil); resp.StatusCode != 401 {
+		t.Errorf("a stranger: %s", resp.Status)
+	}
+}

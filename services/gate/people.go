@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/report"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
@@ -60,6 +61,13 @@ func (p *people) register(srv *server.Server, keys, usage http.Handler) {
 	}
 	handle(apikey.Path, require(keys))
 	handle(report.Path, require(usage))
+	kept := require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.site.Pages.Fail(w, r, problem.New(http.StatusForbidden,
+			"Erase your data at %s, which asks who you are, or ask who runs this site to move them.",
+			owndata.Path))
+	}))
+	handle("DELETE "+owndata.AllPath, kept)
+	handle("POST "+owndata.TakePath, kept)
 	handle("/", require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.forward(w, r, session.From(r.Context()))
 	})))

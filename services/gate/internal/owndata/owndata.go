@@ -23,8 +23,12 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 )
 
-// conversationsPath is where all conversations of a person are.
-const conversationsPath = "/api/conversations"
+// The paths of all conversations of a person, and of those that another one gives. Browsers may not
+// delete the former nor post to the latter: for that there is the page, which asks who it is.
+const (
+	AllPath  = "/api/conversations"
+	TakePath = AllPath + "/take"
+)
 
 // eraseTime bounds an erasure, which goes on after whoever asked for it has gone.
 const eraseTime = 2 * time.Minute
@@ -64,7 +68,7 @@ func (d *Data) Erase(ctx context.Context, who auditlog.Record, id string) error 
 func (d *Data) erase(ctx context.Context, id string) error {
 	// The conversations go first, as they can fail: the person is signed in then, and tries again.
 	// From then on the backend takes nothing new for longer than requests of before are good.
-	resp, err := d.ask(ctx, http.MethodDelete, conversationsPath, id, nil)
+	resp, err := d.ask(ctx, http.MethodDelete, AllPath, id, nil)
 	if err != nil {
 		return fmt.Errorf("erase conversations: %w", err)
 	}
@@ -108,7 +112,7 @@ func (d *Data) move(ctx context.Context, from, to string) error {
 
 	// The token of the other person says that it is the gate that moves them.
 	consent := backendapi.Take{From: d.sign(identity.Person{ID: from})}
-	resp, err := d.ask(hop.Repeatable(ctx), http.MethodPost, conversationsPath+"/take", to, consent)
+	resp, err := d.ask(hop.Repeatable(ctx), http.MethodPost, TakePath, to, consent)
 	if err != nil {
 		return fmt.Errorf("move conversations: %w", err)
 	}
@@ -183,7 +187,7 @@ func (d *Data) Export(
 		}
 	}
 
-	resp, err := d.ask(ctx, http.MethodGet, conversationsPath+"/export?format="+format, me.ID, nil)
+	resp, err := d.ask(ctx, http.MethodGet, AllPath+"/export?format="+format, me.ID, nil)
 	if err != nil {
 		return nil, fmt.Errorf("export conversations: %w", err)
 	}
