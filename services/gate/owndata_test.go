@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/internal/usage"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -139,13 +140,21 @@ func TestEraseAccount(t *testing.T) {
 		t.Error("the account is still good")
 	}
 
+	// Only that something was erased is left, for a while.
+	mark := usage.Key(id)
 	for _, key := range redistest.Find(t, r, id, "ada") {
-		t.Errorf("left: %s", key)
+		if key != mark {
+			t.Errorf("left: %s", key)
+		}
+	}
+	if left := r.TTL(t.Context(), mark).Val(); left <= 0 || left > usage.ErasedMark {
+		t.Errorf("the mark is left for %s", left)
 	}
 
 	// Attempts are counted for a while, without names; the wrong ones above are among them.
 	after := slices.DeleteFunc(redistest.Find(t, r, ""), func(key string) bool {
-		return strings.HasPrefix(key, "gate:attempts:") || strings.HasPrefix(key, "gate:pause:")
+		return key == mark || strings.HasPrefix(key, "gate:attempts:") ||
+			strings.HasPrefix(key, "gate:pause:")
 	})
 	with = slices.DeleteFunc(with, func(key string) bool {
 		return strings.HasPrefix(key, "gate:attempts:") || strings.HasPrefix(key, "gate:pause:")
@@ -219,7 +228,7 @@ func TestEraseProvided(t *testing.T) {
 
 	r := town.redis.Client(t)
 	if left := redistest.Find(t, r, id, "Lovelace", "session-1", "gate:sids"); v.signedIn() ||
-		len(left) > 0 {
+		len(left) != 1 || left[0] != usage.Key(id) {
 		t.Errorf("left: %q", left)
 	}
 

@@ -121,7 +121,9 @@ func TestUsage(t *testing.T) {
 
 	town.user("remove bob")
 	r := town.redis.Client(t)
-	if n := r.Exists(t.Context(), usage.Key(bob)).Val(); n != 0 ||
+	left := r.TTL(t.Context(), usage.Key(bob)).Val()
+	if fields := r.HKeys(t.Context(), usage.Key(bob)).Val(); len(fields) != 1 ||
+		fields[0] != usage.Erased || left <= 0 || left > usage.ErasedMark ||
 		len(r.ZRange(t.Context(), usage.People, 0, -1).Val()) != 1 {
 		t.Error("something is left of bob")
 	}

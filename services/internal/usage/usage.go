@@ -5,7 +5,9 @@
 // of prompts and answers (p:DAY, a:DAY), of Kept days at most, and asked, by which ml tells a
 // question that it has counted. The key goes when nothing was asked for that long. People is a
 // sorted set of those who have one, by the day of their last question: nobody may look for keys in
-// Redis. Whoever deletes the former and takes the owner out of the latter leaves nothing of it.
+// Redis. Whoever deletes the former and takes the owner out of the latter leaves nothing of it; for
+// ErasedMark the key has the field Erased alone then, and nothing is counted: answers that end
+// meanwhile are of questions from before.
 package usage
 
 import (
@@ -23,6 +25,13 @@ const People = "usage:people"
 
 // Kept is how many days are kept, today included.
 const Kept = 40
+
+// Erased is the field of a person whose use was erased a moment ago, and ErasedMark how long it
+// stays.
+const (
+	Erased     = "erased"
+	ErasedMark = 15 * time.Minute
+)
 
 // Key returns the name in Redis of what a person has used.
 func Key(owner string) string { return "usage:" + owner }

@@ -32,10 +32,19 @@ func (s *Store) Usage(ctx context.Context, ids []string) ([]map[string]string, e
 	return out, nil
 }
 
-// DropUsage removes what is known of the use of models by a person.
+// DropUsage removes what is known of the use of models by a person. For usage.ErasedMark nothing is
+// counted.
 func (s *Store) DropUsage(ctx context.Context, id string) error {
-	if err := s.rdb.Del(ctx, usage.Key(id)).Err(); err != nil {
+	err := dropUsage.Run(ctx, s.rdb, []string{usage.Key(id)}, usage.Erased,
+		usage.ErasedMark.Milliseconds()).Err()
+	if err != nil {
 		return err
 	}
 	return s.rdb.ZRem(ctx, usage.People, id).Err()
 }
+
+var dropUsage = redis.NewScript(`#!lua flags=allow-oom
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], ARGV[1], 1)
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1`)

@@ -15,10 +15,13 @@
 -- many runs it takes: asked has the newest questions, each as question=day=run, of which run is the
 -- last that was counted. So each may run twice: it does the same then.
 
+-- Of a person whose use was erased a moment ago nothing is counted, and each question is admitted.
+
 local newest = 64
 
 local person = KEYS[1]
 local what, day, oldest, question, run = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if redis.call('HGET', person, 'erased') then return {1, 0, 0, 0} end
 
 local asked, on, last = {}, nil, nil
 for id, d, r in (redis.call('HGET', person, 'asked') or ''):gmatch('(%S+)=(%S+)=(%S+)') do

@@ -362,3 +362,32 @@ func BenchmarkBegin(b *testing.B) {
 		}
 	}
 }
+
+// TestErased holds that the end of an answer brings back nothing of what was erased meanwhile.
+func TestErased(t *testing.T) {
+	for name, l := range map[string]contract.Limits{
+		"without limits": {},
+		"with limits":    {RequestsPerDay: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := redistest.StartAs(t, stacks.ML)
+			ms, _ := meters(t, s.URL, 1, l)
+			ended, undone := begin(t, ms[0], "alice", ""), begin(t, ms[0], "alice", "")
+
+			r, ctx := s.Client(t), t.Context()
+			r.Del(ctx, usage.Key("alice"), usage.People)
+			r.HSet(ctx, usage.Key("alice"), usage.Erased, 1)
+			r.PExpire(ctx, usage.Key("alice"), usage.ErasedMark)
+			ended.End(ctx, 10, 5)
+			undone.Undo(ctx)
+			begin(t, ms[0], "alice", "").End(ctx, 10, 5)
+
+			fields, left := r.HKeys(ctx, usage.Key("alice")).Val(), r.TTL(ctx, usage.Key("alice")).Val()
+			people := r.Exists(ctx, usage.People).Val()
+			if d := cmp.Diff([]string{usage.Erased}, fields); d != "" || left > usage.ErasedMark ||
+				left <= 0 || people != 0 {
+				t.Errorf("for %s, %d people (-want +got):\n%s", left, people, d)
+			}
+		})
+	}
+}
