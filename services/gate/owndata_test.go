@@ -40,6 +40,8 @@ func TestExportOwn(t *testing.T) {
 	v := town.visitor("192.0.2.1")
 	v.join("ada", town.code("invite ada"))
 	v.post("/account/keys", "name", "editor", "scope", "chat", "days", "9")
+	v.signedIn()
+	uses(t, town.redis, town.person().ID, 1, 2, 30, 40)
 
 	resp, body := v.get("/account/data/export?format=json")
 	var got struct {
@@ -56,6 +58,11 @@ func TestExportOwn(t *testing.T) {
 		len(got.Sessions) != 1 || got.Sessions[0].Address != "192.0.2.1" || len(got.Keys) != 1 ||
 		got.Keys[0].Name != "editor" || got.Conversations == nil {
 		t.Errorf("%+v", got)
+	}
+
+	want := usage.Used{Questions: 2, PromptTokens: 30, Tokens: 40}
+	if len(got.Usage) != 1 || got.Usage[0].Used != want {
+		t.Errorf("used: %+v", got.Usage)
 	}
 
 	if resp.Header.Get("Content-Disposition") != `attachment; filename="codexcontinue.json"` ||

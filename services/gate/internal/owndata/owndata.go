@@ -21,6 +21,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/usage"
 )
 
 // The paths of all conversations of a person, and of those that another one gives. Browsers may not
@@ -163,6 +164,9 @@ type Summary struct {
 	Account  Account   `json:"account"`
 	Sessions []Session `json:"sessions"`
 	Keys     []Key     `json:"keys"`
+
+	// Usage is what was used of the models, the newest day first.
+	Usage []usage.Day `json:"usage"`
 }
 
 // The formats of an export: JSON of all, and a ZIP archive with the conversations in Markdown.
@@ -227,5 +231,15 @@ func (d *Data) summary(ctx context.Context, me *session.Session) (Summary, error
 		s.Keys = append(s.Keys, Key{k.Name, k.Scopes, k.Made, k.Expires, k.Used})
 	}
 
-	return s, nil
+	s.Usage, err = d.usage(ctx, me.ID)
+	return s, err
+}
+
+// usage returns what the person has used.
+func (d *Data) usage(ctx context.Context, id string) ([]usage.Day, error) {
+	used, err := d.store.Usage(ctx, []string{id})
+	if err != nil {
+		return nil, fmt.Errorf("usage: %w", err)
+	}
+	return usage.Days(used[0])
 }
