@@ -14,9 +14,11 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
+	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 	"github.com/redis/go-redis/v9"
@@ -99,6 +101,9 @@ type frontend struct {
 	// refuses is set when it deletes nothing.
 	refuses atomic.Bool
 
+	// full is set when whoever asks has a conversation.
+	full atomic.Bool
+
 	// hold keeps event streams open until it is closed.
 	hold chan struct{}
 }
@@ -118,6 +123,15 @@ func newFrontend(t *testing.T) *frontend {
 
 		if r.URL.Path == "/api/conversations/export" {
 			_, _ = io.WriteString(w, "{\"conversations\":[]}\n")
+			return
+		}
+
+		if r.Method == http.MethodGet && r.URL.Path == "/api/conversations" {
+			page := backendapi.ConversationPage{}
+			if f.full.Load() {
+				page.Conversations = make([]backendapi.Conversation, 1)
+			}
+			wire.WriteJSON(w, http.StatusOK, page)
 			return
 		}
 

@@ -250,15 +250,30 @@ func TestEraseProvided(t *testing.T) {
 			Everybody: true}
 	})
 
+	const former = "https://former.example.com#ada"
 	var out bytes.Buffer
-	for _, line := range []string{"https://former.example.com#ada", "ada"} {
-		if !v.signedIn() {
+	for _, tt := range []struct {
+		line string
+		full bool
+		want string
+	}{
+		{"erase " + former, false, "nothing is stored of " + former},
+		{"move " + former + " ada", false, "nothing is stored of " + former},
+		{"move ada " + former, false, former + ": let them sign in first"},
+		{"erase " + former, true, ""},
+		{"erase ada", false, ""},
+		{"erase ada", false, "nothing is stored of ada"},
+	} {
+		if tt.line == "erase ada" && tt.want == "" && !v.signedIn() {
 			t.Error("somebody else's erasure signs out")
 		}
 
-		args := append([]string{"user", "erase"}, strings.Fields(line)...)
-		if err := run(t.Context(), args, env, &out, io.Discard); err != nil {
-			t.Fatal(err)
+		town.frontend.full.Store(tt.full)
+		args := append([]string{"user"}, strings.Fields(tt.line)...)
+		err := run(t.Context(), args, env, &out, io.Discard)
+		if tt.want == "" && err != nil ||
+			tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("user %s: %v, want %q", tt.line, err, tt.want)
 		}
 	}
 
@@ -352,7 +367,13 @@ func TestMoveCommand(t *testing.T) {
 		t.Errorf("the keys are left: %q", left)
 	}
 
+	err := run(t.Context(), []string{"user", "move", "ada", "bob"}, town.env, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "nothing is stored of ada") {
+		t.Errorf("with nothing to move: %v", err)
+	}
+
 	// Both can sign in again, and nothing is lost by a second time.
+	town.frontend.full.Store(true)
 	town.user("move ada bob")
 	if v.signIn("ada", password) != 303 || other.signIn("bob", password) != 303 {
 		t.Error("somebody cannot sign in")

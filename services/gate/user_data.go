@@ -83,7 +83,11 @@ func (c *dataCommand) erase(
 	if name, ok := c.account(who); ok {
 		err = c.accounts.Erase(ctx, name, erase)
 	} else {
-		err = erase(ctx, c.provided(who))
+		id := c.provided(who)
+		if err := stored(ctx, data, who, id); err != nil {
+			return "", err
+		}
+		err = erase(ctx, id)
 	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", who, err)
@@ -113,12 +117,36 @@ func (c *dataCommand) move(
 		return "", fmt.Errorf("%s and %s are the same person", from, to)
 	}
 
+	if err := stored(ctx, data, from, ids[0]); err != nil {
+		return "", err
+	}
+
+	// An account was made by a person, but anything may be the name of one at a provider.
+	if _, ok := c.account(to); !ok {
+		if err := stored(ctx, data, to, ids[1]); err != nil {
+			return "", fmt.Errorf("%w: let them sign in first, if this is how they are called", err)
+		}
+	}
+
 	if err := data.Move(ctx, auditlog.Record{By: c.by}, ids[0], ids[1]); err != nil {
 		return "", fmt.Errorf("%s to %s: %w", from, to, err)
 	}
 
 	return fmt.Sprintf("%s has the conversations of %s now. Both have to sign in again; the keys of "+
 		"%s are revoked.", to, from, from), nil
+}
+
+// stored returns an error if nothing is stored of the person with the id.
+func stored(ctx context.Context, data *owndata.Data, who, id string) error {
+	there, err := data.Stored(ctx, id)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", who, err)
+	case !there:
+		return fmt.Errorf("nothing is stored of %s", who)
+	}
+
+	return nil
 }
 
 // account returns the name of the account of a person, or reports that another issuer knows them.

@@ -52,6 +52,32 @@ func New(
 	return &Data{st, frontend, sign, sessions, keys}
 }
 
+// Stored reports whether anything is stored of the person with the id, besides an account.
+func (d *Data) Stored(ctx context.Context, id string) (bool, error) {
+	sessions, err := d.sessions.List(ctx, id)
+	if err != nil || len(sessions) > 0 {
+		return err == nil, err
+	}
+
+	keys, err := d.keys.List(ctx, id)
+	if err != nil || len(keys) > 0 {
+		return err == nil, err
+	}
+
+	used, err := d.usage(ctx, id)
+	if err != nil || len(used) > 0 {
+		return err == nil, err
+	}
+
+	var page backendapi.ConversationPage
+	err = d.frontend.JSON(ctx, http.MethodGet, AllPath+"?limit=1", nil, &page, d.as(id))
+	if err != nil {
+		return false, fmt.Errorf("list conversations: %w", err)
+	}
+
+	return len(page.Conversations) > 0, nil
+}
+
 // Erase erases all that is stored of the person with the id, but for the account where there is
 // one, which goes last. What fails half-way can be done again. Whatever is stored by a person's id
 // is erased here. who is what the audit says of the one who asks.
@@ -127,9 +153,13 @@ func (d *Data) move(ctx context.Context, from, to string) error {
 func (d *Data) ask(
 	ctx context.Context, method, path, id string, body any,
 ) (*http.Response, error) {
+	return d.frontend.Do(ctx, method, path, body, d.as(id))
+}
+
+// as returns the header of a request in the name of the person with the id.
+func (d *Data) as(id string) http.Header {
 	token := d.sign(identity.Person{ID: id})
-	header := http.Header{"Authorization": {identity.Authorization(token)}}
-	return d.frontend.Do(ctx, method, path, body, header)
+	return http.Header{"Authorization": {identity.Authorization(token)}}
 }
 
 // Account is what is known of a person.
