@@ -26,6 +26,9 @@ const (
 	tries    = 5
 	tryPause = 500 * time.Millisecond
 
+	// maxTryPause bounds the time that ml may ask for.
+	maxTryPause = 5 * time.Second
+
 	// maxLine bounds a line of ml's answer in bytes.
 	maxLine = 4 << 20
 
@@ -230,12 +233,27 @@ func (s *service) ask(
 				return added(c)
 			})
 
-		var p *problem.Problem
-		lost := errors.Is(err, errCut) || errors.As(err, &p) && p.Type == problem.TypeDraining
-		if !lost || came || try == tries || !outage.Pause(ctx, tryPause) {
+		pause, again := repeats(err, try)
+		if !again || came || try == tries || !outage.Pause(ctx, pause) {
 			return done, err
 		}
 	}
+}
+
+// repeats reports whether ml is asked again after the error of a try, and after which time. A
+// question whose answer was cut may count for a moment more among its person's at once.
+func repeats(err error, try int) (pause time.Duration, again bool) {
+	var p *problem.Problem
+	switch {
+	case errors.Is(err, errCut):
+		return tryPause, true
+	case !errors.As(err, &p):
+		return 0, false
+	case p.Type == mlapi.TypeAtOnce && try > 1:
+		return min(max(tryPause, time.Duration(p.RetryAfter)*time.Second), maxTryPause), true
+	}
+
+	return tryPause, p.Type == problem.TypeDraining
 }
 
 // once asks ml once.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
@@ -107,5 +108,38 @@ func TestQuestionIsOne(t *testing.T) {
 	if len(ids) != 4 || ids[0] == "" || ids[0] != ids[1] || ids[2] != ids[3] ||
 		len(slices.Compact(slices.Clone(ids))) != 2 {
 		t.Errorf("ml was asked for %q", ids)
+	}
+}
+
+// TestAtOnceAgain: a question whose answer was cut is asked again also if ml still counts it among
+// those at once. The first time that is a refusal.
+func TestAtOnceAgain(t *testing.T) {
+	var mu sync.Mutex
+	tries := 0
+	i := start(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		tries++
+		switch tries {
+		case 1:
+			_, _ = io.WriteString(w, `{"queue":1}`+"\n") // and the answer is cut
+		case 2, 4:
+			p := problem.Typed(mlapi.TypeAtOnce, http.StatusTooManyRequests, "Too many.")
+			p.RetryAfter = 1
+			problem.Write(w, r, p)
+		default:
+			reply(said+done)(w, r)
+		}
+	})
+
+	begun := time.Now()
+	resp, body := i.post("/v1/chat/completions", ask)
+	if resp.StatusCode != http.StatusOK || tries != 3 || time.Since(begun) < 1500*time.Millisecond {
+		t.Errorf("%s after %d tries in %s: %s", resp.Status, tries, time.Since(begun), body)
+	}
+
+	resp, body = i.post("/v1/chat/completions", ask)
+	if resp.StatusCode != http.StatusTooManyRequests || tries != 4 {
+		t.Errorf("%s after %d tries: %s", resp.Status, tries, body)
 	}
 }
