@@ -35,7 +35,7 @@ const (
 	// hurry is how long an act waits that is done in any case.
 	hurry = 500 * time.Millisecond
 
-	// maxWaiting bounds the records that wait for Redis.
+	// maxWaiting bounds the records that wait for Redis, and those that wait for the writer.
 	maxWaiting = 8192
 
 	// closing bounds how long Close waits.

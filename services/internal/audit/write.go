@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,32 +46,33 @@ const (
 
 // run writes what waits until ctx is done, or stop is and nothing waits.
 func (r *Recorder) run(ctx context.Context, stop <-chan struct{}) {
-	var batch []*entry
+	var entries []*entry
 	pause := firstPause
 	for {
-		if len(batch) == 0 {
+		if len(entries) == 0 {
 			select {
 			case e := <-r.waiting:
-				batch = append(batch, e)
+				entries = append(entries, e)
 			case <-ctx.Done():
 				return
 			case <-stop:
 				select {
 				case e := <-r.waiting:
-					batch = append(batch, e)
+					entries = append(entries, e)
 				default:
 					return
 				}
 			}
 		}
 
-		batch = live(r.more(batch))
-		if len(batch) == 0 {
+		entries = r.more(entries)
+		if len(entries) == 0 {
 			continue
 		}
 
-		var err error
-		batch, err = r.write(ctx, batch)
+		n := min(len(entries), maxBatch)
+		again, err := r.write(ctx, entries[:n:n])
+		entries = slices.Concat(again, entries[n:])
 		if err == nil {
 			r.away.Answered()
 			r.long.Store(false)
@@ -80,7 +82,7 @@ func (r *Recorder) run(ctx context.Context, stop <-chan struct{}) {
 
 		r.long.Store(r.away.Failed(time.Now()) == impatience)
 		if !outage.Pause(ctx, pause) {
-			r.Log.Error("audit: records are lost", "count", len(batch)+len(r.waiting), "error", err)
+			r.Log.Error("audit: records are lost", "count", len(entries)+len(r.waiting), "error", err)
 			return
 		}
 
@@ -88,30 +90,26 @@ func (r *Recorder) run(ctx context.Context, stop <-chan struct{}) {
 	}
 }
 
-// more adds what waits to the batch.
-func (r *Recorder) more(batch []*entry) []*entry {
-	for len(batch) < maxBatch {
+// more adds what waits to the entries, of which those are dropped that nobody waits for any more:
+// while Redis is away these must not take the room of outcomes.
+func (r *Recorder) more(entries []*entry) []*entry {
+	entries = slices.DeleteFunc(entries, (*entry).dead)
+	for len(entries) < maxWaiting {
 		select {
 		case e := <-r.waiting:
-			batch = append(batch, e)
+			if !e.dead() {
+				entries = append(entries, e)
+			}
 		default:
-			return batch
+			return entries
 		}
 	}
 
-	return batch
+	return entries
 }
 
-// live returns the entries for which somebody waits, or whose act is done.
-func live(batch []*entry) []*entry {
-	out := batch[:0]
-	for _, e := range batch {
-		if e.must || !e.settled.Load() {
-			out = append(out, e)
-		}
-	}
-	return out
-}
+// dead reports whether whoever waited for the entry has given up, so that the act is not done.
+func (e *entry) dead() bool { return !e.must && e.settled.Load() }
 
 // write writes the batch, and returns the entries that have to be tried again after the error.
 func (r *Recorder) write(ctx context.Context, batch []*entry) ([]*entry, error) {
