@@ -5,8 +5,8 @@
 //	owner:<owner>:conversations   sorted set  the owner's conversation ids, by the time of their
 //	                                          last change (ms)
 //	owner:<owner>:usage           hash        the bytes of each conversation's messages by its id,
-//	                                          and their total; erased: the time (ms) until which
-//	                                          nothing new is stored, after an Erase
+//	                                          and their total
+//	owner:<owner>:erased          string      is there after an Erase, while nothing new is stored
 //	owner:<owner>:message:<key>   hash        of a message or a new conversation with an idempotency
 //	                                          key: its digest, answer (generation) and conversation,
 //	                                          and acknowledged once it was sent again

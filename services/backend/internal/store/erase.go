@@ -20,7 +20,7 @@ const eraseBatch = 200
 
 // Erase deletes all that is stored of the owner, and stops the answers being written, whose ids it
 // returns. From its beginning until erasedMark after its end it fails what would store something
-// new, with ErrErased; so long is a mark left that holds a time. The end of an answer that was
+// new, with ErrErased; so long is a mark left. The end of an answer that was
 // stopped, without its text, is left for deletedKept. What fails half-way can be done again.
 func (s *Store) Erase(ctx context.Context, owner string) (stopped []string, err error) {
 	remove := func(id string) error {

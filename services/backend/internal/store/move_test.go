@@ -74,7 +74,7 @@ func TestMove(t *testing.T) {
 		t.Errorf("the former owner asks: %v", err)
 	}
 	if left := redistest.Find(t, r, "owner:alice:"); !slices.Equal(left,
-		[]string{"owner:alice:usage"}) {
+		[]string{"owner:alice:erased"}) {
 		t.Errorf("left: %q", left)
 	}
 
@@ -122,7 +122,7 @@ func TestEraseCluster(t *testing.T) {
 
 	r := cluster.Nodes[cluster.Owner(t, "{alice}")].Client(t)
 	if left := redistest.Find(t, r, "{alice}:owner"); !slices.Equal(left,
-		[]string{"{alice}:owner:alice:usage"}) {
+		[]string{"{alice}:owner:alice:erased"}) {
 		t.Errorf("left: %q", left)
 	}
 }

@@ -58,16 +58,16 @@ local function remember(requests, key, life)
   redis.call('PEXPIRE', requests, life)
 end
 
+-- erased returns the key that is there for a time after an owner's data were erased. It is none of
+-- the account, which instances of the former version take for conversations throughout.
+local function erased(usage) return (usage:gsub('usage$', 'erased')) end
+
 -- room returns which bound of an owner further bytes, or one more conversation, would exceed: 'bytes',
 -- 'conversations' or nil. Conversations that have expired since, or were deleted by an instance
 -- that keeps no account, are taken out of it first. It returns 'erased' for an owner whose data are
 -- being erased.
 local function room(list, usage, now, ttl, bytes, max_bytes, conversations, max_conversations)
-  local erased = redis.call('HGET', usage, 'erased')
-  if erased then
-    if tonumber(erased) > now_ms() then return 'erased' end
-    redis.call('HDEL', usage, 'erased')
-  end
+  if redis.call('EXISTS', erased(usage)) == 1 then return 'erased' end
   local dead = ttl > 0 and tonumber(now) - ttl or 0
   if conversations > 0 then
     redis.call('ZREMRANGEBYSCORE', list, '-inf', '(' .. dead)
