@@ -215,3 +215,29 @@ func TestAuditUnwritten(t *testing.T) {
 		t.Errorf("signing out: %s", resp.Status)
 	}
 }
+
+// TestAuditErase holds that an erasure leaves a record of itself, with the pseudonym alone.
+func TestAuditErase(t *testing.T) {
+	town := newTown(t, auditing)
+	for _, name := range []string{"ada", "bob"} {
+		town.visitor("192.0.2.7").join(name, town.code("invite "+name+" --admin"))
+	}
+
+	town.user("--by=carol move ada bob")
+	town.user("--by=carol erase bob")
+	text, acts := town.records()
+	for _, want := range []string{"move intent", "move done", "erase intent", "erase done"} {
+		if !slices.Contains(acts, want) {
+			t.Errorf("%s is not among %q", want, acts)
+		}
+	}
+
+	if n := strings.Count(text, `"by":"carol"`); n != 4 {
+		t.Errorf("%d records say who asked:\n%s", n, text)
+	}
+	for _, name := range []string{"ada", "bob"} {
+		if strings.Contains(text, name) {
+			t.Errorf("%s is in the records:\n%s", name, text)
+		}
+	}
+}
