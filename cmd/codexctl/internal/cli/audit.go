@@ -248,11 +248,14 @@ func (g gate) auditLines(ctx context.Context, since string) ([]string, error) {
 			if err != nil {
 				return nil, err
 			}
-			if output == "" {
+
+			page := strings.FieldsFunc(output, func(r rune) bool { return r == '\n' })
+			lines = append(lines, page...)
+
+			// One more page would begin beyond what was recorded meanwhile.
+			if len(page) < pageSize {
 				break
 			}
-
-			lines = append(lines, strings.Split(output, "\n")...)
 		}
 	}
 

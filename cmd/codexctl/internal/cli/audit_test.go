@@ -1,10 +1,15 @@
 package cli
 
 import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 )
 
@@ -47,5 +52,58 @@ func TestAuditTable(t *testing.T) {
 
 	if err := writeAudit(&out, []string{"x"}, nil); err == nil {
 		t.Error("what is no record was printed")
+	}
+}
+
+// commands is a platform on which commands are run by a function.
+type commands struct {
+	platform
+	run func(command []string) (code int, output string)
+}
+
+func (c commands) Exec(
+	_ context.Context, _ running.Replica, command []string,
+) (code int, output string, err error) {
+	code, output = c.run(command)
+	return code, output, nil
+}
+
+// TestAuditLines: a gate records while its pages are read. No record is left out before one that is
+// returned.
+func TestAuditLines(t *testing.T) {
+	const first = pageSize + 10
+	var all []string
+	for n := range 3 * pageSize {
+		all = append(all, fmt.Sprint("record ", n))
+	}
+
+	recorded := all[:first]
+	g := gate{program: "/gate", platform: commands{run: func(command []string) (int, string) {
+		if command[2] == "days" {
+			return 0, "2026-11-25\n2026-11-26\n"
+		}
+		if command[3] == "2026-11-25" {
+			return 0, ""
+		}
+
+		from, err := strconv.Atoi(command[4])
+		if err != nil {
+			t.Error(err)
+		}
+
+		from = min(from, len(recorded))
+		page := recorded[from:min(from+pageSize, len(recorded))]
+		if len(page) < pageSize {
+			recorded = all
+		}
+		return 0, strings.Join(page, "\n") + "\n"
+	}}}
+
+	lines, err := g.auditLines(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(lines) < first || !slices.Equal(lines, all[:len(lines)]) {
+		t.Errorf("%d lines, which are not the first of all", len(lines))
 	}
 }
