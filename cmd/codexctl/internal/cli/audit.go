@@ -56,9 +56,27 @@ the services logged where codexcontinue:audit is {log: true}.`,
 	return c
 }
 
-func (a *App) audit(ctx context.Context, name string, o auditOptions) error {
+// check returns an error for options that mean nothing, or nothing together.
+func (o auditOptions) check() error {
 	if _, err := time.Parse(time.DateOnly, o.since); o.since != "" && err != nil {
 		return usageError{fmt.Errorf("--since %s is no day: write it like 2026-11-26", o.since)}
+	}
+
+	switch prints := o.since != "" || o.export != "" || o.json; {
+	case prints && (o.verify || o.against != ""):
+		return usageError{errors.New("--verify and --against check all records and give none out: " +
+			"leave out --since, --json and --export")}
+	case o.json && o.export != "":
+		return usageError{errors.New("--export writes the records to a file and --json prints " +
+			"them: leave out one")}
+	}
+
+	return nil
+}
+
+func (a *App) audit(ctx context.Context, name string, o auditOptions) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 
 	t, stack, err := a.load(name)

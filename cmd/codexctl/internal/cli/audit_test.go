@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,6 +53,33 @@ func TestAuditTable(t *testing.T) {
 
 	if err := writeAudit(&out, []string{"x"}, nil); err == nil {
 		t.Error("what is no record was printed")
+	}
+}
+
+// TestAuditOptions: what cannot be done together is refused, and nothing is left out silently.
+func TestAuditOptions(t *testing.T) {
+	for line, want := range map[string]string{
+		"--verify --export x":            "--verify and --against check all records",
+		"--verify --since 2026-11":       "--since 2026-11 is no day",
+		"--verify --json":                "--verify and --against check all records",
+		"--against x --export y":         "--verify and --against check all records",
+		"--against x --since 2026-11-26": "--verify and --against check all records",
+		"--export x --json":              "--export writes the records to a file",
+	} {
+		var stderr strings.Builder
+		args := append([]string{"audit", "-C", t.TempDir()}, strings.Fields(line)...)
+		code := Run(t.Context(), args, nil, nil, io.Discard, &stderr)
+		if code != exitUsage || !strings.Contains(stderr.String(), "error: "+want) {
+			t.Errorf("%s: exit code %d, %s", line, code, &stderr)
+		}
+	}
+
+	for _, o := range []auditOptions{
+		{verify: true, against: "x"}, {since: "2026-11-26", json: true}, {since: "2026-11-26", export: "x"},
+	} {
+		if err := o.check(); err != nil {
+			t.Errorf("%+v: %v", o, err)
+		}
 	}
 }
 
