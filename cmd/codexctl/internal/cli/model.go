@@ -102,7 +102,7 @@ func (a *App) importModel(ctx context.Context, stackName, from, name string) err
 	}
 
 	show := &modelProgress{out: a.err, now: a.now}
-	m, done, err := models.Open(from, name, show.tell)
+	m, done, err := models.Open(ctx, from, name, show.tell)
 	if err == nil {
 		err = a.putModel(ctx, t, stack, name, m, show)
 	}

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -184,7 +185,7 @@ func pack(t *testing.T, store string, compress bool) string {
 // beside their weights, and brings that by each way into others.
 func TestPut(t *testing.T) {
 	first := start(t)
-	m, done, err := Open(gguf(t, whole), "tiny", quiet)
+	m, done, err := Open(t.Context(), gguf(t, whole), "tiny", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +219,7 @@ func TestPut(t *testing.T) {
 	for _, from := range []string{
 		first.store, filepath.Dir(first.store), pack(t, first.store, false), pack(t, first.store, true),
 	} {
-		m, done, err := Open(from, "llama3", quiet)
+		m, done, err := Open(t.Context(), from, "llama3", quiet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -267,14 +268,14 @@ func TestRefused(t *testing.T) {
 		t.TempDir(): "is no folder of models",
 		"/nowhere":  "no such file",
 	} {
-		if _, _, err := Open(from, "llama3", quiet); err == nil ||
+		if _, _, err := Open(t.Context(), from, "llama3", quiet); err == nil ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", from, err, want)
 		}
 	}
 
 	s := start(t)
-	m, _, err := Open(gguf(t, whole), "tiny", quiet)
+	m, _, err := Open(t.Context(), gguf(t, whole), "tiny", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +284,7 @@ func TestRefused(t *testing.T) {
 	}
 
 	for _, from := range []string{s.store, pack(t, s.store, false)} {
-		_, _, err := Open(from, "llama3", quiet)
+		_, _, err := Open(t.Context(), from, "llama3", quiet)
 		if err == nil || !strings.HasSuffix(err.Error(), "has no llama3: it has tiny:latest") {
 			t.Errorf("%s: %v", from, err)
 		}
@@ -300,7 +301,7 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	changed, _, err := Open(s.store, "tiny", quiet)
+	changed, _, err := Open(t.Context(), s.store, "tiny", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,6 +314,50 @@ func TestRefused(t *testing.T) {
 
 	if list, err := other.client.List(t.Context()); err != nil || len(list.Models) > 0 {
 		t.Errorf("it has %v, %v", list, err)
+	}
+}
+
+// TestInterrupted: reading a large file ends with the context, and leaves no copy behind.
+func TestInterrupted(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(folder, "manifests"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(folder, "blobs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	weights, packed, temp := gguf(t, whole), pack(t, folder, true), t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	for _, from := range []string{weights, packed} {
+		_, done, err := Open(ctx, from, "tiny", quiet)
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", from, err)
+		}
+	}
+
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+
+	// What is downloaded is read again, for its digest.
+	digest := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("text")))
+	name, err := blobPath(digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, name+".part"), []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	err = Registry{}.blob(ctx, &url.URL{}, layer{Digest: digest, Size: 4}, folder, quiet)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("a download: %v", err)
 	}
 }
 
@@ -363,7 +408,7 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 func TestDownload(t *testing.T) {
 	s := start(t)
-	m, _, err := Open(gguf(t, whole), "tiny", quiet)
+	m, _, err := Open(t.Context(), gguf(t, whole), "tiny", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
