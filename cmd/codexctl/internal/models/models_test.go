@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -19,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/ollama/ollama/api"
@@ -314,6 +316,42 @@ func TestRefused(t *testing.T) {
 
 	if list, err := other.client.List(t.Context()); err != nil || len(list.Models) > 0 {
 		t.Errorf("it has %v, %v", list, err)
+	}
+}
+
+// TestChangedText: what goes into the request is what its digest says, as Ollama is not shown the
+// file.
+func TestChangedText(t *testing.T) {
+	const config = "{}"
+	texts := map[string]string{"template": "{{ .Prompt }}", "system": "Be brief.",
+		"license": "Take it.", "params": "{}", "messages": "[]"}
+	for changed, text := range texts {
+		fsys := fstest.MapFS{}
+		add := func(kind, content, is string) layer {
+			l := layer{"application/vnd.ollama.image." + kind,
+				fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(content))), int64(len(content))}
+			at, err := blobPath(l.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			fsys[at] = &fstest.MapFile{Data: []byte(is)}
+			return l
+		}
+
+		list := manifest{Config: add("config", config, config)}
+		list.Layers = []layer{add(changed, text, text+" ")}
+		listed, err := json.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		const name = "manifests/registry.ollama.ai/library/tiny/latest"
+		fsys[name] = &fstest.MapFile{Data: listed}
+		_, err = FromFolder(fsys, "there", "tiny")
+		if err == nil || !strings.Contains(err.Error(), ": has the digest sha256:") {
+			t.Errorf("%s: %v", changed, err)
+		}
 	}
 }
 
