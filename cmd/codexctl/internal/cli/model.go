@@ -45,8 +45,8 @@ networks. On an engine the stack may be up or not. On a cluster its Ollama has t
 		Use:   "import STACK FILE.gguf|DIR|ARCHIVE [--name NAME]",
 		Short: "Take the model from a file or folder of this machine",
 		Long: `Takes a GGUF file, or a folder of models as an Ollama keeps them in ~/.ollama/models,
-or a tar or tar.gz archive of such a folder. What Ollama has already is not sent again,
-so a second run goes on where an interrupted one stopped. Ollama checks the digests.`,
+or a tar or tar.gz archive of such a folder. Files that came whole are not sent again,
+one that was interrupted is. Ollama checks the digests of the weights.`,
 		Args: exactly(2, "name the stack and a file"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.importModel(c.Context(), args[0], args[1], name)
@@ -204,7 +204,7 @@ func (a *App) putModel(
 
 	if ctx.Err() != nil {
 		show.clear()
-		return errors.New("interrupted: what was sent stays, the same command goes on from there")
+		return errors.New("interrupted: files that came whole are not sent again")
 	}
 
 	return err
