@@ -13,7 +13,7 @@ func (r Report) Markdown() string {
 		"supports each technical safeguard,\nand what is left to whoever operates it. It is no " +
 		"judgement of whether the rule is met.\n\n" +
 		"Rules are those of docs/policy.md, asked about the plan. One that asks less of this stack " +
-		"than of others\ndoes not apply here, and supports nothing. Fields are variables of the " +
+		"than of others does\nnot apply here, and supports nothing. Fields are variables of the " +
 		"services. Tests are run by CI.\n")
 
 	for _, item := range r.Items {

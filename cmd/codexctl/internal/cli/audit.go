@@ -63,8 +63,8 @@ func (o auditOptions) check() error {
 
 	switch prints := o.since != "" || o.export != "" || o.json; {
 	case prints && (o.verify || o.against != ""):
-		return usageError{errors.New("--verify and --against check all records and give none out: " +
-			"leave out --since, --json and --export")}
+		return usageError{errors.New("--verify and --against check all records and give none " +
+			"out: leave out --since, --json and --export")}
 	case o.json && o.export != "":
 		return usageError{errors.New("--export writes the records to a file and --json prints " +
 			"them: leave out one")}

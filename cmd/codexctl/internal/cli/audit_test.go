@@ -75,7 +75,9 @@ func TestAuditOptions(t *testing.T) {
 	}
 
 	for _, o := range []auditOptions{
-		{verify: true, against: "x"}, {since: "2026-11-26", json: true}, {since: "2026-11-26", export: "x"},
+		{verify: true, against: "x"},
+		{since: "2026-11-26", json: true},
+		{since: "2026-11-26", export: "x"},
 	} {
 		if err := o.check(); err != nil {
 			t.Errorf("%+v: %v", o, err)
