@@ -84,8 +84,9 @@ var standard = []struct {
 	Item: Item{
 		Section: "164.312(b)", Title: "Audit controls",
 		Operator: "Collect the containers' logs and the engine's or cluster's own audit log. Read " +
-			"them and the records of `codexctl audit`, and export those for as long as they are " +
-			"to be kept.",
+			"them and the records of `codexctl audit`. Those are dropped after six years, or " +
+			"codexcontinue:audit.retention: export what is to be kept for longer. Drop them in a " +
+			"Redis that you run yourself.",
 	},
 	claims: []claim{
 		rule("bounded-log", "keeps logs from filling the disk"),
@@ -95,6 +96,8 @@ var standard = []struct {
 		test(gate, "TestAudit", "it is recorded who signs in and who does not, and what admins do"),
 		test(api, "TestAudit", "it is recorded who asks, stops, deletes and exports, without what"),
 		test(records, "TestAppendOnly", "no service can change or remove a record"),
+		test(stack, "TestRedisRetention",
+			"records are dropped when their retention is over, by no service"),
 		test(gate, "TestAuditTampered", "a record that was changed or taken out is found"),
 	},
 }, {
