@@ -1,8 +1,7 @@
 package evidence
 
 import (
-	"time"
-
+	"github.com/codexcontinue/codexcontinue/infra/policy"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -19,10 +18,6 @@ const (
 	endToEnd = "test/e2e"
 )
 
-// longestIdle is how long a session may last without use where records of patients are read. The
-// standard names no time.
-const longestIdle = 15 * time.Minute
-
 // standard is the technical safeguards, in their order: https://www.ecfr.gov/current/title-45/
 // section-164.312.
 var standard = []struct {
@@ -35,7 +30,8 @@ var standard = []struct {
 			"machine, the engine and the cluster's API to few: who administers them reads everything.",
 	},
 	claims: []claim{
-		rule("sign-in", "lets in nobody whom it does not know"),
+		field(stacks.Gate, "SIGN_IN", "it lets in nobody whom it does not know",
+			one(gateenv.Accounts, gateenv.OIDC)),
 		rule("public-port", "has one way in, the edge"),
 		rule("isolation", "keeps the services on networks without a way out"),
 		rule("redis-password", "keeps what people wrote behind a password"),
@@ -74,7 +70,7 @@ var standard = []struct {
 	},
 	claims: []claim{
 		field(stacks.Gate, "SESSION_IDLE", "a session ends after this time without use",
-			within(longestIdle)),
+			within(policy.LongestIdle)),
 		test(session, "TestIdle", "a session without use ends"),
 		test(gate, "TestIdleStream", "an answer that is being read is no use, and is cut off"),
 	},
@@ -114,7 +110,7 @@ var standard = []struct {
 		rule("single-writer", "lets one server at a time write to a volume"),
 		rule("read-only-root", "lets no container change its own program"),
 		field(stacks.Backend, "CONVERSATION_TTL", "conversations end after this time without use",
-			within(366*24*time.Hour)),
+			within(policy.LongestKept)),
 		test(api, "TestOutageLongerThanALease", "an answer goes on after Redis was away"),
 		test(endToEnd, "TestLoad", "no acknowledged message is lost while services are killed"),
 	},
