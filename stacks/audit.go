@@ -3,6 +3,7 @@ package stacks
 import (
 	"fmt"
 	"path"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
@@ -12,10 +13,16 @@ import (
 type AuditSettings struct {
 	// Log has the services write each record to their logs as well.
 	Log bool
+
+	// Retention is how long records are kept at least; 0 keeps what the stack says.
+	Retention time.Duration
 }
 
 // auditKey is the file with the key of the records' MACs, and what it is derived for.
 const auditKey = "audit-key"
+
+// The audit is kept in whole days.
+const day = 24 * time.Hour
 
 func (s *Settings) decodeAudit(v string) error {
 	if v == "{}" {
@@ -23,8 +30,19 @@ func (s *Settings) decodeAudit(v string) error {
 	}
 
 	log := new(bool)
-	err := object(fields{"log": boolean(&log)})(v)
-	s.Audit = &AuditSettings{Log: *log}
+	s.Audit = &AuditSettings{}
+	err := object(fields{
+		"log": boolean(&log),
+		"retention": func(v string) error {
+			d, err := time.ParseDuration(v)
+			if err != nil || d < day {
+				return fmt.Errorf("%q is no duration of a day or more: write it like 9600h", v)
+			}
+			s.Audit.Retention = d
+			return nil
+		},
+	})(v)
+	s.Audit.Log = *log
 	return err
 }
 
@@ -35,14 +53,28 @@ func (s *Stack) Audited() bool {
 }
 
 // applyAudit has the services record who does what, where people sign in. The key of the records is
-// derived from the password of Redis, if there is one.
+// derived from the password of Redis, if there is one. Old records are dropped in the stack's own
+// Redis, where that asks for passwords.
 func (s *Stack) applyAudit(v *AuditSettings) error {
+	drops := s.Service(Redis) != nil && s.hasPassword()
+	if !s.Audited() || !drops {
+		s.AuditRetention = 0
+	}
+
 	if !s.Audited() {
 		if v != nil {
 			return fmt.Errorf("%s:audit: is set, and nobody signs in to this stack, so there is "+
 				"nobody to record: set signIn, or remove the key", Project)
 		}
 		return nil
+	}
+
+	if v != nil && v.Retention != 0 {
+		if !drops {
+			return fmt.Errorf("%s:audit.retention: is set, and nothing drops records here: that "+
+				"does the stack's own Redis where it asks for a password; remove the key", Project)
+		}
+		s.AuditRetention = v.Retention
 	}
 
 	for i := range s.Services {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -60,10 +61,13 @@ func TestAudit(t *testing.T) {
 
 func TestAuditSettings(t *testing.T) {
 	for value, want := range map[string]string{
-		`{"log": true}`:  "",
-		`{"log": "yes"}`: "codexcontinue:audit.log: must be true or false",
-		`{"logs": true}`: "codexcontinue:audit.logs: unknown key: did you mean log?",
-		"on":             "codexcontinue:audit: must be an object",
+		`{"log": true}`:                     "",
+		`{"log": true, "retention": "24h"}`: "",
+		`{"retention": "23h59m"}`:           "codexcontinue:audit.retention: \"23h59m\" is no duration",
+		`{"retention": "400 days"}`:         "codexcontinue:audit.retention: \"400 days\" is no duration",
+		`{"log": "yes"}`:                    "codexcontinue:audit.log: must be true or false",
+		`{"logs": true}`:                    "codexcontinue:audit.logs: unknown key: did you mean log?",
+		"on":                                "codexcontinue:audit: must be an object",
 	} {
 		s, err := stacks.DecodeSettings(map[string]string{"audit": value}, nil)
 		if want == "" && (err != nil || !s.Audit.Log) {
@@ -77,5 +81,59 @@ func TestAuditSettings(t *testing.T) {
 	_, err := stacks.Load("dev", stacks.Settings{Audit: &stacks.AuditSettings{}}, checkout())
 	if err == nil || !strings.Contains(err.Error(), "codexcontinue:audit: is set, and nobody") {
 		t.Errorf("an audit of nobody: %v", err)
+	}
+}
+
+// TestAuditRetention holds how long records are kept, and that nobody is told a time that nothing
+// holds to.
+func TestAuditRetention(t *testing.T) {
+	accounts := &stacks.SignInSettings{Accounts: true}
+	week := &stacks.AuditSettings{Retention: 7 * 24 * time.Hour}
+	another := &stacks.RedisSettings{URL: "redis://redis.example.com:6379/0"}
+	for name, tt := range map[string]struct {
+		stack    string
+		settings stacks.Settings
+		want     []string // what follows the configuration in Redis' command
+		refused  bool
+	}{
+		"prod":          {"prod", stacks.Settings{SignIn: accounts}, []string{"34560000"}, false},
+		"six years":     {"healthcare", stacks.Settings{}, []string{"189388800"}, false},
+		"a week":        {"healthcare", stacks.Settings{Audit: week}, []string{"604800"}, false},
+		"nobody":        {"prod", stacks.Settings{}, nil, false},
+		"another Redis": {"healthcare", stacks.Settings{Redis: another}, nil, false},
+		"no password": {
+			"dev", stacks.Settings{SignIn: accounts},
+			[]string{"--include", "/etc/redis/users.conf"}, false,
+		},
+
+		"a week without a password": {
+			"dev", stacks.Settings{SignIn: accounts, Audit: week}, nil, true,
+		},
+		"a week in another Redis": {
+			"healthcare", stacks.Settings{Redis: another, Audit: week}, nil, true,
+		},
+	} {
+		tt.settings.AssumeSecrets = true
+		stack, err := stacks.Load(tt.stack, tt.settings, checkout())
+		if tt.refused {
+			const want = "codexcontinue:audit.retention: is set, and nothing drops records here"
+			if err == nil || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+
+		var got []string
+		if r := stack.Service(stacks.Redis); r != nil {
+			at := slices.Index(r.Command, "/etc/redis/redis.conf")
+			got = r.Command[at+1:]
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: Redis is told %q", name, got)
+		}
 	}
 }

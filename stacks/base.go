@@ -95,6 +95,8 @@ func base(name string) Stack {
 			{Name: OllamaData, Size: 50 * GiB, PerReplica: true}},
 		Model:    Model{Name: "codexcontinue", Modelfile: "modelfiles/codexcontinue/Modelfile"},
 		Services: append(services, redis(), ollama()),
+
+		AuditRetention: 400 * day,
 	}
 }
 

@@ -22,6 +22,10 @@ func healthcare(s *Stack, c Checkout) {
 		s.Services[i].Networks = []string{privateNetwork}
 	}
 
+	// Six years, two leap days included, as 45 CFR 164.316(b)(2)(i) has it of records of what was
+	// done.
+	s.AuditRetention = (6*365 + 2) * day
+
 	edge := s.Service(Edge)
 	edge.Networks = []string{MainNetwork, privateNetwork}
 	ollama := s.Service(Ollama)

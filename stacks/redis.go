@@ -136,7 +136,8 @@ func (s *Stack) nameRedisUsers() {
 // Where it asks for passwords it gets their hashes alone, so none can be read from its container,
 // and a password that was replaced is taken for a while (formerPassword). The default user is off
 // then. It keeps its rights for the start script, which lets it in for as long after an update from
-// a version in which all signed in as that user.
+// a version in which all signed in as that user. The script also drops old records of the audit, by
+// a user that no service is.
 func (s *Stack) finishRedis() error {
 	r := s.Service(Redis)
 	if r == nil {
@@ -161,6 +162,10 @@ func (s *Stack) finishRedis() error {
 		r.Command = []string{
 			"sh", redisStart, auth, "/data/passwords",
 			strconv.Itoa(int(formerPassword / time.Second)), redisConfig,
+		}
+		if s.AuditRetention != 0 {
+			seconds := int64(s.AuditRetention / time.Second)
+			r.Command = append(r.Command, strconv.FormatInt(seconds, 10))
 		}
 	} else if users != "" {
 		r.Files = append(r.Files, File{Path: redisUsers, Content: users})

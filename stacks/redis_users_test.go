@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +35,9 @@ func (s *passwordServer) startStack(stack stacks.Stack, secret string) {
 	words := strings.Fields(strings.ReplaceAll(command, "/data/", s.dir+"/"))
 	s.cmd = exec.Command(words[0], words[1:]...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// As in start: programs beside the data are first.
+	s.cmd.Env = append(os.Environ(), "PATH="+s.dir+":"+os.Getenv("PATH"))
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -204,6 +208,19 @@ func TestRedisUsersUse(t *testing.T) {
 	}
 }
 
+// redisPasswords returns the passwords of the stack's services, by their names.
+func redisPasswords(stack stacks.Stack, secret string) map[string]string {
+	passwords := map[string]string{}
+	for _, svc := range stack.Services {
+		if c, ok := svc.Contract.(contract.RedisUser); ok {
+			passwords[svc.Name] = svc.Files[slices.IndexFunc(svc.Files, func(f stacks.File) bool {
+				return f.Path == c.RedisVariables().RedisPasswordFile
+			})].Text(secret)
+		}
+	}
+	return passwords
+}
+
 // TestRedisPasswords holds that each service of prod signs in with its own password, as itself, and
 // that no other opens anything: not the config's either.
 func TestRedisPasswords(t *testing.T) {
@@ -212,14 +229,8 @@ func TestRedisPasswords(t *testing.T) {
 	s := newPasswordServer(t)
 	s.startStack(stack, secret)
 
-	passwords := map[string]string{"the config": secret, "nobody": ""}
-	for _, svc := range stack.Services {
-		if c, ok := svc.Contract.(contract.RedisUser); ok {
-			passwords[svc.Name] = svc.Files[slices.IndexFunc(svc.Files, func(f stacks.File) bool {
-				return f.Path == c.RedisVariables().RedisPasswordFile
-			})].Text(secret + "\n")
-		}
-	}
+	passwords := redisPasswords(stack, secret+"\n")
+	passwords["the config"], passwords["nobody"] = secret, ""
 
 	if len(slices.Compact(slices.Sorted(maps.Values(passwords)))) != 5 {
 		t.Errorf("some passwords are the same")

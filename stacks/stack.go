@@ -96,6 +96,10 @@ type Stack struct {
 	// other machines can pull them. It is empty if they stay where they are built.
 	Registry string
 
+	// AuditRetention is how long records of the audit are kept at least. It is 0 if nothing drops
+	// them, or nothing is recorded.
+	AuditRetention time.Duration
+
 	// Waivers let single violations of the policy pass.
 	Waivers []Waiver
 }

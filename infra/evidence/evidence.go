@@ -39,10 +39,13 @@ type Support struct {
 	// What says what it does for the item.
 	What string `json:"what"`
 
-	// Value is that of a field. Holds reports whether the rule is kept, or the field has a value
-	// that supports the item; a test's result is CI's to show.
+	// Value is that of a field. Holds reports whether the plan keeps all that the rule asks of any
+	// stack, or the field has a value that supports the item; a test's result is CI's to show.
 	Value string `json:"value,omitempty"`
 	Holds bool   `json:"holds"`
+
+	// Exempt reports whether the rule is kept only as it does not ask that of this stack.
+	Exempt bool `json:"exempt,omitempty"`
 }
 
 // Item is an item of the standard, with what supports it.
@@ -88,12 +91,17 @@ func Of(in policy.Input, now time.Time) (Report, error) {
 		return Report{}, err
 	}
 
+	strict, err := policy.Check(in.Strict(), now)
+	if err != nil {
+		return Report{}, err
+	}
+
 	r := Report{Stack: in.View.Stack, Target: in.Target}
 	for _, item := range standard {
 		out := item.Item
 		out.Supports = nil
 		for _, s := range item.claims {
-			out.Supports = append(out.Supports, s.of(in.View, checked))
+			out.Supports = append(out.Supports, s.of(in.View, checked, strict))
 		}
 
 		r.Items = append(r.Items, out)
@@ -111,15 +119,13 @@ type claim struct {
 	wants             func(value string) bool
 }
 
-func (c claim) of(view workload.View, checked policy.Report) Support {
+// of returns what the claim is in a stack, whose plan was checked as it is and as a strict one.
+func (c claim) of(view workload.View, checked, strict policy.Report) Support {
 	s := c.Support
 	switch s.Kind {
 	case Rule:
-		// A waived violation is one, whatever its reason.
-		s.Holds = !slices.ContainsFunc(checked.Violations,
-			func(v policy.Violation) bool { return v.Rule == s.Name }) &&
-			!slices.ContainsFunc(checked.Waived,
-				func(w policy.Waived) bool { return w.Rule == s.Name })
+		s.Holds = keeps(strict, s.Name)
+		s.Exempt = !s.Holds && keeps(checked, s.Name)
 	case Field:
 		s.Value = variable(view, c.service, c.variable)
 		s.Holds = s.Value != "" && c.wants(s.Value)
@@ -128,6 +134,14 @@ func (c claim) of(view workload.View, checked policy.Report) Support {
 	}
 
 	return s
+}
+
+// keeps reports whether the rule found nothing. A waived violation is one, whatever its reason.
+func keeps(r policy.Report, rule string) bool {
+	return !slices.ContainsFunc(r.Violations,
+		func(v policy.Violation) bool { return v.Rule == rule }) &&
+		!slices.ContainsFunc(r.Waived,
+			func(w policy.Waived) bool { return w.Rule == rule })
 }
 
 // variable returns the value that all containers of the service have, or "".
@@ -176,8 +190,5 @@ func one(of ...string) func(string) bool {
 
 // within returns a function that reports whether a value is a duration of at most that.
 func within(most time.Duration) func(string) bool {
-	return func(v string) bool {
-		d, err := time.ParseDuration(v)
-		return err == nil && d > 0 && d <= most
-	}
+	return func(v string) bool { return policy.Within(v, most) }
 }

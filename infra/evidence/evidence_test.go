@@ -115,6 +115,42 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+// TestExempt holds that a rule supports nothing where it asks nothing of the stack.
+func TestExempt(t *testing.T) {
+	prod, dev := planned(t, "prod", stacks.Docker), planned(t, "dev", stacks.Docker)
+	proxied := planned(t, "healthcare", stacks.Docker)
+	proxied.Stack.TrustedProxies = []string{"192.0.2.1/32"}
+	proxied.Exposed = []workload.Exposure{{Service: stacks.Edge, How: "port", Address: "0.0.0.0"}}
+
+	for _, test := range []struct {
+		name string
+		in   policy.Input
+		want []string
+	}{
+		{"prod", prod, []string{"isolation", "cloud-models"}},
+		{"dev", dev, []string{"isolation", "cloud-models", "public-port", "redis-password"}},
+		{"healthcare behind a gateway", proxied, []string{"edge-tls"}},
+	} {
+		r, err := evidence.Of(test.in, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		missing := r.Missing()
+		for _, name := range test.want {
+			if !slices.ContainsFunc(missing, func(s evidence.Support) bool {
+				return s.Name == name && s.Exempt
+			}) {
+				t.Errorf("%s: %s is not missed in %+v", test.name, name, missing)
+			}
+		}
+
+		if !strings.Contains(r.Markdown(), "| **does not apply here** |") {
+			t.Errorf("%s: the page does not show it", test.name)
+		}
+	}
+}
+
 // TestNamed holds that each rule and test that the page names is there.
 func TestNamed(t *testing.T) {
 	rules := map[string]bool{}

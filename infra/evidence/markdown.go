@@ -12,7 +12,8 @@ func (r Report) Markdown() string {
 	b.WriteString("Made from the code by `codexctl evidence " + r.Stack + "`: what of the stack " +
 		"supports each technical safeguard,\nand what is left to whoever operates it. It is no " +
 		"judgement of whether the rule is met.\n\n" +
-		"Rules are those of docs/policy.md, asked about the plan. Fields are variables of the " +
+		"Rules are those of docs/policy.md, asked about the plan. One that asks less of this stack " +
+		"than of others does\nnot apply here, and supports nothing. Fields are variables of the " +
 		"services. Tests are run by CI.\n")
 
 	for _, item := range r.Items {
@@ -45,6 +46,8 @@ func (s Support) state() string {
 		return "run by CI"
 	case s.Kind == Rule && s.Holds:
 		return "kept"
+	case s.Exempt:
+		return "**does not apply here**"
 	case s.Kind == Rule:
 		return "**not kept**"
 	case s.Value == "":

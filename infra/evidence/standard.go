@@ -1,8 +1,7 @@
 package evidence
 
 import (
-	"time"
-
+	"github.com/codexcontinue/codexcontinue/infra/policy"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -19,10 +18,6 @@ const (
 	endToEnd = "test/e2e"
 )
 
-// longestIdle is how long a session may last without use where records of patients are read. The
-// standard names no time.
-const longestIdle = 15 * time.Minute
-
 // standard is the technical safeguards, in their order: https://www.ecfr.gov/current/title-45/
 // section-164.312.
 var standard = []struct {
@@ -35,7 +30,8 @@ var standard = []struct {
 			"machine, the engine and the cluster's API to few: who administers them reads everything.",
 	},
 	claims: []claim{
-		rule("sign-in", "lets in nobody whom it does not know"),
+		field(stacks.Gate, "SIGN_IN", "it lets in nobody whom it does not know",
+			one(gateenv.Accounts, gateenv.OIDC)),
 		rule("public-port", "has one way in, the edge"),
 		rule("isolation", "keeps the services on networks without a way out"),
 		rule("redis-password", "keeps what people wrote behind a password"),
@@ -74,7 +70,7 @@ var standard = []struct {
 	},
 	claims: []claim{
 		field(stacks.Gate, "SESSION_IDLE", "a session ends after this time without use",
-			within(longestIdle)),
+			within(policy.LongestIdle)),
 		test(session, "TestIdle", "a session without use ends"),
 		test(gate, "TestIdleStream", "an answer that is being read is no use, and is cut off"),
 	},
@@ -88,8 +84,9 @@ var standard = []struct {
 	Item: Item{
 		Section: "164.312(b)", Title: "Audit controls",
 		Operator: "Collect the containers' logs and the engine's or cluster's own audit log. Read " +
-			"them and the records of `codexctl audit`, and export those for as long as they are " +
-			"to be kept.",
+			"them and the records of `codexctl audit`. Those are dropped after six years, or " +
+			"codexcontinue:audit.retention: export what is to be kept for longer. Drop them in a " +
+			"Redis that you run yourself.",
 	},
 	claims: []claim{
 		rule("bounded-log", "keeps logs from filling the disk"),
@@ -99,6 +96,8 @@ var standard = []struct {
 		test(gate, "TestAudit", "it is recorded who signs in and who does not, and what admins do"),
 		test(api, "TestAudit", "it is recorded who asks, stops, deletes and exports, without what"),
 		test(records, "TestAppendOnly", "no service can change or remove a record"),
+		test(stack, "TestRedisRetention",
+			"records are dropped when their retention is over, by no service"),
 		test(gate, "TestAuditTampered", "a record that was changed or taken out is found"),
 	},
 }, {
@@ -111,7 +110,7 @@ var standard = []struct {
 		rule("single-writer", "lets one server at a time write to a volume"),
 		rule("read-only-root", "lets no container change its own program"),
 		field(stacks.Backend, "CONVERSATION_TTL", "conversations end after this time without use",
-			within(366*24*time.Hour)),
+			within(policy.LongestKept)),
 		test(api, "TestOutageLongerThanALease", "an answer goes on after Redis was away"),
 		test(endToEnd, "TestLoad", "no acknowledged message is lost while services are killed"),
 	},

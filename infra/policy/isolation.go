@@ -49,10 +49,10 @@ var isolationRules = []Rule{{
 		case stacks.Gate:
 			return append(
 				when(!signsIn(c.workload), "lets in people without sign-in"),
-				when(!within(c.Env["SESSION_IDLE"], longestIdle),
-					"keeps a session without use for longer than %s", longestIdle)...)
+				when(!Within(c.Env["SESSION_IDLE"], LongestIdle),
+					"keeps a session without use for longer than %s", LongestIdle)...)
 		case stacks.Backend:
-			return when(!within(c.Env["CONVERSATION_TTL"], longestKept),
+			return when(!Within(c.Env["CONVERSATION_TTL"], LongestKept),
 				"keeps conversations for longer than a year")
 		}
 
@@ -60,14 +60,15 @@ var isolationRules = []Rule{{
 	}),
 }}
 
-// How long a healthcare stack may keep a session without use, and a conversation.
+// How long a healthcare stack may keep a session without use, and a conversation. The law names no
+// time.
 const (
-	longestIdle = 15 * time.Minute
-	longestKept = 366 * 24 * time.Hour
+	LongestIdle = 15 * time.Minute
+	LongestKept = 366 * 24 * time.Hour
 )
 
-// within reports whether the value is a duration of at most that.
-func within(value string, most time.Duration) bool {
+// Within reports whether the value is a duration of at most that.
+func Within(value string, most time.Duration) bool {
 	d, err := time.ParseDuration(value)
 	return err == nil && d > 0 && d <= most
 }

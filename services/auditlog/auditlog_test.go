@@ -52,7 +52,7 @@ func TestChain(t *testing.T) {
 	}{
 		"as written":         {key, all, "6 records, 1 to 6", false},
 		"none":               {key, nil, "no records", false},
-		"the oldest dropped": {key, all[2:], "4 records, 3 to 6", false},
+		"the oldest dropped": {key, all[2:], "from record 3, of 2026-11-26, on", false},
 		"without a key":      {auditlog.Key{}, plain, "has no key", false},
 
 		"a word changed": {key, slices.Concat(all[:2],
@@ -65,6 +65,8 @@ func TestChain(t *testing.T) {
 			"record 3,", true},
 		"the MAC changed": {key, slices.Concat(all[:2],
 			[]string{strings.Replace(all[2], `"mac":"`, `"mac":"x`, 1)}, all[3:]), "record 3,", true},
+		"one lost after the oldest were dropped": {key, slices.Concat(all[2:4], all[5:]),
+			"record 5: it is lost", true},
 		"one lost":      {key, slices.Concat(all[:2], all[3:]), "record 3: it is lost", true},
 		"two exchanged": {key, []string{all[0], all[2], all[1], all[3]}, "record 2: it is lost", true},
 		"one twice":     {key, slices.Concat(all[:3], all[2:]), "record 3,", true},

@@ -20,7 +20,7 @@ type Chain struct {
 	since, until time.Time // of the others
 }
 
-// NewChain returns the check of lines that the key signs.
+// NewChain returns the check of lines that the key signs. Any record may be the first.
 func NewChain(key Key) *Chain { return &Chain{key: key} }
 
 // NewUnkeyed returns a check of what can be seen without the key: that the lines follow each other.
@@ -94,6 +94,12 @@ func (c *Chain) End() (string, error) {
 
 	said := fmt.Sprintf("%d records, %d to %d, are as they were written: %s to %s.", c.count,
 		c.first.Number, c.last.Number, stamp(c.first), stamp(c.last))
+	if c.first.Number > 1 {
+		said += fmt.Sprintf("\nThe chain can be checked from record %d, of %s, on. Days before that "+
+			"are gone, as they are when their retention is over; whether somebody took them sooner "+
+			"the rest does not tell.", c.first.Number, c.first.Time.UTC().Format(time.DateOnly))
+	}
+
 	if c.others > 0 {
 		said += fmt.Sprintf("\n%d of them, from %s to %s, have the MAC of another key, and are "+
 			"sealed by the records after them: redisPassword was changed.", c.others,

@@ -152,6 +152,48 @@ func TestAuditTampered(t *testing.T) {
 	}
 }
 
+// TestAuditRetention checks a chain of which whole days are gone.
+func TestAuditRetention(t *testing.T) {
+	town := newTown(t, auditing)
+	redis, ctx := town.redis.Client(t), t.Context()
+	const key = "{audit}:days"
+	days := []string{"2026-01-01", "2026-01-02", "2026-01-03"}
+	for i, day := range days { // what is written today becomes that day's
+		if _, err := town.audit("configuration", "carol", fmt.Sprint(i), "x"); err != nil {
+			t.Fatal(err)
+		}
+
+		today := redis.LIndex(ctx, key, -1).Val()
+		if err := redis.LSet(ctx, key, -1, day).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := redis.Rename(ctx, "{audit}:"+today, "{audit}:"+day).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	for _, tt := range []struct {
+		kept []string
+		want string
+	}{
+		{days, "3 records, 1 to 3"},
+		{days[1:], "from record 2,"},
+		{days[2:], "from record 3,"},
+		{[]string{days[0], days[2]}, "record 2: it is lost"},
+	} {
+		redis.Del(ctx, key)
+		for _, day := range tt.kept {
+			redis.RPush(ctx, key, day)
+		}
+
+		said, err := town.audit("verify")
+		lost := strings.Contains(tt.want, "lost")
+		if (err != nil) != lost || !strings.Contains(said+fmt.Sprint(err), tt.want) {
+			t.Errorf("of %q: %s, %v", tt.kept, said, err)
+		}
+	}
+}
+
 // TestAuditUnwritten holds that nobody comes in who cannot be recorded, and that people can leave.
 func TestAuditUnwritten(t *testing.T) {
 	town := newTown(t, auditing)

@@ -1,16 +1,17 @@
 #!/bin/sh
 # Starts a Redis whose users have passwords, and takes the previous ones for a while: clients that
-# were given those stay until they have finished what they are doing.
+# were given those stay until they have finished what they are doing. Drops old days of the audit.
 #
-#   start.sh USERS STATE SECONDS CONFIG
+#   start.sh USERS STATE SECONDS CONFIG [RETENTION]
 #
 # USERS is a file with a line `user NAME reset on #SHA256 ...` for each user, and one of the default
 # user, `user default reset ...`, who is off. STATE is a file of this script's own that outlives the
 # container: "none UNTIL CURRENT / PREVIOUS", a Unix time and two lists of NAME#SHA256. SECONDS is
-# how long the previous passwords are taken.
+# how long the previous passwords are taken, and RETENTION how many the audit's records are kept; 0
+# is for ever.
 # Passwords appear here as hashes only, and never in a list of processes.
 set -eu
-users=$1 state=$2 seconds=$3 config=$4
+users=$1 state=$2 seconds=$3 config=$4 retention=${5:-0}
 
 now=$(date +%s)
 hashes=$(sed -n 's/^user \([^ ]*\) reset on \(#[0-9a-f]\{64\}\) .*/\1\2/p' "$users" | tr '\n' ' ')
@@ -37,32 +38,60 @@ left=$((until - now))
 if [ "$left" -gt "$seconds" ]; then
 	left=$seconds # the clock went back
 fi
-if [ -z "$previous" ] || [ "$left" -le 0 ]; then
-	exec redis-server "$config" - <"$users"
-fi
 
-both=''
-for hash in $previous; do
-	both="${both}s/^user ${hash%#*} reset/& on #${hash#*#}/;"
-done
-
-# A user of its own takes the old passwords away. That user's password is in this process alone.
+# What is to be done later is done by users of its own. Their password is in this process alone.
 sha256() { sha256sum | cut -d' ' -f1; }
 key=$(head -c 32 /dev/urandom | sha256)
-(
-	rotation() { REDISCLI_AUTH=$key redis-cli -e --no-auth-warning --user rotation; }
-	sleep "$left"
-	tries=0 # it may still be loading its data
-	until {
-		echo 'acl setuser default reset'
-		sed -n 's/^user \([^ ]*\) reset on \(#[0-9a-f]*\) .*/acl setuser \1 resetpass \2/p' "$users"
-	} | rotation || [ "$tries" -ge 600 ]; do
-		tries=$((tries + 1))
-		sleep 1
+password="#$(printf %s "$key" | sha256)"
+as() { REDISCLI_AUTH=$key redis-cli -e --no-auth-warning --user "$@"; }
+
+# One takes the old passwords away.
+both='' rotation_user=''
+if [ -n "$previous" ] && [ "$left" -gt 0 ]; then
+	for hash in $previous; do
+		both="${both}s/^user ${hash%#*} reset/& on #${hash#*#}/;"
 	done
-	echo 'acl deluser rotation' | rotation
-) >/dev/null 2>&1 &
+
+	rotation_user="user rotation reset on $password +acl|setuser +acl|deluser"
+	(
+		sleep "$left"
+		tries=0 # it may still be loading its data
+		until {
+			echo 'acl setuser default reset'
+			sed -n 's/^user \([^ ]*\) reset on \(#[0-9a-f]*\) .*/acl setuser \1 resetpass \2/p' "$users"
+		} | as rotation || [ "$tries" -ge 600 ]; do
+			tries=$((tries + 1))
+			sleep 1
+		done
+		echo 'acl deluser rotation' | as rotation
+	) >/dev/null 2>&1 &
+fi
+
+# One drops the days of the audit that are over for longer than the retention, from the oldest on.
+# The last one stays, as the next record follows its last.
+retention_user=''
+if [ "$retention" -gt 0 ]; then
+	retention_user="user retention reset on $password ~{audit}:* +eval +lrange +unlink +lpop"
+	drop="
+		for _, day in ipairs(redis.call('LRANGE', KEYS[1], 0, -2)) do
+			if day >= ARGV[1] then break end
+			redis.call('UNLINK', '{audit}:' .. day)
+			redis.call('LPOP', KEYS[1])
+		end"
+	(
+		while :; do
+			since=$(date -u -d "@$(($(date +%s) - retention))" +%Y-%m-%d)
+			if as retention eval "$drop" 1 '{audit}:days' "$since"; then
+				sleep 3600
+			else
+				sleep 10 # it may still be loading its data
+			fi
+		done
+	) >/dev/null 2>&1 &
+fi
+
 exec redis-server "$config" - <<CONF
 $(sed "$both" "$users")
-user rotation reset on #$(printf %s "$key" | sha256) +acl|setuser +acl|deluser
+$rotation_user
+$retention_user
 CONF

@@ -28,6 +28,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
+// behindGateway is the edge of a cluster where a gateway ends TLS before it, which is trusted. The
+// tests have none: its address is one that nobody has, and they come to the edge themselves.
+const behindGateway = "edge: {address: 0.0.0.0, port: 80, trustedProxies: [192.0.2.1/32]}\n"
+
 // clusterWanted skips unless there is a cluster, what Pulumi needs for it, and Docker,
 // which builds the images.
 func clusterWanted(t *testing.T) (kubeconfig, containerd string) {
@@ -48,7 +52,7 @@ func TestKubernetes(t *testing.T) {
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	settings := func(more string) {
 		values := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n" +
-			"edge: {address: 0.0.0.0, port: 80, trustedProxies: [192.0.2.1/32]}\n" +
+			behindGateway +
 			"signIn: {accounts: true}\n" +
 			"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n" + more
 		c.change(t, stack, values)

@@ -265,7 +265,7 @@ func TestKubernetesLoad(t *testing.T) {
 	const stack = "e2e-cluster-load"
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	settings := "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf, parallel: 32}\n" +
-		"edge: {address: 0.0.0.0, port: 80, trustedProxies: [192.0.2.1/32]}\n" +
+		behindGateway +
 		"signIn: {accounts: true}\n" +
 		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}"
 	l := newLoaded(t, stack, settings, func(c *checkout) {

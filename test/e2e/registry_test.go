@@ -66,7 +66,7 @@ func TestKubernetesRegistry(t *testing.T) {
 	c := newCheckout(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
 	values := "overlay: dev\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n" +
-		"edge: {address: 0.0.0.0, port: 80, trustedProxies: [192.0.2.1/32]}\n" +
+		behindGateway +
 		"signIn: {accounts: true}\n" +
 		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}}\n"
 	c.ownWeights(t)

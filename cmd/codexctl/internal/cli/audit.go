@@ -18,7 +18,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -56,9 +55,27 @@ the services logged where codexcontinue:audit is {log: true}.`,
 	return c
 }
 
-func (a *App) audit(ctx context.Context, name string, o auditOptions) error {
+// check returns an error for options that mean nothing, or nothing together.
+func (o auditOptions) check() error {
 	if _, err := time.Parse(time.DateOnly, o.since); o.since != "" && err != nil {
 		return usageError{fmt.Errorf("--since %s is no day: write it like 2026-11-26", o.since)}
+	}
+
+	switch prints := o.since != "" || o.export != "" || o.json; {
+	case prints && (o.verify || o.against != ""):
+		return usageError{errors.New("--verify and --against check all records and give none " +
+			"out: leave out --since, --json and --export")}
+	case o.json && o.export != "":
+		return usageError{errors.New("--export writes the records to a file and --json prints " +
+			"them: leave out one")}
+	}
+
+	return nil
+}
+
+func (a *App) audit(ctx context.Context, name string, o auditOptions) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 
 	t, stack, err := a.load(name)
@@ -248,61 +265,18 @@ func (g gate) auditLines(ctx context.Context, since string) ([]string, error) {
 			if err != nil {
 				return nil, err
 			}
-			if output == "" {
+
+			page := strings.FieldsFunc(output, func(r rune) bool { return r == '\n' })
+			lines = append(lines, page...)
+
+			// One more page would begin beyond what was recorded meanwhile.
+			if len(page) < pageSize {
 				break
 			}
-
-			lines = append(lines, strings.Split(output, "\n")...)
 		}
 	}
 
 	return lines, nil
-}
-
-// gate is a container in which the gate's commands run.
-type gate struct {
-	platform platform
-	replica  running.Replica
-	program  string
-}
-
-// healthyGate returns one of the stack's gates that runs well.
-func healthyGate(
-	ctx context.Context, t target, stack stacks.Stack, p platform,
-) (gate, error) {
-	service := stack.Service(stacks.Gate)
-	if service == nil {
-		return gate{}, fmt.Errorf("stack %s has no %s", t.file.Name, stacks.Gate)
-	}
-
-	list, err := t.replicas(ctx, p, stacks.Gate)
-	if err != nil {
-		return gate{}, err
-	}
-
-	for _, r := range list {
-		if r.Healthy {
-			return gate{p, r, service.Health.Command[0]}, nil
-		}
-	}
-
-	return gate{}, fmt.Errorf("%s of stack %s does not run well yet: `codexctl status %s`",
-		stacks.Gate, t.file.Name, t.name)
-}
-
-// run runs the gate's command with the words, and returns what it prints.
-func (g gate) run(ctx context.Context, words ...string) (string, error) {
-	code, output, err := g.platform.Exec(ctx, g.replica, append([]string{g.program}, words...))
-	if err != nil {
-		return "", err
-	}
-
-	output = strings.TrimRight(output, "\n")
-	if code != 0 {
-		return "", errors.New(strings.TrimPrefix(output, stacks.Gate+": "))
-	}
-
-	return output, nil
 }
 
 // recordConfiguration records that the stack is what its settings and sources say.

@@ -1,10 +1,16 @@
 package cli
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 )
 
@@ -47,5 +53,87 @@ func TestAuditTable(t *testing.T) {
 
 	if err := writeAudit(&out, []string{"x"}, nil); err == nil {
 		t.Error("what is no record was printed")
+	}
+}
+
+// TestAuditOptions: what cannot be done together is refused, and nothing is left out silently.
+func TestAuditOptions(t *testing.T) {
+	for line, want := range map[string]string{
+		"--verify --export x":            "--verify and --against check all records",
+		"--verify --since 2026-11":       "--since 2026-11 is no day",
+		"--verify --json":                "--verify and --against check all records",
+		"--against x --export y":         "--verify and --against check all records",
+		"--against x --since 2026-11-26": "--verify and --against check all records",
+		"--export x --json":              "--export writes the records to a file",
+	} {
+		var stderr strings.Builder
+		args := append([]string{"audit", "-C", t.TempDir()}, strings.Fields(line)...)
+		code := Run(t.Context(), args, nil, nil, io.Discard, &stderr)
+		if code != exitUsage || !strings.Contains(stderr.String(), "error: "+want) {
+			t.Errorf("%s: exit code %d, %s", line, code, &stderr)
+		}
+	}
+
+	for _, o := range []auditOptions{
+		{verify: true, against: "x"},
+		{since: "2026-11-26", json: true},
+		{since: "2026-11-26", export: "x"},
+	} {
+		if err := o.check(); err != nil {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// commands is a platform on which commands are run by a function.
+type commands struct {
+	platform
+	run func(command []string) (code int, output string)
+}
+
+func (c commands) Exec(
+	_ context.Context, _ running.Replica, command []string,
+) (code int, output string, err error) {
+	code, output = c.run(command)
+	return code, output, nil
+}
+
+// TestAuditLines: a gate records while its pages are read. No record is left out before one that is
+// returned.
+func TestAuditLines(t *testing.T) {
+	const first = pageSize + 10
+	var all []string
+	for n := range 3 * pageSize {
+		all = append(all, fmt.Sprint("record ", n))
+	}
+
+	recorded := all[:first]
+	g := gate{program: "/gate", platform: commands{run: func(command []string) (int, string) {
+		if command[2] == "days" {
+			return 0, "2026-11-25\n2026-11-26\n"
+		}
+		if command[3] == "2026-11-25" {
+			return 0, ""
+		}
+
+		from, err := strconv.Atoi(command[4])
+		if err != nil {
+			t.Error(err)
+		}
+
+		from = min(from, len(recorded))
+		page := recorded[from:min(from+pageSize, len(recorded))]
+		if len(page) < pageSize {
+			recorded = all
+		}
+		return 0, strings.Join(page, "\n") + "\n"
+	}}}
+
+	lines, err := g.auditLines(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(lines) < first || !slices.Equal(lines, all[:len(lines)]) {
+		t.Errorf("%d lines, which are not the first of all", len(lines))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,8 +46,8 @@ networks. On an engine the stack may be up or not. On a cluster its Ollama has t
 		Use:   "import STACK FILE.gguf|DIR|ARCHIVE [--name NAME]",
 		Short: "Take the model from a file or folder of this machine",
 		Long: `Takes a GGUF file, or a folder of models as an Ollama keeps them in ~/.ollama/models,
-or a tar or tar.gz archive of such a folder. What Ollama has already is not sent again,
-so a second run goes on where an interrupted one stopped. Ollama checks the digests.`,
+or a tar or tar.gz archive of such a folder. Files that came whole are not sent again,
+one that was interrupted is. Ollama checks the digests of the weights.`,
 		Args: exactly(2, "name the stack and a file"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.importModel(c.Context(), args[0], args[1], name)
@@ -102,7 +103,7 @@ func (a *App) importModel(ctx context.Context, stackName, from, name string) err
 	}
 
 	show := &modelProgress{out: a.err, now: a.now}
-	m, done, err := models.Open(from, name, show.tell)
+	m, done, err := models.Open(ctx, from, name, show.tell)
 	if err == nil {
 		err = a.putModel(ctx, t, stack, name, m, show)
 	}
@@ -204,7 +205,7 @@ func (a *App) putModel(
 
 	if ctx.Err() != nil {
 		show.clear()
-		return errors.New("interrupted: what was sent stays, the same command goes on from there")
+		return errors.New("interrupted: files that came whole are not sent again")
 	}
 
 	return err
@@ -320,9 +321,9 @@ func (a *App) ollamasOnCluster(
 	}
 
 	for _, pod := range list {
-		f := k.ForwardTo(stacks.Ollama, pod.Name)
+		f, failed := k.ForwardTo(stacks.Ollama, pod.Name), a.sayNew()
 		err := put(pod.Name, func(ctx context.Context) (net.Conn, error) {
-			return f.Dial(context.WithoutCancel(ctx), func(err error) { a.say("%s", err) }), nil
+			return f.Dial(context.WithoutCancel(ctx), failed), nil
 		})
 		if err := errors.Join(err, f.Close()); err != nil {
 			return err
@@ -330,6 +331,21 @@ func (a *App) ollamasOnCluster(
 	}
 
 	return nil
+}
+
+// sayNew returns a function that prints an error, unless it was the last one as well: whoever waits
+// tries again and again. It may be called from several goroutines.
+func (a *App) sayNew() func(error) {
+	var mu sync.Mutex
+	var last string
+	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if text := err.Error(); text != last {
+			last = text
+			a.say("%s", text)
+		}
+	}
 }
 
 // missingModel is the problem of a stack whose Ollama lacks the base model and cannot download it.
@@ -344,18 +360,33 @@ func missingModel(base, stack string) failure.Problem {
 	}
 }
 
-// withMissingModel returns the problems. One of them whose log says that the base model is missing
-// becomes that.
+// withMissingModel returns the problems. Those whose log says that a base model is missing become
+// one that says so: each replica of a job that fails for it is a problem.
 func withMissingModel(problems []failure.Problem, stack string) []failure.Problem {
-	for i, p := range problems {
-		for _, line := range p.Log {
-			if base, ok := status.MissingBase(line); ok {
-				problems[i] = missingModel(base, stack)
-			}
+	var out []failure.Problem
+	said := map[string]bool{}
+	for _, p := range problems {
+		base, ok := missingIn(p.Log)
+		switch {
+		case !ok:
+			out = append(out, p)
+		case !said[base]:
+			said[base] = true
+			out = append(out, missingModel(base, stack))
 		}
 	}
 
-	return problems
+	return out
+}
+
+// missingIn returns the base model of which the log says that it is missing.
+func missingIn(log []string) (base string, ok bool) {
+	for _, line := range log {
+		if base, ok := status.MissingBase(line); ok {
+			return base, true
+		}
+	}
+	return "", false
 }
 
 // modelProgress shows how far a model is: a line that is redrawn on a terminal,

@@ -1,22 +1,25 @@
 package cli
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/failure"
 	"github.com/codexcontinue/codexcontinue/services/status"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// TestMissingModel: the log of a job that lacks its base model becomes what to type. Other problems
-// stay as they are.
+// TestMissingModel: the logs of a job that lacks its base model become what to type, once. Other
+// problems stay as they are.
 func TestMissingModel(t *testing.T) {
-	problems := withMissingModel([]failure.Problem{
-		{Service: stacks.ModelJob, What: "the job failed", Todo: "its log says why", Log: []string{
+	job := failure.Problem{
+		Service: stacks.ModelJob, What: "the job failed", Todo: "its log says why", Log: []string{
 			"pending waiting for Ollama",
 			"ml: ollama at 10.0.0.1: " + status.MissingText("llama3:8b") + ": put it there",
-		}},
+		}}
+	problems := withMissingModel([]failure.Problem{job, job,
 		{Service: stacks.Redis, What: "not well", Log: []string{"the base model of no use"}},
 	}, "team/clinic")
 
@@ -32,7 +35,20 @@ func TestMissingModel(t *testing.T) {
 			t.Errorf("to do: %s, want %q", got.Todo, want)
 		}
 	}
-	if problems[1].What != "not well" {
-		t.Errorf("another problem is %+v", problems[1])
+	if len(problems) != 2 || problems[1].What != "not well" {
+		t.Errorf("the problems are %+v", problems)
+	}
+}
+
+// TestSayNew: an error that stays is printed once.
+func TestSayNew(t *testing.T) {
+	var stderr strings.Builder
+	a := &App{err: console.New(&stderr, func(string) string { return "" })}
+	say := a.sayNew()
+	for _, text := range []string{"no pod", "no pod", "refused", "refused", "no pod"} {
+		say(errors.New(text))
+	}
+	if got, want := stderr.String(), "no pod\nrefused\nno pod\n"; got != want {
+		t.Errorf("it said %q, want %q", got, want)
 	}
 }

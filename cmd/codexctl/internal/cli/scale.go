@@ -77,6 +77,11 @@ func (a *App) scale(
 		return err
 	}
 
+	// As up will, and no rule asks how many replicas there are beyond what is allowed.
+	if err := a.holdPolicy(ctx, name); err != nil {
+		return err
+	}
+
 	s, err := a.session(ctx, t, true)
 	if err != nil {
 		return a.explainError(err, t.name)

@@ -102,6 +102,13 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return err
 	}
 
+	// What was made is recorded whether or not the model can be used.
+	if stack.Audited() {
+		if err := a.recordConfiguration(ctx, t, stack, p); err != nil {
+			a.say("the audit has no record of this up: %v", err)
+		}
+	}
+
 	way, err := p.Edge(ctx, stack)
 	if err != nil {
 		return err
@@ -120,12 +127,6 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		}
 
 		model = &m
-	}
-
-	if stack.Audited() {
-		if err := a.recordConfiguration(ctx, t, stack, p); err != nil {
-			a.say("the audit has no record of this up: %v", err)
-		}
 	}
 
 	report, err := collect(ctx, p, stack, way, a.now())

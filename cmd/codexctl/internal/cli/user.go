@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -100,8 +101,7 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 		at = "" // people come by what stands before the edge, whose address it does not know
 	}
 
-	line := append([]string{"user", "--at=" + at, "--by=" + operator()}, words...)
-	output, err := g.run(ctx, line...)
+	output, err := g.user(ctx, at, words)
 	if err != nil {
 		return err
 	}
@@ -112,4 +112,17 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 	}
 
 	return nil
+}
+
+// user runs `gate user` with the words, for whoever runs this command. The page for a code is at
+// the site.
+func (g gate) user(ctx context.Context, site string, words []string) (string, error) {
+	line := append([]string{"user", "--at=" + site, "--by=" + operator()}, words...)
+	output, err := g.run(ctx, line...)
+	if err != nil && strings.Contains(err.Error(), "usage: gate user") {
+		// A gate of the version before records nothing, and does not know --by.
+		return g.run(ctx, slices.Delete(line, 2, 3)...)
+	}
+
+	return output, err
 }

@@ -3,6 +3,7 @@ package models
 import (
 	"archive/tar"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,7 @@ func compressed(f *os.File) bool {
 
 // openArchive opens a tar archive. One that is compressed with gzip is unpacked into a temporary
 // file first. The caller closes it.
-func openArchive(name string) (_ *archive, err error) {
+func openArchive(ctx context.Context, name string) (_ *archive, err error) {
 	fail := func(err error) (*archive, error) { return nil, fmt.Errorf("model: %s: %w", name, err) }
 	f, err := os.Open(name)
 	if err != nil {
@@ -56,7 +57,7 @@ func openArchive(name string) (_ *archive, err error) {
 	}()
 
 	if compressed(f) {
-		if err := a.unpack(); err != nil {
+		if err := a.unpack(ctx); err != nil {
 			return fail(err)
 		}
 	}
@@ -84,7 +85,7 @@ func openArchive(name string) (_ *archive, err error) {
 }
 
 // unpack replaces the file by an uncompressed copy.
-func (a *archive) unpack() error {
+func (a *archive) unpack(ctx context.Context) error {
 	z, err := gzip.NewReader(a.f)
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func (a *archive) unpack() error {
 	packed := a.f
 	defer packed.Close()
 	a.f, a.unpacked = to, to.Name()
-	if _, err := io.Copy(to, z); err != nil {
+	if _, err := io.Copy(to, until(ctx, z)); err != nil {
 		return err
 	}
 

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -252,6 +253,7 @@ func readText(fsys fs.FS, name string) ([]byte, error) {
 	return text, err
 }
 
+// intoText reads a part of the model that is a text, which is what its digest says.
 func intoText(fsys fs.FS, l layer, to *string) error {
 	at, err := blobPath(l.Digest)
 	if err != nil {
@@ -259,8 +261,16 @@ func intoText(fsys fs.FS, l layer, to *string) error {
 	}
 
 	text, err := readText(fsys, at)
+	if err != nil {
+		return err
+	}
+
+	if got := fmt.Sprintf("sha256:%x", sha256.Sum256(text)); got != l.Digest {
+		return fmt.Errorf("%s: has the digest %.19s", at, got)
+	}
+
 	*to = string(text)
-	return err
+	return nil
 }
 
 func intoJSON(fsys fs.FS, l layer, to any) error {

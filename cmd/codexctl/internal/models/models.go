@@ -60,7 +60,9 @@ func FullName(name string) (string, error) {
 // Open returns the model that is at the path: the weights of a GGUF file, or the one of
 // that name in a folder of models or in an archive of one. The caller calls done when it
 // needs the model no more.
-func Open(path, name string, progress Progress) (m Model, done func() error, err error) {
+func Open(
+	ctx context.Context, path, name string, progress Progress,
+) (m Model, done func() error, err error) {
 	done = func() error { return nil }
 	f, err := os.Open(path)
 	if err != nil {
@@ -76,14 +78,14 @@ func Open(path, name string, progress Progress) (m Model, done func() error, err
 		m, err = FromFolder(os.DirFS(path), path, name)
 		return m, done, err
 	case modelfiles.IsGGUF(f):
-		m, err = fromFile(f, path, progress)
+		m, err = fromFile(ctx, f, path, progress)
 		return m, done, err
 	case !isArchive(f):
 		return m, done, fmt.Errorf("model: %s: is neither a GGUF file nor a folder of models nor an "+
 			"archive of one (tar or tar.gz)", path)
 	}
 
-	a, err := openArchive(path)
+	a, err := openArchive(ctx, path)
 	if err != nil {
 		return m, done, err
 	}
@@ -93,7 +95,9 @@ func Open(path, name string, progress Progress) (m Model, done func() error, err
 }
 
 // fromFile returns the model whose weights are the GGUF file at the path.
-func fromFile(f *os.File, path string, progress Progress) (Model, error) {
+func fromFile(
+	ctx context.Context, f *os.File, path string, progress Progress,
+) (Model, error) {
 	if err := modelfiles.CheckWeights(f); err != nil {
 		return Model{}, fmt.Errorf("model: %s: %w", path, err)
 	}
@@ -107,7 +111,12 @@ func fromFile(f *os.File, path string, progress Progress) (Model, error) {
 	}
 
 	h := sha256.New()
-	in := &counter{r: f, what: "reading " + filepath.Base(path), total: info.Size(), told: progress}
+	in := &counter{
+		r:     until(ctx, f),
+		what:  "reading " + filepath.Base(path),
+		total: info.Size(),
+		told:  progress,
+	}
 	if _, err := io.Copy(h, in); err != nil {
 		return Model{}, fmt.Errorf("model: %w", err)
 	}
@@ -234,4 +243,19 @@ func (c *counter) Read(p []byte) (int, error) {
 	c.done += int64(n)
 	c.told(c.what, c.done, c.total)
 	return n, err
+}
+
+// readFunc is an io.Reader.
+type readFunc func(p []byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+// until returns a reader of r that fails once the context has ended.
+func until(ctx context.Context, r io.Reader) io.Reader {
+	return readFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return r.Read(p)
+	})
 }

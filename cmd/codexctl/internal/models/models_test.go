@@ -6,6 +6,8 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/ollama/ollama/api"
@@ -184,7 +187,7 @@ func pack(t *testing.T, store string, compress bool) string {
 // beside their weights, and brings that by each way into others.
 func TestPut(t *testing.T) {
 	first := start(t)
-	m, done, err := Open(gguf(t, whole), "tiny", quiet)
+	m, done, err := Open(t.Context(), gguf(t, whole), "tiny", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +221,7 @@ func TestPut(t *testing.T) {
 	for _, from := range []string{
 		first.store, filepath.Dir(first.store), pack(t, first.store, false), pack(t, first.store, true),
 	} {
-		m, done, err := Open(from, "llama3", quiet)
+		m, done, err := Open(t.Context(), from, "llama3", quiet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -267,14 +270,14 @@ func TestRefused(t *testing.T) {
 		t.TempDir(): "is no folder of models",
 		"/nowhere":  "no such file",
 	} {
-		if _, _, err := Open(from, "llama3", quiet); err == nil ||
+		if _, _, err := Open(t.Context(), from, "llama3", quiet); err == nil ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", from, err, want)
 		}
 	}
 
 	s := start(t)
-	m, _, err := Open(gguf(t, whole), "tiny", quiet)
+	m, _, err := Open(t.Context(), gguf(t, whole), "tiny", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +286,7 @@ func TestRefused(t *testing.T) {
 	}
 
 	for _, from := range []string{s.store, pack(t, s.store, false)} {
-		_, _, err := Open(from, "llama3", quiet)
+		_, _, err := Open(t.Context(), from, "llama3", quiet)
 		if err == nil || !strings.HasSuffix(err.Error(), "has no llama3: it has tiny:latest") {
 			t.Errorf("%s: %v", from, err)
 		}
@@ -300,7 +303,7 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	changed, _, err := Open(s.store, "tiny", quiet)
+	changed, _, err := Open(t.Context(), s.store, "tiny", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,6 +316,86 @@ func TestRefused(t *testing.T) {
 
 	if list, err := other.client.List(t.Context()); err != nil || len(list.Models) > 0 {
 		t.Errorf("it has %v, %v", list, err)
+	}
+}
+
+// TestChangedText: what goes into the request is what its digest says, as Ollama is not shown the
+// file.
+func TestChangedText(t *testing.T) {
+	const config = "{}"
+	texts := map[string]string{"template": "{{ .Prompt }}", "system": "Be brief.",
+		"license": "Take it.", "params": "{}", "messages": "[]"}
+	for changed, text := range texts {
+		fsys := fstest.MapFS{}
+		add := func(kind, content, is string) layer {
+			l := layer{"application/vnd.ollama.image." + kind,
+				fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(content))), int64(len(content))}
+			at, err := blobPath(l.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			fsys[at] = &fstest.MapFile{Data: []byte(is)}
+			return l
+		}
+
+		list := manifest{Config: add("config", config, config)}
+		list.Layers = []layer{add(changed, text, text+" ")}
+		listed, err := json.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		const name = "manifests/registry.ollama.ai/library/tiny/latest"
+		fsys[name] = &fstest.MapFile{Data: listed}
+		_, err = FromFolder(fsys, "there", "tiny")
+		if err == nil || !strings.Contains(err.Error(), ": has the digest sha256:") {
+			t.Errorf("%s: %v", changed, err)
+		}
+	}
+}
+
+// TestInterrupted: reading a large file ends with the context, and leaves no copy behind.
+func TestInterrupted(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(folder, "manifests"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(folder, "blobs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	weights, packed, temp := gguf(t, whole), pack(t, folder, true), t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	for _, from := range []string{weights, packed} {
+		_, done, err := Open(ctx, from, "tiny", quiet)
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", from, err)
+		}
+	}
+
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+
+	// What is downloaded is read again, for its digest.
+	digest := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("text")))
+	name, err := blobPath(digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, name+".part"), []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	err = Registry{}.blob(ctx, &url.URL{}, layer{Digest: digest, Size: 4}, folder, quiet)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("a download: %v", err)
 	}
 }
 
@@ -363,7 +446,7 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 func TestDownload(t *testing.T) {
 	s := start(t)
-	m, _, err := Open(gguf(t, whole), "tiny", quiet)
+	m, _, err := Open(t.Context(), gguf(t, whole), "tiny", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

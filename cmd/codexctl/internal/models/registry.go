@@ -171,7 +171,7 @@ func (r Registry) blob(
 	}
 
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	if _, err := io.Copy(h, until(ctx, f)); err != nil {
 		return err
 	}
 

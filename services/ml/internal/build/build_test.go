@@ -674,9 +674,8 @@ func await(t *testing.T, ok func() bool) {
 	}
 }
 
-// TestWaitsForOllama: Ollama may come after ml; a stop ends the wait. testMissing: without
-// a way out nothing is asked for at a registry, and the model is made as soon as somebody
-// has put its base there.
+// testMissing: without a way out nothing is asked for at a registry, and the model is made as soon
+// as somebody has put its base there.
 func testMissing(t *testing.T, s *ollamatest.Server, name string) {
 	base := "base-of-" + name
 	o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile(base, "")}), "")
@@ -705,6 +704,7 @@ func testMissing(t *testing.T, s *ollamatest.Server, name string) {
 	}
 }
 
+// TestWaitsForOllama: Ollama may come after ml; a stop ends the wait.
 func TestWaitsForOllama(t *testing.T) {
 	away := httptest.NewServer(http.NotFoundHandler())
 	away.Close()
