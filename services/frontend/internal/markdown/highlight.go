@@ -42,7 +42,7 @@ var moreNames = map[string]string{
 	"HTML":         "svelte vue",
 	"INI":          "conf config dotenv editorconfig properties systemd",
 	"JSON":         "json-with-comments",
-	"Ruby":         "cr crystal",
+	"Ruby":         "cr crystal elixir ex exs perl pl",
 	"Rust":         "zig",
 	"SQL":          "mariadb mysql pgsql plpgsql postgres postgresql psql sqlite sqlite3 tsql",
 	"TypeScript":   "jsx react",
