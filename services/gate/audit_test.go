@@ -57,7 +57,8 @@ func TestAudit(t *testing.T) {
 	ada := town.visitor("192.0.2.7")
 	ada.join("ada", town.code("invite ada --admin"))
 	bob := town.visitor("192.0.2.8")
-	bob.post("/invitation", "name", "ada", "code", "INVENTED", "password", password, "again", password)
+	bob.post("/invitation", "name", "ada", "code", "INVENTED", "password", password,
+		"again", password)
 	bob.signIn("ada", "not the password at all")
 	bob.signIn("a password typed as a name", "x")
 	ada.post("/account/users", "act", "invite", "name", "bob")
@@ -261,10 +262,10 @@ func TestAuditStranger(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	days := town.redis.Client(t).LRange(t.Context(), "{audit}:days", 0, -1).Val()
+	r := town.redis.Client(t)
 	var lines []string
-	for _, day := range days {
-		lines = append(lines, town.redis.Client(t).LRange(t.Context(), "{audit}:"+day, 0, -1).Val()...)
+	for _, day := range r.LRange(t.Context(), "{audit}:days", 0, -1).Val() {
+		lines = append(lines, r.LRange(t.Context(), "{audit}:"+day, 0, -1).Val()...)
 	}
 	if len(lines) != 1 || !strings.Contains(lines[0], `"refused"`) {
 		t.Errorf("recorded are %q", lines)

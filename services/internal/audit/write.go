@@ -82,7 +82,8 @@ func (r *Recorder) run(ctx context.Context, stop <-chan struct{}) {
 
 		r.long.Store(r.away.Failed(time.Now()) == impatience)
 		if !outage.Pause(ctx, pause) {
-			r.Log.Error("audit: records are lost", "count", len(entries)+len(r.waiting), "error", err)
+			r.Log.Error("audit: records are lost", "count", len(entries)+len(r.waiting),
+				"error", err)
 			return
 		}
 

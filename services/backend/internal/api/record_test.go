@@ -74,8 +74,8 @@ func TestAudit(t *testing.T) {
 
 	// What is not there, or has ended, is no act.
 	for _, path := range []string{"/api/conversations/", "/api/generations/"} {
-		i.refused(http.StatusNotFound, http.MethodDelete, path+"0192f0c1-2345-7abc-8def-0123456789ab",
-			nil, alice)
+		i.refused(http.StatusNotFound, http.MethodDelete,
+			path+"0192f0c1-2345-7abc-8def-0123456789ab", nil, alice)
 	}
 	ml.Chat(func(s *mltest.Stream) { s.Text("done"); s.Done() })
 	ended := i.complete("", "Hi")

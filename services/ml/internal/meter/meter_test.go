@@ -382,7 +382,8 @@ func TestErased(t *testing.T) {
 			undone.Undo(ctx)
 			begin(t, ms[0], "alice", "").End(ctx, 10, 5)
 
-			fields, left := r.HKeys(ctx, usage.Key("alice")).Val(), r.TTL(ctx, usage.Key("alice")).Val()
+			fields := r.HKeys(ctx, usage.Key("alice")).Val()
+			left := r.TTL(ctx, usage.Key("alice")).Val()
 			people := r.Exists(ctx, usage.People).Val()
 			if d := cmp.Diff([]string{usage.Erased}, fields); d != "" || left > usage.ErasedMark ||
 				left <= 0 || people != 0 {
