@@ -260,6 +260,7 @@ func TestChat(t *testing.T) {
 		{Text: "Hello"}, {Text: " <you>"},
 		{Done: &mlapi.Done{
 			Model:        "m",
+			Digest:       "d1",
 			Reason:       "stop",
 			PromptTokens: 7,
 			Tokens:       2,
