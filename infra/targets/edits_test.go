@@ -146,6 +146,9 @@ var edits = []edit{
 	}},
 	{field: "Stack.Registry", change: func(s *stacks.Stack) { s.Registry = "registry.example.com" },
 		docker: "registry", kubernetes: "image:Image ml"},
+	{field: "Stack.AuditRetention", change: func(s *stacks.Stack) {
+		s.AuditRetention = time.Hour
+	}},
 	{field: "Network.Name", change: func(s *stacks.Stack) {
 		s.Networks[1].Name = "store-only"
 		s.Service("store").Networks, s.Service("web").Networks = []string{"store-only"}, []string{

@@ -292,7 +292,7 @@ func Result(err error) auditlog.Outcome {
 
 var (
 	errTooMany = errors.New("too many records wait for Redis")
-	errLate    = errors.New("Redis does not answer")
+	errLate    = errors.New("no answer of Redis")
 )
 
 // put has the entry written, and waits for that.
