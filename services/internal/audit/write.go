@@ -21,9 +21,10 @@ const (
 	// maxBatch bounds the records that are pushed at once.
 	maxBatch = 128
 
-	// The pauses while Redis is away, which grow from the first to the last.
+	// The pauses while Redis is away, which grow from the first to the last. The last is short, so
+	// that an act does not wait longer than Redis is away.
 	firstPause = 20 * time.Millisecond
-	lastPause  = time.Second
+	lastPause  = 100 * time.Millisecond
 
 	// polite is how often a push that came behind that of another process is tried again at once.
 	polite = 4
