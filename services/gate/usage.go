@@ -5,17 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/report"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
-	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
-	redislog "github.com/redis/go-redis/v9/logging"
 )
 
 // printUsage prints what people have used, in a gate's container.
@@ -30,32 +25,23 @@ func printUsage(ctx context.Context, args, environ []string, stdout io.Writer) e
 		return err
 	}
 
-	redislog.Disable()
-	address := redisclient.Address(at)
-	st, err := store.New(address)
+	o, err := open(ctx, &cfg, at)
 	if err != nil {
 		return err
 	}
-	defer st.Close()
+	defer o.store.Close()
 
 	var known report.Names
-	if cfg.SignIn != gateenv.None {
-		names := &pseudonym.Names{}
-		if err := names.Read(ctx, st.Get); err != nil {
-			return fmt.Errorf("%s: %w", address, err)
-		}
-
-		log := slog.New(slog.DiscardHandler)
-		sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
-		known = signedInNames(sessions)
-		if cfg.SignIn == gateenv.Accounts {
-			known = account.New(st, names, sessions).Names
-		}
+	switch cfg.SignIn {
+	case gateenv.Accounts:
+		known = account.New(o.store, o.names, o.sessions).Names
+	case gateenv.OIDC:
+		known = signedInNames(o.sessions)
 	}
 
-	err = report.New(st, cfg.Limits, known).Command(ctx, args, stdout)
+	err = report.New(o.store, cfg.Limits, known).Command(ctx, args, stdout)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: %w", address, err)
+		return fmt.Errorf("%s: %w", o.address, err)
 	}
 
 	return err

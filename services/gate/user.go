@@ -5,18 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/audit"
-	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
-	redislog "github.com/redis/go-redis/v9/logging"
 )
 
 // commands names in records the gate that runs a command of codexctl.
@@ -54,41 +48,32 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 
-	redislog.Disable()
-	address := redisclient.Address(at)
-	st, err := store.New(address)
+	o, err := open(ctx, &cfg, at)
 	if err != nil {
 		return err
 	}
-	defer st.Close()
+	defer o.store.Close()
 
-	names := &pseudonym.Names{}
-	if err := names.Read(ctx, st.Get); err != nil {
-		return fmt.Errorf("%s: %w", address, err)
-	}
-
-	log := slog.New(slog.DiscardHandler)
-	records, err := audit.Open(&cfg.Auditing, at, commands, log, nil)
+	records, err := audit.Open(&cfg.Auditing, at, commands, o.log, nil)
 	if err != nil {
 		return err
 	}
 	defer records.Close()
 
-	sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
-	sessions.Audit = records
-	accounts := account.New(st, names, sessions)
-	keys := newKeys(st, cfg.SignIn)
+	o.sessions.Audit = records
+	accounts := account.New(o.store, o.names, o.sessions)
+	keys := newKeys(o.store, cfg.SignIn)
 	accounts.OnRemove(keys.RevokeAll)
-	accounts.OnRemove(st.DropUsage)
+	accounts.OnRemove(o.store.DropUsage)
 	if about {
-		c := &dataCommand{cfg, st, names, accounts, sessions, keys, by}
+		c := &dataCommand{cfg, o.store, o.names, accounts, o.sessions, keys, by}
 		err = c.run(ctx, args, stdout)
 	} else {
 		err = accounts.Command(ctx, args, site, by, stdout)
 	}
 
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: %w", address, err)
+		return fmt.Errorf("%s: %w", o.address, err)
 	}
 
 	return err
