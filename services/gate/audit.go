@@ -13,9 +13,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	redislog "github.com/redis/go-redis/v9/logging"
@@ -112,20 +109,13 @@ func accountNames(
 ) error {
 	all := map[string]string{}
 	if cfg.SignIn == gateenv.Accounts {
-		st, err := store.New(redisclient.Address(at))
+		o, err := open(ctx, &cfg, at)
 		if err != nil {
 			return err
 		}
-		defer st.Close()
+		defer o.store.Close()
 
-		names := &pseudonym.Names{}
-		if err := names.Read(ctx, st.Get); err != nil {
-			return err
-		}
-
-		log := slog.New(slog.DiscardHandler)
-		sessions := session.New(st, names, cfg.SessionIdle, cfg.SessionLife, log)
-		all, err = account.New(st, names, sessions).Recorded(ctx, key)
+		all, err = account.New(o.store, o.names, o.sessions).Recorded(ctx, key)
 		if err != nil {
 			return err
 		}
