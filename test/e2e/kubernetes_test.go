@@ -130,6 +130,10 @@ func TestKubernetes(t *testing.T) {
 		}
 	})
 
+	t.Run("an autoscaler comes and goes, and takes no pod with it", func(t *testing.T) {
+		autoscaled(t, c, n, stack, settings)
+	})
+
 	t.Run("a deleted pod comes back, with its data", func(t *testing.T) {
 		n.kill(t, stacks.Frontend)
 		n.kill(t, stacks.Redis)
