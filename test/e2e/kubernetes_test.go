@@ -73,6 +73,7 @@ func TestKubernetes(t *testing.T) {
 	b.screenshot(t, "kubernetes")
 	c.forward(t, stack, "38080", ada)
 
+	t.Run("an operator looks inside", func(t *testing.T) { looksInside(t, c, stack) })
 	t.Run("preview is clean", func(t *testing.T) {
 		noChanges(t, c, stack)
 		c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")

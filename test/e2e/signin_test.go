@@ -76,6 +76,7 @@ func TestSignIn(t *testing.T) {
 			}
 		}
 	})
+	t.Run("an operator looks inside", func(t *testing.T) { looksInside(t, c, stack) })
 	t.Run("the audit has it", func(t *testing.T) { audited(t, c, stack) })
 	t.Run("who signs out everywhere is out", func(t *testing.T) {
 		other := bob.at(t, site)
@@ -158,7 +159,7 @@ func audited(t *testing.T, c *checkout, stack string) {
 	table := c.must(t, time.Minute, "bin/codexctl", "audit", stack)
 	for _, want := range []string{
 		"ada", "bob", "configuration", "user-invited", "password", "sign-in", "question", "answer",
-		"key-made",
+		"key-made", "command", "redis sh 7",
 	} {
 		if !strings.Contains(table, want) {
 			t.Errorf("%s is not in the audit:\n%s", want, table)

@@ -232,8 +232,12 @@ func writeAudit(w io.Writer, lines []string, names map[string]string) error {
 		}
 
 		about := named(r.Object)
-		if r.Action == auditlog.Configuration {
+		switch r.Action {
+		case auditlog.Configuration:
 			about = r.Detail["revision"] + " " + r.Detail["settings"]
+		case auditlog.Command:
+			about = strings.TrimSpace(r.Detail["service"] + " " + r.Detail["program"] + " " +
+				r.Detail["code"])
 		}
 
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.Number,
