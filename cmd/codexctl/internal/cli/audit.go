@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -292,14 +290,12 @@ func (a *App) recordConfiguration(
 		return err
 	}
 
-	settings, err := os.ReadFile(t.file.Path)
+	digest, err := settingsDigest(t)
 	if err != nil {
 		return err
 	}
 
-	digest := sha256.Sum256(settings)
-	_, err = g.run(ctx, "audit", "configuration", operator(), a.revision(ctx, t),
-		hex.EncodeToString(digest[:]))
+	_, err = g.run(ctx, "audit", "configuration", operator(), a.revision(ctx, t), digest)
 	return err
 }
 
