@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,7 +88,12 @@ func update(u auto.UpdateSummary) Update {
 		out.Changes = *u.ResourceChanges
 	}
 
-	text, ours := strings.CutPrefix(u.Message, messagePrefix)
+	message := u.Message
+	if quoted, err := strconv.Unquote(message); err == nil {
+		message = quoted // the Automation API hands it to the CLI in Go's quotes
+	}
+
+	text, ours := strings.CutPrefix(message, messagePrefix)
 	var r Release
 	if ours && json.Unmarshal([]byte(text), &r) == nil {
 		out.Release = &r

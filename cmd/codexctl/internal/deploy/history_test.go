@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestUpdate(t *testing.T) {
 		"of codexctl": {
 			auto.UpdateSummary{
 				Kind: "update", Result: "succeeded", StartTime: "2026-11-26T14:03:00.000Z",
-				EndTime: &end, Message: made.message(), ResourceChanges: &map[string]int{"create": 2},
+				EndTime: &end, Message: strconv.Quote(made.message()), ResourceChanges: &map[string]int{"create": 2},
 			},
 			Update{
 				Kind: "update", Result: "succeeded", Start: start, End: start.Add(70 * time.Second),
