@@ -198,8 +198,8 @@ func history(t *testing.T, c *checkout, stack string) {
 	}
 
 	table := c.must(t, time.Minute, "bin/codexctl", "history", stack)
-	if line := strings.Join(strings.Fields(table), " "); !strings.Contains(line,
-		up.Release.Revision+" "+up.Release.Model) {
+	if !strings.Contains(table, up.Release.By+"  up    succeeded") ||
+		!strings.Contains(table, up.Release.Revision+"  create") {
 		t.Errorf("the table is\n%s", table)
 	}
 }

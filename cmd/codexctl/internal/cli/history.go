@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,8 +27,8 @@ func (a *App) historyCommand() *cobra.Command {
 		Use:   "history [STACK]",
 		Short: "Show the updates of a stack: who made it what it is, and when",
 		Long: `Prints the updates that the backend of the state knows, the newest first. What
-"up" made has who ran it, the commit of the sources, the model, and with --json the
-images and the SHA-256 of the settings file. A plain pulumi leaves these out.`,
+"up" made has who ran it and the commit of the sources, and with --json the model,
+the images and the SHA-256 of the settings file. A plain pulumi leaves these out.`,
 		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			if last < 0 {
@@ -71,7 +70,7 @@ func (a *App) history(ctx context.Context, name string, last int, asJSON bool) e
 		return writeJSON(a.out, list)
 	}
 
-	rows := [][]string{{"N", "WHEN", "WHO", "WHAT", "RESULT", "TOOK", "REVISION", "MODEL", "CHANGED"}}
+	rows := [][]string{{"N", "WHEN", "WHO", "WHAT", "RESULT", "TOOK", "REVISION", "CHANGED"}}
 	for _, u := range list {
 		rows = append(rows, historyRow(u))
 	}
@@ -87,9 +86,9 @@ func historyRow(u deploy.Update) []string {
 		what = u.Kind
 	}
 
-	who, revision, model := "-", "-", "-"
+	who, revision := "-", "-"
 	if r := u.Release; r != nil {
-		who, revision, model = console.Plain(r.By), console.Plain(r.Revision), console.Plain(r.Model)
+		who, revision = console.Plain(r.By), console.Plain(r.Revision)
 	}
 
 	var changed []string
@@ -108,8 +107,8 @@ func historyRow(u deploy.Update) []string {
 	}
 
 	return []string{
-		strconv.Itoa(u.Number), u.Start.Local().Format(time.DateTime), who, what, u.Result, took,
-		revision, model, strings.Join(changed, ", "),
+		strconv.Itoa(u.Number), u.Start.Local().Format("2006-01-02 15:04"), who, what, u.Result, took,
+		revision, strings.Join(changed, ", "),
 	}
 }
 
