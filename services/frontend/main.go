@@ -19,6 +19,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/web"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
@@ -48,7 +49,13 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 
 	log := logging.New(stderr, "frontend", cfg.LogLevel, cfg.Debug)
+	who, err := mtls.Open(cfg.TLS)
+	if err != nil {
+		return err
+	}
+
 	srv := server.New("frontend", log, cfg.DrainTimeout)
+	srv.Secure(who.Server())
 	texts, err := domain.Read(cfg.DomainFile)
 	if err != nil {
 		return fmt.Errorf("DOMAIN_FILE: %w", err)
@@ -59,6 +66,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 
+	app.Secure(who.Client())
 	app.Register(srv)
 	return srv.Run(ctx, cfg.ListenAddr, app.Drain)
 }

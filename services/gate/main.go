@@ -37,6 +37,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	redislog "github.com/redis/go-redis/v9/logging"
@@ -96,7 +97,13 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return fmt.Errorf("FRONTEND_URL: %w", err)
 	}
 
+	who, err := mtls.Open(cfg.TLS)
+	if err != nil {
+		return err
+	}
+
 	srv := server.New("gate", log, cfg.DrainTimeout)
+	srv.Secure(who.Server())
 	srv.Liveness("/health")
 	// Readiness asks nothing: without Redis, those whose names it knows go on.
 	srv.Readiness("/ready", nil)
@@ -117,6 +124,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	})
 
 	frontend := hop.New("frontend", cfg.FrontendURL)
+	frontend.Secure(who.Client())
 	frontend.Register(srv.Registry())
 	sign := func(p identity.Person) string { return signer.Sign(p, identity.Backend) }
 	forwarder := forward.New(frontend, base, sign, log)
@@ -139,7 +147,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	keys := newKeys(st, cfg.SignIn)
 	keys.Audit = records
-	api := newAPI(srv, cfg, signer, keys, log)
+	api := newAPI(srv, cfg, who, signer, keys, log)
 	api.Audit = records
 	if cfg.SignIn == gateenv.None {
 		local := func(pattern string, h http.Handler) {

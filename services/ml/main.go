@@ -27,6 +27,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/api"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
@@ -122,8 +123,14 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	turns.Limit(cfg.RequestsAtOnce)
 	turns.Share(r, log)
 
+	who, err := mtls.Open(cfg.TLS)
+	if err != nil {
+		return err
+	}
+
 	pool, err := replicas.New(replicas.Options{
 		URL:        cfg.OllamaURL,
+		TLS:        who.Client(),
 		Parallel:   cfg.MaxParallel,
 		Everywhere: build.Latest(cfg.DefaultModel),
 		Version:    build.Version(cfg.DefaultModel, cfg.ModelfileDigest),
@@ -134,8 +141,11 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 
-	builder := build.New(options(cfg), ollama.New(cfg.OllamaURL), log, nil)
+	maker := ollama.New(cfg.OllamaURL)
+	maker.Secure(who.Client())
+	builder := build.New(options(cfg), maker, log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
+	srv.Secure(who.Server())
 	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend)
 	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
 	watch := api.Register(srv, api.Options{

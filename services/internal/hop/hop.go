@@ -12,6 +12,7 @@ package hop
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,6 +43,12 @@ type Client struct {
 // that wire.OwnerHeader names, "" if it names none. The header itself is not sent then. It must be
 // called before the first request.
 func (c *Client) Sign(sign func(owner string) string) { c.sign = sign }
+
+// Secure makes the client speak TLS, for a base URL of https; nil changes nothing. It must be called
+// before the first request.
+func (c *Client) Secure(config *tls.Config) {
+	secure(c.resender.transport, c.resender.dialer.avoid, config)
+}
 
 // New returns a client for the peer at the base URL. Errors have the peer's name.
 func New(peer, base string) *Client {
