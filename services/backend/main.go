@@ -3,6 +3,7 @@
 //
 //	backend                    serve, as the environment says (see services/backend/backendenv)
 //	backend healthcheck [URL]  exit 0 when /health answers 200
+//	backend certificate        print until when its certificate is good
 //	backend version            print the version
 package main
 
@@ -44,7 +45,9 @@ func main() {
 // run is the whole command: it returns nil after a clean stop.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
-		Health: "/health", Usage: "usage: backend [healthcheck [URL] | version]", Serve: serve,
+		Health: "/health",
+		Usage:  "usage: backend [healthcheck [URL] | certificate | version]",
+		Serve:  serve,
 	}
 	return c.Run(ctx, args, environ, stdout, stderr)
 }

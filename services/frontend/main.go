@@ -3,6 +3,7 @@
 //
 //	frontend                    serve, configured by the environment (see services/frontend/frontendenv)
 //	frontend healthcheck [URL]  exit 0 when /healthz answers 200
+//	frontend certificate        print until when its certificate is good
 //	frontend version            print the version
 package main
 
@@ -36,7 +37,7 @@ func main() {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
 		Health: "/healthz",
-		Usage:  "usage: frontend [healthcheck [URL] | version]",
+		Usage:  "usage: frontend [healthcheck [URL] | certificate | version]",
 		Serve:  serve,
 	}
 	return c.Run(ctx, args, environ, stdout, stderr)

@@ -6,6 +6,7 @@
 //	gate user ...           manage the accounts, as codexctl user does
 //	gate usage ...          show what people have used, as codexctl usage does
 //	gate audit ...          read who did what, as codexctl audit does
+//	gate certificate        print until when its certificate is good
 //	gate version            print the version
 package main
 
@@ -56,7 +57,8 @@ func main() {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
 		Health: "/health",
-		Usage:  "usage: gate [healthcheck [URL] | user ... | usage ... | audit ... | version]",
+		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | audit ... | " +
+			"version]",
 		Serve:  serve,
 	}
 	if len(args) > 0 {

@@ -5,6 +5,7 @@
 //	ml model apply [--replicas N] [--timeout 15m] [--tries N]
 //	                      make the custom model in every replica of Ollama, N at least, and exit
 //	ml healthcheck [URL]  exit 0 when /health answers 200
+//	ml certificate        print until when its certificate is good
 //	ml version            print the version
 //
 // ml model apply prints its progress on stderr. The timeout is for the replicas to be there and to
@@ -72,7 +73,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 
 	c := server.Command{
 		Health: "/health",
-		Usage:  "usage: ml [model apply " + applyFlags + " | healthcheck [URL] | version]",
+		Usage: "usage: ml [model apply " + applyFlags + " | healthcheck [URL] | certificate | " +
+			"version]",
 		Serve:  serve,
 	}
 
