@@ -20,8 +20,8 @@ const (
 	authoritiesFile = secretsDir + "/authorities.pem"
 )
 
-// ollamaLoopback is the port of Ollama on its container's loopback address where the first process of
-// that container ends TLS at the other one.
+// ollamaLoopback is the port of Ollama on its container's loopback address where the first process
+// of that container ends TLS at the other one.
 const ollamaLoopback = 11433
 
 // ollamaHost tells Ollama, and its commands, where it listens.
@@ -34,7 +34,9 @@ func (s *Stack) requireAuthority() {
 
 // InternalTLS reports whether the services speak TLS with each other.
 func (s *Stack) InternalTLS() bool {
-	return slices.ContainsFunc(s.Secrets, func(x Secret) bool { return x.Name == InternalAuthority })
+	return slices.ContainsFunc(s.Secrets, func(x Secret) bool {
+		return x.Name == InternalAuthority
+	})
 }
 
 // chooseInternalTLS turns TLS inside on or off, as the settings ask.
@@ -72,7 +74,11 @@ func (s *Stack) applyInternalTLS() error {
 	for i := range s.Services {
 		svc := &s.Services[i]
 		svc.Files = append(svc.Files,
-			File{Path: certificateFile, Secret: InternalAuthority, Content: CertificateFor(svc.Name)},
+			File{
+				Path:    certificateFile,
+				Secret:  InternalAuthority,
+				Content: CertificateFor(svc.Name),
+			},
 			File{Path: authoritiesFile, Secret: InternalAuthority, Content: AuthoritiesToken})
 
 		switch {
@@ -83,8 +89,10 @@ func (s *Stack) applyInternalTLS() error {
 		case svc.Name == Ollama:
 			errs = append(errs, s.secureOllama(svc))
 		case svc.Name != Edge: // see renderEdge
-			errs = append(errs, fmt.Errorf("%s:internalTLS: the service %s has an image of its own, "+
-				"and nobody says how it speaks TLS: see stacks/internal_tls.go", Project, svc.Name))
+			errs = append(errs,
+				fmt.Errorf("%s:internalTLS: the service %s has an image of its own, "+
+					"and nobody says how it speaks TLS: see stacks/internal_tls.go", Project,
+					svc.Name))
 		}
 	}
 

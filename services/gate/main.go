@@ -59,7 +59,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		Health: "/health",
 		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | audit ... | " +
 			"version]",
-		Serve:  serve,
+		Serve: serve,
 	}
 	if len(args) > 0 {
 		switch args[0] {

@@ -75,7 +75,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		Health: "/health",
 		Usage: "usage: ml [model apply " + applyFlags + " | healthcheck [URL] | certificate | " +
 			"version]",
-		Serve:  serve,
+		Serve: serve,
 	}
 
 	return c.Run(ctx, args, environ, stdout, stderr)

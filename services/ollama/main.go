@@ -10,8 +10,8 @@
 // While it waits it accepts connections to PORT+1, and closes them. By that ml knows that this
 // replica goes, and sends new requests to another one if there is one.
 //
-// Where the stack's services speak TLS it ends TLS at PORT, for those whom TLS_CALLERS names, and the
-// command serves at OLLAMA_HOST behind it (tls.go).
+// Where the stack's services speak TLS it ends TLS at PORT, for those whom TLS_CALLERS names, and
+// the command serves at OLLAMA_HOST behind it (tls.go).
 //
 //	drain relay PORT
 //

@@ -9,8 +9,8 @@ import (
 )
 
 // Command is the command line of every service. Without arguments it serves, `healthcheck [URL]`
-// exits 0 if the service is alive, `certificate` prints until when the one by which it speaks TLS with
-// the others of its stack is good, `version` prints the version.
+// exits 0 if the service is alive, `certificate` prints until when the one by which it speaks TLS
+// with the others of its stack is good, `version` prints the version.
 type Command struct {
 	// Health is the path of a health check without a URL.
 	Health string
@@ -41,6 +41,7 @@ func (c Command) Run(ctx context.Context, args, environ []string, stdout, stderr
 		if who == nil {
 			return errors.New("TLS_CERTIFICATE_FILE: is not set: there is no certificate")
 		}
+
 		_, err = fmt.Fprintln(stdout, who.Expires().Format(time.RFC3339))
 		return err
 	case args[0] == "version" && len(args) == 1:

@@ -57,8 +57,8 @@ type timeouts struct {
 	// header and request are the times in which a request's header comes, and all of it.
 	header, request time.Duration
 
-	// piece is the time in which the client reads a piece of its response, of maxPiece bytes at most.
-	// There is no bound for a whole one: a stream lasts as long as an answer.
+	// piece is the time in which the client reads a piece of its response, of maxPiece bytes at
+	// most. There is no bound for a whole one: a stream lasts as long as an answer.
 	piece time.Duration
 }
 
@@ -95,9 +95,9 @@ func (s *Server) HandleFunc(pattern string, h http.HandlerFunc) { s.mux.HandleFu
 // /debug/. It must be called before Run.
 func (s *Server) Guard(wrap func(http.Handler) http.Handler) { s.guard = wrap }
 
-// Secure makes the server speak TLS alone; nil changes nothing. Who shows no certificate is answered
-// the paths of Liveness and Readiness, for the probes of a cluster, and refused all else. It must be
-// called before Run.
+// Secure makes the server speak TLS alone; nil changes nothing. Who shows no certificate is
+// answered the paths of Liveness and Readiness, for the probes of a cluster, and refused all else.
+// It must be called before Run.
 func (s *Server) Secure(config *tls.Config) { s.tls = config }
 
 // Liveness answers 200 at the path while the process serves. It depends on nothing else, so that an
@@ -212,6 +212,7 @@ func (s *Server) Serve(
 	if s.tls != nil {
 		l = tls.NewListener(l, s.tls)
 	}
+
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }()
 	s.log.Info("listening", "addr", l.Addr().String())

@@ -67,8 +67,8 @@ func New(cfg frontendenv.Config, texts domain.Texts, log *slog.Logger) (*App, er
 	return a, nil
 }
 
-// Secure makes the app speak TLS with the backend; nil changes nothing. It must be called before the
-// first request.
+// Secure makes the app speak TLS with the backend; nil changes nothing. It must be called
+// before the first request.
 func (a *App) Secure(config *tls.Config) { a.backend.hop.Secure(config) }
 
 // Register adds the routes to the server.

@@ -46,8 +46,8 @@ func New(base string) *Client {
 	return &Client{base: strings.TrimRight(base, "/"), http: &http.Client{Transport: t}}
 }
 
-// Secure makes the client speak TLS, for a base URL of https; nil changes nothing. It must be called
-// before the first request.
+// Secure makes the client speak TLS, for a base URL of https; nil changes nothing. It must be
+// called before the first request.
 func (c *Client) Secure(config *tls.Config) {
 	if config == nil {
 		return
