@@ -24,15 +24,20 @@ func (s *Stack) applySettings(v Settings) error {
 	if v.Secrets[RedisPasswordKey] && !s.hasPassword() {
 		s.requirePassword()
 	}
-	errs = append(errs, s.applyEdge(v))
+	errs = append(errs, s.applyEdge(v), s.chooseInternalTLS(v))
 
 	for _, secret := range s.Secrets {
-		if !v.Secrets[secret.ConfigKey] && !v.AssumeSecrets {
-			errs = append(errs,
-				fmt.Errorf("%s:%s: is not set, and this stack needs it: pulumi config set "+
-					"--secret -s %s %s:%s",
-					Project, secret.ConfigKey, s.Name, Project, secret.ConfigKey))
+		if v.Secrets[secret.ConfigKey] || v.AssumeSecrets {
+			continue
 		}
+
+		set := fmt.Sprintf("pulumi config set --secret -s %s %s:%s", s.Name, Project,
+			secret.ConfigKey)
+		if secret.ConfigKey == InternalAuthorityKey {
+			set = "codexctl certificates new " + s.Name
+		}
+		errs = append(errs, fmt.Errorf("%s:%s: is not set, and this stack needs it: %s", Project,
+			secret.ConfigKey, set))
 	}
 
 	if v.Domain != "" {
@@ -111,7 +116,7 @@ func (s *Stack) applySettings(v Settings) error {
 		errs = append(errs, s.refuseOpen())
 	}
 
-	errs = append(errs, s.applySignIn(v), s.applyAudit(v.Audit))
+	errs = append(errs, s.applySignIn(v), s.applyAudit(v.Audit), s.applyInternalTLS())
 	return errors.Join(errs...)
 }
 

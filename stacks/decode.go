@@ -15,14 +15,16 @@ import (
 )
 
 // Keys of secrets in the Pulumi config, without the namespace: the password of Redis, the secret by
-// which an OpenID provider knows the stack, and the key of the edge's certificate.
+// which an OpenID provider knows the stack, the key of the edge's certificate, and the authority of
+// the services' certificates.
 const (
-	RedisPasswordKey = "redisPassword"
-	OIDCSecretKey    = "oidcClientSecret"
-	TLSKeyKey        = "tlsKey"
+	RedisPasswordKey     = "redisPassword"
+	OIDCSecretKey        = "oidcClientSecret"
+	TLSKeyKey            = "tlsKey"
+	InternalAuthorityKey = "internalAuthority"
 )
 
-var secretKeys = []string{RedisPasswordKey, OIDCSecretKey, TLSKeyKey}
+var secretKeys = []string{RedisPasswordKey, OIDCSecretKey, TLSKeyKey, InternalAuthorityKey}
 
 // maxParallel is more answers at once than any accelerator serves: a greater number is a slip.
 const maxParallel = 512
@@ -71,6 +73,8 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"signIn":   orEmpty(s.decodeSignIn),
 		"limits":   s.decodeLimits,
 		"audit":    s.decodeAudit,
+
+		"internalTLS": orEmpty(boolean(&s.InternalTLS)),
 		"kubernetes": object(fields{
 			"context":   text(&s.Kubernetes.Context),
 			"namespace": text(&s.Kubernetes.Namespace),
@@ -79,6 +83,10 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 
 	for _, k := range secretKeys {
 		known[k] = func(string) error {
+			if k == InternalAuthorityKey {
+				return errors.New("must be a secret: remove it, and make one with `codexctl " +
+					"certificates new STACK`")
+			}
 			return fmt.Errorf("must be a secret: set it with `pulumi config set --secret %s:%s`",
 				Project, k)
 		}

@@ -236,6 +236,9 @@ type caddyText struct {
 	HTTPPort, HTTPSPort      int
 	CertificateFile, KeyFile string
 
+	// InternalCertificate and InternalAuthorities are files by which the edge and the gate speak TLS.
+	InternalCertificate, InternalAuthorities string
+
 	// Published is the machine's port for HTTPS.
 	Published int
 
@@ -279,6 +282,9 @@ func (s *Stack) renderEdge() error {
 		put("proxies", caddyServers, "")
 		put("upstream", caddyUpstream, caddyUpstream)
 	}
+	if s.InternalTLS() {
+		put("internal", caddyUpstream, "")
+	}
 
 	e.Files[i].Content = text
 	return errors.Join(errs...)
@@ -289,6 +295,7 @@ func (s *Stack) caddyText(e *Service) caddyText {
 		Stack:    s,
 		HTTPPort: edgePort, HTTPSPort: EdgeTLSPort,
 		CertificateFile: caddyCertificate, KeyFile: path.Join(secretsDir, TLSKey),
+		InternalCertificate: certificateFile, InternalAuthorities: authoritiesFile,
 		Published: e.Ports[0].Host,
 	}
 	if s.TLS == nil {

@@ -3,6 +3,7 @@ package stacks_test
 import (
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -24,8 +25,17 @@ func withPassword() stacks.Settings {
 	}
 }
 
+// load returns the stack. Healthcare has an authority as well, which others refuse.
 func load(t *testing.T, name string, s stacks.Settings) stacks.Stack {
 	t.Helper()
+	if name == "healthcare" && (s.InternalTLS == nil || *s.InternalTLS) {
+		s.Secrets = maps.Clone(s.Secrets)
+		if s.Secrets == nil {
+			s.Secrets = map[string]bool{}
+		}
+		s.Secrets[stacks.InternalAuthorityKey] = true
+	}
+
 	stack, err := stacks.Load(name, s, checkout())
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,7 @@ func (s *retentionServer) keep(retention time.Duration) {
 	settings := withPassword()
 	settings.Audit = &stacks.AuditSettings{Retention: retention}
 	settings.Services = map[string]stacks.ServiceSettings{stacks.Redis: {Memory: 16 * stacks.MiB}}
+	settings.InternalTLS = new(false)
 	stack := load(s.t, "healthcare", settings)
 	s.startStack(stack, "secret")
 	for service, password := range redisPasswords(stack, "secret") {

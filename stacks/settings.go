@@ -54,6 +54,9 @@ type Settings struct {
 	// SignIn is how people sign in; nil keeps what the stack says, which is not at all.
 	SignIn *SignInSettings
 
+	// InternalTLS has the services speak TLS with each other; nil keeps what the stack says.
+	InternalTLS *bool
+
 	// Limits are how much one person may use.
 	Limits LimitSettings
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/stacks/authority"
 )
 
 // Bytes is an amount of memory or disk in bytes.
@@ -372,11 +373,24 @@ func SecretFor(purpose string) string { return "${secret for " + purpose + "}" }
 // SecretHashFor returns the token that stands for the SHA-256 of SecretFor's in hex.
 func SecretHashFor(purpose string) string { return "${secret.sha256 for " + purpose + "}" }
 
-// secretToken matches the tokens.
-var secretToken = regexp.MustCompile(`\$\{secret(\.sha256)?(?: for ([a-z0-9 -]+))?\}`)
+// AuthoritiesToken stands for the certificates of the authorities that the value, a text of package
+// authority, makes services trust.
+const AuthoritiesToken = "${authorities}"
+
+// CertificateFor returns the token that stands for a service's certificate, and its key, of the
+// authority that the value is.
+func CertificateFor(service string) string { return "${certificate for " + service + "}" }
+
+// secretToken matches the tokens but those of an authority, which authorityToken does.
+var (
+	secretToken    = regexp.MustCompile(`\$\{secret(\.sha256)?(?: for ([a-z0-9 -]+))?\}`)
+	authorityToken = regexp.MustCompile(`\$\{(?:authorities|certificate for ([a-z0-9-]+))\}`)
+)
 
 // HasSecret reports whether a token stands in the text.
-func HasSecret(text string) bool { return secretToken.MatchString(text) }
+func HasSecret(text string) bool {
+	return secretToken.MatchString(text) || authorityToken.MatchString(text)
+}
 
 // ReplaceSecrets returns the text with its tokens replaced. The purpose is empty for the secret's
 // own value.
@@ -400,7 +414,21 @@ func (f File) Text(value string) string {
 		return value
 	}
 
-	return ReplaceSecrets(f.Content, func(purpose string, hash bool) string {
+	content := authorityToken.ReplaceAllStringFunc(f.Content, func(token string) string {
+		a, err := authority.Parse(value)
+		service := authorityToken.FindStringSubmatch(token)[1]
+		switch {
+		case err != nil:
+			// As in a plan, where the value is another text. A service that is given this says what
+			// to do about it.
+			return "The value " + err.Error() + ": " + derive(value, token) + "\n"
+		case service == "":
+			return a.Trusted()
+		}
+		return a.Issue(service)
+	})
+
+	return ReplaceSecrets(content, func(purpose string, hash bool) string {
 		text := value
 		if purpose != "" {
 			text = derive(value, purpose)

@@ -60,6 +60,19 @@ func TestComposeParity(t *testing.T) {
 			t.Skipf("testdata/compose holds no files of %s", p.stack.Name)
 		}
 
+		if p.stack.InternalTLS() { // the files are of services that speak plain HTTP
+			settings := shippedSettings(t, p.root, p.stack.Name)
+			delete(settings.Secrets, stacks.InternalAuthorityKey)
+			settings.InternalTLS = new(false)
+			var err error
+			if p.stack, err = stacks.Load(p.stack.Name, settings, stacks.Checkout{
+				FS: os.DirFS(p.root), UID: 1000, GID: 1000,
+			}); err != nil {
+				t.Fatal(err)
+			}
+			p.resources = mustRecord(t, p.stack, p.root)
+		}
+
 		project := loadCompose(t, p, files)
 		got, want := planViews(t, p), composeViews(t, project, p.root)
 		for _, svc := range p.stack.Services {

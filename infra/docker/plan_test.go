@@ -69,6 +69,9 @@ func shippedSettings(t *testing.T, root, name string) stacks.Settings {
 	if name != "dev" {
 		secrets = append(secrets, stacks.RedisPasswordKey)
 	}
+	if name == "healthcare" {
+		secrets = append(secrets, stacks.InternalAuthorityKey)
+	}
 
 	settings, err := stacks.DecodeSettings(plain, secrets)
 	if err != nil {

@@ -28,8 +28,11 @@ func record(stack stacks.Stack, root string) ([]plan.Resource, docker.Outputs, e
 		Project: stacks.Project, Name: stack.Name,
 		Config: map[string]string{
 			"codexcontinue:redisPassword": recordedPassword, "codexcontinue:tlsKey": recordedPassword,
+			"codexcontinue:internalAuthority": recordedPassword,
 		},
-		Secrets: []string{"codexcontinue:redisPassword", "codexcontinue:tlsKey"},
+		Secrets: []string{
+			"codexcontinue:redisPassword", "codexcontinue:tlsKey", "codexcontinue:internalAuthority",
+		},
 	}, func(ctx *pulumi.Context) error {
 		var err error
 		outputs, err = deploy(ctx, stack, root)

@@ -143,11 +143,18 @@ var standard = []struct {
 }, {
 	Item: Item{
 		Section: "164.312(e)(1)", Title: "Transmission security",
-		Operator: "Between the containers traffic is in clear text: it stays on the machine's " +
-			"bridge, or on the cluster's network, which must be encrypted where it is shared.",
+		Operator: "Replace the certificates inside every two years (`codexctl certificates rotate`); " +
+			"`codexctl doctor` says when. Keep the settings file and its passphrase to few: every key " +
+			"inside comes of a secret there.",
 	},
 	claims: []claim{
 		rule("edge-tls", "speaks TLS with whoever comes from a network"),
+		rule("internal-tls", "speaks TLS between the services, and with Redis and Ollama"),
+		test("services/internal/mtls", "TestCall",
+			"each side shows a certificate of the stack's own authority, with the name expected"),
+		test("services/internal/mtls", "TestPlainText", "plain text is refused"),
+		test(stack, "TestInternalRedis", "Redis answers nobody without a certificate"),
+		test("services/ollama", "TestFront", "Ollama answers ml alone"),
 		rule("fenced", "keeps other services of the machine or cluster out"),
 		rule("cloud-models", "asks no model elsewhere"),
 	},
@@ -158,6 +165,7 @@ var standard = []struct {
 	},
 	claims: []claim{
 		rule("edge-tls", "speaks TLS, which notices changed data"),
+		rule("internal-tls", "speaks TLS inside, too"),
 		test(stack, "TestEdgeCertificate", "the edge serves the certificate of the settings"),
 	},
 }, {
@@ -167,6 +175,8 @@ var standard = []struct {
 	},
 	claims: []claim{
 		rule("edge-tls", "speaks TLS with whoever comes from a network"),
+		rule("internal-tls", "speaks TLS between the services, and with Redis and Ollama"),
+		test(endToEnd, "TestRotation", "all certificates are replaced while people chat"),
 		test(stack, "TestEdgeInternal", "without a public name, the edge is its own authority"),
 	},
 }}

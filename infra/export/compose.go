@@ -21,6 +21,10 @@ const ComposeFile = "compose.yaml"
 // secrets. What compose cannot do stands at the top of the file: a replica is not created and
 // healthy before the one it replaces goes.
 func Compose(s Source) ([]File, error) {
+	if err := s.refuse(); err != nil {
+		return nil, fmt.Errorf("export: %w", err)
+	}
+
 	out, err := s.project()
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)

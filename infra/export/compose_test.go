@@ -36,8 +36,8 @@ func projectRoot(t *testing.T) string {
 func shipped(t *testing.T, name string, change func(*stacks.Settings)) stacks.Stack {
 	t.Helper()
 	settings := stacks.Settings{Secrets: map[string]bool{stacks.RedisPasswordKey: name != "dev"}}
-	if name == "healthcare" { // as in Pulumi.healthcare.yaml
-		settings.Edge.Port = 8090
+	if name == "healthcare" { // as in Pulumi.healthcare.yaml, but for what no export can have
+		settings.Edge.Port, settings.InternalTLS = 8090, new(false)
 	}
 	if change != nil {
 		change(&settings)
@@ -128,6 +128,21 @@ func TestComposeParity(t *testing.T) {
 				t.Errorf("-compose files +export:\n%s", d)
 			}
 		})
+	}
+}
+
+// TestInternalTLS holds that nobody is given an export whose secrets no script can make.
+func TestInternalTLS(t *testing.T) {
+	stack := shipped(t, "healthcare", func(s *stacks.Settings) {
+		s.InternalTLS, s.AssumeSecrets = nil, true
+	})
+	for _, exported := range []func(export.Source) ([]export.File, error){
+		export.Compose, export.Kubernetes,
+	} {
+		files, err := exported(export.Source{Stack: stack})
+		if files != nil || err == nil || !strings.Contains(err.Error(), "codexcontinue:internalTLS") {
+			t.Errorf("%d files, %v", len(files), err)
+		}
 	}
 }
 

@@ -36,6 +36,16 @@ type Source struct {
 	Root, Dir string
 }
 
+// refuse returns an error if the files cannot be those of a running stack.
+func (s Source) refuse() error {
+	if !s.Stack.InternalTLS() {
+		return nil
+	}
+	return fmt.Errorf("%s:internalTLS: the certificates come of a secret that only `codexctl up` "+
+		"opens, and no script makes them: set the key to false for an export that speaks plain HTTP "+
+		"inside", stacks.Project)
+}
+
 // fromRoot turns a path relative to the project's root into one that is relative
 // to the export's folder.
 func (s Source) fromRoot(path string) (string, error) {

@@ -18,6 +18,10 @@ const ManifestsFile = "stack.yaml"
 // `kubectl apply -f`, and secrets.sh, which makes the Secrets that it names. Objects that Pulumi
 // would give a random name have the name of their resource.
 func Kubernetes(s Source) ([]File, error) {
+	if err := s.refuse(); err != nil {
+		return nil, fmt.Errorf("export: %w", err)
+	}
+
 	out, err := s.manifests()
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)

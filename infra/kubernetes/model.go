@@ -283,6 +283,11 @@ func (r *renderer) addJob() error {
 		return err
 	}
 
+	template, err := r.jobTemplate(labels)
+	if err != nil {
+		return err
+	}
+
 	account, policy := r.addAccount(stacks.ModelJob), r.addJobPolicy()
 	after := append([]*Object{account, policy}, r.fences...)
 	if m.server != nil && !m.shared {
@@ -301,7 +306,7 @@ func (r *renderer) addJob() error {
 		// itself would come back with every `up` after a refresh.
 		Annotations: map[string]string{"pulumi.com/replaceUnready": "true"},
 		API: &batchv1.Job{ObjectMeta: r.meta(name, labels), Spec: batchv1.JobSpec{
-			Template:              r.jobTemplate(labels),
+			Template:              template,
 			ActiveDeadlineSeconds: new(int64(seconds(modelDeadline))),
 			// The command tries again by itself, and knows when that is in vain: then the Job
 			// fails at once. A failure policy by exit status would be the same for Kubernetes, but
@@ -330,11 +335,17 @@ func failurePolicy() *batchv1.PodFailurePolicy {
 
 // jobTemplate returns ml's container with another command and, where the volume is shared, an
 // Ollama that writes to it.
-func (r *renderer) jobTemplate(labels map[string]string) corev1.PodTemplateSpec {
+func (r *renderer) jobTemplate(labels map[string]string) (corev1.PodTemplateSpec, error) {
 	m := r.model
 	mounted := volumes{}
 	r.mountVolumes(m.client, &mounted, false)
-	own := mounted.mounts
+	// It shows the certificate of the service whose command it runs.
+	own := plan{Service: stacks.Service{Name: stacks.ModelJob, Files: m.client.CertificateFiles()}}
+	if err := r.addFiles(own, &mounted); err != nil {
+		return corev1.PodTemplateSpec{}, err
+	}
+
+	mounts := mounted.mounts
 	security := m.client.Security
 	var sidecars []corev1.Container
 	if m.shared {
@@ -360,13 +371,13 @@ func (r *renderer) jobTemplate(labels map[string]string) corev1.PodTemplateSpec 
 		ImagePullPolicy:          corev1.PullIfNotPresent,
 		Args:                     m.args(),
 		Env:                      variables(m.env),
-		VolumeMounts:             own,
+		VolumeMounts:             mounts,
 		Resources:                resourcesOf(modelResources, nil),
 		SecurityContext:          containerSecurity(m.client.Security),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}}
 
-	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec}
+	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec}, nil
 }
 
 // addJobPolicy lets the Job reach what it makes the model in; a sidecar reaches what that

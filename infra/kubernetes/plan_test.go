@@ -66,6 +66,9 @@ func shipped(t *testing.T, root, name string) stacks.Stack {
 	if name != "dev" {
 		secrets = append(secrets, stacks.RedisPasswordKey)
 	}
+	if name == "healthcare" {
+		secrets = append(secrets, stacks.InternalAuthorityKey)
+	}
 
 	settings, err := stacks.DecodeSettings(plain, secrets)
 	if err != nil {

@@ -39,6 +39,9 @@ func probes(svc stacks.Service) (startup, readiness, liveness *corev1.Probe) {
 		p.HTTPGet = &corev1.HTTPGetAction{
 			Path: path, Port: intstr.FromString(svc.Ports[0].Name), Scheme: corev1.URISchemeHTTP,
 		}
+		if svc.EndsTLS() { // a kubelet shows no certificate, and does not ask whose it sees
+			p.HTTPGet.Scheme = corev1.URISchemeHTTPS
+		}
 		return p
 	}
 

@@ -23,8 +23,11 @@ const recordedPassword = "hunter2-hunter2"
 func record(stack stacks.Stack, opts kubernetes.Options) ([]plan.Resource, error) {
 	return recorder.Record(context.Background(), recorder.Stack{
 		Project: stacks.Project, Name: stack.Name,
-		Config:  map[string]string{"codexcontinue:redisPassword": recordedPassword},
-		Secrets: []string{"codexcontinue:redisPassword"},
+		Config: map[string]string{
+			"codexcontinue:redisPassword":     recordedPassword,
+			"codexcontinue:internalAuthority": recordedPassword,
+		},
+		Secrets: []string{"codexcontinue:redisPassword", "codexcontinue:internalAuthority"},
 	}, func(ctx *pulumi.Context) error {
 		rendered, err := kubernetes.Render(stack, opts)
 		if err != nil {

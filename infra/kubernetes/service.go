@@ -198,6 +198,9 @@ func (r *renderer) addServiceObject(p plan, after []*Object) *Object {
 		}
 		if port.Name == "http" {
 			out.AppProtocol = new("http")
+			if p.EndsTLS() {
+				out.AppProtocol = new("https")
+			}
 		}
 
 		spec.Ports = append(spec.Ports, out)

@@ -11,6 +11,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
+	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -181,7 +182,26 @@ var badOnDocker = map[string]bad{
 		gate.SignIn, gate.SessionIdle = gateenv.Accounts, 15*time.Minute
 		s.Service("backend").Contract.(*backendenv.Config).ConversationTTL = time.Hour
 		s.Domain = "healthcare"
+		for i := range s.Services {
+			if c := s.Services[i].Contract; c != nil {
+				c.Shared().TLS = contract.TLS{
+					TLSCertificateFile: "/c.pem", TLSAuthoritiesFile: "/a.pem",
+				}
+			}
+		}
+		s.Service("ollama").Env["TLS_CERTIFICATE_FILE"] = "/c.pem"
+		redis := s.Service("redis")
+		redis.Health.Command = append(redis.Health.Command, "--tls")
 	}, subject: "*", want: "isolation"},
+	"healthcare in the clear": {from: "healthcare",
+		change: service("backend", func(s *stacks.Service) {
+			s.Contract.Shared().TLS = contract.TLS{}
+		}), subject: "backend", want: "internal-tls"},
+	"healthcare's Redis in the clear": {from: "healthcare",
+		change: service("redis", func(s *stacks.Service) {
+			s.Health.Command = slices.DeleteFunc(slices.Clone(s.Health.Command),
+				func(w string) bool { return w == "--tls" })
+		}), subject: "redis", want: "internal-tls"},
 	"healthcare with the cloud": {from: "healthcare",
 		change: service("ollama", func(s *stacks.Service) {
 			delete(s.Env, "OLLAMA_NO_CLOUD")

@@ -66,6 +66,7 @@ func TestOpenStacks(t *testing.T) {
 				Secrets: map[string]bool{
 					stacks.RedisPasswordKey: true, stacks.TLSKeyKey: name == "certificate",
 				},
+				AssumeSecrets: true,
 			}, stacks.Checkout{FS: os.DirFS(projectRoot(t))})
 			if err != nil {
 				t.Fatal(err)

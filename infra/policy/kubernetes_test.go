@@ -132,6 +132,10 @@ var badOnKubernetes = map[string]bad{
 		change: service("ollama", func(s *stacks.Service) {
 			delete(s.Env, "OLLAMA_NO_CLOUD")
 		}), subject: "ollama", want: "cloud-models"},
+	"healthcare in the clear": {from: "healthcare",
+		change: service("ollama", func(s *stacks.Service) {
+			delete(s.Env, "TLS_CERTIFICATE_FILE")
+		}), subject: "ollama", want: "internal-tls"},
 	"healthcare for whoever comes": {
 		from: "healthcare",
 		change: service("gate", func(s *stacks.Service) {

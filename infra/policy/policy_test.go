@@ -41,7 +41,8 @@ func projectRoot(t *testing.T) string {
 func shipped(t *testing.T, name string, target stacks.Target) stacks.Stack {
 	t.Helper()
 	settings := stacks.Settings{Target: target,
-		Secrets: map[string]bool{stacks.RedisPasswordKey: name != "dev"}}
+		Secrets:       map[string]bool{stacks.RedisPasswordKey: name != "dev"},
+		AssumeSecrets: true}
 	stack, err := stacks.Load(name, settings,
 		stacks.Checkout{FS: os.DirFS(projectRoot(t)), UID: 1000, GID: 1000})
 	if err != nil {
@@ -56,8 +57,11 @@ func record(t *testing.T, stack stacks.Stack) []plan.Resource {
 	t.Helper()
 	resources, err := recorder.Record(context.Background(), recorder.Stack{
 		Project: stacks.Project, Name: stack.Name,
-		Config:  map[string]string{"codexcontinue:redisPassword": "hunter2-hunter2"},
-		Secrets: []string{"codexcontinue:redisPassword"},
+		Config: map[string]string{
+			"codexcontinue:redisPassword":     "hunter2-hunter2",
+			"codexcontinue:internalAuthority": "hunter2-hunter2",
+		},
+		Secrets: []string{"codexcontinue:redisPassword", "codexcontinue:internalAuthority"},
 	}, func(ctx *pulumi.Context) error {
 		rendered, err := kubernetes.Render(stack, kubernetes.Options{Root: projectRoot(t)})
 		if err != nil {
@@ -131,8 +135,7 @@ func TestSignIn(t *testing.T) {
 					Target: target,
 					Edge: stacks.EdgeSettings{Address: "0.0.0.0",
 						TrustedProxies: []string{"10.0.0.0/8"}},
-					SignIn:  &how,
-					Secrets: map[string]bool{stacks.RedisPasswordKey: true},
+					SignIn: &how, AssumeSecrets: true,
 				}, stacks.Checkout{FS: os.DirFS(projectRoot(t))})
 				if err != nil {
 					t.Fatal(err)

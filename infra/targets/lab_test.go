@@ -180,8 +180,14 @@ const recordedPassword = "hunter2-hunter2"
 
 // config returns that of the recorded stacks.
 func config() (values map[string]string, secrets []string) {
-	const key = "codexcontinue:" + stacks.RedisPasswordKey
-	return map[string]string{key: recordedPassword}, []string{key}
+	secrets = []string{
+		"codexcontinue:" + stacks.RedisPasswordKey, "codexcontinue:" + stacks.InternalAuthorityKey,
+	}
+	values = map[string]string{}
+	for _, key := range secrets {
+		values[key] = recordedPassword
+	}
+	return values, secrets
 }
 
 // program provisions the stack on the target.

@@ -3,6 +3,7 @@
 //
 //	backend                    serve, as the environment says (see services/backend/backendenv)
 //	backend healthcheck [URL]  exit 0 when /health answers 200
+//	backend certificate        print until when its certificate is good
 //	backend version            print the version
 package main
 
@@ -25,6 +26,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -43,7 +45,9 @@ func main() {
 // run is the whole command: it returns nil after a clean stop.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
-		Health: "/health", Usage: "usage: backend [healthcheck [URL] | version]", Serve: serve,
+		Health: "/health",
+		Usage:  "usage: backend [healthcheck [URL] | certificate | version]",
+		Serve:  serve,
 	}
 	return c.Run(ctx, args, environ, stdout, stderr)
 }
@@ -84,7 +88,13 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	// The store's errors are logged here. The library would repeat them in a format of its own.
 	redislog.Disable()
 	log := logging.New(stderr, "backend", cfg.LogLevel, cfg.Debug)
+	who, err := mtls.Open(cfg.TLS)
+	if err != nil {
+		return err
+	}
+
 	srv := server.New("backend", log, cfg.DrainTimeout)
+	srv.Secure(who.Server())
 	redisErrors := promauto.With(srv.Registry()).NewCounter(prometheus.CounterOpts{
 		Name: "backend_redis_errors_total", Help: "Commands that Redis did not do.",
 	})
@@ -117,6 +127,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	signer := identity.NewSigner(identity.Backend)
 	ml, writing := hop.New("ml", cfg.MLServiceURL), hop.NewStreaming("ml", cfg.MLServiceURL)
 	for _, c := range []*hop.Client{ml, writing} {
+		c.Secure(who.Client())
 		c.Sign(func(owner string) string {
 			return signer.Sign(identity.Person{ID: owner}, identity.ML)
 		})

@@ -54,6 +54,8 @@ type Common struct {
 	// DrainTimeout bounds how long a stopping service waits for requests and streams in flight.
 	// The container's stop grace period must be longer.
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT,required"`
+
+	TLS
 }
 
 // Shared implements Environment for the structs that embed c.
@@ -76,7 +78,7 @@ func (c *Common) Validate() error {
 			c.ListenAddr))
 	}
 
-	return errors.Join(append(errs, Positive("DRAIN_TIMEOUT", c.DrainTimeout))...)
+	return errors.Join(append(errs, Positive("DRAIN_TIMEOUT", c.DrainTimeout), c.TLS.validate())...)
 }
 
 // Parse reads the environment (as os.Environ returns it: KEY=VALUE) into the service's struct and

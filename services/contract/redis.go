@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -31,6 +32,10 @@ type RequiredRedis struct {
 	// Sentinels and of a Cluster the one that they announce.
 	RedisCAFile string `env:"REDIS_CA_FILE" optional:"true"`
 
+	// RedisCertificateFile is the path of a file with a certificate and its key (PEM) to show to
+	// Redis, for a RedisURL with rediss://. It is empty if Redis asks for none.
+	RedisCertificateFile string `env:"REDIS_CERTIFICATE_FILE" optional:"true"`
+
 	// RedisPasswordFile is the path of a file that holds the password. It is empty if Redis asks
 	// for none.
 	RedisPasswordFile string `env:"REDIS_PASSWORD_FILE" optional:"true"`
@@ -39,12 +44,13 @@ type RequiredRedis struct {
 // OptionalRedis holds the variables of a service that works without Redis too: they are those of
 // RequiredRedis, and none is set if RedisURL is not.
 type OptionalRedis struct {
-	RedisURL          string   `env:"REDIS_URL" optional:"true"`
-	RedisSentinels    []string `env:"REDIS_SENTINELS" optional:"true"`
-	RedisMaster       string   `env:"REDIS_MASTER" optional:"true"`
-	RedisCluster      []string `env:"REDIS_CLUSTER" optional:"true"`
-	RedisCAFile       string   `env:"REDIS_CA_FILE" optional:"true"`
-	RedisPasswordFile string   `env:"REDIS_PASSWORD_FILE" optional:"true"`
+	RedisURL             string   `env:"REDIS_URL" optional:"true"`
+	RedisSentinels       []string `env:"REDIS_SENTINELS" optional:"true"`
+	RedisMaster          string   `env:"REDIS_MASTER" optional:"true"`
+	RedisCluster         []string `env:"REDIS_CLUSTER" optional:"true"`
+	RedisCAFile          string   `env:"REDIS_CA_FILE" optional:"true"`
+	RedisCertificateFile string   `env:"REDIS_CERTIFICATE_FILE" optional:"true"`
+	RedisPasswordFile    string   `env:"REDIS_PASSWORD_FILE" optional:"true"`
 }
 
 // RedisUser is the environment of a service that uses Redis.
@@ -67,6 +73,7 @@ func (r *RequiredRedis) Validate() error {
 		r.address().validate(),
 		Absolute("REDIS_PASSWORD_FILE", r.RedisPasswordFile),
 		Absolute("REDIS_CA_FILE", r.RedisCAFile),
+		Absolute("REDIS_CERTIFICATE_FILE", r.RedisCertificateFile),
 	)
 }
 
@@ -77,7 +84,7 @@ func (o *OptionalRedis) Validate() error {
 	}
 
 	if len(o.RedisSentinels)+len(o.RedisCluster) > 0 ||
-		o.RedisMaster+o.RedisCAFile+o.RedisPasswordFile != "" {
+		o.RedisMaster+o.RedisCAFile+o.RedisCertificateFile+o.RedisPasswordFile != "" {
 		return errors.New("REDIS_URL: is not set, but other variables of Redis are")
 	}
 
@@ -97,7 +104,7 @@ func (o *OptionalRedis) Redis() (Redis, error) { return o.RedisVariables().Redis
 
 func (r *RequiredRedis) address() Redis {
 	return Redis{
-		URL: r.RedisURL, CAFile: r.RedisCAFile,
+		URL: r.RedisURL, CAFile: r.RedisCAFile, CertificateFile: r.RedisCertificateFile,
 		Sentinels: r.RedisSentinels, Master: r.RedisMaster, Cluster: r.RedisCluster,
 	}
 }
@@ -115,6 +122,9 @@ type Redis struct {
 	// of the system.
 	CAFile string
 
+	// CertificateFile holds a certificate and its key to show to the servers, as PEM; empty is none.
+	CertificateFile string
+
 	// Sentinels are asked for the master of the name.
 	Sentinels []string
 	Master    string
@@ -127,6 +137,16 @@ type Redis struct {
 // for those of the system.
 func (a Redis) Authorities() (*x509.CertPool, error) {
 	return Authorities("REDIS_CA_FILE", a.CAFile)
+}
+
+// Certificates returns what to show to the servers.
+func (a Redis) Certificates() ([]tls.Certificate, error) {
+	if a.CertificateFile == "" {
+		return nil, nil
+	}
+
+	c, err := Certificate("REDIS_CERTIFICATE_FILE", a.CertificateFile)
+	return []tls.Certificate{c}, err
 }
 
 // validate checks the variables of an address.
@@ -146,6 +166,10 @@ func (a Redis) validate() error {
 	if a.CAFile != "" && u != nil && u.Scheme != "rediss" {
 		errs = append(errs, errors.New(
 			"REDIS_CA_FILE: is for TLS: write REDIS_URL with rediss://"))
+	}
+	if a.CertificateFile != "" && u != nil && u.Scheme != "rediss" {
+		errs = append(errs, errors.New(
+			"REDIS_CERTIFICATE_FILE: is for TLS: write REDIS_URL with rediss://"))
 	}
 
 	errs = append(errs,

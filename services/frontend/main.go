@@ -3,6 +3,7 @@
 //
 //	frontend                    serve, configured by the environment (see services/frontend/frontendenv)
 //	frontend healthcheck [URL]  exit 0 when /healthz answers 200
+//	frontend certificate        print until when its certificate is good
 //	frontend version            print the version
 package main
 
@@ -19,6 +20,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/internal/web"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
@@ -35,7 +37,7 @@ func main() {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
 		Health: "/healthz",
-		Usage:  "usage: frontend [healthcheck [URL] | version]",
+		Usage:  "usage: frontend [healthcheck [URL] | certificate | version]",
 		Serve:  serve,
 	}
 	return c.Run(ctx, args, environ, stdout, stderr)
@@ -48,7 +50,13 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 
 	log := logging.New(stderr, "frontend", cfg.LogLevel, cfg.Debug)
+	who, err := mtls.Open(cfg.TLS)
+	if err != nil {
+		return err
+	}
+
 	srv := server.New("frontend", log, cfg.DrainTimeout)
+	srv.Secure(who.Server())
 	texts, err := domain.Read(cfg.DomainFile)
 	if err != nil {
 		return fmt.Errorf("DOMAIN_FILE: %w", err)
@@ -59,6 +67,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 
+	app.Secure(who.Client())
 	app.Register(srv)
 	return srv.Run(ctx, cfg.ListenAddr, app.Drain)
 }

@@ -6,6 +6,7 @@
 //	gate user ...           manage the accounts, as codexctl user does
 //	gate usage ...          show what people have used, as codexctl usage does
 //	gate audit ...          read who did what, as codexctl audit does
+//	gate certificate        print until when its certificate is good
 //	gate version            print the version
 package main
 
@@ -37,6 +38,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	redislog "github.com/redis/go-redis/v9/logging"
@@ -55,8 +57,9 @@ func main() {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
 		Health: "/health",
-		Usage:  "usage: gate [healthcheck [URL] | user ... | usage ... | audit ... | version]",
-		Serve:  serve,
+		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | audit ... | " +
+			"version]",
+		Serve: serve,
 	}
 	if len(args) > 0 {
 		switch args[0] {
@@ -96,7 +99,13 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return fmt.Errorf("FRONTEND_URL: %w", err)
 	}
 
+	who, err := mtls.Open(cfg.TLS)
+	if err != nil {
+		return err
+	}
+
 	srv := server.New("gate", log, cfg.DrainTimeout)
+	srv.Secure(who.Server())
 	srv.Liveness("/health")
 	// Readiness asks nothing: without Redis, those whose names it knows go on.
 	srv.Readiness("/ready", nil)
@@ -117,6 +126,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	})
 
 	frontend := hop.New("frontend", cfg.FrontendURL)
+	frontend.Secure(who.Client())
 	frontend.Register(srv.Registry())
 	sign := func(p identity.Person) string { return signer.Sign(p, identity.Backend) }
 	forwarder := forward.New(frontend, base, sign, log)
@@ -139,7 +149,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	keys := newKeys(st, cfg.SignIn)
 	keys.Audit = records
-	api := newAPI(srv, cfg, signer, keys, log)
+	api := newAPI(srv, cfg, who, signer, keys, log)
 	api.Audit = records
 	if cfg.SignIn == gateenv.None {
 		local := func(pattern string, h http.Handler) {

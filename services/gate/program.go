@@ -14,6 +14,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 )
 
@@ -36,10 +37,11 @@ func newKeys(st *store.Store, signIn string) *apikey.Keys {
 
 // newAPI returns what the API for programs works with.
 func newAPI(
-	srv *server.Server, cfg gateenv.Config, signer *identity.Signer, keys *apikey.Keys,
-	log *slog.Logger,
+	srv *server.Server, cfg gateenv.Config, who *mtls.Identity, signer *identity.Signer,
+	keys *apikey.Keys, log *slog.Logger,
 ) openai.Options {
 	ml := hop.NewStreaming("ml", cfg.MLServiceURL)
+	ml.Secure(who.Client())
 	ml.Register(srv.Registry())
 	ml.Sign(func(owner string) string {
 		return signer.Sign(identity.Person{ID: owner}, identity.ML)

@@ -17,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 )
 
 // dataUsage is the error for a command line that is none.
@@ -52,10 +53,15 @@ func (c *dataCommand) run(ctx context.Context, args []string, stdout io.Writer) 
 	}
 
 	sign := func(p identity.Person) string { return signer.Sign(p, identity.Backend) }
+	who, err := mtls.Open(c.cfg.TLS)
+	if err != nil {
+		return err
+	}
+
 	frontend := hop.New("frontend", c.cfg.FrontendURL)
+	frontend.Secure(who.Client())
 	data := owndata.New(c.store, frontend, sign, c.sessions, c.keys)
 	var said string
-	var err error
 	switch {
 	case args[0] == "erase" && len(args) == 2:
 		said, err = c.erase(ctx, data, args[1])

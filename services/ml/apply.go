@@ -16,6 +16,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
@@ -90,8 +91,13 @@ func applyOnce(
 	ctx context.Context, cfg mlenv.Config, want int, timeout time.Duration, log *slog.Logger,
 	out *lines,
 ) error {
+	who, err := mtls.Open(cfg.TLS)
+	if err != nil {
+		return &build.FinalError{Err: err}
+	}
+
 	pool, err := replicas.New(replicas.Options{
-		URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Log: log,
+		URL: cfg.OllamaURL, TLS: who.Client(), Parallel: cfg.MaxParallel, Log: log,
 	})
 	if err != nil {
 		return err

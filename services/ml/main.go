@@ -5,6 +5,7 @@
 //	ml model apply [--replicas N] [--timeout 15m] [--tries N]
 //	                      make the custom model in every replica of Ollama, N at least, and exit
 //	ml healthcheck [URL]  exit 0 when /health answers 200
+//	ml certificate        print until when its certificate is good
 //	ml version            print the version
 //
 // ml model apply prints its progress on stderr. The timeout is for the replicas to be there and to
@@ -27,6 +28,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/api"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
@@ -71,8 +73,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 
 	c := server.Command{
 		Health: "/health",
-		Usage:  "usage: ml [model apply " + applyFlags + " | healthcheck [URL] | version]",
-		Serve:  serve,
+		Usage: "usage: ml [model apply " + applyFlags + " | healthcheck [URL] | certificate | " +
+			"version]",
+		Serve: serve,
 	}
 
 	return c.Run(ctx, args, environ, stdout, stderr)
@@ -122,8 +125,14 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	turns.Limit(cfg.RequestsAtOnce)
 	turns.Share(r, log)
 
+	who, err := mtls.Open(cfg.TLS)
+	if err != nil {
+		return err
+	}
+
 	pool, err := replicas.New(replicas.Options{
 		URL:        cfg.OllamaURL,
+		TLS:        who.Client(),
 		Parallel:   cfg.MaxParallel,
 		Everywhere: build.Latest(cfg.DefaultModel),
 		Version:    build.Version(cfg.DefaultModel, cfg.ModelfileDigest),
@@ -134,8 +143,11 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 
-	builder := build.New(options(cfg), ollama.New(cfg.OllamaURL), log, nil)
+	maker := ollama.New(cfg.OllamaURL)
+	maker.Secure(who.Client())
+	builder := build.New(options(cfg), maker, log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
+	srv.Secure(who.Server())
 	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend)
 	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
 	watch := api.Register(srv, api.Options{

@@ -10,6 +10,9 @@
 // While it waits it accepts connections to PORT+1, and closes them. By that ml knows that this
 // replica goes, and sends new requests to another one if there is one.
 //
+// Where the stack's services speak TLS it ends TLS at PORT, for those whom TLS_CALLERS names, and
+// the command serves at OLLAMA_HOST behind it (tls.go).
+//
 //	drain relay PORT
 //
 // connects its standard input and output to PORT in the container. By that codexctl reaches an
@@ -68,6 +71,14 @@ func run(args []string) (int, error) {
 	port, err := strconv.ParseUint(args[0], 10, 16)
 	if err != nil || port == 0 {
 		return 2, fmt.Errorf("%q is no port", args[0])
+	}
+
+	front, err := newFront(int(port))
+	if err != nil {
+		return 2, err
+	}
+	if front != nil {
+		go front.serve() // until this process ends, as the server does
 	}
 
 	signals := make(chan os.Signal, 2)

@@ -9,7 +9,8 @@
 # container: "none UNTIL CURRENT / PREVIOUS", a Unix time and two lists of NAME#SHA256. SECONDS is
 # how long the previous passwords are taken, and RETENTION how many the audit's records are kept; 0
 # is for ever.
-# Passwords appear here as hashes only, and never in a list of processes.
+# Passwords appear here as hashes only, and never in a list of processes. REDIS_CLI_OPTIONS are words
+# for redis-cli, where Redis speaks TLS.
 set -eu
 users=$1 state=$2 seconds=$3 config=$4 retention=${5:-0}
 
@@ -43,7 +44,7 @@ fi
 sha256() { sha256sum | cut -d' ' -f1; }
 key=$(head -c 32 /dev/urandom | sha256)
 password="#$(printf %s "$key" | sha256)"
-as() { REDISCLI_AUTH=$key redis-cli -e --no-auth-warning --user "$@"; }
+as() { REDISCLI_AUTH=$key redis-cli ${REDIS_CLI_OPTIONS-} -e --no-auth-warning --user "$@"; }
 
 # One takes the old passwords away.
 both='' rotation_user=''

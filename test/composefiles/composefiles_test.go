@@ -24,6 +24,8 @@ func TestWrite(t *testing.T) {
 				Overlay:    overlay,
 				PortOffset: offset,
 				Secrets:    map[string]bool{stacks.RedisPasswordKey: overlay != "dev"},
+				// The compose files are from a time without.
+				InternalTLS: new(false),
 			}
 
 			settings.Model.Base, settings.Model.Parallel, settings.LogLevel = "tiny", 7, "error"

@@ -31,6 +31,8 @@ func TestHealthcare(t *testing.T) {
 	c.usePulumi(t, stack)
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", "no-way-out-of-here")
+	c.refused(t, stack, time.Minute, "codexctl certificates new "+stack)
+	c.must(t, time.Minute, "bin/codexctl", "certificates", "new", stack)
 
 	weights := tinyWeights(t)
 	missing := missingModel(stack)
@@ -55,6 +57,7 @@ func TestHealthcare(t *testing.T) {
 	b.signIn(t, c.invite(t, stack, site, "ada", "--admin"), site)
 	chat(t, b, site+"/")
 	noChanges(t, c, stack)
+	t.Run("TLS inside", func(t *testing.T) { c.speaksTLS(t, stack) })
 
 	t.Run("beside an Ollama that runs", func(t *testing.T) {
 		before := c.containers(t, stack)
@@ -165,6 +168,7 @@ func TestKubernetesHealthcare(t *testing.T) {
 	c.usePulumi(t, stack)
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", "no-way-out-of-here")
+	c.must(t, time.Minute, "bin/codexctl", "certificates", "new", stack)
 
 	weights := tinyWeights(t)
 	_, said, err := c.run(t, time.Minute, "bin/codexctl", "model", "import", stack, weights)

@@ -70,6 +70,9 @@ func newLoaded(
 	c.usePulumi(t, stack)
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	l.password("correct-horse-battery-staple")
+	if strings.Contains(settings, "internalTLS: true") {
+		c.must(t, time.Minute, "bin/codexctl", "certificates", "new", stack)
+	}
 	l.up()
 	return l
 }

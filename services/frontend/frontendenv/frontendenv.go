@@ -19,6 +19,9 @@ type Config struct {
 	DomainFile string `env:"DOMAIN_FILE,required,notEmpty"`
 }
 
+// Peers implements contract.Caller.
+func (c *Config) Peers() []*string { return []*string{&c.BackendURL} }
+
 // Validate implements contract.Environment.
 func (c *Config) Validate() error {
 	return errors.Join(c.Common.Validate(), contract.HTTPURL("BACKEND_URL", c.BackendURL),

@@ -66,6 +66,9 @@ type Config struct {
 // LongestAnswer implements contract.Environment.
 func (c *Config) LongestAnswer() time.Duration { return c.GenerationTimeout }
 
+// Peers implements contract.Caller.
+func (c *Config) Peers() []*string { return []*string{&c.FrontendURL, &c.MLServiceURL} }
+
 // Validate implements contract.Environment.
 func (c *Config) Validate() error {
 	errs := []error{

@@ -2,8 +2,10 @@ package hop
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -94,4 +96,38 @@ func (d *dialer) avoid(address string) {
 	}
 
 	d.avoided[address] = now.Add(avoidFor)
+}
+
+// Secure makes the transport speak TLS to hosts of https as config says; nil changes nothing.
+func Secure(t *http.Transport, config *tls.Config) { secure(t, func(string) {}, config) }
+
+// secure makes the transport speak TLS. A connection is made when the handshake is over: one that
+// ends before that counts as refused, and its address is avoided.
+func secure(t *http.Transport, avoid func(address string), config *tls.Config) {
+	if config == nil {
+		return
+	}
+
+	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		plain, err := t.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+
+		named := config.Clone()
+		if named.ServerName == "" {
+			named.ServerName, _, _ = net.SplitHostPort(address)
+		}
+
+		conn := tls.Client(plain, named)
+		shaking, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		if err := conn.HandshakeContext(shaking); err != nil {
+			plain.Close()
+			avoid(plain.RemoteAddr().String())
+			return nil, &net.OpError{Op: "dial", Net: network, Addr: plain.RemoteAddr(), Err: err}
+		}
+
+		return conn, nil
+	}
 }

@@ -12,6 +12,7 @@ package hop
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -43,6 +44,12 @@ type Client struct {
 // called before the first request.
 func (c *Client) Sign(sign func(owner string) string) { c.sign = sign }
 
+// Secure makes the client speak TLS, for a base URL of https; nil changes nothing. It must be
+// called before the first request.
+func (c *Client) Secure(config *tls.Config) {
+	secure(c.resender.transport, c.resender.dialer.avoid, config)
+}
+
 // New returns a client for the peer at the base URL. Errors have the peer's name.
 func New(peer, base string) *Client {
 	r := newResender(peer)
@@ -50,9 +57,9 @@ func New(peer, base string) *Client {
 	return &Client{peer: peer, base: base, resender: r, http: &http.Client{Transport: r}}
 }
 
-// NewStreaming returns a client for calls whose answer may begin late, as with a model's first token:
-// only the request's context bounds the wait. The calls ask for text and change nothing, so all of
-// them may be repeated.
+// NewStreaming returns a client for calls whose answer may begin late, as with a model's first
+// token: only the request's context bounds the wait. The calls ask for text and change nothing, so
+// all of them may be repeated.
 func NewStreaming(peer, base string) *Client {
 	c := New(peer, base)
 	c.resender.transport.ResponseHeaderTimeout, c.resender.repeatable = 0, true
@@ -106,12 +113,14 @@ func (c *Client) Do(
 	if err != nil {
 		return nil, err
 	}
+
 	maps.Copy(req.Header, header)
 	if c.sign != nil {
 		token := c.sign(req.Header.Get(wire.OwnerHeader))
 		req.Header.Set("Authorization", "Bearer "+token)
 		req.Header.Del(wire.OwnerHeader)
 	}
+
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -143,8 +152,8 @@ func (c *Client) request(
 	return req, nil
 }
 
-// problem returns the peer's problem, or one for an answer that is none. It keeps a Retry-After header
-// in seconds.
+// problem returns the peer's problem, or one for an answer that is none. It keeps a
+// Retry-After header in seconds.
 func (c *Client) problem(resp *http.Response) *problem.Problem {
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))

@@ -90,6 +90,9 @@ func (a Address) Options() (*redis.UniversalOptions, error) {
 	if u.TLSConfig.RootCAs, err = contract.Redis(a).Authorities(); err != nil {
 		return nil, err
 	}
+	if u.TLSConfig.Certificates, err = contract.Redis(a).Certificates(); err != nil {
+		return nil, err
+	}
 
 	return u, nil
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Command is the command line of every service. Without arguments it serves, `healthcheck [URL]`
-// exits 0 if the service is alive, `version` prints the version.
+// exits 0 if the service is alive, `certificate` prints until when the one by which it speaks TLS
+// with the others of its stack is good, `version` prints the version.
 type Command struct {
 	// Health is the path of a health check without a URL.
 	Health string
@@ -31,6 +33,17 @@ func (c Command) Run(ctx context.Context, args, environ []string, stdout, stderr
 			url = args[1]
 		}
 		return Healthcheck(ctx, environ, c.Health, url)
+	case args[0] == "certificate" && len(args) == 1:
+		who, err := identity(environ)
+		if err != nil {
+			return err
+		}
+		if who == nil {
+			return errors.New("TLS_CERTIFICATE_FILE: is not set: there is no certificate")
+		}
+
+		_, err = fmt.Fprintln(stdout, who.Expires().Format(time.RFC3339))
+		return err
 	case args[0] == "version" && len(args) == 1:
 		_, err := fmt.Fprintln(stdout, Version())
 		return err

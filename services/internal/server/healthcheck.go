@@ -9,6 +9,9 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 )
 
 // healthTimeout bounds one health check. It is shorter than the container's own timeout, so that
@@ -34,7 +37,18 @@ func Healthcheck(ctx context.Context, environ []string, path, url string) error 
 		return fmt.Errorf("healthcheck: %w", err)
 	}
 
-	resp, err := http.DefaultClient.Do(req)
+	who, err := identity(environ)
+	if err != nil {
+		return fmt.Errorf("healthcheck: %w", err)
+	}
+
+	config := who.Client()
+	if ip := net.ParseIP(req.URL.Hostname()); config != nil && ip != nil && ip.IsLoopback() {
+		config.ServerName = who.Name() // itself
+	}
+
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+	resp, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
@@ -48,16 +62,28 @@ func Healthcheck(ctx context.Context, environ []string, path, url string) error 
 	return nil
 }
 
+// identity returns the one of the service with this environment.
+func identity(environ []string) (*mtls.Identity, error) {
+	return mtls.Open(contract.TLS{
+		TLSCertificateFile: variable(environ, "TLS_CERTIFICATE_FILE"),
+		TLSAuthoritiesFile: variable(environ, "TLS_AUTHORITIES_FILE"),
+	})
+}
+
+// variable returns the variable of the name, of which the last setting counts, as for os.Getenv.
+func variable(environ []string, name string) (value string) {
+	for _, kv := range environ {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
 // LocalURL returns the base URL of the service with this environment on this machine. It reads
 // LISTEN_ADDR; an address without a host, or of all interfaces, becomes 127.0.0.1.
 func LocalURL(environ []string) (string, error) {
-	addr := ""
-	for _, kv := range environ {
-		if v, ok := strings.CutPrefix(kv, "LISTEN_ADDR="); ok {
-			addr = v // the last setting counts, as for os.Getenv
-		}
-	}
-
+	addr := variable(environ, "LISTEN_ADDR")
 	if addr == "" {
 		return "", errors.New("LISTEN_ADDR is not set: set it or give a URL")
 	}
@@ -70,5 +96,9 @@ func LocalURL(environ []string) (string, error) {
 		host = "127.0.0.1"
 	}
 
-	return "http://" + net.JoinHostPort(host, port), nil
+	scheme := "http://"
+	if variable(environ, "TLS_CERTIFICATE_FILE") != "" {
+		scheme = "https://"
+	}
+	return scheme + net.JoinHostPort(host, port), nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/prometheus/client_golang/prometheus"
@@ -115,6 +116,13 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 				rec.bytes,
 				"ms", wire.Milliseconds(elapsed))
 		}()
+
+		if s.tls != nil && !mtls.Known(r.TLS) && !s.open[r.URL.Path] {
+			w.Header().Set("Connection", "close")
+			problem.Write(rec, r, problem.New(http.StatusForbidden,
+				"Show a certificate of the stack's authority."))
+			return
+		}
 
 		if refused != nil {
 			refuse(rec, r, refused, reason)

@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,11 @@ type Server struct {
 	// guard stands before every route but those for the stack's own tools; nil lets all through.
 	guard func(http.Handler) http.Handler
 
+	// tls is what it speaks TLS with; nil is plain HTTP. open are the paths that it answers to who
+	// has not shown who it is.
+	tls  *tls.Config
+	open map[string]bool
+
 	// starting is true until all checks of starts have passed once. checked is closed when they
 	// have run for the first time.
 	starting atomic.Bool
@@ -51,8 +57,8 @@ type timeouts struct {
 	// header and request are the times in which a request's header comes, and all of it.
 	header, request time.Duration
 
-	// piece is the time in which the client reads a piece of its response, of maxPiece bytes at most.
-	// There is no bound for a whole one: a stream lasts as long as an answer.
+	// piece is the time in which the client reads a piece of its response, of maxPiece bytes at
+	// most. There is no bound for a whole one: a stream lasts as long as an answer.
 	piece time.Duration
 }
 
@@ -70,7 +76,7 @@ func New(name string, log *slog.Logger, drain time.Duration) *Server {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	base, cancel := context.WithCancel(context.Background())
 	s := &Server{name: name, log: log, drain: drain, mux: http.NewServeMux(), registry: reg,
-		metrics: newMetrics(reg, name), base: base, cancelBase: cancel,
+		metrics: newMetrics(reg, name), base: base, cancelBase: cancel, open: map[string]bool{},
 		timeouts: timeouts{header: 10 * time.Second, request: time.Minute, piece: time.Minute}}
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	return s
@@ -89,9 +95,15 @@ func (s *Server) HandleFunc(pattern string, h http.HandlerFunc) { s.mux.HandleFu
 // /debug/. It must be called before Run.
 func (s *Server) Guard(wrap func(http.Handler) http.Handler) { s.guard = wrap }
 
+// Secure makes the server speak TLS alone; nil changes nothing. Who shows no certificate is
+// answered the paths of Liveness and Readiness, for the probes of a cluster, and refused all else.
+// It must be called before Run.
+func (s *Server) Secure(config *tls.Config) { s.tls = config }
+
 // Liveness answers 200 at the path while the process serves. It depends on nothing else, so that an
 // outage of a dependency does not restart the service.
 func (s *Server) Liveness(path string) {
+	s.open[path] = true
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
 		wire.WriteJSON(w, http.StatusOK, wire.Readiness{Status: "ok", Checks: map[string]string{}})
 	})
@@ -103,6 +115,7 @@ const readyTimeout = 2 * time.Second
 // Readiness answers 200 at the path if every check passes and the server is neither draining
 // nor starting, else 503.
 func (s *Server) Readiness(path string, checks map[string]Check) {
+	s.open[path] = true
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
@@ -196,6 +209,10 @@ func (s *Server) Serve(
 
 	open := countConnections(srv)
 	l = &closedOnce{Listener: l, close: sync.OnceValue(l.Close)}
+	if s.tls != nil {
+		l = tls.NewListener(l, s.tls)
+	}
+
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }()
 	s.log.Info("listening", "addr", l.Addr().String())

@@ -239,7 +239,7 @@ func (a *App) ollamasOnEngine(
 	put func(at string, dial dialer) error,
 ) error {
 	server := stack.Service(stacks.Ollama)
-	relay := []string{"/drain", "relay", fmt.Sprint(server.Ports[0].Container)}
+	relay := []string{"/drain", "relay", fmt.Sprint(stack.OllamaPort())}
 	to := func(in running.Replica) dialer {
 		return func(ctx context.Context) (net.Conn, error) { return eng.Dial(ctx, in, relay) }
 	}
@@ -321,7 +321,7 @@ func (a *App) ollamasOnCluster(
 	}
 
 	for _, pod := range list {
-		f, failed := k.ForwardTo(stacks.Ollama, pod.Name), a.sayNew()
+		f, failed := k.ForwardTo(stacks.Ollama, pod.Name, stack.OllamaPort()), a.sayNew()
 		err := put(pod.Name, func(ctx context.Context) (net.Conn, error) {
 			return f.Dial(context.WithoutCancel(ctx), failed), nil
 		})

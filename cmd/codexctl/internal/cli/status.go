@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/doctor"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/modelwait"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -82,6 +83,14 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 	}
 
 	r.print(a.out)
+	if stack.InternalTLS() {
+		for _, f := range doctor.Certificates(ctx, p, stack, a.now()) {
+			if f.Status == doctor.Warn || f.Status == doctor.Fail {
+				a.say("certificates: %s: %s", f.Detail, f.Fix)
+			}
+		}
+	}
+
 	for _, s := range r.Services {
 		for _, c := range s.Containers {
 			if !c.Healthy {

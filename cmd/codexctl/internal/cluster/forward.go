@@ -24,8 +24,9 @@ type Forwarder struct {
 	c       *Cluster
 	service string
 
-	// only is the one pod to forward to; empty is any.
+	// only is the one pod to forward to; empty is any. port is the pod's; 0 is its first.
 	only string
+	port int
 
 	mu   sync.Mutex
 	conn httpstream.Connection
@@ -41,9 +42,9 @@ func (c *Cluster) Forward(service string) *Forwarder {
 	return &Forwarder{c: c, service: service}
 }
 
-// ForwardTo returns a forwarder to one pod of the service. The caller closes it.
-func (c *Cluster) ForwardTo(service, pod string) *Forwarder {
-	return &Forwarder{c: c, service: service, only: pod}
+// ForwardTo returns a forwarder to a port of one pod of the service. The caller closes it.
+func (c *Cluster) ForwardTo(service, pod string, port int) *Forwarder {
+	return &Forwarder{c: c, service: service, only: pod, port: port}
 }
 
 // Dial returns a connection to a pod. It ends at once if it cannot be forwarded, and
@@ -186,6 +187,9 @@ func (f *Forwarder) connection(ctx context.Context) (httpstream.Connection, erro
 		}
 		if name = p.Name; len(p.Spec.Containers[0].Ports) > 0 {
 			port = int(p.Spec.Containers[0].Ports[0].ContainerPort)
+		}
+		if f.port != 0 {
+			port = f.port
 		}
 		if name == f.pod {
 			break

@@ -205,6 +205,33 @@ func (s *Session) Set(ctx context.Context, path, value string) error {
 			&auto.ConfigOptions{Path: true}))
 }
 
+// SetSecret writes a secret, encrypted, into the stack's settings file. The value is no argument of a
+// program.
+func (s *Session) SetSecret(ctx context.Context, key, value string) error {
+	w := s.stack.Workspace()
+	var env []string
+	for name, v := range w.GetEnvVars() {
+		env = append(env, name+"="+v)
+	}
+
+	_, errOut, code, err := w.PulumiCommand().Run(ctx, w.WorkDir(), strings.NewReader(value), nil,
+		nil, env, "config", "set", "--secret", "--stack", s.stack.Name(), key)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("pulumi config set: exit code %d", code)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(errOut))
+	}
+
+	return explain(ctx, err)
+}
+
+// Secret returns the value of a secret of the stack's settings file.
+func (s *Session) Secret(ctx context.Context, key string) (string, error) {
+	v, err := s.stack.GetConfig(ctx, key)
+	return v.Value, explain(ctx, err)
+}
+
 // Outputs returns the outputs of the last Up.
 func (s *Session) Outputs(ctx context.Context) (auto.OutputMap, error) {
 	m, err := s.stack.Outputs(ctx)

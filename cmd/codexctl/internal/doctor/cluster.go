@@ -29,6 +29,7 @@ var onCluster = []check{
 	{name: "network policy", run: networkPolicy, cluster: true},
 	{name: "images", run: images, cluster: true, stack: true},
 	{name: "pods", run: pods, cluster: true},
+	{name: "certificates", run: certificates, cluster: true, stack: true},
 }
 
 // split splits an error's text, which ends in what to do, into what is wrong and what to do.

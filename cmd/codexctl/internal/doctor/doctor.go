@@ -100,6 +100,7 @@ var onEngine = []check{
 	{name: "GPU", run: gpu, engine: true, stack: true},
 	{name: "sources", run: sources, stack: true},
 	{name: "containers", run: containers, engine: true},
+	{name: "certificates", run: certificates, engine: true, stack: true},
 	{name: "DNS", run: dns, engine: true, stack: true},
 	{name: "volumes", run: volumes, engine: true, stack: true},
 }

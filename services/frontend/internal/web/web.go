@@ -5,6 +5,7 @@ package web
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -65,6 +66,10 @@ func New(cfg frontendenv.Config, texts domain.Texts, log *slog.Logger) (*App, er
 	}))
 	return a, nil
 }
+
+// Secure makes the app speak TLS with the backend; nil changes nothing. It must be called
+// before the first request.
+func (a *App) Secure(config *tls.Config) { a.backend.hop.Secure(config) }
 
 // Register adds the routes to the server.
 func (a *App) Register(s *server.Server) {

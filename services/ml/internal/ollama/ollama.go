@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ const maxLine = 4 << 20
 type Client struct {
 	base string
 	http *http.Client
+
+	// host is what requests name as the host; empty is that of the base URL.
+	host string
 }
 
 // New returns a client for the base URL, such as http://ollama:11434.
@@ -40,6 +44,19 @@ func New(base string) *Client {
 	t.ResponseHeaderTimeout = 0
 	t.IdleConnTimeout = time.Second // see do
 	return &Client{base: strings.TrimRight(base, "/"), http: &http.Client{Transport: t}}
+}
+
+// Secure makes the client speak TLS, for a base URL of https; nil changes nothing. It must be
+// called before the first request.
+func (c *Client) Secure(config *tls.Config) {
+	if config == nil {
+		return
+	}
+
+	hop.Secure(c.http.Transport.(*http.Transport), config)
+	// Behind what ends TLS it listens on the loopback address, and refuses names that it does not
+	// know.
+	c.host = "localhost"
 }
 
 // NewAt returns a client for the base URL that connects to one address (host:port) of its host,
@@ -108,6 +125,7 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 		return nil, fmt.Errorf("ollama: %w", err)
 	}
 
+	req.Host = c.host
 	req.Header.Set("Content-Type", contentType)
 	// A connection of its own: so drain, which runs Ollama in its container, sees which answers
 	// are not done. To connect takes a fraction of a millisecond. Not for an upload, which

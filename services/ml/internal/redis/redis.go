@@ -80,7 +80,14 @@ func New(a contract.Redis) (*Client, error) {
 		return nil, err
 	}
 
-	c.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: authorities}
+	certificates, err := a.Certificates()
+	if err != nil {
+		return nil, err
+	}
+
+	c.tls = &tls.Config{
+		MinVersion: tls.VersionTLS12, RootCAs: authorities, Certificates: certificates,
+	}
 	return c, nil
 }
 

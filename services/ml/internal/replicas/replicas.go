@@ -14,6 +14,7 @@ package replicas
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -52,6 +53,9 @@ const (
 type Options struct {
 	// URL is Ollama's base URL; the addresses of its host are the replicas.
 	URL string
+
+	// TLS is what the replicas of a URL of https are asked with; nil is for one of http.
+	TLS *tls.Config
 
 	// Parallel is how many requests may be with each replica at once.
 	Parallel int
@@ -135,7 +139,9 @@ func New(o Options) (*Pool, error) {
 
 // named returns the replica of a name that stands for one.
 func (p *Pool) named() *Replica {
-	return &Replica{Address: p.host, Client: ollama.New(p.opts.URL), hash: hash(p.host)}
+	client := ollama.New(p.opts.URL)
+	client.Secure(p.opts.TLS)
+	return &Replica{Address: p.host, Client: client, hash: hash(p.host)}
 }
 
 // Run keeps the pool up to date until ctx is done. A host that is an address is
@@ -239,7 +245,9 @@ func onePerReplica(addresses []string) []string {
 
 // Client returns a client of the replica at an address of the URL's host.
 func (p *Pool) Client(address string) *ollama.Client {
-	return ollama.NewAt(p.opts.URL, net.JoinHostPort(address, p.port))
+	client := ollama.NewAt(p.opts.URL, net.JoinHostPort(address, p.port))
+	client.Secure(p.opts.TLS)
+	return client
 }
 
 // keep makes the list that of the addresses, and keeps what is known of those that stay. Requests

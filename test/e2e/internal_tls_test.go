@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// speaksTLS asks the services of a stack from inside one of its containers, by plain HTTP and by TLS.
+func (c *checkout) speaksTLS(t *testing.T, stack string) {
+	t.Helper()
+	inside := func(service string, words ...string) (string, error) {
+		id := c.containers(t, stack)[service][0].ID
+		out, said, err := c.run(t, time.Minute, "docker", append([]string{"exec", id}, words...)...)
+		return out + said, err
+	}
+
+	// Each service's own check goes by TLS, and what asks in the clear is refused.
+	for service, at := range map[string]string{
+		stacks.Gate: "gate:8003/health", stacks.Frontend: "frontend:8501/healthz",
+		stacks.Backend: "backend:8000/health", stacks.ML: "ml:5000/health",
+	} {
+		if out, err := inside(service, "/"+service, "healthcheck", "https://"+at); err != nil {
+			t.Errorf("%s: %v: %s", at, err, out)
+		}
+		out, err := inside(service, "/"+service, "healthcheck", "http://"+at)
+		if err == nil || !strings.Contains(out, "HTTP request to an HTTPS server") {
+			t.Errorf("%s in the clear: %v: %s", at, err, out)
+		}
+	}
+
+	// A stranger in the edge's container, who shows no certificate.
+	for _, at := range []string{"https://gate:8003/", "http://gate:8003/"} {
+		if out, err := inside(stacks.Edge, "wget", "-q", "-O", "-", "--no-check-certificate",
+			at); err == nil {
+			t.Errorf("%s answers a stranger: %s", at, out)
+		}
+	}
+
+	// Ollama lets in ml alone, and Redis nobody without a certificate.
+	if out, err := inside(stacks.Backend, "/backend", "healthcheck",
+		"https://ollama:11434/api/version"); err == nil || !strings.Contains(out, "remote error: tls") {
+		t.Errorf("Ollama answers the backend: %v: %s", err, out)
+	}
+	if out, err := inside(stacks.ML, "/ml", "healthcheck",
+		"http://ollama:11434/api/version"); err == nil {
+		t.Errorf("Ollama answers ml in the clear: %s", out)
+	}
+	if out, err := inside(stacks.Redis, "redis-cli", "-e", "ping"); err == nil {
+		t.Errorf("Redis answers in the clear: %s", out)
+	}
+
+	for _, command := range []string{"status", "doctor"} {
+		_, said, _ := c.run(t, time.Minute, "bin/codexctl", command, stack)
+		if strings.Contains(said, "expire") {
+			t.Errorf("%s: %s", command, said)
+		}
+	}
+	out, _, _ := c.run(t, time.Minute, "bin/codexctl", "doctor", stack)
+	if !strings.Contains(out, "those inside the stack are good until ") {
+		t.Errorf("doctor does not tell until when certificates are good:\n%s", out)
+	}
+}
+
+// TestRotation replaces every certificate of a healthcare stack and the password of Redis at once,
+// while people chat and have fifty streams of answers open: no answer is lost or cut, and the audit
+// can be checked from its first record on.
+func TestRotation(t *testing.T) {
+	enabled(t)
+	const stack = "e2e-rotation"
+	sweep(t, stack)
+	l := newLoaded(t, stack, "overlay: healthcare\ninternalTLS: true\nportOffset: 30000\n"+
+		"model: {base: tiny, parallel: 32}", func(c *checkout) { c.remove(t, stack) })
+	noChanges(t, l.checkout, stack)
+	l.start(dockerURL, l.members(t, stack, dockerURL, lookers+writers)...)
+	for _, password := range []string{"staple-battery-horse-correct", "battery-correct-staple"} {
+		l.must(t, time.Minute, "bin/codexctl", "certificates", "rotate", stack)
+		l.password(password)
+		l.run.EdgeAway(true)
+		l.mark("certificates and password of Redis")
+		l.up()
+		l.done()
+		said := l.must(t, time.Minute, "bin/codexctl", "audit", stack, "--verify")
+		if !strings.Contains(said, "are as they were written") ||
+			!strings.Contains(said, "redisPassword was changed") {
+			t.Errorf("the audit after a rotation: %s", said)
+		}
+	}
+
+	l.end()
+	l.down()
+}
