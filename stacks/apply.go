@@ -112,6 +112,7 @@ func (s *Stack) applySettings(v Settings) error {
 	}
 
 	errs = append(errs, s.applySignIn(v), s.applyAudit(v.Audit))
+	errs = append(errs, s.applyEgress(v.Egress))
 	return errors.Join(errs...)
 }
 

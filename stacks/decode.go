@@ -69,6 +69,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"volumes":  s.decodeVolumes,
 		"redis":    s.decodeRedis,
 		"signIn":   orEmpty(s.decodeSignIn),
+		"egress":   s.decodeEgress,
 		"limits":   s.decodeLimits,
 		"audit":    s.decodeAudit,
 		"kubernetes": object(fields{

@@ -54,6 +54,9 @@ type Settings struct {
 	// SignIn is how people sign in; nil keeps what the stack says, which is not at all.
 	SignIn *SignInSettings
 
+	// Egress is what a private stack may reach beside what its other settings name.
+	Egress *EgressSettings
+
 	// Limits are how much one person may use.
 	Limits LimitSettings
 

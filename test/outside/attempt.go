@@ -81,7 +81,7 @@ func (a Attempt) try(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 
-	network, say := a.Kind, []byte(a.Word)
+	network, say := a.Kind, []byte(a.Word+"\r\n\r\n") // a server of HTTP answers that it is no request
 	if a.Kind == DNS {
 		query, err := question(a.Word + ".test.")
 		if err != nil {

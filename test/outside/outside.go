@@ -36,8 +36,9 @@ const (
 	nameServer = "198.51.100.53"
 	ipv6       = "2001:db8::10"
 
-	// machine is this machine, as the world sees it.
-	machine, machineIPv6 = "198.51.100.1", "2001:db8::1"
+	// Machine is this machine, as the world sees it.
+	Machine     = "198.51.100.1"
+	machineIPv6 = "2001:db8::1"
 )
 
 const (
@@ -88,7 +89,7 @@ func Start(t testing.TB) *World {
 	for _, line := range []string{
 		"ip netns add " + namespace,
 		"ip link add " + link + " type veth peer name eth0 netns " + namespace,
-		"ip address add " + machine + "/24 dev " + link,
+		"ip address add " + Machine + "/24 dev " + link,
 		"ip -6 address add " + machineIPv6 + "/64 dev " + link + " nodad",
 		"ip link set " + link + " up",
 		"ip -n " + namespace + " link set lo up",
@@ -209,13 +210,25 @@ func (w *World) Attempts(more ...Attempt) []Attempt {
 		{What: "the metadata address", Kind: TCP, Address: metadata + ":80"},
 		{What: "an IPv6 address outside", Kind: TCP, Address: "[" + ipv6 + "]:443"},
 		{What: "a name, asked of a server outside", Kind: DNS, Address: nameServer + ":53"},
-		{What: "a program of the machine", Kind: TCP, Address: net.JoinHostPort(machine, w.Port)},
+		{What: "a program of the machine", Kind: TCP, Address: net.JoinHostPort(Machine, w.Port)},
 	}, more...)
 }
 
 // From makes the attempts in the network namespace of the process; 0 is this machine's. who names
 // it in letters, digits and dashes. Of several attempts at one thing it returns the worst.
 func (w *World) From(pid int, who string, attempts []Attempt) ([]Result, error) {
+	if pid == 0 {
+		return w.from(nil, who, attempts)
+	}
+	return w.from([]string{"nsenter", "-t", strconv.Itoa(pid), "-n"}, who, attempts)
+}
+
+// FromOutside makes the attempts from the world.
+func (w *World) FromOutside(attempts ...Attempt) ([]Result, error) {
+	return w.from([]string{"ip", "netns", "exec", namespace}, "world", attempts)
+}
+
+func (w *World) from(in []string, who string, attempts []Attempt) ([]Result, error) {
 	attempts = slices.Clone(attempts)
 	for i := range attempts {
 		attempts[i].Word = fmt.Sprintf("%s%s-%d", wordPrefix, who, i)
@@ -226,11 +239,7 @@ func (w *World) From(pid int, who string, attempts []Attempt) ([]Result, error) 
 		return nil, err
 	}
 
-	command := []string{w.peer, "try"}
-	if pid != 0 {
-		command = slices.Concat([]string{"nsenter", "-t", strconv.Itoa(pid), "-n"}, command)
-	}
-
+	command := slices.Concat(in, []string{w.peer, "try"})
 	try := exec.Command(command[0], command[1:]...)
 	try.Stdin = bytes.NewReader(asked)
 	var said bytes.Buffer

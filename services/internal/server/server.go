@@ -35,6 +35,9 @@ type Server struct {
 	// guard stands before every route but those for the stack's own tools; nil lets all through.
 	guard func(http.Handler) http.Handler
 
+	// connect answers CONNECT; nil refuses it.
+	connect http.Handler
+
 	// starting is true until all checks of starts have passed once. checked is closed when they
 	// have run for the first time.
 	starting atomic.Bool
@@ -88,6 +91,9 @@ func (s *Server) HandleFunc(pattern string, h http.HandlerFunc) { s.mux.HandleFu
 // Guard puts the handler that wrap makes before every route but the probes, the metrics and
 // /debug/. It must be called before Run.
 func (s *Server) Guard(wrap func(http.Handler) http.Handler) { s.guard = wrap }
+
+// Connect has the handler answer the method CONNECT, which has no path. It must be called before Run.
+func (s *Server) Connect(h http.Handler) { s.connect = h }
 
 // Liveness answers 200 at the path while the process serves. It depends on nothing else, so that an
 // outage of a dependency does not restart the service.
