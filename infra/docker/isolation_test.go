@@ -1,17 +1,20 @@
 package docker_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/outside"
 	"github.com/codexcontinue/codexcontinue/test/peers"
@@ -25,25 +28,33 @@ import (
 func TestNoWayOut(t *testing.T) {
 	peers.EndToEnd(t)
 	world := outside.Start(t)
-	dev, healthcare := newLightLab(t, "dev"), newLightLab(t, "healthcare")
+	dev, private := newLightLab(t, "dev"), newLightLab(t, "healthcare")
 	dev.up()
-	healthcare.up()
-	healthcare.refresh()
-	healthcare.wantClean("after refresh")
+	private.up()
+	private.refresh()
+	private.wantClean("after refresh")
 
-	own, err := world.From(0, "machine", world.Attempts())
+	own, err := world.From(0, "machine", world.Attempts(dev.containerAttempts()...))
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	columns := []column{
 		{"this machine", own},
-		{"dev", dev.tries(world, healthcare, func(stacks.Service) bool { return true })},
-		{"healthcare, edge", healthcare.tries(world, dev, isEdge)},
-		{"healthcare, the others", healthcare.tries(world, dev, func(s stacks.Service) bool {
-			return !isEdge(s)
+		{"dev", dev.tries(world, private, func(string) bool { return true })},
+		{"healthcare, its edge", private.tries(world, dev, only(stacks.Edge))},
+		{"healthcare, its egress", private.tries(world, dev, only(stacks.Egress))},
+		{"healthcare, the others", private.tries(world, dev, func(service string) bool {
+			return service != stacks.Edge && service != stacks.Egress
 		})},
 	}
+
+	private.wantPublished(world)
+	private.closeFirewall()
+	columns = append(columns, column{
+		"its edge, with the firewall's lines", private.tries(world, dev, only(stacks.Edge)),
+	})
+	private.wantPublished(world)
 
 	// What fails for lack of a network would prove nothing.
 	for _, r := range own {
@@ -55,10 +66,65 @@ func TestNoWayOut(t *testing.T) {
 	compareTable(t, columns)
 }
 
-func isEdge(s stacks.Service) bool { return s.Name == stacks.Edge }
+func only(name string) func(string) bool {
+	return func(service string) bool { return service == name }
+}
 
-// newLightLab is a shipped stack with the probe in the place of each program, which has no files,
-// volumes nor environment.
+// wantPublished reaches the edge's published port as this machine and others do.
+func (l *lab) wantPublished(world *outside.World) {
+	l.t.Helper()
+	port := strconv.Itoa(l.service(stacks.Edge).Ports[0].Host)
+	attempt := func(host string) outside.Attempt {
+		return outside.Attempt{
+			What: "the edge", Kind: outside.TCP, Address: net.JoinHostPort(host, port),
+		}
+	}
+
+	here, err := world.From(0, "machine", []outside.Attempt{attempt("127.0.0.1")})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	there, err := world.FromOutside(attempt(outside.Machine))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, r := range append(here, there...) {
+		if r.Outcome != outside.Answered {
+			l.t.Error(r)
+		}
+	}
+}
+
+// closeFirewall adds the lines that docs/isolation.md has for an operator, until the test ends.
+func (l *lab) closeFirewall() {
+	l.t.Helper()
+	bridge := ""
+	for name := range l.one(stacks.Edge).NetworkSettings.Networks {
+		n, err := l.api.NetworkInspect(context.Background(), name, client.NetworkInspectOptions{})
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		bridge = cmp.Or(bridge, n.Network.Options[docker.BridgeName])
+	}
+
+	for _, chain := range []string{"INPUT", "DOCKER-USER"} {
+		rule := func(how string) error {
+			return exec.Command("iptables", "-w", how, chain, "-i", bridge, "-m", "conntrack",
+				"--ctstate", "NEW", "-j", "DROP").Run()
+		}
+		if err := rule("-I"); err != nil {
+			l.t.Fatalf("%s %s: %v", chain, bridge, err)
+		}
+		l.t.Cleanup(func() {
+			if err := rule("-D"); err != nil {
+				l.t.Error(err)
+			}
+		})
+	}
+}
+
+// newLightLab is a shipped stack, whose people sign in at an OpenID provider, with the probe in the
+// place of each program, which has no files, volumes nor environment.
 func newLightLab(t *testing.T, overlay string) *lab {
 	t.Helper()
 	l := newLab(t)
@@ -67,9 +133,11 @@ func newLightLab(t *testing.T, overlay string) *lab {
 		t.Fatal(err)
 	}
 
-	stack, err := stacks.Load(overlay, shippedSettings(t, root, overlay), stacks.Checkout{
-		FS: os.DirFS(root),
-	})
+	settings := shippedSettings(t, root, overlay)
+	settings.SignIn = &stacks.SignInSettings{OIDC: &stacks.OIDCSettings{
+		Issuer: "https://id.example.com", ClientID: "x", Everybody: true,
+	}}
+	stack, err := stacks.Load(overlay, settings, stacks.Checkout{FS: os.DirFS(root)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,13 +149,13 @@ func newLightLab(t *testing.T, overlay string) *lab {
 		svc.Name, svc.Networks = stack.Services[i].Name, stack.Services[i].Networks
 		svc.Mounts, svc.DependsOn, svc.Resources.CPU = nil, nil, 500
 		svc.Ports = nil
-		if isEdge(svc) {
+		if svc.Name == stacks.Edge {
 			port, err := strconv.Atoi(peers.FreePort(t, "127.0.0.1"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			svc.Ports = []stacks.Port{{
-				Name: "http", Container: 8080, Host: port, Address: "127.0.0.1",
+				Name: "http", Container: 8080, Host: port, Address: "0.0.0.0",
 			}}
 		}
 		stack.Services[i] = svc
@@ -100,12 +168,12 @@ func newLightLab(t *testing.T, overlay string) *lab {
 // tries makes the attempts from each container of the services, which must all have the same
 // results, and returns these. other is another stack of the engine.
 func (l *lab) tries(
-	world *outside.World, other *lab, of func(stacks.Service) bool,
+	world *outside.World, other *lab, of func(service string) bool,
 ) []outside.Result {
 	l.t.Helper()
 	var from []stacks.Service
 	for _, svc := range l.stack.Services {
-		if of(svc) {
+		if of(svc.Name) {
 			from = append(from, svc)
 		}
 	}
@@ -159,15 +227,21 @@ func (l *lab) engineAttempts(
 		}
 	}
 
-	for _, svc := range other.stack.Services {
-		for _, n := range other.one(svc.Name).NetworkSettings.Networks {
+	return append(other.containerAttempts(), out...)
+}
+
+// containerAttempts are those at each container of the stack.
+func (l *lab) containerAttempts() []outside.Attempt {
+	l.t.Helper()
+	var out []outside.Attempt
+	for _, svc := range l.stack.Services {
+		for _, n := range l.one(svc.Name).NetworkSettings.Networks {
 			out = append(out, outside.Attempt{
 				What: "a container of another stack", Kind: outside.TCP,
 				Address: net.JoinHostPort(n.IPAddress.String(), "8080"),
 			})
 		}
 	}
-
 	return out
 }
 

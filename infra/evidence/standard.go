@@ -150,6 +150,8 @@ var standard = []struct {
 		rule("edge-tls", "speaks TLS with whoever comes from a network"),
 		rule("fenced", "keeps other services of the machine or cluster out"),
 		rule("cloud-models", "asks no model elsewhere"),
+		rule("isolation", "lets no service out, and names be asked of nobody"),
+		test("infra/docker", "TestNoWayOut", "an engine holds that for each container"),
 	},
 }, {
 	Item: Item{

@@ -1,6 +1,7 @@
 package outside
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +18,8 @@ const patience = 2 * time.Second
 
 // Kinds of attempts.
 const (
-	TCP = "tcp" // connects, says its word and waits for an answer
-	UDP = "udp" // sends its word and waits for an answer
+	TCP = "tcp" // connects, asks for its word by HTTP and waits for an answer that has it
+	UDP = "udp" // does so by a datagram
 	DNS = "dns" // asks a server for the address of the word, as a name
 )
 
@@ -81,7 +82,7 @@ func (a Attempt) try(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 
-	network, say := a.Kind, []byte(a.Word+"\r\n\r\n") // a server of HTTP answers that it is no request
+	network, say := a.Kind, fmt.Appendf(nil, "GET /%s HTTP/1.0\r\n\r\n", a.Word)
 	if a.Kind == DNS {
 		query, err := question(a.Word + ".test.")
 		if err != nil {
@@ -113,6 +114,8 @@ func (a Attempt) try(ctx context.Context) error {
 		return err
 	case a.Kind == DNS:
 		return resolved(answer[:n])
+	case !bytes.Contains(answer[:n], []byte(a.Word)):
+		return fmt.Errorf("somebody else answered: %q", answer[:n]) // a network may answer for all
 	}
 
 	return nil

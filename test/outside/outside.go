@@ -46,6 +46,9 @@ const (
 	link      = "cc-outside"
 )
 
+// Program is the attempt at a program of this machine.
+const Program = "a program of the machine"
+
 // diverted matches the questions of DNS that hold a word, to whatever server. They are sent to the
 // world's, so that what a resolver forwards is seen.
 var diverted = strings.Fields("-p udp --dport 53 -m string --algo bm --string " + wordPrefix +
@@ -65,6 +68,7 @@ type World struct {
 
 	mu    sync.Mutex
 	lines map[string]bool
+	tries int
 }
 
 // Start makes the world, for the time of the test.
@@ -210,7 +214,7 @@ func (w *World) Attempts(more ...Attempt) []Attempt {
 		{What: "the metadata address", Kind: TCP, Address: metadata + ":80"},
 		{What: "an IPv6 address outside", Kind: TCP, Address: "[" + ipv6 + "]:443"},
 		{What: "a name, asked of a server outside", Kind: DNS, Address: nameServer + ":53"},
-		{What: "a program of the machine", Kind: TCP, Address: net.JoinHostPort(Machine, w.Port)},
+		{What: Program, Kind: TCP, Address: net.JoinHostPort(Machine, w.Port)},
 	}, more...)
 }
 
@@ -229,9 +233,14 @@ func (w *World) FromOutside(attempts ...Attempt) ([]Result, error) {
 }
 
 func (w *World) from(in []string, who string, attempts []Attempt) ([]Result, error) {
+	w.mu.Lock()
+	w.tries++
+	try := w.tries
+	w.mu.Unlock()
+
 	attempts = slices.Clone(attempts)
 	for i := range attempts {
-		attempts[i].Word = fmt.Sprintf("%s%s-%d", wordPrefix, who, i)
+		attempts[i].Word = fmt.Sprintf("%s%s-%d-%d", wordPrefix, who, try, i)
 	}
 
 	asked, err := json.Marshal(attempts)
@@ -240,11 +249,11 @@ func (w *World) from(in []string, who string, attempts []Attempt) ([]Result, err
 	}
 
 	command := slices.Concat(in, []string{w.peer, "try"})
-	try := exec.Command(command[0], command[1:]...)
-	try.Stdin = bytes.NewReader(asked)
+	run := exec.Command(command[0], command[1:]...)
+	run.Stdin = bytes.NewReader(asked)
 	var said bytes.Buffer
-	try.Stderr = &said
-	out, err := try.Output()
+	run.Stderr = &said
+	out, err := run.Output()
 	var results []Result
 	if err == nil {
 		err = json.Unmarshal(out, &results)
