@@ -71,6 +71,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"volumes":  s.decodeVolumes,
 		"redis":    s.decodeRedis,
 		"signIn":   orEmpty(s.decodeSignIn),
+		"egress":   s.decodeEgress,
 		"limits":   s.decodeLimits,
 		"audit":    s.decodeAudit,
 

@@ -103,7 +103,7 @@ func (s *Stack) SecretKeys() map[string]string {
 // one.
 func (s *Stack) WayOut(svc Service) (Network, bool) {
 	for _, n := range s.Networks {
-		if !n.Internal && slices.Contains(svc.Networks, n.Name) {
+		if !n.Internal && !n.Inbound && slices.Contains(svc.Networks, n.Name) {
 			return n, true
 		}
 	}

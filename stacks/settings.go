@@ -57,6 +57,9 @@ type Settings struct {
 	// InternalTLS has the services speak TLS with each other; nil keeps what the stack says.
 	InternalTLS *bool
 
+	// Egress is what a private stack may reach beside what its other settings name.
+	Egress *EgressSettings
+
 	// Limits are how much one person may use.
 	Limits LimitSettings
 

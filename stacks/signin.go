@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	neturl "net/url"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -191,13 +190,6 @@ func (s *Stack) applyOIDC(svc *Service, c *gateenv.Config, o OIDCSettings, secre
 		Port:   port,
 		Reason: "the OpenID provider, where people sign in",
 	})
-
-	// Like the edge, the gate stands on both sides of a stack that keeps to itself.
-	if _, out := s.WayOut(*svc); !out && slices.ContainsFunc(s.Networks, func(n Network) bool {
-		return n.Name == MainNetwork && !n.Internal
-	}) {
-		svc.Networks = append([]string{MainNetwork}, svc.Networks...)
-	}
 
 	c.PublicURL = o.URL
 	if c.PublicURL == "" {

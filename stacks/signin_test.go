@@ -146,9 +146,12 @@ func TestSignIn(t *testing.T) {
 
 	outside := []stacks.Outside{{Host: "id.example.com", Port: 8443,
 		Reason: "the OpenID provider, where people sign in"}}
-	if d := cmp.Diff(outside, svc.Outside); d != "" ||
-		!slices.Equal(svc.Networks, []string{stacks.MainNetwork, "codexcontinue-private"}) {
-		t.Errorf("on the networks %v (-want +got):\n%s", svc.Networks, d)
+	// A private stack's gate asks the egress proxy.
+	proxy := stack.Service(stacks.Egress)
+	if d := cmp.Diff(outside, proxy.Outside); d != "" || len(svc.Outside) > 0 ||
+		c.EgressURL != "http://egress:3128" ||
+		!slices.Equal(svc.Networks, []string{"codexcontinue-private"}) {
+		t.Errorf("%+v on the networks %v (-want +got):\n%s", svc.Outside, svc.Networks, d)
 	}
 
 	secret := stacks.File{Path: "/run/secrets/oidc-client-secret", Secret: stacks.OIDCSecret}
@@ -160,10 +163,8 @@ func TestSignIn(t *testing.T) {
 
 	// The other services get nothing of it.
 	for _, other := range stack.Services {
-		if other.Name != stacks.Gate && (slices.Contains(other.Files, secret) ||
-			slices.ContainsFunc(other.Outside, func(o stacks.Outside) bool {
-				return o == outside[0]
-			})) {
+		if other.Name != stacks.Gate && slices.Contains(other.Files, secret) ||
+			other.Name != stacks.Egress && len(other.Outside) > 0 {
 			t.Errorf("%s: files %v, outside %v", other.Name, other.Files, other.Outside)
 		}
 	}

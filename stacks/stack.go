@@ -156,8 +156,11 @@ type Waiver struct {
 // Network is a private network of the stack.
 type Network struct {
 	Name string
-	// Internal networks have no way out to other hosts or the internet.
+	// Internal networks have no way out to other hosts or the internet, nor to the machine.
 	Internal bool
+
+	// Inbound networks let callers of published ports in, and nothing out.
+	Inbound bool
 }
 
 // Volume is storage that outlives the containers, and the stack: destroying a stack keeps it.

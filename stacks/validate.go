@@ -50,6 +50,12 @@ func (s Stack) Validate() error {
 	}
 
 	names(p, "networks", s.Networks, func(n Network) string { return n.Name })
+	for _, n := range s.Networks {
+		if n.Internal && n.Inbound {
+			p.add("networks."+n.Name, "is internal and inbound: set one of the two")
+		}
+	}
+
 	names(p, "volumes", s.Volumes, func(v Volume) string { return v.Name })
 	names(p, "secrets", s.Secrets, func(x Secret) string { return x.Name })
 	names(p, "services", s.Services, func(x Service) string { return x.Name })

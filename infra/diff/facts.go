@@ -86,7 +86,7 @@ func facts(v workload.View) map[subject]string {
 	}
 
 	for _, n := range v.Networks {
-		if !n.Internal {
+		if !n.Internal && !n.Inbound {
 			name := strings.TrimSuffix(n.Name, "-"+v.Stack)
 			out[subject{Exposure, name, "a network with a way out"}] = open
 		}

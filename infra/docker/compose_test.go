@@ -35,6 +35,7 @@ type view struct {
 	Interval, Timeout, StartPeriod   time.Duration
 	Retries                          int
 	Networks, Ports, Mounts, Depends []string
+	DNS                              []string
 	Tmpfs                            map[string]string
 	Files                            map[string]string // path to content or "[secret]"
 	BuildArgs                        map[string]string
@@ -90,10 +91,14 @@ func TestComposeParity(t *testing.T) {
 		}
 
 		var networks, internal, volumes []string
+		options, wantOptions := map[string]any{}, map[string]any{}
 		for _, r := range p.resources {
 			switch r.Type {
 			case "docker:index/network:Network":
 				networks = append(networks, r.Inputs["name"].(string))
+				for name, value := range object(r.Inputs["options"]) {
+					options[r.Inputs["name"].(string)+" "+name] = value
+				}
 				if r.Inputs["internal"] == true {
 					internal = append(internal, r.Inputs["name"].(string))
 				}
@@ -108,10 +113,17 @@ func TestComposeParity(t *testing.T) {
 			if n.Internal {
 				wantInternal = append(wantInternal, n.Name)
 			}
+			for name, value := range n.DriverOpts {
+				wantOptions[n.Name+" "+name] = value
+			}
 		}
 
 		for _, v := range project.Volumes {
 			wantVolumes = append(wantVolumes, v.Name)
+		}
+
+		if d := cmp.Diff(wantOptions, options); d != "" {
+			t.Errorf("options of networks (-compose +plan):\n%s", d)
 		}
 
 		for what, pair := range map[string][2][]string{
@@ -126,6 +138,12 @@ func TestComposeParity(t *testing.T) {
 			}
 		}
 	})
+}
+
+// object returns the value as an object, which is empty where there is none.
+func object(v any) map[string]any {
+	o, _ := v.(map[string]any)
+	return o
 }
 
 func loadCompose(t *testing.T, p planned, names []string) *types.Project {
@@ -184,6 +202,7 @@ func composeViews(t *testing.T, project *types.Project, root string) map[string]
 			Init:        s.Init != nil && *s.Init,
 			Privileged:  s.Privileged,
 			CapDrop:     s.CapDrop,
+			DNS:         s.DNS,
 			CapAdd:      s.CapAdd,
 			SecurityOpt: s.SecurityOpt,
 			Memory:      int64(s.MemLimit),
@@ -342,6 +361,7 @@ func planViews(t *testing.T, p planned) map[string]view {
 			Init:        in["init"].(bool),
 			Privileged:  in["privileged"].(bool),
 			CapDrop:     texts(in["capabilities"].(map[string]any)["drops"]),
+			DNS:         texts(in["dns"]),
 			SecurityOpt: texts(in["securityOpts"]),
 			Memory:      int64(in["memory"].(float64)) << 20,
 			MemorySwap:  int64(in["memorySwap"].(float64)) << 20,

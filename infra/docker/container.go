@@ -115,6 +115,10 @@ func (d *deployment) containerArgs(
 	}
 
 	args.NetworksAdvanced = networks
+	if len(c.DNS) > 0 {
+		args.Dns = pulumi.ToStringArray(c.DNS)
+	}
+
 	var mounts docker.ContainerMountArray
 	for _, m := range c.Volumes {
 		mount := docker.ContainerMountArgs{

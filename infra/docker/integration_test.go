@@ -109,9 +109,11 @@ func (l *lab) clean() {
 	if _, err := l.pul.Destroy(ctx, optdestroy.ContinueOnError()); err != nil {
 		l.t.Error(err)
 	}
-	volume := "codexcontinue-data-" + l.stack.Name
-	if _, err := l.api.VolumeRemove(ctx, volume, client.VolumeRemoveOptions{}); err != nil {
-		l.t.Error(err)
+	for _, v := range l.stack.Volumes {
+		volume := "codexcontinue-" + v.Name + "-" + l.stack.Name
+		if _, err := l.api.VolumeRemove(ctx, volume, client.VolumeRemoveOptions{}); err != nil {
+			l.t.Error(err)
+		}
 	}
 
 	images, err := l.api.ImageList(ctx,

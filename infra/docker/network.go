@@ -11,12 +11,17 @@ import (
 func (d *deployment) addNetworks() error {
 	for _, n := range d.stack.Networks {
 		c := d.Project.Networks[n.Name]
-		network, err := docker.NewNetwork(d.ctx, n.Name, &docker.NetworkArgs{
+		args := &docker.NetworkArgs{
 			Name:     pulumi.String(c.Name),
 			Driver:   pulumi.String(c.Driver),
 			Internal: pulumi.Bool(c.Internal),
 			Labels:   docker.NetworkLabelArray(pairs(c.Labels, networkLabel)),
-		})
+		}
+		if len(c.DriverOpts) > 0 {
+			args.Options = pulumi.ToStringMap(c.DriverOpts)
+		}
+
+		network, err := docker.NewNetwork(d.ctx, n.Name, args)
 		if err != nil {
 			return fmt.Errorf("networks.%s: %w", n.Name, err)
 		}

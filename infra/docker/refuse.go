@@ -102,24 +102,27 @@ func refuseService(s stacks.Stack, svc stacks.Service) []error {
 		}
 	}
 
-	_, wayOut := s.WayOut(svc)
+	wayIn := slices.ContainsFunc(s.Networks, func(n stacks.Network) bool {
+		return !n.Internal && slices.Contains(svc.Networks, n.Name)
+	})
 	if ports := published(svc.Ports); len(ports) > 0 {
 		if svc.Replicas > 1 {
 			wrong("replicas: %d containers cannot share the host port %s: publish none, or run one",
 				svc.Replicas, ports[0].Published)
 		}
 
-		if !wayOut {
+		if !wayIn {
 			wrong("ports: the host port %s cannot be published: the service is on internal "+
 				"networks only, which nothing outside reaches",
 				ports[0].Published)
 		}
 	}
 
+	_, wayOut := s.WayOut(svc)
 	for _, o := range svc.Outside {
 		if !wayOut {
 			add("outside",
-				fmt.Sprintf("the service is on internal networks only, and cannot reach %s", o))
+				fmt.Sprintf("no network of the service has a way out, and it cannot reach %s", o))
 		}
 	}
 

@@ -51,10 +51,11 @@ func Render(root fs.FS, stack stacks.Stack, platform string) (*Rendering, error)
 	for _, n := range stack.Networks {
 		// People and tools attach to networks by name.
 		r.Project.Networks[n.Name] = types.NetworkConfig{
-			Name:     n.Name + "-" + stack.Name,
-			Driver:   "bridge",
-			Internal: n.Internal,
-			Labels:   r.labels(),
+			Name:       n.Name + "-" + stack.Name,
+			Driver:     "bridge",
+			DriverOpts: fence(n, stack.Name),
+			Internal:   n.Internal,
+			Labels:     r.labels(),
 		}
 	}
 

@@ -100,6 +100,9 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 	for _, name := range svc.Networks {
 		c.Networks[name] = nil // the service's name is its only alias
 	}
+	if _, wayOut := r.stack.WayOut(svc); !wayOut {
+		c.DNS = []string{NoResolver}
+	}
 
 	for _, f := range svc.Files {
 		if id := fileID(svc.Name, f); f.Secret != "" {

@@ -157,6 +157,8 @@ var standard = []struct {
 		test("services/ollama", "TestFront", "Ollama answers ml alone"),
 		rule("fenced", "keeps other services of the machine or cluster out"),
 		rule("cloud-models", "asks no model elsewhere"),
+		rule("isolation", "lets no service out, and names be asked of nobody"),
+		test("infra/docker", "TestNoWayOut", "an engine holds that for each container"),
 	},
 }, {
 	Item: Item{

@@ -197,11 +197,14 @@ func groupOf(v workload.View, w workload.Workload) group {
 		}
 
 		name := n.Name
-		if n.Internal {
+		switch {
+		case n.Internal:
 			name += " (internal, no way out)"
+		case n.Inbound:
+			name += " (way in, no way out)"
 		}
 
-		names, g.internal = append(names, name), g.internal && n.Internal
+		names, g.internal = append(names, name), g.internal && (n.Internal || n.Inbound)
 	}
 
 	if len(names) == 0 {

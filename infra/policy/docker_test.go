@@ -176,6 +176,16 @@ var badOnDocker = map[string]bad{
 			s.Networks[i].Internal = false
 		}
 	}, subject: "*", want: "isolation"},
+	"healthcare's names to anyone": {from: "healthcare", service: "ml",
+		alter: func(c *types.ServiceConfig) { c.DNS = nil }, want: "isolation"},
+	"healthcare beside the machine": {from: "healthcare", alterAll: func(r *docker.Rendering) {
+		n := r.Project.Networks["codexcontinue-private"]
+		n.DriverOpts = nil
+		r.Project.Networks["codexcontinue-private"] = n
+	}, subject: "*", want: "isolation"},
+	"healthcare's edge on an open network": {from: "healthcare", change: func(s *stacks.Stack) {
+		s.Networks[0].Inbound = false
+	}, subject: "edge", want: "isolation"},
 	"healthcare's domain on prod": {change: func(s *stacks.Stack) {
 		s.Service("ollama").Env["OLLAMA_NO_CLOUD"] = "1"
 		gate := s.Service("gate").Contract.(*gateenv.Config)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/workload"
-	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -16,12 +15,23 @@ const healthcare = "healthcare"
 var isolationRules = []Rule{{
 	ID: "isolation",
 	Reason: "in a healthcare stack, and wherever a network is internal, what people write must not " +
-		"leave: only the edge stands on both sides, and a gate that asks an OpenID provider",
-	Fix: "put the service on internal networks only, and remove what it may reach outside",
+		"leave: only the edge is reached from outside, and only the egress proxy reaches what the " +
+		"settings name",
+	Fix: "put the service on internal networks only, the edge on an inbound one too, and remove " +
+		"what it may reach outside",
 	check: workloads(func(in Input, w workload.Workload) []string {
-		return when(isolated(in) && w.Service != stacks.Edge && !asksProvider(w) &&
-			len(w.WaysOut) > 0,
-			"can reach hosts beyond the stack through %s", strings.Join(w.WaysOut, " and "))
+		if !isolated(in) || w.Service == stacks.Egress {
+			return nil
+		}
+
+		ways := slices.Clone(w.WaysOut)
+		for _, n := range w.Machine {
+			if w.Service != stacks.Edge { // which a published port takes to such a network
+				ways = append(ways, "the machine's address on network "+n)
+			}
+		}
+		return when(len(ways) > 0, "can reach hosts beyond the stack through %s",
+			strings.Join(ways, " and "))
 	}),
 }, {
 	ID: "cloud-models",
@@ -71,12 +81,6 @@ const (
 func Within(value string, most time.Duration) bool {
 	d, err := time.ParseDuration(value)
 	return err == nil && d > 0 && d <= most
-}
-
-// asksProvider reports whether the workload is a gate whose people sign in at an OpenID provider.
-func asksProvider(w workload.Workload) bool {
-	return w.Service == stacks.Gate && slices.ContainsFunc(w.Containers,
-		func(c workload.Container) bool { return c.Env["SIGN_IN"] == gateenv.OIDC })
 }
 
 // isolated reports whether the stack must keep to itself.

@@ -158,6 +158,16 @@ var edits = []edit{
 	{field: "Network.Internal", change: func(s *stacks.Stack) { s.Networks[1].Internal = false },
 		docker: "network:Network private"},
 	{
+		field: "Network.Inbound",
+		before: func(s *stacks.Stack) {
+			for i := range s.Services {
+				s.Services[i].Outside = nil
+			}
+		},
+		change: func(s *stacks.Stack) { s.Networks[0].Inbound = true },
+		docker: "network:Network main",
+	},
+	{
 		field: "Network.Internal",
 		before: service("store", func(s *stacks.Service) {
 			s.Networks = []string{"main"}

@@ -67,7 +67,7 @@ type engine struct {
 	recording
 	containers map[string][]container // by service
 
-	// images by the component, volumes by their physical name, internal networks, the service of
+	// images by the component, volumes by their physical name, networks that nothing leaves, the service of
 	// each container resource.
 	images, volumes map[string]string
 	internal        map[string]bool
@@ -99,7 +99,9 @@ func dockerFacts(t *testing.T, rec recording) facts {
 		case "RemoteImage":
 			e.images[r.Parent] = name
 		case "Network":
-			e.internal[name], _ = r.Inputs["internal"].(bool)
+			options, _ := r.Inputs["options"].(map[string]any)
+			e.internal[name] = r.Inputs["internal"] == true ||
+				options[docker.SourceAddress] == docker.Nowhere
 		case "Volume":
 			e.volumes[name] = r.Name
 		case "Container":

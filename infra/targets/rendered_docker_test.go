@@ -125,7 +125,7 @@ func generic(t *testing.T, v any) map[string]any {
 // registeredContainer are the arguments of a container that runs. There are no others.
 type registeredContainer struct {
 	Image, User, Restart, LogDriver, Gpus, Runtime, NetworkMode string
-	Envs, Entrypoints, Command, SecurityOpts                    []string
+	Envs, Entrypoints, Command, SecurityOpts, DNS               []string
 	Labels                                                      pairs
 	ReadOnly, Privileged, Init, Wait, MustRun                   bool
 	Capabilities                                                struct{ Drops, Adds []string }
@@ -263,13 +263,14 @@ func (r reading) prepare(t *testing.T, res plan.Resource) {
 		var in struct {
 			Name, Driver string
 			Internal     bool
+			Options      map[string]string
 			Labels       pairs
 		}
 
 		strictly(t, res, &in)
 		r.networks[in.Name] = res.Name
 		p.Networks[res.Name] = types.NetworkConfig{Name: in.Name, Driver: in.Driver,
-			Internal: in.Internal, Labels: types.Labels(in.Labels)}
+			Internal: in.Internal, DriverOpts: in.Options, Labels: types.Labels(in.Labels)}
 	case "Volume":
 		var in struct {
 			Name, Driver string
@@ -406,6 +407,7 @@ func (r reading) container(t *testing.T, name string, res plan.Resource) types.S
 		c.Networks[r.networks[n.Name]] = nil
 	}
 
+	c.DNS = in.DNS
 	for _, m := range in.Mounts {
 		source := r.volumes[m.Source]
 		if m.Type == types.VolumeTypeBind {

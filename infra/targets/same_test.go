@@ -54,8 +54,6 @@ var exceptions = []exception{
 	{"lab", "ollama/may reach *", "yes", "", letsIn},
 	{"lab", "store/may reach web", "yes", "", letsIn},
 	{open, "*/leaves to", "anywhere", "*", letsOut},
-	{fenced, "edge/leaves to", "anywhere", "nowhere",
-		letsOut + "; the others are on a network that nothing leaves"},
 	{"lab", "edge/leaves to", "anywhere", "nowhere", letsOut},
 	{"lab", "web/leaves to", "anywhere", "10.1.2.3/32 port 5432", letsOut},
 	{"lab", "ml/leaves to", "anywhere", "nowhere", letsOut},

@@ -21,7 +21,8 @@ func FromProject(r *docker.Rendering, root string) View {
 	p := r.Project
 	v := View{Stack: strings.TrimPrefix(p.Name, stacks.Project+"-"), Target: stacks.Docker}
 	for _, n := range p.Networks {
-		v.Networks = append(v.Networks, Network{Name: n.Name, Internal: n.Internal})
+		v.Networks = append(v.Networks,
+			Network{Name: n.Name, Internal: n.Internal, Inbound: inbound(n)})
 	}
 
 	for name := range p.Volumes {
@@ -43,11 +44,20 @@ func FromProject(r *docker.Rendering, root string) View {
 		for name := range c.Networks {
 			n := p.Networks[name]
 			w.Networks = append(w.Networks, n.Name)
-			if !n.Internal {
+			switch {
+			case !n.Internal && !inbound(n):
 				w.WaysOut = append(w.WaysOut, "network "+n.Name)
+			case n.DriverOpts[docker.NoAddress] != "true":
+				w.Machine = append(w.Machine, n.Name)
 			}
 		}
 
+		if len(w.Networks) > 0 && len(w.WaysOut) == 0 &&
+			!slices.Equal(c.DNS, []string{docker.NoResolver}) {
+			w.WaysOut = []string{"the engine's resolver"}
+		}
+
+		slices.Sort(w.Machine)
 		slices.Sort(w.Networks)
 		slices.Sort(w.WaysOut)
 		switch {
@@ -76,6 +86,11 @@ func FromProject(r *docker.Rendering, root string) View {
 	// HTTP/3 has the number of the port where people begin.
 	v.Exposed = slices.Compact(v.Exposed)
 	return v
+}
+
+// inbound reports whether a network lets nothing out that is not an answer.
+func inbound(n types.NetworkConfig) bool {
+	return n.DriverOpts[docker.SourceAddress] == docker.Nowhere
 }
 
 func containerOf(c types.ServiceConfig, root string) Container {

@@ -17,8 +17,14 @@ func onEngine(c types.ServiceConfig) []workload.Workload {
 		Name:     "codexcontinue-dev",
 		Services: types.Services{"redis": c},
 		Networks: types.Networks{
-			"open":   {Name: "open-dev"},
-			"closed": {Name: "closed-dev", Internal: true},
+			"open": {Name: "open-dev"},
+			"closed": {Name: "closed-dev", Internal: true, DriverOpts: types.Options{
+				docker.NoAddress: "true",
+			}},
+			"ajar": {Name: "ajar-dev", Internal: true},
+			"inbound": {Name: "inbound-dev", DriverOpts: types.Options{
+				docker.SourceAddress: docker.Nowhere,
+			}},
 		},
 	}
 	r := &docker.Rendering{Project: p, StopsFirst: []string{"redis"}}
@@ -252,6 +258,26 @@ func TestServiceOfAnEngine(t *testing.T) {
 				WaysOut: []string{"network open-dev"},
 			},
 		},
+		"on the network where its port is published": {
+			on("inbound", "closed"), func(*service) {},
+			workload.Workload{
+				Fenced: true, Networks: []string{"closed-dev", "inbound-dev"},
+				Machine: []string{"inbound-dev"},
+			},
+		},
+		"on a network where the machine has an address": {
+			on("ajar"), func(*service) {},
+			workload.Workload{
+				Fenced: true, Networks: []string{"ajar-dev"}, Machine: []string{"ajar-dev"},
+			},
+		},
+		"with a resolver": {
+			on("closed"), func(c *service) { c.DNS = nil },
+			workload.Workload{
+				Fenced: true, Networks: []string{"closed-dev"},
+				WaysOut: []string{"the engine's resolver"},
+			},
+		},
 		"calls whom it names": {
 			on("closed"), func(c *service) {
 				c.DependsOn = types.DependsOnConfig{"ml": {}, "ollama": {}}
@@ -271,6 +297,7 @@ func TestServiceOfAnEngine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var c service
 			c.Networks = tc.networks
+			c.DNS = []string{docker.NoResolver}
 			tc.change(&c)
 			got, want := onEngine(c)[0], tc.want
 			want.Service, want.Kind, want.Name = "redis", "Container", "codexcontinue-dev-redis"

@@ -54,6 +54,10 @@ type Workload struct {
 	// what a network policy lets through. Empty is isolated.
 	WaysOut []string
 
+	// Machine are the networks on which it reaches programs of the machine, by the address that the
+	// machine has there. A cluster has none.
+	Machine []string
+
 	// HostNamespaces are those of the machine that it shares: network, pid, ipc, user.
 	HostNamespaces []string
 
@@ -141,6 +145,8 @@ type Network struct {
 	Name string
 	// Internal networks have no way out.
 	Internal bool
+	// Inbound networks let callers of published ports in, and nothing out.
+	Inbound bool
 }
 
 // Volume is storage of the stack.

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/http"
@@ -32,6 +33,13 @@ func newClient(cfg gateenv.Config, st *store.Store, log *slog.Logger) (*oidc.Cli
 		return nil, err
 	}
 
+	var proxy *url.URL
+	if cfg.EgressURL != "" {
+		if proxy, err = url.Parse(cfg.EgressURL); err != nil {
+			return nil, fmt.Errorf("EGRESS_URL: %w", err)
+		}
+	}
+
 	return oidc.New(oidc.Config{
 		Issuer:        cfg.Issuer,
 		ClientID:      cfg.ClientID,
@@ -43,6 +51,7 @@ func newClient(cfg gateenv.Config, st *store.Store, log *slog.Logger) (*oidc.Cli
 		AdminGroups:   cfg.AdminGroups,
 		Everybody:     cfg.Everybody,
 		Authorities:   authorities,
+		Proxy:         proxy,
 	}, st, log), nil
 }
 

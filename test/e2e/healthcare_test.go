@@ -59,6 +59,7 @@ func TestHealthcare(t *testing.T) {
 	noChanges(t, c, stack)
 	t.Run("TLS inside", func(t *testing.T) { c.speaksTLS(t, stack) })
 
+	t.Run("no way out", func(t *testing.T) { noWayOut(t, c, stack) })
 	t.Run("beside an Ollama that runs", func(t *testing.T) {
 		before := c.containers(t, stack)
 		c.must(t, time.Minute, "bin/codexctl", "model", "import", stack, weights, "--name",

@@ -52,6 +52,9 @@ type Config struct {
 
 	Provider
 
+	// EgressURL is the proxy by which the provider is reached. Empty is without one.
+	EgressURL string `env:"EGRESS_URL" optional:"true"`
+
 	// SessionIdle is how long a session lasts without use, SessionLife how long in any case.
 	SessionIdle time.Duration `env:"SESSION_IDLE,required"`
 	SessionLife time.Duration `env:"SESSION_LIFE,required"`
@@ -84,6 +87,10 @@ func (c *Config) Validate() error {
 	}
 	if c.PublicURL != "" {
 		errs = append(errs, at("PUBLIC_URL", CheckPublicURL(c.PublicURL)))
+	}
+
+	if c.EgressURL != "" {
+		errs = append(errs, contract.HTTPURL("EGRESS_URL", c.EgressURL))
 	}
 
 	switch {

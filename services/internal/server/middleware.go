@@ -74,7 +74,11 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 		rec := &recorder{ResponseWriter: w, timeout: s.timeouts.piece}
 		s.metrics.inFlight.Inc()
 		unmatched, route := mux.Handler(r)
-		if route == "" {
+		tunnel := r.Method == http.MethodConnect && s.connect != nil
+		switch {
+		case tunnel:
+			route = "tunnel"
+		case route == "":
 			route = "none"
 		}
 
@@ -129,6 +133,10 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 			return
 		}
 
+		if tunnel {
+			s.connect.ServeHTTP(rec, r)
+			return
+		}
 		if route == "none" {
 			notRouted(rec, r, unmatched)
 			return

@@ -41,6 +41,9 @@ type Server struct {
 	tls  *tls.Config
 	open map[string]bool
 
+	// connect answers CONNECT; nil refuses it.
+	connect http.Handler
+
 	// starting is true until all checks of starts have passed once. checked is closed when they
 	// have run for the first time.
 	starting atomic.Bool
@@ -99,6 +102,9 @@ func (s *Server) Guard(wrap func(http.Handler) http.Handler) { s.guard = wrap }
 // answered the paths of Liveness and Readiness, for the probes of a cluster, and refused all else.
 // It must be called before Run.
 func (s *Server) Secure(config *tls.Config) { s.tls = config }
+
+// Connect has the handler answer the method CONNECT, which has no path. It must be called before Run.
+func (s *Server) Connect(h http.Handler) { s.connect = h }
 
 // Liveness answers 200 at the path while the process serves. It depends on nothing else, so that an
 // outage of a dependency does not restart the service.

@@ -51,7 +51,10 @@ func serve() error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	failed := make(chan error, 1)
-	go func() { failed <- http.ListenAndServe(":8080", nil) }()
+	go func() {
+		failed <- http.ListenAndServe(":8080", http.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.URL.Path) }))
+	}()
 	select {
 	case err := <-failed:
 		return err

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -82,6 +83,9 @@ type Config struct {
 
 	// Authorities sign the provider's certificate; nil stands for those of the system.
 	Authorities *x509.CertPool
+
+	// Proxy is the stack's egress, by which the provider is reached; nil is without one.
+	Proxy *url.URL
 }
 
 // Client is the gate as the provider knows it.
@@ -103,6 +107,10 @@ func New(cfg Config, st *store.Store, log *slog.Logger) *Client {
 	if cfg.Authorities != nil {
 		transport.TLSClientConfig.RootCAs = cfg.Authorities
 	}
+	if cfg.Proxy != nil {
+		transport.Proxy = http.ProxyURL(cfg.Proxy)
+		transport.OnProxyConnectResponse = refused
+	}
 
 	return &Client{
 		cfg:   cfg,
@@ -110,6 +118,16 @@ func New(cfg Config, st *store.Store, log *slog.Logger) *Client {
 		log:   log,
 		http:  &http.Client{Transport: transport, Timeout: timeout},
 	}
+}
+
+// refused returns what to do about an egress that does not let through to a host of the provider:
+// its tokens and keys may be elsewhere than its issuer.
+func refused(_ context.Context, _ *url.URL, asked *http.Request, answer *http.Response) error {
+	if answer.StatusCode != http.StatusForbidden {
+		return nil
+	}
+	return fmt.Errorf("the egress refuses %s: add it to codexcontinue:egress.hosts, or, where its "+
+		"address is one of a private network, set codexcontinue:egress.private", asked.Host)
 }
 
 // provider is what discovery tells.
