@@ -111,7 +111,7 @@ func (s *Stack) applySettings(v Settings) error {
 		errs = append(errs, s.refuseOpen())
 	}
 
-	errs = append(errs, s.applySignIn(v), s.applyAudit(v.Audit))
+	errs = append(errs, s.applySignIn(v), s.applyModels(v.Limits.Models), s.applyAudit(v.Audit))
 	return errors.Join(errs...)
 }
 

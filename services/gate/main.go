@@ -137,7 +137,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return context.WithoutCancel(ctx)
 	}
 
-	keys := newKeys(st, cfg.SignIn)
+	keys := newKeys(st, cfg)
 	keys.Audit = records
 	api := newAPI(srv, cfg, signer, keys, log)
 	api.Audit = records

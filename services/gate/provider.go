@@ -42,6 +42,7 @@ func newClient(cfg gateenv.Config, st *store.Store, log *slog.Logger) (*oidc.Cli
 		AllowedGroups: cfg.AllowedGroups,
 		AdminGroups:   cfg.AdminGroups,
 		Everybody:     cfg.Everybody,
+		OtherGroups:   cfg.Models.Groups(),
 		Authorities:   authorities,
 	}, st, log), nil
 }

@@ -61,6 +61,9 @@ type Config struct {
 
 	// Limits are those to which ml holds people. The gate shows them.
 	contract.Limits
+
+	// Models say which groups may ask which model. ml refuses the others.
+	Models contract.Models `env:"MODELS" optional:"true"`
 }
 
 // LongestAnswer implements contract.Environment.
@@ -78,12 +81,15 @@ func (c *Config) Validate() error {
 		contract.HTTPURL("ML_SERVICE_URL", c.MLServiceURL),
 		contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
 		c.Limits.Validate(),
+		c.Models.Validate(),
 	}
 	if c.PublicURL != "" {
 		errs = append(errs, at("PUBLIC_URL", CheckPublicURL(c.PublicURL)))
 	}
 
 	switch {
+	case c.SignIn == None && len(c.Models) > 0:
+		errs = append(errs, errors.New("MODELS: is set, but SIGN_IN is none"))
 	case c.SignIn == OIDC:
 		errs = append(errs, c.Provider.validate())
 		if c.PublicURL == "" {

@@ -35,13 +35,13 @@ type Client struct {
 	http       *http.Client
 
 	// sign returns a token for the owner of what a request is about; nil signs none.
-	sign func(owner string) string
+	sign func(ctx context.Context, owner string) string
 }
 
 // Sign makes the client say for whom its requests are with a token that sign returns for the owner
 // that wire.OwnerHeader names, "" if it names none. The header itself is not sent then. It must be
 // called before the first request.
-func (c *Client) Sign(sign func(owner string) string) { c.sign = sign }
+func (c *Client) Sign(sign func(ctx context.Context, owner string) string) { c.sign = sign }
 
 // New returns a client for the peer at the base URL. Errors have the peer's name.
 func New(peer, base string) *Client {
@@ -108,7 +108,7 @@ func (c *Client) Do(
 	}
 	maps.Copy(req.Header, header)
 	if c.sign != nil {
-		token := c.sign(req.Header.Get(wire.OwnerHeader))
+		token := c.sign(ctx, req.Header.Get(wire.OwnerHeader))
 		req.Header.Set("Authorization", "Bearer "+token)
 		req.Header.Del(wire.OwnerHeader)
 	}
