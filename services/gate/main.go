@@ -193,6 +193,10 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			p.enter, p.data = site.Register, accountData(site, accounts, data)
 		}
 
+		if !cfg.SharedBrowsers {
+			p.data.Browser = func(r *http.Request) string { return browser.Former(r, names) }
+		}
+
 		p.register(srv, keys.Page(own, signedIn, p.site.Tabs, log),
 			report.New(st, cfg.Limits, known).Page(own, signedIn, p.site.Tabs, log))
 		openai.Register(srv.Handle, api)

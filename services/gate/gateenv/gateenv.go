@@ -56,6 +56,10 @@ type Config struct {
 	SessionIdle time.Duration `env:"SESSION_IDLE,required"`
 	SessionLife time.Duration `env:"SESSION_LIFE,required"`
 
+	// SharedBrowsers is set where several people use one browser. Else who signs in may take over what
+	// the browser had before people signed in.
+	SharedBrowsers bool `env:"SHARED_BROWSERS" optional:"true"`
+
 	// GenerationTimeout bounds one answer, from its turn to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
 
