@@ -26,6 +26,9 @@ const TypeNoModel = "/problems/no-such-model"
 // is not, whether Ollama has it or not.
 const TypeModelRefused = "/problems/model-refused"
 
+// TypeQueueFull is the type of a refusal (429) of a request for which the queue has no place.
+const TypeQueueFull = "/problems/queue-full"
+
 // The types of a refusal (429) of a person who has used what a day may have, and of one who has as
 // many questions as one may have at once. Where a day has limits, a response has OpenAI's headers
 // X-Ratelimit-Limit-Requests, -Remaining-Requests, -Reset-Requests and the same with -Tokens.

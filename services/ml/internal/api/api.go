@@ -378,7 +378,7 @@ func (s *service) asProblem(err error) *problem.Problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &full):
-		p = problem.Typed("/problems/queue-full", http.StatusTooManyRequests,
+		p = problem.Typed(mlapi.TypeQueueFull, http.StatusTooManyRequests,
 			"%d requests are waiting already. Try again in about %s.", full.Position-1,
 			full.RetryAfter)
 		p.QueuePosition, p.RetryAfter = full.Position, int(full.RetryAfter/time.Second)
