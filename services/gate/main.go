@@ -173,7 +173,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			ended:     ended,
 		}
 
-		known := signedInNames(sessions)
+		known := report.Names(sessions.Names)
 		if cfg.SignIn == gateenv.OIDC {
 			client, err := newClient(cfg, st, log)
 			if err != nil {

@@ -95,15 +95,12 @@ func (s *Store) PutGroups(ctx context.Context, owner string, groups []string) er
 
 // Groups returns the groups of which the owner is.
 func (s *Store) Groups(ctx context.Context, owner string) (groups []string, err error) {
-	value, err := s.rdb.GetEx(ctx, groupsName(owner), groupsKept).Bytes()
-	switch {
-	case errors.Is(err, redis.Nil):
-		return nil, nil
-	case err != nil:
+	value, err := s.Touch(ctx, groupsName(owner), groupsKept)
+	if err != nil || value == "" {
 		return nil, err
 	}
 
-	if err := json.Unmarshal(value, &groups); err != nil {
+	if err := json.Unmarshal([]byte(value), &groups); err != nil {
 		return nil, fmt.Errorf("the stored groups: %w", err)
 	}
 	return groups, nil
