@@ -31,8 +31,8 @@ const (
 	TakePath = AllPath + "/take"
 )
 
-// eraseTime bounds an erasure, which goes on after whoever asked for it has gone.
-const eraseTime = 2 * time.Minute
+// EraseTime bounds an erasure, which goes on after whoever asked for it has gone.
+const EraseTime = 2 * time.Minute
 
 // Data is what is stored of people.
 type Data struct {
@@ -87,7 +87,7 @@ func (d *Data) conversations(ctx context.Context, id string) (bool, error) {
 // one, which goes last. What fails half-way can be done again. Whatever is stored by a person's id
 // is erased here. who is what the audit says of the one who asks.
 func (d *Data) Erase(ctx context.Context, who auditlog.Record, id string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), EraseTime)
 	defer cancel()
 	who.Action, who.Object = auditlog.Erase, id
 	act := d.sessions.Audit.BeginAnyway(ctx, who)
@@ -129,7 +129,7 @@ func (d *Data) recorded(
 	ctx context.Context, who auditlog.Record, from, to string,
 	move func(ctx context.Context, from, to string) error,
 ) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), EraseTime)
 	defer cancel()
 	who.Action, who.Object, who.Detail = auditlog.Move, from, map[string]string{"to": to}
 	act, err := d.sessions.Audit.Begin(ctx, who)
