@@ -40,7 +40,7 @@ func TestEdgeACME(t *testing.T) {
 	defer app.Close()
 
 	edge := newTLSEdge(t, t.TempDir())
-	authority := startAuthority(t, program, edge)
+	authority := startAuthority(t, program, edge, lifetime)
 	settings := stacks.EdgeSettings{Host: edgeHost, OwnTLS: &stacks.EdgeTLS{
 		ACME: &stacks.ACME{Email: "admin@example.com", Directory: authority.directory},
 	}}
@@ -52,16 +52,7 @@ func TestEdgeACME(t *testing.T) {
 	var leaf *x509.Certificate
 	client := edge.client(edgeHost, nil)
 	client.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
-	shown := func() *x509.Certificate {
-		conn, err := tls.Dial("tcp", "127.0.0.1:"+edge.https,
-			&tls.Config{ServerName: edgeHost, InsecureSkipVerify: true})
-		if err != nil {
-			return nil
-		}
-		defer conn.Close()
-		return conn.ConnectionState().PeerCertificates[0]
-	}
-	edge.await("a certificate", func() bool { leaf = shown(); return leaf != nil })
+	edge.await("a certificate", func() bool { leaf = edge.shown(); return leaf != nil })
 	if err := leaf.VerifyHostname(edgeHost); err != nil ||
 		!strings.Contains(leaf.Issuer.CommonName, "Pebble") {
 		t.Fatalf("a certificate of %s: %v", leaf.Issuer, err)
@@ -74,7 +65,7 @@ func TestEdgeACME(t *testing.T) {
 	defer resp.Body.Close()
 
 	edge.await("another certificate", func() bool {
-		next := shown()
+		next := edge.shown()
 		return next != nil && next.SerialNumber.Cmp(leaf.SerialNumber) != 0
 	})
 
@@ -84,28 +75,44 @@ func TestEdgeACME(t *testing.T) {
 	}
 
 	edge.await("the expiry of the first one", func() bool { return time.Now().After(leaf.NotAfter) })
-	if next := shown(); next == nil || time.Now().After(next.NotAfter) {
+	if next := edge.shown(); next == nil || time.Now().After(next.NotAfter) {
 		t.Error("no certificate that is valid when the first has expired")
 	}
+}
+
+// shown returns the certificate that the edge shows, nil if it shows none.
+func (e *tlsEdge) shown() *x509.Certificate {
+	conn, err := tls.Dial("tcp", "127.0.0.1:"+e.https,
+		&tls.Config{ServerName: edgeHost, InsecureSkipVerify: true})
+	if err != nil {
+		return nil
+	}
+	defer conn.Close()
+
+	return conn.ConnectionState().PeerCertificates[0]
 }
 
 // authority is a real server of ACME.
 type authority struct {
 	directory string // its URL
 	root      string // a file with whom to trust about that
+	key       string // a file with the key of that
 }
 
-// startAuthority starts one that finds every name at the edge's ports.
-func startAuthority(t *testing.T, program string, edge *tlsEdge) authority {
+// startAuthority starts one that finds every name at the edge's ports. Its certificates have the
+// lifetime.
+func startAuthority(
+	t *testing.T, program string, edge *tlsEdge, lifetime time.Duration,
+) authority {
 	t.Helper()
 	cert, key := certificate(t, "localhost")
-	a := authority{root: writeFile(t, "cert.pem", cert)}
+	a := authority{root: writeFile(t, "cert.pem", cert), key: writeFile(t, "key.pem", key)}
 	address := "localhost:" + peers.FreePort(t, "127.0.0.1")
 	a.directory = "https://" + address + "/dir"
 	config := fmt.Sprintf(`{"pebble": {"listenAddress": %q, "certificate": %q, "privateKey": %q,
 		"httpPort": %s, "tlsPort": %s,
 		"profiles": {"default": {"description": "short", "validityPeriod": %d}}}}`,
-		address, a.root, writeFile(t, "key.pem", key), edge.http, edge.https,
+		address, a.root, a.key, edge.http, edge.https,
 		int(lifetime/time.Second))
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
 	p := start(t, program, "-config", writeFile(t, "pebble.json", config), "-dnsserver", resolve(t))

@@ -36,6 +36,7 @@ func healthcare(s *Stack, c Checkout) {
 	ollama.Outside = nil
 	edit(s, func(c *gateenv.Config) {
 		c.SignIn, c.SessionIdle = gateenv.Accounts, 15*time.Minute
+		c.SharedBrowsers = true // a ward has one for all
 	})
 	edit(s, func(c *backendenv.Config) { c.ConversationTTL = 30 * 24 * time.Hour })
 }

@@ -1,7 +1,9 @@
 package stacks
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -31,7 +33,63 @@ func (s *Settings) decodeLimits(v string) error {
 			}
 			return err
 		},
+		"models": decodeModels(&l.Models),
 	})(v)
+}
+
+// everybody is whom a model is for that is for no groups.
+const everybody = "everybody"
+
+// decodeModels reads who may ask which model.
+func decodeModels(into *contract.Models) func(string) error {
+	return func(v string) error {
+		models := contract.Models{}
+		err := eachKey(v, func(name, v string) error {
+			name = strings.TrimSuffix(name, ":latest")
+			if _, twice := models[name]; twice || name == "" {
+				return errors.New("is no name of a model, or one that is there twice")
+			}
+
+			groups := []string{}
+			models[name] = groups
+			if v == everybody {
+				return nil
+			}
+			if !strings.HasPrefix(v, "[") {
+				return fmt.Errorf("must be a list of groups, or %s, got %q", everybody, v)
+			}
+
+			err := list(appendText(&groups))(v)
+			models[name] = groups
+			return err
+		})
+		if err == nil && len(models) == 0 {
+			err = errors.New("is empty: remove the key")
+		}
+
+		*into = models
+		return err
+	}
+}
+
+// applyModels has ml refuse people the models that are for others. It comes when it is known how
+// people sign in, and how the stack's own model is called.
+func (s *Stack) applyModels(models contract.Models) error {
+	own := s.Model.Name
+	switch _, named := models[own]; {
+	case len(models) == 0:
+		return nil
+	case s.SignIn() == "" || s.SignIn() == gateenv.None:
+		return fmt.Errorf("%s:limits.models: nobody signs in to this stack, so nobody is of a group: "+
+			"set %[1]s:signIn, or remove the key", Project)
+	case !named:
+		return fmt.Errorf("%s:limits.models: does not name %s, the stack's own model, which nobody "+
+			"could ask then: add it, with its groups or with %s", Project, own, everybody)
+	}
+
+	edit(s, func(c *mlenv.Config) { c.Models = models })
+	edit(s, func(c *gateenv.Config) { c.Models = models })
+	return nil
 }
 
 // applyLimits gives each service the limits that it holds people to, and the gate those that it

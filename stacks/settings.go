@@ -1,6 +1,10 @@
 package stacks
 
-import "time"
+import (
+	"time"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+)
 
 // Target is where a stack is provisioned.
 type Target string
@@ -176,6 +180,9 @@ type LimitSettings struct {
 
 	// Storage bounds the messages of the person's conversations. 0 keeps the backend's own bound.
 	Storage Bytes
+
+	// Models say which groups may ask which model.
+	Models contract.Models
 }
 
 // KubernetesSettings choose the cluster and the place in it.

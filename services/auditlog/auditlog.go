@@ -17,6 +17,9 @@ import (
 	"time"
 )
 
+// PageSize bounds the lines that are read, and that `gate audit page` prints, at once.
+const PageSize = 500
+
 // Action is what somebody does.
 type Action string
 

@@ -93,20 +93,6 @@ func TestChain(t *testing.T) {
 	}
 }
 
-// TestUnkeyed checks a copy where the key is not.
-func TestUnkeyed(t *testing.T) {
-	all := write(auditlog.NewKey("secret"), nil, 4)
-	if _, err := check(auditlog.NewUnkeyed(), all); err != nil {
-		t.Error(err)
-	}
-
-	all[1] = strings.Replace(all[1], `"bytes":101`, `"bytes":9`, 1)
-	if _, err := check(auditlog.NewUnkeyed(), all); err == nil ||
-		!strings.Contains(err.Error(), "record 2,") {
-		t.Errorf("one that was changed: %v", err)
-	}
-}
-
 // TestCompare finds in a copy what the stack has lost.
 func TestCompare(t *testing.T) {
 	key := auditlog.NewKey("secret")

@@ -7,8 +7,7 @@ import (
 
 // Chain checks lines that follow each other.
 type Chain struct {
-	key     Key
-	unkeyed bool
+	key Key
 
 	// first and last are the records at both ends, hash is that of the last line.
 	first, last Record
@@ -23,9 +22,6 @@ type Chain struct {
 // NewChain returns the check of lines that the key signs. Any record may be the first.
 func NewChain(key Key) *Chain { return &Chain{key: key} }
 
-// NewUnkeyed returns a check of what can be seen without the key: that the lines follow each other.
-func NewUnkeyed() *Chain { return &Chain{unkeyed: true} }
-
 // Add checks the next line. The error names the first record that is not as it was written. After
 // an error the check is over.
 func (c *Chain) Add(line string) error {
@@ -37,7 +33,7 @@ func (c *Chain) Add(line string) error {
 		return fmt.Errorf("the line after record %d: %w", c.last.Number, err)
 	}
 
-	own := !c.unkeyed && r.Key == c.key.id
+	own := r.Key == c.key.id
 	if own && c.key.id != "" && !c.key.sealed(line) {
 		return fmt.Errorf("record %d, %s: it was changed, or somebody else wrote it", r.Number,
 			stamp(r))
@@ -60,11 +56,9 @@ func (c *Chain) Add(line string) error {
 			c.last.Number, stamp(c.last), r.Number)
 	}
 
-	switch {
-	case c.unkeyed:
-	case own:
+	if own {
 		c.open = 0
-	default:
+	} else {
 		if c.others == 0 {
 			c.since = r.Time
 		}
@@ -106,7 +100,7 @@ func (c *Chain) End() (string, error) {
 			c.since.UTC().Format(time.RFC3339), c.until.UTC().Format(time.RFC3339))
 	}
 
-	if !c.unkeyed && c.key.id == "" {
+	if c.key.id == "" {
 		said += "\nThe stack has no secret, so the chain has no key: whoever can write to its " +
 			"Redis could have made it anew."
 	}

@@ -128,9 +128,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	ml, writing := hop.New("ml", cfg.MLServiceURL), hop.NewStreaming("ml", cfg.MLServiceURL)
 	for _, c := range []*hop.Client{ml, writing} {
 		c.Secure(who.Client())
-		c.Sign(func(owner string) string {
-			return signer.Sign(identity.Person{ID: owner}, identity.ML)
-		})
+		c.Sign(signer.For(identity.ML))
 	}
 
 	// Without Redis it can do nothing. Pages, reading and the status live without ml.

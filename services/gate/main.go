@@ -147,7 +147,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return context.WithoutCancel(ctx)
 	}
 
-	keys := newKeys(st, cfg.SignIn)
+	keys := newKeys(st, cfg)
 	keys.Audit = records
 	api := newAPI(srv, cfg, who, signer, keys, log)
 	api.Audit = records
@@ -183,7 +183,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			ended:     ended,
 		}
 
-		known := signedInNames(sessions)
+		known := report.Names(sessions.Names)
 		if cfg.SignIn == gateenv.OIDC {
 			client, err := newClient(cfg, st, log)
 			if err != nil {
@@ -201,6 +201,10 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			accounts.OnRemove(st.DropUsage)
 			known = accounts.Names
 			p.enter, p.data = site.Register, accountData(site, accounts, data)
+		}
+
+		if !cfg.SharedBrowsers {
+			p.data.Browser = func(r *http.Request) string { return browser.Former(r, names) }
 		}
 
 		p.register(srv, keys.Page(own, signedIn, p.site.Tabs, log),

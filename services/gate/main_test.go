@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -104,12 +105,15 @@ type frontend struct {
 	// full is set when whoever asks has a conversation.
 	full atomic.Bool
 
+	// consents gets the tokens of those whose conversations somebody else is given.
+	consents chan string
+
 	// hold keeps event streams open until it is closed.
 	hold chan struct{}
 }
 
 func newFrontend(t *testing.T) *frontend {
-	f := &frontend{hold: make(chan struct{})}
+	f := &frontend{hold: make(chan struct{}), consents: make(chan string, 8)}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		f.requests = append(f.requests, r)
@@ -118,6 +122,13 @@ func newFrontend(t *testing.T) *frontend {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = io.WriteString(w, `{"status": "ready", "model": {"name": "m", "state": "ready"},
 				"services": [{"name": "redis", "status": "ready", "detail": "at 10.0.0.7"}]}`)
+			return
+		}
+
+		if r.URL.Path == "/api/conversations/take" {
+			var take backendapi.Take
+			_ = json.NewDecoder(r.Body).Decode(&take) // of something else it is nobody's
+			f.consents <- take.From
 			return
 		}
 

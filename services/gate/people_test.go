@@ -467,6 +467,20 @@ func TestAttacks(t *testing.T) {
 				form("name", "ada", "password", password), "Sec-Fetch-Site", "same-site")
 			return resp
 		}, 403},
+		"what a browser had, of nobody": {func() *http.Response {
+			resp, _ := stranger().post("/account/data/browser", "act", "take")
+			return resp
+		}, 401},
+		"what a browser had, by another site": {func() *http.Response {
+			resp, _ := member.do(http.MethodPost, "/account/data/browser", form("act", "take"),
+				"Origin", "https://evil.example")
+			return resp
+		}, 403},
+		"what a browser had, with an invented cookie": {func() *http.Response {
+			resp, _ := member.do(http.MethodPost, "/account/data/browser", form("act", "take"),
+				"Cookie", "codexcontinue_browser="+strings.Repeat("A", 26))
+			return resp
+		}, 404},
 		"a member at the admins' page": {func() *http.Response {
 			resp, _ := member.get("/account/users")
 			return resp

@@ -24,14 +24,21 @@ const oidcKeyDays = 90
 
 // newKeys returns the keys of people's programs. Those of a person whose account is removed are
 // revoked with it.
-func newKeys(st *store.Store, signIn string) *apikey.Keys {
+func newKeys(st *store.Store, cfg gateenv.Config) *apikey.Keys {
 	days := 0
-	if signIn == gateenv.OIDC {
+	if cfg.SignIn == gateenv.OIDC {
 		days = oidcKeyDays
 	}
 
-	return apikey.New(st, days, func(_ context.Context, owner string) (identity.Person, error) {
-		return identity.Person{ID: owner}, nil
+	return apikey.New(st, days, func(ctx context.Context, owner string) (identity.Person, error) {
+		p := identity.Person{ID: owner}
+		if len(cfg.Models) == 0 {
+			return p, nil // nothing depends on the groups
+		}
+
+		var err error
+		p.Groups, err = st.Groups(ctx, owner)
+		return p, err
 	})
 }
 
@@ -43,9 +50,7 @@ func newAPI(
 	ml := hop.NewStreaming("ml", cfg.MLServiceURL)
 	ml.Secure(who.Client())
 	ml.Register(srv.Registry())
-	ml.Sign(func(owner string) string {
-		return signer.Sign(identity.Person{ID: owner}, identity.ML)
-	})
+	ml.Sign(signer.For(identity.ML))
 	return openai.Options{ML: ml, Keys: keys, RawCompletions: cfg.RawCompletions, Log: log}
 }
 

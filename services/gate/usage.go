@@ -10,7 +10,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/report"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 )
 
 // printUsage prints what people have used, in a gate's container.
@@ -36,7 +35,7 @@ func printUsage(ctx context.Context, args, environ []string, stdout io.Writer) e
 	case gateenv.Accounts:
 		known = account.New(o.store, o.names, o.sessions).Names
 	case gateenv.OIDC:
-		known = signedInNames(o.sessions)
+		known = o.sessions.Names
 	}
 
 	err = report.New(o.store, cfg.Limits, known).Command(ctx, args, stdout)
@@ -45,23 +44,4 @@ func printUsage(ctx context.Context, args, environ []string, stdout io.Writer) e
 	}
 
 	return err
-}
-
-// signedInNames returns the function that knows the names of those who are signed in: a provider
-// keeps the people, and the gate only sessions.
-func signedInNames(sessions *session.Manager) report.Names {
-	return func(ctx context.Context, ids []string) (map[string]string, error) {
-		names := map[string]string{}
-		for _, id := range ids {
-			list, err := sessions.List(ctx, id)
-			if err != nil {
-				return nil, err
-			}
-			if len(list) > 0 {
-				names[id] = list[0].Name
-			}
-		}
-
-		return names, nil
-	}
 }

@@ -62,7 +62,7 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 
 	o.sessions.Audit = records
 	accounts := account.New(o.store, o.names, o.sessions)
-	keys := newKeys(o.store, cfg.SignIn)
+	keys := newKeys(o.store, cfg)
 	accounts.OnRemove(keys.RevokeAll)
 	accounts.OnRemove(o.store.DropUsage)
 	if about {

@@ -157,6 +157,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		Meter:        meter.New(uses, cfg.Limits, log),
 		Await:        !cfg.ApplyModel,
 		DefaultModel: cfg.DefaultModel,
+		Models:       cfg.Models,
 		Timeout:      cfg.GenerationTimeout,
 		Silence:      silence,
 		Patience:     patience,

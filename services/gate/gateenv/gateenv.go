@@ -59,11 +59,18 @@ type Config struct {
 	SessionIdle time.Duration `env:"SESSION_IDLE,required"`
 	SessionLife time.Duration `env:"SESSION_LIFE,required"`
 
+	// SharedBrowsers is set where several people use one browser. Else who signs in may take over what
+	// the browser had before people signed in.
+	SharedBrowsers bool `env:"SHARED_BROWSERS" optional:"true"`
+
 	// GenerationTimeout bounds one answer, from its turn to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
 
 	// Limits are those to which ml holds people. The gate shows them.
 	contract.Limits
+
+	// Models say which groups may ask which model. ml refuses the others.
+	Models contract.Models `env:"MODELS" optional:"true"`
 }
 
 // LongestAnswer implements contract.Environment.
@@ -84,6 +91,7 @@ func (c *Config) Validate() error {
 		contract.HTTPURL("ML_SERVICE_URL", c.MLServiceURL),
 		contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
 		c.Limits.Validate(),
+		c.Models.Validate(),
 	}
 	if c.PublicURL != "" {
 		errs = append(errs, at("PUBLIC_URL", CheckPublicURL(c.PublicURL)))
@@ -94,6 +102,8 @@ func (c *Config) Validate() error {
 	}
 
 	switch {
+	case c.SignIn == None && len(c.Models) > 0:
+		errs = append(errs, errors.New("MODELS: is set, but SIGN_IN is none"))
 	case c.SignIn == OIDC:
 		errs = append(errs, c.Provider.validate())
 		if c.PublicURL == "" {

@@ -40,6 +40,7 @@ func provided() *gateenv.Config {
 		AllowedGroups:    gateenv.Names{"team", "CN=a,OU=b", `quote "`},
 		AdminGroups:      gateenv.Names{"maintainers"},
 	}
+	c.Models = contract.Models{"m": {}, "n:7b": {"research", `quote "`}}
 
 	return c
 }
@@ -72,6 +73,7 @@ func TestValidate(t *testing.T) {
 		"SESSION_LIFE: ":       func(c *gateenv.Config) { c.SessionLife = -time.Hour },
 		"GENERATION_TIMEOUT: ": func(c *gateenv.Config) { c.GenerationTimeout = 0 },
 		"PUBLIC_URL: ":         func(c *gateenv.Config) { c.PublicURL = "chat.example.com" },
+		"MODELS: is set":       func(c *gateenv.Config) { c.Models = contract.Models{"m": {"a"}} },
 		"OIDC_ISSUER: is set":  func(c *gateenv.Config) { c.Issuer = "https://id.example.com" },
 	} {
 		c := valid()

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -281,13 +282,15 @@ func (a *Act) end(outcome auditlog.Outcome, must bool) {
 	}
 }
 
-// Result returns the outcome of an act with the error.
-func Result(err error) auditlog.Outcome {
+// Result returns the outcome of an act with the error. An error is a refusal if it is one of those,
+// or tells the person what was wrong with the request.
+func Result(err error, refusals ...error) auditlog.Outcome {
 	var p *problem.Problem
 	switch {
 	case err == nil:
 		return auditlog.Done
-	case errors.As(err, &p) && p.Status < http.StatusInternalServerError:
+	case errors.As(err, &p) && p.Status < http.StatusInternalServerError,
+		slices.ContainsFunc(refusals, func(r error) bool { return errors.Is(err, r) }):
 		return auditlog.Refused
 	}
 

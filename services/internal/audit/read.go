@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	"github.com/redis/go-redis/v9"
 )
-
-// PageSize bounds the lines that are read at once.
-const PageSize = 500
 
 // Reader reads the records.
 type Reader struct {
@@ -38,9 +36,9 @@ func (r *Reader) Days(ctx context.Context) ([]string, error) {
 	return days, nil
 }
 
-// Page returns the lines of a day from a place on, PageSize at most.
+// Page returns the lines of a day from a place on, auditlog.PageSize at most.
 func (r *Reader) Page(ctx context.Context, day string, from int64) ([]string, error) {
-	lines, err := r.rdb.LRange(ctx, prefix+day, from, from+PageSize-1).Result()
+	lines, err := r.rdb.LRange(ctx, prefix+day, from, from+auditlog.PageSize-1).Result()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.address, err)
 	}
@@ -59,7 +57,7 @@ func (r *Reader) Each(ctx context.Context, since string, f func(line string) err
 			continue
 		}
 
-		for from := int64(0); ; from += PageSize {
+		for from := int64(0); ; from += auditlog.PageSize {
 			lines, err := r.Page(ctx, day, from)
 			if err != nil {
 				return err
@@ -71,7 +69,7 @@ func (r *Reader) Each(ctx context.Context, since string, f func(line string) err
 				}
 			}
 
-			if len(lines) < PageSize {
+			if len(lines) < auditlog.PageSize {
 				break
 			}
 		}

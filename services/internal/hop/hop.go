@@ -36,13 +36,13 @@ type Client struct {
 	http       *http.Client
 
 	// sign returns a token for the owner of what a request is about; nil signs none.
-	sign func(owner string) string
+	sign func(ctx context.Context, owner string) string
 }
 
 // Sign makes the client say for whom its requests are with a token that sign returns for the owner
 // that wire.OwnerHeader names, "" if it names none. The header itself is not sent then. It must be
 // called before the first request.
-func (c *Client) Sign(sign func(owner string) string) { c.sign = sign }
+func (c *Client) Sign(sign func(ctx context.Context, owner string) string) { c.sign = sign }
 
 // Secure makes the client speak TLS, for a base URL of https; nil changes nothing. It must be
 // called before the first request.
@@ -116,7 +116,7 @@ func (c *Client) Do(
 
 	maps.Copy(req.Header, header)
 	if c.sign != nil {
-		token := c.sign(req.Header.Get(wire.OwnerHeader))
+		token := c.sign(ctx, req.Header.Get(wire.OwnerHeader))
 		req.Header.Set("Authorization", "Bearer "+token)
 		req.Header.Del(wire.OwnerHeader)
 	}

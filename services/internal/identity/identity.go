@@ -124,6 +124,18 @@ func (s *Signer) Sign(p Person, audience string) string {
 	return token
 }
 
+// For returns a function for hop.Client.Sign, which signs tokens for the audience. They name the
+// owner, and the groups of the person in the name of whom the context is, if that is the owner.
+func (s *Signer) For(audience string) func(ctx context.Context, owner string) string {
+	return func(ctx context.Context, owner string) string {
+		p := Person{ID: owner}
+		if asks := From(ctx); asks.ID == owner {
+			p.Groups = asks.Groups
+		}
+		return s.Sign(p, audience)
+	}
+}
+
 // Set stores a value in Redis for a time.
 type Set func(ctx context.Context, key, value string, life time.Duration) error
 

@@ -170,7 +170,7 @@ func (v *Verifier) Require(next http.Handler, log *slog.Logger) http.Handler {
 			return
 		}
 
-		r = r.Clone(context.WithValue(r.Context(), personKey{}, p))
+		r = r.Clone(NewContext(r.Context(), p))
 		r.Header.Del("Authorization")
 		r.Header.Del(wire.OwnerHeader)
 		if p.ID != "" {
@@ -183,7 +183,13 @@ func (v *Verifier) Require(next http.Handler, log *slog.Logger) http.Handler {
 
 type personKey struct{}
 
-// From returns the person of a request that Require let through.
+// NewContext returns a context of what is done in the person's name.
+func NewContext(ctx context.Context, p Person) context.Context {
+	return context.WithValue(ctx, personKey{}, p)
+}
+
+// From returns the person in whose name the context is, such as that of a request which Require let
+// through.
 func From(ctx context.Context) Person {
 	p, _ := ctx.Value(personKey{}).(Person)
 	return p

@@ -2,7 +2,7 @@
 //
 // POST /chat and POST /generate answer with application/x-ndjson: one Chunk a line, the last one
 // with Done or Error. A stream that ends without either was cut and is an error. Before the
-// first line a refusal is an RFC 9457 problem: 400 invalid, 404 no such model, 413 a message
+// first line a refusal is an RFC 9457 problem: 400 invalid, 403 a model for others, 404 no such model, 413 a message
 // that alone does not fit the model's context (problem.TypeTooLong), 429 queue full
 // (Retry-After, queue_position), 503 model not ready or draining (problem.TypeDraining). A
 // stream may also end with the error draining while it waits for its turn: nothing was produced,
@@ -21,6 +21,13 @@ const NDJSON = "application/x-ndjson"
 
 // TypeNoModel is the type of a refusal (404) for a model that Ollama does not have.
 const TypeNoModel = "/problems/no-such-model"
+
+// TypeModelRefused is the type of a refusal (403) for a model that is for groups of which the person
+// is not, whether Ollama has it or not.
+const TypeModelRefused = "/problems/model-refused"
+
+// TypeQueueFull is the type of a refusal (429) of a request for which the queue has no place.
+const TypeQueueFull = "/problems/queue-full"
 
 // The types of a refusal (429) of a person who has used what a day may have, and of one who has as
 // many questions as one may have at once. Where a day has limits, a response has OpenAI's headers

@@ -62,6 +62,9 @@ type Config struct {
 	// Limits are how much one person may use. While Redis does not answer, those of a day do not
 	// hold, and RequestsAtOnce is that of each ml.
 	contract.Limits
+
+	// Models say which groups may ask which model.
+	Models contract.Models `env:"MODELS" optional:"true"`
 }
 
 // LongestAnswer implements contract.Environment.
@@ -85,6 +88,6 @@ func (c *Config) Validate() error {
 	}
 
 	errs = append(errs, contract.Positive("GENERATION_TIMEOUT", c.GenerationTimeout),
-		c.OptionalRedis.Validate(), c.Limits.Validate())
+		c.OptionalRedis.Validate(), c.Limits.Validate(), c.Models.Validate())
 	return errors.Join(errs...)
 }

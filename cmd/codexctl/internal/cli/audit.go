@@ -86,16 +86,11 @@ func (a *App) audit(ctx context.Context, name string, o auditOptions) error {
 			"then `codexctl up %s`", t.file.Name, stacks.Project, t.name)
 	}
 
-	p, err := a.connect(ctx, t)
+	g, err := a.gate(ctx, t, stack)
 	if err != nil {
 		return err
 	}
-	defer p.Close()
-
-	g, err := healthyGate(ctx, t, stack, p)
-	if err != nil {
-		return err
-	}
+	defer g.platform.Close()
 
 	switch {
 	case o.verify || o.against != "":
@@ -246,9 +241,6 @@ func writeAudit(w io.Writer, lines []string, names map[string]string) error {
 	return table.Flush()
 }
 
-// pageSize is how many records a gate prints at once; see audit.PageSize.
-const pageSize = 500
-
 // auditLines returns the lines of the records since the day, or all if it is empty.
 func (g gate) auditLines(ctx context.Context, since string) ([]string, error) {
 	days, err := g.run(ctx, "audit", "days")
@@ -262,7 +254,7 @@ func (g gate) auditLines(ctx context.Context, since string) ([]string, error) {
 			continue
 		}
 
-		for from := 0; ; from += pageSize {
+		for from := 0; ; from += auditlog.PageSize {
 			output, err := g.run(ctx, "audit", "page", day, strconv.Itoa(from))
 			if err != nil {
 				return nil, err
@@ -272,7 +264,7 @@ func (g gate) auditLines(ctx context.Context, since string) ([]string, error) {
 			lines = append(lines, page...)
 
 			// One more page would begin beyond what was recorded meanwhile.
-			if len(page) < pageSize {
+			if len(page) < auditlog.PageSize {
 				break
 			}
 		}

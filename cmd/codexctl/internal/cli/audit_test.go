@@ -104,9 +104,9 @@ func (c commands) Exec(
 // TestAuditLines: a gate records while its pages are read. No record is left out before one that is
 // returned.
 func TestAuditLines(t *testing.T) {
-	const first = pageSize + 10
+	const first = auditlog.PageSize + 10
 	var all []string
-	for n := range 3 * pageSize {
+	for n := range 3 * auditlog.PageSize {
 		all = append(all, fmt.Sprint("record ", n))
 	}
 
@@ -125,8 +125,8 @@ func TestAuditLines(t *testing.T) {
 		}
 
 		from = min(from, len(recorded))
-		page := recorded[from:min(from+pageSize, len(recorded))]
-		if len(page) < pageSize {
+		page := recorded[from:min(from+auditlog.PageSize, len(recorded))]
+		if len(page) < auditlog.PageSize {
 			recorded = all
 		}
 		return 0, strings.Join(page, "\n") + "\n"

@@ -17,6 +17,21 @@ type gate struct {
 	program  string
 }
 
+// gate returns one of the gates of the stack that runs well. The caller closes its platform.
+func (a *App) gate(ctx context.Context, t target, stack stacks.Stack) (gate, error) {
+	p, err := a.connect(ctx, t)
+	if err != nil {
+		return gate{}, err
+	}
+
+	g, err := healthyGate(ctx, t, stack, p)
+	if err != nil {
+		p.Close()
+	}
+
+	return g, err
+}
+
 // healthyGate returns one of the stack's gates that runs well.
 func healthyGate(
 	ctx context.Context, t target, stack stacks.Stack, p platform,

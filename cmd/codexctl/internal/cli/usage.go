@@ -38,16 +38,11 @@ func (a *App) usage(ctx context.Context, name string, words []string) error {
 		return err
 	}
 
-	p, err := a.connect(ctx, t)
+	g, err := a.gate(ctx, t, stack)
 	if err != nil {
 		return err
 	}
-	defer p.Close()
-
-	g, err := healthyGate(ctx, t, stack, p)
-	if err != nil {
-		return err
-	}
+	defer g.platform.Close()
 
 	output, err := g.run(ctx, append([]string{"usage"}, words...)...)
 	if err != nil {

@@ -79,18 +79,13 @@ func (a *App) user(ctx context.Context, name string, words []string) error {
 			"then `codexctl up %s`", t.file.Name, stacks.Project, t.name)
 	}
 
-	p, err := a.connect(ctx, t)
+	g, err := a.gate(ctx, t, stack)
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer g.platform.Close()
 
-	g, err := healthyGate(ctx, t, stack, p)
-	if err != nil {
-		return err
-	}
-
-	way, err := p.Edge(ctx, stack)
+	way, err := g.platform.Edge(ctx, stack)
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,8 @@ func (a *API) chatRoutes() {
 		"no trace, and what it would have replaced stays."
 	op.DefaultStatus, op.MaxBodyBytes = http.StatusAccepted, maxChatBody
 	op.Errors = []int{
-		http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,
+		http.StatusForbidden, http.StatusNotFound, http.StatusConflict,
+		http.StatusRequestEntityTooLarge,
 		http.StatusTooManyRequests, http.StatusBadGateway, http.StatusInsufficientStorage,
 	}
 

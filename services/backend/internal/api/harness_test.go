@@ -65,6 +65,9 @@ type options struct {
 	timing func(*generation.Timing)
 	store  func(*store.Options)
 	audit  *audit.Recorder
+
+	// sign signs what ml is asked.
+	sign func(ctx context.Context, owner string) string
 }
 
 func newInstance(t testing.TB, redisURL, mlURL string, o options) *instance {
@@ -111,8 +114,12 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 
 	srv := server.New("backend", log, o.drain)
 	ml := hop.New("ml", mlURL)
-	jobs := generation.New(st, hop.NewStreaming("ml", mlURL), o.model,
-		timing, log, srv.Registry())
+	writing := hop.NewStreaming("ml", mlURL)
+	if o.sign != nil {
+		ml.Sign(o.sign)
+		writing.Sign(o.sign)
+	}
+	jobs := generation.New(st, writing, o.model, timing, log, srv.Registry())
 	jobs.Audit = o.audit
 	if err := api.Register(srv, api.Options{
 		Store:        st,

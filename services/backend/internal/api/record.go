@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
@@ -36,11 +35,4 @@ var refusals = []error{
 }
 
 // result returns the outcome of an act with the error.
-func result(err error) auditlog.Outcome {
-	for _, refusal := range refusals {
-		if errors.Is(err, refusal) {
-			return auditlog.Refused
-		}
-	}
-	return audit.Result(err)
-}
+func result(err error) auditlog.Outcome { return audit.Result(err, refusals...) }

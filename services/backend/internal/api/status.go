@@ -32,11 +32,12 @@ func (a *API) statusRoutes() {
 		"Say how the stack's services and its model are"), a.status)
 }
 
-func (a *API) models(ctx context.Context, _ *struct{}) (*body[mlapi.Models], error) {
+func (a *API) models(ctx context.Context, in *Owned) (*body[mlapi.Models], error) {
 	ctx, cancel := context.WithTimeout(ctx, modelsTimeout)
 	defer cancel()
 	out := mlapi.Models{}
-	if err := a.ML.JSON(ctx, http.MethodGet, "/models", nil, &out, nil); err != nil {
+	owner := http.Header{wire.OwnerHeader: {in.owner()}} // who sees what is for the person
+	if err := a.ML.JSON(ctx, http.MethodGet, "/models", nil, &out, owner); err != nil {
 		return nil, a.fromML(ctx, err)
 	}
 	if out.Models == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/share"
@@ -142,7 +143,8 @@ func (m *Manager) start(
 
 	title := Title(req.Message)
 	turn := store.Turn{Owner: owner, Key: key, ConversationID: req.ConversationID, Title: title,
-		Asked: req.Model, Model: req.Model, Message: req.Message, Repeats: req.Message == ""}
+		Asked: req.Model, Model: req.Model, Message: req.Message, Repeats: req.Message == "",
+		Groups: identity.From(ctx).Groups}
 	if req.Replaces != nil {
 		turn.Replaces = &store.Replaced{Replaces: *req.Replaces}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/logging"
 )
 
@@ -78,6 +79,7 @@ func (m *Manager) Revive(ctx context.Context, g store.Generation) error {
 	m.metrics.takenOver.WithLabelValues("taken").Inc()
 	// The request that asked for the answer is over, and not of this instance.
 	ctx = logging.WithRequestID(ctx, g.ID)
+	ctx = identity.NewContext(ctx, identity.Person{ID: g.Owner, Groups: c.Groups})
 	m.log.WarnContext(ctx, "took over an answer whose backend is gone", "generation", g.ID,
 		"conversation", g.ConversationID, "fence", c.Fence, "retries", c.Retries,
 		"bytes", len(c.Text))

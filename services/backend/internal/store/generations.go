@@ -73,6 +73,9 @@ type Turn struct {
 	Model   string
 	Message string
 
+	// Groups are those of the owner, by which ml knows what the owner may ask.
+	Groups []string
+
 	// Asked is the model that the request names, or empty. It tells a message that is sent again
 	// from another one.
 	Asked string
@@ -201,6 +204,11 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 		sent = t.digest()
 	}
 
+	groups, err := json.Marshal(append([]string{}, t.Groups...))
+	if err != nil {
+		return Begun{}, fmt.Errorf("begin an answer: %w", err)
+	}
+
 	place, from, to := "", "", ""
 	if r := t.Replaces; r != nil {
 		place, from, to = strconv.Itoa(r.place), r.From, r.To
@@ -209,7 +217,7 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 		}
 	}
 
-	err := s.Remember(ctx, b.Generation)
+	err = s.Remember(ctx, b.Generation)
 	if errors.Is(err, ErrStorageFull) || err != nil && !s.key.tagged {
 		return Begun{}, err
 	}
@@ -219,7 +227,7 @@ func (s *Store) Begin(ctx context.Context, t Turn, title string) (Begun, error) 
 		millis(s.opts.Lease), millis(formerLease), MaxMessages, created, HistoryMessages,
 		HistoryBytes,
 		s.opts.MaxBytes, s.opts.MaxConversations, sent, millis(KeyKept), place, from, to,
-		millis(replacedKept)).StringSlice()
+		millis(replacedKept), groups).StringSlice()
 	if err != nil {
 		return Begun{}, fmt.Errorf("begin an answer: %w", err) // if it has begun, a sweep finds it
 	}

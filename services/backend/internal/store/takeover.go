@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -24,8 +25,9 @@ type Claim struct {
 	// Generation carries the new writer's fencing token.
 	Generation
 
-	// Model is the one that was asked.
-	Model string
+	// Model is the one that was asked, and Groups are those of the owner then.
+	Model  string
+	Groups []string
 
 	// Text is what there is of the answer. Thinking is how many bytes of reasoning there are.
 	Text     string
@@ -81,7 +83,11 @@ func (s *Store) Claim(ctx context.Context, g Generation) (Claim, error) {
 		}
 	}
 
-	messages, err := decodeMessages(reply[7:])
+	if err := json.Unmarshal([]byte(reply[7]), &c.Groups); err != nil {
+		return Claim{}, fmt.Errorf("take over an answer: %w", err)
+	}
+
+	messages, err := decodeMessages(reply[8:])
 	if err != nil {
 		return Claim{}, err
 	}

@@ -261,8 +261,8 @@ func rephrase(original *problem.Problem) *problem.Problem {
 
 	switch p.Status {
 	case http.StatusTooManyRequests:
-		if p.Type == mlapi.TypeDayLimit || p.Type == mlapi.TypeAtOnce {
-			break // it says what the person has used
+		if p.Type != "" && p.Type != mlapi.TypeQueueFull {
+			break // it says of what the person has too much
 		}
 		p.Detail = "Too many people are waiting for an answer right now. Try again in a moment."
 		if before := p.QueuePosition - 1; before > 0 {

@@ -95,6 +95,12 @@ func TestRefusedIn(t *testing.T) {
 		"second":      {problem.Problem{Status: 429, QueuePosition: 2}, 429, true, "(1 before you)"},
 		"used up": {problem.Problem{Status: 429, Type: mlapi.TypeDayLimit, Detail: "why"}, 429,
 			true, ">why</p>"},
+		"full queue": {problem.Problem{Status: 429, Type: mlapi.TypeQueueFull, QueuePosition: 3}, 429,
+			true, "(2 before you)"},
+		"conversations": {problem.Problem{Status: 429, Type: "/problems/too-many-conversations",
+			Detail: "why"}, 429, true, ">why</p>"},
+		"not for this person": {problem.Problem{Status: 403, Type: mlapi.TypeModelRefused,
+			Detail: "why"}, 403, true, ">why</p>"},
 		"at once": {problem.Problem{Status: 429, Type: mlapi.TypeAtOnce, Detail: "why"}, 429,
 			true, ">why</p>"},
 	} {

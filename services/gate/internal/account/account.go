@@ -228,7 +228,9 @@ func (a *Accounts) setRights(
 	if err != nil {
 		return err
 	}
-	return a.sessions.EndAll(ctx, a.names.Of(Issuer, account.Subject), "")
+
+	id := a.names.Of(Issuer, account.Subject)
+	return errors.Join(a.store.PutGroups(ctx, id, account.Groups), a.sessions.EndAll(ctx, id, ""))
 }
 
 // removalTime bounds how long a removal goes on after whoever asked for it has gone.

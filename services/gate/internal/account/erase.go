@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 )
@@ -22,16 +21,14 @@ func (a *Accounts) ID(ctx context.Context, name string) (string, error) {
 	return a.names.Of(Issuer, account.Subject), nil
 }
 
-// eraseTime bounds an erasure, which goes on after whoever asked for it has gone.
-const eraseTime = 3 * time.Minute
-
 // Erase removes the account with the name, with all that erase erases of the person with an id, and
 // the invitation with the name. The account goes last, so what fails half-way can be done again.
 // The error is an owndata.ErrKept if nobody would be left who manages the stack.
 func (a *Accounts) Erase(
 	ctx context.Context, name string, erase func(ctx context.Context, id string) error,
 ) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx),
+		owndata.EraseTime+2*removalTime)
 	defer cancel()
 	name = canonical(name)
 	account, err := a.stored(ctx, name)

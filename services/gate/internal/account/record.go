@@ -66,16 +66,8 @@ func (a *Accounts) Recorded(ctx context.Context, key auditlog.Key) (map[string]s
 
 // result returns the outcome of an act with the error.
 func result(err error) auditlog.Outcome {
-	var unfit *refusal
-	for _, refused := range []error{ErrName, ErrTaken, ErrUnknown, ErrCode, errSelf} {
-		if errors.Is(err, refused) {
-			return auditlog.Refused
-		}
-	}
-
-	if errors.As(err, &unfit) {
+	if _, unfit := errors.AsType[*refusal](err); unfit {
 		return auditlog.Refused
 	}
-
-	return audit.Result(err)
+	return audit.Result(err, ErrName, ErrTaken, ErrUnknown, ErrCode, errSelf)
 }

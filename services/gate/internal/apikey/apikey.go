@@ -205,13 +205,13 @@ func (k *Keys) Revoke(ctx context.Context, owner, id string) error {
 	return k.store.DropKey(ctx, owner, id)
 }
 
-// RevokeAll ends all keys of the owner.
+// RevokeAll ends all keys of the owner, and forgets what the groups were that they followed.
 func (k *Keys) RevokeAll(ctx context.Context, owner string) error {
 	ids, err := k.store.KeysOf(ctx, owner)
 	for _, id := range ids {
 		err = errors.Join(err, k.store.DropKey(ctx, owner, id))
 	}
-	return err
+	return errors.Join(err, k.store.DropGroups(ctx, owner))
 }
 
 // get returns the key with the id, or nil.

@@ -37,6 +37,19 @@ func Person(w http.ResponseWriter, r *http.Request, names *pseudonym.Names) iden
 	return identity.Person{ID: names.Of(issuer, id(w, r))}
 }
 
+// Former returns the id of the person as whom the browser was known before people signed in, or "". It
+// was known at the loopback address alone, so the cookie counts there alone.
+func Former(r *http.Request, names *pseudonym.Names) string {
+	known := cookie.Get(r, cookieName, false)
+	if known == "" || !local(r) {
+		return ""
+	}
+	return names.Of(issuer, known)
+}
+
+// Forget makes the browser forget who it was.
+func Forget(w http.ResponseWriter) { cookie.Set(w, cookieName, "", -1, false) }
+
 // id returns the value of the browser's cookie. A new one is random, but for a request with a key
 // of the edge, which may be sent again before the browser has heard of its cookie: there it
 // follows from the key.
@@ -69,8 +82,7 @@ var hosts = []string{"localhost", "127.0.0.1", "::1"}
 // page can say so: its own name is in Host then.
 func Loopback(p *pages.Pages, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		typed := r.Header.Get("X-Forwarded-Host")
-		if !loopback(r.Host) || typed != "" && !loopback(typed) {
+		if !local(r) {
 			p.Fail(w, r, problem.New(http.StatusMisdirectedRequest,
 				"Nobody signs in here, so this site answers at http://localhost and "+
 					"http://127.0.0.1 only. A stack that others reach needs codexcontinue:signIn."))
@@ -79,6 +91,12 @@ func Loopback(p *pages.Pages, next http.Handler) http.Handler {
 
 		next.ServeHTTP(w, r)
 	})
+}
+
+// local reports whether the request is to the loopback address.
+func local(r *http.Request) bool {
+	typed := r.Header.Get("X-Forwarded-Host")
+	return loopback(r.Host) && (typed == "" || loopback(typed))
 }
 
 // loopback reports whether the host, with or without a port, is one of hosts.

@@ -44,12 +44,13 @@ func (c claims) called() string {
 // groups returns the groups of the person that the settings name, or an error if the person is not
 // let in.
 func (c *Client) groups(all map[string]json.RawMessage) ([]string, error) {
-	named := slices.Concat(c.cfg.AllowedGroups, c.cfg.AdminGroups)
-	if len(named) == 0 {
-		if c.cfg.Everybody {
-			return nil, nil
-		}
+	inside := slices.Concat(c.cfg.AllowedGroups, c.cfg.AdminGroups)
+	named := slices.Concat(inside, c.cfg.OtherGroups)
+	switch {
+	case len(inside) == 0 && !c.cfg.Everybody:
 		return nil, errOutside
+	case len(named) == 0:
+		return nil, nil
 	}
 
 	has, err := names(all, c.cfg.GroupsClaim)
@@ -60,7 +61,7 @@ func (c *Client) groups(all map[string]json.RawMessage) ([]string, error) {
 	groups := slices.DeleteFunc(has, func(g string) bool { return !slices.Contains(named, g) })
 	slices.Sort(groups)
 	groups = slices.Compact(groups)
-	if len(groups) == 0 && !c.cfg.Everybody {
+	if !c.cfg.Everybody && !overlap(groups, inside) {
 		return nil, errOutside
 	}
 

@@ -79,7 +79,11 @@ type Config struct {
 
 	// AllowedGroups and AdminGroups are let in. Everybody lets in whoever the provider signs in.
 	AllowedGroups, AdminGroups []string
-	Everybody                  bool
+
+	// OtherGroups let nobody in, but matter for what somebody may do who is.
+	OtherGroups []string
+
+	Everybody bool
 
 	// Authorities sign the provider's certificate; nil stands for those of the system.
 	Authorities *x509.CertPool

@@ -138,6 +138,15 @@ func TestGroups(t *testing.T) {
 			c.AdminGroups = []string{"a"}
 		},
 			map[string]any{"groups": []string{"b"}}, 200, "", false},
+		"everybody, of another group": {func(c *oidc.Config) {
+			everybody(c)
+			c.OtherGroups = []string{"research"}
+		},
+			map[string]any{"groups": []string{"research", "golf"}}, 200, "research", false},
+		"team, of another group": {func(c *oidc.Config) { c.OtherGroups = []string{"research"} },
+			map[string]any{"groups": []string{"research", "team"}}, 200, "research team", false},
+		"another group alone": {func(c *oidc.Config) { c.OtherGroups = []string{"research"} },
+			map[string]any{"groups": []string{"research"}}, 403, "", false},
 		"nobody was named": {func(c *oidc.Config) { everybody(c); c.Everybody = false },
 			map[string]any{"groups": []string{"team"}}, 403, "", false},
 	} {

@@ -110,6 +110,8 @@ func asFault(err error, prompt string) *Fault {
 		return tooLarge()
 	case p.Type == mlapi.TypeNoModel:
 		return fault(http.StatusNotFound, "model", "model_not_found", "%s", p.Detail)
+	case p.Type == mlapi.TypeModelRefused:
+		return fault(http.StatusForbidden, "model", "model_not_found", "%s", p.Detail)
 	case p.Status == http.StatusUnauthorized, p.Status == http.StatusForbidden:
 		// What ml knows of the gate's keys is late. The client's own was good.
 		return &Fault{

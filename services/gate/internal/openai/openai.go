@@ -95,6 +95,7 @@ func (s *service) admit(scope apikey.Scope, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, err := s.person(r, scope)
 		if err == nil {
+			r = r.WithContext(identity.NewContext(r.Context(), p))
 			err = s.bounded(w, r, p.ID, h)
 		}
 		if err == nil || r.Context().Err() != nil {

@@ -85,7 +85,7 @@ func start(t *testing.T, answer http.HandlerFunc) *instance {
 	}
 
 	client := hop.NewStreaming("ml", ml.URL)
-	client.Sign(func(owner string) string { return "token-of-" + owner })
+	client.Sign(func(_ context.Context, owner string) string { return "token-of-" + owner })
 	mux := http.NewServeMux()
 	Register(mux.Handle, Options{
 		ML: client, Keys: i.keys, RawCompletions: true,

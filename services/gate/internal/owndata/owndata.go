@@ -31,8 +31,8 @@ const (
 	TakePath = AllPath + "/take"
 )
 
-// eraseTime bounds an erasure, which goes on after whoever asked for it has gone.
-const eraseTime = 2 * time.Minute
+// EraseTime bounds an erasure, which goes on after whoever asked for it has gone.
+const EraseTime = 2 * time.Minute
 
 // Data is what is stored of people.
 type Data struct {
@@ -69,8 +69,13 @@ func (d *Data) Stored(ctx context.Context, id string) (bool, error) {
 		return err == nil, err
 	}
 
+	return d.conversations(ctx, id)
+}
+
+// conversations reports whether the person with the id has conversations.
+func (d *Data) conversations(ctx context.Context, id string) (bool, error) {
 	var page backendapi.ConversationPage
-	err = d.frontend.JSON(ctx, http.MethodGet, AllPath+"?limit=1", nil, &page, d.as(id))
+	err := d.frontend.JSON(ctx, http.MethodGet, AllPath+"?limit=1", nil, &page, d.as(id))
 	if err != nil {
 		return false, fmt.Errorf("list conversations: %w", err)
 	}
@@ -82,7 +87,7 @@ func (d *Data) Stored(ctx context.Context, id string) (bool, error) {
 // one, which goes last. What fails half-way can be done again. Whatever is stored by a person's id
 // is erased here. who is what the audit says of the one who asks.
 func (d *Data) Erase(ctx context.Context, who auditlog.Record, id string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), EraseTime)
 	defer cancel()
 	who.Action, who.Object = auditlog.Erase, id
 	act := d.sessions.Audit.BeginAnyway(ctx, who)
@@ -116,7 +121,15 @@ func (d *Data) Rewrite(ctx context.Context) error {
 // are signed out, and the first one's keys are revoked: they were made for somebody else. What
 // fails half-way can be done again. who is what the audit says of the one who asks.
 func (d *Data) Move(ctx context.Context, who auditlog.Record, from, to string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTime)
+	return d.recorded(ctx, who, from, to, d.move)
+}
+
+// recorded moves conversations from one person to another one, and records that.
+func (d *Data) recorded(
+	ctx context.Context, who auditlog.Record, from, to string,
+	move func(ctx context.Context, from, to string) error,
+) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), EraseTime)
 	defer cancel()
 	who.Action, who.Object, who.Detail = auditlog.Move, from, map[string]string{"to": to}
 	act, err := d.sessions.Audit.Begin(ctx, who)
@@ -124,7 +137,7 @@ func (d *Data) Move(ctx context.Context, who auditlog.Record, from, to string) e
 		return err
 	}
 
-	err = d.move(ctx, from, to)
+	err = move(ctx, from, to)
 	act.End(audit.Result(err))
 
 	return err
@@ -137,6 +150,11 @@ func (d *Data) move(ctx context.Context, from, to string) error {
 		}
 	}
 
+	return d.give(ctx, from, to)
+}
+
+// give moves the conversations, and revokes the keys of who had them.
+func (d *Data) give(ctx context.Context, from, to string) error {
 	// The token of the other person says that it is the gate that moves them.
 	consent := backendapi.Take{From: d.sign(identity.Person{ID: from})}
 	resp, err := d.ask(hop.Repeatable(ctx), http.MethodPost, TakePath, to, consent)

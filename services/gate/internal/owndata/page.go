@@ -31,6 +31,10 @@ type Site struct {
 	// to say.
 	Confirm func(http.ResponseWriter, *http.Request) (status int, alert string, err error)
 
+	// Browser returns the id of the person as whom the browser was known before people signed in, or
+	// "". If it is nil, nobody is told of what a browser had.
+	Browser func(*http.Request) string
+
 	// Erase erases all that is stored of who is signed in, the account included.
 	Erase func(context.Context, *session.Session) error
 }
@@ -41,8 +45,9 @@ func (s *Site) Register(handle func(pattern string, h http.Handler)) {
 		"GET " + Path: func(w http.ResponseWriter, r *http.Request) {
 			s.show(w, r, http.StatusOK, "")
 		},
-		"POST " + Path:      s.erase,
-		"GET " + exportPath: s.export,
+		"POST " + Path:       s.erase,
+		"POST " + formerPath: s.take,
+		"GET " + exportPath:  s.export,
 	} {
 		handle(pattern, s.Pages.Form(s.Sessions.Require(s.Pages, h)))
 	}
@@ -50,12 +55,18 @@ func (s *Site) Register(handle func(pattern string, h http.Handler)) {
 
 func (s *Site) show(w http.ResponseWriter, r *http.Request, status int, alert string) {
 	me := session.From(r.Context())
+	former, err := s.former(r)
+	if err != nil { // the page is for more than that
+		s.Log.WarnContext(r.Context(), "what the browser had", "error", err)
+	}
+
 	s.Pages.Render(w, r, status, "data", pages.Page{
 		Title: "Your data", Tabs: s.Tabs(me.Person()), Path: Path, Alert: alert,
 		Main: struct {
 			Name      string
 			Passwords bool
-		}{me.Name, s.Passwords},
+			Former    bool
+		}{me.Name, s.Passwords, former != ""},
 	})
 }
 

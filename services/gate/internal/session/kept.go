@@ -210,3 +210,44 @@ func (m *Manager) list(ctx context.Context, index string) ([]Shown, error) {
 	slices.SortFunc(all, func(a, b Shown) int { return b.Seen.Compare(a.Seen) })
 	return all, nil
 }
+
+// Names returns the names of those of the people who are signed in, as they signed in last, by their
+// ids. A provider keeps the people, and the gate only sessions.
+func (m *Manager) Names(ctx context.Context, ids []string) (map[string]string, error) {
+	indexes := make([]string, len(ids))
+	for i, id := range ids {
+		indexes[i] = byPerson(id)
+	}
+
+	refs, err := m.store.Indexes(ctx, indexes)
+	if err != nil {
+		return nil, fmt.Errorf("sessions: %w", err)
+	}
+
+	keys := make([]string, len(refs))
+	for i, ref := range refs {
+		keys[i] = key(ref)
+	}
+
+	values, err := m.store.All(ctx, keys)
+	if err != nil {
+		return nil, fmt.Errorf("sessions: %w", err)
+	}
+
+	names, since := map[string]string{}, map[string]time.Time{}
+	for i, value := range values {
+		if value == "" {
+			continue // it has ended
+		}
+
+		s, err := read(refs[i], value)
+		if err != nil {
+			return nil, err
+		}
+		if s.Since.After(since[s.ID]) {
+			names[s.ID], since[s.ID] = s.Name, s.Since
+		}
+	}
+
+	return names, nil
+}

@@ -30,12 +30,34 @@ func (s *Store) RemoveFromIndex(ctx context.Context, index, name string) error {
 
 // Index returns the names in the index whose time has not come.
 func (s *Store) Index(ctx context.Context, index string) ([]string, error) {
-	return s.rdb.ZRangeArgs(ctx, redis.ZRangeArgs{
+	return s.rdb.ZRangeArgs(ctx, timely(index)).Result()
+}
+
+// Indexes returns the names in all of the indexes, as Index does.
+func (s *Store) Indexes(ctx context.Context, indexes []string) ([]string, error) {
+	replies, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, index := range indexes {
+			pipe.ZRangeArgs(ctx, timely(index))
+		}
+		return nil
+	})
+
+	var all []string
+	for _, r := range replies {
+		all = append(all, r.(*redis.StringSliceCmd).Val()...)
+	}
+
+	return all, err
+}
+
+// timely asks for the names in the index whose time has not come.
+func timely(index string) redis.ZRangeArgs {
+	return redis.ZRangeArgs{
 		Key:     index,
 		Start:   strconv.FormatInt(time.Now().Unix(), 10),
 		Stop:    "+inf",
 		ByScore: true,
-	}).Result()
+	}
 }
 
 // InIndex reports whether the name is in the index.

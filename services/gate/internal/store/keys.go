@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -68,4 +71,42 @@ func (s *Store) DropKey(ctx context.Context, owner, id string) error {
 	}
 
 	return s.rdb.SRem(ctx, keysName(owner), id).Err()
+}
+
+// groupsName is the name of the groups that a person's keys follow.
+func groupsName(owner string) string { return "gate:groups:" + owner }
+
+// groupsKept is how long they stay after the person's last sign-in, or a key's last use. A key
+// counts as one of a person without groups from then on.
+const groupsKept = 400 * 24 * time.Hour
+
+// PutGroups stores the groups of which the owner is now.
+func (s *Store) PutGroups(ctx context.Context, owner string, groups []string) error {
+	if len(groups) == 0 {
+		return s.DropGroups(ctx, owner)
+	}
+
+	value, err := json.Marshal(groups)
+	if err != nil {
+		return err
+	}
+	return s.rdb.Set(ctx, groupsName(owner), value, groupsKept).Err()
+}
+
+// Groups returns the groups of which the owner is.
+func (s *Store) Groups(ctx context.Context, owner string) (groups []string, err error) {
+	value, err := s.Touch(ctx, groupsName(owner), groupsKept)
+	if err != nil || value == "" {
+		return nil, err
+	}
+
+	if err := json.Unmarshal([]byte(value), &groups); err != nil {
+		return nil, fmt.Errorf("the stored groups: %w", err)
+	}
+	return groups, nil
+}
+
+// DropGroups forgets the groups of the owner.
+func (s *Store) DropGroups(ctx context.Context, owner string) error {
+	return s.rdb.Del(ctx, groupsName(owner)).Err()
 }

@@ -13,6 +13,28 @@ func (s *Store) Get(ctx context.Context, key string) (string, error) {
 	return absent(s.rdb.Get(ctx, key).Result())
 }
 
+// All returns the values of the keys, as Get does.
+func (s *Store) All(ctx context.Context, keys []string) ([]string, error) {
+	replies, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, key := range keys {
+			pipe.Get(ctx, key)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+
+	all := make([]string, len(keys))
+	for i, r := range replies {
+		if all[i], err = absent(r.(*redis.StringCmd).Result()); err != nil {
+			return nil, err
+		}
+	}
+
+	return all, nil
+}
+
 // Touch is Get, and leaves the key for the time from now on.
 func (s *Store) Touch(ctx context.Context, key string, life time.Duration) (string, error) {
 	v, err := s.rdb.GetEx(ctx, key, life).Result()

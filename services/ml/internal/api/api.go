@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
@@ -40,6 +42,9 @@ type Options struct {
 	// the wanted version is there.
 	Await        bool
 	DefaultModel string
+
+	// Models say who may ask which model.
+	Models contract.Models
 
 	// Timeout bounds one answer, from its turn on. Silence bounds the time between two tokens
 	// where no tools are given.
@@ -136,7 +141,7 @@ func (s *service) models(w http.ResponseWriter, r *http.Request) {
 	}
 
 	for _, m := range list {
-		if build.IsVersion(m.Name, s.DefaultModel) {
+		if build.IsVersion(m.Name, s.DefaultModel) || !s.shows(r.Context(), m.Name) {
 			continue
 		}
 
@@ -207,13 +212,19 @@ func (s *service) watch(ctx context.Context) {
 }
 
 // resolve is the model's full name and its digest: the default when none is named. A name that
-// Ollama does not have is a problem that says which it has.
+// Ollama does not have is a problem that says which it has, and one that is not for the person who
+// asks is a problem whether Ollama has it or not.
 func (s *service) resolve(ctx context.Context, name string) (full, digest string, err error) {
 	if name == "" {
 		name = s.DefaultModel
 	}
 	if !strings.Contains(name[strings.LastIndexByte(name, '/')+1:], ":") {
 		name += ":latest"
+	}
+	if !s.allowed(ctx, name) {
+		return "", "", problem.Typed(mlapi.TypeModelRefused, http.StatusForbidden,
+			"The model %q is not for you. Who runs this site says which groups may ask it.",
+			shortName(name))
 	}
 
 	s.mu.Lock()
@@ -236,7 +247,7 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 		if m.Name == name {
 			return name, m.Digest, nil
 		}
-		if !build.IsVersion(m.Name, s.DefaultModel) {
+		if !build.IsVersion(m.Name, s.DefaultModel) && s.shows(ctx, m.Name) {
 			shown = append(shown, shortName(m.Name))
 		}
 	}
@@ -254,6 +265,20 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 	slices.Sort(shown)
 	return "", "", problem.Typed(mlapi.TypeNoModel, http.StatusNotFound,
 		"There is no model %q. There are: %s.", shortName(name), strings.Join(shown, ", "))
+}
+
+// allowed reports whether the person in whose name ctx is may ask the model with the full name. A
+// version of the stack's own model is that model.
+func (s *service) allowed(ctx context.Context, name string) bool {
+	if build.IsVersion(name, s.DefaultModel) {
+		name = s.DefaultModel
+	}
+	return s.Models.Allow(shortName(name), identity.From(ctx).Groups)
+}
+
+// shows reports whether a list has the model. Another service that asks for itself sees all.
+func (s *service) shows(ctx context.Context, name string) bool {
+	return identity.From(ctx).ID == "" || s.allowed(ctx, name)
 }
 
 // digest returns the digest of a model, "" if it has not been seen.
@@ -353,7 +378,7 @@ func (s *service) asProblem(err error) *problem.Problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &full):
-		p = problem.Typed("/problems/queue-full", http.StatusTooManyRequests,
+		p = problem.Typed(mlapi.TypeQueueFull, http.StatusTooManyRequests,
 			"%d requests are waiting already. Try again in about %s.", full.Position-1,
 			full.RetryAfter)
 		p.QueuePosition, p.RetryAfter = full.Position, int(full.RetryAfter/time.Second)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/server"
@@ -32,6 +33,9 @@ type instance struct {
 	queue *queue.Queue
 	watch func(context.Context)
 }
+
+// groupHeader has the groups of the person who asks, in the place of a token.
+const groupHeader = "Test-Group"
 
 // start serves the API with the default model m, one request at once and one waiting unless
 // change says otherwise.
@@ -61,6 +65,15 @@ func start(t testing.TB, ollamaURL string, change func(*Options)) *instance {
 	}
 
 	srv := server.New("ml", log, time.Second)
+	srv.Guard(func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if groups, ok := r.Header[groupHeader]; ok { // as the token has them
+				p := identity.Person{ID: "alice", Groups: groups}
+				r = r.WithContext(identity.NewContext(r.Context(), p))
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
 	watch := Register(srv, o)
 	h := httptest.NewServer(srv.Handler())
 	t.Cleanup(func() { h.CloseClientConnections(); h.Close() })

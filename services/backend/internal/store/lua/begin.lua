@@ -9,7 +9,7 @@
 --      bytes of the history, greatest number of bytes and of conversations of the owner, digest of
 --      the message, or '' if it has no key, time its key is known, place of the first message that
 --      is replaced, '' if none is, or -1 if it is not there, the first and the last answer that are
---      replaced, time that the replaced messages are kept
+--      replaced, time that the replaced messages are kept, groups of the owner as JSON
 -- Returns 'missing', 'busy', 'changed', 'full', 'erased', 'bytes', 'conversations', what known
 -- returns, or 'ok', the title, the model and the time of the last change before this, the last
 -- messages before these, and how many there are before those.
@@ -60,6 +60,7 @@ redis.call('RPUSH', messages, ARGV[8], ARGV[9])
 account(usage, id, bytes)
 redis.call('HSET', conversation, 'model', ARGV[4], 'generation', ARGV[7])
 redis.call('HSET', generation, 'owner', ARGV[2], 'conversation', id, 'state', 'running', 'fence', 1)
+if ARGV[25] ~= '[]' then redis.call('HSET', generation, 'groups', ARGV[25]) end
 hold(generation, tonumber(ARGV[11]), tonumber(ARGV[12]))
 redis.call('XADD', events, '*', 'e', 'start', 'd', ARGV[10])
 touch(conversation, messages, list, usage, id, now, ttl)

@@ -7,11 +7,11 @@
 -- Returns 'already' when the answer has ended, 'missing', 'leased' when its writer is there or may
 -- be, 'former' when an instance of the former version writes it, or 'exhausted' or 'taken', the
 -- fencing token, the number of retries, the number of messages left out, the bytes of reasoning,
--- the text, how many messages there are before the last ones, and these, of which the last one is
--- the answer's own.
+-- the text, how many messages there are before the last ones, the groups of the owner as JSON,
+-- and the messages, of which the last one is the answer's own.
 local conversation, messages, _, _, generation, _, text, thinking = unpack(KEYS)
-local state, fence, expires, retries, left_out =
-  unpack(redis.call('HMGET', generation, 'state', 'fence', 'expires', 'retries', 'left_out'))
+local state, fence, expires, retries, left_out, groups = unpack(redis.call('HMGET', generation,
+  'state', 'fence', 'expires', 'retries', 'left_out', 'groups'))
 local current = redis.call('HGET', conversation, 'generation') == ARGV[1]
 if state and state ~= 'running' then return {'already'} end
 if not state and not current then return {'missing'} end
@@ -39,7 +39,7 @@ if retries > tonumber(ARGV[5]) then result = 'exhausted' end
 table.insert(history, own)
 for k, v in ipairs({result, tostring(fence), tostring(retries), left_out or '0',
   tostring(redis.call('STRLEN', thinking)),
-  redis.call('GET', text) or '', tostring(earlier)}) do
+  redis.call('GET', text) or '', tostring(earlier), groups or '[]'}) do
   table.insert(history, k, v)
 end
 return history

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+)
+
+// formerly has the visitor's browser known by a cookie at a gate without sign-in of the same stack, and
+// returns the person's id.
+func (v *visitor) formerly() string {
+	t := v.town.t
+	t.Helper()
+	base, stop, _ := start(t, v.town.redis.URL, v.town.frontend.URL)
+	resp, err := v.client.Get(base + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	return v.town.person().ID
+}
+
+// offer is what the page says of conversations from before.
+const offer = "What this browser had before"
+
+// TestFormerBrowser: who signs in where nobody did before is offered what the browser had, and gets
+// it when they say so; nobody else is, nor at another name of the site.
+func TestFormerBrowser(t *testing.T) {
+	town := newTown(t, auditing)
+	v, other := town.visitor("192.0.2.1"), town.visitor("192.0.2.2")
+	former := v.formerly()
+	v.join("ada", town.code("invite ada"))
+	other.join("bob", town.code("invite bob"))
+	v.signedIn()
+	me := town.person().ID
+
+	if _, page := v.get("/account/data"); strings.Contains(page, offer) {
+		t.Error("nothing is offered as something")
+	}
+
+	town.frontend.full.Store(true)
+	if _, page := other.get("/account/data"); strings.Contains(page, offer) {
+		t.Error("another browser is offered it")
+	}
+	if _, page := v.get("/account/data", "X-Forwarded-Host", "chat.example.com"); strings.Contains(
+		page, offer) {
+		t.Error("it is offered where no browser was known by its cookie alone")
+	}
+	if _, page := v.get("/account/data"); !strings.Contains(page, offer) {
+		t.Fatalf("it is not offered on %s", page)
+	}
+
+	select {
+	case <-town.frontend.consents:
+		t.Fatal("it was taken unasked")
+	default:
+	}
+
+	resp, body := v.post("/account/data/browser", "act", "take")
+	if resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != "/" {
+		t.Fatalf("%s %s", resp.Status, body)
+	}
+
+	from, ok := identity.Peek(identity.Authorization(<-town.frontend.consents))
+	if to := town.person().ID; !ok || from.ID != former || to != me {
+		t.Errorf("from %s to %s, want from %s to %s", from.ID, to, former, me)
+	}
+
+	if !v.signedIn() {
+		t.Error("who took it is signed out")
+	}
+	if _, page := v.get("/account/data"); strings.Contains(page, offer) {
+		t.Error("it is offered again")
+	}
+
+	text, acts := town.records()
+	if !slices.Contains(acts, "move intent") || !slices.Contains(acts, "move done") ||
+		!strings.Contains(text, former) {
+		t.Errorf("recorded are %q", acts)
+	}
+}
+
+// TestFormerBrowserLeft: what a browser had can be left, for good, and is not offered where people share
+// browsers.
+func TestFormerBrowserLeft(t *testing.T) {
+	for name, shared := range map[string]bool{"left": false, "shared": true} {
+		t.Run(name, func(t *testing.T) {
+			town := newTown(t, func(c *gateenv.Config) { c.SharedBrowsers = shared })
+			v := town.visitor("192.0.2.1")
+			v.formerly()
+			v.join("ada", town.code("invite ada"))
+			town.frontend.full.Store(true)
+			act := "forget"
+			if shared {
+				act = "take"
+			}
+
+			if _, page := v.get("/account/data"); strings.Contains(page, offer) == shared {
+				t.Errorf("the page is %s", page)
+			}
+
+			resp, _ := v.post("/account/data/browser", "act", act)
+			if shared != (resp.StatusCode == http.StatusNotFound) {
+				t.Error(resp.Status)
+			}
+
+			if _, page := v.get("/account/data"); strings.Contains(page, offer) {
+				t.Errorf("the page is %s", page)
+			}
+			if len(town.frontend.consents) > 0 {
+				t.Error("it was taken")
+			}
+		})
+	}
+}

@@ -1,0 +1,91 @@
+package api
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestModelsOfGroups: nobody asks a model that is for other groups, by no route and no name, and nobody
+// sees it.
+func TestModelsOfGroups(t *testing.T) {
+	f := newFake(t, answers)
+	i := start(t, f.URL, func(o *Options) {
+		o.Models = contract.Models{"m": {"team", "research"}, "a": {}}
+	})
+	as := func(method, path, body string, groups ...string) *http.Response {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, i.url+path,
+			strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		req.Header[groupHeader] = groups
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
+	}
+
+	// What is the stack's own model, and what nobody may ask: an unnamed one, one that is not there.
+	own := []string{"", "m", "m:latest", "m:0123456789ab"}
+	for _, model := range append(own, "n:7b", "absent") {
+		for _, groups := range [][]string{{"golf"}, {"team"}} {
+			allowed := groups[0] == "team" && model != "n:7b" && model != "absent"
+			for path, body := range map[string]string{
+				"/chat":     `"messages":[{"role":"user","content":"hi"}]`,
+				"/generate": `"prompt":"hi"`,
+				"/embed":    `"input":["hi"]`,
+			} {
+				resp := as(http.MethodPost, path, `{"model":"`+model+`",`+body+`}`, groups...)
+				if allowed {
+					if resp.StatusCode == http.StatusForbidden {
+						t.Errorf("%s of %q for %q: %s", path, model, groups, resp.Status)
+					}
+					continue
+				}
+
+				p := i.refused(http.StatusForbidden, resp)
+				if p.Type != mlapi.TypeModelRefused || !strings.Contains(p.Detail, "is not for you") {
+					t.Errorf("%s of %q for %q: %+v", path, model, groups, p)
+				}
+			}
+		}
+	}
+
+	for groups, want := range map[string][]string{"golf": {"a"}, "research": {"m", "a"}} {
+		var m mlapi.Models
+		b, _ := io.ReadAll(as(http.MethodGet, "/models", "", groups).Body)
+		if err := json.Unmarshal(b, &m); err != nil {
+			t.Fatal(err)
+		}
+
+		var names []string
+		for _, x := range m.Models {
+			names = append(names, x.Name)
+		}
+		if d := cmp.Diff(want, names); d != "" {
+			t.Errorf("%s sees (-want +got):\n%s", groups, d)
+		}
+	}
+
+	// Another service that asks for itself sees what there is.
+	resp, err := http.Get(i.url + "/models")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, _ := io.ReadAll(resp.Body); !strings.Contains(string(b), `"n:7b"`) {
+		t.Errorf("the backend sees %s", b)
+	}
+}
