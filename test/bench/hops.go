@@ -246,7 +246,10 @@ func (h hop) ask(ctx context.Context) (sample, error) {
 			if first.IsZero() {
 				return sample{}, fmt.Errorf("%s: the answer holds no text", h.name)
 			}
-			return sample{first.Sub(begin), time.Since(first) / (tokens - 1)}, nil
+
+			out := sample{first.Sub(begin), time.Since(first) / (tokens - 1)}
+			_, err := io.Copy(io.Discard, resp.Body) // to its end, or the connection is not kept
+			return out, err
 		}
 	}
 
