@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
@@ -30,15 +31,24 @@ const maxLine = 4 << 20
 // Client talks to one Ollama. It is safe for concurrent use.
 type Client struct {
 	base string
+
+	// http asks what ends at once, and uploads.
 	http *http.Client
+
+	mu      sync.Mutex
+	current *http.Client // asks for what takes its time; see asker
+	since   time.Time
 }
+
+// reuse is how long the connections of asker take new requests.
+const reuse = 5 * time.Second
 
 // New returns a client for the base URL, such as http://ollama:11434.
 func New(base string) *Client {
 	t := hop.Transport()
 	// loading a model takes as long as it takes; the context bounds it
 	t.ResponseHeaderTimeout = 0
-	t.IdleConnTimeout = time.Second // see do
+	t.IdleConnTimeout = time.Second // see asker
 	return &Client{base: strings.TrimRight(base, "/"), http: &http.Client{Transport: t}}
 }
 
@@ -52,6 +62,21 @@ func NewAt(base, address string) *Client {
 		return dial(ctx, network, address)
 	}
 	return c
+}
+
+// asker returns the client of requests that take their time, such as for an answer. drain, which
+// runs Ollama in its container, takes each connection for an answer that is not done, and waits for
+// those that were made up to 15 s after it was told to stop. So a connection is used again only for
+// some seconds after it was made, and is closed when nobody has used it for a second: to drain, new
+// ones come as long as there are requests, and the last of them ends with them.
+func (c *Client) asker() *http.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); c.current == nil || now.Sub(c.since) > reuse {
+		// Requests of the one before go on, and close its connections.
+		c.current, c.since = &http.Client{Transport: c.http.Transport.(*http.Transport).Clone()}, now
+	}
+	return c.current
 }
 
 // StatusError is a refusal by Ollama.
@@ -109,13 +134,11 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 	}
 
 	req.Header.Set("Content-Type", contentType)
-	// A connection of its own: so drain, which runs Ollama in its container, sees which answers
-	// are not done. To connect takes a fraction of a millisecond. Not for an upload, which
-	// Ollama answers without reading what it has already: it takes the rest only of a
-	// connection that stays.
-	_, upload := body.(io.Reader)
-	req.Close = body != nil && !upload
-	resp, err := c.http.Do(req)
+	client := c.http
+	if _, upload := body.(io.Reader); body != nil && !upload {
+		client = c.asker()
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
