@@ -31,13 +31,20 @@ type process struct {
 // startTimeout bounds the wait for a program's health.
 const startTimeout = 60 * time.Second
 
-// start runs a program with the environment env and waits until url answers 200. Without a
-// url it does not wait.
+// start runs a program with the environment env, in the folder that it has for its HOME, and waits
+// until url answers 200. Without a url it does not wait.
 func (t tools) start(
 	ctx context.Context, name, url string, env []string, argv ...string,
 ) (*process, error) {
+	dir := "" // the bench's own
+	for _, kv := range env {
+		if home, ok := strings.CutPrefix(kv, "HOME="); ok {
+			dir = home
+		}
+	}
+
 	p := &process{name: name, done: make(chan struct{})}
-	p.cmd = t.command(ctx, "", argv[0], argv[1:]...)
+	p.cmd = t.command(ctx, dir, argv[0], argv[1:]...)
 	p.cmd.Env = env
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	begin := time.Now()

@@ -32,11 +32,10 @@ const maxLine = 4 << 20
 type Client struct {
 	base string
 
-	// http asks what ends at once, and uploads.
 	http *http.Client
 
 	mu      sync.Mutex
-	current *http.Client // asks for what takes its time; see asker
+	current *http.Client // asks for answers; see asker
 	since   time.Time
 }
 
@@ -64,11 +63,10 @@ func NewAt(base, address string) *Client {
 	return c
 }
 
-// asker returns the client of requests that take their time, such as for an answer. drain, which
-// runs Ollama in its container, takes each connection for an answer that is not done, and waits for
-// those that were made up to 15 s after it was told to stop. So a connection is used again only for
-// some seconds after it was made, and is closed when nobody has used it for a second: to drain, new
-// ones come as long as there are requests, and the last of them ends with them.
+// asker returns the client of requests for answers. drain, which runs Ollama in its container, takes
+// each connection for an answer that is not done, and waits for those that were made up to 15 s after
+// it was told to stop. So a connection is used again only for some seconds after it was made, and is
+// closed when nobody has used it for a second.
 func (c *Client) asker() *http.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,9 +133,17 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 
 	req.Header.Set("Content-Type", contentType)
 	client := c.http
-	if _, upload := body.(io.Reader); body != nil && !upload {
+	switch body.(type) {
+	case nil:
+	case io.Reader:
+		// Ollama answers an upload without reading what it has already: it takes the rest only of a
+		// connection that stays.
+	case *api.ChatRequest, *api.GenerateRequest, *api.EmbedRequest:
 		client = c.asker()
+	default:
+		req.Close = true // a connection of its own, so that drain sees that it is not done
 	}
+
 	resp, err := client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
