@@ -75,6 +75,7 @@ func (b *bench) api(ctx context.Context) error {
 		for n := range added {
 			added[n] = firsts[i][n] - firsts[0][n]
 		}
+
 		r.Cells["added"] = &cell{Value: median(added), Unit: precise}
 		r.Cells["ratio"] = &cell{Value: median(firsts[i]) / median(firsts[0]), Unit: ratio}
 		r.Cells["added p99"] = &cell{
@@ -107,6 +108,7 @@ func (c *secured) apiWork(ctx context.Context, program hop) error {
 			if err != nil {
 				return nil, err
 			}
+
 			out[p.name] = work{seconds: s}
 		}
 
@@ -162,6 +164,7 @@ func (c *secured) apiHops(ctx context.Context) ([]hop, error) {
 		"options":  map[string]any{"num_predict": 10}, // Ollama's; the API ignores it
 		"messages": []map[string]string{{"role": "user", "content": "go"}},
 	}
+
 	askML := map[string]any{
 		"model": "bench", "whole": true, "options": map[string]any{"num_predict": 10},
 		"messages": ask["messages"],
@@ -173,10 +176,12 @@ func (c *secured) apiHops(ctx context.Context) ([]hop, error) {
 			name: "caddy", url: c.url("caddy", "/api/chat"), body: ask, line: ollamaLine,
 		},
 	}
+
 	olla, err := c.olla(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	if olla {
 		hops = append(hops, hop{
 			name: "olla", url: c.url("olla", "/olla/ollama/api/chat"), body: ask, line: ollamaLine,
@@ -189,8 +194,12 @@ func (c *secured) apiHops(ctx context.Context) ([]hop, error) {
 			authorization: func() string { return signer.Authorization("bench", "ml") },
 		},
 		hop{
-			name: "API", url: fmt.Sprintf("https://127.0.0.1:%d/v1/chat/completions", c.ports["https"]),
-			body: ask, line: openAILine, client: c.browser,
+			name: "API",
+			url: fmt.Sprintf("https://127.0.0.1:%d/v1/chat/completions",
+				c.ports["https"]),
+			body:          ask,
+			line:          openAILine,
+			client:        c.browser,
 			authorization: func() string { return "Bearer " + key },
 		}), nil
 }
@@ -241,6 +250,7 @@ func openAILine(b []byte) (text, done bool, err error) {
 		Choices []struct{ Delta struct{ Content string } }
 		Error   *struct{ Message string }
 	}
+
 	if err = json.Unmarshal([]byte(data), &l); err == nil && l.Error != nil {
 		err = errors.New(l.Error.Message)
 	}

@@ -84,6 +84,7 @@ http://127.0.0.1:%d {
 	}
 }
 `, c.ports["caddy"], c.ports["ollama"]), c.url("caddy", "/api/version"))
+
 	return c, err
 }
 
@@ -94,7 +95,9 @@ func (c *secured) secure() error {
 		return err
 	}
 
-	limits := []string{"REQUESTS_PER_DAY=1000000", "TOKENS_PER_DAY=1000000000", "REQUESTS_AT_ONCE=10"}
+	limits := []string{
+		"REQUESTS_PER_DAY=1000000", "TOKENS_PER_DAY=1000000000", "REQUESTS_AT_ONCE=10",
+	}
 	audit := []string{"AUDIT=true", "AUDIT_KEY_FILE=" + key}
 	for service, vars := range map[string][][]string{
 		stacks.ML:      {limits},
@@ -202,6 +205,7 @@ discovery:
 logging:
   level: error
 `, c.ports["olla"], c.ports["ollama"])
+
 	file := filepath.Join(c.dir, "olla.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return false, err

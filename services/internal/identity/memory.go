@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// memory keeps values for a while. When it has maxKept it forgets them all. The zero value is empty.
+// memory keeps values for a while. When it has maxKept it forgets them all.
+// The zero value is empty.
 type memory[V any] struct {
 	mu     sync.Mutex
 	values map[string]kept[V]

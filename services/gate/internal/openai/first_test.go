@@ -23,11 +23,13 @@ func TestConnectionIsKept(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			time.Sleep(20 * time.Millisecond)
 		}))
+
 	ml.Config.ConnState = func(_ net.Conn, s http.ConnState) {
 		if s == http.StateNew {
 			made.Add(1)
 		}
 	}
+
 	ml.Start()
 	t.Cleanup(ml.Close)
 
@@ -37,6 +39,7 @@ func TestConnectionIsKept(t *testing.T) {
 			t.Fatalf("%s %s", resp.Status, body)
 		}
 	}
+
 	if n := made.Load(); n != 1 {
 		t.Errorf("three questions to ml took %d connections", n)
 	}
@@ -63,6 +66,7 @@ func TestFirstWordAtOnce(t *testing.T) {
 		w.Header().Set("Content-Type", mlapi.NDJSON)
 		_, _ = io.WriteString(w, `{"text":"Hel"}`+"\n"+`{"text":"lo"}`+"\n"+done)
 	})
+
 	w := &pieces{ResponseRecorder: httptest.NewRecorder()}
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/chat/completions",
 		strings.NewReader(askStream))

@@ -31,12 +31,14 @@ func TestContextIsKnown(t *testing.T) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		proxy.ServeHTTP(w, r)
 	}))
+
 	t.Cleanup(between.Close)
 
 	i := start(t, between.URL, nil)
 	counts := make([]int32, 4)
 	for n := range counts {
-		if _, _, _, last := i.chat(t.Context(), chatBody(t, "", nil, user("Hi"))).all(); last.Done == nil {
+		_, _, _, last := i.chat(t.Context(), chatBody(t, "", nil, user("Hi"))).all()
+		if last.Done == nil {
 			t.Fatalf("%+v", last)
 		}
 		counts[n] = asked.Load()

@@ -63,10 +63,10 @@ func NewAt(base, address string) *Client {
 	return c
 }
 
-// asker returns the client of requests for answers. drain, which runs Ollama in its container, takes
-// each connection for an answer that is not done, and waits for those that were made up to 15 s after
-// it was told to stop. So a connection is used again only for some seconds after it was made, and is
-// closed when nobody has used it for a second.
+// asker returns the client of requests for answers. drain, which runs Ollama in its container,
+// takes each connection for an answer that is not done, and waits for those that were made up to 15
+// s after it was told to stop. So a connection is used again only for some seconds after it was
+// made, and is closed when nobody has used it for a second.
 func (c *Client) asker() *http.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
