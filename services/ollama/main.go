@@ -3,9 +3,9 @@
 //	drain PORT COMMAND [ARGS...]
 //
 // It is the first process of Ollama's container: Ollama by itself ends its streams at once, so that
-// people would lose half an answer whenever a replica goes. A request is a connection to PORT, as
-// ml opens one for each. What is not done when the container's grace ends is killed with it. A
-// second signal stops the server at once.
+// people would lose half an answer whenever a replica goes. A request is a connection to PORT: ml
+// opens one for each, or uses one again in its first seconds. What is not done when the container's
+// grace ends is killed with it. A second signal stops the server at once.
 //
 // While it waits it accepts connections to PORT+1, and closes them. By that ml knows that this
 // replica goes, and sends new requests to another one if there is one.

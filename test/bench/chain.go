@@ -64,8 +64,8 @@ func (c *chain) stop() {
 }
 
 // newChain builds the services, stripped and static as in their production images, and
-// starts Redis and Ollama.
-func (b *bench) newChain(ctx context.Context, name string) (*chain, error) {
+// starts Ollama and Redis, which gets the options.
+func (b *bench) newChain(ctx context.Context, name string, options ...string) (*chain, error) {
 	golang, err := b.find("go", "install Go")
 	if err != nil {
 		return nil, err
@@ -100,13 +100,13 @@ func (b *bench) newChain(ctx context.Context, name string) (*chain, error) {
 		}
 	}
 
-	for _, s := range append([]string{"redis", "ollama", "edge"}, own...) {
+	for _, s := range append([]string{"redis", "ollama", "edge", "https"}, own...) {
 		if c.ports[s], err = freePort(); err != nil {
 			return nil, err
 		}
 	}
 
-	if err := c.startOthers(ctx, redis, ollama); err == nil {
+	if err := c.startOthers(ctx, redis, options, ollama); err == nil {
 		if err = c.configure(); err == nil {
 			return c, nil
 		}
@@ -118,9 +118,12 @@ func (b *bench) newChain(ctx context.Context, name string) (*chain, error) {
 
 func (c *chain) binary(service string) string { return filepath.Join(c.dir, service) }
 
-func (c *chain) startOthers(ctx context.Context, redis, ollama string) error {
-	p, err := c.start(ctx, "redis", "", nil, redis, "--port", fmt.Sprint(c.ports["redis"]),
-		"--bind", "127.0.0.1", "--save", "", "--dir", c.dir)
+func (c *chain) startOthers(
+	ctx context.Context, redis string, options []string, ollama string,
+) error {
+	argv := append([]string{redis, "--port", fmt.Sprint(c.ports["redis"]), "--bind", "127.0.0.1",
+		"--save", "", "--dir", c.dir}, options...)
+	p, err := c.start(ctx, "redis", "", nil, argv...)
 	if err != nil {
 		return err
 	}
@@ -280,34 +283,41 @@ func (c *chain) edge(ctx context.Context) (bool, error) {
 		return false, err
 	}
 
-	config := string(text)
-	for from, to := range map[string]string{
-		"\n:8080 {":           fmt.Sprintf("\n:%d {\n\tbind 127.0.0.1", c.ports["edge"]),
-		"dynamic a gate 8003": fmt.Sprintf("dynamic a localhost %d", c.ports["gate"]),
-	} {
-		if strings.Count(config, from) != 1 {
-			return false, fmt.Errorf("stacks/edge/Caddyfile does not hold %q once: teach the "+
-				"bench its new form",
-				from)
+	_, err = c.caddy(ctx, "edge", caddy, string(text), c.url("edge", "/edge/health"),
+		"\n:8080 {", fmt.Sprintf("\n:%d {\n\tbind 127.0.0.1", c.ports["edge"]),
+		"dynamic a gate 8003", fmt.Sprintf("dynamic a localhost %d", c.ports["gate"]))
+	return err == nil, err
+}
+
+// caddy starts Caddy with the configuration, in which each text is replaced by the one that
+// follows it, and waits until health answers. It keeps its certificates in the chain's folder.
+func (c *chain) caddy(
+	ctx context.Context, name, program, config, health string, oldNew ...string,
+) (*process, error) {
+	for i := 0; i < len(oldNew); i += 2 {
+		if !strings.Contains(config, oldNew[i]) {
+			return nil, fmt.Errorf("the Caddyfile does not hold %q: teach the bench its new form",
+				oldNew[i])
 		}
-		config = strings.Replace(config, from, to, 1)
+		config = strings.ReplaceAll(config, oldNew[i], oldNew[i+1])
 	}
 
-	file := filepath.Join(c.dir, "Caddyfile")
+	file := filepath.Join(c.dir, name+".caddyfile")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
-		return false, err
+		return nil, err
 	}
 
-	p, err := c.start(ctx, "edge", c.url("edge", "/edge/health"), []string{"HOME=" + c.dir}, caddy,
+	p, err := c.start(ctx, name, health,
+		[]string{"HOME=" + c.dir, "XDG_DATA_HOME=" + filepath.Join(c.dir, name+"-data")}, program,
 		"run", "--config", file, "--adapter", "caddyfile")
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 
 	c.running = append(c.running, p)
-	version, err := c.output(ctx, c.dir, caddy, "version")
+	version, err := c.output(ctx, c.dir, program, "version")
 	c.report.Versions["caddy"], _, _ = strings.Cut(version, " ")
-	return true, err
+	return p, err
 }
 
 // writeModel writes a model that never stops by itself, so that every answer is as
@@ -322,8 +332,11 @@ func writeModel(dir string) error {
 		return err
 	}
 
+	// The context is set as in the models that the stacks have. More threads than one would only
+	// wait for each other.
 	text := tinymodel.Modelfile("./tiny.gguf", tinymodel.LoopToken) +
-		fmt.Sprintf("\nPARAMETER num_predict %d\n", tokens)
+		fmt.Sprintf("\nPARAMETER num_predict %d\nPARAMETER num_ctx 8192\nPARAMETER num_thread 1\n",
+			tokens)
 	return errors.Join(os.WriteFile(filepath.Join(dir, "tiny.gguf"), gguf.Bytes(), 0o644),
 		os.WriteFile(filepath.Join(dir, "Modelfile"), []byte(text), 0o644))
 }

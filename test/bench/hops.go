@@ -27,6 +27,9 @@ type hop struct {
 
 	// line reports whether a line of the stream brings text, and whether it ends the answer.
 	line func(line []byte) (text bool, done bool, err error)
+
+	// client sends the requests; nil is http.DefaultClient.
+	client *http.Client
 }
 
 // sample is the timing of one answer.
@@ -135,17 +138,41 @@ func (c *chain) hopsOf(ctx context.Context) ([]hop, error) {
 	message := map[string]string{"message": "go"}
 	events := http.Header{"Accept": {"text/event-stream"}}
 	return []hop{
-		{"ollama", c.url("ollama", "/api/chat"), chat, nil, nil, ollamaLine},
-		{"ml", c.url("ml", "/chat"), chat, nil, sign("ml"), mlLine},
-		{"backend", c.url("backend", "/api/chat"), message, events, sign("backend"), eventLine},
-		{"frontend", c.url("frontend", "/api/chat"), message, events, sign("backend"), eventLine},
-		{"gate", c.url("gate", "/api/chat"), message, events, nil, eventLine},
-		{"edge", c.url("edge", "/api/chat"), message, events, nil, eventLine},
+		{name: "ollama", url: c.url("ollama", "/api/chat"), body: chat, line: ollamaLine},
+		{
+			name: "ml", url: c.url("ml", "/chat"), body: chat,
+			authorization: sign("ml"), line: mlLine,
+		},
+		{
+			name: "backend", url: c.url("backend", "/api/chat"), body: message,
+			header: events, authorization: sign("backend"), line: eventLine,
+		},
+		{
+			name: "frontend", url: c.url("frontend", "/api/chat"), body: message,
+			header: events, authorization: sign("backend"), line: eventLine,
+		},
+		{
+			name: "gate", url: c.url("gate", "/api/chat"), body: message,
+			header: events, line: eventLine,
+		},
+		{
+			name: "edge", url: c.url("edge", "/api/chat"), body: message,
+			header: events, line: eventLine,
+		},
 	}, nil
 }
 
 // open sends the question and returns the response when its header has arrived.
 func (h hop) open(ctx context.Context) (*http.Response, error) {
+	req, err := h.request(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return h.send(req)
+}
+
+// request returns the question.
+func (h hop) request(ctx context.Context) (*http.Request, error) {
 	body, err := json.Marshal(h.body)
 	if err != nil {
 		return nil, err
@@ -165,7 +192,17 @@ func (h hop) open(ctx context.Context) (*http.Response, error) {
 		req.Header.Set("Authorization", h.authorization())
 	}
 
-	resp, err := http.DefaultClient.Do(req)
+	return req, nil
+}
+
+// send sends a question and returns the response when its header has arrived.
+func (h hop) send(req *http.Request) (*http.Response, error) {
+	client := h.client
+	if client == nil {
+		client = http.DefaultClient
+	}
+
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", h.name, err)
 	}
@@ -179,10 +216,15 @@ func (h hop) open(ctx context.Context) (*http.Response, error) {
 	return resp, nil
 }
 
-// ask measures one answer.
+// ask measures one answer, from when the question is sent.
 func (h hop) ask(ctx context.Context) (sample, error) {
+	req, err := h.request(ctx)
+	if err != nil {
+		return sample{}, err
+	}
+
 	begin := time.Now()
-	resp, err := h.open(ctx)
+	resp, err := h.send(req)
 	if err != nil {
 		return sample{}, err
 	}
@@ -204,7 +246,10 @@ func (h hop) ask(ctx context.Context) (sample, error) {
 			if first.IsZero() {
 				return sample{}, fmt.Errorf("%s: the answer holds no text", h.name)
 			}
-			return sample{first.Sub(begin), time.Since(first) / (tokens - 1)}, nil
+
+			out := sample{first.Sub(begin), time.Since(first) / (tokens - 1)}
+			_, err := io.Copy(io.Discard, resp.Body) // to its end, or the connection is not kept
+			return out, err
 		}
 	}
 

@@ -140,7 +140,7 @@ func (c *crowd) slowModel(ctx context.Context) error {
 var invitationCode = regexp.MustCompile(`[A-Z2-7]{26}`)
 
 // person returns the browser of one more person, who is signed in if people do so.
-func (c *crowd) person(ctx context.Context, n int, signIn string) (*http.Client, error) {
+func (c *chain) person(ctx context.Context, n int, signIn string) (*http.Client, error) {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func (c *crowd) person(ctx context.Context, n int, signIn string) (*http.Client,
 }
 
 // page returns how long the person's page takes, in milliseconds.
-func (c *crowd) page(ctx context.Context, p *http.Client) (float64, error) {
+func (c *chain) page(ctx context.Context, p *http.Client) (float64, error) {
 	begin := time.Now()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url("gate", "/"), nil)
 	if err != nil {

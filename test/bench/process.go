@@ -31,13 +31,20 @@ type process struct {
 // startTimeout bounds the wait for a program's health.
 const startTimeout = 60 * time.Second
 
-// start runs a program with the environment env and waits until url answers 200. Without a
-// url it does not wait.
+// start runs a program with the environment env, in the folder that it has for its HOME, and waits
+// until url answers 200. Without a url it does not wait.
 func (t tools) start(
 	ctx context.Context, name, url string, env []string, argv ...string,
 ) (*process, error) {
+	dir := "" // the bench's own
+	for _, kv := range env {
+		if home, ok := strings.CutPrefix(kv, "HOME="); ok {
+			dir = home
+		}
+	}
+
 	p := &process{name: name, done: make(chan struct{})}
-	p.cmd = t.command(ctx, "", argv[0], argv[1:]...)
+	p.cmd = t.command(ctx, dir, argv[0], argv[1:]...)
 	p.cmd.Env = env
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	begin := time.Now()
@@ -148,6 +155,27 @@ func (p *process) rss() (float64, error) {
 	}
 
 	return 0, fmt.Errorf("%s: no VmRSS: it has ended", p.name)
+}
+
+// ticks is the number of units of processor time in a second, as /proc counts it.
+const ticks = 100
+
+// cpu returns the processor time of the process in seconds, without its children's.
+func (p *process) cpu() (float64, error) {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "stat"))
+	if err != nil {
+		return 0, absentError{"/proc", "processor time is read on Linux only"}
+	}
+
+	// After the program's name, which may hold anything: user is the 14th field, system the 15th.
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(f) < 13 {
+		return 0, fmt.Errorf("%s: /proc/stat has %d fields", p.name, len(f))
+	}
+
+	user, errUser := strconv.ParseFloat(f[11], 64)
+	system, errSystem := strconv.ParseFloat(f[12], 64)
+	return (user + system) / ticks, errors.Join(errUser, errSystem)
 }
 
 // freePort returns a free port on loopback.

@@ -22,6 +22,7 @@ const (
 	microseconds unit = "us"
 	bytesUnit    unit = "B"
 	kilobytes    unit = "kB"
+	count        unit = "a number"
 	ratio        unit = "x" // how many times the peer's figure; 1 is the same
 )
 
@@ -137,6 +138,8 @@ func (c *cell) String() string {
 		return fmt.Sprintf("%.1f MB", c.Value/1e6)
 	case c.Unit == ratio:
 		return fmt.Sprintf("%.2fx", c.Value)
+	case c.Unit == count:
+		return fmt.Sprintf("%.1f", c.Value)
 	case c.Unit == seconds:
 		return fmt.Sprintf("%.2f s", c.Value)
 	case c.Unit == precise:

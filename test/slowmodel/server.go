@@ -79,7 +79,11 @@ func New(real *url.URL) http.Handler {
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/chat", s.chat)
-	mux.Handle("/", s.proxy)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		// Else the server closes the body, which the proxy may be reading, when the answer begins.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		s.proxy.ServeHTTP(w, r)
+	})
 	return mux
 }
 

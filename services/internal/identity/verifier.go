@@ -50,6 +50,9 @@ type Verifier struct {
 
 	mu   sync.Mutex
 	keys map[string]published // by their names in Redis
+
+	// good are the tokens that were verified, until they expire.
+	good memory[claims]
 }
 
 // published is what Redis said of a key.
@@ -79,6 +82,10 @@ func NewVerifier(audience string, get Get, signers ...string) *Verifier {
 // Verify returns the person for whom the token was made, and the service that made it. The error is
 // an ErrInvalid or an ErrUnavailable.
 func (v *Verifier) Verify(ctx context.Context, token string) (p Person, signer string, err error) {
+	if c, ok := v.good.get(token); ok {
+		return c.person(), c.Issuer, nil
+	}
+
 	var c claims
 	_, err = v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
 		id, _ := t.Header["kid"].(string)
@@ -96,6 +103,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (p Person, signer s
 		return Person{}, "", fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 
+	v.good.put(token, c, c.ExpiresAt.Add(Skew))
 	return c.person(), c.Issuer, nil
 }
 

@@ -34,23 +34,36 @@ type Writer struct {
 // NewWriter starts an event stream as the response and sends its headers. writeTimeout bounds each
 // write, so that a client that stops reading cannot hold the stream open.
 func NewWriter(w http.ResponseWriter, writeTimeout time.Duration) (*Writer, error) {
+	sw := Begin(w, writeTimeout)
+	return sw, sw.flush()
+}
+
+// Begin is NewWriter for a stream whose first event is there: the headers go with it.
+func Begin(w http.ResponseWriter, writeTimeout time.Duration) *Writer {
 	h := w.Header()
 	h.Set("Content-Type", ContentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	sw := &Writer{w: w, rc: http.NewResponseController(w), writeTimeout: writeTimeout}
-	return sw, sw.flush()
+	return &Writer{w: w, rc: http.NewResponseController(w), writeTimeout: writeTimeout}
 }
 
-// Send writes one event and flushes it.
-func (w *Writer) Send(e Event) error {
+// Send writes the events and flushes them, together.
+func (w *Writer) Send(events ...Event) error {
 	var b strings.Builder
+	for _, e := range events {
+		e.write(&b)
+	}
+	return w.write(b.String())
+}
+
+// write writes the event as the stream has it.
+func (e *Event) write(b *strings.Builder) {
 	if e.ID != "" {
-		fmt.Fprintf(&b, "id: %s\n", oneLine(e.ID))
+		fmt.Fprintf(b, "id: %s\n", oneLine(e.ID))
 	}
 	if e.Name != "" {
-		fmt.Fprintf(&b, "event: %s\n", oneLine(e.Name))
+		fmt.Fprintf(b, "event: %s\n", oneLine(e.Name))
 	}
 
 	for line := range strings.SplitSeq(strings.ReplaceAll(e.Data, "\r", ""), "\n") {
@@ -60,7 +73,6 @@ func (w *Writer) Send(e Event) error {
 	}
 
 	b.WriteByte('\n')
-	return w.write(b.String())
 }
 
 // Comment writes a line that readers ignore, which keeps the connection open through proxies.

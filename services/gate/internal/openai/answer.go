@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -171,14 +172,14 @@ func (s *service) stream(
 		}
 
 		begun = true
-		for _, c := range choices {
-			b.Choices = []any{c}
-			if err := events.send(b); err != nil {
-				return err
-			}
+		values := make([]any, len(choices))
+		for i, c := range choices {
+			one := b
+			one.Choices = []any{c}
+			values[i] = one
 		}
 
-		return nil
+		return events.send(values...)
 	}
 
 	added := func(c *mlapi.Chunk) error {
@@ -287,6 +288,8 @@ func (s *service) once(
 		}
 
 		if c.Done != nil {
+			// To its end, so that the connection can be used again.
+			_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
 			return c.Done, nil
 		}
 	}
@@ -304,7 +307,7 @@ type events struct {
 
 	mu    sync.Mutex
 	sse   *sse.Writer // nil before it has begun
-	err   error       // of the stream's beginning, or of a comment
+	err   error       // of a comment
 	idle  *time.Timer
 	ended bool
 }
@@ -316,9 +319,10 @@ func (e *events) keep() {
 	e.idle = time.AfterFunc(keepAlive, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if e.ended || e.begin() != nil {
+		if e.ended || e.err != nil {
 			return
 		}
+		e.begin()
 		e.err = e.sse.Comment("waiting")
 		e.idle.Reset(keepAlive)
 	})
@@ -340,34 +344,48 @@ func (e *events) showLimits(h http.Header) {
 	}
 }
 
-// begin begins the stream.
-func (e *events) begin() error {
-	if e.sse == nil && e.err == nil {
-		e.sse, e.err = sse.NewWriter(e.w, writeTimeout)
+// begin begins the stream, with what is sent next.
+func (e *events) begin() {
+	if e.sse == nil {
+		e.sse = sse.Begin(e.w, writeTimeout)
 	}
-	return e.err
 }
 
 // begun reports whether the stream has begun.
 func (e *events) begun() bool { e.mu.Lock(); defer e.mu.Unlock(); return e.sse != nil }
 
-// send sends a value as JSON.
-func (e *events) send(v any) error {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return err
+// send sends the values as JSON, an event each, together.
+func (e *events) send(values ...any) error {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(v); err != nil {
+			return err
+		}
+		texts[i] = strings.TrimSuffix(b.String(), "\n")
 	}
-	return e.data(strings.TrimSuffix(b.String(), "\n"))
+
+	return e.data(texts...)
 }
 
-func (e *events) data(text string) error {
+func (e *events) data(texts ...string) error {
+	out := make([]sse.Event, len(texts))
+	for i, text := range texts {
+		out[i].Data = text
+	}
+
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.begin(); err != nil {
-		return err
+	if e.err != nil {
+		return e.err
 	}
+	if len(out) == 0 {
+		return nil
+	}
+
+	e.begin()
 	e.idle.Reset(keepAlive)
-	return e.sse.Send(sse.Event{Data: text})
+	return e.sse.Send(out...)
 }

@@ -35,6 +35,8 @@ type instance struct {
 	keys *apikey.Keys
 	log  *syncLog
 
+	handler http.Handler
+
 	mu    sync.Mutex
 	asked []string // method, path, owner and body
 }
@@ -60,7 +62,7 @@ const (
 
 func start(t *testing.T, answer http.HandlerFunc) *instance {
 	t.Helper()
-	i := &instance{t: t, log: &syncLog{}}
+	var i *instance
 	ml := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		i.mu.Lock()
@@ -70,7 +72,14 @@ func start(t *testing.T, answer http.HandlerFunc) *instance {
 		answer(w, r)
 	}))
 	t.Cleanup(func() { ml.CloseClientConnections(); ml.Close() })
+	i = startAt(t, ml)
+	return i
+}
 
+// startAt returns the API in front of ml.
+func startAt(t *testing.T, ml *httptest.Server) *instance {
+	t.Helper()
+	i := &instance{t: t, log: &syncLog{}}
 	r := redistest.Start(t)
 	st, err := store.New(redisclient.Address{URL: r.URL})
 	if err != nil {
@@ -93,7 +102,7 @@ func start(t *testing.T, answer http.HandlerFunc) *instance {
 	})
 	api := httptest.NewServer(mux)
 	t.Cleanup(api.Close)
-	i.url = api.URL
+	i.url, i.handler = api.URL, mux
 	return i
 }
 

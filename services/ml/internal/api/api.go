@@ -75,15 +75,15 @@ type service struct {
 	catalog *prompt.Catalog
 
 	mu       sync.Mutex
-	names    map[string]string // the digests of the models that Ollama was last seen to have
-	contexts map[string]int    // by the digest, as Ollama last loaded it
+	names    map[string]string      // the digests of the models that Ollama was last seen to have
+	contexts map[string]seenContext // by the digest, as Ollama last loaded it
 }
 
 // Register adds the routes to the server. The function that it returns keeps up with what Ollama
 // has until its context is done.
 func Register(srv *server.Server, o Options) (watch func(context.Context)) {
 	s := &service{Options: o, metrics: newMetrics(srv.Registry(), o.Queue, o.Ollama),
-		catalog: prompt.NewCatalog(o.Ollama, o.Log), contexts: map[string]int{}}
+		catalog: prompt.NewCatalog(o.Ollama, o.Log), contexts: map[string]seenContext{}}
 	srv.HandleFunc("GET /models", s.models)
 	srv.HandleFunc("POST /chat", s.chat)
 	srv.HandleFunc("POST /generate", s.generate)

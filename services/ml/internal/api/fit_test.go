@@ -144,6 +144,8 @@ func newSpy(t *testing.T, to string) *spy {
 			r.Body = io.NopCloser(bytes.NewReader(b))
 		}
 
+		// Else the server closes the body, which the proxy may be reading, when the answer begins.
+		_ = http.NewResponseController(w).EnableFullDuplex()
 		proxy.ServeHTTP(w, r)
 	}))
 

@@ -152,16 +152,29 @@ func (s *service) loadedContext(ctx context.Context, m *prompt.Model, digest str
 		return 0
 	}
 
+	s.mu.Lock()
+	seen, ok := s.contexts[digest]
+	s.mu.Unlock()
+	if ok && time.Since(seen.at) < listEvery {
+		return seen.size
+	}
+
 	running, _ := s.Ollama.Running(ctx) // of one that is away, what it said before is as good
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range running {
 		if r.ContextLength > 0 {
-			s.contexts[r.Digest] = r.ContextLength
+			s.contexts[r.Digest] = seenContext{r.ContextLength, time.Now()}
 		}
 	}
 
-	return s.contexts[digest]
+	return s.contexts[digest].size
+}
+
+// seenContext is the context with which a model was in memory.
+type seenContext struct {
+	size int
+	at   time.Time
 }
 
 // less leaves the oldest turn out. It reports whether there was one that may go.

@@ -113,6 +113,8 @@ func newGate(t *testing.T, to string) *gate {
 		g.mu.Lock()
 		g.calls[strings.TrimPrefix(r.URL.Path, "/api/")]++
 		g.mu.Unlock()
+		// Else the server closes the body, which the proxy may be reading, when the answer begins.
+		_ = http.NewResponseController(w).EnableFullDuplex()
 		p.ServeHTTP(w, r)
 	}))
 

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
@@ -31,18 +32,26 @@ const maxLine = 4 << 20
 // Client talks to one Ollama. It is safe for concurrent use.
 type Client struct {
 	base string
+
 	http *http.Client
 
 	// host is what requests name as the host; empty is that of the base URL.
 	host string
+
+	mu      sync.Mutex
+	current *http.Client // asks for answers; see asker
+	since   time.Time
 }
+
+// reuse is how long the connections of asker take new requests.
+const reuse = 5 * time.Second
 
 // New returns a client for the base URL, such as http://ollama:11434.
 func New(base string) *Client {
 	t := hop.Transport()
 	// loading a model takes as long as it takes; the context bounds it
 	t.ResponseHeaderTimeout = 0
-	t.IdleConnTimeout = time.Second // see do
+	t.IdleConnTimeout = time.Second // see asker
 	return &Client{base: strings.TrimRight(base, "/"), http: &http.Client{Transport: t}}
 }
 
@@ -69,6 +78,20 @@ func NewAt(base, address string) *Client {
 		return dial(ctx, network, address)
 	}
 	return c
+}
+
+// asker returns the client of requests for answers. drain, which runs Ollama in its container,
+// takes each connection for an answer that is not done, and waits for those that were made up to 15
+// s after it was told to stop. So a connection is used again only for some seconds after it was
+// made, and is closed when nobody has used it for a second.
+func (c *Client) asker() *http.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); c.current == nil || now.Sub(c.since) > reuse {
+		// Requests of the one before go on, and close its connections.
+		c.current, c.since = &http.Client{Transport: c.http.Transport.(*http.Transport).Clone()}, now
+	}
+	return c.current
 }
 
 // StatusError is a refusal by Ollama.
@@ -127,13 +150,19 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 
 	req.Host = c.host
 	req.Header.Set("Content-Type", contentType)
-	// A connection of its own: so drain, which runs Ollama in its container, sees which answers
-	// are not done. To connect takes a fraction of a millisecond. Not for an upload, which
-	// Ollama answers without reading what it has already: it takes the rest only of a
-	// connection that stays.
-	_, upload := body.(io.Reader)
-	req.Close = body != nil && !upload
-	resp, err := c.http.Do(req)
+	client := c.http
+	switch body.(type) {
+	case nil:
+	case io.Reader:
+		// Ollama answers an upload without reading what it has already: it takes the rest only of a
+		// connection that stays.
+	case *api.ChatRequest, *api.GenerateRequest, *api.EmbedRequest:
+		client = c.asker()
+	default:
+		req.Close = true // a connection of its own, so that drain sees that it is not done
+	}
+
+	resp, err := client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
