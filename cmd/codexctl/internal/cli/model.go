@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -122,20 +119,8 @@ func (a *App) pullModel(ctx context.Context, stackName, from string) error {
 		return err
 	}
 
-	cache := a.cacheDir()
-	if cache == "" {
-		return errors.New("model: there is no folder to download to: set HOME or XDG_CACHE_HOME")
-	}
-
-	dir := filepath.Join(cache, "codexcontinue", "models",
-		strings.NewReplacer("/", "_", ":", "_").Replace(name))
 	show := &modelProgress{out: a.err, now: a.now}
-	r := models.Registry{Client: &http.Client{}}
-	if err := r.Download(ctx, from, dir, show.tell); err != nil {
-		return err
-	}
-
-	m, err := models.FromFolder(os.DirFS(dir), dir, name)
+	m, dir, err := a.download(ctx, from, name, show)
 	if err != nil {
 		return err
 	}
