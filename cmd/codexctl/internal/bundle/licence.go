@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -31,17 +32,22 @@ func ReadProgram(name, file string) (Program, error) {
 		return Program{}, fmt.Errorf("bundle: %s: %w", file, err)
 	}
 
-	p := Program{Name: name, Modules: []module.Version{{Path: goModule, Version: info.GoVersion}}}
+	return Program{Name: name, Modules: modulesOf(info)}, nil
+}
+
+// modulesOf returns Go itself and the modules of a program, its own the last.
+func modulesOf(info *debug.BuildInfo) []module.Version {
+	out := []module.Version{{Path: goModule, Version: info.GoVersion}}
 	for _, m := range append(slices.Clone(info.Deps), &info.Main) {
 		if m.Replace != nil && m.Replace.Version != "" { // otherwise it is a folder
 			m = m.Replace
 		}
 		if m.Path != "" {
-			p.Modules = append(p.Modules, module.Version{Path: m.Path, Version: m.Version})
+			out = append(out, module.Version{Path: m.Path, Version: m.Version})
 		}
 	}
 
-	return p, nil
+	return out
 }
 
 // goModule stands for Go's own library, which is no module.

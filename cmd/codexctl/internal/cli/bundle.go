@@ -274,15 +274,6 @@ func (b *bundling) addProgram(
 // returns a folder that holds these and nothing else.
 func (b *bundling) addCheckout(ctx context.Context) (root string, err error) {
 	from := b.t.project.Root
-	checkout := sources.Checkout{Root: from, Environ: b.environ}
-	files, err := checkout.Tracked(ctx)
-	if err != nil {
-		return "", err
-	}
-	if b.draft.Manifest.Revision, err = checkout.Revision(ctx); err != nil {
-		return "", err
-	}
-
 	_, stack, err := b.loadOffline(b.t.name)
 	if err != nil {
 		return "", err
@@ -291,6 +282,15 @@ func (b *bundling) addCheckout(ctx context.Context) (root string, err error) {
 	if slices.ContainsFunc(stack.Services, compiled) {
 		return "", fmt.Errorf("stack %s compiles its services where it runs, with modules from the "+
 			"internet: bundle one of another overlay, such as prod", b.t.file.Name)
+	}
+
+	checkout := sources.Checkout{Root: from, Environ: b.environ}
+	files, err := checkout.Tracked(ctx)
+	if err != nil {
+		return "", err
+	}
+	if b.draft.Manifest.Revision, err = checkout.Revision(ctx); err != nil {
+		return "", err
 	}
 
 	m, err := modelfiles.Load(os.DirFS(from), stack.Model.Modelfile, stack.Model.Base)

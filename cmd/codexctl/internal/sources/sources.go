@@ -261,8 +261,8 @@ func (c Checkout) run(
 	case err == nil:
 		return string(out), nil
 	case errors.Is(err, exec.ErrNotFound):
-		return "", fmt.Errorf("sources: %s is not on PATH: it says which files and modules the "+
-			"cluster needs", program)
+		return "", fmt.Errorf("sources: %s is not on PATH: it says which files and modules are "+
+			"needed", program)
 	case stderr.Len() > 0:
 		return "", fmt.Errorf("sources: %s %s: %s", program, args[0],
 			strings.TrimSpace(stderr.String()))
