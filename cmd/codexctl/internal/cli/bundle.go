@@ -192,6 +192,7 @@ func (a *App) createBundle(ctx context.Context, name string, o bundleOptions) er
 	b.show.clear()
 	a.say("%s: %s in %s, signed by %s+%08x", out, console.Size(info.Size()),
 		console.Elapsed(a.now().Sub(start)), signer.Name(), signer.KeyHash())
+	a.say("%s in it has the SHA-256 %s", partCodexctl, b.draft.Manifest.Parts[0].SHA256)
 	return nil
 }
 
