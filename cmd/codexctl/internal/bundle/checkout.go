@@ -141,7 +141,7 @@ func nameError(name string) error {
 
 // unpackFile writes a file. differs is set if one of settings is there and was left as it is.
 func unpackFile(root *os.Root, h *tar.Header, from io.Reader) (differs bool, err error) {
-	if err := root.MkdirAll(path.Dir(h.Name), 0o755); err != nil {
+	if err := makeDir(root, path.Dir(h.Name)); err != nil {
 		return false, err
 	}
 
@@ -168,6 +168,18 @@ func unpackFile(root *os.Root, h *tar.Header, from io.Reader) (differs bool, err
 	}
 
 	return false, replace(root, h.Name, h.FileInfo().Mode().Perm(), from)
+}
+
+// makeDir makes a folder that everybody may read, whatever the umask is: containers run as others.
+func makeDir(root *os.Root, dir string) error {
+	if _, err := root.Stat(dir); err == nil {
+		return nil
+	}
+	if err := makeDir(root, path.Dir(dir)); err != nil {
+		return err
+	}
+
+	return errors.Join(root.Mkdir(dir, 0o755), root.Chmod(dir, 0o755))
 }
 
 // replace writes a file that has its name only once it is whole.

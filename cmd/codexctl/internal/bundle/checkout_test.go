@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -73,6 +74,8 @@ func TestUnpack(t *testing.T) {
 		"Pulumi.prod.yaml": "first", "services/a/main.go": "first", "services/old.go": "old",
 		"build.sh*": "first", "services/b.Dockerfile->a/main.go": "", "tools/Pulumi.x.yaml": "first",
 	}
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
 	for range 2 {
 		if kept := unpack(t, first, dir); len(kept) != 0 {
 			t.Errorf("kept %v", kept)
@@ -82,9 +85,11 @@ func TestUnpack(t *testing.T) {
 	if got := read("services/b.Dockerfile"); got != "first" {
 		t.Errorf("the link leads to %q", got)
 	}
-	for name, want := range map[string]fs.FileMode{"build.sh": 0o755, "services/old.go": 0o644} {
+	for name, want := range map[string]fs.FileMode{
+		"build.sh": 0o755, "services/old.go": 0o644, "services/a": fs.ModeDir | 0o755,
+	} {
 		info, err := os.Stat(filepath.Join(dir, name))
-		if err != nil || info.Mode().Perm() != want {
+		if err != nil || info.Mode() != want {
 			t.Errorf("%s has %v, %v, want %v", name, info.Mode(), err, want)
 		}
 	}

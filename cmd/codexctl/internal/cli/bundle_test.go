@@ -3,11 +3,14 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -23,15 +26,18 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/bundle"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/sources"
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// testBundle is a bundle of this checkout with a stack on a cluster that pulls from the registry:
-// the images of Redis and of ml, programs that say their names, and no model. It returns the file,
-// its public key and the references of the images.
-func testBundle(t *testing.T, registry, platform string) (file, key string, refs []string) {
+// testBundle is a bundle of this checkout with a stack on a cluster that has the settings: the
+// images of Redis and of ml, programs that say their names, and what more adds. It returns the
+// file, its public key and the references of the images.
+func testBundle(
+	t *testing.T, settings, platform string, more func(d *bundle.Draft) error,
+) (file, key string, refs []string) {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git lists the files of the checkout")
@@ -55,10 +61,9 @@ func testBundle(t *testing.T, registry, platform string) (file, key string, refs
 		t.Fatal(err)
 	}
 
-	const settings = "Pulumi.carried.yaml"
-	text := "config:\n  codexcontinue:overlay: prod\n  codexcontinue:target: kubernetes\n" +
-		"  codexcontinue:registry: " + registry + "/team\n"
-	if err := os.WriteFile(filepath.Join(root, settings), []byte(text), 0o600); err != nil {
+	const settingsFile = "Pulumi.carried.yaml"
+	text := "config:\n  codexcontinue:overlay: prod\n  codexcontinue:target: kubernetes\n" + settings
+	if err := os.WriteFile(filepath.Join(root, settingsFile), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
@@ -89,13 +94,14 @@ func testBundle(t *testing.T, registry, platform string) (file, key string, refs
 	err = errors.Join(
 		d.AddFile(t.Context(), bundle.Part{Name: partCodexctl}, program("codexctl")),
 		d.AddMade(t.Context(), bundle.Part{Name: partCheckout}, func(w io.Writer) error {
-			return bundle.Pack(root, append(files, settings), w)
+			return bundle.Pack(root, append(files, settingsFile), w)
 		}),
 		d.AddProgram(t.Context(), bundle.Part{Name: partPulumi}, program("pulumi")),
 		d.AddProgram(t.Context(),
 			bundle.Part{Name: partPlugins + "resource-kubernetes-v4.30.0.gz"}, program("plugin")),
 		d.AddImages(t.Context(), savedImages(t, refs), refs, func(string, int64, int64) {}),
 		d.AddProgram(t.Context(), bundle.Part{Name: partLicences}, program("licences")),
+		more(d),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +122,8 @@ func testBundle(t *testing.T, registry, platform string) (file, key string, refs
 	}
 	return file, public, refs
 }
+
+func nothingMore(*bundle.Draft) error { return nil }
 
 // savedImages is what `docker save` would write of images of these references.
 func savedImages(t *testing.T, refs []string) string {
@@ -140,13 +148,15 @@ func savedImages(t *testing.T, refs []string) string {
 	return file
 }
 
-// TestLoadBundle loads a bundle for a cluster, twice, on a machine without an engine.
+// TestLoadBundle loads a bundle for a cluster that pulls from a registry, twice, on a machine
+// without an engine.
 func TestLoadBundle(t *testing.T) {
 	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer s.Close()
 	address := strings.TrimPrefix(s.URL, "http://")
 	here := runtime.GOOS + "/" + runtime.GOARCH
-	file, key, refs := testBundle(t, address, here)
+	settings := "  codexcontinue:registry: " + address + "/team\n"
+	file, key, refs := testBundle(t, settings, here, nothingMore)
 
 	home, to := t.TempDir(), filepath.Join(t.TempDir(), "carried")
 	load := func(file, to string) (string, int) {
@@ -243,7 +253,7 @@ func TestLoadBundle(t *testing.T) {
 	})
 
 	t.Run("for another machine", func(t *testing.T) {
-		other, otherKey, _ := testBundle(t, address, "plan9/mips")
+		other, otherKey, _ := testBundle(t, settings, "plan9/mips", nothingMore)
 		key = otherKey
 		said, code := load(other, to)
 		if code != exitFailed ||
@@ -251,4 +261,84 @@ func TestLoadBundle(t *testing.T) {
 			t.Errorf("load ends with %d:\n%s", code, said)
 		}
 	})
+}
+
+// TestLoadBundleIntoNodes loads a bundle for a cluster that pulls from no registry, and whose Ollama
+// does not run yet. A program in the place of kind keeps what it is given.
+func TestLoadBundleIntoNodes(t *testing.T) {
+	file, key, refs := testBundle(t, "", runtime.GOOS+"/"+runtime.GOARCH,
+		func(d *bundle.Draft) error {
+			return d.AddModel("tiny:latest", models.Model{})
+		})
+
+	dir := t.TempDir()
+	script := "#!/bin/sh\n/bin/cp \"$3\" " + dir + "/archive\n"
+	err := errors.Join(
+		os.WriteFile(filepath.Join(dir, "kind"), []byte(script), 0o700),
+		os.WriteFile(filepath.Join(dir, "kubeconfig"), []byte(emptyCluster(t)), 0o600),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var said bytes.Buffer
+	code := Run(t.Context(), []string{
+		"bundle", "load", file, "--verify-key", key, "--to", filepath.Join(dir, "to"),
+		"--into", "kind=lab",
+	}, []string{"HOME=" + dir, "PATH=" + dir, "KUBECONFIG=" + filepath.Join(dir, "kubeconfig")}, nil,
+		&said, &said)
+	for _, want := range []string{
+		"2 images put into kind cluster lab, 0 were there",
+		"after `codexctl up carried` says that the model is missing, load the bundle again, which " +
+			"puts tiny:latest there",
+	} {
+		if code != 0 || !strings.Contains(said.String(), want) {
+			t.Fatalf("load ends with %d and does not say %q:\n%s", code, want, &said)
+		}
+	}
+
+	for _, ref := range refs {
+		tag, err := name.NewTag(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := tarball.ImageFromPath(filepath.Join(dir, "archive"), &tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := img.ConfigName(); err != nil {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+}
+
+// emptyCluster starts an API server of a cluster without nodes and pods, and returns its
+// kubeconfig.
+func emptyCluster(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kind, ok := map[string]string{
+			"selfsubjectreviews": "SelfSubjectReview", "nodes": "NodeList", "pods": "PodList",
+		}[path.Base(r.URL.Path)]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+
+		version := "v1"
+		if kind == "SelfSubjectReview" {
+			version = "authentication.k8s.io/v1"
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"kind": %q, "apiVersion": %q}`, kind, version)
+	}))
+	t.Cleanup(s.Close)
+
+	return fmt.Sprintf(`apiVersion: v1
+kind: Config
+current-context: lab
+clusters: [{name: lab, cluster: {server: %q}}]
+users: [{name: ada, user: {token: none}}]
+contexts: [{name: lab, context: {cluster: lab, user: ada}}]
+`, s.URL)
 }
