@@ -373,6 +373,25 @@ func TestNothingIsLeft(t *testing.T) {
 		none(t, dir)
 	})
 
+	t.Run("of a program on a full disk", func(t *testing.T) {
+		file, key := written(t)
+		r, err := Open(file, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+
+		dir := peers.SmallDisk(t, 16<<10)
+		defer peers.Fill(t, dir)()
+		err = r.Install("program.gz", filepath.Join(dir, "program"))
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "program")); err == nil {
+			t.Error("half a program is there")
+		}
+	})
+
 	t.Run("over another file", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "a")
 		if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -102,23 +101,27 @@ func (a *App) makeBundleKey(file string) error {
 		return fmt.Errorf("bundle: %w", err)
 	}
 
-	for name, key := range map[string]string{file: private, file + ".pub": public} {
-		mode := fs.FileMode(0o600)
-		if key == public {
-			mode = 0o644
-		}
-
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-		if err != nil {
-			return fmt.Errorf("bundle: key: %w", err)
-		}
-		_, err = f.WriteString(key + "\n")
-		if err := errors.Join(err, f.Close()); err != nil {
-			return fmt.Errorf("bundle: key: %w", err)
-		}
+	err = errors.Join(writeNew(file, private, 0o600), writeNew(file+".pub", public, 0o644))
+	if err != nil {
+		return err
 	}
 
 	a.out.Printf("%s", public)
+	return nil
+}
+
+// writeNew writes a key to a file that is not there yet.
+func writeNew(file, key string, mode fs.FileMode) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return fmt.Errorf("bundle: key: %w", err)
+	}
+
+	_, err = f.WriteString(key + "\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("bundle: key: %w", err)
+	}
+
 	return nil
 }
 
@@ -498,25 +501,4 @@ func (b *bundling) addModel(
 	}
 
 	return func() { _ = closeModel() }, b.draft.AddModel(name, model)
-}
-
-// download downloads a model to this machine, and returns the folder that it is in.
-func (a *App) download(
-	ctx context.Context, from, name string, show *modelProgress,
-) (m models.Model, dir string, err error) {
-	cache := a.cacheDir()
-	if cache == "" {
-		return m, "", errors.New("model: there is no folder to download to: set HOME or " +
-			"XDG_CACHE_HOME")
-	}
-
-	dir = filepath.Join(cache, "codexcontinue", "models",
-		strings.NewReplacer("/", "_", ":", "_").Replace(name))
-	r := models.Registry{Client: &http.Client{}}
-	if err := r.Download(ctx, from, dir, show.tell); err != nil {
-		return m, "", err
-	}
-
-	m, err = models.FromFolder(os.DirFS(dir), dir, name)
-	return m, dir, err
 }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -129,6 +132,27 @@ func (a *App) pullModel(ctx context.Context, stackName, from string) error {
 	}
 
 	return os.RemoveAll(dir)
+}
+
+// download downloads a model to this machine, and returns the folder that it is in.
+func (a *App) download(
+	ctx context.Context, from, name string, show *modelProgress,
+) (m models.Model, dir string, err error) {
+	cache := a.cacheDir()
+	if cache == "" {
+		return m, "", errors.New("model: there is no folder to download to: set HOME or " +
+			"XDG_CACHE_HOME")
+	}
+
+	dir = filepath.Join(cache, "codexcontinue", "models",
+		strings.NewReplacer("/", "_", ":", "_").Replace(name))
+	r := models.Registry{Client: &http.Client{}}
+	if err := r.Download(ctx, from, dir, show.tell); err != nil {
+		return m, "", err
+	}
+
+	m, err = models.FromFolder(os.DirFS(dir), dir, name)
+	return m, dir, err
 }
 
 // baseOf returns the base model of the stack, which is one that somebody has to bring.
