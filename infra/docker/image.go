@@ -16,7 +16,8 @@ type madeImage struct {
 	id  pulumi.StringOutput
 }
 
-// addImage pulls or builds the image of a service.
+// addImage pulls or builds the image of a service, or uses the one that a bundle brought, which
+// the provider does not pull: it is there.
 func (d *deployment) addImage(name string, parent pulumi.Resource) (madeImage, error) {
 	c := d.Project.Services[name]
 	if c.Build == nil {
@@ -29,9 +30,15 @@ func (d *deployment) addImage(name string, parent pulumi.Resource) (madeImage, e
 			return madeImage{}, err
 		}
 
-		// The container is made of the ID: a reference that moved to another image
+		made := madeImage{resource: img, use: img.ImageId, id: img.ImageId}
+		if d.stack.Service(name).Image.Build != nil {
+			// A bundle brought it, under the name that it would be built with: see below.
+			made.use = img.Name
+		}
+
+		// Otherwise the container is made of the ID: a reference that moved to another image
 		// shows after a refresh.
-		return madeImage{resource: img, use: img.ImageId, id: img.ImageId}, nil
+		return made, nil
 	}
 
 	// The engine starts the provider in the folder of the Pulumi program (main: infra in

@@ -123,7 +123,7 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 }
 
 // image returns the reference to pull, or the repository with the digest of the build's inputs as
-// its tag, and how to build it.
+// its tag, and how to build it unless a bundle brought it.
 func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildConfig, error) {
 	b := img.Build
 	if b == nil {
@@ -133,6 +133,9 @@ func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildCon
 	ref, err := image.RefFor(root, *b, r.platform)
 	if err != nil {
 		return "", nil, err
+	}
+	if brought, err := image.IsBrought(root, ref); err != nil || brought {
+		return ref, nil, err
 	}
 
 	folder := path.Clean(b.Context)

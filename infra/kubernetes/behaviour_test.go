@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -683,5 +685,51 @@ func TestNoKubeconfig(t *testing.T) {
 
 	if _, err := os.Stat("/nowhere"); err == nil {
 		t.Fatal("/nowhere exists")
+	}
+}
+
+// TestBroughtImages: what a bundle brought to the registry is neither built nor pushed, and nothing
+// is pulled from elsewhere.
+func TestBroughtImages(t *testing.T) {
+	stack, root := labStack(t)
+	pushed := of(mustRecord(t, stack, kubernetes.Options{Root: root}), "Image")
+	ref, _ := dig(t, pushed["ml"], "imageName").(string)
+	list := strings.TrimPrefix(ref, stack.Registry+"/") + "\n"
+	for _, svc := range stack.Services {
+		if svc.Image.Build == nil {
+			list += svc.Image.Ref + "\n"
+		}
+	}
+
+	file := filepath.Join(root, filepath.FromSlash(image.BroughtFile))
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(list), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	resources := mustRecord(t, stack, kubernetes.Options{Root: root})
+	if of(resources, "Image")["ml"].Type != "" {
+		t.Error("ml is built and pushed")
+	}
+	if got := podOf(t, of(resources, "Deployment")["ml"], "containers", 0, "image"); got != ref {
+		t.Errorf("ml runs %v, want %s", got, ref)
+	}
+	for _, svc := range stack.Services {
+		if svc.Image.Build != nil {
+			continue
+		}
+
+		for _, kind := range []string{"Deployment", "StatefulSet"} {
+			made, ok := of(resources, kind)[svc.Name]
+			if !ok {
+				continue
+			}
+			want := stack.Registry + "/" + svc.Image.Ref
+			if got := podOf(t, made, "containers", 0, "image"); got != want {
+				t.Errorf("%s runs %v, want %s", svc.Name, got, want)
+			}
+		}
 	}
 }

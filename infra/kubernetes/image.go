@@ -9,15 +9,22 @@ import (
 
 // imageOf returns the reference of a service's image. With a registry an image that is built is
 // pushed there. Without one, its name is used as it is: `codexctl images load` puts it onto the
-// cluster's nodes.
-func imageOf(stack stacks.Stack, svc stacks.Service, opts Options) (string, error) {
-	if svc.Image.Build == nil {
-		return svc.Image.Ref, nil
+// cluster's nodes. What a bundle brought is all in the registry, if there is one; brought reports
+// whether the image is such a one.
+func imageOf(
+	stack stacks.Stack, svc stacks.Service, opts Options,
+) (ref string, brought bool, err error) {
+	root := os.DirFS(opts.Root)
+	ref = svc.Image.Ref
+	if svc.Image.Build != nil {
+		if ref, err = image.RefFor(root, *svc.Image.Build, opts.Platform); err != nil {
+			return "", false, err
+		}
 	}
 
-	ref, err := image.RefFor(os.DirFS(opts.Root), *svc.Image.Build, opts.Platform)
-	if err == nil && stack.Registry != "" {
+	brought, err = image.IsBrought(root, ref)
+	if stack.Registry != "" && (svc.Image.Build != nil || brought) {
 		ref = stack.Registry + "/" + ref
 	}
-	return ref, err
+	return ref, brought, err
 }

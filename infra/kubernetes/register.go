@@ -204,7 +204,7 @@ const kindImage = "Image"
 func (d *deployment) addImage(p plan) (pulumi.StringOutput, error) {
 	parent, err := d.component(p.Name)
 	b := p.Image.Build
-	if err != nil || b == nil || d.stack.Registry == "" {
+	if err != nil || b == nil || d.stack.Registry == "" || p.brought {
 		return pulumi.String(p.image).ToStringOutput(), err
 	}
 

@@ -18,9 +18,10 @@ import (
 // plan is a service with everything about it that is known before anything is provisioned.
 type plan struct {
 	stacks.Service
-	// image is the reference of its image.
-	image string
-	env   map[string]string
+	// image is the reference of its image; brought is set if a bundle brought it.
+	image   string
+	brought bool
+	env     map[string]string
 
 	// kind is that of the workload.
 	kind string
@@ -53,7 +54,7 @@ func planService(stack stacks.Stack, svc stacks.Service, opts Options) (plan, er
 	}
 
 	var err error
-	p.image, err = imageOf(stack, svc, opts)
+	p.image, p.brought, err = imageOf(stack, svc, opts)
 	collect(err)
 	p.env, err = svc.Environment(nil)
 	collect(err)

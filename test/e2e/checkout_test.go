@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,9 @@ import (
 type checkout struct {
 	dir string
 	env []string
+
+	// within is a command that runs every other, such as one that enters a namespace.
+	within []string
 }
 
 // newCheckout is a copy of the working tree with codexctl built.
@@ -89,7 +93,8 @@ func (c *checkout) run(
 		name = c.path(name)
 	}
 
-	cmd := exec.CommandContext(ctx, name, args...)
+	line := append(append(slices.Clone(c.within), name), args...)
+	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	cmd.Dir, cmd.Env = c.dir, c.env
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second

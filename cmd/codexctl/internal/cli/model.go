@@ -122,20 +122,8 @@ func (a *App) pullModel(ctx context.Context, stackName, from string) error {
 		return err
 	}
 
-	cache := a.cacheDir()
-	if cache == "" {
-		return errors.New("model: there is no folder to download to: set HOME or XDG_CACHE_HOME")
-	}
-
-	dir := filepath.Join(cache, "codexcontinue", "models",
-		strings.NewReplacer("/", "_", ":", "_").Replace(name))
 	show := &modelProgress{out: a.err, now: a.now}
-	r := models.Registry{Client: &http.Client{}}
-	if err := r.Download(ctx, from, dir, show.tell); err != nil {
-		return err
-	}
-
-	m, err := models.FromFolder(os.DirFS(dir), dir, name)
+	m, dir, err := a.download(ctx, from, name, show)
 	if err != nil {
 		return err
 	}
@@ -144,6 +132,27 @@ func (a *App) pullModel(ctx context.Context, stackName, from string) error {
 	}
 
 	return os.RemoveAll(dir)
+}
+
+// download downloads a model to this machine, and returns the folder that it is in.
+func (a *App) download(
+	ctx context.Context, from, name string, show *modelProgress,
+) (m models.Model, dir string, err error) {
+	cache := a.cacheDir()
+	if cache == "" {
+		return m, "", errors.New("model: there is no folder to download to: set HOME or " +
+			"XDG_CACHE_HOME")
+	}
+
+	dir = filepath.Join(cache, "codexcontinue", "models",
+		strings.NewReplacer("/", "_", ":", "_").Replace(name))
+	r := models.Registry{Client: &http.Client{}}
+	if err := r.Download(ctx, from, dir, show.tell); err != nil {
+		return m, "", err
+	}
+
+	m, err = models.FromFolder(os.DirFS(dir), dir, name)
+	return m, dir, err
 }
 
 // baseOf returns the base model of the stack, which is one that somebody has to bring.

@@ -165,3 +165,18 @@ func (e *Engine) SaveImages(ctx context.Context, refs []string, to io.Writer) er
 
 	return nil
 }
+
+// LoadImages loads the images of an archive as SaveImages writes it.
+func (e *Engine) LoadImages(ctx context.Context, archive io.Reader) error {
+	r, err := e.api.ImageLoad(ctx, archive, client.ImageLoadWithQuiet(true))
+	if err != nil {
+		return fmt.Errorf("engine: load images: %w", err)
+	}
+	defer r.Close()
+
+	if err := buildLog(r, func(string) {}); err != nil {
+		return fmt.Errorf("engine: load images: %w", err)
+	}
+
+	return nil
+}

@@ -29,6 +29,9 @@ const (
 	// DockerProvider is the version of the docker provider, which go.mod pins.
 	DockerProvider = "4.10.0"
 
+	// KubernetesProvider is that of the Kubernetes provider.
+	KubernetesProvider = "4.30.0"
+
 	// Go is the oldest version of Go that builds the project, the go directive of go.mod.
 	Go = "1.26"
 )
@@ -65,10 +68,15 @@ type Found struct {
 	Built string
 }
 
+// Built returns the path of the pinned one, whether or not it has been built.
+func (f Finder) Built() string {
+	return filepath.Join(f.CacheDir, "codexcontinue", "pulumi-v"+Version, "bin", "pulumi")
+}
+
 // Look finds a CLI without building one: that on PATH, else the pinned one if it was built before.
 func (f Finder) Look(ctx context.Context) Found {
 	found := Found{
-		Built: filepath.Join(f.CacheDir, "codexcontinue", "pulumi-v"+Version, "bin", "pulumi"),
+		Built: f.Built(),
 		Why:   "there is none on PATH",
 	}
 

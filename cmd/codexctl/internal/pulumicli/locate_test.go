@@ -12,6 +12,7 @@ func TestVersions(t *testing.T) {
 		"../../../../go.mod": {
 			"\ngo " + Go,
 			"\n\tgithub.com/pulumi/pulumi-docker/sdk/v4 v" + DockerProvider + "\n",
+			"\n\tgithub.com/pulumi/pulumi-kubernetes/sdk/v4 v" + KubernetesProvider + "\n",
 		},
 		"../../../../tools/pulumi/go.mod": {"github.com/pulumi/pulumi/pkg/v3 v" + Version + "\n"},
 	} {

@@ -87,10 +87,54 @@ func (c Checkout) Pack(ctx context.Context, packages string, to io.Writer) error
 // most bounds the size of the files, which share a pod's volume with the modules.
 const most = 256 << 20
 
+// Tracked returns the names of the files that git tracks and that are there.
+func (c Checkout) Tracked(ctx context.Context) ([]string, error) {
+	return c.list(ctx, func(string, os.FileInfo) {}, "--cached")
+}
+
+// Revision returns the commit that is checked out.
+func (c Checkout) Revision(ctx context.Context) (string, error) {
+	out, err := c.run(ctx, nil, "git", "rev-parse", "HEAD")
+	return strings.TrimSpace(out), err
+}
+
+// Go runs go in the project's folder and returns its output.
+func (c Checkout) Go(ctx context.Context, args ...string) (string, error) {
+	return c.run(ctx, nil, "go", args...)
+}
+
 // files returns the names of the files that git tracks or does not ignore, and that are there.
 func (c Checkout) files(ctx context.Context) ([]string, error) {
-	listed, err := c.run(ctx, nil, "git", "ls-files", "-z",
-		"--cached", "--others", "--exclude-standard")
+	var total, largest int64
+	var name string // of the largest
+	out, err := c.list(ctx, func(file string, info os.FileInfo) {
+		if info.Mode().IsRegular() {
+			total += info.Size()
+			if info.Size() > largest {
+				largest, name = info.Size(), file
+			}
+		}
+	}, "--cached", "--others", "--exclude-standard")
+	if err != nil {
+		return nil, err
+	}
+
+	if total > most {
+		return nil, fmt.Errorf("sources: the files that git does not ignore are %s, and a cluster "+
+			"is sent %s at most: the largest is %s with %s: name it in .gitignore, or keep it "+
+			"outside the checkout", console.Size(total), console.Size(most), name,
+			console.Size(largest))
+	}
+
+	return out, nil
+}
+
+// list returns the names of the files that git lists with the options, and that are there. It calls
+// see with each.
+func (c Checkout) list(
+	ctx context.Context, see func(name string, info os.FileInfo), options ...string,
+) ([]string, error) {
+	listed, err := c.run(ctx, nil, "git", append([]string{"ls-files", "-z"}, options...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -101,8 +145,6 @@ func (c Checkout) files(ctx context.Context) ([]string, error) {
 	}
 
 	var out []string
-	var total, largest int64
-	var name string // of the largest
 	for file := range strings.SplitSeq(strings.TrimRight(listed, "\x00"), "\x00") {
 		from := filepath.Join(root, filepath.FromSlash(file))
 		info, err := os.Lstat(from)
@@ -119,20 +161,8 @@ func (c Checkout) files(ctx context.Context) ([]string, error) {
 			continue
 		}
 
+		see(file, info)
 		out = append(out, file)
-		if info.Mode().IsRegular() {
-			total += info.Size()
-			if info.Size() > largest {
-				largest, name = info.Size(), file
-			}
-		}
-	}
-
-	if total > most {
-		return nil, fmt.Errorf("sources: the files that git does not ignore are %s, and a cluster "+
-			"is sent %s at most: the largest is %s with %s: name it in .gitignore, or keep it "+
-			"outside the checkout", console.Size(total), console.Size(most), name,
-			console.Size(largest))
 	}
 
 	return out, nil
@@ -231,8 +261,8 @@ func (c Checkout) run(
 	case err == nil:
 		return string(out), nil
 	case errors.Is(err, exec.ErrNotFound):
-		return "", fmt.Errorf("sources: %s is not on PATH: it says which files and modules the "+
-			"cluster needs", program)
+		return "", fmt.Errorf("sources: %s is not on PATH: it says which files and modules are "+
+			"needed", program)
 	case stderr.Len() > 0:
 		return "", fmt.Errorf("sources: %s %s: %s", program, args[0],
 			strings.TrimSpace(stderr.String()))

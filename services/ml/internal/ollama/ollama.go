@@ -34,7 +34,6 @@ type Client struct {
 	base string
 
 	http *http.Client
-
 	// host is what requests name as the host; empty is that of the base URL.
 	host string
 

@@ -1,0 +1,344 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/bundle"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/sources"
+	"github.com/codexcontinue/codexcontinue/infra/image"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// testBundle is a bundle of this checkout with a stack on a cluster that has the settings: the
+// images of Redis and of ml, programs that say their names, and what more adds. It returns the
+// file, its public key and the references of the images.
+func testBundle(
+	t *testing.T, settings, platform string, more func(d *bundle.Draft) error,
+) (file, key string, refs []string) {
+	t.Helper()
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git lists the files of the checkout")
+	}
+
+	repository, err := filepath.Abs("../../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := sources.Checkout{Root: repository, Environ: os.Environ()}.Tracked(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	root := t.TempDir()
+	var packed bytes.Buffer
+	if err := bundle.Pack(repository, files, &packed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bundle.Unpack(&packed, root); err != nil {
+		t.Fatal(err)
+	}
+
+	const settingsFile = "Pulumi.carried.yaml"
+	text := "config:\n  codexcontinue:overlay: prod\n  codexcontinue:target: kubernetes\n" + settings
+	if err := os.WriteFile(filepath.Join(root, settingsFile), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	_, stack, err := (&App{dir: root}).loadOffline("carried")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := images.Of(stack, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range list {
+		if x.Service == stacks.Redis || x.Service == stacks.ML {
+			refs = append(refs, x.Ref)
+		}
+	}
+
+	d := &bundle.Draft{Dir: t.TempDir(), Manifest: bundle.Manifest{
+		Stack: "carried", Platform: platform,
+	}}
+	program := func(said string) string {
+		file := filepath.Join(t.TempDir(), "program")
+		if err := os.WriteFile(file, []byte(said), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	err = errors.Join(
+		d.AddFile(t.Context(), bundle.Part{Name: partCodexctl}, program("codexctl")),
+		d.AddMade(t.Context(), bundle.Part{Name: partCheckout}, func(w io.Writer) error {
+			return bundle.Pack(root, append(files, settingsFile), w)
+		}),
+		d.AddProgram(t.Context(), bundle.Part{Name: partPulumi}, program("pulumi")),
+		d.AddProgram(t.Context(),
+			bundle.Part{Name: partPlugins + "resource-kubernetes-v4.30.0.gz"}, program("plugin")),
+		d.AddImages(t.Context(), savedImages(t, refs), refs, func(string, int64, int64) {}),
+		d.AddProgram(t.Context(), bundle.Part{Name: partLicences}, program("licences")),
+		more(d),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	private, public, err := bundle.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := bundle.ReadSigner(program(private))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	file = filepath.Join(t.TempDir(), "carried.bundle")
+	if err := d.Write(t.Context(), file, signer, func(string, int64, int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	return file, public, refs
+}
+
+func nothingMore(*bundle.Draft) error { return nil }
+
+// savedImages is what `docker save` would write of images of these references.
+func savedImages(t *testing.T, refs []string) string {
+	t.Helper()
+	list := map[name.Reference]v1.Image{}
+	for _, ref := range refs {
+		img, err := random.Image(1000, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tag, err := name.NewTag(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list[tag] = img
+	}
+
+	file := filepath.Join(t.TempDir(), "images.tar")
+	if err := tarball.MultiRefWriteToFile(file, list); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestLoadBundle loads a bundle for a cluster that pulls from a registry, twice, on a machine
+// without an engine.
+func TestLoadBundle(t *testing.T) {
+	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer s.Close()
+	address := strings.TrimPrefix(s.URL, "http://")
+	here := runtime.GOOS + "/" + runtime.GOARCH
+	settings := "  codexcontinue:registry: " + address + "/team\n"
+	file, key, refs := testBundle(t, settings, here, nothingMore)
+
+	home, to := t.TempDir(), filepath.Join(t.TempDir(), "carried")
+	load := func(file, to string) (string, int) {
+		var said bytes.Buffer
+		code := Run(t.Context(), []string{"bundle", "load", file, "--verify-key", key, "--to", to},
+			[]string{"HOME=" + home, "PATH="}, nil, &said, &said)
+		return said.String(), code
+	}
+
+	for i := range 2 {
+		said, code := load(file, to)
+		if code != 0 || !strings.Contains(said, "bin/codexctl up carried") {
+			t.Fatalf("load %d ends with %d:\n%s", i, code, said)
+		}
+		if !strings.Contains(said, "of which the settings here make edge") {
+			t.Errorf("load does not say that an image is missing:\n%s", said)
+		}
+	}
+
+	for path, want := range map[string]string{
+		filepath.Join(to, "bin/codexctl"):                                      "codexctl",
+		filepath.Join(to, ".bundle/licences.tar.gz"):                           "",
+		filepath.Join(to, image.BroughtFile):                                   strings.Join(refs, "\n") + "\n",
+		filepath.Join(home, ".cache/codexcontinue/pulumi-v3.255.0/bin/pulumi"): "pulumi",
+		filepath.Join(home, ".pulumi/plugins/resource-kubernetes-v4.30.0/"+
+			"pulumi-resource-kubernetes"): "plugin",
+	} {
+		text, err := os.ReadFile(path)
+		if err != nil || want != "" && string(text) != want {
+			t.Errorf("%s holds %q, %v, want %q", path, text, err, want)
+		}
+	}
+
+	for _, ref := range refs {
+		at, err := name.ParseReference(address + "/team/" + ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := remote.Image(at); err != nil {
+			t.Errorf("the registry has no %s: %v", ref, err)
+		}
+	}
+
+	t.Run("settings that are there stay", func(t *testing.T) {
+		mine := filepath.Join(to, "Pulumi.carried.yaml")
+		text, err := os.ReadFile(mine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, "  codexcontinue:debug: true\n"...)
+		if err := os.WriteFile(mine, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+
+		said, code := load(file, to)
+		kept, err := os.ReadFile(mine)
+		if code != 0 || !strings.Contains(said, "carried.yaml stays as it is") ||
+			err != nil || !bytes.Equal(kept, text) {
+			t.Errorf("load ends with %d, %v:\n%s", code, err, said)
+		}
+	})
+
+	t.Run("not over a checkout of git", func(t *testing.T) {
+		checkout := t.TempDir()
+		if err := os.Mkdir(filepath.Join(checkout, ".git"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		said, code := load(file, checkout)
+		if code != exitFailed || !strings.Contains(said, "is a checkout of git") {
+			t.Errorf("load ends with %d:\n%s", code, said)
+		}
+	})
+
+	t.Run("nothing of a changed one is used", func(t *testing.T) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = slices.Clone(text)
+		at := bytes.LastIndex(text, []byte("licences.tar.gz"))
+		text[at+512] ^= 1 // of its content
+		changed, nowhere := filepath.Join(t.TempDir(), "changed"), filepath.Join(t.TempDir(), "to")
+		if err := os.WriteFile(changed, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+
+		said, code := load(changed, nowhere)
+		if code != exitFailed || !strings.Contains(said, "licences.tar.gz: has another checksum") {
+			t.Errorf("load ends with %d:\n%s", code, said)
+		}
+		if _, err := os.Stat(nowhere); err == nil {
+			t.Error("load wrote files of a bundle that was changed")
+		}
+	})
+
+	t.Run("for another machine", func(t *testing.T) {
+		other, otherKey, _ := testBundle(t, settings, "plan9/mips", nothingMore)
+		key = otherKey
+		said, code := load(other, to)
+		if code != exitFailed ||
+			!strings.Contains(said, "is made for plan9/mips, and this machine is "+here) {
+			t.Errorf("load ends with %d:\n%s", code, said)
+		}
+	})
+}
+
+// TestLoadBundleIntoNodes loads a bundle for a cluster that pulls from no registry, and whose Ollama
+// does not run yet. A program in the place of kind keeps what it is given.
+func TestLoadBundleIntoNodes(t *testing.T) {
+	file, key, refs := testBundle(t, "", runtime.GOOS+"/"+runtime.GOARCH,
+		func(d *bundle.Draft) error {
+			return d.AddModel("tiny:latest", models.Model{})
+		})
+
+	dir := t.TempDir()
+	script := "#!/bin/sh\n/bin/cp \"$3\" " + dir + "/archive\n"
+	err := errors.Join(
+		os.WriteFile(filepath.Join(dir, "kind"), []byte(script), 0o700),
+		os.WriteFile(filepath.Join(dir, "kubeconfig"), []byte(emptyCluster(t)), 0o600),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var said bytes.Buffer
+	code := Run(t.Context(), []string{
+		"bundle", "load", file, "--verify-key", key, "--to", filepath.Join(dir, "to"),
+		"--into", "kind=lab",
+	}, []string{"HOME=" + dir, "PATH=" + dir, "KUBECONFIG=" + filepath.Join(dir, "kubeconfig")}, nil,
+		&said, &said)
+	for _, want := range []string{
+		"2 images put into kind cluster lab, 0 were there",
+		"after `codexctl up carried` says that the model is missing, load the bundle again, which " +
+			"puts tiny:latest there",
+	} {
+		if code != 0 || !strings.Contains(said.String(), want) {
+			t.Fatalf("load ends with %d and does not say %q:\n%s", code, want, &said)
+		}
+	}
+
+	for _, ref := range refs {
+		tag, err := name.NewTag(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := tarball.ImageFromPath(filepath.Join(dir, "archive"), &tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := img.ConfigName(); err != nil {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+}
+
+// emptyCluster starts an API server of a cluster without nodes and pods, and returns its
+// kubeconfig.
+func emptyCluster(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kind, ok := map[string]string{
+			"selfsubjectreviews": "SelfSubjectReview", "nodes": "NodeList", "pods": "PodList",
+		}[path.Base(r.URL.Path)]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+
+		version := "v1"
+		if kind == "SelfSubjectReview" {
+			version = "authentication.k8s.io/v1"
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"kind": %q, "apiVersion": %q}`, kind, version)
+	}))
+	t.Cleanup(s.Close)
+
+	return fmt.Sprintf(`apiVersion: v1
+kind: Config
+current-context: lab
+clusters: [{name: lab, cluster: {server: %q}}]
+users: [{name: ada, user: {token: none}}]
+contexts: [{name: lab, context: {cluster: lab, user: ada}}]
+`, s.URL)
+}
