@@ -41,6 +41,7 @@ const (
 	UserRemoved Action = "user-removed"
 
 	// Of all that is stored of somebody.
+	Read  Action = "read"
 	Erase Action = "erase"
 	Move  Action = "move"
 
@@ -96,7 +97,8 @@ type Record struct {
 	// Request is the id of the request in the logs.
 	Request string `json:"request,omitempty"`
 
-	// Detail is what else an action has: the revision and the settings' digest of a configuration.
+	// Detail is what else an action has: the revision and the settings' digest of a configuration,
+	// and the reason of who reads what is somebody else's.
 	Detail map[string]string `json:"detail,omitempty"`
 
 	// Prev is the Hash of the line before, "" of the first one.

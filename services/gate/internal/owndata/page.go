@@ -50,12 +50,19 @@ func (s *Site) Register(handle func(pattern string, h http.Handler)) {
 
 func (s *Site) show(w http.ResponseWriter, r *http.Request, status int, alert string) {
 	me := session.From(r.Context())
+	readings, err := s.Data.Readings(r.Context(), me.ID)
+	if err != nil {
+		session.Unavailable(w, r, s.Pages, s.Log, err)
+		return
+	}
+
 	s.Pages.Render(w, r, status, "data", pages.Page{
 		Title: "Your data", Tabs: s.Tabs(me.Person()), Path: Path, Alert: alert,
 		Main: struct {
 			Name      string
 			Passwords bool
-		}{me.Name, s.Passwords},
+			Readings  []Reading
+		}{me.Name, s.Passwords, readings},
 	})
 }
 
