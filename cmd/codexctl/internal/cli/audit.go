@@ -235,6 +235,9 @@ func writeAudit(w io.Writer, lines []string, names map[string]string) error {
 		if r.Action == auditlog.Configuration {
 			about = r.Detail["revision"] + " " + r.Detail["settings"]
 		}
+		if why := r.Detail["reason"]; why != "" {
+			about += " " + strconv.Quote(why)
+		}
 
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.Number,
 			r.Time.UTC().Format(time.DateTime), who, r.Address, r.Action, r.Outcome, about, r.Model,

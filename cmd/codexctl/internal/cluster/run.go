@@ -209,6 +209,15 @@ func (c *Cluster) executor(
 func (c *Cluster) Exec(
 	ctx context.Context, in running.Replica, command []string,
 ) (code int, output string, err error) {
+	var out, errs bytes.Buffer // each is written by a goroutine of its own
+	code, err = c.Stream(ctx, in, command, &out, &errs)
+	return code, strings.TrimSpace(out.String() + errs.String()), err
+}
+
+// Stream is Exec of a command with an output of any size, which it writes as it comes.
+func (c *Cluster) Stream(
+	ctx context.Context, in running.Replica, command []string, stdout, stderr io.Writer,
+) (code int, err error) {
 	what := "exec " + command[0] + " in " + in.Name
 	executor, err := c.executor(in.Name, "exec", &corev1.PodExecOptions{
 		Container: in.Service, // a pod may have others, which somebody injects
@@ -217,21 +226,20 @@ func (c *Cluster) Exec(
 		Stderr:    true,
 	})
 	if err != nil {
-		return 0, "", c.failed(what, err)
+		return 0, c.failed(what, err)
 	}
 
-	var out, errs bytes.Buffer // each is written by a goroutine of its own
 	err = executor.StreamWithContext(ctx,
-		remotecommand.StreamOptions{Stdout: &out, Stderr: &errs})
+		remotecommand.StreamOptions{Stdout: stdout, Stderr: stderr})
 	var ended exec.CodeExitError
 	switch {
 	case errors.As(err, &ended):
-		code = ended.Code
+		return ended.Code, nil
 	case err != nil:
-		return 0, "", c.failed(what, err)
+		return 0, c.failed(what, err)
 	}
 
-	return code, strings.TrimSpace(out.String() + errs.String()), nil
+	return 0, nil
 }
 
 // endTimeout bounds the wait until the API server knows that a container has ended.
