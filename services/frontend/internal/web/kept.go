@@ -24,5 +24,5 @@ func kept(ttl time.Duration) string {
 		unit += "s"
 	}
 
-	return fmt.Sprintf("A conversation is deleted %d %s after its last message.", n, unit)
+	return fmt.Sprintf("A conversation is deleted %d %s after its last change.", n, unit)
 }
