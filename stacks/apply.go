@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
@@ -66,6 +67,7 @@ func (s *Stack) applySettings(v Settings) error {
 		if v.ConversationTTL != nil {
 			c.ConversationTTL = *v.ConversationTTL
 		}
+		edit(s, func(page *frontendenv.Config) { page.ConversationTTL = c.ConversationTTL })
 	})
 
 	s.applyLimits(v.Limits)

@@ -1,6 +1,7 @@
 package stacks_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -131,4 +132,43 @@ func TestRedisRetentionWhenFull(t *testing.T) {
 
 	s.keep(48 * time.Hour)
 	s.keeps(all, all[2])
+}
+
+// TestRedisForgets holds that what has expired is in no file of Redis' a day later: of an
+// append-only file that is small Redis itself makes no new one.
+func TestRedisForgets(t *testing.T) {
+	const phrase = "the pangolin sleeps at noon"
+	s := newRetentionServer(t)
+	s.keep(48 * time.Hour)
+	backend := s.services[stacks.Backend]
+	if err := backend.Set(t.Context(), "conversation:1", phrase, 300*time.Millisecond).
+		Err(); err != nil {
+		t.Fatal(err)
+	}
+
+	before := false
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		has := s.filesHave(phrase)
+		before = before || has
+		if before && !has {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a file has it: %v, had it: %v\n%s", has, before, s.out.String())
+		}
+	}
+}
+
+// filesHave reports whether one of the server's append-only files has the text.
+func (s *retentionServer) filesHave(text string) bool {
+	s.t.Helper()
+	names, err := filepath.Glob(filepath.Join(s.dir, "appendonlydir", "*"))
+	if err != nil || len(names) == 0 {
+		s.t.Fatalf("the server has the files %q, %v", names, err)
+	}
+
+	return slices.ContainsFunc(names, func(name string) bool {
+		b, err := os.ReadFile(name) // it may be gone since
+		return err == nil && bytes.Contains(b, []byte(text))
+	})
 }

@@ -56,11 +56,15 @@ var standard = []struct {
 	Item: Item{
 		Section: "164.312(a)(2)(ii)", Title: "Emergency access procedure",
 		Operator: "Write down who may use the way around sign-in, and when: who administers the " +
-			"engine or the cluster invites an administrator with `codexctl user invite --admin`. " +
-			"No administrator who signs in reads another person's conversations. Who administers " +
-			"the engine or the cluster gives them to somebody else with `codexctl user move`.",
+			"engine or the cluster reads what is stored of somebody with `codexctl user read`, gives " +
+			"it to somebody else with `codexctl user move`, and invites an administrator with " +
+			"`codexctl user invite --admin`. No administrator who signs in reads another person's " +
+			"conversations.",
 	},
 	claims: []claim{
+		test(gate, "TestRead", "what is stored of somebody is read for a reason, which is recorded "+
+			"before it and shown to the person"),
+		test(gate, "TestReadRefused", "what cannot be recorded is not read"),
 		test(gate, "TestUserCommand", "accounts are made and reset without anybody who can sign in"),
 	},
 }, {
@@ -91,6 +95,8 @@ var standard = []struct {
 	claims: []claim{
 		rule("bounded-log", "keeps logs from filling the disk"),
 		rule("debug", "logs no content"),
+		test(endToEnd, "TestHealthcare", "what people write is in no log, metric, record or state, "+
+			"and in no file but those of Redis"),
 		test("services/internal/logging", "TestRequestIDIsOnEveryLine",
 			"each request can be followed through all services"),
 		test(gate, "TestAudit", "it is recorded who signs in and who does not, and what admins do"),
@@ -111,6 +117,8 @@ var standard = []struct {
 		rule("read-only-root", "lets no container change its own program"),
 		field(stacks.Backend, "CONVERSATION_TTL", "conversations end after this time without use",
 			within(policy.LongestKept)),
+		test(api, "TestConversationEnds", "nothing is left of a conversation that has ended"),
+		test(stack, "TestRedisForgets", "nor in the files of Redis, a day later"),
 		test(api, "TestOutageLongerThanALease", "an answer goes on after Redis was away"),
 		test(endToEnd, "TestLoad", "no acknowledged message is lost while services are killed"),
 	},

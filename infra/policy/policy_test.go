@@ -40,9 +40,8 @@ func projectRoot(t *testing.T) string {
 // shipped loads a shipped stack for the target, with the secret that a person adds.
 func shipped(t *testing.T, name string, target stacks.Target) stacks.Stack {
 	t.Helper()
-	settings := stacks.Settings{Target: target,
-		Secrets:       map[string]bool{stacks.RedisPasswordKey: name != "dev"},
-		AssumeSecrets: true}
+	settings := stacks.Settings{Target: target, AssumeSecrets: true,
+		Secrets: map[string]bool{stacks.RedisPasswordKey: name != "dev"}}
 	stack, err := stacks.Load(name, settings,
 		stacks.Checkout{FS: os.DirFS(projectRoot(t)), UID: 1000, GID: 1000})
 	if err != nil {
@@ -55,14 +54,14 @@ func shipped(t *testing.T, name string, target stacks.Target) stacks.Stack {
 // record plans the stack for a cluster.
 func record(t *testing.T, stack stacks.Stack) []plan.Resource {
 	t.Helper()
-	resources, err := recorder.Record(context.Background(), recorder.Stack{
-		Project: stacks.Project, Name: stack.Name,
-		Config: map[string]string{
-			"codexcontinue:redisPassword":     "hunter2-hunter2",
-			"codexcontinue:internalAuthority": "hunter2-hunter2",
-		},
-		Secrets: []string{"codexcontinue:redisPassword", "codexcontinue:internalAuthority"},
-	}, func(ctx *pulumi.Context) error {
+	run := recorder.Stack{Project: stacks.Project, Name: stack.Name, Config: map[string]string{}}
+	for _, key := range stack.SecretKeys() {
+		key = stacks.Project + ":" + key
+		run.Config[key] = "hunter2-hunter2"
+		run.Secrets = append(run.Secrets, key)
+	}
+
+	resources, err := recorder.Record(context.Background(), run, func(ctx *pulumi.Context) error {
 		rendered, err := kubernetes.Render(stack, kubernetes.Options{Root: projectRoot(t)})
 		if err != nil {
 			return err

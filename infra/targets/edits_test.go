@@ -220,7 +220,7 @@ var edits = []edit{
 		s.Secrets[0].Name, s.Service("store").Files[1].Secret = "renamed", "renamed"
 	}},
 	{field: "Secret.ConfigKey", change: func(s *stacks.Stack) {
-		s.Secrets[0].ConfigKey = "redisOther"
+		s.Secrets[0].ConfigKey = unset
 	}, err: "the config has no codexcontinue:redisOther"},
 	{field: "Service.Name", change: func(s *stacks.Stack) {
 		s.Service("edge").DependsOn, s.Service("edge").Calls = []string{"site"}, []string{"site"}

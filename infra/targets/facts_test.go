@@ -44,7 +44,7 @@ type recording struct {
 func recordFacts(t *testing.T, stack stacks.Stack, target stacks.Target, root string) recording {
 	t.Helper()
 	files := opened{files: map[string]map[string]string{}}
-	values, secrets := config()
+	values, secrets := config(stack)
 	resources, err := recorder.Record(context.Background(),
 		recorder.Stack{Project: stacks.Project, Name: stack.Name, Config: values, Secrets: secrets},
 		func(ctx *pulumi.Context) error {

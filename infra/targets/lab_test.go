@@ -178,15 +178,22 @@ func labStack(t *testing.T, root string) stacks.Stack {
 // recordedPassword is the secret of the recorded stacks.
 const recordedPassword = "hunter2-hunter2"
 
-// config returns that of the recorded stacks.
-func config() (values map[string]string, secrets []string) {
-	secrets = []string{
-		"codexcontinue:" + stacks.RedisPasswordKey, "codexcontinue:" + stacks.InternalAuthorityKey,
-	}
+// unset is a secret that nobody has set.
+const unset = "redisOther"
+
+// config returns that of a recorded stack: its secrets.
+func config(stack stacks.Stack) (values map[string]string, secrets []string) {
 	values = map[string]string{}
-	for _, key := range secrets {
+	for _, key := range stack.SecretKeys() {
+		if key == unset {
+			continue
+		}
+
+		key = "codexcontinue:" + key
 		values[key] = recordedPassword
+		secrets = append(secrets, key)
 	}
+
 	return values, secrets
 }
 
@@ -213,7 +220,7 @@ func program(stack stacks.Stack, target stacks.Target, root string) pulumi.RunFu
 
 // record returns the plan of the stack on the target.
 func record(stack stacks.Stack, target stacks.Target, root string) ([]plan.Resource, error) {
-	values, secrets := config()
+	values, secrets := config(stack)
 	return recorder.Record(context.Background(), recorder.Stack{Project: stacks.Project, Name: stack.Name,
 		Config: values, Secrets: secrets}, program(stack, target, root))
 }

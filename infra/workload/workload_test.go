@@ -53,11 +53,14 @@ func changed(
 		return stack, workload.FromProject(rendered, root)
 	}
 
-	resources, err := recorder.Record(context.Background(), recorder.Stack{
-		Project: stacks.Project, Name: name,
-		Config:  map[string]string{"codexcontinue:redisPassword": "hunter2"},
-		Secrets: []string{"codexcontinue:redisPassword"},
-	}, func(ctx *pulumi.Context) error {
+	run := recorder.Stack{Project: stacks.Project, Name: name, Config: map[string]string{}}
+	for _, key := range stack.SecretKeys() {
+		key = stacks.Project + ":" + key
+		run.Config[key] = "hunter2"
+		run.Secrets = append(run.Secrets, key)
+	}
+
+	resources, err := recorder.Record(context.Background(), run, func(ctx *pulumi.Context) error {
 		rendered, err := kubernetes.Render(stack, kubernetes.Options{Root: root})
 		if err != nil {
 			return err

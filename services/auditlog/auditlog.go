@@ -44,6 +44,7 @@ const (
 	UserRemoved Action = "user-removed"
 
 	// Of all that is stored of somebody.
+	Read  Action = "read"
 	Erase Action = "erase"
 	Move  Action = "move"
 
@@ -103,7 +104,8 @@ type Record struct {
 	Request string `json:"request,omitempty"`
 
 	// Detail is what else an action has: the revision and the settings' digest of a configuration,
-	// the service, the program and the exit code of a command.
+	// the service, the program and the exit code of a command, and the reason of who reads what is
+	// somebody else's.
 	Detail map[string]string `json:"detail,omitempty"`
 
 	// Prev is the Hash of the line before, "" of the first one.

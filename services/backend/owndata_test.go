@@ -55,7 +55,7 @@ func (s *site) service(binary string, env []string, extra ...string) {
 	out.url(s.t)
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, records contract.Auditing) *site {
 	t.Helper()
 	bin, dir := t.TempDir(), t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../gate", "../frontend")
@@ -80,6 +80,7 @@ func newSite(t *testing.T) *site {
 	s.url = "http://" + at[2]
 	s.service(os.Args[0], environ(t, func(b *backendenv.Config) {
 		b.RedisURL, b.MLServiceURL, b.ListenAddr = s.redis.URL, s.ml.URL, at[0]
+		b.Auditing = records
 	}), asBackend+"=1")
 
 	texts, err := domain.Texts{Title: "T", Greeting: "G", Prompts: []string{"P"}, Notice: "N"}.Encode()
@@ -108,6 +109,7 @@ func newSite(t *testing.T) *site {
 	s.env, err = contract.Environ(&gateenv.Config{
 		Common:            common(at[2]),
 		RequiredRedis:     contract.RequiredRedis{RedisURL: s.redis.URL},
+		Auditing:          records,
 		FrontendURL:       frontendURL,
 		MLServiceURL:      s.ml.URL,
 		Title:             "T",
@@ -225,7 +227,7 @@ func (s *site) rewritten() {
 // TestNothingLeft gives a person all data, and erases them while an answer is being written and
 // another tab asks. Redis, its files and the logs have nothing of it afterwards.
 func TestNothingLeft(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, contract.Auditing{})
 	const phrase = "the pangolin sleeps at noon"
 	began := make(chan struct{}, 10)
 	s.ml.Chat(func(st *mltest.Stream) {
@@ -322,7 +324,7 @@ func TestNothingLeft(t *testing.T) {
 
 // TestMoved gives one person's conversations to another one by the command.
 func TestMoved(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, contract.Auditing{})
 	const phrase = "the pangolin sleeps at noon"
 	s.ml.Chat(func(st *mltest.Stream) { st.Text(phrase); st.Done() })
 	ada, bob := s.join("ada"), s.join("bob")

@@ -199,6 +199,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			accounts.OnRemove(keys.RevokeAll)
 			site := account.NewSite(accounts, p.site)
 			accounts.OnRemove(st.DropUsage)
+			accounts.OnRemove(st.DropReadings)
 			known = accounts.Names
 			p.enter, p.data = site.Register, accountData(site, accounts, data)
 		}

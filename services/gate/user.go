@@ -37,7 +37,8 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	site, args := flag(args, "--at=")
 	site = strings.TrimSuffix(site, "/")
 	by, args := flag(args, "--by=")
-	about := len(args) > 0 && (args[0] == "erase" || args[0] == "move") // somebody's data
+	about := len(args) > 0 && // somebody's data
+		(args[0] == "read" || args[0] == "erase" || args[0] == "move")
 	if cfg.SignIn != gateenv.Accounts && !(about && cfg.SignIn == gateenv.OIDC) {
 		return fmt.Errorf("nobody has an account in this stack: SIGN_IN is %s, not %s", cfg.SignIn,
 			gateenv.Accounts)
@@ -65,6 +66,7 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	keys := newKeys(o.store, cfg)
 	accounts.OnRemove(keys.RevokeAll)
 	accounts.OnRemove(o.store.DropUsage)
+	accounts.OnRemove(o.store.DropReadings)
 	if about {
 		c := &dataCommand{cfg, o.store, o.names, accounts, o.sessions, keys, by}
 		err = c.run(ctx, args, stdout)

@@ -23,6 +23,7 @@ import (
 // dataUsage is the error for a command line that is none.
 const dataUsage = `usage: gate user erase PERSON   erase all that is stored of somebody
        gate user move FROM TO     give somebody's conversations to somebody else
+       gate user read PERSON REASON   print all that is stored of somebody, and record why
 
 A person is account:NAME, ISSUER#SUBJECT, or as the stack's own sign-in knows people: the
 name of an account, or the subject at the provider`
@@ -41,7 +42,11 @@ type dataCommand struct {
 
 // run runs the command line.
 func (c *dataCommand) run(ctx context.Context, args []string, stdout io.Writer) error {
-	for _, word := range args[1:] {
+	people := args[1:]
+	if args[0] == "read" && len(args) == 3 {
+		people = args[1:2]
+	}
+	for _, word := range people {
 		if word == "" || strings.HasPrefix(word, "-") {
 			return errors.New(dataUsage)
 		}
@@ -67,6 +72,8 @@ func (c *dataCommand) run(ctx context.Context, args []string, stdout io.Writer) 
 		said, err = c.erase(ctx, data, args[1])
 	case args[0] == "move" && len(args) == 3:
 		said, err = c.move(ctx, data, args[1], args[2])
+	case args[0] == "read" && len(args) == 3:
+		return c.read(ctx, data, args[1], args[2], stdout)
 	default:
 		err = errors.New(dataUsage)
 	}
@@ -142,6 +149,48 @@ func (c *dataCommand) move(
 		"%s are revoked.", to, from, from), nil
 }
 
+// read prints all that is stored of the person, for the reason.
+func (c *dataCommand) read(
+	ctx context.Context, data *owndata.Data, who, reason string, stdout io.Writer,
+) error {
+	person, err := c.person(ctx, who)
+	if err != nil {
+		return fmt.Errorf("%s: %w", who, err)
+	}
+
+	if person.Issuer != account.Issuer { // anything may be the name of somebody at a provider
+		if err := stored(ctx, data, who, person.ID); err != nil {
+			return err
+		}
+	}
+
+	if err := data.Read(ctx, stdout, auditlog.Record{By: c.by}, person, reason); err != nil {
+		return fmt.Errorf("%s: %w", who, err)
+	}
+
+	return nil
+}
+
+// person returns what is known of a person: of one whom a provider signs in, what the newest
+// session has.
+func (c *dataCommand) person(ctx context.Context, who string) (*session.Session, error) {
+	if name, ok := c.account(who); ok {
+		return c.accounts.Person(ctx, name)
+	}
+
+	issuer, subject := c.provider(who)
+	person := &session.Session{
+		ID: c.names.Of(issuer, subject), Who: session.Who{Issuer: issuer, Subject: subject},
+	}
+
+	list, err := c.sessions.List(ctx, person.ID)
+	if len(list) > 0 {
+		person.Who = list[0].Who
+	}
+
+	return person, err
+}
+
 // stored returns an error if nothing is stored of the person with the id.
 func stored(ctx context.Context, data *owndata.Data, who, id string) error {
 	there, err := data.Stored(ctx, id)
@@ -162,11 +211,15 @@ func (c *dataCommand) account(who string) (name string, ok bool) {
 }
 
 // provided returns the id of a person whom a provider knows.
-func (c *dataCommand) provided(who string) string {
-	if issuer, subject, ok := strings.Cut(who, "#"); ok && strings.Contains(issuer, "://") {
-		return c.names.Of(issuer, subject)
+func (c *dataCommand) provided(who string) string { return c.names.Of(c.provider(who)) }
+
+// provider returns the provider that knows a person, and the subject that it knows.
+func (c *dataCommand) provider(who string) (issuer, subject string) {
+	issuer, subject, ok := strings.Cut(who, "#")
+	if ok && strings.Contains(issuer, "://") {
+		return issuer, subject
 	}
-	return c.names.Of(c.cfg.Issuer, who)
+	return c.cfg.Issuer, who
 }
 
 // id returns the person's id.

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Starts a Redis whose users have passwords, and takes the previous ones for a while: clients that
-# were given those stay until they have finished what they are doing. Drops old days of the audit.
+# were given those stay until they have finished what they are doing. Drops old days of the audit,
+# and has the append-only file written anew each day.
 #
 #   start.sh USERS STATE SECONDS CONFIG [RETENTION]
 #
@@ -69,10 +70,12 @@ if [ -n "$previous" ] && [ "$left" -gt 0 ]; then
 fi
 
 # One drops the days of the audit that are over for longer than the retention, from the oldest on.
-# The last one stays, as the next record follows its last.
+# The last one stays, as the next record follows its last. Of what is dropped, and of conversations
+# that have expired, it leaves nothing in the append-only file.
 retention_user=''
 if [ "$retention" -gt 0 ]; then
 	retention_user="user retention reset on $password ~{audit}:* +eval +lrange +unlink +lpop"
+	retention_user="$retention_user +bgrewriteaof"
 	drop="
 		for _, day in ipairs(redis.call('LRANGE', KEYS[1], 0, -2)) do
 			if day >= ARGV[1] then break end
@@ -80,9 +83,12 @@ if [ "$retention" -gt 0 ]; then
 			redis.call('LPOP', KEYS[1])
 		end"
 	(
+		hours=0
 		while :; do
 			since=$(date -u -d "@$(($(date +%s) - retention))" +%Y-%m-%d)
 			if as retention eval "$drop" 1 '{audit}:days' "$since"; then
+				hours=$((hours + 1)) # a small file is not written anew by itself
+				[ $((hours % 24)) -ne 2 ] || as retention bgrewriteaof || :
 				sleep 3600
 			else
 				sleep 10 # it may still be loading its data

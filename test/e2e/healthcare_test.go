@@ -54,10 +54,12 @@ func TestHealthcare(t *testing.T) {
 
 	c.must(t, 5*time.Minute, "bin/codexctl", "up", stack)
 	b := newBrowser(t)
-	b.signIn(t, c.invite(t, stack, site, "ada", "--admin"), site)
+	ada := c.invite(t, stack, site, "ada", "--admin")
+	b.signIn(t, ada, site)
 	chat(t, b, site+"/")
 	noChanges(t, c, stack)
 	t.Run("TLS inside", func(t *testing.T) { c.speaksTLS(t, stack) })
+	t.Run("content", func(t *testing.T) { contentStays(t, c, stack, b, ada) })
 
 	t.Run("no way out", func(t *testing.T) { noWayOut(t, c, stack) })
 	t.Run("beside an Ollama that runs", func(t *testing.T) {

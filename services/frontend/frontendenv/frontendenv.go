@@ -3,6 +3,8 @@ package frontendenv
 
 import (
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 )
@@ -17,6 +19,10 @@ type Config struct {
 	// DomainFile is the path of a file with the texts of the stack's domain, as package domain
 	// encodes them.
 	DomainFile string `env:"DOMAIN_FILE,required,notEmpty"`
+
+	// ConversationTTL is how long the backend keeps an untouched conversation, which the page says;
+	// 0 keeps it for ever.
+	ConversationTTL time.Duration `env:"CONVERSATION_TTL" optional:"true"`
 }
 
 // Peers implements contract.Caller.
@@ -24,6 +30,15 @@ func (c *Config) Peers() []*string { return []*string{&c.BackendURL} }
 
 // Validate implements contract.Environment.
 func (c *Config) Validate() error {
-	return errors.Join(c.Common.Validate(), contract.HTTPURL("BACKEND_URL", c.BackendURL),
-		contract.Absolute("DOMAIN_FILE", c.DomainFile))
+	errs := []error{
+		c.Common.Validate(),
+		contract.HTTPURL("BACKEND_URL", c.BackendURL),
+		contract.Absolute("DOMAIN_FILE", c.DomainFile),
+	}
+	if c.ConversationTTL < 0 {
+		errs = append(errs, fmt.Errorf("CONVERSATION_TTL: must not be negative, got %s",
+			c.ConversationTTL))
+	}
+
+	return errors.Join(errs...)
 }

@@ -16,6 +16,8 @@ func valid() *frontendenv.Config {
 			DrainTimeout: time.Minute},
 		BackendURL: "http://backend:8000",
 		DomainFile: "/etc/frontend/domain.json",
+
+		ConversationTTL: time.Hour,
 	}
 }
 
@@ -36,9 +38,10 @@ func TestRoundTrip(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*frontendenv.Config){
-		"LOG_LEVEL: ":   func(c *frontendenv.Config) { c.LogLevel = "loud" },
-		"BACKEND_URL: ": func(c *frontendenv.Config) { c.BackendURL = "http://backend" },
-		"DOMAIN_FILE: ": func(c *frontendenv.Config) { c.DomainFile = "domain.json" },
+		"LOG_LEVEL: ":        func(c *frontendenv.Config) { c.LogLevel = "loud" },
+		"BACKEND_URL: ":      func(c *frontendenv.Config) { c.BackendURL = "http://backend" },
+		"CONVERSATION_TTL: ": func(c *frontendenv.Config) { c.ConversationTTL = -1 },
+		"DOMAIN_FILE: ":      func(c *frontendenv.Config) { c.DomainFile = "domain.json" },
 	} {
 		c := valid()
 		change(c)

@@ -63,6 +63,10 @@ type Person struct {
 
 	// Address is that of the browser whose request it is, for the audit; empty where there is none.
 	Address string
+
+	// By is the name of who asks for what is the person's, with a command of codexctl; empty where
+	// the person asks.
+	By string
 }
 
 // claims is the content of a token.
@@ -73,12 +77,13 @@ type claims struct {
 	Groups []string `json:"groups,omitempty"`
 
 	Address string `json:"address,omitempty"`
+	By      string `json:"by,omitempty"`
 }
 
 func (c *claims) person() Person {
 	return Person{
 		ID: c.Subject, Name: c.Name, Admin: c.Admin, Groups: slices.Clone(c.Groups),
-		Address: c.Address,
+		Address: c.Address, By: c.By,
 	}
 }
 
@@ -131,6 +136,7 @@ func (s *Signer) Sign(p Person, audience string) string {
 		Admin:   p.Admin,
 		Groups:  p.Groups,
 		Address: p.Address,
+		By:      p.By,
 	})
 	t.Header["kid"] = s.id
 

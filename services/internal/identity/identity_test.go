@@ -59,7 +59,8 @@ func TestVerify(t *testing.T) {
 	var k keys
 	gate, second := published(t, &k, identity.Gate), published(t, &k, identity.Gate)
 	v := identity.NewVerifier(identity.ML, k.get, identity.Gate, identity.Backend)
-	want := identity.Person{ID: "ID", Name: "Ada", Admin: true, Groups: []string{"a", "b"}}
+	want := identity.Person{ID: "ID", Name: "Ada", Admin: true, Groups: []string{"a", "b"},
+		Address: "192.0.2.7", By: "carol"}
 	for _, s := range []*identity.Signer{gate, second, published(t, &k, identity.Backend)} {
 		got, _, err := v.Verify(t.Context(), s.Sign(want, identity.ML))
 		if err != nil {

@@ -232,6 +232,9 @@ func writeAudit(w io.Writer, lines []string, names map[string]string) error {
 			about = strings.TrimSpace(r.Detail["service"] + " " + r.Detail["program"] + " " +
 				r.Detail["code"])
 		}
+		if why := r.Detail["reason"]; why != "" {
+			about += " " + strconv.Quote(why)
+		}
 
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.Number,
 			r.Time.UTC().Format(time.DateTime), who, r.Address, r.Action, r.Outcome, about, r.Model,

@@ -27,6 +27,8 @@ func TestAuditTable(t *testing.T) {
 			Detail: map[string]string{"revision": "abc", "settings": "def"}},
 		{Action: auditlog.Command, Outcome: auditlog.Failed, By: "carol",
 			Detail: map[string]string{"service": "redis", "program": "sh", "code": "3"}},
+		{Action: auditlog.Read, Outcome: auditlog.Intent, By: "carol", Object: "p1",
+			Detail: map[string]string{"reason": "case\n4711"}},
 	} {
 		r.Number, r.Time = int64(i)+1, at
 		lines = append(lines, auditlog.Key{}.Seal(r))
@@ -49,6 +51,7 @@ func TestAuditTable(t *testing.T) {
 		"3" + when + "p2 delete done conversation:x 0",
 		"4" + when + `"ca\x1b[31mrol" configuration done abc def 0`,
 		"5" + when + `"carol" command failed redis sh 3 0`,
+		"6" + when + `"carol" read intent ada "case\n4711" 0`,
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("printed is\n%s", strings.Join(got, "\n"))

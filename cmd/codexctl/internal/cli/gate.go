@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
@@ -69,4 +71,20 @@ func (g gate) run(ctx context.Context, words ...string) (string, error) {
 	}
 
 	return output, nil
+}
+
+// stream runs the gate's command with the words, and writes what it prints to w.
+func (g gate) stream(ctx context.Context, w io.Writer, words ...string) error {
+	var said bytes.Buffer
+	code, err := g.platform.Stream(ctx, g.replica, append([]string{g.program}, words...),
+		running.Streams{Out: w, Err: &said})
+	if err != nil {
+		return err
+	}
+
+	if code != 0 {
+		return errors.New(strings.TrimPrefix(strings.TrimSpace(said.String()), stacks.Gate+": "))
+	}
+
+	return nil
 }

@@ -14,8 +14,8 @@ func (a *App) newCommand() *cobra.Command {
 		Use:   "new",
 		Short: "Add a service or a domain to the sources",
 		Long: `Writes what a new service or domain is made of into the checkout, ready to be
-planned and tested: docs/extending.md tells what each file is for. It writes all
-of it or nothing, and overwrites nothing.`,
+planned and tested: docs/domains.md and docs/extending.md tell what each file is
+for. It writes all of it or nothing, and overwrites nothing.`,
 		SuggestionsMinimumDistance: 2,
 		Args:                       noArgs,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },

@@ -52,7 +52,7 @@ failed can be repeated, and one that was wrong can be moved back.`, 2,
 		func(list []string) string {
 			return fmt.Sprintf("Give all conversations of %s to %s", list[0], list[1])
 		})
-	return []*cobra.Command{erase, move}
+	return []*cobra.Command{a.readCommand(stack), erase, move}
 }
 
 // aboutData runs `gate user` with the words in one of the stack's gates, after somebody at the

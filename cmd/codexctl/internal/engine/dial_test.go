@@ -127,3 +127,54 @@ func TestDial(t *testing.T) {
 		t.Errorf("a command that fails: %v", err)
 	}
 }
+
+// printer is an engine whose command prints that many lines, and still runs if its output was cut.
+type printer struct {
+	lines int
+	cut   bool
+}
+
+func (f printer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.URL.Path, "/exec/x1/json") {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"ID":"x1","Running":%t,"ExitCode":0}`, f.cut)
+		return
+	}
+
+	if !strings.HasSuffix(r.URL.Path, "/exec/x1/start") {
+		echo{}.ServeHTTP(w, r)
+		return
+	}
+
+	_, _ = io.Copy(io.Discard, r.Body)
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer conn.Close()
+
+	fmt.Fprint(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+	for range f.lines {
+		writeFrame(conn, stdcopy.Stdout, strings.Repeat("x", 1023)+"\n")
+	}
+	writeFrame(conn, stdcopy.Stderr, "said\n")
+}
+
+// TestStream reads an output of more than Exec gives, apart from what is said of it, and finds that
+// it was cut.
+func TestStream(t *testing.T) {
+	in := running.Replica{ID: "c1", Name: "gate-1"}
+	var out, said strings.Builder
+	e := connect(t, printer{lines: 2048})
+	code, err := e.Stream(t.Context(), in, []string{"/gate"}, running.Streams{Out: &out, Err: &said})
+	if err != nil || code != 0 || out.Len() != 2<<20 || said.String() != "said\n" {
+		t.Errorf("code %d, %v: %d bytes, said %q", code, err, out.Len(), &said)
+	}
+
+	e = connect(t, printer{lines: 1, cut: true})
+	_, err = e.Stream(t.Context(), in, []string{"/gate"},
+		running.Streams{Out: io.Discard, Err: io.Discard})
+	if err == nil || !strings.Contains(err.Error(), "was cut") {
+		t.Errorf("an output that was cut: %v", err)
+	}
+}

@@ -3,9 +3,11 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
@@ -15,6 +17,9 @@ import (
 
 // maxOutput bounds the output that Exec returns, in bytes.
 const maxOutput = 1 << 20
+
+// endTimeout bounds the wait until the engine knows that a command has ended whose output has.
+const endTimeout = 5 * time.Second
 
 // Exec runs a command inside a container and returns its exit code and output.
 func (e *Engine) Exec(
@@ -101,10 +106,18 @@ func (e *Engine) Stream(
 		return fail(err)
 	}
 
-	r, err := e.api.ExecInspect(ctx, x.ID, client.ExecInspectOptions{})
-	if err != nil {
-		return fail(err)
+	// A connection that was cut ends as that of a command which has ended does.
+	for deadline := time.Now().Add(endTimeout); ; {
+		r, err := e.api.ExecInspect(ctx, x.ID, client.ExecInspectOptions{})
+		if err != nil {
+			return fail(err)
+		}
+		if !r.Running {
+			return r.ExitCode, nil
+		}
+		if time.Now().After(deadline) {
+			return fail(errors.New("its output was cut, and it still runs"))
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
-
-	return r.ExitCode, nil
 }

@@ -23,7 +23,7 @@ func Domain(_ string, name Name) (Change, error) {
 			fmt.Sprintf("say in stacks/%s.go what else the stack has of its own", name),
 			fmt.Sprintf("make build && bin/codexctl plan %s", name),
 			"make update-goldens test",
-			"give it its secret and bring it up, as docs/extending.md shows",
+			"give it its secret and bring it up, as docs/domains.md shows",
 		},
 	}, nil
 }

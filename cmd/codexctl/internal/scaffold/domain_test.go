@@ -52,4 +52,96 @@ func TestDomainInTree(t *testing.T) {
 	writeFile(t, overlay, strings.Replace(string(text), "\tprod(s, c)", "\tdev(s, c)", 1))
 	run(t, dir, "go", "test", "-vet=off", "./infra/docker", "./infra/targets",
 		"-run", "^(TestBenchmark|TestSameDescription)$")
+
+	ownParts(t, dir, name, overlay)
+}
+
+// ownOverlay is what a domain may make of a stack: another Redis, no edge, and a service of its own
+// with an image, a volume, a network and secrets.
+const ownOverlay = `package stacks
+
+import "time"
+
+func aNameOfATestAtLengthDomain(s *Stack, c Checkout) {
+	healthcare(s, c)
+	s.domain("a-name-of-a-test-at-length")
+
+	s.Service(Redis).Image = Image{Ref: "valkey/valkey:8.1.4"}
+	s.Remove(Edge)
+
+	s.Networks = []Network{{Name: privateNetwork, Internal: true}, {Name: "own", Internal: true}}
+	s.Volumes = append(s.Volumes, Volume{Name: "index", Size: GiB, SingleWriter: true})
+	s.Secrets = append(s.Secrets, Secret{Name: "index-key", ConfigKey: "indexKey"})
+	s.Services = append(s.Services, Service{
+		Name:     "index",
+		Image:    Image{Ref: "getmeili/meilisearch:v1.22.1"},
+		Env:      map[string]string{"MEILI_DB_PATH": "/data"},
+		Ports:    []Port{{Name: "http", Container: 7700}},
+		Networks: []string{"own"},
+		Mounts:   []Mount{{Kind: MountVolume, Source: "index", Target: "/data"}},
+		Files: []File{
+			{Path: "/run/secrets/index-key", Secret: "index-key"},
+			{Path: "/run/secrets/pepper", Secret: RedisPassword, Content: SecretFor("index")},
+		},
+		Health:    health("/health", "/health", "curl", "-f", "http://127.0.0.1:7700/health"),
+		Replicas:  1,
+		Resources: Resources{CPU: 500, Memory: 512 * MiB, PIDs: 64},
+		Security:  Security{UID: 10002, GID: 10002},
+		StopGrace: stopGrace, Log: logs(), StartTimeout: time.Minute,
+	})
+
+	ml := s.Service(ML)
+	ml.Networks = append(ml.Networks, "own")
+	ml.Calls = append(ml.Calls, "index")
+	ml.Env = map[string]string{"INDEX_URL": url("http", "index", 7700)}
+}
+`
+
+// ownParts gives the domain in the copy parts of its own, for which one line of stacks is edited
+// that names the secret, and no other package.
+func ownParts(t *testing.T, dir string, name scaffold.Name, overlay string) {
+	t.Helper()
+	writeFile(t, overlay, ownOverlay)
+	decode := filepath.Join(dir, "stacks/decode.go")
+	text, err := os.ReadFile(decode)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	const keys = "var secretKeys = []string{"
+	if !strings.Contains(string(text), keys) {
+		t.Fatalf("stacks/decode.go has no %s", keys)
+	}
+	writeFile(t, decode, strings.Replace(string(text), keys, keys+`"indexKey", `, 1))
+	writeFile(t, filepath.Join(dir, "Pulumi."+string(name)+".yaml"), "config: {}\n")
+
+	run(t, dir, "go", "test", "./stacks", "-run", "^TestShippedStacks$", "-update")
+	run(t, dir, "go", "test", "-vet=off", "./infra/targets", "./infra/policy", "-run",
+		"^(TestSameStack|TestShippedStacks|TestProjectIsRegistered|TestObjectsAreRegistered)$")
+
+	codexctl := filepath.Join(t.TempDir(), "codexctl")
+	run(t, dir, "go", "build", "-o", codexctl, "./cmd/codexctl")
+	for target, drawn := range map[string][]string{
+		"docker":     {"valkey:8.1.4", "volume_index[(", "own-a-name-of", "service_ml --> service_index"},
+		"kubernetes": {"valkey:8.1.4", "volume_index[(", "service_ml --> service_index"},
+	} {
+		run(t, dir, codexctl, "policy", string(name), "--target", target)
+		picture := run(t, dir, codexctl, "graph", string(name), "--target", target)
+		for _, part := range drawn {
+			if !strings.Contains(picture, part) {
+				t.Errorf("the picture on %s lacks %s:\n%s", target, part, picture)
+			}
+		}
+		if strings.Contains(picture, "service_edge") {
+			t.Errorf("the picture on %s has an edge:\n%s", target, picture)
+		}
+	}
+
+	said := run(t, dir, codexctl, "diff", "--base", "HEAD", "--stack", string(name))
+	for _, part := range []string{"stack " + string(name), "RemoteImage index, redis: added",
+		"index volume: (none)"} {
+		if !strings.Contains(said, part) {
+			t.Errorf("diff lacks %s:\n%s", part, said)
+		}
+	}
 }

@@ -10,14 +10,19 @@ import (
 )
 
 // record returns what the audit says of an act of the owner's, about the thing of
-// the kind with the id.
+// the kind with the id. One of whoever operates the stack is about the owner.
 func (a *API) record(
 	ctx context.Context, action auditlog.Action, owner, kind, id string,
 ) auditlog.Record {
+	me := identity.From(ctx)
+	if me.By != "" {
+		return auditlog.Record{Action: action, By: me.By, Object: owner}
+	}
+
 	return auditlog.Record{
 		Action:  action,
 		Actor:   owner,
-		Address: identity.From(ctx).Address,
+		Address: me.Address,
 		Object:  a.Audit.Name(kind, id),
 	}
 }

@@ -344,7 +344,8 @@ func (s *Store) List(
 	defer func() {
 		if len(expired) > 0 {
 			// if it fails, the next one that lists tries again
-			s.rdb.ZRem(ctx, s.key.list(owner), expired...)
+			keys := []string{s.key.list(owner), s.key.usage(owner)}
+			s.run(ctx, s.scripts.forget, keys, expired...)
 		}
 	}()
 

@@ -33,7 +33,7 @@ func (sc script) repeated() script {
 type scripts struct {
 	create, rename, del, begin, known, withdraw      script
 	append, event, renew, retry, release, claim, end script
-	detail, generation, full, erase, move            script
+	detail, generation, full, erase, move, forget    script
 }
 
 func newScripts() (*scripts, error) {
@@ -48,7 +48,7 @@ func newScripts() (*scripts, error) {
 		"known": &s.known, "withdraw": &s.withdraw, "append": &s.append, "event": &s.event,
 		"renew": &s.renew, "retry": &s.retry, "release": &s.release, "claim": &s.claim,
 		"end": &s.end, "detail": &s.detail, "generation": &s.generation, "full": &s.full,
-		"erase": &s.erase, "move": &s.move,
+		"erase": &s.erase, "move": &s.move, "forget": &s.forget,
 	} {
 		src, err := lua.ReadFile("lua/" + name + ".lua")
 		if err != nil {
@@ -69,7 +69,7 @@ func newScripts() (*scripts, error) {
 
 	for _, p := range []*script{
 		&s.rename, &s.del, &s.known, &s.detail, &s.generation, &s.full, &s.release, &s.renew,
-		&s.erase, &s.move,
+		&s.erase, &s.move, &s.forget,
 	} {
 		*p = p.repeated()
 	}

@@ -31,6 +31,9 @@ type chatPage struct {
 	Model    modelState
 	Domain   domain.Texts
 
+	// Kept says how long conversations are kept; it is empty if that is for ever.
+	Kept string
+
 	// Before is the cursor of the page of messages that is shown; empty for the last ones. Earlier
 	// is the address of the page before it, if there is one.
 	Before, Earlier string
@@ -96,6 +99,7 @@ func (a *App) chatPage(w http.ResponseWriter, r *http.Request, status int, p cha
 	s.Failed = listErr != nil
 	p.Degraded = listErr != nil || modelsErr != nil || detailErr != nil
 	p.Domain, p.Title = a.domain, detail.Title
+	p.Kept = kept(a.cfg.ConversationTTL)
 	p.Messages = a.messages(detail, now.Location())
 	if detail.Earlier != "" {
 		p.Earlier = path + "?" + url.Values{"before": {detail.Earlier}}.Encode()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 )
 
 // TestBrowserData downloads all of a person's data, and erases them, on a phone and with the
@@ -13,6 +14,7 @@ import (
 func TestBrowserData(t *testing.T) {
 	p := newPaced()
 	g := newGated(t, p.play)
+	g.change = func(c *gateenv.Config) { c.Audit = true }
 	at := g.start(time.Hour)
 	b := newBrowser(t, 390, 844)
 	b.expect("422")
@@ -34,6 +36,17 @@ func TestBrowserData(t *testing.T) {
 	b.wait("location.pathname === '/account/data' && " +
 		"document.querySelectorAll('a[download]').length === 2")
 	b.noOverflow()
+
+	// Whoever runs the site reads what is stored, and the page says so.
+	const reason = "case 4711 " + "of_a_name_without_a_space_in_it_that_is_wider_than_the_phone"
+	read := g.command("127.0.0.1:1", time.Hour, "user", "--at=", "--by=carol", "read", "ada", reason)
+	if out, err := read.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b.do(chromedp.Reload())
+	b.wait("document.querySelector('main').innerText.includes('" + reason + "')")
+	b.noOverflow()
+
 	b.do(chromedp.SendKeys("input[name=current]", "a wrong password\r"))
 	b.wait("document.querySelector('.banner.bad')?.innerText.includes('another one')")
 	b.do(chromedp.SendKeys("input[name=current]", signInPassword), chromedp.KeyEvent("\t"),

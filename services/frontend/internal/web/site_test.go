@@ -54,7 +54,8 @@ func newSiteAt(
 			ListenAddr:   ":0",
 			DrainTimeout: time.Second,
 		},
-		BackendURL: backendURL,
+		BackendURL:      backendURL,
+		ConversationTTL: 30 * 24 * time.Hour,
 	}
 
 	texts := domain.Texts{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
 )
 
 // errLastAdmin reports that nobody would be left who manages the stack.
@@ -19,6 +20,15 @@ func (a *Accounts) ID(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	return a.names.Of(Issuer, account.Subject), nil
+}
+
+// Person returns the person with the account, as a session knows one.
+func (a *Accounts) Person(ctx context.Context, name string) (*session.Session, error) {
+	account, err := a.stored(ctx, canonical(name))
+	if err != nil {
+		return nil, err
+	}
+	return &session.Session{ID: a.names.Of(Issuer, account.Subject), Who: account.who()}, nil
 }
 
 // Erase removes the account with the name, with all that erase erases of the person with an id, and

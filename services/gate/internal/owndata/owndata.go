@@ -75,7 +75,8 @@ func (d *Data) Stored(ctx context.Context, id string) (bool, error) {
 // conversations reports whether the person with the id has conversations.
 func (d *Data) conversations(ctx context.Context, id string) (bool, error) {
 	var page backendapi.ConversationPage
-	err := d.frontend.JSON(ctx, http.MethodGet, AllPath+"?limit=1", nil, &page, d.as(id))
+	err := d.frontend.JSON(ctx, http.MethodGet, AllPath+"?limit=1", nil, &page,
+		d.as(identity.Person{ID: id}))
 	if err != nil {
 		return false, fmt.Errorf("list conversations: %w", err)
 	}
@@ -91,16 +92,17 @@ func (d *Data) Erase(ctx context.Context, who auditlog.Record, id string) error 
 	defer cancel()
 	who.Action, who.Object = auditlog.Erase, id
 	act := d.sessions.Audit.BeginAnyway(ctx, who)
-	err := d.erase(ctx, id)
+	err := d.erase(ctx, id, who.By)
 	act.End(audit.Result(err))
 
 	return err
 }
 
-func (d *Data) erase(ctx context.Context, id string) error {
+func (d *Data) erase(ctx context.Context, id, by string) error {
 	// The conversations go first, as they can fail: the person is signed in then, and tries again.
 	// From then on the backend takes nothing new for longer than requests of before are good.
-	resp, err := d.ask(ctx, http.MethodDelete, AllPath, id, nil)
+	who := identity.Person{ID: id, By: by}
+	resp, err := d.ask(ctx, http.MethodDelete, AllPath, who, nil)
 	if err != nil {
 		return fmt.Errorf("erase conversations: %w", err)
 	}
@@ -108,7 +110,7 @@ func (d *Data) erase(ctx context.Context, id string) error {
 	_ = resp.Body.Close()
 
 	return errors.Join(d.sessions.EndAll(ctx, id, ""), d.keys.RevokeAll(ctx, id),
-		d.store.DropUsage(ctx, id))
+		d.store.DropUsage(ctx, id), d.store.DropReadings(ctx, id))
 }
 
 // Rewrite has Redis forget what has been erased in its append-only file as well. It does so by
@@ -157,7 +159,8 @@ func (d *Data) move(ctx context.Context, from, to string) error {
 func (d *Data) give(ctx context.Context, from, to string) error {
 	// The token of the other person says that it is the gate that moves them.
 	consent := backendapi.Take{From: d.sign(identity.Person{ID: from})}
-	resp, err := d.ask(hop.Repeatable(ctx), http.MethodPost, TakePath, to, consent)
+	resp, err := d.ask(hop.Repeatable(ctx), http.MethodPost, TakePath, identity.Person{ID: to},
+		consent)
 	if err != nil {
 		return fmt.Errorf("move conversations: %w", err)
 	}
@@ -167,16 +170,16 @@ func (d *Data) give(ctx context.Context, from, to string) error {
 	return d.keys.RevokeAll(ctx, from)
 }
 
-// ask asks the backend in the name of the person with the id.
+// ask asks the backend in the name of the person.
 func (d *Data) ask(
-	ctx context.Context, method, path, id string, body any,
+	ctx context.Context, method, path string, who identity.Person, body any,
 ) (*http.Response, error) {
-	return d.frontend.Do(ctx, method, path, body, d.as(id))
+	return d.frontend.Do(ctx, method, path, body, d.as(who))
 }
 
-// as returns the header of a request in the name of the person with the id.
-func (d *Data) as(id string) http.Header {
-	token := d.sign(identity.Person{ID: id})
+// as returns the header of a request in the name of the person.
+func (d *Data) as(who identity.Person) http.Header {
+	token := d.sign(who)
 	return http.Header{"Authorization": {identity.Authorization(token)}}
 }
 
@@ -215,6 +218,9 @@ type Summary struct {
 
 	// Usage is what was used of the models, the newest day first.
 	Usage []usage.Day `json:"usage"`
+
+	// Readings are when whoever operates the stack read all this, the newest first.
+	Readings []Reading `json:"readings"`
 }
 
 // The formats of an export: JSON of all, and a ZIP archive with the conversations in Markdown.
@@ -228,6 +234,13 @@ const (
 func (d *Data) Export(
 	ctx context.Context, me *session.Session, format string,
 ) (io.ReadCloser, error) {
+	return d.export(ctx, me, "", format)
+}
+
+// export is Export, for who is called by if that is not the person.
+func (d *Data) export(
+	ctx context.Context, me *session.Session, by, format string,
+) (io.ReadCloser, error) {
 	var head []byte
 	if format == JSON {
 		s, err := d.summary(ctx, me)
@@ -239,7 +252,8 @@ func (d *Data) Export(
 		}
 	}
 
-	resp, err := d.ask(ctx, http.MethodGet, AllPath+"/export?format="+format, me.ID, nil)
+	who := identity.Person{ID: me.ID, By: by}
+	resp, err := d.ask(ctx, http.MethodGet, AllPath+"/export?format="+format, who, nil)
 	if err != nil {
 		return nil, fmt.Errorf("export conversations: %w", err)
 	}
@@ -279,7 +293,11 @@ func (d *Data) summary(ctx context.Context, me *session.Session) (Summary, error
 		s.Keys = append(s.Keys, Key{k.Name, k.Scopes, k.Made, k.Expires, k.Used})
 	}
 
-	s.Usage, err = d.usage(ctx, me.ID)
+	if s.Usage, err = d.usage(ctx, me.ID); err != nil {
+		return s, err
+	}
+
+	s.Readings, err = d.Readings(ctx, me.ID)
 	return s, err
 }
 

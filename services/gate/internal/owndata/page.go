@@ -60,13 +60,20 @@ func (s *Site) show(w http.ResponseWriter, r *http.Request, status int, alert st
 		s.Log.WarnContext(r.Context(), "what the browser had", "error", err)
 	}
 
+	readings, err := s.Data.Readings(r.Context(), me.ID)
+	if err != nil {
+		session.Unavailable(w, r, s.Pages, s.Log, err)
+		return
+	}
+
 	s.Pages.Render(w, r, status, "data", pages.Page{
 		Title: "Your data", Tabs: s.Tabs(me.Person()), Path: Path, Alert: alert,
 		Main: struct {
 			Name      string
 			Passwords bool
 			Former    bool
-		}{me.Name, s.Passwords, former != ""},
+			Readings  []Reading
+		}{me.Name, s.Passwords, former != "", readings},
 	})
 }
 
