@@ -264,6 +264,9 @@ const (
 	VerdictFailed = "failed"
 )
 
+// VersionLength is how many letters of the digest of a Modelfile its version is.
+const VersionLength = 12
+
 // Release is a version of the model that is in Ollama.
 type Release struct {
 	Version string    `json:"version"`

@@ -78,9 +78,6 @@ func (e *MissingError) Error() string {
 
 func finalf(format string, args ...any) error { return &FinalError{fmt.Errorf(format, args...)} }
 
-// tagLength is how much of the digest the tag of a version holds.
-const tagLength = 12
-
 var (
 	versionTag = regexp.MustCompile(`^[0-9a-f]{12}$`)
 	ownTag     = regexp.MustCompile(`^[0-9a-f]{12}(-(passed|failed|held))?$`)
@@ -584,4 +581,4 @@ func (b *Builder) smokeTest(ctx context.Context, version string) error {
 	return nil
 }
 
-func short(digest string) string { return digest[:min(tagLength, len(digest))] }
+func short(digest string) string { return digest[:min(mlapi.VersionLength, len(digest))] }
