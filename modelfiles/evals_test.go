@@ -96,29 +96,41 @@ func TestJudge(t *testing.T) {
 
 // TestEvalsRefused: what is wrong is said with the line and what to do.
 func TestEvalsRefused(t *testing.T) {
-	const one = "cases: [{name: a, prompt: b, must: [c]}]\n"
+	const (
+		head = "cases: [{name: a, prompt: b, "
+		one  = head + "must: [c]}]\n"
+	)
+	long := strings.Repeat("c", 501)
 	for name, tc := range map[string]struct{ text, want string }{
-		"empty":        {"", "m/evals.yaml: is empty: it needs cases"},
-		"two":          {one + "---\n" + one, "m/evals.yaml: must be one document"},
-		"list":         {"- a\n", "m/evals.yaml:1: evals: must hold keys with values"},
-		"no cases":     {"refusals: [a]\n", "m/evals.yaml:1: cases: is missing"},
-		"no case":      {"cases: []\n", "m/evals.yaml:1: cases: must be a list of cases"},
-		"unknown":      {one + "case: 1\n", "m/evals.yaml:2: case: is not known here: there are"},
-		"twice":        {one + one, "m/evals.yaml:2: cases: is there twice"},
-		"no name":      {"cases:\n- {prompt: b, must: [c]}\n", "m/evals.yaml:2: cases.0.name: is missing"},
-		"no prompt":    {"cases:\n- {name: b, must: [c]}\n", "m/evals.yaml:2: cases.0.prompt: is missing"},
-		"same name":    {"cases: [{name: a, prompt: b, must: [c]}, {name: a, prompt: b, must: [c]}]", `cases.1.name: "a" is the name of another case`},
-		"nothing":      {"cases: [{name: a, prompt: b}]", "cases.0: expects nothing: say must"},
-		"no refusals":  {"cases: [{name: a, prompt: b, refusal: true}]", "cases.0.refusal: needs the patterns of the list refusals"},
-		"pattern":      {"cases: [{name: a, prompt: b, must: [\"(\"]}]", "cases.0.must.0: error parsing regexp"},
-		"no list":      {"cases: [{name: a, prompt: b, must: c}]", "cases.0.must: must be a list of patterns"},
-		"no text":      {"cases: [{name: a, prompt: 7, must: [c]}]", "cases.0.prompt: must be text"},
-		"no boolean":   {"cases: [{name: a, prompt: b, must: [c], safety: maybe}]", "cases.0.safety: must be true or false"},
-		"tokens":       {"cases: [{name: a, prompt: b, must: [c], tokens: 5000}]", "cases.0.tokens: must be a number from 16 to 1024"},
-		"long":         {"cases: [{name: a, prompt: b, must: [" + strings.Repeat("c", 501) + "]}]", "cases.0.must.0: is of 501 characters: use at most 500"},
-		"many":         {"cases:\n" + strings.Repeat("- {name: a, prompt: b, must: [c]}\n", 51), "51 cases are too many: leave 50 at most"},
-		"no YAML":      {"a: [", "m/evals.yaml: yaml: "},
-		"unknown case": {"cases: [{name: a, prompt: b, must: [c], expects: d}]", "expects: is not known here: there are citation, must, mustNot"},
+		"empty":    {"", "m/evals.yaml: is empty: it needs cases"},
+		"two":      {one + "---\n" + one, "m/evals.yaml: must be one document"},
+		"no YAML":  {"a: [", "m/evals.yaml: yaml: "},
+		"list":     {"- a\n", "m/evals.yaml:1: evals: must hold keys with values"},
+		"no cases": {"refusals: [a]\n", "m/evals.yaml:1: cases: is missing"},
+		"no case":  {"cases: []\n", "m/evals.yaml:1: cases: must be a list of cases"},
+		"unknown":  {one + "case: 1\n", "m/evals.yaml:2: case: is not known here: there are"},
+		"twice":    {one + one, "m/evals.yaml:2: cases: is there twice"},
+		"no name": {"cases:\n- {prompt: b, must: [c]}\n",
+			"m/evals.yaml:2: cases.0.name: is missing"},
+		"no prompt": {"cases:\n- {name: b, must: [c]}\n",
+			"m/evals.yaml:2: cases.0.prompt: is missing"},
+		"same name": {head + "must: [c]}, {name: a, prompt: b, must: [c]}]",
+			`cases.1.name: "a" is the name of another case`},
+		"nothing": {"cases: [{name: a, prompt: b}]", "cases.0: expects nothing: say must"},
+		"no refusals": {head + "refusal: true}]",
+			"cases.0.refusal: needs the patterns of the list refusals"},
+		"pattern":    {head + `must: ["("]}]`, "cases.0.must.0: error parsing regexp"},
+		"no list":    {head + "must: c}]", "cases.0.must: must be a list of patterns"},
+		"no text":    {"cases: [{name: a, prompt: 7, must: [c]}]", "cases.0.prompt: must be text"},
+		"no boolean": {head + "must: [c], safety: maybe}]", "cases.0.safety: must be true or false"},
+		"tokens": {head + "must: [c], tokens: 5000}]",
+			"cases.0.tokens: must be a number from 16 to 1024"},
+		"long": {head + "must: [" + long + "]}]",
+			"cases.0.must.0: is of 501 characters: use at most 500"},
+		"many": {"cases:\n" + strings.Repeat("- {name: a, prompt: b, must: [c]}\n", 51),
+			"51 cases are too many: leave 50 at most"},
+		"unknown in a case": {head + "must: [c], expects: d}]",
+			"expects: is not known here: there are citation, must, mustNot"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := loadEvals(tc.text); err == nil || !strings.Contains(err.Error(), tc.want) {

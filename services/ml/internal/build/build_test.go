@@ -170,7 +170,7 @@ func TestBuilds(t *testing.T) {
 		"failing": testSmokeTest, "mismatch": testMismatch, "broken-weights": testBrokenWeights, "pulled": testPull,
 		"two-at-once": testTwoAtOnce, "gone": testGone, "thinks": testThinks, "missing": testMissing,
 		"evals": testEvals, "first-evals": testFirstEvals, "failing-series": testFailingSeries,
-		"rollback": testRollback, "on-demand": testOnDemand,
+		"rollback": testRollback, "on-demand": testOnDemand, "adapter": testAdapter,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s, name) })
 	}

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -324,6 +325,38 @@ func testOnDemand(t *testing.T, s *ollamatest.Server, name string) {
 	if have := models(t, s, name); have["latest"] != have[bad] || have[bad+"-failed"] != "" ||
 		have[bad+"-passed"] == "" {
 		t.Errorf("%v", have)
+	}
+}
+
+// testAdapter: a LoRA adapter is a file beside the Modelfile and a line in it.
+func testAdapter(t *testing.T, s *ollamatest.Server, name string) {
+	var adapter bytes.Buffer
+	if err := tinymodel.WriteAdapter(&adapter); err != nil {
+		t.Fatal(err)
+	}
+
+	plain := options(t, name, folder(t, map[string]string{
+		"Modelfile": modelfile("tiny.gguf", ""), "tiny.gguf": "",
+	}), "")
+	apply(t, s, plain)
+	adapted := options(t, name, folder(t, map[string]string{
+		"Modelfile": modelfile("tiny.gguf", "") + "ADAPTER ./team.gguf\n", "tiny.gguf": "",
+		"team.gguf": adapter.String(),
+	}), "")
+	apply(t, s, adapted)
+	if got := say(t, s, name); got != tinymodel.AltAnswer {
+		t.Errorf("with the adapter it says %q", got)
+	}
+
+	g := newGate(t, s.URL)
+	b, _ := builder(g.URL, adapted)
+	if err := b.Apply(t.Context()); err != nil || g.count("create") != 0 {
+		t.Errorf("a second start: %v, calls %v", err, g.calls)
+	}
+
+	apply(t, s, plain)
+	if got := say(t, s, name); got != tinymodel.Answer {
+		t.Errorf("without it it says %q", got)
 	}
 }
 
