@@ -314,11 +314,11 @@ func (s *Stack) applyVolumes(v map[string]VolumeSettings, on Target) error {
 	return errors.Join(errs...)
 }
 
-// applyModel digests the model's inputs and gives the services its name and digest, so that a
-// changed prompt is a changed plan.
-func (s *Stack) applyModel(fsys fs.FS, base string) error {
-	s.Model.Base = base
-	m, err := modelfiles.Load(fsys, s.Model.Modelfile, base)
+// applyModel digests the model's inputs and its evals, and gives the services its name and
+// digests, so that a changed prompt is a changed plan.
+func (s *Stack) applyModel(fsys fs.FS, v ModelSettings) error {
+	s.Model.Base = v.Base
+	m, err := modelfiles.Load(fsys, s.Model.Modelfile, v.Base)
 	if err != nil {
 		return fmt.Errorf("%s:model.modelfile: %w", Project, err)
 	}
@@ -330,13 +330,39 @@ func (s *Stack) applyModel(fsys fs.FS, base string) error {
 			"which is what ml can read", Project, s.Model.Modelfile)
 	}
 
+	if err := s.applyEvals(fsys, v.Evals); err != nil {
+		return err
+	}
+
 	edit(s, func(c *backendenv.Config) { c.DefaultModel = s.Model.Name })
 	server := s.Service(Ollama)
 	edit(s, func(c *mlenv.Config) {
 		c.NoDownload = server != nil && len(server.Outside) == 0
-		c.DefaultModel, c.BaseModel = s.Model.Name, base
+		c.DefaultModel, c.BaseModel = s.Model.Name, v.Base
 		c.ModelfilePath, c.ModelfileDigest = path.Join(modelfilesDir, inside), m.Digest
+		c.EvalsDigest = s.Model.Evals
 	})
+
+	return nil
+}
+
+// applyEvals digests the evals beside the Modelfile, if there are any and a version has to pass
+// them: where nothing else is said, in development it need not.
+func (s *Stack) applyEvals(fsys fs.FS, asked *bool) error {
+	e, err := modelfiles.LoadEvals(fsys, s.Model.Modelfile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && asked != nil && *asked:
+		return fmt.Errorf("%s:model.evals: there is no %s beside %s", Project,
+			modelfiles.EvalsFile, s.Model.Modelfile)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+
+	if asked == nil && !s.Development || asked != nil && *asked {
+		s.Model.Evals = e.Digest
+	}
 
 	return nil
 }

@@ -63,6 +63,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 			"modelfile": text(&s.Model.Modelfile),
 			"base":      text(&s.Model.Base),
 			"parallel":  integer(&s.Model.Parallel, 1, maxParallel),
+			"evals":     boolean(&s.Model.Evals),
 		}),
 		"edge":     s.decodeEdge,
 		"gpu":      s.decodeGPU,

@@ -59,7 +59,7 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 	stack := base(name)
 	c.Mountable = c.Mountable || v.Target != Kubernetes
 	apply(&stack, c)
-	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model.Base),
+	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model),
 		stack.applyDomain(c.FS, v.DomainTitle), stack.finishRedis())
 	if err != nil {
 		return Stack{}, err

@@ -91,6 +91,9 @@ type ModelSettings struct {
 	Name, Modelfile, Base string
 	// Parallel is how many answers each replica of Ollama writes at once; 0 keeps the stack's.
 	Parallel int
+	// Evals reports whether a version has to pass the evals beside the Modelfile; nil is yes, but
+	// for development.
+	Evals *bool
 }
 
 // EdgeSettings are where the stack is reached.

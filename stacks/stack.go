@@ -552,4 +552,8 @@ type Model struct {
 
 	// Digest is the sha256 (hex) of the model's inputs: Modelfile, base and the files they name.
 	Digest string
+
+	// Evals is the sha256 (hex) of the evals beside the Modelfile, which a version has to pass
+	// before it serves; empty asks none.
+	Evals string
 }

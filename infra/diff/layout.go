@@ -123,6 +123,10 @@ func (p Comparison) layout(add func(title string, e entry)) {
 	if m := p.Model; m != nil {
 		add(modelChanges, entry{sign: "~", kind: "model", text: "the model that the stack serves",
 			props: m.Properties, lines: m.Lines})
+		if len(m.EvalsLines) > 0 {
+			add(modelChanges, entry{sign: "~", kind: "evals",
+				text: "the evals that a version of it has to pass", lines: m.EvalsLines})
+		}
 	}
 
 	for _, g := range grouped(asModel(p)) {

@@ -4,10 +4,11 @@ import "github.com/codexcontinue/codexcontinue/infra/plan"
 
 // Model is a changed model of the stack.
 type Model struct {
-	// Properties are name, modelfile, base and digest, as far as they change.
+	// Properties are name, modelfile, base, digest and evals, as far as they change.
 	Properties []Property `json:"properties,omitempty"`
-	// Lines are the changes of the Modelfile's text.
-	Lines []Line `json:"lines,omitempty"`
+	// Lines are the changes of the Modelfile's text, EvalsLines those of the evals'.
+	Lines      []Line `json:"lines,omitempty"`
+	EvalsLines []Line `json:"evalsLines,omitempty"`
 }
 
 func compareModel(before, after *plan.Model) *Model {
@@ -21,6 +22,7 @@ func compareModel(before, after *plan.Model) *Model {
 		{Path: "modelfile", Before: before.Modelfile, After: after.Modelfile},
 		{Path: "base", Before: before.Base, After: after.Base},
 		{Path: "digest", Before: before.Digest, After: after.Digest},
+		{Path: "evals", Before: before.Evals, After: after.Evals},
 	} {
 		if p.Before != p.After {
 			m.Properties = append(m.Properties, p)
@@ -32,5 +34,9 @@ func compareModel(before, after *plan.Model) *Model {
 	}
 
 	m.Lines = Lines(before.Text, after.Text)
+	if before.Evals != after.Evals {
+		m.EvalsLines = Lines(before.EvalsText, after.EvalsText)
+	}
+
 	return &m
 }

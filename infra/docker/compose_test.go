@@ -160,6 +160,7 @@ func loadCompose(t *testing.T, p planned, names []string) *types.Project {
 	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory(p.root),
 		cli.WithName(stacks.Project), cli.WithEnv([]string{
 			"STACK=" + p.stack.Name, "MODELFILE_DIGEST=" + p.stack.Model.Digest,
+			"EVALS_DIGEST=" + p.stack.Model.Evals,
 			"DOMAIN_TEXTS=" + textsOf(p.stack), "REDIS_PASSWORD=" + recordedPassword,
 			"GATE_REDIS_PASSWORD=" + recordedPassword,
 			"BACKEND_REDIS_PASSWORD=" + recordedPassword,

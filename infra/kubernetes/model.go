@@ -200,7 +200,11 @@ func planModelFiles(stack stacks.Stack, root string) (*modelFiles, error) {
 	}
 
 	names := []string{stack.Model.Modelfile}
-	for _, name := range m.Files {
+	more := slices.Clone(m.Files)
+	if stack.Model.Evals != "" {
+		more = append(more, modelfiles.EvalsFile)
+	}
+	for _, name := range more {
 		names = append(names, path.Join(path.Dir(stack.Model.Modelfile), name))
 	}
 

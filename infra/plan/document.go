@@ -72,8 +72,12 @@ type Model struct {
 	Base      string `json:"base,omitempty"`
 	Digest    string `json:"digest"`
 
-	// Text is the Modelfile's.
-	Text string `json:"text"`
+	// Evals is the digest of those that a version has to pass, if any.
+	Evals string `json:"evals,omitempty"`
+
+	// Text is the Modelfile's, EvalsText the evals'.
+	Text      string `json:"text"`
+	EvalsText string `json:"evalsText,omitempty"`
 }
 
 // Encode writes the documents as JSON. The same documents are the same bytes.

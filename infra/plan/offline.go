@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/program"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
+	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -90,12 +92,21 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	}
 
 	model := p.Stack.Model
+	var evals []byte
+	if model.Evals != "" {
+		evals, err = fs.ReadFile(os.DirFS(root),
+			path.Join(path.Dir(model.Modelfile), modelfiles.EvalsFile))
+		if err != nil {
+			return Plan{}, fmt.Errorf("plan: %w", err)
+		}
+	}
+
 	p.Document = Document{
 		Version: Version, Project: stacks.Project, Stack: stack,
 		Target: p.Settings.Target, Plugins: plugins(resources),
 		Model: &Model{
 			Name: model.Name, Modelfile: model.Modelfile, Base: model.Base, Digest: model.Digest,
-			Text: string(text),
+			Evals: model.Evals, Text: string(text), EvalsText: string(evals),
 		},
 		Docker: p.Rendered.Docker, Resources: resources,
 	}

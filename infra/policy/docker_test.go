@@ -13,6 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
 )
@@ -216,6 +217,14 @@ var badOnDocker = map[string]bad{
 		change: service("ollama", func(s *stacks.Service) {
 			delete(s.Env, "OLLAMA_NO_CLOUD")
 		}), subject: "ollama", want: "cloud-models"},
+	"healthcare without evals": {
+		from: "healthcare",
+		change: service("ml", func(s *stacks.Service) {
+			s.Contract.(*mlenv.Config).EvalsDigest = ""
+		}),
+		subject: "ml",
+		want:    "evals",
+	},
 	"healthcare for whoever comes": {
 		from: "healthcare",
 		change: service("gate", func(s *stacks.Service) {

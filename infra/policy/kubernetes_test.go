@@ -5,6 +5,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
+	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -136,6 +137,14 @@ var badOnKubernetes = map[string]bad{
 		change: service("ollama", func(s *stacks.Service) {
 			delete(s.Env, "TLS_CERTIFICATE_FILE")
 		}), subject: "ollama", want: "internal-tls"},
+	"healthcare without evals": {
+		from: "healthcare",
+		change: service("ml", func(s *stacks.Service) {
+			s.Contract.(*mlenv.Config).EvalsDigest = ""
+		}),
+		subject: "ml",
+		want:    "evals",
+	},
 	"healthcare for whoever comes": {
 		from: "healthcare",
 		change: service("gate", func(s *stacks.Service) {

@@ -223,5 +223,6 @@ func exportModel(ctx *pulumi.Context, stack stacks.Stack) {
 		"modelfile": pulumi.String(stack.Model.Modelfile),
 		"base":      pulumi.String(stack.Model.Base),
 		"digest":    pulumi.String(stack.Model.Digest),
+		"evals":     pulumi.String(stack.Model.Evals),
 	})
 }

@@ -553,6 +553,8 @@ var edits = []edit{
 		kubernetes: "core/v1:ConfigMap modelfiles"},
 	{field: "Model.Digest", change: func(s *stacks.Stack) { s.Model.Digest = "another" },
 		kubernetes: modelJob},
+	{field: "Model.Evals", change: func(s *stacks.Stack) { s.Model.Evals = "another" },
+		kubernetes: "core/v1:ConfigMap modelfiles"},
 
 	{field: "Route.Host", change: route(func(r *stacks.Route) { r.Host = "other.example.com" }),
 		before: route(nothing[stacks.Route]), docker: "route.host", kubernetes: httpRoute},

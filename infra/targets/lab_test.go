@@ -39,6 +39,7 @@ func labRoot(t *testing.T) string {
 		"modelfiles/lab/Modelfile":       {Data: []byte("FROM ./base.gguf\nADAPTER ./lora.gguf\n")},
 		"modelfiles/lab/base.gguf":       {Data: []byte("base\xff")},
 		"modelfiles/lab/lora.gguf":       {Data: []byte("weights\xff")},
+		"modelfiles/lab/evals.yaml":      {Data: []byte("cases: [{name: a, prompt: b, must: [c]}]\n")},
 		"modelfiles/lab2/Modelfile":      {Data: []byte("FROM llama3\n")},
 		"other/file":                     {Data: []byte("other")},
 	}

@@ -47,6 +47,7 @@ func apply(ctx context.Context, args, environ []string, stderr io.Writer) error 
 	flags.SetOutput(io.Discard)
 	want, tries := flags.Int("replicas", 1, ""), flags.Int("tries", 1, "")
 	timeout := flags.Duration("timeout", reach, "")
+	again := flags.Bool("again", false, "")
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *want < 1 || *timeout <= 0 ||
 		*tries < 1 {
 		return &build.FinalError{Err: errors.New(
@@ -61,7 +62,9 @@ func apply(ctx context.Context, args, environ []string, stderr io.Writer) error 
 	log := logging.New(stderr, "ml", cfg.LogLevel, cfg.Debug)
 	out := &lines{w: stderr}
 	return retry(ctx, *tries, pause, out, func() error {
-		return applyOnce(ctx, cfg, *want, *timeout, log, out)
+		opts := options(cfg)
+		opts.Reach, opts.Again = *timeout, *again
+		return applyOnce(ctx, cfg, opts, *want, log, out)
 	})
 }
 
@@ -88,7 +91,7 @@ func retry(
 
 // applyOnce makes the model in every replica.
 func applyOnce(
-	ctx context.Context, cfg mlenv.Config, want int, timeout time.Duration, log *slog.Logger,
+	ctx context.Context, cfg mlenv.Config, opts build.Options, want int, log *slog.Logger,
 	out *lines,
 ) error {
 	who, err := mtls.Open(cfg.TLS)
@@ -103,12 +106,10 @@ func applyOnce(
 		return err
 	}
 
-	opts := options(cfg)
-	opts.Reach = timeout
 	slots := make(chan struct{}, atOnce)
 	return everywhere{
 		want:    want,
-		timeout: timeout,
+		timeout: opts.Reach,
 		find:    pool.Addresses,
 		out:     out,
 		make: func(ctx context.Context, address string) error {

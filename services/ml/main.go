@@ -2,15 +2,22 @@
 // the backend and Ollama.
 //
 //	ml                    serve, as the environment says (see services/ml/mlenv)
-//	ml model apply [--replicas N] [--timeout 15m] [--tries N]
+//	ml model apply [--replicas N] [--timeout 15m] [--tries N] [--again]
 //	                      make the custom model in every replica of Ollama, N at least, and exit
+//	ml model list         print the versions of the model as JSON
+//	ml model eval [VERSION]
+//	                      ask a version its evals, the one that serves unless another is named, and
+//	                      print the report as JSON
+//	ml model rollback [VERSION]
+//	                      have an earlier version serve until the Modelfile changes
 //	ml healthcheck [URL]  exit 0 when /health answers 200
 //	ml certificate        print until when its certificate is good
 //	ml version            print the version
 //
 // ml model apply prints its progress on stderr. The timeout is for the replicas to be there and to
 // answer. A try that failed is repeated while there are tries left and another one may help. It
-// exits with 2 if trying again is in vain.
+// exits with 2 if trying again is in vain. With --again the evals are asked again, and a rollback
+// ends.
 package main
 
 import (
@@ -56,7 +63,7 @@ func main() {
 const exitFinal = 2
 
 // applyFlags are those of `ml model apply`.
-const applyFlags = "[--replicas N] [--timeout 15m] [--tries N]"
+const applyFlags = "[--replicas N] [--timeout 15m] [--tries N] [--again]"
 
 // silence is how long a model may pause between two tokens, where it has no tools to call.
 const silence = time.Minute
@@ -70,11 +77,14 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if len(args) >= 2 && args[0] == "model" && args[1] == "apply" {
 		return apply(ctx, args[2:], environ, stderr)
 	}
+	if len(args) >= 2 && args[0] == "model" && releaseCommands[args[1]] != nil {
+		return runRelease(ctx, args[1], args[2:], environ, stdout, stderr)
+	}
 
 	c := server.Command{
 		Health: "/health",
-		Usage: "usage: ml [model apply " + applyFlags + " | healthcheck [URL] | certificate | " +
-			"version]",
+		Usage: "usage: ml [model apply " + applyFlags + " | model list | model eval [VERSION] | " +
+			"model rollback [VERSION] | healthcheck [URL] | certificate | version]",
 		Serve: serve,
 	}
 
@@ -87,6 +97,7 @@ func options(cfg mlenv.Config) build.Options {
 		Modelfile: cfg.ModelfilePath,
 		Digest:    cfg.ModelfileDigest,
 		Base:      cfg.BaseModel,
+		Evals:     cfg.EvalsDigest,
 
 		NoDownload: cfg.NoDownload,
 	}
@@ -145,7 +156,9 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	maker := ollama.New(cfg.OllamaURL)
 	maker.Secure(who.Client())
-	builder := build.New(options(cfg), maker, log, nil)
+	opts := options(cfg)
+	opts.Turn = spare(turns)
+	builder := build.New(opts, maker, log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
 	srv.Secure(who.Server())
 	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend)

@@ -44,4 +44,20 @@ type (
 
 	// Model is the progress of the custom model.
 	Model = mlapi.Build
+
+	// Releases are the versions of the custom model, Replica those in one Ollama, Release is one of
+	// them, and Evals what came of its evals.
+	Releases = mlapi.Model
+	Replica  = mlapi.Releases
+	Release  = mlapi.Release
+	Evals    = mlapi.Evals
+
+	// EvalFailure is a case that failed.
+	EvalFailure = mlapi.EvalFailure
 )
+
+// VerdictFailed is that on a version which does not pass its evals.
+const VerdictFailed = mlapi.VerdictFailed
+
+// VersionLength is how many letters of a model's digest its version is.
+const VersionLength = mlapi.VersionLength

@@ -111,9 +111,9 @@ func (p Project) Write(dir string) ([]string, error) {
 		// Secrets reach containers as files, so that they stand in no environment: compose's
 		// variables for them stay empty.
 		"env": fmt.Sprintf(
-			"STACK=%s\nMODELFILE_DIGEST=%s\nDOMAIN_TEXTS=\nGATE_REDIS_PASSWORD=\n"+
-				"BACKEND_REDIS_PASSWORD=\nML_REDIS_PASSWORD=\nREDIS_AUTH=\n",
-			p.Name, p.Stack.Model.Digest),
+			"STACK=%s\nMODELFILE_DIGEST=%s\nEVALS_DIGEST=%s\nDOMAIN_TEXTS=\n"+
+				"GATE_REDIS_PASSWORD=\nBACKEND_REDIS_PASSWORD=\nML_REDIS_PASSWORD=\nREDIS_AUTH=\n",
+			p.Name, p.Stack.Model.Digest, p.Stack.Model.Evals),
 		"override.yaml": override,
 	}
 

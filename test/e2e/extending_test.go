@@ -32,6 +32,7 @@ func TestNewDomain(t *testing.T) {
 		c.must(t, 10*time.Minute, "go", append(args, addition...)...)
 	}
 	edit(t, c, "modelfiles/"+stack+"/Modelfile", "FROM llama3", "FROM tiny")
+	writeEvals(t, c.path("modelfiles/"+stack), ".")
 	edit(t, c, "Pulumi."+stack+".yaml", "config:\n", "config:\n  codexcontinue:portOffset: 27000\n")
 	c.must(t, 10*time.Minute, "go", "build", "-o", "bin/codexctl", "./cmd/codexctl")
 

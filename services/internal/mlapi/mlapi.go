@@ -212,7 +212,103 @@ type Build struct {
 	Missing string `json:"missing,omitempty"`
 
 	// Digest is the digest of the Modelfile, and of what it names, from which the model is built.
+	// Its first letters are the version.
 	Digest string `json:"digest,omitempty"`
+
+	// Serves is the version that answers, if it is known. RolledBack reports whether it is another
+	// one than Digest's because somebody rolled back from that.
+	Serves     string `json:"serves,omitempty"`
+	RolledBack bool   `json:"rolled_back,omitempty"`
+
+	// Evals is what came of the evals of Digest's version; nil if there are none, or not yet.
+	Evals *EvalsSummary `json:"evals,omitempty"`
+}
+
+// EvalsSummary is what anybody may know of evals.
+type EvalsSummary struct {
+	// Passed of Total cases passed; those of Failed, named as in the file, did not.
+	Passed int       `json:"passed"`
+	Total  int       `json:"total"`
+	Failed []string  `json:"failed,omitempty"`
+	At     time.Time `json:"at,omitzero"`
+}
+
+// Evals is what came of the evals of a version of the model.
+type Evals struct {
+	// Digest is that of the evals, Model what Ollama calls the version's content.
+	Digest string `json:"digest"`
+	Model  string `json:"model"`
+
+	Passed   int           `json:"passed"`
+	Total    int           `json:"total"`
+	Failures []EvalFailure `json:"failures,omitempty"`
+	At       time.Time     `json:"at"`
+	Seconds  float64       `json:"seconds"`
+}
+
+// Summary returns it without the answers.
+func (e Evals) Summary() *EvalsSummary {
+	s := &EvalsSummary{Passed: e.Passed, Total: e.Total, At: e.At}
+	for _, f := range e.Failures {
+		s.Failed = append(s.Failed, f.Name)
+	}
+	return s
+}
+
+// EvalFailure is a case whose answer is not what it has to be.
+type EvalFailure struct {
+	Name   string `json:"name"`
+	Safety bool   `json:"safety,omitempty"`
+
+	// Wrong is what is wrong with the answer, of which Answer is the beginning.
+	Wrong  []string `json:"wrong"`
+	Answer string   `json:"answer"`
+}
+
+// The verdicts on a version.
+const (
+	VerdictPassed = "passed"
+	VerdictFailed = "failed"
+)
+
+// VersionLength is how many letters of the digest of a Modelfile its version is.
+const VersionLength = 12
+
+// Release is a version of the model that is in Ollama.
+type Release struct {
+	Version string    `json:"version"`
+	Since   time.Time `json:"since"` // when it was made, or last began to serve
+
+	// Serves reports whether it answers, Wanted whether the Modelfile makes it, and Held whether
+	// somebody rolled back from it.
+	Serves bool `json:"serves"`
+	Wanted bool `json:"wanted"`
+	Held   bool `json:"held"`
+
+	// Verdict is that of its evals; empty if there is none.
+	Verdict string `json:"verdict,omitempty"`
+}
+
+// Releases are the versions in one Ollama, the last one first.
+type Releases struct {
+	// Address is Ollama's.
+	Address  string    `json:"address"`
+	Releases []Release `json:"releases"`
+}
+
+// Model is what the commands on the stack's model print: list its Replicas, eval Version and
+// Evals, rollback From and Version.
+type Model struct {
+	Name string `json:"name"`
+
+	// Digest is the Modelfile's, EvalsDigest the evals'; empty if there are none.
+	Digest      string `json:"digest"`
+	EvalsDigest string `json:"evals_digest,omitempty"`
+
+	Replicas []Releases `json:"replicas,omitempty"`
+	Version  string     `json:"version,omitempty"`
+	From     string     `json:"from,omitempty"`
+	Evals    *Evals     `json:"evals,omitempty"`
 }
 
 // MissingText says that Ollama lacks the base model. The command knows it by these words where it

@@ -28,6 +28,10 @@ type Config struct {
 	// another digest.
 	ModelfileDigest string `env:"MODELFILE_DIGEST,required,notEmpty"`
 
+	// EvalsDigest is the sha256 (hex) of the evals beside the Modelfile, which a version has to pass
+	// before it serves. Empty asks none.
+	EvalsDigest string `env:"EVALS_DIGEST" optional:"true"`
+
 	// ApplyModel makes the model when the service starts. If it is false, `ml model apply` is run
 	// beside the service (a Job on Kubernetes), and the service waits for the model before it is
 	// ready.

@@ -18,6 +18,7 @@ func valid() *mlenv.Config {
 		DefaultModel:      "codexcontinue",
 		ModelfilePath:     "/models/ollama/codexcontinue/Modelfile",
 		ModelfileDigest:   strings.Repeat("0", 64),
+		EvalsDigest:       strings.Repeat("1", 64),
 		BaseModel:         "tiny",
 		ApplyModel:        true,
 		MaxParallel:       2,

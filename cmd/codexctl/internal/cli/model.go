@@ -32,11 +32,15 @@ import (
 func (a *App) modelCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "model COMMAND",
-		Short: "Put base models into a stack whose Ollama cannot download them",
-		Long: `Puts a base model into every Ollama of a stack, which the stack's own model is then
-made of. Only this command reads files and asks registries: nothing opens the stack's
-networks. On an engine the stack may be up or not. On a cluster its Ollama has to run:
-"codexctl up" starts it, and says what is missing.`,
+		Short: "Manage the versions of a stack's model, and bring base models",
+		Long: `"list", "apply", "eval" and "rollback" are about the versions of the stack's own model:
+one serves when it passes the evals beside its Modelfile. They run inside the service
+that makes the model.
+
+"import" and "pull" put a base model into every Ollama of a stack that cannot download
+it, which the stack's own model is then made of. Only these read files and ask
+registries: nothing opens the stack's networks. On an engine the stack may be up or not.
+On a cluster its Ollama has to run: "codexctl up" starts it, and says what is missing.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -68,7 +72,7 @@ removes the download. An interrupted download goes on with the next run.`,
 		},
 	}
 
-	for _, x := range []*cobra.Command{bring, pull} {
+	for _, x := range append(a.releaseCommands(), bring, pull) {
 		x.DisableFlagsInUseLine = true
 		c.AddCommand(x)
 	}

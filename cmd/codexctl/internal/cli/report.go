@@ -29,6 +29,9 @@ type report struct {
 	// Model is the progress of the model; nil if the stack does not answer.
 	Model *status.Model `json:"model,omitempty"`
 
+	// Drift says how the model differs from the Modelfile; empty if it does not.
+	Drift string `json:"drift,omitempty"`
+
 	// Unready lists the services that the backend cannot use.
 	Unready []status.Service `json:"unready,omitempty"`
 
@@ -127,12 +130,12 @@ func collect(
 	return r, nil
 }
 
-func (r *report) setModel(s *status.Status) {
+func (r *report) setModel(s *status.Status, digest string) {
 	if s == nil {
 		return
 	}
 
-	r.Model = &s.Model
+	r.Model, r.Drift = &s.Model, drift(s.Model, digest)
 	for _, svc := range s.Services {
 		if svc.Status != status.Ready {
 			r.Unready = append(r.Unready, svc)
@@ -216,11 +219,20 @@ func (r *report) print(out *console.Console) {
 		if m.Total > 0 && m.State == status.ModelPulling {
 			text += fmt.Sprintf(" (%s of %s)", console.Size(m.Completed), console.Size(m.Total))
 		}
+		if m.Serves != "" {
+			text += ", version " + m.Serves
+		}
+		if m.Evals != nil {
+			text += fmt.Sprintf(", %d of %d evals passed", m.Evals.Passed, m.Evals.Total)
+		}
 		if m.Error != "" {
 			text += ", " + console.Plain(m.Error)
 		}
 
 		out.Printf("model      %s", text)
+	}
+	if r.Drift != "" {
+		out.Printf("drift      %s", r.Drift)
 	}
 
 	switch {

@@ -67,7 +67,7 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 		ask, cancel := context.WithTimeout(ctx, askModel)
 		defer cancel()
 		if s, err := modelwait.Get(ask, way.client, way.url); err == nil {
-			r.setModel(&s)
+			r.setModel(&s, stack.Model.Digest)
 		} else if !asJSON {
 			defer a.say("the address does not answer: %s", way.explain(err))
 		}

@@ -139,7 +139,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return err
 	}
 
-	report.setModel(model)
+	report.setModel(model, stack.Model.Digest)
 	report.print(a.out)
 	a.say("%s up in %s, %s", stack.Name, console.Elapsed(a.now().Sub(start)), changes(result))
 	return nil

@@ -38,6 +38,33 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// TestRelease: the page says which version answers, and what came of the evals.
+func TestRelease(t *testing.T) {
+	s := newSite(t, echo)
+	v := s.visitor()
+	for want, build := range map[string]mlapi.Build{
+		"Version <code>0a1b2c3d4e5f</code> answers.": {Serves: "0a1b2c3d4e5f"},
+		"Version <code>0a1b2c3d4e5f</code> answers: somebody went back to it from a later one.": {
+			Serves: "0a1b2c3d4e5f", RolledBack: true,
+		},
+		"12 of 12 evals passed.": {Evals: &mlapi.EvalsSummary{Passed: 12, Total: 12}},
+		"1 of 3 evals passed, these not: greets, refuses.": {
+			Evals: &mlapi.EvalsSummary{Passed: 1, Total: 3, Failed: []string{"greets", "refuses"}},
+		},
+	} {
+		build.Name, build.State = "codexcontinue", mlapi.BuildReady
+		s.backend.Build(build)
+		if body := v.get("/status").body; !strings.Contains(body, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+
+	s.backend.Build(mlapi.Build{Name: "codexcontinue", State: mlapi.BuildReady})
+	if body := v.get("/status").body; strings.Contains(body, "evals passed") {
+		t.Error("without evals it says something of them")
+	}
+}
+
 // TestLatency shows how long a service takes, and nothing where that is not known.
 func TestLatency(t *testing.T) {
 	s := newSite(t, echo)

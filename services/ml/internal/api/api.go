@@ -127,11 +127,14 @@ func (s *service) checkModel(ctx context.Context) error {
 // models answers with what can be chosen. While Ollama is away there is nothing to choose,
 // and the build says why.
 func (s *service) models(w http.ResponseWriter, r *http.Request) {
-	out := mlapi.Models{Models: []mlapi.ModelInfo{}, Build: s.Builder.State()}
 	list, err := s.list(r.Context())
 	if err != nil {
 		s.Log.WarnContext(r.Context(), "list models", "error", err)
+	} else {
+		s.Builder.Observe(list)
 	}
+
+	out := mlapi.Models{Models: []mlapi.ModelInfo{}, Build: s.Builder.State()}
 
 	loaded := map[string]bool{}
 	if running, err := s.Ollama.Running(r.Context()); err == nil {
@@ -227,10 +230,11 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 			shortName(name))
 	}
 
+	own := build.IsVersion(name, s.DefaultModel) // nobody asks a version that may not have passed
 	s.mu.Lock()
 	digest, known := s.names[name]
 	s.mu.Unlock()
-	if known {
+	if known && !own {
 		return name, digest, nil
 	}
 
@@ -244,7 +248,7 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 
 	shown := []string{}
 	for _, m := range list {
-		if m.Name == name {
+		if m.Name == name && !own {
 			return name, m.Digest, nil
 		}
 		if !build.IsVersion(m.Name, s.DefaultModel) && s.shows(ctx, m.Name) {

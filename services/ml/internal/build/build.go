@@ -1,7 +1,12 @@
 // Package build makes the stack's custom model of its Modelfile, so that nothing ever serves a
-// half-made one: `name:<digest>` is created and tried first, and only then does `name:latest`,
-// which requests use, become a copy of it. The version that latest pointed to before is kept for a
-// rollback, older ones are deleted.
+// half-made one: `name:<digest>` is created, tried and judged by its evals first, and only then
+// does `name:latest`, which requests use, become a copy of it. The versions that served before are
+// kept for a rollback, three in all.
+//
+// What is known of a version is kept in Ollama beside it, by more names of the same content:
+// `name:<digest>-passed` or `-failed` is the verdict of its evals, whose report is the last of its
+// licences, and `-held` says that somebody rolled back from it. So it is known wherever the model
+// is, and gone with it.
 //
 // A version's tag is the beginning of the digest that the plan saw, so several ml instances that
 // start at once do the same work on the same names, and an instance that finds its version made and
@@ -38,6 +43,17 @@ type Options struct {
 	// its FROM when not empty.
 	Modelfile, Digest, Base string
 
+	// Evals is what the evals beside the Modelfile must digest to. A version serves when it passes
+	// them; empty has it serve when it answers at all.
+	Evals string
+
+	// Turn waits until a case of the evals may be asked; nil waits for nobody. The function that it
+	// returns is called when the answer is there.
+	Turn func(context.Context) (release func(), err error)
+
+	// Again has the evals asked again, and ends a rollback.
+	Again bool
+
 	// NoDownload is set if Ollama has no way out: a base model that is not there is missing.
 	NoDownload bool
 
@@ -62,10 +78,10 @@ func (e *MissingError) Error() string {
 
 func finalf(format string, args ...any) error { return &FinalError{fmt.Errorf(format, args...)} }
 
-// tagLength is how much of the digest the tag of a version holds.
-const tagLength = 12
-
-var versionTag = regexp.MustCompile(`^[0-9a-f]{12}$`)
+var (
+	versionTag = regexp.MustCompile(`^[0-9a-f]{12}$`)
+	ownTag     = regexp.MustCompile(`^[0-9a-f]{12}(-(passed|failed|held))?$`)
+)
 
 // Version returns the name of the model that is made of what has the digest.
 func Version(name, digest string) string { return name + ":" + short(digest) }
@@ -73,11 +89,11 @@ func Version(name, digest string) string { return name + ":" + short(digest) }
 // Latest returns the name that requests use.
 func Latest(name string) string { return name + ":latest" }
 
-// IsVersion reports whether a model of Ollama is one of the builder's own versions, which people
-// need not see.
+// IsVersion reports whether a model of Ollama is one of the builder's own versions, or what is
+// known of one. People cannot ask them: one may not have passed.
 func IsVersion(listed, name string) bool {
 	tag, ok := strings.CutPrefix(listed, name+":")
-	return ok && versionTag.MatchString(tag)
+	return ok && ownTag.MatchString(tag)
 }
 
 // Time bounds of one build.
@@ -120,6 +136,11 @@ type Builder struct {
 	mu    sync.Mutex
 	state mlapi.Build
 
+	// What was last seen of the version that serves, and of the evals of the wanted one.
+	serves     string
+	rolledBack bool
+	evals      *mlapi.EvalsSummary
+
 	// changed is called with each new state.
 	changed func(mlapi.Build)
 }
@@ -151,7 +172,8 @@ func (b *Builder) State() mlapi.Build { b.mu.Lock(); defer b.mu.Unlock(); return
 func (b *Builder) set(state, detail string, change func(*mlapi.Build)) {
 	b.mu.Lock()
 	previous := b.state.State
-	b.state = mlapi.Build{Name: b.opts.Name, Digest: b.opts.Digest, State: state, Detail: detail}
+	b.state = mlapi.Build{Name: b.opts.Name, Digest: b.opts.Digest, State: state, Detail: detail,
+		Serves: b.serves, RolledBack: b.rolledBack, Evals: b.evals}
 	if change != nil {
 		change(&b.state)
 	}
@@ -242,10 +264,17 @@ func (b *Builder) Await(
 
 			if digest[latest] != "" {
 				haveLatest++
-				if digest[latest] == digest[version] {
+				if digest[latest] == digest[version] || digest[held(version)] != "" {
 					haveVersion++
 				}
 			}
+		}
+
+		if err == nil && len(replicas) > 0 {
+			b.Observe(replicas[0])
+		}
+		if haveVersion > 0 {
+			b.recall(ctx, version)
 		}
 
 		seen = seen || haveVersion > 0
@@ -312,31 +341,54 @@ func (b *Builder) apply(ctx context.Context) error {
 		return err
 	}
 
-	version := Version(b.opts.Name, b.opts.Digest)
+	evals, err := b.loadEvals(root.FS(), name)
+	if err != nil {
+		return err
+	}
+
+	version, latest := Version(b.opts.Name, b.opts.Digest), Latest(b.opts.Name)
 	before, err := b.digests(ctx)
 	if err != nil {
 		return fmt.Errorf("list the models: %w", err)
 	}
-
-	if made, err := b.unaltered(ctx, version, before, req); err != nil {
-		return err
-	} else if made && before[Latest(b.opts.Name)] == before[version] {
+	if b.holds(before) {
 		return nil
-	} else if !made {
-		if err := b.create(ctx, root, m, req, version); err != nil {
+	}
+
+	made, err := b.unaltered(ctx, version, before, req)
+	if err != nil {
+		return err
+	}
+
+	serves := made && before[latest] == before[version]
+	judged := b.opts.Evals == ""
+	if made && !judged && !b.opts.Again {
+		if judged, err = b.known(ctx, version, before[version]); err != nil {
 			return err
 		}
 	}
 
-	if err := b.smokeTest(ctx, version); err != nil {
-		return err
-	}
-	if err := b.client.Copy(ctx, version, Latest(b.opts.Name)); err != nil {
-		return fmt.Errorf("name the new model: %w", err)
+	if serves && judged {
+		return nil
 	}
 
-	b.prune(ctx, version, before)
-	return nil
+	if !made {
+		if err := b.create(ctx, root, m, req, version); err != nil {
+			return err
+		}
+	}
+	if !serves {
+		if err := b.smokeTest(ctx, version); err != nil {
+			return err
+		}
+	}
+	if !judged {
+		if err := b.judge(ctx, version, evals); err != nil {
+			return err
+		}
+	}
+
+	return b.serve(ctx, version, before, made)
 }
 
 // awaitOllama waits until Ollama answers: it is started beside ml, and is restarted without asking.
@@ -379,12 +431,8 @@ func (b *Builder) digests(ctx context.Context) (map[string]string, error) {
 		return nil, err
 	}
 
-	out := make(map[string]string, len(list))
-	for _, m := range list {
-		out[m.Name] = m.Digest
-	}
-
-	return out, nil
+	b.Observe(list)
+	return digestsOf(list), nil
 }
 
 // has reports whether Ollama has the model of that name.
@@ -533,28 +581,4 @@ func (b *Builder) smokeTest(ctx context.Context, version string) error {
 	return nil
 }
 
-// prune deletes all versions but this one and the one that latest was before. It deletes none if
-// latest stays what it was: then the one to roll back to is not known. It only logs a failure.
-func (b *Builder) prune(ctx context.Context, version string, before map[string]string) {
-	after, err := b.digests(ctx)
-	if err != nil {
-		b.log.Warn("old versions of the model were not deleted", "error", err)
-		return
-	}
-
-	previous := before[Latest(b.opts.Name)]
-	if previous == after[version] {
-		return
-	}
-
-	for name, digest := range after {
-		if name == version || !IsVersion(name, b.opts.Name) || digest == previous {
-			continue
-		}
-		if err := b.client.Delete(ctx, name); err != nil && !ollama.NotFound(err) {
-			b.log.Warn("an old version of the model was not deleted", "name", name, "error", err)
-		}
-	}
-}
-
-func short(digest string) string { return digest[:min(tagLength, len(digest))] }
+func short(digest string) string { return digest[:min(mlapi.VersionLength, len(digest))] }

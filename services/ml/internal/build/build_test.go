@@ -171,6 +171,8 @@ func TestBuilds(t *testing.T) {
 		"from-a-file": testFromFile, "from-a-model": testFromModel, "versions": testVersions, "altered": testAltered,
 		"failing": testSmokeTest, "mismatch": testMismatch, "broken-weights": testBrokenWeights, "pulled": testPull,
 		"two-at-once": testTwoAtOnce, "gone": testGone, "thinks": testThinks, "missing": testMissing,
+		"evals": testEvals, "first-evals": testFirstEvals, "failing-series": testFailingSeries,
+		"rollback": testRollback, "on-demand": testOnDemand, "adapter": testAdapter,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s, name) })
 	}
@@ -263,7 +265,7 @@ func testFromModel(t *testing.T, s *ollamatest.Server, name string) {
 func testVersions(t *testing.T, s *ollamatest.Server, name string) {
 	var tags, digests []string
 	var opts []Options
-	for _, system := range []string{"One.", "Two.", "Three."} {
+	for _, system := range []string{"One.", "Two.", "Three.", "Four."} {
 		o := options(t, name,
 			folder(t, map[string]string{
 				"Modelfile": modelfile("tiny.gguf", "") + "SYSTEM " + system + "\n",
@@ -281,17 +283,17 @@ func testVersions(t *testing.T, s *ollamatest.Server, name string) {
 	}
 
 	have := models(t, s, name)
-	if len(have) != 3 || have[tags[0]] != "" || have[tags[1]] != digests[1] ||
-		have[tags[2]] != digests[2] {
-		t.Errorf("the one before must be there and older ones not: %v", have)
+	if len(have) != 4 || have[tags[0]] != "" || have[tags[1]] != digests[1] ||
+		have[tags[2]] != digests[2] || have[tags[3]] != digests[3] {
+		t.Errorf("the two before must be there and older ones not: %v", have)
 	}
 
 	if show, err := s.Client().Show(t.Context(), Latest(name)); err != nil ||
-		show.System != "Three." {
+		show.System != "Four." {
 		t.Errorf("latest: %q, %v", show.System, err)
 	}
 
-	// Back to the one before: nothing is created, the newer one is kept.
+	// Back to one before: nothing is created, the newer ones are kept.
 	g := newGate(t, s.URL)
 	b, _ := builder(g.URL, opts[1])
 	if err := b.Apply(t.Context()); err != nil {
@@ -300,6 +302,7 @@ func testVersions(t *testing.T, s *ollamatest.Server, name string) {
 
 	if have := models(t, s,
 		name); have["latest"] != digests[1] || have[tags[2]] != digests[2] ||
+		have[tags[3]] != digests[3] ||
 		g.count("create") != 0 || g.count("generate") != 1 {
 		t.Errorf("after the rollback: %v, calls %v", have, g.calls)
 	}
