@@ -73,6 +73,7 @@ func TestRotation(t *testing.T) {
 	sweep(t, stack)
 	l := newLoaded(t, stack, "overlay: healthcare\ninternalTLS: true\nportOffset: 30000\n"+
 		"model: {base: tiny, parallel: 32}", func(c *checkout) { c.remove(t, stack) })
+	l.refused = 10 * time.Second // the edge is replaced among all others
 	noChanges(t, l.checkout, stack)
 	l.start(dockerURL, l.members(t, stack, dockerURL, lookers+writers)...)
 	for _, password := range []string{"staple-battery-horse-correct", "battery-correct-staple"} {

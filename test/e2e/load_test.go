@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -42,6 +43,9 @@ type loaded struct {
 	// none of its time. password is what Redis asks for from the next up on.
 	prepare, up func()
 	password    func(value string)
+
+	// refused bounds how long connections may be refused; 0 is refusedFor.
+	refused time.Duration
 
 	run    *load.Run
 	steps  []step
@@ -157,9 +161,9 @@ func (l *loaded) end() {
 		l.t.Error(err)
 	}
 
-	if r.Refused.Longest > refusedFor {
+	if most := cmp.Or(l.refused, refusedFor); r.Refused.Longest > most {
 		l.t.Errorf("connections were refused for %s, at most %s are allowed",
-			r.Refused.Longest, refusedFor)
+			r.Refused.Longest, most)
 	}
 
 	if r.Gaps.Max > silentFor {
