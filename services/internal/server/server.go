@@ -92,7 +92,8 @@ func (s *Server) HandleFunc(pattern string, h http.HandlerFunc) { s.mux.HandleFu
 // /debug/. It must be called before Run.
 func (s *Server) Guard(wrap func(http.Handler) http.Handler) { s.guard = wrap }
 
-// Connect has the handler answer the method CONNECT, which has no path. It must be called before Run.
+// Connect has the handler answer the method CONNECT, which has no path. It must be called before
+// Run.
 func (s *Server) Connect(h http.Handler) { s.connect = h }
 
 // Liveness answers 200 at the path while the process serves. It depends on nothing else, so that an
