@@ -275,7 +275,8 @@ func compareTable(t *testing.T, columns []column) {
 		b.WriteString("\n")
 	}
 
-	const file, begin, end = "../../docs/isolation.md", "<!-- engine -->\n\n", "\n<!-- end of engine -->"
+	const file = "../../docs/isolation.md"
+	const begin, end = "<!-- engine -->\n\n", "\n<!-- end of engine -->"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, b.String())

@@ -67,8 +67,8 @@ type engine struct {
 	recording
 	containers map[string][]container // by service
 
-	// images by the component, volumes by their physical name, networks that nothing leaves, the service of
-	// each container resource.
+	// images by the component, volumes by their physical name, networks that nothing leaves, the
+	// service of each container resource.
 	images, volumes map[string]string
 	internal        map[string]bool
 	serviceOf       map[string]string

@@ -103,7 +103,8 @@ func (s *Server) Guard(wrap func(http.Handler) http.Handler) { s.guard = wrap }
 // It must be called before Run.
 func (s *Server) Secure(config *tls.Config) { s.tls = config }
 
-// Connect has the handler answer the method CONNECT, which has no path. It must be called before Run.
+// Connect has the handler answer the method CONNECT, which has no path. It must be called before
+// Run.
 func (s *Server) Connect(h http.Handler) { s.connect = h }
 
 // Liveness answers 200 at the path while the process serves. It depends on nothing else, so that an

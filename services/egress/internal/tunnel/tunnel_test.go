@@ -102,7 +102,8 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// TestTunnel passes on what either side says, and that it has said all, and logs who asked for what.
+// TestTunnel passes on what either side says, and that it has said all, and logs who asked for
+// what.
 func TestTunnel(t *testing.T) {
 	destination := "127.0.0.1:" + listen(t)
 	var log lines
