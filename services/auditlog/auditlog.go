@@ -45,6 +45,9 @@ const (
 	Move  Action = "move"
 
 	Configuration Action = "configuration"
+
+	// A program that an operator runs in a container.
+	Command Action = "command"
 )
 
 // Outcome is what became of an act.
@@ -96,7 +99,8 @@ type Record struct {
 	// Request is the id of the request in the logs.
 	Request string `json:"request,omitempty"`
 
-	// Detail is what else an action has: the revision and the settings' digest of a configuration.
+	// Detail is what else an action has: the revision and the settings' digest of a configuration,
+	// the service, the program and the exit code of a command.
 	Detail map[string]string `json:"detail,omitempty"`
 
 	// Prev is the Hash of the line before, "" of the first one.

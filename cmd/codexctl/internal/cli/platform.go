@@ -30,6 +30,10 @@ type platform interface {
 	Exec(ctx context.Context, in running.Replica, command []string) (
 		code int, output string, err error)
 
+	// Stream runs a command inside a replica, with the streams, and returns its exit code.
+	Stream(ctx context.Context, in running.Replica, command []string, s running.Streams) (
+		code int, err error)
+
 	// Restart restarts the service's replicas one after the other, each healthy before the next one
 	// goes, and calls restarted for each. It returns a *running.UnhealthyError when one does not
 	// become healthy.
