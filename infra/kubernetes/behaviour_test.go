@@ -410,13 +410,18 @@ func TestSharedModel(t *testing.T) {
 	}
 }
 
-// TestAutoscale: the number of replicas belongs to the autoscaler alone.
+// TestAutoscale: the number of replicas is the autoscaler's once the pods are there. The stack sets
+// the one to begin with, so that an autoscaler which comes to a running service finds its pods.
 func TestAutoscale(t *testing.T) {
 	resources := lab(t, nil)
 	web, scaler := of(resources, "Deployment")["web"], of(resources,
 		"HorizontalPodAutoscaler")["web"]
-	if got := dig(t, web, "spec", "replicas"); got != nil {
-		t.Errorf("the Deployment sets %v replicas", got)
+	if got := dig(t, web, "spec", "replicas"); fmt.Sprint(got) != "1" {
+		t.Errorf("the Deployment begins with %v replicas, want 2", got)
+	}
+
+	if got := web.Options.IgnoreChanges; !slices.Equal(got, []string{"spec.replicas"}) {
+		t.Errorf("of the Deployment is left to the cluster: %q", got)
 	}
 
 	if got := dig(t, scaler, "spec", "metrics", 0, "resource", "target",

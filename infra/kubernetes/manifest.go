@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
@@ -33,6 +34,11 @@ func (r *Rendering) Manifests() ([]*unstructured.Unstructured, error) {
 		fields, err := o.Fields()
 		if err != nil {
 			return nil, err
+		}
+
+		// Whoever applies manifests again would set these anew.
+		for _, path := range o.Begins {
+			unstructured.RemoveNestedField(fields, strings.Split(path, ".")...)
 		}
 
 		manage(fields)

@@ -50,6 +50,12 @@ type Object struct {
 	// stay when it goes.
 	Kept, Retained bool
 
+	// Begins are the paths of fields that the stack sets when it makes the object and whose values
+	// are the cluster's from then on, such as the number of replicas of an autoscaler. To leave
+	// such a field out instead would have the API server put its default in the place of what a
+	// former update set.
+	Begins []string
+
 	// Files are those that a Secret holds, by its keys.
 	Files map[string]stacks.File
 }

@@ -256,7 +256,7 @@ func (d *deployment) register(o *Object) error {
 
 	opts := []pulumi.ResourceOption{
 		pulumi.Parent(parent), pulumi.Provider(by), pulumi.DependsOn(after),
-		pulumi.RetainOnDelete(o.Retained),
+		pulumi.RetainOnDelete(o.Retained), pulumi.IgnoreChanges(o.Begins),
 	}
 	if o.Timeouts != nil {
 		opts = append(opts, pulumi.Timeouts(o.Timeouts))

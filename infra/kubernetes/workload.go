@@ -71,13 +71,12 @@ func (r *renderer) addWorkload(p plan, mounted volumes, after []*Object) *Object
 		Resource: p.Name, Component: p.Name, After: after, Timeouts: p.timeouts(),
 		Annotations: map[string]string{annotationWaitFor: waitForController},
 	}
+	if p.Autoscale != nil {
+		o.Begins = []string{"spec.replicas"}
+	}
 
 	meta, pod := r.meta(p.Name, r.labelsOf(p.Name)), r.podTemplate(p, mounted)
-	// With an autoscaler the number of replicas is its own: the field is not the stack's to set.
-	var replicas *int32
-	if p.Autoscale == nil {
-		replicas = new(int32(p.Replicas))
-	}
+	replicas := new(int32(p.Replicas))
 
 	if p.kind == kindStatefulSet {
 		spec := appsv1.StatefulSetSpec{

@@ -46,6 +46,9 @@ const (
 	Move  Action = "move"
 
 	Configuration Action = "configuration"
+
+	// A program that an operator runs in a container.
+	Command Action = "command"
 )
 
 // Outcome is what became of an act.
@@ -98,7 +101,8 @@ type Record struct {
 	Request string `json:"request,omitempty"`
 
 	// Detail is what else an action has: the revision and the settings' digest of a configuration,
-	// and the reason of who reads what is somebody else's.
+	// the service, the program and the exit code of a command, and the reason of who reads what
+	// is somebody else's.
 	Detail map[string]string `json:"detail,omitempty"`
 
 	// Prev is the Hash of the line before, "" of the first one.

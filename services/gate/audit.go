@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
 	"strconv"
 
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
@@ -22,7 +23,9 @@ const auditUsage = `usage: gate audit verify                     check all recor
        gate audit days                       list the days that have records
        gate audit page DAY FROM              print records of a day
        gate audit names                      print the names of accounts, by their pseudonyms
-       gate audit configuration BY REVISION DIGEST   record a configuration`
+       gate audit configuration BY REVISION DIGEST   record a configuration
+       gate audit command BY SERVICE PROGRAM         record that a command begins, print its id
+       gate audit command BY SERVICE PROGRAM ID CODE record that it has ended`
 
 // readAudit reads the records of who did what, in a gate's container.
 func readAudit(ctx context.Context, args, environ []string, stdout io.Writer) error {
@@ -71,6 +74,8 @@ func readAudit(ctx context.Context, args, environ []string, stdout io.Writer) er
 		return accountNames(ctx, cfg, at, key, stdout)
 	case len(args) == 4 && args[0] == "configuration":
 		return configuration(ctx, cfg, at, args[1], args[2], args[3])
+	case (len(args) == 4 || len(args) == 6) && args[0] == "command":
+		return command(ctx, cfg, at, args[1:], stdout)
 	}
 
 	return errors.New(auditUsage)
@@ -139,3 +144,49 @@ func configuration(
 		Detail: map[string]string{"revision": revision, "settings": digest},
 	}, auditlog.Done)
 }
+
+// command records that an operator runs a program in a service's container, or, with the id of that
+// record and the exit code, that it has ended. The code is a number, or "unknown".
+func command(
+	ctx context.Context, cfg gateenv.Config, at contract.Redis, args []string, stdout io.Writer,
+) error {
+	records, err := audit.Open(&cfg.Auditing, at, commands, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+
+	what := auditlog.Record{Action: auditlog.Command, By: args[0],
+		Detail: map[string]string{"service": args[1], "program": "other"}}
+	if programName.MatchString(args[2]) {
+		what.Detail["program"] = args[2]
+	}
+
+	if len(args) == 3 {
+		act, err := records.Begin(ctx, what)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(stdout, act.Record.ID)
+		return err
+	}
+
+	outcome := auditlog.Done
+	code, err := strconv.Atoi(args[4])
+	switch {
+	case !actID.MatchString(args[3]), err != nil && args[4] != "unknown":
+		return errors.New(auditUsage)
+	case err != nil || code != 0:
+		outcome = auditlog.Failed
+	}
+
+	what.ID, what.Detail["code"] = args[3], args[4]
+	return records.Record(ctx, what, outcome)
+}
+
+var (
+	// programName is what can be the name of a program. A whole line in its place may hold anything,
+	// and is not recorded.
+	programName = regexp.MustCompile(`^[A-Za-z0-9_./+-]{1,64}$`)
+	actID       = regexp.MustCompile(`^[A-Z2-7]{16}$`)
+)

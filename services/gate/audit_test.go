@@ -109,6 +109,45 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// TestAuditCommand: a program that an operator runs has a record before it begins and one after it
+// has ended, of the same id, and none of what else was typed.
+func TestAuditCommand(t *testing.T) {
+	town := newTown(t, auditing)
+	for name, code := range map[string]string{"redis-cli": "0", "/bin/sh -c 'echo hunter2'": "137"} {
+		id, err := town.audit("command", "carol", "redis", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := town.audit("command", "carol", "redis", name, strings.TrimSpace(id),
+			code); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	text, acts := town.records()
+	for _, want := range []string{"command intent", "command done", "command failed"} {
+		if !slices.Contains(acts, want) {
+			t.Errorf("recorded are %q, without %s", acts, want)
+		}
+	}
+
+	for _, told := range []string{`"program":"redis-cli"`, `"program":"other"`, `"code":"137"`} {
+		if !strings.Contains(text, told) {
+			t.Errorf("%s is not in the records", told)
+		}
+	}
+	if strings.Contains(text, "hunter2") {
+		t.Error("an argument is in the records")
+	}
+
+	for _, bad := range [][]string{{"carol", "redis", "sh", "x", "0"}, {"carol", "redis", "sh",
+		"ABCDEFGHABCDEFGH", "zero"}, {"carol", "redis"}} {
+		if _, err := town.audit(append([]string{"command"}, bad...)...); err == nil {
+			t.Errorf("%q was recorded", bad)
+		}
+	}
+}
+
 // TestAuditTampered finds what somebody with all rights in Redis has done to the records.
 func TestAuditTampered(t *testing.T) {
 	town := newTown(t, auditing)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -111,6 +112,29 @@ func (c *checkout) must(t *testing.T, timeout time.Duration, name string, args .
 			name, strings.Join(args, " "), err, tail(out, 60), tail(errOut, 60))
 	}
 	return out
+}
+
+// looksInside runs commands in the stack's Redis, by `codexctl exec`: output, input and exit code are
+// the command's.
+func looksInside(t *testing.T, c *checkout, stack string) {
+	t.Helper()
+	out, errOut, err := c.run(t, time.Minute, "bash", "-c",
+		`printf 'a line\nand another' | bin/codexctl exec -i -s `+stack+
+			` redis -- sh -c 'cat; echo to stderr >&2; exit 7'`)
+	var ended *exec.ExitError
+	if !errors.As(err, &ended) || ended.ExitCode() != 7 {
+		t.Errorf("the command ended with %v, want exit code 7", err)
+	}
+	if out != "a line\nand another" || !strings.Contains(errOut, "to stderr") {
+		t.Errorf("the command printed %q and %q", out, errOut)
+	}
+
+	// Without a program of that name the exit code says so, as a shell's does.
+	_, errOut, err = c.run(t, time.Minute, "bin/codexctl", "exec", "-s", stack, "backend", "--", "sh")
+	if err == nil {
+		t.Error("an image without a shell has run one")
+	}
+	t.Logf("an image without a shell: %v, %s", err, errOut)
 }
 
 func tail(s string, lines int) string {

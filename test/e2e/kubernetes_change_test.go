@@ -27,6 +27,45 @@ func changedSecret(t *testing.T, c *checkout, n *namespace, stack, url string) {
 	noChanges(t, c, stack)
 }
 
+// autoscaled gives the backend an autoscaler, which adds a pod, and takes it away again. The pods
+// that were there stay, and no later `up` counts for the autoscaler.
+func autoscaled(
+	t *testing.T, c *checkout, n *namespace, stack string, settings func(more string),
+) {
+	before := n.uids(t)
+	settings("services: {backend: {memory: 512Mi, autoscale: {min: 2, max: 4}}}")
+	upServes(t, c, n, stack)
+	replacedOnly(t, before, n.uids(t))
+
+	// As the autoscaler of a busy service does. This cluster's has no metrics.
+	backends := n.AppsV1().Deployments(n.name)
+	scale, err := backends.GetScale(t.Context(), stacks.Backend, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	scale.Spec.Replicas = 3
+	_, err = backends.UpdateScale(t.Context(), stacks.Backend, scale,
+		metav1.UpdateOptions{FieldManager: "kube-controller-manager"})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	noChanges(t, c, stack)
+	settings("services: {backend: {memory: 576Mi, autoscale: {min: 2, max: 4}}}")
+	upServes(t, c, n, stack)
+	if got := len(n.pods(t, stacks.Backend)); got != 3 {
+		t.Errorf("after an up there are %d backends, want the autoscaler's 3", got)
+	}
+
+	settings("services: {backend: {memory: 576Mi}}")
+	upServes(t, c, n, stack)
+	if got := len(n.pods(t, stacks.Backend)); got != 2 {
+		t.Errorf("without the autoscaler there are %d backends, want 2", got)
+	}
+	noChanges(t, c, stack)
+}
+
 // moreReplicas has two Ollama for a while, each with the model on a claim of its own.
 func moreReplicas(t *testing.T, c *checkout, n *namespace, stack string, as *person) {
 	before := n.uids(t)

@@ -73,6 +73,7 @@ func TestKubernetes(t *testing.T) {
 	b.screenshot(t, "kubernetes")
 	c.forward(t, stack, "38080", ada)
 
+	t.Run("an operator looks inside", func(t *testing.T) { looksInside(t, c, stack) })
 	t.Run("preview is clean", func(t *testing.T) {
 		noChanges(t, c, stack)
 		c.must(t, 5*time.Minute, "pulumi", "refresh", "--yes", "-s", stack, "--non-interactive")
@@ -128,6 +129,10 @@ func TestKubernetes(t *testing.T) {
 				t.Errorf("%s has %s of memory", p.Name, got)
 			}
 		}
+	})
+
+	t.Run("an autoscaler comes and goes, and takes no pod with it", func(t *testing.T) {
+		autoscaled(t, c, n, stack, settings)
 	})
 
 	t.Run("a deleted pod comes back, with its data", func(t *testing.T) {

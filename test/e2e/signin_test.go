@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -76,7 +77,9 @@ func TestSignIn(t *testing.T) {
 			}
 		}
 	})
+	t.Run("an operator looks inside", func(t *testing.T) { looksInside(t, c, stack) })
 	t.Run("the audit has it", func(t *testing.T) { audited(t, c, stack) })
+	t.Run("the history has the up", func(t *testing.T) { history(t, c, stack) })
 	t.Run("who signs out everywhere is out", func(t *testing.T) {
 		other := bob.at(t, site)
 		bob.post(t, "/account/sessions", url.Values{"end": {"everywhere"}})
@@ -158,7 +161,7 @@ func audited(t *testing.T, c *checkout, stack string) {
 	table := c.must(t, time.Minute, "bin/codexctl", "audit", stack)
 	for _, want := range []string{
 		"ada", "bob", "configuration", "user-invited", "password", "sign-in", "question", "answer",
-		"key-made",
+		"key-made", "command", "redis sh 7",
 	} {
 		if !strings.Contains(table, want) {
 			t.Errorf("%s is not in the audit:\n%s", want, table)
@@ -170,6 +173,34 @@ func audited(t *testing.T, c *checkout, stack string) {
 	said := c.must(t, time.Minute, "bin/codexctl", "audit", stack, "--against", file)
 	if !strings.Contains(said, "are as they were written") || !strings.Contains(said, "in the stack") {
 		t.Errorf("the check says\n%s", said)
+	}
+}
+
+// history reads who made the stack what it is.
+func history(t *testing.T, c *checkout, stack string) {
+	var updates []struct {
+		Kind, Result string
+		Release      struct {
+			By, Revision, Settings, Model string
+			Images                        map[string]string
+		}
+	}
+	said := c.must(t, time.Minute, "bin/codexctl", "history", "--json", "-n", "1", stack)
+	if err := json.Unmarshal([]byte(said), &updates); err != nil || len(updates) != 1 {
+		t.Fatalf("%v:\n%s", err, said)
+	}
+
+	up := updates[0]
+	if up.Kind != "update" || up.Result != "succeeded" || up.Release.By == "" ||
+		len(up.Release.Settings) != 64 || !strings.HasPrefix(up.Release.Model, "codexcontinue:") ||
+		!strings.HasPrefix(up.Release.Images[stacks.Backend], "codexcontinue/backend:") {
+		t.Errorf("the last update is\n%s", said)
+	}
+
+	table := c.must(t, time.Minute, "bin/codexctl", "history", stack)
+	if !strings.Contains(table, up.Release.By+"  up    succeeded") ||
+		!strings.Contains(table, up.Release.Revision+"  create") {
+		t.Errorf("the table is\n%s", table)
 	}
 }
 

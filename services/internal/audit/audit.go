@@ -240,7 +240,11 @@ func (r *Recorder) Note(ctx context.Context, what auditlog.Record, outcome audit
 
 // act returns the act of the record.
 func (r *Recorder) act(ctx context.Context, what auditlog.Record) *Act {
-	what.ID, what.Time, what.Service = rand.Text()[:idLength], now(), r.Service
+	if what.ID == "" { // else it goes on with an act that another process began
+		what.ID = rand.Text()[:idLength]
+	}
+
+	what.Time, what.Service = now(), r.Service
 	what.Outcome, what.Request = auditlog.Intent, logging.RequestID(ctx)
 	if !modelName.MatchString(what.Model) {
 		what.Model = ""

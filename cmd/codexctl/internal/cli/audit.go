@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -232,8 +230,12 @@ func writeAudit(w io.Writer, lines []string, names map[string]string) error {
 		}
 
 		about := named(r.Object)
-		if r.Action == auditlog.Configuration {
+		switch r.Action {
+		case auditlog.Configuration:
 			about = r.Detail["revision"] + " " + r.Detail["settings"]
+		case auditlog.Command:
+			about = strings.TrimSpace(r.Detail["service"] + " " + r.Detail["program"] + " " +
+				r.Detail["code"])
 		}
 		if why := r.Detail["reason"]; why != "" {
 			about += " " + strconv.Quote(why)
@@ -291,14 +293,12 @@ func (a *App) recordConfiguration(
 		return err
 	}
 
-	settings, err := os.ReadFile(t.file.Path)
+	digest, err := settingsDigest(t)
 	if err != nil {
 		return err
 	}
 
-	digest := sha256.Sum256(settings)
-	_, err = g.run(ctx, "audit", "configuration", operator(), a.revision(ctx, t),
-		hex.EncodeToString(digest[:]))
+	_, err = g.run(ctx, "audit", "configuration", operator(), a.revision(ctx, t), digest)
 	return err
 }
 

@@ -25,6 +25,8 @@ func TestAuditTable(t *testing.T) {
 		{Action: auditlog.Delete, Outcome: auditlog.Done, Actor: "p2", Object: "conversation:x"},
 		{Action: auditlog.Configuration, Outcome: auditlog.Done, By: "ca\x1b[31mrol",
 			Detail: map[string]string{"revision": "abc", "settings": "def"}},
+		{Action: auditlog.Command, Outcome: auditlog.Failed, By: "carol",
+			Detail: map[string]string{"service": "redis", "program": "sh", "code": "3"}},
 		{Action: auditlog.Read, Outcome: auditlog.Intent, By: "carol", Object: "p1",
 			Detail: map[string]string{"reason": "case\n4711"}},
 	} {
@@ -48,7 +50,8 @@ func TestAuditTable(t *testing.T) {
 		"2" + when + "sign-in refused ada 0",
 		"3" + when + "p2 delete done conversation:x 0",
 		"4" + when + `"ca\x1b[31mrol" configuration done abc def 0`,
-		"5" + when + `"carol" read intent ada "case\n4711" 0`,
+		"5" + when + `"carol" command failed redis sh 3 0`,
+		"6" + when + `"carol" read intent ada "case\n4711" 0`,
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("printed is\n%s", strings.Join(got, "\n"))

@@ -188,7 +188,8 @@ func (l *lab) stack() stacks.Stack {
 // up runs an update as the command does.
 func (l *lab) up() ([]failure.Problem, time.Duration, error) {
 	start := time.Now()
-	_, problems, err := l.app.update(l.t.Context(), l.session, l.k, l.stack(), false)
+	_, problems, err := l.app.update(l.t.Context(), l.session, l.k, l.stack(), deploy.Release{},
+		false)
 	return problems, time.Since(start), err
 }
 
@@ -332,7 +333,8 @@ func TestRealCluster(t *testing.T) {
 		if err != nil || len(result.Steps) != 0 {
 			t.Errorf("preview after the restart: %+v, %v", result.Steps, err)
 		}
-		if _, err := l.session.Up(ctx, progress.Quiet(l.app.err, time.Now), true); err != nil {
+		if _, err := l.session.Up(ctx, progress.Quiet(l.app.err, time.Now),
+			deploy.Release{}, true); err != nil {
 			t.Errorf("up after a refresh: %v", err)
 		}
 

@@ -61,7 +61,8 @@ func (g gate) run(ctx context.Context, words ...string) (string, error) {
 // stream runs the gate's command with the words, and writes what it prints to w.
 func (g gate) stream(ctx context.Context, w io.Writer, words ...string) error {
 	var said bytes.Buffer
-	code, err := g.platform.Stream(ctx, g.replica, append([]string{g.program}, words...), w, &said)
+	code, err := g.platform.Stream(ctx, g.replica, append([]string{g.program}, words...),
+		running.Streams{Out: w, Err: &said})
 	if err != nil {
 		return err
 	}

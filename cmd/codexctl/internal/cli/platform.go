@@ -30,8 +30,8 @@ type platform interface {
 	Exec(ctx context.Context, in running.Replica, command []string) (
 		code int, output string, err error)
 
-	// Stream is Exec of a command with an output of any size, which it writes as it comes.
-	Stream(ctx context.Context, in running.Replica, command []string, stdout, stderr io.Writer) (
+	// Stream runs a command inside a replica, with the streams, and returns its exit code.
+	Stream(ctx context.Context, in running.Replica, command []string, s running.Streams) (
 		code int, err error)
 
 	// Restart restarts the service's replicas one after the other, each healthy before the next one

@@ -94,7 +94,12 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return a.explainError(err, t.name)
 	}
 
-	result, problems, err := a.update(ctx, s, p, stack, refresh || o.refresh)
+	made, err := a.release(ctx, t, stack)
+	if err != nil {
+		return err
+	}
+
+	result, problems, err := a.update(ctx, s, p, stack, made, refresh || o.refresh)
 	if err != nil {
 		return a.explainUp(ctx, p, stack, t.name, result, problems, err)
 	}
@@ -179,7 +184,8 @@ func runWatched(
 
 // update runs Pulumi's update. If the platform stopped it, problems say why.
 func (a *App) update(
-	ctx context.Context, s *deploy.Session, p platform, stack stacks.Stack, refresh bool,
+	ctx context.Context, s *deploy.Session, p platform, stack stacks.Stack, made deploy.Release,
+	refresh bool,
 ) (result progress.Result, problems []failure.Problem, err error) {
 	notes := make(chan running.Note)
 	note := func(ctx context.Context, n running.Note) {
@@ -192,7 +198,7 @@ func (a *App) update(
 	problems, err = runWatched(ctx, p, stack, note,
 		func(ctx context.Context, seen watch) (err error) {
 			result, err = s.Up(ctx, progress.New(a.err, a.now).WithNotes(notes).OnStep(seen.step),
-				refresh)
+				made, refresh)
 			return err
 		})
 

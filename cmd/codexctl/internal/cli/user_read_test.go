@@ -21,11 +21,11 @@ type printing struct {
 }
 
 func (p printing) Stream(
-	_ context.Context, _ running.Replica, command []string, stdout, stderr io.Writer,
+	_ context.Context, _ running.Replica, command []string, s running.Streams,
 ) (code int, err error) {
 	*p.line = strings.Join(command, " ")
-	_, _ = io.WriteString(stdout, p.text)
-	_, _ = io.WriteString(stderr, p.said)
+	_, _ = io.WriteString(s.Out, p.text)
+	_, _ = io.WriteString(s.Err, p.said)
 	return p.code, nil
 }
 

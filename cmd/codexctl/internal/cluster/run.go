@@ -210,27 +210,41 @@ func (c *Cluster) Exec(
 	ctx context.Context, in running.Replica, command []string,
 ) (code int, output string, err error) {
 	var out, errs bytes.Buffer // each is written by a goroutine of its own
-	code, err = c.Stream(ctx, in, command, &out, &errs)
-	return code, strings.TrimSpace(out.String() + errs.String()), err
+	code, err = c.Stream(ctx, in, command, running.Streams{Out: &out, Err: &errs})
+	if err != nil {
+		return 0, "", err
+	}
+
+	return code, strings.TrimSpace(out.String() + errs.String()), nil
 }
 
-// Stream is Exec of a command with an output of any size, which it writes as it comes.
+// Stream runs a command inside a pod, with the streams, and returns its exit code. When the context
+// ends it stops to listen; the command may go on.
 func (c *Cluster) Stream(
-	ctx context.Context, in running.Replica, command []string, stdout, stderr io.Writer,
+	ctx context.Context, in running.Replica, command []string, s running.Streams,
 ) (code int, err error) {
 	what := "exec " + command[0] + " in " + in.Name
+	terminal := s.Sizes != nil
 	executor, err := c.executor(in.Name, "exec", &corev1.PodExecOptions{
 		Container: in.Service, // a pod may have others, which somebody injects
 		Command:   command,
+		Stdin:     s.In != nil,
 		Stdout:    true,
-		Stderr:    true,
+		Stderr:    !terminal,
+		TTY:       terminal,
 	})
 	if err != nil {
 		return 0, c.failed(what, err)
 	}
 
-	err = executor.StreamWithContext(ctx,
-		remotecommand.StreamOptions{Stdout: stdout, Stderr: stderr})
+	streams := remotecommand.StreamOptions{Stdin: s.In, Stdout: s.Out, Tty: terminal}
+	if terminal {
+		streams.TerminalSizeQueue = sizes(s.Sizes)
+	} else {
+		streams.Stderr = s.Err
+	}
+
+	err = executor.StreamWithContext(ctx, streams)
 	var ended exec.CodeExitError
 	switch {
 	case errors.As(err, &ended):
@@ -240,6 +254,18 @@ func (c *Cluster) Stream(
 	}
 
 	return 0, nil
+}
+
+// sizes are those of a terminal.
+type sizes <-chan running.Size
+
+// Next returns the next size, and nil when there is none.
+func (s sizes) Next() *remotecommand.TerminalSize {
+	size, ok := <-s
+	if !ok {
+		return nil
+	}
+	return &remotecommand.TerminalSize{Width: size.Width, Height: size.Height}
 }
 
 // endTimeout bounds the wait until the API server knows that a container has ended.

@@ -80,15 +80,15 @@ func show(
 	return <-done, err
 }
 
-// Up provisions what the program describes. With refresh it first compares the state
-// with what really runs.
+// Up provisions what the program describes, which the history has as the release. With refresh it
+// first compares the state with what really runs.
 func (s *Session) Up(
-	ctx context.Context, d *progress.Display, refresh bool,
+	ctx context.Context, d *progress.Display, made Release, refresh bool,
 ) (progress.Result, error) {
 	r, err := show(d, func(ch chan<- events.EngineEvent) error {
 		opts := []optup.Option{
 			optup.EventStreams(ch), optup.SuppressOutputs(), optup.SuppressProgress(),
-			optup.UserAgent("codexctl"),
+			optup.UserAgent("codexctl"), optup.Message(made.message()),
 		}
 		if refresh {
 			opts = append(opts, optup.Refresh())

@@ -166,13 +166,15 @@ func TestStream(t *testing.T) {
 	in := running.Replica{ID: "c1", Name: "gate-1"}
 	var out, said strings.Builder
 	e := connect(t, printer{lines: 2048})
-	code, err := e.Stream(t.Context(), in, []string{"/gate"}, &out, &said)
+	code, err := e.Stream(t.Context(), in, []string{"/gate"},
+		running.Streams{Out: &out, Err: &said})
 	if err != nil || code != 0 || out.Len() != 2<<20 || said.String() != "said\n" {
 		t.Errorf("code %d, %v: %d bytes, said %q", code, err, out.Len(), &said)
 	}
 
 	e = connect(t, printer{lines: 1, cut: true})
-	_, err = e.Stream(t.Context(), in, []string{"/gate"}, io.Discard, io.Discard)
+	_, err = e.Stream(t.Context(), in, []string{"/gate"},
+		running.Streams{Out: io.Discard, Err: io.Discard})
 	if err == nil || !strings.Contains(err.Error(), "was cut") {
 		t.Errorf("an output that was cut: %v", err)
 	}

@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+func (a *App) historyCommand() *cobra.Command {
+	var asJSON bool
+	var last int
+	c := &cobra.Command{
+		Use:   "history [STACK]",
+		Short: "Show the updates of a stack: who made it what it is, and when",
+		Long: `Prints the updates that the backend of the state knows, the newest first. What
+"up" made has who ran it and the commit of the sources, and with --json the model,
+the images and the SHA-256 of the settings file. A plain pulumi leaves these out.`,
+		Args: stackArg,
+		RunE: func(c *cobra.Command, args []string) error {
+			if last < 0 {
+				return usageError{fmt.Errorf("-n %d: is no number of updates", last)}
+			}
+			return a.history(c.Context(), stackOf(args), last, asJSON)
+		},
+	}
+
+	f := c.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.IntVarP(&last, "last", "n", 20, "only the last updates; 0 for all")
+	return c
+}
+
+func (a *App) history(ctx context.Context, name string, last int, asJSON bool) error {
+	t, err := a.target(name)
+	if err != nil {
+		return err
+	}
+
+	s, err := a.session(ctx, t, false)
+	if errors.Is(err, deploy.ErrNoStack) {
+		return fmt.Errorf("stack %q has never been up: `codexctl up %s`", t.file.Name, name)
+	}
+	if err != nil {
+		return a.explainError(err, t.name)
+	}
+
+	list, err := s.History(ctx)
+	if err != nil {
+		return a.explainError(err, t.name)
+	}
+	if last > 0 {
+		list = list[:min(last, len(list))]
+	}
+
+	if asJSON {
+		return writeJSON(a.out, list)
+	}
+
+	rows := [][]string{{"N", "WHEN", "WHO", "WHAT", "RESULT", "TOOK", "REVISION", "CHANGED"}}
+	for _, u := range list {
+		rows = append(rows, historyRow(u))
+	}
+
+	a.out.Table(rows, nil)
+	return nil
+}
+
+// historyRow returns the cells of an update.
+func historyRow(u deploy.Update) []string {
+	what, known := map[string]string{"update": "up", "destroy": "down"}[u.Kind]
+	if !known {
+		what = u.Kind
+	}
+
+	who, revision := "-", "-"
+	if r := u.Release; r != nil {
+		who, revision = console.Plain(r.By), console.Plain(r.Revision)
+	}
+
+	var changed []string
+	for _, op := range slices.Sorted(maps.Keys(u.Changes)) {
+		if op != "same" && u.Changes[op] > 0 {
+			changed = append(changed, fmt.Sprintf("%s %d", op, u.Changes[op]))
+		}
+	}
+	if len(changed) == 0 {
+		changed = []string{"nothing"}
+	}
+
+	took := "-"
+	if !u.End.IsZero() {
+		took = console.Elapsed(u.End.Sub(u.Start))
+	}
+
+	return []string{
+		strconv.Itoa(u.Number), u.Start.Local().Format("2006-01-02 15:04"), who, what, u.Result, took,
+		revision, strings.Join(changed, ", "),
+	}
+}
+
+// shortDigest is how much of a digest people see.
+const shortDigest = 12
+
+// release returns what an update is about to make the stack.
+func (a *App) release(ctx context.Context, t target, stack stacks.Stack) (deploy.Release, error) {
+	settings, err := settingsDigest(t)
+	if err != nil {
+		return deploy.Release{}, err
+	}
+
+	list, err := images.Of(stack, t.project.Root)
+	if err != nil {
+		return deploy.Release{}, err
+	}
+
+	r := deploy.Release{
+		By: operator(), Revision: a.revision(ctx, t), Settings: settings,
+		Images: map[string]string{},
+		Model:  stack.Model.Name + ":" + stack.Model.Digest[:shortDigest],
+	}
+	for _, x := range list {
+		r.Images[x.Service] = x.Ref
+	}
+
+	return r, nil
+}
+
+// settingsDigest returns the SHA-256 of the stack's settings file in hex.
+func settingsDigest(t target) (string, error) {
+	b, err := os.ReadFile(t.file.Path)
+	if err != nil {
+		return "", err
+	}
+
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
+}

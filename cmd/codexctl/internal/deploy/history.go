@@ -1,0 +1,103 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/auto"
+	"github.com/pulumi/pulumi/sdk/v3/go/auto/opthistory"
+)
+
+// Release is what an update made a stack, as far as its sources and settings say that.
+type Release struct {
+	// By is the name of who ran the command, as the machine there has it.
+	By string `json:"by"`
+
+	// Revision is the commit of the sources, Settings the SHA-256 in hex of the settings file.
+	Revision string `json:"revision"`
+	Settings string `json:"settings"`
+
+	// Images are the references of the images by service, Model is the model with the digest of
+	// what it is made of.
+	Images map[string]string `json:"images"`
+	Model  string            `json:"model"`
+}
+
+// messagePrefix begins the message of an update of codexctl. The Release follows as JSON.
+const messagePrefix = "codexctl: "
+
+// message returns the message of an update, which the backend of the state keeps.
+func (r Release) message() string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // it has nothing that JSON has not
+	}
+	return messagePrefix + string(b)
+}
+
+// Update is an update of the stack that has ended, or goes on.
+type Update struct {
+	// Number counts the updates of the stack from 1. A backend on disk or in a bucket has no numbers
+	// of its own.
+	Number int `json:"number"`
+
+	// Kind is what was done in a word of Pulumi's: update, destroy, refresh, ...
+	Kind string `json:"kind"`
+
+	// Result is succeeded, failed or in-progress.
+	Result string    `json:"result"`
+	Start  time.Time `json:"start"`
+
+	// End is zero while it goes on.
+	End time.Time `json:"end,omitzero"`
+
+	// Changes counts the resources by what was done with them: create, update, same, ...
+	Changes map[string]int `json:"changes"`
+
+	// Release is nil for what was not made by `codexctl up`.
+	Release *Release `json:"release"`
+}
+
+// History returns the updates, the newest first.
+func (s *Session) History(ctx context.Context) ([]Update, error) {
+	list, err := s.stack.History(ctx, 0, 0, opthistory.ShowSecrets(false))
+	if err != nil {
+		return nil, explain(ctx, err)
+	}
+
+	out := make([]Update, len(list))
+	for i, u := range list {
+		out[i] = update(u)
+		out[i].Number = len(list) - i
+	}
+	return out, nil
+}
+
+// update reads what the backend knows of an update.
+func update(u auto.UpdateSummary) Update {
+	out := Update{Kind: u.Kind, Result: u.Result}
+	// Pulumi writes these times itself: one that is not read is left out.
+	out.Start, _ = time.Parse(time.RFC3339, u.StartTime)
+	if u.EndTime != nil {
+		out.End, _ = time.Parse(time.RFC3339, *u.EndTime)
+	}
+	if u.ResourceChanges != nil {
+		out.Changes = *u.ResourceChanges
+	}
+
+	message := u.Message
+	if quoted, err := strconv.Unquote(message); err == nil {
+		message = quoted // the Automation API hands it to the CLI in Go's quotes
+	}
+
+	text, ours := strings.CutPrefix(message, messagePrefix)
+	var r Release
+	if ours && json.Unmarshal([]byte(text), &r) == nil {
+		out.Release = &r
+	}
+
+	return out
+}
