@@ -30,7 +30,8 @@ func (p printing) Stream(
 }
 
 // TestReadTo writes what a gate reads of somebody to the terminal, or to a file that nobody else
-// can read. Of one that fails half-way no file is left, and nothing is read for a file that is there.
+// can read. Of one that fails half-way no file is left, and nothing is read for a file that is
+// there.
 func TestReadTo(t *testing.T) {
 	const text = `{"conversations":[]}` + "\n"
 	var out, said strings.Builder
