@@ -104,8 +104,8 @@ type Record struct {
 	Request string `json:"request,omitempty"`
 
 	// Detail is what else an action has: the revision and the settings' digest of a configuration,
-	// the service, the program and the exit code of a command, and the reason of who reads what is
-	// somebody else's.
+	// the service, the program and the exit code of a command, and the reason of who reads what
+	// is somebody else's.
 	Detail map[string]string `json:"detail,omitempty"`
 
 	// Prev is the Hash of the line before, "" of the first one.

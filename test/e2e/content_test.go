@@ -78,7 +78,7 @@ func contentStays(t *testing.T, c *checkout, stack string, b *browser, ada *pers
 	}
 
 	for what, text := range said {
-		if strings.TrimSpace(text) == "" {
+		if strings.TrimSpace(text) == "" && !strings.HasPrefix(what, "the log of") {
 			t.Errorf("%s is empty", what)
 		}
 		if strings.Contains(text, phrase) {

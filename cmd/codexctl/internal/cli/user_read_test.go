@@ -21,16 +21,17 @@ type printing struct {
 }
 
 func (p printing) Stream(
-	_ context.Context, _ running.Replica, command []string, stdout, stderr io.Writer,
+	_ context.Context, _ running.Replica, command []string, s running.Streams,
 ) (code int, err error) {
 	*p.line = strings.Join(command, " ")
-	_, _ = io.WriteString(stdout, p.text)
-	_, _ = io.WriteString(stderr, p.said)
+	_, _ = io.WriteString(s.Out, p.text)
+	_, _ = io.WriteString(s.Err, p.said)
 	return p.code, nil
 }
 
 // TestReadTo writes what a gate reads of somebody to the terminal, or to a file that nobody else
-// can read. Of one that fails half-way no file is left, and nothing is read for a file that is there.
+// can read. Of one that fails half-way no file is left, and nothing is read for a file that is
+// there.
 func TestReadTo(t *testing.T) {
 	const text = `{"conversations":[]}` + "\n"
 	var out, said strings.Builder

@@ -166,7 +166,8 @@ func TestStream(t *testing.T) {
 	in := running.Replica{ID: "c1", Name: "gate-1"}
 	var out, said strings.Builder
 	e := connect(t, printer{lines: 2048})
-	code, err := e.Stream(t.Context(), in, []string{"/gate"}, running.Streams{Out: &out, Err: &said})
+	code, err := e.Stream(t.Context(), in, []string{"/gate"},
+		running.Streams{Out: &out, Err: &said})
 	if err != nil || code != 0 || out.Len() != 2<<20 || said.String() != "said\n" {
 		t.Errorf("code %d, %v: %d bytes, said %q", code, err, out.Len(), &said)
 	}

@@ -106,18 +106,16 @@ func (e *Engine) Stream(
 		return fail(err)
 	}
 
-	// A connection that was cut ends as that of a command which has ended does.
-	for deadline := time.Now().Add(endTimeout); ; {
+	// A connection that was cut ends as that of a command that has ended does.
+	for deadline := time.Now().Add(endTimeout); ; time.Sleep(20 * time.Millisecond) {
 		r, err := e.api.ExecInspect(ctx, x.ID, client.ExecInspectOptions{})
-		if err != nil {
+		switch {
+		case err != nil:
 			return fail(err)
-		}
-		if !r.Running {
+		case !r.Running:
 			return r.ExitCode, nil
-		}
-		if time.Now().After(deadline) {
+		case time.Now().After(deadline):
 			return fail(errors.New("its output was cut, and it still runs"))
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }

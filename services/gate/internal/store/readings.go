@@ -7,8 +7,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Of each person those readings are kept that were the last, and they as long as one is added within
-// the time.
+// Of each person those readings are kept that were the last, and they as long as one is added
+// within the time.
 const (
 	maxReadings  = 100
 	readingsLife = 400 * 24 * time.Hour

@@ -56,7 +56,9 @@ func TestLetter(t *testing.T) {
 	i := start(t, seen.URL, nil)
 
 	const long, short = 60 << 10, 1 << 10
-	system := func(size int) mlapi.Message { return mlapi.Message{Role: "system", Content: letter(size)} }
+	system := func(size int) mlapi.Message {
+		return mlapi.Message{Role: "system", Content: letter(size)}
+	}
 	for name, tt := range map[string]struct {
 		req     mlapi.ChatRequest
 		refused bool
