@@ -61,6 +61,7 @@ func TestHealthcare(t *testing.T) {
 	t.Run("TLS inside", func(t *testing.T) { c.speaksTLS(t, stack) })
 	t.Run("content", func(t *testing.T) { contentStays(t, c, stack, b, ada) })
 
+	t.Run("no way out", func(t *testing.T) { noWayOut(t, c, stack) })
 	t.Run("beside an Ollama that runs", func(t *testing.T) {
 		before := c.containers(t, stack)
 		c.must(t, time.Minute, "bin/codexctl", "model", "import", stack, weights, "--name",
