@@ -72,8 +72,7 @@ func contentStays(t *testing.T, c *checkout, stack string, b *browser, ada *pers
 		}
 
 		if own := ownPort[service]; own != "" {
-			said["the metrics of "+service] = c.must(t, time.Minute, "docker", "exec",
-				all[stacks.Edge][0].ID, "wget", "-q", "-O", "-", "http://"+service+":"+own+"/metrics")
+			said["the metrics of "+service] = metrics(t, c, list[0], own)
 		}
 	}
 
@@ -92,6 +91,20 @@ func contentStays(t *testing.T, c *checkout, stack string, b *browser, ada *pers
 // ownPort is where each of the stack's own services answers for its metrics.
 var ownPort = map[string]string{
 	stacks.Gate: "8003", stacks.Frontend: "8501", stacks.Backend: "8000", stacks.ML: "5000",
+}
+
+// metrics returns those of the service's container, which gives them to who shows its certificate.
+func metrics(t *testing.T, c *checkout, x container, port string) string {
+	t.Helper()
+	certificate := filepath.Join(t.TempDir(), "certificate.pem")
+	c.must(t, time.Minute, "docker", "cp", x.ID+":/run/secrets/certificate.pem", certificate)
+	pid := strings.TrimSpace(c.must(t, time.Minute, "docker", "inspect", "-f", "{{.State.Pid}}", x.ID))
+	out := c.must(t, time.Minute, "nsenter", "-t", pid, "-n", "curl", "-sS", "--insecure",
+		"--cert", certificate, "https://127.0.0.1:"+port+"/metrics")
+	if !strings.Contains(out, "go_goroutines") {
+		t.Errorf("%s gives no metrics: %s", x.Name, tail(out, 5))
+	}
+	return out
 }
 
 // askAsProgram asks with a key of the person's.
