@@ -57,7 +57,9 @@ func testBundle(
 	if err := bundle.Pack(repository, files, &packed); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bundle.Unpack(&packed, root); err != nil {
+	if _, err := bundle.Unpack(func(use func(io.Reader) error) error {
+		return use(bytes.NewReader(packed.Bytes()))
+	}, root); err != nil {
 		t.Fatal(err)
 	}
 
@@ -177,9 +179,10 @@ func TestLoadBundle(t *testing.T) {
 	}
 
 	for path, want := range map[string]string{
-		filepath.Join(to, "bin/codexctl"):                                      "codexctl",
-		filepath.Join(to, ".bundle/licences.tar.gz"):                           "",
-		filepath.Join(to, image.BroughtFile):                                   strings.Join(refs, "\n") + "\n",
+		filepath.Join(to, "bin/codexctl"):            "codexctl",
+		filepath.Join(to, ".bundle/licences.tar.gz"): "",
+		filepath.Join(to, image.BroughtFile):         strings.Join(refs, "\n") + "\n",
+
 		filepath.Join(home, ".cache/codexcontinue/pulumi-v3.255.0/bin/pulumi"): "pulumi",
 		filepath.Join(home, ".pulumi/plugins/resource-kubernetes-v4.30.0/"+
 			"pulumi-resource-kubernetes"): "plugin",
@@ -216,6 +219,20 @@ func TestLoadBundle(t *testing.T) {
 		if code != 0 || !strings.Contains(said, "carried.yaml stays as it is") ||
 			err != nil || !bytes.Equal(kept, text) {
 			t.Errorf("load ends with %d, %v:\n%s", code, err, said)
+		}
+	})
+
+	t.Run("not over another stack", func(t *testing.T) {
+		mark := filepath.Join(to, bundle.Folder, "stack")
+		if err := os.WriteFile(mark, []byte("other\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		said, code := load(file, to)
+		if code != exitFailed || !strings.Contains(said, "what a bundle of stack other brought") {
+			t.Errorf("load ends with %d:\n%s", code, said)
+		}
+		if err := os.Remove(mark); err != nil {
+			t.Fatal(err)
 		}
 	})
 
@@ -263,8 +280,8 @@ func TestLoadBundle(t *testing.T) {
 	})
 }
 
-// TestLoadBundleIntoNodes loads a bundle for a cluster that pulls from no registry, and whose Ollama
-// does not run yet. A program in the place of kind keeps what it is given.
+// TestLoadBundleIntoNodes loads a bundle for a cluster that pulls from no registry, and whose
+// Ollama does not run yet. A program in the place of kind keeps what it is given.
 func TestLoadBundleIntoNodes(t *testing.T) {
 	file, key, refs := testBundle(t, "", runtime.GOOS+"/"+runtime.GOARCH,
 		func(d *bundle.Draft) error {
