@@ -25,10 +25,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/bundle"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/sources"
 	"github.com/codexcontinue/codexcontinue/infra/image"
+	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -39,30 +41,7 @@ func testBundle(
 	t *testing.T, settings, platform string, more func(d *bundle.Draft) error,
 ) (file, key string, refs []string) {
 	t.Helper()
-	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("git lists the files of the checkout")
-	}
-
-	repository, err := filepath.Abs("../../../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := sources.Checkout{Root: repository, Environ: os.Environ()}.Tracked(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	root := t.TempDir()
-	var packed bytes.Buffer
-	if err := bundle.Pack(repository, files, &packed); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bundle.Unpack(func(use func(io.Reader) error) error {
-		return use(bytes.NewReader(packed.Bytes()))
-	}, root); err != nil {
-		t.Fatal(err)
-	}
-
+	root, files := copyCheckout(t)
 	const settingsFile = "Pulumi.carried.yaml"
 	text := "config:\n  codexcontinue:overlay: prod\n  codexcontinue:target: kubernetes\n" + settings
 	if err := os.WriteFile(filepath.Join(root, settingsFile), []byte(text), 0o600); err != nil {
@@ -125,6 +104,36 @@ func testBundle(
 	return file, public, refs
 }
 
+// copyCheckout copies the files of this checkout, and returns their names.
+func copyCheckout(t *testing.T) (root string, files []string) {
+	t.Helper()
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git lists the files of the checkout")
+	}
+
+	repository, err := filepath.Abs("../../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err = sources.Checkout{Root: repository, Environ: os.Environ()}.Tracked(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	root = t.TempDir()
+	var packed bytes.Buffer
+	if err := bundle.Pack(repository, files, &packed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bundle.Unpack(func(use func(io.Reader) error) error {
+		return use(bytes.NewReader(packed.Bytes()))
+	}, root); err != nil {
+		t.Fatal(err)
+	}
+
+	return root, files
+}
+
 func nothingMore(*bundle.Draft) error { return nil }
 
 // savedImages is what `docker save` would write of images of these references.
@@ -148,6 +157,45 @@ func savedImages(t *testing.T, refs []string) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// TestBundleHasEvals: evals are packed with the Modelfile, whether or not git tracks them.
+func TestBundleHasEvals(t *testing.T) {
+	root, _ := copyCheckout(t)
+	err := os.WriteFile(filepath.Join(root, "Pulumi.carried.yaml"),
+		[]byte("config:\n  codexcontinue:overlay: prod\n"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var said bytes.Buffer
+	none := func(string) string { return "" }
+	a := &App{dir: root, environ: os.Environ(), err: console.New(&said, none)}
+	target, stack, err := a.loadOffline("carried")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	evals := path.Join(path.Dir(stack.Model.Modelfile), modelfiles.EvalsFile)
+	for _, words := range [][]string{
+		{"init", "--quiet"}, {"add", "--all"}, {"rm", "--quiet", "--cached", evals},
+		{"-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "all"},
+	} {
+		git := exec.Command("git", words...)
+		git.Dir = root
+		if out, err := git.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v: %s", words, err, out)
+		}
+	}
+
+	b := &bundling{App: a, t: target, draft: &bundle.Draft{Dir: t.TempDir()}}
+	packed, err := b.addCheckout(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(packed, evals)); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestLoadBundle loads a bundle for a cluster that pulls from a registry, twice, on a machine
