@@ -178,6 +178,15 @@ func (m maker) ask(ctx context.Context, words ...string) (status.Releases, error
 	return r, nil
 }
 
+// rollback has an earlier version serve, if every replica of Ollama that the stack has is there.
+func (m maker) rollback(ctx context.Context, args []string) (status.Releases, error) {
+	words := []string{"rollback"}
+	if o := m.stack.Service(stacks.Ollama); o != nil && o.Replicas > 1 {
+		words = append(words, "--replicas", fmt.Sprint(o.Replicas))
+	}
+	return m.ask(ctx, append(words, args...)...)
+}
+
 func (a *App) listReleases(ctx context.Context, name string, asJSON bool) error {
 	return a.withMaker(ctx, name, false, func(m maker) error {
 		r, err := m.ask(ctx, "list")
@@ -331,12 +340,7 @@ func (a *App) evalRelease(ctx context.Context, name string, args []string, asJSO
 
 func (a *App) rollbackRelease(ctx context.Context, name string, args []string) error {
 	return a.withMaker(ctx, name, true, func(m maker) error {
-		words := []string{"rollback"}
-		if o := m.stack.Service(stacks.Ollama); o != nil && o.Replicas > 1 {
-			words = append(words, "--replicas", fmt.Sprint(o.Replicas))
-		}
-
-		r, err := m.ask(ctx, append(words, args...)...)
+		r, err := m.rollback(ctx, args)
 		if err != nil {
 			return err
 		}
