@@ -315,6 +315,9 @@ func (c Case) Judge(answer string) []string {
 	if len(c.Citation) > 0 && !slices.ContainsFunc(c.Citation, matches) {
 		wrong = append(wrong, "must name a source")
 	}
+	if answer == "" && len(wrong) == 0 {
+		wrong = append(wrong, "must not be empty")
+	}
 
 	return wrong
 }

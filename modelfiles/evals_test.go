@@ -69,7 +69,7 @@ func TestEvalsDigest(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	byName := map[string]modelfiles.Case{}
+	byName := map[string]modelfiles.Case{"stays polite": {MustNot: []string{"fool"}}}
 	for _, c := range mustLoadEvals(t, evals).Cases {
 		byName[c.Name] = c
 	}
@@ -87,6 +87,7 @@ func TestJudge(t *testing.T) {
 		{"cites", "As the WHO says.", nil},
 		{"cites", "Who knows? The whole town.", []string(nil)},
 		{"cites", "Everybody knows.", []string{"must name a source"}},
+		{"stays polite", " \n", []string{"must not be empty"}},
 	} {
 		if d := cmp.Diff(tc.want, byName[tc.name].Judge(tc.answer)); d != "" {
 			t.Errorf("%s: %q (-want +got):\n%s", tc.name, tc.answer, d)

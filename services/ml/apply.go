@@ -94,14 +94,7 @@ func applyOnce(
 	ctx context.Context, cfg mlenv.Config, opts build.Options, want int, log *slog.Logger,
 	out *lines,
 ) error {
-	who, err := mtls.Open(cfg.TLS)
-	if err != nil {
-		return &build.FinalError{Err: err}
-	}
-
-	pool, err := replicas.New(replicas.Options{
-		URL: cfg.OllamaURL, TLS: who.Client(), Parallel: cfg.MaxParallel, Log: log,
-	})
+	pool, err := ollamas(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -128,6 +121,18 @@ func applyOnce(
 			return build.New(opts, pool.Client(address), log, progress(prefix, out)).Apply(ctx)
 		},
 	}.run(ctx)
+}
+
+// ollamas returns the replicas of Ollama, for a command that asks each of them itself.
+func ollamas(cfg mlenv.Config, log *slog.Logger) (*replicas.Pool, error) {
+	who, err := mtls.Open(cfg.TLS)
+	if err != nil {
+		return nil, &build.FinalError{Err: err}
+	}
+
+	return replicas.New(replicas.Options{
+		URL: cfg.OllamaURL, TLS: who.Client(), Parallel: cfg.MaxParallel, Log: log,
+	})
 }
 
 // everywhere does something once at each replica that a name stands for: a headless Service names

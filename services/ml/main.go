@@ -8,8 +8,9 @@
 //	ml model eval [VERSION]
 //	                      ask a version its evals, the one that serves unless another is named, and
 //	                      print the report as JSON
-//	ml model rollback [VERSION]
-//	                      have an earlier version serve until the Modelfile changes
+//	ml model rollback [--replicas N] [VERSION]
+//	                      have an earlier version serve until the Modelfile changes, if N replicas
+//	                      of Ollama at least are there
 //	ml healthcheck [URL]  exit 0 when /health answers 200
 //	ml certificate        print until when its certificate is good
 //	ml version            print the version
@@ -84,7 +85,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	c := server.Command{
 		Health: "/health",
 		Usage: "usage: ml [model apply " + applyFlags + " | model list | model eval [VERSION] | " +
-			"model rollback [VERSION] | healthcheck [URL] | certificate | version]",
+			"model rollback [--replicas N] [VERSION] | healthcheck [URL] | certificate | version]",
 		Serve: serve,
 	}
 

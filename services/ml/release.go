@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,7 +18,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
-	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 )
 
@@ -45,11 +45,15 @@ func spare(turns *queue.Queue) func(context.Context) (release func(), err error)
 
 		for {
 			release, err := turns.Acquire(ctx, asks, func(int) error { return nil })
+			pause := time.Second // where another ml asks its evals, of the same owner
 			full, ok := errors.AsType[*queue.FullError](err)
-			if !ok {
+			switch {
+			case ok:
+				pause = full.RetryAfter
+			case !errors.Is(err, queue.ErrAtOnce):
 				return release, err
 			}
-			if !outage.Pause(ctx, full.RetryAfter) {
+			if !outage.Pause(ctx, pause) {
 				return nil, context.Cause(ctx)
 			}
 		}
@@ -71,8 +75,16 @@ type releases struct {
 func runRelease(
 	ctx context.Context, command string, args, environ []string, stdout, stderr io.Writer,
 ) error {
-	if len(args) > 1 || command == "list" && len(args) > 0 {
-		return errors.New("usage: ml model list | eval [VERSION] | rollback [VERSION]")
+	flags := flag.NewFlagSet("ml model "+command, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	want := 1
+	if command == "rollback" {
+		flags.IntVar(&want, "replicas", want, "")
+	}
+	if err := flags.Parse(args); err != nil || flags.NArg() > 1 ||
+		command == "list" && flags.NArg() > 0 {
+		return errors.New("usage: ml model list | eval [VERSION] | rollback [--replicas N] " +
+			"[VERSION]")
 	}
 
 	cfg, err := contract.Parse[mlenv.Config](environ)
@@ -85,11 +97,11 @@ func runRelease(
 		return err
 	}
 
-	version := ""
-	if len(args) > 0 {
-		version = args[0]
+	if have := len(r.builders); have < want {
+		return fmt.Errorf("only %d of %d replicas of Ollama are there: another would go on with "+
+			"the version that it has", have, want)
 	}
-	if err := releaseCommands[command](r, ctx, version); err != nil {
+	if err := releaseCommands[command](r, ctx, flags.Arg(0)); err != nil {
 		return err
 	}
 
@@ -100,9 +112,7 @@ func runRelease(
 func findReleases(
 	ctx context.Context, cfg mlenv.Config, log *slog.Logger,
 ) (*releases, error) {
-	pool, err := replicas.New(replicas.Options{
-		URL: cfg.OllamaURL, Parallel: cfg.MaxParallel, Log: log,
-	})
+	pool, err := ollamas(cfg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -177,10 +187,11 @@ func (r *releases) eval(ctx context.Context, version string) error {
 
 // rollback has an earlier version serve in every replica. It changes nothing unless all have it.
 func (r *releases) rollback(ctx context.Context, version string) error {
+	version = cmp.Or(version, r.parted())
 	serve := 0
 	for i, replica := range r.out.Replicas {
 		to, err := r.builders[i].Earlier(replica.Releases, version)
-		if errors.Is(err, build.ErrServes) { // the last rollback may have been cut off half-way
+		if errors.Is(err, build.ErrServes) { // in some, where the last rollback was cut off
 			if serve++; serve < len(r.out.Replicas) {
 				continue
 			}
@@ -192,9 +203,9 @@ func (r *releases) rollback(ctx context.Context, version string) error {
 		version = cmp.Or(version, to.Version) // which the others have to have too
 	}
 
-	for _, v := range r.out.Replicas[0].Releases {
-		if v.Serves {
-			r.out.From = v.Version
+	for _, replica := range r.out.Replicas {
+		if serves := servingIn(replica); serves != version {
+			r.out.From = cmp.Or(r.out.From, serves)
 		}
 	}
 
@@ -206,4 +217,42 @@ func (r *releases) rollback(ctx context.Context, version string) error {
 
 	r.out.Version, r.out.Replicas = version, nil
 	return nil
+}
+
+// parted returns the earliest of the versions that serve where the replicas differ: an update or a
+// rollback of some was cut off. It is empty where the same one serves in all.
+func (r *releases) parted() string {
+	earliest, differ := "", false
+	for _, replica := range r.out.Replicas {
+		at := func(version string) int {
+			return slices.IndexFunc(replica.Releases, func(v mlapi.Release) bool {
+				return v.Version == version
+			})
+		}
+
+		serves := servingIn(replica)
+		if serves == "" || serves == earliest {
+			continue
+		}
+
+		differ = differ || earliest != ""
+		if at(earliest) < at(serves) { // the list begins with the last one
+			earliest = serves
+		}
+	}
+
+	if !differ {
+		return ""
+	}
+	return earliest
+}
+
+// servingIn returns the version that serves in the replica, if one does.
+func servingIn(replica mlapi.Releases) string {
+	for _, v := range replica.Releases {
+		if v.Serves {
+			return v.Version
+		}
+	}
+	return ""
 }

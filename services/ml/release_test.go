@@ -6,7 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +22,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/mtls/mtlstest"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollamatest"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
 	"github.com/codexcontinue/codexcontinue/test/tinymodel"
@@ -253,6 +258,8 @@ func TestEvalsOfAVersion(t *testing.T) {
 		"eval " + version(bad):  version(bad),
 		"eval 000000000000":     "there is no version 000000000000",
 		"rollback":              "there is no earlier version",
+		"rollback --replicas 2": "only 1 of 2 replicas of Ollama are there",
+		"list --replicas 2":     "usage: ",
 		"rollback 000000000000": "there is no version 000000000000",
 		"list x":                "usage: ",
 		"eval a b":              "usage: ",
@@ -269,6 +276,60 @@ func TestEvalsOfAVersion(t *testing.T) {
 		"m:" + version(one)} {
 		if text, err := s.chat(name, "Hi"); err == nil || !strings.Contains(err.Error(), "404") {
 			t.Errorf("%s says %q, %v", name, text, err)
+		}
+	}
+}
+
+// TestReleasesOverTLS: where the services speak TLS, the commands do so with Ollama.
+func TestReleasesOverTLS(t *testing.T) {
+	o := ollamatest.Start(t)
+	environ, _ := project(t, o.URL)
+	mustCommand(t, environ, "model", "apply")
+	behind, err := url.Parse(o.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	text := mtlstest.Now()
+	front := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(behind))
+	front.TLS = mtlstest.New(t, text, "localhost", "ml").Server()
+	front.StartTLS()
+	defer front.Close()
+
+	v := mtlstest.Files(t, text, "ml")
+	_, port, _ := net.SplitHostPort(front.Listener.Addr().String())
+	m := mustCommand(t, append(environ, "OLLAMA_API_URL=https://localhost:"+port,
+		"TLS_CERTIFICATE_FILE="+v.TLSCertificateFile, "TLS_AUTHORITIES_FILE="+v.TLSAuthoritiesFile,
+	), "model", "list")
+	if len(m.Replicas) != 1 || len(m.Replicas[0].Releases) != 1 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestParted: a rollback that was cut off is brought to its end, and goes no further.
+func TestParted(t *testing.T) {
+	for name, tc := range map[string]struct {
+		serve []string
+		want  string
+	}{
+		"all the same":         {[]string{"b", "b"}, ""},
+		"the first went back":  {[]string{"a", "b"}, "a"},
+		"the second went back": {[]string{"b", "a"}, "a"},
+		"after another":        {[]string{"c", "b", "a", "c"}, "a"},
+		"one has none":         {[]string{"", "b"}, ""},
+		"one has none yet":     {[]string{"b", "", "a"}, "a"},
+	} {
+		var r releases
+		for _, serves := range tc.serve {
+			var replica mlapi.Releases
+			for _, v := range []string{"c", "b", "a"} {
+				replica.Releases = append(replica.Releases,
+					mlapi.Release{Version: v, Serves: v == serves})
+			}
+			r.out.Replicas = append(r.out.Replicas, replica)
+		}
+		if got := r.parted(); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}
 }
@@ -311,5 +372,24 @@ func TestSpareTurns(t *testing.T) {
 		if took := time.Since(start); took < 6*time.Second {
 			t.Errorf("the evals had their turn after %s", took)
 		}
+	})
+}
+
+// TestSpareAtOnce: evals wait where another ml asks them for the same owner.
+func TestSpareAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := queue.New(2, 2)
+		turns.Limit(1)
+		first, err := spare(turns)(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		time.AfterFunc(5*time.Second, first)
+		second, err := spare(turns)(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		second()
 	})
 }

@@ -76,8 +76,22 @@ func packFile(w *tar.Writer, root, name string) error {
 }
 
 // Unpack makes the folder hold the files of the archive that Pack wrote, and no longer those of an
-// earlier one. Settings of stacks stay as they are; it returns the names of those that differ.
-func Unpack(from io.Reader, dir string) (kept []string, err error) {
+// earlier one. Settings of stacks stay as they are; it returns the names of those that differ. read
+// calls use with a reader of the archive, each time from its beginning.
+func Unpack(
+	read func(use func(from io.Reader) error) error, dir string,
+) (kept []string, err error) {
+	var names []string
+	err = read(func(from io.Reader) error {
+		return eachFile(from, func(h *tar.Header, _ io.Reader) error {
+			names = append(names, h.Name)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -88,40 +102,60 @@ func Unpack(from io.Reader, dir string) (kept []string, err error) {
 	}
 	defer root.Close()
 
-	there := map[string]bool{}
-	var list strings.Builder
-	for entries := tar.NewReader(from); ; {
-		h, err := entries.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := nameError(h.Name); err != nil {
-			return nil, err
-		}
-
-		differs, err := unpackFile(root, h, entries)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", h.Name, err)
-		}
-		if differs {
-			kept = append(kept, h.Name)
-		}
-
-		there[h.Name] = true
-		fmt.Fprintln(&list, h.Name)
-	}
-
-	if err := removeOld(root, there); err != nil {
+	old, err := root.ReadFile(filesName)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if err := root.MkdirAll(Folder, 0o755); err != nil {
 		return nil, err
 	}
 
-	return kept, root.WriteFile(filesName, []byte(list.String()), 0o644)
+	// Until all is done the list has both, so that what an interrupt leaves is removed later.
+	list := strings.Join(names, "\n") + "\n"
+	if err := root.WriteFile(filesName, []byte(string(old)+list), 0o644); err != nil {
+		return nil, err
+	}
+	if err := removeOld(root, strings.Split(string(old), "\n"), names); err != nil {
+		return nil, err
+	}
+
+	err = read(func(from io.Reader) error {
+		return eachFile(from, func(h *tar.Header, content io.Reader) error {
+			differs, err := unpackFile(root, h, content)
+			if err != nil {
+				return fmt.Errorf("%s: %w", h.Name, err)
+			}
+			if differs {
+				kept = append(kept, h.Name)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	return kept, root.WriteFile(filesName, []byte(list), 0o644)
+}
+
+// eachFile calls do with each entry of the archive, whose name is one of a checkout's file.
+func eachFile(from io.Reader, do func(h *tar.Header, content io.Reader) error) error {
+	for entries := tar.NewReader(from); ; {
+		h, err := entries.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+
+		if err := nameError(h.Name); err != nil {
+			return err
+		}
+		if err := do(h, entries); err != nil {
+			return err
+		}
+	}
 }
 
 // nameError returns an error for a name that is none of a checkout's file.
@@ -182,9 +216,12 @@ func makeDir(root *os.Root, dir string) error {
 	return errors.Join(root.Mkdir(dir, 0o755), root.Chmod(dir, 0o755))
 }
 
+// partOf returns the name of a file that is not whole yet.
+func partOf(name string) string { return path.Join(path.Dir(name), ".part-"+path.Base(name)) }
+
 // replace writes a file that has its name only once it is whole.
 func replace(root *os.Root, name string, mode fs.FileMode, from io.Reader) error {
-	part := path.Join(path.Dir(name), ".part-"+path.Base(name))
+	part := partOf(name)
 	f, err := root.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
@@ -198,23 +235,35 @@ func replace(root *os.Root, name string, mode fs.FileMode, from io.Reader) error
 	return root.Rename(part, name)
 }
 
-// removeOld removes the files that an earlier bundle wrote and this one does not have.
-func removeOld(root *os.Root, there map[string]bool) error {
-	list, err := root.ReadFile(filesName)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
+// removeOld removes the files that an earlier bundle wrote and this one does not have, and the
+// folders that are empty then.
+func removeOld(root *os.Root, old, now []string) error {
+	stay := map[string]bool{}
+	for _, name := range now {
+		stay[name] = true
 	}
 
-	for line := range strings.Lines(string(list)) {
-		name := strings.TrimSuffix(line, "\n")
-		if there[name] || nameError(name) != nil || settings.MatchString(name) {
+	for _, name := range old {
+		if stay[name] || nameError(name) != nil || settings.MatchString(name) {
 			continue
 		}
-		if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if info, err := root.Lstat(name); err == nil && info.IsDir() {
+			continue // one has taken its place
+		}
+		for _, file := range []string{name, partOf(name)} { // an interrupted load may leave a part
+			if _, err := root.Lstat(file); err != nil {
+				continue // it is gone
+			}
+			if err := root.Remove(file); err != nil {
+				return err
+			}
+		}
+
+		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+			if info, err := root.Lstat(dir); err != nil || !info.IsDir() ||
+				root.Remove(dir) != nil {
+				break // it holds other files
+			}
 		}
 	}
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,6 +45,11 @@ func tree(t *testing.T, files map[string]string) (string, []string) {
 	return dir, names
 }
 
+// again reads what is packed, as often as it is asked.
+func again(packed []byte) func(use func(from io.Reader) error) error {
+	return func(use func(from io.Reader) error) error { return use(bytes.NewReader(packed)) }
+}
+
 func unpack(t *testing.T, files map[string]string, dir string) []string {
 	t.Helper()
 	root, names := tree(t, files)
@@ -52,7 +58,7 @@ func unpack(t *testing.T, files map[string]string, dir string) []string {
 		t.Fatal(err)
 	}
 
-	kept, err := Unpack(&packed, dir)
+	kept, err := Unpack(again(packed.Bytes()), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,6 +134,53 @@ func TestUnpack(t *testing.T) {
 	}
 }
 
+// TestUnpackAfterChanges: a file may become a folder and the reverse, also where a load in between
+// was interrupted. A folder that holds somebody's own files stays.
+func TestUnpackAfterChanges(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "checkout")
+	one := map[string]string{"a": "one", "b/c/d": "one", "e/f": "one"}
+	two := map[string]string{"a/x": "two", "b": "two", "g/h": "two"}
+	unpack(t, one, dir)
+	if err := os.WriteFile(filepath.Join(dir, "e", "mine"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	unpack(t, two, dir)
+	if text, err := os.ReadFile(filepath.Join(dir, "e", "mine")); err != nil {
+		t.Errorf("e/mine: %q, %v", text, err)
+	}
+
+	// One is loaded again, but for the end, and then two.
+	root, names := tree(t, one)
+	var packed bytes.Buffer
+	if err := Pack(root, names, &packed); err != nil {
+		t.Fatal(err)
+	}
+	reads := 0
+	_, err := Unpack(func(use func(from io.Reader) error) error {
+		if reads++; reads == 2 {
+			return use(bytes.NewReader(packed.Bytes()[:packed.Len()-1024-511]))
+		}
+		return use(bytes.NewReader(packed.Bytes()))
+	}, dir)
+	if err == nil {
+		t.Fatal("the interrupted load has no error")
+	}
+
+	unpack(t, two, dir)
+	var left []string
+	err = fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if !d.IsDir() && !strings.HasPrefix(name, Folder) {
+			left = append(left, name)
+		}
+		return err
+	})
+	want := []string{"a/x", "b", "e/mine", "g/h"}
+	if err != nil || !slices.Equal(left, want) {
+		t.Errorf("left are %v, %v, want %v", left, err, want)
+	}
+}
+
 // TestUnpackRefuses is about archives that would write elsewhere.
 func TestUnpackRefuses(t *testing.T) {
 	outside := t.TempDir()
@@ -165,7 +218,7 @@ func TestUnpackRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			_, err := Unpack(&out, filepath.Join(t.TempDir(), "checkout"))
+			_, err := Unpack(again(out.Bytes()), filepath.Join(t.TempDir(), "checkout"))
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
@@ -183,7 +236,7 @@ func TestUnpackRefuses(t *testing.T) {
 		if err := Pack(root, names, &packed); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Unpack(&packed, dir); err == nil {
+		if _, err := Unpack(again(packed.Bytes()), dir); err == nil {
 			t.Error("a link leads out of the folder")
 		}
 	})
@@ -202,7 +255,7 @@ func TestUnpackCutOff(t *testing.T) {
 	}
 
 	dir := t.TempDir()
-	if _, err := Unpack(io.LimitReader(&packed, 1024), dir); err == nil {
+	if _, err := Unpack(again(packed.Bytes()[:1024]), dir); err == nil {
 		t.Error("half an archive passes")
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) != 0 {

@@ -214,8 +214,8 @@ func content(t *testing.T, l v1.Layer) []byte {
 	return text
 }
 
-// TestSavedByAnOldEngine reads an archive as Docker 20.10 saves it, in which a layer that two images
-// have is a link to the other's.
+// TestSavedByAnOldEngine reads an archive as Docker 20.10 saves it, in which a layer that two
+// images have is a link to the other's.
 func TestSavedByAnOldEngine(t *testing.T) {
 	archive, want := twoImages(t)
 	old := filepath.Join(t.TempDir(), "old.tar")

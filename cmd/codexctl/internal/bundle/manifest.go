@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -115,14 +114,16 @@ func parse(signed []byte, key note.Verifier) (Manifest, error) {
 			"changed it, or it was made with another key", key.Name(), key.KeyHash())
 	}
 
+	// First, as another format may have other fields.
 	var m Manifest
-	d := json.NewDecoder(bytes.NewReader([]byte(n.Text)))
-	d.DisallowUnknownFields()
 	var form struct{ Format int }
 	if err := json.Unmarshal([]byte(n.Text), &form); err == nil && form.Format != format {
 		return m, fmt.Errorf("it has the format %d, and this codexctl reads %d: take the codexctl "+
 			"that was made with it", form.Format, format)
 	}
+
+	d := json.NewDecoder(strings.NewReader(n.Text))
+	d.DisallowUnknownFields()
 	if err := d.Decode(&m); err != nil {
 		return m, fmt.Errorf("its manifest: %w", err)
 	}

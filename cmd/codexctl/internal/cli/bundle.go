@@ -274,8 +274,8 @@ func (b *bundling) addProgram(
 	return add(bundle.Part{Source: name, Licence: licencesOf})
 }
 
-// addCheckout adds what git tracks, the stack's settings and the files that its model is made of. It
-// returns a folder that holds these and nothing else.
+// addCheckout adds what git tracks, the stack's settings, and the files of its model and its evals.
+// It returns a folder that holds these and nothing else.
 func (b *bundling) addCheckout(ctx context.Context) (root string, err error) {
 	from := b.t.project.Root
 	_, stack, err := b.loadOffline(b.t.name)
@@ -286,6 +286,10 @@ func (b *bundling) addCheckout(ctx context.Context) (root string, err error) {
 	if slices.ContainsFunc(stack.Services, compiled) {
 		return "", fmt.Errorf("stack %s compiles its services where it runs, with modules from the "+
 			"internet: bundle one of another overlay, such as prod", b.t.file.Name)
+	}
+
+	if _, _, err := b.t.load(); err != nil {
+		b.say("the settings lack what `up` needs: %v", err) // all else was checked just now
 	}
 
 	checkout := sources.Checkout{Root: from, Environ: b.environ}
@@ -303,7 +307,11 @@ func (b *bundling) addCheckout(ctx context.Context) (root string, err error) {
 	}
 
 	files = append(files, filepath.Base(b.t.file.Path))
-	for _, f := range m.Files {
+	beside := m.Files
+	if stack.Model.Evals != "" {
+		beside = append(beside, modelfiles.EvalsFile)
+	}
+	for _, f := range beside {
 		files = append(files, path.Join(path.Dir(stack.Model.Modelfile), f))
 	}
 	slices.Sort(files)
@@ -319,10 +327,10 @@ func (b *bundling) addCheckout(ctx context.Context) (root string, err error) {
 	}
 
 	root = filepath.Join(b.draft.Dir, "checkout")
-	return root, b.draft.ReadMade(partCheckout, func(r io.Reader) error {
-		_, err := bundle.Unpack(r, root)
-		return err
-	})
+	_, err = bundle.Unpack(func(use func(io.Reader) error) error {
+		return b.draft.ReadMade(partCheckout, use)
+	}, root)
+	return root, err
 }
 
 // compiled reports whether the service is compiled in its container, of sources that are mounted.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -32,7 +33,8 @@ func (a *App) bundleLoadCommand() *cobra.Command {
 folder, the Pulumi CLI and its provider where codexctl and Pulumi look for them, the
 images into the stack's engine or cluster, and the base model into its Ollama. It
 asks nothing of the internet. What is there already is left out, so that it can be
-typed again; settings of stacks and their state are never overwritten.`,
+typed again; settings of stacks and their state are never overwritten. A folder holds
+one stack.`,
 		Args: exactly(1, "name the bundle"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.loadBundle(c.Context(), args[0], o)
@@ -112,15 +114,28 @@ func (a *App) installBundle(r *bundle.Reader, dir string) error {
 			"name another folder with --to", dir)
 	}
 
-	err := r.ReadMade(partCheckout, func(from io.Reader) error {
-		kept, err := bundle.Unpack(from, dir)
-		for _, name := range kept {
-			a.say("%s stays as it is: the bundle has another", filepath.Join(dir, name))
-		}
-		return err
-	})
+	// The files and images of one stack may be others than those of another.
+	stackFile := filepath.Join(dir, bundle.Folder, "stack")
+	other, err := os.ReadFile(stackFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("bundle: %w", err)
+	}
+	if name := strings.TrimSpace(string(other)); name != "" && name != r.Stack {
+		return fmt.Errorf("bundle: %s: holds what a bundle of stack %s brought: name another "+
+			"folder with --to", dir, name)
+	}
+
+	kept, err := bundle.Unpack(func(use func(io.Reader) error) error {
+		return r.ReadMade(partCheckout, use)
+	}, dir)
+	for _, name := range kept {
+		a.say("%s stays as it is: the bundle has another", filepath.Join(dir, name))
+	}
 	if err != nil {
 		return err
+	}
+	if err := os.WriteFile(stackFile, []byte(r.Stack+"\n"), 0o644); err != nil {
+		return fmt.Errorf("bundle: %w", err)
 	}
 
 	if err := r.Copy(partCodexctl, filepath.Join(dir, "bin", "codexctl"), 0o755); err != nil {
@@ -160,11 +175,7 @@ func (a *App) bringImages(
 		return err
 	}
 
-	var refs []string
-	for _, x := range list {
-		refs = append(refs, x.Ref)
-	}
-
+	refs := refsOf(list)
 	wanted, err := images.Of(stack, t.project.Root)
 	if err != nil {
 		return err
@@ -260,12 +271,7 @@ func (a *App) bringToNodes(
 		return err
 	}
 
-	var refs []string
-	for _, x := range list {
-		refs = append(refs, x.Ref)
-	}
-
-	has, err := to.Has(ctx, refs, nodes)
+	has, err := to.Has(ctx, refsOf(list), nodes)
 	if err != nil {
 		return err
 	}
@@ -281,6 +287,14 @@ func (a *App) bringToNodes(
 
 	a.say("%d images put into %s, %d were there", len(missing), to, len(list)-len(missing))
 	return nil
+}
+
+func refsOf(list []bundle.Image) []string {
+	var refs []string
+	for _, x := range list {
+		refs = append(refs, x.Ref)
+	}
+	return refs
 }
 
 // lacking returns the images of which has says that they are not there.

@@ -25,10 +25,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/bundle"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/images"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/sources"
 	"github.com/codexcontinue/codexcontinue/infra/image"
+	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -39,28 +41,7 @@ func testBundle(
 	t *testing.T, settings, platform string, more func(d *bundle.Draft) error,
 ) (file, key string, refs []string) {
 	t.Helper()
-	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("git lists the files of the checkout")
-	}
-
-	repository, err := filepath.Abs("../../../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := sources.Checkout{Root: repository, Environ: os.Environ()}.Tracked(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	root := t.TempDir()
-	var packed bytes.Buffer
-	if err := bundle.Pack(repository, files, &packed); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bundle.Unpack(&packed, root); err != nil {
-		t.Fatal(err)
-	}
-
+	root, files := copyCheckout(t)
 	const settingsFile = "Pulumi.carried.yaml"
 	text := "config:\n  codexcontinue:overlay: prod\n  codexcontinue:target: kubernetes\n" + settings
 	if err := os.WriteFile(filepath.Join(root, settingsFile), []byte(text), 0o600); err != nil {
@@ -123,6 +104,36 @@ func testBundle(
 	return file, public, refs
 }
 
+// copyCheckout copies the files of this checkout, and returns their names.
+func copyCheckout(t *testing.T) (root string, files []string) {
+	t.Helper()
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git lists the files of the checkout")
+	}
+
+	repository, err := filepath.Abs("../../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err = sources.Checkout{Root: repository, Environ: os.Environ()}.Tracked(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	root = t.TempDir()
+	var packed bytes.Buffer
+	if err := bundle.Pack(repository, files, &packed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bundle.Unpack(func(use func(io.Reader) error) error {
+		return use(bytes.NewReader(packed.Bytes()))
+	}, root); err != nil {
+		t.Fatal(err)
+	}
+
+	return root, files
+}
+
 func nothingMore(*bundle.Draft) error { return nil }
 
 // savedImages is what `docker save` would write of images of these references.
@@ -146,6 +157,45 @@ func savedImages(t *testing.T, refs []string) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// TestBundleHasEvals: evals are packed with the Modelfile, whether or not git tracks them.
+func TestBundleHasEvals(t *testing.T) {
+	root, _ := copyCheckout(t)
+	err := os.WriteFile(filepath.Join(root, "Pulumi.carried.yaml"),
+		[]byte("config:\n  codexcontinue:overlay: prod\n"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var said bytes.Buffer
+	none := func(string) string { return "" }
+	a := &App{dir: root, environ: os.Environ(), err: console.New(&said, none)}
+	target, stack, err := a.loadOffline("carried")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	evals := path.Join(path.Dir(stack.Model.Modelfile), modelfiles.EvalsFile)
+	for _, words := range [][]string{
+		{"init", "--quiet"}, {"add", "--all"}, {"rm", "--quiet", "--cached", evals},
+		{"-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "all"},
+	} {
+		git := exec.Command("git", words...)
+		git.Dir = root
+		if out, err := git.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v: %s", words, err, out)
+		}
+	}
+
+	b := &bundling{App: a, t: target, draft: &bundle.Draft{Dir: t.TempDir()}}
+	packed, err := b.addCheckout(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(packed, evals)); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestLoadBundle loads a bundle for a cluster that pulls from a registry, twice, on a machine
@@ -177,9 +227,10 @@ func TestLoadBundle(t *testing.T) {
 	}
 
 	for path, want := range map[string]string{
-		filepath.Join(to, "bin/codexctl"):                                      "codexctl",
-		filepath.Join(to, ".bundle/licences.tar.gz"):                           "",
-		filepath.Join(to, image.BroughtFile):                                   strings.Join(refs, "\n") + "\n",
+		filepath.Join(to, "bin/codexctl"):            "codexctl",
+		filepath.Join(to, ".bundle/licences.tar.gz"): "",
+		filepath.Join(to, image.BroughtFile):         strings.Join(refs, "\n") + "\n",
+
 		filepath.Join(home, ".cache/codexcontinue/pulumi-v3.255.0/bin/pulumi"): "pulumi",
 		filepath.Join(home, ".pulumi/plugins/resource-kubernetes-v4.30.0/"+
 			"pulumi-resource-kubernetes"): "plugin",
@@ -216,6 +267,20 @@ func TestLoadBundle(t *testing.T) {
 		if code != 0 || !strings.Contains(said, "carried.yaml stays as it is") ||
 			err != nil || !bytes.Equal(kept, text) {
 			t.Errorf("load ends with %d, %v:\n%s", code, err, said)
+		}
+	})
+
+	t.Run("not over another stack", func(t *testing.T) {
+		mark := filepath.Join(to, bundle.Folder, "stack")
+		if err := os.WriteFile(mark, []byte("other\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		said, code := load(file, to)
+		if code != exitFailed || !strings.Contains(said, "what a bundle of stack other brought") {
+			t.Errorf("load ends with %d:\n%s", code, said)
+		}
+		if err := os.Remove(mark); err != nil {
+			t.Fatal(err)
 		}
 	})
 
@@ -263,8 +328,8 @@ func TestLoadBundle(t *testing.T) {
 	})
 }
 
-// TestLoadBundleIntoNodes loads a bundle for a cluster that pulls from no registry, and whose Ollama
-// does not run yet. A program in the place of kind keeps what it is given.
+// TestLoadBundleIntoNodes loads a bundle for a cluster that pulls from no registry, and whose
+// Ollama does not run yet. A program in the place of kind keeps what it is given.
 func TestLoadBundleIntoNodes(t *testing.T) {
 	file, key, refs := testBundle(t, "", runtime.GOOS+"/"+runtime.GOARCH,
 		func(d *bundle.Draft) error {

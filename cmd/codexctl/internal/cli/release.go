@@ -48,8 +48,9 @@ up comes into the stack by "up".`,
 		Use:   "eval STACK [VERSION]",
 		Short: "Ask a version its evals, without having it serve",
 		Long: `Asks the version that serves, or another one, the evals beside the Modelfile, one case
-after the other, and prints what it answered where it failed. The verdict is kept: a
-version that has passed can be gone back to.`,
+after the other, and prints what it answered where it failed. They take places of
+Ollama beside those who ask, without waiting for a turn. The verdict is kept: a version
+that has passed can be gone back to.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.evalRelease(c.Context(), args[0], args[1:], asJSON)
 		},
@@ -60,8 +61,9 @@ version that has passed can be gone back to.`,
 		Use:   "rollback STACK [VERSION]",
 		Short: "Have an earlier version serve, until the Modelfile changes",
 		Long: `Has an earlier version of the model serve at once, the one before unless another is
-named. Answers that are being written end as they began. It stays so over restarts and
-"up", until the Modelfile or its base changes, or "model apply".`,
+named. Every replica of Ollama has to be there. Answers that are being written end as
+they began. It stays so over restarts and "up", until the Modelfile or its base changes,
+or "model apply".`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.rollbackRelease(c.Context(), args[0], args[1:])
 		},
@@ -174,6 +176,15 @@ func (m maker) ask(ctx context.Context, words ...string) (status.Releases, error
 	}
 
 	return r, nil
+}
+
+// rollback has an earlier version serve, if every replica of Ollama that the stack has is there.
+func (m maker) rollback(ctx context.Context, args []string) (status.Releases, error) {
+	words := []string{"rollback"}
+	if o := m.stack.Service(stacks.Ollama); o != nil && o.Replicas > 1 {
+		words = append(words, "--replicas", fmt.Sprint(o.Replicas))
+	}
+	return m.ask(ctx, append(words, args...)...)
 }
 
 func (a *App) listReleases(ctx context.Context, name string, asJSON bool) error {
@@ -329,7 +340,7 @@ func (a *App) evalRelease(ctx context.Context, name string, args []string, asJSO
 
 func (a *App) rollbackRelease(ctx context.Context, name string, args []string) error {
 	return a.withMaker(ctx, name, true, func(m maker) error {
-		r, err := m.ask(ctx, append([]string{"rollback"}, args...)...)
+		r, err := m.rollback(ctx, args)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/services/status"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // TestDrift: what serves and the Modelfile are compared with what the last up was with.
@@ -60,6 +61,12 @@ func TestMakerRuns(t *testing.T) {
 	if err != nil || r.Version != "aaaaaaaaaaaa" ||
 		!slices.Equal(p.words, []string{"/ml", "model", "rollback", "x"}) {
 		t.Errorf("%+v, %v, ran %q", r, err, p.words)
+	}
+
+	m.stack.Services = []stacks.Service{{Name: stacks.Ollama, Replicas: 3}}
+	if _, err := m.rollback(t.Context(), []string{"x"}); err != nil || !slices.Equal(p.words,
+		[]string{"/ml", "model", "rollback", "--replicas", "3", "x"}) {
+		t.Errorf("%v, ran %q", err, p.words)
 	}
 
 	p.output = "no JSON"

@@ -190,7 +190,7 @@ func (b *Builder) set(state, detail string, change func(*mlapi.Build)) {
 
 // Run builds the model and keeps it until ctx is done. A failed build is tried again: what it
 // lacked may come. A model that is gone, because somebody deleted it or Ollama lost its volume, is
-// made again; one that somebody rolled back stays as it is until the next start.
+// made again; one that somebody rolled back stays as it is, also over the next start.
 func (b *Builder) Run(ctx context.Context) {
 	for pause := retryFirst; ; {
 		err := b.Apply(ctx)

@@ -203,7 +203,7 @@ func (b *Builder) Releases(ctx context.Context) ([]mlapi.Release, error) {
 var ErrServes = errors.New("it serves already")
 
 // Earlier returns the version to which Rollback goes: the one that is named, or the last one
-// beside the one that serves from which nobody rolled back. It returns an error unless that one
+// before the one that serves from which nobody rolled back. It returns an error unless that one
 // may serve: where there are evals it has to have passed some.
 func (b *Builder) Earlier(all []mlapi.Release, version string) (mlapi.Release, error) {
 	may := func(r mlapi.Release) bool {
@@ -211,11 +211,14 @@ func (b *Builder) Earlier(all []mlapi.Release, version string) (mlapi.Release, e
 			r.Verdict == "" && b.opts.Evals == ""
 	}
 
+	isServing := func(r mlapi.Release) bool { return r.Serves }
+	older := !slices.ContainsFunc(all, isServing) // than what serves: any, where nothing does
 	var there []string
 	for _, r := range all {
 		there = append(there, r.Version)
+		older = older || r.Serves
 		switch {
-		case version == "" && !r.Serves && !r.Held && may(r):
+		case version == "" && older && !r.Serves && !r.Held && may(r):
 			return r, nil
 		case version != r.Version:
 		case r.Serves:

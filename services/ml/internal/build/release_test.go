@@ -267,6 +267,21 @@ func testRollback(t *testing.T, s *ollamatest.Server, name string) {
 	}
 }
 
+// TestEarlier: without a name a rollback goes to what served before, never forward.
+func TestEarlier(t *testing.T) {
+	b := New(Options{Name: "m", Digest: "3"}, nil, nil, nil)
+	for serves, want := range map[string]string{"3": "2", "2": "1", "1": "", "": "3"} {
+		var all []mlapi.Release
+		for _, v := range []string{"3", "2", "1"} {
+			all = append(all, mlapi.Release{Version: v, Serves: v == serves})
+		}
+		to, err := b.Earlier(all, "")
+		if to.Version != want || (err == nil) != (want != "") {
+			t.Errorf("from %q to %q, %v, want %q", serves, to.Version, err, want)
+		}
+	}
+}
+
 // testOnDemand: a version is judged again when somebody asks for it, and may serve then.
 func testOnDemand(t *testing.T, s *ollamatest.Server, name string) {
 	apply(t, s, options(t, name, folder(t, map[string]string{
