@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 )
 
 // ofGroups has a model for the people of one group alone.
@@ -106,6 +107,37 @@ func TestGroupsOfKeys(t *testing.T) {
 	town.user("remove ada")
 	if left := town.redis.Client(t).Keys(t.Context(), "gate:groups:*").Val(); len(left) > 0 {
 		t.Errorf("left are %q", left)
+	}
+}
+
+// TestGroupsTakenMeanwhile: groups that are taken from somebody who signs in at that moment do not
+// come back for the keys.
+func TestGroupsTakenMeanwhile(t *testing.T) {
+	url, authorization := refusingML(t)
+	changes := []func(*gateenv.Config){auditing, ofGroups, func(c *gateenv.Config) {
+		c.MLServiceURL, c.SignIn = url, gateenv.Accounts
+	}}
+	town := newTown(t, changes...)
+	v := town.visitor("192.0.2.1")
+	v.join("ada", town.code("invite ada"))
+	key := v.key()
+	town.user("groups ada research")
+
+	for line, want := range map[string][]string{"groups ada golf": {"golf"}, "groups ada": nil} {
+		town.user("groups ada research")
+		late := *town
+		late.base, _, _ = start(t, redistest.Before(t, town.redis, "gate:groups:", func() {
+			town.user(line)
+		}), town.frontend.URL, changes...)
+		if status := late.visitor("192.0.2.2").signIn("ada", password); status != 503 {
+			t.Errorf("%s: the sign-in is answered with %d", line, status)
+		}
+
+		town.ask(key)
+		p, _ := identity.Peek(authorization.Load().(string))
+		if !slices.Equal(p.Groups, want) {
+			t.Errorf("%s: the key has %q", line, p.Groups)
+		}
 	}
 }
 
