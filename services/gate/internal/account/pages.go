@@ -174,18 +174,20 @@ func (s *Site) begin(w http.ResponseWriter, r *http.Request, account *Account) e
 	// Whoever took away the account or its rights meanwhile has not seen the new session, nor that
 	// the groups of before are stored again.
 	now, found := s.accounts.Find(r.Context(), account.Name)
-	switch {
-	case found != nil && !errors.Is(found, ErrUnknown):
-		return errors.Join(err, found)
-	case found != nil || now.Subject != account.Subject:
-		now = &Account{} // nobody's, or that of somebody else with the name
-	case encode(now) == encode(account):
+	if found == nil && encode(now) == encode(account) {
 		return err
+	}
+	if found != nil && !errors.Is(found, ErrUnknown) {
+		return errors.Join(err, found)
 	}
 
 	id := s.accounts.names.Of(Issuer, account.Subject)
-	return errors.Join(err, s.Sessions.EndAll(r.Context(), id, ""),
-		s.accounts.store.PutGroups(r.Context(), id, now.Groups))
+	err = errors.Join(err, s.Sessions.EndAll(r.Context(), id, ""))
+	if found == nil && now.Subject == account.Subject {
+		return errors.Join(err, s.accounts.store.PutGroups(r.Context(), id, now.Groups))
+	}
+
+	return errors.Join(err, s.accounts.store.DropGroups(r.Context(), id)) // the account is gone
 }
 
 // accept takes an invitation.
