@@ -164,8 +164,16 @@ func TestReadProvided(t *testing.T) {
 		})
 
 	if _, err := town.read("carol", "bob", "case 4711"); err == nil ||
-		!strings.Contains(err.Error(), "nothing is stored of bob") {
+		!strings.Contains(err.Error(), "bob: nothing is stored") {
 		t.Errorf("of nobody: %v", err)
+	}
+	if _, acts := town.records(); !slices.Contains(acts, "read intent") ||
+		!slices.Contains(acts, "read refused") {
+		t.Errorf("recorded are %q", acts)
+	}
+	if _, err := town.read("", "bob", "case 4711"); err == nil ||
+		!strings.Contains(err.Error(), "where it is not recorded who reads it") {
+		t.Errorf("by nobody: %v", err)
 	}
 
 	out, err := town.read("carol", "ada", "case 4711")

@@ -153,18 +153,18 @@ func (c *dataCommand) move(
 func (c *dataCommand) read(
 	ctx context.Context, data *owndata.Data, who, reason string, stdout io.Writer,
 ) error {
-	person, err := c.person(ctx, who)
+	err := data.CheckReader(c.by, reason)
 	if err != nil {
-		return fmt.Errorf("%s: %w", who, err)
+		return err
 	}
 
-	if person.Issuer != account.Issuer { // anything may be the name of somebody at a provider
-		if err := stored(ctx, data, who, person.ID); err != nil {
-			return err
-		}
+	// Whether a name has an account is in the list of accounts, and nothing that is stored of anyone.
+	id, err := c.id(ctx, who)
+	if err == nil {
+		err = data.Read(ctx, stdout, auditlog.Record{By: c.by}, id, reason,
+			func(ctx context.Context) (*session.Session, error) { return c.person(ctx, data, who) })
 	}
-
-	if err := data.Read(ctx, stdout, auditlog.Record{By: c.by}, person, reason); err != nil {
+	if err != nil {
 		return fmt.Errorf("%s: %w", who, err)
 	}
 
@@ -173,7 +173,9 @@ func (c *dataCommand) read(
 
 // person returns what is known of a person: of one whom a provider signs in, what the newest
 // session has.
-func (c *dataCommand) person(ctx context.Context, who string) (*session.Session, error) {
+func (c *dataCommand) person(
+	ctx context.Context, data *owndata.Data, who string,
+) (*session.Session, error) {
 	if name, ok := c.account(who); ok {
 		return c.accounts.Person(ctx, name)
 	}
@@ -184,8 +186,18 @@ func (c *dataCommand) person(ctx context.Context, who string) (*session.Session,
 	}
 
 	list, err := c.sessions.List(ctx, person.ID)
+	if err != nil {
+		return nil, err
+	}
 	if len(list) > 0 {
 		person.Who = list[0].Who
+		return person, nil
+	}
+
+	// Anything may be the name of somebody at a provider.
+	there, err := data.Stored(ctx, person.ID)
+	if err == nil && !there {
+		err = owndata.ErrNothing
 	}
 
 	return person, err

@@ -28,8 +28,8 @@ const cookieName = "browser"
 // issuer is what vouches for a browser among those that vouch for people.
 const issuer = "browser"
 
-// cookieAge is the longest time that browsers keep a cookie.
-const cookieAge = 400 * 24 * time.Hour
+// CookieAge is the longest time that browsers keep a cookie.
+const CookieAge = 400 * 24 * time.Hour
 
 // Person returns the person who uses the browser. A browser without a cookie, or with one that was
 // not made here, gets a new one of 130 bits.
@@ -47,9 +47,6 @@ func Former(r *http.Request, names *pseudonym.Names) string {
 	return names.Of(issuer, known)
 }
 
-// Forget makes the browser forget who it was.
-func Forget(w http.ResponseWriter) { cookie.Set(w, cookieName, "", -1, false) }
-
 // id returns the value of the browser's cookie. A new one is random, but for a request with a key
 // of the edge, which may be sent again before the browser has heard of its cookie: there it
 // follows from the key.
@@ -64,7 +61,7 @@ func id(w http.ResponseWriter, r *http.Request) string {
 		id = base32.StdEncoding.EncodeToString(sum[:])[:len(id)]
 	}
 
-	cookie.Set(w, cookieName, id, cookieAge, false)
+	cookie.Set(w, cookieName, id, CookieAge, false)
 	return id
 }
 
