@@ -19,8 +19,18 @@ import (
 // read runs `gate user read`, for who is called by.
 func (town *town) read(by, person, reason string) (string, error) {
 	var out bytes.Buffer
-	args := []string{"user", "--at=", "--by=" + by, "read", person, reason}
-	err := run(town.t.Context(), args, town.env, &out, io.Discard)
+	in, err := json.Marshal([]string{person, reason})
+	if err != nil {
+		return "", err
+	}
+
+	args, err := readWords([]string{"user", "--at=", "--by=" + by, "read", "-"},
+		bytes.NewReader(in))
+	if err != nil {
+		return "", err
+	}
+
+	err = run(town.t.Context(), args, town.env, &out, io.Discard)
 	return out.String(), err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,9 +25,28 @@ import (
 const dataUsage = `usage: gate user erase PERSON   erase all that is stored of somebody
        gate user move FROM TO     give somebody's conversations to somebody else
        gate user read PERSON REASON   print all that is stored of somebody, and record why
+       gate user read -               the same, with the two as a JSON array on the standard input
 
 A person is account:NAME, ISSUER#SUBJECT, or as the stack's own sign-in knows people: the
 name of an account, or the subject at the provider`
+
+// maxWords bounds what readWords reads, in bytes.
+const maxWords = 8 << 10
+
+// readWords returns the command line, where that of `gate user read -` has the words of a JSON
+// array in the place of the last one: other people of the machine can see a command line.
+func readWords(args []string, in io.Reader) ([]string, error) {
+	n := len(args)
+	if n < 3 || args[0] != "user" || args[n-2] != "read" || args[n-1] != "-" {
+		return args, nil
+	}
+
+	var words []string // it may have no end that can be seen here
+	if err := json.NewDecoder(io.LimitReader(in, maxWords)).Decode(&words); err != nil {
+		return nil, fmt.Errorf("read whom to read of, and why: %w", err)
+	}
+	return append(args[:n-1:n-1], words...), nil
+}
 
 // dataCommand runs the commands that are about people's data.
 type dataCommand struct {
