@@ -68,8 +68,8 @@ func TestEdgeRevoked(t *testing.T) {
 	}
 }
 
-// impatient returns the directory of the authority by way of a proxy, which has clients ask again after
-// a second whether to renew, and not after six hours.
+// impatient returns the directory of the authority by way of a proxy, which has clients ask again
+// after a second whether to renew, and not after six hours.
 func (a authority) impatient(t *testing.T) string {
 	t.Helper()
 	to, err := url.Parse(a.directory)
@@ -105,8 +105,8 @@ func (a authority) impatient(t *testing.T) string {
 	return "https://localhost:" + port(t, proxy) + to.Path
 }
 
-// widen lets the time to renew be half an hour at least, as Let's Encrypt does. For a certificate that
-// was revoked Pebble says a second an hour ago, which Caddy's client takes for no time at all.
+// widen lets the time to renew be half an hour at least, as Let's Encrypt does. For a certificate
+// that was revoked Pebble says a second an hour ago, which Caddy's client takes for no time at all.
 func widen(r *http.Response) error {
 	var info struct {
 		Window struct {

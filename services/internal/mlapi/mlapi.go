@@ -1,12 +1,12 @@
 // Package mlapi describes the HTTP API between the ml service and its clients.
 //
 // POST /chat and POST /generate answer with application/x-ndjson: one Chunk a line, the last one
-// with Done or Error. A stream that ends without either was cut and is an error. Before the
-// first line a refusal is an RFC 9457 problem: 400 invalid, 403 a model for others, 404 no such model, 413 a message
-// that alone does not fit the model's context (problem.TypeTooLong), 429 queue full
-// (Retry-After, queue_position), 503 model not ready or draining (problem.TypeDraining). A
-// stream may also end with the error draining while it waits for its turn: nothing was produced,
-// so the request may be sent again.
+// with Done or Error. A stream that ends without either was cut and is an error. Before the first
+// line a refusal is an RFC 9457 problem: 400 invalid, 403 a model for others, 404 no such model, 413
+// a message that alone does not fit the model's context (problem.TypeTooLong), 429 queue full
+// (Retry-After, queue_position), 503 model not ready or draining (problem.TypeDraining). A stream
+// may also end with the error draining while it waits for its turn: nothing was produced, so the
+// request may be sent again.
 package mlapi
 
 import (

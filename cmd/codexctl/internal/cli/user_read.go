@@ -129,8 +129,8 @@ func (j *wholeJSON) end() error {
 	return nil
 }
 
-// oneValue reads one value, a token at a time as it may be long, and returns an error if that is not
-// all.
+// oneValue reads one value, a token at a time as it may be long, and returns an error if that is
+// not all.
 func oneValue(d *json.Decoder) error {
 	for depth := 0; ; {
 		token, err := d.Token()
