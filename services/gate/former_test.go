@@ -20,6 +20,7 @@ func (v *visitor) formerly(key bool) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	resp.Body.Close()
 	if key {
 		resp, err := v.client.PostForm(base+"/account/keys",
@@ -59,10 +60,12 @@ func TestFormerBrowser(t *testing.T) {
 	if _, page := other.get("/account/data"); strings.Contains(page, offer) {
 		t.Error("another browser is offered it")
 	}
+
 	if _, page := v.get("/account/data", "X-Forwarded-Host", "chat.example.com"); strings.Contains(
 		page, offer) {
 		t.Error("it is offered where no browser was known by its cookie alone")
 	}
+
 	if _, page := v.get("/account/data"); !strings.Contains(page, offer) {
 		t.Fatalf("it is not offered on %s", page)
 	}
@@ -122,8 +125,8 @@ func TestFormerKeys(t *testing.T) {
 	}
 }
 
-// TestFormerBrowserLeft: what a browser had can be left, for good, and is not offered where people share
-// browsers.
+// TestFormerBrowserLeft: what a browser had can be left, for good, and is not offered where
+// people share browsers.
 func TestFormerBrowserLeft(t *testing.T) {
 	for name, shared := range map[string]bool{"left": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {

@@ -28,8 +28,10 @@ func refusingML(t *testing.T) (url string, authorization *atomic.Value) {
 	authorization = &atomic.Value{}
 	ml := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		authorization.Store(r.Header.Get("Authorization"))
-		problem.Write(w, r, problem.Typed(mlapi.TypeModelRefused, http.StatusForbidden, "Not yours."))
+		problem.Write(w, r,
+			problem.Typed(mlapi.TypeModelRefused, http.StatusForbidden, "Not yours."))
 	}))
+
 	t.Cleanup(ml.Close)
 
 	return ml.URL, authorization
@@ -44,6 +46,7 @@ func (v *visitor) key() string {
 	if secret == "" {
 		v.town.t.Fatalf("no key on %s", page)
 	}
+
 	return secret
 }
 
@@ -162,8 +165,8 @@ func TestGroupsTakenMeanwhile(t *testing.T) {
 	}
 }
 
-// TestProvidedGroups: a group that lets nobody in counts for the page and for keys, as it was at the
-// last sign-in.
+// TestProvidedGroups: a group that lets nobody in counts for the page and for keys, as it
+// was at the last sign-in.
 func TestProvidedGroups(t *testing.T) {
 	url, authorization := refusingML(t)
 	town, p := newProvided(t, false, func(c *gateenv.Config) { c.MLServiceURL = url }, ofGroups)

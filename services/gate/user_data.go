@@ -45,6 +45,7 @@ func readWords(args []string, in io.Reader) ([]string, error) {
 	if err := json.NewDecoder(io.LimitReader(in, maxWords)).Decode(&words); err != nil {
 		return nil, fmt.Errorf("read whom to read of, and why: %w", err)
 	}
+
 	return append(args[:n-1:n-1], words...), nil
 }
 
@@ -66,6 +67,7 @@ func (c *dataCommand) run(ctx context.Context, args []string, stdout io.Writer) 
 	if args[0] == "read" && len(args) == 3 {
 		people = args[1:2]
 	}
+
 	for _, word := range people {
 		if word == "" || strings.HasPrefix(word, "-") {
 			return errors.New(dataUsage)
@@ -122,6 +124,7 @@ func (c *dataCommand) erase(
 		}
 		err = erase(ctx, id)
 	}
+
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", who, err)
 	}
@@ -178,12 +181,14 @@ func (c *dataCommand) read(
 		return err
 	}
 
-	// Whether a name has an account is in the list of accounts, and nothing that is stored of anyone.
+	// Whether a name has an account is in the list of accounts, and nothing
+	// that is stored of anyone.
 	id, err := c.id(ctx, who)
 	if err == nil {
 		err = data.Read(ctx, stdout, auditlog.Record{By: c.by}, id, reason,
 			func(ctx context.Context) (*session.Session, error) { return c.person(ctx, data, who) })
 	}
+
 	if err != nil {
 		return fmt.Errorf("%s: %w", who, err)
 	}
@@ -209,6 +214,7 @@ func (c *dataCommand) person(
 	if err != nil {
 		return nil, err
 	}
+
 	if len(list) > 0 {
 		person.Who = list[0].Who
 		return person, nil

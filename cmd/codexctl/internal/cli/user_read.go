@@ -154,6 +154,7 @@ func oneValue(d *json.Decoder) error {
 		if _, err := d.Token(); !errors.Is(err, io.EOF) {
 			return errors.New("something follows its end")
 		}
+
 		return nil
 	}
 }
@@ -168,12 +169,15 @@ func (g gate) read(ctx context.Context, w io.Writer, who, reason string) error {
 		err = g.stream(ctx, bytes.NewReader(in), whole, "user", "--at=", "--by="+operator(), "read",
 			"-")
 	}
+
 	if cut := whole.end(); err == nil {
 		err = cut
 	}
+
 	if err != nil && strings.Contains(err.Error(), "usage: gate user") {
 		return fmt.Errorf("the gate knows no way to read what is stored of %s: `codexctl up` "+
 			"brings one that does", who)
 	}
+
 	return err
 }

@@ -37,8 +37,8 @@ func Person(w http.ResponseWriter, r *http.Request, names *pseudonym.Names) iden
 	return identity.Person{ID: names.Of(issuer, id(w, r))}
 }
 
-// Former returns the id of the person as whom the browser was known before people signed in, or "". It
-// was known at the loopback address alone, so the cookie counts there alone.
+// Former returns the id of the person as whom the browser was known before people signed in, or "".
+// It was known at the loopback address alone, so the cookie counts there alone.
 func Former(r *http.Request, names *pseudonym.Names) string {
 	known := cookie.Get(r, cookieName, false)
 	if known == "" || !local(r) {

@@ -16,9 +16,9 @@ import (
 // in.
 const formerPath = Path + "/browser"
 
-// Take gives the conversations of the person with the first id, who cannot sign in, to the one with the
-// second id. The keys of the first one are revoked. What fails half-way can be done again. who is what
-// the audit says of the one who asks.
+// Take gives the conversations of the person with the first id, who cannot sign in, to the one with
+// the second id. The keys of the first one are revoked. What fails half-way can be done again. who
+// is what the audit says of the one who asks.
 func (d *Data) Take(ctx context.Context, who auditlog.Record, from, to string) error {
 	return d.recorded(ctx, who, from, to, d.give)
 }
@@ -29,9 +29,9 @@ const leftLife = browser.CookieAge
 // left is the name of the mark that somebody left what the browser with the person's id had.
 func left(id string) string { return "gate:left:" + id }
 
-// leave has nobody offered any more what the browser with the person's id had, and revokes its keys.
-// The cookie stays, as cookies know no port: the browser may have conversations by it in another
-// stack at this host. who is what the audit says of the one who asks.
+// leave has nobody offered any more what the browser with the person's id had, and revokes its
+// keys. The cookie stays, as cookies know no port: the browser may have conversations by it in
+// another stack at this host. who is what the audit says of the one who asks.
 func (d *Data) leave(ctx context.Context, who auditlog.Record, id string) error {
 	who.Action, who.Object = auditlog.KeyRevoked, id
 	act, err := d.sessions.Audit.Begin(ctx, who)
@@ -62,8 +62,8 @@ func (d *Data) ofBrowser(ctx context.Context, id string) (bool, error) {
 	return d.conversations(ctx, id)
 }
 
-// former returns the id of the person as whom the browser was known before people signed in, if there
-// is anything of it; "" if there is nothing, or nobody is told of it.
+// former returns the id of the person as whom the browser was known before people signed in, if
+// there is anything of it; "" if there is nothing, or nobody is told of it.
 func (s *Site) former(r *http.Request) (string, error) {
 	if s.Browser == nil {
 		return "", nil
@@ -93,7 +93,8 @@ func (s *Site) take(w http.ResponseWriter, r *http.Request) {
 			return s.Data.leave(ctx, who, from)
 		}
 	default:
-		s.show(w, r, http.StatusUnprocessableEntity, "Choose whether to take it over or to leave it.")
+		s.show(w, r, http.StatusUnprocessableEntity,
+			"Choose whether to take it over or to leave it.")
 		return
 	}
 

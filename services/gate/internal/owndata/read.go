@@ -55,8 +55,8 @@ func (d *Data) CheckReader(by, reason string) error {
 }
 
 // Read writes all that is stored of the person with the id to w, as JSON, for who, whom the audit
-// names by By. Before anything is looked up that is recorded with the reason, and the person can see
-// it. find returns what is known of the person, or ErrNothing.
+// names by By. Before anything is looked up that is recorded with the reason, and the person can
+// see it. find returns what is known of the person, or ErrNothing.
 func (d *Data) Read(
 	ctx context.Context, w io.Writer, who auditlog.Record, id, reason string,
 	find func(context.Context) (*session.Session, error),

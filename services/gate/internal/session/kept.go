@@ -238,8 +238,8 @@ func (m *Manager) list(ctx context.Context, index string) ([]Shown, error) {
 	return all, nil
 }
 
-// Names returns the names of those of the people who are signed in, as they signed in last, by their
-// ids. A provider keeps the people, and the gate only sessions.
+// Names returns the names of those of the people who are signed in, as they signed in last, by
+// their ids. A provider keeps the people, and the gate only sessions.
 func (m *Manager) Names(ctx context.Context, ids []string) (map[string]string, error) {
 	indexes := make([]string, len(ids))
 	for i, id := range ids {
