@@ -108,7 +108,7 @@ func (e *tlsEdge) start(t *testing.T, s stacks.EdgeSettings, upstream string, ol
 	}
 
 	text := replaced(t, stack.Service(stacks.Edge).Files[0].Content, append(oldNew,
-		"8080", e.http, "8443", e.https,
+		":8080", ":"+e.http, ":8443", ":"+e.https,
 		"dynamic a gate 8003", "dynamic a localhost "+upstream)...)
 	t.Setenv("XDG_DATA_HOME", e.data)
 	e.process = start(t, program, "run", "--config", writeFile(t, "Caddyfile", text),

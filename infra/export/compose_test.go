@@ -115,6 +115,7 @@ func TestComposeParity(t *testing.T) {
 
 			want := load(t, root,
 				[]string{"STACK=" + name, "MODELFILE_DIGEST=" + stack.Model.Digest,
+					"EVALS_DIGEST=" + stack.Model.Evals,
 					"DOMAIN_TEXTS=" + stack.Service(stacks.Frontend).Files[0].Content,
 					"REDIS_PASSWORD=x", "REDIS_AUTH=x"}, written...)
 			for name := range got.Services {

@@ -62,6 +62,9 @@ var acceptedScores = []accepted{
 	{"pod-probes-identical", "StatefulSet redis",
 		"Redis depends on nothing: working and being ready are one thing, asked at different rates"},
 	{"pod-probes-identical", "StatefulSet store", "as for redis"},
+	{"pod-probes-identical", "StatefulSet ollama",
+		"where the services speak TLS nobody but ml asks Ollama anything: one command in its pod " +
+			"finds out both"},
 	{"pod-probes-identical", "Deployment web", "the lab's web has no path for readiness, to test " +
 		"what becomes of that"},
 	{"container-security-context-readonlyrootfilesystem", "Deployment web",
