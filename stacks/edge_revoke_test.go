@@ -24,8 +24,8 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-// TestEdgeRevoked: a certificate that its authority has revoked is replaced, long before it expires,
-// when the edge asks the authority the next time whether to renew it (RFC 9773).
+// TestEdgeRevoked: a certificate that its authority has revoked is replaced, long before it
+// expires, when the edge asks the authority the next time whether to renew it (RFC 9773).
 func TestEdgeRevoked(t *testing.T) {
 	program := peers.Find(t, "pebble", "pebble")
 	app := httptest.NewServer(http.NotFoundHandler())
@@ -62,14 +62,15 @@ func TestEdgeRevoked(t *testing.T) {
 		next := edge.shown()
 		return next != nil && next.SerialNumber.Cmp(leaf.SerialNumber) != 0
 	})
+
 	if next := edge.shown(); next.PublicKey.(interface{ Equal(crypto.PublicKey) bool }).Equal(
 		leaf.PublicKey) {
 		t.Error("the new certificate has the key of the one that was revoked")
 	}
 }
 
-// impatient returns the directory of the authority by way of a proxy, which has clients ask again after
-// a second whether to renew, and not after six hours.
+// impatient returns the directory of the authority by way of a proxy, which has clients ask again
+// after a second whether to renew, and not after six hours.
 func (a authority) impatient(t *testing.T) string {
 	t.Helper()
 	to, err := url.Parse(a.directory)
@@ -98,6 +99,7 @@ func (a authority) impatient(t *testing.T) string {
 			return nil
 		},
 	})
+
 	proxy.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	proxy.StartTLS()
 	t.Cleanup(proxy.Close)
@@ -105,8 +107,8 @@ func (a authority) impatient(t *testing.T) string {
 	return "https://localhost:" + port(t, proxy) + to.Path
 }
 
-// widen lets the time to renew be half an hour at least, as Let's Encrypt does. For a certificate that
-// was revoked Pebble says a second an hour ago, which Caddy's client takes for no time at all.
+// widen lets the time to renew be half an hour at least, as Let's Encrypt does. For a certificate
+// that was revoked Pebble says a second an hour ago, which Caddy's client takes for no time at all.
 func widen(r *http.Response) error {
 	var info struct {
 		Window struct {
@@ -114,6 +116,7 @@ func widen(r *http.Response) error {
 			End   time.Time `json:"end"`
 		} `json:"suggestedWindow"`
 	}
+
 	if err := json.NewDecoder(r.Body).Decode(&info); err != nil {
 		return err
 	}
@@ -135,7 +138,8 @@ func widen(r *http.Response) error {
 // key returns that of the certificate which the edge got.
 func (e *tlsEdge) key() crypto.Signer {
 	e.t.Helper()
-	files, err := filepath.Glob(filepath.Join(e.data, "caddy", "certificates", "*", edgeHost, "*.key"))
+	files, err := filepath.Glob(filepath.Join(e.data, "caddy", "certificates", "*", edgeHost,
+		"*.key"))
 	if err != nil || len(files) != 1 {
 		e.t.Fatalf("keys %q, %v", files, err)
 	}

@@ -61,8 +61,8 @@ func (w without) Open(name string) (fs.File, error) {
 	return fstest.MapFS{name: {Data: []byte(w.text)}}.Open(name)
 }
 
-// TestNoEvals: a domain may have none, unless the settings ask for them; those that are wrong are an
-// error with the place.
+// TestNoEvals: a domain may have none, unless the settings ask for them; those that are wrong are
+// an error with the place.
 func TestNoEvals(t *testing.T) {
 	const file = "modelfiles/codexcontinue/evals.yaml"
 	for name, tc := range map[string]struct {

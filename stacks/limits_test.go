@@ -76,8 +76,8 @@ func TestLimitsRefused(t *testing.T) {
 	}
 }
 
-// TestModels holds that ml and the gate know whose each model is, and that nobody is locked out by a
-// setting that cannot be meant.
+// TestModels holds that ml and the gate know whose each model is, and that nobody is locked out by
+// a setting that cannot be meant.
 func TestModels(t *testing.T) {
 	decode := func(signIn, models string) stacks.Settings {
 		t.Helper()

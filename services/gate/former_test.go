@@ -10,9 +10,9 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 )
 
-// formerly has the visitor's browser known by a cookie at a gate without sign-in of the same stack, and
-// returns the person's id.
-func (v *visitor) formerly() string {
+// formerly has the visitor's browser known by a cookie at a gate without sign-in of the same stack,
+// where it makes a key if there is one, and returns the person's id.
+func (v *visitor) formerly(key bool) string {
 	t := v.town.t
 	t.Helper()
 	base, stop, _ := start(t, v.town.redis.URL, v.town.frontend.URL)
@@ -20,7 +20,17 @@ func (v *visitor) formerly() string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	resp.Body.Close()
+	if key {
+		resp, err := v.client.PostForm(base+"/account/keys",
+			form("name", "editor", "scope", "chat", "days", "9"))
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatal(resp, err)
+		}
+		resp.Body.Close()
+	}
+
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +46,7 @@ const offer = "What this browser had before"
 func TestFormerBrowser(t *testing.T) {
 	town := newTown(t, auditing)
 	v, other := town.visitor("192.0.2.1"), town.visitor("192.0.2.2")
-	former := v.formerly()
+	former := v.formerly(false)
 	v.join("ada", town.code("invite ada"))
 	other.join("bob", town.code("invite bob"))
 	v.signedIn()
@@ -50,10 +60,12 @@ func TestFormerBrowser(t *testing.T) {
 	if _, page := other.get("/account/data"); strings.Contains(page, offer) {
 		t.Error("another browser is offered it")
 	}
+
 	if _, page := v.get("/account/data", "X-Forwarded-Host", "chat.example.com"); strings.Contains(
 		page, offer) {
 		t.Error("it is offered where no browser was known by its cookie alone")
 	}
+
 	if _, page := v.get("/account/data"); !strings.Contains(page, offer) {
 		t.Fatalf("it is not offered on %s", page)
 	}
@@ -88,17 +100,42 @@ func TestFormerBrowser(t *testing.T) {
 	}
 }
 
-// TestFormerBrowserLeft: what a browser had can be left, for good, and is not offered where people share
-// browsers.
+// TestFormerKeys: a take-over that failed after the conversations is repeated for the keys.
+func TestFormerKeys(t *testing.T) {
+	town := newTown(t, auditing)
+	v := town.visitor("192.0.2.1")
+	v.formerly(true)
+	v.join("ada", town.code("invite ada"))
+	if _, page := v.get("/account/data"); !strings.Contains(page, offer) {
+		t.Fatalf("it is not offered on %s", page)
+	}
+
+	for _, act := range []string{"", "forget"} {
+		resp, _ := v.post("/account/data/browser", "act", act)
+		if resp.StatusCode != http.StatusUnprocessableEntity || len(town.frontend.consents) > 0 {
+			t.Errorf("%q is consent: %s", act, resp.Status)
+		}
+	}
+
+	if resp, body := v.post("/account/data/browser", "act", "take"); resp.StatusCode != 303 {
+		t.Fatalf("%s %s", resp.Status, body)
+	}
+	if left := town.redis.Client(t).Keys(t.Context(), "gate:key*").Val(); len(left) > 0 {
+		t.Errorf("left are %q", left)
+	}
+}
+
+// TestFormerBrowserLeft: what a browser had can be left, for good, and is not offered where
+// people share browsers.
 func TestFormerBrowserLeft(t *testing.T) {
 	for name, shared := range map[string]bool{"left": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
-			town := newTown(t, func(c *gateenv.Config) { c.SharedBrowsers = shared })
+			town := newTown(t, auditing, func(c *gateenv.Config) { c.SharedBrowsers = shared })
 			v := town.visitor("192.0.2.1")
-			v.formerly()
+			former := v.formerly(true)
 			v.join("ada", town.code("invite ada"))
 			town.frontend.full.Store(true)
-			act := "forget"
+			act := "leave"
 			if shared {
 				act = "take"
 			}
@@ -117,6 +154,17 @@ func TestFormerBrowserLeft(t *testing.T) {
 			}
 			if len(town.frontend.consents) > 0 {
 				t.Error("it was taken")
+			}
+
+			// Another stack at another port of the host knows the browser by the same cookie.
+			for _, c := range resp.Cookies() {
+				t.Errorf("the cookie %s is set anew", c)
+			}
+
+			keys := town.redis.Client(t).Exists(t.Context(), "gate:keys:"+former).Val()
+			if _, acts := town.records(); shared != (keys == 1) ||
+				shared == slices.Contains(acts, "key-revoked done") {
+				t.Errorf("%d keys are left, recorded are %q", keys, acts)
 			}
 		})
 	}

@@ -129,6 +129,7 @@ func newFrontend(t *testing.T) *frontend {
 			var take backendapi.Take
 			_ = json.NewDecoder(r.Body).Decode(&take) // of something else it is nobody's
 			f.consents <- take.From
+			f.full.Store(false)
 			return
 		}
 

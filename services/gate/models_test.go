@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 )
 
 // ofGroups has a model for the people of one group alone.
@@ -27,8 +28,10 @@ func refusingML(t *testing.T) (url string, authorization *atomic.Value) {
 	authorization = &atomic.Value{}
 	ml := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		authorization.Store(r.Header.Get("Authorization"))
-		problem.Write(w, r, problem.Typed(mlapi.TypeModelRefused, http.StatusForbidden, "Not yours."))
+		problem.Write(w, r,
+			problem.Typed(mlapi.TypeModelRefused, http.StatusForbidden, "Not yours."))
 	}))
+
 	t.Cleanup(ml.Close)
 
 	return ml.URL, authorization
@@ -43,6 +46,7 @@ func (v *visitor) key() string {
 	if secret == "" {
 		v.town.t.Fatalf("no key on %s", page)
 	}
+
 	return secret
 }
 
@@ -109,8 +113,60 @@ func TestGroupsOfKeys(t *testing.T) {
 	}
 }
 
-// TestProvidedGroups: a group that lets nobody in counts for the page and for keys, as it was at the
-// last sign-in.
+// TestGroupsOfSessionBefore: a key that is made in a session from before groups were stored follows
+// those of the session.
+func TestGroupsOfSessionBefore(t *testing.T) {
+	url, authorization := refusingML(t)
+	town := newTown(t, auditing, ofGroups, func(c *gateenv.Config) { c.MLServiceURL = url })
+	v := town.visitor("192.0.2.1")
+	v.join("ada", town.code("invite ada"))
+	town.user("groups ada research")
+	v.signIn("ada", password)
+	v.signedIn()
+	if n := town.redis.Client(t).Del(t.Context(), "gate:groups:"+town.person().ID).Val(); n != 1 {
+		t.Fatalf("%d were stored", n)
+	}
+
+	town.ask(v.key())
+	p, _ := identity.Peek(authorization.Load().(string))
+	if !slices.Equal(p.Groups, []string{"research"}) {
+		t.Errorf("the key has %q", p.Groups)
+	}
+}
+
+// TestGroupsTakenMeanwhile: groups that are taken from somebody who signs in at that moment do not
+// come back for the keys.
+func TestGroupsTakenMeanwhile(t *testing.T) {
+	url, authorization := refusingML(t)
+	changes := []func(*gateenv.Config){auditing, ofGroups, func(c *gateenv.Config) {
+		c.MLServiceURL, c.SignIn = url, gateenv.Accounts
+	}}
+	town := newTown(t, changes...)
+	v := town.visitor("192.0.2.1")
+	v.join("ada", town.code("invite ada"))
+	key := v.key()
+	town.user("groups ada research")
+
+	for line, want := range map[string][]string{"groups ada golf": {"golf"}, "groups ada": nil} {
+		town.user("groups ada research")
+		late := *town
+		late.base, _, _ = start(t, redistest.Before(t, town.redis, "gate:groups:", func() {
+			town.user(line)
+		}), town.frontend.URL, changes...)
+		if status := late.visitor("192.0.2.2").signIn("ada", password); status != 503 {
+			t.Errorf("%s: the sign-in is answered with %d", line, status)
+		}
+
+		town.ask(key)
+		p, _ := identity.Peek(authorization.Load().(string))
+		if !slices.Equal(p.Groups, want) {
+			t.Errorf("%s: the key has %q", line, p.Groups)
+		}
+	}
+}
+
+// TestProvidedGroups: a group that lets nobody in counts for the page and for keys, as it
+// was at the last sign-in.
 func TestProvidedGroups(t *testing.T) {
 	url, authorization := refusingML(t)
 	town, p := newProvided(t, false, func(c *gateenv.Config) { c.MLServiceURL = url }, ofGroups)

@@ -19,8 +19,18 @@ import (
 // read runs `gate user read`, for who is called by.
 func (town *town) read(by, person, reason string) (string, error) {
 	var out bytes.Buffer
-	args := []string{"user", "--at=", "--by=" + by, "read", person, reason}
-	err := run(town.t.Context(), args, town.env, &out, io.Discard)
+	in, err := json.Marshal([]string{person, reason})
+	if err != nil {
+		return "", err
+	}
+
+	args, err := readWords([]string{"user", "--at=", "--by=" + by, "read", "-"},
+		bytes.NewReader(in))
+	if err != nil {
+		return "", err
+	}
+
+	err = run(town.t.Context(), args, town.env, &out, io.Discard)
 	return out.String(), err
 }
 
@@ -164,8 +174,16 @@ func TestReadProvided(t *testing.T) {
 		})
 
 	if _, err := town.read("carol", "bob", "case 4711"); err == nil ||
-		!strings.Contains(err.Error(), "nothing is stored of bob") {
+		!strings.Contains(err.Error(), "bob: nothing is stored") {
 		t.Errorf("of nobody: %v", err)
+	}
+	if _, acts := town.records(); !slices.Contains(acts, "read intent") ||
+		!slices.Contains(acts, "read refused") {
+		t.Errorf("recorded are %q", acts)
+	}
+	if _, err := town.read("", "bob", "case 4711"); err == nil ||
+		!strings.Contains(err.Error(), "where it is not recorded who reads it") {
+		t.Errorf("by nobody: %v", err)
 	}
 
 	out, err := town.read("carol", "ada", "case 4711")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,9 +25,29 @@ import (
 const dataUsage = `usage: gate user erase PERSON   erase all that is stored of somebody
        gate user move FROM TO     give somebody's conversations to somebody else
        gate user read PERSON REASON   print all that is stored of somebody, and record why
+       gate user read -               the same, with the two as a JSON array on the standard input
 
 A person is account:NAME, ISSUER#SUBJECT, or as the stack's own sign-in knows people: the
 name of an account, or the subject at the provider`
+
+// maxWords bounds what readWords reads, in bytes.
+const maxWords = 8 << 10
+
+// readWords returns the command line, where that of `gate user read -` has the words of a JSON
+// array in the place of the last one: other people of the machine can see a command line.
+func readWords(args []string, in io.Reader) ([]string, error) {
+	n := len(args)
+	if n < 3 || args[0] != "user" || args[n-2] != "read" || args[n-1] != "-" {
+		return args, nil
+	}
+
+	var words []string // it may have no end that can be seen here
+	if err := json.NewDecoder(io.LimitReader(in, maxWords)).Decode(&words); err != nil {
+		return nil, fmt.Errorf("read whom to read of, and why: %w", err)
+	}
+
+	return append(args[:n-1:n-1], words...), nil
+}
 
 // dataCommand runs the commands that are about people's data.
 type dataCommand struct {
@@ -46,6 +67,7 @@ func (c *dataCommand) run(ctx context.Context, args []string, stdout io.Writer) 
 	if args[0] == "read" && len(args) == 3 {
 		people = args[1:2]
 	}
+
 	for _, word := range people {
 		if word == "" || strings.HasPrefix(word, "-") {
 			return errors.New(dataUsage)
@@ -102,6 +124,7 @@ func (c *dataCommand) erase(
 		}
 		err = erase(ctx, id)
 	}
+
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", who, err)
 	}
@@ -153,18 +176,20 @@ func (c *dataCommand) move(
 func (c *dataCommand) read(
 	ctx context.Context, data *owndata.Data, who, reason string, stdout io.Writer,
 ) error {
-	person, err := c.person(ctx, who)
+	err := data.CheckReader(c.by, reason)
 	if err != nil {
-		return fmt.Errorf("%s: %w", who, err)
+		return err
 	}
 
-	if person.Issuer != account.Issuer { // anything may be the name of somebody at a provider
-		if err := stored(ctx, data, who, person.ID); err != nil {
-			return err
-		}
+	// Whether a name has an account is in the list of accounts, and nothing
+	// that is stored of anyone.
+	id, err := c.id(ctx, who)
+	if err == nil {
+		err = data.Read(ctx, stdout, auditlog.Record{By: c.by}, id, reason,
+			func(ctx context.Context) (*session.Session, error) { return c.person(ctx, data, who) })
 	}
 
-	if err := data.Read(ctx, stdout, auditlog.Record{By: c.by}, person, reason); err != nil {
+	if err != nil {
 		return fmt.Errorf("%s: %w", who, err)
 	}
 
@@ -173,7 +198,9 @@ func (c *dataCommand) read(
 
 // person returns what is known of a person: of one whom a provider signs in, what the newest
 // session has.
-func (c *dataCommand) person(ctx context.Context, who string) (*session.Session, error) {
+func (c *dataCommand) person(
+	ctx context.Context, data *owndata.Data, who string,
+) (*session.Session, error) {
 	if name, ok := c.account(who); ok {
 		return c.accounts.Person(ctx, name)
 	}
@@ -184,8 +211,19 @@ func (c *dataCommand) person(ctx context.Context, who string) (*session.Session,
 	}
 
 	list, err := c.sessions.List(ctx, person.ID)
+	if err != nil {
+		return nil, err
+	}
+
 	if len(list) > 0 {
 		person.Who = list[0].Who
+		return person, nil
+	}
+
+	// Anything may be the name of somebody at a provider.
+	there, err := data.Stored(ctx, person.ID)
+	if err == nil && !there {
+		err = owndata.ErrNothing
 	}
 
 	return person, err

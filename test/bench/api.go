@@ -44,8 +44,8 @@ func (b *bench) api(ctx context.Context) error {
 	t := b.report.table("API: the first token for a program, over asking Ollama directly",
 		fmt.Sprintf("API: through the edge over HTTPS, gate and ml, with a key, and with sign-in, "+
 			"limits and audit on. %d answers each, over connections that are kept. added: the "+
-			"median of the differences of two answers that were asked one after the other. added "+
-			"p99: the difference of the 99th percentiles. ratio: of the medians.",
+			"median of the differences of two answers of the same round. added p99: "+
+			"the difference of the 99th percentiles. ratio: of the medians.",
 			b.rounds*apiAsks),
 		"median", "added", "ratio", "p99", "added p99")
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -169,7 +170,7 @@ func (c *secured) redisReads(ctx context.Context) (float64, error) {
 		}
 	}
 
-	return 0, fmt.Errorf("redis: INFO says nothing of total_reads_processed")
+	return 0, errors.New("redis: INFO says nothing of total_reads_processed")
 }
 
 // olla starts Olla, a gateway for Ollama alone, if it is on PATH, where a release or

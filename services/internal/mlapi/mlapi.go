@@ -1,12 +1,12 @@
 // Package mlapi describes the HTTP API between the ml service and its clients.
 //
 // POST /chat and POST /generate answer with application/x-ndjson: one Chunk a line, the last one
-// with Done or Error. A stream that ends without either was cut and is an error. Before the
-// first line a refusal is an RFC 9457 problem: 400 invalid, 403 a model for others, 404 no such model, 413 a message
-// that alone does not fit the model's context (problem.TypeTooLong), 429 queue full
-// (Retry-After, queue_position), 503 model not ready or draining (problem.TypeDraining). A
-// stream may also end with the error draining while it waits for its turn: nothing was produced,
-// so the request may be sent again.
+// with Done or Error. A stream that ends without either was cut and is an error. Before the first
+// line a refusal is an RFC 9457 problem: 400 invalid, 403 a model for others, 404 no such model,
+// 413 a message that alone does not fit the model's context (problem.TypeTooLong), 429 queue full
+// (Retry-After, queue_position), 503 model not ready or draining (problem.TypeDraining). A stream
+// may also end with the error draining while it waits for its turn: nothing was produced, so the
+// request may be sent again.
 package mlapi
 
 import (
@@ -22,8 +22,8 @@ const NDJSON = "application/x-ndjson"
 // TypeNoModel is the type of a refusal (404) for a model that Ollama does not have.
 const TypeNoModel = "/problems/no-such-model"
 
-// TypeModelRefused is the type of a refusal (403) for a model that is for groups of which the person
-// is not, whether Ollama has it or not.
+// TypeModelRefused is the type of a refusal (403) for a model that is for groups of which the
+// person is not, whether Ollama has it or not.
 const TypeModelRefused = "/problems/model-refused"
 
 // TypeQueueFull is the type of a refusal (429) of a request for which the queue has no place.
@@ -71,9 +71,9 @@ type ChatRequest struct {
 	Messages []Message      `json:"messages"`
 	Options  map[string]any `json:"options,omitempty"`
 
-	// Whole is set for a program's conversation: nothing of it may be left out, so one that does not
-	// fit is refused, and what its system's messages say follows the model's own SYSTEM prompt. Its
-	// last message is not the assistant's.
+	// Whole is set for a program's conversation: nothing of it may be left out, so one that does
+	// not fit is refused, and what its system's messages say follows the model's own SYSTEM prompt.
+	// Its last message is not the assistant's.
 	Whole bool `json:"whole,omitempty"`
 
 	// Tools are what the model may call, each a JSON object in OpenAI's form. Only with Whole.

@@ -93,14 +93,8 @@ func (a *App) exec(
 		return 0, err
 	}
 
-	streams, restore, err := a.streams(o.input)
-	if err != nil {
-		return 0, err
-	}
-	defer restore()
-
 	if !stack.Audited() {
-		return p.Stream(ctx, in, command, streams)
+		return a.streamTo(ctx, p, in, command, o.input)
 	}
 
 	ended, err := recordCommand(ctx, t, stack, p, service, command)
@@ -110,15 +104,29 @@ func (a *App) exec(
 				"--unrecorded runs it all the same", err)
 		}
 		a.say("the audit does not have this command: %v", err)
-		return p.Stream(ctx, in, command, streams)
+		return a.streamTo(ctx, p, in, command, o.input)
 	}
 
-	code, err := p.Stream(ctx, in, command, streams)
+	code, err := a.streamTo(ctx, p, in, command, o.input)
 	if failed := ended(code, err); failed != nil {
 		a.say("the audit does not have how the command ended: %v", failed)
 	}
 
 	return code, err
+}
+
+// streamTo runs the command in the replica with the streams of this process. It has the terminal
+// for no longer than that: without one, as in a record that takes its time, Ctrl-C ends all.
+func (a *App) streamTo(
+	ctx context.Context, p platform, in running.Replica, command []string, input bool,
+) (int, error) {
+	streams, restore, err := a.streams(input)
+	if err != nil {
+		return 0, err
+	}
+	defer restore()
+
+	return p.Stream(ctx, in, command, streams)
 }
 
 // chosen returns the replica of the name, or one that runs well if it is empty.
@@ -153,7 +161,9 @@ func recordCommand(
 			more...)...)
 	}
 
-	id, err := record(ctx)
+	first, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	id, err := record(first)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +182,7 @@ func recordCommand(
 	}, nil
 }
 
-// recordTimeout bounds how long it may take to record how a command ended.
+// recordTimeout bounds how long it may take to record that a command begins, or how it ended.
 const recordTimeout = 20 * time.Second
 
 // streams returns those of this process for a command: with the terminal, if there is one, or the

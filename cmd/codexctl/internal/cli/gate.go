@@ -73,11 +73,11 @@ func (g gate) run(ctx context.Context, words ...string) (string, error) {
 	return output, nil
 }
 
-// stream runs the gate's command with the words, and writes what it prints to w.
-func (g gate) stream(ctx context.Context, w io.Writer, words ...string) error {
+// stream runs the gate's command with the words, which reads in, and writes what it prints to w.
+func (g gate) stream(ctx context.Context, in io.Reader, w io.Writer, words ...string) error {
 	var said bytes.Buffer
 	code, err := g.platform.Stream(ctx, g.replica, append([]string{g.program}, words...),
-		running.Streams{Out: w, Err: &said})
+		running.Streams{In: in, Out: w, Err: &said})
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -93,12 +95,89 @@ func (a *App) readTo(ctx context.Context, g gate, who, reason, file string) erro
 	return nil
 }
 
+// wholeJSON passes on what is written to it, and knows whether it was one JSON value. A stream that
+// was cut ends as one that is at its end does.
+type wholeJSON struct {
+	to   io.Writer
+	pipe *io.PipeWriter
+	read chan error
+}
+
+func newWholeJSON(to io.Writer) *wholeJSON {
+	r, w := io.Pipe()
+	j := &wholeJSON{to, w, make(chan error, 1)}
+	go func() {
+		err := oneValue(json.NewDecoder(r))
+		_, _ = io.Copy(io.Discard, r) // else a writer would wait
+		j.read <- err
+	}()
+
+	return j
+}
+
+func (j *wholeJSON) Write(b []byte) (int, error) {
+	_, _ = j.pipe.Write(b)
+	return j.to.Write(b)
+}
+
+// end reports what was not one JSON value.
+func (j *wholeJSON) end() error {
+	_ = j.pipe.Close()
+	if err := <-j.read; err != nil {
+		return fmt.Errorf("this is not all that is stored, run it again: %w", err)
+	}
+	return nil
+}
+
+// oneValue reads one value, a token at a time as it may be long, and returns an error if that is
+// not all.
+func oneValue(d *json.Decoder) error {
+	for depth := 0; ; {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+
+		if depth > 0 {
+			continue
+		}
+		if _, err := d.Token(); !errors.Is(err, io.EOF) {
+			return errors.New("something follows its end")
+		}
+
+		return nil
+	}
+}
+
 // read runs `gate user read`, for whoever runs this command.
 func (g gate) read(ctx context.Context, w io.Writer, who, reason string) error {
-	err := g.stream(ctx, w, "user", "--at=", "--by="+operator(), "read", who, reason)
+	whole := newWholeJSON(w)
+
+	// Command lines are in the list of processes and in the engine's events.
+	in, err := json.Marshal([]string{who, reason})
+	if err == nil {
+		err = g.stream(ctx, bytes.NewReader(in), whole, "user", "--at=", "--by="+operator(), "read",
+			"-")
+	}
+
+	if cut := whole.end(); err == nil {
+		err = cut
+	}
+
 	if err != nil && strings.Contains(err.Error(), "usage: gate user") {
 		return fmt.Errorf("the gate knows no way to read what is stored of %s: `codexctl up` "+
 			"brings one that does", who)
 	}
+
 	return err
 }

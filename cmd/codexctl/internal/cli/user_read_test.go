@@ -17,16 +17,18 @@ type printing struct {
 	platform
 	text, said string
 	code       int
-	line       *string // the command that ran last
+	line, read *string // the command that ran last, and what it read
 }
 
 func (p printing) Stream(
 	_ context.Context, _ running.Replica, command []string, s running.Streams,
 ) (code int, err error) {
 	*p.line = strings.Join(command, " ")
+	in, err := io.ReadAll(s.In)
+	*p.read = string(in)
 	_, _ = io.WriteString(s.Out, p.text)
 	_, _ = io.WriteString(s.Err, p.said)
-	return p.code, nil
+	return p.code, err
 }
 
 // TestReadTo writes what a gate reads of somebody to the terminal, or to a file that nobody else
@@ -38,16 +40,25 @@ func TestReadTo(t *testing.T) {
 	getenv := func(string) string { return "" }
 	a := &App{out: console.New(&out, getenv), err: console.New(&said, getenv)}
 	file := filepath.Join(t.TempDir(), "ada.json")
+	var input string
 	read := func(p printing, to string) (line string, err error) {
-		p.line = &line
+		p.line, p.read = &line, &input
 		err = a.readTo(t.Context(), gate{p, running.Replica{}, "/gate"}, "ada", "case 4711", to)
 		return line, err
 	}
 
 	line, err := read(printing{text: text}, "")
-	if want := "/gate user --at= --by=" + operator() + " read ada case 4711"; err != nil ||
-		out.String() != text || line != want {
-		t.Errorf("%v: printed %q by %q", err, &out, line)
+	if want := "/gate user --at= --by=" + operator() + " read -"; err != nil ||
+		out.String() != text || line != want || input != `["ada","case 4711"]` {
+		t.Errorf("%v: printed %q by %q, which read %q", err, &out, line, input)
+	}
+
+	for _, cut := range []string{"", `{"conversations":[{"a":1}`, text[:len(text)-2], text + "{"} {
+		_, err = read(printing{text: cut}, file)
+		if _, left := os.Stat(file); left == nil || err == nil ||
+			!strings.Contains(err.Error(), "this is not all") {
+			t.Errorf("%q was taken for all: %v, left %v", cut, err, left)
+		}
 	}
 
 	_, err = read(printing{text: `{"conv`, said: "gate: the backend is away\n", code: 1}, file)

@@ -169,18 +169,25 @@ func (s *Site) admit(w http.ResponseWriter, r *http.Request, account *Account, b
 
 // begin begins a session of the person with the account.
 func (s *Site) begin(w http.ResponseWriter, r *http.Request, account *Account) error {
-	if err := s.Sessions.SignIn(w, r, account.who()); err != nil {
+	err := s.Sessions.SignIn(w, r, account.who())
+
+	// Whoever took away the account or its rights meanwhile has not seen the new session, nor that
+	// the groups of before are stored again.
+	now, found := s.accounts.Find(r.Context(), account.Name)
+	if found == nil && encode(now) == encode(account) {
 		return err
 	}
-
-	// Whoever took away the account or its rights meanwhile has not seen the new session.
-	now, err := s.accounts.Find(r.Context(), account.Name)
-	if err == nil && encode(now) != encode(account) || errors.Is(err, ErrUnknown) {
-		id := s.accounts.names.Of(Issuer, account.Subject)
-		err = s.Sessions.EndAll(r.Context(), id, "")
+	if found != nil && !errors.Is(found, ErrUnknown) {
+		return errors.Join(err, found)
 	}
 
-	return err
+	id := s.accounts.names.Of(Issuer, account.Subject)
+	err = errors.Join(err, s.Sessions.EndAll(r.Context(), id, ""))
+	if found == nil && now.Subject == account.Subject {
+		return errors.Join(err, s.accounts.store.PutGroups(r.Context(), id, now.Groups))
+	}
+
+	return errors.Join(err, s.accounts.store.DropGroups(r.Context(), id)) // the account is gone
 }
 
 // accept takes an invitation.

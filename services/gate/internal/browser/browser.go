@@ -28,8 +28,8 @@ const cookieName = "browser"
 // issuer is what vouches for a browser among those that vouch for people.
 const issuer = "browser"
 
-// cookieAge is the longest time that browsers keep a cookie.
-const cookieAge = 400 * 24 * time.Hour
+// CookieAge is the longest time that browsers keep a cookie.
+const CookieAge = 400 * 24 * time.Hour
 
 // Person returns the person who uses the browser. A browser without a cookie, or with one that was
 // not made here, gets a new one of 130 bits.
@@ -37,8 +37,8 @@ func Person(w http.ResponseWriter, r *http.Request, names *pseudonym.Names) iden
 	return identity.Person{ID: names.Of(issuer, id(w, r))}
 }
 
-// Former returns the id of the person as whom the browser was known before people signed in, or "". It
-// was known at the loopback address alone, so the cookie counts there alone.
+// Former returns the id of the person as whom the browser was known before people signed in, or "".
+// It was known at the loopback address alone, so the cookie counts there alone.
 func Former(r *http.Request, names *pseudonym.Names) string {
 	known := cookie.Get(r, cookieName, false)
 	if known == "" || !local(r) {
@@ -46,9 +46,6 @@ func Former(r *http.Request, names *pseudonym.Names) string {
 	}
 	return names.Of(issuer, known)
 }
-
-// Forget makes the browser forget who it was.
-func Forget(w http.ResponseWriter) { cookie.Set(w, cookieName, "", -1, false) }
 
 // id returns the value of the browser's cookie. A new one is random, but for a request with a key
 // of the edge, which may be sent again before the browser has heard of its cookie: there it
@@ -64,7 +61,7 @@ func id(w http.ResponseWriter, r *http.Request) string {
 		id = base32.StdEncoding.EncodeToString(sum[:])[:len(id)]
 	}
 
-	cookie.Set(w, cookieName, id, cookieAge, false)
+	cookie.Set(w, cookieName, id, CookieAge, false)
 	return id
 }
 

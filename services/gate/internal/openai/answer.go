@@ -288,7 +288,8 @@ func (s *service) once(
 		}
 
 		if c.Done != nil {
-			// To its end, so that the connection can be used again.
+			// To its end: then ml has given the place back and counted what was used, so the
+			// next question is not one too many at once, and the connection can be used again.
 			_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
 			return c.Done, nil
 		}

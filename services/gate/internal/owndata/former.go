@@ -8,6 +8,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/auditlog"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
+	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
@@ -15,15 +16,54 @@ import (
 // in.
 const formerPath = Path + "/browser"
 
-// Take gives the conversations of the person with the first id, who cannot sign in, to the one with the
-// second id. The keys of the first one are revoked. What fails half-way can be done again. who is what
-// the audit says of the one who asks.
+// Take gives the conversations of the person with the first id, who cannot sign in, to the one with
+// the second id. The keys of the first one are revoked. What fails half-way can be done again. who
+// is what the audit says of the one who asks.
 func (d *Data) Take(ctx context.Context, who auditlog.Record, from, to string) error {
 	return d.recorded(ctx, who, from, to, d.give)
 }
 
-// former returns the id of the person as whom the browser was known before people signed in, if there
-// are conversations of it; "" if there are none, or nobody is told of them.
+// leftLife is how long it is known that somebody left what a browser had: as long as its cookie.
+const leftLife = browser.CookieAge
+
+// left is the name of the mark that somebody left what the browser with the person's id had.
+func left(id string) string { return "gate:left:" + id }
+
+// leave has nobody offered any more what the browser with the person's id had, and revokes its
+// keys. The cookie stays, as cookies know no port: the browser may have conversations by it in
+// another stack at this host. who is what the audit says of the one who asks.
+func (d *Data) leave(ctx context.Context, who auditlog.Record, id string) error {
+	who.Action, who.Object = auditlog.KeyRevoked, id
+	act, err := d.sessions.Audit.Begin(ctx, who)
+	if err != nil {
+		return err
+	}
+
+	if err = d.keys.RevokeAll(ctx, id); err == nil {
+		err = d.store.Set(ctx, left(id), "1", leftLife)
+	}
+
+	act.End(audit.Result(err))
+	return err
+}
+
+// ofBrowser reports whether the browser with the person's id has anything that nobody left:
+// conversations or keys.
+func (d *Data) ofBrowser(ctx context.Context, id string) (bool, error) {
+	if mark, err := d.store.Get(ctx, left(id)); err != nil || mark != "" {
+		return false, err
+	}
+
+	keys, err := d.keys.List(ctx, id)
+	if err != nil || len(keys) > 0 {
+		return err == nil, err
+	}
+
+	return d.conversations(ctx, id)
+}
+
+// former returns the id of the person as whom the browser was known before people signed in, if
+// there is anything of it; "" if there is nothing, or nobody is told of it.
 func (s *Site) former(r *http.Request) (string, error) {
 	if s.Browser == nil {
 		return "", nil
@@ -34,7 +74,7 @@ func (s *Site) former(r *http.Request) (string, error) {
 		return "", nil
 	}
 
-	there, err := s.Data.conversations(r.Context(), id)
+	there, err := s.Data.ofBrowser(r.Context(), id)
 	if err != nil || !there {
 		return "", err
 	}
@@ -42,11 +82,19 @@ func (s *Site) former(r *http.Request) (string, error) {
 	return id, nil
 }
 
-// take gives what the browser had to who is signed in, or makes the browser forget it.
+// take gives what the browser had to who is signed in, or leaves it for good.
 func (s *Site) take(w http.ResponseWriter, r *http.Request) {
-	if r.PostFormValue("act") == "forget" {
-		browser.Forget(w)
-		http.Redirect(w, r, Path, http.StatusSeeOther)
+	act, back := s.Data.Take, "/"
+	switch r.PostFormValue("act") {
+	case "take":
+	case "leave":
+		back = Path
+		act = func(ctx context.Context, who auditlog.Record, from, _ string) error {
+			return s.Data.leave(ctx, who, from)
+		}
+	default:
+		s.show(w, r, http.StatusUnprocessableEntity,
+			"Choose whether to take it over or to leave it.")
 		return
 	}
 
@@ -58,7 +106,7 @@ func (s *Site) take(w http.ResponseWriter, r *http.Request) {
 
 	me := session.From(r.Context())
 	if err == nil {
-		err = s.Data.Take(r.Context(), session.Record(r, "", me.ID), id, me.ID)
+		err = act(r.Context(), session.Record(r, "", me.ID), id, me.ID)
 	}
 
 	var fault *problem.Problem
@@ -69,12 +117,11 @@ func (s *Site) take(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		s.Log.WarnContext(r.Context(), "take over", "error", err)
 		fault = problem.New(http.StatusServiceUnavailable,
-			"Not all could be taken over. Try again: that goes on with what is left.")
+			"Not all could be done. Try again: that goes on with what is left.")
 		fault.RetryAfter = 5
 		s.Pages.Fail(w, r, fault)
 		return
 	}
 
-	browser.Forget(w)
-	http.Redirect(w, r, "/", http.StatusSeeOther)
+	http.Redirect(w, r, back, http.StatusSeeOther)
 }

@@ -1,69 +1,17 @@
 package session_test
 
 import (
-	"bytes"
 	"errors"
-	"io"
-	"net"
 	"net/http/httptest"
-	"sync"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 )
-
-// before returns the URL of the Redis through a proxy that calls f once, before it passes on the
-// first command that has the text.
-func before(t *testing.T, r *redistest.Server, text string, f func()) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() { l.Close() })
-	var once sync.Once
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-
-			server, err := net.Dial("tcp", r.Addr)
-			if err != nil {
-				client.Close()
-				continue
-			}
-
-			go func() {
-				_, _ = io.Copy(client, server)
-				client.Close()
-			}()
-
-			go func() {
-				defer server.Close()
-				b := make([]byte, 64<<10)
-				for {
-					n, err := client.Read(b)
-					if err != nil {
-						return
-					}
-					if bytes.Contains(b[:n], []byte(text)) {
-						once.Do(f)
-					}
-					if _, err := server.Write(b[:n]); err != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-
-	return "redis://" + l.Addr().String()
-}
 
 // TestBornLate checks that no session begins after what should have ended it.
 func TestBornLate(t *testing.T) {
@@ -87,7 +35,7 @@ func TestBornLate(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			url := before(t, r, `"Browser":`, func() {
+			url := redistest.Before(t, r, `"Browser":`, func() {
 				if err := end(direct, first.ID); err != nil {
 					t.Error(err)
 				}
@@ -95,8 +43,13 @@ func TestBornLate(t *testing.T) {
 
 			m := manager(t, url, time.Hour, time.Hour)
 			w := httptest.NewRecorder()
-			if err := m.SignIn(w, request("/"), ada); err == nil {
+			other := ada
+			other.Groups = []string{"another"}
+			if err := m.SignIn(w, request("/"), other); err == nil {
 				t.Error("signed in")
+			}
+			if got := groups(t, r, first.ID); slices.Contains(got, "another") {
+				t.Errorf("keys have the groups %q of no session", got)
 			}
 
 			if _, err := direct.Find(request("/", c)); !errors.Is(err, session.ErrNone) {
@@ -107,4 +60,52 @@ func TestBornLate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestGroupsLate checks that nothing is left of the groups of a session that is ended, and they
+// forgotten, at the moment in which they are stored.
+func TestGroupsLate(t *testing.T) {
+	r := redistest.Start(t)
+	direct := manager(t, r.URL, time.Hour, time.Hour)
+	member := ada
+	member.Groups = []string{"research"}
+	first, err := direct.Find(request("/", signIn(t, direct, request("/"), member)))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if got := groups(t, r, first.ID); !slices.Equal(got, member.Groups) {
+		t.Fatalf("keys have the groups %q", got)
+	}
+
+	url := redistest.Before(t, r, "gate:groups:", func() {
+		if err := direct.EndAll(t.Context(), first.ID, ""); err != nil {
+			t.Error(err)
+		}
+		r.Client(t).Del(t.Context(), "gate:groups:"+first.ID)
+	})
+
+	m := manager(t, url, time.Hour, time.Hour)
+	if err := m.SignIn(httptest.NewRecorder(), request("/"), member); err == nil {
+		t.Error("signed in")
+	}
+	if got := groups(t, r, first.ID); len(got) != 0 {
+		t.Errorf("keys have the groups %q of no session", got)
+	}
+}
+
+// groups returns the groups that the keys of the person follow.
+func groups(t *testing.T, r *redistest.Server, id string) []string {
+	t.Helper()
+	st, err := store.New(redisclient.Address{URL: r.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+
+	list, err := st.Groups(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }

@@ -81,15 +81,42 @@ func (k *kept) CommitCtx(ctx context.Context, ref string, b []byte, expiry time.
 		return err
 	}
 
-	// Who has ended the person's sessions meanwhile took it from the index, and maybe saw no more.
+	if err := k.begin(ctx, s, indexes); err != nil {
+		_, forget := k.m.store.Delete(ctx, key(ref))
+		return errors.Join(err, forget)
+	}
+
+	return nil
+}
+
+// begin has the keys of the person's programs follow the groups of the stored session, which has
+// not been ended meanwhile.
+func (k *kept) begin(ctx context.Context, s *Session, indexes []string) error {
+	if err := k.in(ctx, s.Ref, indexes); err != nil {
+		return err
+	}
+	if err := k.m.store.PutGroups(ctx, s.ID, s.Groups); err != nil {
+		return err
+	}
+
+	// Who took the groups away, and then ended the sessions, may have done so in between.
+	if err := k.in(ctx, s.Ref, indexes); err != nil {
+		return errors.Join(err, k.m.store.DropGroups(ctx, s.ID))
+	}
+
+	return nil
+}
+
+// in returns an error unless the session with the Ref is in the indexes. Who has ended the person's
+// sessions while it was stored took it from there, and maybe saw no more.
+func (k *kept) in(ctx context.Context, ref string, indexes []string) error {
 	for _, index := range indexes {
 		in, err := k.m.store.InIndex(ctx, index, ref)
-		if err == nil && !in {
-			err = errEnded
-		}
 		if err != nil {
-			_, forget := k.m.store.Delete(ctx, key(ref))
-			return errors.Join(err, forget)
+			return err
+		}
+		if !in {
+			return errEnded
 		}
 	}
 
@@ -211,8 +238,8 @@ func (m *Manager) list(ctx context.Context, index string) ([]Shown, error) {
 	return all, nil
 }
 
-// Names returns the names of those of the people who are signed in, as they signed in last, by their
-// ids. A provider keeps the people, and the gate only sessions.
+// Names returns the names of those of the people who are signed in, as they signed in last, by
+// their ids. A provider keeps the people, and the gate only sessions.
 func (m *Manager) Names(ctx context.Context, ids []string) (map[string]string, error) {
 	indexes := make([]string, len(ids))
 	for i, id := range ids {

@@ -134,12 +134,6 @@ func (m *Manager) EndedBy(issuer, subject string) auditlog.Record {
 }
 
 func (m *Manager) signIn(w http.ResponseWriter, r *http.Request, who Who) error {
-	// The keys of the person's programs follow the groups.
-	id := m.names.Of(who.Issuer, who.Subject)
-	if err := m.store.PutGroups(r.Context(), id, who.Groups); err != nil {
-		return fmt.Errorf("session: %w", err)
-	}
-
 	ctx, err := m.scs.Load(background(r.Context()), token(r))
 	if err == nil {
 		err = m.scs.RenewToken(ctx)
@@ -149,7 +143,7 @@ func (m *Manager) signIn(w http.ResponseWriter, r *http.Request, who Who) error 
 	}
 
 	m.scs.Put(ctx, sessionKey, &Session{
-		ID:      id,
+		ID:      m.names.Of(who.Issuer, who.Subject),
 		Who:     who,
 		Browser: describe(r.UserAgent()),
 		Address: Address(r),

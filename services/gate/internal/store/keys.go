@@ -80,17 +80,23 @@ func groupsName(owner string) string { return "gate:groups:" + owner }
 // counts as one of a person without groups from then on.
 const groupsKept = 400 * 24 * time.Hour
 
-// PutGroups stores the groups of which the owner is now.
+// PutGroups stores the groups of which the owner is now, which may be none.
 func (s *Store) PutGroups(ctx context.Context, owner string, groups []string) error {
-	if len(groups) == 0 {
-		return s.DropGroups(ctx, owner)
-	}
-
 	value, err := json.Marshal(groups)
 	if err != nil {
 		return err
 	}
 	return s.rdb.Set(ctx, groupsName(owner), value, groupsKept).Err()
+}
+
+// AddGroups is PutGroups, unless it is known already of which groups the owner is.
+func (s *Store) AddGroups(ctx context.Context, owner string, groups []string) error {
+	value, err := json.Marshal(groups)
+	if err != nil {
+		return err
+	}
+	_, err = s.SetNew(ctx, groupsName(owner), string(value), groupsKept)
+	return err
 }
 
 // Groups returns the groups of which the owner is.

@@ -7,11 +7,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Of each person those readings are kept that were the last, and they as long as one is added
-// within the time.
+// Of each person those readings are kept that were the last, and not for longer than ReadingsLife
+// after the last one.
 const (
 	maxReadings  = 100
-	readingsLife = 400 * 24 * time.Hour
+	ReadingsLife = 400 * 24 * time.Hour
 )
 
 func readings(id string) string { return "gate:readings:" + id }
@@ -21,7 +21,7 @@ func (s *Store) AddReading(ctx context.Context, id, reading string) error {
 	_, err := s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.LPush(ctx, readings(id), reading)
 		pipe.LTrim(ctx, readings(id), 0, maxReadings-1)
-		pipe.PExpire(ctx, readings(id), readingsLife)
+		pipe.PExpire(ctx, readings(id), ReadingsLife)
 		return nil
 	})
 	return err

@@ -113,9 +113,8 @@ func NotFound(err error) bool {
 // written. A moment later it can be asked again.
 func Rewritten(err error) bool {
 	var s *StatusError
-	return errors.As(err,
-		&s) && (s.Status == http.StatusNotFound || s.Message == "EOF" ||
-		s.Message == "unexpected EOF")
+	return errors.As(err, &s) &&
+		(s.Status == http.StatusNotFound || s.Message == "EOF" || s.Message == "unexpected EOF")
 }
 
 // TooLong reports whether Ollama refused a prompt because the model's context does not hold it.
