@@ -198,8 +198,9 @@ func history(t *testing.T, c *checkout, stack string) {
 	}
 
 	table := c.must(t, time.Minute, "bin/codexctl", "history", stack)
-	if !strings.Contains(table, up.Release.By+"  up    succeeded") ||
-		!strings.Contains(table, up.Release.Revision+"  create") {
+	line := strings.Join(strings.Fields(table), " ")
+	if !strings.Contains(line, up.Release.By+" up succeeded") ||
+		!strings.Contains(line, up.Release.Revision+" create") {
 		t.Errorf("the table is\n%s", table)
 	}
 }
