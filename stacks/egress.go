@@ -21,6 +21,9 @@ const (
 
 	// egressNetwork has a way out, for the egress proxy alone.
 	egressNetwork = "codexcontinue-egress"
+
+	// askingNetwork is where the egress proxy is asked, by nobody but those that are to ask it.
+	askingNetwork = "codexcontinue-asking"
 )
 
 // EgressSettings are what a private stack may reach beside what its other settings name.
@@ -88,16 +91,10 @@ func (s *Stack) applyEgress(v *EgressSettings) error {
 
 	proxy := own(Egress, egressPort, "/health")
 	proxy.Resources.Memory = 64 * MiB
-	proxy.Networks = []string{egressNetwork}
+	proxy.Networks = []string{egressNetwork, askingNetwork}
 	for _, svc := range asking {
 		outside = slices.Concat(svc.Outside, outside)
-		for _, n := range s.Networks {
-			if n.Internal && slices.Contains(svc.Networks, n.Name) &&
-				!slices.Contains(proxy.Networks, n.Name) {
-				proxy.Networks = append(proxy.Networks, n.Name)
-			}
-		}
-
+		svc.Networks = append(slices.Clone(svc.Networks), askingNetwork)
 		svc.ask(url("http", Egress, egressPort))
 		svc.Outside = nil
 		svc.DependsOn, svc.Calls = append(svc.DependsOn, Egress), append(svc.Calls, Egress)
@@ -117,7 +114,8 @@ func (s *Stack) applyEgress(v *EgressSettings) error {
 		c.LogLevel, c.Debug = shared.LogLevel, shared.Debug
 	}
 	proxy.Contract = c
-	s.Networks = append(s.Networks, Network{Name: egressNetwork})
+	s.Networks = append(s.Networks,
+		Network{Name: egressNetwork}, Network{Name: askingNetwork, Internal: true})
 	s.Services = append(s.Services, proxy)
 	return nil
 }

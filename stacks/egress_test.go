@@ -35,7 +35,7 @@ func TestEgress(t *testing.T) {
 	if d := cmp.Diff(want, c.Destinations, sorted); d != "" || !c.Private {
 		t.Errorf("private %v (-want +got):\n%s", c.Private, d)
 	}
-	if !slices.Equal(proxy.Networks, []string{"codexcontinue-egress", "codexcontinue-private"}) {
+	if !slices.Equal(proxy.Networks, []string{"codexcontinue-egress", "codexcontinue-asking"}) {
 		t.Errorf("the proxy is on %v", proxy.Networks)
 	}
 
@@ -52,6 +52,10 @@ func TestEgress(t *testing.T) {
 		if slices.Contains(svc.Calls, stacks.Egress) != asks ||
 			slices.Contains(svc.DependsOn, stacks.Egress) != asks {
 			t.Errorf("%s calls %v and waits for %v", svc.Name, svc.Calls, svc.DependsOn)
+		}
+		if slices.Contains(svc.Networks, "codexcontinue-asking") !=
+			(asks || svc.Name == stacks.Egress) {
+			t.Errorf("%s is on %v", svc.Name, svc.Networks)
 		}
 	}
 }
