@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/egress/egressenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
@@ -18,6 +19,10 @@ const Egress = "egress"
 const (
 	// egressPort is the port of the egress proxy in its container.
 	egressPort = 3128
+
+	// egressDrain is how long it waits for tunnels when it stops: for a question to a provider or
+	// an authority, not for a connection that somebody keeps.
+	egressDrain = 10 * time.Second
 
 	// egressNetwork has a way out, for the egress proxy alone.
 	egressNetwork = "codexcontinue-egress"
@@ -90,7 +95,7 @@ func (s *Stack) applyEgress(v *EgressSettings) error {
 	}
 
 	proxy := own(Egress, egressPort, "/health")
-	proxy.Resources.Memory = 64 * MiB
+	proxy.Resources.Memory, proxy.StopGrace = 64*MiB, 2*egressDrain
 	proxy.Networks = []string{egressNetwork, askingNetwork}
 	for _, svc := range asking {
 		outside = slices.Concat(svc.Outside, outside)
@@ -102,6 +107,7 @@ func (s *Stack) applyEgress(v *EgressSettings) error {
 
 	proxy.Outside = outside
 	c := &egressenv.Config{Common: common(s.Name, egressPort), Private: v.Private}
+	c.DrainTimeout = egressDrain
 	for _, o := range outside {
 		to := net.JoinHostPort(strings.ToLower(o.Host), strconv.Itoa(o.Port))
 		if !slices.Contains(c.Destinations, to) {
