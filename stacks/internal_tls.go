@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/stacks/authority"
 )
 
 // InternalAuthority is the secret that the services' certificates come of.
@@ -30,6 +31,18 @@ const ollamaHost = "OLLAMA_HOST"
 // requireAuthority makes the services speak TLS with each other.
 func (s *Stack) requireAuthority() {
 	s.Secrets = append(s.Secrets, Secret{Name: InternalAuthority, ConfigKey: InternalAuthorityKey})
+}
+
+// CheckSecret returns an error if the value cannot be that of the secret. It does not show it.
+func (s *Stack) CheckSecret(name, value string) error {
+	if name != InternalAuthority {
+		return nil
+	}
+	if _, err := authority.Parse(value); err != nil {
+		return fmt.Errorf("%s:%s: %w: remove it with `pulumi config rm -s %s %[1]s:%[2]s` and make "+
+			"one with `codexctl certificates new %[4]s`", Project, InternalAuthorityKey, err, s.Name)
+	}
+	return nil
 }
 
 // InternalTLS reports whether the services speak TLS with each other.
