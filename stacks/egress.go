@@ -24,8 +24,8 @@ const (
 	// an authority, not for a connection that somebody keeps.
 	egressDrain = 10 * time.Second
 
-	// egressNetwork has a way out, for the egress proxy alone.
-	egressNetwork = "codexcontinue-egress"
+	// EgressNetwork has a way out, for the egress proxy alone.
+	EgressNetwork = "codexcontinue-egress"
 
 	// askingNetwork is where the egress proxy is asked, by nobody but those that are to ask it.
 	askingNetwork = "codexcontinue-asking"
@@ -96,7 +96,7 @@ func (s *Stack) applyEgress(v *EgressSettings) error {
 
 	proxy := own(Egress, egressPort, "/health")
 	proxy.Resources.Memory, proxy.StopGrace = 64*MiB, 2*egressDrain
-	proxy.Networks = []string{egressNetwork, askingNetwork}
+	proxy.Networks = []string{EgressNetwork, askingNetwork}
 	for _, svc := range asking {
 		outside = slices.Concat(svc.Outside, outside)
 		svc.Networks = append(slices.Clone(svc.Networks), askingNetwork)
@@ -121,7 +121,7 @@ func (s *Stack) applyEgress(v *EgressSettings) error {
 	}
 	proxy.Contract = c
 	s.Networks = append(s.Networks,
-		Network{Name: egressNetwork}, Network{Name: askingNetwork, Internal: true})
+		Network{Name: EgressNetwork}, Network{Name: askingNetwork, Internal: true})
 	s.Services = append(s.Services, proxy)
 	return nil
 }
