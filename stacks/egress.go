@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/egress/egressenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
@@ -19,8 +20,15 @@ const (
 	// egressPort is the port of the egress proxy in its container.
 	egressPort = 3128
 
-	// egressNetwork has a way out, for the egress proxy alone.
-	egressNetwork = "codexcontinue-egress"
+	// egressDrain is how long it waits for tunnels when it stops: for a question to a provider or
+	// an authority, not for a connection that somebody keeps.
+	egressDrain = 10 * time.Second
+
+	// EgressNetwork has a way out, for the egress proxy alone.
+	EgressNetwork = "codexcontinue-egress"
+
+	// askingNetwork is where the egress proxy is asked, by nobody but those that are to ask it.
+	askingNetwork = "codexcontinue-asking"
 )
 
 // EgressSettings are what a private stack may reach beside what its other settings name.
@@ -87,17 +95,11 @@ func (s *Stack) applyEgress(v *EgressSettings) error {
 	}
 
 	proxy := own(Egress, egressPort, "/health")
-	proxy.Resources.Memory = 64 * MiB
-	proxy.Networks = []string{egressNetwork}
+	proxy.Resources.Memory, proxy.StopGrace = 64*MiB, 2*egressDrain
+	proxy.Networks = []string{EgressNetwork, askingNetwork}
 	for _, svc := range asking {
 		outside = slices.Concat(svc.Outside, outside)
-		for _, n := range s.Networks {
-			if n.Internal && slices.Contains(svc.Networks, n.Name) &&
-				!slices.Contains(proxy.Networks, n.Name) {
-				proxy.Networks = append(proxy.Networks, n.Name)
-			}
-		}
-
+		svc.Networks = append(slices.Clone(svc.Networks), askingNetwork)
 		svc.ask(url("http", Egress, egressPort))
 		svc.Outside = nil
 		svc.DependsOn, svc.Calls = append(svc.DependsOn, Egress), append(svc.Calls, Egress)
@@ -105,6 +107,7 @@ func (s *Stack) applyEgress(v *EgressSettings) error {
 
 	proxy.Outside = outside
 	c := &egressenv.Config{Common: common(s.Name, egressPort), Private: v.Private}
+	c.DrainTimeout = egressDrain
 	for _, o := range outside {
 		to := net.JoinHostPort(strings.ToLower(o.Host), strconv.Itoa(o.Port))
 		if !slices.Contains(c.Destinations, to) {
@@ -117,7 +120,8 @@ func (s *Stack) applyEgress(v *EgressSettings) error {
 		c.LogLevel, c.Debug = shared.LogLevel, shared.Debug
 	}
 	proxy.Contract = c
-	s.Networks = append(s.Networks, Network{Name: egressNetwork})
+	s.Networks = append(s.Networks,
+		Network{Name: EgressNetwork}, Network{Name: askingNetwork, Internal: true})
 	s.Services = append(s.Services, proxy)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/egress/egressenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -35,7 +36,18 @@ func TestEgress(t *testing.T) {
 	if d := cmp.Diff(want, c.Destinations, sorted); d != "" || !c.Private {
 		t.Errorf("private %v (-want +got):\n%s", c.Private, d)
 	}
-	if !slices.Equal(proxy.Networks, []string{"codexcontinue-egress", "codexcontinue-private"}) {
+	if c.DrainTimeout >= proxy.StopGrace || proxy.StopGrace > time.Minute {
+		t.Errorf("the proxy drains for %s, and is killed after %s", c.DrainTimeout, proxy.StopGrace)
+	}
+	// The others speak TLS with each other; what goes through the proxy is TLS already.
+	if !stack.InternalTLS() || proxy.EndsTLS() || len(proxy.Files) > 0 ||
+		slices.ContainsFunc(proxy.Health.Command, func(word string) bool {
+			return strings.HasPrefix(word, "https:")
+		}) {
+		t.Errorf("the proxy has %+v, %v and is asked by %q", c.TLS, proxy.Files,
+			proxy.Health.Command)
+	}
+	if !slices.Equal(proxy.Networks, []string{"codexcontinue-egress", "codexcontinue-asking"}) {
 		t.Errorf("the proxy is on %v", proxy.Networks)
 	}
 
@@ -52,6 +64,10 @@ func TestEgress(t *testing.T) {
 		if slices.Contains(svc.Calls, stacks.Egress) != asks ||
 			slices.Contains(svc.DependsOn, stacks.Egress) != asks {
 			t.Errorf("%s calls %v and waits for %v", svc.Name, svc.Calls, svc.DependsOn)
+		}
+		if slices.Contains(svc.Networks, "codexcontinue-asking") !=
+			(asks || svc.Name == stacks.Egress) {
+			t.Errorf("%s is on %v", svc.Name, svc.Networks)
 		}
 	}
 }

@@ -12,8 +12,8 @@ const privateNetwork = "codexcontinue-private"
 
 // healthcare is prod with a domain and a shorter memory of its own, where people sign in, on a
 // network that nothing leaves, and on which all speak TLS: only the edge is also on the main
-// network, which lets it publish its port, and lets nothing out. Somebody has to bring the base model, as Ollama cannot download it
-// from there: `codexctl model import`.
+// network, which lets it publish its port, and lets nothing out. Somebody has to bring the base
+// model, as Ollama cannot download it from there: `codexctl model import`.
 func healthcare(s *Stack, c Checkout) {
 	prod(s, c)
 	s.domain("healthcare")

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
+	"github.com/codexcontinue/codexcontinue/stacks/authority"
 )
 
 // InternalAuthority is the secret that the services' certificates come of.
@@ -30,6 +31,18 @@ const ollamaHost = "OLLAMA_HOST"
 // requireAuthority makes the services speak TLS with each other.
 func (s *Stack) requireAuthority() {
 	s.Secrets = append(s.Secrets, Secret{Name: InternalAuthority, ConfigKey: InternalAuthorityKey})
+}
+
+// CheckSecret returns an error if the value cannot be that of the secret. It does not show it.
+func (s *Stack) CheckSecret(name, value string) error {
+	if name != InternalAuthority {
+		return nil
+	}
+	if _, err := authority.Parse(value); err != nil {
+		return fmt.Errorf("%s:%s: %w: remove it with `pulumi config rm -s %s %[1]s:%[2]s` and make "+
+			"one with `codexctl certificates new %[4]s`", Project, InternalAuthorityKey, err, s.Name)
+	}
+	return nil
 }
 
 // InternalTLS reports whether the services speak TLS with each other.
@@ -85,7 +98,7 @@ func (s *Stack) applyInternalTLS() error {
 		case svc.Contract != nil:
 			s.secure(svc)
 		case svc.Name == Redis:
-			s.secureRedis(svc)
+			errs = append(errs, s.secureRedis(svc))
 		case svc.Name == Ollama:
 			errs = append(errs, s.secureOllama(svc))
 		case svc.Name != Edge: // see renderEdge
@@ -159,18 +172,21 @@ tls-auth-clients yes
 const redisCLIVariable = "REDIS_CLI_OPTIONS"
 
 // secureRedis has the stack's own Redis speak TLS alone. Its users say which service somebody is.
-func (s *Stack) secureRedis(r *Service) {
-	for i := range r.Files {
-		if r.Files[i].Path == redisConfig {
-			r.Files[i].Content = strings.Replace(r.Files[i].Content, "\nport 6379\n", redisTLS, 1)
-		}
+func (s *Stack) secureRedis(r *Service) error {
+	const plain = "\nport 6379\n"
+	i := slices.IndexFunc(r.Files, func(f File) bool { return f.Path == redisConfig })
+	if i < 0 || !strings.Contains(r.Files[i].Content, plain) {
+		return fmt.Errorf("%s:internalTLS: %s of %s has no line %q to replace", Project, redisConfig,
+			r.Name, strings.TrimSpace(plain))
 	}
+	r.Files[i].Content = strings.Replace(r.Files[i].Content, plain, redisTLS, 1)
 
 	options := []string{
 		"--tls", "--cacert", authoritiesFile, "--cert", certificateFile, "--key", certificateFile,
 	}
 	r.Health.Command = slices.Insert(slices.Clone(r.Health.Command), 1, options...)
 	r.Env = map[string]string{redisCLIVariable: strings.Join(options, " ")}
+	return nil
 }
 
 // secureOllama has the first process of Ollama's container end TLS, for ml alone. Ollama itself

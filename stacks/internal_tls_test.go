@@ -148,6 +148,19 @@ func TestCertificateText(t *testing.T) {
 	}
 
 	const other = "placeholder-of-it"
+	s := secured(t)
+	if err := s.CheckSecret(f.Secret, text+"\n"); err != nil {
+		t.Error(err)
+	}
+	err := s.CheckSecret(f.Secret, other)
+	if err == nil || strings.Contains(err.Error(), other) ||
+		!strings.HasPrefix(err.Error(), "codexcontinue:internalAuthority: is no authority: ") {
+		t.Errorf("a value that is none: %v", err)
+	}
+	if err := s.CheckSecret(stacks.RedisPassword, other); err != nil {
+		t.Error(err)
+	}
+
 	got := f.Text(other)
 	if strings.Contains(got, other) || !strings.Contains(got, "is no authority") ||
 		got == f.Text(other+"2") {

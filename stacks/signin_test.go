@@ -150,7 +150,7 @@ func TestSignIn(t *testing.T) {
 	proxy := stack.Service(stacks.Egress)
 	if d := cmp.Diff(outside, proxy.Outside); d != "" || len(svc.Outside) > 0 ||
 		c.EgressURL != "http://egress:3128" ||
-		!slices.Equal(svc.Networks, []string{"codexcontinue-private"}) {
+		!slices.Equal(svc.Networks, []string{"codexcontinue-private", "codexcontinue-asking"}) {
 		t.Errorf("%+v on the networks %v (-want +got):\n%s", svc.Outside, svc.Networks, d)
 	}
 

@@ -422,8 +422,7 @@ func (f File) Text(value string) string {
 		service := authorityToken.FindStringSubmatch(token)[1]
 		switch {
 		case err != nil:
-			// As in a plan, where the value is another text. A service that is given this says what
-			// to do about it.
+			// As in a plan, where the value is another text. CheckSecret keeps it from being more.
 			return "The value " + err.Error() + ": " + derive(value, token) + "\n"
 		case service == "":
 			return a.Trusted()

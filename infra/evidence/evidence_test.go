@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -153,6 +154,7 @@ func TestExempt(t *testing.T) {
 
 // TestNamed holds that each rule and test that the page names is there.
 func TestNamed(t *testing.T) {
+	provisioning := provisioning(t)
 	rules := map[string]bool{}
 	for _, r := range policy.Rules() {
 		rules[r.ID] = true
@@ -171,23 +173,46 @@ func TestNamed(t *testing.T) {
 				}
 			case evidence.Test:
 				dir, name, _ := strings.Cut(s.Name, ".")
-				if !slices.Contains(tests(t, dir), name) {
+				skips, found := tests(t, dir)[name]
+				switch {
+				case !found:
 					t.Errorf("%s: there is no test %s", item.Section, s.Name)
+				case skips && !provisioning.MatchString(name):
+					t.Errorf("%s: `make e2e` does not run %s", item.Section, s.Name)
 				}
 			}
 		}
 	}
 }
 
-// tests returns the names of the tests of a folder.
-func tests(t *testing.T, dir string) []string {
+// provisioning matches the tests that `make e2e` runs.
+func provisioning(t *testing.T) *regexp.Regexp {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var patterns []string
+	line := regexp.MustCompile(`(?m)^(?:DOCKER|CLUSTER)_TESTS *\?= (.+)$`)
+	for _, m := range line.FindAllStringSubmatch(string(text), -1) {
+		patterns = append(patterns, strings.ReplaceAll(m[1], "$$", "$"))
+	}
+	if len(patterns) != 2 {
+		t.Fatalf("the Makefile has the patterns %q", patterns)
+	}
+	return regexp.MustCompile(strings.Join(patterns, "|"))
+}
+
+// tests returns the tests of a folder by name, and whether they are skipped but in `make e2e`.
+func tests(t *testing.T, dir string) map[string]bool {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(root, dir, "*_test.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	var out []string
+	out := map[string]bool{}
 	for _, path := range files {
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
 		if err != nil {
@@ -196,10 +221,21 @@ func tests(t *testing.T, dir string) []string {
 
 		for _, d := range file.Decls {
 			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil {
-				out = append(out, f.Name.Name)
+				out[f.Name.Name] = dir == "test/e2e" || calls(f, "EndToEnd")
 			}
 		}
 	}
 
 	return out
+}
+
+// calls reports whether the function calls one of that name of another package.
+func calls(f *ast.FuncDecl, name string) bool {
+	found := false
+	ast.Inspect(f, func(n ast.Node) bool {
+		s, ok := n.(*ast.SelectorExpr)
+		found = found || ok && s.Sel.Name == name
+		return !found
+	})
+	return found
 }

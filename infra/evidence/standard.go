@@ -33,7 +33,7 @@ var standard = []struct {
 		field(stacks.Gate, "SIGN_IN", "it lets in nobody whom it does not know",
 			one(gateenv.Accounts, gateenv.OIDC)),
 		rule("public-port", "has one way in, the edge"),
-		rule("isolation", "keeps the services on networks without a way out"),
+		rule("isolation", "keeps all services but the egress proxy on networks without a way out"),
 		rule("redis-password", "keeps what people wrote behind a password"),
 		test(api, "TestOwners", "conversations of others cannot be read, changed or found"),
 		test("services/backend", "TestForgedIdentity",
@@ -153,7 +153,10 @@ var standard = []struct {
 		Section: "164.312(e)(1)", Title: "Transmission security",
 		Operator: "Replace the certificates inside every two years (`codexctl certificates rotate`); " +
 			"`codexctl doctor` says when. Keep the settings file and its passphrase to few: every key " +
-			"inside comes of a secret there.",
+			"inside comes of a secret there. Close what docs/isolation.md leaves open: add its two lines " +
+			"to the machine's firewall, without which the edge reaches programs of the machine, and " +
+			"what it sends leaves the machine from 127.0.0.1; on a cluster, have its DNS answer the " +
+			"stack its own names alone, as it passes on all others.",
 	},
 	claims: []claim{
 		rule("edge-tls", "speaks TLS with whoever comes from a network"),
@@ -165,8 +168,12 @@ var standard = []struct {
 		test("services/ollama", "TestFront", "Ollama answers ml alone"),
 		rule("fenced", "keeps other services of the machine or cluster out"),
 		rule("cloud-models", "asks no model elsewhere"),
-		rule("isolation", "lets no service out, and names be asked of nobody"),
-		test("infra/docker", "TestNoWayOut", "an engine holds that for each container"),
+		rule("isolation", "gives no service a way out but the egress proxy, which is there where the "+
+			"settings name a destination"),
+		test("infra/docker", "TestNoWayOut",
+			"on an engine nobody else is answered from outside, and only what the edge sends leaves"),
+		test("services/egress/internal/tunnel", "TestRefused",
+			"the egress proxy connects to the destinations named alone"),
 	},
 }, {
 	Item: Item{

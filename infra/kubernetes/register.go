@@ -63,7 +63,8 @@ func Provision(ctx *pulumi.Context, r *Rendering) (Outputs, error) {
 	}
 
 	var err error
-	d.secrets, err = secret.Values(ctx, stacks.Project, r.stack.Name, r.stack.SecretKeys())
+	d.secrets, err = secret.Values(ctx, stacks.Project, r.stack.Name, r.stack.SecretKeys(),
+		r.stack.CheckSecret)
 	if err != nil {
 		return Outputs{}, err
 	}

@@ -20,7 +20,7 @@ var isolationRules = []Rule{{
 	Fix: "put the service on internal networks only, the edge on an inbound one too, and remove " +
 		"what it may reach outside",
 	check: workloads(func(in Input, w workload.Workload) []string {
-		if !isolated(in) || w.Service == stacks.Egress {
+		if !isolated(in) {
 			return nil
 		}
 
@@ -30,8 +30,15 @@ var isolationRules = []Rule{{
 				ways = append(ways, "the machine's address on network "+n)
 			}
 		}
-		return when(len(ways) > 0, "can reach hosts beyond the stack through %s",
-			strings.Join(ways, " and "))
+
+		var out []string
+		if w.Service == stacks.Egress {
+			ways = slices.DeleteFunc(ways, ofEgress)
+			out = when(len(atHand(w)) > 0, "has a way out, and %s: give it none of these",
+				strings.Join(atHand(w), " and "))
+		}
+		return append(out, when(len(ways) > 0, "can reach hosts beyond the stack through %s",
+			strings.Join(ways, " and "))...)
 	}),
 }, {
 	ID: "cloud-models",
@@ -81,6 +88,32 @@ const (
 func Within(value string, most time.Duration) bool {
 	d, err := time.ParseDuration(value)
 	return err == nil && d > 0 && d <= most
+}
+
+// ofEgress reports whether the way out is one that the egress proxy is there for: the network of its
+// own on an engine, the ports of destinations on a cluster.
+func ofEgress(way string) bool {
+	return strings.Contains(way, "network "+stacks.EgressNetwork) ||
+		strings.Contains(way, " port ") && !strings.HasPrefix(way, "other namespaces")
+}
+
+// atHand returns what the containers have that must not be where there is a way out.
+func atHand(w workload.Workload) []string {
+	var out []string
+	for _, c := range w.Containers {
+		for _, m := range c.Mounts {
+			switch m.Kind {
+			case workload.Secrets:
+				out = append(out, "secrets in "+m.Path)
+			case workload.Storage, workload.HostPath:
+				out = append(out, "the "+string(m.Kind)+" "+m.Source)
+			}
+		}
+		if c.Env["REDIS_URL"] != "" {
+			out = append(out, "REDIS_URL")
+		}
+	}
+	return out
 }
 
 // isolated reports whether the stack must keep to itself.

@@ -14,8 +14,11 @@ import (
 
 // Values returns the values of the secrets, by name, from the Pulumi config of the project. keys
 // are the keys there, by name. The error has each that is not there, with the command that sets it.
+// What needs a value for which check returns an error is not provisioned. A preview does not check,
+// as a plan has other texts in the place of values.
 func Values(
 	ctx *pulumi.Context, project, stack string, keys map[string]string,
+	check func(name, value string) error,
 ) (map[string]pulumi.StringOutput, error) {
 	cfg := config.New(ctx, project)
 	out := map[string]pulumi.StringOutput{}
@@ -29,6 +32,11 @@ func Values(
 			continue
 		}
 
+		if !ctx.DryRun() {
+			v = v.ApplyT(func(value string) (string, error) {
+				return value, check(name, value)
+			}).(pulumi.StringOutput)
+		}
 		out[name] = v
 	}
 

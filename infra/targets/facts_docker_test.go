@@ -216,7 +216,8 @@ func (e engine) asks(t *testing.T, service string, c container) string {
 	}
 
 	command := test[1:]
-	if u, err := url.Parse(command[len(command)-1]); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+	u, err := url.Parse(command[len(command)-1])
+	if err == nil && (u.Scheme == "http" || u.Scheme == "https") {
 		return "GET " + u.Path + " at " + u.Port()
 	}
 

@@ -54,6 +54,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		srv.Profiling()
 	}
 
-	srv.Connect(tunnel.New(cfg.Destinations, cfg.Private, log))
-	return srv.Run(ctx, cfg.ListenAddr)
+	tunnels := tunnel.New(cfg.Destinations, cfg.Private, log)
+	srv.Connect(tunnels)
+	return srv.Run(ctx, cfg.ListenAddr, tunnels.Wait)
 }

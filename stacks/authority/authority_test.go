@@ -65,7 +65,7 @@ func TestSameBytes(t *testing.T) {
 
 func TestTrust(t *testing.T) {
 	first := authority.New(day)
-	later := day.Add(300 * 24 * time.Hour)
+	later, end := day.Add(300*24*time.Hour), day.Add(authority.Life)
 	second, err := authority.Rotate(first, later)
 	if err != nil {
 		t.Fatal(err)
@@ -91,9 +91,9 @@ func TestTrust(t *testing.T) {
 		"another stack":               {first, authority.New(day), day, "gate", false},
 		"a clock that is behind":      {first, first, day.Add(-20 * time.Hour), "gate", true},
 		"long before":                 {first, first, day.Add(-72 * time.Hour), "gate", false},
-		"the last day":                {first, first, day.Add(authority.Life - 24*time.Hour), "gate", true},
-		"expired":                     {first, first, day.Add(authority.Life + time.Hour), "gate", false},
-		"expired, but for a rotation": {second, second, day.Add(authority.Life + time.Hour), "gate", true},
+		"the last day":                {first, first, end.Add(-24 * time.Hour), "gate", true},
+		"expired":                     {first, first, end.Add(time.Hour), "gate", false},
+		"expired, but for a rotation": {second, second, end.Add(time.Hour), "gate", true},
 	} {
 		if err := trusts(t, tt.text, tt.other, tt.at, tt.name); (err == nil) != tt.want {
 			t.Errorf("%s: %v", name, err)

@@ -8,7 +8,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// speaksTLS asks the services of a stack from inside one of its containers, by plain HTTP and by TLS.
+// speaksTLS asks the services of a stack from inside one of its containers, by plain HTTP and by
+// TLS.
 func (c *checkout) speaksTLS(t *testing.T, stack string) {
 	t.Helper()
 	inside := func(service string, words ...string) (string, error) {

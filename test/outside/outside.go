@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,7 +72,8 @@ type World struct {
 	tries int
 }
 
-// Start makes the world, for the time of the test.
+// Start makes the world, for the time of the test. All of it answers this machine: what others do
+// not reach is not for lack of it. A second world waits for the end of the first.
 func Start(t testing.TB) *World {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -88,6 +90,7 @@ func Start(t testing.TB) *World {
 	}
 	w.build(t)
 
+	alone(t)
 	remove(t)
 	t.Cleanup(func() { remove(t) })
 	for _, line := range []string{
@@ -103,8 +106,9 @@ func Start(t testing.TB) *World {
 		"ip -n " + namespace + " address add " + another + "/32 dev eth0",
 		"ip -n " + namespace + " address add " + metadata + "/32 dev eth0",
 		"ip -n " + namespace + " -6 address add " + ipv6 + "/64 dev eth0 nodad",
-		"ip route add " + another + "/32 via " + Somebody,
-		"ip route add " + metadata + "/32 via " + Somebody,
+		// A machine of a cloud has a route to its metadata already: this one comes first.
+		"ip route prepend " + another + "/32 via " + Somebody,
+		"ip route prepend " + metadata + "/32 via " + Somebody,
 	} {
 		must(t, strings.Fields(line)...)
 	}
@@ -122,7 +126,30 @@ func Start(t testing.TB) *World {
 	}
 	t.Cleanup(func() { l.Close() })
 	go func() { _ = serveTCP(l, io.Discard) }()
+
+	results, err := w.From(0, "control", w.Attempts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		if r.Outcome != Answered {
+			t.Fatalf("this machine does not reach the world: %s", r)
+		}
+	}
 	return w
+}
+
+// alone waits until no other test of this machine has a world, whose names are the same.
+func alone(t testing.TB) {
+	t.Helper()
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), namespace+".lock"), os.O_CREATE, 0o600)
+	if err == nil {
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { lock.Close() }) // after the world is removed
 }
 
 // build compiles the peer, which runs in containers' namespaces.

@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// dialTimeout bounds the wait for one address, and avoidFor is how long an address comes
-// last after it refused.
+// dialTimeout bounds the wait for one address, handshakeTimeout that for TLS with who answers there,
+// who may be busy, and avoidFor is how long an address comes last after it refused.
 const (
-	dialTimeout = 2 * time.Second
-	avoidFor    = 5 * time.Second
+	dialTimeout      = 2 * time.Second
+	handshakeTimeout = 5 * time.Second
+	avoidFor         = 5 * time.Second
 )
 
 // dialer connects to any of a name's addresses. The name is resolved for each connection, as the
@@ -120,11 +121,13 @@ func secure(t *http.Transport, avoid func(address string), config *tls.Config) {
 		}
 
 		conn := tls.Client(plain, named)
-		shaking, cancel := context.WithTimeout(ctx, dialTimeout)
+		shaking, cancel := context.WithTimeout(ctx, handshakeTimeout)
 		defer cancel()
 		if err := conn.HandshakeContext(shaking); err != nil {
 			plain.Close()
-			avoid(plain.RemoteAddr().String())
+			if ctx.Err() == nil { // else the caller ended it
+				avoid(plain.RemoteAddr().String())
+			}
 			return nil, &net.OpError{Op: "dial", Net: network, Addr: plain.RemoteAddr(), Err: err}
 		}
 

@@ -28,6 +28,22 @@ file. Every certificate and key inside the stack comes of it, and lasts two year
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 
+	anyway := false
+	rotate := &cobra.Command{
+		Use:   "rotate STACK",
+		Short: "Replace it, for the next up",
+		Long: `Replaces the authority by the next one, which the services trust already, and adds a new
+next one. The next "codexctl up" replaces the certificates. Old and new services trust each
+other over one rotation, so it is refused while the settings are not those of the last up.`,
+		Args: exactly(1, "name the stack"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.rotateCertificates(c.Context(), args[0], anyway)
+		},
+		DisableFlagsInUseLine: true,
+	}
+	rotate.Flags().BoolVar(&anyway, "anyway", false,
+		"though the settings have changed since the last up")
+
 	c.AddCommand(&cobra.Command{
 		Use:   "new STACK",
 		Short: "Make the secret of a stack that has none",
@@ -36,18 +52,7 @@ file. Every certificate and key inside the stack comes of it, and lasts two year
 			return a.newCertificates(c.Context(), args[0])
 		},
 		DisableFlagsInUseLine: true,
-	}, &cobra.Command{
-		Use:   "rotate STACK",
-		Short: "Replace it, for the next up",
-		Long: `Replaces the authority by the next one, which the services trust already, and adds a new
-next one. The next "codexctl up" replaces the certificates; run it before you rotate again,
-as old and new services trust each other over one rotation.`,
-		Args: exactly(1, "name the stack"),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.rotateCertificates(c.Context(), args[0])
-		},
-		DisableFlagsInUseLine: true,
-	})
+	}, rotate)
 
 	return c
 }
@@ -78,7 +83,7 @@ func (a *App) newCertificates(ctx context.Context, name string) error {
 	})
 }
 
-func (a *App) rotateCertificates(ctx context.Context, name string) error {
+func (a *App) rotateCertificates(ctx context.Context, name string, anyway bool) error {
 	t, err := a.target(name)
 	if err != nil {
 		return err
@@ -89,6 +94,20 @@ func (a *App) rotateCertificates(ctx context.Context, name string) error {
 	}
 
 	return a.writeAuthority(ctx, t, func(ctx context.Context, s *deploy.Session) (string, error) {
+		settings, err := settingsDigest(t)
+		if err != nil {
+			return "", err
+		}
+		list, err := s.History(ctx)
+		if err != nil {
+			return "", err
+		}
+		if !anyway && !isUp(list, settings) {
+			return "", fmt.Errorf("%s has changed since the last `codexctl up %s`: run that first, or "+
+				"give --anyway if nobody has rotated since, as over two rotations services do not "+
+				"trust each other", t.file.Path, t.name)
+		}
+
 		text, err := s.Secret(ctx, authorityKey)
 		if err != nil {
 			return "", err
@@ -101,6 +120,21 @@ func (a *App) rotateCertificates(ctx context.Context, name string) error {
 		}
 		return text, nil
 	})
+}
+
+// isUp reports whether the last update that succeeded had the settings file of the digest, or left
+// nothing that runs. It takes one that says no digest, as a plain pulumi makes them, for that.
+func isUp(newestFirst []deploy.Update, digest string) bool {
+	for _, u := range newestFirst {
+		switch {
+		case u.Result != "succeeded":
+		case u.Kind == "destroy":
+			return true
+		case u.Kind == "update":
+			return u.Release == nil || u.Release.Settings == digest
+		}
+	}
+	return true
 }
 
 // hasAuthority reports whether the secret is in the settings.

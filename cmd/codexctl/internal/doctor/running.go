@@ -100,10 +100,15 @@ func dns(ctx context.Context, p *Patient) []Finding {
 func reach(
 	ctx context.Context, eng *engine.Engine, c engine.Container, name string, s stacks.Stack,
 ) (string, error) {
+	scheme := "http"
+	if s.InternalTLS() && name != stacks.Egress {
+		scheme = "https"
+	}
+
 	url := ""
 	for _, svc := range s.Services {
 		if svc.Name == name && len(svc.Ports) > 0 {
-			url = "http://" + name + ":" + strconv.Itoa(svc.Ports[0].Container) + "/"
+			url = scheme + "://" + name + ":" + strconv.Itoa(svc.Ports[0].Container) + "/"
 		}
 	}
 

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -106,6 +107,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"ms", time.Since(start).Milliseconds())
 }
 
+// Wait waits for the tunnels that are open, and no longer than the context lasts. They are cut then:
+// one in which nothing moves, as clients keep for later, would hold up a stop.
+func (h *Handler) Wait(ctx context.Context) error {
+	for range cap(h.open) { // who has every place has waited for all
+		select {
+		case h.open <- struct{}{}:
+		case <-ctx.Done():
+			h.log.Info("tunnels are cut")
+			return nil
+		}
+	}
+	return nil
+}
+
 // dial connects to a destination of the list. The addresses that a name has are looked at one by
 // one, when they are connected to, so that none can take another's place.
 func (h *Handler) dial(ctx context.Context, destination string) (net.Conn, error) {
@@ -121,7 +136,7 @@ func (h *Handler) dial(ctx context.Context, destination string) (net.Conn, error
 			if err != nil {
 				return err
 			}
-			if !public(at.Addr()) && !(h.private && at.Addr().Unmap().IsPrivate()) {
+			if !public(at.Addr()) && !(h.private && private(at.Addr())) {
 				return fmt.Errorf("%s %w", at.Addr(), errAddress)
 			}
 			return nil
@@ -135,10 +150,28 @@ func (h *Handler) dial(ctx context.Context, destination string) (net.Conn, error
 // their metadata.
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
+// refused are no addresses of anybody's servers: a cloud's metadata in IPv6, and translations of
+// IPv4, which may be of any address that is refused (RFC 6052, RFC 8215).
+var refused = []netip.Prefix{
+	netip.MustParsePrefix("fd00:ec2::/32"),
+	netip.MustParsePrefix("64:ff9b::/96"),
+	netip.MustParsePrefix("64:ff9b:1::/48"),
+}
+
 // public reports whether it is an address of the internet.
 func public(a netip.Addr) bool {
 	a = a.Unmap()
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a)
+	return a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a) && !isRefused(a)
+}
+
+// private reports whether it is an address of a private network that may be reached.
+func private(a netip.Addr) bool {
+	a = a.Unmap()
+	return a.IsPrivate() && !isRefused(a)
+}
+
+func isRefused(a netip.Addr) bool {
+	return slices.ContainsFunc(refused, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // join passes on what comes from either side, until one has failed, both have ended, or nothing has

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -169,10 +170,62 @@ func TestPublic(t *testing.T) {
 			t.Errorf("%s is public", a)
 		}
 	}
+	for _, a := range []string{"fd00:ec2::254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a00:1"} {
+		if addr := netip.MustParseAddr(a); public(addr) || private(addr) {
+			t.Errorf("%s is reached", a)
+		}
+	}
+	for _, a := range []string{"10.0.0.1", "::ffff:10.0.0.1", "fd00::1"} {
+		if !private(netip.MustParseAddr(a)) {
+			t.Errorf("%s is not private", a)
+		}
+	}
 	for _, a := range []string{"198.51.100.10", "2001:db8::10", "::ffff:198.51.100.10"} {
 		if !public(netip.MustParseAddr(a)) {
 			t.Errorf("%s is not public", a)
 		}
+	}
+}
+
+// TestDrain stops when the tunnels have ended, and cuts those that do not end.
+func TestDrain(t *testing.T) {
+	destination := "127.0.0.1:" + listen(t)
+	for name, ends := range map[string]bool{"one that ends": true, "one that stays": false} {
+		t.Run(name, func(t *testing.T) {
+			h := New([]string{destination}, false, slog.New(slog.DiscardHandler))
+			conn, r, _ := connect(t, proxy(t, h), destination)
+			most := patience
+			if !ends {
+				most = 200 * time.Millisecond
+			}
+
+			ctx, cancel := context.WithTimeout(t.Context(), most)
+			defer cancel()
+			waited := make(chan error, 1)
+			go func() { waited <- h.Wait(ctx) }()
+			select {
+			case err := <-waited:
+				if ends || err != nil {
+					t.Fatalf("waits for no tunnel: %v", err)
+				}
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+
+			if ends {
+				fmt.Fprintln(conn, "the last words")
+				if got, err := r.ReadString('\n'); got != "THE LAST WORDS\n" {
+					t.Errorf("while it drains, got %q, %v", got, err)
+				}
+				conn.Close()
+			}
+			if err := <-waited; err != nil {
+				t.Error(err)
+			}
+			if (ctx.Err() == nil) != ends {
+				t.Errorf("waited until %v", ctx.Err())
+			}
+		})
 	}
 }
 

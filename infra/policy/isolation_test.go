@@ -1,0 +1,75 @@
+package policy_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/codexcontinue/codexcontinue/infra/workload"
+	"github.com/codexcontinue/codexcontinue/stacks"
+)
+
+// TestEgress lets the egress proxy out by its own way, and by no other, and with nothing that must
+// not leave.
+func TestEgress(t *testing.T) {
+	stack, err := stacks.Load("healthcare", stacks.Settings{
+		AssumeSecrets: true,
+		SignIn: &stacks.SignInSettings{OIDC: &stacks.OIDCSettings{
+			Issuer: "https://id.example.com", ClientID: "chat", Everybody: true,
+		}},
+	}, stacks.Checkout{FS: os.DirFS(projectRoot(t)), UID: 1000, GID: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for name, tt := range map[string]struct {
+		change func(*workload.Workload)
+		want   string
+	}{
+		"as it is": {func(*workload.Workload) {}, ""},
+		"as it is on a cluster": {func(w *workload.Workload) {
+			w.WaysOut, w.Machine = []string{"any address port 443"}, nil
+		}, ""},
+		"on a cluster, to any port": {func(w *workload.Workload) {
+			w.WaysOut = []string{"any address"}
+		}, "any address"},
+		"on a cluster, to others' pods": {func(w *workload.Workload) {
+			w.WaysOut = []string{"other namespaces port 443"}
+		}, "other namespaces port 443"},
+		"another network": {func(w *workload.Workload) {
+			w.WaysOut = append(w.WaysOut, "network own")
+		}, "network own"},
+		"another network's machine": {func(w *workload.Workload) {
+			w.Machine = append(w.Machine, "own")
+		}, "the machine's address on network own"},
+		"a secret": {func(w *workload.Workload) {
+			w.Containers[0].Mounts = []workload.Mount{{Kind: workload.Secrets, Path: "/run/secrets"}}
+		}, "secrets in /run/secrets"},
+		"a volume": {func(w *workload.Workload) {
+			w.Containers[0].Mounts = []workload.Mount{{Kind: workload.Storage, Source: "redis-data"}}
+		}, "the volume redis-data"},
+		"Redis": {func(w *workload.Workload) {
+			w.Containers[0].Env["REDIS_URL"] = "redis://redis:6379"
+		}, "REDIS_URL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			view := onEngine(t, stack, nil)
+			for i := range view.Workloads {
+				if view.Workloads[i].Service == stacks.Egress {
+					tt.change(&view.Workloads[i])
+				}
+			}
+
+			var got []string
+			for _, v := range check(t, stack, view).Violations {
+				if v.Rule == "isolation" {
+					got = append(got, v.What)
+				}
+			}
+			if len(got) > 1 || (len(got) == 1) != (tt.want != "") ||
+				!strings.Contains(strings.Join(got, ""), tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
