@@ -58,6 +58,15 @@ func autoscaled(
 		t.Errorf("after an up there are %d backends, want the autoscaler's 3", got)
 	}
 
+	// It goes in two steps: the number is its own as long as it differs from the stack's.
+	settings("services: {backend: {memory: 576Mi, autoscale: {min: 2, max: 2}}}")
+	upServes(t, c, n, stack)
+	for start := time.Now(); len(n.pods(t, stacks.Backend)) != 2; time.Sleep(time.Second) {
+		if time.Since(start) > time.Minute {
+			t.Fatalf("the autoscaler keeps %d backends, of 2 at most", len(n.pods(t, stacks.Backend)))
+		}
+	}
+
 	settings("services: {backend: {memory: 576Mi}}")
 	upServes(t, c, n, stack)
 	if got := len(n.pods(t, stacks.Backend)); got != 2 {
