@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -45,17 +44,9 @@ the images and the SHA-256 of the settings file. A plain pulumi leaves these out
 }
 
 func (a *App) history(ctx context.Context, name string, last int, asJSON bool) error {
-	t, err := a.target(name)
+	t, s, err := a.everUp(ctx, name)
 	if err != nil {
 		return err
-	}
-
-	s, err := a.session(ctx, t, false)
-	if errors.Is(err, deploy.ErrNoStack) {
-		return fmt.Errorf("stack %q has never been up: `codexctl up %s`", t.file.Name, name)
-	}
-	if err != nil {
-		return a.explainError(err, t.name)
 	}
 
 	list, err := s.History(ctx)

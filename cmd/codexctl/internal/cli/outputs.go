@@ -3,14 +3,11 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/spf13/cobra"
-
-	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/deploy"
 )
 
 func (a *App) outputsCommand() *cobra.Command {
@@ -32,17 +29,9 @@ func (a *App) outputsCommand() *cobra.Command {
 const hidden = "[secret]"
 
 func (a *App) outputs(ctx context.Context, name string, asJSON bool) error {
-	t, err := a.target(name)
+	t, s, err := a.everUp(ctx, name)
 	if err != nil {
 		return err
-	}
-
-	s, err := a.session(ctx, t, false)
-	if errors.Is(err, deploy.ErrNoStack) {
-		return fmt.Errorf("stack %q has never been up: `codexctl up %s`", t.file.Name, name)
-	}
-	if err != nil {
-		return a.explainError(err, t.name)
 	}
 
 	all, err := s.Outputs(ctx)

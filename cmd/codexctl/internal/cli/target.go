@@ -214,6 +214,25 @@ func (a *App) pulumiEnv(t target, host engine.Host) (project.Backend, map[string
 	return backend, env, nil
 }
 
+// everUp opens a stack that has been up in the state, with its target.
+func (a *App) everUp(ctx context.Context, name string) (target, *deploy.Session, error) {
+	t, err := a.target(name)
+	if err != nil {
+		return target{}, nil, err
+	}
+
+	s, err := a.session(ctx, t, false)
+	switch {
+	case errors.Is(err, deploy.ErrNoStack):
+		return target{}, nil, fmt.Errorf("stack %q has never been up: `codexctl up %s`",
+			t.file.Name, name)
+	case err != nil:
+		return target{}, nil, a.explainError(err, t.name)
+	}
+
+	return t, s, nil
+}
+
 // session opens the stack in the state. It prints where the state is if nobody chose the place.
 func (a *App) session(ctx context.Context, t target, create bool) (*deploy.Session, error) {
 	host, err := a.engineHost(t)
