@@ -20,7 +20,8 @@ func TestService(t *testing.T) {
 
 	run(t, dir, "go", "test", "./stacks", "-run", "^TestShippedStacks$", "-update")
 	run(t, dir, "go", "vet", "./services/a-test-only/...")
-	run(t, dir, "go", "test", "./services/a-test-only/...", "./stacks", "./test/images")
+	run(t, dir, "go", "test", "./services/a-test-only/...", "./stacks", "./test/images",
+		withoutServers)
 	// What of other packages speaks of the services that there are.
 	run(t, dir, "go", "test", "-vet=off", "./cmd/codexctl", "./cmd/codexctl/internal/cli",
 		"./infra/kubernetes",
