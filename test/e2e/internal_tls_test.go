@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +78,7 @@ func TestRotation(t *testing.T) {
 		"model: {base: tiny, parallel: 32}", func(c *checkout) { c.remove(t, stack) })
 	l.refused = 10 * time.Second // the edge is replaced among all others
 	noChanges(t, l.checkout, stack)
+	l.checkout.keepsIn(t, stack)
 	l.start(dockerURL, l.members(t, stack, dockerURL, lookers+writers)...)
 	for _, password := range []string{"staple-battery-horse-correct", "battery-correct-staple"} {
 		l.must(t, time.Minute, "bin/codexctl", "certificates", "rotate", stack)
@@ -93,4 +96,22 @@ func TestRotation(t *testing.T) {
 
 	l.end()
 	l.down()
+}
+
+// keepsIn keeps what is for a container of the private network on the machine: while an edge starts
+// or stops, an engine may send there who comes to its port. See docs/isolation.md.
+func (c *checkout) keepsIn(t *testing.T, stack string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return
+	}
+
+	subnet := strings.TrimSpace(c.must(t, time.Minute, "docker", "network", "inspect",
+		"codexcontinue-private-"+stack, "-f", "{{(index .IPAM.Config 0).Subnet}}"))
+	c.must(t, time.Minute, "ip", "route", "add", "unreachable", subnet)
+	t.Cleanup(func() {
+		if out, err := exec.Command("ip", "route", "del", "unreachable", subnet).CombinedOutput(); err != nil {
+			t.Errorf("the route of %s: %v: %s", subnet, err, out)
+		}
+	})
 }
