@@ -295,7 +295,7 @@ func (s *Stack) caddyText(e *Service) caddyText {
 		Stack:    s,
 		HTTPPort: edgePort, HTTPSPort: EdgeTLSPort,
 		CertificateFile: caddyCertificate, KeyFile: path.Join(secretsDir, TLSKey),
-		InternalCertificate: certificateFile, InternalAuthorities: authoritiesFile,
+		InternalCertificate: CertificateFile, InternalAuthorities: AuthoritiesFile,
 		Published: e.Ports[0].Host,
 	}
 	if s.TLS == nil {

@@ -17,8 +17,8 @@ const InternalAuthority = "internal-authority"
 
 // Where each service has its certificate with the key, and those of the authorities that it trusts.
 const (
-	certificateFile = secretsDir + "/certificate.pem"
-	authoritiesFile = secretsDir + "/authorities.pem"
+	CertificateFile = secretsDir + "/certificate.pem"
+	AuthoritiesFile = secretsDir + "/authorities.pem"
 )
 
 // ollamaLoopback is the port of Ollama on its container's loopback address where the first process
@@ -88,11 +88,11 @@ func (s *Stack) applyInternalTLS() error {
 		svc := &s.Services[i]
 		svc.Files = append(svc.Files,
 			File{
-				Path:    certificateFile,
+				Path:    CertificateFile,
 				Secret:  InternalAuthority,
 				Content: CertificateFor(svc.Name),
 			},
-			File{Path: authoritiesFile, Secret: InternalAuthority, Content: AuthoritiesToken})
+			File{Path: AuthoritiesFile, Secret: InternalAuthority, Content: AuthoritiesToken})
 
 		switch {
 		case svc.Contract != nil:
@@ -101,11 +101,11 @@ func (s *Stack) applyInternalTLS() error {
 			errs = append(errs, s.secureRedis(svc))
 		case svc.Name == Ollama:
 			errs = append(errs, s.secureOllama(svc))
-		case svc.Name != Edge: // see renderEdge
-			errs = append(errs,
-				fmt.Errorf("%s:internalTLS: the service %s has an image of its own, "+
-					"and nobody says how it speaks TLS: see stacks/internal_tls.go", Project,
-					svc.Name))
+		case svc.Name == Edge: // see renderEdge
+		case !svc.SpeaksTLS:
+			errs = append(errs, fmt.Errorf("%s:internalTLS: the service %s has an image of its own, "+
+				"and nobody says how it speaks TLS: see Service.SpeaksTLS in stacks/stack.go", Project,
+				svc.Name))
 		}
 	}
 
@@ -126,8 +126,8 @@ func (s *Stack) callers(name string) []string {
 // secure has a service of this repository speak TLS.
 func (s *Stack) secure(svc *Service) {
 	svc.Contract.Shared().TLS = contract.TLS{
-		TLSCertificateFile: certificateFile,
-		TLSAuthoritiesFile: authoritiesFile,
+		TLSCertificateFile: CertificateFile,
+		TLSAuthoritiesFile: AuthoritiesFile,
 		TLSCallers:         s.callers(svc.Name),
 	}
 
@@ -145,7 +145,7 @@ func (s *Stack) secure(svc *Service) {
 	if c, ok := svc.Contract.(contract.RedisUser); ok && s.Service(Redis) != nil {
 		vars := c.RedisVariables()
 		vars.RedisURL = strings.Replace(vars.RedisURL, "redis://", "rediss://", 1)
-		vars.RedisCAFile, vars.RedisCertificateFile = authoritiesFile, certificateFile
+		vars.RedisCAFile, vars.RedisCertificateFile = AuthoritiesFile, CertificateFile
 	}
 }
 
@@ -160,9 +160,9 @@ func toHTTPS(url string) string {
 const redisTLS = `
 port 0
 tls-port 6379
-tls-cert-file ` + certificateFile + `
-tls-key-file ` + certificateFile + `
-tls-ca-cert-file ` + authoritiesFile + `
+tls-cert-file ` + CertificateFile + `
+tls-key-file ` + CertificateFile + `
+tls-ca-cert-file ` + AuthoritiesFile + `
 tls-protocols "TLSv1.3"
 # Whoever has no certificate of the stack's authority says nothing here.
 tls-auth-clients yes
@@ -182,7 +182,7 @@ func (s *Stack) secureRedis(r *Service) error {
 	r.Files[i].Content = strings.Replace(r.Files[i].Content, plain, redisTLS, 1)
 
 	options := []string{
-		"--tls", "--cacert", authoritiesFile, "--cert", certificateFile, "--key", certificateFile,
+		"--tls", "--cacert", AuthoritiesFile, "--cert", CertificateFile, "--key", CertificateFile,
 	}
 	r.Health.Command = slices.Insert(slices.Clone(r.Health.Command), 1, options...)
 	r.Env = map[string]string{redisCLIVariable: strings.Join(options, " ")}
@@ -201,7 +201,7 @@ func (s *Stack) secureOllama(o *Service) error {
 	}
 
 	o.Env[ollamaHost] = net.JoinHostPort(loopback, strconv.Itoa(ollamaLoopback))
-	o.Env["TLS_CERTIFICATE_FILE"], o.Env["TLS_AUTHORITIES_FILE"] = certificateFile, authoritiesFile
+	o.Env["TLS_CERTIFICATE_FILE"], o.Env["TLS_AUTHORITIES_FILE"] = CertificateFile, AuthoritiesFile
 	o.Env["TLS_CALLERS"] = strings.Join(s.callers(o.Name), ",")
 	o.Health.LivePath, o.Health.ReadyPath = "", ""
 	return nil

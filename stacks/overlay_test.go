@@ -46,6 +46,28 @@ func TestPasswordOfAddedService(t *testing.T) {
 	}
 }
 
+// TestTLSOfAddedService adds a service with an image of its own to a stack that speaks TLS inside.
+func TestTLSOfAddedService(t *testing.T) {
+	s := base("x")
+	s.requireAuthority()
+	s.Services = append(s.Services, Service{Name: "added"})
+	err := s.applyInternalTLS()
+	if want := "the service added has an image of its own, and nobody says how it speaks TLS"; err == nil ||
+		!strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+
+	s = base("x")
+	s.requireAuthority()
+	s.Services = append(s.Services, Service{Name: "added", SpeaksTLS: true})
+	if err := s.applyInternalTLS(); err != nil {
+		t.Error(err)
+	}
+	if files := s.Service("added").Files; len(files) != 2 || files[0].Path != CertificateFile {
+		t.Errorf("the service has %+v, want its certificate and the authorities", files)
+	}
+}
+
 // TestRedisUserOfAddedService adds a service of which nobody says what it may do in Redis.
 func TestRedisUserOfAddedService(t *testing.T) {
 	s := base("x")

@@ -227,6 +227,11 @@ type Service struct {
 	Outside []Outside
 	Health  Health
 
+	// SpeaksTLS reports whether a service without a contract has been told, by its Env or its Command,
+	// to speak TLS with CertificateFile where the stack does so inside, and to let those in alone
+	// whom AuthoritiesFile vouches for. Its Health and its callers' variables are written for that.
+	SpeaksTLS bool `json:",omitempty"`
+
 	// Replicas is the number of identical containers, 1 or more: with Autoscale, the
 	// number to begin with.
 	Replicas int

@@ -78,8 +78,15 @@ func aNameOfATestAtLengthDomain(s *Stack, c Checkout) {
 	s.Secrets = append(s.Secrets, Secret{Name: "index-key", ConfigKey: "indexKey"})
 	s.Services = append(s.Services, Service{
 		Name:     "index",
-		Image:    Image{Ref: "getmeili/meilisearch:v1.22.1"},
-		Env:      map[string]string{"MEILI_DB_PATH": "/data"},
+		Image: Image{Ref: "getmeili/meilisearch:v1.22.1"},
+		Env: map[string]string{
+			"MEILI_DB_PATH":          "/data",
+			"MEILI_SSL_CERT_PATH":    CertificateFile,
+			"MEILI_SSL_KEY_PATH":     CertificateFile,
+			"MEILI_SSL_AUTH_PATH":    AuthoritiesFile,
+			"MEILI_SSL_REQUIRE_AUTH": "true",
+		},
+		SpeaksTLS: true,
 		Ports:    []Port{{Name: "http", Container: 7700}},
 		Networks: []string{"own"},
 		Mounts:   []Mount{{Kind: MountVolume, Source: "index", Target: "/data"}},
@@ -87,7 +94,9 @@ func aNameOfATestAtLengthDomain(s *Stack, c Checkout) {
 			{Path: "/run/secrets/index-key", Secret: "index-key"},
 			{Path: "/run/secrets/pepper", Secret: RedisPassword, Content: SecretFor("index")},
 		},
-		Health:    health("/health", "/health", "curl", "-f", "http://127.0.0.1:7700/health"),
+		Health: health("/health", "/health", "curl", "-f", "--cacert", AuthoritiesFile,
+			"--cert", CertificateFile, "--connect-to", "index:7700:127.0.0.1:7700",
+			"https://index:7700/health"),
 		Replicas:  1,
 		Resources: Resources{CPU: 500, Memory: 512 * MiB, PIDs: 64},
 		Security:  Security{UID: 10002, GID: 10002},
@@ -96,8 +105,8 @@ func aNameOfATestAtLengthDomain(s *Stack, c Checkout) {
 
 	ml := s.Service(ML)
 	ml.Networks = append(ml.Networks, "own")
-	ml.Calls = append(ml.Calls, "index")
-	ml.Env = map[string]string{"INDEX_URL": url("http", "index", 7700)}
+	ml.DependsOn, ml.Calls = append(ml.DependsOn, "index"), append(ml.Calls, "index")
+	ml.Env = map[string]string{"INDEX_URL": url("https", "index", 7700)}
 }
 `
 
