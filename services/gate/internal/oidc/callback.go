@@ -82,7 +82,7 @@ func (c *Client) finish(r *http.Request, a attempt) (Identity, *problem.Problem)
 		return Identity{}, fault
 	}
 
-	token, err := p.verifier.Verify(oidc.ClientContext(ctx, c.http), raw)
+	token, err := verified(oidc.ClientContext(ctx, c.http), raw, p.verifier.Verify)
 	if err != nil {
 		c.refused(ctx, "the ID token "+reason(err))
 		return Identity{}, untrusted()
@@ -105,6 +105,29 @@ func (c *Client) finish(r *http.Request, a attempt) (Identity, *problem.Problem)
 	}
 
 	return id, nil
+}
+
+// fetched is how long the verifier may take to store the keys that it has handed out.
+const fetched = 100 * time.Millisecond
+
+// verified returns what verify makes of the raw token. It asks a second time if no key fits the
+// signature: the verifier gives a token the keys that it fetched for another, and those may be of
+// before the provider had a new one.
+func verified[T any](
+	ctx context.Context, raw string, verify func(context.Context, string) (T, error),
+) (T, error) {
+	token, err := verify(ctx, raw)
+	if err == nil || !strings.Contains(err.Error(), "failed to verify id token signature") {
+		return token, err
+	}
+
+	select {
+	case <-ctx.Done():
+		return token, err
+	case <-time.After(fetched):
+	}
+
+	return verify(ctx, raw)
 }
 
 // take returns the attempt with the state, which nobody else gets then. It must

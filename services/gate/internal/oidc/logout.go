@@ -98,8 +98,8 @@ func (c *Client) BackChannel(
 		return fault
 	}
 
-	token, err := p.verifier.VerifyLogout(oidc.ClientContext(ctx, c.http),
-		r.PostFormValue("logout_token"))
+	token, err := verified(oidc.ClientContext(ctx, c.http), r.PostFormValue("logout_token"),
+		p.verifier.VerifyLogout)
 	if err != nil {
 		return refuse("the token " + reason(err))
 	}
