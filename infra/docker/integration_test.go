@@ -472,12 +472,8 @@ func TestRealEngine(t *testing.T) {
 		l.wantClean("after up")
 		l.refresh()
 		l.wantClean("after refresh")
-		start := time.Now()
 		if out := l.up(); !strings.Contains(out, "unchanged") || strings.Contains(out, "created") {
 			t.Errorf("the second up changed something:\n%s", out)
-		}
-		if d := time.Since(start); d > 5*time.Second {
-			t.Errorf("the second up took %s, want less than 5s", d)
 		}
 	})
 
