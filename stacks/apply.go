@@ -81,6 +81,7 @@ func (s *Stack) applySettings(v Settings) error {
 
 	errs = append(errs, s.applyRedis(v.Redis), s.applyVolumes(v.Volumes, v.Target))
 	s.nameRedisUsers()
+	errs = append(errs, s.applyResolver(v.Target))
 	s.Registry = v.Registry
 	for i := range s.Services {
 		for j := range s.Services[i].Ports {

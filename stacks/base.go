@@ -15,10 +15,11 @@ import (
 // References of the upstream images, pinned. test/images makes equivalents
 // under the same references.
 const (
-	RedisImage  = "redis:8.2.1-bookworm"
-	OllamaImage = "ollama/ollama:0.17.4"
-	CaddyImage  = "caddy:2.11.9"
-	GoImage     = "golang:1.26-bookworm"
+	RedisImage   = "redis:8.2.1-bookworm"
+	OllamaImage  = "ollama/ollama:0.17.4"
+	CaddyImage   = "caddy:2.11.9"
+	CoreDNSImage = "coredns/coredns:1.14.7"
+	GoImage      = "golang:1.26-bookworm"
 )
 
 // Ports inside the containers; the services' are those of the compose stack that this replaces.

@@ -80,6 +80,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"kubernetes": object(fields{
 			"context":   text(&s.Kubernetes.Context),
 			"namespace": text(&s.Kubernetes.Namespace),
+			"domain":    text(&s.Kubernetes.Domain),
 		}),
 	}
 

@@ -28,7 +28,7 @@ func TestDecodeSettings(t *testing.T) {
 		"volumes":  `{"ollama-data": {"size": "80Gi", "class": "fast", "shared": true}}`,
 		"redis": `{"url": "rediss://chat@redis.example.com:6379/1",
 			"sentinels": ["a:26379", "b:26379"], "master": "main"}`,
-		"kubernetes": `{"context": "kind-lab", "namespace": "chat"}`,
+		"kubernetes": `{"context": "kind-lab", "namespace": "chat", "domain": "lab.example"}`,
 		"services": `{"backend": {"replicas": 3, "cpu": 1.5, "memory": "2Gi", "pids": 64},
 			"ml": {"cpu": "250m"}, "frontend": {"autoscale": {"min": 2, "max": 9}}}`,
 	}, []string{"redisPassword"})
@@ -77,7 +77,11 @@ func TestDecodeSettings(t *testing.T) {
 			Sentinels: []string{"a:26379", "b:26379"},
 			Master:    "main",
 		},
-		Kubernetes: stacks.KubernetesSettings{Context: "kind-lab", Namespace: "chat"},
+		Kubernetes: stacks.KubernetesSettings{
+			Context:   "kind-lab",
+			Namespace: "chat",
+			Domain:    "lab.example",
+		},
 		Services: map[string]stacks.ServiceSettings{
 			"backend":  {Replicas: &three, CPU: 1500, Memory: 2 * stacks.GiB, PIDs: 64},
 			"ml":       {CPU: 250},

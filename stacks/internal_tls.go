@@ -86,6 +86,10 @@ func (s *Stack) applyInternalTLS() error {
 	var errs []error
 	for i := range s.Services {
 		svc := &s.Services[i]
+		if svc.Name == Resolver { // the resolvers of C libraries ask in the clear
+			continue
+		}
+
 		svc.Files = append(svc.Files,
 			File{
 				Path:    CertificateFile,

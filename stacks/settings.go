@@ -194,6 +194,8 @@ type KubernetesSettings struct {
 	Context string
 	// Namespace is made by the stack; empty is codexcontinue-<stack>.
 	Namespace string
+	// Domain is what the names of the cluster's Services end in; empty is cluster.local.
+	Domain string
 }
 
 // ServiceSettings are values of one service.

@@ -127,6 +127,10 @@ func workloadFacts(out map[subject]string, stack string, w workload.Workload) {
 		opened(wayOut + strings.TrimSuffix(way, "-"+stack))
 	}
 
+	if w.NamesOutside {
+		opened(wayOut + "names, by the cluster's name servers")
+	}
+
 	if len(w.Networks) == 0 { // on networks, whoever is on the same one may connect
 		for _, call := range w.Calls {
 			opened("may connect to " + call)

@@ -155,8 +155,7 @@ var standard = []struct {
 			"`codexctl doctor` says when. Keep the settings file and its passphrase to few: every key " +
 			"inside comes of a secret there. Close what docs/isolation.md leaves open: add its two lines " +
 			"to the machine's firewall, without which the edge reaches programs of the machine, and " +
-			"what it sends leaves the machine from 127.0.0.1; on a cluster, have its DNS answer the " +
-			"stack its own names alone, as it passes on all others.",
+			"what it sends leaves the machine from 127.0.0.1.",
 	},
 	claims: []claim{
 		rule("edge-tls", "speaks TLS with whoever comes from a network"),
@@ -172,6 +171,8 @@ var standard = []struct {
 			"settings name a destination"),
 		test("infra/docker", "TestNoWayOut",
 			"on an engine nobody else is answered from outside, and only what the edge sends leaves"),
+		test("infra/kubernetes", "TestCorefile",
+			"on a cluster no question for a name outside gets beyond the stack's own resolver"),
 		test("services/egress/internal/tunnel", "TestRefused",
 			"the egress proxy connects to the destinations named alone"),
 	},

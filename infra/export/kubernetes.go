@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -16,7 +17,8 @@ const ManifestsFile = "stack.yaml"
 
 // Kubernetes exports a stack planned for the target kubernetes as manifests: stack.yaml for
 // `kubectl apply -f`, and secrets.sh, which makes the Secrets that it names. Objects that Pulumi
-// would give a random name have the name of their resource.
+// would give a random name have the name of their resource. The address of a private stack's resolver
+// is the cluster's to choose: the head of stack.yaml says how to write it in.
 func Kubernetes(s Source) ([]File, error) {
 	if err := s.refuse(); err != nil {
 		return nil, fmt.Errorf("export: %w", err)
@@ -55,6 +57,9 @@ func (s Source) manifests() ([]File, error) {
 
 	text := newText(s.Stack, files)
 	text.Namespace, text.Objects = namespace, secrets
+	if s.Stack.Service(stacks.Resolver) != nil {
+		text.Resolver, text.Address = stacks.Resolver, kubernetes.ResolverAddress
+	}
 
 	objects, err := s.Rendered.Kubernetes.Manifests()
 	if err != nil {

@@ -460,6 +460,76 @@ func TestSecretScripts(t *testing.T) {
 	}
 }
 
+// TestResolverAddress runs the commands that the head of a private stack's manifests has for its
+// resolver, against a kubectl that tells an address: it is then the name server of all pods without
+// a way out.
+func TestResolverAddress(t *testing.T) {
+	stack := shipped(t, "healthcare", func(s *stacks.Settings) { s.Target = stacks.Kubernetes })
+	dir, bin := t.TempDir(), t.TempDir()
+	files, _ := manifests(t, stack, dir)
+	const kubectl = "#!/bin/sh\nfor a in \"$@\"; do [ \"$a\" != get ] || echo 10.96.0.9; done\n"
+	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(kubectl), 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	head, _, _ := strings.Cut(files[0].Text, "\n---\n")
+	var commands []string
+	for line := range strings.Lines(head) {
+		if command, ok := strings.CutPrefix(line, "#   "); ok && !strings.HasPrefix(command, "./") {
+			commands = append(commands, command)
+		}
+	}
+	if len(commands) != 5 {
+		t.Fatalf("commands: %q", commands)
+	}
+
+	run := exec.Command("sh", "-e", "-c", strings.Join(commands, ""))
+	run.Dir, run.Env = dir, []string{"PATH=" + bin + ":" + os.Getenv("PATH")}
+	if out, err := run.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+
+	text, err := os.ReadFile(filepath.Join(dir, files[0].Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	asking := 0
+	for _, doc := range documents(t, string(text)) {
+		var o struct {
+			Metadata struct{ Name string }
+			Spec     struct {
+				Template struct {
+					Spec struct {
+						DNSPolicy string
+						DNSConfig struct{ Nameservers []string }
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal(doc, &o); err != nil {
+			t.Fatal(err)
+		}
+
+		pod := o.Spec.Template.Spec
+		if pod.DNSPolicy == "" {
+			continue
+		}
+		asking++
+		if d := cmp.Diff([]string{"10.96.0.9"}, pod.DNSConfig.Nameservers); d != "" {
+			t.Errorf("%s (-want +got):\n%s", o.Metadata.Name, d)
+		}
+	}
+	if asking != len(stack.Services) { // all but the resolver, and the Job
+		t.Errorf("%d kinds of pods ask the resolver", asking)
+	}
+
+	stack = shipped(t, "prod", func(s *stacks.Settings) { s.Target = stacks.Kubernetes })
+	if open, _ := manifests(t, stack, t.TempDir()); strings.Contains(open[0].Text, "resolver") {
+		t.Error("the export of an open stack speaks of a resolver")
+	}
+}
+
 // TestManifestsRefuse checks that a kind whose place among the others nobody said is not written.
 func TestManifestsRefuse(t *testing.T) {
 	stack := shipped(t, "prod", func(s *stacks.Settings) { s.Target = stacks.Kubernetes })

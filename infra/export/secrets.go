@@ -30,6 +30,10 @@ type text struct {
 	// an export for compose.
 	Namespace string
 	Objects   []*kubernetes.Object
+
+	// Resolver is the service whose address pods name, and Address what stands in its place; both
+	// are empty where pods ask the cluster's name servers.
+	Resolver, Address string
 }
 
 // secret is a value that a script asks for, with the files that it is written to.

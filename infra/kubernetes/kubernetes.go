@@ -1,7 +1,7 @@
 // Package kubernetes runs a stacks.Stack in a namespace of a cluster. Render makes its objects,
 // which are types of k8s.io/api, and asks nobody; Provision registers these with Pulumi
-// (register.go). One file holds one idea: namespace, quota, network (policies), account, service,
-// workload, pod, container, probe, file, volume, model (the Job), edge (the route), autoscale,
+// (register.go). One file holds one idea: namespace, quota, network (policies), resolver, account,
+// service, workload, pod, container, probe, file, volume, model (the Job), edge (the route), autoscale,
 // disruption, gpu, image, refuse.
 //
 // Three rules run through it. Names inside the namespace are the stack's own (Service `backend`,
@@ -31,6 +31,9 @@ type Options struct {
 
 	// Namespace is made by the stack; empty is Namespace(stack).
 	Namespace string
+
+	// Domain is what the names of the cluster's Services end in; empty is cluster.local.
+	Domain string
 
 	// Platform is the one that images are built for; empty is this machine's own.
 	Platform string
@@ -70,6 +73,9 @@ type renderer struct {
 func Render(stack stacks.Stack, opts Options) (*Rendering, error) {
 	if opts.Namespace == "" {
 		opts.Namespace = Namespace(stack.Name)
+	}
+	if opts.Domain == "" {
+		opts.Domain = defaultDomain
 	}
 	if opts.Platform == "" {
 		opts.Platform = image.Platform()

@@ -117,6 +117,14 @@ func (m *modelPlan) blocks(service string) bool {
 	return m.shared && m.server.Name == service
 }
 
+// asker returns the service whose ways out the Job has.
+func (m *modelPlan) asker() stacks.Service {
+	if m.shared {
+		return m.server.Service
+	}
+	return m.client.Service
+}
+
 // resources returns those of the Job's containers.
 func (m *modelPlan) resources() []corev1.ResourceRequirements {
 	out := []corev1.ResourceRequirements{resourcesOf(modelResources, nil)}
@@ -139,13 +147,16 @@ func (m *modelPlan) args() []string {
 // name returns the Job's name: its hash is over everything in it, as a Job cannot be changed. So a
 // changed Modelfile, base or number of replicas is a new Job, which shows in the preview and runs
 // before the old one is removed.
-func (m *modelPlan) name(files *modelFiles) (string, error) {
+func (m *modelPlan) name(files *modelFiles, names *corev1.PodDNSConfig) (string, error) {
 	all := []any{m.digest, m.args(), m.env, m.client.image, m.client.Security, files.data(),
 		modelResources,
 		modelDeadline}
 	if m.shared {
 		all = append(all, m.server.image, m.server.env, m.server.Command, m.server.Resources,
 			m.server.Mounts)
+	}
+	if names != nil {
+		all = append(all, names)
 	}
 
 	content, err := json.Marshal(all)
@@ -282,12 +293,12 @@ func (r *renderer) addModelFiles() error {
 // addJob makes the model, and Pulumi waits until it is done.
 func (r *renderer) addJob() error {
 	m, labels := r.model, r.labelsOf(stacks.ModelJob)
-	name, err := m.name(r.files)
+	template, err := r.jobTemplate(labels)
 	if err != nil {
 		return err
 	}
 
-	template, err := r.jobTemplate(labels)
+	name, err := m.name(r.files, template.Spec.DNSConfig)
 	if err != nil {
 		return err
 	}
@@ -380,6 +391,9 @@ func (r *renderer) jobTemplate(labels map[string]string) (corev1.PodTemplateSpec
 		SecurityContext:          containerSecurity(m.client.Security),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}}
+	if r.asksResolver(m.asker()) {
+		r.askResolver(&spec)
+	}
 
 	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec}, nil
 }
@@ -387,7 +401,7 @@ func (r *renderer) jobTemplate(labels map[string]string) (corev1.PodTemplateSpec
 // addJobPolicy lets the Job reach what it makes the model in; a sidecar reaches what that
 // service does, to download.
 func (r *renderer) addJobPolicy() *Object {
-	egress := []egressRule{toDNS()}
+	egress := []egressRule{r.toNames(r.model.asker())}
 	if m := r.model; m.shared {
 		egress = append(egress, outside(m.server.Outside)...)
 	} else if m.server != nil {

@@ -63,7 +63,9 @@ type (
 // whatever the policies.
 func (r *renderer) addServicePolicy(svc stacks.Service) *Object {
 	var ingress []ingressRule
-	if len(svc.Ports) > 0 {
+	if svc.Name == stacks.Resolver {
+		ingress = append(ingress, r.askers())
+	} else if len(svc.Ports) > 0 {
 		rule := ingressRule{Ports: listens(svc)}
 		if svc.Name != stacks.Edge { // people, gateways and load balancers are anywhere
 			for _, caller := range r.callers(svc.Name) {
@@ -76,7 +78,7 @@ func (r *renderer) addServicePolicy(svc stacks.Service) *Object {
 		}
 	}
 
-	egress := []egressRule{toDNS()}
+	egress := []egressRule{r.toNames(svc)}
 	for _, callee := range svc.Calls {
 		egress = append(egress, r.toService(callee))
 	}
@@ -124,7 +126,7 @@ func toDNS() egressRule {
 		}, {
 			IPBlock: &networkingv1.IPBlock{CIDR: nodeDNS},
 		}},
-		Ports: append(ports(corev1.ProtocolUDP, 53), ports(corev1.ProtocolTCP, 53)...),
+		Ports: append(ports(corev1.ProtocolUDP, dnsPort), ports(corev1.ProtocolTCP, dnsPort)...),
 	}
 }
 

@@ -23,8 +23,9 @@ import (
 // the API server is not.
 //
 // It names others as they are called before anything is provisioned. A Secret is called after its
-// resource and a pushed image by its tag; registration puts the random name and the digest in their
-// place. A Secret holds SecretValue under each of its keys.
+// resource, a pushed image by its tag and the resolver's address ResolverAddress; registration puts
+// the random name, the digest and the address in their place. A Secret holds SecretValue under each
+// of its keys.
 type Object struct {
 	API
 

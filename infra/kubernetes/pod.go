@@ -35,6 +35,10 @@ func (r *renderer) podTemplate(p plan, mounted volumes) corev1.PodTemplateSpec {
 		spec.TopologySpreadConstraints = r.spread(p)
 	}
 
+	if r.asksResolver(p.Service) {
+		r.askResolver(&spec)
+	}
+
 	applyGPU(&spec, p.GPU)
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: r.labelsOf(p.Name)}, Spec: spec,

@@ -36,6 +36,10 @@ var (
 	// serviceRule is RFC 1035's label, which names of Services are.
 	serviceRule = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
+	// domainRule is what names of hosts are made of.
+	domainRule = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*` +
+		`[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
 	// portRule is RFC 6335's service name, which names of ports are.
 	portRule = regexp.MustCompile(`^([a-z0-9]+-)*[a-z0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 )
@@ -53,6 +57,10 @@ func refuseStack(s stacks.Stack, opts Options) error {
 	case ns == "default", strings.HasPrefix(ns, "kube-"):
 		r.wrong("kubernetes.namespace: %q is the cluster's own: the stack fences its namespace "+
 			"and limits it, so it needs one of its own", ns)
+	}
+
+	if !domainRule.MatchString(opts.Domain) {
+		r.wrong("kubernetes.domain: %q is no domain: write it like cluster.local", opts.Domain)
 	}
 
 	for _, v := range s.Volumes {

@@ -106,6 +106,9 @@ func TestWhatAClusterCannotExpress(t *testing.T) {
 		"wrong namespace": {func(_ *stacks.Stack, o *kubernetes.Options) {
 			o.Namespace = "A.b"
 		}, `kubernetes.namespace: "A.b" is no DNS label`},
+		"wrong domain": {func(_ *stacks.Stack, o *kubernetes.Options) {
+			o.Domain = "cluster.local."
+		}, `kubernetes.domain: "cluster.local." is no domain`},
 		"route to nothing": {func(s *stacks.Stack, _ *kubernetes.Options) {
 			s.Remove("edge")
 		}, "route" + cannot},

@@ -39,6 +39,7 @@ type component struct{ pulumi.ResourceState }
 type registered struct {
 	pulumi.CustomResourceState
 	Metadata pulumi.MapOutput `pulumi:"metadata"`
+	Spec     pulumi.MapOutput `pulumi:"spec"`
 	Status   pulumi.MapOutput `pulumi:"status"`
 }
 
@@ -47,6 +48,16 @@ func (r *registered) name() pulumi.StringOutput {
 	return r.Metadata.ApplyT(func(metadata map[string]any) string {
 		name, _ := metadata["name"].(string)
 		return name
+	}).(pulumi.StringOutput)
+}
+
+// clusterIP returns the address of a Service. Until the Service is made it is not known, as its ID
+// is not: a preview's dry run answers with an address that nobody gets.
+func (r *registered) clusterIP() pulumi.StringOutput {
+	return pulumi.All(r.ID(), r.Spec).ApplyT(func(known []any) string {
+		spec, _ := known[1].(map[string]any)
+		address, _ := spec["clusterIP"].(string)
+		return address
 	}).(pulumi.StringOutput)
 }
 
@@ -197,8 +208,11 @@ func (d *deployment) component(name string) (*component, error) {
 	return c, d.ctx.RegisterComponentResource("codexcontinue:kubernetes:"+token, as, c)
 }
 
-// kindImage is the kind of the names of images.
-const kindImage = "Image"
+// Kinds of what is named and is no object: images, and addresses of name servers.
+const (
+	kindImage   = "Image"
+	kindAddress = "Address"
+)
 
 // addImage returns the reference that pods use: of what is pushed the digest, which cannot come
 // to mean another image.
@@ -276,6 +290,9 @@ func (d *deployment) register(o *Object) error {
 		utilities.PkgResourceDefaultOpts(opts)...) // the version of the plugin
 	d.resources[o] = made
 	d.known[o.String()] = made.name()
+	if o.String() == "Service "+stacks.Resolver {
+		d.known[kindAddress+" "+ResolverAddress] = made.clusterIP()
+	}
 	return err
 }
 
@@ -316,8 +333,8 @@ func (d *deployment) inputs(o *Object) (pulumi.Map, error) {
 	return inputs, nil
 }
 
-// references are where an object names another one, or an image: the last two keys of the path, and
-// the kind of what is named.
+// references are where an object names another one, an image or an address: the last two keys of the
+// path, and the kind of what is named.
 var references = map[string]string{
 	"metadata.namespace":              "Namespace",
 	"configMap.name":                  "ConfigMap",
@@ -325,6 +342,7 @@ var references = map[string]string{
 	"persistentVolumeClaim.claimName": "PersistentVolumeClaim",
 	"containers.image":                kindImage,
 	"initContainers.image":            kindImage,
+	"dnsConfig.nameservers":           kindAddress,
 }
 
 // input returns the value at key, which lies in what is at parent. An element of a list is at the

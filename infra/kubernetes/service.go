@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -59,6 +58,7 @@ func planService(stack stacks.Stack, svc stacks.Service, opts Options) (plan, er
 	p.env, err = svc.Environment(nil)
 	collect(err)
 	collect(p.moveHome(stack))
+	p.writeCorefile(opts)
 	return p, errors.Join(errs...)
 }
 
@@ -186,9 +186,9 @@ func (r *renderer) addServiceObject(p plan, after []*Object) *Object {
 	}
 
 	for _, port := range p.Ports {
-		number := cmp.Or(port.Host, port.Container)
-		if r.spreads(p) { // a headless Service has the pods' own ports
-			number = port.Container
+		number, ok := p.servicePort(port, r.spreads(p))
+		if !ok {
+			continue
 		}
 
 		out := corev1.ServicePort{

@@ -16,9 +16,9 @@ var isolationRules = []Rule{{
 	ID: "isolation",
 	Reason: "in a healthcare stack, and wherever a network is internal, what people write must not " +
 		"leave: only the edge is reached from outside, and only the egress proxy reaches what the " +
-		"settings name",
+		"settings name; a question for a name is a way out too",
 	Fix: "put the service on internal networks only, the edge on an inbound one too, and remove " +
-		"what it may reach outside",
+		"what it may reach outside; on a cluster, have it ask the stack's resolver",
 	check: workloads(func(in Input, w workload.Workload) []string {
 		if !isolated(in) {
 			return nil
@@ -32,10 +32,15 @@ var isolationRules = []Rule{{
 		}
 
 		var out []string
-		if w.Service == stacks.Egress {
+		switch w.Service {
+		case stacks.Egress:
 			ways = slices.DeleteFunc(ways, ofEgress)
+			fallthrough
+		case stacks.Resolver:
 			out = when(len(atHand(w)) > 0, "has a way out, and %s: give it none of these",
 				strings.Join(atHand(w), " and "))
+		default:
+			out = when(w.NamesOutside, "asks the cluster's name servers, which pass on names outside")
 		}
 		return append(out, when(len(ways) > 0, "can reach hosts beyond the stack through %s",
 			strings.Join(ways, " and "))...)

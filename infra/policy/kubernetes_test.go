@@ -129,6 +129,31 @@ var badOnKubernetes = map[string]bad{
 		subject: "ml",
 		want:    "isolation",
 	},
+	"healthcare that asks the cluster for names": {
+		from: "healthcare",
+		tamperAll: object("Deployment", "ml", func(in map[string]any) {
+			at(in, "spec", "template", "spec")["dnsPolicy"] = "ClusterFirst"
+		}),
+		subject: "ml",
+		want:    "isolation",
+	},
+	"healthcare that may ask the cluster for names": {
+		from: "healthcare",
+		tamperAll: object("NetworkPolicy", "ml", egress(map[string]any{
+			"to":    []any{map[string]any{"namespaceSelector": map[string]any{}}},
+			"ports": []any{map[string]any{"port": 53.0}},
+		})),
+		subject: "ml",
+		want:    "isolation",
+	},
+	"healthcare's resolver with a way out": {
+		from: "healthcare",
+		tamperAll: object("NetworkPolicy", "resolver", egress(map[string]any{
+			"to": []any{map[string]any{"ipBlock": map[string]any{"cidr": "0.0.0.0/0"}}},
+		})),
+		subject: "resolver",
+		want:    "isolation",
+	},
 	"healthcare with the cloud": {from: "healthcare",
 		change: service("ollama", func(s *stacks.Service) {
 			delete(s.Env, "OLLAMA_NO_CLOUD")

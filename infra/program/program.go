@@ -70,7 +70,8 @@ func Render(settings stacks.Settings, stack stacks.Stack, root, platform string)
 	case stacks.Kubernetes:
 		at := settings.Kubernetes
 		r, err := kubernetes.Render(stack, kubernetes.Options{
-			Root: root, Context: at.Context, Namespace: at.Namespace, Platform: platform,
+			Root: root, Context: at.Context, Namespace: at.Namespace, Domain: at.Domain,
+			Platform: platform,
 		})
 		return Rendered{Kubernetes: r}, err
 	}

@@ -175,7 +175,7 @@ func typed(t *testing.T, r plan.Resource, all map[string]plan.Resource) runtime.
 }
 
 // resolve names what the plan leaves open: the images that are pushed, after the containers that
-// run them, and the Secret that the pods mount, of which there is one.
+// run them, the Secret that the pods mount, of which there is one, and the resolver's address.
 func resolve(t *testing.T, v any, r plan.Resource, all map[string]plan.Resource) {
 	t.Helper()
 	switch v := v.(type) {
@@ -193,6 +193,11 @@ func resolve(t *testing.T, v any, r plan.Resource, all map[string]plan.Resource)
 				return strings.HasPrefix(d, kind)
 			})
 			secret["name"] = strings.TrimPrefix(r.Options.DependsOn[i], kind)
+		}
+
+		if names, ok := v["nameservers"].([]any); ok {
+			hold(t, r, names[0])
+			names[0] = kubernetes.ResolverAddress
 		}
 
 		for _, x := range v {
@@ -234,6 +239,10 @@ func namedBy(o *kubernetes.Object, all []*kubernetes.Object) []string {
 		pod = x.Spec.Template.Spec
 	case *batchv1.Job:
 		pod = x.Spec.Template.Spec
+	}
+
+	if pod.DNSConfig != nil {
+		add("Service", stacks.Resolver)
 	}
 
 	for _, v := range pod.Volumes {

@@ -297,6 +297,14 @@ func TestPodsOfACluster(t *testing.T) {
 			}, nil,
 			func(w *workload.Workload) { w.Token = false },
 		},
+		"a name server of its own": {
+			func(d *appsv1.Deployment) { d.Spec.Template.Spec.DNSPolicy = corev1.DNSNone }, nil,
+			func(w *workload.Workload) { w.NamesOutside = false },
+		},
+		"the node's name servers": {
+			func(d *appsv1.Deployment) { d.Spec.Template.Spec.DNSPolicy = corev1.DNSDefault }, nil,
+			func(*workload.Workload) {},
+		},
 		"a token of its own": {
 			func(d *appsv1.Deployment) {
 				d.Spec.Template.Spec.AutomountServiceAccountToken = new(true)
@@ -326,8 +334,9 @@ func TestPodsOfACluster(t *testing.T) {
 			got := onCluster(t, append(tc.beside, d)...).Workloads[0]
 			want := workload.Workload{
 				Service: "backend", Kind: "Deployment", Name: "web", Replicas: 1, Token: true,
-				WaysOut:    []string{"any address, as no network policy is about it"},
-				Containers: got.Containers,
+				WaysOut:      []string{"any address, as no network policy is about it"},
+				NamesOutside: true,
+				Containers:   got.Containers,
 			}
 			tc.want(&want)
 			if d := cmp.Diff(want, got); d != "" {
@@ -417,6 +426,7 @@ func TestFences(t *testing.T) {
 		rules  []rule
 		calls  []string
 		out    []string
+		names  bool
 		fenced bool
 	}{
 		"nothing is allowed": {
@@ -431,6 +441,9 @@ func TestFences(t *testing.T) {
 		"services": {
 			types: both, rules: []rule{to(pods("b"), pods("a"), pods("a"))},
 			calls: []string{"a", "b"}, fenced: true,
+		},
+		"the resolver": {
+			types: both, rules: []rule{at(to(pods(stacks.Resolver)), 5353)}, fenced: true,
 		},
 		"pods of no service": {
 			types: both, rules: []rule{to(pods(""))}, fenced: true,
@@ -455,7 +468,11 @@ func TestFences(t *testing.T) {
 			out: []string{"other namespaces"}, fenced: true,
 		},
 		"names": {
-			types: both, rules: []rule{at(to(anywhere, block("169.254.20.10/32")), 53)}, fenced: true,
+			types: both, rules: []rule{at(to(anywhere), 53)}, names: true, fenced: true,
+		},
+		"names of the node": {
+			types: both, rules: []rule{at(to(block("169.254.20.10/32")), 53)}, names: true,
+			fenced: true,
 		},
 		"names and more": {
 			types: both, rules: []rule{at(to(anywhere), 53, 80)},
@@ -486,9 +503,14 @@ func TestFences(t *testing.T) {
 			other := &networkingv1.NetworkPolicy{}
 			other.Spec.PodSelector.MatchLabels = map[string]string{stacks.LabelService: "ml"}
 			other.Spec.PolicyTypes, other.Spec.Egress = both, []rule{to(pods("others"))}
-			w := onCluster(t, policy, other, deployment()).Workloads[0]
+			d := deployment()
+			d.Spec.Template.Spec.DNSPolicy = corev1.DNSNone
+			w := onCluster(t, policy, other, d).Workloads[0]
 			if w.Fenced != tc.fenced {
 				t.Errorf("fenced %v, want %v", w.Fenced, tc.fenced)
+			}
+			if w.NamesOutside != tc.names {
+				t.Errorf("names outside %v, want %v", w.NamesOutside, tc.names)
 			}
 			if d := cmp.Diff(tc.calls, w.Calls); d != "" {
 				t.Errorf("calls (-want +got):\n%s", d)

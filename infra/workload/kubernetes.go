@@ -274,6 +274,8 @@ func (v *View) addPods(
 
 	token, known := c.tokens[cmp.Or(pod.ServiceAccountName, "default")]
 	w.Token = ptr.Deref(pod.AutomountServiceAccountToken, token || !known)
+	// What a pod asks, and what it may ask, as not every cluster enforces its policies.
+	w.NamesOutside = pod.DNSPolicy != corev1.DNSNone
 	w.fence(c.policies, template.Labels)
 	sources := podSources(pod, claims)
 	add := func(container corev1.Container, init bool) {
@@ -333,7 +335,7 @@ func (w *Workload) fence(policies []networkingv1.NetworkPolicy, pod map[string]s
 	w.WaysOut = slices.Compact(w.WaysOut)
 }
 
-// dnsPort is what every pod may ask the cluster's name servers on.
+// dnsPort is where the cluster's name servers are asked.
 const dnsPort = 53
 
 // let reads one rule: it leads to services of the stack, to the name servers, or out.
@@ -362,11 +364,15 @@ func (w *Workload) let(rule networkingv1.NetworkPolicyEgressRule) {
 		case to.IPBlock != nil && (to.IPBlock.CIDR == "0.0.0.0/0" || to.IPBlock.CIDR == "::/0"):
 			w.WaysOut = append(w.WaysOut, "any address"+at)
 		case to.IPBlock != nil && onlyDNS && onNode(to.IPBlock.CIDR):
+			w.NamesOutside = true
 		case to.IPBlock != nil:
 			w.WaysOut = append(w.WaysOut, to.IPBlock.CIDR+at)
 		case to.NamespaceSelector != nil && onlyDNS:
+			w.NamesOutside = true
 		case to.NamespaceSelector != nil:
 			w.WaysOut = append(w.WaysOut, "other namespaces"+at)
+		case to.PodSelector != nil &&
+			to.PodSelector.MatchLabels[stacks.LabelService] == stacks.Resolver: // no callee either
 		case to.PodSelector != nil && to.PodSelector.MatchLabels[stacks.LabelService] != "":
 			w.Calls = append(w.Calls, to.PodSelector.MatchLabels[stacks.LabelService])
 		}

@@ -58,6 +58,10 @@ type Workload struct {
 	// machine has there. A cluster has none.
 	Machine []string
 
+	// NamesOutside reports whether it asks for names of a server that passes on those which are not
+	// the stack's: on a cluster the cluster's own. An engine's is among the ways out.
+	NamesOutside bool
+
 	// HostNamespaces are those of the machine that it shares: network, pid, ipc, user.
 	HostNamespaces []string
 

@@ -163,6 +163,10 @@ func TestKubernetes(t *testing.T) {
 				if want := slices.Sorted(slices.Values(svc.Calls)); !slices.Equal(w.Calls, want) {
 					t.Errorf("%s: calls %v, want %v", svc.Name, w.Calls, want)
 				}
+				_, wayOut := stack.WayOut(*svc)
+				if w.NamesOutside != (wayOut || svc.Name == stacks.Resolver) {
+					t.Errorf("%s: asks for names outside: %v", svc.Name, w.NamesOutside)
+				}
 				if (len(svc.Outside) > 0) != (len(w.WaysOut) > 0) {
 					t.Errorf("%s: ways out %v, want %v", svc.Name, w.WaysOut, svc.Outside)
 				}

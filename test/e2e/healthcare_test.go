@@ -159,7 +159,7 @@ func missingModel(stack string) []string {
 }
 
 // TestKubernetesHealthcare brings the base model into two replicas of Ollama on a cluster, through
-// the API server.
+// the API server. Its pods find each other by name, and ask for no others.
 func TestKubernetesHealthcare(t *testing.T) {
 	kubeconfig, containerd := clusterWanted(t)
 	const stack = "e2e-cluster-model"
@@ -194,5 +194,6 @@ func TestKubernetesHealthcare(t *testing.T) {
 
 	c.must(t, 10*time.Minute, "bin/codexctl", "up", stack)
 	noChanges(t, c, stack)
+	t.Run("its own names", func(t *testing.T) { ownNames(t, c, n, kubeconfig, stack) })
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 }

@@ -2,10 +2,12 @@
 # Makes local equivalents of the upstream images that the stack pins, under the same references, from OS packages and
 # Go modules, for machines that reach no image registry:
 #
-#   test/images/build.sh [redis|caddy|ollama|golang|all|slow]
+#   test/images/build.sh [redis|caddy|coredns|ollama|golang|all|slow]
 #
 #   redis    Debian's redis-server, uid and paths as upstream
 #   caddy    built from its Go module, with the file capability and the wget that upstream has
+#   coredns  built from its Go module with the plugins that the stack's Corefile names, with the file capability that
+#            upstream has
 #   ollama   built from its Go module, processor backend only, with the model `tiny` of test/tinymodel in /ollama/models
 #   golang   this machine's Go toolchain on Debian
 #   slow     no upstream image and not among all: that of ollama with test/slowmodel in front of it,
@@ -21,6 +23,7 @@ set -euo pipefail
 # The references are those of stacks/base.go.
 redis_ref=redis:8.2.1-bookworm
 caddy_ref=caddy:2.11.9
+coredns_ref=coredns/coredns:1.14.7
 ollama_ref=ollama/ollama:0.17.4
 golang_ref=golang:1.26-bookworm
 
@@ -142,6 +145,29 @@ make_caddy() {
 	assemble "$caddy_ref" "$id" "$work/caddy"
 }
 
+# The image has nothing but the program, as upstream's. The capability is set in the Debian root, which has setcap.
+make_coredns() {
+	local id base program
+	program=$(binary coredns)
+	id=$(inputs "$program")
+	settled "$coredns_ref" "$id" && return
+	base=$(debian)
+	mkdir "$work/coredns"
+	cp "$program" "$work/coredns/coredns"
+	cat >"$work/coredns/Dockerfile" <<-DOCKERFILE
+		FROM $base AS capable
+		COPY coredns /coredns
+		RUN setcap cap_net_bind_service=+ep /coredns
+		FROM scratch
+		COPY --from=capable /coredns /coredns
+		USER 65532:65532
+		WORKDIR /
+		EXPOSE 53 53/udp
+		ENTRYPOINT ["/coredns"]
+	DOCKERFILE
+	assemble "$coredns_ref" "$id" "$work/coredns"
+}
+
 make_ollama() {
 	local program
 	program=$(binary ollama)
@@ -236,11 +262,11 @@ make_golang() {
 }
 
 [[ $# -gt 0 ]] || set -- all
-[[ $1 != all ]] || set -- redis caddy golang ollama
+[[ $1 != all ]] || set -- redis caddy coredns golang ollama
 for name; do
 	started=$SECONDS
 	case $name in
-	redis | caddy | ollama | golang | slow) "make_$name" ;;
-	*) fail "$name: unknown; known are redis caddy ollama golang slow all" ;;
+	redis | caddy | coredns | ollama | golang | slow) "make_$name" ;;
+	*) fail "$name: unknown; known are redis caddy coredns ollama golang slow all" ;;
 	esac
 done

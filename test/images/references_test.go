@@ -16,15 +16,16 @@ func TestReferencesAreThoseOfTheStack(t *testing.T) {
 	}
 
 	references := regexp.MustCompile(`(?m)^(\w+)_ref=(\S+)$`).FindAllSubmatch(script, -1)
-	if len(references) != 4 {
-		t.Fatalf("build.sh sets %d references, want 4", len(references))
+	if len(references) != 5 {
+		t.Fatalf("build.sh sets %d references, want 5", len(references))
 	}
 
 	pinnedIn := map[string][]string{
-		"redis":  {"stacks/base.go"},
-		"caddy":  {"stacks/base.go"},
-		"ollama": {"stacks/base.go", "services/ollama/Dockerfile"},
-		"golang": {"stacks/base.go", "services/Dockerfile", "services/ollama/Dockerfile"},
+		"redis":   {"stacks/base.go"},
+		"caddy":   {"stacks/base.go"},
+		"coredns": {"stacks/base.go"},
+		"ollama":  {"stacks/base.go", "services/ollama/Dockerfile"},
+		"golang":  {"stacks/base.go", "services/Dockerfile", "services/ollama/Dockerfile"},
 	}
 
 	for _, r := range references {

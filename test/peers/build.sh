@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs that tests run against, from pinned Go modules, into the cache's bin folder:
 #
-#   test/peers/build.sh [pulumi|ollama|caddy|pebble|docker-compose|kubernetes-cluster|kubernetes-provider|registry ...]
+#   test/peers/build.sh [pulumi|ollama|caddy|coredns|pebble|docker-compose|kubernetes-cluster|kubernetes-provider|registry ...]
 #   test/peers/build.sh openai-js
 #
 # Each is built again only when its module or the Go toolchain changed. Ollama is one static program
@@ -164,6 +164,7 @@ build_one() {
 				version test/peers/caddy github.com/caddyserver/caddy/v2
 			)"
 		;;
+	coredns) build coredns test/peers/coredns . "$quick" -ldflags "-s -w" ;;
 	pebble)
 		build pebble test/peers/pebble github.com/letsencrypt/pebble/v2/cmd/pebble \
 			-ldflags "-s -w -X main.version=$(version test/peers/pebble github.com/letsencrypt/pebble/v2)"
@@ -187,7 +188,7 @@ build_one() {
 	esac
 }
 
-all=(pulumi ollama caddy pebble docker-compose kubernetes-cluster kubernetes-provider registry)
+all=(pulumi ollama caddy coredns pebble docker-compose kubernetes-cluster kubernetes-provider registry)
 [[ $# -gt 0 ]] || set -- "${all[@]}"
 for name; do build_one "$name"; done
 printf '%s\n' "$bin"

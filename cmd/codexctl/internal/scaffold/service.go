@@ -44,7 +44,7 @@ var reserved = []string{
 // Service returns what a new service adds to the checkout at root: its folder, what bounds the
 // context of its image, and its description for the stacks.
 func Service(root string, name Name) (Change, error) {
-	taken := []string{stacks.Edge, stacks.Redis, stacks.Ollama, stacks.ModelJob}
+	taken := []string{stacks.Edge, stacks.Redis, stacks.Ollama, stacks.ModelJob, stacks.Resolver}
 	if slices.Contains(taken, string(name)) {
 		return Change{}, fmt.Errorf("name %q: a stack has that already: choose another name", name)
 	}
