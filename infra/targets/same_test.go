@@ -13,6 +13,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // exception is a fact that the targets have a reason to tell apart.
@@ -213,7 +214,7 @@ func TestSameDescription(t *testing.T) {
 			})
 		}
 
-		if d := cmp.Diff(found[0], found[1]); d != "" {
+		if d := cmp.Diff(found[0], found[1], cmpopts.EquateEmpty()); d != "" {
 			t.Errorf("%s (-docker +kubernetes):\n%s", name, d)
 		}
 	}
