@@ -256,6 +256,9 @@ var edits = []edit{
 			s.Calls = []string{"web",
 				"ml"}
 		}), only: stacks.Kubernetes, kubernetes: "NetworkPolicy edge"},
+	{field: "Service.SpeaksTLS", change: service("web", func(s *stacks.Service) {
+		s.SpeaksTLS = true
+	})},
 	{field: "Service.Replicas", change: service("web", func(s *stacks.Service) { s.Replicas = 3 }),
 		docker: webContainer + "-3", kubernetes: webPods},
 	{field: "Service.Autoscale", change: autoscaled(2, 5, 60), docker: "services.web.autoscale",
