@@ -146,6 +146,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		ML:           ml,
 		Audit:        records,
 		DefaultModel: cfg.DefaultModel,
+		Ratings:      cfg.Ratings,
 		Log:          log,
 		Owner: func(ctx context.Context, token string) (string, error) {
 			p, _, err := verifier.Verify(ctx, token)

@@ -28,6 +28,9 @@ type Config struct {
 	// own bound.
 	MaxStored int64 `env:"MAX_STORED" optional:"true"`
 
+	// Ratings lets people rate answers, and hand them over for review.
+	Ratings bool `env:"RATINGS" optional:"true"`
+
 	// GenerationTimeout bounds one answer, from when ml begins it to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
 }

@@ -160,6 +160,9 @@ type Message struct {
 	Model   string `json:"model,omitempty"`
 	State   string `json:"state"`
 
+	// Digest is what Ollama calls the content of the model that wrote the answer, if it is known.
+	Digest string `json:"digest,omitempty"`
+
 	// Thinking is the model's reasoning, which is not part of the answer.
 	Thinking string `json:"thinking,omitempty"`
 
@@ -184,11 +187,17 @@ type ConversationDetail struct {
 
 	// Earlier is the cursor (before) of the page before these messages; empty if there is none.
 	Earlier string `json:"earlier,omitempty"`
+
+	// Ratings are the verdicts on answers by the answers' ids.
+	Ratings map[string]string `json:"ratings,omitempty"`
 }
 
 // All is all that an owner has.
 type All struct {
 	Conversations []ConversationDetail `json:"conversations"`
+
+	// Submissions are what the owner has handed over for review.
+	Submissions []Submission `json:"submissions"`
 }
 
 // Take is the body of POST /api/conversations/take.

@@ -45,6 +45,9 @@ type Options struct {
 	DefaultModel string
 	Log          *slog.Logger
 
+	// Ratings reports whether people rate answers.
+	Ratings bool
+
 	// Owner returns the owner for whom a token was signed; the error is one of identity's.
 	Owner func(ctx context.Context, token string) (string, error)
 
@@ -104,6 +107,7 @@ func Register(mux Mux, o Options) error {
 
 	a.chatRoutes()
 	a.conversationRoutes()
+	a.learningRoutes()
 	a.statusRoutes()
 	// The data of events, which no response has as its body.
 	for _, t := range []reflect.Type{

@@ -172,6 +172,20 @@ func (a *API) writeJSON(ctx context.Context, w io.Writer, c store.Conversation) 
 		separator = ",\n"
 	}
 
-	_, err = io.WriteString(w, "\n]}\n")
+	ratings, err := a.Store.Ratings(ctx, c.Owner, c.ID)
+	if err != nil {
+		return err
+	}
+
+	end := []byte("\n]")
+	if len(ratings) > 0 {
+		b, err := json.Marshal(ratings)
+		if err != nil {
+			return err
+		}
+		end = append(append(end, ",\n\"ratings\":"...), b...)
+	}
+
+	_, err = w.Write(append(end, "}\n"...))
 	return err
 }

@@ -66,6 +66,9 @@ type options struct {
 	store  func(*store.Options)
 	audit  *audit.Recorder
 
+	// guard comes before every route.
+	guard func(http.Handler) http.Handler
+
 	// sign signs what ml is asked.
 	sign func(ctx context.Context, owner string) string
 }
@@ -113,6 +116,9 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	}
 
 	srv := server.New("backend", log, o.drain)
+	if o.guard != nil {
+		srv.Guard(o.guard)
+	}
 	ml := hop.New("ml", mlURL)
 	writing := hop.NewStreaming("ml", mlURL)
 	if o.sign != nil {
@@ -127,6 +133,7 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 		Jobs:         jobs,
 		ML:           ml,
 		DefaultModel: o.model,
+		Ratings:      true,
 		Log:          log,
 		Owner:        tokenOwner,
 		Draining:     srv.Draining,

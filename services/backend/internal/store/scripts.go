@@ -34,6 +34,7 @@ type scripts struct {
 	create, rename, del, begin, known, withdraw      script
 	append, event, renew, retry, release, claim, end script
 	detail, generation, full, erase, move, forget    script
+	rate, submit, unsubmit, review                   script
 }
 
 func newScripts() (*scripts, error) {
@@ -48,7 +49,8 @@ func newScripts() (*scripts, error) {
 		"known": &s.known, "withdraw": &s.withdraw, "append": &s.append, "event": &s.event,
 		"renew": &s.renew, "retry": &s.retry, "release": &s.release, "claim": &s.claim,
 		"end": &s.end, "detail": &s.detail, "generation": &s.generation, "full": &s.full,
-		"erase": &s.erase, "move": &s.move, "forget": &s.forget,
+		"erase": &s.erase, "move": &s.move, "forget": &s.forget, "rate": &s.rate,
+		"submit": &s.submit, "unsubmit": &s.unsubmit, "review": &s.review,
 	} {
 		src, err := lua.ReadFile("lua/" + name + ".lua")
 		if err != nil {
@@ -69,7 +71,7 @@ func newScripts() (*scripts, error) {
 
 	for _, p := range []*script{
 		&s.rename, &s.del, &s.known, &s.detail, &s.generation, &s.full, &s.release, &s.renew,
-		&s.erase, &s.move, &s.forget,
+		&s.erase, &s.move, &s.forget, &s.rate, &s.submit, &s.unsubmit,
 	} {
 		*p = p.repeated()
 	}

@@ -36,6 +36,7 @@ type Backend struct {
 	lose          int
 	pageSize      int
 	partial       bool
+	submissions   []submission
 	keys          map[string]backendapi.Generation // by owner and key
 
 	// Play writes the answer of a message; it runs in a goroutine of its own.
@@ -277,6 +278,9 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			wire.WriteJSON(w, http.StatusOK, b.status)
 		},
 	} {
+		mux.HandleFunc(pattern, h)
+	}
+	for pattern, h := range b.learning() {
 		mux.HandleFunc(pattern, h)
 	}
 

@@ -384,6 +384,7 @@ func (s *answerStream) end(state string, p *problem.Problem) error {
 			Error:        p,
 		},
 		ConversationID: s.conversationID,
+		Rates:          s.app.cfg.Ratings && state == backendapi.MessageComplete,
 	}
 
 	footer, err := s.app.execute("parts", "footer", m)

@@ -81,6 +81,10 @@ type message struct {
 	// Asked is the question of the answer, which can be asked again if it failed.
 	Asked, ConversationID string
 
+	// Rates reports whether the answer can be rated, and Verdict is what the person said of it.
+	Rates   bool
+	Verdict string
+
 	// Answer is the id of the question's answer, by which it can be asked in other words.
 	Answer string
 	Time   time.Time
@@ -141,6 +145,8 @@ func (a *App) messages(d backendapi.ConversationDetail, loc *time.Location) []me
 			v.Asked, v.HTML = asked, md.Begun(m.Content)
 		default:
 			v.Asked, v.HTML = asked, md.Answer(m.Content)
+			v.Rates = a.cfg.Ratings && m.State == backendapi.MessageComplete
+			v.Verdict = d.Ratings[m.GenerationID]
 		}
 		out[i] = v
 	}

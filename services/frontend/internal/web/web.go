@@ -82,14 +82,23 @@ func (a *App) Register(s *server.Server) {
 	}
 
 	for pattern, h := range map[string]http.HandlerFunc{
-		"GET /{$}":                     a.home,
-		"GET /c/{id}":                  a.conversation,
-		"GET /c/{id}/edit":             a.edit,
-		"GET /c/{id}/edit/{answer}":    a.question,
-		"POST /c/{id}/replace":         a.chat,
-		"POST /c/{id}/rename":          a.rename,
-		"POST /c/{id}/delete":          a.remove,
-		"POST /chat":                   a.chat,
+		"GET /{$}":                   a.home,
+		"GET /c/{id}":                a.conversation,
+		"GET /c/{id}/edit":           a.edit,
+		"GET /c/{id}/edit/{answer}":  a.question,
+		"POST /c/{id}/replace":       a.chat,
+		"POST /c/{id}/rename":        a.rename,
+		"POST /c/{id}/delete":        a.remove,
+		"POST /chat":                 a.chat,
+		"POST /c/{id}/rate/{answer}": a.rate,
+		"GET /c/{id}/rate/{answer}":  a.ratingForm,
+		"GET /submissions":           a.submissions,
+		"GET /review":                a.review,
+		"POST /review/{answer}":      a.decide,
+
+		"POST /c/{id}/rate/{answer}/submit":   a.submit,
+		"POST /submissions/{answer}/withdraw": a.withdraw,
+
 		"GET /generations/{id}/events": a.events,
 		"POST /generations/{id}/stop":  a.stop,
 		"POST /theme":                  a.theme,

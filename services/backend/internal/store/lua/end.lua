@@ -38,6 +38,7 @@ if current then
     message.thinking = redis.call('GET', thinking) or nil
     message.left_out = tonumber(redis.call('HGET', generation, 'left_out') or nil)
     message.state = ARGV[5]
+    message.digest = cjson.decode(ARGV[4]).digest
     if ARGV[6] ~= '' then message.error = cjson.decode(ARGV[6]) end
     message = cjson.encode(message)
     redis.call('LSET', messages, -1, message)
@@ -46,6 +47,12 @@ if current then
   touch(conversation, messages, list, usage, ARGV[1], ARGV[7], tonumber(ARGV[8]))
 end
 redis.call('DEL', text, thinking)
-if current then redis.call('UNLINK', replaced) end
+if current then
+  for _, message in ipairs(redis.call('LRANGE', replaced, 0, -1)) do
+    local answer = string.match(message, '"generation_id":"([%w-]+)"')
+    if answer then unrate(conversation, usage, ARGV[1], answer) end
+  end
+  redis.call('UNLINK', replaced)
+end
 keep(tonumber(ARGV[9]), generation, events)
 return 'ended'

@@ -2,6 +2,7 @@
 import { startComposer } from "./composer.js";
 import { startCopy } from "./copy.js";
 import { startLive } from "./live.js";
+import { startRate } from "./rate.js";
 import { startScroll } from "./scroll.js";
 import { startSidebar } from "./sidebar.js";
 import { startTheme } from "./theme.js";
@@ -16,6 +17,7 @@ if (zone && !document.cookie.includes(`tz=${zone}`)) {
 
 startTheme();
 startCopy();
+startRate();
 startSidebar();
 startScroll();
 startLive();
