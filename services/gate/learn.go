@@ -15,6 +15,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
 // learnUsage is the error for a command line that is none.
@@ -74,10 +75,23 @@ func learn(ctx context.Context, args, environ []string, stdout io.Writer) error 
 		if err := json.Unmarshal([]byte(args[2]), &d); err != nil {
 			return fmt.Errorf("the decision: %w", err)
 		}
-		return ask(http.MethodPut, reviewsPath+"/"+url.PathEscape(args[1]), d, nil)
+		return explained(ask(http.MethodPut, reviewsPath+"/"+url.PathEscape(args[1]), d, nil))
 	}
 
 	return errors.New(learnUsage)
+}
+
+// explained returns the error with what is wrong with each field of a request.
+func explained(err error) error {
+	var p *problem.Problem
+	if !errors.As(err, &p) {
+		return err
+	}
+
+	for _, e := range p.Errors {
+		err = fmt.Errorf("%w; %s %s", err, e.Location, e.Message)
+	}
+	return err
 }
 
 // listReviews prints all that was handed over and is in the state, any if there is none.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/environ"
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/services/learning"
 )
@@ -20,7 +21,7 @@ type Checkout struct {
 	Root, Modelfile string
 
 	// Environ is the environment of git.
-	Environ []string
+	Environ environ.Vars
 }
 
 // Proposal is what Propose has changed.
@@ -102,8 +103,11 @@ func write(files []*file) error {
 }
 
 func (c Checkout) git(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", c.Root, "--no-pager"}, args...)...)
-	cmd.Env = c.Environ
+	cmd, err := c.Environ.Command(ctx, c.Root, "git", append([]string{"--no-pager"}, args...)...)
+	if err != nil {
+		return "", err
+	}
+
 	out, err := cmd.Output()
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {
