@@ -32,7 +32,8 @@ func TestDiffShowsProposal(t *testing.T) {
 		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 	for _, want := range []string{
-		"+ MESSAGE user How do we release?", "+ MESSAGE assistant With `codexctl up prod`.",
+		`+ MESSAGE user """How do we release?"""`, "+   - name: learned ",
+		"+ MESSAGE assistant \"\"\"With `codexctl up prod`.\"\"\"",
 		"envs[MODELFILE_DIGEST]", "envs[EVALS_DIGEST]",
 	} {
 		if !strings.Contains(stdout, want) {

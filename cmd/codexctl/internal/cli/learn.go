@@ -125,22 +125,38 @@ func (a *App) submissions(
 	}
 	defer g.platform.Close()
 
+	all, err = g.submissions(ctx, state)
+	return t, stack.Model.Modelfile, all, err
+}
+
+func (g gate) submissions(ctx context.Context, state string) ([]learning.Submission, error) {
 	words := []string{"learn", "--by=" + operator(), "list"}
 	if state != "" {
 		words = append(words, state)
 	}
 
 	var out bytes.Buffer
-	if err := g.learn(ctx, nil, &out, words...); err != nil {
-		return t, "", nil, err
+	if err := g.learn(ctx, strings.NewReader(""), &out, words...); err != nil {
+		return nil, err
 	}
 
 	var page learning.Submissions
 	if err := json.Unmarshal(out.Bytes(), &page); err != nil {
-		return t, "", nil, fmt.Errorf("what was handed over came in part, run it again: %w", err)
+		return nil, fmt.Errorf("what was handed over came in part, run it again: %w", err)
 	}
 
-	return t, stack.Model.Modelfile, page.Submissions, nil
+	return page.Submissions, nil
+}
+
+// decide runs `gate learn review` with the decision, as JSON.
+func (g gate) decide(ctx context.Context, id, decision string) error {
+	// Command lines are in the list of processes and in the engine's events.
+	in, err := json.Marshal([]string{id, decision})
+	if err != nil {
+		return err
+	}
+
+	return g.learn(ctx, bytes.NewReader(in), io.Discard, "learn", "--by="+operator(), "review", "-")
 }
 
 // learn runs `gate learn` with the words.
@@ -159,6 +175,10 @@ func (a *App) learnList(ctx context.Context, name, state string, asJSON bool) er
 		return err
 	}
 
+	return a.printSubmissions(all, asJSON)
+}
+
+func (a *App) printSubmissions(all []learning.Submission, asJSON bool) error {
 	if asJSON {
 		return writeJSON(a.out, learning.Submissions{Submissions: all})
 	}
@@ -221,14 +241,7 @@ func (a *App) learnReview(ctx context.Context, name, id, file string) error {
 	}
 	defer g.platform.Close()
 
-	// Command lines are in the list of processes and in the engine's events.
-	in, err := json.Marshal([]string{id, string(text)})
-	if err != nil {
-		return err
-	}
-
-	if err := g.learn(ctx, bytes.NewReader(in), io.Discard, "learn", "--by="+operator(), "review",
-		"-"); err != nil {
+	if err := g.decide(ctx, id, string(text)); err != nil {
 		return err
 	}
 

@@ -132,14 +132,16 @@ func insertCases(source []byte, cases []evalCase) ([]byte, error) {
 
 	var text strings.Builder
 	for _, c := range cases {
-		b, err := yaml.Marshal(c)
-		if err != nil {
+		var b bytes.Buffer
+		enc := yaml.NewEncoder(&b)
+		enc.SetIndent(2)
+		if err := errors.Join(enc.Encode(c), enc.Close()); err != nil {
 			return nil, err
 		}
 
 		text.WriteString("\n")
 		first := indent + "- "
-		for line := range strings.Lines(string(b)) {
+		for line := range strings.Lines(b.String()) {
 			text.WriteString(first + line)
 			first = indent + "  "
 		}

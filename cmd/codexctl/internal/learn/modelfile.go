@@ -10,8 +10,7 @@ import (
 )
 
 // learnedComment stands before the examples, once.
-const learnedComment = "# Examples that people have corrected and an administrator has accepted " +
-	"(docs/learning.md).\n"
+const learnedComment = "# Corrections of people, reviewed: see docs/learning.md.\n"
 
 // addExamples returns the Modelfile with a pair of MESSAGE lines for each correction that it has
 // not yet, and how many those are. All that it has stays as it is.
