@@ -143,7 +143,7 @@ func TestReviewPage(t *testing.T) {
 	boss := s.admin()
 	page := boss.get("/review")
 	for _, want := range []string{"Who is Mrs &lt;Smith&gt;?", "Ask her</textarea>", "It is wrong",
-		`action="/review/g1"`, `action="/review/g2"`, `href="/review" class="foot-link`} {
+		`action="/review/g1"`, `action="/review/g2"`, `href="/review" class="foot-link review-link"`} {
 		if !strings.Contains(page.body, want) {
 			t.Errorf("the page lacks %s: %s", want, page.body)
 		}
