@@ -31,7 +31,9 @@ func loadPages(a *assets) (*pages, error) {
 	}
 
 	p := &pages{sets: map[string]*template.Template{"parts": shared}}
-	for _, name := range []string{"chat", "edit", "question", "search", "status", "error"} {
+	for _, name := range []string{
+		"chat", "edit", "question", "passage", "search", "status", "error",
+	} {
 		set, err := shared.Clone()
 		if err == nil {
 			_, err = set.ParseFS(embedded, "templates/"+name+".html")

@@ -97,6 +97,7 @@ func TestFitQuoted(t *testing.T) {
 	long := strings.Repeat("p", 200)
 	passages := []Passage{{N: 1, Text: long}, {N: 2, Text: long}, {N: 3, Text: long}}
 	turns := []string{strings.Repeat("a", 300), strings.Repeat("b", 300), "c"}
+	lengthy := []string{strings.Repeat("a", 3000), strings.Repeat("b", 3000), "c"}
 	const all = 10_000
 	one, three := len(quotes(passages[:1], "")), len(quotes(passages, ""))
 	for name, tc := range map[string]struct {
@@ -106,9 +107,9 @@ func TestFitQuoted(t *testing.T) {
 		refused  bool
 	}{
 		"all":                   {turns, all, 3, 3, false},
-		"no turn, all passages": {turns, 2*three + 150, 1, 3, false},
-		"one passage":           {turns, 2*one + 150, 1, 1, false},
-		"turns, not passages":   {turns, one + 700, 3, 0, false},
+		"no turn, all passages": {lengthy, 2*three + 150, 1, 3, false},
+		"one passage":           {lengthy, 2*one + 150, 1, 1, false},
+		"turns, not passages":   {turns, 800, 3, 0, false},
 		"the question alone":    {[]string{"c"}, three + 150, 1, 3, false},
 		"no room for passages":  {[]string{"c"}, 150, 1, 0, false},
 		"no room":               {[]string{strings.Repeat("c", 200)}, 150, 0, 0, true},

@@ -4,6 +4,7 @@ import { startCopy } from "./copy.js";
 import { startLive } from "./live.js";
 import { startScroll } from "./scroll.js";
 import { startSidebar } from "./sidebar.js";
+import { startSources } from "./sources.js";
 import { startTheme } from "./theme.js";
 
 document.documentElement.classList.add("js");
@@ -17,6 +18,7 @@ if (zone && !document.cookie.includes(`tz=${zone}`)) {
 startTheme();
 startCopy();
 startSidebar();
+startSources();
 startScroll();
 startLive();
 startComposer();
