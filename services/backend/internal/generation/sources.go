@@ -3,58 +3,29 @@ package generation
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
-	"github.com/codexcontinue/codexcontinue/services/internal/hop"
-	"github.com/codexcontinue/codexcontinue/services/internal/knowledgeapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
-	"github.com/codexcontinue/codexcontinue/services/internal/wire"
-)
-
-const (
-	// searchTime bounds what an answer waits for its sources.
-	searchTime = 2 * time.Second
-
-	// searchLimit is how many passages are asked for, and maxFound the most bytes of them that are
-	// kept and sent to ml.
-	searchLimit = 6
-	maxFound    = 64 << 10
-
-	// shortQuestion is up to how many words a question is taken to be about the one before it as
-	// well, as "And for children?" is.
-	shortQuestion = 8
+	"github.com/codexcontinue/codexcontinue/services/internal/sources"
 )
 
 // found is what was found for an answer. It is stored until the answer's end.
 type found struct {
-	Passages   []passage `json:"passages,omitempty"` // the best first
-	Unsearched bool      `json:"unsearched,omitempty"`
-}
-
-// passage is a source with its text.
-type passage struct {
-	backendapi.Source
-	Text string `json:"text"`
+	Passages   []sources.Passage `json:"passages,omitempty"` // the best first
+	Unsearched bool              `json:"unsearched,omitempty"`
 }
 
 // query returns what the documents are searched for, for a question and the messages before it.
 func query(earlier []backendapi.Message, question string) string {
-	if len(strings.Fields(question)) <= shortQuestion {
-		for _, m := range slices.Backward(earlier) {
-			if m.Role == "user" {
-				question += "\n" + m.Content
-				break
-			}
+	for _, m := range slices.Backward(earlier) {
+		if m.Role == "user" {
+			return sources.Query(question, m.Content)
 		}
 	}
-
-	question, _ = cut(question, knowledgeapi.MaxQuery)
-	return question
+	return sources.Query(question, "")
 }
 
 // find searches for the answer's sources, unless that was done before it was taken over. If they
@@ -81,48 +52,18 @@ func (j *job) find() {
 
 // search asks knowledge.
 func (m *Manager) search(ctx context.Context, owner, query string) found {
-	ctx, cancel := context.WithTimeout(hop.Repeatable(ctx), searchTime)
-	defer cancel()
-	var out knowledgeapi.SearchResponse
-	err := m.Knowledge.JSON(ctx, http.MethodPost, "/search",
-		knowledgeapi.SearchRequest{Query: query, Limit: searchLimit}, &out,
-		http.Header{wire.OwnerHeader: {owner}})
-	if err != nil {
-		m.log.WarnContext(ctx, "an answer goes on without sources", "error", err)
-		m.metrics.searches.WithLabelValues("failed").Inc()
-		return found{Unsearched: true}
-	}
-
-	f := foundOf(out.Passages)
+	passages, err := sources.Find(ctx, m.Knowledge, owner, query)
 	result := "found"
-	if len(f.Passages) == 0 {
+	switch {
+	case err != nil:
+		m.log.WarnContext(ctx, "an answer goes on without sources", "error", err)
+		result = "failed"
+	case len(passages) == 0:
 		result = "none"
 	}
+
 	m.metrics.searches.WithLabelValues(result).Inc()
-	return f
-}
-
-// foundOf numbers the passages, and leaves out those beyond what is kept.
-func foundOf(given []knowledgeapi.Passage) found {
-	var f found
-	size := 0
-	for _, p := range given {
-		if size += len(p.Text); size > maxFound || len(f.Passages) == searchLimit {
-			break
-		}
-
-		f.Passages = append(f.Passages, passage{Text: p.Text, Source: backendapi.Source{
-			N:          len(f.Passages) + 1,
-			PassageID:  p.ID,
-			Collection: p.Collection,
-			File:       p.File,
-			Title:      p.Title,
-			Heading:    p.Heading,
-			Page:       p.Page,
-		}})
-	}
-
-	return f
+	return found{Passages: passages, Unsearched: err != nil}
 }
 
 // keep stores what was found, for whoever takes the answer over. Without it that one searches again.
@@ -161,16 +102,7 @@ func (j *job) passages() []mlapi.Passage {
 		return nil
 	}
 
-	var out []mlapi.Passage
-	for _, p := range j.found.Passages {
-		title := p.Title
-		if p.Heading != "" {
-			title += ", " + p.Heading
-		}
-		out = append(out, mlapi.Passage{N: p.N, Title: title, Text: p.Text})
-	}
-
-	return out
+	return sources.ForModel(j.found.Passages)
 }
 
 // got returns the sources of an answer, when the model gets the passages with the numbers. Those
