@@ -269,6 +269,38 @@ func TestSourcesOfATakenOverAnswer(t *testing.T) {
 	}
 }
 
+// TestSourcesOfAnInterruptedAnswer: ml is asked again with the same passages, and they are told once,
+// also if it has no room for all of them the second time.
+func TestSourcesOfAnInterruptedAnswer(t *testing.T) {
+	i, ml, _, k := documented(t)
+	k.Add(more)
+	asked := make(chan mlapi.ChatRequest, 8)
+	ml.Chat(func(s *mltest.Stream) {
+		asked <- s.Request
+		if s.SoFar() == "" {
+			s.Send(mlapi.Chunk{Passages: []int{1, 2}})
+			s.Text("Signed [2], ")
+			s.Cut()
+		}
+		s.Send(mlapi.Chunk{Passages: []int{1}})
+		s.Text("within two days [1].")
+		s.Done()
+	})
+
+	g := i.complete("", "letters?")
+	first, second := soon(t, "a request to ml", asked), soon(t, "another", asked)
+	if d := cmp.Diff(first.Passages, second.Passages); d != "" || len(first.Passages) != 2 {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	want := &backendapi.Sources{Sources: []backendapi.Source{sourceOf(1, letters), sourceOf(2, more)}}
+	if d := cmp.Diff(want, i.sources(alice, g.ID)); d != "" {
+		t.Errorf("the event (-want +got):\n%s", d)
+	}
+	if n := len(k.Searches()); n != 1 {
+		t.Errorf("%d searches", n)
+	}
+}
+
 // TestErasedSources: nothing of what was found is left of an answer that is deleted while it is
 // written, and no source when all is erased.
 func TestErasedSources(t *testing.T) {

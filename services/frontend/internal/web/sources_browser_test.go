@@ -79,10 +79,11 @@ func TestBrowserSources(t *testing.T) {
 				b.do(chromedp.Click("#source-dialog [data-close]"))
 				b.wait("!document.getElementById('source-dialog').open")
 
-				for _, message := range []string{"unsearched", "unnamed"} {
+				for n, message := range []string{"unsearched", "unnamed"} {
 					b.ask(message)
-					b.wait("document.querySelector('article.answer:last-of-type').dataset.state === " +
-						"'complete' && document.querySelector('article.answer:last-of-type .sources-note')")
+					b.wait(fmt.Sprintf("document.querySelectorAll('.answer[data-state=complete]')."+
+						"length === %d && document.querySelectorAll('.sources-note').length === %d",
+						n+2, n+1))
 				}
 				b.do(script("document.getElementById('scroll').scrollTop = 1e6"))
 				b.noOverflow()

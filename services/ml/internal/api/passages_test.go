@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -61,7 +62,7 @@ func TestPassages(t *testing.T) {
 				rest = after
 			}
 
-			if strings.Contains(prompt, "</s>") {
+			if strings.Count(prompt, "</s>") != 1 { // the template's own, behind "Hello."
 				t.Errorf("a document's control token is one:\n%s", prompt)
 			}
 		})
@@ -101,10 +102,14 @@ func (i *instance) passages(t *testing.T, req mlapi.ChatRequest) (used []int, te
 // goes on has them as well.
 func TestPassagesFit(t *testing.T) {
 	s := ollamatest.Start(t)
+	var weights bytes.Buffer
+	if err := tinymodel.WriteContinuing(&weights); err != nil {
+		t.Fatal(err)
+	}
 	s.Make(t, &api.CreateRequest{
 		Model: "m", Template: ollamatest.ContinuingTemplate, System: safety,
 		Parameters: map[string]any{"num_ctx": 4096},
-	}, ollamatest.GGUF(t))
+	}, weights.Bytes())
 	i := start(t, s.URL, nil)
 
 	var passages []mlapi.Passage
@@ -122,10 +127,10 @@ func TestPassagesFit(t *testing.T) {
 		"all": {[]mlapi.Message{user("Hi")}, false, []int{1, 2, 3, 4, 5}, tinymodel.Answer},
 		"beside a history": {
 			[]mlapi.Message{user(long), assistant(long), user(long), assistant(long), user("Hi")}, false,
-			[]int{1}, tinymodel.Answer,
+			[]int{1, 2}, tinymodel.Answer,
 		},
 		"beside a long question": {[]mlapi.Message{user(long + long)}, false, []int{}, tinymodel.Answer},
-		"of a program":           {[]mlapi.Message{user(long)}, true, []int{1, 2}, tinymodel.Answer},
+		"of a program":           {[]mlapi.Message{user(long)}, true, []int{1, 2, 3, 4}, tinymodel.Answer},
 		"goes on": {
 			[]mlapi.Message{user("Hi"), assistant("Hello! I am")}, false, []int{1, 2, 3, 4, 5},
 			strings.TrimPrefix(tinymodel.Answer, "Hello! I am"),
