@@ -138,6 +138,8 @@ func TestBrowserCarriesNothingAway(t *testing.T) {
 	}
 	b.noOverflow()
 
+	b.screenshot("sources-links-phone")
+
 	// The policy of the page would refuse what markup that got through asked for.
 	b.expect("Content Security Policy")
 	b.expect("violates")
