@@ -26,6 +26,9 @@ type Submission struct {
 	Model    string `json:"model,omitempty"`
 	Digest   string `json:"digest,omitempty"`
 
+	// Sources name the documents that the model got passages of.
+	Sources []string `json:"sources,omitempty"`
+
 	SubmittedAt time.Time `json:"submitted_at"`
 	ExpiresAt   time.Time `json:"expires_at"`
 	State       string    `json:"state"`

@@ -103,6 +103,10 @@ var attempts = map[string][]attempt{
 	"DELETE /api/generations/{id}": {
 		{path: "/api/generations/ANSWER"},
 	},
+	"GET /api/passages/{id}": { // TestPassage has those that knowledge refuses
+		{path: "/api/passages/CONVERSATION"},
+		{path: "/api/passages/ANSWER"},
+	},
 	"GET /api/models": {{path: "/api/models"}},
 	"GET /api/status": {{path: "/api/status"}},
 }

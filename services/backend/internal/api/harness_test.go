@@ -71,6 +71,9 @@ type options struct {
 
 	// sign signs what ml is asked.
 	sign func(ctx context.Context, owner string) string
+
+	// knowledge is where the documents are; empty is without any.
+	knowledge string
 }
 
 func newInstance(t testing.TB, redisURL, mlURL string, o options) *instance {
@@ -127,11 +130,18 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	}
 	jobs := generation.New(st, writing, o.model, timing, log, srv.Registry())
 	jobs.Audit = o.audit
+	var knowledge *hop.Client
+	if o.knowledge != "" {
+		knowledge = hop.New("knowledge", o.knowledge)
+		knowledge.Sign(identity.NewSigner(identity.Backend).For(identity.Knowledge))
+		jobs.Knowledge = knowledge
+	}
 	if err := api.Register(srv, api.Options{
 		Store:        st,
 		Audit:        o.audit,
 		Jobs:         jobs,
 		ML:           ml,
+		Knowledge:    knowledge,
 		DefaultModel: o.model,
 		Ratings:      true,
 		Log:          log,

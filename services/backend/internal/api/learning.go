@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -223,6 +224,7 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*body[backendapi.Sub
 		Answer:      turn.Answer.Content,
 		Model:       turn.Answer.Model,
 		Digest:      turn.Answer.Digest,
+		Sources:     sourceNames(turn.Answer.Sources),
 		SubmittedAt: now,
 		ExpiresAt:   now.Add(backendapi.SubmissionKept),
 		State:       backendapi.SubmissionWaiting,
@@ -242,6 +244,20 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*body[backendapi.Sub
 	act.End(result(err))
 
 	return &body[backendapi.Submission]{v}, err
+}
+
+// sourceNames returns the names of the documents, each once.
+func sourceNames(s *backendapi.Sources) (names []string) {
+	if s == nil {
+		return nil
+	}
+
+	for _, source := range s.Sources {
+		if name := source.Collection + "/" + source.File; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (a *API) submissions(

@@ -206,3 +206,17 @@ func TestRejected(t *testing.T) {
 		t.Errorf("%d submissions are listed", n)
 	}
 }
+
+// TestSubmittedSources hands the names of an answer's documents over with it, and nothing else of
+// them.
+func TestSubmittedSources(t *testing.T) {
+	i, ml, _, _ := documented(t)
+	ml.Chat(quoting(1))
+	g := i.complete("", "When are letters due?")
+	var got backendapi.Submission
+	i.want(http.StatusOK, &got, http.MethodPost, "/api/conversations/"+g.ConversationID+
+		"/ratings/"+g.ID+"/submission", backendapi.Submit{Verdict: "up", Consent: true}, alice)
+	if want := []string{"handbook/letters.md"}; !cmp.Equal(got.Sources, want) {
+		t.Errorf("sources are %q, want %q", got.Sources, want)
+	}
+}

@@ -40,6 +40,10 @@
 //	suspect   set when the lease was found expired, and its writer has time to renew it
 //	retries   how often the answer was begun anew
 //	left_out  the number of messages that the model did not get
+//	groups    those of the owner when the question was asked, as JSON
+//	found     JSON of the passages that were found for the answer, with their texts, until its end:
+//	          whoever goes on with it has the same
+//	sources   JSON of backendapi.Sources
 //	lease     the end of a lease as the former version reads it
 //
 // ml keeps its queue beside these, in keys that begin with {queue} (services/ml/internal/queue),

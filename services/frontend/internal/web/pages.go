@@ -33,7 +33,8 @@ func loadPages(a *assets) (*pages, error) {
 
 	p := &pages{sets: map[string]*template.Template{"parts": shared}}
 	for _, name := range []string{
-		"chat", "edit", "question", "search", "status", "error", "rate", "submissions", "review",
+		"chat", "edit", "question", "passage", "search", "status", "error", "rate", "submissions",
+		"review",
 	} {
 		set, err := shared.Clone()
 		if err == nil {

@@ -85,6 +85,9 @@ type message struct {
 	Rates   bool
 	Verdict string
 
+	// Refs are the sources as the page names them.
+	Refs []sourceRef
+
 	// Answer is the id of the question's answer, by which it can be asked in other words.
 	Answer string
 	Time   time.Time
@@ -142,9 +145,11 @@ func (a *App) messages(d backendapi.ConversationDetail, loc *time.Location) []me
 				v.Answer = d.Messages[i+1].GenerationID
 			}
 		case m.State == backendapi.MessageStreaming:
-			v.Asked, v.HTML = asked, md.Begun(m.Content)
+			v.Asked, v.HTML = asked, md.Citing(citations(m.Sources, d.ID)).Begun(m.Content)
 		default:
-			v.Asked, v.HTML = asked, md.Answer(m.Content)
+			cites := md.Citing(citations(m.Sources, d.ID))
+			v.Asked, v.HTML = asked, cites.Answer(m.Content)
+			v.Refs = sourceRefs(m.Sources, d.ID, cites.Cited(m.Content))
 			v.Rates = a.cfg.Ratings && m.State == backendapi.MessageComplete
 			v.Verdict = d.Ratings[m.GenerationID]
 		}

@@ -103,6 +103,8 @@ func (a *App) Register(s *server.Server) {
 		"POST /generations/{id}/stop":  a.stop,
 		"POST /theme":                  a.theme,
 		"GET /search":                  a.search,
+		"GET /passages/{id}":           a.passage,
+		"GET /fragments/passages/{id}": a.passageFragment,
 		"GET /status":                  a.status,
 		"GET /fragments/sidebar":       a.sidebarFragment,
 		"GET /fragments/model":         a.modelFragment,

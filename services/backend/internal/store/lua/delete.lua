@@ -20,4 +20,5 @@ if redis.call('HGET', generation, 'state') == 'running' then
   keep(tonumber(ARGV[3]), generation, events)
 end
 redis.call('UNLINK', text, thinking)
+redis.call('HDEL', generation, 'found', 'sources')
 return 'deleted'

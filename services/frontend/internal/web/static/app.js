@@ -5,6 +5,7 @@ import { startLive } from "./live.js";
 import { startRate } from "./rate.js";
 import { startScroll } from "./scroll.js";
 import { startSidebar } from "./sidebar.js";
+import { startSources } from "./sources.js";
 import { startTheme } from "./theme.js";
 
 document.documentElement.classList.add("js");
@@ -19,6 +20,7 @@ startTheme();
 startCopy();
 startRate();
 startSidebar();
+startSources();
 startScroll();
 startLive();
 startComposer();
