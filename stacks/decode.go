@@ -75,6 +75,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"egress":   s.decodeEgress,
 		"limits":   s.decodeLimits,
 		"audit":    s.decodeAudit,
+		"learning": s.decodeLearning,
 
 		"internalTLS": orEmpty(boolean(&s.InternalTLS)),
 		"kubernetes": object(fields{

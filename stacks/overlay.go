@@ -60,7 +60,7 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 	c.Mountable = c.Mountable || v.Target != Kubernetes
 	apply(&stack, c)
 	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model),
-		stack.applyDomain(c.FS, v.DomainTitle), stack.finishRedis())
+		stack.applyDomain(c.FS, v.DomainTitle, v.Learning), stack.finishRedis())
 	if err != nil {
 		return Stack{}, err
 	}

@@ -70,6 +70,9 @@ type Settings struct {
 	// Audit is how it is recorded who did what; nil is as by default.
 	Audit *AuditSettings
 
+	// Learning is what is learned from people.
+	Learning LearningSettings
+
 	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings
 

@@ -5,6 +5,7 @@
 //	gate healthcheck [URL]  exit 0 when /health answers 200
 //	gate user ...           manage the accounts, as codexctl user does
 //	gate usage ...          show what people have used, as codexctl usage does
+//	gate learn ...          read and review what people hand over, as codexctl learn does
 //	gate audit ...          read who did what, as codexctl audit does
 //	gate certificate        print until when its certificate is good
 //	gate version            print the version
@@ -61,8 +62,8 @@ func main() {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
 		Health: "/health",
-		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | audit ... | " +
-			"version]",
+		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | learn ... | " +
+			"audit ... | version]",
 		Serve: serve,
 	}
 	if len(args) > 0 {
@@ -73,6 +74,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			return readAudit(ctx, args[1:], environ, stdout)
 		case "usage":
 			return printUsage(ctx, args[1:], environ, stdout)
+		case "learn":
+			return learn(ctx, args[1:], environ, stdout)
 		}
 	}
 

@@ -32,7 +32,7 @@ func newKeys(st *store.Store, cfg gateenv.Config) *apikey.Keys {
 
 	return apikey.New(st, days, func(ctx context.Context, owner string) (identity.Person, error) {
 		p := identity.Person{ID: owner}
-		if len(cfg.Models) == 0 {
+		if len(cfg.Models) == 0 && cfg.KnowledgeURL == "" {
 			return p, nil // nothing depends on the groups
 		}
 
@@ -51,7 +51,14 @@ func newAPI(
 	ml.Secure(who.Client())
 	ml.Register(srv.Registry())
 	ml.Sign(signer.For(identity.ML))
-	return openai.Options{ML: ml, Keys: keys, RawCompletions: cfg.RawCompletions, Log: log}
+	o := openai.Options{ML: ml, Keys: keys, RawCompletions: cfg.RawCompletions, Log: log}
+	if cfg.KnowledgeURL != "" {
+		o.Knowledge = hop.New("knowledge", cfg.KnowledgeURL)
+		o.Knowledge.Secure(who.Client())
+		o.Knowledge.Register(srv.Registry())
+		o.Knowledge.Sign(signer.For(identity.Knowledge))
+	}
+	return o
 }
 
 // localTabs returns the pages of the gate's own where nobody signs in.

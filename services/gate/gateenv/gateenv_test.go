@@ -16,6 +16,7 @@ func valid() *gateenv.Config {
 			DrainTimeout: time.Minute},
 		RequiredRedis:     contract.RequiredRedis{RedisURL: "redis://redis:6379/0"},
 		FrontendURL:       "http://frontend:8501",
+		KnowledgeURL:      "http://knowledge:7000",
 		MLServiceURL:      "http://ml:5000",
 		RawCompletions:    true,
 		Title:             "CodexContinue",
