@@ -235,7 +235,15 @@ func TestSourcesOfATakenOverAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	lost := orphan(t, s, "Already [1]. ")
+	if err := s.Sources(t.Context(), lost.Generation, told); err != nil {
+		t.Fatal(err)
+	}
+
 	newInstance(t, redis.URL, ml.URL, options{knowledge: k.URL})
+	if d := cmp.Diff(&told, stored(t, s, lost.ConversationID).Sources); d != "" {
+		t.Errorf("of an answer whose passages are lost (-want +got):\n%s", d)
+	}
 	for _, tc := range []struct {
 		b    store.Begun
 		want []backendapi.Source
@@ -250,7 +258,7 @@ func TestSourcesOfATakenOverAnswer(t *testing.T) {
 	}
 
 	texts := map[string]bool{}
-	for range 2 {
+	for range 3 {
 		for _, p := range soon(t, "a request to ml", asked).Passages {
 			texts[fmt.Sprint(p.N, p.Text)] = true
 		}

@@ -287,7 +287,7 @@ func (j *job) read(body io.Reader, admit func(), anew bool) *fault {
 			admit()
 		}
 
-		if c.Passages != nil {
+		if c.Passages != nil && j.found != nil {
 			j.tell(j.found.got(c.Passages, j.sources))
 		}
 

@@ -214,7 +214,8 @@ func (j *job) write() {
 		sources := func(ctx context.Context) error {
 			return j.m.store.Sources(ctx, j.g, *n.sources)
 		}
-		if n.sources != nil && !j.note("the sources", sources) {
+		// Without them the text would cite what nobody can open.
+		if n.sources != nil && !j.stored(j.persistently(sources)) {
 			return
 		}
 

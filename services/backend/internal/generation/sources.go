@@ -29,10 +29,11 @@ func query(earlier []backendapi.Message, question string) string {
 }
 
 // find searches for the answer's sources, unless that was done before it was taken over. If they
-// cannot be searched, the answer goes on without.
+// cannot be searched, the answer goes on without. So it does if its readers know sources of which
+// the texts are lost: others would get their numbers.
 func (j *job) find() {
 	if j.found == nil {
-		if j.m.Knowledge == nil {
+		if j.m.Knowledge == nil || j.sources != nil {
 			return
 		}
 

@@ -157,11 +157,11 @@ func TestPassagesRefused(t *testing.T) {
 		many[n] = mlapi.Passage{N: n + 1, Text: "x"}
 	}
 
-	hi := []mlapi.Message{user("Hi")}
+	hi, twice := []mlapi.Message{user("Hi")}, []mlapi.Passage{{N: 1, Text: "x"}, {N: 1, Text: "y"}}
 	for at, req := range map[string]mlapi.ChatRequest{
 		"body.passages":         {Messages: hi, Passages: many},
 		"body.passages[0].n":    {Messages: hi, Passages: []mlapi.Passage{{N: 0, Text: "x"}}},
-		"body.passages[1].n":    {Messages: hi, Passages: []mlapi.Passage{{1, "", "x"}, {1, "", "y"}}},
+		"body.passages[1].n":    {Messages: hi, Passages: twice},
 		"body.passages[0].text": {Messages: hi, Passages: []mlapi.Passage{{N: 1, Text: " \n"}}},
 	} {
 		body, err := json.Marshal(req)
