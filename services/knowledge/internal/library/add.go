@@ -147,7 +147,7 @@ func (l *Library) store(
 		return knowledgeapi.Document{}, err
 	}
 	if err := c.words.Add(d.ID, d.Title, forWords(passages)); err != nil {
-		return knowledgeapi.Document{}, errors.Join(full(err), l.undo(c, d))
+		return knowledgeapi.Document{}, errors.Join(Full(err), l.undo(c, d))
 	}
 
 	c.mu.RLock()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/outage"
@@ -209,7 +208,7 @@ func (l *Library) keep(c *collection, d *document, set *vectors.Set) error {
 	path := c.path("vectors", d.ID)
 	if err := os.WriteFile(path+unfinished, set.Encode(), 0o600); err != nil {
 		_ = os.Remove(path + unfinished)
-		return full(err)
+		return Full(err)
 	}
 
 	c.mu.Lock()

@@ -77,7 +77,7 @@ func write(path string, h header, passages []split.Passage) (*document, error) {
 func writeSynced(path string, b []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return full(err)
+		return Full(err)
 	}
 
 	_, err = f.Write(b)
@@ -85,7 +85,7 @@ func writeSynced(path string, b []byte) error {
 	if err != nil {
 		_ = os.Remove(path)
 	}
-	return full(err)
+	return Full(err)
 }
 
 // syncDir has the names in a directory on disk when it returns.
@@ -97,8 +97,8 @@ func syncDir(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// full returns ErrFull in the place of what the system says of a volume without space.
-func full(err error) error {
+// Full returns ErrFull in the place of what the system says of a volume without space.
+func Full(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return ErrFull
 	}
@@ -213,7 +213,7 @@ func (l *Library) readDocuments(c *collection) error {
 // replaceFile puts what was written beside a path into its place, for good.
 func replaceFile(path string) error {
 	if err := os.Rename(path+unfinished, path); err != nil {
-		return full(err)
+		return Full(err)
 	}
 	return syncDir(filepath.Dir(path))
 }

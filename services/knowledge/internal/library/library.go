@@ -183,7 +183,7 @@ func (l *Library) spool() string { return filepath.Join(l.Dir, "spool") }
 // Spool returns a file for a document that is received. Who calls it closes and removes it.
 func (l *Library) Spool() (*os.File, error) {
 	f, err := os.CreateTemp(l.spool(), "")
-	return f, full(err)
+	return f, Full(err)
 }
 
 // warnOfOthers says what is kept and no longer served: a setting that lost a name deletes nothing.
