@@ -91,6 +91,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	// It believes the gate, which asks for people, and the backend, which asks for their questions.
 	srv := server.New("knowledge", log, cfg.DrainTimeout)
 	srv.Secure(who.Server())
+	srv.Private("/collections/") // the name of a file may say whom it is about
 	verifier := identity.NewVerifier(identity.Knowledge, keys.Get, identity.Gate, identity.Backend)
 	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
 	signer := identity.NewSigner(identity.Knowledge)
