@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -44,11 +45,21 @@ type Runner struct {
 	// Cache is a directory for what Prepare makes.
 	Cache    string
 	prepared atomic.Bool
+
+	// preparing is held by Prepare, for which PDFs wait.
+	preparing sync.RWMutex
 }
 
+// patience is how long Prepare may take.
+const patience = 10 * time.Minute
+
 // Prepare compiles PDFium for this machine, which takes seconds, unless the Cache has it already.
-// Until it returns each PDF takes as much longer.
+// Without it each PDF takes as much longer.
 func (r *Runner) Prepare(ctx context.Context) error {
+	r.preparing.Lock()
+	defer r.preparing.Unlock()
+	limits := r.Limits
+	limits.CPU, limits.Wall = patience, patience
 	if err := os.MkdirAll(r.Cache, 0o700); err != nil {
 		return fmt.Errorf("prepare to read PDFs: %w", err)
 	}
@@ -58,7 +69,7 @@ func (r *Runner) Prepare(ctx context.Context) error {
 		return fmt.Errorf("prepare to read PDFs: %w", err)
 	}
 	defer f.Close()
-	if _, err := r.Run(ctx, prepare, f); err != nil {
+	if _, err := r.run(ctx, prepare, f, limits); err != nil {
 		return fmt.Errorf("prepare to read PDFs: %w", err)
 	}
 	r.prepared.Store(true)
@@ -82,23 +93,33 @@ var (
 // Run reads the document in the file. An error that is a *Refusal is about the document; any other
 // is about the machine.
 func (r *Runner) Run(ctx context.Context, t Type, f *os.File) (*Document, error) {
+	if t == PDF {
+		r.preparing.RLock()
+		defer r.preparing.RUnlock()
+	}
+	return r.run(ctx, t, f, r.Limits)
+}
+
+func (r *Runner) run(
+	ctx context.Context, t Type, f *os.File, limits Limits,
+) (*Document, error) {
 	// The child ends with the thread that starts it, which is to be as old as the child.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	ctx, cancel := context.WithTimeout(ctx, r.Limits.Wall)
+	ctx, cancel := context.WithTimeout(ctx, limits.Wall)
 	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
-	out := &bounded{most: r.Limits.Output, full: func() { fail(errOutput) }}
+	out := &bounded{most: limits.Output, full: func() { fail(errOutput) }}
 	program := append(r.Program[1:len(r.Program):len(r.Program)], string(t))
 	cmd := exec.CommandContext(ctx, r.Program[0], program...)
 	cmd.Stdin, cmd.Stdout = f, out
 	cmd.Env = []string{
-		"GOMEMLIMIT=" + strconv.FormatInt(r.Limits.Memory*3/4, 10), "GOMAXPROCS=2",
-		cpuVariable + "=" + strconv.Itoa(int(r.Limits.CPU/time.Second)),
-		dataVariable + "=" + strconv.FormatInt(2*r.Limits.Memory, 10),
+		"GOMEMLIMIT=" + strconv.FormatInt(limits.Memory*3/4, 10), "GOMAXPROCS=2",
+		cpuVariable + "=" + strconv.Itoa(int(limits.CPU/time.Second)),
+		dataVariable + "=" + strconv.FormatInt(2*limits.Memory, 10),
 	}
 	if t == prepare || r.prepared.Load() {
 		cmd.Env = append(cmd.Env, cacheVariable+"="+r.Cache)
@@ -112,7 +133,7 @@ func (r *Runner) Run(ctx context.Context, t Type, f *os.File) (*Document, error)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		watch(ctx, cmd.Process.Pid, r.Limits.Memory, func() { fail(errMemory) })
+		watch(ctx, cmd.Process.Pid, limits.Memory, func() { fail(errMemory) })
 	}()
 	err := cmd.Wait()
 	cause := context.Cause(ctx)
@@ -122,11 +143,11 @@ func (r *Runner) Run(ctx context.Context, t Type, f *os.File) (*Document, error)
 	switch {
 	case errors.Is(cause, errMemory):
 		return nil, broken("The document takes more than %d MB of memory to read.",
-			r.Limits.Memory>>20)
+			limits.Memory>>20)
 	case errors.Is(cause, errOutput):
 		return nil, errTooLong
 	case errors.Is(cause, context.DeadlineExceeded):
-		return nil, broken("The document takes longer than %s to read.", r.Limits.Wall)
+		return nil, broken("The document takes longer than %s to read.", limits.Wall)
 	case cause != nil:
 		return nil, cause
 	case err != nil:

@@ -241,7 +241,7 @@ func Search(ctx context.Context, in []*Index, text string, limit int) ([]Hit, er
 }
 
 // boosts are how much a word counts by where it is. docs/knowledge.md has what was measured.
-var boosts = map[string]float64{fieldText: 1, fieldStems: 1, fieldHeading: 1, fieldTitle: 0.5}
+var boosts = map[string]float64{fieldText: 0.3, fieldStems: 1, fieldHeading: 0.5, fieldTitle: 0.3}
 
 // question returns the query of a text.
 func question(text string) query.Query {
