@@ -31,7 +31,7 @@ type Upload struct {
 
 const (
 	// maxAtOnce is how many documents are read and indexed at once, for the memory that it takes.
-	maxAtOnce = 2
+	maxAtOnce = 1
 
 	// maxWait is how long an add waits for its place.
 	maxWait = 20 * time.Second

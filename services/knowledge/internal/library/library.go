@@ -61,7 +61,7 @@ type Options struct {
 	// Size is how many characters a passage has at most.
 	Size int
 
-	// Parse reads a document. It is called by two adds at once at most.
+	// Parse reads a document. It is called by maxAtOnce adds at once at most.
 	Parse func(context.Context, parse.Type, *os.File) (*parse.Document, error)
 
 	// Model makes vectors; it is empty where there are none. Embed asks a model for them.

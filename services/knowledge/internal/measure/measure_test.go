@@ -344,7 +344,7 @@ func recall(
 		}
 		if hit {
 			found[group]++
-		} else if group == 0 && testing.Verbose() && *passages == 0 {
+		} else if group == 0 && mode == (library.Mode{Words: true}) && *passages == 0 {
 			t.Logf("not found: %s (%s)", q.text, q.file)
 		}
 	}

@@ -33,7 +33,7 @@ type Limits struct {
 // DefaultLimits suffice for the documents of package parse's own bounds. See docs/knowledge.md for
 // what was measured.
 var DefaultLimits = Limits{
-	Memory: 768 << 20, CPU: 90 * time.Second, Wall: 2 * time.Minute, Output: 4 * MaxText,
+	Memory: 512 << 20, CPU: 90 * time.Second, Wall: 2 * time.Minute, Output: 4 * MaxText,
 }
 
 // Runner reads documents in child processes.
