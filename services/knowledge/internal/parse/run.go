@@ -141,7 +141,7 @@ func (r *Runner) run(
 	<-watched
 
 	switch {
-	case errors.Is(cause, errMemory):
+	case errors.Is(cause, errMemory), err != nil && cause == nil && most(cmd) > limits.Memory:
 		return nil, broken("The document takes more than %d MB of memory to read.",
 			limits.Memory>>20)
 	case errors.Is(cause, errOutput):
@@ -167,6 +167,15 @@ func (r *Runner) run(
 		return nil, errors.New("read a document: the child answers nothing")
 	}
 	return a.Document, nil
+}
+
+// most returns the most RAM that a process has held, which has ended.
+func most(cmd *exec.Cmd) int64 {
+	u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return 0
+	}
+	return u.Maxrss << 10
 }
 
 // bounded keeps what is written to it, and calls full instead of keeping more than most.
