@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/parse"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/parse/parsetest"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // runner returns a Runner whose child is this test's binary. They share one cache.
@@ -54,6 +57,8 @@ func TestMain(m *testing.M) {
 	}
 
 	switch os.Args[2] {
+	case "confined":
+		confined()
 	case "memory":
 		var all [][]byte
 		for {
@@ -71,6 +76,19 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(0)
+}
+
+// confined ends with an error if it can read a file, write one, or reach the network.
+func confined() {
+	_, read := os.ReadFile("/proc/version")
+	write := os.WriteFile(filepath.Join(os.TempDir(), "confined"), []byte("x"), 0o600)
+	_, dial := net.Dial("tcp", "127.0.0.1:1")
+	for _, err := range []error{read, write, dial} {
+		if !errors.Is(err, fs.ErrPermission) {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 }
 
 // run reads a document in a child process.
@@ -316,6 +334,22 @@ func TestBounds(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// TestConfined has a child try to read a file, to write one, and to reach the network.
+func TestConfined(t *testing.T) {
+	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0,
+		unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 || abi < 4 {
+		t.Skipf("this kernel has no Landlock that knows the network: %d, %v", abi, errno)
+	}
+
+	// Its refusal of the type is what it answers if it could do none of it.
+	_, err := run(t, runner(), "confined", []byte("x"))
+	var r *parse.Refusal
+	if !errors.As(err, &r) || r.Status != 415 {
+		t.Errorf("got %v", err)
 	}
 }
 
