@@ -1,7 +1,8 @@
 // Command knowledge keeps a domain's documents, and finds the passages that answer a question.
 //
 //	knowledge                    serve, as the environment says (see services/knowledge/knowledgeenv)
-//	knowledge parse TYPE         read a document on standard input, and write what it says as JSON.
+//	knowledge parse TYPE         read a document on standard input, and write what it says as JSON to
+//	                             a pipe: it may write to no file.
 //	                             The service runs it for each document that is added
 //	knowledge healthcheck [URL]  exit 0 when /health answers 200
 //	knowledge certificate        print until when its certificate is good
