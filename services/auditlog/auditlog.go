@@ -53,6 +53,11 @@ const (
 	Erase Action = "erase"
 	Move  Action = "move"
 
+	// Of the documents that answers are made of.
+	DocumentAdded   Action = "document-added"
+	DocumentRemoved Action = "document-removed"
+	Reindexed       Action = "documents-reindexed"
+
 	Configuration Action = "configuration"
 
 	// A program that an operator runs in a container.

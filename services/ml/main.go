@@ -162,7 +162,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	builder := build.New(opts, maker, log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
 	srv.Secure(who.Server())
-	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend)
+	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend,
+		identity.Knowledge)
 	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
 	watch := api.Register(srv, api.Options{
 		Ollama:       pool,
