@@ -76,6 +76,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"limits":   s.decodeLimits,
 		"audit":    s.decodeAudit,
 
+		"knowledge":   s.decodeKnowledge,
 		"internalTLS": orEmpty(boolean(&s.InternalTLS)),
 		"kubernetes": object(fields{
 			"context":   text(&s.Kubernetes.Context),

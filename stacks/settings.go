@@ -70,6 +70,10 @@ type Settings struct {
 	// Audit is how it is recorded who did what; nil is as by default.
 	Audit *AuditSettings
 
+	// Knowledge are the documents that answers are taken from; nil keeps what the stack says, which
+	// is none at all.
+	Knowledge *KnowledgeSettings
+
 	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings
 

@@ -18,6 +18,9 @@ type Config struct {
 	// MLServiceURL is the base URL of the ml service.
 	MLServiceURL string `env:"ML_SERVICE_URL,required,notEmpty"`
 
+	// KnowledgeURL is the base URL of the service knowledge. It is empty if the stack has none.
+	KnowledgeURL string `env:"KNOWLEDGE_URL" optional:"true"`
+
 	// DefaultModel answers when a request names no model.
 	DefaultModel string `env:"DEFAULT_MODEL,required,notEmpty"`
 
@@ -36,7 +39,7 @@ type Config struct {
 func (c *Config) LongestAnswer() time.Duration { return c.GenerationTimeout }
 
 // Peers implements contract.Caller.
-func (c *Config) Peers() []*string { return []*string{&c.MLServiceURL} }
+func (c *Config) Peers() []*string { return []*string{&c.MLServiceURL, &c.KnowledgeURL} }
 
 // Validate implements contract.Environment.
 func (c *Config) Validate() error {
@@ -46,6 +49,10 @@ func (c *Config) Validate() error {
 		c.Auditing.Validate(),
 		contract.HTTPURL("ML_SERVICE_URL", c.MLServiceURL),
 	}
+	if c.KnowledgeURL != "" {
+		errs = append(errs, contract.HTTPURL("KNOWLEDGE_URL", c.KnowledgeURL))
+	}
+
 	if c.ConversationTTL < 0 {
 		errs = append(errs, fmt.Errorf("CONVERSATION_TTL: must not be negative, got %s",
 			c.ConversationTTL))

@@ -28,6 +28,8 @@ const (
 	Gate    = "gate"
 	Backend = "backend"
 	ML      = "ml"
+
+	Knowledge = "knowledge"
 )
 
 const (
