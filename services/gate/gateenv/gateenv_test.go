@@ -41,6 +41,8 @@ func provided() *gateenv.Config {
 		AdminGroups:      gateenv.Names{"maintainers"},
 	}
 	c.Models = contract.Models{"m": {}, "n:7b": {"research", `quote "`}}
+	c.KnowledgeURL = "http://knowledge:7000"
+	c.Collections = contract.Models{"handbook": nil, "wards": {"nurses", "research"}}
 
 	return c
 }
@@ -62,12 +64,28 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestGroups holds that the gate keeps the groups that something is for, and each once.
+func TestGroups(t *testing.T) {
+	want := []string{"nurses", `quote "`, "research"}
+	if d := cmp.Diff(want, provided().Groups()); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	if groups := valid().Groups(); len(groups) != 0 {
+		t.Errorf("where nothing is for groups it keeps %q", groups)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*gateenv.Config){
-		"LOG_LEVEL: ":          func(c *gateenv.Config) { c.LogLevel = "loud" },
-		"REDIS_URL: ":          func(c *gateenv.Config) { c.RedisURL = "redis" },
-		"FRONTEND_URL: ":       func(c *gateenv.Config) { c.FrontendURL = "http://frontend" },
-		"ML_SERVICE_URL: ":     func(c *gateenv.Config) { c.MLServiceURL = "ml:5000" },
+		"LOG_LEVEL: ":         func(c *gateenv.Config) { c.LogLevel = "loud" },
+		"REDIS_URL: ":         func(c *gateenv.Config) { c.RedisURL = "redis" },
+		"FRONTEND_URL: ":      func(c *gateenv.Config) { c.FrontendURL = "http://frontend" },
+		"ML_SERVICE_URL: ":    func(c *gateenv.Config) { c.MLServiceURL = "ml:5000" },
+		"KNOWLEDGE_URL: ":     func(c *gateenv.Config) { c.KnowledgeURL = "knowledge:7000" },
+		"COLLECTIONS: is set": func(c *gateenv.Config) { c.Collections = contract.Models{"a": nil} },
+		"COLLECTIONS: names groups": func(c *gateenv.Config) {
+			c.KnowledgeURL, c.Collections = "http://knowledge:7000", contract.Models{"a": {"b"}}
+		},
 		"SIGN_IN: ":            func(c *gateenv.Config) { c.SignIn = "word" },
 		"SESSION_IDLE: ":       func(c *gateenv.Config) { c.SessionIdle = 0 },
 		"SESSION_LIFE: ":       func(c *gateenv.Config) { c.SessionLife = -time.Hour },
