@@ -115,7 +115,8 @@ func knowledge(environment string) Service {
 	// It finds passages by words while ml is away, and chat goes on while it is away itself: so
 	// nobody waits for it to start.
 	s.DependsOn, s.Calls = []string{Redis}, []string{Redis, ML}
-	s.Resources.Memory = GiB
+	// A document is read by a process of its own, in up to 768 MiB, beside the index of all others.
+	s.Resources.Memory = 2 * GiB
 	// It opens the index of all documents first.
 	s.Health.StartPeriod, s.StartTimeout = 2*time.Minute, 5*time.Minute
 	return s

@@ -10,7 +10,7 @@ func prod(s *Stack, _ Checkout) {
 			continue
 		}
 
-		svc.Resources.Memory = GiB
+		svc.Resources.Memory = max(svc.Resources.Memory, GiB)
 		if !s.writesAlone(*svc) {
 			svc.Replicas = 2
 		}

@@ -272,7 +272,7 @@ func TestKnowledge(t *testing.T) {
 
 	drawn := graph.Mermaid(workload.FromProject(rendered, "../.."))
 	for _, want := range []string{
-		`service_knowledge["<b>knowledge</b><br>built here<br>1 CPU · 1 GiB"]`,
+		`service_knowledge["<b>knowledge</b><br>built here<br>1 CPU · 2 GiB"]`,
 		`volume_knowledge_data[("<b>knowledge-data</b>")]`,
 		"service_gate --> service_knowledge", "service_backend --> service_knowledge",
 		"service_knowledge --> service_ml", "service_knowledge --> service_redis",
