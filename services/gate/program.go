@@ -32,7 +32,7 @@ func newKeys(st *store.Store, cfg gateenv.Config) *apikey.Keys {
 
 	return apikey.New(st, days, func(ctx context.Context, owner string) (identity.Person, error) {
 		p := identity.Person{ID: owner}
-		if len(cfg.Groups()) == 0 {
+		if len(cfg.Models) == 0 && cfg.KnowledgeURL == "" {
 			return p, nil // nothing depends on the groups
 		}
 

@@ -18,7 +18,7 @@ type Config struct {
 	// MLServiceURL is the base URL of the ml service.
 	MLServiceURL string `env:"ML_SERVICE_URL,required,notEmpty"`
 
-	// KnowledgeURL is the base URL of the service knowledge. It is empty if the stack has none.
+	// KnowledgeURL is the base URL of knowledge, which has the documents. Empty is without one.
 	KnowledgeURL string `env:"KNOWLEDGE_URL" optional:"true"`
 
 	// DefaultModel answers when a request names no model.
@@ -52,7 +52,6 @@ func (c *Config) Validate() error {
 	if c.KnowledgeURL != "" {
 		errs = append(errs, contract.HTTPURL("KNOWLEDGE_URL", c.KnowledgeURL))
 	}
-
 	if c.ConversationTTL < 0 {
 		errs = append(errs, fmt.Errorf("CONVERSATION_TTL: must not be negative, got %s",
 			c.ConversationTTL))

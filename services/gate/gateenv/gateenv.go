@@ -38,7 +38,7 @@ type Config struct {
 	// MLServiceURL is the base URL of ml, which the API for programs asks.
 	MLServiceURL string `env:"ML_SERVICE_URL,required,notEmpty"`
 
-	// KnowledgeURL is the base URL of the service knowledge. It is empty if the stack has none.
+	// KnowledgeURL is the base URL of knowledge, which has the documents. Empty is without one.
 	KnowledgeURL string `env:"KNOWLEDGE_URL" optional:"true"`
 
 	// RawCompletions lets programs send prompts to which the model's SYSTEM prompt is not added.
@@ -114,12 +114,14 @@ func (c *Config) Validate() error {
 
 	if c.KnowledgeURL != "" {
 		errs = append(errs, contract.HTTPURL("KNOWLEDGE_URL", c.KnowledgeURL))
-	} else if len(c.Collections) > 0 {
-		errs = append(errs, errors.New("COLLECTIONS: is set, but KNOWLEDGE_URL is not"))
 	}
 
 	if c.EgressURL != "" {
 		errs = append(errs, contract.HTTPURL("EGRESS_URL", c.EgressURL))
+	}
+
+	if c.KnowledgeURL == "" && len(c.Collections) > 0 {
+		errs = append(errs, errors.New("COLLECTIONS: is set, but KNOWLEDGE_URL is not"))
 	}
 
 	switch {

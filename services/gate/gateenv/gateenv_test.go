@@ -29,6 +29,7 @@ func valid() *gateenv.Config {
 // provided is the environment of a gate with an OpenID provider.
 func provided() *gateenv.Config {
 	c := valid()
+	c.Collections = contract.Models{"handbook": nil, "wards": {"nurses", "research"}}
 	c.SignIn, c.PublicURL = gateenv.OIDC, "https://chat.example.com"
 	c.Provider = gateenv.Provider{
 		Issuer:           "https://id.example.com/realms/team",
@@ -42,7 +43,6 @@ func provided() *gateenv.Config {
 	}
 	c.Models = contract.Models{"m": {}, "n:7b": {"research", `quote "`}}
 	c.KnowledgeURL = "http://knowledge:7000"
-	c.Collections = contract.Models{"handbook": nil, "wards": {"nurses", "research"}}
 
 	return c
 }
@@ -77,15 +77,11 @@ func TestGroups(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*gateenv.Config){
-		"LOG_LEVEL: ":         func(c *gateenv.Config) { c.LogLevel = "loud" },
-		"REDIS_URL: ":         func(c *gateenv.Config) { c.RedisURL = "redis" },
-		"FRONTEND_URL: ":      func(c *gateenv.Config) { c.FrontendURL = "http://frontend" },
-		"ML_SERVICE_URL: ":    func(c *gateenv.Config) { c.MLServiceURL = "ml:5000" },
-		"KNOWLEDGE_URL: ":     func(c *gateenv.Config) { c.KnowledgeURL = "knowledge:7000" },
-		"COLLECTIONS: is set": func(c *gateenv.Config) { c.Collections = contract.Models{"a": nil} },
-		"COLLECTIONS: names groups": func(c *gateenv.Config) {
-			c.KnowledgeURL, c.Collections = "http://knowledge:7000", contract.Models{"a": {"b"}}
-		},
+		"LOG_LEVEL: ":          func(c *gateenv.Config) { c.LogLevel = "loud" },
+		"REDIS_URL: ":          func(c *gateenv.Config) { c.RedisURL = "redis" },
+		"FRONTEND_URL: ":       func(c *gateenv.Config) { c.FrontendURL = "http://frontend" },
+		"ML_SERVICE_URL: ":     func(c *gateenv.Config) { c.MLServiceURL = "ml:5000" },
+		"KNOWLEDGE_URL: ":      func(c *gateenv.Config) { c.KnowledgeURL = "knowledge:7000" },
 		"SIGN_IN: ":            func(c *gateenv.Config) { c.SignIn = "word" },
 		"SESSION_IDLE: ":       func(c *gateenv.Config) { c.SessionIdle = 0 },
 		"SESSION_LIFE: ":       func(c *gateenv.Config) { c.SessionLife = -time.Hour },
@@ -93,6 +89,11 @@ func TestValidate(t *testing.T) {
 		"PUBLIC_URL: ":         func(c *gateenv.Config) { c.PublicURL = "chat.example.com" },
 		"MODELS: is set":       func(c *gateenv.Config) { c.Models = contract.Models{"m": {"a"}} },
 		"OIDC_ISSUER: is set":  func(c *gateenv.Config) { c.Issuer = "https://id.example.com" },
+
+		"COLLECTIONS: is set": func(c *gateenv.Config) { c.Collections = contract.Models{"a": nil} },
+		"COLLECTIONS: names groups": func(c *gateenv.Config) {
+			c.KnowledgeURL, c.Collections = "http://knowledge:7000", contract.Models{"a": {"b"}}
+		},
 	} {
 		c := valid()
 		change(c)
