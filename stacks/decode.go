@@ -77,6 +77,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"audit":    s.decodeAudit,
 		"learning": s.decodeLearning,
 
+		"knowledge":   s.decodeKnowledge,
 		"internalTLS": orEmpty(boolean(&s.InternalTLS)),
 		"kubernetes": object(fields{
 			"context":   text(&s.Kubernetes.Context),

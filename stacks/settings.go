@@ -64,6 +64,10 @@ type Settings struct {
 	// Egress is what a private stack may reach beside what its other settings name.
 	Egress *EgressSettings
 
+	// Knowledge are the documents that answers are taken from; nil keeps what the stack says, which
+	// is none at all.
+	Knowledge *KnowledgeSettings
+
 	// Limits are how much one person may use.
 	Limits LimitSettings
 

@@ -74,6 +74,16 @@ type Config struct {
 
 	// Models say which groups may ask which model. ml refuses the others.
 	Models contract.Models `env:"MODELS" optional:"true"`
+
+	// Collections say, in the same way, which groups may read which collection of documents. The
+	// service knowledge refuses the others.
+	Collections contract.Models `env:"COLLECTIONS" optional:"true"`
+}
+
+// Groups returns those of a person that the stack knows, beside those that let somebody in.
+func (c *Config) Groups() []string {
+	groups := slices.Concat(c.Models.Groups(), c.Collections.Groups())
+	return slices.Compact(slices.Sorted(slices.Values(groups)))
 }
 
 // LongestAnswer implements contract.Environment.
@@ -110,9 +120,15 @@ func (c *Config) Validate() error {
 		errs = append(errs, contract.HTTPURL("EGRESS_URL", c.EgressURL))
 	}
 
+	if c.KnowledgeURL == "" && len(c.Collections) > 0 {
+		errs = append(errs, errors.New("COLLECTIONS: is set, but KNOWLEDGE_URL is not"))
+	}
+
 	switch {
 	case c.SignIn == None && len(c.Models) > 0:
 		errs = append(errs, errors.New("MODELS: is set, but SIGN_IN is none"))
+	case c.SignIn == None && len(c.Collections.Groups()) > 0:
+		errs = append(errs, errors.New("COLLECTIONS: names groups, but SIGN_IN is none"))
 	case c.SignIn == OIDC:
 		errs = append(errs, c.Provider.validate())
 		if c.PublicURL == "" {
