@@ -6,6 +6,7 @@
 //	gate user ...           manage the accounts, as codexctl user does
 //	gate usage ...          show what people have used, as codexctl usage does
 //	gate audit ...          read who did what, as codexctl audit does
+//	gate knowledge ...      manage documents, as codexctl knowledge does
 //	gate certificate        print until when its certificate is good
 //	gate version            print the version
 package main
@@ -62,7 +63,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	c := server.Command{
 		Health: "/health",
 		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | audit ... | " +
-			"version]",
+			"knowledge ... | version]",
 		Serve: serve,
 	}
 	if len(args) > 0 {
@@ -73,6 +74,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			return readAudit(ctx, args[1:], environ, stdout)
 		case "usage":
 			return printUsage(ctx, args[1:], environ, stdout)
+		case "knowledge":
+			return manageDocuments(ctx, args[1:], environ, os.Stdin, stdout)
 		}
 	}
 
@@ -178,7 +181,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			site: &session.Site{
 				Sessions:  sessions,
 				Pages:     own,
-				Tabs:      tabs(cfg.SignIn),
+				Tabs:      tabs(cfg),
 				Passwords: cfg.SignIn == gateenv.Accounts,
 				Log:       log,
 			},
@@ -210,6 +213,12 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 		if !cfg.SharedBrowsers {
 			p.data.Browser = func(r *http.Request) string { return browser.Former(r, names) }
+		}
+
+		if cfg.KnowledgeURL != "" {
+			peer, client := newKnowledge(cfg, who, signer)
+			peer.Register(srv.Registry())
+			p.documents = client.Page(own, p.site.Tabs, log)
 		}
 
 		p.register(srv, keys.Page(own, signedIn, p.site.Tabs, log),

@@ -38,6 +38,9 @@ type Config struct {
 	// MLServiceURL is the base URL of ml, which the API for programs asks.
 	MLServiceURL string `env:"ML_SERVICE_URL,required,notEmpty"`
 
+	// KnowledgeURL is the base URL of knowledge; empty where the stack has none.
+	KnowledgeURL string `env:"KNOWLEDGE_URL" optional:"true"`
+
 	// RawCompletions lets programs send prompts to which the model's SYSTEM prompt is not added.
 	RawCompletions bool `env:"RAW_COMPLETIONS,required"`
 
@@ -77,7 +80,9 @@ type Config struct {
 func (c *Config) LongestAnswer() time.Duration { return c.GenerationTimeout }
 
 // Peers implements contract.Caller.
-func (c *Config) Peers() []*string { return []*string{&c.FrontendURL, &c.MLServiceURL} }
+func (c *Config) Peers() []*string {
+	return []*string{&c.FrontendURL, &c.MLServiceURL, &c.KnowledgeURL}
+}
 
 // Validate implements contract.Environment.
 func (c *Config) Validate() error {
@@ -95,6 +100,10 @@ func (c *Config) Validate() error {
 	}
 	if c.PublicURL != "" {
 		errs = append(errs, at("PUBLIC_URL", CheckPublicURL(c.PublicURL)))
+	}
+
+	if c.KnowledgeURL != "" {
+		errs = append(errs, contract.HTTPURL("KNOWLEDGE_URL", c.KnowledgeURL))
 	}
 
 	if c.EgressURL != "" {

@@ -41,6 +41,7 @@ func provided() *gateenv.Config {
 		AdminGroups:      gateenv.Names{"maintainers"},
 	}
 	c.Models = contract.Models{"m": {}, "n:7b": {"research", `quote "`}}
+	c.KnowledgeURL = "http://knowledge:7000"
 
 	return c
 }
@@ -68,6 +69,7 @@ func TestValidate(t *testing.T) {
 		"REDIS_URL: ":          func(c *gateenv.Config) { c.RedisURL = "redis" },
 		"FRONTEND_URL: ":       func(c *gateenv.Config) { c.FrontendURL = "http://frontend" },
 		"ML_SERVICE_URL: ":     func(c *gateenv.Config) { c.MLServiceURL = "ml:5000" },
+		"KNOWLEDGE_URL: ":      func(c *gateenv.Config) { c.KnowledgeURL = "knowledge:7000" },
 		"SIGN_IN: ":            func(c *gateenv.Config) { c.SignIn = "word" },
 		"SESSION_IDLE: ":       func(c *gateenv.Config) { c.SessionIdle = 0 },
 		"SESSION_LIFE: ":       func(c *gateenv.Config) { c.SessionLife = -time.Hour },
