@@ -106,6 +106,9 @@ const (
 	caddySite     = ":8080 {\n"
 	caddyServers  = "\tservers {\n"
 	caddyUpstream = "\t\t\ttransport http {\n"
+	caddyPages    = "\t@pages not path /v1/*\n"
+	caddyReadBody = "\t\t\tread_body 60s\n"
+	caddyTooLarge = "\thandle_errors 413 {\n\t\theader -Server\n"
 )
 
 // applyEdge changes how the edge is reached.
@@ -284,6 +287,11 @@ func (s *Stack) renderEdge() error {
 	}
 	if s.InternalTLS() {
 		put("internal", caddyUpstream, "")
+	}
+	if s.Service("knowledge") != nil {
+		put("slow-documents", caddyReadBody, "")
+		put("documents", caddyPages, "")
+		put("large-documents", caddyTooLarge, "")
 	}
 
 	e.Files[i].Content = text

@@ -99,10 +99,17 @@ func (v *visitor) put(path, content string) (int, string) {
 	return resp.StatusCode, p.Detail
 }
 
-// upload sends a form as a browser without scripts does: pairs of a file's name and its content, with
-// a field before them for a name without a dot.
+// upload sends a form of the files, as a browser without scripts does.
 func (v *visitor) upload(path string, files ...string) (*http.Response, string) {
 	v.town.t.Helper()
+	b, kind := formOf(v.town.t, files...)
+	return v.send(http.MethodPost, path, kind, b, "Accept", "text/html")
+}
+
+// formOf returns a form and its media type: pairs of a file's name and its content, or of a field's
+// for a name without a dot.
+func formOf(t *testing.T, files ...string) (form *bytes.Buffer, kind string) {
+	t.Helper()
 	var b bytes.Buffer
 	w := multipart.NewWriter(&b)
 	for i := 0; i < len(files); i += 2 {
@@ -117,15 +124,15 @@ func (v *visitor) upload(path string, files ...string) (*http.Response, string) 
 			_, err = io.WriteString(part, files[i+1])
 		}
 		if err != nil {
-			v.town.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
 
 	if err := w.Close(); err != nil {
-		v.town.t.Fatal(err)
+		t.Fatal(err)
 	}
 
-	return v.send(http.MethodPost, path, w.FormDataContentType(), &b, "Accept", "text/html")
+	return &b, w.FormDataContentType()
 }
 
 // TestDocuments: an admin adds, replaces and removes documents on the page, in the admin's own name
@@ -167,6 +174,11 @@ func TestDocuments(t *testing.T) {
 		}
 	}
 
+	resp, _ := l.ada.send(http.MethodPut, file+"b.md", "", io.MultiReader(strings.NewReader("x")))
+	if resp.StatusCode != http.StatusLengthRequired {
+		t.Errorf("without its length: %s", resp.Status)
+	}
+
 	if got := l.knowledge.Files("handbook"); !slices.Equal(got, []string{
 		"leave.md", "my plan & more.pdf",
 	}) {
@@ -179,7 +191,7 @@ func TestDocuments(t *testing.T) {
 		t.Errorf("knowledge was asked for %+v", who)
 	}
 
-	resp, body := l.ada.get(at)
+	resp, body = l.ada.get(at)
 	text = plain(body)
 	for _, want := range []string{
 		"leave.md Remove", "Markdown, 7 bytes, 1 passage. Added ", "UTC by ada.",
@@ -259,9 +271,11 @@ func TestDocumentsForm(t *testing.T) {
 		t.Errorf("%s %s", resp.Status, text)
 	}
 
-	// A large one does not stop those before it, and of itself nothing is there.
-	resp, body = l.ada.upload(at, "e.md", "five", "f.md", strings.Repeat("x", documents.MaxSize+1),
+	// A large one does not stop those before it, and of itself nothing is there. How large the form
+	// is, is not said.
+	form, kind := formOf(t, "e.md", "five", "f.md", strings.Repeat("x", documents.MaxSize+1),
 		"g.md", strings.Repeat("x", 1<<20))
+	resp, body = l.ada.send(http.MethodPost, at, kind, io.MultiReader(form), "Accept", "text/html")
 	text = plain(body)
 	if resp.StatusCode != http.StatusUnprocessableEntity ||
 		!strings.Contains(text, "e.md added f.md It is larger than 64 MiB. g.md "+
@@ -274,6 +288,12 @@ func TestDocumentsForm(t *testing.T) {
 	resp, body = l.ada.send(http.MethodPost, at, "multipart/form-data; boundary=x",
 		strings.NewReader(cut), "Accept", "text/html")
 	if text := plain(body); resp.StatusCode < 400 || strings.Contains(text, "cut.md added") {
+		t.Errorf("%s %s", resp.Status, text)
+	}
+
+	resp, body = l.ada.upload(at, "big.md", strings.Repeat("x", documents.MaxSize+2<<20))
+	if text := plain(body); resp.StatusCode != http.StatusRequestEntityTooLarge ||
+		!strings.Contains(text, "send fewer files at once") {
 		t.Errorf("%s %s", resp.Status, text)
 	}
 

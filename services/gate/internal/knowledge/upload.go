@@ -17,12 +17,18 @@ const (
 	// maxForm bounds a form with documents, in bytes: the largest one, and what is around it.
 	maxForm = documents.MaxSize + 1<<20
 
-	// uploadTime bounds how long a browser may take to send it.
-	uploadTime = 10 * time.Minute
+	// uploadTime bounds how long a browser may take to send it. The edge gives less.
+	uploadTime = 5 * time.Minute
 )
 
 // put adds one document, which a script sends as it is. It answers with the result, or a problem.
 func (s *site) put(w http.ResponseWriter, r *http.Request, me identity.Person) {
+	if r.ContentLength < 0 { // half of one could be taken for all of it
+		s.pages.Fail(w, r, problem.New(http.StatusLengthRequired,
+			"Say in Content-Length how many bytes the document has."))
+		return
+	}
+
 	allow(w)
 	body := http.MaxBytesReader(w, r.Body, maxForm)
 	replace := r.URL.Query().Get("replace") != ""
@@ -33,7 +39,7 @@ func (s *site) put(w http.ResponseWriter, r *http.Request, me identity.Person) {
 	}
 
 	if err != nil {
-		_, _ = io.Copy(io.Discard, body) // a browser that still sends may miss the answer
+		finish(body, r)
 		s.fail(w, r, err)
 		return
 	}
@@ -41,6 +47,14 @@ func (s *site) put(w http.ResponseWriter, r *http.Request, me identity.Person) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_ = json.NewEncoder(w).Encode(result) // an error means that the browser is gone
+}
+
+// finish reads the rest of a refused request's body, unless that is long: a browser that still sends
+// may miss the answer.
+func finish(body io.Reader, r *http.Request) {
+	if r.ContentLength <= maxForm {
+		_, _ = io.Copy(io.Discard, body)
+	}
 }
 
 // allow gives the request's body more time than others have.
@@ -51,6 +65,11 @@ func allow(w http.ResponseWriter) {
 
 // upload adds the documents of a form, as they come. It shows what became of each.
 func (s *site) upload(w http.ResponseWriter, r *http.Request, me identity.Person) {
+	if r.ContentLength > maxForm {
+		s.fail(w, r, errLargeForm())
+		return
+	}
+
 	allow(w)
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	form, err := r.MultipartReader()
@@ -61,7 +80,7 @@ func (s *site) upload(w http.ResponseWriter, r *http.Request, me identity.Person
 
 	a, err := s.client.adder(r.Context(), me, r.PathValue("collection"), false)
 	if err != nil {
-		_, _ = io.Copy(io.Discard, r.Body)
+		finish(r.Body, r)
 		s.fail(w, r, err)
 		return
 	}
