@@ -108,6 +108,7 @@ const (
 	caddyUpstream = "\t\t\ttransport http {\n"
 	caddyPages    = "\t@pages not path /v1/*\n"
 	caddyReadBody = "\t\t\tread_body 60s\n"
+	caddyURI      = "\t\t\trequest>uri regexp `(cck_)[^&/]*|^(/oidc/[^?]*\\?).*` `$1$2...`\n"
 	caddyTooLarge = "\thandle_errors 413 {\n\t\theader -Server\n"
 )
 
@@ -292,6 +293,7 @@ func (s *Stack) renderEdge() error {
 		put("slow-documents", caddyReadBody, "")
 		put("documents", caddyPages, "")
 		put("large-documents", caddyTooLarge, "")
+		put("private-documents", caddyURI, "")
 	}
 
 	e.Files[i].Content = text

@@ -69,4 +69,11 @@ func TestEdgeDocuments(t *testing.T) {
 			t.Errorf("%d bytes to %s: %s %s", x.size, x.path, resp.Status, body)
 		}
 	}
+
+	p.await("a line of the log", func() bool {
+		return strings.Contains(p.out.String(), "/documents/handbook/files/...")
+	})
+	if strings.Contains(p.out.String(), "a.pdf") {
+		t.Error("the log has the name of a file")
+	}
 }

@@ -241,9 +241,19 @@ func TestDocuments(t *testing.T) {
 		t.Errorf("reindexed: %s", text)
 	}
 
+	l.knowledge.Close() // it is away
+	if status, _ := l.ada.put(file+"away.md", "# Away"); status != http.StatusServiceUnavailable {
+		t.Errorf("without knowledge: %d", status)
+	}
+
 	_ = l.stop()
-	if strings.Contains(l.log.String(), "x.md") || strings.Contains(l.log.String(), "Picture") {
-		t.Error("the log has what is in a document")
+	for _, name := range []string{"leave.md", "away.md", "plan"} {
+		if strings.Contains(l.log.String(), name) {
+			t.Errorf("the log has %s, the name of a file", name)
+		}
+	}
+	if !strings.Contains(l.log.String(), "documents cannot be reached") {
+		t.Error("the log does not have that knowledge is away")
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/knowledge"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/openai"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
@@ -218,6 +219,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		if cfg.KnowledgeURL != "" {
 			peer, client := newKnowledge(cfg, who, signer)
 			peer.Register(srv.Registry())
+			srv.Private(knowledge.Path + "/") // the names of files
 			p.documents = client.Page(own, p.site.Tabs, log)
 		}
 

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -114,6 +115,9 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 			path, _, secret := strings.Cut(r.URL.Path, wire.APIKeyPrefix)
 			if secret {
 				path += wire.APIKeyPrefix + "..."
+			}
+			if slices.ContainsFunc(s.private, func(p string) bool { return strings.HasPrefix(path, p) }) {
+				path = route[strings.Index(route, " ")+1:]
 			}
 
 			log(ctx, "request", "method", r.Method, "path", path, "status", code, "bytes",

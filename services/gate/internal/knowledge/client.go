@@ -128,10 +128,15 @@ func explained(err error) error {
 		return fault
 	}
 
+	var asked *url.Error
+	if errors.As(err, &asked) {
+		err = asked.Err // its URL has the name of a file, which no log has
+	}
+
 	p := problem.New(http.StatusServiceUnavailable,
 		"The documents cannot be reached at the moment. Try again in a few seconds.")
 	p.RetryAfter = 5
-	return fmt.Errorf("%w (%w)", p, err)
+	return fmt.Errorf("%w (knowledge: %w)", p, err)
 }
 
 // faultOf returns the problem that an error of a Client wraps.
