@@ -59,6 +59,7 @@ async function send(files) {
   document.getElementById("sending").hidden = stop.hidden = false;
   const button = form.querySelector(".primary");
   button.disabled = input.disabled = true;
+  stop.focus({ preventScroll: true }); // what had it is disabled
   whole.max = files.length;
 
   let added = 0;
@@ -84,6 +85,7 @@ async function send(files) {
   whole.value = added + failed;
   status.textContent = `${added} added` + (failed ? `, ${failed} failed` : "") + (left ? `, ${left} not sent` : "");
   button.disabled = input.disabled = false;
+  if (document.activeElement === stop) button.focus({ preventScroll: true });
   stop.hidden = true;
   sending = null;
   await refresh();
@@ -145,7 +147,6 @@ function sendOne({ file, replace }, one) {
       const detail = request.response?.detail ?? `Error ${request.status}`;
       refuse(detail, [401, 403, 404, 507].includes(request.status) || request.status === 503);
     });
-    // Also of a file that has changed or gone since it was chosen.
     request.addEventListener("error", () => refuse("It did not get through. Is the file still there as it was?"));
     request.addEventListener("abort", () => refuse("stopped"));
     const name = encodeURIComponent(file.name);
