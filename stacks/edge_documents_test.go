@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
@@ -50,6 +51,10 @@ func TestEdgeDocuments(t *testing.T) {
 		return resp.StatusCode == http.StatusOK
 	})
 
+	// A client that asks first is told before it has sent what is too large.
+	asking := http.DefaultTransport.(*http.Transport).Clone()
+	asking.ExpectContinueTimeout = time.Minute
+	defer asking.CloseIdleConnections()
 	for _, x := range []struct {
 		path   string
 		size   int
@@ -64,9 +69,16 @@ func TestEdgeDocuments(t *testing.T) {
 		{"/v1/chat/completions", 2 << 20, 200, fmt.Sprint(2 << 20)},
 	} {
 		req := request(t, http.MethodPost, url+x.path, bytes.NewReader(make([]byte, x.size)))
-		resp, body := get(t, req)
-		if resp.StatusCode != x.status || !strings.Contains(body, x.says) {
-			t.Errorf("%d bytes to %s: %s %s", x.size, x.path, resp.Status, body)
+		req.Header.Set("Expect", "100-continue")
+		resp, err := asking.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != x.status || !strings.Contains(string(body), x.says) {
+			t.Errorf("%d bytes to %s: %s %s, %v", x.size, x.path, resp.Status, body, err)
 		}
 	}
 
