@@ -53,8 +53,7 @@ func TestEdgeDocuments(t *testing.T) {
 
 	// A client that asks first is told before it has sent what is too large.
 	asking := http.DefaultTransport.(*http.Transport).Clone()
-	asking.ExpectContinueTimeout = time.Minute
-	defer asking.CloseIdleConnections()
+	asking.ExpectContinueTimeout, asking.DisableKeepAlives = time.Minute, true
 	for _, x := range []struct {
 		path   string
 		size   int
