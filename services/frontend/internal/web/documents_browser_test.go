@@ -3,6 +3,7 @@ package web_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -169,6 +170,7 @@ func TestBrowserDocumentsStop(t *testing.T) {
 		if r.Method != http.MethodPut || r.PathValue("file") != "b.md" {
 			return false
 		}
+		_, _ = io.Copy(io.Discard, r.Body) // only then it is noticed that the client goes away
 		<-r.Context().Done()
 		close(held)
 		return true
