@@ -7,6 +7,7 @@
 //	gate usage ...          show what people have used, as codexctl usage does
 //	gate learn ...          read and review what people hand over, as codexctl learn does
 //	gate audit ...          read who did what, as codexctl audit does
+//	gate knowledge ...      manage documents, as codexctl knowledge does
 //	gate certificate        print until when its certificate is good
 //	gate version            print the version
 package main
@@ -28,6 +29,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/knowledge"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/openai"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
@@ -63,7 +65,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	c := server.Command{
 		Health: "/health",
 		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | learn ... | " +
-			"audit ... | version]",
+			"audit ... | knowledge ... | version]",
 		Serve: serve,
 	}
 	if len(args) > 0 {
@@ -76,6 +78,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			return printUsage(ctx, args[1:], environ, stdout)
 		case "learn":
 			return learn(ctx, args[1:], environ, stdout)
+		case "knowledge":
+			return manageDocuments(ctx, args[1:], environ, os.Stdin, stdout)
 		}
 	}
 
@@ -181,7 +185,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			site: &session.Site{
 				Sessions:  sessions,
 				Pages:     own,
-				Tabs:      tabs(cfg.SignIn),
+				Tabs:      tabs(cfg),
 				Passwords: cfg.SignIn == gateenv.Accounts,
 				Log:       log,
 			},
@@ -213,6 +217,13 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 		if !cfg.SharedBrowsers {
 			p.data.Browser = func(r *http.Request) string { return browser.Former(r, names) }
+		}
+
+		if cfg.KnowledgeURL != "" {
+			peer, client := newKnowledge(cfg, who, signer)
+			peer.Register(srv.Registry())
+			srv.Private(knowledge.Path + "/") // the names of files
+			p.documents = client.Page(own, p.site.Tabs, log)
 		}
 
 		p.register(srv, keys.Page(own, signedIn, p.site.Tabs, log),

@@ -88,6 +88,7 @@ func transport() (*http.Transport, *dialer) {
 		MaxIdleConnsPerHost:   64,
 		IdleConnTimeout:       30 * time.Second,
 		ResponseHeaderTimeout: 30 * time.Second,
+		ExpectContinueTimeout: expectTimeout,
 		DisableCompression:    true,
 	}, d
 }

@@ -83,6 +83,9 @@ type Document struct {
 	Title string `json:"title"` // what the document calls itself; else the file's name
 	Type  string `json:"type"`  // markdown, text, html, docx, pdf or fhir
 
+	// SHA256 is the digest of its bytes, in hexadecimal: who has a file knows by it that it is there.
+	SHA256 string `json:"sha256,omitempty"`
+
 	Bytes    int64     `json:"bytes"`
 	Passages int       `json:"passages"`
 	Added    time.Time `json:"added"`

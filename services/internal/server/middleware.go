@@ -146,11 +146,13 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 			return
 		}
 
+		body := expected(r)
 		if tool(r.URL.Path) {
 			mux.ServeHTTP(rec, r)
 		} else {
 			guarded.ServeHTTP(rec, r)
 		}
+		body.linger(rec)
 	})
 }
 
