@@ -16,13 +16,20 @@ import (
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
-// newKnowledge returns the peer of the configuration's knowledge, and what asks it.
-func newKnowledge(
-	cfg gateenv.Config, who *mtls.Identity, signer *identity.Signer,
-) (*hop.Client, *knowledge.Client) {
+// newKnowledge returns the peer of the configuration's knowledge, or nil if it has none.
+func newKnowledge(cfg gateenv.Config, who *mtls.Identity) *hop.Client {
+	if cfg.KnowledgeURL == "" {
+		return nil
+	}
+
 	peer := hop.NewStreaming("knowledge", cfg.KnowledgeURL)
 	peer.Secure(who.Client())
-	return peer, knowledge.NewClient(peer, func(p identity.Person) string {
+	return peer
+}
+
+// newDocuments returns what manages the documents of the peer.
+func newDocuments(peer *hop.Client, signer *identity.Signer) *knowledge.Client {
+	return knowledge.NewClient(peer, func(p identity.Person) string {
 		return signer.Sign(p, identity.Knowledge)
 	})
 }
@@ -63,6 +70,5 @@ func manageDocuments(
 	}
 
 	by, args := flag(args, "--by=")
-	_, client := newKnowledge(cfg, who, signer)
-	return client.Command(ctx, args, by, in, stdout)
+	return newDocuments(newKnowledge(cfg, who), signer).Command(ctx, args, by, in, stdout)
 }

@@ -160,7 +160,11 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	keys := newKeys(st, cfg)
 	keys.Audit = records
-	api := newAPI(srv, cfg, who, signer, keys, log)
+	documents := newKnowledge(cfg, who)
+	if documents != nil {
+		documents.Register(srv.Registry())
+	}
+	api := newAPI(srv, cfg, who, signer, documents, keys, log)
 	api.Audit = records
 	if cfg.SignIn == gateenv.None {
 		local := func(pattern string, h http.Handler) {
@@ -219,11 +223,9 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			p.data.Browser = func(r *http.Request) string { return browser.Former(r, names) }
 		}
 
-		if cfg.KnowledgeURL != "" {
-			peer, client := newKnowledge(cfg, who, signer)
-			peer.Register(srv.Registry())
+		if documents != nil {
 			srv.Private(knowledge.Path + "/") // the names of files
-			p.documents = client.Page(own, p.site.Tabs, log)
+			p.documents = newDocuments(documents, signer).Page(own, p.site.Tabs, log)
 		}
 
 		p.register(srv, keys.Page(own, signedIn, p.site.Tabs, log),

@@ -42,21 +42,18 @@ func newKeys(st *store.Store, cfg gateenv.Config) *apikey.Keys {
 	})
 }
 
-// newAPI returns what the API for programs works with.
+// newAPI returns what the API for programs works with. documents is the peer knowledge, or nil.
 func newAPI(
 	srv *server.Server, cfg gateenv.Config, who *mtls.Identity, signer *identity.Signer,
-	keys *apikey.Keys, log *slog.Logger,
+	documents *hop.Client, keys *apikey.Keys, log *slog.Logger,
 ) openai.Options {
 	ml := hop.NewStreaming("ml", cfg.MLServiceURL)
 	ml.Secure(who.Client())
 	ml.Register(srv.Registry())
 	ml.Sign(signer.For(identity.ML))
 	o := openai.Options{ML: ml, Keys: keys, RawCompletions: cfg.RawCompletions, Log: log}
-	if cfg.KnowledgeURL != "" {
-		o.Knowledge = hop.New("knowledge", cfg.KnowledgeURL)
-		o.Knowledge.Secure(who.Client())
-		o.Knowledge.Register(srv.Registry())
-		o.Knowledge.Sign(signer.For(identity.Knowledge))
+	if documents != nil {
+		o.Knowledge = documents.Signing(signer.For(identity.Knowledge))
 	}
 	return o
 }
