@@ -1,5 +1,3 @@
-// Package knowledgetest is the service knowledge as other services' tests need it: it keeps what it
-// is given, and answers as package knowledgeapi says.
 package knowledgetest
 
 import (
@@ -154,12 +152,6 @@ func admin(next personal) personal {
 	}
 }
 
-func readable(c knowledgeapi.Collection, who identity.Person) bool {
-	return len(c.Groups) == 0 || slices.ContainsFunc(c.Groups, func(group string) bool {
-		return slices.Contains(who.Groups, group)
-	})
-}
-
 func (d *Documents) collections(w http.ResponseWriter, _ *http.Request, who identity.Person) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -167,7 +159,7 @@ func (d *Documents) collections(w http.ResponseWriter, _ *http.Request, who iden
 		Collections: []knowledgeapi.Collection{}, Embedding: d.Embedding,
 	}
 	for _, c := range d.all {
-		c.Readable = readable(c, who)
+		c.Readable = readable(who, c.Groups)
 		if !c.Readable && !who.Admin {
 			continue
 		}
@@ -184,7 +176,7 @@ func (d *Documents) collections(w http.ResponseWriter, _ *http.Request, who iden
 // has reports whether there is the collection for the person, and else answers.
 func (d *Documents) has(w http.ResponseWriter, r *http.Request, who identity.Person) bool {
 	for _, c := range d.all {
-		if c.Name == r.PathValue("name") && (who.Admin || readable(c, who)) {
+		if c.Name == r.PathValue("name") && (who.Admin || readable(who, c.Groups)) {
 			return true
 		}
 	}

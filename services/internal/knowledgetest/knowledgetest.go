@@ -1,5 +1,5 @@
-// Package knowledgetest is a service knowledge for the tests of those that ask it. It finds the
-// passages that a test adds, for those who may read them.
+// Package knowledgetest is the service knowledge for the tests of those that ask it. Server finds the
+// passages that a test adds, for those who may read them; Documents keeps the documents that it gets.
 package knowledgetest
 
 import (
@@ -151,9 +151,10 @@ func personOf(r *http.Request) identity.Person {
 	return p
 }
 
-func (e entry) readable(p identity.Person) bool {
-	return len(e.groups) == 0 ||
-		slices.ContainsFunc(p.Groups, func(g string) bool { return slices.Contains(e.groups, g) })
+// readable reports whether the person may read what is for the groups; none stands for everybody.
+func readable(p identity.Person, groups []string) bool {
+	return len(groups) == 0 ||
+		slices.ContainsFunc(p.Groups, func(g string) bool { return slices.Contains(groups, g) })
 }
 
 // search finds the passages that share a word of four letters or more with the query.
@@ -182,7 +183,7 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request, req knowledgeapi
 		found := slices.ContainsFunc(words, func(word string) bool {
 			return len(word) >= 4 && strings.Contains(text, word)
 		})
-		if found && e.readable(who) && len(out.Passages) < limit {
+		if found && readable(who, e.groups) && len(out.Passages) < limit {
 			p := e.Passage
 			p.Before, p.After = "", ""
 			out.Passages = append(out.Passages, p)
@@ -197,7 +198,7 @@ func (s *Server) passage(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.passages {
-		if e.ID == r.PathValue("id") && e.readable(who) {
+		if e.ID == r.PathValue("id") && readable(who, e.groups) {
 			wire.WriteJSON(w, http.StatusOK, e.Passage)
 			return
 		}
