@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,6 +22,10 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/library"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/parse"
 )
+
+// uploadTime bounds how long a document is on its way. It is longer than the server gives other
+// requests, and as long as the gate gives a browser.
+const uploadTime = 5 * time.Minute
 
 // change does what an administrator asks for, and records it. do may complete the act's record.
 func (s *service) change(
@@ -116,6 +121,8 @@ func (s *service) receive(w http.ResponseWriter, r *http.Request) (u library.Upl
 		return u, err
 	}
 
+	// A response without a connection, as in a test, has no deadline.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(uploadTime))
 	sum := sha256.New()
 	u.Bytes, err = io.Copy(io.MultiWriter(u.Content, sum),
 		http.MaxBytesReader(w, r.Body, knowledgeapi.MaxDocument))

@@ -393,8 +393,8 @@ func (l *Library) Documents(name string) ([]knowledgeapi.Document, error) {
 // describe returns what the API says of a document. The caller holds c.mu.
 func (l *Library) describe(c *collection, d *document) knowledgeapi.Document {
 	out := knowledgeapi.Document{
-		ID: d.ID, File: d.File, Title: d.Title, Type: d.Type, Bytes: d.Bytes, Passages: d.Passages,
-		Added: d.Added, AddedBy: d.AddedBy, Warnings: d.Warnings, State: knowledgeapi.StateIndexed,
+		ID: d.ID, File: d.File, Title: d.Title, Type: d.Type, SHA256: d.SHA256,
+		Bytes: d.Bytes, Passages: d.Passages, Added: d.Added, AddedBy: d.AddedBy, Warnings: d.Warnings, State: knowledgeapi.StateIndexed,
 	}
 	if l.pending(c, d) {
 		out.State, out.Problem = knowledgeapi.StateIndexing, cmp.Or(d.problem, l.unableTo())

@@ -15,8 +15,8 @@ import (
 	"github.com/rivo/uniseg"
 )
 
-// DefaultSize is how many characters a passage has at most. docs/knowledge.md has what was measured
-// of other sizes.
+// DefaultSize is how many characters a passage has at most. The test of package measure takes others
+// by -size.
 const DefaultSize = 1500
 
 // Passage is a part of a document.
