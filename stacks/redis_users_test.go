@@ -177,6 +177,8 @@ func TestRedisUsersUse(t *testing.T) {
 	for service, dirs := range map[string][]string{
 		stacks.Backend: {"../services/backend/internal/store", "../services/internal/audit"},
 		stacks.ML:      {"../services/ml/internal"},
+		stacks.Knowledge: {"../services/knowledge", "../services/internal/audit",
+			"../services/internal/redisclient"},
 	} {
 		var source strings.Builder
 		for _, dir := range dirs {

@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity/identitytest"
 	"github.com/codexcontinue/codexcontinue/services/internal/knowledgeapi"
@@ -164,13 +163,12 @@ func (w *writer) check() {
 // searched, and their vectors made anew. What was acknowledged must be there, whole, and nothing
 // else, and in the end nothing on disk of what is gone.
 func TestKills(t *testing.T) {
-	redis := redistest.Start(t)
-	at := contract.Redis{URL: redis.URL}
-	ml := newML(t, at)
+	redis := redistest.StartAs(t, identity.Knowledge)
+	ml := newML(t, unbound(redis))
 	s := newService(t, func(c *knowledgeenv.Config) {
 		c.RedisURL, c.MLServiceURL, c.EmbeddingModel = redis.URL, ml.URL, "tiny"
 	})
-	s.gate = identitytest.Signer(t, at, identity.Gate)
+	s.gate = identitytest.Signer(t, unbound(redis), identity.Gate)
 
 	t.Logf("-seed %d", *seed)
 	schedule := rand.New(rand.NewPCG(*seed, 0))

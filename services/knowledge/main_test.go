@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -119,13 +120,15 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
+// unbound is the Redis for those who publish other keys than those of knowledge.
+func unbound(r *redistest.Server) contract.Redis { return contract.Redis{URL: "redis://" + r.Addr} }
+
 func newService(t testing.TB, change func(*knowledgeenv.Config)) *service {
 	t.Helper()
-	s := &service{t: t, redis: redistest.Start(t), log: &lockedBuffer{}}
-	at := contract.Redis{URL: s.redis.URL}
+	s := &service{t: t, redis: redistest.StartAs(t, identity.Knowledge), log: &lockedBuffer{}}
 	address := "127.0.0.1:" + peers.FreePort(t, "127.0.0.1")
 	s.url = "http://" + address
-	s.gate = identitytest.Signer(t, at, identity.Gate)
+	s.gate = identitytest.Signer(t, unbound(s.redis), identity.Gate)
 	s.cfg = knowledgeenv.Config{
 		Common: contract.Common{Environment: "test", LogLevel: "info", ListenAddr: address,
 			DrainTimeout: 5 * time.Second},
@@ -244,12 +247,21 @@ func (s *service) search(p identity.Person, question string, in ...string) []str
 func TestService(t *testing.T) {
 	s := newService(t, nil)
 	var d, other knowledgeapi.Document
+	about := []byte("# About\n\nWe discharge on Tuesdays.")
 	s.want(admin, "PUT", documentPath("guidelines", "Über uns, 1.md"),
-		[]byte("# About\n\nWe discharge on Tuesdays."), &d, http.StatusAccepted)
+		about, &d, http.StatusAccepted)
 	s.want(admin, "PUT", documentPath("staff", "pay.pdf"),
 		parsetest.PDF("Pay", "The pay of Mr. Secret is 5 per hour"), &other, http.StatusAccepted)
 	if d.Title != "About" || d.File != "Über uns, 1.md" || d.AddedBy != "Ada" || other.Title != "Pay" {
 		t.Errorf("got %+v, %+v", d, other)
+	}
+
+	// By the digest codexctl knows what is there already.
+	var list knowledgeapi.Documents
+	s.want(visitor, "GET", "/collections/guidelines/documents", nil, &list, http.StatusOK)
+	if len(list.Documents) != 1 ||
+		list.Documents[0].SHA256 != fmt.Sprintf("%x", sha256.Sum256(about)) {
+		t.Errorf("got %+v", list)
 	}
 
 	// Who reads what.
@@ -385,12 +397,12 @@ func TestService(t *testing.T) {
 
 // TestVectors has ml make vectors in the name of the service.
 func TestVectors(t *testing.T) {
-	redis := redistest.Start(t)
-	ml := newML(t, contract.Redis{URL: redis.URL})
+	redis := redistest.StartAs(t, identity.Knowledge)
+	ml := newML(t, unbound(redis))
 	s := newService(t, func(c *knowledgeenv.Config) {
 		c.RedisURL, c.MLServiceURL, c.EmbeddingModel = redis.URL, ml.URL, "tiny"
 	})
-	s.gate = identitytest.Signer(t, contract.Redis{URL: redis.URL}, identity.Gate)
+	s.gate = identitytest.Signer(t, unbound(redis), identity.Gate)
 	s.want(admin, "PUT", documentPath("guidelines", "a.txt"), []byte("alpha beta\n\ngamma"), nil,
 		http.StatusAccepted)
 
