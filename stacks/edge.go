@@ -289,7 +289,7 @@ func (s *Stack) renderEdge() error {
 	if s.InternalTLS() {
 		put("internal", caddyUpstream, "")
 	}
-	if s.Service("knowledge") != nil {
+	if s.Service(Knowledge) != nil {
 		put("slow-documents", caddyReadBody, "")
 		put("documents", caddyPages, "")
 		put("large-documents", caddyTooLarge, "")

@@ -26,11 +26,7 @@ func TestEdgeDocuments(t *testing.T) {
 	defer app.Close()
 
 	program := peers.Find(t, "caddy", "caddy")
-	stack := load(t, "prod", withPassword())
-	if err := stacks.AddKnowledge(&stack); err != nil {
-		t.Fatal(err)
-	}
-
+	stack := load(t, "prod", withKnowledge(withPassword()))
 	port8080 := peers.FreePort(t, "127.0.0.1")
 	text := replaced(t, stack.Service(stacks.Edge).Files[0].Text(""),
 		"dynamic a gate 8003", "dynamic a localhost "+port(t, app),

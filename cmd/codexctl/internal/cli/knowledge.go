@@ -15,9 +15,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
-// knowledgeService is the name of the service that has the documents.
-const knowledgeService = "knowledge"
-
 func (a *App) knowledgeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "knowledge COMMAND",
@@ -113,7 +110,7 @@ func (a *App) withLibrarian(
 		return err
 	}
 
-	if stack.Service(knowledgeService) == nil {
+	if stack.Service(stacks.Knowledge) == nil {
 		return fmt.Errorf("stack %s has no knowledge: set %s:knowledge: {collections: {NAME: "+
 			"everybody}}, then `codexctl up %s`", t.file.Name, stacks.Project, t.name)
 	}
@@ -140,7 +137,7 @@ func (l librarian) explained(err error) error {
 	case strings.HasPrefix(text, "usage: gate [") || strings.HasPrefix(text, "this stack has no"):
 		return fmt.Errorf("the gate that runs knows no documents yet: `codexctl up %s`", l.stack)
 	case strings.HasPrefix(text, "The documents cannot be reached"):
-		return fmt.Errorf("%w: `codexctl status %s` says how %s is", err, l.stack, knowledgeService)
+		return fmt.Errorf("%w: `codexctl status %s` says how %s is", err, l.stack, stacks.Knowledge)
 	}
 	return err
 }
