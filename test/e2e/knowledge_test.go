@@ -179,12 +179,12 @@ func await(t *testing.T, what string, so func() bool) {
 // What the documents say, and what is asked of them. The tiny model says the same whatever it is
 // given, and names no source.
 const (
-	letters  = "letters.md"
-	letter   = "# Discharge letters\n\nOn the zebra ward a discharge letter is due at noon. " + rare + ".\n"
-	rare     = "Okapikraal" // in no other text
-	visits   = "visits.md"
-	visit    = "# Visiting hours\n\nGuests of the zebra ward come from two to six.\n"
-	question = "When is a discharge letter of the zebra ward due?"
+	letters = "letters.md"
+	letter  = "# Discharge letters\n\nOn the zebra ward a discharge letter is due at noon. " + rare + ".\n"
+	rare    = "Okapikraal" // in no other text
+	visits  = "visits.md"
+	visit   = "# Visiting hours\n\nGuests of the zebra ward come from two to six.\n"
+	asked   = "When is a discharge letter of the zebra ward due?"
 )
 
 // library is a stack with documents, and two people: ada is an admin and a nurse, bob is neither.
@@ -338,7 +338,7 @@ func (l *library) ask(t *testing.T, b *browser) {
 	t.Helper()
 	b.run(t, time.Minute, chromedp.Navigate(l.site+"/"),
 		chromedp.WaitVisible("textarea[name=message]"),
-		chromedp.SendKeys("textarea[name=message]", question+"\n"))
+		chromedp.SendKeys("textarea[name=message]", asked+"\n"))
 	b.waitFor(t, time.Minute, "the answer's end",
 		"document.querySelector('article.answer[data-state=complete]')")
 	b.waitFor(t, time.Minute, "the answer",
