@@ -206,7 +206,9 @@ func TestRedisUsersUse(t *testing.T) {
 			}
 
 			sent := regexp.MustCompile(`(?i)(redis\.call\('|"|\.)` + command + `('|"|\(|With)`)
-			if !sent.MatchString(source.String()) {
+			script := strings.HasPrefix(command, "eval") &&
+				strings.Contains(source.String(), "redis.NewScript(")
+			if !script && !sent.MatchString(source.String()) {
 				t.Errorf("%s may %s, and does not", service, command)
 			}
 		}
