@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,7 +57,8 @@ func TestKnowledge(t *testing.T) {
 					}
 					broken = append(broken, v.Rule)
 				}
-				if got := strings.Join(broken, " "); got != tt.want {
+				// A service may break a rule in more than one way.
+				if got := strings.Join(slices.Compact(broken), " "); got != tt.want {
 					t.Errorf("broken is %q, want %q", got, tt.want)
 				}
 			})
