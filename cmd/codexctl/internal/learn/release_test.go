@@ -2,6 +2,7 @@ package learn_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"net/http"
 	"os"
 	"os/exec"
@@ -54,6 +55,30 @@ func ollama(t *testing.T) string {
 	}
 }
 
+// serving returns the digest of the version of m that serves.
+func serving(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url + "/api/tags")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+
+	var all struct {
+		Models []struct{ Name, Digest string }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&all); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all.Models {
+		if m.Name == "m:latest" {
+			return m.Digest
+		}
+	}
+	t.Fatalf("no version serves: %+v", all)
+	return ""
+}
+
 // TestLearnedVersion proposes a correction that was accepted. The model fails its case without the
 // example, and the version before goes on serving; with both it passes, and serves.
 func TestLearnedVersion(t *testing.T) {
@@ -99,6 +124,7 @@ func TestLearnedVersion(t *testing.T) {
 	if out, err := apply(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	first := serving(t, url)
 
 	p, err := c.Propose(t.Context(), []learning.Submission{
 		accepted("Which version speaks?", "The second version is speaking.", "Second version speaking"),
@@ -116,11 +142,17 @@ func TestLearnedVersion(t *testing.T) {
 		!strings.Contains(out, `"learned `) {
 		t.Fatalf("without the example: %v: %s", err, out)
 	}
+	if now := serving(t, url); now != first {
+		t.Errorf("without the example %s serves, not %s", now, first)
+	}
 
 	if err := os.WriteFile(path, []byte(learned), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := apply(); err != nil {
 		t.Fatalf("with the example: %v: %s", err, out)
+	}
+	if serving(t, url) == first {
+		t.Error("with the example the version before still serves")
 	}
 }
