@@ -52,8 +52,8 @@ func (c *Config) Validate() error {
 type Collections map[string][]string
 
 // collectionName is what a collection may be called: it is the name of a directory, and a part of
-// URLs.
-var collectionName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+// URLs. It is the rule of the setting.
+var collectionName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
 
 // Validate checks that there is a collection, and their names.
 func (c Collections) Validate() error {
@@ -65,7 +65,7 @@ func (c Collections) Validate() error {
 	for _, name := range c.Names() {
 		if !collectionName.MatchString(name) {
 			errs = append(errs, fmt.Errorf("COLLECTIONS: %q is no name: it has lower-case letters, "+
-				"digits and hyphens, 63 at most", name))
+				"digits and hyphens, 40 at most", name))
 		}
 		if slices.Contains(c[name], "") {
 			errs = append(errs, fmt.Errorf("COLLECTIONS: %s: a group has no name", name))

@@ -46,6 +46,13 @@ func TestValidate(t *testing.T) {
 		`COLLECTIONS: "../x" is no name`: func(c *knowledgeenv.Config) {
 			c.Collections = knowledgeenv.Collections{"../x": nil}
 		},
+		`COLLECTIONS: "a-" is no name`: func(c *knowledgeenv.Config) {
+			c.Collections = knowledgeenv.Collections{"a-": nil}
+		},
+		`COLLECTIONS: "` + strings.Repeat("a", 41): func(c *knowledgeenv.Config) {
+			c.Collections = knowledgeenv.Collections{strings.Repeat("a", 40): nil,
+				strings.Repeat("a", 41): nil}
+		},
 		"COLLECTIONS: a: a group": func(c *knowledgeenv.Config) {
 			c.Collections = knowledgeenv.Collections{"a": {""}}
 		},
