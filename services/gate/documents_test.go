@@ -388,6 +388,20 @@ func TestDocumentsAway(t *testing.T) {
 		t.Errorf("full: %d %s", status, says)
 	}
 
+	l.knowledge.Hook(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut {
+			return false
+		}
+		p := problem.New(http.StatusServiceUnavailable, "Other documents are being added.")
+		p.RetryAfter = 5
+		problem.Write(w, r, p)
+		return true
+	})
+	if status, says := l.ada.put("/documents/wards/files/a.md", "x"); status != 503 ||
+		says != "Other documents are being added." {
+		t.Errorf("crowded: %d %s", status, says)
+	}
+
 	l.knowledge.Hook(func(w http.ResponseWriter, _ *http.Request) bool {
 		w.WriteHeader(http.StatusUnauthorized)
 		return true

@@ -123,8 +123,7 @@ func explained(err error) error {
 		return errLargeForm()
 	case errors.As(err, &tooLarge):
 		return errTooLarge()
-	case errors.As(err, &fault) && (fault.Status < http.StatusInternalServerError &&
-		fault.Status != http.StatusUnauthorized || fault.Status == http.StatusInsufficientStorage):
+	case errors.As(err, &fault) && forPerson(fault):
 		return fault
 	}
 
@@ -137,6 +136,17 @@ func explained(err error) error {
 		"The documents cannot be reached at the moment. Try again in a few seconds.")
 	p.RetryAfter = 5
 	return fmt.Errorf("%w (knowledge: %w)", p, err)
+}
+
+// forPerson reports whether a problem of knowledge says what the person can do.
+func forPerson(p *problem.Problem) bool {
+	switch p.Status {
+	case http.StatusUnauthorized:
+		return false
+	case http.StatusServiceUnavailable: // others are adding documents, or it is being replaced
+		return p.Type == "" && p.RetryAfter > 0
+	}
+	return p.Status < http.StatusInternalServerError || p.Status == http.StatusInsufficientStorage
 }
 
 // faultOf returns the problem that an error of a Client wraps.
