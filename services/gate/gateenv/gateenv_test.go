@@ -43,7 +43,6 @@ func provided() *gateenv.Config {
 		AdminGroups:      gateenv.Names{"maintainers"},
 	}
 	c.Models = contract.Models{"m": {}, "n:7b": {"research", `quote "`}}
-	c.KnowledgeURL = "http://knowledge:7000"
 
 	return c
 }
@@ -91,9 +90,11 @@ func TestValidate(t *testing.T) {
 		"MODELS: is set":       func(c *gateenv.Config) { c.Models = contract.Models{"m": {"a"}} },
 		"OIDC_ISSUER: is set":  func(c *gateenv.Config) { c.Issuer = "https://id.example.com" },
 
-		"COLLECTIONS: is set": func(c *gateenv.Config) { c.Collections = contract.Models{"a": nil} },
+		"COLLECTIONS: is set": func(c *gateenv.Config) {
+			c.KnowledgeURL, c.Collections = "", contract.Models{"a": nil}
+		},
 		"COLLECTIONS: names groups": func(c *gateenv.Config) {
-			c.KnowledgeURL, c.Collections = "http://knowledge:7000", contract.Models{"a": {"b"}}
+			c.Collections = contract.Models{"a": {"b"}}
 		},
 	} {
 		c := valid()
