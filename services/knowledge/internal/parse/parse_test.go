@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -316,6 +317,9 @@ func TestRefused(t *testing.T) {
 
 // TestBounds has children that take more than a document may.
 func TestBounds(t *testing.T) {
+	// What the process holds that serves is not the child's.
+	held := bytes.Repeat([]byte{1}, 320<<20)
+	defer runtime.KeepAlive(held)
 	for kind, tt := range map[parse.Type]struct {
 		limits parse.Limits
 		detail string

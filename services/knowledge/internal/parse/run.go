@@ -116,6 +116,8 @@ func (r *Runner) run(
 	program := append(r.Program[1:len(r.Program):len(r.Program)], string(t))
 	cmd := exec.CommandContext(ctx, r.Program[0], program...)
 	cmd.Stdin, cmd.Stdout = f, out
+	said := &beginning{}
+	cmd.Stderr = said
 	cmd.Env = []string{
 		"GOMEMLIMIT=" + strconv.FormatInt(limits.Memory*3/4, 10), "GOMAXPROCS=2",
 		cpuVariable + "=" + strconv.Itoa(int(limits.CPU/time.Second)),
@@ -141,7 +143,7 @@ func (r *Runner) run(
 	<-watched
 
 	switch {
-	case errors.Is(cause, errMemory), err != nil && cause == nil && most(cmd) > limits.Memory:
+	case errors.Is(cause, errMemory), err != nil && cause == nil && said.noMemory():
 		return nil, broken("The document takes more than %d MB of memory to read.",
 			limits.Memory>>20)
 	case errors.Is(cause, errOutput):
@@ -169,13 +171,27 @@ func (r *Runner) run(
 	return a.Document, nil
 }
 
-// most returns the most RAM that a process has held, which has ended.
-func most(cmd *exec.Cmd) int64 {
-	u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return 0
+// beginning keeps the beginning of what is written to it.
+type beginning struct{ kept []byte }
+
+// Write implements io.Writer.
+func (b *beginning) Write(p []byte) (int, error) {
+	const most = 1 << 10
+	b.kept = append(b.kept, p[:min(len(p), most-len(b.kept))]...)
+	return len(p), nil
+}
+
+// noMemory reports whether it is how a Go program ends that gets no more memory. How much RAM it has
+// held says less: the kernel counts that of the process that started it as well.
+func (b *beginning) noMemory() bool {
+	for _, words := range []string{
+		"out of memory", "cannot allocate memory", "failed to create new OS thread",
+	} {
+		if bytes.Contains(b.kept, []byte(words)) {
+			return true
+		}
 	}
-	return u.Maxrss << 10
+	return false
 }
 
 // bounded keeps what is written to it, and calls full instead of keeping more than most.
