@@ -36,8 +36,8 @@ var edits = []edit{
 	{"greeting", "modelfiles/codexcontinue/domain.yaml", "What are you working on?",
 		"What is on your mind?",
 		[]string{`"greeting": "What is on your mind?"`}},
-	{"image", "stacks/base.go", `RedisImage  = "redis:8.2.1-bookworm"`,
-		`RedisImage  = "redis:8.4.0-bookworm"`,
+	{"image", "stacks/base.go", `RedisImage   = "redis:8.2.1-bookworm"`,
+		`RedisImage   = "redis:8.4.0-bookworm"`,
 		[]string{
 			"redis image: redis:8.2.1-bookworm → redis:8.4.0-bookworm",
 			"RemoteImage redis: replaced: name",
