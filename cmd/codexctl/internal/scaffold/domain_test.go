@@ -77,7 +77,7 @@ func aNameOfATestAtLengthDomain(s *Stack, c Checkout) {
 	s.Volumes = append(s.Volumes, Volume{Name: "index", Size: GiB, SingleWriter: true})
 	s.Secrets = append(s.Secrets, Secret{Name: "index-key", ConfigKey: "indexKey"})
 	s.Services = append(s.Services, Service{
-		Name:     "index",
+		Name:  "index",
 		Image: Image{Ref: "getmeili/meilisearch:v1.22.1"},
 		Env: map[string]string{
 			"MEILI_DB_PATH":          "/data",
@@ -87,9 +87,9 @@ func aNameOfATestAtLengthDomain(s *Stack, c Checkout) {
 			"MEILI_SSL_REQUIRE_AUTH": "true",
 		},
 		SpeaksTLS: true,
-		Ports:    []Port{{Name: "http", Container: 7700}},
-		Networks: []string{"own"},
-		Mounts:   []Mount{{Kind: MountVolume, Source: "index", Target: "/data"}},
+		Ports:     []Port{{Name: "http", Container: 7700}},
+		Networks:  []string{"own"},
+		Mounts:    []Mount{{Kind: MountVolume, Source: "index", Target: "/data"}},
 		Files: []File{
 			{Path: "/run/secrets/index-key", Secret: "index-key"},
 			{Path: "/run/secrets/pepper", Secret: RedisPassword, Content: SecretFor("index")},
