@@ -155,7 +155,8 @@ var standard = []struct {
 			"`codexctl doctor` says when. Keep the settings file and its passphrase to few: every key " +
 			"inside comes of a secret there. Close what docs/isolation.md leaves open: add its two lines " +
 			"to the machine's firewall, without which the edge reaches programs of the machine, and " +
-			"what it sends leaves the machine from 127.0.0.1.",
+			"what it sends leaves the machine from 127.0.0.1, and its route, without which a request " +
+			"may leave while the edge starts or stops.",
 	},
 	claims: []claim{
 		rule("edge-tls", "speaks TLS with whoever comes from a network"),
