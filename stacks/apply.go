@@ -119,7 +119,8 @@ func (s *Stack) applySettings(v Settings) error {
 		errs = append(errs, s.refuseOpen())
 	}
 
-	errs = append(errs, s.applySignIn(v), s.applyModels(v.Limits.Models), s.applyAudit(v.Audit))
+	errs = append(errs, s.applySignIn(v), s.applyModels(v.Limits.Models),
+		s.applyKnowledge(v.Knowledge), s.applyAudit(v.Audit))
 	// What the egress proxy relays is TLS already, and Caddy has no certificate for a proxy.
 	errs = append(errs, s.applyInternalTLS(), s.applyEgress(v.Egress))
 	return errors.Join(errs...)

@@ -75,7 +75,9 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"egress":   s.decodeEgress,
 		"limits":   s.decodeLimits,
 		"audit":    s.decodeAudit,
+		"learning": s.decodeLearning,
 
+		"knowledge":   s.decodeKnowledge,
 		"internalTLS": orEmpty(boolean(&s.InternalTLS)),
 		"kubernetes": object(fields{
 			"context":   text(&s.Kubernetes.Context),

@@ -18,10 +18,11 @@ const SourcesDir = "/src"
 
 // debuggers maps each service to the port of its debugger, which its .air.toml starts.
 var debuggers = map[string]int{
-	Backend:  2345,
-	Frontend: 2346,
-	ML:       2347,
-	Gate:     2348,
+	Backend:   2345,
+	Frontend:  2346,
+	ML:        2347,
+	Gate:      2348,
+	Knowledge: 2350,
 }
 
 // dev mounts the sources into the development images: an edit is compiled and running within

@@ -46,9 +46,9 @@ func (s *Stack) domain(name string) {
 	s.Model.Modelfile = path.Join(modelfilesRoot, name, "Modelfile")
 }
 
-// applyDomain hands the texts of the domain to the frontend, and to the gate what it has to know of
-// them. A title replaces the domain's own unless it is empty.
-func (s *Stack) applyDomain(fsys fs.FS, title string) error {
+// applyDomain hands the texts of the domain to the frontend, and to the others what they have to
+// know of them. A title replaces the domain's own unless it is empty.
+func (s *Stack) applyDomain(fsys fs.FS, title string, learning LearningSettings) error {
 	texts, err := readTexts(fsys, path.Join(modelfilesRoot, s.Domain, textsFile))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
 		return fmt.Errorf("%s:domain: %q is none of %s, the folders of %s with a %s", Project,
@@ -77,6 +77,7 @@ func (s *Stack) applyDomain(fsys fs.FS, title string) error {
 	}
 
 	edit(s, func(c *gateenv.Config) { c.Title, c.RawCompletions = texts.Title, !texts.Safety })
+	s.applyLearning(learning, texts.Safety)
 
 	return nil
 }

@@ -106,6 +106,10 @@ const (
 	caddySite     = ":8080 {\n"
 	caddyServers  = "\tservers {\n"
 	caddyUpstream = "\t\t\ttransport http {\n"
+	caddyPages    = "\t@pages not path /v1/*\n"
+	caddyReadBody = "\t\t\tread_body 60s\n"
+	caddyURI      = "\t\t\trequest>uri regexp `(cck_)[^&/]*|^(/oidc/[^?]*\\?).*` `$1$2...`\n"
+	caddyTooLarge = "\thandle_errors 413 {\n\t\theader -Server\n"
 )
 
 // applyEdge changes how the edge is reached.
@@ -284,6 +288,12 @@ func (s *Stack) renderEdge() error {
 	}
 	if s.InternalTLS() {
 		put("internal", caddyUpstream, "")
+	}
+	if s.Service(Knowledge) != nil {
+		put("slow-documents", caddyReadBody, "")
+		put("documents", caddyPages, "")
+		put("large-documents", caddyTooLarge, "")
+		put("private-documents", caddyURI, "")
 	}
 
 	e.Files[i].Content = text

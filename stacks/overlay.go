@@ -57,10 +57,14 @@ func Load(name string, v Settings, c Checkout) (Stack, error) {
 	}
 
 	stack := base(name)
+	if v.Knowledge != nil {
+		stack.addKnowledge(*v.Knowledge)
+	}
+
 	c.Mountable = c.Mountable || v.Target != Kubernetes
 	apply(&stack, c)
 	err := errors.Join(stack.applySettings(v), stack.applyModel(c.FS, v.Model),
-		stack.applyDomain(c.FS, v.DomainTitle), stack.finishRedis())
+		stack.applyDomain(c.FS, v.DomainTitle, v.Learning), stack.finishRedis())
 	if err != nil {
 		return Stack{}, err
 	}
@@ -97,6 +101,14 @@ func (s *Stack) SecretKeys() map[string]string {
 		keys[x.Name] = x.ConfigKey
 	}
 	return keys
+}
+
+// writesAlone reports whether the service writes to a volume that takes one writer.
+func (s *Stack) writesAlone(svc Service) bool {
+	return slices.ContainsFunc(svc.Mounts, func(m Mount) bool {
+		v, _ := s.Volume(m.Source)
+		return m.Kind == MountVolume && !m.ReadOnly && v.SingleWriter
+	})
 }
 
 // WayOut returns the first network of the service that has a way out, and reports whether there is

@@ -1,13 +1,18 @@
 package stacks
 
-// prod runs the production images, two of each service of this repository but ml, with a Redis that
-// asks for its password. Only the edge publishes a port.
+// prod runs the production images, two of each service of this repository but ml and the one writer
+// of a volume, with a Redis that asks for its password. Only the edge publishes a port.
 func prod(s *Stack, _ Checkout) {
 	s.requirePassword()
 	for i := range s.Services {
-		if svc := &s.Services[i]; svc.Contract != nil {
+		svc := &s.Services[i]
+		if svc.Contract == nil {
+			continue
+		}
+
+		svc.Resources.Memory = max(svc.Resources.Memory, GiB)
+		if !s.writesAlone(*svc) {
 			svc.Replicas = 2
-			svc.Resources.Memory = GiB
 		}
 	}
 

@@ -80,6 +80,19 @@ var redisACL = map[string][]string{
 		"+zadd", "+zcard", "+zrangebyscore", "+zrem", "+zremrangebyscore", "+zscore",
 		"+del", "+pexpire", "+time",
 	},
+
+	// knowledge keeps what it has on its volume.
+	Knowledge: {
+		// It signs what it asks ml, and verifies who asks.
+		"~identity:knowledge:*", "%R~identity:*",
+
+		"+eval", "+evalsha",
+		"+get", "+set",
+		"+ping",
+
+		// It records who did what.
+		"(~{audit}:* +eval +evalsha +rpush +lindex)",
+	},
 }
 
 // RedisACL returns what the service may do in the stack's own Redis, as the words that follow the

@@ -64,11 +64,18 @@ type Settings struct {
 	// Egress is what a private stack may reach beside what its other settings name.
 	Egress *EgressSettings
 
+	// Knowledge are the documents that answers are taken from; nil keeps what the stack says, which
+	// is none at all.
+	Knowledge *KnowledgeSettings
+
 	// Limits are how much one person may use.
 	Limits LimitSettings
 
 	// Audit is how it is recorded who did what; nil is as by default.
 	Audit *AuditSettings
+
+	// Learning is what is learned from people.
+	Learning LearningSettings
 
 	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/codexcontinue/codexcontinue/infra/docker"
 	"github.com/codexcontinue/codexcontinue/infra/graph"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
@@ -253,6 +254,35 @@ func edges(v workload.View) []string {
 }
 
 func id(kind, name string) string { return kind + "_" + strings.ReplaceAll(name, "-", "_") }
+
+// TestKnowledge checks that the documents of a stack are drawn, with who asks for them.
+func TestKnowledge(t *testing.T) {
+	fsys := os.DirFS("../..")
+	stack, err := stacks.Load("prod", stacks.Settings{
+		Target: stacks.Docker, AssumeSecrets: true,
+		Knowledge: &stacks.KnowledgeSettings{Collections: map[string][]string{"handbook": nil}},
+	}, stacks.Checkout{FS: fsys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rendered, err := docker.Render(fsys, stack, plan.Platform)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	drawn := graph.Mermaid(workload.FromProject(rendered, "../.."))
+	for _, want := range []string{
+		`service_knowledge["<b>knowledge</b><br>built here<br>1 CPU · 2 GiB"]`,
+		`volume_knowledge_data[("<b>knowledge-data</b>")]`,
+		"service_gate --> service_knowledge", "service_backend --> service_knowledge",
+		"service_knowledge --> service_ml", "service_knowledge --> service_redis",
+		"service_knowledge --- volume_knowledge_data",
+	} {
+		if !strings.Contains(drawn, "  "+want+"\n") {
+			t.Errorf("the drawing lacks %s:\n%s", want, drawn)
+		}
+	}
+}
 
 // TestTopologyOnly checks that an edit of a source changes no drawing, and that a change of
 // what is exposed does.

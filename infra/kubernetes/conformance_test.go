@@ -75,6 +75,7 @@ var acceptedScores = []accepted{
 	{"statefulset-has-servicename", "StatefulSet redis",
 		"nobody asks for its one pod by a name of its own, and a headless Service's name " +
 			"resolves to nothing while that pod is replaced"},
+	{"statefulset-has-servicename", "StatefulSet knowledge", "as for redis"},
 	{"statefulset-has-servicename", "StatefulSet store", "as for redis"},
 	{"networkpolicy-targets-pod", "NetworkPolicy gateway",
 		"the pods are those of the gateway's controller, if it puts any into the namespace"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -153,6 +154,20 @@ func eachStack(t *testing.T, f func(t *testing.T, s described)) {
 			f(t, described{p.Stack, root})
 		})
 	}
+
+	t.Run("documents", func(t *testing.T) {
+		stack, err := stacks.Load("documents", stacks.Settings{
+			Target: stacks.Kubernetes, Overlay: "healthcare", AssumeSecrets: true,
+			Knowledge: &stacks.KnowledgeSettings{
+				Collections: map[string][]string{"handbook": nil, "wards": {"nurses"}},
+				Embedding:   "nomic-embed-text",
+			},
+		}, stacks.Checkout{FS: os.DirFS(root)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(t, described{stack, root})
+	})
 }
 
 // TestSameStack checks that both targets express the same stack: what they make of it is read

@@ -37,7 +37,7 @@ func FromProject(r *docker.Rendering, root string) View {
 			Service: service, Kind: "Container", Replicas: 1, Fenced: true,
 			StopsFirst:     slices.Contains(r.StopsFirst, service),
 			HostNamespaces: hostNamespaces(c),
-			Calls:          calls(c),
+			Calls:          calls(c, p.Services),
 			Containers:     []Container{containerOf(c, root)},
 		}
 
@@ -165,17 +165,17 @@ func containerOf(c types.ServiceConfig, root string) Container {
 	return out
 }
 
-// calls returns the services that the container connects to. It waits for what it cannot start
-// without; of those, it calls the ones whose names are hosts in its environment. Where none is, its
-// addresses stand in a file, and it calls all of them.
-func calls(c types.ServiceConfig) []string {
+// calls returns the services that the container connects to: those whose names are hosts in its
+// environment. Where none is, its addresses stand in a file, and it calls all that it waits for.
+func calls(c types.ServiceConfig, all types.Services) []string {
 	var named []string
 	for _, value := range c.Environment.ToMapping() {
 		u, err := url.Parse(value)
 		if err != nil {
 			continue
 		}
-		if _, waits := c.DependsOn[u.Hostname()]; waits {
+		_, waits := c.DependsOn[u.Hostname()]
+		if _, there := all[u.Hostname()]; there || waits {
 			named = append(named, u.Hostname())
 		}
 	}

@@ -32,6 +32,11 @@ const (
 	Stop       Action = "stop"
 	Delete     Action = "delete"
 	Export     Action = "export"
+	Rating     Action = "rating"
+	Submission Action = "submission"
+	Withdrawal Action = "withdrawal"
+	Review     Action = "review"
+	ReviewRead Action = "review-read"
 	KeyMade    Action = "key-made"
 	KeyRevoked Action = "key-revoked"
 	Password   Action = "password"
@@ -47,6 +52,11 @@ const (
 	Read  Action = "read"
 	Erase Action = "erase"
 	Move  Action = "move"
+
+	// Of the documents that answers are made of.
+	DocumentAdded   Action = "document-added"
+	DocumentRemoved Action = "document-removed"
+	Reindexed       Action = "documents-reindexed"
 
 	Configuration Action = "configuration"
 
@@ -104,8 +114,8 @@ type Record struct {
 	Request string `json:"request,omitempty"`
 
 	// Detail is what else an action has: the revision and the settings' digest of a configuration,
-	// the service, the program and the exit code of a command, and the reason of who reads what
-	// is somebody else's.
+	// the service, the program and the exit code of a command, the reason of who reads what
+	// is somebody else's, and what a review came to.
 	Detail map[string]string `json:"detail,omitempty"`
 
 	// Prev is the Hash of the line before, "" of the first one.

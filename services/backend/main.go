@@ -131,6 +131,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		c.Sign(signer.For(identity.ML))
 	}
 
+	knowledge := newKnowledge(&cfg, who, signer)
+
 	// Without Redis it can do nothing. Pages, reading and the status live without ml.
 	checks := map[string]server.Check{"redis": st.Check}
 	srv.StartWhen(map[string]server.Check{
@@ -139,13 +141,15 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	})
 	jobs := generation.New(st, writing, cfg.DefaultModel,
 		generation.DefaultTiming(cfg.GenerationTimeout), log, srv.Registry())
-	jobs.Audit = records
+	jobs.Audit, jobs.Knowledge = records, knowledge
 	if err := api.Register(srv, api.Options{
 		Store:        st,
 		Jobs:         jobs,
 		ML:           ml,
+		Knowledge:    knowledge,
 		Audit:        records,
 		DefaultModel: cfg.DefaultModel,
+		Ratings:      cfg.Ratings,
 		Log:          log,
 		Owner: func(ctx context.Context, token string) (string, error) {
 			p, _, err := verifier.Verify(ctx, token)
@@ -168,4 +172,18 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	go signer.Run(watching, st.Publish, log)
 	go jobs.Sweep(watching, sweepEvery)
 	return srv.Run(ctx, cfg.ListenAddr, jobs.Drain)
+}
+
+// newKnowledge returns the client of the service that has the documents; nil if there is none.
+func newKnowledge(
+	cfg *backendenv.Config, who *mtls.Identity, signer *identity.Signer,
+) *hop.Client {
+	if cfg.KnowledgeURL == "" {
+		return nil
+	}
+
+	c := hop.New("knowledge", cfg.KnowledgeURL)
+	c.Secure(who.Client())
+	c.Sign(signer.For(identity.Knowledge))
+	return c
 }

@@ -80,7 +80,7 @@ func newSite(t *testing.T, records contract.Auditing) *site {
 	s.url = "http://" + at[2]
 	s.service(os.Args[0], environ(t, func(b *backendenv.Config) {
 		b.RedisURL, b.MLServiceURL, b.ListenAddr = s.redis.URL, s.ml.URL, at[0]
-		b.Auditing = records
+		b.Auditing, b.Ratings = records, true
 	}), asBackend+"=1")
 
 	texts, err := domain.Texts{Title: "T", Greeting: "G", Prompts: []string{"P"}, Notice: "N"}.Encode()
@@ -98,7 +98,7 @@ func newSite(t *testing.T, records contract.Auditing) *site {
 			DrainTimeout: time.Second}
 	}
 	env, err := contract.Environ(&frontendenv.Config{
-		Common: common(at[1]), BackendURL: backendURL, DomainFile: file,
+		Common: common(at[1]), BackendURL: backendURL, DomainFile: file, Ratings: true,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,9 @@
 //	gate healthcheck [URL]  exit 0 when /health answers 200
 //	gate user ...           manage the accounts, as codexctl user does
 //	gate usage ...          show what people have used, as codexctl usage does
+//	gate learn ...          read and review what people hand over, as codexctl learn does
 //	gate audit ...          read who did what, as codexctl audit does
+//	gate knowledge ...      manage documents, as codexctl knowledge does
 //	gate certificate        print until when its certificate is good
 //	gate version            print the version
 package main
@@ -27,6 +29,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/knowledge"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/openai"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
@@ -61,8 +64,8 @@ func main() {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := server.Command{
 		Health: "/health",
-		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | audit ... | " +
-			"version]",
+		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | learn ... | " +
+			"audit ... | knowledge ... | version]",
 		Serve: serve,
 	}
 	if len(args) > 0 {
@@ -73,6 +76,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			return readAudit(ctx, args[1:], environ, stdout)
 		case "usage":
 			return printUsage(ctx, args[1:], environ, stdout)
+		case "learn":
+			return learn(ctx, args[1:], environ, stdout)
+		case "knowledge":
+			return manageDocuments(ctx, args[1:], environ, os.Stdin, stdout)
 		}
 	}
 
@@ -153,7 +160,11 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	keys := newKeys(st, cfg)
 	keys.Audit = records
-	api := newAPI(srv, cfg, who, signer, keys, log)
+	documents := newKnowledge(cfg, who)
+	if documents != nil {
+		documents.Register(srv.Registry())
+	}
+	api := newAPI(srv, cfg, who, signer, documents, keys, log)
 	api.Audit = records
 	if cfg.SignIn == gateenv.None {
 		local := func(pattern string, h http.Handler) {
@@ -178,7 +189,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			site: &session.Site{
 				Sessions:  sessions,
 				Pages:     own,
-				Tabs:      tabs(cfg.SignIn),
+				Tabs:      tabs(cfg),
 				Passwords: cfg.SignIn == gateenv.Accounts,
 				Log:       log,
 			},
@@ -210,6 +221,11 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 		if !cfg.SharedBrowsers {
 			p.data.Browser = func(r *http.Request) string { return browser.Former(r, names) }
+		}
+
+		if documents != nil {
+			srv.Private(knowledge.Path + "/") // the names of files
+			p.documents = newDocuments(documents, signer).Page(own, p.site.Tabs, log)
 		}
 
 		p.register(srv, keys.Page(own, signedIn, p.site.Tabs, log),

@@ -9,6 +9,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/apikey"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/knowledge"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/report"
@@ -30,6 +31,9 @@ type people struct {
 
 	// data has the page of what is stored of a person.
 	data *owndata.Site
+
+	// documents has the pages of the documents; nil where the stack has no knowledge.
+	documents http.Handler
 
 	// ended returns the context that ends a request's event stream when the gate stops.
 	ended func(*http.Request) context.Context
@@ -61,6 +65,11 @@ func (p *people) register(srv *server.Server, keys, usage http.Handler) {
 	}
 	handle(apikey.Path, require(keys))
 	handle(report.Path, require(usage))
+	if p.documents != nil {
+		handle(knowledge.Path, require(p.documents))
+		handle(knowledge.Path+"/", require(p.documents))
+	}
+
 	kept := require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.site.Pages.Fail(w, r, problem.New(http.StatusForbidden,
 			"Erase your data at %s, which asks who you are, or ask who runs this site to move them.",
@@ -83,7 +92,7 @@ func (p *people) forward(w http.ResponseWriter, r *http.Request, s *session.Sess
 }
 
 // tabs returns the function that says to which pages of the gate's own a person may go.
-func tabs(signIn string) func(identity.Person) []pages.Tab {
+func tabs(cfg gateenv.Config) func(identity.Person) []pages.Tab {
 	return func(me identity.Person) []pages.Tab {
 		all := []pages.Tab{
 			{Path: session.AccountPath, Name: "Account"},
@@ -92,8 +101,11 @@ func tabs(signIn string) func(identity.Person) []pages.Tab {
 			{Path: report.Path, Name: "Usage"},
 			{Path: owndata.Path, Name: "Data"},
 		}
-		if me.Admin && signIn == gateenv.Accounts {
+		if me.Admin && cfg.SignIn == gateenv.Accounts {
 			all = append(all, pages.Tab{Path: account.UsersPath, Name: "People"})
+		}
+		if me.Admin && cfg.KnowledgeURL != "" {
+			all = append(all, pages.Tab{Path: knowledge.Path, Name: "Documents"})
 		}
 
 		return all

@@ -32,7 +32,7 @@ func newKeys(st *store.Store, cfg gateenv.Config) *apikey.Keys {
 
 	return apikey.New(st, days, func(ctx context.Context, owner string) (identity.Person, error) {
 		p := identity.Person{ID: owner}
-		if len(cfg.Models) == 0 {
+		if len(cfg.Models) == 0 && cfg.KnowledgeURL == "" {
 			return p, nil // nothing depends on the groups
 		}
 
@@ -42,16 +42,20 @@ func newKeys(st *store.Store, cfg gateenv.Config) *apikey.Keys {
 	})
 }
 
-// newAPI returns what the API for programs works with.
+// newAPI returns what the API for programs works with. documents is the peer knowledge, or nil.
 func newAPI(
 	srv *server.Server, cfg gateenv.Config, who *mtls.Identity, signer *identity.Signer,
-	keys *apikey.Keys, log *slog.Logger,
+	documents *hop.Client, keys *apikey.Keys, log *slog.Logger,
 ) openai.Options {
 	ml := hop.NewStreaming("ml", cfg.MLServiceURL)
 	ml.Secure(who.Client())
 	ml.Register(srv.Registry())
 	ml.Sign(signer.For(identity.ML))
-	return openai.Options{ML: ml, Keys: keys, RawCompletions: cfg.RawCompletions, Log: log}
+	o := openai.Options{ML: ml, Keys: keys, RawCompletions: cfg.RawCompletions, Log: log}
+	if documents != nil {
+		o.Knowledge = documents.Signing(signer.For(identity.Knowledge))
+	}
+	return o
 }
 
 // localTabs returns the pages of the gate's own where nobody signs in.

@@ -50,7 +50,7 @@ func newClient(cfg gateenv.Config, st *store.Store, log *slog.Logger) (*oidc.Cli
 		AllowedGroups: cfg.AllowedGroups,
 		AdminGroups:   cfg.AdminGroups,
 		Everybody:     cfg.Everybody,
-		OtherGroups:   cfg.Models.Groups(),
+		OtherGroups:   cfg.Groups(),
 		Authorities:   authorities,
 		Proxy:         proxy,
 	}, st, log), nil

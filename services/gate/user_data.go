@@ -30,20 +30,22 @@ const dataUsage = `usage: gate user erase PERSON   erase all that is stored of s
 A person is account:NAME, ISSUER#SUBJECT, or as the stack's own sign-in knows people: the
 name of an account, or the subject at the provider`
 
-// maxWords bounds what readWords reads, in bytes.
-const maxWords = 8 << 10
+// maxWords bounds what readWords reads, in bytes: a question with its answer is the longest.
+const maxWords = 256 << 10
 
-// readWords returns the command line, where that of `gate user read -` has the words of a JSON
-// array in the place of the last one: other people of the machine can see a command line.
+// readWords returns the command line, where that of `gate user read -` and `gate learn review -` has
+// the words of a JSON array in the place of the last one: other people of the machine can see a
+// command line.
 func readWords(args []string, in io.Reader) ([]string, error) {
 	n := len(args)
-	if n < 3 || args[0] != "user" || args[n-2] != "read" || args[n-1] != "-" {
+	if n < 3 || args[n-1] != "-" || args[0]+" "+args[n-2] != "user read" &&
+		args[0]+" "+args[n-2] != "learn review" {
 		return args, nil
 	}
 
 	var words []string // it may have no end that can be seen here
 	if err := json.NewDecoder(io.LimitReader(in, maxWords)).Decode(&words); err != nil {
-		return nil, fmt.Errorf("read whom to read of, and why: %w", err)
+		return nil, fmt.Errorf("read the words of gate %s: %w", args[0], err)
 	}
 
 	return append(args[:n-1:n-1], words...), nil

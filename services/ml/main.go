@@ -98,6 +98,7 @@ func options(cfg mlenv.Config) build.Options {
 		Modelfile: cfg.ModelfilePath,
 		Digest:    cfg.ModelfileDigest,
 		Base:      cfg.BaseModel,
+		Embedding: cfg.EmbeddingModel,
 		Evals:     cfg.EvalsDigest,
 
 		NoDownload: cfg.NoDownload,
@@ -162,8 +163,13 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	builder := build.New(opts, maker, log, nil)
 	srv := server.New("ml", log, cfg.DrainTimeout)
 	srv.Secure(who.Server())
-	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend)
+	verifier := identity.NewVerifier(identity.ML, r.Get, identity.Gate, identity.Backend,
+		identity.Knowledge)
 	srv.Guard(func(h http.Handler) http.Handler { return verifier.Require(h, log) })
+	embedding := ""
+	if cfg.EmbeddingModel != "" {
+		embedding = build.FullName(cfg.EmbeddingModel)
+	}
 	watch := api.Register(srv, api.Options{
 		Ollama:       pool,
 		Queue:        turns,
@@ -172,6 +178,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		Await:        !cfg.ApplyModel,
 		DefaultModel: cfg.DefaultModel,
 		Models:       cfg.Models,
+		Embedding:    embedding,
 		Timeout:      cfg.GenerationTimeout,
 		Silence:      silence,
 		Patience:     patience,

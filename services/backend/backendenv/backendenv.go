@@ -18,6 +18,9 @@ type Config struct {
 	// MLServiceURL is the base URL of the ml service.
 	MLServiceURL string `env:"ML_SERVICE_URL,required,notEmpty"`
 
+	// KnowledgeURL is the base URL of knowledge, which has the documents. Empty is without one.
+	KnowledgeURL string `env:"KNOWLEDGE_URL" optional:"true"`
+
 	// DefaultModel answers when a request names no model.
 	DefaultModel string `env:"DEFAULT_MODEL,required,notEmpty"`
 
@@ -28,6 +31,9 @@ type Config struct {
 	// own bound.
 	MaxStored int64 `env:"MAX_STORED" optional:"true"`
 
+	// Ratings lets people rate answers, and hand them over for review.
+	Ratings bool `env:"RATINGS" optional:"true"`
+
 	// GenerationTimeout bounds one answer, from when ml begins it to the last token.
 	GenerationTimeout time.Duration `env:"GENERATION_TIMEOUT,required"`
 }
@@ -36,7 +42,7 @@ type Config struct {
 func (c *Config) LongestAnswer() time.Duration { return c.GenerationTimeout }
 
 // Peers implements contract.Caller.
-func (c *Config) Peers() []*string { return []*string{&c.MLServiceURL} }
+func (c *Config) Peers() []*string { return []*string{&c.MLServiceURL, &c.KnowledgeURL} }
 
 // Validate implements contract.Environment.
 func (c *Config) Validate() error {
@@ -45,6 +51,9 @@ func (c *Config) Validate() error {
 		c.RequiredRedis.Validate(),
 		c.Auditing.Validate(),
 		contract.HTTPURL("ML_SERVICE_URL", c.MLServiceURL),
+	}
+	if c.KnowledgeURL != "" {
+		errs = append(errs, contract.HTTPURL("KNOWLEDGE_URL", c.KnowledgeURL))
 	}
 	if c.ConversationTTL < 0 {
 		errs = append(errs, fmt.Errorf("CONVERSATION_TTL: must not be negative, got %s",

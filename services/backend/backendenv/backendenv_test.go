@@ -16,6 +16,7 @@ func valid() *backendenv.Config {
 			DrainTimeout: time.Minute},
 		RequiredRedis:     contract.RequiredRedis{RedisURL: "redis://redis:6379/0"},
 		MLServiceURL:      "http://ml:5000",
+		KnowledgeURL:      "http://knowledge:7000",
 		DefaultModel:      "codexcontinue",
 		ConversationTTL:   time.Hour,
 		GenerationTimeout: 10 * time.Minute,
@@ -42,6 +43,7 @@ func TestValidate(t *testing.T) {
 		"LOG_LEVEL: ":          func(c *backendenv.Config) { c.LogLevel = "loud" },
 		"REDIS_URL: ":          func(c *backendenv.Config) { c.RedisURL = "redis://redis" },
 		"ML_SERVICE_URL: ":     func(c *backendenv.Config) { c.MLServiceURL = "http://ml" },
+		"KNOWLEDGE_URL: ":      func(c *backendenv.Config) { c.KnowledgeURL = "knowledge" },
 		"CONVERSATION_TTL: ":   func(c *backendenv.Config) { c.ConversationTTL = -1 },
 		"GENERATION_TIMEOUT: ": func(c *backendenv.Config) { c.GenerationTimeout = 0 },
 	} {

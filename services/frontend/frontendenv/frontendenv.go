@@ -23,6 +23,9 @@ type Config struct {
 	// ConversationTTL is how long the backend keeps an untouched conversation, which the page says;
 	// 0 keeps it for ever.
 	ConversationTTL time.Duration `env:"CONVERSATION_TTL" optional:"true"`
+
+	// Ratings shows by what people rate answers.
+	Ratings bool `env:"RATINGS" optional:"true"`
 }
 
 // Peers implements contract.Caller.

@@ -38,6 +38,9 @@ type Config struct {
 	// MLServiceURL is the base URL of ml, which the API for programs asks.
 	MLServiceURL string `env:"ML_SERVICE_URL,required,notEmpty"`
 
+	// KnowledgeURL is the base URL of knowledge, which has the documents. Empty is without one.
+	KnowledgeURL string `env:"KNOWLEDGE_URL" optional:"true"`
+
 	// RawCompletions lets programs send prompts to which the model's SYSTEM prompt is not added.
 	RawCompletions bool `env:"RAW_COMPLETIONS,required"`
 
@@ -71,13 +74,25 @@ type Config struct {
 
 	// Models say which groups may ask which model. ml refuses the others.
 	Models contract.Models `env:"MODELS" optional:"true"`
+
+	// Collections say, in the same way, which groups may read which collection of documents. The
+	// service knowledge refuses the others.
+	Collections contract.Models `env:"COLLECTIONS" optional:"true"`
+}
+
+// Groups returns those of a person that the stack knows, beside those that let somebody in.
+func (c *Config) Groups() []string {
+	groups := slices.Concat(c.Models.Groups(), c.Collections.Groups())
+	return slices.Compact(slices.Sorted(slices.Values(groups)))
 }
 
 // LongestAnswer implements contract.Environment.
 func (c *Config) LongestAnswer() time.Duration { return c.GenerationTimeout }
 
 // Peers implements contract.Caller.
-func (c *Config) Peers() []*string { return []*string{&c.FrontendURL, &c.MLServiceURL} }
+func (c *Config) Peers() []*string {
+	return []*string{&c.FrontendURL, &c.MLServiceURL, &c.KnowledgeURL}
+}
 
 // Validate implements contract.Environment.
 func (c *Config) Validate() error {
@@ -97,13 +112,23 @@ func (c *Config) Validate() error {
 		errs = append(errs, at("PUBLIC_URL", CheckPublicURL(c.PublicURL)))
 	}
 
+	if c.KnowledgeURL != "" {
+		errs = append(errs, contract.HTTPURL("KNOWLEDGE_URL", c.KnowledgeURL))
+	}
+
 	if c.EgressURL != "" {
 		errs = append(errs, contract.HTTPURL("EGRESS_URL", c.EgressURL))
+	}
+
+	if c.KnowledgeURL == "" && len(c.Collections) > 0 {
+		errs = append(errs, errors.New("COLLECTIONS: is set, but KNOWLEDGE_URL is not"))
 	}
 
 	switch {
 	case c.SignIn == None && len(c.Models) > 0:
 		errs = append(errs, errors.New("MODELS: is set, but SIGN_IN is none"))
+	case c.SignIn == None && len(c.Collections.Groups()) > 0:
+		errs = append(errs, errors.New("COLLECTIONS: names groups, but SIGN_IN is none"))
 	case c.SignIn == OIDC:
 		errs = append(errs, c.Provider.validate())
 		if c.PublicURL == "" {

@@ -16,6 +16,7 @@ func valid() *gateenv.Config {
 			DrainTimeout: time.Minute},
 		RequiredRedis:     contract.RequiredRedis{RedisURL: "redis://redis:6379/0"},
 		FrontendURL:       "http://frontend:8501",
+		KnowledgeURL:      "http://knowledge:7000",
 		MLServiceURL:      "http://ml:5000",
 		RawCompletions:    true,
 		Title:             "CodexContinue",
@@ -29,6 +30,7 @@ func valid() *gateenv.Config {
 // provided is the environment of a gate with an OpenID provider.
 func provided() *gateenv.Config {
 	c := valid()
+	c.Collections = contract.Models{"handbook": nil, "wards": {"nurses", "research"}}
 	c.SignIn, c.PublicURL = gateenv.OIDC, "https://chat.example.com"
 	c.Provider = gateenv.Provider{
 		Issuer:           "https://id.example.com/realms/team",
@@ -62,12 +64,24 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestGroups holds that the gate keeps the groups that something is for, and each once.
+func TestGroups(t *testing.T) {
+	want := []string{"nurses", `quote "`, "research"}
+	if d := cmp.Diff(want, provided().Groups()); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	if groups := valid().Groups(); len(groups) != 0 {
+		t.Errorf("where nothing is for groups it keeps %q", groups)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*gateenv.Config){
 		"LOG_LEVEL: ":          func(c *gateenv.Config) { c.LogLevel = "loud" },
 		"REDIS_URL: ":          func(c *gateenv.Config) { c.RedisURL = "redis" },
 		"FRONTEND_URL: ":       func(c *gateenv.Config) { c.FrontendURL = "http://frontend" },
 		"ML_SERVICE_URL: ":     func(c *gateenv.Config) { c.MLServiceURL = "ml:5000" },
+		"KNOWLEDGE_URL: ":      func(c *gateenv.Config) { c.KnowledgeURL = "knowledge:7000" },
 		"SIGN_IN: ":            func(c *gateenv.Config) { c.SignIn = "word" },
 		"SESSION_IDLE: ":       func(c *gateenv.Config) { c.SessionIdle = 0 },
 		"SESSION_LIFE: ":       func(c *gateenv.Config) { c.SessionLife = -time.Hour },
@@ -75,6 +89,13 @@ func TestValidate(t *testing.T) {
 		"PUBLIC_URL: ":         func(c *gateenv.Config) { c.PublicURL = "chat.example.com" },
 		"MODELS: is set":       func(c *gateenv.Config) { c.Models = contract.Models{"m": {"a"}} },
 		"OIDC_ISSUER: is set":  func(c *gateenv.Config) { c.Issuer = "https://id.example.com" },
+
+		"COLLECTIONS: is set": func(c *gateenv.Config) {
+			c.KnowledgeURL, c.Collections = "", contract.Models{"a": nil}
+		},
+		"COLLECTIONS: names groups": func(c *gateenv.Config) {
+			c.Collections = contract.Models{"a": {"b"}}
+		},
 	} {
 		c := valid()
 		change(c)

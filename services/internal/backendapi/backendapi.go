@@ -12,6 +12,7 @@
 //	GET    /api/conversations/{id}/export?format  all of it in a file: markdown or json
 //	PATCH  /api/conversations/{id}          rename               200 Conversation
 //	DELETE /api/conversations/{id}          delete               204
+//	GET    /api/passages/{id}               a source of an answer, to read
 //	GET    /api/models                      200 mlapi.Models
 //	GET    /api/status                      200 Status
 //
@@ -52,6 +53,7 @@ const (
 	EventStart    = "start"    // Start
 	EventQueue    = "queue"    // Queue
 	EventHistory  = "history"  // History
+	EventSources  = "sources"  // Sources: before the first word, where the stack has documents
 	EventThinking = "thinking" // Delta: of the model's reasoning, which is not part of the answer
 	EventDelta    = "delta"    // Delta
 	EventDone     = "done"     // mlapi.Done
@@ -112,6 +114,31 @@ type History struct {
 	LeftOut int `json:"left_out"`
 }
 
+// Sources are what an answer may rest on. They are empty if nothing was found.
+type Sources struct {
+	// Sources are the passages that the model got. The answer cites them by their numbers, as in
+	// [1].
+	Sources []Source `json:"sources,omitempty"`
+
+	// LeftOut is how many more were found, for which the model's context has no room.
+	LeftOut int `json:"left_out,omitempty"`
+
+	// Unsearched is set if the documents could not be searched, so that the model got none.
+	Unsearched bool `json:"unsearched,omitempty"`
+}
+
+// Source is a passage of a document. What it says is not kept with an answer: who opens it is asked
+// anew whether it is theirs to read.
+type Source struct {
+	N          int    `json:"n"` // the number that stands for it in the answer
+	PassageID  string `json:"passage_id"`
+	Collection string `json:"collection"`
+	File       string `json:"file"`
+	Title      string `json:"title"`
+	Heading    string `json:"heading,omitempty"` // the path of headings above it
+	Page       int    `json:"page,omitempty"`    // the one that it begins on, from 1
+}
+
 // Delta is text that the model added.
 type Delta struct {
 	Text string `json:"text"`
@@ -160,12 +187,18 @@ type Message struct {
 	Model   string `json:"model,omitempty"`
 	State   string `json:"state"`
 
+	// Digest is what Ollama calls the content of the model that wrote the answer, if it is known.
+	Digest string `json:"digest,omitempty"`
+
 	// Thinking is the model's reasoning, which is not part of the answer.
 	Thinking string `json:"thinking,omitempty"`
 
 	// LeftOut is how many of the conversation's oldest messages the model did
 	// not get for this answer.
 	LeftOut int `json:"left_out,omitempty"`
+
+	// Sources are what an answer may rest on; nil where the stack has no documents.
+	Sources *Sources `json:"sources,omitempty"`
 
 	// GenerationID is the answer's job, set on assistant messages. A page with a streaming
 	// message follows its events.
@@ -184,11 +217,17 @@ type ConversationDetail struct {
 
 	// Earlier is the cursor (before) of the page before these messages; empty if there is none.
 	Earlier string `json:"earlier,omitempty"`
+
+	// Ratings are the verdicts on answers by the answers' ids.
+	Ratings map[string]string `json:"ratings,omitempty"`
 }
 
 // All is all that an owner has.
 type All struct {
 	Conversations []ConversationDetail `json:"conversations"`
+
+	// Submissions are what the owner has handed over for review.
+	Submissions []Submission `json:"submissions"`
 }
 
 // Take is the body of POST /api/conversations/take.

@@ -44,6 +44,14 @@ type Client struct {
 // called before the first request.
 func (c *Client) Sign(sign func(ctx context.Context, owner string) string) { c.sign = sign }
 
+// Signing returns a client of the same peer, with the connections and the counter of c, that signs
+// as Sign says.
+func (c *Client) Signing(sign func(ctx context.Context, owner string) string) *Client {
+	signing := *c
+	signing.sign = sign
+	return &signing
+}
+
 // Secure makes the client speak TLS, for a base URL of https; nil changes nothing. It must be
 // called before the first request.
 func (c *Client) Secure(config *tls.Config) {
@@ -88,6 +96,7 @@ func transport() (*http.Transport, *dialer) {
 		MaxIdleConnsPerHost:   64,
 		IdleConnTimeout:       30 * time.Second,
 		ResponseHeaderTimeout: 30 * time.Second,
+		ExpectContinueTimeout: expectTimeout,
 		DisableCompression:    true,
 	}, d
 }

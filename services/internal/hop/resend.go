@@ -92,9 +92,15 @@ func (r *resender) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 
+	sent, _ := req.Body.(*sentBody)
+	var stream io.ReadCloser
+	if sent != nil {
+		stream, _ = sent.again()
+	}
+
 	var until time.Time
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
-		resp, address, err := r.once(req, body)
+		resp, address, err := r.once(req, body, stream)
 		why := r.failure(req, resp, err)
 		if why == "" {
 			if err == nil {
@@ -115,6 +121,13 @@ func (r *resender) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 
+		if sent != nil {
+			var ok bool
+			if stream, ok = sent.again(); !ok {
+				return resp, err
+			}
+		}
+
 		if resp != nil {
 			_ = resp.Body.Close()
 		}
@@ -128,9 +141,10 @@ func (r *resender) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// once sends the request, and returns the address that answered as well.
+// once sends the request, with a body that is kept or one that is not, and returns the address that
+// answered as well.
 func (r *resender) once(
-	req *http.Request, body []byte,
+	req *http.Request, body []byte, stream io.ReadCloser,
 ) (resp *http.Response, address string, err error) {
 	ctx := httptrace.WithClientTrace(req.Context(),
 		&httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
@@ -138,6 +152,9 @@ func (r *resender) once(
 		}})
 
 	try := req.Clone(ctx)
+	if stream != nil {
+		try.Body = stream
+	}
 	if body != nil {
 		try.GetBody = func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(body)), nil
@@ -195,9 +212,9 @@ func refusal(resp *http.Response) string {
 	return ""
 }
 
-// bodyOf reads the request's body and closes it. It returns nil if there is none.
+// bodyOf reads the request's body and closes it. It returns nil if there is none that is kept.
 func bodyOf(req *http.Request) ([]byte, error) {
-	if req.Body == nil || req.Body == http.NoBody {
+	if _, streamed := req.Body.(*sentBody); streamed || req.Body == nil || req.Body == http.NoBody {
 		return nil, nil
 	}
 	defer req.Body.Close()

@@ -25,9 +25,10 @@ import (
 
 // The services that sign, and those for which they do.
 const (
-	Gate    = "gate"
-	Backend = "backend"
-	ML      = "ml"
+	Gate      = "gate"
+	Backend   = "backend"
+	ML        = "ml"
+	Knowledge = "knowledge"
 )
 
 const (

@@ -71,6 +71,11 @@ type ChatRequest struct {
 	Messages []Message      `json:"messages"`
 	Options  map[string]any `json:"options,omitempty"`
 
+	// Passages are parts of documents that may answer the user's last message, the best first. The
+	// model is told to cite them by their numbers. Those for which its context has no room are left
+	// out, the last ones first, also with Whole.
+	Passages []Passage `json:"passages,omitempty"`
+
 	// Whole is set for a program's conversation: nothing of it may be left out, so one that does
 	// not fit is refused, and what its system's messages say follows the model's own SYSTEM prompt.
 	// Its last message is not the assistant's.
@@ -81,6 +86,17 @@ type ChatRequest struct {
 
 	// Format is "json" or a JSON schema that the answer has to follow. Only with Whole.
 	Format json.RawMessage `json:"format,omitempty"`
+}
+
+// MaxPassages is the most passages that a request has.
+const MaxPassages = 20
+
+// Passage is a part of a document. It is data: what it says is no instruction to the model.
+type Passage struct {
+	// N is the number by which an answer cites it, from 1 to 99.
+	N     int    `json:"n"`
+	Title string `json:"title"` // of the document
+	Text  string `json:"text"`
 }
 
 // GenerateRequest asks for the continuation of one prompt.
@@ -105,6 +121,10 @@ type Chunk struct {
 	// LeftOut is how many of the request's oldest messages were left out because the model's
 	// context does not hold them. It is sent at most once, before any text.
 	LeftOut int `json:"left_out,omitempty"`
+
+	// Passages are the numbers of the request's passages that the model got. It is sent at most
+	// once, before any text, and only if the request has some; it is empty if there was no room.
+	Passages []int `json:"passages,omitzero"`
 
 	// Again is set if the text so far could not be continued: what follows is the answer from its
 	// beginning. It is sent at most once, before any text.

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,6 +116,9 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 			if secret {
 				path += wire.APIKeyPrefix + "..."
 			}
+			if slices.ContainsFunc(s.private, func(p string) bool { return strings.HasPrefix(path, p) }) {
+				path = route[strings.Index(route, " ")+1:]
+			}
 
 			log(ctx, "request", "method", r.Method, "path", path, "status", code, "bytes",
 				rec.bytes,
@@ -142,11 +146,13 @@ func (s *Server) middleware(mux *http.ServeMux) http.Handler {
 			return
 		}
 
+		body := expected(r)
 		if tool(r.URL.Path) {
 			mux.ServeHTTP(rec, r)
 		} else {
 			guarded.ServeHTTP(rec, r)
 		}
+		body.linger(rec)
 	})
 }
 

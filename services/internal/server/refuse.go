@@ -100,7 +100,10 @@ func (s *Server) refusal(r *http.Request) (*problem.Problem, string) {
 // refuse answers with the refusal and closes the connection, so that the next request
 // finds another instance.
 func refuse(w http.ResponseWriter, r *http.Request, p *problem.Problem, reason string) {
-	_, _ = io.CopyN(io.Discard, r.Body, refusedBody)
+	if r.Header.Get("Expect") == "" { // else the client waits, and can send it to another instance
+		_, _ = io.CopyN(io.Discard, r.Body, refusedBody)
+	}
+
 	w.Header().Set(wire.RefusedHeader, reason)
 	w.Header().Set("Connection", "close")
 	problem.Write(w, r, p)

@@ -44,6 +44,9 @@ type Server struct {
 	// connect answers CONNECT; nil refuses it.
 	connect http.Handler
 
+	// private begin the paths of which the log has the route alone.
+	private []string
+
 	// starting is true until all checks of starts have passed once. checked is closed when they
 	// have run for the first time.
 	starting atomic.Bool
@@ -97,6 +100,10 @@ func (s *Server) HandleFunc(pattern string, h http.HandlerFunc) { s.mux.HandleFu
 // Guard puts the handler that wrap makes before every route but the probes, the metrics and
 // /debug/. It must be called before Run.
 func (s *Server) Guard(wrap func(http.Handler) http.Handler) { s.guard = wrap }
+
+// Private has the log name the routes of requests, and not the paths, if those begin with the
+// prefix: what follows it may say something of people. It must be called before Run.
+func (s *Server) Private(prefix string) { s.private = append(s.private, prefix) }
 
 // Secure makes the server speak TLS alone; nil changes nothing. Who shows no certificate is
 // answered the paths of Liveness and Readiness, for the probes of a cluster, and refused all else.

@@ -489,3 +489,20 @@ func TestStartWhen(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPrivate looks for a path in the log that is not to be there.
+func TestPrivate(t *testing.T) {
+	var logs bytes.Buffer
+	s := server.New("x", logging.New(&logs, "x", "info", false), time.Second)
+	s.Private("/files/")
+	s.HandleFunc("PUT /files/{name}", func(http.ResponseWriter, *http.Request) {})
+	s.HandleFunc("GET /other/{name}", func(http.ResponseWriter, *http.Request) {})
+	do(t, s, "PUT", "/files/secret", nil)
+	do(t, s, "GET", "/files/secret", nil)
+	do(t, s, "GET", "/files/secret/more", nil)
+	do(t, s, "GET", "/other/shown", nil)
+	if l := logs.String(); strings.Contains(l, "secret") || !strings.Contains(l, "/other/shown") ||
+		!strings.Contains(l, `"path":"/files/{name}"`) {
+		t.Errorf("the log is %s", l)
+	}
+}

@@ -40,6 +40,10 @@ type Config struct {
 	// BaseModel replaces the Modelfile's FROM; empty keeps it.
 	BaseModel string `env:"BASE_MODEL" optional:"true"`
 
+	// EmbeddingModel makes vectors of documents. It is put into Ollama like a base model. Empty is
+	// none.
+	EmbeddingModel string `env:"EMBEDDING_MODEL" optional:"true"`
+
 	// NoDownload is set where Ollama has no way out: a base model that it lacks is not asked for at
 	// a registry, and somebody has to put it there.
 	NoDownload bool `env:"NO_DOWNLOAD" optional:"true"`

@@ -20,6 +20,7 @@ func valid() *mlenv.Config {
 		ModelfileDigest:   strings.Repeat("0", 64),
 		EvalsDigest:       strings.Repeat("1", 64),
 		BaseModel:         "tiny",
+		EmbeddingModel:    "nomic-embed-text",
 		ApplyModel:        true,
 		MaxParallel:       2,
 		MaxQueue:          8,

@@ -32,7 +32,7 @@ says otherwise.`,
 	}
 
 	c.Flags().BoolVar(&volumes, "volumes", false,
-		"remove the volumes as well: conversations and models are lost")
+		"remove the volumes as well: conversations, documents and models are lost")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask before removing volumes")
 	return c
 }
@@ -128,8 +128,8 @@ func (a *App) explainDown(
 // no terminal to ask on.
 func (a *App) confirmVolumes(ctx context.Context, p platform, stack string) error {
 	if !a.asks() {
-		return usageError{errors.New("--volumes deletes conversations and models and there is no " +
-			"terminal to ask on: add --yes")}
+		return usageError{errors.New("--volumes deletes conversations, documents and models, and " +
+			"there is no terminal to ask on: add --yes")}
 	}
 
 	list, err := p.Volumes(ctx)
@@ -141,8 +141,8 @@ func (a *App) confirmVolumes(ctx context.Context, p platform, stack string) erro
 		a.say("  %s", v)
 	}
 
-	question := fmt.Sprintf("Delete these volumes of stack %s with all conversations and models? "+
-		"Type the stack's name: ", stack)
+	question := fmt.Sprintf("Delete these volumes of stack %s with all conversations, documents and "+
+		"models? Type the stack's name: ", stack)
 	if !a.typed(question, stack) {
 		return errors.New("nothing was removed")
 	}

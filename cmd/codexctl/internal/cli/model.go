@@ -367,9 +367,10 @@ func missingModel(base, stack string) failure.Problem {
 		Service: stacks.ML,
 		What:    status.MissingText(base),
 		Todo: fmt.Sprintf("put it there with one of\n"+
-			"    codexctl model pull %s %s            # this machine downloads it\n"+
-			"    codexctl model import %s FILE.gguf   # or a folder or archive of models\n"+
-			"  and run `codexctl up %s` again", stack, base, stack, stack),
+			"    codexctl model pull %s %s   # this machine downloads it\n"+
+			"    codexctl model import %s FILE.gguf --name %[2]s   # or a folder or archive of "+
+			"models\n"+
+			"  and run `codexctl up %[1]s` again", stack, base, stack),
 	}
 }
 

@@ -28,7 +28,8 @@ func TestMissingModel(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	for _, want := range []string{
-		"codexctl model pull team/clinic llama3:8b ", "codexctl model import team/clinic FILE.gguf ",
+		"codexctl model pull team/clinic llama3:8b ",
+		"codexctl model import team/clinic FILE.gguf --name llama3:8b ",
 		"codexctl up team/clinic",
 	} {
 		if !strings.Contains(got.Todo, want) {

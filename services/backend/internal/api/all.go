@@ -3,7 +3,9 @@ package api
 import (
 	"archive/zip"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"reflect"
@@ -120,7 +122,17 @@ func (a *API) writeAll(ctx context.Context, w io.Writer, owner string) error {
 		separator = ","
 	}
 
-	_, err := io.WriteString(w, "]}\n")
+	list, err := a.Store.Submissions(ctx, owner)
+	if err != nil {
+		return err
+	}
+
+	b, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+
+	_, err = fmt.Fprintf(w, "],\n\"submissions\":%s}\n", b)
 	return err
 }
 

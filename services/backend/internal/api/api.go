@@ -45,6 +45,12 @@ type Options struct {
 	DefaultModel string
 	Log          *slog.Logger
 
+	// Ratings reports whether people rate answers.
+	Ratings bool
+
+	// Knowledge has the documents; nil is without any.
+	Knowledge *hop.Client
+
 	// Owner returns the owner for whom a token was signed; the error is one of identity's.
 	Owner func(ctx context.Context, token string) (string, error)
 
@@ -104,11 +110,14 @@ func Register(mux Mux, o Options) error {
 
 	a.chatRoutes()
 	a.conversationRoutes()
+	a.learningRoutes()
+	a.passageRoute()
 	a.statusRoutes()
 	// The data of events, which no response has as its body.
 	for _, t := range []reflect.Type{
 		reflect.TypeFor[backendapi.Start](), reflect.TypeFor[backendapi.Queue](),
-		reflect.TypeFor[backendapi.History](), reflect.TypeFor[backendapi.Delta](),
+		reflect.TypeFor[backendapi.History](), reflect.TypeFor[backendapi.Sources](),
+		reflect.TypeFor[backendapi.Delta](),
 		reflect.TypeFor[mlapi.Done](),
 	} {
 		registry.Schema(t, true, "")

@@ -78,6 +78,23 @@ var attempts = map[string][]attempt{
 	"POST /api/conversations/take": {
 		{path: "/api/conversations/take", body: `{"from": "CONVERSATION"}`},
 	},
+	"PUT /api/conversations/{id}/ratings/{answer}": {
+		{path: "/api/conversations/CONVERSATION/ratings/ANSWER", body: `{"verdict": "up"}`},
+	},
+	"DELETE /api/conversations/{id}/ratings/{answer}": {
+		{path: "/api/conversations/CONVERSATION/ratings/ANSWER"},
+	},
+	"POST /api/conversations/{id}/ratings/{answer}/submission": {
+		{
+			path: "/api/conversations/CONVERSATION/ratings/ANSWER/submission",
+			body: `{"verdict": "up", "consent": true}`,
+		},
+	},
+	"GET /api/submissions":             {{path: "/api/submissions"}},
+	"DELETE /api/submissions/{answer}": {{path: "/api/submissions/ANSWER"}},
+	"GET /api/reviews":                 {{path: "/api/reviews"}, {path: "/api/reviews?before=ANSWER"}},
+	"GET /api/reviews/{answer}":        {{path: "/api/reviews/ANSWER"}},
+	"PUT /api/reviews/{answer}":        {{path: "/api/reviews/ANSWER", body: `{"accept": false}`}},
 	"GET /api/generations/{id}/events": {
 		{path: "/api/generations/ANSWER/events"},
 		{path: "/api/generations/ANSWER/events", header: header{"Last-Event-ID": "1-1"}},
@@ -85,6 +102,10 @@ var attempts = map[string][]attempt{
 	},
 	"DELETE /api/generations/{id}": {
 		{path: "/api/generations/ANSWER"},
+	},
+	"GET /api/passages/{id}": { // TestPassage has those that knowledge refuses
+		{path: "/api/passages/CONVERSATION"},
+		{path: "/api/passages/ANSWER"},
 	},
 	"GET /api/models": {{path: "/api/models"}},
 	"GET /api/status": {{path: "/api/status"}},

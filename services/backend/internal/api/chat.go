@@ -90,8 +90,8 @@ type generationInput struct {
 	ID string `path:"id" doc:"The answer"`
 }
 
-const eventsDoc = "Events: start (Start), queue (Queue), history (History), thinking and " +
-	"delta (Delta), and as the last one done (Done), error (Problem) or stopped. " +
+const eventsDoc = "Events: start (Start), queue (Queue), history (History), sources " +
+	"(Sources), thinking and delta (Delta), and as the last one done (Done), error (Problem) or stopped. " +
 	"A stream that ends without one of these was cut: resume it with Last-Event-ID."
 
 func (a *API) chatRoutes() {

@@ -237,8 +237,10 @@ func (a *API) get(ctx context.Context, in *detailInput) (*body[backendapi.Conver
 		}
 	}
 
+	ratings, err := a.Store.Ratings(ctx, in.owner(), in.ID)
 	return &body[backendapi.ConversationDetail]{backendapi.ConversationDetail{
-		Conversation: c.Public(), Messages: page.Messages, Earlier: page.Earlier}}, nil
+		Conversation: c.Public(), Messages: page.Messages, Earlier: page.Earlier,
+		Ratings: ratings}}, err
 }
 
 func (a *API) rename(ctx context.Context, in *renameInput) (*body[backendapi.Conversation], error) {

@@ -113,6 +113,10 @@ func (a *API) failure(ctx context.Context, err error) error {
 	case errors.Is(err, store.ErrTooMany):
 		p = problem.Typed("/problems/too-many-conversations", http.StatusTooManyRequests,
 			"You have the %d conversations that are kept: delete some.", a.Store.MaxConversations())
+	case errors.Is(err, store.ErrSubmissions):
+		p = problem.Typed("/problems/too-many-submissions", http.StatusConflict,
+			"You have handed over the %d answers that are kept: take some back.",
+			store.MaxSubmissions)
 	case errors.Is(err, store.ErrDiskFull):
 		a.Log.ErrorContext(ctx, "a request was refused: Redis cannot write to its disk",
 			"error", err)

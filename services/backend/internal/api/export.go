@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"reflect"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -135,14 +136,46 @@ func (a *API) writeMarkdown(ctx context.Context, w io.Writer, c store.Conversati
 			text += "\n\n> " + m.Error.Error()
 		}
 
-		_, err = fmt.Fprintf(w, "\n## %s · %s%s\n\n%s\n", who, m.CreatedAt.UTC().Format(exportTime),
-			state, text+generation.CloseCode(text))
+		_, err = fmt.Fprintf(w, "\n## %s · %s%s\n\n%s\n%s", who, m.CreatedAt.UTC().Format(exportTime),
+			state, text+generation.CloseCode(text), sourceList(m.Sources))
 		if err != nil {
 			return err
 		}
 	}
 
 	return nil
+}
+
+// sourceList returns the sources of an answer as a list in Markdown, or "".
+func sourceList(s *backendapi.Sources) string {
+	if s == nil || len(s.Sources) == 0 {
+		return ""
+	}
+
+	var b strings.Builder
+	b.WriteString("\nSources:\n\n")
+	for _, x := range s.Sources {
+		words := []string{x.Title}
+		if x.Heading != "" {
+			words = append(words, x.Heading)
+		}
+		if x.Page > 0 {
+			words = append(words, fmt.Sprintf("page %d", x.Page))
+		}
+
+		line := strings.Join(words, ", ") + " (" + x.Collection + "/" + x.File + ")"
+		fmt.Fprintf(&b, "- [%d] %s\n", x.N, escapeMarkdown(line))
+	}
+
+	return b.String()
+}
+
+// marks are the characters by which Markdown marks up a line of text.
+var marks = regexp.MustCompile("[\\\\`*_\\[\\]<>&!|~#]")
+
+// escapeMarkdown returns a text of a document as one line that means itself in Markdown.
+func escapeMarkdown(text string) string {
+	return marks.ReplaceAllString(strings.Join(strings.Fields(text), " "), `\$0`)
 }
 
 func (a *API) writeJSON(ctx context.Context, w io.Writer, c store.Conversation) error {
@@ -172,6 +205,20 @@ func (a *API) writeJSON(ctx context.Context, w io.Writer, c store.Conversation) 
 		separator = ",\n"
 	}
 
-	_, err = io.WriteString(w, "\n]}\n")
+	ratings, err := a.Store.Ratings(ctx, c.Owner, c.ID)
+	if err != nil {
+		return err
+	}
+
+	end := []byte("\n]")
+	if len(ratings) > 0 {
+		b, err := json.Marshal(ratings)
+		if err != nil {
+			return err
+		}
+		end = append(append(end, ",\n\"ratings\":"...), b...)
+	}
+
+	_, err = w.Write(append(end, "}\n"...))
 	return err
 }

@@ -66,8 +66,14 @@ type options struct {
 	store  func(*store.Options)
 	audit  *audit.Recorder
 
+	// guard comes before every route.
+	guard func(http.Handler) http.Handler
+
 	// sign signs what ml is asked.
 	sign func(ctx context.Context, owner string) string
+
+	// knowledge is where the documents are; empty is without any.
+	knowledge string
 }
 
 func newInstance(t testing.TB, redisURL, mlURL string, o options) *instance {
@@ -113,6 +119,9 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	}
 
 	srv := server.New("backend", log, o.drain)
+	if o.guard != nil {
+		srv.Guard(o.guard)
+	}
 	ml := hop.New("ml", mlURL)
 	writing := hop.NewStreaming("ml", mlURL)
 	if o.sign != nil {
@@ -121,12 +130,20 @@ func newInstanceAt(t testing.TB, redis store.Address, mlURL string, o options) *
 	}
 	jobs := generation.New(st, writing, o.model, timing, log, srv.Registry())
 	jobs.Audit = o.audit
+	var knowledge *hop.Client
+	if o.knowledge != "" {
+		knowledge = hop.New("knowledge", o.knowledge)
+		knowledge.Sign(identity.NewSigner(identity.Backend).For(identity.Knowledge))
+		jobs.Knowledge = knowledge
+	}
 	if err := api.Register(srv, api.Options{
 		Store:        st,
 		Audit:        o.audit,
 		Jobs:         jobs,
 		ML:           ml,
+		Knowledge:    knowledge,
 		DefaultModel: o.model,
+		Ratings:      true,
 		Log:          log,
 		Owner:        tokenOwner,
 		Draining:     srv.Draining,

@@ -36,7 +36,7 @@ const (
 // refusals are the errors of what a person may not do.
 var refusals = []error{
 	store.ErrNotFound, store.ErrBusy, store.ErrChanged, store.ErrFull, store.ErrKeyReused,
-	store.ErrTooMuch, store.ErrTooMany, store.ErrErased, store.ErrSpread,
+	store.ErrTooMuch, store.ErrTooMany, store.ErrErased, store.ErrSpread, store.ErrSubmissions,
 }
 
 // result returns the outcome of an act with the error.

@@ -68,13 +68,20 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*body[backendapi.Status]
 		own.Status, own.Detail = backendapi.StatusDegraded, "This backend is being stopped."
 	}
 
-	var redis, ml, ollama backendapi.ServiceStatus
+	var redis, ml, ollama, knowledge backendapi.ServiceStatus
 	var checks sync.WaitGroup
 	checks.Go(func() { redis = a.checkRedis(ctx) })
 	checks.Go(func() { ml, ollama = a.checkML(ctx) })
 	checks.Go(func() { out.Model = a.checkModel(ctx) })
+	if a.Knowledge != nil {
+		checks.Go(func() { knowledge = a.checkKnowledge(ctx) })
+	}
+
 	checks.Wait()
 	out.Services = []backendapi.ServiceStatus{own, redis, ml, ollama}
+	if a.Knowledge != nil {
+		out.Services = append(out.Services, knowledge)
+	}
 	for _, s := range out.Services {
 		if s.Status != backendapi.StatusReady {
 			out.Status = backendapi.StatusDegraded
@@ -121,17 +128,7 @@ func (a *API) checkML(ctx context.Context) (ml, ollama backendapi.ServiceStatus)
 		return ml, ollama
 	}
 
-	var faults []string
-	for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
-		if r.Checks[name] != wire.CheckOK {
-			faults = append(faults, name+": "+r.Checks[name])
-		}
-	}
-
-	if r.Status != wire.StatusReady {
-		ml.Status = backendapi.StatusDegraded
-		ml.Detail = strings.Join(append([]string{r.Status}, faults...), "; ")
-	}
+	degrade(&ml, r)
 
 	switch state, checked := r.Checks["ollama"]; {
 	case !checked:
@@ -141,6 +138,38 @@ func (a *API) checkML(ctx context.Context) (ml, ollama backendapi.ServiceStatus)
 	}
 
 	return ml, ollama
+}
+
+// degrade notes what a service says that is wrong with it.
+func degrade(s *backendapi.ServiceStatus, r wire.Readiness) {
+	if r.Status == wire.StatusReady {
+		return
+	}
+
+	said := []string{r.Status}
+	for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
+		if r.Checks[name] != wire.CheckOK {
+			said = append(said, name+": "+r.Checks[name])
+		}
+	}
+
+	s.Status, s.Detail = backendapi.StatusDegraded, strings.Join(said, "; ")
+}
+
+func (a *API) checkKnowledge(ctx context.Context) backendapi.ServiceStatus {
+	start := time.Now()
+	r, err := a.Knowledge.Readiness(ctx)
+	s := backendapi.ServiceStatus{
+		Name: "knowledge", Status: backendapi.StatusReady,
+		LatencyMS: wire.Milliseconds(time.Since(start)),
+	}
+	if err != nil {
+		s.Status, s.Detail = backendapi.StatusDown, err.Error()
+		return s
+	}
+
+	degrade(&s, r)
+	return s
 }
 
 func (a *API) checkModel(ctx context.Context) mlapi.Build {

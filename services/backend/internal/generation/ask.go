@@ -52,6 +52,7 @@ type fault struct {
 func (j *job) ask() outcome {
 	var failing time.Time // since when ml takes no request
 	pause := firstPause
+	j.find()
 	for {
 		took, f := j.request()
 		if f == nil {
@@ -156,7 +157,7 @@ func (j *job) request() (took bool, f *fault) {
 			mlapi.Message{Role: "assistant", Content: begun})
 	}
 
-	ask := mlapi.ChatRequest{Model: j.model, Messages: messages}
+	ask := mlapi.ChatRequest{Model: j.model, Messages: messages, Passages: j.passages()}
 	resp, err := j.m.ml.Do(ctx, http.MethodPost, "/chat", ask, http.Header{
 		"Accept":         {mlapi.NDJSON},
 		wire.OwnerHeader: {j.g.Owner}, // ml is fair between owners, and counts what each asks,
@@ -239,7 +240,11 @@ func (j *job) refusal(err error, continued bool) *fault {
 		return &fault{problem: p, mayRepeat: true}
 	case status == http.StatusGatewayTimeout:
 		return &fault{problem: p, mayRepeat: true, taken: true}
-	case continued && status == http.StatusBadRequest: // an ml of the former version
+	case len(j.passages()) > 0 && status == http.StatusBadRequest: // an ml of the former version
+		j.unquoted = true
+		j.tell(backendapi.Sources{Unsearched: true})
+		return &fault{problem: p, mayRepeat: true}
+	case continued && status == http.StatusBadRequest: // one of an earlier one
 		j.cannotContinue = true
 		return &fault{problem: p, mayRepeat: true}
 	case status == http.StatusServiceUnavailable, status == http.StatusTooManyRequests:
@@ -278,8 +283,12 @@ func (j *job) read(body io.Reader, admit func(), anew bool) *fault {
 		if c.Queue > 0 {
 			j.inbox.setQueue(c.Queue)
 		}
-		if c.LeftOut > 0 || c.Again || c.Thinking != "" || c.Text != "" || c.Done != nil {
+		if c.LeftOut > 0 || c.Passages != nil || c.Again || c.Thinking != "" || c.Text != "" || c.Done != nil {
 			admit()
+		}
+
+		if c.Passages != nil && j.found != nil {
+			j.tell(j.found.got(c.Passages, j.sources))
 		}
 
 		if n := j.dropped + c.LeftOut; c.LeftOut > 0 && n != j.leftOut {

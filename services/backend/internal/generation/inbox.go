@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/internal/store"
+	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 )
 
 // news is what the model has sent since the inbox was last emptied. Its outcome is nil until there
@@ -11,6 +12,7 @@ import (
 type news struct {
 	thinking, text string
 	queue, leftOut int
+	sources        *backendapi.Sources
 	outcome        *outcome
 }
 
@@ -36,6 +38,7 @@ type inbox struct {
 	mu             sync.Mutex
 	text, thinking []byte
 	queue, leftOut int
+	sources        *backendapi.Sources
 	outcome        *outcome
 }
 
@@ -58,14 +61,18 @@ func (i *inbox) addThought(s string) {
 }
 func (i *inbox) setQueue(position int) { i.change(func() { i.queue = position }) }
 func (i *inbox) setLeftOut(n int)      { i.change(func() { i.leftOut = n }) }
-func (i *inbox) end(o outcome)         { i.change(func() { i.outcome = &o }) }
+func (i *inbox) setSources(s backendapi.Sources) {
+	i.change(func() { i.sources = &s })
+}
+func (i *inbox) end(o outcome) { i.change(func() { i.outcome = &o }) }
 
 // take empties the inbox. The outcome comes with the last text.
 func (i *inbox) take() news {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	n := news{thinking: string(i.thinking), text: string(i.text), queue: i.queue,
-		leftOut: i.leftOut, outcome: i.outcome}
+		leftOut: i.leftOut, sources: i.sources, outcome: i.outcome}
 	i.text, i.thinking, i.queue, i.leftOut = i.text[:0], i.thinking[:0], 0, 0
+	i.sources = nil
 	return n
 }

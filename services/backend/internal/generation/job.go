@@ -52,7 +52,11 @@ type job struct {
 	thinking       int    // bytes of reasoning so far, stored or not
 	dropped        int    // messages that ml is not sent
 	leftOut        int    // messages that the model does not get, those that are dropped included
-	retries        int    // how often the answer was begun anew
+	search         string // what documents are searched for
+	found          *found // nil before they were
+	unquoted       bool   // ml takes no passages
+	sources        *backendapi.Sources
+	retries        int // how often the answer was begun anew
 	left           time.Duration
 	resumed        bool // ml was asked for the answer before
 	cannotContinue bool // ml takes no text so far
@@ -79,7 +83,7 @@ func newJob(
 // begunJob returns the job of an answer that begins.
 func begunJob(ctx context.Context, m *Manager, b store.Begun, t store.Turn) *job {
 	j := newJob(ctx, m, b.Generation, t.Model, history(b.History, t.Message, MaxHistory))
-	j.begun, j.turn = b, t
+	j.begun, j.turn, j.search = b, t, query(b.History, t.Message)
 	if j.dropped = b.Earlier + dropped(b.History, t.Message, MaxHistory); j.dropped > 0 {
 		j.leftOut = j.dropped
 		j.inbox.setLeftOut(j.dropped)
@@ -96,6 +100,7 @@ func resumedJob(ctx context.Context, m *Manager, c store.Claim) *job {
 	j.thinking, j.thinkingStored = c.Thinking, c.Thinking
 	j.dropped = c.Earlier + dropped(earlier, message, MaxHistory)
 	j.leftOut, j.retries, j.resumed = c.LeftOut, c.Retries, true
+	j.search, j.found, j.sources = query(earlier, message), j.foundBefore(c.Found), c.Sources
 	if j.dropped > j.leftOut { // the job before had no time to store it
 		j.leftOut = j.dropped
 		j.inbox.setLeftOut(j.dropped)
@@ -203,6 +208,14 @@ func (j *job) write() {
 
 		leftOut := func(ctx context.Context) error { return j.m.store.LeftOut(ctx, j.g, n.leftOut) }
 		if n.leftOut > 0 && !j.note("what was left out", leftOut) {
+			return
+		}
+
+		sources := func(ctx context.Context) error {
+			return j.m.store.Sources(ctx, j.g, *n.sources)
+		}
+		// Without them the text would cite what nobody can open.
+		if n.sources != nil && !j.stored(j.persistently(sources)) {
 			return
 		}
 

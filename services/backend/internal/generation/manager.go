@@ -53,6 +53,10 @@ type Manager struct {
 	// Audit records how answers end. It must be set before the first job.
 	Audit *audit.Recorder
 
+	// Knowledge has the documents in which answers have their sources; nil is without any. It must
+	// be set before the first job.
+	Knowledge *hop.Client
+
 	store   *store.Store
 	ml      *hop.Client
 	model   string

@@ -11,6 +11,7 @@ type metrics struct {
 	tokens     *prometheus.CounterVec
 	askedAgain prometheus.Counter
 	takenOver  *prometheus.CounterVec
+	searches   *prometheus.CounterVec
 	active     prometheus.Gauge
 	readers    prometheus.Gauge
 	firstToken prometheus.Histogram
@@ -44,6 +45,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		takenOver: counters("backend_takeovers_total",
 			"Answers whose writer was gone, by what became of them: taken, exhausted (interrupted "+
 				"too often).", "result"),
+		searches: counters("backend_searches_total",
+			"Searches of the documents for an answer's sources, by what came of them: found, none, "+
+				"failed.", "result"),
 		active: gauge("backend_generations_active", "Answers that this instance is writing now."),
 		readers: gauge("backend_event_readers",
 			"Readers that follow an answer on this instance now."),

@@ -25,6 +25,10 @@
 //	                                          plain text
 //	generation:<id>:text          string      the text of all deltas, for whoever ends the answer
 //	generation:<id>:thinking      string      the model's reasoning, likewise
+//	conversation:<id>:ratings     hash        the verdicts on the conversation's answers by their ids
+//	owner:<owner>:submission:<answer>  string  JSON of backendapi.Submission
+//	owner:<owner>:submissions     sorted set  the answers of which there is one, by when it expires
+//	owner:submitted               hash        the owners of all submissions by the answers' ids
 //	running                       sorted set  owner:conversation:answer of the answers being
 //	                                          written, by the time of the entry
 //
@@ -36,6 +40,10 @@
 //	suspect   set when the lease was found expired, and its writer has time to renew it
 //	retries   how often the answer was begun anew
 //	left_out  the number of messages that the model did not get
+//	groups    those of the owner when the question was asked, as JSON
+//	found     JSON of the passages that were found for the answer, with their texts, until its end:
+//	          whoever goes on with it has the same
+//	sources   JSON of backendapi.Sources
 //	lease     the end of a lease as the former version reads it
 //
 // ml keeps its queue beside these, in keys that begin with {queue} (services/ml/internal/queue),
@@ -58,8 +66,9 @@
 // are those of the first version. Conversations of a single Redis that are copied into a Cluster
 // must be renamed.
 //
-// The one key that is no owner's is running. It is no part of any script: an entry is a hint, put
-// there before its answer begins and taken out after its end, and one too many does no harm.
+// The keys that are no owner's are running and owner:submitted. They are no part of any script: an
+// entry is a hint, put there before its answer begins and taken out after its end, and one too many
+// does no harm. The latter is named as the owners' keys, so that the rights to those are enough.
 //
 // # Who may write
 //

@@ -31,19 +31,26 @@ func (s *Store) Erase(ctx context.Context, owner string) (stopped []string, err 
 		return err
 	}
 
-	err = s.empty(ctx, owner, remove)
+	drop := func(answer string) error { return s.Unsubmit(ctx, owner, answer) }
+	err = s.empty(ctx, owner, remove, drop)
 	return stopped, err
 }
 
-// empty marks the owner, calls take for each conversation, after which the owner has it no more,
-// and deletes what else is stored of the owner.
-func (s *Store) empty(ctx context.Context, owner string, take func(id string) error) error {
+// empty marks the owner, calls take for each conversation and submitted for each submission, after
+// which the owner has it no more, and deletes what else is stored of the owner.
+func (s *Store) empty(
+	ctx context.Context, owner string, take, submitted func(id string) error,
+) error {
 	for {
 		if err := s.markErased(ctx, owner, false); err != nil {
 			return err
 		}
 
 		if err := s.emptyList(ctx, owner, take); err != nil {
+			return err
+		}
+
+		if err := s.emptySubmissions(ctx, owner, submitted); err != nil {
 			return err
 		}
 

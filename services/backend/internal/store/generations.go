@@ -310,26 +310,42 @@ func (s *Store) append(
 
 // Queue adds an event with the answer's place in the model's queue.
 func (s *Store) Queue(ctx context.Context, g Generation, position int) error {
-	return s.event(ctx, g, backendapi.EventQueue, backendapi.Queue{Position: position}, "")
+	return s.event(ctx, g, backendapi.EventQueue, backendapi.Queue{Position: position}, "", "")
 }
 
 // LeftOut adds an event with the number of messages that the model did not get, which the answer's
 // message will have as well.
 func (s *Store) LeftOut(ctx context.Context, g Generation, messages int) error {
 	return s.event(ctx, g, backendapi.EventHistory, backendapi.History{LeftOut: messages},
-		strconv.Itoa(messages))
+		"left_out", strconv.Itoa(messages))
 }
 
+// Sources adds an event with the answer's sources, which its message will have as well.
+func (s *Store) Sources(ctx context.Context, g Generation, sources backendapi.Sources) error {
+	data, err := json.Marshal(sources)
+	if err != nil {
+		return fmt.Errorf("append to an answer: %w", err)
+	}
+	return s.event(ctx, g, backendapi.EventSources, sources, "sources", string(data))
+}
+
+// event adds an event. The field of the answer gets the value, unless it is empty.
 func (s *Store) event(
-	ctx context.Context, g Generation, name string, content any, leftOut string,
+	ctx context.Context, g Generation, name string, content any, field, value string,
 ) error {
 	data, err := json.Marshal(content)
 	if err != nil {
 		return fmt.Errorf("append to an answer: %w", err)
 	}
 	n, err := s.run(ctx, s.scripts.event, s.key.own(g.Owner, g.ID)[:2], g.Fence, name, data,
-		leftOut).Int()
+		field, value).Int()
 	return written("append to an answer", n, err)
+}
+
+// Found keeps what was found for an answer, until its end. It is for whoever takes the answer over.
+func (s *Store) Found(ctx context.Context, g Generation, found string) error {
+	n, err := s.run(ctx, s.scripts.found, s.key.own(g.Owner, g.ID)[:1], g.Fence, found).Int()
+	return written("keep what was found for an answer", n, err)
 }
 
 // Renew takes the answer's lease anew.

@@ -47,8 +47,25 @@ func (k keyspace) thinking(owner, id string) string {
 	return k.of(owner, "generation", id, "thinking")
 }
 
-// running is the one key that is not an owner's.
-const running = "running"
+// ratings is where the verdicts on a conversation's answers are. The scripts make the name, too.
+func (k keyspace) ratings(owner, id string) string {
+	return k.of(owner, "conversation", id, "ratings")
+}
+
+// submissions is where the ids are of what submission returns.
+func (k keyspace) submissions(owner string) string {
+	return k.of(owner, "owner", owner, "submissions")
+}
+
+func (k keyspace) submission(owner, answer string) string {
+	return k.of(owner, "owner", owner, "submission", answer)
+}
+
+// The keys that are no owner's: what is being written, and who has handed over what.
+const (
+	running   = "running"
+	submitted = "owner:submitted"
+)
 
 // ofConversation returns the keys of a conversation and of its owner, as the scripts take them.
 func (k keyspace) ofConversation(owner, id string) []string {

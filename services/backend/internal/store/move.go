@@ -30,7 +30,8 @@ func (s *Store) Move(ctx context.Context, from, to string) (stopped []string, er
 		return err
 	}
 
-	err = s.empty(ctx, from, move)
+	give := func(answer string) error { return s.giveSubmission(ctx, from, to, answer) }
+	err = s.empty(ctx, from, move, give)
 	return stopped, err
 }
 

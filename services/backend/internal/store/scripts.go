@@ -33,7 +33,9 @@ func (sc script) repeated() script {
 type scripts struct {
 	create, rename, del, begin, known, withdraw      script
 	append, event, renew, retry, release, claim, end script
+	found                                            script
 	detail, generation, full, erase, move, forget    script
+	rate, submit, unsubmit, review                   script
 }
 
 func newScripts() (*scripts, error) {
@@ -46,9 +48,11 @@ func newScripts() (*scripts, error) {
 	for name, p := range map[string]*script{
 		"create": &s.create, "rename": &s.rename, "delete": &s.del, "begin": &s.begin,
 		"known": &s.known, "withdraw": &s.withdraw, "append": &s.append, "event": &s.event,
+		"found": &s.found,
 		"renew": &s.renew, "retry": &s.retry, "release": &s.release, "claim": &s.claim,
 		"end": &s.end, "detail": &s.detail, "generation": &s.generation, "full": &s.full,
-		"erase": &s.erase, "move": &s.move, "forget": &s.forget,
+		"erase": &s.erase, "move": &s.move, "forget": &s.forget, "rate": &s.rate,
+		"submit": &s.submit, "unsubmit": &s.unsubmit, "review": &s.review,
 	} {
 		src, err := lua.ReadFile("lua/" + name + ".lua")
 		if err != nil {
@@ -69,7 +73,7 @@ func newScripts() (*scripts, error) {
 
 	for _, p := range []*script{
 		&s.rename, &s.del, &s.known, &s.detail, &s.generation, &s.full, &s.release, &s.renew,
-		&s.erase, &s.move, &s.forget,
+		&s.erase, &s.move, &s.forget, &s.found, &s.rate, &s.submit, &s.unsubmit,
 	} {
 		*p = p.repeated()
 	}

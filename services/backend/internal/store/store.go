@@ -50,6 +50,9 @@ var (
 	// ErrTooMany reports that the owner has Options.MaxConversations.
 	ErrTooMany = errors.New("the owner has too many conversations")
 
+	// ErrSubmissions reports that the owner has handed over MaxSubmissions.
+	ErrSubmissions = fmt.Errorf("the owner has handed over %d answers", MaxSubmissions)
+
 	// ErrErased reports that the owner's data are being erased, or were a moment ago.
 	ErrErased = errors.New("the owner's data are being erased")
 
@@ -77,6 +80,7 @@ var refusals = map[string]error{
 	"mismatch":      ErrKeyReused,
 	"bytes":         ErrTooMuch,
 	"conversations": ErrTooMany,
+	"submissions":   ErrSubmissions,
 	"erased":        ErrErased,
 }
 

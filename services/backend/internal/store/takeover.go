@@ -36,6 +36,11 @@ type Claim struct {
 	// LeftOut is how many messages the model did not get.
 	LeftOut int
 
+	// Found is what was found for the answer, and Sources are those of which its readers were told;
+	// empty and nil if that has not been.
+	Found   string
+	Sources *backendapi.Sources
+
 	// Retries is how often the answer has been begun anew, this time included.
 	Retries int
 
@@ -71,7 +76,7 @@ func (s *Store) Claim(ctx context.Context, g Generation) (Claim, error) {
 		return Claim{}, err
 	}
 
-	c := Claim{Generation: g, Text: reply[5]}
+	c := Claim{Generation: g, Text: reply[5], Found: reply[8]}
 	c.Fence, err = strconv.ParseInt(reply[1], 10, 64)
 	if err != nil {
 		return Claim{}, fmt.Errorf("take over an answer: %w", err)
@@ -87,7 +92,13 @@ func (s *Store) Claim(ctx context.Context, g Generation) (Claim, error) {
 		return Claim{}, fmt.Errorf("take over an answer: %w", err)
 	}
 
-	messages, err := decodeMessages(reply[8:])
+	if reply[9] != "" {
+		if err := json.Unmarshal([]byte(reply[9]), &c.Sources); err != nil {
+			return Claim{}, fmt.Errorf("take over an answer: %w", err)
+		}
+	}
+
+	messages, err := decodeMessages(reply[10:])
 	if err != nil {
 		return Claim{}, err
 	}

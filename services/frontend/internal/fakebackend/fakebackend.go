@@ -15,6 +15,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/knowledgeapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
@@ -36,7 +37,9 @@ type Backend struct {
 	lose          int
 	pageSize      int
 	partial       bool
+	submissions   []submission
 	keys          map[string]backendapi.Generation // by owner and key
+	passages      map[string]knowledgeapi.Passage
 
 	// Play writes the answer of a message; it runs in a goroutine of its own.
 	Play func(message string, a *Answer)
@@ -56,6 +59,7 @@ func New(now time.Time, play func(message string, a *Answer)) *Backend {
 		generations:   map[string]*Answer{},
 		keys:          map[string]backendapi.Generation{},
 		fail:          map[string]*problem.Problem{},
+		passages:      map[string]knowledgeapi.Passage{},
 		now:           now,
 		Play:          play,
 		models: mlapi.Models{Build: build, Models: []mlapi.ModelInfo{
@@ -155,6 +159,20 @@ func (b *Backend) Add(owner string, d backendapi.ConversationDetail) {
 	b.conversations[d.ID] = &conversation{owner, d}
 }
 
+// AddPassage stores a passage that everybody may read.
+func (b *Backend) AddPassage(p knowledgeapi.Passage) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.passages[p.ID] = p
+}
+
+// RemovePassage removes the passage with the id.
+func (b *Backend) RemovePassage(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.passages, id)
+}
+
 // Answer is an answer being written. Only the Play function may call its methods, except Stopped.
 type Answer struct {
 	b      *Backend
@@ -191,6 +209,14 @@ func (a *Answer) LeftOut(n int) {
 	a.message().LeftOut = n
 	a.b.mu.Unlock()
 	a.emit(backendapi.EventHistory, backendapi.History{LeftOut: n})
+}
+
+// Sources sends the answer's sources.
+func (a *Answer) Sources(s backendapi.Sources) {
+	a.b.mu.Lock()
+	a.message().Sources = &s
+	a.b.mu.Unlock()
+	a.emit(backendapi.EventSources, s)
 }
 
 // Queue sends the answer's place among those that wait: 1 is next.
@@ -266,6 +292,7 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"GET /api/conversations/{id}":      b.read,
 		"PATCH /api/conversations/{id}":    b.rename,
 		"DELETE /api/conversations/{id}":   b.remove,
+		"GET /api/passages/{id}":           b.passage,
 		"GET /api/models": func(w http.ResponseWriter, _ *http.Request) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -277,6 +304,9 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			wire.WriteJSON(w, http.StatusOK, b.status)
 		},
 	} {
+		mux.HandleFunc(pattern, h)
+	}
+	for pattern, h := range b.learning() {
 		mux.HandleFunc(pattern, h)
 	}
 
@@ -614,6 +644,18 @@ func (b *Backend) read(w http.ResponseWriter, r *http.Request) {
 
 		wire.WriteJSON(w, http.StatusOK, d)
 	})
+}
+
+func (b *Backend) passage(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p, ok := b.passages[r.PathValue("id")]
+	if !ok {
+		problem.Write(w, r, problem.New(http.StatusNotFound, "no such passage"))
+		return
+	}
+
+	wire.WriteJSON(w, http.StatusOK, p)
 }
 
 func (b *Backend) rename(w http.ResponseWriter, r *http.Request) {

@@ -2,8 +2,8 @@
 // or block by block while it is being written.
 //
 // Safe means: no markup of the message reaches the page. Raw HTML is shown as the text it is, images become links (the
-// page must not load what a model makes up), links keep only the schemes http, https and mailto, and what the renderer
-// makes goes through an allow-list once more.
+// page must not load what a model makes up), links keep only the schemes http, https and mailto and show where they go,
+// and what the renderer makes goes through an allow-list once more.
 package markdown
 
 import (
@@ -29,6 +29,7 @@ type Renderer struct {
 	answer, question goldmark.Markdown
 	policy           *bluemonday.Policy
 	code             *highlighter
+	citations        Citations
 }
 
 // New makes a renderer.
@@ -38,9 +39,11 @@ func New() *Renderer {
 		extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)),
 		extension.Strikethrough, extension.Linkify, extension.TaskList,
 	)
+	cites := goldmark.WithParserOptions(parser.WithInlineParsers(
+		util.Prioritized(citationParser{}, 150))) // before that of links
 	nodes := renderer.WithNodeRenderers(util.Prioritized(nodeRenderer{}, 100))
 	return &Renderer{
-		answer: goldmark.New(gfm, goldmark.WithRendererOptions(nodes)),
+		answer: goldmark.New(gfm, cites, goldmark.WithRendererOptions(nodes)),
 		// A person who breaks a line means it.
 		question: goldmark.New(gfm, goldmark.WithRendererOptions(nodes, html.WithHardWraps())),
 		policy:   policy(),
@@ -87,7 +90,7 @@ func (r *Renderer) Question(src string) template.HTML {
 // Blocks renders what a model wrote as one piece of HTML per top-level block.
 func (r *Renderer) Blocks(src string) []string {
 	source := clean(src)
-	doc := r.answer.Parser().Parse(text.NewReader(source), parser.WithContext(parser.NewContext()))
+	doc := r.answer.Parser().Parse(text.NewReader(source), parser.WithContext(r.context()))
 	r.code.colour(doc, source, true)
 	var out []string
 	for n := doc.FirstChild(); n != nil; n = n.NextSibling() {
@@ -107,7 +110,7 @@ func (r *Renderer) block(md goldmark.Markdown, source []byte, n ast.Node) string
 		// A buffer cannot fail and the node renderers return no errors; the text as it stands is the safe way out.
 		return "<p>" + template.HTMLEscapeString(string(source)) + "</p>\n"
 	}
-	return string(r.policy.SanitizeBytes(b.Bytes()))
+	return r.linked(string(r.policy.SanitizeBytes(b.Bytes())))
 }
 
 // clean drops what the parser would treat in ways that depend on where a chunk ends.
@@ -128,6 +131,7 @@ func policy() *bluemonday.Policy {
 	p.AllowAttrs("class").Matching(parts).OnElements("div", "span", "button")
 	tokens := regexp.MustCompile(`^(k|kt|nf|s|m|c|gd|gi|gh)$`)
 	p.AllowAttrs("class").Matching(tokens).OnElements("span")
+	p.AllowAttrs("class").Matching(regexp.MustCompile(`^(cite|target)$`)).OnElements("span")
 	p.AllowAttrs("class").Matching(regexp.MustCompile(`^(raw|image)$`)).OnElements("p", "code", "a")
 	types := regexp.MustCompile(`^(button|checkbox)$`)
 	p.AllowAttrs("type").Matching(types).OnElements("button", "input")
@@ -151,7 +155,9 @@ func (nodeRenderer) RegisterFuncs(reg renderer.NodeRendererFuncRegisterer) {
 	reg.Register(ast.KindHeading, heading)
 	reg.Register(ast.KindHTMLBlock, htmlBlock)
 	reg.Register(ast.KindRawHTML, rawHTML)
+	reg.Register(ast.KindLink, link)
 	reg.Register(ast.KindImage, image)
+	reg.Register(citationKind, renderCitation)
 	reg.Register(ast.KindFencedCodeBlock, fencedCode)
 	reg.Register(ast.KindCodeBlock, indentedCode)
 }
@@ -197,22 +203,6 @@ func rawHTML(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.Wa
 		_, _ = w.Write(util.EscapeHTML(raw))
 	}
 	return ast.WalkSkipChildren, nil
-}
-
-// image is a link to the image, named by its description. The policy drops the link where the scheme is not allowed.
-func image(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
-	img := n.(*ast.Image)
-	if entering {
-		_, _ = w.WriteString(`<a class="image" href="`)
-		_, _ = w.Write(util.EscapeHTML(util.URLEscape(img.Destination, true)))
-		_, _ = w.WriteString(`">`)
-		if !img.HasChildren() {
-			_, _ = w.WriteString("Image")
-		}
-	} else {
-		_, _ = w.WriteString("</a>")
-	}
-	return ast.WalkContinue, nil
 }
 
 func fencedCode(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {

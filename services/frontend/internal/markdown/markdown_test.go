@@ -135,8 +135,22 @@ func TestAnswer(t *testing.T) {
 			"image is a link",
 			"![A cat](https://a.example/c.png)",
 			`<p><a class="image" href="https://a.example/c.png" ` +
-				`rel="nofollow noreferrer noopener" target="_blank">A cat</a></p>` + "\n",
+				`rel="nofollow noreferrer noopener" target="_blank">A cat</a>` +
+				`<span class="target"> (https://a.example/c.png)</span></p>` + "\n",
 		},
+		{
+			"link", "[https://a.example](https://b.example/?q=a&b \"t\")",
+			`<p><a href="https://b.example/?q=a&amp;b" title="t" rel="nofollow noreferrer noopener" ` +
+				`target="_blank">https://a.example</a><span class="target"> ` +
+				`(https://b.example/?q=a&amp;b)</span></p>` + "\n",
+		},
+		{
+			"link by its address", "[https://a.example](https://a.example)",
+			`<p><a href="https://a.example" rel="nofollow noreferrer noopener" ` +
+				`target="_blank">https://a.example</a></p>` + "\n",
+		},
+		{"link that is none", "[x](javascript:alert(1))", "<p>x</p>\n"},
+		{"no sources", "a [1]", "<p>a [1]</p>\n"},
 		{
 			"bare link",
 			"see www.example.com",

@@ -139,7 +139,7 @@ func openBlock(doc ast.Node, complete []byte) (ast.Node, int) {
 
 // context knows the link references of the closed blocks.
 func (s *Stream) context() parser.Context {
-	ctx := parser.NewContext()
+	ctx := s.r.context()
 	for _, ref := range s.refs {
 		ctx.AddReference(ref)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
+	"github.com/codexcontinue/codexcontinue/services/internal/knowledgeapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
@@ -97,6 +98,14 @@ func (c *client) rename(ctx context.Context, caller, id, title string) error {
 func (c *client) remove(ctx context.Context, caller, id string) error {
 	return c.hop.JSON(ctx, http.MethodDelete, "/api/conversations/"+url.PathEscape(id), nil, nil,
 		of(caller))
+}
+
+// passage returns a source of an answer, if the caller may read it.
+func (c *client) passage(
+	ctx context.Context, caller, id string,
+) (p knowledgeapi.Passage, err error) {
+	err = c.hop.JSON(ctx, http.MethodGet, "/api/passages/"+url.PathEscape(id), nil, &p, of(caller))
+	return p, err
 }
 
 func (c *client) models(ctx context.Context, caller string) (m mlapi.Models, err error) {

@@ -204,6 +204,7 @@ type answerStream struct {
 	// thoughts is the model's reasoning that was not sent yet, sentThoughts the length of what
 	// was, in UTF-16 units.
 	thoughts       strings.Builder
+	sources        *backendapi.Sources
 	sentThoughts   int
 	conversationID string
 }
@@ -293,6 +294,13 @@ func (s *answerStream) handle(e sse.Event) (end bool, err error) {
 			return false, err
 		}
 		return false, s.send(pageHistory, pageNote{leftOutWords(d.LeftOut)})
+	case backendapi.EventSources:
+		s.sources = &backendapi.Sources{}
+		if err := decode(e, s.sources); err != nil {
+			return false, err
+		}
+		s.md.Cite(citations(s.sources, s.conversationID))
+		return false, nil
 	case backendapi.EventThinking:
 		var d backendapi.Delta
 		if err := decode(e, &d); err != nil {
@@ -382,8 +390,11 @@ func (s *answerStream) end(state string, p *problem.Problem) error {
 			Content:      s.md.Text(),
 			GenerationID: s.answer,
 			Error:        p,
+			Sources:      s.sources,
 		},
 		ConversationID: s.conversationID,
+		Rates:          s.app.cfg.Ratings && state == backendapi.MessageComplete,
+		Refs:           sourceRefs(s.sources, s.conversationID, s.md.Cited()),
 	}
 
 	footer, err := s.app.execute("parts", "footer", m)

@@ -21,17 +21,21 @@ func loadPages(a *assets) (*pages, error) {
 		"asset":   a.url,
 		"icon":    icon,
 		"clock":   clock,
+		"day":     func(t time.Time) string { return t.Format("2 January 2006") },
 		"percent": percent,
 		"bytes":   byteSize,
 		"latency": latency,
 	}).
-		ParseFS(embedded, "templates/layout.html", "templates/parts.html")
+		ParseFS(embedded, "templates/layout.html", "templates/parts.html", "templates/rating.html")
 	if err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
 	}
 
 	p := &pages{sets: map[string]*template.Template{"parts": shared}}
-	for _, name := range []string{"chat", "edit", "question", "search", "status", "error"} {
+	for _, name := range []string{
+		"chat", "edit", "question", "passage", "search", "status", "error", "rate", "submissions",
+		"review",
+	} {
 		set, err := shared.Clone()
 		if err == nil {
 			_, err = set.ParseFS(embedded, "templates/"+name+".html")
@@ -52,6 +56,9 @@ type page struct {
 
 	// Account is the name of the person who is signed in; empty where nobody signs in.
 	Account string
+
+	// Reviews reports whether the person reviews what others have handed over.
+	Reviews bool
 
 	// Modules are the scripts that app.js imports. The page names them so that they load at once.
 	Modules []string
@@ -74,6 +81,7 @@ func (a *App) page(r *http.Request, title string, s sidebar, main any) page {
 	return page{
 		Title:       title,
 		Account:     me.Name,
+		Reviews:     a.cfg.Ratings && me.Admin,
 		Site:        a.domain.Title,
 		Environment: a.cfg.Environment,
 		Theme:       themeOf(r),
@@ -199,7 +207,11 @@ var icons = map[string]string{
 	"search": `<circle cx="11" cy="11" r="6.5"/><path d="M16 16l4.5 4.5"/>`,
 	"alert":  `<path d="M12 3.5L2.5 20h19z"/><path d="M12 10v4.5M12 17.3h.01"/>`,
 	"person": `<circle cx="12" cy="8" r="4"/><path d="M4.5 20a7.5 7.5 0 0 1 15 0"/>`,
-	"retry":  `<path d="M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6"/>`,
+	"up": `<path d="M7 11v9H4v-9zM7 11l4-7.5c1.4 0 2.3 1 2.1 2.4L12.6 9.5H18a2 2 0 0 1 2 2.4l-1.2 ` +
+		`6.4a2 2 0 0 1-2 1.7H7"/>`,
+	"thumb-down": `<path d="M17 13V4h3v9zM17 13l-4 7.5c-1.4 0-2.3-1-2.1-2.4l.5-3.6H6a2 2 0 0 1-2-2.4` +
+		`l1.2-6.4a2 2 0 0 1 2-1.7H17"/>`,
+	"retry": `<path d="M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6"/>`,
 }
 
 func clock(t time.Time) string { return t.Format("15:04") }

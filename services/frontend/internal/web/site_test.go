@@ -56,6 +56,7 @@ func newSiteAt(
 		},
 		BackendURL:      backendURL,
 		ConversationTTL: 30 * 24 * time.Hour,
+		Ratings:         true,
 	}
 
 	texts := domain.Texts{

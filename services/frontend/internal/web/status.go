@@ -41,6 +41,9 @@ var services = []struct{ name, title, what string }{
 	{"ollama", "Model runner", "computes the answers"},
 }
 
+// knowledge is in the stacks that have documents.
+var knowledge = serviceRow{Name: "Documents", What: "finds the sources of answers"}
+
 func (a *App) statusData(r *http.Request, me string) statusPage {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
@@ -87,16 +90,15 @@ func (a *App) statusData(r *http.Request, me string) statusPage {
 		p.Services = append(p.Services, row)
 	}
 
-	for _, s := range st.Services { // those that this page does not know
+	for _, s := range st.Services { // those that not each stack has
 		if _, ok := known[s.Name]; ok {
-			words, tone := statusWords(s.Status)
-			p.Services = append(p.Services, serviceRow{
-				Name:      s.Name,
-				Words:     words,
-				Tone:      tone,
-				Detail:    s.Detail,
-				LatencyMS: s.LatencyMS,
-			})
+			row := serviceRow{Name: s.Name}
+			if s.Name == "knowledge" {
+				row = knowledge
+			}
+			row.Words, row.Tone = statusWords(s.Status)
+			row.Detail, row.LatencyMS = s.Detail, s.LatencyMS
+			p.Services = append(p.Services, row)
 		}
 	}
 

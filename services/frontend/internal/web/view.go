@@ -81,6 +81,13 @@ type message struct {
 	// Asked is the question of the answer, which can be asked again if it failed.
 	Asked, ConversationID string
 
+	// Rates reports whether the answer can be rated, and Verdict is what the person said of it.
+	Rates   bool
+	Verdict string
+
+	// Refs are the sources as the page names them.
+	Refs []sourceRef
+
 	// Answer is the id of the question's answer, by which it can be asked in other words.
 	Answer string
 	Time   time.Time
@@ -138,9 +145,13 @@ func (a *App) messages(d backendapi.ConversationDetail, loc *time.Location) []me
 				v.Answer = d.Messages[i+1].GenerationID
 			}
 		case m.State == backendapi.MessageStreaming:
-			v.Asked, v.HTML = asked, md.Begun(m.Content)
+			v.Asked, v.HTML = asked, md.Citing(citations(m.Sources, d.ID)).Begun(m.Content)
 		default:
-			v.Asked, v.HTML = asked, md.Answer(m.Content)
+			cites := md.Citing(citations(m.Sources, d.ID))
+			v.Asked, v.HTML = asked, cites.Answer(m.Content)
+			v.Refs = sourceRefs(m.Sources, d.ID, cites.Cited(m.Content))
+			v.Rates = a.cfg.Ratings && m.State == backendapi.MessageComplete
+			v.Verdict = d.Ratings[m.GenerationID]
 		}
 		out[i] = v
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/outage"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/sources"
 	"github.com/codexcontinue/codexcontinue/services/internal/sse"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
@@ -54,6 +55,12 @@ type answer struct {
 	oneCall bool
 	calls   int
 
+	// find searches for sources; nil if the client wants none. found are those that there are, and
+	// used the numbers of those that the model got.
+	find  func(context.Context) ([]sources.Passage, error)
+	found []sources.Passage
+	used  []int
+
 	// bytes is how much came, and done and err are how it ended.
 	bytes int
 	done  *mlapi.Done
@@ -90,6 +97,9 @@ type body struct {
 	Model   string `json:"model"`
 	Choices []any  `json:"choices"`
 	Usage   *usage `json:"usage,omitempty"`
+
+	// Citations are the passages to which the answer's [1] refers, where the client asked for them.
+	Citations []sources.Passage `json:"citations,omitzero"`
 }
 
 // answer asks ml and sends the client what comes.
@@ -102,6 +112,12 @@ func (s *service) answer(
 		return asFault(err, a.prompt)
 	}
 	defer func() { end(r.Context(), act, a.bytes, a.done, a.err) }()
+
+	if a.find != nil {
+		if a.found, a.err = a.find(r.Context()); a.err != nil {
+			return asFault(a.err, a.prompt)
+		}
+	}
 
 	b := body{
 		ID: a.id + rand.Text(), Object: a.object, Created: time.Now().Unix(), Model: a.model,
@@ -125,7 +141,7 @@ func (s *service) answer(
 	}
 
 	b.Choices = []any{a.form.whole(text.String(), thinking.String(), calls, a.reason(a.done))}
-	b.Usage = useOf(a.done)
+	b.Usage, b.Citations = useOf(a.done), a.cited()
 	wire.WriteJSON(w, http.StatusOK, b)
 	return nil
 }
@@ -137,6 +153,9 @@ func (a *answer) take(c *mlapi.Chunk) *mlapi.Chunk {
 	}
 	a.calls += len(c.ToolCalls)
 	a.bytes += len(c.Text) + len(c.Thinking)
+	if c.Passages != nil {
+		a.used = c.Passages
+	}
 	return c
 }
 
@@ -190,7 +209,9 @@ func (s *service) stream(
 	done, err := s.ask(r.Context(), events.showLimits, owner, path, ask, added)
 	a.done, a.err = done, err
 	if err == nil {
+		b.Citations = a.cited()
 		err = send(a.form.end(a.reason(done)))
+		b.Citations = nil
 	}
 
 	if err == nil && how.usage() {
@@ -281,7 +302,7 @@ func (s *service) once(
 			return nil, c.Error
 		}
 
-		if c.Text != "" || c.Thinking != "" || len(c.ToolCalls) > 0 {
+		if c.Text != "" || c.Thinking != "" || len(c.ToolCalls) > 0 || c.Passages != nil {
 			if err := added(&c); err != nil {
 				return nil, err
 			}

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/sources"
 )
 
 // chatRequest is a request for the next turn of a conversation.
@@ -21,6 +23,9 @@ type chatRequest struct {
 	Tools               []json.RawMessage `json:"tools"`
 	ToolChoice          any               `json:"tool_choice"`
 	ParallelToolCalls   *bool             `json:"parallel_tool_calls"`
+
+	// Knowledge is set if the answer shall rest on documents.
+	Knowledge bool `json:"knowledge"`
 }
 
 // message is one turn.
@@ -73,6 +78,18 @@ func (s *service) chat(w http.ResponseWriter, r *http.Request, owner string) err
 		model: req.Model, prompt: "messages", form: chatForm{},
 		oneCall: req.ParallelToolCalls != nil && !*req.ParallelToolCalls,
 	}
+	if req.Knowledge {
+		query, err := s.query(ask)
+		if err != nil {
+			return err
+		}
+		a.find = func(ctx context.Context) ([]sources.Passage, error) {
+			found, err := s.find(ctx, owner, query)
+			ask.Passages = sources.ForModel(found)
+			return found, err
+		}
+	}
+
 	how := req.sampling // the rest of the request is not held while ml answers
 	return s.answer(w, r, owner, &how, a, "/chat", ask)
 }

@@ -40,6 +40,10 @@ type Options struct {
 	ML   *hop.Client
 	Keys *apikey.Keys
 
+	// Knowledge has the documents; nil is without any. It signs as ML does, with
+	// identity.Knowledge as audience.
+	Knowledge *hop.Client
+
 	// Audit records whose programs ask.
 	Audit *audit.Recorder
 

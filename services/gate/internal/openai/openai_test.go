@@ -19,6 +19,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/knowledgetest"
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
@@ -35,7 +36,8 @@ type instance struct {
 	keys *apikey.Keys
 	log  *syncLog
 
-	handler http.Handler
+	handler   http.Handler
+	knowledge *knowledgetest.Server
 
 	mu    sync.Mutex
 	asked []string // method, path, owner and body
@@ -87,7 +89,7 @@ func startAt(t *testing.T, ml *httptest.Server) *instance {
 	}
 	t.Cleanup(st.Close)
 	i.keys = apikey.New(st, 0, func(_ context.Context, owner string) (identity.Person, error) {
-		return identity.Person{ID: owner}, nil
+		return identity.Person{ID: owner, Groups: []string{"of " + owner}}, nil
 	})
 	if i.key, err = i.keys.Make(t.Context(), "alice", "x", apikey.Scopes, time.Time{}); err != nil {
 		t.Fatal(err)
@@ -95,9 +97,12 @@ func startAt(t *testing.T, ml *httptest.Server) *instance {
 
 	client := hop.NewStreaming("ml", ml.URL)
 	client.Sign(func(_ context.Context, owner string) string { return "token-of-" + owner })
+	i.knowledge = knowledgetest.Start(t)
+	knowledge := hop.New("knowledge", i.knowledge.URL)
+	knowledge.Sign(identity.NewSigner(identity.Gate).For(identity.Knowledge))
 	mux := http.NewServeMux()
 	Register(mux.Handle, Options{
-		ML: client, Keys: i.keys, RawCompletions: true,
+		ML: client, Knowledge: knowledge, Keys: i.keys, RawCompletions: true,
 		Log: slog.New(slog.NewTextHandler(i.log, nil)),
 	})
 	api := httptest.NewServer(mux)

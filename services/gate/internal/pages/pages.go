@@ -1,5 +1,6 @@
 // Package pages renders the gate's own pages. They look like the frontend's, whose stylesheet they
-// use, need no scripts, and hold nothing of another site.
+// use, need no scripts, and hold nothing of another site. A page may have a script of the gate's own
+// that spares people something.
 package pages
 
 import (
@@ -26,6 +27,9 @@ var templates embed.FS
 // csp is the content security policy of the pages.
 const csp = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; " +
 	"base-uri 'none'; frame-ancestors 'none'"
+
+// scriptCSP is added to it for a page with a script.
+const scriptCSP = "; script-src 'self'; connect-src 'self'"
 
 // Pages are the templates: templates/layout.html, and a file for each page, which defines "main".
 type Pages struct {
@@ -74,7 +78,11 @@ type Page struct {
 
 	// Alert tells what went wrong, Note what went well.
 	Alert, Note string
-	Main        any
+
+	// Script is the path of the page's script; empty is none.
+	Script string
+
+	Main any
 }
 
 // Tab is a link to another page.
@@ -107,6 +115,10 @@ func (p *Pages) Render(
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", csp)
+	if page.Script != "" {
+		h.Set("Content-Security-Policy", csp+scriptCSP)
+	}
+
 	h.Set("X-Content-Type-Options", "nosniff")
 	// With no-referrer a browser hides where a form of this site comes from, unless it uses TLS.
 	h.Set("Referrer-Policy", "same-origin")

@@ -46,6 +46,10 @@ type Options struct {
 	// Models say who may ask which model.
 	Models contract.Models
 
+	// Embedding is the full name of the model that knowledge may ask for itself, whomever it is
+	// for; empty is none.
+	Embedding string
+
 	// Timeout bounds one answer, from its turn on. Silence bounds the time between two tokens
 	// where no tools are given.
 	Timeout, Silence time.Duration
@@ -274,6 +278,9 @@ func (s *service) resolve(ctx context.Context, name string) (full, digest string
 // allowed reports whether the person in whose name ctx is may ask the model with the full name. A
 // version of the stack's own model is that model.
 func (s *service) allowed(ctx context.Context, name string) bool {
+	if name == s.Embedding && identity.From(ctx).ID == "" {
+		return true
+	}
 	if build.IsVersion(name, s.DefaultModel) {
 		name = s.DefaultModel
 	}

@@ -17,8 +17,12 @@ import (
 type job struct {
 	// model is the model's full name, key what the turns of a conversation have in common.
 	model, key string
-	messages   []api.Message
+	messages   []api.Message // without the passages
 	options    map[string]any
+
+	// passages stand before the last question. quotes is set until it is told which they are.
+	passages []prompt.Passage
+	quotes   bool
 
 	// whole is set if nothing of it may be left out, of which the next two are only then.
 	whole  bool
@@ -87,10 +91,9 @@ func (s *service) measure(
 
 // prepare makes the prompt of a request fit. It refuses one that cannot, before it waits for its
 // turn; where the context or the tokenizer is not known, that is left to Ollama.
-func (s *service) prepare(
-	ctx context.Context, name string, given []mlapi.Message, options map[string]any,
-) (*job, error) {
-	k, err := s.measure(ctx, name, options)
+func (s *service) prepare(ctx context.Context, req *mlapi.ChatRequest) (*job, error) {
+	given, options := req.Messages, req.Options
+	k, err := s.measure(ctx, req.Model, options)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +107,9 @@ func (s *service) prepare(
 		messages[i] = api.Message{Role: x.Role, Content: x.Content}
 	}
 
-	j := &job{model: k.name, key: beginning(messages), options: options}
+	j := &job{
+		model: k.name, key: beginning(messages), options: options, quotes: len(req.Passages) > 0,
+	}
 	if last := &messages[len(messages)-1]; last.Role == "assistant" {
 		text := strings.TrimRightFunc(last.Content, unicode.IsSpace)
 		j.seam = last.Content[len(text):]
@@ -126,7 +131,9 @@ func (s *service) prepare(
 		}
 	}
 
-	j.messages, err = m.Fit(messages, size-reserve)
+	passages, n := passagesOf(m, req.Passages), 0
+	j.messages, n, err = m.FitQuoted(messages, passages, size-reserve)
+	j.passages = passages[:n]
 	switch {
 	case err == nil:
 	case !k.sure:
@@ -143,6 +150,15 @@ func (s *service) prepare(
 
 	j.leftOut = len(messages) - len(j.messages)
 	return j, nil
+}
+
+// passagesOf returns a request's passages as the model gets them.
+func passagesOf(m *prompt.Model, given []mlapi.Passage) []prompt.Passage {
+	out := make([]prompt.Passage, len(given))
+	for i, p := range given {
+		out[i] = prompt.Passage{N: p.N, Title: m.Neutralise(p.Title), Text: m.Neutralise(p.Text)}
+	}
+	return out
 }
 
 // loadedContext returns the context with which a model was last seen in memory, where the model
@@ -177,18 +193,22 @@ type seenContext struct {
 	at   time.Time
 }
 
-// less leaves the oldest turn out. It reports whether there was one that may go.
+// less leaves the oldest turn out, or the last passage if no turn may go. It reports whether there
+// was something to leave out.
 func (j *job) less() bool {
-	if j.whole {
-		return false
+	if !j.whole {
+		if messages, ok := prompt.Less(j.messages); ok {
+			j.leftOut += len(j.messages) - len(messages)
+			j.messages = messages
+			return true
+		}
 	}
 
-	messages, ok := prompt.Less(j.messages)
-	if ok {
-		j.leftOut += len(j.messages) - len(messages)
-		j.messages = messages
+	last := len(j.passages) - 1
+	if last >= 0 {
+		j.passages = j.passages[:last]
 	}
-	return ok
+	return last >= 0
 }
 
 // join returns what of the text is new after the text so far, whose space at the end the model may

@@ -18,6 +18,7 @@ func TestModelsOfGroups(t *testing.T) {
 	f := newFake(t, answers)
 	i := start(t, f.URL, func(o *Options) {
 		o.Models = contract.Models{"m": {"team", "research"}, "a": {}}
+		o.Embedding = "n:7b"
 	})
 	as := func(method, path, body string, groups ...string) *http.Response {
 		t.Helper()
@@ -78,6 +79,15 @@ func TestModelsOfGroups(t *testing.T) {
 			t.Errorf("%s sees (-want +got):\n%s", groups, d)
 		}
 	}
+
+	// What makes vectors of documents is for whoever searches them, by the service that asks for
+	// itself alone.
+	if resp := i.post(t.Context(), "/embed", `{"model":"n:7b","input":["hi"]}`); resp.StatusCode ==
+		http.StatusForbidden {
+		t.Errorf("knowledge may not embed: %s", resp.Status)
+	}
+	i.refused(http.StatusForbidden,
+		i.post(t.Context(), "/embed", `{"model":"absent","input":["hi"]}`))
 
 	// Another service that asks for itself sees what there is.
 	resp, err := http.Get(i.url + "/models")

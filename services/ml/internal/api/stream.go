@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
@@ -16,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/build"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/ollama"
+	"github.com/codexcontinue/codexcontinue/services/ml/internal/prompt"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/queue"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/replicas"
 	"github.com/ollama/ollama/api"
@@ -46,17 +48,22 @@ func (s *service) chat(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 
+	if p == nil {
+		p = checkPassages(&req)
+	}
+
 	prepare := func(ctx context.Context) (*job, error) {
 		if req.Whole {
 			return s.prepareWhole(ctx, &req)
 		}
-		return s.prepare(ctx, req.Model, req.Messages, req.Options)
+		return s.prepare(ctx, &req)
 	}
 
 	run := func(ctx context.Context, c *ollama.Client, j *job, token onToken) error {
 		no := false
 		return c.Chat(ctx, &api.ChatRequest{
-			Model: j.model, Messages: j.messages, Options: j.options, Truncate: &no, Shift: &no,
+			Model: j.model, Messages: prompt.Quote(j.messages, j.passages), Options: j.options,
+			Truncate: &no, Shift: &no,
 			Tools: j.tools, Format: j.format, KeepAlive: &api.Duration{Duration: s.KeepAlive},
 		}, token)
 	}
@@ -118,6 +125,32 @@ func checkMessages(messages []mlapi.Message) *problem.Problem {
 	return nil
 }
 
+// checkPassages returns what is wrong with a request's passages, or nil.
+func checkPassages(req *mlapi.ChatRequest) *problem.Problem {
+	if len(req.Passages) > mlapi.MaxPassages {
+		return invalid("body.passages", "must be %d at most", mlapi.MaxPassages)
+	}
+
+	asks := func(m mlapi.Message) bool { return m.Role == "user" }
+	if len(req.Passages) > 0 && !slices.ContainsFunc(req.Messages, asks) {
+		return invalid("body.passages", "need a message of the user's")
+	}
+
+	seen := map[int]bool{}
+	for i, p := range req.Passages {
+		at := fmt.Sprintf("body.passages[%d]", i)
+		switch {
+		case p.N < 1 || p.N > 99 || seen[p.N]:
+			return invalid(at+".n", "must be a number from 1 to 99 that no other passage has")
+		case strings.TrimSpace(p.Text) == "":
+			return invalid(at+".text", "must not be empty")
+		}
+		seen[p.N] = true
+	}
+
+	return nil
+}
+
 func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 	var req mlapi.GenerateRequest
 	p := decode(w, r, &req)
@@ -142,7 +175,9 @@ func (s *service) generate(w http.ResponseWriter, r *http.Request) {
 			messages = slices.Insert(messages, 0,
 				mlapi.Message{Role: "system", Content: req.System})
 		}
-		return s.prepare(ctx, req.Model, messages, req.Options)
+		return s.prepare(ctx, &mlapi.ChatRequest{
+			Model: req.Model, Messages: messages, Options: req.Options,
+		})
 	}
 
 	run := func(ctx context.Context, c *ollama.Client, j *job, token onToken) error {
@@ -276,15 +311,23 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, j *job, run run
 	}
 }
 
-// preface sends, once, which part of the conversation the answer is to. It comes just before the
+// preface sends, once, which part of the conversation the answer is to, and with which passages. It comes just before the
 // first word: until then Ollama may refuse the prompt.
 func (s *service) preface(out *stream, j *job) error {
-	leftOut, again := j.leftOut, j.again
-	if leftOut == 0 && !again {
+	c := &mlapi.Chunk{LeftOut: j.leftOut, Again: j.again}
+	if j.quotes {
+		c.Passages = make([]int, len(j.passages))
+		for i, p := range j.passages {
+			c.Passages[i] = p.N
+		}
+	}
+
+	if c.LeftOut == 0 && !c.Again && c.Passages == nil {
 		return nil
 	}
-	j.leftOut, j.again = 0, false
-	return out.send(&mlapi.Chunk{LeftOut: leftOut, Again: again})
+
+	j.leftOut, j.again, j.quotes = 0, false, false
+	return out.send(c)
 }
 
 // ask runs a request at a replica. Until the answer has begun it may run it again: at another

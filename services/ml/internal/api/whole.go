@@ -92,7 +92,7 @@ func (s *service) prepareWhole(ctx context.Context, req *mlapi.ChatRequest) (*jo
 
 	j := &job{
 		model: k.name, key: beginning(messages), options: req.Options,
-		whole: true, tools: tools, format: req.Format,
+		whole: true, tools: tools, format: req.Format, quotes: len(req.Passages) > 0,
 	}
 
 	led, ok := k.m.Led(messages)
@@ -103,12 +103,20 @@ func (s *service) prepareWhole(ctx context.Context, req *mlapi.ChatRequest) (*jo
 		return nil, p
 	}
 
-	j.messages = led
-	if err := k.m.Check(led, tools, k.size-k.reserve); err != nil && k.sure {
-		return nil, err
+	j.messages, j.passages = led, passagesOf(k.m, req.Passages)
+	for {
+		err := k.m.Check(prompt.Quote(led, j.passages), tools, k.size-k.reserve)
+		switch last := len(j.passages) - 1; {
+		case err == nil:
+			return j, nil
+		case last >= 0:
+			j.passages = j.passages[:last]
+		case k.sure:
+			return nil, err
+		default:
+			return j, nil
+		}
 	}
-
-	return j, nil
 }
 
 // prepareText makes the job of a text that is completed without the model's template, or of one

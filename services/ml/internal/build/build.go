@@ -43,6 +43,10 @@ type Options struct {
 	// its FROM when not empty.
 	Modelfile, Digest, Base string
 
+	// Embedding is a model that makes vectors, which is put into Ollama when the own one serves.
+	// Empty is none.
+	Embedding string
+
 	// Evals is what the evals beside the Modelfile must digest to. A version serves when it passes
 	// them; empty has it serve when it answers at all.
 	Evals string
@@ -298,6 +302,10 @@ func (b *Builder) Await(
 // Apply builds once: it waits for Ollama, and returns when the model can be used or why it cannot.
 func (b *Builder) Apply(ctx context.Context) error {
 	err := b.apply(ctx)
+	if err == nil && b.opts.Embedding != "" {
+		err = b.pull(ctx, b.opts.Embedding, "knowledge.embedding")
+	}
+
 	switch {
 	case err == nil:
 		b.set(mlapi.BuildReady, "", nil)
@@ -438,7 +446,7 @@ func (b *Builder) digests(ctx context.Context) (map[string]string, error) {
 // has reports whether Ollama has the model of that name.
 func (b *Builder) has(ctx context.Context, name string) (bool, error) {
 	have, err := b.digests(ctx)
-	return have[name] != "" || have[fullName(name)] != "", err
+	return have[name] != "" || have[FullName(name)] != "", err
 }
 
 // create makes the version, downloading its base model first when it is not there.
@@ -451,7 +459,7 @@ func (b *Builder) create(
 	}
 
 	if req.From != "" {
-		if err := b.pull(ctx, req.From); err != nil {
+		if err := b.pull(ctx, req.From, "model.base"); err != nil {
 			return err
 		}
 	}
@@ -468,8 +476,9 @@ func (b *Builder) create(
 	return nil
 }
 
-// pull downloads the base model when Ollama does not have it.
-func (b *Builder) pull(ctx context.Context, base string) error {
+// pull downloads the model when Ollama does not have it: the base model, or another that a setting
+// names.
+func (b *Builder) pull(ctx context.Context, base, setting string) error {
 	if has, err := b.has(ctx, base); err != nil || has {
 		return err
 	}
@@ -502,8 +511,7 @@ func (b *Builder) pull(ctx context.Context, base string) error {
 			return context.Cause(ctx)
 		case final(err):
 			return finalf("the base model %s cannot be downloaded: %w. Set another with `pulumi "+
-				"config set --path %s`",
-				base, err, "codexcontinue:model.base NAME")
+				"config set --path codexcontinue:%s NAME`", base, err, setting)
 		case attempt == pullAttempts:
 			return fmt.Errorf("the base model %s could not be downloaded in %d attempts: %w. "+
 				"Check that Ollama reaches its registry; the download continues where it was",
@@ -536,8 +544,8 @@ func final(err error) bool {
 	return s.Status >= 400 && s.Status < 500
 }
 
-// fullName returns a model's name as Ollama lists it: with its tag.
-func fullName(name string) string {
+// FullName returns a model's name as Ollama lists it: with its tag.
+func FullName(name string) string {
 	n := model.ParseName(name)
 	if !n.IsValid() {
 		return name

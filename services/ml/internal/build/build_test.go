@@ -171,7 +171,8 @@ func TestBuilds(t *testing.T) {
 		"from-a-file": testFromFile, "from-a-model": testFromModel, "versions": testVersions, "altered": testAltered,
 		"failing": testSmokeTest, "mismatch": testMismatch, "broken-weights": testBrokenWeights, "pulled": testPull,
 		"two-at-once": testTwoAtOnce, "gone": testGone, "thinks": testThinks, "missing": testMissing,
-		"evals": testEvals, "first-evals": testFirstEvals, "failing-series": testFailingSeries,
+		"embedding": testEmbedding,
+		"evals":     testEvals, "first-evals": testFirstEvals, "failing-series": testFailingSeries,
 		"rollback": testRollback, "on-demand": testOnDemand, "adapter": testAdapter,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s, name) })
@@ -706,6 +707,35 @@ func testMissing(t *testing.T, s *ollamatest.Server, name string) {
 	await(t, func() bool { return b.State().State == mlapi.BuildReady })
 	if p := seen.path(); strings.Contains(p, "pulling") || b.State().Missing != "" {
 		t.Errorf("states: %s, %+v", p, b.State())
+	}
+}
+
+// testEmbedding: the model that makes vectors of documents is brought like a base model. The own one
+// serves meanwhile.
+func testEmbedding(t *testing.T, s *ollamatest.Server, name string) {
+	base := "base-of-" + name
+	s.Tiny(t, base, "")
+	o := options(t, name, folder(t, map[string]string{"Modelfile": modelfile(base, "")}), "")
+	o.NoDownload, o.Embedding = true, "vectors-of-"+name
+	g := newGate(t, s.URL)
+	b, seen := builder(g.URL, o)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); b.Run(ctx) }()
+	defer func() { stop(); <-ended }()
+
+	await(t, func() bool { return b.State().State == mlapi.BuildFailed })
+	if st := b.State(); st.Missing != o.Embedding || !strings.Contains(st.Error, o.Embedding) {
+		t.Errorf("without it: %+v", st)
+	}
+	if got := say(t, s, name); got != tinymodel.Answer {
+		t.Errorf("meanwhile the own model says %q", got)
+	}
+
+	s.Tiny(t, o.Embedding, "")
+	await(t, func() bool { return b.State().State == mlapi.BuildReady })
+	if p := seen.path(); strings.Contains(p, "pulling") || g.count("create") != 1 {
+		t.Errorf("states: %s, %d models were made", p, g.count("create"))
 	}
 }
 

@@ -8,10 +8,11 @@
 -- be, 'former' when an instance of the former version writes it, or 'exhausted' or 'taken', the
 -- fencing token, the number of retries, the number of messages left out, the bytes of reasoning,
 -- the text, how many messages there are before the last ones, the groups of the owner as JSON,
--- and the messages, of which the last one is the answer's own.
+-- what was found for the answer, its sources as JSON, and the messages, of which the last one is the answer's own.
 local conversation, messages, _, _, generation, _, text, thinking = unpack(KEYS)
-local state, fence, expires, retries, left_out, groups = unpack(redis.call('HMGET', generation,
-  'state', 'fence', 'expires', 'retries', 'left_out', 'groups'))
+local state, fence, expires, retries, left_out, groups, found, sources =
+  unpack(redis.call('HMGET', generation, 'state', 'fence', 'expires', 'retries', 'left_out',
+  'groups', 'found', 'sources'))
 local current = redis.call('HGET', conversation, 'generation') == ARGV[1]
 if state and state ~= 'running' then return {'already'} end
 if not state and not current then return {'missing'} end
@@ -39,7 +40,8 @@ if retries > tonumber(ARGV[5]) then result = 'exhausted' end
 table.insert(history, own)
 for k, v in ipairs({result, tostring(fence), tostring(retries), left_out or '0',
   tostring(redis.call('STRLEN', thinking)),
-  redis.call('GET', text) or '', tostring(earlier), groups or '[]'}) do
+  redis.call('GET', text) or '', tostring(earlier), groups or '[]', found or '',
+  sources or ''}) do
   table.insert(history, k, v)
 end
 return history

@@ -7,7 +7,7 @@
 local conversation, messages, list, usage, generation, events, text, thinking = unpack(KEYS, 1, 8)
 if redis.call('HGET', conversation, 'owner') ~= ARGV[2] then return 'missing' end
 if (redis.call('HGET', conversation, 'generation') or '') ~= ARGV[4] then return 'changed' end
-redis.call('UNLINK', conversation, messages)
+redis.call('UNLINK', conversation, messages, conversation .. ':ratings')
 redis.call('ZREM', list, ARGV[1])
 forget(usage, ARGV[1])
 for k = 9, #KEYS do redis.call('UNLINK', KEYS[k]) end
@@ -20,4 +20,5 @@ if redis.call('HGET', generation, 'state') == 'running' then
   keep(tonumber(ARGV[3]), generation, events)
 end
 redis.call('UNLINK', text, thinking)
+redis.call('HDEL', generation, 'found', 'sources')
 return 'deleted'

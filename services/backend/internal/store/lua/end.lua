@@ -11,8 +11,9 @@ local conversation, messages, list, usage, generation, events, text, thinking, r
 local state = redis.call('HGET', generation, 'state')
 local current = redis.call('HGET', conversation, 'generation') == ARGV[2]
 if state == 'ended' then
-  -- An instance of the former version, which knows no reasoning, leaves it.
+  -- An instance of a former version, which knows no reasoning and no sources, leaves them.
   redis.call('DEL', text, thinking)
+  redis.call('HDEL', generation, 'found')
   return 'already'
 end
 if not state and not current then return 'missing' end
@@ -37,7 +38,10 @@ if current then
     message.content = redis.call('GET', text) or ''
     message.thinking = redis.call('GET', thinking) or nil
     message.left_out = tonumber(redis.call('HGET', generation, 'left_out') or nil)
+    local sources = redis.call('HGET', generation, 'sources')
+    if sources then message.sources = cjson.decode(sources) end
     message.state = ARGV[5]
+    message.digest = cjson.decode(ARGV[4]).digest
     if ARGV[6] ~= '' then message.error = cjson.decode(ARGV[6]) end
     message = cjson.encode(message)
     redis.call('LSET', messages, -1, message)
@@ -46,6 +50,13 @@ if current then
   touch(conversation, messages, list, usage, ARGV[1], ARGV[7], tonumber(ARGV[8]))
 end
 redis.call('DEL', text, thinking)
-if current then redis.call('UNLINK', replaced) end
+redis.call('HDEL', generation, 'found')
+if current then
+  for _, message in ipairs(redis.call('LRANGE', replaced, 0, -1)) do
+    local answer = string.match(message, '"generation_id":"([%w-]+)"')
+    if answer then unrate(conversation, usage, ARGV[1], answer) end
+  end
+  redis.call('UNLINK', replaced)
+end
 keep(tonumber(ARGV[9]), generation, events)
 return 'ended'

@@ -17,7 +17,7 @@ end
 local function touch(conversation, messages, list, usage, id, now, ttl)
   redis.call('HSET', conversation, 'updated_at', now)
   redis.call('ZADD', list, now, id)
-  keep(ttl, conversation, messages, list, usage)
+  keep(ttl, conversation, messages, list, usage, conversation .. ':ratings')
 end
 
 -- writer returns 1 when the writer with the fencing token may write the answer, 0 when the answer
@@ -50,6 +50,16 @@ local function forget(usage, id)
   if bytes then account(usage, id, -tonumber(bytes)) end
 end
 
+-- unrate drops the verdict on an answer of a conversation.
+local function unrate(conversation, usage, id, answer)
+  local ratings = conversation .. ':ratings'
+  local verdict = redis.call('HGET', ratings, answer)
+  if verdict then
+    redis.call('HDEL', ratings, answer)
+    account(usage, id, -#answer - #verdict)
+  end
+end
+
 -- remember notes the key of a request among its owner's, so that all can be found again.
 local function remember(requests, key, life)
   local now = now_ms()
@@ -77,7 +87,9 @@ local function room(list, usage, now, ttl, bytes, max_bytes, conversations, max_
     'total') or 0) + bytes <= max_bytes end
   if fits() then return nil end
   for _, id in ipairs(redis.call('HKEYS', usage)) do
-    if id ~= 'total' then
+    if string.find(id, 'submission:', 1, true) == 1 then
+      if redis.call('EXISTS', (usage:gsub('usage$', id))) == 0 then forget(usage, id) end
+    elseif id ~= 'total' then
       local changed = redis.call('ZSCORE', list, id)
       if not changed or tonumber(changed) < dead then forget(usage, id) end
     end

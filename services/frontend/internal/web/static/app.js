@@ -2,8 +2,10 @@
 import { startComposer } from "./composer.js";
 import { startCopy } from "./copy.js";
 import { startLive } from "./live.js";
+import { startRate } from "./rate.js";
 import { startScroll } from "./scroll.js";
 import { startSidebar } from "./sidebar.js";
+import { startSources } from "./sources.js";
 import { startTheme } from "./theme.js";
 
 document.documentElement.classList.add("js");
@@ -16,7 +18,9 @@ if (zone && !document.cookie.includes(`tz=${zone}`)) {
 
 startTheme();
 startCopy();
+startRate();
 startSidebar();
+startSources();
 startScroll();
 startLive();
 startComposer();
