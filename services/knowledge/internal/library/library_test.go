@@ -383,7 +383,12 @@ func TestVectors(t *testing.T) {
 		t.Error("vectors are lost")
 	}
 	l.Close()
-	l = open(t, dir, nil)
+	m.mu.Lock()
+	if m.asked["second"] != asked {
+		t.Errorf("%d texts were asked for, before %d", m.asked["second"], asked)
+	}
+	m.mu.Unlock()
+	open(t, dir, nil)
 	if files := holding(t, filepath.Join(dir, "collections", "a", "vectors"), ""); len(files) != 0 {
 		t.Errorf("left are %q", files)
 	}
