@@ -113,6 +113,7 @@ func TestKubernetesKnowledge(t *testing.T) {
 	const stack = "e2e-cluster-knowledge"
 	c := newCheckout(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
+	n.more = []string{stacks.Knowledge}
 	c.ownWeights(t)
 	c.settings(t, stack, "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n"+
 		behindGateway+"signIn: {accounts: true}\n"+collections+"}\n"+
