@@ -265,8 +265,7 @@ func showsNowhere(t *testing.T, c *checkout, stack, value string, said map[strin
 // chat asks a question as a person does and waits for the whole answer.
 func chat(t *testing.T, b *browser, url string) {
 	t.Helper()
-	b.run(t, time.Minute, chromedp.Navigate(url), chromedp.WaitVisible("textarea[name=message]"),
-		chromedp.SendKeys("textarea[name=message]", "What is a bounded queue?\n"))
+	b.send(t, url, "What is a bounded queue?")
 	b.waitFor(t, time.Minute, "the streamed answer",
 		"document.body.innerText.includes("+js(answer)+")")
 	b.waitFor(t, time.Minute, "the answer's end",

@@ -25,6 +25,7 @@ const collections = "knowledge: {collections: {handbook: everybody, wards: [nurs
 // vectors is brought to it like the base model.
 func TestKnowledge(t *testing.T) {
 	enabled(t)
+	t.Parallel()
 	const stack, site = "e2e-knowledge", "http://127.0.0.1:27080"
 	c := newCheckout(t)
 	c.remove(t, stack)
@@ -338,9 +339,7 @@ func (l *library) cites(t *testing.T, file string) {
 // ask asks in a new conversation, and waits for the whole answer.
 func (l *library) ask(t *testing.T, b *browser) {
 	t.Helper()
-	b.run(t, time.Minute, chromedp.Navigate(l.site+"/"),
-		chromedp.WaitVisible("textarea[name=message]"),
-		chromedp.SendKeys("textarea[name=message]", asked+"\n"))
+	b.send(t, l.site+"/", asked)
 	b.waitFor(t, time.Minute, "the answer's end",
 		"document.querySelector('article.answer[data-state=complete]')")
 	b.waitFor(t, time.Minute, "the answer",
