@@ -339,7 +339,13 @@ func (l *library) cites(t *testing.T, file string) {
 // ask asks in a new conversation, and waits for the whole answer.
 func (l *library) ask(t *testing.T, b *browser) {
 	t.Helper()
-	b.send(t, l.site+"/", asked)
+	askAt(t, b, l.site, asked)
+}
+
+// askAt asks in a new conversation at the site, and waits for the whole answer.
+func askAt(t *testing.T, b *browser, site, question string) {
+	t.Helper()
+	b.send(t, site+"/", question)
 	b.waitFor(t, time.Minute, "the answer's end",
 		"document.querySelector('article.answer[data-state=complete]')")
 	b.waitFor(t, time.Minute, "the answer",
