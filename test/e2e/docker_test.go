@@ -183,6 +183,11 @@ func TestProd(t *testing.T) {
 		}
 	})
 
+	t.Run("a command of its own", func(t *testing.T) {
+		runsOnce(t, c, stack)
+		noChanges(t, c, stack)
+	})
+
 	t.Run("another password replaces those who have it", func(t *testing.T) {
 		before := c.containers(t, stack)
 		c.secret(t, stack, "codexcontinue:redisPassword", "staple-battery-horse-correct")

@@ -52,6 +52,10 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 		}
 	}
 
+	if err := a.removeOneOffs(ctx, p, true); err != nil {
+		return err
+	}
+
 	removed := 0
 	s, err := a.session(ctx, t, false)
 	switch {

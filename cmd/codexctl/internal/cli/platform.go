@@ -34,6 +34,15 @@ type platform interface {
 	Stream(ctx context.Context, in running.Replica, command []string, s running.Streams) (
 		code int, err error)
 
+	// RunOnce runs the command in a container or pod of its own that is like the replica, with the
+	// streams, and returns its exit code.
+	RunOnce(ctx context.Context, like running.Replica, o running.Once, s running.Streams) (
+		code int, err error)
+
+	// OneOffs lists what runs a command once, the oldest first.
+	OneOffs(ctx context.Context) ([]running.OneOff, error)
+	RemoveOneOff(ctx context.Context, x running.OneOff) error
+
 	// Restart restarts the service's replicas one after the other, each healthy before the next one
 	// goes, and calls restarted for each. It returns a *running.UnhealthyError when one does not
 	// become healthy.

@@ -89,6 +89,10 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return a.explainError(err, t.name)
 	}
 
+	if err := a.removeOneOffs(ctx, p, false); err != nil {
+		return err
+	}
+
 	refresh, err := p.Settle(ctx, s, stack)
 	if err != nil {
 		return a.explainError(err, t.name)
