@@ -183,6 +183,7 @@ func TestProd(t *testing.T) {
 		}
 	})
 
+	t.Run("one deploy at a time", func(t *testing.T) { deploysAlone(t, c, stack) })
 	t.Run("a command of its own", func(t *testing.T) {
 		runsOnce(t, c, stack)
 		noChanges(t, c, stack)

@@ -52,6 +52,12 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 		}
 	}
 
+	release, err := a.lock(ctx, p, t.name, "down")
+	if err != nil {
+		return err
+	}
+	defer release()
+
 	if err := a.removeOneOffs(ctx, p, true); err != nil {
 		return err
 	}

@@ -43,6 +43,13 @@ type platform interface {
 	OneOffs(ctx context.Context) ([]running.OneOff, error)
 	RemoveOneOff(ctx context.Context, x running.OneOff) error
 
+	// Lock makes h the holder of the stack's lock, unless there is one, and returns who it is then.
+	Lock(ctx context.Context, h running.Holder) (running.Holder, error)
+
+	// Holder returns who holds the lock, and whether somebody does. Unlock removes it if it is h's.
+	Holder(ctx context.Context) (h running.Holder, held bool, err error)
+	Unlock(ctx context.Context, h running.Holder) error
+
 	// Restart restarts the service's replicas one after the other, each healthy before the next one
 	// goes, and calls restarted for each. It returns a *running.UnhealthyError when one does not
 	// become healthy.

@@ -38,6 +38,9 @@ type report struct {
 	// OneOffs are what `codexctl run` runs.
 	OneOffs []running.OneOff `json:"oneOffs,omitempty"`
 
+	// Lock is who changes the stack; nil if nobody does.
+	Lock *running.Holder `json:"lock,omitempty"`
+
 	// hint tells how to get an address if there is no URL.
 	hint string
 

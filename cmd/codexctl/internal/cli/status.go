@@ -63,6 +63,17 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 		return err
 	}
 
+	h, held, err := p.Holder(ctx)
+	switch {
+	case err != nil:
+		a.say("the lock: %v", err)
+	case held:
+		r.Lock = &h
+		if !asJSON {
+			defer a.say("lock: %s", a.holds(h))
+		}
+	}
+
 	if way.url != "" {
 		ask, cancel := context.WithTimeout(ctx, askModel)
 		defer cancel()

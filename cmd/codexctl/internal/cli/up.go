@@ -84,6 +84,12 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		}
 	}
 
+	release, err := a.lock(ctx, p, t.name, "up")
+	if err != nil {
+		return err
+	}
+	defer release()
+
 	s, err := a.session(ctx, t, true)
 	if err != nil {
 		return a.explainError(err, t.name)
@@ -118,6 +124,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		}
 	}
 
+	release() // what follows changes nothing
 	way, err := p.Edge(ctx, stack)
 	if err != nil {
 		return err
@@ -302,9 +309,8 @@ func (a *App) explainError(err error, name string) error {
 		return err
 	case e.Locked:
 		return fmt.Errorf("%w\n  wait for it; if nothing is running any more, free it:\n"+
-			"    eval \"$(codexctl env %s)\"; pulumi cancel --stack %s\n"+
-			"  and run the command again: it goes on from there",
-			err, name, name)
+			"    codexctl unlock %s\n"+
+			"  and run the command again: it goes on from there", err, name)
 	case e.Interrupted:
 		a.say("interrupted: what was made stays: `codexctl up %s` goes on from here, `codexctl "+
 			"down %s`\nremoves it",
