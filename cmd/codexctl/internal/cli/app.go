@@ -149,7 +149,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 		a.certificatesCommand())
 	add(groupPlan, a.planCommand(), a.diffCommand(), a.policyCommand(),
 		a.evidenceCommand(), a.graphCommand(), a.exportCommand())
-	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(),
+	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(), a.maintenanceCommand(),
 		a.forwardCommand(), a.execCommand(), a.runCommand(), a.userCommand(), a.usageCommand(), a.auditCommand(),
 		a.knowledgeCommand(), a.learnCommand())
 	add(groupSources, a.testCommand(), a.lintCommand(), a.newCommand())

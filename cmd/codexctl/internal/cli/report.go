@@ -38,6 +38,9 @@ type report struct {
 	// OneOffs are what `codexctl run` runs.
 	OneOffs []running.OneOff `json:"oneOffs,omitempty"`
 
+	// Maintenance is what people read instead of the site; nil if they have the site.
+	Maintenance *notice `json:"maintenance,omitempty"`
+
 	// Lock is who changes the stack; nil if nobody does.
 	Lock *running.Holder `json:"lock,omitempty"`
 
@@ -226,6 +229,11 @@ func (r *report) print(out *console.Console) {
 		out.Printf("not ready: %s",
 			console.Cut(strings.TrimSpace(s.Name+": "+s.Status+" "+console.Plain(s.Detail)),
 				out.Width()-11))
+	}
+
+	if n := r.Maintenance; n != nil {
+		out.Printf("closed     %s", console.Plain(fmt.Sprintf("by %s, for %s: %s", n.By,
+			console.Age(r.now.Sub(n.Since)), n.Message)))
 	}
 
 	for _, x := range r.OneOffs {

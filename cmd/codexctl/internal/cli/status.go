@@ -74,6 +74,10 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 		}
 	}
 
+	if r.Maintenance, err = a.notice(ctx, t, stack, p); err != nil {
+		a.say("whether people see a page of maintenance is not known: %v", err)
+	}
+
 	if way.url != "" {
 		ask, cancel := context.WithTimeout(ctx, askModel)
 		defer cancel()
