@@ -30,6 +30,9 @@ type upOptions struct {
 	// load puts the images into the cluster first; into names the tool, as of images load.
 	load bool
 	into string
+
+	// release gives back the lock that the caller has taken; nil has up take it.
+	release func()
 }
 
 func (a *App) upCommand() *cobra.Command {
@@ -84,9 +87,11 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		}
 	}
 
-	release, err := a.lock(ctx, p, t.name, "up")
-	if err != nil {
-		return err
+	release := o.release
+	if release == nil {
+		if release, err = a.lock(ctx, p, t.name, "up"); err != nil {
+			return err
+		}
 	}
 	defer release()
 
