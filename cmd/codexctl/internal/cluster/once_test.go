@@ -106,9 +106,9 @@ func TestOnceJob(t *testing.T) {
 		}
 
 		got := spec.Containers[0]
-		if !slices.Equal(got.Command, x.once.Args) || got.Image != main.Image || got.Env[0].Name != "PORT" ||
-			got.LivenessProbe != nil || len(spec.Containers) != 1 || !*got.SecurityContext.ReadOnlyRootFilesystem ||
-			!*spec.SecurityContext.RunAsNonRoot || *spec.AutomountServiceAccountToken ||
+		if !slices.Equal(got.Command, x.once.Args) || got.Image != main.Image ||
+			got.Env[0].Name != "PORT" || got.LivenessProbe != nil || len(spec.Containers) != 1 ||
+			!*got.SecurityContext.ReadOnlyRootFilesystem || !*spec.SecurityContext.RunAsNonRoot || *spec.AutomountServiceAccountToken ||
 			got.Resources.Limits.Memory().IsZero() || spec.RestartPolicy != corev1.RestartPolicyNever {
 			t.Errorf("pod %+v", spec)
 		}
@@ -142,7 +142,9 @@ func TestOncePolicies(t *testing.T) {
 		return out
 	}
 	port := []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromInt(6379))}}
-	policy := func(name string, pods metav1.LabelSelector, from, to []networkingv1.NetworkPolicyPeer) *networkingv1.NetworkPolicy {
+	policy := func(
+		name string, pods metav1.LabelSelector, from, to []networkingv1.NetworkPolicyPeer,
+	) *networkingv1.NetworkPolicy {
 		p := &networkingv1.NetworkPolicy{ObjectMeta: object(name, "", "")}
 		p.Spec.PodSelector = pods
 		if from != nil {
