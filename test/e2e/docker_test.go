@@ -184,6 +184,13 @@ func TestProd(t *testing.T) {
 		}
 	})
 
+	t.Run("one deploy at a time", func(t *testing.T) { deploysAlone(t, c, stack) })
+	t.Run("maintenance", func(t *testing.T) { closes(t, c, stack, "http://127.0.0.1:"+port) })
+	t.Run("a command of its own", func(t *testing.T) {
+		runsOnce(t, c, stack)
+		noChanges(t, c, stack)
+	})
+
 	t.Run("another password replaces those who have it", func(t *testing.T) {
 		before := c.containers(t, stack)
 		c.secret(t, stack, "codexcontinue:redisPassword", "staple-battery-horse-correct")
