@@ -167,6 +167,49 @@ func TestResources(t *testing.T) {
 	}
 }
 
+// TestDowntime checks that a replacement of an object that keeps its name shows that nothing answers
+// meanwhile, and no other change does.
+func TestDowntime(t *testing.T) {
+	const set, job = "kubernetes:apps/v1:StatefulSet", "kubernetes:batch/v1:Job"
+	claims := func(size string) object {
+		return object{"metadata": object{"name": "redis"}, "spec": object{"volumeClaimTemplates": list(
+			object{"spec": object{"resources": object{"requests": object{"storage": size}}}})}}
+	}
+	named := func(name string) object {
+		return object{"metadata": object{"name": name}, "spec": object{"template": object{"a": name}}}
+	}
+
+	for name, tt := range map[string]struct {
+		typ           string
+		before, after object
+		downtime      bool
+	}{
+		"a larger volume": {set, claims("5Gi"), claims("10Gi"), true},
+		"pods": {set, object{"metadata": object{"name": "redis"}, "spec": object{"template": 1.0}},
+			object{"metadata": object{"name": "redis"}, "spec": object{"template": 2.0}}, false},
+		"another name": {job, named("model-a"), named("model-b"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := compare(t, []plan.Document{document(resource(tt.typ, "redis", tt.before))},
+				[]plan.Document{document(resource(tt.typ, "redis", tt.after))})
+			if got := r.Plans[0].Resources[0].Downtime; got != tt.downtime {
+				t.Errorf("downtime is %v", got)
+			}
+
+			const words = "StatefulSet redis: replaced, the old one first, so that nothing answers " +
+				"until its pods are ready: spec.volumeClaimTemplates"
+			var out strings.Builder
+			if err := diff.Text(&out, r, 200, nil); err != nil {
+				t.Fatal(err)
+			}
+			text := strings.Join(strings.Fields(out.String()), " ")
+			if strings.Contains(text, words) != tt.downtime {
+				t.Errorf("it is shown as\n%s", text)
+			}
+		})
+	}
+}
+
 // TestSpread checks that what is only known after a replacement changes with it, and
 // whatever depends on that.
 func TestSpread(t *testing.T) {

@@ -71,6 +71,8 @@ func (g resourceGroup) entry() entry {
 	switch {
 	case g.Retained:
 		text = "taken out of the stack, but kept"
+	case g.Downtime && (g.Type == "StatefulSet" || g.Type == "Deployment"):
+		text += ", the old one first, so that nothing answers until its pods are ready"
 	case g.Downtime:
 		text += ", the old one first"
 	case g.Unsure:

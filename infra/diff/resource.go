@@ -163,8 +163,19 @@ func (r *Resource) decide(now plan.Resource) {
 
 	if r.Action == Replace {
 		first := optionsOf(now).DeleteBeforeReplace
-		r.Unsure, r.Downtime = false, first != nil && *first
+		r.Unsure, r.Downtime = false, first != nil && *first || r.keepsName(now)
 	}
+}
+
+// keepsName reports whether the resource is an object of a cluster that is replaced by another one of
+// the same name: two of them cannot be at once, so that the provider deletes the first one before.
+func (r *Resource) keepsName(now plan.Resource) bool {
+	metadata, _ := now.Inputs["metadata"].(map[string]any)
+	named := metadata["name"] != nil
+	return strings.HasPrefix(now.Type, "kubernetes:") && named &&
+		!slices.ContainsFunc(r.Properties, func(p Property) bool {
+			return p.Path == "metadata.name" || p.Path == "metadata.namespace"
+		})
 }
 
 // spread follows what is known later: an input that comes from a replaced resource changes with it.

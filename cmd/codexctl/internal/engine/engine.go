@@ -116,3 +116,12 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	}
 	return r.Info, nil
 }
+
+// BridgeOptions returns the options of the engine's default network.
+func (e *Engine) BridgeOptions(ctx context.Context) (map[string]string, error) {
+	r, err := e.api.NetworkInspect(ctx, "bridge", client.NetworkInspectOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("engine: network bridge: %w", err)
+	}
+	return r.Network.Options, nil
+}
