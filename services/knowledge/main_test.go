@@ -39,11 +39,11 @@ const patience = time.Minute
 const asKnowledge = "CODEXCONTINUE_TEST_AS_KNOWLEDGE"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asKnowledge) != "" || len(os.Args) == 3 && os.Args[1] == "parse" {
+	if os.Getenv(asKnowledge) != "" {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	parsetest.Main(m, parsetest.Service)
 }
 
 // fakeML makes vectors that count words, for whoever has a token of the service.

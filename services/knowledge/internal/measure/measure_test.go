@@ -51,16 +51,7 @@ const least = 0.80
 // question is a question with the file that answers it, and what the passage says that does.
 type question struct{ file, answer, text string }
 
-func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "parse" {
-		if err := parse.Child(parse.Type(os.Args[2]), os.Stdin, os.Stdout, os.Getenv); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { parsetest.Main(m, parsetest.Child) }
 
 // clinic is where the questions about the documents of testdata are.
 const clinic = "testdata/questions.tsv"

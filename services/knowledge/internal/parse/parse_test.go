@@ -5,13 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +21,7 @@ import (
 // runner returns a Runner whose child is this test's binary. They share one cache.
 func runner() *parse.Runner {
 	r := &parse.Runner{
-		Program: []string{os.Args[0], child}, Limits: parse.DefaultLimits, Cache: cache(),
+		Program: []string{os.Args[0], "parse"}, Limits: parse.DefaultLimits, Cache: parsetest.Cache(),
 	}
 	if err := r.Prepare(context.Background()); err != nil {
 		panic(err)
@@ -32,63 +29,7 @@ func runner() *parse.Runner {
 	return r
 }
 
-var cache = sync.OnceValue(func() string {
-	dir, err := os.MkdirTemp("", "pdfium")
-	if err != nil {
-		panic(err)
-	}
-	return dir
-})
-
-// child is the first argument of this binary as a child. The types that it knows beside those of
-// documents do what a document should not make it do.
-const child = "child-of-the-test"
-
-func TestMain(m *testing.M) {
-	if len(os.Args) != 3 || os.Args[1] != child {
-		code := m.Run()
-		os.RemoveAll(cache())
-		os.Exit(code)
-	}
-
-	err := parse.Child(parse.Type(os.Args[2]), os.Stdin, os.Stdout, os.Getenv)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-
-	switch os.Args[2] {
-	case "confined":
-		confined()
-	case "memory":
-		for all := []byte{1}; len(all) > 0; time.Sleep(time.Millisecond) {
-			all = append(all, bytes.Repeat([]byte{1}, 1<<20)...)
-		}
-	case "loop":
-		for start := time.Now(); time.Since(start) < time.Hour; {
-		}
-	case "sleep":
-		time.Sleep(time.Hour)
-	case "output":
-		for {
-			os.Stdout.WriteString(strings.Repeat("x", 1000))
-		}
-	}
-	os.Exit(0)
-}
-
-// confined ends with an error if it can read a file, write one, or reach the network.
-func confined() {
-	_, read := os.ReadFile("/proc/version")
-	write := os.WriteFile(filepath.Join(os.TempDir(), "confined"), []byte("x"), 0o600)
-	_, dial := net.Dial("tcp", "127.0.0.1:1")
-	for _, err := range []error{read, write, dial} {
-		if !errors.Is(err, fs.ErrPermission) {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	}
-}
+func TestMain(m *testing.M) { parsetest.Main(m, parsetest.Child) }
 
 // run reads a document in a child process.
 func run(t testing.TB, r *parse.Runner, kind parse.Type, content []byte) (*parse.Document, error) {
@@ -373,7 +314,7 @@ func TestCancelled(t *testing.T) {
 
 // TestUnprepared reads a PDF before PDFium is compiled.
 func TestUnprepared(t *testing.T) {
-	r := &parse.Runner{Program: []string{os.Args[0], child}, Limits: parse.DefaultLimits}
+	r := &parse.Runner{Program: []string{os.Args[0], "parse"}, Limits: parse.DefaultLimits}
 	d, err := run(t, r, parse.PDF, parsetest.PDF("", "text"))
 	if err != nil || d.Blocks[0].Text != "text" {
 		t.Errorf("got %v, %v", d, err)
