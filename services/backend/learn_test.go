@@ -117,6 +117,19 @@ func TestLearn(t *testing.T) {
 	if got := accepted(); len(got.Submissions) != 1 || got.Submissions[0].ID != two {
 		t.Errorf("after the erasure: %+v", got)
 	}
+
+	// It goes with the account as well.
+	cy := s.join("cy")
+	hand(cy)
+	if out, failed := s.learn("", "list", "waiting"); !strings.Contains(out, phrase) {
+		t.Errorf("before the removal: %s%s", out, failed)
+	}
+	if out, err := s.user("--at=", "--by=carol", "remove", "cy"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, failed := s.learn("", "list", "waiting"); strings.Contains(out, phrase) || failed != "" {
+		t.Errorf("after the removal: %s%s", out, failed)
+	}
 	bob.want(http.StatusSeeOther, "/submissions/"+two+"/withdraw", "x", "")
 	if got := accepted(); len(got.Submissions) != 0 {
 		t.Errorf("after it was taken back: %+v", got)

@@ -90,7 +90,10 @@ var attempts = map[string][]attempt{
 			body: `{"verdict": "up", "consent": true}`,
 		},
 	},
-	"GET /api/submissions":             {{path: "/api/submissions"}},
+	"GET /api/submissions": {{path: "/api/submissions"}},
+	"DELETE /api/submissions": { // as above
+		{path: "/api/submissions", header: header{wire.OwnerHeader: "eve"}},
+	},
 	"DELETE /api/submissions/{answer}": {{path: "/api/submissions/ANSWER"}},
 	"GET /api/reviews":                 {{path: "/api/reviews"}, {path: "/api/reviews?before=ANSWER"}},
 	"GET /api/reviews/{answer}":        {{path: "/api/reviews/ANSWER"}},

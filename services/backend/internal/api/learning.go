@@ -135,6 +135,13 @@ func (a *API) learningRoutes() {
 	op.DefaultStatus = http.StatusNoContent
 	register(a, op, a.withdraw)
 
+	op = operation("withdrawSubmissions", "DELETE /api/submissions", tag,
+		"Take back all that was handed over, for good")
+	op.Description = "For three minutes nothing new is stored. Who is signed in may not send it: " +
+		"it is for the removal of an account."
+	op.DefaultStatus = http.StatusNoContent
+	register(a, op, a.withdrawAll)
+
 	op = operation("listReviews", "GET /api/reviews", tag,
 		"List what everybody has handed over, for administrators")
 	op.Errors = []int{http.StatusForbidden}
@@ -276,6 +283,14 @@ func (a *API) withdraw(ctx context.Context, in *ownAnswerInput) (*struct{}, erro
 	act := a.Audit.BeginAnyway(ctx,
 		a.record(ctx, auditlog.Withdrawal, in.owner(), anAnswer, in.Answer))
 	err = a.Store.Unsubmit(ctx, in.owner(), in.Answer)
+	act.End(result(err))
+	return nil, err
+}
+
+// withdrawAll takes back all that a person has handed over whose account is being removed.
+func (a *API) withdrawAll(ctx context.Context, in *ownedInput) (*struct{}, error) {
+	act := a.Audit.BeginAnyway(ctx, a.record(ctx, auditlog.Withdrawal, in.owner(), "", ""))
+	err := a.Store.UnsubmitAll(ctx, in.owner())
 	act.End(result(err))
 	return nil, err
 }

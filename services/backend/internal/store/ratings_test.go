@@ -150,6 +150,38 @@ func TestSubmissionsBounded(t *testing.T) {
 	}
 }
 
+// TestUnsubmitAll takes back what an owner has handed over, who keeps the conversations; for a time
+// nothing new is stored.
+func TestUnsubmitAll(t *testing.T) {
+	s, redis := open(t, nil)
+	ctx, r := t.Context(), redis.Client(t)
+	b := rated(t, s)
+	other := submission(uuid.Must(uuid.NewV7()).String())
+	if err := s.Submit(ctx, "bob", other); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := s.UnsubmitAll(ctx, "alice"); err != nil {
+		t.Fatal(err)
+	}
+
+	if left := redistest.Find(t, r, "owner:alice:submission"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	if _, err := s.Submitted(ctx, b.ID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("it can be reviewed: %v", err)
+	}
+	if _, err := s.Submitted(ctx, other.ID); err != nil {
+		t.Errorf("the other owner's: %v", err)
+	}
+	if _, err := s.Get(ctx, "alice", b.ConversationID); err != nil {
+		t.Errorf("the conversation: %v", err)
+	}
+	if err := s.Submit(ctx, "alice", submission(b.ID)); !errors.Is(err, store.ErrErased) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
 // TestMoveSubmissions gives what was handed over to the other owner, who can take it back.
 func TestMoveSubmissions(t *testing.T) {
 	s, redis := open(t, nil)

@@ -80,6 +80,18 @@ func (s *Store) Unsubmit(ctx context.Context, owner, answer string) error {
 	return nil
 }
 
+// UnsubmitAll deletes all that the owner has handed over. As with Erase, nothing new is stored for
+// the owner until erasedMark afterwards.
+func (s *Store) UnsubmitAll(ctx context.Context, owner string) error {
+	if err := s.markErased(ctx, owner, false); err != nil {
+		return err
+	}
+
+	return s.emptySubmissions(ctx, owner, func(answer string) error {
+		return s.Unsubmit(ctx, owner, answer)
+	})
+}
+
 // Submissions returns what the owner has handed over, the last first.
 func (s *Store) Submissions(ctx context.Context, owner string) ([]backendapi.Submission, error) {
 	ids, err := s.rdb.ZRange(ctx, s.key.submissions(owner), 0, -1).Result()

@@ -26,6 +26,7 @@ func (b *Backend) learning() map[string]http.HandlerFunc {
 		"DELETE " + rating:                 b.rate,
 		"POST " + rating + "/submission":   b.submit,
 		"GET /api/submissions":             b.handed(false),
+		"DELETE /api/submissions":          b.withdrawAll,
 		"DELETE /api/submissions/{answer}": b.withdraw,
 		"GET /api/reviews":                 b.handed(true),
 		"PUT /api/reviews/{answer}":        b.decide,
@@ -134,6 +135,15 @@ func (b *Backend) withdraw(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.drop(r.PathValue("answer"))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (b *Backend) withdrawAll(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.submissions = slices.DeleteFunc(b.submissions, func(s submission) bool {
+		return s.owner == ownerOf(r)
+	})
 	w.WriteHeader(http.StatusNoContent)
 }
 
