@@ -373,6 +373,28 @@ func TestEraseUnasked(t *testing.T) {
 	}
 }
 
+// TestHandedOverIsStored holds that somebody of a provider of whom nothing is left but what they
+// handed over, which is kept for longer than conversations, can be read, moved and erased.
+func TestHandedOverIsStored(t *testing.T) {
+	town, p := newProvided(t, false, auditing)
+	p.SignIn(ada)
+	town.visitor("192.0.2.1").through("/")
+	erase := []string{"user", "erase", "gone"}
+	err := run(t.Context(), erase, town.env, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "nothing is stored of gone") {
+		t.Errorf("of nobody: %v", err)
+	}
+
+	town.frontend.handed.Store(true)
+	if out, err := town.read("carol", "gone", "case 4711"); err != nil ||
+		!strings.Contains(out, `"subject": "gone"`) {
+		t.Errorf("read: %v %s", err, out)
+	}
+	for _, line := range []string{"move gone " + ada.Subject, "erase gone"} {
+		town.user(line)
+	}
+}
+
 // TestMoveCommand gives one person's conversations to another one, with a token of each, signs both
 // out, and revokes the keys of the first one.
 func TestMoveCommand(t *testing.T) {

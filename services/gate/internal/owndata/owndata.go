@@ -71,7 +71,29 @@ func (d *Data) Stored(ctx context.Context, id string) (bool, error) {
 		return err == nil, err
 	}
 
-	return d.conversations(ctx, id)
+	return d.written(ctx, id)
+}
+
+// written reports whether the person with the id has conversations, or has handed something over,
+// which is kept for longer than they are.
+func (d *Data) written(ctx context.Context, id string) (bool, error) {
+	there, err := d.conversations(ctx, id)
+	if err != nil || there {
+		return there, err
+	}
+
+	resp, err := d.ask(ctx, http.MethodGet, SubmissionsPath, identity.Person{ID: id}, nil)
+	if err != nil {
+		return false, fmt.Errorf("list what was handed over: %w", err)
+	}
+	defer resp.Body.Close()
+
+	var page struct{ Submissions []struct{} } // of which none is looked at
+	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
+		return false, fmt.Errorf("list what was handed over: %w", err)
+	}
+
+	return len(page.Submissions) > 0, nil
 }
 
 // conversations reports whether the person with the id has conversations.
