@@ -89,7 +89,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	defer records.Close()
 
-	// It believes the gate, which asks for people, and the backend, which asks for their questions.
+	// It believes the gate, which asks for people, and the backend, which asks for their questions
+	// and for nothing that an administrator may.
 	srv := server.New("knowledge", log, cfg.DrainTimeout)
 	srv.Secure(who.Server())
 	srv.Private("/collections/") // the name of a file may say whom it is about

@@ -396,6 +396,35 @@ func TestService(t *testing.T) {
 }
 
 // TestVectors has ml make vectors in the name of the service.
+// TestBackendIsNoAdmin holds that the word of the backend, which asks people's questions, makes
+// nobody an administrator.
+func TestBackendIsNoAdmin(t *testing.T) {
+	s := newService(t, nil)
+	var d knowledgeapi.Document
+	s.want(admin, "PUT", documentPath("staff", "pay.md"), []byte("Pay is due."), &d,
+		http.StatusAccepted)
+	backend := *s
+	backend.gate = identitytest.Signer(t, unbound(s.redis), identity.Backend)
+	matron := identity.Person{ID: "matron", Admin: true, Groups: []string{"nurses"}}
+	for _, tt := range []struct {
+		p            identity.Person
+		method, path string
+		status       int
+	}{
+		{admin, "PUT", documentPath("guidelines", "x.md"), 403},
+		{admin, "PUT", documentPath("staff", "x.md"), 404},
+		{matron, "DELETE", documentPath("staff", d.ID), 403},
+		{admin, "GET", "/collections/staff/documents", 404},
+		{admin, "GET", documentPath("staff", "x.md") + "/turn", 404},
+	} {
+		backend.want(tt.p, tt.method, tt.path, []byte("x"), nil, tt.status)
+	}
+
+	if got := backend.search(matron, "pay"); len(got) != 1 {
+		t.Errorf("a question finds %q", got)
+	}
+}
+
 func TestVectors(t *testing.T) {
 	redis := redistest.StartAs(t, identity.Knowledge)
 	ml := newML(t, unbound(redis))
