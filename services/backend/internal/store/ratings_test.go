@@ -182,6 +182,56 @@ func TestUnsubmitAll(t *testing.T) {
 	}
 }
 
+// TestNoListLeft holds that nobody is found by an answer after an erasure: also not by one that has
+// expired before, with others handed over since, or that is handed over while all is erased.
+func TestNoListLeft(t *testing.T) {
+	s, redis := open(t, nil)
+	ctx, r := t.Context(), redis.Client(t)
+	newID := func() string { return uuid.Must(uuid.NewV7()).String() }
+	brief := submission(newID())
+	brief.ExpiresAt = time.Now().Add(50 * time.Millisecond)
+	if err := s.Submit(ctx, "alice", brief); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if err := s.Submit(ctx, "alice", submission(newID())); err != nil {
+		t.Fatal(err)
+	}
+
+	racing := openAt(t, store.Address{URL: redistest.Before(t, redis, "evalsha", func() {
+		if _, err := s.Erase(ctx, "alice"); err != nil {
+			t.Error(err)
+		}
+	})})
+	if err := racing.Submit(ctx, "alice", submission(newID())); !errors.Is(err, store.ErrErased) {
+		t.Errorf("while all is erased: %v", err)
+	}
+	if all := r.HGetAll(ctx, "owner:submitted").Val(); len(all) > 0 {
+		t.Errorf("left: %v", all)
+	}
+
+	// What an erasure has taken before the submission was listed for the second time.
+	late := submission(newID())
+	taken := openAt(t, store.Address{URL: redistest.Before(t, redis, "exists", func() {
+		r.Del(ctx, "owner:carol:submission:"+late.ID)
+	})})
+	if err := taken.Submit(ctx, "carol", late); err != nil {
+		t.Error(err)
+	}
+	if all := r.HGetAll(ctx, "owner:submitted").Val(); len(all) > 0 {
+		t.Errorf("left of what was taken: %v", all)
+	}
+
+	// What somebody else has handed over is still found.
+	theirs := submission(newID())
+	if err := errors.Join(s.Submit(ctx, "bob", theirs), s.Unsubmit(ctx, "eve", theirs.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Submitted(ctx, theirs.ID); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestMoveSubmissions gives what was handed over to the other owner, who can take it back.
 func TestMoveSubmissions(t *testing.T) {
 	s, redis := open(t, nil)

@@ -53,8 +53,52 @@ func (s *Store) submit(
 	if err == nil {
 		err = note()
 	}
+	// It may have been refused, or erased before the second note.
+	err = errors.Join(err, s.unlist(context.WithoutCancel(ctx), owner, v.ID))
 	if err != nil {
 		return fmt.Errorf("submit: %w", err)
+	}
+
+	return nil
+}
+
+// unlist has nobody find the owner by the answer, unless the owner has handed it over.
+func (s *Store) unlist(ctx context.Context, owner, answer string) error {
+	n, err := s.rdb.Exists(ctx, s.key.submission(owner, answer)).Result()
+	if err != nil || n > 0 {
+		return err
+	}
+
+	switch of, err := s.submitter(ctx, answer); {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil || of != owner:
+		return err
+	}
+
+	return s.rdb.HDel(ctx, submitted, answer).Err()
+}
+
+// unlistAll is unlist for each answer by which the owner is found, also of what has expired.
+func (s *Store) unlistAll(ctx context.Context, owner string) error {
+	ids, err := s.rdb.HKeys(ctx, submitted).Result()
+	if err != nil {
+		return err
+	}
+
+	for some := range slices.Chunk(ids, eraseBatch) {
+		owners, err := s.rdb.HMGet(ctx, submitted, some...).Result()
+		if err != nil {
+			return err
+		}
+
+		for i, of := range owners {
+			if of == owner {
+				if err := s.unlist(ctx, owner, some[i]); err != nil {
+					return err
+				}
+			}
+		}
 	}
 
 	return nil
@@ -69,9 +113,9 @@ func (s *Store) Unsubmit(ctx context.Context, owner, answer string) error {
 	keys := []string{
 		s.key.usage(owner), s.key.submission(owner, answer), s.key.submissions(owner),
 	}
-	n, err := s.run(ctx, s.scripts.unsubmit, keys, answer).Int()
-	if err == nil && n > 0 {
-		err = s.rdb.HDel(ctx, submitted, answer).Err()
+	err := s.run(ctx, s.scripts.unsubmit, keys, answer).Err()
+	if err == nil {
+		err = s.unlist(ctx, owner, answer)
 	}
 	if err != nil {
 		return fmt.Errorf("delete a submission: %w", err)
@@ -255,7 +299,8 @@ func (s *Store) Decide(ctx context.Context, answer string, d backendapi.Decision
 	return refusals[reply]
 }
 
-// emptySubmissions calls take for each of the owner's submissions.
+// emptySubmissions calls take for each of the owner's submissions, and has nobody find the owner by
+// an answer any more.
 func (s *Store) emptySubmissions(
 	ctx context.Context, owner string, take func(answer string) error,
 ) error {
@@ -265,6 +310,9 @@ func (s *Store) emptySubmissions(
 			return fmt.Errorf("list submissions: %w", err)
 		}
 		if len(ids) == 0 {
+			if err := s.unlistAll(ctx, owner); err != nil {
+				return fmt.Errorf("list submissions: %w", err)
+			}
 			return nil
 		}
 
