@@ -97,7 +97,7 @@ var attempts = map[string][]attempt{
 	"DELETE /api/submissions/{answer}": {{path: "/api/submissions/ANSWER"}},
 	"GET /api/reviews":                 {{path: "/api/reviews"}, {path: "/api/reviews?before=ANSWER"}},
 	"GET /api/reviews/{answer}":        {{path: "/api/reviews/ANSWER"}},
-	"PUT /api/reviews/{answer}":        {{path: "/api/reviews/ANSWER", body: `{"accept": false}`}},
+	"PUT /api/reviews/{answer}":        {{path: "/api/reviews/ANSWER", body: `{"submitted_at": "2026-01-02T03:04:05Z", "accept": false}`}},
 	"GET /api/generations/{id}/events": {
 		{path: "/api/generations/ANSWER/events"},
 		{path: "/api/generations/ANSWER/events", header: header{"Last-Event-ID": "1-1"}},

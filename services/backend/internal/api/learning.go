@@ -91,6 +91,9 @@ type decideInput struct {
 func (in *decideInput) Resolve(huma.Context) []error {
 	r := in.Body.Review
 	switch {
+	case in.Body.SubmittedAt.IsZero():
+		return []error{&huma.ErrorDetail{Location: "body.submitted_at", Message: "is missing: it is " +
+			"that of what was read"}}
 	case !in.Body.Accept:
 		return nil
 	case r == nil:

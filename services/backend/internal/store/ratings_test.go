@@ -232,6 +232,39 @@ func TestNoListLeft(t *testing.T) {
 	}
 }
 
+// TestDecideOnWhatWasRead holds that a decision is about what the reviewer has read: neither an
+// acceptance nor a rejection counts for what was handed over anew since.
+func TestDecideOnWhatWasRead(t *testing.T) {
+	s, _ := open(t, nil)
+	ctx := t.Context()
+	first := submission(uuid.Must(uuid.NewV7()).String())
+	again := first
+	again.SubmittedAt, again.Question = first.SubmittedAt.Add(time.Second), "another question"
+	if err := errors.Join(s.Submit(ctx, "alice", first), s.Submit(ctx, "alice", again)); err != nil {
+		t.Fatal(err)
+	}
+
+	review := &backendapi.Review{Question: "q", Answer: "a"}
+	for _, d := range []backendapi.Decision{
+		{SubmittedAt: first.SubmittedAt}, {SubmittedAt: first.SubmittedAt, Accept: true, Review: review},
+	} {
+		if err := s.Decide(ctx, first.ID, d); !errors.Is(err, store.ErrChanged) {
+			t.Errorf("accept %t: %v", d.Accept, err)
+		}
+	}
+	if v, err := s.Submitted(ctx, first.ID); err != nil || v.State != "waiting" ||
+		v.Question != again.Question {
+		t.Errorf("%+v, %v", v, err)
+	}
+
+	if err := s.Decide(ctx, first.ID, backendapi.Decision{SubmittedAt: again.SubmittedAt}); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Submitted(ctx, first.ID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("after the rejection: %v", err)
+	}
+}
+
 // TestMoveSubmissions gives what was handed over to the other owner, who can take it back.
 func TestMoveSubmissions(t *testing.T) {
 	s, redis := open(t, nil)
@@ -241,8 +274,12 @@ func TestMoveSubmissions(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	moved, err := s.Submitted(ctx, b.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Decide(ctx, b.ID, backendapi.Decision{
-		Accept: true, Review: &backendapi.Review{Question: "q", Answer: "a"},
+		SubmittedAt: moved.SubmittedAt, Accept: true, Review: &backendapi.Review{Question: "q", Answer: "a"},
 	}); err != nil {
 		t.Error(err)
 	}

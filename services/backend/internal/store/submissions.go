@@ -106,6 +106,12 @@ func (s *Store) unlistAll(ctx context.Context, owner string) error {
 
 // Unsubmit deletes what the owner has handed over of the answer, if there is anything.
 func (s *Store) Unsubmit(ctx context.Context, owner, answer string) error {
+	return s.unsubmit(ctx, owner, answer, "")
+}
+
+// unsubmit is Unsubmit. Unless was is empty, that is what it deletes, as it is stored, or it fails
+// with ErrChanged.
+func (s *Store) unsubmit(ctx context.Context, owner, answer, was string) error {
 	if !validID(answer) {
 		return nil
 	}
@@ -113,8 +119,11 @@ func (s *Store) Unsubmit(ctx context.Context, owner, answer string) error {
 	keys := []string{
 		s.key.usage(owner), s.key.submission(owner, answer), s.key.submissions(owner),
 	}
-	err := s.run(ctx, s.scripts.unsubmit, keys, answer).Err()
-	if err == nil {
+	n, err := s.run(ctx, s.scripts.unsubmit, keys, answer, was).Int()
+	switch {
+	case err == nil && n < 0:
+		return ErrChanged
+	case err == nil:
 		err = s.unlist(ctx, owner, answer)
 	}
 	if err != nil {
@@ -268,7 +277,7 @@ func (s *Store) Reviews(
 }
 
 // Decide accepts what was handed over of an answer, or deletes it. It fails with ErrNotFound if
-// there is nothing, and with ErrChanged if its author has changed it meanwhile.
+// there is nothing, and with ErrChanged if its author has changed it since the reviewer has read it.
 func (s *Store) Decide(ctx context.Context, answer string, d backendapi.Decision) error {
 	owner, err := s.submitter(ctx, answer)
 	if err != nil {
@@ -280,8 +289,12 @@ func (s *Store) Decide(ctx context.Context, answer string, d backendapi.Decision
 		return err
 	}
 
+	if !v.SubmittedAt.Equal(d.SubmittedAt) {
+		return ErrChanged
+	}
+
 	if !d.Accept {
-		return s.Unsubmit(ctx, owner, answer)
+		return s.unsubmit(ctx, owner, answer, was)
 	}
 
 	v.State, v.Review = backendapi.SubmissionAccepted, d.Review
@@ -335,7 +348,7 @@ func (s *Store) giveSubmission(ctx context.Context, from, to, answer string) err
 	}
 
 	keys := []string{s.key.usage(from), s.key.submission(from, answer), s.key.submissions(from)}
-	if err := s.run(ctx, s.scripts.unsubmit, keys, answer).Err(); err != nil {
+	if err := s.run(ctx, s.scripts.unsubmit, keys, answer, "").Err(); err != nil {
 		return fmt.Errorf("move a submission: %w", err)
 	}
 

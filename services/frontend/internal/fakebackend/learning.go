@@ -167,6 +167,9 @@ func (b *Backend) decide(w http.ResponseWriter, r *http.Request) {
 	case at < 0:
 		problem.Write(w, r, problem.New(http.StatusNotFound, "there is no such answer"))
 		return
+	case !b.submissions[at].SubmittedAt.Equal(d.SubmittedAt):
+		problem.Write(w, r, problem.New(http.StatusConflict, "it has changed"))
+		return
 	case d.Accept:
 		b.submissions[at].State, b.submissions[at].Review = backendapi.SubmissionAccepted, d.Review
 	default:

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
@@ -194,6 +195,9 @@ func formText(r *http.Request, name string) string {
 // submissionView is a submission as a page shows it.
 type submissionView struct{ backendapi.Submission }
 
+// Handed returns when it was handed over, to the fraction of a second.
+func (v submissionView) Handed() string { return v.SubmittedAt.Format(time.RFC3339Nano) }
+
 // Line returns the beginning of the question.
 func (v submissionView) Line() string { return firstLine(v.Question) }
 
@@ -298,7 +302,13 @@ func (a *App) showReview(
 // decide accepts or rejects a submission.
 func (a *App) decide(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("answer")
-	var d backendapi.Decision
+	at, err := time.Parse(time.RFC3339Nano, r.PostFormValue("submitted_at"))
+	if err != nil {
+		a.fail(w, r, http.StatusUnprocessableEntity, "The form lacks when it was handed over.")
+		return
+	}
+
+	d := backendapi.Decision{SubmittedAt: at}
 	switch r.PostFormValue("act") {
 	case "accept":
 		d.Accept, d.Review = true, &backendapi.Review{
