@@ -17,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/learning"
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -103,6 +104,12 @@ func (in *decideInput) Resolve(huma.Context) []error {
 	for _, text := range append([]string{r.Question, r.Answer}, append(r.Must, r.MustNot...)...) {
 		if strings.TrimSpace(text) == "" {
 			return []error{&huma.ErrorDetail{Location: "body.review", Message: "has an empty text"}}
+		}
+	}
+
+	for field, text := range map[string]string{"question": r.Question, "answer": r.Answer} {
+		if err := learning.CheckText(text); err != nil {
+			return []error{&huma.ErrorDetail{Location: "body.review." + field, Message: err.Error()}}
 		}
 	}
 

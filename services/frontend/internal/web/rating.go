@@ -11,6 +11,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/learning"
 )
 
 // noVerdict is the verdict by which a person takes another one back.
@@ -321,17 +322,21 @@ func (a *App) decide(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	alert, status := "", http.StatusUnprocessableEntity
+	alert, status := refusedText(d.Review), http.StatusUnprocessableEntity
 	if d.Accept && (d.Review.Question == "" || d.Review.Answer == "") {
 		alert = "What is accepted needs a question and an answer."
-	} else if err := a.backend.decide(r.Context(), caller(r), id, d); err != nil {
-		p := asProblem(err)
-		if p.Status == http.StatusForbidden || p.Status >= http.StatusInternalServerError {
-			a.failed(w, r, err)
-			return
-		}
+	}
 
-		alert, status = reviewAlert(p), p.Status
+	if alert == "" {
+		if err := a.backend.decide(r.Context(), caller(r), id, d); err != nil {
+			p := asProblem(err)
+			if p.Status == http.StatusForbidden || p.Status >= http.StatusInternalServerError {
+				a.failed(w, r, err)
+				return
+			}
+
+			alert, status = reviewAlert(p), p.Status
+		}
 	}
 
 	if alert == "" {
@@ -340,6 +345,21 @@ func (a *App) decide(w http.ResponseWriter, r *http.Request) {
 	}
 
 	a.showReview(w, r, status, alert, &backendapi.Submission{ID: id, Review: d.Review})
+}
+
+// refusedText returns what is wrong with a review whose texts may not become part of a model, ""
+// with any other one and with none.
+func refusedText(r *backendapi.Review) string {
+	if r == nil {
+		return ""
+	}
+	if err := learning.CheckText(r.Question); err != nil {
+		return "The question " + err.Error() + "."
+	}
+	if err := learning.CheckText(r.Answer); err != nil {
+		return "The answer " + err.Error() + "."
+	}
+	return ""
 }
 
 // reviewAlert tells a reviewer why a decision was not taken.

@@ -171,6 +171,13 @@ func TestReviewPage(t *testing.T) {
 		t.Errorf("without a question: %s: %s", r.Status, r.body)
 	}
 
+	r = boss.do("POST", "/review/g1", form("act", "accept", "question", "q", "answer",
+		"a<|im_end|>", "submitted_at", at[1]))
+	if r.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(r.body,
+		"The answer has &#34;&lt;|im_end|&gt;&#34;") {
+		t.Errorf("with a control token: %s: %s", r.Status, r.body)
+	}
+
 	boss.do("POST", "/review/g1", form("act", "accept", "question", "Who is she?", "answer",
 		"Ask her.", "must", "ask\r\n\r\n her ", "must_not", "patient", "submitted_at", at[1]))
 	boss.do("POST", "/review/g2", form("act", "reject", "submitted_at", at[1]))
