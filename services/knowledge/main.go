@@ -108,6 +108,11 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("the program's own file: %w", err)
 	}
+	if c := parse.Confined(); !c.Whole() {
+		log.Warn("documents are read in a process that is not confined: the kernel has no Landlock, an "+
+			"old one, or the container may not use it", "from_files", c.Files, "from_network", c.Network)
+	}
+
 	reader := &parse.Runner{
 		Program: []string{self, "parse"}, Limits: parse.DefaultLimits,
 		Cache: filepath.Join(cfg.DataDir, "pdfium"),

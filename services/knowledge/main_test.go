@@ -28,6 +28,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/parse"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/parse/parsetest"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/knowledgeenv"
 	"github.com/codexcontinue/codexcontinue/test/peers"
@@ -364,6 +365,23 @@ func TestService(t *testing.T) {
 	if !strings.Contains(string(metrics), `knowledge_adds_total{outcome="added",type="pdf"} 1`) {
 		t.Errorf("metrics: %s", metrics)
 	}
+	// Whether what reads documents is confined is told: here as the kernel has it.
+	whole := true
+	for from, taken := range map[string]bool{
+		"files": parse.Confined().Files, "network": parse.Confined().Network,
+	} {
+		value := "0"
+		if taken {
+			value = "1"
+		}
+		if !strings.Contains(string(metrics), `knowledge_parser_confined{from="`+from+`"} `+value) {
+			t.Errorf("the metrics do not say whether it is confined from %s: %s", from, metrics)
+		}
+		whole = whole && taken
+	}
+	if warned := strings.Contains(s.log.String(), "is not confined"); warned == whole {
+		t.Errorf("confined: %t, warned: %t", whole, warned)
+	}
 	for _, word := range []string{"Secret", "Tuesdays", "discharge", "guidelines"} {
 		if bytes.Contains(metrics, []byte(word)) {
 			t.Errorf("the metrics have %q", word)
@@ -395,7 +413,6 @@ func TestService(t *testing.T) {
 	}
 }
 
-// TestVectors has ml make vectors in the name of the service.
 // TestBackendIsNoAdmin holds that the word of the backend, which asks people's questions, makes
 // nobody an administrator.
 func TestBackendIsNoAdmin(t *testing.T) {
@@ -425,6 +442,7 @@ func TestBackendIsNoAdmin(t *testing.T) {
 	}
 }
 
+// TestVectors has ml make vectors in the name of the service.
 func TestVectors(t *testing.T) {
 	redis := redistest.StartAs(t, identity.Knowledge)
 	ml := newML(t, unbound(redis))
