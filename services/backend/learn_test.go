@@ -74,9 +74,22 @@ func TestLearn(t *testing.T) {
 	if body := boss.want(http.StatusOK, "/review"); !strings.Contains(body, phrase) {
 		t.Errorf("the page lacks it: %s", body)
 	}
-	boss.want(http.StatusSeeOther, "/review/"+one, "act", "accept", "question", "When does it sleep?",
+	listed := func(state string) (page learning.Submissions) {
+		t.Helper()
+		out, failed := s.learn("", "list", state)
+		if err := json.Unmarshal([]byte(out), &page); err != nil || failed != "" {
+			t.Fatalf("%v: %s%s", err, out, failed)
+		}
+		return page
+	}
+	accepted := func() learning.Submissions { return listed("accepted") }
+	at := map[string]string{} // when it was handed over
+	for _, v := range listed("waiting").Submissions {
+		at[v.ID] = v.SubmittedAt.Format(time.RFC3339Nano)
+	}
+	boss.want(http.StatusSeeOther, "/review/"+one, "submitted_at", at[one], "act", "accept", "question", "When does it sleep?",
 		"answer", "At noon.", "must", "noon")
-	decision, err := json.Marshal([]string{two, `{"accept": true, "review": {"question": "And then?",
+	decision, err := json.Marshal([]string{two, `{"submitted_at": "` + at[two] + `", "accept": true, "review": {"question": "And then?",
 		"answer": "It wakes up.", "must_not": ["idea"]}}`})
 	if err != nil {
 		t.Fatal(err)
@@ -85,20 +98,12 @@ func TestLearn(t *testing.T) {
 		t.Fatal(failed)
 	}
 
-	accepted := func() (page learning.Submissions) {
-		t.Helper()
-		out, failed := s.learn("", "list", "accepted")
-		if err := json.Unmarshal([]byte(out), &page); err != nil || failed != "" {
-			t.Fatalf("%v: %s%s", err, out, failed)
-		}
-		return page
-	}
 	got := accepted()
 	if len(got.Submissions) != 2 || got.Submissions[0].Review.Answer != "It wakes up." ||
 		got.Submissions[1].Review.Must[0] != "noon" {
 		t.Errorf("%+v", got)
 	}
-	if _, failed := s.learn("", "review", one, `{"accept": true}`); !strings.Contains(failed,
+	if _, failed := s.learn("", "review", one, `{"submitted_at": "`+at[one]+`", "accept": true}`); !strings.Contains(failed,
 		"review") {
 		t.Errorf("accepted without a review: %s", failed)
 	}
@@ -116,6 +121,19 @@ func TestLearn(t *testing.T) {
 	}
 	if got := accepted(); len(got.Submissions) != 1 || got.Submissions[0].ID != two {
 		t.Errorf("after the erasure: %+v", got)
+	}
+
+	// It goes with the account as well.
+	cy := s.join("cy")
+	hand(cy)
+	if got := listed("waiting"); len(got.Submissions) != 1 {
+		t.Errorf("before the removal: %+v", got)
+	}
+	if out, err := s.user("--at=", "--by=carol", "remove", "cy"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := listed("waiting"); len(got.Submissions) != 0 {
+		t.Errorf("after the removal: %+v", got)
 	}
 	bob.want(http.StatusSeeOther, "/submissions/"+two+"/withdraw", "x", "")
 	if got := accepted(); len(got.Submissions) != 0 {

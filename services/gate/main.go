@@ -225,6 +225,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 			site := account.NewSite(accounts, p.site)
 			accounts.OnRemove(st.DropUsage)
 			accounts.OnRemove(st.DropReadings)
+			accounts.OnRemove(data.Withdraw(identity.Gate))
 			known = accounts.Names
 			p.enter, p.data = site.Register, accountData(site, accounts, data)
 		}

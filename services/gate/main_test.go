@@ -105,6 +105,9 @@ type frontend struct {
 	// full is set when whoever asks has a conversation.
 	full atomic.Bool
 
+	// handed is set when whoever asks has handed something over.
+	handed atomic.Bool
+
 	// consents gets the tokens of those whose conversations somebody else is given.
 	consents chan string
 
@@ -142,6 +145,15 @@ func newFrontend(t *testing.T) *frontend {
 			page := backendapi.ConversationPage{}
 			if f.full.Load() {
 				page.Conversations = make([]backendapi.Conversation, 1)
+			}
+			wire.WriteJSON(w, http.StatusOK, page)
+			return
+		}
+
+		if r.Method == http.MethodGet && r.URL.Path == "/api/submissions" {
+			page := backendapi.Submissions{}
+			if f.handed.Load() {
+				page.Submissions = make([]backendapi.Submission, 1)
 			}
 			wire.WriteJSON(w, http.StatusOK, page)
 			return

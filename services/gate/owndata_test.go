@@ -17,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/usage"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // erased returns the ids of the people in whose names conversations were deleted.
@@ -32,6 +33,61 @@ func (town *town) erased() (ids []string) {
 	}
 
 	return ids
+}
+
+// withdrew returns the people all of whose submissions were taken back.
+func (town *town) withdrew() (people []identity.Person) {
+	town.t.Helper()
+	town.frontend.mu.Lock()
+	defer town.frontend.mu.Unlock()
+	for _, r := range town.frontend.requests {
+		p, ok := identity.Peek(r.Header.Get("Authorization"))
+		if r.Method == http.MethodDelete && r.URL.Path == "/api/submissions" && ok {
+			people = append(people, p)
+		}
+	}
+
+	return people
+}
+
+// TestRemoveWithdraws holds that what a person has handed over goes with the account, whoever
+// removes it. While it cannot, the account is kept, closed, to be removed again.
+func TestRemoveWithdraws(t *testing.T) {
+	town := newTown(t)
+	boss, ada, bob := town.visitor("192.0.2.1"), town.visitor("192.0.2.2"), town.visitor("192.0.2.3")
+	boss.join("boss", town.code("invite boss --admin"))
+	var want []identity.Person
+	for name, v := range map[string]*visitor{"ada": ada, "bob": bob} {
+		v.join(name, town.code("invite "+name))
+		v.signedIn()
+		by := identity.Gate
+		if name == "bob" {
+			by = commands
+		}
+		want = append(want, identity.Person{ID: town.person().ID, By: by})
+	}
+
+	town.frontend.refuses.Store(true)
+	err := run(t.Context(), []string{"user", "remove", "bob"}, town.env, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "take back what was handed over") {
+		t.Errorf("while the backend refuses: %v", err)
+	}
+	if bob.signedIn() {
+		t.Error("bob is still signed in")
+	}
+
+	town.frontend.refuses.Store(false)
+	before := len(town.withdrew())
+	town.user("remove bob")
+	boss.post("/account/users", "act", "remove", "name", "ada")
+	got := town.withdrew()[before:]
+	byID := cmpopts.SortSlices(func(a, b identity.Person) bool { return a.ID < b.ID })
+	if diff := cmp.Diff(want, got, byID); diff != "" {
+		t.Error(diff)
+	}
+	if out := town.user("list"); strings.Contains(out, "ada") || strings.Contains(out, "bob") {
+		t.Errorf("an account is left: %s", out)
+	}
 }
 
 // TestExportOwn downloads what the gate knows of a person, in both formats.
@@ -317,6 +373,28 @@ func TestEraseUnasked(t *testing.T) {
 	}
 }
 
+// TestHandedOverIsStored holds that somebody of a provider of whom nothing is left but what they
+// handed over, which is kept for longer than conversations, can be read, moved and erased.
+func TestHandedOverIsStored(t *testing.T) {
+	town, p := newProvided(t, false, auditing)
+	p.SignIn(ada)
+	town.visitor("192.0.2.1").through("/")
+	erase := []string{"user", "erase", "gone"}
+	err := run(t.Context(), erase, town.env, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "nothing is stored of gone") {
+		t.Errorf("of nobody: %v", err)
+	}
+
+	town.frontend.handed.Store(true)
+	if out, err := town.read("carol", "gone", "case 4711"); err != nil ||
+		!strings.Contains(out, `"subject": "gone"`) {
+		t.Errorf("read: %v %s", err, out)
+	}
+	for _, line := range []string{"move gone " + ada.Subject, "erase gone"} {
+		town.user(line)
+	}
+}
+
 // TestMoveCommand gives one person's conversations to another one, with a token of each, signs both
 // out, and revokes the keys of the first one.
 func TestMoveCommand(t *testing.T) {
@@ -395,6 +473,8 @@ func TestEraseByPageOnly(t *testing.T) {
 		{http.MethodDelete, "/api/conversations", 403},
 		{http.MethodDelete, "/api/%63onversations?x=y", 403},
 		{http.MethodPost, "/api/conversations/take", 403},
+		{http.MethodDelete, "/api/submissions", 403},
+		{http.MethodDelete, "/api/submissions/1", 200},
 		{http.MethodPost, "/api/conversations", 200},
 		{http.MethodGet, "/api/conversations", 200},
 		{http.MethodDelete, "/api/conversations/1", 200},

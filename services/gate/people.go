@@ -77,6 +77,7 @@ func (p *people) register(srv *server.Server, keys, usage http.Handler) {
 	}))
 	handle("DELETE "+owndata.AllPath, kept)
 	handle("POST "+owndata.TakePath, kept)
+	handle("DELETE "+owndata.SubmissionsPath, kept)
 	handle("/", require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.forward(w, r, session.From(r.Context()))
 	})))

@@ -280,7 +280,15 @@ func TestProviderSays(t *testing.T) {
 		t.Errorf("the stream ended after %s: %v", time.Since(ended), err)
 	}
 
+	// The groups that keys follow stay with the other sessions, and go with the person.
+	groups := func() int { return len(town.redis.Client(t).Keys(t.Context(), "gate:groups:*").Val()) }
+	if n := groups(); n != 2 {
+		t.Errorf("the groups of %d people are kept, want 2", n)
+	}
 	end("ada", "")
+	if n := groups(); n != 1 {
+		t.Errorf("the groups of %d people are kept after the person's end, want 1", n)
+	}
 	if signedIn(phone) || !signedIn(other) {
 		t.Error("not all sessions of the one person have ended")
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/internal/audit"
 )
 
@@ -67,10 +69,21 @@ func user(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	accounts.OnRemove(keys.RevokeAll)
 	accounts.OnRemove(o.store.DropUsage)
 	accounts.OnRemove(o.store.DropReadings)
+	removes := len(args) > 0 && args[0] == "remove"
+	var data *owndata.Data
+	if about || removes {
+		if data, err = openData(ctx, &cfg, o, keys); err != nil {
+			return err
+		}
+	}
+
 	if about {
-		c := &dataCommand{cfg, o.store, o.names, accounts, o.sessions, keys, by}
+		c := &dataCommand{cfg, data, o.names, accounts, o.sessions, by}
 		err = c.run(ctx, args, stdout)
 	} else {
+		if removes {
+			accounts.OnRemove(data.Withdraw(cmp.Or(by, commands)))
+		}
 		err = accounts.Command(ctx, args, site, by, stdout)
 	}
 

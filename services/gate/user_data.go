@@ -15,7 +15,6 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pseudonym"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/session"
-	"github.com/codexcontinue/codexcontinue/services/gate/internal/store"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
@@ -51,14 +50,33 @@ func readWords(args []string, in io.Reader) ([]string, error) {
 	return append(args[:n-1:n-1], words...), nil
 }
 
+// openData returns what is stored of people, for a command.
+func openData(
+	ctx context.Context, cfg *gateenv.Config, o *opened, keys *apikey.Keys,
+) (*owndata.Data, error) {
+	signer := identity.NewSigner(identity.Gate)
+	if err := signer.Publish(ctx, o.store.Publish); err != nil {
+		return nil, err
+	}
+
+	sign := func(p identity.Person) string { return signer.Sign(p, identity.Backend) }
+	who, err := mtls.Open(cfg.TLS)
+	if err != nil {
+		return nil, err
+	}
+
+	frontend := hop.New("frontend", cfg.FrontendURL)
+	frontend.Secure(who.Client())
+	return owndata.New(o.store, frontend, sign, o.sessions, keys), nil
+}
+
 // dataCommand runs the commands that are about people's data.
 type dataCommand struct {
 	cfg      gateenv.Config
-	store    *store.Store
+	data     *owndata.Data
 	names    *pseudonym.Names
 	accounts *account.Accounts
 	sessions *session.Manager
-	keys     *apikey.Keys
 
 	by string // who asks, as the machine of codexctl calls them
 }
@@ -76,28 +94,15 @@ func (c *dataCommand) run(ctx context.Context, args []string, stdout io.Writer) 
 		}
 	}
 
-	signer := identity.NewSigner(identity.Gate)
-	if err := signer.Publish(ctx, c.store.Publish); err != nil {
-		return err
-	}
-
-	sign := func(p identity.Person) string { return signer.Sign(p, identity.Backend) }
-	who, err := mtls.Open(c.cfg.TLS)
-	if err != nil {
-		return err
-	}
-
-	frontend := hop.New("frontend", c.cfg.FrontendURL)
-	frontend.Secure(who.Client())
-	data := owndata.New(c.store, frontend, sign, c.sessions, c.keys)
 	var said string
+	var err error
 	switch {
 	case args[0] == "erase" && len(args) == 2:
-		said, err = c.erase(ctx, data, args[1])
+		said, err = c.erase(ctx, args[1])
 	case args[0] == "move" && len(args) == 3:
-		said, err = c.move(ctx, data, args[1], args[2])
+		said, err = c.move(ctx, args[1], args[2])
 	case args[0] == "read" && len(args) == 3:
-		return c.read(ctx, data, args[1], args[2], stdout)
+		return c.read(ctx, args[1], args[2], stdout)
 	default:
 		err = errors.New(dataUsage)
 	}
@@ -112,16 +117,16 @@ func (c *dataCommand) run(ctx context.Context, args []string, stdout io.Writer) 
 
 // erase erases all that is stored of the person, and returns what to say.
 func (c *dataCommand) erase(
-	ctx context.Context, data *owndata.Data, who string,
+	ctx context.Context, who string,
 ) (said string, err error) {
 	erase := func(ctx context.Context, id string) error {
-		return data.Erase(ctx, auditlog.Record{By: c.by}, id)
+		return c.data.Erase(ctx, auditlog.Record{By: c.by}, id)
 	}
 	if name, ok := c.account(who); ok {
 		err = c.accounts.Erase(ctx, name, erase)
 	} else {
 		id := c.provided(who)
-		if err := stored(ctx, data, who, id); err != nil {
+		if err := stored(ctx, c.data, who, id); err != nil {
 			return "", err
 		}
 		err = erase(ctx, id)
@@ -132,7 +137,7 @@ func (c *dataCommand) erase(
 	}
 
 	said = fmt.Sprintf("All that was stored of %s has been erased.", who)
-	if err := data.Rewrite(ctx); err != nil {
+	if err := c.data.Rewrite(ctx); err != nil {
 		said += fmt.Sprintf(" Redis does not write its append-only file anew, which has it until "+
 			"then: %v.", err)
 	}
@@ -142,7 +147,7 @@ func (c *dataCommand) erase(
 
 // move gives the conversations of one person to another one, and returns what to say.
 func (c *dataCommand) move(
-	ctx context.Context, data *owndata.Data, from, to string,
+	ctx context.Context, from, to string,
 ) (said string, err error) {
 	var ids [2]string
 	for i, who := range []string{from, to} {
@@ -155,18 +160,18 @@ func (c *dataCommand) move(
 		return "", fmt.Errorf("%s and %s are the same person", from, to)
 	}
 
-	if err := stored(ctx, data, from, ids[0]); err != nil {
+	if err := stored(ctx, c.data, from, ids[0]); err != nil {
 		return "", err
 	}
 
 	// An account was made by a person, but anything may be the name of one at a provider.
 	if _, ok := c.account(to); !ok {
-		if err := stored(ctx, data, to, ids[1]); err != nil {
+		if err := stored(ctx, c.data, to, ids[1]); err != nil {
 			return "", fmt.Errorf("%w: let them sign in first, if this is how they are called", err)
 		}
 	}
 
-	if err := data.Move(ctx, auditlog.Record{By: c.by}, ids[0], ids[1]); err != nil {
+	if err := c.data.Move(ctx, auditlog.Record{By: c.by}, ids[0], ids[1]); err != nil {
 		return "", fmt.Errorf("%s to %s: %w", from, to, err)
 	}
 
@@ -176,9 +181,9 @@ func (c *dataCommand) move(
 
 // read prints all that is stored of the person, for the reason.
 func (c *dataCommand) read(
-	ctx context.Context, data *owndata.Data, who, reason string, stdout io.Writer,
+	ctx context.Context, who, reason string, stdout io.Writer,
 ) error {
-	err := data.CheckReader(c.by, reason)
+	err := c.data.CheckReader(c.by, reason)
 	if err != nil {
 		return err
 	}
@@ -187,8 +192,8 @@ func (c *dataCommand) read(
 	// that is stored of anyone.
 	id, err := c.id(ctx, who)
 	if err == nil {
-		err = data.Read(ctx, stdout, auditlog.Record{By: c.by}, id, reason,
-			func(ctx context.Context) (*session.Session, error) { return c.person(ctx, data, who) })
+		err = c.data.Read(ctx, stdout, auditlog.Record{By: c.by}, id, reason,
+			func(ctx context.Context) (*session.Session, error) { return c.person(ctx, who) })
 	}
 
 	if err != nil {
@@ -201,7 +206,7 @@ func (c *dataCommand) read(
 // person returns what is known of a person: of one whom a provider signs in, what the newest
 // session has.
 func (c *dataCommand) person(
-	ctx context.Context, data *owndata.Data, who string,
+	ctx context.Context, who string,
 ) (*session.Session, error) {
 	if name, ok := c.account(who); ok {
 		return c.accounts.Person(ctx, name)
@@ -223,7 +228,7 @@ func (c *dataCommand) person(
 	}
 
 	// Anything may be the name of somebody at a provider.
-	there, err := data.Stored(ctx, person.ID)
+	there, err := c.data.Stored(ctx, person.ID)
 	if err == nil && !there {
 		err = owndata.ErrNothing
 	}

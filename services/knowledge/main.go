@@ -89,7 +89,8 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 	defer records.Close()
 
-	// It believes the gate, which asks for people, and the backend, which asks for their questions.
+	// It believes the gate, which asks for people, and the backend, which asks for their questions
+	// and for nothing that an administrator may.
 	srv := server.New("knowledge", log, cfg.DrainTimeout)
 	srv.Secure(who.Server())
 	srv.Private("/collections/") // the name of a file may say whom it is about
@@ -107,6 +108,11 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("the program's own file: %w", err)
 	}
+	if c := parse.Confined(); !c.Whole() {
+		log.Warn("documents are read in a process that is not confined: the kernel has no Landlock, an "+
+			"old one, or the container may not use it", "from_files", c.Files, "from_network", c.Network)
+	}
+
 	reader := &parse.Runner{
 		Program: []string{self, "parse"}, Limits: parse.DefaultLimits,
 		Cache: filepath.Join(cfg.DataDir, "pdfium"),

@@ -28,6 +28,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
+	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/parse"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/parse/parsetest"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/knowledgeenv"
 	"github.com/codexcontinue/codexcontinue/test/peers"
@@ -364,6 +365,23 @@ func TestService(t *testing.T) {
 	if !strings.Contains(string(metrics), `knowledge_adds_total{outcome="added",type="pdf"} 1`) {
 		t.Errorf("metrics: %s", metrics)
 	}
+	// Whether what reads documents is confined is told: here as the kernel has it.
+	whole := true
+	for from, taken := range map[string]bool{
+		"files": parse.Confined().Files, "network": parse.Confined().Network,
+	} {
+		value := "0"
+		if taken {
+			value = "1"
+		}
+		if !strings.Contains(string(metrics), `knowledge_parser_confined{from="`+from+`"} `+value) {
+			t.Errorf("the metrics do not say whether it is confined from %s: %s", from, metrics)
+		}
+		whole = whole && taken
+	}
+	if warned := strings.Contains(s.log.String(), "is not confined"); warned == whole {
+		t.Errorf("confined: %t, warned: %t", whole, warned)
+	}
 	for _, word := range []string{"Secret", "Tuesdays", "discharge", "guidelines"} {
 		if bytes.Contains(metrics, []byte(word)) {
 			t.Errorf("the metrics have %q", word)
@@ -392,6 +410,35 @@ func TestService(t *testing.T) {
 		if !strings.Contains(all, part) {
 			t.Errorf("no record has %s:\n%s", part, all)
 		}
+	}
+}
+
+// TestBackendIsNoAdmin holds that the word of the backend, which asks people's questions, makes
+// nobody an administrator.
+func TestBackendIsNoAdmin(t *testing.T) {
+	s := newService(t, nil)
+	var d knowledgeapi.Document
+	s.want(admin, "PUT", documentPath("staff", "pay.md"), []byte("Pay is due."), &d,
+		http.StatusAccepted)
+	backend := *s
+	backend.gate = identitytest.Signer(t, unbound(s.redis), identity.Backend)
+	matron := identity.Person{ID: "matron", Admin: true, Groups: []string{"nurses"}}
+	for _, tt := range []struct {
+		p            identity.Person
+		method, path string
+		status       int
+	}{
+		{admin, "PUT", documentPath("guidelines", "x.md"), 403},
+		{admin, "PUT", documentPath("staff", "x.md"), 404},
+		{matron, "DELETE", documentPath("staff", d.ID), 403},
+		{admin, "GET", "/collections/staff/documents", 404},
+		{admin, "GET", documentPath("staff", "x.md") + "/turn", 404},
+	} {
+		backend.want(tt.p, tt.method, tt.path, []byte("x"), nil, tt.status)
+	}
+
+	if got := backend.search(matron, "pay"); len(got) != 1 {
+		t.Errorf("a question finds %q", got)
 	}
 }
 

@@ -52,6 +52,9 @@ type Review struct {
 // Decision is the body of PUT /api/reviews/{answer}: it is accepted as the review says, or rejected
 // without one.
 type Decision struct {
+	// SubmittedAt is that of the submission as the reviewer has read it.
+	SubmittedAt time.Time `json:"submitted_at"`
+
 	Accept bool    `json:"accept"`
 	Review *Review `json:"review,omitempty"`
 }

@@ -13,10 +13,12 @@ import (
 //	                                                 handed over of the answer goes with it
 //	POST   /api/conversations/{id}/ratings/{answer}/submission  Submit  200 Submission
 //	GET    /api/submissions                          200 Submissions: one's own
+//	DELETE /api/submissions                          204: all of somebody whose account goes
 //	DELETE /api/submissions/{answer}                 204, also when there is none
 //	GET    /api/reviews?state&limit&before           200 Submissions: everybody's, for admins alone
 //	GET    /api/reviews/{answer}                     200 Submission
-//	PUT    /api/reviews/{answer}                     Decision  204
+//	PUT    /api/reviews/{answer}                     Decision  204; 409 if it has
+//	                                                 another submitted_at now
 //
 // A rating is part of its conversation: nobody else sees it, and it goes with it. What is handed
 // over is a copy of the question and the answer with what the person wrote, which stays for

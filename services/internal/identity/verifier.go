@@ -161,7 +161,7 @@ func (v *Verifier) ask(ctx context.Context, name string, old published) (publish
 // the header wire.OwnerHeader in the place of what was sent there.
 func (v *Verifier) Require(next http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, _, err := v.Verify(r.Context(), bearer(r.Header.Get("Authorization")))
+		p, signer, err := v.Verify(r.Context(), bearer(r.Header.Get("Authorization")))
 		switch {
 		case errors.Is(err, ErrUnavailable):
 			log.WarnContext(r.Context(), "identity", "error", err)
@@ -178,7 +178,7 @@ func (v *Verifier) Require(next http.Handler, log *slog.Logger) http.Handler {
 			return
 		}
 
-		r = r.Clone(NewContext(r.Context(), p))
+		r = r.Clone(context.WithValue(NewContext(r.Context(), p), signerKey{}, signer))
 		r.Header.Del("Authorization")
 		r.Header.Del(wire.OwnerHeader)
 		if p.ID != "" {
@@ -190,6 +190,14 @@ func (v *Verifier) Require(next http.Handler, log *slog.Logger) http.Handler {
 }
 
 type personKey struct{}
+
+type signerKey struct{}
+
+// SignedBy returns the service that made the token of the request which Require let through.
+func SignedBy(ctx context.Context) string {
+	signer, _ := ctx.Value(signerKey{}).(string)
+	return signer
+}
 
 // NewContext returns a context of what is done in the person's name.
 func NewContext(ctx context.Context, p Person) context.Context {

@@ -53,11 +53,12 @@ audit has who read and decided what.`,
 		Long: `Decides on one of what was handed over, by its id in list. The decision is JSON, in a file
 or, with -, on the standard input:
 
-  {"accept": true, "review": {"question": "...", "answer": "...",
+  {"submitted_at": "...", "accept": true, "review": {"question": "...", "answer": "...",
     "must": ["text that an answer has to contain"], "must_not": ["and that it may not"]}}
 
 The question and the answer are what a data set and a proposal get: write them so that
-they name nobody. {"accept": false} rejects it, which deletes it.`,
+they name nobody. With "accept": false and no review it is rejected, which deletes it.
+submitted_at is that of the list: what its author has changed since is refused.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 2 || decision == "" {
 				return usageError{fmt.Errorf("name the stack, the id and the decision: see `%s --help`",

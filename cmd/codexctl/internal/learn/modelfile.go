@@ -35,6 +35,10 @@ func addExamples(source []byte, accepted []learning.Submission) ([]byte, int, er
 
 		for i, role := range []string{"user", "assistant"} {
 			text := strings.TrimPrefix(pair[i], role+": ")
+			if err := learning.CheckText(text); err != nil { // it may be older than this rule
+				return nil, 0, fmt.Errorf("what was accepted %w: rewrite it on the page Review: %q", err,
+					beginning(text))
+			}
 			if strings.HasSuffix(text, `"`) {
 				text += "\n" // its quotation mark is none of those that end it
 			}

@@ -90,11 +90,14 @@ var attempts = map[string][]attempt{
 			body: `{"verdict": "up", "consent": true}`,
 		},
 	},
-	"GET /api/submissions":             {{path: "/api/submissions"}},
+	"GET /api/submissions": {{path: "/api/submissions"}},
+	"DELETE /api/submissions": { // as above
+		{path: "/api/submissions", header: header{wire.OwnerHeader: "eve"}},
+	},
 	"DELETE /api/submissions/{answer}": {{path: "/api/submissions/ANSWER"}},
 	"GET /api/reviews":                 {{path: "/api/reviews"}, {path: "/api/reviews?before=ANSWER"}},
 	"GET /api/reviews/{answer}":        {{path: "/api/reviews/ANSWER"}},
-	"PUT /api/reviews/{answer}":        {{path: "/api/reviews/ANSWER", body: `{"accept": false}`}},
+	"PUT /api/reviews/{answer}":        {{path: "/api/reviews/ANSWER", body: `{"submitted_at": "2026-01-02T03:04:05Z", "accept": false}`}},
 	"GET /api/generations/{id}/events": {
 		{path: "/api/generations/ANSWER/events"},
 		{path: "/api/generations/ANSWER/events", header: header{"Last-Event-ID": "1-1"}},

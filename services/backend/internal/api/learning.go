@@ -17,6 +17,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/learning"
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -91,6 +92,9 @@ type decideInput struct {
 func (in *decideInput) Resolve(huma.Context) []error {
 	r := in.Body.Review
 	switch {
+	case in.Body.SubmittedAt.IsZero():
+		return []error{&huma.ErrorDetail{Location: "body.submitted_at", Message: "is missing: it is " +
+			"that of what was read"}}
 	case !in.Body.Accept:
 		return nil
 	case r == nil:
@@ -100,6 +104,12 @@ func (in *decideInput) Resolve(huma.Context) []error {
 	for _, text := range append([]string{r.Question, r.Answer}, append(r.Must, r.MustNot...)...) {
 		if strings.TrimSpace(text) == "" {
 			return []error{&huma.ErrorDetail{Location: "body.review", Message: "has an empty text"}}
+		}
+	}
+
+	for field, text := range map[string]string{"question": r.Question, "answer": r.Answer} {
+		if err := learning.CheckText(text); err != nil {
+			return []error{&huma.ErrorDetail{Location: "body.review." + field, Message: err.Error()}}
 		}
 	}
 
@@ -134,6 +144,13 @@ func (a *API) learningRoutes() {
 		"Take back what was handed over")
 	op.DefaultStatus = http.StatusNoContent
 	register(a, op, a.withdraw)
+
+	op = operation("withdrawSubmissions", "DELETE /api/submissions", tag,
+		"Take back all that was handed over, for good")
+	op.Description = "For three minutes nothing new is stored. Who is signed in may not send it: " +
+		"it is for the removal of an account."
+	op.DefaultStatus = http.StatusNoContent
+	register(a, op, a.withdrawAll)
 
 	op = operation("listReviews", "GET /api/reviews", tag,
 		"List what everybody has handed over, for administrators")
@@ -276,6 +293,14 @@ func (a *API) withdraw(ctx context.Context, in *ownAnswerInput) (*struct{}, erro
 	act := a.Audit.BeginAnyway(ctx,
 		a.record(ctx, auditlog.Withdrawal, in.owner(), anAnswer, in.Answer))
 	err = a.Store.Unsubmit(ctx, in.owner(), in.Answer)
+	act.End(result(err))
+	return nil, err
+}
+
+// withdrawAll takes back all that a person has handed over whose account is being removed.
+func (a *API) withdrawAll(ctx context.Context, in *ownedInput) (*struct{}, error) {
+	act := a.Audit.BeginAnyway(ctx, a.record(ctx, auditlog.Withdrawal, in.owner(), "", ""))
+	err := a.Store.UnsubmitAll(ctx, in.owner())
 	act.End(result(err))
 	return nil, err
 }

@@ -150,6 +150,121 @@ func TestSubmissionsBounded(t *testing.T) {
 	}
 }
 
+// TestUnsubmitAll takes back what an owner has handed over, who keeps the conversations; for a time
+// nothing new is stored.
+func TestUnsubmitAll(t *testing.T) {
+	s, redis := open(t, nil)
+	ctx, r := t.Context(), redis.Client(t)
+	b := rated(t, s)
+	other := submission(uuid.Must(uuid.NewV7()).String())
+	if err := s.Submit(ctx, "bob", other); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := s.UnsubmitAll(ctx, "alice"); err != nil {
+		t.Fatal(err)
+	}
+
+	if left := redistest.Find(t, r, "owner:alice:submission"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	if _, err := s.Submitted(ctx, b.ID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("it can be reviewed: %v", err)
+	}
+	if _, err := s.Submitted(ctx, other.ID); err != nil {
+		t.Errorf("the other owner's: %v", err)
+	}
+	if _, err := s.Get(ctx, "alice", b.ConversationID); err != nil {
+		t.Errorf("the conversation: %v", err)
+	}
+	if err := s.Submit(ctx, "alice", submission(b.ID)); !errors.Is(err, store.ErrErased) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// TestNoListLeft holds that nobody is found by an answer after an erasure: also not by one that has
+// expired before, with others handed over since, or that is handed over while all is erased.
+func TestNoListLeft(t *testing.T) {
+	s, redis := open(t, nil)
+	ctx, r := t.Context(), redis.Client(t)
+	newID := func() string { return uuid.Must(uuid.NewV7()).String() }
+	brief := submission(newID())
+	brief.ExpiresAt = time.Now().Add(50 * time.Millisecond)
+	if err := s.Submit(ctx, "alice", brief); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if err := s.Submit(ctx, "alice", submission(newID())); err != nil {
+		t.Fatal(err)
+	}
+
+	racing := openAt(t, store.Address{URL: redistest.Before(t, redis, "evalsha", func() {
+		if _, err := s.Erase(ctx, "alice"); err != nil {
+			t.Error(err)
+		}
+	})})
+	if err := racing.Submit(ctx, "alice", submission(newID())); !errors.Is(err, store.ErrErased) {
+		t.Errorf("while all is erased: %v", err)
+	}
+	if all := r.HGetAll(ctx, "owner:submitted").Val(); len(all) > 0 {
+		t.Errorf("left: %v", all)
+	}
+
+	// What an erasure has taken before the submission was listed for the second time.
+	late := submission(newID())
+	taken := openAt(t, store.Address{URL: redistest.Before(t, redis, "exists", func() {
+		r.Del(ctx, "owner:carol:submission:"+late.ID)
+	})})
+	if err := taken.Submit(ctx, "carol", late); err != nil {
+		t.Error(err)
+	}
+	if all := r.HGetAll(ctx, "owner:submitted").Val(); len(all) > 0 {
+		t.Errorf("left of what was taken: %v", all)
+	}
+
+	// What somebody else has handed over is still found.
+	theirs := submission(newID())
+	if err := errors.Join(s.Submit(ctx, "bob", theirs), s.Unsubmit(ctx, "eve", theirs.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Submitted(ctx, theirs.ID); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDecideOnWhatWasRead holds that a decision is about what the reviewer has read: neither an
+// acceptance nor a rejection counts for what was handed over anew since.
+func TestDecideOnWhatWasRead(t *testing.T) {
+	s, _ := open(t, nil)
+	ctx := t.Context()
+	first := submission(uuid.Must(uuid.NewV7()).String())
+	again := first
+	again.SubmittedAt, again.Question = first.SubmittedAt.Add(time.Second), "another question"
+	if err := errors.Join(s.Submit(ctx, "alice", first), s.Submit(ctx, "alice", again)); err != nil {
+		t.Fatal(err)
+	}
+
+	review := &backendapi.Review{Question: "q", Answer: "a"}
+	for _, d := range []backendapi.Decision{
+		{SubmittedAt: first.SubmittedAt}, {SubmittedAt: first.SubmittedAt, Accept: true, Review: review},
+	} {
+		if err := s.Decide(ctx, first.ID, d); !errors.Is(err, store.ErrChanged) {
+			t.Errorf("accept %t: %v", d.Accept, err)
+		}
+	}
+	if v, err := s.Submitted(ctx, first.ID); err != nil || v.State != "waiting" ||
+		v.Question != again.Question {
+		t.Errorf("%+v, %v", v, err)
+	}
+
+	if err := s.Decide(ctx, first.ID, backendapi.Decision{SubmittedAt: again.SubmittedAt}); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Submitted(ctx, first.ID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("after the rejection: %v", err)
+	}
+}
+
 // TestMoveSubmissions gives what was handed over to the other owner, who can take it back.
 func TestMoveSubmissions(t *testing.T) {
 	s, redis := open(t, nil)
@@ -159,8 +274,12 @@ func TestMoveSubmissions(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	moved, err := s.Submitted(ctx, b.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Decide(ctx, b.ID, backendapi.Decision{
-		Accept: true, Review: &backendapi.Review{Question: "q", Answer: "a"},
+		SubmittedAt: moved.SubmittedAt, Accept: true, Review: &backendapi.Review{Question: "q", Answer: "a"},
 	}); err != nil {
 		t.Error(err)
 	}

@@ -53,6 +53,8 @@ func (s *Store) submit(
 	if err == nil {
 		err = note()
 	}
+	// It may have been refused, or erased before the second note.
+	err = errors.Join(err, s.unlist(context.WithoutCancel(ctx), owner, v.ID))
 	if err != nil {
 		return fmt.Errorf("submit: %w", err)
 	}
@@ -60,8 +62,56 @@ func (s *Store) submit(
 	return nil
 }
 
+// unlist has nobody find the owner by the answer, unless the owner has handed it over.
+func (s *Store) unlist(ctx context.Context, owner, answer string) error {
+	n, err := s.rdb.Exists(ctx, s.key.submission(owner, answer)).Result()
+	if err != nil || n > 0 {
+		return err
+	}
+
+	switch of, err := s.submitter(ctx, answer); {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil || of != owner:
+		return err
+	}
+
+	return s.rdb.HDel(ctx, submitted, answer).Err()
+}
+
+// unlistAll is unlist for each answer by which the owner is found, also of what has expired.
+func (s *Store) unlistAll(ctx context.Context, owner string) error {
+	ids, err := s.rdb.HKeys(ctx, submitted).Result()
+	if err != nil {
+		return err
+	}
+
+	for some := range slices.Chunk(ids, eraseBatch) {
+		owners, err := s.rdb.HMGet(ctx, submitted, some...).Result()
+		if err != nil {
+			return err
+		}
+
+		for i, of := range owners {
+			if of == owner {
+				if err := s.unlist(ctx, owner, some[i]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+
+	return nil
+}
+
 // Unsubmit deletes what the owner has handed over of the answer, if there is anything.
 func (s *Store) Unsubmit(ctx context.Context, owner, answer string) error {
+	return s.unsubmit(ctx, owner, answer, "")
+}
+
+// unsubmit is Unsubmit. Unless was is empty, that is what it deletes, as it is stored, or it fails
+// with ErrChanged.
+func (s *Store) unsubmit(ctx context.Context, owner, answer, was string) error {
 	if !validID(answer) {
 		return nil
 	}
@@ -69,15 +119,30 @@ func (s *Store) Unsubmit(ctx context.Context, owner, answer string) error {
 	keys := []string{
 		s.key.usage(owner), s.key.submission(owner, answer), s.key.submissions(owner),
 	}
-	n, err := s.run(ctx, s.scripts.unsubmit, keys, answer).Int()
-	if err == nil && n > 0 {
-		err = s.rdb.HDel(ctx, submitted, answer).Err()
+	n, err := s.run(ctx, s.scripts.unsubmit, keys, answer, was).Int()
+	switch {
+	case err == nil && n < 0:
+		return ErrChanged
+	case err == nil:
+		err = s.unlist(ctx, owner, answer)
 	}
 	if err != nil {
 		return fmt.Errorf("delete a submission: %w", err)
 	}
 
 	return nil
+}
+
+// UnsubmitAll deletes all that the owner has handed over. As with Erase, nothing new is stored for
+// the owner until erasedMark afterwards.
+func (s *Store) UnsubmitAll(ctx context.Context, owner string) error {
+	if err := s.markErased(ctx, owner, false); err != nil {
+		return err
+	}
+
+	return s.emptySubmissions(ctx, owner, func(answer string) error {
+		return s.Unsubmit(ctx, owner, answer)
+	})
 }
 
 // Submissions returns what the owner has handed over, the last first.
@@ -212,7 +277,7 @@ func (s *Store) Reviews(
 }
 
 // Decide accepts what was handed over of an answer, or deletes it. It fails with ErrNotFound if
-// there is nothing, and with ErrChanged if its author has changed it meanwhile.
+// there is nothing, and with ErrChanged if its author has changed it since the reviewer has read it.
 func (s *Store) Decide(ctx context.Context, answer string, d backendapi.Decision) error {
 	owner, err := s.submitter(ctx, answer)
 	if err != nil {
@@ -224,8 +289,12 @@ func (s *Store) Decide(ctx context.Context, answer string, d backendapi.Decision
 		return err
 	}
 
+	if !v.SubmittedAt.Equal(d.SubmittedAt) {
+		return ErrChanged
+	}
+
 	if !d.Accept {
-		return s.Unsubmit(ctx, owner, answer)
+		return s.unsubmit(ctx, owner, answer, was)
 	}
 
 	v.State, v.Review = backendapi.SubmissionAccepted, d.Review
@@ -243,7 +312,8 @@ func (s *Store) Decide(ctx context.Context, answer string, d backendapi.Decision
 	return refusals[reply]
 }
 
-// emptySubmissions calls take for each of the owner's submissions.
+// emptySubmissions calls take for each of the owner's submissions, and has nobody find the owner by
+// an answer any more.
 func (s *Store) emptySubmissions(
 	ctx context.Context, owner string, take func(answer string) error,
 ) error {
@@ -253,6 +323,9 @@ func (s *Store) emptySubmissions(
 			return fmt.Errorf("list submissions: %w", err)
 		}
 		if len(ids) == 0 {
+			if err := s.unlistAll(ctx, owner); err != nil {
+				return fmt.Errorf("list submissions: %w", err)
+			}
 			return nil
 		}
 
@@ -275,7 +348,7 @@ func (s *Store) giveSubmission(ctx context.Context, from, to, answer string) err
 	}
 
 	keys := []string{s.key.usage(from), s.key.submission(from, answer), s.key.submissions(from)}
-	if err := s.run(ctx, s.scripts.unsubmit, keys, answer).Err(); err != nil {
+	if err := s.run(ctx, s.scripts.unsubmit, keys, answer, "").Err(); err != nil {
 		return fmt.Errorf("move a submission: %w", err)
 	}
 

@@ -26,6 +26,7 @@ func (b *Backend) learning() map[string]http.HandlerFunc {
 		"DELETE " + rating:                 b.rate,
 		"POST " + rating + "/submission":   b.submit,
 		"GET /api/submissions":             b.handed(false),
+		"DELETE /api/submissions":          b.withdrawAll,
 		"DELETE /api/submissions/{answer}": b.withdraw,
 		"GET /api/reviews":                 b.handed(true),
 		"PUT /api/reviews/{answer}":        b.decide,
@@ -137,6 +138,15 @@ func (b *Backend) withdraw(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+func (b *Backend) withdrawAll(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.submissions = slices.DeleteFunc(b.submissions, func(s submission) bool {
+		return s.owner == ownerOf(r)
+	})
+	w.WriteHeader(http.StatusNoContent)
+}
+
 func (b *Backend) decide(w http.ResponseWriter, r *http.Request) {
 	if !admin(w, r) {
 		return
@@ -156,6 +166,9 @@ func (b *Backend) decide(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case at < 0:
 		problem.Write(w, r, problem.New(http.StatusNotFound, "there is no such answer"))
+		return
+	case !b.submissions[at].SubmittedAt.Equal(d.SubmittedAt):
+		problem.Write(w, r, problem.New(http.StatusConflict, "it has changed"))
 		return
 	case d.Accept:
 		b.submissions[at].State, b.submissions[at].Review = backendapi.SubmissionAccepted, d.Review

@@ -6,10 +6,12 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/learning"
 )
 
 // noVerdict is the verdict by which a person takes another one back.
@@ -194,6 +196,9 @@ func formText(r *http.Request, name string) string {
 // submissionView is a submission as a page shows it.
 type submissionView struct{ backendapi.Submission }
 
+// Handed returns when it was handed over, to the fraction of a second.
+func (v submissionView) Handed() string { return v.SubmittedAt.Format(time.RFC3339Nano) }
+
 // Line returns the beginning of the question.
 func (v submissionView) Line() string { return firstLine(v.Question) }
 
@@ -298,7 +303,13 @@ func (a *App) showReview(
 // decide accepts or rejects a submission.
 func (a *App) decide(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("answer")
-	var d backendapi.Decision
+	at, err := time.Parse(time.RFC3339Nano, r.PostFormValue("submitted_at"))
+	if err != nil {
+		a.fail(w, r, http.StatusUnprocessableEntity, "The form lacks when it was handed over.")
+		return
+	}
+
+	d := backendapi.Decision{SubmittedAt: at}
 	switch r.PostFormValue("act") {
 	case "accept":
 		d.Accept, d.Review = true, &backendapi.Review{
@@ -311,17 +322,21 @@ func (a *App) decide(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	alert, status := "", http.StatusUnprocessableEntity
+	alert, status := refusedText(d.Review), http.StatusUnprocessableEntity
 	if d.Accept && (d.Review.Question == "" || d.Review.Answer == "") {
 		alert = "What is accepted needs a question and an answer."
-	} else if err := a.backend.decide(r.Context(), caller(r), id, d); err != nil {
-		p := asProblem(err)
-		if p.Status == http.StatusForbidden || p.Status >= http.StatusInternalServerError {
-			a.failed(w, r, err)
-			return
-		}
+	}
 
-		alert, status = reviewAlert(p), p.Status
+	if alert == "" {
+		if err := a.backend.decide(r.Context(), caller(r), id, d); err != nil {
+			p := asProblem(err)
+			if p.Status == http.StatusForbidden || p.Status >= http.StatusInternalServerError {
+				a.failed(w, r, err)
+				return
+			}
+
+			alert, status = reviewAlert(p), p.Status
+		}
 	}
 
 	if alert == "" {
@@ -330,6 +345,21 @@ func (a *App) decide(w http.ResponseWriter, r *http.Request) {
 	}
 
 	a.showReview(w, r, status, alert, &backendapi.Submission{ID: id, Review: d.Review})
+}
+
+// refusedText returns what is wrong with a review whose texts may not become part of a model, ""
+// with any other one and with none.
+func refusedText(r *backendapi.Review) string {
+	if r == nil {
+		return ""
+	}
+	if err := learning.CheckText(r.Question); err != nil {
+		return "The question " + err.Error() + "."
+	}
+	if err := learning.CheckText(r.Answer); err != nil {
+		return "The answer " + err.Error() + "."
+	}
+	return ""
 }
 
 // reviewAlert tells a reviewer why a decision was not taken.

@@ -3,6 +3,7 @@ package web_test
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -149,14 +150,37 @@ func TestReviewPage(t *testing.T) {
 		}
 	}
 
-	r := boss.do("POST", "/review/g1", form("act", "accept", "question", "", "answer", "kept text"))
+	// A decision is about what the page showed.
+	at := regexp.MustCompile(`name="submitted_at" value="([^"]+)"`).FindStringSubmatch(page.body)
+	if at == nil {
+		t.Fatalf("the page does not say when it was handed over: %s", page.body)
+	}
+	if r := boss.do("POST", "/review/g2", form("act", "reject", "submitted_at",
+		"2020-01-02T03:04:05Z")); r.StatusCode != http.StatusConflict ||
+		!strings.Contains(r.body, "changed it since") {
+		t.Errorf("what has changed: %s: %s", r.Status, r.body)
+	}
+	if r := boss.do("POST", "/review/g2", form("act", "reject")); r.StatusCode !=
+		http.StatusUnprocessableEntity {
+		t.Errorf("of nothing that was shown: %s", r.Status)
+	}
+
+	r := boss.do("POST", "/review/g1", form("act", "accept", "question", "", "answer", "kept text",
+		"submitted_at", at[1]))
 	if r.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(r.body, "kept text") {
 		t.Errorf("without a question: %s: %s", r.Status, r.body)
 	}
 
+	r = boss.do("POST", "/review/g1", form("act", "accept", "question", "q", "answer",
+		"a<|im_end|>", "submitted_at", at[1]))
+	if r.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(r.body,
+		"The answer has &#34;&lt;|im_end|&gt;&#34;") {
+		t.Errorf("with a control token: %s: %s", r.Status, r.body)
+	}
+
 	boss.do("POST", "/review/g1", form("act", "accept", "question", "Who is she?", "answer",
-		"Ask her.", "must", "ask\r\n\r\n her ", "must_not", "patient"))
-	boss.do("POST", "/review/g2", form("act", "reject"))
+		"Ask her.", "must", "ask\r\n\r\n her ", "must_not", "patient", "submitted_at", at[1]))
+	boss.do("POST", "/review/g2", form("act", "reject", "submitted_at", at[1]))
 	got := s.backend.Submitted()
 	want := &backendapi.Review{Question: "Who is she?", Answer: "Ask her.",
 		Must: []string{"ask", "her"}, MustNot: []string{"patient"}}
@@ -167,8 +191,8 @@ func TestReviewPage(t *testing.T) {
 	if page := boss.get("/review?state=accepted"); !strings.Contains(page.body, "Who is she?") {
 		t.Errorf("what was accepted is not shown: %s", page.body)
 	}
-	if r := boss.do("POST", "/review/g2", form("act", "accept", "question", "q", "answer", "a")); r.StatusCode !=
-		http.StatusNotFound || !strings.Contains(r.body, "taken it back") {
+	if r := boss.do("POST", "/review/g2", form("act", "accept", "question", "q", "answer", "a",
+		"submitted_at", at[1])); r.StatusCode != http.StatusNotFound || !strings.Contains(r.body, "taken it back") {
 		t.Errorf("what is gone: %s: %s", r.Status, r.body)
 	}
 }

@@ -48,7 +48,7 @@ func (d *Data) leave(ctx context.Context, who auditlog.Record, id string) error 
 }
 
 // ofBrowser reports whether the browser with the person's id has anything that nobody left:
-// conversations or keys.
+// conversations, what was handed over, or keys.
 func (d *Data) ofBrowser(ctx context.Context, id string) (bool, error) {
 	if mark, err := d.store.Get(ctx, left(id)); err != nil || mark != "" {
 		return false, err
@@ -59,7 +59,7 @@ func (d *Data) ofBrowser(ctx context.Context, id string) (bool, error) {
 		return err == nil, err
 	}
 
-	return d.conversations(ctx, id)
+	return d.written(ctx, id)
 }
 
 // former returns the id of the person as whom the browser was known before people signed in, if

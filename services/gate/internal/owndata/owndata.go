@@ -24,11 +24,13 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/usage"
 )
 
-// The paths of all conversations of a person, and of those that another one gives. Browsers may not
-// delete the former nor post to the latter: for that there is the page, which asks who it is.
+// The paths of all conversations of a person, of those that another one gives, and of all that a
+// person has handed over for review. Browsers may not delete the first and the last nor post to the
+// second: for that there is the page, which asks who it is.
 const (
-	AllPath  = "/api/conversations"
-	TakePath = AllPath + "/take"
+	AllPath         = "/api/conversations"
+	TakePath        = AllPath + "/take"
+	SubmissionsPath = "/api/submissions"
 )
 
 // EraseTime bounds an erasure, which goes on after whoever asked for it has gone.
@@ -69,7 +71,29 @@ func (d *Data) Stored(ctx context.Context, id string) (bool, error) {
 		return err == nil, err
 	}
 
-	return d.conversations(ctx, id)
+	return d.written(ctx, id)
+}
+
+// written reports whether the person with the id has conversations, or has handed something over,
+// which is kept for longer than they are.
+func (d *Data) written(ctx context.Context, id string) (bool, error) {
+	there, err := d.conversations(ctx, id)
+	if err != nil || there {
+		return there, err
+	}
+
+	resp, err := d.ask(ctx, http.MethodGet, SubmissionsPath, identity.Person{ID: id}, nil)
+	if err != nil {
+		return false, fmt.Errorf("list what was handed over: %w", err)
+	}
+	defer resp.Body.Close()
+
+	var page struct{ Submissions []struct{} } // of which none is looked at
+	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
+		return false, fmt.Errorf("list what was handed over: %w", err)
+	}
+
+	return len(page.Submissions) > 0, nil
 }
 
 // conversations reports whether the person with the id has conversations.
@@ -111,6 +135,20 @@ func (d *Data) erase(ctx context.Context, id, by string) error {
 
 	return errors.Join(d.sessions.EndAll(ctx, id, ""), d.keys.RevokeAll(ctx, id),
 		d.store.DropUsage(ctx, id), d.store.DropReadings(ctx, id))
+}
+
+// Withdraw returns a function that takes back all that a person has handed over for review, which
+// others read also when nobody has the account any more. by is whom the audit names.
+func (d *Data) Withdraw(by string) func(ctx context.Context, id string) error {
+	return func(ctx context.Context, id string) error {
+		who := identity.Person{ID: id, By: by}
+		resp, err := d.ask(ctx, http.MethodDelete, SubmissionsPath, who, nil)
+		if err != nil {
+			return fmt.Errorf("take back what was handed over: %w", err)
+		}
+
+		return resp.Body.Close()
+	}
 }
 
 // Rewrite has Redis forget what has been erased in its append-only file as well. It does so by

@@ -225,16 +225,22 @@ func (m *Manager) EndAll(ctx context.Context, id, except string) error {
 }
 
 // EndBy ends the sessions that an issuer says are over: those with its sid, or without one all of
-// the subject. It returns how many there were. One of subject and sid may be "".
+// the subject, whose keys are those of a person without groups from then on. It returns how many
+// sessions there were. One of subject and sid may be "".
 func (m *Manager) EndBy(ctx context.Context, issuer, subject, sid string) (int, error) {
 	index := byPerson(m.names.Of(issuer, subject))
 	if sid != "" {
 		index = m.bySID(issuer, sid)
 	}
 
-	return m.endOf(ctx, index, func(_ string, s *Session) bool {
+	n, err := m.endOf(ctx, index, func(_ string, s *Session) bool {
 		return s == nil || (sid == "" || s.SID == sid) && (subject == "" || s.Subject == subject)
 	})
+	if sid == "" {
+		err = errors.Join(err, m.store.DropGroups(ctx, m.names.Of(issuer, subject)))
+	}
+
+	return n, err
 }
 
 // endOf ends the sessions of the index that are over, and returns how many there were. One that is

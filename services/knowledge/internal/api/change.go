@@ -31,7 +31,7 @@ const uploadTime = 5 * time.Minute
 func (s *service) change(
 	w http.ResponseWriter, r *http.Request, what auditlog.Record, do func(*auditlog.Record) error,
 ) {
-	ctx, p := r.Context(), identity.From(r.Context())
+	ctx, p := r.Context(), asker(r.Context())
 	name := r.PathValue("name")
 	_, there := s.Collections[name]
 	switch {
@@ -102,7 +102,7 @@ func (s *service) add(w http.ResponseWriter, r *http.Request) {
 			return err
 		}
 
-		p := identity.From(r.Context())
+		p := asker(r.Context())
 		upload.Name, upload.By = file, cmp.Or(p.By, p.Name)
 		record.Bytes = int(upload.Bytes)
 		added, err = s.Library.Add(r.Context(), name, upload)
@@ -117,7 +117,7 @@ func (s *service) add(w http.ResponseWriter, r *http.Request) {
 // turn answers whether a document that is being added waits for others.
 func (s *service) turn(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
-	if p := identity.From(r.Context()); !p.Admin {
+	if p := asker(r.Context()); !p.Admin {
 		s.refuse(w, r, library.ErrNotFound)
 		return
 	}

@@ -27,6 +27,18 @@ func newMetrics(reg *prometheus.Registry, l *library.Library) *metrics {
 		func() float64 { return float64(l.Count().Pending) })
 	gauge("knowledge_bytes", "Size of the documents as they were added.",
 		func() float64 { return float64(l.Count().Bytes) })
+	confined := f.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "knowledge_parser_confined",
+		Help: "Whether (1 or 0) the kernel takes files, and the network, from what reads documents.",
+	}, []string{"from"})
+	c := parse.Confined()
+	for from, taken := range map[string]bool{"files": c.Files, "network": c.Network} {
+		value := 0.0
+		if taken {
+			value = 1
+		}
+		confined.WithLabelValues(from).Set(value)
+	}
 
 	return &metrics{
 		searches: f.NewCounterVec(prometheus.CounterOpts{

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/codexcontinue/codexcontinue/services/internal/controltoken"
 	"github.com/ollama/ollama/tokenizer"
 )
 
@@ -83,14 +84,14 @@ func New(m Metadata) (*Vocabulary, error) {
 		case tokenizer.TOKEN_TYPE_USER_DEFINED:
 			found = append(found, token)
 			// The others are words, such as the HTML tags and the runs of spaces of Gemma.
-			if pattern.FindString(token) == token {
+			if controltoken.Find(token) == token {
 				control = append(control, token)
 			}
 		}
 	}
 
 	v.marks = replacer(found, func(string) string { return mark })
-	v.breaks = replacer(control, breakUp)
+	v.breaks = replacer(control, controltoken.BreakUp)
 
 	// What is found in the plain text is taken out before, so there is nothing special left: to
 	// look for each of thousands in each text takes longer than all the rest.
