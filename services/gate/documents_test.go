@@ -582,7 +582,16 @@ func TestKnowledgeCommand(t *testing.T) {
 	}
 
 	out.Reset()
-	if err := l.command(nil, &out, "remove", "handbook", "a.md", long); err != nil ||
+	in, err := json.Marshal([]string{"a.md", long})
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, err := readWords([]string{"knowledge", "--by=carol", "remove", "handbook", "-"},
+		bytes.NewReader(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.command(nil, &out, words[2:]...); err != nil ||
 		out.String() != "removed a.md\nremoved "+long+"\n" {
 		t.Errorf("remove: %v %s", err, &out)
 	}

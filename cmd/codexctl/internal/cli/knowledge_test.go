@@ -239,6 +239,34 @@ func TestAddManyDocuments(t *testing.T) {
 	}
 }
 
+// TestRemoveDocuments: the names of documents are on no command line, which others can see.
+func TestRemoveDocuments(t *testing.T) {
+	for _, c := range []struct {
+		said, want string
+		code       int
+	}{
+		{"", "", 0},
+		{"gate: wards has no \"a.md\", and nothing was removed\n", "wards has no \"a.md\"", 1},
+		{"gate: wards has no \"-\", and nothing was removed\n", "`codexctl up prod`", 1}, // an older one
+	} {
+		x, out := newAddition(nil, nil)
+		var line, read string
+		l := librarian{gate{program: "/gate", platform: printing{
+			text: "removed Smith, \x1b[31mJohn.pdf\n", said: c.said, code: c.code, line: &line, read: &read,
+		}}, "prod"}
+
+		err := x.app.removeDocuments(t.Context(), l, "wards", []string{"Smith, John.pdf", "a.md"})
+		if c.want == "" && err != nil ||
+			c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q: %v, want %s", c.said, err, c.want)
+		}
+		if want := "/gate knowledge --by=" + operator() + " remove wards -"; line != want ||
+			read != `["Smith, John.pdf","a.md"]` || out.String() != "removed Smith, John.pdf\n" {
+			t.Errorf("it ran %s, which read %s, and printed %q", line, read, out)
+		}
+	}
+}
+
 // TestResultLines: what is no result ends the run.
 func TestResultLines(t *testing.T) {
 	r := &resultLines{each: func(documents.Result) { t.Error("there is none") }}

@@ -19,6 +19,8 @@ import (
 const usage = `usage: gate knowledge list [COLLECTION]          print them, or what is in one, as JSON
        gate knowledge add COLLECTION               add those of a tar archive on the standard input
        gate knowledge remove COLLECTION FILE...    remove documents by their names
+       gate knowledge remove COLLECTION -          the same, with the names as a JSON array on the
+                                                   standard input
        gate knowledge reindex COLLECTION           make the vectors anew`
 
 // Command runs the command line of `gate knowledge`, for the operator who calls themselves by.
