@@ -28,8 +28,10 @@ const unlockTimeout = 10 * time.Second
 func (a *App) lock(
 	ctx context.Context, p platform, name, command string,
 ) (release func(), err error) {
+	boot, namespace := running.Here()
 	me := running.Holder{
 		ID: rand.Text(), User: operator(), Host: hostname(), PID: os.Getpid(),
+		Boot: boot, PIDNamespace: namespace,
 		Command: "codexctl " + command + " " + name, Since: a.now().UTC().Truncate(time.Second),
 	}
 	now, err := p.Lock(ctx, me)
@@ -78,12 +80,17 @@ func hostname() string {
 	return name
 }
 
-// gone reports whether the holder was a process of this machine that runs no more. Of another
-// machine's nothing is known.
+// gone reports whether the holder was a process of this machine that runs no more. Of the processes
+// of another machine or container, which may have the same name, nothing is known, and neither where
+// the system does not say which those are.
 func gone(h running.Holder) bool {
-	return h.Host == hostname() && h.Host != "unknown" &&
-		errors.Is(syscall.Kill(h.PID, 0), syscall.ESRCH)
+	boot, namespace := running.Here()
+	return boot != "" && h.Boot == boot && h.PIDNamespace == namespace && h.Host == hostname() &&
+		!exists(h.PID)
 }
+
+// exists reports whether this machine has a process of the number.
+func exists(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
 func (a *App) unlockCommand() *cobra.Command {
 	var force bool
@@ -115,7 +122,7 @@ func (a *App) unlock(ctx context.Context, name string, force bool) error {
 		return err
 	}
 
-	if held && h.Host == hostname() && !gone(h) && !force {
+	if held && h.Host == hostname() && exists(h.PID) && !force {
 		return fmt.Errorf("lock: %s has it, and runs here: interrupt it, or add --force", a.holds(h))
 	}
 
