@@ -99,14 +99,15 @@ func (a *App) unlockCommand() *cobra.Command {
 		Short: "Free a stack that a killed deploy has left locked",
 		Long: `Says who holds the lock of the stack, and removes it, and Pulumi's own. One deploy
 at a time may change a stack: be sure that the one that holds it does not run any
-more. One that runs on this machine is left alone, unless --force is set.`,
+more. One that runs on this machine is left alone, unless --force is set. Where nobody
+holds the lock of the stack, a plain pulumi may: its lock is removed with --force alone.`,
 		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.unlock(c.Context(), stackOf(args), force)
 		},
 	}
 
-	c.Flags().BoolVar(&force, "force", false, "also if it runs on this machine")
+	c.Flags().BoolVar(&force, "force", false, "also if it runs on this machine, or Pulumi's lock alone")
 	return c
 }
 
@@ -126,20 +127,51 @@ func (a *App) unlock(ctx context.Context, name string, force bool) error {
 		return fmt.Errorf("lock: %s has it, and runs here: interrupt it, or add --force", a.holds(h))
 	}
 
-	// Pulumi's first: while its lock is there nothing goes on.
+	if !held && !force {
+		return fmt.Errorf("lock: nobody holds the lock of stack %s: if an update that was "+
+			"killed has left Pulumi's own, and nothing runs any more, add --force", t.file.Name)
+	}
+
 	s, err := a.session(ctx, t, false)
-	switch {
-	case errors.Is(err, deploy.ErrNoStack):
-	case err != nil:
-		return a.explainError(err, t.name)
-	default:
+	cancel := func(ctx context.Context) error {
 		if err := s.Cancel(ctx); err != nil {
 			return a.explainError(err, t.name)
 		}
+		return nil
+	}
+	switch {
+	case errors.Is(err, deploy.ErrNoStack):
+		cancel = func(context.Context) error { return nil }
+	case err != nil:
+		return a.explainError(err, t.name)
+	}
+
+	return a.free(ctx, p, h, held, cancel)
+}
+
+// free calls cancel, which removes Pulumi's lock, and then removes that of the holder, if there is
+// one. It does neither if by now another one has the lock: Pulumi's would be that one's.
+func (a *App) free(
+	ctx context.Context, p platform, h running.Holder, held bool,
+	cancel func(ctx context.Context) error,
+) error {
+	now, still, err := p.Holder(ctx)
+	switch {
+	case err != nil:
+		return err
+	case still && (!held || now.ID != h.ID):
+		return fmt.Errorf("lock: %s has got it meanwhile, and nothing was removed", a.holds(now))
+	case held && !still:
+		return fmt.Errorf("lock: %s has given it back meanwhile, and nothing was removed", a.holds(h))
+	}
+
+	// Pulumi's first: while its lock is there nothing goes on.
+	if err := cancel(ctx); err != nil {
+		return err
 	}
 
 	if !held {
-		a.say("nobody holds the lock of stack %s: Pulumi's own is gone, if there was one", t.file.Name)
+		a.say("Pulumi's own lock is gone, if there was one")
 		return nil
 	}
 	if err := p.Unlock(ctx, h); err != nil {
