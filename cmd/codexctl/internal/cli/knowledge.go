@@ -141,6 +141,8 @@ func (l librarian) explained(err error) error {
 		return nil
 	case strings.HasPrefix(text, "usage: gate [") || strings.HasPrefix(text, "this stack has no"):
 		return fmt.Errorf("the gate that runs knows no documents yet: `codexctl up %s`", l.stack)
+	case strings.HasPrefix(text, "usage: gate knowledge") && !strings.Contains(text, "--turns"):
+		return fmt.Errorf("the gate that runs is older than this codexctl: `codexctl up %s`", l.stack)
 	case strings.HasPrefix(text, "The documents cannot be reached"):
 		return fmt.Errorf("%w: `codexctl status %s` says how %s is", err, l.stack, stacks.Knowledge)
 	}

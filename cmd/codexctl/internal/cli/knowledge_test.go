@@ -239,6 +239,64 @@ func TestAddManyDocuments(t *testing.T) {
 	}
 }
 
+// TestAdditionWaits: who watches is told that a document waits for others, which is no outcome.
+func TestAdditionWaits(t *testing.T) {
+	files, err := localFiles([]string{write(t, "a.md", "one")})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	x, out := newAddition(files, nil)
+	x.app.err.Terminal = true
+	old := "gate: usage: gate knowledge list [COLLECTION]          print them\n"
+	for _, said := range []string{"", old} {
+		l := librarian{gate{platform: gateRuns{run: func(
+			command []string, s running.Streams,
+		) (int, error) {
+			if line := strings.Join(command, " "); !strings.HasSuffix(line, " add wards --turns") {
+				t.Errorf("it ran %s", line)
+			}
+			if said != "" {
+				_, _ = io.WriteString(s.Err, said)
+				return 1, nil
+			}
+
+			if _, err := io.Copy(io.Discard, s.In); err != nil {
+				return 0, err
+			}
+			for _, o := range []documents.Outcome{
+				documents.Waits, documents.Reading, documents.Added,
+			} {
+				line, _ := json.Marshal(documents.Result{File: "a.md", Outcome: o})
+				if _, err := s.Out.Write(append(line, '\n')); err != nil {
+					return 0, err
+				}
+			}
+			return 0, nil
+		}}}, "prod"}
+
+		err := x.run(t.Context(), l, "wards")
+		if said == "" && err != nil {
+			t.Error(err)
+		}
+		if said != "" && (err == nil || !strings.Contains(err.Error(), "`codexctl up prod`")) {
+			t.Errorf("an older gate: %v", err)
+		}
+		if said == "" {
+			if got := x.summary(); got != "1 added" {
+				t.Errorf("the summary is %s", got)
+			}
+			x.added = 0
+		}
+	}
+
+	for _, want := range []string{"a.md: waits until others are read", "a.md: is being read"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("nobody is told that %s: %q", want, out)
+		}
+	}
+}
+
 // TestRemoveDocuments: the names of documents are on no command line, which others can see.
 func TestRemoveDocuments(t *testing.T) {
 	for _, c := range []struct {
