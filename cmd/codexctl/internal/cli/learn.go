@@ -296,15 +296,15 @@ func (a *App) learnPropose(ctx context.Context, name string) error {
 		return nil
 	}
 
-	a.printDiff(p.Diff)
+	a.printProposal(p.Diff)
 	a.say("%d examples and %d cases were added: commit them to a branch, and see `codexctl diff`",
 		p.Examples, p.Cases)
 	return nil
 }
 
-// printDiff prints a difference, which has what people wrote, without what a terminal would take for
-// more than text.
-func (a *App) printDiff(diff string) {
+// printProposal prints a difference, which has what people wrote, without what a terminal would take
+// for more than text.
+func (a *App) printProposal(diff string) {
 	for line := range strings.Lines(strings.TrimRight(diff, "\n")) {
 		a.out.Printf("%s", console.Plain(strings.TrimRight(line, "\n")))
 	}
