@@ -22,6 +22,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/cli"
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden output in the scripts")
@@ -99,7 +100,8 @@ func TestScripts(t *testing.T) {
 // fakeEngine starts an engine without containers on a socket and points DOCKER_HOST at it:
 //
 //	fake-engine [VERSION API]
-//	fake-engine lock=HOST:PID  (a process there holds the lock of the stack dev)
+//	fake-engine lock=HOST:PID[@BOOT]  (a process there holds the lock of the stack dev; without a
+//	                                  boot one that sees the processes that the script does)
 func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 	version, api := "27.0.0", "1.46"
 	if len(args) == 2 {
@@ -109,9 +111,13 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 	volumes := &fakeVolumes{labels: map[string]map[string]string{}}
 	if len(args) == 1 {
 		host, pid, _ := strings.Cut(strings.TrimPrefix(args[0], "lock="), ":")
+		boot, namespace := running.Here()
+		if number, other, ok := strings.Cut(pid, "@"); ok {
+			pid, boot = number, other
+		}
 		volumes.labels["codexcontinue-lock-dev"] = map[string]string{
 			"dev.codexcontinue.lock": `{"id":"x","user":"ada","host":"` + host + `","pid":` + pid +
-				`,"command":"codexctl up dev","since":"2026-01-02T03:04:00Z"}`,
+				`,"boot":"` + boot + `","pidNamespace":"` + namespace + `","command":"codexctl up dev","since":"2026-01-02T03:04:00Z"}`,
 		}
 	}
 

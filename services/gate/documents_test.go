@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/documents"
@@ -582,7 +583,16 @@ func TestKnowledgeCommand(t *testing.T) {
 	}
 
 	out.Reset()
-	if err := l.command(nil, &out, "remove", "handbook", "a.md", long); err != nil ||
+	in, err := json.Marshal([]string{"a.md", long})
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, err := readWords([]string{"knowledge", "--by=carol", "remove", "handbook", "-"},
+		bytes.NewReader(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.command(nil, &out, words[2:]...); err != nil ||
 		out.String() != "removed a.md\nremoved "+long+"\n" {
 		t.Errorf("remove: %v %s", err, &out)
 	}
@@ -599,6 +609,62 @@ func TestKnowledgeCommand(t *testing.T) {
 	if err := l.command(nil, &out, "reindex", "none"); err == nil ||
 		!strings.Contains(err.Error(), "the stack has handbook, wards") {
 		t.Errorf("reindex: %v", err)
+	}
+}
+
+// TestKnowledgeCommandTurns: of a document that waits for others it is said that it does, to who asks
+// for that.
+func TestKnowledgeCommandTurns(t *testing.T) {
+	l := newLibrary(t)
+	l.knowledge.Wait("a.md", true)
+	in, out := io.Pipe()
+	lines := make(chan string, 10)
+	go func() {
+		defer close(lines)
+		for d := json.NewDecoder(in); ; {
+			var r documents.Result
+			if d.Decode(&r) != nil {
+				return
+			}
+			lines <- fmt.Sprint(r.File, " ", r.Outcome)
+		}
+	}()
+
+	// It is read once all that was said before it has come.
+	read := make(chan struct{})
+	l.knowledge.Hook(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut {
+			<-read
+		}
+		return false
+	})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- l.command(archive(t, "a.md", "one"), out, "add", "wards", "--turns")
+		out.Close()
+	}()
+
+	next := func(want string) {
+		t.Helper()
+		select {
+		case got := <-lines:
+			if got != want {
+				t.Errorf("it says %q, want %q", got, want)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("it does not say %q", want)
+		}
+	}
+	next("a.md waits")
+	l.knowledge.Wait("a.md", false)
+	next("a.md reading")
+	close(read)
+	next("a.md added")
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got, more := <-lines; more {
+		t.Errorf("it goes on with %q", got)
 	}
 }
 

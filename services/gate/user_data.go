@@ -29,19 +29,19 @@ const dataUsage = `usage: gate user erase PERSON   erase all that is stored of s
 A person is account:NAME, ISSUER#SUBJECT, or as the stack's own sign-in knows people: the
 name of an account, or the subject at the provider`
 
-// maxWords bounds what readWords reads, in bytes: a question with its answer is the longest.
-const maxWords = 256 << 10
+// maxWords bounds what readWords reads, in bytes: more than the names of files that a command line
+// of Linux can hold.
+const maxWords = 4 << 20
 
-// readWords returns the command line, where that of `gate user read -` and `gate learn review -` has
-// the words of a JSON array in the place of the last one: other people of the machine can see a
-// command line.
+// readWords returns the command line, where one whose last words are to be read has those of a JSON
+// array in the place of the last one: other people of the machine can see a command line, and an
+// engine or a cluster may record it.
 func readWords(args []string, in io.Reader) ([]string, error) {
-	n := len(args)
-	if n < 3 || args[n-1] != "-" || args[0]+" "+args[n-2] != "user read" &&
-		args[0]+" "+args[n-2] != "learn review" {
+	if !wordsFollow(args) {
 		return args, nil
 	}
 
+	n := len(args)
 	var words []string // it may have no end that can be seen here
 	if err := json.NewDecoder(io.LimitReader(in, maxWords)).Decode(&words); err != nil {
 		return nil, fmt.Errorf("read the words of gate %s: %w", args[0], err)
@@ -68,6 +68,25 @@ func openData(
 	frontend := hop.New("frontend", cfg.FrontendURL)
 	frontend.Secure(who.Client())
 	return owndata.New(o.store, frontend, sign, o.sessions, keys), nil
+}
+
+// wordsFollow reports whether the last words of a command line are on the standard input: those of
+// `gate user read -`, `gate learn review -` and `gate knowledge remove COLLECTION -`.
+func wordsFollow(args []string) bool {
+	n := len(args)
+	if n < 3 || args[n-1] != "-" {
+		return false
+	}
+
+	switch args[0] {
+	case "user":
+		return args[n-2] == "read"
+	case "learn":
+		return args[n-2] == "review"
+	case "knowledge":
+		return args[n-3] == "remove"
+	}
+	return false
 }
 
 // dataCommand runs the commands that are about people's data.

@@ -12,7 +12,7 @@ func deploysAlone(t *testing.T, c *checkout, stack string) {
 	t.Helper()
 	locks := func() string {
 		return c.must(t, time.Minute, "docker", "volume", "ls", "-q", "--filter",
-			"name=codexcontinue-lock-"+stack)
+			"name=codexcontinue-lock-"+stack, "--filter", "name=codexcontinue-unlock-"+stack)
 	}
 	if left := locks(); left != "" {
 		t.Errorf("up has left its lock: %s", left)

@@ -3,6 +3,7 @@
 //
 // `gate knowledge add` reads a tar archive, each regular file of which is a document, and prints a
 // Result for each as a line of JSON, in the order of the archive. One run takes any number of them.
+// With --turns it also says of each that waits for others that it does, on lines before its own.
 package documents
 
 import (
@@ -33,6 +34,11 @@ const (
 	Added    Outcome = "added"
 	Replaced Outcome = "replaced"
 	Failed   Outcome = "failed"
+
+	// These are said of one of which nothing has become yet, and only with --turns: it waits until
+	// others are read, or does so no more.
+	Waits   Outcome = "waits"
+	Reading Outcome = "reading"
 )
 
 // Result is what became of one document.

@@ -112,6 +112,36 @@ func check(ctx context.Context, file string, key note.Verifier) error {
 	return r.Verify(ctx, quiet)
 }
 
+// TestFormat: only a bundle with a model that makes vectors is one that a codexctl refuses which
+// knows of none.
+func TestFormat(t *testing.T) {
+	for _, part := range []string{BaseModel, EmbeddingModel} {
+		by, key := keys(t)
+		d := &Draft{Dir: t.TempDir(), Manifest: Manifest{Stack: "prod"}}
+		if err := d.AddModel(part, "a:latest", models.Model{}); err != nil {
+			t.Fatal(err)
+		}
+
+		file := filepath.Join(t.TempDir(), "a.bundle")
+		if err := d.Write(t.Context(), file, by, quiet); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Open(file, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+
+		want := 1
+		if part == EmbeddingModel {
+			want = 2
+		}
+		if r.Format != want {
+			t.Errorf("a bundle with %s has the format %d, want %d", part, r.Format, want)
+		}
+	}
+}
+
 func TestRoundTrip(t *testing.T) {
 	file, key := written(t)
 	r, err := Open(file, key)
@@ -127,7 +157,7 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil || last != "checking the bundle true" {
 		t.Errorf("verify: %v, at last %q", err, last)
 	}
-	if r.Stack != "prod" || r.Format != format {
+	if r.Stack != "prod" || r.Format != formatEmbedding {
 		t.Errorf("the manifest is %+v", r.Manifest)
 	}
 
@@ -289,7 +319,7 @@ func TestForm(t *testing.T) {
 		entries  []*tar.Header
 		want     string
 	}{
-		"another format": {Manifest{Format: 2, Stack: "prod"}, nil, "has the format 2"},
+		"another format": {Manifest{Format: 3, Stack: "prod"}, nil, "has the format 3, and this codexctl reads 1 to 2"},
 		"no stack":       {Manifest{Format: format}, nil, "names no stack"},
 		"up": {with(Part{Name: "../a", SHA256: empty}), nil,
 			`"../a" is no name of a part`},

@@ -143,6 +143,9 @@ func (d *Draft) Write(
 	ctx context.Context, file string, by note.Signer, progress Progress,
 ) (err error) {
 	d.Manifest.Format = format
+	if _, ok := d.open[EmbeddingModel]; ok {
+		d.Manifest.Format = formatEmbedding
+	}
 	fail := func(err error) error { return fmt.Errorf("bundle: %s: %w", file, err) }
 	if err := d.Manifest.check(); err != nil {
 		return fail(err)

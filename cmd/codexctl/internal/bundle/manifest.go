@@ -14,8 +14,12 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// format is the version of the archive's form.
-const format = 1
+// The versions of the archive's form. A bundle has the lowest one that has all that is in it, so that
+// an older codexctl refuses what it would load in part, and nothing else.
+const (
+	format          = 1
+	formatEmbedding = 2 // has a model that makes vectors
+)
 
 // manifestName is the name of the first entry of an archive: the manifest as a signed note.
 const manifestName = "manifest.note"
@@ -117,9 +121,10 @@ func parse(signed []byte, key note.Verifier) (Manifest, error) {
 	// First, as another format may have other fields.
 	var m Manifest
 	var form struct{ Format int }
-	if err := json.Unmarshal([]byte(n.Text), &form); err == nil && form.Format != format {
-		return m, fmt.Errorf("it has the format %d, and this codexctl reads %d: take the codexctl "+
-			"that was made with it", form.Format, format)
+	if err := json.Unmarshal([]byte(n.Text), &form); err == nil &&
+		(form.Format < format || form.Format > formatEmbedding) {
+		return m, fmt.Errorf("it has the format %d, and this codexctl reads %d to %d: take the "+
+			"codexctl that was made with it", form.Format, format, formatEmbedding)
 	}
 
 	d := json.NewDecoder(strings.NewReader(n.Text))

@@ -78,3 +78,18 @@ func TestOnceOf(t *testing.T) {
 		t.Errorf("got %+v, want %+v", once, want)
 	}
 }
+
+// TestWarnOfLog: who runs a command with secrets is told where what it writes is kept.
+func TestWarnOfLog(t *testing.T) {
+	for _, c := range []struct {
+		platform platform
+		kept     bool
+	}{{&onCluster{}, true}, {&onEngine{}, false}} {
+		var said strings.Builder
+		a := &App{err: console.New(&said, func(string) string { return "" })}
+		a.warnOfLog(c.platform)
+		if strings.Contains(said.String(), "log") != c.kept {
+			t.Errorf("%T: said is %q", c.platform, &said)
+		}
+	}
+}

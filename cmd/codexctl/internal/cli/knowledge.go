@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -60,8 +62,9 @@ is 1 then. A run that was interrupted goes on where it was when it is run again.
 them is not there, none is removed.`,
 		Args: atLeast(3, "name the stack, the collection, and documents"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.manageDocuments(c.Context(), args[0],
-				append([]string{"remove", args[1]}, args[2:]...)...)
+			return a.withLibrarian(c.Context(), args[0], func(l librarian) error {
+				return a.removeDocuments(c.Context(), l, args[1], args[2:])
+			})
 		},
 	}
 
@@ -73,7 +76,9 @@ ones answer until then. After a change of the model that makes them this is not
 needed: it happens by itself.`,
 		Args: exactly(2, "name the stack and the collection"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.manageDocuments(c.Context(), args[0], "reindex", args[1])
+			return a.withLibrarian(c.Context(), args[0], func(l librarian) error {
+				return a.manageDocuments(c.Context(), l, nil, "reindex", args[1])
+			})
 		},
 	}
 
@@ -136,22 +141,24 @@ func (l librarian) explained(err error) error {
 		return nil
 	case strings.HasPrefix(text, "usage: gate [") || strings.HasPrefix(text, "this stack has no"):
 		return fmt.Errorf("the gate that runs knows no documents yet: `codexctl up %s`", l.stack)
+	case strings.HasPrefix(text, "usage: gate knowledge") && !strings.Contains(text, "--turns"):
+		return fmt.Errorf("the gate that runs is older than this codexctl: `codexctl up %s`", l.stack)
 	case strings.HasPrefix(text, "The documents cannot be reached"):
 		return fmt.Errorf("%w: `codexctl status %s` says how %s is", err, l.stack, stacks.Knowledge)
 	}
 	return err
 }
 
-// ask runs `gate knowledge` with the words, and returns what it prints.
-func (l librarian) ask(ctx context.Context, words ...string) (string, error) {
+// ask runs `gate knowledge` with the words, which reads in, and returns what it prints.
+func (l librarian) ask(ctx context.Context, in io.Reader, words ...string) (string, error) {
 	var out bytes.Buffer // a list may be long
-	err := l.stream(ctx, nil, &out, l.words(words...)...)
+	err := l.stream(ctx, in, &out, l.words(words...)...)
 	return out.String(), l.explained(err)
 }
 
 // askJSON is ask for a command that prints JSON.
 func (l librarian) askJSON(ctx context.Context, v any, words ...string) error {
-	output, err := l.ask(ctx, words...)
+	output, err := l.ask(ctx, nil, words...)
 	if err != nil {
 		return err
 	}
@@ -161,15 +168,34 @@ func (l librarian) askJSON(ctx context.Context, v any, words ...string) error {
 	return nil
 }
 
-// manageDocuments runs `gate knowledge` with the words, and prints what it says.
-func (a *App) manageDocuments(ctx context.Context, name string, words ...string) error {
-	return a.withLibrarian(ctx, name, func(l librarian) error {
-		output, err := l.ask(ctx, words...)
-		for line := range strings.Lines(output) { // also of those before an error
-			a.out.Printf("%s", console.Plain(strings.TrimRight(line, "\n")))
-		}
+// manageDocuments runs `gate knowledge` with the words, which reads in, and prints what it says.
+func (a *App) manageDocuments(
+	ctx context.Context, l librarian, in io.Reader, words ...string,
+) error {
+	output, err := l.ask(ctx, in, words...)
+	for line := range strings.Lines(output) { // also of those before an error
+		a.out.Printf("%s", console.Plain(strings.TrimRight(line, "\n")))
+	}
+	return err
+}
+
+// removeDocuments removes the documents of these names from the collection.
+func (a *App) removeDocuments(
+	ctx context.Context, l librarian, collection string, names []string,
+) error {
+	// Names of files say whom they are about, and command lines are in the list of processes, the
+	// engine's events and the cluster's audit log.
+	in, err := json.Marshal(names)
+	if err != nil {
 		return err
-	})
+	}
+
+	err = a.manageDocuments(ctx, l, bytes.NewReader(in), "remove", collection, "-")
+	if err != nil && strings.Contains(err.Error(), ` has no "-"`) && !slices.Contains(names, "-") {
+		return fmt.Errorf("the gate that runs is older than this codexctl, and nothing was removed: "+
+			"`codexctl up %s`", l.stack)
+	}
+	return err
 }
 
 func (a *App) listDocuments(

@@ -161,7 +161,11 @@ func (x *addition) run(ctx context.Context, l librarian, collection string) erro
 		out.CloseWithError(x.send(out))
 	}()
 
-	err := l.stream(ctx, in, &resultLines{each: x.tell}, l.words("add", collection)...)
+	words := l.words("add", collection)
+	if x.app.err.Terminal {
+		words = append(words, "--turns") // for who watches
+	}
+	err := l.stream(ctx, in, &resultLines{each: x.tell}, words...)
 	in.CloseWithError(io.ErrClosedPipe) // it may have ended before it has read everything
 	<-sent
 	x.show.clear()
@@ -217,12 +221,21 @@ func (x *addition) sending(i int, f localFile) {
 	}
 }
 
-// tell tells what became of a document.
+// tell tells what became of a document, or that it waits for others.
 func (x *addition) tell(r documents.Result) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.show.clear()
 	name := console.Plain(r.File)
+	switch r.Outcome {
+	case documents.Waits:
+		x.show.tell(name+": waits until others are read", 0, 0)
+		return
+	case documents.Reading:
+		x.show.tell(name+": is being read", 0, 0)
+		return
+	}
+
+	x.show.clear()
 	switch r.Outcome {
 	case documents.Failed:
 		x.failed++

@@ -239,6 +239,92 @@ func TestAddManyDocuments(t *testing.T) {
 	}
 }
 
+// TestAdditionWaits: who watches is told that a document waits for others, which is no outcome.
+func TestAdditionWaits(t *testing.T) {
+	files, err := localFiles([]string{write(t, "a.md", "one")})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	x, out := newAddition(files, nil)
+	x.app.err.Terminal = true
+	old := "gate: usage: gate knowledge list [COLLECTION]          print them\n"
+	for _, said := range []string{"", old} {
+		l := librarian{gate{platform: gateRuns{run: func(
+			command []string, s running.Streams,
+		) (int, error) {
+			if line := strings.Join(command, " "); !strings.HasSuffix(line, " add wards --turns") {
+				t.Errorf("it ran %s", line)
+			}
+			if said != "" {
+				_, _ = io.WriteString(s.Err, said)
+				return 1, nil
+			}
+
+			if _, err := io.Copy(io.Discard, s.In); err != nil {
+				return 0, err
+			}
+			for _, o := range []documents.Outcome{
+				documents.Waits, documents.Reading, documents.Added,
+			} {
+				line, _ := json.Marshal(documents.Result{File: "a.md", Outcome: o})
+				if _, err := s.Out.Write(append(line, '\n')); err != nil {
+					return 0, err
+				}
+			}
+			return 0, nil
+		}}}, "prod"}
+
+		err := x.run(t.Context(), l, "wards")
+		if said == "" && err != nil {
+			t.Error(err)
+		}
+		if said != "" && (err == nil || !strings.Contains(err.Error(), "`codexctl up prod`")) {
+			t.Errorf("an older gate: %v", err)
+		}
+		if said == "" {
+			if got := x.summary(); got != "1 added" {
+				t.Errorf("the summary is %s", got)
+			}
+			x.added = 0
+		}
+	}
+
+	for _, want := range []string{"a.md: waits until others are read", "a.md: is being read"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("nobody is told that %s: %q", want, out)
+		}
+	}
+}
+
+// TestRemoveDocuments: the names of documents are on no command line, which others can see.
+func TestRemoveDocuments(t *testing.T) {
+	for _, c := range []struct {
+		said, want string
+		code       int
+	}{
+		{"", "", 0},
+		{"gate: wards has no \"a.md\", and nothing was removed\n", "wards has no \"a.md\"", 1},
+		{"gate: wards has no \"-\", and nothing was removed\n", "`codexctl up prod`", 1}, // an older one
+	} {
+		x, out := newAddition(nil, nil)
+		var line, read string
+		l := librarian{gate{program: "/gate", platform: printing{
+			text: "removed Smith, \x1b[31mJohn.pdf\n", said: c.said, code: c.code, line: &line, read: &read,
+		}}, "prod"}
+
+		err := x.app.removeDocuments(t.Context(), l, "wards", []string{"Smith, John.pdf", "a.md"})
+		if c.want == "" && err != nil ||
+			c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q: %v, want %s", c.said, err, c.want)
+		}
+		if want := "/gate knowledge --by=" + operator() + " remove wards -"; line != want ||
+			read != `["Smith, John.pdf","a.md"]` || out.String() != "removed Smith, John.pdf\n" {
+			t.Errorf("it ran %s, which read %s, and printed %q", line, read, out)
+		}
+	}
+}
+
 // TestResultLines: what is no result ends the run.
 func TestResultLines(t *testing.T) {
 	r := &resultLines{each: func(documents.Result) { t.Error("there is none") }}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/learn"
 	"github.com/codexcontinue/codexcontinue/services/learning"
 )
@@ -296,8 +297,16 @@ func (a *App) learnPropose(ctx context.Context, name string) error {
 		return nil
 	}
 
-	a.out.Printf("%s", strings.TrimRight(p.Diff, "\n"))
+	a.printProposal(p.Diff)
 	a.say("%d examples and %d cases were added: commit them to a branch, and see `codexctl diff`",
 		p.Examples, p.Cases)
 	return nil
+}
+
+// printProposal prints a difference, which has what people wrote, without what a terminal would take
+// for more than text.
+func (a *App) printProposal(diff string) {
+	for line := range strings.Lines(strings.TrimRight(diff, "\n")) {
+		a.out.Printf("%s", console.Plain(strings.TrimRight(line, "\n")))
+	}
 }

@@ -57,3 +57,16 @@ func TestLearnCommands(t *testing.T) {
 		}
 	}
 }
+
+// TestPrintProposal: what people wrote does nothing to the terminal of who reads the difference.
+func TestPrintProposal(t *testing.T) {
+	var out strings.Builder
+	a := &App{out: console.New(&out, func(string) string { return "" })}
+	a.printProposal("--- a/Modelfile\n+++ b/Modelfile\n+MESSAGE user \x1b[2Jis \x1b]0;x\atea\u009b31m good?\r\n" +
+		"-old\n\n")
+	want := "--- a/Modelfile\n+++ b/Modelfile\n+MESSAGE user is tea"
+	if got := out.String(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, " good?\n-old\n") ||
+		strings.ContainsAny(got, "\x1b\a\r\u009b") {
+		t.Errorf("it prints %q", got)
+	}
+}

@@ -28,8 +28,10 @@ const unlockTimeout = 10 * time.Second
 func (a *App) lock(
 	ctx context.Context, p platform, name, command string,
 ) (release func(), err error) {
+	boot, namespace := running.Here()
 	me := running.Holder{
 		ID: rand.Text(), User: operator(), Host: hostname(), PID: os.Getpid(),
+		Boot: boot, PIDNamespace: namespace,
 		Command: "codexctl " + command + " " + name, Since: a.now().UTC().Truncate(time.Second),
 	}
 	now, err := p.Lock(ctx, me)
@@ -78,12 +80,17 @@ func hostname() string {
 	return name
 }
 
-// gone reports whether the holder was a process of this machine that runs no more. Of another
-// machine's nothing is known.
+// gone reports whether the holder was a process of this machine that runs no more. Of the processes
+// of another machine or container, which may have the same name, nothing is known, and neither where
+// the system does not say which those are.
 func gone(h running.Holder) bool {
-	return h.Host == hostname() && h.Host != "unknown" &&
-		errors.Is(syscall.Kill(h.PID, 0), syscall.ESRCH)
+	boot, namespace := running.Here()
+	return boot != "" && h.Boot == boot && h.PIDNamespace == namespace && h.Host == hostname() &&
+		!exists(h.PID)
 }
+
+// exists reports whether this machine has a process of the number.
+func exists(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
 func (a *App) unlockCommand() *cobra.Command {
 	var force bool
@@ -92,14 +99,15 @@ func (a *App) unlockCommand() *cobra.Command {
 		Short: "Free a stack that a killed deploy has left locked",
 		Long: `Says who holds the lock of the stack, and removes it, and Pulumi's own. One deploy
 at a time may change a stack: be sure that the one that holds it does not run any
-more. One that runs on this machine is left alone, unless --force is set.`,
+more. One that runs on this machine is left alone, unless --force is set. Where nobody
+holds the lock of the stack, a plain pulumi may: its lock is removed with --force alone.`,
 		Args: stackArg,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.unlock(c.Context(), stackOf(args), force)
 		},
 	}
 
-	c.Flags().BoolVar(&force, "force", false, "also if it runs on this machine")
+	c.Flags().BoolVar(&force, "force", false, "also if it runs on this machine, or Pulumi's lock alone")
 	return c
 }
 
@@ -115,24 +123,55 @@ func (a *App) unlock(ctx context.Context, name string, force bool) error {
 		return err
 	}
 
-	if held && h.Host == hostname() && !gone(h) && !force {
+	if held && h.Host == hostname() && exists(h.PID) && !force {
 		return fmt.Errorf("lock: %s has it, and runs here: interrupt it, or add --force", a.holds(h))
 	}
 
-	// Pulumi's first: while its lock is there nothing goes on.
+	if !held && !force {
+		return fmt.Errorf("lock: nobody holds the lock of stack %s: if an update that was "+
+			"killed has left Pulumi's own, and nothing runs any more, add --force", t.file.Name)
+	}
+
 	s, err := a.session(ctx, t, false)
-	switch {
-	case errors.Is(err, deploy.ErrNoStack):
-	case err != nil:
-		return a.explainError(err, t.name)
-	default:
+	cancel := func(ctx context.Context) error {
 		if err := s.Cancel(ctx); err != nil {
 			return a.explainError(err, t.name)
 		}
+		return nil
+	}
+	switch {
+	case errors.Is(err, deploy.ErrNoStack):
+		cancel = func(context.Context) error { return nil }
+	case err != nil:
+		return a.explainError(err, t.name)
+	}
+
+	return a.free(ctx, p, h, held, cancel)
+}
+
+// free calls cancel, which removes Pulumi's lock, and then removes that of the holder, if there is
+// one. It does neither if by now another one has the lock: Pulumi's would be that one's.
+func (a *App) free(
+	ctx context.Context, p platform, h running.Holder, held bool,
+	cancel func(ctx context.Context) error,
+) error {
+	now, still, err := p.Holder(ctx)
+	switch {
+	case err != nil:
+		return err
+	case still && (!held || now.ID != h.ID):
+		return fmt.Errorf("lock: %s has got it meanwhile, and nothing was removed", a.holds(now))
+	case held && !still:
+		return fmt.Errorf("lock: %s has given it back meanwhile, and nothing was removed", a.holds(h))
+	}
+
+	// Pulumi's first: while its lock is there nothing goes on.
+	if err := cancel(ctx); err != nil {
+		return err
 	}
 
 	if !held {
-		a.say("nobody holds the lock of stack %s: Pulumi's own is gone, if there was one", t.file.Name)
+		a.say("Pulumi's own lock is gone, if there was one")
 		return nil
 	}
 	if err := p.Unlock(ctx, h); err != nil {

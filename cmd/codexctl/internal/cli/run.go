@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
@@ -39,7 +40,10 @@ It is removed when the command ends, at Ctrl-C, and after --limit. If this proce
 is killed, a cluster sees to the limit; on an engine it goes when its command ends,
 or with the next "run", "up" or "down" after the limit. "status" shows it.
 
-On a cluster without a terminal its errors are on the standard output as well.
+On a cluster without a terminal its errors are on the standard output as well. Its
+output goes through the log of its pod there, which who may read logs can read, and a
+collector of logs may keep: of a command that prints secrets see that none does. An
+engine keeps nothing of it.
 
 Where people sign in, the audit has it as it has "exec".`,
 		Example: `  codexctl run -s prod redis -- redis-server --version
@@ -87,6 +91,9 @@ func (a *App) run(
 	if err := a.removeOneOffs(ctx, p, false); err != nil {
 		return 0, err
 	}
+	if o.secrets {
+		a.warnOfLog(p)
+	}
 
 	list, err := t.replicas(ctx, p, service)
 	if err != nil {
@@ -108,6 +115,15 @@ func (a *App) run(
 			return p.RunOnce(ctx, like, once, s)
 		})
 	})
+}
+
+// warnOfLog warns of a platform that logs what a command that runs once writes, before one that has
+// secrets is run there.
+func (a *App) warnOfLog(p platform) {
+	if _, ok := p.(*onCluster); ok {
+		a.err.Hanging(a.err.Paint(console.Yellow, "warning: "), "what the command writes is in its "+
+			"pod's log, which a collector of logs may keep: have it print no secret")
+	}
 }
 
 // onceOf returns the command with what it may have of the service.

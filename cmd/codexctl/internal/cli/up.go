@@ -314,7 +314,7 @@ func (a *App) explainError(err error, name string) error {
 		return err
 	case e.Locked:
 		return fmt.Errorf("%w\n  wait for it; if nothing is running any more, free it:\n"+
-			"    codexctl unlock %s\n"+
+			"    codexctl unlock --force %s\n"+
 			"  and run the command again: it goes on from there", err, name)
 	case e.Interrupted:
 		a.say("interrupted: what was made stays: `codexctl up %s` goes on from here, `codexctl "+

@@ -198,6 +198,10 @@ func (e *Engine) likeConfig(
 func likeHost(of container.InspectResponse, o running.Once) *container.HostConfig {
 	h := *of.HostConfig
 	h.AutoRemove = true // also when this process is killed
+
+	// What the command writes is for who runs it, and no log of the host's. An attached client
+	// gets it all the same.
+	h.LogConfig = container.LogConfig{Type: "none"}
 	h.RestartPolicy = container.RestartPolicy{}
 	h.PortBindings, h.PublishAllPorts = nil, false
 	h.Links, h.ContainerIDFile = nil, ""

@@ -30,7 +30,8 @@ const backend1 = `{
 		"SecurityOpt": ["no-new-privileges:true"], "Memory": 1073741824, "CpuQuota": 100000,
 		"RestartPolicy": {"Name": "unless-stopped"}, "Tmpfs": {"/tmp": "rw"},
 		"PortBindings": {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8000"}]},
-		"VolumesFrom": ["f1:ro"], "Dns": ["127.0.0.1"]
+		"VolumesFrom": ["f1:ro"], "Dns": ["127.0.0.1"],
+		"LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 	},
 	"Mounts": [
 		{"Type": "volume", "Name": "files", "Destination": "/etc/app", "RW": false},
@@ -113,7 +114,11 @@ func checkOnce(t *testing.T, f *runner, e *Engine, secrets bool) {
 			RestartPolicy              struct{ Name string }
 			PortBindings               map[string]any
 			Tmpfs                      map[string]string
-			Mounts                     []struct {
+			LogConfig                  struct {
+				Type   string
+				Config map[string]string
+			}
+			Mounts []struct {
 				Type, Source, Target string
 				ReadOnly             bool
 			}
@@ -150,6 +155,10 @@ func checkOnce(t *testing.T, f *runner, e *Engine, secrets bool) {
 	}
 	if len(h.PortBindings)+len(h.VolumesFrom) > 0 || h.RestartPolicy.Name != "" {
 		t.Errorf("it is made a service: %+v", h)
+	}
+
+	if h.LogConfig.Type != "none" || len(h.LogConfig.Config) > 0 {
+		t.Errorf("what it writes is kept on the host: %+v", h.LogConfig)
 	}
 
 	var mounts []string

@@ -3,6 +3,8 @@ package running
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 )
 
@@ -17,9 +19,30 @@ type Holder struct {
 	Host string `json:"host"`
 	PID  int    `json:"pid"`
 
+	// Boot and PIDNamespace say where the number of the process means it, as Here returns them:
+	// machines may have the same name, and so may containers. They are empty where that is not known.
+	Boot         string `json:"boot,omitempty"`
+	PIDNamespace string `json:"pidNamespace,omitempty"`
+
 	// Command is what it runs, and Since when it began.
 	Command string    `json:"command"`
 	Since   time.Time `json:"since"`
+}
+
+// Here returns what tells the processes that this one sees from those of other machines, of this one
+// before it was started, and of other containers: the ID of the boot of its kernel, and its PID
+// namespace. Both are empty where the system, such as macOS, does not say it.
+func Here() (boot, pidNamespace string) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", ""
+	}
+
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return "", ""
+	}
+	return strings.TrimSpace(string(b)), ns
 }
 
 // Text returns the holder in the form in which ParseHolder reads it.

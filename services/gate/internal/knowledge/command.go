@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/gate/documents"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
@@ -17,8 +20,11 @@ import (
 
 // usage is the error for a command line that is none.
 const usage = `usage: gate knowledge list [COLLECTION]          print them, or what is in one, as JSON
-       gate knowledge add COLLECTION               add those of a tar archive on the standard input
+       gate knowledge add COLLECTION [--turns]     add those of a tar archive on the standard input,
+                                                   and say of each that waits that it does
        gate knowledge remove COLLECTION FILE...    remove documents by their names
+       gate knowledge remove COLLECTION -          the same, with the names as a JSON array on the
+                                                   standard input
        gate knowledge reindex COLLECTION           make the vectors anew`
 
 // Command runs the command line of `gate knowledge`, for the operator who calls themselves by.
@@ -39,8 +45,8 @@ func (c *Client) Command(
 	case word == "list" && len(files) == 0:
 		all, err := c.Documents(ctx, who, collection)
 		return printed(out, all, c.named(ctx, who, collection, err))
-	case word == "add" && len(files) == 0:
-		return c.addAll(ctx, who, collection, in, out)
+	case word == "add" && (len(files) == 0 || slices.Equal(files, []string{"--turns"})):
+		return c.addAll(ctx, who, collection, in, out, len(files) > 0)
 	case word == "remove" && len(files) > 0:
 		return c.removeAll(ctx, who, collection, files, out)
 	case word == "reindex" && len(files) == 0:
@@ -94,9 +100,11 @@ func (c *Client) named(
 		strings.Join(names, ", "))
 }
 
-// addAll adds the documents of the archive. Those of the same name are replaced.
+// addAll adds the documents of the archive. Those of the same name are replaced. With turns it says
+// which of them wait.
 func (c *Client) addAll(
 	ctx context.Context, who identity.Person, collection string, in io.Reader, out io.Writer,
+	turns bool,
 ) error {
 	a, err := c.adder(ctx, who, collection, true)
 	if err != nil {
@@ -118,7 +126,12 @@ func (c *Client) addAll(
 			return fmt.Errorf("%s: is no regular file", header.Name)
 		}
 
+		done := func() {}
+		if turns {
+			done = a.watchTurn(ctx, header.Name, lines)
+		}
 		result, err := a.next(ctx, header, archive)
+		done()
 		if err != nil && hopeless(err) {
 			return fmt.Errorf("%s: %w", header.Name, err)
 		}
@@ -130,6 +143,46 @@ func (c *Client) addAll(
 		if err := lines.Encode(result); err != nil {
 			return err
 		}
+	}
+}
+
+// The times after which it is asked whether a document waits: first, and then again.
+const (
+	firstTurn = 500 * time.Millisecond
+	nextTurn  = 2 * time.Second
+)
+
+// watchTurn writes when a document begins to wait for others and when it ends to, until done is
+// called, after which it writes nothing.
+func (a *adder) watchTurn(ctx context.Context, file string, lines *json.Encoder) (done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		waited := false
+		for after := firstTurn; ; after = nextTurn {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(after):
+			}
+
+			waits, err := a.client.Waits(ctx, a.who, a.collection, file)
+			if err != nil || ctx.Err() != nil || waits == waited {
+				continue // after an error the next time may do
+			}
+
+			waited = waits
+			result := documents.Result{File: file, Outcome: documents.Reading}
+			if waits {
+				result.Outcome = documents.Waits
+			}
+			_ = lines.Encode(result) // an error comes again with the document's own result
+		}
+	})
+
+	return func() {
+		cancel()
+		watch.Wait()
 	}
 }
 
