@@ -379,6 +379,12 @@ func TestHandedOverIsStored(t *testing.T) {
 	town, p := newProvided(t, false, auditing)
 	p.SignIn(ada)
 	town.visitor("192.0.2.1").through("/")
+	town.env = environ(t, ":1", town.redis.URL, town.frontend.URL, auditing,
+		func(c *gateenv.Config) {
+			c.SignIn, c.PublicURL = gateenv.OIDC, town.base
+			c.Provider = gateenv.Provider{Issuer: p.Issuer, ClientID: "c", GroupsClaim: "groups",
+				Everybody: true}
+		})
 	erase := []string{"user", "erase", "gone"}
 	err := run(t.Context(), erase, town.env, io.Discard, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "nothing is stored of gone") {
