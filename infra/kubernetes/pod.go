@@ -40,9 +40,11 @@ func (r *renderer) podTemplate(p plan, mounted volumes) corev1.PodTemplateSpec {
 	}
 
 	applyGPU(&spec, p.GPU)
-	return corev1.PodTemplateSpec{
+	pod := corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: r.labelsOf(p.Name)}, Spec: spec,
 	}
+	r.place(&pod, p.Name, p.GPU)
+	return pod
 }
 
 // podSpec returns what all pods of the stack have in common.
