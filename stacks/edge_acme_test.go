@@ -4,19 +4,18 @@ import (
 	"bufio"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/nameserver"
 	"github.com/codexcontinue/codexcontinue/test/peers"
-	"golang.org/x/net/dns/dnsmessage"
 )
 
 // lifetime is that of the certificates that the authority of the test issues.
@@ -115,7 +114,10 @@ func startAuthority(
 		address, a.root, a.key, edge.http, edge.https,
 		int(lifetime/time.Second))
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
-	p := start(t, program, "-config", writeFile(t, "pebble.json", config), "-dnsserver", resolve(t))
+	names := nameserver.Start(t, func(string) []netip.Addr {
+		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	})
+	p := start(t, program, "-config", writeFile(t, "pebble.json", config), "-dnsserver", names.Address)
 	p.await("an authority", func() bool {
 		c, err := net.Dial("tcp", address)
 		if err == nil {
@@ -125,66 +127,4 @@ func startAuthority(
 	})
 
 	return a
-}
-
-// resolve starts a name server that knows one address for every name, and returns its own. It
-// speaks TCP, as Pebble does.
-func resolve(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for answer(c) == nil {
-				}
-			}()
-		}
-	}()
-
-	return l.Addr().String()
-}
-
-// answer reads one question, and answers it.
-func answer(c net.Conn) error {
-	var size uint16
-	if err := binary.Read(c, binary.BigEndian, &size); err != nil {
-		return err
-	}
-
-	question := make([]byte, size)
-	if _, err := io.ReadFull(c, question); err != nil {
-		return err
-	}
-
-	var m dnsmessage.Message
-	if err := m.Unpack(question); err != nil {
-		return err
-	}
-
-	m.Response, m.Additionals = true, nil
-	if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
-		m.Answers = []dnsmessage.Resource{{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 1},
-			Body:   &dnsmessage.AResource{A: [4]byte{127, 0, 0, 1}},
-		}}
-	}
-
-	out, err := m.AppendPack(make([]byte, 2))
-	if err != nil {
-		return err
-	}
-
-	binary.BigEndian.PutUint16(out, uint16(len(out)-2))
-	_, err = c.Write(out)
-	return err
 }

@@ -142,6 +142,16 @@ func (s *Stack) addKnowledge(v KnowledgeSettings) {
 	})
 }
 
+// Embedding returns the model that makes vectors of documents; empty is none.
+func (s *Stack) Embedding() string {
+	if svc := s.Service(Knowledge); svc != nil {
+		if c, ok := svc.Contract.(*knowledgeenv.Config); ok {
+			return c.EmbeddingModel
+		}
+	}
+	return ""
+}
+
 // applyKnowledge tells the other services of the collections, those of the settings if these name
 // any. It comes when it is known how people sign in.
 func (s *Stack) applyKnowledge(v *KnowledgeSettings) error {

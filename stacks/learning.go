@@ -1,6 +1,8 @@
 package stacks
 
 import (
+	"slices"
+
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/frontend/frontendenv"
 )
@@ -17,15 +19,14 @@ func (s *Settings) decodeLearning(v string) error {
 }
 
 // applyLearning lets people rate answers where they sign in, and in development. Where the domain is
-// there for people's safety, whoever runs the stack has to say so: what is handed over is read by
-// others, and may be about a patient.
+// there for people's safety, or nothing may leave the stack, whoever runs it has to say so: what is
+// handed over is read by others, and may be about a patient.
 func (s *Stack) applyLearning(v LearningSettings, safety bool) {
-	on := s.Development || s.Audited()
-	if safety {
-		on = false
-	}
+	private := slices.ContainsFunc(s.Networks, func(n Network) bool { return n.Internal })
+	on := (s.Development || s.Audited()) && !safety && !private
 	if v.Ratings != nil {
 		on = *v.Ratings
+		s.RatingsChosen = on
 	}
 
 	edit(s, func(c *backendenv.Config) { c.Ratings = on })

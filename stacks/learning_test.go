@@ -39,6 +39,9 @@ func TestLearning(t *testing.T) {
 			if backend.Ratings != tt.want || page.Ratings != tt.want {
 				t.Errorf("backend %t, frontend %t, want %t", backend.Ratings, page.Ratings, tt.want)
 			}
+			if chosen := tt.plain["learning"] != "" && tt.want; s.RatingsChosen != chosen {
+				t.Errorf("chosen %t, want %t", s.RatingsChosen, chosen)
+			}
 		})
 	}
 

@@ -32,6 +32,7 @@ var overlays = map[string]func(*Stack, Checkout){
 	"dev":        dev,
 	"prod":       prod,
 	"healthcare": healthcare,
+	"legal":      legalDomain,
 }
 
 // Overlays lists the names of the shipped stacks, sorted.

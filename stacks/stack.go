@@ -101,6 +101,10 @@ type Stack struct {
 	// them, or nothing is recorded.
 	AuditRetention time.Duration
 
+	// RatingsChosen reports whether the settings have switched ratings of answers on, and not merely the
+	// stack's kind.
+	RatingsChosen bool
+
 	// Waivers let single violations of the policy pass.
 	Waivers []Waiver
 }

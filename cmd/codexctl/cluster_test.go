@@ -52,6 +52,7 @@ func fakeCluster(ts *testscript.TestScript, _ bool, args []string) {
 		"persistentvolumeclaims": {"v1", "PersistentVolumeClaim"},
 		"resourcequotas":         {"v1", "ResourceQuota"},
 		"daemonsets":             {"apps/v1", "DaemonSet"},
+		"jobs":                   {"batch/v1", "Job"},
 	}
 
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -11,9 +11,11 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -89,6 +91,7 @@ func TestScripts(t *testing.T) {
 			"take-port":    takePort,
 			"config":       setConfig,
 			"exits":        exits,
+			"hostname":     hostname,
 		},
 	})
 }
@@ -96,10 +99,20 @@ func TestScripts(t *testing.T) {
 // fakeEngine starts an engine without containers on a socket and points DOCKER_HOST at it:
 //
 //	fake-engine [VERSION API]
+//	fake-engine lock=HOST:PID  (a process there holds the lock of the stack dev)
 func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 	version, api := "27.0.0", "1.46"
 	if len(args) == 2 {
 		version, api = args[0], args[1]
+	}
+
+	volumes := &fakeVolumes{labels: map[string]map[string]string{}}
+	if len(args) == 1 {
+		host, pid, _ := strings.Cut(strings.TrimPrefix(args[0], "lock="), ":")
+		volumes.labels["codexcontinue-lock-dev"] = map[string]string{
+			"dev.codexcontinue.lock": `{"id":"x","user":"ada","host":"` + host + `","pid":` + pid +
+				`,"command":"codexctl up dev","since":"2026-01-02T03:04:00Z"}`,
+		}
 	}
 
 	// The folder is not the script's, as the path of a socket is limited to about 100 bytes.
@@ -121,6 +134,8 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 			answer(w, []any{})
 		case strings.HasSuffix(path, "/volumes"):
 			answer(w, map[string]any{"Volumes": []any{}})
+		case strings.Contains(path, "/volumes/"):
+			volumes.ServeHTTP(w, r)
 		case strings.HasSuffix(path, "/version"):
 			answer(w, map[string]any{
 				"Version":    version,
@@ -149,12 +164,56 @@ func fakeEngine(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("DOCKER_HOST", "unix://"+sock)
 }
 
+// fakeVolumes are the volumes of an engine, by name.
+type fakeVolumes struct {
+	mu     sync.Mutex
+	labels map[string]map[string]string
+}
+
+func (f *fakeVolumes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := path.Base(r.URL.Path)
+	if r.Method == http.MethodPost {
+		var made struct {
+			Name   string
+			Labels map[string]string
+		}
+		if err := json.NewDecoder(r.Body).Decode(&made); err != nil {
+			http.Error(w, `{"message":"no volume"}`, http.StatusBadRequest)
+			return
+		}
+		if name = made.Name; f.labels[name] == nil {
+			f.labels[name] = made.Labels
+		}
+	}
+
+	w.Header().Set("Content-Type", "application/json")
+	switch labels, ok := f.labels[name]; {
+	case !ok:
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"message":"no such volume"}`)
+	case r.Method == http.MethodDelete:
+		delete(f.labels, name)
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		_ = json.NewEncoder(w).Encode(map[string]any{"Name": name, "Labels": labels})
+	}
+}
+
 // takePort listens on a free port of this machine and stores its number in $TAKEN.
 func takePort(ts *testscript.TestScript, _ bool, _ []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
 	ts.Setenv("TAKEN", fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+}
+
+// hostname stores the name of this machine in $HOST.
+func hostname(ts *testscript.TestScript, _ bool, _ []string) {
+	name, err := os.Hostname()
+	ts.Check(err)
+	ts.Setenv("HOST", name)
 }
 
 // exits runs a command that has to end with the exit code:

@@ -1,27 +1,25 @@
 package kubernetes_test
 
 import (
-	"context"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/net/dns/dnsmessage"
+	"github.com/miekg/dns"
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/nameserver"
 	"github.com/codexcontinue/codexcontinue/test/peers"
 )
 
@@ -130,12 +128,14 @@ func TestCorefile(t *testing.T) {
 		}
 	}
 
-	cluster := startNameServer(t)
+	cluster := nameserver.Start(t, func(string) []netip.Addr {
+		return []netip.Addr{netip.MustParseAddr("10.96.0.7")}
+	})
 	port := peers.FreePort(t, "127.0.0.1")
 	health := peers.FreePort(t, "127.0.0.1")
 	file := filepath.Join(t.TempDir(), "Corefile")
 	replaced := strings.NewReplacer(":5353 {", ":"+port+" {", ":8080", "127.0.0.1:"+health,
-		"/etc/resolv.conf", cluster.address).Replace(text)
+		"/etc/resolv.conf", cluster.Address).Replace(text)
 	if err := os.WriteFile(file, []byte(replaced), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -157,11 +157,11 @@ func TestCorefile(t *testing.T) {
 	})
 
 	const zone = "codexcontinue-healthcare.svc.cluster.local."
-	ask := func(network, name string, kind dnsmessage.Type) (dnsmessage.Message, error) {
-		return askNameServer(network, net.JoinHostPort("127.0.0.1", port), name, kind)
+	ask := func(network, name string, kind uint16) (*dns.Msg, error) {
+		return nameserver.Ask(network, net.JoinHostPort("127.0.0.1", port), name, kind)
 	}
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		if _, err := ask("tcp", "nobody.example.", dnsmessage.TypeA); err == nil {
+		if _, err := ask("tcp", "nobody.example.", dns.TypeA); err == nil {
 			break
 		} else if time.Since(start) > time.Minute {
 			t.Fatal(err)
@@ -170,219 +170,54 @@ func TestCorefile(t *testing.T) {
 
 	for _, tt := range []struct {
 		name string
-		kind dnsmessage.Type
-		want dnsmessage.RCode
+		kind uint16
+		want int
 	}{
-		{"redis." + zone, dnsmessage.TypeA, dnsmessage.RCodeSuccess},
-		{"REDIS." + zone, dnsmessage.TypeA, dnsmessage.RCodeSuccess},
-		{zone, dnsmessage.TypeA, dnsmessage.RCodeSuccess},
-		{"redis.other.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeNameError},
-		{"kubernetes.default.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeNameError},
-		{"not" + zone, dnsmessage.TypeA, dnsmessage.RCodeNameError},
-		{"word.example.com.", dnsmessage.TypeA, dnsmessage.RCodeNameError},
-		{"word.example.com.", dnsmessage.TypeAAAA, dnsmessage.RCodeNameError},
-		{"word.example.com.", dnsmessage.TypeTXT, dnsmessage.RCodeNameError},
-		{"word." + zone + "example.com.", dnsmessage.TypeA, dnsmessage.RCodeNameError},
-		{"1.0.96.10.in-addr.arpa.", dnsmessage.TypePTR, dnsmessage.RCodeNameError},
-		{".", dnsmessage.TypeNS, dnsmessage.RCodeNameError},
+		{"redis." + zone, dns.TypeA, dns.RcodeSuccess},
+		{"REDIS." + zone, dns.TypeA, dns.RcodeSuccess},
+		{zone, dns.TypeA, dns.RcodeSuccess},
+		{"redis.other.svc.cluster.local.", dns.TypeA, dns.RcodeNameError},
+		{"kubernetes.default.svc.cluster.local.", dns.TypeA, dns.RcodeNameError},
+		{"not" + zone, dns.TypeA, dns.RcodeNameError},
+		{"word.example.com.", dns.TypeA, dns.RcodeNameError},
+		{"word.example.com.", dns.TypeAAAA, dns.RcodeNameError},
+		{"word.example.com.", dns.TypeTXT, dns.RcodeNameError},
+		{"word." + zone + "example.com.", dns.TypeA, dns.RcodeNameError},
+		{"1.0.96.10.in-addr.arpa.", dns.TypePTR, dns.RcodeNameError},
+		{".", dns.TypeNS, dns.RcodeNameError},
 	} {
 		for _, network := range []string{"udp", "tcp"} {
 			got, err := ask(network, tt.name, tt.kind)
-			if err != nil || got.RCode != tt.want ||
-				(len(got.Answers) > 0) != (tt.want == dnsmessage.RCodeSuccess) {
-				t.Errorf("%s %s by %s: %s, %v, %v; want %s", tt.name, tt.kind, network, got.RCode,
-					got.Answers, err, tt.want)
+			if err != nil || got.Rcode != tt.want ||
+				(len(got.Answer) > 0) != (tt.want == dns.RcodeSuccess) {
+				t.Errorf("%s %s by %s, want %s: %v, %v", tt.name, dns.TypeToString[tt.kind], network,
+					dns.RcodeToString[tt.want], got, err)
 			}
 		}
 	}
 
 	// A name server that does not answer is asked until it does.
-	cluster.silent(true)
-	if got, err := ask("udp", "redis."+zone, dnsmessage.TypeA); err == nil &&
-		got.RCode != dnsmessage.RCodeServerFailure {
-		t.Errorf("without the cluster's name server redis is %v", got.Answers)
+	cluster.Silence(true)
+	if got, err := ask("udp", "redis."+zone, dns.TypeA); err == nil &&
+		got.Rcode != dns.RcodeServerFailure {
+		t.Errorf("without the cluster's name server redis is %v", got.Answer)
 	}
-	cluster.silent(false)
+	cluster.Silence(false)
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		got, err := ask("udp", "redis."+zone, dnsmessage.TypeA)
-		if err == nil && len(got.Answers) > 0 {
+		got, err := ask("udp", "redis."+zone, dns.TypeA)
+		if err == nil && len(got.Answer) > 0 {
 			break
 		} else if time.Since(start) > time.Minute {
-			t.Fatalf("when it is back: %s, %v", got.RCode, err)
+			t.Fatalf("when it is back: %v, %v", got, err)
 		}
 	}
 
-	for _, name := range cluster.asked() {
+	for _, name := range cluster.Asked() {
 		if name = "." + strings.ToLower(name); !strings.HasSuffix(name, "."+zone) {
 			t.Errorf("the cluster's name server was asked for %s", name)
 		}
 	}
-	if len(cluster.asked()) == 0 {
+	if len(cluster.Asked()) == 0 {
 		t.Error("it was asked nothing")
 	}
-}
-
-// nameServer answers every question, and keeps what it was asked.
-type nameServer struct {
-	address string
-
-	mu     sync.Mutex
-	quiet  bool
-	wanted []string
-}
-
-// startNameServer serves UDP, by which CoreDNS asks, and TCP until the test ends.
-func startNameServer(t *testing.T) *nameServer {
-	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", peers.FreePort(t, "127.0.0.1")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	s := &nameServer{address: l.Addr().String()}
-	p, err := net.ListenPacket("udp", s.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-
-	go func() {
-		packet := make([]byte, 1500)
-		for {
-			n, from, err := p.ReadFrom(packet)
-			if err != nil {
-				return
-			}
-			if text := s.answer(packet[:n]); text != nil {
-				_, _ = p.WriteTo(text, from)
-			}
-		}
-	}()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				for {
-					packet, err := readFrame(conn)
-					if err != nil {
-						return
-					}
-					if text := s.answer(packet); text == nil || writeFrame(conn, text) != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	return s
-}
-
-func (s *nameServer) silent(on bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.quiet = on
-}
-
-func (s *nameServer) asked() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.wanted)
-}
-
-// answer returns an address for every name; nil is no answer.
-func (s *nameServer) answer(packet []byte) []byte {
-	var m dnsmessage.Message
-	if m.Unpack(packet) != nil || len(m.Questions) != 1 {
-		return nil
-	}
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q := m.Questions[0]
-	s.wanted = append(s.wanted, q.Name.String())
-	if s.quiet {
-		return nil
-	}
-
-	m.Response, m.Additionals = true, nil
-	m.Answers = []dnsmessage.Resource{{
-		Header: dnsmessage.ResourceHeader{
-			Name: q.Name, Type: dnsmessage.TypeA, Class: q.Class, TTL: 5,
-		},
-		Body: &dnsmessage.AResource{A: [4]byte{10, 96, 0, 7}},
-	}}
-	text, err := m.Pack()
-	if err != nil {
-		return nil
-	}
-	return text
-}
-
-// askNameServer asks a server and returns its answer.
-func askNameServer(
-	network, address, name string, kind dnsmessage.Type,
-) (dnsmessage.Message, error) {
-	var m dnsmessage.Message
-	n, err := dnsmessage.NewName(name)
-	if err != nil {
-		return m, err
-	}
-
-	asked := dnsmessage.Message{
-		Header:    dnsmessage.Header{ID: 7, RecursionDesired: true},
-		Questions: []dnsmessage.Question{{Name: n, Type: kind, Class: dnsmessage.ClassINET}},
-	}
-	packet, err := asked.Pack()
-	if err != nil {
-		return m, err
-	}
-
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
-	if err != nil {
-		return m, err
-	}
-	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return m, err
-	}
-
-	answer := make([]byte, 1500)
-	if network == "udp" {
-		if _, err = conn.Write(packet); err == nil {
-			var size int
-			size, err = conn.Read(answer)
-			answer = answer[:size]
-		}
-	} else if err = writeFrame(conn, packet); err == nil {
-		answer, err = readFrame(conn)
-	}
-	if err != nil {
-		return m, err
-	}
-	return m, m.Unpack(answer)
-}
-
-// readFrame reads a message of DNS over TCP.
-func readFrame(from net.Conn) ([]byte, error) {
-	var size [2]byte
-	if _, err := io.ReadFull(from, size[:]); err != nil {
-		return nil, err
-	}
-	packet := make([]byte, binary.BigEndian.Uint16(size[:]))
-	_, err := io.ReadFull(from, packet)
-	return packet, err
-}
-
-// writeFrame writes one.
-func writeFrame(to net.Conn, packet []byte) error {
-	frame := binary.BigEndian.AppendUint16(nil, uint16(len(packet)))
-	_, err := to.Write(append(frame, packet...))
-	return err
 }

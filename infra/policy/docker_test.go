@@ -225,6 +225,14 @@ var badOnDocker = map[string]bad{
 		subject: "ml",
 		want:    "evals",
 	},
+	"healthcare's answers rated": {
+		from: "healthcare",
+		change: service("backend", func(s *stacks.Service) {
+			s.Contract.(*backendenv.Config).Ratings = true
+		}),
+		subject: "backend",
+		want:    "ratings",
+	},
 	"healthcare for whoever comes": {
 		from: "healthcare",
 		change: service("gate", func(s *stacks.Service) {

@@ -80,6 +80,16 @@ var isolationRules = []Rule{{
 
 		return nil
 	}),
+}, {
+	ID: "ratings",
+	Reason: "what people hand over below an answer is read by others, and in a healthcare stack, or " +
+		"wherever a network is internal, it may be about a patient: whoever runs the stack decides",
+	Fix: "leave ratings off, or switch them on with codexcontinue:learning {ratings: true}",
+	check: containers(func(c container) []string {
+		asks := c.workload.Service == stacks.Backend || c.workload.Service == stacks.Frontend
+		return when(isolated(c.in) && !c.in.Stack.RatingsChosen && asks && !c.Init &&
+			c.Env["RATINGS"] == "true", "has people rate answers, which the settings do not say")
+	}),
 }}
 
 // How long a healthcare stack may keep a session without use, and a conversation. The law names no

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/codexcontinue/codexcontinue/infra/plan"
+	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/ml/mlenv"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -169,6 +170,14 @@ var badOnKubernetes = map[string]bad{
 		}),
 		subject: "ml",
 		want:    "evals",
+	},
+	"healthcare's answers rated": {
+		from: "healthcare",
+		change: service("backend", func(s *stacks.Service) {
+			s.Contract.(*backendenv.Config).Ratings = true
+		}),
+		subject: "backend",
+		want:    "ratings",
 	},
 	"healthcare for whoever comes": {
 		from: "healthcare",

@@ -36,11 +36,12 @@ type Input struct {
 }
 
 // Strict returns the input as of a stack that no rule asks less of than of others: it keeps its data
-// to itself, is not for development, and has nothing before the edge that ends TLS. What a rule
-// finds there alone is what it lets pass in this stack.
+// to itself, is not for development, has nothing before the edge that ends TLS, and has not chosen
+// ratings. What a rule finds there alone is what it lets pass in this stack.
 func (in Input) Strict() Input {
 	in.Stack.Domain, in.Stack.Development = healthcare, false
 	in.Stack.TrustedProxies, in.Stack.Route = nil, nil
+	in.Stack.RatingsChosen = false
 	return in
 }
 

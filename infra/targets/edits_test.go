@@ -173,6 +173,7 @@ var edits = []edit{
 	{field: "Stack.AuditRetention", change: func(s *stacks.Stack) {
 		s.AuditRetention = time.Hour
 	}},
+	{field: "Stack.RatingsChosen", change: func(s *stacks.Stack) { s.RatingsChosen = true }},
 	{field: "Network.Name", change: func(s *stacks.Stack) {
 		s.Networks[1].Name = "store-only"
 		s.Service("store").Networks, s.Service("web").Networks = []string{"store-only"}, []string{

@@ -60,6 +60,9 @@ const (
 
 	Configuration Action = "configuration"
 
+	// A notice for people, put up or taken down.
+	Maintenance Action = "maintenance"
+
 	// A program that an operator runs in a container.
 	Command Action = "command"
 )
@@ -114,8 +117,8 @@ type Record struct {
 	Request string `json:"request,omitempty"`
 
 	// Detail is what else an action has: the revision and the settings' digest of a configuration,
-	// the service, the program and the exit code of a command, the reason of who reads what
-	// is somebody else's, and what a review came to.
+	// the service, the program and the exit code of a command, the state of maintenance, the reason
+	// of who reads what is somebody else's, and what a review came to.
 	Detail map[string]string `json:"detail,omitempty"`
 
 	// Prev is the Hash of the line before, "" of the first one.

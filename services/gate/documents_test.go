@@ -418,6 +418,26 @@ func TestDocumentsAway(t *testing.T) {
 	}
 }
 
+// TestDocumentTurn: the page's script learns whether a document waits for others, and nobody else does.
+func TestDocumentTurn(t *testing.T) {
+	l := newLibrary(t)
+	const path = "/documents/wards/files/a%20b.md/turn"
+	for _, waits := range []bool{true, false} {
+		l.knowledge.Wait("a b.md", waits)
+		resp, body := l.ada.get(path)
+		if want := fmt.Sprintf("{\"waits\":%t}\n", waits); resp.StatusCode != 200 || body != want {
+			t.Errorf("%s %s, want %s", resp.Status, body, want)
+		}
+	}
+
+	if resp, _ := l.bob.get(path); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("bob gets %s", resp.Status)
+	}
+	if resp, _ := l.ada.get("/documents/none/files/a.md/turn"); resp.StatusCode != 404 {
+		t.Errorf("of no collection: %s", resp.Status)
+	}
+}
+
 // TestDocumentIsStreamed: a document is on its way to knowledge before all of it has come, and one
 // whose sender goes away is not there.
 func TestDocumentIsStreamed(t *testing.T) {

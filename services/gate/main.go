@@ -8,6 +8,7 @@
 //	gate learn ...          read and review what people hand over, as codexctl learn does
 //	gate audit ...          read who did what, as codexctl audit does
 //	gate knowledge ...      manage documents, as codexctl knowledge does
+//	gate maintenance ...    show people a page for a while, as codexctl maintenance does
 //	gate certificate        print until when its certificate is good
 //	gate version            print the version
 package main
@@ -30,6 +31,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/browser"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/forward"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/knowledge"
+	"github.com/codexcontinue/codexcontinue/services/gate/internal/maintenance"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/openai"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/owndata"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/pages"
@@ -65,7 +67,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	c := server.Command{
 		Health: "/health",
 		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | learn ... | " +
-			"audit ... | knowledge ... | version]",
+			"audit ... | knowledge ... | maintenance ... | version]",
 		Serve: serve,
 	}
 	if len(args) > 0 {
@@ -80,6 +82,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			return learn(ctx, args[1:], environ, stdout)
 		case "knowledge":
 			return manageDocuments(ctx, args[1:], environ, os.Stdin, stdout)
+		case "maintenance":
+			return maintain(ctx, args[1:], environ, stdout)
 		}
 	}
 
@@ -131,9 +135,11 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	defer records.Close()
 
 	signer, names := identity.NewSigner(identity.Gate), &pseudonym.Names{}
+	notice := maintenance.NewWatch(st, log)
 	srv.StartWhen(map[string]server.Check{
-		"key":        func(ctx context.Context) error { return signer.Publish(ctx, st.Publish) },
-		"pseudonyms": func(ctx context.Context) error { return names.Load(ctx, st.Claim) },
+		"key":         func(ctx context.Context) error { return signer.Publish(ctx, st.Publish) },
+		"pseudonyms":  func(ctx context.Context) error { return names.Load(ctx, st.Claim) },
+		"maintenance": notice.Look,
 	})
 
 	frontend := hop.New("frontend", cfg.FrontendURL)
@@ -146,6 +152,10 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+
+	srv.Guard(func(next http.Handler) http.Handler {
+		return notice.Guard(own, duringMaintenance, next)
+	})
 
 	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
@@ -234,6 +244,7 @@ func serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	}
 
 	go signer.Run(running, st.Publish, log)
+	go notice.Run(running)
 	serving, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	go func() {

@@ -96,6 +96,19 @@ func (b *browser) waitFor(t *testing.T, timeout time.Duration, what, expr string
 	}
 }
 
+// send opens the page and sends a message on it, as soon as it can be sent. The page's script turns
+// off the button of an empty box, and the key Enter sends from then on.
+func (b *browser) send(t *testing.T, page, message string) {
+	t.Helper()
+	const box = "textarea[name=message]"
+	b.run(t, time.Minute, chromedp.Navigate(page), chromedp.WaitVisible(box))
+	b.waitFor(t, time.Minute, "the script", "document.getElementById('send').disabled")
+	b.run(t, time.Minute, chromedp.SendKeys(box, message))
+	b.waitFor(t, time.Minute, "a message that can be sent",
+		"!document.getElementById('send').disabled")
+	b.run(t, time.Minute, chromedp.SendKeys(box, "\n"))
+}
+
 func js(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`).Replace(s) + "'"
 }

@@ -22,6 +22,7 @@ import (
 // Go, no Pulumi, no image, and a network namespace without a route.
 func TestBundle(t *testing.T) {
 	enabled(t)
+	t.Parallel()
 	const stack, address = "e2e-bundle", "127.0.0.1:24080"
 	island := newIsland(t, address)
 

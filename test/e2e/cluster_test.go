@@ -31,6 +31,8 @@ type namespace struct {
 	kubernetes.Interface
 	config *rest.Config
 	name   string
+
+	more []string // services besides those of every stack
 }
 
 // inCluster removes the namespace that an earlier run left, and the test's own when it ends,

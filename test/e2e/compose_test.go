@@ -22,6 +22,7 @@ import (
 // from files that TestComposeParity holds equal to what the Pulumi program plans.
 func TestWithoutProvider(t *testing.T) {
 	engineWanted(t)
+	t.Parallel()
 	peers.Find(t, "chromium", "chromium")
 	program, version, err := composefiles.Find(t.Context(), exec.LookPath)
 	if err != nil {

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
@@ -25,9 +23,7 @@ var keyPattern = regexp.MustCompile(`cck_[A-Za-z0-9_]+`)
 func contentStays(t *testing.T, c *checkout, stack string, b *browser, ada *person) {
 	t.Helper()
 	phrase := "zibeline" + strings.ToLower(rand.Text())
-	b.run(t, time.Minute, chromedp.Navigate(ada.site+"/"),
-		chromedp.WaitVisible("textarea[name=message]"),
-		chromedp.SendKeys("textarea[name=message]", "What is a "+phrase+"?\n"))
+	b.send(t, ada.site+"/", "What is a "+phrase+"?")
 	b.waitFor(t, time.Minute, "the answer's end",
 		"document.querySelector('article.answer[data-state=complete]')")
 	askAsProgram(t, ada, "What is a "+phrase+"?")

@@ -131,6 +131,7 @@ func TestDev(t *testing.T) {
 // nowhere, and that a changed source replaces one service only.
 func TestProd(t *testing.T) {
 	enabled(t)
+	t.Parallel()
 	const stack, port, password = "e2e-prod", "28080", "correct-horse-battery-staple"
 	c := newCheckout(t)
 	c.remove(t, stack)
@@ -183,6 +184,13 @@ func TestProd(t *testing.T) {
 		}
 	})
 
+	t.Run("one deploy at a time", func(t *testing.T) { deploysAlone(t, c, stack) })
+	t.Run("maintenance", func(t *testing.T) { closes(t, c, stack, "http://127.0.0.1:"+port) })
+	t.Run("a command of its own", func(t *testing.T) {
+		runsOnce(t, c, stack)
+		noChanges(t, c, stack)
+	})
+
 	t.Run("another password replaces those who have it", func(t *testing.T) {
 		before := c.containers(t, stack)
 		c.secret(t, stack, "codexcontinue:redisPassword", "staple-battery-horse-correct")
@@ -218,12 +226,12 @@ func TestProd(t *testing.T) {
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 }
 
-// smallImages holds the images of the repository's own services to the 15 MB that production
+// smallImages holds the images of the repository's own services to the 16 MB that production
 // promises, and the gate's, which has a client of Redis and templates, to 25 MB.
 func smallImages(t *testing.T, c *checkout, running map[string][]container) {
 	t.Helper()
 	for s, most := range map[string]float64{
-		stacks.Gate: 25e6, stacks.Frontend: 15e6, stacks.Backend: 15e6, stacks.ML: 15e6,
+		stacks.Gate: 25e6, stacks.Frontend: 16e6, stacks.Backend: 16e6, stacks.ML: 16e6,
 	} {
 		if len(running[s]) == 0 {
 			t.Errorf("service %s has no container", s)
@@ -264,8 +272,7 @@ func showsNowhere(t *testing.T, c *checkout, stack, value string, said map[strin
 // chat asks a question as a person does and waits for the whole answer.
 func chat(t *testing.T, b *browser, url string) {
 	t.Helper()
-	b.run(t, time.Minute, chromedp.Navigate(url), chromedp.WaitVisible("textarea[name=message]"),
-		chromedp.SendKeys("textarea[name=message]", "What is a bounded queue?\n"))
+	b.send(t, url, "What is a bounded queue?")
 	b.waitFor(t, time.Minute, "the streamed answer",
 		"document.body.innerText.includes("+js(answer)+")")
 	b.waitFor(t, time.Minute, "the answer's end",

@@ -20,6 +20,7 @@ import (
 // people who cannot run Pulumi where the stack is to run.
 func TestExportedCompose(t *testing.T) {
 	engineWanted(t)
+	t.Parallel()
 	peers.Find(t, "chromium", "chromium")
 	program, version, err := composefiles.Find(t.Context(), exec.LookPath)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 // the base model and the port. A person sees the domain's title and gets an answer of its model.
 func TestNewDomain(t *testing.T) {
 	enabled(t)
+	t.Parallel()
 	const (
 		stack   = "e2e-domain"
 		service = "e2e-echo"

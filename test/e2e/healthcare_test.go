@@ -24,6 +24,7 @@ import (
 // is down, and beside an Ollama that runs.
 func TestHealthcare(t *testing.T) {
 	enabled(t)
+	t.Parallel()
 	const stack, site = "e2e-healthcare", "http://127.0.0.1:23080"
 	c := newCheckout(t)
 	c.remove(t, stack)

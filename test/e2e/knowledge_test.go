@@ -25,6 +25,7 @@ const collections = "knowledge: {collections: {handbook: everybody, wards: [nurs
 // vectors is brought to it like the base model.
 func TestKnowledge(t *testing.T) {
 	enabled(t)
+	t.Parallel()
 	const stack, site = "e2e-knowledge", "http://127.0.0.1:27080"
 	c := newCheckout(t)
 	c.remove(t, stack)
@@ -113,6 +114,7 @@ func TestKubernetesKnowledge(t *testing.T) {
 	const stack = "e2e-cluster-knowledge"
 	c := newCheckout(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
+	n.more = []string{stacks.Knowledge}
 	c.ownWeights(t)
 	c.settings(t, stack, "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n"+
 		behindGateway+"signIn: {accounts: true}\n"+collections+"}\n"+
@@ -337,9 +339,13 @@ func (l *library) cites(t *testing.T, file string) {
 // ask asks in a new conversation, and waits for the whole answer.
 func (l *library) ask(t *testing.T, b *browser) {
 	t.Helper()
-	b.run(t, time.Minute, chromedp.Navigate(l.site+"/"),
-		chromedp.WaitVisible("textarea[name=message]"),
-		chromedp.SendKeys("textarea[name=message]", asked+"\n"))
+	askAt(t, b, l.site, asked)
+}
+
+// askAt asks in a new conversation at the site, and waits for the whole answer.
+func askAt(t *testing.T, b *browser, site, question string) {
+	t.Helper()
+	b.send(t, site+"/", question)
 	b.waitFor(t, time.Minute, "the answer's end",
 		"document.querySelector('article.answer[data-state=complete]')")
 	b.waitFor(t, time.Minute, "the answer",

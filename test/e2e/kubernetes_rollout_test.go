@@ -74,7 +74,7 @@ func (n *namespace) allServe(t *testing.T) {
 		}
 	}
 
-	if len(deployments.Items)+len(sets.Items) != len(allServices) {
+	if len(deployments.Items)+len(sets.Items) != len(allServices)+len(n.more) {
 		t.Errorf("there are %d Deployments and %d StatefulSets",
 			len(deployments.Items), len(sets.Items))
 	}

@@ -9,11 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
+	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/nameserver"
 )
 
 // askFrom asks a name server in bash, which the images that people look into have: the first
@@ -55,41 +56,41 @@ func ownNames(t *testing.T, c *checkout, n *namespace, kubeconfig, stack string)
 	word := fmt.Sprintf("word-%d", time.Now().UnixNano())
 	for _, tt := range []struct {
 		name string
-		want dnsmessage.RCode
+		want int
 	}{
-		{"redis." + n.name + ".svc.cluster.local.", dnsmessage.RCodeSuccess},
-		{"nobody." + n.name + ".svc.cluster.local.", dnsmessage.RCodeNameError},
-		{"kubernetes.default.svc.cluster.local.", dnsmessage.RCodeNameError},
-		{word + ".example.com.", dnsmessage.RCodeNameError},
-		{word + ".", dnsmessage.RCodeNameError},
+		{"redis." + n.name + ".svc.cluster.local.", dns.RcodeSuccess},
+		{"nobody." + n.name + ".svc.cluster.local.", dns.RcodeNameError},
+		{"kubernetes.default.svc.cluster.local.", dns.RcodeNameError},
+		{word + ".example.com.", dns.RcodeNameError},
+		{word + ".", dns.RcodeNameError},
 	} {
+		asked, err := new(dns.Msg).SetQuestion(tt.name, dns.TypeA).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+
 		var escaped strings.Builder
-		for _, b := range question(t, tt.name) {
+		for _, b := range asked {
 			fmt.Fprintf(&escaped, `\x%02x`, b)
 		}
 
 		packet := c.must(t, time.Minute, "bin/codexctl", "exec", "-s", stack, stacks.Redis, "--",
 			"bash", "-c", askFrom, resolver, escaped.String())
-		var got dnsmessage.Message
+		var got dns.Msg
 		if err := got.Unpack([]byte(packet)); err != nil {
 			t.Errorf("%s: %v in %q", tt.name, err, packet)
 			continue
 		}
-		if got.RCode != tt.want || (len(got.Answers) > 0) != (tt.want == dnsmessage.RCodeSuccess) {
-			t.Errorf("%s: %s, %v; want %s", tt.name, got.RCode, got.Answers, tt.want)
+		if got.Rcode != tt.want || (len(got.Answer) > 0) != (tt.want == dns.RcodeSuccess) {
+			t.Errorf("%s, want %s: %s", tt.name, dns.RcodeToString[tt.want], &got)
 		}
 	}
 
 	// What does get there is written down: the same name, but for a letter.
 	control := "control-" + word + ".example.com."
 	log := filepath.Join(filepath.Dir(kubeconfig), "log", "coredns.log")
-	conn, err := net.Dial("udp", net.JoinHostPort(n.nodeAddress(t), "53"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-
-	if _, err := conn.Write(question(t, control)); err != nil {
+	address := net.JoinHostPort(n.nodeAddress(t), "53")
+	if _, err := nameserver.Ask("udp", address, control, dns.TypeA); err != nil {
 		t.Fatal(err)
 	}
 
@@ -127,25 +128,4 @@ func (n *namespace) nodeAddress(t *testing.T) string {
 	}
 	t.Fatal("the node has no address")
 	return ""
-}
-
-// question returns the packet that asks for the IPv4 address of a name.
-func question(t *testing.T, name string) []byte {
-	t.Helper()
-	n, err := dnsmessage.NewName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	m := dnsmessage.Message{
-		Header: dnsmessage.Header{ID: 1, RecursionDesired: true},
-		Questions: []dnsmessage.Question{{
-			Name: n, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET,
-		}},
-	}
-	packet, err := m.Pack()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return packet
 }

@@ -25,6 +25,7 @@ import (
 // what the other wrote, and who signs out is out.
 func TestSignIn(t *testing.T) {
 	enabled(t)
+	t.Parallel()
 	const stack, port, password = "e2e-sign-in", "29443", "open-sesame-by-https"
 	const site = "https://" + publicName + ":" + port
 	c := newCheckout(t)

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
+	"github.com/miekg/dns"
 )
 
 // patience is how long an attempt waits for its answer.
@@ -84,7 +84,7 @@ func (a Attempt) try(ctx context.Context) error {
 
 	network, say := a.Kind, fmt.Appendf(nil, "GET /%s HTTP/1.0\r\n\r\n", a.Word)
 	if a.Kind == DNS {
-		query, err := question(a.Word + ".test.")
+		query, err := new(dns.Msg).SetQuestion(a.Word+".test.", dns.TypeA).Pack()
 		if err != nil {
 			return err
 		}
@@ -121,30 +121,14 @@ func (a Attempt) try(ctx context.Context) error {
 	return nil
 }
 
-// question returns the packet that asks for the IPv4 address of a name.
-func question(name string) ([]byte, error) {
-	n, err := dnsmessage.NewName(name)
-	if err != nil {
-		return nil, err
-	}
-
-	m := dnsmessage.Message{
-		Header: dnsmessage.Header{ID: 1, RecursionDesired: true},
-		Questions: []dnsmessage.Question{{
-			Name: n, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET,
-		}},
-	}
-	return m.Pack()
-}
-
 // resolved returns an error unless the packet has an address.
 func resolved(packet []byte) error {
-	var m dnsmessage.Message
+	var m dns.Msg
 	if err := m.Unpack(packet); err != nil {
 		return err
 	}
-	if len(m.Answers) == 0 {
-		return fmt.Errorf("no address: %s", m.RCode)
+	if len(m.Answer) == 0 {
+		return fmt.Errorf("no address: %s", dns.RcodeToString[m.Rcode])
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package outside
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,7 +10,9 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/net/dns/dnsmessage"
+	"github.com/miekg/dns"
+
+	"github.com/codexcontinue/codexcontinue/test/nameserver"
 )
 
 // wordPrefix begins the word of every attempt.
@@ -96,24 +97,13 @@ func serveUDP(p net.PacketConn, answer func([]byte) ([]byte, error), log io.Writ
 
 // resolve answers a question of DNS: every name has an address.
 func resolve(packet []byte) ([]byte, error) {
-	var m dnsmessage.Message
+	var m dns.Msg
 	if err := m.Unpack(packet); err != nil {
 		return nil, err
 	}
-	if len(m.Questions) != 1 {
-		return nil, errors.New("not one question")
-	}
-
-	q := m.Questions[0]
-	m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
-	if q.Type == dnsmessage.TypeA {
-		m.Answers = []dnsmessage.Resource{{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1},
-			Body:   &dnsmessage.AResource{A: netip.MustParseAddr(Somebody).As4()},
-		}}
-	}
-
-	return m.Pack()
+	return nameserver.Answer(&m, func(string) []netip.Addr {
+		return []netip.Addr{netip.MustParseAddr(Somebody)}
+	}).Pack()
 }
 
 // Sniff writes a line to log for each frame with a word that passes an interface of its network

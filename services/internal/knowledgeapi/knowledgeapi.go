@@ -5,6 +5,8 @@
 //	GET    /collections/{name}/documents         what is in one                   200 Documents
 //	PUT    /collections/{name}/documents/{file}  add or replace a document, whose
 //	                                             bytes are the body               202 Document
+//	GET    /collections/{name}/documents/{file}/turn
+//	                                             of one that is being added       200 Turn
 //	DELETE /collections/{name}/documents/{id}    remove one, with its index       204
 //	POST   /collections/{name}/reindex           make the vectors anew            202
 //	POST   /search                               SearchRequest                    200 SearchResponse
@@ -13,7 +15,7 @@
 // A request carries a token of the gate or the backend for the audience "knowledge"
 // (services/internal/identity), which names the person and the person's groups. A collection is for
 // everybody or for groups; whoever may not read one is told, as of one that is not there, 404. To
-// add, remove and reindex takes an administrator, who may list all collections but searches those
+// add, remove and reindex takes an administrator, as the turn does, who may list all collections but searches those
 // alone that are for the administrator's groups as well.
 //
 // A refusal is an RFC 9457 problem: 400 the name or the query, 403 no administrator, 404, 409 the
@@ -96,6 +98,13 @@ type Document struct {
 
 	// Warnings say what of the document could not be read, such as a page that is a picture.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Turn is how far a document is that is being added. One is read at a time, in the order in which
+// they came.
+type Turn struct {
+	// Waits reports whether others are read first.
+	Waits bool `json:"waits"`
 }
 
 // SearchRequest asks for the passages that answer a query best.

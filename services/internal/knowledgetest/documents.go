@@ -40,6 +40,8 @@ type Documents struct {
 	all   []knowledgeapi.Collection
 	added map[string][]knowledgeapi.Document // by the collection
 
+	waiting map[string]bool // by the file's name
+
 	hook func(w http.ResponseWriter, r *http.Request) bool
 	who  []identity.Person
 	puts int
@@ -69,11 +71,12 @@ func NewDocuments(t testing.TB, at contract.Redis, all ...knowledgeapi.Collectio
 	}
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]personal{
-		"GET /collections":                            d.collections,
-		"GET /collections/{name}/documents":           d.documents,
-		"PUT /collections/{name}/documents/{file}":    admin(d.put),
-		"DELETE /collections/{name}/documents/{file}": admin(d.remove),
-		"POST /collections/{name}/reindex":            admin(d.reindex),
+		"GET /collections":                              d.collections,
+		"GET /collections/{name}/documents":             d.documents,
+		"PUT /collections/{name}/documents/{file}":      admin(d.put),
+		"GET /collections/{name}/documents/{file}/turn": admin(d.turn),
+		"DELETE /collections/{name}/documents/{file}":   admin(d.remove),
+		"POST /collections/{name}/reindex":              admin(d.reindex),
 	} {
 		mux.HandleFunc(pattern, d.known(h))
 	}
@@ -190,6 +193,24 @@ func (d *Documents) documents(w http.ResponseWriter, r *http.Request, who identi
 	if d.has(w, r, who) {
 		list := append([]knowledgeapi.Document{}, d.added[r.PathValue("name")]...)
 		wire.WriteJSON(w, http.StatusOK, knowledgeapi.Documents{Documents: list})
+	}
+}
+
+// Wait has a document that is being added wait for others, or not.
+func (d *Documents) Wait(file string, waits bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.waiting == nil {
+		d.waiting = map[string]bool{}
+	}
+	d.waiting[file] = waits
+}
+
+func (d *Documents) turn(w http.ResponseWriter, r *http.Request, who identity.Person) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.has(w, r, who) {
+		wire.WriteJSON(w, http.StatusOK, knowledgeapi.Turn{Waits: d.waiting[r.PathValue("file")]})
 	}
 }
 

@@ -4,7 +4,6 @@ package knowledgetest
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,18 +13,15 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/knowledgeapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/servertest"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // Server speaks a part of knowledgeapi: the search, the passages and the readiness.
 type Server struct {
-	URL string
-
-	handler http.Handler
-	served  chan error
+	*servertest.Server
 
 	mu       sync.Mutex
-	http     *http.Server
 	passages []entry
 	searches []Search
 	hold     bool
@@ -69,42 +65,8 @@ func Start(t testing.TB) *Server {
 		wire.WriteJSON(w, status, s.ready)
 	})
 
-	s.handler = mux
-	s.listen(t, "127.0.0.1:0")
-	t.Cleanup(s.Kill)
+	s.Server = servertest.Start(t, mux)
 	return s
-}
-
-func (s *Server) listen(t testing.TB, addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	hs, served := &http.Server{Handler: s.handler}, make(chan error, 1)
-	go func() { served <- hs.Serve(l) }()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.URL, s.http, s.served = "http://"+l.Addr().String(), hs, served
-}
-
-// Kill cuts all connections, and nobody answers until Restart.
-func (s *Server) Kill() {
-	s.mu.Lock()
-	hs, served := s.http, s.served
-	s.http = nil
-	s.mu.Unlock()
-	if hs != nil {
-		hs.Close()
-		<-served
-	}
-}
-
-// Restart is a new server at the old address, with the same passages.
-func (s *Server) Restart(t testing.TB) {
-	t.Helper()
-	s.listen(t, strings.TrimPrefix(s.URL, "http://"))
 }
 
 // Add adds a passage, for everybody or for groups.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -51,7 +52,7 @@ func keys(t *testing.T) (note.Signer, note.Verifier) {
 // weights are those of the draft's model.
 var weights = bytes.Repeat([]byte("weights "), 9000)
 
-// draft is a bundle of a program, a compressed part and a model.
+// draft is a bundle of a program, a compressed part, and two models of the same weights.
 func draft(t *testing.T) *Draft {
 	t.Helper()
 	d := &Draft{Dir: t.TempDir(), Manifest: Manifest{
@@ -65,18 +66,20 @@ func draft(t *testing.T) *Draft {
 
 	digest := sha256.Sum256(weights)
 	name := "sha256:" + hex.EncodeToString(digest[:])
+	tiny := models.Model{
+		Request: api.CreateRequest{Files: map[string]string{"model.gguf": name}},
+		Blobs: []models.Blob{{
+			Digest: name, Size: int64(len(weights)),
+			Open: func() (io.ReadCloser, error) {
+				return io.NopCloser(bytes.NewReader(weights)), nil
+			},
+		}},
+	}
 	err := errors.Join(
 		d.AddFile(t.Context(), Part{Name: "bin/program"}, program),
 		d.AddProgram(t.Context(), Part{Name: "program.gz"}, program),
-		d.AddModel("tiny:latest", models.Model{
-			Request: api.CreateRequest{Files: map[string]string{"model.gguf": name}},
-			Blobs: []models.Blob{{
-				Digest: name, Size: int64(len(weights)),
-				Open: func() (io.ReadCloser, error) {
-					return io.NopCloser(bytes.NewReader(weights)), nil
-				},
-			}},
-		}),
+		d.AddModel(BaseModel, "tiny:latest", tiny),
+		d.AddModel(EmbeddingModel, "embed:latest", tiny),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -140,21 +143,30 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("installed %q %v, %v, %v", text, info.Mode(), err, statErr)
 	}
 
-	name, m, ok, err := r.Model()
-	if err != nil || !ok || name != "tiny:latest" || len(m.Blobs) != 1 {
-		t.Fatalf("model %q %+v, %v, %v", name, m, ok, err)
-	}
-	if m.Request.Files["model.gguf"] != m.Blobs[0].Digest {
-		t.Errorf("the request names %v", m.Request.Files)
+	for part, want := range map[string]string{
+		BaseModel: "tiny:latest", EmbeddingModel: "embed:latest",
+	} {
+		name, m, ok, err := r.Model(part)
+		if err != nil || !ok || name != want || len(m.Blobs) != 1 {
+			t.Fatalf("%s: model %q %+v, %v, %v", part, name, m, ok, err)
+		}
+		if m.Request.Files["model.gguf"] != m.Blobs[0].Digest {
+			t.Errorf("%s: the request names %v", part, m.Request.Files)
+		}
+
+		f, err := m.Blobs[0].Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(f)
+		if err := errors.Join(err, f.Close()); err != nil || !bytes.Equal(got, weights) {
+			t.Errorf("%s: %d bytes of weights, %v", part, len(got), err)
+		}
 	}
 
-	f, err := m.Blobs[0].Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, weights) {
-		t.Errorf("%d bytes of weights, %v", len(got), err)
+	stored := func(p Part) bool { return strings.HasPrefix(p.Name, weightsDir) }
+	if i := slices.IndexFunc(r.Parts, stored); slices.ContainsFunc(r.Parts[i+1:], stored) {
+		t.Errorf("the bundle has the same weights twice: %+v", r.Parts)
 	}
 }
 

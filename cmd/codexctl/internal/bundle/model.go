@@ -11,14 +11,16 @@ import (
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/models"
 )
 
-// modelFile is the part that says what the base model is made of, weightsDir the folder of its
-// files.
+// The parts that say what a model is made of.
 const (
-	modelFile  = "models/model.json"
-	weightsDir = "models/blobs/"
+	BaseModel      = "models/model.json"
+	EmbeddingModel = "models/embedding.json"
 )
 
-// modelText is the content of modelFile.
+// weightsDir is the folder of the models' files.
+const weightsDir = "models/blobs/"
+
+// modelText is the content of a part that says what a model is made of.
 type modelText struct {
 	Name    string            `json:"name"`
 	Request api.CreateRequest `json:"request"`
@@ -30,12 +32,13 @@ type modelBlob struct {
 	Size   int64  `json:"size"`
 }
 
-// AddModel adds the model, which Ollama gets under that name.
-func (d *Draft) AddModel(name string, m models.Model) error {
+// AddModel adds the model as the part, which Ollama gets under that name. What models have in common
+// is in the bundle once.
+func (d *Draft) AddModel(part, name string, m models.Model) error {
 	text := modelText{Name: name, Request: m.Request}
 	from := Part{Source: "model " + name, Licence: "not stated by the model"}
 	if m.Request.License != nil {
-		from.Licence = "in " + modelFile
+		from.Licence = "in " + part
 	}
 
 	for _, b := range m.Blobs {
@@ -54,32 +57,32 @@ func (d *Draft) AddModel(name string, m models.Model) error {
 	if err != nil {
 		return fmt.Errorf("model %s: %w", name, err)
 	}
-	d.addText(modelFile, content, from.Source, from.Licence)
+	d.addText(part, content, from.Source, from.Licence)
 	return nil
 }
 
-// Model returns the model and its name; ok reports whether the bundle has one.
-func (r *Reader) Model() (name string, m models.Model, ok bool, err error) {
-	if !r.Has(modelFile) {
+// Model returns the model of the part and its name; ok reports whether the bundle has it.
+func (r *Reader) Model(part string) (name string, m models.Model, ok bool, err error) {
+	if !r.Has(part) {
 		return "", m, false, nil
 	}
 
-	content, err := r.text(modelFile)
+	content, err := r.text(part)
 	if err != nil {
 		return "", m, false, err
 	}
 
 	var text modelText
 	if err := json.Unmarshal(content, &text); err != nil {
-		return "", m, false, fmt.Errorf("bundle: %s: %w", modelFile, err)
+		return "", m, false, fmt.Errorf("bundle: %s: %w", part, err)
 	}
 
 	m.Request = text.Request
 	for _, b := range text.Blobs {
-		part := weightsDir + strings.TrimPrefix(b.Digest, "sha256:")
+		weights := weightsDir + strings.TrimPrefix(b.Digest, "sha256:")
 		m.Blobs = append(m.Blobs, models.Blob{
 			Digest: b.Digest, Size: b.Size,
-			Open: func() (io.ReadCloser, error) { return r.Open(part) },
+			Open: func() (io.ReadCloser, error) { return r.Open(weights) },
 		})
 	}
 

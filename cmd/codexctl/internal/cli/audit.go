@@ -228,6 +228,8 @@ func writeAudit(w io.Writer, lines []string, names map[string]string) error {
 		switch r.Action {
 		case auditlog.Configuration:
 			about = r.Detail["revision"] + " " + r.Detail["settings"]
+		case auditlog.Maintenance:
+			about = r.Detail["state"]
 		case auditlog.Command:
 			about = strings.TrimSpace(r.Detail["service"] + " " + r.Detail["program"] + " " +
 				r.Detail["code"])

@@ -47,8 +47,8 @@ func (a *App) bundleCommand() *cobra.Command {
 		Short: "Carry a stack to a machine without internet",
 		Long: `Writes one file with all that a stack needs, and puts what is in it in its place on
 another machine of the same kind: images, codexctl, the Pulumi CLI and its provider,
-the checkout, the base model and the licences. A bundle is signed; "key" makes the
-two keys, of which the machine without internet needs the public one.`,
+the checkout, the models and the licences. A bundle is signed; "key" makes the two
+keys, of which the machine without internet needs the public one.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -64,12 +64,14 @@ public one that checks them to FILE.pub and to the output.`,
 
 	var o bundleOptions
 	create := &cobra.Command{
-		Use:   "create STACK --key FILE [-o FILE] [--model FILE.gguf|DIR|ARCHIVE]",
+		Use: "create STACK --key FILE [-o FILE] [--model FILE.gguf|DIR|ARCHIVE] " +
+			"[--embedding FILE.gguf|DIR|ARCHIVE]",
 		Short: "Write a bundle of the stack",
 		Long: `Writes a bundle with what git tracks in the checkout, the stack's settings, and the
-images that are made of them, which the local engine builds or pulls. The base model
-is taken from a file or folder as "model import" takes it, or downloaded. Secrets are
-in it as in the settings: encrypted, and without the passphrase.`,
+images that are made of them, which the local engine builds or pulls. The base model,
+and the one that makes vectors of documents if the stack has one, are taken from a
+file or folder as "model import" takes it, or downloaded. Secrets are in it as in the
+settings: encrypted, and without the passphrase.`,
 		Args: exactly(1, "name the stack"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.createBundle(c.Context(), args[0], o)
@@ -80,8 +82,10 @@ in it as in the settings: encrypted, and without the passphrase.`,
 	f.StringVar(&o.key, "key", "", "the file with the key that signs the bundle")
 	f.StringVarP(&o.out, "output", "o", "", "the file to write (default STACK.bundle)")
 	f.StringVar(&o.model, "model", "", "where the base model is; downloaded unless set")
+	f.StringVar(&o.embedding, "embedding", "",
+		"where the model is that makes vectors; downloaded unless set")
 	f.BoolVar(&o.withoutModel, "without-model", false,
-		"leave the base model out, which the other machine has already")
+		"leave the models out, which the other machine has already")
 	for _, x := range []*cobra.Command{key, create, a.bundleLoadCommand()} {
 		x.DisableFlagsInUseLine = true
 		c.AddCommand(x)
@@ -91,8 +95,8 @@ in it as in the settings: encrypted, and without the passphrase.`,
 }
 
 type bundleOptions struct {
-	key, out, model string
-	withoutModel    bool
+	key, out, model, embedding string
+	withoutModel               bool
 }
 
 func (a *App) makeBundleKey(file string) error {
@@ -131,6 +135,9 @@ type bundling struct {
 	t     target
 	draft *bundle.Draft
 	show  *modelProgress
+
+	// opened close what models are read from.
+	opened []func() error
 
 	// programs are those whose modules have licences.
 	programs []bundle.Program
@@ -175,8 +182,8 @@ func (a *App) createBundle(ctx context.Context, name string, o bundleOptions) er
 	}}
 
 	defer b.show.clear()
-	done, err := b.gather(ctx, o)
-	defer done()
+	defer b.close()
+	err = b.gather(ctx, o)
 	if err == nil {
 		err = b.draft.Write(ctx, out, signer, b.show.tell)
 	}
@@ -199,16 +206,15 @@ func (a *App) createBundle(ctx context.Context, name string, o bundleOptions) er
 	return nil
 }
 
-// gather adds the parts to the draft. done is called when it is written.
-func (b *bundling) gather(ctx context.Context, o bundleOptions) (done func(), err error) {
-	done = func() {}
+// gather adds the parts to the draft.
+func (b *bundling) gather(ctx context.Context, o bundleOptions) error {
 	if err := b.addCodexctl(ctx); err != nil {
-		return done, err
+		return err
 	}
 
 	root, err := b.addCheckout(ctx)
 	if err != nil {
-		return done, err
+		return err
 	}
 
 	// From here on the stack is what the packed files say, with no others beside them.
@@ -216,12 +222,12 @@ func (b *bundling) gather(ctx context.Context, o bundleOptions) (done func(), er
 	packed.dir = root
 	t, stack, err := packed.loadOffline(b.t.name)
 	if err != nil {
-		return done, err
+		return err
 	}
 
 	if !o.withoutModel {
-		if done, err = b.addModel(ctx, t, stack, o.model); err != nil {
-			return done, err
+		if err := b.addModels(ctx, t, stack, o); err != nil {
+			return err
 		}
 	}
 
@@ -229,11 +235,18 @@ func (b *bundling) gather(ctx context.Context, o bundleOptions) (done func(), er
 		b.addPrograms, b.addImages, b.addLicences,
 	} {
 		if err := step(ctx, t, stack); err != nil {
-			return done, err
+			return err
 		}
 	}
 
-	return done, nil
+	return nil
+}
+
+// close closes what models were read from. It is called when they are written.
+func (b *bundling) close() {
+	for _, done := range b.opened {
+		_ = done()
+	}
 }
 
 // loadOffline finds the stack and loads it as if its secrets were set.
@@ -480,33 +493,57 @@ func (b *bundling) addLicences(ctx context.Context, t target, _ stacks.Stack) er
 // ownModule is the project's own.
 const ownModule = "github.com/codexcontinue/codexcontinue"
 
-// addModel adds the base model, unless the checkout has it. done is called when it is written.
-func (b *bundling) addModel(
-	ctx context.Context, t target, stack stacks.Stack, from string,
-) (done func(), err error) {
-	done = func() {}
+// addModels adds the base model, unless the checkout has it, and the one that makes vectors.
+func (b *bundling) addModels(
+	ctx context.Context, t target, stack stacks.Stack, o bundleOptions,
+) error {
 	m, err := modelfiles.Load(os.DirFS(t.project.Root), stack.Model.Modelfile, stack.Model.Base)
-	if err != nil || slices.Contains(m.Files, path.Clean(m.Base)) {
-		return done, err
-	}
-
-	name, err := models.FullName(m.Base)
 	if err != nil {
-		return done, err
+		return err
 	}
 
-	if from == "" {
-		model, _, err := b.download(ctx, m.Base, name, b.show)
-		if err != nil {
-			return done, err
+	base, embedding := m.Base, stack.Embedding()
+	if slices.Contains(m.Files, path.Clean(base)) {
+		base = ""
+	}
+
+	switch {
+	case embedding == "" && o.embedding != "":
+		return fmt.Errorf("--embedding: %s has no model that makes vectors, which "+
+			"%s:knowledge.embedding names", b.t.file.Name, stacks.Project)
+	case base != "":
+		if err := b.addModel(ctx, bundle.BaseModel, base, o.model); err != nil {
+			return err
 		}
-		return done, b.draft.AddModel(name, model)
 	}
 
-	model, closeModel, err := models.Open(ctx, from, name, b.show.tell)
+	if embedding == "" {
+		return nil
+	}
+
+	return b.addModel(ctx, bundle.EmbeddingModel, embedding, o.embedding)
+}
+
+// addModel adds a model as the part, of a file or folder, or downloaded if from is empty.
+func (b *bundling) addModel(ctx context.Context, part, from, file string) error {
+	name, err := models.FullName(from)
 	if err != nil {
-		return done, errors.Join(err, closeModel())
+		return err
 	}
 
-	return func() { _ = closeModel() }, b.draft.AddModel(name, model)
+	if file == "" {
+		model, _, err := b.download(ctx, from, name, b.show)
+		if err != nil {
+			return err
+		}
+		return b.draft.AddModel(part, name, model)
+	}
+
+	model, done, err := models.Open(ctx, file, name, b.show.tell)
+	b.opened = append(b.opened, done)
+	if err != nil {
+		return err
+	}
+
+	return b.draft.AddModel(part, name, model)
 }

@@ -31,8 +31,8 @@ func (a *App) bundleLoadCommand() *cobra.Command {
 		Short: "Put what is in a bundle in its place on this machine",
 		Long: `Checks the bundle's signature and every checksum, and then puts the checkout into a
 folder, the Pulumi CLI and its provider where codexctl and Pulumi look for them, the
-images into the stack's engine or cluster, and the base model into its Ollama. It
-asks nothing of the internet. What is there already is left out, so that it can be
+images into the stack's engine or cluster, and the models into its Ollama. It asks
+nothing of the internet. What is there already is left out, so that it can be
 typed again; settings of stacks and their state are never overwritten. A folder holds
 one stack.`,
 		Args: exactly(1, "name the bundle"),
@@ -95,7 +95,7 @@ func (a *App) loadBundle(ctx context.Context, file string, o bundleLoadOptions) 
 	if err := in.bringImages(ctx, t, stack, r, o.into); err != nil {
 		return err
 	}
-	if err := in.bringModel(ctx, t, stack, r, show); err != nil {
+	if err := in.bringModels(ctx, t, stack, r, show); err != nil {
 		return err
 	}
 
@@ -314,38 +314,56 @@ func lacking(
 	return out, nil
 }
 
-// bringModel puts the base model into the stack's Ollama, as `model import` does. On a cluster that
-// runs only once the stack is up.
-func (a *App) bringModel(
+// bringModels puts the models into the stack's Ollama, as `model import` does. On a cluster that runs
+// only once the stack is up.
+func (a *App) bringModels(
 	ctx context.Context, t target, stack stacks.Stack, r *bundle.Reader, show *modelProgress,
 ) error {
-	name, m, ok, err := r.Model()
-	if err != nil || !ok || stack.Service(stacks.Ollama) == nil {
-		return err
+	if stack.Service(stacks.Ollama) == nil {
+		return nil
 	}
 
+	parts := slices.DeleteFunc([]string{bundle.BaseModel, bundle.EmbeddingModel},
+		func(part string) bool { return !r.Has(part) })
+	if len(parts) == 0 {
+		return nil
+	}
+
+	runs := true
 	place, err := t.place()
+	if err == nil && place.Target == stacks.Kubernetes {
+		runs, err = a.ollamaRuns(ctx, t)
+	}
 	if err != nil {
 		return err
 	}
 
-	if place.Target == stacks.Kubernetes {
-		p, err := a.connect(ctx, t)
-		if err != nil {
+	for _, part := range parts {
+		name, m, _, err := r.Model(part)
+		switch {
+		case err != nil:
 			return err
-		}
-		defer p.Close()
-
-		list, err := p.Replicas(ctx, stacks.Ollama)
-		if err != nil {
-			return err
-		}
-		if len(list) == 0 {
+		case !runs:
 			a.say("no Ollama of stack %s runs yet: after `codexctl up %s` says that the model is "+
 				"missing, load the bundle again, which puts %s there", t.file.Name, t.name, name)
-			return nil
+		default:
+			if err := a.putModel(ctx, t, stack, name, m, show); err != nil {
+				return err
+			}
 		}
 	}
 
-	return a.putModel(ctx, t, stack, name, m, show)
+	return nil
+}
+
+// ollamaRuns reports whether the cluster has a pod of the stack's Ollama.
+func (a *App) ollamaRuns(ctx context.Context, t target) (bool, error) {
+	p, err := a.connect(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	defer p.Close()
+
+	list, err := p.Replicas(ctx, stacks.Ollama)
+	return len(list) > 0, err
 }

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -32,6 +35,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/codexcontinue/codexcontinue/stacks"
+	"github.com/codexcontinue/codexcontinue/test/tinymodel"
 )
 
 // testBundle is a bundle of this checkout with a stack on a cluster that has the settings: the
@@ -198,6 +202,164 @@ func TestBundleHasEvals(t *testing.T) {
 	}
 }
 
+// TestBundleHasModels: a bundle has the base model, and the one that makes vectors of documents, of
+// files or of the registry that its name names.
+func TestBundleHasModels(t *testing.T) {
+	root, _ := copyCheckout(t)
+	var tiny bytes.Buffer
+	if err := tinymodel.Write(&tiny); err != nil {
+		t.Fatal(err)
+	}
+	weights, config := tiny.Bytes(), []byte("{}")
+	digestOf := func(b []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(b)) }
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v2/library/embed/manifests/latest":
+			fmt.Fprintf(w, `{"config": {"mediaType": "application/vnd.docker.container.image.v1+json",
+				"digest": %q, "size": %d}, "layers": [{"mediaType":
+				"application/vnd.ollama.image.model", "digest": %q, "size": %d}]}`,
+				digestOf(config), len(config), digestOf(weights), len(weights))
+		case "/v2/library/embed/blobs/" + digestOf(config):
+			_, _ = w.Write(config)
+		case "/v2/library/embed/blobs/" + digestOf(weights):
+			_, _ = w.Write(weights)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer s.Close()
+
+	base, own := filepath.Join(t.TempDir(), "base.gguf"), filepath.Join(t.TempDir(), "own.gguf")
+	err := errors.Join(os.WriteFile(base, weights, 0o600), os.WriteFile(own, weights, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, c := range []struct {
+		name, embedding, file, wantErr string
+		want                           map[string]string // names of models by the part
+	}{
+		{
+			name: "of words alone",
+			want: map[string]string{bundle.BaseModel: "llama3:latest"},
+		},
+		{
+			name: "of a file", embedding: "embed", file: own,
+			want: map[string]string{
+				bundle.BaseModel: "llama3:latest", bundle.EmbeddingModel: "embed:latest",
+			},
+		},
+		{
+			name: "of a registry", embedding: s.URL + "/library/embed",
+			want: map[string]string{
+				bundle.BaseModel:      "llama3:latest",
+				bundle.EmbeddingModel: strings.TrimPrefix(s.URL, "http://") + "/library/embed:latest",
+			},
+		},
+		{
+			name: "of a registry without it", embedding: s.URL + "/library/other",
+			wantErr: "it has no such model",
+		},
+		{
+			name: "of no use", file: own,
+			wantErr: "carried has no model that makes vectors, which " +
+				"codexcontinue:knowledge.embedding names",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			settings := "config:\n  codexcontinue:overlay: prod\n  codexcontinue:knowledge:\n" +
+				"    collections: {handbook: everybody}\n"
+			if c.embedding != "" {
+				settings += "    embedding: " + c.embedding + "\n"
+			}
+			err := os.WriteFile(filepath.Join(root, "Pulumi.carried.yaml"), []byte(settings), 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			var said bytes.Buffer
+			a := &App{
+				dir: root, environ: []string{"HOME=" + t.TempDir()}, now: time.Now,
+				err: console.New(&said, func(string) string { return "" }),
+			}
+			target, stack, err := a.loadOffline("carried")
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			b := &bundling{
+				App: a, t: target, draft: &bundle.Draft{Dir: t.TempDir()},
+				show: &modelProgress{out: a.err, now: a.now},
+			}
+			defer b.close()
+			b.draft.Manifest.Stack = "carried"
+			err = b.addModels(t.Context(), target, stack,
+				bundleOptions{model: base, embedding: c.file})
+			if c.wantErr != "" {
+				if err == nil || !strings.Contains(err.Error(), c.wantErr) {
+					t.Errorf("%v, want %s", err, c.wantErr)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			got := map[string]string{}
+			r := reread(t, b.draft)
+			for _, part := range []string{bundle.BaseModel, bundle.EmbeddingModel} {
+				name, m, ok, err := r.Model(part)
+				if err != nil || ok && len(m.Blobs) != 1 {
+					t.Errorf("%s: %+v, %v", part, m, err)
+				}
+				if ok {
+					got[part] = name
+				}
+			}
+			if !maps.Equal(got, c.want) {
+				t.Errorf("it has %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// reread writes the draft, checks what was written, and returns it.
+func reread(t *testing.T, d *bundle.Draft) *bundle.Reader {
+	t.Helper()
+	private, public, err := bundle.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(secret, []byte(private), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := bundle.ReadSigner(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := bundle.ReadVerifier(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	file := filepath.Join(t.TempDir(), "a.bundle")
+	quiet := func(string, int64, int64) {}
+	if err := d.Write(t.Context(), file, signer, quiet); err != nil {
+		t.Fatal(err)
+	}
+	r, err := bundle.Open(file, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	if err := r.Verify(t.Context(), quiet); err != nil {
+		t.Fatal(err)
+	}
+
+	return r
+}
+
 // TestLoadBundle loads a bundle for a cluster that pulls from a registry, twice, on a machine
 // without an engine.
 func TestLoadBundle(t *testing.T) {
@@ -333,7 +495,10 @@ func TestLoadBundle(t *testing.T) {
 func TestLoadBundleIntoNodes(t *testing.T) {
 	file, key, refs := testBundle(t, "", runtime.GOOS+"/"+runtime.GOARCH,
 		func(d *bundle.Draft) error {
-			return d.AddModel("tiny:latest", models.Model{})
+			return errors.Join(
+				d.AddModel(bundle.BaseModel, "tiny:latest", models.Model{}),
+				d.AddModel(bundle.EmbeddingModel, "embed:latest", models.Model{}),
+			)
 		})
 
 	dir := t.TempDir()
@@ -356,6 +521,7 @@ func TestLoadBundleIntoNodes(t *testing.T) {
 		"2 images put into kind cluster lab, 0 were there",
 		"after `codexctl up carried` says that the model is missing, load the bundle again, which " +
 			"puts tiny:latest there",
+		"load the bundle again, which puts embed:latest there",
 	} {
 		if code != 0 || !strings.Contains(said.String(), want) {
 			t.Fatalf("load ends with %d and does not say %q:\n%s", code, want, &said)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -341,6 +342,42 @@ func TestRealCluster(t *testing.T) {
 		again, err := l.k.Replicas(ctx, labService)
 		if err != nil || len(again) != 2 || again[0].Name != after[0].Name {
 			t.Errorf("replicas after up with refresh: %+v, %v: the restart was undone", again, err)
+		}
+	})
+
+	t.Run("a command of its own", func(t *testing.T) {
+		list, err := l.k.Replicas(ctx, labService)
+		if err != nil || len(list) == 0 {
+			t.Fatalf("replicas: %+v, %v", list, err)
+		}
+
+		for in, want := range map[string]string{"": "out\n", "in\n": "in\nout\n"} {
+			var out strings.Builder
+			s := running.Streams{Out: &out, Err: &out}
+			if in != "" {
+				s.In = strings.NewReader(in)
+			}
+			code, err := l.k.RunOnce(ctx, list[0], running.Once{
+				Args: []string{"sh", "-c", "cat; echo out; exit 5"}, Limit: time.Minute,
+			}, s)
+			if err != nil || code != 5 || out.String() != want {
+				t.Errorf("of %q: %d, %v, %q, want %q", in, code, err, out.String(), want)
+			}
+		}
+
+		_, err = l.k.RunOnce(ctx, list[0], running.Once{
+			Args: []string{"/no/such/program"}, Limit: time.Minute,
+		}, running.Streams{Out: io.Discard, Err: io.Discard})
+		if err == nil || !strings.Contains(err.Error(), "/no/such/program") {
+			t.Errorf("a program that is not there: %v", err)
+		}
+
+		after, err := l.k.Replicas(ctx, labService)
+		if err != nil || len(after) != len(list) {
+			t.Errorf("replicas after it: %+v, %v", after, err)
+		}
+		if left, err := l.k.OneOffs(ctx); err != nil || len(left) > 0 {
+			t.Errorf("left: %+v, %v", left, err)
 		}
 	})
 

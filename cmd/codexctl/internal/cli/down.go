@@ -52,6 +52,16 @@ func (a *App) down(ctx context.Context, name string, volumes, yes bool) error {
 		}
 	}
 
+	release, err := a.lock(ctx, p, t.name, "down")
+	if err != nil {
+		return err
+	}
+	defer release()
+
+	if err := a.removeOneOffs(ctx, p, true); err != nil {
+		return err
+	}
+
 	removed := 0
 	s, err := a.session(ctx, t, false)
 	switch {

@@ -43,14 +43,7 @@ how it ended. It has no arguments. A command that cannot be recorded is refused,
 unless --unrecorded is set.`,
 		Example: `  codexctl exec -s prod ollama -- ollama ps
   codexctl exec -s prod edge -- caddy validate --config /etc/caddy/Caddyfile`,
-		Args: func(c *cobra.Command, args []string) error {
-			dash := c.ArgsLenAtDash()
-			if dash < 0 || dash == len(args) {
-				return usageError{fmt.Errorf("write the command after --, as in `codexctl exec "+
-					"ollama -- ollama ps`: see `%s --help`", c.CommandPath())}
-			}
-			return serviceArg(c, args[:dash])
-		},
+		Args: serviceAndCommand,
 		RunE: func(c *cobra.Command, args []string) error {
 			code, err := a.exec(c.Context(), o, args[0], args[1:])
 			if err == nil && code != 0 {
@@ -60,12 +53,26 @@ unless --unrecorded is set.`,
 		},
 	}
 
+	o.flags(c)
+	return c
+}
+
+func (o *execOptions) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVarP(&o.stack, "stack", "s", defaultStack, "the stack")
 	f.StringVar(&o.replica, "replica", "", "the container or pod, by its name in `codexctl status`")
 	f.BoolVarP(&o.input, "stdin", "i", false, "hand the standard input to the command")
 	f.BoolVar(&o.unrecorded, "unrecorded", false, "run it also if the audit cannot have it")
-	return c
+}
+
+// serviceAndCommand takes a service, and after -- a command.
+func serviceAndCommand(c *cobra.Command, args []string) error {
+	dash := c.ArgsLenAtDash()
+	if dash < 0 || dash == len(args) {
+		return usageError{fmt.Errorf("write the command after --, as in `codexctl %s "+
+			"ollama -- ollama ps`: see `%s --help`", c.Name(), c.CommandPath())}
+	}
+	return serviceArg(c, args[:dash])
 }
 
 // exec runs the command in the service and returns its exit code.
@@ -93,21 +100,34 @@ func (a *App) exec(
 		return 0, err
 	}
 
+	return a.recorded(ctx, t, stack, p, service, command[0], o.unrecorded, func() (int, error) {
+		return a.withStreams(o.input, func(s running.Streams) (int, error) {
+			return p.Stream(ctx, in, command, s)
+		})
+	})
+}
+
+// recorded calls run, and records before it that the program begins in what, and after it how it
+// ended, where the stack has an audit. What cannot be recorded is not run, unless anyway is set.
+func (a *App) recorded(
+	ctx context.Context, t target, stack stacks.Stack, p platform, what, program string, anyway bool,
+	run func() (int, error),
+) (int, error) {
 	if !stack.Audited() {
-		return a.streamTo(ctx, p, in, command, o.input)
+		return run()
 	}
 
-	ended, err := recordCommand(ctx, t, stack, p, service, command)
+	ended, err := recordCommand(ctx, t, stack, p, what, program)
 	if err != nil {
-		if !o.unrecorded {
+		if !anyway {
 			return 0, fmt.Errorf("the audit cannot have this command, so it is not run: %w; "+
 				"--unrecorded runs it all the same", err)
 		}
 		a.say("the audit does not have this command: %v", err)
-		return a.streamTo(ctx, p, in, command, o.input)
+		return run()
 	}
 
-	code, err := a.streamTo(ctx, p, in, command, o.input)
+	code, err := run()
 	if failed := ended(code, err); failed != nil {
 		a.say("the audit does not have how the command ended: %v", failed)
 	}
@@ -115,10 +135,10 @@ func (a *App) exec(
 	return code, err
 }
 
-// streamTo runs the command in the replica with the streams of this process. It has the terminal
-// for no longer than that: without one, as in a record that takes its time, Ctrl-C ends all.
-func (a *App) streamTo(
-	ctx context.Context, p platform, in running.Replica, command []string, input bool,
+// withStreams calls run with the streams of this process. It has the terminal for no longer than
+// that: without one, as in a record that takes its time, Ctrl-C ends all.
+func (a *App) withStreams(
+	input bool, run func(s running.Streams) (int, error),
 ) (int, error) {
 	streams, restore, err := a.streams(input)
 	if err != nil {
@@ -126,7 +146,7 @@ func (a *App) streamTo(
 	}
 	defer restore()
 
-	return p.Stream(ctx, in, command, streams)
+	return run(streams)
 }
 
 // chosen returns the replica of the name, or one that runs well if it is empty.
@@ -148,16 +168,16 @@ func chosen(list []running.Replica, name string) (running.Replica, error) {
 		strings.Join(namesOf(list), ", "))
 }
 
-// recordCommand records that a command is about to be run, and returns what records how it ended.
+// recordCommand records that a program is about to be run, and returns what records how it ended.
 func recordCommand(
-	ctx context.Context, t target, stack stacks.Stack, p platform, service string, command []string,
+	ctx context.Context, t target, stack stacks.Stack, p platform, what, program string,
 ) (ended func(code int, err error) error, err error) {
 	record := func(ctx context.Context, more ...string) (string, error) {
 		g, err := healthyGate(ctx, t, stack, p)
 		if err != nil {
 			return "", err
 		}
-		return g.run(ctx, append([]string{"audit", "command", operator(), service, command[0]},
+		return g.run(ctx, append([]string{"audit", "command", operator(), what, program},
 			more...)...)
 	}
 

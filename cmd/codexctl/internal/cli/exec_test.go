@@ -2,11 +2,14 @@ package cli
 
 import (
 	"io"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/console"
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/running"
+	"github.com/codexcontinue/codexcontinue/stacks"
 )
 
 // TestChosen: a command runs where it was told to, or in one that runs well.
@@ -44,5 +47,34 @@ func TestStreams(t *testing.T) {
 		if (s.In != nil) != input || s.Sizes != nil {
 			t.Errorf("stdin %v: reads %v, terminal %v", input, s.In, s.Sizes)
 		}
+	}
+}
+
+// TestOnceOf: a one-off command writes to no volume that takes one writer, and it is known where
+// the service's secrets are.
+func TestOnceOf(t *testing.T) {
+	stack := stacks.Stack{Volumes: []stacks.Volume{
+		{Name: "data", SingleWriter: true}, {Name: "cache"}, {Name: "shown"},
+	}}
+	svc := stacks.Service{
+		Mounts: []stacks.Mount{
+			{Kind: stacks.MountVolume, Source: "data", Target: "/data"},
+			{Kind: stacks.MountVolume, Source: "cache", Target: "/cache"},
+			{Kind: stacks.MountVolume, Source: "shown", Target: "/shown", ReadOnly: true},
+			{Kind: stacks.MountBind, Source: ".", Target: "/src"},
+		},
+		Files: []stacks.File{
+			{Path: "/etc/app/config"},
+			{Path: "/run/secrets/a", Secret: "a"}, {Path: "/run/secrets/b", Secret: "b"},
+		},
+	}
+
+	once := onceOf(stack, svc, runOptions{secrets: true, limit: time.Minute}, []string{"x"})
+	want := running.Once{
+		Args: []string{"x"}, Secrets: true, SecretDirs: []string{"/run/secrets"},
+		Writable: []string{"/cache"}, Limit: time.Minute,
+	}
+	if !reflect.DeepEqual(once, want) {
+		t.Errorf("got %+v, want %+v", once, want)
 	}
 }

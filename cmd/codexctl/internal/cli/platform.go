@@ -34,6 +34,22 @@ type platform interface {
 	Stream(ctx context.Context, in running.Replica, command []string, s running.Streams) (
 		code int, err error)
 
+	// RunOnce runs the command in a container or pod of its own that is like the replica, with the
+	// streams, and returns its exit code.
+	RunOnce(ctx context.Context, like running.Replica, o running.Once, s running.Streams) (
+		code int, err error)
+
+	// OneOffs lists what runs a command once, the oldest first.
+	OneOffs(ctx context.Context) ([]running.OneOff, error)
+	RemoveOneOff(ctx context.Context, x running.OneOff) error
+
+	// Lock makes h the holder of the stack's lock, unless there is one, and returns who it is then.
+	Lock(ctx context.Context, h running.Holder) (running.Holder, error)
+
+	// Holder returns who holds the lock, and whether somebody does. Unlock removes it if it is h's.
+	Holder(ctx context.Context) (h running.Holder, held bool, err error)
+	Unlock(ctx context.Context, h running.Holder) error
+
 	// Restart restarts the service's replicas one after the other, each healthy before the next one
 	// goes, and calls restarted for each. It returns a *running.UnhealthyError when one does not
 	// become healthy.

@@ -287,6 +287,12 @@ func (a *App) printFailures(e status.Evals) {
 
 func (a *App) applyRelease(ctx context.Context, name string) error {
 	return a.withMaker(ctx, name, true, func(m maker) error {
+		release, err := a.lock(ctx, m.platform, m.name, "model apply")
+		if err != nil {
+			return err
+		}
+		defer release()
+
 		r, err := m.ask(ctx, "list")
 		if err != nil {
 			return err
@@ -340,6 +346,12 @@ func (a *App) evalRelease(ctx context.Context, name string, args []string, asJSO
 
 func (a *App) rollbackRelease(ctx context.Context, name string, args []string) error {
 	return a.withMaker(ctx, name, true, func(m maker) error {
+		release, err := a.lock(ctx, m.platform, m.name, "model rollback")
+		if err != nil {
+			return err
+		}
+		defer release()
+
 		r, err := m.rollback(ctx, args)
 		if err != nil {
 			return err

@@ -35,6 +35,15 @@ type report struct {
 	// Unready lists the services that the backend cannot use.
 	Unready []status.Service `json:"unready,omitempty"`
 
+	// OneOffs are what `codexctl run` runs.
+	OneOffs []running.OneOff `json:"oneOffs,omitempty"`
+
+	// Maintenance is what people read instead of the site; nil if they have the site.
+	Maintenance *notice `json:"maintenance,omitempty"`
+
+	// Lock is who changes the stack; nil if nobody does.
+	Lock *running.Holder `json:"lock,omitempty"`
+
 	// hint tells how to get an address if there is no URL.
 	hint string
 
@@ -72,7 +81,15 @@ func collect(
 		return nil, err
 	}
 
-	r := &report{Stack: stack.Name, Services: []serviceReport{}, URL: way.address, hint: way.hint, now: now}
+	once, err := p.OneOffs(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	r := &report{
+		Stack: stack.Name, Services: []serviceReport{}, URL: way.address, OneOffs: once,
+		hint: way.hint, now: now,
+	}
 	index := map[string]int{}
 	row := func(name string) *serviceReport {
 		i, ok := index[name]
@@ -212,6 +229,20 @@ func (r *report) print(out *console.Console) {
 		out.Printf("not ready: %s",
 			console.Cut(strings.TrimSpace(s.Name+": "+s.Status+" "+console.Plain(s.Detail)),
 				out.Width()-11))
+	}
+
+	if n := r.Maintenance; n != nil {
+		out.Printf("closed     %s", console.Plain(fmt.Sprintf("by %s, for %s: %s", n.By,
+			console.Age(r.now.Sub(n.Since)), n.Message)))
+	}
+
+	for _, x := range r.OneOffs {
+		text := fmt.Sprintf("run        %s: %s, for %s", x.Service, x.Name,
+			console.Age(r.now.Sub(x.StartedAt)))
+		if r.now.After(x.Until) {
+			text += ", beyond its limit: the next `codexctl up`, `run` or `down` removes it"
+		}
+		out.Printf("%s", text)
 	}
 
 	if m := r.Model; m != nil {

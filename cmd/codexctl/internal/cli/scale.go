@@ -87,6 +87,18 @@ func (a *App) scale(
 		return a.explainError(err, t.name)
 	}
 
+	p, err := a.connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+
+	// Before anything is written.
+	if o.release, err = a.lock(ctx, p, t.name, "scale"); err != nil {
+		return err
+	}
+	defer o.release()
+
 	if !others {
 		if err := a.onlyThis(ctx, s, t.name); err != nil {
 			return err

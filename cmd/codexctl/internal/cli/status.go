@@ -63,6 +63,21 @@ func (a *App) status(ctx context.Context, name string, asJSON bool) error {
 		return err
 	}
 
+	h, held, err := p.Holder(ctx)
+	switch {
+	case err != nil:
+		a.say("the lock: %v", err)
+	case held:
+		r.Lock = &h
+		if !asJSON {
+			defer a.say("lock: %s", a.holds(h))
+		}
+	}
+
+	if r.Maintenance, err = a.notice(ctx, t, stack, p); err != nil {
+		a.say("whether people see a page of maintenance is not known: %v", err)
+	}
+
 	if way.url != "" {
 		ask, cancel := context.WithTimeout(ctx, askModel)
 		defer cancel()

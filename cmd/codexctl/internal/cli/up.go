@@ -30,6 +30,9 @@ type upOptions struct {
 	// load puts the images into the cluster first; into names the tool, as of images load.
 	load bool
 	into string
+
+	// release gives back the lock that the caller has taken; nil has up take it.
+	release func()
 }
 
 func (a *App) upCommand() *cobra.Command {
@@ -84,9 +87,21 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		}
 	}
 
+	release := o.release
+	if release == nil {
+		if release, err = a.lock(ctx, p, t.name, "up"); err != nil {
+			return err
+		}
+	}
+	defer release()
+
 	s, err := a.session(ctx, t, true)
 	if err != nil {
 		return a.explainError(err, t.name)
+	}
+
+	if err := a.removeOneOffs(ctx, p, false); err != nil {
+		return err
 	}
 
 	refresh, err := p.Settle(ctx, s, stack)
@@ -114,6 +129,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		}
 	}
 
+	release() // what follows changes nothing
 	way, err := p.Edge(ctx, stack)
 	if err != nil {
 		return err
@@ -298,9 +314,8 @@ func (a *App) explainError(err error, name string) error {
 		return err
 	case e.Locked:
 		return fmt.Errorf("%w\n  wait for it; if nothing is running any more, free it:\n"+
-			"    eval \"$(codexctl env %s)\"; pulumi cancel --stack %s\n"+
-			"  and run the command again: it goes on from there",
-			err, name, name)
+			"    codexctl unlock %s\n"+
+			"  and run the command again: it goes on from there", err, name)
 	case e.Interrupted:
 		a.say("interrupted: what was made stays: `codexctl up %s` goes on from here, `codexctl "+
 			"down %s`\nremoves it",

@@ -306,6 +306,11 @@ func (c *Cluster) exitCode(ctx context.Context, name string, deadline time.Durat
 					running.MoreMemory(main.Name))
 			}
 
+			if t.Reason == "StartError" || t.Reason == "ContainerCannotRun" {
+				return 0, fmt.Errorf("cluster: the command cannot be started: %s",
+					console.Plain(t.Message))
+			}
+
 			return int(t.ExitCode), nil
 		}
 

@@ -156,6 +156,20 @@ func (s *Session) ForgetPending(ctx context.Context) error {
 	return explain(ctx, s.stack.Import(ctx, d))
 }
 
+// Cancel removes the lock that an update has on the state, or that a killed one has left.
+func (s *Session) Cancel(ctx context.Context) error {
+	// A service that keeps states refuses where nothing goes on, and has a page for each. A folder
+	// or bucket does not know, and has none.
+	info, err := s.stack.Info(ctx)
+	if err == nil && strings.HasPrefix(info.URL, "http") && !info.UpdateInProgress {
+		return nil
+	}
+	if err == nil {
+		err = s.stack.Cancel(ctx)
+	}
+	return explain(ctx, err)
+}
+
 // Resource is a resource in the state.
 type Resource struct {
 	// Type is its type in Pulumi, such as kubernetes:apps/v1:Deployment; ID the provider's.

@@ -49,7 +49,7 @@ func (f *runner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Unlock()
 	switch {
 	case r.Method == http.MethodDelete, strings.HasSuffix(r.URL.Path, "/_ping"):
-	case path == "volumes/create":
+	case path == "volumes/create", strings.HasSuffix(path, "/connect"):
 		fmt.Fprint(w, `{}`)
 	case path == "containers/create":
 		if f.creating != nil {

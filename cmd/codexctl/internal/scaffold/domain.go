@@ -19,7 +19,7 @@ func Domain(_ string, name Name) (Change, error) {
 		Files: files,
 		Edits: []Edit{addEntry(registry, "overlays", entry)},
 		Next: []string{
-			fmt.Sprintf("write the prompt and the texts in modelfiles/%s", name),
+			fmt.Sprintf("write the prompt, the evals and the texts in modelfiles/%s", name),
 			fmt.Sprintf("say in stacks/%s.go what else the stack has of its own", name),
 			fmt.Sprintf("make build && bin/codexctl plan %s", name),
 			"make update-goldens test",

@@ -29,7 +29,7 @@ func TestDomainInTree(t *testing.T) {
 
 	run(t, dir, "go", "test", "./stacks", "-run", "^TestShippedStacks$", "-update")
 	run(t, dir, "go", "vet", "./stacks/...")
-	run(t, dir, "go", "test", "./stacks/...", withoutServers)
+	run(t, dir, "go", "test", "./stacks/...", "./modelfiles", withoutServers)
 	if unformatted := run(t, dir, "gofmt", "-l", "stacks"); unformatted != "" {
 		t.Errorf("not formatted:\n%s", unformatted)
 	}

@@ -5,10 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/codexcontinue/codexcontinue/cmd/codexctl/internal/scaffold"
+	"github.com/codexcontinue/codexcontinue/modelfiles"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -178,6 +181,29 @@ var overlays = map[string]func(){
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want it to hold %q", text, err, want)
 		}
+	}
+}
+
+// TestDomainModel holds that the model of a new domain is one, that its evals are valid, and that one
+// of them is a case of safety.
+func TestDomainModel(t *testing.T) {
+	change, err := scaffold.Domain("", "legal-advice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := fstest.MapFS{}
+	for _, f := range change.Files {
+		files[f.Path] = &fstest.MapFile{Data: []byte(f.Text)}
+	}
+
+	const name = "modelfiles/legal-advice/Modelfile"
+	if _, err := modelfiles.Load(files, name, ""); err != nil {
+		t.Error(err)
+	}
+	evals, err := modelfiles.LoadEvals(files, name)
+	if err != nil || !slices.ContainsFunc(evals.Cases,
+		func(c modelfiles.Case) bool { return c.Safety }) {
+		t.Errorf("the cases are %+v, %v", evals.Cases, err)
 	}
 }
 

@@ -4,7 +4,6 @@ package mltest
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -13,18 +12,15 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
+	"github.com/codexcontinue/codexcontinue/services/internal/servertest"
 	"github.com/codexcontinue/codexcontinue/services/internal/wire"
 )
 
 // Server speaks mlapi. Chat, Ready and Models may be set at any time.
 type Server struct {
-	URL string
-
-	handler http.Handler
-	served  chan error
+	*servertest.Server
 
 	mu     sync.Mutex
-	http   *http.Server
 	chat   func(*Stream)
 	ready  wire.Readiness
 	models mlapi.Models
@@ -72,43 +68,8 @@ func Start(t testing.TB) *Server {
 		_ = json.NewEncoder(w).Encode(s.models)
 	})
 
-	s.handler = mux
-	s.listen(t, "127.0.0.1:0")
-	t.Cleanup(func() { s.Kill() })
+	s.Server = servertest.Start(t, mux)
 	return s
-}
-
-func (s *Server) listen(t testing.TB, addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	// And not httptest's, which waits for streams that a failed test left open.
-	hs, served := &http.Server{Handler: s.handler}, make(chan error, 1)
-	go func() { served <- hs.Serve(l) }()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.URL, s.http, s.served = "http://"+l.Addr().String(), hs, served
-}
-
-// Kill cuts all streams, and nobody answers until Restart.
-func (s *Server) Kill() {
-	s.mu.Lock()
-	hs, served := s.http, s.served
-	s.http = nil
-	s.mu.Unlock()
-	if hs != nil {
-		hs.Close()
-		<-served
-	}
-}
-
-// Restart is a new server at the old address.
-func (s *Server) Restart(t testing.TB) {
-	t.Helper()
-	s.listen(t, strings.TrimPrefix(s.URL, "http://"))
 }
 
 // Chat sets how further chat requests are answered.

@@ -165,6 +165,7 @@ func TestBrowserDocumentsStop(t *testing.T) {
 	b.join(at, "ada", g.code("invite", "ada", "--admin"))
 	paths := localFiles(t, "a.md", "one", "b.md", "two", "c.md", "three")
 
+	k.Wait("b.md", true)
 	held := make(chan struct{})
 	k.Hook(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPut || r.PathValue("file") != "b.md" {
@@ -178,7 +179,10 @@ func TestBrowserDocumentsStop(t *testing.T) {
 	b.do(chromedp.Navigate(at+"/documents/handbook"),
 		chromedp.SetUploadFiles("#upload input[type=file]", paths),
 		chromedp.Click("#upload .primary"))
-	b.wait("document.querySelectorAll('#uploads li')[1].innerText.includes('is being read')")
+	row := "document.querySelectorAll('#uploads li')[1].innerText.includes"
+	b.wait(row + "('waits until others are read')")
+	k.Wait("b.md", false)
+	b.wait(row + "('is being read')")
 	b.screenshot("documents-sending")
 	b.do(chromedp.Click("#stop-upload"))
 	b.wait(uploadStatus + " === '1 added, 2 not sent'")

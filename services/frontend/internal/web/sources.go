@@ -31,16 +31,31 @@ func passagePath(s backendapi.Source, conversation string) string {
 	return path
 }
 
-// placeOf names a passage: the document, the headings above it, and its page.
+// nameOf names a passage: the document, and the place in it.
+func nameOf(title, heading string, page int) string {
+	if place := placeOf(title, heading, page); place != "" {
+		return title + " · " + place
+	}
+	return title
+}
+
+// placeOf says where in the document with the title a passage is: the headings above it, and its
+// page. A first heading that is the title is not said again.
 func placeOf(title, heading string, page int) string {
-	words := []string{title}
-	if heading != "" {
-		words = append(words, heading)
+	if heading == title {
+		heading = ""
 	}
-	if page > 0 {
-		words = append(words, fmt.Sprintf("page %d", page))
+
+	heading = strings.TrimPrefix(heading, title+" > ")
+	if page == 0 {
+		return heading
 	}
-	return strings.Join(words, " · ")
+
+	number := fmt.Sprintf("page %d", page)
+	if heading == "" {
+		return number
+	}
+	return heading + " · " + number
 }
 
 // citations returns what an answer with the sources may cite.
@@ -52,7 +67,7 @@ func citations(s *backendapi.Sources, conversation string) markdown.Citations {
 	out := markdown.Citations{}
 	for _, x := range s.Sources {
 		out[x.N] = markdown.Citation{
-			Href: passagePath(x, conversation), Title: placeOf(x.Title, x.Heading, x.Page),
+			Href: passagePath(x, conversation), Title: nameOf(x.Title, x.Heading, x.Page),
 		}
 	}
 
@@ -70,7 +85,7 @@ func sourceRefs(s *backendapi.Sources, conversation string, cited map[int]bool) 
 		out = append(out, sourceRef{
 			N:     x.N,
 			Href:  passagePath(x, conversation),
-			Name:  placeOf(x.Title, x.Heading, x.Page),
+			Name:  nameOf(x.Title, x.Heading, x.Page),
 			File:  x.Collection + " / " + x.File,
 			Cited: cited[x.N],
 		})
@@ -137,7 +152,7 @@ func (a *App) readPassage(r *http.Request) (passagePage, int) {
 		return p, max(why.Status, http.StatusBadRequest)
 	}
 
-	p.Place = strings.TrimPrefix(placeOf("", p.Heading, p.Page), " · ")
+	p.Place = placeOf(p.Title, p.Heading, p.Page)
 	p.File = p.Collection + " / " + p.Passage.File
 	return p, http.StatusOK
 }

@@ -22,7 +22,7 @@ var (
 	}
 	signing = knowledgeapi.Passage{
 		ID: "p/2", Collection: "handbook", File: "signing.pdf", Title: "Signing",
-		Text: "Whoever wrote a letter signs it.",
+		Heading: "Signing", Text: "Whoever wrote a letter signs it.",
 	}
 )
 

@@ -23,8 +23,8 @@ const (
 	// askTime bounds a question, and the removal of a document.
 	askTime = 30 * time.Second
 
-	// addTime bounds how long a document may be on its way, and be read.
-	addTime = 15 * time.Minute
+	// addTime bounds how long a document may be on its way, wait for others, and be read.
+	addTime = 20 * time.Minute
 )
 
 // Client asks knowledge in the name of administrators. Its errors wrap a *problem.Problem.
@@ -54,6 +54,15 @@ func (c *Client) Documents(
 ) (all documents.Documents, err error) {
 	err = c.ask(ctx, who, http.MethodGet, path(collection, "documents"), &all)
 	return all, err
+}
+
+// Waits reports whether a document that is being added waits for others.
+func (c *Client) Waits(
+	ctx context.Context, who identity.Person, collection, file string,
+) (bool, error) {
+	var turn knowledgeapi.Turn
+	err := c.ask(ctx, who, http.MethodGet, path(collection, "documents", file, "turn"), &turn)
+	return turn.Waits, err
 }
 
 // Remove removes the document with the id.

@@ -48,6 +48,7 @@ func (c *Client) Page(
 	mux.HandleFunc("GET "+collectionPath, s.admins(s.collection))
 	mux.HandleFunc("POST "+collectionPath, s.admins(s.upload))
 	mux.HandleFunc("PUT "+collectionPath+"/files/{file}", s.admins(s.put))
+	mux.HandleFunc("GET "+collectionPath+"/files/{file}/turn", s.admins(s.turn))
 	mux.HandleFunc("GET "+collectionPath+"/remove", s.admins(s.ask))
 	mux.Handle("POST "+collectionPath+"/remove", p.Form(s.admins(s.remove)))
 	mux.Handle("POST "+collectionPath+"/reindex", p.Form(s.admins(s.reindex)))

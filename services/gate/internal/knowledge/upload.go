@@ -10,6 +10,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/services/gate/documents"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
+	"github.com/codexcontinue/codexcontinue/services/internal/knowledgeapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 )
 
@@ -47,6 +48,19 @@ func (s *site) put(w http.ResponseWriter, r *http.Request, me identity.Person) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_ = json.NewEncoder(w).Encode(result) // an error means that the browser is gone
+}
+
+// turn answers a script that has sent a document whether it waits for others.
+func (s *site) turn(w http.ResponseWriter, r *http.Request, me identity.Person) {
+	waits, err := s.client.Waits(r.Context(), me, r.PathValue("collection"), r.PathValue("file"))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(knowledgeapi.Turn{Waits: waits}) // an error: the browser is gone
 }
 
 // finish reads the rest of a refused request's body, unless that is long: a browser that still sends

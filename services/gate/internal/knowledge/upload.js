@@ -122,6 +122,7 @@ function sendOne({ file, replace }, one) {
   if (file.size > largest) {
     return Promise.reject(new Error(`It is larger than ${largest / 2 ** 20} MiB.`));
   }
+  const path = `${form.getAttribute("action")}/files/${encodeURIComponent(file.name)}`;
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     sending.request = request;
@@ -136,7 +137,25 @@ function sendOne({ file, replace }, one) {
       one.say("is being read", "muted");
       one.bar.removeAttribute("value"); // it is not known how long that takes
       one.bar.hidden = false;
+      watchTurn();
     });
+    // One document is read at a time, and somebody else may add some as well.
+    const watchTurn = async () => {
+      const open = () => request.readyState < XMLHttpRequest.DONE;
+      for (let first = true; open(); first = false) {
+        await new Promise((resolve) => setTimeout(resolve, first ? 500 : 2000));
+        try {
+          const reply = await fetch(`${path}/turn`, { headers: { Accept: "application/json" } });
+          if (!reply.ok || !open()) continue;
+          const { waits } = await reply.json();
+          if (!open()) continue;
+          one.say(waits ? "waits until others are read" : "is being read", "muted");
+          one.bar.hidden = false;
+        } catch {
+          // The next time may do.
+        }
+      }
+    };
     request.addEventListener("load", () => {
       if (request.status === 200) {
         const { outcome, warnings } = request.response;
@@ -149,8 +168,7 @@ function sendOne({ file, replace }, one) {
     });
     request.addEventListener("error", () => refuse("It did not get through. Is the file still there as it was?"));
     request.addEventListener("abort", () => refuse("stopped"));
-    const name = encodeURIComponent(file.name);
-    request.open("PUT", `${form.getAttribute("action")}/files/${name}${replace ? "?replace=yes" : ""}`);
+    request.open("PUT", path + (replace ? "?replace=yes" : ""));
     request.responseType = "json";
     request.send(file);
   });

@@ -142,6 +142,14 @@ func asFault(err error, prompt string) *Fault {
 	return f
 }
 
+// Unavailable answers a request to the API while it is closed, with the code and message of why, and
+// when it may be sent again, in seconds.
+func Unavailable(w http.ResponseWriter, code, message string, retryAfter int) {
+	f := fault(http.StatusServiceUnavailable, "", code, "%s", message)
+	f.Type, f.RetryAfter = typeServer, retryAfter
+	f.write(w)
+}
+
 // write sends the fault as the response.
 func (f *Fault) write(w http.ResponseWriter) {
 	h := w.Header()

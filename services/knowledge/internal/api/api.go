@@ -53,6 +53,7 @@ func Register(srv *server.Server, o Options) {
 	srv.HandleFunc("GET /collections", s.collections)
 	srv.HandleFunc("GET /collections/{name}/documents", s.documents)
 	srv.HandleFunc("PUT /collections/{name}/documents/{file}", s.add)
+	srv.HandleFunc("GET /collections/{name}/documents/{file}/turn", s.turn)
 	srv.HandleFunc("DELETE /collections/{name}/documents/{id}", s.remove)
 	srv.HandleFunc("POST /collections/{name}/reindex", s.reindex)
 	srv.HandleFunc("POST /search", s.search)
@@ -182,8 +183,8 @@ func asProblem(err error) *problem.Problem {
 			"The document is being added or removed. Try again when that is done.")
 	case errors.Is(err, library.ErrCrowded):
 		p := problem.New(http.StatusServiceUnavailable,
-			"Other documents are being added. Try again in a few seconds.")
-		p.RetryAfter = 5
+			"Many other documents are being added. Try again in a few minutes.")
+		p.RetryAfter = 60
 		return p
 	case errors.Is(err, library.ErrFull):
 		return problem.New(http.StatusInsufficientStorage,

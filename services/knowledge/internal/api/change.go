@@ -114,6 +114,22 @@ func (s *service) add(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// turn answers whether a document that is being added waits for others.
+func (s *service) turn(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	if p := identity.From(r.Context()); !p.Admin {
+		s.refuse(w, r, library.ErrNotFound)
+		return
+	}
+
+	waits, err := s.Library.Waits(name, r.PathValue("file"))
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	wire.WriteJSON(w, http.StatusOK, knowledgeapi.Turn{Waits: waits})
+}
+
 // receive writes a request's body to a file, which is closed and removed by the caller.
 func (s *service) receive(w http.ResponseWriter, r *http.Request) (u library.Upload, err error) {
 	u.Content, err = s.Library.Spool()
@@ -129,6 +145,8 @@ func (s *service) receive(w http.ResponseWriter, r *http.Request) (u library.Upl
 	if err != nil {
 		return u, library.Full(err)
 	}
+	// It may have to wait, and whoever goes away meanwhile is to be noticed.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	u.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	_, err = u.Content.Seek(0, io.SeekStart)
 	return u, err

@@ -33,8 +33,9 @@ const (
 	// maxAtOnce is how many documents are read and indexed at once, for the memory that it takes.
 	maxAtOnce = 1
 
-	// maxWait is how long an add waits for its place.
-	maxWait = 20 * time.Second
+	// maxWait is how long an add waits for its turn: as long as five others take at most, each of
+	// which may be read for two minutes.
+	maxWait = 10 * time.Minute
 )
 
 // Add adds a document, or replaces the one of the same name, and returns when it is found by its
@@ -68,7 +69,7 @@ func (l *Library) Add(ctx context.Context, name string, u Upload) (knowledgeapi.
 		return there, nil
 	}
 
-	leave, err := l.place(ctx)
+	leave, err := l.turn(ctx, path)
 	if err != nil {
 		return knowledgeapi.Document{}, err
 	}
@@ -108,10 +109,10 @@ func newID() string { return strings.ToLower(rand.Text()) }
 func (l *Library) begin(path string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.adding[path] {
+	if _, there := l.adding[path]; there {
 		return false
 	}
-	l.adding[path] = true
+	l.adding[path] = false
 	return true
 }
 
@@ -121,13 +122,39 @@ func (l *Library) end(path string) {
 	delete(l.adding, path)
 }
 
-// place waits for a place among those that add.
-func (l *Library) place(ctx context.Context) (leave func(), err error) {
+// Waits reports whether a document that is being added waits for its turn.
+func (l *Library) Waits(name, file string) (bool, error) {
+	c := l.collections[name]
+	if c == nil {
+		return false, ErrNotFound
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.adding[c.path("documents", key(file))], nil
+}
+
+// turn waits until the add of the path may go on. Those that wait go in the order in which they came.
+func (l *Library) turn(ctx context.Context, path string) (leave func(), err error) {
+	leave = func() { <-l.places }
+	select {
+	case l.places <- struct{}{}:
+		return leave, nil
+	default:
+	}
+
+	waits := func(is bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.adding[path] = is
+	}
+	waits(true)
+	defer waits(false)
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	select {
 	case l.places <- struct{}{}:
-		return func() { <-l.places }, nil
+		return leave, nil
 	case <-timer.C:
 		return nil, ErrCrowded
 	case <-ctx.Done():

@@ -82,8 +82,10 @@ type Library struct {
 	places      chan struct{}
 	opened      chan struct{}
 
+	// adding has those that are being added or removed, by the paths of documents: whether they wait
+	// for their turn.
 	mu     sync.Mutex
-	adding map[string]bool // by the paths of documents
+	adding map[string]bool
 
 	wake chan struct{} // has the embedder look for work
 	// unable says why the model makes no vectors; it is empty while it does.

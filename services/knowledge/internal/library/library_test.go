@@ -116,6 +116,12 @@ func add(t testing.TB, l *library.Library, collection, file, text string) knowle
 }
 
 func tryAdd(l *library.Library, collection, file, text string) (knowledgeapi.Document, error) {
+	return addIn(context.Background(), l, collection, file, text)
+}
+
+func addIn(
+	ctx context.Context, l *library.Library, collection, file, text string,
+) (knowledgeapi.Document, error) {
 	f, err := l.Spool()
 	if err != nil {
 		return knowledgeapi.Document{}, err
@@ -124,7 +130,7 @@ func tryAdd(l *library.Library, collection, file, text string) (knowledgeapi.Doc
 	defer f.Close()
 	io.WriteString(f, text)
 	f.Seek(0, io.SeekStart)
-	return l.Add(context.Background(), collection, library.Upload{
+	return l.Add(ctx, collection, library.Upload{
 		Name: file, Content: f, Bytes: int64(len(text)),
 		SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(text))), By: "somebody",
 	})
@@ -383,7 +389,12 @@ func TestVectors(t *testing.T) {
 		t.Error("vectors are lost")
 	}
 	l.Close()
-	l = open(t, dir, nil)
+	m.mu.Lock()
+	if m.asked["second"] != asked {
+		t.Errorf("%d texts were asked for, before %d", m.asked["second"], asked)
+	}
+	m.mu.Unlock()
+	open(t, dir, nil)
 	if files := holding(t, filepath.Join(dir, "collections", "a", "vectors"), ""); len(files) != 0 {
 		t.Errorf("left are %q", files)
 	}
@@ -522,6 +533,76 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// TestTurns: one document is read at a time, those that wait say so, and one that is given up does not
+// hold up the others.
+func TestTurns(t *testing.T) {
+	read, goOn := make(chan struct{}), make(chan struct{})
+	l := open(t, t.TempDir(), func(o *library.Options) {
+		o.Parse = func(ctx context.Context, kind parse.Type, f *os.File) (*parse.Document, error) {
+			read <- struct{}{}
+			<-goOn
+			return parseText(ctx, kind, f)
+		}
+	})
+	waits := func(file string) bool {
+		is, err := l.Waits("a", file)
+		if err != nil {
+			t.Error(err)
+		}
+		return is
+	}
+	type done struct {
+		file string
+		err  error
+	}
+	ended := make(chan done, 4)
+	begin := func(ctx context.Context, file string) {
+		go func() {
+			_, err := addIn(ctx, l, "a", file, "text of "+file)
+			ended <- done{file, err}
+		}()
+	}
+
+	begin(t.Context(), "one.md")
+	<-read
+	if waits("one.md") {
+		t.Error("what is being read waits")
+	}
+
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	for _, file := range []string{"two.md", "three.md"} {
+		in := t.Context()
+		if file == "two.md" {
+			in = ctx
+		}
+		begin(in, file)
+		until(t, file+" waits", func() bool { return waits(file) })
+	}
+
+	giveUp()
+	if d := <-ended; d.file != "two.md" || !errors.Is(d.err, context.Canceled) || waits("two.md") {
+		t.Errorf("%s ends with %v", d.file, d.err)
+	}
+
+	for _, file := range []string{"one.md", "three.md"} {
+		if file != "one.md" {
+			<-read
+		}
+		goOn <- struct{}{}
+		if d := <-ended; d.file != file || d.err != nil || waits(file) {
+			t.Errorf("%s ends with %v, want %s", d.file, d.err, file)
+		}
+	}
+
+	if list, err := l.Documents("a"); err != nil || len(list) != 2 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if _, err := l.Waits("c", "one.md"); !errors.Is(err, library.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestAtOnce adds, removes and searches at once, with vectors.
 func TestAtOnce(t *testing.T) {
 	l := open(t, t.TempDir(), with(&model{}, "m"))
@@ -531,9 +612,6 @@ func TestAtOnce(t *testing.T) {
 			for i := range 6 {
 				file := fmt.Sprintf("%d.md", w)
 				d, err := tryAdd(l, "a", file, fmt.Sprintf("text of writer %d\nround number%d", w, i))
-				if errors.Is(err, library.ErrCrowded) {
-					continue
-				}
 				if err != nil {
 					t.Error(err)
 					return

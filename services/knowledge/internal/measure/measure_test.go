@@ -23,11 +23,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/codexcontinue/codexcontinue/services/internal/knowledgeapi"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/library"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/parse"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/parse/parsetest"
@@ -60,9 +62,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func questions(t testing.TB) []question {
+// clinic is where the questions about the documents of testdata are.
+const clinic = "testdata/questions.tsv"
+
+// questions reads a list of them: a line each, with tabs between a file, an answer and the text.
+func questions(t testing.TB, path string) []question {
 	t.Helper()
-	b, err := os.ReadFile("testdata/questions.tsv")
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +81,14 @@ func questions(t testing.TB) []question {
 		out = append(out, question{f[0], f[1], f[2]})
 	}
 	return out
+}
+
+// answered reports whether one of the passages answers the question.
+func (q question) answered(passages []knowledgeapi.Passage) bool {
+	return slices.ContainsFunc(passages, func(p knowledgeapi.Passage) bool {
+		text := strings.Join(strings.Fields(p.Text), " ")
+		return p.File == q.file && strings.Contains(text, q.answer)
+	})
 }
 
 // documents returns the documents by the names of their files. Those that are no text are made of
@@ -255,15 +269,20 @@ func memory(t testing.TB) (heap, resident int64) {
 	return int64(m.HeapInuse), pages * int64(os.Getpagesize())
 }
 
-func TestMeasure(t *testing.T) {
-	reader := &parse.Runner{
+// reader returns what reads documents, which runs this program as its child.
+func reader(t *testing.T) *parse.Runner {
+	return &parse.Runner{
 		Program: []string{os.Args[0], "parse"}, Limits: parse.DefaultLimits, Cache: t.TempDir(),
 	}
-	if err := reader.Prepare(t.Context()); err != nil {
+}
+
+func TestMeasure(t *testing.T) {
+	reads := reader(t)
+	if err := reads.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	o := library.Options{
-		Dir: t.TempDir(), Collections: []string{"all"}, Size: *size, Parse: reader.Run,
+		Dir: t.TempDir(), Collections: []string{"all"}, Size: *size, Parse: reads.Run,
 		Embed: embed(t), Log: slog.New(slog.DiscardHandler),
 	}
 	if o.Embed != nil {
@@ -324,7 +343,7 @@ func recall(
 	t testing.TB, l *library.Library, mode library.Mode,
 ) (tuned, heldOut float64, each, work time.Duration) {
 	t.Helper()
-	all := questions(t)
+	all := questions(t, clinic)
 	var found, asked [2]float64
 	begun, worked := time.Now(), cpu()
 	for i, q := range all {
@@ -337,12 +356,7 @@ func recall(
 			t.Fatal(err)
 		}
 		asked[group]++
-		hit := false
-		for _, p := range best {
-			text := strings.Join(strings.Fields(p.Text), " ")
-			hit = hit || p.File == q.file && strings.Contains(text, q.answer)
-		}
-		if hit {
+		if q.answered(best) {
 			found[group]++
 		} else if group == 0 && mode == (library.Mode{Words: true}) && *passages == 0 {
 			t.Logf("not found: %s (%s)", q.text, q.file)
@@ -354,7 +368,7 @@ func recall(
 
 // TestQuestions checks that each question has an answer in its document.
 func TestQuestions(t *testing.T) {
-	set, all := documents(t), questions(t)
+	set, all := documents(t), questions(t, clinic)
 	if len(all) < 200 || len(set) < 40 {
 		t.Errorf("%d questions about %d documents", len(all), len(set))
 	}

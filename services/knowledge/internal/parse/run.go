@@ -181,11 +181,13 @@ func (b *beginning) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// noMemory reports whether it is how a Go program ends that gets no more memory. How much RAM it has
-// held says less: the kernel counts that of the process that started it as well.
+// noMemory reports whether it is how a Go program ends that gets no more memory, which a thread's
+// stack needs as well: the runtime makes one, or cgo where that is linked. How much RAM it has held
+// says less: the kernel counts that of the process that started it as well.
 func (b *beginning) noMemory() bool {
 	for _, words := range []string{
 		"out of memory", "cannot allocate memory", "failed to create new OS thread",
+		"pthread_create failed",
 	} {
 		if bytes.Contains(b.kept, []byte(words)) {
 			return true

@@ -287,9 +287,16 @@ func (s *service) allowed(ctx context.Context, name string) bool {
 	return s.Models.Allow(shortName(name), identity.From(ctx).Groups)
 }
 
+// vectorsAlone reports whether the model with the full name is there for vectors, and answers nobody.
+// One that the settings name among the models for people as well is for both.
+func (s *service) vectorsAlone(name string) bool {
+	_, named := s.Models[shortName(name)]
+	return name == s.Embedding && !named
+}
+
 // shows reports whether a list has the model. Another service that asks for itself sees all.
 func (s *service) shows(ctx context.Context, name string) bool {
-	return identity.From(ctx).ID == "" || s.allowed(ctx, name)
+	return identity.From(ctx).ID == "" || s.allowed(ctx, name) && !s.vectorsAlone(name)
 }
 
 // digest returns the digest of a model, "" if it has not been seen.

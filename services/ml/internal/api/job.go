@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"net/http"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/codexcontinue/codexcontinue/services/internal/mlapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/ml/internal/prompt"
 	"github.com/ollama/ollama/api"
 )
@@ -67,6 +69,10 @@ func (s *service) measure(
 	name, digest, err := s.resolve(ctx, name)
 	if err != nil {
 		return nil, err
+	}
+	if s.vectorsAlone(name) {
+		return nil, problem.Typed(mlapi.TypeModelRefused, http.StatusForbidden,
+			"The model %q makes vectors of documents, and answers no questions.", shortName(name))
 	}
 
 	know, cancel := context.WithTimeout(ctx, knowWait)

@@ -12,6 +12,77 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// TestVectorsAlone: a model that is there for vectors is not offered to people, and answers nobody,
+// unless the settings name it among their models as well.
+func TestVectorsAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		models  contract.Models
+		offered bool
+	}{
+		"for vectors alone": {},
+		"for people too":    {contract.Models{"m": {}, "n:7b": {"team"}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t, answers)
+			i := start(t, f.URL, func(o *Options) { o.Models, o.Embedding = c.models, "n:7b" })
+			ask := func(method, path, body string) *http.Response {
+				t.Helper()
+				req, err := http.NewRequestWithContext(t.Context(), method, i.url+path,
+					strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+
+				req.Header[groupHeader] = []string{"team"}
+				resp, err := http.DefaultClient.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+
+				t.Cleanup(func() { resp.Body.Close() })
+				return resp
+			}
+
+			b, err := io.ReadAll(ask(http.MethodGet, "/models", "").Body)
+			if err != nil || strings.Contains(string(b), `"n:7b"`) != c.offered {
+				t.Errorf("a person sees %s, %v", b, err)
+			}
+
+			for path, body := range map[string]string{
+				"/chat":     `{"model":"n:7b","messages":[{"role":"user","content":"hi"}]}`,
+				"/generate": `{"model":"n:7b","prompt":"hi"}`,
+			} {
+				resp := ask(http.MethodPost, path, body)
+				if c.offered {
+					if resp.StatusCode == http.StatusForbidden {
+						t.Errorf("%s: %s", path, resp.Status)
+					}
+					continue
+				}
+
+				p := i.refused(http.StatusForbidden, resp)
+				if p.Type != mlapi.TypeModelRefused ||
+					!strings.Contains(p.Detail, `"n:7b" makes vectors of documents`) {
+					t.Errorf("%s: %+v", path, p)
+				}
+			}
+
+			if !c.offered {
+				p := i.refused(http.StatusNotFound, ask(http.MethodPost, "/chat",
+					`{"model":"absent","messages":[{"role":"user","content":"hi"}]}`))
+				if strings.Contains(p.Detail, "n:7b") {
+					t.Errorf("it is offered: %s", p.Detail)
+				}
+			}
+
+			resp := ask(http.MethodPost, "/embed", `{"model":"n:7b","input":["hi"]}`)
+			if resp.StatusCode == http.StatusForbidden {
+				t.Errorf("/embed: %s", resp.Status)
+			}
+		})
+	}
+}
+
 // TestModelsOfGroups: nobody asks a model that is for other groups, by no route and no name, and nobody
 // sees it.
 func TestModelsOfGroups(t *testing.T) {
