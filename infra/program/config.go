@@ -44,7 +44,7 @@ func values(
 		switch {
 		case !ours, !set:
 		case ctx.IsConfigSecret(full):
-			rest, inside, err := cutSecrets(full, own[full], value)
+			rest, inside, err := cutSecrets(full, own[full])
 			if err != nil {
 				return nil, nil, fmt.Errorf("%s: config.%s: %w", stackYAML(ctx.Stack()), full, err)
 			}
@@ -115,11 +115,11 @@ func ReadConfig(root, stack string) (Config, error) {
 // servicesKey is the one key whose value holds secrets beside what is none.
 const servicesKey = stacks.Project + ":services"
 
-// cutSecrets returns the object that is the value of the key without the secrets of services in it,
-// and their keys. Which they are says the node of the stack's file, as in the value they are open.
-// There are none where the value holds other secrets, so that it is secret as a whole.
-func cutSecrets(key string, node yaml.Node, value string) (string, []string, error) {
-	var v, open any
+// cutSecrets returns the object at the node, which the stack's file has at the key, without the
+// secrets of services in it, and their keys. There are none where it holds other secrets, so that it
+// is secret as a whole.
+func cutSecrets(key string, node yaml.Node) (rest string, inside []string, err error) {
+	var v any
 	if node.IsZero() {
 		return "", nil, nil
 	}
@@ -127,23 +127,13 @@ func cutSecrets(key string, node yaml.Node, value string) (string, []string, err
 		return "", nil, err
 	}
 
-	keys := slices.Sorted(maps.Keys(takeSecrets(key, v)))
-	if len(keys) == 0 || hasSecret(v) {
+	inside = slices.Sorted(maps.Keys(takeSecrets(key, v)))
+	if len(inside) == 0 || hasSecret(v) {
 		return "", nil, nil
 	}
 
-	if err := json.Unmarshal([]byte(value), &open); err != nil {
-		return "", nil, errors.New("is no object")
-	}
-	for _, k := range keys {
-		service, name, _ := stacks.CutServiceSecret(k)
-		if secrets := secretsOf(open, service); secrets != nil {
-			delete(secrets, name)
-		}
-	}
-
-	text, err := json.Marshal(open)
-	return string(text), keys, err
+	text, err := json.Marshal(v)
+	return string(text), inside, err
 }
 
 // takeSecrets takes the secrets of services out of the value of the key, and returns the ciphertexts

@@ -16,7 +16,8 @@ import (
 
 // Values returns the values of the secrets, by name, from the Pulumi config of the project. keys
 // are the keys there, by name; one with dots is the path of a text in a value that is an object, as
-// `pulumi config set --path` takes it. The error has each that is not there, with the command that sets it.
+// `pulumi config set --path` takes it. The error has each that is not there, with the command that
+// sets it.
 // What needs a value for which check returns an error is not provisioned. A preview does not check,
 // as a plan has other texts in the place of values.
 func Values(
