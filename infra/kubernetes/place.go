@@ -45,7 +45,10 @@ func (r *renderer) mark(meta *metav1.ObjectMeta, service string) {
 		maps.Copy(meta.Labels, p.Labels)
 	}
 	if len(p.Annotations) > 0 {
-		meta.Annotations = maps.Clone(p.Annotations)
+		annotations := map[string]string{}
+		maps.Copy(annotations, meta.Annotations)
+		maps.Copy(annotations, p.Annotations)
+		meta.Annotations = annotations
 	}
 }
 

@@ -54,6 +54,10 @@ func TestPlace(t *testing.T) {
 				if opts.Pods == nil {
 					continue
 				}
+				const evict = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+				if x.Spec.Template.Annotations[evict] != "false" {
+					t.Errorf("%s is moved to save a node", x.Name)
+				}
 				if x.Name == stacks.Ollama {
 					checkPlace(t, x.Spec.Template, "", map[string]string{"gpu": "a100"}, "nvidia.com/gpu")
 					continue
