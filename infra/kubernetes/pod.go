@@ -13,9 +13,9 @@ import (
 // reaches it while it drains.
 const endpointDelay = 5 * time.Second
 
-// annotationEvict, if it is false, has Cluster Autoscaler leave a pod where it is when a node could be
-// saved. A pod that writes to a claim has no second one, so that its service is away meanwhile; a
-// drain of the node moves it. See
+// annotationEvict, if it is false, has Cluster Autoscaler leave a pod where it is when a node
+// could be saved. A pod that writes to a claim has no second one, so that its service is away
+// meanwhile; a drain of the node moves it. See
 // https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md.
 const annotationEvict = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 

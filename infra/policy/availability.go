@@ -8,7 +8,7 @@ import (
 )
 
 // several are the services of which one replica is not enough: each request of a person passes
-// through them, and they keep nothing. ml is none of them, as its callers wait for it, and Ollama is
+// through them, and they keep nothing. ml is none of them: its callers wait for it, and Ollama is
 // the bound anyway.
 var several = []string{stacks.Gate, stacks.Frontend, stacks.Backend}
 

@@ -116,8 +116,8 @@ func ReadConfig(root, stack string) (Config, error) {
 const servicesKey = stacks.Project + ":services"
 
 // cutSecrets returns the object at the node, which the stack's file has at the key, without the
-// secrets of services in it, and their keys. There are none where it holds other secrets, so that it
-// is secret as a whole.
+// secrets of services in it, and their keys. There are none where it holds other secrets, so that
+// it is secret as a whole.
 func cutSecrets(key string, node yaml.Node) (rest string, inside []string, err error) {
 	var v any
 	if node.IsZero() {
@@ -136,8 +136,8 @@ func cutSecrets(key string, node yaml.Node) (rest string, inside []string, err e
 	return string(text), inside, err
 }
 
-// takeSecrets takes the secrets of services out of the value of the key, and returns the ciphertexts
-// by the keys that stacks knows them by.
+// takeSecrets takes the secrets of services out of the value of the key, and returns the
+// ciphertexts by the keys that stacks knows them by.
 func takeSecrets(key string, v any) map[string]string {
 	out := map[string]string{}
 	services, ok := v.(map[string]any)
@@ -219,8 +219,8 @@ func hasSecret(v any) bool {
 	return false
 }
 
-// PutSecret returns the value of codexcontinue:services with the secret of a service, whose full key
-// in Config.Secret it is, put back.
+// PutSecret returns the value of codexcontinue:services with the secret of a service, whose full
+// key in Config.Secret it is, put back.
 func PutSecret(services, key, value string) (string, error) {
 	service, name, ok := stacks.CutServiceSecret(strings.TrimPrefix(key, stacks.Project+":"))
 	if !ok {

@@ -62,7 +62,8 @@ func Values(
 	return out, errors.Join(errs...)
 }
 
-// lookUp returns the text at the path in the object, which is JSON, and reports whether it is there.
+// lookUp returns the text at the path in the object, which is JSON, and reports whether it is
+// there.
 func lookUp(object string, path []string) (string, bool) {
 	var v any
 	if json.Unmarshal([]byte(object), &v) != nil {
