@@ -133,9 +133,11 @@ func (a *App) rollback(ctx context.Context, name string, number int, o rollbackO
 
 	a.say("%s: written. Keep it: it is part of what the stack is now.", t.file.Path)
 	// The model goes first where it can, in a moment: nothing then tries to make another serve.
-	if now, err := a.target(name); err != nil {
-		return err
-	} else if err := a.serveEarlier(ctx, now); err != nil {
+	now, err := a.target(name)
+	if err == nil {
+		err = a.serveEarlier(ctx, now)
+	}
+	if err != nil {
 		a.say("%v", err)
 	}
 

@@ -43,7 +43,7 @@ func (a *App) earlierImages(
 
 	for _, svc := range stack.Services {
 		if out[svc.Name] == "" {
-			a.say("%s is newer than %d: it stays as it is", svc.Name, to.Number)
+			a.say("%d has no image of %s, which stays as it is", to.Number, svc.Name)
 		}
 	}
 
