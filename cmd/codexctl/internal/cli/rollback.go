@@ -181,11 +181,11 @@ func (a *App) asEarlier(
 	e := editsBack(t.file.Config, defaults, to)
 	e.remove = append(e.remove, rollbackKey) // until its images are known
 	after, stack, err := t.with(e, defaults)
-	if err != nil {
-		return target{}, fmt.Errorf("the settings of %d are none of these sources: %w", to.Number, err)
-	}
 	if err := samePlace(t, after, to); err != nil {
 		return target{}, err
+	}
+	if err != nil {
+		return target{}, fmt.Errorf("the settings of %d are none of these sources: %w", to.Number, err)
 	}
 
 	// The model comes back by its version, unless the Modelfile makes that with those settings.

@@ -306,3 +306,28 @@ func TestKeepsTo(t *testing.T) {
 		}
 	}
 }
+
+// TestSamePlace refuses to go back to where the data is not.
+func TestSamePlace(t *testing.T) {
+	at := func(pairs ...string) target {
+		plain := map[string]string{}
+		for i := 0; i < len(pairs); i += 2 {
+			plain[stacks.Project+":"+pairs[i]] = pairs[i+1]
+		}
+		return target{file: project.StackFile{Config: program.Config{Plain: plain}}}
+	}
+
+	here := at("target", "docker", "registry", "a.example.com")
+	if err := samePlace(here, at("target", "docker"), deploy.Update{}); err != nil {
+		t.Error(err)
+	}
+	for _, there := range []target{
+		at("target", "kubernetes"),
+		at("target", "docker", "kubernetes", `{"namespace": "chat"}`),
+	} {
+		err := samePlace(here, there, deploy.Update{Number: 3})
+		if err == nil || !strings.HasPrefix(err.Error(), "3 was on another target or cluster") {
+			t.Errorf("%v: %v", there.file.Config.Plain, err)
+		}
+	}
+}
