@@ -223,12 +223,7 @@ func ml(environment string) Service {
 		KeepAlive:         30 * time.Minute,
 	}
 
-	s.Mounts = []Mount{{
-		Kind:     MountBind,
-		Source:   "modelfiles",
-		Target:   modelfilesDir,
-		ReadOnly: true,
-	}}
+	s.Mounts = []Mount{{Kind: MountModel, Target: modelfilesDir, ReadOnly: true}}
 
 	s.DependsOn, s.Calls = []string{Ollama, Redis}, []string{Ollama, Redis}
 	return s

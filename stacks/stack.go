@@ -334,6 +334,7 @@ const (
 	MountVolume MountKind = "volume" // Source names a Volume
 	MountBind   MountKind = "bind"   // Source is a path relative to the project's root
 	MountTmpfs  MountKind = "tmpfs"  // Source is empty
+	MountModel  MountKind = "model"  // the files of the stack's model; Source is empty
 )
 
 // Mount is a directory of the container that is not its image's.

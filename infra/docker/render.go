@@ -30,6 +30,9 @@ type Rendering struct {
 	// order are the services in start order.
 	order []string
 
+	// model are the files of the model, its Modelfile first; none if no service mounts them.
+	model []stacks.ModelFile
+
 	// platform is the one that images are built for.
 	platform string
 }
@@ -67,7 +70,7 @@ func Render(root fs.FS, stack stacks.Stack, platform string) (*Rendering, error)
 		r.Retained = append(r.Retained, v.Name)
 	}
 
-	errs := []error{refuseStack(stack)}
+	errs := []error{refuseStack(stack), r.addModelFiles(root)}
 	for _, svc := range ordered {
 		r.order = append(r.order, svc.Name)
 		if r.stopsFirst(svc) {

@@ -109,10 +109,12 @@ var badOnDocker = map[string]bad{
 		bind(root+"/../x", true)(c)
 	}, want: "host-path"},
 	"another writable checkout": {change: service("ml", func(s *stacks.Service) {
-		s.Mounts[0].ReadOnly = false
+		s.Mounts[0] = stacks.Mount{Kind: stacks.MountBind, Source: "modelfiles", Target: "/src"}
 	}), subject: "ml", want: "source-mount"},
 	"the sources in production": {change: service("ml", func(s *stacks.Service) {
-		s.Mounts[0].Source = "."
+		s.Mounts[0] = stacks.Mount{
+			Kind: stacks.MountBind, Source: ".", Target: "/src", ReadOnly: true,
+		}
 	}), subject: "ml", want: "source-mount"},
 	"no memory limit": {service: "ml",
 		alter: func(c *types.ServiceConfig) { c.MemLimit, c.MemSwapLimit = 0, 0 }, want: "limits"},

@@ -141,8 +141,8 @@ func labStack(t *testing.T, root string) stacks.Stack {
 		},
 		Ports:  []stacks.Port{{Name: "http", Container: 5000}},
 		Health: stacks.Health{LivePath: "/health", ReadyPath: "/ready"},
-		Mounts: []stacks.Mount{{Kind: stacks.MountBind, Source: "modelfiles",
-			Target: "/models/ollama", ReadOnly: true}},
+		Mounts: []stacks.Mount{{Kind: stacks.MountModel, Target: "/models/ollama",
+			ReadOnly: true}},
 		DependsOn: []string{"ollama"}, Calls: []string{"ollama"},
 	})
 

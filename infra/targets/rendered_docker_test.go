@@ -72,22 +72,43 @@ func holdProject(t *testing.T, stack stacks.Stack, root string) {
 	// A carrier hides which of its files are secret, so these are compared by themselves.
 	want := map[string]map[string]string{}
 	for _, svc := range stack.Services {
-		c := rendered.Project.Services[svc.Name]
-		if len(c.Configs)+len(c.Secrets) != len(svc.Files) {
-			t.Errorf("%s has %d files, want %d", svc.Name, len(c.Configs)+len(c.Secrets),
-				len(svc.Files))
+		files := map[string]string{}
+		for _, f := range svc.Files {
+			files[f.Path] = f.Text(recordedPassword)
+		}
+		for _, m := range svc.Mounts {
+			if m.Kind == stacks.MountModel {
+				addModel(t, files, stack, root, m.Target)
+			}
 		}
 
-		for _, f := range svc.Files {
-			if want[svc.Name] == nil {
-				want[svc.Name] = map[string]string{}
-			}
-			want[svc.Name][f.Path] = f.Text(recordedPassword)
+		c := rendered.Project.Services[svc.Name]
+		if len(c.Configs)+len(c.Secrets) != len(files) {
+			t.Errorf("%s has %d files, want %d", svc.Name, len(c.Configs)+len(c.Secrets), len(files))
+		}
+		if len(files) > 0 {
+			want[svc.Name] = files
 		}
 	}
 
 	if d := cmp.Diff(want, rec.files); d != "" {
 		t.Errorf("files (-stack +registered):\n%s", d)
+	}
+}
+
+// addModel adds the files of the stack's model where they are mounted.
+func addModel(t *testing.T, files map[string]string, s stacks.Stack, root, target string) {
+	t.Helper()
+	list, err := s.Model.Files(os.DirFS(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range list {
+		text, err := os.ReadFile(filepath.Join(root, f.Source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[path.Join(target, f.Path)] = string(text)
 	}
 }
 
