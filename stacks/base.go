@@ -97,6 +97,7 @@ func base(name string) Stack {
 		Model:    Model{Name: "codexcontinue", Modelfile: "modelfiles/codexcontinue/Modelfile"},
 		Services: append(services, redis(), ollama()),
 
+		Platforms:      []string{DefaultPlatform},
 		AuditRetention: 400 * day,
 	}
 }

@@ -68,7 +68,7 @@ func TestComposeParity(t *testing.T) {
 			settings.InternalTLS = new(false)
 			var err error
 			if p.stack, err = stacks.Load(p.stack.Name, settings, stacks.Checkout{
-				FS: os.DirFS(p.root), UID: 1000, GID: 1000,
+				FS: os.DirFS(p.root), UID: 1000, GID: 1000, Unlocked: true,
 			}); err != nil {
 				t.Fatal(err)
 			}

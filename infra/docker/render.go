@@ -32,20 +32,17 @@ type Rendering struct {
 
 	// model are the files of the model, its Modelfile first; none if no service mounts them.
 	model []stacks.ModelFile
-
-	// platform is the one that images are built for.
-	platform string
 }
 
-// Render renders the stack of the project at root, with images that are built for the platform.
-// It reports every part of the stack that Docker cannot express.
-func Render(root fs.FS, stack stacks.Stack, platform string) (*Rendering, error) {
+// Render renders the stack of the project at root. It reports every part of the stack that Docker
+// cannot express.
+func Render(root fs.FS, stack stacks.Stack) (*Rendering, error) {
 	ordered, err := stack.StartOrder()
 	if err != nil {
 		return nil, err
 	}
 
-	r := &Rendering{stack: stack, platform: platform, Project: &types.Project{
+	r := &Rendering{stack: stack, Project: &types.Project{
 		Name:     stacks.Project + "-" + stack.Name,
 		Services: types.Services{}, Networks: types.Networks{}, Volumes: types.Volumes{},
 		Configs: types.Configs{}, Secrets: types.Secrets{},

@@ -133,10 +133,11 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildConfig, error) {
 	b := img.Build
 	if b == nil {
-		return img.Ref, nil, nil
+		ref, _, err := image.Upstream(root, img.Ref)
+		return ref, nil, err
 	}
 
-	ref, err := image.RefFor(root, *b, r.platform)
+	ref, err := image.Ref(root, *b, r.stack.Platform())
 	if err != nil {
 		return "", nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -21,7 +20,7 @@ import (
 // onEngine returns the stack as it is rendered for an engine, and then altered unless alter is nil.
 func onEngine(t *testing.T, stack stacks.Stack, alter func(*docker.Rendering)) workload.View {
 	t.Helper()
-	r, err := docker.Render(os.DirFS(projectRoot(t)), stack, plan.Platform)
+	r, err := docker.Render(os.DirFS(projectRoot(t)), stack)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -307,6 +307,13 @@ var edits = []edit{
 		change: service("ml", func(s *stacks.Service) {
 			s.Image.Build.Args["GO_IMAGE"] = "golang:1.27"
 		}), docker: "image:Image ml", kubernetes: mlPods},
+	{field: "Build.BaseIDs",
+		change: service("ml", func(s *stacks.Service) {
+			s.Image.Build.BaseIDs = map[string]string{"golang:1.26": "sha256:1"}
+		}), docker: "image:Image ml", kubernetes: mlPods},
+	{field: "Image.ID", change: service("web", func(s *stacks.Service) { s.Image.ID = "sha256:1" })},
+	{field: "Platforms", change: func(s *stacks.Stack) { s.Platforms = []string{"linux/arm64"} },
+		docker: "image:Image ml", kubernetes: mlPods},
 
 	{field: "Port.Name",
 		change: service("edge", func(s *stacks.Service) {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
@@ -210,7 +209,7 @@ func program(stack stacks.Stack, target stacks.Target, root string) pulumi.RunFu
 			return err
 		}
 
-		r, err := docker.Render(os.DirFS(root), stack, image.Platform())
+		r, err := docker.Render(os.DirFS(root), stack)
 		if err == nil {
 			_, err = docker.Provision(ctx, r, root)
 		}

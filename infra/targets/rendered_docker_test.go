@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -59,7 +58,7 @@ func TestProjectIsRegistered(t *testing.T) {
 
 func holdProject(t *testing.T, stack stacks.Stack, root string) {
 	t.Helper()
-	rendered, err := docker.Render(os.DirFS(root), stack, image.Platform())
+	rendered, err := docker.Render(os.DirFS(root), stack)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +326,7 @@ func (r reading) prepare(t *testing.T, res plan.Resource) {
 
 		strictly(t, res, &in)
 		if in.BuildOnPreview || !in.SkipPush || in.Build.BuilderVersion != "BuilderBuildKit" ||
-			in.Build.Platform != image.Platform() {
+			in.Build.Platform != stacks.DefaultPlatform {
 			t.Errorf("%s: %+v", res.Name, in)
 		}
 

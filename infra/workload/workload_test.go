@@ -46,7 +46,7 @@ func changed(
 	}
 
 	if target == stacks.Docker {
-		rendered, err := docker.Render(os.DirFS(root), stack, plan.Platform)
+		rendered, err := docker.Render(os.DirFS(root), stack)
 		if err != nil {
 			t.Fatal(err)
 		}

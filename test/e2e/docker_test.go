@@ -215,6 +215,9 @@ func TestProd(t *testing.T) {
 		}
 	})
 
+	t.Run("nothing of the checkout is needed", func(t *testing.T) { withoutCheckout(t, c, stack) })
+	t.Run("a pruned image is built again", func(t *testing.T) { builtAgain(t, c, stack) })
+
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 }
 

@@ -219,6 +219,12 @@ func (b *bundling) gather(ctx context.Context, o bundleOptions) (done func(), er
 		return done, err
 	}
 
+	if own := b.draft.Manifest.Platform; stack.Platform() != own {
+		return done, fmt.Errorf("%s:platform: images are built for %s, and the programs of a "+
+			"bundle that is made here are for %s: make it on a machine of that platform",
+			stacks.Project, stack.Platform(), own)
+	}
+
 	if !o.withoutModel {
 		if done, err = b.addModel(ctx, t, stack, o.model); err != nil {
 			return done, err
@@ -423,7 +429,7 @@ func (b *bundling) addImages(ctx context.Context, t target, stack stacks.Stack) 
 
 	var refs []string
 	for _, x := range list {
-		refs = append(refs, x.Ref)
+		refs = append(refs, x.Tag())
 	}
 
 	archive := filepath.Join(b.draft.Dir, "images.tar")
