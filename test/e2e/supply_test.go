@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -56,6 +57,37 @@ func builtAgain(t *testing.T, c *checkout, stack string) {
 		t.Errorf("backend runs %s, want %s", got, ref)
 	}
 	noChanges(t, c, stack)
+}
+
+// listsWhatIsInside reads what codexctl says the images are made of.
+func listsWhatIsInside(t *testing.T, c *checkout, stack string) {
+	out := c.must(t, 10*time.Minute, "bin/codexctl", "images", "sbom", stack, "-o", t.TempDir())
+	files := strings.Fields(out)
+	if len(files) != 5 { // gate, frontend, backend, ml, ollama
+		t.Errorf("%d files: %s", len(files), out)
+	}
+
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var bom struct {
+			BOMFormat  string
+			Components []struct{ PURL string }
+		}
+		if err := json.Unmarshal(text, &bom); err != nil {
+			t.Fatal(err)
+		}
+
+		found := false
+		for _, x := range bom.Components {
+			found = found || strings.HasPrefix(x.PURL, "pkg:golang/stdlib@1.")
+		}
+		if bom.BOMFormat != "CycloneDX" || !found {
+			t.Errorf("%s: %s without Go's own library", file, bom.BOMFormat)
+		}
+	}
 }
 
 // TestOtherPlatform builds a service for a processor that this machine does not have. A stack of that

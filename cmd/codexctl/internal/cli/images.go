@@ -73,7 +73,8 @@ credentials are those of "docker login".`,
 		},
 	}
 
-	c.AddCommand(list, build, load, push, a.outdatedCommand(), a.updateLockCommand())
+	c.AddCommand(list, build, load, push, a.outdatedCommand(), a.updateLockCommand(),
+		a.sbomCommand())
 	return c
 }
 
