@@ -60,6 +60,9 @@ const (
 
 	Configuration Action = "configuration"
 
+	// A backup has taken the place of what was stored.
+	Restore Action = "restore"
+
 	// A program that an operator runs in a container.
 	Command Action = "command"
 )
@@ -114,6 +117,7 @@ type Record struct {
 	Request string `json:"request,omitempty"`
 
 	// Detail is what else an action has: the revision and the settings' digest of a configuration,
+	// the name of the backup that was restored,
 	// the service, the program and the exit code of a command, the reason of who reads what
 	// is somebody else's, and what a review came to.
 	Detail map[string]string `json:"detail,omitempty"`

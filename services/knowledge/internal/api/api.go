@@ -57,6 +57,8 @@ func Register(srv *server.Server, o Options) {
 	srv.HandleFunc("POST /collections/{name}/reindex", s.reindex)
 	srv.HandleFunc("POST /search", s.search)
 	srv.HandleFunc("GET /passages/{id}", s.passage)
+	srv.HandleFunc("GET "+knowledgeapi.ArchivePath, s.archive)
+	srv.HandleFunc("PUT "+knowledgeapi.ArchivePath, s.restore)
 }
 
 // readable returns the collections that the person's searches find, in order.
