@@ -8,6 +8,7 @@
 //	gate learn ...          read and review what people hand over, as codexctl learn does
 //	gate audit ...          read who did what, as codexctl audit does
 //	gate knowledge ...      manage documents, as codexctl knowledge does
+//	gate replay ...         do again what was erased since a backup, as codexctl restore does
 //	gate certificate        print until when its certificate is good
 //	gate version            print the version
 package main
@@ -65,7 +66,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	c := server.Command{
 		Health: "/health",
 		Usage: "usage: gate [healthcheck [URL] | certificate | user ... | usage ... | learn ... | " +
-			"audit ... | knowledge ... | version]",
+			"audit ... | knowledge ... | replay ... | version]",
 		Serve: serve,
 	}
 	if len(args) > 0 {
@@ -80,6 +81,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			return learn(ctx, args[1:], environ, stdout)
 		case "knowledge":
 			return manageDocuments(ctx, args[1:], environ, os.Stdin, stdout)
+		case "replay":
+			return replay(ctx, args[1:], environ, os.Stdin, stdout)
 		}
 	}
 
