@@ -151,7 +151,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 		a.evidenceCommand(), a.graphCommand(), a.exportCommand())
 	add(groupRunning, a.statusCommand(), a.logsCommand(), a.restartCommand(), a.scaleCommand(),
 		a.forwardCommand(), a.execCommand(), a.userCommand(), a.usageCommand(), a.auditCommand(),
-		a.knowledgeCommand(), a.learnCommand())
+		a.knowledgeCommand(), a.learnCommand(), a.backupCommand(), a.restoreCommand())
 	add(groupSources, a.testCommand(), a.lintCommand(), a.newCommand())
 	add(groupHelp, a.doctorCommand(), a.envCommand(), a.versionCommand())
 	return c

@@ -114,6 +114,7 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		}
 	}
 
+	a.stateAfterUp(ctx, t, stack, s, p)
 	way, err := p.Edge(ctx, stack)
 	if err != nil {
 		return err
