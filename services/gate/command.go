@@ -23,6 +23,22 @@ type opened struct {
 	log      *slog.Logger // discards, as the command prints its errors
 }
 
+// openOf opens Redis as the environment says, for a command.
+func openOf(ctx context.Context, environ []string) (gateenv.Config, *opened, error) {
+	cfg, err := contract.Parse[gateenv.Config](environ)
+	if err != nil {
+		return cfg, nil, err
+	}
+
+	at, err := cfg.Redis()
+	if err != nil {
+		return cfg, nil, err
+	}
+
+	o, err := open(ctx, &cfg, at)
+	return cfg, o, err
+}
+
 // open opens Redis at the address, with the names that the gates have where people sign in.
 func open(ctx context.Context, cfg *gateenv.Config, at contract.Redis) (*opened, error) {
 	redislog.Disable()

@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
-	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/internal/backendapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/hop"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
@@ -30,17 +28,7 @@ const reviewsPath = "/api/reviews"
 // asks.
 func learn(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	by, args := flag(args, "--by=")
-	cfg, err := contract.Parse[gateenv.Config](environ)
-	if err != nil {
-		return err
-	}
-
-	at, err := cfg.Redis()
-	if err != nil {
-		return err
-	}
-
-	o, err := open(ctx, &cfg, at)
+	cfg, o, err := openOf(ctx, environ)
 	if err != nil {
 		return err
 	}

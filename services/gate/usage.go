@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/account"
 	"github.com/codexcontinue/codexcontinue/services/gate/internal/report"
@@ -14,17 +13,7 @@ import (
 
 // printUsage prints what people have used, in a gate's container.
 func printUsage(ctx context.Context, args, environ []string, stdout io.Writer) error {
-	cfg, err := contract.Parse[gateenv.Config](environ)
-	if err != nil {
-		return err
-	}
-
-	at, err := cfg.Redis()
-	if err != nil {
-		return err
-	}
-
-	o, err := open(ctx, &cfg, at)
+	cfg, o, err := openOf(ctx, environ)
 	if err != nil {
 		return err
 	}

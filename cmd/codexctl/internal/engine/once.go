@@ -52,6 +52,14 @@ func (e *Engine) RunOnce(
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 
+	if code, err = e.start(ctx, id, s); err != nil {
+		return fail(err)
+	}
+	return code, nil
+}
+
+// start starts the container with the streams, and returns its exit code when it is removed.
+func (e *Engine) start(ctx context.Context, id string, s running.Streams) (int, error) {
 	// Before the start, so that nothing of the output and no quick end is missed.
 	conn, err := e.api.ContainerAttach(ctx, id, client.ContainerAttachOptions{
 		Stream: true,
@@ -60,7 +68,7 @@ func (e *Engine) RunOnce(
 		Stderr: true,
 	})
 	if err != nil {
-		return fail(err)
+		return 0, err
 	}
 	defer conn.Close()
 
@@ -71,7 +79,7 @@ func (e *Engine) RunOnce(
 		Condition: container.WaitConditionRemoved,
 	})
 	if _, err := e.api.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
-		return fail(err)
+		return 0, err
 	}
 
 	if s.In != nil {
@@ -94,17 +102,17 @@ func (e *Engine) RunOnce(
 		_, err = stdcopy.StdCopy(s.Out, s.Err, conn.Reader)
 	}
 	if err != nil {
-		return fail(err)
+		return 0, err
 	}
 
 	select {
 	case r := <-ended.Result:
 		if r.Error != nil {
-			return fail(errors.New(r.Error.Message))
+			return 0, errors.New(r.Error.Message)
 		}
 		return int(r.StatusCode), nil
 	case err := <-ended.Error:
-		return fail(err)
+		return 0, err
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/types"
 	cerrdefs "github.com/containerd/errdefs"
-	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/client"
@@ -58,47 +57,17 @@ const (
 // Run runs the command and returns its exit code. The container is removed when the command ends,
 // or when the context does.
 func (e *Engine) Run(ctx context.Context, c Command) (code int, err error) {
-	fail := func(err error) (int, error) { return 0, c.failed(ctx, err) }
 	id, remove, err := e.create(ctx, c)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 
-	// Before the start, so that nothing of the output and no quick end is missed.
-	conn, err := e.api.ContainerAttach(ctx, id, client.ContainerAttachOptions{
-		Stream: true,
-		Stdout: true,
-		Stderr: true,
-	})
+	code, err = e.start(ctx, id, running.Streams{Out: c.Stdout, Err: c.Stderr})
 	if err != nil {
-		return fail(err)
+		return 0, c.failed(ctx, err)
 	}
-	defer conn.Close()
-
-	// The hijacked connection does not follow the context.
-	stop := context.AfterFunc(ctx, conn.Close)
-	defer stop()
-	ended := e.api.ContainerWait(ctx, id, client.ContainerWaitOptions{
-		Condition: container.WaitConditionRemoved,
-	})
-	if _, err := e.api.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
-		return fail(err)
-	}
-
-	if _, err := stdcopy.StdCopy(c.Stdout, c.Stderr, conn.Reader); err != nil {
-		return fail(err)
-	}
-
-	select {
-	case r := <-ended.Result:
-		if r.Error != nil {
-			return fail(errors.New(r.Error.Message))
-		}
-		return int(r.StatusCode), nil
-	case err := <-ended.Error:
-		return fail(err)
-	}
+	return code, nil
 }
 
 // Serve runs the command, calls use with its container, and removes that when use returns.
