@@ -113,10 +113,11 @@ func (s *Stack) applySettings(v Settings) error {
 		}
 
 		svc.apply(v.Services[name])
+		errs = append(errs, s.applySecrets(svc, v.Services[name].Secrets))
 	}
 
 	if v.Target == Docker {
-		errs = append(errs, s.refuseOpen())
+		errs = append(errs, s.refuseOpen(), v.refusePods())
 	}
 
 	errs = append(errs, s.applySignIn(v), s.applyModels(v.Limits.Models),
@@ -140,8 +141,18 @@ func (s *Service) apply(v ServiceSettings) {
 		s.Resources.PIDs = v.PIDs
 	}
 	if v.Autoscale != nil {
-		s.Autoscale, s.Replicas = v.Autoscale, v.Autoscale.Min
+		s.autoscale(*v.Autoscale)
 	}
+}
+
+// autoscale lets the number of replicas follow the load. It begins with what the stack runs without
+// it, which is also the least unless the settings name one: who turns it on has no fewer.
+func (s *Service) autoscale(a Autoscale) {
+	if a.Min == 0 {
+		a.Min = min(s.Replicas, a.Max)
+	}
+	s.Replicas = max(a.Min, min(s.Replicas, a.Max))
+	s.Autoscale = &a
 }
 
 // fsync sets in redis.conf when Redis writes to the disk.

@@ -79,11 +79,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 
 		"knowledge":   s.decodeKnowledge,
 		"internalTLS": orEmpty(boolean(&s.InternalTLS)),
-		"kubernetes": object(fields{
-			"context":   text(&s.Kubernetes.Context),
-			"namespace": text(&s.Kubernetes.Namespace),
-			"domain":    text(&s.Kubernetes.Domain),
-		}),
+		"kubernetes":  s.decodeKubernetes,
 	}
 
 	for _, k := range secretKeys {
@@ -108,6 +104,10 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		switch {
 		case slices.Contains(secretKeys, key):
 			s.Secrets[key] = true
+		case strings.HasPrefix(key, servicesKey+"."):
+			if err := s.decodeServiceSecret(key); err != nil {
+				errs = append(errs, prefixed(Project+":"+key, err))
+			}
 		case known[key] == nil:
 			errs = append(errs, prefixed(Project+":"+key, known.unknown(key)))
 		default:

@@ -217,6 +217,24 @@ func TestDecodeRefuses(t *testing.T) {
 		"plain secret": {"redisPassword", "hunter2",
 			"codexcontinue:redisPassword: must be a secret: set it with `pulumi config set " +
 				"--secret codexcontinue:redisPassword`"},
+		"plain secret of a service": {"services", `{"backend": {"secrets": {"API_KEY": "hunter2"}}}`,
+			"codexcontinue:services.backend.secrets.API_KEY: must be a secret: set it with `pulumi " +
+				"config set --secret --path codexcontinue:services.backend.secrets.API_KEY`"},
+		"secrets that are a text": {"services", `{"backend": {"secrets": "hunter2"}}`,
+			"codexcontinue:services.backend.secrets: must be an object of names and values"},
+		"name of a secret": {"services", `{"backend": {"secrets": {"apiKey": {"secret": "a", "key": "b"}}}}`,
+			"codexcontinue:services.backend.secrets.apiKey: is no name of a secret"},
+		"the stack's own secret": {"services",
+			`{"backend": {"secrets": {"REDIS_PASSWORD": {"secret": "a", "key": "b"}}}}`,
+			"codexcontinue:services.backend.secrets.REDIS_PASSWORD: is a secret of the stack's own"},
+		"a Secret without a key": {"services", `{"backend": {"secrets": {"API_KEY": {"secret": "a"}}}}`,
+			"codexcontinue:services.backend.secrets.API_KEY: needs secret"},
+		"two sources": {"services",
+			`{"backend": {"secrets": {"API_KEY": {"secret": "a", "externalSecret": {}}}}}`,
+			"codexcontinue:services.backend.secrets.API_KEY: set either secret and key"},
+		"no store": {"services",
+			`{"backend": {"secrets": {"API_KEY": {"externalSecret": {"key": "a"}}}}}`,
+			"codexcontinue:services.backend.secrets.API_KEY.externalSecret: needs store"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := stacks.DecodeSettings(map[string]string{tc.key: tc.value}, nil)

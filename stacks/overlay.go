@@ -95,11 +95,13 @@ func (s *Stack) Volume(name string) (Volume, bool) {
 	return s.Volumes[i], true
 }
 
-// SecretKeys returns the keys of the config that hold the secrets, by the secrets' names.
+// SecretKeys returns the keys of the config that hold secrets, by the secrets' names.
 func (s *Stack) SecretKeys() map[string]string {
 	keys := map[string]string{}
 	for _, x := range s.Secrets {
-		keys[x.Name] = x.ConfigKey
+		if x.Existing == nil && x.External == nil {
+			keys[x.Name] = x.ConfigKey
+		}
 	}
 	return keys
 }

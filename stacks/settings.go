@@ -203,6 +203,12 @@ type KubernetesSettings struct {
 	Namespace string
 	// Domain is what the names of the cluster's Services end in; empty is cluster.local.
 	Domain string
+
+	// PullSecrets are Secrets of the stack's namespace by which the nodes pull images.
+	PullSecrets []string
+
+	// Pods are of all pods of the stack.
+	Pods PodSettings
 }
 
 // ServiceSettings are values of one service.
@@ -212,6 +218,13 @@ type ServiceSettings struct {
 	Memory   Bytes
 	PIDs     int
 
-	// Autoscale lets the number of replicas follow the load.
+	// Autoscale lets the number of replicas follow the load. Its Min is 0 where the settings name
+	// none: the replicas that the stack has without it.
 	Autoscale *Autoscale
+
+	// Secrets are files of the service by the names of their variables, without _FILE.
+	Secrets map[string]SecretSource
+
+	// Pods are of the service's pods on a cluster.
+	Pods PodSettings
 }

@@ -196,8 +196,28 @@ type Volume struct {
 type Secret struct {
 	// Name is the file's name under /run/secrets.
 	Name string
-	// ConfigKey is the key of the Pulumi config that holds the value, such as redisPassword.
+	// ConfigKey is the key of the Pulumi config that holds the value, such as redisPassword or the
+	// path services.backend.secrets.API_KEY, or that says where it is.
 	ConfigKey string
+
+	// Existing and External take the value from the cluster, so that it passes through neither the
+	// config nor the state. At most one is set.
+	Existing *ExistingSecret `json:",omitempty"`
+	External *ExternalSecret `json:",omitempty"`
+}
+
+// ExistingSecret is one key of a Secret that somebody else keeps in the stack's namespace.
+type ExistingSecret struct {
+	Name, Key string
+}
+
+// ExternalSecret is a value that the External Secrets Operator fetches from a store.
+type ExternalSecret struct {
+	// Store is the name of a store of the Kind, SecretStore or ClusterSecretStore.
+	Store, Kind string
+
+	// Key is the secret's name in the store, Property one of its fields; empty is the whole.
+	Key, Property string
 }
 
 // Service is one container image in one or more replicas.

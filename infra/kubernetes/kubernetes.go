@@ -35,6 +35,12 @@ type Options struct {
 	// Domain is what the names of the cluster's Services end in; empty is cluster.local.
 	Domain string
 
+	// Pods are the settings of the pods of each service, and of stacks.ModelJob.
+	Pods map[string]stacks.PodSettings
+
+	// PullSecrets are Secrets of the namespace by which the nodes pull images.
+	PullSecrets []string
+
 	// Platform is the one that images are built for; empty is this machine's own.
 	Platform string
 }

@@ -147,7 +147,9 @@ func (m *modelPlan) args() []string {
 // name returns the Job's name: its hash is over everything in it, as a Job cannot be changed. So a
 // changed Modelfile, base or number of replicas is a new Job, which shows in the preview and runs
 // before the old one is removed.
-func (m *modelPlan) name(files *modelFiles, names *corev1.PodDNSConfig) (string, error) {
+func (m *modelPlan) name(
+	files *modelFiles, names *corev1.PodDNSConfig, placed []any,
+) (string, error) {
 	all := []any{m.digest, m.args(), m.env, m.client.image, m.client.Security, files.data(),
 		modelResources,
 		modelDeadline}
@@ -158,6 +160,7 @@ func (m *modelPlan) name(files *modelFiles, names *corev1.PodDNSConfig) (string,
 	if names != nil {
 		all = append(all, names)
 	}
+	all = append(all, placed...)
 
 	content, err := json.Marshal(all)
 	if err != nil {
@@ -298,7 +301,7 @@ func (r *renderer) addJob() error {
 		return err
 	}
 
-	name, err := m.name(r.files, template.Spec.DNSConfig)
+	name, err := m.name(r.files, template.Spec.DNSConfig, r.placed())
 	if err != nil {
 		return err
 	}
@@ -395,7 +398,9 @@ func (r *renderer) jobTemplate(labels map[string]string) (corev1.PodTemplateSpec
 		r.askResolver(&spec)
 	}
 
-	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec}, nil
+	pod := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec}
+	r.place(&pod, stacks.ModelJob, nil)
+	return pod, nil
 }
 
 // addJobPolicy lets the Job reach what it makes the model in; a sidecar reaches what that

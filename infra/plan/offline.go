@@ -62,8 +62,8 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 		Project: stacks.Project, Name: stack, Config: config.Plain, Key: o.Key,
 	}
 	values := map[string]string{}
-	for _, s := range p.Stack.Secrets { // those that are not set count as set
-		values[stacks.Project+":"+s.ConfigKey] = Placeholder + s.ConfigKey
+	for _, key := range p.Stack.SecretKeys() { // those that are not set count as set
+		values[stacks.Project+":"+key] = Placeholder + key
 	}
 
 	for key, ciphertext := range config.Secret {
@@ -73,6 +73,13 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 	}
 
 	for key, value := range values {
+		object, _, nested := strings.Cut(key, ".")
+		if nested {
+			if value, err = program.PutSecret(run.Config[object], key, value); err != nil {
+				return Plan{}, err
+			}
+			key = object
+		}
 		run.Config[key] = value
 		run.Secrets = append(run.Secrets, key)
 	}

@@ -33,11 +33,10 @@ func onEngine(t *testing.T, stack stacks.Stack, alter func(*docker.Rendering)) w
 }
 
 var badOnDocker = map[string]bad{
-	"a published backend": {change: service("backend", func(s *stacks.Service) {
-		s.Replicas = 1
-		s.Ports[0].Host = 8000
+	"a published ml": {change: service("ml", func(s *stacks.Service) {
+		s.Ports[0].Host = 5000
 		s.Ports[0].Address = "0.0.0.0"
-	}), subject: "backend", want: "public-port"},
+	}), subject: "ml", want: "public-port"},
 	"a published redis": {change: service("redis", func(s *stacks.Service) {
 		s.Ports[0].Host = 6379
 	}), subject: "redis", want: "public-port"},
@@ -270,6 +269,16 @@ var badOnDocker = map[string]bad{
 			Target: "/data",
 		}}
 	}, subject: "*", want: "single-writer"},
+	"a second owner": {service: "backend", alter: func(c *types.ServiceConfig) {
+		c.Volumes = []types.ServiceVolumeConfig{{
+			Type: "volume", Source: stacks.OllamaData, Target: "/data",
+		}}
+	}, subject: "ollama", want: "volume-owner"},
+	"a cache of two users": {from: "dev", service: "ml", alter: func(c *types.ServiceConfig) {
+		c.User = "7:7"
+	}, want: "volume-owner"},
+	"one backend": {change: service("backend", func(s *stacks.Service) { s.Replicas = 1 }),
+		subject: "backend", want: "replicas"},
 	"the default network": {service: "ml", alter: func(c *types.ServiceConfig) { c.Networks = nil },
 		want: "fenced"},
 }

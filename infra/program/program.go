@@ -69,9 +69,13 @@ func Render(settings stacks.Settings, stack stacks.Stack, root, platform string)
 		return Rendered{Docker: r}, err
 	case stacks.Kubernetes:
 		at := settings.Kubernetes
+		pods := map[string]stacks.PodSettings{stacks.ModelJob: settings.Pods(stacks.ModelJob)}
+		for _, svc := range stack.Services {
+			pods[svc.Name] = settings.Pods(svc.Name)
+		}
 		r, err := kubernetes.Render(stack, kubernetes.Options{
 			Root: root, Context: at.Context, Namespace: at.Namespace, Domain: at.Domain,
-			Platform: platform,
+			Platform: platform, Pods: pods, PullSecrets: at.PullSecrets,
 		})
 		return Rendered{Kubernetes: r}, err
 	}

@@ -1,6 +1,7 @@
 package targets_test
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -95,6 +96,28 @@ func autoscaled(least, most, cpu int) func(*stacks.Stack) {
 // withoutSecrets leaves the store the file that is none: a secret hides all uploads of a container.
 func withoutSecrets(s *stacks.Stack) { s.Service("store").Files = s.Service("store").Files[:1] }
 
+// wholeSecret has the store's file be the value itself, which alone can be the cluster's.
+func wholeSecret(s *stacks.Stack) { s.Service("store").Files[1].Content = "" }
+
+// kept takes the secret from a Secret that is there already.
+func kept(from stacks.ExistingSecret) func(*stacks.Stack) {
+	from.Name, from.Key = cmp.Or(from.Name, "passwords"), cmp.Or(from.Key, "redis")
+	return func(s *stacks.Stack) {
+		wholeSecret(s)
+		s.Secrets[0].Existing = &from
+	}
+}
+
+// fetched takes the secret from a store.
+func fetched(from stacks.ExternalSecret) func(*stacks.Stack) {
+	from.Store, from.Kind = cmp.Or(from.Store, "vault"), cmp.Or(from.Kind, "SecretStore")
+	from.Key = cmp.Or(from.Key, "chat/redis")
+	return func(s *stacks.Stack) {
+		wholeSecret(s)
+		s.Secrets[0].External = &from
+	}
+}
+
 func nothing[T any](*T) {}
 
 // waiver changes a waiver, which the policy alone reads.
@@ -119,6 +142,7 @@ const (
 	httpRoute, edgeIngress  = "HTTPRoute edge", "networking.k8s.io/v1:Ingress edge"
 	edgeService, modelJob   = "core/v1:Service edge", "batch/v1:Job model"
 	autoscaler              = "autoscaling/v2:HorizontalPodAutoscaler web"
+	externalSecret          = "external-secrets.io/v1:ExternalSecret redis-password"
 	carrier                 = "container:Container codexcontinue-lab-store-files"
 )
 
@@ -223,6 +247,28 @@ var edits = []edit{
 	{field: "Secret.ConfigKey", change: func(s *stacks.Stack) {
 		s.Secrets[0].ConfigKey = unset
 	}, err: "the config has no codexcontinue:redisOther"},
+	{field: "Secret.Existing", before: wholeSecret, change: kept(stacks.ExistingSecret{}),
+		docker: "secrets.redis-password", kubernetes: storePods},
+	{field: "ExistingSecret.Name", before: kept(stacks.ExistingSecret{}),
+		change: kept(stacks.ExistingSecret{Name: "other"}),
+		docker: "secrets.redis-password", kubernetes: storePods},
+	{field: "ExistingSecret.Key", before: kept(stacks.ExistingSecret{}),
+		change: kept(stacks.ExistingSecret{Key: "other"}),
+		docker: "secrets.redis-password", kubernetes: storePods},
+	{field: "Secret.External", before: wholeSecret, change: fetched(stacks.ExternalSecret{}),
+		docker: "secrets.redis-password", kubernetes: externalSecret},
+	{field: "ExternalSecret.Store", before: fetched(stacks.ExternalSecret{}),
+		change: fetched(stacks.ExternalSecret{Store: "other"}),
+		docker: "secrets.redis-password", kubernetes: externalSecret},
+	{field: "ExternalSecret.Kind", before: fetched(stacks.ExternalSecret{}),
+		change: fetched(stacks.ExternalSecret{Kind: "ClusterSecretStore"}),
+		docker: "secrets.redis-password", kubernetes: externalSecret},
+	{field: "ExternalSecret.Key", before: fetched(stacks.ExternalSecret{}),
+		change: fetched(stacks.ExternalSecret{Key: "other"}),
+		docker: "secrets.redis-password", kubernetes: externalSecret},
+	{field: "ExternalSecret.Property", before: fetched(stacks.ExternalSecret{}),
+		change: fetched(stacks.ExternalSecret{Property: "password"}),
+		docker: "secrets.redis-password", kubernetes: externalSecret},
 	{field: "Service.Name", change: func(s *stacks.Stack) {
 		s.Service("edge").DependsOn, s.Service("edge").Calls = []string{"site"}, []string{"site"}
 		s.Service("web").Name = "site"
