@@ -83,6 +83,7 @@ func (s *Stack) applySettings(v Settings) error {
 	s.nameRedisUsers()
 	errs = append(errs, s.applyResolver(v.Target))
 	s.Registry = v.Registry
+	errs = append(errs, s.applyPlatforms(v))
 	for i := range s.Services {
 		for j := range s.Services[i].Ports {
 			if p := &s.Services[i].Ports[j]; p.Host != 0 {

@@ -97,6 +97,7 @@ func base(name string) Stack {
 		Model:    Model{Name: "codexcontinue", Modelfile: "modelfiles/codexcontinue/Modelfile"},
 		Services: append(services, redis(), ollama()),
 
+		Platforms:      []string{DefaultPlatform},
 		AuditRetention: 400 * day,
 	}
 }
@@ -223,12 +224,7 @@ func ml(environment string) Service {
 		KeepAlive:         30 * time.Minute,
 	}
 
-	s.Mounts = []Mount{{
-		Kind:     MountBind,
-		Source:   "modelfiles",
-		Target:   modelfilesDir,
-		ReadOnly: true,
-	}}
+	s.Mounts = []Mount{{Kind: MountModel, Target: modelfilesDir, ReadOnly: true}}
 
 	s.DependsOn, s.Calls = []string{Ollama, Redis}, []string{Ollama, Redis}
 	return s

@@ -68,6 +68,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"edge":     s.decodeEdge,
 		"gpu":      s.decodeGPU,
 		"registry": orEmpty(text(&s.Registry)),
+		"platform": orEmpty(s.decodePlatforms),
 		"services": s.decodeServices,
 		"volumes":  s.decodeVolumes,
 		"redis":    s.decodeRedis,

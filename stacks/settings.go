@@ -49,6 +49,9 @@ type Settings struct {
 	// Registry is where built images are pushed to.
 	Registry string
 
+	// Platforms are what images are built for; none keeps the stack's.
+	Platforms []string
+
 	// Volumes holds values of single volumes by name.
 	Volumes map[string]VolumeSettings
 

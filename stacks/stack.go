@@ -97,6 +97,10 @@ type Stack struct {
 	// other machines can pull them. It is empty if they stay where they are built.
 	Registry string
 
+	// Platforms are those of the machines that it runs on, such as linux/amd64: its images are
+	// built for them. None stands for DefaultPlatform.
+	Platforms []string
+
 	// AuditRetention is how long records of the audit are kept at least. It is 0 if nothing drops
 	// them, or nothing is recorded.
 	AuditRetention time.Duration
@@ -308,6 +312,10 @@ type Image struct {
 	// Ref is an image reference with a pinned tag or digest; empty when Build is set.
 	Ref   string
 	Build *Build
+
+	// ID is what an engine calls the image of Ref, which was loaded into it by hand and has no
+	// digest; empty if that is not known, or Ref has a digest.
+	ID string `json:",omitempty"`
 }
 
 // Build makes an image from the repository.
@@ -320,7 +328,13 @@ type Build struct {
 
 	// Target is the stage of the Dockerfile: development or production.
 	Target string
-	Args   map[string]string
+
+	// Args are the build's arguments. Those whose names end in _IMAGE name what it is built from.
+	Args map[string]string
+
+	// BaseIDs are the IDs of images that it is built from and that have no digest, by their
+	// references; see Image.ID.
+	BaseIDs map[string]string `json:",omitempty"`
 }
 
 // Port is a port that the container listens on.
@@ -358,6 +372,7 @@ const (
 	MountVolume MountKind = "volume" // Source names a Volume
 	MountBind   MountKind = "bind"   // Source is a path relative to the project's root
 	MountTmpfs  MountKind = "tmpfs"  // Source is empty
+	MountModel  MountKind = "model"  // the files of the stack's model; Source is empty
 )
 
 // Mount is a directory of the container that is not its image's.

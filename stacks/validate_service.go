@@ -268,6 +268,13 @@ func (s Stack) validateMounts(p *problems, at string, svc Service) {
 			if !m.ReadOnly {
 				p.add(here, "must be read-only: a container does not write to the repository")
 			}
+		case MountModel:
+			if m.Source != "" {
+				p.add(here, "the files of the model have no source, got %q", m.Source)
+			}
+			if !m.ReadOnly {
+				p.add(here, "must be read-only: the files of the model are the plan's")
+			}
 		case MountTmpfs:
 			if m.Source != "" {
 				p.add(here, "a tmpfs has no source, got %q", m.Source)

@@ -98,6 +98,20 @@ func (s Source) compose() (string, error) {
 		project.Services[name] = svc
 	}
 
+	// The files of the model stay in the checkout, as what images are built from does.
+	project.Configs = maps.Clone(project.Configs)
+	for name, c := range project.Configs {
+		if !docker.IsModelFile(name) {
+			continue
+		}
+
+		var err error
+		if c.File, err = s.fromRoot(c.File); err != nil {
+			return "", fmt.Errorf("configs.%s: %w", name, err)
+		}
+		project.Configs[name] = c
+	}
+
 	text, err := project.MarshalYAML()
 	if err != nil {
 		return "", err

@@ -15,14 +15,15 @@ func imageOf(
 	stack stacks.Stack, svc stacks.Service, opts Options,
 ) (ref string, brought bool, err error) {
 	root := os.DirFS(opts.Root)
-	ref = svc.Image.Ref
 	if svc.Image.Build != nil {
-		if ref, err = image.RefFor(root, *svc.Image.Build, opts.Platform); err != nil {
+		if ref, err = image.Ref(root, *svc.Image.Build, stack.Platform()); err != nil {
 			return "", false, err
 		}
+		brought, err = image.IsBrought(root, ref)
+	} else {
+		ref, brought, err = image.Upstream(root, svc.Image.Ref)
 	}
 
-	brought, err = image.IsBrought(root, ref)
 	if stack.Registry != "" && (svc.Image.Build != nil || brought) {
 		ref = stack.Registry + "/" + ref
 	}

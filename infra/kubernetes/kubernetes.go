@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
@@ -40,9 +39,6 @@ type Options struct {
 
 	// PullSecrets are Secrets of the namespace by which the nodes pull images.
 	PullSecrets []string
-
-	// Platform is the one that images are built for; empty is this machine's own.
-	Platform string
 }
 
 // Namespace returns the namespace of a stack whose settings name none.
@@ -82,9 +78,6 @@ func Render(stack stacks.Stack, opts Options) (*Rendering, error) {
 	}
 	if opts.Domain == "" {
 		opts.Domain = defaultDomain
-	}
-	if opts.Platform == "" {
-		opts.Platform = image.Platform()
 	}
 
 	r := &renderer{Rendering: &Rendering{stack: stack, opts: opts, parts: map[string][]*Object{}}}

@@ -84,7 +84,7 @@ func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
 		run.Secrets = append(run.Secrets, key)
 	}
 
-	if p.Rendered, err = program.Render(p.Settings, p.Stack, root, Platform); err != nil {
+	if p.Rendered, err = program.Render(p.Settings, p.Stack, root); err != nil {
 		return Plan{}, err
 	}
 

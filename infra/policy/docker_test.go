@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/plan"
 	"github.com/codexcontinue/codexcontinue/infra/workload"
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
@@ -21,7 +20,7 @@ import (
 // onEngine returns the stack as it is rendered for an engine, and then altered unless alter is nil.
 func onEngine(t *testing.T, stack stacks.Stack, alter func(*docker.Rendering)) workload.View {
 	t.Helper()
-	r, err := docker.Render(os.DirFS(projectRoot(t)), stack, plan.Platform)
+	r, err := docker.Render(os.DirFS(projectRoot(t)), stack)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,10 +107,12 @@ var badOnDocker = map[string]bad{
 		bind(root+"/../x", true)(c)
 	}, want: "host-path"},
 	"another writable checkout": {change: service("ml", func(s *stacks.Service) {
-		s.Mounts[0].ReadOnly = false
+		s.Mounts[0] = stacks.Mount{Kind: stacks.MountBind, Source: "modelfiles", Target: "/src"}
 	}), subject: "ml", want: "source-mount"},
 	"the sources in production": {change: service("ml", func(s *stacks.Service) {
-		s.Mounts[0].Source = "."
+		s.Mounts[0] = stacks.Mount{
+			Kind: stacks.MountBind, Source: ".", Target: "/src", ReadOnly: true,
+		}
 	}), subject: "ml", want: "source-mount"},
 	"no memory limit": {service: "ml",
 		alter: func(c *types.ServiceConfig) { c.MemLimit, c.MemSwapLimit = 0, 0 }, want: "limits"},

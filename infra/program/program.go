@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"github.com/codexcontinue/codexcontinue/infra/docker"
-	"github.com/codexcontinue/codexcontinue/infra/image"
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/infra/recorder"
 	"github.com/codexcontinue/codexcontinue/stacks"
@@ -45,7 +44,7 @@ func Deploy(root string) pulumi.RunFunc {
 			return err
 		}
 
-		rendered, err := Render(settings, stack, dir, image.Platform())
+		rendered, err := Render(settings, stack, dir)
 		if err != nil {
 			return err
 		}
@@ -60,12 +59,11 @@ type Rendered struct {
 	Kubernetes *kubernetes.Rendering
 }
 
-// Render renders the stack of the project at root for its target, with images that are built for
-// the platform.
-func Render(settings stacks.Settings, stack stacks.Stack, root, platform string) (Rendered, error) {
+// Render renders the stack of the project at root for its target.
+func Render(settings stacks.Settings, stack stacks.Stack, root string) (Rendered, error) {
 	switch settings.Target {
 	case stacks.Docker:
-		r, err := docker.Render(os.DirFS(root), stack, platform)
+		r, err := docker.Render(os.DirFS(root), stack)
 		return Rendered{Docker: r}, err
 	case stacks.Kubernetes:
 		at := settings.Kubernetes
@@ -75,7 +73,7 @@ func Render(settings stacks.Settings, stack stacks.Stack, root, platform string)
 		}
 		r, err := kubernetes.Render(stack, kubernetes.Options{
 			Root: root, Context: at.Context, Namespace: at.Namespace, Domain: at.Domain,
-			Platform: platform, Pods: pods, PullSecrets: at.PullSecrets,
+			Pods: pods, PullSecrets: at.PullSecrets,
 		})
 		return Rendered{Kubernetes: r}, err
 	}

@@ -144,6 +144,7 @@ const (
 	autoscaler              = "autoscaling/v2:HorizontalPodAutoscaler web"
 	externalSecret          = "external-secrets.io/v1:ExternalSecret redis-password"
 	carrier                 = "container:Container codexcontinue-lab-store-files"
+	modelCarrier            = "container:Container codexcontinue-lab-ml-files"
 )
 
 var edits = []edit{
@@ -353,6 +354,13 @@ var edits = []edit{
 		change: service("ml", func(s *stacks.Service) {
 			s.Image.Build.Args["GO_IMAGE"] = "golang:1.27"
 		}), docker: "image:Image ml", kubernetes: mlPods},
+	{field: "Build.BaseIDs",
+		change: service("ml", func(s *stacks.Service) {
+			s.Image.Build.BaseIDs = map[string]string{"golang:1.26": "sha256:1"}
+		}), docker: "image:Image ml", kubernetes: mlPods},
+	{field: "Image.ID", change: service("web", func(s *stacks.Service) { s.Image.ID = "sha256:1" })},
+	{field: "Platforms", change: func(s *stacks.Stack) { s.Platforms = []string{"linux/arm64"} },
+		docker: "image:Image ml", kubernetes: mlPods},
 
 	{field: "Port.Name",
 		change: service("edge", func(s *stacks.Service) {
@@ -400,8 +408,7 @@ var edits = []edit{
 	},
 
 	{field: "Mount.Kind", change: service("web", func(s *stacks.Service) {
-		s.Mounts[1] = stacks.Mount{Kind: stacks.MountBind, Source: "modelfiles", Target: "/cache",
-			ReadOnly: true}
+		s.Mounts[1] = stacks.Mount{Kind: stacks.MountModel, Target: "/cache", ReadOnly: true}
 	}), docker: webContainer, kubernetes: webPods},
 	{field: "Mount.Source", change: func(s *stacks.Stack) {
 		s.Volumes = append(s.Volumes, stacks.Volume{Name: "new", Size: stacks.GiB})
@@ -410,10 +417,12 @@ var edits = []edit{
 	{
 		field: "Mount.Source",
 		change: service("ml", func(s *stacks.Service) {
-			s.Mounts[0].Source = "other"
+			s.Mounts = append(s.Mounts, stacks.Mount{
+				Kind: stacks.MountBind, Source: "other", Target: "/other", ReadOnly: true,
+			})
 		}),
 		docker:         mlContainer,
-		kubernetes:     "services.ml.mounts./models/ollama",
+		kubernetes:     "services.ml.mounts./other",
 		kubernetesFate: fateRefused,
 	},
 	{field: "Mount.Target",
@@ -598,13 +607,13 @@ var edits = []edit{
 	{field: "Model.Name", change: func(s *stacks.Stack) { s.Model.Name = "other" }},
 	{field: "Model.Modelfile", change: func(s *stacks.Stack) {
 		s.Model.Modelfile = "modelfiles/lab2/Modelfile"
-	}, kubernetes: "core/v1:ConfigMap modelfiles"},
+	}, docker: modelCarrier, kubernetes: "core/v1:ConfigMap modelfiles"},
 	{field: "Model.Base", change: func(s *stacks.Stack) { s.Model.Base = "tiny" },
-		kubernetes: "core/v1:ConfigMap modelfiles"},
+		docker: modelCarrier, kubernetes: "core/v1:ConfigMap modelfiles"},
 	{field: "Model.Digest", change: func(s *stacks.Stack) { s.Model.Digest = "another" },
-		kubernetes: modelJob},
+		docker: modelCarrier, kubernetes: modelJob},
 	{field: "Model.Evals", change: func(s *stacks.Stack) { s.Model.Evals = "another" },
-		kubernetes: "core/v1:ConfigMap modelfiles"},
+		docker: modelCarrier, kubernetes: "core/v1:ConfigMap modelfiles"},
 
 	{field: "Route.Host", change: route(func(r *stacks.Route) { r.Host = "other.example.com" }),
 		before: route(nothing[stacks.Route]), docker: "route.host", kubernetes: httpRoute},

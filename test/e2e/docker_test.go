@@ -225,6 +225,10 @@ func TestProd(t *testing.T) {
 		}
 	})
 
+	t.Run("nothing of the checkout is needed", func(t *testing.T) { withoutCheckout(t, c, stack) })
+	t.Run("a pruned image is built again", func(t *testing.T) { builtAgain(t, c, stack) })
+	t.Run("images say what is in them", func(t *testing.T) { listsWhatIsInside(t, c, stack) })
+
 	c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", stack)
 }
 

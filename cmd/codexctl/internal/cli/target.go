@@ -90,7 +90,7 @@ func (a *App) connect(ctx context.Context, t target) (platform, error) {
 		return nil, err
 	}
 
-	return &onEngine{Engine: eng, say: a.say}, nil
+	return &onEngine{Engine: eng, root: t.project.Root, say: a.say}, nil
 }
 
 func (a *App) connectCluster(

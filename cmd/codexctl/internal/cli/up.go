@@ -109,6 +109,10 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		return a.explainError(err, t.name)
 	}
 
+	if err := a.provideImages(ctx, t, s, stack); err != nil {
+		return err
+	}
+
 	made, err := a.release(ctx, t, stack)
 	if err != nil {
 		return err

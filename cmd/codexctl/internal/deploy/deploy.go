@@ -42,7 +42,12 @@ type Options struct {
 }
 
 // Session is an open stack.
-type Session struct{ stack auto.Stack }
+type Session struct {
+	stack auto.Stack
+
+	// replace are the URNs of what the next update makes anew.
+	replace []string
+}
 
 // Open selects the stack in the state. Without Create it returns ErrNoStack if
 // the stack is not there.
@@ -93,6 +98,9 @@ func (s *Session) Up(
 		if refresh {
 			opts = append(opts, optup.Refresh())
 		}
+		if len(s.replace) > 0 {
+			opts = append(opts, optup.Replace(s.replace))
+		}
 
 		_, err := s.stack.Up(ctx, opts...)
 		return err
@@ -100,6 +108,9 @@ func (s *Session) Up(
 
 	return r, explain(ctx, err)
 }
+
+// Replace has the next Up make the resource anew, although nothing in it changed.
+func (s *Session) Replace(r Resource) { s.replace = append(s.replace, r.URN) }
 
 // Preview returns what Up would do.
 func (s *Session) Preview(ctx context.Context, d *progress.Display) (progress.Result, error) {
@@ -172,8 +183,11 @@ func (s *Session) Cancel(ctx context.Context) error {
 
 // Resource is a resource in the state.
 type Resource struct {
+	URN string
 	// Type is its type in Pulumi, such as kubernetes:apps/v1:Deployment; ID the provider's.
 	Type, ID string
+	// Image is the reference of an image that is built; empty for other resources.
+	Image string
 	// Generation is the number by which a cluster counts the versions of its specification; 0 for
 	// resources without one.
 	Generation int64
@@ -188,8 +202,9 @@ func (s *Session) Resources(ctx context.Context) ([]Resource, error) {
 
 	var content struct {
 		Resources []struct {
-			Type, ID string
-			Outputs  struct{ Metadata json.RawMessage }
+			URN, Type, ID string
+			Inputs        struct{ ImageName json.RawMessage }
+			Outputs       struct{ Metadata json.RawMessage }
 		}
 	}
 
@@ -203,9 +218,13 @@ func (s *Session) Resources(ctx context.Context) ([]Resource, error) {
 			continue
 		}
 		var metadata struct{ Generation int64 }
-		// Other resources have no such metadata, or a secret one.
+		var image string
+		// Other resources have no such metadata and no such name, or secret ones.
 		_ = json.Unmarshal(r.Outputs.Metadata, &metadata)
-		out = append(out, Resource{Type: r.Type, ID: r.ID, Generation: metadata.Generation})
+		_ = json.Unmarshal(r.Inputs.ImageName, &image)
+		out = append(out, Resource{
+			URN: r.URN, Type: r.Type, ID: r.ID, Image: image, Generation: metadata.Generation,
+		})
 	}
 
 	return out, nil
