@@ -253,6 +253,11 @@ type Service struct {
 
 	// StartTimeout bounds the wait for the container to become healthy on `up`.
 	StartTimeout time.Duration
+
+	// DataFormat counts the changes of what the service keeps, in Redis or in a volume, that an
+	// earlier image of it cannot read. It is raised with such a change, and begins with 1; 0 is that
+	// of a service that keeps nothing. `codexctl rollback` refuses to go back over a change.
+	DataFormat int `json:",omitempty"`
 }
 
 // Outside is a TCP destination beyond the stack.
@@ -288,6 +293,10 @@ type Image struct {
 	// Ref is an image reference with a pinned tag or digest; empty when Build is set.
 	Ref   string
 	Build *Build
+
+	// Kept is the reference of what Build made of other sources. It is used as it is and neither
+	// built nor pulled; empty has it built.
+	Kept string `json:",omitempty"`
 }
 
 // Build makes an image from the repository.

@@ -123,11 +123,14 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 }
 
 // image returns the reference to pull, or the repository with the digest of the build's inputs as
-// its tag, and how to build it unless a bundle brought it.
+// its tag, and how to build it unless a bundle brought it. An image that was kept is used as it is.
 func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildConfig, error) {
 	b := img.Build
-	if b == nil {
+	switch {
+	case b == nil:
 		return img.Ref, nil, nil
+	case img.Kept != "":
+		return img.Kept, nil, nil
 	}
 
 	ref, err := image.RefFor(root, *b, r.platform)

@@ -20,6 +20,9 @@ type Image struct {
 
 	// Build is nil if the image is pulled.
 	Build *stacks.Build
+
+	// Kept reports whether the image was built of other sources, so that Build cannot make it.
+	Kept bool
 }
 
 // Of returns the stack's images, in the order of its services. root is the project's folder.
@@ -28,7 +31,10 @@ func Of(s stacks.Stack, root string) ([]Image, error) {
 	seen := map[string]bool{}
 	for _, svc := range s.Services {
 		x := Image{Service: svc.Name, Ref: svc.Image.Ref, Build: svc.Image.Build}
-		if x.Build != nil {
+		switch {
+		case svc.Image.Kept != "":
+			x.Ref, x.Kept = svc.Image.Kept, true
+		case x.Build != nil:
 			ref, err := image.Ref(os.DirFS(root), *x.Build)
 			if err != nil {
 				return nil, fmt.Errorf("services.%s.%w", svc.Name, err)
@@ -68,6 +74,9 @@ func (b Builder) Ensure(ctx context.Context, list []Image) error {
 
 		switch {
 		case has:
+		case x.Kept:
+			return fmt.Errorf("image %s: it is of an earlier release and no longer here: "+
+				"`codexctl rollback --help` says how it is made again", x.Ref)
 		case x.Build == nil:
 			b.Say("pulling %s", x.Ref)
 			if err := b.Engine.PullImage(ctx, x.Ref); err != nil {
