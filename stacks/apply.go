@@ -95,14 +95,9 @@ func (s *Stack) applySettings(v Settings) error {
 	for _, name := range slices.Sorted(maps.Keys(v.Services)) {
 		svc := s.Service(name)
 		if svc == nil {
-			var names []string
-			for _, x := range s.Services {
-				names = append(names, x.Name)
-			}
-
 			errs = append(errs,
 				fmt.Errorf("%s:services.%s: this stack has no such service (it has %s)", Project,
-					name, strings.Join(names, ", ")))
+					name, strings.Join(s.serviceNames(), ", ")))
 			continue
 		}
 
@@ -124,7 +119,7 @@ func (s *Stack) applySettings(v Settings) error {
 	errs = append(errs, s.applySignIn(v), s.applyModels(v.Limits.Models),
 		s.applyKnowledge(v.Knowledge), s.applyAudit(v.Audit))
 	// What the egress proxy relays is TLS already, and Caddy has no certificate for a proxy.
-	errs = append(errs, s.applyInternalTLS(), s.applyEgress(v.Egress))
+	errs = append(errs, s.applyInternalTLS(), s.applyEgress(v.Egress), s.applyRollback(v.Rollback))
 	return errors.Join(errs...)
 }
 

@@ -202,6 +202,7 @@ func backend(environment string) Service {
 		GenerationTimeout: generationTimeout,
 	}
 
+	s.DataFormat = backendenv.DataFormat
 	s.DependsOn, s.Calls = []string{Redis, ML}, []string{Redis, ML}
 	// An engine has one check for both probes. A backend that does not reach Redis takes no
 	// request, so its predecessor has to stay.
@@ -226,6 +227,7 @@ func ml(environment string) Service {
 
 	s.Mounts = []Mount{{Kind: MountModel, Target: modelfilesDir, ReadOnly: true}}
 
+	s.DataFormat = mlenv.DataFormat
 	s.DependsOn, s.Calls = []string{Ollama, Redis}, []string{Ollama, Redis}
 	return s
 }
@@ -248,6 +250,8 @@ func redis() Service {
 		Security:  Security{UID: 999, GID: 999},
 		StopGrace: 30 * time.Second,
 		Log:       logs(),
+		// With RDB_VERSION in src/rdb.h of Redis.
+		DataFormat: 1,
 	}
 
 	// Redis is healthy when it has loaded its data: minutes from a slow disk. One that is killed
@@ -291,6 +295,7 @@ func ollama() Service {
 		StopGrace:    stopGrace,
 		Log:          logs(),
 		StartTimeout: 5 * time.Minute,
+		DataFormat:   1,
 	}
 }
 

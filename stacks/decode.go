@@ -77,6 +77,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"limits":   s.decodeLimits,
 		"audit":    s.decodeAudit,
 		"learning": s.decodeLearning,
+		"rollback": s.decodeRollback,
 
 		"knowledge":   s.decodeKnowledge,
 		"internalTLS": orEmpty(boolean(&s.InternalTLS)),

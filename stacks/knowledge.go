@@ -110,6 +110,7 @@ func knowledge(environment string) Service {
 
 	s := own(Knowledge, knowledgePort, "/health")
 	s.Contract, s.StopGrace = c, 2*knowledgeDrain
+	s.DataFormat = knowledgeenv.DataFormat
 	s.Image.Build.Args["DATA"] = knowledgeDir
 	s.Mounts = []Mount{{Kind: MountVolume, Source: KnowledgeData, Target: knowledgeDir}}
 	// It finds passages by words while ml is away, and chat goes on while it is away itself: so

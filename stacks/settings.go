@@ -83,6 +83,9 @@ type Settings struct {
 	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings
 
+	// Rollback says which earlier release's images and model the stack has; nil is none.
+	Rollback *RollbackSettings
+
 	// Services holds values of single services by name.
 	Services map[string]ServiceSettings
 

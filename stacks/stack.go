@@ -277,6 +277,11 @@ type Service struct {
 
 	// StartTimeout bounds the wait for the container to become healthy on `up`.
 	StartTimeout time.Duration
+
+	// DataFormat counts the changes of what the service keeps, in Redis or in a volume, that an
+	// earlier image of it cannot read. It is raised with such a change, and begins with 1; 0 is that
+	// of a service that keeps nothing. `codexctl rollback` refuses to go back over a change.
+	DataFormat int `json:",omitempty"`
 }
 
 // Outside is a TCP destination beyond the stack.
@@ -316,6 +321,10 @@ type Image struct {
 	// ID is what an engine calls the image of Ref, which was loaded into it by hand and has no
 	// digest; empty if that is not known, or Ref has a digest.
 	ID string `json:",omitempty"`
+
+	// Kept is the reference of what Build made of other sources. It is used as it is and neither
+	// built nor pulled; empty has it built.
+	Kept string `json:",omitempty"`
 }
 
 // Build makes an image from the repository.

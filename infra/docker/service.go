@@ -129,12 +129,15 @@ func (r *Rendering) service(root fs.FS, svc stacks.Service) (types.ServiceConfig
 }
 
 // image returns the reference to pull, or the repository with the digest of the build's inputs as
-// its tag, and how to build it unless a bundle brought it.
+// its tag, and how to build it unless a bundle brought it. An image that was kept is used as it is.
 func (r *Rendering) image(root fs.FS, img stacks.Image) (string, *types.BuildConfig, error) {
 	b := img.Build
-	if b == nil {
+	switch {
+	case b == nil:
 		ref, _, err := image.Upstream(root, img.Ref)
 		return ref, nil, err
+	case img.Kept != "":
+		return img.Kept, nil, nil
 	}
 
 	ref, err := image.Ref(root, *b, r.stack.Platform())

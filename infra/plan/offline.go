@@ -26,6 +26,8 @@ type OfOptions struct {
 	Target stacks.Target
 	// Key fingerprints secrets; nil leaves them without.
 	Key []byte
+	// File has the settings in the place of Pulumi.<stack>.yaml; empty keeps that.
+	File string
 }
 
 // Plan is a stack with its recorded plan.
@@ -43,7 +45,7 @@ const Placeholder = "placeholder-of-secret-"
 // Of plans a stack of the project at root from its files alone: no engine, login, passphrase,
 // plugin or network. A stack that its target refuses is an error.
 func Of(ctx context.Context, root, stack string, o OfOptions) (Plan, error) {
-	config, err := program.ReadConfig(root, stack)
+	config, err := program.ReadConfigFrom(root, stack, o.File)
 	if err != nil {
 		return Plan{}, err
 	}

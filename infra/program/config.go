@@ -24,9 +24,9 @@ import (
 // The engine hands the program values but no list of keys, and strictness needs the list: a
 // misspelt key must be an error. So the keys come from the files that hold them.
 func values(
-	ctx *pulumi.Context, root string,
+	ctx *pulumi.Context, root, file string,
 ) (plain map[string]string, secret []string, err error) {
-	project, own, err := configFiles(root, ctx.Stack())
+	project, own, err := configFiles(root, ctx.Stack(), file)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,8 +74,12 @@ type Config struct {
 // ReadConfig reads the config of the stack of the project at root from Pulumi.yaml and
 // Pulumi.<stack>.yaml, without opening secrets. A stack without a file has the
 // project's defaults only.
-func ReadConfig(root, stack string) (Config, error) {
-	project, own, err := configFiles(root, stack)
+func ReadConfig(root, stack string) (Config, error) { return ReadConfigFrom(root, stack, "") }
+
+// ReadConfigFrom is ReadConfig with another file in the place of Pulumi.<stack>.yaml, unless it is
+// empty.
+func ReadConfigFrom(root, stack, file string) (Config, error) {
+	project, own, err := configFiles(root, stack, file)
 	if err != nil {
 		return Config{}, err
 	}
@@ -288,9 +292,11 @@ type projectFile struct {
 	Config         map[string]yaml.Node `yaml:"config"`
 }
 
-// configFiles returns the config sections of Pulumi.yaml and Pulumi.<stack>.yaml; the
-// latter need not be there.
-func configFiles(root, stack string) (project, own map[string]yaml.Node, err error) {
+// configFiles returns the config sections of Pulumi.yaml and of the file, which is
+// Pulumi.<stack>.yaml if it is empty; the latter need not be there.
+func configFiles(
+	root, stack, file string,
+) (project, own map[string]yaml.Node, err error) {
 	var p projectFile
 	if err := readYAML(filepath.Join(root, projectYAML), &p); err != nil {
 		return nil, nil, err
@@ -299,7 +305,9 @@ func configFiles(root, stack string) (project, own map[string]yaml.Node, err err
 	var s struct {
 		Config map[string]yaml.Node `yaml:"config"`
 	}
-	file := filepath.Join(root, p.StackConfigDir, stackYAML(stack))
+	if file == "" {
+		file = filepath.Join(root, p.StackConfigDir, stackYAML(stack))
+	}
 	if err := readYAML(file, &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}

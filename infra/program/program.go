@@ -19,7 +19,11 @@ import (
 // Deploy is the program for the project at root. With an empty root the project is the one
 // that the engine says, else the one around the working directory, which is infra when the
 // CLI runs the program.
-func Deploy(root string) pulumi.RunFunc {
+func Deploy(root string) pulumi.RunFunc { return DeployFrom(root, "") }
+
+// DeployFrom is Deploy for a stack whose settings are in the file, which the engine has to be told
+// as well. With an empty one they are in Pulumi.<stack>.yaml.
+func DeployFrom(root, file string) pulumi.RunFunc {
 	return func(ctx *pulumi.Context) error {
 		dir := root
 		if dir == "" {
@@ -34,7 +38,7 @@ func Deploy(root string) pulumi.RunFunc {
 			return err
 		}
 
-		plain, secret, err := values(ctx, dir)
+		plain, secret, err := values(ctx, dir, file)
 		if err != nil {
 			return err
 		}

@@ -326,6 +326,10 @@ var edits = []edit{
 			s.StartTimeout += time.Second
 		}), kubernetes: webPods},
 
+	{field: "Service.DataFormat", change: service("web", func(s *stacks.Service) {
+		s.DataFormat = 2
+	})},
+
 	{field: "Image.Ref",
 		change: service("web", func(s *stacks.Service) {
 			s.Image.Ref = "probe:2"
@@ -334,6 +338,9 @@ var edits = []edit{
 		s.Image = stacks.Image{Build: &stacks.Build{Repository: "codexcontinue/web", Context: ".",
 			Dockerfile: "services/ml/Dockerfile", Target: "production"}}
 	}), docker: "image:Image web", kubernetes: webPods},
+	{field: "Image.Kept", change: service("ml", func(s *stacks.Service) {
+		s.Image.Kept = "codexcontinue/ml:0123456789ab"
+	}), docker: "remoteImage:RemoteImage ml", kubernetes: mlPods},
 	{field: "Build.Repository",
 		change: service("ml", func(s *stacks.Service) {
 			s.Image.Build.Repository = "codexcontinue/other"

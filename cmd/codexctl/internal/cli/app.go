@@ -145,7 +145,7 @@ what runs. It works on the same project, config and state as a plain pulumi; see
 	}
 
 	add(groupStack, a.upCommand(), a.previewCommand(), a.downCommand(), a.outputsCommand(),
-		a.historyCommand(), a.unlockCommand(), a.imagesCommand(), a.modelCommand(),
+		a.historyCommand(), a.rollbackCommand(), a.unlockCommand(), a.imagesCommand(), a.modelCommand(),
 		a.bundleCommand(),
 		a.certificatesCommand())
 	add(groupPlan, a.planCommand(), a.diffCommand(), a.policyCommand(),

@@ -114,9 +114,24 @@ func (s *Session) Replace(r Resource) { s.replace = append(s.replace, r.URN) }
 
 // Preview returns what Up would do.
 func (s *Session) Preview(ctx context.Context, d *progress.Display) (progress.Result, error) {
+	return s.PreviewOf(ctx, d, "")
+}
+
+// PreviewOf returns what Up would do with the settings in the file, which the program reads as well.
+// With an empty one they are the stack's own.
+func (s *Session) PreviewOf(
+	ctx context.Context, d *progress.Display, file string,
+) (progress.Result, error) {
 	r, err := show(d, func(ch chan<- events.EngineEvent) error {
-		_, err := s.stack.Preview(ctx, optpreview.EventStreams(ch), optpreview.SuppressOutputs(),
-			optpreview.SuppressProgress(), optpreview.UserAgent("codexctl"))
+		opts := []optpreview.Option{
+			optpreview.EventStreams(ch), optpreview.SuppressOutputs(),
+			optpreview.SuppressProgress(), optpreview.UserAgent("codexctl"),
+		}
+		if file != "" {
+			opts = append(opts, optpreview.ConfigFile(file))
+		}
+
+		_, err := s.stack.Preview(ctx, opts...)
 		return err
 	})
 	return r, explain(ctx, err)

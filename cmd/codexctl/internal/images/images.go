@@ -29,6 +29,9 @@ type Image struct {
 	// Platform is the one that the image is for. If it is several, separated by commas, the image
 	// is an index in a registry.
 	Platform string
+
+	// Kept reports whether the image was built of other sources, so that Build cannot make it.
+	Kept bool
 }
 
 // Of returns the stack's images, in the order of its services. root is the project's folder.
@@ -43,9 +46,12 @@ func Of(s stacks.Stack, root string) ([]Image, error) {
 			Platform: s.Platform(),
 		}
 		var err error
-		if x.Build != nil {
+		switch {
+		case svc.Image.Kept != "":
+			x.Ref, x.Kept = svc.Image.Kept, true
+		case x.Build != nil:
 			x.Ref, err = image.Ref(os.DirFS(root), *x.Build, x.Platform)
-		} else {
+		default:
 			x.Ref, _, err = image.Upstream(os.DirFS(root), svc.Image.Ref)
 		}
 		if err != nil {
@@ -106,6 +112,9 @@ func (b Builder) ensure(ctx context.Context, x Image) error {
 		return fmt.Errorf("image %s: %w", x.Ref, err)
 	case has:
 		return nil
+	case x.Kept:
+		return fmt.Errorf("image %s: it is of an earlier release and no longer here: "+
+			"`codexctl rollback --help` says how it is made again", x.Ref)
 	}
 
 	if err := checkBases(ctx, b.Engine, *x.Build); err != nil {
