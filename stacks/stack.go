@@ -338,6 +338,10 @@ const (
 	MountVolume MountKind = "volume" // Source names a Volume
 	MountBind   MountKind = "bind"   // Source is a path relative to the project's root
 	MountTmpfs  MountKind = "tmpfs"  // Source is empty
+
+	// MountHost has a directory of the machine as its Source, which outlives the stack: that of the
+	// backups alone.
+	MountHost MountKind = "host"
 )
 
 // Mount is a directory of the container that is not its image's.

@@ -190,6 +190,9 @@ func mounts(
 			}
 			on.Source = "./" + path.Clean(m.Source)
 			disk = append(disk, on)
+		case stacks.MountHost:
+			on.Type = types.VolumeTypeBind
+			disk = append(disk, on)
 		case stacks.MountTmpfs:
 			access, exec := "rw", "noexec"
 			if m.ReadOnly {

@@ -129,6 +129,8 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		}
 	}
 
+	a.stateAfterUp(ctx, t, stack, s, p)
+
 	release() // what follows changes nothing
 	way, err := p.Edge(ctx, stack)
 	if err != nil {
