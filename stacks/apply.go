@@ -25,7 +25,7 @@ func (s *Stack) applySettings(v Settings) error {
 	if v.Secrets[RedisPasswordKey] && !s.hasPassword() {
 		s.requirePassword()
 	}
-	errs = append(errs, s.applyEdge(v), s.chooseInternalTLS(v))
+	errs = append(errs, s.applyEdge(v), s.chooseInternalTLS(v), s.applyBackup(v))
 
 	for _, secret := range s.Secrets {
 		if v.Secrets[secret.ConfigKey] || v.AssumeSecrets {

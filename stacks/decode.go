@@ -15,16 +15,19 @@ import (
 )
 
 // Keys of secrets in the Pulumi config, without the namespace: the password of Redis, the secret by
-// which an OpenID provider knows the stack, the key of the edge's certificate, and the authority of
-// the services' certificates.
+// which an OpenID provider knows the stack, the key of the edge's certificate, the authority of the
+// services' certificates, and the secret by which a storage of S3 knows who writes backups.
 const (
 	RedisPasswordKey     = "redisPassword"
 	OIDCSecretKey        = "oidcClientSecret"
 	TLSKeyKey            = "tlsKey"
 	InternalAuthorityKey = "internalAuthority"
+	BackupSecretKey      = "backupSecretKey"
 )
 
-var secretKeys = []string{RedisPasswordKey, OIDCSecretKey, TLSKeyKey, InternalAuthorityKey}
+var secretKeys = []string{
+	RedisPasswordKey, OIDCSecretKey, TLSKeyKey, InternalAuthorityKey, BackupSecretKey,
+}
 
 // maxParallel is more answers at once than any accelerator serves: a greater number is a slip.
 const maxParallel = 512
@@ -77,6 +80,7 @@ func DecodeSettings(plain map[string]string, secret []string) (Settings, error) 
 		"limits":   s.decodeLimits,
 		"audit":    s.decodeAudit,
 		"learning": s.decodeLearning,
+		"backup":   s.decodeBackup,
 		"rollback": s.decodeRollback,
 
 		"knowledge":   s.decodeKnowledge,

@@ -134,7 +134,7 @@ func TestEmptyDefaults(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	for name, tc := range map[string]struct{ key, value, want string }{
 		"unknown key": {"replcas", "1",
-			`codexcontinue:replcas: unknown key (valid: audit, conversationTTL, debug, `},
+			`codexcontinue:replcas: unknown key (valid: audit, backup, backupSecretKey, conversationTTL, debug, `},
 		"misspelt key": {"loglevl", "info", "codexcontinue:loglevl: unknown key: did you mean logLevel?"},
 		"wrong target": {"target", "swarm", `codexcontinue:target: "swarm" is none of docker, kubernetes`},
 		"wrong level": {"logLevel", "loud",

@@ -11,6 +11,7 @@ import (
 	"github.com/ollama/ollama/types/model"
 
 	"github.com/codexcontinue/codexcontinue/services/backend/backendenv"
+	"github.com/codexcontinue/codexcontinue/services/backup/backupenv"
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/gate/gateenv"
 	"github.com/codexcontinue/codexcontinue/services/knowledge/knowledgeenv"
@@ -193,5 +194,9 @@ func (s *Stack) applyKnowledge(v *KnowledgeSettings) error {
 		g.KnowledgeURL, g.Collections = at, contract.Models(c.Collections)
 	})
 	edit(s, func(m *mlenv.Config) { m.EmbeddingModel = c.EmbeddingModel })
+	if b := s.Service(Backup); b != nil {
+		edit(s, func(c *backupenv.Config) { c.KnowledgeURL = at })
+		b.Calls = append(b.Calls, Knowledge)
+	}
 	return errors.Join(errs...)
 }

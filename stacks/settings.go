@@ -80,6 +80,9 @@ type Settings struct {
 	// Learning is what is learned from people.
 	Learning LearningSettings
 
+	// Backup are the backups; nil makes none.
+	Backup *BackupSettings
+
 	// Kubernetes is the place in a cluster; other targets ignore it.
 	Kubernetes KubernetesSettings
 

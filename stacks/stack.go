@@ -382,6 +382,10 @@ const (
 	MountBind   MountKind = "bind"   // Source is a path relative to the project's root
 	MountTmpfs  MountKind = "tmpfs"  // Source is empty
 	MountModel  MountKind = "model"  // the files of the stack's model; Source is empty
+
+	// MountHost has a directory of the machine as its Source, which outlives the stack: that of the
+	// backups alone.
+	MountHost MountKind = "host"
 )
 
 // Mount is a directory of the container that is not its image's.

@@ -275,6 +275,10 @@ func (s Stack) validateMounts(p *problems, at string, svc Service) {
 			if !m.ReadOnly {
 				p.add(here, "must be read-only: the files of the model are the plan's")
 			}
+		case MountHost:
+			if svc.Name != Backup || !cleanAbsolute(m.Source) {
+				p.add(here, "%q must be an absolute path, and is for backups alone", m.Source)
+			}
 		case MountTmpfs:
 			if m.Source != "" {
 				p.add(here, "a tmpfs has no source, got %q", m.Source)

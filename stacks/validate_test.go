@@ -194,7 +194,8 @@ func TestValidate(t *testing.T) {
 		"secret key": {func(s *stacks.Stack) {
 			s.Secrets[0].ConfigKey = "password"
 		}, `secrets.redis-password.configKey: "password" is no secret key of the config ` +
-			`(valid: redisPassword, oidcClientSecret, tlsKey, internalAuthority)`},
+			`(valid: redisPassword, oidcClientSecret, tlsKey, internalAuthority, ` +
+			`backupSecretKey)`},
 		"volume size": {func(s *stacks.Stack) {
 			s.Volumes[0].Size = 0
 		}, "volumes.redis-data.size: must be positive"},

@@ -202,6 +202,9 @@ func mounts(
 			}
 			on.Source = "./" + path.Clean(m.Source)
 			disk = append(disk, on)
+		case stacks.MountHost:
+			on.Type = types.VolumeTypeBind
+			disk = append(disk, on)
 		case stacks.MountTmpfs:
 			access, exec := "rw", "noexec"
 			if m.ReadOnly {

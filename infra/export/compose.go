@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -87,7 +88,7 @@ func (s Source) compose() (string, error) {
 		svc.Volumes = slices.Clone(svc.Volumes)
 		for i := range svc.Volumes {
 			m := &svc.Volumes[i]
-			if m.Type != types.VolumeTypeBind {
+			if m.Type != types.VolumeTypeBind || path.IsAbs(m.Source) {
 				continue
 			}
 			if m.Source, err = s.fromRoot(m.Source); err != nil {

@@ -137,6 +137,8 @@ func (a *App) up(ctx context.Context, name string, o upOptions) error {
 		}
 	}
 
+	a.stateAfterUp(ctx, t, stack, s, p)
+
 	if made.Rollback == 0 {
 		release() // what follows changes nothing; in a rollback it may change the model's version
 	}

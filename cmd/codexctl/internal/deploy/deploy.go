@@ -274,6 +274,29 @@ func (s *Session) SetSecret(ctx context.Context, key, value string) error {
 	return explain(ctx, err)
 }
 
+// Export returns what the state has of the stack, as `pulumi stack export` prints it: secrets are
+// encrypted, where the Automation API's own Export decrypts them.
+func (s *Session) Export(ctx context.Context) (json.RawMessage, error) {
+	w := s.stack.Workspace()
+	var env []string
+	for name, v := range w.GetEnvVars() {
+		env = append(env, name+"="+v)
+	}
+
+	out, errOut, code, err := w.PulumiCommand().Run(ctx, w.WorkDir(), nil, nil, nil, env, "stack",
+		"export", "--stack", s.stack.Name())
+	if err == nil && code != 0 {
+		err = fmt.Errorf("pulumi stack export: exit code %d", code)
+	}
+	if err == nil && !json.Valid([]byte(out)) {
+		err = errors.New("pulumi stack export: prints something else than JSON")
+	}
+	if err != nil {
+		return nil, explain(ctx, fmt.Errorf("%w: %s", err, strings.TrimSpace(errOut)))
+	}
+	return json.RawMessage(out), nil
+}
+
 // Secret returns the value of a secret of the stack's settings file.
 func (s *Session) Secret(ctx context.Context, key string) (string, error) {
 	v, err := s.stack.GetConfig(ctx, key)
