@@ -176,6 +176,10 @@ func CheckAll(ctx context.Context, eng *engine.Engine, list []Image) error {
 			continue
 		}
 
+		if x.Kept {
+			continue // nothing is built, so that no base matters
+		}
+
 		// What is wrong with a base does not matter if the engine has what is built from it.
 		err := checkBases(ctx, eng, *x.Build)
 		if err != nil {
