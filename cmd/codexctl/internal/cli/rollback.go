@@ -224,6 +224,9 @@ func (a *App) asEarlier(
 	}
 
 	a.printRelease(list, to)
+	for _, key := range slices.Sorted(maps.Keys(e.stays)) {
+		a.out.Printf("  setting %s stays as it is: %s", key, e.stays[key])
+	}
 	return a.edited(ctx, t, s, e, dir)
 }
 
