@@ -32,6 +32,21 @@ type restoring struct {
 	done  *[]string
 	read  map[string]string // what commands have read, by what is noted of them
 	fails string
+
+	holder running.Holder // who has the lock; the zero value is nobody
+	free   bool           // whether the lock was given back
+}
+
+func (p *restoring) Lock(_ context.Context, h running.Holder) (running.Holder, error) {
+	if p.holder != (running.Holder{}) {
+		return p.holder, nil
+	}
+	return h, nil
+}
+
+func (p *restoring) Unlock(context.Context, running.Holder) error {
+	p.free = true
+	return nil
 }
 
 func (p *restoring) Replicas(_ context.Context, service string) ([]running.Replica, error) {
@@ -181,6 +196,9 @@ func TestRestore(t *testing.T) {
 	if !slices.Equal(*p.done, want) {
 		t.Errorf("done is %q, want %q", *p.done, want)
 	}
+	if !p.free {
+		t.Error("the lock of the stack is left")
+	}
 	if p.read["receive in /data"] != "REDIS" || p.read["backup documents"] != "documents" ||
 		!strings.Contains(p.read[replay], `"object":"ada"`) {
 		t.Errorf("read are %q", p.read)
@@ -222,6 +240,19 @@ func TestRestoreFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want.says) || !strings.HasPrefix(last, want.last) {
 			t.Errorf("%s: %v after %q", fails, err, last)
 		}
+	}
+}
+
+// TestRestoreLocked waits for who changes the stack: what is restored would meet other containers.
+func TestRestoreLocked(t *testing.T) {
+	a, p, _, on, stack, b := restored(t)
+	p.holder = running.Holder{ID: "x", User: "ada", Host: "elsewhere", PID: 1,
+		Command: "codexctl rollback prod"}
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup"}
+	err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
+	if err == nil || !strings.HasPrefix(err.Error(), "lock: `codexctl rollback prod` of ada") ||
+		len(*p.done) > 0 || p.free {
+		t.Errorf("got %v after %q", err, *p.done)
 	}
 }
 

@@ -175,6 +175,9 @@ func CheckAll(ctx context.Context, eng *engine.Engine, list []Image) error {
 			errs = append(errs, Check(ctx, eng, x))
 			continue
 		}
+		if x.Kept {
+			continue // it is not built again
+		}
 
 		// What is wrong with a base does not matter if the engine has what is built from it.
 		err := checkBases(ctx, eng, *x.Build)
