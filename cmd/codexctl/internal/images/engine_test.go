@@ -100,6 +100,12 @@ func TestCheck(t *testing.T) {
 		!strings.Contains(err.Error(), "gone:1: is not on the engine") {
 		t.Errorf("a build without its base: %v", err)
 	}
+
+	// Nor what is of an earlier release.
+	list[0].Kept = true
+	if err := images.CheckAll(t.Context(), eng, list); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestOnEngine locks an image by the digest that the engine pulled it by, or by its ID, and never
