@@ -29,24 +29,12 @@ import (
 // begins with fails.
 type restoring struct {
 	platform
+	holder running.Holder // who has the lock; the zero value is nobody
+	free   bool           // whether the lock was given back
+
 	done  *[]string
 	read  map[string]string // what commands have read, by what is noted of them
 	fails string
-
-	holder running.Holder // who has the lock; the zero value is nobody
-	free   bool           // whether the lock was given back
-}
-
-func (p *restoring) Lock(_ context.Context, h running.Holder) (running.Holder, error) {
-	if p.holder != (running.Holder{}) {
-		return p.holder, nil
-	}
-	return h, nil
-}
-
-func (p *restoring) Unlock(context.Context, running.Holder) error {
-	p.free = true
-	return nil
 }
 
 func (p *restoring) Replicas(_ context.Context, service string) ([]running.Replica, error) {
@@ -196,9 +184,6 @@ func TestRestore(t *testing.T) {
 	if !slices.Equal(*p.done, want) {
 		t.Errorf("done is %q, want %q", *p.done, want)
 	}
-	if !p.free {
-		t.Error("the lock of the stack is left")
-	}
 	if p.read["receive in /data"] != "REDIS" || p.read["backup documents"] != "documents" ||
 		!strings.Contains(p.read[replay], `"object":"ada"`) {
 		t.Errorf("read are %q", p.read)
@@ -216,6 +201,9 @@ func TestRestore(t *testing.T) {
 		if !strings.Contains(said.String(), line) {
 			t.Errorf("it does not say %q:\n%s", line, said.String())
 		}
+	}
+	if !p.free {
+		t.Error("the lock of the stack is left")
 	}
 }
 
@@ -241,6 +229,18 @@ func TestRestoreFails(t *testing.T) {
 			t.Errorf("%s: %v after %q", fails, err, last)
 		}
 	}
+}
+
+func (p *restoring) Lock(_ context.Context, h running.Holder) (running.Holder, error) {
+	if p.holder != (running.Holder{}) {
+		return p.holder, nil
+	}
+	return h, nil
+}
+
+func (p *restoring) Unlock(context.Context, running.Holder) error {
+	p.free = true
+	return nil
 }
 
 // TestRestoreLocked waits for who changes the stack: what is restored would meet other containers.

@@ -175,8 +175,9 @@ func CheckAll(ctx context.Context, eng *engine.Engine, list []Image) error {
 			errs = append(errs, Check(ctx, eng, x))
 			continue
 		}
+
 		if x.Kept {
-			continue // it is not built again
+			continue // nothing is built, so that no base matters
 		}
 
 		// What is wrong with a base does not matter if the engine has what is built from it.
