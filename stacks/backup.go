@@ -219,6 +219,7 @@ func backup(environment string, v BackupSettings) Service {
 	s.Health.Command = []string{
 		"/" + Backup, "healthcheck", url("http", loopback, backupPort) + "/ready",
 	}
+	s.DataFormat = backupenv.DataFormat
 	s.DependsOn, s.Calls = []string{Redis}, []string{Redis, ML}
 	return s
 }

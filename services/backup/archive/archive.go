@@ -28,8 +28,8 @@ const (
 	Format = 1
 
 	// Data is the version of what services store, in Redis and in the files of documents. A change
-	// that the release before it cannot read raises it. A release restores what has its own
-	// version, or the one before.
+	// that the release before it cannot read raises it, with the DataFormat of the service. A
+	// release restores what has its own version, or the one before.
 	Data = 1
 )
 

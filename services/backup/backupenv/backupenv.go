@@ -11,6 +11,10 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 )
 
+// DataFormat counts the changes of the files beside what is encrypted, and of their names (package
+// archive), that an earlier image cannot read. Raise it with such a change.
+const DataFormat = 1
+
 // Config is the environment of backup.
 type Config struct {
 	contract.Common

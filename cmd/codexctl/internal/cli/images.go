@@ -167,7 +167,8 @@ func (a *App) makeImages(
 	return nil
 }
 
-// ownImages lists the images that the stack builds, under the names that the program gives them.
+// ownImages lists the images that the stack builds, under the names that the program gives them:
+// not those of an earlier release, which the sources do not make.
 func ownImages(stack stacks.Stack, root string) ([]images.Image, error) {
 	list, err := images.Of(stack, root)
 	if err != nil {
@@ -180,7 +181,7 @@ func ownImages(stack stacks.Stack, root string) ([]images.Image, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case x.Build != nil && !brought:
+		case x.Build != nil && !x.Kept && !brought:
 			own = append(own, x.In(stack.Registry))
 		}
 	}

@@ -109,6 +109,7 @@ func upstreamOf(root, name string) ([]string, error) {
 		}
 
 		settings.AssumeSecrets = true
+		settings.Rollback = nil // the sources name what is locked, and not an earlier release
 		stack, err := stacks.Load(name, settings, stacks.Checkout{
 			FS: os.DirFS(root), Unlocked: true,
 		})

@@ -153,3 +153,27 @@ func TestUpstream(t *testing.T) {
 		t.Errorf("got %q, want %q", refs, want)
 	}
 }
+
+// TestUpstreamRolledBack takes the references from the sources, whatever earlier release a stack has
+// gone back to.
+func TestUpstreamRolledBack(t *testing.T) {
+	root := t.TempDir()
+	if err := os.CopyFS(filepath.Join(root, "modelfiles"), os.DirFS("../../../../modelfiles")); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"Pulumi.yaml": "name: codexcontinue\nruntime: go\n",
+		"Pulumi.prod.yaml": "config:\n  codexcontinue:rollback:\n    to: 1\n    images: {redis: " +
+			"\"redis:8.2.0@sha256:" + strings.Repeat("0", 64) + "\"}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	refs, err := upstreamOf(root, "prod")
+	if err != nil || !slices.Contains(refs, stacks.RedisImage) ||
+		slices.ContainsFunc(refs, func(ref string) bool { return strings.Contains(ref, "8.2.0") }) {
+		t.Errorf("got %q, %v", refs, err)
+	}
+}

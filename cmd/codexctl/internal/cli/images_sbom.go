@@ -69,6 +69,10 @@ func (a *App) writeSBOMs(ctx context.Context, stackName, dir string) error {
 func (a *App) writeSBOM(
 	ctx context.Context, t target, eng *engine.Engine, x images.Image, dir string,
 ) error {
+	if x.Kept && x.Tag() != x.Ref {
+		return fmt.Errorf("sbom: image %s: is that of an earlier release in a registry: run the command "+
+			"in a checkout of its commit, which `codexctl history` names", x.Ref)
+	}
 	if err := a.ensureImages(ctx, t, eng, []images.Image{x}); err != nil {
 		return err
 	}
@@ -91,9 +95,11 @@ func (a *App) writeSBOM(
 	if err != nil {
 		return fmt.Errorf("sbom: image %s: %w", x.Ref, err)
 	}
-	bom, err := sbom.Of(sbom.Image{
-		Image: img, Ref: x.Ref, Platform: x.Platform, Bases: x.Build.Bases(),
-	})
+	var bases []string
+	if !x.Kept { // the sources do not say what that of an earlier release was built from
+		bases = x.Build.Bases()
+	}
+	bom, err := sbom.Of(sbom.Image{Image: img, Ref: x.Ref, Platform: x.Platform, Bases: bases})
 	if err != nil {
 		return fmt.Errorf("sbom: %w", err)
 	}

@@ -104,6 +104,12 @@ func (a *App) restoreBackup(
 		return err
 	}
 
+	release, err := a.lock(ctx, k.platform, t.name, "restore")
+	if err != nil {
+		return err
+	}
+	defer release()
+
 	if !o.noBackup {
 		before, err := k.create(ctx)
 		if err != nil {

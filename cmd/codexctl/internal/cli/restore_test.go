@@ -29,6 +29,9 @@ import (
 // begins with fails.
 type restoring struct {
 	platform
+	holder running.Holder // who has the lock; the zero value is nobody
+	free   bool           // whether the lock was given back
+
 	done  *[]string
 	read  map[string]string // what commands have read, by what is noted of them
 	fails string
@@ -199,6 +202,9 @@ func TestRestore(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s", line, said.String())
 		}
 	}
+	if !p.free {
+		t.Error("the lock of the stack is left")
+	}
 }
 
 // TestRestoreFails ends where something fails, with what it was, and goes no further.
@@ -222,6 +228,31 @@ func TestRestoreFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want.says) || !strings.HasPrefix(last, want.last) {
 			t.Errorf("%s: %v after %q", fails, err, last)
 		}
+	}
+}
+
+func (p *restoring) Lock(_ context.Context, h running.Holder) (running.Holder, error) {
+	if p.holder != (running.Holder{}) {
+		return p.holder, nil
+	}
+	return h, nil
+}
+
+func (p *restoring) Unlock(context.Context, running.Holder) error {
+	p.free = true
+	return nil
+}
+
+// TestRestoreLocked waits for who changes the stack: what is restored would meet other containers.
+func TestRestoreLocked(t *testing.T) {
+	a, p, _, on, stack, b := restored(t)
+	p.holder = running.Holder{ID: "x", User: "ada", Host: "elsewhere", PID: 1,
+		Command: "codexctl rollback prod"}
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup"}
+	err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
+	if err == nil || !strings.HasPrefix(err.Error(), "lock: `codexctl rollback prod` of ada") ||
+		len(*p.done) > 0 || p.free {
+		t.Errorf("got %v after %q", err, *p.done)
 	}
 }
 

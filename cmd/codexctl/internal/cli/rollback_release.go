@@ -107,28 +107,37 @@ func readable(list []deploy.Update, to deploy.Update) error {
 func format(r *deploy.Release, service string) int { return max(1, r.Data[service]) }
 
 // modelKey and rollbackKey are the settings with the model, and with the release that the stack has
-// gone back to.
+// gone back to. backupKey is the one with its backups.
 const (
 	modelKey    = stacks.Project + ":model"
 	rollbackKey = stacks.Project + ":" + stacks.RollbackKey
+	backupKey   = stacks.Project + ":backup"
 )
 
 // edits are changes of a settings file: plain values by full key, and keys that are removed.
 type edits struct {
 	set    map[string]string
 	remove []string
+
+	// stays says why, by full key, settings are left alone that were not as they are.
+	stays map[string]string
 }
 
 // editsBack returns what makes the settings those of the earlier release. Secrets stay as they are,
-// and so do settings that have secrets in them, and whatever is no setting of the project.
+// and so do settings that have secrets in them, whatever is no setting of the project, and backups:
+// they are to be there when a release was bad.
 func editsBack(now, defaults program.Config, to deploy.Update) edits {
-	e := edits{set: map[string]string{}}
+	e := edits{set: map[string]string{}, stays: map[string]string{}}
 	keys := slices.Concat(slices.Collect(maps.Keys(now.Plain)), slices.Collect(maps.Keys(to.Config)))
 	slices.Sort(keys)
 	for _, key := range slices.Compact(keys) {
-		_, secretNow := now.Secret[key]
-		if !strings.HasPrefix(key, stacks.Project+":") || secretNow || slices.Contains(to.Secrets, key) ||
-			key == rollbackKey {
+		if !strings.HasPrefix(key, stacks.Project+":") || key == rollbackKey {
+			continue
+		}
+		if hasSecrets(now, key) || slices.Contains(to.Secrets, key) {
+			if _, plain := now.Plain[key]; plain { // but for what is in it
+				e.stays[key] = "it has secrets in it, or had"
+			}
 			continue
 		}
 
@@ -141,6 +150,8 @@ func editsBack(now, defaults program.Config, to deploy.Update) edits {
 		have, set := now.Plain[key]
 		switch {
 		case ok == set && sameValue(want, have):
+		case key == backupKey:
+			e.stays[key] = "a rollback neither ends backups nor moves them"
 		case !ok || declared && sameValue(want, byDefault):
 			e.remove = append(e.remove, key)
 		default:
@@ -151,13 +162,22 @@ func editsBack(now, defaults program.Config, to deploy.Update) edits {
 	return e
 }
 
+// hasSecrets reports whether the value of the key is a secret, or has secrets of services in it.
+func hasSecrets(c program.Config, key string) bool {
+	for k := range c.Secret {
+		if k == key || strings.HasPrefix(k, key+".") {
+			return true
+		}
+	}
+	return false
+}
+
 // without returns the edits but for that of the key.
 func (e edits) without(key string) edits {
-	out := edits{maps.Clone(e.set), slices.DeleteFunc(slices.Clone(e.remove), func(k string) bool {
-		return k == key
-	})}
-	delete(out.set, key)
-	return out
+	e.set = maps.Clone(e.set)
+	delete(e.set, key)
+	e.remove = slices.DeleteFunc(slices.Clone(e.remove), func(k string) bool { return k == key })
+	return e
 }
 
 // of returns the config with the edits.

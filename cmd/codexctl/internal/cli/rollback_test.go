@@ -166,6 +166,7 @@ func TestEditsBack(t *testing.T) {
 	want := edits{
 		set:    map[string]string{key("model"): `{"base":"tiny"}`, key("logLevel"): "warn"},
 		remove: []string{key("debug"), key("services")},
+		stays:  map[string]string{key("limits"): "it has secrets in it, or had"},
 	}
 	if d := cmp.Diff(want, e, cmp.AllowUnexported(edits{})); d != "" {
 		t.Error(d)
@@ -184,6 +185,49 @@ func TestEditsBack(t *testing.T) {
 	}
 	if e := e.without(key("model")); len(e.set) != 1 {
 		t.Errorf("without the model: %v", e)
+	}
+}
+
+// TestEditsStay leaves the settings of services alone where secrets are in them, and backups.
+func TestEditsStay(t *testing.T) {
+	key := func(k string) string { return stacks.Project + ":" + k }
+	defaults := program.Config{Plain: map[string]string{
+		key("services"): "{}", key("backup"): "{}", key("logLevel"): "",
+	}}
+	now := program.Config{
+		Plain: map[string]string{
+			key("services"): `{"backend":{"cpu":"2","secrets":{}}}`,
+			key("backup"):   `{"directory":"/srv/backups"}`,
+			key("logLevel"): "warn",
+		},
+		Secret: map[string]string{key("services.backend.secrets.API_KEY"): "x"},
+	}
+
+	for name, to := range map[string]deploy.Update{
+		"before them": {Config: map[string]string{}},
+		"with others": {Config: map[string]string{
+			key("services"): `{"backend":{"cpu":"1"}}`,
+			key("backup"):   `{"directory":"/mnt/backups"}`,
+		}},
+		"with other secrets": {Secrets: []string{key("services")}},
+	} {
+		e := editsBack(now, defaults, to)
+		if len(e.set) != 0 || len(e.remove) != 1 || e.remove[0] != key("logLevel") {
+			t.Errorf("%s: sets %v, removes %v", name, e.set, e.remove)
+		}
+		if e.stays[key("services")] == "" || e.stays[key("backup")] == "" || len(e.stays) != 2 {
+			t.Errorf("%s: says that %v stay", name, e.stays)
+		}
+	}
+
+	// A secret of the earlier release does not come back, and what was beside it is not known.
+	delete(now.Secret, key("services.backend.secrets.API_KEY"))
+	e := editsBack(now, defaults, deploy.Update{
+		Config:  map[string]string{key("backup"): now.Plain[key("backup")]},
+		Secrets: []string{key("services")},
+	})
+	if len(e.set) != 0 || len(e.remove) != 1 || e.stays[key("services")] == "" || len(e.stays) != 1 {
+		t.Errorf("%+v", e)
 	}
 }
 

@@ -24,11 +24,11 @@ func (x Image) In(registry string) Image {
 	return x
 }
 
-// Variants returns the image for each of its platforms: the image itself if it has one, else one
-// for each, whose tag ends in the processor.
+// Variants returns the image for each of its platforms: the image itself if it has one, or is of an
+// earlier release, else one for each, whose tag ends in the processor.
 func (x Image) Variants() []Image {
 	list := strings.Split(x.Platform, ",")
-	if len(list) == 1 {
+	if len(list) == 1 || x.Kept {
 		return []Image{x}
 	}
 

@@ -115,6 +115,19 @@ func TestPushIndex(t *testing.T) {
 	}
 }
 
+// TestKeptVariants looks for an image of an earlier release under its own name alone, which may be
+// the digest of an index.
+func TestKeptVariants(t *testing.T) {
+	for _, ref := range []string{
+		"codexcontinue/ml:0123456789ab", "codexcontinue/ml@sha256:" + strings.Repeat("0", 64),
+	} {
+		x := images.Image{Ref: ref, Platform: "linux/amd64,linux/arm64", Kept: true}
+		if got := x.Variants(); len(got) != 1 || got[0].Ref != ref {
+			t.Errorf("%s: %+v", ref, got)
+		}
+	}
+}
+
 // TestPushIndexRefuses holds that no index says an image is for a platform that it is not for.
 func TestPushIndexRefuses(t *testing.T) {
 	ref := peers.Registry(t) + "/ml:1"
