@@ -220,10 +220,10 @@ type listed struct {
 	archive.Summary
 }
 
-// create has a backup made.
-func (k keeper) create(ctx context.Context) (b listed, err error) {
+// create has a backup made, for which none of stay is dropped.
+func (k keeper) create(ctx context.Context, stay ...string) (b listed, err error) {
 	var out bytes.Buffer
-	if err = k.stream(ctx, nil, &out, "create"); err == nil {
+	if err = k.stream(ctx, nil, &out, append([]string{"create"}, stay...)...); err == nil {
 		err = json.Unmarshal(out.Bytes(), &b)
 	}
 	return b, err
