@@ -110,6 +110,10 @@ func (p *restoring) Stream(
 	}
 
 	switch {
+	case what == "backup files":
+		_, _ = io.WriteString(s.Err, "{\"level\":\"INFO\"}\nbackup: some may be missing\n")
+		_, err := io.WriteString(s.Out, "one\ntwo\n")
+		return 0, err
 	case strings.HasPrefix(what, "backup create"):
 		return 0, json.NewEncoder(s.Out).Encode(listed{Name: "backup-of-before"})
 	case strings.HasPrefix(what, "gate replay"):
@@ -186,7 +190,7 @@ func restored(t *testing.T) (*App, *restoring, *strings.Builder, target, stacks.
 func TestRestore(t *testing.T) {
 	a, p, said, on, stack, b := restored(t)
 	p.erase(t, "eve", time.Hour) // after it was opened
-	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup"}
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
 	err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
 	if err != nil {
 		t.Fatal(err)
@@ -238,7 +242,7 @@ func TestRestoreFails(t *testing.T) {
 	} {
 		a, p, _, on, stack, b := restored(t)
 		p.fails = fails
-		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup"}
+		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
 		err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
 		last := (*p.done)[len(*p.done)-1]
 		if err == nil || !strings.Contains(err.Error(), want.says) || !strings.HasPrefix(last, want.last) {
@@ -263,10 +267,21 @@ func TestRestoreRefused(t *testing.T) {
 		a, p, _, on, stack, b := restored(t)
 		o := restoreOptions{yes: true}
 		change(&stack, &o)
-		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup"}
+		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
 		err := a.restoreBackup(t.Context(), on, stack, k, b, o)
 		if err == nil || !strings.Contains(err.Error(), want) || len(*p.done) > 0 {
 			t.Errorf("want %q, got %v after %q", want, err, *p.done)
 		}
+	}
+}
+
+// TestFiles lists the files, and says what the service says of them.
+func TestFiles(t *testing.T) {
+	a, p, said, _, _, _ := restored(t)
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
+	files, err := k.Files(t.Context())
+	if err != nil || !slices.Equal(files, []string{"one", "two"}) ||
+		said.String() != "some may be missing\n" {
+		t.Errorf("%q, %v, said %q", files, err, said.String())
 	}
 }
