@@ -186,6 +186,9 @@ func TestBackupRefused(t *testing.T) {
 		"codexcontinue:backupSecretKey: is not set": func(s *stacks.Settings) {
 			s.Backup = withBackups(t, inBucket).Backup
 		},
+		"services.backup.replicas: must be 1, got 2": func(s *stacks.Settings) {
+			s.Services = map[string]stacks.ServiceSettings{stacks.Backup: {Replicas: new(2)}}
+		},
 		"the stack has none: back up the other": func(s *stacks.Settings) {
 			s.Redis = &stacks.RedisSettings{URL: "redis://redis.example.com:6379/0"}
 		},
@@ -196,7 +199,10 @@ func TestBackupRefused(t *testing.T) {
 		if settings.Overlay == "dev" {
 			name = "dev"
 		}
-		_, err := stacks.Load(name, settings, checkout())
+		s, err := stacks.Load(name, settings, checkout())
+		if err == nil {
+			err = s.Validate()
+		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
 		}
