@@ -274,7 +274,7 @@ func TestRestoreLocked(t *testing.T) {
 	a, p, _, on, stack, b := restored(t)
 	p.holder = running.Holder{ID: "x", User: "ada", Host: "elsewhere", PID: 1,
 		Command: "codexctl rollback prod"}
-	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup"}
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
 	err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
 	if err == nil || !strings.HasPrefix(err.Error(), "lock: `codexctl rollback prod` of ada") ||
 		len(*p.done) > 0 || p.free {
