@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/contract"
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/knowledgeapi"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redistest"
 	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/peers"
@@ -39,6 +41,8 @@ type stack struct {
 
 	mu       sync.Mutex
 	received string // by knowledge
+
+	away atomic.Int32 // how many requests the peers cannot check
 }
 
 func newStack(t *testing.T) *stack {
@@ -83,6 +87,10 @@ func (s *stack) peer(name, pattern string, h http.HandlerFunc) string {
 	mux := http.NewServeMux()
 	mux.Handle(pattern, h)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.away.Add(-1) >= 0 {
+			problem.Write(w, r, problem.New(http.StatusServiceUnavailable, "Redis starts."))
+			return
+		}
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if _, _, err := verifier.Verify(r.Context(), token); err != nil {
 			http.Error(w, err.Error(), http.StatusUnauthorized)
@@ -189,6 +197,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("state %+v, %v", state, err)
 	}
 
+	s.away.Store(1) // Redis was restarted
 	s.must("others", "documents", "sum")
 	if s.received != "sum others" {
 		t.Errorf("knowledge has got %q", s.received)

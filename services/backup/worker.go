@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,8 @@ import (
 	"github.com/codexcontinue/codexcontinue/services/internal/identity"
 	"github.com/codexcontinue/codexcontinue/services/internal/knowledgeapi"
 	"github.com/codexcontinue/codexcontinue/services/internal/mtls"
+	"github.com/codexcontinue/codexcontinue/services/internal/outage"
+	"github.com/codexcontinue/codexcontinue/services/internal/problem"
 	"github.com/codexcontinue/codexcontinue/services/internal/redisclient"
 	"github.com/redis/go-redis/v9"
 )
@@ -151,12 +154,36 @@ func (w *worker) putDocuments(ctx context.Context, from io.Reader, sum string) e
 		return fmt.Errorf("this stack has no documents: set codexcontinue:knowledge first")
 	}
 
-	token := w.signer.Sign(identity.Person{}, identity.Knowledge)
-	resp, err := w.knowledge.Send(ctx, http.MethodPut,
-		knowledgeapi.ArchivePath+"?sha256="+url.QueryEscape(sum), from, -1,
-		http.Header{"Authorization": {identity.Authorization(token)}})
-	if err != nil {
-		return err
+	body := &untouched{from: from}
+	for end := time.Now().Add(admission); ; {
+		token := w.signer.Sign(identity.Person{}, identity.Knowledge)
+		resp, err := w.knowledge.Send(ctx, http.MethodPut,
+			knowledgeapi.ArchivePath+"?sha256="+url.QueryEscape(sum), body, -1,
+			http.Header{"Authorization": {identity.Authorization(token)}})
+		if err == nil {
+			return resp.Body.Close()
+		}
+
+		p, refused := errors.AsType[*problem.Problem](err)
+		if !refused || p.Status != http.StatusServiceUnavailable || body.read ||
+			time.Now().After(end) || !outage.Pause(ctx, time.Second) {
+			return err
+		}
 	}
-	return resp.Body.Close()
+}
+
+// admission is how long a peer may take to know this service's key. It has it of Redis, which a
+// restore has restarted.
+const admission = time.Minute
+
+// untouched is a reader that knows whether it was read.
+type untouched struct {
+	from io.Reader
+	read bool
+}
+
+// Read implements io.Reader.
+func (u *untouched) Read(b []byte) (int, error) {
+	u.read = true
+	return u.from.Read(b)
 }
