@@ -366,7 +366,7 @@ var edits = []edit{
 			s.Image.Build.BaseIDs = map[string]string{"golang:1.26": "sha256:1"}
 		}), docker: "image:Image ml", kubernetes: mlPods},
 	{field: "Image.ID", change: service("web", func(s *stacks.Service) { s.Image.ID = "sha256:1" })},
-	{field: "Platforms", change: func(s *stacks.Stack) { s.Platforms = []string{"linux/arm64"} },
+	{field: "Stack.Platforms", change: func(s *stacks.Stack) { s.Platforms = []string{"linux/arm64"} },
 		docker: "image:Image ml", kubernetes: mlPods},
 
 	{field: "Port.Name",

@@ -35,6 +35,7 @@ func (f facts) set(key, value string) {
 
 // recording is a stack's plan on a target.
 type recording struct {
+	stack     stacks.Stack
 	resources []plan.Resource
 
 	// files holds the content of the files that the recorded program gives a service, by path: of a
@@ -60,7 +61,7 @@ func recordFacts(t *testing.T, stack stacks.Stack, target stacks.Target, root st
 	}
 
 	files.looking.Wait()
-	return recording{resources: resources, files: files.files, root: root}
+	return recording{stack: stack, resources: resources, files: files.files, root: root}
 }
 
 // digest tells contents apart.
