@@ -121,7 +121,7 @@ func (a *App) restoreBackup(
 
 	begun := a.now()
 	if err := r.putRedis(ctx); err != nil {
-		return fmt.Errorf("Redis: %w", err)
+		return fmt.Errorf("the data of Redis: %w", err)
 	}
 	if err := r.putDocuments(ctx); err != nil {
 		return fmt.Errorf("the documents: %w; Redis has the backup already: run it again", err)
