@@ -171,7 +171,7 @@ func (b *BackupSettings) decodeS3(v string) error {
 		errs = append(errs, prefixed("prefix", fmt.Errorf("%q is no path in a bucket, such as "+
 			"team/chat", s.Prefix)))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, checkCA(s.CA))...)
 }
 
 // decodeURL reads the address of a storage, to which it adds the port.

@@ -2,6 +2,7 @@ package stacks_test
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,11 +44,12 @@ func TestDecodeBackup(t *testing.T) {
 		s.Keep != (stacks.KeepSettings{Last: 3, Daily: 7, Weekly: 4, Monthly: 6}) {
 		t.Errorf("by default: %+v", s)
 	}
+	ca, _ := certificate(t, "storage.example.com")
 	s = withBackups(t, `"every": "6h", "at": "03:15", "keep": {"daily": 9}, "s3": {"url": `+
 		`"https://s3.example.com:9000/", "bucket": "b", "accessKey": "k", "prefix": "a/b", `+
-		`"region": "eu-1", "ca": "PEM"}`).Backup
+		`"region": "eu-1", "ca": `+strconv.Quote(ca)+`}`).Backup
 	want := stacks.S3Settings{URL: "https://s3.example.com:9000", Region: "eu-1", Bucket: "b",
-		Prefix: "a/b", AccessKey: "k", CA: "PEM"}
+		Prefix: "a/b", AccessKey: "k", CA: ca}
 	if s.Every != 6*time.Hour || s.At != 3*time.Hour+15*time.Minute || *s.S3 != want ||
 		s.Keep != (stacks.KeepSettings{Daily: 9}) {
 		t.Errorf("%+v, %+v", s, s.S3)
@@ -73,6 +75,7 @@ func TestDecodeBackup(t *testing.T) {
 		strings.Replace(backups(inDirectory), "age1", "x", 1):                 "is no public key of age",
 		strings.Replace(backups(inBucket), "https", "http", 1):                "write it like https://",
 		strings.Replace(backups(inBucket), `"b"`, `"b", "prefix": "../x"`, 1): "is no path in a bucket",
+		strings.Replace(backups(inBucket), `"b"`, `"b", "ca": "x"`, 1):        "backup.s3.ca: holds no certificate in PEM",
 	} {
 		_, err := stacks.DecodeSettings(map[string]string{"backup": value}, nil)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -183,6 +186,9 @@ func TestBackupRefused(t *testing.T) {
 		"codexcontinue:backupSecretKey: is not set": func(s *stacks.Settings) {
 			s.Backup = withBackups(t, inBucket).Backup
 		},
+		"services.backup.replicas: must be 1, got 2": func(s *stacks.Settings) {
+			s.Services = map[string]stacks.ServiceSettings{stacks.Backup: {Replicas: new(2)}}
+		},
 		"the stack has none: back up the other": func(s *stacks.Settings) {
 			s.Redis = &stacks.RedisSettings{URL: "redis://redis.example.com:6379/0"}
 		},
@@ -193,7 +199,10 @@ func TestBackupRefused(t *testing.T) {
 		if settings.Overlay == "dev" {
 			name = "dev"
 		}
-		_, err := stacks.Load(name, settings, checkout())
+		s, err := stacks.Load(name, settings, checkout())
+		if err == nil {
+			err = s.Validate()
+		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
 		}

@@ -30,6 +30,10 @@ func (s Stack) validateService(p *problems, svc Service) {
 	if svc.Replicas < 1 {
 		p.add(at+".replicas", "must be 1 or more, got %d", svc.Replicas)
 	}
+	if n := svc.MaxReplicas(); svc.Name == Backup && n > 1 {
+		p.add(at+".replicas", "must be 1, got %d: each would make all backups, and they would take the "+
+			"places of earlier ones", n)
+	}
 	if svc.Resources.CPU < 10 {
 		p.add(at+".resources.cpu", "must be 10m or more, got %s", svc.Resources.CPU)
 	}

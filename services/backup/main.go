@@ -2,13 +2,14 @@
 // them in a directory or a bucket. It encrypts them to recipients, and cannot read them again.
 //
 //	backup                    serve, as the environment says (see services/backup/backupenv)
-//	backup create             make a backup now, and print what it is as JSON
+//	backup create [NAME]      make a backup now, and print what it is as JSON; that of the name, which
+//	                          is about to be restored, is not dropped for it
 //	backup list               print the backups as JSON, the last one first
 //	backup verify NAME        read a backup, and compare it with its summary
 //	backup files              print the names of all files, after erasures were written down
 //	backup fetch FILE         print a file
 //	backup state              keep what is on the standard input: a State of package archive
-//	backup documents          put the documents on the standard input in the place of those there
+//	backup documents SHA256   put the documents on the standard input in the place of those there
 //	backup healthcheck [URL]  exit 0 when /health answers 200
 //	backup certificate        print until when its certificate is good
 //	backup version            print the version
@@ -38,8 +39,8 @@ import (
 	redislog "github.com/redis/go-redis/v9/logging"
 )
 
-const usage = "usage: backup [create | list | verify NAME | files | fetch FILE | state | documents | " +
-	"healthcheck [URL] | certificate | version]"
+const usage = "usage: backup [create [NAME] | list | verify NAME | files | fetch FILE | state | " +
+	"documents SHA256 | healthcheck [URL] | certificate | version]"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -55,11 +56,12 @@ func main() {
 func run(
 	ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer,
 ) error {
-	commands := map[string]int{ // with the number of words
-		"create": 1, "list": 1, "verify": 2, "files": 1, "fetch": 2, "state": 1, "documents": 1,
+	commands := map[string][2]int{ // with the least and the most words
+		"create": {1, 2}, "list": {1, 1}, "verify": {2, 2}, "files": {1, 1}, "fetch": {2, 2},
+		"state": {1, 1}, "documents": {2, 2},
 	}
-	if len(args) > 0 && commands[args[0]] != 0 {
-		if len(args) != commands[args[0]] {
+	if len(args) > 0 && commands[args[0]][0] != 0 {
+		if n := commands[args[0]]; len(args) < n[0] || len(args) > n[1] {
 			return errors.New(usage)
 		}
 		return command(ctx, args, environ, stdin, stdout, stderr)
@@ -81,10 +83,15 @@ func command(
 
 	switch args[0] {
 	case "create":
+		for _, name := range args[1:] {
+			if err := archive.CheckName(name); err != nil {
+				return err
+			}
+		}
 		if err := w.publish(ctx); err != nil {
 			return err
 		}
-		name, s, err := w.job.Create(ctx)
+		name, s, err := w.job.Create(ctx, args[1:]...)
 		if name == "" {
 			return err
 		}
@@ -115,7 +122,7 @@ func command(
 	if err := w.publish(ctx); err != nil {
 		return err
 	}
-	return w.putDocuments(ctx, stdin)
+	return w.putDocuments(ctx, stdin, args[1])
 }
 
 // files prints the names of the files. That erasures cannot be read, as after a loss of Redis, is

@@ -68,7 +68,7 @@ func newStack(t *testing.T) *stack {
 				b, _ := io.ReadAll(r.Body)
 				s.mu.Lock()
 				defer s.mu.Unlock()
-				s.received = string(b)
+				s.received = r.URL.Query().Get("sha256") + " " + string(b)
 			}),
 	}
 	return s
@@ -189,14 +189,14 @@ func TestCommands(t *testing.T) {
 		t.Errorf("state %+v, %v", state, err)
 	}
 
-	s.must("others", "documents")
-	if s.received != "others" {
+	s.must("others", "documents", "sum")
+	if s.received != "sum others" {
 		t.Errorf("knowledge has got %q", s.received)
 	}
 
 	for _, wrong := range [][]string{
 		{"fetch", "../../etc/passwd"}, {"fetch", "README.md"}, {"verify", "x"}, {"create", "x"},
-		{"verify", archive.Name(time.Unix(0, 0))}, {"state"}, {"x"},
+		{"verify", archive.Name(time.Unix(0, 0))}, {"state"}, {"x"}, {"documents"},
 	} {
 		if out, err := s.run("", wrong...); err == nil {
 			t.Errorf("%q: %s", wrong, out)

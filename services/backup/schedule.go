@@ -22,6 +22,9 @@ const (
 
 	// longest bounds one backup.
 	longest = 12 * time.Hour
+
+	// farewell bounds what is written down when the service is stopped: an engine waits ten seconds.
+	farewell = 5 * time.Second
 )
 
 // schedule makes backups when they are due.
@@ -35,22 +38,32 @@ type schedule struct {
 	notUntil time.Time // after failures
 }
 
-// run makes backups until the context ends.
+// run makes backups until the context ends. Then it writes down what was erased since it last looked,
+// as the stack may go with its volumes.
 func (s *schedule) run(ctx context.Context) {
 	for {
 		s.step(ctx, time.Now())
 		if !outage.Pause(ctx, look) {
-			return
+			break
 		}
+	}
+
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	s.erasures(ctx)
+}
+
+// erasures writes down what was erased since the last time.
+func (s *schedule) erasures(ctx context.Context) {
+	if err := s.job.Erasures(ctx); err != nil && ctx.Err() == nil {
+		s.metrics.failures.WithLabelValues("erasures").Inc()
+		s.log.ErrorContext(ctx, "erasures are not kept", "error", err)
 	}
 }
 
 // step does what is to be done at the time.
 func (s *schedule) step(ctx context.Context, now time.Time) {
-	if err := s.job.Erasures(ctx); err != nil && ctx.Err() == nil {
-		s.metrics.failures.WithLabelValues("erasures").Inc()
-		s.log.ErrorContext(ctx, "erasures are not kept", "error", err)
-	}
+	s.erasures(ctx)
 
 	last, err := s.job.Last(ctx)
 	if err == nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -144,14 +145,15 @@ func (w *worker) documents(ctx context.Context, to io.Writer) error {
 	return receive(ctx, w.knowledge, knowledgeapi.ArchivePath, to)
 }
 
-// putDocuments puts documents in the place of those that are there.
-func (w *worker) putDocuments(ctx context.Context, from io.Reader) error {
+// putDocuments puts documents, of which sum is the SHA-256, in the place of those that are there.
+func (w *worker) putDocuments(ctx context.Context, from io.Reader, sum string) error {
 	if w.knowledge == nil {
 		return fmt.Errorf("this stack has no documents: set codexcontinue:knowledge first")
 	}
 
 	token := w.signer.Sign(identity.Person{}, identity.Knowledge)
-	resp, err := w.knowledge.Send(ctx, http.MethodPut, knowledgeapi.ArchivePath, from, -1,
+	resp, err := w.knowledge.Send(ctx, http.MethodPut,
+		knowledgeapi.ArchivePath+"?sha256="+url.QueryEscape(sum), from, -1,
 		http.Header{"Authorization": {identity.Authorization(token)}})
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -71,8 +72,8 @@ func TestKubernetesBackupDrill(t *testing.T) {
 	c.settings(t, stack, "overlay: prod\ntarget: kubernetes\nmodel: {base: ./tiny.gguf}\n"+
 		behindGateway+"signIn: {accounts: true}\n"+collections+"}\n"+
 		"volumes: {redis-data: {size: 1Gi}, ollama-data: {size: 1Gi}, knowledge-data: {size: 1Gi}}\n"+
-		d.backups(fmt.Sprintf("s3: {url: %q, bucket: %s, accessKey: %s, ca: %s}", s.URL,
-			storage.Bucket, s.AccessKey, js(string(ca)))))
+		d.backups(fmt.Sprintf("s3: {url: %q, bucket: %s, accessKey: %s, ca: %q}", s.URL,
+			storage.Bucket, s.AccessKey, ca)))
 	c.usePulumi(t, stack)
 	c.must(t, time.Minute, "pulumi", "stack", "init", stack)
 	c.secret(t, stack, "codexcontinue:redisPassword", "what-the-backups-say")
@@ -276,11 +277,8 @@ func (d *drill) run(t *testing.T, up func()) {
 	d.c.must(t, time.Minute, "bin/codexctl", "backup", "verify", d.stack, first, "--identity", d.key)
 	d.unreadable(t, "What is the number", "handbook", "ada")
 
+	// The service writes down who was erased before it ends with the stack.
 	d.c.must(t, time.Minute, "bin/codexctl", "user", "erase", "--stack", d.stack, "--yes", "bob")
-	await(t, "the erasure to be kept", func() bool {
-		found, err := filepath.Glob(filepath.Join(d.files, "erasures-*"))
-		return err == nil && len(found) > 0
-	})
 	d.state(t)
 
 	d.c.must(t, 5*time.Minute, "bin/codexctl", "down", "--volumes", "--yes", d.stack)
@@ -296,6 +294,8 @@ func (d *drill) run(t *testing.T, up func()) {
 	d.again(t, ada, before, maybe)
 }
 
+var deletedAgain = regexp.MustCompile(`done again since the backup: [1-9][0-9]* delete`)
+
 // again restores into the stack that runs: what was deleted since stays deleted, what came since is
 // gone, and the audit goes on.
 func (d *drill) again(t *testing.T, ada *person, before []conversation, maybe map[string]bool) {
@@ -310,7 +310,8 @@ func (d *drill) again(t *testing.T, ada *person, before []conversation, maybe ma
 	d.asks(t, ada, "What came after the backup?")
 	records := d.records(t)
 
-	if said := d.restore(t, name); !strings.Contains(said, "1 delete") {
+	// Acts of shortly before the backup are done again as well: clocks may differ.
+	if said := d.restore(t, name); !deletedAgain.MatchString(said) {
 		t.Error("the deletion was not done again")
 	}
 	ada = ada.at(t, d.site())

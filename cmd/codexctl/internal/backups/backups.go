@@ -92,6 +92,7 @@ type Backup struct {
 	Since []auditlog.Record
 
 	path       string // of its encrypted file
+	from       Source
 	identities []age.Identity
 }
 
@@ -105,7 +106,8 @@ func Open(
 		return nil, err
 	}
 
-	b := &Backup{path: filepath.Join(dir, "backup.tar.age"), identities: ids}
+	b := &Backup{path: filepath.Join(dir, "backup.tar.age"), from: from,
+		identities: ids}
 	if b.Name, err = Choose(files, name); err != nil {
 		return nil, err
 	}
@@ -120,6 +122,10 @@ func Open(
 	}
 
 	b.Manifest, err = b.read(func(string, io.Reader) error { return nil })
+	if other := new(age.NoIdentityMatchError); errors.As(err, &other) {
+		return nil, fmt.Errorf("%s: %w: it is for %s: give the identity of one of these (`age-keygen -y "+
+			"FILE` prints whose it is)", b.Name, err, strings.Join(b.Summary.Recipients, ", "))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", b.Name, err)
 	}
@@ -127,11 +133,23 @@ func Open(
 	return b, err
 }
 
+// Refresh adds to Since what was erased after Open.
+func (b *Backup) Refresh(ctx context.Context) error {
+	files, err := b.from.Files(ctx)
+	if err != nil {
+		return err
+	}
+	more, err := erased(ctx, b.from, files, b.Manifest.Begun.Add(-overlap), b.identities)
+	b.Since = append(b.Since, more...)
+	return err
+}
+
 // Choose returns the name of the backup, or that of the last one if it is empty.
 func Choose(files []string, name string) (string, error) {
 	var whole []string
 	for _, f := range files {
-		if kind, stem, _ := archive.Parse(f); kind == archive.Sum {
+		kind, stem, _ := archive.Parse(f)
+		if kind == archive.Sum && slices.Contains(files, archive.File(stem)) {
 			whole = append(whole, stem)
 		}
 	}
@@ -248,7 +266,11 @@ func openJSON(
 	if err := from.Fetch(ctx, file, w); err != nil {
 		return err
 	}
-	return archive.OpenJSON(strings.NewReader(string(w.b)), ids, into)
+	err := archive.OpenJSON(strings.NewReader(string(w.b)), ids, into)
+	if other := new(age.NoIdentityMatchError); errors.As(err, &other) {
+		err = fmt.Errorf("%w: the recipients were others then: put their identity into the same file", err)
+	}
+	return err
 }
 
 // State returns what was last known of the stack before the time, or the first that is known of it

@@ -143,11 +143,21 @@ func TestOpenRefused(t *testing.T) {
 		"it is too old": func(f *folder) {
 			f.backup(at, "x", func(s *archive.Summary) { s.Data = archive.Data - 2 })
 		},
-		"decrypt": func(f *folder) { f.backup(at, "x", nil); f.id = newFolder(f.t).id },
+		"it is for age1one, age1two": func(f *folder) {
+			f.backup(at, "x", func(s *archive.Summary) { s.Recipients = []string{"age1one", "age1two"} })
+			f.id = newFolder(f.t).id
+		},
+		"the recipients were others then": func(f *folder) {
+			f.backup(at, "x", nil)
+			was := f.id
+			f.id = newFolder(f.t).id
+			f.seal(archive.ErasuresFile(at.Add(time.Hour)), []auditlog.Record{})
+			f.id = was
+		},
 		"unexpected end of JSON": func(f *folder) {
 			f.write(archive.SummaryFile(f.backup(at, "x", nil)), []byte("{"))
 		},
-		"no such file": func(f *folder) {
+		"there is no backup": func(f *folder) { // a summary alone is none
 			if err := os.Remove(filepath.Join(f.dir, archive.File(f.backup(at, "x", nil)))); err != nil {
 				f.t.Fatal(err)
 			}

@@ -35,21 +35,31 @@ fi
 trap - EXIT
 `
 
-// Finish is a script as Receive is, which reads the Tail. From then on Redis begins with the backup
-// when it starts.
+// Finish is a script as Receive is, which reads the Tail; its third argument is the SHA-256 that
+// Receive had, as somebody else may be restoring meanwhile. From then on Redis begins with the backup
+// when it starts within an hour. If it fails nothing is left.
 const Finish = `set -eu
 umask 077
 cd "$1"
+trap 'rm -rf restoring' EXIT
 cat >restoring/` + tail + `
 if [ "$(sha256sum <restoring/` + tail + ` | cut -d' ' -f1)" != "$2" ]; then
 	echo "it was damaged on its way here, or the disk is full" >&2
+	exit 1
+fi
+if [ "$(sha256sum <restoring/` + base + ` | cut -d' ' -f1)" != "$3" ]; then
+	echo "another restore has begun meanwhile" >&2
 	exit 1
 fi
 printf 'file ` + base + ` seq 1 type b\nfile ` + tail + ` seq 1 type i\n' >restoring/` + manifest + `
 sync
 rm -rf restored
 mv restoring restored
+trap - EXIT
 `
+
+// Drop is a script as Receive is, without input, which drops what Receive has kept.
+const Drop = `rm -rf "$1/restoring"`
 
 // endSessions has everybody sign in again: who was signed out since must not be signed in.
 const endSessions = `for _, pattern in ipairs(ARGV) do

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -66,9 +67,10 @@ func start(t *testing.T, data string) (c *redis.Client, stop func()) {
 }
 
 // script runs a script of a restore, and returns what it says.
-func script(t *testing.T, text, data, sum string, in []byte) (string, error) {
+func script(t *testing.T, text, data string, in []byte, sums ...string) (string, error) {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), "sh", "-c", text, "sh", data, sum)
+	words := append([]string{"-c", text, "sh", data}, sums...)
+	c := exec.CommandContext(t.Context(), "sh", words...)
 	c.Stdin = bytes.NewReader(in)
 	out, err := c.CombinedOutput()
 	return string(out), err
@@ -172,11 +174,11 @@ func TestRestoreRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if said, err := script(t, Receive, data, sumOf(rdb), rdb); err != nil {
+	if said, err := script(t, Receive, data, rdb, sumOf(rdb)); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}
 	tail := Tail(all[3:])
-	if said, err := script(t, Finish, data, sumOf(tail), tail); err != nil {
+	if said, err := script(t, Finish, data, tail, sumOf(tail), sumOf(rdb)); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}
 	if v := c.Get(t.Context(), "conversation:2").Val(); v != "later" {
@@ -220,7 +222,7 @@ func TestRestoreOther(t *testing.T) {
 		script string
 		in     []byte
 	}{{Receive, rdb}, {Finish, tail}} {
-		if said, err := script(t, x.script, data, sumOf(x.in), x.in); err != nil {
+		if said, err := script(t, x.script, data, x.in, sumOf(x.in), sumOf(rdb)); err != nil {
 			t.Fatalf("%v: %s", err, said)
 		}
 	}
@@ -246,12 +248,83 @@ func TestReceiveRefused(t *testing.T) {
 		"noise":            {[]byte("noise"), sumOf([]byte("noise")), "this Redis cannot read it"},
 	} {
 		data := t.TempDir()
-		said, err := script(t, Receive, data, tt.sum, tt.in)
+		said, err := script(t, Receive, data, tt.in, tt.sum)
 		if err == nil || !strings.Contains(said, tt.want) {
 			t.Errorf("%s: %v, %s", name, err, said)
 		}
 		if left, err := os.ReadDir(data); len(left) > 0 || err != nil {
 			t.Errorf("%s leaves %v, %v", name, left, err)
 		}
+	}
+}
+
+// TestFinishRefused: what another restore has put there meanwhile, and a tail that is cut, is not
+// taken, and nothing is left.
+func TestFinishRefused(t *testing.T) {
+	rdb, tail := dump(t, nil), Tail(nil)
+	for want, sums := range map[string][2]string{
+		"another restore has begun": {sumOf(tail), sumOf([]byte("mine"))},
+		"damaged on its way":        {sumOf(tail[1:]), sumOf(rdb)},
+	} {
+		data := t.TempDir()
+		if said, err := script(t, Receive, data, rdb, sumOf(rdb)); err != nil {
+			t.Fatalf("%v: %s", err, said)
+		}
+		said, err := script(t, Finish, data, tail, sums[0], sums[1])
+		if err == nil || !strings.Contains(said, want) {
+			t.Errorf("want %q: %v, %s", want, err, said)
+		}
+		if left, err := os.ReadDir(data); len(left) > 0 || err != nil {
+			t.Errorf("%s leaves %v, %v", want, left, err)
+		}
+	}
+}
+
+// TestRestoreEnded: of a restore that ended before Redis was restarted nothing comes back later, and
+// a start that crashed while it took one goes on with it.
+func TestRestoreEnded(t *testing.T) {
+	rdb, tail := dump(t, nil), Tail(nil)
+	data := t.TempDir()
+	c, stop := start(t, data)
+	if err := c.Set(t.Context(), "conversation:2", "later", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	put := func() {
+		t.Helper()
+		for _, x := range []struct {
+			script string
+			in     []byte
+		}{{Receive, rdb}, {Finish, tail}} {
+			if said, err := script(t, x.script, data, x.in, sumOf(x.in), sumOf(rdb)); err != nil {
+				t.Fatalf("%v: %s", err, said)
+			}
+		}
+	}
+
+	put()
+	stop()
+	old := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(filepath.Join(data, "restored"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	c, stop = start(t, data)
+	if v := c.Get(t.Context(), "conversation:2").Val(); v != "later" {
+		t.Errorf("after a restore that ended it has %q", v)
+	}
+	if _, err := os.Stat(filepath.Join(data, "restored")); err == nil {
+		t.Error("it is still there")
+	}
+
+	put()
+	stop()
+	taken := filepath.Join(data, "taken")
+	if err := errors.Join(os.Rename(filepath.Join(data, "restored"), taken),
+		os.Remove(filepath.Join(data, "appendonlydir", manifest)),
+		os.Chtimes(taken, old, old)); err != nil {
+		t.Fatal(err)
+	}
+	c, _ = start(t, data)
+	if v := c.Get(t.Context(), "conversation:1").Val(); v != "of the backup" {
+		t.Errorf("after a crash it has %q", v)
 	}
 }

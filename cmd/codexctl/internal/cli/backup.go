@@ -114,6 +114,7 @@ type keeper struct {
 	platform platform
 	replica  running.Replica
 	program  string
+	say      func(format string, args ...any)
 }
 
 // errNoBackups is for a stack whose settings ask for none.
@@ -123,7 +124,9 @@ func errNoBackups(t target) error {
 }
 
 // keeper returns the container that makes the stack's backups.
-func (t target) keeper(ctx context.Context, stack stacks.Stack, p platform) (keeper, error) {
+func (a *App) keeper(
+	ctx context.Context, t target, stack stacks.Stack, p platform,
+) (keeper, error) {
 	service := stack.Service(stacks.Backup)
 	if service == nil {
 		return keeper{}, errNoBackups(t)
@@ -135,7 +138,7 @@ func (t target) keeper(ctx context.Context, stack stacks.Stack, p platform) (kee
 	}
 	for _, r := range list {
 		if r.Healthy {
-			return keeper{p, r, service.Health.Command[0]}, nil
+			return keeper{p, r, service.Health.Command[0], a.say}, nil
 		}
 	}
 	return keeper{}, fmt.Errorf("%s of stack %s does not run well: `codexctl logs -s %s %[1]s` says why",
@@ -160,7 +163,7 @@ func (a *App) withKeeper(
 	}
 	defer p.Close()
 
-	k, err := t.keeper(ctx, stack, p)
+	k, err := a.keeper(ctx, t, stack, p)
 	if err != nil {
 		return err
 	}
@@ -177,17 +180,27 @@ func streamed(
 	ctx context.Context, p platform, in running.Replica, stdin io.Reader, stdout io.Writer,
 	command ...string,
 ) error {
+	_, err := warned(ctx, p, in, stdin, stdout, command...)
+	return err
+}
+
+// warned is streamed, and returns what the command says on stderr if it does not fail.
+func warned(
+	ctx context.Context, p platform, in running.Replica, stdin io.Reader, stdout io.Writer,
+	command ...string,
+) (warning string, err error) {
 	var said bytes.Buffer
 	code, err := p.Stream(ctx, in, command, running.Streams{In: stdin, Out: stdout, Err: &said})
 	switch text := lastLines(said.String()); {
 	case err != nil:
-		return err
+		return "", err
 	case code != 0 && text == "":
-		return fmt.Errorf("%s in %s: exit code %d", command[0], in.Name, code)
+		return "", fmt.Errorf("%s in %s: exit code %d", command[0], in.Name, code)
 	case code != 0:
-		return errors.New(text)
+		return "", errors.New(text)
+	default:
+		return text, nil
 	}
-	return nil
 }
 
 // lastLines returns what a command has said at its end, without the lines of its log.
@@ -205,7 +218,10 @@ func lastLines(said string) string {
 // Files implements backups.Source.
 func (k keeper) Files(ctx context.Context) ([]string, error) {
 	var out bytes.Buffer
-	err := k.stream(ctx, nil, &out, "files")
+	warning, err := warned(ctx, k.platform, k.replica, nil, &out, k.program, "files")
+	if warning != "" {
+		k.say("%s", warning)
+	}
 	return strings.Fields(out.String()), err
 }
 
@@ -220,10 +236,10 @@ type listed struct {
 	archive.Summary
 }
 
-// create has a backup made.
-func (k keeper) create(ctx context.Context) (b listed, err error) {
+// create has a backup made, for which none of stay is dropped.
+func (k keeper) create(ctx context.Context, stay ...string) (b listed, err error) {
 	var out bytes.Buffer
-	if err = k.stream(ctx, nil, &out, "create"); err == nil {
+	if err = k.stream(ctx, nil, &out, append([]string{"create"}, stay...)...); err == nil {
 		err = json.Unmarshal(out.Bytes(), &b)
 	}
 	return b, err
@@ -368,7 +384,7 @@ func (a *App) stateAfterUp(
 	if stack.Service(stacks.Backup) == nil {
 		return
 	}
-	k, err := t.keeper(ctx, stack, p)
+	k, err := a.keeper(ctx, t, stack, p)
 	if err == nil {
 		err = a.keepStateOf(ctx, t, s, k)
 	}

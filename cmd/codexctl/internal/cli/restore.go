@@ -111,7 +111,8 @@ func (a *App) restoreBackup(
 	defer release()
 
 	if !o.noBackup {
-		before, err := k.create(ctx)
+		// The backup stays, also where the rule has no place for it: this may have to be run again.
+		before, err := k.create(ctx, r.staying()...)
 		if err != nil {
 			return fmt.Errorf("what the stack has now cannot be backed up, so nothing was replaced: %w; "+
 				"--no-backup does without", err)
@@ -124,7 +125,7 @@ func (a *App) restoreBackup(
 		return fmt.Errorf("the data of Redis: %w", err)
 	}
 	if err := r.putDocuments(ctx); err != nil {
-		return fmt.Errorf("the documents: %w; Redis has the backup already: run it again", err)
+		return fmt.Errorf("the documents: %w; Redis has the backup already: %s", err, r.again())
 	}
 	if err := r.replay(ctx); err != nil {
 		return err
@@ -132,6 +133,19 @@ func (a *App) restoreBackup(
 
 	a.say("%s has taken its place in %s", b.Name, console.Elapsed(a.now().Sub(begun)))
 	return r.models()
+}
+
+// staying returns the backup's name if it is one of the stack's own place.
+func (r *restorer) staying() []string {
+	if r.o.from != "" {
+		return nil
+	}
+	return []string{r.backup.Name}
+}
+
+// again says how a restore goes on that has failed half-way. The last backup is another one by then.
+func (r *restorer) again() string {
+	return fmt.Sprintf("run it again, with the name %s", r.backup.Name)
 }
 
 // check finds what would fail half-way.
@@ -192,11 +206,12 @@ func (r *restorer) putRedis(ctx context.Context) error {
 		return fmt.Errorf("%s has nothing of Redis", r.backup.Name)
 	}
 
-	script := func(text, sum string, in io.Reader) error {
-		return streamed(ctx, p, list[0], in, io.Discard, "sh", "-c", text, "sh", r.dataDir(), sum)
+	script := func(ctx context.Context, text string, in io.Reader, sums ...string) error {
+		return streamed(ctx, p, list[0], in, io.Discard,
+			append([]string{"sh", "-c", text, "sh", r.dataDir()}, sums...)...)
 	}
 	err = r.backup.Part(archive.Redis, func(content io.Reader) error {
-		return script(backups.Receive, part.SHA256, content)
+		return script(ctx, backups.Receive, content, part.SHA256)
 	})
 	if err != nil {
 		return err
@@ -204,15 +219,20 @@ func (r *restorer) putRedis(ctx context.Context) error {
 
 	records, err := r.records(ctx)
 	if err != nil {
-		return fmt.Errorf("read the audit, which is to go on: %w", err)
+		err = fmt.Errorf("read the audit, which is to go on: %w", err)
+		return errors.Join(err, script(context.WithoutCancel(ctx), backups.Drop, nil))
 	}
 	tail := backups.Tail(records)
 	sum := sha256.Sum256(tail)
-	err = script(backups.Finish, hex.EncodeToString(sum[:]), bytes.NewReader(tail))
+	err = script(ctx, backups.Finish, bytes.NewReader(tail), hex.EncodeToString(sum[:]), part.SHA256)
 	if err != nil {
 		return err
 	}
-	return r.restart(ctx, stacks.Redis)
+	if err := r.restart(ctx, stacks.Redis); err != nil {
+		return fmt.Errorf("%w; it begins with the backup when it starts within an hour: %s", err,
+			r.again())
+	}
+	return nil
 }
 
 // restart restarts a service's containers, which then have what was put there.
@@ -269,11 +289,12 @@ func (r *restorer) records(ctx context.Context) ([]backups.Record, error) {
 
 // putDocuments gives knowledge the documents of the backup, and restarts it.
 func (r *restorer) putDocuments(ctx context.Context) error {
-	if _, ok := r.backup.Manifest.Part(archive.Documents); !ok {
+	part, ok := r.backup.Manifest.Part(archive.Documents)
+	if !ok {
 		return nil
 	}
 	err := r.backup.Part(archive.Documents, func(content io.Reader) error {
-		return r.keeper.stream(ctx, content, io.Discard, "documents")
+		return r.keeper.stream(ctx, content, io.Discard, "documents", part.SHA256)
 	})
 	if err != nil {
 		return err
@@ -284,11 +305,19 @@ func (r *restorer) putDocuments(ctx context.Context) error {
 // replay has what was erased since done again. The gates learn first by which names people are known
 // in the backup.
 func (r *restorer) replay(ctx context.Context) error {
+	again := func(err error) error {
+		return fmt.Errorf("what was erased since the backup is there again: %w: %s", err, r.again())
+	}
 	if err := r.restart(ctx, stacks.Gate); err != nil {
-		return err
+		return again(err)
 	}
 	if !r.stack.Audited() {
 		return nil
+	}
+
+	// Somebody may have been erased while this asked, and copied.
+	if err := r.backup.Refresh(ctx); err != nil {
+		return again(err)
 	}
 
 	g, err := healthyGate(ctx, r.t, r.stack, r.keeper.platform)
@@ -307,7 +336,7 @@ func (r *restorer) replay(ctx context.Context) error {
 	var out bytes.Buffer
 	err = g.stream(ctx, bytes.NewReader(in), &out, "replay", "--by="+operator(), r.backup.Name)
 	if err != nil {
-		return fmt.Errorf("what was erased since the backup is there again: %w: run it again", err)
+		return again(err)
 	}
 
 	var done struct {

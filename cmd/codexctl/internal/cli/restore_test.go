@@ -35,6 +35,24 @@ type restoring struct {
 	done  *[]string
 	read  map[string]string // what commands have read, by what is noted of them
 	fails string
+
+	dir string // with the backup's files
+	to  age.Recipient
+}
+
+// erase writes down that somebody was erased so long after the backup.
+func (p *restoring) erase(t *testing.T, who string, after time.Duration) {
+	t.Helper()
+	at := begun.Add(after)
+	f, err := os.Create(filepath.Join(p.dir, archive.ErasuresFile(at)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = archive.SealJSON(f, []age.Recipient{p.to},
+		[]auditlog.Record{{ID: who, Time: at, Action: auditlog.Erase, Object: who}})
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (p *restoring) Replicas(_ context.Context, service string) ([]running.Replica, error) {
@@ -60,6 +78,9 @@ func (p *restoring) Exec(
 ) (int, string, error) {
 	switch strings.Join(command[1:], " ") {
 	case "audit days":
+		if p.fails == "audit days" {
+			return 1, "it broke", nil
+		}
 		return 0, "2026-11-01\n2026-11-20\n2026-11-26\n2026-11-27", nil
 	case "audit page 2026-11-20 0", "audit page 2026-11-26 0", "audit page 2026-11-27 0":
 		return 0, "record of " + command[3], nil
@@ -76,6 +97,8 @@ func (p *restoring) Stream(
 		what = "receive in " + command[4]
 	case command[0] == "sh" && command[2] == backups.Finish:
 		what = "finish in " + command[4]
+	case command[0] == "sh" && command[2] == backups.Drop:
+		what = "drop in " + command[4]
 	}
 	if s.In != nil {
 		b, err := io.ReadAll(s.In)
@@ -90,7 +113,11 @@ func (p *restoring) Stream(
 	}
 
 	switch {
-	case what == "backup create":
+	case what == "backup files":
+		_, _ = io.WriteString(s.Err, "{\"level\":\"INFO\"}\nbackup: some may be missing\n")
+		_, err := io.WriteString(s.Out, "one\ntwo\n")
+		return 0, err
+	case strings.HasPrefix(what, "backup create"):
 		return 0, json.NewEncoder(s.Out).Encode(listed{Name: "backup-of-before"})
 	case strings.HasPrefix(what, "gate replay"):
 		_, err := io.WriteString(s.Out, `{"done":{"erase":1},"left":{"password":2},"failed":[]}`)
@@ -98,6 +125,9 @@ func (p *restoring) Stream(
 	}
 	return 0, nil
 }
+
+// begun is when the backup was begun.
+var begun = time.Date(2026, 11, 26, 3, 0, 0, 0, time.UTC)
 
 // restored is a stack into which a backup is restored.
 func restored(t *testing.T) (*App, *restoring, *strings.Builder, target, stacks.Stack, *backups.Backup) {
@@ -107,7 +137,6 @@ func restored(t *testing.T) (*App, *restoring, *strings.Builder, target, stacks.
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	begun := time.Date(2026, 11, 26, 3, 0, 0, 0, time.UTC)
 	name := archive.Name(begun)
 	f, err := os.Create(filepath.Join(dir, archive.File(name)))
 	if err != nil {
@@ -139,16 +168,8 @@ func restored(t *testing.T) (*App, *restoring, *strings.Builder, target, stacks.
 		t.Fatal(err)
 	}
 
-	erasures, err := os.Create(filepath.Join(dir, archive.ErasuresFile(begun.Add(time.Hour))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = archive.SealJSON(erasures, []age.Recipient{id.Recipient()},
-		[]auditlog.Record{{ID: "1", Time: begun.Add(time.Minute), Action: auditlog.Erase, Object: "ada"}})
-	if err := errors.Join(err, erasures.Close()); err != nil {
-		t.Fatal(err)
-	}
-
+	p := &restoring{done: new([]string), read: map[string]string{}, dir: dir, to: id.Recipient()}
+	p.erase(t, "ada", time.Minute)
 	b, err := backups.Open(t.Context(), backups.Folder(dir), "", t.TempDir(), []age.Identity{id})
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +179,6 @@ func restored(t *testing.T) (*App, *restoring, *strings.Builder, target, stacks.
 	getenv := func(string) string { return "" }
 	a := &App{in: strings.NewReader(""), now: time.Now, out: console.New(&said, getenv),
 		err: console.New(&said, getenv)}
-	p := &restoring{done: new([]string), read: map[string]string{}}
 	health := func(name string) stacks.Health { return stacks.Health{Command: []string{"/" + name}} }
 	stack := stacks.Stack{Name: "prod", Services: []stacks.Service{
 		{Name: stacks.Redis, Mounts: []stacks.Mount{{Source: stacks.RedisData, Target: "/data"}}},
@@ -172,20 +192,24 @@ func restored(t *testing.T) (*App, *restoring, *strings.Builder, target, stacks.
 // TestRestore does all of it in its order.
 func TestRestore(t *testing.T) {
 	a, p, said, on, stack, b := restored(t)
-	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup"}
+	p.erase(t, "eve", time.Hour) // after it was opened
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
 	err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	replay := "gate replay --by=" + operator() + " " + b.Name
-	want := []string{"backup create", "receive in /data", "finish in /data", "restart redis",
-		"backup documents", "restart knowledge", "restart gate", replay}
+	part, _ := b.Manifest.Part(archive.Documents)
+	documents := "backup documents " + part.SHA256
+	want := []string{"backup create " + b.Name, "receive in /data", "finish in /data", "restart redis",
+		documents, "restart knowledge", "restart gate", replay}
 	if !slices.Equal(*p.done, want) {
 		t.Errorf("done is %q, want %q", *p.done, want)
 	}
-	if p.read["receive in /data"] != "REDIS" || p.read["backup documents"] != "documents" ||
-		!strings.Contains(p.read[replay], `"object":"ada"`) {
+	if p.read["receive in /data"] != "REDIS" || p.read[documents] != "documents" ||
+		!strings.Contains(p.read[replay], `"object":"ada"`) ||
+		!strings.Contains(p.read[replay], `"object":"eve"`) {
 		t.Errorf("read are %q", p.read)
 	}
 	tail := p.read["finish in /data"]
@@ -215,14 +239,16 @@ func TestRestoreFails(t *testing.T) {
 	}{
 		"backup create":    {"so nothing was replaced", "backup create"},
 		"receive":          {"Redis: it broke", "receive in /data"},
+		"audit days":       {"read the audit", "drop in /data"},
 		"finish":           {"Redis: it broke", "finish in /data"},
-		"restart redis":    {"Redis: it broke", "restart redis"},
-		"backup documents": {"Redis has the backup already", "backup documents"},
+		"restart redis":    {"starts within an hour: run it again, with the name backup-20261126", "restart redis"},
+		"backup documents": {"already: run it again, with the name backup-20261126", "backup documents"},
+		"restart gate":     {"what was erased since the backup is there again", "restart gate"},
 		"gate replay":      {"what was erased since the backup is there again", "gate replay"},
 	} {
 		a, p, _, on, stack, b := restored(t)
 		p.fails = fails
-		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup"}
+		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
 		err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
 		last := (*p.done)[len(*p.done)-1]
 		if err == nil || !strings.Contains(err.Error(), want.says) || !strings.HasPrefix(last, want.last) {
@@ -248,7 +274,7 @@ func TestRestoreLocked(t *testing.T) {
 	a, p, _, on, stack, b := restored(t)
 	p.holder = running.Holder{ID: "x", User: "ada", Host: "elsewhere", PID: 1,
 		Command: "codexctl rollback prod"}
-	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup"}
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
 	err := a.restoreBackup(t.Context(), on, stack, k, b, restoreOptions{yes: true})
 	if err == nil || !strings.HasPrefix(err.Error(), "lock: `codexctl rollback prod` of ada") ||
 		len(*p.done) > 0 || p.free {
@@ -272,10 +298,21 @@ func TestRestoreRefused(t *testing.T) {
 		a, p, _, on, stack, b := restored(t)
 		o := restoreOptions{yes: true}
 		change(&stack, &o)
-		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup"}
+		k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
 		err := a.restoreBackup(t.Context(), on, stack, k, b, o)
 		if err == nil || !strings.Contains(err.Error(), want) || len(*p.done) > 0 {
 			t.Errorf("want %q, got %v after %q", want, err, *p.done)
 		}
+	}
+}
+
+// TestFiles lists the files, and says what the service says of them.
+func TestFiles(t *testing.T) {
+	a, p, said, _, _, _ := restored(t)
+	k := keeper{p, running.Replica{Name: "backup", Service: stacks.Backup}, "/backup", a.say}
+	files, err := k.Files(t.Context())
+	if err != nil || !slices.Equal(files, []string{"one", "two"}) ||
+		said.String() != "some may be missing\n" {
+		t.Errorf("%q, %v, said %q", files, err, said.String())
 	}
 }

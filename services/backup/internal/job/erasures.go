@@ -137,7 +137,7 @@ func (j *Job) from(ctx context.Context) (at journal, since time.Time, err error)
 
 	at = journal{begun: true, done: map[string]bool{}}
 	for _, f := range files { // the last one first
-		if f.kind == archive.Gone {
+		if f.kind == archive.Gone && !j.future(f) {
 			since = f.at.Add(-again)
 			at.day = since.Format(time.DateOnly)
 			break

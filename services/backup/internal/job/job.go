@@ -61,9 +61,12 @@ type Job struct {
 // New returns a job.
 func New(o Options) *Job { return &Job{Options: o} }
 
-// Create makes a backup, reads it again, and drops those that need not be kept. The erasures of
-// before come first: a backup is never without those that it needs.
-func (j *Job) Create(ctx context.Context) (name string, s archive.Summary, err error) {
+// Create makes a backup, reads it again, and drops those that need not be kept, but for those that
+// stay names, such as one that is about to be restored. The erasures of before come first: a backup
+// is never without those that it needs.
+func (j *Job) Create(
+	ctx context.Context, stay ...string,
+) (name string, s archive.Summary, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.writeErasures(ctx); err != nil {
@@ -90,7 +93,7 @@ func (j *Job) Create(ctx context.Context) (name string, s archive.Summary, err e
 
 	j.Log.InfoContext(ctx, "backup", "name", name, "bytes", s.Bytes,
 		"took", s.Ended.Sub(s.Begun).Round(time.Millisecond).String())
-	if err := j.prune(ctx); err != nil {
+	if err := j.prune(ctx, stay); err != nil {
 		return name, s, fmt.Errorf("%s is there, but older ones cannot be dropped: %w", name, err)
 	}
 	return name, s, nil
@@ -100,8 +103,11 @@ func (j *Job) Create(ctx context.Context) (name string, s archive.Summary, err e
 func (j *Job) failed(name string, err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if left := j.Depot.Remove(ctx, archive.File(name)); left != nil {
-		err = fmt.Errorf("%w; it is left half-made: %w", err, left)
+	// The summary goes first: who wrote it may not know that it is there.
+	for _, file := range []string{archive.SummaryFile(name), archive.File(name)} {
+		if left := j.Depot.Remove(ctx, file); left != nil {
+			err = fmt.Errorf("%w; it is left half-made: %w", err, left)
+		}
 	}
 	return fmt.Errorf("backup %s: %w", name, err)
 }
@@ -193,10 +199,7 @@ func (j *Job) List(ctx context.Context) ([]Backup, error) {
 	}
 
 	list := []Backup{}
-	for _, f := range files {
-		if f.kind != archive.Sum {
-			continue
-		}
+	for _, f := range whole(files) {
 		s, err := j.summary(ctx, f.stem)
 		if errors.Is(err, depot.ErrNotFound) {
 			continue // it has just been dropped
@@ -209,16 +212,20 @@ func (j *Job) List(ctx context.Context) ([]Backup, error) {
 	return list, nil
 }
 
-// Last returns when the last backup was begun; zero if there is none.
+// Last returns when the last backup was begun; zero if there is none. One of the future, as of a
+// clock that was ahead, does not count: none would be due until then.
 func (j *Job) Last(ctx context.Context) (time.Time, error) {
 	files, err := j.files(ctx)
-	for _, f := range files {
-		if f.kind == archive.Sum {
+	for _, f := range whole(files) {
+		if !j.future(f) {
 			return f.at, err
 		}
 	}
 	return time.Time{}, err
 }
+
+// future reports whether the file is of a time that has not come yet.
+func (j *Job) future(f file) bool { return f.at.After(j.Now().Add(Overlap)) }
 
 // maxSummary bounds a summary in bytes.
 const maxSummary = 64 << 10
@@ -267,50 +274,62 @@ func (j *Job) files(ctx context.Context) ([]file, error) {
 	return list, nil
 }
 
-// halfMade is how long a file without a summary stays: another process may be writing it.
+// whole returns the summaries of the backups that have both of their files.
+func whole(files []file) []file {
+	sealed := map[string]bool{}
+	for _, f := range files {
+		sealed[f.stem] = sealed[f.stem] || f.kind == archive.Sealed
+	}
+	return slices.DeleteFunc(slices.Clone(files), func(f file) bool {
+		return f.kind != archive.Sum || !sealed[f.stem]
+	})
+}
+
+// halfMade is how long one of a backup's two files stays without the other: another process may be
+// writing it.
 const halfMade = 24 * time.Hour
 
 // Prune drops what need not be kept.
 func (j *Job) Prune(ctx context.Context) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.prune(ctx)
+	return j.prune(ctx, nil)
 }
 
-func (j *Job) prune(ctx context.Context) error {
+// prune is Prune, but for the backups that stay names. Those of the future stay as well, and take no
+// other's place.
+func (j *Job) prune(ctx context.Context, stay []string) error {
 	files, err := j.files(ctx)
 	if err != nil {
 		return err
 	}
 
-	var whole []file
+	all := whole(files)
 	there := map[string]bool{}
-	for _, f := range files {
-		if f.kind == archive.Sum {
-			whole = append(whole, f)
-			there[f.stem] = true
-		}
+	for _, f := range all {
+		there[f.stem] = true
 	}
 
-	times := make([]time.Time, len(whole))
-	for i, f := range whole {
+	all = slices.DeleteFunc(all, j.future)
+	times := make([]time.Time, len(all))
+	for i, f := range all {
 		times[i] = f.at
 	}
 	oldest := j.Now()
 	for i, stays := range j.Keep.Keeps(times) {
-		if stays {
-			oldest = whole[i].at
+		if stays || slices.Contains(stay, all[i].stem) {
+			oldest = all[i].at
 			continue
 		}
 		// The summary goes first: what is left without one is half-made.
 		for _, name := range []string{
-			archive.SummaryFile(whole[i].stem), archive.File(whole[i].stem),
+			archive.SummaryFile(all[i].stem), archive.File(all[i].stem),
 		} {
 			if err := j.Depot.Remove(ctx, name); err != nil {
 				return err
 			}
 		}
-		j.Log.InfoContext(ctx, "backup dropped", "name", whole[i].stem)
+		j.Log.InfoContext(ctx, "backup dropped", "name", all[i].stem)
 	}
 
 	return j.pruneOthers(ctx, files, there, oldest)
@@ -326,7 +345,7 @@ func (j *Job) pruneOthers(
 		before := f.at.Before(oldest)
 		drop := false
 		switch f.kind {
-		case archive.Sealed:
+		case archive.Sealed, archive.Sum:
 			drop = !there[f.stem] && j.Now().Sub(f.at) > halfMade
 		case archive.Gone:
 			drop = f.at.Before(oldest.Add(-Overlap))

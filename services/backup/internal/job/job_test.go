@@ -234,6 +234,118 @@ func TestPrune(t *testing.T) {
 	})
 }
 
+// TestStay: a backup that is about to be restored, and what it needs, is not dropped.
+func TestStay(t *testing.T) {
+	b := newBench(t, depottest.Directory(t))
+	first := b.create(t)
+	erasures := archive.ErasuresFile(b.now.Add(time.Second))
+	if err := b.Depot.Create(t.Context(), erasures, strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b.now = b.now.Add(time.Hour)
+		if _, _, err := b.Create(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if names := b.names(t); len(names) != 7 || !slices.Contains(names, erasures) {
+		t.Errorf("left are %q", names)
+	}
+
+	b.now = b.now.Add(time.Hour)
+	b.create(t)
+	if names := b.names(t); len(names) != 4 {
+		t.Errorf("after the next one there are %q", names)
+	}
+}
+
+// TestClock: a backup of the future, of a clock that was ahead, neither delays the next ones nor
+// takes their places, and what was erased is kept after a file of the future.
+func TestClock(t *testing.T) {
+	b := newBench(t, depottest.Directory(t))
+	log := &records{}
+	b.Audit = log
+	first := b.create(t)
+	now := b.now
+	b.now = now.AddDate(1, 0, 0)
+	log.add(now, auditlog.Erase, auditlog.Done, "a")
+	ahead := b.create(t)
+
+	b.now = now.Add(time.Hour)
+	b.Job = New(b.Options)
+	if last, err := b.Last(t.Context()); err != nil || !last.Equal(now) {
+		t.Errorf("the last one is of %s, %v", last, err)
+	}
+	log.add(b.now, auditlog.Erase, auditlog.Done, "b")
+	second := b.create(t)
+	b.now = b.now.Add(time.Hour)
+	third := b.create(t)
+
+	got := b.names(t)
+	for name, want := range map[string]bool{first: false, second: true, third: true, ahead: true} {
+		if slices.Contains(got, archive.SummaryFile(name)) != want {
+			t.Errorf("%s is there: %t", name, !want)
+		}
+	}
+	if kept := b.erasures(t); !slices.Equal(kept, []string{"ab", "a"}) {
+		t.Errorf("kept are %q", kept)
+	}
+}
+
+// TestAlone: one of a backup's two files without the other is no backup, takes no place of one, and
+// goes after a day.
+func TestAlone(t *testing.T) {
+	b := newBench(t, depottest.Directory(t))
+	first := b.create(t)
+	for range 2 {
+		b.now = b.now.Add(time.Hour)
+		alone := archive.SummaryFile(archive.Name(b.now))
+		if err := b.Depot.Create(t.Context(), alone, strings.NewReader("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list, err := b.List(t.Context())
+	last, _ := b.Last(t.Context())
+	if err != nil || len(list) != 1 || list[0].Name != first || archive.Name(last) != first {
+		t.Errorf("there are %+v, %v, the last of %s", list, err, last)
+	}
+
+	b.now = b.now.Add(25 * time.Hour)
+	if err := b.Prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if names := b.names(t); len(names) != 2 {
+		t.Errorf("left are %q", names)
+	}
+}
+
+// late is a depot that reports an error of a summary that it has stored all the same.
+type late struct{ depot.Depot }
+
+var errLate = errors.New("no answer")
+
+func (l late) Create(ctx context.Context, name string, content io.Reader) error {
+	err := l.Depot.Create(ctx, name, content)
+	if kind, _, _ := archive.Parse(name); kind == archive.Sum && err == nil {
+		return errLate
+	}
+	return err
+}
+
+// TestLate: of a backup that failed no summary is left.
+func TestLate(t *testing.T) {
+	b := newBench(t, late{depottest.Directory(t)})
+	if _, _, err := b.Create(t.Context()); !errors.Is(err, errLate) {
+		t.Errorf("got %v", err)
+	}
+	if names := b.names(t); len(names) > 0 {
+		t.Errorf("it leaves %q", names)
+	}
+}
+
 // records are the records of an audit.
 type records struct {
 	mu   sync.Mutex

@@ -20,9 +20,10 @@ func (s *service) archive(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// restore keeps documents for the next start.
+// restore keeps documents, of which ?sha256 is the SHA-256 of the archive, for the next start.
 func (s *service) restore(w http.ResponseWriter, r *http.Request) {
-	n, err := s.Library.Restore(r.Context(), &patient{r.Body, http.NewResponseController(w)})
+	n, err := s.Library.Restore(r.Context(), &patient{r.Body, http.NewResponseController(w)},
+		r.URL.Query().Get("sha256"))
 	switch {
 	case errors.Is(err, library.ErrArchive):
 		problem.Write(w, r, problem.New(http.StatusBadRequest, "%v.", err))

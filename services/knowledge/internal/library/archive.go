@@ -3,6 +3,8 @@ package library
 import (
 	"archive/tar"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // An archive is a tar archive with the file of each document, COLLECTION/KEY. What is made of the
@@ -72,8 +75,12 @@ var ErrArchive = errors.New("it is no archive of documents")
 func (l *Library) restored() string { return filepath.Join(l.Dir, "restored") }
 
 // Restore keeps the documents of an archive for the next Open, which puts them into the place of
-// all that are there. Until then nothing changes. Nothing is kept of what is no archive.
-func (l *Library) Restore(ctx context.Context, from io.Reader) (documents int, err error) {
+// all that are there, unless that is later than waits. Until then nothing changes. Nothing is kept of
+// what is no archive, or has another SHA-256 than sum, in hexadecimal: an archive that is cut before
+// the first document, or between two, is one with fewer documents otherwise.
+func (l *Library) Restore(
+	ctx context.Context, from io.Reader, sum string,
+) (documents int, err error) {
 	dir := l.restored() + unfinished
 	if err := os.RemoveAll(dir); err != nil {
 		return 0, err
@@ -83,6 +90,8 @@ func (l *Library) Restore(ctx context.Context, from io.Reader) (documents int, e
 		return 0, Full(err)
 	}
 
+	hash := sha256.New()
+	from = io.TeeReader(from, hash)
 	r := tar.NewReader(from)
 	for {
 		h, err := r.Next()
@@ -101,6 +110,18 @@ func (l *Library) Restore(ctx context.Context, from io.Reader) (documents int, e
 		documents++
 	}
 
+	if _, err := io.Copy(io.Discard, from); err != nil { // what follows the last document
+		return 0, fmt.Errorf("%w: %w", ErrArchive, err)
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != sum {
+		return 0, fmt.Errorf("%w: it was cut or damaged on its way here, its SHA-256 is %s", ErrArchive,
+			got)
+	}
+
+	now := time.Now()
+	if err := os.Chtimes(dir, now, now); err != nil {
+		return 0, err
+	}
 	if err := os.RemoveAll(l.restored()); err != nil { // of a restore that nobody waited for
 		return 0, err
 	}
@@ -150,18 +171,40 @@ func restoreFile(dir string, h *tar.Header, from io.Reader) error {
 	return nil
 }
 
+// waits is how long an archive waits for the next Open. Who restores restarts the service at once;
+// of a restore that ended before that, nothing must come back days later.
+const waits = time.Hour
+
 // takeRestored puts what Restore has kept into the place of all collections. After a crash it is
-// called again.
+// called again, and goes on.
 func (l *Library) takeRestored() error {
-	if _, err := os.Stat(l.restored()); errors.Is(err, fs.ErrNotExist) {
-		return nil
+	taken := l.restored() + "-taken"
+	switch info, err := os.Stat(l.restored()); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case time.Since(info.ModTime()) > waits:
+		l.Log.Warn("the documents of a restore that did not end are dropped")
+		if err := os.RemoveAll(l.restored()); err != nil {
+			return err
+		}
+	default:
+		if err := os.Rename(l.restored(), taken); err != nil {
+			return err
+		}
+		if err := syncDir(l.Dir); err != nil {
+			return err
+		}
 	}
 
+	if _, err := os.Stat(taken); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	collections := filepath.Join(l.Dir, "collections")
 	if err := os.RemoveAll(collections); err != nil {
 		return err
 	}
-	if err := os.Rename(l.restored(), collections); err != nil {
+	if err := os.Rename(taken, collections); err != nil {
 		return err
 	}
 	l.Log.Info("the documents of a backup have taken the place of those that were here")

@@ -3,12 +3,15 @@ package library_test
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/codexcontinue/codexcontinue/services/knowledge/internal/library"
 )
@@ -27,6 +30,12 @@ func names(t *testing.T, l *library.Library, collection string) string {
 	return strings.Join(out, " ")
 }
 
+// sum returns the SHA-256 of the archive.
+func sum(archive []byte) string {
+	sum := sha256.Sum256(archive)
+	return hex.EncodeToString(sum[:])
+}
+
 // TestArchive: an archive's documents take the place of others when the library is opened again,
 // and are found by their words.
 func TestArchive(t *testing.T) {
@@ -42,7 +51,7 @@ func TestArchive(t *testing.T) {
 	to := open(t, dir, nil)
 	add(t, to, "a", "other.txt", "Something else with a zebra.")
 	for range 2 { // the second takes the place of the first
-		if n, err := to.Restore(t.Context(), bytes.NewReader(b.Bytes())); n != 2 || err != nil {
+		if n, err := to.Restore(t.Context(), bytes.NewReader(b.Bytes()), sum(b.Bytes())); n != 2 || err != nil {
 			t.Fatalf("%d documents, %v", n, err)
 		}
 	}
@@ -98,11 +107,59 @@ func TestRestoreRefused(t *testing.T) {
 		"another's folder": one("A/"+key, `{"file":"x","passages":0}`+"\n"),
 		"an absolute path": one("/a/"+key, ""),
 	} {
-		if _, err := l.Restore(t.Context(), bytes.NewReader(archive)); !errors.Is(err, library.ErrArchive) {
+		_, err := l.Restore(t.Context(), bytes.NewReader(archive), sum(archive))
+		if !errors.Is(err, library.ErrArchive) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// These are archives, with fewer documents.
+	for name, archive := range map[string][]byte{
+		"cut before the first one": nil, "cut before the end": good.Bytes()[:good.Len()-1024],
+	} {
+		_, err := l.Restore(t.Context(), bytes.NewReader(archive), sum(good.Bytes()))
+		if !errors.Is(err, library.ErrArchive) || !strings.Contains(err.Error(), "it was cut") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if entries, err := filepath.Glob(filepath.Join(dir, "restored*")); len(entries) > 0 || err != nil {
 		t.Errorf("it leaves %q, %v", entries, err)
+	}
+}
+
+// TestRestoreEnded: of a restore that ended before the restart nothing comes back later, and a start
+// that crashed while it took one goes on with it.
+func TestRestoreEnded(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, nil)
+	add(t, l, "a", "fire.txt", "In case of fire leave by the stairs.")
+	var b bytes.Buffer
+	if err := l.Archive(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	add(t, l, "a", "later.txt", "In case of doubt stay.")
+
+	restored := filepath.Join(dir, "restored")
+	old := time.Now().Add(-2 * time.Hour)
+	again := func(change func() error) {
+		t.Helper()
+		if _, err := l.Restore(t.Context(), bytes.NewReader(b.Bytes()), sum(b.Bytes())); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(l.Close(), os.Chtimes(restored, old, old), change()); err != nil {
+			t.Fatal(err)
+		}
+		l = open(t, dir, nil)
+		if left, err := filepath.Glob(restored + "*"); len(left) > 0 || err != nil {
+			t.Errorf("it leaves %q, %v", left, err)
+		}
+	}
+
+	again(func() error { return nil })
+	if got := names(t, l, "a"); got != "fire.txt later.txt" {
+		t.Errorf("after a restore that ended there is %s", got)
+	}
+	again(func() error { return os.Rename(restored, restored+"-taken") })
+	if got := names(t, l, "a"); got != "fire.txt" {
+		t.Errorf("after a crash there is %s", got)
 	}
 }

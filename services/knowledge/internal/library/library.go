@@ -10,7 +10,8 @@
 //	round           how often all vectors were asked to be made anew
 //	purge           is there while something that was removed may still be in words/
 //
-// Beside the collections, restored has those of a backup, which take their place at the next start.
+// Beside the collections, restored has those of a backup, which take their place at the next start. It
+// is called restored-taken while that goes on.
 //
 // What a crash leaves between two of them is put right by Open. One process at a time has the whole.
 package library
