@@ -264,6 +264,30 @@ func TestInRegistry(t *testing.T) {
 	}
 }
 
+// TestKeptIsNotOwn neither builds nor pushes an image of an earlier release, which the sources do not
+// make.
+func TestKeptIsNotOwn(t *testing.T) {
+	root := t.TempDir()
+	dockerfile := filepath.Join(root, "Dockerfile")
+	if err := os.WriteFile(dockerfile, []byte("FROM scratch\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	service := func(name, kept string) stacks.Service {
+		return stacks.Service{Name: name, Image: stacks.Image{Kept: kept, Build: &stacks.Build{
+			Repository: "codexcontinue/" + name, Context: ".", Dockerfile: "Dockerfile",
+		}}}
+	}
+
+	stack := stacks.Stack{
+		Registry: "registry.example.com", Platforms: []string{"linux/amd64", "linux/arm64"},
+		Services: []stacks.Service{service("ml", "codexcontinue/ml:0123456789ab"), service("backend", "")},
+	}
+	own, err := ownImages(stack, root)
+	if err != nil || len(own) != 1 || own[0].Service != "backend" {
+		t.Errorf("got %+v, %v", own, err)
+	}
+}
+
 // TestImageGone says how an image is made again where that can be.
 func TestImageGone(t *testing.T) {
 	for revision, want := range map[string]string{
