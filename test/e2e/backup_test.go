@@ -24,6 +24,7 @@ import (
 // TestBackupDrill loses a stack of an engine with its volumes, and has it back from a directory.
 func TestBackupDrill(t *testing.T) {
 	enabled(t)
+	t.Parallel()
 	const stack, site = "e2e-backup", "http://127.0.0.1:41080"
 	c := newCheckout(t)
 	c.remove(t, stack)

@@ -94,6 +94,7 @@ func listsWhatIsInside(t *testing.T, c *checkout, stack string) {
 // platform is refused by an engine of another, before anything is made.
 func TestOtherPlatform(t *testing.T) {
 	enabled(t)
+	t.Parallel()
 	const stack = "e2e-platform"
 	c := newCheckout(t)
 	c.remove(t, stack)
