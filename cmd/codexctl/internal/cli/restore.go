@@ -122,7 +122,7 @@ func (a *App) restoreBackup(
 
 	begun := a.now()
 	if err := r.putRedis(ctx); err != nil {
-		return fmt.Errorf("Redis: %w", err)
+		return fmt.Errorf("the data of Redis: %w", err)
 	}
 	if err := r.putDocuments(ctx); err != nil {
 		return fmt.Errorf("the documents: %w; Redis has the backup already: %s", err, r.again())
