@@ -238,9 +238,9 @@ func TestRestoreFails(t *testing.T) {
 		last string
 	}{
 		"backup create":    {"so nothing was replaced", "backup create"},
-		"receive":          {"Redis: it broke", "receive in /data"},
+		"receive":          {"of Redis: it broke", "receive in /data"},
 		"audit days":       {"read the audit", "drop in /data"},
-		"finish":           {"Redis: it broke", "finish in /data"},
+		"finish":           {"of Redis: it broke", "finish in /data"},
 		"restart redis":    {"starts within an hour: run it again, with the name backup-20261126", "restart redis"},
 		"backup documents": {"already: run it again, with the name backup-20261126", "backup documents"},
 		"restart gate":     {"what was erased since the backup is there again", "restart gate"},
