@@ -18,6 +18,7 @@ import (
 
 	"github.com/codexcontinue/codexcontinue/infra/kubernetes"
 	"github.com/codexcontinue/codexcontinue/services/backup/archive"
+	"github.com/codexcontinue/codexcontinue/stacks"
 	"github.com/codexcontinue/codexcontinue/test/storage"
 )
 
@@ -54,6 +55,7 @@ func TestKubernetesBackupDrill(t *testing.T) {
 	const stack = "e2e-cluster-backup"
 	c := newCheckout(t)
 	n := inCluster(t, kubeconfig, kubernetes.Namespace(stack))
+	n.more = []string{stacks.Knowledge, stacks.Backup}
 	c.ownWeights(t)
 	u, err := url.Parse(n.config.Host) // at this machine's address, which pods reach
 	if err != nil {
